@@ -1,0 +1,369 @@
+"""Cells: what is known of one (category, endpoint), as sums of integers only.
+
+A cell has one row per family of statistics and decay window. Rows are keyed by stable digests,
+never by position, and folding is addition: the order and the grouping of records do not matter,
+and merging two partial states is adding them.
+
+Books are the one family that never fades: they say what exploring has cost so far.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit import decay
+
+_MINUTE_MS = 60_000
+_DAY_MS = 24 * 60 * _MINUTE_MS
+REAL_SCALE = 1 << 16
+"""Fixed-point scale of rewards and logarithms: 1.5e-5 steps, far below their noise."""
+
+
+class Family(IntEnum):
+    """A group of statistics that shares a half-life."""
+
+    QUALITY = 1
+    USAGE = 2
+    LATENCY = 3
+    RELIABILITY = 4
+    BOOKS = 5  # of routed calls, kept under the release key's digest in place of the category's
+
+
+HALF_LIFE_MS = {
+    Family.QUALITY: 14 * _DAY_MS,
+    Family.USAGE: 14 * _DAY_MS,
+    Family.LATENCY: 60 * _MINUTE_MS,
+    Family.RELIABILITY: 5 * _MINUTE_MS,
+}
+"""How fast each thing changes: weights seldom, load by the hour, outages by the minute."""
+FADING = tuple(HALF_LIFE_MS)
+"""The families of `Evidence`, in its order."""
+
+
+class Q(IntEnum):
+    """Columns of QUALITY. `LABELS` is a plain count; the others carry weights."""
+
+    LABELS = 0
+    N = 1
+    R = 2
+    R2 = 3
+
+
+class U(IntEnum):
+    """Columns of USAGE. `CALLS` and `FAILED` are plain counts; the others carry weights."""
+
+    CALLS = 0
+    FAILED = 1
+    N = 2
+    TOKENS_IN = 3
+    TOKENS_OUT = 4
+    N_LOG = 5
+    LN_OUT = 6
+    LN_OUT2 = 7
+    COST_NANO = 8
+    PRICED = 9
+
+
+class L(IntEnum):
+    """Columns of LATENCY: whole answers, time to first content, censored time-outs."""
+
+    N = 0
+    LN = 1
+    LN2 = 2
+    N_TTFT = 3
+    LN_TTFT = 4
+    LN_TTFT2 = 5
+    N_CENSORED = 6
+    LN_CENSORED = 7
+
+
+class R(IntEnum):
+    """Columns of RELIABILITY: answers, and failures by class."""
+
+    OK = 0
+    RATE_LIMIT = 1
+    SERVER = 2
+    TIMEOUT = 3
+    CONNECT = 4
+    CUT = 5
+    REFUSED = 6
+    BAD_REPLY = 7
+
+
+class B(IntEnum):
+    """Columns of BOOKS, plain sums over all time: routed calls, labelled ones, their rewards."""
+
+    CALLS = 0
+    LABELLED = 1
+    REWARD = 2
+
+
+N_COLUMNS = 10
+UNWEIGHTED: dict[Family, tuple[int, ...]] = {
+    Family.QUALITY: (Q.LABELS,),
+    Family.USAGE: (U.CALLS, U.FAILED),
+    Family.BOOKS: tuple(B),
+}
+SCALED: dict[Family, tuple[int, ...]] = {
+    Family.QUALITY: (Q.R, Q.R2),
+    Family.USAGE: (U.LN_OUT, U.LN_OUT2),
+    Family.LATENCY: (L.LN, L.LN2, L.LN_TTFT, L.LN_TTFT2, L.LN_CENSORED),
+    Family.RELIABILITY: (),
+    Family.BOOKS: (B.REWARD,),
+}
+"""Columns in fixed point; the rest are whole numbers (counts, tokens, nano-dollars)."""
+
+KEY = np.dtype([("category", "<u8"), ("endpoint", "<u8"), ("family", "<u4"), ("window", "<u4")])
+"""Names one row: digests of the category's name and of the endpoint's identity."""
+
+_FIXED_POINT = {family: np.ones(N_COLUMNS) for family in Family}
+_WEIGHTED = {family: np.ones(N_COLUMNS, dtype=bool) for family in Family}
+for _family in Family:
+    _FIXED_POINT[_family][list(SCALED[_family])] = REAL_SCALE
+    _WEIGHTED[_family][list(UNWEIGHTED.get(_family, ()))] = False
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What records add: one key and one vector of integers each."""
+
+    keys: NDArray[np.void]  # (n,) of KEY
+    values: NDArray[np.int64]  # (n, N_COLUMNS)
+
+
+def terms(
+    family: Family,
+    *,
+    category: NDArray[np.uint64],
+    endpoint: NDArray[np.uint64],
+    at_ms: NDArray[np.int64],
+    columns: NDArray[np.float64],
+) -> Terms:
+    """Return what each record adds to its cell's row of `family`.
+
+    Args:
+        category, endpoint: (n,) digests; of BOOKS the release key's in place of the category's.
+        at_ms: (n,) when the decision was made; this alone sets window and weight.
+        columns: (n, N_COLUMNS) the record's raw values: 1.0 for a count, the reward, the
+            natural logarithm of seconds or tokens, tokens, nano-dollars.
+    Raises:
+        ValueError: a value is not finite.
+    """
+    window, values = _windows_and_values(family, at_ms, columns)
+    keys = np.zeros(len(at_ms), dtype=KEY)
+    keys["category"], keys["endpoint"] = category, endpoint
+    keys["family"], keys["window"] = int(family), window
+    return Terms(keys, values)
+
+
+def _windows_and_values(
+    family: Family, at_ms: NDArray[np.int64], columns: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return each record's decay window and the integers that it adds there."""
+    if not np.isfinite(columns).all():
+        raise ValueError(f"{family.name}: a record holds a value that is not finite")
+    values = np.rint(columns * _FIXED_POINT[family]).astype(np.int64)
+    if family not in HALF_LIFE_MS:
+        return np.zeros(len(at_ms), dtype=np.int64), values
+    window, weight = decay.windows_and_weights(at_ms, HALF_LIFE_MS[family])
+    values[:, _WEIGHTED[family]] *= weight[:, None]
+    return window, values
+
+
+def from_bytes(keys: bytes, rows: bytes) -> Terms:
+    """Return rows as they lie in the store: keys and little-endian sums, back to back."""
+    return Terms(
+        np.frombuffer(keys, dtype=KEY),
+        np.frombuffer(rows, dtype="<i8").reshape(-1, N_COLUMNS),
+    )
+
+
+def merge(parts: list[Terms]) -> Terms:
+    """Return one term per distinct key: the sum of all that share it."""
+    parts = [p for p in parts if len(p.keys)]
+    if not parts:
+        return Terms(np.empty(0, dtype=KEY), np.empty((0, N_COLUMNS), dtype=np.int64))
+    keys = np.concatenate([p.keys for p in parts])
+    values = np.concatenate([p.values for p in parts])
+    unique, slot = np.unique(keys, return_inverse=True)
+    sums = np.zeros((len(unique), N_COLUMNS), dtype=np.int64)
+    np.add.at(sums, slot, values)
+    return Terms(unique, sums)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Decayed sums as of one moment: (n_categories, n_arms, N_COLUMNS) floats per family."""
+
+    quality: NDArray[np.float64]
+    usage: NDArray[np.float64]
+    latency: NDArray[np.float64]
+    reliability: NDArray[np.float64]
+
+    def __add__(self, other: Evidence) -> Evidence:
+        """Return both together."""
+        return Evidence(
+            self.quality + other.quality,
+            self.usage + other.usage,
+            self.latency + other.latency,
+            self.reliability + other.reliability,
+        )
+
+
+MOST_PRIOR_N = 50.0
+"""No prior is worth more observations than this."""
+MOST_PRIOR_LATENCY_N = 10.0
+"""Latencies of another run say less: of recorded endpoints one in six had moved by half."""
+PRIOR_DRIFT_N = 60.0
+"""Nor more than these, however large it was: between two runs cells move by an sd of .05 where
+single rewards have .39, so that no number of old labels says more than .15 ÷ .0025 new ones."""
+
+
+def discounted(prior: Evidence) -> Evidence:
+    """Return another run's evidence as a prior: each cell scaled to what it still tells."""
+
+    def scaled(
+        values: NDArray[np.float64], n: NDArray[np.float64], most: float = MOST_PRIOR_N
+    ) -> NDArray[np.float64]:
+        worth = np.minimum(most, 1 / (1 / np.maximum(n, 1e-9) + 1 / PRIOR_DRIFT_N))
+        return values * np.where(n > 0, worth / np.maximum(n, 1e-9), 0.0)[..., None]
+
+    return Evidence(
+        scaled(prior.quality, prior.quality[..., Q.N]),
+        scaled(prior.usage, prior.usage[..., U.N]),
+        scaled(
+            prior.latency,
+            prior.latency[..., L.N] + prior.latency[..., L.N_CENSORED],
+            most=MOST_PRIOR_LATENCY_N,
+        ),
+        scaled(prior.reliability, prior.reliability.sum(axis=-1)),
+    )
+
+
+def read(
+    rows: Terms,
+    *,
+    categories: NDArray[np.uint64],
+    endpoints: NDArray[np.uint64],
+    now_ms: int,
+) -> Evidence:
+    """Return the evidence of the named cells as of `now_ms`; other rows are left out.
+
+    Args:
+        rows: any number of rows; several of one cell (shards, windows) are added up.
+        categories, endpoints: (n_categories,) and (n_arms,) digests, in the order wanted.
+    """
+    shape = (len(categories), len(endpoints), N_COLUMNS)
+    out = {family: np.zeros(shape) for family in FADING}
+    c = _positions(rows.keys["category"], categories)
+    e = _positions(rows.keys["endpoint"], endpoints)
+    for family in FADING:
+        pick = (rows.keys["family"] == int(family)) & (c >= 0) & (e >= 0)
+        if not pick.any():
+            continue
+        window = rows.keys["window"][pick].astype(np.int64)
+        scale = decay.window_scale(window, HALF_LIFE_MS[family], now_ms=now_ms)
+        np.add.at(out[family], (c[pick], e[pick]), rows.values[pick] * _factor(family, scale))
+    return Evidence(*(out[family] for family in FADING))
+
+
+def read_books(
+    rows: Terms, *, release_keys: NDArray[np.uint64], endpoints: NDArray[np.uint64]
+) -> NDArray[np.float64]:
+    """Return (n_release_keys, n_arms, N_COLUMNS) the books of the named release keys.
+
+    Args:
+        rows: any number of rows; several of one cell (shards) are added up.
+        release_keys, endpoints: (n_release_keys,) and (n_arms,) digests, in the order wanted.
+    """
+    mine = rows.keys["family"] == int(Family.BOOKS)
+    keys, values = rows.keys[mine], rows.values[mine]
+    out = np.zeros((len(release_keys), len(endpoints), N_COLUMNS))
+    k = _positions(keys["category"], release_keys)
+    e = _positions(keys["endpoint"], endpoints)
+    pick = (k >= 0) & (e >= 0)
+    np.add.at(out, (k[pick], e[pick]), values[pick] / _FIXED_POINT[Family.BOOKS])
+    return out
+
+
+def _factor(family: Family, scale: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (n, N_COLUMNS) what turns stored integers into evidence, given (n,) window scales."""
+    return np.where(_WEIGHTED[family], scale[:, None], 1.0) / _FIXED_POINT[family]
+
+
+class Grid:
+    """The sums of a fixed set of cells, laid out densely by position instead of by digest.
+
+    The same integers as rows hold, for a process that owns all of them, as a replay does.
+    """
+
+    def __init__(self, n_categories: int, n_arms: int) -> None:
+        self._shape = (n_categories, n_arms, N_COLUMNS)
+        self._sums: dict[tuple[Family, int], NDArray[np.int64]] = {}
+
+    def add(
+        self,
+        family: Family,
+        *,
+        category: NDArray[np.intp],
+        arm: NDArray[np.intp],
+        at_ms: NDArray[np.int64],
+        columns: NDArray[np.float64],
+    ) -> None:
+        """Fold records in, as `terms` and `merge` would.
+
+        Args:
+            category, arm: (n,) positions.
+            at_ms, columns: as in `terms`.
+        Raises:
+            ValueError: a value is not finite.
+        """
+        window, values = _windows_and_values(family, at_ms, columns)
+        for number in set(window.tolist()):
+            sums = self._sums.get((family, number))
+            if sums is None:
+                sums = self._sums[family, number] = np.zeros(self._shape, dtype=np.int64)
+            inside = window == number
+            np.add.at(sums, (category[inside], arm[inside]), values[inside])
+
+    def read(self, *, now_ms: int) -> Evidence:
+        """Return the evidence as of `now_ms`."""
+        return Evidence(
+            quality=self.read_family(Family.QUALITY, now_ms=now_ms),
+            usage=self.read_family(Family.USAGE, now_ms=now_ms),
+            latency=self.read_family(Family.LATENCY, now_ms=now_ms),
+            reliability=self.read_family(Family.RELIABILITY, now_ms=now_ms),
+        )
+
+    def read_family(self, family: Family, *, now_ms: int) -> NDArray[np.float64]:
+        """Return (n_categories, n_arms, N_COLUMNS) evidence of one family."""
+        out = np.zeros(self._shape)
+        # Floats add up in the order of windows, as rows do, whichever record came first.
+        for (kind, number), sums in sorted(self._sums.items(), key=lambda item: item[0]):
+            if kind is family:
+                scale = decay.window_scale(np.array([number]), HALF_LIFE_MS[family], now_ms=now_ms)
+                out += sums * _factor(family, scale)[0]
+        return out
+
+
+def is_stale(keys: NDArray[np.void], *, now_ms: int) -> NDArray[np.bool_]:
+    """Return which rows no reader counts any more, so that they may be dropped."""
+    stale = np.zeros(len(keys), dtype=bool)
+    for family in FADING:
+        oldest = decay.oldest_live_window(HALF_LIFE_MS[family], now_ms=now_ms)
+        stale |= (keys["family"] == int(family)) & (keys["window"].astype(np.int64) < oldest)
+    return stale
+
+
+def _positions(digests: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> NDArray[np.intp]:
+    """Return where each digest stands in `wanted`, -1 where it does not."""
+    if not len(wanted):
+        return np.full(len(digests), -1, dtype=np.intp)
+    order = np.argsort(wanted)
+    slot = np.minimum(np.searchsorted(wanted, digests, sorter=order), len(wanted) - 1)
+    found = order[slot]
+    return np.where(wanted[found] == digests, found, -1)

@@ -1,0 +1,100 @@
+"""Cost: prices are configuration, tokens are learned; so a price change acts at once."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+TOKENS_PRIOR_N = 3.0
+"""A new endpoint is taken to use its category's mean tokens, worth three calls."""
+TOKENS_DEFAULT = (500.0, 200.0)
+"""Tokens in and out where nothing was ever called; only their ratio matters, and that little."""
+Z90 = 1.2816
+TOKENS_DEFAULT_N = 0.001
+"""So that the default yields to the first real call."""
+
+
+def expected_tokens(
+    n: NDArray[np.float64], tokens: NDArray[np.float64], *, default: float
+) -> NDArray[np.float64]:
+    """Return expected tokens a call, (n_categories, n_arms), shrunk to the category's mean.
+
+    Args:
+        n: (n_categories, n_arms) decayed calls with known usage.
+        tokens: decayed sums of tokens over the same calls.
+        default: tokens a call where the category has none.
+    """
+    weight = TOKENS_DEFAULT_N
+    mean = (tokens.sum(axis=1) + weight * default) / (n.sum(axis=1) + weight)
+    wordy = _wordiness(n, tokens, mean)
+    typical = (tokens / np.maximum(wordy, 1e-9)).sum(axis=1) + weight * default
+    expected = (typical / (n.sum(axis=1) + weight))[:, None] * wordy
+    return (tokens + TOKENS_PRIOR_N * expected) / (n + TOKENS_PRIOR_N)
+
+
+def bound_factor(
+    n: NDArray[np.float64], ln: NDArray[np.float64], ln2: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return how many times its expected cost nine calls of ten stay below, (n_categories, n_arms).
+
+    Tokens are taken as log-normal; their spread is shrunk to sd 1, worth three calls.
+    """
+    mean = np.divide(ln, n, out=np.zeros_like(ln), where=n > 0)
+    scatter = np.maximum(ln2 - n * mean**2, 0)
+    variance = (scatter + TOKENS_PRIOR_N) / (np.maximum(n - 1, 0) + TOKENS_PRIOR_N)
+    return np.asarray(np.exp(Z90 * np.sqrt(variance) - variance / 2))
+
+
+def per_success(
+    costs: list[float], succeeded: list[float], *, attempts: int = 1
+) -> tuple[float, float]:
+    """Return expected cost of a chain of fallbacks and its expected successes.
+
+    Each endpoint is tried up to `attempts` times, then the next one, while failures are detected:
+    E[cost] = Σ_j c_j Π_{i<j} f_i and P(success) = 1 − Π f. The ratio of the two is the cost per
+    success; for one endpoint it is c/p, whatever `attempts` is, since retries raise successes and
+    cost alike.
+
+    Args:
+        costs: USD of one attempt at each endpoint, in the order of the chain.
+        succeeded: P(success) of one attempt at each.
+    Raises:
+        ValueError: an endpoint without its probability, or the reverse.
+    """
+    if len(costs) != len(succeeded):
+        raise ValueError(f"{len(costs)} costs but {len(succeeded)} probabilities of success")
+    reached, usd = 1.0, 0.0
+    for cost_usd, p in zip(costs, succeeded, strict=True):
+        for _ in range(attempts):
+            usd += reached * cost_usd
+            reached *= 1 - p
+    return usd, 1 - reached
+
+
+def _wordiness(
+    n: NDArray[np.float64], tokens: NDArray[np.float64], mean: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return (n_arms,) how many times the category's mean an arm uses, 1 where it is unknown."""
+    usual = (n * mean[:, None]).sum(axis=0)
+    prior = TOKENS_PRIOR_N * mean.mean()
+    return (tokens.sum(axis=0) + prior) / np.maximum(usual + prior, 1e-300)
+
+
+def expected_cost(
+    tokens_in: NDArray[np.float64],
+    tokens_out: NDArray[np.float64],
+    *,
+    input_usd_per_mtok: NDArray[np.float64],
+    output_usd_per_mtok: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return expected USD a call, (n_categories, n_arms); an unpriced arm costs as the dearest.
+
+    Pessimism is the point: a price that nobody wrote down must not attract traffic. Where no arm
+    has a price all cost 0.
+    """
+    usd = (tokens_in * input_usd_per_mtok + tokens_out * output_usd_per_mtok) / 1e6
+    known = np.isfinite(usd)
+    if not known.any():
+        return np.zeros_like(usd)
+    dearest = np.where(known, usd, 0.0).max(axis=1, keepdims=True)
+    return np.where(known, usd, dearest)

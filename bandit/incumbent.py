@@ -1,0 +1,243 @@
+"""The guarded law: an incumbent keeps the traffic until another is shown better.
+
+What exploring may cost is bounded by a room in successes; it is kept as additive integers and
+worked out on reading, so that neither order nor grouping of records matters. Nothing here is
+remembered between calls but the standings, which change by a release.
+
+Ref: Wu et al. (2016), "Conservative bandits", ICML. We deviate by a one-sided bound on what was
+really earned, and by pooling the room over all tasks of an app.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from bandit.draws import Law
+from bandit.posterior import Posterior
+from bandit.utility import Objective, mean_utility
+
+ALLOWANCE = 0.01
+"""Share of the incumbent's successes that exploring may cost."""
+LEAST_CALLS = 300
+"""The room starts as if so many calls had been routed."""
+BOUND_Z = 1.65
+"""One-sided 95 %: chance gains are not spent."""
+RESERVE = 2.0
+"""Successes that are never spent."""
+VARIANCE_RANGE = (0.01, 0.25)
+BETTER = 0.9
+"""P(utility above the choice's) that a release takes."""
+SURE = 0.98
+"""P(better) with which a choice stays although the room is spent."""
+LEAST_HEADROOM = 0.01
+TIE_BREAK = 1e-6
+"""Groups of which nothing is known gain alike; among them the given order decides."""
+TASK_LABELS, APP_LABELS = 20, 30
+"""Labels in this task, or over all tasks of the app, without which nothing is explored."""
+STAY_AT_INCUMBENT = 0.4
+"""Below .5 only while trials are running: with .55 winners wait longer for their traffic."""
+STAY_AT_RELEASED = 0.97
+FLOOR = 0.02
+N_CHALLENGERS = 2
+FOCUS = 0.9
+"""A task is explored while traffic × expected improvement is this share of the best task's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """Sums of whole calls by (task, group), of calls that the incumbent did not serve."""
+
+    routed: NDArray[np.float64]  # (n_tasks,) all routed calls, the incumbent's too
+    labelled: NDArray[np.float64]  # (n_tasks, n_groups)
+    reward: NDArray[np.float64]  # (n_tasks, n_groups) Σ over the labelled
+    unlabelled: NDArray[np.float64]  # (n_tasks, n_groups)
+
+
+@dataclass(frozen=True, slots=True)
+class Standings:
+    """What the release keys of one app, strategy and role stand at; row c is task c."""
+
+    incumbent: int
+    current: NDArray[np.intp]  # (n_tasks,)
+    challengers: tuple[tuple[int, ...], ...]
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A choice that changed, with its evidence."""
+
+    task: int
+    before: int
+    after: int
+    p_better: float
+    gain: float  # posterior mean difference in utility
+    reason: str
+
+
+def begin(incumbent: int, n_tasks: int) -> Standings:
+    """Return the standings before anything is known: the incumbent everywhere."""
+    return Standings(incumbent, np.full(n_tasks, incumbent), ((),) * n_tasks)
+
+
+def room(books: Books, posterior: Posterior, objective: Objective, incumbent: int) -> float:
+    """Return what exploring may still cost, in successes.
+
+    room = a·max(n, 300) + G − 1.65·√V − 2, with G = Σ (reward − m) over calls not served by the
+    incumbent and m its present posterior mean in the call's task. A call without a label enters
+    with what its endpoint is expected to lose, never with a gain.
+    """
+    utility = mean_utility(posterior, objective)
+    price = posterior.quality.mean - utility  # what of it is cost, known without labels
+    mine = utility[:, [incumbent]]
+    gained = books.reward - books.labelled * (price + mine)
+    lost = books.unlabelled * np.minimum(utility - mine, 0)
+    m = posterior.quality.mean[:, [incumbent]]
+    spread = np.clip(m * (1 - m), *VARIANCE_RANGE) * (books.labelled + books.unlabelled)
+    n = float(books.routed.sum())
+    total = float(gained.sum() + lost.sum())
+    return ALLOWANCE * max(n, LEAST_CALLS) + total - BOUND_Z * float(spread.sum()) ** 0.5 - RESERVE
+
+
+def enough_labels(labels: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return (n_tasks, n_groups) where (n_tasks, n_groups) labels suffice for a verdict."""
+    return (labels >= TASK_LABELS) | (labels.sum(axis=0) >= APP_LABELS)
+
+
+def contrast(
+    posterior: Posterior, objective: Objective, task: int, reference: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and sd of each group's utility less that of `reference`, each (n_groups,)."""
+    utility = mean_utility(posterior, objective)
+    _, sd = posterior.quality.difference(task, reference)
+    return utility[task] - utility[task, reference], sd
+
+
+def p_better(mean: NDArray[np.float64], sd: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return P(difference > 0) of normals; 0 where there is no difference to be had."""
+    return np.where(sd > 0, ndtr(mean / np.maximum(sd, 1e-12)), 0.0)
+
+
+def expected_gain(
+    posterior: Posterior, objective: Objective, task: int, reference: int
+) -> NDArray[np.float64]:
+    """Return E[max(difference, 0)] of each group's utility to `reference`'s: what it may improve.
+
+    A reward is at most 1, so where the reference has .97 there is .03 to be had, whatever a
+    Gaussian says of the unknown: the expectation is of the difference clipped to that.
+    """
+    mean, sd = contrast(posterior, objective, task, reference)
+    most = max(1 - float(posterior.quality.mean[task, reference]), LEAST_HEADROOM)
+    return np.where(sd > 0, _positive_part(mean, sd) - _positive_part(mean - most, sd), 0.0)
+
+
+def _positive_part(mean: NDArray[np.float64], sd: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return E[max(x, 0)] of normals."""
+    z = mean / np.maximum(sd, 1e-12)
+    return mean * ndtr(z) + sd * np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
+
+
+def review(
+    standings: Standings,
+    posterior: Posterior,
+    objective: Objective,
+    available: NDArray[np.bool_],
+) -> tuple[Standings, list[Release]]:
+    """Return the standings after a review of all tasks, and what was released.
+
+    Args:
+        available: (n_groups,) groups that may serve at all.
+    """
+    labels = posterior.arms.by_group(posterior.labels)
+    enough = enough_labels(labels)
+    current = standings.current.copy()
+    released = []
+    for task, now in enumerate(standings.current):
+        mean, sd = contrast(posterior, objective, task, int(now))
+        better = p_better(mean, sd)
+        sound = (better >= BETTER) & enough[task] & available
+        if not enough[task, now] or not sound.any():
+            continue
+        best = int(np.where(sound, mean, -np.inf).argmax())
+        current[task] = best
+        released.append(
+            Release(task, int(now), best, float(better[best]), float(mean[best]), "better")
+        )
+    if released:
+        standings = replace(standings, current=current, version=standings.version + 1)
+    return standings, released
+
+
+def choose_challengers(
+    standings: Standings,
+    posterior: Posterior,
+    objective: Objective,
+    available: NDArray[np.bool_],
+    order: NDArray[np.float64],
+) -> Standings:
+    """Return the standings with the two groups that may improve each task most as challengers.
+
+    A challenger that disappoints is outranked at once by one that was never tried: with a few
+    dozen trials to spend, holding on to the first two would find nobody.
+
+    Args:
+        available: (n_groups,) groups that may serve at all.
+        order: (n_groups,) who comes first among the unknown; any numbers below 1000.
+    """
+    chosen = []
+    for task, cur in enumerate(standings.current):
+        gain = expected_gain(posterior, objective, task, int(cur)) * (1 + TIE_BREAK * order)
+        gain = np.where(available, gain, -1.0)
+        gain[[int(cur), standings.incumbent]] = -1.0
+        best = np.argsort(-gain, kind="stable")[:N_CHALLENGERS]
+        chosen.append(tuple(int(g) for g in best if gain[g] > 0))
+    if tuple(chosen) == standings.challengers:
+        return standings
+    return replace(standings, challengers=tuple(chosen), version=standings.version + 1)
+
+
+def explored_tasks(
+    standings: Standings, posterior: Posterior, objective: Objective, traffic: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Return (n_tasks,) where exploring pays most: traffic × expected improvement."""
+    labels = posterior.arms.by_group(posterior.labels)
+    enough = enough_labels(labels)
+    worth = np.zeros(len(standings.current))
+    for task, cur in enumerate(standings.current):
+        if not enough[task, cur] or not standings.challengers[task]:
+            continue
+        gain = expected_gain(posterior, objective, task, int(cur))
+        worth[task] = (traffic[task] + 1) * gain[list(standings.challengers[task])].max()
+    return (worth > 0) & (worth >= FOCUS * worth.max())
+
+
+def law(
+    standings: Standings,
+    posterior: Posterior,
+    objective: Objective,
+    task: int,
+    *,
+    room: float,
+    explored: bool,
+    floor: float = FLOOR,
+    holdout: float = 0.0,
+) -> Law:
+    """Return the law of a task's next draw.
+
+    Args:
+        room: what exploring may still cost, in successes.
+        explored: whether this task is among those worth exploring.
+    """
+    inc, cur = standings.incumbent, int(standings.current[task])
+    if room <= 0 and cur != inc:
+        mean, sd = contrast(posterior, objective, task, inc)
+        if p_better(mean, sd)[cur] < SURE:
+            cur = inc
+    if room <= 0 or not explored:
+        return Law(inc, cur, (), holdout=holdout, stay=1.0)
+    stay = STAY_AT_INCUMBENT if cur == inc else STAY_AT_RELEASED
+    return Law(inc, cur, standings.challengers[task], holdout=holdout, floor=floor, stay=stay)

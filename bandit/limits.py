@@ -1,0 +1,112 @@
+"""Chance constraints: what an endpoint must keep with a given probability, judged by posteriors.
+
+A hard limit is never relaxed. Soft ones give way in a fixed order, latency first, then the cost
+cap, then the quality floor, until somebody is left to serve the call; of those who are left, the
+nearest to what gave way serve it, and it is reported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from bandit.posterior import Posterior
+
+FEW_LABELS = 30.0
+"""Below so many labels a floor asks for even odds only, or nothing new would ever be tried."""
+EVEN_ODDS = 0.5
+GOOD_ODDS = 0.8
+NEAR = 0.02
+"""What comes this near to the nearest counts as near: probability, share of the cost, points."""
+
+
+class Limit(StrEnum):
+    """A kind of limit, in the order in which soft ones give way."""
+
+    LATENCY = "latency"
+    COST = "cost"
+    QUALITY = "quality"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a strategy asks of every endpoint; None asks nothing."""
+
+    latency_s: float | None = None
+    latency_prob: float = 0.95  # of answering within latency_s
+    cost_usd: float | None = None  # upper bound of one call
+    quality: float | None = None
+    hard: frozenset[Limit] = frozenset()
+
+    @property
+    def asked(self) -> list[Limit]:
+        """The limits that are set, in the order in which they give way."""
+        found = []
+        if self.latency_s is not None:
+            found.append(Limit.LATENCY)
+        if self.cost_usd is not None:
+            found.append(Limit.COST)
+        if self.quality is not None:
+            found.append(Limit.QUALITY)
+        return found
+
+
+def within(
+    posterior: Posterior, category: int, limits: Limits, eligible: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], tuple[Limit, ...]]:
+    """Return (n_arms,) the eligible arms that keep the limits, and which soft limits gave way.
+
+    With a hard limit that nobody keeps the mask is empty.
+    """
+    asked = limits.asked
+    relaxed: list[Limit] = []
+    mask = eligible
+    for kind in asked:
+        mask = mask & _keeps(posterior, category, limits, kind)
+    while not mask.any():
+        soft = [kind for kind in asked if kind not in limits.hard and kind not in relaxed]
+        if not soft:
+            return mask, tuple(relaxed)
+        relaxed.append(soft[0])
+        mask = eligible
+        for kind in asked:
+            if kind not in relaxed:
+                mask = mask & _keeps(posterior, category, limits, kind)
+    # What gave way still counts among those that are left: whoever comes nearest to it.
+    for kind in relaxed:
+        mask = mask & _nearest(posterior, category, limits, kind, mask)
+    return mask, tuple(relaxed)
+
+
+def _nearest(
+    posterior: Posterior, category: int, limits: Limits, kind: Limit, left: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Return (n_arms,) who comes nearest to a limit that nobody left keeps."""
+    if kind is Limit.LATENCY:
+        assert limits.latency_s is not None
+        closeness = posterior.latency.within(category, limits.latency_s)
+        return closeness >= closeness[left].max() - NEAR
+    if kind is Limit.COST:
+        usd = posterior.cost_bound_usd[category]
+        return usd <= usd[left].min() * (1 + NEAR)
+    mean = posterior.quality.mean[category][posterior.arms.group]
+    return np.asarray(mean >= mean[left].max() - NEAR)
+
+
+def _keeps(posterior: Posterior, category: int, limits: Limits, kind: Limit) -> NDArray[np.bool_]:
+    """Return (n_arms,) which arms keep one limit."""
+    if kind is Limit.LATENCY:
+        assert limits.latency_s is not None
+        return posterior.latency.bound(limits.latency_prob)[category] <= limits.latency_s
+    if kind is Limit.COST:
+        return posterior.cost_bound_usd[category] <= (limits.cost_usd or 0.0)
+    assert limits.quality is not None
+    group = posterior.arms.group
+    mean, sd = posterior.quality.mean[category], posterior.quality.sd[category]
+    labels = np.bincount(group, posterior.labels[category])
+    odds = np.where(labels < FEW_LABELS, EVEN_ODDS, GOOD_ODDS)
+    return np.asarray((ndtr((mean - limits.quality) / sd) >= odds)[group])

@@ -1,0 +1,242 @@
+"""The posteriors together, and the bank of joint draws that decisions are made on.
+
+Everything here is computed when it is first asked for: a strategy that has no use for latency
+pays nothing for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from bandit import cost, latency, quality, reliability, selection
+from bandit.cells import Evidence, L, Q, R, U
+from bandit.latency import Latency
+from bandit.quality import Quality
+from bandit.reliability import Reliability
+
+N_DRAWS = 256
+"""Rows of a bank: propensities come in steps of .004, and a draw at ten endpoints takes 25 µs."""
+HUGE = 1e15
+"""No sum of real records comes near; whatever does was damaged."""
+MAY_BE_NEGATIVE: tuple[list[int], ...] = (
+    [],
+    [U.LN_OUT],
+    [L.LN, L.LN_TTFT, L.LN_CENSORED],
+    [],
+)
+"""Columns of each family, in the order of `Evidence`, that hold logarithms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arms:
+    """What the statistics need to know of the endpoints, in one fixed order."""
+
+    group: NDArray[np.intp]  # (n_arms,) equivalents share a number, counted from 0
+    family: NDArray[np.intp]  # (n_groups,) groups of one model share a number
+    input_usd_per_mtok: NDArray[np.float64]  # (n_arms,) NaN where no price is known
+    output_usd_per_mtok: NDArray[np.float64]  # (n_arms,)
+
+    @property
+    def n_groups(self) -> int:
+        """Number of groups."""
+        return len(self.family)
+
+    def by_group(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return (n_categories, n_groups): (n_categories, n_arms) summed over hosts."""
+        out = np.zeros((len(values), self.n_groups))
+        np.add.at(out.T, self.group, values.T)
+        return out
+
+
+@lru_cache(maxsize=64)
+def normals(n_columns: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return two tables (N_DRAWS, n_columns) of standard normals, the same every time.
+
+    Banks of all categories and versions share them. Each column holds the N_DRAWS midpoint
+    quantiles in an order of its own: so every margin is exact to the step, and a bank depends on
+    the evidence alone. The luck of a draw lies in which row it takes.
+    """
+    rng = np.random.default_rng(n_columns)
+    quantiles = ndtri((np.arange(N_DRAWS) + 0.5) / N_DRAWS)
+    tables = [
+        rng.permuted(np.repeat(quantiles[:, None], n_columns, axis=1), axis=0) for _ in range(2)
+    ]
+    return tables[0], tables[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Bank:
+    """Joint posterior draws of one category; row d is one possible world."""
+
+    posterior: Posterior
+    category: int
+    sharpness: float | None = None
+    memory: dict[object, NDArray[np.float64]] = field(default_factory=dict)
+    rankings: dict[object, list[int]] = field(default_factory=dict)
+
+    @cached_property
+    def quality(self) -> NDArray[np.float64]:
+        """(n_draws, n_arms); hosts of a group share their column."""
+        arms = self.posterior.arms
+        drawn = self.posterior.quality.draw(
+            self.category, normals(arms.n_groups), sharpness=self.sharpness
+        )
+        return drawn[:, arms.group] if arms.n_groups < len(arms.group) else drawn
+
+    @cached_property
+    def ok(self) -> NDArray[np.float64]:
+        """(n_draws, n_arms) shares of calls that are answered."""
+        rng = np.random.default_rng([self.category, 1])
+        return self.posterior.reliability.draw(self.category, rng, n_draws=N_DRAWS)
+
+    @cached_property
+    def latency_s(self) -> NDArray[np.float64]:
+        """(n_draws, n_arms) expected seconds of a whole answer."""
+        rng = np.random.default_rng([self.category, 2])
+        return self.posterior.latency.draw(self.category, rng, n_draws=N_DRAWS)
+
+    @property
+    def cost_usd(self) -> NDArray[np.float64]:
+        """(n_arms,) expected; prices are known, tokens learned fast."""
+        return self.posterior.cost_usd[self.category]
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """All posteriors as of one moment; a value, never changed."""
+
+    arms: Arms
+    evidence: Evidence
+    flagged: NDArray[np.bool_]  # (n_categories, n_arms) cells that were damaged: at their prior
+    memory: dict[object, NDArray[np.float64]] = field(default_factory=dict)
+
+    def bank(self, category: int, *, sharpness: float | None = None) -> Bank:
+        """Return the bank of one category; the same evidence gives the same bank.
+
+        Args:
+            sharpness: η of the quality draws; None is the default that decisions use.
+        """
+        return Bank(self, category, sharpness)
+
+    @cached_property
+    def quality(self) -> Quality:
+        """Over groups."""
+        columns = [self.arms.by_group(self.evidence.quality[..., k]) for k in (Q.N, Q.R, Q.R2)]
+        calls, labels = self.arms.by_group(self.calls), self.arms.by_group(self.labels)
+        rate = np.divide(columns[1], columns[0], out=np.zeros_like(labels), where=columns[0] > 0)
+        success, failure = selection.weights(calls, labels, labels * rate)
+        if (success < 1).any():
+            n, r, r2 = columns
+            columns = [r * success + (n - r) * failure, r * success, r2 * success]
+        return quality.fit(*columns, family=self.arms.family)
+
+    @cached_property
+    def latency(self) -> Latency:
+        """Of whole answers, over arms like all that follow."""
+        lat = self.evidence.latency
+        return latency.fit(
+            lat[..., L.N],
+            lat[..., L.LN],
+            lat[..., L.LN2],
+            n_censored=lat[..., L.N_CENSORED],
+            ln_censored=lat[..., L.LN_CENSORED],
+        )
+
+    @cached_property
+    def ttft(self) -> Latency:
+        """Of the time to the first content."""
+        lat = self.evidence.latency
+        return latency.fit(lat[..., L.N_TTFT], lat[..., L.LN_TTFT], lat[..., L.LN_TTFT2])
+
+    @cached_property
+    def reliability(self) -> Reliability:
+        """Of the answered share."""
+        return reliability.fit(self.ok_calls, self.failed_calls)
+
+    @cached_property
+    def cost_usd(self) -> NDArray[np.float64]:
+        """(n_categories, n_arms) expected USD a call."""
+        use = self.evidence.usage
+        tokens_out = cost.expected_tokens(
+            use[..., U.N], use[..., U.TOKENS_OUT], default=cost.TOKENS_DEFAULT[1]
+        )
+        # What a call sends in does not depend on who answers it: one mean serves the category.
+        tokens_in = np.repeat(
+            cost.expected_tokens(
+                use[..., U.N].sum(axis=1, keepdims=True),
+                use[..., U.TOKENS_IN].sum(axis=1, keepdims=True),
+                default=cost.TOKENS_DEFAULT[0],
+            ),
+            len(self.arms.group),
+            axis=1,
+        )
+        return cost.expected_cost(
+            tokens_in,
+            tokens_out,
+            input_usd_per_mtok=self.arms.input_usd_per_mtok,
+            output_usd_per_mtok=self.arms.output_usd_per_mtok,
+        )
+
+    @cached_property
+    def cost_bound_usd(self) -> NDArray[np.float64]:
+        """(n_categories, n_arms) USD that nine calls of ten stay below."""
+        use = self.evidence.usage
+        factor = cost.bound_factor(use[..., U.N_LOG], use[..., U.LN_OUT], use[..., U.LN_OUT2])
+        return self.cost_usd * factor
+
+    @property
+    def labels(self) -> NDArray[np.float64]:
+        """(n_categories, n_arms) plain count of quality labels."""
+        return self.evidence.quality[..., Q.LABELS]
+
+    @property
+    def calls(self) -> NDArray[np.float64]:
+        """(n_categories, n_arms) plain count of calls."""
+        return self.evidence.usage[..., U.CALLS]
+
+    @property
+    def failures(self) -> NDArray[np.float64]:
+        """(n_categories, n_arms) plain count of calls that failed."""
+        return self.evidence.usage[..., U.FAILED]
+
+    @property
+    def ok_calls(self) -> NDArray[np.float64]:
+        """(n_categories, n_arms) decayed answers, for bounds."""
+        return self.evidence.reliability[..., R.OK]
+
+    @property
+    def failed_calls(self) -> NDArray[np.float64]:
+        """(n_categories, n_arms) decayed failures."""
+        return np.asarray(self.evidence.reliability[..., R.RATE_LIMIT :].sum(axis=-1))
+
+    @property
+    def timed(self) -> NDArray[np.float64]:
+        """(n_categories, n_arms) decayed calls with a latency."""
+        return self.evidence.latency[..., L.N]
+
+
+def infer(evidence: Evidence, arms: Arms) -> Posterior:
+    """Return the posteriors that the evidence supports; a damaged cell counts as unknown."""
+    families = (evidence.quality, evidence.usage, evidence.latency, evidence.reliability)
+    bad = [_damaged(f, signed) for f, signed in zip(families, MAY_BE_NEGATIVE, strict=True)]
+    flagged = np.logical_or.reduce(bad)
+    if flagged.any():
+        families = tuple(  # type: ignore[assignment]
+            np.where(b[..., None], 0.0, f) for f, b in zip(families, bad, strict=True)
+        )
+    return Posterior(arms, Evidence(*families), flagged)
+
+
+def _damaged(values: NDArray[np.float64], signed: list[int]) -> NDArray[np.bool_]:
+    """Return (n_categories, n_arms) cells with a value that no sum of records can have."""
+    size = values
+    if signed:
+        size = values.copy()
+        size[..., signed] = np.abs(size[..., signed])
+    sound = (size >= 0) & (size < HUGE)  # NaN is neither
+    return np.asarray(~sound.all(axis=-1))

@@ -1,0 +1,101 @@
+"""Posteriors as rows for people: one per category and endpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit.cells import Evidence, U
+from bandit.draws import LEARNING, tabulate
+from bandit.posterior import Posterior
+from bandit.utility import Objective
+
+Z90 = 1.6449
+"""Half-width in sd of a central 90 % interval of a normal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What is known of one endpoint in one category; None where nothing is."""
+
+    category: str
+    endpoint: str
+    calls: int
+    labels: int
+    quality: float | None  # posterior mean, in [0, 1]
+    quality_low: float | None  # central 90 % interval
+    quality_high: float | None
+    p_best: float | None
+    ok_rate: float | None  # answered ÷ calls, over all that is kept
+    latency_p50_s: float | None  # predictive
+    latency_p95_s: float | None
+    cost_usd: float | None  # a call, as observed
+    cost_per_success_usd: float | None
+    share: float | None  # of the category's calls
+
+
+def rows(
+    evidence: Evidence,
+    posterior: Posterior,
+    *,
+    categories: list[str],
+    endpoints: list[str],
+    objective: Objective,
+) -> list[Row]:
+    """Return a row for every endpoint of every category that was ever called."""
+    low, high = _interval(posterior)
+    p50, p95 = posterior.latency.quantile(0.5), posterior.latency.quantile(0.95)
+    out = []
+    for c, category in enumerate(categories):
+        calls = posterior.calls[c]
+        if not calls.any():
+            continue
+        best = _p_best(posterior, c, objective)
+        for e, endpoint in enumerate(endpoints):
+            group = posterior.arms.group[e]
+            labelled = posterior.labels[c].any()
+            quality = float(np.clip(posterior.quality.mean[c, group], 0, 1)) if labelled else None
+            cost = _observed_cost(evidence, c, e)
+            timed = posterior.timed[c, e] > 0
+            row = Row(
+                category=category,
+                endpoint=endpoint,
+                calls=int(calls[e]),
+                labels=int(posterior.labels[c, e]),
+                quality=quality,
+                quality_low=float(low[c, group]) if labelled else None,
+                quality_high=float(high[c, group]) if labelled else None,
+                p_best=float(best[group]) if labelled else None,
+                ok_rate=_ok_rate(evidence, c, e),
+                latency_p50_s=float(p50[c, e]) if timed else None,
+                latency_p95_s=float(p95[c, e]) if timed else None,
+                cost_usd=cost,
+                cost_per_success_usd=cost / quality if cost is not None and quality else None,
+                share=float(calls[e] / calls.sum()),
+            )
+            out.append(row)
+    return out
+
+
+def _interval(posterior: Posterior) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    mean, sd = posterior.quality.mean, posterior.quality.sd
+    return np.clip(mean - Z90 * sd, 0, 1), np.clip(mean + Z90 * sd, 0, 1)
+
+
+def _p_best(posterior: Posterior, category: int, objective: Objective) -> NDArray[np.float64]:
+    """Return (n_groups,) P(no other group is better) under the strategy's own objective."""
+    bank = posterior.bank(category, sharpness=1.0)
+    everybody = np.ones(len(posterior.arms.group), dtype=bool)
+    return tabulate(bank, objective=objective, law=LEARNING, eligible=everybody).shares
+
+
+def _ok_rate(evidence: Evidence, category: int, arm: int) -> float | None:
+    calls = evidence.usage[category, arm, U.CALLS]
+    return float(1 - evidence.usage[category, arm, U.FAILED] / calls) if calls else None
+
+
+def _observed_cost(evidence: Evidence, category: int, arm: int) -> float | None:
+    priced = evidence.usage[category, arm, U.PRICED]
+    return float(evidence.usage[category, arm, U.COST_NANO] / priced / 1e9) if priced else None

@@ -1,0 +1,173 @@
+"""What a strategy maximises, as scores over the rows of a bank: the higher, the better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit.posterior import N_DRAWS, Bank, Posterior
+from bandit.reliability import upper_bound
+
+FLOOR_SHARE = 0.9
+"""An order strategy serves nothing below this share of the best known quality."""
+FASTEST_OK_RATE = 0.95
+FASTEST_LEVEL = 0.9
+"""`fastest` leaves out endpoints whose answered share is below .95 with 90 % certainty."""
+EQUAL_COST = 1.01
+"""Hosts within 1 % of the least cost count as equally dear."""
+LEAST_QUALITY = 0.01
+"""Cost per success divides by quality; below this an endpoint is as good as useless."""
+
+
+class Order(StrEnum):
+    """How a strategy ranks: by belief in utility, or by the user's own order."""
+
+    UTILITY = "utility"
+    CHEAPEST = "cheapest"
+    FASTEST = "fastest"
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What a strategy wants; money in USD.
+
+    `value_usd` is what one success is worth; None means that quality alone counts.
+    """
+
+    order: Order = Order.UTILITY
+    value_usd: float | None = None
+    latency_usd_per_s: float = 0.0
+
+
+def arm_scores(bank: Bank, objective: Objective) -> NDArray[np.float64]:
+    """Return (n_draws, n_arms) scores; worked out once for each bank and objective.
+
+    `utility` is value × reward − cost − priced latency, where an unanswered call earns nothing.
+    """
+    found = bank.memory.get(objective)
+    if found is None:
+        found = bank.memory[objective] = _scores(bank, objective).astype(np.float32)
+    return found
+
+
+def _scores(bank: Bank, objective: Objective) -> NDArray[np.float64]:
+    if objective.order is Order.CHEAPEST:
+        labelled = bank.posterior.labels[bank.category].any()
+        success = np.maximum(bank.quality, LEAST_QUALITY) if labelled else 1.0
+        return -bank.cost_usd / (bank.ok * success)
+    if objective.order is Order.FASTEST:
+        return -bank.latency_s / bank.ok
+    if objective.value_usd is None:
+        return bank.ok * bank.quality
+    scores = objective.value_usd * bank.ok * bank.quality - bank.cost_usd
+    if objective.latency_usd_per_s:
+        scores = scores - objective.latency_usd_per_s * bank.latency_s
+    return scores
+
+
+def bank_utility(bank: Bank, objective: Objective) -> NDArray[np.float64]:
+    """Return (n_groups,) posterior mean utility in the bank's category."""
+    return mean_utility(bank.posterior, objective)[bank.category]
+
+
+def bank_cost(bank: Bank) -> NDArray[np.float64]:
+    """Return (n_groups,) expected USD a call at each group's cheapest host, worked out once."""
+    found = bank.memory.get("cost")
+    if found is None:
+        arms = bank.posterior.arms
+        found = bank.memory["cost"] = np.full(arms.n_groups, np.inf)
+        np.minimum.at(found, arms.group, bank.cost_usd)
+    return found
+
+
+def best_first(bank: Bank, values: NDArray[np.float64], name: object) -> list[int]:
+    """Return groups in falling order of `values`, sorted once for each bank and name."""
+    found = bank.rankings.get(name)
+    if found is None:
+        found = bank.rankings[name] = np.argsort(-values, kind="stable").tolist()
+    return found
+
+
+def mean_utility(posterior: Posterior, objective: Objective) -> NDArray[np.float64]:
+    """Return (n_categories, n_groups) posterior mean utility at each group's best host.
+
+    In successes where the objective has no value, else in units of that value; worked out once
+    for each posterior and objective.
+    """
+    found = posterior.memory.get(objective)
+    if found is None:
+        found = posterior.memory[objective] = _mean_utility(posterior, objective)
+    return found
+
+
+def _mean_utility(posterior: Posterior, objective: Objective) -> NDArray[np.float64]:
+    arms = posterior.arms
+    mean = posterior.quality.mean
+    ok = posterior.reliability.mean
+    if objective.value_usd is not None:
+        price = posterior.cost_usd / objective.value_usd
+        if objective.latency_usd_per_s:
+            seconds = posterior.latency.expected
+            price = price + seconds * (objective.latency_usd_per_s / objective.value_usd)
+    else:
+        price = np.zeros_like(ok)
+    at_host = mean[:, arms.group] * ok - price
+    if arms.n_groups == len(arms.group):
+        return at_host
+    best = np.full(mean.shape, -np.inf)
+    np.maximum.at(best.T, arms.group, at_host.T)
+    return best
+
+
+def best_hosts(bank: Bank, objective: Objective, hosts: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return for each row the best of one group's hosts: cost, latency and reliability only.
+
+    Where latency has a price this is utility without quality; where it has none, the least drawn
+    latency among the hosts within 1 % of the least drawn cost ÷ answered share.
+    """
+    if len(hosts) == 1:
+        return np.full(N_DRAWS, hosts[0])
+    ok, seconds, usd = bank.ok[:, hosts], bank.latency_s[:, hosts], bank.cost_usd[hosts]
+    if objective.latency_usd_per_s > 0 and objective.value_usd is not None:
+        score = objective.value_usd * ok - usd - objective.latency_usd_per_s * seconds
+        return hosts[score.argmax(axis=1)]
+    per_answer = usd / ok
+    fair = per_answer <= EQUAL_COST * per_answer.min(axis=1, keepdims=True)
+    return hosts[np.where(fair, seconds, np.inf).argmin(axis=1)]
+
+
+def admitted(
+    posterior: Posterior, category: int, objective: Objective, eligible: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Return (n_arms,) which eligible arms the objective's order may serve; all, if else none."""
+    if objective.order is Order.UTILITY:
+        return eligible
+    fit = eligible & above_floor(posterior, category, eligible)[posterior.arms.group]
+    if objective.order is Order.FASTEST:
+        ok, failed = posterior.ok_calls[category], posterior.failed_calls[category]
+        # Of an endpoint that was never called the bound is .9: who never failed is not left out.
+        bound = upper_bound(ok, failed, level=FASTEST_LEVEL)
+        fit &= (bound >= FASTEST_OK_RATE) | (failed == 0)
+    return fit if fit.any() else eligible
+
+
+def above_floor(
+    posterior: Posterior, category: int, eligible: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_]:
+    """Return (n_groups,) groups with P(quality ≥ floor) ≥ .5; all, while nothing is labelled.
+
+    Args:
+        eligible: (n_arms,) endpoints whose groups' best quality makes the floor; None is all.
+    """
+    labels = posterior.labels[category]
+    if eligible is not None:
+        labels = labels * eligible
+    known = np.bincount(posterior.arms.group, labels) > 0
+    mean = posterior.quality.mean[category]
+    if not known.any():
+        return np.ones(len(mean), dtype=bool)
+    # A Gaussian: its mean ≥ floor iff P(≥ floor) ≥ .5.
+    return np.asarray(mean >= FLOOR_SHARE * mean[known].max())

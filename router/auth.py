@@ -1,0 +1,127 @@
+"""Whose call it is, and which credential may travel on.
+
+The caller's key never leaves for a provider unless an endpoint says `auth: client`; one that is
+a key of ours never leaves at all.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from functools import lru_cache
+from hashlib import blake2b
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+from router.configuration import DEFAULT_APP, Configuration
+from router.errors import RequestRejected
+from router.policy import App
+from router.settings import LOOPBACK
+
+Headers = Mapping[bytes, bytes]
+
+
+class Caller(Struct, frozen=True):
+    """An authenticated caller; `credential` is what may be passed on to `auth: client`."""
+
+    app: App
+    credential: tuple[bytes, bytes] | None
+
+
+class Keys:
+    """The keys of one configuration, held as digests only."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._apps = {_digest(k.encode()): name for k, name in configuration.app_keys.items()}
+        admin = configuration.admin_key
+        self._admin = _digest(admin.encode()) if admin else None
+        self._configuration = configuration
+        self._open = configuration.server.is_loopback
+        self._default = configuration.apps.get(DEFAULT_APP)
+
+    def caller(self, headers: Headers) -> Caller:
+        """Return whose call it is.
+
+        Raises:
+            RequestRejected: keys are configured, and the call has none or a wrong one.
+        """
+        own = headers.get(b"x-router-key")
+        credential = _credential(headers)
+        ours = credential is not None and self._is_ours(_secret(credential))
+        passed_on = None if ours else credential
+        if not self._apps:
+            assert self._default is not None  # the configuration check sees to it
+            return Caller(self._default, passed_on)
+        secret = own if own is not None else _secret(credential) if credential else None
+        if secret is None:
+            raise RequestRejected(
+                "invalid_api_key", "no key: send the app's key as bearer token or in x-router-key"
+            )
+        name = self._apps.get(_digest(secret))  # a look-up by digest leaks nothing of the key
+        if name is None:
+            raise RequestRejected("invalid_api_key", "this key belongs to no app")
+        return Caller(self._configuration.apps[name], passed_on if own is not None else None)
+
+    def require_admin(self, headers: Headers) -> None:
+        """Let only the admin key pass, unless only this machine can reach us.
+
+        Raises:
+            RequestRejected: the admin key is needed and missing.
+        """
+        if self._admin is None:
+            if self._open:
+                return
+            raise RequestRejected(
+                "admin_key_required", "set server.admin_key to use this route from elsewhere"
+            )
+        credential = _credential(headers)
+        given = headers.get(b"x-router-key") or (_secret(credential) if credential else b"")
+        if not self._open and not hmac.compare_digest(_digest(given), self._admin):
+            raise RequestRejected("admin_key_required", "this route needs the admin key")
+
+    def _is_ours(self, secret: bytes) -> bool:
+        digest = _digest(secret)
+        return digest in self._apps or digest == self._admin
+
+
+def check_origin(headers: Headers, configuration: Configuration) -> None:
+    """Refuse what a web page in a browser on this machine could send without its user knowing.
+
+    Raises:
+        RequestRejected: a foreign Host (DNS rebinding) or a foreign Origin.
+    """
+    if not configuration.server.is_loopback:
+        return
+    host = headers.get(b"host")
+    if host is not None and not _is_loopback(b"//" + host):
+        raise RequestRejected("forbidden_host", "this sidecar answers to localhost only")
+    origin = headers.get(b"origin")
+    if origin is not None and not _is_loopback(origin):
+        raise RequestRejected("forbidden_origin", "web pages from elsewhere may not call this")
+
+
+@lru_cache(maxsize=256)
+def _is_loopback(url: bytes) -> bool:
+    try:
+        return urlsplit(url.decode("latin-1")).hostname in LOOPBACK
+    except ValueError:
+        return False
+
+
+def _credential(headers: Headers) -> tuple[bytes, bytes] | None:
+    for name in (b"authorization", b"x-api-key", b"api-key"):
+        if name in headers:
+            return name, headers[name]
+    return None
+
+
+def _secret(credential: tuple[bytes, bytes]) -> bytes:
+    name, value = credential
+    if name == b"authorization" and value[:7].lower() == b"bearer ":
+        return value[7:].strip()
+    return value
+
+
+def _digest(secret: bytes) -> bytes:
+    return blake2b(secret, digest_size=32).digest()

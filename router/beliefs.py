@@ -1,0 +1,304 @@
+"""What the sidecar believes right now: configuration and posteriors as one immutable value.
+
+A request keeps the value that it started with. A thread builds the next one when the store has
+news; banks are drawn on first use, and ahead of time for categories that were in use before.
+The same thread reviews the choices of every scope when they are due.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from bandit import cells
+from bandit.draws import Law, Table, tabulate
+from bandit.posterior import Bank, Posterior, infer
+from bandit.utility import Objective
+from router import choices
+from router.choices import Change, Choices, Kept, Scope
+from router.configuration import Configuration
+from router.releases import Ledger
+from telemetry import keys
+from telemetry.reader import Reader
+from telemetry.store import Address, Client, StoreErrors, connect
+
+log = structlog.get_logger()
+
+POLL_S = 0.04
+"""Between looks at the store; with the learner's own 5 ms the posterior is some 30 ms behind."""
+MAX_BUSY_SHARE = 0.1
+"""Building posteriors may take this share of the thread's time; then it looks less often."""
+LOOK_EVERY_S = 0.25
+"""How often off switch and standings are looked at: `off` takes effect within a second."""
+LONGEST_MS = 86_400_000
+"""Reviews that are due by time are looked for once a day at least."""
+OFF_FILE = "off"
+FIRST_LOOK_S = 1.0
+"""A start waits so long for the store, so that its first draws know the choices."""
+MAX_TABLES = 4096
+"""Distinct (category, strategy, law, eligible set) remembered; a bound, not a tuning."""
+
+
+@dataclass(slots=True, eq=False)
+class Beliefs:
+    """Configuration and posteriors of one version. Only its memory of tables ever grows."""
+
+    configuration: Configuration
+    evidence: cells.Evidence
+    posterior: Posterior
+    version: int
+    quality_mean: NDArray[np.float64]  # (n_tasks, n_groups)
+    quality_sd: NDArray[np.float64]
+    latency_q99_s: NDArray[np.float64]  # (n_tasks, n_arms)
+    ttft_q99_s: NDArray[np.float64]
+    built_at: float  # monotonic seconds
+    choices: Mapping[Scope, Choices] = field(default_factory=dict)
+    banks: dict[tuple[int, bool], Bank] = field(default_factory=dict)
+    _tables: dict[tuple[int, Objective, Law, bytes], Table] = field(default_factory=dict)
+
+    def bank(self, category: int, *, exact: bool = False) -> Bank:
+        """Return the category's bank: the same for everybody who has this version.
+
+        Args:
+            exact: draws that are not sharpened. Among the two or three candidates of a guarded
+                law each is tried as often as it may be the best.
+        """
+        found = self.banks.get((category, exact))
+        if found is None:
+            sharpness = 1.0 if exact else None
+            found = self.posterior.bank(category, sharpness=sharpness)
+            self.banks[category, exact] = found
+        return found
+
+    def table(
+        self, category: int, objective: Objective, law: Law, eligible: NDArray[np.bool_]
+    ) -> Table:
+        """Return what a draw needs; counted once for each eligible set."""
+        key = (category, objective, law, eligible.tobytes())
+        found = self._tables.get(key)
+        if found is None:
+            if len(self._tables) >= MAX_TABLES:
+                self._tables.clear()
+            found = self._tables[key] = tabulate(
+                self.bank(category, exact=not law.is_learning),
+                objective=objective,
+                law=law,
+                eligible=eligible,
+            )
+        return found
+
+
+def believe(
+    configuration: Configuration,
+    rows: cells.Terms,
+    *,
+    version: int,
+    scopes: Iterable[Scope] = (),
+    kept: Mapping[Scope, Kept] = MappingProxyType({}),
+) -> Beliefs:
+    """Return the beliefs that the rows support as of now, with the choices of these scopes."""
+    evidence = cells.read(
+        rows,
+        categories=np.array(configuration.task_digests, dtype=np.uint64),
+        endpoints=configuration.catalog.digests,
+        now_ms=int(time.time() * 1000),
+    )
+    posterior = infer(evidence, configuration.catalog.arms)
+    return Beliefs(
+        configuration=configuration,
+        evidence=evidence,
+        posterior=posterior,
+        version=version,
+        quality_mean=posterior.quality.mean,
+        quality_sd=posterior.quality.sd,
+        latency_q99_s=posterior.latency.quantile(0.99),
+        ttft_q99_s=posterior.ttft.quantile(0.99),
+        built_at=time.monotonic(),
+        choices=_choices(configuration, posterior, rows, scopes, kept),
+    )
+
+
+def _choices(
+    configuration: Configuration,
+    posterior: Posterior,
+    rows: cells.Terms,
+    scopes: Iterable[Scope],
+    kept: Mapping[Scope, Kept],
+) -> dict[Scope, Choices]:
+    return {s: choices.weigh(s, kept.get(s), posterior, rows, configuration) for s in scopes}
+
+
+def known_scopes(
+    configuration: Configuration, kept: Iterable[Scope], wanted: Iterable[Scope] = ()
+) -> list[Scope]:
+    """Return the scopes in use: of the configuration, of the store, and those asked for."""
+    known = dict.fromkeys([*choices.seeds(configuration), *kept, *wanted])
+    return [scope for scope in known if choices.is_current(scope, configuration)]
+
+
+NOTHING = cells.from_bytes(b"", b"")
+"""No rows: everything at its prior."""
+
+
+class Keeper:
+    """Keeps the beliefs fresh, in a thread of its own, and knows whether routing is off."""
+
+    def __init__(self, configuration: Configuration, address: Address, state_dir: Path) -> None:
+        scopes = choices.seeds(configuration)
+        self.current = believe(configuration, NOTHING, version=0, scopes=scopes)
+        self.off = False
+        self.store_up = False
+        self.n_refreshed = 0
+        self.new_names: dict[str, str] = {}  # digest -> name, to be told to the store
+        self._configuration = configuration
+        self._address = address
+        self._off_file = state_dir / OFF_FILE
+        self._wanted: dict[Scope, None] = {}
+        self._next_look = 0.0  # monotonic seconds
+        self._review_at_ms = 0  # the next review that is due by time
+        self._refused = False  # the last review could not be written
+        self._looked = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="beliefs", daemon=True)
+
+    def start(self) -> None:
+        """Begin to follow the store."""
+        self._look_at_switch(None)
+        self._thread.start()
+        self._looked.wait(FIRST_LOOK_S)
+
+    def want(self, scope: Scope) -> None:
+        """Keep the choices of a scope from the next refresh on."""
+        if choices.is_current(scope, self._configuration):
+            self._wanted[scope] = None
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        self._thread.join(2)
+
+    @property
+    def age_s(self) -> float:
+        """How old the current posteriors are."""
+        return time.monotonic() - self.current.built_at
+
+    def _run(self) -> None:
+        client = connect(self._address, timeout_s=0.5)
+        reader = Reader(
+            client,
+            self._configuration.store.shards,
+            key_bytes=cells.KEY.itemsize,
+            row_bytes=8 * cells.N_COLUMNS,
+        )
+        ledger = Ledger(client)
+        stale = False
+        while not self._stop.is_set():
+            began = time.monotonic()
+            looks = began >= self._next_look
+            if looks:
+                self._next_look = began + LOOK_EVERY_S
+            try:
+                # Looked at before the rows: a store that has lost them says so by then.
+                standings = ledger.look() if looks else None
+                stale |= reader.poll()
+                if standings is not None and not reader.keeping:
+                    stale |= ledger.take(standings)
+                if stale or self._is_due():
+                    self._refresh(reader, ledger)
+                    stale = False
+                self._tell_names(client)
+                self.store_up = True
+            except StoreErrors:
+                self.store_up = False
+            except Exception as error:  # whatever it is, the switch must go on being looked at
+                log.error("posteriors could not be refreshed", error=type(error).__name__)
+            self._looked.set()
+            if looks:
+                self._look_at_switch(client if self.store_up else None)
+            busy = time.monotonic() - began
+            self._stop.wait(min(max(POLL_S, busy / MAX_BUSY_SHARE), LOOK_EVERY_S))
+
+    def _is_due(self) -> bool:
+        """Return whether a scope was asked for, or has its review, although no row changed."""
+        new = any(scope not in self.current.choices for scope in list(self._wanted))
+        return new or time.time() * 1000 >= self._review_at_ms
+
+    def _refresh(self, reader: Reader, ledger: Ledger) -> None:
+        used = list(self.current.banks)
+        rows = cells.from_bytes(*reader.rows())
+        scopes = known_scopes(self._configuration, ledger.kept, list(self._wanted))
+        fresh = believe(
+            self._configuration,
+            rows,
+            version=reader.version,
+            scopes=scopes,
+            kept=ledger.kept,
+        )
+        if self._review(fresh.posterior, ledger, scopes):
+            again = _choices(self._configuration, fresh.posterior, rows, scopes, ledger.kept)
+            fresh = replace(fresh, choices=again)
+        for category, exact in used:
+            fresh.bank(category, exact=exact)
+        self.current = fresh
+        self.n_refreshed += 1
+
+    def _review(self, posterior: Posterior, ledger: Ledger, scopes: list[Scope]) -> bool:
+        """Review what is due; return whether any standings were changed."""
+        now_ms = int(time.time() * 1000)
+        changed = False
+        next_ms = [now_ms + LONGEST_MS]
+        for scope in scopes:
+            found = choices.review(
+                scope, ledger.kept.get(scope), posterior, self._configuration, now_ms=now_ms
+            )
+            if found is not None:
+                written = self._write(ledger, *found, now_ms=now_ms)
+                changed |= written
+                if not written:
+                    next_ms.append(now_ms)
+            if scope in ledger.kept:
+                strategy = self._configuration.strategies[scope.strategy]
+                reviewed_at_ms = ledger.kept[scope].reviewed_at_ms
+                next_ms.append(int(reviewed_at_ms + strategy.release_every_s * 1000))
+        self._review_at_ms = max(min(next_ms), now_ms + int(LOOK_EVERY_S * 1000))
+        return changed
+
+    def _write(self, ledger: Ledger, kept: Kept, released: list[Change], *, now_ms: int) -> bool:
+        """Return whether the scope's standings were changed; if not, look who was faster."""
+        self._next_look = 0.0
+        try:
+            written = ledger.change(kept, released, now_ms=now_ms)
+            self._refused = False
+            return written
+        except StoreErrors as error:  # a full store still answers: posteriors go on
+            if not self._refused:
+                log.warning("the store refuses a review", reason=type(error).__name__)
+            self._refused = True
+            return False
+
+    def _tell_names(self, client: Client) -> None:
+        """Write what digests stand for, so that reports can name what is not configured."""
+        if names := dict(self.new_names):
+            client.hset(keys.NAMES, mapping=names)
+            for digest in names:
+                self.new_names.pop(digest, None)
+
+    def _look_at_switch(self, client: Client | None) -> None:
+        """A file in the state directory switches off whoever shares it, the store the others."""
+        off = self._off_file.exists()
+        if not off and client is not None:
+            try:
+                off = bool(client.exists(keys.OFF))
+            except StoreErrors:
+                off = self.off
+        if off is not self.off:
+            log.warning("routing is switched off" if off else "routing is switched on")
+        self.off = off

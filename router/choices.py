@@ -1,0 +1,320 @@
+"""What the release keys of an app and strategy stand at, and the law that follows. Pure, no I/O.
+
+Choices change by a review only; challengers, room and what is explored follow from the rows and
+the posterior, so that processes that know the same agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from math import isfinite
+from typing import Any
+
+import numpy as np
+
+from bandit import incumbent, orders
+from bandit.cells import B, Terms, read_books
+from bandit.draws import Law
+from bandit.incumbent import Books, Release, Standings
+from bandit.posterior import Posterior
+from bandit.utility import Order
+from router.catalog import Catalog
+from router.configuration import Configuration
+from router.policy import Mode, Strategy, incumbent_of
+from telemetry.events import digest8
+
+NO_SIGNAL = "no quality signal"
+SPENT = "allowance spent"
+NOBODY = "nobody promises a gain"
+ELSEWHERE = "another task pays more"
+UNCHECKED = f"floor not checked: {NO_SIGNAL}"
+REMOVED = "removed"
+
+
+@lru_cache(maxsize=4096)
+def release_key(app: int, scope: str) -> int:
+    """Return the digest of what a choice is kept under: app × task × strategy (× model)."""
+    return digest8("release", str(app), scope)
+
+
+def scope_text(strategy: str, model: str, incumbent_id: str) -> str:
+    """Return what of a scope a unit's draw is stored under, beside app and task."""
+    return f"{strategy}\x1f{model}\x1f{incumbent_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Whose choices are reviewed together and share one room: an app's calls of one strategy."""
+
+    app: str
+    strategy: str
+    model: str  # the caller's own under `map_models`, else empty
+    incumbent: str  # endpoint id
+
+    @property
+    def digest(self) -> int:
+        """Names the scope in the store, and sets who comes first among the unknown."""
+        text = scope_text(self.strategy, self.model, self.incumbent)
+        return digest8("choices", self.app, text)
+
+    def release_keys(self, tasks: Iterable[str]) -> list[int]:
+        """Return the digest under which each task's books are kept."""
+        text = scope_text(self.strategy, self.model, self.incumbent)
+        app = digest8("app", self.app)
+        return [release_key(app, f"{task}\x1f{text}") for task in tasks]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the store keeps of a scope: the choices that a review settled, by task."""
+
+    scope: Scope
+    version: int = 0
+    reviewed_at_ms: int = 0
+    current: Mapping[str, str] = field(default_factory=dict)  # task -> id of the group's first host
+    hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
+    """All hosts of those groups, by the first: a group outlives the removal of one of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A release as it is announced; figures are None where the reason is no belief."""
+
+    task: str
+    before: str
+    after: str
+    p_better: float | None
+    gain: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choices:
+    """The state of one scope; everything by task, in the configuration's order."""
+
+    scope: Scope
+    version: int
+    standings: Standings
+    books: Books
+    room: float | None  # in successes; None where an order decides
+    laws: tuple[Law, ...]
+    notes: tuple[str, ...]  # why a task is not explored, or what was not checked
+
+
+def seeds(configuration: Configuration) -> list[Scope]:
+    """Return the scopes that the configuration alone makes known: each app's own strategy."""
+    out = []
+    for app in configuration.apps.values():
+        strategy = configuration.strategies[app.entry.strategy]
+        inc = incumbent_of(app, strategy)
+        if app.entry.mode is Mode.ROUTE and inc is not None:
+            out.append(Scope(app.name, strategy.name, "", inc.id))
+    return out
+
+
+def is_current(scope: Scope, configuration: Configuration) -> bool:
+    """Return whether calls of this scope can still come; its incumbent may have been changed."""
+    app = configuration.apps.get(scope.app)
+    strategy = configuration.strategies.get(scope.strategy)
+    if app is None or strategy is None or app.entry.mode is not Mode.ROUTE:
+        return False
+    if scope.model:
+        listed = configuration.catalog.by_model.get(scope.model) or ()
+        return app.entry.map_models and any(e.id == scope.incumbent for e in listed[:1])
+    inc = incumbent_of(app, strategy)
+    return inc is not None and inc.id == scope.incumbent
+
+
+def review(
+    scope: Scope,
+    kept: Kept | None,
+    posterior: Posterior,
+    configuration: Configuration,
+    *,
+    now_ms: int,
+) -> tuple[Kept, list[Change]] | None:
+    """Return what the scope's choices are to be from now on; None where nothing is to be written.
+
+    All tasks together once in `release_every_s`; at once only what was removed and, under an
+    order strategy, what was never settled or fell below its floor.
+    """
+    strategy = configuration.strategies[scope.strategy]
+    before = kept or Kept(scope, reviewed_at_ms=now_ms)
+    standings, changes = _standings(before, configuration)
+    current = {**before.current, **{c.task: c.after for c in changes}}
+    due = now_ms >= before.reviewed_at_ms + strategy.release_every_s * 1000
+    everybody = np.ones(posterior.arms.n_groups, dtype=bool)
+    released: list[Release] = []
+    tasks = list(configuration.task_index)
+    if strategy.objective.order is not Order.UTILITY:
+        settled_before = set(current) - {c.task for c in changes}
+        asked = np.array([due or task not in settled_before for task in tasks])
+        standings, released, settled = orders.review(
+            standings, posterior, strategy.objective, everybody, asked
+        )
+        names = _first_hosts(configuration.catalog)
+        settles = zip(tasks, settled, standings.current, strict=True)
+        current |= {task: names[int(group)] for task, is_new, group in settles if is_new}
+    elif due:
+        standings, released = incumbent.review(standings, posterior, strategy.objective, everybody)
+    changes += [_change(r, configuration) for r in released]
+    current.update({c.task: c.after for c in changes})
+    if kept is not None and not due and current == before.current:
+        return None
+    reviewed_at_ms = now_ms if due else before.reviewed_at_ms
+    known = {**before.hosts, **_members(configuration.catalog)}
+    hosts = {name: known[name] for name in current.values() if name in known}
+    return Kept(scope, before.version + 1, reviewed_at_ms, current, hosts), changes
+
+
+def weigh(
+    scope: Scope,
+    kept: Kept | None,
+    posterior: Posterior,
+    rows: Terms,
+    configuration: Configuration,
+) -> Choices:
+    """Return a scope's state: who may be drawn for each task, and what exploring may still cost."""
+    strategy = configuration.strategies[scope.strategy]
+    kept = kept or Kept(scope)
+    standings, _ = _standings(kept, configuration)
+    inc = standings.incumbent
+    books = _books(scope, rows, posterior, configuration, inc)
+    everybody = np.ones(posterior.arms.n_groups, dtype=bool)
+    order = np.random.default_rng(scope.digest).permutation(len(everybody)).astype(float)
+    n_tasks = len(configuration.task_index)
+    if strategy.objective.order is not Order.UTILITY:
+        standings = orders.choose_challengers(
+            standings, posterior, strategy.objective, everybody, order
+        )
+        laws = tuple(orders.law(standings, task) for task in range(n_tasks))
+        labelled = (posterior.labels.sum(axis=1) > 0).tolist()
+        notes = tuple("" if known else UNCHECKED for known in labelled)
+        return Choices(scope, kept.version, standings, books, None, laws, notes)
+    standings = incumbent.choose_challengers(
+        standings, posterior, strategy.objective, everybody, order
+    )
+    room = incumbent.room(books, posterior, strategy.objective, inc)
+    laws, notes = _guarded(standings, posterior, strategy, books, room)
+    return Choices(scope, kept.version, standings, books, room, laws, notes)
+
+
+def rows_of(choices: Choices, configuration: Configuration) -> list[dict[str, Any]]:
+    """Return a row for each task that was called, or that stands at another than the incumbent."""
+    hosts = _first_hosts(configuration.catalog)
+    standings, books, scope = choices.standings, choices.books, choices.scope
+    out = []
+    for task, index in configuration.task_index.items():
+        current = int(standings.current[index])
+        calls = int(books.routed[index])
+        if not calls and current == standings.incumbent:
+            continue
+        others = books.labelled[index] + books.unlabelled[index]
+        out.append(
+            {
+                "app": scope.app,
+                "strategy": scope.strategy,
+                "model": scope.model or None,
+                "task": task,
+                "incumbent": scope.incumbent,
+                "current": hosts[current],
+                "challengers": [hosts[g] for g in standings.challengers[index]],
+                "version": choices.version,
+                "room": None if choices.room is None else round(choices.room, 3),
+                "calls": calls,
+                "explored_calls": int(others.sum()),
+                "exploring": choices.laws[index].stay < 1,
+                "note": choices.notes[index],
+            }
+        )
+    return out
+
+
+def host_of(catalog: Catalog, group: int) -> str:
+    """Return the id of a group's first host, by which the group is named."""
+    return catalog.endpoints[catalog.group_members[group][0]].id
+
+
+def _members(catalog: Catalog) -> dict[str, tuple[str, ...]]:
+    """Return the ids of each group's hosts, by the first one's."""
+    groups = [[catalog.endpoints[arm].id for arm in arms] for arms in catalog.group_members]
+    return {ids[0]: tuple(ids) for ids in groups}
+
+
+def _first_hosts(catalog: Catalog) -> list[str]:
+    return [host_of(catalog, g) for g in range(len(catalog.group_members))]
+
+
+def _standings(kept: Kept, configuration: Configuration) -> tuple[Standings, list[Change]]:
+    """Return what the tasks stand at; a choice that was removed falls back to the incumbent."""
+    catalog = configuration.catalog
+    inc = catalog.by_id[kept.scope.incumbent]
+    standings = incumbent.begin(inc.group, len(configuration.task_index))
+    current = standings.current.copy()
+    removed = []
+    for task, index in configuration.task_index.items():
+        name = kept.current.get(task)
+        if name is None:
+            continue
+        hosts = [h for h in (name, *kept.hosts.get(name, ())) if h in catalog.by_id]
+        if hosts:
+            current[index] = catalog.by_id[hosts[0]].group
+        else:
+            after = host_of(catalog, inc.group)
+            removed.append(Change(task, name, after, None, None, REMOVED))
+    return replace(standings, current=current, version=kept.version), removed
+
+
+def _books(
+    scope: Scope, rows: Terms, posterior: Posterior, configuration: Configuration, inc: int
+) -> Books:
+    """Return the books as the law wants them; a label that came before its call counts once."""
+    found = read_books(
+        rows,
+        release_keys=np.array(scope.release_keys(configuration.task_index), dtype=np.uint64),
+        endpoints=configuration.catalog.digests,
+    )
+    calls, labelled, reward = (
+        posterior.arms.by_group(found[..., column]) for column in (B.CALLS, B.LABELLED, B.REWARD)
+    )
+    routed = calls.sum(axis=1)
+    for of_others in (calls, labelled, reward):
+        of_others[:, inc] = 0.0
+    return Books(routed, labelled, reward, np.maximum(calls - labelled, 0.0))
+
+
+def _guarded(
+    standings: Standings, posterior: Posterior, strategy: Strategy, books: Books, room: float
+) -> tuple[tuple[Law, ...], tuple[str, ...]]:
+    """Return each task's law, and why it is not explored."""
+    objective = strategy.objective
+    explored = incumbent.explored_tasks(standings, posterior, objective, books.routed)
+    enough = incumbent.enough_labels(posterior.arms.by_group(posterior.labels))
+    laws, notes = [], []
+    for task, cur in enumerate(standings.current):
+        pays_most = bool(explored[task])
+        law = incumbent.law(standings, posterior, objective, task, room=room, explored=pays_most)
+        laws.append(law)
+        if not enough[task, cur]:
+            notes.append(NO_SIGNAL)
+        elif room <= 0:
+            notes.append(SPENT if law.current == cur else f"{SPENT}: the incumbent serves")
+        elif not standings.challengers[task]:
+            notes.append(NOBODY)
+        else:
+            notes.append("" if pays_most else ELSEWHERE)
+    return tuple(laws), tuple(notes)
+
+
+def _change(release: Release, configuration: Configuration) -> Change:
+    hosts = _first_hosts(configuration.catalog)
+    return Change(
+        list(configuration.task_index)[release.task],
+        hosts[release.before],
+        hosts[release.after],
+        release.p_better if isfinite(release.p_better) else None,
+        release.gain if isfinite(release.gain) else None,
+        release.reason,
+    )

@@ -1,0 +1,139 @@
+"""Hard constraints: which endpoints may not serve a call, and why. Never relaxed.
+
+What depends on the kind of request only is computed once for each kind; context, output limit
+and health are looked at for every call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from router.catalog import Catalog, DataClass, Dialect, Endpoint
+from router.health import Health
+
+BYTES_PER_TOKEN = 6
+"""No text has more bytes a token than this, so what is excluded could not have fitted."""
+
+
+class Exclusion(StrEnum):
+    """Why an endpoint may not serve a call."""
+
+    DIALECT = "dialect"
+    DATA_CLASS = "data_class"
+    REGION = "region"
+    CLIENT_KEY = "client_key"  # it needs the caller's own key, and there is none to pass on
+    CAPABILITY = "capability"
+    CONTEXT = "context"
+    OUTPUT_LIMIT = "output_limit"
+    BREAKER = "breaker"
+    IN_FLIGHT = "in_flight"
+
+
+PRIVACY = frozenset(
+    {Exclusion.DIALECT, Exclusion.DATA_CLASS, Exclusion.REGION, Exclusion.CLIENT_KEY}
+)
+"""What holds in every mode, also for a model that the caller named."""
+
+
+class Demand(Struct, frozen=True):
+    """What a call asks of an endpoint."""
+
+    dialect: Dialect
+    needs: int  # bits of catalog.Needs
+    data_class: DataClass
+    regions: frozenset[str] | None
+    has_credential: bool
+    text_bytes: int
+    max_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Eligibility:
+    """Which endpoints may serve a call, and why the others may not."""
+
+    mask: NDArray[np.bool_]  # (n_arms,)
+    reasons: tuple[Exclusion | None, ...]
+
+    def exclusions(self, catalog: Catalog) -> dict[str, str]:
+        """Return the reason of every excluded endpoint, by its id."""
+        pairs = zip(catalog.endpoints, self.reasons, strict=True)
+        return {e.id: reason.value for e, reason in pairs if reason is not None}
+
+
+class Filter:
+    """Applies the constraints; remembers the answers that depend on the kind of request only."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._known: dict[tuple[object, ...], Eligibility] = {}
+        contexts = [e.context_tokens for e in catalog.endpoints if e.context_tokens]
+        self._least_context = min(contexts, default=None)
+        self._any_output_limit = any(e.limits.max_output_tokens for e in catalog.endpoints)
+        self._any_in_flight = any(e.limits.max_in_flight for e in catalog.endpoints)
+
+    def apply(self, demand: Demand, health: Health, now: float) -> Eligibility:
+        """Return who may serve the call."""
+        static = self._static(demand)
+        tokens = demand.text_bytes // BYTES_PER_TOKEN + (demand.max_tokens or 0)
+        unusual = (
+            health.troubled
+            or self._any_in_flight
+            or (self._least_context is not None and tokens > self._least_context)
+            or (self._any_output_limit and demand.max_tokens)
+        )
+        if not unusual:
+            return static
+        reasons = tuple(
+            known or self._dynamic(endpoint, demand, tokens, health, now)
+            for endpoint, known in zip(self._catalog.endpoints, static.reasons, strict=True)
+        )
+        return Eligibility(np.array([r is None for r in reasons]), reasons)
+
+    def _static(self, demand: Demand) -> Eligibility:
+        key = (
+            demand.dialect,
+            demand.needs,
+            demand.data_class,
+            demand.regions,
+            demand.has_credential,
+        )
+        found = self._known.get(key)
+        if found is None:
+            reasons = tuple(_structural(e, demand) for e in self._catalog.endpoints)
+            found = Eligibility(np.array([r is None for r in reasons]), reasons)
+            self._known[key] = found
+        return found
+
+    def _dynamic(
+        self, endpoint: Endpoint, demand: Demand, tokens: int, health: Health, now: float
+    ) -> Exclusion | None:
+        limit = endpoint.limits
+        if endpoint.context_tokens is not None and tokens > endpoint.context_tokens:
+            return Exclusion.CONTEXT
+        if limit.max_output_tokens and (demand.max_tokens or 0) > limit.max_output_tokens:
+            return Exclusion.OUTPUT_LIMIT
+        if health.is_blocked(endpoint.index, now):
+            return Exclusion.BREAKER
+        in_flight = health.breakers[endpoint.index].in_flight
+        if limit.max_in_flight and in_flight >= limit.max_in_flight:
+            return Exclusion.IN_FLIGHT
+        return None
+
+
+def _structural(endpoint: Endpoint, demand: Demand) -> Exclusion | None:
+    if demand.dialect not in endpoint.dialects:
+        return Exclusion.DIALECT
+    if demand.data_class.level > endpoint.max_data_class.level:
+        return Exclusion.DATA_CLASS
+    if demand.regions is not None and endpoint.region not in demand.regions:
+        return Exclusion.REGION
+    if endpoint.client_auth and not demand.has_credential:
+        return Exclusion.CLIENT_KEY
+    if demand.needs & ~endpoint.capabilities:
+        return Exclusion.CAPABILITY
+    return None

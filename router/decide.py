@@ -1,0 +1,453 @@
+"""From a request to a decision: task, strategy, route, constraints, unit, draw.
+
+The same steps serve a call and its dry run; only a call claims its draw in the store.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct, structs
+
+from bandit.draws import Step
+from router import planner, policy
+from router.auth import Caller
+from router.beliefs import Beliefs, Keeper
+from router.catalog import SENSITIVE, DataClass, Dialect, Endpoint
+from router.choices import Choices, Scope, host_of, scope_text
+from router.constraints import Demand, Eligibility, Filter
+from router.dialects import chat
+from router.errors import RequestRejected
+from router.health import Health
+from router.planner import Plan
+from router.policy import Route, Strategy, Target
+from router.policy import Unit as UnitOf
+from router.sessions import Draws, Given, Unit, conversation, uniforms, unit_of
+from router.tasks import Structure, Task, categorize
+
+Headers = Mapping[bytes, bytes]
+AGENT_SESSION_HEADERS = (b"x-claude-code-session-id",)
+"""Session ids that coding agents send by themselves."""
+MAX_HINT = 256
+MAX_ROUTINGS = 4096
+"""Kinds of calls remembered; a model's name is the caller's to choose, so there is a bound."""
+
+
+class Wish(Struct, frozen=True):
+    """What the caller said beside the request itself; headers come before the body."""
+
+    task: str | None
+    strategy: str | None
+    user: str | None
+    session: str | None
+    reference: str | None
+    data_class: DataClass | None
+    explore: bool
+
+
+class Frame(Struct, frozen=True):
+    """Everything about a call that is settled before a draw."""
+
+    caller: Caller
+    wish: Wish
+    target: Target
+    task: Task
+    category: int
+    strategy: Strategy
+    route: Route
+    eligibility: Eligibility
+    unit: Unit
+    scope: str
+    seed: bytes
+    beliefs: Beliefs
+    explore: bool
+    release_scope: Scope | None  # None where no choices apply
+    choices: Choices | None  # None also until the scope's are known
+
+
+class Decision(Struct, frozen=True):
+    """A call's plan with what it is booked under."""
+
+    frame: Frame
+    plan: Plan
+    nonce: bytes
+    decided_at_ms: int
+
+
+class Routing(Struct, frozen=True):
+    """How calls of one app that ask for one model under one strategy are routed."""
+
+    target: Target
+    strategy: Strategy
+    within: Route | None  # of sessions within the app's percentage
+    beyond: Route | None  # of the others
+    off: Route | None  # of all, while routing is switched off
+    scope: str  # what a draw is stored under, beside unit and task
+    choices: Scope | None  # whose choices `within` follows
+
+
+class Nonces:
+    """Random decision ids, fetched from the kernel 256 at a time: it costs a system call."""
+
+    def __init__(self) -> None:
+        self._pool: list[bytes] = []
+
+    def take(self) -> bytes:
+        """Return 16 bytes that were never returned before."""
+        if not self._pool:
+            fresh = os.urandom(256 * 16)
+            self._pool = [fresh[i : i + 16] for i in range(0, len(fresh), 16)]
+        return self._pool.pop()
+
+
+class Decider:
+    """Makes decisions; one for the process."""
+
+    def __init__(self, keeper: Keeper, health: Health, draws: Draws, secret: bytes) -> None:
+        self.keeper = keeper
+        self.health = health
+        self.draws = draws
+        self._secret = secret
+        self._nonces = Nonces()
+        self._routings: dict[tuple[str, str | None, str], Routing] = {}
+        self._configuration = keeper.current.configuration
+        self._filter = Filter(self._configuration.catalog)
+        self._has_rules = self._configuration.any_structural
+
+    def frame(
+        self, caller: Caller, headers: Headers, request: chat.Request, body: bytes
+    ) -> Frame | None:
+        """Return what is settled before a draw; None where no endpoint lists the model.
+
+        Raises:
+            RequestRejected: a hint that cannot be followed.
+        """
+        configuration = self._configuration
+        app = caller.app
+        wish = read_wish(headers, request)
+        routing = self._routing(request.model, wish.strategy, app)
+        target, strategy = routing.target, routing.strategy
+        needs = chat.needs(request, body)
+        hint = wish.task or target.task
+        ruled = self._has_rules and hint is None and app.entry.task is None
+        structure = chat.structure(request, needs) if ruled else Structure()
+        task = categorize(hint, app.entry.task, structure, configuration.tasks)
+        scope = f"{task.name}\x1f{routing.scope}"
+        now = time.time()
+        unit = unit_of(
+            app=app.digest,
+            user=wish.user,
+            session=wish.session,
+            stateless=app.entry.unit is UnitOf.CALL,
+            now=now,
+            scope=scope,
+        )
+        seed = unit.key or self._nonces.take()
+        route = self._share(routing, app, seed, scope)
+        if route is None:
+            return None
+        beliefs = self.keeper.current
+        category = configuration.task_index[task.name]
+        release_scope = routing.choices if route.is_guarded else None
+        choices = beliefs.choices.get(release_scope) if release_scope else None
+        if choices is not None:
+            route = structs.replace(route, law=choices.laws[category])
+        data_class = max(
+            wish.data_class or DataClass.PUBLIC, app.entry.data_class, key=lambda c: c.level
+        )
+        demand = _demand(caller, request, body, needs, data_class)
+        return Frame(
+            caller=caller,
+            wish=wish,
+            target=target,
+            task=task,
+            category=category,
+            strategy=strategy,
+            route=route,
+            eligibility=self._filter.apply(demand, self.health, time.monotonic()),
+            unit=unit,
+            scope=scope,
+            seed=seed,
+            beliefs=beliefs,
+            explore=wish.explore and data_class.level < SENSITIVE.level,
+            release_scope=release_scope,
+            choices=choices,
+        )
+
+    def _share(self, routing: Routing, app: policy.App, seed: bytes, scope: str) -> Route | None:
+        """Return how the unit is routed: the app's percentage of them is drawn."""
+        if self.keeper.off:
+            return routing.off
+        percent = app.entry.percent
+        if percent >= 100 or uniforms(self._secret, seed, scope).share * 100 < percent:
+            return routing.within
+        return routing.beyond
+
+    def _routing(self, model: str, wanted: str | None, app: policy.App) -> Routing:
+        """Return how calls of this kind are routed; worked out once for each kind."""
+        key = (model, wanted, app.name)
+        found = self._routings.get(key)
+        if found is None:
+            if len(self._routings) >= MAX_ROUTINGS:
+                self._routings.clear()
+            configuration = self._configuration
+            target = policy.parse_model(model)
+            strategy = policy.choose_strategy(wanted, target, app, configuration.strategies)
+            within, beyond, off = (
+                policy.route(target, app, strategy, configuration.catalog, share=share, off=off)
+                for share, off in ((0.0, False), (1.0, False), (0.0, True))
+            )
+            incumbent = within.first.id if within and within.first else ""
+            named = "" if target.automatic else target.name
+            choices = None
+            if within is not None and within.is_guarded:
+                choices = Scope(app.name, strategy.name, named, incumbent)
+            scope = scope_text(strategy.name, named, incumbent)
+            found = Routing(target, strategy, within, beyond, off, scope, choices)
+            self._routings[key] = found
+        return found
+
+    async def decide(self, frame: Frame, request: chat.Request) -> Decision:
+        """Return the decision of a call; the first call of a unit claims its draw.
+
+        Raises:
+            NoCandidates: no endpoint may serve it.
+        """
+        now = time.time()
+        decided_at_ms = int(now * 1000)
+        if frame.route.law is None:
+            return Decision(frame, self._plan(frame), self._nonces.take(), decided_at_ms)
+        if frame.release_scope is not None and frame.choices is None:
+            self.keeper.want(frame.release_scope)
+        held = await self._held(frame, request, now)
+        endpoint = self._standing(held)
+        if held is None or endpoint is None:
+            plan = self._plan(frame)
+            given = Given(
+                plan.drawn.digest,
+                plan.propensity,
+                decided_at_ms,
+                frame.beliefs.version,
+                plan.step or Step.SAMPLE,
+            )
+            key = frame.unit.key
+            if key is not None:
+                held = await self.draws.claim(key, given, frame.unit, now=now, instead_of=held)
+                if held != given and self._standing(held) is None:
+                    held = await self.draws.claim(key, given, frame.unit, now=now, instead_of=held)
+            if key is None or held == given:
+                self._note_conversation(frame, request, given, now)
+                return Decision(frame, plan, self._nonces.take(), decided_at_ms)
+            endpoint = self._standing(held) or plan.drawn
+        assert held is not None
+        self._note_conversation(frame, request, held, now)
+        plan = self._follow(frame, held, endpoint)
+        return Decision(frame, plan, self._nonces.take(), decided_at_ms)
+
+    def preview(self, frame: Frame) -> dict[str, Any]:
+        """Return what would be decided, and why; nothing is stored or sent.
+
+        Raises:
+            NoCandidates: no endpoint may serve it.
+        """
+        catalog = self._configuration.catalog
+        route = frame.route
+        plan = self._plan(frame)
+        held = self.draws.get(frame.unit.key, now=time.time()) if frame.unit.key else None
+        standing = self._standing(held)
+        if held is not None and standing is not None:
+            plan = self._follow(frame, held, standing)
+        drawn = plan.drawn
+        return {
+            "endpoint": drawn.id,
+            "model": drawn.upstream_model,
+            "task": frame.task.name,
+            "warning": frame.task.warning,
+            "strategy": frame.strategy.name,
+            "app": frame.caller.app.name,
+            "mode": frame.caller.app.entry.mode.value,
+            "routed": route.routed,
+            "off": self.keeper.off,
+            "learning_mode": route.law is not None and route.law.incumbent is None,
+            "incumbent": route.first.id if route.first else None,
+            "propensity": plan.propensity,
+            "step": plan.step,
+            "follows_stored_draw": standing is not None,
+            "propensities": self._shares(frame, plan),
+            **self._choice(frame),
+            "then": [e.id for e in plan.then()],
+            "exclusions": frame.eligibility.exclusions(catalog),
+            "posterior_version": frame.beliefs.version,
+            "fallback": route.fallback.value,
+        }
+
+    def _shares(self, frame: Frame, plan: Plan) -> dict[str, float]:
+        """Return the probability of every endpoint that a new draw can give."""
+        law, catalog = frame.route.law, self._configuration.catalog
+        if law is None:
+            return {plan.drawn.id: 1.0}
+        inside = planner.within_scope(frame.route, frame.eligibility, catalog)
+        table = frame.beliefs.table(frame.category, frame.strategy.objective, law, inside.mask)
+        if not frame.explore:
+            law = planner.without_exploring(law, table)
+        return planner.endpoint_shares(law, table, catalog)
+
+    def _choice(self, frame: Frame) -> dict[str, Any]:
+        """Return what the release key stands at, and whether and why this call explores or not."""
+        law, choices = frame.route.law, frame.choices
+        catalog = self._configuration.catalog
+        current = law.current if law is not None else None
+        challengers = (law.challengers or ()) if law is not None else ()
+        return {
+            "current": None if current is None else host_of(catalog, current),
+            "challengers": [host_of(catalog, group) for group in challengers],
+            "room": choices.room if choices is not None else None,
+            "release_version": choices.version if choices is not None else None,
+            "exploring": frame.explore and law is not None and law.stay < 1,
+            "note": _note(frame),
+        }
+
+    def _follow(self, frame: Frame, held: Given, endpoint: Endpoint) -> Plan:
+        return planner.follow(
+            frame.route,
+            frame.eligibility,
+            frame.beliefs,
+            category=frame.category,
+            drawn=endpoint,
+            propensity=held.propensity,
+            step=held.step,
+        )
+
+    def _plan(self, frame: Frame) -> Plan:
+        return planner.plan(
+            frame.route,
+            frame.eligibility,
+            frame.beliefs,
+            category=frame.category,
+            numbers=uniforms(self._secret, frame.seed, frame.scope),
+            explore=frame.explore,
+        )
+
+    async def _held(self, frame: Frame, request: chat.Request, now: float) -> Given | None:
+        """Return what the unit, or the conversation that this call continues, was given."""
+        unit = frame.unit
+        if unit.key is None:
+            return None
+        if not unit.is_session:
+            earlier = chat.continued(request)
+            if earlier is not None:
+                key = conversation(frame.caller.app.digest, _raw(earlier), frame.scope)
+                found = await self.draws.find_conversation(key, now=now)
+                if found is not None:
+                    return found
+        return self.draws.get(unit.key, now=now)
+
+    def _note_conversation(
+        self, frame: Frame, request: chat.Request, given: Given, now: float
+    ) -> None:
+        if frame.unit.key is not None and not frame.unit.is_session:
+            key = conversation(frame.caller.app.digest, _raw(request.messages), frame.scope)
+            self.draws.note_conversation(key, given, now=now)
+
+    def _standing(self, held: Given | None) -> Endpoint | None:
+        """Return the endpoint of a draw unless configuration or a long outage ended it."""
+        if held is None:
+            return None
+        endpoint = self._configuration.catalog.by_digest.get(held.endpoint)
+        if endpoint is None or self.health.is_lost(endpoint.index, time.monotonic()):
+            return None
+        return endpoint
+
+
+def read_wish(headers: Headers, request: chat.Request) -> Wish:
+    """Return the hints of a call.
+
+    Raises:
+        RequestRejected: a hint that could loosen or misapply a hard constraint.
+    """
+    hints = request.router or _NO_HINTS
+    user = _text(headers, b"x-router-user") or hints.user or request.safety_identifier
+    user = user or request.user
+    session = _text(headers, b"x-router-session-id") or hints.session_id
+    for name in AGENT_SESSION_HEADERS:
+        session = session or _text(headers, name)
+    if session is None and user is not None:
+        session = request.prompt_cache_key
+    reference = _text(headers, b"x-router-ref") or hints.ref
+    if reference is None and request.metadata is not None:
+        said = request.metadata.get("router_ref")
+        reference = said if isinstance(said, str) else None
+    explore = _text(headers, b"x-router-explore")
+    return Wish(
+        task=_text(headers, b"x-router-task") or hints.task,
+        strategy=_text(headers, b"x-router-strategy") or hints.strategy,
+        user=_short(user, "user"),
+        session=_short(session, "session_id"),
+        reference=_short(reference, "ref"),
+        data_class=_data_class(_text(headers, b"x-router-data-class") or hints.data_class),
+        explore=explore not in ("0", "false") and hints.explore is not False,
+    )
+
+
+def _demand(
+    caller: Caller, request: chat.Request, body: bytes, needs: int, data_class: DataClass
+) -> Demand:
+    """Return what the call asks of an endpoint."""
+    entry = caller.app.entry
+    return Demand(
+        dialect=Dialect.CHAT,
+        needs=needs,
+        data_class=data_class,
+        regions=frozenset(entry.regions) if entry.regions else None,
+        has_credential=caller.credential is not None,
+        text_bytes=chat.text_bytes(request, body, needs),
+        max_tokens=request.output_limit,
+    )
+
+
+def _note(frame: Frame) -> str:
+    """Return why a call does not explore, or what was not checked."""
+    law = frame.route.law
+    if law is None:
+        return "not routed"
+    if not frame.explore:
+        return "sensitive data" if frame.wish.explore else "asked not to explore"
+    if law.is_learning:
+        return "learning mode"
+    if frame.route.scope is not None:
+        return "the call names its model"
+    return frame.choices.notes[frame.category] if frame.choices else "nothing known yet"
+
+
+_NO_HINTS = chat.Hints()
+
+
+def _text(headers: Headers, name: bytes) -> str | None:
+    value = headers.get(name)
+    return value.decode("latin-1") if value else None
+
+
+def _short(value: str | None, field: str) -> str | None:
+    if value is not None and len(value) > MAX_HINT:
+        raise RequestRejected(
+            "invalid_request", f"{field}: {len(value)} characters; at most {MAX_HINT}", param=field
+        )
+    return value
+
+
+def _data_class(value: str | None) -> DataClass | None:
+    if value is None:
+        return None
+    try:
+        return DataClass(value)
+    except ValueError:
+        known = ", ".join(DataClass)
+        message = f"unknown data class {value[:32]!r}; known: {known}"
+        raise RequestRejected("invalid_request", message, param="data_class") from None
+
+
+def _raw(messages: list[Any]) -> list[bytes]:
+    return [bytes(m) for m in messages]

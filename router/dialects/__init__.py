@@ -1,0 +1,1 @@
+"""What the wire looks like: `chat` (OpenAI Chat Completions) and `sse` (its streams)."""

@@ -1,0 +1,265 @@
+"""Running a plan: attempts, fallbacks, one deadline, and an outcome for each attempt.
+
+Nothing reaches the client before the first content of an answer is there; until then a failure
+goes on to the next endpoint of the plan. Each failure has one fate, and is evidence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import httpx
+
+from router.beliefs import Beliefs
+from router.catalog import Endpoint
+from router.dialects import chat
+from router.dialects.sse import Stream
+from router.health import Health
+from telemetry.events import Result
+
+MAX_HELD_BYTES = 256 << 10
+"""What is held of a stream before its first content."""
+MAX_ANSWER_BYTES = 64 << 20
+MAX_ATTEMPTS = 4
+"""More than one retry storm is not worth anybody's wait."""
+FEW_CALLS = 30
+"""Below this many calls in a cell its quantiles say little, and a fixed limit holds."""
+FIRST_TOKEN_UNKNOWN_S = 10.0
+FIRST_TOKEN_LEAST_S = 5.0
+WHOLE_ANSWER_LEAST_S = 20.0
+LONGEST_PAUSE_S = 60.0
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One upstream call and how it ended."""
+
+    endpoint: Endpoint
+    number: int
+    result: Result = Result.OK
+    status: int = 0
+    began_at: float = 0.0  # monotonic seconds
+    latency_s: float = 0.0
+    ttft_s: float | None = None
+    limit_s: float = 0.0
+    usage: chat.Usage | None = None
+    answer_id: str | None = None
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer that may go to the client: status, headers, and the body whole or in chunks."""
+
+    attempt: Attempt
+    status: int
+    headers: Sequence[tuple[bytes, bytes]]
+    body: bytes | None
+    stream: Stream | None = None
+    chunks: AsyncIterator[bytes] | None = None
+    held: list[bytes] = field(default_factory=list)
+    response: httpx.Response | None = None
+
+
+class AttemptFailed(Exception):
+    """One attempt gave no answer that may go to the client."""
+
+    def __init__(
+        self, result: Result, detail: str, *, status: int = 0, retry_after_s: float | None = None
+    ) -> None:
+        self.result = result
+        self.status = status
+        self.retry_after_s = retry_after_s
+        super().__init__(detail)
+
+
+@dataclass(slots=True)
+class Dispatcher:
+    """Runs plans; one for the process."""
+
+    transport: httpx.AsyncBaseTransport
+    health: Health
+
+    async def attempt(
+        self,
+        attempt: Attempt,
+        request: httpx.Request,
+        *,
+        streamed: bool,
+        hide_usage: bool,
+        n_choices: int,
+        deadline: float,
+    ) -> Reply:
+        """Make one upstream call; return its answer once there is content in it.
+
+        Raises:
+            AttemptFailed: there is none; says of what kind, and why.
+        """
+        attempt.began_at = time.monotonic()
+        limit = min(attempt.began_at + attempt.limit_s, deadline)
+        try:
+            async with asyncio.timeout(limit - attempt.began_at):
+                response = await self.transport.handle_async_request(request)
+                try:
+                    return await self._read(attempt, response, streamed, hide_usage, n_choices)
+                except BaseException:
+                    await response.aclose()
+                    raise
+        except TimeoutError:
+            raise AttemptFailed(
+                Result.TIMEOUT, f"nothing within {limit - attempt.began_at:.1f} s"
+            ) from None
+        except httpx.ConnectTimeout:
+            raise AttemptFailed(Result.CONNECT, "no connection in time") from None
+        except httpx.ConnectError as error:
+            raise AttemptFailed(Result.CONNECT, f"no connection ({error})") from None
+        except httpx.TransportError as error:
+            raise AttemptFailed(Result.CONNECT, f"connection broke ({error})") from None
+        except (ValueError, RuntimeError) as error:
+            raise AttemptFailed(Result.CONNECT, f"not sent ({type(error).__name__})") from None
+
+    async def _read(
+        self,
+        attempt: Attempt,
+        response: httpx.Response,
+        streamed: bool,
+        hide_usage: bool,
+        n_choices: int,
+    ) -> Reply:
+        attempt.status = response.status_code
+        if response.status_code != 200:
+            return await self._read_refusal(attempt, response)
+        is_stream = b"event-stream" in _header(response, b"content-type")
+        if streamed and is_stream:
+            stream = Stream(hide_usage=hide_usage, n_choices=n_choices)
+            return await _read_first_content(attempt, response, stream)
+        body = await _read_whole(response)
+        attempt.latency_s = time.monotonic() - attempt.began_at
+        answer = chat.parse_answer(body)
+        if answer is None:
+            raise AttemptFailed(Result.BAD_REPLY, "status 200 without an answer", status=200)
+        attempt.usage, attempt.answer_id = chat.usage_of(answer.usage), chat.id_of(answer.id)
+        await response.aclose()
+        return Reply(attempt, 200, response.headers.raw, body)
+
+    async def _read_refusal(self, attempt: Attempt, response: httpx.Response) -> Reply:
+        status = response.status_code
+        body = await _read_whole(response)
+        await response.aclose()
+        attempt.latency_s = time.monotonic() - attempt.began_at
+        if status == 429:
+            pause = retry_after_s(response)
+            raise AttemptFailed(Result.RATE_LIMIT, "status 429", status=status, retry_after_s=pause)
+        if status >= 500 or status in (408, 425):
+            pause = retry_after_s(response)
+            result = Result.TIMEOUT if status == 408 else Result.SERVER
+            raise AttemptFailed(result, f"status {status}", status=status, retry_after_s=pause)
+        if 300 <= status < 400:
+            raise AttemptFailed(Result.BAD_REPLY, f"status {status}, a redirect", status=status)
+        # With the caller's own key a refusal is between the two of them.
+        refused = status in (401, 403, 404) and not attempt.endpoint.client_auth
+        attempt.result = Result.REFUSED if refused else Result.CLIENT_ERROR
+        return Reply(attempt, status, response.headers.raw, body)
+
+
+async def _read_first_content(attempt: Attempt, response: httpx.Response, stream: Stream) -> Reply:
+    chunks = response.stream.__aiter__()  # type: ignore[union-attr]
+    held: list[bytes] = []
+    size = 0
+    ended = True
+    try:
+        async for chunk in chunks:
+            passed = stream.feed(chunk)
+            if stream.failed:
+                raise AttemptFailed(Result.BAD_REPLY, "an error instead of content", status=200)
+            held.append(passed)
+            size += len(chunk)
+            if stream.spoke or stream.complete or size > MAX_HELD_BYTES:
+                ended = False
+                break
+    except httpx.RemoteProtocolError as error:
+        raise AttemptFailed(Result.CUT, f"cut before content ({error})", status=200) from None
+    if ended:
+        raise AttemptFailed(Result.CUT, "ended before its end", status=200)
+    attempt.ttft_s = time.monotonic() - attempt.began_at
+    return Reply(attempt, 200, response.headers.raw, None, stream, chunks, held, response)
+
+
+async def _read_whole(response: httpx.Response) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async for chunk in response.stream:  # type: ignore[union-attr]
+            parts.append(chunk)
+            size += len(chunk)
+            if size > MAX_ANSWER_BYTES:
+                raise AttemptFailed(Result.BAD_REPLY, "answer over 64 MiB", status=200)
+    except httpx.RemoteProtocolError as error:
+        raise AttemptFailed(Result.CUT, f"cut ({error})", status=response.status_code) from None
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def order(
+    first: Endpoint, then: Iterator[Endpoint], health: Health, *, usable: bool
+) -> Iterator[Endpoint]:
+    """Yield whom to try: `first` unless it may not serve, then the others.
+
+    An endpoint whose breaker is open is passed over while there is another one.
+    """
+    later: list[Endpoint] = []
+    if usable:
+        if health.is_blocked(first.index, time.monotonic()):
+            later.append(first)
+        else:
+            yield first
+    for endpoint in then:
+        if health.is_blocked(endpoint.index, time.monotonic()):
+            later.append(endpoint)
+        else:
+            yield endpoint
+    yield from later[:1]
+
+
+def limit_s(
+    endpoint: Endpoint, beliefs: Beliefs, category: int, *, streamed: bool, deadline_s: float
+) -> float:
+    """Return how long an attempt may stay without content.
+
+    A streamed call is held to its first token, an unstreamed one to its whole answer: twice what
+    99 % of calls need, within bounds; a fixed limit while there are few calls to go by.
+    """
+    index = endpoint.index
+    known = beliefs.posterior.timed[category, index] >= FEW_CALLS
+    if streamed:
+        if not known:
+            most = endpoint.timeouts.first_token_s
+            return min(max(FIRST_TOKEN_UNKNOWN_S, most / 2), most, deadline_s)
+        expected = 2 * float(beliefs.ttft_q99_s[category, index])
+        return min(max(expected, FIRST_TOKEN_LEAST_S), endpoint.timeouts.first_token_s)
+    if not known:
+        return max(deadline_s / 2, min(WHOLE_ANSWER_LEAST_S, deadline_s))
+    expected = 2 * float(beliefs.latency_q99_s[category, index])
+    return min(max(expected, WHOLE_ANSWER_LEAST_S), max(deadline_s / 2, WHOLE_ANSWER_LEAST_S))
+
+
+def retry_after_s(response: httpx.Response) -> float | None:
+    """Return the pause that a provider asks for, within reason; None where it asks for none."""
+    raw = _header(response, b"retry-after-ms")
+    scale = 1e-3
+    if not raw:
+        raw, scale = _header(response, b"retry-after"), 1.0
+    try:
+        seconds = float(raw) * scale
+    except ValueError:
+        return None  # none, or an HTTP date: the breaker's own pauses serve
+    return min(max(seconds, 0.0), LONGEST_PAUSE_S) if seconds == seconds else None
+
+
+def _header(response: httpx.Response, name: bytes) -> bytes:
+    for key, value in response.headers.raw:
+        if key.lower() == name:
+            return value
+    return b""

@@ -1,0 +1,124 @@
+"""Everything that can go wrong in the sidecar, and the HTTP status of each.
+
+RouterError
+├── ConfigError                 the configuration; carries every problem
+├── RequestRejected             the caller's fault: 4xx, with the field at fault
+└── DispatchError               the call was sound and no answer came
+    ├── NoCandidates            no endpoint may serve it; carries a reason for each
+    └── AllEndpointsFailed      every attempt failed; carries them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+class RouterError(Exception):
+    """Root of this package's errors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with the configuration, and what to do about it."""
+
+    line: int  # from 1; 0 where the whole file is meant
+    field: str
+    value: str
+    hint: str
+
+    def shown(self, file: str) -> str:
+        """Return the problem as one line."""
+        return f"{file}:{self.line}: {self.field}: {self.value}: {self.hint}"
+
+
+class ConfigError(RouterError):
+    """The configuration cannot be used."""
+
+    def __init__(self, file: str, problems: Sequence[Problem]) -> None:
+        self.file = file
+        self.problems = list(problems)
+        super().__init__("\n".join(p.shown(file) for p in self.problems))
+
+
+STATUS = {
+    "invalid_json": 400,
+    "invalid_request": 400,
+    "unknown_field": 400,
+    "unknown_strategy": 400,
+    "bad_decision_id": 400,
+    "bad_feedback": 400,
+    "invalid_api_key": 401,
+    "admin_key_required": 401,
+    "forbidden_host": 403,
+    "forbidden_origin": 403,
+    "not_found": 404,
+    "model_not_found": 404,
+    "decision_not_found": 404,
+    "method_not_allowed": 405,
+    "ambiguous_reference": 409,
+    "no_eligible_endpoint": 409,
+    "too_old": 410,
+    "body_too_large": 413,
+    "all_endpoints_failed": 502,
+    "internal_error": 500,
+    "telemetry_full": 503,
+    "draining": 503,
+    "deadline_exceeded": 504,
+}
+"""The one table of HTTP statuses."""
+
+
+class RequestRejected(RouterError):
+    """The caller's fault; `param` names the field."""
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.code = code
+        self.param = param
+        self.details = details or {}
+        super().__init__(message)
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return STATUS[self.code]
+
+
+class DispatchError(RouterError):
+    """The call was sound and no answer came."""
+
+    code = "all_endpoints_failed"
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return STATUS[self.code]
+
+
+class NoCandidates(DispatchError):
+    """No endpoint may serve the call."""
+
+    code = "no_eligible_endpoint"
+
+    def __init__(self, reasons: Mapping[str, str]) -> None:
+        self.reasons = dict(reasons)
+        shown = ", ".join(f"{endpoint}: {reason}" for endpoint, reason in self.reasons.items())
+        super().__init__(f"no endpoint may serve this call ({shown})")
+
+
+class AllEndpointsFailed(DispatchError):
+    """Every attempt failed."""
+
+    def __init__(self, attempts: Sequence[tuple[str, str]], *, timed_out: bool = False) -> None:
+        self.attempts = list(attempts)
+        self.code = "deadline_exceeded" if timed_out else "all_endpoints_failed"
+        shown = ", ".join(f"{endpoint}: {failure}" for endpoint, failure in self.attempts)
+        super().__init__(f"no endpoint answered ({shown})")

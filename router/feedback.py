@@ -1,0 +1,235 @@
+"""Feedback as it comes in over HTTP: checked whole, then written to the journal.
+
+Three ways to name the decision: its id, the answer's own id, the caller's reference. One field
+says what is thought of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from router.auth import Caller
+from router.decisions import Seal
+from router.errors import RequestRejected
+from telemetry import events
+from telemetry.events import FeedbackKind, Match, digest16
+from telemetry.references import choose, look_up
+from telemetry.store import Client, StoreErrors
+from telemetry.writer import Writer
+
+MAX_BATCH = 1000
+MAX_NAME = 256
+MAX_AGE_MS = 30 * 86_400_000
+NAMES = ("decision_id", "response_id", "ref")
+VALUES = ("score", "passed", "thumb", "edit_ratio", "retried")
+OPTIONS = ("kind", "revision", "match")
+_KIND_OF = {
+    "score": FeedbackKind.JUDGE,
+    "passed": FeedbackKind.TEST,
+    "thumb": FeedbackKind.HUMAN,
+    "edit_ratio": FeedbackKind.EDIT,
+    "retried": FeedbackKind.DERIVED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One feedback, checked."""
+
+    name: str  # which of NAMES
+    id: str
+    kind: FeedbackKind
+    value: float | None  # in [0, 1]; None retracts
+    revision: int
+    match: Match
+
+
+class FeedbackDesk:
+    """Takes feedback in; one for the process."""
+
+    def __init__(self, writer: Writer, seal: Seal, client: Client, *, n_shards: int) -> None:
+        self._writer = writer
+        self._seal = seal
+        self._client = client
+        self._n_shards = n_shards
+
+    async def take(self, body: bytes, caller: Caller) -> list[dict[str, Any]]:
+        """Write everything in `body`, or nothing; return what became of each item.
+
+        Raises:
+            RequestRejected: an item is wrong; names its field, and its place in a batch.
+        """
+        items = parse(body)
+        addressed = await self._address(items, caller)
+        now_ms = int(time.time() * 1000)
+        out = []
+        for item, tokens in zip(items, addressed, strict=True):
+            event = events.new_event_id(now_ms)
+            records = self._records(item, tokens, event, caller)
+            if not all(self._writer.put(record) for record in records):
+                raise RequestRejected("telemetry_full", "the journal is full; try again later")
+            status = "accepted" if tokens else "held"
+            out.append({"status": status, "event_id": event.hex(), "decisions": len(tokens)})
+        return out
+
+    async def _address(self, items: list[Item], caller: Caller) -> list[list[bytes]]:
+        """Return the packed tokens of the decisions that each item means; none: unknown yet."""
+        out: list[list[bytes]] = []
+        asked = [i for i, item in enumerate(items) if item.name != "decision_id"]
+        digests = [_digest(items[i], caller) for i in asked]
+        found = await asyncio.to_thread(self._look_up, digests) if asked else []
+        by_place = dict(zip(asked, found, strict=True))
+        for i, item in enumerate(items):
+            if item.name == "decision_id":
+                out.append([self._open(item, caller)])
+                continue
+            tokens = by_place[i]
+            meant = choose(tokens, item.match)
+            if tokens and not meant:
+                candidates = [self._seal.close(_resealed(t, self._seal.key_id)) for t in tokens]
+                raise RequestRejected(
+                    "ambiguous_reference",
+                    f"{item.name} {item.id!r} names {len(tokens)} decisions; "
+                    "send match: last or all, or one of the candidates as decision_id",
+                    param=item.name,
+                    details={"candidates": candidates},
+                )
+            out.append(meant)
+        return out
+
+    def _open(self, item: Item, caller: Caller) -> bytes:
+        token, body = self._seal.open(item.id)
+        if token.app != caller.app.digest or token.shard >= self._n_shards:
+            raise RequestRejected(
+                "decision_not_found", "no decision of this app has this id", param="decision_id"
+            )
+        if time.time() * 1000 - token.decided_at_ms > MAX_AGE_MS:
+            raise RequestRejected(
+                "too_old",
+                "this decision is over 30 days old; feedback no longer counts",
+                param="decision_id",
+            )
+        return body
+
+    def _look_up(self, digests: list[bytes]) -> list[list[bytes]]:
+        try:
+            return look_up(self._client, digests, n_shards=self._n_shards)
+        except StoreErrors:
+            return [[] for _ in digests]  # a worker joins them once the store is back
+
+    def _records(
+        self, item: Item, tokens: list[bytes], event: bytes, caller: Caller
+    ) -> list[bytes]:
+        common = {"kind": item.kind, "value": item.value, "revision": item.revision, "event": event}
+        if tokens:
+            return [events.feedback(token, **common) for token in tokens]  # type: ignore[arg-type]
+        digest = _digest(item, caller)
+        return [
+            events.feedback(
+                None,
+                **common,  # type: ignore[arg-type]
+                reference=digest,
+                app=caller.app.digest,
+                shard=digest[0] % self._n_shards,
+                match=item.match,
+            )
+        ]
+
+
+def parse(body: bytes) -> list[Item]:
+    """Return the items in a body: one object, or an array of them.
+
+    Raises:
+        RequestRejected: names the field at fault.
+    """
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise RequestRejected("invalid_json", f"the body is not JSON: {error}") from None
+    if isinstance(value, dict):
+        return [_item(value, "")]
+    if not isinstance(value, list) or not 1 <= len(value) <= MAX_BATCH:
+        raise RequestRejected(
+            "bad_feedback", f"send one object, or an array of 1 to {MAX_BATCH} of them"
+        )
+    return [_item(item, f"[{i}].") for i, item in enumerate(value)]
+
+
+def _item(raw: object, at: str) -> Item:
+    if not isinstance(raw, dict):
+        raise _bad(f"{at or 'the body'} is no object", at.rstrip("."))
+    unknown = [k for k in raw if k not in NAMES + VALUES + OPTIONS]
+    if unknown:
+        known = ", ".join(NAMES + VALUES + OPTIONS)
+        raise _bad(f"unknown field {unknown[0]!r}; known: {known}", at + unknown[0])
+    name = _only(raw, NAMES, at, "name the decision by exactly one of")
+    said = _only(raw, VALUES, at, "say what is thought of it by exactly one of")
+    identifier = raw[name]
+    if not isinstance(identifier, str) or not 0 < len(identifier) <= MAX_NAME:
+        raise _bad(f"{name} must be a string of 1 to {MAX_NAME} characters", at + name)
+    kind = _KIND_OF[said]
+    if "kind" in raw:
+        try:
+            kind = FeedbackKind[str(raw["kind"]).upper()]
+        except KeyError:
+            known = ", ".join(k.name.lower() for k in FeedbackKind)
+            raise _bad(f"kind {raw['kind']!r} is unknown; known: {known}", at + "kind") from None
+    revision = raw.get("revision", 0)
+    if not isinstance(revision, int) or isinstance(revision, bool) or not 0 <= revision < 2**32:
+        raise _bad(f"revision {revision!r} must be a whole number from 0", at + "revision")
+    match = raw.get("match")
+    if match not in (None, "last", "all"):
+        raise _bad(f"match {match!r} must be last or all", at + "match")
+    chosen = {None: Match.ONE, "last": Match.LAST, "all": Match.ALL}[match]
+    return Item(name, identifier, kind, _value(said, raw[said], at + said), revision, chosen)
+
+
+def _only(raw: dict[str, Any], names: tuple[str, ...], at: str, ask: str) -> str:
+    given = [n for n in names if n in raw]
+    if len(given) != 1:
+        got = f"; got {', '.join(given)}" if given else ""
+        raise _bad(f"{ask} {', '.join(names)}{got}", at + (given[1] if given else names[0]))
+    return given[0]
+
+
+def _value(said: str, value: object, field: str) -> float | None:
+    """Return what was said as a reward in [0, 1]."""
+    if value is None:
+        return None
+    match said:
+        case "passed" if isinstance(value, bool):
+            return float(value)
+        case "thumb" if value in ("up", "down"):
+            return float(value == "up")
+        case "retried" if value is True:
+            return 0.0
+        case "score" | "edit_ratio":
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if number and 0 <= value <= 1:  # type: ignore[operator]
+                return 1.0 - value if said == "edit_ratio" else float(value)  # type: ignore[operator,arg-type]
+    hint = {
+        "passed": "true or false",
+        "thumb": "up or down",
+        "retried": "true (leave it out otherwise)",
+        "score": "a number from 0 to 1",
+        "edit_ratio": "a number from 0 (kept as it was) to 1",
+    }[said]
+    raise _bad(f"{field} is {value!r}; it must be {hint}, or null to retract", field)
+
+
+def _bad(message: str, field: str) -> RequestRejected:
+    return RequestRejected("bad_feedback", message, param=field)
+
+
+def _digest(item: Item, caller: Caller) -> bytes:
+    kind = "response" if item.name == "response_id" else "ref"
+    return digest16(caller.app.name, kind, item.id)
+
+
+def _resealed(token: bytes, key_id: int) -> bytes:
+    return token[:1] + bytes([key_id]) + token[2:]

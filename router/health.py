@@ -1,0 +1,96 @@
+"""Breakers: an endpoint that keeps failing rests, is probed, and comes back. `now` is passed in.
+
+Five failures in a row open the breaker, and so does an announced pause. It stays open for a
+second, then twice as long after each failed probe, up to a minute; then one call at a time may
+probe.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from telemetry.events import Result
+
+FAILURES_TO_OPEN = 5
+FIRST_REST_S = 1.0
+LONGEST_REST_S = 60.0
+PROBE_LOST_S = 30.0
+"""A probe that never reported back does not hold the door for ever."""
+LOST_S = 60.0
+"""A stored draw ends once its endpoint's breaker has been open this long."""
+
+
+@dataclass(slots=True)
+class Breaker:
+    """The state of one endpoint."""
+
+    failures: int = 0
+    rest_s: float = FIRST_REST_S
+    open_until: float = 0.0
+    open_since: float | None = None
+    probing_since: float | None = None
+    in_flight: int = 0
+
+
+class Health:
+    """All breakers of this process, by the endpoint's index."""
+
+    def __init__(self, n_endpoints: int) -> None:
+        self.breakers = [Breaker() for _ in range(n_endpoints)]
+        self.troubled: set[int] = set()  # breakers that are not plainly closed
+
+    def is_blocked(self, index: int, now: float) -> bool:
+        """Return whether the endpoint may not be called now."""
+        if index not in self.troubled:
+            return False
+        breaker = self.breakers[index]
+        if now < breaker.open_until:
+            return True
+        probing = breaker.probing_since
+        return probing is not None and now - probing < PROBE_LOST_S
+
+    def is_lost(self, index: int, now: float) -> bool:
+        """Return whether the breaker is open, and has been so long that stored draws end."""
+        breaker = self.breakers[index]
+        since = breaker.open_since
+        return since is not None and now < breaker.open_until and now - since >= LOST_S
+
+    def begin(self, index: int, now: float) -> None:
+        """Note that a call starts; through a breaker that may be probed it is the probe."""
+        breaker = self.breakers[index]
+        breaker.in_flight += 1
+        if index in self.troubled:
+            breaker.probing_since = now
+
+    def end(
+        self, index: int, result: Result, now: float, *, retry_after_s: float | None = None
+    ) -> None:
+        """Note how a call ended."""
+        breaker = self.breakers[index]
+        breaker.in_flight -= 1
+        probed = breaker.probing_since is not None
+        breaker.probing_since = None
+        if result is Result.CLIENT_GONE:
+            return
+        if result < Result.RATE_LIMIT:
+            if index in self.troubled or breaker.failures:
+                self._close(index)
+            return
+        breaker.failures += 1
+        if retry_after_s is not None:
+            self._open(index, now, min(retry_after_s, LONGEST_REST_S))
+        if breaker.failures >= FAILURES_TO_OPEN and (probed or now >= breaker.open_until):
+            self._open(index, now, breaker.rest_s)
+            breaker.rest_s = min(2 * breaker.rest_s, LONGEST_REST_S)
+
+    def _open(self, index: int, now: float, rest_s: float) -> None:
+        breaker = self.breakers[index]
+        breaker.open_until = max(breaker.open_until, now + rest_s)
+        if breaker.open_since is None:
+            breaker.open_since = now
+        self.troubled.add(index)
+
+    def _close(self, index: int) -> None:
+        in_flight = self.breakers[index].in_flight
+        self.breakers[index] = Breaker(in_flight=in_flight)
+        self.troubled.discard(index)

@@ -1,0 +1,166 @@
+"""The plan of a call: who serves it, who is next, and with what probability. Pure, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from msgspec import Struct
+
+from bandit.draws import LEARNING, Draw, Law, Step, Table, Uniforms, draw, propensities
+from router.beliefs import Beliefs
+from router.catalog import Catalog, Endpoint
+from router.constraints import PRIVACY, Eligibility
+from router.errors import NoCandidates
+from router.policy import Fallback, Route
+
+
+class Plan(Struct, frozen=True):
+    """What was decided for one call, before anything was sent."""
+
+    route: Route
+    category: int
+    eligibility: Eligibility
+    drawn: Endpoint
+    propensity: float
+    step: Step | None  # None where nothing was drawn
+    drawn_now: bool
+    beliefs: Beliefs
+
+    @property
+    def by_incumbent(self) -> bool:
+        """Whether the drawn endpoint is of the incumbent's group."""
+        law = self.route.law
+        return law is not None and law.incumbent == self.drawn.group
+
+    def then(self) -> Iterator[Endpoint]:
+        """Yield whom to try next, best first, as far as this call may fall back."""
+        if self.route.fallback is Fallback.NONE or not self.eligibility.mask.any():
+            return
+        catalog = self.beliefs.configuration.catalog
+        table = self._ranking()
+        groups = [self.drawn.group]
+        if self.route.fallback is Fallback.ANY:
+            ranked = np.argsort(-np.where(table.eligible, table.utility, -np.inf), kind="stable")
+            groups += [int(g) for g in ranked if g != self.drawn.group]
+        for group in groups:
+            if table.eligible[group]:
+                yield from _hosts(catalog, table, group, self)
+
+    def _ranking(self) -> Table:
+        """The table of all who are eligible; its means do not depend on the law."""
+        objective = self.route.strategy.objective
+        law = self.route.law or LEARNING
+        return self.beliefs.table(self.category, objective, law, self.eligibility.mask)
+
+
+def plan(
+    route: Route,
+    eligibility: Eligibility,
+    beliefs: Beliefs,
+    *,
+    category: int,
+    numbers: Uniforms,
+    explore: bool = True,
+) -> Plan:
+    """Return the plan of a call that draws, or for which nothing is drawn.
+
+    Args:
+        explore: False holds the call to the choice: s = 1 and ε = 0. In learning mode, which has
+            no choice yet, that is the group of the best posterior mean utility.
+
+    Raises:
+        NoCandidates: no endpoint may serve the call; carries the reasons.
+    """
+    catalog = beliefs.configuration.catalog
+    if route.law is None:
+        first = _straight(route, eligibility, catalog)
+        return Plan(route, category, eligibility, first, 1.0, None, False, beliefs)
+    inside = within_scope(route, eligibility, catalog)
+    if not inside.mask.any():
+        raise NoCandidates(eligibility.exclusions(catalog))
+    law = route.law
+    table = beliefs.table(category, route.strategy.objective, law, inside.mask)
+    if not explore:
+        law = without_exploring(law, table)
+    given: Draw = draw(law, table, numbers)
+    drawn = catalog.endpoints[given.arm]
+    return Plan(route, category, eligibility, drawn, given.propensity, given.step, True, beliefs)
+
+
+def without_exploring(law: Law, table: Table) -> Law:
+    """Return the law that holds a call to the choice, or in learning mode to the best group."""
+    current = law.current
+    if current is None:
+        current = int(np.where(table.eligible, table.utility, -np.inf).argmax())
+    return replace(law, current=current, floor=0.0, stay=1.0)
+
+
+def follow(
+    route: Route,
+    eligibility: Eligibility,
+    beliefs: Beliefs,
+    *,
+    category: int,
+    drawn: Endpoint,
+    propensity: float,
+    step: Step,
+) -> Plan:
+    """Return the plan of a call whose unit has its draw already."""
+    return Plan(route, category, eligibility, drawn, propensity, step, False, beliefs)
+
+
+def may_serve(plan: Plan, endpoint: Endpoint) -> bool:
+    """Return whether an endpoint may serve the call; a straight route asks for privacy only."""
+    reason = plan.eligibility.reasons[endpoint.index]
+    if plan.route.law is None and endpoint is plan.drawn:
+        return reason not in PRIVACY
+    return reason is None
+
+
+def within_scope(route: Route, eligibility: Eligibility, catalog: Catalog) -> Eligibility:
+    """Return the eligible endpoints among the groups that may be drawn."""
+    if route.scope is None:
+        return eligibility
+    inside = np.array([e.group in route.scope for e in catalog.endpoints])
+    return Eligibility(eligibility.mask & inside, eligibility.reasons)
+
+
+def group_shares(law: Law, table: Table) -> list[float]:
+    """Return the probability of each group, for explanations."""
+    return [float(p) for p in propensities(law, table)]
+
+
+def endpoint_shares(law: Law, table: Table, catalog: Catalog) -> dict[str, float]:
+    """Return the probability of each endpoint that can be drawn."""
+    out: dict[str, float] = {}
+    for group, p in enumerate(group_shares(law, table)):
+        if p > 0:
+            for arm in np.unique(table.hosts(group)):
+                share = float((table.hosts(group) == arm).mean())
+                out[catalog.endpoints[int(arm)].id] = p * share
+    return out
+
+
+def _straight(route: Route, eligibility: Eligibility, catalog: Catalog) -> Endpoint:
+    """Return whom a call that is not routed goes to; only privacy can forbid it."""
+    if route.first is not None:
+        if eligibility.reasons[route.first.index] in PRIVACY:
+            reason = eligibility.reasons[route.first.index]
+            raise NoCandidates({route.first.id: str(reason)})
+        return route.first
+    for endpoint in catalog.endpoints:
+        if eligibility.mask[endpoint.index]:
+            return endpoint
+    raise NoCandidates(eligibility.exclusions(catalog))
+
+
+def _hosts(catalog: Catalog, table: Table, group: int, of: Plan) -> Iterator[Endpoint]:
+    counts = np.bincount(table.hosts(group), minlength=len(catalog.endpoints))
+    for arm in sorted(catalog.group_members[group], key=lambda a: -counts[a]):
+        endpoint = catalog.endpoints[arm]
+        # The caller's own key was meant for the drawn endpoint's host, and for no other.
+        foreign = endpoint.client_auth and endpoint.url.netloc != of.drawn.url.netloc
+        if endpoint is not of.drawn and of.eligibility.reasons[arm] is None and not foreign:
+            yield endpoint

@@ -1,0 +1,112 @@
+"""uvicorn's HTTP protocol with the limits that it lacks, and word of clients that leave.
+
+Headers must be small, and a request must be whole soon. The common request arrives in one piece
+and never starts a clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEADER_S = 10.0
+"""From the connection, or the first byte of a request, to the end of its headers."""
+BODY_S = 30.0
+"""From there to the end of its body: 4 MiB at 1 Mbit/s."""
+MAX_HEADERS = 100
+MAX_HEADER_BYTES = 32 << 10
+GONE = "pointsman.gone"
+"""Key in the scope of what is called when the client closes the connection."""
+
+
+def _refusal(status: str, code: str, message: str) -> bytes:
+    """Return a whole answer in OpenAI's shape, for what never became a request."""
+    body = (
+        f'{{"error":{{"message":"{message}","type":"invalid_request_error",'
+        f'"param":null,"code":"{code}"}}}}'
+    )
+    head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close\r\n"
+    return f"{head}content-length: {len(body)}\r\n\r\n{body}".encode()
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """Closes connections that trickle a request, or send too many headers."""
+
+    _clock: asyncio.TimerHandle | None = None
+    _header_bytes = 0
+    _whole = True
+    _in_body = False
+    _why = ""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the clock: a connection that says nothing goes as well."""
+        super().connection_made(transport)
+        self._clock = self.loop.call_later(HEADER_S, self._too_slow)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever still serves this connection."""
+        self._stop_clock()
+        super().connection_lost(exc)
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            gone: Callable[[], None] | None = cycle.scope.get(GONE)  # type: ignore[assignment]
+            if gone is not None:
+                gone()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; time whatever is not whole yet."""
+        super().data_received(data)
+        if self._whole:
+            self._stop_clock()
+        elif self._clock is None:
+            self._clock = self.loop.call_later(
+                BODY_S if self._in_body else HEADER_S, self._too_slow
+            )
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._header_bytes, self._whole, self._in_body = 0, False, False
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Count."""
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > MAX_HEADER_BYTES or len(self.headers) >= MAX_HEADERS:
+            self._why = f"over {MAX_HEADERS} headers or {MAX_HEADER_BYTES} bytes of them"
+            raise ValueError(self._why)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The body has its own clock."""
+        self._stop_clock()
+        self._in_body = True
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        self._whole = True
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP, or too much of it, in OpenAI's shape."""
+        self._whole = True
+        if self.transport.is_closing():
+            return
+        why = self._why or "this is no HTTP request"
+        self.transport.write(_refusal("400 Bad Request", "bad_request", why))
+        self.transport.close()
+
+    def _too_slow(self) -> None:
+        self._clock = None
+        if not self.transport.is_closing():
+            if not self._whole:
+                message = "the request was not whole in time"
+                self.transport.write(_refusal("408 Request Timeout", "request_timeout", message))
+            self.transport.close()
+
+    def _stop_clock(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None

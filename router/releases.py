@@ -1,0 +1,124 @@
+"""The standings in the store: read, and changed by whoever comes first.
+
+A change names the version that it was made from; of two processes that review at the same time
+one writes, and the other reads what was written. With the store away the last standings hold.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import structlog
+
+from router.choices import Change, Kept, Scope
+from telemetry import keys
+from telemetry.scripts import change_standings
+from telemetry.store import Client
+
+log = structlog.get_logger()
+
+MAX_RELEASES = 10_000
+"""Releases kept in the stream, about: years of them."""
+
+
+class Ledger:
+    """A copy of all standings; not for several threads."""
+
+    def __init__(self, client: Client) -> None:
+        self.kept: dict[Scope, Kept] = {}
+        self._client = client
+        self._raw: dict[bytes, bytes] = {}
+
+    def read(self) -> bool:
+        """Read all standings; return whether any changed.
+
+        Raises:
+            redis.RedisError: the store is away; the copy stays.
+        """
+        return self.take(self.look())
+
+    def look(self) -> dict[bytes, bytes]:
+        """Return all standings as they lie in the store, by scope.
+
+        Raises:
+            redis.RedisError: the store is away.
+        """
+        found: dict[bytes, bytes] = self._client.hgetall(keys.STANDINGS)
+        return found
+
+    def take(self, raw: dict[bytes, bytes]) -> bool:
+        """Take what was looked at for the copy; return whether any changed."""
+        if raw == self._raw:
+            return False
+        self._raw = raw
+        found = [_parse(name, value) for name, value in raw.items()]
+        self.kept = {kept.scope: kept for kept in found if kept is not None}
+        return True
+
+    def change(self, kept: Kept, released: list[Change], *, now_ms: int) -> bool:
+        """Write the next version of a scope's standings; return whether nobody was faster.
+
+        Raises:
+            redis.RedisError: the store is away; nothing was written, or the next read shows it.
+        """
+        told = [_told(kept, change, now_ms) for change in released]
+        value = {
+            "version": kept.version,
+            "reviewed_at_ms": kept.reviewed_at_ms,
+            "current": dict(kept.current),
+            "hosts": dict(kept.hosts),
+            "scope": asdict(kept.scope),
+        }
+        if not change_standings(
+            self._client,
+            _name(kept.scope),
+            seen=kept.version - 1,
+            value=_json(value),
+            released=[_json(one) for one in told],
+            keep=MAX_RELEASES,
+        ):
+            return False
+        for one in told:
+            log.info("released", **one)
+        self.kept[kept.scope] = kept
+        return True
+
+
+def _name(scope: Scope) -> str:
+    return f"{scope.digest:016x}"
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+
+
+def _told(kept: Kept, change: Change, now_ms: int) -> dict[str, Any]:
+    scope = kept.scope
+    return {
+        "app": scope.app,
+        "strategy": scope.strategy,
+        "model": scope.model or None,
+        **asdict(change),
+        "version": kept.version,
+        "at_ms": now_ms,
+    }
+
+
+def _parse(name: bytes, raw: bytes) -> Kept | None:
+    """Return stored standings; None, and a line in the log, where they cannot be read."""
+    try:
+        value = json.loads(raw)
+        scope = Scope(**{k: str(v) for k, v in value["scope"].items()})
+        current = {str(task): str(host) for task, host in value["current"].items()}
+        hosts = {str(first): tuple(map(str, ids)) for first, ids in value["hosts"].items()}
+        version, reviewed_at_ms = int(value["version"]), int(value["reviewed_at_ms"])
+        kept = Kept(scope, version, reviewed_at_ms, current, hosts)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        log.error("standings cannot be read", scope=name.decode(), error=type(error).__name__)
+        return None
+    if _name(scope).encode() != name:
+        log.error("standings under a name that is not theirs", scope=name.decode())
+        return None
+    return kept

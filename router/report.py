@@ -1,0 +1,239 @@
+"""The report: posteriors as a table for people, or as JSON.
+
+It works without configuration, store or data: then it says what is missing, and how to begin.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bandit import cells
+from bandit.report import Row
+from router import views
+from router.beliefs import Beliefs, believe, known_scopes
+from router.configuration import Configuration, load
+from router.errors import ConfigError
+from router.releases import Ledger
+from telemetry import keys
+from telemetry.errors import TelemetryError
+from telemetry.events import digest8
+from telemetry.reader import Reader
+from telemetry.store import Address, StoreErrors, connect, open_store
+
+PIPE_WIDTH = 120
+COLUMNS = (
+    "n",
+    "quality",
+    "90 %",
+    "P(best)",
+    "ok",
+    "p50 s",
+    "p95 s",
+    "$/1k",
+    "$/1k ok",
+    "share",
+)
+"""`n` is calls/labels; `$/1k ok` is cost per thousand successes."""
+
+
+@dataclass(slots=True)
+class Unlisted:
+    """Calls of something that the configuration does not list: passed on, or gone since."""
+
+    category: str
+    name: str
+    calls: int
+
+
+@dataclass(slots=True)
+class Report:
+    """Everything that is shown, and what is missing."""
+
+    posteriors: dict[str, Any] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+    unlisted: list[Unlisted] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    bad_input: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as one object."""
+        others = [{"category": u.category, "name": u.name, "calls": u.calls} for u in self.unlisted]
+        return {**self.posteriors, "unlisted": others, "missing": self.missing}
+
+
+def gather(file: Path, strategy: str | None) -> Report:
+    """Return the report of a configuration's store."""
+    report = Report(posteriors={"rows": [], "categories": [], "choices": []})
+    if not file.exists():
+        report.missing.append(
+            f"no configuration at {file}: start from docs/examples/pointsman.yaml, "
+            "or see the whole loop with `pointsman demo`"
+        )
+        return report
+    try:
+        configuration = load(file, secrets=False)
+    except ConfigError as error:
+        report.bad_input = str(error)
+        return report
+    chosen = strategy or next(iter(configuration.apps.values())).entry.strategy
+    if chosen not in configuration.strategies:
+        known = ", ".join(configuration.strategies)
+        report.bad_input = f"--strategy {chosen}: no such strategy; known: {known}"
+        return report
+    try:
+        state_dir = configuration.server.state_directory()
+        with open_store(state_dir, url=configuration.store.url()) as address:
+            _fill(report, configuration, address, chosen)
+    except (TelemetryError, *StoreErrors) as error:
+        report.missing.append(f"no store: {error}")
+    return report
+
+
+def read_beliefs(
+    configuration: Configuration, address: Address
+) -> tuple[Beliefs, cells.Terms, dict[str, str]]:
+    """Return what the store supports right now, its rows, and its names by digest.
+
+    Raises:
+        redis.RedisError: the store is away.
+    """
+    client = connect(address)
+    reader = Reader(
+        client,
+        configuration.store.shards,
+        key_bytes=cells.KEY.itemsize,
+        row_bytes=8 * cells.N_COLUMNS,
+    )
+    reader.poll()
+    rows = cells.from_bytes(*reader.rows())
+    names = {k.decode(): v.decode() for k, v in client.hgetall(keys.NAMES).items()}
+    ledger = Ledger(client)
+    ledger.read()
+    beliefs = believe(
+        configuration,
+        rows,
+        version=reader.version,
+        scopes=known_scopes(configuration, ledger.kept),
+        kept=ledger.kept,
+    )
+    return beliefs, rows, names
+
+
+def _fill(report: Report, configuration: Configuration, address: Address, strategy: str) -> None:
+    beliefs, rows, names = read_beliefs(configuration, address)
+    report.posteriors = views.posteriors(beliefs, strategy)
+    report.rows = views.report_rows(beliefs, strategy)
+    report.unlisted = _unlisted(rows, configuration, names)
+    if not report.rows and not report.unlisted:
+        report.missing.append("no call was recorded yet: point a client at the sidecar")
+    for category in report.posteriors["categories"]:
+        if not category["signal"]:
+            report.missing.append(
+                f"{category['category']}: no quality signal; send feedback to learn about quality"
+            )
+
+
+def _unlisted(
+    rows: cells.Terms, configuration: Configuration, names: dict[str, str]
+) -> list[Unlisted]:
+    known = set(configuration.catalog.by_digest)
+    tasks = {digest8("task", name): name for name in configuration.tasks}
+    counts: dict[tuple[int, int], int] = {}
+    for key, value in zip(rows.keys, rows.values, strict=True):
+        endpoint = int(key["endpoint"])
+        if key["family"] == int(cells.Family.USAGE) and endpoint not in known:
+            cell = int(key["category"]), endpoint
+            counts[cell] = counts.get(cell, 0) + int(value[cells.U.CALLS])
+    return [
+        Unlisted(tasks.get(c, f"{c:016x}"), names.get(f"{e:016x}", f"{e:016x}"), n)
+        for (c, e), n in sorted(counts.items(), key=lambda item: -item[1])
+    ]
+
+
+def console() -> Console:
+    """Return where reports are printed: as wide as the terminal, wide enough in a pipe."""
+    found = Console()
+    return found if found.is_terminal else Console(width=PIPE_WIDTH)
+
+
+def print_report(report: Report, to: Console | None = None) -> None:
+    """Print the report as tables."""
+    to = to or console()
+    by_category: dict[str, list[Row]] = {}
+    for row in report.rows:
+        by_category.setdefault(row.category, []).append(row)
+    for category, rows in by_category.items():
+        to.print(_table(category, rows))
+    for line in choice_lines(report.posteriors.get("choices", [])):
+        to.print(line, highlight=False, markup=False)
+    for other in report.unlisted:
+        to.print(f"passed on or unlisted: {other.name} ({other.category}): {other.calls} calls")
+    for line in report.missing:
+        to.print(line, style="yellow")
+
+
+def choice_lines(choices: list[dict[str, Any]]) -> list[str]:
+    """Return a line for each app and strategy: who serves what, and why nothing is tried."""
+    by_scope: dict[str, list[dict[str, Any]]] = {}
+    for row in choices:
+        model = f" for {row['model']}" if row["model"] else ""
+        by_scope.setdefault(f"{row['app']} {row['strategy']}{model}", []).append(row)
+    lines = []
+    for scope, rows in by_scope.items():
+        room = "" if rows[0]["room"] is None else f", room {rows[0]['room']:.1f}"
+        tasks = "; ".join(
+            f"{row['task']} {row['current']}"
+            + ("" if row["current"] == row["incumbent"] else f" (instead of {row['incumbent']})")
+            + (f" trying {', '.join(row['challengers'])}" if row["exploring"] else "")
+            + (f" ({row['note']})" if row["note"] else "")
+            for row in rows
+        )
+        lines.append(f"choices of {scope} (version {rows[0]['version']}{room}): {tasks}")
+    return lines
+
+
+def _table(category: str, rows: list[Row]) -> Table:
+    """Return one category's table; it fits 80 columns with endpoint names up to 18 long."""
+    table = Table(
+        title=category,
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("endpoint", overflow="fold", min_width=10)
+    for heading in COLUMNS:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in sorted(rows, key=lambda r: -(r.share or 0)):
+        between = "–"
+        if row.quality_low is not None and row.quality_high is not None:
+            between = f"{_short(row.quality_low)}–{_short(row.quality_high)}"
+        table.add_row(
+            row.endpoint,
+            f"{row.calls}/{row.labels}",
+            "–" if row.quality is None else _short(row.quality, 3),
+            between,
+            "–" if row.p_best is None else _short(row.p_best),
+            "–" if row.ok_rate is None else _short(row.ok_rate),
+            _number(row.latency_p50_s, ".2g"),
+            _number(row.latency_p95_s, ".2g"),
+            _number(row.cost_usd, ".2g", 1e3),
+            _number(row.cost_per_success_usd, ".2g", 1e3),
+            _number(row.share, ".0%"),
+        )
+    return table
+
+
+def _short(share: float, digits: int = 2) -> str:
+    """Return a figure in [0, 1] without its leading zero."""
+    return f"{share:.{digits}f}".removeprefix("0")
+
+
+def _number(value: float | None, form: str, scale: float = 1.0) -> str:
+    return "–" if value is None else format(value * scale, form).removeprefix("0")

@@ -1,0 +1,54 @@
+"""How the process itself runs: address, limits, state directory, store."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from router.catalog import AuthEntry, Entry
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class ServerEntry(Entry):
+    """The sidecar's own address and limits."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8787
+    admin_key: AuthEntry | None = None
+    deadline_s: Annotated[float, Field(gt=0, le=3600)] = 300.0
+    max_body_bytes: Annotated[int, Field(gt=0, le=256 << 20)] = 4 << 20
+    drain_s: Annotated[float, Field(ge=0, le=600)] = 10.0
+    state_dir: Path | None = None
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self.host in LOOPBACK
+
+    @property
+    def url(self) -> str:
+        """Where it listens, as a URL."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    def state_directory(self) -> Path:
+        """Return where journal, keys and the private store live."""
+        if self.state_dir is not None:
+            return self.state_dir.expanduser()
+        home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+        return Path(home).expanduser() / "pointsman"
+
+
+class StoreEntry(Entry):
+    """The store; without `url_env` it is `REDIS_URL`, else a private server."""
+
+    url_env: str | None = None
+    shards: Annotated[int, Field(ge=1, le=64)] = 4
+
+    def url(self) -> str | None:
+        """Return the configured URL, if any."""
+        return os.environ.get(self.url_env) if self.url_env else None

@@ -1,0 +1,115 @@
+"""`up`: store, worker and router in one terminal, and all of it gone with Ctrl-C.
+
+Each part is a process of its own. One that dies is started again, slower each time; asked to
+stop, the router finishes its answers first, then the worker, then the store.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from telemetry.processes import child_environment
+
+log = structlog.get_logger()
+
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 10.0
+STEADY_S = 30.0
+"""A part that ran this long has recovered: its next pause is short again."""
+STOP_MARGIN_S = 10.0
+"""Beyond the drain time: to send the journal and close the store."""
+TEND_EVERY_S = 1.0
+
+
+@dataclass(slots=True)
+class Part:
+    """One process to keep running."""
+
+    name: str
+    command: Sequence[str]
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    pause_s: float = FIRST_PAUSE_S
+    next_start: float = 0.0
+    stop_s: float = STOP_MARGIN_S
+
+    def start(self) -> None:
+        """Start it, in a session of its own: the terminal's Ctrl-C is for the supervisor."""
+        self.process = subprocess.Popen(  # noqa: S603 - our own modules
+            list(self.command),
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            env=child_environment(),
+        )
+        self.started_at = time.monotonic()
+
+    def check(self) -> None:
+        """Start it again if it died."""
+        now = time.monotonic()
+        if self.process is not None and self.process.poll() is not None:
+            log.error("a part died and is started again", part=self.name, code=self.process.poll())
+            steady = now - self.started_at > STEADY_S
+            self.pause_s = FIRST_PAUSE_S if steady else min(2 * self.pause_s, LONGEST_PAUSE_S)
+            self.next_start, self.process = now + self.pause_s, None
+        if self.process is None and now >= self.next_start:
+            self.start()
+
+    def stop(self) -> None:
+        """Ask it to end, and see to it."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(self.stop_s)
+        except subprocess.TimeoutExpired:
+            log.error("a part does not end and is killed", part=self.name)
+            self.process.kill()
+            self.process.wait()
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """Keeps parts running until a signal asks to stop; stops them in the order given."""
+
+    parts: list[Part]
+    tend: Callable[[], None]  # called once a second: sees to the store
+    _asked: bool = field(default=False)
+
+    def run(self) -> None:
+        """Run until SIGINT, SIGTERM or a closed terminal."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._ask)
+        for part in self.parts:
+            part.start()
+        tended_at = time.monotonic()
+        try:
+            while not self._asked:
+                for part in self.parts:
+                    part.check()
+                if time.monotonic() - tended_at > TEND_EVERY_S:
+                    self.tend()
+                    tended_at = time.monotonic()
+                time.sleep(0.1)
+        finally:
+            for part in self.parts:
+                part.stop()
+
+    def _ask(self, *_: object) -> None:
+        self._asked = True
+
+
+def worker_command(state_dir: Path, *, shards: int, store_url: str | None) -> list[str]:
+    """Return how a worker is started; the URL may hold a password, so it travels by environment."""
+    command = [sys.executable, "-m", "workers", "--state-dir", str(state_dir)]
+    command += ["--shards", str(shards)]
+    if store_url:
+        command += ["--store-url-env", "POINTSMAN_STORE_URL"]
+    return command

@@ -1,0 +1,88 @@
+"""The task category of a call: hint, app default, structure, else `general`.
+
+A pure function of what does not change inside a conversation: hints, system prompt, tool names,
+presence of a schema or image. So no word of a message can flip it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+from pydantic import Field
+
+from router.catalog import Entry
+
+GENERAL = "general"
+
+
+class MatchEntry(Entry):
+    """Structure that marks a task; every part that is named must hold."""
+
+    tools: list[str] | bool | None = None  # any of these names; true: any tool at all
+    schema_: bool | None = Field(default=None, alias="schema")
+    image: bool | None = None
+    system: list[str] | None = None  # any of these, in the system prompt, in any case
+
+
+class TaskEntry(Entry):
+    """A task category."""
+
+    match: MatchEntry | None = None
+
+
+class Structure(Struct, frozen=True):
+    """What of a request structural rules may look at."""
+
+    tools: tuple[str, ...] = ()
+    has_schema: bool = False
+    has_image: bool = False
+    system: str = ""
+
+
+class Task(Struct, frozen=True):
+    """The category that a call was given, and a warning where a hint was not known."""
+
+    name: str
+    warning: str | None = None
+
+
+def categorize(
+    hint: str | None,
+    default: str | None,
+    structure: Structure,
+    tasks: dict[str, TaskEntry],
+) -> Task:
+    """Return the task of a call; an unknown hint runs as `general`, with a warning."""
+    if hint is not None:
+        if hint in tasks:
+            return Task(hint)
+        return Task(GENERAL, f"unknown task {hint[:64]!r}; served as {GENERAL}")
+    if default is not None:
+        return Task(default)
+    for name, entry in tasks.items():
+        if entry.match is not None and matches(entry.match, structure):
+            return Task(name)
+    return Task(GENERAL)
+
+
+def matches(rule: MatchEntry, structure: Structure) -> bool:
+    """Return whether every part of the rule holds."""
+    checks = [
+        rule.tools is None or _has_tool(rule.tools, structure.tools),
+        rule.schema_ is None or rule.schema_ == structure.has_schema,
+        rule.image is None or rule.image == structure.has_image,
+        rule.system is None or _says(rule.system, structure.system),
+    ]
+    return all(checks)
+
+
+def _has_tool(wanted: list[str] | bool, present: Sequence[str]) -> bool:
+    if isinstance(wanted, bool):
+        return wanted == bool(present)
+    return any(name in present for name in wanted)
+
+
+def _says(wanted: list[str], system: str) -> bool:
+    lower = system.lower()
+    return any(phrase.lower() in lower for phrase in wanted)

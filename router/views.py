@@ -1,0 +1,87 @@
+"""What people read: posteriors as rows, models as a list, readiness."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from bandit.report import Row, rows
+from router.beliefs import Beliefs, Keeper
+from router.choices import rows_of
+from router.configuration import Configuration
+from router.policy import AUTO
+from telemetry.events import digest8
+
+
+def report_rows(beliefs: Beliefs, strategy: str) -> list[Row]:
+    """Return the report of all categories under a strategy's objective."""
+    configuration = beliefs.configuration
+    return rows(
+        beliefs.evidence,
+        beliefs.posterior,
+        categories=list(configuration.task_index),
+        endpoints=[e.id for e in configuration.catalog.endpoints],
+        objective=configuration.strategies[strategy].objective,
+    )
+
+
+def posteriors(beliefs: Beliefs, strategy: str) -> dict[str, Any]:
+    """Return everything that a report needs, as JSON."""
+    labels = beliefs.posterior.labels.sum(axis=1)
+    names = list(beliefs.configuration.task_index)
+    calls = beliefs.posterior.calls.sum(axis=1)
+    chosen = beliefs.configuration.strategies[strategy]
+    return {
+        "version": beliefs.version,
+        "strategy": strategy,
+        "learning_mode": chosen.incumbent is None,
+        "incumbent": chosen.incumbent.id if chosen.incumbent else None,
+        "categories": [
+            {"category": name, "calls": int(n), "signal": bool(m > 0)}
+            for name, n, m in zip(names, calls, labels, strict=True)
+            if n > 0
+        ],
+        "choices": choice_rows(beliefs),
+        "rows": [asdict(row) for row in report_rows(beliefs, strategy)],
+    }
+
+
+def choice_rows(beliefs: Beliefs) -> list[dict[str, Any]]:
+    """Return what every release key in use stands at."""
+    return [
+        row for found in beliefs.choices.values() for row in rows_of(found, beliefs.configuration)
+    ]
+
+
+def models(configuration: Configuration) -> dict[str, Any]:
+    """Return the list of models in OpenAI's shape."""
+    catalog = configuration.catalog
+    names = [AUTO, *(f"{AUTO}:{s}" for s in configuration.strategies)]
+    names += [f"{AUTO}/{t}" for t in configuration.tasks]
+    names += list(catalog.by_id)
+    names += [m for m in catalog.by_model if m not in catalog.by_id]
+    owner = {e.id: e.provider or "pointsman" for e in catalog.endpoints}
+    data = [
+        {"id": n, "object": "model", "created": 0, "owned_by": owner.get(n, "pointsman")}
+        for n in names
+    ]
+    return {"object": "list", "data": data}
+
+
+def readiness(keeper: Keeper, *, draining: bool) -> dict[str, Any]:
+    """Return whether calls are served, and what is amiss; a dead store is no reason not to."""
+    return {
+        "ready": not draining,
+        "draining": draining,
+        "degraded": not keeper.store_up,
+        "off": keeper.off,
+        "snapshot_age_s": round(keeper.age_s, 3),
+        "posterior_version": keeper.current.version,
+    }
+
+
+def endpoint_names(configuration: Configuration) -> dict[str, str]:
+    """Return what each digest of this configuration stands for, by its hexadecimal form."""
+    names = {f"{e.digest:016x}": e.id for e in configuration.catalog.endpoints}
+    names |= {f"{digest8('task', t):016x}": t for t in configuration.tasks}
+    return names

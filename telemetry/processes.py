@@ -1,0 +1,30 @@
+"""Processes that belong together end together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+PARENT = "POINTSMAN_PARENT"
+"""Environment variable with the process id of whoever started this one and keeps it."""
+LOOK_EVERY_S = 0.5
+
+
+def child_environment() -> dict[str, str]:
+    """Return the environment for a child that shall not outlive this process."""
+    return {**os.environ, PARENT: str(os.getpid())}
+
+
+def end_with_parent() -> None:
+    """Ask this process to end once its keeper is gone, however that happened."""
+    keeper = os.environ.pop(PARENT, "")
+    if keeper.isdigit():
+        threading.Thread(target=_watch, args=(int(keeper),), daemon=True).start()
+
+
+def _watch(keeper: int) -> None:
+    while os.getppid() == keeper:
+        time.sleep(LOOK_EVERY_S)
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,154 @@
+"""The few steps that the store must take atomically.
+
+A script is not rolled back when it fails halfway. So each one checks first and writes last, and
+what it writes was built by one process from values of known types.
+"""
+
+from __future__ import annotations
+
+from telemetry import keys
+from telemetry.store import Client
+
+_TAKE_LEASE = """
+if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
+  local token = redis.call('HINCRBY', KEYS[2], 'fence', 1)
+  redis.call('HSET', KEYS[2], 'token', token)
+  return token
+end
+return 0
+"""
+
+_RENEW_LEASE = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+  return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+_RELEASE_LEASE = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+  return redis.call('DEL', KEYS[1])
+end
+return 0
+"""
+
+# KEYS[1] meta; the others are what the commands touch. ARGV: expected mark, expected token, new
+# mark, then commands as: name, index into KEYS, number of further arguments, the arguments.
+_COMMIT = """
+local seen = redis.call('HMGET', KEYS[1], 'mark', 'token')
+if (seen[1] or '0-0') ~= ARGV[1] or seen[2] ~= ARGV[2] then
+  return -1
+end
+local i = 4
+while i <= #ARGV do
+  local command = { ARGV[i], KEYS[tonumber(ARGV[i + 1])] }
+  local n = tonumber(ARGV[i + 2])
+  for j = 1, n do
+    command[2 + j] = ARGV[i + 2 + j]
+  end
+  redis.call(unpack(command))
+  i = i + 3 + n
+end
+redis.call('HSET', KEYS[1], 'mark', ARGV[3])
+return redis.call('HINCRBY', KEYS[1], 'version', 1)
+"""
+
+_CLAIM = """
+local held = redis.call('GET', KEYS[1])
+if held and held ~= ARGV[3] then
+  return held
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return ARGV[1]
+"""
+
+# KEYS[1] standings, KEYS[2] releases. ARGV: scope, version that was read, new value, releases to
+# keep, then what was released. A value that cannot be read counts as version 0.
+_CHANGE_STANDINGS = """
+local held = redis.call('HGET', KEYS[1], ARGV[1])
+local version = 0
+if held then
+  local readable, value = pcall(cjson.decode, held)
+  if readable and type(value) == 'table' then
+    version = tonumber(value['version']) or 0
+  end
+end
+if version ~= tonumber(ARGV[2]) then
+  return 0
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+for i = 5, #ARGV do
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'release', ARGV[i])
+end
+return 1
+"""
+
+MAX_ARGUMENTS = 1000
+"""Arguments of one command inside a commit: `unpack` fails near 8,000."""
+
+
+class Lease:
+    """The right to fold one shard, with the token that outdates every earlier holder."""
+
+    def __init__(self, client: Client) -> None:
+        self._take = client.register_script(_TAKE_LEASE)
+        self._renew = client.register_script(_RENEW_LEASE)
+        self._release = client.register_script(_RELEASE_LEASE)
+
+    def take(self, lease: str, meta: str, *, owner: str, ttl_ms: int) -> int:
+        """Return the fencing token, or 0 where somebody else holds the lease."""
+        return int(self._take(keys=[lease, meta], args=[owner, ttl_ms]))
+
+    def renew(self, lease: str, *, owner: str, ttl_ms: int) -> bool:
+        """Return whether the lease was still ours and holds on."""
+        return bool(self._renew(keys=[lease], args=[owner, ttl_ms]))
+
+    def release(self, lease: str, *, owner: str) -> None:
+        """Give the lease back, if it is ours."""
+        self._release(keys=[lease], args=[owner])
+
+
+class Commit:
+    """Commands that take effect together, and only for the holder of the shard.
+
+    State and mark move in one step: a crash before it changes nothing, one after it is invisible.
+    """
+
+    def __init__(self, meta: str) -> None:
+        self._keys = {meta: 1}
+        self._commands: list[bytes | str | int | float] = []
+
+    def add(self, name: str, key: str, *arguments: bytes | str | int | float) -> None:
+        """Add a command on `key`; at most `MAX_ARGUMENTS` arguments.
+
+        Raises:
+            ValueError: more arguments than a script can pass on.
+        """
+        if len(arguments) > MAX_ARGUMENTS:
+            raise ValueError(f"{name} with {len(arguments)} arguments; split it")
+        place = self._keys.setdefault(key, len(self._keys) + 1)
+        self._commands += [name, place, len(arguments), *arguments]
+
+    def run(self, client: Client, *, mark: bytes, token: int, new_mark: bytes) -> int:
+        """Return the new version, or -1 where mark or token show another owner."""
+        script = client.register_script(_COMMIT)
+        return int(script(keys=list(self._keys), args=[mark, token, new_mark, *self._commands]))
+
+
+CLAIM = _CLAIM
+"""KEYS[1] a draw; ARGV: the draw, its time to live in ms, the draw it may replace. Returns what
+holds: the first writer wins."""
+
+
+def change_standings(
+    client: Client, scope: str, *, seen: int, value: bytes, released: list[bytes], keep: int
+) -> bool:
+    """Return whether a scope's standings were still of version `seen`, and are `value` now.
+
+    Args:
+        released: what to append to the stream of releases, in the same step.
+        keep: how many releases the stream holds, about.
+    """
+    script = client.register_script(_CHANGE_STANDINGS)
+    arguments = [scope, seen, value, keep, *released]
+    return bool(script(keys=[keys.STANDINGS, keys.RELEASES], args=arguments))

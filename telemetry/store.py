@@ -1,0 +1,130 @@
+"""The store: where it is, and how this project talks to it.
+
+Own time-outs and no silent retries: a client that sends a write again by itself doubles it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from telemetry import keys
+from telemetry.embedded import PrivateServer
+from telemetry.errors import StoreMismatch, StoreUnavailable
+
+Client = Any
+"""A redis-py client. Its stubs give every reply as a union over protocol versions and options,
+which says less than nothing; what comes back is checked where it is parsed."""
+SCHEMA = "1"
+SCHEMES = ("redis", "rediss", "unix")
+SOCKET_TIMEOUT_S = 2.0
+"""Above the longest blocking read (.5 s), far below a person's patience."""
+
+StoreErrors = (redis.RedisError, OSError)
+"""What a store that is away, full, frozen or misconfigured raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the store is. `url` may hold a password: print `shown` instead."""
+
+    url: str
+    private: PrivateServer | None = None  # our own server, where it is one
+
+    @property
+    def shown(self) -> str:
+        """The address without its credentials."""
+        parts = urlsplit(self.url)
+        where = parts.hostname or parts.path
+        return f"{parts.scheme}://{where}" + (f":{parts.port}" if parts.port else "")
+
+
+def parse_address(url: str) -> Address:
+    """Return the address in `url`.
+
+    Raises:
+        StoreUnavailable: a scheme that this version does not speak.
+    """
+    try:
+        parts = urlsplit(url)
+        scheme, _ = parts.scheme, parts.port
+    except ValueError as error:
+        raise StoreUnavailable(f"REDIS_URL cannot be read: {error}") from None
+    if scheme not in SCHEMES:
+        known = ", ".join(f"{s}://" for s in SCHEMES)
+        raise StoreUnavailable(f"REDIS_URL has the scheme {scheme!r}; use one of {known}")
+    return Address(url)
+
+
+@contextmanager
+def open_store(state_dir: Path, *, url: str | None = None) -> Iterator[Address]:
+    """Yield the store to use: `url`, else `REDIS_URL`, else a private server of our own.
+
+    A server that happens to listen on localhost:6379 is never used unasked. The private server
+    is shared by all processes of one state directory and ends with the last of them.
+
+    Raises:
+        StoreUnavailable: there is neither a URL nor a server program to start.
+    """
+    chosen = url or os.environ.get("REDIS_URL")
+    if chosen:
+        yield parse_address(chosen)
+        return
+    with PrivateServer(state_dir / "store") as server:
+        yield Address(f"unix://{server.socket_path}", server)
+
+
+def connect(address: Address, *, timeout_s: float = SOCKET_TIMEOUT_S) -> Client:
+    """Return a client that raises after `timeout_s` and never repeats a command by itself."""
+    return redis.Redis.from_url(
+        address.url,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=Retry(NoBackoff(), 0),
+        health_check_interval=0,
+    )
+
+
+def connect_async(address: Address, *, timeout_s: float) -> Client:
+    """Return the same for asyncio."""
+    return redis.asyncio.Redis.from_url(
+        address.url,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=AsyncRetry(NoBackoff(), 0),
+        health_check_interval=0,
+    )
+
+
+def prepare(client: Client, *, shards: int) -> str:
+    """Lay out a new store, or check an old one; return its incarnation.
+
+    Raises:
+        StoreMismatch: the store has another number of shards or another schema.
+    """
+    client.hsetnx(keys.META, "schema", SCHEMA)
+    client.hsetnx(keys.META, "shards", str(shards))
+    client.hsetnx(keys.META, "incarnation", os.urandom(8).hex())
+    schema, made_with, incarnation = (
+        value.decode() if value else ""
+        for value in client.hmget(keys.META, ["schema", "shards", "incarnation"])
+    )
+    if schema != SCHEMA:
+        raise StoreMismatch(f"the store has schema {schema}, this version reads {SCHEMA}")
+    if made_with != str(shards):
+        raise StoreMismatch(
+            f"the store was made with {made_with} shards and store.shards says {shards}; "
+            f"set store.shards: {made_with}, or start with an empty store"
+        )
+    return incarnation

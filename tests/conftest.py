@@ -1,0 +1,367 @@
+"""Real parts for tests: a private store, a programmable provider, a sidecar over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+import yaml
+
+from router.configuration import compile_text
+from router.protocol import LimitedProtocol
+from router.server import App, build_app
+from telemetry.embedded import PrivateServer
+from telemetry.store import Address, connect
+from workers.learner import Learner
+
+SHARDS = 2
+
+
+@pytest.fixture(autouse=True)
+def _no_stray_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test talks to a store that it did not start, nor to a key of the machine."""
+    for name in ("REDIS_URL", "POINTSMAN_STORE_URL", "POINTSMAN_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def state_dir() -> Iterator[Path]:
+    """A short path, so that a unix socket fits into it."""
+    with tempfile.TemporaryDirectory(prefix="pm-", dir="/tmp") as path:
+        yield Path(path)
+
+
+@pytest.fixture
+def store(state_dir: Path) -> Iterator[PrivateServer]:
+    with PrivateServer(state_dir / "store") as server:
+        yield server
+
+
+@pytest.fixture
+def address(store: PrivateServer) -> Address:
+    return Address(f"unix://{store.socket_path}")
+
+
+@pytest.fixture
+def client(address: Address) -> Iterator[Any]:
+    found = connect(address)
+    yield found
+    found.close()
+
+
+# -- a provider ---------------------------------------------------------------------------------
+
+
+def answer(text: str = "hello", *, answer_id: str = "chatcmpl-1", model: str = "m") -> bytes:
+    message = {"role": "assistant", "content": text}
+    return json.dumps(
+        {
+            "id": answer_id,
+            "object": "chat.completion",
+            "created": 1,
+            "model": model,
+            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
+            "big": 12345678901234567890123,
+        }
+    ).encode()
+
+
+def event(value: object) -> bytes:
+    return b"data: " + json.dumps(value).encode() + b"\n\n"
+
+
+def chunks(
+    *words: str, answer_id: str = "chatcmpl-1", usage: bool = False, finish: bool = True
+) -> list[bytes]:
+    """The events of a stream: a role, the words, a finish, the usage, the end."""
+    common = {"id": answer_id, "object": "chat.completion.chunk", "created": 1, "model": "m"}
+
+    def choice(delta: dict[str, str], reason: str | None = None) -> dict[str, Any]:
+        return {**common, "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}
+
+    out = [event(choice({"role": "assistant", "content": ""}))]
+    out += [event(choice({"content": word})) for word in words]
+    if finish:
+        out.append(event(choice({}, "stop")))
+        if usage:
+            counts = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+            out.append(event({**common, "choices": [], "usage": counts}))
+        out.append(b"data: [DONE]\n\n")
+    return out
+
+
+@dataclass
+class Reply:
+    """What the provider does with a call: wait, then answer, stream, or break off."""
+
+    status: int = 200
+    body: bytes = b""
+    chunks: list[bytes] | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    delay_s: float = 0.0
+    chunk_delay_s: float = 0.0
+    cut: bool = False  # close the connection after the chunks, without an end
+    reset: bool = False  # close it before anything
+
+
+@dataclass
+class Seen:
+    """A call as the provider saw it."""
+
+    host: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    at: float
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def default_reply(call: Seen) -> Reply:
+    wanted = call.json if call.body else {}
+    number = f"chatcmpl-{time.monotonic_ns()}"
+    if wanted.get("stream"):
+        ask = (wanted.get("stream_options") or {}).get("include_usage", False)
+        return Reply(chunks=chunks("hel", "lo", answer_id=number, usage=ask))
+    return Reply(body=answer(answer_id=number, model=wanted.get("model", "")))
+
+
+class Provider:
+    """An OpenAI-compatible server on loopback; each host name is a path of its own."""
+
+    def __init__(self) -> None:
+        self.calls: list[Seen] = []
+        self.replies: dict[str, Callable[[Seen], Reply]] = {}
+        self.closed_early = 0
+        self.port = 0
+        self._server: uvicorn.Server | None = None
+
+    def url(self, host: str = "a") -> str:
+        return f"http://127.0.0.1:{self.port}/{host}/v1"
+
+    def on(self, host: str, reply: Reply | Callable[[Seen], Reply]) -> None:
+        self.replies[host] = reply if callable(reply) else lambda _: reply
+
+    def hosts(self) -> list[str]:
+        return [call.host for call in self.calls]
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            return
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        headers = {k.decode(): v.decode("latin-1") for k, v in scope["headers"]}
+        host = scope["path"].split("/")[1]
+        query = scope["query_string"].decode()
+        path = scope["path"] + (f"?{query}" if query else "")
+        call = Seen(host, path, headers, body, time.monotonic())
+        self.calls.append(call)
+        reply = self.replies.get(host, default_reply)(call)
+        try:
+            await self._answer(reply, send, receive)
+        except _Broken:
+            scope["state_transport"] = None
+            raise
+
+    async def _answer(self, reply: Reply, send: Any, receive: Any) -> None:
+        if reply.delay_s:
+            gone = asyncio.ensure_future(_disconnected(receive))
+            await asyncio.wait([gone], timeout=reply.delay_s)
+            if gone.done():
+                self.closed_early += 1
+                return
+            gone.cancel()
+        if reply.reset:
+            raise _Broken
+        kind = "text/event-stream" if reply.chunks is not None else "application/json"
+        headers = {"content-type": kind, **reply.headers}
+        if reply.chunks is None:
+            headers["content-length"] = str(len(reply.body))
+        raw = [(k.encode(), v.encode()) for k, v in headers.items()]
+        await send({"type": "http.response.start", "status": reply.status, "headers": raw})
+        if reply.chunks is None:
+            await send({"type": "http.response.body", "body": reply.body})
+            return
+        gone = asyncio.ensure_future(_disconnected(receive))
+        for chunk in reply.chunks:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await asyncio.wait([gone], timeout=reply.chunk_delay_s)
+            if gone.done():
+                self.closed_early += 1
+                return
+        gone.cancel()
+        if reply.cut:
+            raise _Broken
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class _Broken(Exception):
+    """Makes the server close the connection without an end."""
+
+
+async def _disconnected(receive: Any) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class Running:
+    """An ASGI application served over real HTTP by a thread."""
+
+    def __init__(self, app: Any, *, lifespan: str = "off") -> None:
+        config = uvicorn.Config(
+            app,
+            host="127.0.0.1",
+            port=0,
+            http=LimitedProtocol,
+            loop="uvloop",
+            ws="none",
+            lifespan=lifespan,
+            log_level="critical",
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            timeout_graceful_shutdown=2,
+        )
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run)
+        self.thread.start()
+        while not self.server.started:
+            assert self.thread.is_alive()
+            time.sleep(0.002)
+        self.port: int = self.server.servers[0].sockets[0].getsockname()[1]
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self.thread.join(15)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    found = Provider()
+    running = Running(found)
+    found.port = running.port
+    yield found
+    running.stop()
+
+
+# -- a sidecar ----------------------------------------------------------------------------------
+
+
+@dataclass
+class Sidecar:
+    """A sidecar over real HTTP, with its own state directory."""
+
+    port: int
+    app: App
+    running: Running
+    state_dir: Path
+    http: httpx.Client
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def chat(self, model: str = "auto", text: str = "hello", **more: Any) -> httpx.Response:
+        headers = more.pop("headers", {})
+        messages = more.pop("messages", [{"role": "user", "content": text}])
+        body = {"model": model, "messages": messages, **more}
+        return self.http.post("/v1/chat/completions", json=body, headers=headers)
+
+    def feedback(self, **body: Any) -> httpx.Response:
+        return self.http.post("/v1/feedback", json=body)
+
+    def until(self, condition: Callable[[], bool], within_s: float = 10.0) -> None:
+        """Wait for something that other threads bring about."""
+        deadline = time.monotonic() + within_s
+        while not condition():
+            assert time.monotonic() < deadline, "it did not come about in time"
+            time.sleep(0.01)
+
+    def calls_known(self) -> int:
+        return int(self.app.keeper.current.posterior.calls.sum())
+
+    def labels_known(self) -> int:
+        return int(self.app.keeper.current.posterior.labels.sum())
+
+
+def endpoint(provider: Provider, name: str, host: str | None = None, **more: Any) -> dict[str, Any]:
+    """An endpoint of the fake provider."""
+    found = {"id": name, "model": name, "base_url": provider.url(host or name)}
+    found["prices"] = {"input_usd_per_mtok": 1, "output_usd_per_mtok": 2}
+    return {**found, **more}
+
+
+@contextmanager
+def serving(value: dict[str, Any], state_dir: Path, address: Address) -> Iterator[Sidecar]:
+    """Serve a configuration given as a dictionary."""
+    whole = {**value}
+    whole["server"] = {"port": 0, "state_dir": str(state_dir), **value.get("server", {})}
+    whole["store"] = {"shards": SHARDS}
+    configuration = compile_text(yaml.safe_dump(whole, sort_keys=False), file="test.yaml")
+    app = build_app(configuration, address)
+    running = Running(app, lifespan="on")
+    http = httpx.Client(base_url=f"http://127.0.0.1:{running.port}", timeout=30, trust_env=False)
+    try:
+        yield Sidecar(running.port, app, running, state_dir, http)
+    finally:
+        http.close()
+        running.stop()
+
+
+@contextmanager
+def learning(state_dir: Path, address: Address) -> Iterator[Learner]:
+    """Fold events in a thread."""
+    learner = Learner(address, SHARDS, state_dir / "journal")
+    thread = threading.Thread(target=learner.run)
+    thread.start()
+    try:
+        yield learner
+    finally:
+        learner.stop.set()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def learner(state_dir: Path, address: Address) -> Iterator[Learner]:
+    with learning(state_dir, address) as found:
+        yield found
+
+
+ROUTED = {"default": {"mode": "route", "strategy": "learn"}}
+LEARN = {"learn": {"objective": "quality", "incumbent": "none"}}
+
+
+@pytest.fixture
+def sidecar(provider: Provider, state_dir: Path, address: Address) -> Iterator[Sidecar]:
+    """Two endpoints in learning mode; no worker."""
+    value = {
+        "endpoints": [endpoint(provider, "a"), endpoint(provider, "b")],
+        "tasks": {"code": None, "chat": None},
+        "strategies": LEARN,
+        "apps": ROUTED,
+    }
+    with serving(value, state_dir, address) as found:
+        yield found
+
+
+REPOSITORY = Path(os.path.dirname(os.path.abspath(__file__))).parent

@@ -1,0 +1,170 @@
+"""Chance constraints: hard ones hold, soft ones give way in order, probabilities are scipy's."""
+
+from __future__ import annotations
+
+from itertools import chain, combinations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bandit import latency, limits
+from bandit.cells import N_COLUMNS, Evidence, L, Q, U
+from bandit.limits import Limit, Limits, within
+from bandit.posterior import Arms, Posterior, infer
+
+# arm: quality, median seconds, USD of a million tokens
+FAST = (0.5, 0.2, 5.0)
+CHEAP = (0.5, 3.0, 0.1)
+GOOD = (0.95, 3.0, 5.0)
+TOKENS = 100
+
+
+def known(*arms: tuple[float, float, float], n: int = 500) -> Posterior:
+    evidence = Evidence(*(np.zeros((1, len(arms), N_COLUMNS)) for _ in range(4)))
+    for arm, (quality, seconds, _) in enumerate(arms):
+        ln, ln_out = np.log(seconds), np.log(TOKENS)
+        evidence.quality[0, arm, [Q.LABELS, Q.N, Q.R, Q.R2]] = (n, n, n * quality, n * quality)
+        evidence.latency[0, arm, [L.N, L.LN, L.LN2]] = (n, n * ln, n * (ln**2 + 0.04))
+        evidence.usage[0, arm, [U.CALLS, U.N, U.TOKENS_OUT]] = (n, n, n * TOKENS)
+        evidence.usage[0, arm, [U.N_LOG, U.LN_OUT, U.LN_OUT2]] = (n, n * ln_out, n * ln_out**2)
+    usd = np.array([price for *_, price in arms])
+    return infer(evidence, Arms(np.arange(len(arms)), np.arange(len(arms)), 0 * usd, usd))
+
+
+THREE = known(FAST, CHEAP, GOOD)
+ALL = np.ones(3, dtype=bool)
+KEPT = {
+    Limit.LATENCY: {"latency_s": 1.0},
+    Limit.COST: {"cost_usd": 0.0001},
+    Limit.QUALITY: {"quality": 0.8},
+}
+WHO_KEEPS = {Limit.LATENCY: 0, Limit.COST: 1, Limit.QUALITY: 2}
+
+
+def asked(*kinds: Limit, hard: frozenset[Limit] = frozenset()) -> Limits:
+    values: dict[str, float] = {}
+    for kind in kinds:
+        values |= KEPT[kind]
+    return Limits(**values, hard=hard)
+
+
+@pytest.mark.parametrize("kind", Limit)
+@pytest.mark.parametrize("hard", [False, True])
+def test_a_limit_that_somebody_keeps_leaves_those_who_do(kind: Limit, hard: bool) -> None:
+    mask, gave_way = within(THREE, 0, asked(kind, hard=frozenset([kind] * hard)), ALL)
+
+    assert np.flatnonzero(mask).tolist() == [WHO_KEEPS[kind]]
+    assert gave_way == ()
+
+
+def test_no_limit_leaves_everybody() -> None:
+    mask, gave_way = within(THREE, 0, Limits(), ALL)
+
+    assert mask.all()
+    assert gave_way == ()
+
+
+def test_soft_limits_give_way_latency_first_then_cost() -> None:
+    mask, gave_way = within(THREE, 0, asked(*Limit), ALL)
+
+    assert gave_way == (Limit.LATENCY, Limit.COST)
+    assert np.flatnonzero(mask).tolist() == [WHO_KEEPS[Limit.QUALITY]]
+
+
+def test_a_floor_that_nobody_keeps_gives_way_last() -> None:
+    nobody = Limits(latency_s=1e-4, cost_usd=1e-9, quality=0.999)
+
+    mask, gave_way = within(THREE, 0, nobody, ALL)
+
+    nearest = THREE.latency.within(0, 1e-4).argmax()
+    assert gave_way == (Limit.LATENCY, Limit.COST, Limit.QUALITY)
+    assert mask.any()
+    assert mask[nearest] or THREE.latency.within(0, 1e-4).max() < 0.02
+
+
+SUBSETS = [frozenset(s) for s in chain.from_iterable(combinations(Limit, k) for k in (1, 2, 3))]
+
+
+@pytest.mark.parametrize("hard", SUBSETS, ids=lambda s: "+".join(sorted(s)))
+def test_a_hard_limit_never_gives_way(hard: frozenset[Limit]) -> None:
+    mask, gave_way = within(THREE, 0, asked(*Limit, hard=hard), ALL)
+
+    keepers = [WHO_KEEPS[kind] for kind in hard]
+    assert not hard & set(gave_way)
+    assert np.flatnonzero(mask).tolist() == (keepers if len(hard) == 1 else [])
+
+
+def test_whoever_is_not_eligible_stays_out() -> None:
+    mask, gave_way = within(THREE, 0, asked(Limit.QUALITY), np.array([True, True, False]))
+
+    assert mask.tolist() == [True, True, False]
+    assert gave_way == (Limit.QUALITY,)
+
+
+def test_a_hard_limit_that_only_the_ineligible_keep_leaves_nobody() -> None:
+    quality = asked(Limit.QUALITY, hard=frozenset([Limit.QUALITY]))
+
+    mask, _ = within(THREE, 0, quality, np.array([True, True, False]))
+
+    assert not mask.any()
+
+
+@pytest.mark.parametrize("prob", [0.5, 0.9, 0.95, 0.99])
+def test_the_probability_of_answering_in_time_is_that_of_students_t(prob: float) -> None:
+    rng = np.random.default_rng(8)
+    n = np.array([[1.0, 4, 12, 40, 200]])
+    samples = [
+        rng.normal(mean, 0.6, int(k)) for mean, k in zip((0, 0.3, -1, 0.2, 0.1), n[0], strict=True)
+    ]
+    ln = np.array([[s.sum() for s in samples]])
+    ln2 = np.array([[(s**2).sum() for s in samples]])
+    fitted = latency.fit(n, ln, ln2)
+
+    scale = np.sqrt(fitted.beta * (fitted.kappa + 1) / (fitted.kappa * fitted.alpha))
+    referee = stats.t(df=2 * fitted.alpha, loc=fitted.mean, scale=scale)
+    for limit_s in (0.3, 1.0, 2.5, 20.0):
+        assert fitted.within(0, limit_s) == pytest.approx(referee.cdf(np.log(limit_s))[0])
+    assert fitted.quantile(prob) == pytest.approx(np.exp(referee.ppf(prob)))
+
+
+@pytest.mark.parametrize("step", [-1e-3, 1e-3])
+def test_latency_is_kept_exactly_from_its_probability_on(step: float) -> None:
+    p = float(THREE.latency.within(0, 3.2)[1])
+    limit = Limits(latency_s=3.2, latency_prob=p + step, hard=frozenset([Limit.LATENCY]))
+
+    mask, _ = within(THREE, 0, limit, ALL)
+
+    assert bool(mask[1]) is (step < 0)
+
+
+@pytest.mark.parametrize("step", [-1e-3, 1e-3])
+def test_a_known_endpoint_keeps_a_floor_with_good_odds_only(step: float) -> None:
+    quality = THREE.quality
+    floor = quality.mean[0, 2] - quality.sd[0, 2] * stats.norm.ppf(0.8 + step)
+
+    mask, _ = within(THREE, 0, Limits(quality=floor, hard=frozenset([Limit.QUALITY])), ALL)
+
+    assert bool(mask[2]) is (step > 0)
+
+
+@pytest.mark.parametrize(("labels", "kept"), [(29, True), (30, False)])
+def test_a_newcomer_keeps_a_floor_with_even_odds(labels: int, kept: bool) -> None:
+    found = known(FAST, CHEAP, GOOD)
+    found.evidence.quality[0, 2, Q.LABELS] = labels
+    floor = found.quality.mean[0, 2] - 0.1 * found.quality.sd[0, 2]
+
+    mask, _ = within(found, 0, Limits(quality=floor, hard=frozenset([Limit.QUALITY])), ALL)
+
+    assert bool(mask[2]) is kept
+    assert limits.FEW_LABELS == 30
+
+
+def test_the_cost_limit_is_on_the_bound_not_on_the_mean() -> None:
+    mean, bound = THREE.cost_usd[0, 1], THREE.cost_bound_usd[0, 1]
+    between = Limits(cost_usd=(mean + bound) / 2, hard=frozenset([Limit.COST]))
+
+    mask, _ = within(THREE, 0, between, ALL)
+
+    assert mean < bound
+    assert not mask.any()

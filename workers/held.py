@@ -1,0 +1,63 @@
+"""Feedback that came before its decision: joined when the decision appears, or given up."""
+
+from __future__ import annotations
+
+import numpy as np
+import structlog
+
+from telemetry import frames, keys
+from telemetry.events import MICRO, RECORD, FeedbackKind, Match, feedback
+from telemetry.references import choose, look_up
+from telemetry.store import Client
+
+log = structlog.get_logger()
+
+HOLD_MS = 24 * 3_600_000
+"""An app's own pipeline may judge an answer before its outcome arrives; not a day before."""
+MAX_ROUND = 1000
+
+
+def join(client: Client, shard: int, *, n_shards: int, now_ms: int) -> int:
+    """Send held feedback of one shard to its decisions; return how many were joined.
+
+    Safe to repeat: feedback that was sent twice holds once, by its event id.
+    """
+    # At random: what never matches must not stand in the way of what would.
+    found = client.hrandfield(keys.held(shard), MAX_ROUND, withvalues=True) or []
+    waiting = list(zip(found[::2], found[1::2], strict=True))
+    if not waiting:
+        return 0
+    records = [np.frombuffer(raw, dtype=RECORD)[0] for _, raw in waiting]
+    digests = [record["reference"].tobytes() for record in records]
+    n_joined = 0
+    pipeline = client.pipeline(transaction=True)  # none is taken down that was not sent
+    for (event, raw), record, tokens in zip(
+        waiting, records, look_up(client, digests, n_shards=n_shards), strict=True
+    ):
+        meant = choose(tokens, Match(int(record["match"])))
+        if not meant:
+            received_ms = int.from_bytes(event[:6], "big")
+            reason = "ambiguous" if tokens else "unmatched"
+            if tokens or now_ms - received_ms > HOLD_MS:
+                pipeline.xadd(keys.dead(shard), {"reason": reason, "raw": raw})
+                pipeline.hincrby(keys.meta(shard), f"n_{reason}", 1)
+                pipeline.hdel(keys.held(shard), event)
+            continue
+        for token in meant:
+            frame = frames.Frame(frames.UNNUMBERED, token[2], 0, _addressed(record, token))
+            pipeline.xadd(keys.stream(token[2]), {"f": frames.pack(frame)})
+        pipeline.hdel(keys.held(shard), event)
+        n_joined += 1
+    pipeline.execute()
+    return n_joined
+
+
+def _addressed(record: np.void, token: bytes) -> bytes:
+    value = int(record["value_micro"])
+    return feedback(
+        token,
+        kind=FeedbackKind(int(record["feedback_kind"])),
+        value=None if value < 0 else value / MICRO,
+        revision=int(record["revision"]),
+        event=record["event"].tobytes(),
+    )

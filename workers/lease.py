@@ -1,0 +1,52 @@
+"""One owner per shard: a lease with a fencing token.
+
+A holder that was stopped longer than its lease wakes up believing that it still holds it. The
+token that the next holder took makes every commit of the old one fail.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass, field
+
+from telemetry import keys
+from telemetry.scripts import Lease as LeaseScripts
+from telemetry.store import Client
+
+TTL_MS = 3000
+"""How long a shard rests after its holder was killed."""
+RENEW_EVERY_S = 0.75
+"""A quarter of the lease: two renewals may fail before it is lost."""
+
+
+@dataclass(slots=True)
+class Lease:
+    """The right of this process to fold one shard."""
+
+    client: Client
+    shard: int
+    owner: str = field(default_factory=lambda: secrets.token_hex(8))
+    token: int = 0
+    _renewed_at: float = 0.0
+
+    def take(self) -> bool:
+        """Try to become the owner; return whether this process is it now."""
+        self.token = LeaseScripts(self.client).take(
+            keys.lease(self.shard), keys.meta(self.shard), owner=self.owner, ttl_ms=TTL_MS
+        )
+        self._renewed_at = time.monotonic()
+        return self.token > 0
+
+    def keep(self) -> bool:
+        """Renew when it is time; return whether the lease is still held."""
+        if time.monotonic() - self._renewed_at < RENEW_EVERY_S:
+            return True
+        self._renewed_at = time.monotonic()
+        return LeaseScripts(self.client).renew(
+            keys.lease(self.shard), owner=self.owner, ttl_ms=TTL_MS
+        )
+
+    def release(self) -> None:
+        """Give the shard to whoever is next, at once."""
+        LeaseScripts(self.client).release(keys.lease(self.shard), owner=self.owner)
