@@ -71,6 +71,24 @@ class FeedbackKind(IntEnum):
     TEST = 5
 
 
+class Source(IntEnum):
+    """What a derived label was read off; `CALLER` where somebody said it."""
+
+    CALLER = 0
+    EMPTY = 1
+    REFUSED = 2
+    FILTERED = 3
+    TRUNCATED = 4
+    SCHEMA = 5  # against the request's own JSON schema
+    TOOL_CALL = 6  # name and arguments, against the request's own tools
+    TOOL_RESULT = 7  # what the tool said of it, in the next turn
+    REGENERATED = 8  # the same request again, after an answer
+    EDITED = 9  # the last user message again, changed
+    RETRIED = 10  # the same request again, after a failure
+    LOOP = 11
+    REASONING_LIMIT = 12  # the output limit was spent before the answer began
+
+
 class Match(IntEnum):
     """Which decisions a reference means when it names several."""
 
@@ -124,7 +142,8 @@ RECORD = np.dtype(
         ("revision", "<u4"),
         ("feedback_kind", "u1"),
         ("match", "u1"),
-        ("reserved", "<u2"),
+        ("source", "u1"),
+        ("rules", "u1"),
         ("event", "V16"),
         ("checksum", "<u4"),
         ("padding", "<u4"),
@@ -132,7 +151,7 @@ RECORD = np.dtype(
 )
 RECORD_SIZE = RECORD.itemsize
 _HEAD = struct.Struct("<BBBBHH")
-_TAIL = struct.Struct("<IIIIIIQ16s16sqIBBH16s")
+_TAIL = struct.Struct("<IIIIIIQ16s16sqIBBBB16s")
 _SEAL = struct.Struct("<II")
 TOKEN_OFFSET = _HEAD.size
 NO_DIGEST = bytes(16)
@@ -225,6 +244,7 @@ def outcome(
         0,
         0,
         0,
+        0,
         NO_DIGEST,
     )
     return _sealed(head + token + tail)
@@ -241,11 +261,16 @@ def feedback(
     app: int = 0,
     shard: int = 0,
     match: Match = Match.ONE,
+    source: Source = Source.CALLER,
+    rules: int = 0,
+    chain: bytes = NO_DIGEST,
 ) -> bytes:
     """Return the record of a feedback; `token` None means that `reference` is yet to be joined.
 
     Args:
         value: in [0, 1], or None to retract what this kind said before.
+        source, rules: of a derived label, what it was read off and by which version of the rules.
+        chain: nonce of the first of several attempts at one task, where this is one of them.
         app, shard: without a token, the digest of the app in which the reference means
             something, and the shard that keeps the feedback until it is joined.
     """
@@ -256,7 +281,7 @@ def feedback(
         what, body = Kind.FEEDBACK, token
     micro = RETRACTED if value is None else round(value * MICRO)
     tail = _TAIL.pack(
-        0, 0, 0, 0, 0, 0, 0, NO_DIGEST, reference, micro, revision, kind, match, 0, event
+        *(0, 0, 0, 0, 0, 0, 0, chain, reference, micro, revision, kind, match, source, rules, event)
     )
     return _sealed(_HEAD.pack(what, RECORD_VERSION, 0, 0, 0, 0) + body + tail)
 
@@ -302,6 +327,7 @@ def _valid(records: NDArray[np.void]) -> NDArray[np.bool_]:
         & (value >= RETRACTED)
         & (value <= MICRO)
         & (records["match"] <= max(Match))
+        & (records["source"] <= max(Source))
     )
     return np.asarray((records["version"] == RECORD_VERSION) & (outcome_ok | feedback_ok))
 
