@@ -4,7 +4,7 @@ A cell has one row per family of statistics and decay window. Rows are keyed by 
 never by position, and folding is addition: the order and the grouping of records do not matter,
 and merging two partial states is adding them.
 
-Books are the one family that never fades: they say what exploring has cost so far.
+Books and signals never fade: they say what exploring has cost, and what labels were read off.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ class Family(IntEnum):
     LATENCY = 3
     RELIABILITY = 4
     BOOKS = 5  # of routed calls, kept under the release key's digest in place of the category's
+    DERIVED = 6  # labels that the sidecar read off calls by itself
+    SIGNALS = 7  # what labels were read off
 
 
 HALF_LIFE_MS = {
@@ -38,6 +40,7 @@ HALF_LIFE_MS = {
     Family.USAGE: 14 * _DAY_MS,
     Family.LATENCY: 60 * _MINUTE_MS,
     Family.RELIABILITY: 5 * _MINUTE_MS,
+    Family.DERIVED: 14 * _DAY_MS,
 }
 """How fast each thing changes: weights seldom, load by the hour, outages by the minute."""
 FADING = tuple(HALF_LIFE_MS)
@@ -102,11 +105,45 @@ class B(IntEnum):
     REWARD = 2
 
 
+class D(IntEnum):
+    """Columns of DERIVED: decisions with a derived label alone, and pairs with a stronger one.
+
+    `PAIRS` is a plain count; the others carry weights. d is the derived value, s the stronger.
+    """
+
+    N = 0
+    GOOD = 1  # Σ d
+    PAIRS = 2
+    PAIR_N = 3
+    PAIR_D = 4
+    PAIR_D2 = 5
+    PAIR_S = 6
+    PAIR_DS = 7
+    PAIR_S2 = 8
+
+
+class S(IntEnum):
+    """Columns of SIGNALS, plain counts of decisions: kinds of labels, what derived ones say."""
+
+    JUDGE = 0
+    EDIT = 1
+    HUMAN = 2
+    TEST = 3
+    ANSWER = 4  # empty, refused, filtered, truncated
+    SCHEMA = 5
+    TOOLS = 6  # calls that do not fit, or that the tool itself refused; loops
+    REPEATED = 7  # asked again, as it was or edited
+    RETRIED = 8  # attempts that failed and were followed by another: links of a chain
+    SAID = 9  # the caller's own word that it asked again
+
+
 N_COLUMNS = 10
 UNWEIGHTED: dict[Family, tuple[int, ...]] = {
     Family.QUALITY: (Q.LABELS,),
     Family.USAGE: (U.CALLS, U.FAILED),
     Family.BOOKS: tuple(B),
+    Family.DERIVED: (D.PAIRS,),
+    Family.SIGNALS: tuple(S),
 }
 SCALED: dict[Family, tuple[int, ...]] = {
     Family.QUALITY: (Q.R, Q.R2),
@@ -114,6 +151,8 @@ SCALED: dict[Family, tuple[int, ...]] = {
     Family.LATENCY: (L.LN, L.LN2, L.LN_TTFT, L.LN_TTFT2, L.LN_CENSORED),
     Family.RELIABILITY: (),
     Family.BOOKS: (B.REWARD,),
+    Family.DERIVED: (D.GOOD, D.PAIR_D, D.PAIR_D2, D.PAIR_S, D.PAIR_DS, D.PAIR_S2),
+    Family.SIGNALS: (),
 }
 """Columns in fixed point; the rest are whole numbers (counts, tokens, nano-dollars)."""
 
@@ -203,6 +242,12 @@ class Evidence:
     usage: NDArray[np.float64]
     latency: NDArray[np.float64]
     reliability: NDArray[np.float64]
+    derived: NDArray[np.float64]
+
+    @classmethod
+    def empty(cls, n_categories: int, n_arms: int) -> Evidence:
+        """Return no evidence at all."""
+        return cls(*(np.zeros((n_categories, n_arms, N_COLUMNS)) for _ in FADING))
 
     def __add__(self, other: Evidence) -> Evidence:
         """Return both together."""
@@ -211,6 +256,7 @@ class Evidence:
             self.usage + other.usage,
             self.latency + other.latency,
             self.reliability + other.reliability,
+            self.derived + other.derived,
         )
 
 
@@ -241,6 +287,7 @@ def discounted(prior: Evidence) -> Evidence:
             most=MOST_PRIOR_LATENCY_N,
         ),
         scaled(prior.reliability, prior.reliability.sum(axis=-1)),
+        scaled(prior.derived, prior.derived[..., D.N] + prior.derived[..., D.PAIR_N]),
     )
 
 
@@ -271,22 +318,27 @@ def read(
     return Evidence(*(out[family] for family in FADING))
 
 
-def read_books(
-    rows: Terms, *, release_keys: NDArray[np.uint64], endpoints: NDArray[np.uint64]
+def read_plain(
+    rows: Terms,
+    family: Family,
+    *,
+    names: NDArray[np.uint64],
+    endpoints: NDArray[np.uint64],
 ) -> NDArray[np.float64]:
-    """Return (n_release_keys, n_arms, N_COLUMNS) the books of the named release keys.
+    """Return (n_names, n_arms, N_COLUMNS) the sums of a family that never fades.
 
     Args:
         rows: any number of rows; several of one cell (shards) are added up.
-        release_keys, endpoints: (n_release_keys,) and (n_arms,) digests, in the order wanted.
+        family: BOOKS, kept under release keys, or SIGNALS, kept under categories.
+        names, endpoints: (n_names,) and (n_arms,) digests, in the order wanted.
     """
-    mine = rows.keys["family"] == int(Family.BOOKS)
+    mine = rows.keys["family"] == int(family)
     keys, values = rows.keys[mine], rows.values[mine]
-    out = np.zeros((len(release_keys), len(endpoints), N_COLUMNS))
-    k = _positions(keys["category"], release_keys)
+    out = np.zeros((len(names), len(endpoints), N_COLUMNS))
+    k = _positions(keys["category"], names)
     e = _positions(keys["endpoint"], endpoints)
     pick = (k >= 0) & (e >= 0)
-    np.add.at(out, (k[pick], e[pick]), values[pick] / _FIXED_POINT[Family.BOOKS])
+    np.add.at(out, (k[pick], e[pick]), values[pick] / _FIXED_POINT[family])
     return out
 
 
@@ -337,6 +389,7 @@ class Grid:
             usage=self.read_family(Family.USAGE, now_ms=now_ms),
             latency=self.read_family(Family.LATENCY, now_ms=now_ms),
             reliability=self.read_family(Family.RELIABILITY, now_ms=now_ms),
+            derived=self.read_family(Family.DERIVED, now_ms=now_ms),
         )
 
     def read_family(self, family: Family, *, now_ms: int) -> NDArray[np.float64]:

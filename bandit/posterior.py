@@ -6,15 +6,16 @@ pays nothing for it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from bandit import cost, latency, quality, reliability, selection
-from bandit.cells import Evidence, L, Q, R, U
+from bandit import cost, derived, latency, quality, reliability, selection
+from bandit.cells import FADING, Evidence, L, Q, R, U
+from bandit.derived import Calibration
 from bandit.latency import Latency
 from bandit.quality import Quality
 from bandit.reliability import Reliability
@@ -27,6 +28,7 @@ MAY_BE_NEGATIVE: tuple[list[int], ...] = (
     [],
     [U.LN_OUT],
     [L.LN, L.LN_TTFT, L.LN_CENSORED],
+    [],
     [],
 )
 """Columns of each family, in the order of `Evidence`, that hold logarithms."""
@@ -111,7 +113,7 @@ class Posterior:
     """All posteriors as of one moment; a value, never changed."""
 
     arms: Arms
-    evidence: Evidence
+    evidence: Evidence  # quality holds what calibrated derived labels are worth as well
     flagged: NDArray[np.bool_]  # (n_categories, n_arms) cells that were damaged: at their prior
     memory: dict[object, NDArray[np.float64]] = field(default_factory=dict)
 
@@ -155,8 +157,14 @@ class Posterior:
 
     @cached_property
     def reliability(self) -> Reliability:
-        """Of the answered share."""
-        return reliability.fit(self.ok_calls, self.failed_calls)
+        """Of the share of calls with a usable answer."""
+        usable = derived.as_validity(self.evidence.derived, self.calibration)
+        return reliability.fit(self.ok_calls, self.failed_calls, usable)
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """Of derived labels."""
+        return derived.calibrate(self.evidence.derived)
 
     @cached_property
     def cost_usd(self) -> NDArray[np.float64]:
@@ -222,14 +230,17 @@ class Posterior:
 
 def infer(evidence: Evidence, arms: Arms) -> Posterior:
     """Return the posteriors that the evidence supports; a damaged cell counts as unknown."""
-    families = (evidence.quality, evidence.usage, evidence.latency, evidence.reliability)
+    families = [getattr(evidence, family.name.lower()) for family in FADING]
     bad = [_damaged(f, signed) for f, signed in zip(families, MAY_BE_NEGATIVE, strict=True)]
     flagged = np.logical_or.reduce(bad)
     if flagged.any():
-        families = tuple(  # type: ignore[assignment]
-            np.where(b[..., None], 0.0, f) for f, b in zip(families, bad, strict=True)
-        )
-    return Posterior(arms, Evidence(*families), flagged)
+        families = [np.where(b[..., None], 0.0, f) for f, b in zip(families, bad, strict=True)]
+    sound = Evidence(*families)
+    calibration = derived.calibrate(sound.derived)
+    if calibration.worth.any():
+        by_itself = derived.as_quality(sound.derived, calibration)
+        sound = replace(sound, quality=sound.quality + by_itself)
+    return Posterior(arms, sound, flagged)
 
 
 def _damaged(values: NDArray[np.float64], signed: list[int]) -> NDArray[np.bool_]:

@@ -1,4 +1,8 @@
-"""Reliability: a Beta posterior of the share of calls that an endpoint answers."""
+"""Reliability: Beta posteriors of the share of calls that an endpoint answers, usably.
+
+Two shares, multiplied: that of calls with an answer, which changes by the minute, and that of
+answers that could be used (valid against the caller's own schema or tools), which seldom does.
+"""
 
 from __future__ import annotations
 
@@ -17,32 +21,58 @@ not drown a latency that was; five failures in a row still cost it five points."
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """Beta parameters of the answered share, (n_categories, n_arms)."""
+    """Beta parameters of the answered share and of the usable one, (n_categories, n_arms)."""
 
     ok: NDArray[np.float64]
     fail: NDArray[np.float64]
+    valid: NDArray[np.float64]
+    invalid: NDArray[np.float64]  # 0 where nothing says that an answer could not be used
 
     @property
     def mean(self) -> NDArray[np.float64]:
         """Posterior means, (n_categories, n_arms)."""
-        return self.ok / (self.ok + self.fail)
+        return self.ok / (self.ok + self.fail) * self.usable
+
+    @property
+    def usable(self) -> NDArray[np.float64]:
+        """Posterior means of the usable share of answers, (n_categories, n_arms)."""
+        return self.valid / (self.valid + self.invalid)
 
     def draw(self, category: int, rng: np.random.Generator, *, n_draws: int) -> NDArray[np.float64]:
-        """Return (n_draws, n_arms) draws of the answered share.
+        """Return (n_draws, n_arms) draws of the share of calls with a usable answer.
 
         An arm that never failed has nothing to draw: its share stands at the mean, above .999.
         """
         ok, fail = self.ok[category], self.fail[category]
-        shares = np.repeat((ok / (ok + fail))[None, :], n_draws, axis=0)
-        failed = fail > PRIOR_FAIL
-        if failed.any():
-            shares[:, failed] = rng.beta(ok[failed], fail[failed], size=(n_draws, failed.sum()))
+        valid, invalid = self.valid[category], self.invalid[category]
+        shares = np.repeat(self.mean[category][None, :], n_draws, axis=0)
+        failed, faulty = fail > PRIOR_FAIL, invalid > 0
+        drawn = failed | faulty
+        if drawn.any():
+            size = (n_draws, int(drawn.sum()))
+            answered = np.where(
+                failed[drawn],
+                rng.beta(ok[drawn], fail[drawn], size=size),
+                (ok / (ok + fail))[drawn],
+            )
+            shares[:, drawn] = answered
+        if faulty.any():
+            size = (n_draws, int(faulty.sum()))
+            shares[:, faulty] *= rng.beta(valid[faulty], invalid[faulty], size=size)
         return shares
 
 
-def fit(ok: NDArray[np.float64], fail: NDArray[np.float64]) -> Reliability:
-    """Return the posterior given decayed counts of answers and failures."""
-    return Reliability(ok + PRIOR_OK, fail + PRIOR_FAIL)
+def fit(
+    ok: NDArray[np.float64],
+    fail: NDArray[np.float64],
+    usable: tuple[NDArray[np.float64], NDArray[np.float64]],
+) -> Reliability:
+    """Return the posterior given decayed counts of answers and failures.
+
+    Args:
+        usable: Beta parameters of the share of answers that could be used.
+    """
+    return Reliability(ok + PRIOR_OK, fail + PRIOR_FAIL, *usable)
 
 
 def lower_bound(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bandit import incumbent, orders
-from bandit.cells import B, Terms, read_books
+from bandit.cells import B, Family, Terms, read_plain
 from bandit.draws import Law
 from bandit.incumbent import Books, Release, Standings
 from bandit.posterior import Posterior
@@ -271,9 +271,10 @@ def _books(
     scope: Scope, rows: Terms, posterior: Posterior, configuration: Configuration, inc: int
 ) -> Books:
     """Return the books as the law wants them; a label that came before its call counts once."""
-    found = read_books(
+    found = read_plain(
         rows,
-        release_keys=np.array(scope.release_keys(configuration.task_index), dtype=np.uint64),
+        Family.BOOKS,
+        names=np.array(scope.release_keys(configuration.task_index), dtype=np.uint64),
         endpoints=configuration.catalog.digests,
     )
     calls, labelled, reward = (

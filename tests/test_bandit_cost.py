@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandit import cost
-from bandit.cells import N_COLUMNS, Evidence, Q, R, U
+from bandit.cells import Evidence, Q, R, U
 from bandit.cost import per_success
 from bandit.draws import LEARNING, propensities, tabulate
 from bandit.posterior import Arms, infer
@@ -71,7 +71,7 @@ def test_a_chain_without_a_probability_is_refused() -> None:
 
 def two_endpoints(objective: Objective, usd: list[float], ok: list[float], quality: list[float]):
     """Shares in learning mode of endpoints with these costs and answered shares."""
-    evidence = Evidence(*(np.zeros((1, 2, N_COLUMNS)) for _ in range(4)))
+    evidence = Evidence.empty(1, 2)
     n = 5000.0
     for arm in range(2):
         mean = quality[arm]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandit import cells
-from bandit.cells import N_COLUMNS, Evidence, L, Q, R, U
+from bandit.cells import Evidence, L, Q, R, U
 from bandit.draws import LEARNING, Law, Step, Uniforms, draw, propensities, tabulate
 from bandit.posterior import Arms, Posterior, infer
 from bandit.utility import Objective, Order, admitted
@@ -36,7 +36,7 @@ def posterior(
     n: int = 400,
 ) -> Posterior:
     """One category; each list holds one figure an arm, None where nothing is known."""
-    evidence = Evidence(*(np.zeros((1, len(group), N_COLUMNS)) for _ in range(4)))
+    evidence = Evidence.empty(1, len(group))
     for arm, mean in enumerate(quality or []):
         if mean is not None:
             evidence.quality[0, arm, [Q.LABELS, Q.N, Q.R, Q.R2]] = (n, n, n * mean, n * mean)

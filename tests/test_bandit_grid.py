@@ -135,7 +135,7 @@ def test_an_empty_grid_reads_as_nothing() -> None:
 # Damaged cells
 
 ARMS = Arms(np.arange(3), np.arange(3), np.ones(3), np.full(3, 4.0))
-NAMES = ("quality", "usage", "latency", "reliability")
+NAMES = ("quality", "usage", "latency", "reliability", "derived")
 
 
 def sound() -> Evidence:

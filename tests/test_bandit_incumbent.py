@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from bandit import incumbent
-from bandit.cells import N_COLUMNS, Evidence, Q
+from bandit.cells import Evidence, Q
 from bandit.incumbent import Books, Standings
 from bandit.loop import Loop, Rules
 from bandit.posterior import Arms, Posterior
@@ -34,7 +34,7 @@ def known(
     theta = np.array(mean)
     spread = np.broadcast_to(np.array(sd, dtype=float), theta.shape)
     n_tasks, n = theta.shape
-    evidence = Evidence(*(np.zeros((n_tasks, n, N_COLUMNS)) for _ in range(4)))
+    evidence = Evidence.empty(n_tasks, n)
     evidence.quality[..., Q.LABELS] = labels
     arms = Arms(np.arange(n), np.arange(n), np.ones(n), np.ones(n))
     found = Posterior(arms, evidence, np.zeros((n_tasks, n), dtype=bool))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtri
 
-from bandit.cells import N_COLUMNS, Evidence, L, Q, R, U
+from bandit.cells import Evidence, L, Q, R, U
 from bandit.draws import LEARNING, Law, Step, Table, Uniforms, draw, propensities, tabulate
 from bandit.posterior import N_DRAWS, Arms, Posterior, infer, normals
 from bandit.utility import Objective
@@ -22,7 +22,7 @@ ALL = (True,) * 5
 
 def five(qualities: list[float], *, n: int = 25, prices: list[float] | None = None) -> Posterior:
     """Four groups on five arms; the second group has two hosts of about the same speed."""
-    evidence = Evidence(*(np.zeros((1, 5, N_COLUMNS)) for _ in range(4)))
+    evidence = Evidence.empty(1, 5)
     for arm, (mean, seconds) in enumerate(zip(qualities, (1.0, 1.0, 1.1, 2.0, 1.5), strict=True)):
         evidence.quality[0, arm, [Q.LABELS, Q.N, Q.R, Q.R2]] = (n, n, n * mean, n * mean)
         ln = np.log(seconds)

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from bandit import latency, limits
-from bandit.cells import N_COLUMNS, Evidence, L, Q, U
+from bandit.cells import Evidence, L, Q, U
 from bandit.limits import Limit, Limits, within
 from bandit.posterior import Arms, Posterior, infer
 
@@ -21,7 +21,7 @@ TOKENS = 100
 
 
 def known(*arms: tuple[float, float, float], n: int = 500) -> Posterior:
-    evidence = Evidence(*(np.zeros((1, len(arms), N_COLUMNS)) for _ in range(4)))
+    evidence = Evidence.empty(1, len(arms))
     for arm, (quality, seconds, _) in enumerate(arms):
         ln, ln_out = np.log(seconds), np.log(TOKENS)
         evidence.quality[0, arm, [Q.LABELS, Q.N, Q.R, Q.R2]] = (n, n, n * quality, n * quality)

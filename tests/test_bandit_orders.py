@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bandit import incumbent, orders
-from bandit.cells import N_COLUMNS, Evidence, L, Q, R, U
+from bandit.cells import Evidence, L, Q, R, U
 from bandit.draws import Uniforms, draw, propensities, tabulate
 from bandit.posterior import Arms, Posterior, infer
 from bandit.utility import Objective, Order
@@ -28,7 +28,7 @@ def posterior(
     prices: list[float] | None = None,
 ) -> Posterior:
     """One category, four endpoints that are a group each; failures are old ones."""
-    evidence = Evidence(*(np.zeros((1, 4, N_COLUMNS)) for _ in range(4)))
+    evidence = Evidence.empty(1, 4)
     for arm, n in enumerate(calls or []):
         ln = np.log((seconds or [1.0] * 4)[arm])
         evidence.usage[0, arm, [U.CALLS, U.N, U.TOKENS_IN, U.TOKENS_OUT]] = (n, n, n, n)

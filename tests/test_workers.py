@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandit import cells
-from bandit.cells import Family, Q, R, U
+from bandit.cells import D, Family, Q, R, S, U
 from telemetry import events, frames, keys
-from telemetry.events import FeedbackKind, Flag, Match, Result, Token
+from telemetry.events import FeedbackKind, Flag, Match, Result, Source, Token
 from telemetry.frames import Frame
 from telemetry.store import Address
 from workers import labels
@@ -239,7 +239,7 @@ def test_the_order_and_repetition_of_feedback_do_not_matter(items, dice: random.
     dice.shuffle(shuffled)
 
     assert after(items) == after(shuffled)
-    assert labels.reward(after(items)) == labels.reward(after(shuffled))
+    assert labels.standing(after(items)) == labels.standing(after(shuffled))
 
 
 def test_the_strongest_kind_that_says_something_is_the_reward() -> None:
@@ -247,10 +247,75 @@ def test_the_strongest_kind_that_says_something_is_the_reward() -> None:
         return Said(0, bytes(16), -1 if value is None else round(value * 1e6))
 
     state = {FeedbackKind.DERIVED: word(0.1), FeedbackKind.JUDGE: word(0.4)}
-    assert labels.reward(state) == 0.4
-    assert labels.reward({**state, FeedbackKind.TEST: word(1.0)}) == 1.0
-    assert labels.reward({**state, FeedbackKind.TEST: word(None)}) == 0.4
-    assert labels.reward({}) is None
+    held = labels.standing(state)
+    assert (held.reward, held.kind, held.derived) == (0.4, FeedbackKind.JUDGE, 0.1)
+    assert labels.standing({**state, FeedbackKind.TEST: word(1.0)}).reward == 1.0
+    assert labels.standing({**state, FeedbackKind.TEST: word(None)}).reward == 0.4
+    assert labels.standing({}) == labels.NOTHING
+
+
+def derived(nonce: int, value: float | None, source: Source, *, revision: int = 0) -> bytes:
+    return events.feedback(
+        token(nonce),
+        kind=FeedbackKind.DERIVED,
+        value=value,
+        revision=revision,
+        event=events.new_event_id(NOW_MS + revision),
+        source=source,
+        rules=1,
+    )
+
+
+def test_a_derived_label_is_no_quality_label_and_says_what_it_was_read_off(
+    client: Any, shard: Shard, lease: Lease
+) -> None:
+    send(client, derived(1, 0.0, Source.TOOL_CALL), derived(2, 1.0, Source.SCHEMA))
+    fold(shard, lease)
+
+    found = evidence(client)
+    assert not found.quality.any()
+    assert found.derived[0, 0, D.GOOD] / found.derived[0, 0, D.N] == pytest.approx(0.5)
+    assert signals(client) == {S.TOOLS: 1, S.SCHEMA: 1}
+
+
+def test_a_stronger_label_makes_a_pair_of_a_derived_one_and_taking_it_back_undoes_that(
+    client: Any, shard: Shard, lease: Lease
+) -> None:
+    send(client, derived(1, 0.0, Source.LOOP), feedback(1, 0.3))
+    fold(shard, lease)
+    pair = evidence(client).derived[0, 0]
+    assert pair[D.PAIRS] == 1
+    assert not pair[D.N]
+    assert signals(client) == {S.TOOLS: 1, S.JUDGE: 1}
+
+    send(client, feedback(1, None, revision=1), first=2)
+    fold(shard, lease)
+    alone = evidence(client).derived[0, 0]
+    assert not alone[D.PAIRS]
+    assert not alone[D.PAIR_S]
+    assert alone[D.N] > 0
+    assert signals(client) == {S.TOOLS: 1}
+
+
+def test_a_failed_attempt_that_was_repeated_is_counted_as_a_link_and_not_as_unusable(
+    client: Any, shard: Shard, lease: Lease
+) -> None:
+    send(client, derived(1, 0.0, Source.RETRIED))
+    fold(shard, lease)
+
+    assert not evidence(client).derived.any()
+    assert signals(client) == {S.RETRIED: 1}
+
+
+def signals(client: Any) -> dict[S, int]:
+    rows = client.hgetall(keys.rows(0))
+    found = cells.read_plain(
+        cells.from_bytes(b"".join(rows), b"".join(rows.values())),
+        Family.SIGNALS,
+        names=np.array([1], dtype=np.uint64),
+        endpoints=np.array([3], dtype=np.uint64),
+    )
+    return {s: int(n) for s, n in zip(S, found[0, 0], strict=True) if n}
 
 
 def test_readers_see_only_rows_that_changed(client: Any, shard: Shard, lease: Lease) -> None:
@@ -420,9 +485,10 @@ def judged(nonce: int, value: float | None, *, revision: int = 0, routed_: bool 
 def books(client: Any) -> list[float]:
     """Calls, labelled calls and their rewards, of the one release key and endpoint."""
     rows = client.hgetall(keys.rows(0))
-    found = cells.read_books(
+    found = cells.read_plain(
         cells.from_bytes(b"".join(rows), b"".join(rows.values())),
-        release_keys=np.array([RELEASE_KEY], dtype=np.uint64),
+        Family.BOOKS,
+        names=np.array([RELEASE_KEY], dtype=np.uint64),
         endpoints=np.array([3], dtype=np.uint64),
     )
     return [float(x) for x in found[0, 0, :3]]
@@ -485,13 +551,17 @@ def test_books_never_grow_stale(client: Any, shard: Shard, lease: Lease) -> None
     st.randoms(),
 )
 def test_books_do_not_depend_on_order_or_grouping(calls, dice: random.Random) -> None:
-    from workers.fold import RewardChange, outcome_terms, reward_terms
+    from workers.fold import LabelChange, label_terms, outcome_terms
+    from workers.labels import NOTHING, Standing
 
     records, _ = events.decode(b"".join(answered(nonce) for nonce, _ in calls))
-    changes = [RewardChange(1, 3, NOW_MS, None, value, RELEASE_KEY) for _, value in calls]
-    whole = cells.merge([*outcome_terms(records), *reward_terms(changes)])
+    changes = [
+        LabelChange(1, 3, NOW_MS, NOTHING, Standing(value, FeedbackKind.JUDGE), RELEASE_KEY)
+        for _, value in calls
+    ]
+    whole = cells.merge([*outcome_terms(records), *label_terms(changes)])
     parts = [t for i in range(len(records)) for t in outcome_terms(records[i : i + 1])]
-    parts += [t for change in changes for t in reward_terms([change])]
+    parts += [t for change in changes for t in label_terms([change])]
     dice.shuffle(parts)
     split = cells.merge([cells.merge(parts[::2]), cells.merge(parts[1::2])])
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bandit.cells import N_COLUMNS, Evidence, L, Q, R, U
+from bandit.cells import Evidence, L, Q, R, U
 from bandit.draws import Law, Uniforms, draw, tabulate
 from bandit.limits import Limits, within
 from bandit.posterior import Arms, Posterior, infer
@@ -47,7 +47,7 @@ def run_bench(n_arms: int) -> dict[str, Any]:
 
 def _posterior(n_arms: int, rng: np.random.Generator) -> Posterior:
     """Return posteriors of three categories with a few dozen calls of every endpoint."""
-    evidence = Evidence(*(np.zeros((3, n_arms, N_COLUMNS)) for _ in range(4)))
+    evidence = Evidence.empty(3, n_arms)
     n = rng.integers(5, 60, (3, n_arms)).astype(float)
     wins = rng.binomial(n.astype(int), 0.8).astype(float)
     evidence.quality[..., [Q.LABELS, Q.N, Q.R, Q.R2]] = np.stack([n, n, wins, wins], axis=-1)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bandit import cells
-from bandit.cells import B, Family, L, Q, R, Terms, U
-from telemetry.events import Flag, Result
+from bandit.cells import B, D, Family, L, Q, R, S, Terms, U
+from telemetry.events import FeedbackKind, Flag, Result, Source
+from workers.labels import NOTHING, Standing
 
 _COLUMN_OF = {
     Result.OK: R.OK,
@@ -115,18 +117,18 @@ def _terms(family: Family, records: NDArray[np.void], columns: NDArray[np.float6
 
 
 @dataclass(frozen=True, slots=True)
-class RewardChange:
-    """A decision's reward before and after; None is no label."""
+class LabelChange:
+    """What held of a decision before and after."""
 
     category: int
     endpoint: int
     decided_at_ms: int
-    old: float | None
-    new: float | None
+    old: Standing
+    new: Standing
     release_key: int | None = None  # None: not routed, so that it counts in no verdict
 
     @classmethod
-    def of(cls, token: np.void, old: float | None, new: float | None) -> RewardChange:
+    def of(cls, token: np.void, old: Standing, new: Standing) -> LabelChange:
         """Return the change of the decision in `token`."""
         routed = int(token["token_flags"]) & Flag.ROUTED
         return cls(
@@ -139,32 +141,92 @@ class RewardChange:
         )
 
 
-def reward_terms(changes: list[RewardChange]) -> list[Terms]:
-    """Return new − old for each change, in quality and, of routed decisions, in the books.
+def label_terms(changes: list[LabelChange]) -> list[Terms]:
+    """Return new − old for each change, in every family that a label counts in.
 
-    Quality takes the weight of the decision's own time. Old and new are folded as two terms,
-    each rounded on its own, so that taking a label back leaves exactly nothing.
+    Weights are those of the decision's own time. Old and new are folded as two terms, each
+    rounded on its own, so that taking a label back leaves exactly nothing.
     """
-    signed = [(c, c.new, 1) for c in changes if c.new is not None]
-    signed += [(c, c.old, -1) for c in changes if c.old is not None]
-    quality = [(c, c.category, x, sign) for c, x, sign in signed]
-    books = [(c, c.release_key, x, sign) for c, x, sign in signed if c.release_key is not None]
-    return [_rewards(Family.QUALITY, quality), _rewards(Family.BOOKS, books)]
+    signed = [(c, held, sign) for c in changes for held, sign in ((c.new, 1), (c.old, -1))]
+    rewarded = [x for x in signed if x[1].reward is not None]
+    routed = [x for x in rewarded if x[0].release_key is not None]
+    # A failed attempt is in the books of reliability already: that it was repeated links the two.
+    derived = [x for x in signed if x[1].derived is not None and x[1].source != Source.RETRIED]
+    said = [x for x in signed if x[1] != NOTHING]
+    return [
+        _label_terms(Family.QUALITY, rewarded, _quality),
+        _label_terms(Family.BOOKS, routed, _reward),
+        _label_terms(Family.DERIVED, derived, _derived),
+        _label_terms(Family.SIGNALS, said, _signals),
+    ]
 
 
-def _rewards(family: Family, signed: list[tuple[RewardChange, int, float, int]]) -> Terms:
+_Signed = tuple[LabelChange, Standing, int]
+_SIGNAL_OF_KIND = {
+    FeedbackKind.JUDGE: S.JUDGE,
+    FeedbackKind.EDIT: S.EDIT,
+    FeedbackKind.HUMAN: S.HUMAN,
+    FeedbackKind.TEST: S.TEST,
+}
+_SIGNAL_OF_SOURCE = {
+    Source.CALLER: S.SAID,
+    Source.EMPTY: S.ANSWER,
+    Source.REFUSED: S.ANSWER,
+    Source.FILTERED: S.ANSWER,
+    Source.TRUNCATED: S.ANSWER,
+    Source.REASONING_LIMIT: S.ANSWER,
+    Source.SCHEMA: S.SCHEMA,
+    Source.TOOL_CALL: S.TOOLS,
+    Source.TOOL_RESULT: S.TOOLS,
+    Source.LOOP: S.TOOLS,
+    Source.REGENERATED: S.REPEATED,
+    Source.EDITED: S.REPEATED,
+    Source.RETRIED: S.RETRIED,
+}
+
+
+def _quality(held: Standing) -> dict[int, float]:
+    assert held.reward is not None
+    return {Q.LABELS: 1, Q.N: 1, Q.R: held.reward, Q.R2: held.reward**2}
+
+
+def _reward(held: Standing) -> dict[int, float]:
+    assert held.reward is not None
+    return {B.LABELLED: 1, B.REWARD: held.reward}
+
+
+def _derived(held: Standing) -> dict[int, float]:
+    d, s = held.derived, held.reward
+    assert d is not None
+    if s is None:
+        return {D.N: 1, D.GOOD: d}
+    pair: dict[int, float] = {D.PAIRS: 1, D.PAIR_N: 1, D.PAIR_D: d, D.PAIR_D2: d * d}
+    return {**pair, D.PAIR_S: s, D.PAIR_DS: d * s, D.PAIR_S2: s * s}
+
+
+def _signals(held: Standing) -> dict[int, float]:
+    out: dict[int, float] = {}
+    if held.reward is not None:
+        out[_SIGNAL_OF_KIND[FeedbackKind(held.kind)]] = 1
+    if held.derived is not None:
+        out[_SIGNAL_OF_SOURCE[Source(held.source)]] = 1
+    return out
+
+
+def _label_terms(
+    family: Family, signed: list[_Signed], columns_of: Callable[[Standing], dict[int, float]]
+) -> Terms:
     columns = np.zeros((len(signed), cells.N_COLUMNS))
-    for i, (_, _, reward, _) in enumerate(signed):
-        if family is Family.QUALITY:
-            columns[i, [Q.LABELS, Q.N, Q.R, Q.R2]] = (1, 1, reward, reward**2)
-        else:
-            columns[i, [B.LABELLED, B.REWARD]] = (1, reward)
+    for i, (_, held, _) in enumerate(signed):
+        for column, value in columns_of(held).items():
+            columns[i, column] = value
+    names = [c.release_key if family is Family.BOOKS else c.category for c, _, _ in signed]
     added = cells.terms(
         family,
-        category=np.array([name for _, name, _, _ in signed], dtype=np.uint64),
-        endpoint=np.array([c.endpoint for c, _, _, _ in signed], dtype=np.uint64),
-        at_ms=np.array([c.decided_at_ms for c, _, _, _ in signed], dtype=np.int64),
+        category=np.array(names, dtype=np.uint64),
+        endpoint=np.array([c.endpoint for c, _, _ in signed], dtype=np.uint64),
+        at_ms=np.array([c.decided_at_ms for c, _, _ in signed], dtype=np.int64),
         columns=columns,
     )
-    sign = np.array([s for _, _, _, s in signed], dtype=np.int64)
+    sign = np.array([s for _, _, s in signed], dtype=np.int64)
     return Terms(added.keys, added.values * sign[:, None])

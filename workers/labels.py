@@ -1,8 +1,8 @@
-"""What was said of one decision, and the reward that follows from it. Pure.
+"""What was said of one decision, and what follows from it. Pure.
 
 Of each kind the highest (revision, event id) holds; a retraction holds like a value. The reward
-is that of the strongest kind that still says something. So the order in which feedback arrives,
-and how often, does not matter.
+is that of the strongest kind that still says something; what was only derived stands beside it.
+So the order in which feedback arrives, and how often, does not matter.
 """
 
 from __future__ import annotations
@@ -10,17 +10,12 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from telemetry.events import MICRO, RETRACTED, FeedbackKind
+from telemetry.events import MICRO, RETRACTED, FeedbackKind, Source
 
-_ENTRY = struct.Struct("<BIq16s")
-STRENGTH = (
-    FeedbackKind.TEST,
-    FeedbackKind.HUMAN,
-    FeedbackKind.EDIT,
-    FeedbackKind.JUDGE,
-    FeedbackKind.DERIVED,
-)
-"""Strongest first: a test that ran beats an opinion, a person beats a model."""
+_ENTRY = struct.Struct("<BBIq16s")
+STRENGTH = (FeedbackKind.TEST, FeedbackKind.HUMAN, FeedbackKind.EDIT, FeedbackKind.JUDGE)
+"""Strongest first: a test that ran beats an opinion, a person beats a model. Derived labels are
+no rewards by themselves: what they are worth is worked out on reading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +25,7 @@ class Said:
     revision: int
     event: bytes
     value_micro: int
+    source: int = Source.CALLER
 
 
 Labels = dict[int, Said]
@@ -41,15 +37,15 @@ def parse(row: bytes | None) -> Labels:
     if not row:
         return {}
     return {
-        kind: Said(revision, event, value)
-        for kind, revision, value, event in _ENTRY.iter_unpack(row)
+        kind: Said(revision, event, value, source)
+        for kind, source, revision, value, event in _ENTRY.iter_unpack(row)
     }
 
 
 def pack(labels: Labels) -> bytes:
     """Return the row to store."""
     return b"".join(
-        _ENTRY.pack(kind, said.revision, said.value_micro, said.event)
+        _ENTRY.pack(kind, said.source, said.revision, said.value_micro, said.event)
         for kind, said in sorted(labels.items())
     )
 
@@ -62,10 +58,27 @@ def hear(labels: Labels, kind: int, said: Said) -> Labels:
     return {**labels, kind: said}
 
 
-def reward(labels: Labels) -> float | None:
-    """Return the reward in [0, 1] of the strongest kind, or None where nothing is said."""
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What holds of one decision."""
+
+    reward: float | None = None  # in [0, 1], of the strongest kind that says something
+    kind: int = 0  # which that is
+    derived: float | None = None  # in [0, 1], what was read off the calls themselves
+    source: int = Source.CALLER  # what it was read off
+
+
+NOTHING = Standing()
+
+
+def standing(labels: Labels) -> Standing:
+    """Return what holds once all of `labels` were heard."""
+    said = labels.get(FeedbackKind.DERIVED)
+    derived, source = None, int(Source.CALLER)
+    if said and said.value_micro != RETRACTED:
+        derived, source = said.value_micro / MICRO, said.source
     for kind in STRENGTH:
         said = labels.get(kind)
         if said and said.value_micro != RETRACTED:
-            return said.value_micro / MICRO
-    return None
+            return Standing(said.value_micro / MICRO, kind, derived, source)
+    return Standing(derived=derived, source=source)

@@ -171,7 +171,7 @@ class Shard:
             by_day.setdefault(day, {}).setdefault(record["token"]["nonce"].tobytes(), []).append(
                 record
             )
-        changes: list[fold.RewardChange] = []
+        changes: list[fold.LabelChange] = []
         for day, decisions in by_day.items():
             name = keys.labels(self.number, day)
             stored = self.client.hmget(name, list(decisions))
@@ -184,6 +184,7 @@ class Shard:
                         int(record["revision"]),
                         record["event"].tobytes(),
                         int(record["value_micro"]),
+                        int(record["source"]),
                     )
                     newer = labels.hear(after, int(record["feedback_kind"]), heard)
                     counts["feedback" if newer is not after else "feedback_outdated"] += 1
@@ -191,13 +192,13 @@ class Shard:
                 if after is before:
                     continue
                 fields += [nonce, labels.pack(after)]
-                old, new = labels.reward(before), labels.reward(after)
+                old, new = labels.standing(before), labels.standing(after)
                 if old != new:
-                    changes.append(fold.RewardChange.of(records[0]["token"], old, new))
+                    changes.append(fold.LabelChange.of(records[0]["token"], old, new))
             for part in _parts(fields):
                 commit.add("HSET", name, *part)
             commit.add("EXPIREAT", name, (day + LABEL_DAYS + 2) * DAY_MS // 1000)
-        return fold.reward_terms(changes)
+        return fold.label_terms(changes)
 
     def _index_references(self, commit: Commit, outcomes: NDArray[np.void]) -> None:
         """Note which decision an answer id or a caller's reference means, for 30 days."""
