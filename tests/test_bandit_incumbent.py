@@ -50,7 +50,9 @@ def known(
         precision=1 / spread**2,
         pull=theta / spread**2,
     )
-    vars(found)["reliability"] = Reliability(np.ones(theta.shape), np.zeros(theta.shape))
+    vars(found)["reliability"] = Reliability(
+        *(full(theta.shape) for full in (np.ones, np.zeros, np.ones, np.zeros))
+    )
     usd = np.array(cost_usd or [0.01] * n)
     vars(found)["cost_usd"] = np.repeat(usd[None, :], n_tasks, axis=0)
     return found
