@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.cells import Evidence, U
+from bandit.cells import D, Evidence, S, U
 from bandit.draws import LEARNING, tabulate
 from bandit.posterior import Posterior
 from bandit.utility import Objective
@@ -29,22 +29,30 @@ class Row:
     quality_high: float | None
     p_best: float | None
     ok_rate: float | None  # answered ÷ calls, over all that is kept
+    usable: float | None  # share of answers that could be used, where something was read off them
+    reliability: float  # posterior mean of the share of calls with a usable answer, as of now
     latency_p50_s: float | None  # predictive
     latency_p95_s: float | None
     cost_usd: float | None  # a call, as observed
     cost_per_success_usd: float | None
     share: float | None  # of the category's calls
+    signals: dict[str, int]  # what the labels are, by the name of the signal: decisions
 
 
 def rows(
     evidence: Evidence,
     posterior: Posterior,
+    signals: NDArray[np.float64],
     *,
     categories: list[str],
     endpoints: list[str],
     objective: Objective,
 ) -> list[Row]:
-    """Return a row for every endpoint of every category that was ever called."""
+    """Return a row for every endpoint of every category that was ever called.
+
+    Args:
+        signals: (n_categories, n_arms, N_COLUMNS) plain sums of SIGNALS.
+    """
     low, high = _interval(posterior)
     p50, p95 = posterior.latency.quantile(0.5), posterior.latency.quantile(0.95)
     out = []
@@ -69,11 +77,14 @@ def rows(
                 quality_high=float(high[c, group]) if labelled else None,
                 p_best=float(best[group]) if labelled else None,
                 ok_rate=_ok_rate(evidence, c, e),
+                usable=_usable(posterior, c, e),
+                reliability=float(posterior.reliability.mean[c, e]),
                 latency_p50_s=float(p50[c, e]) if timed else None,
                 latency_p95_s=float(p95[c, e]) if timed else None,
                 cost_usd=cost,
                 cost_per_success_usd=cost / quality if cost is not None and quality else None,
                 share=float(calls[e] / calls.sum()),
+                signals={s.name.lower(): int(signals[c, e, s]) for s in S if signals[c, e, s]},
             )
             out.append(row)
     return out
@@ -94,6 +105,12 @@ def _p_best(posterior: Posterior, category: int, objective: Objective) -> NDArra
 def _ok_rate(evidence: Evidence, category: int, arm: int) -> float | None:
     calls = evidence.usage[category, arm, U.CALLS]
     return float(1 - evidence.usage[category, arm, U.FAILED] / calls) if calls else None
+
+
+def _usable(posterior: Posterior, category: int, arm: int) -> float | None:
+    known = posterior.evidence.derived[category, arm, D.N] > 0
+    counts = not posterior.calibration.calibrated[category]
+    return float(posterior.reliability.usable[category, arm]) if known and counts else None
 
 
 def _observed_cost(evidence: Evidence, category: int, arm: int) -> float | None:

@@ -59,6 +59,7 @@ class Beliefs:
     quality_sd: NDArray[np.float64]
     latency_q99_s: NDArray[np.float64]  # (n_tasks, n_arms)
     ttft_q99_s: NDArray[np.float64]
+    signals: NDArray[np.float64]  # (n_tasks, n_arms, N_COLUMNS) what labels were read off
     built_at: float  # monotonic seconds
     choices: Mapping[Scope, Choices] = field(default_factory=dict)
     banks: dict[tuple[int, bool], Bank] = field(default_factory=dict)
@@ -112,6 +113,12 @@ def believe(
         now_ms=int(time.time() * 1000),
     )
     posterior = infer(evidence, configuration.catalog.arms)
+    signals = cells.read_plain(
+        rows,
+        cells.Family.SIGNALS,
+        names=np.array(configuration.task_digests, dtype=np.uint64),
+        endpoints=configuration.catalog.digests,
+    )
     return Beliefs(
         configuration=configuration,
         evidence=evidence,
@@ -121,6 +128,7 @@ def believe(
         quality_sd=posterior.quality.sd,
         latency_q99_s=posterior.latency.quantile(0.99),
         ttft_q99_s=posterior.ttft.quantile(0.99),
+        signals=signals,
         built_at=time.monotonic(),
         choices=_choices(configuration, posterior, rows, scopes, kept),
     )

@@ -250,10 +250,18 @@ def demo(
     incumbent: Annotated[
         str | None, typer.Option(help="Who has the traffic now; else learning mode.")
     ] = None,
+    tool_calls: Annotated[
+        bool, typer.Option("--tool-calls", help="Answers call a tool, the better the more validly.")
+    ] = False,
+    no_feedback: Annotated[
+        bool, typer.Option("--no-feedback", help="The client says nothing of any answer.")
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Run the whole stack against simulated endpoints that replay recorded outcomes."""
-    from router.demo import Settings, print_result, run_demo
+    from router.demo import run_demo
+    from router.demo_client import Settings
+    from router.demo_figures import print_result
     from telemetry.recorded import BadTable, Selection
 
     named = tuple(e.strip() for e in (endpoints or "").split(",") if e.strip())
@@ -273,6 +281,8 @@ def demo(
         time_scale=time_scale,
         feedback_delay_s=feedback_delay,
         incumbent=incumbent,
+        tool_calls=tool_calls,
+        feedback=not no_feedback,
     )
     try:
         result = run_demo(settings)

@@ -32,10 +32,13 @@ from router.dispatch import (
     order,
 )
 from router.errors import AllEndpointsFailed, NoCandidates
+from router.policy import Unit as UnitOf
 from router.protocol import GONE
+from router.signals import Signals
 from telemetry import events
 from telemetry.events import Flag, Result, Token, digest16
 from telemetry.metrics import Metrics
+from telemetry.observed import MAX_PART_BYTES, Observed
 from telemetry.writer import Writer
 
 log = structlog.get_logger()
@@ -87,8 +90,10 @@ class Completions:
         *,
         n_shards: int,
         deadline_s: float,
+        signals: Signals | None = None,
     ) -> None:
         self.decider = decider
+        self._signals = signals
         self._dispatcher = dispatcher
         self._writer = writer
         self._seal = seal
@@ -177,6 +182,11 @@ class _Call:
         )
         self.attempts: list[tuple[str, str]] = []
         self.pending: Attempt | None = None
+        self.last: Endpoint = plan.drawn  # who was asked last
+        self.said: list[bytes] = []  # of a stream, for the observer
+        self.said_bytes = 0
+        told = home._signals is not None and decision.frame.caller.app.entry.signals
+        self.signals = home._signals if told else None
 
     async def run(self, send: Send, watcher: Watcher) -> None:
         reply = await self._dispatch()
@@ -198,6 +208,7 @@ class _Call:
                 timed_out = left <= 0
                 break
             attempt = self.pending = Attempt(endpoint, len(self.attempts) + 1)
+            self.last = endpoint
             attempt.limit_s = limit_s(
                 endpoint,
                 plan.beliefs,
@@ -226,6 +237,7 @@ class _Call:
         if not self.attempts:
             catalog = plan.beliefs.configuration.catalog
             raise NoCandidates(plan.eligibility.exclusions(catalog))
+        self._tell(b"", answered=False)
         raise AllEndpointsFailed(self.attempts, timed_out=timed_out)
 
     def _fail(self, attempt: Attempt, failure: AttemptFailed) -> None:
@@ -246,11 +258,14 @@ class _Call:
             self.pending.result = Result.CLIENT_GONE
             self.pending.latency_s = time.monotonic() - self.pending.began_at
             self._end(self.pending, final=False)
+            self._tell(b"", answered=False)
 
     async def _send_whole(self, reply: Reply, send: Send, watcher: Watcher) -> None:
         token = self._end(reply.attempt, final=True)
         watcher.finish()
         assert reply.body is not None
+        if reply.attempt.result is Result.OK:
+            self._tell(reply.body, answered=True)
         await respond(send, reply.status, reply.body, self._response_headers(reply, token))
 
     async def _send_stream(self, reply: Reply, send: Send, watcher: Watcher) -> None:
@@ -264,6 +279,7 @@ class _Call:
             watcher.scope[STARTED] = True
             await send({"type": "http.response.start", "status": reply.status, "headers": headers})
             held = b"".join(reply.held)
+            self._keep(held)
             if stream.done:
                 ended = self._end_stream(reply)
             await _send_chunk(send, held)
@@ -286,6 +302,7 @@ class _Call:
             async with asyncio.timeout(stall_s) as limit:
                 async for chunk in reply.chunks:
                     passed = stream.feed(chunk)
+                    self._keep(chunk)
                     if stream.done and self.pending is not None:
                         self._end_stream(reply)
                     if passed:
@@ -310,6 +327,7 @@ class _Call:
             return b""
         attempt.usage, attempt.answer_id = stream.usage, stream.id
         attempt.latency_s = time.monotonic() - attempt.began_at
+        self._tell(b"".join(self.said), answered=stream.complete)
         if stream.complete:
             self._end(attempt, final=True)
             return b""
@@ -321,6 +339,33 @@ class _Call:
         message = f"{why}; the answer above is not whole"
         error = error_body(message, code="stream_cut", param=None, status=502)
         return (b"\n\n" if inside else b"") + b"data: " + error + b"\n\n"
+
+    def _keep(self, chunk: bytes) -> None:
+        """Keep a copy of what a stream says, as far as the observer takes it."""
+        if self.signals is not None and self.said_bytes <= MAX_PART_BYTES:
+            self.said.append(chunk)
+            self.said_bytes += len(chunk)
+
+    def _tell(self, answer: bytes, *, answered: bool) -> None:
+        """Tell the observer how the call ended."""
+        if self.signals is None:
+            return
+        frame = self.decision.frame
+        declared = frame.unit.is_session or frame.wish.user is not None
+        self.signals.tell(
+            Observed(
+                decision=self._token(self.last),
+                app=frame.caller.app.digest,
+                unit=frame.unit.key if declared and frame.unit.key else b"",
+                stateless=frame.caller.app.entry.unit is UnitOf.CALL,
+                answered=answered,
+                streamed=bool(self.request.stream),
+                began_at_s=self.decision.decided_at_ms / 1e3,
+                ended_at_s=time.time(),
+                request=self.body,
+                answer=answer,
+            )
+        )
 
     def _end(self, attempt: Attempt, *, final: bool, retry_after_s: float | None = None) -> bytes:
         """Book an attempt: health, journal, metrics. Return its packed token."""

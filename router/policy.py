@@ -90,6 +90,7 @@ class AppEntry(Entry):
     fallback: Fallback | None = None
     regions: list[str] | None = None
     data_class: DataClass = DataClass.INTERNAL
+    signals: bool = True  # read labels off the app's calls
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ It works without configuration, store or data: then it says what is missing, and
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bandit import cells
+from bandit.derived import LEAST_PAIRS
 from bandit.report import Row
 from router import views
 from router.beliefs import Beliefs, believe, known_scopes
@@ -26,19 +28,22 @@ from telemetry.reader import Reader
 from telemetry.store import Address, StoreErrors, connect, open_store
 
 PIPE_WIDTH = 120
+USABLE = "usable"
 COLUMNS = (
     "n",
     "quality",
     "90 %",
     "P(best)",
     "ok",
+    USABLE,
     "p50 s",
     "p95 s",
     "$/1k",
     "$/1k ok",
     "share",
 )
-"""`n` is calls/labels; `$/1k ok` is cost per thousand successes."""
+"""`n` is calls/labels; `usable` the share of answers that fitted what the caller asked for, as far
+as it was read off them; `$/1k ok` is cost per thousand successes."""
 
 
 @dataclass(slots=True)
@@ -133,9 +138,19 @@ def _fill(report: Report, configuration: Configuration, address: Address, strate
         report.missing.append("no call was recorded yet: point a client at the sidecar")
     for category in report.posteriors["categories"]:
         if not category["signal"]:
-            report.missing.append(
-                f"{category['category']}: no quality signal; send feedback to learn about quality"
-            )
+            report.missing.append(_no_signal(category))
+
+
+def _no_signal(category: dict[str, Any]) -> str:
+    """Return the line of a category without quality labels; derived ones are no such labels yet."""
+    line = f"{category['category']}: no quality signal; send feedback to learn about quality"
+    if not category["signals"]:
+        return line
+    read = ", ".join(f"{name} {n}" for name, n in category["signals"].items())
+    return (
+        f"{line} (read off calls, for reliability: {read}; {category['pairs']} of {LEAST_PAIRS} "
+        "pairs with stronger labels)"
+    )
 
 
 def _unlisted(
@@ -200,34 +215,51 @@ def choice_lines(choices: list[dict[str, Any]]) -> list[str]:
 def _table(category: str, rows: list[Row]) -> Table:
     """Return one category's table; it fits 80 columns with endpoint names up to 18 long."""
     table = Table(
-        title=category,
+        title=category + _signals_of(rows),
         title_justify="left",
         title_style="bold",
         box=None,
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
+    headings = list(COLUMNS)
+    if all(row.usable is None for row in rows):
+        headings.remove(USABLE)
     table.add_column("endpoint", overflow="fold", min_width=10)
-    for heading in COLUMNS:
+    for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in sorted(rows, key=lambda r: -(r.share or 0)):
-        between = "–"
-        if row.quality_low is not None and row.quality_high is not None:
-            between = f"{_short(row.quality_low)}–{_short(row.quality_high)}"
-        table.add_row(
-            row.endpoint,
-            f"{row.calls}/{row.labels}",
-            "–" if row.quality is None else _short(row.quality, 3),
-            between,
-            "–" if row.p_best is None else _short(row.p_best),
-            "–" if row.ok_rate is None else _short(row.ok_rate),
-            _number(row.latency_p50_s, ".2g"),
-            _number(row.latency_p95_s, ".2g"),
-            _number(row.cost_usd, ".2g", 1e3),
-            _number(row.cost_per_success_usd, ".2g", 1e3),
-            _number(row.share, ".0%"),
-        )
+        shown = dict(zip(COLUMNS, _cells(row), strict=True))
+        table.add_row(row.endpoint, *(shown[heading] for heading in headings))
     return table
+
+
+def _signals_of(rows: list[Row]) -> str:
+    """Return what a category's figures rest on: labels by kind, and what was read off calls."""
+    counts: Counter[str] = Counter()
+    for row in rows:
+        counts.update(row.signals)
+    return f" ({', '.join(f'{name} {n}' for name, n in counts.items())})" if counts else ""
+
+
+def _cells(row: Row) -> list[str]:
+    """Return a row's figures, in the order of `COLUMNS`."""
+    between = "–"
+    if row.quality_low is not None and row.quality_high is not None:
+        between = f"{_short(row.quality_low)}–{_short(row.quality_high)}"
+    return [
+        f"{row.calls}/{row.labels}",
+        "–" if row.quality is None else _short(row.quality, 3),
+        between,
+        "–" if row.p_best is None else _short(row.p_best),
+        "–" if row.ok_rate is None else _short(row.ok_rate),
+        "–" if row.usable is None else _short(row.usable),
+        _number(row.latency_p50_s, ".2g"),
+        _number(row.latency_p95_s, ".2g"),
+        _number(row.cost_usd, ".2g", 1e3),
+        _number(row.cost_per_success_usd, ".2g", 1e3),
+        _number(row.share, ".0%"),
+    ]
 
 
 def _short(share: float, digits: int = 2) -> str:

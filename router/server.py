@@ -44,6 +44,7 @@ from router.health import Health
 from router.passthrough import Passthrough, is_devious
 from router.protocol import LimitedProtocol
 from router.sessions import Draws
+from router.signals import Signals
 from router.tasks import GENERAL
 from router.upstream import UpstreamTransport
 from telemetry.metrics import Exposition, Metrics
@@ -72,6 +73,7 @@ class App:
         address: Address,
         *,
         transport: httpx.AsyncBaseTransport | None = None,
+        observing: bool = False,
     ) -> None:
         state_dir = configuration.server.state_directory()
         catalog, n_shards = configuration.catalog, configuration.store.shards
@@ -88,6 +90,7 @@ class App:
         self._transport = transport or UpstreamTransport(connect_s=connect_s)
         seal = Seal.load(state_dir)
         self.health = Health(len(catalog.endpoints))
+        self.signals = Signals(state_dir, address, n_shards=n_shards) if observing else None
         self.decider = Decider(self.keeper, self.health, self.draws, seal.secret(b"draws"))
         self.completions = Completions(
             self.decider,
@@ -97,6 +100,7 @@ class App:
             self.metrics,
             n_shards=n_shards,
             deadline_s=configuration.server.deadline_s,
+            signals=self.signals,
         )
         self.desk = FeedbackDesk(
             self.writer, seal, connect(address, timeout_s=0.5), n_shards=n_shards
@@ -299,6 +303,7 @@ class App:
 
     def _gauges(self) -> dict[str, tuple[str, float]]:
         counters = self.writer.counters
+        told, missed = (self.signals.n_told, self.signals.n_dropped) if self.signals else (0, 0)
         return {
             "router_snapshot_age_seconds": ("Age of the posteriors.", self.keeper.age_s),
             "router_posterior_version": ("Their version.", self.keeper.current.version),
@@ -306,6 +311,8 @@ class App:
             "router_off": ("Whether routing is switched off.", float(self.keeper.off)),
             "router_events_sent": ("Records sent to the stream.", counters.sent),
             "router_events_dropped": ("Records that found no place.", counters.dropped),
+            "router_observations_told": ("Calls told to the observer.", told),
+            "router_observations_dropped": ("Calls that it had no time for.", missed),
             "router_units_known": ("Sessions and slots known here.", self.draws.n_known),
             "router_draws_disagreed": (
                 "Units for which another process had been first.",
@@ -321,10 +328,14 @@ class App:
                 self.writer.start()
                 self.keeper.start()
                 self.draws.start()
+                if self.signals is not None:
+                    await self.signals.start()
                 _calm_collector()
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
                 await self.draws.stop()
+                if self.signals is not None:
+                    await self.signals.stop()
                 await self._transport.aclose()
                 self.keeper.stop()
                 await asyncio.to_thread(self.writer.close)
@@ -360,9 +371,14 @@ def build_app(
     address: Address,
     *,
     transport: httpx.AsyncBaseTransport | None = None,
+    observing: bool = False,
 ) -> App:
-    """Return the sidecar for a configuration and a store."""
-    return App(configuration, address, transport=transport)
+    """Return the sidecar for a configuration and a store.
+
+    Args:
+        observing: start an observer, which reads labels off finished calls.
+    """
+    return App(configuration, address, transport=transport, observing=observing)
 
 
 def run(configuration: Configuration, address: Address, *, ready: Path | None = None) -> None:
@@ -371,7 +387,7 @@ def run(configuration: Configuration, address: Address, *, ready: Path | None = 
     Args:
         ready: a file that is written with the port once the socket listens.
     """
-    app = build_app(configuration, address)
+    app = build_app(configuration, address, observing=True)
     entry = configuration.server
     config = uvicorn.Config(
         app,

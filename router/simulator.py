@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,24 @@ from telemetry.recorded import Recorded
 
 ANSWER = "This answer was recorded once and is replayed now, in nine pieces."
 MAX_BODY_BYTES = 1 << 20
+TOOL: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "replay",
+        "parameters": {
+            "type": "object",
+            "properties": {"prompt": {"type": "integer"}},
+            "required": ["prompt"],
+            "additionalProperties": False,
+        },
+    },
+}
+"""What a client that asks for tool calls offers; an answer calls it with a number, or does not."""
 
 
 class _Message(msgspec.Struct):
-    content: str = ""
+    role: str = ""
+    content: str | None = None
 
 
 class _Options(msgspec.Struct):
@@ -38,6 +53,7 @@ class _Request(msgspec.Struct):
     messages: list[_Message]
     stream: bool = False
     stream_options: _Options | None = None
+    tools: list[Any] | None = None
 
 
 class Simulator:
@@ -60,28 +76,43 @@ class Simulator:
         body = await read_body(receive, dict(scope["headers"]), limit=MAX_BODY_BYTES)
         request = msgspec.json.decode(body, type=_Request)
         endpoint = int(scope["path"].split("/")[2])
-        prompt = int(request.messages[-1].content.split()[-1])
+        asked = next(m.content or "" for m in reversed(request.messages) if m.role == "user")
+        prompt = int(asked.split()[-1])
         if request.model != self._table.endpoints[endpoint]:
             await respond_json(send, 404, {"error": {"message": "not this endpoint's model"}})
             return
         self._n_answers += 1
         answer_id = f"chatcmpl-{endpoint}-{self._n_answers}"
         wait_s = float(self._table.latency_s[prompt, endpoint]) * self._time_scale
+        calls = self._tool_calls(prompt, endpoint) if request.tools else None
         if request.stream:
-            await self._stream(send, request, answer_id, prompt, endpoint, wait_s)
+            await self._stream(send, request, answer_id, prompt, endpoint, wait_s, calls)
         else:
             await asyncio.sleep(wait_s)
-            await respond_json(send, 200, self._answer(answer_id, prompt, endpoint))
+            await respond_json(send, 200, self._answer(answer_id, prompt, endpoint, calls))
         self.ledger[self._table.category[prompt], endpoint] += 1
 
-    def _answer(self, answer_id: str, prompt: int, endpoint: int) -> dict[str, Any]:
-        message = {"role": "assistant", "content": ANSWER}
+    def _tool_calls(self, prompt: int, endpoint: int) -> list[dict[str, Any]]:
+        """Return a call of the demo's tool: valid in proportion to the recorded quality."""
+        valid = fraction(prompt, endpoint) < self._table.quality[prompt, endpoint]
+        arguments = {"prompt": prompt} if valid else {"prompt": f"number {prompt}"}
+        function = {"name": TOOL["function"]["name"], "arguments": json.dumps(arguments)}
+        call_id = f"call_{endpoint}_{self._n_answers}"
+        return [{"id": call_id, "type": "function", "function": function}]
+
+    def _answer(
+        self, answer_id: str, prompt: int, endpoint: int, calls: list[dict[str, Any]] | None
+    ) -> dict[str, Any]:
+        message: dict[str, Any] = {"role": "assistant", "content": ANSWER}
+        if calls is not None:
+            message = {"role": "assistant", "content": None, "tool_calls": calls}
+        finish = "stop" if calls is None else "tool_calls"
         return {
             "id": answer_id,
             "object": "chat.completion",
             "created": 0,
             "model": self._table.endpoints[endpoint],
-            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+            "choices": [{"index": 0, "message": message, "finish_reason": finish}],
             "usage": self._usage(prompt, endpoint),
         }
 
@@ -102,6 +133,7 @@ class Simulator:
         prompt: int,
         endpoint: int,
         wait_s: float,
+        calls: list[dict[str, Any]] | None,
     ) -> None:
         """Send a role, the words over the recorded time, a finish, usage if asked, the end."""
         common = {"id": answer_id, "object": "chat.completion.chunk", "created": 0}
@@ -113,20 +145,28 @@ class Simulator:
             data = b"data: " + msgspec.json.encode(value) + b"\n\n"
             await send({"type": "http.response.body", "body": data, "more_body": True})
 
-        def choice(delta: dict[str, str], finish: str | None = None) -> dict[str, object]:
+        def choice(delta: dict[str, Any], finish: str | None = None) -> dict[str, object]:
             return {"index": 0, "delta": delta, "finish_reason": finish}
 
         await emit({**common, "choices": [choice({"role": "assistant", "content": ""})]})
-        words = ANSWER.split()
-        for word in words:
-            await asyncio.sleep(wait_s / len(words))
-            await emit({**common, "choices": [choice({"content": word + " "})]})
-        await emit({**common, "choices": [choice({}, "stop")]})
+        deltas: list[dict[str, Any]] = [{"content": word + " "} for word in ANSWER.split()]
+        if calls is not None:
+            deltas = [{"tool_calls": [{"index": i, **call}]} for i, call in enumerate(calls)]
+        for delta in deltas:
+            await asyncio.sleep(wait_s / len(deltas))
+            await emit({**common, "choices": [choice(delta)]})
+        await emit({**common, "choices": [choice({}, "stop" if calls is None else "tool_calls")]})
         if request.stream_options is not None and request.stream_options.include_usage:
             await emit({**common, "choices": [], "usage": self._usage(prompt, endpoint)})
         done = {"type": "http.response.body", "body": b"data: [DONE]\n\n", "more_body": True}
         await send(done)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def fraction(prompt: int, endpoint: int) -> float:
+    """Return a number in [0, 1) that is this answer's own luck, the same every time."""
+    digest = blake2b(b"%d %d" % (prompt, endpoint), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from bandit.cells import S
 from bandit.report import Row, rows
 from router.beliefs import Beliefs, Keeper
 from router.choices import rows_of
@@ -19,6 +20,7 @@ def report_rows(beliefs: Beliefs, strategy: str) -> list[Row]:
     return rows(
         beliefs.evidence,
         beliefs.posterior,
+        beliefs.signals,
         categories=list(configuration.task_index),
         endpoints=[e.id for e in configuration.catalog.endpoints],
         objective=configuration.strategies[strategy].objective,
@@ -31,14 +33,22 @@ def posteriors(beliefs: Beliefs, strategy: str) -> dict[str, Any]:
     names = list(beliefs.configuration.task_index)
     calls = beliefs.posterior.calls.sum(axis=1)
     chosen = beliefs.configuration.strategies[strategy]
+    said = beliefs.signals.sum(axis=1).astype(int)
+    pairs = beliefs.posterior.calibration.pairs
     return {
         "version": beliefs.version,
         "strategy": strategy,
         "learning_mode": chosen.incumbent is None,
         "incumbent": chosen.incumbent.id if chosen.incumbent else None,
         "categories": [
-            {"category": name, "calls": int(n), "signal": bool(m > 0)}
-            for name, n, m in zip(names, calls, labels, strict=True)
+            {
+                "category": name,
+                "calls": int(n),
+                "signal": bool(m > 0),
+                "signals": {s.name.lower(): int(said[c, s]) for s in S if said[c, s]},
+                "pairs": int(pairs[c]),
+            }
+            for c, (name, n, m) in enumerate(zip(names, calls, labels, strict=True))
             if n > 0
         ],
         "choices": choice_rows(beliefs),

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from router import demo
+from router import demo, demo_client
 from telemetry.recorded import BadTable, Selection, load, synthetic
 
 KEYS = [
@@ -153,7 +153,7 @@ def test_a_file_that_is_not_there_says_so(tmp_path: Path) -> None:
 def test_sessions_give_out_every_call_and_a_quarter_follow_up_in_their_category() -> None:
     table = synthetic()
 
-    found = list(demo.sessions(table, requests=2000, seed=1))
+    found = list(demo_client.sessions(table, requests=2000, seed=1))
 
     assert sum(len(s.prompts) for s in found) == 2000
     assert [s.first_call for s in found] == list(

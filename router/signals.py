@@ -1,0 +1,145 @@
+"""Tells the observer of finished calls, so that it can read labels off them.
+
+The observer is a child process: neither a large schema nor a slow pattern can hold up a call, and
+what it crashes on costs labels only. Telling never waits. What the observer has no time for is
+dropped and counted: a label that is missing is no label.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import cast
+
+import structlog
+
+from telemetry.observed import MAX_PART_BYTES, Observed, pack
+from telemetry.processes import child_environment
+from telemetry.store import Address
+
+log = structlog.get_logger()
+
+GATHER_S = 0.02
+"""Messages gather this long, so that a busy router makes no system call for each."""
+MAX_WAITING_BYTES = 8 << 20
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 60.0
+STEADY_S = 60.0
+STOP_S = 5.0
+STORE_URL = "POINTSMAN_STORE_URL"
+
+
+class Signals(asyncio.Protocol):
+    """The line to the observer; one for the process."""
+
+    def __init__(self, state_dir: Path, address: Address, *, n_shards: int) -> None:
+        self.n_told = 0
+        self.n_dropped = 0
+        self._command = [sys.executable, "-m", "workers.observer", "--state-dir", str(state_dir)]
+        self._command += ["--shards", str(n_shards)]
+        self._url = None if address.private else address.url
+        self._process: subprocess.Popen[bytes] | None = None
+        self._transport: asyncio.WriteTransport | None = None
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        self._paused = False
+        self._stopping = False
+        self._pause_s = FIRST_PAUSE_S
+        self._started_at = 0.0
+
+    async def start(self) -> None:
+        """Start the observer."""
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        environment = child_environment()
+        if self._url is not None:
+            environment[STORE_URL] = self._url  # it may hold a password: not for a command line
+        try:
+            self._process = subprocess.Popen(  # noqa: S603, ASYNC220 - our own module, at start
+                [*self._command, "--socket", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                pass_fds=(theirs.fileno(),),
+            )
+        finally:
+            theirs.close()
+        ours.setblocking(False)
+        self._started_at = loop.time()
+        await loop.create_connection(lambda: self, sock=ours)
+
+    async def stop(self) -> None:
+        """Let the observer finish what it was told, and end."""
+        self._stopping = True
+        self._flush()
+        if self._transport is not None:
+            self._transport.close()
+        if self._process is not None:
+            await asyncio.to_thread(_see_off, self._process)
+
+    def tell(self, call: Observed) -> None:
+        """Tell of one call, if there is room; never waits, never raises."""
+        size = len(call.request) + len(call.answer)
+        over = max(len(call.request), len(call.answer)) > MAX_PART_BYTES
+        if over or self._paused or self._transport is None or self._stopping:
+            self.n_dropped += 1
+            return
+        if self._waiting_bytes + size > MAX_WAITING_BYTES:
+            self.n_dropped += 1
+            return
+        if not self._waiting:
+            asyncio.get_running_loop().call_later(GATHER_S, self._flush)
+        self._waiting.append(pack(call))
+        self._waiting_bytes += size
+        self.n_told += 1
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The observer listens."""
+        self._transport = cast(asyncio.WriteTransport, transport)  # uvloop's is none by name
+        self._transport.set_write_buffer_limits(high=MAX_WAITING_BYTES)
+        self._paused = False
+
+    def pause_writing(self) -> None:
+        """The observer is behind."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        self._paused = False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The observer ended; start it again after a pause, unless we are ending too."""
+        self._transport = None
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        if self._stopping:
+            return
+        loop = asyncio.get_running_loop()
+        steady = loop.time() - self._started_at > STEADY_S
+        self._pause_s = FIRST_PAUSE_S if steady else min(2 * self._pause_s, LONGEST_PAUSE_S)
+        log.warning("the observer ended and is started again", pause_s=self._pause_s)
+        loop.call_later(self._pause_s, self._again)
+
+    def _again(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.poll()
+        if not self._stopping:
+            self._starting = asyncio.get_running_loop().create_task(self.start())
+
+    def _flush(self) -> None:
+        if self._waiting and self._transport is not None:
+            self._transport.write(b"".join(self._waiting))
+        self._waiting.clear()
+        self._waiting_bytes = 0
+
+
+def _see_off(process: subprocess.Popen[bytes]) -> None:
+    """Wait for the observer, which ends with its line; see to it if it does not."""
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

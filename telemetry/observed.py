@@ -1,0 +1,87 @@
+"""What the router tells the observer of a finished call: the one place where text travels.
+
+It goes over a socket between two processes of one machine and is never written anywhere: the
+observer keeps digests, and hands on verdicts.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from telemetry.errors import MalformedEvent
+from telemetry.events import TOKEN_STRUCT
+
+MAX_PART_BYTES = 1 << 20
+"""Of a request or an answer; longer calls are not told of."""
+_HEADER = struct.Struct(f"<4s{TOKEN_STRUCT.size}sQ16sBddII")
+HEADER_BYTES = _HEADER.size
+_MAGIC = b"PMO1"
+_STATELESS, _ANSWERED, _STREAMED, _DECLARED = 1, 2, 4, 8
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One finished call."""
+
+    decision: bytes  # packed token
+    app: int  # digest
+    unit: bytes  # key of the session or of a known user's slot; empty where neither was declared
+    stateless: bool
+    answered: bool  # the client received the answer in full
+    streamed: bool
+    began_at_s: float  # epoch seconds, like the end
+    ended_at_s: float
+    request: bytes  # as the client sent it
+    answer: bytes  # JSON, or the whole text of a stream
+
+
+def pack(call: Observed) -> bytes:
+    """Return the message that tells of a call."""
+    flags = (
+        _STATELESS * call.stateless
+        | _ANSWERED * call.answered
+        | _STREAMED * call.streamed
+        | _DECLARED * bool(call.unit)
+    )
+    header = _HEADER.pack(
+        _MAGIC,
+        call.decision,
+        call.app,
+        call.unit,
+        flags,
+        call.began_at_s,
+        call.ended_at_s,
+        len(call.request),
+        len(call.answer),
+    )
+    return header + call.request + call.answer
+
+
+def sizes(header: bytes) -> tuple[int, int]:
+    """Return the sizes of request and answer that follow a header.
+
+    Raises:
+        MalformedEvent: this is no header, or says more than is allowed.
+    """
+    magic, *_, request, answer = _HEADER.unpack(header)
+    if magic != _MAGIC or max(request, answer) > MAX_PART_BYTES:
+        raise MalformedEvent("no message of a router")
+    return request, answer
+
+
+def unpack(header: bytes, body: bytes) -> Observed:
+    """Return the call that a header and what follows it tell of."""
+    _, decision, app, unit, flags, began, ended, n_request, _ = _HEADER.unpack(header)
+    return Observed(
+        decision=decision,
+        app=app,
+        unit=unit if flags & _DECLARED else b"",
+        stateless=bool(flags & _STATELESS),
+        answered=bool(flags & _ANSWERED),
+        streamed=bool(flags & _STREAMED),
+        began_at_s=began,
+        ended_at_s=ended,
+        request=body[:n_request],
+        answer=body[n_request:],
+    )

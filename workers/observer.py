@@ -1,0 +1,101 @@
+"""The observer: reads labels off finished calls, in a process of its own beside the router.
+
+It is told of calls over a socket, keeps digests of them for a while, and writes verdicts to its
+own journal, from where they travel like any feedback. Text is never written. It ends with its
+router.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import time
+from pathlib import Path
+
+import structlog
+
+from telemetry import events, logs
+from telemetry.errors import MalformedEvent
+from telemetry.events import FeedbackKind
+from telemetry.observed import HEADER_BYTES, Observed, sizes, unpack
+from telemetry.processes import end_with_parent
+from telemetry.store import open_store
+from telemetry.writer import Writer
+from workers import rewards
+from workers.rewards import Call, Memory, Verdict
+
+log = structlog.get_logger()
+
+
+def observe(line: socket.socket, writer: Writer) -> None:
+    """Read labels off every call that the router tells of, until it hangs up."""
+    memory = Memory()
+    with line.makefile("rb") as stream:
+        while header := stream.read(HEADER_BYTES):
+            if len(header) < HEADER_BYTES:
+                return
+            n_request, n_answer = sizes(header)
+            body = stream.read(n_request + n_answer)
+            if len(body) < n_request + n_answer:
+                return
+            for verdict in rewards.derive(_call(unpack(header, body)), memory):
+                writer.put(_record(verdict))
+
+
+def _call(told: Observed) -> Call:
+    return Call(
+        decision=told.decision,
+        app=told.app.to_bytes(8, "little"),
+        unit=told.unit,
+        stateless=told.stateless,
+        began_at_s=told.began_at_s,
+        ended_at_s=told.ended_at_s,
+        answered=told.answered,
+        streamed=told.streamed,
+        request=told.request,
+        answer=told.answer,
+    )
+
+
+def _record(verdict: Verdict) -> bytes:
+    return events.feedback(
+        verdict.decision,
+        kind=FeedbackKind.DERIVED,
+        value=verdict.value,
+        revision=verdict.revision,
+        event=events.new_event_id(int(time.time() * 1000)),
+        source=verdict.source,
+        rules=rewards.VERSION,
+        chain=verdict.chain,
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Observe until the router hangs up; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m workers.observer", description=main.__doc__)
+    parser.add_argument("--state-dir", type=Path, required=True)
+    parser.add_argument("--shards", type=int, required=True)
+    parser.add_argument("--socket", type=int, required=True, help="inherited descriptor")
+    options = parser.parse_args(argv)
+    logs.configure()
+    end_with_parent()
+    url = os.environ.pop("POINTSMAN_STORE_URL", None)
+    with (
+        open_store(options.state_dir, url=url) as address,
+        socket.socket(fileno=options.socket) as line,
+    ):
+        writer = Writer(options.state_dir / "journal", address, options.shards)
+        writer.start()
+        try:
+            observe(line, writer)
+        except MalformedEvent as error:
+            log.error("the line to the router is out of step", reason=str(error))
+            return 1
+        finally:
+            writer.close()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
