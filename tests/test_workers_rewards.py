@@ -1,0 +1,354 @@
+"""Derived labels: those that must come out, and none that must not."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import random
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from conversations import CONVERSATIONS, GOOD_STEPS, STEPS, Q, Turn, ask, reply, sse, user
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from telemetry.events import NO_DIGEST, Source, Token
+from workers.rewards import Call, Memory, Verdict, derive
+from workers.schemas import fits
+
+SALT = b"a salt of this process"
+
+
+def decision(number: int) -> bytes:
+    nonce = number.to_bytes(16, "big")
+    return Token(1, 0, 0, nonce, 0, 1, 2, 3, 4, 5, 6, 7, 0.5, 0.5, 0.1).pack()
+
+
+def nonce_of(number: int) -> bytes:
+    return decision(number)[4:20]
+
+
+def to_call(turn: Turn, number: int) -> Call:
+    is_stream = isinstance(turn.answer, str)
+    answer = turn.answer if is_stream else json.dumps(turn.answer)
+    return Call(
+        decision=decision(number),
+        app=turn.app.encode(),
+        unit=turn.unit.encode(),
+        stateless=turn.stateless,
+        began_at_s=1000.0 + turn.at_s,
+        ended_at_s=1000.0 + turn.at_s + turn.took_s,
+        answered=turn.answered,
+        streamed=is_stream,
+        request=json.dumps(turn.request).encode(),
+        answer=str(answer).encode(),
+    )
+
+
+def run(turns: Iterable[Turn], memory: Memory | None = None) -> list[list[Verdict]]:
+    memory = memory or Memory(SALT)
+    return [derive(to_call(turn, i), memory) for i, turn in enumerate(turns, 1)]
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_a_conversation_gives_these_labels_and_no_others(name: str) -> None:
+    turns = CONVERSATIONS[name]
+
+    said = run(turns)
+
+    found = [
+        [(int.from_bytes(v.decision[4:20], "big") - 1, v.source, v.value) for v in verdicts]
+        for verdicts in said
+    ]
+    assert found == [[tuple(label) for label in turn.labels] for turn in turns]
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_revisions_of_a_decision_count_up_and_each_changes_something(name: str) -> None:
+    last: dict[bytes, Verdict] = {}
+
+    for verdict in (v for verdicts in run(CONVERSATIONS[name]) for v in verdicts):
+        before = last.get(verdict.decision)
+        assert verdict.revision == (before.revision + 1 if before else 0)
+        assert before is None or before.value != verdict.value
+        last[verdict.decision] = verdict
+
+
+def test_a_call_that_is_told_twice_gives_nothing_the_second_time() -> None:
+    turn = CONVERSATIONS["schema met"][0]
+    memory = Memory(SALT)
+
+    assert len(derive(to_call(turn, 1), memory)) == 1
+    assert derive(to_call(turn, 1), memory) == []
+
+
+def test_a_chain_names_the_first_of_all_attempts_at_one_thing() -> None:
+    turns = CONVERSATIONS["retried twice, then regenerated"]
+
+    verdicts = [v for said in run(turns) for v in said]
+
+    assert [v.chain for v in verdicts] == [nonce_of(1)] * 3
+
+
+def test_the_last_attempt_of_a_chain_says_so_with_its_own_label() -> None:
+    turns = CONVERSATIONS["regenerated though the schema was met"]
+
+    first, (again, own) = run(turns)
+
+    assert first[0].chain == NO_DIGEST
+    assert again.chain == own.chain == nonce_of(1)
+    assert (again.revision, own.revision) == (1, 0)
+
+
+def test_a_label_taken_back_leaves_what_the_answer_showed_by_itself() -> None:
+    schema = {"type": "json_schema", "json_schema": {"name": "s", "schema": STEPS}}
+    request = ask(Q, response_format=schema)
+    turns = [Turn(request, reply(GOOD_STEPS), at_s=60.0 * i) for i in range(4)]
+
+    back = [v for v in run(turns)[3] if v.decision == decision(1)]
+
+    assert back == [Verdict(decision(1), Source.SCHEMA, 1.0, 2, NO_DIGEST)]
+
+
+def test_the_order_of_unrelated_calls_does_not_matter() -> None:
+    """Each conversation belongs to a unit of its own; only the order within it is kept."""
+    every = [(name, turn) for name, turns in CONVERSATIONS.items() for turn in turns]
+    told = [(name, number, turn) for number, (name, turn) in enumerate(every, 1)]
+    alone: set[Verdict] = set()
+    for name in CONVERSATIONS:
+        memory = Memory(SALT)
+        for _, number, turn in (t for t in told if t[0] == name):
+            alone |= set(derive(_apart(turn, number, name), memory))
+
+    for seed in range(5):
+        rng = random.Random(seed)
+        queues = {name: [t for t in told if t[0] == name] for name in CONVERSATIONS}
+        memory, together = Memory(SALT), set()
+        while queues:
+            name = rng.choice(list(queues))
+            _, number, turn = queues[name].pop(0)
+            together |= set(derive(_apart(turn, number, name), memory))
+            if not queues[name]:
+                del queues[name]
+
+        assert together == alone
+
+
+def _apart(turn: Turn, number: int, name: str) -> Call:
+    call = to_call(turn, number)
+    return Call(**{f: getattr(call, f) for f in Call.__slots__} | {"app": call.app + name.encode()})
+
+
+def test_memory_is_bounded_by_number_and_the_largest_app_pays() -> None:
+    memory = Memory(SALT, max_attempts=50)
+    quiet = Turn(ask(Q), reply("a"), app="quiet")
+    derive(to_call(quiet, 1), memory)
+    for i in range(500):
+        loud = Turn(ask(user(f"question {i}")), reply("a"), at_s=i, app="loud")
+        derive(to_call(loud, i + 2), memory)
+
+    again = derive(to_call(Turn(ask(Q), reply("a"), app="quiet", at_s=500), 900), memory)
+
+    assert len(memory) == 50
+    assert [v.source for v in again] == [Source.REGENERATED]
+
+
+def test_memory_is_bounded_by_age() -> None:
+    memory = Memory(SALT, keep_s=100.0)
+    for i in range(100):
+        turn = Turn(ask(user(f"question {i}")), reply("a"), at_s=i * 10.0, app=f"app{i % 3}")
+        derive(to_call(turn, i + 1), memory)
+
+    assert len(memory) <= 17  # 100 s, and a minute until it is looked at
+    assert not memory.of(b"app0").same.keys() - {
+        a.whole for a in memory.of(b"app0").attempts.values()
+    }
+
+
+def test_memory_holds_no_text() -> None:
+    memory = Memory(SALT)
+    for i, turn in enumerate(t for turns in CONVERSATIONS.values() for t in turns):
+        derive(to_call(turn, i + 1), memory)
+
+    held = pickle.dumps([memory.of(app) for app in (b"app", b"other")])
+
+    for word in (b"garbage", b"Paris", b"get_weather", b"call_Zk3", b"Error: gone", b"friend"):
+        assert word not in held
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=12,
+)
+LOOSE = (
+    st.sampled_from(
+        [
+            "assistant",
+            "user",
+            "tool",
+            "required",
+            "length",
+            "json_schema",
+            "",
+            "call_0",
+            0,
+            -1,
+            None,
+        ]
+    )
+    | JSON
+)
+
+
+def shaped(**fields: Any) -> st.SearchStrategy[Any]:
+    """A dict of which any field may be missing, or be anything."""
+    return st.fixed_dictionaries({}, optional={k: v | LOOSE for k, v in fields.items()})
+
+
+FUNCTIONS = shaped(
+    name=st.sampled_from(["f", "g"]), arguments=st.text(max_size=20), parameters=JSON
+)
+TOOL_CALLS = st.lists(
+    shaped(index=st.integers(0, 2), id=st.text(max_size=20), function=FUNCTIONS, custom=FUNCTIONS)
+)
+MESSAGES = shaped(
+    role=st.sampled_from(["assistant", "user", "tool", "function", "system"]),
+    content=st.text(max_size=30) | st.lists(shaped(type=st.just("text"), text=st.text())),
+    tool_calls=TOOL_CALLS,
+    function_call=FUNCTIONS,
+    tool_call_id=st.text(max_size=20),
+    refusal=st.text(max_size=5),
+)
+REQUESTS = shaped(
+    messages=st.lists(MESSAGES, min_size=1, max_size=6),
+    tools=st.lists(shaped(type=st.just("function"), function=FUNCTIONS, custom=FUNCTIONS)),
+    functions=st.lists(FUNCTIONS),
+    response_format=shaped(type=st.just("json_schema"), json_schema=shaped(schema=JSON)),
+    tool_choice=shaped(function=FUNCTIONS),
+    max_tokens=st.integers(),
+    n=st.integers(),
+)
+ANSWERS = shaped(
+    choices=st.lists(
+        shaped(
+            index=st.integers(0, 3),
+            message=MESSAGES,
+            delta=MESSAGES,
+            finish_reason=st.sampled_from(["stop", "length", "tool_calls", "content_filter"]),
+        )
+    ),
+    usage=JSON,
+)
+
+
+def encoded(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.binary(max_size=60) | JSON.map(encoded) | REQUESTS.map(encoded),
+            st.binary(max_size=60)
+            | ANSWERS.map(encoded)
+            | st.lists(ANSWERS, max_size=3).map(
+                lambda chunks: b"".join(b"data: " + encoded(c) + b"\n\n" for c in chunks)
+            ),
+            st.booleans(),
+            st.booleans(),
+        ),
+        max_size=4,
+    )
+)
+def test_garbage_never_raises(calls: list[tuple[bytes, bytes, bool, bool]]) -> None:
+    memory = Memory(SALT)
+    for i, (request, answer, answered, streamed) in enumerate(calls):
+        call = Call(
+            decision(i), b"app", b"", False, 10.0 * i, 10.0 * i + 1, answered, streamed,
+            request, answer,
+        )  # fmt: skip
+        for verdict in derive(call, memory):
+            assert verdict.value in (0.0, 1.0, None)
+
+
+@pytest.mark.parametrize("depth", [100, 900, 5000, 200_000])
+@pytest.mark.parametrize("where", ["content", "tool_choice", "schema", "arguments", "answer"])
+def test_nesting_never_raises(depth: int, where: str) -> None:
+    nest = "[" * depth + "]" * depth
+    request, answer = encoded(ask(Q)).decode(), encoded(reply("x")).decode()
+    if where == "content":
+        request = f'{{"messages":[{{"role":"user","content":{nest}}}]}}'
+    elif where == "tool_choice":
+        request = request[:-1] + f',"tool_choice":{nest}}}'
+    elif where == "schema":
+        schema = '{"not":' * depth + "{}" + "}" * depth
+        form = f'{{"type":"json_schema","json_schema":{{"schema":{schema}}}}}'
+        request = request[:-1] + f',"response_format":{form}}}'
+        answer = encoded(reply("{}")).decode()
+    elif where == "arguments":
+        made = [{"id": "c", "function": {"name": "f", "arguments": nest}}]
+        request = encoded(ask(Q, tools=[{"function": {"name": "f"}}])).decode()
+        answer = encoded(reply(None, tool_calls=made)).decode()
+    else:
+        answer = f'{{"choices":[{{"message":{{"content":{nest}}}}}]}}'
+
+    call = to_call(Turn(ask(Q), reply("x")), 1)
+    fields = {f: getattr(call, f) for f in Call.__slots__}
+    derive(Call(**fields | {"request": request.encode(), "answer": answer.encode()}), Memory(SALT))
+
+
+def test_a_piece_of_a_stream_that_is_garbage_leaves_no_label() -> None:
+    stream = sse("{", "}").replace("data: ", "data: x", 1)
+
+    assert run([Turn(ask(Q, response_format={"type": "json_object"}), stream)]) == [[]]
+
+
+def doubling(n: int) -> dict[str, Any]:
+    steps = {
+        f"a{i}": {"anyOf": [{"$ref": f"#/$defs/a{i + 1}"}, {"$ref": f"#/$defs/a{i + 1}"}]}
+        for i in range(n)
+    }
+    return {"$ref": "#/$defs/a0", "$defs": {**steps, f"a{n}": {"type": "string"}}}
+
+
+TREE = {
+    "type": "object",
+    "properties": {"left": {"$ref": "#"}, "right": {"$ref": "#"}, "$id": {"type": "string"}},
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("schema", "text", "expected"),
+    [
+        (STEPS, GOOD_STEPS, True),
+        (STEPS, "{}", False),
+        (STEPS, "{", False),
+        (TREE, '{"left": {"right": {"$id": "a"}}}', True),
+        (TREE, '{"left": {"right": {"up": {}}}}', False),
+        ({"type": "string", "pattern": "^(a+)+$"}, json.dumps("a" * 50_000 + "!"), False),
+        ({"type": "string", "pattern": "(?=a)b"}, '"b"', None),
+        ({"type": "string", "format": "email"}, '"none"', True),
+        ({"$ref": "file:///etc/passwd"}, "1", None),
+        ({"$ref": "other.json", "$id": "http://127.0.0.1:9/"}, "1", None),
+        ({"$schema": "http://127.0.0.1:9/meta"}, "1", None),
+        ({"$ref": "#/$defs/none"}, "1", None),
+        ({"$ref": "#"}, "1", True),
+        (doubling(8), "1", False),
+        (doubling(40), "1", None),
+        ({"enum": list(range(30_000))}, "1", None),
+        ({"type": "integer"}, "1" * 5000, None),
+        ({"type": "number"}, "NaN", False),
+        ({"type": "string"}, '"\\ud800"', None),
+        ({"type": "string"}, '"a\nb"', False),
+        ([], "1", None),
+        (True, "1", True),
+    ],
+)
+def test_a_schema_is_met_missed_or_not_judged_by(
+    schema: Any, text: str, expected: bool | None
+) -> None:
+    assert fits(json.dumps(schema).encode(), text) is expected

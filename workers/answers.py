@@ -1,0 +1,186 @@
+"""What an answer holds, whole or put together from the pieces of a stream. Pure.
+
+What is not fully understood gives no answer at all, so that nothing is judged on half of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from workers.conversation import MAX_BODY_BYTES, ToolCall, text_of, tool_calls_of
+
+MAX_CHOICES = 128
+MAX_CALLS = 128
+"""Per choice; more than this is no answer that anybody acts on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of the alternatives in an answer."""
+
+    text: str
+    refusal: str
+    calls: tuple[ToolCall, ...]
+    finish: str
+    reasoned: bool  # reasoning was sent along
+    has_media: bool  # sound or images: no text is needed
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is read of an answer."""
+
+    choices: tuple[Choice, ...]
+    reasoning_tokens: int
+
+
+class _Message(Struct):
+    content: Any = None
+    refusal: Any = None
+    reasoning: Any = None
+    reasoning_content: Any = None
+    tool_calls: Any = None
+    function_call: Any = None
+    audio: Any = None
+    images: Any = None
+
+
+class _Choice(Struct):
+    index: Any = 0
+    message: _Message | None = None
+    delta: _Message | None = None
+    finish_reason: Any = None
+
+
+class _Body(Struct):
+    choices: list[_Choice] | None = None
+    usage: Any = None
+    error: Any = None
+
+
+@dataclass(slots=True)
+class _Pieces:
+    """One choice, as it comes in."""
+
+    texts: list[str] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    places: dict[Any, int] = field(default_factory=dict)  # a call's index in the stream → in calls
+    finish: str = ""
+    reasoned: bool = False
+    has_media: bool = False
+
+
+_BODY = msgspec.json.Decoder(_Body)
+
+
+def parse_answer(body: bytes, *, streamed: bool) -> Answer | None:
+    """Return what is read of an answer; None where it is too long, an error, or garbage."""
+    if len(body) > MAX_BODY_BYTES:
+        return None
+    choices: dict[Any, _Pieces] = {}
+    reasoning_tokens = 0
+    for event in _events(body) if streamed and body.lstrip()[:1] != b"{" else (body,):
+        try:
+            part = _BODY.decode(event)
+        except (msgspec.DecodeError, RecursionError):
+            return None
+        if part.error is not None:
+            return None
+        reasoning_tokens = _reasoning_tokens(part.usage) or reasoning_tokens
+        for choice in part.choices or ():
+            index = choice.index if isinstance(choice.index, int) else 0
+            _add(choices.setdefault(index, _Pieces()), choice)
+        if len(choices) > MAX_CHOICES:
+            return None
+    if not choices or any(len(c.calls) > MAX_CALLS for c in choices.values()):
+        return None
+    return Answer(tuple(_whole(c) for _, c in sorted(choices.items())), reasoning_tokens)
+
+
+def _add(pieces: _Pieces, choice: _Choice) -> None:
+    if isinstance(choice.finish_reason, str) and choice.finish_reason:
+        pieces.finish = choice.finish_reason
+    said = choice.message or choice.delta
+    if said is None:
+        return
+    text, others = text_of(said.content)
+    pieces.texts.append(text)
+    # Some servers put their reasoning among the parts of the content.
+    thinks = [isinstance(p, dict) and p.get("type") == "thinking" for p in others]
+    pieces.reasoned = bool(
+        pieces.reasoned or said.reasoning_content or said.reasoning or any(thinks)
+    )
+    pieces.has_media = bool(pieces.has_media or said.audio or said.images or not all(thinks))
+    if isinstance(said.refusal, str):
+        pieces.refusals.append(said.refusal)
+    for call in said.tool_calls if isinstance(said.tool_calls, list) else ():
+        if isinstance(call, dict):
+            _add_call(pieces, call, whole=choice.message is not None)
+    if isinstance(said.function_call, dict):
+        legacy = {"index": "legacy", "function": said.function_call}
+        _add_call(pieces, legacy, whole=choice.message is not None)
+
+
+def _add_call(pieces: _Pieces, piece: dict[str, Any], *, whole: bool) -> None:
+    """Join a piece to its call: by index; without one, or where the id is another, it is new."""
+    id_, index = piece.get("id"), piece.get("index")
+    place = None
+    if not whole and isinstance(index, (int, str)):
+        place = pieces.places.get(index)
+    elif not whole and not id_ and pieces.calls:
+        place = len(pieces.calls) - 1
+    if place is not None and id_ and pieces.calls[place]["id"] not in ("", id_):
+        place = None
+    if place is None:
+        place = len(pieces.calls)
+        pieces.calls.append({"id": "", "kind": "function", "name": "", "pieces": []})
+        if isinstance(index, (int, str)):
+            pieces.places[index] = place
+    call = pieces.calls[place]
+    call["id"] = id_ if isinstance(id_, str) and id_ else call["id"]
+    for kind, key in (("function", "arguments"), ("custom", "input")):
+        if isinstance(said := piece.get(kind), dict):
+            call["kind"] = kind
+            name, arguments = said.get("name"), said.get(key)
+            call["name"] = name if isinstance(name, str) and name else call["name"]
+            if arguments is not None:
+                call["pieces"].append(arguments)
+
+
+def _whole(pieces: _Pieces) -> Choice:
+    calls = []
+    for call in pieces.calls:
+        said: Any = "".join(p for p in call["pieces"] if isinstance(p, str))
+        if not said and call["pieces"] and isinstance(call["pieces"][-1], dict):
+            said = call["pieces"][-1]  # some servers send an object
+        key = "input" if call["kind"] == "custom" else "arguments"
+        calls.append({"id": call["id"], call["kind"]: {"name": call["name"], key: said}})
+    return Choice(
+        text="".join(pieces.texts),
+        refusal="".join(pieces.refusals),
+        calls=tuple(tool_calls_of(calls, None)),
+        finish=pieces.finish,
+        reasoned=pieces.reasoned,
+        has_media=pieces.has_media,
+    )
+
+
+def _events(body: bytes) -> Iterator[bytes]:
+    """Yield the payloads of a stream's events; its terminator and comments are left out."""
+    for event in body.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n\n"):
+        lines = [line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:")]
+        data = b"\n".join(lines)
+        if data and data != b"[DONE]":
+            yield data
+
+
+def _reasoning_tokens(usage: Any) -> int:
+    details = usage.get("completion_tokens_details") if isinstance(usage, dict) else None
+    count = details.get("reasoning_tokens") if isinstance(details, dict) else None
+    return count if isinstance(count, int) else 0

@@ -1,0 +1,172 @@
+"""What was asked a short while ago, as digests: bounded by number and by age, and no text in it.
+
+An app's calls meet only those of the same app. Whoever floods it shortens its own memory first.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from telemetry.events import NO_DIGEST, Source
+from workers.judgement import Judged
+
+MAX_ATTEMPTS = 32_768
+"""Over all apps; about 1.5 kB each."""
+KEEP_S = 3600.0
+"""A tool may wait for a person's consent; nobody asks again after an hour."""
+SWEEP_S = 60.0
+N_COMPARED = 4
+"""Latest attempts at one thing that are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A label for a decision. The one of the highest revision holds."""
+
+    decision: bytes
+    source: Source
+    value: float | None  # 0.0 or 1.0; None takes back what was said
+    revision: int
+    chain: bytes  # nonce of the first of several attempts at one thing, else NO_DIGEST
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One finished call, and what was said of its decision."""
+
+    decision: bytes
+    began_at_s: float
+    ended_at_s: float
+    answered: bool
+    whole: bytes  # digest of the messages
+    before_edit: bytes | None  # of those before the user's last one
+    asked_for: bytes  # of the form of answer that was asked for
+    sampling: bytes | None  # of how it was sampled; None where a repetition is meant to vary
+    words: bytes
+    calls: tuple[bytes, ...]  # keys of the tool calls in the answer
+    own: Judged | None  # what the answer shows by itself
+    holds: Judged | None = None
+    chain: bytes = NO_DIGEST
+    was_used: bool = False  # the conversation went on with its answer
+    _revision: int = field(default=-1)
+
+    @property
+    def nonce(self) -> bytes:
+        """The decision's nonce."""
+        return self.decision[4:20]
+
+    def say(self, judged: Judged) -> list[Verdict]:
+        """Return the verdict that this evidence makes; bad stays bad, and good stays until then."""
+        if self.holds is not None and (self.holds.value == 0.0 or judged.value == 1.0):
+            return []
+        self.holds = judged
+        return [self._verdict(judged.source, judged.value)]
+
+    def take_back(self, source: Source) -> list[Verdict]:
+        """Return the verdict that holds without what was read off `source`."""
+        if self.holds is None or self.holds.source != source:
+            return []
+        self.holds, self.chain = self.own, NO_DIGEST
+        value = self.own.value if self.own else None
+        return [self._verdict(self.own.source if self.own else source, value)]
+
+    def _verdict(self, source: Source, value: float | None) -> Verdict:
+        self._revision += 1
+        return Verdict(self.decision, source, value, self._revision, self.chain)
+
+
+@dataclass(slots=True)
+class Line:
+    """Attempts at one thing, in the order in which they ended."""
+
+    nonces: list[bytes] = field(default_factory=list)
+    n_again: int = 0
+    is_closed: bool = False  # no person asks like this: nothing is read off it any more
+
+
+@dataclass(slots=True)
+class Recent:
+    """The recent attempts of one app."""
+
+    attempts: OrderedDict[bytes, Attempt] = field(default_factory=OrderedDict)
+    same: dict[bytes, Line] = field(default_factory=dict)  # by digest of all messages
+    edited: dict[bytes, Line] = field(default_factory=dict)  # of those before the last
+    calls: dict[bytes, bytes | None] = field(default_factory=dict)  # None: of several attempts
+
+    def add(self, attempt: Attempt) -> None:
+        """Keep an attempt."""
+        self.attempts[attempt.nonce] = attempt
+        self.same.setdefault(attempt.whole, Line()).nonces.append(attempt.nonce)
+        if attempt.before_edit is not None:
+            self.edited.setdefault(attempt.before_edit, Line()).nonces.append(attempt.nonce)
+        for key in attempt.calls:
+            self.calls[key] = None if key in self.calls else attempt.nonce
+
+    def latest(self, line: Line) -> list[Attempt]:
+        """Return the latest attempts of a line, last one first."""
+        return [self.attempts[nonce] for nonce in line.nonces[: -N_COMPARED - 1 : -1]]
+
+    def drop_first(self) -> None:
+        """Forget the attempt that was kept longest, and all that leads to it."""
+        nonce, attempt = self.attempts.popitem(last=False)
+        for lines, key in ((self.same, attempt.whole), (self.edited, attempt.before_edit)):
+            line = lines.get(key) if key is not None else None
+            if key is not None and line is not None:
+                line.nonces.remove(nonce)
+                if not line.nonces:
+                    del lines[key]
+        for key in attempt.calls:
+            self.calls.pop(key, None)
+
+
+class Memory:
+    """What `derive` remembers from call to call; one per process, never stored."""
+
+    def __init__(
+        self, salt: bytes, *, max_attempts: int = MAX_ATTEMPTS, keep_s: float = KEEP_S
+    ) -> None:
+        """Start empty. Args: salt: 16 to 64 secret random bytes, with which all is hashed."""
+        self._salt = salt
+        self._max_attempts = max_attempts
+        self._keep_s = keep_s
+        self._apps: dict[bytes, Recent] = {}
+        self._n_attempts = 0
+        self._swept_at_s = float("-inf")
+
+    def __len__(self) -> int:
+        return self._n_attempts
+
+    def scope(self, *parts: bytes) -> bytes:
+        """Return the secret under which an app's, or a unit's, digests are made."""
+        told = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+        return blake2b(told, key=self._salt, digest_size=32).digest()
+
+    def of(self, app: bytes) -> Recent:
+        """Return what is remembered of an app."""
+        return self._apps.setdefault(app, Recent())
+
+    def keep(self, app: bytes, attempt: Attempt) -> None:
+        """Remember an attempt; what is too old, or too much, goes."""
+        self._sweep(attempt.ended_at_s)
+        self.of(app).add(attempt)
+        self._n_attempts += 1
+        while self._n_attempts > self._max_attempts:
+            largest = max(self._apps.values(), key=lambda recent: len(recent.attempts))
+            largest.drop_first()
+            self._n_attempts -= 1
+
+    def _sweep(self, now_s: float) -> None:
+        if now_s - self._swept_at_s < SWEEP_S:
+            return
+        self._swept_at_s = now_s
+        for app, recent in list(self._apps.items()):
+            while recent.attempts:
+                first = next(iter(recent.attempts.values()))
+                if now_s - first.ended_at_s <= self._keep_s:
+                    break
+                recent.drop_first()
+                self._n_attempts -= 1
+            if not recent.attempts:
+                del self._apps[app]

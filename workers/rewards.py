@@ -1,0 +1,213 @@
+"""Labels that the sidecar reads off the calls themselves, one per decision. Pure.
+
+A label says what can be seen and nothing more: an answer that no client can use, one that meets
+the request's own schema, a tool that reports a failed call, the same thing asked again. Silence and
+words of thanks or anger never are one. Later evidence may turn nothing into good or bad, and good
+into bad; each change has the next revision. What is kept between calls are keyed digests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from telemetry.events import Source
+from workers.answers import parse_answer
+from workers.attempts import Attempt, Line, Memory, Recent, Verdict
+from workers.conversation import (
+    Conversation,
+    Request,
+    asked_for,
+    call_key,
+    parse_request,
+    read,
+    similarity,
+)
+from workers.judgement import Judged, judge
+
+__all__ = ["VERSION", "Call", "Memory", "Verdict", "derive"]
+
+VERSION = 1
+"""Of these rules; it travels with each label. A rule that changes a label's meaning raises it."""
+AGAIN_S = 600.0
+"""Who asks again later than this wants to know anew."""
+TYPING_S = 2.0
+"""Nobody edits a message in less; a program that fills in a template does."""
+SIMILAR = 0.5
+"""Jaccard index of the words from which on a changed message is the same one, edited."""
+N_AGAIN_IS_A_PROGRAM = 3
+"""Polls, health checks and batches ask again and again; people give up before."""
+MAX_TEMPERATURE = 1.0
+"""Above it, the same request again is there to get another sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A finished call, as the router saw it."""
+
+    decision: bytes  # packed token; opaque here but for its nonce
+    app: bytes  # digest of the app
+    unit: bytes  # key of the session or of a known user's slot; empty where neither was declared
+    stateless: bool  # the app says that its calls have nothing to do with each other
+    began_at_s: float
+    ended_at_s: float
+    answered: bool  # the client received the answer in full
+    streamed: bool
+    request: bytes  # as the client sent it
+    answer: bytes  # a JSON body, or the whole text of a stream
+
+
+def derive(call: Call, memory: Memory) -> list[Verdict]:
+    """Return the verdicts that a finished call gives: on its own decision, and on earlier ones.
+
+    Never raises on what a client or a provider sent; a call that was seen before gives nothing.
+    """
+    try:
+        found = _read(call, memory)
+    except RecursionError:
+        return []  # nested deeper than anything that is meant
+    if found is None:
+        return []
+    attempt, conversation = found
+    own = attempt.own
+    if call.stateless:
+        return attempt.say(own) if own else []
+    recent = memory.of(call.app)
+    if attempt.nonce in recent.attempts:
+        return []
+    verdicts = _tools_said(recent, conversation)
+    if _goes_on(recent, conversation) or call.unit:
+        verdicts += _again(recent, attempt)
+        verdicts += _edited(recent, attempt)
+    if own:
+        verdicts += attempt.say(own)
+    memory.keep(call.app, attempt)
+    return verdicts
+
+
+def _read(call: Call, memory: Memory) -> tuple[Attempt, Conversation] | None:
+    """Return what of a call is judged and remembered; None where its request is not understood."""
+    request = parse_request(call.request)
+    if request is None:
+        return None
+    app_scope = memory.scope(call.app)
+    scope = memory.scope(call.app, call.unit)
+    conversation = read(request, scope=scope, app_scope=app_scope)
+    answer = parse_answer(call.answer, streamed=call.streamed) if call.answered else None
+    made = {
+        call_key(tool_call, conversation.whole, app_scope=app_scope)
+        for choice in (answer.choices if answer else ())
+        for tool_call in choice.calls
+    }
+    attempt = Attempt(
+        decision=call.decision,
+        began_at_s=call.began_at_s,
+        ended_at_s=call.ended_at_s,
+        answered=call.answered,
+        whole=conversation.whole,
+        before_edit=conversation.before_edit,
+        asked_for=asked_for(request),
+        sampling=_sampling(request),
+        words=conversation.words,
+        calls=tuple(made),
+        own=judge(request, conversation, answer) if answer else None,
+    )
+    return attempt, conversation
+
+
+def _sampling(request: Request) -> bytes | None:
+    n, heat = request.n, request.temperature
+    varies = (isinstance(n, int) and n > 1) or request.seed is not None
+    if varies or (isinstance(heat, (int, float)) and heat > MAX_TEMPERATURE):
+        return None
+    return msgspec.json.encode((request.model, heat, request.top_p))
+
+
+def _tools_said(recent: Recent, conversation: Conversation) -> list[Verdict]:
+    """Lay each failed tool call at the door of the decision that made it."""
+    verdicts = []
+    for key in conversation.failed:
+        nonce = recent.calls.get(key)
+        if nonce is not None:
+            verdicts += recent.attempts[nonce].say(Judged(Source.TOOL_RESULT, 0.0))
+    return verdicts
+
+
+def _goes_on(recent: Recent, conversation: Conversation) -> bool:
+    """Note that an answer was used; return whether this conversation was seen before.
+
+    Examples written into a prompt look like a conversation too, but nobody asked for them.
+    """
+    line = recent.same.get(conversation.before_answer or b"")
+    for earlier in recent.latest(line) if line else ():
+        earlier.was_used = True
+    return line is not None
+
+
+def _again(recent: Recent, attempt: Attempt) -> list[Verdict]:
+    """Read off the same messages sent again: after a failure retried, else regenerated."""
+    line = recent.same.get(attempt.whole)
+    if line is None or line.is_closed:
+        return []
+    if _overlaps(recent, line, attempt):
+        return _close(recent, line, Source.REGENERATED)
+    earlier = recent.latest(line)[0]
+    if not 0.0 <= attempt.began_at_s - earlier.ended_at_s <= AGAIN_S:
+        return []
+    alike = earlier.asked_for == attempt.asked_for
+    if not earlier.answered:
+        return _link(earlier, attempt, Source.RETRIED) if alike else []
+    line.n_again += 1
+    if line.n_again >= N_AGAIN_IS_A_PROGRAM:
+        return _close(recent, line, Source.REGENERATED)
+    sampled = attempt.sampling is None or attempt.sampling != earlier.sampling
+    if not alike or sampled or earlier.was_used:
+        return []
+    return _link(earlier, attempt, Source.REGENERATED)
+
+
+def _edited(recent: Recent, attempt: Attempt) -> list[Verdict]:
+    """Read off the last user message sent again, changed, in place of the one before."""
+    line = recent.edited.get(attempt.before_edit or b"")
+    if line is None or line.is_closed:
+        return []
+    if _overlaps(recent, line, attempt):
+        return _close(recent, line, Source.EDITED)
+    earlier = recent.latest(line)[0]
+    gap_s = attempt.began_at_s - earlier.ended_at_s
+    if not 0.0 <= gap_s <= AGAIN_S or earlier.whole == attempt.whole:
+        return []
+    line.n_again += 1
+    if line.n_again >= N_AGAIN_IS_A_PROGRAM:
+        return _close(recent, line, Source.EDITED)
+    alike = earlier.answered and earlier.asked_for == attempt.asked_for
+    sampled = attempt.sampling is None or earlier.sampling is None
+    if gap_s < TYPING_S or not alike or sampled or earlier.was_used:
+        return []
+    if similarity(earlier.words, attempt.words) < SIMILAR:
+        return []
+    return _link(earlier, attempt, Source.EDITED)
+
+
+def _overlaps(recent: Recent, line: Line, attempt: Attempt) -> bool:
+    """Return whether two were answered at the same time: samples or a batch, and no person."""
+    return attempt.answered and any(
+        earlier.answered and earlier.ended_at_s > attempt.began_at_s
+        for earlier in recent.latest(line)
+    )
+
+
+def _link(earlier: Attempt, attempt: Attempt, source: Source) -> list[Verdict]:
+    """Say of the earlier attempt that it did not do; both are now attempts at one thing."""
+    earlier.chain = attempt.chain = earlier.chain if any(earlier.chain) else earlier.nonce
+    return earlier.say(Judged(source, 0.0))
+
+
+def _close(recent: Recent, line: Line, source: Source) -> list[Verdict]:
+    """Take back what was read off a line that turned out to be a program's."""
+    line.is_closed = True
+    verdicts = []
+    for nonce in line.nonces:
+        verdicts += recent.attempts[nonce].take_back(source)
+    return verdicts

@@ -1,0 +1,65 @@
+"""Whether the result of a tool says that the call failed. Pure.
+
+In doubt it does not: a tool that returns data *about* errors (a log search, a test report) has
+worked. So an object counts only where nothing but the error is in it, or where it says
+`isError` as tool protocols do; a text counts by how it begins, and only if it reports one error.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+MAX_RESULT_CHARS = 1 << 16
+"""Longer results are data."""
+_BEGINS = re.compile(
+    r"(?:[Ee]rror|ERROR|Exception):"
+    r"|Error [a-z]+ing "  # "Error invoking tool", "Error reading file"
+    r"|An error occurred while running the tool"
+    r"|Traceback \(most recent call last\):"
+    r"|<tool_use_error>"
+)
+# fmt: off
+_ABOUT_AN_ERROR = frozenset((
+    "code", "detail", "details", "errno", "error", "error_code",
+    "error_message", "errorCode", "exit_code", "exitCode", "hint", "is_error",
+    "isError", "message", "msg", "name", "ok", "reason",
+    "request_id", "retryable", "stack", "stacktrace", "status", "status_code",
+    "statusCode", "stderr", "success", "suggestion", "tool",
+    "tool_call_id", "traceback", "type",
+))
+# fmt: on
+"""What comes with an error; any other filled field makes the result data."""
+
+
+def is_error(text: str) -> bool:
+    """Return whether the text of a tool message says that the tool call failed."""
+    if len(text) > MAX_RESULT_CHARS:
+        return False
+    if text[:1] == "{":
+        try:
+            value = msgspec.json.decode(text)
+        except (msgspec.DecodeError, RecursionError):
+            return False
+        return isinstance(value, dict) and _says_error(value)
+    if not _BEGINS.match(text):
+        return False
+    # Several of them, line by line, are what a search found.
+    return sum(1 for line in text.splitlines() if _BEGINS.match(line)) == 1
+
+
+def _says_error(value: dict[str, Any]) -> bool:
+    if value.get("isError") is True or value.get("is_error") is True:
+        return True
+    if any(filled for key, filled in value.items() if key not in _ABOUT_AN_ERROR):
+        return False
+    error = value.get("error")
+    return (
+        error is True
+        or (isinstance(error, str) and bool(error.strip()))
+        or (isinstance(error, dict) and bool(error.keys() & {"message", "code", "type"}))
+        or value.get("success") is False
+        or value.get("status") == "error"
+    )
