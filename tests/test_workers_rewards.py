@@ -7,10 +7,24 @@ import pickle
 import random
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from conversations import CONVERSATIONS, GOOD_STEPS, STEPS, Q, Turn, ask, reply, sse, user
+from conversations import (
+    CONVERSATIONS,
+    GOOD_STEPS,
+    STEPS,
+    WEATHER,
+    Q,
+    Turn,
+    ask,
+    calls,
+    reply,
+    sse,
+    user,
+    weather,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -128,17 +142,17 @@ def test_a_program_s_calls_are_no_chain() -> None:
 def test_the_order_of_unrelated_calls_does_not_matter() -> None:
     """All are of one app; each conversation has units, ids and some words of its own."""
     every = [(name, turn) for name, turns in CONVERSATIONS.items() for turn in turns]
-    calls: dict[str, list[Call]] = {name: [] for name in CONVERSATIONS}
+    told: dict[str, list[Call]] = {name: [] for name in CONVERSATIONS}
     for number, (name, turn) in enumerate(every, 1):
-        calls[name].append(_apart(to_call(turn, number), name))
+        told[name].append(_apart(to_call(turn, number), name))
     alone: set[Verdict] = set()
-    for own in calls.values():
+    for own in told.values():
         memory = Memory(SALT)
         alone |= {v for call in own for v in derive(call, memory)}
 
     for seed in range(5):
         rng = random.Random(seed)
-        queues = {name: list(own) for name, own in calls.items()}
+        queues = {name: list(own) for name, own in told.items()}
         memory, together = Memory(SALT), set()
         while queues:
             name = rng.choice(list(queues))
@@ -168,7 +182,17 @@ def test_memory_is_bounded_by_number_and_the_largest_app_pays() -> None:
     again = derive(to_call(Turn(ask(Q), reply("a"), app="quiet", at_s=500), 900), memory)
 
     assert len(memory) == 50
+    assert len(memory.of(b"loud").same) == 48  # two calls are the other app's
     assert [v.source for v in again] == [Source.REGENERATED]
+
+
+def test_tool_calls_are_forgotten_with_their_attempt() -> None:
+    memory = Memory(SALT, max_attempts=3)
+    for i in range(20):
+        turn = Turn(ask(user(f"weather {i}?"), tools=[WEATHER]), calls(weather(f"call_{i:016}")))
+        derive(to_call(turn, i + 1), memory)
+
+    assert len(memory.of(b"app").calls) == 3
 
 
 def test_memory_is_bounded_by_age() -> None:
@@ -280,9 +304,9 @@ def encoded(value: Any) -> bytes:
         max_size=4,
     )
 )
-def test_garbage_never_raises(calls: list[tuple[bytes, bytes, bool, bool]]) -> None:
+def test_garbage_never_raises(told: list[tuple[bytes, bytes, bool, bool]]) -> None:
     memory = Memory(SALT)
-    for i, (request, answer, answered, streamed) in enumerate(calls):
+    for i, (request, answer, answered, streamed) in enumerate(told):
         call = Call(
             decision(i), b"app", b"", False, 10.0 * i, 10.0 * i + 1, answered, streamed,
             request, answer,
@@ -361,6 +385,7 @@ TREE = {
         ({"type": "number"}, "NaN", False),
         ({"type": "string"}, '"\\ud800"', None),
         ({"type": "string"}, '"a\nb"', False),
+        (doubling(12), json.dumps("a" * 100_000), None),
         ([], "1", None),
         (True, "1", True),
     ],
@@ -369,3 +394,15 @@ def test_a_schema_is_met_missed_or_not_judged_by(
     schema: Any, text: str, expected: bool | None
 ) -> None:
     assert fits(json.dumps(schema).encode(), text) is expected
+
+
+def test_no_file_is_read_for_a_schema(tmp_path: Path) -> None:
+    other = tmp_path / "schema.json"
+    other.write_text('{"type": "string"}')
+    for schema in (
+        {"$ref": other.as_uri()},
+        {"$schema": other.as_uri(), "type": "string"},
+        {"$id": tmp_path.as_uri() + "/", "$ref": "schema.json"},
+        {"$id": other.as_uri(), "$ref": "#/$defs/x", "$defs": {"x": {"$ref": "schema.json"}}},
+    ):
+        assert fits(json.dumps(schema).encode(), "1") is None
