@@ -223,103 +223,68 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
     max_leaves=5,
 )
-LOOSE = (
-    st.sampled_from(
-        [
-            "assistant",
-            "user",
-            "tool",
-            "required",
-            "length",
-            "json_schema",
-            "",
-            "call_0",
-            0,
-            -1,
-            None,
-        ]
-    )
-    | JSON
-)
+TURNS = [turn for turns in CONVERSATIONS.values() for turn in turns if turn.answer != ""]
 
 
-def shaped(**fields: Any) -> st.SearchStrategy[Any]:
-    """A dict of which any field may be missing, or be anything."""
-    return st.fixed_dictionaries({}, optional={k: v | LOOSE for k, v in fields.items()})
+def spoiled(value: Any, rng: random.Random, junk: list[Any]) -> Any:
+    """`value`, at one place of which something is dropped, doubled, or something else."""
+    if isinstance(value, (dict, list)) and value and rng.random() < 0.85:
+        copy: Any = value.copy()
+        key = rng.choice(list(copy) if isinstance(copy, dict) else range(len(copy)))
+        if rng.random() < 0.1:
+            del copy[key]
+        elif isinstance(copy, list) and rng.random() < 0.1:
+            copy += copy[: key + 1]
+        else:
+            copy[key] = spoiled(copy[key], rng, junk)
+        return copy
+    return rng.choice([*junk, "", "assistant", "tool", "length", "call_0", 0, -1, None, [], {}])
 
 
-FUNCTIONS = shaped(
-    name=st.sampled_from(["f", "g"]), arguments=st.text(max_size=20), parameters=JSON
-)
-TOOL_CALLS = st.lists(
-    shaped(index=st.integers(0, 2), id=st.text(max_size=20), function=FUNCTIONS, custom=FUNCTIONS)
-)
-MESSAGES = shaped(
-    role=st.sampled_from(["assistant", "user", "tool", "function", "system"]),
-    content=st.text(max_size=30) | st.lists(shaped(type=st.just("text"), text=st.text())),
-    tool_calls=TOOL_CALLS,
-    function_call=FUNCTIONS,
-    tool_call_id=st.text(max_size=20),
-    refusal=st.text(max_size=5),
-)
-REQUESTS = shaped(
-    messages=st.lists(MESSAGES, min_size=1, max_size=6),
-    tools=st.lists(shaped(type=st.just("function"), function=FUNCTIONS, custom=FUNCTIONS)),
-    functions=st.lists(FUNCTIONS),
-    response_format=shaped(type=st.just("json_schema"), json_schema=shaped(schema=JSON)),
-    tool_choice=shaped(function=FUNCTIONS),
-    max_tokens=st.integers(),
-    n=st.integers(),
-)
-ANSWERS = shaped(
-    choices=st.lists(
-        shaped(
-            index=st.integers(0, 3),
-            message=MESSAGES,
-            delta=MESSAGES,
-            finish_reason=st.sampled_from(["stop", "length", "tool_calls", "content_filter"]),
-        )
-    ),
-    usage=JSON,
-)
+def spoiled_call(number: int, rng: random.Random, junk: list[Any]) -> Call:
+    turn = rng.choice(TURNS)
+    call = to_call(replace(turn, at_s=5.0 * number), number)
+    request = turn.request
+    for _ in range(rng.randrange(3)):
+        request = spoiled(request, rng, junk)
+    events = [call.answer]
+    if call.streamed:
+        plain = call.answer.replace(b"\r\n", b"\n")
+        events = [e.removeprefix(b"data: ") for e in plain.split(b"\n\n")]
+    answer = []
+    for event in events:
+        if rng.random() < 0.5 and event[:1] == b"{":
+            event = json.dumps(spoiled(json.loads(event), rng, junk)).encode()
+        answer.append(b"data: " + event + b"\n\n" if call.streamed else event)
+    body = b"".join(answer)
+    if rng.random() < 0.1:
+        body = body[: rng.randrange(len(body))] + rng.randbytes(2)
+    return replace(call, request=json.dumps(request).encode(), answer=body)
 
 
-def encoded(value: Any) -> bytes:
-    return json.dumps(value).encode()
+@settings(max_examples=150, deadline=None)
+@given(st.randoms(use_true_random=False), st.lists(JSON, max_size=3))
+def test_spoiled_calls_never_raise(rng: random.Random, junk: list[Any]) -> None:
+    memory = Memory(SALT, max_attempts=5)
+    for number in range(8):
+        for verdict in derive(spoiled_call(number, rng, junk), memory):
+            assert verdict.value in (0.0, 1.0, None)
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    st.lists(
-        st.tuples(
-            st.binary(max_size=60) | JSON.map(encoded) | REQUESTS.map(encoded),
-            st.binary(max_size=60)
-            | ANSWERS.map(encoded)
-            | st.lists(ANSWERS, max_size=3).map(
-                lambda chunks: b"".join(b"data: " + encoded(c) + b"\n\n" for c in chunks)
-            ),
-            st.booleans(),
-            st.booleans(),
-        ),
-        max_size=4,
-    )
-)
-def test_garbage_never_raises(told: list[tuple[bytes, bytes, bool, bool]]) -> None:
-    memory = Memory(SALT)
-    for i, (request, answer, answered, streamed) in enumerate(told):
-        call = Call(
-            decision(i), b"app", b"", False, 10.0 * i, 10.0 * i + 1, answered, streamed,
-            request, answer,
-        )  # fmt: skip
-        for verdict in derive(call, memory):
-            assert verdict.value in (0.0, 1.0, None)
+@given(st.binary() | JSON.map(lambda v: json.dumps(v).encode()), st.binary(), st.booleans())
+def test_garbage_never_raises(request: bytes, answer: bytes, streamed: bool) -> None:
+    call = replace(to_call(TURNS[0], 1), streamed=streamed)
+
+    assert derive(replace(call, request=request), Memory(SALT)) == []
+    assert derive(replace(call, answer=answer), Memory(SALT)) == []
 
 
 @pytest.mark.parametrize("depth", [100, 900, 5000, 200_000])
 @pytest.mark.parametrize("where", ["content", "tool_choice", "schema", "arguments", "answer"])
 def test_nesting_never_raises(depth: int, where: str) -> None:
     nest = "[" * depth + "]" * depth
-    request, answer = encoded(ask(Q)).decode(), encoded(reply("x")).decode()
+    request, answer = json.dumps(ask(Q)), json.dumps(reply("x"))
     if where == "content":
         request = f'{{"messages":[{{"role":"user","content":{nest}}}]}}'
     elif where == "tool_choice":
@@ -328,11 +293,11 @@ def test_nesting_never_raises(depth: int, where: str) -> None:
         schema = '{"not":' * depth + "{}" + "}" * depth
         form = f'{{"type":"json_schema","json_schema":{{"schema":{schema}}}}}'
         request = request[:-1] + f',"response_format":{form}}}'
-        answer = encoded(reply("{}")).decode()
+        answer = json.dumps(reply("{}"))
     elif where == "arguments":
         made = [{"id": "c", "function": {"name": "f", "arguments": nest}}]
-        request = encoded(ask(Q, tools=[{"function": {"name": "f"}}])).decode()
-        answer = encoded(reply(None, tool_calls=made)).decode()
+        request = json.dumps(ask(Q, tools=[{"function": {"name": "f"}}]))
+        answer = json.dumps(reply(None, tool_calls=made))
     else:
         answer = f'{{"choices":[{{"message":{{"content":{nest}}}}}]}}'
 
