@@ -131,6 +131,16 @@ def after_tool(result: Any, *, made: Json | None = None, **more: Any) -> Json:
 
 ASKS_WEATHER = ask(system(), Q, tools=[WEATHER])
 GOOD_CALL = [(0, S.TOOL_CALL, 1.0)]
+PICTURE = user([{"type": "image_url", "image_url": {"url": "https://a"}}])
+PICTURE_MARKED = user(
+    [
+        {
+            "type": "image_url",
+            "image_url": {"url": "https://a", "detail": None},
+            "cache_control": {"type": "ephemeral"},
+        }
+    ]
+)
 TWO_TURNS = (system(), user("hello there my friend"), said("Hello!"), Q)
 FIRST = Turn(ask(*TWO_TURNS[:2]), reply("Hello!"), at_s=-30, unit="")
 
@@ -162,6 +172,16 @@ def agent_loop(results: list[str], *, between: Json | None = None) -> Json:
 
 
 LOOPING = calls(call("shell", '{ "command" : "pytest" }', "toolu_0123456789abcdez"))
+
+
+def form(schema: Json) -> Json:
+    return {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+
+
+def allowed(mode: str, name: str) -> Json:
+    tools = [{"type": "function", "function": {"name": name}}]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
 
 CONVERSATIONS: dict[str, list[Turn]] = {
     # What an answer shows by itself.
@@ -227,6 +247,15 @@ CONVERSATIONS: dict[str, list[Turn]] = {
     "provider broke off": one(ask(Q), reply("It lo", finish="error")),
     "error body with status 200": one(ask(Q), {"error": {"message": "overloaded"}}),
     "not answered": [Turn(ask(Q), "", answered=False)],
+    "provider broke off in an object": one(
+        ask(Q, response_format={"type": "json_object"}), reply('{"a', finish="error")
+    ),
+    "stream that turned into an error": one(
+        ask(Q), sse({"choices": [], "error": {"message": "overloaded"}}, finish="stop")
+    ),
+    "filtered, with other line ends": one(
+        ask(Q), sse("Well", newline="\r\n", finish="content_filter"), S.FILTERED
+    ),
     # Schemas.
     "schema met": one(ask(Q, response_format=STEPS_FORMAT), reply(GOOD_STEPS), S.SCHEMA, 1.0),
     "schema met, streamed": one(
@@ -259,6 +288,10 @@ CONVERSATIONS: dict[str, list[Turn]] = {
     "json object: a list": one(
         ask(Q, response_format={"type": "json_object"}), reply("[1]"), S.SCHEMA
     ),
+    "schema left out: no JSON": one(
+        ask(Q, response_format={"type": "json_schema"}), reply("It is four."), S.SCHEMA
+    ),
+    "schema left out: some JSON": one(ask(Q, response_format={"type": "json_schema"}), reply("4")),
     "text format": one(ask(Q, response_format={"type": "text"}), reply(A)),
     # Tool calls.
     "tool call, content empty": one(ASKS_WEATHER, calls(weather(), text=""), S.TOOL_CALL, 1.0),
@@ -313,6 +346,15 @@ CONVERSATIONS: dict[str, list[Turn]] = {
         S.TOOL_CALL,
         1.0,
     ),
+    "pieces of a tool call without an index": one(
+        ASKS_WEATHER,
+        sse(
+            {"tool_calls": [call("get_weather", '{"city"')]},
+            {"tool_calls": [{"function": {"arguments": ':"Rome"}'}}]},
+        ),
+        S.TOOL_CALL,
+        1.0,
+    ),
     "ollama: arguments as an object": one(
         ASKS_WEATHER,
         calls({"id": "x", "function": {"name": "get_weather", "arguments": {"city": "Rome"}}}),
@@ -336,6 +378,25 @@ CONVERSATIONS: dict[str, list[Turn]] = {
         ask(Q, tools=[WEATHER, READ], tool_choice={"function": {"name": "read_file"}}),
         calls(weather()),
         S.TOOL_CALL,
+    ),
+    "legacy: another function than the named one": one(
+        ask(Q, functions=[WEATHER["function"]], function_call={"name": "get_weather"}),
+        reply("It rains."),
+        S.TOOL_CALL,
+    ),
+    "allowed tools, none needed": one(
+        ask(Q, tools=[WEATHER, READ], tool_choice=allowed("auto", "read_file")), reply("Hm?")
+    ),
+    "allowed tools, another one called": one(
+        ask(Q, tools=[WEATHER, READ], tool_choice=allowed("required", "read_file")),
+        calls(weather()),
+        S.TOOL_CALL,
+    ),
+    "a tool was forbidden": one(
+        ask(Q, tools=[WEATHER], tool_choice="none"), calls(weather()), S.TOOL_CALL
+    ),
+    "tool arguments no object": one(
+        ask(Q, tools=[{"function": {"name": "now"}}]), calls(call("now", "[1]")), S.TOOL_CALL
     ),
     "tool left alone, as it may be": one(ASKS_WEATHER, reply("Where are you?")),
     "legacy function call": one(
@@ -396,6 +457,12 @@ CONVERSATIONS: dict[str, list[Turn]] = {
         is_error=True,
     ),
     "tool: error object": failed_tool('{"error": "no such city", "status": 404}', is_error=True),
+    "tool: error object of an API": failed_tool(
+        '{"error": {"code": 404, "message": "no such city"}}', is_error=True
+    ),
+    "tool: error true": failed_tool('{"error": true, "message": "no"}', is_error=True),
+    "tool: status error": failed_tool('{"status": "error", "detail": "no"}', is_error=True),
+    "tool: errors by kind": failed_tool('{"error": {"timeout": 3, "refused": 1}}', is_error=False),
     "tool: mcp isError": failed_tool(
         '{"content": [{"type": "text", "text": "no"}], "isError": true}', is_error=True
     ),
@@ -457,6 +524,16 @@ CONVERSATIONS: dict[str, list[Turn]] = {
             at_s=9,
         ),
     ],
+    "short ids of two calls alike: nobody knows which one failed": [
+        Turn(ASKS_WEATHER, calls(weather("call_0")), GOOD_CALL),
+        Turn(
+            ASKS_WEATHER | {"temperature": 0.9},
+            calls(weather("call_0")),
+            [(1, S.TOOL_CALL, 1.0)],
+            at_s=4,
+        ),
+        Turn(after_tool("Error: gone", made=weather("call_0")), reply("Sorry."), at_s=9),
+    ],
     "a late tool error hits the decision that made the call": [
         Turn(ASKS_WEATHER, calls(weather(), weather("call_two2two2two2", "Rome")), GOOD_CALL),
         Turn(
@@ -508,6 +585,28 @@ CONVERSATIONS: dict[str, list[Turn]] = {
             at_s=20,
         ),
     ],
+    "regenerated: other spaces, marks, and the newer role": [
+        Turn(ask(system(), PICTURE), reply(A)),
+        Turn(
+            ask(system("You are helpful.\n") | {"role": "developer"}, PICTURE_MARKED),
+            reply(A),
+            [(0, S.REGENERATED, 0.0)],
+            at_s=20,
+        ),
+    ],
+    "another picture": [
+        Turn(ask(PICTURE), reply(A)),
+        Turn(
+            ask(user([{"type": "image_url", "image_url": {"url": "https://b"}}])),
+            reply(A),
+            at_s=20,
+        ),
+    ],
+    "asked again after the answer was used": [
+        Turn(ask(system(), Q), reply(A)),
+        Turn(ask(system(), Q, said(A), user("And in Java?")), reply(A), at_s=20),
+        Turn(ask(system(), Q), reply(A), at_s=60),
+    ],
     "regenerated though the schema was met": [
         Turn(ask(Q, response_format=STEPS_FORMAT), reply(GOOD_STEPS), [(0, S.SCHEMA, 1.0)]),
         Turn(
@@ -554,6 +653,10 @@ CONVERSATIONS: dict[str, list[Turn]] = {
         Turn(ask(Q, temperature=0.2), reply(A)),
         Turn(ask(Q, temperature=0.9), reply(A), at_s=20),
     ],
+    "samples: hot": [
+        Turn(ask(Q, temperature=1.3), reply(A)),
+        Turn(ask(Q, temperature=1.3), reply(A), at_s=20),
+    ],
     "samples: n": [
         Turn(ask(Q, n=2), choices(reply(A), reply(A))),
         Turn(ask(Q, n=2), choices(reply(A), reply(A)), at_s=20),
@@ -570,6 +673,23 @@ CONVERSATIONS: dict[str, list[Turn]] = {
             [(1, S.SCHEMA, 1.0)],
             at_s=20,
         ),
+    ],
+    "extraction: another schema of the same form": [
+        Turn(ask(Q, response_format=form({"type": "object"})), reply("{}"), [(0, S.SCHEMA, 1.0)]),
+        Turn(
+            ask(Q, response_format=form({"type": ["object"]})),
+            reply("{}"),
+            [(1, S.SCHEMA, 1.0)],
+            at_s=20,
+        ),
+    ],
+    "planner and responder: other functions": [
+        Turn(ask(Q, functions=[{"name": "plan"}]), reply(A)),
+        Turn(ask(Q, functions=[{"name": "respond"}]), reply(A), at_s=20),
+    ],
+    "planner and responder: another choice of tool": [
+        Turn(ask(Q, tools=[WEATHER], tool_choice="auto"), reply(A)),
+        Turn(ask(Q, tools=[WEATHER], tool_choice="none"), reply(A), at_s=20),
     ],
     "parallel identical calls": [
         Turn(ask(Q), reply(A), at_s=0.0),
@@ -604,6 +724,22 @@ CONVERSATIONS: dict[str, list[Turn]] = {
     "an unrelated second question": [
         Turn(ask(system(), Q), reply(A)),
         Turn(ask(system(), user("Which wine goes with trout and almonds?")), reply(A), at_s=30),
+    ],
+    "a question with some words in common": [
+        Turn(ask(system(), user("How do I bake bread without any yeast at home?")), reply(A)),
+        Turn(ask(system(), user("How do I bake fish with lemon in foil?")), reply(A), at_s=30),
+    ],
+    "short words are not compared": [
+        Turn(ask(user("yes please")), reply(A)),
+        Turn(ask(user("yes please do")), reply(A), at_s=30),
+    ],
+    "edited, for other tools": [
+        Turn(ask(system(), Q, functions=[{"name": "plan"}]), reply(A)),
+        Turn(ask(system(), Q_EDITED, functions=[{"name": "act"}]), reply(A), at_s=30),
+    ],
+    "edited after a failure": [
+        Turn(ask(system(), Q), "", answered=False),
+        Turn(ask(system(), Q_EDITED), reply(A), at_s=30),
     ],
     "edited faster than anybody types": [
         Turn(ask(system(), Q), reply(A)),
@@ -667,6 +803,11 @@ CONVERSATIONS: dict[str, list[Turn]] = {
     "hedged: the first was still going": [
         Turn(ask(Q), "", took_s=1.5, answered=False),
         Turn(ask(Q), reply(A), at_s=1, took_s=2),
+    ],
+    "one of two side by side failed: the line goes on": [
+        Turn(ask(Q), reply(A), took_s=3),
+        Turn(ask(Q), "", at_s=1, took_s=4, answered=False),
+        Turn(ask(Q), reply(A), [(1, S.RETRIED, 0.0)], at_s=8),
     ],
     "a failure of somebody else": [
         Turn(ask(Q), "", answered=False),

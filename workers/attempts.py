@@ -29,7 +29,9 @@ class Verdict:
     source: Source
     value: float | None  # 0.0 or 1.0; None takes back what was said
     revision: int
-    chain: bytes  # nonce of the first of several attempts at one thing, else NO_DIGEST
+    chain: bytes
+    """Nonce of the first of several attempts at one thing, else NO_DIGEST. That first one may have
+    had its label before there was a second; it is known by its nonce."""
 
 
 @dataclass(slots=True)
@@ -50,7 +52,7 @@ class Attempt:
     holds: Judged | None = None
     chain: bytes = NO_DIGEST
     was_used: bool = False  # the conversation went on with its answer
-    _revision: int = field(default=-1)
+    _told: Verdict | None = None
 
     @property
     def nonce(self) -> bytes:
@@ -62,19 +64,30 @@ class Attempt:
         if self.holds is not None and (self.holds.value == 0.0 or judged.value == 1.0):
             return []
         self.holds = judged
-        return [self._verdict(judged.source, judged.value)]
+        return self._tell(judged.source, judged.value)
 
-    def take_back(self, source: Source) -> list[Verdict]:
-        """Return the verdict that holds without what was read off `source`."""
-        if self.holds is None or self.holds.source != source:
+    def unlink(self, source: Source) -> list[Verdict]:
+        """Return the verdict that holds without what was read off `source`, and without its chain.
+
+        A chain of attempts after failures stays one.
+        """
+        if self.holds is not None and self.holds.source == Source.RETRIED:
             return []
-        self.holds, self.chain = self.own, NO_DIGEST
-        value = self.own.value if self.own else None
-        return [self._verdict(self.own.source if self.own else source, value)]
+        taken_back = self.holds is not None and self.holds.source == source
+        self.chain = NO_DIGEST
+        if taken_back:
+            self.holds = self.own
+        told = self._told
+        if told is None or not (taken_back or any(told.chain)):
+            return []
+        if self.holds is None:
+            return self._tell(source, None)
+        return self._tell(self.holds.source, self.holds.value)
 
-    def _verdict(self, source: Source, value: float | None) -> Verdict:
-        self._revision += 1
-        return Verdict(self.decision, source, value, self._revision, self.chain)
+    def _tell(self, source: Source, value: float | None) -> list[Verdict]:
+        revision = self._told.revision + 1 if self._told else 0
+        self._told = Verdict(self.decision, source, value, revision, self.chain)
+        return [self._told]
 
 
 @dataclass(slots=True)

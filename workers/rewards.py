@@ -209,5 +209,5 @@ def _close(recent: Recent, line: Line, source: Source) -> list[Verdict]:
     line.is_closed = True
     verdicts = []
     for nonce in line.nonces:
-        verdicts += recent.attempts[nonce].take_back(source)
+        verdicts += recent.attempts[nonce].unlink(source)
     return verdicts
