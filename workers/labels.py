@@ -10,6 +10,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+import numpy as np
+
 from telemetry.events import MICRO, RETRACTED, FeedbackKind
 
 _ENTRY = struct.Struct("<BIq16s")
@@ -52,6 +54,11 @@ def pack(labels: Labels) -> bytes:
         _ENTRY.pack(kind, said.revision, said.value_micro, said.event)
         for kind, said in sorted(labels.items())
     )
+
+
+def said_in(record: np.void) -> Said:
+    """Return what a feedback record says."""
+    return Said(int(record["revision"]), record["event"].tobytes(), int(record["value_micro"]))
 
 
 def hear(labels: Labels, kind: int, said: Said) -> Labels:

@@ -108,7 +108,7 @@ class Learner:
         if self._is_due("prune", PRUNE_EVERY_S):
             for number, (shard, lease) in list(self._held.items()):
                 try:
-                    shard.prune(now_ms=now_ms, token=lease.token)
+                    shard.prune(token=lease.token)
                 except NotOwner:
                     self._lose(number)
         if self._is_due("adopt", ADOPT_EVERY_S):
