@@ -10,6 +10,8 @@ NAMES = "pm:names"  # hash, permanent: digest -> what it stands for
 OFF = "pm:off"  # string, permanent: present while routing is switched off
 STANDINGS = "{pm:choices}:standings"  # hash, permanent: scope -> what its choices stand at
 RELEASES = "{pm:choices}:releases"  # stream, bounded: each choice that changed, with its evidence
+AUDIT = "pm:audit"  # string, permanent: what the last audit of the state found
+CALIBRATION = "pm:calibration"  # string, permanent: how often predictions held, by endpoint
 CHANGED = "pm:changed"  # pub/sub channel: a shard has a new version
 
 
@@ -19,18 +21,23 @@ def draw(unit: str) -> str:
 
 
 def stream(shard: int) -> str:
-    """Stream, trimmed behind the mark: frames."""
+    """Stream, trimmed behind what is folded and archived: frames."""
     return f"{{pm:{shard}}}:ev"
 
 
 def meta(shard: int) -> str:
-    """Hash, permanent: mark, token, version and counters of a shard."""
+    """Hash, permanent: mark, token, version, archived mark and counters of a shard."""
     return f"{{pm:{shard}}}:meta"
 
 
 def lease(shard: int) -> str:
     """String with a time to live: who folds the shard."""
     return f"{{pm:{shard}}}:lease"
+
+
+def archiver(shard: int) -> str:
+    """String with a time to live: which archive takes the shard's records."""
+    return f"{{pm:{shard}}}:archiver"
 
 
 def rows(shard: int) -> str:
@@ -44,7 +51,7 @@ def touched(shard: int) -> str:
 
 
 def producers(shard: int) -> str:
-    """Hash, pruned of producers silent for long: producer -> next record number."""
+    """Hash, pruned of producers silent for long: producer -> next record number, time."""
     return f"{{pm:{shard}}}:producers"
 
 

@@ -230,7 +230,7 @@ def label_expiry_s(day: int) -> int:
 
 def stale_rows(names: Iterable[bytes], *, now_ms: int) -> list[bytes]:
     """Return the rows of which no reader counts anything any more."""
-    known = list(names)
+    known = [name for name in names if len(name) == KEY.itemsize]
     stale = cells.is_stale(np.frombuffer(b"".join(known), dtype=KEY), now_ms=now_ms)
     return [name for name, old in zip(known, stale, strict=True) if old]
 

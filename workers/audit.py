@@ -1,0 +1,128 @@
+"""The audit: is the state what the records say?
+
+Each file of the archive is checked on its own: the checkpoint before it and its records, folded
+by the learner's own code, must give the checkpoint at its end, byte for byte. Last come the
+entries that are in the stream still, and the rows in the store. Labels are rebuilt on the way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from workers import archive_file
+from workers.archive import Archive, locked, n_missing
+from workers.archive_file import Damaged, Unit
+from workers.batch import START
+from workers.rebuilt import Rebuilt, difference
+
+TRIES = 5
+"""The archive may move on while the stream is read; then the new files come first."""
+
+
+@dataclass(slots=True)
+class Found:
+    """What an audit found."""
+
+    shards: int = 0
+    files: int = 0
+    records: int = 0
+    rows: int = 0  # compared, at all checkpoints together
+    equal: bool = True
+    difference: str | None = None  # the first one
+    different: int = 0  # checkpoints that differ, and files that cannot be checked
+
+    def as_json(self) -> dict[str, object]:
+        """Return it as one object."""
+        return asdict(self)
+
+    def note(self, where: str, what: str | None) -> None:
+        """Note a difference, or none."""
+        if what is not None:
+            self.equal, self.different = False, self.different + 1
+            self.difference = self.difference or f"{where}: {what}"
+
+
+def audit_state(archive: Archive) -> Found:
+    """Return whether every shard's state follows from its records."""
+    found = Found(shards=archive.n_shards)
+    for shard in range(archive.n_shards):
+        # Shared with other audits; whoever deletes old files waits, whoever archives does not.
+        with locked(archive.directory(shard), "readers.lock", shared=True):
+            _audit_shard(archive, shard, found)
+    return found
+
+
+def _audit_shard(archive: Archive, shard: int, found: Found) -> None:
+    state = Rebuilt()
+    done: set[Unit] = set()
+    for _ in range(TRIES):
+        for chain in archive_file.chains(archive_file.units(archive.directory(shard))):
+            if not done.issuperset(chain):
+                state = _audit_chain(chain, state, done, found)
+        if _audit_live(archive, shard, state, found):
+            return
+    found.note(f"shard {shard}", "the archive moves on faster than the stream can be read")
+
+
+def _audit_chain(chain: list[Unit], state: Rebuilt, done: set[Unit], found: Found) -> Rebuilt:
+    """Check the files of a chain that were not yet; return the state at its end."""
+    if not done.intersection(chain):
+        state = Rebuilt()
+        if not archive_file.is_whole(chain):
+            found.note(chain[0].path.name, "the file before it is missing")
+    for unit in chain:
+        if unit in done:
+            continue
+        done.add(unit)
+        try:
+            content = archive_file.read(unit)
+        except (Damaged, FileNotFoundError) as error:
+            found.note(unit.path.name, str(error))
+            continue
+        stored = Rebuilt()
+        stored.stand_at(content)
+        if unit.start == state.mark:
+            before = state.n_records
+            state.fold(content.as_entries())
+            _compare(state, stored, unit.path.name, found)
+            found.records += state.n_records - before
+        elif not unit.is_base and unit is not chain[0]:
+            found.note(unit.path.name, "the file before it cannot be read")
+        found.files += 1
+        state.stand_at(content)  # each file answers for itself
+    return state
+
+
+def _audit_live(archive: Archive, shard: int, state: Rebuilt, found: Found) -> bool:
+    """Check stream and rows in the store; return False where the archive moved on meanwhile."""
+    content = archive.state(shard)
+    archived = content.meta.get(b"archived", START)
+    if archived != state.mark:
+        if any(u.mark == archived for u in archive_file.units(archive.directory(shard))):
+            return False
+        # The archive is elsewhere, or there is none: nothing leads to what stands here.
+        found.note(f"shard {shard}", f"no file ends at the archived mark {archived.decode()}")
+        return True
+    content.entries = archive.entries(shard, archived, content.mark)
+    if missing := n_missing(content):
+        if archive.state(shard).meta.get(b"archived", START) != archived:
+            return False
+        found.note(
+            f"shard {shard}", f"{missing} bytes of its stream went before they were archived"
+        )
+        return True
+    stored = Rebuilt()
+    stored.stand_at(content)
+    before = state.n_records
+    state.fold(content.as_entries())
+    found.records += state.n_records - before
+    _compare(state, stored, f"shard {shard} in the store", found)
+    return True
+
+
+def _compare(state: Rebuilt, stored: Rebuilt, where: str, found: Found) -> None:
+    state.mark = stored.mark
+    state.forget()
+    stored.forget()
+    found.rows += len(stored.rows)
+    found.note(where, difference(state, stored))
