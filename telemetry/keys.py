@@ -10,6 +10,7 @@ NAMES = "pm:names"  # hash, permanent: digest -> what it stands for
 OFF = "pm:off"  # string, permanent: present while routing is switched off
 STANDINGS = "{pm:choices}:standings"  # hash, permanent: scope -> what its choices stand at
 RELEASES = "{pm:choices}:releases"  # stream, bounded: each choice that changed, with its evidence
+ARCHIVER = "pm:archiver"  # string with a time to live: which archive takes the records
 AUDIT = "pm:audit"  # string, permanent: what the last audit of the state found
 CALIBRATION = "pm:calibration"  # string, permanent: how often predictions held, by endpoint
 CHANGED = "pm:changed"  # pub/sub channel: a shard has a new version
@@ -33,11 +34,6 @@ def meta(shard: int) -> str:
 def lease(shard: int) -> str:
     """String with a time to live: who folds the shard."""
     return f"{{pm:{shard}}}:lease"
-
-
-def archiver(shard: int) -> str:
-    """String with a time to live: which archive takes the shard's records."""
-    return f"{{pm:{shard}}}:archiver"
 
 
 def rows(shard: int) -> str:

@@ -12,7 +12,7 @@ import fcntl
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from telemetry.store import Client
 from workers import archive_file
 from workers.archive_file import Content, Unit
 from workers.batch import DAY_MS, LABEL_DAYS, START, position
-from workers.shard import LAG_DAYS
+from workers.shard import LAG_DAYS, most_unarchived
 
 log = structlog.get_logger()
 
@@ -58,10 +58,18 @@ class Archive:
         return self.root / str(shard)
 
     def take(self, *, now_ms: int, limits: Limits | None = None) -> list[Unit]:
-        """Archive every shard that is due; return the new files."""
+        """Archive every shard that is due, if the records are ours to take; return the new files.
+
+        Raises:
+            OSError: one cannot be written; its archived mark stays.
+        """
+        if not self.holds():
+            return []
+        if limits is None:
+            limits = Limits(min(EVERY_BYTES, most_unarchived(self.client, self.n_shards) // 4))
         written = []
         for shard in range(self.n_shards):
-            unit = self.take_shard(shard, now_ms=now_ms, limits=limits or Limits())
+            unit = self.take_shard(shard, now_ms=now_ms, limits=limits)
             if unit is not None:
                 written.append(unit)
         return written
@@ -74,7 +82,7 @@ class Archive:
         """
         directory = self.directory(shard)
         with locked(directory) as mine:
-            if not mine or not self._holds(shard):
+            if not mine:
                 return None
             for path in directory.glob(f"{archive_file.UNFINISHED}*"):
                 path.unlink()  # of one that was killed: the lock is ours
@@ -93,18 +101,13 @@ class Archive:
                     self.client, shard, seen=archived or START, mark=mark, n_bytes=n
                 )
 
-    def _holds(self, shard: int) -> bool:
-        """Return whether this archive is the one that takes the shard's records.
+    def holds(self) -> bool:
+        """Return whether this archive is the one that takes the records.
 
-        Two that took turns would each have holes.
+        Of two that took turns each would have holes.
         """
-        name = self.root / "id"
-        try:
-            owner = name.read_text()
-        except FileNotFoundError:
-            owner = secrets.token_hex(8)
-            name.write_text(owner)
-        return scripts.hold(self.client, keys.archiver(shard), owner=owner, ttl_ms=HOLDER_TTL_MS)
+        owner = identity(self.root)
+        return scripts.hold(self.client, keys.ARCHIVER, owner=owner, ttl_ms=HOLDER_TTL_MS)
 
     def _is_due(self, shard: int, *, now_ms: int, limits: Limits) -> bool:
         fields = ["mark", "archived", "n_bytes", "archived_bytes"]
@@ -169,6 +172,18 @@ class Archive:
             found.update((entry_id, fields.get(b"f", b"")) for entry_id, fields in part)
             after = part[-1][0]
         return found
+
+
+def identity(root: Path) -> str:
+    """Return the archive's own name, made once."""
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    name, mine = root / "id", root / f".{secrets.token_hex(8)}"
+    if not name.exists():
+        mine.write_text(secrets.token_hex(8))
+        with suppress(FileExistsError):
+            os.link(mine, name)
+        mine.unlink()
+    return name.read_text()
 
 
 def n_missing(content: Content) -> int:

@@ -64,49 +64,37 @@ def restore(archive: Archive) -> Restored:
     parts = {}
     for shard, directory in enumerate(directories):
         chains = archive_file.chains(archive_file.units(directory))
-        if chains:
-            parts[shard] = _gather(chains[-1], found)
-    _check(archive, {shard: part for shard, part in parts.items() if part})
+        part = _newest(chains[-1], found) if chains else None
+        if part is not None:
+            parts[shard] = part
+    _check(archive, parts)
     prepare(archive.client, shards=archive.n_shards)
     for shard, part in parts.items():
-        if part is not None:
-            _restore_shard(archive.client, shard, part, found)
-    _restore_common(archive.client, [part for part in parts.values() if part])
+        _restore_shard(archive.client, shard, part, found)
+    _restore_common(archive.client, list(parts.values()))
     for shard, part in parts.items():
-        if part is not None:
-            _raise_version(archive.client, shard, _version(part.content) + ABOVE)
+        _raise_version(archive.client, shard, _version(part.content) + ABOVE)
     return found
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Part:
     """What the archive has of one shard."""
 
-    unit: Unit
-    content: Content  # the newest sound checkpoint
-    labels: Rebuilt
-    entries: list[Entries]
+    files: list[Unit]  # the last one is the newest that can be read
+    content: Content  # its checkpoint
 
 
-def _gather(chain: list[Unit], found: Restored) -> _Part | None:
-    part: _Part | None = None
-    state, entries = Rebuilt(), []
-    for unit in chain:
+def _newest(chain: list[Unit], found: Restored) -> _Part | None:
+    for n in range(len(chain), 0, -1):
         try:
-            content = archive_file.read(unit)
+            content = archive_file.read(chain[n - 1])
         except (Damaged, FileNotFoundError):
             found.damaged += 1
             continue
-        those = content.as_entries()
-        state.fold(those)
-        state.stand_at(content)
-        entries.append(those)
-        content.entries = {}
-        part = _Part(unit, content, state, entries)
-        found.files += 1
-    if part is not None:
-        state.forget()
-    return part
+        content.entries.clear()
+        return _Part(chain[:n], content)
+    return None
 
 
 def _check(archive: Archive, parts: dict[int, _Part]) -> None:
@@ -122,7 +110,7 @@ def _check(archive: Archive, parts: dict[int, _Part]) -> None:
         if part.content.store.get(b"schema", SCHEMA.encode()) != SCHEMA.encode():
             raise CannotRestore("the archive was made by another version of the layout")
         mark, restored = archive.client.hmget(keys.meta(shard), ["mark", "restored"])
-        if mark is not None and restored != part.unit.digest.encode():
+        if mark is not None and restored != part.files[-1].digest.encode():
             raise CannotRestore(
                 f"the store is not empty (shard {shard} stands at {mark.decode()}); "
                 "stop everything and restore into an empty one"
@@ -131,13 +119,25 @@ def _check(archive: Archive, parts: dict[int, _Part]) -> None:
 
 def _restore_shard(client: Client, shard: int, part: _Part, found: Restored) -> None:
     found.rows += len(part.content.rows)
-    found.labels += len(part.labels.labels)
     found.newest_ms = max(found.newest_ms, at_ms(part.content.mark))
     if client.hget(keys.meta(shard), "restored") is not None:
         return
+    state = Rebuilt()
     now_ms = int(client.time()[0]) * 1000
-    found.references += _write_references(client, shard, part.entries, now_ms=now_ms)
-    _write_labels(client, shard, part.labels)
+    for unit in part.files:
+        try:
+            content = archive_file.read(unit)
+        except (Damaged, FileNotFoundError):
+            found.damaged += 1
+            continue
+        entries = content.as_entries()
+        state.fold(entries)
+        state.stand_at(content)
+        found.references += _write_references(client, shard, entries, now_ms=now_ms)
+        found.files += 1
+    state.forget()
+    found.labels += len(state.labels)
+    _write_labels(client, shard, state)
     with client.pipeline(transaction=True) as pipeline:
         pipeline.watch(keys.meta(shard))
         if pipeline.hget(keys.meta(shard), "mark") is not None:
@@ -156,7 +156,7 @@ def _write_state(pipeline: Client, shard: int, part: _Part) -> None:
     meta = {name: value for name, value in content.meta.items() if name not in NOT_RESTORED}
     # The archive ends at this mark, even where it was killed before it could say so.
     meta |= {b"archived": content.mark, b"archived_bytes": content.meta.get(b"n_bytes", b"0")}
-    meta |= {b"restored": part.unit.digest.encode(), b"version": b"%d" % version}
+    meta |= {b"restored": part.files[-1].digest.encode(), b"version": b"%d" % version}
     pipeline.hset(keys.meta(shard), mapping=meta)
     pipeline.hincrby(keys.meta(shard), "fence", int(content.meta.get(b"fence", 0)) + 1)
     for names in _parts(list(content.rows)):
@@ -178,22 +178,21 @@ def _write_labels(client: Client, shard: int, state: Rebuilt) -> None:
         client.expireat(name, label_expiry_s(day))
 
 
-def _write_references(client: Client, shard: int, files: list[Entries], *, now_ms: int) -> int:
+def _write_references(client: Client, shard: int, entries: Entries, *, now_ms: int) -> int:
     """Index the references of 30 days again, and hold again what waited for its decision.
 
     What was joined already is joined again, which has no effect. Return how many references.
     """
     oldest_ms, total = now_ms - REFERENCE_TTL_S * 1000, 0
-    for entries in files:
-        recent = [entry for entry in entries if at_ms(entry[0]) > oldest_ms]
-        for i in range(0, len(recent), 16):
-            batch = take_apart(recent[i : i + 16], {})
-            pipeline = client.pipeline(transaction=False)
-            for record, heard_ms in zip(batch.records, batch.heard_ms.tolist(), strict=True):
-                if record["kind"] == Kind.REFERENCE_FEEDBACK and now_ms - heard_ms < HOLD_MS:
-                    pipeline.hset(keys.held(shard), record["event"].tobytes(), record.tobytes())
-                total += _index(pipeline, shard, record, heard_ms)
-            pipeline.execute()
+    recent = [entry for entry in entries if at_ms(entry[0]) > oldest_ms]
+    for i in range(0, len(recent), 16):
+        batch = take_apart(recent[i : i + 16], {})
+        pipeline = client.pipeline(transaction=False)
+        for record, heard_ms in zip(batch.records, batch.heard_ms.tolist(), strict=True):
+            if record["kind"] == Kind.REFERENCE_FEEDBACK and now_ms - heard_ms < HOLD_MS:
+                pipeline.hset(keys.held(shard), record["event"].tobytes(), record.tobytes())
+            total += _index(pipeline, shard, record, heard_ms)
+        pipeline.execute()
     return total
 
 

@@ -20,7 +20,7 @@ from bandit.cells import KEY, N_COLUMNS
 from telemetry import keys
 from telemetry.events import NO_DIGEST, Flag
 from telemetry.scripts import Commit
-from telemetry.store import Client
+from telemetry.store import Client, max_memory
 from workers import labels
 from workers.batch import (
     DAY_MS,
@@ -233,6 +233,14 @@ def stale_rows(names: Iterable[bytes], *, now_ms: int) -> list[bytes]:
     known = [name for name in names if len(name) == KEY.itemsize]
     stale = cells.is_stale(np.frombuffer(b"".join(known), dtype=KEY), now_ms=now_ms)
     return [name for name, old in zip(known, stale, strict=True) if old]
+
+
+def most_unarchived(client: Client, n_shards: int) -> int:
+    """Return how many bytes of a shard's folded entries may wait: all together a quarter of the
+    memory that the store may use.
+    """
+    share = max_memory(client) // 4 // n_shards
+    return min(MOST_UNARCHIVED_BYTES, share) if share else MOST_UNARCHIVED_BYTES
 
 
 def trim(client: Client, shard: int, floor: bytes) -> int:
