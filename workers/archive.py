@@ -125,7 +125,7 @@ class Archive:
         content = self.state(shard)
         archived = content.meta.get(b"archived", START)
         content.entries = self.entries(shard, archived, content.mark)
-        missing = n_missing(content)
+        missing = n_missing(content, since=content.meta.get(b"archived_bytes", b"0"))
         known = archive_file.units(directory)
         start: bytes | None = archived
         if missing or (archived != START and all(u.mark != archived for u in known)):
@@ -186,13 +186,13 @@ def identity(root: Path) -> str:
     return name.read_text()
 
 
-def n_missing(content: Content) -> int:
-    """Return how many bytes were folded since the archived mark that `entries` does not hold.
+def n_missing(content: Content, *, since: bytes) -> int:
+    """Return how many bytes were folded that `entries` does not hold, since so many were.
 
     Trimmed beyond the archive, deleted by hand, of a store that came back with less: whatever the
     reason, such entries do not lead from one state to the other.
     """
-    folded = _integer(content, b"n_bytes") - _integer(content, b"archived_bytes")
+    folded = _integer(content, b"n_bytes") - int(since)
     return folded - sum(map(len, content.entries.values()))
 
 

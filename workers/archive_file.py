@@ -27,7 +27,7 @@ class Damaged(Exception):
     """A file does not hold what was written."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"{path.name}: its bytes are not those that were written")
+        super().__init__("its bytes are not those that were written")
         self.path = path
 
 

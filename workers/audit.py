@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from workers import archive_file
 from workers.archive import Archive, locked, n_missing
 from workers.archive_file import Damaged, Unit
-from workers.batch import START
+from workers.batch import START, position
 from workers.rebuilt import Rebuilt, difference
 
 TRIES = 5
@@ -95,28 +95,29 @@ def _audit_chain(chain: list[Unit], state: Rebuilt, done: set[Unit], found: Foun
 
 def _audit_live(archive: Archive, shard: int, state: Rebuilt, found: Found) -> bool:
     """Check stream and rows in the store; return False where the archive moved on meanwhile."""
-    content = archive.state(shard)
+    where, content = f"shard {shard}", archive.state(shard)
     archived = content.meta.get(b"archived", START)
-    if archived != state.mark:
+    if position(archived) > position(state.mark):
         if any(u.mark == archived for u in archive_file.units(archive.directory(shard))):
             return False
-        # The archive is elsewhere, or there is none: nothing leads to what stands here.
-        found.note(f"shard {shard}", f"no file ends at the archived mark {archived.decode()}")
+        found.note(where, f"no file here ends at the archived mark {archived.decode()}")
         return True
-    content.entries = archive.entries(shard, archived, content.mark)
-    if missing := n_missing(content):
+    if position(content.mark) < position(state.mark):
+        found.note(where, "the store has less than its archive")
+        return True
+    # A file may be ahead of the archived mark: its archiver was killed before it moved that.
+    content.entries = archive.entries(shard, state.mark, content.mark)
+    if missing := n_missing(content, since=state.n_bytes):
         if archive.state(shard).meta.get(b"archived", START) != archived:
             return False
-        found.note(
-            f"shard {shard}", f"{missing} bytes of its stream went before they were archived"
-        )
+        found.note(where, f"{missing} bytes of its stream went before they were archived")
         return True
     stored = Rebuilt()
     stored.stand_at(content)
     before = state.n_records
     state.fold(content.as_entries())
     found.records += state.n_records - before
-    _compare(state, stored, f"shard {shard} in the store", found)
+    _compare(state, stored, f"{where} in the store", found)
     return True
 
 

@@ -37,6 +37,7 @@ class Rebuilt:
     rows: Sums = field(default_factory=dict)
     windows: dict[bytes, Window] = field(default_factory=dict)
     labels: dict[Decision, bytes] = field(default_factory=dict)
+    n_bytes: bytes = b"0"  # of all frames up to the mark, as the checkpoint says
     n_records: int = 0
 
     def stand_at(self, content: Content) -> None:
@@ -44,6 +45,7 @@ class Rebuilt:
         self.mark = content.mark
         self.rows = parse_rows(content.rows)
         self.windows = content.windows
+        self.n_bytes = content.meta.get(b"n_bytes", b"0")
         self.labels.update(content.labels)
 
     def fold(self, entries: Entries) -> None:
