@@ -1,4 +1,4 @@
-"""Every name in the store. Nothing else in the project spells one.
+"""Every name in the store. Nothing else in the project spells one, but rq its own (`rq:`).
 
 Keys of one shard share a hash tag, so that one script may touch them all on a cluster.
 """

@@ -34,7 +34,7 @@ from workers.lease import Lease
 from workers.rebuilt import Rebuilt, difference
 from workers.restore import ABOVE, CannotRestore, restore
 from workers.retention import Keep
-from workers.shard import Shard
+from workers.shard import MOST_UNARCHIVED_BYTES, Shard, most_unarchived
 
 NOW_MS = int(time.time() * 1000)
 AT_ONCE = Limits(every_bytes=0)
@@ -258,6 +258,13 @@ def test_an_archive_that_cannot_be_written_does_not_fill_the_store(life: Life) -
     assert life.audit().equal
 
 
+def test_a_small_store_lets_less_wait_for_the_archive(client: Any) -> None:
+    assert most_unarchived(client, 4) == MOST_UNARCHIVED_BYTES
+    client.config_set("maxmemory", str(64 << 20))
+
+    assert most_unarchived(client, 4) == 4 << 20
+
+
 def test_a_full_disk_leaves_nothing_behind(life: Life) -> None:
     """A limit on the size of files stands for the disk's."""
     life.send(outcome(1))
@@ -371,6 +378,30 @@ def test_two_archivers_at_once_do_no_harm(life: Life) -> None:
     life.take()
     assert life.audit().equal
     assert not list(directory.glob(".tmp-*"))
+
+
+def test_an_audit_stands_an_archive_that_moves_on(life: Life) -> None:
+    """Also where a file takes the place of one that is about to be read."""
+    live_through(life, random.Random(8), files=3)
+    life.send(outcome(1))
+    life.fold()
+    before = life.client.hmget(keys.meta(0), ["archived", "archived_bytes"])
+    last = life.take()[0]
+    # As if it had been killed before the mark moved.
+    moved = dict(zip(("archived", "archived_bytes"), before, strict=True))
+    life.client.hset(keys.meta(0), mapping=moved)
+    rounds = iter(range(1000))
+
+    def go_on() -> None:
+        if next(rounds) in (3, 5):
+            life.send(outcome(2))
+            life.fold()
+            life.take()
+
+    found = audit_state(life.archive, between=go_on)
+
+    assert (found.equal, found.difference) == (True, None)
+    assert last.path not in [unit.path for unit in life.files()]
 
 
 def test_an_archive_elsewhere_does_not_take_turns(life: Life, tmp_path: Path) -> None:
@@ -645,7 +676,7 @@ def pointsman(state_dir: Path, *arguments: str) -> subprocess.CompletedProcess[s
     config = state_dir / "pointsman.yaml"
     config.write_text(
         f"server: {{state_dir: {state_dir}}}\nstore: {{shards: 1}}\n"
-        "endpoints: [{id: a, base_url: 'http://127.0.0.1:9/v1'}]\n"
+        "endpoints: [{id: a, model: m, base_url: 'http://127.0.0.1:9/v1'}]\n"
     )
     started = [sys.executable, "-m", "router.cli", *arguments, "--config", str(config), "--json"]
     return subprocess.run(started, capture_output=True, text=True, timeout=60, check=False)

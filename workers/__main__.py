@@ -44,7 +44,7 @@ def _run_jobs(options: argparse.Namespace, address: Address, stop: threading.Eve
     from workers.schedule import run_jobs
 
     keep = Keep(options.archive_days, options.archive_max_bytes)
-    run_jobs(Place(address, options.state_dir / "archive", options.shards, keep), stop)
+    run_jobs(Place(address, options.state_dir / "archive", options.shards, keep, stop))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ entries that are in the stream still, and the rows in the store. Labels are rebu
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from workers import archive_file
@@ -35,6 +37,15 @@ class Found:
         """Return it as one object."""
         return asdict(self)
 
+    def add(self, other: Found) -> None:
+        """Add what was found of one shard."""
+        self.files += other.files
+        self.records += other.records
+        self.rows += other.rows
+        self.different += other.different
+        self.equal &= other.equal
+        self.difference = self.difference or other.difference
+
     def note(self, where: str, what: str | None) -> None:
         """Note a difference, or none."""
         if what is not None:
@@ -42,29 +53,52 @@ class Found:
             self.difference = self.difference or f"{where}: {what}"
 
 
-def audit_state(archive: Archive) -> Found:
-    """Return whether every shard's state follows from its records."""
+def audit_state(archive: Archive, *, between: Callable[[], object] = lambda: None) -> Found:
+    """Return whether every shard's state follows from its records.
+
+    Args:
+        between: called after each file, for who has something else to do meanwhile.
+    """
     found = Found(shards=archive.n_shards)
     for shard in range(archive.n_shards):
         # Shared with other audits; whoever deletes old files waits, whoever archives does not.
         with locked(archive.directory(shard), "readers.lock", shared=True):
-            _audit_shard(archive, shard, found)
+            found.add(_audit_shard(archive, shard, between))
     return found
 
 
-def _audit_shard(archive: Archive, shard: int, found: Found) -> None:
-    state = Rebuilt()
+def _audit_shard(archive: Archive, shard: int, between: Callable[[], object]) -> Found:
+    for _ in range(TRIES):
+        with suppress(FileNotFoundError):  # a new file took the place of one that we meant to read
+            return _try_shard(archive, shard, between)
+    found = Found()
+    found.note(f"shard {shard}", "its files change faster than they can be read")
+    return found
+
+
+def _try_shard(archive: Archive, shard: int, between: Callable[[], object]) -> Found:
+    found, state = Found(), Rebuilt()
     done: set[Unit] = set()
     for _ in range(TRIES):
-        for chain in archive_file.chains(archive_file.units(archive.directory(shard))):
+        units = archive_file.units(archive.directory(shard))
+        if not done.issubset(units):
+            raise FileNotFoundError
+        for chain in archive_file.chains(units):
             if not done.issuperset(chain):
-                state = _audit_chain(chain, state, done, found)
+                state = _audit_chain(chain, state, done, found, between)
         if _audit_live(archive, shard, state, found):
-            return
+            return found
     found.note(f"shard {shard}", "the archive moves on faster than the stream can be read")
+    return found
 
 
-def _audit_chain(chain: list[Unit], state: Rebuilt, done: set[Unit], found: Found) -> Rebuilt:
+def _audit_chain(
+    chain: list[Unit],
+    state: Rebuilt,
+    done: set[Unit],
+    found: Found,
+    between: Callable[[], object],
+) -> Rebuilt:
     """Check the files of a chain that were not yet; return the state at its end."""
     if not done.intersection(chain):
         state = Rebuilt()
@@ -74,9 +108,10 @@ def _audit_chain(chain: list[Unit], state: Rebuilt, done: set[Unit], found: Foun
         if unit in done:
             continue
         done.add(unit)
+        between()
         try:
             content = archive_file.read(unit)
-        except (Damaged, FileNotFoundError) as error:
+        except Damaged as error:
             found.note(unit.path.name, str(error))
             continue
         stored = Rebuilt()

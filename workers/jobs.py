@@ -9,9 +9,10 @@ this process run code of theirs.
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,9 @@ from workers.retention import Keep
 log = structlog.get_logger()
 
 MAX_AUDIT_BYTES = 2 << 30
-"""Some minutes; as long no file is archived. Larger archives are audited by hand."""
+"""Some minutes of one core, each day. Larger archives are audited by hand."""
 MAX_CALIBRATION_BYTES = 256 << 20
+"""Of compressed records: under a minute."""
 DAY_S = 86_400.0
 TIMEOUT_S = 10.0
 """A checkpoint of 100,000 rows is one reply of 10 MB."""
@@ -47,6 +49,7 @@ class Place:
     root: Path  # of the archive
     n_shards: int
     keep: Keep
+    stop: threading.Event = field(default_factory=threading.Event)
 
     def archive(self) -> Archive:
         """Return the archive, with a connection of its own."""
@@ -85,7 +88,7 @@ def check() -> dict[str, object]:
     if size > MAX_AUDIT_BYTES:
         log.info("the archive is too large to audit by itself: pointsman audit state", bytes=size)
         return {}
-    found = audit.audit_state(archive)
+    found = audit.audit_state(archive, between=_breathe)
     if not found.equal:
         log.error("the state is not what the records say", difference=found.difference)
     return _leave(archive, keys.AUDIT, found.as_json())
@@ -114,6 +117,10 @@ ALLOWED: dict[str, tuple[Callable[[], Any], float]] = {
     for job, every_s in ((take, 5.0), (prune, 3600.0), (check, DAY_S), (calibrate, DAY_S))
 }
 """By name: the job, and how often it is due. Whether a file is, `take` sees for itself."""
+
+
+class Stopped(Exception):
+    """The process is to end; the job is done again another time."""
 
 
 class NotAllowed(Exception):
@@ -185,7 +192,7 @@ class JobWorker(SimpleWorker):
     def handle_exception(self, job: Job, *exc_info: Any) -> None:
         """Log a failure by its kind: a message may hold what does not belong in a log."""
         name = str(job.func_name)[:100]
-        if name not in self._failing:
+        if name not in self._failing and exc_info[0] is not Stopped:
             if name in ALLOWED:
                 self._failing.add(name)
             kind = exc_info[0].__name__ if exc_info and exc_info[0] else ""
@@ -199,6 +206,13 @@ class JobWorker(SimpleWorker):
         if job.func_name in self._failing:
             self._failing.discard(job.func_name)
             log.info("a job works again", job=job.func_name)
+
+
+def _breathe() -> None:
+    """Let a long job end when the process does, and the archive go on meanwhile."""
+    if _place[0].stop.is_set():
+        raise Stopped
+    take()
 
 
 def _units(archive: Archive) -> list[archive_file.Unit]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 
 import structlog
@@ -33,8 +32,8 @@ WORKER_TTL_S = 20
 """rq derives the connection's time-out from it: 15 s."""
 
 
-def run_jobs(place: Place, stop: threading.Event) -> None:
-    """Enqueue and run jobs until `stop`; a store that is away is waited for."""
+def run_jobs(place: Place) -> None:
+    """Enqueue and run jobs until `place.stop`; a store that is away is waited for."""
     os.nice(10)  # calls and folding come first
     for name in ("rq.worker", "rq.job", "rq.queue"):
         logging.getLogger(name).addHandler(logging.NullHandler())
@@ -47,7 +46,7 @@ def run_jobs(place: Place, stop: threading.Event) -> None:
     )
     asked: dict[str, int] = {}
     away = False
-    while not stop.is_set():
+    while not place.stop.is_set():
         try:
             enqueue_due(queue, asked, now_s=time.time())
             if queue.count:
@@ -59,7 +58,7 @@ def run_jobs(place: Place, stop: threading.Event) -> None:
             if not away:
                 log.warning("store is away: no jobs", reason=type(error).__name__)
             away = True
-        stop.wait(AWAY_S if away else LOOK_EVERY_S)
+        place.stop.wait(AWAY_S if away else LOOK_EVERY_S)
 
 
 def open_queue(client: Client, archive: str) -> Queue:
