@@ -55,25 +55,21 @@ def _root(
 
 @app.command()
 def up(config: Config = None) -> None:
-    """Run store, worker and router; Ctrl-C ends all three."""
-    from router.supervisor import STOP_MARGIN_S, Part, Supervisor, worker_command
+    """Run store, worker, jobs and router; Ctrl-C ends them all."""
+    from router.supervisor import STOP_MARGIN_S, Part, Supervisor
 
     configuration = _load(config)
     _require_port(configuration)
     state_dir = configuration.server.state_directory()
     with _store(configuration) as address:
         _check_layout(configuration, address)
-        url = None if address.private else address.url
-        if url:
-            os.environ["POINTSMAN_STORE_URL"] = url
         file = str(find_file(config))
         serve_command = [sys.executable, "-m", "router.cli", "serve", "--config", file]
-        worker = worker_command(state_dir, shards=configuration.store.shards, store_url=url)
         server = configuration.server
         _say(f"pointsman: {server.url}/v1  (state in {state_dir})")
         parts = [
             Part("router", serve_command, stop_s=server.drain_s + STOP_MARGIN_S),
-            Part("worker", worker),
+            *(Part(name, command) for name, command in _workers(configuration, address)),
         ]
         Supervisor(parts, tend=address.private.revive if address.private else lambda: None).run()
 
@@ -95,15 +91,59 @@ def serve(
 
 @app.command(hidden=True)
 def work(config: Config = None) -> None:
-    """Run a worker alone: it folds events into posteriors."""
-    from workers.__main__ import run
+    """Run a worker and the periodic jobs: events become posteriors, and are archived."""
+    from router.supervisor import Part, Supervisor
 
     configuration = _load(config)
-    run(
-        configuration.server.state_directory(),
-        shards=configuration.store.shards,
-        store_url=configuration.store.url(),
-    )
+    with _store(configuration) as address:
+        _check_layout(configuration, address)
+        parts = [Part(name, command) for name, command in _workers(configuration, address)]
+        Supervisor(parts, tend=address.private.revive if address.private else lambda: None).run()
+
+
+@app.command(hidden=True)
+def audit(
+    what: Annotated[str, typer.Argument(help="What to audit: state.")] = "state",
+    config: Config = None,
+    json_: Json = False,
+) -> None:
+    """Check that the posteriors' sums are what the archived records say, byte for byte."""
+    from workers.audit import audit_state
+
+    if what != "state":
+        _fail(f"there is no audit {what!r}; known: state", BAD_INPUT)
+    with _archive(config) as archive:
+        found = audit_state(archive)
+    if json_:
+        _print_json(found.as_json())
+    else:
+        print(
+            f"{found.shards} shards, {found.files} files, {found.records} records, "
+            f"{found.rows} rows compared: {'equal' if found.equal else 'NOT equal'}"
+        )
+        if found.difference:
+            print(f"{found.different} differences; the first: {found.difference}")
+    if not found.equal:
+        raise typer.Exit(FAILED)
+
+
+@app.command(hidden=True)
+def restore(config: Config = None, json_: Json = False) -> None:
+    """Rebuild a lost store from the archive; the store must be empty."""
+    from workers.restore import CannotRestore
+    from workers.restore import restore as rebuild
+
+    with _archive(config) as archive:
+        try:
+            found = rebuild(archive)
+        except CannotRestore as error:
+            _fail(str(error), FAILED)
+    if json_:
+        _print_json(found.as_json())
+    else:
+        print(f"restored {found.rows} rows, {found.labels} labels, {found.references} references")
+        if found.damaged:
+            print(f"{found.damaged} files of the archive are damaged: their records are lost")
 
 
 @app.command(hidden=True)
@@ -438,6 +478,35 @@ def _store(configuration: Configuration) -> Iterator[Any]:
             yield address
     except TelemetryError as error:
         _fail(str(error), FAILED)
+
+
+@contextmanager
+def _archive(config: Path | None) -> Iterator[Any]:
+    from telemetry.errors import TelemetryError
+    from telemetry.store import StoreErrors, connect
+    from workers.archive import Archive
+
+    configuration = _load(config, secrets=False)
+    root = configuration.server.state_directory() / "archive"
+    with _store(configuration) as address:
+        client = connect(address, timeout_s=60.0)
+        try:
+            yield Archive(client, root, configuration.store.shards)
+        except (TelemetryError, *StoreErrors) as error:
+            _fail(str(error), FAILED)
+
+
+def _workers(configuration: Configuration, address: Any) -> list[tuple[str, list[str]]]:
+    """Return names and commands of what folds and archives; the store's URL goes by environment."""
+    from router.supervisor import jobs_command, worker_command
+
+    url = None if address.private else address.url
+    if url:
+        os.environ["POINTSMAN_STORE_URL"] = url
+    state_dir, keep = configuration.server.state_directory(), configuration.archive
+    worker = worker_command(state_dir, shards=configuration.store.shards, store_url=url)
+    jobs = jobs_command(worker, archive_days=keep.keep_days, archive_max_bytes=keep.max_bytes)
+    return [("worker", worker), ("jobs", jobs)]
 
 
 def _require_port(configuration: Configuration) -> None:

@@ -39,7 +39,7 @@ from router.policy import (
     compile_objective,
     compile_release_every_s,
 )
-from router.settings import ServerEntry, StoreEntry
+from router.settings import ArchiveEntry, ServerEntry, StoreEntry
 from router.tasks import GENERAL, TaskEntry
 from telemetry.events import digest8
 
@@ -55,6 +55,7 @@ class File(Entry):
 
     server: ServerEntry = ServerEntry()
     store: StoreEntry = StoreEntry()
+    archive: ArchiveEntry = ArchiveEntry()
     models: dict[str, ModelEntry | None] = Field(default_factory=dict)
     providers: dict[str, ProviderEntry] = Field(default_factory=dict)
     endpoints: list[EndpointEntry] = Field(min_length=1)
@@ -69,6 +70,7 @@ class Configuration:
 
     server: ServerEntry
     store: StoreEntry
+    archive: ArchiveEntry
     catalog: Catalog
     tasks: dict[str, TaskEntry]
     task_index: dict[str, int]
@@ -234,6 +236,7 @@ def _compile(entries: File, *, version: int, secrets: bool) -> Configuration:
     return Configuration(
         server=entries.server,
         store=entries.store,
+        archive=entries.archive,
         catalog=catalog,
         tasks=tasks,
         task_index={name: i for i, name in enumerate(tasks)},

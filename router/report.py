@@ -5,6 +5,7 @@ It works without configuration, store or data: then it says what is missing, and
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,13 +63,16 @@ class Report:
     posteriors: dict[str, Any] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     unlisted: list[Unlisted] = field(default_factory=list)
+    audit: dict[str, Any] | None = None  # what the last one found
+    calibration: dict[str, Any] | None = None  # how often predictions held
     missing: list[str] = field(default_factory=list)
     bad_input: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as one object."""
         others = [{"category": u.category, "name": u.name, "calls": u.calls} for u in self.unlisted]
-        return {**self.posteriors, "unlisted": others, "missing": self.missing}
+        jobs = {"audit": self.audit, "calibration": self.calibration}
+        return {**self.posteriors, "unlisted": others, **jobs, "missing": self.missing}
 
 
 def gather(file: Path, strategy: str | None) -> Report:
@@ -132,6 +136,9 @@ def read_beliefs(
 def _fill(report: Report, configuration: Configuration, address: Address, strategy: str) -> None:
     beliefs, rows, names = read_beliefs(configuration, address)
     report.posteriors = views.posteriors(beliefs, strategy)
+    client = connect(address)
+    found = [client.get(key) for key in (keys.AUDIT, keys.CALIBRATION)]
+    report.audit, report.calibration = (json.loads(value) if value else None for value in found)
     report.rows = views.report_rows(beliefs, strategy)
     report.unlisted = _unlisted(rows, configuration, names)
     if not report.rows and not report.unlisted:

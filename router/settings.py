@@ -43,6 +43,13 @@ class ServerEntry(Entry):
         return Path(home).expanduser() / "pointsman"
 
 
+class ArchiveEntry(Entry):
+    """How long records are kept after they were folded."""
+
+    keep_days: Annotated[float, Field(ge=0, le=3650)] = 30.0
+    max_bytes: Annotated[int, Field(ge=64 << 20)] = 8 << 30
+
+
 class StoreEntry(Entry):
     """The store; without `url_env` it is `REDIS_URL`, else a private server."""
 

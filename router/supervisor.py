@@ -106,6 +106,12 @@ class Supervisor:
         self._asked = True
 
 
+def jobs_command(worker: list[str], *, archive_days: float, archive_max_bytes: int) -> list[str]:
+    """Return how the periodic jobs are started, beside a worker."""
+    limits = ["--archive-days", str(archive_days), "--archive-max-bytes", str(archive_max_bytes)]
+    return [*worker, "--jobs", *limits]
+
+
 def worker_command(state_dir: Path, *, shards: int, store_url: str | None) -> list[str]:
     """Return how a worker is started; the URL may hold a password, so it travels by environment."""
     command = [sys.executable, "-m", "workers", "--state-dir", str(state_dir)]

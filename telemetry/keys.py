@@ -1,4 +1,4 @@
-"""Every name in the store. Nothing else in the project spells one.
+"""Every name in the store. Nothing else in the project spells one, but rq its own (`rq:`).
 
 Keys of one shard share a hash tag, so that one script may touch them all on a cluster.
 """
@@ -10,6 +10,9 @@ NAMES = "pm:names"  # hash, permanent: digest -> what it stands for
 OFF = "pm:off"  # string, permanent: present while routing is switched off
 STANDINGS = "{pm:choices}:standings"  # hash, permanent: scope -> what its choices stand at
 RELEASES = "{pm:choices}:releases"  # stream, bounded: each choice that changed, with its evidence
+ARCHIVER = "pm:archiver"  # string with a time to live: which archive takes the records
+AUDIT = "pm:audit"  # string, permanent: what the last audit of the state found
+CALIBRATION = "pm:calibration"  # string, permanent: how often predictions held, by endpoint
 CHANGED = "pm:changed"  # pub/sub channel: a shard has a new version
 
 
@@ -19,12 +22,12 @@ def draw(unit: str) -> str:
 
 
 def stream(shard: int) -> str:
-    """Stream, trimmed behind the mark: frames."""
+    """Stream, trimmed behind what is folded and archived: frames."""
     return f"{{pm:{shard}}}:ev"
 
 
 def meta(shard: int) -> str:
-    """Hash, permanent: mark, token, version and counters of a shard."""
+    """Hash, permanent: mark, token, version, archived mark and counters of a shard."""
     return f"{{pm:{shard}}}:meta"
 
 
@@ -44,7 +47,7 @@ def touched(shard: int) -> str:
 
 
 def producers(shard: int) -> str:
-    """Hash, pruned of producers silent for long: producer -> next record number."""
+    """Hash, pruned of producers silent for long: producer -> next record number, time."""
     return f"{{pm:{shard}}}:producers"
 
 

@@ -80,7 +80,7 @@ class Reader:
             if self.version:
                 log.warning("the store is another one: reading it from its beginning")
             self._forget()
-            self.incarnation = incarnation
+            self.incarnation, self.keeping = incarnation, False
             return True
         if not self.keeping:
             self.keeping = True

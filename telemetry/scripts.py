@@ -83,6 +83,25 @@ end
 return 1
 """
 
+# KEYS[1] meta. ARGV: archived mark that was seen, new one, bytes folded up to it.
+_SET_ARCHIVED = """
+if (redis.call('HGET', KEYS[1], 'archived') or '0-0') ~= ARGV[1] then
+  return 0
+end
+redis.call('HSET', KEYS[1], 'archived', ARGV[2], 'archived_bytes', ARGV[3])
+return 1
+"""
+
+# KEYS[1] archiver. ARGV: who asks, time to live in ms.
+_HOLD = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then
+  return 0
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+
 MAX_ARGUMENTS = 1000
 """Arguments of one command inside a commit: `unpack` fails near 8,000."""
 
@@ -152,3 +171,14 @@ def change_standings(
     script = client.register_script(_CHANGE_STANDINGS)
     arguments = [scope, seen, value, keep, *released]
     return bool(script(keys=[keys.STANDINGS, keys.RELEASES], args=arguments))
+
+
+def set_archived(client: Client, shard: int, *, seen: bytes, mark: bytes, n_bytes: int) -> bool:
+    """Return whether the archived mark still was `seen`, and is `mark` now."""
+    script = client.register_script(_SET_ARCHIVED)
+    return bool(script(keys=[keys.meta(shard)], args=[seen, mark, n_bytes]))
+
+
+def hold(client: Client, key: str, *, owner: str, ttl_ms: int) -> bool:
+    """Return whether `owner` holds `key`: nobody else did, and it does so for `ttl_ms` more."""
+    return bool(client.register_script(_HOLD)(keys=[key], args=[owner, ttl_ms]))

@@ -107,6 +107,17 @@ def connect_async(address: Address, *, timeout_s: float) -> Client:
     )
 
 
+def max_memory(client: Client) -> int:
+    """Return how many bytes the store may use; 0 where it sets no limit, or does not say."""
+    try:
+        found = client.info("memory")
+    except redis.ResponseError:
+        return 0  # not everybody may ask
+    nodes = [found] if "maxmemory" in found else list(found.values())  # a cluster answers by node
+    limits = [int(node.get("maxmemory", 0)) for node in nodes if isinstance(node, dict)]
+    return min((limit for limit in limits if limit), default=0)
+
+
 def prepare(client: Client, *, shards: int) -> str:
     """Lay out a new store, or check an old one; return its incarnation.
 

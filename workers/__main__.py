@@ -10,31 +10,41 @@ from pathlib import Path
 
 from telemetry import logs
 from telemetry.processes import end_with_parent
-from telemetry.store import open_store
+from telemetry.store import Address, open_store
 from workers.learner import Learner
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a learner until SIGTERM or SIGINT; return the exit code."""
+    """Run a learner, or the jobs, until SIGTERM or SIGINT; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m workers", description=main.__doc__)
     parser.add_argument("--state-dir", type=Path, required=True)
     parser.add_argument("--shards", type=int, required=True)
     parser.add_argument("--store-url-env", default=None, help="variable that holds the URL")
+    parser.add_argument("--jobs", action="store_true", help="run the periodic jobs instead")
+    parser.add_argument("--archive-days", type=float, default=30, help="0: keep no archive")
+    parser.add_argument("--archive-max-bytes", type=int, default=8 << 30)
     options = parser.parse_args(argv)
     logs.configure()
     end_with_parent()
     url = os.environ.get(options.store_url_env) if options.store_url_env else None
-    run(options.state_dir, shards=options.shards, store_url=url)
-    return 0
-
-
-def run(state_dir: Path, *, shards: int, store_url: str | None) -> None:
-    """Fold until a signal asks to stop."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with open_store(state_dir, url=store_url) as address:
-        Learner(address, shards, state_dir / "journal", stop).run()
+    with open_store(options.state_dir, url=url) as address:
+        if options.jobs:
+            _run_jobs(options, address, stop)
+        else:
+            Learner(address, options.shards, options.state_dir / "journal", stop).run()
+    return 0
+
+
+def _run_jobs(options: argparse.Namespace, address: Address, stop: threading.Event) -> None:
+    from workers.jobs import Place
+    from workers.retention import Keep
+    from workers.schedule import run_jobs
+
+    keep = Keep(options.archive_days, options.archive_max_bytes)
+    run_jobs(Place(address, options.state_dir / "archive", options.shards, keep, stop))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+import numpy as np
+
 from telemetry.events import MICRO, RETRACTED, FeedbackKind, Source
 
 _ENTRY = struct.Struct("<BBIq16s")
@@ -47,6 +49,16 @@ def pack(labels: Labels) -> bytes:
     return b"".join(
         _ENTRY.pack(kind, said.source, said.revision, said.value_micro, said.event)
         for kind, said in sorted(labels.items())
+    )
+
+
+def said_in(record: np.void) -> Said:
+    """Return what a feedback record says."""
+    return Said(
+        int(record["revision"]),
+        record["event"].tobytes(),
+        int(record["value_micro"]),
+        int(record["source"]),
     )
 
 

@@ -14,7 +14,7 @@ from telemetry.store import Address, Client, StoreErrors, connect, prepare
 from telemetry.writer import Counters, adopt
 from workers.held import join
 from workers.lease import Lease
-from workers.shard import NotOwner, Shard
+from workers.shard import NotOwner, Shard, most_unarchived
 
 log = structlog.get_logger()
 
@@ -106,9 +106,10 @@ class Learner:
             for number in self._held:
                 join(client, number, n_shards=self.n_shards, now_ms=now_ms)
         if self._is_due("prune", PRUNE_EVERY_S):
+            most_bytes = most_unarchived(client, self.n_shards)
             for number, (shard, lease) in list(self._held.items()):
                 try:
-                    shard.prune(now_ms=now_ms, token=lease.token)
+                    shard.prune(token=lease.token, most_bytes=most_bytes)
                 except NotOwner:
                     self._lose(number)
         if self._is_due("adopt", ADOPT_EVERY_S):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import secrets
 import socket
 import time
 from pathlib import Path
@@ -30,7 +31,7 @@ log = structlog.get_logger()
 
 def observe(line: socket.socket, writer: Writer) -> None:
     """Read labels off every call that the router tells of, until it hangs up."""
-    memory = Memory()
+    memory = Memory(salt=secrets.token_bytes(16))
     with line.makefile("rb") as stream:
         while header := stream.read(HEADER_BYTES):
             if len(header) < HEADER_BYTES:

@@ -7,46 +7,53 @@ from the mark.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from bandit import cells
 from bandit.cells import KEY, N_COLUMNS
-from telemetry import frames, keys
-from telemetry.errors import MalformedEvent
-from telemetry.events import NO_DIGEST, RECORD, Flag, Kind, decode
+from telemetry import keys
+from telemetry.events import NO_DIGEST, Flag
 from telemetry.scripts import Commit
-from telemetry.store import Client
-from workers import fold, labels
+from telemetry.store import Client, max_memory
+from workers import labels
+from workers.batch import (
+    DAY_MS,
+    LABEL_DAYS,
+    START,
+    Batch,
+    Decision,
+    Effects,
+    Entries,
+    Window,
+    at_ms,
+    effects,
+    position,
+    take_apart,
+)
 
-DAY_MS = 86_400_000
-LABEL_DAYS = 30
-"""Feedback for older decisions is refused and counted; their labels rows are gone."""
 REFERENCE_TTL_S = LABEL_DAYS * 86_400
 MAX_REFERENCES = 100
 """Decisions kept under one reference; the oldest go."""
-PRODUCER_DAYS = 7
-"""A producer silent this long has no frame on its way any more."""
+LAG_DAYS = 7
+"""A labels row outlives its last use by this much, as nobody may have folded for a week."""
 MAX_DEAD = 10_000
-START = b"0-0"
+MAX_TRIMS = 100
+"""A round; what is left is for the next one."""
+MOST_UNARCHIVED_BYTES = 256 << 20
+"""Four shards then hold 1 GiB at most while nothing can be archived: an hour at 340 records/s each,
+and four times what the archive takes at once."""
+
+log = structlog.get_logger()
 
 
 class NotOwner(Exception):
     """Another process owns the shard: what was folded has no effect."""
-
-
-@dataclass(slots=True)
-class Batch:
-    """Frames taken apart: new records, and what could not be read."""
-
-    records: list[NDArray[np.void]] = field(default_factory=list)
-    dead: list[tuple[str, bytes]] = field(default_factory=list)
-    windows: dict[bytes, int] = field(default_factory=dict)
-    n_repeated: int = 0
 
 
 @dataclass(slots=True)
@@ -57,8 +64,9 @@ class Shard:
     number: int
     mark: bytes = START
     rows: dict[bytes, NDArray[np.int64]] = field(default_factory=dict)
-    windows: dict[bytes, int] = field(default_factory=dict)
+    windows: dict[bytes, Window] = field(default_factory=dict)
     counters: Counter[str] = field(default_factory=Counter)
+    ahead: bool = False  # trimming went past the archive
 
     def load(self) -> None:
         """Read the shard's state; call it after the lease was taken."""
@@ -73,29 +81,22 @@ class Shard:
             for key, row in rows.items()
             if len(key) == KEY.itemsize and len(row) == 8 * N_COLUMNS
         }
-        self.windows = {name: int(value.split(b":")[0]) for name, value in producers.items()}
+        self.windows = {name: Window.parse(value) for name, value in producers.items()}
 
-    def fold(self, entries: list[tuple[bytes, dict[bytes, bytes]]], *, token: int) -> int:
+    def fold(self, entries: Entries, *, token: int) -> int:
         """Fold stream entries and commit; return how many records took effect.
 
         Raises:
             NotOwner: mark or token in the store are not ours; nothing was written.
         """
-        batch = self._take_apart(entries)
+        batch = take_apart(entries, self.windows)
+        found = effects(batch, self._stored_labels(batch.decisions()))
         commit = Commit(keys.meta(self.number))
-        records = np.concatenate(batch.records) if batch.records else np.empty(0, dtype=RECORD)
-        counts: Counter[str] = Counter(repeated=batch.n_repeated)
-        terms = []
-        if len(records):
-            kind = records["kind"]
-            outcomes = records[kind == Kind.OUTCOME]
-            terms += fold.outcome_terms(outcomes)
-            self._index_references(commit, outcomes)
-            counts["outcomes"] = len(outcomes)
-            terms += self._hear(commit, records[kind == Kind.FEEDBACK], batch, counts)
-            self._hold(commit, records[kind == Kind.REFERENCE_FEEDBACK], counts)
-        changed = self._add(commit, cells.merge(terms))
-        self._write_books(commit, batch, counts)
+        changed = self._add(commit, found.terms)
+        self._write_labels(commit, found.labels)
+        self._index_references(commit, found.outcomes)
+        self._hold(commit, found.waiting)
+        self._write_books(commit, batch, found)
         new_mark = entries[-1][0]
         version = commit.run(self.client, mark=self.mark, token=token, new_mark=new_mark)
         if version < 0:
@@ -103,102 +104,72 @@ class Shard:
         self.rows.update(changed)
         self.windows.update(batch.windows)
         self.mark = new_mark
-        self.counters.update(counts)
-        return len(records)
+        self.counters.update(found.counts)
+        return len(batch.records)
 
-    def prune(self, *, now_ms: int, token: int) -> None:
-        """Drop what nobody reads any more: stream behind the mark, stale rows, old producers."""
-        self.client.xtrim(keys.stream(self.number), minid=self.mark.decode(), approximate=True)
-        names = list(self.rows)
-        if not names:
+    def prune(self, *, token: int, most_bytes: int = MOST_UNARCHIVED_BYTES) -> None:
+        """Drop what nobody reads any more: archived entries, stale rows, producers long silent.
+
+        The mark's own time is "now": so what was dropped can be told from the stream alone.
+
+        Args:
+            most_bytes: of folded entries that may wait for the archive; beyond it they go.
+        """
+        self._trim(most_bytes)
+        now_ms = at_ms(self.mark)
+        gone = stale_rows(self.rows, now_ms=now_ms)
+        silent = [name for name, window in self.windows.items() if window.is_forgotten(now_ms)]
+        if not gone and not silent:
             return
-        stale = cells.is_stale(np.frombuffer(b"".join(names), dtype=KEY), now_ms=now_ms)
-        gone = [name for name, old in zip(names, stale, strict=True) if old]
         commit = Commit(keys.meta(self.number))
         for part in _parts(gone):
             commit.add("HDEL", keys.rows(self.number), *part)
             commit.add("ZREM", keys.touched(self.number), *part)
-        silent = now_ms - PRODUCER_DAYS * DAY_MS
-        books = self.client.hgetall(keys.producers(self.number))
-        quiet = [name for name, value in books.items() if int(value.split(b":")[1]) < silent]
-        for part in _parts(quiet):
+        for part in _parts(silent):
             commit.add("HDEL", keys.producers(self.number), *part)
-        if not gone and not quiet:
-            return
         if commit.run(self.client, mark=self.mark, token=token, new_mark=self.mark) < 0:
             raise NotOwner(f"shard {self.number}")
         for name in gone:
             del self.rows[name]
-        for name in quiet:
-            self.windows.pop(name, None)
+        for name in silent:
+            del self.windows[name]
 
-    def _take_apart(self, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> Batch:
-        batch = Batch()
-        for _, fields in entries:
-            raw = fields.get(b"f", b"")
-            try:
-                frame = frames.unpack(raw)
-            except MalformedEvent as error:
-                batch.dead.append((str(error), raw))
-                continue
-            skip = 0
-            if frame.producer != frames.UNNUMBERED:
-                seen = batch.windows.get(frame.producer, self.windows.get(frame.producer, 0))
-                skip = min(max(seen - frame.first, 0), frame.n_records)
-                batch.windows[frame.producer] = max(seen, frame.first + frame.n_records)
-            batch.n_repeated += skip
-            size = len(frame.body) // max(frame.n_records, 1)
-            sound, bad = decode(frame.body[skip * size :])
-            batch.dead += [("a record with a wrong checksum or field", raw) for raw in bad]
-            batch.records.append(sound)
-        return batch
+    def _trim(self, most_bytes: int) -> None:
+        """Trim the stream behind what is both folded and archived.
 
-    def _hear(
-        self,
-        commit: Commit,
-        said: NDArray[np.void],
-        batch: Batch,
-        counts: Counter[str],
-    ) -> list[cells.Terms]:
-        """Fold feedback: what changes in the rewards, and the labels rows to write."""
-        oldest_day = int(time.time() * 1000) // DAY_MS - LABEL_DAYS
-        by_day: dict[int, dict[bytes, list[np.void]]] = {}
-        for record in said:
-            day = int(record["token"]["decided_at_ms"]) // DAY_MS
-            if day < oldest_day:
-                batch.dead.append(("feedback for a decision of over 30 days ago", record.tobytes()))
-                continue
-            by_day.setdefault(day, {}).setdefault(record["token"]["nonce"].tobytes(), []).append(
-                record
-            )
-        changes: list[fold.LabelChange] = []
-        for day, decisions in by_day.items():
+        An archive that cannot be written must not fill the store: beyond `most_bytes` trimming
+        goes on without it, and the archive begins anew from there.
+        """
+        fields = ["archived", "n_bytes", "archived_bytes"]
+        archived, folded, kept = self.client.hmget(keys.meta(self.number), fields)
+        ahead = int(folded or 0) - int(kept or 0) > most_bytes
+        floor = self.mark if ahead else min(self.mark, archived or START, key=position)
+        if ahead and not self.ahead:
+            log.error("the archive is too far behind: trimming without it", shard=self.number)
+        self.ahead = ahead
+        n_trimmed = trim(self.client, self.number, floor)
+        if ahead and n_trimmed:
+            self.client.hincrby(keys.meta(self.number), "n_trimmed_unarchived", n_trimmed)
+
+    def _stored_labels(self, decisions: list[Decision]) -> dict[Decision, bytes | None]:
+        by_day: dict[int, list[Decision]] = {}
+        for decision in decisions:
+            by_day.setdefault(decision[0], []).append(decision)
+        stored: dict[Decision, bytes | None] = {}
+        for day, those in by_day.items():
+            rows = self.client.hmget(keys.labels(self.number, day), [nonce for _, nonce in those])
+            stored.update(zip(those, rows, strict=True))
+        return stored
+
+    def _write_labels(self, commit: Commit, changed: dict[Decision, labels.Labels]) -> None:
+        by_day: dict[int, list[bytes | str | int | float]] = {}
+        for (day, nonce), said in changed.items():
+            by_day.setdefault(day, []).extend((nonce, labels.pack(said)))
+        for day, fields in by_day.items():
             name = keys.labels(self.number, day)
-            stored = self.client.hmget(name, list(decisions))
-            fields: list[bytes | str | int | float] = []
-            for (nonce, records), row in zip(decisions.items(), stored, strict=True):
-                before = labels.parse(row)
-                after = before
-                for record in records:
-                    heard = labels.Said(
-                        int(record["revision"]),
-                        record["event"].tobytes(),
-                        int(record["value_micro"]),
-                        int(record["source"]),
-                    )
-                    newer = labels.hear(after, int(record["feedback_kind"]), heard)
-                    counts["feedback" if newer is not after else "feedback_outdated"] += 1
-                    after = newer
-                if after is before:
-                    continue
-                fields += [nonce, labels.pack(after)]
-                old, new = labels.standing(before), labels.standing(after)
-                if old != new:
-                    changes.append(fold.LabelChange.of(records[0]["token"], old, new))
             for part in _parts(fields):
                 commit.add("HSET", name, *part)
-            commit.add("EXPIREAT", name, (day + LABEL_DAYS + 2) * DAY_MS // 1000)
-        return fold.label_terms(changes)
+            commit.add("EXPIREAT", name, label_expiry_s(day))
 
     def _index_references(self, commit: Commit, outcomes: NDArray[np.void]) -> None:
         """Note which decision an answer id or a caller's reference means, for 30 days."""
@@ -213,11 +184,10 @@ class Shard:
                 commit.add("LTRIM", name, -MAX_REFERENCES, -1)
                 commit.add("EXPIRE", name, REFERENCE_TTL_S)
 
-    def _hold(self, commit: Commit, waiting: NDArray[np.void], counts: Counter[str]) -> None:
+    def _hold(self, commit: Commit, waiting: NDArray[np.void]) -> None:
         """Keep feedback whose decision is not known yet."""
         for record in waiting:
             commit.add("HSET", keys.held(self.number), record["event"].tobytes(), record.tobytes())
-        counts["held"] = len(waiting)
 
     def _add(self, commit: Commit, terms: cells.Terms) -> dict[bytes, NDArray[np.int64]]:
         """Add terms to the rows; return the new rows, which count once the commit did."""
@@ -241,18 +211,50 @@ class Shard:
     def _next_version(self) -> int:
         return int(self.client.hget(keys.meta(self.number), "version") or 0) + 1
 
-    def _write_books(self, commit: Commit, batch: Batch, counts: Counter[str]) -> None:
-        now_ms = int(time.time() * 1000)
-        for producer, following in batch.windows.items():
-            commit.add("HSET", keys.producers(self.number), producer, f"{following}:{now_ms}")
-        for reason, raw in batch.dead:
+    def _write_books(self, commit: Commit, batch: Batch, found: Effects) -> None:
+        for producer, window in batch.windows.items():
+            commit.add("HSET", keys.producers(self.number), producer, window.pack())
+        for reason, raw in found.dead:
             arguments = ("MAXLEN", "~", MAX_DEAD, "*", "reason", reason, "raw", raw)
             commit.add("XADD", keys.dead(self.number), *arguments)
-        counts["dead"] = len(batch.dead)
-        for name, n in counts.items():
+        for name, n in found.counts.items():
             if n:
                 commit.add("HINCRBY", keys.meta(self.number), f"n_{name}", n)
         commit.add("PUBLISH", keys.CHANGED, self.number)
+
+
+def label_expiry_s(day: int) -> int:
+    """Return when the labels of a day's decisions may go, in epoch seconds."""
+    return (day + LABEL_DAYS + 1 + LAG_DAYS) * DAY_MS // 1000
+
+
+def stale_rows(names: Iterable[bytes], *, now_ms: int) -> list[bytes]:
+    """Return the rows of which no reader counts anything any more."""
+    known = [name for name in names if len(name) == KEY.itemsize]
+    stale = cells.is_stale(np.frombuffer(b"".join(known), dtype=KEY), now_ms=now_ms)
+    return [name for name, old in zip(known, stale, strict=True) if old]
+
+
+def most_unarchived(client: Client, n_shards: int) -> int:
+    """Return how many bytes of a shard's folded entries may wait: all together a quarter of the
+    memory that the store may use.
+    """
+    share = max_memory(client) // 4 // n_shards
+    return min(MOST_UNARCHIVED_BYTES, share) if share else MOST_UNARCHIVED_BYTES
+
+
+def trim(client: Client, shard: int, floor: bytes) -> int:
+    """Take entries before `floor` out of a stream; return how many.
+
+    One call takes 10,000 at most, so that the store does not stand still.
+    """
+    total = 0
+    for _ in range(MAX_TRIMS):
+        n = client.xtrim(keys.stream(shard), minid=floor.decode(), approximate=True)
+        total += n
+        if not n:
+            break
+    return total
 
 
 def _parts(

@@ -1,0 +1,186 @@
+"""Periodic jobs: only ours, once a period, whoever asks."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import SHARDS
+from rq import Queue
+from rq.job import Callback
+from rq.serializers import JSONSerializer
+from rq.webhook import Webhook
+from structlog.testing import capture_logs
+from test_workers_archive import NOW_MS, Life, feedback, outcome
+
+from router.stack import stack
+from telemetry import keys
+from telemetry.store import Address, prepare
+from workers import jobs, schedule
+from workers.jobs import ALLOWED, JobWorker, Place
+from workers.retention import Keep
+
+TAKE = "workers.jobs.take"
+
+
+@pytest.fixture
+def queue(client: Any, address: Address, state_dir: Path) -> Queue:
+    prepare(client, shards=1)
+    jobs.work_at(Place(address, state_dir / "archive", 1, Keep(30, 1 << 30)))
+    return schedule.open_queue(client, "test")
+
+
+@pytest.fixture
+def worker(queue: Queue, client: Any) -> JobWorker:
+    return JobWorker([queue], connection=client, serializer=JSONSerializer)
+
+
+class Payload:
+    """What runs when a pickle of it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (Path(self.path),))
+
+
+def test_a_function_that_is_not_listed_is_refused(
+    queue: Queue, worker: JobWorker, client: Any, tmp_path: Path
+) -> None:
+    stranger = Queue(queue.name, connection=client, serializer=JSONSerializer)
+    job = stranger.enqueue("os.mkdir", str(tmp_path / "made"))
+
+    with capture_logs() as lines:
+        worker.work(burst=True, logging_level="ERROR")
+
+    assert job.get_status() == "failed"
+    assert not (tmp_path / "made").exists()
+    assert [(line["event"], line["error"]) for line in lines] == [("a job failed", "NotAllowed")]
+
+
+def test_a_pickled_job_is_never_read(
+    queue: Queue, worker: JobWorker, client: Any, tmp_path: Path
+) -> None:
+    job = Queue(queue.name, connection=client).enqueue(TAKE)
+    client.hset(job.key, "data", pickle.dumps((TAKE, None, (Payload(tmp_path / "read"),), {})))
+
+    with capture_logs():
+        worker.work(burst=True, logging_level="ERROR")
+
+    assert not (tmp_path / "read").exists()
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"on_success": Callback("os.getcwd")},
+        {"on_failure": Callback("os.getcwd")},
+        {"webhooks": [Webhook("http://127.0.0.1:9/", "finished")]},
+        {"args": (1,)},
+        {"kwargs": {"root": "/"}},
+    ],
+    ids=lambda extra: next(iter(extra)),
+)
+def test_a_listed_function_runs_plain_or_not_at_all(
+    queue: Queue, worker: JobWorker, client: Any, extra: dict[str, Any]
+) -> None:
+    job = Queue(queue.name, connection=client, serializer=JSONSerializer).enqueue(TAKE, **extra)
+
+    with capture_logs():
+        worker.work(burst=True, logging_level="ERROR")
+
+    assert job.get_status() == "failed"
+
+
+def test_of_several_that_ask_one_gets_the_job(queue: Queue, worker: JobWorker) -> None:
+    first: dict[str, int] = {}
+    asked = [schedule.enqueue_due(queue, asked, now_s=1e9) for asked in (first, {}, {})]
+    assert asked == [list(ALLOWED), [], []]
+
+    worker.work(burst=True, logging_level="ERROR")
+
+    assert schedule.enqueue_due(queue, {}, now_s=1e9) == []
+    assert schedule.enqueue_due(queue, first, now_s=1e9 + 5) == [TAKE]
+    assert queue.count == 1
+
+
+def test_everything_that_jobs_leave_in_the_queue_ends_by_itself(
+    queue: Queue, worker: JobWorker, client: Any
+) -> None:
+    schedule.enqueue_due(queue, {}, now_s=1e9)
+    worker.work(burst=True, logging_level="ERROR")
+
+    left = [key for key in client.keys("rq:*") if client.ttl(key) < 0]
+
+    bounded = (b"rq:queues", b"rq:finished:", b"rq:queue:", b"rq:workers", b"rq:clean")
+    assert [key for key in left if not key.startswith(bounded)] == []
+
+
+def test_a_job_that_goes_on_failing_is_logged_once(
+    queue: Queue, worker: JobWorker, state_dir: Path
+) -> None:
+    (state_dir / "archive").write_text("no directory")
+
+    with capture_logs() as lines:
+        for n in range(3):
+            schedule.enqueue_due(queue, {"workers.jobs.check": 11574}, now_s=1e9 + 5 * n)
+            worker.work(burst=True, logging_level="ERROR")
+
+    assert [line["job"] for line in lines].count(TAKE) == 1
+
+
+def test_without_an_archive_the_stream_is_trimmed_all_the_same(
+    client: Any, address: Address, state_dir: Path
+) -> None:
+    life = Life(client, state_dir / "archive")
+    for n in range(1, 200):
+        life.send(outcome(n))
+    life.fold()
+    jobs.work_at(Place(address, life.archive.root, 1, Keep(0, 1 << 30)))
+
+    jobs.take()
+    life.prune()
+
+    assert life.length() < 100
+    assert life.files() == []
+
+
+@pytest.mark.slow
+def test_the_process_archives_audits_and_calibrates(
+    client: Any, address: Address, state_dir: Path
+) -> None:
+    life = Life(client, state_dir / "archive")
+    client.hset(keys.META, "shards", str(SHARDS))
+    said = [feedback(n, 0.5) for n in range(1, 40)]
+    life.send(outcome(1), *said, entry_id=f"{NOW_MS - 7_200_000}-1")  # due by its age
+    life.fold()
+    with stack(state_dir) as processes:
+        arguments = ("--state-dir", str(state_dir), "--shards", str(SHARDS), "--jobs")
+        process = processes.start("jobs", "workers", *arguments)
+
+        deadline = time.monotonic() + 40
+        while not client.exists(keys.CALIBRATION):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.05)
+
+    assert process.returncode == 0
+    assert len(life.files()) == 1
+    found = json.loads(client.get(keys.AUDIT))
+    assert (found["equal"], found["records"]) == (True, 40)
+    assert json.loads(client.get(keys.CALIBRATION))["endpoints"][0]["labels"] > 0
+    for line in (state_dir / "jobs.log").read_text().splitlines():
+        json.loads(line)
+
+
+def test_the_pool_of_jobs_imports_no_polars_before_one_runs() -> None:
+    import subprocess
+
+    code = "import sys, workers.schedule; sys.exit('polars' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

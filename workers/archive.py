@@ -1,0 +1,223 @@
+"""The archive: what the stream held, kept in files after it was trimmed.
+
+In one step the store gives a shard's state at its mark; then the entries up to that mark are read,
+which nobody trims before they are archived; the file is written; last the archived mark moves.
+Killed anywhere, it begins again from the mark that stands. Several archivers do no harm: one
+directory has one at a time, and of two directories one holds the shard.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from telemetry import keys, scripts
+from telemetry.store import Client
+from workers import archive_file
+from workers.archive_file import Content, Unit
+from workers.batch import DAY_MS, LABEL_DAYS, START, position
+from workers.shard import LAG_DAYS, most_unarchived
+
+log = structlog.get_logger()
+
+EVERY_BYTES = 64 << 20
+"""300,000 records: a file that one process reads in a second."""
+EVERY_S = 3600.0
+"""What a lost store loses at most, where there is little traffic."""
+READ_ENTRIES = 128
+"""7 MB a reply."""
+HOLDER_TTL_MS = 2 * 3_600_000
+"""An archive that was silent this long is gone; another one takes the shard, from a base."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a file is due."""
+
+    every_bytes: int = EVERY_BYTES
+    every_s: float = EVERY_S
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """The archive of one state directory, as its jobs see it."""
+
+    client: Client
+    root: Path
+    n_shards: int
+
+    def directory(self, shard: int) -> Path:
+        """Return where the files of a shard lie."""
+        return self.root / str(shard)
+
+    def take(self, *, now_ms: int, limits: Limits | None = None) -> list[Unit]:
+        """Archive every shard that is due, if the records are ours to take; return the new files.
+
+        Raises:
+            OSError: one cannot be written; its archived mark stays.
+        """
+        if not self.holds():
+            return []
+        if limits is None:
+            limits = Limits(min(EVERY_BYTES, most_unarchived(self.client, self.n_shards) // 4))
+        written = []
+        for shard in range(self.n_shards):
+            unit = self.take_shard(shard, now_ms=now_ms, limits=limits)
+            if unit is not None:
+                written.append(unit)
+        return written
+
+    def take_shard(self, shard: int, *, now_ms: int, limits: Limits) -> Unit | None:
+        """Archive one shard if it is due and nobody else does; return the new file.
+
+        Raises:
+            OSError: it cannot be written; the archived mark stays.
+        """
+        directory = self.directory(shard)
+        with locked(directory) as mine:
+            if not mine:
+                return None
+            for path in directory.glob(f"{archive_file.UNFINISHED}*"):
+                path.unlink()  # of one that was killed: the lock is ours
+            if not self._is_due(shard, now_ms=now_ms, limits=limits):
+                return None
+            return self._write(shard, directory)
+
+    def skip(self) -> None:
+        """Take everything folded as archived, without keeping it: for who wants no archive."""
+        for shard in range(self.n_shards):
+            fields = ["archived", "mark", "n_bytes"]
+            archived, mark, n_bytes = self.client.hmget(keys.meta(shard), fields)
+            if mark and mark != archived:
+                n = int(n_bytes or 0)
+                scripts.set_archived(
+                    self.client, shard, seen=archived or START, mark=mark, n_bytes=n
+                )
+
+    def holds(self) -> bool:
+        """Return whether this archive is the one that takes the records.
+
+        Of two that took turns each would have holes.
+        """
+        owner = identity(self.root)
+        return scripts.hold(self.client, keys.ARCHIVER, owner=owner, ttl_ms=HOLDER_TTL_MS)
+
+    def _is_due(self, shard: int, *, now_ms: int, limits: Limits) -> bool:
+        fields = ["mark", "archived", "n_bytes", "archived_bytes"]
+        mark, archived, n_bytes, kept = self.client.hmget(keys.meta(shard), fields)
+        if mark is None or mark == archived:
+            return False
+        if int(n_bytes or 0) - int(kept or 0) >= limits.every_bytes:
+            return True
+        oldest = self.client.xrange(
+            keys.stream(shard), min=_after(archived or START), max=mark, count=1
+        )
+        return not oldest or now_ms - position(oldest[0][0])[0] >= limits.every_s * 1000
+
+    def _write(self, shard: int, directory: Path) -> Unit:
+        content = self.state(shard)
+        archived = content.meta.get(b"archived", START)
+        content.entries = self.entries(shard, archived, content.mark)
+        missing = n_missing(content, since=content.meta.get(b"archived_bytes", b"0"))
+        known = archive_file.units(directory)
+        start: bytes | None = archived
+        if missing or (archived != START and all(u.mark != archived for u in known)):
+            start = None
+            content = self.state(shard, with_labels=True)
+            log.warning("the archive begins anew: a base", shard=shard, missing_bytes=missing)
+            self.client.hincrby(keys.meta(shard), "n_archive_bases", 1)
+        unit = archive_file.write(directory, content, start=start)
+        n = _integer(content, b"n_bytes")
+        if scripts.set_archived(self.client, shard, seen=archived, mark=unit.mark, n_bytes=n):
+            for other in known:  # of one killed before the mark moved: all of it is in ours
+                if other.start == unit.start and not other.is_base and other.path != unit.path:
+                    other.path.unlink(missing_ok=True)
+        return unit
+
+    def state(self, shard: int, *, with_labels: bool = False) -> Content:
+        """Return a shard's state at its mark, read in one step."""
+        today = int(self.client.time()[0]) * 1000 // DAY_MS
+        days = list(range(today - LABEL_DAYS - LAG_DAYS, today + 3)) if with_labels else []
+        pipeline = self.client.pipeline(transaction=True)
+        pipeline.hgetall(keys.meta(shard))
+        pipeline.hgetall(keys.rows(shard))
+        pipeline.hgetall(keys.producers(shard))
+        for day in days:
+            pipeline.hgetall(keys.labels(shard, day))
+        meta, rows, producers, *labels = pipeline.execute()
+        content = Content({b"mark": START, **meta}, rows, producers)
+        for day, said in zip(days, labels, strict=True):
+            content.labels.update({(day, nonce): row for nonce, row in said.items()})
+        content.store = self.client.hgetall(keys.META)
+        content.standings = self.client.hgetall(keys.STANDINGS)
+        content.names = self.client.hgetall(keys.NAMES)
+        return content
+
+    def entries(self, shard: int, after: bytes, upto: bytes) -> dict[bytes, bytes]:
+        """Return the stream's entries after one mark up to another."""
+        found: dict[bytes, bytes] = {}
+        while position(after) < position(upto):
+            part = self.client.xrange(
+                keys.stream(shard), min=_after(after), max=upto, count=READ_ENTRIES
+            )
+            if not part:
+                break
+            found.update((entry_id, fields.get(b"f", b"")) for entry_id, fields in part)
+            after = part[-1][0]
+        return found
+
+
+def identity(root: Path) -> str:
+    """Return the archive's own name, made once."""
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    name, mine = root / "id", root / f".{secrets.token_hex(8)}"
+    if not name.exists():
+        mine.write_text(secrets.token_hex(8))
+        with suppress(FileExistsError):
+            os.link(mine, name)
+        mine.unlink()
+    return name.read_text()
+
+
+def n_missing(content: Content, *, since: bytes) -> int:
+    """Return how many bytes were folded that `entries` does not hold, since so many were.
+
+    Trimmed beyond the archive, deleted by hand, of a store that came back with less: whatever the
+    reason, such entries do not lead from one state to the other.
+    """
+    folded = _integer(content, b"n_bytes") - int(since)
+    return folded - sum(map(len, content.entries.values()))
+
+
+@contextmanager
+def locked(directory: Path, name: str = "lock", *, shared: bool = False) -> Iterator[bool]:
+    """Yield whether a lock of the directory is ours; it goes with the process."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(directory / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        os.close(descriptor)
+
+
+def _after(entry_id: bytes) -> str:
+    """Return the first id behind an entry's: exclusive ranges are not known to every server."""
+    ms, number = position(entry_id)
+    return f"{ms}-{number + 1}"
+
+
+def _integer(content: Content, name: bytes) -> int:
+    return int(content.meta.get(name, 0))

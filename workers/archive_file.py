@@ -1,0 +1,218 @@
+"""Files of the archive: what they hold, how they are named, how they make a chain.
+
+A file holds all entries of one shard's stream after one mark up to another, and the shard's state
+at the latter. A *base* holds a state and labels but no entries: from it a chain begins where
+there is no earlier record. A file appears whole or not at all, and never changes; its name
+carries the digest of its bytes, so that damage shows before anything is believed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+
+from workers.batch import DAY_MS, START, Decision, Entries, Window, position
+
+SUFFIX = ".parquet"
+UNFINISHED = ".tmp-"
+_BASE = "base"
+DAY_BYTES = 8
+
+
+class Damaged(Exception):
+    """A file does not hold what was written."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("its bytes are not those that were written")
+        self.path = path
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One file, as its name tells."""
+
+    path: Path
+    start: bytes | None  # it holds all entries after this one; None: it is a base
+    mark: bytes  # the last entry in it, and whose state it ends with
+    digest: str
+
+    @property
+    def is_base(self) -> bool:
+        """Whether it holds no entries, but labels."""
+        return self.start is None
+
+    @classmethod
+    def parse(cls, path: Path) -> Unit | None:
+        """Return what a file's name tells, or None where it is none of ours."""
+        span, _, digest = path.name.removesuffix(SUFFIX).partition(".")
+        start, _, mark = span.partition("_")
+        try:
+            unit = cls(path, None if start == _BASE else _unpad(start), _unpad(mark), digest)
+        except ValueError:
+            return None
+        forward = unit.start is None or position(unit.start) < position(unit.mark)
+        return unit if forward else None
+
+
+@dataclass(slots=True)
+class Content:
+    """What a file holds."""
+
+    meta: dict[bytes, bytes] = field(default_factory=dict)  # of the shard: mark, counters
+    rows: dict[bytes, bytes] = field(default_factory=dict)
+    producers: dict[bytes, bytes] = field(default_factory=dict)
+    labels: dict[Decision, bytes] = field(default_factory=dict)  # of a base
+    entries: dict[bytes, bytes] = field(default_factory=dict)  # id -> frame
+    standings: dict[bytes, bytes] = field(default_factory=dict)
+    names: dict[bytes, bytes] = field(default_factory=dict)
+    store: dict[bytes, bytes] = field(default_factory=dict)  # shards, schema, incarnation
+
+    @property
+    def mark(self) -> bytes:
+        """Whose state this is."""
+        return self.meta[b"mark"]
+
+    @property
+    def windows(self) -> dict[bytes, Window]:
+        """Return the producers' windows."""
+        return {name: Window.parse(value) for name, value in self.producers.items()}
+
+    def as_entries(self) -> Entries:
+        """Return the entries as the store gives them."""
+        return [(entry_id, {b"f": frame}) for entry_id, frame in self.entries.items()]
+
+
+_PLAIN = ("meta", "rows", "producers", "entries", "standings", "names", "store")
+"""Parts of a file that are kept as they are; labels are keyed by day and nonce."""
+
+
+def units(directory: Path) -> list[Unit]:
+    """Return the files of one shard, in the order of their marks."""
+    found = (Unit.parse(path) for path in directory.glob(f"*{SUFFIX}"))
+    return sorted((u for u in found if u), key=lambda u: (position(u.mark), u.is_base))
+
+
+def chains(found: list[Unit]) -> list[list[Unit]]:
+    """Return the chains that the files make, oldest first.
+
+    A chain is followed back from its newest file, each time to the one that ends where the next
+    begins. What an archiver left behind that was killed, or was not alone, lies on no chain.
+    """
+    by_mark = {unit.mark: unit for unit in found}  # of one mark the base, which ends the chain
+    out: list[list[Unit]] = []
+    before: bytes | None = None
+    for head in reversed(found):
+        if before is not None and position(head.mark) > position(before):
+            continue
+        chain = [head]
+        while (start := chain[0].start) is not None and start in by_mark:
+            chain.insert(0, by_mark[start])
+        out.insert(0, chain)
+        before = chain[0].mark if chain[0].start is None else chain[0].start
+    return [chain for chain in out if len(chain) > 1 or not chain[0].is_base or chain is out[-1]]
+
+
+def is_whole(chain: list[Unit]) -> bool:
+    """Return whether a chain has its beginning: a base, or the stream's own first entry."""
+    return chain[0].start in (None, START)
+
+
+def write(directory: Path, content: Content, *, start: bytes | None) -> Unit:
+    """Write a file; it is there in full, and safe from a power cut, or not at all.
+
+    Raises:
+        OSError: no space left, for instance; nothing is left behind.
+    """
+    import polars as pl
+
+    columns = _columns(content)
+    unfinished = directory / f"{UNFINISHED}{secrets.token_hex(8)}"
+    try:
+        with unfinished.open("xb") as file:
+            os.fchmod(file.fileno(), 0o600)
+            pl.DataFrame(columns).write_parquet(file, compression="zstd")
+            file.flush()
+            os.fsync(file.fileno())
+        with unfinished.open("rb") as file:
+            digest = hashlib.file_digest(file, _digest).hexdigest()
+        span = f"{_BASE if start is None else _pad(start)}_{_pad(content.mark)}"
+        path = directory / f"{span}.{digest}{SUFFIX}"
+        unfinished.rename(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    sync(directory)
+    return Unit(path, start, content.mark, digest)
+
+
+def read(unit: Unit) -> Content:
+    """Return what a file holds.
+
+    Raises:
+        Damaged: it is not what was written.
+        FileNotFoundError: it is gone.
+    """
+    import polars as pl
+
+    data = unit.path.read_bytes()
+    if hashlib.blake2b(data, digest_size=16).hexdigest() != unit.digest:
+        raise Damaged(unit.path)
+    try:
+        frame = pl.read_parquet(BytesIO(data))
+        rows = zip(frame["part"], frame["key"], frame["value"], strict=True)
+        content = Content()
+        for part, key, value in rows:
+            if part == "labels":
+                day = int.from_bytes(key[:DAY_BYTES], "big", signed=True)
+                content.labels[day, key[DAY_BYTES:]] = value
+            elif part in _PLAIN:
+                getattr(content, part)[key] = value
+    except pl.exceptions.PolarsError as error:
+        raise Damaged(unit.path) from error
+    return content
+
+
+def sync(directory: Path) -> None:
+    """Make names in a directory safe from a power cut."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def age_days(unit: Unit, *, now_ms: int) -> float:
+    """Return how long ago a file's last entry came."""
+    return (now_ms - position(unit.mark)[0]) / DAY_MS
+
+
+def _columns(content: Content) -> dict[str, list[str] | list[bytes]]:
+    parts: list[str] = []
+    names: list[bytes] = []
+    values: list[bytes] = []
+    for part in _PLAIN:
+        pairs: dict[bytes, bytes] = getattr(content, part)
+        parts += [part] * len(pairs)
+        names += pairs.keys()
+        values += pairs.values()
+    for (day, nonce), row in content.labels.items():
+        parts.append("labels")
+        names.append(day.to_bytes(DAY_BYTES, "big", signed=True) + nonce)
+        values.append(row)
+    return {"part": parts, "key": names, "value": values}
+
+
+def _digest() -> hashlib.blake2b:
+    return hashlib.blake2b(digest_size=16)
+
+
+def _pad(entry_id: bytes) -> str:
+    return "{:015d}-{:010d}".format(*position(entry_id))
+
+
+def _unpad(text: str) -> bytes:
+    return "{}-{}".format(*position(text.encode())).encode()

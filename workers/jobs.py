@@ -1,0 +1,230 @@
+"""The periodic jobs, and the only functions that a job may name.
+
+Every one may be killed anywhere and run twice. Jobs travel as JSON and carry no arguments: where
+store and archive are is known to the process that runs them. A job that names anything else, or
+asks for a callback or a web request, is refused; so whoever can write to the store cannot make
+this process run code of theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import structlog
+from rq import SimpleWorker
+from rq.job import Job
+
+from telemetry import keys
+from telemetry.events import RECORD
+from telemetry.store import Address, connect
+from workers import archive_file, audit, calibration, retention
+from workers.archive import Archive
+from workers.archive_file import Damaged
+from workers.batch import take_apart
+from workers.retention import Keep
+
+log = structlog.get_logger()
+
+MAX_AUDIT_BYTES = 2 << 30
+"""Some minutes of one core, each day. Larger archives are audited by hand."""
+MAX_CALIBRATION_BYTES = 256 << 20
+"""Of compressed records: under a minute."""
+DAY_S = 86_400.0
+TIMEOUT_S = 10.0
+"""A checkpoint of 100,000 rows is one reply of 10 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the jobs of this process work."""
+
+    address: Address
+    root: Path  # of the archive
+    n_shards: int
+    keep: Keep
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def archive(self) -> Archive:
+        """Return the archive, with a connection of its own."""
+        return Archive(connect(self.address, timeout_s=TIMEOUT_S), self.root, self.n_shards)
+
+
+_place: list[Place] = []
+"""At most one. A job is found by its name, so it cannot be handed anything."""
+
+
+def work_at(place: Place) -> None:
+    """Say where the jobs of this process work."""
+    _place[:] = [place]
+
+
+def take() -> int:
+    """Archive what is due; return how many files were written."""
+    archive = _place[0].archive()
+    if _place[0].keep.days == 0:
+        archive.skip()
+        return 0
+    return len(archive.take(now_ms=_now_ms()))
+
+
+def prune() -> int:
+    """Delete what the archive need not keep; return how many files."""
+    return retention.prune(_place[0].archive(), _place[0].keep, now_ms=_now_ms())
+
+
+def check() -> dict[str, object]:
+    """Audit the state, and leave what was found in the store."""
+    archive = _place[0].archive()
+    if not archive.holds():
+        return {}
+    size = sum(unit.path.stat().st_size for unit in _units(archive))
+    if size > MAX_AUDIT_BYTES:
+        log.info("the archive is too large to audit by itself: pointsman audit state", bytes=size)
+        return {}
+    found = audit.audit_state(archive, between=_breathe)
+    if not found.equal:
+        log.error("the state is not what the records say", difference=found.difference)
+    return _leave(archive, keys.AUDIT, found.as_json())
+
+
+def calibrate() -> dict[str, object]:
+    """Compare the last day's predictions with the labels that came; leave that in the store."""
+    archive = _place[0].archive()
+    if not archive.holds():
+        return {}
+    parts, room = [np.empty(0, dtype=RECORD)], MAX_CALIBRATION_BYTES
+    for unit in sorted(_units(archive), key=lambda unit: unit.mark, reverse=True):
+        room -= unit.path.stat().st_size
+        if room < 0 or archive_file.age_days(unit, now_ms=_now_ms()) > 1:
+            break
+        try:
+            parts.append(take_apart(archive_file.read(unit).as_entries(), {}).records)
+        except Damaged as error:
+            log.error("a file of the archive is damaged", file=error.path.name)
+    held = calibration.calibrate(np.concatenate(parts))
+    return _leave(archive, keys.CALIBRATION, {"endpoints": [h.as_json() for h in held]})
+
+
+ALLOWED: dict[str, tuple[Callable[[], Any], float]] = {
+    f"{__name__}.{job.__name__}": (job, every_s)
+    for job, every_s in ((take, 5.0), (prune, 3600.0), (check, DAY_S), (calibrate, DAY_S))
+}
+"""By name: the job, and how often it is due. Whether a file is, `take` sees for itself."""
+
+
+class Stopped(Exception):
+    """The process is to end; the job is done again another time."""
+
+
+class NotAllowed(Exception):
+    """A job names a function that no job may name, or asks for more than to run one."""
+
+
+class AllowedJob(Job):
+    """A job that can be nothing but one of ours."""
+
+    @property
+    def func(self) -> Callable[[], Any]:
+        """Return the function that it names; nothing is imported for it.
+
+        Raises:
+            NotAllowed: it is none of ours, or comes with arguments or something to call after it.
+        """
+        known = ALLOWED.get(self.func_name or "")
+        extras = (self.args, self.kwargs, self.instance, self.webhooks)
+        callbacks = (
+            self._success_callback_name,
+            self._failure_callback_name,
+            self._stopped_callback_name,
+        )
+        if known is None or any(extras) or any(callbacks):
+            raise NotAllowed(str(self.func_name)[:100])
+        return known[0]
+
+    @property
+    def success_callback(self) -> None:
+        """None: it would be imported by a name from the store."""
+        return None
+
+    @property
+    def failure_callback(self) -> None:
+        """None, as above."""
+        return None
+
+    @property
+    def stopped_callback(self) -> None:
+        """None, as above."""
+        return None
+
+    def send_webhooks(self, status: Any, *, exc_string: str | None = None) -> None:
+        """Send none."""
+
+
+class JobWorker(SimpleWorker):
+    """Runs jobs in this very process: polars hangs in one that was forked after its import.
+
+    It takes no commands from the store, and leaves signals to the process. Of a job that fails
+    again and again it logs the first time, and when it is over.
+    """
+
+    job_class = AllowedJob
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._failing: set[str] = set()
+
+    def subscribe(self) -> None:
+        """Listen to nobody."""
+
+    def unsubscribe(self) -> None:
+        """Nothing to end."""
+
+    def _install_signal_handlers(self) -> None:
+        """Leave the process's own."""
+
+    def handle_exception(self, job: Job, *exc_info: Any) -> None:
+        """Log a failure by its kind: a message may hold what does not belong in a log."""
+        name = str(job.func_name)[:100]
+        if name not in self._failing and exc_info[0] is not Stopped:
+            if name in ALLOWED:
+                self._failing.add(name)
+            kind = exc_info[0].__name__ if exc_info and exc_info[0] else ""
+            number = getattr(exc_info[1], "errno", None) if len(exc_info) > 1 else None
+            log.error("a job failed", job=name, error=kind, errno=number)
+
+    def handle_job_success(self, *arguments: Any, **named: Any) -> None:
+        """Note that a job is well again."""
+        super().handle_job_success(*arguments, **named)
+        job = named.get("job") or arguments[0]
+        if job.func_name in self._failing:
+            self._failing.discard(job.func_name)
+            log.info("a job works again", job=job.func_name)
+
+
+def _breathe() -> None:
+    """Let a long job end when the process does, and the archive go on meanwhile."""
+    if _place[0].stop.is_set():
+        raise Stopped
+    take()
+
+
+def _units(archive: Archive) -> list[archive_file.Unit]:
+    directories = [archive.directory(shard) for shard in range(archive.n_shards)]
+    return [unit for directory in directories for unit in archive_file.units(directory)]
+
+
+def _leave(archive: Archive, key: str, value: dict[str, object]) -> dict[str, object]:
+    whole = {"at_ms": _now_ms(), **value}
+    archive.client.set(key, json.dumps(whole))
+    return whole
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,241 @@
+"""Restoring a lost store from the archive: each shard at its newest sound checkpoint.
+
+Only into a store that has folded nothing yet. A shard is restored in one step, and versions rise
+last, once all shards are there: so a router that still has the posteriors of before takes the
+restored ones only when they are whole. What came after the last checkpoint is lost, unless a
+journal still has it; a frame that is sent again is known by its producer's numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import redis
+
+from telemetry import keys
+from telemetry.events import NO_DIGEST, Flag, Kind
+from telemetry.store import SCHEMA, Client, prepare
+from workers import archive_file
+from workers.archive import Archive
+from workers.archive_file import Content, Damaged, Unit
+from workers.batch import Entries, at_ms, position, take_apart
+from workers.held import HOLD_MS
+from workers.rebuilt import Rebuilt
+from workers.shard import MAX_REFERENCES, REFERENCE_TTL_S, label_expiry_s
+
+ABOVE = 1 << 32
+"""What versions rise by: more than a lost store can have committed since its last checkpoint."""
+NOT_RESTORED = (b"token", b"fence", b"version")
+AT_ONCE = 1000
+
+
+class CannotRestore(Exception):
+    """Nothing was restored; the message says why."""
+
+
+@dataclass(slots=True)
+class Restored:
+    """What was brought back."""
+
+    shards: int = 0
+    files: int = 0
+    rows: int = 0
+    labels: int = 0
+    references: int = 0
+    damaged: int = 0  # files that could not be read
+    newest_ms: int = 0  # time of the newest record that is part of it
+
+    def as_json(self) -> dict[str, object]:
+        """Return it as one object."""
+        return asdict(self)
+
+
+def restore(archive: Archive) -> Restored:
+    """Rebuild an empty store from the archive; safe to repeat, and to go on with once killed.
+
+    Raises:
+        CannotRestore: no archive, another number of shards, or a store that is not empty.
+    """
+    directories = [archive.directory(shard) for shard in range(archive.n_shards)]
+    if not any(archive_file.units(directory) for directory in directories):
+        raise CannotRestore(f"there is no archive in {archive.root}")
+    found = Restored(shards=archive.n_shards)
+    parts = {}
+    for shard, directory in enumerate(directories):
+        chains = archive_file.chains(archive_file.units(directory))
+        part = _newest(chains[-1], found) if chains else None
+        if part is not None:
+            parts[shard] = part
+    _check(archive, parts)
+    prepare(archive.client, shards=archive.n_shards)
+    for shard, part in parts.items():
+        _restore_shard(archive.client, shard, part, found)
+    _restore_common(archive.client, list(parts.values()))
+    for shard, part in parts.items():
+        _raise_version(archive.client, shard, _version(part.content) + ABOVE)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What the archive has of one shard."""
+
+    files: list[Unit]  # the last one is the newest that can be read
+    content: Content  # its checkpoint
+
+
+def _newest(chain: list[Unit], found: Restored) -> _Part | None:
+    for n in range(len(chain), 0, -1):
+        try:
+            content = archive_file.read(chain[n - 1])
+        except (Damaged, FileNotFoundError):
+            found.damaged += 1
+            continue
+        content.entries.clear()
+        return _Part(chain[:n], content)
+    return None
+
+
+def _check(archive: Archive, parts: dict[int, _Part]) -> None:
+    if not parts:
+        raise CannotRestore("no file of the archive can be read")
+    for shard, part in parts.items():
+        made_with = int(part.content.store.get(b"shards", archive.n_shards))
+        if made_with != archive.n_shards:
+            raise CannotRestore(
+                f"the archive was made with {made_with} shards and store.shards says "
+                f"{archive.n_shards}; set store.shards: {made_with}"
+            )
+        if part.content.store.get(b"schema", SCHEMA.encode()) != SCHEMA.encode():
+            raise CannotRestore("the archive was made by another version of the layout")
+        mark, restored = archive.client.hmget(keys.meta(shard), ["mark", "restored"])
+        if mark is not None and restored != part.files[-1].digest.encode():
+            raise CannotRestore(
+                f"the store is not empty (shard {shard} stands at {mark.decode()}); "
+                "stop everything and restore into an empty one"
+            )
+
+
+def _restore_shard(client: Client, shard: int, part: _Part, found: Restored) -> None:
+    found.rows += len(part.content.rows)
+    found.newest_ms = max(found.newest_ms, at_ms(part.content.mark))
+    if client.hget(keys.meta(shard), "restored") is not None:
+        return
+    state = Rebuilt()
+    now_ms = int(client.time()[0]) * 1000
+    for unit in part.files:
+        try:
+            content = archive_file.read(unit)
+        except (Damaged, FileNotFoundError):
+            found.damaged += 1
+            continue
+        entries = content.as_entries()
+        state.fold(entries)
+        state.stand_at(content)
+        found.references += _write_references(client, shard, entries, now_ms=now_ms)
+        found.files += 1
+    state.forget()
+    found.labels += len(state.labels)
+    _write_labels(client, shard, state)
+    with client.pipeline(transaction=True) as pipeline:
+        pipeline.watch(keys.meta(shard))
+        if pipeline.hget(keys.meta(shard), "mark") is not None:
+            raise CannotRestore(f"shard {shard} is not empty any more: stop the workers first")
+        pipeline.multi()
+        _write_state(pipeline, shard, part)
+        try:
+            pipeline.execute()
+        except redis.WatchError:
+            raise CannotRestore(f"somebody else writes shard {shard}: stop the workers") from None
+    _begin_stream_after(client, shard, part.content.mark)
+
+
+def _write_state(pipeline: Client, shard: int, part: _Part) -> None:
+    content, version = part.content, _version(part.content)
+    meta = {name: value for name, value in content.meta.items() if name not in NOT_RESTORED}
+    # The archive ends at this mark, even where it was killed before it could say so.
+    meta |= {b"archived": content.mark, b"archived_bytes": content.meta.get(b"n_bytes", b"0")}
+    meta |= {b"restored": part.files[-1].digest.encode(), b"version": b"%d" % version}
+    pipeline.hset(keys.meta(shard), mapping=meta)
+    pipeline.hincrby(keys.meta(shard), "fence", int(content.meta.get(b"fence", 0)) + 1)
+    for names in _parts(list(content.rows)):
+        pipeline.hset(keys.rows(shard), mapping={name: content.rows[name] for name in names})
+        pipeline.zadd(keys.touched(shard), dict.fromkeys(names, version))
+    for names in _parts(list(content.producers)):
+        windows = {name: content.producers[name] for name in names}
+        pipeline.hset(keys.producers(shard), mapping=windows)
+
+
+def _write_labels(client: Client, shard: int, state: Rebuilt) -> None:
+    by_day: dict[int, dict[bytes, bytes]] = {}
+    for (day, nonce), row in state.labels.items():
+        by_day.setdefault(day, {})[nonce] = row
+    for day, rows in by_day.items():
+        name = keys.labels(shard, day)
+        for nonces in _parts(list(rows)):
+            client.hset(name, mapping={nonce: rows[nonce] for nonce in nonces})
+        client.expireat(name, label_expiry_s(day))
+
+
+def _write_references(client: Client, shard: int, entries: Entries, *, now_ms: int) -> int:
+    """Index the references of 30 days again, and hold again what waited for its decision.
+
+    What was joined already is joined again, which has no effect. Return how many references.
+    """
+    oldest_ms, total = now_ms - REFERENCE_TTL_S * 1000, 0
+    recent = [entry for entry in entries if at_ms(entry[0]) > oldest_ms]
+    for i in range(0, len(recent), 16):
+        batch = take_apart(recent[i : i + 16], {})
+        pipeline = client.pipeline(transaction=False)
+        for record, heard_ms in zip(batch.records, batch.heard_ms.tolist(), strict=True):
+            if record["kind"] == Kind.REFERENCE_FEEDBACK and now_ms - heard_ms < HOLD_MS:
+                pipeline.hset(keys.held(shard), record["event"].tobytes(), record.tobytes())
+            total += _index(pipeline, shard, record, heard_ms)
+        pipeline.execute()
+    return total
+
+
+def _index(pipeline: Client, shard: int, record: np.void, heard_ms: int) -> int:
+    final = record["kind"] == Kind.OUTCOME and record["flags"] & Flag.FINAL
+    digests = [record[c].tobytes() for c in ("response", "reference")] if final else []
+    for digest in (d for d in digests if d != NO_DIGEST):
+        name, token = keys.reference(shard, digest.hex()), record["token"].tobytes()
+        pipeline.lrem(name, 0, token)  # so that going on after a kill adds none twice
+        pipeline.rpush(name, token)
+        pipeline.ltrim(name, -MAX_REFERENCES, -1)
+        pipeline.expireat(name, heard_ms // 1000 + REFERENCE_TTL_S)
+    return sum(d != NO_DIGEST for d in digests)
+
+
+def _begin_stream_after(client: Client, shard: int, mark: bytes) -> None:
+    """Let the stream's next id be above the mark, also where the store's clock is behind it."""
+    last = client.xrevrange(keys.stream(shard), count=1)
+    if not last or position(last[0][0]) <= position(mark):
+        try:
+            client.xadd(keys.stream(shard), {"f": b""}, id=mark)
+            client.xdel(keys.stream(shard), mark)
+        except redis.ResponseError:
+            return  # it is above already
+
+
+def _restore_common(client: Client, parts: list[_Part]) -> None:
+    """Bring back what all shards share, as the newest of them knew it."""
+    newest = max(parts, key=lambda part: position(part.content.mark)).content
+    for name, values in ((keys.STANDINGS, newest.standings), (keys.NAMES, newest.names)):
+        for field, value in values.items():
+            client.hsetnx(name, field, value)
+
+
+def _raise_version(client: Client, shard: int, target: int) -> None:
+    version = int(client.hget(keys.meta(shard), "version") or 0)
+    if version < target:
+        client.hincrby(keys.meta(shard), "version", target - version)
+
+
+def _version(content: Content) -> int:
+    return int(content.meta.get(b"version", 0))
+
+
+def _parts(names: list[bytes]) -> list[list[bytes]]:
+    return [names[i : i + AT_ONCE] for i in range(0, len(names), AT_ONCE)]
