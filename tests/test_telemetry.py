@@ -152,6 +152,18 @@ def test_segments_say_where_their_numbers_begin(log: journal.Journal) -> None:
     assert total == 120 * events.RECORD_SIZE
 
 
+def test_a_record_that_was_not_there_yet_ends_a_read(log: journal.Journal) -> None:
+    """A read takes a while; the writer goes on meanwhile, behind and ahead of it."""
+    for i in range(3):
+        log.append(record(i))
+    segment = journal.Segment.open(log.current)
+    with log.current.open("r+b") as file:
+        file.seek(segment.offset + events.RECORD_SIZE)
+        file.write(bytes(events.RECORD_SIZE))
+
+    assert segment.read(10) == record(0)
+
+
 def test_a_living_process_keeps_its_journal(log: journal.Journal) -> None:
     log.append(record())
 
