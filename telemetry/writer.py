@@ -10,10 +10,10 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import structlog
 
 from telemetry import frames, journal, keys
@@ -186,16 +186,16 @@ class Sender:
 
 def cut(data: bytes, producer: bytes, bases: list[int]) -> list[frames.Frame]:
     """Return frames of `data` by shard; `bases` advances to the next record of each."""
-    by_shard: dict[int, list[bytes]] = defaultdict(list)
-    for start in range(0, len(data), RECORD_SIZE):
-        record = data[start : start + RECORD_SIZE]
-        if record[journal.SHARD_OFFSET] < len(bases):
-            by_shard[record[journal.SHARD_OFFSET]].append(record)
+    records = np.frombuffer(data, dtype=f"V{RECORD_SIZE}", count=len(data) // RECORD_SIZE)
+    shards = np.frombuffer(data, dtype=np.uint8)[journal.SHARD_OFFSET :: RECORD_SIZE]
     out = []
-    for shard, records in by_shard.items():
-        for start in range(0, len(records), frames.MAX_RECORDS):
-            part = records[start : start + frames.MAX_RECORDS]
-            out.append(frames.Frame(producer, shard, bases[shard], b"".join(part)))
+    for shard in np.unique(shards[: len(records)]).tolist():
+        if shard >= len(bases):
+            continue
+        mine = records[shards[: len(records)] == shard]
+        for start in range(0, len(mine), frames.MAX_RECORDS):
+            part = mine[start : start + frames.MAX_RECORDS]
+            out.append(frames.Frame(producer, shard, bases[shard], part.tobytes()))
             bases[shard] += len(part)
     return out
 
