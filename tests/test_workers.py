@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bandit import cells
 from bandit.cells import Family, Q, R, U
-from telemetry import events, frames, keys
+from telemetry import events, frames, keys, references
 from telemetry.events import FeedbackKind, Flag, Match, Result, Token
 from telemetry.frames import Frame
 from telemetry.store import Address
@@ -497,3 +497,64 @@ def test_books_do_not_depend_on_order_or_grouping(calls, dice: random.Random) ->
 
     assert (whole.keys == split.keys).all()
     assert (whole.values == split.values).all()
+
+
+# -- many at once --------------------------------------------------------------------------------
+
+
+@given(st.lists(said, min_size=1, max_size=12), st.integers(0, 3))
+def test_feedback_heard_at_once_counts_as_if_heard_one_by_one(items, n_routed: int) -> None:
+    from workers.fold import RewardChange, first_reward_terms, reward_terms
+
+    raw = []
+    for nonce, (kind, value, revision, at) in enumerate(items):
+        body = routed(nonce, flags=Flag.ROUTED if nonce < n_routed else 0)
+        event = at.to_bytes(16, "big")
+        raw.append(events.feedback(body, kind=kind, value=value, revision=revision, event=event))
+    records, bad = events.decode(b"".join(raw))
+    assert not bad
+
+    rows, changes = [], []
+    for record in records:
+        word = Said(int(record["revision"]), record["event"].tobytes(), int(record["value_micro"]))
+        heard = labels.hear({}, int(record["feedback_kind"]), word)
+        rows.append(labels.pack(heard))
+        changes.append(RewardChange.of(record["token"], None, labels.reward(heard)))
+    at_once, singly = cells.merge(first_reward_terms(records)), cells.merge(reward_terms(changes))
+
+    assert labels.first_rows(records) == rows
+    assert (at_once.keys == singly.keys).all()
+    assert (at_once.values == singly.values).all()
+
+
+def test_a_reference_keeps_its_latest_decisions_over_folds_and_days(
+    client: Any, shard: Shard, lease: Lease
+) -> None:
+    digest = events.digest16("app", "ref", "ticket-7")
+    n = references.MAX_REFERENCES
+    send(client, *(outcome(i, reference=digest) for i in range(1, n)))
+    fold(shard, lease)
+    send(client, *(outcome(i, reference=digest) for i in range(n, n + 6)), first=n - 1)
+    fold(shard, lease)
+    long_ago = token(1000, at_ms=NOW_MS - 20 * 86_400_000)
+    flags = int(Flag.FINAL)
+    old = events.outcome(
+        long_ago, result=Result.OK, attempt=1, status=200, flags=flags, reference=digest
+    )
+    send(client, old, first=n + 5)
+    fold(shard, lease)
+
+    (found,) = references.look_up(client, [digest], n_shards=1, now_ms=NOW_MS)
+
+    nonces = [int.from_bytes(t[4:20], "big") for t in found]
+    assert nonces[0] == 1000
+    assert sorted(nonces[1:]) == list(range(6, n + 6))
+
+
+def test_references_are_gone_once_nobody_asks_them(client: Any, shard: Shard, lease: Lease) -> None:
+    send(client, outcome(1, reference=events.digest16("app", "ref", "ticket-7")))
+    fold(shard, lease)
+
+    lives_s = client.ttl(keys.references(0, references.bucket(NOW_MS)))
+
+    assert 30 * 86_400 < lives_s < 41 * 86_400

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bandit import cells
+from bandit.batch import Batch
 from bandit.cells import B, Family, L, Q, R, Terms, U
-from telemetry.events import Flag, Result
+from telemetry.events import MICRO, RETRACTED, Flag, Result
 
 _COLUMN_OF = {
     Result.OK: R.OK,
@@ -28,90 +30,64 @@ MIN_LATENCY_S = 1e-5
 
 def outcome_terms(records: NDArray[np.void]) -> list[Terms]:
     """Return what outcomes add to usage, latency, reliability and books."""
-    result = records["result"]
+    token, result = records["token"], records["result"]
+    executed, decided_at_ms = token["executed"], token["decided_at_ms"]
+    batch = Batch.of(token["category"], executed, decided_at_ms)
+    releases = Batch.of(token["release_key"], executed, decided_at_ms)
     return [
-        _usage(records),
-        _latency(records[result == Result.OK]),
-        _censored(records[result == Result.TIMEOUT]),
-        _reliability(records[(result == Result.OK) | (result >= Result.RATE_LIMIT)]),
-        _books(records),
+        batch.terms(Family.USAGE, _usage(records)),
+        batch.terms(Family.LATENCY, _latency(records)),
+        batch.terms(Family.RELIABILITY, {c: result == r for r, c in _COLUMN_OF.items()}),
+        releases.terms(Family.BOOKS, _books(records)),
     ]
 
 
-def _usage(records: NDArray[np.void]) -> Terms:
-    flags = records["flags"]
-    columns = np.zeros((len(records), cells.N_COLUMNS))
-    columns[:, U.CALLS] = 1
-    columns[:, U.FAILED] = records["result"] >= Result.RATE_LIMIT
+Columns = dict[int, NDArray[Any]]
+
+
+def _usage(records: NDArray[np.void]) -> Columns:
+    flags, tokens_out = records["flags"], records["tokens_out"]
     known = (flags & Flag.USAGE_KNOWN) > 0
-    tokens_out = records["tokens_out"].astype(float)
-    columns[:, U.N] = known
-    columns[:, U.TOKENS_IN] = np.where(known, records["tokens_in"], 0)
-    columns[:, U.TOKENS_OUT] = np.where(known, tokens_out, 0)
     spoke = known & (tokens_out > 0)
-    ln = np.log(np.maximum(tokens_out, 1))
-    columns[:, U.N_LOG] = spoke
-    columns[:, U.LN_OUT] = np.where(spoke, ln, 0)
-    columns[:, U.LN_OUT2] = np.where(spoke, ln**2, 0)
+    ln = np.where(spoke, np.log(np.maximum(tokens_out, 1)), 0)
     priced = (flags & Flag.PRICED) > 0
-    columns[:, U.PRICED] = priced
-    columns[:, U.COST_NANO] = np.where(priced, records["cost_nano"], 0)
-    return _terms(Family.USAGE, records, columns)
+    return {
+        U.CALLS: np.ones(len(records)),
+        U.FAILED: records["result"] >= Result.RATE_LIMIT,
+        U.N: known,
+        U.TOKENS_IN: np.where(known, records["tokens_in"], 0),
+        U.TOKENS_OUT: np.where(known, tokens_out, 0),
+        U.N_LOG: spoke,
+        U.LN_OUT: ln,
+        U.LN_OUT2: ln**2,
+        U.COST_NANO: np.where(priced, records["cost_nano"], 0).astype(float),
+        U.PRICED: priced,
+    }
 
 
-def _latency(records: NDArray[np.void]) -> Terms:
-    columns = np.zeros((len(records), cells.N_COLUMNS))
+def _latency(records: NDArray[np.void]) -> Columns:
+    """Return whole answers, times to first content, and time-outs, which are only bounds."""
+    answered = records["result"] == Result.OK
+    ran_out = records["result"] == Result.TIMEOUT
     ln = np.log(np.maximum(records["latency_us"] / 1e6, MIN_LATENCY_S))
-    columns[:, L.N] = 1
-    columns[:, L.LN] = ln
-    columns[:, L.LN2] = ln**2
-    first = (records["flags"] & Flag.TTFT_KNOWN) > 0
+    first = answered & ((records["flags"] & Flag.TTFT_KNOWN) > 0)
     ln_first = np.log(np.maximum(records["ttft_us"] / 1e6, MIN_LATENCY_S))
-    columns[:, L.N_TTFT] = first
-    columns[:, L.LN_TTFT] = np.where(first, ln_first, 0)
-    columns[:, L.LN_TTFT2] = np.where(first, ln_first**2, 0)
-    return _terms(Family.LATENCY, records, columns)
+    return {
+        L.N: answered,
+        L.LN: np.where(answered, ln, 0),
+        L.LN2: np.where(answered, ln**2, 0),
+        L.N_TTFT: first,
+        L.LN_TTFT: np.where(first, ln_first, 0),
+        L.LN_TTFT2: np.where(first, ln_first**2, 0),
+        L.N_CENSORED: ran_out,
+        L.LN_CENSORED: np.where(ran_out, ln, 0),
+    }
 
 
-def _censored(records: NDArray[np.void]) -> Terms:
-    columns = np.zeros((len(records), cells.N_COLUMNS))
-    columns[:, L.N_CENSORED] = 1
-    columns[:, L.LN_CENSORED] = np.log(np.maximum(records["latency_us"] / 1e6, MIN_LATENCY_S))
-    return _terms(Family.LATENCY, records, columns)
-
-
-def _reliability(records: NDArray[np.void]) -> Terms:
-    columns = np.zeros((len(records), cells.N_COLUMNS))
-    for result, column in _COLUMN_OF.items():
-        columns[:, column] = records["result"] == result
-    return _terms(Family.RELIABILITY, records, columns)
-
-
-def _books(records: NDArray[np.void]) -> Terms:
+def _books(records: NDArray[np.void]) -> Columns:
     """Return the calls that count in verdicts, each once: by the answer that its client got."""
-    token = records["token"]
-    routed = (token["token_flags"] & Flag.ROUTED) > 0
-    token = token[routed & ((records["flags"] & Flag.FINAL) > 0)]
-    columns = np.zeros((len(token), cells.N_COLUMNS))
-    columns[:, B.CALLS] = 1
-    return cells.terms(
-        Family.BOOKS,
-        category=token["release_key"],
-        endpoint=token["executed"],
-        at_ms=token["decided_at_ms"],
-        columns=columns,
-    )
-
-
-def _terms(family: Family, records: NDArray[np.void], columns: NDArray[np.float64]) -> Terms:
-    token = records["token"]
-    return cells.terms(
-        family,
-        category=token["category"],
-        endpoint=token["executed"],
-        at_ms=token["decided_at_ms"],
-        columns=columns,
-    )
+    routed = (records["token"]["token_flags"] & Flag.ROUTED) > 0
+    return {B.CALLS: routed & ((records["flags"] & Flag.FINAL) > 0)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +113,22 @@ class RewardChange:
             new,
             int(token["release_key"]) if routed else None,
         )
+
+
+def first_reward_terms(said: NDArray[np.void]) -> list[Terms]:
+    """Return what feedback adds, each record being the first that is said of its decision.
+
+    The same as `reward_terms` of the change from nothing to its value, for all at once.
+    """
+    token, micro = said["token"], said["value_micro"]
+    known = micro != RETRACTED
+    reward = np.where(known, micro / MICRO, 0)
+    judged = Batch.of(token["category"], token["executed"], token["decided_at_ms"])
+    releases = Batch.of(token["release_key"], token["executed"], token["decided_at_ms"])
+    routed = (token["token_flags"] & Flag.ROUTED) > 0
+    quality: Columns = {Q.LABELS: known, Q.N: known, Q.R: reward, Q.R2: reward**2}
+    books: Columns = {B.LABELLED: known & routed, B.REWARD: np.where(routed, reward, 0)}
+    return [judged.terms(Family.QUALITY, quality), releases.terms(Family.BOOKS, books)]
 
 
 def reward_terms(changes: list[RewardChange]) -> list[Terms]:

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bandit import cells
 from bandit.cells import KEY, N_COLUMNS
-from telemetry import frames, keys
+from telemetry import frames, keys, references
 from telemetry.errors import MalformedEvent
-from telemetry.events import NO_DIGEST, RECORD, Flag, Kind, decode
+from telemetry.events import NO_DIGEST, RECORD, RECORD_SIZE, Flag, Kind, decode
 from telemetry.scripts import Commit
 from telemetry.store import Client
 from workers import fold, labels
@@ -26,13 +28,11 @@ from workers import fold, labels
 DAY_MS = 86_400_000
 LABEL_DAYS = 30
 """Feedback for older decisions is refused and counted; their labels rows are gone."""
-REFERENCE_TTL_S = LABEL_DAYS * 86_400
-MAX_REFERENCES = 100
-"""Decisions kept under one reference; the oldest go."""
 PRODUCER_DAYS = 7
 """A producer silent this long has no frame on its way any more."""
 MAX_DEAD = 10_000
 START = b"0-0"
+NO_ROW = bytes(8 * N_COLUMNS)
 
 
 class NotOwner(Exception):
@@ -43,7 +43,7 @@ class NotOwner(Exception):
 class Batch:
     """Frames taken apart: new records, and what could not be read."""
 
-    records: list[NDArray[np.void]] = field(default_factory=list)
+    records: NDArray[np.void] = field(default_factory=lambda: np.empty(0, dtype=RECORD))
     dead: list[tuple[str, bytes]] = field(default_factory=list)
     windows: dict[bytes, int] = field(default_factory=dict)
     n_repeated: int = 0
@@ -56,22 +56,23 @@ class Shard:
     client: Client
     number: int
     mark: bytes = START
-    rows: dict[bytes, NDArray[np.int64]] = field(default_factory=dict)
+    version: int = 0  # only the owner's commits raise it
+    rows: dict[bytes, bytes] = field(default_factory=dict)  # as they lie in the store
     windows: dict[bytes, int] = field(default_factory=dict)
     counters: Counter[str] = field(default_factory=Counter)
 
     def load(self) -> None:
         """Read the shard's state; call it after the lease was taken."""
         pipeline = self.client.pipeline(transaction=True)
-        pipeline.hget(keys.meta(self.number), "mark")
+        pipeline.hmget(keys.meta(self.number), "mark", "version")
         pipeline.hgetall(keys.rows(self.number))
         pipeline.hgetall(keys.producers(self.number))
-        mark, rows, producers = pipeline.execute()
-        self.mark = mark or START
+        (mark, version), rows, producers = pipeline.execute()
+        self.mark, self.version = mark or START, int(version or 0)
         self.rows = {
-            key: np.frombuffer(row, dtype="<i8").astype(np.int64)
+            key: row
             for key, row in rows.items()
-            if len(key) == KEY.itemsize and len(row) == 8 * N_COLUMNS
+            if len(key) == KEY.itemsize and len(row) == len(NO_ROW)
         }
         self.windows = {name: int(value.split(b":")[0]) for name, value in producers.items()}
 
@@ -83,17 +84,22 @@ class Shard:
         """
         batch = self._take_apart(entries)
         commit = Commit(keys.meta(self.number))
-        records = np.concatenate(batch.records) if batch.records else np.empty(0, dtype=RECORD)
+        records = batch.records
         counts: Counter[str] = Counter(repeated=batch.n_repeated)
-        terms = []
-        if len(records):
-            kind = records["kind"]
-            outcomes = records[kind == Kind.OUTCOME]
-            terms += fold.outcome_terms(outcomes)
-            self._index_references(commit, outcomes)
-            counts["outcomes"] = len(outcomes)
-            terms += self._hear(commit, records[kind == Kind.FEEDBACK], batch, counts)
-            self._hold(commit, records[kind == Kind.REFERENCE_FEEDBACK], counts)
+        kind = records["kind"]
+        outcomes = records[kind == Kind.OUTCOME]
+        named = _references(outcomes)
+        said = self._refuse_old(records[kind == Kind.FEEDBACK], batch)
+        known = self._ask(
+            {keys.references(self.number, n): list(found) for n, found in named.items()}
+            | {keys.labels(self.number, n): _nonces(found) for n, found in said.items()}
+        )
+        terms = fold.outcome_terms(outcomes)
+        counts["outcomes"] = len(outcomes)
+        self._index_references(commit, named, known)
+        for day, found in said.items():
+            terms += self._hear(commit, day, found, known, counts)
+        self._hold(commit, records[kind == Kind.REFERENCE_FEEDBACK], counts)
         changed = self._add(commit, cells.merge(terms))
         self._write_books(commit, batch, counts)
         new_mark = entries[-1][0]
@@ -102,7 +108,7 @@ class Shard:
             raise NotOwner(f"shard {self.number}")
         self.rows.update(changed)
         self.windows.update(batch.windows)
-        self.mark = new_mark
+        self.mark, self.version = new_mark, version
         self.counters.update(counts)
         return len(records)
 
@@ -125,8 +131,10 @@ class Shard:
             commit.add("HDEL", keys.producers(self.number), *part)
         if not gone and not quiet:
             return
-        if commit.run(self.client, mark=self.mark, token=token, new_mark=self.mark) < 0:
+        version = commit.run(self.client, mark=self.mark, token=token, new_mark=self.mark)
+        if version < 0:
             raise NotOwner(f"shard {self.number}")
+        self.version = version
         for name in gone:
             del self.rows[name]
         for name in quiet:
@@ -134,6 +142,7 @@ class Shard:
 
     def _take_apart(self, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> Batch:
         batch = Batch()
+        bodies: list[bytes] = []
         for _, fields in entries:
             raw = fields.get(b"f", b"")
             try:
@@ -147,70 +156,90 @@ class Shard:
                 skip = min(max(seen - frame.first, 0), frame.n_records)
                 batch.windows[frame.producer] = max(seen, frame.first + frame.n_records)
             batch.n_repeated += skip
-            size = len(frame.body) // max(frame.n_records, 1)
-            sound, bad = decode(frame.body[skip * size :])
-            batch.dead += [("a record with a wrong checksum or field", raw) for raw in bad]
-            batch.records.append(sound)
+            bodies.append(frame.body[skip * RECORD_SIZE :])
+        batch.records, bad = decode(b"".join(bodies))
+        batch.dead += [("a record with a wrong checksum or field", raw) for raw in bad]
         return batch
+
+    def _refuse_old(self, said: NDArray[np.void], batch: Batch) -> dict[int, NDArray[np.void]]:
+        """Return feedback by its decision's day, without what came over 30 days after."""
+        days = said["token"]["decided_at_ms"] // DAY_MS
+        old = days < int(time.time() * 1000) // DAY_MS - LABEL_DAYS
+        reason = "feedback for a decision of over 30 days ago"
+        batch.dead += [(reason, record.tobytes()) for record in said[old]]
+        return {day: said[days == day] for day in sorted(set(days[~old].tolist()))}
+
+    def _ask(self, wanted: dict[str, list[bytes]]) -> dict[str, dict[bytes, bytes | None]]:
+        """Return what the store holds in these fields of these hashes: one round trip for all."""
+        parts = [(name, part) for name, fields in wanted.items() for part in _parts(fields)]
+        if not parts:
+            return {}
+        pipeline = self.client.pipeline(transaction=False)
+        for name, part in parts:
+            pipeline.hmget(name, part)
+        known: dict[str, dict[bytes, bytes | None]] = {name: {} for name in wanted}
+        for (name, part), values in zip(parts, pipeline.execute(), strict=True):
+            known[name].update(zip(part, values, strict=True))  # type: ignore[arg-type]
+        return known
 
     def _hear(
         self,
         commit: Commit,
+        day: int,
         said: NDArray[np.void],
-        batch: Batch,
+        known: dict[str, dict[bytes, bytes | None]],
         counts: Counter[str],
     ) -> list[cells.Terms]:
-        """Fold feedback: what changes in the rewards, and the labels rows to write."""
-        oldest_day = int(time.time() * 1000) // DAY_MS - LABEL_DAYS
-        by_day: dict[int, dict[bytes, list[np.void]]] = {}
-        for record in said:
-            day = int(record["token"]["decided_at_ms"]) // DAY_MS
-            if day < oldest_day:
-                batch.dead.append(("feedback for a decision of over 30 days ago", record.tobytes()))
-                continue
-            by_day.setdefault(day, {}).setdefault(record["token"]["nonce"].tobytes(), []).append(
-                record
-            )
+        """Fold the feedback of one day: what changes in the rewards, and the labels to write."""
+        name = keys.labels(self.number, day)
+        stored, nonces = known[name], _nonces(said)
+        n_of = Counter(nonces)
+        alone = np.array([n_of[n] == 1 and stored[n] is None for n in nonces], dtype=bool)
+        first = said[alone]
+        counts["feedback"] += len(first)
+        fields: list[bytes | str | int | float] = _paired(_nonces(first), labels.first_rows(first))
         changes: list[fold.RewardChange] = []
-        for day, decisions in by_day.items():
-            name = keys.labels(self.number, day)
-            stored = self.client.hmget(name, list(decisions))
+        decisions: dict[bytes, list[np.void]] = {}
+        for i in np.flatnonzero(~alone):
+            decisions.setdefault(nonces[i], []).append(said[i])
+        for nonce, records in decisions.items():
+            before = labels.parse(stored[nonce])
+            after = before
+            for record in records:
+                heard = labels.Said(
+                    int(record["revision"]),
+                    record["event"].tobytes(),
+                    int(record["value_micro"]),
+                )
+                newer = labels.hear(after, int(record["feedback_kind"]), heard)
+                counts["feedback" if newer is not after else "feedback_outdated"] += 1
+                after = newer
+            if after is before:
+                continue
+            fields += [nonce, labels.pack(after)]
+            old, new = labels.reward(before), labels.reward(after)
+            if old != new:
+                changes.append(fold.RewardChange.of(records[0]["token"], old, new))
+        for part in _parts(fields):
+            commit.add("HSET", name, *part)
+        commit.add("EXPIREAT", name, (day + LABEL_DAYS + 2) * DAY_MS // 1000)
+        return fold.first_reward_terms(first) + fold.reward_terms(changes)
+
+    def _index_references(
+        self,
+        commit: Commit,
+        named: dict[int, dict[bytes, bytes]],
+        known: dict[str, dict[bytes, bytes | None]],
+    ) -> None:
+        """Note which decisions an answer id or a caller's reference means."""
+        for number, tokens in named.items():
+            name = keys.references(self.number, number)
             fields: list[bytes | str | int | float] = []
-            for (nonce, records), row in zip(decisions.items(), stored, strict=True):
-                before = labels.parse(row)
-                after = before
-                for record in records:
-                    heard = labels.Said(
-                        int(record["revision"]),
-                        record["event"].tobytes(),
-                        int(record["value_micro"]),
-                    )
-                    newer = labels.hear(after, int(record["feedback_kind"]), heard)
-                    counts["feedback" if newer is not after else "feedback_outdated"] += 1
-                    after = newer
-                if after is before:
-                    continue
-                fields += [nonce, labels.pack(after)]
-                old, new = labels.reward(before), labels.reward(after)
-                if old != new:
-                    changes.append(fold.RewardChange.of(records[0]["token"], old, new))
+            for digest, added in tokens.items():
+                fields += [digest, references.append(known[name][digest], added)]
             for part in _parts(fields):
                 commit.add("HSET", name, *part)
-            commit.add("EXPIREAT", name, (day + LABEL_DAYS + 2) * DAY_MS // 1000)
-        return fold.reward_terms(changes)
-
-    def _index_references(self, commit: Commit, outcomes: NDArray[np.void]) -> None:
-        """Note which decision an answer id or a caller's reference means, for 30 days."""
-        final = outcomes[(outcomes["flags"] & Flag.FINAL) > 0]
-        for column in ("response", "reference"):
-            for record in final:
-                digest = record[column].tobytes()
-                if digest == NO_DIGEST:
-                    continue
-                name = keys.reference(self.number, digest.hex())
-                commit.add("RPUSH", name, record["token"].tobytes())
-                commit.add("LTRIM", name, -MAX_REFERENCES, -1)
-                commit.add("EXPIRE", name, REFERENCE_TTL_S)
+            commit.add("EXPIREAT", name, references.expires_at_s(number))
 
     def _hold(self, commit: Commit, waiting: NDArray[np.void], counts: Counter[str]) -> None:
         """Keep feedback whose decision is not known yet."""
@@ -218,27 +247,17 @@ class Shard:
             commit.add("HSET", keys.held(self.number), record["event"].tobytes(), record.tobytes())
         counts["held"] = len(waiting)
 
-    def _add(self, commit: Commit, terms: cells.Terms) -> dict[bytes, NDArray[np.int64]]:
+    def _add(self, commit: Commit, terms: cells.Terms) -> dict[bytes, bytes]:
         """Add terms to the rows; return the new rows, which count once the commit did."""
-        changed: dict[bytes, NDArray[np.int64]] = {}
-        zero = np.zeros(N_COLUMNS, dtype=np.int64)
-        for key, value in zip(terms.keys, terms.values, strict=True):
-            name = key.tobytes()
-            changed[name] = self.rows.get(name, zero) + value
-        version = self._next_version()
-        fields: list[bytes | str | int | float] = []
-        scores: list[bytes | str | int | float] = []
-        for name, row in changed.items():
-            fields += [name, row.astype("<i8").tobytes()]
-            scores += [version, name]
-        for part in _parts(fields):
+        names = _pieces(terms.keys)
+        before = b"".join(self.rows.get(name, NO_ROW) for name in names)
+        after = np.frombuffer(before, dtype="<i8").reshape(-1, N_COLUMNS) + terms.values
+        changed = dict(zip(names, _pieces(after.astype("<i8")), strict=True))
+        for part in _parts(_paired(names, list(changed.values()))):
             commit.add("HSET", keys.rows(self.number), *part)
-        for part in _parts(scores):
+        for part in _parts(_paired([self.version + 1] * len(names), names)):
             commit.add("ZADD", keys.touched(self.number), *part)
         return changed
-
-    def _next_version(self) -> int:
-        return int(self.client.hget(keys.meta(self.number), "version") or 0) + 1
 
     def _write_books(self, commit: Commit, batch: Batch, counts: Counter[str]) -> None:
         now_ms = int(time.time() * 1000)
@@ -252,6 +271,41 @@ class Shard:
             if n:
                 commit.add("HINCRBY", keys.meta(self.number), f"n_{name}", n)
         commit.add("PUBLISH", keys.CHANGED, self.number)
+
+
+def _pieces(values: NDArray[Any]) -> list[bytes]:
+    """Return the bytes of each element, or of each row of a table."""
+    if not len(values):
+        return []
+    whole = values.tobytes()
+    size = len(whole) // len(values)
+    return [whole[start : start + size] for start in range(0, len(whole), size)]
+
+
+def _nonces(records: NDArray[np.void]) -> list[bytes]:
+    return _pieces(records["token"]["nonce"])
+
+
+def _references(outcomes: NDArray[np.void]) -> dict[int, dict[bytes, bytes]]:
+    """Return by bucket and digest the packed tokens of the decisions that it names."""
+    final = outcomes[(outcomes["flags"] & Flag.FINAL) > 0]
+    buckets = (final["token"]["decided_at_ms"] // references.BUCKET_MS).tolist()
+    tokens = _pieces(final["token"])
+    out: dict[int, dict[bytes, bytes]] = {}
+    for column in ("response", "reference"):
+        for digest, bucket, token in zip(_pieces(final[column]), buckets, tokens, strict=True):
+            if digest != NO_DIGEST:
+                found = out.setdefault(bucket, {})
+                found[digest] = references.append(found.get(digest), token)
+    return out
+
+
+def _paired(
+    names: Sequence[bytes | int], values: Sequence[bytes]
+) -> list[bytes | str | int | float]:
+    out: list[bytes | str | int | float] = [b""] * (2 * len(names))
+    out[::2], out[1::2] = names, values
+    return out
 
 
 def _parts(
