@@ -18,7 +18,7 @@ from telemetry import events, frames, keys, references
 from telemetry.events import FeedbackKind, Flag, Match, Result, Token
 from telemetry.frames import Frame
 from telemetry.store import Address
-from workers import labels
+from workers import hearing, labels
 from workers.held import join
 from workers.labels import Said
 from workers.lease import Lease
@@ -485,13 +485,15 @@ def test_books_never_grow_stale(client: Any, shard: Shard, lease: Lease) -> None
     st.randoms(),
 )
 def test_books_do_not_depend_on_order_or_grouping(calls, dice: random.Random) -> None:
-    from workers.fold import RewardChange, outcome_terms, reward_terms
+    from workers.fold import outcome_terms, reward_terms
 
     records, _ = events.decode(b"".join(answered(nonce) for nonce, _ in calls))
-    changes = [RewardChange(1, 3, NOW_MS, None, value, RELEASE_KEY) for _, value in calls]
-    whole = cells.merge([*outcome_terms(records), *reward_terms(changes)])
+    new = np.array([value for _, value in calls])
+    changes = [(records["token"], np.full(len(calls), np.nan), new)]
+    whole = cells.merge([*outcome_terms(records), *reward_terms(*changes[0])])
     parts = [t for i in range(len(records)) for t in outcome_terms(records[i : i + 1])]
-    parts += [t for change in changes for t in reward_terms([change])]
+    for i in range(len(calls)):
+        parts += reward_terms(*(values[i : i + 1] for values in changes[0]))
     dice.shuffle(parts)
     split = cells.merge([cells.merge(parts[::2]), cells.merge(parts[1::2])])
 
@@ -502,29 +504,45 @@ def test_books_do_not_depend_on_order_or_grouping(calls, dice: random.Random) ->
 # -- many at once --------------------------------------------------------------------------------
 
 
-@given(st.lists(said, min_size=1, max_size=12), st.integers(0, 3))
-def test_feedback_heard_at_once_counts_as_if_heard_one_by_one(items, n_routed: int) -> None:
-    from workers.fold import RewardChange, first_reward_terms, reward_terms
+@given(
+    st.lists(st.lists(said, max_size=4), min_size=1, max_size=4),
+    st.lists(st.tuples(st.integers(0, 3), said), max_size=12),
+)
+def test_feedback_heard_at_once_counts_as_if_heard_one_by_one(before, items) -> None:
+    def word(item: Any) -> tuple[int, Said]:
+        kind, value, revision, at = item
+        micro = -1 if value is None else round(value * 1e6)
+        return kind, Said(revision, at.to_bytes(16, "big"), micro)
 
-    raw = []
-    for nonce, (kind, value, revision, at) in enumerate(items):
-        body = routed(nonce, flags=Flag.ROUTED if nonce < n_routed else 0)
-        event = at.to_bytes(16, "big")
-        raw.append(events.feedback(body, kind=kind, value=value, revision=revision, event=event))
+    states: list[labels.Labels] = []
+    for known in before:
+        states.append({})
+        for item in known:
+            states[-1] = labels.hear(states[-1], *word(item))
+    stored = [labels.pack(state) or None for state in states]
+    items = [(slot % len(states), item) for slot, item in items]
+    raw = [
+        events.feedback(
+            token(slot), kind=kind, value=value, revision=at, event=event.to_bytes(16, "big")
+        )
+        for slot, (kind, value, at, event) in items
+    ]
     records, bad = events.decode(b"".join(raw))
     assert not bad
+    old = [labels.reward(state) for state in states]
+    is_news = []
+    for slot, item in items:
+        after = labels.hear(states[slot], *word(item))
+        is_news.append(after is not states[slot])
+        states[slot] = after
 
-    rows, changes = [], []
-    for record in records:
-        word = Said(int(record["revision"]), record["event"].tobytes(), int(record["value_micro"]))
-        heard = labels.hear({}, int(record["feedback_kind"]), word)
-        rows.append(labels.pack(heard))
-        changes.append(RewardChange.of(record["token"], None, labels.reward(heard)))
-    at_once, singly = cells.merge(first_reward_terms(records)), cells.merge(reward_terms(changes))
+    heard = hearing.hear(stored, np.array([s for s, _ in items], dtype=np.intp), records)
 
-    assert labels.first_rows(records) == rows
-    assert (at_once.keys == singly.keys).all()
-    assert (at_once.values == singly.values).all()
+    assert heard.rows == [labels.pack(state) for state in states]
+    assert heard.is_news.tolist() == is_news
+    for values, expected in ((heard.before, old), (heard.after, map(labels.reward, states))):
+        found = [None if np.isnan(x) else float(x) for x in hearing.rewards(values)]
+        assert found == list(expected)
 
 
 def test_a_reference_keeps_its_latest_decisions_over_folds_and_days(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from bandit.cells import N_COLUMNS, Terms
 from telemetry import frames, keys
 from telemetry.events import Kind, decode
 from telemetry.store import Client
-from workers import fold, labels
+from workers import fold, hearing
 
 READ_ENTRIES = 64
 """16,384 records: larger reads leave the processor's cache."""
@@ -25,7 +24,7 @@ def replay(client: Client, *, n_shards: int) -> float:
     n, began = 0, time.monotonic()
     for shard in range(n_shards):
         rows: dict[bytes, bytes] = {}
-        said: dict[bytes, labels.Labels | bytes] = {}
+        said: dict[bytes, bytes] = {}
         start = "-"
         while entries := client.xrange(keys.stream(shard), min=start, count=READ_ENTRIES):
             bodies = (frames.unpack(fields[b"f"]).body for _, fields in entries)
@@ -37,29 +36,20 @@ def replay(client: Client, *, n_shards: int) -> float:
     return n / (time.monotonic() - began)
 
 
-def _terms(records: NDArray[np.void], said: dict[bytes, labels.Labels | bytes]) -> list[Terms]:
+def _terms(records: NDArray[np.void], said: dict[bytes, bytes]) -> list[Terms]:
     """Return what records add; `said` holds the labels of all decisions so far."""
-    heard = records[records["kind"] == Kind.FEEDBACK]
-    whole = heard["token"]["nonce"].tobytes()
+    feedback = records[records["kind"] == Kind.FEEDBACK]
+    whole = feedback["token"]["nonce"].tobytes()
     nonces = [whole[start : start + 16] for start in range(0, len(whole), 16)]
-    n_of = Counter(nonces)
-    alone = np.array([n_of[n] == 1 and n not in said for n in nonces], dtype=bool)
-    first = heard[alone]
-    said.update(zip(np.array(nonces, dtype=object)[alone], labels.first_rows(first), strict=True))
-    changes = []
-    for i in np.flatnonzero(~alone):
-        record, before = heard[i], said.get(nonces[i], {})
-        if isinstance(before, bytes):
-            before = labels.parse(before)
-        word = labels.Said(
-            int(record["revision"]), record["event"].tobytes(), int(record["value_micro"])
-        )
-        after = said[nonces[i]] = labels.hear(before, int(record["feedback_kind"]), word)
-        old, new = labels.reward(before), labels.reward(after)
-        if old != new:
-            changes.append(fold.RewardChange.of(record["token"], old, new))
+    slot_of = {nonce: slot for slot, nonce in enumerate(dict.fromkeys(nonces))}
+    slots = np.array([slot_of[nonce] for nonce in nonces], dtype=np.intp)
+    heard = hearing.hear([said.get(nonce) for nonce in slot_of], slots, feedback)
+    said.update(zip(slot_of, heard.rows, strict=True))
+    first = np.empty(len(slot_of), dtype=np.intp)
+    first[slots[::-1]] = np.arange(len(feedback))[::-1]
+    before, after = hearing.rewards(heard.before), hearing.rewards(heard.after)
+    rewards = fold.reward_terms(feedback["token"][first], before, after)
     outcomes = records[records["kind"] == Kind.OUTCOME]
-    rewards = fold.first_reward_terms(first) + fold.reward_terms(changes)
     return fold.outcome_terms(outcomes) + rewards
 
 

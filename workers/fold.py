@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit import cells
 from bandit.batch import Batch
 from bandit.cells import B, Family, L, Q, R, Terms, U
-from telemetry.events import MICRO, RETRACTED, Flag, Result
+from telemetry.events import Flag, Result
 
 _COLUMN_OF = {
     Result.OK: R.OK,
@@ -90,73 +88,31 @@ def _books(records: NDArray[np.void]) -> Columns:
     return {B.CALLS: routed & ((records["flags"] & Flag.FINAL) > 0)}
 
 
-@dataclass(frozen=True, slots=True)
-class RewardChange:
-    """A decision's reward before and after; None is no label."""
-
-    category: int
-    endpoint: int
-    decided_at_ms: int
-    old: float | None
-    new: float | None
-    release_key: int | None = None  # None: not routed, so that it counts in no verdict
-
-    @classmethod
-    def of(cls, token: np.void, old: float | None, new: float | None) -> RewardChange:
-        """Return the change of the decision in `token`."""
-        routed = int(token["token_flags"]) & Flag.ROUTED
-        return cls(
-            int(token["category"]),
-            int(token["executed"]),
-            int(token["decided_at_ms"]),
-            old,
-            new,
-            int(token["release_key"]) if routed else None,
-        )
-
-
-def first_reward_terms(said: NDArray[np.void]) -> list[Terms]:
-    """Return what feedback adds, each record being the first that is said of its decision.
-
-    The same as `reward_terms` of the change from nothing to its value, for all at once.
-    """
-    token, micro = said["token"], said["value_micro"]
-    known = micro != RETRACTED
-    reward = np.where(known, micro / MICRO, 0)
-    judged = Batch.of(token["category"], token["executed"], token["decided_at_ms"])
-    releases = Batch.of(token["release_key"], token["executed"], token["decided_at_ms"])
-    routed = (token["token_flags"] & Flag.ROUTED) > 0
-    quality: Columns = {Q.LABELS: known, Q.N: known, Q.R: reward, Q.R2: reward**2}
-    books: Columns = {B.LABELLED: known & routed, B.REWARD: np.where(routed, reward, 0)}
-    return [judged.terms(Family.QUALITY, quality), releases.terms(Family.BOOKS, books)]
-
-
-def reward_terms(changes: list[RewardChange]) -> list[Terms]:
-    """Return new − old for each change, in quality and, of routed decisions, in the books.
+def reward_terms(
+    tokens: NDArray[np.void], old: NDArray[np.float64], new: NDArray[np.float64]
+) -> list[Terms]:
+    """Return new − old for each decision, in quality and, of routed decisions, in the books.
 
     Quality takes the weight of the decision's own time. Old and new are folded as two terms,
     each rounded on its own, so that taking a label back leaves exactly nothing.
+
+    Args:
+        tokens: (n,) of TOKEN.
+        old, new: (n,) rewards; not a number where there is none.
     """
-    signed = [(c, c.new, 1) for c in changes if c.new is not None]
-    signed += [(c, c.old, -1) for c in changes if c.old is not None]
-    quality = [(c, c.category, x, sign) for c, x, sign in signed]
-    books = [(c, c.release_key, x, sign) for c, x, sign in signed if c.release_key is not None]
-    return [_rewards(Family.QUALITY, quality), _rewards(Family.BOOKS, books)]
-
-
-def _rewards(family: Family, signed: list[tuple[RewardChange, int, float, int]]) -> Terms:
-    columns = np.zeros((len(signed), cells.N_COLUMNS))
-    for i, (_, _, reward, _) in enumerate(signed):
-        if family is Family.QUALITY:
-            columns[i, [Q.LABELS, Q.N, Q.R, Q.R2]] = (1, 1, reward, reward**2)
-        else:
-            columns[i, [B.LABELLED, B.REWARD]] = (1, reward)
-    added = cells.terms(
-        family,
-        category=np.array([name for _, name, _, _ in signed], dtype=np.uint64),
-        endpoint=np.array([c.endpoint for c, _, _, _ in signed], dtype=np.uint64),
-        at_ms=np.array([c.decided_at_ms for c, _, _, _ in signed], dtype=np.int64),
-        columns=columns,
-    )
-    sign = np.array([s for _, _, _, s in signed], dtype=np.int64)
-    return Terms(added.keys, added.values * sign[:, None])
+    token = np.concatenate([tokens, tokens])
+    sign = np.repeat([1.0, -1.0], len(tokens))
+    known = ~np.isnan(np.concatenate([new, old]))
+    reward = np.where(known, np.concatenate([new, old]), 0)
+    counted = known * sign
+    routed = (token["token_flags"] & Flag.ROUTED) > 0
+    judged = Batch.of(token["category"], token["executed"], token["decided_at_ms"])
+    releases = Batch.of(token["release_key"], token["executed"], token["decided_at_ms"])
+    quality: Columns = {
+        Q.LABELS: counted,
+        Q.N: counted,
+        Q.R: reward * sign,
+        Q.R2: reward**2 * sign,
+    }
+    books: Columns = {B.LABELLED: counted * routed, B.REWARD: reward * sign * routed}
+    return [judged.terms(Family.QUALITY, quality), releases.terms(Family.BOOKS, books)]

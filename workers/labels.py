@@ -10,17 +10,9 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from telemetry.events import MICRO, RETRACTED, FeedbackKind
 
 _ENTRY = struct.Struct("<BIq16s")
-_ENTRIES = np.dtype(
-    [("feedback_kind", "u1"), ("revision", "<u4"), ("value_micro", "<i8"), ("event", "V16")]
-)
-"""The same for many at once, under the names that its fields have in a record."""
-assert _ENTRIES.itemsize == _ENTRY.size
 STRENGTH = (
     FeedbackKind.TEST,
     FeedbackKind.HUMAN,
@@ -60,15 +52,6 @@ def pack(labels: Labels) -> bytes:
         _ENTRY.pack(kind, said.revision, said.value_micro, said.event)
         for kind, said in sorted(labels.items())
     )
-
-
-def first_rows(said: NDArray[np.void]) -> list[bytes]:
-    """Return the rows to store of decisions of which each record is the first that is said."""
-    entries = np.empty(len(said), dtype=_ENTRIES)
-    for name in _ENTRIES.names or ():
-        entries[name] = said[name]
-    whole, size = entries.tobytes(), _ENTRIES.itemsize
-    return [whole[start : start + size] for start in range(0, len(whole), size)]
 
 
 def hear(labels: Labels, kind: int, said: Said) -> Labels:

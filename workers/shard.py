@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from telemetry.errors import MalformedEvent
 from telemetry.events import NO_DIGEST, RECORD, RECORD_SIZE, Flag, Kind, decode
 from telemetry.scripts import Commit
 from telemetry.store import Client
-from workers import fold, labels
+from workers import fold, hearing
 
 DAY_MS = 86_400_000
 LABEL_DAYS = 30
@@ -193,37 +194,25 @@ class Shard:
         """Fold the feedback of one day: what changes in the rewards, and the labels to write."""
         name = keys.labels(self.number, day)
         stored, nonces = known[name], _nonces(said)
-        n_of = Counter(nonces)
-        alone = np.array([n_of[n] == 1 and stored[n] is None for n in nonces], dtype=bool)
-        first = said[alone]
-        counts["feedback"] += len(first)
-        fields: list[bytes | str | int | float] = _paired(_nonces(first), labels.first_rows(first))
-        changes: list[fold.RewardChange] = []
-        decisions: dict[bytes, list[np.void]] = {}
-        for i in np.flatnonzero(~alone):
-            decisions.setdefault(nonces[i], []).append(said[i])
-        for nonce, records in decisions.items():
-            before = labels.parse(stored[nonce])
-            after = before
-            for record in records:
-                heard = labels.Said(
-                    int(record["revision"]),
-                    record["event"].tobytes(),
-                    int(record["value_micro"]),
-                )
-                newer = labels.hear(after, int(record["feedback_kind"]), heard)
-                counts["feedback" if newer is not after else "feedback_outdated"] += 1
-                after = newer
-            if after is before:
-                continue
-            fields += [nonce, labels.pack(after)]
-            old, new = labels.reward(before), labels.reward(after)
-            if old != new:
-                changes.append(fold.RewardChange.of(records[0]["token"], old, new))
+        slot_of = {nonce: slot for slot, nonce in enumerate(stored)}
+        slots = np.array([slot_of[nonce] for nonce in nonces], dtype=np.intp)
+        heard = hearing.hear(list(stored.values()), slots, said)
+        counts["feedback"] += int(heard.is_news.sum())
+        counts["feedback_outdated"] += int((~heard.is_news).sum())
+        changed = np.zeros(len(stored), dtype=bool)
+        changed[slots[heard.is_news]] = True
+        fields = _paired(list(compress(stored, changed)), list(compress(heard.rows, changed)))
         for part in _parts(fields):
             commit.add("HSET", name, *part)
         commit.add("EXPIREAT", name, (day + LABEL_DAYS + 2) * DAY_MS // 1000)
-        return fold.first_reward_terms(first) + fold.reward_terms(changes)
+        first = np.empty(len(stored), dtype=np.intp)
+        first[slots[::-1]] = np.arange(len(said))[::-1]
+        tokens = said["token"][first]
+        return fold.reward_terms(
+            tokens[changed],
+            hearing.rewards(heard.before[changed]),
+            hearing.rewards(heard.after[changed]),
+        )
 
     def _index_references(
         self,
