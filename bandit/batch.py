@@ -70,12 +70,15 @@ class Batch:
         if family in HALF_LIFE_MS:
             windows, weight = decay.windows_and_weights(self.at_ms, HALF_LIFE_MS[family])
             window = windows[self.starts]
-        for column, raw in columns.items():
-            whole = np.rint(raw * REAL_SCALE) if column in SCALED[family] else np.rint(raw)
-            placed = whole.astype(np.int64)[self.order]
-            if weight is not None and column not in UNWEIGHTED.get(family, ()):
-                placed *= weight
-            values[:, column] = np.add.reduceat(placed, self.starts)
+        names = [int(column) for column in columns]
+        scale = np.array([REAL_SCALE if c in SCALED[family] else 1 for c in names])
+        raw = np.array(list(columns.values()), dtype=np.float64)
+        raw *= scale[:, None]
+        placed = np.rint(raw, out=raw).astype(np.int64)[:, self.order]
+        if weight is not None:
+            weighted = [c not in UNWEIGHTED.get(family, ()) for c in names]
+            placed *= np.where(np.array(weighted)[:, None], weight, 1)
+        values[:, names] = np.add.reduceat(placed, self.starts, axis=1).T
         adds = values.any(axis=1)
         keys = np.zeros(int(adds.sum()), dtype=KEY)
         keys["category"], keys["endpoint"] = self.category[adds], self.endpoint[adds]
