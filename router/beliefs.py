@@ -199,7 +199,7 @@ class Keeper:
         wakeup = Wakeup(connect(self._address, timeout_s=0.5))
         stale = False
         while not self._stop.is_set():
-            began = time.monotonic()
+            began, cpu_s = time.monotonic(), time.thread_time()
             looks = began >= self._next_look
             if looks:
                 self._next_look = began + LOOK_EVERY_S
@@ -221,8 +221,8 @@ class Keeper:
             self._looked.set()
             if looks:
                 self._look_at_switch(client if self.store_up else None)
-            busy = time.monotonic() - began
-            rest = min(max(DEBOUNCE_S, busy / MAX_BUSY_SHARE), LOOK_EVERY_S)
+            busy_s = time.thread_time() - cpu_s  # to wait for the store is no work
+            rest = min(max(DEBOUNCE_S, busy_s / MAX_BUSY_SHARE), LOOK_EVERY_S)
             if self.store_up:
                 wakeup.wait(self._stop, at_least_s=rest, at_most_s=max(POLL_S, rest))
             else:  # to ask it for a subscription would only hold up the look at the switch

@@ -27,7 +27,7 @@ READ_RECORDS = 8192
 """What one round reads where there is much: 1.7 MB."""
 FEW_RECORDS = 256
 """What it asks for first: most rounds find a handful, and a longer read copies empty space."""
-LINGER_S = 0.005
+LINGER_S = 0.004
 """How long records gather into a frame: half of what a reader rests at least."""
 IDLE_S = 0.02
 RETRY_S = 0.25

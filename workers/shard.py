@@ -259,7 +259,6 @@ class Shard:
         for name, n in counts.items():
             if n:
                 commit.add("HINCRBY", keys.meta(self.number), f"n_{name}", n)
-        commit.add("PUBLISH", keys.CHANGED, self.number)
 
 
 def _pieces(values: NDArray[Any]) -> list[bytes]:
