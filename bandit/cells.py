@@ -222,16 +222,47 @@ def from_bytes(keys: bytes, rows: bytes) -> Terms:
 
 
 def merge(parts: list[Terms]) -> Terms:
-    """Return one term per distinct key: the sum of all that share it."""
+    """Return one term per distinct key, in an order of its own: the sum of all that share it."""
     parts = [p for p in parts if len(p.keys)]
     if not parts:
         return Terms(np.empty(0, dtype=KEY), np.empty((0, N_COLUMNS), dtype=np.int64))
     keys = np.concatenate([p.keys for p in parts])
     values = np.concatenate([p.values for p in parts])
-    unique, slot = np.unique(keys, return_inverse=True)
-    sums = np.zeros((len(unique), N_COLUMNS), dtype=np.int64)
-    np.add.at(sums, slot, values)
-    return Terms(unique, sums)
+    order, starts = group(list(keys.view("<u8").reshape(-1, 3).T))
+    return Terms(keys[order[starts]], np.add.reduceat(values[order], starts, axis=0))
+
+
+_MIX = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93)
+"""Odd multipliers: digests are well mixed already, numbers of windows are not."""
+
+
+def group(columns: list[NDArray[np.uint64]]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return an order in which equal rows lie together, and where in it each group starts.
+
+    Sorts one mixed word a row instead of whole rows, which is ten times as fast; should two
+    different rows ever share a word, the rows themselves are sorted.
+
+    Args:
+        columns: up to four words of each row, (n,) each, n > 0.
+    """
+    word = np.zeros(len(columns[0]), dtype=np.uint64)
+    for column, factor in zip(columns, _MIX, strict=False):
+        word = (word ^ (word >> np.uint64(29))) + column.astype(np.uint64) * np.uint64(factor)
+    order = np.argsort(word, kind="stable")
+    differs = _differs([word], order)
+    if (differs != _differs(columns, order)).any():
+        order = np.lexsort(columns[::-1])
+        differs = _differs(columns, order)
+    return order, np.concatenate([[0], np.flatnonzero(differs) + 1])
+
+
+def _differs(columns: list[NDArray[np.uint64]], order: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Return for each but the last in `order` whether the next one is another row."""
+    out = np.zeros(len(order) - 1, dtype=bool)
+    for column in columns:
+        placed = column[order]
+        out |= placed[1:] != placed[:-1]
+    return out
 
 
 @dataclass(frozen=True, slots=True)

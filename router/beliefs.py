@@ -27,15 +27,12 @@ from router.choices import Change, Choices, Kept, Scope
 from router.configuration import Configuration
 from router.releases import Ledger
 from telemetry import keys
-from telemetry.reader import Reader
+from telemetry.reader import DEBOUNCE_S, MAX_BUSY_SHARE, POLL_S, Reader
 from telemetry.store import Address, Client, StoreErrors, connect
+from telemetry.wakeup import Wakeup
 
 log = structlog.get_logger()
 
-POLL_S = 0.04
-"""Between looks at the store; with the learner's own 5 ms the posterior is some 30 ms behind."""
-MAX_BUSY_SHARE = 0.1
-"""Building posteriors may take this share of the thread's time; then it looks less often."""
 LOOK_EVERY_S = 0.25
 """How often off switch and standings are looked at: `off` takes effect within a second."""
 LONGEST_MS = 86_400_000
@@ -207,9 +204,10 @@ class Keeper:
             row_bytes=8 * cells.N_COLUMNS,
         )
         ledger = Ledger(client)
+        wakeup = Wakeup(connect(self._address, timeout_s=0.5))
         stale = False
         while not self._stop.is_set():
-            began = time.monotonic()
+            began, cpu_s = time.monotonic(), time.thread_time()
             looks = began >= self._next_look
             if looks:
                 self._next_look = began + LOOK_EVERY_S
@@ -231,8 +229,14 @@ class Keeper:
             self._looked.set()
             if looks:
                 self._look_at_switch(client if self.store_up else None)
-            busy = time.monotonic() - began
-            self._stop.wait(min(max(POLL_S, busy / MAX_BUSY_SHARE), LOOK_EVERY_S))
+            busy_s = time.thread_time() - cpu_s  # to wait for the store is no work
+            rest = min(max(DEBOUNCE_S, busy_s / MAX_BUSY_SHARE), LOOK_EVERY_S)
+            if self.store_up:
+                wakeup.wait(self._stop, at_least_s=rest, at_most_s=max(POLL_S, rest))
+            else:  # to ask it for a subscription would only hold up the look at the switch
+                wakeup.close()
+                self._stop.wait(max(POLL_S, rest))
+        wakeup.close()
 
     def _is_due(self) -> bool:
         """Return whether a scope was asked for, or has its review, although no row changed."""

@@ -411,16 +411,26 @@ def replay(
 
 @app.command(hidden=True)
 def bench(
-    what: Annotated[str, typer.Argument(help="What to measure: http or draw.")] = "http",
+    what: Annotated[str, typer.Argument(help="What to measure: http, draw or pipeline.")] = "http",
     arms: Annotated[int, typer.Option(min=2, max=1000, help="Endpoints, of `draw`.")] = 10,
     rounds: Annotated[int, typer.Option(min=1, max=100)] = 5,
     seconds: Annotated[float, typer.Option(min=0.5, max=60, help="A round and setting.")] = 3.0,
     peer: Annotated[str | None, typer.Option(help="Also measure this one: litellm.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Less of it, of `pipeline`.")] = False,
     json_: Json = False,
 ) -> None:
-    """Measure the sidecar against nginx in the same run, or a single draw."""
-    if what not in ("http", "draw"):
-        _fail(f"there is no bench {what!r}; known: http, draw", BAD_INPUT)
+    """Measure the sidecar against nginx in the same run, a single draw, or the pipeline."""
+    if what not in ("http", "draw", "pipeline"):
+        _fail(f"there is no bench {what!r}; known: http, draw, pipeline", BAD_INPUT)
+    if what == "pipeline":
+        from workers import bench_pipeline
+
+        measured = bench_pipeline.run_bench(bench_pipeline.QUICK if quick else bench_pipeline.FULL)
+        if json_:
+            _print_json(measured)
+        else:
+            bench_pipeline.print_table(measured)
+        return
     if what == "draw":
         from workers.bench_draw import run_bench as bench_draw
 

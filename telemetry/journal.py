@@ -66,7 +66,10 @@ class Segment:
             data = os.pread(file.fileno(), limit * RECORD_SIZE, self.offset)
         whole = data[: len(data) // RECORD_SIZE * RECORD_SIZE]
         first_bytes = whole[::RECORD_SIZE]  # of a record never written it is 0
-        return whole[: len(first_bytes.rstrip(b"\0")) * RECORD_SIZE]
+        # Records are written while this reads: the first that was not there yet ends what counts,
+        # even where later ones are there by the time that the read gets to them.
+        gap = first_bytes.find(0)
+        return whole if gap < 0 else whole[: gap * RECORD_SIZE]
 
 
 @dataclass(slots=True)

@@ -56,9 +56,9 @@ def labels(shard: int, day: int) -> str:
     return f"{{pm:{shard}}}:labels:{day}"
 
 
-def reference(shard: int, digest: str) -> str:
-    """List with a time to live: tokens of the decisions that a reference names."""
-    return f"{{pm:{shard}}}:ref:{digest}"
+def references(shard: int, bucket: int) -> str:
+    """Hash with a time to live: digest -> tokens of the decisions of some days that it names."""
+    return f"{{pm:{shard}}}:refs:{bucket}"
 
 
 def held(shard: int) -> str:

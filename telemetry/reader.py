@@ -18,6 +18,12 @@ log = structlog.get_logger()
 
 MAX_FIELDS = 1000
 """Rows asked for at once: 100 kB a reply."""
+POLL_S = 0.04
+"""Between looks at the store where no message ends the wait earlier."""
+DEBOUNCE_S = 0.008
+"""Between looks at least, however many messages come: a busy store commits more often."""
+MAX_BUSY_SHARE = 0.15
+"""Reading and building may take this share of a thread's time; then it looks less often."""
 
 
 @dataclass(slots=True)

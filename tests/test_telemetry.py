@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ from telemetry.embedded import PrivateServer
 from telemetry.errors import MalformedEvent, StoreMismatch, StoreUnavailable
 from telemetry.events import FeedbackKind, Flag, Kind, Result, Token
 from telemetry.frames import Frame
-from telemetry.store import Address, open_store, parse_address, prepare
+from telemetry.store import Address, connect, open_store, parse_address, prepare
+from telemetry.wakeup import Wakeup
 from telemetry.writer import Counters, Sender, Writer, adopt, cut, shorten
 
 
@@ -150,6 +153,18 @@ def test_segments_say_where_their_numbers_begin(log: journal.Journal) -> None:
     assert [sum(b) for b in bases] == sorted(sum(b) for b in bases)
     total = sum(len(journal.Segment.open(p).read(1000)) for p in paths)
     assert total == 120 * events.RECORD_SIZE
+
+
+def test_a_record_that_was_not_there_yet_ends_a_read(log: journal.Journal) -> None:
+    """A read takes a while; the writer goes on meanwhile, behind and ahead of it."""
+    for i in range(3):
+        log.append(record(i))
+    segment = journal.Segment.open(log.current)
+    with log.current.open("r+b") as file:
+        file.seek(segment.offset + events.RECORD_SIZE)
+        file.write(bytes(events.RECORD_SIZE))
+
+    assert segment.read(10) == record(0)
 
 
 def test_a_living_process_keeps_its_journal(log: journal.Journal) -> None:
@@ -380,3 +395,72 @@ def test_feedback_carries_its_value_and_kind() -> None:
 
 def test_later_event_ids_sort_later() -> None:
     assert events.new_event_id(1000) < events.new_event_id(1001)
+
+
+# -- wake-up ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def wakeup(address: Address) -> Iterator[Wakeup]:
+    found = Wakeup(connect(address, timeout_s=0.5))
+    found.wait(threading.Event(), at_least_s=0, at_most_s=0.01)  # subscribes
+    yield found
+    found.close()
+    found.client.close()
+
+
+def waited(wakeup: Wakeup, *, at_least_s: float = 0.0, at_most_s: float) -> tuple[bool, float]:
+    began = time.monotonic()
+    news = wakeup.wait(threading.Event(), at_least_s=at_least_s, at_most_s=at_most_s)
+    return news, time.monotonic() - began
+
+
+def test_a_commit_ends_a_wait_early(wakeup: Wakeup, client: Any) -> None:
+    teller = threading.Timer(0.05, client.publish, (keys.CHANGED, 0))
+    teller.start()
+
+    news, took_s = waited(wakeup, at_most_s=20)
+
+    assert news
+    assert took_s < 10
+    teller.join()
+
+
+def test_however_many_commits_there_are_a_reader_rests_between(wakeup: Wakeup, client: Any) -> None:
+    for _ in range(50):
+        client.publish(keys.CHANGED, 0)
+
+    news, took_s = waited(wakeup, at_least_s=0.05, at_most_s=20)
+
+    assert news
+    assert took_s >= 0.05
+    assert wakeup.n_heard == 50
+    assert waited(wakeup, at_most_s=0.05)[0] is False
+
+
+def test_a_dead_subscription_costs_no_more_than_the_poll(wakeup: Wakeup, client: Any) -> None:
+    client.client_kill_filter(_type="pubsub")
+
+    news, took_s = waited(wakeup, at_most_s=0.05)
+    assert not news
+    assert took_s >= 0.05
+
+    deadline = time.monotonic() + 20
+    while not client.publish(keys.CHANGED, 0):  # nobody listens yet
+        waited(wakeup, at_most_s=0.05)
+        assert time.monotonic() < deadline
+    assert waited(wakeup, at_most_s=20)[0]
+
+
+def test_a_store_that_is_away_lets_a_reader_wait_as_long_as_its_poll(state_dir: Path) -> None:
+    wakeup = Wakeup(connect(Address(f"unix://{state_dir}/nobody.sock"), timeout_s=0.5))
+
+    assert waited(wakeup, at_most_s=0.05)[0] is False
+    assert waited(wakeup, at_most_s=0.05)[1] >= 0.05
+
+
+def test_a_reader_that_stops_does_not_wait(wakeup: Wakeup) -> None:
+    stop = threading.Event()
+    stop.set()
+
+    assert wakeup.wait(stop, at_least_s=20, at_most_s=20) is False

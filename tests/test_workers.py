@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from bandit import cells
 from bandit.cells import D, Family, Q, R, S, U
-from telemetry import events, frames, keys
+from telemetry import events, frames, keys, references
 from telemetry.events import FeedbackKind, Flag, Match, Result, Source, Token
 from telemetry.frames import Frame
 from telemetry.store import Address
-from workers import labels
+from workers import hearing, labels
 from workers.held import join
 from workers.labels import Said
 from workers.lease import Lease
@@ -552,19 +552,107 @@ def test_books_never_grow_stale(client: Any, shard: Shard, lease: Lease) -> None
     st.randoms(),
 )
 def test_books_do_not_depend_on_order_or_grouping(calls, dice: random.Random) -> None:
-    from workers.fold import LabelChange, label_terms, outcome_terms
-    from workers.labels import NOTHING, Standing
+    from workers.fold import label_terms, outcome_terms
+    from workers.hearing import Standings
 
     records, _ = events.decode(b"".join(answered(nonce) for nonce, _ in calls))
-    changes = [
-        LabelChange(1, 3, NOW_MS, NOTHING, Standing(value, FeedbackKind.JUDGE), RELEASE_KEY)
-        for _, value in calls
-    ]
-    whole = cells.merge([*outcome_terms(records), *label_terms(changes)])
+    nothing, n = Standings.nothing(len(calls)), len(calls)
+    judge = Standings.nothing(n)
+    judge.reward[:] = [value for _, value in calls]
+    judge.kind[:] = FeedbackKind.JUDGE
+    whole = cells.merge([*outcome_terms(records), *label_terms(records["token"], nothing, judge)])
     parts = [t for i in range(len(records)) for t in outcome_terms(records[i : i + 1])]
-    parts += [t for change in changes for t in label_terms([change])]
+    for one in np.eye(n, dtype=bool):
+        parts += label_terms(records["token"][one], nothing.of(one), judge.of(one))
     dice.shuffle(parts)
     split = cells.merge([cells.merge(parts[::2]), cells.merge(parts[1::2])])
 
     assert (whole.keys == split.keys).all()
     assert (whole.values == split.values).all()
+
+
+# -- many at once --------------------------------------------------------------------------------
+
+
+def one_of(found: hearing.Standings, i: int) -> labels.Standing:
+    """One decision's standing, out of many."""
+    rewarded, derived = bool(found.is_rewarded[i]), bool(found.is_derived[i])
+    return labels.Standing(
+        float(found.reward[i]) if rewarded else None,
+        int(found.kind[i]),
+        float(found.derived[i]) if derived else None,
+        int(found.source[i]),
+    )
+
+
+@given(
+    st.lists(st.lists(said, max_size=4), min_size=1, max_size=4),
+    st.lists(st.tuples(st.integers(0, 3), said), max_size=12),
+)
+def test_feedback_heard_at_once_counts_as_if_heard_one_by_one(before, items) -> None:
+    def word(item: Any) -> tuple[int, Said]:
+        kind, value, revision, at = item
+        micro = -1 if value is None else round(value * 1e6)
+        return kind, Said(revision, at.to_bytes(16, "big"), micro)
+
+    states: list[labels.Labels] = []
+    for known in before:
+        states.append({})
+        for item in known:
+            states[-1] = labels.hear(states[-1], *word(item))
+    stored = [labels.pack(state) or None for state in states]
+    items = [(slot % len(states), item) for slot, item in items]
+    raw = [
+        events.feedback(
+            token(slot), kind=kind, value=value, revision=at, event=event.to_bytes(16, "big")
+        )
+        for slot, (kind, value, at, event) in items
+    ]
+    records, bad = events.decode(b"".join(raw))
+    assert not bad
+    old = [labels.standing(state) for state in states]
+    is_news = []
+    for slot, item in items:
+        after = labels.hear(states[slot], *word(item))
+        is_news.append(after is not states[slot])
+        states[slot] = after
+
+    heard = hearing.hear(stored, np.array([s for s, _ in items], dtype=np.intp), records)
+
+    assert heard.rows == [labels.pack(state) for state in states]
+    assert heard.is_news.tolist() == is_news
+    for found, expected in ((heard.before, old), (heard.after, map(labels.standing, states))):
+        assert [one_of(found, i) for i in range(len(states))] == list(expected)
+
+
+def test_a_reference_keeps_its_latest_decisions_over_folds_and_days(
+    client: Any, shard: Shard, lease: Lease
+) -> None:
+    digest = events.digest16("app", "ref", "ticket-7")
+    n = references.MAX_REFERENCES
+    send(client, *(outcome(i, reference=digest) for i in range(1, n)))
+    fold(shard, lease)
+    send(client, *(outcome(i, reference=digest) for i in range(n, n + 6)), first=n - 1)
+    fold(shard, lease)
+    long_ago = token(1000, at_ms=NOW_MS - 20 * 86_400_000)
+    flags = int(Flag.FINAL)
+    old = events.outcome(
+        long_ago, result=Result.OK, attempt=1, status=200, flags=flags, reference=digest
+    )
+    send(client, old, first=n + 5)
+    fold(shard, lease)
+
+    (found,) = references.look_up(client, [digest], n_shards=1, now_ms=NOW_MS)
+
+    nonces = [int.from_bytes(t[4:20], "big") for t in found]
+    assert nonces[0] == 1000
+    assert sorted(nonces[1:]) == list(range(6, n + 6))
+
+
+def test_references_are_gone_once_nobody_asks_them(client: Any, shard: Shard, lease: Lease) -> None:
+    send(client, outcome(1, reference=events.digest16("app", "ref", "ticket-7")))
+    fold(shard, lease)
+
+    lives_s = client.ttl(keys.references(0, references.bucket(NOW_MS)))
+
+    assert 30 * 86_400 < lives_s < 41 * 86_400

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bandit import cells
-from telemetry import events, frames, keys
+from telemetry import events, frames, keys, references
 from telemetry.events import FeedbackKind, Flag, Result, Token
 from telemetry.frames import Frame
 from telemetry.reader import Reader
@@ -627,8 +627,9 @@ def test_references_and_waiting_feedback_are_restored(life: Life) -> None:
 
     assert restore(life.archive).references == 1
 
-    assert life.client.lrange(keys.reference(0, digest.hex()), 0, -1) == [token(1)]
-    assert 0 < life.client.ttl(keys.reference(0, digest.hex())) <= 30 * 86_400
+    bucket = keys.references(0, references.bucket(NOW_MS))
+    assert life.client.hget(bucket, digest) == token(1)
+    assert 0 < life.client.ttl(bucket) <= 39 * 86_400
     assert life.client.hlen(keys.held(0)) == 1
     again = Life(life.client, life.archive.root)
     again.numbers = life.numbers

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from itertools import compress, groupby
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +19,8 @@ from numpy.typing import NDArray
 from bandit import cells
 from telemetry import frames
 from telemetry.errors import MalformedEvent
-from telemetry.events import RECORD, Kind, decode
-from workers import fold, labels
+from telemetry.events import RECORD, RECORD_SIZE, Kind, decode
+from workers import fold, hearing
 
 DAY_MS = 86_400_000
 LABEL_DAYS = 30
@@ -63,18 +65,20 @@ class Batch:
     """Entries taken apart: new records, and what could not be read."""
 
     records: NDArray[np.void]
-    heard_ms: NDArray[np.int64]  # (n_records,) time of each one's entry
+    today: NDArray[np.int64]  # (n_records,) day of each one's entry
     dead: list[tuple[str, bytes]] = field(default_factory=list)
     windows: dict[bytes, Window] = field(default_factory=dict)
     n_repeated: int = 0
     n_bytes: int = 0
 
+    def of_kind(self, kind: Kind) -> NDArray[np.void]:
+        """Return the records of one kind."""
+        return np.asarray(self.records[self.records["kind"] == kind])
+
     def decisions(self) -> list[Decision]:
         """Return the decisions whose labels `effects` needs, each once."""
-        said = self.records[self.records["kind"] == Kind.FEEDBACK]["token"]
-        days = (said["decided_at_ms"] // DAY_MS).tolist()
-        nonces = [nonce.tobytes() for nonce in said["nonce"]]
-        return list(dict.fromkeys(zip(days, nonces, strict=True)))
+        token = self.of_kind(Kind.FEEDBACK)["token"]
+        return list(dict.fromkeys(_decisions(token)))
 
 
 @dataclass(slots=True)
@@ -82,7 +86,7 @@ class Effects:
     """What a batch changes, beside the numbers of its producers."""
 
     terms: cells.Terms  # one a row
-    labels: dict[Decision, labels.Labels]  # those that changed
+    labels: dict[Decision, bytes]  # rows that changed
     outcomes: NDArray[np.void]
     waiting: NDArray[np.void]  # feedback whose decision is not known yet
     dead: list[tuple[str, bytes]]
@@ -103,8 +107,7 @@ def at_ms(entry_id: bytes) -> int:
 def take_apart(entries: Entries, windows: Mapping[bytes, Window]) -> Batch:
     """Return the records that `windows` does not know yet, and the windows that moved."""
     batch = Batch(np.empty(0, dtype=RECORD), np.empty(0, dtype=np.int64))
-    parts: list[NDArray[np.void]] = []
-    times: list[int] = []
+    bodies: list[tuple[int, bytes]] = []  # by day
     for entry_id, fields in entries:
         raw = fields.get(b"f", b"")
         batch.n_bytes += len(raw)
@@ -115,14 +118,17 @@ def take_apart(entries: Entries, windows: Mapping[bytes, Window]) -> Batch:
             continue
         now_ms = at_ms(entry_id)
         skip = _count(batch, windows, frame, now_ms)
-        size = len(frame.body) // max(frame.n_records, 1)
-        sound, bad = decode(frame.body[skip * size :])
+        bodies.append((now_ms // DAY_MS, frame.body[skip * RECORD_SIZE :]))
+    parts: list[NDArray[np.void]] = []
+    days: list[int] = []
+    for day, those in groupby(bodies, key=itemgetter(0)):
+        sound, bad = decode(b"".join(body for _, body in those))
         batch.dead += [("a record with a wrong checksum or field", raw) for raw in bad]
         parts.append(sound)
-        times.append(now_ms)
+        days.append(day)
     if parts:
         batch.records = np.concatenate(parts)
-        batch.heard_ms = np.repeat(np.array(times, dtype=np.int64), [len(p) for p in parts])
+        batch.today = np.repeat(np.array(days, dtype=np.int64), [len(p) for p in parts])
     return batch
 
 
@@ -145,53 +151,67 @@ def effects(batch: Batch, stored: Mapping[Decision, bytes | None]) -> Effects:
     Args:
         stored: the labels rows of `batch.decisions()`; of those not named nothing was said yet.
     """
-    kind = batch.records["kind"]
-    outcomes = batch.records[kind == Kind.OUTCOME]
-    waiting = batch.records[kind == Kind.REFERENCE_FEEDBACK]
-    said = kind == Kind.FEEDBACK
+    outcomes, waiting = batch.of_kind(Kind.OUTCOME), batch.of_kind(Kind.REFERENCE_FEEDBACK)
     counts: Counter[str] = Counter(
         repeated=batch.n_repeated, bytes=batch.n_bytes, outcomes=len(outcomes), held=len(waiting)
     )
     out = Effects(_NOTHING, {}, outcomes, waiting, list(batch.dead), counts)
-    changes = _hear(out, batch.records[said], batch.heard_ms[said].tolist(), stored)
-    terms = fold.outcome_terms(outcomes) if len(outcomes) else []
-    out.terms = cells.merge(terms + (fold.label_terms(changes) if changes else []))
+    terms = _hear(out, _refuse(out, batch), stored)
+    if len(outcomes):
+        terms += fold.outcome_terms(outcomes)
+    out.terms = cells.merge(terms)
     counts["dead"] = len(out.dead)
     return out
 
 
-def _hear(
-    out: Effects,
-    said: NDArray[np.void],
-    heard_ms: list[int],
-    stored: Mapping[Decision, bytes | None],
-) -> list[fold.LabelChange]:
-    """Note what feedback says; return what it changes in the rewards.
+def _refuse(out: Effects, batch: Batch) -> NDArray[np.void]:
+    """Return the feedback that counts: of a decision of the last 30 days."""
+    spoken = batch.records["kind"] == Kind.FEEDBACK
+    said, today = batch.records[spoken], batch.today[spoken]
+    age = today - said["token"]["decided_at_ms"] // DAY_MS
+    for wrong, when in ((age > LABEL_DAYS, "over 30 days ago"), (age < -1, "the future")):
+        reason = f"feedback for a decision of {when}"
+        out.dead += [(reason, record.tobytes()) for record in said[wrong]]
+    return np.asarray(said[(age <= LABEL_DAYS) & (age >= -1)])
 
-    One change a record, not one a decision: so how records are grouped into batches shows nowhere.
+
+def _hear(
+    out: Effects, said: NDArray[np.void], stored: Mapping[Decision, bytes | None]
+) -> list[cells.Terms]:
+    """Note what feedback says; return what it adds to the cells.
+
+    A decision changes once a batch: what was said and taken back between adds exactly nothing, so
+    that how records are grouped into batches shows nowhere.
     """
-    changes: list[fold.LabelChange] = []
-    known: dict[Decision, labels.Labels] = {}
-    for record, now_ms in zip(said, heard_ms, strict=True):
-        day, today = int(record["token"]["decided_at_ms"]) // DAY_MS, now_ms // DAY_MS
-        if not today - LABEL_DAYS <= day <= today + 1:
-            age = "over 30 days ago" if day <= today else "the future"
-            out.dead.append((f"feedback for a decision of {age}", record.tobytes()))
-            continue
-        decision = day, record["token"]["nonce"].tobytes()
-        if decision not in known:
-            known[decision] = labels.parse(stored.get(decision))
-        before = known[decision]
-        after = labels.hear(before, int(record["feedback_kind"]), labels.said_in(record))
-        if after is before:
-            out.counts["feedback_outdated"] += 1
-            continue
-        out.counts["feedback"] += 1
-        known[decision] = out.labels[decision] = after
-        old, new = labels.standing(before), labels.standing(after)
-        if old != new:
-            changes.append(fold.LabelChange.of(record["token"], old, new))
-    return changes
+    if not len(said):
+        return []
+    decisions = _decisions(said["token"])
+    slot_of = {decision: slot for slot, decision in enumerate(dict.fromkeys(decisions))}
+    slots = np.array([slot_of[decision] for decision in decisions], dtype=np.intp)
+    heard = hearing.hear([stored.get(decision) for decision in slot_of], slots, said)
+    out.counts["feedback"] = int(heard.is_news.sum())
+    out.counts["feedback_outdated"] = int((~heard.is_news).sum())
+    changed = np.zeros(len(slot_of), dtype=bool)
+    changed[slots[heard.is_news]] = True
+    out.labels = dict(compress(zip(slot_of, heard.rows, strict=True), changed))
+    first = np.empty(len(slot_of), dtype=np.intp)
+    first[slots[::-1]] = np.arange(len(said))[::-1]
+    tokens = said["token"][first][changed]
+    return fold.label_terms(tokens, heard.before.of(changed), heard.after.of(changed))
+
+
+def _decisions(token: NDArray[np.void]) -> list[Decision]:
+    days = (token["decided_at_ms"] // DAY_MS).tolist()
+    return list(zip(days, pieces(token["nonce"]), strict=True))
+
+
+def pieces(values: NDArray[Any]) -> list[bytes]:
+    """Return the bytes of each element, or of each row of a table."""
+    if not len(values):
+        return []
+    whole = values.tobytes()
+    size = len(whole) // len(values)
+    return [whole[start : start + size] for start in range(0, len(whole), size)]
 
 
 _NOTHING = cells.merge([])

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.cells import KEY, N_COLUMNS, Family
-from workers import labels
 from workers.archive_file import Content
 from workers.batch import (
     DAY_MS,
@@ -69,7 +68,7 @@ class Rebuilt:
             name = key.tobytes()
             self.rows[name] = self.rows[name] + value if name in self.rows else value
         self.windows.update(batch.windows)
-        self.labels.update({d: labels.pack(said) for d, said in found.labels.items()})
+        self.labels.update(found.labels)
         self.n_records += len(batch.records)
         self.mark = entries[-1][0]
 

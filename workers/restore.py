@@ -10,19 +10,18 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-import numpy as np
 import redis
 
-from telemetry import keys
-from telemetry.events import NO_DIGEST, Flag, Kind
+from telemetry import keys, references
+from telemetry.events import Kind
 from telemetry.store import SCHEMA, Client, prepare
 from workers import archive_file
 from workers.archive import Archive
 from workers.archive_file import Content, Damaged, Unit
-from workers.batch import Entries, at_ms, position, take_apart
+from workers.batch import DAY_MS, Entries, at_ms, position, take_apart
 from workers.held import HOLD_MS
 from workers.rebuilt import Rebuilt
-from workers.shard import MAX_REFERENCES, REFERENCE_TTL_S, label_expiry_s
+from workers.shard import label_expiry_s, references_of
 
 ABOVE = 1 << 32
 """What versions rise by: more than a lost store can have committed since its last checkpoint."""
@@ -183,29 +182,30 @@ def _write_references(client: Client, shard: int, entries: Entries, *, now_ms: i
 
     What was joined already is joined again, which has no effect. Return how many references.
     """
-    oldest_ms, total = now_ms - REFERENCE_TTL_S * 1000, 0
-    recent = [entry for entry in entries if at_ms(entry[0]) > oldest_ms]
-    for i in range(0, len(recent), 16):
-        batch = take_apart(recent[i : i + 16], {})
-        pipeline = client.pipeline(transaction=False)
-        for record, heard_ms in zip(batch.records, batch.heard_ms.tolist(), strict=True):
-            if record["kind"] == Kind.REFERENCE_FEEDBACK and now_ms - heard_ms < HOLD_MS:
-                pipeline.hset(keys.held(shard), record["event"].tobytes(), record.tobytes())
-            total += _index(pipeline, shard, record, heard_ms)
-        pipeline.execute()
+    oldest_ms, total = now_ms - references.KEPT_DAYS * DAY_MS, 0
+    for entry in entries:
+        heard_ms = at_ms(entry[0])
+        if heard_ms <= oldest_ms:
+            continue
+        batch = take_apart([entry], {})
+        for record in batch.of_kind(Kind.REFERENCE_FEEDBACK):
+            if now_ms - heard_ms < HOLD_MS:
+                client.hset(keys.held(shard), record["event"].tobytes(), record.tobytes())
+        for bucket, named in references_of(batch.of_kind(Kind.OUTCOME)).items():
+            total += _index(client, keys.references(shard, bucket), named)
+            client.expireat(keys.references(shard, bucket), references.expires_at_s(bucket))
     return total
 
 
-def _index(pipeline: Client, shard: int, record: np.void, heard_ms: int) -> int:
-    final = record["kind"] == Kind.OUTCOME and record["flags"] & Flag.FINAL
-    digests = [record[c].tobytes() for c in ("response", "reference")] if final else []
-    for digest in (d for d in digests if d != NO_DIGEST):
-        name, token = keys.reference(shard, digest.hex()), record["token"].tobytes()
-        pipeline.lrem(name, 0, token)  # so that going on after a kill adds none twice
-        pipeline.rpush(name, token)
-        pipeline.ltrim(name, -MAX_REFERENCES, -1)
-        pipeline.expireat(name, heard_ms // 1000 + REFERENCE_TTL_S)
-    return sum(d != NO_DIGEST for d in digests)
+def _index(client: Client, name: str, named: dict[bytes, bytes]) -> int:
+    """Add references to a hash; going on after a kill may add one twice, which says the same."""
+    total = 0
+    for part in _parts(list(named)):
+        before = client.hmget(name, part)
+        after = {d: references.append(b, named[d]) for d, b in zip(part, before, strict=True)}
+        client.hset(name, mapping=after)
+        total += len(after)
+    return total
 
 
 def _begin_stream_after(client: Client, shard: int, mark: bytes) -> None:

@@ -8,7 +8,7 @@ from the mark.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 
 from bandit import cells
 from bandit.cells import KEY, N_COLUMNS
-from telemetry import keys
-from telemetry.events import NO_DIGEST, Flag
+from telemetry import keys, references
+from telemetry.events import NO_DIGEST, Flag, Kind
 from telemetry.scripts import Commit
 from telemetry.store import Client, max_memory
-from workers import labels
 from workers.batch import (
     DAY_MS,
     LABEL_DAYS,
@@ -33,13 +32,13 @@ from workers.batch import (
     Window,
     at_ms,
     effects,
+    pieces,
     position,
     take_apart,
 )
 
-REFERENCE_TTL_S = LABEL_DAYS * 86_400
-MAX_REFERENCES = 100
-"""Decisions kept under one reference; the oldest go."""
+NO_ROW = bytes(8 * N_COLUMNS)
+"""What is added to where nothing is known yet."""
 LAG_DAYS = 7
 """A labels row outlives its last use by this much, as nobody may have folded for a week."""
 MAX_DEAD = 10_000
@@ -63,7 +62,8 @@ class Shard:
     client: Client
     number: int
     mark: bytes = START
-    rows: dict[bytes, NDArray[np.int64]] = field(default_factory=dict)
+    version: int = 0  # only the owner's commits raise it
+    rows: dict[bytes, bytes] = field(default_factory=dict)  # as they lie in the store
     windows: dict[bytes, Window] = field(default_factory=dict)
     counters: Counter[str] = field(default_factory=Counter)
     ahead: bool = False  # trimming went past the archive
@@ -71,15 +71,15 @@ class Shard:
     def load(self) -> None:
         """Read the shard's state; call it after the lease was taken."""
         pipeline = self.client.pipeline(transaction=True)
-        pipeline.hget(keys.meta(self.number), "mark")
+        pipeline.hmget(keys.meta(self.number), "mark", "version")
         pipeline.hgetall(keys.rows(self.number))
         pipeline.hgetall(keys.producers(self.number))
-        mark, rows, producers = pipeline.execute()
-        self.mark = mark or START
+        (mark, version), rows, producers = pipeline.execute()
+        self.mark, self.version = mark or START, int(version or 0)
         self.rows = {
-            key: np.frombuffer(row, dtype="<i8").astype(np.int64)
+            key: row
             for key, row in rows.items()
-            if len(key) == KEY.itemsize and len(row) == 8 * N_COLUMNS
+            if len(key) == KEY.itemsize and len(row) == len(NO_ROW)
         }
         self.windows = {name: Window.parse(value) for name, value in producers.items()}
 
@@ -90,11 +90,19 @@ class Shard:
             NotOwner: mark or token in the store are not ours; nothing was written.
         """
         batch = take_apart(entries, self.windows)
-        found = effects(batch, self._stored_labels(batch.decisions()))
+        decisions, named = batch.decisions(), references_of(batch.of_kind(Kind.OUTCOME))
+        wanted: dict[str, list[bytes]] = {}
+        for day, nonce in decisions:
+            wanted.setdefault(keys.labels(self.number, day), []).append(nonce)
+        for bucket, tokens in named.items():
+            wanted[keys.references(self.number, bucket)] = list(tokens)
+        known = self._ask(wanted)
+        stored = {(d, n): known[keys.labels(self.number, d)][n] for d, n in decisions}
+        found = effects(batch, stored)
         commit = Commit(keys.meta(self.number))
         changed = self._add(commit, found.terms)
         self._write_labels(commit, found.labels)
-        self._index_references(commit, found.outcomes)
+        self._index_references(commit, named, known)
         self._hold(commit, found.waiting)
         self._write_books(commit, batch, found)
         new_mark = entries[-1][0]
@@ -103,7 +111,7 @@ class Shard:
             raise NotOwner(f"shard {self.number}")
         self.rows.update(changed)
         self.windows.update(batch.windows)
-        self.mark = new_mark
+        self.mark, self.version = new_mark, version
         self.counters.update(found.counts)
         return len(batch.records)
 
@@ -127,8 +135,10 @@ class Shard:
             commit.add("ZREM", keys.touched(self.number), *part)
         for part in _parts(silent):
             commit.add("HDEL", keys.producers(self.number), *part)
-        if commit.run(self.client, mark=self.mark, token=token, new_mark=self.mark) < 0:
+        version = commit.run(self.client, mark=self.mark, token=token, new_mark=self.mark)
+        if version < 0:
             raise NotOwner(f"shard {self.number}")
+        self.version = version
         for name in gone:
             del self.rows[name]
         for name in silent:
@@ -151,65 +161,61 @@ class Shard:
         if ahead and n_trimmed:
             self.client.hincrby(keys.meta(self.number), "n_trimmed_unarchived", n_trimmed)
 
-    def _stored_labels(self, decisions: list[Decision]) -> dict[Decision, bytes | None]:
-        by_day: dict[int, list[Decision]] = {}
-        for decision in decisions:
-            by_day.setdefault(decision[0], []).append(decision)
-        stored: dict[Decision, bytes | None] = {}
-        for day, those in by_day.items():
-            rows = self.client.hmget(keys.labels(self.number, day), [nonce for _, nonce in those])
-            stored.update(zip(those, rows, strict=True))
-        return stored
+    def _ask(self, wanted: dict[str, list[bytes]]) -> dict[str, dict[bytes, bytes | None]]:
+        """Return what the store holds in these fields of these hashes: one round trip for all."""
+        parts = [(name, part) for name, fields in wanted.items() for part in _parts(fields)]
+        if not parts:
+            return {}
+        pipeline = self.client.pipeline(transaction=False)
+        for name, part in parts:
+            pipeline.hmget(name, part)
+        known: dict[str, dict[bytes, bytes | None]] = {name: {} for name in wanted}
+        for (name, part), values in zip(parts, pipeline.execute(), strict=True):
+            known[name].update(zip(part, values, strict=True))  # type: ignore[arg-type]
+        return known
 
-    def _write_labels(self, commit: Commit, changed: dict[Decision, labels.Labels]) -> None:
+    def _write_labels(self, commit: Commit, changed: dict[Decision, bytes]) -> None:
         by_day: dict[int, list[bytes | str | int | float]] = {}
-        for (day, nonce), said in changed.items():
-            by_day.setdefault(day, []).extend((nonce, labels.pack(said)))
+        for (day, nonce), row in changed.items():
+            by_day.setdefault(day, []).extend((nonce, row))
         for day, fields in by_day.items():
             name = keys.labels(self.number, day)
             for part in _parts(fields):
                 commit.add("HSET", name, *part)
             commit.add("EXPIREAT", name, label_expiry_s(day))
 
-    def _index_references(self, commit: Commit, outcomes: NDArray[np.void]) -> None:
-        """Note which decision an answer id or a caller's reference means, for 30 days."""
-        final = outcomes[(outcomes["flags"] & Flag.FINAL) > 0]
-        for column in ("response", "reference"):
-            for record in final:
-                digest = record[column].tobytes()
-                if digest == NO_DIGEST:
-                    continue
-                name = keys.reference(self.number, digest.hex())
-                commit.add("RPUSH", name, record["token"].tobytes())
-                commit.add("LTRIM", name, -MAX_REFERENCES, -1)
-                commit.add("EXPIRE", name, REFERENCE_TTL_S)
+    def _index_references(
+        self,
+        commit: Commit,
+        named: dict[int, dict[bytes, bytes]],
+        known: dict[str, dict[bytes, bytes | None]],
+    ) -> None:
+        """Note which decisions an answer id or a caller's reference means."""
+        for bucket, tokens in named.items():
+            name = keys.references(self.number, bucket)
+            fields: list[bytes | str | int | float] = []
+            for digest, added in tokens.items():
+                fields += [digest, references.append(known[name][digest], added)]
+            for part in _parts(fields):
+                commit.add("HSET", name, *part)
+            commit.add("EXPIREAT", name, references.expires_at_s(bucket))
 
     def _hold(self, commit: Commit, waiting: NDArray[np.void]) -> None:
         """Keep feedback whose decision is not known yet."""
         for record in waiting:
             commit.add("HSET", keys.held(self.number), record["event"].tobytes(), record.tobytes())
 
-    def _add(self, commit: Commit, terms: cells.Terms) -> dict[bytes, NDArray[np.int64]]:
+    def _add(self, commit: Commit, terms: cells.Terms) -> dict[bytes, bytes]:
         """Add terms to the rows; return the new rows, which count once the commit did."""
-        changed: dict[bytes, NDArray[np.int64]] = {}
-        zero = np.zeros(N_COLUMNS, dtype=np.int64)
-        for key, value in zip(terms.keys, terms.values, strict=True):
-            name = key.tobytes()
-            changed[name] = self.rows.get(name, zero) + value
-        version = self._next_version()
-        fields: list[bytes | str | int | float] = []
-        scores: list[bytes | str | int | float] = []
-        for name, row in changed.items():
-            fields += [name, row.astype("<i8").tobytes()]
-            scores += [version, name]
-        for part in _parts(fields):
+        names = pieces(terms.keys)
+        before = b"".join(self.rows.get(name, NO_ROW) for name in names)
+        after = np.frombuffer(before, dtype="<i8").reshape(-1, N_COLUMNS) + terms.values
+        changed = dict(zip(names, pieces(after.astype("<i8")), strict=True))
+        for part in _parts(_paired(names, list(changed.values()))):
             commit.add("HSET", keys.rows(self.number), *part)
-        for part in _parts(scores):
+        for part in _parts(_paired([self.version + 1] * len(names), names)):
             commit.add("ZADD", keys.touched(self.number), *part)
         return changed
-
-    def _next_version(self) -> int:
-        return int(self.client.hget(keys.meta(self.number), "version") or 0) + 1
 
     def _write_books(self, commit: Commit, batch: Batch, found: Effects) -> None:
         for producer, window in batch.windows.items():
@@ -221,6 +227,28 @@ class Shard:
             if n:
                 commit.add("HINCRBY", keys.meta(self.number), f"n_{name}", n)
         commit.add("PUBLISH", keys.CHANGED, self.number)
+
+
+def references_of(outcomes: NDArray[np.void]) -> dict[int, dict[bytes, bytes]]:
+    """Return by bucket and digest the packed tokens of the decisions that it names."""
+    final = outcomes[(outcomes["flags"] & Flag.FINAL) > 0]
+    buckets = (final["token"]["decided_at_ms"] // references.BUCKET_MS).tolist()
+    tokens = pieces(final["token"])
+    out: dict[int, dict[bytes, bytes]] = {}
+    for column in ("response", "reference"):
+        for digest, bucket, token in zip(pieces(final[column]), buckets, tokens, strict=True):
+            if digest != NO_DIGEST:
+                found = out.setdefault(bucket, {})
+                found[digest] = references.append(found.get(digest), token)
+    return out
+
+
+def _paired(
+    names: Sequence[bytes | int], values: Sequence[bytes]
+) -> list[bytes | str | int | float]:
+    out: list[bytes | str | int | float] = [b""] * (2 * len(names))
+    out[::2], out[1::2] = names, values
+    return out
 
 
 def label_expiry_s(day: int) -> int:

@@ -1,0 +1,86 @@
+"""Many records of few cells: sums first, rows afterwards.
+
+Gives what `cells.terms` of each record and `cells.merge` would, bit for bit, for a tenth of the
+work where a batch has many records of a cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit import decay
+from bandit.cells import (
+    HALF_LIFE_MS,
+    KEY,
+    N_COLUMNS,
+    REAL_SCALE,
+    SCALED,
+    UNWEIGHTED,
+    Family,
+    Terms,
+    group,
+)
+
+SPAN_MS = min(HALF_LIFE_MS.values()) * decay.HALF_LIVES_PER_WINDOW
+"""The shortest decay window; every other family's is a multiple, so that records of one span are
+of one window in each family."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """Records by cell and span: what all families share of the work."""
+
+    at_ms: NDArray[np.int64]
+    order: NDArray[np.intp]
+    starts: NDArray[np.intp]
+    category: NDArray[np.uint64]  # of each group
+    endpoint: NDArray[np.uint64]
+
+    @classmethod
+    def of(
+        cls,
+        category: NDArray[np.uint64],
+        endpoint: NDArray[np.uint64],
+        at_ms: NDArray[np.int64],
+    ) -> Grouping:
+        """Group records; the arguments are as in `cells.terms`."""
+        if not len(at_ms):
+            none = np.empty(0, dtype=np.intp)
+            return cls(at_ms, none, none, category, endpoint)
+        span = (at_ms // SPAN_MS).astype(np.uint64)
+        order, starts = group([category, endpoint, span])
+        first = order[starts]
+        return cls(at_ms[order], order, starts, category[first], endpoint[first])
+
+    def terms(self, family: Family, columns: Mapping[int, NDArray[np.float64]]) -> Terms:
+        """Return what the records add to `family`: one term a group that adds anything.
+
+        Args:
+            columns: by column the raw values as in `cells.terms`, (n,), finite; others are 0.
+        """
+        values = np.zeros((len(self.starts), N_COLUMNS), dtype=np.int64)
+        if not len(self.starts):
+            return Terms(np.empty(0, dtype=KEY), values)
+        window = np.zeros(len(self.starts), dtype=np.int64)
+        weight = None
+        if family in HALF_LIFE_MS:
+            windows, weight = decay.windows_and_weights(self.at_ms, HALF_LIFE_MS[family])
+            window = windows[self.starts]
+        names = [int(column) for column in columns]
+        scale = np.array([REAL_SCALE if c in SCALED[family] else 1 for c in names])
+        raw = np.array(list(columns.values()), dtype=np.float64)
+        raw *= scale[:, None]
+        placed = np.rint(raw, out=raw).astype(np.int64)[:, self.order]
+        if weight is not None:
+            weighted = [c not in UNWEIGHTED.get(family, ()) for c in names]
+            placed *= np.where(np.array(weighted)[:, None], weight, 1)
+        values[:, names] = np.add.reduceat(placed, self.starts, axis=1).T
+        adds = values.any(axis=1)
+        keys = np.zeros(int(adds.sum()), dtype=KEY)
+        keys["category"], keys["endpoint"] = self.category[adds], self.endpoint[adds]
+        keys["family"], keys["window"] = int(family), window[adds]
+        return Terms(keys, values[adds])

@@ -1,0 +1,134 @@
+"""Many records of feedback at once: what `labels` says of one, for a whole batch. Pure.
+
+Words are sorted by decision, kind, revision and event, so that what holds is the last of each
+kind; the same words give the same rows as hearing them one by one, in whatever order they came.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from telemetry.events import MICRO, RETRACTED, FeedbackKind
+from workers.labels import STRENGTH
+
+ENTRIES = np.dtype(
+    [
+        ("feedback_kind", "u1"),
+        ("source", "u1"),
+        ("revision", "<u4"),
+        ("value_micro", "<i8"),
+        ("event", "V16"),
+    ]
+)
+"""The words of a stored row, under the names that their fields have in a record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standings:
+    """`labels.Standing` of many decisions; 0 where nothing of a sort holds."""
+
+    reward: NDArray[np.float64]  # (n_decisions,) in [0, 1]
+    kind: NDArray[np.uint8]  # which the reward is of; 0: there is none
+    derived: NDArray[np.float64]  # in [0, 1]
+    source: NDArray[np.uint8]
+    is_derived: NDArray[np.bool_]
+
+    @classmethod
+    def nothing(cls, n: int) -> Standings:
+        """Return `n` decisions of which nothing is said."""
+        kind, source = np.zeros(n, dtype=np.uint8), np.zeros(n, dtype=np.uint8)
+        return cls(np.zeros(n), kind, np.zeros(n), source, np.zeros(n, dtype=bool))
+
+    @property
+    def is_rewarded(self) -> NDArray[np.bool_]:
+        """Whether anything but a derived label holds."""
+        return self.kind > 0
+
+    def of(self, picked: NDArray[np.bool_]) -> Standings:
+        """Return some of them."""
+        return Standings(*(getattr(self, name)[picked] for name in self.__slots__))
+
+    def __add__(self, other: Standings) -> Standings:
+        """Return these, then the others."""
+        both = ((getattr(self, name), getattr(other, name)) for name in self.__slots__)
+        return Standings(*(np.concatenate(pair) for pair in both))
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a batch changed; decisions are counted as they were handed in."""
+
+    rows: list[bytes]  # to store, of each decision
+    is_news: NDArray[np.bool_]  # (n_records,) whether it held when it came
+    before: Standings
+    after: Standings
+
+
+def hear(stored: list[bytes | None], slots: NDArray[np.intp], said: NDArray[np.void]) -> Heard:
+    """Return what holds once `said` was heard.
+
+    Args:
+        stored: (n_decisions) the row of each decision, None where there is none.
+        slots: (n_records,) which decision each record speaks of.
+        said: (n_records,) records in the order in which they came.
+    """
+    sizes = [len(row or b"") // ENTRIES.itemsize for row in stored]
+    known = np.frombuffer(b"".join(row or b"" for row in stored), dtype=ENTRIES)
+    known_slots = np.repeat(np.arange(len(stored)), sizes)
+    words = np.empty(len(known) + len(said), dtype=ENTRIES)
+    words[: len(known)] = known
+    for name in ENTRIES.names or ():
+        words[name][len(known) :] = said[name]
+    slot = np.concatenate([known_slots, slots])
+    order, holds, is_news = _sort(slot, words)
+    held, held_slots = words[order[holds]], slot[order[holds]]
+    bounds = np.searchsorted(held_slots, np.arange(len(stored) + 1)) * ENTRIES.itemsize
+    whole, ends = held.tobytes(), bounds.tolist()
+    return Heard(
+        rows=[whole[a:b] for a, b in pairwise(ends)],
+        is_news=is_news[len(known) :],
+        before=_standings(known_slots, known, len(stored)),
+        after=_standings(held_slots, held, len(stored)),
+    )
+
+
+def _sort(
+    slot: NDArray[np.intp], words: NDArray[np.void]
+) -> tuple[NDArray[np.intp], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return an order by decision, kind and rank; which words hold in it; which were news.
+
+    Of two words of one rank the one that came first holds. A word was news if it outranks all of
+    its decision and kind that came before it.
+    """
+    events = np.ascontiguousarray(words["event"]).view(">u8").reshape(-1, 2).astype(np.uint64)
+    came = np.arange(len(words))
+    group = slot * (max(FeedbackKind) + 1) + words["feedback_kind"]
+    order = np.lexsort((-came, events[:, 1], events[:, 0], words["revision"], group))
+    placed = group[order]
+    ends_group = np.append(placed[1:] != placed[:-1], True)[: len(placed)]
+    rank = np.empty(len(words), dtype=np.intp)
+    rank[order] = came
+    # Groups rise with the rank, so that the highest rank so far is one of the same group.
+    by_arrival = np.argsort(group, kind="stable")
+    highest = np.maximum.accumulate(rank[by_arrival])
+    is_news = np.ones(len(words), dtype=bool)
+    is_news[by_arrival[1:]] = highest[1:] > highest[:-1]
+    return order, ends_group, is_news
+
+
+def _standings(slots: NDArray[np.intp], held: NDArray[np.void], n: int) -> Standings:
+    out = Standings.nothing(n)
+    said = held["value_micro"] != RETRACTED
+    for kind in STRENGTH[::-1]:  # the strongest last, over the others
+        mine = said & (held["feedback_kind"] == kind)
+        out.reward[slots[mine]] = held["value_micro"][mine] / MICRO
+        out.kind[slots[mine]] = kind
+    mine = said & (held["feedback_kind"] == FeedbackKind.DERIVED)
+    out.derived[slots[mine]] = held["value_micro"][mine] / MICRO
+    out.source[slots[mine]] = held["source"][mine]
+    out.is_derived[slots[mine]] = True
+    return out
