@@ -48,7 +48,7 @@ from router.tasks import GENERAL
 from router.upstream import UpstreamTransport
 from telemetry.metrics import Exposition, Metrics
 from telemetry.store import Address, connect
-from telemetry.writer import Writer
+from telemetry.writer import Counters, Writer
 
 log = structlog.get_logger()
 
@@ -81,7 +81,8 @@ class App:
         self.configuration = configuration
         self.metrics = Metrics()
         self.keeper = Keeper(configuration, address, state_dir)
-        self.writer = Writer(state_dir / "journal", address, n_shards)
+        counters = Counters(dropped=self.metrics.dropped)
+        self.writer = Writer(state_dir / "journal", address, n_shards, counters)
         self.draws = Draws(address)
         self.draining = False
         self._keys = Keys(configuration)
@@ -305,7 +306,6 @@ class App:
             "router_store_up": ("Whether the store answers.", float(self.keeper.store_up)),
             "router_off": ("Whether routing is switched off.", float(self.keeper.off)),
             "router_events_sent": ("Records sent to the stream.", counters.sent),
-            "router_events_dropped": ("Records that found no place.", counters.dropped),
             "router_units_known": ("Sessions and slots known here.", self.draws.n_known),
             "router_draws_disagreed": (
                 "Units for which another process had been first.",

@@ -16,8 +16,10 @@ import mmap
 import os
 import secrets
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from telemetry.errors import MalformedEvent
@@ -31,6 +33,15 @@ _HEADER = struct.Struct("<4s16sB")
 _MAGIC = b"PMJ1"
 SHARD_OFFSET = TOKEN_OFFSET + 2
 """Where in a record its shard stands."""
+
+
+class Dropped(StrEnum):
+    """Why a record goes no further; each one is counted under its reason."""
+
+    DISK = "disk"  # no room for the next segment
+    FULL = "full"  # the oldest, of a journal that reached its bound
+    SHARD = "shard"  # names a shard that there is none of
+    MALFORMED = "malformed"  # in a segment whose header cannot be read
 
 
 @dataclass(slots=True)
@@ -68,6 +79,11 @@ class Segment:
         first_bytes = whole[::RECORD_SIZE]  # of a record never written it is 0
         return whole[: len(first_bytes.rstrip(b"\0")) * RECORD_SIZE]
 
+    def n_unsent(self) -> int:
+        """Return how many records were written and not sent yet."""
+        size = self.path.stat().st_size if self.path.exists() else 0
+        return len(self.read(size // RECORD_SIZE)) // RECORD_SIZE if size else 0
+
 
 @dataclass(slots=True)
 class Journal:
@@ -78,7 +94,7 @@ class Journal:
     max_bytes: int = MAX_BYTES
     segment_bytes: int = SEGMENT_BYTES
     producer: bytes = field(default_factory=lambda: secrets.token_bytes(16))
-    n_dropped: int = 0  # records that found no place on the disk
+    dropped: Counter[str] = field(default_factory=Counter)  # by Dropped
     _lock: int = -1
     _map: mmap.mmap | None = None
     _number: int = 0
@@ -104,13 +120,13 @@ class Journal:
         """Write one record; return whether it is safe. Never raises: no call fails for it."""
         end = self._size + RECORD_SIZE
         if record[SHARD_OFFSET] >= self.n_shards:
-            self.n_dropped += 1
+            self.dropped[Dropped.SHARD] += 1
             return False
         if end > self.segment_bytes:
             try:
                 self._rotate()
             except OSError:
-                self.n_dropped += 1
+                self.dropped[Dropped.DISK] += 1
                 return False
             end = self._size + RECORD_SIZE
         assert self._map is not None
@@ -169,6 +185,16 @@ def segment_path(directory: Path, number: int) -> Path:
 def segments(directory: Path) -> list[Path]:
     """Return the segments of a journal, oldest first."""
     return sorted(directory.glob("*.seg"))
+
+
+def n_records(path: Path) -> int:
+    """Return how many records a segment holds; without a sound header, how many it may hold."""
+    try:
+        return Segment.open(path).n_unsent()
+    except MalformedEvent:
+        return len(path.read_bytes().rstrip(b"\0")) // RECORD_SIZE
+    except FileNotFoundError:
+        return 0
 
 
 def lock_directory(directory: Path) -> int:
