@@ -16,8 +16,10 @@ import mmap
 import os
 import secrets
 import struct
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -29,6 +31,8 @@ SEGMENT_BYTES = 4 << 20
 """20,000 records: what is read again at most after a crash."""
 MAX_BYTES = 1 << 30
 """Five million records wait for a store that is away; beyond that the oldest go, counted."""
+FULL_REST_S = 0.1
+"""A full disk is tried again so often, rather than by each call."""
 _HEADER = struct.Struct("<4s16sB")
 _MAGIC = b"PMJ1"
 SHARD_OFFSET = TOKEN_OFFSET + 2
@@ -100,6 +104,7 @@ class Journal:
     _number: int = 0
     _size: int = 0
     _counts: list[int] = field(default_factory=list)
+    _full_until: float = 0.0  # monotonic seconds
 
     @property
     def directory(self) -> Path:
@@ -123,9 +128,7 @@ class Journal:
             self.dropped[Dropped.SHARD] += 1
             return False
         if end > self.segment_bytes:
-            try:
-                self._rotate()
-            except OSError:
+            if not self._has_room():
                 self.dropped[Dropped.DISK] += 1
                 return False
             end = self._size + RECORD_SIZE
@@ -147,6 +150,18 @@ class Journal:
         if self._map is not None:
             self._map.close()
         os.close(self._lock)
+
+    def _has_room(self) -> bool:
+        """Start the next segment; return whether the disk had room for it."""
+        now = time.monotonic()
+        if now < self._full_until:
+            return False
+        try:
+            self._rotate()
+        except OSError:
+            self._full_until = now + FULL_REST_S
+            return False
+        return True
 
     def _rotate(self) -> None:
         path = segment_path(self.directory, self._number + 1)
@@ -185,6 +200,15 @@ def segment_path(directory: Path, number: int) -> Path:
 def segments(directory: Path) -> list[Path]:
     """Return the segments of a journal, oldest first."""
     return sorted(directory.glob("*.seg"))
+
+
+def sizes(directory: Path) -> list[tuple[Path, int]]:
+    """Return the segments of a journal with their bytes, oldest first."""
+    out = []
+    for path in segments(directory):
+        with suppress(FileNotFoundError):  # found no room and was taken back
+            out.append((path, path.stat().st_size))
+    return out
 
 
 def n_records(path: Path) -> int:

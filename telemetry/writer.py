@@ -168,11 +168,10 @@ class Sender:
 
     def shorten(self, max_bytes: int) -> None:
         """Drop the oldest segments beyond `max_bytes`; what was not sent of them is counted."""
-        paths = journal.segments(self.directory)
-        sizes = [path.stat().st_size for path in paths]
-        while len(paths) > 1 and sum(sizes) > max_bytes:
-            self._drop(paths.pop(0), Dropped.FULL)
-            sizes.pop(0)
+        sizes = journal.sizes(self.directory)
+        while len(sizes) > 1 and sum(size for _, size in sizes) > max_bytes:
+            path, _ = sizes.pop(0)
+            self._drop(path, Dropped.FULL)
 
     def drop_unreadable(self) -> None:
         """Drop what is left of a journal that was sent: segments without a sound header."""
