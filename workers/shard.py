@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from bandit import cells
@@ -22,6 +23,8 @@ from telemetry.events import NO_DIGEST, RECORD, Flag, Kind, decode
 from telemetry.scripts import Commit
 from telemetry.store import Client
 from workers import fold, labels
+
+log = structlog.get_logger()
 
 DAY_MS = 86_400_000
 LABEL_DAYS = 30
@@ -47,6 +50,7 @@ class Batch:
     dead: list[tuple[str, bytes]] = field(default_factory=list)
     windows: dict[bytes, int] = field(default_factory=dict)
     n_repeated: int = 0
+    n_missing: int = 0  # numbers that were passed over: dropped on the way, or lost by a store
 
 
 @dataclass(slots=True)
@@ -58,10 +62,16 @@ class Shard:
     mark: bytes = START
     rows: dict[bytes, NDArray[np.int64]] = field(default_factory=dict)
     windows: dict[bytes, int] = field(default_factory=dict)
+    expected: dict[bytes, int] = field(default_factory=dict)  # windows of the store before this one
     counters: Counter[str] = field(default_factory=Counter)
 
-    def load(self) -> None:
-        """Read the shard's state; call it after the lease was taken."""
+    def load(self, *, expected: dict[bytes, int] | None = None) -> None:
+        """Read the shard's state; call it after the lease was taken.
+
+        Args:
+            expected: what this process knew of the producers, should the store have forgotten it.
+        """
+        self.expected = expected or {}
         pipeline = self.client.pipeline(transaction=True)
         pipeline.hget(keys.meta(self.number), "mark")
         pipeline.hgetall(keys.rows(self.number))
@@ -84,7 +94,7 @@ class Shard:
         batch = self._take_apart(entries)
         commit = Commit(keys.meta(self.number))
         records = np.concatenate(batch.records) if batch.records else np.empty(0, dtype=RECORD)
-        counts: Counter[str] = Counter(repeated=batch.n_repeated)
+        counts: Counter[str] = Counter(repeated=batch.n_repeated, missing=batch.n_missing)
         terms = []
         if len(records):
             kind = records["kind"]
@@ -104,6 +114,8 @@ class Shard:
         self.windows.update(batch.windows)
         self.mark = new_mark
         self.counters.update(counts)
+        if batch.n_missing:
+            log.error("records never arrived", shard=self.number, records=batch.n_missing)
         return len(records)
 
     def prune(self, *, now_ms: int, token: int) -> None:
@@ -143,15 +155,23 @@ class Shard:
                 continue
             skip = 0
             if frame.producer != frames.UNNUMBERED:
-                seen = batch.windows.get(frame.producer, self.windows.get(frame.producer, 0))
-                skip = min(max(seen - frame.first, 0), frame.n_records)
-                batch.windows[frame.producer] = max(seen, frame.first + frame.n_records)
+                skip = self._pass_window(frame, batch)
             batch.n_repeated += skip
             size = len(frame.body) // max(frame.n_records, 1)
             sound, bad = decode(frame.body[skip * size :])
             batch.dead += [("a record with a wrong checksum or field", raw) for raw in bad]
             batch.records.append(sound)
         return batch
+
+    def _pass_window(self, frame: frames.Frame, batch: Batch) -> int:
+        """Return how many records of a frame were folded before; count those passed over."""
+        seen = batch.windows.get(frame.producer, self.windows.get(frame.producer))
+        told = self.expected.get(frame.producer) if seen is None else seen
+        if told is not None:
+            batch.n_missing += max(frame.first - told, 0)
+        seen = seen or 0
+        batch.windows[frame.producer] = max(seen, frame.first + frame.n_records)
+        return min(max(seen - frame.first, 0), frame.n_records)
 
     def _hear(
         self,
