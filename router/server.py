@@ -100,7 +100,11 @@ class App:
             deadline_s=configuration.server.deadline_s,
         )
         self.desk = FeedbackDesk(
-            self.writer, seal, connect(address, timeout_s=0.5), n_shards=n_shards
+            self.writer,
+            seal,
+            connect(address, timeout_s=0.5),
+            n_shards=n_shards,
+            is_store_up=lambda: self.keeper.store_up,
         )
         self.passthrough = (
             Passthrough(
