@@ -71,6 +71,10 @@ class FeedbackDesk:
         self._n_shards = n_shards
         self._is_store_up = is_store_up
 
+    def close(self) -> None:
+        """Let go of the store."""
+        self._client.close()
+
     async def take(self, body: bytes, caller: Caller) -> list[dict[str, Any]]:
         """Write everything in `body`, or nothing; return what became of each item.
 

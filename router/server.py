@@ -331,6 +331,7 @@ class App:
                 await self.draws.stop()
                 await self._transport.aclose()
                 self.keeper.stop()
+                self.desk.close()
                 await asyncio.to_thread(self.writer.close)
                 await send({"type": "lifespan.shutdown.complete"})
                 return

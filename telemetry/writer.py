@@ -11,6 +11,7 @@ import shutil
 import threading
 import time
 from collections import Counter, defaultdict
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,8 +86,11 @@ class Writer:
                 shutil.rmtree(self._journal.directory, ignore_errors=True)
 
     def _run(self) -> None:
+        with closing(connect(self.address)) as client:
+            self._send(client)
+
+    def _send(self, client: Client) -> None:
         assert self._journal is not None
-        client = connect(self.address)
         sender = self._sender = Sender(self._journal.directory, client, self.counters)
         next_adoption = 0.0
         while True:

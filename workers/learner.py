@@ -6,6 +6,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,10 +53,10 @@ class Learner:
 
     def run(self) -> None:
         """Fold until `stop` is set; a store that is away is waited for."""
-        client = connect(self.address)
-        while not self.stop.is_set():
-            self.step(client)
-        self._release()
+        with closing(connect(self.address)) as client:
+            while not self.stop.is_set():
+                self.step(client)
+            self._release()
 
     def step(self, client: Client) -> None:
         """Take, fold and tidy up once; after a failure start from what the store says."""
@@ -83,6 +84,10 @@ class Learner:
         if not self._is_due("take", TAKE_EVERY_S) or len(self._held) == self.n_shards:
             return
         incarnation = prepare(client, shards=self.n_shards)
+        is_another = self._incarnation not in ("", incarnation)
+        if is_another:
+            for number in list(self._held):
+                self._lose(number)
         taken = []
         for number in range(self.n_shards):
             lease = Lease(client, number, self.owner, clock=self.clock)
@@ -91,7 +96,7 @@ class Learner:
                 shard.load(expected=self._lost.get(number))
                 self._held[number] = shard, lease
                 taken.append(number)
-        if self._incarnation not in ("", incarnation):
+        if is_another:
             log.error("the store is another one: what it had is lost", folding=taken)
         elif taken and self._up:
             log.info("folding shards", shards=taken)
