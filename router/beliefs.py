@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -196,7 +197,10 @@ class Keeper:
         return time.monotonic() - self.current.built_at
 
     def _run(self) -> None:
-        client = connect(self._address, timeout_s=0.5)
+        with closing(connect(self._address, timeout_s=0.5)) as client:
+            self._follow(client)
+
+    def _follow(self, client: Client) -> None:
         reader = Reader(
             client,
             self._configuration.store.shards,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,13 +51,29 @@ class Item:
 
 
 class FeedbackDesk:
-    """Takes feedback in; one for the process."""
+    """Takes feedback in; one for the process.
 
-    def __init__(self, writer: Writer, seal: Seal, client: Client, *, n_shards: int) -> None:
+    A store that is known to be away is not asked: a worker joins the feedback once it is back.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        seal: Seal,
+        client: Client,
+        *,
+        n_shards: int,
+        is_store_up: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._writer = writer
         self._seal = seal
         self._client = client
         self._n_shards = n_shards
+        self._is_store_up = is_store_up
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self._client.close()
 
     async def take(self, body: bytes, caller: Caller) -> list[dict[str, Any]]:
         """Write everything in `body`, or nothing; return what became of each item.
@@ -82,7 +99,10 @@ class FeedbackDesk:
         out: list[list[bytes]] = []
         asked = [i for i, item in enumerate(items) if item.name != "decision_id"]
         digests = [_digest(items[i], caller) for i in asked]
-        found = await asyncio.to_thread(self._look_up, digests) if asked else []
+        if asked and self._is_store_up():
+            found = await asyncio.to_thread(self._look_up, digests)
+        else:
+            found = [[] for _ in asked]
         by_place = dict(zip(asked, found, strict=True))
         for i, item in enumerate(items):
             if item.name == "decision_id":
@@ -120,7 +140,7 @@ class FeedbackDesk:
         try:
             return look_up(self._client, digests, n_shards=self._n_shards)
         except StoreErrors:
-            return [[] for _ in digests]  # a worker joins them once the store is back
+            return [[] for _ in digests]
 
     def _records(
         self, item: Item, tokens: list[bytes], event: bytes, caller: Caller

@@ -49,7 +49,7 @@ from router.tasks import GENERAL
 from router.upstream import UpstreamTransport
 from telemetry.metrics import Exposition, Metrics
 from telemetry.store import Address, connect
-from telemetry.writer import Writer
+from telemetry.writer import Counters, Writer
 
 log = structlog.get_logger()
 
@@ -83,7 +83,8 @@ class App:
         self.configuration = configuration
         self.metrics = Metrics()
         self.keeper = Keeper(configuration, address, state_dir)
-        self.writer = Writer(state_dir / "journal", address, n_shards)
+        counters = Counters(dropped=self.metrics.dropped)
+        self.writer = Writer(state_dir / "journal", address, n_shards, counters)
         self.draws = Draws(address)
         self.draining = False
         self._keys = Keys(configuration)
@@ -103,7 +104,11 @@ class App:
             signals=self.signals,
         )
         self.desk = FeedbackDesk(
-            self.writer, seal, connect(address, timeout_s=0.5), n_shards=n_shards
+            self.writer,
+            seal,
+            connect(address, timeout_s=0.5),
+            n_shards=n_shards,
+            is_store_up=lambda: self.keeper.store_up,
         )
         self.passthrough = (
             Passthrough(
@@ -310,7 +315,6 @@ class App:
             "router_store_up": ("Whether the store answers.", float(self.keeper.store_up)),
             "router_off": ("Whether routing is switched off.", float(self.keeper.off)),
             "router_events_sent": ("Records sent to the stream.", counters.sent),
-            "router_events_dropped": ("Records that found no place.", counters.dropped),
             "router_observations_told": ("Calls told to the observer.", told),
             "router_observations_dropped": ("Calls that it had no time for.", missed),
             "router_units_known": ("Sessions and slots known here.", self.draws.n_known),
@@ -338,6 +342,7 @@ class App:
                     await self.signals.stop()
                 await self._transport.aclose()
                 self.keeper.stop()
+                self.desk.close()
                 await asyncio.to_thread(self.writer.close)
                 await send({"type": "lifespan.shutdown.complete"})
                 return

@@ -13,18 +13,17 @@ import struct
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import islice
 
-import structlog
 from msgspec import Struct
 
 from bandit.draws import Step, Uniforms
 from telemetry import keys
 from telemetry.scripts import CLAIM
 from telemetry.store import Address, Client, StoreErrors, connect_async
-
-log = structlog.get_logger()
 
 LOOK_UP_S = 0.005
 """The most that an unknown unit may wait for the store."""
@@ -37,8 +36,11 @@ MAX_UNITS = 200_000
 MAX_UNWRITTEN = 50_000
 RENEW_S = 300.0
 """How often an active session's time to live is pushed out in the store."""
+MAX_LATE = 500
+"""Draws written late in one round trip."""
+STORE_TIMEOUT_S = 0.5
 AWAY_S = 1.0
-"""After a failure the store is left alone this long, so that it delays at most a call a second."""
+"""After a failure the store is tried so often, by nobody's call."""
 _STORED = struct.Struct("<QdQQB")
 _STEPS = list(Step)
 _PURPOSES = struct.Struct("<7Q")
@@ -135,6 +137,14 @@ class _Known:
     is_session: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Unwritten:
+    given: Given
+    until: float  # epoch seconds
+    replaced: bytes  # the draw that it may replace
+    correct: Callable[[Given], None] | None
+
+
 class Draws:
     """All draws that this process knows, backed by the store."""
 
@@ -221,17 +231,27 @@ class Draws:
 
 
 class SharedDraws:
-    """The store's side: requests of all calls go out together, nothing is cancelled in flight."""
+    """The store's side: requests of all calls go out together, nothing is cancelled in flight.
+
+    A store that once took too long is not waited for again before a round trip went well; what
+    it was not told, it is told then.
+    """
 
     def __init__(self, address: Address) -> None:
         self._address = address
         self._queue: list[tuple[tuple[object, ...], asyncio.Future[object] | None]] = []
-        self._unwritten: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
+        self._unwritten: OrderedDict[bytes, _Unwritten] = OrderedDict()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._away_until = 0.0
+        self._answers = True  # the last round trip went well, in time
+        self._retry_at = 0.0  # monotonic seconds; before it nothing is written late
         self._stopping = False
         self.n_disagreed = 0  # units for which another process had been first
+
+    @property
+    def n_unwritten(self) -> int:
+        """Draws that wait to be written."""
+        return len(self._unwritten)
 
     def start(self) -> None:
         """Begin to serve."""
@@ -259,20 +279,16 @@ class SharedDraws:
         Args:
             correct: called with the draw that holds, should the store say so too late to wait.
         """
-        raw = given.pack()
         replaced = instead_of.pack() if instead_of else b""
-        ttl_ms = int(ttl_s * 1000)
-        name = keys.draw(key.hex())
+        wanted = _Unwritten(given, time.time() + ttl_s, replaced, correct)
 
         def heard(reply: object) -> Given:
-            if not isinstance(reply, bytes):
-                self.write_later(key, given, ttl_s=ttl_s)
-                return given
-            if reply != raw:
-                self.n_disagreed += 1
-            return Given.unpack(reply) or given
+            if isinstance(reply, bytes):
+                return self._settle(wanted, reply)
+            self._write_later(key, wanted)
+            return given
 
-        command = ("EVAL", CLAIM, 1, name, raw, ttl_ms, replaced)
+        command = _claim(key, wanted, int(ttl_s * 1000))
         return heard(await self._ask(command, late=lambda reply: correct(heard(reply))))
 
     async def look_up(self, key: bytes) -> Given | None:
@@ -282,21 +298,31 @@ class SharedDraws:
 
     def write_later(self, key: bytes, given: Given, *, ttl_s: float) -> None:
         """Write a draw soon, unless one is there; survives the store's absence, bounded."""
-        self._unwritten[key] = (given.pack(), time.time() + ttl_s)
+        self._write_later(key, _Unwritten(given, time.time() + ttl_s, b"", None))
+
+    def renew(self, key: bytes, ttl_s: float) -> None:
+        """Push a draw's end out; nobody waits for it."""
+        if self._answers:
+            self._queue.append((("PEXPIRE", keys.draw(key.hex()), int(ttl_s * 1000)), None))
+            self._wake.set()
+
+    def _write_later(self, key: bytes, wanted: _Unwritten) -> None:
+        self._unwritten[key] = wanted
         if len(self._unwritten) > MAX_UNWRITTEN:
             self._unwritten.popitem(last=False)
         self._wake.set()
 
-    def renew(self, key: bytes, ttl_s: float) -> None:
-        """Push a draw's end out; nobody waits for it."""
-        if time.monotonic() >= self._away_until:
-            self._queue.append((("PEXPIRE", keys.draw(key.hex()), int(ttl_s * 1000)), None))
-            self._wake.set()
+    def _settle(self, wanted: _Unwritten, reply: bytes) -> Given:
+        """Return the draw that holds, by what the store says of ours."""
+        if reply == wanted.given.pack():
+            return wanted.given
+        self.n_disagreed += 1
+        return Given.unpack(reply) or wanted.given
 
     async def _ask(
         self, command: tuple[object, ...], *, late: Callable[[object], object] | None = None
     ) -> object:
-        if time.monotonic() < self._away_until or self._task is None:
+        if not self._answers or self._task is None:
             return None
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self._queue.append((command, future))
@@ -304,47 +330,81 @@ class SharedDraws:
         await asyncio.wait([future], timeout=LOOK_UP_S)
         if future.done():
             return future.result()
+        self._answers = False
         if late is not None:
             future.add_done_callback(lambda done: late(done.result()))
         return None
 
     async def _run(self) -> None:
-        client = connect_async(self._address, timeout_s=0.5)
+        client = connect_async(self._address, timeout_s=STORE_TIMEOUT_S)
         while not (self._stopping and not self._queue):
-            waits_for_store = bool(self._unwritten) and time.monotonic() < self._away_until
-            if not self._queue and (not self._unwritten or waits_for_store):
-                try:
-                    async with asyncio.timeout(AWAY_S if waits_for_store else None):
-                        await self._wake.wait()
-                except TimeoutError:
-                    pass
+            if not self._queue:
+                await self._rest()
             self._wake.clear()
             await self._serve(client)
         await client.aclose()
 
+    async def _rest(self) -> None:
+        """Wait for a question, or for the time to try again."""
+        tries = self._unwritten or not self._answers
+        with suppress(TimeoutError):
+            async with asyncio.timeout(
+                max(self._retry_at - time.monotonic(), 0.0) if tries else None
+            ):
+                await self._wake.wait()
+
     async def _serve(self, client: Client) -> None:
-        """Send everything that is waiting in one round trip."""
+        """Send everything that is waiting in one round trip; without anything, see who is there."""
         asked, self._queue = self._queue, []
-        late = list(self._unwritten.items())[:500] if time.monotonic() >= self._away_until else []
-        if not asked and not late:
+        is_due = time.monotonic() >= self._retry_at
+        late = self._late() if is_due else []
+        if not asked and not late and (self._answers or not is_due):
             return
         pipeline = client.pipeline(transaction=False)
         for command, _ in asked:
             pipeline.execute_command(*command)
-        for key, (raw, until) in late:
-            ttl_ms = int((until - time.time()) * 1000)
-            if ttl_ms > 0:
-                pipeline.set(keys.draw(key.hex()), raw, px=ttl_ms, nx=True)
+        for key, wanted, ttl_ms in late:
+            pipeline.execute_command(*_claim(key, wanted, ttl_ms))
+        if not asked and not late:
+            pipeline.ping()
         try:
             replies = await pipeline.execute(raise_on_error=False)
-        except StoreErrors as error:
-            if self._away_until <= time.monotonic() - AWAY_S:
-                log.warning("store is away: sessions are kept here", reason=type(error).__name__)
-            self._away_until = time.monotonic() + AWAY_S
+        except StoreErrors:
+            self._answers, self._retry_at = False, time.monotonic() + AWAY_S
             replies = [None] * len(asked)
         else:
-            for key, _ in late:
-                self._unwritten.pop(key, None)
+            self._answers = True
+            self._note_written(late, replies[len(asked) :])
         for (_, future), reply in zip(asked, replies, strict=False):
             if future is not None and not future.done():
                 future.set_result(reply)
+
+    def _late(self) -> list[tuple[bytes, _Unwritten, int]]:
+        """Return the draws to write late, with what is left of their time in milliseconds."""
+        now, out = time.time(), []
+        for key, wanted in list(islice(self._unwritten.items(), MAX_LATE)):
+            ttl_ms = int((wanted.until - now) * 1000)
+            if ttl_ms > 0:
+                out.append((key, wanted, ttl_ms))
+            else:
+                del self._unwritten[key]
+        return out
+
+    def _note_written(
+        self, late: list[tuple[bytes, _Unwritten, int]], replies: list[object]
+    ) -> None:
+        """Forget what was written; where another process was first, its draw holds here too."""
+        for (key, wanted, _), reply in zip(late, replies, strict=False):
+            if not isinstance(reply, bytes):  # refused: full, read-only
+                self._retry_at = time.monotonic() + AWAY_S
+                continue
+            if self._unwritten.get(key) is wanted:
+                del self._unwritten[key]
+            held = self._settle(wanted, reply)
+            if held is not wanted.given and wanted.correct is not None:
+                wanted.correct(held)
+
+
+def _claim(key: bytes, wanted: _Unwritten, ttl_ms: int) -> tuple[object, ...]:
+    name = keys.draw(key.hex())
+    return ("EVAL", CLAIM, 1, name, wanted.given.pack(), ttl_ms, wanted.replaced)

@@ -35,13 +35,18 @@ INSTALL_HINT = (
 
 
 class PrivateServer:
-    """A context in which the private server of `directory` runs."""
+    """A context in which the private server of `directory` runs.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        program: the server to run, where it is not the one that `server_program` finds.
+    """
+
+    def __init__(self, directory: Path, *, program: str | None = None) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         directory.chmod(0o700)
         self.directory = directory.resolve()
         self.socket_path = _socket_path(self.directory)
+        self._program = program
         self._users = -1
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -122,7 +127,7 @@ class PrivateServer:
 
     def _spawn(self, alive: int) -> None:
         self.socket_path.unlink(missing_ok=True)
-        program = server_program()
+        program = self._program or server_program()
         log = self.directory / "server.log"
         arguments = {
             "port": "0",

@@ -16,8 +16,12 @@ import mmap
 import os
 import secrets
 import struct
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from telemetry.errors import MalformedEvent
@@ -27,10 +31,21 @@ SEGMENT_BYTES = 4 << 20
 """20,000 records: what is read again at most after a crash."""
 MAX_BYTES = 1 << 30
 """Five million records wait for a store that is away; beyond that the oldest go, counted."""
+FULL_REST_S = 0.1
+"""A full disk is tried again so often, rather than by each call."""
 _HEADER = struct.Struct("<4s16sB")
 _MAGIC = b"PMJ1"
 SHARD_OFFSET = TOKEN_OFFSET + 2
 """Where in a record its shard stands."""
+
+
+class Dropped(StrEnum):
+    """Why a record goes no further; each one is counted under its reason."""
+
+    DISK = "disk"  # no room for the next segment
+    FULL = "full"  # the oldest, of a journal that reached its bound
+    SHARD = "shard"  # names a shard that there is none of
+    MALFORMED = "malformed"  # in a segment whose header cannot be read
 
 
 @dataclass(slots=True)
@@ -71,6 +86,11 @@ class Segment:
         gap = first_bytes.find(0)
         return whole if gap < 0 else whole[: gap * RECORD_SIZE]
 
+    def n_unsent(self) -> int:
+        """Return how many records were written and not sent yet."""
+        size = self.path.stat().st_size if self.path.exists() else 0
+        return len(self.read(size // RECORD_SIZE)) // RECORD_SIZE if size else 0
+
 
 @dataclass(slots=True)
 class Journal:
@@ -81,12 +101,13 @@ class Journal:
     max_bytes: int = MAX_BYTES
     segment_bytes: int = SEGMENT_BYTES
     producer: bytes = field(default_factory=lambda: secrets.token_bytes(16))
-    n_dropped: int = 0  # records that found no place on the disk
+    dropped: Counter[str] = field(default_factory=Counter)  # by Dropped
     _lock: int = -1
     _map: mmap.mmap | None = None
     _number: int = 0
     _size: int = 0
     _counts: list[int] = field(default_factory=list)
+    _full_until: float = 0.0  # monotonic seconds
 
     @property
     def directory(self) -> Path:
@@ -107,13 +128,11 @@ class Journal:
         """Write one record; return whether it is safe. Never raises: no call fails for it."""
         end = self._size + RECORD_SIZE
         if record[SHARD_OFFSET] >= self.n_shards:
-            self.n_dropped += 1
+            self.dropped[Dropped.SHARD] += 1
             return False
         if end > self.segment_bytes:
-            try:
-                self._rotate()
-            except OSError:
-                self.n_dropped += 1
+            if not self._has_room():
+                self.dropped[Dropped.DISK] += 1
                 return False
             end = self._size + RECORD_SIZE
         assert self._map is not None
@@ -134,6 +153,18 @@ class Journal:
         if self._map is not None:
             self._map.close()
         os.close(self._lock)
+
+    def _has_room(self) -> bool:
+        """Start the next segment; return whether the disk had room for it."""
+        now = time.monotonic()
+        if now < self._full_until:
+            return False
+        try:
+            self._rotate()
+        except OSError:
+            self._full_until = now + FULL_REST_S
+            return False
+        return True
 
     def _rotate(self) -> None:
         path = segment_path(self.directory, self._number + 1)
@@ -172,6 +203,25 @@ def segment_path(directory: Path, number: int) -> Path:
 def segments(directory: Path) -> list[Path]:
     """Return the segments of a journal, oldest first."""
     return sorted(directory.glob("*.seg"))
+
+
+def sizes(directory: Path) -> list[tuple[Path, int]]:
+    """Return the segments of a journal with their bytes, oldest first."""
+    out = []
+    for path in segments(directory):
+        with suppress(FileNotFoundError):  # found no room and was taken back
+            out.append((path, path.stat().st_size))
+    return out
+
+
+def n_records(path: Path) -> int:
+    """Return how many records a segment holds; without a sound header, how many it may hold."""
+    try:
+        return Segment.open(path).n_unsent()
+    except MalformedEvent:
+        return len(path.read_bytes().rstrip(b"\0")) // RECORD_SIZE
+    except FileNotFoundError:
+        return 0
 
 
 def lock_directory(directory: Path) -> int:

@@ -15,6 +15,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from telemetry.journal import Dropped
+
 SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 """Buckets of the OpenTelemetry GenAI convention for operation durations."""
 DECIDE_SECONDS = (0.00001, 0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01)
@@ -57,6 +59,8 @@ class Metrics:
     """By strategy and the step of the law that chose."""
     feedback: Counter[str] = field(default_factory=Counter)
     """By what became of it."""
+    dropped: Counter[str] = field(default_factory=Counter)
+    """Records that go no further, by reason."""
     upstream_s: dict[str, Histogram] = field(default_factory=dict)
     ttft_s: dict[str, Histogram] = field(default_factory=dict)
     decide_s: Histogram = field(default_factory=lambda: Histogram(DECIDE_SECONDS))
@@ -101,6 +105,8 @@ class Exposition(Collector):
         yield _counter("router_decisions", "Decisions.", ["strategy", "step"], m.decisions)
         said = {(k,): n for k, n in m.feedback.items()}
         yield _counter("router_feedback", "Feedback received.", ["result"], said)
+        dropped = {(why,): m.dropped[why] for why in Dropped}
+        yield _counter("router_events_dropped", "Records dropped.", ["reason"], dropped)
         yield _histogram("gen_ai_client_operation_duration_seconds", "Answers.", m.upstream_s)
         yield _histogram(
             "gen_ai_client_operation_time_to_first_chunk_seconds", "First content.", m.ttft_s

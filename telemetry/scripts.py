@@ -10,12 +10,14 @@ from telemetry import keys
 from telemetry.store import Client
 
 _TAKE_LEASE = """
-if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
-  local token = redis.call('HINCRBY', KEYS[2], 'fence', 1)
-  redis.call('HSET', KEYS[2], 'token', token)
-  return token
+local held = redis.call('GET', KEYS[1])
+if held and held ~= ARGV[1] then
+  return 0
 end
-return 0
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+local token = redis.call('HINCRBY', KEYS[2], 'fence', 1)
+redis.call('HSET', KEYS[2], 'token', token)
+return token
 """
 
 _RENEW_LEASE = """
@@ -115,7 +117,10 @@ class Lease:
         self._release = client.register_script(_RELEASE_LEASE)
 
     def take(self, lease: str, meta: str, *, owner: str, ttl_ms: int) -> int:
-        """Return the fencing token, or 0 where somebody else holds the lease."""
+        """Return a new fencing token, or 0 where somebody else holds the lease.
+
+        An owner that does not know what became of its lease takes it again at once.
+        """
         return int(self._take(keys=[lease, meta], args=[owner, ttl_ms]))
 
     def renew(self, lease: str, *, owner: str, ttl_ms: int) -> bool:

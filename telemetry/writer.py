@@ -10,6 +10,8 @@ from __future__ import annotations
 import shutil
 import threading
 import time
+from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +21,7 @@ import structlog
 from telemetry import frames, journal, keys
 from telemetry.errors import MalformedEvent
 from telemetry.events import RECORD_SIZE
+from telemetry.journal import Dropped
 from telemetry.store import Address, Client, StoreErrors, connect
 
 log = structlog.get_logger()
@@ -40,7 +43,7 @@ class Counters:
 
     sent: int = 0
     adopted: int = 0
-    dropped: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)  # by Dropped
     store_up: bool = True
 
 
@@ -59,7 +62,7 @@ class Writer:
 
     def start(self) -> None:
         """Open the journal and begin to send."""
-        self._journal = journal.Journal(self.root, self.n_shards)
+        self._journal = journal.Journal(self.root, self.n_shards, dropped=self.counters.dropped)
         self._journal.open()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
@@ -67,10 +70,7 @@ class Writer:
     def put(self, record: bytes) -> bool:
         """Make one record safe; return whether it is. Never blocks on the store, never raises."""
         assert self._journal is not None
-        if self._journal.append(record):
-            return True
-        self.counters.dropped += 1
-        return False
+        return self._journal.append(record)
 
     @property
     def producer(self) -> bytes:
@@ -89,8 +89,11 @@ class Writer:
                 shutil.rmtree(self._journal.directory, ignore_errors=True)
 
     def _run(self) -> None:
+        with closing(connect(self.address)) as client:
+            self._send(client)
+
+    def _send(self, client: Client) -> None:
         assert self._journal is not None
-        client = connect(self.address)
         sender = self._sender = Sender(self._journal.directory, client, self.counters)
         next_adoption = 0.0
         while True:
@@ -101,13 +104,12 @@ class Writer:
                 n = sender.send_some(keep=self._journal.current)
                 if time.monotonic() >= next_adoption and not stopping:
                     adopt(self.root, client, self.counters, own=self._journal.directory)
+                    sender.shorten(self._journal.max_bytes)
                     next_adoption = time.monotonic() + ADOPT_EVERY_S
                 self._note(up=True)
             except Exception as error:
-                if not isinstance(error, StoreErrors):
-                    log.error("sending failed", error=type(error).__name__)
                 self._note(up=False, error=error)
-                self.counters.dropped += shorten(self._journal.directory, self._journal.max_bytes)
+                sender.shorten(self._journal.max_bytes)
                 if stopping:
                     return
                 self._stop.wait(RETRY_S)
@@ -119,12 +121,15 @@ class Writer:
 
     def _note(self, *, up: bool, error: BaseException | None = None) -> None:
         """Log a change of the store's state, once."""
-        if up is not self.counters.store_up:
-            self.counters.store_up = up
-            if up:
-                log.info("store is back: sending what the journal kept")
-            else:
-                log.warning("store is away: outcomes wait in the journal", reason=_shown(error))
+        if up is self.counters.store_up:
+            return
+        self.counters.store_up = up
+        if up:
+            log.info("store is back: sending what the journal kept")
+        elif isinstance(error, StoreErrors):
+            log.warning("store is away: outcomes wait in the journal", reason=type(error).__name__)
+        else:
+            log.error("sending fails: outcomes wait in the journal", error=type(error).__name__)
 
 
 @dataclass(slots=True)
@@ -160,19 +165,41 @@ class Sender:
         # All or none: were a later frame taken without an earlier one, the earlier one's numbers
         # would be passed, and its repetition taken for an old one.
         pipeline = self.client.pipeline(transaction=True)
-        for frame in cut(data, segment.producer, bases):
+        found = cut(data, segment.producer, bases)
+        for frame in found:
             pipeline.xadd(keys.stream(frame.shard), {"f": frames.pack(frame)})
         pipeline.execute()
         segment.bases = bases
         segment.offset += len(data)
-        n = len(data) // RECORD_SIZE
-        self.counters.sent += n
+        n, n_sent = len(data) // RECORD_SIZE, sum(frame.n_records for frame in found)
+        self.counters.sent += n_sent
+        self.counters.dropped[Dropped.SHARD] += n - n_sent
         return n
+
+    def shorten(self, max_bytes: int) -> None:
+        """Drop the oldest segments beyond `max_bytes`; what was not sent of them is counted."""
+        sizes = journal.sizes(self.directory)
+        while len(sizes) > 1 and sum(size for _, size in sizes) > max_bytes:
+            path, _ = sizes.pop(0)
+            self._drop(path, Dropped.FULL)
+
+    def drop_unreadable(self) -> None:
+        """Drop what is left of a journal that was sent: segments without a sound header."""
+        for path in journal.segments(self.directory):
+            self._drop(path, Dropped.MALFORMED)
 
     def is_done(self, last: Path) -> bool:
         """Return whether everything up to the end of the segment `last` was sent."""
         segment = self._segment
         return segment is not None and segment.path == last and not segment.read(1)
+
+    def _drop(self, path: Path, why: Dropped) -> None:
+        own = self._segment
+        n = own.n_unsent() if own and own.path == path else journal.n_records(path)
+        path.unlink(missing_ok=True)
+        self.counters.dropped[why] += n
+        if n:
+            log.error("records of the journal were dropped", reason=why, records=n)
 
     def _current(self) -> journal.Segment | None:
         if self._segment is not None and self._segment.path.exists():
@@ -213,6 +240,7 @@ def adopt(root: Path, client: Client, counters: Counters, *, own: Path | None = 
             sender = Sender(directory, client, counters)
             while n := sender.send_some():
                 total += n
+            sender.drop_unreadable()
             shutil.rmtree(directory, ignore_errors=True)
         finally:
             let_go()
@@ -220,18 +248,3 @@ def adopt(root: Path, client: Client, counters: Counters, *, own: Path | None = 
         counters.adopted += total
         log.info("sent the journal of a process that had ended", records=total)
     return total
-
-
-def shorten(directory: Path, max_bytes: int) -> int:
-    """Drop the oldest segments beyond `max_bytes`; return how many records went with them."""
-    paths = journal.segments(directory)
-    sizes = [path.stat().st_size for path in paths]
-    dropped = 0
-    while len(paths) > 1 and sum(sizes) > max_bytes:
-        paths.pop(0).unlink(missing_ok=True)
-        dropped += sizes.pop(0) // RECORD_SIZE
-    return dropped
-
-
-def _shown(error: BaseException | None) -> str:
-    return type(error).__name__ if error else ""

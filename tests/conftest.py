@@ -365,3 +365,13 @@ def sidecar(provider: Provider, state_dir: Path, address: Address) -> Iterator[S
 
 
 REPOSITORY = Path(os.path.dirname(os.path.abspath(__file__))).parent
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say aloud which servers nothing was tried on, even where skips are not shown."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    missing = sorted({report.longrepr[2] for report in skipped if "test_engines" in report.nodeid})
+    if missing:
+        terminalreporter.write_sep("!", "servers that were not tried", yellow=True, bold=True)
+        for reason in missing:
+            terminalreporter.write_line(reason.removeprefix("Skipped: "), yellow=True)

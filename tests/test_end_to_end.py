@@ -1070,6 +1070,8 @@ def test_health_and_metrics_tell_what_is_so(sidecar: Sidecar, learner: Any) -> N
     assert sidecar.http.get("/readyz").json() == {"ready": True, "degraded": False}
     line = 'router_attempts_total{endpoint="a",result="ok",task="general"} 1.0'
     assert line in metrics
+    for reason in ("disk", "full", "shard", "malformed"):
+        assert f'router_events_dropped_total{{reason="{reason}"}} 0.0' in metrics
     assert "router_snapshot_age_seconds" in metrics
     assert "gen_ai_client_operation_duration_seconds_bucket" in metrics
 

@@ -23,7 +23,7 @@ from telemetry.events import FeedbackKind, Flag, Kind, Result, Token
 from telemetry.frames import Frame
 from telemetry.store import Address, connect, open_store, parse_address, prepare
 from telemetry.wakeup import Wakeup
-from telemetry.writer import Counters, Sender, Writer, adopt, cut, shorten
+from telemetry.writer import Counters, Sender, Writer, adopt, cut
 
 
 def token(nonce: int = 1, *, shard: int = 0, at_ms: int = 1_790_000_000_000) -> bytes:
@@ -183,19 +183,50 @@ def test_a_full_disk_costs_records_never_a_call(
     kept = [log.append(record(i)) for i in range(60)]
 
     assert kept == [True] * kept.index(False) + [False] * (60 - kept.index(False))
-    assert log.n_dropped == kept.count(False) > 0
+    assert log.dropped == {"disk": kept.count(False)}
+    assert False in kept
     assert len(journal.segments(log.directory)) == 1
 
 
-def test_the_oldest_segments_go_first_when_there_are_too_many(log: journal.Journal) -> None:
-    for i in range(200):
+def test_the_oldest_segments_go_first_and_every_record_of_them_is_counted(
+    log: journal.Journal, client: Any
+) -> None:
+    sender = Sender(log.directory, client, Counters())
+    for i in range(20):
+        log.append(record(i))
+    sender.send_some(keep=log.current)
+    for i in range(20, 200):
         log.append(record(i))
     before = journal.segments(log.directory)
 
-    dropped = shorten(log.directory, 2 * 50 * events.RECORD_SIZE)
+    sender.shorten(2 * 50 * events.RECORD_SIZE)
+    while sender.send_some(keep=log.current):
+        pass
 
-    assert dropped >= 50
-    assert journal.segments(log.directory) == before[-len(journal.segments(log.directory)) :]
+    assert journal.segments(log.directory) == before[-1:]
+    arrived = sum(frame.n_records for frame in sent(client, 0))
+    assert arrived == sender.counters.sent < 200
+    assert sender.counters.dropped == {"full": 200 - arrived, "shard": 0}
+
+
+def test_a_damaged_segment_is_counted_and_its_neighbours_arrive(
+    log: journal.Journal, client: Any
+) -> None:
+    for i in range(120):
+        log.append(record(i))
+    log.close()
+    first, *others = journal.segments(log.directory)
+    with first.open("r+b") as file:
+        file.write(b"gone")
+    counters = Counters()
+
+    n_adopted = adopt(log.root, client, counters)
+
+    in_first = 120 - n_adopted
+    assert len(others) == 2
+    assert 45 < in_first < 50
+    assert counters.dropped["malformed"] == in_first
+    assert list(log.root.iterdir()) == []
 
 
 # -- writer -----------------------------------------------------------------------------------

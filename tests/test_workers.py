@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from bandit import cells
 from bandit.cells import D, Family, Q, R, S, U
@@ -21,6 +24,7 @@ from telemetry.store import Address
 from workers import hearing, labels
 from workers.held import join
 from workers.labels import Said
+from workers.learner import Learner
 from workers.lease import Lease
 from workers.shard import NotOwner, Shard, stale_rows
 
@@ -454,6 +458,40 @@ def test_the_learner_waits_for_a_store_that_is_away(
     while not client.hget(keys.meta(0), "n_outcomes"):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_what_a_flushed_store_had_not_folded_is_counted(
+    client: Any, address: Address, tmp_path: Path
+) -> None:
+    asked_to_stop = threading.Event()
+    asked_to_stop.set()  # so that a step waits for nothing
+    ticks = itertools.count(0, 10)
+    learner = Learner(address, 1, tmp_path, asked_to_stop, lambda: float(next(ticks)))
+    learner.step(client)
+    send(client, outcome(1), outcome(2))
+    learner.step(client)
+    send(client, outcome(3), outcome(4), outcome(5), first=2)
+
+    with capture_logs() as lines:
+        client.flushall()
+        send(client, outcome(6), first=5)
+        for _ in range(3):
+            learner.step(client)
+
+    assert client.hget(keys.meta(0), "n_missing") == b"3"
+    assert client.hget(keys.meta(0), "n_outcomes") == b"1"
+    assert [line["event"] for line in lines] == [
+        "the store is another one: what it had is lost",
+        "records never arrived",
+    ]
+
+
+def test_an_owner_takes_its_lease_again_and_outdates_itself(client: Any, lease: Lease) -> None:
+    again = Lease(client, 0, lease.owner)
+
+    assert again.take()
+
+    assert again.token > lease.token
 
 
 # -- books --------------------------------------------------------------------------------------

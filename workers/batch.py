@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import compress, groupby
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,6 +70,7 @@ class Batch:
     dead: list[tuple[str, bytes]] = field(default_factory=list)
     windows: dict[bytes, Window] = field(default_factory=dict)
     n_repeated: int = 0
+    n_missing: int = 0  # numbers that were passed over: dropped on the way, or lost by a store
     n_bytes: int = 0
 
     def of_kind(self, kind: Kind) -> NDArray[np.void]:
@@ -104,8 +106,18 @@ def at_ms(entry_id: bytes) -> int:
     return position(entry_id)[0]
 
 
-def take_apart(entries: Entries, windows: Mapping[bytes, Window]) -> Batch:
-    """Return the records that `windows` does not know yet, and the windows that moved."""
+def take_apart(
+    entries: Entries,
+    windows: Mapping[bytes, Window],
+    *,
+    expected: Mapping[bytes, int] = MappingProxyType({}),
+) -> Batch:
+    """Return the records that `windows` does not know yet, and the windows that moved.
+
+    Args:
+        expected: next numbers of producers of which `windows` may know nothing any more; they
+            only tell what never arrived.
+    """
     batch = Batch(np.empty(0, dtype=RECORD), np.empty(0, dtype=np.int64))
     bodies: list[tuple[int, bytes]] = []  # by day
     for entry_id, fields in entries:
@@ -117,7 +129,7 @@ def take_apart(entries: Entries, windows: Mapping[bytes, Window]) -> Batch:
             batch.dead.append((str(error), raw))
             continue
         now_ms = at_ms(entry_id)
-        skip = _count(batch, windows, frame, now_ms)
+        skip = _count(batch, windows, expected, frame, now_ms)
         bodies.append((now_ms // DAY_MS, frame.body[skip * RECORD_SIZE :]))
     parts: list[NDArray[np.void]] = []
     days: list[int] = []
@@ -132,11 +144,19 @@ def take_apart(entries: Entries, windows: Mapping[bytes, Window]) -> Batch:
     return batch
 
 
-def _count(batch: Batch, windows: Mapping[bytes, Window], frame: frames.Frame, now_ms: int) -> int:
+def _count(
+    batch: Batch,
+    windows: Mapping[bytes, Window],
+    expected: Mapping[bytes, int],
+    frame: frames.Frame,
+    now_ms: int,
+) -> int:
     """Move the producer's window past a frame; return how many of its records came before."""
     if frame.producer == frames.UNNUMBERED:
         return 0
     known = batch.windows.get(frame.producer) or windows.get(frame.producer, NEVER)
+    told = expected.get(frame.producer, frame.first) if known is NEVER else known.following
+    batch.n_missing += max(frame.first - told, 0)
     seen = 0 if known.is_forgotten(now_ms) else known.following
     skip = min(max(seen - frame.first, 0), frame.n_records)
     following = max(seen, frame.first + frame.n_records)
@@ -153,7 +173,11 @@ def effects(batch: Batch, stored: Mapping[Decision, bytes | None]) -> Effects:
     """
     outcomes, waiting = batch.of_kind(Kind.OUTCOME), batch.of_kind(Kind.REFERENCE_FEEDBACK)
     counts: Counter[str] = Counter(
-        repeated=batch.n_repeated, bytes=batch.n_bytes, outcomes=len(outcomes), held=len(waiting)
+        repeated=batch.n_repeated,
+        missing=batch.n_missing,
+        bytes=batch.n_bytes,
+        outcomes=len(outcomes),
+        held=len(waiting),
     )
     out = Effects(_NOTHING, {}, outcomes, waiting, list(batch.dead), counts)
     terms = _hear(out, _refuse(out, batch), stored)

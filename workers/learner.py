@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,31 +42,39 @@ class Learner:
     n_shards: int
     journals: Path  # where processes leave what they could not send
     stop: threading.Event = field(default_factory=threading.Event)
+    clock: Callable[[], float] = time.monotonic
+    owner: str = field(default_factory=lambda: secrets.token_hex(8))
+    counters: Counters = field(default_factory=Counters)  # of the journals that it adopted
     _held: dict[int, tuple[Shard, Lease]] = field(default_factory=dict)
+    _lost: dict[int, dict[bytes, int]] = field(default_factory=dict)  # shard -> its producers
     _due: dict[str, float] = field(default_factory=dict)
+    _incarnation: str = ""
+    _up: bool = True
 
     def run(self) -> None:
         """Fold until `stop` is set; a store that is away is waited for."""
-        client = connect(self.address)
-        away = False
-        while not self.stop.is_set():
-            try:
-                if away:
-                    client.ping()
-                self._take_shards(client)
-                if self._fold_some(client):
-                    self.stop.wait(GATHER_S)
-                self._keep_house(client)
-                if away:
-                    log.info("store is back")
-                away = False
-            except StoreErrors as error:
-                if not away:
-                    log.warning("store is away", reason=type(error).__name__)
-                away = True
-                self._held.clear()
-                self.stop.wait(AWAY_S)
-        self._release()
+        with closing(connect(self.address)) as client:
+            while not self.stop.is_set():
+                self.step(client)
+            self._release()
+
+    def step(self, client: Client) -> None:
+        """Take, fold and tidy up once; after a failure start from what the store says."""
+        try:
+            self._take_shards(client)
+            gathers = self._fold_some(client)
+            self._keep_house(client)
+        except StoreErrors as error:
+            self._note(up=False, reason=type(error).__name__)
+            # Whether the last command took effect is not known: the store is asked anew.
+            for number in list(self._held):
+                self._lose(number)
+            self._due.pop("take", None)
+            self.stop.wait(AWAY_S)
+            return
+        self._note(up=True)
+        if gathers:
+            self.stop.wait(GATHER_S)
 
     def _take_shards(self, client: Client) -> None:
         """Take every shard that nobody holds; renew those held, give up those lost."""
@@ -72,22 +83,46 @@ class Learner:
                 self._lose(number)
         if not self._is_due("take", TAKE_EVERY_S) or len(self._held) == self.n_shards:
             return
-        prepare(client, shards=self.n_shards)
+        incarnation = prepare(client, shards=self.n_shards)
+        is_another = self._incarnation not in ("", incarnation)
+        if is_another:
+            for number in list(self._held):
+                self._lose(number)
+        taken = []
         for number in range(self.n_shards):
-            lease = Lease(client, number)
+            lease = Lease(client, number, self.owner, clock=self.clock)
             if number not in self._held and lease.take():
                 shard = Shard(client, number)
-                shard.load()
+                shard.load(expected=self._lost.get(number))
                 self._held[number] = shard, lease
-                log.info("folding shard", shard=number, mark=shard.mark.decode())
+                taken.append(number)
+        if is_another:
+            log.error("the store is another one: what it had is lost", folding=taken)
+        elif taken and self._up:
+            log.info("folding shards", shards=taken)
+        if gone := sorted(self._lost.keys() - self._held.keys()):
+            log.warning("shards are another's now", shards=gone)
+        self._lost.clear()
+        self._incarnation = incarnation
+
+    def _note(self, *, up: bool, reason: str = "") -> None:
+        """Log a change of the store's state, once."""
+        if up is self._up:
+            return
+        self._up = up
+        if up:
+            log.info("store is back: folding goes on", shards=list(self._held))
+        else:
+            log.warning("store is away: events wait in journals and streams", reason=reason)
 
     def _fold_some(self, client: Client) -> bool:
         """Fold the next entries of every held shard; return whether to let more of them gather."""
         if not self._held:
             self.stop.wait(AWAY_S)
             return False
+        block_ms = None if self.stop.is_set() else BLOCK_MS
         marks = {keys.stream(n): shard.mark for n, (shard, _) in self._held.items()}
-        replies = client.xread(marks, count=READ_ENTRIES, block=BLOCK_MS)
+        replies = client.xread(marks, count=READ_ENTRIES, block=block_ms)
         by_stream = {name.decode(): entries for name, entries in _pairs(replies)}
         most = max(map(len, by_stream.values()), default=READ_ENTRIES)
         for number, (shard, lease) in list(self._held.items()):
@@ -117,11 +152,13 @@ class Learner:
                 except NotOwner:
                     self._lose(number)
         if self._is_due("adopt", ADOPT_EVERY_S):
-            adopt(self.journals, client, Counters())
+            adopt(self.journals, client, self.counters)
 
     def _lose(self, number: int) -> None:
-        del self._held[number]
-        log.warning("shard is another's now", shard=number)
+        """Give a shard up: another process holds it, or the store has forgotten who does."""
+        shard, _ = self._held.pop(number)
+        self._lost[number] = shard.following
+        self._due.pop("take", None)
 
     def _release(self) -> None:
         for _, lease in self._held.values():
@@ -131,7 +168,7 @@ class Learner:
                 return  # the lease ends by itself
 
     def _is_due(self, what: str, every_s: float) -> bool:
-        now = time.monotonic()
+        now = self.clock()
         if now < self._due.get(what, 0.0):
             return False
         self._due[what] = now + every_s

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from telemetry import keys
@@ -28,6 +29,7 @@ class Lease:
     shard: int
     owner: str = field(default_factory=lambda: secrets.token_hex(8))
     token: int = 0
+    clock: Callable[[], float] = time.monotonic
     _renewed_at: float = 0.0
 
     def take(self) -> bool:
@@ -35,14 +37,14 @@ class Lease:
         self.token = LeaseScripts(self.client).take(
             keys.lease(self.shard), keys.meta(self.shard), owner=self.owner, ttl_ms=TTL_MS
         )
-        self._renewed_at = time.monotonic()
+        self._renewed_at = self.clock()
         return self.token > 0
 
     def keep(self) -> bool:
         """Renew when it is time; return whether the lease is still held."""
-        if time.monotonic() - self._renewed_at < RENEW_EVERY_S:
+        if self.clock() - self._renewed_at < RENEW_EVERY_S:
             return True
-        self._renewed_at = time.monotonic()
+        self._renewed_at = self.clock()
         return LeaseScripts(self.client).renew(
             keys.lease(self.shard), owner=self.owner, ttl_ms=TTL_MS
         )

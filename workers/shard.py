@@ -65,11 +65,17 @@ class Shard:
     version: int = 0  # only the owner's commits raise it
     rows: dict[bytes, bytes] = field(default_factory=dict)  # as they lie in the store
     windows: dict[bytes, Window] = field(default_factory=dict)
+    expected: dict[bytes, int] = field(default_factory=dict)  # numbers of the store before this one
     counters: Counter[str] = field(default_factory=Counter)
     ahead: bool = False  # trimming went past the archive
 
-    def load(self) -> None:
-        """Read the shard's state; call it after the lease was taken."""
+    def load(self, *, expected: dict[bytes, int] | None = None) -> None:
+        """Read the shard's state; call it after the lease was taken.
+
+        Args:
+            expected: what this process knew of the producers, should the store have forgotten it.
+        """
+        self.expected = expected or {}
         pipeline = self.client.pipeline(transaction=True)
         pipeline.hmget(keys.meta(self.number), "mark", "version")
         pipeline.hgetall(keys.rows(self.number))
@@ -89,7 +95,7 @@ class Shard:
         Raises:
             NotOwner: mark or token in the store are not ours; nothing was written.
         """
-        batch = take_apart(entries, self.windows)
+        batch = take_apart(entries, self.windows, expected=self.expected)
         decisions, named = batch.decisions(), references_of(batch.of_kind(Kind.OUTCOME))
         wanted: dict[str, list[bytes]] = {}
         for day, nonce in decisions:
@@ -113,7 +119,14 @@ class Shard:
         self.windows.update(batch.windows)
         self.mark, self.version = new_mark, version
         self.counters.update(found.counts)
+        if batch.n_missing:
+            log.error("records never arrived", shard=self.number, records=batch.n_missing)
         return len(batch.records)
+
+    @property
+    def following(self) -> dict[bytes, int]:
+        """Of every producer that was heard of, the number of its next record."""
+        return self.expected | {name: window.following for name, window in self.windows.items()}
 
     def prune(self, *, token: int, most_bytes: int = MOST_UNARCHIVED_BYTES) -> None:
         """Drop what nobody reads any more: archived entries, stale rows, producers long silent.
