@@ -53,6 +53,11 @@ def labels(shard: int, day: int) -> str:
     return f"{{pm:{shard}}}:labels:{day}"
 
 
+def ingested(shard: int, span: int) -> str:
+    """Set with a time to live: nonces of the ingested outcomes that came in one span of days."""
+    return f"{{pm:{shard}}}:ingested:{span}"
+
+
 def reference(shard: int, digest: str) -> str:
     """List with a time to live: tokens of the decisions that a reference names."""
     return f"{{pm:{shard}}}:ref:{digest}"

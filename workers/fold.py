@@ -29,10 +29,11 @@ MIN_LATENCY_S = 1e-5
 def outcome_terms(records: NDArray[np.void]) -> list[Terms]:
     """Return what outcomes add to usage, latency, reliability and books."""
     result = records["result"]
+    timed = records["latency_us"] > 0  # who dispatches by himself need not have measured
     return [
         _usage(records),
-        _latency(records[result == Result.OK]),
-        _censored(records[result == Result.TIMEOUT]),
+        _latency(records[timed & (result == Result.OK)]),
+        _censored(records[timed & (result == Result.TIMEOUT)]),
         _reliability(records[(result == Result.OK) | (result >= Result.RATE_LIMIT)]),
         _books(records),
     ]

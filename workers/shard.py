@@ -21,7 +21,7 @@ from telemetry.errors import MalformedEvent
 from telemetry.events import NO_DIGEST, RECORD, Flag, Kind, decode
 from telemetry.scripts import Commit
 from telemetry.store import Client
-from workers import fold, labels
+from workers import fold, ingested, labels
 
 DAY_MS = 86_400_000
 LABEL_DAYS = 30
@@ -88,11 +88,15 @@ class Shard:
         terms = []
         if len(records):
             kind = records["kind"]
-            outcomes = records[kind == Kind.OUTCOME]
+            outcomes, n_repeated = ingested.drop_repeated(
+                self.client, commit, self.number, records[kind == Kind.OUTCOME]
+            )
+            counts["repeated"] += n_repeated
             terms += fold.outcome_terms(outcomes)
             self._index_references(commit, outcomes)
             counts["outcomes"] = len(outcomes)
-            terms += self._hear(commit, records[kind == Kind.FEEDBACK], batch, counts)
+            said = [records[kind == Kind.FEEDBACK], outcomes[outcomes["feedback_kind"] > 0]]
+            terms += self._hear(commit, np.concatenate(said), batch, counts)
             self._hold(commit, records[kind == Kind.REFERENCE_FEEDBACK], counts)
         changed = self._add(commit, cells.merge(terms))
         self._write_books(commit, batch, counts)
@@ -104,7 +108,7 @@ class Shard:
         self.windows.update(batch.windows)
         self.mark = new_mark
         self.counters.update(counts)
-        return len(records)
+        return len(records) - (counts["repeated"] - batch.n_repeated)
 
     def prune(self, *, now_ms: int, token: int) -> None:
         """Drop what nobody reads any more: stream behind the mark, stale rows, old producers."""
