@@ -335,9 +335,7 @@ def digest16(*parts: str) -> bytes:
 def _valid(records: NDArray[np.void]) -> NDArray[np.bool_]:
     """Return which records hold only values that their fields allow."""
     kind, value = records["kind"], records["value_micro"]
-    said = (
-        (records["feedback_kind"] <= max(FeedbackKind)) & (value >= RETRACTED) & (value <= MICRO)
-    )
+    said = (records["feedback_kind"] <= max(FeedbackKind)) & (value >= RETRACTED) & (value <= MICRO)
     outcome_ok = (kind == Kind.OUTCOME) & (records["result"] <= max(Result)) & said
     feedback_ok = (
         ((kind == Kind.FEEDBACK) | (kind == Kind.REFERENCE_FEEDBACK))

@@ -59,6 +59,7 @@ Text = Annotated[
         description=f"a string of 1 to {MAX_NAME} characters, no control characters",
     ),
 ]
+Reference = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 Score = Annotated[Share, Field(description="a number from 0 to 1")]
 Passed = Annotated[bool, Field(description="true or false")]
 Thumb = Annotated[Literal["up", "down"], Field(description="up or down")]
@@ -143,9 +144,9 @@ class Feedback(_Data):
 
     model_config = ConfigDict(json_schema_extra=_exactly_one)
 
-    decision_id: Text = Field(default="", description="x-router-decision-id, unchanged")
-    response_id: Text = Field(default="", description="the answer's own id")
-    ref: Text = Field(default="", description="the caller's own reference")
+    decision_id: Reference = Field(default="", description="x-router-decision-id, unchanged")
+    response_id: Reference = Field(default="", description="the answer's own id")
+    ref: Reference = Field(default="", description="the caller's own reference")
     score: Score | None = None
     passed: Passed | None = None
     thumb: Thumb | None = None
@@ -193,8 +194,8 @@ class FeedbackEvent(_Envelope):
 
 
 Event = OutcomeEvent | FeedbackEvent
-MODELS: tuple[type[OutcomeEvent] | type[FeedbackEvent], ...] = (OutcomeEvent, FeedbackEvent)
 _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Discriminator("type")])
+
 
 def parse(raw: bytes) -> Event:
     """Return the event in a JSON object.

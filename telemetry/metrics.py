@@ -57,6 +57,8 @@ class Metrics:
     """By strategy and the step of the law that chose."""
     feedback: Counter[str] = field(default_factory=Counter)
     """By what became of it."""
+    ingested: Counter[str] = field(default_factory=Counter)
+    """Events accepted, and requests refused by code."""
     upstream_s: dict[str, Histogram] = field(default_factory=dict)
     ttft_s: dict[str, Histogram] = field(default_factory=dict)
     decide_s: Histogram = field(default_factory=lambda: Histogram(DECIDE_SECONDS))
@@ -101,6 +103,8 @@ class Exposition(Collector):
         yield _counter("router_decisions", "Decisions.", ["strategy", "step"], m.decisions)
         said = {(k,): n for k, n in m.feedback.items()}
         yield _counter("router_feedback", "Feedback received.", ["result"], said)
+        told = {(k,): n for k, n in m.ingested.items()}
+        yield _counter("router_events_ingested", "Events of others.", ["result"], told)
         yield _histogram("gen_ai_client_operation_duration_seconds", "Answers.", m.upstream_s)
         yield _histogram(
             "gen_ai_client_operation_time_to_first_chunk_seconds", "First content.", m.ttft_s

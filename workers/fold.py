@@ -29,7 +29,8 @@ MIN_LATENCY_S = 1e-5
 def outcome_terms(records: NDArray[np.void]) -> list[Terms]:
     """Return what outcomes add to usage, latency, reliability and books."""
     result = records["result"]
-    timed = records["latency_us"] > 0  # who dispatches by himself need not have measured
+    # Who dispatches by himself need not have measured.
+    timed = (records["latency_us"] > 0) | ((records["flags"] & Flag.INGESTED) == 0)
     return [
         _usage(records),
         _latency(records[timed & (result == Result.OK)]),

@@ -39,7 +39,7 @@ def drop_repeated(
     pipeline = client.pipeline(transaction=False)
     for earlier in range(SPANS):
         pipeline.smismember(keys.ingested(shard, span - earlier), nonces)
-    known = np.array(pipeline.execute(), dtype=bool).any(axis=0)
+    known = [any(found) for found in zip(*pipeline.execute(), strict=True)]
     new: dict[bytes, int] = {}  # nonce -> its first record of this batch
     for place, nonce, before in zip(told, nonces, known, strict=True):
         if not before:
