@@ -212,6 +212,8 @@ class _Sender:
                 raise
             except httpx.TransportError as error:
                 failure = f"no sidecar at {self._url} ({type(error).__name__})"
+                if not self.found.n_accepted:  # one that took rows before may be starting anew
+                    raise Stopped(f"{failure}; start it with `pointsman up`") from None
                 continue
             if answer.status_code != 503:
                 return answer

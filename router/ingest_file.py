@@ -30,7 +30,8 @@ RENAMED = {"model": "endpoint", "category": "task", "quality": "score"}
 """Columns of recorded tables; a column that has our own name wins."""
 COLUMNS = frozenset(Outcome.model_fields) | frozenset(Feedback.model_fields)
 TOKENS = ("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning")
-WHOLE = frozenset(("status", "attempt", "revision", *TOKENS))
+"""Estimated counts have fractions; a token more or less is none."""
+WHOLE = frozenset(("status", "attempt", "revision"))
 NUMBERS = frozenset(("latency_s", "ttft_s", "cost_usd", "score", "edit_ratio"))
 TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 ROWS = 10_000
@@ -218,6 +219,8 @@ def _typed(name: str, value: Any) -> Any:
         if name in WHOLE and not isinstance(value, bool):
             number = float(value)
             return int(number) if number.is_integer() else value
+        if name in TOKENS and not isinstance(value, bool):
+            return round(float(value))
         if name in NUMBERS and not isinstance(value, bool):
             return float(value)
         if name in ("passed", "streamed", "retried"):

@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 import polars as pl
 import pytest
-from conftest import LEARN, ROUTED, SHARDS, Provider, Sidecar, endpoint, serving
+from conftest import LEARN, ROUTED, SHARDS, Provider, Running, Sidecar, endpoint, serving
 
 from bandit import cells
 from bandit.cells import L, Q, U
@@ -695,16 +695,36 @@ def test_the_command_prints_one_object_and_says_by_its_code_how_it_went(
     assert none.returncode == 2
     assert "no such file" in none.stderr
 
+    nobody = command(str(good), "--url", "http://127.0.0.1:9")
+    assert nobody.returncode == 1
+    assert "no sidecar at http://127.0.0.1:9" in nobody.stderr
 
-@pytest.mark.slow
-def test_the_command_says_where_it_stopped(tmp_path: Path) -> None:
-    path = written(tmp_path / "rows.jsonl", BAD_ROWS)
 
-    got = command(str(path), "--url", "http://127.0.0.1:9")
+@pytest.mark.parametrize(("refusals", "taken"), [(3, 2500), (99, 1000)])
+def test_a_sidecar_that_takes_no_more_is_asked_again_and_then_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusals: int, taken: int
+) -> None:
+    """After its first batch this one is full for a while."""
+    monkeypatch.setattr(ingest_command, "PAUSE_S", 0.0)
+    answers = [202, *[503] * refusals, *[202] * 9]
 
-    assert got.returncode == 1
-    assert "no sidecar at http://127.0.0.1:9" in got.stderr
-    assert "goes on from there" in got.stderr
+    async def full(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        head = {"type": "http.response.start", "status": answers.pop(0), "headers": []}
+        await send(head)
+        await send({"type": "http.response.body", "body": b'{"accepted": 1}'})
+
+    path = written(tmp_path / "rows.jsonl", [{"endpoint": "a", "n": i} for i in range(2500)])
+    running = Running(full)
+    try:
+        url = f"http://127.0.0.1:{running.port}"
+        found = ingest_command.run(path, form=None, source=None, url=url, headers={}, dry_run=False)
+    finally:
+        running.stop()
+
+    assert found.n_accepted == taken
+    assert ("goes on from there" in found.failure) is (taken < 2500)
 
 
 # -- schemas and the contract -------------------------------------------------------------------
