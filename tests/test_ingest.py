@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -16,7 +17,17 @@ import httpx
 import numpy as np
 import polars as pl
 import pytest
-from conftest import LEARN, ROUTED, SHARDS, Provider, Running, Sidecar, endpoint, serving
+from conftest import (
+    LEARN,
+    REPOSITORY,
+    ROUTED,
+    SHARDS,
+    Provider,
+    Running,
+    Sidecar,
+    endpoint,
+    serving,
+)
 
 from bandit import cells
 from bandit.cells import L, Q, U
@@ -753,6 +764,16 @@ def test_events_of_the_first_version_parse_for_ever() -> None:
     for event in parsed:
         if isinstance(event, ingest.FeedbackEvent):
             parse_item(event.data, "")
+
+
+def test_the_documented_event_parses_and_every_field_is_documented() -> None:
+    text = (REPOSITORY / "docs" / "wire.md").read_text()
+    section = text[text.index("## Events") :]
+    (example,) = re.findall(r"```json\n(.*?)```", section, re.S)
+
+    assert ingest.parse(example.encode()).data
+    assert [f for f in ingest.Outcome.model_fields if f"`{f}`" not in section] == []
+    assert [r for r in Result if f"`{r.name.lower()}`" not in section] == []
 
 
 def test_the_names_of_the_wire_are_those_of_the_record() -> None:
