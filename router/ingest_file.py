@@ -227,7 +227,9 @@ def _typed(name: str, value: Any) -> Any:
             return TRUTHS.get(str(value).strip().lower().removesuffix(".0"), value)
     except (TypeError, ValueError, OverflowError):
         return value
-    return value if isinstance(value, str | int | float | bool) else str(value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))  # a whole column of numbers with a gap in it
+    return value if isinstance(value, str) else str(value)
 
 
 def _time(value: Any) -> str:

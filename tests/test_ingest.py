@@ -660,6 +660,27 @@ def test_a_file_that_cannot_be_read_is_refused(
     assert said in str(caught.value)
 
 
+def test_cells_become_what_their_fields_take(tmp_path: Path) -> None:
+    """A number is a fine reference, a fraction of a token none, and a gap says nothing."""
+    rows = [
+        {"endpoint": "a", "ref": 7, "tokens_in": 99.75, "tokens_out": 2.0, "passed": True},
+        {"endpoint": "a", "ref": None, "tokens_in": 1.0, "tokens_out": 1.0, "passed": None},
+    ]
+    for suffix in ("csv", "parquet", "jsonl"):
+        path = written(tmp_path / f"cells.{suffix}", rows)
+
+        made = [line.event for line in open_rows(path, form=None, source="s")]
+
+        assert made[0]
+        assert made[1]
+        assert made[0]["data"] == {
+            "endpoint": "a", "ref": "7", "tokens_in": 100, "tokens_out": 2, "passed": True
+        }  # fmt: skip
+        assert made[1]["data"] == {"endpoint": "a", "tokens_in": 1, "tokens_out": 1}
+        for event in made:
+            assert ingest.parse(json.dumps(event).encode())
+
+
 def test_ids_depend_on_rows_only(tmp_path: Path) -> None:
     rows = [{"endpoint": "a", "latency_s": 0.5}, {"endpoint": "a", "latency_s": 0.25}]
 
