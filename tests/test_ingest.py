@@ -360,7 +360,7 @@ BAD = [
     (outcome(ref="r" * 257), "data.ref", "1 to 256"),
     (outcome(prompt="secret"), "data.prompt", "unknown field"),
     ({**outcome(), "time": ago(days=31)}, "time", "30 days"),
-    ({**outcome(), "time": ago(minutes=-6)}, "time", "yet to come"),
+    ({**outcome(), "time": ago(days=-1)}, "time", "yet to come"),
     ({**outcome(), "time": "yesterday"}, "time", "RFC 3339"),
     ({**outcome(), "time": "2025-01-01T00:00:00"}, "time", "offset"),
     ({**outcome(), "time": 1700000000}, "time", "RFC 3339"),
@@ -387,10 +387,7 @@ def test_what_is_wrong_names_field_value_and_fix_and_nothing_is_taken(
 ) -> None:
     told: list[Any] = []
     for i, (event, _, _) in enumerate(BAD):
-        named = (
-            {**event, "id": event.get("id") and f"bad-{i}"} if isinstance(event, dict) else event
-        )
-        told += [outcome(f"good-{i}"), named if "id" in str(event) else event]
+        told += [outcome(f"good-{i}"), event]
 
     got = tell(sidecar, *told)
 
