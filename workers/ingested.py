@@ -19,8 +19,8 @@ from telemetry.store import Client
 
 SPAN_MS = 16 * 86_400_000
 SPANS = 3
-"""The span under way and two whole ones before it: 32 days at least. Sets of nonces that end by
-themselves, few of which must be asked; a sorted set would need half as much memory again."""
+"""The span under way and two whole ones before it: 32 days at least. Sets that end by themselves;
+one sorted by time would need twice the memory, 75 bytes a nonce."""
 
 
 def drop_repeated(
