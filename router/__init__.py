@@ -11,6 +11,8 @@ A call runs through these files, in reading order:
 - `sessions`: what a session or slot was given       `health`: breakers
 - `dispatch`: the attempts                           `upstream`: the one transport seam
 - `decisions`: the sealed id that feedback comes back with
+- `feedback`: what others say of answers             `ingest`: calls that others dispatched
+- `ingest_file`: rows → events                       `ingest_command`: events → sidecar
 
 Configuration is `configuration` over `catalog`, `policy` and `settings`. Commands are in `cli`.
 """

@@ -35,6 +35,7 @@ Config = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 BAD_INPUT = 2
 FAILED = 1
+_NO_URL = "--url {}: write a whole URL, such as http://127.0.0.1:8787"
 
 
 def main() -> None:
@@ -223,14 +224,7 @@ def feedback(
         "edit_ratio": edit_ratio,
         "match": match,
     }
-    if url is None:
-        server = _load(config, secrets=False).server
-        if server.port == 0:
-            _fail("server.port is 0, any free one: say where by --url", BAD_INPUT)
-        url = server.url
-    if not key.isascii() or not key.isprintable():
-        _fail("--key holds characters that no header may carry", BAD_INPUT)
-    headers = {"authorization": f"Bearer {key}"} if key else {}
+    url, headers = _sidecar(url, key, config)
     body = {name: value for name, value in given.items() if value is not None}
     try:
         raw = json.dumps(body, allow_nan=False).encode()
@@ -240,7 +234,7 @@ def feedback(
         with httpx.Client(trust_env=False, timeout=10) as client:
             answer = client.post(f"{url}/v1/feedback", content=raw, headers=headers)
     except (httpx.UnsupportedProtocol, httpx.InvalidURL):
-        _fail(f"--url {url}: write a whole URL, such as http://127.0.0.1:8787", BAD_INPUT)
+        _fail(_NO_URL.format(url), BAD_INPUT)
     except httpx.TransportError as error:
         _fail(f"no sidecar at {url} ({type(error).__name__}); start it with `pointsman up`", FAILED)
     try:
@@ -255,6 +249,48 @@ def feedback(
         print(said + (hint if said == "held" else ""))
     if not answer.is_success:
         _fail(said, BAD_INPUT if answer.status_code < 500 else FAILED)
+
+
+@app.command(hidden=True)
+def ingest(
+    file: Annotated[Path, typer.Argument(help="JSON Lines, CSV or parquet.")],
+    form: Annotated[
+        str | None, typer.Option("--format", help="jsonl, csv or parquet; else by the suffix.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Whose events they are; else the file's name.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be taken.")
+    ] = False,
+    key: Annotated[str, typer.Option(envvar="POINTSMAN_KEY", help="The app's key.")] = "",
+    url: Annotated[str | None, typer.Option(help="The sidecar; else as configured.")] = None,
+    config: Config = None,
+    json_: Json = False,
+) -> None:
+    """Teach the sidecar from a file of outcomes and feedback; twice has the effect of once."""
+    import httpx
+
+    from router import ingest_command
+    from router.ingest_file import BadFile
+
+    url, headers = _sidecar(url, key, config)
+    try:
+        found = ingest_command.run(
+            file, form=form, source=source, url=url, headers=headers, dry_run=dry_run
+        )
+    except BadFile as error:
+        _fail(str(error), BAD_INPUT)
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL):
+        _fail(_NO_URL.format(url), BAD_INPUT)
+    if json_:
+        _print_json(found.as_json())
+    else:
+        ingest_command.show(found)
+    if found.failure:
+        _fail(found.failure, BAD_INPUT if found.is_refused else FAILED)
+    if found.n_rejected:
+        raise typer.Exit(FAILED)
 
 
 @app.command()
@@ -468,6 +504,18 @@ def help_(
         assert callback is not None
         name = command.name or callback.__name__
         print(f"  {name:<10} {(callback.__doc__ or '').strip().splitlines()[0]}")
+
+
+def _sidecar(url: str | None, key: str, config: Path | None) -> tuple[str, dict[str, str]]:
+    """Return where the sidecar is, and the header that carries the app's key."""
+    if url is None:
+        server = _load(config, secrets=False).server
+        if server.port == 0:
+            _fail("server.port is 0, any free one: say where by --url", BAD_INPUT)
+        url = server.url
+    if not key.isascii() or not key.isprintable():
+        _fail("--key holds characters that no header may carry", BAD_INPUT)
+    return url, {"authorization": f"Bearer {key}"} if key else {}
 
 
 def _load(config: Path | None, *, secrets: bool = True) -> Configuration:

@@ -29,7 +29,7 @@ MAX_AGE_MS = 30 * 86_400_000
 NAMES = ("decision_id", "response_id", "ref")
 VALUES = ("score", "passed", "thumb", "edit_ratio", "retried")
 OPTIONS = ("kind", "revision", "match")
-_KIND_OF = {
+KIND_OF = {
     "score": FeedbackKind.JUDGE,
     "passed": FeedbackKind.TEST,
     "thumb": FeedbackKind.HUMAN,
@@ -48,6 +48,7 @@ class Item:
     value: float | None  # in [0, 1]; None retracts
     revision: int
     match: Match
+    at: str = ""  # its place in a batch
 
 
 class FeedbackDesk:
@@ -82,21 +83,22 @@ class FeedbackDesk:
             RequestRejected: an item is wrong; names its field, and its place in a batch.
         """
         items = parse(body)
-        addressed = await self._address(items, caller)
+        addressed = await self.address(items, caller)
         now_ms = int(time.time() * 1000)
         out = []
         for item, tokens in zip(items, addressed, strict=True):
-            event = events.new_event_id(now_ms)
-            records = self._records(item, tokens, event, caller)
-            if not all(self._writer.put(record) for record in records):
-                raise RequestRejected("telemetry_full", "the journal is full; try again later")
-            status = "accepted" if tokens else "held"
-            out.append({"status": status, "event_id": event.hex(), "decisions": len(tokens)})
-        return out
+            if isinstance(tokens, RequestRejected):
+                raise tokens
+            out.append((item, tokens, events.new_event_id(now_ms)))
+        return [self.write(item, tokens, event, caller) for item, tokens, event in out]
 
-    async def _address(self, items: list[Item], caller: Caller) -> list[list[bytes]]:
-        """Return the packed tokens of the decisions that each item means; none: unknown yet."""
-        out: list[list[bytes]] = []
+    async def address(
+        self, items: list[Item], caller: Caller
+    ) -> list[list[bytes] | RequestRejected]:
+        """Return the packed tokens of the decisions that each item means, or what is wrong.
+
+        None at all: the reference is not known yet.
+        """
         asked = [i for i, item in enumerate(items) if item.name != "decision_id"]
         digests = [_digest(items[i], caller) for i in asked]
         if asked and self._is_store_up():
@@ -104,23 +106,49 @@ class FeedbackDesk:
         else:
             found = [[] for _ in asked]
         by_place = dict(zip(asked, found, strict=True))
+        out: list[list[bytes] | RequestRejected] = []
         for i, item in enumerate(items):
-            if item.name == "decision_id":
-                out.append([self._open(item, caller)])
-                continue
-            tokens = by_place[i]
-            meant = choose(tokens, item.match)
-            if tokens and not meant:
-                candidates = [self._seal.close(_resealed(t, self._seal.key_id)) for t in tokens]
-                raise RequestRejected(
-                    "ambiguous_reference",
-                    f"{item.name} {item.id!r} names {len(tokens)} decisions; "
-                    "send match: last or all, or one of the candidates as decision_id",
-                    param=item.name,
-                    details={"candidates": candidates},
-                )
-            out.append(meant)
+            try:
+                out.append(self._meant(item, by_place.get(i, []), caller))
+            except RequestRejected as error:
+                error.param = item.at + item.name
+                out.append(error)
         return out
+
+    def write(
+        self,
+        item: Item,
+        tokens: list[bytes],
+        event: bytes,
+        caller: Caller,
+        *,
+        received_at_ms: int = 0,
+    ) -> dict[str, Any]:
+        """Write one addressed item; return what became of it.
+
+        Raises:
+            RequestRejected: the journal is full.
+        """
+        records = self._records(item, tokens, event, caller, received_at_ms)
+        if not all(self._writer.put(record) for record in records):
+            raise journal_full()
+        status = "accepted" if tokens else "held"
+        return {"status": status, "event_id": event.hex(), "decisions": len(tokens)}
+
+    def _meant(self, item: Item, tokens: list[bytes], caller: Caller) -> list[bytes]:
+        if item.name == "decision_id":
+            return [self._open(item, caller)]
+        meant = choose(tokens, item.match)
+        if tokens and not meant:
+            candidates = [self._seal.close(_resealed(t, self._seal.key_id)) for t in tokens]
+            raise RequestRejected(
+                "ambiguous_reference",
+                f"{item.name} {item.id!r} names {len(tokens)} decisions; "
+                "send match: last or all, or one of the candidates as decision_id",
+                param=item.name,
+                details={"candidates": candidates},
+            )
+        return meant
 
     def _open(self, item: Item, caller: Caller) -> bytes:
         token, body = self._seal.open(item.id)
@@ -143,7 +171,7 @@ class FeedbackDesk:
             return [[] for _ in digests]
 
     def _records(
-        self, item: Item, tokens: list[bytes], event: bytes, caller: Caller
+        self, item: Item, tokens: list[bytes], event: bytes, caller: Caller, received_at_ms: int
     ) -> list[bytes]:
         common = {"kind": item.kind, "value": item.value, "revision": item.revision, "event": event}
         if tokens:
@@ -157,6 +185,7 @@ class FeedbackDesk:
                 app=caller.app.digest,
                 shard=digest[0] % self._n_shards,
                 match=item.match,
+                received_at_ms=received_at_ms,
             )
         ]
 
@@ -172,15 +201,20 @@ def parse(body: bytes) -> list[Item]:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise RequestRejected("invalid_json", f"the body is not JSON: {error}") from None
     if isinstance(value, dict):
-        return [_item(value, "")]
+        return [parse_item(value, "")]
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_BATCH:
         raise RequestRejected(
             "bad_feedback", f"send one object, or an array of 1 to {MAX_BATCH} of them"
         )
-    return [_item(item, f"[{i}].") for i, item in enumerate(value)]
+    return [parse_item(item, f"[{i}].") for i, item in enumerate(value)]
 
 
-def _item(raw: object, at: str) -> Item:
+def parse_item(raw: object, at: str) -> Item:
+    """Return one item; `at` is its place, for messages.
+
+    Raises:
+        RequestRejected: names the field at fault.
+    """
     if not isinstance(raw, dict):
         raise _bad(f"{at or 'the body'} is no object", at.rstrip("."))
     unknown = [k for k in raw if k not in NAMES + VALUES + OPTIONS]
@@ -192,7 +226,7 @@ def _item(raw: object, at: str) -> Item:
     identifier = raw[name]
     if not isinstance(identifier, str) or not 0 < len(identifier) <= MAX_NAME:
         raise _bad(f"{name} must be a string of 1 to {MAX_NAME} characters", at + name)
-    kind = _KIND_OF[said]
+    kind = KIND_OF[said]
     if "kind" in raw:
         try:
             kind = FeedbackKind[str(raw["kind"]).upper()]
@@ -206,7 +240,8 @@ def _item(raw: object, at: str) -> Item:
     if match not in (None, "last", "all"):
         raise _bad(f"match {match!r} must be last or all", at + "match")
     chosen = {None: Match.ONE, "last": Match.LAST, "all": Match.ALL}[match]
-    return Item(name, identifier, kind, _value(said, raw[said], at + said), revision, chosen)
+    value = value_of(said, raw[said], at + said)
+    return Item(name, identifier, kind, value, revision, chosen, at)
 
 
 def _only(raw: dict[str, Any], names: tuple[str, ...], at: str, ask: str) -> str:
@@ -217,8 +252,12 @@ def _only(raw: dict[str, Any], names: tuple[str, ...], at: str, ask: str) -> str
     return given[0]
 
 
-def _value(said: str, value: object, field: str) -> float | None:
-    """Return what was said as a reward in [0, 1]."""
+def value_of(said: str, value: object, field: str) -> float | None:
+    """Return what was said as a reward in [0, 1].
+
+    Raises:
+        RequestRejected: `value` is none that `said` may have.
+    """
     if value is None:
         return None
     match said:
@@ -240,6 +279,11 @@ def _value(said: str, value: object, field: str) -> float | None:
         "edit_ratio": "a number from 0 (kept as it was) to 1",
     }[said]
     raise _bad(f"{field} is {value!r}; it must be {hint}, or null to retract", field)
+
+
+def journal_full() -> RequestRejected:
+    """Return the refusal of what cannot be made safe."""
+    return RequestRejected("telemetry_full", "the journal is full; try again later")
 
 
 def _bad(message: str, field: str) -> RequestRejected:

@@ -41,6 +41,7 @@ from router.dispatch import Dispatcher
 from router.errors import DispatchError, RequestRejected
 from router.feedback import FeedbackDesk
 from router.health import Health
+from router.ingest import EventDesk
 from router.passthrough import Passthrough, is_devious
 from router.protocol import LimitedProtocol
 from router.sessions import Draws
@@ -110,6 +111,9 @@ class App:
             n_shards=n_shards,
             is_store_up=lambda: self.keeper.store_up,
         )
+        self.events = EventDesk(
+            self.writer, self.desk, configuration, key_id=seal.key_id, n_shards=n_shards
+        )
         self.passthrough = (
             Passthrough(
                 catalog.passthrough,
@@ -127,6 +131,7 @@ class App:
         self._routes: dict[tuple[str, str], Handler] = {
             ("POST", CHAT_PATH): self._chat,
             ("POST", "/v1/feedback"): self._feedback,
+            ("POST", "/v1/events"): self._events,
             ("GET", "/v1/models"): self._models,
             ("POST", "/v1/router/decide"): self._decide,
             ("GET", "/v1/router/posteriors"): self._posteriors,
@@ -190,6 +195,18 @@ class App:
         for result in results:
             self.metrics.feedback[result["status"]] += 1
         await respond_json(send, 202, {"accepted": True, "results": results})
+
+    async def _events(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+        caller = self._keys.caller(headers)
+        body = await read_body(receive, headers, limit=self._limit)
+        dry_run = headers.get(b"x-router-dry-run") == b"1"
+        try:
+            taken = await self.events.take(body, headers, caller, dry_run=dry_run)
+        except RequestRejected as error:
+            self.metrics.ingested[error.code] += 1
+            raise
+        self.metrics.ingested["accepted"] += taken["accepted"]
+        await respond_json(send, 200 if dry_run else 202, taken)
 
     async def _models(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         self._keys.caller(headers)
@@ -282,7 +299,7 @@ class App:
         allowed = self._methods.get(path)
         if allowed is not None:
             raise RequestRejected("method_not_allowed", f"{path} takes {allowed} only")
-        ours = path.startswith(("/v1/router/", "/v1/feedback"))
+        ours = path.startswith(("/v1/router/", "/v1/feedback", "/v1/events"))
         if path.startswith("/v1/") and not ours and self.passthrough is not None:
             return self._anything
         if path.startswith("/v1/models/"):

@@ -3,6 +3,8 @@
 In reading order:
 
 - `events`: the fixed binary record of an outcome or a feedback
+- `ingest`: the events that others send
+- `schemas`: JSON Schemas of them all, made from the types
 - `frames`: how records travel in one stream entry
 - `keys`: every name in the store
 - `store`, `embedded`: how the store is found, and the private server

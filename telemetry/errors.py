@@ -2,6 +2,7 @@
 
 TelemetryError
 ├── MalformedEvent      a frame or record that cannot be read
+├── BadEvent            an event that somebody sent; names the field
 ├── StoreUnavailable    no store answers; the message says what to do
 └── StoreMismatch       the store was made with another layout
 """
@@ -15,6 +16,14 @@ class TelemetryError(Exception):
 
 class MalformedEvent(TelemetryError):
     """A frame or record that cannot be read."""
+
+
+class BadEvent(TelemetryError):
+    """An event that somebody sent and that cannot be taken; the message names field and fix."""
+
+    def __init__(self, field: str, message: str) -> None:
+        self.field = field
+        super().__init__(message)
 
 
 class StoreUnavailable(TelemetryError):

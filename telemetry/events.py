@@ -59,6 +59,7 @@ class Flag(IntFlag):
     FINAL = 32  # the attempt whose answer the client got
     PRICED = 64
     TTFT_KNOWN = 128
+    INGESTED = 256  # somebody else dispatched the call, and may tell of it more than once
 
 
 class FeedbackKind(IntEnum):
@@ -226,8 +227,16 @@ def outcome(
     cost_nano: int = 0,
     response: bytes = NO_DIGEST,
     reference: bytes = NO_DIGEST,
+    said: tuple[FeedbackKind, float] | None = None,
+    event: bytes = NO_DIGEST,
 ) -> bytes:
-    """Return the record of one attempt of the decision in `token` (a packed body)."""
+    """Return the record of one attempt of the decision in `token` (a packed body).
+
+    Args:
+        said: what was thought of the answer, where that comes with the outcome; one record, so
+            that both count or neither.
+        event: the id under which `said` is heard.
+    """
     head = _HEAD.pack(Kind.OUTCOME, RECORD_VERSION, result, min(attempt, 255), status, flags)
     tail = _TAIL.pack(
         min(tokens_in, U32_MAX),
@@ -239,13 +248,13 @@ def outcome(
         cost_nano,
         response,
         reference,
+        round(said[1] * MICRO) if said else 0,
+        0,
+        said[0] if said else 0,
         0,
         0,
         0,
-        0,
-        0,
-        0,
-        NO_DIGEST,
+        event,
     )
     return _sealed(head + token + tail)
 
@@ -264,6 +273,7 @@ def feedback(
     source: Source = Source.CALLER,
     rules: int = 0,
     chain: bytes = NO_DIGEST,
+    received_at_ms: int = 0,
 ) -> bytes:
     """Return the record of a feedback; `token` None means that `reference` is yet to be joined.
 
@@ -273,10 +283,13 @@ def feedback(
         chain: nonce of the first of several attempts at one task, where this is one of them.
         app, shard: without a token, the digest of the app in which the reference means
             something, and the shard that keeps the feedback until it is joined.
+        received_at_ms: without a token, since when it waits, where that is not the event's time.
     """
     if token is None:
         what = Kind.REFERENCE_FEEDBACK
-        body = Token(0, shard, 0, NO_DIGEST, 0, 0, 0, 0, 0, app, 0, 0, 0.0, 0.0, 0.0).pack()
+        body = Token(
+            0, shard, 0, NO_DIGEST, received_at_ms, 0, 0, 0, 0, app, 0, 0, 0.0, 0.0, 0.0
+        ).pack()
     else:
         what, body = Kind.FEEDBACK, token
     micro = RETRACTED if value is None else round(value * MICRO)
@@ -289,6 +302,11 @@ def feedback(
 def new_event_id(at_ms: int) -> bytes:
     """Return 16 bytes that sort by time: of two feedbacks of one revision the later one holds."""
     return at_ms.to_bytes(6, "big") + secrets.token_bytes(10)
+
+
+def ingested_event_id(at_ms: int, digest: bytes) -> bytes:
+    """Return an id that sorts by time like any other, and is the same each time it is told."""
+    return at_ms.to_bytes(6, "big") + digest[:10]
 
 
 def decode(data: bytes) -> tuple[NDArray[np.void], list[bytes]]:
@@ -317,15 +335,12 @@ def digest16(*parts: str) -> bytes:
 def _valid(records: NDArray[np.void]) -> NDArray[np.bool_]:
     """Return which records hold only values that their fields allow."""
     kind, value = records["kind"], records["value_micro"]
-    outcome_ok = (kind == Kind.OUTCOME) & (records["result"] <= max(Result))
-    said = (records["feedback_kind"] >= min(FeedbackKind)) & (
-        records["feedback_kind"] <= max(FeedbackKind)
-    )
+    said = (records["feedback_kind"] <= max(FeedbackKind)) & (value >= RETRACTED) & (value <= MICRO)
+    outcome_ok = (kind == Kind.OUTCOME) & (records["result"] <= max(Result)) & said
     feedback_ok = (
         ((kind == Kind.FEEDBACK) | (kind == Kind.REFERENCE_FEEDBACK))
         & said
-        & (value >= RETRACTED)
-        & (value <= MICRO)
+        & (records["feedback_kind"] >= min(FeedbackKind))
         & (records["match"] <= max(Match))
         & (records["source"] <= max(Source))
     )

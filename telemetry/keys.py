@@ -61,6 +61,11 @@ def references(shard: int, bucket: int) -> str:
     return f"{{pm:{shard}}}:refs:{bucket}"
 
 
+def ingested(shard: int, span: int) -> str:
+    """Set with a time to live: nonces of the ingested outcomes that came in one span of days."""
+    return f"{{pm:{shard}}}:ingested:{span}"
+
+
 def held(shard: int) -> str:
     """Hash, pruned after a day: feedback that waits for its decision."""
     return f"{{pm:{shard}}}:held"

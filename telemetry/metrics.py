@@ -61,6 +61,8 @@ class Metrics:
     """By what became of it."""
     dropped: Counter[str] = field(default_factory=Counter)
     """Records that go no further, by reason."""
+    ingested: Counter[str] = field(default_factory=Counter)
+    """Events accepted, and requests refused by code."""
     upstream_s: dict[str, Histogram] = field(default_factory=dict)
     ttft_s: dict[str, Histogram] = field(default_factory=dict)
     decide_s: Histogram = field(default_factory=lambda: Histogram(DECIDE_SECONDS))
@@ -107,6 +109,8 @@ class Exposition(Collector):
         yield _counter("router_feedback", "Feedback received.", ["result"], said)
         dropped = {(why,): m.dropped[why] for why in Dropped}
         yield _counter("router_events_dropped", "Records dropped.", ["reason"], dropped)
+        told = {(k,): n for k, n in m.ingested.items()}
+        yield _counter("router_events_ingested", "Events of others.", ["result"], told)
         yield _histogram("gen_ai_client_operation_duration_seconds", "Answers.", m.upstream_s)
         yield _histogram(
             "gen_ai_client_operation_time_to_first_chunk_seconds", "First content.", m.ttft_s

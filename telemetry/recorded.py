@@ -161,11 +161,16 @@ def wire_names(names: list[str], kind: str) -> list[str]:
     """Return names that may stand in headers and configuration, one for each, in order."""
     out: list[str] = []
     for i, name in enumerate(names):
-        plain = re.sub(r"[^A-Za-z0-9._/@+-]+", "-", name).strip("-./_@+")[:100]
+        plain = wire_name(name)
         if not plain or plain.split("/")[0] in ("auto", "none") or plain in out:
             plain = f"{kind}-{i}" + (f"-{plain}" if plain else "")
         out.append(plain)
     return out
+
+
+def wire_name(name: str) -> str:
+    """Return a name as it may stand in headers and configuration; a plain one stays as it is."""
+    return re.sub(r"[^A-Za-z0-9._/@+-]+", "-", name).strip("-./_@+")[:100]
 
 
 def _complete(frame: Any, name: str, *, keep_unpriced: bool) -> Recorded:

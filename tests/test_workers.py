@@ -160,6 +160,27 @@ def test_a_stale_owner_changes_nothing(client: Any, shard: Shard, lease: Lease) 
     assert client.hget(keys.meta(0), "mark") is None
 
 
+def test_an_ingested_outcome_that_a_stale_owner_folded_counts_with_the_next_one(
+    client: Any, shard: Shard, lease: Lease
+) -> None:
+    """The nonces seen commit with the state: neither is there without the other."""
+    told = outcome(1, flags=int(Flag.INGESTED | Flag.FINAL))
+    send(client, told, told)
+    send(client, told, producer=b"q" * 16)
+    client.delete(keys.lease(0))  # its lease ran out while it was stopped
+    heir, heirs_lease = Shard(client, 0), Lease(client, 0)
+    assert heirs_lease.take()
+    heir.load()
+
+    with pytest.raises(NotOwner):
+        fold(shard, lease)
+    assert client.keys("*ingested*") == []
+
+    assert fold(heir, heirs_lease) == 1
+    assert evidence(client).usage[0, 0, U.CALLS] == 1
+    assert client.hget(keys.meta(0), "n_repeated") == b"2"
+
+
 def test_two_processes_never_hold_one_shard(client: Any, lease: Lease) -> None:
     assert not Lease(client, 0).take()
 

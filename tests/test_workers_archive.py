@@ -48,7 +48,7 @@ def token(nonce: int, *, at_ms: int = NOW_MS) -> bytes:
 
 
 def outcome(nonce: int, *, at_ms: int = NOW_MS, **more: Any) -> bytes:
-    flags = int(Flag.USAGE_KNOWN | Flag.FINAL | Flag.ROUTED)
+    flags = more.pop("flags", int(Flag.USAGE_KNOWN | Flag.FINAL | Flag.ROUTED))
     rest = {"attempt": 1, "status": 200, "latency_s": 0.1 + nonce % 7, "tokens_out": nonce}
     return events.outcome(token(nonce, at_ms=at_ms), result=Result.OK, flags=flags, **rest, **more)
 
@@ -157,6 +157,27 @@ def test_the_state_is_what_the_records_say(life: Life) -> None:
     assert found.records > 1000
     assert found.rows >= len(life.rows())
     assert int(life.client.hget(keys.meta(0), "n_repeated")) > 0
+
+
+def test_ingested_outcomes_count_once_in_an_audit_and_after_a_restore(life: Life) -> None:
+    told = outcome(7, flags=int(Flag.USAGE_KNOWN | Flag.FINAL | Flag.INGESTED))
+    life.send(told, told)
+    life.fold()
+    life.take()
+    life.send(told, producer=PRODUCERS[1])
+    life.fold()
+    assert life.shard.counters["outcomes"] == 1
+    assert life.audit().equal
+
+    rows = life.rows()
+    life.take()
+    life.client.flushall()
+    restore(life.archive)
+    again = Life(life.client, life.archive.root)
+    again.send(told, producer=PRODUCERS[2])
+    again.fold()
+
+    assert again.rows() == rows
 
 
 def test_without_any_file_the_whole_stream_is_audited(life: Life) -> None:

@@ -12,6 +12,6 @@ In reading order:
 - `restore`: files → an empty store
 - `calibration`: predictions beside labels (pure)
 - `jobs`, `schedule`: what runs now and then, through rq
-- `references`: feedback that names an answer id or a caller's reference
+- `held`: feedback that names an answer id or a caller's reference
 - `__main__`: the process
 """

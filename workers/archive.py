@@ -22,7 +22,7 @@ from telemetry import keys, scripts
 from telemetry.store import Client
 from workers import archive_file
 from workers.archive_file import Content, Unit
-from workers.batch import DAY_MS, LABEL_DAYS, START, position
+from workers.batch import DAY_MS, LABEL_DAYS, SPAN_DAYS, SPANS, START, position
 from workers.shard import LAG_DAYS, most_unarchived
 
 log = structlog.get_logger()
@@ -145,16 +145,23 @@ class Archive:
         """Return a shard's state at its mark, read in one step."""
         today = int(self.client.time()[0]) * 1000 // DAY_MS
         days = list(range(today - LABEL_DAYS - LAG_DAYS, today + 3)) if with_labels else []
+        span = today // SPAN_DAYS
+        spans = list(range(span - SPANS + 1, span + 1)) if with_labels else []
         pipeline = self.client.pipeline(transaction=True)
         pipeline.hgetall(keys.meta(shard))
         pipeline.hgetall(keys.rows(shard))
         pipeline.hgetall(keys.producers(shard))
         for day in days:
             pipeline.hgetall(keys.labels(shard, day))
-        meta, rows, producers, *labels = pipeline.execute()
+        for span in spans:
+            pipeline.smembers(keys.ingested(shard, span))
+        meta, rows, producers, *others = pipeline.execute()
+        labels, ingested = others[: len(days)], others[len(days) :]
         content = Content({b"mark": START, **meta}, rows, producers)
         for day, said in zip(days, labels, strict=True):
             content.labels.update({(day, nonce): row for nonce, row in said.items()})
+        for span, nonces in zip(spans, ingested, strict=True):
+            content.ingested.update(dict.fromkeys(nonces, b"%d" % span))
         content.store = self.client.hgetall(keys.META)
         content.standings = self.client.hgetall(keys.STANDINGS)
         content.names = self.client.hgetall(keys.NAMES)

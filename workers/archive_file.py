@@ -66,6 +66,7 @@ class Content:
     rows: dict[bytes, bytes] = field(default_factory=dict)
     producers: dict[bytes, bytes] = field(default_factory=dict)
     labels: dict[Decision, bytes] = field(default_factory=dict)  # of a base
+    ingested: dict[bytes, bytes] = field(default_factory=dict)  # of a base: nonce -> span of days
     entries: dict[bytes, bytes] = field(default_factory=dict)  # id -> frame
     standings: dict[bytes, bytes] = field(default_factory=dict)
     names: dict[bytes, bytes] = field(default_factory=dict)
@@ -86,7 +87,7 @@ class Content:
         return [(entry_id, {b"f": frame}) for entry_id, frame in self.entries.items()]
 
 
-_PLAIN = ("meta", "rows", "producers", "entries", "standings", "names", "store")
+_PLAIN = ("meta", "rows", "producers", "ingested", "entries", "standings", "names", "store")
 """Parts of a file that are kept as they are; labels are keyed by day and nonce."""
 
 

@@ -7,7 +7,7 @@ only time that counts is that of the entry itself, given by the store as part of
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from itertools import compress, groupby
 from operator import itemgetter
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from bandit import cells
 from telemetry import frames
 from telemetry.errors import MalformedEvent
-from telemetry.events import RECORD, RECORD_SIZE, Kind, decode
+from telemetry.events import RECORD, RECORD_SIZE, Flag, Kind, decode
 from workers import fold, hearing
 
 DAY_MS = 86_400_000
@@ -29,6 +29,11 @@ LABEL_DAYS = 30
 PRODUCER_DAYS = 30
 """A producer silent this long has no frame on its way any more."""
 
+SPAN_DAYS = 16
+SPANS = 3
+"""Nonces of ingested outcomes are kept by the span of days in which they came: the one under way
+and two whole ones before it, so 32 days at least. Sets that end by themselves; one sorted by time
+would need twice the memory, 75 bytes a nonce."""
 START = b"0-0"
 """Before every entry."""
 Entries = list[tuple[bytes, dict[bytes, bytes]]]
@@ -72,15 +77,49 @@ class Batch:
     n_repeated: int = 0
     n_missing: int = 0  # numbers that were passed over: dropped on the way, or lost by a store
     n_bytes: int = 0
+    ingested: dict[bytes, int] = field(default_factory=dict)  # new nonces, with their span of days
 
     def of_kind(self, kind: Kind) -> NDArray[np.void]:
         """Return the records of one kind."""
         return np.asarray(self.records[self.records["kind"] == kind])
 
+    @property
+    def is_said(self) -> NDArray[np.bool_]:
+        """Which records say what an answer was worth: feedback, and outcomes that bring a word."""
+        is_outcome = self.records["kind"] == Kind.OUTCOME
+        brings = is_outcome & (self.records["feedback_kind"] > 0)
+        return np.asarray((self.records["kind"] == Kind.FEEDBACK) | brings)
+
     def decisions(self) -> list[Decision]:
         """Return the decisions whose labels `effects` needs, each once."""
-        token = self.of_kind(Kind.FEEDBACK)["token"]
-        return list(dict.fromkeys(_decisions(token)))
+        return list(dict.fromkeys(_decisions(self.records[self.is_said]["token"])))
+
+    def told(self) -> list[bytes]:
+        """Return the nonces of outcomes that others tell of, perhaps not for the first time."""
+        return pieces(self.records[self._is_told]["token"]["nonce"])
+
+    def drop_told(self, before: Container[bytes]) -> None:
+        """Drop outcomes that were told of before, or earlier in this batch.
+
+        Frames are numbered by the process that sends them; the same event told twice comes under
+        two numbers. So the nonces of ingested outcomes are kept for 32 days at least.
+        """
+        places = np.flatnonzero(self._is_told)
+        if not len(places):
+            return
+        keep = np.ones(len(self.records), dtype=bool)
+        for place, nonce in zip(places.tolist(), self.told(), strict=True):
+            if nonce in before or nonce in self.ingested:
+                keep[place] = False
+            else:
+                self.ingested[nonce] = int(self.today[place]) // SPAN_DAYS
+        self.records, self.today = self.records[keep], self.today[keep]
+        self.n_repeated += int((~keep).sum())
+
+    @property
+    def _is_told(self) -> NDArray[np.bool_]:
+        is_outcome = self.records["kind"] == Kind.OUTCOME
+        return np.asarray(is_outcome & ((self.records["flags"] & Flag.INGESTED) > 0))
 
 
 @dataclass(slots=True)
@@ -190,8 +229,7 @@ def effects(batch: Batch, stored: Mapping[Decision, bytes | None]) -> Effects:
 
 def _refuse(out: Effects, batch: Batch) -> NDArray[np.void]:
     """Return the feedback that counts: of a decision of the last 30 days."""
-    spoken = batch.records["kind"] == Kind.FEEDBACK
-    said, today = batch.records[spoken], batch.today[spoken]
+    said, today = batch.records[batch.is_said], batch.today[batch.is_said]
     age = today - said["token"]["decided_at_ms"] // DAY_MS
     for wrong, when in ((age > LABEL_DAYS, "over 30 days ago"), (age < -1, "the future")):
         reason = f"feedback for a decision of {when}"

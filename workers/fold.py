@@ -66,8 +66,10 @@ def _usage(records: NDArray[np.void]) -> Columns:
 
 def _latency(records: NDArray[np.void]) -> Columns:
     """Return whole answers, times to first content, and time-outs, which are only bounds."""
-    answered = records["result"] == Result.OK
-    ran_out = records["result"] == Result.TIMEOUT
+    # Who dispatches by himself need not have measured.
+    timed = (records["latency_us"] > 0) | ((records["flags"] & Flag.INGESTED) == 0)
+    answered = timed & (records["result"] == Result.OK)
+    ran_out = timed & (records["result"] == Result.TIMEOUT)
     ln = np.log(np.maximum(records["latency_us"] / 1e6, MIN_LATENCY_S))
     first = answered & ((records["flags"] & Flag.TTFT_KNOWN) > 0)
     ln_first = np.log(np.maximum(records["ttft_us"] / 1e6, MIN_LATENCY_S))

@@ -36,7 +36,8 @@ def join(client: Client, shard: int, *, n_shards: int, now_ms: int) -> int:
     ):
         meant = choose(tokens, Match(int(record["match"])))
         if not meant:
-            received_ms = int.from_bytes(event[:6], "big")
+            waits_since_ms = int(record["token"]["decided_at_ms"])
+            received_ms = waits_since_ms or int.from_bytes(event[:6], "big")
             reason = "ambiguous" if tokens else "unmatched"
             if tokens or now_ms - received_ms > HOLD_MS:
                 pipeline.xadd(keys.dead(shard), {"reason": reason, "raw": raw})

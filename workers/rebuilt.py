@@ -12,6 +12,8 @@ from workers.archive_file import Content
 from workers.batch import (
     DAY_MS,
     LABEL_DAYS,
+    SPAN_DAYS,
+    SPANS,
     START,
     Decision,
     Entries,
@@ -36,6 +38,7 @@ class Rebuilt:
     rows: Sums = field(default_factory=dict)
     windows: dict[bytes, Window] = field(default_factory=dict)
     labels: dict[Decision, bytes] = field(default_factory=dict)
+    ingested: dict[bytes, int] = field(default_factory=dict)  # nonce -> span of days
     n_bytes: bytes = b"0"  # of all frames up to the mark, as the checkpoint says
     n_records: int = 0
 
@@ -46,6 +49,7 @@ class Rebuilt:
         self.windows = content.windows
         self.n_bytes = content.meta.get(b"n_bytes", b"0")
         self.labels.update(content.labels)
+        self.ingested.update({nonce: int(span) for nonce, span in content.ingested.items()})
 
     def fold(self, entries: Entries) -> None:
         """Fold entries in, as the learner did."""
@@ -60,9 +64,13 @@ class Rebuilt:
         self.windows = {n: w for n, w in self.windows.items() if not w.is_forgotten(now_ms)}
         oldest = now_ms // DAY_MS - LABEL_DAYS
         self.labels = {d: row for d, row in self.labels.items() if d[0] >= oldest}
+        first = now_ms // DAY_MS // SPAN_DAYS - SPANS + 1
+        self.ingested = {nonce: span for nonce, span in self.ingested.items() if span >= first}
 
     def _fold(self, entries: Entries) -> None:
         batch = take_apart(entries, self.windows)
+        batch.drop_told(self.ingested)
+        self.ingested.update(batch.ingested)
         found = effects(batch, self.labels)
         for key, value in zip(found.terms.keys, found.terms.values, strict=True):
             name = key.tobytes()

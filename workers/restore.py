@@ -21,7 +21,7 @@ from workers.archive_file import Content, Damaged, Unit
 from workers.batch import DAY_MS, Entries, at_ms, position, take_apart
 from workers.held import HOLD_MS
 from workers.rebuilt import Rebuilt
-from workers.shard import label_expiry_s, references_of
+from workers.shard import ingested_expiry_s, label_expiry_s, references_of
 
 ABOVE = 1 << 32
 """What versions rise by: more than a lost store can have committed since its last checkpoint."""
@@ -137,6 +137,7 @@ def _restore_shard(client: Client, shard: int, part: _Part, found: Restored) -> 
     state.forget()
     found.labels += len(state.labels)
     _write_labels(client, shard, state)
+    _write_ingested(client, shard, state)
     with client.pipeline(transaction=True) as pipeline:
         pipeline.watch(keys.meta(shard))
         if pipeline.hget(keys.meta(shard), "mark") is not None:
@@ -175,6 +176,15 @@ def _write_labels(client: Client, shard: int, state: Rebuilt) -> None:
         for nonces in _parts(list(rows)):
             client.hset(name, mapping={nonce: rows[nonce] for nonce in nonces})
         client.expireat(name, label_expiry_s(day))
+
+
+def _write_ingested(client: Client, shard: int, state: Rebuilt) -> None:
+    for span in set(state.ingested.values()):
+        name = keys.ingested(shard, span)
+        nonces = [nonce for nonce, own in state.ingested.items() if own == span]
+        for part in _parts(nonces):
+            client.sadd(name, *part)
+        client.expireat(name, ingested_expiry_s(span))
 
 
 def _write_references(client: Client, shard: int, entries: Entries, *, now_ms: int) -> int:

@@ -97,4 +97,5 @@ def _begin_from(chain: list[Unit]) -> Unit | None:
         return None
     state.forget()
     content.entries, content.labels = {}, state.labels
+    content.ingested = {nonce: b"%d" % span for nonce, span in state.ingested.items()}
     return archive_file.write(chain[-1].path.parent, content, start=None)

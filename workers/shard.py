@@ -24,6 +24,8 @@ from telemetry.store import Client, max_memory
 from workers.batch import (
     DAY_MS,
     LABEL_DAYS,
+    SPAN_DAYS,
+    SPANS,
     START,
     Batch,
     Decision,
@@ -96,6 +98,7 @@ class Shard:
             NotOwner: mark or token in the store are not ours; nothing was written.
         """
         batch = take_apart(entries, self.windows, expected=self.expected)
+        batch.drop_told(self._told_before(batch))
         decisions, named = batch.decisions(), references_of(batch.of_kind(Kind.OUTCOME))
         wanted: dict[str, list[bytes]] = {}
         for day, nonce in decisions:
@@ -109,6 +112,7 @@ class Shard:
         changed = self._add(commit, found.terms)
         self._write_labels(commit, found.labels)
         self._index_references(commit, named, known)
+        self._write_ingested(commit, batch.ingested)
         self._hold(commit, found.waiting)
         self._write_books(commit, batch, found)
         new_mark = entries[-1][0]
@@ -187,6 +191,29 @@ class Shard:
             known[name].update(zip(part, values, strict=True))  # type: ignore[arg-type]
         return known
 
+    def _told_before(self, batch: Batch) -> set[bytes]:
+        """Return which ingested outcomes of a batch were folded before.
+
+        It needs no transaction: only the holder of the shard writes there, and a commit of
+        another one is refused.
+        """
+        nonces = batch.told()
+        if not nonces:
+            return set()
+        span = int(batch.today.max()) // SPAN_DAYS
+        pipeline = self.client.pipeline(transaction=False)
+        for number in range(span - SPANS + 1, span + 1):
+            pipeline.smismember(keys.ingested(self.number, number), nonces)
+        found = zip(nonces, *pipeline.execute(), strict=True)
+        return {nonce for nonce, *known in found if any(known)}
+
+    def _write_ingested(self, commit: Commit, nonces: dict[bytes, int]) -> None:
+        for span in set(nonces.values()):
+            name = keys.ingested(self.number, span)
+            for part in _parts([nonce for nonce, own in nonces.items() if own == span]):
+                commit.add("SADD", name, *part)
+            commit.add("EXPIREAT", name, ingested_expiry_s(span))
+
     def _write_labels(self, commit: Commit, changed: dict[Decision, bytes]) -> None:
         by_day: dict[int, list[bytes | str | int | float]] = {}
         for (day, nonce), row in changed.items():
@@ -262,6 +289,11 @@ def _paired(
     out: list[bytes | str | int | float] = [b""] * (2 * len(names))
     out[::2], out[1::2] = names, values
     return out
+
+
+def ingested_expiry_s(span: int) -> int:
+    """Return when the nonces that came in a span of days may go, in epoch seconds."""
+    return (span + SPANS) * SPAN_DAYS * DAY_MS // 1000
 
 
 def label_expiry_s(day: int) -> int:

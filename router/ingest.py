@@ -1,0 +1,315 @@
+"""Events of others as they come in over HTTP: all of a batch is taken, or nothing.
+
+`source` and `id` name an event. From them follow an outcome's nonce and shard and a feedback's
+event id, so that one told twice, to whichever process, has no second effect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from urllib.parse import unquote
+
+import msgspec
+
+from router.auth import Caller
+from router.configuration import Configuration
+from router.errors import RequestRejected
+from router.feedback import KIND_OF, FeedbackDesk, Item, journal_full, parse_item, value_of
+from router.tasks import GENERAL
+from telemetry import events, ingest
+from telemetry.errors import BadEvent
+from telemetry.events import FeedbackKind, Flag, Result, Token, digest8, digest16
+from telemetry.ingest import FeedbackEvent, Outcome, OutcomeEvent
+from telemetry.writer import Writer
+
+ONE = b"application/cloudevents+json"
+BATCH = b"application/cloudevents-batch+json"
+ATTRIBUTE = b"ce-"
+SLICE = 50
+"""Events between two looks at what else there is to do: about a millisecond."""
+MAX_WARNINGS = 20
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with one event of a batch."""
+
+    index: int
+    field: str
+    code: str
+    message: str
+
+
+@dataclass(slots=True)
+class Batch:
+    """Events taken apart: records to write, feedback to address, and what is wrong."""
+
+    outcomes: list[bytes] = field(default_factory=list)
+    feedback: list[tuple[int, Item, bytes]] = field(default_factory=list)  # index, item, event id
+    warnings: Counter[str] = field(default_factory=Counter)
+    problems: list[Problem] = field(default_factory=list)
+
+
+class EventDesk:
+    """Takes events in; one for the process."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        desk: FeedbackDesk,
+        configuration: Configuration,
+        *,
+        key_id: int,
+        n_shards: int,
+    ) -> None:
+        self._writer = writer
+        self._desk = desk
+        self._configuration = configuration
+        self._key_id = key_id
+        self._n_shards = n_shards
+
+    async def take(
+        self, body: bytes, headers: Mapping[bytes, bytes], caller: Caller, *, dry_run: bool
+    ) -> dict[str, Any]:
+        """Write every event in a request, or none; return how many there were.
+
+        Raises:
+            RequestRejected: events are wrong, each is named; or the journal is full.
+        """
+        raws = split(body, headers)
+        batch = Batch()
+        now_ms = int(time.time() * 1000)
+        for part in _slices(list(enumerate(raws))):
+            for index, raw in part:
+                self._read(index, raw, batch, caller, now_ms)
+            await asyncio.sleep(0)
+        items = [item for _, item, _ in batch.feedback]
+        addressed = []
+        for (index, _, _), found in zip(
+            batch.feedback, await self._desk.address(items, caller), strict=True
+        ):
+            if isinstance(found, RequestRejected):
+                problem = Problem(index, found.param or "", found.code, str(found))
+                batch.problems.append(problem)
+            else:
+                addressed.append(found)
+        if batch.problems:
+            raise _rejected(batch.problems)
+        if not dry_run:
+            await self._write(batch, addressed, caller, now_ms)
+        return _answer(len(raws), batch, dry_run=dry_run)
+
+    def _read(self, index: int, raw: bytes, batch: Batch, caller: Caller, now_ms: int) -> None:
+        """Add one event to the batch, or what is wrong with it."""
+        try:
+            event = ingest.parse(raw)
+            at_ms = _time(event, now_ms)
+            key = digest16(caller.app.name, "event", event.source, event.id)
+            if isinstance(event, FeedbackEvent):
+                item = parse_item(event.data, "data.")
+                batch.feedback.append((index, item, events.ingested_event_id(at_ms, key)))
+            else:
+                batch.outcomes.append(self._outcome(event, key, at_ms, caller, batch.warnings))
+        except BadEvent as error:
+            batch.problems.append(Problem(index, error.field, "bad_event", str(error)))
+        except RequestRejected as error:
+            problem = Problem(index, error.param or "", error.code, str(error))
+            batch.problems.append(problem)
+
+    def _outcome(
+        self, event: OutcomeEvent, key: bytes, at_ms: int, caller: Caller, warnings: Counter[str]
+    ) -> bytes:
+        data, app = event.data, caller.app.name
+        catalog = self._configuration.catalog
+        endpoint = catalog.by_id.get(data.endpoint)
+        if endpoint is None:
+            raise BadEvent("data.endpoint", _unlisted(data.endpoint, list(catalog.by_id)))
+        task = data.task or caller.app.entry.task or GENERAL
+        if task not in self._configuration.tasks:
+            warnings[f"unknown task {task[:64]!r}; booked as {GENERAL}"] += 1
+            task = GENERAL
+        token = Token(
+            key_id=self._key_id,
+            shard=key[0] % self._n_shards,
+            flags=0,
+            nonce=key,
+            decided_at_ms=at_ms,
+            category=digest8("task", task),
+            drawn=endpoint.digest,
+            executed=endpoint.digest,
+            strategy=0,
+            app=caller.app.digest,
+            release_key=0,
+            session=int.from_bytes(key[:8], "little"),
+            propensity=1.0,
+            predicted=0.0,
+            predicted_sd=0.0,
+        )
+        tokens = data.tokens_in or 0, data.tokens_out or 0, data.tokens_cached or 0
+        cost = None if data.cost_usd is None else round(data.cost_usd * 1e9)
+        if cost is None and data.tokens_out is not None:
+            cost = endpoint.cost_nano(*tokens)
+        ended = data.ended
+        return events.outcome(
+            token.pack(),
+            result=ended,
+            attempt=data.attempt or 1,
+            status=data.status or (200 if ended is Result.OK else 0),
+            flags=_flags(data, priced=cost is not None),
+            tokens_in=tokens[0],
+            tokens_out=tokens[1],
+            tokens_cached=tokens[2],
+            tokens_reasoning=data.tokens_reasoning or 0,
+            latency_s=data.latency_s or 0.0,
+            ttft_s=data.ttft_s or 0.0,
+            cost_nano=cost or 0,
+            response=digest16(app, "response", data.response_id)
+            if data.response_id
+            else events.NO_DIGEST,
+            reference=digest16(app, "ref", data.ref) if data.ref else events.NO_DIGEST,
+            said=_said(data),
+            event=events.ingested_event_id(at_ms, key),
+        )
+
+    async def _write(
+        self, batch: Batch, addressed: list[list[bytes]], caller: Caller, now_ms: int
+    ) -> None:
+        """Write what was read. What a full journal cuts short is sent again, without harm."""
+        for part in _slices(batch.outcomes):
+            if not all(self._writer.put(record) for record in part):
+                raise journal_full()
+            await asyncio.sleep(0)
+        for (_, item, event), tokens in zip(batch.feedback, addressed, strict=True):
+            self._desk.write(item, tokens, event, caller, received_at_ms=now_ms)
+
+
+def split(body: bytes, headers: Mapping[bytes, bytes]) -> Sequence[bytes]:
+    """Return the events of a request as JSON objects, whichever of three forms it has.
+
+    Raises:
+        RequestRejected: no form of a CloudEvent, no JSON, or too many events.
+    """
+    kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if kind == BATCH:
+        try:
+            found = msgspec.json.decode(body, type=list[msgspec.Raw])
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            raise RequestRejected("invalid_json", f"the body is no JSON array: {error}") from None
+        if not 1 <= len(found) <= ingest.MAX_EVENTS:
+            wanted = f"send 1 to {ingest.MAX_EVENTS} events a batch"
+            raise RequestRejected("bad_event", f"this batch has {len(found)} events; {wanted}")
+        return [bytes(raw) for raw in found]
+    if kind == ONE:
+        return [body]
+    if ATTRIBUTE + b"specversion" in headers:
+        return [_from_headers(body, headers)]
+    raise RequestRejected(
+        "unsupported_media_type",
+        f"content-type is {kind[:64].decode('latin-1')!r}; it must be {ONE.decode()}, "
+        f"{BATCH.decode()}, or application/json with ce- headers",
+        param="content-type",
+    )
+
+
+def _from_headers(body: bytes, headers: Mapping[bytes, bytes]) -> bytes:
+    """Return an event in binary mode, attributes in headers and data as body, as one object."""
+    event: dict[str, Any] = {
+        name.removeprefix(ATTRIBUTE).decode("latin-1"): unquote(value.decode("latin-1"))
+        for name, value in headers.items()
+        if name.startswith(ATTRIBUTE)
+    }
+    if b"content-type" in headers:
+        event["datacontenttype"] = headers[b"content-type"].decode("latin-1")
+    try:
+        event["data"] = msgspec.json.decode(body, type=msgspec.Raw)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise RequestRejected("invalid_json", f"the body is not JSON: {error}") from None
+    return msgspec.json.encode(event)
+
+
+def _time(event: OutcomeEvent | FeedbackEvent, now_ms: int) -> int:
+    """Return when an event happened; a clock a little ahead of ours is set right."""
+    if event.time is None:
+        return now_ms
+    at_ms = int(event.time.timestamp() * 1000)
+    if at_ms > now_ms + ingest.MAX_AHEAD_S * 1000:
+        raise BadEvent("time", f"time is {event.time.isoformat()}; that is yet to come")
+    if at_ms < now_ms - ingest.MAX_AGE_S * 1000:
+        raise BadEvent(
+            "time", f"time is {event.time.isoformat()}; what is over 30 days old no longer counts"
+        )
+    return min(at_ms, now_ms) if isinstance(event, OutcomeEvent) else at_ms
+
+
+def _flags(data: Outcome, *, priced: bool) -> int:
+    flags = Flag.INGESTED | Flag.FINAL
+    if data.streamed:
+        flags |= Flag.STREAMED
+    if data.tokens_out is not None:
+        flags |= Flag.USAGE_KNOWN
+    if priced:
+        flags |= Flag.PRICED
+    if data.ttft_s is not None:
+        flags |= Flag.TTFT_KNOWN
+    return int(flags)
+
+
+def _said(data: Outcome) -> tuple[FeedbackKind, float] | None:
+    """Return what an outcome says of its own answer; the models saw to it that it is one word."""
+    for name in ingest.LABELS:
+        value = value_of(name, getattr(data, name), f"data.{name}")
+        if value is not None:
+            kind = FeedbackKind[data.kind.upper()] if data.kind else KIND_OF[name]
+            return kind, value
+    return None
+
+
+def _unlisted(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=3)
+    shown = ", ".join(near or sorted(known)[:12])
+    what = "did you mean" if near else "listed are"
+    return f"data.endpoint {name[:64]!r} is not in the configuration; {what} {shown}"
+
+
+def _rejected(problems: list[Problem]) -> RequestRejected:
+    """Return the refusal of a whole batch, which names every event at fault."""
+    problems.sort(key=lambda p: p.index)
+    first = problems[0]
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return RequestRejected(
+        "bad_event",
+        f"event {first.index}: {first.message}{more}; nothing was taken",
+        param=f"[{first.index}].{first.field}".rstrip("."),
+        details={
+            "problems": [
+                {"index": p.index, "field": p.field, "code": p.code, "message": p.message}
+                for p in problems
+            ]
+        },
+    )
+
+
+def _answer(n: int, batch: Batch, *, dry_run: bool) -> dict[str, Any]:
+    warnings = [
+        {"message": text, "events": times}
+        for text, times in batch.warnings.most_common(MAX_WARNINGS)
+    ]
+    return {
+        "accepted": 0 if dry_run else n,
+        "outcomes": len(batch.outcomes),
+        "feedback": len(batch.feedback),
+        "dry_run": dry_run,
+        "warnings": warnings,
+    }
+
+
+def _slices(values: list[T]) -> Iterator[list[T]]:
+    for start in range(0, len(values), SLICE):
+        yield values[start : start + SLICE]

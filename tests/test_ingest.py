@@ -1,0 +1,827 @@
+"""Events of others: what is taken, what is refused and why, and that each counts once."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import polars as pl
+import pytest
+from conftest import (
+    LEARN,
+    REPOSITORY,
+    ROUTED,
+    SHARDS,
+    Provider,
+    Running,
+    Sidecar,
+    endpoint,
+    serving,
+)
+
+from bandit import cells
+from bandit.cells import L, Q, U
+from router import ingest_command
+from router.feedback import NAMES as REFERENCE_NAMES
+from router.feedback import OPTIONS, VALUES, parse_item
+from router.ingest_file import BadFile, open_rows
+from telemetry import events, frames, ingest, keys, schemas
+from telemetry.errors import BadEvent
+from telemetry.events import FeedbackKind, Flag, Result, digest16
+from telemetry.frames import Frame
+from telemetry.ingest import FEEDBACK_TYPE, OUTCOME_TYPE
+from telemetry.store import Address
+from workers.batch import DAY_MS, SPAN_DAYS, SPANS
+from workers.shard import Shard
+
+DATA = Path(__file__).parent / "data"
+ONE = {"content-type": "application/cloudevents+json"}
+MANY = {"content-type": "application/cloudevents-batch+json; charset=utf-8"}
+
+
+def rfc(at: datetime) -> str:
+    return at.isoformat().replace("+00:00", "Z")
+
+
+def ago(**span: float) -> str:
+    return rfc(datetime.now(UTC) - timedelta(**span))
+
+
+def outcome(number: object = 1, **data: Any) -> dict[str, Any]:
+    data.setdefault("endpoint", "a")
+    common = {"specversion": "1.0", "id": str(number), "source": "/test", "type": OUTCOME_TYPE}
+    return {**common, "time": ago(minutes=1), "data": data}
+
+
+def feedback(number: object = 1, *, at: str | None = None, **data: Any) -> dict[str, Any]:
+    common = {"specversion": "1.0", "id": str(number), "source": "/test", "type": FEEDBACK_TYPE}
+    return {**common, "time": at or ago(minutes=1), "data": data}
+
+
+def tell(sidecar: Sidecar, *told: dict[str, Any], **headers: str) -> httpx.Response:
+    body = json.dumps(list(told))
+    return sidecar.http.post("/v1/events", content=body, headers={**MANY, **headers})
+
+
+def counted(client: Any, name: str) -> int:
+    return sum(int(client.hget(keys.meta(s), f"n_{name}") or 0) for s in range(SHARDS))
+
+
+def sums(client: Any, family: cells.Family) -> Any:
+    """Sums of one family over all shards, by column."""
+    rows = [item for s in range(SHARDS) for item in client.hgetall(keys.rows(s)).items()]
+    terms = cells.from_bytes(b"".join(k for k, _ in rows), b"".join(v for _, v in rows))
+    return terms.values[terms.keys["family"] == family].sum(axis=0)
+
+
+def settled(sidecar: Sidecar, client: Any, n: int) -> None:
+    """Wait until so many outcomes were folded or told to be repeated."""
+    sidecar.until(lambda: counted(client, "outcomes") + counted(client, "repeated") >= n)
+
+
+# -- what is taken ------------------------------------------------------------------------------
+
+
+def test_an_outcome_reaches_every_family_and_its_label_the_quality(
+    sidecar: Sidecar, learner: Any, client: Any
+) -> None:
+    whole = outcome(
+        1, task="code", latency_s=0.5, tokens_in=100, tokens_out=20, cost_usd=0.25, score=0.75
+    )
+
+    got = tell(sidecar, whole, outcome(2, result="server"), outcome(3, status=429))
+
+    assert got.status_code == 202
+    assert got.json()["accepted"] == 3
+    settled(sidecar, client, 3)
+    usage, quality = sums(client, cells.Family.USAGE), sums(client, cells.Family.QUALITY)
+    assert usage[U.CALLS] == 3
+    assert usage[U.FAILED] == 2
+    assert usage[U.COST_NANO] / usage[U.PRICED] == 0.25e9
+    assert quality[Q.LABELS] == 1
+    assert quality[Q.R] / quality[Q.N] == pytest.approx(0.75 * cells.REAL_SCALE)
+    assert sums(client, cells.Family.LATENCY)[L.N] > 0
+    sidecar.until(lambda: sidecar.calls_known() == 3)
+
+
+def test_a_latency_that_was_not_measured_is_no_latency_of_zero(
+    sidecar: Sidecar, learner: Any, client: Any
+) -> None:
+    tell(sidecar, outcome(1), outcome(2, result="timeout"))
+    settled(sidecar, client, 2)
+
+    assert not np.any(sums(client, cells.Family.LATENCY))
+
+
+def test_without_a_cost_the_tokens_are_priced_as_the_endpoints_own(
+    sidecar: Sidecar, learner: Any, client: Any
+) -> None:
+    tell(sidecar, outcome(1, tokens_in=1000, tokens_out=500))
+    settled(sidecar, client, 1)
+
+    usage = sums(client, cells.Family.USAGE)
+    assert usage[U.COST_NANO] / usage[U.PRICED] == 1000 * 1000 + 500 * 2000
+
+
+def test_ingested_outcomes_count_in_no_verdict(sidecar: Sidecar, learner: Any, client: Any) -> None:
+    tell(sidecar, outcome(1, passed=True))
+    settled(sidecar, client, 1)
+
+    assert not np.any(sums(client, cells.Family.BOOKS))
+
+
+def test_an_unknown_task_is_booked_as_general_with_a_warning(sidecar: Sidecar) -> None:
+    got = tell(sidecar, outcome(1, task="poetry"), outcome(2, task="poetry"), outcome(3))
+
+    (warning,) = got.json()["warnings"]
+    assert "poetry" in warning["message"]
+    assert warning["events"] == 2
+
+
+@pytest.mark.parametrize("name", ["response_id", "ref"])
+def test_feedback_that_comes_later_names_the_answer(
+    sidecar: Sidecar, learner: Any, client: Any, name: str
+) -> None:
+    tell(sidecar, outcome(1, **{name: "mine"}), outcome(2, **{name: "other"}))
+    settled(sidecar, client, 2)
+
+    assert sidecar.feedback(**{name: "mine"}, passed=True).json()["results"][0]["decisions"] == 1
+    sidecar.until(lambda: sidecar.labels_known() == 1)
+
+
+def test_old_feedback_of_one_batch_waits_for_its_outcome(
+    sidecar: Sidecar, learner: Any, client: Any
+) -> None:
+    """It waits from when it came, not from when it was said."""
+    said = feedback(1, at=ago(days=3), ref="mine", score=0.5)
+    assert tell(sidecar, said).status_code == 202
+    sidecar.until(lambda: sum(client.hlen(keys.held(s)) for s in range(SHARDS)) == 1)
+
+    tell(sidecar, {**outcome(1, ref="mine"), "time": ago(days=3)})
+
+    sidecar.until(lambda: sidecar.labels_known() == 1)
+    assert counted(client, "unmatched") == 0
+
+
+def test_the_three_forms_of_a_cloudevent_mean_the_same(
+    sidecar: Sidecar, learner: Any, client: Any
+) -> None:
+    event = outcome("ünïque 1", latency_s=0.5)
+    attributes = {
+        "ce-specversion": "1.0",
+        "ce-id": "%C3%BCn%C3%AFque%201",
+        "ce-source": "/test",
+        "ce-type": OUTCOME_TYPE,
+        "ce-time": event["time"],
+        "content-type": "application/json",
+    }
+    post = sidecar.http.post
+
+    said = [
+        tell(sidecar, event),
+        post("/v1/events", content=json.dumps(event), headers=ONE),
+        post("/v1/events", content=json.dumps(event["data"]), headers=attributes),
+    ]
+
+    assert [got.status_code for got in said] == [202] * 3
+    settled(sidecar, client, 3)
+    assert counted(client, "outcomes") == 1
+    assert counted(client, "repeated") == 2
+
+
+def test_a_dry_run_says_the_same_and_writes_nothing(
+    sidecar: Sidecar, learner: Any, client: Any
+) -> None:
+    dry = tell(sidecar, outcome(1), **{"x-router-dry-run": "1"})
+    refused = tell(sidecar, outcome(2, endpoint="zzz"), **{"x-router-dry-run": "1"})
+    tell(sidecar, outcome(3))
+    settled(sidecar, client, 1)
+
+    assert dry.status_code == 200
+    assert dry.json()["outcomes"] == 1
+    assert dry.json()["accepted"] == 0
+    assert refused.status_code == 400
+    assert counted(client, "outcomes") == 1
+
+
+# -- exactly once -------------------------------------------------------------------------------
+
+
+def test_an_event_that_is_told_again_has_no_second_effect(
+    sidecar: Sidecar, learner: Any, client: Any
+) -> None:
+    told = [outcome(i, latency_s=0.5, passed=True) for i in range(5)]
+    undated = [{k: v for k, v in outcome("now", passed=True).items() if k != "time"}]
+
+    for batch in (told + undated, told * 3, told[2:] + undated, undated):
+        assert tell(sidecar, *batch).status_code == 202
+    settled(sidecar, client, 6 + 15 + 4 + 1)
+
+    assert counted(client, "outcomes") == 6
+    assert sums(client, cells.Family.USAGE)[U.CALLS] == 6
+    assert sums(client, cells.Family.QUALITY)[Q.LABELS] == 6
+
+
+def test_feedback_that_is_told_again_does_not_outdate_what_came_after_it(
+    sidecar: Sidecar, learner: Any, client: Any
+) -> None:
+    tell(sidecar, outcome(1, ref="mine"))
+    settled(sidecar, client, 1)
+    first = feedback("f1", at=ago(minutes=3), ref="mine", score=0.25)
+    second = feedback("f2", at=ago(minutes=2), ref="mine", score=0.75)
+
+    for told in (first, second, first, second, first):
+        assert tell(sidecar, told).status_code == 202
+    sidecar.until(lambda: counted(client, "feedback") + counted(client, "feedback_outdated") == 5)
+
+    quality = sums(client, cells.Family.QUALITY)
+    assert quality[Q.LABELS] == 1
+    assert quality[Q.R] / quality[Q.N] == pytest.approx(0.75 * cells.REAL_SCALE)
+    assert counted(client, "feedback") == 2
+
+
+def test_two_processes_that_are_told_the_same_count_it_once(
+    sidecar: Sidecar,
+    provider: Provider,
+    state_dir: Path,
+    address: Address,
+    client: Any,
+    learner: Any,
+) -> None:
+    value = {
+        "endpoints": [endpoint(provider, "a"), endpoint(provider, "b")],
+        "tasks": {"code": None, "chat": None},
+        "strategies": LEARN,
+        "apps": ROUTED,
+    }
+    told = [outcome(i, score=0.5, response_id=f"r{i}") for i in range(40)]
+
+    with serving(value, state_dir, address) as other:
+        for start in range(0, 40, 10):
+            assert tell(sidecar, *told[start : start + 10]).status_code == 202
+            assert tell(other, *told[start : start + 10]).status_code == 202
+        settled(sidecar, client, 80)
+
+    assert counted(client, "outcomes") == 40
+    assert sums(client, cells.Family.QUALITY)[Q.LABELS] == 40
+    assert sidecar.feedback(response_id="r7", passed=True).json()["results"][0]["decisions"] == 1
+
+
+def test_apps_and_sources_have_ids_of_their_own(
+    provider: Provider,
+    state_dir: Path,
+    address: Address,
+    client: Any,
+    learner: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("K1", "key-one")
+    monkeypatch.setenv("K2", "key-two")
+    value = {
+        "endpoints": [endpoint(provider, "a")],
+        "apps": {"one": {"keys": [{"env": "K1"}]}, "two": {"keys": [{"env": "K2"}]}},
+    }
+    with serving(value, state_dir, address) as found:
+        assert tell(found, outcome(1)).status_code == 401
+        for key in ("key-one", "key-two", "key-one"):
+            assert tell(found, outcome(1), **{"x-router-key": key}).status_code == 202
+        tell(found, {**outcome(1), "source": "/else"}, **{"x-router-key": "key-one"})
+        settled(found, client, 4)
+
+    assert counted(client, "outcomes") == 3
+
+
+def test_nonces_are_remembered_as_long_as_an_event_may_be_old(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = events.outcome(
+        events.Token(1, 0, 0, b"n" * 16, 1, 2, 3, 3, 5, 6, 7, 8, 1.0, 0.0, 0.0).pack(),
+        result=Result.OK,
+        attempt=1,
+        status=200,
+        flags=int(Flag.INGESTED),
+    )
+    client.hset(keys.meta(0), "token", 1)
+
+    def told_on(day: int) -> int:
+        shard = Shard(client, 0)
+        shard.load()
+        before = shard.counters["outcomes"]
+        frame = Frame(os.urandom(16), 0, 0, record * 3)
+        shard.fold([(b"%d-0" % (day * DAY_MS), {b"f": frames.pack(frame)})], token=1)
+        return shard.counters["outcomes"] - before
+
+    # Of today: by the store's own clock a set of the past is gone at once.
+    first = int(datetime.now(UTC).timestamp() * 1000) // DAY_MS // SPAN_DAYS * SPAN_DAYS
+    assert told_on(first + SPAN_DAYS - 1) == 1
+    assert told_on(first + SPAN_DAYS - 1) == 0
+    assert told_on(first + (SPANS - 1) * SPAN_DAYS) == 0
+    assert told_on(first + SPANS * SPAN_DAYS) == 1
+    assert all(client.ttl(name) > 0 for name in client.keys("*ingested*"))
+
+
+# -- what is refused ----------------------------------------------------------------------------
+
+BAD = [
+    (outcome(endpoint="aa"), "data.endpoint", "did you mean a"),
+    (outcome(endpoint=""), "data.endpoint", "the id of an endpoint"),
+    (outcome(latency_s=0), "data.latency_s", "seconds, above 0"),
+    (outcome(latency_s=5000), "data.latency_s", "5000"),
+    (outcome(latency_s="1.5"), "data.latency_s", "'1.5'"),
+    (outcome(latency_s=1, ttft_s=2), "data.ttft_s", "beyond latency_s 1"),
+    (outcome(tokens_in=-1, tokens_out=1), "data.tokens_in", "a whole number from 0"),
+    (outcome(tokens_in=1.5, tokens_out=1), "data.tokens_in", "1.5"),
+    (outcome(tokens_in=1), "data.tokens_out", "send both counts"),
+    (outcome(cost_usd=1e6), "data.cost_usd", "USD for this call"),
+    (outcome(result="fine"), "data.result", "rate_limit"),
+    (outcome(status=700), "data.status", "the HTTP status"),
+    (outcome(attempt=0), "data.attempt", "from 1 to 255"),
+    (outcome(score=70), "data.score", "from 0 to 1"),
+    (outcome(score=True), "data.score", "from 0 to 1"),
+    (outcome(passed="yes"), "data.passed", "true or false"),
+    (outcome(thumb="sideways"), "data.thumb", "up or down"),
+    (outcome(retried=False), "data.retried", "leave it out"),
+    (outcome(score=0.5, passed=True), "data.passed", "send one of score, passed"),
+    (outcome(kind="human"), "data.kind", "goes with one of"),
+    (outcome(task="a\nb"), "data.task", "no control characters"),
+    (outcome(ref="r" * 257), "data.ref", "1 to 256"),
+    (outcome(prompt="secret"), "data.prompt", "unknown field"),
+    ({**outcome(), "time": ago(days=31)}, "time", "30 days"),
+    ({**outcome(), "time": ago(days=-1)}, "time", "yet to come"),
+    ({**outcome(), "time": "yesterday"}, "time", "RFC 3339"),
+    ({**outcome(), "time": "2025-01-01T00:00:00"}, "time", "offset"),
+    ({**outcome(), "time": 1700000000}, "time", "RFC 3339"),
+    ({**outcome(), "specversion": "0.3"}, "specversion", "1.0"),
+    ({**outcome(), "id": ""}, "id", "1 to 256"),
+    ({**outcome(), "source": "a\x1fb"}, "source", "no control characters"),
+    ({**outcome(), "type": "com.example"}, "type", OUTCOME_TYPE),
+    ({**outcome(), "datacontenttype": "text/xml"}, "datacontenttype", "application/json"),
+    ({**outcome(), "data": []}, "data", "an object"),
+    ({k: v for k, v in outcome().items() if k != "id"}, "id", "is missing"),
+    ({k: v for k, v in outcome().items() if k != "data"}, "data", "is missing"),
+    ({k: v for k, v in feedback(ref="r", score=1).items() if k != "time"}, "time", "is missing"),
+    (feedback(score=1), "data.decision_id", "exactly one of"),
+    (feedback(ref="r"), "data.score", "exactly one of"),
+    (feedback(ref="r", score=2), "data.score", "from 0 to 1"),
+    (feedback(ref="r", score=1, comment="x"), "data.comment", "unknown field"),
+    (feedback(decision_id="d-forged", score=1), "data.decision_id", "no decision id"),
+    (7, "", "JSON object"),
+]
+
+
+def test_what_is_wrong_names_field_value_and_fix_and_nothing_is_taken(
+    sidecar: Sidecar, learner: Any, client: Any
+) -> None:
+    told: list[Any] = []
+    for i, (event, _, _) in enumerate(BAD):
+        told += [outcome(f"good-{i}"), event]
+
+    got = tell(sidecar, *told)
+
+    assert got.status_code == 400
+    error = got.json()["error"]
+    assert error["code"] == "bad_event"
+    assert error["param"] == "[1].data.endpoint"
+    problems = error["problems"]
+    assert [p["index"] for p in problems] == [2 * i + 1 for i in range(len(BAD))]
+    for problem, (_, field, hint) in zip(problems, BAD, strict=True):
+        assert problem["field"] == field
+        assert hint in problem["message"], problem
+        assert "secret" not in problem["message"]
+    tell(sidecar, outcome("last"))
+    settled(sidecar, client, 1)
+    assert counted(client, "outcomes") == 1
+
+
+def test_an_ambiguous_reference_names_its_event(
+    sidecar: Sidecar, learner: Any, client: Any
+) -> None:
+    tell(sidecar, outcome(1, ref="r"), outcome(2, ref="r"))
+    settled(sidecar, client, 2)
+
+    got = tell(sidecar, feedback(1, ref="x", score=1), feedback(2, ref="r", score=1))
+    all_ = tell(sidecar, feedback(2, ref="r", score=1, match="all"))
+
+    (problem,) = got.json()["error"]["problems"]
+    assert (problem["index"], problem["field"]) == (1, "data.ref")
+    assert problem["code"] == "ambiguous_reference"
+    assert all_.status_code == 202
+    sidecar.until(lambda: sidecar.labels_known() == 2)
+
+
+NO_EVENTS: list[tuple[bytes, dict[str, str], int, str]] = [
+    (b"[]", MANY, 400, "bad_event"),
+    (b"[" + b"{}," * 1000 + b"{}]", MANY, 400, "bad_event"),
+    (b"{}", MANY, 400, "invalid_json"),
+    (b"[{]", MANY, 400, "invalid_json"),
+    (b"[" * 50_000, MANY, 400, "invalid_json"),
+    (b"[" + b'{"a":' * 50_000, MANY, 400, "invalid_json"),
+    (b'{"a":' * 5000, ONE, 400, "bad_event"),
+    (b"\xff", ONE, 400, "bad_event"),
+    (b"{}", {"content-type": "application/json"}, 415, "unsupported_media_type"),
+    (b"{}", {}, 415, "unsupported_media_type"),
+    (b"{", {"ce-specversion": "1.0"}, 400, "invalid_json"),
+    (b"[" + b" " * (40 << 20) + b"]", MANY, 413, "body_too_large"),
+]
+
+
+def test_what_is_no_event_is_refused(sidecar: Sidecar) -> None:
+    for body, headers, status, code in NO_EVENTS:
+        got = sidecar.http.post("/v1/events", content=body, headers=headers)
+
+        assert (got.status_code, got.json()["error"]["code"]) == (status, code), body[:20]
+
+
+def test_events_never_go_to_the_pass_through_provider(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    value = {
+        "endpoints": [endpoint(provider, "a")],
+        "providers": {"all": {"base_url": provider.url("all"), "passthrough": True}},
+    }
+    with serving(value, state_dir, address) as found:
+        assert found.http.get("/v1/events").status_code == 405
+        assert found.http.post("/v1/events/x").status_code == 404
+
+    assert provider.calls == []
+
+
+def test_a_full_journal_is_said_and_the_same_batch_counts_once_later(
+    sidecar: Sidecar, learner: Any, client: Any
+) -> None:
+    journal = sidecar.app.writer._journal
+    assert journal is not None
+    size, journal.segment_bytes = journal.segment_bytes, 0
+    root, journal.root = journal.root, Path("/nonexistent")
+    told = [outcome(i) for i in range(3)]
+    full = tell(sidecar, *told)
+    journal.segment_bytes, journal.root = size, root
+
+    assert full.status_code == 503
+    assert full.json()["error"]["code"] == "telemetry_full"
+    assert tell(sidecar, *told).status_code == 202
+    settled(sidecar, client, 3)
+    assert counted(client, "outcomes") == 3
+
+
+# -- files --------------------------------------------------------------------------------------
+
+
+def take(sidecar: Sidecar, path: Path, **more: Any) -> ingest_command.Found:
+    settings = {"form": None, "source": None, "headers": {}, "dry_run": False, **more}
+    return ingest_command.run(path, url=sidecar.url, **settings)
+
+
+def written(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write rows as the suffix says."""
+    if path.suffix == ".parquet":
+        pl.DataFrame(rows).write_parquet(path)
+    elif path.suffix == ".csv":
+        pl.DataFrame(rows).write_csv(path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+TABLE = [
+    {
+        "prompt_id": f"p{i}",
+        "category": "code" if i % 2 else "chat",
+        "model": "a" if i % 3 else "b",
+        "quality": (i % 5) / 4,
+        "cost_usd": 0.001 * i if i % 7 else None,
+        "tokens_in": 100 + i,
+        "tokens_out": 10 + i,
+        "latency_s": 0.5 + i / 100,
+    }
+    for i in range(50)
+]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_a_recorded_table_teaches_once_however_often_it_is_read(
+    sidecar: Sidecar, learner: Any, client: Any, tmp_path: Path, suffix: str
+) -> None:
+    path = written(tmp_path / f"table.{suffix}", TABLE)
+
+    first, second = take(sidecar, path), take(sidecar, path)
+
+    assert (first.n_rows, first.n_accepted, first.n_rejected) == (50, 50, 0)
+    assert second.n_accepted == 50
+    assert first.ignored == ["prompt_id"]
+    settled(sidecar, client, 100)
+    assert counted(client, "outcomes") == 50
+    usage, quality = sums(client, cells.Family.USAGE), sums(client, cells.Family.QUALITY)
+    assert usage[U.CALLS] == quality[Q.LABELS] == 50
+    assert quality[Q.R] / quality[Q.N] == pytest.approx(0.5 * cells.REAL_SCALE, rel=1e-4)
+    sidecar.until(lambda: sidecar.labels_known() == 50)
+    posterior = sidecar.app.keeper.current.posterior
+    tasks = list(sidecar.app.configuration.task_index)
+    assert posterior.calls[tasks.index("code")].sum() == 25
+    assert posterior.calls[:, 1].sum() == 17
+
+
+def test_a_file_that_has_grown_teaches_what_is_new_and_alike_rows_count_each(
+    sidecar: Sidecar, learner: Any, client: Any, tmp_path: Path
+) -> None:
+    path = written(tmp_path / "runs.jsonl", [{"endpoint": "a", "passed": True}] * 3)
+    take(sidecar, path)
+    fresh = {"endpoint": "b", "passed": False}
+    written(path, [fresh, *[{"endpoint": "a", "passed": True}] * 5])
+
+    take(sidecar, path)
+
+    settled(sidecar, client, 3 + 6)
+    assert counted(client, "outcomes") == 6
+
+
+BAD_ROWS = [
+    {"endpoint": "a", "latency_s": 1.5},
+    {"endpoint": "zzz", "latency_s": 1.5},
+    {"endpoint": "a", "latency_s": -1},
+    {"endpoint": "b", "latency_s": 2},
+]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_bad_rows_go_to_a_file_with_their_reasons_and_the_others_are_taken(
+    sidecar: Sidecar, learner: Any, client: Any, tmp_path: Path, suffix: str
+) -> None:
+    path = written(
+        tmp_path / f"rows.{suffix}", [{**r, "n": float(i)} for i, r in enumerate(BAD_ROWS)]
+    )
+
+    found = take(sidecar, path)
+
+    first = {"jsonl": 1, "csv": 2, "parquet": 1}[suffix]
+    assert (found.n_accepted, found.n_rejected) == (2, 2)
+    assert [line for line, _ in found.errors] == [first + 1, first + 2]
+    assert "'zzz' is not in the configuration" in found.errors[0][1]
+    assert found.rejected_file == tmp_path / f"rows.{suffix}.rejected.jsonl"
+    rejected = [json.loads(line) for line in found.rejected_file.read_text().splitlines()]
+    assert [r["line"] for r in rejected] == [first + 1, first + 2]
+    assert float(rejected[1]["row"]["latency_s"]) == -1
+    settled(sidecar, client, 2)
+    assert counted(client, "outcomes") == 2
+
+
+def test_lines_that_are_no_rows_are_named_by_number(
+    sidecar: Sidecar, learner: Any, client: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "log.jsonl"
+    lines = [
+        json.dumps({"endpoint": "a"}),
+        "",
+        "{oops",
+        "[1]",
+        '{"endpoint": "a", "latency_s": NaN}',
+        '{"endpoint": "a", "ref": "' + "x" * 70_000 + '"}',
+        '{"endpoint": "a", "ref": "\\ud800"}',
+        json.dumps(outcome("own", endpoint="b")),
+        json.dumps({"ref": "r", "score": 0.5, "time": time.time()}),
+        json.dumps({"ref": "r", "score": 0.5}),
+    ]
+    path.write_text("\n".join(lines))
+
+    found = take(sidecar, path)
+
+    assert found.n_accepted == 3
+    assert sorted(line for line, _ in found.errors) == [3, 4, 5, 6, 7, 10]
+    reasons = dict(found.errors)
+    assert "not JSON" in reasons[3]
+    assert "over 65536 bytes" in reasons[6]
+    assert "time is missing" in reasons[10]
+    settled(sidecar, client, 2)
+
+
+def test_a_torn_csv_row_is_rejected_and_its_neighbours_are_taken(
+    sidecar: Sidecar, tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(
+        b"\xef\xbb\xbfendpoint,passed,time\r\na,true,\r\na\r\na,no,,,\r\n"
+        b'"a",FALSE,' + datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S").encode() + b"\r\na,maybe,"
+    )
+
+    found = take(sidecar, path)
+
+    assert found.n_accepted == 2
+    assert sorted(found.errors)[0] == (3, "not 3 fields as in the header")
+    assert "'maybe'; it must be true or false" in sorted(found.errors)[2][1]
+
+
+def test_a_dry_run_of_a_file_names_the_bad_rows_and_leaves_nothing(
+    sidecar: Sidecar, learner: Any, client: Any, tmp_path: Path
+) -> None:
+    path = written(tmp_path / "rows.jsonl", BAD_ROWS)
+
+    found = take(sidecar, path, dry_run=True)
+
+    assert (found.n_accepted, found.n_rejected) == (2, 2)
+    assert list(tmp_path.iterdir()) == [path]
+    assert sidecar.app.writer.counters.sent == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("none.csv", None, "there is no such file"),
+        ("rows.txt", b"x", "--format"),
+        ("rows.parquet", b"no parquet", "cannot be read as parquet"),
+        ("rows.csv", b"", "no header line"),
+        ("rows.csv", b"endpoint\n\xff\xfe\n", "cannot be read as CSV"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_refused(
+    tmp_path: Path, name: str, content: bytes | None, said: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+
+    with pytest.raises(BadFile) as caught:
+        list(open_rows(tmp_path / name, form=None, source=None))
+
+    assert said in str(caught.value)
+
+
+def test_cells_become_what_their_fields_take(tmp_path: Path) -> None:
+    """A number is a fine reference, a fraction of a token none, and a gap says nothing."""
+    rows = [
+        {"endpoint": "a", "ref": 7, "tokens_in": 99.75, "tokens_out": 2.0, "passed": True},
+        {"endpoint": "a", "ref": None, "tokens_in": 1.0, "tokens_out": 1.0, "passed": None},
+    ]
+    for suffix in ("csv", "parquet", "jsonl"):
+        path = written(tmp_path / f"cells.{suffix}", rows)
+
+        made = [line.event for line in open_rows(path, form=None, source="s")]
+
+        assert made[0]
+        assert made[1]
+        assert made[0]["data"] == {
+            "endpoint": "a", "ref": "7", "tokens_in": 100, "tokens_out": 2, "passed": True
+        }  # fmt: skip
+        assert made[1]["data"] == {"endpoint": "a", "tokens_in": 1, "tokens_out": 1}
+        for event in made:
+            assert ingest.parse(json.dumps(event).encode())
+
+
+def test_ids_depend_on_rows_only(tmp_path: Path) -> None:
+    rows = [{"endpoint": "a", "latency_s": 0.5}, {"endpoint": "a", "latency_s": 0.25}]
+
+    def ids(path: Path) -> list[str]:
+        return [line.event["id"] for line in open_rows(path, form=None, source="s") if line.event]
+
+    straight = ids(written(tmp_path / "x.jsonl", rows * 2))
+    turned = ids(written(tmp_path / "y.jsonl", rows[::-1] * 2))
+
+    assert sorted(straight) == sorted(turned)
+    assert len(set(straight)) == 4
+
+
+# -- the command --------------------------------------------------------------------------------
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "router.cli", "ingest", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ},
+    )
+
+
+@pytest.mark.slow
+def test_the_command_prints_one_object_and_says_by_its_code_how_it_went(
+    sidecar: Sidecar, tmp_path: Path
+) -> None:
+    good = written(tmp_path / "good.csv", TABLE)
+    bad = written(tmp_path / "bad.jsonl", BAD_ROWS)
+
+    fine = command(str(good), "--url", sidecar.url, "--json")
+    torn = command(str(bad), "--url", sidecar.url)
+    none = command(str(tmp_path / "none.csv"), "--url", sidecar.url)
+
+    assert fine.returncode == 0, fine.stderr
+    assert json.loads(fine.stdout)["accepted"] == 50
+    assert torn.returncode == 1
+    assert "line 2: data.endpoint 'zzz'" in torn.stdout
+    assert "4 rows: 2 taken, 2 rejected" in torn.stdout
+    assert none.returncode == 2
+    assert "no such file" in none.stderr
+
+    nobody = command(str(good), "--url", "http://127.0.0.1:9")
+    assert nobody.returncode == 1
+    assert "no sidecar at http://127.0.0.1:9" in nobody.stderr
+
+
+@pytest.mark.parametrize(("refusals", "taken"), [(3, 2500), (99, 1000)])
+def test_a_sidecar_that_takes_no_more_is_asked_again_and_then_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusals: int, taken: int
+) -> None:
+    """After its first batch this one is full for a while."""
+    monkeypatch.setattr(ingest_command, "PAUSE_S", 0.0)
+    answers = [202, *[503] * refusals, *[202] * 9]
+
+    async def full(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        head = {"type": "http.response.start", "status": answers.pop(0), "headers": []}
+        await send(head)
+        await send({"type": "http.response.body", "body": b'{"accepted": 1}'})
+
+    path = written(tmp_path / "rows.jsonl", [{"endpoint": "a", "n": i} for i in range(2500)])
+    running = Running(full)
+    try:
+        url = f"http://127.0.0.1:{running.port}"
+        found = ingest_command.run(path, form=None, source=None, url=url, headers={}, dry_run=False)
+    finally:
+        running.stop()
+
+    assert found.n_accepted == taken
+    assert ("goes on from there" in found.failure) is (taken < 2500)
+
+
+# -- schemas and the contract -------------------------------------------------------------------
+
+
+def test_schemas_are_those_of_the_types() -> None:
+    """Where this fails: `python -m telemetry.schemas`, and say in the changelog what moved."""
+    files = {p.name: p.read_text() for p in schemas.DIRECTORY.glob("*.json")}
+
+    assert files == {name: schemas.shown(schema) for name, schema in schemas.build().items()}
+
+
+def contract() -> Iterator[bytes]:
+    yield from (DATA / "events_v1.jsonl").read_bytes().splitlines()
+
+
+def test_events_of_the_first_version_parse_for_ever() -> None:
+    parsed = [ingest.parse(line) for line in contract()]
+
+    outcomes = [e.data for e in parsed if isinstance(e, ingest.OutcomeEvent)]
+    assert [e.type for e in parsed].count(FEEDBACK_TYPE) == 3
+    assert [o.ended.name for o in outcomes] == [
+        *("OK", "OK", "RATE_LIMIT", "TIMEOUT", "OK", "OK", "OK")
+    ]
+    assert outcomes[1].ttft_s == 0.4
+    for event in parsed:
+        if isinstance(event, ingest.FeedbackEvent):
+            parse_item(event.data, "")
+
+
+def test_the_documented_event_parses_and_every_field_is_documented() -> None:
+    text = (REPOSITORY / "docs" / "wire.md").read_text()
+    section = text[text.index("## Events") :]
+    (example,) = re.findall(r"```json\n(.*?)```", section, re.S)
+
+    assert ingest.parse(example.encode()).data
+    assert [f for f in ingest.Outcome.model_fields if f"`{f}`" not in section] == []
+    assert [r for r in Result if f"`{r.name.lower()}`" not in section] == []
+
+
+def test_the_names_of_the_wire_are_those_of_the_record() -> None:
+    names = {r.name.lower() for r in Result}
+    kinds = {k.name.lower() for k in FeedbackKind}
+
+    for name in names:
+        assert ingest.parse(json.dumps(outcome(result=name)).encode())
+    for kind in kinds:
+        assert ingest.parse(json.dumps(outcome(score=1, kind=kind)).encode())
+    with pytest.raises(BadEvent):
+        ingest.parse(json.dumps(outcome(result="other")).encode())
+    schema = schemas.build()["feedback_event.json"]["properties"]["data"]
+    assert set(schema["properties"]) == {*REFERENCE_NAMES, *VALUES, *OPTIONS}
+    assert set(schema["properties"]["kind"]["enum"]) == kinds
+    assert (ingest.REFERENCES, ingest.LABELS) == (REFERENCE_NAMES, VALUES)
+
+
+def test_the_record_says_everything_where_it_lies() -> None:
+    schema = schemas.build()["record.json"]
+    places = []
+
+    def walk(part: dict[str, Any]) -> None:
+        for entry in part["properties"].values():
+            if "properties" in entry:
+                walk(entry)
+            else:
+                places.append((entry["x-offset"], entry["x-bytes"]))
+
+    walk(schema)
+    places.sort()
+    assert [o + n for o, n in places] == [o for o, _ in places[1:]] + [events.RECORD_SIZE]
+
+
+def test_one_event_is_one_nonce() -> None:
+    assert digest16("app", "event", "/s", "1") != digest16("app", "event", "/s1", "")
