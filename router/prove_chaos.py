@@ -28,6 +28,8 @@ from telemetry.store import Address, Client, StoreErrors, connect
 SECOND = "second worker"
 DUPLICATED_SHARE = 0.2
 POISONED_SHARE = 0.01
+AWAY_SHARE = 0.25
+"""How often something more is killed while the router is away."""
 LATEST_S = 6.0
 """A repeated frame may come after the lease has gone to another worker."""
 FREEZE_S = 4.0
@@ -100,9 +102,9 @@ class Chaos:
             if self._frozen is not None and now > self._frozen[1]:
                 self.thaw()
             if now > next_kill and self.counts.kills < kills:
+                next_kill = now + self.rng.uniform(0.4, 1.6) * self.every_s
                 if self._kill():
                     progress(f"{self.counts.kills} of {kills} kills")
-                    next_kill = now + self.rng.uniform(0.4, 1.6) * self.every_s
                 if self.counts.kills >= self._next_freeze and self._frozen is None:
                     self._freeze()
         self.thaw()
@@ -122,6 +124,8 @@ class Chaos:
 
     def _kill(self) -> bool:
         """Kill one process at random, the kinds alike; return whether there was one."""
+        if not listens(self.port) and self.rng.random() > AWAY_SHARE:
+            return False  # without calls there is nothing to lose
         young = self.rng.random() < YOUNG_SHARE
         by_kind: dict[str, list[int]] = {}
         for pid, kind in self.processes().items():

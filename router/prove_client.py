@@ -96,8 +96,8 @@ class Client:
             await asyncio.gather(*callers)
             await self.stop.wait()
             async with asyncio.timeout(DRAIN_S):
-                while self._due or self._delayed or self._n_posting:
-                    await asyncio.sleep(0.05)  # noqa: ASYNC110 - three things, none an event
+                while self._due or self._delayed or self._n_posting:  # noqa: ASYNC110 - not one event
+                    await asyncio.sleep(0.05)
             for poster in posters:
                 poster.cancel()
 

@@ -106,7 +106,7 @@ def read_sums(rows: Terms, tasks: Sequence[int], endpoints: Sequence[int], *, we
         t, e = place.get(int(key["category"])), arm.get(int(key["endpoint"]))
         if t is not None and e is not None and int(key["family"]) in out:
             out[Family(int(key["family"]))][t, e] += value
-    weighted = {
+    weighted: dict[Family, list[int]] = {
         Family.USAGE: [U.N, U.TOKENS_IN, U.TOKENS_OUT],
         Family.QUALITY: [Q.N, Q.R],
     }
