@@ -55,7 +55,12 @@ def _root(
 
 
 @app.command()
-def up(config: Config = None) -> None:
+def up(
+    config: Config = None,
+    longest_pause: Annotated[
+        float, typer.Option(min=0, help="Seconds at most until a part that died starts again.")
+    ] = 10.0,
+) -> None:
     """Run store, worker, jobs and router; Ctrl-C ends them all."""
     from router.supervisor import STOP_MARGIN_S, Part, Supervisor
 
@@ -72,6 +77,8 @@ def up(config: Config = None) -> None:
             Part("router", serve_command, stop_s=server.drain_s + STOP_MARGIN_S),
             *(Part(name, command) for name, command in _workers(configuration, address)),
         ]
+        for part in parts:
+            part.longest_pause_s = longest_pause
         Supervisor(parts, tend=address.private.revive if address.private else lambda: None).run()
 
 

@@ -40,6 +40,7 @@ class Part:
     pause_s: float = FIRST_PAUSE_S
     next_start: float = 0.0
     stop_s: float = STOP_MARGIN_S
+    longest_pause_s: float = LONGEST_PAUSE_S
 
     def start(self) -> None:
         """Start it, in a session of its own: the terminal's Ctrl-C is for the supervisor."""
@@ -57,7 +58,8 @@ class Part:
         if self.process is not None and self.process.poll() is not None:
             log.error("a part died and is started again", part=self.name, code=self.process.poll())
             steady = now - self.started_at > STEADY_S
-            self.pause_s = FIRST_PAUSE_S if steady else min(2 * self.pause_s, LONGEST_PAUSE_S)
+            self.pause_s = FIRST_PAUSE_S if steady else 2 * self.pause_s
+            self.pause_s = min(self.pause_s, self.longest_pause_s)
             self.next_start, self.process = now + self.pause_s, None
         if self.process is None and now >= self.next_start:
             self.start()

@@ -1,0 +1,228 @@
+"""The proof of the pipeline proves something: it notices what is lost and what is doubled."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import secrets
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bandit.cells import N_COLUMNS, Q, U
+from router.prove import Settings, prove_pipeline
+from router.prove_chaos import Chaos, poison
+from router.prove_ledger import (
+    CALLS_PER_TASK,
+    FOLDS,
+    LEVELS,
+    NO_LABEL,
+    Call,
+    Sums,
+    Verdict,
+    digits,
+    judge,
+    tokens,
+)
+from telemetry import events, frames, keys
+from telemetry.errors import MalformedEvent
+from telemetry.events import Kind, Token
+from telemetry.store import connect
+
+N_TASKS, N_ENDPOINTS = 2, 3
+ROOT = Path(__file__).parent.parent
+
+
+def ledger() -> list[Call]:
+    """Calls of two tasks: most answered and labelled, some cut, some after a failed attempt."""
+    labelled: dict[tuple[int, int], int] = {}
+    calls = []
+    for number in range(N_TASKS * CALLS_PER_TASK):
+        if number % 7 == 3:
+            calls.append(Call(number, answered=False))
+            continue
+        cell = number // CALLS_PER_TASK, number % N_ENDPOINTS
+        label = labelled.get(cell, 0)
+        labelled[cell] = label + 1
+        label = label if label < len(LEVELS) and number % 5 else NO_LABEL
+        attempts = 2 if number == 8 else 1
+        calls.append(Call(number, True, cell[1], attempts, label))
+    return calls
+
+
+def folded(calls: list[Call]) -> Sums:
+    """What those calls leave, if all goes well."""
+    sums = Sums(*(np.zeros((N_TASKS, N_ENDPOINTS, N_COLUMNS), dtype=np.int64) for _ in range(2)))
+    for call in calls:
+        if call.answered:
+            fold(sums, call)
+            sums.usage[call.number // CALLS_PER_TASK, 0, U.CALLS] += call.attempts - 1
+            label(sums, call)
+    return sums
+
+
+def fold(sums: Sums, call: Call, times: int = 1, endpoint: int | None = None) -> None:
+    cell = sums.usage[
+        call.number // CALLS_PER_TASK, call.endpoint if endpoint is None else endpoint
+    ]
+    cell[[U.CALLS, U.N]] += times
+    cell[[U.TOKENS_IN, U.TOKENS_OUT]] += np.array(tokens(call.number)) * times
+
+
+def label(sums: Sums, call: Call, times: int = 1) -> None:
+    if call.label != NO_LABEL:
+        cell = sums.quality[call.number // CALLS_PER_TASK, call.endpoint]
+        cell[[Q.LABELS, Q.N]] += times
+        cell[Q.R] += FOLDS**call.label * times
+
+
+def test_books_that_agree_are_clean() -> None:
+    calls = ledger()
+
+    assert judge(folded(calls), calls) == Verdict(0, 0)
+
+
+def test_a_call_that_was_cut_may_be_folded_once_and_not_twice() -> None:
+    calls = ledger()
+    cut = next(c for c in calls if not c.answered)
+    for n, endpoint, doubled in ((1, 0, 0), (1, 1, 1), (1, 1, 2)):
+        sums = folded(calls) if n == 1 and endpoint == 0 else sums  # noqa: F821
+        fold(sums, cut, endpoint=endpoint)
+        verdict = judge(sums, calls)
+        assert verdict.lost == 0
+        assert (verdict.doubled > 0) is (doubled > 0)
+
+
+@pytest.mark.parametrize("number", [0, 15, 16, 31, 40])
+@pytest.mark.parametrize("times", [-1, 1, 2, FOLDS, FOLDS + 1])
+def test_one_lost_or_doubled_outcome_is_noticed(number: int, times: int) -> None:
+    calls = ledger()
+    call = next(c for c in calls if c.number >= number and c.answered)
+    sums = folded(calls)
+
+    fold(sums, call, times)
+
+    verdict = judge(sums, calls)
+    assert (verdict.lost > 0) if times < 0 else (verdict.doubled > 0)
+
+
+def test_a_lost_outcome_does_not_hide_behind_one_that_was_cut() -> None:
+    """The plain counts agree, and yet one effect is missing."""
+    calls = ledger()
+    cut = next(c for c in calls if not c.answered)
+    kept = next(c for c in calls if c.answered)
+    sums = folded(calls)
+
+    fold(sums, cut, endpoint=kept.endpoint)
+    fold(sums, kept, -1)
+
+    assert judge(sums, calls).lost == 1
+
+
+def test_a_failed_attempt_that_is_missing_is_noticed() -> None:
+    calls = ledger()
+    sums = folded(calls)
+    sums.usage[0, 0, U.CALLS] -= 1
+
+    assert judge(sums, calls).lost == 0, "one of the cut calls may have left an attempt"
+    whole = [c for c in calls if c.answered]
+    assert judge(sums, whole).lost == 1
+
+
+@pytest.mark.parametrize("times", [-1, 1, FOLDS])
+def test_one_lost_or_doubled_label_is_noticed(times: int) -> None:
+    calls = ledger()
+    sums = folded(calls)
+
+    label(sums, next(c for c in calls if c.label == 2), times)
+
+    verdict = judge(sums, calls)
+    assert (verdict.lost > 0) if times < 0 else (verdict.doubled > 0)
+
+
+def test_a_label_that_was_corrected_or_retracted_must_be_gone() -> None:
+    calls = ledger()
+    sums = folded(calls)
+    place, call = next((i, c) for i, c in enumerate(calls) if c.label == 1)
+
+    calls[place] = dataclasses.replace(call, label=NO_LABEL)
+
+    assert judge(sums, calls).doubled == 1
+
+
+def test_digits_say_how_often_each_was_folded() -> None:
+    assert digits(1 + 2 * FOLDS + 3 * FOLDS**2, 5) == [1, 2, 3, 0, 0]
+
+
+def test_every_kind_of_poison_makes_the_dead_letters_it_says() -> None:
+    token = Token(0, 1, 0, secrets.token_bytes(16), 1, *[0] * 7, 0.0, 0.0, 0.0).pack()
+    record = events.outcome(token, result=events.Result.OK, attempt=1, status=200, flags=0)
+    raw = frames.pack(frames.Frame(secrets.token_bytes(16), 1, 5, record * 3))
+    for seed in range(400):
+        bad, n_dead = poison(raw, 1, random.Random(seed))
+        try:
+            frame = frames.unpack(bad)
+        except MalformedEvent:
+            assert n_dead == 1
+            continue
+        sound, unsound = events.decode(frame.body)
+        assert (len(sound), len(unsound)) == (0, n_dead)
+
+
+# -- on the running parts -----------------------------------------------------------------------
+
+
+def outcome_in(raw: bytes) -> bytes | None:
+    """Return a frame's first record, if it is the outcome of a whole answer."""
+    records, _ = events.decode(frames.unpack(raw).body)
+    whole = len(records) and records[0]["kind"] == Kind.OUTCOME and records[0]["status"] == 200
+    return records[0].tobytes() if whole else None
+
+
+def double_one(chaos: Chaos) -> None:
+    """Send a record that was folded already, as another producer would."""
+    shard, record = next((s, r) for s, raw in chaos.recent if (r := outcome_in(raw)))
+    frame = frames.Frame(secrets.token_bytes(16), shard, 0, record)
+    connect(chaos.address).xadd(keys.stream(shard), {"f": frames.pack(frame)})
+
+
+def lose_one(chaos: Chaos) -> None:
+    """Take a frame out of the stream while no worker looks."""
+    client = connect(chaos.address)
+    workers = chaos.workers()
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        streams = [keys.stream(n) for n in range(chaos.n_shards)]
+        since = {name: client.xinfo_stream(name)["last-generated-id"] for name in streams}
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            for name in streams:
+                for entry, fields in client.xrange(name, min=b"(" + since[name]):
+                    if outcome_in(fields[b"f"]):
+                        client.xdel(name, entry)
+                        return
+            time.sleep(0.02)
+        raise AssertionError("no outcome came")
+    finally:
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("meddle", "figure"), [(double_one, "doubled"), (lose_one, "lost")])
+def test_the_proof_notices_one_event_too_many_or_too_few(
+    meddle: Callable[[Chaos], None], figure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(kills=0, seed=5, at_least_s=4.0, settle_s=8.0)
+
+    result = prove_pipeline(settings, meddle=meddle)
+
+    assert result.figures[figure] > 0
+    assert not result.is_sound
+    assert result.figures["dead_lettered"] == result.figures["poisoned"]
