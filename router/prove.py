@@ -258,7 +258,14 @@ def _drive(
 
 def _call(entry: dict[str, Any]) -> Call:
     endpoint = ENDPOINTS.index(entry["model"]) if entry["answered"] else -1
-    return Call(entry["number"], entry["answered"], endpoint, entry["attempts"], entry["label"])
+    return Call(
+        entry["number"],
+        entry["answered"],
+        endpoint,
+        entry["attempts"],
+        entry["label"],
+        entry["derived"],
+    )
 
 
 def _settle(

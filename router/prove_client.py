@@ -46,14 +46,16 @@ class Entry:
     model: str = ""
     attempts: int = 1
     label: int = -1  # place among the levels of the label that holds
+    derived: bool = False  # whether that is only a derived one
     said: dict[str, tuple[int, int | None]] = field(default_factory=dict)  # kind -> revision, level
 
     def hear(self, kind: str, revision: int, level: int | None) -> None:
         """Note feedback that was taken: of each kind the highest revision holds."""
         if kind not in self.said or revision >= self.said[kind][0]:
             self.said[kind] = revision, level
-        holding = [self.said[k][1] for k in STRENGTH if k in self.said]
-        self.label = next((level for level in holding if level is not None), -1)
+        holding = [(self.said[k][1], k) for k in STRENGTH if k in self.said]
+        found = next(((level, k) for level, k in holding if level is not None), (-1, ""))
+        self.label, self.derived = found[0], found[1] == STRENGTH[-1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.cells import HALF_LIFE_MS, N_COLUMNS, REAL_SCALE, Family, Q, Terms, U
+from bandit.cells import HALF_LIFE_MS, N_COLUMNS, REAL_SCALE, D, Family, Q, Terms, U
 from bandit.decay import windows_and_weights
 
 FOLDS = 4
@@ -35,6 +35,8 @@ LEVELS = tuple(FOLDS**k / REAL_SCALE for k in range(9))
 """Rewards that count as `FOLDS`^k; the last one is 1."""
 MOST_ATTEMPTS = 4
 NO_LABEL = -1
+FAMILIES = (Family.USAGE, Family.QUALITY, Family.DERIVED)
+"""In which effects are looked for; all of one half-life, so that all weigh the same."""
 
 
 class Inconclusive(Exception):
@@ -50,6 +52,7 @@ class Call:
     endpoint: int = -1
     attempts: int = 1
     label: int = NO_LABEL  # place in `LEVELS` of the label that holds in the end
+    derived: bool = False  # whether that is only a derived one, which is no label of quality
 
 
 @dataclass(slots=True)
@@ -75,10 +78,10 @@ def weight(at_ms: int) -> int:
     """Return what an observation of that moment weighs in the sums."""
     of = {
         family: int(windows_and_weights(np.array([at_ms]), HALF_LIFE_MS[family])[1][0])
-        for family in (Family.USAGE, Family.QUALITY)
+        for family in FAMILIES
     }
     if len(set(of.values())) > 1:
-        raise Inconclusive("usage and quality no longer share a half-life")
+        raise Inconclusive("usage and labels no longer share a half-life")
     return of[Family.USAGE]
 
 
@@ -88,6 +91,7 @@ class Sums:
 
     usage: NDArray[np.int64]
     quality: NDArray[np.int64]
+    derived: NDArray[np.int64]
 
 
 def read_sums(rows: Terms, tasks: Sequence[int], endpoints: Sequence[int], *, weight: int) -> Sums:
@@ -100,7 +104,7 @@ def read_sums(rows: Terms, tasks: Sequence[int], endpoints: Sequence[int], *, we
     arm = {digest: i for i, digest in enumerate(endpoints)}
     out = {
         family: np.zeros((len(tasks), len(endpoints), N_COLUMNS), dtype=np.int64)
-        for family in (Family.USAGE, Family.QUALITY)
+        for family in FAMILIES
     }
     for key, value in zip(rows.keys, rows.values, strict=True):
         t, e = place.get(int(key["category"])), arm.get(int(key["endpoint"]))
@@ -109,12 +113,13 @@ def read_sums(rows: Terms, tasks: Sequence[int], endpoints: Sequence[int], *, we
     weighted: dict[Family, list[int]] = {
         Family.USAGE: [U.N, U.TOKENS_IN, U.TOKENS_OUT],
         Family.QUALITY: [Q.N, Q.R],
+        Family.DERIVED: [D.N, D.GOOD],
     }
     for family, columns in weighted.items():
         if (out[family][..., columns] % weight).any():
             raise Inconclusive("the weight of new evidence changed on the way; run it again")
         out[family][..., columns] //= weight
-    return Sums(out[Family.USAGE], out[Family.QUALITY])
+    return Sums(*(out[family] for family in FAMILIES))
 
 
 def judge(sums: Sums, calls: Sequence[Call]) -> Verdict:
@@ -126,7 +131,7 @@ def judge(sums: Sums, calls: Sequence[Call]) -> Verdict:
     for task in range(len(sums.usage)):
         of_task = by_task.get(task, [])
         _judge_outcomes(verdict, sums.usage[task], of_task)
-        _judge_labels(verdict, sums.quality[task], of_task)
+        _judge_labels(verdict, sums.quality[task], sums.derived[task], of_task)
     return verdict
 
 
@@ -157,17 +162,20 @@ def _judge_outcomes(verdict: Verdict, usage: NDArray[np.int64], calls: list[Call
     verdict.compare(n_tokenless, n_failed, n_failed + MOST_ATTEMPTS * n_cut)
 
 
-def _judge_labels(verdict: Verdict, quality: NDArray[np.int64], calls: list[Call]) -> None:
-    """Compare the labels of one task; `quality` is (n_endpoints, N_COLUMNS)."""
-    expected = np.zeros((len(quality), len(LEVELS)), dtype=np.int64)
+def _judge_labels(
+    verdict: Verdict, quality: NDArray[np.int64], derived: NDArray[np.int64], calls: list[Call]
+) -> None:
+    """Compare the labels of one task; `quality` and `derived` are (n_endpoints, N_COLUMNS)."""
+    wanted = np.zeros((2, len(quality), len(LEVELS)), dtype=np.int64)
     for call in calls:
         if call.label != NO_LABEL:
-            expected[call.endpoint, call.label] += 1
-    for row, wanted in zip(quality, expected, strict=True):
-        found = np.array(digits(row[Q.R], len(LEVELS)))
-        verdict.lost += int(np.maximum(wanted - found, 0).sum())
-        verdict.doubled += int(np.maximum(found - wanted, 0).sum())
-        verdict.doubled += abs(int(row[Q.LABELS]) - int(found.sum()))
+            wanted[int(call.derived), call.endpoint, call.label] += 1
+    # What the observer derives by itself is 0 here, and leaves no trace in the sum.
+    sums = np.stack([quality[:, Q.R], derived[:, D.GOOD]])
+    found = np.array([[digits(x, len(LEVELS)) for x in row] for row in sums])
+    verdict.lost += int(np.maximum(wanted - found, 0).sum())
+    verdict.doubled += int(np.maximum(found - wanted, 0).sum())
+    verdict.doubled += abs(int(quality[:, Q.LABELS].sum()) - int(found[0].sum()))
 
 
 def digits(value: int, n: int) -> list[int]:
