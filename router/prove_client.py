@@ -125,7 +125,9 @@ class Client:
             "x-router-session-id": f"session {number // 2}",
             "x-router-ref": ref,
         }
-        message = {"role": "user", "content": f"replay recorded prompt {number}"}
+        # Words of its own: two prompts that are alike would be one, edited and asked again.
+        words = " ".join(f"{self._rng.getrandbits(64):x}" for _ in range(8))
+        message = {"role": "user", "content": f"{words} {number}"}
         body = {"model": "auto", "messages": [message], "stream": streamed}
         entry = Entry(number)
         try:
