@@ -12,7 +12,7 @@ from telemetry.store import Client
 _TAKE_LEASE = """
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
   local token = redis.call('HINCRBY', KEYS[2], 'fence', 1)
-  redis.call('HSET', KEYS[2], 'token', token)
+  redis.call('HSET', KEYS[2], 'token', token, 'owner', ARGV[1])
   return token
 end
 return 0
@@ -33,7 +33,8 @@ return 0
 """
 
 # KEYS[1] meta; the others are what the commands touch. ARGV: expected mark, expected token, new
-# mark, then commands as: name, index into KEYS, number of further arguments, the arguments.
+# mark, then commands as: name, index into KEYS (0: it has none), number of further arguments, the
+# arguments.
 _COMMIT = """
 local seen = redis.call('HMGET', KEYS[1], 'mark', 'token')
 if (seen[1] or '0-0') ~= ARGV[1] or seen[2] ~= ARGV[2] then
@@ -41,16 +42,28 @@ if (seen[1] or '0-0') ~= ARGV[1] or seen[2] ~= ARGV[2] then
 end
 local i = 4
 while i <= #ARGV do
-  local command = { ARGV[i], KEYS[tonumber(ARGV[i + 1])] }
-  local n = tonumber(ARGV[i + 2])
+  local place = tonumber(ARGV[i + 1])
+  local command = place > 0 and { ARGV[i], KEYS[place] } or { ARGV[i] }
+  local n, has = tonumber(ARGV[i + 2]), #command
   for j = 1, n do
-    command[2 + j] = ARGV[i + 2 + j]
+    command[has + j] = ARGV[i + 2 + j]
   end
   redis.call(unpack(command))
   i = i + 3 + n
 end
 redis.call('HSET', KEYS[1], 'mark', ARGV[3])
 return redis.call('HINCRBY', KEYS[1], 'version', 1)
+"""
+
+# KEYS[1] workers. ARGV: the worker, for how many ms its word holds (0: it leaves). By the clock of
+# the store, so that the clocks of workers need not agree.
+_SIGN_ON = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+redis.call('PEXPIRE', KEYS[1], 60000)
+return redis.call('ZRANGE', KEYS[1], 0, -1)
 """
 
 _CLAIM = """
@@ -129,10 +142,20 @@ class Commit:
         place = self._keys.setdefault(key, len(self._keys) + 1)
         self._commands += [name, place, len(arguments), *arguments]
 
+    def tell(self, channel: str, message: bytes | str | int) -> None:
+        """Add a message that goes out with the commit."""
+        self._commands += ["PUBLISH", 0, 2, channel, message]
+
     def run(self, client: Client, *, mark: bytes, token: int, new_mark: bytes) -> int:
         """Return the new version, or -1 where mark or token show another owner."""
         script = client.register_script(_COMMIT)
         return int(script(keys=list(self._keys), args=[mark, token, new_mark, *self._commands]))
+
+
+def sign_on(client: Client, worker: str, *, ttl_ms: int) -> list[str]:
+    """Note that a worker is at work for `ttl_ms` (0: no more); return all that are, in order."""
+    script = client.register_script(_SIGN_ON)
+    return sorted(name.decode() for name in script(keys=[keys.WORKERS], args=[worker, ttl_ms]))
 
 
 CLAIM = _CLAIM

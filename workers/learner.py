@@ -9,11 +9,12 @@ from pathlib import Path
 
 import structlog
 
-from telemetry import keys
 from telemetry.store import Address, Client, StoreErrors, connect, prepare
+from telemetry.streams import read_streams
 from telemetry.writer import Counters, adopt
 from workers.held import join
 from workers.lease import Lease
+from workers.roster import Roster
 from workers.shard import NotOwner, Shard
 
 log = structlog.get_logger()
@@ -33,7 +34,7 @@ AWAY_S = 0.25
 
 @dataclass(slots=True)
 class Learner:
-    """One process that folds whatever shards it can get hold of."""
+    """One process that folds its share of the shards, and all of them where it is alone."""
 
     address: Address
     n_shards: int
@@ -45,12 +46,11 @@ class Learner:
     def run(self) -> None:
         """Fold until `stop` is set; a store that is away is waited for."""
         client = connect(self.address)
+        roster = Roster(client, self.n_shards)
         away = False
         while not self.stop.is_set():
             try:
-                if away:
-                    client.ping()
-                self._take_shards(client)
+                self._take_shards(client, roster)
                 if self._fold_some(client):
                     self.stop.wait(GATHER_S)
                 self._keep_house(client)
@@ -62,20 +62,30 @@ class Learner:
                     log.warning("store is away", reason=type(error).__name__)
                 away = True
                 self._held.clear()
+                self._due.clear()  # it is back once everything that is due succeeds
                 self.stop.wait(AWAY_S)
-        self._release()
+        self._release(roster)
 
-    def _take_shards(self, client: Client) -> None:
-        """Take every shard that nobody holds; renew those held, give up those lost."""
+    def _take_shards(self, client: Client, roster: Roster) -> None:
+        """Take free shards up to this worker's share, give back what is beyond it.
+
+        Nothing is being folded meanwhile: what a shard's next owner loads is whole.
+        """
         for number, (_, lease) in list(self._held.items()):
             if not lease.keep():
                 self._lose(number)
-        if not self._is_due("take", TAKE_EVERY_S) or len(self._held) == self.n_shards:
+        if not self._is_due("take", TAKE_EVERY_S):
+            return
+        share = roster.sign_on()
+        for number in sorted(self._held)[share:]:
+            self._held.pop(number)[1].release()
+            log.info("shard given back", shard=number)
+        if len(self._held) == share:
             return
         prepare(client, shards=self.n_shards)
         for number in range(self.n_shards):
-            lease = Lease(client, number)
-            if number not in self._held and lease.take():
+            lease = Lease(client, number, roster.tenure())
+            if number not in self._held and len(self._held) < share and lease.take():
                 shard = Shard(client, number)
                 shard.load()
                 self._held[number] = shard, lease
@@ -86,14 +96,11 @@ class Learner:
         if not self._held:
             self.stop.wait(AWAY_S)
             return 0
-        marks = {keys.stream(n): shard.mark for n, (shard, _) in self._held.items()}
-        replies = client.xread(marks, count=READ_ENTRIES, block=BLOCK_MS)
-        by_stream = {name.decode(): entries for name, entries in _pairs(replies)}
+        marks = {number: shard.mark for number, (shard, _) in self._held.items()}
+        found = read_streams(client, marks, count=READ_ENTRIES, block_ms=BLOCK_MS)
         total = 0
-        for number, (shard, lease) in list(self._held.items()):
-            entries = by_stream.get(keys.stream(number))
-            if not entries:
-                continue
+        for number, entries in found.items():
+            shard, lease = self._held[number]
             try:
                 total += shard.fold(entries, token=lease.token)
             except NotOwner:
@@ -118,12 +125,13 @@ class Learner:
         del self._held[number]
         log.warning("shard is another's now", shard=number)
 
-    def _release(self) -> None:
-        for _, lease in self._held.values():
-            try:
+    def _release(self, roster: Roster) -> None:
+        try:
+            for _, lease in self._held.values():
                 lease.release()
-            except StoreErrors:
-                return  # the lease ends by itself
+            roster.leave()
+        except StoreErrors:
+            return  # lease and entry end by themselves
 
     def _is_due(self, what: str, every_s: float) -> bool:
         now = time.monotonic()
@@ -131,10 +139,3 @@ class Learner:
             return False
         self._due[what] = now + every_s
         return True
-
-
-def _pairs(replies: object) -> list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]]:
-    """Return stream replies as pairs, whichever protocol version the client speaks."""
-    if isinstance(replies, dict):
-        return [(name, entries[0]) for name, entries in replies.items()]
-    return list(replies or [])  # type: ignore[call-overload, no-any-return]

@@ -14,9 +14,10 @@ from telemetry import keys
 from telemetry.scripts import Lease as LeaseScripts
 from telemetry.store import Client
 
-TTL_MS = 3000
-"""How long a shard rests after its holder was killed."""
-RENEW_EVERY_S = 0.75
+TTL_MS = 2400
+"""How long a shard rests after its holder was killed; with the half second between two looks for
+free shards it is three seconds at most."""
+RENEW_EVERY_S = 0.6
 """A quarter of the lease: two renewals may fail before it is lost."""
 
 
@@ -26,7 +27,7 @@ class Lease:
 
     client: Client
     shard: int
-    owner: str = field(default_factory=lambda: secrets.token_hex(8))
+    owner: str = field(default_factory=lambda: secrets.token_hex(8))  # of this one lease
     token: int = 0
     _renewed_at: float = 0.0
 
