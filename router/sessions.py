@@ -22,7 +22,7 @@ from msgspec import Struct
 from bandit.draws import Step, Uniforms
 from telemetry import keys
 from telemetry.scripts import CLAIM
-from telemetry.store import Address, Client, StoreErrors, connect_async
+from telemetry.store import Address, AwayErrors, Client, StoreErrors, connect_async
 
 log = structlog.get_logger()
 
@@ -332,19 +332,25 @@ class SharedDraws:
         for command, _ in asked:
             pipeline.execute_command(*command)
         for key, (raw, until) in late:
-            ttl_ms = int((until - time.time()) * 1000)
-            if ttl_ms > 0:
-                pipeline.set(keys.draw(key.hex()), raw, px=ttl_ms, nx=True)
+            ttl_ms = max(int((until - time.time()) * 1000), 1)
+            pipeline.set(keys.draw(key.hex()), raw, px=ttl_ms, nx=True)
         try:
             replies = await pipeline.execute(raise_on_error=False)
         except StoreErrors as error:
-            if self._away_until <= time.monotonic() - AWAY_S:
-                log.warning("store is away: sessions are kept here", reason=type(error).__name__)
-            self._away_until = time.monotonic() + AWAY_S
-            replies = [None] * len(asked)
-        else:
-            for key, _ in late:
+            replies = [error] * (len(asked) + len(late))
+        for (key, _), reply in zip(late, replies[len(asked) :], strict=True):
+            if not isinstance(reply, AwayErrors):
                 self._unwritten.pop(key, None)
         for (_, future), reply in zip(asked, replies, strict=False):
             if future is not None and not future.done():
                 future.set_result(reply)
+        # What one server's client raises, a cluster's hands out as the reply to each command.
+        if away := [reply for reply in replies if isinstance(reply, AwayErrors)]:
+            await self._leave_alone(client, away[0])
+
+    async def _leave_alone(self, client: Client, error: BaseException) -> None:
+        """Ask nothing for a while, then by new connections: the store may be elsewhere by then."""
+        if self._away_until <= time.monotonic() - AWAY_S:
+            log.warning("store is away: sessions are kept here", reason=type(error).__name__)
+        self._away_until = time.monotonic() + AWAY_S
+        await client.aclose()

@@ -61,8 +61,8 @@ class Shard:
     counters: Counter[str] = field(default_factory=Counter)
 
     def load(self) -> None:
-        """Read the shard's state; call it after the lease was taken."""
-        pipeline = self.client.pipeline(transaction=True)
+        """Read the shard's state; call it after the lease was taken, so that nobody changes it."""
+        pipeline = self.client.pipeline(transaction=False)
         pipeline.hget(keys.meta(self.number), "mark")
         pipeline.hgetall(keys.rows(self.number))
         pipeline.hgetall(keys.producers(self.number))
@@ -251,7 +251,7 @@ class Shard:
         for name, n in counts.items():
             if n:
                 commit.add("HINCRBY", keys.meta(self.number), f"n_{name}", n)
-        commit.add("PUBLISH", keys.CHANGED, self.number)
+        commit.tell(keys.CHANGED, self.number)
 
 
 def _parts(
