@@ -23,7 +23,7 @@ from msgspec import Struct
 from bandit.draws import Step, Uniforms
 from telemetry import keys
 from telemetry.scripts import CLAIM
-from telemetry.store import Address, Client, StoreErrors, connect_async
+from telemetry.store import Address, AwayErrors, Client, StoreErrors, connect_async
 
 LOOK_UP_S = 0.005
 """The most that an unknown unit may wait for the store."""
@@ -375,6 +375,10 @@ class SharedDraws:
         else:
             self._answers = True
             self._note_written(late, replies[len(asked) :])
+            # What one server's client raises, a cluster's hands out as the reply to each command.
+            if any(isinstance(reply, AwayErrors) for reply in replies):
+                self._answers, self._retry_at = False, time.monotonic() + AWAY_S
+                await client.aclose()  # by then the store may be elsewhere
         for (_, future), reply in zip(asked, replies, strict=False):
             if future is not None and not future.done():
                 future.set_result(reply)

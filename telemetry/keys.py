@@ -5,6 +5,10 @@ Keys of one shard share a hash tag, so that one script may touch them all on a c
 
 from __future__ import annotations
 
+from binascii import crc_hqx
+from functools import cache
+from itertools import count
+
 META = "pm:meta"  # hash, permanent: schema, shards, incarnation
 NAMES = "pm:names"  # hash, permanent: digest -> what it stands for
 OFF = "pm:off"  # string, permanent: present while routing is switched off
@@ -14,6 +18,25 @@ ARCHIVER = "pm:archiver"  # string with a time to live: which archive takes the 
 AUDIT = "pm:audit"  # string, permanent: what the last audit of the state found
 CALIBRATION = "pm:calibration"  # string, permanent: how often predictions held, by endpoint
 CHANGED = "pm:changed"  # pub/sub channel: a shard has a new version
+WORKERS = "pm:workers"  # sorted set with a time to live: worker -> when its word runs out, in ms
+
+SLOTS = 16_384
+"""Of every cluster; a key's slot is the CRC16 of its hash tag."""
+
+
+@cache
+def tag(shard: int) -> str:
+    """Return a shard's hash tag, with a suffix that spreads shards evenly over slots.
+
+    The slots of plain numbers crowd: of 8 shards on three nodes, one would get 4. Here the bits
+    of the number, in reverse, are the first bits of the slot.
+    """
+    first = int(f"{shard:08b}"[::-1], 2) * (SLOTS >> 8)
+    for suffix in count():
+        found = f"pm:{shard}.{suffix}"
+        if 0 <= crc_hqx(found.encode(), 0) % SLOTS - first < SLOTS >> 8:
+            return found
+    raise AssertionError("CRC16 reaches every slot")
 
 
 def draw(unit: str) -> str:
@@ -23,54 +46,54 @@ def draw(unit: str) -> str:
 
 def stream(shard: int) -> str:
     """Stream, trimmed behind what is folded and archived: frames."""
-    return f"{{pm:{shard}}}:ev"
+    return f"{{{tag(shard)}}}:ev"
 
 
 def meta(shard: int) -> str:
-    """Hash, permanent: mark, token, version, archived mark and counters of a shard."""
-    return f"{{pm:{shard}}}:meta"
+    """Hash, permanent: mark, token, owner, version, archived mark and counters of a shard."""
+    return f"{{{tag(shard)}}}:meta"
 
 
 def lease(shard: int) -> str:
     """String with a time to live: who folds the shard."""
-    return f"{{pm:{shard}}}:lease"
+    return f"{{{tag(shard)}}}:lease"
 
 
 def rows(shard: int) -> str:
     """Hash, permanent, pruned of stale windows: row key -> sums."""
-    return f"{{pm:{shard}}}:rows"
+    return f"{{{tag(shard)}}}:rows"
 
 
 def touched(shard: int) -> str:
     """Sorted set, permanent: row key -> version of its last change."""
-    return f"{{pm:{shard}}}:touched"
+    return f"{{{tag(shard)}}}:touched"
 
 
 def producers(shard: int) -> str:
     """Hash, pruned of producers silent for long: producer -> next record number, time."""
-    return f"{{pm:{shard}}}:producers"
+    return f"{{{tag(shard)}}}:producers"
 
 
 def labels(shard: int, day: int) -> str:
     """Hash with a time to live: nonce -> what was said of the decisions of one day."""
-    return f"{{pm:{shard}}}:labels:{day}"
+    return f"{{{tag(shard)}}}:labels:{day}"
 
 
 def references(shard: int, bucket: int) -> str:
     """Hash with a time to live: digest -> tokens of the decisions of some days that it names."""
-    return f"{{pm:{shard}}}:refs:{bucket}"
+    return f"{{{tag(shard)}}}:refs:{bucket}"
 
 
 def ingested(shard: int, span: int) -> str:
     """Set with a time to live: nonces of the ingested outcomes that came in one span of days."""
-    return f"{{pm:{shard}}}:ingested:{span}"
+    return f"{{{tag(shard)}}}:ingested:{span}"
 
 
 def held(shard: int) -> str:
     """Hash, pruned after a day: feedback that waits for its decision."""
-    return f"{{pm:{shard}}}:held"
+    return f"{{{tag(shard)}}}:held"
 
 
 def dead(shard: int) -> str:
     """Stream, bounded: records that could not be folded, with the reason."""
-    return f"{{pm:{shard}}}:dead"
+    return f"{{{tag(shard)}}}:dead"

@@ -1,8 +1,9 @@
 """The reader: rows in the store → this process's own copy of them.
 
 Each round asks every shard for its version, and only where one has moved for the rows that
-changed since. A store that is away, or that came back with less than it had, leaves the copy as
-it is: an empty snapshot never replaces a full one.
+changed since. A store that is away, or that came back with less than half of what it had, leaves
+the copy as it is: an empty snapshot never replaces a full one. One that only lost its last commits,
+as a replica that took over may, is believed: what it has is whole.
 """
 
 from __future__ import annotations
@@ -27,6 +28,17 @@ MAX_BUSY_SHARE = 0.15
 
 
 @dataclass(slots=True)
+class _Copy:
+    """The rows of all shards, each up to a version."""
+
+    versions: list[int]
+    owners: list[bytes]
+    slots: dict[bytes, int] = field(default_factory=dict)
+    keys: bytearray = field(default_factory=bytearray)
+    rows: bytearray = field(default_factory=bytearray)
+
+
+@dataclass(slots=True)
 class Reader:
     """A copy of all rows of all shards; not for several threads."""
 
@@ -34,20 +46,20 @@ class Reader:
     n_shards: int
     key_bytes: int
     row_bytes: int
-    version: int = 0  # sum over shards: rises with every commit that was read
+    version: int = 0  # sum over shards: rises with every commit, falls with those that were lost
     n_bad_rows: int = 0  # rows of a wrong size, left out
     keeping: bool = False  # the store has less than this copy
     incarnation: bytes = b""
-    _versions: list[int] = field(default_factory=list)
-    _slots: dict[bytes, int] = field(default_factory=dict)
-    _keys: bytearray = field(default_factory=bytearray)
-    _rows: bytearray = field(default_factory=bytearray)
+    _copy: _Copy = field(init=False)
 
     def __post_init__(self) -> None:
-        self._versions = [0] * self.n_shards
+        self._copy = _Copy([0] * self.n_shards, [b""] * self.n_shards)
 
     def poll(self) -> bool:
         """Read what changed; return whether anything did.
+
+        A shard with another owner is read whole, as are all others with it: a server may have taken
+        over from another without its last commits, and their versions are given to others.
 
         Raises:
             redis.RedisError: the store is away; the copy stays.
@@ -55,55 +67,60 @@ class Reader:
         pipeline = self.client.pipeline(transaction=False)
         pipeline.hget(keys.META, "incarnation")
         for shard in range(self.n_shards):
-            pipeline.hget(keys.meta(shard), "version")
+            pipeline.hmget(keys.meta(shard), ["version", "owner"])
         incarnation, *found = pipeline.execute()
-        versions = [int(v or 0) for v in found]
-        if not self._is_same_store(incarnation or b"", versions):
+        versions = [int(version or 0) for version, _ in found]
+        owners = [owner or b"" for _, owner in found]
+        if not self._is_believed(incarnation or b"", versions):
             return False
-        changed = [s for s, version in enumerate(versions) if version > self._versions[s]]
+        goes_on = self._goes_on(incarnation or b"", versions) and owners == self._copy.owners
+        copy = self._copy if goes_on else _Copy([0] * self.n_shards, owners)
+        changed = [s for s, version in enumerate(versions) if version > copy.versions[s]]
         if changed:
-            self._read(changed)
+            self._read(copy, changed)
         for shard in changed:
-            self._versions[shard] = versions[shard]
-        self.version = sum(self._versions)
+            copy.versions[shard] = versions[shard]
+        self._copy = copy
+        self.incarnation = incarnation or b""
+        self.version = sum(versions)
         return bool(changed)
 
     def rows(self) -> tuple[bytes, bytes]:
         """Return all keys and all rows, back to back, in one order."""
-        return bytes(self._keys), bytes(self._rows)
+        return bytes(self._copy.keys), bytes(self._copy.rows)
 
     @property
     def n_rows(self) -> int:
         """How many rows are known."""
-        return len(self._slots)
+        return len(self._copy.slots)
 
-    def _is_same_store(self, incarnation: bytes, versions: list[int]) -> bool:
-        behind = any(new < old for new, old in zip(versions, self._versions, strict=True))
-        if incarnation == self.incarnation and not behind:
-            self.keeping = False
-            return True
-        if self.version == 0 or (incarnation and sum(versions) >= self.version):
-            if self.version:
-                log.warning("the store is another one: reading it from its beginning")
-            self._forget()
-            self.incarnation, self.keeping = incarnation, False
-            return True
-        if not self.keeping:
+    def _goes_on(self, incarnation: bytes, versions: list[int]) -> bool:
+        """Return whether the store has everything that this copy has."""
+        pairs = zip(versions, self._copy.versions, strict=True)
+        return incarnation == self.incarnation and all(new >= old for new, old in pairs)
+
+    def _is_believed(self, incarnation: bytes, versions: list[int]) -> bool:
+        """Return whether what the store has may replace this copy."""
+        left = sum(versions)
+        if self._goes_on(incarnation, versions) or self.version == 0:
+            pass
+        elif incarnation == self.incarnation and 2 * left >= self.version:
+            log.warning("the store lost its last commits", lost=self.version - left)
+        elif incarnation and left >= self.version:
+            log.warning("the store is another one: reading it from its beginning")
+        else:
+            if not self.keeping:
+                log.error("the store came back with less than it had: keeping the last posteriors")
             self.keeping = True
-            log.error("the store came back with less than it had: keeping the last posteriors")
-        return False
+            return False
+        self.keeping = False
+        return True
 
-    def _forget(self) -> None:
-        self._versions = [0] * self.n_shards
-        self._slots.clear()
-        self._keys.clear()
-        self._rows.clear()
-
-    def _read(self, shards: list[int]) -> None:
+    def _read(self, copy: _Copy, shards: list[int]) -> None:
         """Read the rows of these shards that changed since: two round trips for all of them."""
         pipeline = self.client.pipeline(transaction=False)
         for shard in shards:
-            since = self._versions[shard]
+            since = copy.versions[shard]
             pipeline.zrangebyscore(keys.touched(shard), f"({since}", "+inf")
         parts = [
             (shard, names[start : start + MAX_FIELDS])
@@ -115,18 +132,18 @@ class Reader:
             pipeline.hmget(keys.rows(shard), names)
         for (shard, names), rows in zip(parts, pipeline.execute(), strict=True):
             for name, row in zip(names, rows, strict=True):
-                self._keep(shard, name, row)
+                self._keep(copy, shard, name, row)
 
-    def _keep(self, shard: int, name: bytes, row: bytes | None) -> None:
+    def _keep(self, copy: _Copy, shard: int, name: bytes, row: bytes | None) -> None:
         if row is None:  # pruned between the two reads
             return
         if len(row) != self.row_bytes or len(name) != self.key_bytes:
             self.n_bad_rows += 1
             log.error("a row of a wrong size was left out", shard=shard, size=len(row))
             return
-        slot = self._slots.setdefault(shard.to_bytes(2, "big") + name, len(self._slots))
-        if slot * self.row_bytes == len(self._rows):
-            self._keys += name
-            self._rows += row
+        slot = copy.slots.setdefault(shard.to_bytes(2, "big") + name, len(copy.slots))
+        if slot * self.row_bytes == len(copy.rows):
+            copy.keys += name
+            copy.rows += row
         else:
-            self._rows[slot * self.row_bytes : (slot + 1) * self.row_bytes] = row
+            copy.rows[slot * self.row_bytes : (slot + 1) * self.row_bytes] = row

@@ -16,7 +16,7 @@ if held and held ~= ARGV[1] then
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 local token = redis.call('HINCRBY', KEYS[2], 'fence', 1)
-redis.call('HSET', KEYS[2], 'token', token)
+redis.call('HSET', KEYS[2], 'token', token, 'owner', ARGV[3])
 return token
 """
 
@@ -53,6 +53,17 @@ while i <= #ARGV do
 end
 redis.call('HSET', KEYS[1], 'mark', ARGV[3])
 return redis.call('HINCRBY', KEYS[1], 'version', 1)
+"""
+
+# KEYS[1] workers. ARGV: the worker, for how many ms its word holds (0: it leaves). By the clock of
+# the store, so that the clocks of workers need not agree.
+_SIGN_ON = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+redis.call('PEXPIRE', KEYS[1], 60000)
+return redis.call('ZRANGE', KEYS[1], 0, -1)
 """
 
 _CLAIM = """
@@ -116,12 +127,16 @@ class Lease:
         self._renew = client.register_script(_RENEW_LEASE)
         self._release = client.register_script(_RELEASE_LEASE)
 
-    def take(self, lease: str, meta: str, *, owner: str, ttl_ms: int) -> int:
-        """Return a new fencing token, or 0 where somebody else holds the lease.
+    def take(self, lease: str, meta: str, *, owner: str, ttl_ms: int, tenure: str) -> int:
+        """Return the fencing token, or 0 where somebody else holds the lease.
 
-        An owner that does not know what became of its lease takes it again at once.
+        One's own lease is taken anew, with a new token: so an owner that does not know whether it
+        still holds it need not wait.
+
+        Args:
+            tenure: a name for this one holding, by which readers see that commits are another's.
         """
-        return int(self._take(keys=[lease, meta], args=[owner, ttl_ms]))
+        return int(self._take(keys=[lease, meta], args=[owner, ttl_ms, tenure]))
 
     def renew(self, lease: str, *, owner: str, ttl_ms: int) -> bool:
         """Return whether the lease was still ours and holds on."""
@@ -157,6 +172,12 @@ class Commit:
         """Return the new version, or -1 where mark or token show another owner."""
         script = client.register_script(_COMMIT)
         return int(script(keys=list(self._keys), args=[mark, token, new_mark, *self._commands]))
+
+
+def sign_on(client: Client, worker: str, *, ttl_ms: int) -> list[str]:
+    """Note that a worker is at work for `ttl_ms` (0: no more); return all that are, in order."""
+    script = client.register_script(_SIGN_ON)
+    return sorted(name.decode() for name in script(keys=[keys.WORKERS], args=[worker, ttl_ms]))
 
 
 CLAIM = _CLAIM

@@ -22,17 +22,33 @@ from redis.retry import Retry
 from telemetry import keys
 from telemetry.embedded import PrivateServer
 from telemetry.errors import StoreMismatch, StoreUnavailable
+from telemetry.topology import (
+    CLUSTER,
+    SENTINEL,
+    connect_topology,
+    connect_topology_async,
+    parse_topology,
+)
 
 Client = Any
 """A redis-py client. Its stubs give every reply as a union over protocol versions and options,
 which says less than nothing; what comes back is checked where it is parsed."""
-SCHEMA = "1"
+SCHEMA = "2"
 SCHEMES = ("redis", "rediss", "unix")
+TOPOLOGIES = SENTINEL + CLUSTER
 SOCKET_TIMEOUT_S = 2.0
 """Above the longest blocking read (.5 s), far below a person's patience."""
 
-StoreErrors = (redis.RedisError, OSError)
+StoreErrors = (redis.RedisError, redis.exceptions.RedisClusterException, OSError)
 """What a store that is away, full, frozen or misconfigured raises."""
+AwayErrors = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.exceptions.ClusterError,
+    redis.exceptions.RedisClusterException,
+    OSError,
+)
+"""Those of them that say that it did not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +62,8 @@ class Address:
     def shown(self) -> str:
         """The address without its credentials."""
         parts = urlsplit(self.url)
+        if parts.scheme in TOPOLOGIES:
+            return parse_topology(self.url).shown
         where = parts.hostname or parts.path
         return f"{parts.scheme}://{where}" + (f":{parts.port}" if parts.port else "")
 
@@ -54,16 +72,23 @@ def parse_address(url: str) -> Address:
     """Return the address in `url`.
 
     Raises:
-        StoreUnavailable: a scheme that this version does not speak.
+        StoreUnavailable: a scheme that this version does not speak, or an address that it
+            cannot read; the message shows no password.
     """
-    try:
-        parts = urlsplit(url)
-        scheme, _ = parts.scheme, parts.port
-    except ValueError as error:
-        raise StoreUnavailable(f"REDIS_URL cannot be read: {error}") from None
+    scheme = url.partition("://")[0] if "://" in url else ""
+    if scheme in TOPOLOGIES:
+        parse_topology(url)
+        return Address(url)
     if scheme not in SCHEMES:
-        known = ", ".join(f"{s}://" for s in SCHEMES)
+        known = ", ".join(f"{s}://" for s in SCHEMES + TOPOLOGIES)
         raise StoreUnavailable(f"REDIS_URL has the scheme {scheme!r}; use one of {known}")
+    try:
+        _ = urlsplit(url).port
+    except ValueError:  # its text may be a part of the password
+        raise StoreUnavailable(
+            f"REDIS_URL cannot be read: write {scheme}://[user:password@]host:port[/db] "
+            "with / ? # in a password percent-encoded"
+        ) from None
     return Address(url)
 
 
@@ -86,7 +111,9 @@ def open_store(state_dir: Path, *, url: str | None = None) -> Iterator[Address]:
 
 
 def connect(address: Address, *, timeout_s: float = SOCKET_TIMEOUT_S) -> Client:
-    """Return a client that raises after `timeout_s` and never repeats a command by itself."""
+    """Return a client that raises after `timeout_s` and never repeats a write by itself."""
+    if urlsplit(address.url).scheme in TOPOLOGIES:
+        return connect_topology(parse_topology(address.url), timeout_s=timeout_s)
     return redis.Redis.from_url(
         address.url,
         socket_timeout=timeout_s,
@@ -98,6 +125,8 @@ def connect(address: Address, *, timeout_s: float = SOCKET_TIMEOUT_S) -> Client:
 
 def connect_async(address: Address, *, timeout_s: float) -> Client:
     """Return the same for asyncio."""
+    if urlsplit(address.url).scheme in TOPOLOGIES:
+        return connect_topology_async(parse_topology(address.url), timeout_s=timeout_s)
     return redis.asyncio.Redis.from_url(
         address.url,
         socket_timeout=timeout_s,

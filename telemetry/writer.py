@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from telemetry.errors import MalformedEvent
 from telemetry.events import RECORD_SIZE
 from telemetry.journal import Dropped
 from telemetry.store import Address, Client, StoreErrors, connect
+from telemetry.topology import spans_slots
 
 log = structlog.get_logger()
 
@@ -100,7 +101,7 @@ class Writer:
             stopping = self._stop.is_set()
             try:
                 if not self.counters.store_up:
-                    client.ping()
+                    client.exists(keys.META)
                 n = sender.send_some(keep=self._journal.current)
                 if time.monotonic() >= next_adoption and not stopping:
                     adopt(self.root, client, self.counters, own=self._journal.directory)
@@ -133,48 +134,91 @@ class Writer:
 
 
 @dataclass(slots=True)
+class Batch:
+    """Frames that were cut from one segment, and where it stands once all of them were taken."""
+
+    segment: journal.Segment
+    n_bytes: int
+    n_records: int  # in frames; the others belong to no shard
+    bases: list[int]
+    groups: list[list[frames.Frame]]  # each is taken whole or not at all
+
+
+@dataclass(slots=True)
 class Sender:
-    """Sends one journal's records, in order, from where it stands."""
+    """Sends one journal's records, in order, from where it stands.
+
+    The frames of one shard are taken in order, all or none: were a later one taken without an
+    earlier one, the earlier one's numbers would be passed, and its repetition taken for an old
+    one. Shards do not wait for each other; so on a cluster, where a transaction reaches one shard
+    only, what one node took is not sent to it again because another node is away.
+    """
 
     directory: Path
     client: Client
     counters: Counters
     _segment: journal.Segment | None = None
     _limit: int = FEW_RECORDS
+    _batch: Batch | None = None
 
     def send_some(self, *, keep: Path | None = None) -> int:
         """Send the next records and return how many; finished segments go, except `keep`.
 
         Raises:
-            redis.RedisError: the store did not take them; nothing was marked as sent.
+            redis.RedisError: the store did not take all of them; the others are sent again.
         """
         segment = self._current()
         if segment is None:
             return 0
-        data = segment.read(self._limit)
-        full = len(data) == self._limit * RECORD_SIZE
-        self._limit = READ_RECORDS if full else FEW_RECORDS
-        if not data:
+        if self._batch is None or self._batch.segment is not segment:
+            self._batch = self._cut(segment)
+        if self._batch is None:
             # A segment is finished only if a later one exists; that one was begun after it.
             if segment.path != keep and not segment.read(1):
                 segment.path.unlink(missing_ok=True)
                 self._segment = None
                 return self.send_some(keep=keep)
             return 0
-        bases = list(segment.bases)
-        # All or none: were a later frame taken without an earlier one, the earlier one's numbers
-        # would be passed, and its repetition taken for an old one.
-        pipeline = self.client.pipeline(transaction=True)
-        found = cut(data, segment.producer, bases)
-        for frame in found:
-            pipeline.xadd(keys.stream(frame.shard), {"f": frames.pack(frame)})
-        pipeline.execute()
-        segment.bases = bases
-        segment.offset += len(data)
-        n, n_sent = len(data) // RECORD_SIZE, sum(frame.n_records for frame in found)
+        self._send(self._batch)
+        segment.bases = self._batch.bases
+        segment.offset += self._batch.n_bytes
+        n, n_sent = self._batch.n_bytes // RECORD_SIZE, self._batch.n_records
+        self._batch = None
         self.counters.sent += n_sent
         self.counters.dropped[Dropped.SHARD] += n - n_sent
         return n
+
+    def _cut(self, segment: journal.Segment) -> Batch | None:
+        data = segment.read(self._limit)
+        full = len(data) == self._limit * RECORD_SIZE
+        self._limit = READ_RECORDS if full else FEW_RECORDS
+        if not data:
+            return None
+        bases = list(segment.bases)
+        found = cut(data, segment.producer, bases)
+        groups = [found]
+        if spans_slots(self.client):
+            by_shard: dict[int, list[frames.Frame]] = defaultdict(list)
+            for frame in found:
+                by_shard[frame.shard].append(frame)
+            groups = list(by_shard.values())
+        n_sent = sum(frame.n_records for frame in found)
+        return Batch(segment, len(data), n_sent, bases, groups)
+
+    def _send(self, batch: Batch) -> None:
+        """Send every group that was not taken yet; one that fails does not keep the others back."""
+        failed: BaseException | None = None
+        for group in list(batch.groups):
+            pipeline = self.client.pipeline(transaction=True)
+            for frame in group:
+                pipeline.xadd(keys.stream(frame.shard), {"f": frames.pack(frame)})
+            try:
+                pipeline.execute()
+                batch.groups.remove(group)
+            except StoreErrors as error:
+                failed = error
+        if failed is not None:
+            raise failed
 
     def shorten(self, max_bytes: int) -> None:
         """Drop the oldest segments beyond `max_bytes`; what was not sent of them is counted."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
+import subprocess
 import tempfile
 import threading
 import time
@@ -16,14 +18,19 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 import uvicorn
 import yaml
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from router.configuration import compile_text
 from router.protocol import LimitedProtocol
 from router.server import App, build_app
-from telemetry.embedded import PrivateServer
-from telemetry.store import Address, connect
+from telemetry import keys
+from telemetry.embedded import PrivateServer, server_program
+from telemetry.events import Result, Token, outcome
+from telemetry.store import Address, StoreErrors, connect
 from workers.learner import Learner
 
 SHARDS = 2
@@ -365,6 +372,125 @@ def sidecar(provider: Provider, state_dir: Path, address: Address) -> Iterator[S
 
 
 REPOSITORY = Path(os.path.dirname(os.path.abspath(__file__))).parent
+
+
+# -- records and what became of them ------------------------------------------------------------
+
+
+def outcome_of(number: int) -> bytes:
+    """An outcome that counts as one call."""
+    shard = number % SHARDS
+    token = Token(
+        1,
+        shard,
+        0,
+        number.to_bytes(16, "big"),
+        int(time.time() * 1000),
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
+        0.5,
+        0.5,
+        0.1,
+    )
+    return outcome(token.pack(), result=Result.OK, attempt=1, status=200, flags=0)
+
+
+def folded(client: Any, what: str = "outcomes") -> int:
+    """How many records took effect, by the counters of all shards."""
+    return sum(int(client.hget(keys.meta(s), f"n_{what}") or 0) for s in range(SHARDS))
+
+
+def until(condition: Callable[[], object], within_s: float = 10.0) -> None:
+    """Wait for something that may fail while the store is away."""
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            if condition():
+                return
+        except StoreErrors:
+            pass
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.02)
+
+
+# -- stores of several servers ------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Server:
+    """A server of a store of several, on a port of loopback."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+    client: redis.Redis
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+
+    def wait_for(self, *condition: str, within_s: float = 10.0) -> None:
+        """Wait until `CLUSTER INFO` or `INFO replication` says all of these."""
+        deadline = time.monotonic() + within_s
+        while True:
+            said = self.client.execute_command("INFO", "replication")
+            said = {f"{k}:{v}" for k, v in said.items()}
+            if condition[0].startswith("cluster_"):
+                raw = self.client.execute_command("CLUSTER INFO")
+                said = {f"{k}:{v}" for k, v in raw.items()}
+            if said.issuperset(condition):
+                return
+            assert time.monotonic() < deadline, (condition, said)
+            time.sleep(0.02)
+
+
+@contextmanager
+def servers(root: Path) -> Iterator[Callable[..., Server]]:
+    """Yield a function that starts a server with these settings; all end with the context."""
+    started: list[Server] = []
+
+    def start(*arguments: str, **settings: str) -> Server:
+        port = free_port()
+        directory = root / f"server-{port}"
+        directory.mkdir(parents=True)
+        flags = {"bind": "127.0.0.1", "port": str(port), "dir": str(directory), "save": ""}
+        flags |= {"logfile": str(directory / "log")} | settings
+        named = [part for k, v in flags.items() for part in (f"--{k.replace('_', '-')}", v)]
+        process = subprocess.Popen(
+            [server_program(), *arguments, *named], stdout=subprocess.DEVNULL
+        )
+        password = settings.get("requirepass")
+        client = redis.Redis(
+            port=port, password=password, retry=Retry(NoBackoff(), 0), socket_timeout=5
+        )
+        started.append(Server(port, process, client))
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                client.ping()
+                return started[-1]
+            except redis.ConnectionError:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+
+    try:
+        yield start
+    finally:
+        for server in started:
+            server.client.close()
+            server.process.kill()
+        for server in started:
+            server.process.wait(10)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -15,13 +15,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from redis.crc import key_slot
 
 from telemetry import events, frames, journal, keys
 from telemetry.embedded import PrivateServer
 from telemetry.errors import MalformedEvent, StoreMismatch, StoreUnavailable
 from telemetry.events import FeedbackKind, Flag, Kind, Result, Token
 from telemetry.frames import Frame
-from telemetry.store import Address, connect, open_store, parse_address, prepare
+from telemetry.store import Address, StoreErrors, connect, open_store, parse_address, prepare
+from telemetry.topology import parse_topology
 from telemetry.wakeup import Wakeup
 from telemetry.writer import Counters, Sender, Writer, adopt, cut
 
@@ -325,8 +327,6 @@ def test_the_private_server_is_shared_and_ends_with_its_last_user(state_dir: Pat
 
 
 def test_the_private_server_keeps_what_it_had(state_dir: Path) -> None:
-    from telemetry.store import connect
-
     for expected in (1, 2):
         with PrivateServer(state_dir / "store") as server:
             client = connect(Address(f"unix://{server.socket_path}"))
@@ -347,8 +347,6 @@ def test_a_frozen_server_gets_no_twin_on_its_files(state_dir: Path) -> None:
 
 
 def test_a_dead_server_is_started_again_with_what_it_had(state_dir: Path) -> None:
-    from telemetry.store import connect
-
     with PrivateServer(state_dir / "store") as server:
         client = connect(Address(f"unix://{server.socket_path}"))
         client.set("x", "1")
@@ -398,11 +396,76 @@ def test_a_scheme_that_is_not_spoken_is_named() -> None:
         parse_address("http://localhost")
 
 
-def test_a_password_is_not_shown() -> None:
-    shown = parse_address("redis://user:secret@host:6379/0").shown
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://user:secret@host:6379/0", "redis://host:6379"),
+        (
+            "redis+sentinel://user:secret@a:1,b/main/3?sentinel_password=secret",
+            "redis+sentinel://a:1,b:26379/main",
+        ),
+        ("rediss+cluster://:secret%2F@a,[::1]:7", "rediss+cluster://a:6379,[::1]:7"),
+    ],
+)
+def test_a_password_is_not_shown(url: str, shown: str) -> None:
+    assert parse_address(url).shown == shown
 
-    assert "secret" not in shown
-    assert "host:6379" in shown
+
+@pytest.mark.parametrize(
+    ("url", "what"),
+    [
+        ("redis://user:secret", "redis://[user:password@]host:port[/db]"),
+        ("redis+sentinel://a:1,b:2", "name of the service is missing"),
+        ("redis+sentinel://a:1/main/secret", "'main/secret' is not a service"),
+        ("redis+sentinel://a/main?pasword=x", "unknown option 'pasword'"),
+        ("redis+cluster://u:sec/ret@a:1", "must be percent-encoded"),
+        ("redis+cluster://u:sec#ret@a:1", "must be percent-encoded"),
+        ("redis+cluster://a:1,b:secret", "a host's port is no number"),
+        ("redis+cluster://a:1,b:99999", "a host's port is no number"),
+        ("redis+cluster://u:secret@a:1,,", "a host is missing"),
+        ("redis+cluster://a:1/0", "has no database number"),
+    ],
+)
+def test_an_address_that_cannot_be_read_is_named_without_its_password(url: str, what: str) -> None:
+    with pytest.raises(StoreUnavailable) as caught:
+        parse_address(url)
+
+    scheme = url.partition("://")[0]
+    assert what in str(caught.value)
+    assert f"write {scheme}://" in str(caught.value)
+    if scheme != "redis+sentinel":  # there it stands where no password can
+        assert "sec" not in str(caught.value)
+
+
+def test_a_cluster_that_is_away_keeps_nobody_from_starting() -> None:
+    client = connect(parse_address("redis+cluster://127.0.0.1:1,127.0.0.1:2"), timeout_s=0.2)
+
+    with pytest.raises(StoreErrors):
+        client.exists(keys.META)
+
+
+def test_what_an_address_says_is_what_a_client_is_given() -> None:
+    found = parse_topology("rediss+sentinel://me:p%40ss@a:1,b:2/main/3?sentinel_password=s%2B")
+
+    assert found.hosts == (("a", 1), ("b", 2))
+    assert (found.service, found.db, found.is_encrypted) == ("main", 3, True)
+    assert found.credentials == {"username": "me", "password": "p@ss"}
+    assert found.sentinel_credentials == {"password": "s+"}
+    assert "p@ss" not in repr(found)
+    given = connect(parse_address("rediss+sentinel://:x@a:1/main/3")).connection_pool
+    assert given.connection_kwargs["db"] == 3
+    assert given.connection_class.__name__ == "SentinelManagedSSLConnection"
+
+
+def test_shards_lie_evenly_over_the_nodes_of_a_cluster() -> None:
+    for n_shards in (4, 8, 16, 64):
+        for n_nodes in (2, 3, 4, 5):
+            nodes = [
+                key_slot(keys.tag(s).encode()) * n_nodes // keys.SLOTS for s in range(n_shards)
+            ]
+            counts = [nodes.count(node) for node in range(n_nodes)]
+            assert max(counts) - min(counts) <= 1, (n_shards, n_nodes, counts)
+            assert all(keys.stream(s).startswith(f"{{{keys.tag(s)}}}") for s in range(n_shards))
 
 
 def test_a_store_made_with_other_shards_is_refused(client: Any) -> None:

@@ -30,7 +30,8 @@ def join(client: Client, shard: int, *, n_shards: int, now_ms: int) -> int:
     records = [np.frombuffer(raw, dtype=RECORD)[0] for _, raw in waiting]
     digests = [record["reference"].tobytes() for record in records]
     n_joined = 0
-    pipeline = client.pipeline(transaction=True)  # none is taken down that was not sent
+    taken_down = client.pipeline(transaction=True)
+    sent = client.pipeline(transaction=False)
     for (event, raw), record, tokens in zip(
         waiting, records, look_up(client, digests, n_shards=n_shards), strict=True
     ):
@@ -40,16 +41,17 @@ def join(client: Client, shard: int, *, n_shards: int, now_ms: int) -> int:
             received_ms = waits_since_ms or int.from_bytes(event[:6], "big")
             reason = "ambiguous" if tokens else "unmatched"
             if tokens or now_ms - received_ms > HOLD_MS:
-                pipeline.xadd(keys.dead(shard), {"reason": reason, "raw": raw})
-                pipeline.hincrby(keys.meta(shard), f"n_{reason}", 1)
-                pipeline.hdel(keys.held(shard), event)
+                taken_down.xadd(keys.dead(shard), {"reason": reason, "raw": raw})
+                taken_down.hincrby(keys.meta(shard), f"n_{reason}", 1)
+                taken_down.hdel(keys.held(shard), event)
             continue
         for token in meant:
             frame = frames.Frame(frames.UNNUMBERED, token[2], 0, _addressed(record, token))
-            pipeline.xadd(keys.stream(token[2]), {"f": frames.pack(frame)})
-        pipeline.hdel(keys.held(shard), event)
+            sent.xadd(keys.stream(token[2]), {"f": frames.pack(frame)})
+        taken_down.hdel(keys.held(shard), event)
         n_joined += 1
-    pipeline.execute()
+    sent.execute()  # none is taken down that was not sent; streams may lie on other servers
+    taken_down.execute()
     return n_joined
 
 

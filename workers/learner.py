@@ -14,9 +14,11 @@ import structlog
 
 from telemetry import keys
 from telemetry.store import Address, Client, StoreErrors, connect, prepare
+from telemetry.streams import read_streams
 from telemetry.writer import Counters, adopt
 from workers.held import join
 from workers.lease import Lease
+from workers.roster import Roster
 from workers.shard import NotOwner, Shard, most_unarchived
 
 log = structlog.get_logger()
@@ -36,7 +38,7 @@ AWAY_S = 0.25
 
 @dataclass(slots=True)
 class Learner:
-    """One process that folds whatever shards it can get hold of."""
+    """One process that folds its share of the shards, and all of them where it is alone."""
 
     address: Address
     n_shards: int
@@ -56,12 +58,12 @@ class Learner:
         with closing(connect(self.address)) as client:
             while not self.stop.is_set():
                 self.step(client)
-            self._release()
+            self._release(Roster(client, self.n_shards, self.owner))
 
     def step(self, client: Client) -> None:
         """Take, fold and tidy up once; after a failure start from what the store says."""
         try:
-            self._take_shards(client)
+            self._take_shards(client, Roster(client, self.n_shards, self.owner))
             gathers = self._fold_some(client)
             self._keep_house(client)
         except StoreErrors as error:
@@ -76,12 +78,21 @@ class Learner:
         if gathers:
             self.stop.wait(GATHER_S)
 
-    def _take_shards(self, client: Client) -> None:
-        """Take every shard that nobody holds; renew those held, give up those lost."""
+    def _take_shards(self, client: Client, roster: Roster) -> None:
+        """Take free shards up to this worker's share, give back what is beyond it.
+
+        Nothing is being folded meanwhile: what a shard's next owner loads is whole.
+        """
         for number, (_, lease) in list(self._held.items()):
             if not lease.keep():
                 self._lose(number)
-        if not self._is_due("take", TAKE_EVERY_S) or len(self._held) == self.n_shards:
+        if not self._is_due("take", TAKE_EVERY_S):
+            return
+        share = roster.sign_on()
+        for number in sorted(self._held)[share:]:
+            self._held.pop(number)[1].release()
+            log.info("shard given back", shard=number)
+        if len(self._held) == share:
             return
         incarnation = prepare(client, shards=self.n_shards)
         is_another = self._incarnation not in ("", incarnation)
@@ -91,7 +102,7 @@ class Learner:
         taken = []
         for number in range(self.n_shards):
             lease = Lease(client, number, self.owner, clock=self.clock)
-            if number not in self._held and lease.take():
+            if number not in self._held and len(self._held) < share and lease.take():
                 shard = Shard(client, number)
                 shard.load(expected=self._lost.get(number))
                 self._held[number] = shard, lease
@@ -120,20 +131,17 @@ class Learner:
         if not self._held:
             self.stop.wait(AWAY_S)
             return False
-        block_ms = None if self.stop.is_set() else BLOCK_MS
-        marks = {keys.stream(n): shard.mark for n, (shard, _) in self._held.items()}
-        replies = client.xread(marks, count=READ_ENTRIES, block=block_ms)
-        by_stream = {name.decode(): entries for name, entries in _pairs(replies)}
-        most = max(map(len, by_stream.values()), default=READ_ENTRIES)
-        for number, (shard, lease) in list(self._held.items()):
-            entries = by_stream.get(keys.stream(number))
-            if not entries:
-                continue
+        block_ms = 0 if self.stop.is_set() else BLOCK_MS
+        marks = {number: shard.mark for number, (shard, _) in self._held.items()}
+        found = read_streams(client, marks, count=READ_ENTRIES, block_ms=block_ms)
+        most = max(map(len, found.values()), default=READ_ENTRIES)
+        for number, entries in found.items():
+            shard, lease = self._held[number]
             try:
                 shard.fold(entries, token=lease.token)
             except NotOwner:
                 self._lose(number)
-        if by_stream:
+        if found:
             # Once all shards are through: a reader that looks at the first would rest before the
             # others. Should the message get lost, the reader looks 40 ms after its last look.
             client.publish(keys.CHANGED, "")
@@ -160,12 +168,13 @@ class Learner:
         self._lost[number] = shard.following
         self._due.pop("take", None)
 
-    def _release(self) -> None:
-        for _, lease in self._held.values():
-            try:
+    def _release(self, roster: Roster) -> None:
+        try:
+            for _, lease in self._held.values():
                 lease.release()
-            except StoreErrors:
-                return  # the lease ends by itself
+            roster.leave()
+        except StoreErrors:
+            return  # lease and entry end by themselves
 
     def _is_due(self, what: str, every_s: float) -> bool:
         now = self.clock()
@@ -173,10 +182,3 @@ class Learner:
             return False
         self._due[what] = now + every_s
         return True
-
-
-def _pairs(replies: object) -> list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]]:
-    """Return stream replies as pairs, whichever protocol version the client speaks."""
-    if isinstance(replies, dict):
-        return [(name, entries[0]) for name, entries in replies.items()]
-    return list(replies or [])  # type: ignore[call-overload, no-any-return]

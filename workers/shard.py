@@ -72,13 +72,13 @@ class Shard:
     ahead: bool = False  # trimming went past the archive
 
     def load(self, *, expected: dict[bytes, int] | None = None) -> None:
-        """Read the shard's state; call it after the lease was taken.
+        """Read the shard's state; call it after the lease was taken, so that nobody changes it.
 
         Args:
             expected: what this process knew of the producers, should the store have forgotten it.
         """
         self.expected = expected or {}
-        pipeline = self.client.pipeline(transaction=True)
+        pipeline = self.client.pipeline(transaction=False)
         pipeline.hmget(keys.meta(self.number), "mark", "version")
         pipeline.hgetall(keys.rows(self.number))
         pipeline.hgetall(keys.producers(self.number))
@@ -266,7 +266,6 @@ class Shard:
         for name, n in found.counts.items():
             if n:
                 commit.add("HINCRBY", keys.meta(self.number), f"n_{name}", n)
-        commit.add("PUBLISH", keys.CHANGED, self.number)
 
 
 def references_of(outcomes: NDArray[np.void]) -> dict[int, dict[bytes, bytes]]:

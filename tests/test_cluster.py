@@ -1,0 +1,243 @@
+"""The same code on a cluster: three nodes, each with a third of the slots."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import (
+    LEARN,
+    ROUTED,
+    SHARDS,
+    Provider,
+    Server,
+    Sidecar,
+    endpoint,
+    folded,
+    free_port,
+    learning,
+    outcome_of,
+    servers,
+    serving,
+    until,
+)
+from redis.crc import key_slot
+
+from bandit.cells import KEY, N_COLUMNS
+from telemetry import keys
+from telemetry.journal import Journal
+from telemetry.reader import Reader
+from telemetry.store import Address, AwayErrors, connect, connect_async, parse_address
+from telemetry.writer import Counters, Sender, Writer
+
+pytestmark = pytest.mark.slow
+SLOTS = keys.SLOTS
+NOW_MS = int(time.time() * 1000)
+
+
+@contextmanager
+def cluster(root: Path, *, replicas: int = 0) -> Iterator[list[Server]]:
+    """Three nodes, each with a third of the slots, and replicas of the first."""
+    settings = {"cluster_node_timeout": "1000", "repl_diskless_sync_delay": "0"}
+    with servers(root) as start:
+        found = [
+            start(cluster_enabled="yes", **settings, cluster_port=bus)
+            for bus in [str(free_port()) for _ in range(3 + replicas)]
+        ]
+        for i, node in enumerate(found[:3]):
+            first, last = SLOTS * i // 3, SLOTS * (i + 1) // 3 - 1
+            node.client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
+            node.client.execute_command("CLUSTER SET-CONFIG-EPOCH", i + 1)
+        for node in found[1:]:
+            bus = node.client.config_get("cluster-port")["cluster-port"]
+            found[0].client.execute_command("CLUSTER MEET", "127.0.0.1", node.port, bus)
+        for node in found:
+            known = f"cluster_known_nodes:{len(found)}"
+            node.wait_for("cluster_state:ok", known, "cluster_slots_ok:16384")
+        name = found[0].client.execute_command("CLUSTER MYID")
+        for node in found[3:]:
+            node.client.execute_command("CLUSTER REPLICATE", name)
+            node.wait_for("master_link_status:up")
+        yield found
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[list[Server]]:
+    with (
+        tempfile.TemporaryDirectory(prefix="pm-", dir="/tmp") as root,
+        cluster(Path(root)) as found,
+    ):
+        yield found
+
+
+def address_of(nodes: list[Server]) -> Address:
+    return parse_address("redis+cluster://" + ",".join(f"127.0.0.1:{n.port}" for n in nodes))
+
+
+@pytest.fixture
+def address(nodes: list[Server]) -> Address:
+    for node in nodes:
+        node.client.flushall()
+    return address_of(nodes[:2])
+
+
+@pytest.fixture
+def sidecars(provider: Provider, state_dir: Path, address: Address) -> Iterator[list[Sidecar]]:
+    """Two sidecars with nothing in common but the store."""
+    value = {
+        "endpoints": [endpoint(provider, "a"), endpoint(provider, "b")],
+        "tasks": {"code": None},
+        "strategies": {**LEARN, "guarded": {"objective": "quality", "release_every_s": 0.1}},
+        "apps": {**ROUTED, "other": {"mode": "route", "strategy": "guarded", "unit": "call"}},
+    }
+    with (
+        serving(value, state_dir / "one", address) as one,
+        serving(value, state_dir / "two", address) as two,
+    ):
+        yield [one, two]
+
+
+def spread(nodes: list[Server]) -> list[int]:
+    return [len(node.client.keys("*")) for node in nodes]
+
+
+def test_the_whole_loop_runs_on_a_cluster(
+    sidecars: list[Sidecar], state_dir: Path, address: Address, client: Any, nodes: list[Server]
+) -> None:
+    """Calls, feedback by answer id and by reference, folds, snapshots, choices, the off switch."""
+    one, two = sidecars
+    with learning(state_dir / "one", address):
+        answered = [
+            sidecar.chat("auto:guarded/code", headers={"x-router-ref": f"ticket-{i}"})
+            for i in range(10)
+            for sidecar in sidecars
+        ]
+        two.until(lambda: one.calls_known() == two.calls_known() == 20)
+        said = [two.feedback(response_id=answered[0].json()["id"], score=1)]
+        said += [one.feedback(ref="ticket-3", match="all", passed=True)]
+        said += [one.feedback(ref="ticket-early", passed=False)]
+        assert [got.json()["results"][0]["status"] for got in said] == [
+            "accepted",
+            "accepted",
+            "held",
+        ]
+        one.chat("auto:guarded/code", headers={"x-router-ref": "ticket-early"})
+        two.until(lambda: one.labels_known() == two.labels_known() == 4)
+        one.until(
+            lambda: all(s.http.get("/v1/router/posteriors").json()["choices"] for s in sidecars)
+        )
+        assert client.hlen(keys.STANDINGS) > 0
+    assert client.hlen(keys.held(0)) + client.hlen(keys.held(1)) == 0
+    assert all(spread(nodes))
+
+    client.set(keys.OFF, "1")
+    one.until(lambda: one.app.keeper.off and two.app.keeper.off, within_s=2)
+
+
+def test_two_sidecars_give_a_session_one_draw(sidecars: list[Sidecar]) -> None:
+    def served(session: int) -> list[str]:
+        headers = {"x-router-session-id": f"session-{session}"}
+        return [s.chat("auto/code", headers=headers).headers["x-router-endpoint"] for s in sidecars]
+
+    for session in range(40):
+        served(session)  # one that waited for the store in vain is corrected afterwards
+    given = [served(session) for session in range(40)]
+
+    assert all(first == second for first, second in given)
+    assert len({first for first, _ in given}) == 2
+
+
+@contextmanager
+def frozen(nodes: list[Server], key: str) -> Iterator[None]:
+    """Stop the node that holds a key from answering."""
+    node = nodes[key_slot(key.encode()) * 3 // SLOTS]
+    node.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        node.process.send_signal(signal.SIGCONT)
+        for each in nodes:
+            each.wait_for("cluster_state:ok", "cluster_slots_ok:16384")
+
+
+def test_a_write_that_timed_out_is_not_sent_again(
+    nodes: list[Server], address: Address, client: Any
+) -> None:
+    """A client that repeats it by itself doubles it: the frozen node executes what it was sent."""
+    plain, scripted, transacted, pipelined = names = [f"{{pm:0}}:{i}" for i in range(4)]
+    clients = [connect(address, timeout_s=0.2) for _ in range(3)]
+    script = clients[1].register_script("return redis.call('INCR', KEYS[1])")
+    script(keys=[scripted])
+    for each in [client, *clients]:  # each with a connection to the node that will be frozen
+        each.delete(*names)
+
+    async def pipeline() -> list[Any]:
+        other = connect_async(address, timeout_s=0.2)
+        await other.exists(pipelined)
+        with frozen(nodes, pipelined):
+            found = await other.pipeline().incr(pipelined).execute(raise_on_error=False)
+        await other.aclose()
+        return list(found)
+
+    with frozen(nodes, plain):
+        for write in (
+            lambda: clients[0].incr(plain),
+            lambda: script(keys=[scripted]),
+            lambda: clients[2].pipeline(transaction=True).incr(transacted).execute(),
+        ):
+            with pytest.raises(AwayErrors):
+                write()
+    assert isinstance(asyncio.run(pipeline())[0], AwayErrors)
+
+    assert [int(client.get(name) or 0) for name in names] == [1, 1, 1, 1]
+
+
+def test_a_node_that_is_away_keeps_no_other_waiting_and_nothing_is_doubled(
+    nodes: list[Server], address: Address, client: Any, state_dir: Path
+) -> None:
+    log = Journal(state_dir / "journal", SHARDS)
+    log.open()
+    for number in range(100):
+        log.append(outcome_of(number))
+    sender = Sender(log.directory, connect(address, timeout_s=0.2), Counters())
+    for each in (client, sender.client):  # each with a connection to the node that will be frozen
+        assert each.xlen(keys.stream(0)) == 0
+
+    with frozen(nodes, keys.stream(0)):
+        for _ in range(3):
+            with pytest.raises(AwayErrors):
+                sender.send_some(keep=log.current)
+        assert client.xlen(keys.stream(1)) == 1
+    assert sender.send_some(keep=log.current) == 100
+    assert sender.send_some(keep=log.current) == 0
+
+    assert client.xlen(keys.stream(0)) == 2  # the first try arrived in the end
+    with learning(state_dir, address):
+        until(lambda: folded(client) == 100 and folded(client, "repeated") == 50)
+
+
+def test_the_loop_goes_on_when_a_replica_takes_over(state_dir: Path) -> None:
+    with cluster(state_dir / "nodes", replicas=1) as nodes:
+        address = address_of(nodes)
+        client = connect(address)
+        writer = Writer(state_dir / "journal", address, SHARDS)
+        writer.start()
+        reader = Reader(client, SHARDS, key_bytes=KEY.itemsize, row_bytes=8 * N_COLUMNS)
+        with learning(state_dir, address):
+            for number in range(100):
+                writer.put(outcome_of(number))
+            until(lambda: folded(client) == 100)
+            nodes[0].client.wait(1, 1000)
+            nodes[0].kill()
+            for number in range(100, 200):
+                writer.put(outcome_of(number))
+            until(lambda: folded(client) == 200 and reader.poll())
+            writer.close()
+        client.close()

@@ -1,0 +1,128 @@
+"""How much of the store's memory each kind of thing takes: `python -m workers.bench_memory`.
+
+Frames as the writer sends them and commits of the real learner, in a private server. Bytes are the
+growth of `used_memory`: names, expiry and the allocator's rounding are in them.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from telemetry import events, frames, keys
+from telemetry.embedded import PrivateServer
+from telemetry.events import FeedbackKind, Flag, Result, Token
+from telemetry.store import Address, Client, connect
+from telemetry.streams import read_streams
+from workers.lease import Lease
+from workers.shard import Shard
+
+N_DECISIONS = 50_000
+N_CATEGORIES, N_ENDPOINTS = 200, 40
+ROWS_OF_A_CELL = 3
+"""Of a call that succeeded: usage, latency, reliability."""
+DRAW_BYTES = 33
+"""Of a session's or slot's draw, as the router packs it."""
+
+
+def run_bench() -> dict[str, float]:
+    """Return bytes for each thing."""
+    cells = [_outcome(i + 1, cell=i) for i in range(N_CATEGORIES * N_ENDPOINTS)]
+    nonces = range(1, N_DECISIONS + 1)
+    alone = [_outcome(nonce) for nonce in nonces]
+    told = [_outcome(nonce, refers=True) for nonce in nonces]
+    judged = [_feedback(nonce) for nonce in nonces]
+    found = {
+        "record_in_full_frames": _growth(lambda c: _send(c, alone, frames.MAX_RECORDS), len(alone)),
+        "record_in_frames_of_one": _growth(lambda c: _send(c, alone, 1), len(alone)),
+        "row": _growth(lambda c: _fold(c, cells), len(cells) * ROWS_OF_A_CELL),
+        "reference": _growth(lambda c: _fold(c, told), len(told)),
+        "label": _growth(lambda c: _fold(c, judged), len(judged)),
+        "draw": _growth(_draw, N_DECISIONS),
+    }
+    return {name: round(size, 1) for name, size in found.items()}
+
+
+def _growth(fill: Callable[[Client], None], n: int) -> float:
+    """Return by how much one of `n` things makes a fresh server's memory grow."""
+    with (
+        tempfile.TemporaryDirectory(prefix="pm-", dir="/tmp") as directory,
+        PrivateServer(Path(directory)) as server,
+    ):
+        address = Address(f"unix://{server.socket_path}")
+        before = _used(address)
+        client = connect(address)
+        fill(client)
+        client.close()
+        return (_used(address) - before) / n
+
+
+def _used(address: Address) -> int:
+    client = connect(address)
+    used = int(client.info("memory")["used_memory"])
+    client.close()
+    return used
+
+
+def _token(nonce: int, cell: int = 0) -> bytes:
+    body = secrets.token_bytes(12) + nonce.to_bytes(4, "big")
+    category, endpoint = 1 + cell // N_ENDPOINTS, 1 + cell % N_ENDPOINTS
+    now_ms = int(time.time() * 1000)
+    token = Token(1, 0, 0, body, now_ms, category, 2, endpoint, 4, 5, 6, 7, 0.5, 0.5, 0.1)
+    return token.pack()
+
+
+def _outcome(nonce: int, *, cell: int = 0, refers: bool = False) -> bytes:
+    response = secrets.token_bytes(16) if refers else events.NO_DIGEST
+    return events.outcome(
+        _token(nonce, cell),
+        result=Result.OK,
+        attempt=1,
+        status=200,
+        flags=int(Flag.FINAL | Flag.USAGE_KNOWN),
+        latency_s=0.5,
+        tokens_out=20,
+        response=response,
+    )
+
+
+def _feedback(nonce: int) -> bytes:
+    event = events.new_event_id(int(time.time() * 1000))
+    return events.feedback(
+        _token(nonce), kind=FeedbackKind.JUDGE, value=0.5, revision=0, event=event
+    )
+
+
+def _fold(client: Client, records: list[bytes]) -> None:
+    _send(client, records, frames.MAX_RECORDS)
+    lease, shard = Lease(client, 0), Shard(client, 0)
+    lease.take()
+    shard.load()
+    while entries := read_streams(client, {0: shard.mark}, count=4, block_ms=1).get(0):
+        lease.keep()
+        shard.fold(entries, token=lease.token)
+    client.delete(keys.stream(0))
+
+
+def _draw(client: Client) -> None:
+    pipeline = client.pipeline(transaction=False)
+    for _ in range(N_DECISIONS):
+        pipeline.set(keys.draw(secrets.token_hex(16)), bytes(DRAW_BYTES), px=86_400_000)
+    pipeline.execute()
+
+
+def _send(client: Client, records: list[bytes], n_records: int) -> None:
+    pipeline = client.pipeline(transaction=False)
+    for start in range(0, len(records), n_records):
+        part = records[start : start + n_records]
+        frame = frames.Frame(bytes(16), 0, start, b"".join(part))
+        pipeline.xadd(keys.stream(0), {"f": frames.pack(frame)})
+    pipeline.execute()
+
+
+if __name__ == "__main__":
+    print(json.dumps(run_bench()))
