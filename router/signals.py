@@ -50,6 +50,16 @@ class Signals(asyncio.Protocol):
         self._pause_s = FIRST_PAUSE_S
         self._started_at = 0.0
 
+    @property
+    def is_up(self) -> bool:
+        """Whether there is an observer to tell."""
+        return self._transport is not None
+
+    @property
+    def pid(self) -> int | None:
+        """The observer's process, once it was started."""
+        return self._process.pid if self._process is not None else None
+
     async def start(self) -> None:
         """Start the observer."""
         loop = asyncio.get_running_loop()

@@ -318,13 +318,15 @@ def endpoint(provider: Provider, name: str, host: str | None = None, **more: Any
 
 
 @contextmanager
-def serving(value: dict[str, Any], state_dir: Path, address: Address) -> Iterator[Sidecar]:
+def serving(
+    value: dict[str, Any], state_dir: Path, address: Address, *, observing: bool = False
+) -> Iterator[Sidecar]:
     """Serve a configuration given as a dictionary."""
     whole = {**value}
     whole["server"] = {"port": 0, "state_dir": str(state_dir), **value.get("server", {})}
     whole["store"] = {"shards": SHARDS}
     configuration = compile_text(yaml.safe_dump(whole, sort_keys=False), file="test.yaml")
-    app = build_app(configuration, address)
+    app = build_app(configuration, address, observing=observing)
     running = Running(app, lifespan="on")
     http = httpx.Client(base_url=f"http://127.0.0.1:{running.port}", timeout=30, trust_env=False)
     try:

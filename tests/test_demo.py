@@ -73,6 +73,17 @@ def test_the_demo_loses_and_doubles_nothing_though_its_worker_is_killed() -> Non
     assert found["synthetic"] is True
 
 
+@pytest.mark.slow
+def test_tool_calls_alone_order_endpoints_by_validity_in_the_reliability_posterior() -> None:
+    found = result(start("--tool-calls", "--no-feedback", "--requests", "1500", "--seed", "1"))
+
+    assert found["derived_folded"] == found["attempts"] == 1500
+    assert (found["lost"], found["doubled"], found["failed_calls"]) == (0, 0, 0)
+    assert found["quality_signal"] is False
+    assert found["validity_pairs"] >= 2
+    assert found["validity_pairs_right"] == found["validity_pairs"]
+
+
 def kill_worker_of(parent: int) -> int:
     for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
         if b"workers" in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):

@@ -1,0 +1,106 @@
+"""Finished calls are told to the observer: labels come of them, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import LEARN, ROUTED, Provider, Reply, Sidecar, endpoint, serving
+
+from bandit.cells import D, S
+from telemetry.store import Address
+
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "look_up",
+        "parameters": {
+            "type": "object",
+            "properties": {"id": {"type": "integer"}},
+            "required": ["id"],
+        },
+    },
+}
+CANARY = "canary-7f3a"
+
+
+def calling(arguments: str) -> bytes:
+    """An answer that calls the tool with these arguments."""
+    function = {"name": "look_up", "arguments": arguments}
+    call = {"id": "call_1", "type": "function", "function": function}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    choice = {"index": 0, "message": message, "finish_reason": "tool_calls"}
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+    return json.dumps({"id": "chatcmpl-t", "choices": [choice], "usage": usage}).encode()
+
+
+def configuration(provider: Provider, **app: Any) -> dict[str, Any]:
+    return {
+        "endpoints": [endpoint(provider, "a")],
+        "strategies": LEARN,
+        "apps": {"default": {**ROUTED["default"], **app}},
+    }
+
+
+def ask(sidecar: Sidecar, number: int) -> None:
+    session = {"x-router-session-id": f"s-{number}"}
+    assert sidecar.chat(text=f"{CANARY} {number}", tools=[TOOL], headers=session).status_code == 200
+
+
+def signals(sidecar: Sidecar) -> dict[str, int]:
+    found = sidecar.http.get("/v1/router/posteriors").json()["categories"]
+    return found[0]["signals"] if found else {}
+
+
+def test_labels_are_read_off_calls_and_no_text_is_written(
+    provider: Provider, state_dir: Path, address: Address, learner: Any
+) -> None:
+    provider.on("a", Reply(body=calling(json.dumps({"id": CANARY}))))
+    with serving(configuration(provider), state_dir, address, observing=True) as sidecar:
+        for number in range(6):
+            ask(sidecar, number)
+        sidecar.until(lambda: signals(sidecar) == {"tools": 6})
+
+        posterior = sidecar.app.keeper.current.posterior
+        assert posterior.evidence.derived[..., D.N].sum() > 0
+        assert posterior.reliability.usable.min() < 0.5
+        assert not posterior.labels.any()
+        assert sidecar.app.keeper.current.signals[..., S.TOOLS].sum() == 6
+    written = b"".join(p.read_bytes() for p in state_dir.rglob("*") if p.is_file())
+    assert written
+    assert CANARY.encode() not in written
+
+
+def test_an_observer_that_dies_costs_no_call_and_is_started_again(
+    provider: Provider, state_dir: Path, address: Address, learner: Any
+) -> None:
+    provider.on("a", Reply(body=calling(json.dumps({"id": 1}))))
+    with serving(configuration(provider), state_dir, address, observing=True) as sidecar:
+        ask(sidecar, 0)
+        sidecar.until(lambda: signals(sidecar) == {"tools": 1})
+        line = sidecar.app.signals
+        assert line is not None
+        first = line.pid
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        ask(sidecar, 1)
+        sidecar.until(lambda: line.pid not in (first, None) and line.is_up, within_s=20)
+
+        ask(sidecar, 2)
+
+        sidecar.until(lambda: signals(sidecar).get("tools", 0) >= 2, within_s=20)
+
+
+@pytest.mark.parametrize("app", [{"signals": False}])
+def test_an_app_that_wants_no_labels_is_not_told_of(
+    provider: Provider, state_dir: Path, address: Address, app: dict[str, Any]
+) -> None:
+    with serving(configuration(provider, **app), state_dir, address, observing=True) as sidecar:
+        ask(sidecar, 0)
+
+        assert sidecar.app.signals is not None
+        assert sidecar.app.signals.n_told == 0
