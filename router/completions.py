@@ -66,14 +66,6 @@ RATE_HEADERS = (b"x-ratelimit-", b"anthropic-ratelimit-")
 """Passed back only to a caller who named the model: of an unnamed one they say nothing."""
 
 
-def build_request(method: str, url: httpx.URL, headers: list[Header], body: bytes) -> httpx.Request:
-    """Return a request whose headers are whole, so that httpx has nothing to add or encode."""
-    own = [(b"host", url.netloc), (b"content-length", b"%d" % len(body)), *headers]
-    return httpx.Request(
-        method, url, headers=own, stream=httpx.ByteStream(body), extensions={"body": body}
-    )
-
-
 class Completions:
     """Serves `POST /v1/chat/completions`."""
 
@@ -207,12 +199,12 @@ class _Call:
             )
             body, hide_usage = chat.rewrite(self.body, self.request, endpoint)
             headers = home.headers_for(self.headers, self.decision.frame.caller, endpoint)
-            upstream = build_request("POST", endpoint.url, headers, body)
             health.begin(endpoint.index, time.monotonic())
             try:
                 reply = await home._dispatcher.attempt(
                     attempt,
-                    upstream,
+                    headers,
+                    body,
                     streamed=streamed,
                     hide_usage=hide_usage,
                     n_choices=max(self.request.n or 1, 1),

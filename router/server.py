@@ -45,7 +45,7 @@ from router.passthrough import Passthrough, is_devious
 from router.protocol import LimitedProtocol
 from router.sessions import Draws
 from router.tasks import GENERAL
-from router.upstream import UpstreamTransport
+from router.upstream import Adapted, Pool, Upstream
 from telemetry.metrics import Exposition, Metrics
 from telemetry.store import Address, connect
 from telemetry.writer import Writer
@@ -85,13 +85,13 @@ class App:
         self.draws = Draws(address)
         self.draining = False
         self._keys = Keys(configuration)
-        self._transport = transport or UpstreamTransport(connect_s=connect_s)
+        self._upstream: Upstream = Adapted(transport) if transport else Pool(connect_s=connect_s)
         seal = Seal.load(state_dir)
         self.health = Health(len(catalog.endpoints))
         self.decider = Decider(self.keeper, self.health, self.draws, seal.secret(b"draws"))
         self.completions = Completions(
             self.decider,
-            Dispatcher(self._transport, self.health),
+            Dispatcher(self._upstream, self.health),
             self.writer,
             seal,
             self.metrics,
@@ -104,7 +104,7 @@ class App:
         self.passthrough = (
             Passthrough(
                 catalog.passthrough,
-                self._transport,
+                self._upstream,
                 self.writer,
                 seal,
                 self.keeper.new_names,
@@ -325,7 +325,7 @@ class App:
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
                 await self.draws.stop()
-                await self._transport.aclose()
+                await self._upstream.aclose()
                 self.keeper.stop()
                 await asyncio.to_thread(self.writer.close)
                 await send({"type": "lifespan.shutdown.complete"})
