@@ -230,6 +230,8 @@ class Connection(asyncio.Protocol):
         answer = self._answer
         assert answer is not None
         status = self._parser.get_status_code()
+        if not self._parser.get_http_version().startswith("1."):
+            self._refuse("another version of HTTP")
         self._is_interim = status < 200
         if self._is_interim:
             if status == 101:
