@@ -32,7 +32,7 @@ from router.dispatch import (
     order,
 )
 from router.errors import AllEndpointsFailed, NoCandidates
-from router.protocol import GONE
+from router.protocol import GONE, WHOLE, Whole
 from telemetry import events
 from telemetry.events import Flag, Result, Token, digest16
 from telemetry.metrics import Metrics
@@ -243,7 +243,10 @@ class _Call:
         token = self._end(reply.attempt, final=True)
         watcher.finish()
         assert reply.body is not None
-        await respond(send, reply.status, reply.body, self._response_headers(reply, token))
+        headers = self._response_headers(reply, token)
+        whole: Whole | None = watcher.scope.get(WHOLE)
+        if whole is None or not whole(reply.status, headers, reply.body):
+            await respond(send, reply.status, reply.body, headers)
 
     async def _send_stream(self, reply: Reply, send: Send, watcher: Watcher) -> None:
         """Pass the stream on; its outcome is written before its end is."""
