@@ -84,10 +84,14 @@ class DataClass(StrEnum):
     @property
     def level(self) -> int:
         """Order of sensitivity."""
-        return _LEVELS[self.value]
+        return _LEVELS[self]
+
+    def tightened(self, other: DataClass | None) -> DataClass:
+        """Return the more sensitive of the two; None asks for nothing."""
+        return other if other is not None and other.level > self.level else self
 
 
-_LEVELS = {c.value: i for i, c in enumerate(DataClass)}
+_LEVELS = {c: i for i, c in enumerate(DataClass)}
 SENSITIVE = DataClass.CONFIDENTIAL
 """From here on nothing is explored."""
 

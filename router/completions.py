@@ -18,6 +18,7 @@ from router.asgi import Header, Scope, Send, respond
 from router.auth import Caller
 from router.catalog import Endpoint
 from router.choices import release_key
+from router.deadline import Deadline
 from router.decide import Decider, Decision, Frame
 from router.decisions import Seal
 from router.dialects import chat
@@ -276,9 +277,8 @@ class _Call:
         assert reply.stream is not None
         assert reply.chunks is not None
         stream, stall_s = reply.stream, reply.attempt.endpoint.timeouts.stall_s
-        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(stall_s) as limit:
+            with Deadline(stall_s) as limit:
                 async for chunk in reply.chunks:
                     passed = stream.feed(chunk)
                     if stream.done and self.pending is not None:
@@ -287,7 +287,7 @@ class _Call:
                         await _send_chunk(send, passed)
                     wait_s = DONE_S if stream.done else FINISHED_S if stream.finished else stall_s
                     left = self.deadline - time.monotonic()
-                    limit.reschedule(loop.time() + min(wait_s, max(left, 0.0)))
+                    limit.move(min(wait_s, max(left, 0.0)))
         except (TimeoutError, httpx.RemoteProtocolError) as error:
             inside = stream.is_inside_event
             return self._end_stream(reply, failure=type(error).__name__, inside=inside)

@@ -6,7 +6,6 @@ goes on to the next endpoint of the plan. Each failure has one fate, and is evid
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ import httpx
 
 from router.beliefs import Beliefs
 from router.catalog import Endpoint
+from router.deadline import Deadline
 from router.dialects import chat
 from router.dialects.sse import Stream
 from router.health import Health
@@ -104,7 +104,7 @@ class Dispatcher:
         attempt.began_at = time.monotonic()
         limit = min(attempt.began_at + attempt.limit_s, deadline)
         try:
-            async with asyncio.timeout(limit - attempt.began_at):
+            with Deadline(limit - attempt.began_at):
                 target = attempt.endpoint.target
                 response = await self.upstream.send("POST", target, headers, body)
                 try:

@@ -18,6 +18,7 @@ from router.asgi import Header, Scope, Send
 from router.auth import Caller
 from router.catalog import DataClass, Provider
 from router.completions import NOT_FORWARDED, STARTED, Watcher
+from router.deadline import Deadline
 from router.decisions import Seal
 from router.dialects import chat
 from router.dialects.sse import Stream
@@ -140,7 +141,7 @@ class Passthrough:
         status, result = 0, Result.CONNECT
         began = False
         try:
-            async with asyncio.timeout(min(STALL_S, deadline_s)) as limit:
+            with Deadline(min(STALL_S, deadline_s)) as limit:
                 response = await self._upstream.send(scope["method"], target, sent, body)
                 status, result = response.status, _result(response.status)
                 try:
@@ -154,7 +155,7 @@ class Passthrough:
                         else:
                             self._write(booking, status, result)
                             await send(_body(chunk))
-                        limit.reschedule(asyncio.get_running_loop().time() + STALL_S)
+                        limit.move(STALL_S)
                 finally:
                     await response.aclose()
         except (httpx.TransportError, TimeoutError) as error:

@@ -31,7 +31,6 @@ from router.asgi import (
 )
 from router.auth import Caller, Keys, check_origin
 from router.beliefs import Keeper
-from router.catalog import DataClass
 from router.completions import STARTED, Completions
 from router.configuration import Configuration
 from router.decide import Decider, read_wish
@@ -214,7 +213,6 @@ class App:
     ) -> None:
         assert self.passthrough is not None
         wish = read_wish(headers, request or NO_REQUEST)
-        classes = (caller.app.entry.data_class, wish.data_class or DataClass.PUBLIC)
         task = wish.task or caller.app.entry.task
         if request is not None:
             body = chat.without_hints(body, request)
@@ -226,7 +224,7 @@ class App:
             send,
             deadline_s=self.configuration.server.deadline_s,
             task=task if task in self.configuration.tasks else GENERAL,
-            data_class=max(classes, key=lambda c: c.level),
+            data_class=caller.app.entry.data_class.tightened(wish.data_class),
             reference=wish.reference,
         )
 
