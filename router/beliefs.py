@@ -34,8 +34,9 @@ log = structlog.get_logger()
 
 POLL_S = 0.04
 """Between looks at the store; with the learner's own 5 ms the posterior is some 30 ms behind."""
-MAX_BUSY_SHARE = 0.1
-"""Building posteriors may take this share of the thread's time; then it looks less often."""
+MAX_BUSY_SHARE = 0.05
+"""Building posteriors may take this share of the thread's time, which is the calls' time as well;
+then it looks less often."""
 LOOK_EVERY_S = 0.25
 """How often off switch and standings are looked at: `off` takes effect within a second."""
 LONGEST_MS = 86_400_000

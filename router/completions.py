@@ -245,8 +245,7 @@ class _Call:
         watcher.finish()
         assert reply.body is not None
         headers = self._response_headers(reply, token)
-        whole: Whole | None = watcher.scope.get(WHOLE)
-        if whole is None or not whole(reply.status, headers, reply.body):
+        if watcher.whole is None or not watcher.whole(reply.status, headers, reply.body):
             await respond(send, reply.status, reply.body, headers)
 
     async def _send_stream(self, reply: Reply, send: Send, watcher: Watcher) -> None:
@@ -425,19 +424,19 @@ class Watcher:
 
     def __init__(self, scope: Scope) -> None:
         self.client_gone = False
-        self._finished = False
         self._call: Any = asyncio.current_task()
         self.scope = scope
+        # Taken out of the scope, and GONE later: what holds itself waits for the collector.
+        self.whole: Whole | None = scope.pop(WHOLE, None)
         scope[GONE] = self._gone
 
     def _gone(self) -> None:
-        if not self._finished:
-            self.client_gone = True
-            self._call.cancel()
+        self.client_gone = True
+        self._call.cancel()
 
     def finish(self) -> None:
         """The answer is complete: from now on the client may go."""
-        self._finished = True
+        self.scope.pop(GONE, None)
 
     def forgive(self) -> None:
         """The cancellation was ours, and is dealt with."""
