@@ -114,7 +114,7 @@ class Completions:
         self._metrics.decide_s.observe(decide_s)
         step = decision.plan.step
         if decision.plan.drawn_now:
-            self._metrics.decisions[(frame.strategy.name, step.value if step else "")] += 1
+            self._metrics.decisions[(frame.strategy.name, step or "")] += 1
         call = _Call(self, decision, request, body, headers, began_at, decide_s)
         watcher = Watcher(scope)
         try:

@@ -1,36 +1,89 @@
-"""A time limit on part of a task; moving it costs nothing, as streams do at every chunk.
+"""Time limits that cost next to nothing to set, to move and to lift.
 
-`asyncio.timeout` sets a new timer each time. Here the timer looks at the limit when it fires, and
-waits on if that has moved.
+A timer of the loop costs as much as a tenth of a call, and a stream would move it at every chunk.
+Here one timer looks at everything that waits, twenty times a second, while anything does; so a
+limit is kept up to `TICK_S` late, and never early.
 """
 
 from __future__ import annotations
 
 import asyncio
 from types import TracebackType
+from typing import Protocol
+from weakref import WeakKeyDictionary
 
-TICK_S = 0.001
-"""The loop's timers are exact to a millisecond: one that fires so much early has fired."""
+TICK_S = 0.05
+"""The shortest limits are a second."""
+
+
+class Waiting(Protocol):
+    """Something with a limit."""
+
+    due_at: float  # loop seconds
+
+    def ring(self) -> None:
+        """The limit has passed."""
+
+
+class Clock:
+    """Rings whoever is due, once; one for each loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: set[Waiting] = set()
+        self._ticks = False
+
+    def add(self, waiting: Waiting) -> None:
+        """Ring it once it is due."""
+        self._waiting.add(waiting)
+        if not self._ticks:
+            self._ticks = True
+            self._loop.call_later(TICK_S, self._tick)
+
+    def remove(self, waiting: Waiting) -> None:
+        """Do not ring it, if it is still to be rung."""
+        self._waiting.discard(waiting)
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        for due in [w for w in self._waiting if w.due_at <= now]:
+            self._waiting.discard(due)
+            due.ring()
+        self._ticks = bool(self._waiting)
+        if self._ticks:
+            self._loop.call_later(TICK_S, self._tick)
+
+
+_CLOCKS: WeakKeyDictionary[asyncio.AbstractEventLoop, Clock] = WeakKeyDictionary()
+
+
+def clock_of(loop: asyncio.AbstractEventLoop) -> Clock:
+    """Return the clock of a loop."""
+    found = _CLOCKS.get(loop)
+    if found is None:
+        found = _CLOCKS[loop] = Clock(loop)
+    return found
 
 
 class Deadline:
-    """Ends its block with TimeoutError once the loop's clock passes `at`.
+    """Ends its block with TimeoutError once the limit has passed, as `asyncio.timeout` does.
 
     A cancellation from elsewhere passes through as one.
     """
 
-    __slots__ = ("_armed_at", "_at", "_loop", "_n_cancelling", "_passed", "_task", "_timer")
+    __slots__ = ("_clock", "_loop", "_n_cancelling", "_passed", "_task", "due_at")
 
     def __init__(self, limit_s: float) -> None:
         self._loop = asyncio.get_running_loop()
-        self._at = self._armed_at = self._loop.time() + limit_s
+        self._clock = clock_of(self._loop)
         self._passed = False
+        self.due_at = self._loop.time() + limit_s
 
     def __enter__(self) -> Deadline:
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         assert task is not None
         self._task, self._n_cancelling = task, task.cancelling()
-        self._timer = self._loop.call_at(self._at, self._look)
+        self._clock.add(self)
         return self
 
     def __exit__(
@@ -39,8 +92,8 @@ class Deadline:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._timer.cancel()
         if not self._passed:
+            self._clock.remove(self)
             return
         others = self._task.uncancel() > self._n_cancelling
         if kind is asyncio.CancelledError and not others:
@@ -48,18 +101,9 @@ class Deadline:
 
     def move(self, limit_s: float) -> None:
         """Set the limit anew, from now on."""
-        self._at = self._loop.time() + limit_s
-        if self._at < self._armed_at and not self._passed:
-            self._timer.cancel()
-            self._arm()
+        self.due_at = self._loop.time() + limit_s
 
-    def _look(self) -> None:
-        if self._loop.time() < self._at - TICK_S:
-            self._arm()
-        else:
-            self._passed = True
-            self._task.cancel()
-
-    def _arm(self) -> None:
-        self._armed_at = self._at
-        self._timer = self._loop.call_at(self._at, self._look)
+    def ring(self) -> None:
+        """Cancel the task."""
+        self._passed = True
+        self._task.cancel()

@@ -16,6 +16,8 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from router.deadline import Clock, clock_of
+
 HEADER_S = 10.0
 """From the connection, or the first byte of a request, to the end of its headers."""
 BODY_S = 30.0
@@ -72,19 +74,23 @@ class LimitedProtocol(HttpToolsProtocol):
     """Closes connections that trickle a request, or send too many headers."""
 
     _clock: asyncio.TimerHandle | None = None
+    _idle: Clock
     _header_bytes = 0
     _whole = True
     _in_body = False
     _why = ""
+    due_at = 0.0  # loop seconds: when an idle connection goes
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock: a connection that says nothing goes as well."""
         super().connection_made(transport)
+        self._idle = clock_of(self.loop)
         self._clock = self.loop.call_later(HEADER_S, self._too_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever still serves this connection."""
         self._stop_clock()
+        self._idle.remove(self)
         super().connection_lost(exc)
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
@@ -126,6 +132,25 @@ class LimitedProtocol(HttpToolsProtocol):
         """The request is whole."""
         self._whole = True
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """As uvicorn has it, but for a timer of its own a request."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self.due_at = self.loop.time() + self.timeout_keep_alive
+            self._idle.add(self)
+
+    def ring(self) -> None:
+        """Nothing was asked for long."""
+        self.timeout_keep_alive_handler()
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle.remove(self)
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, or too much of it, in OpenAI's shape."""
