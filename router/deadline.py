@@ -28,8 +28,7 @@ class Waiting(Protocol):
 class Clock:
     """Rings whoever is due, once; one for each loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self) -> None:
         self._waiting: set[Waiting] = set()
         self._ticks = False
 
@@ -38,20 +37,21 @@ class Clock:
         self._waiting.add(waiting)
         if not self._ticks:
             self._ticks = True
-            self._loop.call_later(TICK_S, self._tick)
+            asyncio.get_running_loop().call_later(TICK_S, self._tick)
 
     def remove(self, waiting: Waiting) -> None:
         """Do not ring it, if it is still to be rung."""
         self._waiting.discard(waiting)
 
     def _tick(self) -> None:
-        now = self._loop.time()
+        loop = asyncio.get_running_loop()
+        now = loop.time()
         for due in [w for w in self._waiting if w.due_at <= now]:
             self._waiting.discard(due)
             due.ring()
         self._ticks = bool(self._waiting)
         if self._ticks:
-            self._loop.call_later(TICK_S, self._tick)
+            loop.call_later(TICK_S, self._tick)
 
 
 _CLOCKS: WeakKeyDictionary[asyncio.AbstractEventLoop, Clock] = WeakKeyDictionary()
@@ -61,7 +61,7 @@ def clock_of(loop: asyncio.AbstractEventLoop) -> Clock:
     """Return the clock of a loop."""
     found = _CLOCKS.get(loop)
     if found is None:
-        found = _CLOCKS[loop] = Clock(loop)
+        found = _CLOCKS[loop] = Clock()
     return found
 
 
