@@ -27,6 +27,7 @@ from pydantic import (
 )
 
 from bandit.posterior import Arms
+from router.upstream import Target
 from telemetry.events import digest8
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@+-]{0,127}")
@@ -83,10 +84,14 @@ class DataClass(StrEnum):
     @property
     def level(self) -> int:
         """Order of sensitivity."""
-        return _LEVELS[self.value]
+        return _LEVELS[self]
+
+    def tightened(self, other: DataClass | None) -> DataClass:
+        """Return the more sensitive of the two; None asks for nothing."""
+        return other if other is not None and other.level > self.level else self
 
 
-_LEVELS = {c.value: i for i, c in enumerate(DataClass)}
+_LEVELS = {c: i for i, c in enumerate(DataClass)}
 SENSITIVE = DataClass.CONFIDENTIAL
 """From here on nothing is explored."""
 
@@ -254,7 +259,7 @@ class Endpoint:
     upstream_model: str
     provider: str
     dialects: frozenset[Dialect]
-    url: httpx.URL  # of chat completions
+    target: Target  # of chat completions
     auth_header: tuple[bytes, bytes] | None
     client_auth: bool
     params: dict[str, bytes]  # name -> JSON
@@ -385,7 +390,7 @@ def _endpoint(
         upstream_model=upstream_model,
         provider=entry.provider or "",
         dialects=frozenset(entry.dialects or provider.dialects or [Dialect.CHAT]),
-        url=httpx.URL(_chat_url(base_url, auth)),
+        target=Target.of(httpx.URL(_chat_url(base_url, auth))),
         auth_header=_auth_header(auth) if secrets else None,
         client_auth=auth == "client",
         params={name: json.dumps(value).encode() for name, value in entry.params.items()},

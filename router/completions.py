@@ -18,6 +18,7 @@ from router.asgi import Header, Scope, Send, respond
 from router.auth import Caller
 from router.catalog import Endpoint
 from router.choices import release_key
+from router.deadline import Deadline
 from router.decide import Decider, Decision, Frame
 from router.decisions import Seal
 from router.dialects import chat
@@ -33,7 +34,7 @@ from router.dispatch import (
 )
 from router.errors import AllEndpointsFailed, NoCandidates
 from router.policy import Unit as UnitOf
-from router.protocol import GONE
+from router.protocol import GONE, WHOLE, Whole
 from router.signals import Signals
 from telemetry import events
 from telemetry.events import Flag, Result, Token, digest16
@@ -67,14 +68,6 @@ FINISHED_S = 5.0
 """How long the terminator may take after a finish reason; some providers never send it."""
 RATE_HEADERS = (b"x-ratelimit-", b"anthropic-ratelimit-")
 """Passed back only to a caller who named the model: of an unnamed one they say nothing."""
-
-
-def build_request(method: str, url: httpx.URL, headers: list[Header], body: bytes) -> httpx.Request:
-    """Return a request whose headers are whole, so that httpx has nothing to add or encode."""
-    own = [(b"host", url.netloc), (b"content-length", b"%d" % len(body)), *headers]
-    return httpx.Request(
-        method, url, headers=own, stream=httpx.ByteStream(body), extensions={"body": body}
-    )
 
 
 class Completions:
@@ -126,7 +119,7 @@ class Completions:
         self._metrics.decide_s.observe(decide_s)
         step = decision.plan.step
         if decision.plan.drawn_now:
-            self._metrics.decisions[(frame.strategy.name, step.value if step else "")] += 1
+            self._metrics.decisions[(frame.strategy.name, step or "")] += 1
         call = _Call(self, decision, request, body, headers, began_at, decide_s)
         watcher = Watcher(scope)
         try:
@@ -218,12 +211,12 @@ class _Call:
             )
             body, hide_usage = chat.rewrite(self.body, self.request, endpoint)
             headers = home.headers_for(self.headers, self.decision.frame.caller, endpoint)
-            upstream = build_request("POST", endpoint.url, headers, body)
             health.begin(endpoint.index, time.monotonic())
             try:
                 reply = await home._dispatcher.attempt(
                     attempt,
-                    upstream,
+                    headers,
+                    body,
                     streamed=streamed,
                     hide_usage=hide_usage,
                     n_choices=max(self.request.n or 1, 1),
@@ -266,7 +259,9 @@ class _Call:
         assert reply.body is not None
         if reply.attempt.result is Result.OK:
             self._tell(reply.body, answered=True)
-        await respond(send, reply.status, reply.body, self._response_headers(reply, token))
+        headers = self._response_headers(reply, token)
+        if watcher.whole is None or not watcher.whole(reply.status, headers, reply.body):
+            await respond(send, reply.status, reply.body, headers)
 
     async def _send_stream(self, reply: Reply, send: Send, watcher: Watcher) -> None:
         """Pass the stream on; its outcome is written before its end is."""
@@ -297,9 +292,8 @@ class _Call:
         assert reply.stream is not None
         assert reply.chunks is not None
         stream, stall_s = reply.stream, reply.attempt.endpoint.timeouts.stall_s
-        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(stall_s) as limit:
+            with Deadline(stall_s) as limit:
                 async for chunk in reply.chunks:
                     passed = stream.feed(chunk)
                     self._keep(chunk)
@@ -309,7 +303,7 @@ class _Call:
                         await _send_chunk(send, passed)
                     wait_s = DONE_S if stream.done else FINISHED_S if stream.finished else stall_s
                     left = self.deadline - time.monotonic()
-                    limit.reschedule(loop.time() + min(wait_s, max(left, 0.0)))
+                    limit.move(min(wait_s, max(left, 0.0)))
         except (TimeoutError, httpx.RemoteProtocolError) as error:
             inside = stream.is_inside_event
             return self._end_stream(reply, failure=type(error).__name__, inside=inside)
@@ -475,19 +469,19 @@ class Watcher:
 
     def __init__(self, scope: Scope) -> None:
         self.client_gone = False
-        self._finished = False
         self._call: Any = asyncio.current_task()
         self.scope = scope
+        # Taken out of the scope, and GONE later: what holds itself waits for the collector.
+        self.whole: Whole | None = scope.pop(WHOLE, None)
         scope[GONE] = self._gone
 
     def _gone(self) -> None:
-        if not self._finished:
-            self.client_gone = True
-            self._call.cancel()
+        self.client_gone = True
+        self._call.cancel()
 
     def finish(self) -> None:
         """The answer is complete: from now on the client may go."""
-        self._finished = True
+        self.scope.pop(GONE, None)
 
     def forgive(self) -> None:
         """The cancellation was ours, and is dealt with."""

@@ -86,6 +86,11 @@ class Configuration:
         """Whether some task is recognised by structure."""
         return any(t.match is not None for t in self.tasks.values())
 
+    @property
+    def any_system_rule(self) -> bool:
+        """Whether some task is recognised by the system prompt."""
+        return any(t.match is not None and t.match.system is not None for t in self.tasks.values())
+
 
 def find_file(given: Path | None) -> Path:
     """Return the configuration file: as given, else `$POINTSMAN_CONFIG`, else here."""

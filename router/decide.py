@@ -116,6 +116,7 @@ class Decider:
         self._configuration = keeper.current.configuration
         self._filter = Filter(self._configuration.catalog)
         self._has_rules = self._configuration.any_structural
+        self._reads_system = self._configuration.any_system_rule
 
     def frame(
         self, caller: Caller, headers: Headers, request: chat.Request, body: bytes
@@ -133,7 +134,9 @@ class Decider:
         needs = chat.needs(request, body)
         hint = wish.task or target.task
         ruled = self._has_rules and hint is None and app.entry.task is None
-        structure = chat.structure(request, needs) if ruled else Structure()
+        structure = Structure()
+        if ruled:
+            structure = chat.structure(request, needs, read_system=self._reads_system)
         task = categorize(hint, app.entry.task, structure, configuration.tasks)
         scope = f"{task.name}\x1f{routing.scope}"
         now = time.time()
@@ -155,9 +158,7 @@ class Decider:
         choices = beliefs.choices.get(release_scope) if release_scope else None
         if choices is not None:
             route = structs.replace(route, law=choices.laws[category])
-        data_class = max(
-            wish.data_class or DataClass.PUBLIC, app.entry.data_class, key=lambda c: c.level
-        )
+        data_class = app.entry.data_class.tightened(wish.data_class)
         demand = _demand(caller, request, body, needs, data_class)
         return Frame(
             caller=caller,

@@ -6,7 +6,6 @@ goes on to the next endpoint of the plan. Each failure has one fate, and is evid
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,9 +14,12 @@ import httpx
 
 from router.beliefs import Beliefs
 from router.catalog import Endpoint
+from router.deadline import Deadline
 from router.dialects import chat
 from router.dialects.sse import Stream
 from router.health import Health
+from router.upstream import Upstream, UpstreamResponse
+from router.upstream_protocol import Header
 from telemetry.events import Result
 
 MAX_HELD_BYTES = 256 << 10
@@ -61,7 +63,7 @@ class Reply:
     stream: Stream | None = None
     chunks: AsyncIterator[bytes] | None = None
     held: list[bytes] = field(default_factory=list)
-    response: httpx.Response | None = None
+    response: UpstreamResponse | None = None
 
 
 class AttemptFailed(Exception):
@@ -80,13 +82,14 @@ class AttemptFailed(Exception):
 class Dispatcher:
     """Runs plans; one for the process."""
 
-    transport: httpx.AsyncBaseTransport
+    upstream: Upstream
     health: Health
 
     async def attempt(
         self,
         attempt: Attempt,
-        request: httpx.Request,
+        headers: list[Header],
+        body: bytes,
         *,
         streamed: bool,
         hide_usage: bool,
@@ -101,8 +104,9 @@ class Dispatcher:
         attempt.began_at = time.monotonic()
         limit = min(attempt.began_at + attempt.limit_s, deadline)
         try:
-            async with asyncio.timeout(limit - attempt.began_at):
-                response = await self.transport.handle_async_request(request)
+            with Deadline(limit - attempt.began_at):
+                target = attempt.endpoint.target
+                response = await self.upstream.send("POST", target, headers, body)
                 try:
                     return await self._read(attempt, response, streamed, hide_usage, n_choices)
                 except BaseException:
@@ -116,6 +120,8 @@ class Dispatcher:
             raise AttemptFailed(Result.CONNECT, "no connection in time") from None
         except httpx.ConnectError as error:
             raise AttemptFailed(Result.CONNECT, f"no connection ({error})") from None
+        except httpx.LocalProtocolError as error:
+            raise AttemptFailed(Result.CONNECT, f"not sent ({error})") from None
         except httpx.TransportError as error:
             raise AttemptFailed(Result.CONNECT, f"connection broke ({error})") from None
         except (ValueError, RuntimeError) as error:
@@ -124,13 +130,13 @@ class Dispatcher:
     async def _read(
         self,
         attempt: Attempt,
-        response: httpx.Response,
+        response: UpstreamResponse,
         streamed: bool,
         hide_usage: bool,
         n_choices: int,
     ) -> Reply:
-        attempt.status = response.status_code
-        if response.status_code != 200:
+        attempt.status = response.status
+        if response.status != 200:
             return await self._read_refusal(attempt, response)
         is_stream = b"event-stream" in _header(response, b"content-type")
         if streamed and is_stream:
@@ -143,10 +149,10 @@ class Dispatcher:
             raise AttemptFailed(Result.BAD_REPLY, "status 200 without an answer", status=200)
         attempt.usage, attempt.answer_id = chat.usage_of(answer.usage), chat.id_of(answer.id)
         await response.aclose()
-        return Reply(attempt, 200, response.headers.raw, body)
+        return Reply(attempt, 200, response.headers, body)
 
-    async def _read_refusal(self, attempt: Attempt, response: httpx.Response) -> Reply:
-        status = response.status_code
+    async def _read_refusal(self, attempt: Attempt, response: UpstreamResponse) -> Reply:
+        status = response.status
         body = await _read_whole(response)
         await response.aclose()
         attempt.latency_s = time.monotonic() - attempt.began_at
@@ -162,11 +168,13 @@ class Dispatcher:
         # With the caller's own key a refusal is between the two of them.
         refused = status in (401, 403, 404) and not attempt.endpoint.client_auth
         attempt.result = Result.REFUSED if refused else Result.CLIENT_ERROR
-        return Reply(attempt, status, response.headers.raw, body)
+        return Reply(attempt, status, response.headers, body)
 
 
-async def _read_first_content(attempt: Attempt, response: httpx.Response, stream: Stream) -> Reply:
-    chunks = response.stream.__aiter__()  # type: ignore[union-attr]
+async def _read_first_content(
+    attempt: Attempt, response: UpstreamResponse, stream: Stream
+) -> Reply:
+    chunks = aiter(response)
     held: list[bytes] = []
     size = 0
     ended = True
@@ -185,20 +193,20 @@ async def _read_first_content(attempt: Attempt, response: httpx.Response, stream
     if ended:
         raise AttemptFailed(Result.CUT, "ended before its end", status=200)
     attempt.ttft_s = time.monotonic() - attempt.began_at
-    return Reply(attempt, 200, response.headers.raw, None, stream, chunks, held, response)
+    return Reply(attempt, 200, response.headers, None, stream, chunks, held, response)
 
 
-async def _read_whole(response: httpx.Response) -> bytes:
+async def _read_whole(response: UpstreamResponse) -> bytes:
     parts: list[bytes] = []
     size = 0
     try:
-        async for chunk in response.stream:  # type: ignore[union-attr]
+        async for chunk in response:
             parts.append(chunk)
             size += len(chunk)
             if size > MAX_ANSWER_BYTES:
                 raise AttemptFailed(Result.BAD_REPLY, "answer over 64 MiB", status=200)
     except httpx.RemoteProtocolError as error:
-        raise AttemptFailed(Result.CUT, f"cut ({error})", status=response.status_code) from None
+        raise AttemptFailed(Result.CUT, f"cut ({error})", status=response.status) from None
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
@@ -245,7 +253,7 @@ def limit_s(
     return min(max(expected, WHOLE_ANSWER_LEAST_S), max(deadline_s / 2, WHOLE_ANSWER_LEAST_S))
 
 
-def retry_after_s(response: httpx.Response) -> float | None:
+def retry_after_s(response: UpstreamResponse) -> float | None:
     """Return the pause that a provider asks for, within reason; None where it asks for none."""
     raw = _header(response, b"retry-after-ms")
     scale = 1e-3
@@ -258,8 +266,8 @@ def retry_after_s(response: httpx.Response) -> float | None:
     return min(max(seconds, 0.0), LONGEST_PAUSE_S) if seconds == seconds else None
 
 
-def _header(response: httpx.Response, name: bytes) -> bytes:
-    for key, value in response.headers.raw:
-        if key.lower() == name:
+def _header(response: UpstreamResponse, name: bytes) -> bytes:
+    for key, value in response.headers:
+        if key == name:
             return value
     return b""

@@ -17,11 +17,13 @@ import msgspec
 from router.asgi import Header, Scope, Send
 from router.auth import Caller
 from router.catalog import DataClass, Provider
-from router.completions import NOT_FORWARDED, STARTED, Watcher, build_request
+from router.completions import NOT_FORWARDED, STARTED, Watcher
+from router.deadline import Deadline
 from router.decisions import Seal
 from router.dialects import chat
 from router.dialects.sse import Stream
 from router.errors import AllEndpointsFailed, NoCandidates, RequestRejected
+from router.upstream import Target, Upstream, UpstreamResponse
 from telemetry import events
 from telemetry.events import Flag, Result, Token, digest8, digest16
 from telemetry.writer import Writer
@@ -96,7 +98,7 @@ class Passthrough:
     def __init__(
         self,
         provider: Provider,
-        transport: httpx.AsyncBaseTransport,
+        upstream: Upstream,
         writer: Writer,
         seal: Seal,
         new_names: dict[str, str],
@@ -104,7 +106,7 @@ class Passthrough:
         n_shards: int,
     ) -> None:
         self.provider = provider
-        self._transport = transport
+        self._upstream = upstream
         self._writer = writer
         self._seal = seal
         self._new_names = new_names
@@ -132,28 +134,28 @@ class Passthrough:
             AllEndpointsFailed: the provider did not answer.
         """
         self._check(caller, data_class)
-        request = self._request(scope, headers, body, caller)
+        target, sent = self._target(scope), self._headers(headers, caller)
         name = f"{self.provider.name}/{self._name(scope, body)}"
         booking = self._book(name, caller, task, reference)
         watcher = Watcher(scope)
         status, result = 0, Result.CONNECT
         began = False
         try:
-            async with asyncio.timeout(min(STALL_S, deadline_s)) as limit:
-                response = await self._transport.handle_async_request(request)
-                status, result = response.status_code, _result(response.status_code)
+            with Deadline(min(STALL_S, deadline_s)) as limit:
+                response = await self._upstream.send(scope["method"], target, sent, body)
+                status, result = response.status, _result(response.status)
                 try:
                     scope[STARTED] = True
                     await send(self._start(response, booking, name))
                     began = True
-                    async for chunk in response.stream:  # type: ignore[union-attr]
+                    async for chunk in response:
                         booking.read(chunk)
                         if booking.stream is None or not booking.stream.done:
                             await send(_body(chunk))
                         else:
                             self._write(booking, status, result)
                             await send(_body(chunk))
-                        limit.reschedule(asyncio.get_running_loop().time() + STALL_S)
+                        limit.move(STALL_S)
                 finally:
                     await response.aclose()
         except (httpx.TransportError, TimeoutError) as error:
@@ -173,9 +175,9 @@ class Passthrough:
         watcher.finish()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    def _start(self, response: httpx.Response, booking: _Booking, name: str) -> dict[str, object]:
-        kept = [(k, v) for k, v in response.headers.raw if k.lower() not in HOP_BY_HOP]
-        if any(k.lower() == b"content-type" and b"event-stream" in v for k, v in kept):
+    def _start(self, response: UpstreamResponse, booking: _Booking, name: str) -> dict[str, object]:
+        kept = [(k, v) for k, v in response.headers if k not in HOP_BY_HOP]
+        if any(k == b"content-type" and b"event-stream" in v for k, v in kept):
             booking.stream = Stream(hide_usage=False)
         decision_id = self._seal.close(booking.token.pack()).encode()
         ours = [
@@ -184,7 +186,7 @@ class Passthrough:
         ]
         return {
             "type": "http.response.start",
-            "status": response.status_code,
+            "status": response.status,
             "headers": kept + ours,
         }
 
@@ -243,12 +245,16 @@ class Passthrough:
                 "on: send this sidecar's key in x-router-key and the provider's as bearer token",
             )
 
-    def _request(
-        self, scope: Scope, headers: Mapping[bytes, bytes], body: bytes, caller: Caller
-    ) -> httpx.Request:
+    def _target(self, scope: Scope) -> Target:
         path = scope["raw_path"].decode("latin-1").removeprefix("/v1")
         query = scope.get("query_string", b"").decode("latin-1")
         url = self.provider.base_url + path + (f"?{query}" if query else "")
+        try:
+            return Target.of(httpx.URL(url))
+        except httpx.InvalidURL:
+            raise RequestRejected("not_found", "this path is no URL that could be sent") from None
+
+    def _headers(self, headers: Mapping[bytes, bytes], caller: Caller) -> list[Header]:
         kept: list[Header] = [
             (name, value)
             for name, value in headers.items()
@@ -259,10 +265,7 @@ class Passthrough:
             kept.append(self.provider.auth_header)
         elif self.provider.client_auth and caller.credential is not None:
             kept.append(caller.credential)
-        try:
-            return build_request(scope["method"], httpx.URL(url), kept, body)
-        except httpx.InvalidURL:
-            raise RequestRejected("not_found", "this path is no URL that could be sent") from None
+        return kept
 
 
 def is_devious(raw_path: bytes) -> bool:

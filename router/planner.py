@@ -161,6 +161,6 @@ def _hosts(catalog: Catalog, table: Table, group: int, of: Plan) -> Iterator[End
     for arm in sorted(catalog.group_members[group], key=lambda a: -counts[a]):
         endpoint = catalog.endpoints[arm]
         # The caller's own key was meant for the drawn endpoint's host, and for no other.
-        foreign = endpoint.client_auth and endpoint.url.netloc != of.drawn.url.netloc
+        foreign = endpoint.client_auth and endpoint.target.authority != of.drawn.target.authority
         if endpoint is not of.drawn and of.eligibility.reasons[arm] is None and not foreign:
             yield endpoint

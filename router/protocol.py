@@ -1,15 +1,22 @@
 """uvicorn's HTTP protocol with the limits that it lacks, and word of clients that leave.
 
 Headers must be small, and a request must be whole soon. The common request arrives in one piece
-and never starts a clock.
+and never starts a clock; the common answer leaves in one piece.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+
+from router.deadline import Clock, clock_of
 
 HEADER_S = 10.0
 """From the connection, or the first byte of a request, to the end of its headers."""
@@ -19,6 +26,9 @@ MAX_HEADERS = 100
 MAX_HEADER_BYTES = 32 << 10
 GONE = "pointsman.gone"
 """Key in the scope of what is called when the client closes the connection."""
+WHOLE = "pointsman.whole"
+"""Key in the scope of what writes a whole answer at once: `write_whole` without its cycle."""
+Whole = Callable[[int, Sequence[tuple[bytes, bytes]], bytes], bool]
 
 
 def _refusal(status: str, code: str, message: str) -> bytes:
@@ -31,23 +41,56 @@ def _refusal(status: str, code: str, message: str) -> bytes:
     return f"{head}content-length: {len(body)}\r\n\r\n{body}".encode()
 
 
+def write_whole(
+    cycle: RequestResponseCycle, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes
+) -> bool:
+    """Answer a request in one write; return whether that was possible.
+
+    The ASGI way is two messages and two system calls, which cost as much as a draw. The answer to
+    HEAD, one after a pause and one with a line break in a header go that way, refusals included.
+    """
+    if cycle.scope["method"] == "HEAD" or cycle.flow.write_paused or cycle.response_started:
+        return False
+    lines = [b"%b: %b\r\n" % header for header in headers]
+    if not cycle.keep_alive:
+        lines.append(b"connection: close\r\n")
+    head = b"".join(lines)
+    if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines) or b"\0" in head:
+        return False
+    if cycle.disconnected:
+        return True
+    cycle.response_started, cycle.waiting_for_100_continue = True, False
+    length = b"content-length: %d\r\n\r\n" % len(body)
+    cycle.transport.write(b"".join((STATUS_LINE[status], head, length, body)))
+    cycle.response_complete = True
+    cycle.message_event.set()
+    if not cycle.keep_alive:
+        cycle.transport.close()
+    cycle.on_response()
+    return True
+
+
 class LimitedProtocol(HttpToolsProtocol):
     """Closes connections that trickle a request, or send too many headers."""
 
     _clock: asyncio.TimerHandle | None = None
+    _idle: Clock
     _header_bytes = 0
     _whole = True
     _in_body = False
     _why = ""
+    due_at = 0.0  # loop seconds: when an idle connection goes
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock: a connection that says nothing goes as well."""
         super().connection_made(transport)
+        self._idle = clock_of(self.loop)
         self._clock = self.loop.call_later(HEADER_S, self._too_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever still serves this connection."""
         self._stop_clock()
+        self._idle.remove(self)
         super().connection_lost(exc)
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
@@ -83,11 +126,31 @@ class LimitedProtocol(HttpToolsProtocol):
         self._stop_clock()
         self._in_body = True
         super().on_headers_complete()
+        self.scope[WHOLE] = partial(write_whole, self.cycle)  # type: ignore[literal-required]
 
     def on_message_complete(self) -> None:
         """The request is whole."""
         self._whole = True
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """As uvicorn has it, but for a timer of its own a request."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self.due_at = self.loop.time() + self.timeout_keep_alive
+            self._idle.add(self)
+
+    def ring(self) -> None:
+        """Nothing was asked for long."""
+        self.timeout_keep_alive_handler()
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle.remove(self)
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, or too much of it, in OpenAI's shape."""

@@ -31,7 +31,6 @@ from router.asgi import (
 )
 from router.auth import Caller, Keys, check_origin
 from router.beliefs import Keeper
-from router.catalog import DataClass
 from router.completions import STARTED, Completions
 from router.configuration import Configuration
 from router.decide import Decider, read_wish
@@ -47,7 +46,7 @@ from router.protocol import LimitedProtocol
 from router.sessions import Draws
 from router.signals import Signals
 from router.tasks import GENERAL
-from router.upstream import UpstreamTransport
+from router.upstream import Adapted, Pool, Upstream
 from telemetry.metrics import Exposition, Metrics
 from telemetry.store import Address, connect
 from telemetry.writer import Counters, Writer
@@ -89,14 +88,14 @@ class App:
         self.draws = Draws(address)
         self.draining = False
         self._keys = Keys(configuration)
-        self._transport = transport or UpstreamTransport(connect_s=connect_s)
+        self._upstream: Upstream = Adapted(transport) if transport else Pool(connect_s=connect_s)
         seal = Seal.load(state_dir)
         self.health = Health(len(catalog.endpoints))
         self.signals = Signals(state_dir, address, n_shards=n_shards) if observing else None
         self.decider = Decider(self.keeper, self.health, self.draws, seal.secret(b"draws"))
         self.completions = Completions(
             self.decider,
-            Dispatcher(self._transport, self.health),
+            Dispatcher(self._upstream, self.health),
             self.writer,
             seal,
             self.metrics,
@@ -117,7 +116,7 @@ class App:
         self.passthrough = (
             Passthrough(
                 catalog.passthrough,
-                self._transport,
+                self._upstream,
                 self.writer,
                 seal,
                 self.keeper.new_names,
@@ -240,7 +239,6 @@ class App:
     ) -> None:
         assert self.passthrough is not None
         wish = read_wish(headers, request or NO_REQUEST)
-        classes = (caller.app.entry.data_class, wish.data_class or DataClass.PUBLIC)
         task = wish.task or caller.app.entry.task
         if request is not None:
             body = chat.without_hints(body, request)
@@ -252,7 +250,7 @@ class App:
             send,
             deadline_s=self.configuration.server.deadline_s,
             task=task if task in self.configuration.tasks else GENERAL,
-            data_class=max(classes, key=lambda c: c.level),
+            data_class=caller.app.entry.data_class.tightened(wish.data_class),
             reference=wish.reference,
         )
 
@@ -357,7 +355,7 @@ class App:
                 await self.draws.stop()
                 if self.signals is not None:
                     await self.signals.stop()
-                await self._transport.aclose()
+                await self._upstream.aclose()
                 self.keeper.stop()
                 self.desk.close()
                 await asyncio.to_thread(self.writer.close)

@@ -68,13 +68,12 @@ def categorize(
 
 def matches(rule: MatchEntry, structure: Structure) -> bool:
     """Return whether every part of the rule holds."""
-    checks = [
-        rule.tools is None or _has_tool(rule.tools, structure.tools),
-        rule.schema_ is None or rule.schema_ == structure.has_schema,
-        rule.image is None or rule.image == structure.has_image,
-        rule.system is None or _says(rule.system, structure.system),
-    ]
-    return all(checks)
+    return (
+        (rule.tools is None or _has_tool(rule.tools, structure.tools))
+        and (rule.schema_ is None or rule.schema_ == structure.has_schema)
+        and (rule.image is None or rule.image == structure.has_image)
+        and (rule.system is None or _says(rule.system, structure.system))
+    )
 
 
 def _has_tool(wanted: list[str] | bool, present: Sequence[str]) -> bool:

@@ -1,100 +1,268 @@
-"""The one transport seam: httpx's own interface, over aiohttp's connection pool.
+"""The one transport seam, and the connection pool behind it.
 
-`handle_async_request` is called directly; an `AsyncClient` around it would cost as much again.
-Tests plug in `httpx.MockTransport`. Bytes come out as they arrived: no decompression, no
-redirects, no cookies, no proxies from the environment.
+A request goes out once, on a connection that nothing is known against; whatever goes wrong is the
+caller's to deal with. No decompression, no redirects, no cookies, no proxies from the environment.
+A transport of httpx plugs in as well, as tests do with `httpx.MockTransport`.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any
+import asyncio
+import socket
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, cast
 
-import aiohttp
 import httpx
-from yarl import URL
+from aiohappyeyeballs import start_connection
+
+from router.upstream_protocol import Answer, Connection, Header
 
 KEEPALIVE_S = 30.0
 """Below the idle time-out of the providers' front ends (60 s and more)."""
+MAX_IDLE = 128
+"""Idle connections kept for one host: two bursts of 64, and far below any limit of descriptors."""
+NEXT_ADDRESS_S = 0.25
+"""A host's next address is tried beside one that has not answered by then (RFC 8305)."""
+TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding"))
+"""Headers that only the pool writes."""
 
 
-MAX_URLS = 4096
-"""Parsed URLs remembered: endpoints have one each, passed-on paths a few more."""
+class Origin(NamedTuple):
+    """What a connection is good for."""
+
+    host: str
+    port: int
+    tls: bool
 
 
-class UpstreamTransport(httpx.AsyncBaseTransport):
-    """One connection pool for all endpoints."""
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a request goes, as the wire wants it."""
 
-    def __init__(self, *, connect_s: float) -> None:
-        self._connect_s = connect_s
-        self._session: aiohttp.ClientSession | None = None
-        self._urls: dict[str, URL] = {}
+    url: httpx.URL
+    origin: Origin
+    authority: bytes  # of the host header
+    path: bytes  # with its query
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request; return once the response's head is there.
+    @classmethod
+    def of(cls, url: httpx.URL) -> Target:
+        """Return the target of a URL."""
+        tls = url.scheme == "https"
+        port = url.port or (443 if tls else 80)
+        origin = Origin(url.raw_host.decode("ascii"), port, tls)
+        return cls(url, origin, url.netloc, url.raw_path)
+
+
+class UpstreamResponse(Protocol):
+    """An answer whose head is there; names of headers are in lower case."""
+
+    @property
+    def status(self) -> int:
+        """The status code."""
+
+    @property
+    def headers(self) -> Sequence[Header]:
+        """The headers, in order."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Return the body's bytes as they arrive."""
+
+    async def aclose(self) -> None:
+        """Give the answer up; needed unless it was read to its end."""
+
+
+class Upstream(Protocol):
+    """What a call needs of the network."""
+
+    async def send(
+        self, method: str, target: Target, headers: list[Header], body: bytes
+    ) -> UpstreamResponse:
+        """Send one request; return once the answer's head is there.
+
+        Args:
+            headers: names in lower case; host and framing are added.
 
         Raises:
-            httpx.ConnectError: no connection could be made.
-            httpx.ConnectTimeout: not within the limit.
-            httpx.RemoteProtocolError: the connection broke before a response.
+            httpx.ConnectError, httpx.ConnectTimeout: no connection could be made.
+            httpx.RemoteProtocolError: the connection broke before an answer, or it is no HTTP.
+            httpx.LocalProtocolError: the request cannot be put on the wire; nothing was sent.
         """
-        session = self._session or self._open()
-        text = str(request.url)
-        url = self._urls.get(text)
-        if url is None:
-            url = URL(text, encoded=True)
-            if len(self._urls) < MAX_URLS:
-                self._urls[text] = url
-        headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in request.headers.raw]
-        try:
-            response = await session.request(
-                request.method,
-                url,
-                headers=headers,
-                data=request.extensions.get("body") or await request.aread() or None,
-                allow_redirects=False,
-                skip_auto_headers=("user-agent", "accept", "accept-encoding", "content-type"),
-            )
-        except aiohttp.ConnectionTimeoutError as error:
-            raise httpx.ConnectTimeout(str(error)) from error
-        except aiohttp.ClientConnectorError as error:
-            raise httpx.ConnectError(type(error.os_error).__name__) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise httpx.RemoteProtocolError(type(error).__name__) from error
-        return httpx.Response(response.status, headers=response.raw_headers, stream=_Body(response))
 
     async def aclose(self) -> None:
         """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
-
-    def _open(self) -> aiohttp.ClientSession:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s),
-            auto_decompress=False,
-            trust_env=False,
-        )
-        return self._session
 
 
-class _Body(httpx.AsyncByteStream):
-    """A response body, chunk by chunk as it arrives; closing it early closes the connection."""
+class Pool:
+    """Connections to all providers."""
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
+    def __init__(
+        self,
+        *,
+        connect_s: float,
+        keepalive_s: float = KEEPALIVE_S,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._connect_s = connect_s
+        self._keepalive_s = keepalive_s
+        self._tls = tls
+        self._idle: dict[Origin, deque[Connection]] = {}
+        self._open: dict[Connection, Origin] = {}
+        self._sweep: asyncio.TimerHandle | None = None
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        content: Any = self._response.content
+    @property
+    def n_open(self) -> int:
+        """Connections that are open, idle ones included."""
+        return len(self._open)
+
+    async def send(self, method: str, target: Target, headers: list[Header], body: bytes) -> Answer:
+        """Send one request; see `Upstream`."""
+        head = write_head(method, target, headers, len(body))
+        connection = self._take(target) or await self._connect(target)
+        answer = connection.exchange(head, body, is_head=method == "HEAD")
         try:
-            while chunk := await content.readany():
-                yield chunk
-        except (aiohttp.ClientError, OSError) as error:
-            raise httpx.RemoteProtocolError(type(error).__name__) from error
+            await answer.head()
+        except BaseException:
+            await answer.aclose()
+            raise
+        return answer
 
     async def aclose(self) -> None:
-        if self._response.content.is_eof():
-            self._response.release()
-        else:
-            self._response.close()
+        """Close all connections."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for connection in list(self._open):
+            connection.abort()
+
+    def _take(self, target: Target) -> Connection | None:
+        """Return the idle connection that was used last."""
+        idle = self._idle.get(target.origin)
+        while idle:
+            connection = idle.pop()
+            if connection.is_open and not self._is_stale(connection):
+                return connection
+            connection.abort()
+        return None
+
+    async def _connect(self, target: Target) -> Connection:
+        try:
+            async with asyncio.timeout(self._connect_s):
+                return await self._open_connection(target.origin)
+        except TimeoutError as error:
+            raise httpx.ConnectTimeout("no connection in time") from error
+        except OSError as error:  # TLS's errors are among them
+            raise httpx.ConnectError(type(error).__name__) from error
+
+    async def _open_connection(self, origin: Origin) -> Connection:
+        loop = asyncio.get_running_loop()
+        addresses = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+        opened = await start_connection(addresses, happy_eyeballs_delay=NEXT_ADDRESS_S, loop=loop)
+        try:
+            _, connection = await loop.create_connection(
+                lambda: Connection(loop, on_free=self._keep, on_lost=self._forget),
+                sock=opened,
+                ssl=self._tls_context() if origin.tls else None,
+                server_hostname=origin.host if origin.tls else None,
+            )
+        except BaseException:
+            opened.close()
+            raise
+        if not connection.is_open:
+            raise ConnectionResetError
+        self._open[connection] = origin
+        return connection
+
+    def _tls_context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+            self._tls.set_alpn_protocols(["http/1.1"])
+        return self._tls
+
+    def _keep(self, connection: Connection) -> None:
+        """Take a connection back whose exchange is over."""
+        idle = self._idle.setdefault(self._open[connection], deque())
+        connection.idle_since = connection.loop.time()
+        idle.append(connection)
+        if len(idle) > MAX_IDLE:
+            idle.popleft().abort()
+        if self._sweep is None:
+            self._sweep = connection.loop.call_later(self._keepalive_s / 2, self._close_idle)
+
+    def _forget(self, connection: Connection) -> None:
+        key = self._open.pop(connection, None)
+        idle = self._idle.get(key) if key is not None else None
+        if idle is not None and connection in idle:
+            idle.remove(connection)
+
+    def _close_idle(self) -> None:
+        """Close what nobody has used for long; come again while anything is left."""
+        self._sweep = None
+        for key, idle in list(self._idle.items()):
+            while idle and self._is_stale(idle[0]):
+                idle.popleft().abort()
+            if not idle:
+                del self._idle[key]
+        if self._idle:
+            loop = asyncio.get_running_loop()
+            self._sweep = loop.call_later(self._keepalive_s / 2, self._close_idle)
+
+    def _is_stale(self, connection: Connection) -> bool:
+        return connection.loop.time() - connection.idle_since >= self._keepalive_s
+
+
+class Adapted:
+    """A transport of httpx behind the seam."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+        self._transport = transport
+
+    async def send(
+        self, method: str, target: Target, headers: list[Header], body: bytes
+    ) -> UpstreamResponse:
+        """Send one request; see `Upstream`."""
+        own = [(b"host", target.authority), (b"content-length", b"%d" % len(body))]
+        stream = httpx.ByteStream(body)
+        request = httpx.Request(method, target.url, headers=own + headers, stream=stream)
+        return _AdaptedResponse(await self._transport.handle_async_request(request))
+
+    async def aclose(self) -> None:
+        """Close the transport."""
+        await self._transport.aclose()
+
+
+class _AdaptedResponse:
+    def __init__(self, response: httpx.Response) -> None:
+        self.status = response.status_code
+        self.headers = [(name.lower(), value) for name, value in response.headers.raw]
+        self._response = response
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return aiter(cast(httpx.AsyncByteStream, self._response.stream))
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
+def write_head(method: str, target: Target, headers: list[Header], n_body: int) -> bytes:
+    """Return a request's head.
+
+    Raises:
+        httpx.LocalProtocolError: something in it could be read as more than one request.
+    """
+    names = [name for name, _ in headers]
+    if not all(names) or b"".join(names).translate(None, TOKEN) or not FRAMING.isdisjoint(names):
+        raise httpx.LocalProtocolError("a header's name is none, or is not the caller's to set")
+    lines = [
+        b"%b %b HTTP/1.1" % (method.encode(), target.path),
+        b"host: " + target.authority,
+        *[b"%b: %b" % header for header in headers],
+        b"content-length: %d" % n_body,
+    ]
+    head = b"\r\n".join(lines) + b"\r\n\r\n"
+    n_breaks = len(lines) + 1
+    if head.count(b"\n") != n_breaks or head.count(b"\r") != n_breaks or b"\0" in head:
+        raise httpx.LocalProtocolError("a line break or NUL inside a request's head")
+    return head

@@ -118,7 +118,7 @@ class Writer:
             if stopping and not n:
                 return
             if n < frames.MAX_RECORDS and not stopping:
-                time.sleep(LINGER_S if n else IDLE_S)
+                time.sleep(LINGER_S)
 
     def _note(self, *, up: bool, error: BaseException | None = None) -> None:
         """Log a change of the store's state, once."""

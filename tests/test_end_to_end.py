@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -31,6 +32,7 @@ from conftest import (
     learning,
     serving,
 )
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from telemetry import keys
 from telemetry.embedded import PrivateServer
@@ -906,6 +908,43 @@ def test_a_reference_in_the_metadata_is_ours_and_is_joined_later(
 
     assert provider.calls[-1].json["metadata"] == {"own": "kept"}
     sidecar.until(lambda: sidecar.labels_known() == 1)
+
+
+def test_pipelined_calls_are_answered_in_order_and_the_last_may_close(
+    sidecar: Sidecar, provider: Provider
+) -> None:
+    def call(name: str, *more: str) -> bytes:
+        body = json.dumps({"model": name, "messages": [{"role": "user", "content": "x"}]})
+        head = ["POST /v1/chat/completions HTTP/1.1", "host: localhost", *more]
+        return "\r\n".join([*head, f"content-length: {len(body)}", "", body]).encode()
+
+    provider.on("a", Reply(body=answer("first"), delay_s=0.1))
+    provider.on("b", Reply(body=answer("second")))
+    with socket.create_connection(("127.0.0.1", sidecar.port)) as raw:
+        raw.settimeout(10)
+        raw.sendall(call("a") + call("b", "connection: close"))
+        got = b"".join(iter(lambda: raw.recv(1 << 16), b""))
+
+    assert got.count(b"HTTP/1.1 200 OK\r\n") == 2
+    assert 0 < got.index(b"first") < got.index(b"second")
+    assert got.count(b"connection: close\r\n") == 1
+
+
+def test_calls_leave_nothing_to_the_garbage_collector(sidecar: Sidecar, provider: Provider) -> None:
+    """A call that held itself would be looked at by every collection until one takes it."""
+    provider.on("a", Reply(body=answer()))
+    sidecar.chat("a")
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            assert sidecar.chat("a").status_code == 200
+        cycles = [o for o in gc.get_objects() if isinstance(o, RequestResponseCycle)]
+    finally:
+        gc.enable()
+
+    alive = [c for c in cycles if c.scope["path"] == "/v1/chat/completions"]  # not the provider's
+    assert len(alive) <= 2
 
 
 def test_a_trickled_request_and_endless_headers_are_cut_off(

@@ -208,7 +208,7 @@ def test_every_way_to_authenticate(
     assert found.auth_header == header
     assert found.client_auth is (auth == "client")
     if url:
-        assert str(found.url) == url
+        assert str(found.target.url) == url
 
 
 def test_a_key_may_come_from_a_file(tmp_path: Path) -> None:

@@ -129,15 +129,15 @@ def needs(request: Request, body: bytes) -> int:
     return bits
 
 
-def structure(request: Request, found: int) -> Structure:
-    """Return what structural rules may look at."""
+def structure(request: Request, found: int, *, read_system: bool) -> Structure:
+    """Return what structural rules may look at; the system prompt only where one does."""
     tools = [t.function.name for t in request.tools or [] if t.function]
     tools += [f.name for f in request.functions or []]
     return Structure(
         tools=tuple(tools),
         has_schema=bool(found & Needs.SCHEMA),
         has_image=bool(found & Needs.IMAGES),
-        system=_system_prompt(request.messages),
+        system=_system_prompt(request.messages) if read_system else "",
     )
 
 

@@ -1,0 +1,295 @@
+"""One HTTP/1.1 connection to a provider: a request out, its answer in, bytes as they came.
+
+An exchange has the connection for itself. Whatever is not plainly one whole answer is an error,
+and the connection goes; only one whose answer came to its end, and no byte further, serves again.
+Nothing is ever sent twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+import httptools
+import httpx
+
+Header = tuple[bytes, bytes]
+
+MAX_HEAD_BYTES = 64 << 10
+"""Of status line, headers and interim answers, and of what else stands between pieces of a body."""
+MAX_UNREAD_BYTES = 64 << 10
+"""Above this the connection is not read on, so that the provider waits for a slow client."""
+
+
+class Answer:
+    """One answer while it arrives: status, headers, then the body by `async for`."""
+
+    __slots__ = (
+        "_connection",
+        "_ended",
+        "_error",
+        "_waiter",
+        "chunks",
+        "headers",
+        "n_unread",
+        "status",
+    )
+
+    def __init__(self, connection: Connection) -> None:
+        self.status = 0  # until the head is there
+        self.headers: list[Header] = []  # names in lower case
+        self.chunks: list[bytes] = []
+        self.n_unread = 0
+        self._connection: Connection | None = connection
+        self._waiter: asyncio.Future[None] | None = None
+        self._ended = False
+        self._error: httpx.TransportError | None = None
+
+    def __aiter__(self) -> Answer:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Return all that has arrived since the last time.
+
+        Raises:
+            httpx.RemoteProtocolError: the connection broke, or what came is no HTTP.
+        """
+        while not self.chunks:
+            if self._ended:
+                if self._error is not None:
+                    raise self._error
+                raise StopAsyncIteration
+            await self._news()
+        chunks, self.chunks, self.n_unread = self.chunks, [], 0
+        if self._connection is not None:
+            self._connection.resume()
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def head(self) -> None:
+        """Wait for status and headers.
+
+        Raises:
+            httpx.RemoteProtocolError: the connection broke before, or what came is no HTTP.
+        """
+        while not self.status:
+            if self._error is not None:
+                raise self._error
+            await self._news()
+
+    async def aclose(self) -> None:
+        """Give the answer up; closes the connection unless the answer is whole."""
+        if self._connection is not None:
+            self._connection.abort()
+
+    def end(self, error: httpx.TransportError | None = None) -> None:
+        """The answer is whole, or will never be; the connection is no longer its own."""
+        self._connection = None
+        self._ended, self._error = True, error
+        self.wake()
+
+    def wake(self) -> None:
+        """There is news for whoever waits."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _news(self) -> None:
+        assert self._connection is not None
+        self._waiter = self._connection.loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+
+class Connection(asyncio.Protocol):
+    """A connection, idle or in one exchange."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        on_free: Callable[[Connection], None],
+        on_lost: Callable[[Connection], None],
+    ) -> None:
+        self.loop = loop
+        self.idle_since = 0.0  # loop seconds
+        self._on_free, self._on_lost = on_free, on_lost
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._answer: Answer | None = None
+        self._begin(is_head=False)
+
+    def _begin(self, *, is_head: bool) -> None:
+        self._is_head = is_head  # the answer has no body, whatever its headers say
+        self._is_interim = False
+        self._whole = False
+        self._reusable = False
+        self._paused = False
+        self._n_lengths = self._n_codings = 0
+        self._n_head_bytes = 0
+        self._n_other_bytes = 0  # since the last byte of a body
+        self._why = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing is known that would keep it from serving."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    def exchange(self, request: bytes, body: bytes, *, is_head: bool) -> Answer:
+        """Send one request; return its answer, of which nothing is there yet."""
+        assert self._transport is not None
+        assert self._answer is None
+        self._begin(is_head=is_head)
+        answer = self._answer = Answer(self)
+        self._transport.write(request + body)
+        return answer
+
+    def abort(self) -> None:
+        """Close at once; an answer under way breaks off."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def resume(self) -> None:
+        """Read on, where reading was paused."""
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+
+    # -- called by the loop -----------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by name
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; afterwards the answer is whole, broken, or under way."""
+        answer = self._answer
+        if answer is None:  # nobody asked
+            self.abort()
+            return
+        self._n_other_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._reusable = False
+            if not self._whole:
+                self._break(self._why or f"no HTTP ({type(error).__name__})")
+                return
+        if self._whole:
+            self._finish()
+        elif self._n_other_bytes > MAX_HEAD_BYTES:
+            self._break(f"over {MAX_HEAD_BYTES} bytes that are no body")
+        else:
+            if answer.n_unread > MAX_UNREAD_BYTES and not self._paused:
+                self._paused = True
+                cast(asyncio.Transport, self._transport).pause_reading()
+            if answer.status:
+                answer.wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The end: a good one only for an answer that is as long as its connection."""
+        self._transport = None
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            framed = self._n_lengths or self._n_codings
+            if answer.status and not framed and exc is None:
+                answer.end()
+            else:
+                answer.end(httpx.RemoteProtocolError(_loss(exc)))
+        self._on_lost(self)
+
+    # -- called by the parser ---------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """A second answer to one request would be somebody else's."""
+        if self._whole:
+            raise ValueError("bytes after the answer's end")
+
+    def on_status(self, status: bytes) -> None:
+        """Count."""
+        self._count(len(status))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; a trailer is dropped."""
+        self._count(len(name) + len(value))
+        assert self._answer is not None
+        if self._answer.status:
+            return
+        name = name.lower()
+        if name == b"content-length":
+            self._n_lengths += 1
+        elif name == b"transfer-encoding":
+            self._n_codings += 1
+            if value.lower() != b"chunked":
+                self._refuse("a transfer coding that was not asked for")
+        self._answer.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """The head is there, unless it was an interim one."""
+        answer = self._answer
+        assert answer is not None
+        status = self._parser.get_status_code()
+        if not self._parser.get_http_version().startswith("1."):
+            self._refuse("another version of HTTP")
+        self._is_interim = status < 200
+        if self._is_interim:
+            if status == 101:
+                self._refuse("an upgrade that was not asked for")
+            answer.headers = []
+            self._n_lengths = self._n_codings = 0
+            return
+        if self._n_lengths + self._n_codings > 1:
+            self._refuse("two lengths")
+        answer.status = status
+        if self._is_head:
+            self._whole = True
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a piece."""
+        assert self._answer is not None
+        if self._is_head:
+            return
+        self._n_other_bytes = 0
+        self._answer.chunks.append(body)
+        self._answer.n_unread += len(body)
+
+    def on_message_complete(self) -> None:
+        """The end, as the headers announced it."""
+        if self._is_interim or self._is_head:
+            return
+        self._whole = True
+        self._reusable = self._parser.should_keep_alive()
+
+    def _count(self, n: int) -> None:
+        self._n_head_bytes += n
+        if self._n_head_bytes > MAX_HEAD_BYTES:
+            self._refuse(f"over {MAX_HEAD_BYTES} bytes of headers")
+
+    def _refuse(self, why: str) -> None:
+        """Stop the parser."""
+        self._why = why
+        raise ValueError(why)
+
+    def _break(self, why: str) -> None:
+        answer, self._answer = self._answer, None
+        self.abort()
+        if answer is not None:
+            answer.end(httpx.RemoteProtocolError(why))
+
+    def _finish(self) -> None:
+        """The answer is whole; the connection may serve again if it said all and we did."""
+        answer, self._answer = self._answer, None
+        assert answer is not None
+        transport = self._transport
+        assert transport is not None
+        if self._reusable and not transport.is_closing() and not transport.get_write_buffer_size():
+            self.resume()
+            self._on_free(self)
+        else:
+            self.abort()
+        answer.end()
+
+
+def _loss(exc: Exception | None) -> str:
+    return "closed before its end" if exc is None else type(exc).__name__

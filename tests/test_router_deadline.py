@@ -1,0 +1,93 @@
+"""A time limit that moves: when it ends its block, and when it must not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+import uvloop
+
+from router.deadline import Deadline
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    uvloop.run(asyncio.wait_for(main, 10))
+
+
+def test_a_block_that_lasts_too_long_ends_with_a_timeout() -> None:
+    async def main() -> None:
+        with pytest.raises(TimeoutError), Deadline(0.01):
+            await asyncio.Event().wait()
+        await asyncio.sleep(0)  # and nothing of the cancellation is left
+
+    run(main())
+
+
+def test_a_block_in_time_leaves_no_timer() -> None:
+    async def main() -> None:
+        with Deadline(0.02):
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.04)
+
+    run(main())
+
+
+def test_a_limit_that_moves_on_does_not_end_the_block() -> None:
+    async def main() -> None:
+        with Deadline(0.02) as limit:
+            for _ in range(8):
+                await asyncio.sleep(0.01)
+                limit.move(0.02)
+
+    run(main())
+
+
+@pytest.mark.parametrize("first_s", [60.0, 0.02])
+def test_a_limit_that_was_moved_still_ends_the_block(first_s: float) -> None:
+    """Sooner than the timer was set for, or later."""
+
+    async def main() -> None:
+        async def block() -> None:
+            with Deadline(first_s) as limit:
+                limit.move(0.05)
+                await asyncio.Event().wait()
+
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(TimeoutError):
+            await block()
+        assert 0.04 < asyncio.get_running_loop().time() - began < 5
+
+    run(main())
+
+
+def test_a_cancellation_from_elsewhere_passes_through() -> None:
+    async def main() -> None:
+        async def block() -> None:
+            with Deadline(60):
+                await asyncio.Event().wait()
+
+        task = asyncio.create_task(block())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(main())
+
+
+def test_a_cancellation_beside_the_limit_is_not_lost() -> None:
+    async def main() -> None:
+        async def block() -> None:
+            with Deadline(0.01):
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    task.cancel()
+
+        task = asyncio.create_task(block())
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(main())
