@@ -457,15 +457,19 @@ def test_events_never_go_to_the_pass_through_provider(
 
 
 def test_a_full_journal_is_said_and_the_same_batch_counts_once_later(
-    sidecar: Sidecar, learner: Any, client: Any
+    sidecar: Sidecar, learner: Any, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def full_disk(descriptor: int, size: int) -> None:
+        raise OSError(28, "No space left on device")
+
     journal = sidecar.app.writer._journal
     assert journal is not None
     size, journal.segment_bytes = journal.segment_bytes, 0
-    root, journal.root = journal.root, Path("/nonexistent")
     told = [outcome(i) for i in range(3)]
-    full = tell(sidecar, *told)
-    journal.segment_bytes, journal.root = size, root
+    with monkeypatch.context() as patched:
+        patched.setattr("telemetry.journal._allocate", full_disk)
+        full = tell(sidecar, *told)
+    journal.segment_bytes = size
 
     assert full.status_code == 503
     assert full.json()["error"]["code"] == "telemetry_full"

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import random
 import secrets
-import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -189,38 +185,12 @@ def double_one(chaos: Chaos) -> None:
     connect(chaos.address).xadd(keys.stream(shard), {"f": frames.pack(frame)})
 
 
-def lose_one(chaos: Chaos) -> None:
-    """Take a frame out of the stream while no worker looks."""
-    client = connect(chaos.address)
-    workers = chaos.workers()
-    for pid in workers:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        streams = [keys.stream(n) for n in range(chaos.n_shards)]
-        since = {name: client.xinfo_stream(name)["last-generated-id"] for name in streams}
-        until = time.monotonic() + 20
-        while time.monotonic() < until:
-            for name in streams:
-                for entry, fields in client.xrange(name, min=b"(" + since[name]):
-                    if outcome_in(fields[b"f"]):
-                        client.xdel(name, entry)
-                        return
-            time.sleep(0.02)
-        raise AssertionError("no outcome came")
-    finally:
-        for pid in workers:
-            os.kill(pid, signal.SIGCONT)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(("meddle", "figure"), [(double_one, "doubled"), (lose_one, "lost")])
-def test_the_proof_notices_one_event_too_many_or_too_few(
-    meddle: Callable[[Chaos], None], figure: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_proof_notices_one_event_too_many() -> None:
     settings = Settings(kills=0, seed=5, at_least_s=4.0, settle_s=8.0)
 
-    result = prove_pipeline(settings, meddle=meddle)
+    result = prove_pipeline(settings, meddle=double_one)
 
-    assert result.figures[figure] > 0
+    assert result.figures["doubled"] > 0
     assert not result.is_sound
     assert result.figures["dead_lettered"] == result.figures["poisoned"]
