@@ -10,6 +10,7 @@ A call runs through these files, in reading order:
 - `choices`: what release keys stand at            `releases`: the same in the store
 - `sessions`: what a session or slot was given       `health`: breakers
 - `dispatch`: the attempts                           `upstream`: the one transport seam
+- `upstream_protocol`: one connection               `deadline`: time limits
 - `decisions`: the sealed id that feedback comes back with
 - `feedback`: what others say of answers             `ingest`: calls that others dispatched
 - `ingest_file`: rows → events                       `ingest_command`: events → sidecar
