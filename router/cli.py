@@ -570,7 +570,7 @@ def _workers(configuration: Configuration, address: Any) -> list[tuple[str, list
         os.environ["POINTSMAN_STORE_URL"] = url
     state_dir, keep = configuration.server.state_directory(), configuration.archive
     worker = worker_command(state_dir, shards=configuration.store.shards, store_url=url)
-    jobs = jobs_command(worker, archive_days=keep.keep_days, archive_max_bytes=keep.max_bytes)
+    jobs = jobs_command(worker, archive=keep)
     return [("worker", worker), ("jobs", jobs)]
 
 

@@ -62,6 +62,8 @@ MOST_TASKS = 250
 LONGEST_PAUSE_S = 0.5
 """`up` waits up to ten seconds before it starts a part again: most of the run would be waiting."""
 START_S = 60.0
+ARCHIVE_EVERY_S = 2.0
+"""Instead of an hour: so that archiving, and trimming behind it, go on throughout."""
 SETTLE_S = 60.0
 QUIET_S = 6.0
 """Longer than a lease and than the pause between two adoptions of orphan journals."""
@@ -155,6 +157,7 @@ def _configure(directory: Path, processes: Stack, settings: Settings) -> Path:
             {"id": name, "model": name, "base_url": f"http://127.0.0.1:{simulator}/e/{i}/v1"}
             for i, name in enumerate(ENDPOINTS)
         ],
+        "archive": {"every_s": ARCHIVE_EVERY_S},
         "tasks": {name: None for name in _tasks(settings)},
         "strategies": {"quality": {"objective": "quality", "incumbent": "none"}},
         "apps": {"default": {"mode": "route", "strategy": "quality"}},
@@ -331,6 +334,8 @@ def _result(
         f"calls answered {answered}, feedback taken {books['n_feedback']}, frames {counts.frames}",
         f"killed: {killed}; workers frozen {counts.freezes}; leases taken {n_leases}",
     ]
+    archived = configuration.server.state_directory() / "archive"
+    notes.append(f"files of the archive {len(list(archived.rglob('*.parquet')))}")
     return Result(figures, notes + ([note] if note else []))
 
 

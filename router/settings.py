@@ -48,6 +48,7 @@ class ArchiveEntry(Entry):
 
     keep_days: Annotated[float, Field(ge=0, le=3650)] = 30.0
     max_bytes: Annotated[int, Field(ge=64 << 20)] = 8 << 30
+    every_s: Annotated[float, Field(ge=1, le=86_400)] = 3600.0
 
 
 class StoreEntry(Entry):

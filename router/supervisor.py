@@ -16,6 +16,7 @@ from pathlib import Path
 
 import structlog
 
+from router.settings import ArchiveEntry
 from telemetry.processes import child_environment
 
 log = structlog.get_logger()
@@ -108,9 +109,11 @@ class Supervisor:
         self._asked = True
 
 
-def jobs_command(worker: list[str], *, archive_days: float, archive_max_bytes: int) -> list[str]:
+def jobs_command(worker: list[str], *, archive: ArchiveEntry) -> list[str]:
     """Return how the periodic jobs are started, beside a worker."""
-    limits = ["--archive-days", str(archive_days), "--archive-max-bytes", str(archive_max_bytes)]
+    limits = ["--archive-days", str(archive.keep_days)]
+    limits += ["--archive-max-bytes", str(archive.max_bytes)]
+    limits += ["--archive-every-s", str(archive.every_s)]
     return [*worker, "--jobs", *limits]
 
 

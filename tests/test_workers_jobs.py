@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from test_workers_archive import NOW_MS, Life, feedback, outcome
 
 from router.stack import stack
 from telemetry import keys
-from telemetry.store import Address, prepare
+from telemetry.store import Address, parse_address, prepare
 from workers import jobs, schedule
 from workers.jobs import ALLOWED, JobWorker, Place
 from workers.retention import Keep
@@ -184,3 +186,19 @@ def test_the_pool_of_jobs_imports_no_polars_before_one_runs() -> None:
 
     code = "import sys, workers.schedule; sys.exit('polars' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_without_a_server_for_jobs_a_cluster_runs_none_and_says_what_to_set(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = threading.Event()
+    stop.set()
+    monkeypatch.setattr(os, "nice", lambda _: 0)
+    cluster = parse_address("redis+cluster://127.0.0.1:7000,127.0.0.1:7001")
+    place = Place(cluster, state_dir / "archive", 1, Keep(30, 1 << 30), stop=stop)
+
+    with capture_logs() as said:
+        schedule.run_jobs(place)
+
+    assert [line["event"] for line in said] == ["no jobs are run"]
+    assert "RQ_REDIS_URL" in said[0]["reason"]

@@ -23,6 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--jobs", action="store_true", help="run the periodic jobs instead")
     parser.add_argument("--archive-days", type=float, default=30, help="0: keep no archive")
     parser.add_argument("--archive-max-bytes", type=int, default=8 << 30)
+    parser.add_argument("--archive-every-s", type=float, default=3600, help="a file at least")
     options = parser.parse_args(argv)
     logs.configure()
     end_with_parent()
@@ -44,7 +45,8 @@ def _run_jobs(options: argparse.Namespace, address: Address, stop: threading.Eve
     from workers.schedule import run_jobs
 
     keep = Keep(options.archive_days, options.archive_max_bytes)
-    run_jobs(Place(address, options.state_dir / "archive", options.shards, keep, stop))
+    root, every_s = options.state_dir / "archive", options.archive_every_s
+    run_jobs(Place(address, root, options.shards, keep, every_s, stop))
 
 
 if __name__ == "__main__":

@@ -57,7 +57,9 @@ class Archive:
         """Return where the files of a shard lie."""
         return self.root / str(shard)
 
-    def take(self, *, now_ms: int, limits: Limits | None = None) -> list[Unit]:
+    def take(
+        self, *, now_ms: int, limits: Limits | None = None, every_s: float = EVERY_S
+    ) -> list[Unit]:
         """Archive every shard that is due, if the records are ours to take; return the new files.
 
         Raises:
@@ -66,7 +68,8 @@ class Archive:
         if not self.holds():
             return []
         if limits is None:
-            limits = Limits(min(EVERY_BYTES, most_unarchived(self.client, self.n_shards) // 4))
+            most = most_unarchived(self.client, self.n_shards)
+            limits = Limits(min(EVERY_BYTES, most // 4), every_s)
         written = []
         for shard in range(self.n_shards):
             unit = self.take_shard(shard, now_ms=now_ms, limits=limits)

@@ -25,7 +25,7 @@ from telemetry import keys
 from telemetry.events import RECORD
 from telemetry.store import Address, connect
 from workers import archive_file, audit, calibration, retention
-from workers.archive import Archive
+from workers.archive import EVERY_S, Archive
 from workers.archive_file import Damaged
 from workers.batch import take_apart
 from workers.retention import Keep
@@ -49,6 +49,7 @@ class Place:
     root: Path  # of the archive
     n_shards: int
     keep: Keep
+    every_s: float = EVERY_S  # a file at least
     stop: threading.Event = field(default_factory=threading.Event)
 
     def archive(self) -> Archive:
@@ -71,7 +72,7 @@ def take() -> int:
     if _place[0].keep.days == 0:
         archive.skip()
         return 0
-    return len(archive.take(now_ms=_now_ms()))
+    return len(archive.take(now_ms=_now_ms(), every_s=_place[0].every_s))
 
 
 def prune() -> int:

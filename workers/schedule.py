@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from urllib.parse import urlsplit
 
 import structlog
 from redis import RedisError
@@ -16,7 +17,9 @@ from rq import Queue
 from rq.exceptions import DuplicateJobError
 from rq.serializers import JSONSerializer
 
+from telemetry.errors import StoreUnavailable
 from telemetry.store import Address, Client, StoreErrors, connect, parse_address
+from telemetry.topology import CLUSTER
 from workers.archive import identity
 from workers.jobs import ALLOWED, AllowedJob, JobWorker, Place, work_at
 
@@ -39,7 +42,12 @@ def run_jobs(place: Place) -> None:
         logging.getLogger(name).addHandler(logging.NullHandler())
         logging.getLogger(name).propagate = False  # its lines are no JSON
     work_at(place)
-    client = connect(_jobs_address(place.address))
+    try:
+        client = connect(_jobs_address(place.address))
+    except StoreUnavailable as error:
+        log.error("no jobs are run", reason=str(error))
+        place.stop.wait()  # to end would only be started again
+        return
     queue = open_queue(client, identity(place.root))
     worker = JobWorker(
         [queue], connection=client, serializer=JSONSerializer, worker_ttl=WORKER_TTL_S
@@ -100,6 +108,16 @@ def enqueue_due(queue: Queue, asked: dict[str, int], *, now_s: float) -> list[st
 
 
 def _jobs_address(store: Address) -> Address:
-    """Return where the jobs' queue is: rq does not run on a cluster, which then names another."""
+    """Return where the jobs' queue is.
+
+    Raises:
+        StoreUnavailable: that would be a cluster, on which rq does not run.
+    """
     url = os.environ.get("RQ_REDIS_URL")
-    return parse_address(url) if url else store
+    chosen = parse_address(url) if url else store
+    if urlsplit(chosen.url).scheme in CLUSTER:
+        raise StoreUnavailable(
+            f"rq does not run on a cluster ({chosen.shown}): set RQ_REDIS_URL to one server, "
+            "such as redis://host:6379; until then nothing is archived"
+        )
+    return chosen
