@@ -194,9 +194,10 @@ def print_report(report: Report, to: Console | None = None) -> None:
     for line in choice_lines(report.posteriors.get("choices", [])):
         to.print(line, highlight=False, markup=False)
     for other in report.unlisted:
-        to.print(f"passed on or unlisted: {other.name} ({other.category}): {other.calls} calls")
+        line = f"passed on or unlisted: {other.name} ({other.category}): {other.calls} calls"
+        to.print(line, markup=False, highlight=False)
     for line in report.missing:
-        to.print(line, style="yellow")
+        to.print(line, style="yellow", markup=False, highlight=False)
 
 
 def choice_lines(choices: list[dict[str, Any]]) -> list[str]:

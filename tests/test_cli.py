@@ -195,6 +195,14 @@ def test_a_file_that_is_none_is_no_traceback(
     assert "Traceback" not in done.stderr
 
 
+def test_report_says_of_a_wrong_address_what_to_write(config: Path) -> None:
+    done = run("report", "--config", str(config), environment={"REDIS_URL": "redis+sentinel://h:1"})
+
+    assert done.returncode == 0
+    assert "/service[/db]" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
 def test_report_works_with_nothing_at_all(tmp_path: Path) -> None:
     missing = str(tmp_path / "none.yaml")
 
