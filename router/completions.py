@@ -230,7 +230,7 @@ class _Call:
         if not self.attempts:
             catalog = plan.beliefs.configuration.catalog
             raise NoCandidates(plan.eligibility.exclusions(catalog))
-        self._tell(b"", answered=False)
+        self._tell(self._token(self.last), b"", answered=False)
         raise AllEndpointsFailed(self.attempts, timed_out=timed_out)
 
     def _fail(self, attempt: Attempt, failure: AttemptFailed) -> None:
@@ -250,15 +250,15 @@ class _Call:
         if self.pending is not None:
             self.pending.result = Result.CLIENT_GONE
             self.pending.latency_s = time.monotonic() - self.pending.began_at
-            self._end(self.pending, final=False)
-            self._tell(b"", answered=False)
+            token = self._end(self.pending, final=False)
+            self._tell(token, b"", answered=False)
 
     async def _send_whole(self, reply: Reply, send: Send, watcher: Watcher) -> None:
         token = self._end(reply.attempt, final=True)
         watcher.finish()
         assert reply.body is not None
         if reply.attempt.result is Result.OK:
-            self._tell(reply.body, answered=True)
+            self._tell(token, reply.body, answered=True)
         headers = self._response_headers(reply, token)
         if watcher.whole is None or not watcher.whole(reply.status, headers, reply.body):
             await respond(send, reply.status, reply.body, headers)
@@ -321,12 +321,12 @@ class _Call:
             return b""
         attempt.usage, attempt.answer_id = stream.usage, stream.id
         attempt.latency_s = time.monotonic() - attempt.began_at
-        self._tell(b"".join(self.said), answered=stream.complete)
+        if not stream.complete:
+            attempt.result = Result.TIMEOUT if failure == "TimeoutError" else Result.CUT
+        token = self._end(attempt, final=True)
+        self._tell(token, b"".join(self.said), answered=stream.complete)
         if stream.complete:
-            self._end(attempt, final=True)
             return b""
-        attempt.result = Result.TIMEOUT if failure == "TimeoutError" else Result.CUT
-        self._end(attempt, final=True)
         if stream.failed:
             return b""  # the provider's own error event has told the client
         why = "the endpoint stopped sending" if failure == "TimeoutError" else "the stream was cut"
@@ -340,7 +340,7 @@ class _Call:
             self.said.append(chunk)
             self.said_bytes += len(chunk)
 
-    def _tell(self, answer: bytes, *, answered: bool) -> None:
+    def _tell(self, token: bytes, answer: bytes, *, answered: bool) -> None:
         """Tell the observer how the call ended."""
         if self.signals is None:
             return
@@ -348,7 +348,7 @@ class _Call:
         declared = frame.unit.is_session or frame.wish.user is not None
         self.signals.tell(
             Observed(
-                decision=self._token(self.last),
+                decision=token,
                 app=frame.caller.app.digest,
                 unit=frame.unit.key if declared and frame.unit.key else b"",
                 stateless=frame.caller.app.entry.unit is UnitOf.CALL,
