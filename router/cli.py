@@ -258,6 +258,41 @@ def feedback(
         _fail(said, BAD_INPUT if answer.status_code < 500 else FAILED)
 
 
+@app.command()
+def explain(
+    decision_id: Annotated[str, typer.Argument(help="x-router-decision-id of an answer.")],
+    key: Annotated[
+        str, typer.Option(envvar="POINTSMAN_ADMIN_KEY", help="The admin key, if one is needed.")
+    ] = "",
+    url: Annotated[str | None, typer.Option(help="The sidecar; else as configured.")] = None,
+    config: Config = None,
+    json_: Json = False,
+) -> None:
+    """Show why a decision fell as it did, with the numbers that it was made from."""
+    import httpx
+
+    from router import explain_command
+
+    url, headers = _sidecar(url, key, config)
+    try:
+        answer = explain_command.ask(decision_id, url=url, headers=headers)
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL):
+        _fail(_NO_URL.format(url), BAD_INPUT)
+    except httpx.TransportError as error:
+        _fail(f"no sidecar at {url} ({type(error).__name__}); start it with `pointsman up`", FAILED)
+    try:
+        found = answer.json()
+        refused = None if answer.is_success else found["error"]["message"]
+    except (ValueError, KeyError, TypeError):
+        _fail(f"what answers at {url} is no pointsman (status {answer.status_code})", FAILED)
+    if refused is not None:
+        _fail(refused, BAD_INPUT if answer.status_code < 500 else FAILED)
+    if json_:
+        _print_json(found)
+    else:
+        explain_command.show(found)
+
+
 @app.command(hidden=True)
 def ingest(
     file: Annotated[Path, typer.Argument(help="JSON Lines, CSV or parquet.")],

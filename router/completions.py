@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
@@ -84,8 +84,10 @@ class Completions:
         n_shards: int,
         deadline_s: float,
         signals: Signals | None = None,
+        note: Callable[[Decision], None] = lambda decision: None,
     ) -> None:
         self.decider = decider
+        self._note = note  # of every decision, for later explanations
         self._signals = signals
         self._dispatcher = dispatcher
         self._writer = writer
@@ -116,6 +118,7 @@ class Completions:
         """
         decision = await self.decider.decide(frame, request)
         decide_s = time.monotonic() - began_at
+        self._note(decision)
         self._metrics.decide_s.observe(decide_s)
         step = decision.plan.step
         if decision.plan.drawn_now:

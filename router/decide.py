@@ -75,6 +75,7 @@ class Decision(Struct, frozen=True):
     plan: Plan
     nonce: bytes
     decided_at_ms: int
+    held: Given | None = None  # the stored draw that it follows
 
 
 class Routing(Struct, frozen=True):
@@ -246,7 +247,7 @@ class Decider:
         assert held is not None
         self._note_conversation(frame, request, held, now)
         plan = self._follow(frame, held, endpoint)
-        return Decision(frame, plan, self._nonces.take(), decided_at_ms)
+        return Decision(frame, plan, self._nonces.take(), decided_at_ms, held)
 
     def preview(self, frame: Frame) -> dict[str, Any]:
         """Return what would be decided, and why; nothing is stored or sent.
@@ -308,7 +309,7 @@ class Decider:
             "room": choices.room if choices is not None else None,
             "release_version": choices.version if choices is not None else None,
             "exploring": frame.explore and law is not None and law.stay < 1,
-            "note": _note(frame),
+            "note": why(frame),
         }
 
     def _follow(self, frame: Frame, held: Given, endpoint: Endpoint) -> Plan:
@@ -409,7 +410,7 @@ def _demand(
     )
 
 
-def _note(frame: Frame) -> str:
+def why(frame: Frame) -> str:
     """Return why a call does not explore, or what was not checked."""
     law = frame.route.law
     if law is None:

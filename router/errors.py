@@ -57,6 +57,7 @@ STATUS = {
     "not_found": 404,
     "model_not_found": 404,
     "decision_not_found": 404,
+    "decision_not_kept": 404,
     "method_not_allowed": 405,
     "ambiguous_reference": 409,
     "no_eligible_endpoint": 409,

@@ -34,6 +34,7 @@ from router.beliefs import Keeper
 from router.completions import STARTED, Completions
 from router.configuration import Configuration
 from router.decide import Decider, read_wish
+from router.decision_log import DecisionLog
 from router.decisions import Seal
 from router.dialects import chat
 from router.dispatch import Dispatcher
@@ -56,6 +57,7 @@ log = structlog.get_logger()
 Headers = Mapping[bytes, bytes]
 Handler = Callable[[Scope, Headers, Receive, Send], Awaitable[None]]
 CHAT_PATH = "/v1/chat/completions"
+DECISIONS_PATH = "/v1/router/decisions/"
 NO_REQUEST = chat.Request(model="", messages=[])
 """Stands for a body that is no chat request: hints come from headers alone."""
 LONGEST_CONNECT_S = 60.0
@@ -89,10 +91,15 @@ class App:
         self.draining = False
         self._keys = Keys(configuration)
         self._upstream: Upstream = Adapted(transport) if transport else Pool(connect_s=connect_s)
-        seal = Seal.load(state_dir)
+        self._seal = seal = Seal.load(state_dir)
         self.health = Health(len(catalog.endpoints))
         self.signals = Signals(state_dir, address, n_shards=n_shards) if observing else None
         self.decider = Decider(self.keeper, self.health, self.draws, seal.secret(b"draws"))
+        self.decisions = DecisionLog(
+            state_dir / "decisions",
+            days=configuration.server.explain_days,
+            max_bytes=configuration.server.explain_max_bytes,
+        )
         self.completions = Completions(
             self.decider,
             Dispatcher(self._upstream, self.health),
@@ -102,6 +109,7 @@ class App:
             n_shards=n_shards,
             deadline_s=configuration.server.deadline_s,
             signals=self.signals,
+            note=self.decisions.put,
         )
         self.desk = FeedbackDesk(
             self.writer,
@@ -269,6 +277,20 @@ class App:
             return
         await respond_json(send, 200, self.decider.preview(frame))
 
+    async def _decision(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+        self._keys.require_admin(headers)
+        token, _ = self._seal.open(scope["path"].removeprefix(DECISIONS_PATH))
+        found = await asyncio.to_thread(self.decisions.find, token.nonce, token.decided_at_ms)
+        if found is None:
+            days = self.configuration.server.explain_days
+            raise RequestRejected(
+                "decision_not_kept",
+                f"of this decision nothing is kept: server.explain_days is {days:g}; nor is any "
+                "of a call that was passed through or told of, or that was cut by a crash",
+                param="decision_id",
+            )
+        await respond_json(send, 200, found)
+
     async def _posteriors(
         self, scope: Scope, headers: Headers, receive: Receive, send: Send
     ) -> None:
@@ -302,6 +324,8 @@ class App:
             return self._anything
         if path.startswith("/v1/models/"):
             return self._model
+        if path.startswith(DECISIONS_PATH) and scope["method"] == "GET":
+            return self._decision
         passes = path.startswith("/v1/") and not ours
         hint = "; a provider with passthrough: true would take it" if passes else ""
         raise RequestRejected("not_found", f"there is no {path[:128]}{hint}")
@@ -332,6 +356,8 @@ class App:
             "router_events_sent": ("Records sent to the stream.", counters.sent),
             "router_observations_told": ("Calls told to the observer.", told),
             "router_observations_dropped": ("Calls that it had no time for.", missed),
+            "router_decisions_kept": ("Decisions written down.", self.decisions.n_written),
+            "router_decisions_dropped": ("Decisions not kept.", self.decisions.n_dropped),
             "router_units_known": ("Sessions and slots known here.", self.draws.n_known),
             "router_draws_disagreed": (
                 "Units for which another process had been first.",
@@ -347,6 +373,7 @@ class App:
                 self.writer.start()
                 self.keeper.start()
                 self.draws.start()
+                self.decisions.start()
                 if self.signals is not None:
                     await self.signals.start()
                 _calm_collector()
@@ -359,6 +386,7 @@ class App:
                 self.keeper.stop()
                 self.desk.close()
                 await asyncio.to_thread(self.writer.close)
+                await asyncio.to_thread(self.decisions.close)
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 

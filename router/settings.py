@@ -22,6 +22,8 @@ class ServerEntry(Entry):
     deadline_s: Annotated[float, Field(gt=0, le=3600)] = 300.0
     max_body_bytes: Annotated[int, Field(gt=0, le=256 << 20)] = 4 << 20
     drain_s: Annotated[float, Field(ge=0, le=600)] = 10.0
+    explain_days: Annotated[float, Field(ge=0, le=365)] = 30.0
+    explain_max_bytes: Annotated[int, Field(ge=16 << 20)] = 1 << 30
     state_dir: Path | None = None
 
     @property

@@ -1,0 +1,85 @@
+"""`pointsman explain`: asks the sidecar why a decision fell as it did, and prints it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+from router.report import console
+
+COLUMNS = (
+    ("propensity", "probability", ".4f"),
+    ("quality", "quality", ".3f"),
+    ("quality_sd", "± sd", ".3f"),
+    ("labels", "labels", "d"),
+    ("calls", "calls", "d"),
+    ("reliability", "reliability", ".3f"),
+    ("cost_usd", "USD/call", ".6f"),
+    ("latency_q99_s", "p99 s", ".2f"),
+    ("utility", "utility", ".4f"),
+)
+
+
+def ask(decision_id: str, *, url: str, headers: dict[str, str]) -> httpx.Response:
+    """Return the sidecar's answer.
+
+    Raises:
+        httpx.HTTPError, httpx.InvalidURL: it was not reached.
+    """
+    with httpx.Client(trust_env=False, timeout=10) as client:
+        name = quote(decision_id, safe="")
+        return client.get(f"{url}/v1/router/decisions/{name}", headers=headers)
+
+
+def show(found: dict[str, Any], to: Console | None = None) -> None:
+    """Print an explanation."""
+    to = to or console()
+    for line in _lines(found):
+        to.print(line, markup=False, highlight=False)
+    drawing = found if found["draw"] else found["draw_of"]
+    if drawing is not None and drawing["draw"]:
+        to.print(_candidates(drawing["draw"]))
+    for endpoint, reason in (found["exclusions"] or {}).items():
+        to.print(f"excluded: {endpoint} ({reason})", markup=False, highlight=False)
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    lines = [
+        f"{_time(found['decided_at_ms'])}: {found['drawn']}, for task {found['task']} of app "
+        f"{found['app']} under {found['strategy']}, posteriors {found['posterior_version']}"
+    ]
+    if not found["routed"] or found["step"] is None:
+        lines.append("nothing was drawn: the call was not routed")
+    elif found["follows"]:
+        at = _time(found["follows"]["decided_at_ms"])
+        lines.append(f"it follows the draw of {at}, as a session or slot does")
+        if found["draw_of"] is None:
+            lines.append("the numbers of that draw are not kept here")
+    if found["step"] is not None:
+        lines.append(f"step of the law: {found['step']}, probability {found['propensity']:.6g}")
+    if found["note"]:
+        lines.append(f"note: {found['note']}")
+    return lines
+
+
+def _candidates(draw: dict[str, Any]) -> Table:
+    law = draw["law"]
+    what = "learning mode" if law["learning_mode"] else f"choice: {law['current']}"
+    masses = ", ".join(f"{name} {law[name]:.3g}" for name in ("holdout", "floor", "stay"))
+    table = Table(title=f"{what}; {masses}", title_justify="left")
+    table.add_column("endpoint")
+    for _, title, _ in COLUMNS:
+        table.add_column(title, justify="right")
+    for row in sorted(draw["candidates"], key=lambda row: -row["propensity"]):
+        cells = ["–" if row[name] is None else format(row[name], form) for name, _, form in COLUMNS]
+        table.add_row(row["endpoint"], *cells)
+    return table
+
+
+def _time(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
