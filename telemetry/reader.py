@@ -3,7 +3,8 @@
 Each round asks every shard for its version, and only where one has moved for the rows that
 changed since. A store that is away, or that came back with less than half of what it had, leaves
 the copy as it is: an empty snapshot never replaces a full one. One that only lost its last commits,
-as a replica that took over may, is believed: what it has is whole.
+as a replica that took over may, is believed: what it has is whole. Rows that were pruned show in
+their number, and then all are read afresh.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class _Copy:
 
     versions: list[int]
     owners: list[bytes]
+    counts: list[int]  # rows known of each shard
     slots: dict[bytes, int] = field(default_factory=dict)
     keys: bytearray = field(default_factory=bytearray)
     rows: bytearray = field(default_factory=bytearray)
@@ -53,7 +55,7 @@ class Reader:
     _copy: _Copy = field(init=False)
 
     def __post_init__(self) -> None:
-        self._copy = _Copy([0] * self.n_shards, [b""] * self.n_shards)
+        self._copy = self._nothing([b""] * self.n_shards)
 
     def poll(self) -> bool:
         """Read what changed; return whether anything did.
@@ -68,13 +70,15 @@ class Reader:
         pipeline.hget(keys.META, "incarnation")
         for shard in range(self.n_shards):
             pipeline.hmget(keys.meta(shard), ["version", "owner"])
+            pipeline.hlen(keys.rows(shard))
         incarnation, *found = pipeline.execute()
-        versions = [int(version or 0) for version, _ in found]
-        owners = [owner or b"" for _, owner in found]
+        versions = [int(version or 0) for version, _ in found[::2]]
+        owners = [owner or b"" for _, owner in found[::2]]
         if not self._is_believed(incarnation or b"", versions):
             return False
         goes_on = self._goes_on(incarnation or b"", versions) and owners == self._copy.owners
-        copy = self._copy if goes_on else _Copy([0] * self.n_shards, owners)
+        goes_on = goes_on and not self._is_pruned(found[1::2])
+        copy = self._copy if goes_on else self._nothing(owners)
         changed = [s for s, version in enumerate(versions) if version > copy.versions[s]]
         if changed:
             self._read(copy, changed)
@@ -93,6 +97,17 @@ class Reader:
     def n_rows(self) -> int:
         """How many rows are known."""
         return len(self._copy.slots)
+
+    def _nothing(self, owners: list[bytes]) -> _Copy:
+        return _Copy([0] * self.n_shards, owners, [0] * self.n_shards)
+
+    def _is_pruned(self, n_rows: list[int]) -> bool:
+        """Return whether the store has fewer rows than this copy, though not less than half.
+
+        Rows only ever come, unless they are pruned; those that came since count at the next look.
+        """
+        fewer = any(now < known for now, known in zip(n_rows, self._copy.counts, strict=True))
+        return fewer and 2 * sum(n_rows) >= sum(self._copy.counts)
 
     def _goes_on(self, incarnation: bytes, versions: list[int]) -> bool:
         """Return whether the store has everything that this copy has."""
@@ -143,6 +158,7 @@ class Reader:
             return
         slot = copy.slots.setdefault(shard.to_bytes(2, "big") + name, len(copy.slots))
         if slot * self.row_bytes == len(copy.rows):
+            copy.counts[shard] += 1
             copy.keys += name
             copy.rows += row
         else:

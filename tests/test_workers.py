@@ -363,6 +363,27 @@ def test_readers_see_only_rows_that_changed(client: Any, shard: Shard, lease: Le
     assert calls.tolist() == [2]
 
 
+def test_readers_drop_rows_that_were_pruned(client: Any, shard: Shard, lease: Lease) -> None:
+    from telemetry.reader import Reader
+
+    reader = Reader(client, 1, key_bytes=cells.KEY.itemsize, row_bytes=8 * cells.N_COLUMNS)
+    old = events.outcome(
+        token(1, at_ms=NOW_MS - 10 * 86_400_000), result=Result.OK, attempt=1, status=200, flags=0
+    )
+    send(client, old, outcome(2))
+    fold(shard, lease)
+    reader.poll()
+    before = reader.n_rows
+
+    shard.prune(token=lease.token)
+    send(client, outcome(3), first=2)
+    fold(shard, lease)
+
+    assert reader.poll()
+    assert reader.n_rows == client.hlen(keys.rows(0)) < before
+    assert not reader.poll()
+
+
 def test_an_empty_store_never_replaces_a_full_copy(client: Any, shard: Shard, lease: Lease) -> None:
     from telemetry.reader import Reader
 

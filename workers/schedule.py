@@ -49,14 +49,15 @@ def run_jobs(place: Place) -> None:
         place.stop.wait()  # to end would only be started again
         return
     queue = open_queue(client, identity(place.root))
-    worker = JobWorker(
-        [queue], connection=client, serializer=JSONSerializer, worker_ttl=WORKER_TTL_S
-    )
+    worker: JobWorker | None = None  # to make one takes a store that answers
     asked: dict[str, int] = {}
     away = False
     while not place.stop.is_set():
         try:
             enqueue_due(queue, asked, now_s=time.time())
+            worker = worker or JobWorker(
+                [queue], connection=client, serializer=JSONSerializer, worker_ttl=WORKER_TTL_S
+            )
             if queue.count:
                 worker.work(burst=True, logging_level="ERROR")
             if away:
