@@ -161,13 +161,13 @@ class DecisionLog:
         excluded = explanation.of_exclusions(decision)
         exclusions = explanation.packed(excluded) if excluded else None
         for part in (draw, exclusions):
-            if part is not None:
-                parts.setdefault(part[0], zlib.compress(part[1]))
+            if part is not None and part[0] not in parts:
+                parts[part[0]] = zlib.compress(part[1])
         return (
             decision.nonce,
             decision.decided_at_ms,
             (decision.frame.unit.key or decision.nonce)[:8],
-            explanation.packed(explanation.of_decision(decision))[1],
+            explanation.text_of(explanation.of_decision(decision)),
             draw[0] if draw else None,
             exclusions[0] if exclusions else None,
         )

@@ -9,11 +9,14 @@ No prompt, no answer, no user and no session is named: nothing that the token do
 
 from __future__ import annotations
 
-import json
 from hashlib import blake2b
 from typing import Any
 
-from bandit.draws import Law
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit.draws import Law, Table
 from router import planner
 from router.choices import host_of
 from router.decide import Decision, Frame, why
@@ -23,9 +26,14 @@ Part = tuple[bytes, bytes]
 """Digest of the text, and the text."""
 
 
+def text_of(value: Any) -> bytes:
+    """Return JSON, with every digit that a number has."""
+    return msgspec.json.encode(value)
+
+
 def packed(value: Any) -> Part:
     """Return a part as it is kept; equal numbers have one digest."""
-    text = json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=False).encode()
+    text = text_of(value)
     return blake2b(text, digest_size=16).digest(), text
 
 
@@ -72,29 +80,32 @@ def of_draw(decision: Decision) -> dict[str, Any] | None:
     if not frame.explore:
         law = planner.without_exploring(law, table)
     shares = planner.endpoint_shares(law, table, catalog)
-    c, posterior = frame.category, beliefs.posterior
-    candidates = []
-    for e in catalog.endpoints:
-        if not inside.mask[e.index]:
-            continue
-        candidates.append(
-            {
-                "endpoint": e.id,
-                "propensity": shares.get(e.id, 0.0),
-                "quality": float(beliefs.quality_mean[c, e.group]),
-                "quality_sd": float(beliefs.quality_sd[c, e.group]),
-                "labels": int(posterior.labels[c, e.index]),
-                "calls": int(posterior.calls[c, e.index]),
-                "reliability": float(posterior.reliability.mean[c, e.index]),
-                "cost_usd": float(posterior.cost_usd[c, e.index]),
-                "latency_q99_s": float(beliefs.latency_q99_s[c, e.index]),
-                "utility": float(table.utility[e.group]),
-            }
-        )
-    return {
-        "law": _law(law, frame),
-        "candidates": [{k: _finite(v) for k, v in row.items()} for row in candidates],
+    return {"law": _law(law, frame), "candidates": _candidates(frame, table, inside.mask, shares)}
+
+
+def _candidates(
+    frame: Frame, table: Table, mask: NDArray[np.bool_], shares: dict[str, float]
+) -> list[dict[str, Any]]:
+    c, beliefs, posterior = frame.category, frame.beliefs, frame.beliefs.posterior
+    arms = np.flatnonzero(mask)
+    groups = posterior.arms.group[arms]
+    columns = {
+        "quality": beliefs.quality_mean[c, groups],
+        "quality_sd": beliefs.quality_sd[c, groups],
+        "labels": posterior.labels[c, arms],
+        "calls": posterior.calls[c, arms],
+        "reliability": posterior.reliability.mean[c, arms],
+        "cost_usd": posterior.cost_usd[c, arms],
+        "latency_q99_s": beliefs.latency_q99_s[c, arms],
+        "utility": table.utility[groups],  # -inf, which becomes null, where an order left it out
     }
+    named = [beliefs.configuration.catalog.endpoints[arm].id for arm in arms.tolist()]
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return [
+        {"endpoint": name, "propensity": shares.get(name, 0.0)}
+        | dict(zip(columns, row, strict=True))
+        for name, row in zip(named, rows, strict=True)
+    ]
 
 
 def draw_key(decision: Decision) -> tuple[object, ...]:
@@ -120,9 +131,3 @@ def _law(law: Law, frame: Frame) -> dict[str, Any]:
         "floor": law.floor,
         "stay": law.stay,
     }
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinity: what is left out of an order has no utility."""
-    infinite = isinstance(value, float) and value in (float("inf"), float("-inf"))
-    return None if infinite else value

@@ -136,7 +136,9 @@ def endpoint_shares(law: Law, table: Table, catalog: Catalog) -> dict[str, float
     """Return the probability of each endpoint that can be drawn."""
     out: dict[str, float] = {}
     for group, p in enumerate(group_shares(law, table)):
-        if p > 0:
+        if p > 0 and len(catalog.group_members[group]) == 1:
+            out[catalog.endpoints[catalog.group_members[group][0]].id] = p
+        elif p > 0:
             for arm in np.unique(table.hosts(group)):
                 share = float((table.hosts(group) == arm).mean())
                 out[catalog.endpoints[int(arm)].id] = p * share
