@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SHARDS
+from conftest import SHARDS, until
 from rq import Queue
 from rq.job import Callback
 from rq.serializers import JSONSerializer
@@ -22,6 +22,7 @@ from test_workers_archive import NOW_MS, Life, feedback, outcome
 
 from router.stack import stack
 from telemetry import keys
+from telemetry.embedded import PrivateServer
 from telemetry.store import Address, parse_address, prepare
 from workers import jobs, schedule
 from workers.jobs import ALLOWED, JobWorker, Place
@@ -202,3 +203,27 @@ def test_without_a_server_for_jobs_a_cluster_runs_none_and_says_what_to_set(
 
     assert [line["event"] for line in said] == ["no jobs are run"]
     assert "RQ_REDIS_URL" in said[0]["reason"]
+
+
+@pytest.mark.slow
+def test_jobs_wait_for_a_store_that_is_away_at_their_start(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "nice", lambda _: 0)
+    store = PrivateServer(state_dir / "store")
+    address = Address(f"unix://{store.socket_path}")
+    stop = threading.Event()
+    place = Place(address, state_dir / "archive", SHARDS, Keep(30, 1 << 30), stop=stop)
+
+    with capture_logs() as said:
+        running = threading.Thread(target=schedule.run_jobs, args=(place,))
+        running.start()
+        until(lambda: any("store is away" in line["event"] for line in said))
+        with store:
+            until(lambda: any("store is back" in line["event"] for line in said))
+            stop.set()
+            running.join(10)
+
+    assert not running.is_alive()
+    events = [line["event"] for line in said if "store" in line["event"]]
+    assert events == ["store is away: no jobs", "store is back"]
