@@ -15,6 +15,7 @@ import zlib
 from collections import deque
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ MAX_QUEUED = 8192
 PRUNE_EVERY_S = 3600.0
 BUSY_S = 2.0
 """Several routers may share a directory: one waits so long for another's batch."""
+DAY_MS = 86_400_000
 SUFFIX = ".sqlite"
 _TABLES = """
 create table if not exists decision (
@@ -249,7 +251,12 @@ def _part(database: sqlite3.Connection, digest: bytes | None) -> Any:
 
 
 def _day(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d")
+    return _date(at_ms // DAY_MS)
+
+
+@lru_cache(maxsize=64)
+def _date(day: int) -> str:
+    return datetime.fromtimestamp(day * DAY_MS / 1000, UTC).strftime("%Y-%m-%d")
 
 
 def _size(path: Path) -> int:

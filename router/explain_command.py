@@ -62,6 +62,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
             lines.append("the numbers of that draw are not kept here")
     if found["step"] is not None:
         lines.append(f"step of the law: {found['step']}, probability {found['propensity']:.6g}")
+    if found["answered_by"] not in (None, found["drawn"]):
+        lines.append(f"it failed, and {found['answered_by']} answered")
     if found["note"]:
         lines.append(f"note: {found['note']}")
     return lines

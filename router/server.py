@@ -289,6 +289,8 @@ class App:
                 "of a call that was passed through or told of, or that was cut by a crash",
                 param="decision_id",
             )
+        answered_by = self.configuration.catalog.by_digest.get(token.executed)
+        found["answered_by"] = answered_by.id if answered_by else None
         await respond_json(send, 200, found)
 
     async def _posteriors(

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import LEARN, ROUTED, Provider, Sidecar, endpoint, learning, serving
+from conftest import LEARN, ROUTED, Provider, Reply, Sidecar, endpoint, learning, serving
 
 from router.decision_log import DecisionLog
 from telemetry.store import Address
@@ -79,6 +79,18 @@ def test_a_call_that_follows_names_the_draw_it_follows(sidecar: Sidecar) -> None
     assert found["follows"]["decided_at_ms"] == first["decided_at_ms"]
     assert found["draw_of"]["draw"] == first["draw"]
     assert found["draw_of"]["drawn"] == found["drawn"]
+
+
+def test_who_answered_in_the_place_of_a_failed_endpoint_is_named(
+    sidecar: Sidecar, provider: Provider
+) -> None:
+    drawn = sidecar.chat("auto").headers["x-router-endpoint"]
+    other = "b" if drawn == "a" else "a"
+    provider.on(drawn, Reply(status=500, body=b"{}"))
+
+    found = explained(sidecar, sidecar.chat("auto"))
+
+    assert (found["drawn"], found["answered_by"]) == (drawn, other)
 
 
 def test_nothing_of_prompts_users_or_sessions_is_kept(sidecar: Sidecar) -> None:
