@@ -32,6 +32,9 @@ Config = Annotated[
     Path | None,
     typer.Option("--config", help="The configuration; else $POINTSMAN_CONFIG, ./pointsman.yaml."),
 ]
+LongestPause = Annotated[
+    float, typer.Option(min=0, help="Seconds at most until a part that died starts again.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 BAD_INPUT = 2
 FAILED = 1
@@ -55,12 +58,7 @@ def _root(
 
 
 @app.command()
-def up(
-    config: Config = None,
-    longest_pause: Annotated[
-        float, typer.Option(min=0, help="Seconds at most until a part that died starts again.")
-    ] = 10.0,
-) -> None:
+def up(config: Config = None, longest_pause: LongestPause = 10.0) -> None:
     """Run store, worker, jobs and router; Ctrl-C ends them all."""
     from router.supervisor import STOP_MARGIN_S, Part, Supervisor
 
@@ -98,7 +96,7 @@ def serve(
 
 
 @app.command(hidden=True)
-def work(config: Config = None) -> None:
+def work(config: Config = None, longest_pause: LongestPause = 10.0) -> None:
     """Run a worker and the periodic jobs: events become posteriors, and are archived."""
     from router.supervisor import Part, Supervisor
 
@@ -106,6 +104,8 @@ def work(config: Config = None) -> None:
     with _store(configuration) as address:
         _check_layout(configuration, address)
         parts = [Part(name, command) for name, command in _workers(configuration, address)]
+        for part in parts:
+            part.longest_pause_s = longest_pause
         Supervisor(parts, tend=address.private.revive if address.private else lambda: None).run()
 
 

@@ -2,13 +2,18 @@
 
 The real `pointsman up` runs with a second worker beside it and simulated endpoints before it. A
 client of its own (`prove_client`) calls, gives feedback and keeps the books; `prove_chaos` kills
-and freezes processes and injects frames. In the end everything may come to rest, and the sums
-are held against the books, call by call and label by label (`prove_ledger` says how).
+and freezes processes, the second worker's supervisor among them, and injects frames. In the end
+everything may come to rest, and the sums are held against the books, call by call and label by
+label (`prove_ledger` says how).
 
 lost: an answer received in full, or feedback that got 2xx, without its effect. doubled: an effect
 too many. unresolved: attempts whose connection was cut or that were refused; a call among them
 may have taken effect or not, feedback was sent again until it was taken. It never says more than
 it saw: where the audit is not there, `audit_equal` is null.
+
+Does it see anything? `--sabotage lose` takes one event out of the stream before it is folded,
+`--sabotage double` sends one again under a new name, both behind the parts' back. Then the run
+must end with `lost`, or `doubled`, above 0 and an exit code that is not 0.
 """
 
 from __future__ import annotations
@@ -22,7 +27,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -44,6 +48,7 @@ from router.prove_ledger import (
     tokens,
     weight,
 )
+from router.prove_sabotage import SABOTAGES, NothingToSabotage, Sabotage
 from router.simulator import save
 from router.stack import DidNotStart, Stack, stack
 from telemetry import keys
@@ -53,7 +58,7 @@ from telemetry.store import Address, StoreErrors, connect, open_store
 
 UP = "up"
 ENDPOINTS = ("east", "north", "south")
-QUICK_KILLS = 24
+QUICK_KILLS = 20
 FULL_KILLS = 1000
 KILL_EVERY_S = 1.2
 CALLS_PER_KILL = 40
@@ -65,9 +70,13 @@ START_S = 60.0
 ARCHIVE_EVERY_S = 2.0
 """Instead of an hour: so that archiving, and trimming behind it, go on throughout."""
 SETTLE_S = 60.0
+AT_LEAST_S = 15.0
+SABOTAGED_S = 4.0
+"""One event is enough, and nothing is killed by the way."""
+SABOTAGED_SETTLE_S = 8.0
+"""What was taken away does not come, however long one waits."""
 QUIET_S = 6.0
 """Longer than a lease and than the pause between two adoptions of orphan journals."""
-Meddle = Callable[[Chaos], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +86,23 @@ class Settings:
     kills: int
     seed: int
     calls_per_kill: int = CALLS_PER_KILL
-    at_least_s: float = 15.0
-    settle_s: float = SETTLE_S
+    sabotage: Sabotage | None = None
 
     @property
     def n_tasks(self) -> int:
         """How many tasks the calls are spread over."""
         calls = max(self.kills, 10) * self.calls_per_kill
         return min(-(-calls // CALLS_PER_TASK), MOST_TASKS)
+
+    @property
+    def at_least_s(self) -> float:
+        """How long calls go on at least."""
+        return AT_LEAST_S if self.sabotage is None else SABOTAGED_S
+
+    @property
+    def settle_s(self) -> float:
+        """How long what is missing may still come."""
+        return SETTLE_S if self.sabotage is None else SABOTAGED_SETTLE_S
 
     @property
     def planned_s(self) -> float:
@@ -107,11 +125,9 @@ class Result:
         return exact and f["audit_equal"] is not False
 
 
-def prove_pipeline(settings: Settings, *, meddle: Meddle | None = None) -> Result:
+def prove_pipeline(settings: Settings) -> Result:
     """Run the whole proof once; return what it showed.
 
-    Args:
-        meddle: called once at the end of the kills, to see that the proof notices.
     Raises:
         DidNotStart: a part never came up.
         Inconclusive: the sums cannot be read call by call.
@@ -125,7 +141,7 @@ def prove_pipeline(settings: Settings, *, meddle: Meddle | None = None) -> Resul
             configuration = load(config)
             with open_store(configuration.server.state_directory()) as address:
                 chaos = _chaos(configuration, address, processes, settings)
-                books = _drive(chaos, processes, directory, settings, meddle)
+                books = _drive(chaos, processes, directory, settings)
                 calls = [_call(entry) for entry in books["calls"]]
                 # Steady by choice of the hour, unless the run took far longer than planned.
                 if weight(int(time.time() * 1000)) != began_weight:
@@ -196,14 +212,14 @@ def _table(settings: Settings) -> Recorded:
 def _start(processes: Stack, config: Path) -> None:
     """Run `pointsman up`, and a second worker beside it, so that somebody takes over."""
     port = load(config).server.port
-    pause = ("--longest-pause", str(LONGEST_PAUSE_S))
-    up = processes.start(UP, "router.cli", "up", "--config", str(config), *pause)
+    options = ("--config", str(config), "--longest-pause", str(LONGEST_PAUSE_S))
+    up = processes.start(UP, "router.cli", "up", *options)
     deadline = time.monotonic() + START_S
     while not listens(port):
         if up.poll() is not None or time.monotonic() > deadline:
             raise DidNotStart(f"up did not start:\n{_log(config.parent, UP)}")
         time.sleep(0.05)
-    processes.start(SECOND, "router.cli", "work", "--config", str(config))
+    processes.start(SECOND, "router.cli", "work", *options)
 
 
 def _chaos(
@@ -222,9 +238,7 @@ def _chaos(
     )
 
 
-def _drive(
-    chaos: Chaos, processes: Stack, directory: Path, settings: Settings, meddle: Meddle | None
-) -> dict[str, Any]:
+def _drive(chaos: Chaos, processes: Stack, directory: Path, settings: Settings) -> dict[str, Any]:
     """Let the client work while everything is killed; return the client's books."""
     plan = {
         "url": f"http://127.0.0.1:{chaos.port}",
@@ -245,8 +259,8 @@ def _drive(
         deadline_s=60 + 5 * settings.planned_s,
         progress=_progress,
     )
-    if meddle is not None:
-        meddle(chaos)
+    if settings.sabotage is not None:
+        SABOTAGES[settings.sabotage](chaos)
     client.terminate()
     until = time.monotonic() + START_S + SETTLE_S
     while client.poll() is None and time.monotonic() < until:
@@ -383,6 +397,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, help=f"how many; else {FULL_KILLS}")
     parser.add_argument("--seed", type=int, default=0, help="of all that is left to chance")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--sabotage", type=Sabotage, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     kills = options.kills if options.kills is not None else FULL_KILLS
     if options.quick and options.kills is None:
@@ -392,8 +407,8 @@ def main(argv: list[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)  # everything that was started is stopped on the way out
     try:
-        result = prove_pipeline(Settings(kills=kills, seed=options.seed))
-    except (DidNotStart, Inconclusive) as error:
+        result = prove_pipeline(Settings(kills, options.seed, sabotage=options.sabotage))
+    except (DidNotStart, Inconclusive, NothingToSabotage) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     print("\n" + "\n".join(result.notes), file=sys.stderr)

@@ -26,6 +26,7 @@ from telemetry.events import RECORD_SIZE
 from telemetry.store import Address, Client, StoreErrors, connect
 
 SECOND = "second worker"
+"""`pointsman work`: a supervisor, whose children work."""
 DUPLICATED_SHARE = 0.2
 POISONED_SHARE = 0.01
 AWAY_SHARE = 0.25
@@ -33,7 +34,7 @@ AWAY_SHARE = 0.25
 LATEST_S = 6.0
 """A repeated frame may come after the lease has gone to another worker."""
 FREEZE_S = 4.0
-"""Beyond the lease of 3 s, so that another worker takes the shard meanwhile."""
+"""Beyond the lease of 2.4 s, so that another worker takes the shard meanwhile."""
 FREEZE_EVERY = 8
 """Kills between two freezes."""
 GROWN_S = 2.0
@@ -63,7 +64,7 @@ class Chaos:
     """Kills and injects on one running stack."""
 
     up: int  # process id of the supervisor
-    stack: Stack  # holds the second worker, which is kept alive like the first
+    stack: Stack  # holds the second worker's supervisor, which is kept alive
     address: Address
     store_pid: Path
     port: int
@@ -112,9 +113,10 @@ class Chaos:
     # -- processes ----------------------------------------------------------------------------
 
     def processes(self) -> dict[int, str]:
-        """Return what runs now: process id → router, worker, jobs or store."""
-        found = {pid: _name(pid) for pid in _descendants(self.up)}
-        found[self.stack.processes[SECOND].pid] = "worker"
+        """Return what runs now: process id → router, worker, jobs, supervisor or store."""
+        second = self.stack.processes[SECOND].pid
+        found = {pid: _name(pid) for top in (self.up, second) for pid in _descendants(top)}
+        found[second] = "supervisor"
         with contextlib.suppress(OSError, ValueError):
             found[int(self.store_pid.read_text())] = "store"
         alive = {pid: name for pid, name in found.items() if name and _is_alive(pid)}
@@ -191,6 +193,11 @@ class Chaos:
             self._client = None
             time.sleep(LOOK_S)
 
+    def has_read(self, shard: int, entry: bytes) -> bool:
+        """Return whether an entry was seen here, and so may be repeated."""
+        read = self._read.get(keys.stream(shard), b"0-0")
+        return _position(entry) <= _position(read)
+
     def _take(self, stream: str, entry: bytes, fields: dict[bytes, bytes]) -> None:
         self._read[stream] = entry
         raw = fields.get(b"f", b"")
@@ -253,6 +260,10 @@ def _flipped(record: bytes, rng: random.Random) -> bytes:
 def _resealed(record: bytes) -> bytes:
     body = record[:-8]
     return body + struct.pack("<II", zlib.crc32(body), 0)
+
+
+def _position(entry: bytes) -> list[int]:
+    return [int(part) for part in entry.split(b"-")]
 
 
 def listens(port: int) -> bool:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 import secrets
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bandit.cells import N_COLUMNS, Q, U
-from router.prove import Settings, prove_pipeline
-from router.prove_chaos import Chaos, poison
+from router.prove_chaos import poison
 from router.prove_ledger import (
     CALLS_PER_TASK,
     FOLDS,
@@ -25,10 +27,9 @@ from router.prove_ledger import (
     judge,
     tokens,
 )
-from telemetry import events, frames, keys
+from telemetry import events, frames
 from telemetry.errors import MalformedEvent
-from telemetry.events import Kind, Token
-from telemetry.store import connect
+from telemetry.events import Token
 
 N_TASKS, N_ENDPOINTS = 2, 3
 ROOT = Path(__file__).parent.parent
@@ -171,26 +172,17 @@ def test_every_kind_of_poison_makes_the_dead_letters_it_says() -> None:
 # -- on the running parts -----------------------------------------------------------------------
 
 
-def outcome_in(raw: bytes) -> bytes | None:
-    """Return a frame's first record, if it is the outcome of a whole answer."""
-    records, _ = events.decode(frames.unpack(raw).body)
-    whole = len(records) and records[0]["kind"] == Kind.OUTCOME and records[0]["status"] == 200
-    return records[0].tobytes() if whole else None
-
-
-def double_one(chaos: Chaos) -> None:
-    """Send a record that was folded already, as another producer would."""
-    shard, record = next((s, r) for s, raw in chaos.recent if (r := outcome_in(raw)))
-    frame = frames.Frame(secrets.token_bytes(16), shard, 0, record)
-    connect(chaos.address).xadd(keys.stream(shard), {"f": frames.pack(frame)})
-
-
 @pytest.mark.slow
-def test_the_proof_notices_one_event_too_many() -> None:
-    settings = Settings(kills=0, seed=5, at_least_s=4.0, settle_s=8.0)
+@pytest.mark.parametrize(("sabotage", "figure"), [("lose", "lost"), ("double", "doubled")])
+def test_the_proof_notices_one_event_too_few_and_one_too_many(sabotage: str, figure: str) -> None:
+    command = [sys.executable, "-m", "router.prove", "pipeline", "--kills", "0", "--json"]
 
-    result = prove_pipeline(settings, meddle=double_one)
+    done = subprocess.run(
+        [*command, "--sabotage", sabotage], capture_output=True, text=True, check=False, cwd=ROOT
+    )
 
-    assert result.figures["doubled"] > 0
-    assert not result.is_sound
-    assert result.figures["dead_lettered"] == result.figures["poisoned"]
+    assert done.returncode == 1, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures[figure] > 0
+    assert figures["audit_equal"] is True  # the parts themselves know nothing of it
+    assert figures["dead_lettered"] == figures["poisoned"]

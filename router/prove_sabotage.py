@@ -1,0 +1,117 @@
+"""Sabotage: one event is lost, or doubled, behind the parts' back; the proof must notice.
+
+What was sent is deleted before anybody folds it, while all workers are frozen; or what was folded
+is sent again as from another producer. No part can know of either: only the client's books do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+
+from router.prove_chaos import Chaos
+from telemetry import events, frames, keys
+from telemetry.errors import MalformedEvent
+from telemetry.events import Flag, Kind
+from telemetry.store import Client, StoreErrors, connect
+
+FIND_S = 20.0
+"""Until a whole answer is told of: calls go on meanwhile, and come within moments."""
+LOOK_S = 0.02
+
+
+class Sabotage(StrEnum):
+    """What is done."""
+
+    LOSE = "lose"
+    DOUBLE = "double"
+
+
+class NothingToSabotage(Exception):
+    """No call was answered in time."""
+
+
+def answered_in(raw: bytes) -> bytes | None:
+    """Return a frame's first record that tells of a whole answer, or None."""
+    try:
+        records, _ = events.decode(frames.unpack(raw).body)
+    except MalformedEvent:
+        return None
+    whole = (records["kind"] == Kind.OUTCOME) & (records["status"] == 200)
+    found = records[whole & ((records["flags"] & Flag.FINAL) > 0)]
+    return bytes(found[0].tobytes()) if len(found) else None
+
+
+def lose_one(chaos: Chaos) -> None:
+    """Take a frame that tells of an answer out of the stream before it is folded."""
+
+    def try_it(client: Client) -> bool:
+        freeze()
+        for shard in range(chaos.n_shards):
+            name, since = keys.stream(shard), client.hget(keys.meta(shard), "mark") or b"0-0"
+            for entry, fields in client.xrange(name, min=b"(" + since):
+                # One that was looked at already may be on its way a second time.
+                raw, seen = fields.get(b"f", b""), chaos.has_read(shard, entry)
+                if not seen and answered_in(raw) and client.xdel(name, entry):
+                    return bool((client.hget(keys.meta(shard), "mark") or b"0-0") == since)
+        return False
+
+    with _freezing(chaos) as freeze:
+        _until(chaos, try_it)
+
+
+def double_one(chaos: Chaos) -> None:
+    """Send a record that was folded already, as another producer would."""
+
+    def try_it(client: Client) -> bool:
+        chaos.look()
+        for shard, raw in chaos.recent:
+            record = answered_in(raw)
+            if record is not None:
+                frame = frames.Frame(secrets.token_bytes(16), shard, 0, record)
+                client.xadd(keys.stream(shard), {"f": frames.pack(frame)})
+                return True
+        return False
+
+    _until(chaos, try_it)
+
+
+@contextmanager
+def _freezing(chaos: Chaos) -> Iterator[Callable[[], None]]:
+    """Yield what stops all workers that run by then; they go on at the end."""
+    frozen: set[int] = set()
+
+    def freeze() -> None:
+        for pid in set(chaos.workers()) - frozen:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+                frozen.add(pid)
+
+    try:
+        yield freeze
+    finally:
+        for pid in frozen:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def _until(chaos: Chaos, try_it: Callable[[Client], bool]) -> None:
+    until = time.monotonic() + FIND_S
+    while time.monotonic() < until:
+        with contextlib.suppress(*StoreErrors):
+            if try_it(connect(chaos.address)):
+                return
+        time.sleep(LOOK_S)
+    raise NothingToSabotage("no answer was told of in time")
+
+
+SABOTAGES: dict[Sabotage, Callable[[Chaos], None]] = {
+    Sabotage.LOSE: lose_one,
+    Sabotage.DOUBLE: double_one,
+}
