@@ -31,6 +31,8 @@ DUPLICATED_SHARE = 0.2
 POISONED_SHARE = 0.01
 AWAY_SHARE = 0.25
 """How often something more is killed while the router is away."""
+SOONER = 0.3
+"""Of a pause, after which a kill is tried that could not be made."""
 LATEST_S = 6.0
 """A repeated frame may come after the lease has gone to another worker."""
 FREEZE_S = 4.0
@@ -81,6 +83,7 @@ class Chaos:
     _later: list[tuple[float, int, bytes]] = field(default_factory=list)
     _seen: dict[int, float] = field(default_factory=dict)
     _frozen: tuple[int, float] | None = None
+    _waits: bool = True  # with the next kill, until the router is there
     _next_freeze: int = FREEZE_EVERY // 2
 
     def run(
@@ -103,9 +106,13 @@ class Chaos:
             if self._frozen is not None and now > self._frozen[1]:
                 self.thaw()
             if now > next_kill and self.counts.kills < kills:
-                next_kill = now + self.rng.uniform(0.4, 1.6) * self.every_s
+                pause = self.rng.uniform(0.4, 1.6) * self.every_s
                 if self._kill():
+                    self._waits = self.rng.random() > AWAY_SHARE
                     progress(f"{self.counts.kills} of {kills} kills")
+                else:
+                    pause *= SOONER
+                next_kill = now + pause
                 if self.counts.kills >= self._next_freeze and self._frozen is None:
                     self._freeze()
         self.thaw()
@@ -126,7 +133,7 @@ class Chaos:
 
     def _kill(self) -> bool:
         """Kill one process at random, the kinds alike; return whether there was one."""
-        if not listens(self.port) and self.rng.random() > AWAY_SHARE:
+        if self._waits and not listens(self.port):
             return False  # without calls there is nothing to lose
         young = self.rng.random() < YOUNG_SHARE
         by_kind: dict[str, list[int]] = {}

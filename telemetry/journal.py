@@ -31,6 +31,9 @@ SEGMENT_BYTES = 4 << 20
 """20,000 records: what is read again at most after a crash."""
 MAX_BYTES = 1 << 30
 """Five million records wait for a store that is away; beyond that the oldest go, counted."""
+MAX_ORPHAN_BYTES = 1 << 30
+"""All journals together that processes left behind: as much as one process that lives may keep. A
+sidecar that is started again and again while the store is away leaves 4 MiB each time."""
 FULL_REST_S = 0.1
 """A full disk is tried again so often, rather than by each call."""
 _HEADER = struct.Struct("<4s16sB")
@@ -44,6 +47,7 @@ class Dropped(StrEnum):
 
     DISK = "disk"  # no room for the next segment
     FULL = "full"  # the oldest, of a journal that reached its bound
+    ORPHANED = "orphaned"  # the oldest that processes left behind, beyond the bound of all those
     SHARD = "shard"  # names a shard that there is none of
     MALFORMED = "malformed"  # in a segment whose header cannot be read
 
@@ -212,6 +216,13 @@ def sizes(directory: Path) -> list[tuple[Path, int]]:
         with suppress(FileNotFoundError):  # found no room and was taken back
             out.append((path, path.stat().st_size))
     return out
+
+
+def written_at(path: Path) -> float:
+    """Return when a segment was last written, in epoch seconds; of one that is gone 0."""
+    with suppress(FileNotFoundError):
+        return path.stat().st_mtime
+    return 0.0
 
 
 def n_records(path: Path) -> int:

@@ -5,9 +5,10 @@ Own time-outs and no silent retries: a client that sends a write again by itself
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from telemetry.topology import (
     connect_topology,
     connect_topology_async,
     parse_topology,
+    spans_slots,
 )
 
 Client = Any
@@ -92,7 +94,7 @@ def parse_address(url: str) -> Address:
     return Address(url)
 
 
-@contextmanager
+@contextlib.contextmanager
 def open_store(state_dir: Path, *, url: str | None = None) -> Iterator[Address]:
     """Yield the store to use: `url`, else `REDIS_URL`, else a private server of our own.
 
@@ -136,15 +138,28 @@ def connect_async(address: Address, *, timeout_s: float) -> Client:
     )
 
 
-def max_memory(client: Client) -> int:
-    """Return how many bytes the store may use; 0 where it sets no limit, or does not say."""
+def memory_per_shard(client: Client, n_shards: int) -> int:
+    """Return how many bytes a shard may use of its server, on the server where that is least.
+
+    0 where no server sets a limit, or says one. Of a cluster every primary is asked; one that is
+    away has no say until it is back.
+    """
+    if not spans_slots(client):
+        return _max_memory(client) // n_shards
+    n_held = Counter(client.get_node_from_key(keys.meta(n)).name for n in range(n_shards))
+    shares = []
+    for node in client.get_primaries():
+        with contextlib.suppress(*AwayErrors):
+            limit = _max_memory(client.get_redis_connection(node))
+            shares.append(limit // max(n_held[node.name], 1))
+    return min((share for share in shares if share), default=0)
+
+
+def _max_memory(client: Client) -> int:
     try:
-        found = client.info("memory")
+        return int(client.info("memory").get("maxmemory", 0))
     except redis.ResponseError:
         return 0  # not everybody may ask
-    nodes = [found] if "maxmemory" in found else list(found.values())  # a cluster answers by node
-    limits = [int(node.get("maxmemory", 0)) for node in nodes if isinstance(node, dict)]
-    return min((limit for limit in limits if limit), default=0)
 
 
 def prepare(client: Client, *, shards: int) -> str:

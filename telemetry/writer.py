@@ -11,7 +11,7 @@ import shutil
 import threading
 import time
 from collections import Counter, defaultdict
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,6 +56,7 @@ class Writer:
     address: Address
     n_shards: int
     counters: Counters = field(default_factory=Counters)
+    max_orphan_bytes: int = journal.MAX_ORPHAN_BYTES
     _journal: journal.Journal | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -96,7 +97,7 @@ class Writer:
     def _send(self, client: Client) -> None:
         assert self._journal is not None
         sender = self._sender = Sender(self._journal.directory, client, self.counters)
-        next_adoption = 0.0
+        next_adoption = next_bound = 0.0
         while True:
             stopping = self._stop.is_set()
             try:
@@ -113,6 +114,10 @@ class Writer:
                 sender.shorten(self._journal.max_bytes)
                 if stopping:
                     return
+                if time.monotonic() >= next_bound:
+                    own = self._journal.directory
+                    shorten_orphans(self.root, self.counters, self.max_orphan_bytes, own=own)
+                    next_bound = time.monotonic() + ADOPT_EVERY_S
                 self._stop.wait(RETRY_S)
                 continue
             if stopping and not n:
@@ -291,4 +296,32 @@ def adopt(root: Path, client: Client, counters: Counters, *, own: Path | None = 
     if total:
         counters.adopted += total
         log.info("sent the journal of a process that had ended", records=total)
+    return total
+
+
+def shorten_orphans(
+    root: Path, counters: Counters, max_bytes: int, *, own: Path | None = None
+) -> int:
+    """Drop the oldest segments that ended processes left, beyond `max_bytes`; return their records.
+
+    Records of a segment that was being sent count as dropped too, as nobody knows how far it was.
+    """
+    total = 0
+    with ExitStack() as held:
+        sizes: list[tuple[Path, int]] = []
+        for directory, let_go in journal.orphans(root, own=own):
+            held.callback(let_go)
+            sizes += journal.sizes(directory)
+        sizes.sort(key=lambda item: (journal.written_at(item[0]), item[0]), reverse=True)
+        left = sum(size for _, size in sizes)
+        while left > max_bytes:
+            path, size = sizes.pop()
+            total += journal.n_records(path)
+            path.unlink(missing_ok=True)
+            left -= size
+            if not journal.segments(path.parent):
+                shutil.rmtree(path.parent, ignore_errors=True)
+    if total:
+        counters.dropped[Dropped.ORPHANED] += total
+        log.error("records of the journal were dropped", reason=Dropped.ORPHANED, records=total)
     return total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import tempfile
 import time
@@ -31,11 +32,17 @@ from conftest import (
 from redis.crc import key_slot
 
 from bandit.cells import KEY, N_COLUMNS
+from router.stack import stack
 from telemetry import keys
+from telemetry.embedded import PrivateServer
 from telemetry.journal import Journal
 from telemetry.reader import Reader
 from telemetry.store import Address, AwayErrors, connect, connect_async, parse_address
 from telemetry.writer import Counters, Sender, Writer
+from workers.archive import Archive
+from workers.audit import audit_state
+from workers.restore import restore
+from workers.shard import MOST_UNARCHIVED_BYTES, most_unarchived
 
 pytestmark = pytest.mark.slow
 SLOTS = keys.SLOTS
@@ -241,3 +248,73 @@ def test_the_loop_goes_on_when_a_replica_takes_over(state_dir: Path) -> None:
             until(lambda: folded(client) == 200 and reader.poll())
             writer.close()
         client.close()
+
+
+def test_the_tightest_node_says_how_much_may_wait_for_the_archive(
+    nodes: list[Server], address: Address, client: Any
+) -> None:
+    assert most_unarchived(client, 8) == MOST_UNARCHIVED_BYTES
+    n_held = [0, 0, 0]
+    for shard in range(8):
+        n_held[key_slot(keys.meta(shard).encode()) * 3 // SLOTS] += 1
+    try:
+        for i, node in enumerate(nodes):
+            node.client.config_set("maxmemory", str((64 + 64 * i) << 20))
+        shares = [(64 + 64 * i << 20) // n // 4 for i, n in enumerate(n_held)]
+        assert most_unarchived(client, 8) == min(shares)
+        nodes[0].client.config_set("maxmemory", "0")
+        assert most_unarchived(client, 8) == min(shares[1:])
+    finally:
+        for node in nodes:
+            node.client.config_set("maxmemory", "0")
+
+
+def rows_of(client: Any) -> list[dict[bytes, bytes]]:
+    return [client.hgetall(keys.rows(shard)) for shard in range(SHARDS)]
+
+
+def test_a_lost_cluster_is_restored_from_what_the_jobs_archived(
+    nodes: list[Server],
+    address: Address,
+    client: Any,
+    store: PrivateServer,
+    state_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The jobs' own queue is on one server, which is no part of the cluster."""
+    monkeypatch.setenv("POINTSMAN_STORE_URL", address.url)
+    monkeypatch.setenv("RQ_REDIS_URL", f"unix://{store.socket_path}")
+    options = ["--shards", str(SHARDS), "--store-url-env", "POINTSMAN_STORE_URL"]
+    options += ["--jobs", "--archive-every-s", "0.1"]
+    archive = Archive(client, state_dir / "archive", SHARDS)
+    writer = Writer(state_dir / "journal", address, SHARDS)
+    writer.start()
+    with learning(state_dir, address), stack(state_dir) as processes:
+        processes.start("jobs", "workers", "--state-dir", str(state_dir), *options)
+        for number in range(100):
+            writer.put(outcome_of(number))
+        until(lambda: folded(client) == 100)
+        meta = [keys.meta(shard) for shard in range(SHARDS)]
+        until(lambda: all(len(set(client.hmget(m, "mark", "archived"))) == 1 for m in meta), 30)
+        until(lambda: client.exists(keys.AUDIT), 30)
+    writer.close()
+    rows = rows_of(client)
+    assert all(rows)
+    assert json.loads(client.get(keys.AUDIT))["equal"]
+    assert audit_state(archive).equal
+    for node in nodes:
+        node.client.flushall()
+
+    found = restore(archive)
+
+    assert (found.shards, found.damaged) == (SHARDS, 0)
+    assert rows_of(client) == rows
+    assert audit_state(archive).equal
+    with learning(state_dir, address):
+        late = Journal(state_dir / "journal", SHARDS)
+        late.open()
+        for number in range(100, 120):
+            late.append(outcome_of(number))
+        late.close()
+        until(lambda: folded(client) == 120)
+    assert audit_state(archive).equal

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import until
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
+from structlog.testing import capture_logs
 
 from telemetry import events, frames, journal, keys
 from telemetry.embedded import PrivateServer
@@ -25,7 +27,7 @@ from telemetry.frames import Frame
 from telemetry.store import Address, StoreErrors, connect, open_store, parse_address, prepare
 from telemetry.topology import parse_topology
 from telemetry.wakeup import Wakeup
-from telemetry.writer import Counters, Sender, Writer, adopt, cut
+from telemetry.writer import Counters, Sender, Writer, adopt, cut, shorten_orphans
 
 
 def token(nonce: int = 1, *, shard: int = 0, at_ms: int = 1_790_000_000_000) -> bytes:
@@ -229,6 +231,54 @@ def test_a_damaged_segment_is_counted_and_its_neighbours_arrive(
     assert 45 < in_first < 50
     assert counters.dropped["malformed"] == in_first
     assert list(log.root.iterdir()) == []
+
+
+def leave_behind(root: Path, n_records: int, *, at_s: float) -> list[Path]:
+    """Leave a journal of a process that ended, last written at `at_s`; return its segments."""
+    left = journal.Journal(root, 2, segment_bytes=50 * events.RECORD_SIZE)
+    left.open()
+    for i in range(n_records):
+        left.append(record(i))
+    left.close()
+    paths = journal.segments(left.directory)
+    for path in paths:
+        os.utime(path, (at_s, at_s))
+    return paths
+
+
+def test_journals_left_behind_are_bounded_in_all_and_the_oldest_go_first(
+    log: journal.Journal, client: Any
+) -> None:
+    log.append(record())  # of a process that lives
+    young = leave_behind(log.root, 60, at_s=3000.0)
+    old = leave_behind(log.root, 60, at_s=1000.0)
+    middle = leave_behind(log.root, 120, at_s=2000.0)
+    left, counters = [*middle[-1:], *young], Counters()
+
+    with capture_logs() as logs:
+        n = shorten_orphans(log.root, counters, 3 * 50 * events.RECORD_SIZE)
+
+    assert sorted(p for d in log.root.iterdir() for p in journal.segments(d)) == sorted(
+        [log.current, *left]
+    )
+    assert not old[0].parent.exists()
+    assert counters.dropped == {"orphaned": n}
+    assert [(e["reason"], e["records"]) for e in logs] == [("orphaned", n)]
+    assert adopt(log.root, client, Counters()) == 60 + 60 + 120 - n
+
+
+def test_a_writer_bounds_what_others_left_while_the_store_is_away(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "journal"
+    leave_behind(root, 60, at_s=1000.0)
+    writer = Writer(root, Address(f"unix://{tmp_path}/nobody"), 2, max_orphan_bytes=0)
+    writer.start()
+
+    until(lambda: writer.counters.dropped["orphaned"] == 60)
+
+    writer.close()
+    assert list(root.iterdir()) == []
 
 
 # -- writer -----------------------------------------------------------------------------------

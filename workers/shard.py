@@ -20,7 +20,7 @@ from bandit.cells import KEY, N_COLUMNS
 from telemetry import keys, references
 from telemetry.events import NO_DIGEST, Flag, Kind
 from telemetry.scripts import Commit
-from telemetry.store import Client, max_memory
+from telemetry.store import Client, memory_per_shard
 from workers.batch import (
     DAY_MS,
     LABEL_DAYS,
@@ -309,9 +309,9 @@ def stale_rows(names: Iterable[bytes], *, now_ms: int) -> list[bytes]:
 
 def most_unarchived(client: Client, n_shards: int) -> int:
     """Return how many bytes of a shard's folded entries may wait: all together a quarter of the
-    memory that the store may use.
+    memory that any of the store's servers may use.
     """
-    share = max_memory(client) // 4 // n_shards
+    share = memory_per_shard(client, n_shards) // 4
     return min(MOST_UNARCHIVED_BYTES, share) if share else MOST_UNARCHIVED_BYTES
 
 
