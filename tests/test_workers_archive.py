@@ -609,6 +609,40 @@ def test_frames_sent_again_to_a_restored_store_have_no_effect(life: Life) -> Non
     assert not again.files()[-1].is_base
 
 
+@pytest.mark.parametrize("left", [["ev"], ["ev", "rows", "touched", "producers", "labels"], ["*"]])
+def test_what_the_stream_still_has_is_folded_after_a_restore(life: Life, left: list[str]) -> None:
+    """Nothing is lost where only the state is: the stream is trimmed behind the archive alone."""
+    dice = random.Random(8)
+    live_through(life, dice, files=2)
+    ingested = int(Flag.INGESTED | Flag.FINAL)
+    life.send(outcome(5001, flags=ingested), feedback(5001, 0.75))
+    life.fold()
+    life.take()
+    life.prune()
+    life.send(outcome(5002, flags=ingested), feedback(5002, 0.5), feedback(5001, 0.25, at=1))
+    life.send(outcome(5003), feedback(5003, 1.0))
+    (not_folded_yet,) = life.send(outcome(5004))
+    life.again(not_folded_yet)
+    life.fold_all(dice)
+    rows, folded = life.rows(), life.client.hget(keys.meta(0), "n_outcomes")
+    day = keys.labels(0, NOW_MS // DAY_MS)
+    labels = life.client.hgetall(day)
+    kept = {name for part in left for name in life.client.keys(f"{{pm:0.*}}:{part}*")}
+    gone = set(life.client.keys("{pm:0.*}:*")) - kept | {keys.meta(0).encode()}
+    life.client.delete(*gone, keys.META)
+    life.lease.release()
+
+    restore(life.archive)
+    assert life.rows() != rows
+    again = Life(life.client, life.archive.root)
+    again.fold_all(dice)
+
+    assert again.rows() == rows
+    assert life.client.hgetall(day) == labels
+    assert life.client.hget(keys.meta(0), "n_outcomes") == folded
+    assert again.audit().equal
+
+
 def test_a_router_takes_a_restored_store_only_when_it_is_whole(life: Life) -> None:
     live_through(life, random.Random(7), files=2)
     router = reader(life.client)

@@ -146,10 +146,9 @@ class Archive:
 
     def state(self, shard: int, *, with_labels: bool = False) -> Content:
         """Return a shard's state at its mark, read in one step."""
-        today = int(self.client.time()[0]) * 1000 // DAY_MS
-        days = list(range(today - LABEL_DAYS - LAG_DAYS, today + 3)) if with_labels else []
-        span = today // SPAN_DAYS
-        spans = list(range(span - SPANS + 1, span + 1)) if with_labels else []
+        now_ms = int(self.client.time()[0]) * 1000
+        days = label_days(now_ms) if with_labels else []
+        spans = ingested_spans(now_ms) if with_labels else []
         pipeline = self.client.pipeline(transaction=True)
         pipeline.hgetall(keys.meta(shard))
         pipeline.hgetall(keys.rows(shard))
@@ -182,6 +181,18 @@ class Archive:
             found.update((entry_id, fields.get(b"f", b"")) for entry_id, fields in part)
             after = part[-1][0]
         return found
+
+
+def label_days(now_ms: int) -> list[int]:
+    """Return the days of whose decisions labels may be kept."""
+    today = now_ms // DAY_MS
+    return list(range(today - LABEL_DAYS - LAG_DAYS, today + 3))
+
+
+def ingested_spans(now_ms: int) -> list[int]:
+    """Return the spans of days of whose ingested outcomes nonces may count."""
+    span = now_ms // DAY_MS // SPAN_DAYS
+    return list(range(span - SPANS + 1, span + 1))
 
 
 def identity(root: Path) -> str:

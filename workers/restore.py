@@ -2,8 +2,9 @@
 
 Only into a store that has folded nothing yet. A shard is restored in one step, and versions rise
 last, once all shards are there: so a router that still has the posteriors of before takes the
-restored ones only when they are whole. What came after the last checkpoint is lost, unless a
-journal still has it; a frame that is sent again is known by its producer's numbers.
+restored ones only when they are whole. What came after the last checkpoint is lost, unless the
+stream or a journal still has it: the learner goes on from the restored mark, and a frame that is
+sent again is known by its producer's numbers.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from telemetry import keys, references
 from telemetry.events import Kind
 from telemetry.store import SCHEMA, Client, prepare
 from workers import archive_file
-from workers.archive import Archive
+from workers.archive import Archive, ingested_spans, label_days
 from workers.archive_file import Content, Damaged, Unit
 from workers.batch import DAY_MS, Entries, at_ms, position, take_apart
 from workers.held import HOLD_MS
@@ -136,6 +137,7 @@ def _restore_shard(client: Client, shard: int, part: _Part, found: Restored) -> 
         found.files += 1
     state.forget()
     found.labels += len(state.labels)
+    _clear(client, shard, now_ms=now_ms)
     _write_labels(client, shard, state)
     _write_ingested(client, shard, state)
     with client.pipeline(transaction=True) as pipeline:
@@ -149,6 +151,18 @@ def _restore_shard(client: Client, shard: int, part: _Part, found: Restored) -> 
         except redis.WatchError:
             raise CannotRestore(f"somebody else writes shard {shard}: stop the workers") from None
     _begin_stream_after(client, shard, part.content.mark)
+
+
+def _clear(client: Client, shard: int, *, now_ms: int) -> None:
+    """Delete what a store that lost only its marks still has of later state.
+
+    The stream is folded again from the restored mark on, and would pass for said already.
+    References and waiting feedback may stay: to note them twice says the same.
+    """
+    names = [keys.rows(shard), keys.touched(shard), keys.producers(shard)]
+    names += [keys.labels(shard, day) for day in label_days(now_ms)]
+    names += [keys.ingested(shard, span) for span in ingested_spans(now_ms)]
+    client.delete(*names)
 
 
 def _write_state(pipeline: Client, shard: int, part: _Part) -> None:
