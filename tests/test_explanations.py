@@ -69,6 +69,20 @@ def test_it_stays_the_same_when_posteriors_move_on_and_after_a_restart(
         assert explained(sidecar, answer) == first
 
 
+def test_a_guarded_draw_tells_of_its_choice_and_an_unrouted_call_of_none(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    value = {**two(provider), "apps": {"default": {"mode": "route", "strategy": "quality"}}}
+    with serving(value, state_dir, address) as sidecar:
+        found = explained(sidecar, sidecar.chat("auto"))
+        named = explained(sidecar, sidecar.chat("a"))
+
+    assert found["draw"]["law"]["learning_mode"] is False
+    assert found["draw"]["law"]["current"] == found["draw"]["law"]["incumbent"] == "a"
+    assert found["note"] == "no quality signal"
+    assert (named["step"], named["draw"], named["propensity"]) == (None, None, 1.0)
+
+
 def test_a_call_that_follows_names_the_draw_it_follows(sidecar: Sidecar) -> None:
     headers = {"x-router-session-id": "one"}
     first = explained(sidecar, sidecar.chat("auto", headers=headers))
