@@ -55,15 +55,34 @@ def lose_one(chaos: Chaos) -> None:
         freeze()
         for shard in range(chaos.n_shards):
             name, since = keys.stream(shard), client.hget(keys.meta(shard), "mark") or b"0-0"
-            for entry, fields in client.xrange(name, min=b"(" + since):
+            waiting = client.xrange(name, min=b"(" + since)
+            for entry, raw in _told_once(client, shard, waiting):
                 # One that was looked at already may be on its way a second time.
-                raw, seen = fields.get(b"f", b""), chaos.has_read(shard, entry)
+                seen = chaos.has_read(shard, entry)
                 if not seen and answered_in(raw) and client.xdel(name, entry):
                     return bool((client.hget(keys.meta(shard), "mark") or b"0-0") == since)
         return False
 
     with _freezing(chaos) as freeze:
         _until(chaos, try_it)
+
+
+def _told_once(
+    client: Client, shard: int, waiting: list[tuple[bytes, dict[bytes, bytes]]]
+) -> list[tuple[bytes, bytes]]:
+    """Return the frames that are no copies: of a copy the first one still has its effect."""
+    found: dict[tuple[bytes, int], list[tuple[bytes, bytes]]] = {}
+    for entry, fields in waiting:
+        raw = fields.get(b"f", b"")
+        with contextlib.suppress(MalformedEvent):
+            frame = frames.unpack(raw)
+            found.setdefault((frame.producer, frame.first), []).append((entry, raw))
+    once = []
+    for (producer, first), copies in found.items():
+        known = client.hget(keys.producers(shard), producer) or b"0:0"
+        if len(copies) == 1 and first >= int(known.split(b":")[0]):
+            once += copies
+    return once
 
 
 def double_one(chaos: Chaos) -> None:
