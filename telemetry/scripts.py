@@ -6,8 +6,16 @@ what it writes was built by one process from values of known types.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
 from telemetry import keys
 from telemetry.store import Client
+from telemetry.topology import spans_slots
+
+Argument = bytes | str | int | float
 
 _TAKE_LEASE = """
 local held = redis.call('GET', KEYS[1])
@@ -155,9 +163,9 @@ class Commit:
 
     def __init__(self, meta: str) -> None:
         self._keys = {meta: 1}
-        self._commands: list[bytes | str | int | float] = []
+        self._commands: list[Argument] = []
 
-    def add(self, name: str, key: str, *arguments: bytes | str | int | float) -> None:
+    def add(self, name: str, key: str, *arguments: Argument) -> None:
         """Add a command on `key`; at most `MAX_ARGUMENTS` arguments.
 
         Raises:
@@ -172,6 +180,68 @@ class Commit:
         """Return the new version, or -1 where mark or token show another owner."""
         script = client.register_script(_COMMIT)
         return int(script(keys=list(self._keys), args=[mark, token, new_mark, *self._commands]))
+
+    def arguments(self, *, mark: bytes, token: int, new_mark: bytes) -> list[Argument]:
+        """Return what the script is called with: the number of keys, keys, arguments."""
+        return [len(self._keys), *self._keys, mark, token, new_mark, *self._commands]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A commit, and under which mark and token it may take effect."""
+
+    commit: Commit
+    mark: bytes
+    token: int
+    new_mark: bytes
+
+    def run(self, client: Client) -> int:
+        """Return the new version, or -1."""
+        return self.commit.run(client, mark=self.mark, token=self.token, new_mark=self.new_mark)
+
+
+def run_all(client: Client, commits: list[Ready]) -> list[int]:
+    """Run commits of several shards, and tell readers; return each one's version, or -1.
+
+    They are sent at once and stand each for itself. On a cluster one goes after the other, as its
+    pipelines run no scripts.
+
+    Raises:
+        redis.RedisError: some may have taken effect and others not.
+    """
+    if spans_slots(client):
+        versions = [ready.run(client) for ready in commits]
+        client.publish(keys.CHANGED, "")
+        return versions
+    sha = client.register_script(_COMMIT).sha
+    pipeline = client.pipeline(transaction=False)
+    for ready in commits:
+        mark, token, new_mark = ready.mark, ready.token, ready.new_mark
+        arguments = ready.commit.arguments(mark=mark, token=token, new_mark=new_mark)
+        pipeline.evalsha(sha, *arguments)
+    # Once all are through: a reader that looks at the first would rest before the others. Should
+    # the message get lost, the reader looks 40 ms after its last look.
+    pipeline.publish(keys.CHANGED, "")
+    *found, _ = pipeline.execute(raise_on_error=False)
+    versions = []
+    for ready, version in zip(commits, found, strict=True):
+        if isinstance(version, redis.exceptions.NoScriptError):  # a server that started since
+            version = ready.run(client)
+        elif isinstance(version, Exception):
+            raise version
+        versions.append(int(version))
+    return versions
+
+
+def ask(client: Client, commands: list[tuple[Argument, ...]]) -> list[Any]:
+    """Return the replies to commands that only read, each with its key second."""
+    if not commands:
+        return []
+    pipeline = client.pipeline(transaction=False)
+    for command in commands:
+        pipeline.execute_command(*command)
+    found: list[Any] = pipeline.execute()
+    return found
 
 
 def sign_on(client: Client, worker: str, *, ttl_ms: int) -> list[str]:

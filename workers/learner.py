@@ -12,14 +12,13 @@ from pathlib import Path
 
 import structlog
 
-from telemetry import keys
 from telemetry.store import Address, Client, StoreErrors, connect, prepare
 from telemetry.streams import read_streams
 from telemetry.writer import Counters, adopt
 from workers.held import join
 from workers.lease import Lease
 from workers.roster import Roster
-from workers.shard import NotOwner, Shard, most_unarchived
+from workers.shard import NotOwner, Shard, fold_together, most_unarchived
 
 log = structlog.get_logger()
 
@@ -135,16 +134,12 @@ class Learner:
         marks = {number: shard.mark for number, (shard, _) in self._held.items()}
         found = read_streams(client, marks, count=READ_ENTRIES, block_ms=block_ms)
         most = max(map(len, found.values()), default=READ_ENTRIES)
-        for number, entries in found.items():
-            shard, lease = self._held[number]
-            try:
-                shard.fold(entries, token=lease.token)
-            except NotOwner:
-                self._lose(number)
-        if found:
-            # Once all shards are through: a reader that looks at the first would rest before the
-            # others. Should the message get lost, the reader looks 40 ms after its last look.
-            client.publish(keys.CHANGED, "")
+        held = [self._held[number] for number in found]
+        work = [(s, e, lease.token) for (s, lease), e in zip(held, found.values(), strict=True)]
+        if work:
+            for number, n_folded in zip(found, fold_together(client, work), strict=True):
+                if n_folded is None:
+                    self._lose(number)
         return most < READ_ENTRIES
 
     def _keep_house(self, client: Client) -> None:

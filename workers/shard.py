@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import structlog
@@ -19,7 +21,7 @@ from bandit import cells
 from bandit.cells import KEY, N_COLUMNS
 from telemetry import keys, references
 from telemetry.events import NO_DIGEST, Flag, Kind
-from telemetry.scripts import Commit
+from telemetry.scripts import Argument, Commit, Ready, ask, run_all
 from telemetry.store import Client, memory_per_shard
 from workers.batch import (
     DAY_MS,
@@ -97,32 +99,50 @@ class Shard:
         Raises:
             NotOwner: mark or token in the store are not ours; nothing was written.
         """
+        (found,) = fold_together(self.client, [(self, entries, token)])
+        if found is None:
+            raise NotOwner(f"shard {self.number}")
+        return found
+
+    def begin(self, entries: Entries) -> Folding:
+        """Take entries apart; return what must be asked of the store before they can be folded."""
         batch = take_apart(entries, self.windows, expected=self.expected)
-        batch.drop_told(self._told_before(batch))
-        decisions, named = batch.decisions(), references_of(batch.of_kind(Kind.OUTCOME))
         wanted: dict[str, list[bytes]] = {}
-        for day, nonce in decisions:
+        for day, nonce in batch.decisions():
             wanted.setdefault(keys.labels(self.number, day), []).append(nonce)
-        for bucket, tokens in named.items():
+        for bucket, tokens in references_of(batch.of_kind(Kind.OUTCOME)).items():
             wanted[keys.references(self.number, bucket)] = list(tokens)
-        known = self._ask(wanted)
-        stored = {(d, n): known[keys.labels(self.number, d)][n] for d, n in decisions}
-        found = effects(batch, stored)
+        fields = [(name, part) for name, names in wanted.items() for part in _parts(names)]
+        return Folding(batch, entries[-1][0], batch.told(), self._told_in(batch), fields)
+
+    def change(self, folding: Folding, replies: list[Any]) -> Commit:
+        """Return the commit of everything that a batch changes, given what the store replied.
+
+        What was asked needs no transaction with it: only the holder of the shard writes there, and
+        a commit of another one is refused.
+        """
+        batch, known = folding.batch, folding.known(replies)
+        batch.drop_told(folding.told_before(replies))
+        named = references_of(batch.of_kind(Kind.OUTCOME))
+        stored = {(d, n): known[keys.labels(self.number, d)][n] for d, n in batch.decisions()}
+        found = folding.effects = effects(batch, stored)
         commit = Commit(keys.meta(self.number))
-        changed = self._add(commit, found.terms)
+        folding.rows = self._add(commit, found.terms)
         self._write_labels(commit, found.labels)
         self._index_references(commit, named, known)
         self._write_ingested(commit, batch.ingested)
         self._hold(commit, found.waiting)
         self._write_books(commit, batch, found)
-        new_mark = entries[-1][0]
-        version = commit.run(self.client, mark=self.mark, token=token, new_mark=new_mark)
-        if version < 0:
-            raise NotOwner(f"shard {self.number}")
-        self.rows.update(changed)
+        return commit
+
+    def end(self, folding: Folding, version: int) -> int:
+        """Take over what was committed; return how many records took effect."""
+        batch = folding.batch
+        self.rows.update(folding.rows)
         self.windows.update(batch.windows)
-        self.mark, self.version = new_mark, version
-        self.counters.update(found.counts)
+        self.mark, self.version = folding.new_mark, version
+        if folding.effects is not None:
+            self.counters.update(folding.effects.counts)
         if batch.n_missing:
             log.error("records never arrived", shard=self.number, records=batch.n_missing)
         return len(batch.records)
@@ -178,34 +198,12 @@ class Shard:
         if ahead and n_trimmed:
             self.client.hincrby(keys.meta(self.number), "n_trimmed_unarchived", n_trimmed)
 
-    def _ask(self, wanted: dict[str, list[bytes]]) -> dict[str, dict[bytes, bytes | None]]:
-        """Return what the store holds in these fields of these hashes: one round trip for all."""
-        parts = [(name, part) for name, fields in wanted.items() for part in _parts(fields)]
-        if not parts:
-            return {}
-        pipeline = self.client.pipeline(transaction=False)
-        for name, part in parts:
-            pipeline.hmget(name, part)
-        known: dict[str, dict[bytes, bytes | None]] = {name: {} for name in wanted}
-        for (name, part), values in zip(parts, pipeline.execute(), strict=True):
-            known[name].update(zip(part, values, strict=True))  # type: ignore[arg-type]
-        return known
-
-    def _told_before(self, batch: Batch) -> set[bytes]:
-        """Return which ingested outcomes of a batch were folded before.
-
-        It needs no transaction: only the holder of the shard writes there, and a commit of
-        another one is refused.
-        """
-        nonces = batch.told()
-        if not nonces:
-            return set()
+    def _told_in(self, batch: Batch) -> list[str]:
+        """Return the sets that may hold nonces of a batch's ingested outcomes."""
+        if not len(batch.today):
+            return []
         span = int(batch.today.max()) // SPAN_DAYS
-        pipeline = self.client.pipeline(transaction=False)
-        for number in range(span - SPANS + 1, span + 1):
-            pipeline.smismember(keys.ingested(self.number, number), nonces)
-        found = zip(nonces, *pipeline.execute(), strict=True)
-        return {nonce for nonce, *known in found if any(known)}
+        return [keys.ingested(self.number, n) for n in range(span - SPANS + 1, span + 1)]
 
     def _write_ingested(self, commit: Commit, nonces: dict[bytes, int]) -> None:
         for span in set(nonces.values()):
@@ -228,7 +226,7 @@ class Shard:
         self,
         commit: Commit,
         named: dict[int, dict[bytes, bytes]],
-        known: dict[str, dict[bytes, bytes | None]],
+        known: dict[str, dict[Argument, bytes | None]],
     ) -> None:
         """Note which decisions an answer id or a caller's reference means."""
         for bucket, tokens in named.items():
@@ -266,6 +264,66 @@ class Shard:
         for name, n in found.counts.items():
             if n:
                 commit.add("HINCRBY", keys.meta(self.number), f"n_{name}", n)
+
+
+@dataclass(slots=True)
+class Folding:
+    """A batch of one shard on its way: what to ask before it can be folded, what it changes."""
+
+    batch: Batch
+    new_mark: bytes
+    nonces: list[bytes]  # of ingested outcomes, perhaps told before
+    told_in: list[str]  # sets that hold those told before
+    fields: list[tuple[str, list[Argument]]]  # of hashes
+    rows: dict[bytes, bytes] = field(default_factory=dict)  # new ones: they count once committed
+    effects: Effects | None = None
+
+    def questions(self) -> list[tuple[Argument, ...]]:
+        """Return the commands whose replies `Shard.change` needs."""
+        out: list[tuple[Argument, ...]] = []
+        if self.nonces:
+            out += [("SMISMEMBER", name, *self.nonces) for name in self.told_in]
+        return [*out, *(("HMGET", name, *part) for name, part in self.fields)]
+
+    def told_before(self, replies: list[Any]) -> set[bytes]:
+        """Return which ingested outcomes were folded before."""
+        if not self.nonces:
+            return set()
+        found = zip(self.nonces, *replies[: len(self.told_in)], strict=True)
+        return {nonce for nonce, *known in found if any(known)}
+
+    def known(self, replies: list[Any]) -> dict[str, dict[Argument, bytes | None]]:
+        """Return by hash and field what is stored."""
+        values = replies[len(self.told_in) if self.nonces else 0 :]
+        out: dict[str, dict[Argument, bytes | None]] = {}
+        for (name, part), found in zip(self.fields, values, strict=True):
+            out.setdefault(name, {}).update(zip(part, found, strict=True))
+        return out
+
+
+def fold_together(client: Client, work: list[tuple[Shard, Entries, int]]) -> list[int | None]:
+    """Fold entries of several shards; return of each how many records took effect.
+
+    None where mark or token in the store are not ours: nothing was written of that one. The store
+    is asked once for all shards, and once given all commits, each of which stands for itself.
+
+    Args:
+        work: shards, their next entries, and the tokens of their leases.
+    Raises:
+        redis.RedisError: what was committed is not known; load the shards anew.
+    """
+    foldings = [shard.begin(entries) for shard, entries, _ in work]
+    questions = [folding.questions() for folding in foldings]
+    replies = iter(ask(client, [question for own in questions for question in own]))
+    ready = []
+    for (shard, _, token), folding, own in zip(work, foldings, questions, strict=True):
+        commit = shard.change(folding, list(islice(replies, len(own))))
+        ready.append(Ready(commit, shard.mark, token, folding.new_mark))
+    versions = run_all(client, ready)
+    return [
+        shard.end(folding, version) if version >= 0 else None
+        for (shard, _, _), folding, version in zip(work, foldings, versions, strict=True)
+    ]
 
 
 def references_of(outcomes: NDArray[np.void]) -> dict[int, dict[bytes, bytes]]:
