@@ -7,7 +7,8 @@ work where a batch has many records of a cell.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,7 @@ class Grouping:
     starts: NDArray[np.intp]
     category: NDArray[np.uint64]  # of each group
     endpoint: NDArray[np.uint64]
+    decayed: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -65,22 +67,36 @@ class Grouping:
         values = np.zeros((len(self.starts), N_COLUMNS), dtype=np.int64)
         if not len(self.starts):
             return Terms(np.empty(0, dtype=KEY), values)
-        window = np.zeros(len(self.starts), dtype=np.int64)
-        weight = None
-        if family in HALF_LIFE_MS:
-            windows, weight = decay.windows_and_weights(self.at_ms, HALF_LIFE_MS[family])
-            window = windows[self.starts]
-        names = [int(column) for column in columns]
-        scale = np.array([REAL_SCALE if c in SCALED[family] else 1 for c in names])
+        window = None
+        names, scale, weighted = _layout(family, tuple(columns))
         raw = np.array(list(columns.values()), dtype=np.float64)
-        raw *= scale[:, None]
+        raw *= scale
         placed = np.rint(raw, out=raw).astype(np.int64)[:, self.order]
-        if weight is not None:
-            weighted = [c not in UNWEIGHTED.get(family, ()) for c in names]
-            placed *= np.where(np.array(weighted)[:, None], weight, 1)
+        if family in HALF_LIFE_MS:
+            windows, weight = self._decayed(HALF_LIFE_MS[family])
+            window = windows[self.starts]
+            np.multiply(placed, weight, out=placed, where=weighted)
         values[:, names] = np.add.reduceat(placed, self.starts, axis=1).T
         adds = values.any(axis=1)
         keys = np.zeros(int(adds.sum()), dtype=KEY)
         keys["category"], keys["endpoint"] = self.category[adds], self.endpoint[adds]
-        keys["family"], keys["window"] = int(family), window[adds]
+        keys["family"] = int(family)
+        if window is not None:
+            keys["window"] = window[adds]
         return Terms(keys, values[adds])
+
+    def _decayed(self, half_life_ms: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return window and weight of each record in order: worked out once a half-life."""
+        if half_life_ms not in self.decayed:
+            self.decayed[half_life_ms] = decay.windows_and_weights(self.at_ms, half_life_ms)
+        return self.decayed[half_life_ms]
+
+
+@cache
+def _layout(
+    family: Family, columns: tuple[int, ...]
+) -> tuple[list[int], NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the columns, what each is scaled by, and whether it is weighted: (n_columns, 1)."""
+    names = [int(column) for column in columns]
+    scale = np.array([[REAL_SCALE if c in SCALED[family] else 1.0] for c in names])
+    return names, scale, np.array([[c not in UNWEIGHTED.get(family, ())] for c in names])

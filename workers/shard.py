@@ -107,13 +107,15 @@ class Shard:
     def begin(self, entries: Entries) -> Folding:
         """Take entries apart; return what must be asked of the store before they can be folded."""
         batch = take_apart(entries, self.windows, expected=self.expected)
+        decisions, named = batch.decisions(), references_of(batch.of_kind(Kind.OUTCOME))
         wanted: dict[str, list[bytes]] = {}
-        for day, nonce in batch.decisions():
+        for day, nonce in decisions:
             wanted.setdefault(keys.labels(self.number, day), []).append(nonce)
-        for bucket, tokens in references_of(batch.of_kind(Kind.OUTCOME)).items():
+        for bucket, tokens in named.items():
             wanted[keys.references(self.number, bucket)] = list(tokens)
         fields = [(name, part) for name, names in wanted.items() for part in _parts(names)]
-        return Folding(batch, entries[-1][0], batch.told(), self._told_in(batch), fields)
+        told_in = self._told_in(batch)
+        return Folding(batch, entries[-1][0], decisions, named, batch.told(), told_in, fields)
 
     def change(self, folding: Folding, replies: list[Any]) -> Commit:
         """Return the commit of everything that a batch changes, given what the store replied.
@@ -121,10 +123,11 @@ class Shard:
         What was asked needs no transaction with it: only the holder of the shard writes there, and
         a commit of another one is refused.
         """
-        batch, known = folding.batch, folding.known(replies)
-        batch.drop_told(folding.told_before(replies))
-        named = references_of(batch.of_kind(Kind.OUTCOME))
-        stored = {(d, n): known[keys.labels(self.number, d)][n] for d, n in batch.decisions()}
+        batch, known, named = folding.batch, folding.known(replies), folding.named
+        if folding.nonces:
+            batch.drop_told(folding.told_before(replies))
+            named = references_of(batch.of_kind(Kind.OUTCOME))
+        stored = {(d, n): known[keys.labels(self.number, d)][n] for d, n in folding.decisions}
         found = folding.effects = effects(batch, stored)
         commit = Commit(keys.meta(self.number))
         folding.rows = self._add(commit, found.terms)
@@ -272,6 +275,8 @@ class Folding:
 
     batch: Batch
     new_mark: bytes
+    decisions: list[Decision]  # of which something is said, perhaps in what was told before
+    named: dict[int, dict[bytes, bytes]]  # decisions by what refers to them, as `references_of`
     nonces: list[bytes]  # of ingested outcomes, perhaps told before
     told_in: list[str]  # sets that hold those told before
     fields: list[tuple[str, list[Argument]]]  # of hashes
