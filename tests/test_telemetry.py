@@ -56,6 +56,9 @@ def record(nonce: int = 1, *, shard: int = 0) -> bytes:
     )
 
 
+MANY = [record(n) for n in range(2 * events.CHECKED_AT_ONCE + 9)]
+
+
 # -- records and frames -----------------------------------------------------------------------
 
 
@@ -102,6 +105,25 @@ def test_a_bad_record_leaves_its_neighbours_alone() -> None:
 
     assert [int(r["token"]["nonce"].tobytes()[-1]) for r in sound] == [1, 3]
     assert len(bad) == 1
+
+
+@given(
+    st.integers(0, 2 * events.CHECKED_AT_ONCE + 9),
+    st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), max_size=4),
+)
+def test_of_many_records_just_the_bad_ones_are_left_out(
+    n: int, changes: list[tuple[int, int]]
+) -> None:
+    """Whatever is changed, padding included: as if each had been looked at by itself."""
+    raw = bytearray(b"".join(MANY[:n]))
+    for place, difference in changes if n else ():
+        raw[place % len(raw)] ^= difference
+    each = [bytes(raw[i : i + events.RECORD_SIZE]) for i in range(0, len(raw), events.RECORD_SIZE)]
+
+    sound, bad = events.decode(bytes(raw))
+
+    assert [r.tobytes() for r in sound] == [r for r in each if len(events.decode(r)[0])]
+    assert bad == [r for r in each if not len(events.decode(r)[0])]
 
 
 @pytest.mark.parametrize(
