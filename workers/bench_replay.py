@@ -38,7 +38,7 @@ def replay(client: Client, *, n_shards: int) -> float:
 
 def _terms(records: NDArray[np.void], said: dict[bytes, bytes]) -> list[Terms]:
     """Return what records add; `said` holds the labels of all decisions so far."""
-    feedback = records[records["kind"] == Kind.FEEDBACK]
+    feedback = records.compress(records["kind"] == Kind.FEEDBACK)
     whole = feedback["token"]["nonce"].tobytes()
     nonces = [whole[start : start + 16] for start in range(0, len(whole), 16)]
     slot_of = {nonce: slot for slot, nonce in enumerate(dict.fromkeys(nonces))}
@@ -47,8 +47,8 @@ def _terms(records: NDArray[np.void], said: dict[bytes, bytes]) -> list[Terms]:
     said.update(zip(slot_of, heard.rows, strict=True))
     first = np.empty(len(slot_of), dtype=np.intp)
     first[slots[::-1]] = np.arange(len(feedback))[::-1]
-    rewards = fold.label_terms(feedback["token"][first], heard.before, heard.after)
-    outcomes = records[records["kind"] == Kind.OUTCOME]
+    rewards = fold.label_terms(feedback.take(first)["token"], heard.before, heard.after)
+    outcomes = records.compress(records["kind"] == Kind.OUTCOME)
     return fold.outcome_terms(outcomes) + rewards
 
 
