@@ -33,6 +33,7 @@ class Family(IntEnum):
     BOOKS = 5  # of routed calls, kept under the release key's digest in place of the category's
     DERIVED = 6  # labels that the sidecar read off calls by itself
     SIGNALS = 7  # what labels were read off
+    RESIDUALS = 8  # of labels against what was predicted, by endpoint; its category is 0
 
 
 HALF_LIFE_MS = {
@@ -45,6 +46,8 @@ HALF_LIFE_MS = {
 """How fast each thing changes: weights seldom, load by the hour, outages by the minute."""
 FADING = tuple(HALF_LIFE_MS)
 """The families of `Evidence`, in its order."""
+BY_REGIME = (Family.QUALITY, Family.DERIVED)
+"""The families of labels: they are kept apart by the regime that their endpoint was in."""
 
 
 class Q(IntEnum):
@@ -137,6 +140,13 @@ class S(IntEnum):
     SAID = 9  # the caller's own word that it asked again
 
 
+class E(IntEnum):
+    """Columns of RESIDUALS, plain sums over all time: labels with a prediction, their residuals."""
+
+    N = 0
+    TOTAL = 1  # in sd of a single reward
+
+
 N_COLUMNS = 10
 UNWEIGHTED: dict[Family, tuple[int, ...]] = {
     Family.QUALITY: (Q.LABELS,),
@@ -144,6 +154,7 @@ UNWEIGHTED: dict[Family, tuple[int, ...]] = {
     Family.BOOKS: tuple(B),
     Family.DERIVED: (D.PAIRS,),
     Family.SIGNALS: tuple(S),
+    Family.RESIDUALS: tuple(E),
 }
 SCALED: dict[Family, tuple[int, ...]] = {
     Family.QUALITY: (Q.R, Q.R2),
@@ -153,10 +164,19 @@ SCALED: dict[Family, tuple[int, ...]] = {
     Family.BOOKS: (B.REWARD,),
     Family.DERIVED: (D.GOOD, D.PAIR_D, D.PAIR_D2, D.PAIR_S, D.PAIR_DS, D.PAIR_S2),
     Family.SIGNALS: (),
+    Family.RESIDUALS: (E.TOTAL,),
 }
 """Columns in fixed point; the rest are whole numbers (counts, tokens, nano-dollars)."""
 
-KEY = np.dtype([("category", "<u8"), ("endpoint", "<u8"), ("family", "<u4"), ("window", "<u4")])
+KEY = np.dtype(
+    [
+        ("category", "<u8"),
+        ("endpoint", "<u8"),
+        ("family", "<u2"),
+        ("regime", "<u2"),
+        ("window", "<u4"),
+    ]
+)
 """Names one row: digests of the category's name and of the endpoint's identity."""
 
 _FIXED_POINT = {family: np.ones(N_COLUMNS) for family in Family}
@@ -331,22 +351,62 @@ def read(
 ) -> Evidence:
     """Return the evidence of the named cells as of `now_ms`; other rows are left out.
 
+    Labels count in full, whichever regime they are of; `regimes.count` sets that right.
+
     Args:
         rows: any number of rows; several of one cell (shards, windows) are added up.
         categories, endpoints: (n_categories,) and (n_arms,) digests, in the order wanted.
     """
-    shape = (len(categories), len(endpoints), N_COLUMNS)
-    out = {family: np.zeros(shape) for family in FADING}
     c = _positions(rows.keys["category"], categories)
     e = _positions(rows.keys["endpoint"], endpoints)
-    for family in FADING:
-        pick = (rows.keys["family"] == int(family)) & (c >= 0) & (e >= 0)
-        if not pick.any():
-            continue
+    shape = (len(categories), len(endpoints), N_COLUMNS)
+    found = (_read_family(rows, family, c, e, shape, now_ms=now_ms) for family in FADING)
+    return Evidence(*found)
+
+
+def read_by_regime(
+    rows: Terms,
+    family: Family,
+    *,
+    categories: NDArray[np.uint64],
+    endpoints: NDArray[np.uint64],
+    now_ms: int,
+) -> dict[int, NDArray[np.float64]]:
+    """Return (n_categories, n_arms, N_COLUMNS) evidence of one family by regime, as `read` would.
+
+    Args:
+        family: one of `BY_REGIME`.
+    """
+    mine = rows.keys["family"] == int(family)
+    rows = Terms(rows.keys[mine], rows.values[mine])
+    c = _positions(rows.keys["category"], categories)
+    e = _positions(rows.keys["endpoint"], endpoints)
+    shape = (len(categories), len(endpoints), N_COLUMNS)
+    out = {}
+    for regime in sorted({0, *rows.keys["regime"].tolist()}):
+        own = rows.keys["regime"] == regime
+        part = Terms(rows.keys[own], rows.values[own])
+        out[regime] = _read_family(part, family, c[own], e[own], shape, now_ms=now_ms)
+    return out
+
+
+def _read_family(
+    rows: Terms,
+    family: Family,
+    category: NDArray[np.intp],
+    arm: NDArray[np.intp],
+    shape: tuple[int, int, int],
+    *,
+    now_ms: int,
+) -> NDArray[np.float64]:
+    """Return the evidence of one family, given where each row belongs (-1: nowhere)."""
+    out = np.zeros(shape)
+    pick = (rows.keys["family"] == int(family)) & (category >= 0) & (arm >= 0)
+    if pick.any():
         window = rows.keys["window"][pick].astype(np.int64)
         scale = decay.window_scale(window, HALF_LIFE_MS[family], now_ms=now_ms)
-        np.add.at(out[family], (c[pick], e[pick]), rows.values[pick] * _factor(family, scale))
-    return Evidence(*(out[family] for family in FADING))
+        np.add.at(out, (category[pick], arm[pick]), rows.values[pick] * _factor(family, scale))
+    return out
 
 
 def read_plain(
@@ -360,7 +420,7 @@ def read_plain(
 
     Args:
         rows: any number of rows; several of one cell (shards) are added up.
-        family: BOOKS, kept under release keys, or SIGNALS, kept under categories.
+        family: BOOKS, kept under release keys, SIGNALS, under categories, or RESIDUALS, under 0.
         names, endpoints: (n_names,) and (n_arms,) digests, in the order wanted.
     """
     mine = rows.keys["family"] == int(family)

@@ -95,6 +95,10 @@ class Watch:
         return PROBE_SHARE_HOPEFUL if self.recall.value >= HOPEFUL else PROBE_SHARE
 
 
+CALM = Watch()
+"""Of an endpoint that shows no change."""
+
+
 def residual(
     reward: NDArray[np.float64] | float,
     mean: NDArray[np.float64] | float,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from bandit import decay
 from bandit.cells import (
+    BY_REGIME,
     HALF_LIFE_MS,
     KEY,
     N_COLUMNS,
@@ -40,6 +41,7 @@ class Grouping:
     starts: NDArray[np.intp]
     category: NDArray[np.uint64]  # of each group
     endpoint: NDArray[np.uint64]
+    regime: NDArray[np.uint64] | None = None  # None: all are of regime 0
     decayed: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = field(default_factory=dict)
 
     @classmethod
@@ -48,15 +50,24 @@ class Grouping:
         category: NDArray[np.uint64],
         endpoint: NDArray[np.uint64],
         at_ms: NDArray[np.int64],
+        regime: NDArray[np.uint64] | None = None,
     ) -> Grouping:
-        """Group records; the arguments are as in `cells.terms`."""
+        """Group records; the arguments are as in `cells.terms`.
+
+        Args:
+            regime: the one that each record's endpoint was in; None where no family asks for it.
+        """
         if not len(at_ms):
             none = np.empty(0, dtype=np.intp)
             return cls(at_ms, none, none, category, endpoint)
         span = (at_ms // SPAN_MS).astype(np.uint64)
-        order, starts = group([category, endpoint, span])
+        if regime is None or not regime.any():
+            order, starts = group([category, endpoint, span])
+            first = order[starts]
+            return cls(at_ms[order], order, starts, category[first], endpoint[first])
+        order, starts = group([category, endpoint, span, regime])
         first = order[starts]
-        return cls(at_ms[order], order, starts, category[first], endpoint[first])
+        return cls(at_ms[order], order, starts, category[first], endpoint[first], regime[first])
 
     def terms(self, family: Family, columns: Mapping[int, NDArray[np.float64]]) -> Terms:
         """Return what the records add to `family`: one term a group that adds anything.
@@ -81,6 +92,8 @@ class Grouping:
         keys = np.zeros(int(adds.sum()), dtype=KEY)
         keys["category"], keys["endpoint"] = self.category[adds], self.endpoint[adds]
         keys["family"] = int(family)
+        if self.regime is not None and family in BY_REGIME:
+            keys["regime"] = self.regime[adds]
         if window is not None:
             keys["window"] = window[adds]
         return Terms(keys, values[adds])

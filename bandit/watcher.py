@@ -1,42 +1,79 @@
-"""Quality evidence by regimes, and the watch that opens them.
-
-A label goes to the regime that its endpoint is in. Which regimes count, and for how much, is
-decided when evidence is read: after a fall the earlier ones count for a few labels at the new
-level; once the endpoint is as it was, they count in full again and the regime between is dropped.
-"""
+"""The watch over endpoints: what a closed bucket of residuals changes, and whom to probe. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bandit import drift
-from bandit.cells import Family, Grid, Q
-from bandit.drift import Alarm, AlarmKind, Watch
+from bandit.cells import Family, Grid
+from bandit.drift import CALM, Alarm, Watch
 from bandit.posterior import Posterior
+from bandit.regimes import FIRST, Regimes, count_quality
 
 
 @dataclass(frozen=True, slots=True)
-class Regimes:
-    """Which regimes of one endpoint count."""
+class Watched:
+    """What is known of one endpoint: its watch, and which of its regimes count."""
 
-    now: int = 0  # the one that labels go to
-    full: tuple[int, ...] = (0,)
-    reduced: tuple[int, ...] = ()
-    level: float = 1.0  # of the reduced ones: by what factor rewards moved since
-    before: tuple[int, ...] = ()  # those that counted in full before the first fall
+    watch: Watch = CALM
+    regimes: Regimes = FIRST
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An alarm, and by what factor rewards moved."""
+
+    alarm: Alarm
+    level: float
+
+
+def close(
+    watched: Watched,
+    bucket: int,
+    *,
+    count: float,
+    total: float,
+    posterior: Posterior,
+    arm: int,
+) -> tuple[Watched, Change | None]:
+    """Return what is known of an endpoint once a bucket is over, and the change that it showed.
+
+    Args:
+        bucket: its number; rises from call to call.
+        count, total: labels in it, and the sum of their residuals.
+        posterior: as of its end; says what the endpoint usually earns.
+    """
+    if not count and not watched.watch.suspect:
+        return watched, None
+    watch = drift.close_bucket(watched.watch, bucket, count=count, total=total)
+    found = drift.alarm(watch)
+    if found is None:
+        return replace(watched, watch=watch), None
+    mean, sd = _usual(posterior, arm)
+    level = drift.level(found, mean=mean, sd=sd)
+    shift = drift.shift(level, mean=mean, sd=sd)
+    watch = drift.after(found, bucket, shift=shift)
+    return Watched(watch, watched.regimes.opened(found.kind, level)), Change(found, level)
+
+
+def probe(watches: Sequence[Watch]) -> tuple[int | None, float]:
+    """Return which arm to probe now, and with which share of the calls."""
+    shares = [watch.probe_share for watch in watches]
+    best = int(np.argmax(shares))
+    return (best, shares[best]) if shares[best] > 0 else (None, 0.0)
 
 
 class Watcher:
-    """Keeps the regimes of all endpoints of one process."""
+    """Keeps watch and labels of all endpoints of one process, as a replay does."""
 
     def __init__(self, n_categories: int, n_arms: int) -> None:
         self._shape = (n_categories, n_arms)
         self._grids = [Grid(n_categories, n_arms)]
-        self._regimes = [Regimes()] * n_arms
-        self._watches = [Watch()] * n_arms
+        self._watched = [Watched()] * n_arms
         self._count, self._total = np.zeros(n_arms), np.zeros(n_arms)
         self._bucket = 0
 
@@ -55,7 +92,7 @@ class Watcher:
         columns: NDArray[np.float64],
     ) -> None:
         """Fold labels into the regimes that their endpoints are in."""
-        regime = np.array([self._regimes[a].now for a in arm.tolist()])
+        regime = np.array([self._watched[a].regimes.now for a in arm.tolist()])
         for number in set(regime.tolist()):
             inside = regime == number
             self._grids[number].add(
@@ -72,63 +109,30 @@ class Watcher:
         if bucket == self._bucket:
             return []
         raised = []
-        for arm, watch in enumerate(self._watches):
+        for arm, watched in enumerate(self._watched):
             count, total = float(self._count[arm]), float(self._total[arm])
-            if count or watch.suspect:
-                watch = drift.close_bucket(watch, self._bucket, count=count, total=total)
-                found = drift.alarm(watch)
-                if found is not None:
-                    raised.append(arm)
-                    mean, sd = _usual(posterior, arm)
-                    level = drift.level(found, mean=mean, sd=sd)
-                    shift = drift.shift(level, mean=mean, sd=sd)
-                    watch = drift.after(found, self._bucket, shift=shift)
-                    self._open(arm, found, level)
-                self._watches[arm] = watch
+            self._watched[arm], found = close(
+                watched, self._bucket, count=count, total=total, posterior=posterior, arm=arm
+            )
+            if found is not None:
+                raised.append(arm)
+        while len(self._grids) <= max(watched.regimes.now for watched in self._watched):
+            self._grids.append(Grid(*self._shape))
         self._count[:], self._total[:] = 0.0, 0.0
         self._bucket = bucket
         return raised
 
     def probe(self) -> tuple[int | None, float]:
         """Return whom to probe now, and with which share of the calls."""
-        shares = [watch.probe_share for watch in self._watches]
-        best = int(np.argmax(shares))
-        return (best, shares[best]) if shares[best] > 0 else (None, 0.0)
+        return probe([watched.watch for watched in self._watched])
 
     def quality(self, *, now_ms: int) -> NDArray[np.float64]:
         """Return (n_categories, n_arms, columns) evidence as of `now_ms`."""
         grids = [grid.read_family(Family.QUALITY, now_ms=now_ms) for grid in self._grids]
         if len(grids) == 1:
             return grids[0]
-        out = np.zeros_like(grids[0])
-        for arm, regimes in enumerate(self._regimes):
-            out[:, arm] = np.sum([grids[r][:, arm] for r in regimes.full], axis=0)
-            if regimes.reduced:
-                old = np.sum([grids[r][:, arm] for r in regimes.reduced], axis=0)
-                n, r, r2 = drift.kept(old[:, Q.N], old[:, Q.R], old[:, Q.R2], regimes.level)
-                out[:, arm, Q.N] += n
-                out[:, arm, Q.R] += r
-                out[:, arm, Q.R2] += r2
-                out[:, arm, Q.LABELS] += np.minimum(old[:, Q.LABELS], drift.KEPT)
-        return out
-
-    def _open(self, arm: int, found: Alarm, level: float) -> None:
-        """Open a new regime of an endpoint, in which rewards stand at `level` of before."""
-        was = self._regimes[arm]
-        number = was.now + 1
-        if number == len(self._grids):
-            self._grids.append(Grid(*self._shape))
-        if found.kind is AlarmKind.RESTORED:
-            self._regimes[arm] = Regimes(now=number, full=(*was.before, number))
-            return
-        self._regimes[arm] = replace(
-            was,
-            now=number,
-            full=(number,),
-            reduced=was.full,
-            level=level,
-            before=was.before or was.full,
-        )
+        known = [watched.regimes for watched in self._watched]
+        return count_quality(dict(enumerate(grids)), known)
 
 
 def _usual(posterior: Posterior, arm: int) -> tuple[float, float]:

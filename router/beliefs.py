@@ -19,11 +19,12 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from bandit import cells
-from bandit.draws import Law, Table, tabulate
+from bandit import cells, regimes, watcher
+from bandit.draws import LEARNING, Law, Table, tabulate
 from bandit.posterior import Bank, Posterior, infer
 from bandit.utility import Objective
-from router import choices
+from router import alarms, choices
+from router.alarms import Alarms, Known
 from router.choices import Change, Choices, Kept, Scope
 from router.configuration import Configuration
 from router.releases import Ledger
@@ -55,9 +56,12 @@ class Beliefs:
     version: int
     quality_mean: NDArray[np.float64]  # (n_tasks, n_groups)
     quality_sd: NDArray[np.float64]
+    quality_spread: NDArray[np.float64]  # (n_tasks, n_groups) sd of a single reward
     latency_q99_s: NDArray[np.float64]  # (n_tasks, n_arms)
     ttft_q99_s: NDArray[np.float64]
     signals: NDArray[np.float64]  # (n_tasks, n_arms, N_COLUMNS) what labels were read off
+    known: tuple[Known, ...]  # by arm: whether it changed, and since when
+    learning: Law  # of learning mode
     built_at: float  # monotonic seconds
     choices: Mapping[Scope, Choices] = field(default_factory=dict)
     banks: dict[tuple[int, bool], Bank] = field(default_factory=dict)
@@ -102,14 +106,15 @@ def believe(
     version: int,
     scopes: Iterable[Scope] = (),
     kept: Mapping[Scope, Kept] = MappingProxyType({}),
+    watches: Mapping[int, Known] = MappingProxyType({}),
 ) -> Beliefs:
-    """Return the beliefs that the rows support as of now, with the choices of these scopes."""
-    evidence = cells.read(
-        rows,
-        categories=np.array(configuration.task_digests, dtype=np.uint64),
-        endpoints=configuration.catalog.digests,
-        now_ms=int(time.time() * 1000),
-    )
+    """Return the beliefs that the rows support as of now, with the choices of these scopes.
+
+    Args:
+        watches: what is known of endpoints that were watched, by digest.
+    """
+    known = alarms.by_arm(configuration.catalog, watches)
+    evidence = _evidence(configuration, rows, known)
     posterior = infer(evidence, configuration.catalog.arms)
     signals = cells.read_plain(
         rows,
@@ -124,12 +129,43 @@ def believe(
         version=version,
         quality_mean=posterior.quality.mean,
         quality_sd=posterior.quality.sd,
+        quality_spread=np.sqrt(posterior.quality.noise + posterior.quality.sd**2),
         latency_q99_s=posterior.latency.quantile(0.99),
         ttft_q99_s=posterior.ttft.quantile(0.99),
         signals=signals,
+        known=known,
+        learning=_learning(configuration, known),
         built_at=time.monotonic(),
         choices=_choices(configuration, posterior, rows, scopes, kept),
     )
+
+
+def _evidence(
+    configuration: Configuration, rows: cells.Terms, known: tuple[Known, ...]
+) -> cells.Evidence:
+    tasks = np.array(configuration.task_digests, dtype=np.uint64)
+    endpoints, now_ms = configuration.catalog.digests, int(time.time() * 1000)
+    found = cells.read(rows, categories=tasks, endpoints=endpoints, now_ms=now_ms)
+    if not any(one.regimes.now for one in known):
+        return found
+    quality, derived = (
+        cells.read_by_regime(rows, family, categories=tasks, endpoints=endpoints, now_ms=now_ms)
+        for family in cells.BY_REGIME
+    )
+    counting = [one.regimes for one in known]
+    return replace(
+        found,
+        quality=regimes.count_quality(quality, counting),
+        derived=regimes.count_derived(derived, counting),
+    )
+
+
+def _learning(configuration: Configuration, known: tuple[Known, ...]) -> Law:
+    """Return the law of learning mode: now and then it probes whoever fell, for a recovery."""
+    arm, share = watcher.probe([one.watch for one in known])
+    if arm is None:
+        return LEARNING
+    return replace(LEARNING, floor=share, declared=(configuration.catalog.endpoints[arm].group,))
 
 
 def _choices(
@@ -207,7 +243,7 @@ class Keeper:
             key_bytes=cells.KEY.itemsize,
             row_bytes=8 * cells.N_COLUMNS,
         )
-        ledger = Ledger(client)
+        ledger, watches = Ledger(client), Alarms(client)
         wakeup = Wakeup(connect(self._address, timeout_s=0.5))
         stale = False
         while not self._stop.is_set():
@@ -217,13 +253,16 @@ class Keeper:
                 self._next_look = began + LOOK_EVERY_S
             try:
                 # Looked at before the rows: a store that has lost them says so by then.
-                standings = ledger.look() if looks else None
+                seen = (ledger.look(), watches.look()) if looks else None
                 stale |= reader.poll()
-                if standings is not None and not reader.keeping:
-                    stale |= ledger.take(standings)
+                if seen is not None and not reader.keeping:
+                    stale |= ledger.take(seen[0])
+                    stale |= watches.take(seen[1])
                 if stale or self._is_due():
-                    self._refresh(reader, ledger)
+                    self._refresh(reader, ledger, watches)
                     stale = False
+                if looks and not reader.keeping:
+                    stale = self._close_bucket(reader, watches)
                 self._tell_names(client)
                 self.store_up = True
             except StoreErrors:
@@ -247,7 +286,20 @@ class Keeper:
         new = any(scope not in self.current.choices for scope in list(self._wanted))
         return new or time.time() * 1000 >= self._review_at_ms
 
-    def _refresh(self, reader: Reader, ledger: Ledger) -> None:
+    def _close_bucket(self, reader: Reader, watches: Alarms) -> bool:
+        """Look once a minute whether an endpoint changed; return whether to believe otherwise."""
+        now_ms = int(time.time() * 1000)
+        if not watches.is_due(reader.incarnation, now_ms=now_ms):
+            return False
+        return watches.close(
+            cells.from_bytes(*reader.rows()),
+            self.current.posterior,
+            self._configuration.catalog,
+            reader.incarnation,
+            now_ms=now_ms,
+        )
+
+    def _refresh(self, reader: Reader, ledger: Ledger, watches: Alarms) -> None:
         used = list(self.current.banks)
         rows = cells.from_bytes(*reader.rows())
         scopes = known_scopes(self._configuration, ledger.kept, list(self._wanted))
@@ -257,8 +309,9 @@ class Keeper:
             version=reader.version,
             scopes=scopes,
             kept=ledger.kept,
+            watches=watches.known,
         )
-        if self._review(fresh.posterior, ledger, scopes):
+        if self._review(fresh, ledger, scopes):
             again = _choices(self._configuration, fresh.posterior, rows, scopes, ledger.kept)
             fresh = replace(fresh, choices=again)
         for category, exact in used:
@@ -266,14 +319,20 @@ class Keeper:
         self.current = fresh
         self.n_refreshed += 1
 
-    def _review(self, posterior: Posterior, ledger: Ledger, scopes: list[Scope]) -> bool:
+    def _review(self, beliefs: Beliefs, ledger: Ledger, scopes: list[Scope]) -> bool:
         """Review what is due; return whether any standings were changed."""
         now_ms = int(time.time() * 1000)
+        alarmed_at_ms = alarms.by_group(self._configuration.catalog, beliefs.known)
         changed = False
         next_ms = [now_ms + LONGEST_MS]
         for scope in scopes:
             found = choices.review(
-                scope, ledger.kept.get(scope), posterior, self._configuration, now_ms=now_ms
+                scope,
+                ledger.kept.get(scope),
+                beliefs.posterior,
+                self._configuration,
+                now_ms=now_ms,
+                alarmed_at_ms=alarmed_at_ms,
             )
             if found is not None:
                 written = self._write(ledger, *found, now_ms=now_ms)

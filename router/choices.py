@@ -6,13 +6,14 @@ the posterior, so that processes that know the same agree.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import isfinite
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bandit import incumbent, orders
 from bandit.cells import B, Family, Terms, read_plain
@@ -134,17 +135,24 @@ def review(
     configuration: Configuration,
     *,
     now_ms: int,
+    alarmed_at_ms: Sequence[int] = (),
 ) -> tuple[Kept, list[Change]] | None:
     """Return what the scope's choices are to be from now on; None where nothing is to be written.
 
     All tasks together once in `release_every_s`; at once only what was removed and, under an
-    order strategy, what was never settled or fell below its floor.
+    order strategy, what was never settled or fell below its floor. Under any other, also all once
+    an alarm names a group that a task stands at, as soon as its labels since suffice for a verdict.
+
+    Args:
+        alarmed_at_ms: (n_groups,) when the last alarm named a group, in epoch ms; 0: never.
     """
     strategy = configuration.strategies[scope.strategy]
     before = kept or Kept(scope, reviewed_at_ms=now_ms)
     standings, changes = _standings(before, configuration)
     current = {**before.current, **{c.task: c.after for c in changes}}
     due = now_ms >= before.reviewed_at_ms + strategy.release_every_s * 1000
+    if strategy.objective.order is Order.UTILITY and len(alarmed_at_ms):
+        due |= _is_alarmed(standings, posterior, np.array(alarmed_at_ms) > before.reviewed_at_ms)
     everybody = np.ones(posterior.arms.n_groups, dtype=bool)
     released: list[Release] = []
     tasks = list(configuration.task_index)
@@ -265,6 +273,13 @@ def _standings(kept: Kept, configuration: Configuration) -> tuple[Standings, lis
             after = host_of(catalog, inc.group)
             removed.append(Change(task, name, after, None, None, REMOVED))
     return replace(standings, current=current, version=kept.version), removed
+
+
+def _is_alarmed(standings: Standings, posterior: Posterior, named: NDArray[np.bool_]) -> bool:
+    """Return whether a task stands at a group that an alarm named, and that can be judged again."""
+    enough = incumbent.enough_labels(posterior.arms.by_group(posterior.labels))
+    tasks = np.arange(len(standings.current))
+    return bool((named[standings.current] & enough[tasks, standings.current]).any())
 
 
 def _books(

@@ -434,6 +434,8 @@ class _Call:
             propensity=plan.propensity,
             predicted=float(beliefs.quality_mean[plan.category, executed.group]),
             predicted_sd=float(beliefs.quality_sd[plan.category, executed.group]),
+            spread=float(beliefs.quality_spread[plan.category, executed.group]),
+            regime=beliefs.known[executed.index].regimes.now,
         ).pack()
 
     def _response_headers(self, reply: Reply, token: bytes) -> list[Header]:

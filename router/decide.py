@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import Struct, structs
 
-from bandit.draws import Step
+from bandit.draws import LEARNING, Step
 from router import planner, policy
 from router.auth import Caller
 from router.beliefs import Beliefs, Keeper
@@ -159,6 +159,8 @@ class Decider:
         choices = beliefs.choices.get(release_scope) if release_scope else None
         if choices is not None:
             route = structs.replace(route, law=choices.laws[category])
+        elif route.law is LEARNING and beliefs.learning is not LEARNING:
+            route = structs.replace(route, law=beliefs.learning)
         data_class = app.entry.data_class.tightened(wish.data_class)
         demand = _demand(caller, request, body, needs, data_class)
         return Frame(
@@ -225,7 +227,7 @@ class Decider:
         if frame.release_scope is not None and frame.choices is None:
             self.keeper.want(frame.release_scope)
         held = await self._held(frame, request, now)
-        endpoint = self._standing(held)
+        endpoint = self._standing(frame, held)
         if held is None or endpoint is None:
             plan = self._plan(frame)
             given = Given(
@@ -238,12 +240,12 @@ class Decider:
             key = frame.unit.key
             if key is not None:
                 held = await self.draws.claim(key, given, frame.unit, now=now, instead_of=held)
-                if held != given and self._standing(held) is None:
+                if held != given and self._standing(frame, held) is None:
                     held = await self.draws.claim(key, given, frame.unit, now=now, instead_of=held)
             if key is None or held == given:
                 self._note_conversation(frame, request, given, now)
                 return Decision(frame, plan, self._nonces.take(), decided_at_ms)
-            endpoint = self._standing(held) or plan.drawn
+            endpoint = self._standing(frame, held) or plan.drawn
         assert held is not None
         self._note_conversation(frame, request, held, now)
         plan = self._follow(frame, held, endpoint)
@@ -259,7 +261,7 @@ class Decider:
         route = frame.route
         plan = self._plan(frame)
         held = self.draws.get(frame.unit.key, now=time.time()) if frame.unit.key else None
-        standing = self._standing(held)
+        standing = self._standing(frame, held)
         if held is not None and standing is not None:
             plan = self._follow(frame, held, standing)
         drawn = plan.drawn
@@ -354,12 +356,14 @@ class Decider:
             key = conversation(frame.caller.app.digest, _raw(request.messages), frame.scope)
             self.draws.note_conversation(key, given, now=now)
 
-    def _standing(self, held: Given | None) -> Endpoint | None:
-        """Return the endpoint of a draw unless configuration or a long outage ended it."""
+    def _standing(self, frame: Frame, held: Given | None) -> Endpoint | None:
+        """Return the endpoint of a draw unless configuration, outage or alarm ended it."""
         if held is None:
             return None
         endpoint = self._configuration.catalog.by_digest.get(held.endpoint)
         if endpoint is None or self.health.is_lost(endpoint.index, time.monotonic()):
+            return None
+        if held.decided_at_ms < frame.beliefs.known[endpoint.index].alarmed_at_ms:
             return None
         return endpoint
 

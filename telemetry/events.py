@@ -1,6 +1,6 @@
 """The one record that travels: what a decision was, and what became of it.
 
-A record is 208 bytes of fixed layout, so that a batch of them is a numpy array without parsing.
+A record is 216 bytes of fixed layout, so that a batch of them is a numpy array without parsing.
 It carries no text at all: names are digests, prompts and answers never get here. Fields are only
 ever added, under a new `RECORD_VERSION`.
 """
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from telemetry.errors import MalformedEvent
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
+TOKEN_VERSION = 2
 MICRO = 1_000_000
 RETRACTED = -1
 """`value_micro` of a feedback that takes back what it said before."""
@@ -117,10 +118,12 @@ TOKEN = np.dtype(
         ("propensity", "<f4"),
         ("predicted", "<f4"),
         ("predicted_sd", "<f4"),
+        ("spread", "<f4"),
+        ("regime", "<u4"),
     ]
 )
 """The body of a decision token. The client carries it, sealed; nobody has to look it up."""
-TOKEN_STRUCT = struct.Struct("<BBBB16sqQQQQQQQfff")
+TOKEN_STRUCT = struct.Struct("<BBBB16sqQQQQQQQffffI")
 
 RECORD = np.dtype(
     [
@@ -163,7 +166,12 @@ U32_MAX = 0xFFFF_FFFF
 
 
 class Token(Struct, frozen=True):
-    """A decision as it travels; digests are 8-byte integers, times are epoch milliseconds."""
+    """A decision as it travels; digests are 8-byte integers, times are epoch milliseconds.
+
+    `predicted` and `predicted_sd` are mean and sd of what was believed of the endpoint's quality,
+    `spread` the sd of a single reward about that mean: 0 where nothing was predicted. `regime` is
+    the one that the endpoint was in, so that its labels need no clock to find their place.
+    """
 
     key_id: int
     shard: int
@@ -180,11 +188,13 @@ class Token(Struct, frozen=True):
     propensity: float
     predicted: float
     predicted_sd: float
+    spread: float = 0.0
+    regime: int = 0
 
     def pack(self) -> bytes:
-        """Return the 96-byte body."""
+        """Return the 104-byte body."""
         return TOKEN_STRUCT.pack(
-            1,
+            TOKEN_VERSION,
             self.key_id,
             self.shard,
             self.flags,
@@ -200,6 +210,8 @@ class Token(Struct, frozen=True):
             self.propensity,
             self.predicted,
             self.predicted_sd,
+            self.spread,
+            self.regime,
         )
 
     @classmethod
@@ -209,7 +221,7 @@ class Token(Struct, frozen=True):
         Raises:
             MalformedEvent: wrong length or version.
         """
-        if len(body) != TOKEN_STRUCT.size or body[0] != 1:
+        if len(body) != TOKEN_STRUCT.size or body[0] != TOKEN_VERSION:
             raise MalformedEvent(f"a token body of {len(body)} bytes, version {body[:1].hex()}")
         return cls(*TOKEN_STRUCT.unpack(body)[1:])
 

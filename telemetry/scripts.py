@@ -104,6 +104,23 @@ end
 return 1
 """
 
+# KEYS[1] watches, KEYS[2] stream of alarms. ARGV: what `closed` was seen to be, what it is to be,
+# how many alarms to keep, number of fields and values, these, then alarms.
+_CLOSE_BUCKET = """
+if (redis.call('HGET', KEYS[1], 'closed') or '') ~= ARGV[1] then
+  return 0
+end
+redis.call('HSET', KEYS[1], 'closed', ARGV[2])
+local last = 4 + tonumber(ARGV[4])
+for i = 5, last, 2 do
+  redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+end
+for i = last + 1, #ARGV do
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '*', 'alarm', ARGV[i])
+end
+return 1
+"""
+
 # KEYS[1] meta. ARGV: archived mark that was seen, new one, bytes folded up to it.
 _SET_ARCHIVED = """
 if (redis.call('HGET', KEYS[1], 'archived') or '0-0') ~= ARGV[1] then
@@ -267,6 +284,28 @@ def change_standings(
     script = client.register_script(_CHANGE_STANDINGS)
     arguments = [scope, seen, value, keep, *released]
     return bool(script(keys=[keys.STANDINGS, keys.RELEASES], args=arguments))
+
+
+def close_bucket(
+    client: Client,
+    *,
+    seen: bytes,
+    closed: bytes,
+    watches: dict[str, bytes],
+    alarms: list[bytes],
+    keep: int,
+) -> bool:
+    """Return whether `seen` still was the last bucket closed, and `closed` is now.
+
+    Args:
+        watches: fields to set, in the same step.
+        alarms: what to append to the stream of alarms, in the same step.
+        keep: how many alarms the stream holds, about.
+    """
+    fields = [part for pair in watches.items() for part in pair]
+    script = client.register_script(_CLOSE_BUCKET)
+    arguments = [seen, closed, keep, len(fields), *fields, *alarms]
+    return bool(script(keys=[keys.DRIFT, keys.ALARMS], args=arguments))
 
 
 def set_archived(client: Client, shard: int, *, seen: bytes, mark: bytes, n_bytes: int) -> bool:

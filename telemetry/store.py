@@ -35,7 +35,7 @@ from telemetry.topology import (
 Client = Any
 """A redis-py client. Its stubs give every reply as a union over protocol versions and options,
 which says less than nothing; what comes back is checked where it is parsed."""
-SCHEMA = "2"
+SCHEMA = "3"
 SCHEMES = ("redis", "rediss", "unix")
 TOPOLOGIES = SENTINEL + CLUSTER
 SOCKET_TIMEOUT_S = 2.0

@@ -10,6 +10,7 @@ import time
 from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
 
+from telemetry.events import RECORD_SIZE
 from telemetry.store import Client
 
 BATCH = 1_000
@@ -35,7 +36,7 @@ def rq_per_event(client: Client, n: int) -> float:
 def group_hincrby(client: Client, n: int) -> float:
     """Return events/s through a consumer group: XADD, XREADGROUP, two HINCRBY an event, XACK."""
     client.xgroup_create("bench:events", "fold", id="0", mkstream=True)
-    record = bytes(208)
+    record = bytes(RECORD_SIZE)
     began = time.monotonic()
     for start in range(0, n, BATCH):
         pipeline = client.pipeline(transaction=False)

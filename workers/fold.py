@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.cells import B, D, Family, L, Q, R, S, Terms, U
+from bandit import drift
+from bandit.cells import B, D, E, Family, L, Q, R, S, Terms, U
 from bandit.grouping import Grouping
 from telemetry.events import FeedbackKind, Flag, Result, Source
 from workers.hearing import Standings
@@ -103,7 +104,12 @@ def label_terms(tokens: NDArray[np.void], old: Standings, new: Standings) -> lis
     token, held = np.concatenate([tokens, tokens]), new + old
     sign = np.repeat([1.0, -1.0], len(tokens))
     routed = (token["token_flags"] & Flag.ROUTED) > 0
-    judged = Grouping.of(token["category"], token["executed"], token["decided_at_ms"])
+    judged = Grouping.of(
+        token["category"], token["executed"], token["decided_at_ms"], token["regime"]
+    )
+    watched = Grouping.of(
+        np.zeros_like(token["executed"]), token["executed"], np.zeros_like(token["decided_at_ms"])
+    )
     releases = Grouping.of(token["release_key"], token["executed"], token["decided_at_ms"])
     rewards = {c: x * sign * routed for c, x in _rewards(held).items()}
     return [
@@ -111,6 +117,7 @@ def label_terms(tokens: NDArray[np.void], old: Standings, new: Standings) -> lis
         releases.terms(Family.BOOKS, rewards),
         judged.terms(Family.DERIVED, {c: x * sign for c, x in _derived(held).items()}),
         judged.terms(Family.SIGNALS, {c: x * sign for c, x in _signals(held).items()}),
+        watched.terms(Family.RESIDUALS, {c: x * sign for c, x in _residuals(token, held).items()}),
     ]
 
 
@@ -154,6 +161,16 @@ def _derived(held: Standings) -> Columns:
     pairs: Columns = {D.PAIRS: paired, D.PAIR_N: paired, D.PAIR_D: d, D.PAIR_D2: d * d}
     sums: Columns = {D.PAIR_S: s, D.PAIR_DS: d * s, D.PAIR_S2: s * s}
     return {D.N: alone, D.GOOD: held.derived * alone, **pairs, **sums}
+
+
+def _residuals(token: NDArray[np.void], held: Standings) -> Columns:
+    """Return residuals against what the decision was told to expect, where it expected anything.
+
+    Nothing is expected of calls that others dispatched or that were passed on, so they never count.
+    """
+    expected = held.is_rewarded & (token["spread"] > 0)
+    mean, spread = token["predicted"].astype(float), token["spread"].astype(float)
+    return {E.N: expected, E.TOTAL: drift.residual(held.reward, mean, spread) * expected}
 
 
 def _signals(held: Standings) -> Columns:
