@@ -36,7 +36,7 @@ import yaml
 
 from router import report
 from router.configuration import Configuration, load
-from router.prove_chaos import SECOND, Chaos, listens
+from router.prove_chaos import SECOND, UP, Chaos, listens
 from router.prove_ledger import (
     CALLS_PER_TASK,
     LEVELS,
@@ -56,7 +56,6 @@ from telemetry.events import digest8
 from telemetry.recorded import Recorded
 from telemetry.store import Address, StoreErrors, connect, open_store
 
-UP = "up"
 ENDPOINTS = ("east", "north", "south")
 QUICK_KILLS = 20
 FULL_KILLS = 1000
@@ -217,7 +216,7 @@ def _start(processes: Stack, config: Path) -> None:
     deadline = time.monotonic() + START_S
     while not listens(port):
         if up.poll() is not None or time.monotonic() > deadline:
-            raise DidNotStart(f"up did not start:\n{_log(config.parent, UP)}")
+            raise DidNotStart(f"up did not start:\n{processes.log(UP)}")
         time.sleep(0.05)
     processes.start(SECOND, "router.cli", "work", *options)
 
@@ -264,10 +263,9 @@ def _drive(chaos: Chaos, processes: Stack, directory: Path, settings: Settings) 
     client.terminate()
     until = time.monotonic() + START_S + SETTLE_S
     while client.poll() is None and time.monotonic() < until:
-        processes.revive(SECOND)
-        chaos.look()
+        chaos.look_after()
     if client.poll() != 0:
-        raise DidNotStart(f"the client did not finish:\n{_log(directory, 'client')}")
+        raise DidNotStart(f"the client did not finish:\n{processes.log('client')}")
     chaos.finish()
     found: dict[str, Any] = json.loads(books.read_text())
     return found
@@ -379,10 +377,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _log(directory: Path, name: str) -> str:
-    return (directory / f"{name}.log").read_text()[-2000:]
 
 
 def _end(number: int, _: object) -> NoReturn:

@@ -20,12 +20,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from router.stack import Stack
+from router.stack import DidNotStart, Stack
 from telemetry import frames, keys
 from telemetry.events import RECORD_SIZE
 from telemetry.store import Address, Client, StoreErrors, connect
 
-SECOND = "second worker"
+UP, SECOND = "up", "second worker"
 """`pointsman work`: a supervisor, whose children work."""
 DUPLICATED_SHARE = 0.2
 POISONED_SHARE = 0.01
@@ -101,8 +101,7 @@ class Chaos:
             now = time.monotonic()
             if now > began + deadline_s:
                 break
-            self.stack.revive(SECOND)
-            self.look()
+            self.look_after()
             if self._frozen is not None and now > self._frozen[1]:
                 self.thaw()
             if now > next_kill and self.counts.kills < kills:
@@ -116,6 +115,17 @@ class Chaos:
                 if self.counts.kills >= self._next_freeze and self._frozen is None:
                     self._freeze()
         self.thaw()
+
+    def look_after(self) -> None:
+        """Start the second worker's supervisor again if it was killed, and read on.
+
+        Raises:
+            DidNotStart: the first one ended, which nobody killed.
+        """
+        if self.stack.processes[UP].poll() is not None:
+            raise DidNotStart(f"up ended by itself:\n{self.stack.log(UP)}")
+        self.stack.revive(SECOND)
+        self.look()
 
     # -- processes ----------------------------------------------------------------------------
 
@@ -231,8 +241,7 @@ class Chaos:
         """Send what is still to be repeated, and see everything arrive."""
         until = time.monotonic() + LATEST_S + ARRIVED_S
         while (self._later or self._poison) and time.monotonic() < until:
-            self.stack.revive(SECOND)
-            self.look()
+            self.look_after()
 
 
 def poison(raw: bytes, shard: int, rng: random.Random) -> tuple[bytes, int]:

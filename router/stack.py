@@ -63,10 +63,13 @@ class Stack:
         deadline = time.monotonic() + START_S
         while not (ready.exists() and ready.read_text()):
             if process.poll() is not None or time.monotonic() > deadline:
-                end = (self.directory / f"{name}.log").read_text()[-2000:]
-                raise DidNotStart(f"{name} did not start:\n{end}")
+                raise DidNotStart(f"{name} did not start:\n{self.log(name)}")
             time.sleep(0.01)
         return int(ready.read_text())
+
+    def log(self, name: str) -> str:
+        """Return the end of what a process wrote."""
+        return (self.directory / f"{name}.log").read_text()[-2000:]
 
     def simulator(self, table: Path, *, time_scale: float) -> int:
         """Start simulated endpoints; return their port."""

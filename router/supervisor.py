@@ -1,7 +1,8 @@
 """`up`: store, worker and router in one terminal, and all of it gone with Ctrl-C.
 
-Each part is a process of its own. One that dies is started again, slower each time; asked to
-stop, the router finishes its answers first, then the worker, then the store.
+Each part is a process of its own. One that dies is started again, slower each time, and so is the
+store, for as long as it takes; asked to stop, the router finishes its answers first, then the
+worker, then the store.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 import structlog
 
 from router.settings import ArchiveEntry
+from telemetry.errors import TelemetryError
 from telemetry.processes import child_environment
 
 log = structlog.get_logger()
@@ -63,7 +65,11 @@ class Part:
             self.pause_s = min(self.pause_s, self.longest_pause_s)
             self.next_start, self.process = now + self.pause_s, None
         if self.process is None and now >= self.next_start:
-            self.start()
+            try:
+                self.start()
+            except OSError as error:  # no memory, no process to be had
+                log.error("a part cannot be started", part=self.name, reason=str(error))
+                self.next_start = now + self.longest_pause_s
 
     def stop(self) -> None:
         """Ask it to end, and see to it."""
@@ -85,6 +91,7 @@ class Supervisor:
     parts: list[Part]
     tend: Callable[[], None]  # called once a second: sees to the store
     _asked: bool = field(default=False)
+    _failing: bool = field(default=False)  # the store could not be started
 
     def run(self) -> None:
         """Run until SIGINT, SIGTERM or a closed terminal."""
@@ -98,12 +105,23 @@ class Supervisor:
                 for part in self.parts:
                     part.check()
                 if time.monotonic() - tended_at > TEND_EVERY_S:
-                    self.tend()
+                    self._tend()
                     tended_at = time.monotonic()
                 time.sleep(0.1)
         finally:
             for part in self.parts:
                 part.stop()
+
+    def _tend(self) -> None:
+        """See to the store; one that does not start is tried again: calls are served meanwhile."""
+        try:
+            self.tend()
+        except (TelemetryError, OSError, subprocess.TimeoutExpired) as error:
+            if not self._failing:
+                log.error("the store cannot be started and is tried again", reason=str(error))
+            self._failing = True
+        else:
+            self._failing = False
 
     def _ask(self, *_: object) -> None:
         self._asked = True

@@ -1,0 +1,92 @@
+"""The supervisor goes on, whatever does not start."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from router.supervisor import Part, Supervisor
+from telemetry.embedded import PrivateServer, server_program
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> None:
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def asking(stop: Callable[[], bool]) -> Callable[[], None]:
+    """What asks this process to end, as a terminal would, once something has come about."""
+
+    def ask() -> None:
+        if stop():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return ask
+
+
+def test_a_store_that_does_not_start_is_tried_again(
+    state_dir: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.supervisor.TEND_EVERY_S", 0.05)
+    broken, program = state_dir / "broken", state_dir / "server"
+    program.write_text(f'#!/bin/sh\n[ -e {broken} ] && exit 1\nexec {server_program()} "$@"\n')
+    program.chmod(0o700)
+    n_tended = 0
+    with PrivateServer(state_dir / "store", program=str(program)) as server:
+
+        def tend() -> None:
+            nonlocal n_tended
+            n_tended += 1
+            if n_tended == 1:
+                broken.touch()
+                os.kill(int((server.directory / "server.pid").read_text()), signal.SIGKILL)
+                return
+            if n_tended == 5:
+                broken.unlink()
+            server.revive()
+            asking(server.is_up)()
+
+        began = time.monotonic()
+        Supervisor([], tend=tend).run()
+
+        assert server.is_up()
+        assert n_tended >= 5
+        assert time.monotonic() - began < 20
+    assert capfd.readouterr().out.count("cannot be started") == 1
+
+
+def test_a_part_that_cannot_be_started_is_tried_again(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.supervisor.TEND_EVERY_S", 0.05)
+    program, ran = tmp_path / "part", tmp_path / "ran"
+    program.write_text(f"#!/bin/sh\ntouch {ran}\nsleep 60\n")
+    program.chmod(0o700)
+    part = Part("part", [str(program)], longest_pause_s=0.1, pause_s=0.05)
+    n_tended = 0
+
+    def tend() -> None:
+        nonlocal n_tended
+        n_tended += 1
+        if n_tended == 1:
+            program.rename(tmp_path / "away")
+            assert part.process is not None
+            os.killpg(part.process.pid, signal.SIGKILL)
+            part.process.wait()
+            ran.unlink(missing_ok=True)
+        if n_tended == 10:
+            (tmp_path / "away").rename(program)
+        asking(ran.exists)()
+
+    Supervisor([part], tend=tend).run()
+
+    assert n_tended > 10
+    assert "cannot be started" in capfd.readouterr().out
