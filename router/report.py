@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from bandit import cells
 from bandit.derived import LEAST_PAIRS
 from bandit.report import Row
 from router import views
+from router.alarms import Alarms
 from router.beliefs import Beliefs, believe, known_scopes
 from router.configuration import Configuration, load
 from router.errors import ConfigError
@@ -29,6 +31,7 @@ from telemetry.reader import Reader
 from telemetry.store import Address, StoreErrors, connect, open_store
 
 PIPE_WIDTH = 120
+CHANGED = {"down": "fell", "up": "rose", "restored": "recovered"}
 USABLE = "usable"
 COLUMNS = (
     "n",
@@ -123,12 +126,15 @@ def read_beliefs(
     names = {k.decode(): v.decode() for k, v in client.hgetall(keys.NAMES).items()}
     ledger = Ledger(client)
     ledger.read()
+    watches = Alarms(client)
+    watches.take(watches.look())
     beliefs = believe(
         configuration,
         rows,
         version=reader.version,
         scopes=known_scopes(configuration, ledger.kept),
         kept=ledger.kept,
+        watches=watches.known,
     )
     return beliefs, rows, names
 
@@ -193,6 +199,8 @@ def print_report(report: Report, to: Console | None = None) -> None:
         to.print(_table(category, rows))
     for line in choice_lines(report.posteriors.get("choices", [])):
         to.print(line, highlight=False, markup=False)
+    for line in alarm_lines(report.posteriors.get("alarms", [])):
+        to.print(line, highlight=False, markup=False)
     for other in report.unlisted:
         line = f"passed on or unlisted: {other.name} ({other.category}): {other.calls} calls"
         to.print(line, markup=False, highlight=False)
@@ -218,6 +226,21 @@ def choice_lines(choices: list[dict[str, Any]]) -> list[str]:
         )
         lines.append(f"choices of {scope} (version {rows[0]['version']}{room}): {tasks}")
     return lines
+
+
+def alarm_lines(alarms: list[dict[str, Any]]) -> list[str]:
+    """Return a line for each endpoint that changed: when, how far, and by what evidence."""
+    return [
+        f"{alarm['endpoint']} {CHANGED[alarm['kind']]} {_at(alarm['at_ms'])}: "
+        f"{alarm['labels']:.0f} labels since {_at(alarm['since_ms'])}, "
+        f"{alarm['mean_residual']:+.1f} sd from what was expected; rewards × {alarm['level']:.2f}"
+        + (", watched for a recovery" if alarm["suspect"] else "")
+        for alarm in alarms
+    ]
+
+
+def _at(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _table(category: str, rows: list[Row]) -> Table:

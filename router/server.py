@@ -348,13 +348,21 @@ class App:
             return Caller(next(iter(self.configuration.apps.values())), None)
 
     def _gauges(self) -> dict[str, tuple[str, float]]:
-        counters = self.writer.counters
+        counters, known = self.writer.counters, self.keeper.current.known
         told, missed = (self.signals.n_told, self.signals.n_dropped) if self.signals else (0, 0)
         return {
             "router_snapshot_age_seconds": ("Age of the posteriors.", self.keeper.age_s),
             "router_posterior_version": ("Their version.", self.keeper.current.version),
             "router_store_up": ("Whether the store answers.", float(self.keeper.store_up)),
             "router_off": ("Whether routing is switched off.", float(self.keeper.off)),
+            "router_drift_alarms": (
+                "Alarms that an endpoint changed.",
+                float(sum(one.regimes.now for one in known)),
+            ),
+            "router_endpoints_suspect": (
+                "Endpoints that fell and are not back.",
+                float(sum(one.watch.suspect for one in known)),
+            ),
             "router_events_sent": ("Records sent to the stream.", counters.sent),
             "router_observations_told": ("Calls told to the observer.", told),
             "router_observations_dropped": ("Calls that it had no time for.", missed),

@@ -52,6 +52,7 @@ def posteriors(beliefs: Beliefs, strategy: str) -> dict[str, Any]:
             if n > 0
         ],
         "choices": choice_rows(beliefs),
+        "alarms": alarm_rows(beliefs),
         "rows": [asdict(row) for row in report_rows(beliefs, strategy)],
     }
 
@@ -61,6 +62,25 @@ def choice_rows(beliefs: Beliefs) -> list[dict[str, Any]]:
     return [
         row for found in beliefs.choices.values() for row in rows_of(found, beliefs.configuration)
     ]
+
+
+def alarm_rows(beliefs: Beliefs) -> list[dict[str, Any]]:
+    """Return the last alarm of every endpoint that raised one, the newest first.
+
+    `suspect` says that it fell, and is probed for a recovery where the law is learning mode.
+    """
+    catalog = beliefs.configuration.catalog
+    found = [
+        {
+            "endpoint": endpoint.id,
+            **asdict(known.alarm),
+            "regime": known.regimes.now,
+            "suspect": known.watch.suspect,
+        }
+        for endpoint, known in zip(catalog.endpoints, beliefs.known, strict=True)
+        if known.alarm is not None
+    ]
+    return sorted(found, key=lambda row: -row["at_ms"])
 
 
 def models(configuration: Configuration) -> dict[str, Any]:

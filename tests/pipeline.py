@@ -28,7 +28,25 @@ def token(nonce: int, *, at_ms: int = NOW_MS) -> bytes:
     raw = nonce.to_bytes(16, "big")
     shard, category, endpoint = nonce % SHARDS, 1 + nonce % 2, 3 + nonce % 3
     flags = int(Flag.ROUTED)
-    body = Token(1, shard, flags, raw, at_ms, category, 2, endpoint, 4, 5, 6, 7, 0.5, 0.5, 0.1)
+    body = Token(
+        1,
+        shard,
+        flags,
+        raw,
+        at_ms,
+        category,
+        2,
+        endpoint,
+        4,
+        5,
+        6,
+        7,
+        0.5,
+        0.5,
+        0.1,
+        0.4,
+        nonce % 2,
+    )
     return body.pack()
 
 

@@ -43,7 +43,7 @@ PRODUCERS = [bytes([n]) * 16 for n in range(1, 4)]
 
 def token(nonce: int, *, at_ms: int = NOW_MS) -> bytes:
     raw, category, endpoint = nonce.to_bytes(16, "big"), nonce % 3, nonce % 2 + 10
-    whole = (raw, at_ms, category, 2, endpoint, 4, 5, 6, 7, 0.5, 0.5, 0.1)
+    whole = (raw, at_ms, category, 2, endpoint, 4, 5, 6, 7, 0.5, 0.5, 0.1, 0.4, nonce % 2)
     return Token(1, 0, int(Flag.ROUTED), *whole).pack()
 
 
@@ -569,6 +569,7 @@ def test_a_lost_store_comes_back_as_it_was(life: Life) -> None:
     labels = life.client.hgetall(keys.labels(0, day))
     counts = life.client.hgetall(keys.meta(0))
     life.client.hset(keys.STANDINGS, "app/task", "x")
+    life.client.hset(keys.DRIFT, "closed", "1 x")
     life.send(outcome(9000))
     life.fold()
     life.take()
@@ -584,6 +585,7 @@ def test_a_lost_store_comes_back_as_it_was(life: Life) -> None:
     assert life.client.hgetall(keys.labels(0, day)) == labels
     assert life.client.ttl(keys.labels(0, day)) > 0
     assert life.client.hget(keys.STANDINGS, "app/task") == b"x"
+    assert life.client.hget(keys.DRIFT, "closed") == b"1 x"
     assert life.client.hget(keys.meta(0), "n_repeated") == counts[b"n_repeated"]
     assert life.audit().equal
 

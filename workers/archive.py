@@ -166,6 +166,7 @@ class Archive:
             content.ingested.update(dict.fromkeys(nonces, b"%d" % span))
         content.store = self.client.hgetall(keys.META)
         content.standings = self.client.hgetall(keys.STANDINGS)
+        content.watches = self.client.hgetall(keys.DRIFT)
         content.names = self.client.hgetall(keys.NAMES)
         return content
 

@@ -69,6 +69,7 @@ class Content:
     ingested: dict[bytes, bytes] = field(default_factory=dict)  # of a base: nonce -> span of days
     entries: dict[bytes, bytes] = field(default_factory=dict)  # id -> frame
     standings: dict[bytes, bytes] = field(default_factory=dict)
+    watches: dict[bytes, bytes] = field(default_factory=dict)
     names: dict[bytes, bytes] = field(default_factory=dict)
     store: dict[bytes, bytes] = field(default_factory=dict)  # shards, schema, incarnation
 
@@ -87,7 +88,10 @@ class Content:
         return [(entry_id, {b"f": frame}) for entry_id, frame in self.entries.items()]
 
 
-_PLAIN = ("meta", "rows", "producers", "ingested", "entries", "standings", "names", "store")
+_PLAIN = (
+    *("meta", "rows", "producers", "ingested", "entries"),
+    *("standings", "watches", "names", "store"),
+)
 """Parts of a file that are kept as they are; labels are keyed by day and nonce."""
 
 

@@ -117,4 +117,5 @@ def _named(name: bytes) -> str:
     known = int(key["family"]) in list(Family)
     family = Family(int(key["family"])).name.lower() if known else int(key["family"])
     cell = f"category {int(key['category']):016x}, endpoint {int(key['endpoint']):016x}"
-    return f"row of {cell}, {family}, window {int(key['window'])}"
+    regime = f"regime {int(key['regime'])}, " if key["regime"] else ""
+    return f"row of {cell}, {family}, {regime}window {int(key['window'])}"

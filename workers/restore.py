@@ -246,7 +246,11 @@ def _begin_stream_after(client: Client, shard: int, mark: bytes) -> None:
 def _restore_common(client: Client, parts: list[_Part]) -> None:
     """Bring back what all shards share, as the newest of them knew it."""
     newest = max(parts, key=lambda part: position(part.content.mark)).content
-    for name, values in ((keys.STANDINGS, newest.standings), (keys.NAMES, newest.names)):
+    for name, values in (
+        (keys.STANDINGS, newest.standings),
+        (keys.DRIFT, newest.watches),
+        (keys.NAMES, newest.names),
+    ):
         for field, value in values.items():
             client.hsetnx(name, field, value)
 
