@@ -291,13 +291,13 @@ class Keeper:
         now_ms = int(time.time() * 1000)
         if not watches.is_due(reader.incarnation, now_ms=now_ms):
             return False
-        return watches.close(
-            cells.from_bytes(*reader.rows()),
-            self.current.posterior,
-            self._configuration.catalog,
-            reader.incarnation,
-            now_ms=now_ms,
-        )
+        rows, catalog = cells.from_bytes(*reader.rows()), self._configuration.catalog
+        posterior, incarnation = self.current.posterior, reader.incarnation
+        try:
+            return watches.close(rows, posterior, catalog, incarnation, now_ms=now_ms)
+        except StoreErrors as error:
+            self._note_refusal(error)
+            return False
 
     def _refresh(self, reader: Reader, ledger: Ledger, watches: Alarms) -> None:
         used = list(self.current.banks)
@@ -353,11 +353,17 @@ class Keeper:
             written = ledger.change(kept, released, now_ms=now_ms)
             self._refused = False
             return written
-        except StoreErrors as error:  # a full store still answers: posteriors go on
-            if not self._refused:
-                log.warning("the store refuses a review", reason=type(error).__name__)
-            self._refused = True
+        except StoreErrors as error:
+            self._note_refusal(error)
             return False
+
+    def _note_refusal(self, error: Exception) -> None:
+        """Log once that reviews and watches cannot be written; a full store still answers, and
+        posteriors go on.
+        """
+        if not self._refused:
+            log.warning("the store refuses a review", reason=type(error).__name__)
+        self._refused = True
 
     def _tell_names(self, client: Client) -> None:
         """Write what digests stand for, so that reports can name what is not configured."""
