@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import resource
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
+from contextlib import closing
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx
 import pytest
 from conftest import LEARN, ROUTED, Provider, Reply, Sidecar, endpoint, learning, serving
 
-from router.decision_log import DecisionLog
+from router.decision_files import DecisionFiles, Row
 from telemetry.store import Address
 
 pytestmark = pytest.mark.slow
@@ -144,11 +148,14 @@ def test_a_directory_that_cannot_be_written_costs_no_call(
     with serving(two(provider), state_dir, address) as sidecar:
         answer = sidecar.chat("auto")
         assert answer.status_code == 200
-        sidecar.until(lambda: sidecar.app.decisions.n_dropped == 1)
         wanted = answer.headers["x-router-decision-id"]
         got = sidecar.http.get(f"/v1/router/decisions/{wanted}")
         assert got.status_code == 404
         assert got.json()["error"]["code"] == "decision_not_kept"
+        assert sidecar.app.decisions.n_written == 0
+        (state_dir / "decisions").unlink()
+        sidecar.until(lambda: sidecar.app.decisions.n_written == 1)
+        assert explained(sidecar, answer)["drawn"] in ("a", "b")
 
 
 def test_zero_days_keep_nothing(provider: Provider, state_dir: Path, address: Address) -> None:
@@ -168,19 +175,138 @@ def test_what_is_no_decision_id_is_said_to_be_none(sidecar: Sidecar) -> None:
     assert got.json()["error"]["code"] == "bad_decision_id"
 
 
-def test_old_days_go_and_the_oldest_of_too_many(tmp_path: Path) -> None:
-    today = time.strftime("%Y-%m-%d", time.gmtime())
-    yesterday = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 86_400))
-    for day in ("2020-01-01", yesterday, today):
-        (tmp_path / f"{day}.sqlite").write_bytes(bytes(1000))
-    log = DecisionLog(tmp_path, days=30, max_bytes=2500)
+def days_ago(n: float) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(time.time() - n * 86_400))
 
-    assert log.prune() == 1
-    assert sorted(p.stem for p in tmp_path.iterdir()) == [yesterday, today]
 
-    small = DecisionLog(tmp_path, days=30, max_bytes=1500)
-    assert small.prune() == 1
-    assert [p.stem for p in tmp_path.iterdir()] == [today]
+def test_old_days_go_and_the_oldest_of_too_many_damaged_ones_too(tmp_path: Path) -> None:
+    kept = [f"{days_ago(1)}.{n}.sqlite" for n in (0, 2, 10)] + [f"{days_ago(0)}.0.sqlite"]
+    old = [f"{days_ago(32)}.0.sqlite", "2020-01-01.3.sqlite.damaged"]
+    for name in [*old, *kept]:
+        (tmp_path / name).write_bytes(bytes(1000))
+    (tmp_path / f"{old[0]}-wal").write_bytes(bytes(10))
+    (tmp_path / kept[0]).rename(tmp_path / f"{kept[0]}.damaged")
+
+    assert DecisionFiles(tmp_path, days=30, max_bytes=10_000).prune() == 2
+    assert {p.name for p in tmp_path.iterdir()} == {f"{kept[0]}.damaged", *kept[1:]}
+
+    assert DecisionFiles(tmp_path, days=30, max_bytes=2500).prune() == 2
+    assert {p.name for p in tmp_path.iterdir()} == set(kept[2:])
+
+
+def test_a_draw_of_a_day_before_the_oldest_is_kept_for_those_who_follow_it(tmp_path: Path) -> None:
+    name = f"{days_ago(31)}.0.sqlite"
+    (tmp_path / name).write_bytes(b"")
+
+    assert DecisionFiles(tmp_path, days=30, max_bytes=1 << 20).prune() == 0
+
+
+def row(number: int, at_ms: int, size: int = 1000) -> Row:
+    body = json.dumps({"follows": None, "number": number, "filler": "x" * size}).encode()
+    return Row(number.to_bytes(16, "big"), at_ms, b"unit", body, None, None)
+
+
+def test_a_full_bound_costs_the_oldest_decisions_and_never_the_newest(tmp_path: Path) -> None:
+    files = DecisionFiles(tmp_path, days=30, max_bytes=2 << 20)
+    now_ms = int(time.time() * 1000)
+    for number in range(0, 10_000, 100):
+        files.write([row(n, now_ms, size=300) for n in range(number, number + 100)])
+        newest = files.find((number + 99).to_bytes(16, "big"), now_ms)
+        assert newest is not None
+        assert newest[0]["number"] == number + 99
+
+    total = sum(p.stat().st_size for p in tmp_path.iterdir())
+    assert 1 << 20 < total < 3 << 20
+    found = [files.find(n.to_bytes(16, "big"), now_ms) is not None for n in range(0, 10_000, 50)]
+    assert found == sorted(found), "a gap"
+    assert 40 < sum(found) < 180
+
+
+def test_a_file_that_another_holds_is_tried_again(
+    sidecar: Sidecar, capfd: pytest.CaptureFixture[str]
+) -> None:
+    explained(sidecar, sidecar.chat("auto"))
+    (path,) = files(sidecar)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("begin immediate")
+        answers = [sidecar.chat("auto", text=str(n)) for n in range(5)]
+        sidecar.until(lambda: "cannot be kept" in capfd.readouterr().out)
+        other.execute("rollback")
+
+    for answer in answers:
+        assert explained(sidecar, answer)["drawn"] in ("a", "b")
+    assert sidecar.app.decisions.n_dropped == 0
+
+
+def test_a_full_disk_costs_no_call_and_decisions_are_kept_once_there_is_room(
+    sidecar: Sidecar, capfd: pytest.CaptureFixture[str]
+) -> None:
+    explained(sidecar, sidecar.chat("auto"))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        # No file of this process may grow beyond this; the journal has its room already.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+        answers = [sidecar.chat("auto", text=str(n)) for n in range(20)]
+        sidecar.until(lambda: "cannot be kept" in capfd.readouterr().out)
+        assert {answer.status_code for answer in answers} == {200}
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    for answer in answers:
+        assert explained(sidecar, answer)["drawn"] in ("a", "b")
+    assert sidecar.app.decisions.n_dropped == 0
+    assert "are kept again" in capfd.readouterr().out
+
+
+def test_what_waits_is_bounded_in_bytes_and_counted(
+    provider: Provider, state_dir: Path, address: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.decision_log.MAX_WAITING_BYTES", 4000)
+    (state_dir / "decisions").write_text("a file where a directory belongs")
+    with serving(two(provider), state_dir, address) as sidecar:
+        for n in range(30):
+            assert sidecar.chat("auto", text=str(n)).status_code == 200
+        sidecar.until(lambda: sidecar.app.decisions.n_dropped > 10)
+        (state_dir / "decisions").unlink()
+        sidecar.until(lambda: sidecar.app.decisions.n_written > 0)
+        log = sidecar.app.decisions
+        assert log.n_written + log.n_dropped == 30
+
+
+def test_whatever_goes_wrong_in_the_thread_the_next_decisions_are_kept(
+    sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr("router.explanation.of_decision", lambda _: {}["missing"])
+        sidecar.chat("auto", text="one")
+        sidecar.until(lambda: sidecar.app.decisions.n_dropped == 1)
+
+    assert explained(sidecar, sidecar.chat("auto", text="two"))["drawn"] in ("a", "b")
+
+
+def test_of_two_that_find_one_damaged_file_one_puts_it_aside(tmp_path: Path) -> None:
+    now_ms = int(time.time() * 1000)
+    path = tmp_path / f"{days_ago(0)}.0.sqlite"
+    for attempt in range(20):
+        path.write_bytes(b"no database at all" * 1000)
+        start = threading.Barrier(4)
+
+        def write(number: int, start: threading.Barrier = start) -> None:
+            files = DecisionFiles(tmp_path, days=30, max_bytes=1 << 30)
+            start.wait()
+            while True:
+                try:
+                    return files.write([row(number, now_ms)])
+                except sqlite3.OperationalError:  # as the log does, the next time
+                    continue
+
+        threads = [Thread(target=write, args=(4 * attempt + i,)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        files = DecisionFiles(tmp_path, days=30, max_bytes=1 << 30)
+        for i in range(4):
+            assert files.find((4 * attempt + i).to_bytes(16, "big"), now_ms) is not None
 
 
 def test_two_sidecars_share_a_directory_and_killed_ones_keep_what_was_written(

@@ -1,0 +1,275 @@
+"""Files of decisions: SQLite, a few pieces a day, the oldest deleted first.
+
+A decision lies in a piece of the day on which it was made. A piece that has grown to its size is
+followed by another, so that a bound on all of them costs the oldest decisions and never the
+newest. Several processes may write to one directory: they agree on the pieces by their names.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+log = structlog.get_logger()
+
+PIECES = 32
+"""Of so many the bound is made: about that share of it is deleted at once."""
+LEAST_PIECE_BYTES = 1 << 16
+BUSY_S = 0.5
+"""One writer waits so long for another's batch; then its own is tried again later."""
+EXTRA_DAYS = 1
+"""A session keeps its draw for a day at most: those who followed it can still name it."""
+DAY_MS = 86_400_000
+SUFFIX = ".sqlite"
+DAMAGED = ".damaged"
+LEFT_BEHIND = ("", "-wal", "-shm")
+_TABLES = """
+create table if not exists decision (
+    nonce blob primary key, decided_at_ms integer, unit blob, body blob, draw blob, exclusions blob
+) without rowid;
+create index if not exists by_time on decision (decided_at_ms) where draw is not null;
+create table if not exists part (digest blob primary key, body blob) without rowid;
+"""
+
+Part = tuple[bytes, bytes]
+"""Digest of the text, and the text, compressed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A decision as it is kept."""
+
+    nonce: bytes
+    decided_at_ms: int
+    unit: bytes  # digest of session or slot
+    body: bytes
+    draw: Part | None
+    exclusions: Part | None
+
+    @property
+    def parts(self) -> list[Part]:
+        """Return what it shares with other decisions."""
+        return [part for part in (self.draw, self.exclusions) if part is not None]
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """Return its columns."""
+        draw, exclusions = (part[0] if part else None for part in (self.draw, self.exclusions))
+        return (self.nonce, self.decided_at_ms, self.unit, self.body, draw, exclusions)
+
+
+class DecisionFiles:
+    """The pieces in one directory."""
+
+    def __init__(self, directory: Path, *, days: float, max_bytes: int) -> None:
+        self._directory = directory
+        self._days, self._max_bytes = days, max_bytes
+        self._told = False  # that there are too many
+        self._piece_bytes = max(max_bytes // PIECES, LEAST_PIECE_BYTES)
+
+    def write(self, rows: list[Row]) -> None:
+        """Write rows down; one that is there already stays as it is.
+
+        Raises:
+            sqlite3.Error, OSError: locked, full, or not ours to write; some may be written.
+        """
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        by_day: dict[str, list[Row]] = {}
+        for row in rows:
+            by_day.setdefault(day_of(row.decided_at_ms), []).append(row)
+        for day, those in sorted(by_day.items()):
+            path, is_new = self._piece(day)
+            _write(path, those)
+            if is_new:
+                self.prune()
+
+    def find(self, nonce: bytes, decided_at_ms: int) -> tuple[dict[str, Any], bytes] | None:
+        """Return a decision and the digest of its unit; None where it is not kept.
+
+        Raises:
+            sqlite3.Error, OSError, ValueError: what should hold it cannot be read.
+        """
+        return self._select(decided_at_ms, "nonce = ?", (nonce,))
+
+    def find_draw(self, unit: bytes, decided_at_ms: int) -> dict[str, Any] | None:
+        """Return the draw that a unit was given then; None where it is not kept.
+
+        Raises:
+            sqlite3.Error, OSError, ValueError: what should hold it cannot be read.
+        """
+        where = "decided_at_ms = ? and unit = ? and draw is not null"
+        found = self._select(decided_at_ms, where, (decided_at_ms, unit))
+        return found[0] if found else None
+
+    def prune(self) -> int:
+        """Delete pieces that are too old, then the oldest of too many; return how many."""
+        oldest = datetime.now(UTC) - timedelta(days=self._days + EXTRA_DAYS)
+        pieces = sorted(self._pieces(), key=_order)
+        sizes = {path: _size(path) for path in pieces}
+        total, gone = sum(sizes.values()), 0
+        for path in pieces:
+            is_old = path.name < oldest.strftime("%Y-%m-%d")
+            if is_old or (total > self._max_bytes and path is not pieces[-1]):
+                if not is_old and not self._told:
+                    log.warning("server.explain_max_bytes is reached: the oldest decisions go")
+                    self._told = True
+                total -= sizes[path]
+                gone += 1
+                for left in LEFT_BEHIND:
+                    path.with_name(path.name + left).unlink(missing_ok=True)
+        return gone
+
+    def _piece(self, day: str) -> tuple[Path, bool]:
+        """Return the piece to write to, and whether it is to be begun."""
+        pieces = sorted(self._directory.glob(f"{day}.*{SUFFIX}"), key=_order)
+        if pieces and _size(pieces[-1]) < self._piece_bytes:
+            return pieces[-1], False
+        number = _order(pieces[-1])[1] + 1 if pieces else 0
+        return self._directory / f"{day}.{number}{SUFFIX}", True
+
+    def _pieces(self) -> Iterator[Path]:
+        for path in self._directory.glob(f"*{SUFFIX}*"):
+            if path.name.removesuffix(DAMAGED).endswith(SUFFIX):
+                yield path
+
+    def _select(
+        self, decided_at_ms: int, where: str, values: tuple[Any, ...]
+    ) -> tuple[dict[str, Any], bytes] | None:
+        # `where` is one of two texts above; values are bound.
+        select = f"select body, unit, draw, exclusions from decision where {where}"  # noqa: S608
+        problem: Exception | None = None
+        for path in self._directory.glob(f"{day_of(decided_at_ms)}.*{SUFFIX}"):
+            try:
+                found = _read(path, select, values)
+            except (sqlite3.Error, OSError, ValueError) as error:
+                problem = error  # it may lie in another piece
+                continue
+            if found is not None:
+                return found
+        if problem is not None:
+            raise problem
+        return None
+
+
+def _read(path: Path, select: str, values: tuple[Any, ...]) -> tuple[dict[str, Any], bytes] | None:
+    with closing(sqlite3.connect(path, timeout=BUSY_S)) as database:
+        row = database.execute(select, values).fetchone()
+        if row is None:
+            return None
+        body = json.loads(row[0])
+        for name, digest in (("draw", row[2]), ("exclusions", row[3])):
+            body[name] = _part(database, digest)
+        return body, row[1]
+
+
+def _write(path: Path, rows: list[Row]) -> None:
+    seen = _inode(path)
+    try:
+        _insert(path, rows)
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise  # the file itself may be sound
+        _put_aside(path, seen)
+        _insert(path, rows)
+
+
+def _insert(path: Path, rows: Iterable[Row]) -> None:
+    parts = dict(part for row in rows for part in row.parts)
+    with closing(_connect(path)) as database, database:
+        database.executemany("insert or ignore into part values (?, ?)", parts.items())
+        values = (row.values for row in rows)
+        database.executemany("insert or ignore into decision values (?, ?, ?, ?, ?, ?)", values)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, timeout=BUSY_S)
+    try:
+        database.execute("pragma journal_mode = wal")
+        database.execute("pragma synchronous = normal")  # a killed process loses nothing by it
+        database.executescript(_TABLES)
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database
+
+
+def _put_aside(path: Path, seen: int | None) -> None:
+    """Make way for a new file where one is no database any more, unless another did so already.
+
+    Args:
+        seen: which file was found damaged.
+    """
+    with _locked(path.parent):
+        if _inode(path) != seen:
+            return
+        log.error("a file of decisions is damaged and put aside", file=path.name)
+        for left in LEFT_BEHIND[1:]:  # first: afterwards they might be those of a new file
+            path.with_name(path.name + left).unlink(missing_ok=True)
+        path.replace(path.with_name(f"{path.name}{DAMAGED}"))
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _part(database: sqlite3.Connection, digest: bytes | None) -> Any:
+    if digest is None:
+        return None
+    row = database.execute("select body from part where digest = ?", (digest,)).fetchone()
+    try:
+        return json.loads(zlib.decompress(row[0])) if row else None
+    except zlib.error as error:
+        raise ValueError("a part of a decision is damaged") from error
+
+
+def day_of(at_ms: int) -> str:
+    """Return the UTC date of a moment."""
+    return _date(at_ms // DAY_MS)
+
+
+@lru_cache(maxsize=64)
+def _date(day: int) -> str:
+    return datetime.fromtimestamp(day * DAY_MS / 1000, UTC).strftime("%Y-%m-%d")
+
+
+def _order(path: Path) -> tuple[str, int]:
+    """Return what pieces are ordered by: day and number."""
+    day, _, rest = path.name.partition(".")
+    number = rest.partition(".")[0]
+    return day, int(number) if number.isdecimal() else 0
+
+
+def _size(path: Path) -> int:
+    """Return how many bytes a piece takes, what it left behind included."""
+    total = 0
+    for left in LEFT_BEHIND:
+        try:
+            total += path.with_name(path.name + left).stat().st_size
+        except FileNotFoundError:
+            continue
+    return total
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
