@@ -645,6 +645,23 @@ def test_what_the_stream_still_has_is_folded_after_a_restore(life: Life, left: l
     assert again.audit().equal
 
 
+def test_what_came_by_a_clock_that_is_behind_is_folded_after_a_restore(life: Life) -> None:
+    live_through(life, random.Random(9), files=2)
+    n_outcomes = int(life.client.hget(keys.meta(0), "n_outcomes"))
+    life.client.flushall()
+    frame = Frame(b"new producer 16b", 0, 0, outcome(7001) + feedback(7001, 1.0))
+    life.client.xadd(keys.stream(0), {"f": frames.pack(frame)}, id="5-1")
+    life.lease.release()
+
+    restore(life.archive)
+    again = Life(life.client, life.archive.root)
+    again.fold_all(random.Random(1))
+
+    assert int(life.client.hget(keys.meta(0), "n_outcomes")) == n_outcomes + 1
+    again.take()
+    assert again.audit().equal
+
+
 def test_a_router_takes_a_restored_store_only_when_it_is_whole(life: Life) -> None:
     live_through(life, random.Random(7), files=2)
     router = reader(life.client)

@@ -93,6 +93,7 @@ def _token(i: int, category: int, endpoint: int, *, n_shards: int, now_ms: int) 
         propensity=0.5,
         predicted=0.5,
         predicted_sd=0.1,
+        spread=0.5,
     ).pack()
 
 

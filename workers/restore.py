@@ -9,6 +9,7 @@ sent again is known by its producer's numbers.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 import redis
@@ -233,14 +234,23 @@ def _index(client: Client, name: str, named: dict[bytes, bytes]) -> int:
 
 
 def _begin_stream_after(client: Client, shard: int, mark: bytes) -> None:
-    """Let the stream's next id be above the mark, also where the store's clock is behind it."""
-    last = client.xrevrange(keys.stream(shard), count=1)
-    if not last or position(last[0][0]) <= position(mark):
-        try:
-            client.xadd(keys.stream(shard), {"f": b""}, id=mark)
-            client.xdel(keys.stream(shard), mark)
-        except redis.ResponseError:
-            return  # it is above already
+    """Let what the stream holds, and what comes, have ids above the mark.
+
+    Where the store's clock is behind, routers may have sent to it before this. What was folded
+    once is told by its frames' numbers, so to move an entry twice, or an old one, has no effect.
+    """
+    stream = keys.stream(shard)
+    last = client.xrevrange(stream, count=1)
+    if not last or position(last[0][0]) < position(mark):
+        with suppress(redis.ResponseError):  # what came meanwhile is above it
+            client.xadd(stream, {"f": b""}, id=mark)
+            client.xdel(stream, mark)
+    while early := client.xrange(stream, max=mark, count=AT_ONCE):
+        with client.pipeline(transaction=True) as pipeline:
+            for _, fields in early:
+                pipeline.xadd(stream, fields)
+            pipeline.xdel(stream, *(entry_id for entry_id, _ in early))
+            pipeline.execute()
 
 
 def _restore_common(client: Client, parts: list[_Part]) -> None:
