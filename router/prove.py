@@ -2,7 +2,8 @@
 
 The real `pointsman up` runs with a second worker beside it and simulated endpoints before it. A
 client of its own (`prove_client`) calls, gives feedback and keeps the books; `prove_chaos` kills
-and freezes processes, the second worker's supervisor among them, and injects frames. In the end
+and freezes processes, `up` itself and the second worker's supervisor among them, and injects
+frames. In the end
 everything may come to rest, and the sums are held against the books, call by call and label by
 label (`prove_ledger` says how).
 
@@ -226,7 +227,6 @@ def _chaos(
 ) -> Chaos:
     server = configuration.server
     return Chaos(
-        up=processes.processes[UP].pid,
         stack=processes,
         address=address,
         store_pid=server.state_directory() / "store" / "server.pid",

@@ -26,7 +26,7 @@ from telemetry.events import RECORD_SIZE
 from telemetry.store import Address, Client, StoreErrors, connect
 
 UP, SECOND = "up", "second worker"
-"""`pointsman work`: a supervisor, whose children work."""
+"""`pointsman up` and `pointsman work`: supervisors, whose children work and end with them."""
 DUPLICATED_SHARE = 0.2
 POISONED_SHARE = 0.01
 AWAY_SHARE = 0.25
@@ -65,8 +65,7 @@ class Counts:
 class Chaos:
     """Kills and injects on one running stack."""
 
-    up: int  # process id of the supervisor
-    stack: Stack  # holds the second worker's supervisor, which is kept alive
+    stack: Stack  # holds both supervisors, which are started again
     address: Address
     store_pid: Path
     port: int
@@ -83,6 +82,7 @@ class Chaos:
     _later: list[tuple[float, int, bytes]] = field(default_factory=list)
     _seen: dict[int, float] = field(default_factory=dict)
     _frozen: tuple[int, float] | None = None
+    _up_killed: bool = False
     _waits: bool = True  # with the next kill, until the router is there
     _next_freeze: int = FREEZE_EVERY // 2
 
@@ -117,23 +117,25 @@ class Chaos:
         self.thaw()
 
     def look_after(self) -> None:
-        """Start the second worker's supervisor again if it was killed, and read on.
+        """Start supervisors again that were killed, and read on.
 
         Raises:
-            DidNotStart: the first one ended, which nobody killed.
+            DidNotStart: `up` ended, and nobody had killed it.
         """
-        if self.stack.processes[UP].poll() is not None:
+        if self.stack.processes[UP].poll() is not None and not self._up_killed:
             raise DidNotStart(f"up ended by itself:\n{self.stack.log(UP)}")
+        if self.stack.revive(UP):
+            self._up_killed = False
         self.stack.revive(SECOND)
         self.look()
 
     # -- processes ----------------------------------------------------------------------------
 
     def processes(self) -> dict[int, str]:
-        """Return what runs now: process id → router, worker, jobs, supervisor or store."""
-        second = self.stack.processes[SECOND].pid
-        found = {pid: _name(pid) for top in (self.up, second) for pid in _descendants(top)}
-        found[second] = "supervisor"
+        """Return what runs now: process id → router, worker, jobs, supervisor, up or store."""
+        up, second = (self.stack.processes[name].pid for name in (UP, SECOND))
+        found = {pid: _name(pid) for top in (up, second) for pid in _descendants(top)}
+        found |= {up: "up", second: "supervisor"}
         with contextlib.suppress(OSError, ValueError):
             found[int(self.store_pid.read_text())] = "store"
         alive = {pid: name for pid, name in found.items() if name and _is_alive(pid)}
@@ -157,6 +159,7 @@ class Chaos:
             os.kill(self.rng.choice(by_kind[kind]), signal.SIGKILL)
         except ProcessLookupError:
             return False
+        self._up_killed |= kind == "up"
         self.counts.kills += 1
         self.counts.killed[kind] = self.counts.killed.get(kind, 0) + 1
         return True
