@@ -33,7 +33,7 @@ class Family(IntEnum):
     BOOKS = 5  # of routed calls, kept under the release key's digest in place of the category's
     DERIVED = 6  # labels that the sidecar read off calls by itself
     SIGNALS = 7  # what labels were read off
-    RESIDUALS = 8  # of labels against what was predicted, by endpoint; its category is 0
+    RESIDUALS = 8  # of labels against what was predicted
 
 
 HALF_LIFE_MS = {
@@ -48,6 +48,8 @@ FADING = tuple(HALF_LIFE_MS)
 """The families of `Evidence`, in its order."""
 BY_REGIME = (Family.QUALITY, Family.DERIVED)
 """The families of labels: they are kept apart by the regime that their endpoint was in."""
+BY_ENDPOINT = (Family.RESIDUALS,)
+"""The families that are kept under category 0."""
 
 
 class Q(IntEnum):
@@ -214,8 +216,9 @@ def terms(
     """
     window, values = _windows_and_values(family, at_ms, columns)
     keys = np.zeros(len(at_ms), dtype=KEY)
-    keys["category"], keys["endpoint"] = category, endpoint
-    keys["family"], keys["window"] = int(family), window
+    keys["endpoint"], keys["family"], keys["window"] = endpoint, int(family), window
+    if family not in BY_ENDPOINT:
+        keys["category"] = category
     return Terms(keys, values)
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from bandit import decay
 from bandit.cells import (
+    BY_ENDPOINT,
     BY_REGIME,
     HALF_LIFE_MS,
     KEY,
@@ -72,6 +73,8 @@ class Grouping:
     def terms(self, family: Family, columns: Mapping[int, NDArray[np.float64]]) -> Terms:
         """Return what the records add to `family`: one term a group that adds anything.
 
+        Several may be of one row where the family leaves out what groups are told apart by.
+
         Args:
             columns: by column the raw values as in `cells.terms`, (n,), finite; others are 0.
         """
@@ -79,6 +82,9 @@ class Grouping:
         if not len(self.starts):
             return Terms(np.empty(0, dtype=KEY), values)
         window = None
+        columns = {column: x for column, x in columns.items() if x.any()}
+        if not columns:
+            return Terms(np.empty(0, dtype=KEY), values[:0])
         names, scale, weighted = _layout(family, tuple(columns))
         raw = np.array(list(columns.values()), dtype=np.float64)
         raw *= scale
@@ -90,8 +96,9 @@ class Grouping:
         values[:, names] = np.add.reduceat(placed, self.starts, axis=1).T
         adds = values.any(axis=1)
         keys = np.zeros(int(adds.sum()), dtype=KEY)
-        keys["category"], keys["endpoint"] = self.category[adds], self.endpoint[adds]
-        keys["family"] = int(family)
+        keys["endpoint"], keys["family"] = self.endpoint[adds], int(family)
+        if family not in BY_ENDPOINT:
+            keys["category"] = self.category[adds]
         if self.regime is not None and family in BY_REGIME:
             keys["regime"] = self.regime[adds]
         if window is not None:

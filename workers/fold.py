@@ -101,14 +101,12 @@ def label_terms(tokens: NDArray[np.void], old: Standings, new: Standings) -> lis
     Args:
         tokens: (n,) of TOKEN.
     """
-    token, held = np.concatenate([tokens, tokens]), new + old
-    sign = np.repeat([1.0, -1.0], len(tokens))
+    stood = old.is_rewarded | old.is_derived  # of most decisions nothing was said before
+    token, held = np.concatenate([tokens, tokens.compress(stood)]), new + old.of(stood)
+    sign = np.repeat([1.0, -1.0], [len(tokens), len(token) - len(tokens)])
     routed = (token["token_flags"] & Flag.ROUTED) > 0
     judged = Grouping.of(
         token["category"], token["executed"], token["decided_at_ms"], token["regime"]
-    )
-    watched = Grouping.of(
-        np.zeros_like(token["executed"]), token["executed"], np.zeros_like(token["decided_at_ms"])
     )
     releases = Grouping.of(token["release_key"], token["executed"], token["decided_at_ms"])
     rewards = {c: x * sign * routed for c, x in _rewards(held).items()}
@@ -117,7 +115,7 @@ def label_terms(tokens: NDArray[np.void], old: Standings, new: Standings) -> lis
         releases.terms(Family.BOOKS, rewards),
         judged.terms(Family.DERIVED, {c: x * sign for c, x in _derived(held).items()}),
         judged.terms(Family.SIGNALS, {c: x * sign for c, x in _signals(held).items()}),
-        watched.terms(Family.RESIDUALS, {c: x * sign for c, x in _residuals(token, held).items()}),
+        judged.terms(Family.RESIDUALS, {c: x * sign for c, x in _residuals(token, held).items()}),
     ]
 
 
@@ -154,6 +152,8 @@ def _rewards(held: Standings) -> Columns:
 
 
 def _derived(held: Standings) -> Columns:
+    if not held.is_derived.any():
+        return {}
     # A failed attempt is in the books of reliability already: that it was repeated links the two.
     counted = held.is_derived & (held.source != Source.RETRIED)
     alone, paired = counted & ~held.is_rewarded, counted & held.is_rewarded
@@ -174,9 +174,10 @@ def _residuals(token: NDArray[np.void], held: Standings) -> Columns:
 
 
 def _signals(held: Standings) -> Columns:
-    out: Columns = {column: np.zeros(len(held.reward)) for column in S}
-    for kind, column in _SIGNAL_OF_KIND.items():
-        out[column] += held.is_rewarded & (held.kind == kind)
-    for source, column in _SIGNAL_OF_SOURCE.items():
-        out[column] += held.is_derived & (held.source == source)
+    out: Columns = {column: held.kind == kind for kind, column in _SIGNAL_OF_KIND.items()}
+    if held.is_derived.any():
+        derived: Columns = {column: np.zeros(len(held.reward)) for column in S}
+        for source, column in _SIGNAL_OF_SOURCE.items():
+            derived[column] += held.is_derived & (held.source == source)
+        out = {**derived, **out}
     return out
