@@ -44,7 +44,7 @@ class Alarm:
     since_ms: int  # when the evidence began
     labels: float  # since then
     mean_residual: float  # of those, in sd of a single reward
-    level: float  # by what factor rewards moved
+    factor: float  # by which rewards moved
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,7 +233,7 @@ def alarm_lines(alarms: list[dict[str, Any]]) -> list[str]:
     return [
         f"{alarm['endpoint']} {CHANGED[alarm['kind']]} {_at(alarm['at_ms'])}: "
         f"{alarm['labels']:.0f} labels since {_at(alarm['since_ms'])}, "
-        f"{alarm['mean_residual']:+.1f} sd from what was expected; rewards × {alarm['level']:.2f}"
+        f"{alarm['mean_residual']:+.1f} sd from what was expected; rewards × {alarm['factor']:.2f}"
         + (", watched for a recovery" if alarm["suspect"] else "")
         for alarm in alarms
     ]

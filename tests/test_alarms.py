@@ -265,7 +265,7 @@ def test_a_fall_is_noticed_within_forty_labels_and_a_recovery_later(world: World
     assert alarm["at_ms"] == world.now_ms
     assert alarm["at_ms"] - (n // 4 + 2) * BUCKET_MS <= alarm["since_ms"] < alarm["at_ms"]
     assert alarm["mean_residual"] < -1
-    assert alarm["level"] < 0.7
+    assert alarm["factor"] < 0.7
     after, task = world.beliefs(), SMALL.task_index["code"]
     assert after.quality_mean[task, 0] < 0.7 < before.quality_mean[task, 0]
     assert abs(after.quality_mean[task, 1] - before.quality_mean[task, 1]) < 0.1
