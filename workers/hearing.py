@@ -6,14 +6,18 @@ kind; the same words give the same rows as hearing them one by one, in whatever 
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from telemetry.events import MICRO, RETRACTED, FeedbackKind
 from workers.labels import STRENGTH
+
+Name = TypeVar("Name", bound=Hashable)
 
 ENTRIES = np.dtype(
     [
@@ -76,20 +80,20 @@ def hear(stored: list[bytes | None], slots: NDArray[np.intp], said: NDArray[np.v
         slots: (n_records,) which decision each record speaks of.
         said: (n_records,) records in the order in which they came.
     """
-    sizes = [len(row or b"") // ENTRIES.itemsize for row in stored]
-    known = np.frombuffer(b"".join(row or b"" for row in stored), dtype=ENTRIES)
-    known_slots = np.repeat(np.arange(len(stored)), sizes)
+    those = [place for place, row in enumerate(stored) if row]  # few: most are heard of at once
+    rows = [stored[place] or b"" for place in those]
+    known = np.frombuffer(b"".join(rows), dtype=ENTRIES)
+    sizes = [len(row) // ENTRIES.itemsize for row in rows]
+    known_slots = np.repeat(np.array(those, dtype=np.intp), sizes)
     words = np.empty(len(known) + len(said), dtype=ENTRIES)
     words[: len(known)] = known
     for name in ENTRIES.names or ():
         words[name][len(known) :] = said[name]
     slot = np.concatenate([known_slots, slots])
     order, holds, is_news = _sort(slot, words)
-    held, held_slots = words[order[holds]], slot[order[holds]]
-    bounds = np.searchsorted(held_slots, np.arange(len(stored) + 1)) * ENTRIES.itemsize
-    whole, ends = held.tobytes(), bounds.tolist()
+    held, held_slots = words.take(order[holds]), slot[order[holds]]
     return Heard(
-        rows=[whole[a:b] for a, b in pairwise(ends)],
+        rows=_rows(held_slots, held, len(stored)),
         is_news=is_news[len(known) :],
         before=_standings(known_slots, known, len(stored)),
         after=_standings(held_slots, held, len(stored)),
@@ -104,20 +108,52 @@ def _sort(
     Of two words of one rank the one that came first holds. A word was news if it outranks all of
     its decision and kind that came before it.
     """
-    events = np.ascontiguousarray(words["event"]).view(">u8").reshape(-1, 2).astype(np.uint64)
-    came = np.arange(len(words))
     group = slot * (max(FeedbackKind) + 1) + words["feedback_kind"]
-    order = np.lexsort((-came, events[:, 1], events[:, 0], words["revision"], group))
+    order = np.argsort(group, kind="stable")
     placed = group[order]
-    ends_group = np.append(placed[1:] != placed[:-1], True)[: len(placed)]
-    rank = np.empty(len(words), dtype=np.intp)
-    rank[order] = came
-    # Groups rise with the rank, so that the highest rank so far is one of the same group.
-    by_arrival = np.argsort(group, kind="stable")
-    highest = np.maximum.accumulate(rank[by_arrival])
+    goes_on = placed[1:] == placed[:-1]
+    ends_group = np.append(~goes_on, True)[: len(placed)]
     is_news = np.ones(len(words), dtype=bool)
-    is_news[by_arrival[1:]] = highest[1:] > highest[:-1]
+    # Only where several words are of one decision and kind there is something to compare.
+    several = np.append(goes_on, False)[: len(placed)]
+    several[1:] |= goes_on
+    some = order[several]  # by group, and in it as they came
+    found = words.take(some)
+    events = np.ascontiguousarray(found["event"]).view(">u8").reshape(-1, 2).astype(np.uint64)
+    by_rank = np.lexsort((-some, events[:, 1], events[:, 0], found["revision"], group[some]))
+    order[several] = some[by_rank]
+    rank = np.empty(len(some), dtype=np.intp)
+    rank[by_rank] = np.arange(len(some))
+    # Groups rise with the rank, so that the highest rank so far is one of the same group.
+    highest = np.maximum.accumulate(rank)
+    is_news[some[1:]] = highest[1:] > highest[:-1]
     return order, ends_group, is_news
+
+
+def _rows(slots: NDArray[np.intp], held: NDArray[np.void], n: int) -> list[bytes]:
+    """Return the words that hold of each of `n` decisions, as they are stored."""
+    if len(held) == n and (slots == np.arange(n)).all():
+        return pieces(held)  # of each just one
+    bounds = np.searchsorted(slots, np.arange(n + 1)) * ENTRIES.itemsize
+    whole = held.tobytes()
+    return [whole[a:b] for a, b in pairwise(bounds.tolist())]
+
+
+def pieces(values: NDArray[Any]) -> list[bytes]:
+    """Return the bytes of each element, or of each row of a table."""
+    if not len(values):
+        return []
+    whole = np.ascontiguousarray(values)
+    size = whole.nbytes // len(whole)
+    found: list[bytes] = np.frombuffer(whole.tobytes(), dtype=f"V{size}").tolist()
+    return found
+
+
+def slots_of(names: Sequence[Name]) -> tuple[list[Name], NDArray[np.intp]]:
+    """Return the distinct names in the order of their first coming, and which each one is."""
+    slot_of = dict(zip(dict.fromkeys(names), count(), strict=False))
+    slots = map(slot_of.__getitem__, names)
+    return list(slot_of), np.fromiter(slots, dtype=np.intp, count=len(names))
 
 
 def _standings(slots: NDArray[np.intp], held: NDArray[np.void], n: int) -> Standings:

@@ -24,8 +24,8 @@ from workers.batch import (
 )
 from workers.shard import stale_rows
 
-AT_ONCE = 64
-"""Entries folded in one go: 16,000 records."""
+AT_ONCE = 48
+"""Entries folded in one go: 12,000 records; more leave the processor's cache."""
 
 Sums = dict[bytes, NDArray[np.int64]]
 

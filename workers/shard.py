@@ -36,10 +36,10 @@ from workers.batch import (
     Window,
     at_ms,
     effects,
-    pieces,
     position,
     take_apart,
 )
+from workers.hearing import pieces
 
 NO_ROW = bytes(8 * N_COLUMNS)
 """What is added to where nothing is known yet."""
