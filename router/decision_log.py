@@ -22,7 +22,7 @@ import structlog
 from router import explanation
 from router.beliefs import Beliefs
 from router.decide import Decision
-from router.decision_files import BUSY_S, DecisionFiles, Part, Row
+from router.decision_files import BUSY_S, DecisionFiles, Row
 
 log = structlog.get_logger()
 
@@ -46,9 +46,10 @@ class DecisionLog:
         self._files = DecisionFiles(directory, days=days, max_bytes=max_bytes)
         self._queue: deque[Decision] = deque()
         self._waiting: list[Row] = []
+        self._parts: dict[bytes, bytes] = {}  # of those: digest -> text, compressed
         self._waiting_bytes = 0
         self._beliefs: Beliefs | None = None
-        self._draws: dict[tuple[object, ...], Part | None] = {}
+        self._draws: dict[tuple[object, ...], explanation.Part | None] = {}
         self._ok = True
         self._pruned_at = float("-inf")  # monotonic seconds
         self._lock = threading.Lock()
@@ -103,7 +104,7 @@ class DecisionLog:
             if not self._waiting:
                 return
             try:
-                self._files.write(self._waiting)
+                self._files.write(self._waiting, self._parts)
                 self.n_written += len(self._waiting)
                 self._note(None)
             except (sqlite3.Error, OSError) as error:
@@ -112,7 +113,7 @@ class DecisionLog:
             except Exception as error:  # whatever it is, the next decisions are to be kept
                 self.n_dropped += len(self._waiting)
                 self._note(error)
-            self._waiting, self._waiting_bytes = [], 0
+            self._waiting, self._parts, self._waiting_bytes = [], {}, 0
 
     def _run(self) -> None:
         while not self._stop.wait(EVERY_S):
@@ -128,32 +129,40 @@ class DecisionLog:
         """Take decisions out of the queue, as far as there is room for what waits."""
         for _ in range(len(self._queue)):
             decision = self._queue.popleft()
+            if self._waiting_bytes >= MAX_WAITING_BYTES:
+                self.n_dropped += 1
+                continue
             try:
-                row, n_bytes = self._row(decision)
+                row = self._row(decision)
             except Exception as error:  # of this one alone
                 self._note(error)
-                row, n_bytes = None, 0
-            if row is None or self._waiting_bytes + n_bytes > MAX_WAITING_BYTES:
                 self.n_dropped += 1
             else:
                 self._waiting.append(row)
-                self._waiting_bytes += n_bytes
+                self._waiting_bytes += len(row.body) + ROW_BYTES
 
-    def _row(self, decision: Decision) -> tuple[Row, int]:
-        """Return a decision as it is kept, and the bytes that it takes until then."""
-        n_known = len(self._draws) if self._beliefs is decision.frame.beliefs else 0
-        draw = self._draw(decision)
+    def _row(self, decision: Decision) -> Row:
         excluded = explanation.of_exclusions(decision)
-        exclusions = _packed(excluded) if excluded else None
-        body = explanation.text_of(explanation.of_decision(decision))
-        unit = (decision.frame.unit.key or decision.nonce)[:8]
-        row = Row(decision.nonce, decision.decided_at_ms, unit, body, draw, exclusions)
-        n_bytes = len(body) + ROW_BYTES + (len(exclusions[1]) if exclusions else 0)
-        if draw is not None and len(self._draws) > n_known:
-            n_bytes += len(draw[1])  # what others share counts once
-        return row, n_bytes
+        exclusions = explanation.packed(excluded) if excluded else None
+        return Row(
+            decision.nonce,
+            decision.decided_at_ms,
+            (decision.frame.unit.key or decision.nonce)[:8],
+            explanation.text_of(explanation.of_decision(decision)),
+            self._keep(self._draw(decision)),
+            self._keep(exclusions),
+        )
 
-    def _draw(self, decision: Decision) -> Part | None:
+    def _keep(self, part: explanation.Part | None) -> bytes | None:
+        """Return the digest of a part, which is written with the decisions that wait."""
+        if part is None:
+            return None
+        if part[0] not in self._parts:
+            self._parts[part[0]] = zlib.compress(part[1])
+            self._waiting_bytes += len(self._parts[part[0]]) + ROW_BYTES
+        return part[0]
+
+    def _draw(self, decision: Decision) -> explanation.Part | None:
         """Return the part of the draw; worked out once for all calls that share it."""
         if not decision.plan.drawn_now:
             return None
@@ -163,7 +172,7 @@ class DecisionLog:
         key = explanation.draw_key(decision)
         if key not in self._draws:
             found = explanation.of_draw(decision)
-            self._draws[key] = _packed(found) if found is not None else None
+            self._draws[key] = explanation.packed(found) if found is not None else None
         return self._draws[key]
 
     def _note(self, error: Exception | None) -> None:
@@ -173,8 +182,3 @@ class DecisionLog:
         elif error is None and not self._ok:
             log.info("decisions are kept again")
         self._ok = error is None
-
-
-def _packed(value: Any) -> Part:
-    digest, text = explanation.packed(value)
-    return digest, zlib.compress(text)

@@ -65,6 +65,8 @@ def _follows(held: Given | None) -> dict[str, int] | None:
 def of_exclusions(decision: Decision) -> dict[str, str]:
     """Return the reason of every endpoint that could not serve, by its id."""
     frame = decision.frame
+    if frame.eligibility.mask.all():
+        return {}  # most often
     return frame.eligibility.exclusions(frame.beliefs.configuration.catalog)
 
 

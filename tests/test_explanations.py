@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 import resource
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
+import zlib
 from contextlib import closing
 from pathlib import Path
 from threading import Thread
@@ -119,12 +121,14 @@ def test_nothing_of_prompts_users_or_sessions_is_kept(sidecar: Sidecar) -> None:
     kept = b"".join(p.read_bytes() for p in (sidecar.state_dir / "decisions").iterdir())
     (path,) = files(sidecar)
     database = sqlite3.connect(path)
-    rows = database.execute("select * from decision").fetchall()
+    packed = [rows for (rows,) in database.execute("select rows from batch")]
+    texts = [text for (text,) in database.execute("select body from part")]
     database.close()
 
-    assert rows
-    assert CANARY.encode() not in kept
-    assert CANARY not in repr(rows)
+    assert packed
+    unpacked = b"".join(map(zlib.decompress, packed + texts))
+    assert b'"drawn"' in unpacked
+    assert CANARY.encode() not in kept + unpacked
 
 
 def test_a_damaged_file_is_put_aside_and_calls_go_on(sidecar: Sidecar) -> None:
@@ -202,7 +206,8 @@ def test_a_draw_of_a_day_before_the_oldest_is_kept_for_those_who_follow_it(tmp_p
 
 
 def row(number: int, at_ms: int, size: int = 1000) -> Row:
-    body = json.dumps({"follows": None, "number": number, "filler": "x" * size}).encode()
+    filler = random.Random(number).randbytes(size // 2).hex()
+    body = json.dumps({"follows": None, "number": number, "filler": filler}).encode()
     return Row(number.to_bytes(16, "big"), at_ms, b"unit", body, None, None)
 
 
@@ -210,14 +215,17 @@ def test_a_full_bound_costs_the_oldest_decisions_and_never_the_newest(tmp_path: 
     files = DecisionFiles(tmp_path, days=30, max_bytes=2 << 20)
     now_ms = int(time.time() * 1000)
     for number in range(0, 10_000, 100):
-        files.write([row(n, now_ms, size=300) for n in range(number, number + 100)])
-        newest = files.find((number + 99).to_bytes(16, "big"), now_ms)
+        files.write([row(n, now_ms + n // 50, size=900) for n in range(number, number + 100)], {})
+        newest = files.find((number + 99).to_bytes(16, "big"), now_ms + (number + 99) // 50)
         assert newest is not None
         assert newest[0]["number"] == number + 99
 
     total = sum(p.stat().st_size for p in tmp_path.iterdir())
     assert 1 << 20 < total < 3 << 20
-    found = [files.find(n.to_bytes(16, "big"), now_ms) is not None for n in range(0, 10_000, 50)]
+    found = [
+        files.find(n.to_bytes(16, "big"), now_ms + n // 50) is not None
+        for n in range(0, 10_000, 50)
+    ]
     assert found == sorted(found), "a gap"
     assert 40 < sum(found) < 180
 
@@ -295,7 +303,7 @@ def test_of_two_that_find_one_damaged_file_one_puts_it_aside(tmp_path: Path) -> 
             start.wait()
             while True:
                 try:
-                    return files.write([row(number, now_ms)])
+                    return files.write([row(number, now_ms)], {})
                 except sqlite3.OperationalError:  # as the log does, the next time
                     continue
 
