@@ -122,10 +122,11 @@ class Chaos:
         Raises:
             DidNotStart: `up` ended, and nobody had killed it.
         """
-        if self.stack.processes[UP].poll() is not None and not self._up_killed:
-            raise DidNotStart(f"up ended by itself:\n{self.stack.log(UP)}")
-        if self.stack.revive(UP):
-            self._up_killed = False
+        if self.stack.processes[UP].poll() is not None:
+            if not self._up_killed:
+                raise DidNotStart(f"up ended by itself:\n{self.stack.log(UP)}")
+            if not listens(self.port):  # its router ends a moment later
+                self._up_killed = not self.stack.revive(UP)
         self.stack.revive(SECOND)
         self.look()
 
