@@ -47,7 +47,7 @@ def close(
         count, total: labels in it, and the sum of their residuals.
         posterior: as of its end; says what the endpoint usually earns.
     """
-    if not count and not watched.watch.suspect:
+    if not count and not total and not watched.watch.suspect:
         return watched, None
     watch = drift.close_bucket(watched.watch, bucket, count=count, total=total)
     found = drift.alarm(watch)

@@ -31,6 +31,8 @@ log = structlog.get_logger()
 MAX_ALARMS = 10_000
 """Alarms kept in the stream, about: years of them."""
 CLOSED = b"closed"
+MOST_AHEAD = 10
+"""Buckets; a clock that is further ahead than that is wrong, and not waited for."""
 ALL_ENDPOINTS = np.zeros(1, dtype=np.uint64)
 """Residuals are kept under no category."""
 
@@ -95,8 +97,13 @@ class Alarms:
         return {**before, CLOSED: b""} != {**raw, CLOSED: b""}
 
     def is_due(self, incarnation: bytes, *, now_ms: int) -> bool:
-        """Return whether a bucket is over since the last look."""
-        return self._raw.get(CLOSED, b"") != _closed(incarnation, now_ms)
+        """Return whether a bucket is over since the last look, or the store is another one.
+
+        Whose clock is behind waits for it to catch up, so that two do not take turns all the time.
+        """
+        bucket, seen = _parse_closed(self._raw.get(CLOSED, b""))
+        ahead = bucket - now_ms // BUCKET_MS
+        return seen != incarnation or not 0 <= ahead <= MOST_AHEAD
 
     def close(
         self,
@@ -118,7 +125,7 @@ class Alarms:
         """
         seen, closed = self._raw.get(CLOSED, b""), _closed(incarnation, now_ms)
         sums = read_plain(rows, Family.RESIDUALS, names=ALL_ENDPOINTS, endpoints=catalog.digests)[0]
-        goes_on = seen.partition(b" ")[2] == incarnation and bool(seen)
+        goes_on = bool(seen) and _parse_closed(seen)[1] == incarnation
         fresh: dict[int, Known] = {}
         raised: dict[int, Change] = {}
         for arm, digest in enumerate(catalog.digests.tolist()):
@@ -182,6 +189,12 @@ def by_group(catalog: Catalog, known: Iterable[Known]) -> list[int]:
 def _closed(incarnation: bytes, now_ms: int) -> bytes:
     """Return what says that all buckets before this moment's are closed, and of which store."""
     return b"%d %s" % (now_ms // BUCKET_MS, incarnation)
+
+
+def _parse_closed(value: bytes) -> tuple[int, bytes]:
+    """Return the first bucket that is not closed, and the store's incarnation."""
+    bucket, _, incarnation = value.partition(b" ")
+    return int(bucket) if bucket.isdigit() else 0, incarnation
 
 
 def _alarm(change: Change, now_ms: int) -> Alarm:

@@ -314,6 +314,29 @@ def test_of_two_that_look_at_the_same_minute_one_tells(world: World) -> None:
     assert other.known == world.alarms.known
 
 
+def test_whose_clock_is_behind_waits_and_one_far_ahead_is_not_believed(world: World) -> None:
+    incarnation = world.reader.incarnation
+    minutes = {behind: world.now_ms - behind * BUCKET_MS for behind in (-1, 0, 1, 10, 11)}
+
+    due = {n: world.alarms.is_due(incarnation, now_ms=at_ms) for n, at_ms in minutes.items()}
+
+    assert due == {-1: True, 0: False, 1: False, 10: False, 11: True}
+    assert world.alarms.is_due(b"another", now_ms=world.now_ms)
+
+
+def test_a_label_that_is_corrected_counts_by_what_changed(world: World) -> None:
+    body = token(7, at_ms=world.now_ms)
+    world.send(judged(body, 1.0, at_ms=world.now_ms))
+    world.close()
+    before = world.alarms.known[A]
+    world.send(judged(body, 0.0, at_ms=world.now_ms, revision=1))
+    world.close()
+
+    known = world.alarms.known[A]
+    assert (known.n, before.n) == (1, 1)
+    assert known.watch.low.residual == known.total - before.total < -1
+
+
 def test_a_watch_goes_on_where_another_process_left_it(world: World) -> None:
     """Each label counts in one bucket, whoever closes it."""
     reference, before = Watch(), 0.0
