@@ -33,6 +33,10 @@ SPAN_MS = min(HALF_LIFE_MS.values()) * decay.HALF_LIVES_PER_WINDOW
 of one window in each family."""
 
 
+FEW = 1000
+"""Records; of fewer, to look for columns of zeros costs more than to add them up."""
+
+
 @dataclass(frozen=True, slots=True)
 class Grouping:
     """Records by cell and span: what all families share of the work."""
@@ -82,7 +86,8 @@ class Grouping:
         if not len(self.starts):
             return Terms(np.empty(0, dtype=KEY), values)
         window = None
-        columns = {column: x for column, x in columns.items() if x.any()}
+        if len(self.at_ms) > FEW:
+            columns = {column: x for column, x in columns.items() if x.any()}
         if not columns:
             return Terms(np.empty(0, dtype=KEY), values[:0])
         names, scale, weighted = _layout(family, tuple(columns))

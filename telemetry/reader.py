@@ -34,10 +34,7 @@ class _Copy:
 
     versions: list[int]
     owners: list[bytes]
-    counts: list[int]  # rows known of each shard
-    slots: dict[bytes, int] = field(default_factory=dict)
-    keys: bytearray = field(default_factory=bytearray)
-    rows: bytearray = field(default_factory=bytearray)
+    rows: list[dict[bytes, bytes]]
 
 
 @dataclass(slots=True)
@@ -91,23 +88,25 @@ class Reader:
 
     def rows(self) -> tuple[bytes, bytes]:
         """Return all keys and all rows, back to back, in one order."""
-        return bytes(self._copy.keys), bytes(self._copy.rows)
+        copy = self._copy.rows
+        return b"".join(map(b"".join, copy)), b"".join(b"".join(rows.values()) for rows in copy)
 
     @property
     def n_rows(self) -> int:
         """How many rows are known."""
-        return len(self._copy.slots)
+        return sum(map(len, self._copy.rows))
 
     def _nothing(self, owners: list[bytes]) -> _Copy:
-        return _Copy([0] * self.n_shards, owners, [0] * self.n_shards)
+        return _Copy([0] * self.n_shards, owners, [{} for _ in range(self.n_shards)])
 
     def _is_pruned(self, n_rows: list[int]) -> bool:
         """Return whether the store has fewer rows than this copy, though not less than half.
 
         Rows only ever come, unless they are pruned; those that came since count at the next look.
         """
-        fewer = any(now < known for now, known in zip(n_rows, self._copy.counts, strict=True))
-        return fewer and 2 * sum(n_rows) >= sum(self._copy.counts)
+        known = map(len, self._copy.rows)
+        fewer = any(now < before for now, before in zip(n_rows, known, strict=True))
+        return fewer and 2 * sum(n_rows) >= self.n_rows
 
     def _goes_on(self, incarnation: bytes, versions: list[int]) -> bool:
         """Return whether the store has everything that this copy has."""
@@ -146,20 +145,22 @@ class Reader:
         for shard, names in parts:
             pipeline.hmget(keys.rows(shard), names)
         for (shard, names), rows in zip(parts, pipeline.execute(), strict=True):
-            for name, row in zip(names, rows, strict=True):
-                self._keep(copy, shard, name, row)
+            sizes = set(map(len, names)), {None if row is None else len(row) for row in rows}
+            if sizes != ({self.key_bytes}, {self.row_bytes}):
+                names, rows = self._sound(shard, names, rows)
+            copy.rows[shard].update(zip(names, rows, strict=True))
 
-    def _keep(self, copy: _Copy, shard: int, name: bytes, row: bytes | None) -> None:
-        if row is None:  # pruned between the two reads
-            return
-        if len(row) != self.row_bytes or len(name) != self.key_bytes:
+    def _sound(
+        self, shard: int, names: list[bytes], rows: list[bytes | None]
+    ) -> tuple[list[bytes], list[bytes]]:
+        """Return the rows of the right size; one that was pruned between the two reads is none."""
+        kept: dict[bytes, bytes] = {}
+        for name, row in zip(names, rows, strict=True):
+            if row is None:
+                continue
+            if len(row) == self.row_bytes and len(name) == self.key_bytes:
+                kept[name] = row
+                continue
             self.n_bad_rows += 1
             log.error("a row of a wrong size was left out", shard=shard, size=len(row))
-            return
-        slot = copy.slots.setdefault(shard.to_bytes(2, "big") + name, len(copy.slots))
-        if slot * self.row_bytes == len(copy.rows):
-            copy.counts[shard] += 1
-            copy.keys += name
-            copy.rows += row
-        else:
-            copy.rows[slot * self.row_bytes : (slot + 1) * self.row_bytes] = row
+        return list(kept), list(kept.values())
