@@ -14,24 +14,22 @@ from workers.rebuilt import AT_ONCE, Rebuilt
 
 def replay(client: Client, *, n_shards: int) -> float:
     """Return records/s from the first read of the streams to the last row."""
-    n, began = 0, time.monotonic()
+    began = time.monotonic()
+    states = [Rebuilt() for _ in range(n_shards)]
+    parts = _parts(client, n_shards)
+    with ThreadPoolExecutor(1) as reader:  # the next part is on its way while one is folded
+        ahead = reader.submit(next, parts, None)
+        while (found := ahead.result()) is not None:
+            ahead = reader.submit(next, parts, None)
+            shard, entries = found
+            states[shard].fold(entries)
+    return sum(state.n_records for state in states) / (time.monotonic() - began)
+
+
+def _parts(client: Client, n_shards: int) -> Iterator[tuple[int, Entries]]:
+    """Yield what the streams hold, shard after shard."""
     for shard in range(n_shards):
-        state = Rebuilt()
-        for entries in _read_ahead(client, shard):
-            state.fold(entries)
-        n += state.n_records
-    return n / (time.monotonic() - began)
-
-
-def _read_ahead(client: Client, shard: int) -> Iterator[Entries]:
-    """Yield a stream's entries; the next ones are on their way while these are folded."""
-
-    def read(start: str) -> Entries:
-        found: Entries = client.xrange(keys.stream(shard), min=start, count=AT_ONCE)
-        return found
-
-    with ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(read, "-")
-        while entries := ahead.result():
-            ahead = reader.submit(read, f"({entries[-1][0].decode()}")
-            yield entries
+        start = "-"
+        while entries := client.xrange(keys.stream(shard), min=start, count=AT_ONCE):
+            yield shard, entries
+            start = f"({entries[-1][0].decode()}"
