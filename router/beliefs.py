@@ -295,8 +295,7 @@ class Keeper:
         posterior, incarnation = self.current.posterior, reader.incarnation
         try:
             return watches.close(rows, posterior, catalog, incarnation, now_ms=now_ms)
-        except StoreErrors as error:
-            self._note_refusal(error)
+        except StoreErrors:  # it is away, or full: the writer says so
             return False
 
     def _refresh(self, reader: Reader, ledger: Ledger, watches: Alarms) -> None:
@@ -353,17 +352,11 @@ class Keeper:
             written = ledger.change(kept, released, now_ms=now_ms)
             self._refused = False
             return written
-        except StoreErrors as error:
-            self._note_refusal(error)
+        except StoreErrors as error:  # a full store still answers: posteriors go on
+            if not self._refused:
+                log.warning("the store refuses a review", reason=type(error).__name__)
+            self._refused = True
             return False
-
-    def _note_refusal(self, error: Exception) -> None:
-        """Log once that reviews and watches cannot be written; a full store still answers, and
-        posteriors go on.
-        """
-        if not self._refused:
-            log.warning("the store refuses a review", reason=type(error).__name__)
-        self._refused = True
 
     def _tell_names(self, client: Client) -> None:
         """Write what digests stand for, so that reports can name what is not configured."""

@@ -49,16 +49,20 @@ def answered_in(raw: bytes) -> bytes | None:
 
 
 def lose_one(chaos: Chaos) -> None:
-    """Take a frame that tells of an answer out of the stream before it is folded."""
+    """Take a frame that tells of an answer out of the stream before any worker has read it."""
+    n_before: dict[int, int] = {}  # shard -> entries that came before all were frozen
 
     def try_it(client: Client) -> bool:
-        freeze()
+        if freeze():
+            n_before.clear()
         for shard in range(chaos.n_shards):
             name, since = keys.stream(shard), client.hget(keys.meta(shard), "mark") or b"0-0"
             waiting = client.xrange(name, min=b"(" + since)
+            # The next one is sent to a worker that waits for it, though it cannot read.
+            unread = {entry for entry, _ in waiting[n_before.setdefault(shard, len(waiting)) + 1 :]}
             for entry, raw in _told_once(client, shard, waiting):
                 # One that was looked at already may be on its way a second time.
-                seen = chaos.has_read(shard, entry)
+                seen = chaos.has_read(shard, entry) or entry not in unread
                 if not seen and answered_in(raw) and client.xdel(name, entry):
                     return bool((client.hget(keys.meta(shard), "mark") or b"0-0") == since)
         return False
@@ -102,15 +106,17 @@ def double_one(chaos: Chaos) -> None:
 
 
 @contextmanager
-def _freezing(chaos: Chaos) -> Iterator[Callable[[], None]]:
-    """Yield what stops all workers that run by then; they go on at the end."""
+def _freezing(chaos: Chaos) -> Iterator[Callable[[], bool]]:
+    """Yield what stops workers, and tells if there were new ones; they go on at the end."""
     frozen: set[int] = set()
 
-    def freeze() -> None:
-        for pid in set(chaos.workers()) - frozen:
+    def freeze() -> bool:
+        new = set(chaos.workers()) - frozen
+        for pid in new:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)
                 frozen.add(pid)
+        return bool(new)
 
     try:
         yield freeze
