@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from bandit import cost, derived, latency, quality, reliability, selection
+from bandit import cost, derived, latency, quality, reliability
 from bandit.cells import FADING, Evidence, L, Q, R, U
 from bandit.derived import Calibration
 from bandit.latency import Latency
@@ -129,12 +129,6 @@ class Posterior:
     def quality(self) -> Quality:
         """Over groups."""
         columns = [self.arms.by_group(self.evidence.quality[..., k]) for k in (Q.N, Q.R, Q.R2)]
-        calls, labels = self.arms.by_group(self.calls), self.arms.by_group(self.labels)
-        rate = np.divide(columns[1], columns[0], out=np.zeros_like(labels), where=columns[0] > 0)
-        success, failure = selection.weights(calls, labels, labels * rate)
-        if (success < 1).any():
-            n, r, r2 = columns
-            columns = [r * success + (n - r) * failure, r * success, r2 * success]
         return quality.fit(*columns, family=self.arms.family)
 
     @cached_property
