@@ -27,7 +27,7 @@ from pydantic import (
 )
 
 from bandit.posterior import Arms
-from router.upstream import Target
+from router.net.pool import Target
 from telemetry.events import digest8
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@+-]{0,127}")

@@ -14,15 +14,13 @@ import httpx
 import structlog
 
 from router import planner
-from router.asgi import Header, Scope, Send, respond
 from router.auth import Caller
 from router.catalog import Endpoint
 from router.choices import release_key
-from router.deadline import Deadline
 from router.decide import Decider, Decision, Frame
 from router.decisions import Seal
 from router.dialects import chat
-from router.dialects.chat import error_body
+from router.dialects.errors import error_body
 from router.dispatch import (
     MAX_ATTEMPTS,
     Attempt,
@@ -33,8 +31,10 @@ from router.dispatch import (
     order,
 )
 from router.errors import AllEndpointsFailed, NoCandidates
+from router.net.asgi import Header, Scope, Send, respond
+from router.net.deadline import Deadline
+from router.net.inbound import GONE, WHOLE, Whole
 from router.policy import Unit as UnitOf
-from router.protocol import GONE, WHOLE, Whole
 from router.signals import Signals
 from telemetry import events
 from telemetry.events import Flag, Result, Token, digest16

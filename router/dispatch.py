@@ -14,12 +14,12 @@ import httpx
 
 from router.beliefs import Beliefs
 from router.catalog import Endpoint
-from router.deadline import Deadline
 from router.dialects import chat
 from router.dialects.sse import Stream
 from router.health import Health
-from router.upstream import Upstream, UpstreamResponse
-from router.upstream_protocol import Header
+from router.net.connection import Header
+from router.net.deadline import Deadline
+from router.net.pool import Upstream, UpstreamResponse
 from telemetry.events import Result
 
 MAX_HELD_BYTES = 256 << 10

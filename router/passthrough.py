@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 import httpx
 import msgspec
 
-from router.asgi import Header, Scope, Send
 from router.auth import Caller
 from router.catalog import DataClass, Provider
 from router.completions import NOT_FORWARDED, STARTED, Watcher
-from router.deadline import Deadline
 from router.decisions import Seal
 from router.dialects import chat
 from router.dialects.sse import Stream
 from router.errors import AllEndpointsFailed, NoCandidates, RequestRejected
-from router.upstream import Target, Upstream, UpstreamResponse
+from router.net.asgi import Header, Scope, Send
+from router.net.deadline import Deadline
+from router.net.pool import Target, Upstream, UpstreamResponse
 from telemetry import events
 from telemetry.events import Flag, Result, Token, digest8, digest16
 from telemetry.writer import Writer

@@ -19,16 +19,6 @@ import structlog
 import uvicorn
 
 from router import views
-from router.asgi import (
-    ClientGone,
-    Receive,
-    Scope,
-    Send,
-    read_body,
-    respond,
-    respond_error,
-    respond_json,
-)
 from router.auth import Caller, Keys, check_origin
 from router.beliefs import Keeper
 from router.completions import STARTED, Completions
@@ -37,17 +27,27 @@ from router.decide import Decider, read_wish
 from router.decision_log import DecisionLog
 from router.decisions import Seal
 from router.dialects import chat
+from router.dialects.errors import respond_error
 from router.dispatch import Dispatcher
 from router.errors import DispatchError, RequestRejected
 from router.feedback import FeedbackDesk
 from router.health import Health
 from router.ingest import EventDesk
+from router.net.asgi import (
+    ClientGone,
+    Receive,
+    Scope,
+    Send,
+    read_body,
+    respond,
+    respond_json,
+)
+from router.net.inbound import LimitedProtocol
+from router.net.pool import Adapted, Pool, Upstream
 from router.passthrough import Passthrough, is_devious
-from router.protocol import LimitedProtocol
 from router.sessions import Draws
 from router.signals import Signals
 from router.tasks import GENERAL
-from router.upstream import Adapted, Pool, Upstream
 from telemetry.metrics import Exposition, Metrics
 from telemetry.store import Address, connect
 from telemetry.writer import Counters, Writer

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 import uvicorn
 
-from router.asgi import Receive, Scope, Send, read_body, respond_json
+from router.net.asgi import Receive, Scope, Send, read_body, respond_json
 from telemetry.processes import end_with_parent
 from telemetry.recorded import Recorded
 

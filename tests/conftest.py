@@ -25,7 +25,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from router.configuration import compile_text
-from router.protocol import LimitedProtocol
+from router.net.inbound import LimitedProtocol
 from router.server import App, build_app
 from telemetry import keys
 from telemetry.embedded import PrivateServer, server_program

@@ -950,7 +950,7 @@ def test_calls_leave_nothing_to_the_garbage_collector(sidecar: Sidecar, provider
 def test_a_trickled_request_and_endless_headers_are_cut_off(
     sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("router.protocol.HEADER_S", 0.3)
+    monkeypatch.setattr("router.net.inbound.HEADER_S", 0.3)
     with socket.create_connection(("127.0.0.1", sidecar.port)) as raw:
         raw.settimeout(5)
         raw.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: loc")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from router.deadline import Deadline
+from router.net.deadline import Deadline
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:

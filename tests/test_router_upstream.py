@@ -16,8 +16,8 @@ import httpx
 import pytest
 import uvloop
 
-from router.upstream import MAX_IDLE, Adapted, Pool, Target
-from router.upstream_protocol import MAX_HEAD_BYTES, MAX_UNREAD_BYTES, Answer
+from router.net.connection import MAX_HEAD_BYTES, MAX_UNREAD_BYTES, Answer
+from router.net.pool import MAX_IDLE, Adapted, Pool, Target
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 READ_BYTES = 256_000

@@ -276,13 +276,6 @@ def parse_answer(body: bytes) -> Answer | None:
     return answer
 
 
-def error_body(message: str, *, code: str, param: str | None, status: int, **more: Any) -> bytes:
-    """Return an error in OpenAI's shape."""
-    kind = "invalid_request_error" if status < 500 else "api_error"
-    error = {"message": message, "type": kind, "param": param, "code": code, **more}
-    return _ENCODER.encode({"error": error})
-
-
 def _message(raw: Raw) -> _Message:
     try:
         return _MESSAGE.decode(raw)

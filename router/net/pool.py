@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol, cast
 import httpx
 from aiohappyeyeballs import start_connection
 
-from router.upstream_protocol import Answer, Connection, Header
+from router.net.connection import Answer, Connection, Header
 
 KEEPALIVE_S = 30.0
 """Below the idle time-out of the providers' front ends (60 s and more)."""

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from router.deadline import Clock, clock_of
+from router.net.deadline import Clock, clock_of
 
 HEADER_S = 10.0
 """From the connection, or the first byte of a request, to the end of its headers."""

@@ -1,15 +1,13 @@
-"""HTTP in and out, on raw ASGI: bodies with limits and deadlines, answers, errors."""
+"""HTTP in and out, on raw ASGI: bodies with limits, and answers."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 import msgspec
 
-from router.dialects.chat import error_body
-from router.errors import STATUS, AllEndpointsFailed, DispatchError, NoCandidates, RequestRejected
+from router.errors import RequestRejected
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -69,19 +67,3 @@ async def respond_json(
 ) -> None:
     """Send a value as JSON."""
     await respond(send, status, msgspec.json.encode(value), [JSON, *(headers or [])])
-
-
-async def respond_error(send: Send, error: RequestRejected | DispatchError) -> None:
-    """Send an error in OpenAI's shape; SDKs are told not to multiply our retries by theirs."""
-    more: dict[str, Any] = {}
-    param = None
-    headers: list[Header] = [JSON, (b"x-should-retry", b"false")]
-    if isinstance(error, RequestRejected):
-        param, more = error.param, dict(error.details)
-    elif isinstance(error, NoCandidates):
-        more = {"exclusions": error.reasons}
-    elif isinstance(error, AllEndpointsFailed):
-        more = {"attempts": [{"endpoint": e, "failure": f} for e, f in error.attempts]}
-    body = error_body(str(error), code=error.code, param=param, status=error.status, **more)
-    with contextlib.suppress(ConnectionError):
-        await respond(send, STATUS[error.code], body, headers)
