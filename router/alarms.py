@@ -21,7 +21,7 @@ from bandit.drift import BUCKET_MS, CALM, AlarmKind, Watch
 from bandit.posterior import Posterior
 from bandit.regimes import FIRST, Regimes
 from bandit.watcher import Change, Watched
-from router.catalog import Catalog
+from router.endpoints.catalog import Catalog
 from telemetry import keys
 from telemetry.scripts import close_bucket
 from telemetry.store import Client

@@ -21,8 +21,8 @@ from bandit.draws import Law
 from bandit.incumbent import Books, Release, Standings
 from bandit.posterior import Posterior
 from bandit.utility import Order
-from router.catalog import Catalog
 from router.configuration import Configuration
+from router.endpoints.catalog import Catalog
 from router.policy import Mode, Strategy, incumbent_of
 from telemetry.events import digest8
 

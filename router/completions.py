@@ -15,7 +15,6 @@ import structlog
 
 from router import planner
 from router.auth import Caller
-from router.catalog import Endpoint
 from router.choices import release_key
 from router.decide import Decider, Decision, Frame
 from router.decisions import Seal
@@ -30,6 +29,7 @@ from router.dispatch import (
     limit_s,
     order,
 )
+from router.endpoints.catalog import Endpoint
 from router.errors import AllEndpointsFailed, NoCandidates
 from router.net.asgi import Header, Scope, Send, respond
 from router.net.deadline import Deadline

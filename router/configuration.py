@@ -16,15 +16,14 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError
 
-from router.catalog import (
+from router.endpoints.catalog import Catalog, compile_catalog
+from router.endpoints.entries import (
     AuthEntry,
-    Catalog,
     EndpointEntry,
     Entry,
     ModelEntry,
     Name,
     ProviderEntry,
-    compile_catalog,
 )
 from router.errors import ConfigError, Problem
 from router.policy import (

@@ -13,8 +13,9 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from router.catalog import Catalog, DataClass, Dialect, Endpoint
-from router.health import Health
+from router.endpoints.catalog import Catalog, Endpoint
+from router.endpoints.entries import DataClass, Dialect
+from router.endpoints.health import Health
 
 BYTES_PER_TOKEN = 6
 """No text has more bytes a token than this, so what is excluded could not have fitted."""

@@ -16,12 +16,13 @@ from bandit.draws import LEARNING, Step
 from router import planner, policy
 from router.auth import Caller
 from router.beliefs import Beliefs, Keeper
-from router.catalog import SENSITIVE, DataClass, Dialect, Endpoint
 from router.choices import Choices, Scope, host_of, scope_text
 from router.constraints import Demand, Eligibility, Filter
 from router.dialects import chat
+from router.endpoints.catalog import Endpoint
+from router.endpoints.entries import SENSITIVE, DataClass, Dialect
+from router.endpoints.health import Health
 from router.errors import RequestRejected
-from router.health import Health
 from router.planner import Plan
 from router.policy import Route, Strategy, Target
 from router.policy import Unit as UnitOf

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 import httpx
 
 from router.beliefs import Beliefs
-from router.catalog import Endpoint
 from router.dialects import chat
 from router.dialects.sse import Stream
-from router.health import Health
+from router.endpoints.catalog import Endpoint
+from router.endpoints.health import Health
 from router.net.connection import Header
 from router.net.deadline import Deadline
 from router.net.pool import Upstream, UpstreamResponse

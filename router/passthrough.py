@@ -15,11 +15,12 @@ import httpx
 import msgspec
 
 from router.auth import Caller
-from router.catalog import DataClass, Provider
 from router.completions import NOT_FORWARDED, STARTED, Watcher
 from router.decisions import Seal
 from router.dialects import chat
 from router.dialects.sse import Stream
+from router.endpoints.catalog import Provider
+from router.endpoints.entries import DataClass
 from router.errors import AllEndpointsFailed, NoCandidates, RequestRejected
 from router.net.asgi import Header, Scope, Send
 from router.net.deadline import Deadline

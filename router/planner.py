@@ -10,8 +10,8 @@ from msgspec import Struct
 
 from bandit.draws import LEARNING, Draw, Law, Step, Table, Uniforms, draw, propensities
 from router.beliefs import Beliefs
-from router.catalog import Catalog, Endpoint
 from router.constraints import PRIVACY, Eligibility
+from router.endpoints.catalog import Catalog, Endpoint
 from router.errors import NoCandidates
 from router.policy import Fallback, Route
 

@@ -16,7 +16,8 @@ from pydantic import Field
 from bandit import orders
 from bandit.draws import LEARNING, Law
 from bandit.utility import Objective, Order
-from router.catalog import AuthEntry, Catalog, DataClass, Endpoint, Entry, Name
+from router.endpoints.catalog import Catalog, Endpoint
+from router.endpoints.entries import AuthEntry, DataClass, Entry, Name
 from router.errors import RequestRejected
 
 NO_INCUMBENT = "none"

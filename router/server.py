@@ -29,9 +29,9 @@ from router.decisions import Seal
 from router.dialects import chat
 from router.dialects.errors import respond_error
 from router.dispatch import Dispatcher
+from router.endpoints.health import Health
 from router.errors import DispatchError, RequestRejected
 from router.feedback import FeedbackDesk
-from router.health import Health
 from router.ingest import EventDesk
 from router.net.asgi import (
     ClientGone,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from router.catalog import AuthEntry, Entry
+from router.endpoints.entries import AuthEntry, Entry
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 

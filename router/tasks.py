@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 from pydantic import Field
 
-from router.catalog import Entry
+from router.endpoints.entries import Entry
 
 GENERAL = "general"
 

@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 
 from router import sessions, views
 from router.auth import Keys
-from router.catalog import Capability, DataClass, Dialect, Needs
 from router.configuration import Configuration, compile_text
 from router.constraints import Demand, Exclusion, Filter
 from router.decisions import Seal
 from router.dialects import chat
 from router.dialects.sse import Stream
+from router.endpoints.entries import Capability, DataClass, Dialect, Needs
+from router.endpoints.health import FAILURES_TO_OPEN, LOST_S, Health
 from router.errors import ConfigError, RequestRejected
 from router.feedback import parse as parse_feedback
-from router.health import FAILURES_TO_OPEN, LOST_S, Health
 from router.policy import Fallback, parse_model, route
 from router.tasks import GENERAL, MatchEntry, Structure, TaskEntry, categorize, matches
 from telemetry.events import Result, Token

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from router.catalog import Endpoint, Needs
+from router.endpoints.catalog import Endpoint
+from router.endpoints.entries import Needs
 from router.errors import RequestRejected
 from router.tasks import Structure
 
