@@ -19,6 +19,7 @@ from router.beliefs import Beliefs, Keeper
 from router.choices import Choices, Scope, host_of, scope_text
 from router.constraints import Demand, Eligibility, Filter
 from router.dialects import chat
+from router.dialects.request import Structure
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import SENSITIVE, DataClass, Dialect
 from router.endpoints.health import Health
@@ -27,7 +28,7 @@ from router.planner import Plan
 from router.policy import Route, Strategy, Target
 from router.policy import Unit as UnitOf
 from router.sessions import Draws, Given, Unit, conversation, uniforms, unit_of
-from router.tasks import Structure, Task, categorize
+from router.tasks import Task, categorize
 
 Headers = Mapping[bytes, bytes]
 AGENT_SESSION_HEADERS = (b"x-claude-code-session-id",)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 from pydantic import Field
 
+from router.dialects.request import Structure
 from router.endpoints.entries import Entry
 
 GENERAL = "general"
@@ -29,15 +30,6 @@ class TaskEntry(Entry):
     """A task category."""
 
     match: MatchEntry | None = None
-
-
-class Structure(Struct, frozen=True):
-    """What of a request structural rules may look at."""
-
-    tools: tuple[str, ...] = ()
-    has_schema: bool = False
-    has_image: bool = False
-    system: str = ""
 
 
 class Task(Struct, frozen=True):

@@ -19,13 +19,14 @@ from router.configuration import Configuration, compile_text
 from router.constraints import Demand, Exclusion, Filter
 from router.decisions import Seal
 from router.dialects import chat
+from router.dialects.request import Structure
 from router.dialects.sse import Stream
 from router.endpoints.entries import Capability, DataClass, Dialect, Needs
 from router.endpoints.health import FAILURES_TO_OPEN, LOST_S, Health
 from router.errors import ConfigError, RequestRejected
 from router.feedback import parse as parse_feedback
 from router.policy import Fallback, parse_model, route
-from router.tasks import GENERAL, MatchEntry, Structure, TaskEntry, categorize, matches
+from router.tasks import GENERAL, MatchEntry, TaskEntry, categorize, matches
 from telemetry.events import Result, Token
 
 MINIMAL: dict[str, Any] = {

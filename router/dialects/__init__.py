@@ -1,1 +1,7 @@
-"""What the wire looks like: `chat` (OpenAI Chat Completions) and `sse` (its streams)."""
+"""The wire dialects: what of a request is read and rewritten, and how answers are read.
+
+- `request`: what decision and policy see of any of them
+- `errors`: errors as clients read them
+- `chat`: OpenAI Chat Completions
+- `sse`: its streams
+"""

@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from router.dialects.request import Structure
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Needs
 from router.errors import RequestRejected
-from router.tasks import Structure
 
 MAX_MESSAGES = 4096
 MAX_NAME = 256
