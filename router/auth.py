@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from router.configuration import DEFAULT_APP, Configuration
+from router.config.compiled import App, Configuration
+from router.config.entries import DEFAULT_APP
+from router.config.process import LOOPBACK
 from router.errors import RequestRejected
-from router.policy import App
-from router.settings import LOOPBACK
 
 Headers = Mapping[bytes, bytes]
 

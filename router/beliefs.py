@@ -26,7 +26,7 @@ from bandit.utility import Objective
 from router import alarms, choices
 from router.alarms import Alarms, Known
 from router.choices import Change, Choices, Kept, Scope
-from router.configuration import Configuration
+from router.config.compiled import Configuration
 from router.releases import Ledger
 from telemetry import keys
 from telemetry.reader import DEBOUNCE_S, MAX_BUSY_SHARE, POLL_S, Reader

@@ -21,9 +21,10 @@ from bandit.draws import Law
 from bandit.incumbent import Books, Release, Standings
 from bandit.posterior import Posterior
 from bandit.utility import Order
-from router.configuration import Configuration
+from router.config.compiled import Configuration, Strategy
+from router.config.entries import Mode
 from router.endpoints.catalog import Catalog
-from router.policy import Mode, Strategy, incumbent_of
+from router.policy import incumbent_of
 from telemetry.events import digest8
 
 NO_SIGNAL = "no quality signal"

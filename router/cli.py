@@ -14,7 +14,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from router.configuration import Configuration, find_file, load
+from router.config.compiled import Configuration, load
+from router.config.file import find_file
 from router.errors import ConfigError
 from telemetry import __version__, logs
 from telemetry.processes import end_with_parent
@@ -642,7 +643,7 @@ def _switch(config: Path | None, *, off: bool) -> None:
     It must work when little else does: of the configuration only the two places are read.
     """
     from router.beliefs import OFF_FILE
-    from router.configuration import places
+    from router.config.file import places
     from telemetry import keys
     from telemetry.errors import TelemetryError
     from telemetry.store import StoreErrors, connect, parse_address

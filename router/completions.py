@@ -16,6 +16,7 @@ import structlog
 from router import planner
 from router.auth import Caller
 from router.choices import release_key
+from router.config.entries import UnitKind
 from router.decide import Decider, Decision, Frame
 from router.decisions import Seal
 from router.dialects import chat
@@ -34,7 +35,6 @@ from router.errors import AllEndpointsFailed, NoCandidates
 from router.net.asgi import Header, Scope, Send, respond
 from router.net.deadline import Deadline
 from router.net.inbound import GONE, WHOLE, Whole
-from router.policy import Unit as UnitOf
 from router.signals import Signals
 from telemetry import events
 from telemetry.events import Flag, Result, Token, digest16
@@ -354,7 +354,7 @@ class _Call:
                 decision=token,
                 app=frame.caller.app.digest,
                 unit=frame.unit.key if declared and frame.unit.key else b"",
-                stateless=frame.caller.app.entry.unit is UnitOf.CALL,
+                stateless=frame.caller.app.entry.unit is UnitKind.CALL,
                 answered=answered,
                 streamed=bool(self.request.stream),
                 began_at_s=self.decision.decided_at_ms / 1e3,

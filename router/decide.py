@@ -17,6 +17,8 @@ from router import planner, policy
 from router.auth import Caller
 from router.beliefs import Beliefs, Keeper
 from router.choices import Choices, Scope, host_of, scope_text
+from router.config.compiled import App, Strategy
+from router.config.entries import UnitKind
 from router.constraints import Demand, Eligibility, Filter
 from router.dialects import chat
 from router.dialects.request import Structure
@@ -25,8 +27,7 @@ from router.endpoints.entries import SENSITIVE, DataClass, Dialect
 from router.endpoints.health import Health
 from router.errors import RequestRejected
 from router.planner import Plan
-from router.policy import Route, Strategy, Target
-from router.policy import Unit as UnitOf
+from router.policy import Route, Target
 from router.sessions import Draws, Given, Unit, conversation, uniforms, unit_of
 from router.tasks import Task, categorize
 
@@ -147,7 +148,7 @@ class Decider:
             app=app.digest,
             user=wish.user,
             session=wish.session,
-            stateless=app.entry.unit is UnitOf.CALL,
+            stateless=app.entry.unit is UnitKind.CALL,
             now=now,
             scope=scope,
         )
@@ -183,7 +184,7 @@ class Decider:
             choices=choices,
         )
 
-    def _share(self, routing: Routing, app: policy.App, seed: bytes, scope: str) -> Route | None:
+    def _share(self, routing: Routing, app: App, seed: bytes, scope: str) -> Route | None:
         """Return how the unit is routed: the app's percentage of them is drawn."""
         if self.keeper.off:
             return routing.off
@@ -192,7 +193,7 @@ class Decider:
             return routing.within
         return routing.beyond
 
-    def _routing(self, model: str, wanted: str | None, app: policy.App) -> Routing:
+    def _routing(self, model: str, wanted: str | None, app: App) -> Routing:
         """Return how calls of this kind are routed; worked out once for each kind."""
         key = (model, wanted, app.name)
         found = self._routings.get(key)

@@ -20,7 +20,7 @@ from scipy.optimize import nnls
 
 from bandit.cells import Q, S, U
 from router import report, views
-from router.configuration import Configuration, load
+from router.config.compiled import Configuration, load
 from router.demo_client import Ledger, Settings, drive, say
 from router.demo_figures import Counts, Result, result_of
 from router.simulator import save

@@ -10,10 +10,11 @@ from msgspec import Struct
 
 from bandit.draws import LEARNING, Draw, Law, Step, Table, Uniforms, draw, propensities
 from router.beliefs import Beliefs
+from router.config.entries import Fallback
 from router.constraints import PRIVACY, Eligibility
 from router.endpoints.catalog import Catalog, Endpoint
 from router.errors import NoCandidates
-from router.policy import Fallback, Route
+from router.policy import Route
 
 
 class Plan(Struct, frozen=True):

@@ -6,113 +6,13 @@ never do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Annotated
-
 from msgspec import Struct
-from pydantic import Field
 
-from bandit import orders
 from bandit.draws import LEARNING, Law
-from bandit.utility import Objective, Order
+from router.config.compiled import App, Strategy
+from router.config.entries import AUTO, Fallback, Mode
 from router.endpoints.catalog import Catalog, Endpoint
-from router.endpoints.entries import AuthEntry, DataClass, Entry, Name
 from router.errors import RequestRejected
-
-NO_INCUMBENT = "none"
-AUTO = "auto"
-
-
-class Kind(StrEnum):
-    """What a strategy is after."""
-
-    QUALITY = "quality"
-    BALANCED = "balanced"
-    CHEAPEST = "cheapest"
-    FASTEST = "fastest"
-
-
-BALANCED_VALUE_USD = 0.05
-BALANCED_LATENCY_USD_PER_S = 0.0005
-"""Guesses to be replaced by the user's own: a success is worth five cents, and ten seconds of
-waiting a tenth of that. UNVALIDATED."""
-
-
-RELEASE_EVERY_S = 7 * 86_400.0
-"""A week has every day of it: what serves working days well may serve weekends badly."""
-
-
-class StrategyEntry(Entry):
-    """A named way to choose."""
-
-    objective: Kind = Kind.QUALITY
-    incumbent: Name | None = None  # an endpoint id, `none` for learning mode, else the first listed
-    value_usd: Annotated[float, Field(gt=0)] | None = None
-    latency_usd_per_s: Annotated[float, Field(ge=0)] | None = None
-    release_every_s: Annotated[float, Field(gt=0)] | None = None
-
-
-class Mode(StrEnum):
-    """What the sidecar may do with an app's calls."""
-
-    OBSERVE = "observe"
-    ROUTE = "route"
-    PINNED = "pinned"
-
-
-class Unit(StrEnum):
-    """What is given one draw."""
-
-    SESSION = "session"
-    CALL = "call"
-
-
-class Fallback(StrEnum):
-    """How far a failed call may go."""
-
-    NONE = "none"
-    GROUP = "group"
-    ANY = "any"
-
-
-class AppEntry(Entry):
-    """An app that calls through the sidecar."""
-
-    keys: list[AuthEntry] = Field(default_factory=list)
-    mode: Mode = Mode.OBSERVE
-    percent: Annotated[float, Field(ge=0, le=100)] = 100.0
-    endpoint: Name | None = None  # of mode `pinned`
-    strategy: Name = "balanced"
-    incumbent: Name | None = None
-    task: Name | None = None
-    unit: Unit = Unit.SESSION
-    map_models: bool = False
-    fallback: Fallback | None = None
-    regions: list[str] | None = None
-    data_class: DataClass = DataClass.INTERNAL
-    signals: bool = True  # read labels off the app's calls
-
-
-@dataclass(frozen=True, slots=True)
-class Strategy:
-    """A compiled strategy; `incumbent` None is learning mode."""
-
-    name: str
-    digest: int
-    objective: Objective
-    incumbent: Endpoint | None
-    release_every_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class App:
-    """A compiled app."""
-
-    name: str
-    entry: AppEntry
-    digest: int
-    incumbent: Endpoint | str | None  # `none`, an endpoint, or None: as the strategy says
 
 
 class Route(Struct, frozen=True):
@@ -155,30 +55,6 @@ def parse_model(model: str) -> Target:
     if model.startswith("auto/"):
         return Target(model, automatic=True, task=model[5:])
     return Target(model)
-
-
-def compile_objective(entry: StrategyEntry) -> Objective:
-    """Return what the strategy maximises, with its kind's defaults."""
-    match entry.objective:
-        case Kind.CHEAPEST:
-            return Objective(Order.CHEAPEST)
-        case Kind.FASTEST:
-            return Objective(Order.FASTEST)
-        case Kind.BALANCED:
-            value, latency = entry.value_usd, entry.latency_usd_per_s
-            return Objective(
-                Order.UTILITY,
-                BALANCED_VALUE_USD if value is None else value,
-                BALANCED_LATENCY_USD_PER_S if latency is None else latency,
-            )
-        case Kind.QUALITY:
-            return Objective(Order.UTILITY, entry.value_usd, entry.latency_usd_per_s or 0.0)
-
-
-def compile_release_every_s(entry: StrategyEntry) -> float:
-    """Return how often the strategy's choices are reviewed, with its kind's default."""
-    is_order = entry.objective in (Kind.CHEAPEST, Kind.FASTEST)
-    return entry.release_every_s or (orders.REVIEW_EVERY_S if is_order else RELEASE_EVERY_S)
 
 
 def route(

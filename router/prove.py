@@ -36,7 +36,7 @@ import numpy as np
 import yaml
 
 from router import report
-from router.configuration import Configuration, load
+from router.config.compiled import Configuration, load
 from router.prove_chaos import SECOND, UP, Chaos, listens
 from router.prove_ledger import (
     CALLS_PER_TASK,

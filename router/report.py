@@ -21,7 +21,7 @@ from bandit.report import Row
 from router import views
 from router.alarms import Alarms
 from router.beliefs import Beliefs, believe, known_scopes
-from router.configuration import Configuration, load
+from router.config.compiled import Configuration, load
 from router.errors import ConfigError
 from router.releases import Ledger
 from telemetry import keys

@@ -22,7 +22,8 @@ from router import views
 from router.auth import Caller, Keys, check_origin
 from router.beliefs import Keeper
 from router.completions import STARTED, Completions
-from router.configuration import Configuration
+from router.config.compiled import Configuration
+from router.config.entries import GENERAL
 from router.decide import Decider, read_wish
 from router.decision_log import DecisionLog
 from router.decisions import Seal
@@ -47,7 +48,6 @@ from router.net.pool import Adapted, Pool, Upstream
 from router.passthrough import Passthrough, is_devious
 from router.sessions import Draws
 from router.signals import Signals
-from router.tasks import GENERAL
 from telemetry.metrics import Exposition, Metrics
 from telemetry.store import Address, connect
 from telemetry.writer import Counters, Writer

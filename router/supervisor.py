@@ -17,7 +17,7 @@ from pathlib import Path
 
 import structlog
 
-from router.settings import ArchiveEntry
+from router.config.process import ArchiveEntry
 from telemetry.errors import TelemetryError
 from telemetry.processes import child_environment
 

@@ -9,27 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msgspec import Struct
-from pydantic import Field
 
+from router.config.entries import GENERAL, MatchEntry, TaskEntry
 from router.dialects.request import Structure
-from router.endpoints.entries import Entry
-
-GENERAL = "general"
-
-
-class MatchEntry(Entry):
-    """Structure that marks a task; every part that is named must hold."""
-
-    tools: list[str] | bool | None = None  # any of these names; true: any tool at all
-    schema_: bool | None = Field(default=None, alias="schema")
-    image: bool | None = None
-    system: list[str] | None = None  # any of these, in the system prompt, in any case
-
-
-class TaskEntry(Entry):
-    """A task category."""
-
-    match: MatchEntry | None = None
 
 
 class Task(Struct, frozen=True):

@@ -9,8 +9,8 @@ from bandit.cells import S
 from bandit.report import Row, rows
 from router.beliefs import Beliefs, Keeper
 from router.choices import rows_of
-from router.configuration import Configuration
-from router.policy import AUTO
+from router.config.compiled import Configuration
+from router.config.entries import AUTO
 from telemetry.events import digest8
 
 

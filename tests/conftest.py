@@ -24,7 +24,7 @@ import yaml
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from router.configuration import compile_text
+from router.config.compiled import compile_text
 from router.net.inbound import LimitedProtocol
 from router.server import App, build_app
 from telemetry import keys

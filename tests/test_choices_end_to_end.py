@@ -179,7 +179,7 @@ def test_the_report_shows_a_line_for_each_scope(
 ) -> None:
     import yaml
 
-    from router.configuration import compile_text
+    from router.config.compiled import compile_text
     from router.report import choice_lines, read_beliefs
     from router.views import choice_rows
 

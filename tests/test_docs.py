@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from router.cli import app
-from router.configuration import File, load
+from router.config.compiled import load
+from router.config.entries import File
 from router.constraints import Exclusion
 from router.errors import STATUS
 from telemetry.metrics import Exposition, Metrics

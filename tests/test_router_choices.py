@@ -19,7 +19,7 @@ from bandit.draws import LEARNING, Law
 from router import choices
 from router.beliefs import Beliefs, Keeper, believe, known_scopes
 from router.choices import Kept, Scope
-from router.configuration import Configuration, compile_text
+from router.config.compiled import Configuration, compile_text
 from router.errors import ConfigError
 from router.releases import Ledger
 from telemetry import keys

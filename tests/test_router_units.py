@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from router import sessions, views
 from router.auth import Keys
-from router.configuration import Configuration, compile_text
+from router.config.compiled import Configuration, compile_text
+from router.config.entries import GENERAL, Fallback, MatchEntry, TaskEntry
 from router.constraints import Demand, Exclusion, Filter
 from router.decisions import Seal
 from router.dialects import chat
@@ -25,8 +26,8 @@ from router.endpoints.entries import Capability, DataClass, Dialect, Needs
 from router.endpoints.health import FAILURES_TO_OPEN, LOST_S, Health
 from router.errors import ConfigError, RequestRejected
 from router.feedback import parse as parse_feedback
-from router.policy import Fallback, parse_model, route
-from router.tasks import GENERAL, MatchEntry, TaskEntry, categorize, matches
+from router.policy import parse_model, route
+from router.tasks import categorize, matches
 from telemetry.events import Result, Token
 
 MINIMAL: dict[str, Any] = {

@@ -1,0 +1,142 @@
+"""What one entry says of another, and is not so."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from router.config.entries import (
+    AUTO,
+    DEFAULT_APP,
+    GENERAL,
+    NO_INCUMBENT,
+    File,
+    Kind,
+    Mode,
+)
+from router.config.lines import Place, shown
+from router.endpoints.entries import (
+    AuthEntry,
+    EndpointEntry,
+)
+
+
+def cross_check(entries: File) -> Iterator[tuple[Place, str, str]]:
+    """Yield what one entry says of another, and is not so: place, value, hint."""
+    ids = [e.id for e in entries.endpoints]
+    strategies = {kind.value for kind in Kind} | set(entries.strategies)
+    tasks = set(entries.tasks) | {GENERAL}
+    for i, endpoint in enumerate(entries.endpoints):
+        yield from _check_endpoint(i, endpoint, entries, ids)
+    for name, provider in entries.providers.items():
+        if provider.passthrough and not provider.base_url:
+            yield ("providers", name, "passthrough"), "true", "give the provider a base_url"
+        yield from _check_auth(("providers", name, "auth"), provider.auth)
+    marked = [name for name, p in entries.providers.items() if p.passthrough]
+    for name in marked[1:]:
+        yield (
+            ("providers", name, "passthrough"),
+            "true",
+            f"only one provider may take what is not listed; {marked[0]!r} already does",
+        )
+    for name, strategy in entries.strategies.items():
+        yield from _check_name(
+            ("strategies", name, "incumbent"), strategy.incumbent, [*ids, NO_INCUMBENT], "endpoint"
+        )
+    for name, app in entries.apps.items():
+        where: Place = ("apps", name)
+        yield from _check_name((*where, "strategy"), app.strategy, strategies, "strategy")
+        yield from _check_name((*where, "task"), app.task, tasks, "task")
+        yield from _check_name(
+            (*where, "incumbent"), app.incumbent, [*ids, NO_INCUMBENT], "endpoint"
+        )
+        yield from _check_name((*where, "endpoint"), app.endpoint, ids, "endpoint")
+        if app.mode is Mode.PINNED and app.endpoint is None:
+            yield (*where, "mode"), "pinned", "name the endpoint: endpoint: <id>"
+        for i, key in enumerate(app.keys):
+            yield from _check_auth((*where, "keys", i), key)
+    yield from _check_keys(entries)
+    yield from _check_server(entries)
+
+
+def _check_keys(entries: File) -> Iterator[tuple[Place, str, str]]:
+    """Yield keys that stand for two callers: whose call would it be?"""
+    places: list[tuple[Place, AuthEntry]] = []
+    if entries.server.admin_key:
+        places.append((("server", "admin_key"), entries.server.admin_key))
+    for name, app in entries.apps.items():
+        places += [(("apps", name, "keys", i), key) for i, key in enumerate(app.keys)]
+    seen: dict[str, Place] = {}
+    for where, key in places:
+        try:
+            secret = key.secret()
+        except LookupError:
+            continue
+        if secret in seen:
+            hint = f"the same key as {shown(seen[secret])}; give each caller its own"
+            yield (*where, "env" if key.env else "file"), str(key.env or key.file), hint
+        seen.setdefault(secret, where)
+
+
+def _check_endpoint(
+    i: int, endpoint: EndpointEntry, entries: File, ids: list[str]
+) -> Iterator[tuple[Place, str, str]]:
+    where: Place = ("endpoints", i)
+    if endpoint.id in ids[:i]:
+        yield (*where, "id"), endpoint.id, "another endpoint has this id; ids are unique"
+    if endpoint.id in (AUTO, NO_INCUMBENT) or endpoint.id.startswith(f"{AUTO}/"):
+        yield (*where, "id"), endpoint.id, "this name has a meaning of its own; choose another"
+    yield from _check_name((*where, "provider"), endpoint.provider, entries.providers, "provider")
+    if entries.models:
+        yield from _check_name((*where, "model"), endpoint.model, entries.models, "model")
+    provider = entries.providers.get(endpoint.provider or "")
+    if not endpoint.base_url and not (provider and provider.base_url):
+        yield (*where, "base_url"), "missing", "give it, or name a provider that has one"
+    yield from _check_auth((*where, "auth"), endpoint.auth)
+
+
+def _check_server(entries: File) -> Iterator[tuple[Place, str, str]]:
+    server = entries.server
+    yield from _check_auth(("server", "admin_key"), server.admin_key)
+    keyed = any(app.keys for app in entries.apps.values())
+    if not server.is_loopback and not keyed:
+        yield (
+            ("server", "host"),
+            server.host,
+            "bound beyond this machine every app needs a key: apps.<name>.keys: [{env: NAME}]",
+        )
+    if not keyed and entries.apps and DEFAULT_APP not in entries.apps:
+        yield (
+            ("apps",),
+            ", ".join(entries.apps),
+            f"without keys every call belongs to app {DEFAULT_APP!r}: add it, or give keys",
+        )
+    if entries.store.url_env and not os.environ.get(entries.store.url_env):
+        name = entries.store.url_env
+        yield ("store", "url_env"), name, f"environment variable {name} is not set; export it"
+
+
+def _check_auth(where: Place, auth: object) -> Iterator[tuple[Place, str, str]]:
+    if isinstance(auth, AuthEntry):
+        try:
+            auth.secret()
+        except LookupError as error:
+            part = "env" if auth.env else "file"
+            yield (*where, part), str(auth.env or auth.file), str(error)
+
+
+def _check_name(
+    where: Place, value: str | None, known: Any, what: str
+) -> Iterator[tuple[Place, str, str]]:
+    if value is not None and value not in known:
+        yield where, value, f"no such {what}{did_you_mean(value, list(known))}"
+
+
+def did_you_mean(value: str, known: list[str]) -> str:
+    """Return the end of a hint: the name that was likely meant, else those that there are."""
+    close = difflib.get_close_matches(value, known, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(sorted(set(known))[:12])}" if known else ""

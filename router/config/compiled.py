@@ -1,0 +1,185 @@
+"""The configuration, compiled: one immutable value, made of entries that were checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bandit import orders
+from bandit.utility import Objective, Order
+from router.config.entries import (
+    DEFAULT_APP,
+    GENERAL,
+    NO_INCUMBENT,
+    AppEntry,
+    File,
+    Kind,
+    StrategyEntry,
+    TaskEntry,
+)
+from router.config.file import parse, read
+from router.config.process import ArchiveEntry, ServerEntry, StoreEntry
+from router.endpoints.catalog import Catalog, Endpoint, compile_catalog
+from router.endpoints.entries import (
+    ModelEntry,
+)
+from telemetry.events import digest8
+
+BALANCED_VALUE_USD = 0.05
+
+BALANCED_LATENCY_USD_PER_S = 0.0005
+"""Guesses to be replaced by the user's own: a success is worth five cents, and ten seconds of
+waiting a tenth of that. UNVALIDATED."""
+
+RELEASE_EVERY_S = 7 * 86_400.0
+"""A week has every day of it: what serves working days well may serve weekends badly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """A compiled strategy; `incumbent` None is learning mode."""
+
+    name: str
+    digest: int
+    objective: Objective
+    incumbent: Endpoint | None
+    release_every_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """A compiled app."""
+
+    name: str
+    entry: AppEntry
+    digest: int
+    incumbent: Endpoint | str | None  # `none`, an endpoint, or None: as the strategy says
+
+
+def compile_objective(entry: StrategyEntry) -> Objective:
+    """Return what the strategy maximises, with its kind's defaults."""
+    match entry.objective:
+        case Kind.CHEAPEST:
+            return Objective(Order.CHEAPEST)
+        case Kind.FASTEST:
+            return Objective(Order.FASTEST)
+        case Kind.BALANCED:
+            value, latency = entry.value_usd, entry.latency_usd_per_s
+            return Objective(
+                Order.UTILITY,
+                BALANCED_VALUE_USD if value is None else value,
+                BALANCED_LATENCY_USD_PER_S if latency is None else latency,
+            )
+        case Kind.QUALITY:
+            return Objective(Order.UTILITY, entry.value_usd, entry.latency_usd_per_s or 0.0)
+
+
+def compile_release_every_s(entry: StrategyEntry) -> float:
+    """Return how often the strategy's choices are reviewed, with its kind's default."""
+    is_order = entry.objective in (Kind.CHEAPEST, Kind.FASTEST)
+    return entry.release_every_s or (orders.REVIEW_EVERY_S if is_order else RELEASE_EVERY_S)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Configuration:
+    """Everything compiled; immutable."""
+
+    server: ServerEntry
+    store: StoreEntry
+    archive: ArchiveEntry
+    catalog: Catalog
+    tasks: dict[str, TaskEntry]
+    task_index: dict[str, int]
+    strategies: dict[str, Strategy]
+    apps: dict[str, App]
+    app_keys: dict[str, str]  # key -> app
+    admin_key: str | None
+    task_digests: tuple[int, ...]  # in the order of `task_index`
+    version: int
+
+    @property
+    def any_structural(self) -> bool:
+        """Whether some task is recognised by structure."""
+        return any(t.match is not None for t in self.tasks.values())
+
+    @property
+    def any_system_rule(self) -> bool:
+        """Whether some task is recognised by the system prompt."""
+        return any(t.match is not None and t.match.system is not None for t in self.tasks.values())
+
+
+def load(path: Path, *, secrets: bool = True) -> Configuration:
+    """Return the compiled configuration.
+
+    Args:
+        secrets: False leaves keys out and does not ask for them.
+
+    Raises:
+        ConfigError: with every problem of the file.
+    """
+    return compile_text(read(path), file=str(path), secrets=secrets)
+
+
+def compile_text(text: str, *, file: str, secrets: bool = True) -> Configuration:
+    """Return the configuration in `text`.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    entries = parse(text, file=file, secrets=secrets)
+    return compile_entries(entries, version=digest8("configuration", text), secrets=secrets)
+
+
+def compile_entries(entries: File, *, version: int, secrets: bool) -> Configuration:
+    """Return the configuration that entries mean; everything in them was checked before."""
+    catalog = compile_catalog(
+        {name: entry or ModelEntry() for name, entry in entries.models.items()},
+        entries.providers,
+        entries.endpoints,
+        secrets=secrets,
+    )
+    written = {kind.value: StrategyEntry(objective=kind) for kind in Kind} | entries.strategies
+    first = catalog.endpoints[0]
+    strategies = {
+        name: Strategy(
+            name,
+            digest8("strategy", name),
+            compile_objective(entry),
+            None
+            if entry.incumbent == NO_INCUMBENT
+            else catalog.by_id.get(entry.incumbent or "", first),
+            compile_release_every_s(entry),
+        )
+        for name, entry in written.items()
+    }
+    app_entries = entries.apps or {DEFAULT_APP: AppEntry()}
+    apps = {
+        name: App(
+            name,
+            entry,
+            digest8("app", name),
+            NO_INCUMBENT
+            if entry.incumbent == NO_INCUMBENT
+            else catalog.by_id.get(entry.incumbent or ""),
+        )
+        for name, entry in app_entries.items()
+    }
+    tasks = {name: entry or TaskEntry() for name, entry in entries.tasks.items()}
+    tasks.setdefault(GENERAL, TaskEntry())
+    admin = entries.server.admin_key
+    return Configuration(
+        server=entries.server,
+        store=entries.store,
+        archive=entries.archive,
+        catalog=catalog,
+        tasks=tasks,
+        task_index={name: i for i, name in enumerate(tasks)},
+        strategies=strategies,
+        apps=apps,
+        app_keys={
+            key.secret(): name for name, e in app_entries.items() for key in e.keys if secrets
+        },
+        admin_key=admin.secret() if admin and secrets else None,
+        task_digests=tuple(digest8("task", name) for name in tasks),
+        version=version,
+    )

@@ -1,0 +1,118 @@
+"""Strategies, apps and tasks as they are written, and the whole file."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from router.config.process import ArchiveEntry, ServerEntry, StoreEntry
+from router.endpoints.entries import (
+    AuthEntry,
+    DataClass,
+    EndpointEntry,
+    Entry,
+    ModelEntry,
+    Name,
+    ProviderEntry,
+)
+
+NO_INCUMBENT = "none"
+
+AUTO = "auto"
+
+
+class Kind(StrEnum):
+    """What a strategy is after."""
+
+    QUALITY = "quality"
+    BALANCED = "balanced"
+    CHEAPEST = "cheapest"
+    FASTEST = "fastest"
+
+
+class StrategyEntry(Entry):
+    """A named way to choose."""
+
+    objective: Kind = Kind.QUALITY
+    incumbent: Name | None = None  # an endpoint id, `none` for learning mode, else the first listed
+    value_usd: Annotated[float, Field(gt=0)] | None = None
+    latency_usd_per_s: Annotated[float, Field(ge=0)] | None = None
+    release_every_s: Annotated[float, Field(gt=0)] | None = None
+
+
+class Mode(StrEnum):
+    """What the sidecar may do with an app's calls."""
+
+    OBSERVE = "observe"
+    ROUTE = "route"
+    PINNED = "pinned"
+
+
+class UnitKind(StrEnum):
+    """What is given one draw."""
+
+    SESSION = "session"
+    CALL = "call"
+
+
+class Fallback(StrEnum):
+    """How far a failed call may go."""
+
+    NONE = "none"
+    GROUP = "group"
+    ANY = "any"
+
+
+class AppEntry(Entry):
+    """An app that calls through the sidecar."""
+
+    keys: list[AuthEntry] = Field(default_factory=list)
+    mode: Mode = Mode.OBSERVE
+    percent: Annotated[float, Field(ge=0, le=100)] = 100.0
+    endpoint: Name | None = None  # of mode `pinned`
+    strategy: Name = "balanced"
+    incumbent: Name | None = None
+    task: Name | None = None
+    unit: UnitKind = UnitKind.SESSION
+    map_models: bool = False
+    fallback: Fallback | None = None
+    regions: list[str] | None = None
+    data_class: DataClass = DataClass.INTERNAL
+    signals: bool = True  # read labels off the app's calls
+
+
+GENERAL = "general"
+
+
+class MatchEntry(Entry):
+    """Structure that marks a task; every part that is named must hold."""
+
+    tools: list[str] | bool | None = None  # any of these names; true: any tool at all
+    schema_: bool | None = Field(default=None, alias="schema")
+    image: bool | None = None
+    system: list[str] | None = None  # any of these, in the system prompt, in any case
+
+
+class TaskEntry(Entry):
+    """A task category."""
+
+    match: MatchEntry | None = None
+
+
+DEFAULT_APP = "default"
+
+
+class File(Entry):
+    """The whole file."""
+
+    server: ServerEntry = ServerEntry()
+    store: StoreEntry = StoreEntry()
+    archive: ArchiveEntry = ArchiveEntry()
+    models: dict[str, ModelEntry | None] = Field(default_factory=dict)
+    providers: dict[str, ProviderEntry] = Field(default_factory=dict)
+    endpoints: list[EndpointEntry] = Field(min_length=1)
+    tasks: dict[Name, TaskEntry | None] = Field(default_factory=dict)
+    strategies: dict[Name, StrategyEntry] = Field(default_factory=dict)
+    apps: dict[Name, AppEntry] = Field(default_factory=dict)

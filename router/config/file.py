@@ -1,0 +1,78 @@
+"""The one YAML file: where it is, read and checked as a whole.
+
+Every problem is found at once, each with its line, field, value and what to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from router.config.checks import cross_check
+from router.config.entries import File
+from router.config.lines import Loader, line_of, parse_yaml, shown
+from router.config.process import ServerEntry
+from router.config.validation import validate
+from router.errors import ConfigError, Problem
+
+
+def find_file(given: Path | None) -> Path:
+    """Return the configuration file: as given, else `$POINTSMAN_CONFIG`, else here."""
+    return given or Path(os.environ.get("POINTSMAN_CONFIG") or "pointsman.yaml")
+
+
+def places(path: Path) -> tuple[Path, str | None]:
+    """Return state directory and store URL as far as a file names them, however broken it is."""
+    tree: Any = None
+    with contextlib.suppress(OSError, ValueError, RecursionError, yaml.YAMLError):
+        tree = yaml.load(path.read_text(), Loader=Loader)  # noqa: S506 - a SafeLoader
+    tree = tree if isinstance(tree, dict) else {}
+    server = tree.get("server") if isinstance(tree.get("server"), dict) else {}
+    store = tree.get("store") if isinstance(tree.get("store"), dict) else {}
+    named = server.get("state_dir")
+    entry = ServerEntry(state_dir=Path(named)) if isinstance(named, str) else ServerEntry()
+    url = os.environ.get(str(store.get("url_env"))) or os.environ.get("REDIS_URL")
+    return entry.state_directory(), url
+
+
+def read(path: Path) -> str:
+    """Return the text of a configuration file.
+
+    Raises:
+        ConfigError: there is no such file, or it cannot be read.
+    """
+    try:
+        return path.read_text()
+    except UnicodeDecodeError:
+        problem = Problem(0, "file", "not text", "save it as UTF-8")
+        raise ConfigError(str(path), [problem]) from None
+    except OSError as error:
+        hint = "write one (docs/examples/pointsman.yaml shows every field), or name it by --config"
+        problem = Problem(0, "file", str(error.strerror), hint)
+        raise ConfigError(str(path), [problem]) from None
+
+
+def parse(text: str, *, file: str, secrets: bool = True) -> File:
+    """Return the entries in `text`, all of them sound.
+
+    Args:
+        file: the file's name, for problems.
+        secrets: False does not ask for keys.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    tree, lines, problems = parse_yaml(text, file)
+    entries, repaired = validate(tree, lines, problems)
+    if entries is not None:
+        for where, value, hint in cross_check(entries):
+            is_key = where[-1] in ("env", "file", "url_env")
+            if not (is_key and not secrets) and not any(where[: len(r)] == r for r in repaired):
+                problems.append(Problem(line_of(lines, where), shown(where), value, hint))
+    if problems or entries is None:
+        raise ConfigError(file, sorted(problems, key=lambda p: p.line))
+    return entries
