@@ -24,7 +24,7 @@ from bandit.utility import Order
 from router.config.compiled import Configuration, Strategy
 from router.config.entries import Mode
 from router.endpoints.catalog import Catalog
-from router.policy import incumbent_of
+from router.policy.route import incumbent_of
 from telemetry.events import digest8
 
 NO_SIGNAL = "no quality signal"

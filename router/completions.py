@@ -14,7 +14,6 @@ import httpx
 import structlog
 
 from router import planner
-from router.auth import Caller
 from router.choices import release_key
 from router.config.entries import UnitKind
 from router.decide import Decider, Decision, Frame
@@ -35,6 +34,7 @@ from router.errors import AllEndpointsFailed, NoCandidates
 from router.net.asgi import Header, Scope, Send, respond
 from router.net.deadline import Deadline
 from router.net.inbound import GONE, WHOLE, Whole
+from router.policy.callers import Caller
 from router.signals import Signals
 from telemetry import events
 from telemetry.events import Flag, Result, Token, digest16

@@ -7,56 +7,39 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct, structs
 
 from bandit.draws import LEARNING, Step
-from router import planner, policy
-from router.auth import Caller
+from router import planner
 from router.beliefs import Beliefs, Keeper
 from router.choices import Choices, Scope, host_of, scope_text
 from router.config.compiled import App, Strategy
 from router.config.entries import UnitKind
-from router.constraints import Demand, Eligibility, Filter
 from router.dialects import chat
 from router.dialects.request import Structure
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import SENSITIVE, DataClass, Dialect
 from router.endpoints.health import Health
-from router.errors import RequestRejected
 from router.planner import Plan
-from router.policy import Route, Target
+from router.policy.callers import Caller
+from router.policy.constraints import Demand, Eligibility, Filter
+from router.policy.hints import Headers, Hints, read_hints
+from router.policy.route import ModelField, Route, choose_strategy, find_route, parse_model
+from router.policy.tasks import Task, categorize
 from router.sessions import Draws, Given, Unit, conversation, uniforms, unit_of
-from router.tasks import Task, categorize
 
-Headers = Mapping[bytes, bytes]
-AGENT_SESSION_HEADERS = (b"x-claude-code-session-id",)
-"""Session ids that coding agents send by themselves."""
-MAX_HINT = 256
 MAX_ROUTINGS = 4096
 """Kinds of calls remembered; a model's name is the caller's to choose, so there is a bound."""
-
-
-class Wish(Struct, frozen=True):
-    """What the caller said beside the request itself; headers come before the body."""
-
-    task: str | None
-    strategy: str | None
-    user: str | None
-    session: str | None
-    reference: str | None
-    data_class: DataClass | None
-    explore: bool
 
 
 class Frame(Struct, frozen=True):
     """Everything about a call that is settled before a draw."""
 
     caller: Caller
-    wish: Wish
-    target: Target
+    wish: Hints
+    target: ModelField
     task: Task
     category: int
     strategy: Strategy
@@ -84,7 +67,7 @@ class Decision(Struct, frozen=True):
 class Routing(Struct, frozen=True):
     """How calls of one app that ask for one model under one strategy are routed."""
 
-    target: Target
+    target: ModelField
     strategy: Strategy
     within: Route | None  # of sessions within the app's percentage
     beyond: Route | None  # of the others
@@ -132,7 +115,7 @@ class Decider:
         """
         configuration = self._configuration
         app = caller.app
-        wish = read_wish(headers, request)
+        wish = read_hints(headers, request)
         routing = self._routing(request.model, wish.strategy, app)
         target, strategy = routing.target, routing.strategy
         needs = chat.needs(request, body)
@@ -201,10 +184,10 @@ class Decider:
             if len(self._routings) >= MAX_ROUTINGS:
                 self._routings.clear()
             configuration = self._configuration
-            target = policy.parse_model(model)
-            strategy = policy.choose_strategy(wanted, target, app, configuration.strategies)
+            target = parse_model(model)
+            strategy = choose_strategy(wanted, target, app, configuration.strategies)
             within, beyond, off = (
-                policy.route(target, app, strategy, configuration.catalog, share=share, off=off)
+                find_route(target, app, strategy, configuration.catalog, share=share, off=off)
                 for share, off in ((0.0, False), (1.0, False), (0.0, True))
             )
             incumbent = within.first.id if within and within.first else ""
@@ -371,36 +354,6 @@ class Decider:
         return endpoint
 
 
-def read_wish(headers: Headers, request: chat.Request) -> Wish:
-    """Return the hints of a call.
-
-    Raises:
-        RequestRejected: a hint that could loosen or misapply a hard constraint.
-    """
-    hints = request.router or _NO_HINTS
-    user = _text(headers, b"x-router-user") or hints.user or request.safety_identifier
-    user = user or request.user
-    session = _text(headers, b"x-router-session-id") or hints.session_id
-    for name in AGENT_SESSION_HEADERS:
-        session = session or _text(headers, name)
-    if session is None and user is not None:
-        session = request.prompt_cache_key
-    reference = _text(headers, b"x-router-ref") or hints.ref
-    if reference is None and request.metadata is not None:
-        said = request.metadata.get("router_ref")
-        reference = said if isinstance(said, str) else None
-    explore = _text(headers, b"x-router-explore")
-    return Wish(
-        task=_text(headers, b"x-router-task") or hints.task,
-        strategy=_text(headers, b"x-router-strategy") or hints.strategy,
-        user=_short(user, "user"),
-        session=_short(session, "session_id"),
-        reference=_short(reference, "ref"),
-        data_class=_data_class(_text(headers, b"x-router-data-class") or hints.data_class),
-        explore=explore not in ("0", "false") and hints.explore is not False,
-    )
-
-
 def _demand(
     caller: Caller, request: chat.Request, body: bytes, needs: int, data_class: DataClass
 ) -> Demand:
@@ -429,33 +382,6 @@ def why(frame: Frame) -> str:
     if frame.route.scope is not None:
         return "the call names its model"
     return frame.choices.notes[frame.category] if frame.choices else "nothing known yet"
-
-
-_NO_HINTS = chat.Hints()
-
-
-def _text(headers: Headers, name: bytes) -> str | None:
-    value = headers.get(name)
-    return value.decode("latin-1") if value else None
-
-
-def _short(value: str | None, field: str) -> str | None:
-    if value is not None and len(value) > MAX_HINT:
-        raise RequestRejected(
-            "invalid_request", f"{field}: {len(value)} characters; at most {MAX_HINT}", param=field
-        )
-    return value
-
-
-def _data_class(value: str | None) -> DataClass | None:
-    if value is None:
-        return None
-    try:
-        return DataClass(value)
-    except ValueError:
-        known = ", ".join(DataClass)
-        message = f"unknown data class {value[:32]!r}; known: {known}"
-        raise RequestRejected("invalid_request", message, param="data_class") from None
 
 
 def _raw(messages: list[Any]) -> list[bytes]:

@@ -14,9 +14,9 @@ from typing import Any
 
 import msgspec
 
-from router.auth import Caller
 from router.decisions import Seal
 from router.errors import RequestRejected
+from router.policy.callers import Caller
 from telemetry import events
 from telemetry.events import FeedbackKind, Match, digest16
 from telemetry.references import choose, look_up

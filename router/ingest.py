@@ -17,11 +17,11 @@ from urllib.parse import unquote
 
 import msgspec
 
-from router.auth import Caller
 from router.config.compiled import Configuration
 from router.config.entries import GENERAL
 from router.errors import RequestRejected
 from router.feedback import KIND_OF, FeedbackDesk, Item, journal_full, parse_item, value_of
+from router.policy.callers import Caller
 from telemetry import events, ingest
 from telemetry.errors import BadEvent
 from telemetry.events import FeedbackKind, Flag, Result, Token, digest8, digest16

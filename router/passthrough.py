@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 import httpx
 import msgspec
 
-from router.auth import Caller
 from router.completions import NOT_FORWARDED, STARTED, Watcher
 from router.decisions import Seal
 from router.dialects import chat
@@ -25,6 +24,7 @@ from router.errors import AllEndpointsFailed, NoCandidates, RequestRejected
 from router.net.asgi import Header, Scope, Send
 from router.net.deadline import Deadline
 from router.net.pool import Target, Upstream, UpstreamResponse
+from router.policy.callers import Caller
 from telemetry import events
 from telemetry.events import Flag, Result, Token, digest8, digest16
 from telemetry.writer import Writer

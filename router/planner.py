@@ -11,10 +11,10 @@ from msgspec import Struct
 from bandit.draws import LEARNING, Draw, Law, Step, Table, Uniforms, draw, propensities
 from router.beliefs import Beliefs
 from router.config.entries import Fallback
-from router.constraints import PRIVACY, Eligibility
 from router.endpoints.catalog import Catalog, Endpoint
 from router.errors import NoCandidates
-from router.policy import Route
+from router.policy.constraints import PRIVACY, Eligibility
+from router.policy.route import Route
 
 
 class Plan(Struct, frozen=True):

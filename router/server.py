@@ -19,12 +19,11 @@ import structlog
 import uvicorn
 
 from router import views
-from router.auth import Caller, Keys, check_origin
 from router.beliefs import Keeper
 from router.completions import STARTED, Completions
 from router.config.compiled import Configuration
 from router.config.entries import GENERAL
-from router.decide import Decider, read_wish
+from router.decide import Decider
 from router.decision_log import DecisionLog
 from router.decisions import Seal
 from router.dialects import chat
@@ -46,6 +45,8 @@ from router.net.asgi import (
 from router.net.inbound import LimitedProtocol
 from router.net.pool import Adapted, Pool, Upstream
 from router.passthrough import Passthrough, is_devious
+from router.policy.callers import Caller, Keys, check_origin
+from router.policy.hints import read_hints
 from router.sessions import Draws
 from router.signals import Signals
 from telemetry.metrics import Exposition, Metrics
@@ -246,7 +247,7 @@ class App:
         request: chat.Request | None,
     ) -> None:
         assert self.passthrough is not None
-        wish = read_wish(headers, request or NO_REQUEST)
+        wish = read_hints(headers, request or NO_REQUEST)
         task = wish.task or caller.app.entry.task
         if request is not None:
             body = chat.without_hints(body, request)

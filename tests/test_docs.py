@@ -12,8 +12,8 @@ import pytest
 from router.cli import app
 from router.config.compiled import load
 from router.config.entries import File
-from router.constraints import Exclusion
 from router.errors import STATUS
+from router.policy.constraints import Exclusion
 from telemetry.metrics import Exposition, Metrics
 
 ROOT = Path(__file__).parent.parent

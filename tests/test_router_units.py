@@ -14,10 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router import sessions, views
-from router.auth import Keys
 from router.config.compiled import Configuration, compile_text
 from router.config.entries import GENERAL, Fallback, MatchEntry, TaskEntry
-from router.constraints import Demand, Exclusion, Filter
 from router.decisions import Seal
 from router.dialects import chat
 from router.dialects.request import Structure
@@ -26,8 +24,10 @@ from router.endpoints.entries import Capability, DataClass, Dialect, Needs
 from router.endpoints.health import FAILURES_TO_OPEN, LOST_S, Health
 from router.errors import ConfigError, RequestRejected
 from router.feedback import parse as parse_feedback
-from router.policy import parse_model, route
-from router.tasks import categorize, matches
+from router.policy.callers import Keys
+from router.policy.constraints import Demand, Exclusion, Filter
+from router.policy.route import find_route, parse_model
+from router.policy.tasks import categorize, matches
 from telemetry.events import Result, Token
 
 MINIMAL: dict[str, Any] = {
@@ -285,7 +285,7 @@ def test_who_is_routed(
     found = configuration(apps={"default": app})
     chosen = found.apps["default"]
 
-    got = route(
+    got = find_route(
         parse_model(model),
         chosen,
         found.strategies[chosen.entry.strategy],
@@ -305,7 +305,7 @@ def test_a_named_model_stays_with_its_own_groups_unless_mapped() -> None:
     for mapped in (False, True):
         app = {"default": {"mode": "route", "map_models": mapped}}
         found = configuration(apps=app)
-        got = route(
+        got = find_route(
             parse_model("small"),
             found.apps["default"],
             found.strategies["balanced"],
@@ -321,7 +321,9 @@ def test_a_model_that_nobody_lists_is_not_routed() -> None:
     found = configuration()
     app, strategy = found.apps["default"], found.strategies["balanced"]
 
-    assert route(parse_model("gpt-9"), app, strategy, found.catalog, share=0, off=False) is None
+    assert (
+        find_route(parse_model("gpt-9"), app, strategy, found.catalog, share=0, off=False) is None
+    )
 
 
 # -- tasks --------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ class _StreamOptions(Struct):
     include_usage: bool | None = None
 
 
-class Hints(Struct, forbid_unknown_fields=True):
+class BodyHints(Struct, forbid_unknown_fields=True):
     """The body object `router`."""
 
     task: str | None = None
@@ -68,7 +68,7 @@ class Request(Struct):
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
     metadata: dict[str, Any] | None = None
-    router: Hints | None = None
+    router: BodyHints | None = None
 
     @property
     def output_limit(self) -> int | None:

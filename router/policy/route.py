@@ -36,7 +36,7 @@ class Route(Struct, frozen=True):
         return self.law is not None and not self.law.is_learning and self.scope is None
 
 
-class Target(Struct, frozen=True):
+class ModelField(Struct, frozen=True):
     """What a `model` field asks for."""
 
     name: str
@@ -45,20 +45,20 @@ class Target(Struct, frozen=True):
     task: str | None = None
 
 
-def parse_model(model: str) -> Target:
+def parse_model(model: str) -> ModelField:
     """Return what `auto`, `auto:<strategy>`, `auto/<task>` or a name asks for."""
     if model == AUTO:
-        return Target(model, automatic=True)
+        return ModelField(model, automatic=True)
     if model.startswith("auto:"):
         strategy, _, task = model[5:].partition("/")
-        return Target(model, automatic=True, strategy=strategy, task=task or None)
+        return ModelField(model, automatic=True, strategy=strategy, task=task or None)
     if model.startswith("auto/"):
-        return Target(model, automatic=True, task=model[5:])
-    return Target(model)
+        return ModelField(model, automatic=True, task=model[5:])
+    return ModelField(model)
 
 
-def route(
-    target: Target,
+def find_route(
+    target: ModelField,
     app: App,
     strategy: Strategy,
     catalog: Catalog,
@@ -98,7 +98,7 @@ def route(
 
 
 def choose_strategy(
-    wanted: str | None, target: Target, app: App, strategies: dict[str, Strategy]
+    wanted: str | None, target: ModelField, app: App, strategies: dict[str, Strategy]
 ) -> Strategy:
     """Return the strategy: header or body, else `auto:<strategy>`, else the app's.
 

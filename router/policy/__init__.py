@@ -1,0 +1,8 @@
+"""Who may, for what, under which rules; pure.
+
+- `callers`: whose call it is, and which credential may travel on
+- `hints`: what a caller says beside the request itself
+- `tasks`: what kind of call it is
+- `route`: how it is routed
+- `constraints`: which endpoints may not serve it, and why
+"""

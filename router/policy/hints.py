@@ -1,0 +1,87 @@
+"""What a caller says beside the request itself: in headers, or in the body object `router`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from router.dialects import chat
+from router.endpoints.entries import DataClass
+from router.errors import RequestRejected
+
+Headers = Mapping[bytes, bytes]
+
+AGENT_SESSION_HEADERS = (b"x-claude-code-session-id",)
+"""Session ids that coding agents send by themselves."""
+
+MAX_HINT = 256
+
+
+class Hints(Struct, frozen=True):
+    """What the caller said beside the request itself; headers come before the body."""
+
+    task: str | None
+    strategy: str | None
+    user: str | None
+    session: str | None
+    reference: str | None
+    data_class: DataClass | None
+    explore: bool
+
+
+def read_hints(headers: Headers, request: chat.Request) -> Hints:
+    """Return the hints of a call.
+
+    Raises:
+        RequestRejected: a hint that could loosen or misapply a hard constraint.
+    """
+    hints = request.router or _NO_HINTS
+    user = _text(headers, b"x-router-user") or hints.user or request.safety_identifier
+    user = user or request.user
+    session = _text(headers, b"x-router-session-id") or hints.session_id
+    for name in AGENT_SESSION_HEADERS:
+        session = session or _text(headers, name)
+    if session is None and user is not None:
+        session = request.prompt_cache_key
+    reference = _text(headers, b"x-router-ref") or hints.ref
+    if reference is None and request.metadata is not None:
+        said = request.metadata.get("router_ref")
+        reference = said if isinstance(said, str) else None
+    explore = _text(headers, b"x-router-explore")
+    return Hints(
+        task=_text(headers, b"x-router-task") or hints.task,
+        strategy=_text(headers, b"x-router-strategy") or hints.strategy,
+        user=_short(user, "user"),
+        session=_short(session, "session_id"),
+        reference=_short(reference, "ref"),
+        data_class=_data_class(_text(headers, b"x-router-data-class") or hints.data_class),
+        explore=explore not in ("0", "false") and hints.explore is not False,
+    )
+
+
+_NO_HINTS = chat.BodyHints()
+
+
+def _text(headers: Headers, name: bytes) -> str | None:
+    value = headers.get(name)
+    return value.decode("latin-1") if value else None
+
+
+def _short(value: str | None, field: str) -> str | None:
+    if value is not None and len(value) > MAX_HINT:
+        raise RequestRejected(
+            "invalid_request", f"{field}: {len(value)} characters; at most {MAX_HINT}", param=field
+        )
+    return value
+
+
+def _data_class(value: str | None) -> DataClass | None:
+    if value is None:
+        return None
+    try:
+        return DataClass(value)
+    except ValueError:
+        known = ", ".join(DataClass)
+        message = f"unknown data class {value[:32]!r}; known: {known}"
+        raise RequestRejected("invalid_request", message, param="data_class") from None
