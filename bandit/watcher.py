@@ -24,7 +24,7 @@ class Watched:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class LevelChange:
     """An alarm, and by what factor rewards moved."""
 
     alarm: Alarm
@@ -39,7 +39,7 @@ def close(
     total: float,
     posterior: Posterior,
     arm: int,
-) -> tuple[Watched, Change | None]:
+) -> tuple[Watched, LevelChange | None]:
     """Return what is known of an endpoint once a bucket is over, and the change that it showed.
 
     Args:
@@ -57,7 +57,7 @@ def close(
     level = drift.level(found, mean=mean, sd=sd)
     shift = drift.shift(level, mean=mean, sd=sd)
     watch = drift.after(found, bucket, shift=shift)
-    return Watched(watch, watched.regimes.opened(found.kind, level)), Change(found, level)
+    return Watched(watch, watched.regimes.opened(found.kind, level)), LevelChange(found, level)
 
 
 def probe(watches: Sequence[Watch]) -> tuple[int | None, float]:

@@ -642,7 +642,7 @@ def _switch(config: Path | None, *, off: bool) -> None:
 
     It must work when little else does: of the configuration only the two places are read.
     """
-    from router.beliefs import OFF_FILE
+    from router.beliefs.keeper import OFF_FILE
     from router.config.file import places
     from telemetry import keys
     from telemetry.errors import TelemetryError

@@ -14,7 +14,7 @@ import httpx
 import structlog
 
 from router import planner
-from router.choices import release_key
+from router.beliefs.choices import release_key
 from router.config.entries import UnitKind
 from router.decide import Decider, Decision, Frame
 from router.decisions import Seal
@@ -429,7 +429,7 @@ class _Call:
             executed=executed.digest,
             strategy=frame.strategy.digest,
             app=frame.caller.app.digest,
-            release_key=release_key(frame.caller.app.digest, frame.scope),
+            release_key=release_key(frame.caller.app.digest, frame.draw_key),
             session=int.from_bytes((frame.unit.key or decision.nonce)[:8], "little"),
             propensity=plan.propensity,
             predicted=float(beliefs.quality_mean[plan.category, executed.group]),

@@ -13,8 +13,9 @@ from msgspec import Struct, structs
 
 from bandit.draws import LEARNING, Step
 from router import planner
-from router.beliefs import Beliefs, Keeper
-from router.choices import Choices, Scope, host_of, scope_text
+from router.beliefs.beliefs import Beliefs
+from router.beliefs.choices import Choices, ReviewKey, host_of, key_text
+from router.beliefs.keeper import Keeper
 from router.config.compiled import App, Strategy
 from router.config.entries import UnitKind
 from router.dialects import chat
@@ -46,12 +47,12 @@ class Frame(Struct, frozen=True):
     route: Route
     eligibility: Eligibility
     unit: Unit
-    scope: str
+    draw_key: str
     seed: bytes
     beliefs: Beliefs
     explore: bool
-    release_scope: Scope | None  # None where no choices apply
-    choices: Choices | None  # None also until the scope's are known
+    review_key: ReviewKey | None  # None where no choices apply
+    choices: Choices | None  # None also until the key's are known
 
 
 class Decision(Struct, frozen=True):
@@ -72,8 +73,8 @@ class Routing(Struct, frozen=True):
     within: Route | None  # of sessions within the app's percentage
     beyond: Route | None  # of the others
     off: Route | None  # of all, while routing is switched off
-    scope: str  # what a draw is stored under, beside unit and task
-    choices: Scope | None  # whose choices `within` follows
+    draw_key: str  # what a draw is stored under, beside unit and task
+    choices: ReviewKey | None  # whose choices `within` follows
 
 
 class Nonces:
@@ -125,7 +126,7 @@ class Decider:
         if ruled:
             structure = chat.structure(request, needs, read_system=self._reads_system)
         task = categorize(hint, app.entry.task, structure, configuration.tasks)
-        scope = f"{task.name}\x1f{routing.scope}"
+        draw_key = f"{task.name}\x1f{routing.draw_key}"
         now = time.time()
         unit = unit_of(
             app=app.digest,
@@ -133,16 +134,16 @@ class Decider:
             session=wish.session,
             stateless=app.entry.unit is UnitKind.CALL,
             now=now,
-            scope=scope,
+            draw_key=draw_key,
         )
         seed = unit.key or self._nonces.take()
-        route = self._share(routing, app, seed, scope)
+        route = self._share(routing, app, seed, draw_key)
         if route is None:
             return None
         beliefs = self.keeper.current
         category = configuration.task_index[task.name]
-        release_scope = routing.choices if route.is_guarded else None
-        choices = beliefs.choices.get(release_scope) if release_scope else None
+        review_key = routing.choices if route.is_guarded else None
+        choices = beliefs.choices.get(review_key) if review_key else None
         if choices is not None:
             route = structs.replace(route, law=choices.laws[category])
         elif route.law is LEARNING and beliefs.learning is not LEARNING:
@@ -159,20 +160,20 @@ class Decider:
             route=route,
             eligibility=self._filter.apply(demand, self.health, time.monotonic()),
             unit=unit,
-            scope=scope,
+            draw_key=draw_key,
             seed=seed,
             beliefs=beliefs,
             explore=wish.explore and data_class.level < SENSITIVE.level,
-            release_scope=release_scope,
+            review_key=review_key,
             choices=choices,
         )
 
-    def _share(self, routing: Routing, app: App, seed: bytes, scope: str) -> Route | None:
+    def _share(self, routing: Routing, app: App, seed: bytes, draw_key: str) -> Route | None:
         """Return how the unit is routed: the app's percentage of them is drawn."""
         if self.keeper.off:
             return routing.off
         percent = app.entry.percent
-        if percent >= 100 or uniforms(self._secret, seed, scope).share * 100 < percent:
+        if percent >= 100 or uniforms(self._secret, seed, draw_key).share * 100 < percent:
             return routing.within
         return routing.beyond
 
@@ -194,9 +195,9 @@ class Decider:
             named = "" if target.automatic else target.name
             choices = None
             if within is not None and within.is_guarded:
-                choices = Scope(app.name, strategy.name, named, incumbent)
-            scope = scope_text(strategy.name, named, incumbent)
-            found = Routing(target, strategy, within, beyond, off, scope, choices)
+                choices = ReviewKey(app.name, strategy.name, named, incumbent)
+            draw_key = key_text(strategy.name, named, incumbent)
+            found = Routing(target, strategy, within, beyond, off, draw_key, choices)
             self._routings[key] = found
         return found
 
@@ -210,8 +211,8 @@ class Decider:
         decided_at_ms = int(now * 1000)
         if frame.route.law is None:
             return Decision(frame, self._plan(frame), self._nonces.take(), decided_at_ms)
-        if frame.release_scope is not None and frame.choices is None:
-            self.keeper.want(frame.release_scope)
+        if frame.review_key is not None and frame.choices is None:
+            self.keeper.want(frame.review_key)
         held = await self._held(frame, request, now)
         endpoint = self._standing(frame, held)
         if held is None or endpoint is None:
@@ -279,7 +280,7 @@ class Decider:
         law, catalog = frame.route.law, self._configuration.catalog
         if law is None:
             return {plan.drawn.id: 1.0}
-        inside = planner.within_scope(frame.route, frame.eligibility, catalog)
+        inside = planner.within_groups(frame.route, frame.eligibility, catalog)
         table = frame.beliefs.table(frame.category, frame.strategy.objective, law, inside.mask)
         if not frame.explore:
             law = planner.without_exploring(law, table)
@@ -317,7 +318,7 @@ class Decider:
             frame.eligibility,
             frame.beliefs,
             category=frame.category,
-            numbers=uniforms(self._secret, frame.seed, frame.scope),
+            numbers=uniforms(self._secret, frame.seed, frame.draw_key),
             explore=frame.explore,
         )
 
@@ -329,7 +330,7 @@ class Decider:
         if not unit.is_session:
             earlier = chat.continued(request)
             if earlier is not None:
-                key = conversation(frame.caller.app.digest, _raw(earlier), frame.scope)
+                key = conversation(frame.caller.app.digest, _raw(earlier), frame.draw_key)
                 found = await self.draws.find_conversation(key, now=now)
                 if found is not None:
                     return found
@@ -339,7 +340,7 @@ class Decider:
         self, frame: Frame, request: chat.Request, given: Given, now: float
     ) -> None:
         if frame.unit.key is not None and not frame.unit.is_session:
-            key = conversation(frame.caller.app.digest, _raw(request.messages), frame.scope)
+            key = conversation(frame.caller.app.digest, _raw(request.messages), frame.draw_key)
             self.draws.note_conversation(key, given, now=now)
 
     def _standing(self, frame: Frame, held: Given | None) -> Endpoint | None:
@@ -379,7 +380,7 @@ def why(frame: Frame) -> str:
         return "sensitive data" if frame.wish.explore else "asked not to explore"
     if law.is_learning:
         return "learning mode"
-    if frame.route.scope is not None:
+    if frame.route.groups is not None:
         return "the call names its model"
     return frame.choices.notes[frame.category] if frame.choices else "nothing known yet"
 

@@ -20,7 +20,7 @@ from typing import Any
 import structlog
 
 from router import explanation
-from router.beliefs import Beliefs
+from router.beliefs.beliefs import Beliefs
 from router.decide import Decision
 from router.decision_files import BUSY_S, DecisionFiles, Row
 

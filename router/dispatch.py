@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from router.beliefs import Beliefs
+from router.beliefs.beliefs import Beliefs
 from router.dialects import chat
 from router.dialects.sse import Stream
 from router.endpoints.catalog import Endpoint

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from bandit.draws import Law, Table
 from router import planner
-from router.choices import host_of
+from router.beliefs.choices import host_of
 from router.decide import Decision, Frame, why
 from router.sessions import Given
 
@@ -77,7 +77,7 @@ def of_draw(decision: Decision) -> dict[str, Any] | None:
     if law is None or not plan.drawn_now:
         return None
     catalog = beliefs.configuration.catalog
-    inside = planner.within_scope(frame.route, frame.eligibility, catalog)
+    inside = planner.within_groups(frame.route, frame.eligibility, catalog)
     table = beliefs.table(frame.category, frame.strategy.objective, law, inside.mask)
     if not frame.explore:
         law = planner.without_exploring(law, table)
@@ -113,9 +113,9 @@ def _candidates(
 def draw_key(decision: Decision) -> tuple[object, ...]:
     """Return what the draw's part depends on, among calls with the same beliefs."""
     frame = decision.frame
-    scope = frame.route.scope
+    groups = frame.route.groups
     mask = frame.eligibility.mask.tobytes()
-    return (frame.category, frame.strategy.name, frame.route.law, frame.explore, scope, mask)
+    return (frame.category, frame.strategy.name, frame.route.law, frame.explore, groups, mask)
 
 
 def _law(law: Law, frame: Frame) -> dict[str, Any]:

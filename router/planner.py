@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Struct
 
 from bandit.draws import LEARNING, Draw, Law, Step, Table, Uniforms, draw, propensities
-from router.beliefs import Beliefs
+from router.beliefs.beliefs import Beliefs
 from router.config.entries import Fallback
 from router.endpoints.catalog import Catalog, Endpoint
 from router.errors import NoCandidates
@@ -78,7 +78,7 @@ def plan(
     if route.law is None:
         first = _straight(route, eligibility, catalog)
         return Plan(route, category, eligibility, first, 1.0, None, False, beliefs)
-    inside = within_scope(route, eligibility, catalog)
+    inside = within_groups(route, eligibility, catalog)
     if not inside.mask.any():
         raise NoCandidates(eligibility.exclusions(catalog))
     law = route.law
@@ -120,11 +120,11 @@ def may_serve(plan: Plan, endpoint: Endpoint) -> bool:
     return reason is None
 
 
-def within_scope(route: Route, eligibility: Eligibility, catalog: Catalog) -> Eligibility:
+def within_groups(route: Route, eligibility: Eligibility, catalog: Catalog) -> Eligibility:
     """Return the eligible endpoints among the groups that may be drawn."""
-    if route.scope is None:
+    if route.groups is None:
         return eligibility
-    inside = np.array([e.group in route.scope for e in catalog.endpoints])
+    inside = np.array([e.group in route.groups for e in catalog.endpoints])
     return Eligibility(eligibility.mask & inside, eligibility.reasons)
 
 

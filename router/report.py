@@ -19,11 +19,12 @@ from bandit import cells
 from bandit.derived import LEAST_PAIRS
 from bandit.report import Row
 from router import views
-from router.alarms import Alarms
-from router.beliefs import Beliefs, believe, known_scopes
+from router.beliefs.alarms import Alarms
+from router.beliefs.beliefs import Beliefs, believe
+from router.beliefs.keeper import known_review_keys
+from router.beliefs.releases import Releases
 from router.config.compiled import Configuration, load
 from router.errors import ConfigError
-from router.releases import Ledger
 from telemetry import keys
 from telemetry.errors import TelemetryError
 from telemetry.events import digest8
@@ -124,7 +125,7 @@ def read_beliefs(
     reader.poll()
     rows = cells.from_bytes(*reader.rows())
     names = {k.decode(): v.decode() for k, v in client.hgetall(keys.NAMES).items()}
-    ledger = Ledger(client)
+    ledger = Releases(client)
     ledger.read()
     watches = Alarms(client)
     watches.take(watches.look())
@@ -132,7 +133,7 @@ def read_beliefs(
         configuration,
         rows,
         version=reader.version,
-        scopes=known_scopes(configuration, ledger.kept),
+        review_keys=known_review_keys(configuration, ledger.kept),
         kept=ledger.kept,
         watches=watches.known,
     )
@@ -210,12 +211,12 @@ def print_report(report: Report, to: Console | None = None) -> None:
 
 def choice_lines(choices: list[dict[str, Any]]) -> list[str]:
     """Return a line for each app and strategy: who serves what, and why nothing is tried."""
-    by_scope: dict[str, list[dict[str, Any]]] = {}
+    by_key: dict[str, list[dict[str, Any]]] = {}
     for row in choices:
         model = f" for {row['model']}" if row["model"] else ""
-        by_scope.setdefault(f"{row['app']} {row['strategy']}{model}", []).append(row)
+        by_key.setdefault(f"{row['app']} {row['strategy']}{model}", []).append(row)
     lines = []
-    for scope, rows in by_scope.items():
+    for whose, rows in by_key.items():
         room = "" if rows[0]["room"] is None else f", room {rows[0]['room']:.1f}"
         tasks = "; ".join(
             f"{row['task']} {row['current']}"
@@ -224,7 +225,7 @@ def choice_lines(choices: list[dict[str, Any]]) -> list[str]:
             + (f" ({row['note']})" if row["note"] else "")
             for row in rows
         )
-        lines.append(f"choices of {scope} (version {rows[0]['version']}{room}): {tasks}")
+        lines.append(f"choices of {whose} (version {rows[0]['version']}{room}): {tasks}")
     return lines
 
 

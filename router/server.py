@@ -19,7 +19,7 @@ import structlog
 import uvicorn
 
 from router import views
-from router.beliefs import Keeper
+from router.beliefs.keeper import Keeper
 from router.completions import STARTED, Completions
 from router.config.compiled import Configuration
 from router.config.entries import GENERAL

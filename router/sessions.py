@@ -85,7 +85,7 @@ class Unit(Struct, frozen=True):
 
 
 def unit_of(
-    *, app: int, user: str | None, session: str | None, stateless: bool, now: float, scope: str
+    *, app: int, user: str | None, session: str | None, stateless: bool, now: float, draw_key: str
 ) -> Unit:
     """Return the unit of a call.
 
@@ -94,30 +94,30 @@ def unit_of(
         session: a declared session id, if any.
         stateless: the app says that every call stands for itself.
         now: epoch seconds.
-        scope: task, strategy and whatever else a draw is stored under.
+        draw_key: task, strategy and whatever else a draw is stored under.
     """
     if session is not None:
-        return Unit(_hash(f"s\x1f{app}\x1f{user}\x1f{session}\x1f{scope}"), True, 0.0)
+        return Unit(_hash(f"s\x1f{app}\x1f{user}\x1f{session}\x1f{draw_key}"), True, 0.0)
     if stateless:
         return Unit(None, False, 0.0)
     span = APP_SLOT_S if user is None else USER_SLOT_S
     slot = int(now // span)
-    key = _hash(f"u\x1f{app}\x1f{user}\x1f{slot}\x1f{scope}")
+    key = _hash(f"u\x1f{app}\x1f{user}\x1f{slot}\x1f{draw_key}")
     return Unit(key, False, (slot + 1.0) * span)
 
 
-def uniforms(secret: bytes, unit: bytes, scope: str) -> Uniforms:
+def uniforms(secret: bytes, unit: bytes, draw_key: str) -> Uniforms:
     """Return one number in [0, 1) for each purpose; the same wherever it is computed.
 
     So two processes that race for a unit agree while their posteriors do.
     """
-    digest = blake2b(unit + scope.encode(), key=secret, digest_size=56).digest()
+    digest = blake2b(unit + draw_key.encode(), key=secret, digest_size=56).digest()
     return Uniforms(*(n / 2**64 for n in _PURPOSES.unpack(digest)))
 
 
-def conversation(app: int, messages: Sequence[bytes], scope: str) -> bytes:
+def conversation(app: int, messages: Sequence[bytes], draw_key: str) -> bytes:
     """Return the key under which a conversation without a session id is known."""
-    h = blake2b(f"c\x1f{app}\x1f{scope}".encode(), digest_size=16)
+    h = blake2b(f"c\x1f{app}\x1f{draw_key}".encode(), digest_size=16)
     for message in messages:
         h.update(message)
         h.update(b"\x1f")

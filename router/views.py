@@ -7,8 +7,9 @@ from typing import Any
 
 from bandit.cells import S
 from bandit.report import Row, rows
-from router.beliefs import Beliefs, Keeper
-from router.choices import rows_of
+from router.beliefs.beliefs import Beliefs
+from router.beliefs.choices import rows_of
+from router.beliefs.keeper import Keeper
 from router.config.compiled import Configuration
 from router.config.entries import AUTO
 from telemetry.events import digest8

@@ -22,10 +22,11 @@ from bandit import cells, drift
 from bandit.cells import D, E, Family, Q
 from bandit.drift import BUCKET_MS, AlarmKind, Watch
 from bandit.regimes import FIRST, count_derived, count_quality
-from router import choices, report
-from router.alarms import Alarm, Alarms, Known
-from router.beliefs import Beliefs, believe
-from router.choices import Kept
+from router import report
+from router.beliefs import choices
+from router.beliefs.alarms import AlarmNotice, Alarms, EndpointWatch
+from router.beliefs.beliefs import Beliefs, believe
+from router.beliefs.choices import Kept
 from telemetry import events, frames, keys
 from telemetry.events import FeedbackKind, Token, digest8
 from telemetry.frames import Frame
@@ -384,16 +385,16 @@ def test_damaged_watches_count_as_none(world: World) -> None:
     world.client.hset(keys.DRIFT, mapping={f"{A:016x}": "{", "what": "{}", f"{B:016x}": "{}"})
 
     assert world.alarms.take(world.alarms.look())
-    assert world.alarms.known == {B: Known()}
+    assert world.alarms.known == {B: EndpointWatch()}
 
 
 # -- what ends by an alarm ----------------------------------------------------------------------
 
 
-def alarm(at_ms: int, kind: AlarmKind = AlarmKind.DOWN) -> Known:
+def alarm(at_ms: int, kind: AlarmKind = AlarmKind.DOWN) -> EndpointWatch:
     regimes = FIRST.opened(kind, 0.4)
-    told = Alarm(kind, at_ms, at_ms - 2 * BUCKET_MS, 24.0, -1.7, 0.4)
-    return Known(Watch(suspect=kind is AlarmKind.DOWN), regimes, 100.0, -40.0, told)
+    told = AlarmNotice(kind, at_ms, at_ms - 2 * BUCKET_MS, 24.0, -1.7, 0.4)
+    return EndpointWatch(Watch(suspect=kind is AlarmKind.DOWN), regimes, 100.0, -40.0, told)
 
 
 def test_an_alarm_that_names_the_choice_brings_the_review_forward() -> None:

@@ -24,8 +24,8 @@ from pipeline import NOW_MS, fold_all, journalled, reset, send_all, state
 
 from bandit import cells
 from bandit.draws import Step
-from router.choices import Change, Kept, Scope
-from router.releases import Ledger
+from router.beliefs.choices import Kept, ReleaseNotice, ReviewKey
+from router.beliefs.releases import Releases
 from router.sessions import Draws, Given, Unit
 from telemetry import keys
 from telemetry.reader import Reader
@@ -243,13 +243,13 @@ def test_a_reader_ends_with_every_row_of_the_store(
 
 @MODES
 def test_a_release_is_written_once(proxy: Proxy, client: Any, after: bool) -> None:
-    scope = Scope("app", "learn", "", "")
-    change = Change("code", "a", "b", 0.99, 0.1, "win")
+    scope = ReviewKey("app", "learn", "", "")
+    change = ReleaseNotice("code", "a", "b", 0.99, 0.1, "win")
 
     def run() -> None:
         reset(client)
         writing = connect(proxy.address)
-        ledger = Ledger(writing)
+        ledger = Releases(writing)
 
         def review() -> None:
             ledger.read()

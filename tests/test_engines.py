@@ -21,8 +21,8 @@ from pipeline import NOW_MS, RECORDS, fold_all, journalled, send_all, state
 from bandit import cells
 from bandit.cells import Family, Q, U
 from bandit.draws import Step
-from router.choices import Change, Kept, Scope
-from router.releases import Ledger
+from router.beliefs.choices import Kept, ReleaseNotice, ReviewKey
+from router.beliefs.releases import Releases
 from router.sessions import Draws, Given, Unit
 from telemetry import events, keys
 from telemetry.embedded import PrivateServer
@@ -108,9 +108,9 @@ def check_reader(client: Any) -> None:
 
 
 def check_standings(client: Any) -> None:
-    ledger = Ledger(client)
-    kept = Kept(Scope("app", "learn", "", ""), 1, NOW_MS, {"code": "a"})
-    change = Change("code", "a", "b", 0.99, 0.1, "win")
+    ledger = Releases(client)
+    kept = Kept(ReviewKey("app", "learn", "", ""), 1, NOW_MS, {"code": "a"})
+    change = ReleaseNotice("code", "a", "b", 0.99, 0.1, "win")
     assert ledger.change(kept, [change], now_ms=NOW_MS)
     assert not ledger.change(kept, [change], now_ms=NOW_MS)
     assert ledger.read()

@@ -16,12 +16,13 @@ import yaml
 from bandit import cells
 from bandit.cells import B, Family, Q, Terms, U
 from bandit.draws import LEARNING, Law
-from router import choices
-from router.beliefs import Beliefs, Keeper, believe, known_scopes
-from router.choices import Kept, Scope
+from router.beliefs import choices
+from router.beliefs.beliefs import Beliefs, believe
+from router.beliefs.choices import Kept, ReviewKey
+from router.beliefs.keeper import Keeper, known_review_keys
+from router.beliefs.releases import Releases
 from router.config.compiled import Configuration, compile_text
 from router.errors import ConfigError
-from router.releases import Ledger
 from telemetry import keys
 from telemetry.events import digest8
 from telemetry.store import Address
@@ -44,19 +45,19 @@ def configuration(names: str = "abc", **more: Any) -> Configuration:
 
 
 ABC = configuration()
-SCOPE = Scope("default", "quality", "", "a")
+SCOPE = ReviewKey("default", "quality", "", "a")
 
 
 def rows(
     counts: Iterable[tuple[str, str, int, float]],
     of: Configuration = ABC,
-    scope: Scope = SCOPE,
+    review_key: ReviewKey = SCOPE,
     *,
     labelled: bool = True,
 ) -> Terms:
     """Calls that are `(task, endpoint, n, mean reward)`; their decisions are of just now."""
     parts = []
-    release_keys = dict(zip(of.task_index, scope.release_keys(of.task_index), strict=True))
+    release_keys = dict(zip(of.task_index, review_key.release_keys(of.task_index), strict=True))
     for task, name, n, mean in counts:
         quality, usage, books = (np.zeros((n, cells.N_COLUMNS)) for _ in range(3))
         reward = (np.arange(n) < round(mean * n)).astype(float)
@@ -82,9 +83,9 @@ def rows(
 
 
 def beliefs(found: Terms, of: Configuration = ABC, kept: Kept | None = None) -> Beliefs:
-    known = {kept.scope: kept} if kept else {}
-    scopes = known_scopes(of, known)
-    return believe(of, found, version=1, scopes=scopes, kept=known)
+    known = {kept.review_key: kept} if kept else {}
+    review_keys = known_review_keys(of, known)
+    return believe(of, found, version=1, review_keys=review_keys, kept=known)
 
 
 def state(found: Terms, of: Configuration = ABC, kept: Kept | None = None) -> choices.Choices:
@@ -92,8 +93,8 @@ def state(found: Terms, of: Configuration = ABC, kept: Kept | None = None) -> ch
 
 
 def review(found: Terms, kept: Kept | None, at_ms: int, of: Configuration = ABC):
-    scope = kept.scope if kept else SCOPE
-    return choices.review(scope, kept, beliefs(found, of).posterior, of, now_ms=at_ms)
+    review_key = kept.review_key if kept else SCOPE
+    return choices.review(review_key, kept, beliefs(found, of).posterior, of, now_ms=at_ms)
 
 
 BEGUN = Kept(SCOPE, 1, NOW_MS, {})
@@ -170,7 +171,7 @@ def test_processes_that_know_the_same_agree() -> None:
     found = rows([("code", "a", 100, 0.5)])
 
     assert state(found).laws == state(found).laws
-    assert SCOPE.digest == Scope("default", "quality", "", "a").digest
+    assert SCOPE.digest == ReviewKey("default", "quality", "", "a").digest
 
 
 def test_guarded_routes_and_learning_mode_keep_banks_apart() -> None:
@@ -186,7 +187,7 @@ def test_guarded_routes_and_learning_mode_keep_banks_apart() -> None:
 # -- reviews ------------------------------------------------------------------------------------
 
 
-def test_a_scope_begins_at_its_incumbent_and_waits_a_week() -> None:
+def test_a_review_key_begins_at_its_incumbent_and_waits_a_week() -> None:
     begun, released = review(B_IS_BETTER, None, NOW_MS) or (None, None)
 
     assert begun == BEGUN
@@ -236,8 +237,8 @@ def test_a_choice_outlives_the_removal_of_one_host(client: Any) -> None:
     both, second = with_hosts("a", "b1", "b2"), with_hosts("a", "b2")
     before = Kept(SCOPE, 0, 0, {"code": "b1"})
     written, _ = review(rows([], both), before, NOW_MS, both) or (BEGUN, [])
-    assert Ledger(client).change(written, [], now_ms=NOW_MS)
-    ledger = Ledger(client)
+    assert Releases(client).change(written, [], now_ms=NOW_MS)
+    ledger = Releases(client)
     ledger.read()
     kept = ledger.kept[SCOPE]
 
@@ -253,11 +254,11 @@ def test_a_task_that_this_configuration_does_not_know_is_kept() -> None:
     assert after.current == {"gone": "b"}
 
 
-def test_another_incumbent_is_another_scope() -> None:
+def test_another_incumbent_is_another_review_key() -> None:
     other = configuration(strategies={"quality": {"incumbent": "b"}})
 
-    assert choices.seeds(other) == [Scope("default", "quality", "", "b")]
-    assert known_scopes(other, [SCOPE]) == choices.seeds(other)
+    assert choices.seeds(other) == [ReviewKey("default", "quality", "", "b")]
+    assert known_review_keys(other, [SCOPE]) == choices.seeds(other)
     assert other.strategies["quality"].release_every_s == 604_800
 
 
@@ -266,7 +267,7 @@ def test_learning_mode_and_apps_that_observe_have_no_choices() -> None:
     observing = configuration(apps={"default": {"mode": "observe"}})
 
     assert choices.seeds(learning) == choices.seeds(observing) == []
-    assert known_scopes(learning, [SCOPE], [SCOPE]) == []
+    assert known_review_keys(learning, [SCOPE], [SCOPE]) == []
 
 
 def test_cheapest_serves_the_first_in_the_order_from_the_beginning() -> None:
@@ -282,15 +283,18 @@ def test_cheapest_serves_the_first_in_the_order_from_the_beginning() -> None:
         ],
         apps={"default": {"mode": "route", "strategy": "cheapest"}},
     )
-    scope = Scope("default", "cheapest", "", "a")
+    review_key = ReviewKey("default", "cheapest", "", "a")
     posterior = beliefs(rows([]), cheap).posterior
-    after, released = choices.review(scope, None, posterior, cheap, now_ms=NOW_MS) or (BEGUN, [])
+    after, released = choices.review(review_key, None, posterior, cheap, now_ms=NOW_MS) or (
+        BEGUN,
+        [],
+    )
 
     assert set(after.current.values()) == {"c"}
     assert {(r.after, r.reason, r.p_better) for r in released} == {
         ("c", "first in the order", None)
     }
-    assert choices.review(scope, after, posterior, cheap, now_ms=NOW_MS + 1000) is None
+    assert choices.review(review_key, after, posterior, cheap, now_ms=NOW_MS + 1000) is None
     found = state(rows([]), cheap, after)
     assert found.room is None
     assert law_of(found, "code", cheap).stay == 0.9
@@ -311,9 +315,9 @@ def test_an_order_goes_on_to_the_next_when_its_first_is_removed() -> None:
         ],
         apps={"default": {"mode": "route", "strategy": "cheapest"}},
     )
-    kept = Kept(Scope("default", "cheapest", "", "a"), 4, NOW_MS, dict.fromkeys(of.tasks, "c"))
+    kept = Kept(ReviewKey("default", "cheapest", "", "a"), 4, NOW_MS, dict.fromkeys(of.tasks, "c"))
     posterior = beliefs(rows([]), of).posterior
-    after, released = choices.review(kept.scope, kept, posterior, of, now_ms=NOW_MS + 1) or (
+    after, released = choices.review(kept.review_key, kept, posterior, of, now_ms=NOW_MS + 1) or (
         BEGUN,
         [],
     )
@@ -331,8 +335,8 @@ def test_release_every_s_is_checked() -> None:
 
 
 def test_of_two_that_change_the_same_version_one_wins(client: Any) -> None:
-    one, two = Ledger(client), Ledger(client)
-    change = choices.Change("code", "a", "b", 0.95, 0.1, "better")
+    one, two = Releases(client), Releases(client)
+    change = choices.ReleaseNotice("code", "a", "b", 0.95, 0.1, "better")
     assert one.change(BEGUN, [], now_ms=NOW_MS)
     assert two.read()
     later = Kept(SCOPE, 2, NOW_MS + 1, {"code": "b"})
@@ -350,7 +354,7 @@ def test_of_two_that_change_the_same_version_one_wins(client: Any) -> None:
 
 
 def test_damaged_standings_count_as_none(client: Any) -> None:
-    ledger = Ledger(client)
+    ledger = Releases(client)
     for value in (b"{", b"7", b"{}", b'{"version": "x"}'):
         client.hset(keys.STANDINGS, f"{SCOPE.digest:016x}", value)
 
@@ -376,7 +380,7 @@ def test_keepers_at_the_same_time_release_once(
     keepers = [Keeper(often, address, state_dir) for _ in range(3)]
     for thread in [threading.Thread(target=k.start) for k in keepers]:
         thread.start()
-    ledger = Ledger(client)
+    ledger = Releases(client)
     try:
         pause = threading.Event()
         for _ in range(200):
@@ -399,7 +403,7 @@ def test_keepers_at_the_same_time_release_once(
 def test_a_start_knows_the_choices_before_its_first_draw(
     client: Any, address: Address, state_dir: Path
 ) -> None:
-    Ledger(client).change(Kept(SCOPE, 1, NOW_MS, {"chat": "c"}), [], now_ms=NOW_MS)
+    Releases(client).change(Kept(SCOPE, 1, NOW_MS, {"chat": "c"}), [], now_ms=NOW_MS)
     keeper = Keeper(ABC, address, state_dir)
     keeper.start()
     try:
@@ -412,7 +416,7 @@ def test_with_the_store_away_the_last_standings_hold(
     client: Any, store: Any, address: Address, state_dir: Path
 ) -> None:
     _store(client, B_IS_BETTER)
-    Ledger(client).change(Kept(SCOPE, 1, NOW_MS * 2, {"code": "b"}), [], now_ms=NOW_MS)
+    Releases(client).change(Kept(SCOPE, 1, NOW_MS * 2, {"code": "b"}), [], now_ms=NOW_MS)
     keeper = Keeper(ABC, address, state_dir)
     keeper.start()
     try:

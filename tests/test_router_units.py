@@ -314,7 +314,7 @@ def test_a_named_model_stays_with_its_own_groups_unless_mapped() -> None:
             off=False,
         )
         assert got is not None
-        assert got.scope == (None if mapped else frozenset({1}))
+        assert got.groups == (None if mapped else frozenset({1}))
 
 
 def test_a_model_that_nobody_lists_is_not_routed() -> None:
@@ -839,7 +839,7 @@ def test_numbers_that_are_none_are_refused(raw: bytes) -> None:
 
 
 def unit(**more: Any) -> sessions.Unit:
-    value = {"app": 1, "user": None, "session": None, "stateless": False, "now": 0.0, "scope": "s"}
+    value = {"app": 1, "user": None, "session": None, "stateless": False, "now": 0.0, "draw_key": "s"}
     return sessions.unit_of(**{**value, **more})
 
 
@@ -851,7 +851,7 @@ def test_units_are_sessions_then_slots_of_users_then_of_apps() -> None:
     assert unit(user="u").key != unit(user="v").key
     assert unit(stateless=True).key is None
     assert unit(stateless=True, session="x").key is not None
-    assert unit(scope="s").key != unit(scope="t").key
+    assert unit(draw_key="s").key != unit(draw_key="t").key
     assert unit(app=1).key != unit(app=2).key
 
 

@@ -18,14 +18,14 @@ from router.errors import RequestRejected
 class Route(Struct, frozen=True):
     """How one call is routed.
 
-    `law` None means that nothing is drawn: `first` serves it. `scope` names the groups that may
+    `law` None means that nothing is drawn: `first` serves it. `groups` names those that may
     be drawn or fallen back to; None is all.
     """
 
     strategy: Strategy
     law: Law | None
     first: Endpoint | None
-    scope: frozenset[int] | None
+    groups: frozenset[int] | None
     fallback: Fallback
     routed: bool
     by_name: bool  # the caller named a model or endpoint
@@ -33,7 +33,7 @@ class Route(Struct, frozen=True):
     @property
     def is_guarded(self) -> bool:
         """Whether an incumbent is challenged: choices apply, and change by releases."""
-        return self.law is not None and not self.law.is_learning and self.scope is None
+        return self.law is not None and not self.law.is_learning and self.groups is None
 
 
 class ModelField(Struct, frozen=True):
@@ -132,7 +132,7 @@ def _straight(
 def _drawn(
     strategy: Strategy,
     incumbent: Endpoint | None,
-    scope: frozenset[int] | None,
+    groups: frozenset[int] | None,
     fallback: Fallback,
     *,
     by_name: bool,
@@ -142,4 +142,4 @@ def _drawn(
         law = LEARNING
     else:
         law = Law(incumbent=incumbent.group, current=incumbent.group, stay=1.0)
-    return Route(strategy, law, incumbent, scope, fallback, routed=True, by_name=by_name)
+    return Route(strategy, law, incumbent, groups, fallback, routed=True, by_name=by_name)

@@ -36,18 +36,18 @@ REMOVED = "removed"
 
 
 @lru_cache(maxsize=4096)
-def release_key(app: int, scope: str) -> int:
+def release_key(app: int, review_key: str) -> int:
     """Return the digest of what a choice is kept under: app × task × strategy (× model)."""
-    return digest8("release", str(app), scope)
+    return digest8("release", str(app), review_key)
 
 
-def scope_text(strategy: str, model: str, incumbent_id: str) -> str:
-    """Return what of a scope a unit's draw is stored under, beside app and task."""
+def key_text(strategy: str, model: str, incumbent_id: str) -> str:
+    """Return what of a review key a unit's draw is stored under, beside app and task."""
     return f"{strategy}\x1f{model}\x1f{incumbent_id}"
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class ReviewKey:
     """Whose choices are reviewed together and share one room: an app's calls of one strategy."""
 
     app: str
@@ -57,22 +57,22 @@ class Scope:
 
     @property
     def digest(self) -> int:
-        """Names the scope in the store, and sets who comes first among the unknown."""
-        text = scope_text(self.strategy, self.model, self.incumbent)
+        """Names the key in the store, and sets who comes first among the unknown."""
+        text = key_text(self.strategy, self.model, self.incumbent)
         return digest8("choices", self.app, text)
 
     def release_keys(self, tasks: Iterable[str]) -> list[int]:
         """Return the digest under which each task's books are kept."""
-        text = scope_text(self.strategy, self.model, self.incumbent)
+        text = key_text(self.strategy, self.model, self.incumbent)
         app = digest8("app", self.app)
         return [release_key(app, f"{task}\x1f{text}") for task in tasks]
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What the store keeps of a scope: the choices that a review settled, by task."""
+    """What the store keeps of a review key: the choices that a review settled, by task."""
 
-    scope: Scope
+    review_key: ReviewKey
     version: int = 0
     reviewed_at_ms: int = 0
     current: Mapping[str, str] = field(default_factory=dict)  # task -> id of the group's first host
@@ -81,7 +81,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ReleaseNotice:
     """A release as it is announced; figures are None where the reason is no belief."""
 
     task: str
@@ -94,9 +94,9 @@ class Change:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Choices:
-    """The state of one scope; everything by task, in the configuration's order."""
+    """What one review key stands at; everything by task, in the configuration's order."""
 
-    scope: Scope
+    review_key: ReviewKey
     version: int
     standings: Standings
     books: Books
@@ -105,40 +105,40 @@ class Choices:
     notes: tuple[str, ...]  # why a task is not explored, or what was not checked
 
 
-def seeds(configuration: Configuration) -> list[Scope]:
-    """Return the scopes that the configuration alone makes known: each app's own strategy."""
+def seeds(configuration: Configuration) -> list[ReviewKey]:
+    """Return the review keys that the configuration alone makes known: each app's own strategy."""
     out = []
     for app in configuration.apps.values():
         strategy = configuration.strategies[app.entry.strategy]
         inc = incumbent_of(app, strategy)
         if app.entry.mode is Mode.ROUTE and inc is not None:
-            out.append(Scope(app.name, strategy.name, "", inc.id))
+            out.append(ReviewKey(app.name, strategy.name, "", inc.id))
     return out
 
 
-def is_current(scope: Scope, configuration: Configuration) -> bool:
-    """Return whether calls of this scope can still come; its incumbent may have been changed."""
-    app = configuration.apps.get(scope.app)
-    strategy = configuration.strategies.get(scope.strategy)
+def is_current(review_key: ReviewKey, configuration: Configuration) -> bool:
+    """Return whether calls of this key can still come; its incumbent may be another."""
+    app = configuration.apps.get(review_key.app)
+    strategy = configuration.strategies.get(review_key.strategy)
     if app is None or strategy is None or app.entry.mode is not Mode.ROUTE:
         return False
-    if scope.model:
-        listed = configuration.catalog.by_model.get(scope.model) or ()
-        return app.entry.map_models and any(e.id == scope.incumbent for e in listed[:1])
+    if review_key.model:
+        listed = configuration.catalog.by_model.get(review_key.model) or ()
+        return app.entry.map_models and any(e.id == review_key.incumbent for e in listed[:1])
     inc = incumbent_of(app, strategy)
-    return inc is not None and inc.id == scope.incumbent
+    return inc is not None and inc.id == review_key.incumbent
 
 
 def review(
-    scope: Scope,
+    review_key: ReviewKey,
     kept: Kept | None,
     posterior: Posterior,
     configuration: Configuration,
     *,
     now_ms: int,
     alarmed_at_ms: Sequence[int] = (),
-) -> tuple[Kept, list[Change]] | None:
-    """Return what the scope's choices are to be from now on; None where nothing is to be written.
+) -> tuple[Kept, list[ReleaseNotice]] | None:
+    """Return what the choices of a review key are to be; None: nothing is to be written.
 
     All tasks together once in `release_every_s`; at once only what was removed and, under an
     order strategy, what was never settled or fell below its floor. Under any other, also all once
@@ -147,8 +147,8 @@ def review(
     Args:
         alarmed_at_ms: (n_groups,) when the last alarm named a group, in epoch ms; 0: never.
     """
-    strategy = configuration.strategies[scope.strategy]
-    before = kept or Kept(scope, reviewed_at_ms=now_ms)
+    strategy = configuration.strategies[review_key.strategy]
+    before = kept or Kept(review_key, reviewed_at_ms=now_ms)
     standings, changes = _standings(before, configuration)
     current = {**before.current, **{c.task: c.after for c in changes}}
     due = now_ms >= before.reviewed_at_ms + strategy.release_every_s * 1000
@@ -175,24 +175,24 @@ def review(
     reviewed_at_ms = now_ms if due else before.reviewed_at_ms
     known = {**before.hosts, **_members(configuration.catalog)}
     hosts = {name: known[name] for name in current.values() if name in known}
-    return Kept(scope, before.version + 1, reviewed_at_ms, current, hosts), changes
+    return Kept(review_key, before.version + 1, reviewed_at_ms, current, hosts), changes
 
 
 def weigh(
-    scope: Scope,
+    review_key: ReviewKey,
     kept: Kept | None,
     posterior: Posterior,
     rows: Terms,
     configuration: Configuration,
 ) -> Choices:
-    """Return a scope's state: who may be drawn for each task, and what exploring may still cost."""
-    strategy = configuration.strategies[scope.strategy]
-    kept = kept or Kept(scope)
+    """Return what a review key stands at: who may be drawn, and what exploring may cost."""
+    strategy = configuration.strategies[review_key.strategy]
+    kept = kept or Kept(review_key)
     standings, _ = _standings(kept, configuration)
     inc = standings.incumbent
-    books = _books(scope, rows, posterior, configuration, inc)
+    books = _books(review_key, rows, posterior, configuration, inc)
     everybody = np.ones(posterior.arms.n_groups, dtype=bool)
-    order = np.random.default_rng(scope.digest).permutation(len(everybody)).astype(float)
+    order = np.random.default_rng(review_key.digest).permutation(len(everybody)).astype(float)
     n_tasks = len(configuration.task_index)
     if strategy.objective.order is not Order.UTILITY:
         standings = orders.choose_challengers(
@@ -201,19 +201,30 @@ def weigh(
         laws = tuple(orders.law(standings, task) for task in range(n_tasks))
         labelled = (posterior.labels.sum(axis=1) > 0).tolist()
         notes = tuple("" if known else UNCHECKED for known in labelled)
-        return Choices(scope, kept.version, standings, books, None, laws, notes)
+        return Choices(review_key, kept.version, standings, books, None, laws, notes)
     standings = incumbent.choose_challengers(
         standings, posterior, strategy.objective, everybody, order
     )
     room = incumbent.room(books, posterior, strategy.objective, inc)
     laws, notes = _guarded(standings, posterior, strategy, books, room)
-    return Choices(scope, kept.version, standings, books, room, laws, notes)
+    return Choices(review_key, kept.version, standings, books, room, laws, notes)
+
+
+def weigh_all(
+    review_keys: Iterable[ReviewKey],
+    kept: Mapping[ReviewKey, Kept],
+    posterior: Posterior,
+    rows: Terms,
+    configuration: Configuration,
+) -> dict[ReviewKey, Choices]:
+    """Return what each review key stands at, with what the store keeps of it."""
+    return {s: weigh(s, kept.get(s), posterior, rows, configuration) for s in review_keys}
 
 
 def rows_of(choices: Choices, configuration: Configuration) -> list[dict[str, Any]]:
     """Return a row for each task that was called, or that stands at another than the incumbent."""
     hosts = _first_hosts(configuration.catalog)
-    standings, books, scope = choices.standings, choices.books, choices.scope
+    standings, books, review_key = choices.standings, choices.books, choices.review_key
     out = []
     for task, index in configuration.task_index.items():
         current = int(standings.current[index])
@@ -223,11 +234,11 @@ def rows_of(choices: Choices, configuration: Configuration) -> list[dict[str, An
         others = books.labelled[index] + books.unlabelled[index]
         out.append(
             {
-                "app": scope.app,
-                "strategy": scope.strategy,
-                "model": scope.model or None,
+                "app": review_key.app,
+                "strategy": review_key.strategy,
+                "model": review_key.model or None,
                 "task": task,
-                "incumbent": scope.incumbent,
+                "incumbent": review_key.incumbent,
                 "current": hosts[current],
                 "challengers": [hosts[g] for g in standings.challengers[index]],
                 "version": choices.version,
@@ -256,10 +267,10 @@ def _first_hosts(catalog: Catalog) -> list[str]:
     return [host_of(catalog, g) for g in range(len(catalog.group_members))]
 
 
-def _standings(kept: Kept, configuration: Configuration) -> tuple[Standings, list[Change]]:
+def _standings(kept: Kept, configuration: Configuration) -> tuple[Standings, list[ReleaseNotice]]:
     """Return what the tasks stand at; a choice that was removed falls back to the incumbent."""
     catalog = configuration.catalog
-    inc = catalog.by_id[kept.scope.incumbent]
+    inc = catalog.by_id[kept.review_key.incumbent]
     standings = incumbent.begin(inc.group, len(configuration.task_index))
     current = standings.current.copy()
     removed = []
@@ -272,7 +283,7 @@ def _standings(kept: Kept, configuration: Configuration) -> tuple[Standings, lis
             current[index] = catalog.by_id[hosts[0]].group
         else:
             after = host_of(catalog, inc.group)
-            removed.append(Change(task, name, after, None, None, REMOVED))
+            removed.append(ReleaseNotice(task, name, after, None, None, REMOVED))
     return replace(standings, current=current, version=kept.version), removed
 
 
@@ -284,13 +295,13 @@ def _is_alarmed(standings: Standings, posterior: Posterior, named: NDArray[np.bo
 
 
 def _books(
-    scope: Scope, rows: Terms, posterior: Posterior, configuration: Configuration, inc: int
+    review_key: ReviewKey, rows: Terms, posterior: Posterior, configuration: Configuration, inc: int
 ) -> Books:
     """Return the books as the law wants them; a label that came before its call counts once."""
     found = read_plain(
         rows,
         Family.BOOKS,
-        names=np.array(scope.release_keys(configuration.task_index), dtype=np.uint64),
+        names=np.array(review_key.release_keys(configuration.task_index), dtype=np.uint64),
         endpoints=configuration.catalog.digests,
     )
     calls, labelled, reward = (
@@ -325,9 +336,9 @@ def _guarded(
     return tuple(laws), tuple(notes)
 
 
-def _change(release: Release, configuration: Configuration) -> Change:
+def _change(release: Release, configuration: Configuration) -> ReleaseNotice:
     hosts = _first_hosts(configuration.catalog)
-    return Change(
+    return ReleaseNotice(
         list(configuration.task_index)[release.task],
         hosts[release.before],
         hosts[release.after],

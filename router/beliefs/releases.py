@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from router.choices import Change, Kept, Scope
+from router.beliefs.choices import Kept, ReleaseNotice, ReviewKey
 from telemetry import keys
 from telemetry.scripts import change_standings
 from telemetry.store import Client
@@ -23,11 +23,11 @@ MAX_RELEASES = 10_000
 """Releases kept in the stream, about: years of them."""
 
 
-class Ledger:
+class Releases:
     """A copy of all standings; not for several threads."""
 
     def __init__(self, client: Client) -> None:
-        self.kept: dict[Scope, Kept] = {}
+        self.kept: dict[ReviewKey, Kept] = {}
         self._client = client
         self._raw: dict[bytes, bytes] = {}
 
@@ -40,7 +40,7 @@ class Ledger:
         return self.take(self.look())
 
     def look(self) -> dict[bytes, bytes]:
-        """Return all standings as they lie in the store, by scope.
+        """Return all standings as they lie in the store, by review key.
 
         Raises:
             redis.RedisError: the store is away.
@@ -54,11 +54,11 @@ class Ledger:
             return False
         self._raw = raw
         found = [_parse(name, value) for name, value in raw.items()]
-        self.kept = {kept.scope: kept for kept in found if kept is not None}
+        self.kept = {kept.review_key: kept for kept in found if kept is not None}
         return True
 
-    def change(self, kept: Kept, released: list[Change], *, now_ms: int) -> bool:
-        """Write the next version of a scope's standings; return whether nobody was faster.
+    def change(self, kept: Kept, released: list[ReleaseNotice], *, now_ms: int) -> bool:
+        """Write the next version of a review key's standings; return whether nobody was faster.
 
         Raises:
             redis.RedisError: the store is away; nothing was written, or the next read shows it.
@@ -69,11 +69,11 @@ class Ledger:
             "reviewed_at_ms": kept.reviewed_at_ms,
             "current": dict(kept.current),
             "hosts": dict(kept.hosts),
-            "scope": asdict(kept.scope),
+            "scope": asdict(kept.review_key),
         }
         if not change_standings(
             self._client,
-            _name(kept.scope),
+            _name(kept.review_key),
             seen=kept.version - 1,
             value=_json(value),
             released=[_json(one) for one in told],
@@ -82,24 +82,24 @@ class Ledger:
             return False
         for one in told:
             log.info("released", **one)
-        self.kept[kept.scope] = kept
+        self.kept[kept.review_key] = kept
         return True
 
 
-def _name(scope: Scope) -> str:
-    return f"{scope.digest:016x}"
+def _name(review_key: ReviewKey) -> str:
+    return f"{review_key.digest:016x}"
 
 
 def _json(value: dict[str, Any]) -> bytes:
     return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
 
 
-def _told(kept: Kept, change: Change, now_ms: int) -> dict[str, Any]:
-    scope = kept.scope
+def _told(kept: Kept, change: ReleaseNotice, now_ms: int) -> dict[str, Any]:
+    review_key = kept.review_key
     return {
-        "app": scope.app,
-        "strategy": scope.strategy,
-        "model": scope.model or None,
+        "app": review_key.app,
+        "strategy": review_key.strategy,
+        "model": review_key.model or None,
         **asdict(change),
         "version": kept.version,
         "at_ms": now_ms,
@@ -110,15 +110,15 @@ def _parse(name: bytes, raw: bytes) -> Kept | None:
     """Return stored standings; None, and a line in the log, where they cannot be read."""
     try:
         value = json.loads(raw)
-        scope = Scope(**{k: str(v) for k, v in value["scope"].items()})
+        review_key = ReviewKey(**{k: str(v) for k, v in value["scope"].items()})
         current = {str(task): str(host) for task, host in value["current"].items()}
         hosts = {str(first): tuple(map(str, ids)) for first, ids in value["hosts"].items()}
         version, reviewed_at_ms = int(value["version"]), int(value["reviewed_at_ms"])
-        kept = Kept(scope, version, reviewed_at_ms, current, hosts)
+        kept = Kept(review_key, version, reviewed_at_ms, current, hosts)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        log.error("standings cannot be read", scope=name.decode(), error=type(error).__name__)
+        log.error("standings cannot be read", review_key=name.decode(), error=type(error).__name__)
         return None
-    if _name(scope).encode() != name:
-        log.error("standings under a name that is not theirs", scope=name.decode())
+    if _name(review_key).encode() != name:
+        log.error("standings under a name that is not theirs", review_key=name.decode())
         return None
     return kept

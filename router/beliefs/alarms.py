@@ -20,7 +20,7 @@ from bandit.cells import E, Family, Terms, read_plain
 from bandit.drift import BUCKET_MS, CALM, AlarmKind, Watch
 from bandit.posterior import Posterior
 from bandit.regimes import FIRST, Regimes
-from bandit.watcher import Change, Watched
+from bandit.watcher import LevelChange, Watched
 from router.endpoints.catalog import Catalog
 from telemetry import keys
 from telemetry.scripts import close_bucket
@@ -38,7 +38,7 @@ ALL_ENDPOINTS = np.zeros(1, dtype=np.uint64)
 
 
 @dataclass(frozen=True, slots=True)
-class Alarm:
+class AlarmNotice:
     """A change as it is announced."""
 
     kind: AlarmKind
@@ -50,14 +50,14 @@ class Alarm:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class EndpointWatch:
     """What is known of one endpoint."""
 
     watch: Watch = CALM
     regimes: Regimes = FIRST
     n: float = 0.0  # labels with a prediction that were looked at
     total: float = 0.0  # their residuals
-    alarm: Alarm | None = None  # the last one
+    alarm: AlarmNotice | None = None  # the last one
 
     @property
     def alarmed_at_ms(self) -> int:
@@ -65,14 +65,14 @@ class Known:
         return self.alarm.at_ms if self.alarm else 0
 
 
-UNKNOWN = Known()
+UNKNOWN = EndpointWatch()
 
 
 class Alarms:
     """A copy of all watches; not for several threads."""
 
     def __init__(self, client: Client) -> None:
-        self.known: dict[int, Known] = {}  # by the endpoint's digest
+        self.known: dict[int, EndpointWatch] = {}  # by the endpoint's digest
         self._client = client
         self._raw: dict[bytes, bytes] = {}
 
@@ -126,8 +126,8 @@ class Alarms:
         seen, closed = self._raw.get(CLOSED, b""), _closed(incarnation, now_ms)
         sums = read_plain(rows, Family.RESIDUALS, names=ALL_ENDPOINTS, endpoints=catalog.digests)[0]
         goes_on = bool(seen) and _parse_closed(seen)[1] == incarnation
-        fresh: dict[int, Known] = {}
-        raised: dict[int, Change] = {}
+        fresh: dict[int, EndpointWatch] = {}
+        raised: dict[int, LevelChange] = {}
         for arm, digest in enumerate(catalog.digests.tolist()):
             was = self.known.get(digest, UNKNOWN)
             n, total = float(sums[arm, E.N]), float(sums[arm, E.TOTAL])
@@ -154,7 +154,7 @@ class Alarms:
         self,
         seen: bytes,
         closed: bytes,
-        fresh: Mapping[int, Known],
+        fresh: Mapping[int, EndpointWatch],
         alarms: list[dict[str, Any]],
     ) -> bool:
         watches = {f"{digest:016x}": msgspec.json.encode(known) for digest, known in fresh.items()}
@@ -175,12 +175,12 @@ class Alarms:
         return bool(fresh)
 
 
-def by_arm(catalog: Catalog, known: Mapping[int, Known]) -> tuple[Known, ...]:
+def by_arm(catalog: Catalog, known: Mapping[int, EndpointWatch]) -> tuple[EndpointWatch, ...]:
     """Return what is known of each endpoint of a catalog."""
     return tuple(known.get(digest, UNKNOWN) for digest in catalog.digests.tolist())
 
 
-def by_group(catalog: Catalog, known: Iterable[Known]) -> list[int]:
+def by_group(catalog: Catalog, known: Iterable[EndpointWatch]) -> list[int]:
     """Return when the last alarm named a host of each group, in epoch ms; 0: never."""
     at_ms = [one.alarmed_at_ms for one in known]
     return [max(at_ms[arm] for arm in arms) for arms in catalog.group_members]
@@ -197,23 +197,27 @@ def _parse_closed(value: bytes) -> tuple[int, bytes]:
     return int(bucket) if bucket.isdigit() else 0, incarnation
 
 
-def _alarm(change: Change, now_ms: int) -> Alarm:
+def _alarm(change: LevelChange, now_ms: int) -> AlarmNotice:
     found = change.alarm
     since_ms = found.from_bucket * BUCKET_MS
-    return Alarm(found.kind, now_ms, since_ms, found.labels, found.mean_residual, change.level)
+    return AlarmNotice(
+        found.kind, now_ms, since_ms, found.labels, found.mean_residual, change.level
+    )
 
 
-def _told(raised: dict[int, Change], names: dict[int, str], now_ms: int) -> list[dict[str, Any]]:
+def _told(
+    raised: dict[int, LevelChange], names: dict[int, str], now_ms: int
+) -> list[dict[str, Any]]:
     return [
         {"endpoint": names[arm], **asdict(_alarm(change, now_ms))} for arm, change in raised.items()
     ]
 
 
-def _parse(name: bytes, raw: bytes) -> Known | None:
+def _parse(name: bytes, raw: bytes) -> EndpointWatch | None:
     """Return a stored watch; None, and a line in the log, where it cannot be read."""
     try:
         int(name, 16)
-        return msgspec.json.decode(raw, type=Known)
+        return msgspec.json.decode(raw, type=EndpointWatch)
     except (ValueError, msgspec.DecodeError) as error:
         log.error("a watch cannot be read", name=name.decode("latin-1"), error=type(error).__name__)
         return None

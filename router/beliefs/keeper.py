@@ -1,0 +1,241 @@
+"""The thread that keeps what is known fresh: posteriors, choices, alarms, and the off switch."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+
+from bandit import cells
+from router.beliefs import alarms, choices
+from router.beliefs.alarms import Alarms
+from router.beliefs.beliefs import Beliefs, believe
+from router.beliefs.choices import Kept, ReleaseNotice, ReviewKey
+from router.beliefs.releases import Releases
+from router.config.compiled import Configuration
+from telemetry import keys
+from telemetry.reader import DEBOUNCE_S, MAX_BUSY_SHARE, POLL_S, Reader
+from telemetry.store import Address, Client, StoreErrors, connect
+from telemetry.wakeup import Wakeup
+
+log = structlog.get_logger()
+
+LOOK_EVERY_S = 0.25
+"""How often off switch and standings are looked at: `off` takes effect within a second."""
+
+LONGEST_MS = 86_400_000
+"""Reviews that are due by time are looked for once a day at least."""
+
+OFF_FILE = "off"
+
+FIRST_LOOK_S = 1.0
+"""A start waits so long for the store, so that its first draws know the choices."""
+
+
+def known_review_keys(
+    configuration: Configuration, kept: Iterable[ReviewKey], wanted: Iterable[ReviewKey] = ()
+) -> list[ReviewKey]:
+    """Return the review keys in use: of the configuration, of the store, and those asked for."""
+    known = dict.fromkeys([*choices.seeds(configuration), *kept, *wanted])
+    return [review_key for review_key in known if choices.is_current(review_key, configuration)]
+
+
+NOTHING = cells.from_bytes(b"", b"")
+"""No rows: everything at its prior."""
+
+
+class Keeper:
+    """Keeps the beliefs fresh, in a thread of its own, and knows whether routing is off."""
+
+    def __init__(self, configuration: Configuration, address: Address, state_dir: Path) -> None:
+        review_keys = choices.seeds(configuration)
+        self.current = believe(configuration, NOTHING, version=0, review_keys=review_keys)
+        self.off = False
+        self.store_up = False
+        self.n_refreshed = 0
+        self.new_names: dict[str, str] = {}  # digest -> name, to be told to the store
+        self._configuration = configuration
+        self._address = address
+        self._off_file = state_dir / OFF_FILE
+        self._wanted: dict[ReviewKey, None] = {}
+        self._next_look = 0.0  # monotonic seconds
+        self._review_at_ms = 0  # the next review that is due by time
+        self._refused = False  # the last review could not be written
+        self._looked = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="beliefs", daemon=True)
+
+    def start(self) -> None:
+        """Begin to follow the store."""
+        self._look_at_switch(None)
+        self._thread.start()
+        self._looked.wait(FIRST_LOOK_S)
+
+    def want(self, review_key: ReviewKey) -> None:
+        """Keep the choices of a review key from the next refresh on."""
+        if choices.is_current(review_key, self._configuration):
+            self._wanted[review_key] = None
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        self._thread.join(2)
+
+    @property
+    def age_s(self) -> float:
+        """How old the current posteriors are."""
+        return time.monotonic() - self.current.built_at
+
+    def _run(self) -> None:
+        with closing(connect(self._address, timeout_s=0.5)) as client:
+            self._follow(client)
+
+    def _follow(self, client: Client) -> None:
+        reader = Reader(
+            client,
+            self._configuration.store.shards,
+            key_bytes=cells.KEY.itemsize,
+            row_bytes=8 * cells.N_COLUMNS,
+        )
+        releases, watches = Releases(client), Alarms(client)
+        wakeup = Wakeup(connect(self._address, timeout_s=0.5))
+        stale = False
+        while not self._stop.is_set():
+            began, cpu_s = time.monotonic(), time.thread_time()
+            looks = began >= self._next_look
+            if looks:
+                self._next_look = began + LOOK_EVERY_S
+            try:
+                # Looked at before the rows: a store that has lost them says so by then.
+                seen = (releases.look(), watches.look()) if looks else None
+                stale |= reader.poll()
+                if seen is not None and not reader.keeping:
+                    stale |= releases.take(seen[0])
+                    stale |= watches.take(seen[1])
+                if stale or self._is_due():
+                    self._refresh(reader, releases, watches)
+                    stale = False
+                if looks and not reader.keeping:
+                    stale = self._close_bucket(reader, watches)
+                self._tell_names(client)
+                self.store_up = True
+            except StoreErrors:
+                self.store_up = False
+            except Exception as error:  # whatever it is, the switch must go on being looked at
+                log.error("posteriors could not be refreshed", error=type(error).__name__)
+            self._looked.set()
+            if looks:
+                self._look_at_switch(client if self.store_up else None)
+            busy_s = time.thread_time() - cpu_s  # to wait for the store is no work
+            rest = min(max(DEBOUNCE_S, busy_s / MAX_BUSY_SHARE), LOOK_EVERY_S)
+            if self.store_up:
+                wakeup.wait(self._stop, at_least_s=rest, at_most_s=max(POLL_S, rest))
+            else:  # to ask it for a subscription would only hold up the look at the switch
+                wakeup.close()
+                self._stop.wait(max(POLL_S, rest))
+        wakeup.close()
+
+    def _is_due(self) -> bool:
+        """Return whether a review key was asked for, or has its review, although no row changed."""
+        new = any(review_key not in self.current.choices for review_key in list(self._wanted))
+        return new or time.time() * 1000 >= self._review_at_ms
+
+    def _close_bucket(self, reader: Reader, watches: Alarms) -> bool:
+        """Look once a minute whether an endpoint changed; return whether to believe otherwise."""
+        now_ms = int(time.time() * 1000)
+        if not watches.is_due(reader.incarnation, now_ms=now_ms):
+            return False
+        rows, catalog = cells.from_bytes(*reader.rows()), self._configuration.catalog
+        posterior, incarnation = self.current.posterior, reader.incarnation
+        try:
+            return watches.close(rows, posterior, catalog, incarnation, now_ms=now_ms)
+        except StoreErrors:  # it is away, or full: the writer says so
+            return False
+
+    def _refresh(self, reader: Reader, releases: Releases, watches: Alarms) -> None:
+        used = list(self.current.banks)
+        rows = cells.from_bytes(*reader.rows())
+        review_keys = known_review_keys(self._configuration, releases.kept, list(self._wanted))
+        fresh = believe(
+            self._configuration,
+            rows,
+            version=reader.version,
+            review_keys=review_keys,
+            kept=releases.kept,
+            watches=watches.known,
+        )
+        if self._review(fresh, releases, review_keys):
+            again = choices.weigh_all(
+                review_keys, releases.kept, fresh.posterior, rows, self._configuration
+            )
+            fresh = replace(fresh, choices=again)
+        for category, exact in used:
+            fresh.bank(category, exact=exact)
+        self.current = fresh
+        self.n_refreshed += 1
+
+    def _review(self, beliefs: Beliefs, releases: Releases, review_keys: list[ReviewKey]) -> bool:
+        """Review what is due; return whether any standings were changed."""
+        now_ms = int(time.time() * 1000)
+        alarmed_at_ms = alarms.by_group(self._configuration.catalog, beliefs.known)
+        changed = False
+        next_ms = [now_ms + LONGEST_MS]
+        for review_key in review_keys:
+            found = choices.review(
+                review_key,
+                releases.kept.get(review_key),
+                beliefs.posterior,
+                self._configuration,
+                now_ms=now_ms,
+                alarmed_at_ms=alarmed_at_ms,
+            )
+            if found is not None:
+                written = self._write(releases, *found, now_ms=now_ms)
+                changed |= written
+                if not written:
+                    next_ms.append(now_ms)
+            if review_key in releases.kept:
+                strategy = self._configuration.strategies[review_key.strategy]
+                reviewed_at_ms = releases.kept[review_key].reviewed_at_ms
+                next_ms.append(int(reviewed_at_ms + strategy.release_every_s * 1000))
+        self._review_at_ms = max(min(next_ms), now_ms + int(LOOK_EVERY_S * 1000))
+        return changed
+
+    def _write(
+        self, releases: Releases, kept: Kept, released: list[ReleaseNotice], *, now_ms: int
+    ) -> bool:
+        """Return whether a key's standings were changed; if not, look who was faster."""
+        self._next_look = 0.0
+        try:
+            written = releases.change(kept, released, now_ms=now_ms)
+            self._refused = False
+            return written
+        except StoreErrors as error:  # a full store still answers: posteriors go on
+            if not self._refused:
+                log.warning("the store refuses a review", reason=type(error).__name__)
+            self._refused = True
+            return False
+
+    def _tell_names(self, client: Client) -> None:
+        """Write what digests stand for, so that reports can name what is not configured."""
+        if names := dict(self.new_names):
+            client.hset(keys.NAMES, mapping=names)
+            for digest in names:
+                self.new_names.pop(digest, None)
+
+    def _look_at_switch(self, client: Client | None) -> None:
+        """A file in the state directory switches off whoever shares it, the store the others."""
+        off = self._off_file.exists()
+        if not off and client is not None:
+            try:
+                off = bool(client.exists(keys.OFF))
+            except StoreErrors:
+                off = self.off
+        if off is not self.off:
+            log.warning("routing is switched off" if off else "routing is switched on")
+        self.off = off
