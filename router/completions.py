@@ -13,11 +13,11 @@ from typing import Any
 import httpx
 import structlog
 
-from router import planner
 from router.beliefs.choices import release_key
 from router.config.entries import UnitKind
-from router.decide import Decider, Decision, Frame
-from router.decisions import Seal
+from router.decision import planner
+from router.decision.decide import CallContext, Decider, Decision
+from router.decision.seal import Seal
 from router.dialects import chat
 from router.dialects.errors import error_body
 from router.dispatch import (
@@ -43,16 +43,13 @@ from telemetry.observed import MAX_PART_BYTES, Observed
 from telemetry.writer import Writer
 
 log = structlog.get_logger()
-
 STARTED = "pointsman.started"
 """Key in the scope once the answer's head has left."""
-
 # Flags and names as plain values: arithmetic on enum members costs a microsecond an operation.
 STREAMED, USAGE_KNOWN, ROUTED = int(Flag.STREAMED), int(Flag.USAGE_KNOWN), int(Flag.ROUTED)
 BY_INCUMBENT, DRAWN_NOW, FINAL = int(Flag.BY_INCUMBENT), int(Flag.DRAWN_NOW), int(Flag.FINAL)
 PRICED, TTFT_KNOWN = int(Flag.PRICED), int(Flag.TTFT_KNOWN)
 RESULT_NAMES = {result: result.name.lower() for result in Result}
-
 NOT_FORWARDED = frozenset(
     b"host connection content-length transfer-encoding keep-alive te trailer upgrade expect "
     b"proxy-authorization proxy-connection authorization x-api-key api-key cookie origin referer "
@@ -101,7 +98,7 @@ class Completions:
 
     async def serve(
         self,
-        frame: Frame,
+        context: CallContext,
         headers: Mapping[bytes, bytes],
         request: chat.Request,
         body: bytes,
@@ -116,13 +113,13 @@ class Completions:
             NoCandidates: no endpoint may serve it.
             AllEndpointsFailed: no endpoint did.
         """
-        decision = await self.decider.decide(frame, request)
+        decision = await self.decider.decide(context, request)
         decide_s = time.monotonic() - began_at
         self._note(decision)
         self._metrics.decide_s.observe(decide_s)
         step = decision.plan.step
         if decision.plan.drawn_now:
-            self._metrics.decisions[(frame.strategy.name, step or "")] += 1
+            self._metrics.decisions[(context.strategy.name, step or "")] += 1
         call = _Call(self, decision, request, body, headers, began_at, decide_s)
         watcher = Watcher(scope)
         try:
@@ -181,7 +178,7 @@ class _Call:
         self.last: Endpoint = plan.drawn  # who was asked last
         self.said: list[bytes] = []  # of a stream, for the observer
         self.said_bytes = 0
-        told = home._signals is not None and decision.frame.caller.app.entry.signals
+        told = home._signals is not None and decision.context.caller.app.entry.signals
         self.signals = home._signals if told else None
 
     async def run(self, send: Send, watcher: Watcher) -> None:
@@ -213,7 +210,7 @@ class _Call:
                 deadline_s=home._deadline_s,
             )
             body, hide_usage = chat.rewrite(self.body, self.request, endpoint)
-            headers = home.headers_for(self.headers, self.decision.frame.caller, endpoint)
+            headers = home.headers_for(self.headers, self.decision.context.caller, endpoint)
             health.begin(endpoint.index, time.monotonic())
             try:
                 reply = await home._dispatcher.attempt(
@@ -347,14 +344,14 @@ class _Call:
         """Tell the observer how the call ended."""
         if self.signals is None:
             return
-        frame = self.decision.frame
-        declared = frame.unit.is_session or frame.wish.user is not None
+        context = self.decision.context
+        declared = context.unit.is_session or context.wish.user is not None
         self.signals.tell(
             Observed(
                 decision=token,
-                app=frame.caller.app.digest,
-                unit=frame.unit.key if declared and frame.unit.key else b"",
-                stateless=frame.caller.app.entry.unit is UnitKind.CALL,
+                app=context.caller.app.digest,
+                unit=context.unit.key if declared and context.unit.key else b"",
+                stateless=context.caller.app.entry.unit is UnitKind.CALL,
                 answered=answered,
                 streamed=bool(self.request.stream),
                 began_at_s=self.decision.decided_at_ms / 1e3,
@@ -367,7 +364,7 @@ class _Call:
     def _end(self, attempt: Attempt, *, final: bool, retry_after_s: float | None = None) -> bytes:
         """Book an attempt: health, journal, metrics. Return its packed token."""
         self.pending = None
-        home, frame = self.home, self.decision.frame
+        home, context = self.home, self.decision.context
         endpoint, usage = attempt.endpoint, attempt.usage
         home._dispatcher.health.end(
             endpoint.index, attempt.result, time.monotonic(), retry_after_s=retry_after_s
@@ -387,8 +384,8 @@ class _Call:
             flags |= TTFT_KNOWN
             home._metrics.observe(home._metrics.ttft_s, endpoint.id, attempt.ttft_s)
         token = self._token(endpoint)
-        app = frame.caller.app.name
-        reference = frame.wish.reference
+        app = context.caller.app.name
+        reference = context.wish.reference
         home._writer.put(
             events.outcome(
                 token,
@@ -411,13 +408,13 @@ class _Call:
                 else events.NO_DIGEST,
             )
         )
-        home._metrics.attempts[(endpoint.id, frame.task.name, RESULT_NAMES[attempt.result])] += 1
+        home._metrics.attempts[(endpoint.id, context.task.name, RESULT_NAMES[attempt.result])] += 1
         home._metrics.observe(home._metrics.upstream_s, endpoint.id, attempt.latency_s)
         return token
 
     def _token(self, executed: Endpoint) -> bytes:
-        decision, frame = self.decision, self.decision.frame
-        plan, beliefs = decision.plan, frame.beliefs
+        decision, context = self.decision, self.decision.context
+        plan, beliefs = decision.plan, context.beliefs
         return Token(
             key_id=self.home._seal.key_id,
             shard=decision.nonce[0] % self.home._n_shards,
@@ -427,10 +424,10 @@ class _Call:
             category=beliefs.configuration.task_digests[plan.category],
             drawn=plan.drawn.digest,
             executed=executed.digest,
-            strategy=frame.strategy.digest,
-            app=frame.caller.app.digest,
-            release_key=release_key(frame.caller.app.digest, frame.draw_key),
-            session=int.from_bytes((frame.unit.key or decision.nonce)[:8], "little"),
+            strategy=context.strategy.digest,
+            app=context.caller.app.digest,
+            release_key=release_key(context.caller.app.digest, context.draw_key),
+            session=int.from_bytes((context.unit.key or decision.nonce)[:8], "little"),
             propensity=plan.propensity,
             predicted=float(beliefs.quality_mean[plan.category, executed.group]),
             predicted_sd=float(beliefs.quality_sd[plan.category, executed.group]),
@@ -439,8 +436,8 @@ class _Call:
         ).pack()
 
     def _response_headers(self, reply: Reply, token: bytes) -> list[Header]:
-        decision, frame = self.decision, self.decision.frame
-        named = frame.route.by_name
+        decision, context = self.decision, self.decision.context
+        named = context.route.by_name
         out = []
         for name, value in reply.headers:
             lower = name.lower()
@@ -457,15 +454,15 @@ class _Call:
             (b"x-request-id", decision.nonce.hex().encode()),
             (b"x-router-decision-id", decision_id),
             (b"x-router-endpoint", reply.attempt.endpoint.id.encode()),
-            (b"x-router-task", frame.task.name.encode()),
-            (b"x-router-strategy", frame.strategy.name.encode()),
+            (b"x-router-task", context.task.name.encode()),
+            (b"x-router-strategy", context.strategy.name.encode()),
             (b"x-router-propensity", f"{decision.plan.propensity:.6g}".encode()),
-            (b"x-router-posterior-version", str(frame.beliefs.version).encode()),
+            (b"x-router-posterior-version", str(context.beliefs.version).encode()),
             (b"x-router-attempts", str(reply.attempt.number).encode()),
             (b"server-timing", timing.encode()),
         ]
-        if frame.task.warning:
-            out.append((b"x-router-warning", frame.task.warning.encode("ascii", "replace")))
+        if context.task.warning:
+            out.append((b"x-router-warning", context.task.warning.encode("ascii", "replace")))
         return out
 
 

@@ -21,14 +21,13 @@ import structlog
 
 from router import explanation
 from router.beliefs.beliefs import Beliefs
-from router.decide import Decision
+from router.decision.decide import Decision
 from router.decision_files import BUSY_S, DecisionFiles, Row
 
 log = structlog.get_logger()
-
 EVERY_S = 0.25
 MAX_QUEUED = 8192
-"""Two seconds of more calls than one process serves; each holds its request's frame."""
+"""Two seconds of more calls than one process serves; each holds its request's context."""
 MAX_WAITING_BYTES = 16 << 20
 """Some minutes of calls, where the disk is full or another holds the file."""
 PRUNE_EVERY_S = 3600.0
@@ -147,7 +146,7 @@ class DecisionLog:
         return Row(
             decision.nonce,
             decision.decided_at_ms,
-            (decision.frame.unit.key or decision.nonce)[:8],
+            (decision.context.unit.key or decision.nonce)[:8],
             explanation.text_of(explanation.of_decision(decision)),
             self._keep(self._draw(decision)),
             self._keep(exclusions),
@@ -166,8 +165,8 @@ class DecisionLog:
         """Return the part of the draw; worked out once for all calls that share it."""
         if not decision.plan.drawn_now:
             return None
-        if self._beliefs is not decision.frame.beliefs:
-            self._beliefs = decision.frame.beliefs
+        if self._beliefs is not decision.context.beliefs:
+            self._beliefs = decision.context.beliefs
             self._draws.clear()
         key = explanation.draw_key(decision)
         if key not in self._draws:

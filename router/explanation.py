@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.draws import Law, Table
-from router import planner
 from router.beliefs.choices import host_of
-from router.decide import Decision, Frame, why
-from router.sessions import Given
+from router.decision import planner
+from router.decision.decide import CallContext, Decision, why
+from router.decision.shared_draws import StoredDraw
 
 Part = tuple[bytes, bytes]
 """Digest of the text, and the text."""
@@ -39,24 +39,24 @@ def packed(value: Any) -> Part:
 
 def of_decision(decision: Decision) -> dict[str, Any]:
     """Return what is said of this call alone; numbers are the token's own, unrounded."""
-    frame, plan = decision.frame, decision.plan
+    context, plan = decision.context, decision.plan
     return {
         "decided_at_ms": decision.decided_at_ms,
-        "app": frame.caller.app.name,
-        "task": frame.task.name,
-        "strategy": frame.strategy.name,
-        "posterior_version": frame.beliefs.version,
-        "routed": frame.route.routed,
+        "app": context.caller.app.name,
+        "task": context.task.name,
+        "strategy": context.strategy.name,
+        "posterior_version": context.beliefs.version,
+        "routed": context.route.routed,
         "drawn": plan.drawn.id,
         "step": plan.step,
         "propensity": plan.propensity,
         "drawn_now": plan.drawn_now,
         "follows": _follows(decision.held),
-        "note": why(frame),
+        "note": why(context),
     }
 
 
-def _follows(held: Given | None) -> dict[str, int] | None:
+def _follows(held: StoredDraw | None) -> dict[str, int] | None:
     if held is None:
         return None
     return {"decided_at_ms": held.decided_at_ms, "posterior_version": held.version}
@@ -64,31 +64,34 @@ def _follows(held: Given | None) -> dict[str, int] | None:
 
 def of_exclusions(decision: Decision) -> dict[str, str]:
     """Return the reason of every endpoint that could not serve, by its id."""
-    frame = decision.frame
-    if frame.eligibility.mask.all():
+    context = decision.context
+    if context.eligibility.mask.all():
         return {}  # most often
-    return frame.eligibility.exclusions(frame.beliefs.configuration.catalog)
+    return context.eligibility.exclusions(context.beliefs.configuration.catalog)
 
 
 def of_draw(decision: Decision) -> dict[str, Any] | None:
     """Return the law of a draw and all that it knew; None where this call drew nothing."""
-    frame, plan = decision.frame, decision.plan
-    law, beliefs = frame.route.law, frame.beliefs
+    context, plan = decision.context, decision.plan
+    law, beliefs = context.route.law, context.beliefs
     if law is None or not plan.drawn_now:
         return None
     catalog = beliefs.configuration.catalog
-    inside = planner.within_groups(frame.route, frame.eligibility, catalog)
-    table = beliefs.table(frame.category, frame.strategy.objective, law, inside.mask)
-    if not frame.explore:
+    inside = planner.within_groups(context.route, context.eligibility, catalog)
+    table = beliefs.table(context.category, context.strategy.objective, law, inside.mask)
+    if not context.explore:
         law = planner.without_exploring(law, table)
     shares = planner.endpoint_shares(law, table, catalog)
-    return {"law": _law(law, frame), "candidates": _candidates(frame, table, inside.mask, shares)}
+    return {
+        "law": _law(law, context),
+        "candidates": _candidates(context, table, inside.mask, shares),
+    }
 
 
 def _candidates(
-    frame: Frame, table: Table, mask: NDArray[np.bool_], shares: dict[str, float]
+    context: CallContext, table: Table, mask: NDArray[np.bool_], shares: dict[str, float]
 ) -> list[dict[str, Any]]:
-    c, beliefs, posterior = frame.category, frame.beliefs, frame.beliefs.posterior
+    c, beliefs, posterior = context.category, context.beliefs, context.beliefs.posterior
     arms = np.flatnonzero(mask)
     groups = posterior.arms.group[arms]
     columns = {
@@ -112,14 +115,21 @@ def _candidates(
 
 def draw_key(decision: Decision) -> tuple[object, ...]:
     """Return what the draw's part depends on, among calls with the same beliefs."""
-    frame = decision.frame
-    groups = frame.route.groups
-    mask = frame.eligibility.mask.tobytes()
-    return (frame.category, frame.strategy.name, frame.route.law, frame.explore, groups, mask)
+    context = decision.context
+    groups = context.route.groups
+    mask = context.eligibility.mask.tobytes()
+    return (
+        context.category,
+        context.strategy.name,
+        context.route.law,
+        context.explore,
+        groups,
+        mask,
+    )
 
 
-def _law(law: Law, frame: Frame) -> dict[str, Any]:
-    catalog = frame.beliefs.configuration.catalog
+def _law(law: Law, context: CallContext) -> dict[str, Any]:
+    catalog = context.beliefs.configuration.catalog
 
     def named(group: int | None) -> str | None:
         return None if group is None else host_of(catalog, group)

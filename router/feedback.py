@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from router.decisions import Seal
+from router.decision.seal import Seal
 from router.errors import RequestRejected
 from router.policy.callers import Caller
 from telemetry import events

@@ -15,7 +15,7 @@ import httpx
 import msgspec
 
 from router.completions import NOT_FORWARDED, STARTED, Watcher
-from router.decisions import Seal
+from router.decision.seal import Seal
 from router.dialects import chat
 from router.dialects.sse import Stream
 from router.endpoints.catalog import Provider

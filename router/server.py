@@ -23,9 +23,10 @@ from router.beliefs.keeper import Keeper
 from router.completions import STARTED, Completions
 from router.config.compiled import Configuration
 from router.config.entries import GENERAL
-from router.decide import Decider
+from router.decision.decide import Decider
+from router.decision.draws import Draws
+from router.decision.seal import Seal
 from router.decision_log import DecisionLog
-from router.decisions import Seal
 from router.dialects import chat
 from router.dialects.errors import respond_error
 from router.dispatch import Dispatcher
@@ -47,14 +48,12 @@ from router.net.pool import Adapted, Pool, Upstream
 from router.passthrough import Passthrough, is_devious
 from router.policy.callers import Caller, Keys, check_origin
 from router.policy.hints import read_hints
-from router.sessions import Draws
 from router.signals import Signals
 from telemetry.metrics import Exposition, Metrics
 from telemetry.store import Address, connect
 from telemetry.writer import Counters, Writer
 
 log = structlog.get_logger()
-
 Headers = Mapping[bytes, bytes]
 Handler = Callable[[Scope, Headers, Receive, Send], Awaitable[None]]
 CHAT_PATH = "/v1/chat/completions"
@@ -184,13 +183,15 @@ class App:
         caller = self._keys.caller(headers)
         body = await read_body(receive, headers, limit=self._limit)
         request = chat.parse(body)
-        frame = self.decider.frame(caller, headers, request, body)
-        if frame is None:
+        context = self.decider.context(caller, headers, request, body)
+        if context is None:
             if self.passthrough is None:
                 raise self._no_such_model(request.model)
             await self._pass_on(scope, headers, body, caller, send, request)
             return
-        await self.completions.serve(frame, headers, request, body, scope, send, began_at=began_at)
+        await self.completions.serve(
+            context, headers, request, body, scope, send, began_at=began_at
+        )
 
     async def _feedback(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         caller = self._keys.caller(headers)
@@ -269,14 +270,14 @@ class App:
         self._keys.require_admin(headers)
         body = await read_body(receive, headers, limit=self._limit)
         request = chat.parse(body)
-        frame = self.decider.frame(self._caller_or_default(headers), headers, request, body)
-        if frame is None:
+        context = self.decider.context(self._caller_or_default(headers), headers, request, body)
+        if context is None:
             if self.passthrough is None:
                 raise self._no_such_model(request.model)
             name = f"{self.passthrough.provider.name}/{request.model}"
             await respond_json(send, 200, {"endpoint": name, "routed": False, "passthrough": True})
             return
-        await respond_json(send, 200, self.decider.preview(frame))
+        await respond_json(send, 200, self.decider.preview(context))
 
     async def _decision(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         self._keys.require_admin(headers)

@@ -26,7 +26,9 @@ from bandit import cells
 from bandit.draws import Step
 from router.beliefs.choices import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.releases import Releases
-from router.sessions import Draws, Given, Unit
+from router.decision.draws import Draws
+from router.decision.shared_draws import StoredDraw
+from router.decision.units import Unit
 from telemetry import keys
 from telemetry.reader import Reader
 from telemetry.store import Address, StoreErrors, connect
@@ -283,15 +285,15 @@ def test_processes_end_with_the_draw_of_whoever_was_first(
         now = time.time()
         units = [f"{n}-{i}".encode() for i in range(4)]
         for i, key in enumerate(units):
-            pair = [(ours, Given(1, 0.5, NOW_MS, 1, Step.SAMPLE))]
-            pair.append((theirs, Given(2, 0.5, NOW_MS, 1, Step.SAMPLE)))
+            pair = [(ours, StoredDraw(1, 0.5, NOW_MS, 1, Step.SAMPLE))]
+            pair.append((theirs, StoredDraw(2, 0.5, NOW_MS, 1, Step.SAMPLE)))
             for draws, given in pair if i % 2 else pair[::-1]:
                 await draws.claim(key, given, Unit(key, True, 0.0), now=now)
         async with asyncio.timeout(10):
             while ours.shared.n_unwritten or theirs.shared.n_unwritten:
                 await asyncio.sleep(0.01)
         for key in units:
-            stored = Given.unpack(client.get(keys.draw(key.hex())))
+            stored = StoredDraw.unpack(client.get(keys.draw(key.hex())))
             assert stored == theirs.get(key, now=now) == ours.get(key, now=now)
         await ours.stop()
         await theirs.stop()

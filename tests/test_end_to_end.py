@@ -208,7 +208,9 @@ def test_a_session_stays_put_and_sessions_differ(sidecar: Sidecar) -> None:
 def test_one_changed_word_never_changes_endpoint_or_task(
     provider: Provider, state_dir: Path, address: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("router.sessions.APP_SLOT_S", 86_400 * 365)  # the slot must not end here
+    monkeypatch.setattr(
+        "router.decision.units.APP_SLOT_S", 86_400 * 365
+    )  # the slot must not end here
     value = {
         "endpoints": [endpoint(provider, name, "a") for name in "abcdef"],
         "tasks": {"code": {"match": {"tools": ["edit"]}}, "law": {"match": {"system": ["legal"]}}},
@@ -235,7 +237,7 @@ def test_a_conversation_without_a_session_keeps_its_endpoint_in_the_next_slot(
     }
     with serving(value, state_dir, address) as sidecar:
         clock = 1_790_000_000.0
-        monkeypatch.setattr("router.decide.time.time", lambda: clock)
+        monkeypatch.setattr("router.decision.decide.time.time", lambda: clock)
         first: list[dict[str, str]] = [{"role": "user", "content": "first question"}]
         before = sidecar.chat(messages=first).headers["x-router-endpoint"]
         kept, fresh = set(), set()

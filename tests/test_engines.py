@@ -23,7 +23,9 @@ from bandit.cells import Family, Q, U
 from bandit.draws import Step
 from router.beliefs.choices import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.releases import Releases
-from router.sessions import Draws, Given, Unit
+from router.decision.draws import Draws
+from router.decision.shared_draws import StoredDraw
+from router.decision.units import Unit
 from telemetry import events, keys
 from telemetry.embedded import PrivateServer
 from telemetry.reader import Reader
@@ -122,7 +124,7 @@ async def check_draws(address: Address) -> None:
     first.start()
     second.start()
     unit = Unit(b"u" * 16, True, 0.0)
-    given = [Given(endpoint, 0.5, NOW_MS, 1, Step.SAMPLE) for endpoint in (1, 2)]
+    given = [StoredDraw(endpoint, 0.5, NOW_MS, 1, Step.SAMPLE) for endpoint in (1, 2)]
     for draws, own in zip((first, second), given, strict=True):
         await draws.claim(b"u" * 16, own, unit, now=time.time())
     async with asyncio.timeout(5):

@@ -13,10 +13,13 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router import sessions, views
+from bandit.draws import Step
+from router import views
 from router.config.compiled import Configuration, compile_text
 from router.config.entries import GENERAL, Fallback, MatchEntry, TaskEntry
-from router.decisions import Seal
+from router.decision import units
+from router.decision.seal import Seal
+from router.decision.shared_draws import StoredDraw
 from router.dialects import chat
 from router.dialects.request import Structure
 from router.dialects.sse import Stream
@@ -838,9 +841,16 @@ def test_numbers_that_are_none_are_refused(raw: bytes) -> None:
 # -- sessions -----------------------------------------------------------------------------------
 
 
-def unit(**more: Any) -> sessions.Unit:
-    value = {"app": 1, "user": None, "session": None, "stateless": False, "now": 0.0, "draw_key": "s"}
-    return sessions.unit_of(**{**value, **more})
+def unit(**more: Any) -> units.Unit:
+    value = {
+        "app": 1,
+        "user": None,
+        "session": None,
+        "stateless": False,
+        "now": 0.0,
+        "draw_key": "s",
+    }
+    return units.unit_of(**{**value, **more})
 
 
 def test_units_are_sessions_then_slots_of_users_then_of_apps() -> None:
@@ -856,20 +866,20 @@ def test_units_are_sessions_then_slots_of_users_then_of_apps() -> None:
 
 
 def test_uniforms_depend_on_the_unit_and_on_nothing_else() -> None:
-    first = sessions.uniforms(b"k" * 32, b"unit", "scope")
+    first = units.uniforms(b"k" * 32, b"unit", "scope")
 
-    assert first == sessions.uniforms(b"k" * 32, b"unit", "scope")
-    assert first != sessions.uniforms(b"k" * 32, b"tinu", "scope")
-    assert first != sessions.uniforms(b"x" * 32, b"unit", "scope")
+    assert first == units.uniforms(b"k" * 32, b"unit", "scope")
+    assert first != units.uniforms(b"k" * 32, b"tinu", "scope")
+    assert first != units.uniforms(b"x" * 32, b"unit", "scope")
     assert all(0 <= u < 1 for u in (first.row, first.host, first.stay, first.share))
 
 
 def test_a_stored_draw_comes_back_and_garbage_does_not() -> None:
-    given_ = sessions.Given(5, 0.25, 1000, 7, sessions.Step.SAMPLE)
+    given_ = StoredDraw(5, 0.25, 1000, 7, Step.SAMPLE)
 
-    assert sessions.Given.unpack(given_.pack()) == given_
-    assert sessions.Given.unpack(b"garbage") is None
-    assert sessions.Given.unpack(given_.pack()[:-1] + b"\xff") is None
+    assert StoredDraw.unpack(given_.pack()) == given_
+    assert StoredDraw.unpack(b"garbage") is None
+    assert StoredDraw.unpack(given_.pack()[:-1] + b"\xff") is None
 
 
 def test_models_are_listed_as_openai_lists_them() -> None:

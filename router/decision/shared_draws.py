@@ -1,9 +1,7 @@
-"""Sessions and slots: what a unit was given, it keeps.
+"""The draws in the store, where the first writer wins.
 
-A unit is a declared session, else the slot of a user (a day) or of an app (ten minutes), in one
-task under one strategy. Its first call draws; the draw is stored here and in the store, where
-the first writer wins. A unit that this process does not know costs one look-up, bounded in time;
-with the store away the draw holds here and is written later.
+A unit that this process does not know costs one look-up, bounded in time; with the store away a
+draw holds here and is written later.
 """
 
 from __future__ import annotations
@@ -12,30 +10,19 @@ import asyncio
 import struct
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import islice
 
-from msgspec import Struct
-
-from bandit.draws import Step, Uniforms
+from bandit.draws import Step
 from telemetry import keys
 from telemetry.scripts import CLAIM
 from telemetry.store import Address, AwayErrors, Client, StoreErrors, connect_async
 
 LOOK_UP_S = 0.005
 """The most that an unknown unit may wait for the store."""
-SESSION_IDLE_S = 30 * 60.0
-SESSION_S = 24 * 3600.0
-USER_SLOT_S = 86_400
-APP_SLOT_S = 600
-MAX_UNITS = 200_000
-"""Units remembered in this process; the store knows the others."""
 MAX_UNWRITTEN = 50_000
-RENEW_S = 300.0
-"""How often an active session's time to live is pushed out in the store."""
 MAX_LATE = 500
 """Draws written late in one round trip."""
 STORE_TIMEOUT_S = 0.5
@@ -43,11 +30,10 @@ AWAY_S = 1.0
 """After a failure the store is tried so often, by nobody's call."""
 _STORED = struct.Struct("<QdQQB")
 _STEPS = list(Step)
-_PURPOSES = struct.Struct("<7Q")
 
 
 @dataclass(slots=True)
-class Given:
+class StoredDraw:
     """What one unit was given."""
 
     endpoint: int  # digest
@@ -62,7 +48,7 @@ class Given:
         return _STORED.pack(self.endpoint, self.propensity, self.decided_at_ms, self.version, step)
 
     @classmethod
-    def unpack(cls, raw: bytes) -> Given | None:
+    def unpack(cls, raw: bytes) -> StoredDraw | None:
         """Return a stored draw, or None where it cannot be read."""
         if len(raw) != _STORED.size:
             return None
@@ -72,162 +58,12 @@ class Given:
         return cls(endpoint, propensity, decided_at_ms, version, _STEPS[step])
 
 
-class Unit(Struct, frozen=True):
-    """Who shares a draw; `key` None is a stateless call that shares it with nobody."""
-
-    key: bytes | None
-    is_session: bool
-    ends_at: float  # epoch seconds at which a slot's span ends
-
-    def ttl_s(self, now: float) -> float:
-        """How long a draw of this unit holds from now on."""
-        return SESSION_IDLE_S if self.is_session else max(self.ends_at - now, 1.0)
-
-
-def unit_of(
-    *, app: int, user: str | None, session: str | None, stateless: bool, now: float, draw_key: str
-) -> Unit:
-    """Return the unit of a call.
-
-    Args:
-        app: digest of the app.
-        session: a declared session id, if any.
-        stateless: the app says that every call stands for itself.
-        now: epoch seconds.
-        draw_key: task, strategy and whatever else a draw is stored under.
-    """
-    if session is not None:
-        return Unit(_hash(f"s\x1f{app}\x1f{user}\x1f{session}\x1f{draw_key}"), True, 0.0)
-    if stateless:
-        return Unit(None, False, 0.0)
-    span = APP_SLOT_S if user is None else USER_SLOT_S
-    slot = int(now // span)
-    key = _hash(f"u\x1f{app}\x1f{user}\x1f{slot}\x1f{draw_key}")
-    return Unit(key, False, (slot + 1.0) * span)
-
-
-def uniforms(secret: bytes, unit: bytes, draw_key: str) -> Uniforms:
-    """Return one number in [0, 1) for each purpose; the same wherever it is computed.
-
-    So two processes that race for a unit agree while their posteriors do.
-    """
-    digest = blake2b(unit + draw_key.encode(), key=secret, digest_size=56).digest()
-    return Uniforms(*(n / 2**64 for n in _PURPOSES.unpack(digest)))
-
-
-def conversation(app: int, messages: Sequence[bytes], draw_key: str) -> bytes:
-    """Return the key under which a conversation without a session id is known."""
-    h = blake2b(f"c\x1f{app}\x1f{draw_key}".encode(), digest_size=16)
-    for message in messages:
-        h.update(message)
-        h.update(b"\x1f")
-    return h.digest()
-
-
-def _hash(text: str) -> bytes:
-    return blake2b(text.encode(), digest_size=16).digest()
-
-
-@dataclass(slots=True)
-class _Known:
-    given: Given
-    idle_until: float
-    ends_at: float
-    renewed_at: float
-    is_session: bool
-
-
 @dataclass(frozen=True, slots=True)
 class _Unwritten:
-    given: Given
+    given: StoredDraw
     until: float  # epoch seconds
     replaced: bytes  # the draw that it may replace
-    correct: Callable[[Given], None] | None
-
-
-class Draws:
-    """All draws that this process knows, backed by the store."""
-
-    def __init__(self, address: Address) -> None:
-        self._known: OrderedDict[bytes, _Known] = OrderedDict()
-        self._shared = SharedDraws(address)
-
-    @property
-    def n_known(self) -> int:
-        """Units remembered."""
-        return len(self._known)
-
-    @property
-    def shared(self) -> SharedDraws:
-        """The store's side."""
-        return self._shared
-
-    def start(self) -> None:
-        """Begin to talk to the store."""
-        self._shared.start()
-
-    async def stop(self) -> None:
-        """Write what is left and end."""
-        await self._shared.stop()
-
-    def get(self, key: bytes, *, now: float) -> Given | None:
-        """Return what the unit was given, if this process knows; a session stays alive by it."""
-        known = self._known.get(key)
-        if known is None:
-            return None
-        if now >= known.ends_at or now >= known.idle_until:
-            del self._known[key]
-            return None
-        if known.is_session:
-            known.idle_until = min(now + SESSION_IDLE_S, known.ends_at)
-            if now - known.renewed_at > RENEW_S:
-                known.renewed_at = now
-                self._shared.renew(key, known.idle_until - now)
-        return known.given
-
-    def keep(self, key: bytes, given: Given, unit: Unit, *, now: float) -> None:
-        """Remember a draw in this process."""
-        began = given.decided_at_ms / 1000
-        ends_at = began + SESSION_S if unit.is_session else unit.ends_at
-        idle_until = min(now + SESSION_IDLE_S, ends_at) if unit.is_session else ends_at
-        self._known[key] = _Known(given, idle_until, ends_at, now, unit.is_session)
-        while len(self._known) > MAX_UNITS:
-            self._known.popitem(last=False)
-
-    async def claim(
-        self, key: bytes, given: Given, unit: Unit, *, now: float, instead_of: Given | None = None
-    ) -> Given:
-        """Store a draw unless another process was first; return the one that holds.
-
-        Args:
-            instead_of: the draw that has ended and may be replaced.
-        """
-        ttl_s = unit.ttl_s(now)
-
-        def correct(later: Given) -> None:
-            self.keep(key, later, unit, now=now)
-
-        held = await self._shared.claim(
-            key, given, ttl_s=ttl_s, instead_of=instead_of, correct=correct
-        )
-        self.keep(key, held, unit, now=now)
-        return held
-
-    def note_conversation(self, key: bytes, given: Given, *, now: float) -> None:
-        """Remember which draw a conversation without a session id goes by."""
-        unit = Unit(key, False, now + SESSION_S)
-        if self.get(key, now=now) is None:
-            self.keep(key, given, unit, now=now)
-            self._shared.write_later(key, given, ttl_s=SESSION_S)
-
-    async def find_conversation(self, key: bytes, *, now: float) -> Given | None:
-        """Return the draw of a conversation, from here or from the store."""
-        known = self.get(key, now=now)
-        if known is None:
-            known = await self._shared.look_up(key)
-            if known is not None:
-                self.keep(key, known, Unit(key, False, now + SESSION_S), now=now)
-        return known
+    correct: Callable[[StoredDraw], None] | None
 
 
 class SharedDraws:
@@ -268,12 +104,12 @@ class SharedDraws:
     async def claim(
         self,
         key: bytes,
-        given: Given,
+        given: StoredDraw,
         *,
         ttl_s: float,
-        instead_of: Given | None,
-        correct: Callable[[Given], None],
-    ) -> Given:
+        instead_of: StoredDraw | None,
+        correct: Callable[[StoredDraw], None],
+    ) -> StoredDraw:
         """Return the draw that holds: the first one written, or ours where the store is away.
 
         Args:
@@ -282,7 +118,7 @@ class SharedDraws:
         replaced = instead_of.pack() if instead_of else b""
         wanted = _Unwritten(given, time.time() + ttl_s, replaced, correct)
 
-        def heard(reply: object) -> Given:
+        def heard(reply: object) -> StoredDraw:
             if isinstance(reply, bytes):
                 return self._settle(wanted, reply)
             self._write_later(key, wanted)
@@ -291,12 +127,12 @@ class SharedDraws:
         command = _claim(key, wanted, int(ttl_s * 1000))
         return heard(await self._ask(command, late=lambda reply: correct(heard(reply))))
 
-    async def look_up(self, key: bytes) -> Given | None:
+    async def look_up(self, key: bytes) -> StoredDraw | None:
         """Return a stored draw; None where there is none, or the store takes too long."""
         reply = await self._ask(("GET", keys.draw(key.hex())))
-        return Given.unpack(reply) if isinstance(reply, bytes) else None
+        return StoredDraw.unpack(reply) if isinstance(reply, bytes) else None
 
-    def write_later(self, key: bytes, given: Given, *, ttl_s: float) -> None:
+    def write_later(self, key: bytes, given: StoredDraw, *, ttl_s: float) -> None:
         """Write a draw soon, unless one is there; survives the store's absence, bounded."""
         self._write_later(key, _Unwritten(given, time.time() + ttl_s, b"", None))
 
@@ -312,12 +148,12 @@ class SharedDraws:
             self._unwritten.popitem(last=False)
         self._wake.set()
 
-    def _settle(self, wanted: _Unwritten, reply: bytes) -> Given:
+    def _settle(self, wanted: _Unwritten, reply: bytes) -> StoredDraw:
         """Return the draw that holds, by what the store says of ours."""
         if reply == wanted.given.pack():
             return wanted.given
         self.n_disagreed += 1
-        return Given.unpack(reply) or wanted.given
+        return StoredDraw.unpack(reply) or wanted.given
 
     async def _ask(
         self, command: tuple[object, ...], *, late: Callable[[object], object] | None = None

@@ -12,30 +12,32 @@ from typing import Any
 from msgspec import Struct, structs
 
 from bandit.draws import LEARNING, Step
-from router import planner
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.choices import Choices, ReviewKey, host_of, key_text
 from router.beliefs.keeper import Keeper
 from router.config.compiled import App, Strategy
 from router.config.entries import UnitKind
+from router.decision import planner
+from router.decision.draws import Draws
+from router.decision.planner import Plan
+from router.decision.shared_draws import StoredDraw
+from router.decision.units import Unit, conversation, uniforms, unit_of
 from router.dialects import chat
 from router.dialects.request import Structure
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import SENSITIVE, DataClass, Dialect
 from router.endpoints.health import Health
-from router.planner import Plan
 from router.policy.callers import Caller
 from router.policy.constraints import Demand, Eligibility, Filter
 from router.policy.hints import Headers, Hints, read_hints
 from router.policy.route import ModelField, Route, choose_strategy, find_route, parse_model
 from router.policy.tasks import Task, categorize
-from router.sessions import Draws, Given, Unit, conversation, uniforms, unit_of
 
 MAX_ROUTINGS = 4096
 """Kinds of calls remembered; a model's name is the caller's to choose, so there is a bound."""
 
 
-class Frame(Struct, frozen=True):
+class CallContext(Struct, frozen=True):
     """Everything about a call that is settled before a draw."""
 
     caller: Caller
@@ -58,11 +60,11 @@ class Frame(Struct, frozen=True):
 class Decision(Struct, frozen=True):
     """A call's plan with what it is booked under."""
 
-    frame: Frame
+    context: CallContext
     plan: Plan
     nonce: bytes
     decided_at_ms: int
-    held: Given | None = None  # the stored draw that it follows
+    held: StoredDraw | None = None  # the stored draw that it follows
 
 
 class Routing(Struct, frozen=True):
@@ -106,9 +108,9 @@ class Decider:
         self._has_rules = self._configuration.any_structural
         self._reads_system = self._configuration.any_system_rule
 
-    def frame(
+    def context(
         self, caller: Caller, headers: Headers, request: chat.Request, body: bytes
-    ) -> Frame | None:
+    ) -> CallContext | None:
         """Return what is settled before a draw; None where no endpoint lists the model.
 
         Raises:
@@ -150,7 +152,7 @@ class Decider:
             route = structs.replace(route, law=beliefs.learning)
         data_class = app.entry.data_class.tightened(wish.data_class)
         demand = _demand(caller, request, body, needs, data_class)
-        return Frame(
+        return CallContext(
             caller=caller,
             wish=wish,
             target=target,
@@ -201,7 +203,7 @@ class Decider:
             self._routings[key] = found
         return found
 
-    async def decide(self, frame: Frame, request: chat.Request) -> Decision:
+    async def decide(self, context: CallContext, request: chat.Request) -> Decision:
         """Return the decision of a call; the first call of a unit claims its draw.
 
         Raises:
@@ -209,57 +211,59 @@ class Decider:
         """
         now = time.time()
         decided_at_ms = int(now * 1000)
-        if frame.route.law is None:
-            return Decision(frame, self._plan(frame), self._nonces.take(), decided_at_ms)
-        if frame.review_key is not None and frame.choices is None:
-            self.keeper.want(frame.review_key)
-        held = await self._held(frame, request, now)
-        endpoint = self._standing(frame, held)
+        if context.route.law is None:
+            return Decision(context, self._plan(context), self._nonces.take(), decided_at_ms)
+        if context.review_key is not None and context.choices is None:
+            self.keeper.want(context.review_key)
+        held = await self._held(context, request, now)
+        endpoint = self._standing(context, held)
         if held is None or endpoint is None:
-            plan = self._plan(frame)
-            given = Given(
+            plan = self._plan(context)
+            given = StoredDraw(
                 plan.drawn.digest,
                 plan.propensity,
                 decided_at_ms,
-                frame.beliefs.version,
+                context.beliefs.version,
                 plan.step or Step.SAMPLE,
             )
-            key = frame.unit.key
+            key = context.unit.key
             if key is not None:
-                held = await self.draws.claim(key, given, frame.unit, now=now, instead_of=held)
-                if held != given and self._standing(frame, held) is None:
-                    held = await self.draws.claim(key, given, frame.unit, now=now, instead_of=held)
+                held = await self.draws.claim(key, given, context.unit, now=now, instead_of=held)
+                if held != given and self._standing(context, held) is None:
+                    held = await self.draws.claim(
+                        key, given, context.unit, now=now, instead_of=held
+                    )
             if key is None or held == given:
-                self._note_conversation(frame, request, given, now)
-                return Decision(frame, plan, self._nonces.take(), decided_at_ms)
-            endpoint = self._standing(frame, held) or plan.drawn
+                self._note_conversation(context, request, given, now)
+                return Decision(context, plan, self._nonces.take(), decided_at_ms)
+            endpoint = self._standing(context, held) or plan.drawn
         assert held is not None
-        self._note_conversation(frame, request, held, now)
-        plan = self._follow(frame, held, endpoint)
-        return Decision(frame, plan, self._nonces.take(), decided_at_ms, held)
+        self._note_conversation(context, request, held, now)
+        plan = self._follow(context, held, endpoint)
+        return Decision(context, plan, self._nonces.take(), decided_at_ms, held)
 
-    def preview(self, frame: Frame) -> dict[str, Any]:
+    def preview(self, context: CallContext) -> dict[str, Any]:
         """Return what would be decided, and why; nothing is stored or sent.
 
         Raises:
             NoCandidates: no endpoint may serve it.
         """
         catalog = self._configuration.catalog
-        route = frame.route
-        plan = self._plan(frame)
-        held = self.draws.get(frame.unit.key, now=time.time()) if frame.unit.key else None
-        standing = self._standing(frame, held)
+        route = context.route
+        plan = self._plan(context)
+        held = self.draws.get(context.unit.key, now=time.time()) if context.unit.key else None
+        standing = self._standing(context, held)
         if held is not None and standing is not None:
-            plan = self._follow(frame, held, standing)
+            plan = self._follow(context, held, standing)
         drawn = plan.drawn
         return {
             "endpoint": drawn.id,
             "model": drawn.upstream_model,
-            "task": frame.task.name,
-            "warning": frame.task.warning,
-            "strategy": frame.strategy.name,
-            "app": frame.caller.app.name,
-            "mode": frame.caller.app.entry.mode.value,
+            "task": context.task.name,
+            "warning": context.task.warning,
+            "strategy": context.strategy.name,
+            "app": context.caller.app.name,
+            "mode": context.caller.app.entry.mode.value,
             "routed": route.routed,
             "off": self.keeper.off,
             "learning_mode": route.law is not None and route.law.incumbent is None,
@@ -267,28 +271,30 @@ class Decider:
             "propensity": plan.propensity,
             "step": plan.step,
             "follows_stored_draw": standing is not None,
-            "propensities": self._shares(frame, plan),
-            **self._choice(frame),
+            "propensities": self._shares(context, plan),
+            **self._choice(context),
             "then": [e.id for e in plan.then()],
-            "exclusions": frame.eligibility.exclusions(catalog),
-            "posterior_version": frame.beliefs.version,
+            "exclusions": context.eligibility.exclusions(catalog),
+            "posterior_version": context.beliefs.version,
             "fallback": route.fallback.value,
         }
 
-    def _shares(self, frame: Frame, plan: Plan) -> dict[str, float]:
+    def _shares(self, context: CallContext, plan: Plan) -> dict[str, float]:
         """Return the probability of every endpoint that a new draw can give."""
-        law, catalog = frame.route.law, self._configuration.catalog
+        law, catalog = context.route.law, self._configuration.catalog
         if law is None:
             return {plan.drawn.id: 1.0}
-        inside = planner.within_groups(frame.route, frame.eligibility, catalog)
-        table = frame.beliefs.table(frame.category, frame.strategy.objective, law, inside.mask)
-        if not frame.explore:
+        inside = planner.within_groups(context.route, context.eligibility, catalog)
+        table = context.beliefs.table(
+            context.category, context.strategy.objective, law, inside.mask
+        )
+        if not context.explore:
             law = planner.without_exploring(law, table)
         return planner.endpoint_shares(law, table, catalog)
 
-    def _choice(self, frame: Frame) -> dict[str, Any]:
+    def _choice(self, context: CallContext) -> dict[str, Any]:
         """Return what the release key stands at, and whether and why this call explores or not."""
-        law, choices = frame.route.law, frame.choices
+        law, choices = context.route.law, context.choices
         catalog = self._configuration.catalog
         current = law.current if law is not None else None
         challengers = (law.challengers or ()) if law is not None else ()
@@ -297,60 +303,62 @@ class Decider:
             "challengers": [host_of(catalog, group) for group in challengers],
             "room": choices.room if choices is not None else None,
             "release_version": choices.version if choices is not None else None,
-            "exploring": frame.explore and law is not None and law.stay < 1,
-            "note": why(frame),
+            "exploring": context.explore and law is not None and law.stay < 1,
+            "note": why(context),
         }
 
-    def _follow(self, frame: Frame, held: Given, endpoint: Endpoint) -> Plan:
+    def _follow(self, context: CallContext, held: StoredDraw, endpoint: Endpoint) -> Plan:
         return planner.follow(
-            frame.route,
-            frame.eligibility,
-            frame.beliefs,
-            category=frame.category,
+            context.route,
+            context.eligibility,
+            context.beliefs,
+            category=context.category,
             drawn=endpoint,
             propensity=held.propensity,
             step=held.step,
         )
 
-    def _plan(self, frame: Frame) -> Plan:
+    def _plan(self, context: CallContext) -> Plan:
         return planner.plan(
-            frame.route,
-            frame.eligibility,
-            frame.beliefs,
-            category=frame.category,
-            numbers=uniforms(self._secret, frame.seed, frame.draw_key),
-            explore=frame.explore,
+            context.route,
+            context.eligibility,
+            context.beliefs,
+            category=context.category,
+            numbers=uniforms(self._secret, context.seed, context.draw_key),
+            explore=context.explore,
         )
 
-    async def _held(self, frame: Frame, request: chat.Request, now: float) -> Given | None:
+    async def _held(
+        self, context: CallContext, request: chat.Request, now: float
+    ) -> StoredDraw | None:
         """Return what the unit, or the conversation that this call continues, was given."""
-        unit = frame.unit
+        unit = context.unit
         if unit.key is None:
             return None
         if not unit.is_session:
             earlier = chat.continued(request)
             if earlier is not None:
-                key = conversation(frame.caller.app.digest, _raw(earlier), frame.draw_key)
+                key = conversation(context.caller.app.digest, _raw(earlier), context.draw_key)
                 found = await self.draws.find_conversation(key, now=now)
                 if found is not None:
                     return found
         return self.draws.get(unit.key, now=now)
 
     def _note_conversation(
-        self, frame: Frame, request: chat.Request, given: Given, now: float
+        self, context: CallContext, request: chat.Request, given: StoredDraw, now: float
     ) -> None:
-        if frame.unit.key is not None and not frame.unit.is_session:
-            key = conversation(frame.caller.app.digest, _raw(request.messages), frame.draw_key)
+        if context.unit.key is not None and not context.unit.is_session:
+            key = conversation(context.caller.app.digest, _raw(request.messages), context.draw_key)
             self.draws.note_conversation(key, given, now=now)
 
-    def _standing(self, frame: Frame, held: Given | None) -> Endpoint | None:
+    def _standing(self, context: CallContext, held: StoredDraw | None) -> Endpoint | None:
         """Return the endpoint of a draw unless configuration, outage or alarm ended it."""
         if held is None:
             return None
         endpoint = self._configuration.catalog.by_digest.get(held.endpoint)
         if endpoint is None or self.health.is_lost(endpoint.index, time.monotonic()):
             return None
-        if held.decided_at_ms < frame.beliefs.known[endpoint.index].alarmed_at_ms:
+        if held.decided_at_ms < context.beliefs.known[endpoint.index].alarmed_at_ms:
             return None
         return endpoint
 
@@ -371,18 +379,18 @@ def _demand(
     )
 
 
-def why(frame: Frame) -> str:
+def why(context: CallContext) -> str:
     """Return why a call does not explore, or what was not checked."""
-    law = frame.route.law
+    law = context.route.law
     if law is None:
         return "not routed"
-    if not frame.explore:
-        return "sensitive data" if frame.wish.explore else "asked not to explore"
+    if not context.explore:
+        return "sensitive data" if context.wish.explore else "asked not to explore"
     if law.is_learning:
         return "learning mode"
-    if frame.route.groups is not None:
+    if context.route.groups is not None:
         return "the call names its model"
-    return frame.choices.notes[frame.category] if frame.choices else "nothing known yet"
+    return context.choices.notes[context.category] if context.choices else "nothing known yet"
 
 
 def _raw(messages: list[Any]) -> list[bytes]:

@@ -1,0 +1,9 @@
+"""From a call to a plan.
+
+- `seal`: the sealed id that feedback comes back with
+- `units`: who shares a draw
+- `shared_draws`: draws in the store
+- `draws`: draws that this process knows
+- `planner`: the plan, without any I/O
+- `decide`: from a request to a decision
+"""
