@@ -26,12 +26,12 @@ from router.config.entries import GENERAL
 from router.decision.decide import Decider
 from router.decision.draws import Draws
 from router.decision.seal import Seal
-from router.decision_log import DecisionLog
 from router.dialects import chat
 from router.dialects.errors import respond_error
 from router.dispatch import Dispatcher
 from router.endpoints.health import Health
 from router.errors import DispatchError, RequestRejected
+from router.explain.log import DecisionLog
 from router.feedback import FeedbackDesk
 from router.ingest import EventDesk
 from router.net.asgi import (

@@ -20,7 +20,7 @@ import httpx
 import pytest
 from conftest import LEARN, ROUTED, Provider, Reply, Sidecar, endpoint, learning, serving
 
-from router.decision_files import DecisionFiles, Row
+from router.explain.files import DecisionFiles, DecisionRow
 from telemetry.store import Address
 
 pytestmark = pytest.mark.slow
@@ -205,10 +205,10 @@ def test_a_draw_of_a_day_before_the_oldest_is_kept_for_those_who_follow_it(tmp_p
     assert DecisionFiles(tmp_path, days=30, max_bytes=1 << 20).prune() == 0
 
 
-def row(number: int, at_ms: int, size: int = 1000) -> Row:
+def row(number: int, at_ms: int, size: int = 1000) -> DecisionRow:
     filler = random.Random(number).randbytes(size // 2).hex()
     body = json.dumps({"follows": None, "number": number, "filler": filler}).encode()
-    return Row(number.to_bytes(16, "big"), at_ms, b"unit", body, None, None)
+    return DecisionRow(number.to_bytes(16, "big"), at_ms, b"unit", body, None, None)
 
 
 def test_a_full_bound_costs_the_oldest_decisions_and_never_the_newest(tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_a_full_disk_costs_no_call_and_decisions_are_kept_once_there_is_room(
 def test_what_waits_is_bounded_in_bytes_and_counted(
     provider: Provider, state_dir: Path, address: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("router.decision_log.MAX_WAITING_BYTES", 4000)
+    monkeypatch.setattr("router.explain.log.MAX_WAITING_BYTES", 4000)
     (state_dir / "decisions").write_text("a file where a directory belongs")
     with serving(two(provider), state_dir, address) as sidecar:
         for n in range(30):
@@ -284,7 +284,7 @@ def test_whatever_goes_wrong_in_the_thread_the_next_decisions_are_kept(
     sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr("router.explanation.of_decision", lambda _: {}["missing"])
+        broken.setattr("router.explain.explanation.of_decision", lambda _: {}["missing"])
         sidecar.chat("auto", text="one")
         sidecar.until(lambda: sidecar.app.decisions.n_dropped == 1)
 

@@ -19,10 +19,10 @@ from typing import Any
 
 import structlog
 
-from router import explanation
 from router.beliefs.beliefs import Beliefs
 from router.decision.decide import Decision
-from router.decision_files import BUSY_S, DecisionFiles, Row
+from router.explain import explanation
+from router.explain.files import BUSY_S, DecisionFiles, DecisionRow
 
 log = structlog.get_logger()
 EVERY_S = 0.25
@@ -44,7 +44,7 @@ class DecisionLog:
         self._keeps = days > 0
         self._files = DecisionFiles(directory, days=days, max_bytes=max_bytes)
         self._queue: deque[Decision] = deque()
-        self._waiting: list[Row] = []
+        self._waiting: list[DecisionRow] = []
         self._parts: dict[bytes, bytes] = {}  # of those: digest -> text, compressed
         self._waiting_bytes = 0
         self._beliefs: Beliefs | None = None
@@ -140,10 +140,10 @@ class DecisionLog:
                 self._waiting.append(row)
                 self._waiting_bytes += len(row.body) + ROW_BYTES
 
-    def _row(self, decision: Decision) -> Row:
+    def _row(self, decision: Decision) -> DecisionRow:
         excluded = explanation.of_exclusions(decision)
         exclusions = explanation.packed(excluded) if excluded else None
-        return Row(
+        return DecisionRow(
             decision.nonce,
             decision.decided_at_ms,
             (decision.context.unit.key or decision.nonce)[:8],

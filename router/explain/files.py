@@ -45,7 +45,7 @@ create table if not exists part (digest blob primary key, body blob) without row
 """
 
 
-class Row(msgspec.Struct, frozen=True, array_like=True):
+class DecisionRow(msgspec.Struct, frozen=True, array_like=True):
     """A decision as it is kept."""
 
     nonce: bytes
@@ -65,7 +65,7 @@ class DecisionFiles:
         self._told = False  # that there are too many
         self._piece_bytes = max(max_bytes // PIECES, LEAST_PIECE_BYTES)
 
-    def write(self, rows: list[Row], parts: Mapping[bytes, bytes]) -> None:
+    def write(self, rows: list[DecisionRow], parts: Mapping[bytes, bytes]) -> None:
         """Write rows down; one that is written twice is found all the same.
 
         Args:
@@ -74,7 +74,7 @@ class DecisionFiles:
             sqlite3.Error, OSError: locked, full, or not ours to write; some may be written.
         """
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        by_day: dict[str, list[Row]] = {}
+        by_day: dict[str, list[DecisionRow]] = {}
         for row in rows:
             by_day.setdefault(day_of(row.decided_at_ms), []).append(row)
         for day, those in sorted(by_day.items()):
@@ -132,7 +132,7 @@ class DecisionFiles:
                 yield path
 
     def _select(
-        self, decided_at_ms: int, wanted: Callable[[Row], bool]
+        self, decided_at_ms: int, wanted: Callable[[DecisionRow], bool]
     ) -> tuple[dict[str, Any], bytes] | None:
         problem: Exception | None = None
         for path in self._directory.glob(f"{day_of(decided_at_ms)}.*{SUFFIX}"):
@@ -149,7 +149,7 @@ class DecisionFiles:
 
 
 def _read(
-    path: Path, decided_at_ms: int, wanted: Callable[[Row], bool]
+    path: Path, decided_at_ms: int, wanted: Callable[[DecisionRow], bool]
 ) -> tuple[dict[str, Any], bytes] | None:
     second = decided_at_ms // 1000
     with closing(sqlite3.connect(path, timeout=BUSY_S)) as database:
@@ -163,7 +163,7 @@ def _read(
     return None
 
 
-def _write(path: Path, rows: list[Row], parts: Mapping[bytes, bytes]) -> None:
+def _write(path: Path, rows: list[DecisionRow], parts: Mapping[bytes, bytes]) -> None:
     seen = _inode(path)
     try:
         _insert(path, rows, parts)
@@ -174,9 +174,9 @@ def _write(path: Path, rows: list[Row], parts: Mapping[bytes, bytes]) -> None:
         _insert(path, rows, parts)
 
 
-def _insert(path: Path, rows: list[Row], parts: Mapping[bytes, bytes]) -> None:
+def _insert(path: Path, rows: list[DecisionRow], parts: Mapping[bytes, bytes]) -> None:
     named = {digest for row in rows for digest in (row.draw, row.exclusions) if digest is not None}
-    by_second: dict[int, list[Row]] = {}
+    by_second: dict[int, list[DecisionRow]] = {}
     for row in rows:
         by_second.setdefault(row.decided_at_ms // 1000, []).append(row)
     batches = ((second, _pack(those)) for second, those in by_second.items())
@@ -186,18 +186,18 @@ def _insert(path: Path, rows: list[Row], parts: Mapping[bytes, bytes]) -> None:
         database.executemany("insert into batch values (?, ?)", batches)
 
 
-def _pack(rows: list[Row]) -> bytes:
+def _pack(rows: list[DecisionRow]) -> bytes:
     return zlib.compress(msgspec.msgpack.encode(rows), level=1)
 
 
-def _unpack(packed: bytes) -> list[Row]:
+def _unpack(packed: bytes) -> list[DecisionRow]:
     """Return the decisions in a row of the file.
 
     Raises:
         ValueError: it is damaged.
     """
     try:
-        return msgspec.msgpack.decode(zlib.decompress(packed), type=list[Row])
+        return msgspec.msgpack.decode(zlib.decompress(packed), type=list[DecisionRow])
     except (zlib.error, msgspec.DecodeError) as error:
         raise ValueError("a batch of decisions is damaged") from error
 
