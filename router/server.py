@@ -20,7 +20,6 @@ import uvicorn
 
 from router import views
 from router.beliefs.keeper import Keeper
-from router.completions import STARTED, Completions
 from router.config.compiled import Configuration
 from router.config.entries import GENERAL
 from router.decision.decide import Decider
@@ -28,7 +27,10 @@ from router.decision.draws import Draws
 from router.decision.seal import Seal
 from router.dialects import chat
 from router.dialects.errors import respond_error
-from router.dispatch import Dispatcher
+from router.dispatch.attempt import Dispatcher
+from router.dispatch.call import STARTED, Completions
+from router.dispatch.observer_line import ObserverLine
+from router.dispatch.passthrough import Passthrough, is_devious
 from router.endpoints.health import Health
 from router.errors import DispatchError, RequestRejected
 from router.explain.log import DecisionLog
@@ -45,10 +47,8 @@ from router.net.asgi import (
 )
 from router.net.inbound import LimitedProtocol
 from router.net.pool import Adapted, Pool, Upstream
-from router.passthrough import Passthrough, is_devious
 from router.policy.callers import Caller, Keys, check_origin
 from router.policy.hints import read_hints
-from router.signals import Signals
 from telemetry.metrics import Exposition, Metrics
 from telemetry.store import Address, connect
 from telemetry.writer import Counters, Writer
@@ -93,7 +93,7 @@ class App:
         self._upstream: Upstream = Adapted(transport) if transport else Pool(connect_s=connect_s)
         self._seal = seal = Seal.load(state_dir)
         self.health = Health(len(catalog.endpoints))
-        self.signals = Signals(state_dir, address, n_shards=n_shards) if observing else None
+        self.signals = ObserverLine(state_dir, address, n_shards=n_shards) if observing else None
         self.decider = Decider(self.keeper, self.health, self.draws, seal.secret(b"draws"))
         self.decisions = DecisionLog(
             state_dir / "decisions",

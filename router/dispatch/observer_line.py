@@ -32,7 +32,7 @@ STOP_S = 5.0
 STORE_URL = "POINTSMAN_STORE_URL"
 
 
-class Signals(asyncio.Protocol):
+class ObserverLine(asyncio.Protocol):
     """The line to the observer; one for the process."""
 
     def __init__(self, state_dir: Path, address: Address, *, n_shards: int) -> None:

@@ -20,7 +20,7 @@ from router.decision.decide import CallContext, Decider, Decision
 from router.decision.seal import Seal
 from router.dialects import chat
 from router.dialects.errors import error_body
-from router.dispatch import (
+from router.dispatch.attempt import (
     MAX_ATTEMPTS,
     Attempt,
     AttemptFailed,
@@ -29,13 +29,13 @@ from router.dispatch import (
     limit_s,
     order,
 )
+from router.dispatch.observer_line import ObserverLine
 from router.endpoints.catalog import Endpoint
 from router.errors import AllEndpointsFailed, NoCandidates
 from router.net.asgi import Header, Scope, Send, respond
 from router.net.deadline import Deadline
 from router.net.inbound import GONE, WHOLE, Whole
 from router.policy.callers import Caller
-from router.signals import Signals
 from telemetry import events
 from telemetry.events import Flag, Result, Token, digest16
 from telemetry.metrics import Metrics
@@ -80,7 +80,7 @@ class Completions:
         *,
         n_shards: int,
         deadline_s: float,
-        signals: Signals | None = None,
+        signals: ObserverLine | None = None,
         note: Callable[[Decision], None] = lambda decision: None,
     ) -> None:
         self.decider = decider
@@ -121,7 +121,7 @@ class Completions:
         if decision.plan.drawn_now:
             self._metrics.decisions[(context.strategy.name, step or "")] += 1
         call = _Call(self, decision, request, body, headers, began_at, decide_s)
-        watcher = Watcher(scope)
+        watcher = DisconnectGuard(scope)
         try:
             await call.run(send, watcher)
         except asyncio.CancelledError:
@@ -181,7 +181,7 @@ class _Call:
         told = home._signals is not None and decision.context.caller.app.entry.signals
         self.signals = home._signals if told else None
 
-    async def run(self, send: Send, watcher: Watcher) -> None:
+    async def run(self, send: Send, watcher: DisconnectGuard) -> None:
         reply = await self._dispatch()
         if reply.chunks is None:
             await self._send_whole(reply, send, watcher)
@@ -253,7 +253,7 @@ class _Call:
             token = self._end(self.pending, final=False)
             self._tell(token, b"", answered=False)
 
-    async def _send_whole(self, reply: Reply, send: Send, watcher: Watcher) -> None:
+    async def _send_whole(self, reply: Reply, send: Send, watcher: DisconnectGuard) -> None:
         token = self._end(reply.attempt, final=True)
         watcher.finish()
         assert reply.body is not None
@@ -263,7 +263,7 @@ class _Call:
         if watcher.whole is None or not watcher.whole(reply.status, headers, reply.body):
             await respond(send, reply.status, reply.body, headers)
 
-    async def _send_stream(self, reply: Reply, send: Send, watcher: Watcher) -> None:
+    async def _send_stream(self, reply: Reply, send: Send, watcher: DisconnectGuard) -> None:
         """Pass the stream on; its outcome is written before its end is."""
         assert reply.stream is not None
         stream, attempt = reply.stream, reply.attempt
@@ -466,7 +466,7 @@ class _Call:
         return out
 
 
-class Watcher:
+class DisconnectGuard:
     """Cancels the call when its client closes the connection."""
 
     def __init__(self, scope: Scope) -> None:

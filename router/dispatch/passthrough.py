@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 import httpx
 import msgspec
 
-from router.completions import NOT_FORWARDED, STARTED, Watcher
 from router.decision.seal import Seal
 from router.dialects import chat
 from router.dialects.sse import Stream
+from router.dispatch.call import NOT_FORWARDED, STARTED, DisconnectGuard
 from router.endpoints.catalog import Provider
 from router.endpoints.entries import DataClass
 from router.errors import AllEndpointsFailed, NoCandidates, RequestRejected
@@ -138,7 +138,7 @@ class Passthrough:
         target, sent = self._target(scope), self._headers(headers, caller)
         name = f"{self.provider.name}/{self._name(scope, body)}"
         booking = self._book(name, caller, task, reference)
-        watcher = Watcher(scope)
+        watcher = DisconnectGuard(scope)
         status, result = 0, Result.CONNECT
         began = False
         try:
