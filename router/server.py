@@ -34,8 +34,8 @@ from router.dispatch.passthrough import Passthrough, is_devious
 from router.endpoints.health import Health
 from router.errors import DispatchError, RequestRejected
 from router.explain.log import DecisionLog
-from router.feedback import FeedbackDesk
-from router.ingest import EventDesk
+from router.intake.events import EventDesk
+from router.intake.feedback import FeedbackDesk
 from router.net.asgi import (
     ClientGone,
     Receive,

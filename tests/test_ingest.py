@@ -32,9 +32,9 @@ from conftest import (
 from bandit import cells
 from bandit.cells import L, Q, U
 from router import ingest_command
-from router.feedback import NAMES as REFERENCE_NAMES
-from router.feedback import OPTIONS, VALUES, parse_item
 from router.ingest_file import BadFile, open_rows
+from router.intake.feedback import NAMES as REFERENCE_NAMES
+from router.intake.feedback import OPTIONS, VALUES, parse_item
 from telemetry import events, frames, ingest, keys, schemas
 from telemetry.errors import BadEvent
 from telemetry.events import FeedbackKind, Flag, Result, digest16

@@ -26,7 +26,7 @@ from router.dialects.sse import Stream
 from router.endpoints.entries import Capability, DataClass, Dialect, Needs
 from router.endpoints.health import FAILURES_TO_OPEN, LOST_S, Health
 from router.errors import ConfigError, RequestRejected
-from router.feedback import parse as parse_feedback
+from router.intake.feedback import parse as parse_feedback
 from router.policy.callers import Keys
 from router.policy.constraints import Demand, Exclusion, Filter
 from router.policy.route import find_route, parse_model

@@ -20,7 +20,14 @@ import msgspec
 from router.config.compiled import Configuration
 from router.config.entries import GENERAL
 from router.errors import RequestRejected
-from router.feedback import KIND_OF, FeedbackDesk, Item, journal_full, parse_item, value_of
+from router.intake.feedback import (
+    KIND_OF,
+    FeedbackDesk,
+    FeedbackItem,
+    journal_full,
+    parse_item,
+    value_of,
+)
 from router.policy.callers import Caller
 from telemetry import events, ingest
 from telemetry.errors import BadEvent
@@ -38,7 +45,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class EventProblem:
     """What is wrong with one event of a batch."""
 
     index: int
@@ -48,13 +55,15 @@ class Problem:
 
 
 @dataclass(slots=True)
-class Batch:
+class EventBatch:
     """Events taken apart: records to write, feedback to address, and what is wrong."""
 
     outcomes: list[bytes] = field(default_factory=list)
-    feedback: list[tuple[int, Item, bytes]] = field(default_factory=list)  # index, item, event id
+    feedback: list[tuple[int, FeedbackItem, bytes]] = field(
+        default_factory=list
+    )  # index, item, event id
     warnings: Counter[str] = field(default_factory=Counter)
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[EventProblem] = field(default_factory=list)
 
 
 class EventDesk:
@@ -84,7 +93,7 @@ class EventDesk:
             RequestRejected: events are wrong, each is named; or the journal is full.
         """
         raws = split(body, headers)
-        batch = Batch()
+        batch = EventBatch()
         now_ms = int(time.time() * 1000)
         for part in _slices(list(enumerate(raws))):
             for index, raw in part:
@@ -96,7 +105,7 @@ class EventDesk:
             batch.feedback, await self._desk.address(items, caller), strict=True
         ):
             if isinstance(found, RequestRejected):
-                problem = Problem(index, found.param or "", found.code, str(found))
+                problem = EventProblem(index, found.param or "", found.code, str(found))
                 batch.problems.append(problem)
             else:
                 addressed.append(found)
@@ -106,7 +115,7 @@ class EventDesk:
             await self._write(batch, addressed, caller, now_ms)
         return _answer(len(raws), batch, dry_run=dry_run)
 
-    def _read(self, index: int, raw: bytes, batch: Batch, caller: Caller, now_ms: int) -> None:
+    def _read(self, index: int, raw: bytes, batch: EventBatch, caller: Caller, now_ms: int) -> None:
         """Add one event to the batch, or what is wrong with it."""
         try:
             event = ingest.parse(raw)
@@ -118,9 +127,9 @@ class EventDesk:
             else:
                 batch.outcomes.append(self._outcome(event, key, at_ms, caller, batch.warnings))
         except BadEvent as error:
-            batch.problems.append(Problem(index, error.field, "bad_event", str(error)))
+            batch.problems.append(EventProblem(index, error.field, "bad_event", str(error)))
         except RequestRejected as error:
-            problem = Problem(index, error.param or "", error.code, str(error))
+            problem = EventProblem(index, error.param or "", error.code, str(error))
             batch.problems.append(problem)
 
     def _outcome(
@@ -179,7 +188,7 @@ class EventDesk:
         )
 
     async def _write(
-        self, batch: Batch, addressed: list[list[bytes]], caller: Caller, now_ms: int
+        self, batch: EventBatch, addressed: list[list[bytes]], caller: Caller, now_ms: int
     ) -> None:
         """Write what was read. What a full journal cuts short is sent again, without harm."""
         for part in _slices(batch.outcomes):
@@ -278,7 +287,7 @@ def _unlisted(name: str, known: list[str]) -> str:
     return f"data.endpoint {name[:64]!r} is not in the configuration; {what} {shown}"
 
 
-def _rejected(problems: list[Problem]) -> RequestRejected:
+def _rejected(problems: list[EventProblem]) -> RequestRejected:
     """Return the refusal of a whole batch, which names every event at fault."""
     problems.sort(key=lambda p: p.index)
     first = problems[0]
@@ -296,7 +305,7 @@ def _rejected(problems: list[Problem]) -> RequestRejected:
     )
 
 
-def _answer(n: int, batch: Batch, *, dry_run: bool) -> dict[str, Any]:
+def _answer(n: int, batch: EventBatch, *, dry_run: bool) -> dict[str, Any]:
     warnings = [
         {"message": text, "events": times}
         for text, times in batch.warnings.most_common(MAX_WARNINGS)

@@ -39,7 +39,7 @@ KIND_OF = {
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class FeedbackItem:
     """One feedback, checked."""
 
     name: str  # which of NAMES
@@ -93,7 +93,7 @@ class FeedbackDesk:
         return [self.write(item, tokens, event, caller) for item, tokens, event in out]
 
     async def address(
-        self, items: list[Item], caller: Caller
+        self, items: list[FeedbackItem], caller: Caller
     ) -> list[list[bytes] | RequestRejected]:
         """Return the packed tokens of the decisions that each item means, or what is wrong.
 
@@ -117,7 +117,7 @@ class FeedbackDesk:
 
     def write(
         self,
-        item: Item,
+        item: FeedbackItem,
         tokens: list[bytes],
         event: bytes,
         caller: Caller,
@@ -135,7 +135,7 @@ class FeedbackDesk:
         status = "accepted" if tokens else "held"
         return {"status": status, "event_id": event.hex(), "decisions": len(tokens)}
 
-    def _meant(self, item: Item, tokens: list[bytes], caller: Caller) -> list[bytes]:
+    def _meant(self, item: FeedbackItem, tokens: list[bytes], caller: Caller) -> list[bytes]:
         if item.name == "decision_id":
             return [self._open(item, caller)]
         meant = choose(tokens, item.match)
@@ -150,7 +150,7 @@ class FeedbackDesk:
             )
         return meant
 
-    def _open(self, item: Item, caller: Caller) -> bytes:
+    def _open(self, item: FeedbackItem, caller: Caller) -> bytes:
         token, body = self._seal.open(item.id)
         if token.app != caller.app.digest or token.shard >= self._n_shards:
             raise RequestRejected(
@@ -171,7 +171,12 @@ class FeedbackDesk:
             return [[] for _ in digests]
 
     def _records(
-        self, item: Item, tokens: list[bytes], event: bytes, caller: Caller, received_at_ms: int
+        self,
+        item: FeedbackItem,
+        tokens: list[bytes],
+        event: bytes,
+        caller: Caller,
+        received_at_ms: int,
     ) -> list[bytes]:
         common = {"kind": item.kind, "value": item.value, "revision": item.revision, "event": event}
         if tokens:
@@ -190,7 +195,7 @@ class FeedbackDesk:
         ]
 
 
-def parse(body: bytes) -> list[Item]:
+def parse(body: bytes) -> list[FeedbackItem]:
     """Return the items in a body: one object, or an array of them.
 
     Raises:
@@ -209,7 +214,7 @@ def parse(body: bytes) -> list[Item]:
     return [parse_item(item, f"[{i}].") for i, item in enumerate(value)]
 
 
-def parse_item(raw: object, at: str) -> Item:
+def parse_item(raw: object, at: str) -> FeedbackItem:
     """Return one item; `at` is its place, for messages.
 
     Raises:
@@ -241,7 +246,7 @@ def parse_item(raw: object, at: str) -> Item:
         raise _bad(f"match {match!r} must be last or all", at + "match")
     chosen = {None: Match.ONE, "last": Match.LAST, "all": Match.ALL}[match]
     value = value_of(said, raw[said], at + said)
-    return Item(name, identifier, kind, value, revision, chosen, at)
+    return FeedbackItem(name, identifier, kind, value, revision, chosen, at)
 
 
 def _only(raw: dict[str, Any], names: tuple[str, ...], at: str, ask: str) -> str:
@@ -290,7 +295,7 @@ def _bad(message: str, field: str) -> RequestRejected:
     return RequestRejected("bad_feedback", message, param=field)
 
 
-def _digest(item: Item, caller: Caller) -> bytes:
+def _digest(item: FeedbackItem, caller: Caller) -> bytes:
     kind = "response" if item.name == "response_id" else "ref"
     return digest16(caller.app.name, kind, item.id)
 
