@@ -17,7 +17,7 @@ Z90 = 1.6449
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ReportRow:
     """What is known of one endpoint in one category; None where nothing is."""
 
     category: str
@@ -47,7 +47,7 @@ def rows(
     categories: list[str],
     endpoints: list[str],
     objective: Objective,
-) -> list[Row]:
+) -> list[ReportRow]:
     """Return a row for every endpoint of every category that was ever called.
 
     Args:
@@ -67,7 +67,7 @@ def rows(
             quality = float(np.clip(posterior.quality.mean[c, group], 0, 1)) if labelled else None
             cost = _observed_cost(evidence, c, e)
             timed = posterior.timed[c, e] > 0
-            row = Row(
+            row = ReportRow(
                 category=category,
                 endpoint=endpoint,
                 calls=int(calls[e]),

@@ -193,7 +193,8 @@ def report(
     json_: Json = False,
 ) -> None:
     """Show what is known of every endpoint, by task category."""
-    from router.report import gather, print_report
+    from router.report.gather import gather
+    from router.report.terminal import print_report
 
     found = gather(find_file(config), strategy)
     if found.bad_input:

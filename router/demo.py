@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from bandit.cells import Q, S, U
-from router import report, views
 from router.config.compiled import Configuration, load
 from router.demo_client import Ledger, Settings, drive, say
 from router.demo_figures import Counts, Result, result_of
+from router.report import gather, views
 from router.simulator import save
 from router.stack import stack
 from telemetry.recorded import BadTable, Recorded, synthetic
@@ -70,7 +70,7 @@ def run_demo(settings: Settings) -> Result:
             configuration = load(config)
             derived = int(answers.sum()) if settings.tool_calls else 0
             counts = _settle(configuration, address, table.categories, answers, ledger, derived)
-            beliefs, _, _ = report.read_beliefs(configuration, address)
+            beliefs, _, _ = gather.read_beliefs(configuration, address)
         rows = views.report_rows(beliefs, "quality")
     return result_of(table, ledger, answers, counts, rows, settings)
 
@@ -123,7 +123,7 @@ def _settle(
     """Wait until everything is folded, `derived` labels among it; return what was."""
     deadline = time.monotonic() + SETTLE_S
     while True:
-        beliefs, _, _ = report.read_beliefs(configuration, address)
+        beliefs, _, _ = gather.read_beliefs(configuration, address)
         index = [configuration.task_index[name] for name in categories]
         counts = Counts(
             np.rint(beliefs.evidence.usage[index][..., U.CALLS]).astype(np.int64),

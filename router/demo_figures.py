@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.report import Row
-from router import report
+from bandit.report import ReportRow
 from router.demo_client import Ledger, Settings
+from router.report import gather, terminal
 from router.simulator import fraction
 from telemetry.recorded import Recorded
 
@@ -35,7 +35,7 @@ class Result:
 
     table: Recorded
     figures: dict[str, Any]
-    rows: list[Row]
+    rows: list[ReportRow]
     sentence: str
 
     def as_json(self) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def result_of(
     ledger: Ledger,
     answers: NDArray[np.int64],
     counts: Counts,
-    rows: list[Row],
+    rows: list[ReportRow],
     settings: Settings,
 ) -> Result:
     """Return the figures of a run, held against both ledgers."""
@@ -97,7 +97,7 @@ def result_of(
     return Result(table, figures, rows, sentence)
 
 
-def _derived(table: Recorded, counts: Counts, rows: list[Row]) -> dict[str, Any]:
+def _derived(table: Recorded, counts: Counts, rows: list[ReportRow]) -> dict[str, Any]:
     """Return how well what was read off tool calls orders the endpoints by validity."""
     n_prompts, n_endpoints = table.quality.shape
     luck = np.array([[fraction(p, e) for e in range(n_endpoints)] for p in range(n_prompts)])
@@ -165,7 +165,7 @@ def _mean(values: NDArray[np.float64]) -> float | None:
     return float(values.mean()) if values.size else None
 
 
-def _category(table: Recorded, c: int, counts: Counts, rows: list[Row]) -> dict[str, Any]:
+def _category(table: Recorded, c: int, counts: Counts, rows: list[ReportRow]) -> dict[str, Any]:
     name = table.categories[c]
     own = [row for row in rows if row.category == name]
     chosen = max(own, key=lambda row: row.share or 0.0, default=None)
@@ -206,8 +206,8 @@ def _sentence(table: Recorded, figures: dict[str, Any]) -> str:
 
 def print_result(result: Result) -> None:
     """Print the report and what was learned."""
-    console = report.console()
-    report.print_report(report.Report(rows=result.rows), console)
+    console = terminal.console()
+    terminal.print_report(gather.Report(rows=result.rows), console)
     figures = result.figures
     console.print(
         f"calls {figures['requests']}, attempts {figures['attempts']}, "

@@ -10,7 +10,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from router.report import console
+from router.report.terminal import console
 
 COLUMNS = (
     ("propensity", "probability", ".4f"),

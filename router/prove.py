@@ -35,7 +35,6 @@ from typing import Any, NoReturn
 import numpy as np
 import yaml
 
-from router import report
 from router.config.compiled import Configuration, load
 from router.prove_chaos import SECOND, UP, Chaos, listens
 from router.prove_ledger import (
@@ -50,6 +49,7 @@ from router.prove_ledger import (
     weight,
 )
 from router.prove_sabotage import SABOTAGES, NothingToSabotage, Sabotage
+from router.report import gather
 from router.simulator import save
 from router.stack import DidNotStart, Stack, stack
 from telemetry import keys
@@ -300,7 +300,7 @@ def _settle(
         processes.revive(SECOND)
         now = time.monotonic()
         try:
-            _, rows, _ = report.read_beliefs(configuration, address)
+            _, rows, _ = gather.read_beliefs(configuration, address)
         except StoreErrors:
             still_since = now
         else:

@@ -18,7 +18,6 @@ import httpx
 import structlog
 import uvicorn
 
-from router import views
 from router.beliefs.keeper import Keeper
 from router.config.compiled import Configuration
 from router.config.entries import GENERAL
@@ -49,6 +48,8 @@ from router.net.inbound import LimitedProtocol
 from router.net.pool import Adapted, Pool, Upstream
 from router.policy.callers import Caller, Keys, check_origin
 from router.policy.hints import read_hints
+from router.report import views
+from router.report.gauges import Gauges, gauges
 from telemetry.metrics import Exposition, Metrics
 from telemetry.store import Address, connect
 from telemetry.writer import Counters, Writer
@@ -349,33 +350,8 @@ class App:
         except RequestRejected:
             return Caller(next(iter(self.configuration.apps.values())), None)
 
-    def _gauges(self) -> dict[str, tuple[str, float]]:
-        counters, known = self.writer.counters, self.keeper.current.known
-        told, missed = (self.signals.n_told, self.signals.n_dropped) if self.signals else (0, 0)
-        return {
-            "router_snapshot_age_seconds": ("Age of the posteriors.", self.keeper.age_s),
-            "router_posterior_version": ("Their version.", self.keeper.current.version),
-            "router_store_up": ("Whether the store answers.", float(self.keeper.store_up)),
-            "router_off": ("Whether routing is switched off.", float(self.keeper.off)),
-            "router_drift_alarms": (
-                "Alarms that an endpoint changed.",
-                float(sum(one.regimes.now for one in known)),
-            ),
-            "router_endpoints_suspect": (
-                "Endpoints that fell and are not back.",
-                float(sum(one.watch.suspect for one in known)),
-            ),
-            "router_events_sent": ("Records sent to the stream.", counters.sent),
-            "router_observations_told": ("Calls told to the observer.", told),
-            "router_observations_dropped": ("Calls that it had no time for.", missed),
-            "router_decisions_kept": ("Decisions written down.", self.decisions.n_written),
-            "router_decisions_dropped": ("Decisions not kept.", self.decisions.n_dropped),
-            "router_units_known": ("Sessions and slots known here.", self.draws.n_known),
-            "router_draws_disagreed": (
-                "Units for which another process had been first.",
-                self.draws.shared.n_disagreed,
-            ),
-        }
+    def _gauges(self) -> Gauges:
+        return gauges(self.keeper, self.writer, self.decisions, self.draws, self.signals)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:

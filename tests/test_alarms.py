@@ -22,11 +22,11 @@ from bandit import cells, drift
 from bandit.cells import D, E, Family, Q
 from bandit.drift import BUCKET_MS, AlarmKind, Watch
 from bandit.regimes import FIRST, count_derived, count_quality
-from router import report
 from router.beliefs import choices
 from router.beliefs.alarms import AlarmNotice, Alarms, EndpointWatch
 from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.choices import Kept
+from router.report import terminal
 from telemetry import events, frames, keys
 from telemetry.events import FeedbackKind, Token, digest8
 from telemetry.frames import Frame
@@ -463,7 +463,7 @@ def test_an_alarm_ends_sessions_moves_labels_and_is_shown(
         metrics = sidecar.http.get("/metrics").text
         assert "router_drift_alarms 1.0" in metrics
         assert "router_endpoints_suspect 1.0" in metrics
-        (line,) = report.alarm_lines([shown])
+        (line,) = terminal.alarm_lines([shown])
         assert line.startswith("a fell 20")
         assert line.endswith("rewards × 0.40, watched for a recovery")
 

@@ -180,8 +180,9 @@ def test_the_report_shows_a_line_for_each_scope(
     import yaml
 
     from router.config.compiled import compile_text
-    from router.report import choice_lines, read_beliefs
-    from router.views import choice_rows
+    from router.report.gather import read_beliefs
+    from router.report.terminal import choice_lines
+    from router.report.views import choice_rows
 
     value = configured(provider)
     with whole(value, state_dir, address) as sidecar:

@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bandit.draws import Step
-from router import views
 from router.config.compiled import Configuration, compile_text
 from router.config.entries import GENERAL, Fallback, MatchEntry, TaskEntry
 from router.decision import units
@@ -31,6 +30,7 @@ from router.policy.callers import Keys
 from router.policy.constraints import Demand, Exclusion, Filter
 from router.policy.route import find_route, parse_model
 from router.policy.tasks import categorize, matches
+from router.report import views
 from telemetry.events import Result, Token
 
 MINIMAL: dict[str, Any] = {

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from bandit.cells import S
-from bandit.report import Row, rows
+from bandit.report import ReportRow, rows
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.choices import rows_of
 from router.beliefs.keeper import Keeper
@@ -15,7 +15,7 @@ from router.config.entries import AUTO
 from telemetry.events import digest8
 
 
-def report_rows(beliefs: Beliefs, strategy: str) -> list[Row]:
+def report_rows(beliefs: Beliefs, strategy: str) -> list[ReportRow]:
     """Return the report of all categories under a strategy's objective."""
     configuration = beliefs.configuration
     return rows(

@@ -1,0 +1,48 @@
+"""What is measured of the process as it stands, beside what was counted."""
+
+from __future__ import annotations
+
+from router.beliefs.keeper import Keeper
+from router.decision.draws import Draws
+from router.dispatch.observer_line import ObserverLine
+from router.explain.log import DecisionLog
+from telemetry.writer import Writer
+
+Gauges = dict[str, tuple[str, float]]
+"""By name: what it means, and its value."""
+
+
+def gauges(
+    keeper: Keeper,
+    writer: Writer,
+    decisions: DecisionLog,
+    draws: Draws,
+    observer: ObserverLine | None,
+) -> Gauges:
+    """Return all gauges of a sidecar."""
+    counters, known = writer.counters, keeper.current.known
+    told, missed = (observer.n_told, observer.n_dropped) if observer else (0, 0)
+    return {
+        "router_snapshot_age_seconds": ("Age of the posteriors.", keeper.age_s),
+        "router_posterior_version": ("Their version.", keeper.current.version),
+        "router_store_up": ("Whether the store answers.", float(keeper.store_up)),
+        "router_off": ("Whether routing is switched off.", float(keeper.off)),
+        "router_drift_alarms": (
+            "Alarms that an endpoint changed.",
+            float(sum(one.regimes.now for one in known)),
+        ),
+        "router_endpoints_suspect": (
+            "Endpoints that fell and are not back.",
+            float(sum(one.watch.suspect for one in known)),
+        ),
+        "router_events_sent": ("Records sent to the stream.", counters.sent),
+        "router_observations_told": ("Calls told to the observer.", told),
+        "router_observations_dropped": ("Calls that it had no time for.", missed),
+        "router_decisions_kept": ("Decisions written down.", decisions.n_written),
+        "router_decisions_dropped": ("Decisions not kept.", decisions.n_dropped),
+        "router_units_known": ("Sessions and slots known here.", draws.n_known),
+        "router_draws_disagreed": (
+            "Units for which another process had been first.",
+            draws.shared.n_disagreed,
+        ),
+    }
