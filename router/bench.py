@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from router.bench_upstream import N_CHUNKS, PACED
-from router.stack import Stack, stack
+from router.demo.stack import Stack, stack
 from telemetry.store import open_store
 
 N_ENDPOINTS = 10

@@ -379,9 +379,9 @@ def demo(
     json_: Json = False,
 ) -> None:
     """Run the whole stack against simulated endpoints that replay recorded outcomes."""
-    from router.demo import run_demo
-    from router.demo_client import Settings
-    from router.demo_figures import print_result
+    from router.demo.client import DemoSettings
+    from router.demo.figures import print_result
+    from router.demo.run import run_demo
     from telemetry.recorded import BadTable, Selection
 
     named = tuple(e.strip() for e in (endpoints or "").split(",") if e.strip())
@@ -392,7 +392,7 @@ def demo(
     if not math.isfinite(time_scale) or not math.isfinite(feedback_delay):
         _fail("--time-scale and --feedback-delay are numbers", BAD_INPUT)
     selection = Selection(where=tuple(where or ()), endpoints=named)
-    settings = Settings(
+    settings = DemoSettings(
         outcomes=outcomes,
         selection=selection,
         requests=requests,

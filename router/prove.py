@@ -36,6 +36,8 @@ import numpy as np
 import yaml
 
 from router.config.compiled import Configuration, load
+from router.demo.simulator import save
+from router.demo.stack import DidNotStart, Stack, stack
 from router.prove_chaos import SECOND, UP, Chaos, listens
 from router.prove_ledger import (
     CALLS_PER_TASK,
@@ -50,8 +52,6 @@ from router.prove_ledger import (
 )
 from router.prove_sabotage import SABOTAGES, NothingToSabotage, Sabotage
 from router.report import gather
-from router.simulator import save
-from router.stack import DidNotStart, Stack, stack
 from telemetry import keys
 from telemetry.events import digest8
 from telemetry.recorded import Recorded

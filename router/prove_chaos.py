@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from router.stack import DidNotStart, Stack
+from router.demo.stack import DidNotStart, Stack
 from telemetry import frames, keys
 from telemetry.events import RECORD_SIZE
 from telemetry.store import Address, Client, StoreErrors, connect

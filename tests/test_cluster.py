@@ -32,7 +32,7 @@ from conftest import (
 from redis.crc import key_slot
 
 from bandit.cells import KEY, N_COLUMNS
-from router.stack import stack
+from router.demo.stack import stack
 from telemetry import keys
 from telemetry.embedded import PrivateServer
 from telemetry.journal import Journal

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from router import demo, demo_client
+from router.demo import client as demo_client
+from router.demo import run as demo
 from telemetry.recorded import BadTable, Selection, load, synthetic
 
 KEYS = [

@@ -20,7 +20,7 @@ from rq.webhook import Webhook
 from structlog.testing import capture_logs
 from test_workers_archive import NOW_MS, Life, feedback, outcome
 
-from router.stack import stack
+from router.demo.stack import stack
 from telemetry import keys
 from telemetry.embedded import PrivateServer
 from telemetry.store import Address, parse_address, prepare

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.report import ReportRow
-from router.demo_client import Ledger, Settings
+from router.demo.client import ClientLedger, DemoSettings
+from router.demo.simulator import fraction
 from router.report import gather, terminal
-from router.simulator import fraction
 from telemetry.recorded import Recorded
 
 CLEARLY = 0.2
@@ -21,7 +21,7 @@ ENOUGH = 30
 
 
 @dataclass(slots=True)
-class Counts:
+class LoopCounts:
     """What was folded, by cell."""
 
     outcomes: NDArray[np.int64]  # (n_categories, n_endpoints)
@@ -30,7 +30,7 @@ class Counts:
 
 
 @dataclass(slots=True)
-class Result:
+class DemoResult:
     """The figures of a run."""
 
     table: Recorded
@@ -51,12 +51,12 @@ class Result:
 
 def result_of(
     table: Recorded,
-    ledger: Ledger,
+    ledger: ClientLedger,
     answers: NDArray[np.int64],
-    counts: Counts,
+    counts: LoopCounts,
     rows: list[ReportRow],
-    settings: Settings,
-) -> Result:
+    settings: DemoSettings,
+) -> DemoResult:
     """Return the figures of a run, held against both ledgers."""
     incumbent = settings.incumbent
     sent = _labels_sent(table, ledger) if settings.feedback else np.zeros_like(answers)
@@ -94,10 +94,10 @@ def result_of(
     sentence = _sentence(table, figures)
     if settings.tool_calls and not settings.feedback:
         sentence = _derived_sentence(figures)
-    return Result(table, figures, rows, sentence)
+    return DemoResult(table, figures, rows, sentence)
 
 
-def _derived(table: Recorded, counts: Counts, rows: list[ReportRow]) -> dict[str, Any]:
+def _derived(table: Recorded, counts: LoopCounts, rows: list[ReportRow]) -> dict[str, Any]:
     """Return how well what was read off tool calls orders the endpoints by validity."""
     n_prompts, n_endpoints = table.quality.shape
     luck = np.array([[fraction(p, e) for e in range(n_endpoints)] for p in range(n_prompts)])
@@ -133,7 +133,7 @@ def _derived_sentence(figures: dict[str, Any]) -> str:
 
 
 def _against_incumbent(
-    table: Recorded, ledger: Ledger, incumbent: str | None
+    table: Recorded, ledger: ClientLedger, incumbent: str | None
 ) -> dict[str, float | None]:
     """Return what the incumbent would have earned on the same calls, and how many it kept."""
     if incumbent is None:
@@ -148,7 +148,7 @@ def _against_incumbent(
     }
 
 
-def _labels_sent(table: Recorded, ledger: Ledger) -> NDArray[np.int64]:
+def _labels_sent(table: Recorded, ledger: ClientLedger) -> NDArray[np.int64]:
     """Return how many labels the client sent, by cell; every answered call has one."""
     sent = np.zeros((len(table.categories), len(table.endpoints)), dtype=np.int64)
     answered = ledger.served >= 0
@@ -165,7 +165,7 @@ def _mean(values: NDArray[np.float64]) -> float | None:
     return float(values.mean()) if values.size else None
 
 
-def _category(table: Recorded, c: int, counts: Counts, rows: list[ReportRow]) -> dict[str, Any]:
+def _category(table: Recorded, c: int, counts: LoopCounts, rows: list[ReportRow]) -> dict[str, Any]:
     name = table.categories[c]
     own = [row for row in rows if row.category == name]
     chosen = max(own, key=lambda row: row.share or 0.0, default=None)
@@ -204,7 +204,7 @@ def _sentence(table: Recorded, figures: dict[str, Any]) -> str:
     )
 
 
-def print_result(result: Result) -> None:
+def print_result(result: DemoResult) -> None:
     """Print the report and what was learned."""
     console = terminal.console()
     terminal.print_report(gather.Report(rows=result.rows), console)

@@ -20,11 +20,11 @@ from scipy.optimize import nnls
 
 from bandit.cells import Q, S, U
 from router.config.compiled import Configuration, load
-from router.demo_client import Ledger, Settings, drive, say
-from router.demo_figures import Counts, Result, result_of
+from router.demo.client import ClientLedger, DemoSettings, drive, say
+from router.demo.figures import DemoResult, LoopCounts, result_of
+from router.demo.simulator import save
+from router.demo.stack import stack
 from router.report import gather, views
-from router.simulator import save
-from router.stack import stack
 from telemetry.recorded import BadTable, Recorded, synthetic
 from telemetry.recorded import load as load_table
 from telemetry.store import Address, open_store
@@ -36,7 +36,7 @@ REVIEW_EVERY_S = 2.0
 """A week of the demo's traffic."""
 
 
-def run_demo(settings: Settings) -> Result:
+def run_demo(settings: DemoSettings) -> DemoResult:
     """Run the whole loop once; return what it showed.
 
     Raises:
@@ -117,15 +117,15 @@ def _settle(
     address: Address,
     categories: list[str],
     answers: NDArray[np.int64],
-    ledger: Ledger,
+    ledger: ClientLedger,
     derived: int,
-) -> Counts:
+) -> LoopCounts:
     """Wait until everything is folded, `derived` labels among it; return what was."""
     deadline = time.monotonic() + SETTLE_S
     while True:
         beliefs, _, _ = gather.read_beliefs(configuration, address)
         index = [configuration.task_index[name] for name in categories]
-        counts = Counts(
+        counts = LoopCounts(
             np.rint(beliefs.evidence.usage[index][..., U.CALLS]).astype(np.int64),
             np.rint(beliefs.evidence.quality[index][..., Q.LABELS]).astype(np.int64),
             beliefs.signals[index][..., S.TOOLS].astype(np.int64),

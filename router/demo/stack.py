@@ -74,7 +74,7 @@ class Stack:
     def simulator(self, table: Path, *, time_scale: float) -> int:
         """Start simulated endpoints; return their port."""
         arguments = ("--table", str(table), "--time-scale", str(time_scale))
-        return self.listen("simulator", "router.simulator", *arguments)
+        return self.listen("simulator", "router.demo.simulator", *arguments)
 
     def worker(self, state_dir: Path, *, shards: int) -> subprocess.Popen[bytes]:
         """Start a worker."""

@@ -15,8 +15,8 @@ import aiohttp
 import numpy as np
 from numpy.typing import NDArray
 
-from router.simulator import TOOL
-from router.stack import Stack
+from router.demo.simulator import TOOL
+from router.demo.stack import Stack
 from telemetry.recorded import Recorded, Selection
 
 FOLLOW_UP_SHARE = 0.25
@@ -25,7 +25,7 @@ STREAMED_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class DemoSettings:
     """What to run."""
 
     outcomes: Path | None
@@ -51,7 +51,7 @@ class Session:
 
 
 @dataclass(slots=True)
-class Ledger:
+class ClientLedger:
     """What the client saw: the endpoint that served each call, and the feedback it sent."""
 
     served: NDArray[np.intp]  # (requests,) endpoint index, -1 where the call failed
@@ -77,11 +77,11 @@ def sessions(table: Recorded, *, requests: int, seed: int) -> Iterator[Session]:
 
 
 async def drive(
-    settings: Settings, table: Recorded, ports: tuple[int, int], processes: Stack
-) -> tuple[Ledger, NDArray[np.int64]]:
+    settings: DemoSettings, table: Recorded, ports: tuple[int, int], processes: Stack
+) -> tuple[ClientLedger, NDArray[np.int64]]:
     """Run all sessions; return the client's ledger and the simulated endpoints'."""
     router, simulator = ports
-    ledger = Ledger(
+    ledger = ClientLedger(
         np.full(settings.requests, -1, dtype=np.intp), np.zeros(settings.requests, dtype=np.intp)
     )
     waiting = iter(sessions(table, requests=settings.requests, seed=settings.seed))
@@ -117,8 +117,8 @@ class _Client:
     http: aiohttp.ClientSession
     base: str
     table: Recorded
-    ledger: Ledger
-    settings: Settings
+    ledger: ClientLedger
+    settings: DemoSettings
     judge: asyncio.TaskGroup
 
     async def converse(self, session: Session) -> None:
@@ -185,7 +185,7 @@ def _message(chunks: list[dict[str, Any]]) -> dict[str, Any]:
     return {**message, "content": None, "tool_calls": calls} if calls else message
 
 
-async def _progress(ledger: Ledger, requests: int) -> None:
+async def _progress(ledger: ClientLedger, requests: int) -> None:
     began = time.monotonic()
     while True:
         n = int((ledger.served >= 0).sum())

@@ -1,0 +1,8 @@
+"""The demo and its simulated endpoints.
+
+- `simulator`: endpoints that replay a table of outcomes
+- `stack`: store, worker and router as processes of their own
+- `client`: who calls, and keeps books of its own
+- `figures`: what was learned
+- `run`: the demo from start to end
+"""
