@@ -31,8 +31,8 @@ from conftest import (
 
 from bandit import cells
 from bandit.cells import L, Q, U
-from router import ingest_command
-from router.ingest_file import BadFile, open_rows
+from router.commands import ingest as ingest_command
+from router.commands.ingest_file import BadFile, open_rows
 from router.intake.feedback import NAMES as REFERENCE_NAMES
 from router.intake.feedback import OPTIONS, VALUES, parse_item
 from telemetry import events, frames, ingest, keys, schemas
@@ -481,7 +481,7 @@ def test_a_full_journal_is_said_and_the_same_batch_counts_once_later(
 # -- files --------------------------------------------------------------------------------------
 
 
-def take(sidecar: Sidecar, path: Path, **more: Any) -> ingest_command.Found:
+def take(sidecar: Sidecar, path: Path, **more: Any) -> ingest_command.IngestResult:
     settings = {"form": None, "source": None, "headers": {}, "dry_run": False, **more}
     return ingest_command.run(path, url=sidecar.url, **settings)
 

@@ -16,7 +16,12 @@ MAY_IMPORT = {
     "router": {"bandit", "telemetry"},
     "workers": {"bandit", "telemetry"},
 }
-COMPOSITION_ROOTS = {ROOT / "router" / "cli.py", ROOT / "workers" / "__main__.py"}
+COMPOSITION_ROOTS = {
+    *(ROOT / "router" / "commands").glob("*.py"),
+    ROOT / "router" / "server.py",
+    ROOT / "router" / "cli.py",
+    ROOT / "workers" / "__main__.py",
+}
 BANDIT_STDLIB = {
     "__future__",
     "dataclasses",

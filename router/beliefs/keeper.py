@@ -18,6 +18,7 @@ from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.choices import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.releases import Releases
 from router.config.compiled import Configuration
+from router.config.places import OFF_FILE
 from telemetry import keys
 from telemetry.reader import DEBOUNCE_S, MAX_BUSY_SHARE, POLL_S, Reader
 from telemetry.store import Address, Client, StoreErrors, connect
@@ -30,8 +31,6 @@ LOOK_EVERY_S = 0.25
 
 LONGEST_MS = 86_400_000
 """Reviews that are due by time are looked for once a day at least."""
-
-OFF_FILE = "off"
 
 FIRST_LOOK_S = 1.0
 """A start waits so long for the store, so that its first draws know the choices."""

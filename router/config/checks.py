@@ -13,8 +13,8 @@ from router.config.entries import (
     GENERAL,
     NO_INCUMBENT,
     File,
-    Kind,
     Mode,
+    ObjectiveKind,
 )
 from router.config.lines import Place, shown
 from router.endpoints.entries import (
@@ -26,7 +26,7 @@ from router.endpoints.entries import (
 def cross_check(entries: File) -> Iterator[tuple[Place, str, str]]:
     """Yield what one entry says of another, and is not so: place, value, hint."""
     ids = [e.id for e in entries.endpoints]
-    strategies = {kind.value for kind in Kind} | set(entries.strategies)
+    strategies = {kind.value for kind in ObjectiveKind} | set(entries.strategies)
     tasks = set(entries.tasks) | {GENERAL}
     for i, endpoint in enumerate(entries.endpoints):
         yield from _check_endpoint(i, endpoint, entries, ids)

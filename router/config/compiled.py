@@ -8,12 +8,10 @@ from pathlib import Path
 from bandit import orders
 from bandit.utility import Objective, Order
 from router.config.entries import (
-    DEFAULT_APP,
-    GENERAL,
     NO_INCUMBENT,
     AppEntry,
     File,
-    Kind,
+    ObjectiveKind,
     StrategyEntry,
     TaskEntry,
 )
@@ -59,24 +57,24 @@ class App:
 def compile_objective(entry: StrategyEntry) -> Objective:
     """Return what the strategy maximises, with its kind's defaults."""
     match entry.objective:
-        case Kind.CHEAPEST:
+        case ObjectiveKind.CHEAPEST:
             return Objective(Order.CHEAPEST)
-        case Kind.FASTEST:
+        case ObjectiveKind.FASTEST:
             return Objective(Order.FASTEST)
-        case Kind.BALANCED:
+        case ObjectiveKind.BALANCED:
             value, latency = entry.value_usd, entry.latency_usd_per_s
             return Objective(
                 Order.UTILITY,
                 BALANCED_VALUE_USD if value is None else value,
                 BALANCED_LATENCY_USD_PER_S if latency is None else latency,
             )
-        case Kind.QUALITY:
+        case ObjectiveKind.QUALITY:
             return Objective(Order.UTILITY, entry.value_usd, entry.latency_usd_per_s or 0.0)
 
 
 def compile_release_every_s(entry: StrategyEntry) -> float:
     """Return how often the strategy's choices are reviewed, with its kind's default."""
-    is_order = entry.objective in (Kind.CHEAPEST, Kind.FASTEST)
+    is_order = entry.objective in (ObjectiveKind.CHEAPEST, ObjectiveKind.FASTEST)
     return entry.release_every_s or (orders.REVIEW_EVERY_S if is_order else RELEASE_EVERY_S)
 
 
@@ -138,7 +136,6 @@ def compile_entries(entries: File, *, version: int, secrets: bool) -> Configurat
         entries.endpoints,
         secrets=secrets,
     )
-    written = {kind.value: StrategyEntry(objective=kind) for kind in Kind} | entries.strategies
     first = catalog.endpoints[0]
     strategies = {
         name: Strategy(
@@ -150,9 +147,8 @@ def compile_entries(entries: File, *, version: int, secrets: bool) -> Configurat
             else catalog.by_id.get(entry.incumbent or "", first),
             compile_release_every_s(entry),
         )
-        for name, entry in written.items()
+        for name, entry in entries.all_strategies.items()
     }
-    app_entries = entries.apps or {DEFAULT_APP: AppEntry()}
     apps = {
         name: App(
             name,
@@ -162,10 +158,9 @@ def compile_entries(entries: File, *, version: int, secrets: bool) -> Configurat
             if entry.incumbent == NO_INCUMBENT
             else catalog.by_id.get(entry.incumbent or ""),
         )
-        for name, entry in app_entries.items()
+        for name, entry in entries.all_apps.items()
     }
-    tasks = {name: entry or TaskEntry() for name, entry in entries.tasks.items()}
-    tasks.setdefault(GENERAL, TaskEntry())
+    tasks = entries.all_tasks
     admin = entries.server.admin_key
     return Configuration(
         server=entries.server,
@@ -177,7 +172,7 @@ def compile_entries(entries: File, *, version: int, secrets: bool) -> Configurat
         strategies=strategies,
         apps=apps,
         app_keys={
-            key.secret(): name for name, e in app_entries.items() for key in e.keys if secrets
+            key.secret(): name for name, e in entries.all_apps.items() for key in e.keys if secrets
         },
         admin_key=admin.secret() if admin and secrets else None,
         task_digests=tuple(digest8("task", name) for name in tasks),

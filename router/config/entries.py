@@ -23,7 +23,7 @@ NO_INCUMBENT = "none"
 AUTO = "auto"
 
 
-class Kind(StrEnum):
+class ObjectiveKind(StrEnum):
     """What a strategy is after."""
 
     QUALITY = "quality"
@@ -35,7 +35,7 @@ class Kind(StrEnum):
 class StrategyEntry(Entry):
     """A named way to choose."""
 
-    objective: Kind = Kind.QUALITY
+    objective: ObjectiveKind = ObjectiveKind.QUALITY
     incumbent: Name | None = None  # an endpoint id, `none` for learning mode, else the first listed
     value_usd: Annotated[float, Field(gt=0)] | None = None
     latency_usd_per_s: Annotated[float, Field(ge=0)] | None = None
@@ -116,3 +116,22 @@ class File(Entry):
     tasks: dict[Name, TaskEntry | None] = Field(default_factory=dict)
     strategies: dict[Name, StrategyEntry] = Field(default_factory=dict)
     apps: dict[Name, AppEntry] = Field(default_factory=dict)
+
+    @property
+    def all_tasks(self) -> dict[str, TaskEntry]:
+        """The tasks that are written, and the one that there always is."""
+        tasks = {name: entry or TaskEntry() for name, entry in self.tasks.items()}
+        tasks.setdefault(GENERAL, TaskEntry())
+        return tasks
+
+    @property
+    def all_strategies(self) -> dict[str, StrategyEntry]:
+        """One strategy of each kind, and those that are written."""
+        return {
+            kind.value: StrategyEntry(objective=kind) for kind in ObjectiveKind
+        } | self.strategies
+
+    @property
+    def all_apps(self) -> dict[str, AppEntry]:
+        """The apps that are written, else the one to which every call belongs."""
+        return self.apps or {DEFAULT_APP: AppEntry()}

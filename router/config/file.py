@@ -5,17 +5,12 @@ Every problem is found at once, each with its line, field, value and what to do.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from router.config.checks import cross_check
 from router.config.entries import File
-from router.config.lines import Loader, line_of, parse_yaml, shown
-from router.config.process import ServerEntry
+from router.config.lines import line_of, parse_yaml, shown
 from router.config.validation import validate
 from router.errors import ConfigError, Problem
 
@@ -23,20 +18,6 @@ from router.errors import ConfigError, Problem
 def find_file(given: Path | None) -> Path:
     """Return the configuration file: as given, else `$POINTSMAN_CONFIG`, else here."""
     return given or Path(os.environ.get("POINTSMAN_CONFIG") or "pointsman.yaml")
-
-
-def places(path: Path) -> tuple[Path, str | None]:
-    """Return state directory and store URL as far as a file names them, however broken it is."""
-    tree: Any = None
-    with contextlib.suppress(OSError, ValueError, RecursionError, yaml.YAMLError):
-        tree = yaml.load(path.read_text(), Loader=Loader)  # noqa: S506 - a SafeLoader
-    tree = tree if isinstance(tree, dict) else {}
-    server = tree.get("server") if isinstance(tree.get("server"), dict) else {}
-    store = tree.get("store") if isinstance(tree.get("store"), dict) else {}
-    named = server.get("state_dir")
-    entry = ServerEntry(state_dir=Path(named)) if isinstance(named, str) else ServerEntry()
-    url = os.environ.get(str(store.get("url_env"))) or os.environ.get("REDIS_URL")
-    return entry.state_directory(), url
 
 
 def read(path: Path) -> str:

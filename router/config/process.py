@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from router.config.places import state_directory
 from router.endpoints.entries import AuthEntry, Entry
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -39,10 +40,7 @@ class ServerEntry(Entry):
 
     def state_directory(self) -> Path:
         """Return where journal, keys and the private store live."""
-        if self.state_dir is not None:
-            return self.state_dir.expanduser()
-        home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-        return Path(home).expanduser() / "pointsman"
+        return state_directory(self.state_dir)
 
 
 class ArchiveEntry(Entry):

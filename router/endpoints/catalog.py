@@ -111,13 +111,12 @@ def compile_catalog(
     Raises:
         LookupError: a key is missing.
     """
-    groups: dict[tuple[object, ...], int] = {}
+    groups: dict[tuple[str, ...], int] = {}
     families: dict[str, int] = {}
     family_of_group: list[int] = []
     endpoints: list[Endpoint] = []
     for index, entry in enumerate(entries):
-        identity = (entry.model, json.dumps(entry.params, sort_keys=True))
-        key = (entry.id,) if entry.opaque or not entry.equivalent else identity
+        key = entry.group_key
         if key not in groups:
             groups[key] = len(groups)
             family_of_group.append(families.setdefault(entry.model, len(families)))

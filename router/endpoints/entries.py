@@ -231,6 +231,13 @@ class EndpointEntry(Hosting):
     opaque: bool = False
     stream_usage: bool = True
 
+    @property
+    def group_key(self) -> tuple[str, ...]:
+        """What endpoints have in common that are equivalent to one another."""
+        if self.opaque or not self.equivalent:
+            return (self.id,)
+        return (self.model, json.dumps(self.params, sort_keys=True))
+
     @field_validator("params")
     @classmethod
     def _are_settings(cls, value: dict[str, Any]) -> dict[str, Any]:

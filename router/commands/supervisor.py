@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import structlog
 
-from router.config.process import ArchiveEntry
 from telemetry.errors import TelemetryError
 from telemetry.processes import child_environment
 
@@ -125,20 +122,3 @@ class Supervisor:
 
     def _ask(self, *_: object) -> None:
         self._asked = True
-
-
-def jobs_command(worker: list[str], *, archive: ArchiveEntry) -> list[str]:
-    """Return how the periodic jobs are started, beside a worker."""
-    limits = ["--archive-days", str(archive.keep_days)]
-    limits += ["--archive-max-bytes", str(archive.max_bytes)]
-    limits += ["--archive-every-s", str(archive.every_s)]
-    return [*worker, "--jobs", *limits]
-
-
-def worker_command(state_dir: Path, *, shards: int, store_url: str | None) -> list[str]:
-    """Return how a worker is started; the URL may hold a password, so it travels by environment."""
-    command = [sys.executable, "-m", "workers", "--state-dir", str(state_dir)]
-    command += ["--shards", str(shards)]
-    if store_url:
-        command += ["--store-url-env", "POINTSMAN_STORE_URL"]
-    return command

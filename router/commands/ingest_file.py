@@ -43,7 +43,7 @@ class BadFile(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class FileLine:
     """One row: the event that it makes, or why it makes none."""
 
     number: int  # from 1, as an editor counts; of parquet the row
@@ -65,7 +65,7 @@ class Rows:
     _seen: set[int] = field(default_factory=set)
     _times: dict[int, int] = field(default_factory=dict)
 
-    def __iter__(self) -> Iterator[Line]:
+    def __iter__(self) -> Iterator[FileLine]:
         """Yield every row.
 
         Raises:
@@ -78,7 +78,7 @@ class Rows:
         }
         for number, row, reason in read[self.form]():
             event = None if reason else self._event(row)
-            yield Line(number, row, event, reason)
+            yield FileLine(number, row, event, reason)
 
     def _event(self, row: dict[str, Any]) -> dict[str, Any]:
         if "specversion" in row:

@@ -22,7 +22,9 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from router.ingest_file import BadFile, Line, Rows, open_rows
+from router.commands.console import BAD_INPUT, FAILED, fail, print_json
+from router.commands.ingest_file import BadFile, FileLine, Rows, open_rows
+from router.commands.inputs import NO_POINTSMAN, NO_URL, sidecar
 from telemetry.ingest import MAX_EVENTS
 
 MAX_BATCH_BYTES = 512 << 10
@@ -35,12 +37,12 @@ SAY_EVERY_S = 5.0
 CONTENT_TYPE = "application/cloudevents-batch+json"
 
 
-class Stopped(Exception):
+class IngestStopped(Exception):
     """No further batch can be sent."""
 
 
 @dataclass(slots=True)
-class Found:
+class IngestResult:
     """What became of the rows."""
 
     file: str
@@ -74,14 +76,14 @@ class Found:
 
 
 @dataclass(slots=True)
-class Batch:
+class RequestBatch:
     """Rows on their way, each with its event as JSON."""
 
-    lines: list[Line] = field(default_factory=list)
+    lines: list[FileLine] = field(default_factory=list)
     events: list[bytes] = field(default_factory=list)
     size: int = 0
 
-    def add(self, line: Line, event: bytes) -> None:
+    def add(self, line: FileLine, event: bytes) -> None:
         """Add one row."""
         self.lines.append(line)
         self.events.append(event)
@@ -95,13 +97,42 @@ class Batch:
         """Return the request's body."""
         return b"[" + b",".join(self.events) + b"]"
 
-    def without(self, wrong: set[int]) -> Batch:
+    def without(self, wrong: set[int]) -> RequestBatch:
         """Return the batch less some of its rows."""
-        left = Batch()
+        left = RequestBatch()
         for i, (line, event) in enumerate(zip(self.lines, self.events, strict=True)):
             if i not in wrong:
                 left.add(line, event)
         return left
+
+
+def ingest(
+    file: Path,
+    *,
+    form: str | None,
+    source: str | None,
+    url: str | None,
+    key: str,
+    config: Path | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Send a file's rows and print what became of them."""
+    url, headers = sidecar(url, key, config)
+    try:
+        found = run(file, form=form, source=source, url=url, headers=headers, dry_run=dry_run)
+    except BadFile as error:
+        fail(str(error), BAD_INPUT)
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL):
+        fail(NO_URL.format(url), BAD_INPUT)
+    if as_json:
+        print_json(found.as_json())
+    else:
+        show(found)
+    if found.failure:
+        fail(found.failure, BAD_INPUT if found.is_refused else FAILED)
+    if found.n_rejected:
+        raise SystemExit(FAILED)
 
 
 def run(
@@ -112,7 +143,7 @@ def run(
     url: str,
     headers: Mapping[str, str],
     dry_run: bool,
-) -> Found:
+) -> IngestResult:
     """Send every row of a file; return what became of them.
 
     Raises:
@@ -120,7 +151,7 @@ def run(
     """
     rows = open_rows(path, form=form, source=source)
     began_at = time.monotonic()
-    sender = _Sender(Found(str(path), dry_run), path, f"{url}/v1/events")
+    sender = _Sender(IngestResult(str(path), dry_run), path, f"{url}/v1/events")
     more = {"content-type": CONTENT_TYPE, **({"x-router-dry-run": "1"} if dry_run else {})}
     try:
         with (
@@ -130,7 +161,7 @@ def run(
             for batch in sender.batches(rows):
                 sender.send(client, batch)
                 advance()
-    except Stopped as error:
+    except IngestStopped as error:
         sender.found.failure = str(error)
     except BadFile as error:
         if not sender.found.n_rows:
@@ -146,15 +177,15 @@ def run(
 class _Sender:
     """Sends batches and books what became of them."""
 
-    def __init__(self, found: Found, path: Path, url: str) -> None:
+    def __init__(self, found: IngestResult, path: Path, url: str) -> None:
         self.found = found
         self._path = path
         self._url = url
         self._rejects: Any = None
 
-    def batches(self, rows: Rows) -> Iterator[Batch]:
+    def batches(self, rows: Rows) -> Iterator[RequestBatch]:
         """Yield rows in requests of a bounded size; what makes no event is rejected at once."""
-        batch = Batch()
+        batch = RequestBatch()
         for line in rows:
             self.found.n_rows += 1
             if line.event is None:
@@ -167,12 +198,12 @@ class _Sender:
                 continue
             if not batch.has_room(event):
                 yield batch
-                batch = Batch()
+                batch = RequestBatch()
             batch.add(line, event)
         if batch.events:
             yield batch
 
-    def send(self, client: httpx.Client, batch: Batch) -> None:
+    def send(self, client: httpx.Client, batch: RequestBatch) -> None:
         """Send a batch until the sidecar took what is right in it.
 
         Raises:
@@ -191,7 +222,7 @@ class _Sender:
             problems = said.get("problems")
             if not problems:
                 self.found.is_refused = answer.status_code < 500
-                raise Stopped(said.get("message") or self._no_pointsman(answer))
+                raise IngestStopped(said.get("message") or self._no_pointsman(answer))
             for problem in problems:
                 self._reject(batch.lines[problem["index"]], problem["message"])
             batch = batch.without({problem["index"] for problem in problems})
@@ -213,18 +244,18 @@ class _Sender:
             except httpx.TransportError as error:
                 failure = f"no sidecar at {self._url} ({type(error).__name__})"
                 if not self.found.n_accepted:  # one that took rows before may be starting anew
-                    raise Stopped(f"{failure}; start it with `pointsman up`") from None
+                    raise IngestStopped(f"{failure}; start it with `pointsman up`") from None
                 continue
             if answer.status_code != 503:
                 return answer
             failure = f"the sidecar takes no more now (status {answer.status_code})"
         done = f"{self.found.n_accepted} rows were taken; the same command goes on from there"
-        raise Stopped(f"{failure}; {done}")
+        raise IngestStopped(f"{failure}; {done}")
 
     def _no_pointsman(self, answer: httpx.Response) -> str:
-        return f"what answers at {self._url} is no pointsman (status {answer.status_code})"
+        return NO_POINTSMAN.format(self._url, answer.status_code)
 
-    def _reject(self, line: Line, reason: str) -> None:
+    def _reject(self, line: FileLine, reason: str) -> None:
         found = self.found
         found.n_rejected += 1
         if len(found.errors) < SHOWN_ERRORS:
@@ -237,12 +268,12 @@ class _Sender:
                 self._rejects = found.rejected_file.open("w")
             except OSError as error:
                 why = f"{found.rejected_file}: cannot be written ({error.strerror})"
-                raise Stopped(f"{why}; it is for the rows that were rejected") from None
+                raise IngestStopped(f"{why}; it is for the rows that were rejected") from None
         entry = {"line": line.number, "reason": reason, "row": line.row}
         self._rejects.write(json.dumps(entry, default=str) + "\n")
 
 
-def show(found: Found) -> None:
+def show(found: IngestResult) -> None:
     """Print what became of the rows."""
     if found.ignored:
         print(f"columns without a meaning here: {', '.join(found.ignored)}")
@@ -271,7 +302,7 @@ def _read(answer: httpx.Response) -> dict[str, Any]:
 
 
 @contextmanager
-def _progress(found: Found, rows: Rows) -> Iterator[Any]:
+def _progress(found: IngestResult, rows: Rows) -> Iterator[Any]:
     """Yield what is called after each batch: a bar on a terminal, now and then a line elsewhere."""
     console = Console(stderr=True)
     if not console.is_terminal:

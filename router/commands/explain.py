@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -10,6 +11,8 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
+from router.commands.console import BAD_INPUT, FAILED, fail, print_json
+from router.commands.inputs import NO_POINTSMAN, NO_SIDECAR, NO_URL, sidecar
 from router.report.terminal import console
 
 COLUMNS = (
@@ -23,6 +26,30 @@ COLUMNS = (
     ("latency_q99_s", "p99 s", ".2f"),
     ("utility", "utility", ".4f"),
 )
+
+
+def explain(
+    decision_id: str, *, url: str | None, key: str, config: Path | None, as_json: bool
+) -> None:
+    """Print what the sidecar says of a decision."""
+    url, headers = sidecar(url, key, config)
+    try:
+        answer = ask(decision_id, url=url, headers=headers)
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL):
+        fail(NO_URL.format(url), BAD_INPUT)
+    except httpx.TransportError as error:
+        fail(NO_SIDECAR.format(url, type(error).__name__), FAILED)
+    try:
+        found = answer.json()
+        refused = None if answer.is_success else found["error"]["message"]
+    except (ValueError, KeyError, TypeError):
+        fail(NO_POINTSMAN.format(url, answer.status_code), FAILED)
+    if refused is not None:
+        fail(refused, BAD_INPUT if answer.status_code < 500 else FAILED)
+    if as_json:
+        print_json(found)
+    else:
+        show(found)
 
 
 def ask(decision_id: str, *, url: str, headers: dict[str, str]) -> httpx.Response:

@@ -1,0 +1,11 @@
+"""One verb a file; what a verb needs is imported when it runs.
+
+- `console`: what a verb says, and how it ends
+- `inputs`: what verbs are given: configuration, store, archive, the sidecar's address
+- `check`, `switch`: the configuration, and routing on and off
+- `supervisor`, `up`, `serve`: the running parts
+- `report`, `explain`, `feedback`: what people read and say
+- `ingest_file`, `ingest`: calls that others dispatched
+- `audit`, `restore`: the archive
+- `demo`, `replay`: what routing would gain
+"""

@@ -1,0 +1,26 @@
+"""What a verb says, and how it ends: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import NoReturn
+
+FAILED = 1
+BAD_INPUT = 2
+
+
+def print_json(value: object) -> None:
+    """Print the one JSON object of a verb."""
+    print(json.dumps(value))
+
+
+def say(text: str) -> None:
+    """Tell the user something that is no result."""
+    print(text, file=sys.stderr)
+
+
+def fail(text: str, code: int) -> NoReturn:
+    """End the verb with a word of why; `code` is FAILED or BAD_INPUT."""
+    say(text)
+    raise SystemExit(code)

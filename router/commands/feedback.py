@@ -1,0 +1,50 @@
+"""`pointsman feedback`: what an answer was worth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+
+from router.commands.console import BAD_INPUT, FAILED, fail, print_json
+from router.commands.inputs import NO_POINTSMAN, NO_SIDECAR, NO_URL, sidecar
+
+TIMEOUT_S = 10.0
+
+
+def feedback(
+    given: Mapping[str, object],
+    *,
+    url: str | None,
+    key: str,
+    config: Path | None,
+    as_json: bool,
+) -> None:
+    """Tell the sidecar; options that are None were not given."""
+    url, headers = sidecar(url, key, config)
+    body = {name: value for name, value in given.items() if value is not None}
+    try:
+        raw = json.dumps(body, allow_nan=False).encode()
+    except ValueError:
+        fail("--score and --edit-ratio are numbers from 0 to 1", BAD_INPUT)
+    try:
+        with httpx.Client(trust_env=False, timeout=TIMEOUT_S) as client:
+            answer = client.post(f"{url}/v1/feedback", content=raw, headers=headers)
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL):
+        fail(NO_URL.format(url), BAD_INPUT)
+    except httpx.TransportError as error:
+        fail(NO_SIDECAR.format(url, type(error).__name__), FAILED)
+    try:
+        found = answer.json()
+        said = found["results"][0]["status"] if answer.is_success else found["error"]["message"]
+    except (ValueError, KeyError, TypeError, IndexError):
+        fail(NO_POINTSMAN.format(url, answer.status_code), FAILED)
+    if as_json:
+        print_json(found)
+    elif answer.is_success:
+        hint = ": no such answer is known yet; it is joined if it appears within a day"
+        print(said + (hint if said == "held" else ""))
+    if not answer.is_success:
+        fail(said, BAD_INPUT if answer.status_code < 500 else FAILED)

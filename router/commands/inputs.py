@@ -1,0 +1,111 @@
+"""What verbs are given: the configuration, its store and archive, and where the sidecar is."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from router.commands.console import BAD_INPUT, FAILED, fail
+from router.config.file import find_file, parse, read
+from router.errors import ConfigError
+
+if TYPE_CHECKING:
+    from router.config.compiled import Configuration
+    from router.config.entries import File
+    from router.config.process import ServerEntry
+
+NO_URL = "--url {}: write a whole URL, such as http://127.0.0.1:8787"
+NO_SIDECAR = "no sidecar at {} ({}); start it with `pointsman up`"
+NO_POINTSMAN = "{} answered, but is not a Pointsman sidecar (status {})"
+
+
+def written(config: Path | None, *, secrets: bool = True) -> File:
+    """Return the configuration as it is written; it is checked, and not compiled."""
+    file = find_file(config)
+    try:
+        return parse(read(file), file=str(file), secrets=secrets)
+    except ConfigError as error:
+        fail(str(error), BAD_INPUT)
+
+
+def compiled(config: Path | None) -> Configuration:
+    """Return the compiled configuration."""
+    from router.config.compiled import load
+
+    try:
+        return load(find_file(config))
+    except ConfigError as error:
+        fail(str(error), BAD_INPUT)
+
+
+@contextmanager
+def opened_store(entries: File | Configuration) -> Iterator[Any]:
+    """Yield the address of the configured store; a private one runs meanwhile."""
+    from telemetry.errors import TelemetryError
+    from telemetry.store import open_store
+
+    url = entries.store.url() or os.environ.get("POINTSMAN_STORE_URL")
+    try:
+        with open_store(entries.server.state_directory(), url=url) as address:
+            yield address
+    except TelemetryError as error:
+        fail(str(error), FAILED)
+
+
+@contextmanager
+def opened_archive(config: Path | None) -> Iterator[Any]:
+    """Yield the archive of the configured store."""
+    from telemetry.errors import TelemetryError
+    from telemetry.store import StoreErrors, connect
+    from workers.archive import Archive
+
+    entries = written(config, secrets=False)
+    root = entries.server.state_directory() / "archive"
+    with opened_store(entries) as address:
+        client = connect(address, timeout_s=60.0)
+        try:
+            yield Archive(client, root, entries.store.shards)
+        except (TelemetryError, *StoreErrors) as error:
+            fail(str(error), FAILED)
+
+
+def check_layout(entries: File | Configuration, address: Any) -> None:
+    """Refuse a store that was made with other shards; one that is away may come later."""
+    from telemetry.errors import StoreMismatch
+    from telemetry.store import StoreErrors, connect, prepare
+
+    try:
+        prepare(connect(address, timeout_s=1.0), shards=entries.store.shards)
+    except StoreMismatch as error:
+        fail(str(error), BAD_INPUT)
+    except StoreErrors:
+        return
+
+
+def require_port(server: ServerEntry) -> None:
+    """Say at once that the port is taken, instead of failing over and over."""
+    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((server.host, server.port))
+        except OSError as error:
+            where = f"{server.host}:{server.port}"
+            hint = "is another pointsman running? else set server.host and server.port"
+            fail(f"cannot listen on {where} ({error.strerror}): {hint}", FAILED)
+
+
+def sidecar(url: str | None, key: str, config: Path | None) -> tuple[str, dict[str, str]]:
+    """Return where the sidecar is, and the header that carries the app's key."""
+    if url is None:
+        server = written(config, secrets=False).server
+        if server.port == 0:
+            fail("server.port is 0, any free one: say where by --url", BAD_INPUT)
+        url = server.url
+    if not key.isascii() or not key.isprintable():
+        fail("--key holds characters that no header may carry", BAD_INPUT)
+    return url, {"authorization": f"Bearer {key}"} if key else {}

@@ -1,0 +1,19 @@
+"""`pointsman serve`: the router alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from router.commands.inputs import check_layout, compiled, opened_store, require_port
+from router.server import run
+from telemetry import logs
+
+
+def serve(config: Path | None, ready: Path | None) -> None:
+    """Serve calls until a signal asks to stop."""
+    logs.configure()
+    configuration = compiled(config)
+    require_port(configuration.server)
+    with opened_store(configuration) as address:
+        check_layout(configuration, address)
+        run(configuration, address, ready=ready)

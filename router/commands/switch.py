@@ -1,0 +1,43 @@
+"""`pointsman off` and `pointsman on`: they must work when little else does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from router.commands.console import BAD_INPUT, fail, say
+from router.config.file import find_file
+from router.config.places import OFF_FILE, places
+
+
+def switch(config: Path | None, *, off: bool) -> None:
+    """Switch routing off or on; of the configuration only the two places are read.
+
+    A file switches whoever shares the state directory, the store the others.
+    """
+    file = find_file(config)
+    if config is not None and not file.exists():
+        fail(f"--config {file}: there is no such file, so nothing was switched", BAD_INPUT)
+    state_dir, url = places(file)
+    state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if off:
+        (state_dir / OFF_FILE).touch()
+    else:
+        (state_dir / OFF_FILE).unlink(missing_ok=True)
+    told = _tell_store(url, off=off) if url else ""
+    print(f"routing is {'off' if off else 'on'} for sidecars with state in {state_dir}{told}")
+    if not (state_dir / "journal").is_dir():
+        say("no sidecar has ever run there; is it another configuration's? See --config")
+
+
+def _tell_store(url: str, *, off: bool) -> str:
+    """Return what became of it."""
+    from telemetry import keys
+    from telemetry.errors import TelemetryError
+    from telemetry.store import StoreErrors, connect, parse_address
+
+    try:
+        client = connect(parse_address(url), timeout_s=1.0)
+        client.set(keys.OFF, "1") if off else client.delete(keys.OFF)
+    except (TelemetryError, *StoreErrors) as error:
+        return f"; its store was not told ({type(error).__name__})"
+    return " and everywhere on its store"
