@@ -327,53 +327,6 @@ def replay(
     verb.replay(options, ope=ope, plot=plot, as_json=json_)
 
 
-@app.command(hidden=True)
-def bench(
-    what: Annotated[str, typer.Argument(help="What to measure: http, draw or pipeline.")] = "http",
-    arms: Annotated[int, typer.Option(min=2, max=1000, help="Endpoints, of `draw`.")] = 10,
-    rounds: Annotated[int, typer.Option(min=1, max=100)] = 5,
-    seconds: Annotated[float, typer.Option(min=0.5, max=60, help="A round and setting.")] = 3.0,
-    peer: Annotated[str | None, typer.Option(help="Also measure this one: litellm.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Less of it, of `pipeline`.")] = False,
-    json_: Json = False,
-) -> None:
-    """Measure the sidecar against nginx in the same run, a single draw, or the pipeline."""
-    from router.commands.console import BAD_INPUT, FAILED, fail, print_json
-
-    if what not in ("http", "draw", "pipeline"):
-        fail(f"there is no bench {what!r}; known: http, draw, pipeline", BAD_INPUT)
-    if what == "pipeline":
-        from workers import bench_pipeline
-
-        measured = bench_pipeline.run_bench(bench_pipeline.QUICK if quick else bench_pipeline.FULL)
-        if json_:
-            print_json(measured)
-        else:
-            bench_pipeline.print_table(measured)
-        return
-    if what == "draw":
-        from workers.bench_draw import run_bench as bench_draw
-
-        found = bench_draw(arms)
-        if json_:
-            print_json(found)
-        else:
-            print(f"{arms} endpoints: p50 {found['p50_us']:.1f} µs, p99 {found['p99_us']:.1f} µs")
-        return
-    if peer not in (None, "litellm"):
-        fail(f"there is no peer {peer!r}; known: litellm", BAD_INPUT)
-    from router.bench import MissingProgram, print_table, run_bench
-
-    try:
-        result = run_bench(rounds=rounds, seconds=seconds, peer=peer)
-    except MissingProgram as error:
-        fail(str(error), FAILED)
-    if json_:
-        print_json(result)
-    else:
-        print_table(result)
-
-
 @app.command("help", hidden=True)
 def help_(
     context: typer.Context,

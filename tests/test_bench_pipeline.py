@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from typer.testing import CliRunner
 
-from router.cli import app
-from workers import bench_pipeline
-from workers.bench_pipeline import Sizes
+from scripts.benches import __main__ as benches
+from scripts.benches import pipeline
+from scripts.benches.pipeline import Sizes
 
 TINY = Sizes(
     n_events=4_000,
@@ -24,15 +23,10 @@ TINY = Sizes(
 
 
 @pytest.mark.slow
-def test_the_bench_of_the_pipeline_gives_the_figures_that_it_promises(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(bench_pipeline, "QUICK", TINY)
+def test_the_bench_of_the_pipeline_gives_the_figures_that_it_promises() -> None:
+    found = pipeline.run_bench(TINY)
 
-    done = CliRunner().invoke(app, ["bench", "pipeline", "--quick", "--json"])
-
-    assert done.exit_code == 0
-    found = json.loads(done.stdout)
+    json.dumps(found)
     assert set(found) == {
         "events_per_s",
         "events_per_s_200x40",
@@ -49,4 +43,32 @@ def test_the_bench_of_the_pipeline_gives_the_figures_that_it_promises(
     assert all(x > 0 for x in (*figures, found["writer_us"], *found["references"].values()))
     assert {"full", "1000"} <= set(found["cpu"])
     assert all(share >= 0 for shares in found["cpu"].values() for share in shares.values())
-    bench_pipeline.print_table(found)
+    pipeline.print_table(found)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["cpu"],
+        ["--peer", "other"],
+        ["http", "--rounds", "0"],
+        ["draw", "--arms", "1"],
+        ["draw", "x"],
+    ],
+)
+def test_a_bench_that_is_not_there_is_bad_input(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        benches.main(arguments)
+
+    assert ended.value.code == 2
+    assert arguments[-1] in capsys.readouterr().err
+
+
+def test_a_bench_prints_one_object(capsys: pytest.CaptureFixture[str]) -> None:
+    assert benches.main(["draw", "--arms", "3", "--json"]) == 0
+
+    found = json.loads(capsys.readouterr().out)
+    assert found["arms"] == 3
+    assert 0 < found["p50_us"] <= found["p99_us"]

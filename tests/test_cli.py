@@ -257,8 +257,6 @@ def test_bad_feedback_says_what_is_wrong(
         ["demo", "--outcomes", "/nowhere.parquet"],
         ["demo", "--where", "a=b"],
         ["demo", "--endpoints", ",,"],
-        ["bench", "cpu"],
-        ["bench", "--peer", "other"],
         ["frobnicate"],
     ],
 )

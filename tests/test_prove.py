@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 
 from bandit.cells import N_COLUMNS, Q, U
-from router.prove_chaos import poison
-from router.prove_ledger import (
+from scripts.proofs.chaos import poison
+from scripts.proofs.ledger import (
     CALLS_PER_TASK,
     FOLDS,
     LEVELS,
     NO_LABEL,
-    Call,
+    LedgerCall,
+    LedgerVerdict,
     Sums,
-    Verdict,
     digits,
     judge,
     tokens,
@@ -35,24 +35,24 @@ N_TASKS, N_ENDPOINTS = 2, 3
 ROOT = Path(__file__).parent.parent
 
 
-def ledger() -> list[Call]:
+def ledger() -> list[LedgerCall]:
     """Calls of two tasks: most answered and labelled, some cut, some after a failed attempt."""
     labelled: dict[tuple[int, int], int] = {}
     calls = []
     for number in range(N_TASKS * CALLS_PER_TASK):
         if number % 7 == 3:
-            calls.append(Call(number, answered=False))
+            calls.append(LedgerCall(number, answered=False))
             continue
         cell = number // CALLS_PER_TASK, number % N_ENDPOINTS
         label = labelled.get(cell, 0)
         labelled[cell] = label + 1
         label = label if label < len(LEVELS) and number % 5 else NO_LABEL
         attempts = 2 if number == 8 else 1
-        calls.append(Call(number, True, cell[1], attempts, label))
+        calls.append(LedgerCall(number, True, cell[1], attempts, label))
     return calls
 
 
-def folded(calls: list[Call]) -> Sums:
+def folded(calls: list[LedgerCall]) -> Sums:
     """What those calls leave, if all goes well."""
     sums = Sums(*(np.zeros((N_TASKS, N_ENDPOINTS, N_COLUMNS), dtype=np.int64) for _ in range(3)))
     for call in calls:
@@ -63,7 +63,7 @@ def folded(calls: list[Call]) -> Sums:
     return sums
 
 
-def fold(sums: Sums, call: Call, times: int = 1, endpoint: int | None = None) -> None:
+def fold(sums: Sums, call: LedgerCall, times: int = 1, endpoint: int | None = None) -> None:
     cell = sums.usage[
         call.number // CALLS_PER_TASK, call.endpoint if endpoint is None else endpoint
     ]
@@ -71,7 +71,7 @@ def fold(sums: Sums, call: Call, times: int = 1, endpoint: int | None = None) ->
     cell[[U.TOKENS_IN, U.TOKENS_OUT]] += np.array(tokens(call.number)) * times
 
 
-def label(sums: Sums, call: Call, times: int = 1) -> None:
+def label(sums: Sums, call: LedgerCall, times: int = 1) -> None:
     if call.label != NO_LABEL:
         cell = sums.quality[call.number // CALLS_PER_TASK, call.endpoint]
         cell[[Q.LABELS, Q.N]] += times
@@ -81,7 +81,7 @@ def label(sums: Sums, call: Call, times: int = 1) -> None:
 def test_books_that_agree_are_clean() -> None:
     calls = ledger()
 
-    assert judge(folded(calls), calls) == Verdict(0, 0)
+    assert judge(folded(calls), calls) == LedgerVerdict(0, 0)
 
 
 def test_a_call_that_was_cut_may_be_folded_once_and_not_twice() -> None:
@@ -175,7 +175,7 @@ def test_every_kind_of_poison_makes_the_dead_letters_it_says() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("sabotage", "figure"), [("lose", "lost"), ("double", "doubled")])
 def test_the_proof_notices_one_event_too_few_and_one_too_many(sabotage: str, figure: str) -> None:
-    command = [sys.executable, "-m", "router.prove", "pipeline", "--kills", "0", "--json"]
+    command = [sys.executable, "-m", "scripts.proofs", "pipeline", "--kills", "0", "--json"]
 
     done = subprocess.run(
         [*command, "--sabotage", sabotage], capture_output=True, text=True, check=False, cwd=ROOT

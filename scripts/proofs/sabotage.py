@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 
-from router.prove_chaos import Chaos
+from scripts.proofs.chaos import Chaos
 from telemetry import events, frames, keys
 from telemetry.errors import MalformedEvent
 from telemetry.events import Flag, Kind

@@ -44,7 +44,7 @@ class Inconclusive(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class LedgerCall:
     """One call as its client saw it."""
 
     number: int
@@ -56,7 +56,7 @@ class Call:
 
 
 @dataclass(slots=True)
-class Verdict:
+class LedgerVerdict:
     """How many effects are missing, and how many there are too many."""
 
     lost: int = 0
@@ -122,10 +122,10 @@ def read_sums(rows: Terms, tasks: Sequence[int], endpoints: Sequence[int], *, we
     return Sums(*(out[family] for family in FAMILIES))
 
 
-def judge(sums: Sums, calls: Sequence[Call]) -> Verdict:
+def judge(sums: Sums, calls: Sequence[LedgerCall]) -> LedgerVerdict:
     """Return how far the sums are from what the ledger allows."""
-    verdict = Verdict()
-    by_task: dict[int, list[Call]] = {}
+    verdict = LedgerVerdict()
+    by_task: dict[int, list[LedgerCall]] = {}
     for call in calls:
         by_task.setdefault(call.number // CALLS_PER_TASK, []).append(call)
     for task in range(len(sums.usage)):
@@ -135,7 +135,9 @@ def judge(sums: Sums, calls: Sequence[Call]) -> Verdict:
     return verdict
 
 
-def _judge_outcomes(verdict: Verdict, usage: NDArray[np.int64], calls: list[Call]) -> None:
+def _judge_outcomes(
+    verdict: LedgerVerdict, usage: NDArray[np.int64], calls: list[LedgerCall]
+) -> None:
     """Compare the outcomes of one task; `usage` is (n_endpoints, N_COLUMNS)."""
     folds = np.array(
         [digits(row[U.TOKENS_IN], DIGITS) + digits(row[U.TOKENS_OUT], DIGITS) for row in usage]
@@ -163,7 +165,10 @@ def _judge_outcomes(verdict: Verdict, usage: NDArray[np.int64], calls: list[Call
 
 
 def _judge_labels(
-    verdict: Verdict, quality: NDArray[np.int64], derived: NDArray[np.int64], calls: list[Call]
+    verdict: LedgerVerdict,
+    quality: NDArray[np.int64],
+    derived: NDArray[np.int64],
+    calls: list[LedgerCall],
 ) -> None:
     """Compare the labels of one task; `quality` and `derived` are (n_endpoints, N_COLUMNS)."""
     wanted = np.zeros((2, len(quality), len(LEVELS)), dtype=np.int64)

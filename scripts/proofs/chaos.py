@@ -50,7 +50,7 @@ RECENT = 200
 
 
 @dataclass(slots=True)
-class Counts:
+class FaultCounts:
     """What was done."""
 
     kills: int = 0
@@ -72,7 +72,7 @@ class Chaos:
     n_shards: int
     rng: random.Random
     every_s: float
-    counts: Counts = field(default_factory=Counts)
+    counts: FaultCounts = field(default_factory=FaultCounts)
     recent: deque[tuple[int, bytes]] = field(default_factory=lambda: deque(maxlen=RECENT))
     _client: Client = None
     _read: dict[str, bytes] = field(default_factory=dict)

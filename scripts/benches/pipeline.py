@@ -25,12 +25,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from scripts.benches.references import group_hincrby, rq_per_event
+from scripts.benches.replay import replay
 from telemetry import keys
 from telemetry.embedded import PrivateServer
 from telemetry.processes import child_environment
 from telemetry.store import Address, Client, connect, prepare
-from workers.bench_references import group_hincrby, rq_per_event
-from workers.bench_replay import replay
 
 N_SHARDS = 4
 SMALL, LARGE = (10, 10), (200, 40)
@@ -107,7 +107,7 @@ class Lab:
     cells: tuple[int, int]
 
     def start(self, role: str, number: int = 0, **more: Any) -> Child:
-        """Start a process of `workers.bench_load`; it waits for the word."""
+        """Start a process of `scripts.benches.load`; it waits for the word."""
         options = {
             "journals": str(self.directory / "journal"),
             "url": self.address.url,
@@ -118,7 +118,7 @@ class Lab:
             "out": str(self.directory / f"{role}-{number}.npz"),
             **more,
         }
-        return Child.start("workers.bench_load", role, json.dumps(options))
+        return Child.start("scripts.benches.load", role, json.dumps(options))
 
     def run(self, role: str, **more: Any) -> dict[str, Any]:
         """Run one such process to its end."""

@@ -1,11 +1,12 @@
-"""The proof of the pipeline: what was told is folded once, whatever dies. `scripts/prove`.
+"""The proof of the pipeline: what was told is folded once, whatever dies. `scripts/prove
+pipeline`.
 
 The real `pointsman up` runs with a second worker beside it and simulated endpoints before it. A
-client of its own (`prove_client`) calls, gives feedback and keeps the books; `prove_chaos` kills
+client of its own (`client`) calls, gives feedback and keeps the books; `chaos` kills
 and freezes processes, `up` itself and the second worker's supervisor among them, and injects
 frames. In the end
 everything may come to rest, and the sums are held against the books, call by call and label by
-label (`prove_ledger` says how).
+label (`ledger` says how).
 
 lost: an answer received in full, or feedback that got 2xx, without its effect. doubled: an effect
 too many. unresolved: attempts whose connection was cut or that were refused; a call among them
@@ -28,6 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -38,20 +40,20 @@ import yaml
 from router.config.compiled import Configuration, load
 from router.demo.simulator import save
 from router.demo.stack import DidNotStart, Stack, stack
-from router.prove_chaos import SECOND, UP, Chaos, listens
-from router.prove_ledger import (
+from router.report import gather
+from scripts.proofs.chaos import SECOND, UP, Chaos, listens
+from scripts.proofs.ledger import (
     CALLS_PER_TASK,
     LEVELS,
-    Call,
     Inconclusive,
-    Verdict,
+    LedgerCall,
+    LedgerVerdict,
     judge,
     read_sums,
     tokens,
     weight,
 )
-from router.prove_sabotage import SABOTAGES, NothingToSabotage, Sabotage
-from router.report import gather
+from scripts.proofs.sabotage import SABOTAGES, NothingToSabotage, Sabotage
 from telemetry import keys
 from telemetry.events import digest8
 from telemetry.recorded import Recorded
@@ -80,7 +82,7 @@ QUIET_S = 6.0
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ProofSettings:
     """What to run."""
 
     kills: int
@@ -111,7 +113,7 @@ class Settings:
 
 
 @dataclass(slots=True)
-class Result:
+class ProofResult:
     """The figures of a run, and what else was seen."""
 
     figures: dict[str, Any]
@@ -125,7 +127,7 @@ class Result:
         return exact and f["audit_equal"] is not False
 
 
-def prove_pipeline(settings: Settings) -> Result:
+def prove_pipeline(settings: ProofSettings) -> ProofResult:
     """Run the whole proof once; return what it showed.
 
     Raises:
@@ -150,7 +152,7 @@ def prove_pipeline(settings: Settings) -> Result:
                 return _result(config, address, configuration, chaos, books, verdict)
 
 
-def _wait_for_steady_weight(settings: Settings) -> int:
+def _wait_for_steady_weight(settings: ProofSettings) -> int:
     """Return the weight that new evidence has for the whole run, once there is one.
 
     It changes every 21 hours; a run that would cross the change waits for it.
@@ -163,7 +165,7 @@ def _wait_for_steady_weight(settings: Settings) -> int:
         time.sleep(1)
 
 
-def _configure(directory: Path, processes: Stack, settings: Settings) -> Path:
+def _configure(directory: Path, processes: Stack, settings: ProofSettings) -> Path:
     """Start the simulated endpoints; return the sidecar's configuration."""
     save(_table(settings), directory / "table.npz")
     simulator = processes.simulator(directory / "table.npz", time_scale=1.0)
@@ -183,11 +185,11 @@ def _configure(directory: Path, processes: Stack, settings: Settings) -> Path:
     return config
 
 
-def _tasks(settings: Settings) -> list[str]:
+def _tasks(settings: ProofSettings) -> list[str]:
     return [f"task-{i:04d}" for i in range(settings.n_tasks)]
 
 
-def _table(settings: Settings) -> Recorded:
+def _table(settings: ProofSettings) -> Recorded:
     """Return what the endpoints answer: each call with tokens that tell it from all others."""
     rng = np.random.default_rng(settings.seed)
     n = settings.n_tasks * CALLS_PER_TASK
@@ -223,7 +225,7 @@ def _start(processes: Stack, config: Path) -> None:
 
 
 def _chaos(
-    configuration: Configuration, address: Address, processes: Stack, settings: Settings
+    configuration: Configuration, address: Address, processes: Stack, settings: ProofSettings
 ) -> Chaos:
     server = configuration.server
     return Chaos(
@@ -237,7 +239,9 @@ def _chaos(
     )
 
 
-def _drive(chaos: Chaos, processes: Stack, directory: Path, settings: Settings) -> dict[str, Any]:
+def _drive(
+    chaos: Chaos, processes: Stack, directory: Path, settings: ProofSettings
+) -> dict[str, Any]:
     """Let the client work while everything is killed; return the client's books."""
     plan = {
         "url": f"http://127.0.0.1:{chaos.port}",
@@ -250,7 +254,7 @@ def _drive(chaos: Chaos, processes: Stack, directory: Path, settings: Settings) 
     (directory / "plan.json").write_text(json.dumps(plan))
     books = directory / "books.json"
     client = processes.start(
-        "client", "router.prove_client", str(directory / "plan.json"), str(books)
+        "client", "scripts.proofs.client", str(directory / "plan.json"), str(books)
     )
     chaos.run(
         kills=settings.kills,
@@ -271,9 +275,9 @@ def _drive(chaos: Chaos, processes: Stack, directory: Path, settings: Settings) 
     return found
 
 
-def _call(entry: dict[str, Any]) -> Call:
+def _call(entry: dict[str, Any]) -> LedgerCall:
     endpoint = ENDPOINTS.index(entry["model"]) if entry["answered"] else -1
-    return Call(
+    return LedgerCall(
         entry["number"],
         entry["answered"],
         endpoint,
@@ -286,16 +290,16 @@ def _call(entry: dict[str, Any]) -> Call:
 def _settle(
     configuration: Configuration,
     address: Address,
-    calls: list[Call],
+    calls: list[LedgerCall],
     processes: Stack,
-    settings: Settings,
-) -> Verdict:
+    settings: ProofSettings,
+) -> LedgerVerdict:
     """Return the verdict once the sums have come to rest."""
     tasks = [digest8("task", name) for name in _tasks(settings)]
     endpoints = [e.digest for e in configuration.catalog.endpoints]
     began = still_since = time.monotonic()
     last = b""
-    verdict = Verdict(lost=len(calls))
+    verdict = LedgerVerdict(lost=len(calls))
     while True:
         processes.revive(SECOND)
         now = time.monotonic()
@@ -322,8 +326,8 @@ def _result(
     configuration: Configuration,
     chaos: Chaos,
     books: dict[str, Any],
-    verdict: Verdict,
-) -> Result:
+    verdict: LedgerVerdict,
+) -> ProofResult:
     client = connect(address)
     shards = range(configuration.store.shards)
     equal, note = _audit(config)
@@ -348,7 +352,7 @@ def _result(
     ]
     archived = configuration.server.state_directory() / "archive"
     notes.append(f"files of the archive {len(list(archived.rglob('*.parquet')))}")
-    return Result(figures, notes + ([note] if note else []))
+    return ProofResult(figures, notes + ([note] if note else []))
 
 
 def _audit(config: Path) -> tuple[bool | None, str]:
@@ -360,8 +364,6 @@ def _audit(config: Path) -> tuple[bool | None, str]:
         text=True,
         check=False,
     )
-    if "No such command" in done.stderr:
-        return None, "not audited: this version has no `pointsman audit state`"
     try:
         equal = json.loads(done.stdout)["equal"] is True
     except (ValueError, KeyError, TypeError):
@@ -383,10 +385,9 @@ def _end(number: int, _: object) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Prove that the pipeline loses and doubles nothing; return the exit code."""
-    parser = argparse.ArgumentParser(prog="scripts/prove", description=main.__doc__)
-    parser.add_argument("what", choices=["pipeline"])
+    parser = argparse.ArgumentParser(prog="scripts/prove pipeline", description=main.__doc__)
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_KILLS} kills only")
     parser.add_argument("--kills", type=int, help=f"how many; else {FULL_KILLS}")
     parser.add_argument("--seed", type=int, default=0, help="of all that is left to chance")
@@ -401,7 +402,7 @@ def main(argv: list[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)  # everything that was started is stopped on the way out
     try:
-        result = prove_pipeline(Settings(kills, options.seed, sabotage=options.sabotage))
+        result = prove_pipeline(ProofSettings(kills, options.seed, sabotage=options.sabotage))
     except (DidNotStart, Inconclusive, NothingToSabotage) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
@@ -411,7 +412,3 @@ def main(argv: list[str] | None = None) -> int:
     else:
         print(", ".join(f"{name} {value}" for name, value in result.figures.items()))
     return 0 if result.is_sound else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -63,7 +63,7 @@ USAGE_CHUNK = _frame({**_COMMON, "choices": [], "usage": USAGE})
 DONE = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
 
 
-class Upstream(asyncio.Protocol):
+class BenchUpstream(asyncio.Protocol):
     """One connection."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -106,7 +106,7 @@ class Upstream(asyncio.Protocol):
 
 async def _serve(ready: Path) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Upstream, "127.0.0.1", 0)
+    server = await loop.create_server(BenchUpstream, "127.0.0.1", 0)
     _write(ready, str(server.sockets[0].getsockname()[1]))
     await server.serve_forever()
 
@@ -117,7 +117,7 @@ def _write(path: Path, text: str) -> None:
 
 def main() -> None:
     """Serve until killed."""
-    parser = argparse.ArgumentParser(prog="python -m router.bench_upstream")
+    parser = argparse.ArgumentParser(prog="python -m scripts.benches.upstream")
     parser.add_argument("--ready", type=Path, required=True)
     options = parser.parse_args()
     end_with_parent()

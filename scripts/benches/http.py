@@ -26,8 +26,8 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from router.bench_upstream import N_CHUNKS, PACED
 from router.demo.stack import Stack, stack
+from scripts.benches.upstream import N_CHUNKS, PACED
 from telemetry.store import open_store
 
 N_ENDPOINTS = 10
@@ -81,7 +81,7 @@ class MissingProgram(Exception):
 
 
 @dataclass(slots=True)
-class Target:
+class Subject:
     """What is measured: where it listens, and which processes' CPU is booked to it."""
 
     name: str
@@ -161,9 +161,9 @@ def _pinned(core: int) -> Iterator[None]:
 
 
 @contextmanager
-def _targets(directory: Path, processes: Stack, peer: str | None) -> Iterator[list[Target]]:
+def _targets(directory: Path, processes: Stack, peer: str | None) -> Iterator[list[Subject]]:
     """Yield the upstream itself, nginx, the sidecar, and the peer."""
-    upstream = processes.listen("upstream", "router.bench_upstream")
+    upstream = processes.listen("upstream", "scripts.benches.upstream")
     config = directory / "pointsman.yaml"
     config.write_text(_configuration(directory / "state", upstream))
     processes.worker(directory / "state", shards=4)
@@ -174,15 +174,15 @@ def _targets(directory: Path, processes: Stack, peer: str | None) -> Iterator[li
     worker_pid = processes.processes["worker"].pid
     with _nginx(directory, upstream) as (nginx_port, nginx_pid):
         targets = [
-            Target("direct", upstream, list),
-            Target("nginx", nginx_port, lambda: _tree(nginx_pid)),
-            Target("pointsman", router, lambda: [router_pid], lambda: [worker_pid, store_pid]),
+            Subject("direct", upstream, list),
+            Subject("nginx", nginx_port, lambda: _tree(nginx_pid)),
+            Subject("pointsman", router, lambda: [router_pid], lambda: [worker_pid, store_pid]),
         ]
         if peer is None:
             yield targets
             return
         with _litellm(directory, upstream) as (port, pid):
-            yield [*targets, Target(peer, port, lambda: _tree(pid))]
+            yield [*targets, Subject(peer, port, lambda: _tree(pid))]
 
 
 def _configuration(state_dir: Path, upstream: int) -> str:
@@ -266,7 +266,7 @@ def _litellm(directory: Path, upstream: int) -> Iterator[tuple[int, int]]:
         process.wait()
 
 
-def _round(targets: list[Target], samples: Samples, directory: Path, seconds: float) -> None:
+def _round(targets: list[Subject], samples: Samples, directory: Path, seconds: float) -> None:
     """Measure every target once, in turn."""
     for streamed in (False, True):
         for connections in (16, 1):
@@ -292,7 +292,7 @@ def _round(targets: list[Target], samples: Samples, directory: Path, seconds: fl
 
 
 def _load(
-    target: Target,
+    target: Subject,
     samples: Samples,
     directory: Path,
     what: str,
@@ -317,7 +317,7 @@ def _load(
         raise RuntimeError(f"{target.name}: {errors} of {calls} calls failed")
 
 
-def _wrk(target: Target, script: Path, connections: int, seconds: float) -> tuple[int, int]:
+def _wrk(target: Subject, script: Path, connections: int, seconds: float) -> tuple[int, int]:
     duration = f"{max(round(seconds), 1)}s"
     command = ["wrk", "-t1", f"-c{connections}", f"-d{duration}", "-s", str(script)]
     command.append(f"http://127.0.0.1:{target.port}")
@@ -328,7 +328,7 @@ def _wrk(target: Target, script: Path, connections: int, seconds: float) -> tupl
 
 
 async def _interleaved(
-    targets: list[Target], rps: int, seconds: float, body: bytes
+    targets: list[Subject], rps: int, seconds: float, body: bytes
 ) -> dict[str, list[float]]:
     """Call all targets in turn, each `rps` times a second; return latencies in microseconds.
 

@@ -38,7 +38,7 @@ NAMES = ("decision_id", "response_id", "ref")
 
 
 @dataclass(slots=True)
-class Entry:
+class BookEntry:
     """One call in the books."""
 
     number: int
@@ -59,10 +59,10 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class ClientItem:
     """One feedback to give."""
 
-    entry: Entry
+    entry: BookEntry
     name: str
     id: str
     kind: str
@@ -81,12 +81,12 @@ class Client:
         self._parent = os.getppid()
         n = len(plan["tasks"]) * plan["calls_per_task"]
         self._numbers = self._rng.sample(range(n), n)
-        self._due: list[Item] = []
+        self._due: list[ClientItem] = []
         self._delayed: set[asyncio.TimerHandle] = set()
         self._labelled: Counter[tuple[int, str]] = Counter()
         self._n_posting = 0
         self.stop = asyncio.Event()
-        self.entries: list[Entry] = []
+        self.entries: list[BookEntry] = []
         self.n_feedback = 0
         self.n_cut = 0
 
@@ -117,7 +117,7 @@ class Client:
                 continue
             await asyncio.sleep(self._rng.uniform(0, 2 * pause_s))
 
-    async def _call(self, number: int) -> Entry | None:
+    async def _call(self, number: int) -> BookEntry | None:
         streamed = self._rng.random() < STREAMED_SHARE
         ref = f"call {number}"
         headers = {
@@ -129,7 +129,7 @@ class Client:
         words = " ".join(f"{self._rng.getrandbits(64):x}" for _ in range(8))
         message = {"role": "user", "content": f"{words} {number}"}
         body = {"model": "auto", "messages": [message], "stream": streamed}
-        entry = Entry(number)
+        entry = BookEntry(number)
         try:
             url = f"{self._url}/v1/chat/completions"
             async with self._http.post(url, json=body, headers=headers) as reply:
@@ -151,7 +151,7 @@ class Client:
 
     # -- feedback -----------------------------------------------------------------------------
 
-    def _plan_feedback(self, entry: Entry, names: dict[str, str]) -> None:
+    def _plan_feedback(self, entry: BookEntry, names: dict[str, str]) -> None:
         """Decide what will be said of an answer, and when; the order is left to chance."""
         cell = entry.number // self._plan["calls_per_task"], entry.model
         level = self._labelled[cell]
@@ -174,10 +174,10 @@ class Client:
         loop = asyncio.get_running_loop()
         for kind, revision, what in said:
             name = self._rng.choice(NAMES)
-            item = Item(entry, name, names[name], kind, revision, what)
+            item = ClientItem(entry, name, names[name], kind, revision, what)
             self._delay(item, loop)
 
-    def _delay(self, item: Item, loop: asyncio.AbstractEventLoop) -> None:
+    def _delay(self, item: ClientItem, loop: asyncio.AbstractEventLoop) -> None:
         def fall_due() -> None:
             self._delayed.discard(handle)
             self._due.append(item)
@@ -200,7 +200,7 @@ class Client:
                 self._due += items
                 await asyncio.sleep(TRY_AGAIN_S)
 
-    async def _post(self, items: list[Item]) -> bool:
+    async def _post(self, items: list[ClientItem]) -> bool:
         """Give feedback; return whether it was taken."""
         bodies = [
             {

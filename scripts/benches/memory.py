@@ -1,4 +1,4 @@
-"""How much of the store's memory each kind of thing takes: `python -m workers.bench_memory`.
+"""How much of the store's memory each kind of thing takes: `scripts/bench memory`.
 
 Frames as the writer sends them and commits of the real learner, in a private server. Bytes are the
 growth of `used_memory`: names, expiry and the allocator's rounding are in them.
@@ -6,7 +6,6 @@ growth of `used_memory`: names, expiry and the allocator's rounding are in them.
 
 from __future__ import annotations
 
-import json
 import secrets
 import tempfile
 import time
@@ -122,7 +121,3 @@ def _send(client: Client, records: list[bytes], n_records: int) -> None:
         frame = frames.Frame(bytes(16), 0, start, b"".join(part))
         pipeline.xadd(keys.stream(0), {"f": frames.pack(frame)})
     pipeline.execute()
-
-
-if __name__ == "__main__":
-    print(json.dumps(run_bench()))

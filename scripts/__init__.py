@@ -1,0 +1,5 @@
+"""The project's own tools, not the user's: they are in no wheel.
+
+- `benches`: what calls, draws and events cost, beside references in the same run
+- `proofs`: what is claimed, shown on the running parts
+"""

@@ -1,0 +1,11 @@
+"""What calls, draws and events cost, beside references in the same run.
+
+- `upstream`: a provider that costs next to nothing
+- `http`: the sidecar beside nginx
+- `draw`: a single draw
+- `load`: whoever writes and reads events while they are measured
+- `references`: the ways of others to take events
+- `replay`: a rebuild from records
+- `pipeline`: from a call's outcome to the posterior of a router
+- `memory`: bytes of the store for each thing that it keeps
+"""

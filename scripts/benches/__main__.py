@@ -1,0 +1,91 @@
+"""`scripts/bench NAME`: runs one bench, prints its figures or one JSON object."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+Measured = dict[str, Any]
+
+
+def bounded(least: float, most: float, kind: Callable[[str], float]) -> Callable[[str], float]:
+    """Return a parser of options that are numbers in a range."""
+
+    def parse(text: str) -> float:
+        value = kind(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text}: from {least} to {most}")
+        return value
+
+    return parse
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure the sidecar, a draw or the pipeline; return the exit code."""
+    given = sys.argv[1:] if argv is None else argv
+    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help")):
+        given = ["http", *given]
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=main.__doc__)
+    benches = parser.add_subparsers(dest="what", required=True)
+    http = benches.add_parser("http", help="the sidecar beside nginx")
+    http.add_argument("--rounds", type=bounded(1, 100, int), default=5)
+    http.add_argument("--seconds", type=bounded(0.5, 60, float), default=3.0, help="a round each")
+    http.add_argument("--peer", choices=["litellm"], help="also measure this one")
+    draw = benches.add_parser("draw", help="a single draw")
+    draw.add_argument("--arms", type=bounded(2, 1000, int), default=10, help="endpoints")
+    pipeline = benches.add_parser("pipeline", help="from outcomes to posteriors")
+    pipeline.add_argument("--quick", action="store_true", help="less of it")
+    memory = benches.add_parser("memory", help="bytes of the store")
+    for bench in (http, draw, pipeline, memory):
+        bench.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(given)
+    run = {"http": _http, "draw": _draw, "pipeline": _pipeline, "memory": _memory}[options.what]
+    measured, show = run(options)
+    if measured is None:
+        return 1
+    if options.json:
+        print(json.dumps(measured))
+    else:
+        show(measured)
+    return 0
+
+
+def _http(options: argparse.Namespace) -> tuple[Measured | None, Callable[..., None]]:
+    from scripts.benches.http import MissingProgram, print_table, run_bench
+
+    try:
+        return run_bench(
+            rounds=options.rounds, seconds=options.seconds, peer=options.peer
+        ), print_table
+    except MissingProgram as error:
+        print(error, file=sys.stderr)
+        return None, print_table
+
+
+def _draw(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]:
+    from scripts.benches.draw import run_bench
+
+    def show(measured: dict[str, float]) -> None:
+        p50, p99 = measured["p50_us"], measured["p99_us"]
+        print(f"{options.arms} endpoints: p50 {p50:.1f} µs, p99 {p99:.1f} µs")
+
+    return run_bench(options.arms), show
+
+
+def _pipeline(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]:
+    from scripts.benches.pipeline import FULL, QUICK, print_table, run_bench
+
+    return run_bench(QUICK if options.quick else FULL), print_table
+
+
+def _memory(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]:
+    from scripts.benches.memory import run_bench
+
+    return run_bench(), lambda measured: print(json.dumps(measured, indent=2))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
