@@ -144,7 +144,7 @@ MAX_ARGUMENTS = 1000
 """Arguments of one command inside a commit: `unpack` fails near 8,000."""
 
 
-class Lease:
+class LeaseScripts:
     """The right to fold one shard, with the token that outdates every earlier holder."""
 
     def __init__(self, client: Client) -> None:

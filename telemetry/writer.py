@@ -139,7 +139,7 @@ class Writer:
 
 
 @dataclass(slots=True)
-class Batch:
+class CutFrames:
     """Frames that were cut from one segment, and where it stands once all of them were taken."""
 
     segment: journal.Segment
@@ -164,7 +164,7 @@ class Sender:
     counters: Counters
     _segment: journal.Segment | None = None
     _limit: int = FEW_RECORDS
-    _batch: Batch | None = None
+    _batch: CutFrames | None = None
 
     def send_some(self, *, keep: Path | None = None) -> int:
         """Send the next records and return how many; finished segments go, except `keep`.
@@ -193,7 +193,7 @@ class Sender:
         self.counters.dropped[Dropped.SHARD] += n - n_sent
         return n
 
-    def _cut(self, segment: journal.Segment) -> Batch | None:
+    def _cut(self, segment: journal.Segment) -> CutFrames | None:
         data = segment.read(self._limit)
         full = len(data) == self._limit * RECORD_SIZE
         self._limit = READ_RECORDS if full else FEW_RECORDS
@@ -208,9 +208,9 @@ class Sender:
                 by_shard[frame.shard].append(frame)
             groups = list(by_shard.values())
         n_sent = sum(frame.n_records for frame in found)
-        return Batch(segment, len(data), n_sent, bases, groups)
+        return CutFrames(segment, len(data), n_sent, bases, groups)
 
-    def _send(self, batch: Batch) -> None:
+    def _send(self, batch: CutFrames) -> None:
         """Send every group that was not taken yet; one that fails does not keep the others back."""
         failed: BaseException | None = None
         for group in list(batch.groups):

@@ -33,7 +33,7 @@ from telemetry.frames import Frame
 from telemetry.reader import Reader
 from telemetry.store import Address
 from workers import fold
-from workers.hearing import Standings
+from workers.hearing import LabelStandings
 from workers.lease import Lease
 from workers.shard import Shard
 
@@ -76,7 +76,7 @@ def test_residuals_do_not_depend_on_order_and_are_taken_back_exactly(said, dice)
     bodies = [token(i, spread=s, regime=r, at_ms=BEGAN_MS) for i, (_, s, r) in enumerate(said)]
     raw = b"".join(judged(body, 0.5, at_ms=BEGAN_MS) for body in bodies)
     tokens = events.decode(raw)[0]["token"]
-    none = Standings.nothing(len(said))
+    none = LabelStandings.nothing(len(said))
     reward = np.array([value for value, _, _ in said])
     held = replace(none, reward=reward, kind=np.full(len(said), 2, dtype=np.uint8))
     order = list(range(len(said)))

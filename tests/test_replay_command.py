@@ -192,7 +192,7 @@ def test_best_per_category_has_all_of_the_gap_and_best_single_none(file: Path) -
     assert first["regret"] == pytest.approx(0)
 
 
-def settings_of(file: Path, **changes: Any) -> replay_file.Settings:
+def settings_of(file: Path, **changes: Any) -> replay_file.ReplaySettings:
     from bandit.loop import Rules
 
     given = {
@@ -212,10 +212,10 @@ def settings_of(file: Path, **changes: Any) -> replay_file.Settings:
         "calls_per_second": 1.0,
         "arrivals": None,
     } | changes
-    return replay_file.Settings(**given)
+    return replay_file.ReplaySettings(**given)
 
 
-def untimed(result: replay_file.Result) -> list[dict[str, Any]]:
+def untimed(result: replay_file.ReplayResult) -> list[dict[str, Any]]:
     return [{k: v for k, v in p.items() if k not in TIMED} for p in result.summary["policies"]]
 
 

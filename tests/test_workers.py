@@ -633,11 +633,11 @@ def test_books_never_grow_stale(client: Any, shard: Shard, lease: Lease) -> None
 )
 def test_books_do_not_depend_on_order_or_grouping(calls, dice: random.Random) -> None:
     from workers.fold import label_terms, outcome_terms
-    from workers.hearing import Standings
+    from workers.hearing import LabelStandings
 
     records, _ = events.decode(b"".join(answered(nonce) for nonce, _ in calls))
-    nothing, n = Standings.nothing(len(calls)), len(calls)
-    judge = Standings.nothing(n)
+    nothing, n = LabelStandings.nothing(len(calls)), len(calls)
+    judge = LabelStandings.nothing(n)
     judge.reward[:] = [value for _, value in calls]
     judge.kind[:] = FeedbackKind.JUDGE
     whole = cells.merge([*outcome_terms(records), *label_terms(records["token"], nothing, judge)])
@@ -654,7 +654,7 @@ def test_books_do_not_depend_on_order_or_grouping(calls, dice: random.Random) ->
 # -- many at once --------------------------------------------------------------------------------
 
 
-def one_of(found: hearing.Standings, i: int) -> labels.Standing:
+def one_of(found: hearing.LabelStandings, i: int) -> labels.Standing:
     """One decision's standing, out of many."""
     rewarded, derived = bool(found.is_rewarded[i]), bool(found.is_derived[i])
     return labels.Standing(

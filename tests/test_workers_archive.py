@@ -24,9 +24,9 @@ from telemetry.frames import Frame
 from telemetry.reader import Reader
 from telemetry.store import prepare
 from workers import archive_file, retention
-from workers.archive import Archive, Limits
-from workers.archive_file import Unit
-from workers.audit import Found, audit_state
+from workers.archive import Archive, ArchiveLimits
+from workers.archive_file import ArchiveFile
+from workers.audit import AuditResult, audit_state
 from workers.batch import DAY_MS, PRODUCER_DAYS, Window, take_apart
 from workers.calibration import calibrate
 from workers.held import join
@@ -37,7 +37,7 @@ from workers.retention import Keep
 from workers.shard import MOST_UNARCHIVED_BYTES, Shard, most_unarchived
 
 NOW_MS = int(time.time() * 1000)
-AT_ONCE = Limits(every_bytes=0)
+AT_ONCE = ArchiveLimits(every_bytes=0)
 PRODUCERS = [bytes([n]) * 16 for n in range(1, 4)]
 
 
@@ -98,10 +98,10 @@ class Life:
     def prune(self, **more: int) -> None:
         self.shard.prune(token=self.lease.token, **more)
 
-    def take(self) -> list[Unit]:
+    def take(self) -> list[ArchiveFile]:
         return self.archive.take(now_ms=NOW_MS, limits=AT_ONCE)
 
-    def audit(self) -> Found:
+    def audit(self) -> AuditResult:
         return audit_state(self.archive)
 
     def rows(self) -> dict[bytes, bytes]:
@@ -110,8 +110,8 @@ class Life:
     def length(self) -> int:
         return int(self.client.xlen(keys.stream(0)))
 
-    def files(self) -> list[Unit]:
-        return archive_file.units(self.archive.directory(0))
+    def files(self) -> list[ArchiveFile]:
+        return archive_file.list_files(self.archive.directory(0))
 
 
 @pytest.fixture
@@ -443,14 +443,14 @@ def test_a_shard_is_due_by_size_or_by_age(life: Life) -> None:
     life.send(outcome(1))
     life.fold()
 
-    def is_due(limits: Limits, now_ms: int) -> bool:
+    def is_due(limits: ArchiveLimits, now_ms: int) -> bool:
         return bool(life.archive._is_due(0, now_ms=now_ms, limits=limits))
 
-    assert not is_due(Limits(), NOW_MS)
-    assert is_due(Limits(every_bytes=200), NOW_MS)
-    assert is_due(Limits(), NOW_MS + 9_000_000)
+    assert not is_due(ArchiveLimits(), NOW_MS)
+    assert is_due(ArchiveLimits(every_bytes=200), NOW_MS)
+    assert is_due(ArchiveLimits(), NOW_MS + 9_000_000)
     life.take()
-    assert not is_due(Limits(), NOW_MS + 9_000_000)
+    assert not is_due(ArchiveLimits(), NOW_MS + 9_000_000)
 
 
 # -- how long files stay ------------------------------------------------------------------------

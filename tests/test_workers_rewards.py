@@ -29,7 +29,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telemetry.events import NO_DIGEST, Source, Token
-from workers.rewards import Call, Memory, Verdict, derive
+from workers.rewards import DerivedLabel, Memory, ObservedCall, derive
 from workers.schemas import fits
 
 SALT = b"a salt of this process"
@@ -44,10 +44,10 @@ def nonce_of(number: int) -> bytes:
     return decision(number)[4:20]
 
 
-def to_call(turn: Turn, number: int) -> Call:
+def to_call(turn: Turn, number: int) -> ObservedCall:
     is_stream = isinstance(turn.answer, str)
     answer = turn.answer if is_stream else json.dumps(turn.answer)
-    return Call(
+    return ObservedCall(
         decision=decision(number),
         app=turn.app.encode(),
         unit=turn.unit.encode(),
@@ -61,7 +61,7 @@ def to_call(turn: Turn, number: int) -> Call:
     )
 
 
-def run(turns: Iterable[Turn], memory: Memory | None = None) -> list[list[Verdict]]:
+def run(turns: Iterable[Turn], memory: Memory | None = None) -> list[list[DerivedLabel]]:
     memory = memory or Memory(SALT)
     return [derive(to_call(turn, i), memory) for i, turn in enumerate(turns, 1)]
 
@@ -81,7 +81,7 @@ def test_a_conversation_gives_these_labels_and_no_others(name: str) -> None:
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
 def test_revisions_of_a_decision_count_up_and_each_changes_something(name: str) -> None:
-    last: dict[bytes, Verdict] = {}
+    last: dict[bytes, DerivedLabel] = {}
 
     for verdict in (v for verdicts in run(CONVERSATIONS[name]) for v in verdicts):
         before = last.get(verdict.decision)
@@ -123,13 +123,13 @@ def test_a_label_taken_back_leaves_what_the_answer_showed_by_itself() -> None:
 
     back = [v for v in run(turns)[3] if v.decision == decision(1)]
 
-    assert back == [Verdict(decision(1), Source.SCHEMA, 1.0, 2, NO_DIGEST)]
+    assert back == [DerivedLabel(decision(1), Source.SCHEMA, 1.0, 2, NO_DIGEST)]
 
 
 def test_a_program_s_calls_are_no_chain() -> None:
     schema = {"type": "json_schema", "json_schema": {"name": "s", "schema": STEPS}}
     request = ask(Q, response_format=schema)
-    last: dict[bytes, Verdict] = {}
+    last: dict[bytes, DerivedLabel] = {}
 
     for said in run(Turn(request, reply(GOOD_STEPS), at_s=60.0 * i) for i in range(5)):
         last |= {v.decision: v for v in said}
@@ -142,10 +142,10 @@ def test_a_program_s_calls_are_no_chain() -> None:
 def test_the_order_of_unrelated_calls_does_not_matter() -> None:
     """All are of one app; each conversation has units, ids and some words of its own."""
     every = [(name, turn) for name, turns in CONVERSATIONS.items() for turn in turns]
-    told: dict[str, list[Call]] = {name: [] for name in CONVERSATIONS}
+    told: dict[str, list[ObservedCall]] = {name: [] for name in CONVERSATIONS}
     for number, (name, turn) in enumerate(every, 1):
         told[name].append(_apart(to_call(turn, number), name))
-    alone: set[Verdict] = set()
+    alone: set[DerivedLabel] = set()
     for own in told.values():
         memory = Memory(SALT)
         alone |= {v for call in own for v in derive(call, memory)}
@@ -163,7 +163,7 @@ def test_the_order_of_unrelated_calls_does_not_matter() -> None:
         assert together == alone
 
 
-def _apart(call: Call, name: str) -> Call:
+def _apart(call: ObservedCall, name: str) -> ObservedCall:
     tag = f"{list(CONVERSATIONS).index(name):03}".encode()
     request, answer = call.request, call.answer
     for word in (b"call_", b"toolu_", b"garbage", b"friend"):
@@ -241,7 +241,7 @@ def spoiled(value: Any, rng: random.Random, junk: list[Any]) -> Any:
     return rng.choice([*junk, "", "assistant", "tool", "length", "call_0", 0, -1, None, [], {}])
 
 
-def spoiled_call(number: int, rng: random.Random, junk: list[Any]) -> Call:
+def spoiled_call(number: int, rng: random.Random, junk: list[Any]) -> ObservedCall:
     turn = rng.choice(TURNS)
     call = to_call(replace(turn, at_s=5.0 * number), number)
     request = turn.request
@@ -302,8 +302,11 @@ def test_nesting_never_raises(depth: int, where: str) -> None:
         answer = f'{{"choices":[{{"message":{{"content":{nest}}}}}]}}'
 
     call = to_call(Turn(ask(Q), reply("x")), 1)
-    fields = {f: getattr(call, f) for f in Call.__slots__}
-    derive(Call(**fields | {"request": request.encode(), "answer": answer.encode()}), Memory(SALT))
+    fields = {f: getattr(call, f) for f in ObservedCall.__slots__}
+    derive(
+        ObservedCall(**fields | {"request": request.encode(), "answer": answer.encode()}),
+        Memory(SALT),
+    )
 
 
 def test_a_piece_of_a_stream_that_is_garbage_leaves_no_label() -> None:

@@ -32,7 +32,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ReadAnswer:
     """What is read of an answer."""
 
     choices: tuple[Choice, ...]
@@ -79,7 +79,7 @@ class _Pieces:
 _BODY = msgspec.json.Decoder(_Body)
 
 
-def parse_answer(body: bytes, *, streamed: bool) -> Answer | None:
+def parse_answer(body: bytes, *, streamed: bool) -> ReadAnswer | None:
     """Return what is read of an answer; None where it is too long, an error, or garbage."""
     if len(body) > MAX_BODY_BYTES:
         return None
@@ -100,7 +100,7 @@ def parse_answer(body: bytes, *, streamed: bool) -> Answer | None:
             return None
     if not choices or any(len(c.calls) > MAX_CALLS for c in choices.values()):
         return None
-    return Answer(tuple(_whole(c) for _, c in sorted(choices.items())), reasoning_tokens)
+    return ReadAnswer(tuple(_whole(c) for _, c in sorted(choices.items())), reasoning_tokens)
 
 
 def _add(pieces: _Pieces, choice: _Choice) -> None:

@@ -21,7 +21,7 @@ import structlog
 from telemetry import keys, scripts
 from telemetry.store import Client
 from workers import archive_file
-from workers.archive_file import Content, Unit
+from workers.archive_file import ArchiveFile, Content
 from workers.batch import DAY_MS, LABEL_DAYS, SPAN_DAYS, SPANS, START, position
 from workers.shard import LAG_DAYS, most_unarchived
 
@@ -38,7 +38,7 @@ HOLDER_TTL_MS = 2 * 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ArchiveLimits:
     """When a file is due."""
 
     every_bytes: int = EVERY_BYTES
@@ -58,8 +58,8 @@ class Archive:
         return self.root / str(shard)
 
     def take(
-        self, *, now_ms: int, limits: Limits | None = None, every_s: float = EVERY_S
-    ) -> list[Unit]:
+        self, *, now_ms: int, limits: ArchiveLimits | None = None, every_s: float = EVERY_S
+    ) -> list[ArchiveFile]:
         """Archive every shard that is due, if the records are ours to take; return the new files.
 
         Raises:
@@ -69,15 +69,15 @@ class Archive:
             return []
         if limits is None:
             most = most_unarchived(self.client, self.n_shards)
-            limits = Limits(min(EVERY_BYTES, most // 4), every_s)
+            limits = ArchiveLimits(min(EVERY_BYTES, most // 4), every_s)
         written = []
         for shard in range(self.n_shards):
-            unit = self.take_shard(shard, now_ms=now_ms, limits=limits)
-            if unit is not None:
-                written.append(unit)
+            file = self.take_shard(shard, now_ms=now_ms, limits=limits)
+            if file is not None:
+                written.append(file)
         return written
 
-    def take_shard(self, shard: int, *, now_ms: int, limits: Limits) -> Unit | None:
+    def take_shard(self, shard: int, *, now_ms: int, limits: ArchiveLimits) -> ArchiveFile | None:
         """Archive one shard if it is due and nobody else does; return the new file.
 
         Raises:
@@ -112,7 +112,7 @@ class Archive:
         owner = identity(self.root)
         return scripts.hold(self.client, keys.ARCHIVER, owner=owner, ttl_ms=HOLDER_TTL_MS)
 
-    def _is_due(self, shard: int, *, now_ms: int, limits: Limits) -> bool:
+    def _is_due(self, shard: int, *, now_ms: int, limits: ArchiveLimits) -> bool:
         fields = ["mark", "archived", "n_bytes", "archived_bytes"]
         mark, archived, n_bytes, kept = self.client.hmget(keys.meta(shard), fields)
         if mark is None or mark == archived:
@@ -124,25 +124,25 @@ class Archive:
         )
         return not oldest or now_ms - position(oldest[0][0])[0] >= limits.every_s * 1000
 
-    def _write(self, shard: int, directory: Path) -> Unit:
+    def _write(self, shard: int, directory: Path) -> ArchiveFile:
         content = self.state(shard)
         archived = content.meta.get(b"archived", START)
         content.entries = self.entries(shard, archived, content.mark)
         missing = n_missing(content, since=content.meta.get(b"archived_bytes", b"0"))
-        known = archive_file.units(directory)
+        known = archive_file.list_files(directory)
         start: bytes | None = archived
         if missing or (archived != START and all(u.mark != archived for u in known)):
             start = None
             content = self.state(shard, with_labels=True)
             log.warning("the archive begins anew: a base", shard=shard, missing_bytes=missing)
             self.client.hincrby(keys.meta(shard), "n_archive_bases", 1)
-        unit = archive_file.write(directory, content, start=start)
+        file = archive_file.write(directory, content, start=start)
         n = _integer(content, b"n_bytes")
-        if scripts.set_archived(self.client, shard, seen=archived, mark=unit.mark, n_bytes=n):
+        if scripts.set_archived(self.client, shard, seen=archived, mark=file.mark, n_bytes=n):
             for other in known:  # of one killed before the mark moved: all of it is in ours
-                if other.start == unit.start and not other.is_base and other.path != unit.path:
+                if other.start == file.start and not other.is_base and other.path != file.path:
                     other.path.unlink(missing_ok=True)
-        return unit
+        return file
 
     def state(self, shard: int, *, with_labels: bool = False) -> Content:
         """Return a shard's state at its mark, read in one step."""

@@ -32,7 +32,7 @@ class Damaged(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class ArchiveFile:
     """One file, as its name tells."""
 
     path: Path
@@ -46,16 +46,16 @@ class Unit:
         return self.start is None
 
     @classmethod
-    def parse(cls, path: Path) -> Unit | None:
+    def parse(cls, path: Path) -> ArchiveFile | None:
         """Return what a file's name tells, or None where it is none of ours."""
         span, _, digest = path.name.removesuffix(SUFFIX).partition(".")
         start, _, mark = span.partition("_")
         try:
-            unit = cls(path, None if start == _BASE else _unpad(start), _unpad(mark), digest)
+            file = cls(path, None if start == _BASE else _unpad(start), _unpad(mark), digest)
         except ValueError:
             return None
-        forward = unit.start is None or position(unit.start) < position(unit.mark)
-        return unit if forward else None
+        forward = file.start is None or position(file.start) < position(file.mark)
+        return file if forward else None
 
 
 @dataclass(slots=True)
@@ -95,20 +95,20 @@ _PLAIN = (
 """Parts of a file that are kept as they are; labels are keyed by day and nonce."""
 
 
-def units(directory: Path) -> list[Unit]:
+def list_files(directory: Path) -> list[ArchiveFile]:
     """Return the files of one shard, in the order of their marks."""
-    found = (Unit.parse(path) for path in directory.glob(f"*{SUFFIX}"))
+    found = (ArchiveFile.parse(path) for path in directory.glob(f"*{SUFFIX}"))
     return sorted((u for u in found if u), key=lambda u: (position(u.mark), u.is_base))
 
 
-def chains(found: list[Unit]) -> list[list[Unit]]:
+def chains(found: list[ArchiveFile]) -> list[list[ArchiveFile]]:
     """Return the chains that the files make, oldest first.
 
     A chain is followed back from its newest file, each time to the one that ends where the next
     begins. What an archiver left behind that was killed, or was not alone, lies on no chain.
     """
-    by_mark = {unit.mark: unit for unit in found}  # of one mark the base, which ends the chain
-    out: list[list[Unit]] = []
+    by_mark = {file.mark: file for file in found}  # of one mark the base, which ends the chain
+    out: list[list[ArchiveFile]] = []
     before: bytes | None = None
     for head in reversed(found):
         if before is not None and position(head.mark) > position(before):
@@ -121,12 +121,12 @@ def chains(found: list[Unit]) -> list[list[Unit]]:
     return [chain for chain in out if len(chain) > 1 or not chain[0].is_base or chain is out[-1]]
 
 
-def is_whole(chain: list[Unit]) -> bool:
+def is_whole(chain: list[ArchiveFile]) -> bool:
     """Return whether a chain has its beginning: a base, or the stream's own first entry."""
     return chain[0].start in (None, START)
 
 
-def write(directory: Path, content: Content, *, start: bytes | None) -> Unit:
+def write(directory: Path, content: Content, *, start: bytes | None) -> ArchiveFile:
     """Write a file; it is there in full, and safe from a power cut, or not at all.
 
     Raises:
@@ -151,10 +151,10 @@ def write(directory: Path, content: Content, *, start: bytes | None) -> Unit:
         unfinished.unlink(missing_ok=True)
         raise
     sync(directory)
-    return Unit(path, start, content.mark, digest)
+    return ArchiveFile(path, start, content.mark, digest)
 
 
-def read(unit: Unit) -> Content:
+def read(file: ArchiveFile) -> Content:
     """Return what a file holds.
 
     Raises:
@@ -163,9 +163,9 @@ def read(unit: Unit) -> Content:
     """
     import polars as pl
 
-    data = unit.path.read_bytes()
-    if hashlib.blake2b(data, digest_size=16).hexdigest() != unit.digest:
-        raise Damaged(unit.path)
+    data = file.path.read_bytes()
+    if hashlib.blake2b(data, digest_size=16).hexdigest() != file.digest:
+        raise Damaged(file.path)
     try:
         frame = pl.read_parquet(BytesIO(data))
         rows = zip(frame["part"], frame["key"], frame["value"], strict=True)
@@ -177,7 +177,7 @@ def read(unit: Unit) -> Content:
             elif part in _PLAIN:
                 getattr(content, part)[key] = value
     except pl.exceptions.PolarsError as error:
-        raise Damaged(unit.path) from error
+        raise Damaged(file.path) from error
     return content
 
 
@@ -190,9 +190,9 @@ def sync(directory: Path) -> None:
         os.close(descriptor)
 
 
-def age_days(unit: Unit, *, now_ms: int) -> float:
+def age_days(file: ArchiveFile, *, now_ms: int) -> float:
     """Return how long ago a file's last entry came."""
-    return (now_ms - position(unit.mark)[0]) / DAY_MS
+    return (now_ms - position(file.mark)[0]) / DAY_MS
 
 
 def _columns(content: Content) -> dict[str, list[str] | list[bytes]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from telemetry.events import NO_DIGEST, Source
-from workers.judgement import Judged
+from workers.judgement import Judgement
 
 MAX_ATTEMPTS = 32_768
 """Over all apps; about 1.5 kB each."""
@@ -22,7 +22,7 @@ N_COMPARED = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class DerivedLabel:
     """A label for a decision. The one of the highest revision holds."""
 
     decision: bytes
@@ -35,7 +35,7 @@ class Verdict:
 
 
 @dataclass(slots=True)
-class Attempt:
+class FinishedCall:
     """One finished call, and what was said of its decision."""
 
     decision: bytes
@@ -48,25 +48,25 @@ class Attempt:
     sampling: bytes | None  # of how it was sampled; None where a repetition is meant to vary
     words: bytes
     calls: tuple[bytes, ...]  # keys of the tool calls in the answer
-    own: Judged | None  # what the answer shows by itself
-    holds: Judged | None = None
+    own: Judgement | None  # what the answer shows by itself
+    holds: Judgement | None = None
     chain: bytes = NO_DIGEST
     was_used: bool = False  # the conversation went on with its answer
-    _told: Verdict | None = None
+    _told: DerivedLabel | None = None
 
     @property
     def nonce(self) -> bytes:
         """The decision's nonce."""
         return self.decision[4:20]
 
-    def say(self, judged: Judged) -> list[Verdict]:
+    def say(self, judged: Judgement) -> list[DerivedLabel]:
         """Return the verdict that this evidence makes; bad stays bad, and good stays until then."""
         if self.holds is not None and (self.holds.value == 0.0 or judged.value == 1.0):
             return []
         self.holds = judged
         return self._tell(judged.source, judged.value)
 
-    def unlink(self, source: Source) -> list[Verdict]:
+    def unlink(self, source: Source) -> list[DerivedLabel]:
         """Return the verdict that holds without what was read off `source`, and without its chain.
 
         A chain of attempts after failures stays one.
@@ -84,14 +84,14 @@ class Attempt:
             return self._tell(source, None)
         return self._tell(self.holds.source, self.holds.value)
 
-    def _tell(self, source: Source, value: float | None) -> list[Verdict]:
+    def _tell(self, source: Source, value: float | None) -> list[DerivedLabel]:
         revision = self._told.revision + 1 if self._told else 0
-        self._told = Verdict(self.decision, source, value, revision, self.chain)
+        self._told = DerivedLabel(self.decision, source, value, revision, self.chain)
         return [self._told]
 
 
 @dataclass(slots=True)
-class Line:
+class Attempts:
     """Attempts at one thing, in the order in which they ended."""
 
     nonces: list[bytes] = field(default_factory=list)
@@ -103,21 +103,21 @@ class Line:
 class Recent:
     """The recent attempts of one app."""
 
-    attempts: OrderedDict[bytes, Attempt] = field(default_factory=OrderedDict)
-    same: dict[bytes, Line] = field(default_factory=dict)  # by digest of all messages
-    edited: dict[bytes, Line] = field(default_factory=dict)  # of those before the last
+    attempts: OrderedDict[bytes, FinishedCall] = field(default_factory=OrderedDict)
+    same: dict[bytes, Attempts] = field(default_factory=dict)  # by digest of all messages
+    edited: dict[bytes, Attempts] = field(default_factory=dict)  # of those before the last
     calls: dict[bytes, bytes | None] = field(default_factory=dict)  # None: of several attempts
 
-    def add(self, attempt: Attempt) -> None:
+    def add(self, attempt: FinishedCall) -> None:
         """Keep an attempt."""
         self.attempts[attempt.nonce] = attempt
-        self.same.setdefault(attempt.whole, Line()).nonces.append(attempt.nonce)
+        self.same.setdefault(attempt.whole, Attempts()).nonces.append(attempt.nonce)
         if attempt.before_edit is not None:
-            self.edited.setdefault(attempt.before_edit, Line()).nonces.append(attempt.nonce)
+            self.edited.setdefault(attempt.before_edit, Attempts()).nonces.append(attempt.nonce)
         for key in attempt.calls:
             self.calls[key] = None if key in self.calls else attempt.nonce
 
-    def latest(self, line: Line) -> list[Attempt]:
+    def latest(self, line: Attempts) -> list[FinishedCall]:
         """Return the latest attempts of a line, last one first."""
         return [self.attempts[nonce] for nonce in line.nonces[: -N_COMPARED - 1 : -1]]
 
@@ -160,7 +160,7 @@ class Memory:
         """Return what is remembered of an app."""
         return self._apps.setdefault(app, Recent())
 
-    def keep(self, app: bytes, attempt: Attempt) -> None:
+    def keep(self, app: bytes, attempt: FinishedCall) -> None:
         """Remember an attempt; what is too old, or too much, goes."""
         self._sweep(attempt.ended_at_s)
         self.of(app).add(attempt)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 
 from workers import archive_file
 from workers.archive import Archive, locked, n_missing
-from workers.archive_file import Damaged, Unit
+from workers.archive_file import ArchiveFile, Damaged
 from workers.batch import START, position
 from workers.rebuilt import Rebuilt, difference
 
@@ -22,7 +22,7 @@ TRIES = 5
 
 
 @dataclass(slots=True)
-class Found:
+class AuditResult:
     """What an audit found."""
 
     shards: int = 0
@@ -37,7 +37,7 @@ class Found:
         """Return it as one object."""
         return asdict(self)
 
-    def add(self, other: Found) -> None:
+    def add(self, other: AuditResult) -> None:
         """Add what was found of one shard."""
         self.files += other.files
         self.records += other.records
@@ -53,13 +53,13 @@ class Found:
             self.difference = self.difference or f"{where}: {what}"
 
 
-def audit_state(archive: Archive, *, between: Callable[[], object] = lambda: None) -> Found:
+def audit_state(archive: Archive, *, between: Callable[[], object] = lambda: None) -> AuditResult:
     """Return whether every shard's state follows from its records.
 
     Args:
         between: called after each file, for who has something else to do meanwhile.
     """
-    found = Found(shards=archive.n_shards)
+    found = AuditResult(shards=archive.n_shards)
     for shard in range(archive.n_shards):
         # Shared with other audits; whoever deletes old files waits, whoever archives does not.
         with locked(archive.directory(shard), "readers.lock", shared=True):
@@ -67,23 +67,23 @@ def audit_state(archive: Archive, *, between: Callable[[], object] = lambda: Non
     return found
 
 
-def _audit_shard(archive: Archive, shard: int, between: Callable[[], object]) -> Found:
+def _audit_shard(archive: Archive, shard: int, between: Callable[[], object]) -> AuditResult:
     for _ in range(TRIES):
         with suppress(FileNotFoundError):  # a new file took the place of one that we meant to read
             return _try_shard(archive, shard, between)
-    found = Found()
+    found = AuditResult()
     found.note(f"shard {shard}", "its files change faster than they can be read")
     return found
 
 
-def _try_shard(archive: Archive, shard: int, between: Callable[[], object]) -> Found:
-    found, state = Found(), Rebuilt()
-    done: set[Unit] = set()
+def _try_shard(archive: Archive, shard: int, between: Callable[[], object]) -> AuditResult:
+    found, state = AuditResult(), Rebuilt()
+    done: set[ArchiveFile] = set()
     for _ in range(TRIES):
-        units = archive_file.units(archive.directory(shard))
-        if not done.issubset(units):
+        files = archive_file.list_files(archive.directory(shard))
+        if not done.issubset(files):
             raise FileNotFoundError
-        for chain in archive_file.chains(units):
+        for chain in archive_file.chains(files):
             if not done.issuperset(chain):
                 state = _audit_chain(chain, state, done, found, between)
         if _audit_live(archive, shard, state, found):
@@ -93,10 +93,10 @@ def _try_shard(archive: Archive, shard: int, between: Callable[[], object]) -> F
 
 
 def _audit_chain(
-    chain: list[Unit],
+    chain: list[ArchiveFile],
     state: Rebuilt,
-    done: set[Unit],
-    found: Found,
+    done: set[ArchiveFile],
+    found: AuditResult,
     between: Callable[[], object],
 ) -> Rebuilt:
     """Check the files of a chain that were not yet; return the state at its end."""
@@ -104,36 +104,36 @@ def _audit_chain(
         state = Rebuilt()
         if not archive_file.is_whole(chain):
             found.note(chain[0].path.name, "the file before it is missing")
-    for unit in chain:
-        if unit in done:
+    for file in chain:
+        if file in done:
             continue
-        done.add(unit)
+        done.add(file)
         between()
         try:
-            content = archive_file.read(unit)
+            content = archive_file.read(file)
         except Damaged as error:
-            found.note(unit.path.name, str(error))
+            found.note(file.path.name, str(error))
             continue
         stored = Rebuilt()
         stored.stand_at(content)
-        if unit.start == state.mark:
+        if file.start == state.mark:
             before = state.n_records
             state.fold(content.as_entries())
-            _compare(state, stored, unit.path.name, found)
+            _compare(state, stored, file.path.name, found)
             found.records += state.n_records - before
-        elif not unit.is_base and unit is not chain[0]:
-            found.note(unit.path.name, "the file before it cannot be read")
+        elif not file.is_base and file is not chain[0]:
+            found.note(file.path.name, "the file before it cannot be read")
         found.files += 1
         state.stand_at(content)  # each file answers for itself
     return state
 
 
-def _audit_live(archive: Archive, shard: int, state: Rebuilt, found: Found) -> bool:
+def _audit_live(archive: Archive, shard: int, state: Rebuilt, found: AuditResult) -> bool:
     """Check stream and rows in the store; return False where the archive moved on meanwhile."""
     where, content = f"shard {shard}", archive.state(shard)
     archived = content.meta.get(b"archived", START)
     if position(archived) > position(state.mark):
-        if any(u.mark == archived for u in archive_file.units(archive.directory(shard))):
+        if any(u.mark == archived for u in archive_file.list_files(archive.directory(shard))):
             return False
         found.note(where, f"no file here ends at the archived mark {archived.decode()}")
         return True
@@ -156,7 +156,7 @@ def _audit_live(archive: Archive, shard: int, state: Rebuilt, found: Found) -> b
     return True
 
 
-def _compare(state: Rebuilt, stored: Rebuilt, where: str, found: Found) -> None:
+def _compare(state: Rebuilt, stored: Rebuilt, where: str, found: AuditResult) -> None:
     state.mark = stored.mark
     state.forget()
     stored.forget()

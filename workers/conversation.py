@@ -71,7 +71,7 @@ class Message(Struct):
     refusal: Any = None
 
 
-class Request(Struct):
+class ReadRequest(Struct):
     """What is read of a request."""
 
     messages: list[Message]
@@ -121,10 +121,10 @@ class Conversation:
     is_prefilled: bool  # the answer continues an assistant message
 
 
-_REQUEST = msgspec.json.Decoder(Request)
+_REQUEST = msgspec.json.Decoder(ReadRequest)
 
 
-def parse_request(body: bytes) -> Request | None:
+def parse_request(body: bytes) -> ReadRequest | None:
     """Return what is read of a request; None where it is too long or not understood."""
     if len(body) > MAX_BODY_BYTES:
         return None
@@ -179,7 +179,7 @@ def call_key(call: ToolCall, asked: bytes, *, app_scope: bytes) -> bytes:
     return blake2b(call.id.encode() + b"\0" + where, key=app_scope, digest_size=16).digest()
 
 
-def read(request: Request, *, scope: bytes, app_scope: bytes) -> Conversation:
+def read(request: ReadRequest, *, scope: bytes, app_scope: bytes) -> Conversation:
     """Return what of a request's messages is compared with other calls.
 
     Args:
@@ -224,7 +224,7 @@ def read(request: Request, *, scope: bytes, app_scope: bytes) -> Conversation:
     )
 
 
-def asked_for(request: Request) -> bytes:
+def asked_for(request: ReadRequest) -> bytes:
     """Return a digest of what else makes two requests with the same messages different ones."""
     names = [t.function.name for t in request.tools or () if t.function]
     names += [f.name for f in request.functions or ()]

@@ -11,7 +11,7 @@ from bandit import drift
 from bandit.cells import B, D, E, Family, L, Q, R, S, Terms, U
 from bandit.grouping import Grouping
 from telemetry.events import FeedbackKind, Flag, Result, Source
-from workers.hearing import Standings
+from workers.hearing import LabelStandings
 
 _COLUMN_OF = {
     Result.OK: R.OK,
@@ -92,7 +92,7 @@ def _books(records: NDArray[np.void]) -> Columns:
     return {B.CALLS: routed & ((records["flags"] & Flag.FINAL) > 0)}
 
 
-def label_terms(tokens: NDArray[np.void], old: Standings, new: Standings) -> list[Terms]:
+def label_terms(tokens: NDArray[np.void], old: LabelStandings, new: LabelStandings) -> list[Terms]:
     """Return new − old for each decision, in every family that a label counts in.
 
     Weights are those of the decision's own time. Old and new are folded as two terms, each
@@ -142,16 +142,16 @@ _SIGNAL_OF_SOURCE = {
 }
 
 
-def _quality(held: Standings) -> Columns:
+def _quality(held: LabelStandings) -> Columns:
     known, reward = held.is_rewarded, held.reward
     return {Q.LABELS: known, Q.N: known, Q.R: reward, Q.R2: reward**2}
 
 
-def _rewards(held: Standings) -> Columns:
+def _rewards(held: LabelStandings) -> Columns:
     return {B.LABELLED: held.is_rewarded, B.REWARD: held.reward}
 
 
-def _derived(held: Standings) -> Columns:
+def _derived(held: LabelStandings) -> Columns:
     if not held.is_derived.any():
         return {}
     # A failed attempt is in the books of reliability already: that it was repeated links the two.
@@ -163,7 +163,7 @@ def _derived(held: Standings) -> Columns:
     return {D.N: alone, D.GOOD: held.derived * alone, **pairs, **sums}
 
 
-def _residuals(token: NDArray[np.void], held: Standings) -> Columns:
+def _residuals(token: NDArray[np.void], held: LabelStandings) -> Columns:
     """Return residuals against what the decision was told to expect, where it expected anything.
 
     Nothing is expected of calls that others dispatched or that were passed on, so they never count.
@@ -173,7 +173,7 @@ def _residuals(token: NDArray[np.void], held: Standings) -> Columns:
     return {E.N: expected, E.TOTAL: drift.residual(held.reward, mean, spread) * expected}
 
 
-def _signals(held: Standings) -> Columns:
+def _signals(held: LabelStandings) -> Columns:
     out: Columns = {column: held.kind == kind for kind, column in _SIGNAL_OF_KIND.items()}
     if held.is_derived.any():
         derived: Columns = {column: np.zeros(len(held.reward)) for column in S}

@@ -32,7 +32,7 @@ ENTRIES = np.dtype(
 
 
 @dataclass(frozen=True, slots=True)
-class Standings:
+class LabelStandings:
     """`labels.Standing` of many decisions; 0 where nothing of a sort holds."""
 
     reward: NDArray[np.float64]  # (n_decisions,) in [0, 1]
@@ -42,7 +42,7 @@ class Standings:
     is_derived: NDArray[np.bool_]
 
     @classmethod
-    def nothing(cls, n: int) -> Standings:
+    def nothing(cls, n: int) -> LabelStandings:
         """Return `n` decisions of which nothing is said."""
         kind, source = np.zeros(n, dtype=np.uint8), np.zeros(n, dtype=np.uint8)
         return cls(np.zeros(n), kind, np.zeros(n), source, np.zeros(n, dtype=bool))
@@ -52,14 +52,14 @@ class Standings:
         """Whether anything but a derived label holds."""
         return self.kind > 0
 
-    def of(self, picked: NDArray[np.bool_]) -> Standings:
+    def of(self, picked: NDArray[np.bool_]) -> LabelStandings:
         """Return some of them."""
-        return Standings(*(getattr(self, name)[picked] for name in self.__slots__))
+        return LabelStandings(*(getattr(self, name)[picked] for name in self.__slots__))
 
-    def __add__(self, other: Standings) -> Standings:
+    def __add__(self, other: LabelStandings) -> LabelStandings:
         """Return these, then the others."""
         both = ((getattr(self, name), getattr(other, name)) for name in self.__slots__)
-        return Standings(*(np.concatenate(pair) for pair in both))
+        return LabelStandings(*(np.concatenate(pair) for pair in both))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,8 @@ class Heard:
 
     rows: list[bytes]  # to store, of each decision
     is_news: NDArray[np.bool_]  # (n_records,) whether it held when it came
-    before: Standings
-    after: Standings
+    before: LabelStandings
+    after: LabelStandings
 
 
 def hear(stored: list[bytes | None], slots: NDArray[np.intp], said: NDArray[np.void]) -> Heard:
@@ -156,8 +156,8 @@ def slots_of(names: Sequence[Name]) -> tuple[list[Name], NDArray[np.intp]]:
     return list(slot_of), np.fromiter(slots, dtype=np.intp, count=len(names))
 
 
-def _standings(slots: NDArray[np.intp], held: NDArray[np.void], n: int) -> Standings:
-    out = Standings.nothing(n)
+def _standings(slots: NDArray[np.intp], held: NDArray[np.void], n: int) -> LabelStandings:
+    out = LabelStandings.nothing(n)
     said = held["value_micro"] != RETRACTED
     for kind in STRENGTH[::-1]:  # the strongest last, over the others
         mine = said & (held["feedback_kind"] == kind)

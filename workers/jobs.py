@@ -85,7 +85,7 @@ def check() -> dict[str, object]:
     archive = _place[0].archive()
     if not archive.holds():
         return {}
-    size = sum(unit.path.stat().st_size for unit in _units(archive))
+    size = sum(file.path.stat().st_size for file in _files(archive))
     if size > MAX_AUDIT_BYTES:
         log.info("the archive is too large to audit by itself: pointsman audit state", bytes=size)
         return {}
@@ -101,12 +101,12 @@ def calibrate() -> dict[str, object]:
     if not archive.holds():
         return {}
     parts, room = [np.empty(0, dtype=RECORD)], MAX_CALIBRATION_BYTES
-    for unit in sorted(_units(archive), key=lambda unit: unit.mark, reverse=True):
-        room -= unit.path.stat().st_size
-        if room < 0 or archive_file.age_days(unit, now_ms=_now_ms()) > 1:
+    for file in sorted(_files(archive), key=lambda file: file.mark, reverse=True):
+        room -= file.path.stat().st_size
+        if room < 0 or archive_file.age_days(file, now_ms=_now_ms()) > 1:
             break
         try:
-            parts.append(take_apart(archive_file.read(unit).as_entries(), {}).records)
+            parts.append(take_apart(archive_file.read(file).as_entries(), {}).records)
         except Damaged as error:
             log.error("a file of the archive is damaged", file=error.path.name)
     held = calibration.calibrate(np.concatenate(parts))
@@ -120,7 +120,7 @@ ALLOWED: dict[str, tuple[Callable[[], Any], float]] = {
 """By name: the job, and how often it is due. Whether a file is, `take` sees for itself."""
 
 
-class Stopped(Exception):
+class JobsStopped(Exception):
     """The process is to end; the job is done again another time."""
 
 
@@ -193,7 +193,7 @@ class JobWorker(SimpleWorker):
     def handle_exception(self, job: Job, *exc_info: Any) -> None:
         """Log a failure by its kind: a message may hold what does not belong in a log."""
         name = str(job.func_name)[:100]
-        if name not in self._failing and exc_info[0] is not Stopped:
+        if name not in self._failing and exc_info[0] is not JobsStopped:
             if name in ALLOWED:
                 self._failing.add(name)
             kind = exc_info[0].__name__ if exc_info and exc_info[0] else ""
@@ -212,13 +212,13 @@ class JobWorker(SimpleWorker):
 def _breathe() -> None:
     """Let a long job end when the process does, and the archive go on meanwhile."""
     if _place[0].stop.is_set():
-        raise Stopped
+        raise JobsStopped
     take()
 
 
-def _units(archive: Archive) -> list[archive_file.Unit]:
+def _files(archive: Archive) -> list[archive_file.ArchiveFile]:
     directories = [archive.directory(shard) for shard in range(archive.n_shards)]
-    return [unit for directory in directories for unit in archive_file.units(directory)]
+    return [file for directory in directories for file in archive_file.list_files(directory)]
 
 
 def _leave(archive: Archive, key: str, value: dict[str, object]) -> dict[str, object]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from telemetry.events import Source
-from workers.answers import Answer, Choice
-from workers.conversation import Conversation, Request, ToolCall
+from workers.answers import Choice, ReadAnswer
+from workers.conversation import Conversation, ReadRequest, ToolCall
 from workers.schemas import fits, read_json
 
 TINY_OUTPUT_TOKENS = 16
@@ -20,7 +20,7 @@ TINY_OUTPUT_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Judgement:
     """A value in {0, 1}, and what it was read off."""
 
     source: Source
@@ -31,7 +31,7 @@ _Offered = dict[str, bytes | None]
 """Parameters schema by tool name, empty where any object will do; None for a custom tool."""
 
 
-def judge(request: Request, conversation: Conversation, answer: Answer) -> Judged | None:
+def judge(request: ReadRequest, conversation: Conversation, answer: ReadAnswer) -> Judgement | None:
     """Return what the answer shows; None where it shows nothing.
 
     Of several choices the caller takes the best: bad are all or none, good are all that say
@@ -51,14 +51,14 @@ def judge(request: Request, conversation: Conversation, answer: Answer) -> Judge
 
 
 def _choice(
-    request: Request, conversation: Conversation, choice: Choice, reasoning_tokens: int
-) -> Judged | None:
+    request: ReadRequest, conversation: Conversation, choice: Choice, reasoning_tokens: int
+) -> Judgement | None:
     if choice.finish == "content_filter":
-        return Judged(Source.FILTERED, 0.0)
+        return Judgement(Source.FILTERED, 0.0)
     if choice.finish == "error":
         return None  # the provider broke off; that is reliability's matter
     if choice.refusal.strip():
-        return Judged(Source.REFUSED, 0.0)
+        return Judgement(Source.REFUSED, 0.0)
     if choice.finish == "length":
         return _cut(request, conversation, choice, reasoning_tokens)
     if choice.calls:
@@ -66,27 +66,27 @@ def _choice(
     if not choice.text.strip():
         # Code completion hits its stop sequence at once where there is nothing to suggest.
         usable = choice.has_media or request.stop
-        return None if usable else Judged(Source.EMPTY, 0.0)
+        return None if usable else Judgement(Source.EMPTY, 0.0)
     if _demanded(request) is not None:
-        return Judged(Source.TOOL_CALL, 0.0)
+        return Judgement(Source.TOOL_CALL, 0.0)
     return _text(request, choice.text)
 
 
 def _cut(
-    request: Request, conversation: Conversation, choice: Choice, reasoning_tokens: int
-) -> Judged | None:
+    request: ReadRequest, conversation: Conversation, choice: Choice, reasoning_tokens: int
+) -> Judgement | None:
     """Judge an answer that hit the output limit, unless the caller meant it to."""
     limit = request.max_completion_tokens or request.max_tokens
     tiny = isinstance(limit, int) and 0 < limit <= TINY_OUTPUT_TOKENS
     if tiny or request.stop or conversation.is_prefilled or choice.has_media:
         return None
     if choice.text.strip() or choice.calls:
-        return Judged(Source.TRUNCATED, 0.0)
+        return Judgement(Source.TRUNCATED, 0.0)
     reasoned = choice.reasoned or reasoning_tokens > 0
-    return Judged(Source.REASONING_LIMIT if reasoned else Source.EMPTY, 0.0)
+    return Judgement(Source.REASONING_LIMIT if reasoned else Source.EMPTY, 0.0)
 
 
-def _text(request: Request, text: str) -> Judged | None:
+def _text(request: ReadRequest, text: str) -> Judgement | None:
     form = request.response_format
     if form is None or form.type not in ("json_schema", "json_object"):
         return None
@@ -98,12 +98,12 @@ def _text(request: Request, text: str) -> Judged | None:
         valid = fits(schema, text)
     else:
         valid = False if read_json(text)[0] is False else None
-    return None if valid is None else Judged(Source.SCHEMA, float(valid))
+    return None if valid is None else Judgement(Source.SCHEMA, float(valid))
 
 
 def _calls(
-    request: Request, conversation: Conversation, calls: tuple[ToolCall, ...]
-) -> Judged | None:
+    request: ReadRequest, conversation: Conversation, calls: tuple[ToolCall, ...]
+) -> Judgement | None:
     offered = dict(_offered(request))
     # What a provider's own tools are called is its own affair.
     own = any(t.function is None and t.custom is None for t in request.tools or ())
@@ -111,13 +111,13 @@ def _calls(
     demanded = _demanded(request)
     disobeyed = demanded is not None and demanded and any(c.name not in demanded for c in calls)
     if False in valid or disobeyed or request.tool_choice == "none":
-        return Judged(Source.TOOL_CALL, 0.0)
+        return Judgement(Source.TOOL_CALL, 0.0)
     if conversation.repeated == tuple(sorted(call.canonical() for call in calls)):
-        return Judged(Source.LOOP, 0.0)
-    return None if None in valid else Judged(Source.TOOL_CALL, 1.0)
+        return Judgement(Source.LOOP, 0.0)
+    return None if None in valid else Judgement(Source.TOOL_CALL, 1.0)
 
 
-def _offered(request: Request) -> Iterator[tuple[str, bytes | None]]:
+def _offered(request: ReadRequest) -> Iterator[tuple[str, bytes | None]]:
     for tool in request.tools or ():
         if tool.custom is not None:
             yield tool.custom.name, None
@@ -142,7 +142,7 @@ def _valid(call: ToolCall, offered: _Offered, *, own: bool) -> bool | None:
     return True if schema in (b"", b"null", b"{}") else fits(schema, text)
 
 
-def _demanded(request: Request) -> set[str] | None:
+def _demanded(request: ReadRequest) -> set[str] | None:
     """Return which tools the answer had to call; empty if any would do, None if it need not."""
     choice: Any = request.tool_choice
     if choice in ("required", "any"):

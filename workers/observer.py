@@ -24,7 +24,7 @@ from telemetry.processes import end_with_parent
 from telemetry.store import open_store
 from telemetry.writer import Writer
 from workers import rewards
-from workers.rewards import Call, Memory, Verdict
+from workers.rewards import DerivedLabel, Memory, ObservedCall
 
 log = structlog.get_logger()
 
@@ -44,8 +44,8 @@ def observe(line: socket.socket, writer: Writer) -> None:
                 writer.put(_record(verdict))
 
 
-def _call(told: Observed) -> Call:
-    return Call(
+def _call(told: Observed) -> ObservedCall:
+    return ObservedCall(
         decision=told.decision,
         app=told.app.to_bytes(8, "little"),
         unit=told.unit,
@@ -59,7 +59,7 @@ def _call(told: Observed) -> Call:
     )
 
 
-def _record(verdict: Verdict) -> bytes:
+def _record(verdict: DerivedLabel) -> bytes:
     return events.feedback(
         verdict.decision,
         kind=FeedbackKind.DERIVED,

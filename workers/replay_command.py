@@ -18,7 +18,7 @@ from bandit.utility import Objective, Order
 from telemetry.recorded import BadTable, Selection
 from workers import replay_ope
 from workers.plot import write_plot
-from workers.replay_file import POLICIES, BadSettings, Settings, replay
+from workers.replay_file import POLICIES, BadSettings, ReplaySettings, replay
 
 DEFAULT_POLICIES = ("pointsman", "best-per-category", "best-single", "greedy", "beta-ts", "random")
 BALANCED_VALUE_USD = 0.05
@@ -55,7 +55,7 @@ class BadInput(Exception):
     """An option or the table cannot be used; the message names field, value and fix."""
 
 
-def parse(options: Mapping[str, Any]) -> Settings:
+def parse(options: Mapping[str, Any]) -> ReplaySettings:
     """Return the settings that the options mean.
 
     Raises:
@@ -93,7 +93,7 @@ def parse(options: Mapping[str, Any]) -> Settings:
         limits=Limits(latency_s=options["latency_slo_s"], latency_prob=options["latency_prob"]),
         budget_usd=None if budget is None else budget / 1000,
     )
-    return Settings(
+    return ReplaySettings(
         file=options["file"],
         selection=Selection(
             where=tuple(options["where"] or ()),
@@ -117,7 +117,7 @@ def parse(options: Mapping[str, Any]) -> Settings:
 
 
 def compare(
-    settings: Settings, *, plot: Path | None, progress: Callable[[str], None]
+    settings: ReplaySettings, *, plot: Path | None, progress: Callable[[str], None]
 ) -> dict[str, Any]:
     """Return the figures of all policies; write the plot where one is wanted.
 
@@ -136,7 +136,7 @@ def compare(
     return result.summary
 
 
-def evaluate(settings: Settings, *, progress: Callable[[str], None]) -> dict[str, Any]:
+def evaluate(settings: ReplaySettings, *, progress: Callable[[str], None]) -> dict[str, Any]:
     """Return how well a log of ours judges other policies.
 
     Raises:

@@ -38,7 +38,7 @@ class BadSettings(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ReplaySettings:
     """What to replay; arms by name, as the table has them."""
 
     file: Path
@@ -66,12 +66,12 @@ class World:
     prior: Outcomes | None
     known: Hindsight
     rules: Rules
-    settings: Settings
+    settings: ReplaySettings
     median: int
     arrivals_ms: NDArray[np.int64] | None
 
 
-def prepare(settings: Settings) -> tuple[World, Recorded]:
+def prepare(settings: ReplaySettings) -> tuple[World, Recorded]:
     """Return the world that the settings describe, and the table it was made from.
 
     Raises:
@@ -126,7 +126,7 @@ def to_outcomes(table: Recorded) -> Outcomes:
     )
 
 
-def _with_arms(settings: Settings, outcomes: Outcomes) -> Rules:
+def _with_arms(settings: ReplaySettings, outcomes: Outcomes) -> Rules:
     places = {name: i for i, name in enumerate(outcomes.endpoints)}
     for option, name in (
         ("--incumbent", settings.incumbent),
@@ -325,7 +325,7 @@ def parallel(world: World, job: Callable[..., Any], tasks: list[tuple[Any, ...]]
 
 
 @dataclass(slots=True)
-class Result:
+class ReplayResult:
     """All figures of a replay."""
 
     summary: dict[str, Any]
@@ -333,7 +333,7 @@ class Result:
     n_calls: int
 
 
-def replay(settings: Settings, *, progress: Callable[[str], None]) -> Result:
+def replay(settings: ReplaySettings, *, progress: Callable[[str], None]) -> ReplayResult:
     """Run every policy on every seed.
 
     Raises:
@@ -378,10 +378,10 @@ def replay(settings: Settings, *, progress: Callable[[str], None]) -> Result:
         "policies": policies,
     }
     curves = {n: np.mean([f.curve for f in found[n]], axis=0) for n in settings.policies}
-    return Result(summary, curves, n_calls)
+    return ReplayResult(summary, curves, n_calls)
 
 
-def _settings(settings: Settings, table: Recorded) -> dict[str, Any]:
+def _settings(settings: ReplaySettings, table: Recorded) -> dict[str, Any]:
     rules = asdict(settings.rules)
     limits = rules.pop("limits")
     objective = rules.pop("objective")
@@ -404,7 +404,7 @@ def _settings(settings: Settings, table: Recorded) -> dict[str, Any]:
     }
 
 
-def describe(table: Recorded, settings: Settings) -> str:
+def describe(table: Recorded, settings: ReplaySettings) -> str:
     """Return one line on what was selected, and what was not."""
     gone = ", ".join(f"{n} {k.replace('_', ' ')}" for k, n in table.dropped.items() if n)
     shared = "; only endpoints that the prior has, too" if settings.prior_where else ""

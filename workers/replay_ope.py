@@ -19,7 +19,7 @@ from bandit import ope
 from bandit.ope import Estimate
 from bandit.scenarios import Scenario
 from workers import replay_file
-from workers.replay_file import OURS, BadSettings, Settings, World
+from workers.replay_file import OURS, BadSettings, ReplaySettings, World
 
 PROFILE = 25
 TARGETS = ("incumbent", "uniform", "profile-greedy", "best-single")
@@ -31,7 +31,7 @@ ESTIMATORS: dict[str, Callable[[ope.Log, NDArray[np.float64]], Estimate]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedEstimate:
     """One estimate beside the truth."""
 
     target: str
@@ -42,7 +42,7 @@ class Judged:
     ess: float
 
 
-def evaluate(settings: Settings, *, progress: Callable[[str], None]) -> dict[str, Any]:
+def evaluate(settings: ReplaySettings, *, progress: Callable[[str], None]) -> dict[str, Any]:
     """Return error, coverage and refusals of each estimator for each target.
 
     Raises:
@@ -59,7 +59,7 @@ def evaluate(settings: Settings, *, progress: Callable[[str], None]) -> dict[str
     )
     world, table = replay_file.prepare(settings)
     progress(replay_file.describe(table, settings))
-    found: list[Judged] = []
+    found: list[JudgedEstimate] = []
     tasks = [(seed,) for seed in range(settings.seeds)]
     for part in replay_file.parallel(world, _job, tasks):
         found += part
@@ -77,7 +77,7 @@ def evaluate(settings: Settings, *, progress: Callable[[str], None]) -> dict[str
     }
 
 
-def _job(seed: int) -> list[Judged]:
+def _job(seed: int) -> list[JudgedEstimate]:
     world = replay_file.world()
     _, trace = replay_file.trace_of(world, OURS, seed, Scenario.STATIONARY, logged=True)
     assert trace.log is not None
@@ -88,7 +88,9 @@ def _job(seed: int) -> list[Judged]:
         for estimator, estimate in ESTIMATORS.items():
             e = estimate(trace.log, policy[trace.log.category])
             covered = e.low <= truth <= e.high
-            judged = Judged(name, estimator, e.value - truth, covered, e.refused is not None, e.ess)
+            judged = JudgedEstimate(
+                name, estimator, e.value - truth, covered, e.refused is not None, e.ess
+            )
             out.append(judged)
     return out
 
@@ -108,7 +110,7 @@ def _targets(world: World, profile: NDArray[np.intp]) -> dict[str, NDArray[np.fl
     }
 
 
-def _row(found: list[Judged], target: str, estimator: str) -> dict[str, Any]:
+def _row(found: list[JudgedEstimate], target: str, estimator: str) -> dict[str, Any]:
     rows = [j for j in found if j.target == target and j.estimator == estimator]
     kept = [j for j in rows if not j.refused]
     return {

@@ -19,7 +19,7 @@ from telemetry.events import Kind
 from telemetry.store import SCHEMA, Client, prepare
 from workers import archive_file
 from workers.archive import Archive, ingested_spans, label_days
-from workers.archive_file import Content, Damaged, Unit
+from workers.archive_file import ArchiveFile, Content, Damaged
 from workers.batch import DAY_MS, Entries, at_ms, position, take_apart
 from workers.held import HOLD_MS
 from workers.rebuilt import Rebuilt
@@ -59,12 +59,12 @@ def restore(archive: Archive) -> Restored:
         CannotRestore: no archive, another number of shards, or a store that is not empty.
     """
     directories = [archive.directory(shard) for shard in range(archive.n_shards)]
-    if not any(archive_file.units(directory) for directory in directories):
+    if not any(archive_file.list_files(directory) for directory in directories):
         raise CannotRestore(f"there is no archive in {archive.root}")
     found = Restored(shards=archive.n_shards)
     parts = {}
     for shard, directory in enumerate(directories):
-        chains = archive_file.chains(archive_file.units(directory))
+        chains = archive_file.chains(archive_file.list_files(directory))
         part = _newest(chains[-1], found) if chains else None
         if part is not None:
             parts[shard] = part
@@ -82,11 +82,11 @@ def restore(archive: Archive) -> Restored:
 class _Part:
     """What the archive has of one shard."""
 
-    files: list[Unit]  # the last one is the newest that can be read
+    files: list[ArchiveFile]  # the last one is the newest that can be read
     content: Content  # its checkpoint
 
 
-def _newest(chain: list[Unit], found: Restored) -> _Part | None:
+def _newest(chain: list[ArchiveFile], found: Restored) -> _Part | None:
     for n in range(len(chain), 0, -1):
         try:
             content = archive_file.read(chain[n - 1])
@@ -125,9 +125,9 @@ def _restore_shard(client: Client, shard: int, part: _Part, found: Restored) -> 
         return
     state = Rebuilt()
     now_ms = int(client.time()[0]) * 1000
-    for unit in part.files:
+    for file in part.files:
         try:
-            content = archive_file.read(unit)
+            content = archive_file.read(file)
         except (Damaged, FileNotFoundError):
             found.damaged += 1
             continue

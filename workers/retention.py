@@ -13,7 +13,7 @@ import structlog
 from telemetry import keys
 from workers import archive_file
 from workers.archive import Archive, locked
-from workers.archive_file import Damaged, Unit
+from workers.archive_file import ArchiveFile, Damaged
 from workers.rebuilt import Rebuilt
 
 log = structlog.get_logger()
@@ -41,11 +41,11 @@ def _prune_shard(archive: Archive, shard: int, keep: Keep, *, now_ms: int) -> in
     with locked(directory) as mine, locked(directory, "readers.lock") as unread:
         if not mine or not unread:
             return 0  # the next round will do
-        found = archive_file.units(directory)
+        found = archive_file.list_files(directory)
         if not found:
             return 0
         chain = archive_file.chains(found)[-1]
-        others = [unit for unit in found if unit not in chain]
+        others = [file for file in found if file not in chain]
         room = keep.max_bytes // archive.n_shards
         old = {u for u in found if archive_file.age_days(u, now_ms=now_ms) > keep.days}
         gone = old | set(_too_many([*others, *chain[:-1]], found, room))
@@ -56,41 +56,43 @@ def _prune_shard(archive: Archive, shard: int, keep: Keep, *, now_ms: int) -> in
             n = 0  # it is what the rest begins from
         if n:
             _begin_from(chain[:n])
-        leaving = [unit for unit in others if unit in gone] + chain[:n]
-        for unit in leaving:
-            unit.path.unlink(missing_ok=True)
-        early = [unit for unit in leaving if unit not in old]
+        leaving = [file for file in others if file in gone] + chain[:n]
+        for file in leaving:
+            file.path.unlink(missing_ok=True)
+        early = [file for file in leaving if file not in old]
         if early:
             log.warning("the archive is full: its oldest files go", shard=shard, files=len(early))
             archive.client.hincrby(keys.meta(shard), "n_archive_files_dropped", len(early))
         return len(leaving)
 
 
-def _too_many(candidates: list[Unit], found: list[Unit], room: int) -> list[Unit]:
+def _too_many(
+    candidates: list[ArchiveFile], found: list[ArchiveFile], room: int
+) -> list[ArchiveFile]:
     """Return the first candidates without which the files fit."""
-    total = sum(unit.path.stat().st_size for unit in found)
+    total = sum(file.path.stat().st_size for file in found)
     gone = []
-    for unit in candidates:
+    for file in candidates:
         if total <= room:
             break
-        total -= unit.path.stat().st_size
-        gone.append(unit)
+        total -= file.path.stat().st_size
+        gone.append(file)
     return gone
 
 
-def _begin_from(chain: list[Unit]) -> Unit | None:
+def _begin_from(chain: list[ArchiveFile]) -> ArchiveFile | None:
     """Write a base with the state at the end of a chain that goes; None where none can be had."""
     state = Rebuilt()
     content = archive_file.Content()
     whole = archive_file.is_whole(chain)
-    for unit in chain:
+    for file in chain:
         try:
-            content = archive_file.read(unit)
+            content = archive_file.read(file)
         except Damaged as error:
             log.error("a file of the archive is damaged", file=error.path.name)
             whole = False
             continue
-        if not unit.is_base:
+        if not file.is_base:
             state.fold(content.as_entries())
         state.stand_at(content)
     if not whole:

@@ -14,19 +14,19 @@ import msgspec
 
 from telemetry.events import Source
 from workers.answers import parse_answer
-from workers.attempts import Attempt, Line, Memory, Recent, Verdict
+from workers.attempts import Attempts, DerivedLabel, FinishedCall, Memory, Recent
 from workers.conversation import (
     Conversation,
-    Request,
+    ReadRequest,
     asked_for,
     call_key,
     parse_request,
     read,
     similarity,
 )
-from workers.judgement import Judged, judge
+from workers.judgement import Judgement, judge
 
-__all__ = ["VERSION", "Call", "Memory", "Verdict", "derive"]
+__all__ = ["VERSION", "DerivedLabel", "Memory", "ObservedCall", "derive"]
 
 VERSION = 1
 """Of these rules; it travels with each label. A rule that changes a label's meaning raises it."""
@@ -43,7 +43,7 @@ MAX_TEMPERATURE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ObservedCall:
     """A finished call, as the router saw it."""
 
     decision: bytes  # packed token; opaque here but for its nonce
@@ -58,7 +58,7 @@ class Call:
     answer: bytes  # a JSON body, or the whole text of a stream
 
 
-def derive(call: Call, memory: Memory) -> list[Verdict]:
+def derive(call: ObservedCall, memory: Memory) -> list[DerivedLabel]:
     """Return the verdicts that a finished call gives: on its own decision, and on earlier ones.
 
     Never raises on what a client or a provider sent; a call that was seen before gives nothing.
@@ -86,7 +86,7 @@ def derive(call: Call, memory: Memory) -> list[Verdict]:
     return verdicts
 
 
-def _read(call: Call, memory: Memory) -> tuple[Attempt, Conversation] | None:
+def _read(call: ObservedCall, memory: Memory) -> tuple[FinishedCall, Conversation] | None:
     """Return what of a call is judged and remembered; None where its request is not understood."""
     request = parse_request(call.request)
     if request is None:
@@ -100,7 +100,7 @@ def _read(call: Call, memory: Memory) -> tuple[Attempt, Conversation] | None:
         for choice in (answer.choices if answer else ())
         for tool_call in choice.calls
     }
-    attempt = Attempt(
+    attempt = FinishedCall(
         decision=call.decision,
         began_at_s=call.began_at_s,
         ended_at_s=call.ended_at_s,
@@ -116,7 +116,7 @@ def _read(call: Call, memory: Memory) -> tuple[Attempt, Conversation] | None:
     return attempt, conversation
 
 
-def _sampling(request: Request) -> bytes | None:
+def _sampling(request: ReadRequest) -> bytes | None:
     n, heat = request.n, request.temperature
     varies = (isinstance(n, int) and n > 1) or request.seed is not None
     if varies or (isinstance(heat, (int, float)) and heat > MAX_TEMPERATURE):
@@ -124,13 +124,13 @@ def _sampling(request: Request) -> bytes | None:
     return msgspec.json.encode((request.model, heat, request.top_p))
 
 
-def _tools_said(recent: Recent, conversation: Conversation) -> list[Verdict]:
+def _tools_said(recent: Recent, conversation: Conversation) -> list[DerivedLabel]:
     """Lay each failed tool call at the door of the decision that made it."""
     verdicts = []
     for key in conversation.failed:
         nonce = recent.calls.get(key)
         if nonce is not None:
-            verdicts += recent.attempts[nonce].say(Judged(Source.TOOL_RESULT, 0.0))
+            verdicts += recent.attempts[nonce].say(Judgement(Source.TOOL_RESULT, 0.0))
     return verdicts
 
 
@@ -145,7 +145,7 @@ def _goes_on(recent: Recent, conversation: Conversation) -> bool:
     return line is not None
 
 
-def _again(recent: Recent, attempt: Attempt) -> list[Verdict]:
+def _again(recent: Recent, attempt: FinishedCall) -> list[DerivedLabel]:
     """Read off the same messages sent again: after a failure retried, else regenerated."""
     line = recent.same.get(attempt.whole)
     if line is None or line.is_closed:
@@ -167,7 +167,7 @@ def _again(recent: Recent, attempt: Attempt) -> list[Verdict]:
     return _link(earlier, attempt, Source.REGENERATED)
 
 
-def _edited(recent: Recent, attempt: Attempt) -> list[Verdict]:
+def _edited(recent: Recent, attempt: FinishedCall) -> list[DerivedLabel]:
     """Read off the last user message sent again, changed, in place of the one before."""
     line = recent.edited.get(attempt.before_edit or b"")
     if line is None or line.is_closed:
@@ -190,7 +190,7 @@ def _edited(recent: Recent, attempt: Attempt) -> list[Verdict]:
     return _link(earlier, attempt, Source.EDITED)
 
 
-def _overlaps(recent: Recent, line: Line, attempt: Attempt) -> bool:
+def _overlaps(recent: Recent, line: Attempts, attempt: FinishedCall) -> bool:
     """Return whether two were answered at the same time: samples or a batch, and no person."""
     return attempt.answered and any(
         earlier.answered and earlier.ended_at_s > attempt.began_at_s
@@ -198,13 +198,13 @@ def _overlaps(recent: Recent, line: Line, attempt: Attempt) -> bool:
     )
 
 
-def _link(earlier: Attempt, attempt: Attempt, source: Source) -> list[Verdict]:
+def _link(earlier: FinishedCall, attempt: FinishedCall, source: Source) -> list[DerivedLabel]:
     """Say of the earlier attempt that it did not do; both are now attempts at one thing."""
     earlier.chain = attempt.chain = earlier.chain if any(earlier.chain) else earlier.nonce
-    return earlier.say(Judged(source, 0.0))
+    return earlier.say(Judgement(source, 0.0))
 
 
-def _close(recent: Recent, line: Line, source: Source) -> list[Verdict]:
+def _close(recent: Recent, line: Attempts, source: Source) -> list[DerivedLabel]:
     """Take back what was read off a line that turned out to be a program's."""
     line.is_closed = True
     verdicts = []
