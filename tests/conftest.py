@@ -31,7 +31,7 @@ from telemetry import keys
 from telemetry.embedded import PrivateServer, server_program
 from telemetry.events import Result, Token, outcome
 from telemetry.store import Address, StoreErrors, connect
-from workers.learner import Learner
+from workers.folding.learner import Learner
 
 SHARDS = 2
 

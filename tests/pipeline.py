@@ -17,7 +17,7 @@ from telemetry.events import FeedbackKind, Flag, Match, Result, Token
 from telemetry.journal import Journal
 from telemetry.store import Address, StoreErrors, connect
 from telemetry.writer import Counters, Sender
-from workers.learner import Learner
+from workers.folding.learner import Learner
 
 NOW_MS = int(time.time() * 1000)
 DAY_MS = 86_400_000

@@ -32,10 +32,10 @@ from telemetry.events import FeedbackKind, Token, digest8
 from telemetry.frames import Frame
 from telemetry.reader import Reader
 from telemetry.store import Address
-from workers import fold
-from workers.hearing import LabelStandings
-from workers.lease import Lease
-from workers.shard import Shard
+from workers.folding.hearing import LabelStandings
+from workers.folding.lease import Lease
+from workers.folding.shard import Shard
+from workers.folding.terms import label_terms
 
 BEGAN_MS = (int(time.time() * 1000) // BUCKET_MS - 300) * BUCKET_MS
 SMALL = configuration("ab", store={"shards": 1})
@@ -82,17 +82,15 @@ def test_residuals_do_not_depend_on_order_and_are_taken_back_exactly(said, dice)
     order = list(range(len(said)))
     dice.shuffle(order)
 
-    whole = cells.merge(fold.label_terms(tokens, none, held))
+    whole = cells.merge(label_terms(tokens, none, held))
     single = cells.merge(
         [
             term
             for i in order
-            for term in fold.label_terms(
-                tokens[[i]], none.of(pick(i, said)), held.of(pick(i, said))
-            )
+            for term in label_terms(tokens[[i]], none.of(pick(i, said)), held.of(pick(i, said)))
         ]
     )
-    back = cells.merge([*fold.label_terms(tokens, held, none), whole])
+    back = cells.merge([*label_terms(tokens, held, none), whole])
 
     assert by_name(single) == by_name(whole)
     assert not back.values.any()

@@ -41,8 +41,8 @@ from telemetry.store import Address, AwayErrors, connect, connect_async, parse_a
 from telemetry.writer import Counters, Sender, Writer
 from workers.archive import Archive
 from workers.audit import audit_state
+from workers.folding.shard import MOST_UNARCHIVED_BYTES, most_unarchived
 from workers.restore import restore
-from workers.shard import MOST_UNARCHIVED_BYTES, most_unarchived
 
 pytestmark = pytest.mark.slow
 SLOTS = keys.SLOTS

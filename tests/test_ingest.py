@@ -41,8 +41,8 @@ from telemetry.events import FeedbackKind, Flag, Result, digest16
 from telemetry.frames import Frame
 from telemetry.ingest import FEEDBACK_TYPE, OUTCOME_TYPE
 from telemetry.store import Address
-from workers.batch import DAY_MS, SPAN_DAYS, SPANS
-from workers.shard import Shard
+from workers.folding.batch import DAY_MS, SPAN_DAYS, SPANS
+from workers.folding.shard import Shard
 
 DATA = Path(__file__).parent / "data"
 ONE = {"content-type": "application/cloudevents+json"}

@@ -24,7 +24,7 @@ from telemetry import keys
 from telemetry.reader import Reader
 from telemetry.store import Address
 from telemetry.writer import Writer
-from workers.roster import Roster, share
+from workers.folding.roster import Roster, share
 
 
 @given(st.integers(1, 64), st.integers(1, 80))

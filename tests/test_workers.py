@@ -21,12 +21,12 @@ from telemetry import events, frames, keys, references
 from telemetry.events import FeedbackKind, Flag, Match, Result, Source, Token
 from telemetry.frames import Frame
 from telemetry.store import Address
-from workers import hearing, labels
-from workers.held import join
-from workers.labels import Said
-from workers.learner import Learner
-from workers.lease import Lease
-from workers.shard import NotOwner, Shard, stale_rows
+from workers.folding import hearing, labels
+from workers.folding.held import join
+from workers.folding.labels import Said
+from workers.folding.learner import Learner
+from workers.folding.lease import Lease
+from workers.folding.shard import NotOwner, Shard, stale_rows
 
 NOW_MS = int(time.time() * 1000)
 PRODUCER = b"p" * 16
@@ -632,8 +632,8 @@ def test_books_never_grow_stale(client: Any, shard: Shard, lease: Lease) -> None
     st.randoms(),
 )
 def test_books_do_not_depend_on_order_or_grouping(calls, dice: random.Random) -> None:
-    from workers.fold import label_terms, outcome_terms
-    from workers.hearing import LabelStandings
+    from workers.folding.hearing import LabelStandings
+    from workers.folding.terms import label_terms, outcome_terms
 
     records, _ = events.decode(b"".join(answered(nonce) for nonce, _ in calls))
     nothing, n = LabelStandings.nothing(len(calls)), len(calls)

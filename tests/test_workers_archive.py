@@ -27,14 +27,14 @@ from workers import archive_file, retention
 from workers.archive import Archive, ArchiveLimits
 from workers.archive_file import ArchiveFile
 from workers.audit import AuditResult, audit_state
-from workers.batch import DAY_MS, PRODUCER_DAYS, Window, take_apart
 from workers.calibration import calibrate
-from workers.held import join
-from workers.lease import Lease
+from workers.folding.batch import DAY_MS, PRODUCER_DAYS, Window, take_apart
+from workers.folding.held import join
+from workers.folding.lease import Lease
+from workers.folding.shard import MOST_UNARCHIVED_BYTES, Shard, most_unarchived
 from workers.rebuilt import Rebuilt, difference
 from workers.restore import ABOVE, CannotRestore, restore
 from workers.retention import Keep
-from workers.shard import MOST_UNARCHIVED_BYTES, Shard, most_unarchived
 
 NOW_MS = int(time.time() * 1000)
 AT_ONCE = ArchiveLimits(every_bytes=0)
@@ -299,7 +299,7 @@ def test_a_full_disk_leaves_nothing_behind(life: Life) -> None:
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
         "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "Archive(connect(Address(sys.argv[1])), Path(sys.argv[2]), 1)"
-        ".take(now_ms=0, limits=Limits(0))"
+        ".take(now_ms=0, limits=ArchiveLimits(0))"
     )
     started = command(script, life)
     done = subprocess.run(started, capture_output=True, text=True, timeout=60, check=False)
@@ -338,7 +338,7 @@ for name in ("fsync", "rename", "link", "unlink", "mkdir", "fchmod"):
 connection = redis.connection.AbstractConnection
 connection.send_packed_command = before(connection.send_packed_command)
 client = connect(Address(sys.argv[1]))
-Archive(client, Path(sys.argv[2]), 1).take(now_ms=0, limits=Limits(0))
+Archive(client, Path(sys.argv[2]), 1).take(now_ms=0, limits=ArchiveLimits(0))
 os._exit(0)
 """
 
@@ -385,7 +385,7 @@ def test_two_archivers_at_once_do_no_harm(life: Life) -> None:
         "import sys; from pathlib import Path; from telemetry.store import *;"
         "from workers.archive import *;"
         "a = Archive(connect(Address(sys.argv[1])), Path(sys.argv[2]), 1)\n"
-        "for _ in range(20): a.take(now_ms=0, limits=Limits(0))"
+        "for _ in range(20): a.take(now_ms=0, limits=ArchiveLimits(0))"
     )
     both = [subprocess.Popen(command(script, life)) for _ in range(2)]
     nonce = 100

@@ -11,7 +11,7 @@ from pathlib import Path
 from telemetry import logs
 from telemetry.processes import end_with_parent
 from telemetry.store import Address, open_store
-from workers.learner import Learner
+from workers.folding.learner import Learner
 
 
 def main(argv: list[str] | None = None) -> int:

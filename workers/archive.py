@@ -22,8 +22,8 @@ from telemetry import keys, scripts
 from telemetry.store import Client
 from workers import archive_file
 from workers.archive_file import ArchiveFile, Content
-from workers.batch import DAY_MS, LABEL_DAYS, SPAN_DAYS, SPANS, START, position
-from workers.shard import LAG_DAYS, most_unarchived
+from workers.folding.batch import DAY_MS, LABEL_DAYS, SPAN_DAYS, SPANS, START, position
+from workers.folding.shard import LAG_DAYS, most_unarchived
 
 log = structlog.get_logger()
 

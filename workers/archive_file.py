@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 
-from workers.batch import DAY_MS, START, Decision, Entries, Window, position
+from workers.folding.batch import DAY_MS, START, Decision, Entries, Window, position
 
 SUFFIX = ".parquet"
 UNFINISHED = ".tmp-"

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from workers import archive_file
 from workers.archive import Archive, locked, n_missing
 from workers.archive_file import ArchiveFile, Damaged
-from workers.batch import START, position
+from workers.folding.batch import START, position
 from workers.rebuilt import Rebuilt, difference
 
 TRIES = 5

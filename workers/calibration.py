@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from telemetry.events import Kind
-from workers import labels
-from workers.labels import Labels
+from workers.folding import labels
+from workers.folding.labels import Labels
 
 SPAN_SD = 1.645
 """Of a normal distribution 90 % lie within."""

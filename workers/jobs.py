@@ -27,7 +27,7 @@ from telemetry.store import Address, connect
 from workers import archive_file, audit, calibration, retention
 from workers.archive import EVERY_S, Archive
 from workers.archive_file import Damaged
-from workers.batch import take_apart
+from workers.folding.batch import take_apart
 from workers.retention import Keep
 
 log = structlog.get_logger()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bandit.cells import KEY, N_COLUMNS, Family
 from workers.archive_file import Content
-from workers.batch import (
+from workers.folding.batch import (
     DAY_MS,
     LABEL_DAYS,
     SPAN_DAYS,
@@ -22,7 +22,7 @@ from workers.batch import (
     effects,
     take_apart,
 )
-from workers.shard import stale_rows
+from workers.folding.shard import stale_rows
 
 AT_ONCE = 48
 """Entries folded in one go: 12,000 records; more leave the processor's cache."""

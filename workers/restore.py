@@ -20,10 +20,10 @@ from telemetry.store import SCHEMA, Client, prepare
 from workers import archive_file
 from workers.archive import Archive, ingested_spans, label_days
 from workers.archive_file import ArchiveFile, Content, Damaged
-from workers.batch import DAY_MS, Entries, at_ms, position, take_apart
-from workers.held import HOLD_MS
+from workers.folding.batch import DAY_MS, Entries, at_ms, position, take_apart
+from workers.folding.held import HOLD_MS
+from workers.folding.shard import ingested_expiry_s, label_expiry_s, references_of
 from workers.rebuilt import Rebuilt
-from workers.shard import ingested_expiry_s, label_expiry_s, references_of
 
 ABOVE = 1 << 32
 """What versions rise by: more than a lost store can have committed since its last checkpoint."""

@@ -17,8 +17,8 @@ from telemetry.embedded import PrivateServer
 from telemetry.events import FeedbackKind, Flag, Result, Token
 from telemetry.store import Address, Client, connect
 from telemetry.streams import read_streams
-from workers.lease import Lease
-from workers.shard import Shard
+from workers.folding.lease import Lease
+from workers.folding.shard import Shard
 
 N_DECISIONS = 50_000
 N_CATEGORIES, N_ENDPOINTS = 200, 40

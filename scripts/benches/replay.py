@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from telemetry import keys
 from telemetry.store import Client
-from workers.batch import Entries
+from workers.folding.batch import Entries
 from workers.rebuilt import AT_ONCE, Rebuilt
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from telemetry.events import MICRO, RETRACTED, FeedbackKind
-from workers.labels import STRENGTH
+from workers.folding.labels import STRENGTH
 
 Name = TypeVar("Name", bound=Hashable)
 

@@ -11,7 +11,7 @@ from bandit import drift
 from bandit.cells import B, D, E, Family, L, Q, R, S, Terms, U
 from bandit.grouping import Grouping
 from telemetry.events import FeedbackKind, Flag, Result, Source
-from workers.hearing import LabelStandings
+from workers.folding.hearing import LabelStandings
 
 _COLUMN_OF = {
     Result.OK: R.OK,

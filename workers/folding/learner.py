@@ -15,10 +15,10 @@ import structlog
 from telemetry.store import Address, Client, StoreErrors, connect, prepare
 from telemetry.streams import read_streams
 from telemetry.writer import Counters, adopt
-from workers.held import join
-from workers.lease import Lease
-from workers.roster import Roster
-from workers.shard import NotOwner, Shard, fold_together, most_unarchived
+from workers.folding.held import join
+from workers.folding.lease import Lease
+from workers.folding.roster import Roster
+from workers.folding.shard import NotOwner, Shard, fold_together, most_unarchived
 
 log = structlog.get_logger()
 

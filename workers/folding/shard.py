@@ -23,7 +23,7 @@ from telemetry import keys, references
 from telemetry.events import NO_DIGEST, Flag, Kind
 from telemetry.scripts import Argument, Commit, Ready, ask, run_all
 from telemetry.store import Client, memory_per_shard
-from workers.batch import (
+from workers.folding.batch import (
     DAY_MS,
     LABEL_DAYS,
     SPAN_DAYS,
@@ -39,7 +39,7 @@ from workers.batch import (
     position,
     take_apart,
 )
-from workers.hearing import pieces
+from workers.folding.hearing import pieces
 
 NO_ROW = bytes(8 * N_COLUMNS)
 """What is added to where nothing is known yet."""

@@ -21,8 +21,9 @@ from bandit import cells
 from telemetry import frames
 from telemetry.errors import MalformedEvent
 from telemetry.events import RECORD, RECORD_SIZE, Flag, Kind, decode
-from workers import fold, hearing
-from workers.hearing import pieces
+from workers.folding import hearing
+from workers.folding.hearing import pieces
+from workers.folding.terms import label_terms, outcome_terms
 
 DAY_MS = 86_400_000
 LABEL_DAYS = 30
@@ -225,7 +226,7 @@ def effects(batch: Batch, stored: Mapping[Decision, bytes | None]) -> Effects:
     out = Effects(_NOTHING, {}, outcomes, waiting, list(batch.dead), counts)
     terms = _hear(out, _refuse(out, batch), stored)
     if len(outcomes):
-        terms += fold.outcome_terms(outcomes)
+        terms += outcome_terms(outcomes)
     out.terms = cells.merge(terms)
     counts["dead"] = len(out.dead)
     return out
@@ -263,7 +264,7 @@ def _hear(
     first = np.empty(len(distinct), dtype=np.intp)
     first[slots[::-1]] = np.arange(len(said))[::-1]
     tokens = said.take(first).compress(changed)["token"]
-    return fold.label_terms(tokens, heard.before.of(changed), heard.after.of(changed))
+    return label_terms(tokens, heard.before.of(changed), heard.after.of(changed))
 
 
 def _decisions(token: NDArray[np.void]) -> list[Decision]:
