@@ -39,10 +39,10 @@ from telemetry.journal import Journal
 from telemetry.reader import Reader
 from telemetry.store import Address, AwayErrors, connect, connect_async, parse_address
 from telemetry.writer import Counters, Sender, Writer
-from workers.archive import Archive
-from workers.audit import audit_state
+from workers.archive.archive import Archive
+from workers.archive.audit import audit_state
+from workers.archive.restore import restore
 from workers.folding.shard import MOST_UNARCHIVED_BYTES, most_unarchived
-from workers.restore import restore
 
 pytestmark = pytest.mark.slow
 SLOTS = keys.SLOTS

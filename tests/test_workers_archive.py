@@ -23,18 +23,19 @@ from telemetry.events import FeedbackKind, Flag, Result, Token
 from telemetry.frames import Frame
 from telemetry.reader import Reader
 from telemetry.store import prepare
-from workers import archive_file, retention
-from workers.archive import Archive, ArchiveLimits
-from workers.archive_file import ArchiveFile
-from workers.audit import AuditResult, audit_state
+from workers.archive import files as archive_files
+from workers.archive import retention
+from workers.archive.archive import Archive, ArchiveLimits
+from workers.archive.audit import AuditResult, audit_state
+from workers.archive.files import ArchiveFile
+from workers.archive.rebuilt import Rebuilt, difference
+from workers.archive.restore import ABOVE, CannotRestore, restore
+from workers.archive.retention import Keep
 from workers.calibration import calibrate
 from workers.folding.batch import DAY_MS, PRODUCER_DAYS, Window, take_apart
 from workers.folding.held import join
 from workers.folding.lease import Lease
 from workers.folding.shard import MOST_UNARCHIVED_BYTES, Shard, most_unarchived
-from workers.rebuilt import Rebuilt, difference
-from workers.restore import ABOVE, CannotRestore, restore
-from workers.retention import Keep
 
 NOW_MS = int(time.time() * 1000)
 AT_ONCE = ArchiveLimits(every_bytes=0)
@@ -111,7 +112,7 @@ class Life:
         return int(self.client.xlen(keys.stream(0)))
 
     def files(self) -> list[ArchiveFile]:
-        return archive_file.list_files(self.archive.directory(0))
+        return archive_files.list_files(self.archive.directory(0))
 
 
 @pytest.fixture
@@ -217,11 +218,11 @@ def test_one_flipped_byte_of_a_row_in_the_store_is_found_and_named(life: Life) -
 def test_a_checkpoint_that_does_not_follow_is_found_and_named(life: Life) -> None:
     live_through(life, random.Random(4))
     unit = life.files()[2]
-    content = archive_file.read(unit)
+    content = archive_files.read(unit)
     name, row = sorted(content.rows.items())[0]
     content.rows[name] = bytes([row[0] ^ 1]) + row[1:]
     unit.path.unlink()
-    forged = archive_file.write(unit.path.parent, content, start=unit.start)
+    forged = archive_files.write(unit.path.parent, content, start=unit.start)
 
     found = life.audit()
 
@@ -295,7 +296,7 @@ def test_a_full_disk_leaves_nothing_behind(life: Life) -> None:
     (directory / "lock").touch()
     script = (
         "import resource, sys; from pathlib import Path; from telemetry.store import *;"
-        "from workers.archive import *; import polars;"
+        "from workers.archive.archive import *; import polars;"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
         "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "Archive(connect(Address(sys.argv[1])), Path(sys.argv[2]), 1)"
@@ -317,7 +318,7 @@ import os, signal, sys
 from pathlib import Path
 import redis
 from telemetry.store import Address, connect
-from workers.archive import Archive, Limits
+from workers.archive.archive import Archive, ArchiveLimits
 for line in sys.stdin:
     left = [int(line)]
     child = os.fork()  # nothing of polars is used before
@@ -383,7 +384,7 @@ def test_two_archivers_at_once_do_no_harm(life: Life) -> None:
     life.fold()
     script = (
         "import sys; from pathlib import Path; from telemetry.store import *;"
-        "from workers.archive import *;"
+        "from workers.archive.archive import *;"
         "a = Archive(connect(Address(sys.argv[1])), Path(sys.argv[2]), 1)\n"
         "for _ in range(20): a.take(now_ms=0, limits=ArchiveLimits(0))"
     )
@@ -736,7 +737,7 @@ def test_without_an_archive_there_is_nothing_to_restore(client: Any, tmp_path: P
 
 def test_a_damaged_newest_file_leaves_the_one_before(life: Life) -> None:
     aged(life, days=2)
-    whole = archive_file.read(life.files()[-2])
+    whole = archive_files.read(life.files()[-2])
     newest = life.files()[-1].path
     newest.write_bytes(newest.read_bytes()[:-1] + b"x")
     life.client.flushall()

@@ -25,8 +25,8 @@ from telemetry import keys
 from telemetry.embedded import PrivateServer
 from telemetry.store import Address, parse_address, prepare
 from workers import jobs, schedule
+from workers.archive.retention import Keep
 from workers.jobs import ALLOWED, JobWorker, Place
-from workers.retention import Keep
 
 TAKE = "workers.jobs.take"
 

@@ -24,11 +24,13 @@ from rq.job import Job
 from telemetry import keys
 from telemetry.events import RECORD
 from telemetry.store import Address, connect
-from workers import archive_file, audit, calibration, retention
-from workers.archive import EVERY_S, Archive
-from workers.archive_file import Damaged
+from workers import calibration
+from workers.archive import audit, retention
+from workers.archive import files as archive_files
+from workers.archive.archive import EVERY_S, Archive
+from workers.archive.files import Damaged
+from workers.archive.retention import Keep
 from workers.folding.batch import take_apart
-from workers.retention import Keep
 
 log = structlog.get_logger()
 
@@ -103,10 +105,10 @@ def calibrate() -> dict[str, object]:
     parts, room = [np.empty(0, dtype=RECORD)], MAX_CALIBRATION_BYTES
     for file in sorted(_files(archive), key=lambda file: file.mark, reverse=True):
         room -= file.path.stat().st_size
-        if room < 0 or archive_file.age_days(file, now_ms=_now_ms()) > 1:
+        if room < 0 or archive_files.age_days(file, now_ms=_now_ms()) > 1:
             break
         try:
-            parts.append(take_apart(archive_file.read(file).as_entries(), {}).records)
+            parts.append(take_apart(archive_files.read(file).as_entries(), {}).records)
         except Damaged as error:
             log.error("a file of the archive is damaged", file=error.path.name)
     held = calibration.calibrate(np.concatenate(parts))
@@ -216,9 +218,9 @@ def _breathe() -> None:
     take()
 
 
-def _files(archive: Archive) -> list[archive_file.ArchiveFile]:
+def _files(archive: Archive) -> list[archive_files.ArchiveFile]:
     directories = [archive.directory(shard) for shard in range(archive.n_shards)]
-    return [file for directory in directories for file in archive_file.list_files(directory)]
+    return [file for directory in directories for file in archive_files.list_files(directory)]
 
 
 def _leave(archive: Archive, key: str, value: dict[str, object]) -> dict[str, object]:

@@ -20,7 +20,7 @@ from rq.serializers import JSONSerializer
 from telemetry.errors import StoreUnavailable
 from telemetry.store import Address, Client, StoreErrors, connect, parse_address
 from telemetry.topology import CLUSTER
-from workers.archive import identity
+from workers.archive.archive import identity
 from workers.jobs import ALLOWED, AllowedJob, JobWorker, Place, work_at
 
 log = structlog.get_logger()

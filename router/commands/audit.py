@@ -12,7 +12,7 @@ from telemetry import logs
 def audit(what: str, config: Path | None, *, as_json: bool) -> None:
     """Compare the posteriors' sums with the archived records, byte for byte."""
     logs.configure()
-    from workers.audit import audit_state
+    from workers.archive.audit import audit_state
 
     if what != "state":
         fail(f"there is no audit {what!r}; known: state", BAD_INPUT)

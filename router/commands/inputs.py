@@ -61,7 +61,7 @@ def opened_archive(config: Path | None) -> Iterator[Any]:
     """Yield the archive of the configured store."""
     from telemetry.errors import TelemetryError
     from telemetry.store import StoreErrors, connect
-    from workers.archive import Archive
+    from workers.archive.archive import Archive
 
     entries = written(config, secrets=False)
     root = entries.server.state_directory() / "archive"

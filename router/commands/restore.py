@@ -12,8 +12,8 @@ from telemetry import logs
 def restore(config: Path | None, *, as_json: bool) -> None:
     """Rebuild a lost store from the archive; the store must be empty."""
     logs.configure()
-    from workers.restore import CannotRestore
-    from workers.restore import restore as rebuild
+    from workers.archive.restore import CannotRestore
+    from workers.archive.restore import restore as rebuild
 
     with opened_archive(config) as archive:
         try:

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from telemetry import keys
 from telemetry.store import Client
+from workers.archive.rebuilt import AT_ONCE, Rebuilt
 from workers.folding.batch import Entries
-from workers.rebuilt import AT_ONCE, Rebuilt
 
 
 def replay(client: Client, *, n_shards: int) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.cells import KEY, N_COLUMNS, Family
-from workers.archive_file import Content
+from workers.archive.files import Content
 from workers.folding.batch import (
     DAY_MS,
     LABEL_DAYS,

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import structlog
 
 from telemetry import keys
-from workers import archive_file
-from workers.archive import Archive, locked
-from workers.archive_file import ArchiveFile, Damaged
-from workers.rebuilt import Rebuilt
+from workers.archive import files as archive_files
+from workers.archive.archive import Archive, locked
+from workers.archive.files import ArchiveFile, Damaged
+from workers.archive.rebuilt import Rebuilt
 
 log = structlog.get_logger()
 
@@ -41,13 +41,13 @@ def _prune_shard(archive: Archive, shard: int, keep: Keep, *, now_ms: int) -> in
     with locked(directory) as mine, locked(directory, "readers.lock") as unread:
         if not mine or not unread:
             return 0  # the next round will do
-        found = archive_file.list_files(directory)
+        found = archive_files.list_files(directory)
         if not found:
             return 0
-        chain = archive_file.chains(found)[-1]
+        chain = archive_files.chains(found)[-1]
         others = [file for file in found if file not in chain]
         room = keep.max_bytes // archive.n_shards
-        old = {u for u in found if archive_file.age_days(u, now_ms=now_ms) > keep.days}
+        old = {u for u in found if archive_files.age_days(u, now_ms=now_ms) > keep.days}
         gone = old | set(_too_many([*others, *chain[:-1]], found, room))
         n = 0
         while n < len(chain) - 1 and chain[n] in gone:
@@ -83,11 +83,11 @@ def _too_many(
 def _begin_from(chain: list[ArchiveFile]) -> ArchiveFile | None:
     """Write a base with the state at the end of a chain that goes; None where none can be had."""
     state = Rebuilt()
-    content = archive_file.Content()
-    whole = archive_file.is_whole(chain)
+    content = archive_files.Content()
+    whole = archive_files.is_whole(chain)
     for file in chain:
         try:
-            content = archive_file.read(file)
+            content = archive_files.read(file)
         except Damaged as error:
             log.error("a file of the archive is damaged", file=error.path.name)
             whole = False
@@ -100,4 +100,4 @@ def _begin_from(chain: list[ArchiveFile]) -> ArchiveFile | None:
     state.forget()
     content.entries, content.labels = {}, state.labels
     content.ingested = {nonce: b"%d" % span for nonce, span in state.ingested.items()}
-    return archive_file.write(chain[-1].path.parent, content, start=None)
+    return archive_files.write(chain[-1].path.parent, content, start=None)

@@ -20,8 +20,8 @@ import structlog
 
 from telemetry import keys, scripts
 from telemetry.store import Client
-from workers import archive_file
-from workers.archive_file import ArchiveFile, Content
+from workers.archive import files as archive_files
+from workers.archive.files import ArchiveFile, Content
 from workers.folding.batch import DAY_MS, LABEL_DAYS, SPAN_DAYS, SPANS, START, position
 from workers.folding.shard import LAG_DAYS, most_unarchived
 
@@ -87,7 +87,7 @@ class Archive:
         with locked(directory) as mine:
             if not mine:
                 return None
-            for path in directory.glob(f"{archive_file.UNFINISHED}*"):
+            for path in directory.glob(f"{archive_files.UNFINISHED}*"):
                 path.unlink()  # of one that was killed: the lock is ours
             if not self._is_due(shard, now_ms=now_ms, limits=limits):
                 return None
@@ -129,14 +129,14 @@ class Archive:
         archived = content.meta.get(b"archived", START)
         content.entries = self.entries(shard, archived, content.mark)
         missing = n_missing(content, since=content.meta.get(b"archived_bytes", b"0"))
-        known = archive_file.list_files(directory)
+        known = archive_files.list_files(directory)
         start: bytes | None = archived
         if missing or (archived != START and all(u.mark != archived for u in known)):
             start = None
             content = self.state(shard, with_labels=True)
             log.warning("the archive begins anew: a base", shard=shard, missing_bytes=missing)
             self.client.hincrby(keys.meta(shard), "n_archive_bases", 1)
-        file = archive_file.write(directory, content, start=start)
+        file = archive_files.write(directory, content, start=start)
         n = _integer(content, b"n_bytes")
         if scripts.set_archived(self.client, shard, seen=archived, mark=file.mark, n_bytes=n):
             for other in known:  # of one killed before the mark moved: all of it is in ours

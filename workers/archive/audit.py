@@ -11,11 +11,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
-from workers import archive_file
-from workers.archive import Archive, locked, n_missing
-from workers.archive_file import ArchiveFile, Damaged
+from workers.archive import files as archive_files
+from workers.archive.archive import Archive, locked, n_missing
+from workers.archive.files import ArchiveFile, Damaged
+from workers.archive.rebuilt import Rebuilt, difference
 from workers.folding.batch import START, position
-from workers.rebuilt import Rebuilt, difference
 
 TRIES = 5
 """The archive may move on while the stream is read; then the new files come first."""
@@ -80,10 +80,10 @@ def _try_shard(archive: Archive, shard: int, between: Callable[[], object]) -> A
     found, state = AuditResult(), Rebuilt()
     done: set[ArchiveFile] = set()
     for _ in range(TRIES):
-        files = archive_file.list_files(archive.directory(shard))
+        files = archive_files.list_files(archive.directory(shard))
         if not done.issubset(files):
             raise FileNotFoundError
-        for chain in archive_file.chains(files):
+        for chain in archive_files.chains(files):
             if not done.issuperset(chain):
                 state = _audit_chain(chain, state, done, found, between)
         if _audit_live(archive, shard, state, found):
@@ -102,7 +102,7 @@ def _audit_chain(
     """Check the files of a chain that were not yet; return the state at its end."""
     if not done.intersection(chain):
         state = Rebuilt()
-        if not archive_file.is_whole(chain):
+        if not archive_files.is_whole(chain):
             found.note(chain[0].path.name, "the file before it is missing")
     for file in chain:
         if file in done:
@@ -110,7 +110,7 @@ def _audit_chain(
         done.add(file)
         between()
         try:
-            content = archive_file.read(file)
+            content = archive_files.read(file)
         except Damaged as error:
             found.note(file.path.name, str(error))
             continue
@@ -133,7 +133,7 @@ def _audit_live(archive: Archive, shard: int, state: Rebuilt, found: AuditResult
     where, content = f"shard {shard}", archive.state(shard)
     archived = content.meta.get(b"archived", START)
     if position(archived) > position(state.mark):
-        if any(u.mark == archived for u in archive_file.list_files(archive.directory(shard))):
+        if any(u.mark == archived for u in archive_files.list_files(archive.directory(shard))):
             return False
         found.note(where, f"no file here ends at the archived mark {archived.decode()}")
         return True

@@ -17,13 +17,13 @@ import redis
 from telemetry import keys, references
 from telemetry.events import Kind
 from telemetry.store import SCHEMA, Client, prepare
-from workers import archive_file
-from workers.archive import Archive, ingested_spans, label_days
-from workers.archive_file import ArchiveFile, Content, Damaged
+from workers.archive import files as archive_files
+from workers.archive.archive import Archive, ingested_spans, label_days
+from workers.archive.files import ArchiveFile, Content, Damaged
+from workers.archive.rebuilt import Rebuilt
 from workers.folding.batch import DAY_MS, Entries, at_ms, position, take_apart
 from workers.folding.held import HOLD_MS
 from workers.folding.shard import ingested_expiry_s, label_expiry_s, references_of
-from workers.rebuilt import Rebuilt
 
 ABOVE = 1 << 32
 """What versions rise by: more than a lost store can have committed since its last checkpoint."""
@@ -59,12 +59,12 @@ def restore(archive: Archive) -> Restored:
         CannotRestore: no archive, another number of shards, or a store that is not empty.
     """
     directories = [archive.directory(shard) for shard in range(archive.n_shards)]
-    if not any(archive_file.list_files(directory) for directory in directories):
+    if not any(archive_files.list_files(directory) for directory in directories):
         raise CannotRestore(f"there is no archive in {archive.root}")
     found = Restored(shards=archive.n_shards)
     parts = {}
     for shard, directory in enumerate(directories):
-        chains = archive_file.chains(archive_file.list_files(directory))
+        chains = archive_files.chains(archive_files.list_files(directory))
         part = _newest(chains[-1], found) if chains else None
         if part is not None:
             parts[shard] = part
@@ -89,7 +89,7 @@ class _Part:
 def _newest(chain: list[ArchiveFile], found: Restored) -> _Part | None:
     for n in range(len(chain), 0, -1):
         try:
-            content = archive_file.read(chain[n - 1])
+            content = archive_files.read(chain[n - 1])
         except (Damaged, FileNotFoundError):
             found.damaged += 1
             continue
@@ -127,7 +127,7 @@ def _restore_shard(client: Client, shard: int, part: _Part, found: Restored) -> 
     now_ms = int(client.time()[0]) * 1000
     for file in part.files:
         try:
-            content = archive_file.read(file)
+            content = archive_files.read(file)
         except (Damaged, FileNotFoundError):
             found.damaged += 1
             continue
