@@ -31,11 +31,11 @@ from workers.archive.files import ArchiveFile
 from workers.archive.rebuilt import Rebuilt, difference
 from workers.archive.restore import ABOVE, CannotRestore, restore
 from workers.archive.retention import Keep
-from workers.calibration import calibrate
 from workers.folding.batch import DAY_MS, PRODUCER_DAYS, Window, take_apart
 from workers.folding.held import join
 from workers.folding.lease import Lease
 from workers.folding.shard import MOST_UNARCHIVED_BYTES, Shard, most_unarchived
+from workers.jobs.calibration import calibrate
 
 NOW_MS = int(time.time() * 1000)
 AT_ONCE = ArchiveLimits(every_bytes=0)

@@ -24,9 +24,9 @@ from router.demo.stack import stack
 from telemetry import keys
 from telemetry.embedded import PrivateServer
 from telemetry.store import Address, parse_address, prepare
-from workers import jobs, schedule
 from workers.archive.retention import Keep
-from workers.jobs import ALLOWED, JobWorker, Place
+from workers.jobs import jobs, schedule
+from workers.jobs.jobs import ALLOWED, JobWorker, Place
 
 TAKE = "workers.jobs.take"
 

@@ -41,8 +41,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run_jobs(options: argparse.Namespace, address: Address, stop: threading.Event) -> None:
     from workers.archive.retention import Keep
-    from workers.jobs import Place
-    from workers.schedule import run_jobs
+    from workers.jobs.jobs import Place
+    from workers.jobs.schedule import run_jobs
 
     keep = Keep(options.archive_days, options.archive_max_bytes)
     root, every_s = options.state_dir / "archive", options.archive_every_s

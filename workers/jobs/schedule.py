@@ -21,7 +21,7 @@ from telemetry.errors import StoreUnavailable
 from telemetry.store import Address, Client, StoreErrors, connect, parse_address
 from telemetry.topology import CLUSTER
 from workers.archive.archive import identity
-from workers.jobs import ALLOWED, AllowedJob, JobWorker, Place, work_at
+from workers.jobs.jobs import ALLOWED, AllowedJob, JobWorker, Place, work_at
 
 log = structlog.get_logger()
 

@@ -24,13 +24,13 @@ from rq.job import Job
 from telemetry import keys
 from telemetry.events import RECORD
 from telemetry.store import Address, connect
-from workers import calibration
 from workers.archive import audit, retention
 from workers.archive import files as archive_files
 from workers.archive.archive import EVERY_S, Archive
 from workers.archive.files import Damaged
 from workers.archive.retention import Keep
 from workers.folding.batch import take_apart
+from workers.jobs import calibration
 
 log = structlog.get_logger()
 
@@ -116,10 +116,11 @@ def calibrate() -> dict[str, object]:
 
 
 ALLOWED: dict[str, tuple[Callable[[], Any], float]] = {
-    f"{__name__}.{job.__name__}": (job, every_s)
+    f"workers.jobs.{job.__name__}": (job, every_s)
     for job, every_s in ((take, 5.0), (prune, 3600.0), (check, DAY_S), (calibrate, DAY_S))
 }
-"""By name: the job, and how often it is due. Whether a file is, `take` sees for itself."""
+"""By name: the job, and how often it is due. Whether a file is, `take` sees for itself. The names
+lie in the store, and stay as they are; nothing is imported by them."""
 
 
 class JobsStopped(Exception):
