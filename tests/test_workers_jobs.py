@@ -185,7 +185,7 @@ def test_the_process_archives_audits_and_calibrates(
 def test_the_pool_of_jobs_imports_no_polars_before_one_runs() -> None:
     import subprocess
 
-    code = "import sys, workers.schedule; sys.exit('polars' in sys.modules)"
+    code = "import sys, workers.jobs.schedule; sys.exit('polars' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -29,8 +29,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telemetry.events import NO_DIGEST, Source, Token
-from workers.rewards import DerivedLabel, Memory, ObservedCall, derive
-from workers.schemas import fits
+from workers.observer.rewards import DerivedLabel, Memory, ObservedCall, derive
+from workers.observer.schemas import fits
 
 SALT = b"a salt of this process"
 

@@ -38,7 +38,13 @@ class ObserverLine(asyncio.Protocol):
     def __init__(self, state_dir: Path, address: Address, *, n_shards: int) -> None:
         self.n_told = 0
         self.n_dropped = 0
-        self._command = [sys.executable, "-m", "workers.observer", "--state-dir", str(state_dir)]
+        self._command = [
+            sys.executable,
+            "-m",
+            "workers.observer.__main__",
+            "--state-dir",
+            str(state_dir),
+        ]
         self._command += ["--shards", str(n_shards)]
         self._url = None if address.private else address.url
         self._process: subprocess.Popen[bytes] | None = None

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from telemetry.events import Source
-from workers.answers import Choice, ReadAnswer
-from workers.conversation import Conversation, ReadRequest, ToolCall
-from workers.schemas import fits, read_json
+from workers.observer.answers import Choice, ReadAnswer
+from workers.observer.conversation import Conversation, ReadRequest, ToolCall
+from workers.observer.schemas import fits, read_json
 
 TINY_OUTPUT_TOKENS = 16
 """A limit up to this is meant to cut: a yes or no, a class, a probe of probabilities."""

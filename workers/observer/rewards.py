@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import msgspec
 
 from telemetry.events import Source
-from workers.answers import parse_answer
-from workers.attempts import Attempts, DerivedLabel, FinishedCall, Memory, Recent
-from workers.conversation import (
+from workers.observer.answers import parse_answer
+from workers.observer.attempts import Attempts, DerivedLabel, FinishedCall, Memory, Recent
+from workers.observer.conversation import (
     Conversation,
     ReadRequest,
     asked_for,
@@ -24,7 +24,7 @@ from workers.conversation import (
     read,
     similarity,
 )
-from workers.judgement import Judgement, judge
+from workers.observer.judgement import Judgement, judge
 
 __all__ = ["VERSION", "DerivedLabel", "Memory", "ObservedCall", "derive"]
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from workers.conversation import MAX_BODY_BYTES, ToolCall, text_of, tool_calls_of
+from workers.observer.conversation import MAX_BODY_BYTES, ToolCall, text_of, tool_calls_of
 
 MAX_CHOICES = 128
 MAX_CALLS = 128

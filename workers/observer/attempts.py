@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from telemetry.events import NO_DIGEST, Source
-from workers.judgement import Judgement
+from workers.observer.judgement import Judgement
 
 MAX_ATTEMPTS = 32_768
 """Over all apps; about 1.5 kB each."""

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from workers.tool_results import is_error
+from workers.observer.tool_results import is_error
 
 MAX_BODY_BYTES = 1 << 20
 """A longer request or answer is not read: a label is not worth milliseconds of parsing."""

@@ -23,8 +23,8 @@ from telemetry.observed import HEADER_BYTES, Observed, sizes, unpack
 from telemetry.processes import end_with_parent
 from telemetry.store import open_store
 from telemetry.writer import Writer
-from workers import rewards
-from workers.rewards import DerivedLabel, Memory, ObservedCall
+from workers.observer import rewards
+from workers.observer.rewards import DerivedLabel, Memory, ObservedCall
 
 log = structlog.get_logger()
 
