@@ -11,12 +11,12 @@ from scipy import integrate, stats
 from bandit import incumbent
 from bandit.cells import Evidence, Q
 from bandit.incumbent import Books, Standings
-from bandit.loop import Loop, Rules
 from bandit.posterior import Arms, Posterior
 from bandit.quality import Quality
 from bandit.reliability import Reliability
-from bandit.replay import Pointsman, run
-from bandit.scenarios import Outcomes, Scenario, make_stream
+from bandit.replay.loop import Loop, Rules
+from bandit.replay.run import Pointsman, run
+from bandit.replay.scenarios import Outcomes, Scenario, make_stream
 from bandit.utility import Objective
 
 QUALITY = Objective()

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from bandit.loop import Loop, Rules
 from bandit.pacing import Price, affordable, solve, spend
-from bandit.replay import Pointsman, run
-from bandit.scenarios import Outcomes, Scenario, make_stream
+from bandit.replay.loop import Loop, Rules
+from bandit.replay.run import Pointsman, run
+from bandit.replay.scenarios import Outcomes, Scenario, make_stream
 
 
 def instance(seed: int):

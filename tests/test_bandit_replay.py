@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from bandit import baselines, figures
-from bandit.baselines import Learning, time_share
-from bandit.figures import SeedFigures, measure, summarise
 from bandit.limits import Limits
-from bandit.loop import Rules
-from bandit.replay import Trace, fixed_policy, hindsight, run
-from bandit.scenarios import Outcomes, Phase, Scenario, Stream, make_stream
+from bandit.replay import baselines, figures
+from bandit.replay.baselines import Learning, time_share
+from bandit.replay.figures import SeedFigures, measure, summarise
+from bandit.replay.loop import Rules
+from bandit.replay.run import Trace, fixed_policy, hindsight, run
+from bandit.replay.scenarios import Outcomes, Phase, Scenario, Stream, make_stream
 from bandit.utility import Objective
 
 # Three prompts, two endpoints, two categories.

@@ -15,13 +15,13 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner, Result
 
-from bandit.baselines import Learning
-from bandit.scenarios import Scenario
+from bandit.replay.baselines import Learning
+from bandit.replay.scenarios import Scenario
 from router.cli import app
 from telemetry.recorded import Selection
-from workers import replay_file
-from workers.replay_command import STRATEGIES
-from workers.replay_file import POLICIES
+from workers.replay import file as replay_file
+from workers.replay.command import STRATEGIES
+from workers.replay.file import POLICIES
 
 COLUMNS = ("prompt_id", "category", "model", "quality", "cost_usd", "latency_s", "split")
 TOP = {"dataset", "requests", "endpoints", "categories", "seeds", "settings", "policies"}
@@ -193,7 +193,7 @@ def test_best_per_category_has_all_of_the_gap_and_best_single_none(file: Path) -
 
 
 def settings_of(file: Path, **changes: Any) -> replay_file.ReplaySettings:
-    from bandit.loop import Rules
+    from bandit.replay.loop import Rules
 
     given = {
         "file": file,

@@ -10,7 +10,7 @@ from router.commands.console import BAD_INPUT, fail, print_json, say
 
 def replay(options: dict[str, Any], *, ope: bool, plot: Path | None, as_json: bool) -> None:
     """Compare policies on a table, or judge them from logs of ours."""
-    from workers import replay_command
+    from workers.replay import command as replay_command
 
     try:
         settings = replay_command.parse(options)

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from bandit import ope
 from bandit.ope import Estimate
-from bandit.scenarios import Scenario
-from workers import replay_file
-from workers.replay_file import OURS, BadSettings, ReplaySettings, World
+from bandit.replay.scenarios import Scenario
+from workers.replay import file as replay_file
+from workers.replay.file import OURS, BadSettings, ReplaySettings, World
 
 PROFILE = 25
 TARGETS = ("incumbent", "uniform", "profile-greedy", "best-single")

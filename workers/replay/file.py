@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit import baselines, figures
-from bandit.baselines import Policy
-from bandit.figures import SeedFigures
-from bandit.loop import Loop, Profile, Rules
-from bandit.replay import Hindsight, Pointsman, Trace, fixed_policy, hindsight, run
-from bandit.scenarios import Outcomes, Scenario, Stream, make_stream
+from bandit.replay import baselines, figures
+from bandit.replay.baselines import Policy
+from bandit.replay.figures import SeedFigures
+from bandit.replay.loop import Loop, Profile, Rules
+from bandit.replay.run import Hindsight, Pointsman, Trace, fixed_policy, hindsight, run
+from bandit.replay.scenarios import Outcomes, Scenario, Stream, make_stream
 from telemetry.recorded import BadTable, Recorded, Selection, load, models
 
 OURS = "pointsman"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.loop import Rules
-from bandit.replay import Trace
-from bandit.scenarios import Stream
+from bandit.replay.loop import Rules
+from bandit.replay.run import Trace
+from bandit.replay.scenarios import Stream
 
 TRUE_ALARM_CALLS = 2_000
 """An alarm later than this after a change is a false one."""

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit import baselines
-from bandit.baselines import Policy
-from bandit.loop import Loop, Rules
 from bandit.ope import Log
-from bandit.scenarios import Outcomes, Stream
+from bandit.replay import baselines
+from bandit.replay.baselines import Policy
+from bandit.replay.loop import Loop, Rules
+from bandit.replay.scenarios import Outcomes, Stream
 
 Clock = Callable[[], float]
 

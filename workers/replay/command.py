@@ -12,13 +12,13 @@ from rich.table import Table
 
 from bandit.incumbent import FLOOR
 from bandit.limits import Limits
-from bandit.loop import Rules
-from bandit.scenarios import Scenario
+from bandit.replay.loop import Rules
+from bandit.replay.scenarios import Scenario
 from bandit.utility import Objective, Order
 from telemetry.recorded import BadTable, Selection
-from workers import replay_ope
-from workers.plot import write_plot
-from workers.replay_file import POLICIES, BadSettings, ReplaySettings, replay
+from workers.replay import ope as replay_ope
+from workers.replay.file import POLICIES, BadSettings, ReplaySettings, replay
+from workers.replay.plot import write_plot
 
 DEFAULT_POLICIES = ("pointsman", "best-per-category", "best-single", "greedy", "beta-ts", "random")
 BALANCED_VALUE_USD = 0.05
