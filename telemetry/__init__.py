@@ -2,15 +2,21 @@
 
 In reading order:
 
+- `errors`, `logs`, `processes`: what goes wrong, what is logged, and how processes end together
 - `events`: the fixed binary record of an outcome or a feedback
+- `wire`: what providers and their clients say, read
 - `ingest`: the events that others send
 - `schemas`: JSON Schemas of them all, made from the types
 - `frames`: how records travel in one stream entry
+- `observed`: what the router tells the observer of a call
 - `keys`: every name in the store
-- `store`, `embedded`: how the store is found, and the private server
+- `topology`, `embedded`, `store`: stores of several servers, the private one, and how it is found
+- `references`: which decisions an answer's id or a caller's reference names
+- `scripts`: the few steps that the store must take atomically
+- `streams`: entries of several streams at once
 - `journal`: where a record is safe before the answer ends
 - `writer`: journal → frames → stream
-- `scripts`: the few steps that the store must take atomically
+- `wakeup`: word that there is news
 - `reader`: rows → the reader's own copy
 - `metrics`: counters and their exposition
 - `recorded`: tables of recorded outcomes, for the demo and for replay

@@ -21,7 +21,7 @@ from router.decision.seal import Seal
 from router.decision.shared_draws import StoredDraw
 from router.dialects import chat
 from router.dialects.request import Structure
-from router.dialects.sse import Stream
+from router.dialects.sse import ChatStream
 from router.endpoints.entries import Capability, DataClass, Dialect, Needs
 from router.endpoints.health import FAILURES_TO_OPEN, LOST_S, Health
 from router.errors import ConfigError, RequestRejected
@@ -642,7 +642,7 @@ WHOLE = sse(ROLE, WORD, WORD, FINISH, USAGE) + b"data: [DONE]\n\n"
 def test_however_a_stream_is_cut_into_pieces_it_reads_the_same(cuts, hide, crlf) -> None:
     data = WHOLE.replace(b"\n\n", b"\r\n\r\n") if crlf else WHOLE
     places = sorted({0, len(data), *(min(c, len(data)) for c in cuts)})
-    stream = Stream(hide_usage=hide)
+    stream = ChatStream(hide_usage=hide)
     passed = b"".join(stream.feed(data[a:b]) for a, b in pairwise(places))
     passed += stream.flush()
 
@@ -657,7 +657,7 @@ def test_however_a_stream_is_cut_into_pieces_it_reads_the_same(cuts, hide, crlf)
 
 @given(st.integers(0, len(sse(ROLE, WORD, WORD)) - 1))
 def test_a_stream_cut_before_its_finish_is_never_complete(place: int) -> None:
-    stream = Stream(hide_usage=True)
+    stream = ChatStream(hide_usage=True)
     stream.feed(WHOLE[:place])
     stream.flush()
 
@@ -674,7 +674,7 @@ def test_a_stream_cut_before_its_finish_is_never_complete(place: int) -> None:
     ],
 )
 def test_text_reasoning_refusal_and_tools_are_content(delta: dict[str, Any]) -> None:
-    stream = Stream(hide_usage=False)
+    stream = ChatStream(hide_usage=False)
     stream.feed(sse(ROLE))
     assert not stream.spoke
 
@@ -684,7 +684,7 @@ def test_text_reasoning_refusal_and_tools_are_content(delta: dict[str, Any]) -> 
 
 
 def test_garbage_in_a_stream_is_passed_on_and_not_read() -> None:
-    stream = Stream(hide_usage=True)
+    stream = ChatStream(hide_usage=True)
 
     passed = stream.feed(b"data: {oops\n\n: comment\n\n" + sse(WORD))
 
@@ -693,7 +693,7 @@ def test_garbage_in_a_stream_is_passed_on_and_not_read() -> None:
 
 
 def test_an_error_event_marks_the_stream_as_failed() -> None:
-    stream = Stream(hide_usage=False)
+    stream = ChatStream(hide_usage=False)
     stream.feed(sse(WORD, {"error": {"message": "overloaded"}}) + b"data: [DONE]\n\n")
 
     assert not stream.complete

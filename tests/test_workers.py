@@ -23,7 +23,7 @@ from telemetry.frames import Frame
 from telemetry.store import Address
 from workers.folding import hearing, labels
 from workers.folding.held import join
-from workers.folding.labels import Said
+from workers.folding.labels import Word
 from workers.folding.learner import Learner
 from workers.folding.lease import Lease
 from workers.folding.shard import NotOwner, Shard, stale_rows
@@ -256,7 +256,7 @@ def test_the_order_and_repetition_of_feedback_do_not_matter(items, dice: random.
         state: labels.Labels = {}
         for kind, value, revision, at in sequence:
             micro = -1 if value is None else round(value * 1e6)
-            word = Said(revision, at.to_bytes(16, "big"), micro)
+            word = Word(revision, at.to_bytes(16, "big"), micro)
             state = labels.hear(labels.parse(labels.pack(state)), kind, word)
         return state
 
@@ -268,8 +268,8 @@ def test_the_order_and_repetition_of_feedback_do_not_matter(items, dice: random.
 
 
 def test_the_strongest_kind_that_says_something_is_the_reward() -> None:
-    def word(value: float | None) -> Said:
-        return Said(0, bytes(16), -1 if value is None else round(value * 1e6))
+    def word(value: float | None) -> Word:
+        return Word(0, bytes(16), -1 if value is None else round(value * 1e6))
 
     state = {FeedbackKind.DERIVED: word(0.1), FeedbackKind.JUDGE: word(0.4)}
     held = labels.standing(state)
@@ -670,10 +670,10 @@ def one_of(found: hearing.LabelStandings, i: int) -> labels.Standing:
     st.lists(st.tuples(st.integers(0, 3), said), max_size=12),
 )
 def test_feedback_heard_at_once_counts_as_if_heard_one_by_one(before, items) -> None:
-    def word(item: Any) -> tuple[int, Said]:
+    def word(item: Any) -> tuple[int, Word]:
         kind, value, revision, at = item
         micro = -1 if value is None else round(value * 1e6)
-        return kind, Said(revision, at.to_bytes(16, "big"), micro)
+        return kind, Word(revision, at.to_bytes(16, "big"), micro)
 
     states: list[labels.Labels] = []
     for known in before:

@@ -217,66 +217,6 @@ def _strip_hints(top: dict[str, Raw], *, ours: bool) -> None:
             del top["metadata"]
 
 
-MAX_TOKENS = 1 << 31
-"""What a provider may claim to have counted; more is a mistake of its own."""
-
-
-class Usage(Struct, frozen=True):
-    """Token counts of an answer."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int  # of the prompt, from the provider's cache
-    reasoning_tokens: int  # of the completion, that nobody sees
-
-
-def usage_of(value: Any) -> Usage | None:
-    """Return what a provider reports, as far as it makes sense; None where it does not."""
-    if not isinstance(value, dict) or _count(value.get("prompt_tokens")) is None:
-        return None
-    prompt = value.get("prompt_tokens_details")
-    completion = value.get("completion_tokens_details")
-    return Usage(
-        _count(value.get("prompt_tokens")) or 0,
-        _count(value.get("completion_tokens")) or 0,
-        _count(prompt.get("cached_tokens")) or 0 if isinstance(prompt, dict) else 0,
-        _count(completion.get("reasoning_tokens")) or 0 if isinstance(completion, dict) else 0,
-    )
-
-
-def id_of(value: Any) -> str | None:
-    """Return an answer's id where it is one."""
-    return value if isinstance(value, str) and value else None
-
-
-def _count(value: Any) -> int | None:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return value if whole and 0 <= value <= MAX_TOKENS else None
-
-
-class Answer(Struct):
-    """What is read of an unstreamed answer."""
-
-    id: Any = None
-    choices: list[Raw] | None = None
-    usage: Any = None
-    error: Any = None
-
-
-_ANSWER = msgspec.json.Decoder(Answer)
-
-
-def parse_answer(body: bytes) -> Answer | None:
-    """Return what is read of an answer, or None where there is no answer in it."""
-    try:
-        answer = _ANSWER.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return None
-    if not answer.choices or answer.error is not None:
-        return None
-    return answer
-
-
 def _message(raw: Raw) -> _Message:
     try:
         return _MESSAGE.decode(raw)

@@ -6,54 +6,14 @@ ask for, whole events are passed on, so that this one chunk can be left out.
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
-from msgspec import Struct
-
-from router.dialects.chat import Usage, id_of, usage_of
+from telemetry.wire import sse
+from telemetry.wire.chat import Usage, id_of, parse_part, usage_of
 
 MAX_EVENT_BYTES = 1 << 20
 """An event that grows beyond this is passed on unread."""
-DONE = b"[DONE]"
 
 
-class _Delta(Struct):
-    content: Any = None
-    refusal: Any = None
-    reasoning: Any = None
-    reasoning_content: Any = None
-    tool_calls: Any = None
-    function_call: Any = None
-
-    def says_something(self) -> bool:
-        return bool(
-            self.content
-            or self.tool_calls
-            or self.reasoning_content
-            or self.reasoning
-            or self.refusal
-            or self.function_call
-        )
-
-
-class _Choice(Struct):
-    delta: _Delta | None = None
-    finish_reason: Any = None
-    index: Any = 0
-
-
-class _Chunk(Struct):
-    id: Any = None
-    choices: list[_Choice] | None = None
-    usage: Any = None
-    error: Any = None
-
-
-_CHUNK = msgspec.json.Decoder(_Chunk)
-
-
-class Stream:
+class ChatStream:
     """What one stream has shown so far."""
 
     __slots__ = (
@@ -94,7 +54,7 @@ class Stream:
     def feed(self, data: bytes) -> bytes:
         """Read `data`; return what to pass on now."""
         buffer = self._rest + data if self._rest else data
-        end = _last_boundary(buffer)
+        end = sse.last_boundary(buffer)
         if end < 0:
             self._rest = buffer
             if len(buffer) > MAX_EVENT_BYTES:
@@ -103,10 +63,10 @@ class Stream:
             return b"" if self._hide_usage else data
         whole, self._rest = buffer[:end], buffer[end:]
         if not self._hide_usage:
-            for event in _events(whole):
+            for event in sse.events(whole):
                 self._read(event)
             return data
-        kept = [event for event in _events(whole) if not self._read(event)]
+        kept = [event for event in sse.events(whole) if not self._read(event)]
         return b"".join(kept)
 
     def flush(self) -> bytes:
@@ -119,15 +79,14 @@ class Stream:
 
     def _read(self, event: bytes) -> bool:
         """Take note of one event; return whether it is the usage chunk that only we asked for."""
-        data = _data(event)
+        data = sse.data_of(event)
         if not data:
             return False
-        if data == DONE:
+        if data == sse.DONE:
             self.done = True
             return False
-        try:
-            chunk = _CHUNK.decode(data)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        chunk = parse_part(data)
+        if chunk is None:
             return False  # garbage from the provider is the client's to see, not ours to read
         if self.id is None:
             self.id = id_of(chunk.id)
@@ -142,27 +101,3 @@ class Stream:
             if not self.spoke and choice.delta is not None and choice.delta.says_something():
                 self.spoke = True
         return self._hide_usage and not chunk.choices and chunk.usage is not None
-
-
-def _last_boundary(buffer: bytes) -> int:
-    """Return where the last whole event ends, -1 where none does."""
-    plain = buffer.rfind(b"\n\n")
-    crlf = buffer.rfind(b"\r\n\r\n")
-    if plain < 0 and crlf < 0:
-        return -1
-    return max(plain + 2 if plain >= 0 else -1, crlf + 4 if crlf >= 0 else -1)
-
-
-def _events(whole: bytes) -> list[bytes]:
-    """Split at blank lines; every event keeps its own."""
-    separator = b"\r\n\r\n" if b"\r\n\r\n" in whole else b"\n\n"
-    parts = whole.split(separator)
-    return [part + separator for part in parts[:-1]] + ([parts[-1]] if parts[-1] else [])
-
-
-def _data(event: bytes) -> bytes:
-    """Return the payload of an event's data lines."""
-    if event.startswith(b"data:") and event.count(b"\n") <= 2:
-        return event[5:].strip()
-    lines = event.replace(b"\r\n", b"\n").split(b"\n")
-    return b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))

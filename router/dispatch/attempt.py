@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 import httpx
 
 from router.beliefs.beliefs import Beliefs
-from router.dialects import chat
-from router.dialects.sse import Stream
+from router.dialects.sse import ChatStream
 from router.endpoints.catalog import Endpoint
 from router.endpoints.health import Health
 from router.net.connection import Header
 from router.net.deadline import Deadline
 from router.net.pool import Upstream, UpstreamResponse
 from telemetry.events import Result
+from telemetry.wire.chat import Usage, id_of, parse_answer, usage_of
 
 MAX_HELD_BYTES = 256 << 10
 """What is held of a stream before its first content."""
@@ -47,7 +47,7 @@ class Attempt:
     latency_s: float = 0.0
     ttft_s: float | None = None
     limit_s: float = 0.0
-    usage: chat.Usage | None = None
+    usage: Usage | None = None
     answer_id: str | None = None
     detail: str = ""
 
@@ -60,7 +60,7 @@ class Reply:
     status: int
     headers: Sequence[tuple[bytes, bytes]]
     body: bytes | None
-    stream: Stream | None = None
+    stream: ChatStream | None = None
     chunks: AsyncIterator[bytes] | None = None
     held: list[bytes] = field(default_factory=list)
     response: UpstreamResponse | None = None
@@ -140,14 +140,14 @@ class Dispatcher:
             return await self._read_refusal(attempt, response)
         is_stream = b"event-stream" in _header(response, b"content-type")
         if streamed and is_stream:
-            stream = Stream(hide_usage=hide_usage, n_choices=n_choices)
+            stream = ChatStream(hide_usage=hide_usage, n_choices=n_choices)
             return await _read_first_content(attempt, response, stream)
         body = await _read_whole(response)
         attempt.latency_s = time.monotonic() - attempt.began_at
-        answer = chat.parse_answer(body)
+        answer = parse_answer(body)
         if answer is None:
             raise AttemptFailed(Result.BAD_REPLY, "status 200 without an answer", status=200)
-        attempt.usage, attempt.answer_id = chat.usage_of(answer.usage), chat.id_of(answer.id)
+        attempt.usage, attempt.answer_id = usage_of(answer.usage), id_of(answer.id)
         await response.aclose()
         return Reply(attempt, 200, response.headers, body)
 
@@ -172,7 +172,7 @@ class Dispatcher:
 
 
 async def _read_first_content(
-    attempt: Attempt, response: UpstreamResponse, stream: Stream
+    attempt: Attempt, response: UpstreamResponse, stream: ChatStream
 ) -> Reply:
     chunks = aiter(response)
     held: list[bytes] = []

@@ -15,8 +15,7 @@ import httpx
 import msgspec
 
 from router.decision.seal import Seal
-from router.dialects import chat
-from router.dialects.sse import Stream
+from router.dialects.sse import ChatStream
 from router.dispatch.call import NOT_FORWARDED, STARTED, DisconnectGuard
 from router.endpoints.catalog import Provider
 from router.endpoints.entries import DataClass
@@ -27,6 +26,7 @@ from router.net.pool import Target, Upstream, UpstreamResponse
 from router.policy.callers import Caller
 from telemetry import events
 from telemetry.events import Flag, Result, Token, digest8, digest16
+from telemetry.wire.chat import WholeAnswer, id_of, parse_answer, usage_of
 from telemetry.writer import Writer
 
 HOP_BY_HOP = frozenset(
@@ -53,7 +53,7 @@ class _Booking:
     app: str
     began_at: float
     reference: str | None
-    stream: Stream | None = None
+    stream: ChatStream | None = None
     body: bytearray = field(default_factory=bytearray)
     ttft_s: float | None = None
 
@@ -71,8 +71,8 @@ class _Booking:
         if self.stream is not None:
             usage, answer_id = self.stream.usage, self.stream.id
         else:
-            answer = chat.parse_answer(bytes(self.body)) or chat.Answer()
-            usage, answer_id = chat.usage_of(answer.usage), chat.id_of(answer.id)
+            answer = parse_answer(bytes(self.body)) or WholeAnswer()
+            usage, answer_id = usage_of(answer.usage), id_of(answer.id)
         flags = Flag.FINAL | (Flag.STREAMED if self.stream else Flag(0))
         if self.stream is not None and self.ttft_s is not None:
             flags |= Flag.TTFT_KNOWN
@@ -179,7 +179,7 @@ class Passthrough:
     def _start(self, response: UpstreamResponse, booking: _Booking, name: str) -> dict[str, object]:
         kept = [(k, v) for k, v in response.headers if k not in HOP_BY_HOP]
         if any(k == b"content-type" and b"event-stream" in v for k, v in kept):
-            booking.stream = Stream(hide_usage=False)
+            booking.stream = ChatStream(hide_usage=False)
         decision_id = self._seal.close(booking.token.pack()).encode()
         ours = [
             (b"x-router-decision-id", decision_id),

@@ -21,7 +21,7 @@ no rewards by themselves: what they are worth is worked out on reading."""
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Word:
     """The word of one kind that holds."""
 
     revision: int
@@ -30,7 +30,7 @@ class Said:
     source: int = Source.CALLER
 
 
-Labels = dict[int, Said]
+Labels = dict[int, Word]
 """By feedback kind."""
 
 
@@ -39,7 +39,7 @@ def parse(row: bytes | None) -> Labels:
     if not row:
         return {}
     return {
-        kind: Said(revision, event, value, source)
+        kind: Word(revision, event, value, source)
         for kind, source, revision, value, event in _ENTRY.iter_unpack(row)
     }
 
@@ -52,9 +52,9 @@ def pack(labels: Labels) -> bytes:
     )
 
 
-def said_in(record: np.void) -> Said:
+def said_in(record: np.void) -> Word:
     """Return what a feedback record says."""
-    return Said(
+    return Word(
         int(record["revision"]),
         record["event"].tobytes(),
         int(record["value_micro"]),
@@ -62,7 +62,7 @@ def said_in(record: np.void) -> Said:
     )
 
 
-def hear(labels: Labels, kind: int, said: Said) -> Labels:
+def hear(labels: Labels, kind: int, said: Word) -> Labels:
     """Return the labels once `said` was heard; the same object where it changes nothing."""
     before = labels.get(kind)
     if before and (before.revision, before.event) >= (said.revision, said.event):

@@ -5,13 +5,11 @@ What is not fully understood gives no answer at all, so that nothing is judged o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-from msgspec import Struct
-
+from telemetry.wire.chat import ChoicePart, parse_part
+from telemetry.wire.sse import payloads
 from workers.observer.conversation import MAX_BODY_BYTES, ToolCall, text_of, tool_calls_of
 
 MAX_CHOICES = 128
@@ -39,30 +37,6 @@ class ReadAnswer:
     reasoning_tokens: int
 
 
-class _Message(Struct):
-    content: Any = None
-    refusal: Any = None
-    reasoning: Any = None
-    reasoning_content: Any = None
-    tool_calls: Any = None
-    function_call: Any = None
-    audio: Any = None
-    images: Any = None
-
-
-class _Choice(Struct):
-    index: Any = 0
-    message: _Message | None = None
-    delta: _Message | None = None
-    finish_reason: Any = None
-
-
-class _Body(Struct):
-    choices: list[_Choice] | None = None
-    usage: Any = None
-    error: Any = None
-
-
 @dataclass(slots=True)
 class _Pieces:
     """One choice, as it comes in."""
@@ -76,21 +50,15 @@ class _Pieces:
     has_media: bool = False
 
 
-_BODY = msgspec.json.Decoder(_Body)
-
-
 def parse_answer(body: bytes, *, streamed: bool) -> ReadAnswer | None:
     """Return what is read of an answer; None where it is too long, an error, or garbage."""
     if len(body) > MAX_BODY_BYTES:
         return None
     choices: dict[Any, _Pieces] = {}
     reasoning_tokens = 0
-    for event in _events(body) if streamed and body.lstrip()[:1] != b"{" else (body,):
-        try:
-            part = _BODY.decode(event)
-        except (msgspec.DecodeError, RecursionError):
-            return None
-        if part.error is not None:
+    for data in payloads(body) if streamed and body.lstrip()[:1] != b"{" else (body,):
+        part = parse_part(data)
+        if part is None or part.error is not None:
             return None
         reasoning_tokens = _reasoning_tokens(part.usage) or reasoning_tokens
         for choice in part.choices or ():
@@ -103,7 +71,7 @@ def parse_answer(body: bytes, *, streamed: bool) -> ReadAnswer | None:
     return ReadAnswer(tuple(_whole(c) for _, c in sorted(choices.items())), reasoning_tokens)
 
 
-def _add(pieces: _Pieces, choice: _Choice) -> None:
+def _add(pieces: _Pieces, choice: ChoicePart) -> None:
     if isinstance(choice.finish_reason, str) and choice.finish_reason:
         pieces.finish = choice.finish_reason
     said = choice.message or choice.delta
@@ -169,15 +137,6 @@ def _whole(pieces: _Pieces) -> Choice:
         reasoned=pieces.reasoned,
         has_media=pieces.has_media,
     )
-
-
-def _events(body: bytes) -> Iterator[bytes]:
-    """Yield the payloads of a stream's events; its terminator and comments are left out."""
-    for event in body.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n\n"):
-        lines = [line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:")]
-        data = b"\n".join(lines)
-        if data and data != b"[DONE]":
-            yield data
 
 
 def _reasoning_tokens(usage: Any) -> int:

@@ -1,0 +1,5 @@
+"""What is on the wire, read: one reader a dialect, for who passes it on and who judges it.
+
+- `sse`: events of a stream
+- `chat`: OpenAI Chat Completions: answers whole and in pieces, usage
+"""
