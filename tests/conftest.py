@@ -24,9 +24,11 @@ import yaml
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from router import server
 from router.config.compiled import compile_text
+from router.decision.context import Moment
 from router.net.inbound import LimitedProtocol
-from router.server import App, build_app
+from router.routes import now
 from telemetry import keys
 from telemetry.embedded import PrivateServer, server_program
 from telemetry.events import Result, Token, outcome
@@ -278,7 +280,7 @@ class Sidecar:
     """A sidecar over real HTTP, with its own state directory."""
 
     port: int
-    app: App
+    app: server.Sidecar
     running: Running
     state_dir: Path
     http: httpx.Client
@@ -319,14 +321,19 @@ def endpoint(provider: Provider, name: str, host: str | None = None, **more: Any
 
 @contextmanager
 def serving(
-    value: dict[str, Any], state_dir: Path, address: Address, *, observing: bool = False
+    value: dict[str, Any],
+    state_dir: Path,
+    address: Address,
+    *,
+    observing: bool = False,
+    clock: Callable[[], Moment] = now,
 ) -> Iterator[Sidecar]:
     """Serve a configuration given as a dictionary."""
     whole = {**value}
     whole["server"] = {"port": 0, "state_dir": str(state_dir), **value.get("server", {})}
     whole["store"] = {"shards": SHARDS}
     configuration = compile_text(yaml.safe_dump(whole, sort_keys=False), file="test.yaml")
-    app = build_app(configuration, address, observing=observing)
+    app = server.Sidecar(configuration, address, observing=observing, clock=clock)
     running = Running(app, lifespan="on")
     http = httpx.Client(base_url=f"http://127.0.0.1:{running.port}", timeout=30, trust_env=False)
     try:

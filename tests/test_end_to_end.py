@@ -34,6 +34,7 @@ from conftest import (
 )
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from router.decision.context import Moment
 from telemetry import keys
 from telemetry.embedded import PrivateServer
 from telemetry.store import Address, connect
@@ -228,16 +229,17 @@ def test_one_changed_word_never_changes_endpoint_or_task(
 
 
 def test_a_conversation_without_a_session_keeps_its_endpoint_in_the_next_slot(
-    provider: Provider, state_dir: Path, address: Address, monkeypatch: pytest.MonkeyPatch
+    provider: Provider, state_dir: Path, address: Address
 ) -> None:
     value = {
         "endpoints": [endpoint(provider, name, "a") for name in "abcdefgh"],
         "strategies": LEARN,
         "apps": ROUTED,
     }
-    with serving(value, state_dir, address) as sidecar:
-        clock = 1_790_000_000.0
-        monkeypatch.setattr("router.decision.decide.time.time", lambda: clock)
+    clock = 1_790_000_000.0
+    with serving(
+        value, state_dir, address, clock=lambda: Moment(clock, time.monotonic())
+    ) as sidecar:
         first: list[dict[str, str]] = [{"role": "user", "content": "first question"}]
         before = sidecar.chat(messages=first).headers["x-router-endpoint"]
         kept, fresh = set(), set()
@@ -601,7 +603,7 @@ def test_a_stopping_sidecar_says_so_to_whoever_still_waits(
         thread = threading.Thread(target=lambda: got.append(sidecar.chat()))
         thread.start()
         sidecar.until(lambda: len(provider.calls) == 1)
-        sidecar.app.draining = True
+        sidecar.app.routes.draining = True
         sidecar.running.stop()
         thread.join(5)
 

@@ -530,7 +530,7 @@ def test_a_recorded_table_teaches_once_however_often_it_is_read(
     assert quality[Q.R] / quality[Q.N] == pytest.approx(0.5 * cells.REAL_SCALE, rel=1e-4)
     sidecar.until(lambda: sidecar.labels_known() == 50)
     posterior = sidecar.app.keeper.current.posterior
-    tasks = list(sidecar.app.configuration.task_index)
+    tasks = list(sidecar.app.keeper.current.configuration.task_index)
     assert posterior.calls[tasks.index("code")].sum() == 25
     assert posterior.calls[:, 1].sum() == 17
 

@@ -503,7 +503,7 @@ def test_the_original_bytes_pass_where_nothing_must_change() -> None:
     endpoint = configuration().catalog.endpoints[2]
     body = b'{ "messages":[{"role":"user","content":"hi"}],  "model":"small", "x": 1e400 }'
 
-    assert chat.rewrite(body, chat.parse(body), endpoint) == (body, False)
+    assert chat.parse(body).rewritten(endpoint) == (body, False)
 
 
 def test_a_rewrite_touches_the_top_level_only() -> None:
@@ -517,7 +517,7 @@ def test_a_rewrite_touches_the_top_level_only() -> None:
         + ',"router":{"task":"code"},"metadata":{"router_ref":"r","mine":"m"},"stream":true}'
     ).encode()
 
-    out, hide = chat.rewrite(body, chat.parse(body), endpoint)
+    out, hide = chat.parse(body).rewritten(endpoint)
 
     top = json.loads(out)
     assert hide is True
@@ -533,7 +533,7 @@ def test_a_client_that_asks_for_usage_gets_its_chunk() -> None:
     endpoint = configuration().catalog.endpoints[0]
     body = request_body(stream=True, stream_options={"include_usage": True, "other": BIG})
 
-    out, hide = chat.rewrite(body, chat.parse(body), endpoint)
+    out, hide = chat.parse(body).rewritten(endpoint)
 
     assert hide is False
     assert str(BIG).encode() in out
@@ -551,7 +551,7 @@ def test_unknown_fields_survive_a_rewrite(value: Any) -> None:
     endpoint = configuration().catalog.endpoints[0]
     body = request_body(unknown=value)
 
-    out, _ = chat.rewrite(body, chat.parse(body), endpoint)
+    out, _ = chat.parse(body).rewritten(endpoint)
 
     assert json.loads(out)["unknown"] == value
 
@@ -574,7 +574,7 @@ IMAGE = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"
 def test_what_a_request_needs(more: dict[str, Any], needs: int) -> None:
     body = request_body(**more)
 
-    assert chat.needs(chat.parse(body), body) == needs
+    assert chat.parse(body).needs == needs
 
 
 def test_images_do_not_count_as_text() -> None:
@@ -582,7 +582,7 @@ def test_images_do_not_count_as_text() -> None:
     body = request_body(messages=[{"role": "user", "content": image}])
     parsed = chat.parse(body)
 
-    assert chat.text_bytes(parsed, body, chat.needs(parsed, body)) == 0
+    assert parsed.text_bytes == 0
 
 
 @pytest.mark.parametrize(
@@ -617,11 +617,10 @@ def test_a_conversation_continues_before_its_last_assistant_turn() -> None:
     first = [turn("system", "s"), turn("user", "u1")]
     second = [*first, turn("assistant", "a1"), turn("user", "u2")]
     asked = chat.parse(request_body(messages=first))
-    continued = chat.continued(chat.parse(request_body(messages=second)))
+    continued = chat.parse(request_body(messages=second)).earlier()
 
-    assert continued is not None
-    assert [bytes(m) for m in continued] == [bytes(m) for m in asked.messages]
-    assert chat.continued(asked) is None
+    assert continued == asked.conversation()
+    assert asked.earlier() is None
 
 
 # -- streams ------------------------------------------------------------------------------------

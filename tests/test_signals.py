@@ -82,7 +82,7 @@ def test_an_observer_that_dies_costs_no_call_and_is_started_again(
     with serving(configuration(provider), state_dir, address, observing=True) as sidecar:
         ask(sidecar, 0)
         sidecar.until(lambda: signals(sidecar) == {"tools": 1})
-        line = sidecar.app.signals
+        line = sidecar.app.observer
         assert line is not None
         first = line.pid
         assert first is not None
@@ -102,5 +102,5 @@ def test_an_app_that_wants_no_labels_is_not_told_of(
     with serving(configuration(provider, **app), state_dir, address, observing=True) as sidecar:
         ask(sidecar, 0)
 
-        assert sidecar.app.signals is not None
-        assert sidecar.app.signals.n_told == 0
+        assert sidecar.app.observer is not None
+        assert sidecar.app.observer.n_told == 0

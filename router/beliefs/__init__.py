@@ -3,6 +3,7 @@
 - `alarms`: which endpoints changed, and since when
 - `choices`: what release keys stand at, and the law that follows
 - `releases`: the same in the store
+- `names`: what digests stand for, to be told to the store
 - `beliefs`: configuration and posteriors of one version
 - `keeper`: the thread that keeps them fresh
 """

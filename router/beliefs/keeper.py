@@ -16,6 +16,7 @@ from router.beliefs import alarms, choices
 from router.beliefs.alarms import Alarms
 from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.choices import Kept, ReleaseNotice, ReviewKey
+from router.beliefs.names import Names
 from router.beliefs.releases import Releases
 from router.config.compiled import Configuration
 from router.config.places import OFF_FILE
@@ -56,9 +57,7 @@ class Keeper:
         self.current = believe(configuration, NOTHING, version=0, review_keys=review_keys)
         self.off = False
         self.store_up = False
-        self.n_refreshed = 0
-        self.new_names: dict[str, str] = {}  # digest -> name, to be told to the store
-        self._configuration = configuration
+        self.names = Names()
         self._address = address
         self._off_file = state_dir / OFF_FILE
         self._wanted: dict[ReviewKey, None] = {}
@@ -84,6 +83,10 @@ class Keeper:
         """End the thread."""
         self._stop.set()
         self._thread.join(2)
+
+    @property
+    def _configuration(self) -> Configuration:
+        return self.current.configuration
 
     @property
     def age_s(self) -> float:
@@ -121,7 +124,7 @@ class Keeper:
                     stale = False
                 if looks and not reader.keeping:
                     stale = self._close_bucket(reader, watches)
-                self._tell_names(client)
+                self.names.tell(client)
                 self.store_up = True
             except StoreErrors:
                 self.store_up = False
@@ -176,7 +179,6 @@ class Keeper:
         for category, exact in used:
             fresh.bank(category, exact=exact)
         self.current = fresh
-        self.n_refreshed += 1
 
     def _review(self, beliefs: Beliefs, releases: Releases, review_keys: list[ReviewKey]) -> bool:
         """Review what is due; return whether any standings were changed."""
@@ -219,13 +221,6 @@ class Keeper:
                 log.warning("the store refuses a review", reason=type(error).__name__)
             self._refused = True
             return False
-
-    def _tell_names(self, client: Client) -> None:
-        """Write what digests stand for, so that reports can name what is not configured."""
-        if names := dict(self.new_names):
-            client.hset(keys.NAMES, mapping=names)
-            for digest in names:
-                self.new_names.pop(digest, None)
 
     def _look_at_switch(self, client: Client | None) -> None:
         """A file in the state directory switches off whoever shares it, the store the others."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 from bandit import orders
 from bandit.utility import Objective, Order
@@ -22,6 +24,8 @@ from router.endpoints.entries import (
     ModelEntry,
 )
 from telemetry.events import digest8
+
+T = TypeVar("T")
 
 BALANCED_VALUE_USD = 0.05
 
@@ -94,16 +98,19 @@ class Configuration:
     admin_key: str | None
     task_digests: tuple[int, ...]  # in the order of `task_index`
     version: int
+    has_rules: bool  # some task is recognised by structure
+    reads_system: bool  # some, by the system prompt
+    _derived: dict[object, Any] = field(default_factory=dict, repr=False)
 
-    @property
-    def any_structural(self) -> bool:
-        """Whether some task is recognised by structure."""
-        return any(t.match is not None for t in self.tasks.values())
+    def derive(self, make: Callable[[Configuration], T]) -> T:
+        """Return what `make` makes of this configuration; it is made once.
 
-    @property
-    def any_system_rule(self) -> bool:
-        """Whether some task is recognised by the system prompt."""
-        return any(t.match is not None and t.match.system is not None for t in self.tasks.values())
+        So whatever follows from a configuration belongs to it, and goes with it.
+        """
+        known: T | None = self._derived.get(make)
+        if known is None:
+            known = self._derived[make] = make(self)
+        return known
 
 
 def load(path: Path, *, secrets: bool = True) -> Configuration:
@@ -177,4 +184,8 @@ def compile_entries(entries: File, *, version: int, secrets: bool) -> Configurat
         admin_key=admin.secret() if admin and secrets else None,
         task_digests=tuple(digest8("task", name) for name in tasks),
         version=version,
+        has_rules=any(t.match is not None for t in tasks.values()),
+        reads_system=any(
+            t.match is not None and t.match.system is not None for t in tasks.values()
+        ),
     )

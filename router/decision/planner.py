@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from bandit.draws import LEARNING, Draw, Law, Step, Table, Uniforms, draw, propensities
 from router.beliefs.beliefs import Beliefs
@@ -15,6 +16,14 @@ from router.endpoints.catalog import Catalog, Endpoint
 from router.errors import NoCandidates
 from router.policy.constraints import PRIVACY, Eligibility
 from router.policy.route import Route
+
+
+class Drawing(Struct, frozen=True):
+    """What a draw was made from: the law in force for the call, and the table under it."""
+
+    law: Law
+    table: Table
+    mask: NDArray[np.bool_]  # (n_arms,) endpoints that could be drawn
 
 
 class Plan(Struct, frozen=True):
@@ -26,14 +35,26 @@ class Plan(Struct, frozen=True):
     drawn: Endpoint
     propensity: float
     step: Step | None  # None where nothing was drawn
-    drawn_now: bool
     beliefs: Beliefs
+    drawing: Drawing | None = None  # None where this call drew nothing
+
+    @property
+    def drawn_now(self) -> bool:
+        """Whether this call drew, rather than followed."""
+        return self.drawing is not None
 
     @property
     def by_incumbent(self) -> bool:
         """Whether the drawn endpoint is of the incumbent's group."""
         law = self.route.law
         return law is not None and law.incumbent == self.drawn.group
+
+    def shares(self) -> dict[str, float]:
+        """Return the probability that each endpoint had, where it had any."""
+        if self.drawing is None:
+            return {self.drawn.id: 1.0}
+        catalog = self.beliefs.configuration.catalog
+        return endpoint_shares(self.drawing.law, self.drawing.table, catalog)
 
     def then(self) -> Iterator[Endpoint]:
         """Yield whom to try next, best first, as far as this call may fall back."""
@@ -77,7 +98,7 @@ def plan(
     catalog = beliefs.configuration.catalog
     if route.law is None:
         first = _straight(route, eligibility, catalog)
-        return Plan(route, category, eligibility, first, 1.0, None, False, beliefs)
+        return Plan(route, category, eligibility, first, 1.0, None, beliefs)
     inside = within_groups(route, eligibility, catalog)
     if not inside.mask.any():
         raise NoCandidates(eligibility.exclusions(catalog))
@@ -87,7 +108,8 @@ def plan(
         law = without_exploring(law, table)
     given: Draw = draw(law, table, numbers)
     drawn = catalog.endpoints[given.arm]
-    return Plan(route, category, eligibility, drawn, given.propensity, given.step, True, beliefs)
+    drawing = Drawing(law, table, inside.mask)
+    return Plan(route, category, eligibility, drawn, given.propensity, given.step, beliefs, drawing)
 
 
 def without_exploring(law: Law, table: Table) -> Law:
@@ -109,7 +131,7 @@ def follow(
     step: Step,
 ) -> Plan:
     """Return the plan of a call whose unit has its draw already."""
-    return Plan(route, category, eligibility, drawn, propensity, step, False, beliefs)
+    return Plan(route, category, eligibility, drawn, propensity, step, beliefs)
 
 
 def may_serve(plan: Plan, endpoint: Endpoint) -> bool:

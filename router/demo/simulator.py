@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 import uvicorn
 
-from router.net.asgi import Receive, Scope, Send, read_body, respond_json
+from router.net.asgi import Exchange, Receive, Scope, Send
 from telemetry.processes import end_with_parent
 from telemetry.recorded import Recorded
 
@@ -70,26 +70,27 @@ class Simulator:
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
             return
-        if scope["path"] == "/ledger":
-            await respond_json(send, 200, {"answers": self.ledger.tolist()})
+        exchange = Exchange(scope, receive, send)
+        if exchange.path == "/ledger":
+            await exchange.respond_json(200, {"answers": self.ledger.tolist()})
             return
-        body = await read_body(receive, dict(scope["headers"]), limit=MAX_BODY_BYTES)
+        body = await exchange.body(limit=MAX_BODY_BYTES)
         request = msgspec.json.decode(body, type=_Request)
         endpoint = int(scope["path"].split("/")[2])
         asked = next(m.content or "" for m in reversed(request.messages) if m.role == "user")
         prompt = int(asked.split()[-1])
         if request.model != self._table.endpoints[endpoint]:
-            await respond_json(send, 404, {"error": {"message": "not this endpoint's model"}})
+            await exchange.respond_json(404, {"error": {"message": "not this endpoint's model"}})
             return
         self._n_answers += 1
         answer_id = f"chatcmpl-{endpoint}-{self._n_answers}"
         wait_s = float(self._table.latency_s[prompt, endpoint]) * self._time_scale
         calls = self._tool_calls(prompt, endpoint) if request.tools else None
         if request.stream:
-            await self._stream(send, request, answer_id, prompt, endpoint, wait_s, calls)
+            await self._stream(exchange, request, answer_id, prompt, endpoint, wait_s, calls)
         else:
             await asyncio.sleep(wait_s)
-            await respond_json(send, 200, self._answer(answer_id, prompt, endpoint, calls))
+            await exchange.respond_json(200, self._answer(answer_id, prompt, endpoint, calls))
         self.ledger[self._table.category[prompt], endpoint] += 1
 
     def _tool_calls(self, prompt: int, endpoint: int) -> list[dict[str, Any]]:
@@ -127,7 +128,7 @@ class Simulator:
 
     async def _stream(
         self,
-        send: Send,
+        exchange: Exchange,
         request: _Request,
         answer_id: str,
         prompt: int,
@@ -139,11 +140,10 @@ class Simulator:
         common = {"id": answer_id, "object": "chat.completion.chunk", "created": 0}
         common["model"] = self._table.endpoints[endpoint]
         headers = [(b"content-type", b"text/event-stream")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await exchange.start(200, headers)
 
         async def emit(value: object) -> None:
-            data = b"data: " + msgspec.json.encode(value) + b"\n\n"
-            await send({"type": "http.response.body", "body": data, "more_body": True})
+            await exchange.part(b"data: " + msgspec.json.encode(value) + b"\n\n")
 
         def choice(delta: dict[str, Any], finish: str | None = None) -> dict[str, object]:
             return {"index": 0, "delta": delta, "finish_reason": finish}
@@ -158,9 +158,8 @@ class Simulator:
         await emit({**common, "choices": [choice({}, "stop" if calls is None else "tool_calls")]})
         if request.stream_options is not None and request.stream_options.include_usage:
             await emit({**common, "choices": [], "usage": self._usage(prompt, endpoint)})
-        done = {"type": "http.response.body", "body": b"data: [DONE]\n\n", "more_body": True}
-        await send(done)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await exchange.part(b"data: [DONE]\n\n")
+        await exchange.end()
 
 
 def fraction(prompt: int, endpoint: int) -> float:

@@ -11,14 +11,15 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from router.dialects.request import Structure
+from router.dialects.request import BodyHints, Declared, Structure
 from router.endpoints.catalog import Endpoint
-from router.endpoints.entries import Needs
+from router.endpoints.entries import Dialect, Needs
 from router.errors import RequestRejected
 
 MAX_MESSAGES = 4096
 MAX_NAME = 256
 """Longest user, session id or reference: they are hashed, never stored."""
+REFERENCE_KEY = "router_ref"
 ROUTER_KEYS = "router_"
 """Prefix of metadata keys that are for us; providers never see them."""
 
@@ -39,19 +40,7 @@ class _StreamOptions(Struct):
     include_usage: bool | None = None
 
 
-class BodyHints(Struct, forbid_unknown_fields=True):
-    """The body object `router`."""
-
-    task: str | None = None
-    strategy: str | None = None
-    user: str | None = None
-    session_id: str | None = None
-    ref: str | None = None
-    data_class: str | None = None
-    explore: bool | None = None
-
-
-class Request(Struct):
+class ChatBody(Struct):
     """What is read of a request body; everything else passes unread."""
 
     model: str
@@ -70,24 +59,140 @@ class Request(Struct):
     metadata: dict[str, Any] | None = None
     router: BodyHints | None = None
 
-    @property
-    def output_limit(self) -> int | None:
-        """The most tokens that the caller wants."""
-        return self.max_completion_tokens or self.max_tokens
-
 
 class _Message(Struct):
     role: str = ""
     content: Any = None
 
 
-_REQUEST = msgspec.json.Decoder(Request)
+_REQUEST = msgspec.json.Decoder(ChatBody)
 _MESSAGE = msgspec.json.Decoder(_Message)
 _TOP = msgspec.json.Decoder(dict[str, Raw])
 _ENCODER = msgspec.json.Encoder()
+_NO_HINTS = BodyHints()
 
 
-def parse(body: bytes) -> Request:
+class ChatRequest:
+    """One request, read as far as anybody looks."""
+
+    __slots__ = ("_body", "body", "needs")
+
+    dialect = Dialect.CHAT
+
+    def __init__(self, body: bytes, read: ChatBody) -> None:
+        self.body = body  # as the client sent it
+        self._body = read
+        self.needs = _needs(read, body)
+
+    @property
+    def model(self) -> str:
+        """The `model` field."""
+        return self._body.model
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the answer is to come in pieces."""
+        return bool(self._body.stream)
+
+    @property
+    def n_choices(self) -> int:
+        """How many alternatives are asked for."""
+        return max(self._body.n or 1, 1)
+
+    @property
+    def output_limit(self) -> int | None:
+        """The most tokens that the caller wants."""
+        return self._body.max_completion_tokens or self._body.max_tokens
+
+    @property
+    def declared(self) -> Declared:
+        """What it says of who asks."""
+        read = self._body
+        said = read.metadata.get(REFERENCE_KEY) if read.metadata is not None else None
+        return Declared(
+            read.router or _NO_HINTS,
+            read.safety_identifier or read.user,
+            read.prompt_cache_key,
+            said if isinstance(said, str) else None,
+        )
+
+    @property
+    def text_bytes(self) -> int:
+        """The size of its text; data of images and sounds does not count."""
+        if not self.needs & (Needs.IMAGES | Needs.AUDIO):
+            return len(self.body)
+        parts = [bytes(m) for m in self._body.messages]
+        return sum(len(m) for m in parts if b'"data:' not in m and b'"input_audio"' not in m)
+
+    def structure(self, *, read_system: bool) -> Structure:
+        """Return what structural rules may look at; the system prompt only where one does."""
+        tools = [t.function.name for t in self._body.tools or [] if t.function]
+        tools += [f.name for f in self._body.functions or []]
+        return Structure(
+            tools=tuple(tools),
+            has_schema=bool(self.needs & Needs.SCHEMA),
+            has_image=bool(self.needs & Needs.IMAGES),
+            system=_system_prompt(self._body.messages) if read_system else "",
+        )
+
+    def conversation(self) -> list[bytes]:
+        """Return its messages."""
+        return [bytes(m) for m in self._body.messages]
+
+    def earlier(self) -> list[bytes] | None:
+        """Return what an earlier call of this conversation was asked, if there was one."""
+        messages = self._body.messages
+        for i in range(len(messages) - 1, 0, -1):
+            raw = messages[i]
+            if b'"assistant"' in bytes(raw) and _message(raw).role == "assistant":
+                return [bytes(m) for m in messages[:i]]
+        return None
+
+    def rewritten(self, endpoint: Endpoint) -> tuple[bytes, bool]:
+        """Return the body for an endpoint, and whether its usage chunk must be hidden.
+
+        The original bytes are returned where nothing has to change.
+        """
+        read = self._body
+        ask_usage = (
+            bool(read.stream)
+            and endpoint.stream_usage
+            and not (read.stream_options and read.stream_options.include_usage)
+        )
+        ours, same_model = self._tags_us, read.model == endpoint.upstream_model
+        hinted = ours or read.router is not None
+        if same_model and not hinted and not ask_usage and not endpoint.params:
+            return self.body, False
+        top = _TOP.decode(self.body)
+        top["model"] = Raw(_ENCODER.encode(endpoint.upstream_model))
+        _strip_hints(top, ours=ours)
+        if ask_usage:
+            options = {}
+            if read.stream_options is not None:
+                options = msgspec.json.decode(top["stream_options"], type=dict[str, Raw])
+            options["include_usage"] = Raw(b"true")
+            top["stream_options"] = Raw(_ENCODER.encode(options))
+        for name, value in endpoint.params.items():
+            top[name] = Raw(value)
+        return _ENCODER.encode(top), ask_usage
+
+    def without_hints(self) -> bytes:
+        """Return the body without what is for us; the original bytes where nothing is."""
+        ours = self._tags_us
+        if not ours and self._body.router is None:
+            return self.body
+        top = _TOP.decode(self.body)
+        _strip_hints(top, ours=ours)
+        return _ENCODER.encode(top)
+
+    @property
+    def _tags_us(self) -> bool:
+        """Whether some of the metadata is for us."""
+        metadata = self._body.metadata
+        return metadata is not None and any(name.startswith(ROUTER_KEYS) for name in metadata)
+
+
+def parse(body: bytes) -> ChatRequest:
     """Return what is read of a request.
 
     Raises:
@@ -113,10 +218,10 @@ def parse(body: bytes) -> Request:
         raise RequestRejected("invalid_request", message, param="messages")
     if any(bytes(message)[:1] != b"{" for message in request.messages):
         raise RequestRejected("invalid_request", "a message is no object", param="messages")
-    return request
+    return ChatRequest(body, request)
 
 
-def needs(request: Request, body: bytes) -> int:
+def _needs(request: ChatBody, body: bytes) -> int:
     """Return which capabilities a request needs."""
     bits = 0
     if request.tools or request.functions:
@@ -128,82 +233,6 @@ def needs(request: Request, body: bytes) -> int:
     if b'"input_audio"' in body and _has_part(request, "input_audio"):
         bits |= Needs.AUDIO
     return bits
-
-
-def structure(request: Request, found: int, *, read_system: bool) -> Structure:
-    """Return what structural rules may look at; the system prompt only where one does."""
-    tools = [t.function.name for t in request.tools or [] if t.function]
-    tools += [f.name for f in request.functions or []]
-    return Structure(
-        tools=tuple(tools),
-        has_schema=bool(found & Needs.SCHEMA),
-        has_image=bool(found & Needs.IMAGES),
-        system=_system_prompt(request.messages) if read_system else "",
-    )
-
-
-def text_bytes(request: Request, body: bytes, found: int) -> int:
-    """Return the size of the text in a request; data of images and sounds does not count."""
-    if not found & (Needs.IMAGES | Needs.AUDIO):
-        return len(body)
-    parts = [bytes(m) for m in request.messages]
-    return sum(len(m) for m in parts if b'"data:' not in m and b'"input_audio"' not in m)
-
-
-def continued(request: Request) -> list[Raw] | None:
-    """Return the messages that an earlier call of this conversation sent, if there was one.
-
-    Everything before the last assistant message is what that call was asked.
-    """
-    for i in range(len(request.messages) - 1, 0, -1):
-        raw = request.messages[i]
-        if b'"assistant"' in bytes(raw) and _message(raw).role == "assistant":
-            return request.messages[:i]
-    return None
-
-
-def rewrite(body: bytes, request: Request, endpoint: Endpoint) -> tuple[bytes, bool]:
-    """Return the body for an endpoint, and whether its usage chunk must be hidden.
-
-    The original bytes are returned where nothing has to change.
-    """
-    ask_usage = (
-        bool(request.stream)
-        and endpoint.stream_usage
-        and not (request.stream_options and request.stream_options.include_usage)
-    )
-    ours = _has_our_metadata(request)
-    same_model = request.model == endpoint.upstream_model
-    if same_model and request.router is None and not ask_usage and not ours and not endpoint.params:
-        return body, False
-    top = _TOP.decode(body)
-    top["model"] = Raw(_ENCODER.encode(endpoint.upstream_model))
-    _strip_hints(top, ours=ours)
-    if ask_usage:
-        options = {}
-        if request.stream_options is not None:
-            options = msgspec.json.decode(top["stream_options"], type=dict[str, Raw])
-        options["include_usage"] = Raw(b"true")
-        top["stream_options"] = Raw(_ENCODER.encode(options))
-    for name, value in endpoint.params.items():
-        top[name] = Raw(value)
-    return _ENCODER.encode(top), ask_usage
-
-
-def without_hints(body: bytes, request: Request) -> bytes:
-    """Return the body without what is for us; the original bytes where nothing is."""
-    ours = _has_our_metadata(request)
-    if request.router is None and not ours:
-        return body
-    top = _TOP.decode(body)
-    _strip_hints(top, ours=ours)
-    return _ENCODER.encode(top)
-
-
-def _has_our_metadata(request: Request) -> bool:
-    return request.metadata is not None and any(
-        name.startswith(ROUTER_KEYS) for name in request.metadata
-    )
 
 
 def _strip_hints(top: dict[str, Raw], *, ours: bool) -> None:
@@ -238,7 +267,7 @@ def _system_prompt(messages: list[Raw]) -> str:
     return "\n".join(texts)
 
 
-def _has_part(request: Request, kind: str) -> bool:
+def _has_part(request: ChatBody, kind: str) -> bool:
     for raw in request.messages:
         content = _message(raw).content
         if isinstance(content, list) and any(

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 
 from router.errors import STATUS, AllEndpointsFailed, DispatchError, NoCandidates, RequestRejected
-from router.net.asgi import JSON, Header, Send, respond
+from router.net.asgi import JSON, Exchange, Header
 
 
-async def respond_error(send: Send, error: RequestRejected | DispatchError) -> None:
+async def respond_error(exchange: Exchange, error: RequestRejected | DispatchError) -> None:
     """Send an error in OpenAI's shape; SDKs are told not to multiply our retries by theirs."""
     more: dict[str, Any] = {}
     param = None
@@ -24,7 +24,7 @@ async def respond_error(send: Send, error: RequestRejected | DispatchError) -> N
         more = {"attempts": [{"endpoint": e, "failure": f} for e, f in error.attempts]}
     body = error_body(str(error), code=error.code, param=param, status=error.status, **more)
     with contextlib.suppress(ConnectionError):
-        await respond(send, STATUS[error.code], body, headers)
+        await exchange.respond(STATUS[error.code], body, headers)
 
 
 def error_body(message: str, *, code: str, param: str | None, status: int, **more: Any) -> bytes:

@@ -1,8 +1,16 @@
-"""What decision and policy see of a call, whatever dialect it came in."""
+"""What decision and policy see of a call, whatever dialect it came in.
+
+Each dialect has its own class with these names; nothing past the dialects asks which.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 from msgspec import Struct
+
+from router.endpoints.entries import Dialect
 
 
 class Structure(Struct, frozen=True):
@@ -12,3 +20,68 @@ class Structure(Struct, frozen=True):
     has_schema: bool = False
     has_image: bool = False
     system: str = ""
+
+
+class BodyHints(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body object `router`."""
+
+    task: str | None = None
+    strategy: str | None = None
+    user: str | None = None
+    session_id: str | None = None
+    ref: str | None = None
+    data_class: str | None = None
+    explore: bool | None = None
+
+
+class Declared(Struct, frozen=True):
+    """What a body says of who asks, beside what is asked."""
+
+    hints: BodyHints = BodyHints()
+    user: str | None = None
+    cache_key: str | None = None  # names a session, together with a user
+    reference: str | None = None
+
+
+NOTHING_DECLARED = Declared()
+"""Of a body that is not read: hints come from headers alone."""
+
+
+class CallRequest(Protocol):
+    """A request of any dialect."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """The dialect that it came in."""
+
+    @property
+    def model(self) -> str:
+        """The `model` field."""
+
+    @property
+    def declared(self) -> Declared:
+        """What it says of who asks."""
+
+    @property
+    def needs(self) -> int:
+        """The capabilities that it needs, as bits of `Needs`."""
+
+    @property
+    def text_bytes(self) -> int:
+        """The size of its text; data of images and sounds does not count."""
+
+    @property
+    def output_limit(self) -> int | None:
+        """The most tokens that the caller wants."""
+
+    def structure(self, *, read_system: bool) -> Structure:
+        """Return what structural rules may look at; the system prompt only where one does."""
+
+    def conversation(self) -> Sequence[bytes]:
+        """Return its messages."""
+
+    def earlier(self) -> Sequence[bytes] | None:
+        """Return the messages that an earlier call of this conversation sent, if there was one.
+
+        Everything before the last assistant message is what that call was asked.
+        """

@@ -36,20 +36,25 @@ LONGEST_PAUSE_S = 60.0
 
 
 @dataclass(slots=True)
-class Attempt:
-    """One upstream call and how it ended."""
+class Ending:
+    """How one upstream call ended, as far as it has."""
 
-    endpoint: Endpoint
-    number: int
+    number: int = 1
     result: Result = Result.OK
     status: int = 0
     began_at: float = 0.0  # monotonic seconds
     latency_s: float = 0.0
     ttft_s: float | None = None
-    limit_s: float = 0.0
     usage: Usage | None = None
     answer_id: str | None = None
-    detail: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Attempt(Ending):
+    """One call to an endpoint."""
+
+    endpoint: Endpoint
+    limit_s: float = 0.0
 
 
 @dataclass(slots=True)

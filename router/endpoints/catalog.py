@@ -88,6 +88,7 @@ class Catalog:
     by_digest: dict[int, Endpoint]
     group_members: tuple[tuple[int, ...], ...]  # arm indices of each group
     passthrough: Provider | None
+    key_headers: frozenset[bytes]  # names in which some provider's key travels
     arms: Arms = field(repr=False)
 
     @property
@@ -123,6 +124,7 @@ def compile_catalog(
         provider = providers.get(entry.provider or "", ProviderEntry())
         model = models.get(entry.model, ModelEntry())
         endpoints.append(_endpoint(index, entry, provider, model, groups[key], secrets))
+    passthrough = _passthrough(providers, secrets)
     by_model: dict[str, list[Endpoint]] = {}
     for endpoint in endpoints:
         for name in {endpoint.model, endpoint.upstream_model}:
@@ -136,7 +138,10 @@ def compile_catalog(
         group_members=tuple(
             tuple(int(a) for a in np.flatnonzero(group == g)) for g in range(len(groups))
         ),
-        passthrough=_passthrough(providers, secrets),
+        passthrough=passthrough,
+        key_headers=frozenset(
+            to.auth_header[0] for to in (*endpoints, passthrough) if to and to.auth_header
+        ),
         arms=Arms(
             group=group,
             family=np.array(family_of_group, dtype=np.intp),

@@ -14,12 +14,12 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from bandit.draws import Law, Table
+from bandit.draws import Law
 from router.beliefs.choices import host_of
-from router.decision import planner
-from router.decision.decide import CallContext, Decision, why
+from router.decision.context import CallContext, why
+from router.decision.decide import Decision
+from router.decision.planner import Drawing
 from router.decision.shared_draws import StoredDraw
 
 Part = tuple[bytes, bytes]
@@ -72,27 +72,21 @@ def of_exclusions(decision: Decision) -> dict[str, str]:
 
 def of_draw(decision: Decision) -> dict[str, Any] | None:
     """Return the law of a draw and all that it knew; None where this call drew nothing."""
-    context, plan = decision.context, decision.plan
-    law, beliefs = context.route.law, context.beliefs
-    if law is None or not plan.drawn_now:
+    drawing = decision.plan.drawing
+    if drawing is None:
         return None
-    catalog = beliefs.configuration.catalog
-    inside = planner.within_groups(context.route, context.eligibility, catalog)
-    table = beliefs.table(context.category, context.strategy.objective, law, inside.mask)
-    if not context.explore:
-        law = planner.without_exploring(law, table)
-    shares = planner.endpoint_shares(law, table, catalog)
+    law = _law(drawing.law, decision.context)
     return {
-        "law": _law(law, context),
-        "candidates": _candidates(context, table, inside.mask, shares),
+        "law": law,
+        "candidates": _candidates(decision.context, drawing, decision.plan.shares()),
     }
 
 
 def _candidates(
-    context: CallContext, table: Table, mask: NDArray[np.bool_], shares: dict[str, float]
+    context: CallContext, drawing: Drawing, shares: dict[str, float]
 ) -> list[dict[str, Any]]:
     c, beliefs, posterior = context.category, context.beliefs, context.beliefs.posterior
-    arms = np.flatnonzero(mask)
+    arms = np.flatnonzero(drawing.mask)
     groups = posterior.arms.group[arms]
     columns = {
         "quality": beliefs.quality_mean[c, groups],
@@ -102,7 +96,9 @@ def _candidates(
         "reliability": posterior.reliability.mean[c, arms],
         "cost_usd": posterior.cost_usd[c, arms],
         "latency_q99_s": beliefs.latency_q99_s[c, arms],
-        "utility": table.utility[groups],  # -inf, which becomes null, where an order left it out
+        "utility": drawing.table.utility[
+            groups
+        ],  # -inf, which becomes null, where an order left it out
     }
     named = [beliefs.configuration.catalog.endpoints[arm].id for arm in arms.tolist()]
     rows = zip(*(column.tolist() for column in columns.values()), strict=True)
@@ -113,19 +109,12 @@ def _candidates(
     ]
 
 
-def draw_key(decision: Decision) -> tuple[object, ...]:
+def drawing_key(decision: Decision) -> tuple[object, ...]:
     """Return what the draw's part depends on, among calls with the same beliefs."""
-    context = decision.context
-    groups = context.route.groups
-    mask = context.eligibility.mask.tobytes()
-    return (
-        context.category,
-        context.strategy.name,
-        context.route.law,
-        context.explore,
-        groups,
-        mask,
-    )
+    context, drawing = decision.context, decision.plan.drawing
+    if drawing is None:
+        return ()
+    return (context.category, context.strategy.name, drawing.law, drawing.mask.tobytes())
 
 
 def _law(law: Law, context: CallContext) -> dict[str, Any]:

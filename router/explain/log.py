@@ -168,7 +168,7 @@ class DecisionLog:
         if self._beliefs is not decision.context.beliefs:
             self._beliefs = decision.context.beliefs
             self._draws.clear()
-        key = explanation.draw_key(decision)
+        key = explanation.drawing_key(decision)
         if key not in self._draws:
             found = explanation.of_draw(decision)
             self._draws[key] = explanation.packed(found) if found is not None else None

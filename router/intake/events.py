@@ -19,6 +19,8 @@ import msgspec
 
 from router.config.compiled import Configuration
 from router.config.entries import GENERAL
+from router.dispatch import booking
+from router.endpoints.catalog import Endpoint
 from router.errors import RequestRejected
 from router.intake.feedback import (
     KIND_OF,
@@ -31,8 +33,9 @@ from router.intake.feedback import (
 from router.policy.callers import Caller
 from telemetry import events, ingest
 from telemetry.errors import BadEvent
-from telemetry.events import FeedbackKind, Flag, Result, Token, digest8, digest16
+from telemetry.events import FeedbackKind, Flag, Result, digest16
 from telemetry.ingest import FeedbackEvent, Outcome, OutcomeEvent
+from telemetry.wire.chat import Usage
 from telemetry.writer import Writer
 
 ONE = b"application/cloudevents+json"
@@ -41,6 +44,7 @@ ATTRIBUTE = b"ce-"
 SLICE = 50
 """Events between two looks at what else there is to do: about a millisecond."""
 MAX_WARNINGS = 20
+INGESTED = int(Flag.INGESTED)
 T = TypeVar("T")
 
 
@@ -73,19 +77,23 @@ class EventDesk:
         self,
         writer: Writer,
         desk: FeedbackDesk,
-        configuration: Configuration,
         *,
         key_id: int,
         n_shards: int,
     ) -> None:
         self._writer = writer
         self._desk = desk
-        self._configuration = configuration
         self._key_id = key_id
         self._n_shards = n_shards
 
     async def take(
-        self, body: bytes, headers: Mapping[bytes, bytes], caller: Caller, *, dry_run: bool
+        self,
+        body: bytes,
+        headers: Mapping[bytes, bytes],
+        caller: Caller,
+        configuration: Configuration,
+        *,
+        dry_run: bool,
     ) -> dict[str, Any]:
         """Write every event in a request, or none; return how many there were.
 
@@ -97,7 +105,7 @@ class EventDesk:
         now_ms = int(time.time() * 1000)
         for part in _slices(list(enumerate(raws))):
             for index, raw in part:
-                self._read(index, raw, batch, caller, now_ms)
+                self._read(index, raw, batch, caller, configuration, now_ms)
             await asyncio.sleep(0)
         items = [item for _, item, _ in batch.feedback]
         addressed = []
@@ -115,7 +123,15 @@ class EventDesk:
             await self._write(batch, addressed, caller, now_ms)
         return _answer(len(raws), batch, dry_run=dry_run)
 
-    def _read(self, index: int, raw: bytes, batch: EventBatch, caller: Caller, now_ms: int) -> None:
+    def _read(
+        self,
+        index: int,
+        raw: bytes,
+        batch: EventBatch,
+        caller: Caller,
+        configuration: Configuration,
+        now_ms: int,
+    ) -> None:
         """Add one event to the batch, or what is wrong with it."""
         try:
             event = ingest.parse(raw)
@@ -125,7 +141,9 @@ class EventDesk:
                 item = parse_item(event.data, "data.")
                 batch.feedback.append((index, item, events.ingested_event_id(at_ms, key)))
             else:
-                batch.outcomes.append(self._outcome(event, key, at_ms, caller, batch.warnings))
+                endpoint = _endpoint(event.data, configuration)
+                task = _task(event.data, caller, configuration, batch.warnings)
+                batch.outcomes.append(self._outcome(event, endpoint, task, key, at_ms, caller))
         except BadEvent as error:
             batch.problems.append(EventProblem(index, error.field, "bad_event", str(error)))
         except RequestRejected as error:
@@ -133,56 +151,49 @@ class EventDesk:
             batch.problems.append(problem)
 
     def _outcome(
-        self, event: OutcomeEvent, key: bytes, at_ms: int, caller: Caller, warnings: Counter[str]
+        self,
+        event: OutcomeEvent,
+        endpoint: Endpoint,
+        task: str,
+        key: bytes,
+        at_ms: int,
+        caller: Caller,
     ) -> bytes:
-        data, app = event.data, caller.app.name
-        catalog = self._configuration.catalog
-        endpoint = catalog.by_id.get(data.endpoint)
-        if endpoint is None:
-            raise BadEvent("data.endpoint", _unlisted(data.endpoint, list(catalog.by_id)))
-        task = data.task or caller.app.entry.task or GENERAL
-        if task not in self._configuration.tasks:
-            warnings[f"unknown task {task[:64]!r}; booked as {GENERAL}"] += 1
-            task = GENERAL
-        token = Token(
+        data = event.data
+        token = booking.undrawn_token(
+            key,
             key_id=self._key_id,
-            shard=key[0] % self._n_shards,
-            flags=0,
-            nonce=key,
-            decided_at_ms=at_ms,
-            category=digest8("task", task),
-            drawn=endpoint.digest,
-            executed=endpoint.digest,
-            strategy=0,
+            n_shards=self._n_shards,
+            at_ms=at_ms,
+            endpoint=endpoint.digest,
+            task=task,
             app=caller.app.digest,
-            release_key=0,
-            session=int.from_bytes(key[:8], "little"),
-            propensity=1.0,
-            predicted=0.0,
-            predicted_sd=0.0,
         )
-        tokens = data.tokens_in or 0, data.tokens_out or 0, data.tokens_cached or 0
+        usage = Usage(
+            data.tokens_in or 0,
+            data.tokens_out or 0,
+            data.tokens_cached or 0,
+            data.tokens_reasoning or 0,
+        )
         cost = None if data.cost_usd is None else round(data.cost_usd * 1e9)
         if cost is None and data.tokens_out is not None:
-            cost = endpoint.cost_nano(*tokens)
-        ended = data.ended
-        return events.outcome(
-            token.pack(),
-            result=ended,
+            cost = endpoint.cost_nano(
+                usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens
+            )
+        return booking.outcome(
+            token,
+            caller.app.name,
+            result=data.ended,
             attempt=data.attempt or 1,
-            status=data.status or (200 if ended is Result.OK else 0),
-            flags=_flags(data, priced=cost is not None),
-            tokens_in=tokens[0],
-            tokens_out=tokens[1],
-            tokens_cached=tokens[2],
-            tokens_reasoning=data.tokens_reasoning or 0,
+            status=data.status or (200 if data.ended is Result.OK else 0),
+            flags=INGESTED | booking.FINAL | (booking.STREAMED if data.streamed else 0),
+            usage=usage,
+            is_usage_whole=data.tokens_out is not None,
             latency_s=data.latency_s or 0.0,
-            ttft_s=data.ttft_s or 0.0,
-            cost_nano=cost or 0,
-            response=digest16(app, "response", data.response_id)
-            if data.response_id
-            else events.NO_DIGEST,
-            reference=digest16(app, "ref", data.ref) if data.ref else events.NO_DIGEST,
+            ttft_s=data.ttft_s,
+            cost_nano=cost,
+            answer_id=data.response_id,
+            reference=data.ref,
             said=_said(data),
             event=events.ingested_event_id(at_ms, key),
         )
@@ -257,17 +268,22 @@ def _time(event: OutcomeEvent | FeedbackEvent, now_ms: int) -> int:
     return min(at_ms, now_ms) if isinstance(event, OutcomeEvent) else at_ms
 
 
-def _flags(data: Outcome, *, priced: bool) -> int:
-    flags = Flag.INGESTED | Flag.FINAL
-    if data.streamed:
-        flags |= Flag.STREAMED
-    if data.tokens_out is not None:
-        flags |= Flag.USAGE_KNOWN
-    if priced:
-        flags |= Flag.PRICED
-    if data.ttft_s is not None:
-        flags |= Flag.TTFT_KNOWN
-    return int(flags)
+def _endpoint(data: Outcome, configuration: Configuration) -> Endpoint:
+    catalog = configuration.catalog
+    endpoint = catalog.by_id.get(data.endpoint)
+    if endpoint is None:
+        raise BadEvent("data.endpoint", _unlisted(data.endpoint, list(catalog.by_id)))
+    return endpoint
+
+
+def _task(
+    data: Outcome, caller: Caller, configuration: Configuration, warnings: Counter[str]
+) -> str:
+    task = data.task or caller.app.entry.task or GENERAL
+    if task in configuration.tasks:
+        return task
+    warnings[f"unknown task {task[:64]!r}; booked as {GENERAL}"] += 1
+    return GENERAL
 
 
 def _said(data: Outcome) -> tuple[FeedbackKind, float] | None:

@@ -7,7 +7,7 @@ and never starts a clock; the common answer leaves in one piece.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from uvicorn.protocols.http.httptools_impl import (
@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from router.net.asgi import LINE, ClientLine
 from router.net.deadline import Clock, clock_of
 
 HEADER_S = 10.0
@@ -24,11 +25,6 @@ BODY_S = 30.0
 """From there to the end of its body: 4 MiB at 1 Mbit/s."""
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 32 << 10
-GONE = "pointsman.gone"
-"""Key in the scope of what is called when the client closes the connection."""
-WHOLE = "pointsman.whole"
-"""Key in the scope of what writes a whole answer at once: `write_whole` without its cycle."""
-Whole = Callable[[int, Sequence[tuple[bytes, bytes]], bytes], bool]
 
 
 def _refusal(status: str, code: str, message: str) -> bytes:
@@ -94,9 +90,9 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
-            gone: Callable[[], None] | None = cycle.scope.get(GONE)  # type: ignore[assignment]
-            if gone is not None:
-                gone()
+            line: ClientLine | None = cycle.scope.get(LINE)  # type: ignore[assignment]
+            if line is not None and line.gone is not None:
+                line.gone()
 
     def data_received(self, data: bytes) -> None:
         """Parse; time whatever is not whole yet."""
@@ -126,7 +122,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._stop_clock()
         self._in_body = True
         super().on_headers_complete()
-        self.scope[WHOLE] = partial(write_whole, self.cycle)  # type: ignore[literal-required]
+        self.scope[LINE] = ClientLine(partial(write_whole, self.cycle))  # type: ignore[literal-required]
 
     def on_message_complete(self) -> None:
         """The request is whole."""

@@ -13,6 +13,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from router.config.compiled import Configuration
 from router.endpoints.catalog import Catalog, Endpoint
 from router.endpoints.entries import DataClass, Dialect
 from router.endpoints.health import Health
@@ -76,6 +77,11 @@ class Filter:
         self._least_context = min(contexts, default=None)
         self._any_output_limit = any(e.limits.max_output_tokens for e in catalog.endpoints)
         self._any_in_flight = any(e.limits.max_in_flight for e in catalog.endpoints)
+
+    @classmethod
+    def of(cls, configuration: Configuration) -> Filter:
+        """Return the filter of a configuration's endpoints."""
+        return cls(configuration.catalog)
 
     def apply(self, demand: Demand, health: Health, now: float) -> Eligibility:
         """Return who may serve the call."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from router.dialects import chat
+from router.dialects.request import Declared
 from router.endpoints.entries import DataClass
 from router.errors import RequestRejected
 
@@ -30,37 +30,30 @@ class Hints(Struct, frozen=True):
     explore: bool
 
 
-def read_hints(headers: Headers, request: chat.Request) -> Hints:
+def read_hints(headers: Headers, declared: Declared) -> Hints:
     """Return the hints of a call.
 
     Raises:
         RequestRejected: a hint that could loosen or misapply a hard constraint.
     """
-    hints = request.router or _NO_HINTS
-    user = _text(headers, b"x-router-user") or hints.user or request.safety_identifier
-    user = user or request.user
+    hints = declared.hints
+    user = _text(headers, b"x-router-user") or hints.user or declared.user
     session = _text(headers, b"x-router-session-id") or hints.session_id
     for name in AGENT_SESSION_HEADERS:
         session = session or _text(headers, name)
     if session is None and user is not None:
-        session = request.prompt_cache_key
+        session = declared.cache_key
     reference = _text(headers, b"x-router-ref") or hints.ref
-    if reference is None and request.metadata is not None:
-        said = request.metadata.get("router_ref")
-        reference = said if isinstance(said, str) else None
     explore = _text(headers, b"x-router-explore")
     return Hints(
         task=_text(headers, b"x-router-task") or hints.task,
         strategy=_text(headers, b"x-router-strategy") or hints.strategy,
         user=_short(user, "user"),
         session=_short(session, "session_id"),
-        reference=_short(reference, "ref"),
+        reference=_short(declared.reference if reference is None else reference, "ref"),
         data_class=_data_class(_text(headers, b"x-router-data-class") or hints.data_class),
         explore=explore not in ("0", "false") and hints.explore is not False,
     )
-
-
-_NO_HINTS = chat.BodyHints()
 
 
 def _text(headers: Headers, name: bytes) -> str | None:

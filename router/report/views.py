@@ -111,8 +111,7 @@ def readiness(keeper: Keeper, *, draining: bool) -> dict[str, Any]:
     }
 
 
-def endpoint_names(configuration: Configuration) -> dict[str, str]:
-    """Return what each digest of this configuration stands for, by its hexadecimal form."""
-    names = {f"{e.digest:016x}": e.id for e in configuration.catalog.endpoints}
-    names |= {f"{digest8('task', t):016x}": t for t in configuration.tasks}
-    return names
+def names_of(configuration: Configuration) -> dict[int, str]:
+    """Return what each digest of this configuration stands for."""
+    names = {e.digest: e.id for e in configuration.catalog.endpoints}
+    return names | {digest8("task", task): task for task in configuration.tasks}

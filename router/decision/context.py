@@ -1,0 +1,152 @@
+"""."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from router.beliefs.beliefs import Beliefs
+from router.beliefs.choices import Choices, ReviewKey, host_of, key_text
+from router.config.compiled import App, Configuration, Strategy
+from router.decision.units import Unit
+from router.dialects.request import CallRequest, Structure
+from router.endpoints.entries import DataClass
+from router.policy.callers import Caller
+from router.policy.constraints import Demand, Eligibility
+from router.policy.hints import Hints
+from router.policy.route import ModelField, Route, choose_strategy, find_route, parse_model
+from router.policy.tasks import Task, categorize
+
+MAX_ROUTINGS = 4096
+"""Kinds of calls remembered; a model's name is the caller's to choose, so there is a bound."""
+
+
+class Moment(Struct, frozen=True):
+    """When a call came."""
+
+    epoch_s: float
+    monotonic_s: float
+
+
+class CallContext(Struct, frozen=True):
+    """Everything about a call that is settled before a draw."""
+
+    caller: Caller
+    hints: Hints
+    target: ModelField
+    task: Task
+    category: int
+    strategy: Strategy
+    route: Route
+    eligibility: Eligibility
+    unit: Unit
+    draw_key: str
+    seed: bytes
+    beliefs: Beliefs
+    explore: bool
+    review_key: ReviewKey | None  # None where no choices apply
+    choices: Choices | None  # None also until the key's are known
+    at: Moment
+
+
+class Routing(Struct, frozen=True):
+    """How calls of one app that ask for one model under one strategy are routed."""
+
+    target: ModelField
+    strategy: Strategy
+    within: Route | None  # of sessions within the app's percentage
+    beyond: Route | None  # of the others
+    off: Route | None  # of all, while routing is switched off
+    draw_key: str  # what a draw is stored under, beside unit and task
+    choices: ReviewKey | None  # whose choices `within` follows
+
+
+class Routings:
+    """How calls are routed under one configuration; worked out once for each kind of call."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+        self._known: dict[tuple[str, str | None, str], Routing] = {}
+
+    def of(self, model: str, wanted: str | None, app: App) -> Routing:
+        """Return how calls are routed that ask for a model, and maybe for a strategy.
+
+        Raises:
+            RequestRejected: there is no such strategy.
+        """
+        key = (model, wanted, app.name)
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) >= MAX_ROUTINGS:
+                self._known.clear()
+            known = self._known[key] = self._work_out(model, wanted, app)
+        return known
+
+    def _work_out(self, model: str, wanted: str | None, app: App) -> Routing:
+        configuration = self._configuration
+        target = parse_model(model)
+        strategy = choose_strategy(wanted, target, app, configuration.strategies)
+        within, beyond, off = (
+            find_route(target, app, strategy, configuration.catalog, share=share, off=off)
+            for share, off in ((0.0, False), (1.0, False), (0.0, True))
+        )
+        incumbent = within.first.id if within and within.first else ""
+        named = "" if target.automatic else target.name
+        choices = None
+        if within is not None and within.is_guarded:
+            choices = ReviewKey(app.name, strategy.name, named, incumbent)
+        draw_key = key_text(strategy.name, named, incumbent)
+        return Routing(target, strategy, within, beyond, off, draw_key, choices)
+
+
+def why(context: CallContext) -> str:
+    """Return why a call does not explore, or what was not checked."""
+    law = context.route.law
+    if law is None:
+        return "not routed"
+    if not context.explore:
+        return "sensitive data" if context.hints.explore else "asked not to explore"
+    if law.is_learning:
+        return "learning mode"
+    if context.route.groups is not None:
+        return "the call names its model"
+    return context.choices.notes[context.category] if context.choices else "nothing known yet"
+
+
+def task_of(hint: str | None, app: App, request: CallRequest, configuration: Configuration) -> Task:
+    """Return the task of a call; its structure is looked at only where a rule asks for it."""
+    structure = Structure()
+    if configuration.has_rules and hint is None and app.entry.task is None:
+        structure = request.structure(read_system=configuration.reads_system)
+    return categorize(hint, app.entry.task, structure, configuration.tasks)
+
+
+def demand_of(caller: Caller, request: CallRequest, data_class: DataClass) -> Demand:
+    """Return what the call asks of an endpoint."""
+    entry = caller.app.entry
+    return Demand(
+        dialect=request.dialect,
+        needs=request.needs,
+        data_class=data_class,
+        regions=frozenset(entry.regions) if entry.regions else None,
+        has_credential=caller.credential is not None,
+        text_bytes=request.text_bytes,
+        max_tokens=request.output_limit,
+    )
+
+
+def choice_of(context: CallContext) -> dict[str, Any]:
+    """Return what the release key stands at, and whether and why this call explores or not."""
+    law, choices = context.route.law, context.choices
+    catalog = context.beliefs.configuration.catalog
+    current = law.current if law is not None else None
+    challengers = (law.challengers or ()) if law is not None else ()
+    return {
+        "current": None if current is None else host_of(catalog, current),
+        "challengers": [host_of(catalog, group) for group in challengers],
+        "room": choices.room if choices is not None else None,
+        "release_version": choices.version if choices is not None else None,
+        "exploring": context.explore and law is not None and law.stay < 1,
+        "note": why(context),
+    }

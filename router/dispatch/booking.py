@@ -1,0 +1,202 @@
+"""The books: the one place where tokens and outcomes are made, whoever served the call."""
+
+from __future__ import annotations
+
+import time
+
+from router.beliefs.choices import release_key
+from router.decision.decide import Decision
+from router.decision.seal import Seal
+from router.dispatch.attempt import Ending
+from router.endpoints.catalog import Endpoint
+from telemetry import events
+from telemetry.events import FeedbackKind, Flag, Result, Token, digest8, digest16
+from telemetry.metrics import Metrics
+from telemetry.wire.chat import Usage
+from telemetry.writer import Writer
+
+# Flags and names as plain values: arithmetic on enum members costs a microsecond an operation.
+STREAMED, USAGE_KNOWN, ROUTED = int(Flag.STREAMED), int(Flag.USAGE_KNOWN), int(Flag.ROUTED)
+BY_INCUMBENT, DRAWN_NOW, FINAL = int(Flag.BY_INCUMBENT), int(Flag.DRAWN_NOW), int(Flag.FINAL)
+PRICED, TTFT_KNOWN = int(Flag.PRICED), int(Flag.TTFT_KNOWN)
+RESULT_NAMES = {result: result.name.lower() for result in Result}
+
+
+class Booking:
+    """Writes outcomes of this process's own calls, and counts them."""
+
+    def __init__(self, writer: Writer, seal: Seal, metrics: Metrics, *, n_shards: int) -> None:
+        self.seal = seal
+        self.metrics = metrics
+        self._writer = writer
+        self._n_shards = n_shards
+
+    def token(self, decision: Decision, executed: Endpoint) -> bytes:
+        """Return the packed token of a decision that an endpoint served."""
+        context, plan = decision.context, decision.plan
+        beliefs, app = context.beliefs, context.caller.app
+        c, group = context.category, executed.group
+        return Token(
+            key_id=self.seal.key_id,
+            shard=decision.nonce[0] % self._n_shards,
+            flags=decision_flags(decision),
+            nonce=decision.nonce,
+            decided_at_ms=decision.decided_at_ms,
+            category=beliefs.configuration.task_digests[c],
+            drawn=plan.drawn.digest,
+            executed=executed.digest,
+            strategy=context.strategy.digest,
+            app=app.digest,
+            release_key=release_key(app.digest, context.draw_key),
+            session=int.from_bytes((context.unit.key or decision.nonce)[:8], "little"),
+            propensity=plan.propensity,
+            predicted=float(beliefs.quality_mean[c, group]),
+            predicted_sd=float(beliefs.quality_sd[c, group]),
+            spread=float(beliefs.quality_spread[c, group]),
+            regime=beliefs.known[executed.index].regimes.now,
+        ).pack()
+
+    def foreign_token(self, nonce: bytes, *, endpoint: int, task: str, app: int) -> bytes:
+        """Return the packed token of a call that is passed on to where it was addressed."""
+        return undrawn_token(
+            nonce,
+            key_id=self.seal.key_id,
+            n_shards=self._n_shards,
+            at_ms=int(time.time() * 1000),
+            endpoint=endpoint,
+            task=task,
+            app=app,
+        )
+
+    def write(
+        self,
+        token: bytes,
+        attempt: Ending,
+        *,
+        app: str,
+        flags: int,
+        cost_nano: int | None = None,
+        reference: str | None = None,
+    ) -> None:
+        """Write how an attempt ended.
+
+        Args:
+            reference: the caller's own, where this was the attempt that ended the call.
+        """
+        final = bool(flags & FINAL)
+        self._writer.put(
+            outcome(
+                token,
+                app,
+                result=attempt.result,
+                attempt=attempt.number,
+                status=attempt.status,
+                flags=flags,
+                usage=attempt.usage,
+                latency_s=attempt.latency_s,
+                ttft_s=attempt.ttft_s,
+                cost_nano=cost_nano,
+                answer_id=attempt.answer_id if final else None,
+                reference=reference if final else None,
+            )
+        )
+
+    def count(self, endpoint: Endpoint, task: str, attempt: Ending, cost_nano: int | None) -> None:
+        """Count an attempt in the metrics."""
+        metrics, name = self.metrics, endpoint.id
+        if cost_nano is not None:
+            metrics.cost_usd[name] += cost_nano / 1e9
+        if attempt.ttft_s is not None:
+            metrics.observe(metrics.ttft_s, name, attempt.ttft_s)
+        metrics.attempts[(name, task, RESULT_NAMES[attempt.result])] += 1
+        metrics.observe(metrics.upstream_s, name, attempt.latency_s)
+
+
+def decision_flags(decision: Decision) -> int:
+    """Return what token and outcomes say of how a decision fell."""
+    plan = decision.plan
+    return (
+        (ROUTED if plan.route.routed else 0)
+        | (BY_INCUMBENT if plan.by_incumbent else 0)
+        | (DRAWN_NOW if plan.drawn_now else 0)
+    )
+
+
+def undrawn_token(
+    nonce: bytes, *, key_id: int, n_shards: int, at_ms: int, endpoint: int, task: str, app: int
+) -> bytes:
+    """Return the packed token of a call that nobody drew for: passed on, or told of by others.
+
+    Args:
+        endpoint, app: digests.
+    """
+    return Token(
+        key_id=key_id,
+        shard=nonce[0] % n_shards,
+        flags=0,
+        nonce=nonce,
+        decided_at_ms=at_ms,
+        category=digest8("task", task),
+        drawn=endpoint,
+        executed=endpoint,
+        strategy=0,
+        app=app,
+        release_key=0,
+        session=int.from_bytes(nonce[:8], "little"),
+        propensity=1.0,
+        predicted=0.0,
+        predicted_sd=0.0,
+    ).pack()
+
+
+def outcome(
+    token: bytes,
+    app: str,
+    *,
+    result: Result,
+    attempt: int,
+    status: int,
+    flags: int,
+    usage: Usage | None,
+    latency_s: float,
+    ttft_s: float | None,
+    cost_nano: int | None,
+    answer_id: str | None,
+    reference: str | None,
+    said: tuple[FeedbackKind, float] | None = None,
+    event: bytes = events.NO_DIGEST,
+    is_usage_whole: bool = True,
+) -> bytes:
+    """Return the record of an attempt; what is None is not known.
+
+    Args:
+        token: packed.
+        app: name, in which answer id and reference mean something.
+        flags: without those that say what is known.
+        said, event: as `events.outcome` has them.
+        is_usage_whole: False where only some of the counts are known.
+    """
+    if usage is not None and is_usage_whole:
+        flags |= USAGE_KNOWN
+    if cost_nano is not None:
+        flags |= PRICED
+    if ttft_s is not None:
+        flags |= TTFT_KNOWN
+    return events.outcome(
+        token,
+        result=result,
+        attempt=attempt,
+        status=status,
+        flags=flags,
+        tokens_in=usage.prompt_tokens if usage else 0,
+        tokens_out=usage.completion_tokens if usage else 0,
+        tokens_cached=usage.cached_tokens if usage else 0,
+        tokens_reasoning=usage.reasoning_tokens if usage else 0,
+        latency_s=latency_s,
+        ttft_s=ttft_s or 0.0,
+        cost_nano=cost_nano or 0,
+        response=digest16(app, "response", answer_id) if answer_id else events.NO_DIGEST,
+        reference=digest16(app, "ref", reference) if reference else events.NO_DIGEST,
+        said=said,
+        event=event,
+    )

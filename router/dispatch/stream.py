@@ -1,0 +1,121 @@
+"""A streamed answer on its way to the client: its outcome is written before its end is sent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import httpx
+
+from router.dialects.errors import error_body
+from router.dispatch.attempt import Reply
+from router.net.asgi import DisconnectGuard, Exchange, Header
+from router.net.deadline import Deadline
+from telemetry.events import Result
+from telemetry.observed import MAX_PART_BYTES
+
+DONE_S = 1.0
+"""How long the connection may stay open after the terminator; then we close it."""
+FINISHED_S = 5.0
+"""How long the terminator may take after a finish reason; some providers never send it."""
+
+
+class StreamedAnswer:
+    """Passes one stream on."""
+
+    def __init__(
+        self,
+        reply: Reply,
+        exchange: Exchange,
+        guard: DisconnectGuard,
+        *,
+        deadline: float,
+        keep: bool,
+        book: Callable[[bytes, bool], None],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            deadline: monotonic seconds at which the whole call ends.
+            keep: keep a copy of what is said, as far as the observer takes it.
+            book: writes how the answer ended; is given that copy, and whether it was whole.
+        """
+        assert reply.stream is not None
+        self._reply = reply
+        self._stream = reply.stream
+        self._exchange = exchange
+        self._guard = guard
+        self._deadline = deadline
+        self._keeps = keep
+        self._book = book
+        self._booked = False
+        self._said: list[bytes] = []
+        self._said_bytes = 0
+
+    async def send(self, headers: Sequence[Header]) -> None:
+        """Send all of it, from its head to its end."""
+        stream, exchange = self._stream, self._exchange
+        ended: bytes | None = None
+        try:
+            await exchange.start(self._reply.status, headers)
+            held = b"".join(self._reply.held)
+            self._keep(held)
+            if stream.done:
+                ended = self._end()
+            await exchange.part(held)
+            if ended is None:
+                ended = await self._pass_on()
+            self._guard.finish()
+            await exchange.end(ended)
+        finally:
+            if self._reply.response is not None:
+                await self._reply.response.aclose()
+
+    async def _pass_on(self) -> bytes:
+        """Send chunks until the stream ends; return what is still to be sent at its end."""
+        assert self._reply.chunks is not None
+        stream, stall_s = self._stream, self._reply.attempt.endpoint.timeouts.stall_s
+        try:
+            with Deadline(stall_s) as limit:
+                async for chunk in self._reply.chunks:
+                    passed = stream.feed(chunk)
+                    self._keep(chunk)
+                    if stream.done:
+                        self._end()
+                    await self._exchange.part(passed)
+                    wait_s = DONE_S if stream.done else FINISHED_S if stream.finished else stall_s
+                    left = self._deadline - time.monotonic()
+                    limit.move(min(wait_s, max(left, 0.0)))
+        except (TimeoutError, httpx.RemoteProtocolError) as error:
+            timed_out = isinstance(error, TimeoutError)
+            return self._end(timed_out=timed_out, inside=stream.is_inside_event)
+        inside = stream.is_inside_event
+        rest = stream.flush()
+        return rest + self._end(inside=inside)
+
+    def _end(self, *, timed_out: bool = False, inside: bool = False) -> bytes:
+        """Book how the stream ended; return the error event that tells of a cut one.
+
+        Args:
+            inside: part of an event has left, and its rest will not come.
+        """
+        if self._booked:
+            return b""
+        self._booked = True
+        stream, attempt = self._stream, self._reply.attempt
+        attempt.usage, attempt.answer_id = stream.usage, stream.id
+        attempt.latency_s = time.monotonic() - attempt.began_at
+        if not stream.complete:
+            attempt.result = Result.TIMEOUT if timed_out else Result.CUT
+        self._book(b"".join(self._said), stream.complete)
+        if stream.complete or stream.failed:  # its own error event has told the client
+            return b""
+        why = "the endpoint stopped sending" if timed_out else "the stream was cut"
+        message = f"{why}; the answer above is not whole"
+        error = error_body(message, code="stream_cut", param=None, status=502)
+        return (b"\n\n" if inside else b"") + b"data: " + error + b"\n\n"
+
+    def _keep(self, chunk: bytes) -> None:
+        if self._keeps and self._said_bytes <= MAX_PART_BYTES:
+            self._said.append(chunk)
+            self._said_bytes += len(chunk)

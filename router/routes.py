@@ -1,0 +1,301 @@
+"""Path to handler: every route is one method, and the call's own route comes first.
+
+A request reads everything from the beliefs that it started with, configuration included.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from router.beliefs.beliefs import Beliefs
+from router.beliefs.keeper import Keeper
+from router.config.entries import GENERAL
+from router.decision.context import Moment
+from router.decision.decide import Decider
+from router.decision.seal import Seal
+from router.dialects import chat
+from router.dialects.errors import respond_error
+from router.dialects.request import NOTHING_DECLARED, CallRequest, Declared
+from router.dispatch.call import Calls
+from router.dispatch.passthrough import Passed, Passthrough, is_devious
+from router.errors import DispatchError, RequestRejected
+from router.explain.log import DecisionLog
+from router.intake.events import EventDesk
+from router.intake.feedback import FeedbackDesk
+from router.net.asgi import ClientGone, Exchange
+from router.policy.callers import Caller, Keys, check_origin
+from router.policy.hints import read_hints
+from router.report import views
+from telemetry.metrics import Exposition, Metrics
+
+log = structlog.get_logger()
+
+Handler = Callable[[Exchange, Beliefs], Awaitable[None]]
+CHAT_PATH = "/v1/chat/completions"
+MODELS_PATH = "/v1/models/"
+DECISIONS_PATH = "/v1/router/decisions/"
+OURS = ("/v1/router/", "/v1/feedback", "/v1/events")
+"""What no provider ever sees."""
+
+
+def now() -> Moment:
+    """Return the time on both clocks."""
+    return Moment(time.time(), time.monotonic())
+
+
+@dataclass(slots=True, kw_only=True)
+class Services:
+    """What the routes are made of."""
+
+    keeper: Keeper
+    decider: Decider
+    calls: Calls
+    passthrough: Passthrough
+    feedback: FeedbackDesk
+    events: EventDesk
+    decisions: DecisionLog
+    seal: Seal
+    metrics: Metrics
+    exposition: Exposition
+    clock: Callable[[], Moment]
+
+
+class Routes:
+    """Serves requests; nothing escapes but a closed connection."""
+
+    def __init__(self, services: Services) -> None:
+        self.draining = False
+        self._services = services
+        self._routes: dict[tuple[str, str], Handler] = {
+            ("POST", CHAT_PATH): self._chat,
+            ("POST", "/v1/feedback"): self._feedback,
+            ("POST", "/v1/events"): self._events,
+            ("GET", "/v1/models"): self._models,
+            ("POST", "/v1/router/decide"): self._decide,
+            ("GET", "/v1/router/posteriors"): self._posteriors,
+            ("GET", "/livez"): self._livez,
+            ("GET", "/readyz"): self._readyz,
+            ("GET", "/metrics"): self._metrics,
+        }
+        self._methods = {path: method for method, path in self._routes}
+
+    async def serve(self, exchange: Exchange) -> None:
+        """Answer one request."""
+        beliefs = self._services.keeper.current
+        try:
+            check_origin(exchange.headers, beliefs.configuration)
+            handler = self._routes.get((exchange.method, exchange.path))
+            if handler is None:
+                handler = self._other(exchange, beliefs)
+            await handler(exchange, beliefs)
+        except (RequestRejected, DispatchError) as error:
+            await respond_error(exchange, error)
+        except ClientGone:
+            return
+        except asyncio.CancelledError:
+            if not self.draining or exchange.started:
+                raise
+            await respond_error(exchange, RequestRejected("draining", "the sidecar is stopping"))
+        except ConnectionError:
+            raise  # the answer had begun: closing the connection is all that is left to say
+        except Exception as error:
+            log.error("a request failed", path=exchange.path, error=type(error).__name__)
+            if exchange.started:
+                raise
+            message = "internal error in the sidecar; see its log"
+            await respond_error(exchange, RequestRejected("internal_error", message))
+        finally:
+            exchange.line.release()
+
+    # -- calls and feedback -----------------------------------------------------------------
+
+    async def _chat(self, exchange: Exchange, beliefs: Beliefs) -> None:
+        at = self._services.clock()
+        caller = _caller(exchange, beliefs)
+        body = await _body(exchange, beliefs)
+        request = chat.parse(body)
+        context = self._services.decider.context(beliefs, caller, exchange.headers, request, at)
+        if context is not None:
+            await self._services.calls.serve(context, request, exchange)
+            return
+        if beliefs.configuration.catalog.passthrough is None:
+            raise _no_such_model(request.model)
+        body = request.without_hints()
+        await self._pass_on(exchange, beliefs, caller, body, request.declared)
+
+    async def _feedback(self, exchange: Exchange, beliefs: Beliefs) -> None:
+        caller = _caller(exchange, beliefs)
+        body = await _body(exchange, beliefs)
+        counts = self._services.metrics.feedback
+        try:
+            results = await self._services.feedback.take(body, caller)
+        except RequestRejected as error:
+            counts[error.code] += 1
+            raise
+        for result in results:
+            counts[result["status"]] += 1
+        await exchange.respond_json(202, {"accepted": True, "results": results})
+
+    async def _events(self, exchange: Exchange, beliefs: Beliefs) -> None:
+        caller = _caller(exchange, beliefs)
+        body = await _body(exchange, beliefs)
+        dry_run = exchange.headers.get(b"x-router-dry-run") == b"1"
+        counts = self._services.metrics.ingested
+        try:
+            taken = await self._services.events.take(
+                body, exchange.headers, caller, beliefs.configuration, dry_run=dry_run
+            )
+        except RequestRejected as error:
+            counts[error.code] += 1
+            raise
+        counts["accepted"] += taken["accepted"]
+        await exchange.respond_json(200 if dry_run else 202, taken)
+
+    async def _models(self, exchange: Exchange, beliefs: Beliefs) -> None:
+        _caller(exchange, beliefs)
+        await exchange.respond_json(200, views.models(beliefs.configuration))
+
+    async def _model(self, exchange: Exchange, beliefs: Beliefs) -> None:
+        _caller(exchange, beliefs)
+        wanted = exchange.path.removeprefix(MODELS_PATH)
+        for model in views.models(beliefs.configuration)["data"]:
+            if model["id"] == wanted:
+                await exchange.respond_json(200, model)
+                return
+        raise _no_such_model(wanted)
+
+    async def _anything(self, exchange: Exchange, beliefs: Beliefs) -> None:
+        """Any other `/v1/` path goes to the pass-through provider."""
+        if is_devious(exchange.raw_path):
+            raise RequestRejected("not_found", "the path contains '.' or '..' segments")
+        caller = _caller(exchange, beliefs)
+        body = await _body(exchange, beliefs)
+        await self._pass_on(exchange, beliefs, caller, body, NOTHING_DECLARED)
+
+    async def _pass_on(
+        self, exchange: Exchange, beliefs: Beliefs, caller: Caller, body: bytes, declared: Declared
+    ) -> None:
+        configuration = beliefs.configuration
+        provider = configuration.catalog.passthrough
+        assert provider is not None  # the route is not taken otherwise
+        hints = read_hints(exchange.headers, declared)
+        task = hints.task or caller.app.entry.task
+        passed = Passed(
+            caller,
+            body,
+            task if task in configuration.tasks else GENERAL,
+            caller.app.entry.data_class.tightened(hints.data_class),
+            hints.reference,
+        )
+        await self._services.passthrough.serve(
+            exchange,
+            passed,
+            provider,
+            configuration.catalog,
+            deadline_s=configuration.server.deadline_s,
+        )
+
+    # -- for the owner ----------------------------------------------------------------------
+
+    async def _decide(self, exchange: Exchange, beliefs: Beliefs) -> None:
+        _require_admin(exchange, beliefs)
+        request: CallRequest = chat.parse(await _body(exchange, beliefs))
+        decider, at = self._services.decider, self._services.clock()
+        caller = _caller_or_default(exchange, beliefs)
+        context = decider.context(beliefs, caller, exchange.headers, request, at)
+        if context is not None:
+            await exchange.respond_json(200, decider.preview(context))
+            return
+        provider = beliefs.configuration.catalog.passthrough
+        if provider is None:
+            raise _no_such_model(request.model)
+        name = f"{provider.name}/{request.model}"
+        shown = {"endpoint": name, "routed": False, "passthrough": True}
+        await exchange.respond_json(200, shown)
+
+    async def _decision(self, exchange: Exchange, beliefs: Beliefs) -> None:
+        _require_admin(exchange, beliefs)
+        token, _ = self._services.seal.open(exchange.path.removeprefix(DECISIONS_PATH))
+        find = self._services.decisions.find
+        found = await asyncio.to_thread(find, token.nonce, token.decided_at_ms)
+        if found is None:
+            days = beliefs.configuration.server.explain_days
+            raise RequestRejected(
+                "decision_not_kept",
+                f"of this decision nothing is kept: server.explain_days is {days:g}; nor is any "
+                "of a call that was passed through or told of, or that was cut by a crash",
+                param="decision_id",
+            )
+        answered_by = beliefs.configuration.catalog.by_digest.get(token.executed)
+        found["answered_by"] = answered_by.id if answered_by else None
+        await exchange.respond_json(200, found)
+
+    async def _posteriors(self, exchange: Exchange, beliefs: Beliefs) -> None:
+        _require_admin(exchange, beliefs)
+        strategy = next(iter(beliefs.configuration.apps.values())).entry.strategy
+        await exchange.respond_json(200, views.posteriors(beliefs, strategy))
+
+    async def _metrics(self, exchange: Exchange, beliefs: Beliefs) -> None:
+        _require_admin(exchange, beliefs)
+        kind = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
+        await exchange.respond(200, self._services.exposition.text(), [kind])
+
+    async def _livez(self, exchange: Exchange, beliefs: Beliefs) -> None:
+        await exchange.respond_json(200, {"alive": True})
+
+    async def _readyz(self, exchange: Exchange, beliefs: Beliefs) -> None:
+        state = views.readiness(self._services.keeper, draining=self.draining)
+        verbose = b"verbose" in exchange.query
+        shown = state if verbose else {"ready": state["ready"], "degraded": state["degraded"]}
+        await exchange.respond_json(200 if state["ready"] else 503, shown)
+
+    # -- the rest ---------------------------------------------------------------------------
+
+    def _other(self, exchange: Exchange, beliefs: Beliefs) -> Handler:
+        path = exchange.path
+        allowed = self._methods.get(path)
+        if allowed is not None:
+            raise RequestRejected("method_not_allowed", f"{path} takes {allowed} only")
+        passes = path.startswith("/v1/") and not path.startswith(OURS)
+        if passes and beliefs.configuration.catalog.passthrough is not None:
+            return self._anything
+        if path.startswith(MODELS_PATH):
+            return self._model
+        if path.startswith(DECISIONS_PATH) and exchange.method == "GET":
+            return self._decision
+        hint = "; a provider with passthrough: true would take it" if passes else ""
+        raise RequestRejected("not_found", f"there is no {path[:128]}{hint}")
+
+
+async def _body(exchange: Exchange, beliefs: Beliefs) -> bytes:
+    return await exchange.body(limit=beliefs.configuration.server.max_body_bytes)
+
+
+def _caller(exchange: Exchange, beliefs: Beliefs) -> Caller:
+    return beliefs.configuration.derive(Keys).caller(exchange.headers)
+
+
+def _caller_or_default(exchange: Exchange, beliefs: Beliefs) -> Caller:
+    """A dry run may be asked for with the admin key, for the first app."""
+    try:
+        return _caller(exchange, beliefs)
+    except RequestRejected:
+        return Caller(next(iter(beliefs.configuration.apps.values())), None)
+
+
+def _require_admin(exchange: Exchange, beliefs: Beliefs) -> None:
+    beliefs.configuration.derive(Keys).require_admin(exchange.headers)
+
+
+def _no_such_model(model: str) -> RequestRejected:
+    return RequestRejected(
+        "model_not_found",
+        f"no endpoint lists the model {model[:128]!r}; GET /v1/models shows what there is, "
+        "and a provider with passthrough: true would take it unlisted",
+        param="model",
+    )

@@ -1,0 +1,132 @@
+"""One place for the books, and one for headers: whoever serves a call, the same is told."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import SHARDS, Provider, Reply, answer, endpoint, serving
+
+from router.config.compiled import App
+from router.config.entries import AppEntry
+from router.dispatch.headers import forward_headers, returned_headers
+from router.endpoints.catalog import Provider as PassthroughProvider
+from router.endpoints.entries import DataClass
+from router.policy.callers import Caller
+from telemetry import events, frames, keys
+from telemetry.events import Flag
+from telemetry.store import Address, connect
+
+CALLER = Caller(App("default", AppEntry(), 1, None), (b"authorization", b"Bearer sk-own"))
+KEYED = (b"x-tenant-key", b"theirs")
+
+
+def provider_of(
+    auth_header: tuple[bytes, bytes] | None = KEYED, *, client_auth: bool = False
+) -> PassthroughProvider:
+    return PassthroughProvider(
+        "p", "http://h/v1", auth_header, client_auth, None, DataClass.INTERNAL
+    )
+
+
+def forwarded(*headers: tuple[bytes, bytes], **more: Any) -> list[tuple[bytes, bytes]]:
+    to = provider_of(**more)
+    names = frozenset([to.auth_header[0]]) if to.auth_header else frozenset()
+    return forward_headers(list(headers), CALLER, to, key_headers=names)
+
+
+def test_a_providers_key_never_travels_beside_the_clients_own_of_that_name() -> None:
+    out = forwarded((b"x-tenant-key", b"the client's"), (b"x-kept", b"1"))
+
+    assert [value for name, value in out if name == b"x-tenant-key"] == [b"theirs"]
+    assert (b"x-kept", b"1") in out
+
+
+def test_repeated_headers_both_go_on_in_their_order() -> None:
+    out = forwarded((b"anthropic-beta", b"one"), (b"x", b"y"), (b"anthropic-beta", b"two"))
+
+    assert [v for n, v in out if n == b"anthropic-beta"] == [b"one", b"two"]
+
+
+@pytest.mark.parametrize("value", [b"x-hop, keep-alive", b"close,X-Hop", b"x-hop"])
+def test_what_connection_names_stays_on_its_hop(value: bytes) -> None:
+    out = forwarded((b"connection", value), (b"x-hop", b"secret"), (b"x-end", b"1"))
+
+    assert {name for name, _ in out} == {b"x-end", b"accept-encoding", b"x-tenant-key"}
+
+
+def test_hints_and_credentials_stay_here() -> None:
+    ours = [(b"x-router-task", b"code"), (b"x-router-key", b"k"), (b"authorization", b"Bearer k")]
+
+    assert {name for name, _ in forwarded(*ours)} == {b"accept-encoding", b"x-tenant-key"}
+    assert (b"authorization", b"Bearer sk-own") in forwarded(auth_header=None, client_auth=True)
+
+
+def test_limits_of_a_provider_are_told_to_who_named_its_model_only() -> None:
+    said = [(b"X-RateLimit-Remaining", b"3"), (b"retry-after", b"1"), (b"set-cookie", b"c")]
+
+    assert [n for n, _ in returned_headers(said, named=False)] == [b"retry-after"]
+    assert len(returned_headers(said, named=True)) == 2
+
+
+USAGE = {
+    "prompt_tokens": 40,
+    "completion_tokens": 30,
+    "prompt_tokens_details": {"cached_tokens": 32},
+    "completion_tokens_details": {"reasoning_tokens": 21},
+}
+
+
+def records(address: Address) -> np.ndarray:
+    """All records in the streams; nobody reads them here."""
+    client, found = connect(address), []
+    for shard in range(SHARDS):
+        for _, entry in client.xrange(keys.stream(shard)):
+            found.append(events.decode(frames.unpack(entry[b"f"]).body)[0])
+    client.close()
+    return np.concatenate(found)
+
+
+def test_whoever_serves_a_call_the_books_say_the_same_of_its_usage(
+    provider: Provider, state_dir: Any, address: Address
+) -> None:
+    whole = {**json.loads(answer()), "usage": USAGE}
+    event = {
+        "specversion": "1.0",
+        "type": "pointsman.outcome.v1",
+        "source": "test",
+        "id": "1",
+        "data": {
+            "endpoint": "a",
+            "status": 200,
+            "tokens_in": 40,
+            "tokens_out": 30,
+            "tokens_cached": 32,
+            "tokens_reasoning": 21,
+        },
+    }
+    entry = {"base_url": provider.url("p"), "passthrough": True}
+    value = {"endpoints": [endpoint(provider, "a")], "providers": {"prov": entry}}
+    for host in "ap":
+        provider.on(host, Reply(body=json.dumps(whole).encode()))
+
+    with serving(value, state_dir, address) as sidecar:
+        assert sidecar.chat("a").status_code == 200
+        assert sidecar.chat("gpt-9").status_code == 200
+        kind = {"content-type": "application/cloudevents+json"}
+        told = sidecar.http.post("/v1/events", content=json.dumps(event), headers=kind)
+        assert told.status_code == 202, told.text
+        sidecar.until(lambda: sidecar.app.writer.counters.sent == 3)
+
+    found = records(address)
+    assert len(found) == 3
+    for column, value in (
+        ("tokens_in", 40),
+        ("tokens_out", 30),
+        ("tokens_cached", 32),
+        ("tokens_reasoning", 21),
+    ):
+        assert found[column].tolist() == [value] * 3, column
+    assert all(flags & int(Flag.USAGE_KNOWN | Flag.FINAL) for flags in found["flags"].tolist())
