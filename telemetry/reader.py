@@ -20,12 +20,8 @@ log = structlog.get_logger()
 
 MAX_FIELDS = 1000
 """Rows asked for at once: 100 kB a reply."""
-POLL_S = 0.04
-"""Between looks at the store where no message ends the wait earlier."""
-DEBOUNCE_S = 0.008
-"""Between looks at least, however many messages come: a busy store commits more often."""
-MAX_BUSY_SHARE = 0.15
-"""Reading and building may take this share of a thread's time; then it looks less often."""
+FRESH_S = 0.05
+"""Between two looks at most where news keeps coming, below a thousand events a second."""
 
 
 @dataclass(slots=True)
@@ -46,7 +42,7 @@ class Reader:
     key_bytes: int
     row_bytes: int
     version: int = 0  # sum over shards: rises with every commit, falls with those that were lost
-    n_bad_rows: int = 0  # rows of a wrong size, left out
+    n_events: int = 0  # folded, all in all
     keeping: bool = False  # the store has less than this copy
     incarnation: bytes = b""
     _copy: _Copy = field(init=False)
@@ -66,11 +62,11 @@ class Reader:
         pipeline = self.client.pipeline(transaction=False)
         pipeline.hget(keys.META, "incarnation")
         for shard in range(self.n_shards):
-            pipeline.hmget(keys.meta(shard), ["version", "owner"])
+            pipeline.hmget(keys.meta(shard), ["version", "owner", "n_outcomes", "n_feedback"])
             pipeline.hlen(keys.rows(shard))
         incarnation, *found = pipeline.execute()
-        versions = [int(version or 0) for version, _ in found[::2]]
-        owners = [owner or b"" for _, owner in found[::2]]
+        versions = [int(version or 0) for version, *_ in found[::2]]
+        owners = [owner or b"" for _, owner, *_ in found[::2]]
         if not self._is_believed(incarnation or b"", versions):
             return False
         goes_on = self._goes_on(incarnation or b"", versions) and owners == self._copy.owners
@@ -84,6 +80,7 @@ class Reader:
         self._copy = copy
         self.incarnation = incarnation or b""
         self.version = sum(versions)
+        self.n_events = sum(int(n or 0) for _, _, *counts in found[::2] for n in counts)
         return bool(changed)
 
     def rows(self) -> tuple[bytes, bytes]:
@@ -161,6 +158,5 @@ class Reader:
             if len(row) == self.row_bytes and len(name) == self.key_bytes:
                 kept[name] = row
                 continue
-            self.n_bad_rows += 1
             log.error("a row of a wrong size was left out", shard=shard, size=len(row))
         return list(kept), list(kept.values())

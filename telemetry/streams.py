@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import time
-
 from telemetry import keys
 from telemetry.store import Client
 from telemetry.topology import spans_slots
 
 Entries = list[tuple[bytes, dict[bytes, bytes]]]
 """Entry ids with their fields, oldest first."""
-LOOK_EVERY_S = 0.01
-"""On a cluster, where no command waits for streams of several slots: as long as the writer gathers
-records."""
 
 
 def read_streams(
     client: Client, marks: dict[int, bytes], *, count: int, block_ms: int
 ) -> dict[int, Entries]:
-    """Return up to `count` next entries of each shard after its mark; shards without any are left
-    out.
+    """Return up to `count` next entries of each shard after its mark; without any it is left out.
 
-    Waits up to `block_ms` for the first one; 0 does not wait.
+    Waits up to `block_ms` for the first one; 0 does not wait. On a cluster no command waits for
+    streams of several slots: there it never does, and its caller has to rest.
 
     Raises:
         redis.RedisError: the store is away.
     """
     if spans_slots(client):
-        return _look_until(client, marks, count, time.monotonic() + block_ms / 1000)
+        return _look(client, marks, count)
     shard_of = {keys.stream(shard).encode(): shard for shard in marks}
     streams = {name: marks[shard] for name, shard in shard_of.items()}
     replies = client.xread(streams, count=count, block=block_ms or None)
@@ -36,14 +31,9 @@ def read_streams(
     return {shard_of[name]: entries for name, entries in replies or []}
 
 
-def _look_until(
-    client: Client, marks: dict[int, bytes], count: int, deadline: float
-) -> dict[int, Entries]:
-    while True:
-        pipeline = client.pipeline(transaction=False)
-        for shard, mark in marks.items():  # no XREAD: for that one the client asks where keys lie
-            pipeline.xrange(keys.stream(shard), min=b"(" + mark, count=count)
-        found = dict(zip(marks, pipeline.execute(), strict=True))
-        if any(found.values()) or time.monotonic() >= deadline:
-            return {shard: entries for shard, entries in found.items() if entries}
-        time.sleep(LOOK_EVERY_S)
+def _look(client: Client, marks: dict[int, bytes], count: int) -> dict[int, Entries]:
+    pipeline = client.pipeline(transaction=False)
+    for shard, mark in marks.items():  # no XREAD: for that one the client asks where keys lie
+        pipeline.xrange(keys.stream(shard), min=b"(" + mark, count=count)
+    found = dict(zip(marks, pipeline.execute(), strict=True))
+    return {shard: entries for shard, entries in found.items() if entries}

@@ -16,6 +16,8 @@ from telemetry.store import Client, StoreErrors
 
 SUBSCRIBE_EVERY_S = 1.0
 """A store that refuses or lost the subscription is asked for another one this often."""
+LOOK_UP_S = 0.1
+"""Who listens looks up this often whether to stop."""
 SILENT_S = 15.0
 """A subscription that says nothing for so long may be dead: it is made anew."""
 
@@ -40,7 +42,7 @@ class Wakeup:
             return False
         try:
             self._listen()
-            if self._subscription is not None and self._hear(ends):
+            if self._subscription is not None and self._hear(stop, ends):
                 return True
         except StoreErrors:
             self.close()
@@ -64,16 +66,16 @@ class Wakeup:
             self._subscription = self.client.pubsub(ignore_subscribe_messages=True)
             self._subscription.subscribe(keys.CHANGED)
 
-    def _hear(self, ends: float) -> bool:
+    def _hear(self, stop: threading.Event, ends: float) -> bool:
         """Return whether a message came in time; takes all that are there."""
         assert self._subscription is not None
         found = False
         while True:
-            left = 0.0 if found else max(ends - time.monotonic(), 0.0)
+            left = 0.0 if found else min(max(ends - time.monotonic(), 0.0), LOOK_UP_S)
             message = self._subscription.get_message(timeout=left)
             if message is not None:
                 found = True
                 self.n_heard += 1
                 self._heard_at = time.monotonic()
-            elif found or time.monotonic() >= ends:
+            elif found or time.monotonic() >= ends or stop.is_set():
                 return found

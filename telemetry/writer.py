@@ -22,6 +22,7 @@ from telemetry import frames, journal, keys
 from telemetry.errors import MalformedEvent
 from telemetry.events import RECORD_SIZE
 from telemetry.journal import Dropped
+from telemetry.pacer import Bell, Pacer
 from telemetry.store import Address, Client, StoreErrors, connect
 from telemetry.topology import spans_slots
 
@@ -31,9 +32,8 @@ READ_RECORDS = 8192
 """What one round reads where there is much: 1.7 MB."""
 FEW_RECORDS = 256
 """What it asks for first: most rounds find a handful, and a longer read copies empty space."""
-LINGER_S = 0.004
-"""How long records gather into a frame: half of what a reader rests at least."""
-IDLE_S = 0.02
+FRESH_S = 0.05
+"""How long records gather into a frame at most, below a thousand events a second."""
 RETRY_S = 0.25
 ADOPT_EVERY_S = 5.0
 
@@ -43,7 +43,6 @@ class Counters:
     """What became of the records, for the metrics."""
 
     sent: int = 0
-    adopted: int = 0
     dropped: Counter[str] = field(default_factory=Counter)  # by Dropped
     store_up: bool = True
 
@@ -59,6 +58,7 @@ class Writer:
     max_orphan_bytes: int = journal.MAX_ORPHAN_BYTES
     _journal: journal.Journal | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
+    _bell: Bell = field(default_factory=Bell)
     _thread: threading.Thread | None = None
     _sender: Sender | None = None
 
@@ -72,7 +72,9 @@ class Writer:
     def put(self, record: bytes) -> bool:
         """Make one record safe; return whether it is. Never blocks on the store, never raises."""
         assert self._journal is not None
-        return self._journal.append(record)
+        is_safe = self._journal.append(record)
+        self._bell.ring()
+        return is_safe
 
     @property
     def producer(self) -> bytes:
@@ -83,6 +85,7 @@ class Writer:
     def close(self, *, timeout_s: float = 5.0) -> None:
         """Send what is left, as far as the time allows, and let go of the journal."""
         self._stop.set()
+        self._bell.ring()
         if self._thread is not None:
             self._thread.join(timeout_s)
         if self._journal is not None:
@@ -95,11 +98,15 @@ class Writer:
             self._send(client)
 
     def _send(self, client: Client) -> None:
+        """Send what comes; asleep where nothing does, but for a look at what others left."""
         assert self._journal is not None
         sender = self._sender = Sender(self._journal.directory, client, self.counters)
+        pacer = Pacer(FRESH_S)
         next_adoption = next_bound = 0.0
         while True:
             stopping = self._stop.is_set()
+            self._bell.reset()  # before the look: what comes after it rings again
+            pacer.begin()
             try:
                 if not self.counters.store_up:
                     client.exists(keys.META)
@@ -120,10 +127,13 @@ class Writer:
                     next_bound = time.monotonic() + ADOPT_EVERY_S
                 self._stop.wait(RETRY_S)
                 continue
-            if stopping and not n:
+            if n:
+                rest_s = pacer.rest_s(n, is_full=n >= frames.MAX_RECORDS or stopping)
+                self._stop.wait(rest_s)
+            elif stopping:
                 return
-            if n < frames.MAX_RECORDS and not stopping:
-                time.sleep(LINGER_S)
+            else:
+                self._bell.wait(max(next_adoption - time.monotonic(), 0.0))
 
     def _note(self, *, up: bool, error: BaseException | None = None) -> None:
         """Log a change of the store's state, once."""
@@ -294,7 +304,6 @@ def adopt(root: Path, client: Client, counters: Counters, *, own: Path | None = 
         finally:
             let_go()
     if total:
-        counters.adopted += total
         log.info("sent the journal of a process that had ended", records=total)
     return total
 

@@ -6,8 +6,9 @@ import threading
 import time
 from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
@@ -21,14 +22,18 @@ from router.beliefs.releases import Releases
 from router.config.compiled import Configuration
 from router.config.places import OFF_FILE
 from telemetry import keys
-from telemetry.reader import DEBOUNCE_S, MAX_BUSY_SHARE, POLL_S, Reader
+from telemetry.pacer import Pacer
+from telemetry.reader import FRESH_S, Reader
 from telemetry.store import Address, Client, StoreErrors, connect
 from telemetry.wakeup import Wakeup
 
 log = structlog.get_logger()
 
-LOOK_EVERY_S = 0.25
-"""How often off switch and standings are looked at: `off` takes effect within a second."""
+LOOK_EVERY_S = 0.5
+"""How often off switch and standings are looked at: `off` takes effect within a second. So often
+the rows are, too, where no message tells of a commit."""
+AWAY_S = 0.25
+"""A store that is away is asked so often."""
 
 LONGEST_MS = 86_400_000
 """Reviews that are due by time are looked for once a day at least."""
@@ -49,6 +54,38 @@ NOTHING = cells.from_bytes(b"", b"")
 """No rows: everything at its prior."""
 
 
+class _Seen(NamedTuple):
+    """What was looked at beside the rows, as it lies in the store."""
+
+    standings: dict[bytes, bytes]
+    watches: dict[bytes, bytes]
+    off: bool
+
+
+@dataclass(slots=True)
+class _Followed:
+    """The store as one thread follows it."""
+
+    client: Client
+    reader: Reader
+    releases: Releases
+    watches: Alarms
+    stale: bool = False  # something is known that is not believed yet
+
+    def look(self) -> _Seen:
+        """Look at standings, watches and switch in one round trip.
+
+        Raises:
+            redis.RedisError: the store is away.
+        """
+        pipeline = self.client.pipeline(transaction=False)
+        pipeline.hgetall(keys.STANDINGS)
+        pipeline.hgetall(keys.DRIFT)
+        pipeline.exists(keys.OFF)
+        standings, watches, off = pipeline.execute()
+        return _Seen(standings, watches, bool(off))
+
+
 class Keeper:
     """Keeps the beliefs fresh, in a thread of its own, and knows whether routing is off."""
 
@@ -60,6 +97,7 @@ class Keeper:
         self.names = Names()
         self._address = address
         self._off_file = state_dir / OFF_FILE
+        self._off_in_store = False
         self._wanted: dict[ReviewKey, None] = {}
         self._next_look = 0.0  # monotonic seconds
         self._review_at_ms = 0  # the next review that is due by time
@@ -70,7 +108,7 @@ class Keeper:
 
     def start(self) -> None:
         """Begin to follow the store."""
-        self._look_at_switch(None)
+        self._look_at_switch()
         self._thread.start()
         self._looked.wait(FIRST_LOOK_S)
 
@@ -104,43 +142,62 @@ class Keeper:
             key_bytes=cells.KEY.itemsize,
             row_bytes=8 * cells.N_COLUMNS,
         )
-        releases, watches = Releases(client), Alarms(client)
+        followed = _Followed(client, reader, Releases(client), Alarms(client))
         wakeup = Wakeup(connect(self._address, timeout_s=0.5))
-        stale = False
+        pacer = Pacer(FRESH_S)
+        n_events = 0
         while not self._stop.is_set():
-            began, cpu_s = time.monotonic(), time.thread_time()
-            looks = began >= self._next_look
-            if looks:
-                self._next_look = began + LOOK_EVERY_S
-            try:
-                # Looked at before the rows: a store that has lost them says so by then.
-                seen = (releases.look(), watches.look()) if looks else None
-                stale |= reader.poll()
-                if seen is not None and not reader.keeping:
-                    stale |= releases.take(seen[0])
-                    stale |= watches.take(seen[1])
-                if stale or self._is_due():
-                    self._refresh(reader, releases, watches)
-                    stale = False
-                if looks and not reader.keeping:
-                    stale = self._close_bucket(reader, watches)
-                self.names.tell(client)
-                self.store_up = True
-            except StoreErrors:
-                self.store_up = False
-            except Exception as error:  # whatever it is, the switch must go on being looked at
-                log.error("posteriors could not be refreshed", error=type(error).__name__)
-            self._looked.set()
-            if looks:
-                self._look_at_switch(client if self.store_up else None)
-            busy_s = time.thread_time() - cpu_s  # to wait for the store is no work
-            rest = min(max(DEBOUNCE_S, busy_s / MAX_BUSY_SHARE), LOOK_EVERY_S)
+            pacer.begin()
+            rest_s = 0.0
+            if self._round(followed):
+                rest_s = pacer.rest_s(max(reader.n_events - n_events, 0))
+            n_events = reader.n_events
             if self.store_up:
-                wakeup.wait(self._stop, at_least_s=rest, at_most_s=max(POLL_S, rest))
+                left_s = self._next_look - time.monotonic()
+                wakeup.wait(self._stop, at_least_s=rest_s, at_most_s=max(left_s, rest_s))
             else:  # to ask it for a subscription would only hold up the look at the switch
                 wakeup.close()
-                self._stop.wait(max(POLL_S, rest))
+                self._stop.wait(AWAY_S)
         wakeup.close()
+
+    def _round(self, followed: _Followed) -> bool:
+        """Look at the store, and now and then at the switch; return whether there was news."""
+        began = time.monotonic()
+        looks = began >= self._next_look
+        if looks:
+            self._next_look = began + LOOK_EVERY_S
+        is_new = False
+        try:
+            is_new = self._read(followed, looks=looks)
+            self.store_up = True
+        except StoreErrors:
+            self.store_up = False
+        except Exception as error:  # whatever it is, the switch must go on being looked at
+            log.error("posteriors could not be refreshed", error=type(error).__name__)
+        self._looked.set()
+        if looks:
+            self._look_at_switch()
+        return is_new
+
+    def _read(self, followed: _Followed, *, looks: bool) -> bool:
+        """Believe what changed; return whether anything had."""
+        reader, releases, watches = followed.reader, followed.releases, followed.watches
+        # Looked at before the rows: a store that has lost them says so by then.
+        seen = followed.look() if looks else None
+        followed.stale |= reader.poll()
+        if seen is not None:
+            self._off_in_store = seen.off
+            if not reader.keeping:
+                followed.stale |= releases.take(seen.standings)
+                followed.stale |= watches.take(seen.watches)
+        is_new = followed.stale or self._is_due()
+        if is_new:
+            self._refresh(reader, releases, watches)
+            followed.stale = False
+        if looks and not reader.keeping:
+            followed.stale = self._close_bucket(reader, watches)
+        self.names.tell(followed.client)
+        return is_new
 
     def _is_due(self) -> bool:
         """Return whether a review key was asked for, or has its review, although no row changed."""
@@ -222,14 +279,12 @@ class Keeper:
             self._refused = True
             return False
 
-    def _look_at_switch(self, client: Client | None) -> None:
-        """A file in the state directory switches off whoever shares it, the store the others."""
-        off = self._off_file.exists()
-        if not off and client is not None:
-            try:
-                off = bool(client.exists(keys.OFF))
-            except StoreErrors:
-                off = self.off
+    def _look_at_switch(self) -> None:
+        """A file in the state directory switches off whoever shares it, the store the others.
+
+        Of a store that is away the last word holds.
+        """
+        off = self._off_in_store or self._off_file.exists()
         if off is not self.off:
             log.warning("routing is switched off" if off else "routing is switched on")
         self.off = off

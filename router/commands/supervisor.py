@@ -7,10 +7,14 @@ worker, then the store.
 
 from __future__ import annotations
 
+import math
+import os
+import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import structlog
@@ -68,6 +72,11 @@ class Part:
                 log.error("a part cannot be started", part=self.name, reason=str(error))
                 self.next_start = now + self.longest_pause_s
 
+    @property
+    def due_s(self) -> float:
+        """How long until it is to be started again; for ever while it runs."""
+        return math.inf if self.process else max(self.next_start - time.monotonic(), 0.0)
+
     def stop(self) -> None:
         """Ask it to end, and see to it."""
         if self.process is None or self.process.poll() is not None:
@@ -94,20 +103,19 @@ class Supervisor:
         """Run until SIGINT, SIGTERM or a closed terminal."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._ask)
-        for part in self.parts:
-            part.start()
-        tended_at = time.monotonic()
-        try:
-            while not self._asked:
-                for part in self.parts:
-                    part.check()
-                if time.monotonic() - tended_at > TEND_EVERY_S:
-                    self._tend()
-                    tended_at = time.monotonic()
-                time.sleep(0.1)
-        finally:
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # a part died: that wakes us, too
+        with _woken_by_signals() as sleep:
             for part in self.parts:
-                part.stop()
+                part.start()
+            try:
+                while not self._asked:
+                    for part in self.parts:
+                        part.check()
+                    self._tend()
+                    sleep(min([TEND_EVERY_S, *(part.due_s for part in self.parts)]))
+            finally:
+                for part in self.parts:
+                    part.stop()
 
     def _tend(self) -> None:
         """See to the store; one that does not start is tried again: calls are served meanwhile."""
@@ -122,3 +130,23 @@ class Supervisor:
 
     def _ask(self, *_: object) -> None:
         self._asked = True
+
+
+@contextmanager
+def _woken_by_signals() -> Iterator[Callable[[float], None]]:
+    """Yield a sleep that any signal ends; one that came before it does, too."""
+    heard, told = os.pipe()
+    for end in (heard, told):
+        os.set_blocking(end, False)
+    before = signal.set_wakeup_fd(told)
+
+    def sleep(at_most_s: float) -> None:
+        if select.select([heard], [], [], at_most_s)[0]:
+            os.read(heard, 4096)
+
+    try:
+        yield sleep
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(heard)
+        os.close(told)

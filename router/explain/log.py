@@ -23,9 +23,11 @@ from router.beliefs.beliefs import Beliefs
 from router.decision.decide import Decision
 from router.explain import explanation
 from router.explain.files import BUSY_S, DecisionFiles, DecisionRow
+from telemetry.pacer import Bell
 
 log = structlog.get_logger()
 EVERY_S = 0.25
+"""How long decisions gather into one row."""
 MAX_QUEUED = 8192
 """Two seconds of more calls than one process serves; each holds its request's context."""
 MAX_WAITING_BYTES = 16 << 20
@@ -53,6 +55,7 @@ class DecisionLog:
         self._pruned_at = float("-inf")  # monotonic seconds
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._bell = Bell()
         self._thread = threading.Thread(target=self._run, name="decisions", daemon=True)
 
     def start(self) -> None:
@@ -63,6 +66,7 @@ class DecisionLog:
     def close(self) -> None:
         """Write what is queued, and end; what cannot be written now is dropped."""
         self._stop.set()
+        self._bell.ring()
         if self._thread.is_alive():
             self._thread.join(2 * BUSY_S + 1)
 
@@ -74,6 +78,7 @@ class DecisionLog:
             self.n_dropped += 1
             return
         self._queue.append(decision)
+        self._bell.ring()
 
     def find(self, nonce: bytes, decided_at_ms: int) -> dict[str, Any] | None:
         """Return the explanation of a decision; None where it is not kept.
@@ -115,8 +120,13 @@ class DecisionLog:
             self._waiting, self._parts, self._waiting_bytes = [], {}, 0
 
     def _run(self) -> None:
-        while not self._stop.wait(EVERY_S):
+        while not self._stop.is_set():
+            self._bell.wait(PRUNE_EVERY_S)
+            self._bell.reset()
+            self._stop.wait(EVERY_S)  # decisions gather
             self.flush()
+            if self._waiting:
+                self._bell.ring()  # what could not be written is tried again
             if time.monotonic() - self._pruned_at >= PRUNE_EVERY_S:
                 self._pruned_at = time.monotonic()
                 with suppress(OSError):

@@ -20,9 +20,11 @@ import numpy as np
 from bandit import cells
 from bandit.cells import Family, U
 from bandit.posterior import Arms, infer
+from router.beliefs.keeper import LOOK_EVERY_S
 from telemetry import events
 from telemetry.events import FeedbackKind, Flag, Result, Token
-from telemetry.reader import DEBOUNCE_S, MAX_BUSY_SHARE, POLL_S, Reader
+from telemetry.pacer import Pacer
+from telemetry.reader import FRESH_S, Reader
 from telemetry.store import Address, connect
 from telemetry.wakeup import Wakeup
 from telemetry.writer import Writer
@@ -195,8 +197,10 @@ def follow(options: dict[str, Any]) -> dict[str, Any]:
     threading.Thread(target=_stop_at_end_of_input, args=(stop,), daemon=True).start()
     seen_at, counts = [], []
     cpu = time.process_time()
+    pacer = Pacer(FRESH_S)
     while not stop.is_set():
-        cpu_s = time.thread_time()
+        pacer.begin()
+        rest_s, before = 0.0, reader.n_events
         if reader.poll():
             rows = cells.from_bytes(*reader.rows())
             now_ms = int(time.time() * 1000)
@@ -204,9 +208,8 @@ def follow(options: dict[str, Any]) -> dict[str, Any]:
             infer(evidence, arms)
             seen_at.append(time.monotonic())
             counts.append(_calls(rows, n_shards))
-        busy_s = time.thread_time() - cpu_s
-        rest = max(DEBOUNCE_S, busy_s / MAX_BUSY_SHARE)
-        wakeup.wait(stop, at_least_s=rest, at_most_s=max(POLL_S, rest))
+            rest_s = pacer.rest_s(reader.n_events - before)
+        wakeup.wait(stop, at_least_s=rest_s, at_most_s=LOOK_EVERY_S)
     cpu = time.process_time() - cpu
     np.savez(options["out"], seen_at=seen_at, counts=counts)
     return {"cpu_s": cpu, "n_refreshed": len(seen_at)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import structlog
 
@@ -15,6 +17,15 @@ log = structlog.get_logger()
 HOLD_MS = 24 * 3_600_000
 """An app's own pipeline may judge an answer before its outcome arrives; not a day before."""
 MAX_ROUND = 1000
+
+
+def n_held(client: Client, shards: Iterable[int]) -> dict[int, int]:
+    """Return how much feedback waits, by shard."""
+    numbers = list(shards)
+    pipeline = client.pipeline(transaction=False)
+    for shard in numbers:
+        pipeline.hlen(keys.held(shard))
+    return dict(zip(numbers, pipeline.execute(), strict=True))
 
 
 def join(client: Client, shard: int, *, n_shards: int, now_ms: int) -> int:

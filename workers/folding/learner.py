@@ -12,10 +12,12 @@ from pathlib import Path
 
 import structlog
 
+from telemetry.pacer import Pacer
 from telemetry.store import Address, Client, StoreErrors, connect, prepare
 from telemetry.streams import read_streams
+from telemetry.topology import spans_slots
 from telemetry.writer import Counters, adopt
-from workers.folding.held import join
+from workers.folding.held import join, n_held
 from workers.folding.lease import Lease
 from workers.folding.roster import Roster
 from workers.folding.shard import NotOwner, Shard, fold_together, most_unarchived
@@ -24,15 +26,37 @@ log = structlog.get_logger()
 
 READ_ENTRIES = 16
 """Entries a shard and round: up to 4,096 records, so that a commit stays far below the lease."""
-BLOCK_MS = 200
-"""Below a third of the lease's renewal time."""
-GATHER_S = 0.003
-"""Entries gather this long, so that a busy stream does not commit once a frame."""
+BLOCK_MS = 300
+"""Half of the lease's renewal time."""
+FRESH_S = 0.1
+"""How long entries gather at most, below a thousand events a second."""
 TAKE_EVERY_S = 0.5
 HELD_EVERY_S = 0.2
+HELD_IDLE_S = 1.0
+"""Where nothing was folded here since, another worker may have folded what is waited for."""
+NONE_HELD_S = 5.0
+"""Where nothing is known to wait."""
 PRUNE_EVERY_S = 5.0
 ADOPT_EVERY_S = 5.0
 AWAY_S = 0.25
+
+
+@dataclass(slots=True)
+class Joins:
+    """When to look whether held feedback has found its decision."""
+
+    n_waiting: int = 0  # at the last look
+    _news: bool = True  # something was folded since
+    _looked_at: float = float("-inf")
+
+    def are_due(self, n_folded: int, now: float) -> bool:
+        """Return whether it is time; after that it counts as done."""
+        self._news |= n_folded > 0
+        every_s = HELD_EVERY_S if self._news else HELD_IDLE_S if self.n_waiting else NONE_HELD_S
+        if now - self._looked_at < every_s:
+            return False
+        self._news, self._looked_at = False, now
+        return True
 
 
 @dataclass(slots=True)
@@ -51,6 +75,9 @@ class Learner:
     _due: dict[str, float] = field(default_factory=dict)
     _incarnation: str = ""
     _up: bool = True
+    _pacer: Pacer = field(default_factory=lambda: Pacer(FRESH_S))
+    _looks: Pacer = field(default_factory=lambda: Pacer(FRESH_S))  # where no command waits
+    _joins: Joins = field(default_factory=Joins)
 
     def run(self) -> None:
         """Fold until `stop` is set; a store that is away is waited for."""
@@ -61,10 +88,12 @@ class Learner:
 
     def step(self, client: Client) -> None:
         """Take, fold and tidy up once; after a failure start from what the store says."""
+        self._pacer.begin()
+        self._looks.begin()
         try:
             self._take_shards(client, Roster(client, self.n_shards, self.owner))
-            gathers = self._fold_some(client)
-            self._keep_house(client)
+            n_folded, is_full = self._fold_some(client)
+            self._keep_house(client, n_folded)
         except StoreErrors as error:
             self._note(up=False, reason=type(error).__name__)
             # Whether the last command took effect is not known: the store is asked anew.
@@ -74,8 +103,10 @@ class Learner:
             self.stop.wait(AWAY_S)
             return
         self._note(up=True)
-        if gathers:
-            self.stop.wait(GATHER_S)
+        if n_folded:
+            self.stop.wait(self._pacer.rest_s(n_folded, is_full=is_full))
+        elif spans_slots(client):
+            self.stop.wait(self._looks.rest_s(0))
 
     def _take_shards(self, client: Client, roster: Roster) -> None:
         """Take free shards up to this worker's share, give back what is beyond it.
@@ -125,27 +156,35 @@ class Learner:
         else:
             log.warning("store is away: events wait in journals and streams", reason=reason)
 
-    def _fold_some(self, client: Client) -> bool:
-        """Fold the next entries of every held shard; return whether to let more of them gather."""
+    def _fold_some(self, client: Client) -> tuple[int, bool]:
+        """Fold the next entries of every held shard; return how many records, and if more wait.
+
+        Where there are none it waits for them, unless the shards' streams lie on several servers.
+        """
         if not self._held:
             self.stop.wait(AWAY_S)
-            return False
+            return 0, False
         block_ms = 0 if self.stop.is_set() else BLOCK_MS
         marks = {number: shard.mark for number, (shard, _) in self._held.items()}
         found = read_streams(client, marks, count=READ_ENTRIES, block_ms=block_ms)
-        most = max(map(len, found.values()), default=READ_ENTRIES)
+        if not found:
+            return 0, False
         held = [self._held[number] for number in found]
         work = [(s, e, lease.token) for (s, lease), e in zip(held, found.values(), strict=True)]
-        if work:
-            for number, n_folded in zip(found, fold_together(client, work), strict=True):
-                if n_folded is None:
-                    self._lose(number)
-        return most < READ_ENTRIES
+        n_folded = 0
+        for number, n in zip(found, fold_together(client, work), strict=True):
+            if n is None:
+                self._lose(number)
+            else:
+                n_folded += n
+        return n_folded, max(map(len, found.values())) >= READ_ENTRIES
 
-    def _keep_house(self, client: Client) -> None:
-        now_ms = int(time.time() * 1000)
-        if self._is_due("held", HELD_EVERY_S):
-            for number in self._held:
+    def _keep_house(self, client: Client, n_folded: int) -> None:
+        if self._joins.are_due(n_folded, self.clock()):
+            waiting = n_held(client, self._held)
+            self._joins.n_waiting = sum(waiting.values())
+            now_ms = int(time.time() * 1000)
+            for number in (number for number, n in waiting.items() if n):
                 join(client, number, n_shards=self.n_shards, now_ms=now_ms)
         if self._is_due("prune", PRUNE_EVERY_S):
             most_bytes = most_unarchived(client, self.n_shards)
