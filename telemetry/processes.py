@@ -10,6 +10,8 @@ import time
 PARENT = "POINTSMAN_PARENT"
 """Environment variable with the process id of whoever started this one and keeps it."""
 LOOK_EVERY_S = 0.5
+_keeper: list[str] = []
+"""At most one: whose end this process waits for."""
 
 
 def child_environment() -> dict[str, str]:
@@ -17,10 +19,16 @@ def child_environment() -> dict[str, str]:
     return {**os.environ, PARENT: str(os.getpid())}
 
 
+def own_environment() -> dict[str, str]:
+    """Return the environment for another program in this very process."""
+    return {**os.environ, **({PARENT: _keeper[0]} if _keeper else {})}
+
+
 def end_with_parent() -> None:
     """Ask this process to end once its keeper is gone, however that happened."""
     keeper = os.environ.pop(PARENT, "")
     if keeper.isdigit():
+        _keeper[:] = [keeper]
         threading.Thread(target=_watch, args=(int(keeper),), daemon=True).start()
 
 

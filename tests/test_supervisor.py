@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from router.commands.supervisor import Part, Supervisor
+from router.commands.supervisor import Part, Running, Supervisor
 from telemetry.embedded import PrivateServer, server_program
 
 
@@ -33,9 +33,8 @@ def asking(stop: Callable[[], bool]) -> Callable[[], None]:
 
 
 def test_a_store_that_does_not_start_is_tried_again(
-    state_dir: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    state_dir: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("router.commands.supervisor.TEND_EVERY_S", 0.05)
     broken, program = state_dir / "broken", state_dir / "server"
     program.write_text(f'#!/bin/sh\n[ -e {broken} ] && exit 1\nexec {server_program()} "$@"\n')
     program.chmod(0o700)
@@ -55,22 +54,21 @@ def test_a_store_that_does_not_start_is_tried_again(
             asking(server.is_up)()
 
         began = time.monotonic()
-        Supervisor([], tend=tend).run()
+        Supervisor([], tend=tend, tend_every_s=0.05).run()
 
         assert server.is_up()
         assert n_tended >= 5
         assert time.monotonic() - began < 20
-    assert capfd.readouterr().out.count("cannot be started") == 1
+    assert capfd.readouterr().err.count("cannot be started") == 1
 
 
 def test_a_part_that_cannot_be_started_is_tried_again(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("router.commands.supervisor.TEND_EVERY_S", 0.05)
     program, ran = tmp_path / "part", tmp_path / "ran"
     program.write_text(f"#!/bin/sh\ntouch {ran}\nsleep 60\n")
     program.chmod(0o700)
-    part = Part("part", [str(program)], longest_pause_s=0.1, pause_s=0.05)
+    part = Running(Part("part", [str(program)]), longest_pause_s=0.1, pause_s=0.05)
     n_tended = 0
 
     def tend() -> None:
@@ -86,7 +84,7 @@ def test_a_part_that_cannot_be_started_is_tried_again(
             (tmp_path / "away").rename(program)
         asking(ran.exists)()
 
-    Supervisor([part], tend=tend).run()
+    Supervisor([part], tend=tend, tend_every_s=0.05).run()
 
     assert n_tended > 10
-    assert "cannot be started" in capfd.readouterr().out
+    assert "cannot be started" in capfd.readouterr().err

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from router.commands.console import BAD_INPUT, print_json, say
-from router.config.file import find_file, parse, read
+from router.config.file import parse, read
+from router.config.places import find_file
 from router.errors import ConfigError
 
 

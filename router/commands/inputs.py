@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from router.commands.console import BAD_INPUT, FAILED, fail
-from router.config.file import find_file, parse, read
+from router.config.places import find_file
 from router.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ NO_POINTSMAN = "{} answered, but is not a Pointsman sidecar (status {})"
 
 def written(config: Path | None, *, secrets: bool = True) -> File:
     """Return the configuration as it is written; it is checked, and not compiled."""
+    from router.config.file import parse, read
+
     file = find_file(config)
     try:
         return parse(read(file), file=str(file), secrets=secrets)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from router.commands.console import BAD_INPUT, fail, print_json
-from router.config.file import find_file
+from router.config.places import find_file
 from router.report.gather import gather
 from router.report.terminal import print_report
 from telemetry import logs

@@ -1,28 +1,30 @@
-"""`up`: store, worker and router in one terminal, and all of it gone with Ctrl-C.
+"""The supervisor: keeps store, router and workers running, and ends them all with Ctrl-C.
 
 Each part is a process of its own. One that dies is started again, slower each time, and so is the
 store, for as long as it takes; asked to stop, the router finishes its answers first, then the
-worker, then the store.
+worker, then the store. It runs for as long as they do and hardly ever does anything, so it imports
+next to nothing: `python -m router.commands.supervisor up PLAN`.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import select
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 
-import structlog
-
+from telemetry.embedded import PrivateServer
 from telemetry.errors import TelemetryError
-from telemetry.processes import child_environment
-
-log = structlog.get_logger()
+from telemetry.processes import child_environment, end_with_parent
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 10.0
@@ -33,23 +35,49 @@ STOP_MARGIN_S = 10.0
 TEND_EVERY_S = 1.0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Part:
     """One process to keep running."""
 
     name: str
-    command: Sequence[str]
+    command: list[str]
+    stop_s: float = STOP_MARGIN_S  # how long it may take to end
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to keep running."""
+
+    parts: list[Part]
+    store: str | None = None  # directory of the private store, if it is ours to keep
+    longest_pause_s: float = LONGEST_PAUSE_S
+
+    def text(self) -> str:
+        """Return the plan as an argument."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def parse(cls, text: str) -> Plan:
+        """Return the plan in an argument."""
+        value = json.loads(text)
+        return cls(**{**value, "parts": [Part(**part) for part in value["parts"]]})
+
+
+@dataclass(slots=True)
+class Running:
+    """A part and its process."""
+
+    part: Part
+    longest_pause_s: float = LONGEST_PAUSE_S
+    pause_s: float = FIRST_PAUSE_S
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
-    pause_s: float = FIRST_PAUSE_S
     next_start: float = 0.0
-    stop_s: float = STOP_MARGIN_S
-    longest_pause_s: float = LONGEST_PAUSE_S
 
     def start(self) -> None:
         """Start it, in a session of its own: the terminal's Ctrl-C is for the supervisor."""
         self.process = subprocess.Popen(  # noqa: S603 - our own modules
-            list(self.command),
+            self.part.command,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             env=child_environment(),
@@ -60,7 +88,8 @@ class Part:
         """Start it again if it died."""
         now = time.monotonic()
         if self.process is not None and self.process.poll() is not None:
-            log.error("a part died and is started again", part=self.name, code=self.process.poll())
+            code = self.process.poll()
+            _log("error", "a part died and is started again", part=self.part.name, code=code)
             steady = now - self.started_at > STEADY_S
             self.pause_s = FIRST_PAUSE_S if steady else 2 * self.pause_s
             self.pause_s = min(self.pause_s, self.longest_pause_s)
@@ -69,7 +98,7 @@ class Part:
             try:
                 self.start()
             except OSError as error:  # no memory, no process to be had
-                log.error("a part cannot be started", part=self.name, reason=str(error))
+                _log("error", "a part cannot be started", part=self.part.name, reason=str(error))
                 self.next_start = now + self.longest_pause_s
 
     @property
@@ -83,9 +112,9 @@ class Part:
             return
         self.process.terminate()
         try:
-            self.process.wait(self.stop_s)
+            self.process.wait(self.part.stop_s)
         except subprocess.TimeoutExpired:
-            log.error("a part does not end and is killed", part=self.name)
+            _log("error", "a part does not end and is killed", part=self.part.name)
             self.process.kill()
             self.process.wait()
 
@@ -94,8 +123,9 @@ class Part:
 class Supervisor:
     """Keeps parts running until a signal asks to stop; stops them in the order given."""
 
-    parts: list[Part]
-    tend: Callable[[], None]  # called once a second: sees to the store
+    parts: list[Running]
+    tend: Callable[[], object]  # called now and then: sees to the store
+    tend_every_s: float = TEND_EVERY_S
     _asked: bool = field(default=False)
     _failing: bool = field(default=False)  # the store could not be started
 
@@ -112,7 +142,7 @@ class Supervisor:
                     for part in self.parts:
                         part.check()
                     self._tend()
-                    sleep(min([TEND_EVERY_S, *(part.due_s for part in self.parts)]))
+                    sleep(min([self.tend_every_s, *(part.due_s for part in self.parts)]))
             finally:
                 for part in self.parts:
                     part.stop()
@@ -123,7 +153,7 @@ class Supervisor:
             self.tend()
         except (TelemetryError, OSError, subprocess.TimeoutExpired) as error:
             if not self._failing:
-                log.error("the store cannot be started and is tried again", reason=str(error))
+                _log("error", "the store cannot be started and is tried again", reason=str(error))
             self._failing = True
         else:
             self._failing = False
@@ -150,3 +180,28 @@ def _woken_by_signals() -> Iterator[Callable[[float], None]]:
         signal.set_wakeup_fd(before)
         os.close(heard)
         os.close(told)
+
+
+def _log(level: str, event: str, **fields: object) -> None:
+    """Write a line as the other processes do, without their library, which takes 20 MB."""
+    at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    print(json.dumps({**fields, "event": event, "level": level, "timestamp": at}), file=sys.stderr)
+
+
+def main(text: str) -> int:
+    """Keep what a plan names running; return the exit code."""
+    end_with_parent()
+    plan = Plan.parse(text)
+    parts = [Running(part, plan.longest_pause_s) for part in plan.parts]
+    server = PrivateServer(Path(plan.store)) if plan.store else None
+    try:
+        with server or nullcontext():
+            Supervisor(parts, tend=server.revive if server else lambda: None).run()
+    except TelemetryError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[2]))

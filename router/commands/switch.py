@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from router.commands.console import BAD_INPUT, fail, say
-from router.config.file import find_file
-from router.config.places import OFF_FILE, places
+from router.config.places import OFF_FILE, find_file, places
 
 
 def switch(config: Path | None, *, off: bool) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from router.commands.console import say
 from router.commands.inputs import check_layout, opened_store, require_port, written
-from router.commands.supervisor import STOP_MARGIN_S, Part, Supervisor
-from router.config.file import find_file
+from router.commands.supervisor import STOP_MARGIN_S, Part, Plan
+from router.config.places import find_file
 from telemetry import logs
+from telemetry.processes import own_environment
 
 if TYPE_CHECKING:
     from router.config.entries import File
@@ -68,7 +69,14 @@ def _workers(entries: File, address: Any) -> list[Part]:
     return [Part("worker", worker), Part("jobs", jobs_command(worker, archive=entries.archive))]
 
 
-def _run(parts: list[Part], address: Any, longest_pause_s: float) -> None:
-    for part in parts:
-        part.longest_pause_s = longest_pause_s
-    Supervisor(parts, tend=address.private.revive if address.private else lambda: None).run()
+def _run(parts: list[Part], address: Any, longest_pause_s: float) -> NoReturn:
+    """Become the supervisor: it does nothing that needs what was imported for these checks.
+
+    The store is not stopped by it, and who comes then holds it like anybody else.
+    """
+    store = address.private.directory if address.private else None
+    plan = Plan(parts, str(store) if store else None, longest_pause_s)
+    command = [sys.executable, "-m", "router.commands.supervisor", "up", plan.text()]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(sys.executable, command, own_environment())  # noqa: S606 - our own module

@@ -5,7 +5,6 @@ Every problem is found at once, each with its line, field, value and what to do.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from router.config.checks import cross_check
@@ -13,11 +12,6 @@ from router.config.entries import File
 from router.config.lines import line_of, parse_yaml, shown
 from router.config.validation import validate
 from router.errors import ConfigError, Problem
-
-
-def find_file(given: Path | None) -> Path:
-    """Return the configuration file: as given, else `$POINTSMAN_CONFIG`, else here."""
-    return given or Path(os.environ.get("POINTSMAN_CONFIG") or "pointsman.yaml")
 
 
 def read(path: Path) -> str:

@@ -15,6 +15,11 @@ OFF_FILE = "off"
 """In the state directory: routing is switched off for whoever shares it."""
 
 
+def find_file(given: Path | None) -> Path:
+    """Return the configuration file: as given, else `$POINTSMAN_CONFIG`, else here."""
+    return given or Path(os.environ.get("POINTSMAN_CONFIG") or "pointsman.yaml")
+
+
 def state_directory(named: Path | None) -> Path:
     """Return where journal, keys and the private store live: as named, else the user's own."""
     if named is not None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
+import httpx
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +22,7 @@ from telemetry.recorded import Recorded, Selection
 FOLLOW_UP_SHARE = 0.25
 """One session in four has a second call."""
 STREAMED_SHARE = 0.25
+TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +87,7 @@ async def drive(
     )
     waiting = iter(sessions(table, requests=settings.requests, seed=settings.seed))
     base = f"http://127.0.0.1:{router}/v1"
-    timeout = aiohttp.ClientTimeout(total=120)
-    async with aiohttp.ClientSession(timeout=timeout) as http:
+    async with httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False) as http:
         judge = asyncio.TaskGroup()
         client = _Client(http, base, table, ledger, settings, judge)
         progress = asyncio.create_task(_progress(ledger, settings.requests))
@@ -99,8 +99,8 @@ async def drive(
             await asyncio.gather(*workers)
         progress.cancel()
         nurse.cancel()
-        async with http.get(f"http://127.0.0.1:{simulator}/ledger") as answer:
-            answers = np.array((await answer.json())["answers"])
+        answer = await http.get(f"http://127.0.0.1:{simulator}/ledger")
+        answers = np.array(answer.json()["answers"])
     say(f"\r{settings.requests} calls, {ledger.feedback} labels sent" + " " * 20)
     return ledger, answers
 
@@ -114,7 +114,7 @@ async def _work(client: _Client, waiting: Iterator[Session]) -> None:
 class _Client:
     """A client as an app would write it: calls, waits, judges."""
 
-    http: aiohttp.ClientSession
+    http: httpx.AsyncClient
     base: str
     table: Recorded
     ledger: ClientLedger
@@ -150,14 +150,14 @@ class _Client:
         if self.settings.tool_calls:
             body["tools"] = [TOOL]
         url = f"{self.base}/chat/completions"
-        async with self.http.post(url, json=body, headers=headers) as reply:
-            raw = await reply.read()
-            if reply.status != 200:
-                self.ledger.failures.append(raw[:200].decode(errors="replace"))
-                return None, "", {}
-            if not session.streamed:
-                answer = json.loads(raw)
-                return answer["id"], answer["model"], answer["choices"][0]["message"]
+        reply = await self.http.post(url, json=body, headers=headers)
+        raw = reply.content
+        if reply.status_code != 200:
+            self.ledger.failures.append(raw[:200].decode(errors="replace"))
+            return None, "", {}
+        if not session.streamed:
+            answer = json.loads(raw)
+            return answer["id"], answer["model"], answer["choices"][0]["message"]
         chunks = [json.loads(e[6:]) for e in raw.split(b"\n\n") if e and e != b"data: [DONE]"]
         return chunks[0]["id"], chunks[0]["model"], _message(chunks)
 
@@ -165,12 +165,11 @@ class _Client:
         await asyncio.sleep(self.settings.feedback_delay_s)
         score = float(self.table.quality[prompt, endpoint])
         body = {"response_id": answer_id, "score": score}
-        async with self.http.post(f"{self.base}/feedback", json=body) as reply:
-            await reply.read()
-            if reply.status == 202:
-                self.ledger.feedback += 1
-            else:
-                self.ledger.feedback_failures += 1
+        reply = await self.http.post(f"{self.base}/feedback", json=body)
+        if reply.status_code == 202:
+            self.ledger.feedback += 1
+        else:
+            self.ledger.feedback_failures += 1
 
 
 def _message(chunks: list[dict[str, Any]]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import httpx
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -195,6 +194,8 @@ class Hosting(Entry):
     def _is_http(cls, value: str | None) -> str | None:
         if value is None:
             return None
+        import httpx  # here, because what has no URL to check should not pay for it
+
         try:
             url = httpx.URL(value)
         except httpx.InvalidURL as error:
