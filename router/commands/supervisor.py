@@ -33,6 +33,10 @@ STEADY_S = 30.0
 STOP_MARGIN_S = 10.0
 """Beyond the drain time: to send the journal and close the store."""
 TEND_EVERY_S = 1.0
+FIRST_READY_S = 10.0
+"""So long the others wait for the first part: an import on a cold disk takes seconds."""
+LOOK_EVERY_S = 0.02
+"""While it starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,7 @@ class Plan:
 
     parts: list[Part]
     store: str | None = None  # directory of the private store, if it is ours to keep
+    first_ready: str | None = None  # the first part writes this file once it serves
     longest_pause_s: float = LONGEST_PAUSE_S
 
     def text(self) -> str:
@@ -123,21 +128,26 @@ class Running:
 class Supervisor:
     """Keeps parts running until a signal asks to stop; stops them in the order given."""
 
-    parts: list[Running]
+    parts: list[Running]  # the others are started once the first one serves
     tend: Callable[[], object]  # called now and then: sees to the store
     tend_every_s: float = TEND_EVERY_S
+    first_ready: Path | None = None
     _asked: bool = field(default=False)
     _failing: bool = field(default=False)  # the store could not be started
 
-    def run(self) -> None:
-        """Run until SIGINT, SIGTERM or a closed terminal."""
+    def run(self) -> int:
+        """Run until SIGINT, SIGTERM or a closed terminal; return the exit code.
+
+        Where the first part ends before it ever served, nothing else is started, and its exit
+        code is ours: it has said why.
+        """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._ask)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # a part died: that wakes us, too
         with _woken_by_signals() as sleep:
-            for part in self.parts:
-                part.start()
             try:
+                if self.first_ready is not None and (code := self._await_first(sleep)) is not None:
+                    return code
                 while not self._asked:
                     for part in self.parts:
                         part.check()
@@ -146,6 +156,20 @@ class Supervisor:
             finally:
                 for part in self.parts:
                     part.stop()
+        return 0
+
+    def _await_first(self, sleep: Callable[[float], None]) -> int | None:
+        """Start the first part and wait until it serves; return its exit code if it never does."""
+        assert self.first_ready is not None
+        self.first_ready.unlink(missing_ok=True)
+        first, deadline = self.parts[0], time.monotonic() + FIRST_READY_S
+        first.start()
+        while not (self._asked or self.first_ready.exists() or time.monotonic() > deadline):
+            assert first.process is not None
+            if (code := first.process.poll()) is not None:
+                return code if code > 0 else 1
+            sleep(LOOK_EVERY_S)
+        return None
 
     def _tend(self) -> None:
         """See to the store; one that does not start is tried again: calls are served meanwhile."""
@@ -196,11 +220,14 @@ def main(text: str) -> int:
     server = PrivateServer(Path(plan.store)) if plan.store else None
     try:
         with server or nullcontext():
-            Supervisor(parts, tend=server.revive if server else lambda: None).run()
+            return Supervisor(
+                parts,
+                tend=server.revive if server else lambda: None,
+                first_ready=Path(plan.first_ready) if plan.first_ready else None,
+            ).run()
     except TelemetryError as error:
         print(error, file=sys.stderr)
         return 1
-    return 0
 
 
 if __name__ == "__main__":

@@ -5,41 +5,56 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from router.commands.console import say
 from router.commands.inputs import check_layout, opened_store, require_port, written
 from router.commands.supervisor import STOP_MARGIN_S, Part, Plan
 from router.config.places import find_file
-from telemetry import logs
 from telemetry.processes import own_environment
 
 if TYPE_CHECKING:
     from router.config.entries import File
     from router.config.process import ArchiveEntry
 
+READY_FILE = "router.port"
+"""In the state directory: the router's port, once it listens."""
+
 
 def up(config: Path | None, longest_pause_s: float) -> None:
-    """Run store, worker, jobs and router until a signal asks to stop."""
-    logs.configure()
+    """Run store, worker, jobs and router until a signal asks to stop.
+
+    Whether the store can be used the router finds out: it is started first, and where it does not
+    come to listen, nothing else is started.
+    """
     entries = written(config)
-    server = entries.server
+    server, state_dir = entries.server, entries.server.state_directory()
     require_port(server)
-    with opened_store(entries) as address:
-        check_layout(entries, address)
-        command = [sys.executable, "-m", "router.cli", "serve", "--config", str(find_file(config))]
-        say(f"pointsman: {server.url}/v1  (state in {server.state_directory()})")
-        router = Part("router", command, stop_s=server.drain_s + STOP_MARGIN_S)
-        _run([router, *_workers(entries, address)], address, longest_pause_s)
+    url = entries.store.url() or os.environ.get("REDIS_URL")
+    ready = state_dir / READY_FILE
+    command = [sys.executable, "-m", "router.cli", "serve", "--config", str(find_file(config))]
+    router = Part(
+        "router", [*command, "--ready", str(ready)], stop_s=server.drain_s + STOP_MARGIN_S
+    )
+    say(f"pointsman: {server.url}/v1  (state in {state_dir})")
+    _run(
+        Plan(
+            [router, *_workers(entries, url)],
+            store=None if url else str(state_dir / "store"),
+            first_ready=str(ready),
+            longest_pause_s=longest_pause_s,
+        )
+    )
 
 
 def work(config: Path | None, longest_pause_s: float) -> None:
     """Run a worker and the periodic jobs until a signal asks to stop."""
-    logs.configure()
     entries = written(config)
     with opened_store(entries) as address:
         check_layout(entries, address)
-        _run(_workers(entries, address), address, longest_pause_s)
+        url = None if address.private else address.url
+        store = str(address.private.directory) if address.private else None
+        _run(Plan(_workers(entries, url), store=store, longest_pause_s=longest_pause_s))
 
 
 def worker_command(state_dir: Path, *, shards: int, store_url: str | None) -> list[str]:
@@ -59,9 +74,8 @@ def jobs_command(worker: list[str], *, archive: ArchiveEntry) -> list[str]:
     return [*worker, "--jobs", *limits]
 
 
-def _workers(entries: File, address: Any) -> list[Part]:
+def _workers(entries: File, url: str | None) -> list[Part]:
     """Return what folds and archives; the store's URL goes by environment."""
-    url = None if address.private else address.url
     if url:
         os.environ["POINTSMAN_STORE_URL"] = url
     state_dir = entries.server.state_directory()
@@ -69,13 +83,11 @@ def _workers(entries: File, address: Any) -> list[Part]:
     return [Part("worker", worker), Part("jobs", jobs_command(worker, archive=entries.archive))]
 
 
-def _run(parts: list[Part], address: Any, longest_pause_s: float) -> NoReturn:
+def _run(plan: Plan) -> NoReturn:
     """Become the supervisor: it does nothing that needs what was imported for these checks.
 
-    The store is not stopped by it, and who comes then holds it like anybody else.
+    A private store that runs is not stopped by it, and who comes then holds it like anybody else.
     """
-    store = address.private.directory if address.private else None
-    plan = Plan(parts, str(store) if store else None, longest_pause_s)
     command = [sys.executable, "-m", "router.commands.supervisor", "up", plan.text()]
     sys.stdout.flush()
     sys.stderr.flush()
