@@ -45,32 +45,6 @@ def bound_factor(
     return np.asarray(np.exp(Z90 * np.sqrt(variance) - variance / 2))
 
 
-def per_success(
-    costs: list[float], succeeded: list[float], *, attempts: int = 1
-) -> tuple[float, float]:
-    """Return expected cost of a chain of fallbacks and its expected successes.
-
-    Each endpoint is tried up to `attempts` times, then the next one, while failures are detected:
-    E[cost] = Σ_j c_j Π_{i<j} f_i and P(success) = 1 − Π f. The ratio of the two is the cost per
-    success; for one endpoint it is c/p, whatever `attempts` is, since retries raise successes and
-    cost alike.
-
-    Args:
-        costs: USD of one attempt at each endpoint, in the order of the chain.
-        succeeded: P(success) of one attempt at each.
-    Raises:
-        ValueError: an endpoint without its probability, or the reverse.
-    """
-    if len(costs) != len(succeeded):
-        raise ValueError(f"{len(costs)} costs but {len(succeeded)} probabilities of success")
-    reached, usd = 1.0, 0.0
-    for cost_usd, p in zip(costs, succeeded, strict=True):
-        for _ in range(attempts):
-            usd += reached * cost_usd
-            reached *= 1 - p
-    return usd, 1 - reached
-
-
 def _wordiness(
     n: NDArray[np.float64], tokens: NDArray[np.float64], mean: NDArray[np.float64]
 ) -> NDArray[np.float64]:

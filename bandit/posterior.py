@@ -114,7 +114,9 @@ class Posterior:
 
     arms: Arms
     evidence: Evidence  # quality holds what calibrated derived labels are worth as well
-    flagged: NDArray[np.bool_]  # (n_categories, n_arms) cells that were damaged: at their prior
+    damaged: NDArray[
+        np.bool_
+    ]  # (n_categories, n_arms) cells that hold what no sum of records can: they count as unknown
     memory: dict[object, NDArray[np.float64]] = field(default_factory=dict)
 
     def bank(self, category: int, *, sharpness: float | None = None) -> Bank:
@@ -226,15 +228,15 @@ def infer(evidence: Evidence, arms: Arms) -> Posterior:
     """Return the posteriors that the evidence supports; a damaged cell counts as unknown."""
     families = [getattr(evidence, family.name.lower()) for family in FADING]
     bad = [_damaged(f, signed) for f, signed in zip(families, MAY_BE_NEGATIVE, strict=True)]
-    flagged = np.logical_or.reduce(bad)
-    if flagged.any():
+    damaged = np.logical_or.reduce(bad)
+    if damaged.any():
         families = [np.where(b[..., None], 0.0, f) for f, b in zip(families, bad, strict=True)]
     sound = Evidence(*families)
     calibration = derived.calibrate(sound.derived)
     if calibration.worth.any():
         by_itself = derived.as_quality(sound.derived, calibration)
         sound = replace(sound, quality=sound.quality + by_itself)
-    return Posterior(arms, sound, flagged)
+    return Posterior(arms, sound, damaged)
 
 
 def _damaged(values: NDArray[np.float64], signed: list[int]) -> NDArray[np.bool_]:

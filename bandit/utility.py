@@ -42,6 +42,25 @@ class Objective:
     latency_usd_per_s: float = 0.0
 
 
+def priced(
+    cost_usd: NDArray[np.float64], latency_s: NDArray[np.float64] | None, objective: Objective
+) -> NDArray[np.float64]:
+    """Return what cost and waiting take off a reward, in successes; 0 where none has a value.
+
+    Args:
+        latency_s: shape of `cost_usd`; None where it was not measured, and then is not priced.
+    """
+    if objective.value_usd is None:
+        return np.zeros_like(cost_usd)
+    spent = cost_usd if latency_s is None else cost_usd + latency_s * objective.latency_usd_per_s
+    return spent / objective.value_usd
+
+
+BALANCED = Objective(Order.UTILITY, value_usd=0.05, latency_usd_per_s=0.0005)
+"""The strategy `balanced`, in the sidecar as in a replay. Guesses to be replaced by the user's own:
+a success is worth five cents, and ten seconds of waiting a tenth of that. UNVALIDATED."""
+
+
 def arm_scores(bank: Bank, objective: Objective) -> NDArray[np.float64]:
     """Return (n_draws, n_arms) scores; worked out once for each bank and objective.
 

@@ -111,7 +111,12 @@ class Sidecar:
                 exposition=Exposition(
                     metrics,
                     lambda: gauges(
-                        self.keeper, self.writer, self.decisions, self.draws, self.observer
+                        self.keeper,
+                        self.writer,
+                        self.decisions,
+                        self.draws,
+                        self.observer,
+                        self._upstream if isinstance(self._upstream, Pool) else None,
                     ),
                 ),
                 clock=clock,

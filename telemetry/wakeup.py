@@ -27,7 +27,6 @@ class Wakeup:
     """Waits of one reader's thread; its client is its own, as a subscription needs one."""
 
     client: Client
-    n_heard: int = 0
     _subscription: Client | None = None
     _heard_at: float = 0.0  # monotonic seconds
     _asked_at: float = -SUBSCRIBE_EVERY_S
@@ -75,7 +74,6 @@ class Wakeup:
             message = self._subscription.get_message(timeout=left)
             if message is not None:
                 found = True
-                self.n_heard += 1
                 self._heard_at = time.monotonic()
             elif found or time.monotonic() >= ends or stop.is_set():
                 return found

@@ -1,4 +1,4 @@
-"""Cost: what a success costs, with retries and fallbacks, and how many tokens to expect."""
+"""Cost: what a call costs, and how many tokens to expect."""
 
 from __future__ import annotations
 
@@ -9,64 +9,9 @@ from hypothesis import strategies as st
 
 from bandit import cost
 from bandit.cells import Evidence, Q, R, U
-from bandit.cost import per_success
 from bandit.draws import LEARNING, propensities, tabulate
 from bandit.posterior import Arms, infer
 from bandit.utility import Objective, Order
-
-prices = st.floats(1e-6, 1)
-chances = st.floats(0.01, 1)
-
-
-@given(prices, chances, st.integers(1, 50))
-def test_one_endpoint_costs_c_over_p_a_success_whatever_the_attempts(usd, p, attempts) -> None:
-    spent, succeeded = per_success([usd], [p], attempts=attempts)
-
-    assert spent / succeeded == pytest.approx(usd / p)
-    assert succeeded == pytest.approx(1 - (1 - p) ** attempts)
-
-
-def test_a_cheap_endpoint_of_many_tries_loses_to_a_dear_one_of_one() -> None:
-    cheap, cheap_ok = per_success([0.010], [1 / 2.2], attempts=10)
-    dear, dear_ok = per_success([0.021], [1.0])
-
-    assert cheap / cheap_ok == pytest.approx(0.022)
-    assert dear / dear_ok < cheap / cheap_ok
-
-
-def test_a_chain_by_hand() -> None:
-    # Two tries at the first, then one at the second: 1 + .5 + .25·4 and 1 − .5·.5·.1
-    spent, succeeded = per_success([1.0, 4.0], [0.5, 0.9], attempts=1)
-    twice, twice_ok = per_success([1.0, 1.0, 4.0], [0.5, 0.5, 0.9])
-
-    assert (spent, succeeded) == (pytest.approx(3.0), pytest.approx(0.95))
-    assert (twice, twice_ok) == (pytest.approx(2.5), pytest.approx(0.975))
-
-
-@given(st.lists(st.tuples(prices, chances), min_size=1, max_size=5), st.integers(1, 4))
-def test_a_chain_costs_what_walking_through_it_costs(chain, attempts) -> None:
-    usd = [c for c, _ in chain]
-    p = [x for _, x in chain]
-    tries = [pair for pair in chain for _ in range(attempts)]
-    expected = sum(c * np.prod([1 - q for _, q in tries[:i]]) for i, (c, _) in enumerate(tries))
-
-    spent, succeeded = per_success(usd, p, attempts=attempts)
-
-    assert spent == pytest.approx(expected)
-    assert succeeded == pytest.approx(1 - np.prod([1 - q for _, q in tries]))
-
-
-@given(st.lists(st.tuples(prices, chances), min_size=1, max_size=5))
-def test_a_chain_costs_no_less_a_success_than_its_cheapest_member(chain) -> None:
-    spent, succeeded = per_success([c for c, _ in chain], [p for _, p in chain])
-
-    ratios = [c / p for c, p in chain]
-    assert min(ratios) * (1 - 1e-9) <= spent / succeeded <= max(ratios) * (1 + 1e-9)
-
-
-def test_a_chain_without_a_probability_is_refused() -> None:
-    with pytest.raises(ValueError, match="2 costs but 1"):
-        per_success([1.0, 2.0], [0.5])
 
 
 def two_endpoints(objective: Objective, usd: list[float], ok: list[float], quality: list[float]):

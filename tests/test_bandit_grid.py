@@ -174,7 +174,7 @@ def test_a_damaged_cell_counts_as_unknown_and_harms_no_other(family: str, value:
     found = infer(replace(evidence, **{family: damaged}), ARMS)
 
     expected = infer(replace(evidence, **{family: without}), ARMS)
-    assert found.flagged.tolist() == [[False] * 3, [False, False, True]]
+    assert found.damaged.tolist() == [[False] * 3, [False, False, True]]
     for got, wanted in zip(figures(found), figures(expected), strict=True):
         assert np.isfinite(got).all()
         assert np.array_equal(got, wanted)
@@ -196,7 +196,7 @@ def test_a_sum_of_logarithms_may_be_negative(column: int) -> None:
     evidence = sound()
     evidence.latency[0, 0, column] = -5.0
 
-    assert not infer(evidence, ARMS).flagged.any()
+    assert not infer(evidence, ARMS).damaged.any()
 
 
 def test_damage_leaves_the_evidence_given_as_it_was() -> None:

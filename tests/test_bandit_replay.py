@@ -17,7 +17,7 @@ from bandit.replay.figures import SeedFigures, measure, summarise
 from bandit.replay.loop import Rules
 from bandit.replay.run import Trace, fixed_policy, hindsight, run
 from bandit.replay.scenarios import Outcomes, Phase, Scenario, Stream, make_stream
-from bandit.utility import Objective
+from bandit.utility import Objective, priced
 
 # Three prompts, two endpoints, two categories.
 TINY = Outcomes(
@@ -622,3 +622,12 @@ def test_a_learner_counts_its_labels() -> None:
 
     assert policy.n.tolist() == [[4, 2, 1]]
     assert policy.total.tolist() == [[3, 1, 0.25]]
+
+
+def test_waiting_takes_its_price_off_utility_where_it_was_measured() -> None:
+    cost, latency = np.array([[0.01, 0.02]]), np.array([[4.0, 1.0]])
+    objective = Objective(value_usd=0.05, latency_usd_per_s=0.0005)
+
+    assert priced(cost, latency, objective) == pytest.approx(np.array([[0.24, 0.41]]))
+    assert priced(cost, None, objective) == pytest.approx(np.array([[0.2, 0.4]]))
+    assert priced(cost, latency, Objective(latency_usd_per_s=0.0005)).tolist() == [[0, 0]]

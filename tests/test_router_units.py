@@ -892,3 +892,11 @@ def test_models_are_listed_as_openai_lists_them() -> None:
 
 def test_capabilities_and_their_bits_agree() -> None:
     assert {c.name for c in Capability} == {n for n in vars(Needs) if n.isupper()}
+
+
+def test_balanced_is_the_same_in_a_replay_as_in_the_sidecar() -> None:
+    from workers.replay.command import STRATEGIES
+
+    found = configuration().strategies
+    for name, objective in STRATEGIES.items():
+        assert found[name].objective == objective

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bandit.replay.loop import Rules
 from bandit.replay.run import Trace
 from bandit.replay.scenarios import Stream
+from bandit.utility import Objective, priced
 
 TRUE_ALARM_CALLS = 2_000
 """An alarm later than this after a change is a false one."""
@@ -64,18 +65,16 @@ def measure(
     n = len(stream)
     rows = np.arange(n)
     arm = trace.arm
-    usd_value = rules.objective.value_usd
-    price = 1 / usd_value if usd_value else 0.0
     reward = stream.reward[rows, arm]
     cost = stream.cost_usd[rows, arm]
-    gained = reward - cost * price
-    regret = _regret(stream, arm, price)
+    utility = stream.reward - priced(stream.cost_usd, stream.latency_s, rules.objective)
+    gained = utility[rows, arm]
+    regret = _regret(stream, arm, rules.objective)
     curve = np.cumsum(regret)
     inc = rules.incumbent
     worst = end = None
     if inc is not None:
-        theirs = stream.reward[:, inc] - stream.cost_usd[:, inc] * price
-        so_far = np.cumsum(gained - theirs) / (rows + 1)
+        so_far = np.cumsum(gained - utility[:, inc]) / (rows + 1)
         worst, end = float(so_far[min(LEAST_PREFIX, n) - 1 :].min()), float(so_far[-1])
     limit = rules.limits.latency_s
     slow = None
@@ -112,12 +111,12 @@ def measure(
     )
 
 
-def _regret(stream: Stream, arm: NDArray[np.intp], price: float) -> NDArray[np.float64]:
+def _regret(stream: Stream, arm: NDArray[np.intp], objective: Objective) -> NDArray[np.float64]:
     """Return (n_calls,) gap of true means, in the state in force, in the true category."""
     out = np.zeros(len(stream))
     for number, phase in enumerate(stream.phases):
         now = stream.phase == number
-        value = phase.quality - phase.cost_usd * price
+        value = phase.quality - priced(phase.cost_usd, phase.latency_s, objective)
         best = np.where(phase.available, value, -np.inf).max(axis=1)
         c = stream.category[now]
         out[now] = best[c] - value[c, arm[now]]

@@ -14,6 +14,7 @@ from bandit.replay import baselines
 from bandit.replay.baselines import Policy
 from bandit.replay.loop import Loop, Rules
 from bandit.replay.scenarios import Outcomes, Stream
+from bandit.utility import priced
 
 Clock = Callable[[], float]
 
@@ -120,6 +121,7 @@ class Hindsight:
 
     quality: NDArray[np.float64]  # (n_categories, n_arms)
     cost_usd: NDArray[np.float64]
+    price: NDArray[np.float64]  # the same with priced latency, in successes; 0 without a value
     value: NDArray[np.float64]  # (n_categories, n_arms) what the objective ranks by
     overall: NDArray[np.float64]  # (n_arms,) the same over all prompts
     overall_cost_usd: NDArray[np.float64]
@@ -134,8 +136,7 @@ class Hindsight:
 
 def hindsight(outcomes: Outcomes, rules: Rules) -> Hindsight:
     """Return what full knowledge would choose."""
-    usd = rules.objective.value_usd
-    price = outcomes.cost_usd / usd if usd else np.zeros_like(outcomes.cost_usd)
+    price = priced(outcomes.cost_usd, outcomes.latency_s, rules.objective)
     value = outcomes.quality - price
     allowed = np.ones((len(outcomes.categories), len(outcomes.endpoints)), dtype=bool)
     single = allowed[0].copy()
@@ -148,6 +149,7 @@ def hindsight(outcomes: Outcomes, rules: Rules) -> Hindsight:
     return Hindsight(
         quality=outcomes.means(outcomes.quality),
         cost_usd=outcomes.means(outcomes.cost_usd),
+        price=outcomes.means(price),
         value=outcomes.means(value),
         overall=value.mean(axis=0),
         overall_cost_usd=outcomes.cost_usd.mean(axis=0),

@@ -6,7 +6,7 @@ the very same world. Its phases carry the true means that regret is counted agai
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -68,6 +68,7 @@ class Phase:
     cost_usd: NDArray[np.float64]  # (n_categories, n_arms)
     price: NDArray[np.float64]  # (n_arms,) factor on the recorded prices; known to everybody
     available: NDArray[np.bool_]  # (n_arms,)
+    latency_s: NDArray[np.float64] | None = None  # (n_categories, n_arms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,25 +175,34 @@ def _phases(outcomes: Outcomes, n: int, scenario: Scenario, changed: int) -> lis
     n_arms = len(outcomes.endpoints)
     quality, cost = outcomes.means(outcomes.quality), outcomes.means(outcomes.cost_usd)
     ones, everybody = np.ones(n_arms), np.ones(n_arms, dtype=bool)
-    usual = Phase(0, quality, cost, ones, everybody)
+    latency = None if outcomes.latency_s is None else outcomes.means(outcomes.latency_s)
+    usual = Phase(0, quality, cost, ones, everybody, latency)
     third = n // 3
     one = np.arange(n_arms) == changed
     match scenario:
         case Scenario.DEGRADATION:
-            worse = Phase(third, np.where(one, DEGRADED, 1.0) * quality, cost, ones, everybody)
-            return [usual, worse, Phase(2 * n // 3, quality, cost, ones, everybody)]
+            worse = np.where(one, DEGRADED, 1.0) * quality
+            return [
+                usual,
+                replace(usual, start=third, quality=worse),
+                replace(usual, start=2 * n // 3),
+            ]
         case Scenario.OUTAGE:
-            dead = Phase(third, np.where(one, 0.0, 1.0) * quality, cost, ones, everybody)
-            return [usual, dead, Phase(third + OUTAGE_CALLS, quality, cost, ones, everybody)]
+            dead = np.where(one, 0.0, 1.0) * quality
+            return [
+                usual,
+                replace(usual, start=third, quality=dead),
+                replace(usual, start=third + OUTAGE_CALLS),
+            ]
         case Scenario.PRICE:
             rise = np.where(one, PRICE_RISE, 1.0)
-            dear = Phase(third, quality, cost * rise, rise, everybody)
-            return [usual, dear, Phase(2 * n // 3, quality, cost, ones, everybody)]
-        case Scenario.NEWCOMER:
             return [
-                Phase(0, quality, cost, ones, ~one),
-                Phase(third, quality, cost, ones, everybody),
+                usual,
+                replace(usual, start=third, cost_usd=cost * rise, price=rise),
+                replace(usual, start=2 * n // 3),
             ]
+        case Scenario.NEWCOMER:
+            return [replace(usual, available=~one), replace(usual, start=third)]
         case _:
             return [usual]
 

@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import structlog
 
 from bandit import cells
+from bandit.posterior import Posterior
 from router.beliefs import alarms, choices
 from router.beliefs.alarms import Alarms
 from router.beliefs.beliefs import Beliefs, believe
@@ -235,7 +237,21 @@ class Keeper:
             fresh = replace(fresh, choices=again)
         for category, exact in used:
             fresh.bank(category, exact=exact)
+        self._alarm_damage(self.current.posterior, fresh.posterior)
         self.current = fresh
+
+    def _alarm_damage(self, before: Posterior, now: Posterior) -> None:
+        """Say of each cell once that it is damaged: it falls back to its prior."""
+        tasks, endpoints = (
+            list(self._configuration.task_index),
+            self._configuration.catalog.endpoints,
+        )
+        for c, arm in np.argwhere(now.damaged & ~before.damaged).tolist():
+            log.error(
+                "a cell is damaged and counts as unknown",
+                category=tasks[c],
+                endpoint=endpoints[arm].id,
+            )
 
     def _review(self, beliefs: Beliefs, releases: Releases, review_keys: list[ReviewKey]) -> bool:
         """Review what is due; return whether any standings were changed."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bandit import orders
-from bandit.utility import Objective, Order
+from bandit.utility import BALANCED, Objective, Order
 from router.config.entries import (
     NO_INCUMBENT,
     AppEntry,
@@ -26,12 +26,6 @@ from router.endpoints.entries import (
 from telemetry.events import digest8
 
 T = TypeVar("T")
-
-BALANCED_VALUE_USD = 0.05
-
-BALANCED_LATENCY_USD_PER_S = 0.0005
-"""Guesses to be replaced by the user's own: a success is worth five cents, and ten seconds of
-waiting a tenth of that. UNVALIDATED."""
 
 RELEASE_EVERY_S = 7 * 86_400.0
 """A week has every day of it: what serves working days well may serve weekends badly."""
@@ -69,8 +63,8 @@ def compile_objective(entry: StrategyEntry) -> Objective:
             value, latency = entry.value_usd, entry.latency_usd_per_s
             return Objective(
                 Order.UTILITY,
-                BALANCED_VALUE_USD if value is None else value,
-                BALANCED_LATENCY_USD_PER_S if latency is None else latency,
+                BALANCED.value_usd if value is None else value,
+                BALANCED.latency_usd_per_s if latency is None else latency,
             )
         case ObjectiveKind.QUALITY:
             return Objective(Order.UTILITY, entry.value_usd, entry.latency_usd_per_s or 0.0)

@@ -34,7 +34,6 @@ class CallContext(Struct, frozen=True):
 
     caller: Caller
     hints: Hints
-    target: ModelField
     task: Task
     category: int
     strategy: Strategy

@@ -92,8 +92,8 @@ class Decider:
         configuration, app = beliefs.configuration, caller.app
         hints = read_hints(headers, request.declared)
         routing = configuration.derive(Routings).of(request.model, hints.strategy, app)
-        target, strategy = routing.target, routing.strategy
-        task = task_of(hints.task or target.task, app, request, configuration)
+        strategy = routing.strategy
+        task = task_of(hints.task or routing.target.task, app, request, configuration)
         draw_key = f"{task.name}\x1f{routing.draw_key}"
         unit = unit_of(
             app=app.digest,
@@ -120,7 +120,6 @@ class Decider:
         return CallContext(
             caller=caller,
             hints=hints,
-            target=target,
             task=task,
             category=category,
             strategy=strategy,

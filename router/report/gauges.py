@@ -6,6 +6,7 @@ from router.beliefs.keeper import Keeper
 from router.decision.draws import Draws
 from router.dispatch.observer_line import ObserverLine
 from router.explain.log import DecisionLog
+from router.net.pool import Pool
 from telemetry.writer import Writer
 
 Gauges = dict[str, tuple[str, float]]
@@ -18,6 +19,7 @@ def gauges(
     decisions: DecisionLog,
     draws: Draws,
     observer: ObserverLine | None,
+    pool: Pool | None,
 ) -> Gauges:
     """Return all gauges of a sidecar."""
     counters, known = writer.counters, keeper.current.known
@@ -35,6 +37,10 @@ def gauges(
             "Endpoints that fell and are not back.",
             float(sum(one.watch.suspect for one in known)),
         ),
+        "router_cells_damaged": (
+            "Cells that hold what no sum of records can: they are at their prior.",
+            float(keeper.current.posterior.damaged.sum()),
+        ),
         "router_events_sent": ("Records sent to the stream.", counters.sent),
         "router_observations_told": ("Calls told to the observer.", told),
         "router_observations_dropped": ("Calls that it had no time for.", missed),
@@ -44,5 +50,10 @@ def gauges(
         "router_draws_disagreed": (
             "Units for which another process had been first.",
             draws.shared.n_disagreed,
+        ),
+        "router_draws_unwritten": ("Draws that wait for the store.", draws.shared.n_unwritten),
+        "router_upstream_connections": (
+            "Connections to providers, idle ones included.",
+            pool.n_open if pool else 0,
         ),
     }

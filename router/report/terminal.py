@@ -15,6 +15,7 @@ from router.report.gather import Report
 PIPE_WIDTH = 120
 CHANGED = {"down": "fell", "up": "rose", "restored": "recovered"}
 USABLE = "usable"
+AUDIT = "`pointsman audit state`"
 COLUMNS = (
     "n",
     "quality",
@@ -50,6 +51,9 @@ def print_report(report: Report, to: Console | None = None) -> None:
         to.print(line, highlight=False, markup=False)
     for line in alarm_lines(report.posteriors.get("alarms", [])):
         to.print(line, highlight=False, markup=False)
+    for cell in report.posteriors.get("damaged", []):
+        line = f"damaged: {cell['endpoint']} ({cell['category']}) counts as unknown; see {AUDIT}"
+        to.print(line, style="red", markup=False, highlight=False)
     for other in report.unlisted:
         line = f"passed on or unlisted: {other.name} ({other.category}): {other.calls} calls"
         to.print(line, markup=False, highlight=False)

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from bandit.cells import S
+from bandit.posterior import Posterior
 from bandit.report import ReportRow, rows
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.choices import rows_of
@@ -54,6 +55,7 @@ def posteriors(beliefs: Beliefs, strategy: str) -> dict[str, Any]:
         ],
         "choices": choice_rows(beliefs),
         "alarms": alarm_rows(beliefs),
+        "damaged": damaged_cells(beliefs.posterior, beliefs.configuration),
         "rows": [asdict(row) for row in report_rows(beliefs, strategy)],
     }
 
@@ -82,6 +84,15 @@ def alarm_rows(beliefs: Beliefs) -> list[dict[str, Any]]:
         if known.alarm is not None
     ]
     return sorted(found, key=lambda row: -row["at_ms"])
+
+
+def damaged_cells(posterior: Posterior, configuration: Configuration) -> list[dict[str, str]]:
+    """Return the cells that hold what no sum of records can, and count as unknown."""
+    tasks, endpoints = list(configuration.task_index), configuration.catalog.endpoints
+    return [
+        {"category": tasks[c], "endpoint": endpoints[arm].id}
+        for c, arm in zip(*(axis.tolist() for axis in posterior.damaged.nonzero()), strict=True)
+    ]
 
 
 def models(configuration: Configuration) -> dict[str, Any]:

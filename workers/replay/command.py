@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,16 @@ from bandit.incumbent import FLOOR
 from bandit.limits import Limits
 from bandit.replay.loop import Rules
 from bandit.replay.scenarios import Scenario
-from bandit.utility import Objective, Order
+from bandit.utility import BALANCED, Objective, Order
 from telemetry.recorded import BadTable, Selection
 from workers.replay import ope as replay_ope
 from workers.replay.file import POLICIES, BadSettings, ReplaySettings, replay
 from workers.replay.plot import write_plot
 
 DEFAULT_POLICIES = ("pointsman", "best-per-category", "best-single", "greedy", "beta-ts", "random")
-BALANCED_VALUE_USD = 0.05
-"""As in the strategy `balanced`; the price of latency is 0 in a replay."""
 STRATEGIES = {
     "quality": Objective(),
-    "balanced": Objective(value_usd=BALANCED_VALUE_USD),
+    "balanced": BALANCED,
     "cheapest": Objective(order=Order.CHEAPEST),
     "fastest": Objective(order=Order.FASTEST),
 }
@@ -80,7 +79,7 @@ def parse(options: Mapping[str, Any]) -> ReplaySettings:
         raise BadInput(f"--endpoints {options['endpoints']}: names no endpoint")
     objective = STRATEGIES[strategy]
     if options["value_usd"] is not None:
-        objective = Objective(objective.order, options["value_usd"])
+        objective = replace(objective, value_usd=options["value_usd"])
     floor = options["floor"]
     if floor is None:
         floor = FLOOR if options["incumbent"] else 0.0

@@ -90,6 +90,9 @@ def prepare(settings: ReplaySettings) -> tuple[World, Recorded]:
     table = load(settings.file, selection)
     outcomes = to_outcomes(table)
     rules = _with_arms(settings, outcomes)
+    if outcomes.latency_s is None:  # what was not measured is not priced
+        objective = replace(rules.objective, latency_usd_per_s=0.0)
+        rules = replace(rules, objective=objective)
     needs_latency = rules.limits.latency_s is not None or settings.strategy == "fastest"
     if needs_latency and outcomes.latency_s is None:
         raise BadSettings(
@@ -217,9 +220,7 @@ def make_policy(
         for c in np.unique(source.category):
             known[c] = source.reward[source.category == c].mean(axis=0)
         known[:, ~stream.profiled] = np.nan
-    price = None
-    if world.rules.objective.value_usd:
-        price = world.known.cost_usd / world.rules.objective.value_usd
+    price = world.known.price if world.rules.objective.value_usd else None
     return baselines.Learning(baselines.LEARNERS[name], rng, known, shape, price)
 
 
