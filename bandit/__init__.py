@@ -3,8 +3,8 @@
 Nothing here does I/O, reads a clock, owns a random generator or logs. In reading order:
 
 - `decay`: integer weights and the windows they live in
-- `grouping`: rows that belong together, found fast
 - `cells`: additive integer statistics per (category, endpoint)
+- `grouping`: rows that belong together, found fast
 - `quality`, `latency`, `reliability`, `cost`: one posterior each
 - `derived`: what derived labels are worth
 - `posterior`: all of them together, for all categories, and the bank drawn from them

@@ -15,6 +15,7 @@ In reading order:
 - `scripts`: the few steps that the store must take atomically
 - `streams`: entries of several streams at once
 - `journal`: where a record is safe before the answer ends
+- `pacer`: how long a background loop rests
 - `writer`: journal → frames → stream
 - `wakeup`: word that there is news
 - `reader`: rows → the reader's own copy

@@ -423,7 +423,7 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
         (("--where", "nothing=1"), ("--where nothing=1", "columns: prompt_id")),
         (("--where", "split=middle"), ("--where split=middle", "no row")),
         (("--seeds", "0"), ("--seeds", "not in the range")),
-        (("--seeds", "many"), ("--seeds", "valid integer")),
+        (("--seeds", "many"), ("--seeds", "not a valid int")),
         (("--repeat", "0"), ("--repeat", "not in the range")),
         (("--profile", "-1"), ("--profile", "not in the range")),
         (("--release-every", "0"), ("--release-every", "not in the range")),

@@ -49,7 +49,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ProcessPlan:
     """What to keep running."""
 
     parts: list[Part]
@@ -62,7 +62,7 @@ class Plan:
         return json.dumps(asdict(self))
 
     @classmethod
-    def parse(cls, text: str) -> Plan:
+    def parse(cls, text: str) -> ProcessPlan:
         """Return the plan in an argument."""
         value = json.loads(text)
         return cls(**{**value, "parts": [Part(**part) for part in value["parts"]]})
@@ -215,7 +215,7 @@ def _log(level: str, event: str, **fields: object) -> None:
 def main(text: str) -> int:
     """Keep what a plan names running; return the exit code."""
     end_with_parent()
-    plan = Plan.parse(text)
+    plan = ProcessPlan.parse(text)
     parts = [Running(part, plan.longest_pause_s) for part in plan.parts]
     server = PrivateServer(Path(plan.store)) if plan.store else None
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from router.commands.console import say
 from router.commands.inputs import check_layout, opened_store, require_port, written
-from router.commands.supervisor import STOP_MARGIN_S, Part, Plan
+from router.commands.supervisor import STOP_MARGIN_S, Part, ProcessPlan
 from router.config.places import find_file
 from telemetry.processes import own_environment
 
@@ -38,7 +38,7 @@ def up(config: Path | None, longest_pause_s: float) -> None:
     )
     say(f"pointsman: {server.url}/v1  (state in {state_dir})")
     _run(
-        Plan(
+        ProcessPlan(
             [router, *_workers(entries, url)],
             store=None if url else str(state_dir / "store"),
             first_ready=str(ready),
@@ -54,7 +54,7 @@ def work(config: Path | None, longest_pause_s: float) -> None:
         check_layout(entries, address)
         url = None if address.private else address.url
         store = str(address.private.directory) if address.private else None
-        _run(Plan(_workers(entries, url), store=store, longest_pause_s=longest_pause_s))
+        _run(ProcessPlan(_workers(entries, url), store=store, longest_pause_s=longest_pause_s))
 
 
 def worker_command(state_dir: Path, *, shards: int, store_url: str | None) -> list[str]:
@@ -83,7 +83,7 @@ def _workers(entries: File, url: str | None) -> list[Part]:
     return [Part("worker", worker), Part("jobs", jobs_command(worker, archive=entries.archive))]
 
 
-def _run(plan: Plan) -> NoReturn:
+def _run(plan: ProcessPlan) -> NoReturn:
     """Become the supervisor: it does nothing that needs what was imported for these checks.
 
     A private store that runs is not stopped by it, and who comes then holds it like anybody else.

@@ -5,5 +5,6 @@
 - `shared_draws`: draws in the store
 - `draws`: draws that this process knows
 - `planner`: the plan, without any I/O
+- `context`: what is settled before a draw
 - `decide`: from a request to a decision
 """

@@ -1,7 +1,10 @@
 """Running a plan: attempts, streams, the books.
 
+- `headers`: which headers travel
 - `observer_line`: what the observer is told of finished calls
 - `attempt`: one call to one endpoint
+- `booking`: the one place where tokens and outcomes are made
+- `stream`: a streamed answer on its way to the client
 - `call`: one call of a client, from its plan to the end of its answer
 - `passthrough`: what is not ours to decide
 """

@@ -8,4 +8,5 @@
 - `replay`: a rebuild from records
 - `pipeline`: from a call's outcome to the posterior of a router
 - `memory`: bytes of the store for each thing that it keeps
+- `__main__`: `scripts/bench NAME`
 """

@@ -5,4 +5,5 @@
 - `chaos`: who kills, freezes, duplicates and poisons
 - `sabotage`: a fault made on purpose, so that the proof has to notice
 - `pipeline`: that nothing is lost and nothing doubled
+- `__main__`: `scripts/prove NAME`
 """

@@ -1,11 +1,11 @@
 """From the stream to the rows, each event once.
 
 - `lease`, `roster`: who folds which shard
-- `batch`: what a part of a stream says
 - `labels`: what a decision's label is, of all that was said of it
 - `hearing`: the same for many decisions at once
-- `held`: what was said of calls that are not known yet
 - `terms`: what records add to the rows
+- `batch`: what a part of a stream says
+- `held`: what was said of calls that are not known yet
 - `shard`: one shard's rows and mark, and the commit that moves both
 - `learner`: the loop
 """

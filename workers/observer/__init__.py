@@ -1,8 +1,9 @@
 """Labels, read off finished calls, in a process of its own beside the router.
 
+- `tool_results`: whether a tool failed
 - `conversation`: what a request says
 - `answers`: what an answer holds
-- `schemas`, `tool_results`: whether it fits, and whether a tool failed
+- `schemas`: whether it fits
 - `judgement`: what an answer shows by itself
 - `attempts`: what the calls of one app show together
 - `rewards`: the labels that follow
