@@ -114,6 +114,28 @@ def test_links_lead_somewhere() -> None:
                 assert ((ROOT / "docs" / name).parent / target).exists(), (name, target)
 
 
+PATH = re.compile(r"(?<![\w/.])(?:router|bandit|workers|telemetry|scripts|tests|docs)/[\w./-]*[\w/]")
+
+
+def test_no_document_names_a_path_that_is_gone() -> None:
+    here = {"../README.md": README, **DOCS, "../CHANGELOG.md": (ROOT / "CHANGELOG.md").read_text()}
+    for example in (ROOT / "docs" / "examples").iterdir():
+        here[example.name] = example.read_text()
+    gone = {
+        (name, path)
+        for name, text in here.items()
+        for path in PATH.findall(text)
+        if not (ROOT / path).exists()
+    }
+    assert gone == set()
+
+
+def test_a_file_that_a_document_names_by_its_name_is_there() -> None:
+    names = {p.name for p in ROOT.rglob("*.py") if ".venv" not in p.parts}
+    for name, text in {"README.md": README, **DOCS}.items():
+        assert set(re.findall(r"`(\w+\.py)`", text)) <= names, name
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--help"], ["help", "all"]])
 def test_help_shows_the_verbs(arguments: list[str]) -> None:

@@ -26,10 +26,25 @@ COMPOSITION_ROOTS = {
 }
 """They may import any package, inside functions."""
 ROOMS = {
-    "router": """
-        errors net endpoints dialects config policy beliefs decision explain dispatch intake report
-        routes server demo commands cli
-    """.split(),
+    "router": [
+        "errors",
+        "net",
+        "endpoints",
+        "dialects",
+        "config",
+        "policy",
+        "beliefs",
+        "decision",
+        "explain",
+        "dispatch",
+        "intake",
+        "report",
+        "routes",
+        "server",
+        "demo",
+        "commands",
+        "cli",
+    ],
     "workers": ["folding", "archive", "jobs", "observer", "replay", "__main__"],
 }
 """From the ground up: a file imports its own room and those before it."""
