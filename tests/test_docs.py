@@ -114,7 +114,9 @@ def test_links_lead_somewhere() -> None:
                 assert ((ROOT / "docs" / name).parent / target).exists(), (name, target)
 
 
-PATH = re.compile(r"(?<![\w/.])(?:router|bandit|workers|telemetry|scripts|tests|docs)/[\w./-]*[\w/]")
+PATH = re.compile(
+    r"(?<![\w/.])(?:router|bandit|workers|telemetry|scripts|tests|docs)/[\w./-]*[\w/]"
+)
 
 
 def test_no_document_names_a_path_that_is_gone() -> None:

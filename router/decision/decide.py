@@ -13,6 +13,7 @@ from msgspec import Struct, structs
 
 from bandit.draws import LEARNING, Step
 from router.beliefs.beliefs import Beliefs
+from router.beliefs.choices import Choices
 from router.beliefs.keeper import Keeper
 from router.config.compiled import App
 from router.config.entries import UnitKind
@@ -92,7 +93,6 @@ class Decider:
         configuration, app = beliefs.configuration, caller.app
         hints = read_hints(headers, request.declared)
         routing = configuration.derive(Routings).of(request.model, hints.strategy, app)
-        strategy = routing.strategy
         task = task_of(hints.task or routing.target.task, app, request, configuration)
         draw_key = f"{task.name}\x1f{routing.draw_key}"
         unit = unit_of(
@@ -110,10 +110,6 @@ class Decider:
         category = configuration.task_index[task.name]
         review_key = routing.choices if route.is_guarded else None
         choices = beliefs.choices.get(review_key) if review_key else None
-        if choices is not None:
-            route = structs.replace(route, law=choices.laws[category])
-        elif route.law is LEARNING and beliefs.learning is not LEARNING:
-            route = structs.replace(route, law=beliefs.learning)
         data_class = app.entry.data_class.tightened(hints.data_class)
         demand = demand_of(caller, request, data_class)
         constraints = configuration.derive(Filter.of)
@@ -122,8 +118,8 @@ class Decider:
             hints=hints,
             task=task,
             category=category,
-            strategy=strategy,
-            route=route,
+            strategy=routing.strategy,
+            route=_with_law_in_force(route, choices, category, beliefs),
             eligibility=constraints.apply(demand, self.health, at.monotonic_s),
             unit=unit,
             draw_key=draw_key,
@@ -278,3 +274,14 @@ class Decider:
         if held.decided_at_ms < beliefs.known[endpoint.index].alarmed_at_ms:
             return None
         return endpoint
+
+
+def _with_law_in_force(
+    route: Route, choices: Choices | None, category: int, beliefs: Beliefs
+) -> Route:
+    """Return the route under the law of its choices, or of learning mode as it stands now."""
+    if choices is not None:
+        return structs.replace(route, law=choices.laws[category])
+    if route.law is LEARNING and beliefs.learning is not LEARNING:
+        return structs.replace(route, law=beliefs.learning)
+    return route

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from router.beliefs.choices import release_key
 from router.decision.decide import Decision
@@ -10,7 +11,15 @@ from router.decision.seal import Seal
 from router.dispatch.attempt import Ending
 from router.endpoints.catalog import Endpoint
 from telemetry import events
-from telemetry.events import FeedbackKind, Flag, Result, Token, digest8, digest16
+from telemetry.events import (
+    NO_DIGEST,
+    FeedbackKind,
+    Flag,
+    Result,
+    Token,
+    digest8,
+    digest16,
+)
 from telemetry.metrics import Metrics
 from telemetry.wire.chat import Usage
 from telemetry.writer import Writer
@@ -19,6 +28,7 @@ from telemetry.writer import Writer
 STREAMED, USAGE_KNOWN, ROUTED = int(Flag.STREAMED), int(Flag.USAGE_KNOWN), int(Flag.ROUTED)
 BY_INCUMBENT, DRAWN_NOW, FINAL = int(Flag.BY_INCUMBENT), int(Flag.DRAWN_NOW), int(Flag.FINAL)
 PRICED, TTFT_KNOWN = int(Flag.PRICED), int(Flag.TTFT_KNOWN)
+NOTHING_USED = Usage(0, 0, 0, 0)
 RESULT_NAMES = {result: result.name.lower() for result in Result}
 
 
@@ -87,16 +97,10 @@ class Booking:
         self._writer.put(
             outcome(
                 token,
-                app,
-                result=attempt.result,
-                attempt=attempt.number,
-                status=attempt.status,
+                attempt if final else replace(attempt, answer_id=None),
+                app=app,
                 flags=flags,
-                usage=attempt.usage,
-                latency_s=attempt.latency_s,
-                ttft_s=attempt.ttft_s,
                 cost_nano=cost_nano,
-                answer_id=attempt.answer_id if final else None,
                 reference=reference if final else None,
             )
         )
@@ -151,20 +155,14 @@ def undrawn_token(
 
 def outcome(
     token: bytes,
-    app: str,
+    ended: Ending,
     *,
-    result: Result,
-    attempt: int,
-    status: int,
+    app: str,
     flags: int,
-    usage: Usage | None,
-    latency_s: float,
-    ttft_s: float | None,
     cost_nano: int | None,
-    answer_id: str | None,
     reference: str | None,
     said: tuple[FeedbackKind, float] | None = None,
-    event: bytes = events.NO_DIGEST,
+    event: bytes = NO_DIGEST,
     is_usage_whole: bool = True,
 ) -> bytes:
     """Return the record of an attempt; what is None is not known.
@@ -176,27 +174,27 @@ def outcome(
         said, event: as `events.outcome` has them.
         is_usage_whole: False where only some of the counts are known.
     """
-    if usage is not None and is_usage_whole:
+    usage = ended.usage or NOTHING_USED
+    if ended.usage is not None and is_usage_whole:
         flags |= USAGE_KNOWN
-    if cost_nano is not None:
-        flags |= PRICED
-    if ttft_s is not None:
-        flags |= TTFT_KNOWN
+    flags |= (PRICED if cost_nano is not None else 0) | (
+        TTFT_KNOWN if ended.ttft_s is not None else 0
+    )
     return events.outcome(
         token,
-        result=result,
-        attempt=attempt,
-        status=status,
+        result=ended.result,
+        attempt=ended.number,
+        status=ended.status,
         flags=flags,
-        tokens_in=usage.prompt_tokens if usage else 0,
-        tokens_out=usage.completion_tokens if usage else 0,
-        tokens_cached=usage.cached_tokens if usage else 0,
-        tokens_reasoning=usage.reasoning_tokens if usage else 0,
-        latency_s=latency_s,
-        ttft_s=ttft_s or 0.0,
+        tokens_in=usage.prompt_tokens,
+        tokens_out=usage.completion_tokens,
+        tokens_cached=usage.cached_tokens,
+        tokens_reasoning=usage.reasoning_tokens,
+        latency_s=ended.latency_s,
+        ttft_s=ended.ttft_s or 0.0,
         cost_nano=cost_nano or 0,
-        response=digest16(app, "response", answer_id) if answer_id else events.NO_DIGEST,
-        reference=digest16(app, "ref", reference) if reference else events.NO_DIGEST,
+        response=digest16(app, "response", ended.answer_id) if ended.answer_id else NO_DIGEST,
+        reference=digest16(app, "ref", reference) if reference else NO_DIGEST,
         said=said,
         event=event,
     )

@@ -20,6 +20,7 @@ import msgspec
 from router.config.compiled import Configuration
 from router.config.entries import GENERAL
 from router.dispatch import booking
+from router.dispatch.attempt import Ending
 from router.endpoints.catalog import Endpoint
 from router.errors import RequestRejected
 from router.intake.feedback import (
@@ -169,30 +170,20 @@ class EventDesk:
             task=task,
             app=caller.app.digest,
         )
-        usage = Usage(
-            data.tokens_in or 0,
-            data.tokens_out or 0,
-            data.tokens_cached or 0,
-            data.tokens_reasoning or 0,
-        )
+        ended = _ended(data)
         cost = None if data.cost_usd is None else round(data.cost_usd * 1e9)
-        if cost is None and data.tokens_out is not None:
+        if cost is None and data.tokens_out is not None and ended.usage is not None:
+            used = ended.usage
             cost = endpoint.cost_nano(
-                usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens
+                used.prompt_tokens, used.completion_tokens, used.cached_tokens
             )
         return booking.outcome(
             token,
-            caller.app.name,
-            result=data.ended,
-            attempt=data.attempt or 1,
-            status=data.status or (200 if data.ended is Result.OK else 0),
+            ended,
+            app=caller.app.name,
             flags=INGESTED | booking.FINAL | (booking.STREAMED if data.streamed else 0),
-            usage=usage,
             is_usage_whole=data.tokens_out is not None,
-            latency_s=data.latency_s or 0.0,
-            ttft_s=data.ttft_s,
             cost_nano=cost,
-            answer_id=data.response_id,
             reference=data.ref,
             said=_said(data),
             event=events.ingested_event_id(at_ms, key),
@@ -266,6 +257,20 @@ def _time(event: OutcomeEvent | FeedbackEvent, now_ms: int) -> int:
             "time", f"time is {event.time.isoformat()}; what is over 30 days old no longer counts"
         )
     return min(at_ms, now_ms) if isinstance(event, OutcomeEvent) else at_ms
+
+
+def _ended(data: Outcome) -> Ending:
+    """Return how a call ended that somebody else dispatched."""
+    tokens = (data.tokens_in, data.tokens_out, data.tokens_cached, data.tokens_reasoning)
+    return Ending(
+        number=data.attempt or 1,
+        result=data.ended,
+        status=data.status or (200 if data.ended is Result.OK else 0),
+        latency_s=data.latency_s or 0.0,
+        ttft_s=data.ttft_s,
+        usage=Usage(*(n or 0 for n in tokens)),
+        answer_id=data.response_id,
+    )
 
 
 def _endpoint(data: Outcome, configuration: Configuration) -> Endpoint:
