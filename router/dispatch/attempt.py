@@ -182,21 +182,22 @@ async def _read_first_content(
     chunks = aiter(response)
     held: list[bytes] = []
     size = 0
-    ended = True
+    ended_well = True
     try:
         async for chunk in chunks:
-            passed = stream.feed(chunk)
-            if stream.failed:
-                raise AttemptFailed(Result.BAD_REPLY, "an error instead of content", status=200)
-            held.append(passed)
+            held.append(stream.feed(chunk))
             size += len(chunk)
-            if stream.spoke or stream.complete or size > MAX_HELD_BYTES:
-                ended = False
+            if not stream.spoke and (stream.failed or stream.unreadable):
+                raise AttemptFailed(Result.BAD_REPLY, "an error instead of content", status=200)
+            if stream.spoke or stream.done or size > MAX_HELD_BYTES:
+                ended_well = False
                 break
     except httpx.RemoteProtocolError as error:
         raise AttemptFailed(Result.CUT, f"cut before content ({error})", status=200) from None
-    if ended:
-        raise AttemptFailed(Result.CUT, "ended before its end", status=200)
+    if ended_well:
+        held.append(stream.flush())
+        if not stream.is_whole(ended_well=True):
+            raise AttemptFailed(Result.CUT, "ended before its end", status=200)
     attempt.ttft_s = time.monotonic() - attempt.began_at
     return Reply(attempt, 200, response.headers, None, stream, chunks, held, response)
 

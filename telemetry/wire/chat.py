@@ -47,46 +47,29 @@ def _count(value: Any) -> int | None:
     return value if whole and 0 <= value <= MAX_TOKENS else None
 
 
+class _WholeChoice(Struct):
+    message: Raw = Raw(b"null")
+    finish_reason: Any = None
+    error: Any = None
+
+
 class WholeAnswer(Struct):
     """The top of an unstreamed answer."""
 
     id: Any = None
-    choices: list[Raw] | None = None
+    choices: list[_WholeChoice] | None = None
     usage: Any = None
     error: Any = None
-
-
-class Said(Struct):
-    """The message of a choice, or a piece of it."""
-
-    content: Any = None
-    refusal: Any = None
-    reasoning: Any = None
-    reasoning_content: Any = None
-    tool_calls: Any = None
-    function_call: Any = None
-    audio: Any = None
-    images: Any = None
-
-    def says_something(self) -> bool:
-        """Return whether there is content in it: text, reasoning, a refusal or a tool call."""
-        return bool(
-            self.content
-            or self.tool_calls
-            or self.reasoning_content
-            or self.reasoning
-            or self.refusal
-            or self.function_call
-        )
 
 
 class ChoicePart(Struct):
     """One of the alternatives in an answer, whole (`message`) or a piece (`delta`)."""
 
     index: Any = 0
-    message: Said | None = None
-    delta: Said | None = None
+    message: dict[str, Any] | None = None
+    delta: dict[str, Any] | None = None
     finish_reason: Any = None
+    error: Any = None
 
 
 class AnswerPart(Struct):
@@ -96,6 +79,23 @@ class AnswerPart(Struct):
     choices: list[ChoicePart] | None = None
     usage: Any = None
     error: Any = None
+
+
+NO_CONTENT = frozenset({"role"})
+"""What a piece may say without saying anything; whatever else is not empty is content: text,
+reasoning, a refusal, a tool call, sound, an image, and what providers come up with next."""
+FAILED_FINISHES = frozenset({"error", "network_error", "insufficient_system_resource"})
+"""Finish reasons that say that there is no answer (OpenRouter; Zhipu; DeepSeek)."""
+
+
+def says_something(said: dict[str, Any]) -> bool:
+    """Return whether there is content in a message, or in a piece of one."""
+    return any(value and name not in NO_CONTENT for name, value in said.items())
+
+
+def has_failed(choice: ChoicePart | _WholeChoice) -> bool:
+    """Return whether a choice says that it is none."""
+    return choice.error is not None or choice.finish_reason in FAILED_FINISHES
 
 
 _WHOLE = msgspec.json.Decoder(WholeAnswer)
@@ -109,6 +109,8 @@ def parse_answer(body: bytes) -> WholeAnswer | None:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
     if not answer.choices or answer.error is not None:
+        return None
+    if any(has_failed(choice) or bytes(choice.message) == b"null" for choice in answer.choices):
         return None
     return answer
 

@@ -77,21 +77,22 @@ def _add(pieces: _Pieces, choice: ChoicePart) -> None:
     said = choice.message or choice.delta
     if said is None:
         return
-    text, others = text_of(said.content)
+    text, others = text_of(said.get("content"))
     pieces.texts.append(text)
     # Some servers put their reasoning among the parts of the content.
     thinks = [isinstance(p, dict) and p.get("type") == "thinking" for p in others]
-    pieces.reasoned = bool(
-        pieces.reasoned or said.reasoning_content or said.reasoning or any(thinks)
-    )
-    pieces.has_media = bool(pieces.has_media or said.audio or said.images or not all(thinks))
-    if isinstance(said.refusal, str):
-        pieces.refusals.append(said.refusal)
-    for call in said.tool_calls if isinstance(said.tool_calls, list) else ():
+    reasoning = said.get("reasoning_content") or said.get("reasoning")
+    pieces.reasoned = bool(pieces.reasoned or reasoning or any(thinks))
+    media = said.get("audio") or said.get("images")
+    pieces.has_media = bool(pieces.has_media or media or not all(thinks))
+    if isinstance(refusal := said.get("refusal"), str):
+        pieces.refusals.append(refusal)
+    tool_calls = said.get("tool_calls")
+    for call in tool_calls if isinstance(tool_calls, list) else ():
         if isinstance(call, dict):
             _add_call(pieces, call, whole=choice.message is not None)
-    if isinstance(said.function_call, dict):
-        legacy = {"index": "legacy", "function": said.function_call}
+    if isinstance(function_call := said.get("function_call"), dict):
+        legacy = {"index": "legacy", "function": function_call}
         _add_call(pieces, legacy, whole=choice.message is not None)
 
 
