@@ -809,7 +809,6 @@ def test_what_says_that_it_failed_is_no_answer(value: dict[str, Any], told: bool
         {"finish_reason": "error", "message": {"role": "assistant", "content": ""}},
         {"finish_reason": "network_error", "message": {"content": "x"}},
         {"error": {"message": "x"}, "message": {"content": ""}},
-        {},
     ],
 )
 def test_a_whole_answer_that_failed_is_none(choice: dict[str, Any]) -> None:

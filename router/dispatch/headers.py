@@ -16,7 +16,8 @@ NOT_FORWARDED = frozenset(
 )
 OURS = b"x-router-"
 PASSED_BACK = frozenset(
-    b"content-type content-encoding retry-after retry-after-ms openai-processing-ms".split()
+    b"content-type content-encoding retry-after retry-after-ms x-should-retry "
+    b"openai-processing-ms".split()
 )
 RATE_HEADERS = (b"x-ratelimit-", b"anthropic-ratelimit-")
 """Passed back only to a caller who named the model: of an unnamed one they say nothing."""

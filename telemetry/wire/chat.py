@@ -48,7 +48,7 @@ def _count(value: Any) -> int | None:
 
 
 class _WholeChoice(Struct):
-    message: Raw = Raw(b"null")
+    message: Raw = Raw(b"")
     finish_reason: Any = None
     error: Any = None
 
