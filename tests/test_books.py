@@ -18,6 +18,7 @@ from router.policy.callers import Caller
 from telemetry import events, frames, keys
 from telemetry.events import Flag
 from telemetry.store import Address, connect
+from telemetry.wire.chat import Usage, usage_of
 
 CALLER = Caller(App("default", AppEntry(), 1, None), (b"authorization", b"Bearer sk-own"))
 KEYED = (b"x-tenant-key", b"theirs")
@@ -130,3 +131,57 @@ def test_whoever_serves_a_call_the_books_say_the_same_of_its_usage(
     ):
         assert found[column].tolist() == [value] * 3, column
     assert all(flags & int(Flag.USAGE_KNOWN | Flag.FINAL) for flags in found["flags"].tolist())
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        (USAGE, Usage(40, 30, 32, 21)),
+        (
+            {
+                "prompt_tokens": 32,
+                "completion_tokens": 9,
+                "total_tokens": 323,
+                "completion_tokens_details": {"reasoning_tokens": 282},
+            },
+            Usage(32, 291, 0, 282),
+        ),
+        (
+            {
+                "prompt_tokens": 32,
+                "completion_tokens": 300,
+                "total_tokens": 332,
+                "completion_tokens_details": {"reasoning_tokens": 282},
+            },
+            Usage(32, 300, 0, 282),
+        ),
+        (
+            {
+                "prompt_tokens": 100,
+                "completion_tokens": 5,
+                "prompt_cache_hit_tokens": 90,
+                "prompt_cache_miss_tokens": 10,
+            },
+            Usage(100, 5, 90, 0),
+        ),
+        ({"prompt_tokens": 100, "completion_tokens": 5, "cached_tokens": 64}, Usage(100, 5, 64, 0)),
+        (
+            {
+                "input_tokens": 7,
+                "output_tokens": 3,
+                "input_tokens_details": {"cached_tokens": 4},
+                "output_tokens_details": {"reasoning_tokens": 2},
+            },
+            Usage(7, 3, 4, 2),
+        ),
+        ({"prompt_tokens": 10.0, "completion_tokens": 5.0}, Usage(10, 5, 0, 0)),
+        ({"prompt_tokens": 10, "completion_tokens": -5}, Usage(10, 0, 0, 0)),
+        ({"prompt_tokens": 10, "cached_tokens": 99}, Usage(10, 0, 10, 0)),
+        ({"prompt_tokens": True}, None),
+        ({"completion_tokens": 3}, None),
+        ("3", None),
+        (None, None),
+    ],
+)
+def test_usage_is_read_in_every_form(said: Any, meant: Usage | None) -> None:
+    assert usage_of(said) == meant

@@ -24,17 +24,39 @@ class Usage(Struct, frozen=True):
 
 
 def usage_of(value: Any) -> Usage | None:
-    """Return what a provider reports, as far as it makes sense; None where it does not."""
-    if not isinstance(value, dict) or _count(value.get("prompt_tokens")) is None:
+    """Return what a provider reports, as far as it makes sense; None where it does not.
+
+    | form | who |
+    |---|---|
+    | `prompt_tokens`, `completion_tokens`, details below each | OpenAI, and most others |
+    | `input_tokens`, `output_tokens`, details below each | the Responses dialect |
+    | `prompt_cache_hit_tokens` | DeepSeek: of the prompt, from its cache |
+    | `cached_tokens` at the top | Moonshot, and others |
+    | reasoning beside the completion, so that only all three make the total | xAI, and others |
+    """
+    if not isinstance(value, dict):
         return None
-    prompt = value.get("prompt_tokens_details")
-    completion = value.get("completion_tokens_details")
-    return Usage(
-        _count(value.get("prompt_tokens")) or 0,
-        _count(value.get("completion_tokens")) or 0,
-        _count(prompt.get("cached_tokens")) or 0 if isinstance(prompt, dict) else 0,
-        _count(completion.get("reasoning_tokens")) or 0 if isinstance(completion, dict) else 0,
-    )
+    prompt = _first(value, "prompt_tokens", "input_tokens")
+    if prompt is None:
+        return None
+    completion = _first(value, "completion_tokens", "output_tokens") or 0
+    details = value.get("prompt_tokens_details") or value.get("input_tokens_details")
+    cached = _first(details, "cached_tokens")
+    if cached is None:
+        cached = _first(value, "prompt_cache_hit_tokens", "cached_tokens") or 0
+    reasoning = reasoning_of(value)
+    if reasoning and _first(value, "total_tokens") == prompt + completion + reasoning:
+        completion += reasoning
+    return Usage(prompt, completion, min(cached, prompt), reasoning)
+
+
+def reasoning_of(value: Any) -> int:
+    """Return how many tokens of an answer nobody sees, also where no other count makes sense."""
+    if not isinstance(value, dict):
+        return 0
+    details = value.get("completion_tokens_details") or value.get("output_tokens_details")
+    found = _first(details, "reasoning_tokens")
+    return found if found is not None else _first(value, "reasoning_tokens") or 0
 
 
 def id_of(value: Any) -> str | None:
@@ -42,7 +64,16 @@ def id_of(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+def _first(value: Any, *names: str) -> int | None:
+    """Return the first of these counts that is one."""
+    if not isinstance(value, dict):
+        return None
+    return next((n for name in names if (n := _count(value.get(name))) is not None), None)
+
+
 def _count(value: Any) -> int | None:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     whole = isinstance(value, int) and not isinstance(value, bool)
     return value if whole and 0 <= value <= MAX_TOKENS else None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from telemetry.wire.chat import ChoicePart, parse_part
+from telemetry.wire.chat import ChoicePart, parse_part, reasoning_of
 from telemetry.wire.sse import payloads
 from workers.observer.conversation import MAX_BODY_BYTES, ToolCall, text_of, tool_calls_of
 
@@ -60,7 +60,7 @@ def parse_answer(body: bytes, *, streamed: bool) -> ReadAnswer | None:
         part = parse_part(data)
         if part is None or part.error is not None:
             return None
-        reasoning_tokens = _reasoning_tokens(part.usage) or reasoning_tokens
+        reasoning_tokens = reasoning_of(part.usage) or reasoning_tokens
         for choice in part.choices or ():
             index = choice.index if isinstance(choice.index, int) else 0
             _add(choices.setdefault(index, _Pieces()), choice)
@@ -138,9 +138,3 @@ def _whole(pieces: _Pieces) -> Choice:
         reasoned=pieces.reasoned,
         has_media=pieces.has_media,
     )
-
-
-def _reasoning_tokens(usage: Any) -> int:
-    details = usage.get("completion_tokens_details") if isinstance(usage, dict) else None
-    count = details.get("reasoning_tokens") if isinstance(details, dict) else None
-    return count if isinstance(count, int) else 0
