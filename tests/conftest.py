@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -229,6 +229,34 @@ async def _disconnected(receive: Any) -> None:
         pass
 
 
+class _Server(uvicorn.Server):
+    """uvicorn that ends when it is asked to, and not at its next look; draining is its own."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.asked = asyncio.Event()
+        await super().startup(sockets)
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self.asked.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if not self.server_state.tasks:  # else there is something to wait for
+            for server in self.servers:
+                server.close()
+            for connection in list(self.server_state.connections):
+                connection.shutdown()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    while self.server_state.connections:
+                        await asyncio.sleep(0.001)
+            if not self.server_state.connections:
+                await self.lifespan.shutdown()
+                return
+        await super().shutdown(sockets)
+
+
 class Running:
     """An ASGI application served over real HTTP by a thread."""
 
@@ -247,7 +275,7 @@ class Running:
             date_header=False,
             timeout_graceful_shutdown=2,
         )
-        self.server = uvicorn.Server(config)
+        self.server = _Server(config)
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()
         while not self.server.started:
@@ -257,17 +285,36 @@ class Running:
 
     def stop(self) -> None:
         self.server.should_exit = True
+        with suppress(RuntimeError):  # it was stopped before: its loop is closed
+            self.server.loop.call_soon_threadsafe(self.server.asked.set)
         self.thread.join(15)
         assert not self.thread.is_alive()
 
 
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    found = Provider()
-    running = Running(found)
-    found.port = running.port
-    yield found
+class _Stage:
+    """One server for the providers of all tests: each call is its own provider's to the end."""
+
+    def __init__(self) -> None:
+        self.provider = Provider()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.provider(scope, receive, send)
+
+
+@pytest.fixture(scope="session")
+def _stage() -> Iterator[tuple[_Stage, int]]:
+    stage = _Stage()
+    running = Running(stage)
+    yield stage, running.port
     running.stop()
+
+
+@pytest.fixture
+def provider(_stage: tuple[_Stage, int]) -> Provider:
+    stage, port = _stage
+    stage.provider = Provider()
+    stage.provider.port = port
+    return stage.provider
 
 
 # -- a sidecar ----------------------------------------------------------------------------------
