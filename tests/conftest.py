@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -34,6 +35,18 @@ from telemetry.store import Address, StoreErrors, connect
 from workers.folding.learner import Learner
 
 SHARDS = 2
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep bytecode in pytest's own cache, where this machine says that none is to be kept.
+
+    Else each process that a test starts compiles every module again, which takes it seconds.
+    """
+    cache = getattr(config, "cache", None)
+    if sys.dont_write_bytecode and cache is not None:
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = str(cache.mkdir("bytecode"))
+        sys.dont_write_bytecode = False
 
 
 @pytest.fixture(autouse=True)
