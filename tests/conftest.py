@@ -14,17 +14,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import redis
+import structlog
 import uvicorn
 import yaml
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from typer.testing import CliRunner
+from typer.testing import Result as Said
 
+from router.cli import app
 from router.config.compiled import compile_text
 from router.net.inbound import LimitedProtocol
 from router.server import App, build_app
@@ -434,6 +439,30 @@ def sidecar(provider: Provider, state_dir: Path, address: Address) -> Iterator[S
 
 
 REPOSITORY = Path(os.path.dirname(os.path.abspath(__file__))).parent
+
+
+# -- the command line ---------------------------------------------------------------------------
+
+
+def pointsman(*arguments: object, environment: dict[str, str] | None = None) -> Said:
+    """Run a verb in this process: what it says, and how it ends, is what a shell would get.
+
+    An error that a verb lets through, which a shell would show as a traceback, is raised here.
+    """
+    before, configure = structlog.get_config(), structlog.configure
+    # A verb sets up the logs of its process. Here they are set up while it runs, and no logger
+    # keeps what it was given: its stderr is closed afterwards.
+    with pytest.MonkeyPatch.context() as logs:
+        logs.setattr(structlog, "configure", partial(_configure, configure))
+        try:
+            words = [str(each) for each in arguments]
+            return CliRunner().invoke(app, words, env=environment, catch_exceptions=False)
+        finally:
+            configure(**before)
+
+
+def _configure(configure: Callable[..., None], **how: Any) -> None:
+    configure(**how | {"cache_logger_on_first_use": False})
 
 
 # -- records and what became of them ------------------------------------------------------------
