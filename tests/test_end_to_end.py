@@ -30,6 +30,7 @@ from conftest import (
     endpoint,
     event,
     learning,
+    pointsman,
     serving,
 )
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -994,10 +995,8 @@ def test_off_works_with_store_and_worker_dead(provider: Provider, state_dir: Pat
         config = state_dir / "pointsman.yaml"
         config.write_text(json.dumps({**value, "server": {"state_dir": str(state_dir)}}))
         for verb in ("off", "on"):
-            command = [sys.executable, "-m", "router.cli", verb, "--config", str(config)]
-            subprocess.run(command, check=True, capture_output=True)
-            time.sleep(1.0)
-            assert sidecar.app.keeper.off is (verb == "off")
+            assert pointsman(verb, "--config", config).exit_code == 0
+            sidecar.until(lambda off=verb == "off": sidecar.app.keeper.off is off, within_s=1.0)
             served = {
                 sidecar.chat(headers={"x-router-session-id": f"{verb}{i}"}).headers[
                     "x-router-endpoint"
