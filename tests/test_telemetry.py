@@ -405,19 +405,6 @@ def test_the_private_server_keeps_what_it_had(state_dir: Path) -> None:
             assert client.incr("x") == expected
 
 
-def test_a_frozen_server_gets_no_twin_on_its_files(state_dir: Path) -> None:
-    with PrivateServer(state_dir / "store") as server:
-        pid = int((state_dir / "store" / "server.pid").read_text())
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            server.revive()
-        finally:
-            os.kill(pid, signal.SIGCONT)
-
-        assert int((state_dir / "store" / "server.pid").read_text()) == pid
-        assert server.is_up()
-
-
 def test_a_dead_server_is_started_again_with_what_it_had(state_dir: Path) -> None:
     with PrivateServer(state_dir / "store") as server:
         client = connect(Address(f"unix://{server.socket_path}"))
