@@ -7,24 +7,30 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import redis
+import structlog
 import uvicorn
 import yaml
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from typer.testing import CliRunner
+from typer.testing import Result as Said
 
 from router import server
+from router.cli import app
 from router.config.compiled import compile_text
 from router.decision.context import Moment
 from router.net.inbound import LimitedProtocol
@@ -36,6 +42,18 @@ from telemetry.store import Address, StoreErrors, connect
 from workers.folding.learner import Learner
 
 SHARDS = 2
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep bytecode in pytest's own cache, where this machine says that none is to be kept.
+
+    Else each process that a test starts compiles every module again, which takes it seconds.
+    """
+    cache = getattr(config, "cache", None)
+    if sys.dont_write_bytecode and cache is not None:
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = str(cache.mkdir("bytecode"))
+        sys.dont_write_bytecode = False
 
 
 @pytest.fixture(autouse=True)
@@ -231,6 +249,34 @@ async def _disconnected(receive: Any) -> None:
         pass
 
 
+class _Server(uvicorn.Server):
+    """uvicorn that ends when it is asked to, and not at its next look; draining is its own."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.asked = asyncio.Event()
+        await super().startup(sockets)
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self.asked.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if not self.server_state.tasks:  # else there is something to wait for
+            for server in self.servers:
+                server.close()
+            for connection in list(self.server_state.connections):
+                connection.shutdown()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    while self.server_state.connections:
+                        await asyncio.sleep(0.001)
+            if not self.server_state.connections:
+                await self.lifespan.shutdown()
+                return
+        await super().shutdown(sockets)
+
+
 class Running:
     """An ASGI application served over real HTTP by a thread."""
 
@@ -249,7 +295,7 @@ class Running:
             date_header=False,
             timeout_graceful_shutdown=2,
         )
-        self.server = uvicorn.Server(config)
+        self.server = _Server(config)
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()
         while not self.server.started:
@@ -259,17 +305,36 @@ class Running:
 
     def stop(self) -> None:
         self.server.should_exit = True
+        with suppress(RuntimeError):  # it was stopped before: its loop is closed
+            self.server.loop.call_soon_threadsafe(self.server.asked.set)
         self.thread.join(15)
         assert not self.thread.is_alive()
 
 
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    found = Provider()
-    running = Running(found)
-    found.port = running.port
-    yield found
+class _Stage:
+    """One server for the providers of all tests: each call is its own provider's to the end."""
+
+    def __init__(self) -> None:
+        self.provider = Provider()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.provider(scope, receive, send)
+
+
+@pytest.fixture(scope="session")
+def _stage() -> Iterator[tuple[_Stage, int]]:
+    stage = _Stage()
+    running = Running(stage)
+    yield stage, running.port
     running.stop()
+
+
+@pytest.fixture
+def provider(_stage: tuple[_Stage, int]) -> Provider:
+    stage, port = _stage
+    stage.provider = Provider()
+    stage.provider.port = port
+    return stage.provider
 
 
 # -- a sidecar ----------------------------------------------------------------------------------
@@ -381,6 +446,30 @@ def sidecar(provider: Provider, state_dir: Path, address: Address) -> Iterator[S
 
 
 REPOSITORY = Path(os.path.dirname(os.path.abspath(__file__))).parent
+
+
+# -- the command line ---------------------------------------------------------------------------
+
+
+def pointsman(*arguments: object, environment: dict[str, str] | None = None) -> Said:
+    """Run a verb in this process: what it says, and how it ends, is what a shell would get.
+
+    An error that a verb lets through, which a shell would show as a traceback, is raised here.
+    """
+    before, configure = structlog.get_config(), structlog.configure
+    # A verb sets up the logs of its process. Here they are set up while it runs, and no logger
+    # keeps what it was given: its stderr is closed afterwards.
+    with pytest.MonkeyPatch.context() as logs:
+        logs.setattr(structlog, "configure", partial(_configure, configure))
+        try:
+            words = [str(each) for each in arguments]
+            return CliRunner().invoke(app, words, env=environment, catch_exceptions=False)
+        finally:
+            configure(**before)
+
+
+def _configure(configure: Callable[..., None], **how: Any) -> None:
+    configure(**how | {"cache_logger_on_first_use": False})
 
 
 # -- records and what became of them ------------------------------------------------------------

@@ -1,41 +1,32 @@
-"""The commands as a user meets them: processes, exit codes, one JSON object."""
+"""The commands as a user meets them: what they say, exit codes, one JSON object.
+
+What runs for ever is run as a process, as a shell would; of the rest only as much as shows that the
+module is a program. Everything else is called in this process.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import yaml
-from conftest import Provider, Sidecar, endpoint
-
-pytestmark = pytest.mark.slow
+from conftest import Provider, Sidecar, endpoint, free_port, pointsman, until
 
 
-def run(*arguments: str, environment: dict[str, str] | None = None) -> Any:
-    command = [sys.executable, "-m", "router.cli", *arguments]
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={**os.environ, **(environment or {})},
-    )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def program(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "router.cli", *arguments]
 
 
 @pytest.fixture
@@ -54,19 +45,31 @@ def port_of(config: Path) -> int:
     return int(yaml.safe_load(config.read_text())["server"]["port"])
 
 
-def started(config: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "router.cli", "up", "--config", str(config)]
-    up = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
+def has_come_up(config: Path) -> bool:
+    with suppress(httpx.TransportError):
+        got = httpx.get(f"http://127.0.0.1:{port_of(config)}/readyz", trust_env=False)
+        return bool(got.json() == {"ready": True, "degraded": False})
+    return False
+
+
+@contextmanager
+def running(config: Path) -> Iterator[subprocess.Popen[str]]:
+    """Run `pointsman up`."""
+    up = subprocess.Popen(program("up", "--config", str(config)), stderr=subprocess.PIPE, text=True)
+    with up:
         try:
-            got = httpx.get(f"http://127.0.0.1:{port_of(config)}/readyz", trust_env=False)
-            if got.json() == {"ready": True, "degraded": False}:
-                return up
-        except httpx.TransportError:
-            pass
-        time.sleep(0.05)
-    raise AssertionError("it did not come up")
+            until(lambda: has_come_up(config), within_s=30)
+            yield up
+        finally:
+            up.kill()
+
+
+def ends_well(up: subprocess.Popen[str], state_dir: Path) -> None:
+    """See it end by itself, without a complaint and with all that it started."""
+    assert up.wait(20) == 0
+    assert up.stderr is not None
+    assert "Traceback" not in up.stderr.read()
+    assert gone(state_dir, 1)
 
 
 def descendants(state_dir: Path) -> list[int]:
@@ -81,6 +84,23 @@ def descendants(state_dir: Path) -> list[int]:
             if os.fsencode(state_dir) in line:
                 found.append(int(entry.name))
     return found
+
+
+def store_of(state_dir: Path) -> int:
+    return int((state_dir / "store" / "server.pid").read_text() or 0)
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def n_with(state_dir: Path, lock: str) -> int:
+    """How many processes have a lock of the store open."""
+    path = str(state_dir / "store" / lock)
+    return sum(
+        any(os.path.realpath(file) == path for file in Path(f"/proc/{pid}/fd").iterdir())
+        for pid in descendants(state_dir)
+    )
 
 
 def gone(state_dir: Path, within_s: float) -> bool:
@@ -98,79 +118,133 @@ def chat(config: Path) -> httpx.Response:
     return httpx.post(url, json=body, timeout=10, trust_env=False)
 
 
+def rows(config: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(
+        pointsman("report", "--config", config, "--json").stdout
+    )["rows"]
+    return found
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_up_runs_everything_and_ends_it_again(
     config: Path, state_dir: Path, number: signal.Signals
 ) -> None:
-    up = started(config)
-    got = chat(config)
-    assert got.status_code == 200
+    with running(config) as up:
+        got = chat(config)
+        assert got.status_code == 200
+        named = ("--response-id", got.json()["id"])
+        said = pointsman("feedback", "--config", config, *named, "--passed", "--json")
+        assert json.loads(said.stdout)["accepted"] is True
+        until(lambda: [row["labels"] for row in rows(config)][:1] == [1])
 
-    said = run(
-        "feedback", "--config", str(config), "--response-id", got.json()["id"], "--passed", "--json"
-    )
-    assert json.loads(said.stdout)["accepted"] is True
-    deadline = time.monotonic() + 10
-    while True:
-        rows = json.loads(run("report", "--config", str(config), "--json").stdout)["rows"]
-        if rows and rows[0]["labels"] == 1:
-            break
-        assert time.monotonic() < deadline
+        up.send_signal(number)
 
-    up.send_signal(number)
-
-    assert up.wait(20) == 0
-    assert "Traceback" not in (up.stderr.read() if up.stderr else "")
-    if up.stderr:
-        up.stderr.close()
-    assert gone(state_dir, 1)
+        ends_well(up, state_dir)
 
 
+@pytest.mark.slow
 def test_what_up_started_ends_when_up_is_killed(config: Path, state_dir: Path) -> None:
-    up = started(config)
+    with running(config) as up:
+        up.kill()
+        up.wait()
 
-    up.kill()
-    up.wait()
-    if up.stderr:
-        up.stderr.close()
-
-    assert gone(state_dir, 20)
+        assert gone(state_dir, 20)
 
 
+@pytest.mark.slow
 def test_up_starts_a_dead_store_again(config: Path, state_dir: Path) -> None:
-    up = started(config)
-    os.kill(int((state_dir / "store" / "server.pid").read_text()), signal.SIGKILL)
-    try:
+    with running(config) as up:
+        killed = store_of(state_dir)
+        # Whoever begins to use it starts it too: up, router, observer, worker and jobs.
+        until(lambda: n_with(state_dir, "users.lock") == 5 and not n_with(state_dir, "start.lock"))
+        os.kill(killed, signal.SIGKILL)
         assert chat(config).status_code == 200
-        deadline = time.monotonic() + 15
-        while not json.loads(run("report", "--config", str(config), "--json").stdout)["rows"]:
-            assert time.monotonic() < deadline
-    finally:
+        until(lambda: store_of(state_dir) != killed)
+        assert store_of(state_dir) in children_of(up.pid)
+        until(lambda: rows(config), within_s=15)
+
         up.terminate()
-        up.wait(20)
-        if up.stderr:
-            up.stderr.close()
+
+        ends_well(up, state_dir)
 
 
+def ended(*commands: list[str], environment: dict[str, str] | None = None) -> list[Any]:
+    """Run programs at the same time; return what each said and how it ended."""
+    started = [
+        subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
+        for command in commands
+    ]
+    found = []
+    for process in started:
+        with process:
+            try:
+                out, err = process.communicate(timeout=60)
+            finally:
+                process.kill()
+        found.append(subprocess.CompletedProcess(process.args, process.returncode, out, err))
+    return found
+
+
+@pytest.mark.slow
+def test_the_module_is_a_program_with_verbs_codes_and_one_json_object(tmp_path: Path) -> None:
+    """What its verbs say is checked in this process: see `pointsman`, and test_docs for help."""
+    path = tmp_path / "bad.yaml"
+    path.write_text("server: {prot: 1}\n")
+
+    helped, every, wrong, off = ended(
+        program("--help"),
+        program("help", "all"),
+        program("check", "--config", str(path), "--json"),
+        program("off", "--config", str(tmp_path / "typo.yaml")),
+    )
+
+    assert (helped.returncode, every.returncode) == (0, 0)
+    assert re.search(r"\bfeedback\b", helped.stdout)
+    assert re.search(r"\breplay\b", every.stdout)
+    assert json.loads(wrong.stdout)["ok"] is False
+    assert (wrong.returncode, off.returncode) == (2, 2)
+    assert "there is no such file" in off.stderr
+    assert [each.stderr for each in (helped, every, wrong)] == ["", "", ""]
+
+
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_said_at_once(config: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", port_of(config)))
         taken.listen()
 
-        for verb in ("up", "serve"):
-            done = run(verb, "--config", str(config))
+        for done in ended(*(program(verb, "--config", str(config)) for verb in ("up", "serve"))):
             assert done.returncode == 1
             assert "is another pointsman running" in done.stderr
             assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("url", ["http://x", "redis://h:notaport"])
+def test_a_store_that_cannot_be_read_is_named(config: Path, url: str) -> None:
+    up = program("up", "--config", str(config))
+
+    (done,) = ended(up, environment={"REDIS_URL": url})
+
+    assert done.returncode == 1
+    assert "REDIS_URL" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_check_lists_problems_and_exits_2(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text("server: {prot: 1}\nendpoints:\n  - {id: a, model: m, base_url: nowhere}\n")
 
-    plain, as_json = (run("check", "--config", str(path), *more) for more in ([], ["--json"]))
+    plain, as_json = (pointsman("check", "--config", path, *more) for more in ([], ["--json"]))
 
-    assert plain.returncode == as_json.returncode == 2
+    assert plain.exit_code == as_json.exit_code == 2
     assert f"{path}:1: server.prot" in plain.stderr
     assert f"{path}:3: endpoints[0].base_url" in plain.stderr
     found = json.loads(as_json.stdout)
@@ -188,27 +262,27 @@ def test_a_file_that_is_none_is_no_traceback(
     if content is not None:
         path.write_bytes(content)
 
-    done = run("check", "--config", str(path))
+    done = pointsman("check", "--config", path)
 
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert says in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def test_report_says_of_a_wrong_address_what_to_write(config: Path) -> None:
-    done = run("report", "--config", str(config), environment={"REDIS_URL": "redis+sentinel://h:1"})
+    wrong = {"REDIS_URL": "redis+sentinel://h:1"}
 
-    assert done.returncode == 0
+    done = pointsman("report", "--config", config, environment=wrong)
+
+    assert done.exit_code == 0
     assert "/service[/db]" in done.stdout
-    assert "Traceback" not in done.stderr
 
 
 def test_report_works_with_nothing_at_all(tmp_path: Path) -> None:
     missing = str(tmp_path / "none.yaml")
 
-    plain, as_json = (run("report", "--config", missing, *more) for more in ([], ["--json"]))
+    plain, as_json = (pointsman("report", "--config", missing, *more) for more in ([], ["--json"]))
 
-    assert plain.returncode == as_json.returncode == 0
+    assert plain.exit_code == as_json.exit_code == 0
     assert "pointsman demo" in plain.stdout
     assert json.loads(as_json.stdout)["rows"] == []
 
@@ -220,11 +294,11 @@ def test_off_needs_neither_keys_nor_a_sound_file(tmp_path: Path) -> None:
         f"server: {{prot: 1, state_dir: {state}}}\nendpoints: [{{auth: {{env: NO}}}}]\n"
     )
 
-    assert run("off", "--config", str(path)).returncode == 0
+    assert pointsman("off", "--config", path).exit_code == 0
     assert (state / "off").exists()
-    assert run("on", "--config", str(path)).returncode == 0
+    assert pointsman("on", "--config", path).exit_code == 0
     assert not (state / "off").exists()
-    assert run("off", "--config", str(tmp_path / "typo.yaml")).returncode == 2
+    assert pointsman("off", "--config", tmp_path / "typo.yaml").exit_code == 2
 
 
 @pytest.mark.parametrize(
@@ -244,11 +318,10 @@ def test_bad_feedback_says_what_is_wrong(
 ) -> None:
     url = [] if "--url" in arguments else ["--url", sidecar.url]
 
-    done = run("feedback", *arguments, *url)
+    done = pointsman("feedback", *arguments, *url)
 
-    assert done.returncode == code
+    assert done.exit_code == code
     assert says in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -261,16 +334,7 @@ def test_bad_feedback_says_what_is_wrong(
     ],
 )
 def test_bad_input_exits_2(arguments: list[str]) -> None:
-    done = run(*arguments)
+    done = pointsman(*arguments)
 
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def test_a_store_that_cannot_be_read_is_named(config: Path) -> None:
-    for url in ("http://x", "redis://h:notaport"):
-        done = run("up", "--config", str(config), environment={"REDIS_URL": url})
-        assert done.returncode == 1
-        assert "REDIS_URL" in done.stderr
-        assert "Traceback" not in done.stderr

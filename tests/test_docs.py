@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from conftest import pointsman
 
 from router.cli import app
 from router.config.compiled import load
@@ -138,11 +137,9 @@ def test_a_file_that_a_document_names_by_its_name_is_there() -> None:
         assert set(re.findall(r"`(\w+\.py)`", text)) <= names, name
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--help"], ["help", "all"]])
 def test_help_shows_the_verbs(arguments: list[str]) -> None:
-    command = [sys.executable, "-m", "router.cli", *arguments]
-    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    shown = pointsman(*arguments).stdout
 
     for verb in ("up", "report", "feedback", "off", "on"):
         assert re.search(rf"\b{verb}\b", shown)

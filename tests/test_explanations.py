@@ -6,8 +6,6 @@ import json
 import random
 import resource
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 import zlib
@@ -18,7 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import LEARN, ROUTED, Provider, Reply, Sidecar, endpoint, learning, serving
+from conftest import LEARN, ROUTED, Provider, Reply, Sidecar, endpoint, learning, pointsman, serving
 
 from router.explain.files import DecisionFiles, DecisionRow
 from telemetry.store import Address
@@ -330,15 +328,13 @@ def test_two_sidecars_share_a_directory_and_killed_ones_keep_what_was_written(
 
 def test_explain_prints_the_candidates_or_one_object(sidecar: Sidecar) -> None:
     wanted = sidecar.chat("auto").headers["x-router-decision-id"]
+    explain = ("explain", "--url", sidecar.url)
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "router.cli", "explain", "--url", sidecar.url]
-        return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+    text, one = pointsman(*explain, wanted), pointsman(*explain, wanted, "--json")
+    wrong = pointsman(*explain, "nonsense")
 
-    text, one, wrong = run(wanted), run(wanted, "--json"), run("nonsense")
-
-    assert text.returncode == 0
+    assert text.exit_code == 0
     assert "learning mode" in text.stdout
     assert json.loads(one.stdout)["drawn"] in ("a", "b")
-    assert wrong.returncode == 2
+    assert wrong.exit_code == 2
     assert "no decision id" in wrong.stderr

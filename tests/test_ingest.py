@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -26,6 +24,7 @@ from conftest import (
     Running,
     Sidecar,
     endpoint,
+    pointsman,
     serving,
 )
 
@@ -695,38 +694,26 @@ def test_ids_depend_on_rows_only(tmp_path: Path) -> None:
 # -- the command --------------------------------------------------------------------------------
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "router.cli", "ingest", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={**os.environ},
-    )
-
-
-@pytest.mark.slow
 def test_the_command_prints_one_object_and_says_by_its_code_how_it_went(
     sidecar: Sidecar, tmp_path: Path
 ) -> None:
     good = written(tmp_path / "good.csv", TABLE)
     bad = written(tmp_path / "bad.jsonl", BAD_ROWS)
 
-    fine = command(str(good), "--url", sidecar.url, "--json")
-    torn = command(str(bad), "--url", sidecar.url)
-    none = command(str(tmp_path / "none.csv"), "--url", sidecar.url)
+    fine = pointsman("ingest", good, "--url", sidecar.url, "--json")
+    torn = pointsman("ingest", bad, "--url", sidecar.url)
+    none = pointsman("ingest", tmp_path / "none.csv", "--url", sidecar.url)
 
-    assert fine.returncode == 0, fine.stderr
+    assert fine.exit_code == 0, fine.stderr
     assert json.loads(fine.stdout)["accepted"] == 50
-    assert torn.returncode == 1
+    assert torn.exit_code == 1
     assert "line 2: data.endpoint 'zzz'" in torn.stdout
     assert "4 rows: 2 taken, 2 rejected" in torn.stdout
-    assert none.returncode == 2
+    assert none.exit_code == 2
     assert "no such file" in none.stderr
 
-    nobody = command(str(good), "--url", "http://127.0.0.1:9")
-    assert nobody.returncode == 1
+    nobody = pointsman("ingest", good, "--url", "http://127.0.0.1:9")
+    assert nobody.exit_code == 1
     assert "no sidecar at http://127.0.0.1:9" in nobody.stderr
 
 

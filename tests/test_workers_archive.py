@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Said, pointsman
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -748,36 +749,34 @@ def test_a_damaged_newest_file_leaves_the_one_before(life: Life) -> None:
     assert life.rows() == whole.rows
 
 
-def pointsman(state_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(state_dir: Path, *arguments: str) -> Said:
     config = state_dir / "pointsman.yaml"
     config.write_text(
         f"server: {{state_dir: {state_dir}}}\nstore: {{shards: 1}}\n"
         "endpoints: [{id: a, model: m, base_url: 'http://127.0.0.1:9/v1'}]\n"
     )
-    started = [sys.executable, "-m", "router.cli", *arguments, "--config", str(config), "--json"]
-    return subprocess.run(started, capture_output=True, text=True, timeout=60, check=False)
+    return pointsman(*arguments, "--config", config, "--json")
 
 
-@pytest.mark.slow
 def test_audit_and_restore_are_commands(life: Life, state_dir: Path) -> None:
     life.send(outcome(1), feedback(1, 0.5))
     life.fold()
     life.take()
 
-    sound = pointsman(state_dir, "audit", "state")
-    refused = pointsman(state_dir, "restore")
+    sound = run(state_dir, "audit", "state")
+    refused = run(state_dir, "restore")
     life.client.flushall()
-    lost = pointsman(state_dir, "audit", "state")
-    restored = pointsman(state_dir, "restore")
-    again = pointsman(state_dir, "audit", "state")
+    lost = run(state_dir, "audit", "state")
+    restored = run(state_dir, "restore")
+    again = run(state_dir, "audit", "state")
 
-    assert (sound.returncode, json.loads(sound.stdout)["equal"]) == (0, True)
-    assert (refused.returncode, refused.stdout) == (1, "")
+    assert (sound.exit_code, json.loads(sound.stdout)["equal"]) == (0, True)
+    assert (refused.exit_code, refused.stdout) == (1, "")
     assert "not empty" in refused.stderr
-    assert lost.returncode == 1
+    assert lost.exit_code == 1
     assert json.loads(lost.stdout)["difference"] == "shard 0: the store has less than its archive"
-    assert (restored.returncode, json.loads(restored.stdout)["labels"]) == (0, 1)
-    assert (again.returncode, json.loads(again.stdout)["equal"]) == (0, True)
+    assert (restored.exit_code, json.loads(restored.stdout)["labels"]) == (0, 1)
+    assert (again.exit_code, json.loads(again.stdout)["equal"]) == (0, True)
 
 
 # -- calibration --------------------------------------------------------------------------------
