@@ -392,6 +392,10 @@ FAULTS = {
 }
 
 
+MOMENTARY = {"429", "500", "503", "reset"}
+"""What may well be over in a moment: the same endpoint is asked once more."""
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_failure_goes_on_to_the_next_endpoint(
@@ -403,9 +407,10 @@ def test_a_failure_goes_on_to_the_next_endpoint(
         got = sidecar.chat(stream=streamed)
 
         assert got.status_code == 200
+        asked = ["a", "a", "b"] if fault in MOMENTARY else ["a", "b"]
         assert got.headers["x-router-endpoint"] == "b"
-        assert got.headers["x-router-attempts"] == "2"
-        assert provider.hosts() == ["a", "b"]
+        assert got.headers["x-router-attempts"] == str(len(asked))
+        assert provider.hosts() == asked
 
 
 @pytest.mark.parametrize("model", ["m", "auto", "a"])
@@ -422,8 +427,9 @@ def test_an_endpoint_that_stays_down_is_an_error_never_a_crash(
         headers = {"x-router-session-id": "s"}
         got = [sidecar.chat(model, headers=headers) for _ in range(8)]
 
-    codes = {r.json()["error"]["code"] for r in got}
-    assert codes <= {"all_endpoints_failed", "no_eligible_endpoint"}
+    assert {(r.status_code, r.content) for r in got} == {(500, b"{}")}
+    assert not any("x-should-retry" in r.headers for r in got)
+    assert len(provider.calls) <= 1.2 * len(got) + 3
 
 
 @pytest.mark.parametrize("odd", [{"id": 7}, {"usage": {"prompt_tokens": "3"}}, {"usage": 5}])
@@ -500,7 +506,7 @@ def test_how_far_a_failed_call_may_go(
     tried: list[str],
 ) -> None:
     for host in "abc":
-        provider.on(host, Reply(status=500, body=b"{}"))
+        provider.on(host, Reply(status=404, body=host.encode()))  # of its key or its model
     value = {
         "endpoints": [
             endpoint(provider, "a", model="m"),
@@ -514,9 +520,9 @@ def test_how_far_a_failed_call_may_go(
 
     assert got.status_code == 502
     error = got.json()["error"]
-    assert error["code"] == "all_endpoints_failed"
-    assert [a["endpoint"] for a in error["attempts"]] == tried == provider.hosts()
-    assert got.headers["x-should-retry"] == "false"
+    assert error["code"] == "endpoint_misconfigured"
+    assert f"endpoint {tried[-1]} " in error["message"]
+    assert provider.hosts() == tried
 
 
 def test_the_callers_own_error_is_passed_on_and_tried_nowhere_else(

@@ -101,7 +101,8 @@ def plan(
         return Plan(route, category, eligibility, first, 1.0, None, beliefs)
     inside = within_groups(route, eligibility, catalog)
     if not inside.mask.any():
-        return _last_resort(route, eligibility, beliefs, category)
+        drawn = last_resort(route, eligibility, catalog)
+        return Plan(route, category, eligibility, drawn, 1.0, Step.FAILOVER, beliefs)
     law = route.law
     table = beliefs.table(category, route.strategy.objective, law, inside.mask)
     if not explore:
@@ -112,16 +113,18 @@ def plan(
     return Plan(route, category, eligibility, drawn, given.propensity, given.step, beliefs, drawing)
 
 
-def _last_resort(route: Route, eligibility: Eligibility, beliefs: Beliefs, category: int) -> Plan:
-    """Return the plan of a call that nobody healthy may serve; it draws nothing."""
-    catalog = beliefs.configuration.catalog
+def last_resort(route: Route, eligibility: Eligibility, catalog: Catalog) -> Endpoint:
+    """Return whom to ask where nobody healthy may serve: a breaker diverts, it never refuses.
+
+    Raises:
+        NoCandidates, Overloaded: policy forbids everybody, or they have enough to do.
+    """
     groups = range(len(catalog.group_members)) if route.groups is None else route.groups
     arms = [arm for group in groups for arm in catalog.group_members[group]]
     arm = eligibility.least_bad(arms)
     if arm is None:
         raise _nobody(eligibility, catalog, arms)
-    drawn = catalog.endpoints[arm]
-    return Plan(route, category, eligibility, drawn, 1.0, Step.FAILOVER, beliefs)
+    return catalog.endpoints[arm]
 
 
 def without_exploring(law: Law, table: Table) -> Law:
@@ -190,11 +193,7 @@ def _straight(route: Route, eligibility: Eligibility, catalog: Catalog) -> Endpo
     for endpoint in catalog.endpoints:
         if eligibility.mask[endpoint.index]:
             return endpoint
-    everybody = range(len(catalog.endpoints))
-    arm = eligibility.least_bad(everybody)
-    if arm is None:
-        raise _nobody(eligibility, catalog, everybody)
-    return catalog.endpoints[arm]
+    return last_resort(route, eligibility, catalog)
 
 
 def _nobody(

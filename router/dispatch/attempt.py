@@ -163,7 +163,13 @@ class Dispatcher:
         attempt.latency_s = time.monotonic() - attempt.began_at
         answer = parse_answer(body)
         if answer is None:
-            raise AttemptFailed(Result.BAD_REPLY, "status 200 without an answer", status=200)
+            raise AttemptFailed(
+                Result.BAD_REPLY,
+                "status 200 without an answer",
+                status=200,
+                fate=Fate.FIT,
+                own=Reply(attempt, 200, response.headers, body),
+            )
         attempt.usage, attempt.answer_id = usage_of(answer.usage), id_of(answer.id)
         await response.aclose()
         return Reply(attempt, 200, response.headers, body)
@@ -200,7 +206,8 @@ async def _read_first_content(
             held.append(stream.feed(chunk))
             size += len(chunk)
             if not stream.spoke and (stream.failed or stream.unreadable):
-                raise AttemptFailed(Result.BAD_REPLY, "an error instead of content", status=200)
+                why = "an error instead of content"
+                raise AttemptFailed(Result.BAD_REPLY, why, status=200, fate=Fate.FIT)
             if stream.spoke or stream.done or size > MAX_HELD_BYTES:
                 ended_well = False
                 break

@@ -36,7 +36,7 @@ from router.dispatch.retries import may_take_over, pause_before_repeat_s
 from router.dispatch.stream import StreamedAnswer
 from router.endpoints.catalog import Endpoint
 from router.endpoints.retries import RetryBudget
-from router.errors import AllEndpointsFailed, Misconfigured, NoCandidates
+from router.errors import AllEndpointsFailed, Misconfigured
 from router.net.asgi import DisconnectGuard, Exchange, Header
 from telemetry.events import Result
 from telemetry.observed import Observed
@@ -150,6 +150,9 @@ class _Call:
         usable = planner.may_serve(plan, plan.drawn)
         candidates = order(plan.drawn, plan.then(), health, usable=usable)
         endpoint, following, n_repeats = next(candidates, None), None, 0
+        if endpoint is None:
+            catalog = self.configuration.catalog
+            endpoint = planner.last_resort(plan.route, plan.eligibility, catalog)
         while endpoint is not None and time.monotonic() < self.deadline:
             was_down = health.is_blocked(endpoint.index, time.monotonic())
             attempt = self.pending = Attempt(endpoint=endpoint, number=len(self.failures) + 1)
@@ -198,14 +201,12 @@ class _Call:
         """Return the refusal that the client is to see.
 
         Raises:
-            NoCandidates: nobody could be asked.
-            Misconfigured: who could turns our key or model down.
+            Misconfigured: who could be asked turns our key or model down.
             AllEndpointsFailed: nobody came back with a status.
         """
         self.pending = None
         if not self.failures:
-            reasons = self.decision.plan.eligibility.exclusions(self.configuration.catalog)
-            raise NoCandidates(reasons)
+            raise AllEndpointsFailed([], timed_out=True)
         last = self.failures[-1].endpoint
         self._tell(self.home.booking.token(self.decision, last), b"", answered=False)
         told = [f for f in self.failures if f.failure.own is not None]

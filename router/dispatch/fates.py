@@ -24,7 +24,7 @@ class Fate(StrEnum):
 
     MOMENT = "moment"  # may well work in a moment: here again, or at the next endpoint
     ENDPOINT = "endpoint"  # its key, its model or its address: the next endpoint
-    FIT = "fit"  # of this request to this endpoint: another may take it
+    FIT = "fit"  # of this request to this endpoint: another may take it at once
     CONTEXT = "context"  # the same, and only one with more room may
     REQUEST = "request"  # the request itself: passed on, whoever is asked
 
