@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import fakeredis
 import httpx
 import pytest
 import redis
@@ -76,14 +77,60 @@ def store(state_dir: Path) -> Iterator[PrivateServer]:
         yield server
 
 
-@pytest.fixture
-def address(store: PrivateServer) -> Address:
-    return Address(f"unix://{store.socket_path}")
+class _Mended:
+    """Of a handler of fakeredis's server: an error is an answer, and packets wait for no others."""
+
+    disable_nagle_algorithm = True
+
+    def setup(self) -> None:
+        super().setup()
+        client = self.current_client
+        client.read_response = partial(_answer_of, client.read_response)
+
+
+def _answer_of(read: Callable[..., Any], *how: Any, **more: Any) -> Any:
+    try:
+        return read(*how, **more)
+    except redis.ResponseError as error:
+        return error
+
+
+@contextmanager
+def fake_store() -> Iterator[Address]:
+    """Run fakeredis for whoever connects by address."""
+    with fakeredis.TcpFakeServer(("127.0.0.1", 0), server_type="valkey") as server:
+        handler = server.RequestHandlerClass
+        server.RequestHandlerClass = type("Handler", (_Mended, handler), {})
+        thread = threading.Thread(target=server.serve_forever, args=(0.005,))
+        thread.start()
+        try:
+            yield Address(f"redis://127.0.0.1:{server.server_address[1]}/0")
+        finally:
+            server.shutdown()
+            thread.join(10)
 
 
 @pytest.fixture
-def client(address: Address) -> Iterator[Any]:
-    found = connect(address)
+def address(request: pytest.FixtureRequest) -> Iterator[Address]:
+    """Where the store is: a real one for a test that has `store`, else fakeredis.
+
+    Real it is where processes or the store die, where several decide by a script at once, and
+    where it is about what a server says, limits or forgets by itself.
+    """
+    if "store" in request.fixturenames:
+        yield Address(f"unix://{request.getfixturevalue('store').socket_path}")
+        return
+    with fake_store() as found:
+        yield found
+
+
+@pytest.fixture
+def client(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A client of that store; of fakeredis without a socket, where nobody has to connect."""
+    if {"store", "address"} & set(request.fixturenames):
+        found = connect(request.getfixturevalue("address"))
+    else:
+        found = fakeredis.FakeRedis(server=fakeredis.FakeServer(server_type="valkey"))
     yield found
     found.close()
 

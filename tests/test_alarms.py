@@ -298,6 +298,7 @@ def test_calls_of_others_never_count(world: World) -> None:
     assert Alarms(world.client).take(world.alarms.look()) is False
 
 
+@pytest.mark.usefixtures("store")  # a script decides
 def test_of_two_that_look_at_the_same_minute_one_tells(world: World) -> None:
     other = Alarms(world.client)
     other.take(other.look())
@@ -416,6 +417,7 @@ def test_an_alarm_that_names_the_choice_brings_the_review_forward() -> None:
     assert ("code", "b", "a", "better") in [(r.task, r.before, r.after, r.reason) for r in released]
 
 
+@pytest.mark.usefixtures("store")  # end to end: a real one
 def test_an_alarm_ends_sessions_moves_labels_and_is_shown(
     provider: Provider, state_dir: Path, address: Address, client: Any
 ) -> None:

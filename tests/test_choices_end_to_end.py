@@ -17,7 +17,7 @@ from conftest import Provider, Sidecar, endpoint, learning, serving
 from telemetry import keys
 from telemetry.store import Address
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("store")]  # end to end: a real one
 QUALITY_OF = {"a": 0.2, "b": 0.95}
 
 

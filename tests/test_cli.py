@@ -62,6 +62,7 @@ def running(config: Path) -> Iterator[subprocess.Popen[str]]:
             yield up
         finally:
             up.kill()
+            gone(config.parent, 20)  # before the directory is
 
 
 def ends_well(up: subprocess.Popen[str], state_dir: Path) -> None:

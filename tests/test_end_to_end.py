@@ -1,4 +1,7 @@
-"""A sidecar over real HTTP, a real store, a real worker, the real SDK."""
+"""A sidecar over real HTTP, a real worker that folds into a real store, the real SDK.
+
+What needs no worker has no real store either.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +40,14 @@ from router.decision.context import Moment
 from telemetry import keys
 from telemetry.embedded import PrivateServer
 from telemetry.store import Address, connect
+from workers.folding.learner import Learner
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def learner(store: PrivateServer, learner: Learner) -> Learner:
+    return learner
 
 
 def sdk(sidecar: Sidecar, **more: Any) -> openai.OpenAI:
@@ -253,6 +262,7 @@ def test_a_conversation_without_a_session_keeps_its_endpoint_in_the_next_slot(
     assert len(fresh) > 1
 
 
+@pytest.mark.usefixtures("store")  # several at once
 def test_two_processes_give_a_session_the_same_endpoint(
     provider: Provider, state_dir: Path, address: Address
 ) -> None:
@@ -273,6 +283,7 @@ def test_two_processes_give_a_session_the_same_endpoint(
             )
 
 
+@pytest.mark.usefixtures("store")  # a worker folds
 def test_an_incumbent_without_feedback_keeps_everything(
     provider: Provider, state_dir: Path, address: Address
 ) -> None:
@@ -299,6 +310,7 @@ def test_an_incumbent_without_feedback_keeps_everything(
     assert sum(served.values()) == 2000
 
 
+@pytest.mark.usefixtures("store")  # a worker folds
 @pytest.mark.parametrize("strategy", ["balanced", "quality"])
 def test_new_sessions_leave_the_slower_of_two_equal_hosts(
     provider: Provider, state_dir: Path, address: Address, strategy: str
@@ -651,6 +663,7 @@ def passing(provider: Provider, **more: Any) -> dict[str, Any]:
     return {"endpoints": [endpoint(provider, "a")], "providers": {"prov": entry}}
 
 
+@pytest.mark.usefixtures("store")  # a worker folds
 def test_what_nobody_lists_goes_unchanged_to_the_passthrough_provider(
     provider: Provider, state_dir: Path, address: Address
 ) -> None:
@@ -723,6 +736,7 @@ def test_privacy_holds_for_what_is_passed_through(
         assert provider.calls == []
 
 
+@pytest.mark.usefixtures("store")  # a worker folds
 def test_hints_for_us_are_followed_and_stripped_on_the_way_through(
     provider: Provider, state_dir: Path, address: Address
 ) -> None:
@@ -973,6 +987,7 @@ def test_a_trickled_request_and_endless_headers_are_cut_off(
 # -- off, and parts that die --------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("store")  # it is frozen
 def test_off_works_within_a_second_while_the_store_is_frozen(
     sidecar: Sidecar, state_dir: Path
 ) -> None:

@@ -134,12 +134,14 @@ async def check_draws(address: Address) -> None:
     await second.stop()
 
 
+@pytest.mark.usefixtures("store")  # what the servers do is the question
 def test_the_pipeline_comes_to_the_same_on_every_server(
     engine: Address, address: Address, tmp_path: Path
 ) -> None:
     assert run_everything(engine, tmp_path / "one") == run_everything(address, tmp_path / "other")
 
 
+@pytest.mark.usefixtures("store")  # what the servers do is the question
 def test_no_command_is_newer_than_redis_6_2(address: Address, client: Any, tmp_path: Path) -> None:
     client.config_resetstat()
     run_everything(address, tmp_path)

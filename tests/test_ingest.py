@@ -249,6 +249,7 @@ def test_feedback_that_is_told_again_does_not_outdate_what_came_after_it(
     assert counted(client, "feedback") == 2
 
 
+@pytest.mark.usefixtures("store")  # several at once
 def test_two_processes_that_are_told_the_same_count_it_once(
     sidecar: Sidecar,
     provider: Provider,
@@ -300,6 +301,7 @@ def test_apps_and_sources_have_ids_of_their_own(
     assert counted(client, "outcomes") == 3
 
 
+@pytest.mark.usefixtures("store")  # what the server forgets
 def test_nonces_are_remembered_as_long_as_an_event_may_be_old(
     client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,8 @@ from telemetry.store import Address
 from telemetry.writer import Writer
 from workers.folding.roster import Roster, share
 
+pytestmark = pytest.mark.usefixtures("store")  # who is at work is told by the server's own clock
+
 
 @given(st.integers(1, 64), st.integers(1, 80))
 def test_shares_make_up_all_shards_and_differ_by_one_at_most(n_shards: int, n: int) -> None:

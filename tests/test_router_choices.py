@@ -334,6 +334,7 @@ def test_release_every_s_is_checked() -> None:
 # -- the store ----------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("store")  # a script decides
 def test_of_two_that_change_the_same_version_one_wins(client: Any) -> None:
     one, two = Releases(client), Releases(client)
     change = choices.ReleaseNotice("code", "a", "b", 0.95, 0.1, "better")
@@ -353,6 +354,7 @@ def test_of_two_that_change_the_same_version_one_wins(client: Any) -> None:
     assert (told["p_better"], told["version"], told["at_ms"]) == (0.95, 2, NOW_MS + 1)
 
 
+@pytest.mark.usefixtures("store")  # a script reads them
 def test_damaged_standings_count_as_none(client: Any) -> None:
     ledger = Releases(client)
     for value in (b"{", b"7", b"{}", b'{"version": "x"}'):
@@ -372,6 +374,7 @@ def _store(client: Any, found: Terms) -> None:
     client.hset(keys.META, "incarnation", "x")
 
 
+@pytest.mark.usefixtures("store")  # a script decides
 def test_keepers_at_the_same_time_release_once(
     client: Any, address: Address, state_dir: Path
 ) -> None:
@@ -427,6 +430,7 @@ def test_with_the_store_away_the_last_standings_hold(
         keeper.stop()
 
 
+@pytest.mark.usefixtures("store")  # it is full
 def test_a_store_that_refuses_writes_still_brings_posteriors(
     client: Any, address: Address, state_dir: Path
 ) -> None:

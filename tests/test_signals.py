@@ -26,6 +26,7 @@ TOOL = {
     },
 }
 CANARY = "canary-7f3a"
+pytestmark = pytest.mark.usefixtures("store")  # the observer is a process, and one is killed
 
 
 def calling(arguments: str) -> bytes:

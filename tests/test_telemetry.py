@@ -342,6 +342,7 @@ def test_records_wait_for_a_store_that_is_away(tmp_path: Path, state_dir: Path) 
         writer.close()
 
 
+@pytest.mark.usefixtures("store")  # a process is killed
 @pytest.mark.slow
 def test_the_journal_of_a_killed_process_is_adopted_whole(
     tmp_path: Path, address: Address, client: Any
@@ -555,7 +556,7 @@ def test_later_event_ids_sort_later() -> None:
 
 
 @pytest.fixture
-def wakeup(address: Address) -> Iterator[Wakeup]:
+def wakeup(store: PrivateServer, address: Address) -> Iterator[Wakeup]:
     found = Wakeup(connect(address, timeout_s=0.5))
     found.wait(threading.Event(), at_least_s=0, at_most_s=0.01)  # subscribes
     yield found

@@ -131,6 +131,7 @@ def test_an_overlapping_frame_counts_only_what_is_new(
     assert fold(shard, lease) == 3
 
 
+@pytest.mark.usefixtures("store")  # the fence is a script
 def test_the_next_owner_goes_on_where_the_last_one_stopped(
     client: Any, shard: Shard, lease: Lease
 ) -> None:
@@ -147,6 +148,7 @@ def test_the_next_owner_goes_on_where_the_last_one_stopped(
     assert evidence(client).usage[0, 0, U.CALLS] == 3
 
 
+@pytest.mark.usefixtures("store")  # the fence is a script
 def test_a_stale_owner_changes_nothing(client: Any, shard: Shard, lease: Lease) -> None:
     client.delete(keys.lease(0))  # its lease ran out while it was stopped
     heir = Lease(client, 0)
@@ -160,6 +162,7 @@ def test_a_stale_owner_changes_nothing(client: Any, shard: Shard, lease: Lease) 
     assert client.hget(keys.meta(0), "mark") is None
 
 
+@pytest.mark.usefixtures("store")  # the fence is a script
 def test_an_ingested_outcome_that_a_stale_owner_folded_counts_with_the_next_one(
     client: Any, shard: Shard, lease: Lease
 ) -> None:
@@ -181,6 +184,7 @@ def test_an_ingested_outcome_that_a_stale_owner_folded_counts_with_the_next_one(
     assert client.hget(keys.meta(0), "n_repeated") == b"2"
 
 
+@pytest.mark.usefixtures("store")  # the fence is a script
 def test_two_processes_never_hold_one_shard(client: Any, lease: Lease) -> None:
     assert not Lease(client, 0).take()
 
@@ -400,6 +404,7 @@ def test_an_empty_store_never_replaces_a_full_copy(client: Any, shard: Shard, le
     assert reader.keeping
 
 
+@pytest.mark.usefixtures("store")  # what the server forgets
 def test_stale_rows_and_folded_entries_are_pruned(client: Any, shard: Shard, lease: Lease) -> None:
     old = events.outcome(
         token(1, at_ms=NOW_MS - 10 * 86_400_000), result=Result.OK, attempt=1, status=200, flags=0
@@ -488,6 +493,7 @@ def test_what_never_matches_is_given_up_after_a_day(
     assert client.hlen(keys.held(0)) == 0
 
 
+@pytest.mark.usefixtures("store")  # it is full
 def test_the_learner_waits_for_a_store_that_is_away(
     state_dir: Path, client: Any, address: Address, learner: Any
 ) -> None:
@@ -528,6 +534,7 @@ def test_what_a_flushed_store_had_not_folded_is_counted(
     ]
 
 
+@pytest.mark.usefixtures("store")  # the fence is a script
 def test_an_owner_takes_its_lease_again_and_outdates_itself(client: Any, lease: Lease) -> None:
     again = Lease(client, 0, lease.owner)
 
@@ -587,6 +594,7 @@ def test_books_count_routed_final_outcomes_and_their_rewards(
     assert books(client) == [2, 2, 1.25]
 
 
+@pytest.mark.usefixtures("store")  # the fence is a script
 def test_books_fold_exactly_once_and_survive_a_restart(
     client: Any, shard: Shard, lease: Lease
 ) -> None:
@@ -729,6 +737,7 @@ def test_a_reference_keeps_its_latest_decisions_over_folds_and_days(
     assert sorted(nonces[1:]) == list(range(6, n + 6))
 
 
+@pytest.mark.usefixtures("store")  # what the server forgets
 def test_references_are_gone_once_nobody_asks_them(client: Any, shard: Shard, lease: Lease) -> None:
     send(client, outcome(1, reference=events.digest16("app", "ref", "ticket-7")))
     fold(shard, lease)

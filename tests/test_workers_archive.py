@@ -281,6 +281,7 @@ def test_an_archive_that_cannot_be_written_does_not_fill_the_store(life: Life) -
     assert life.audit().equal
 
 
+@pytest.mark.usefixtures("store")  # what the server says of its memory
 def test_a_small_store_lets_less_wait_for_the_archive(client: Any) -> None:
     assert most_unarchived(client, 4) == MOST_UNARCHIVED_BYTES
     client.config_set("maxmemory", str(64 << 20))
@@ -288,6 +289,7 @@ def test_a_small_store_lets_less_wait_for_the_archive(client: Any) -> None:
     assert most_unarchived(client, 4) == 4 << 20
 
 
+@pytest.mark.usefixtures("store")  # processes connect to it
 def test_a_full_disk_leaves_nothing_behind(life: Life) -> None:
     """A limit on the size of files stands for the disk's."""
     life.send(outcome(1))
@@ -350,6 +352,7 @@ def command(script: str, life: Life) -> list[str]:
     return [sys.executable, "-c", script, url, str(life.archive.root)]
 
 
+@pytest.mark.usefixtures("store")  # processes connect to it
 @pytest.mark.slow
 def test_killed_anywhere_it_begins_again(life: Life) -> None:
     nonce = 0
@@ -378,6 +381,7 @@ def test_killed_anywhere_it_begins_again(life: Life) -> None:
     assert not list(life.archive.directory(0).glob(".tmp-*"))
 
 
+@pytest.mark.usefixtures("store")  # processes connect to it
 def test_two_archivers_at_once_do_no_harm(life: Life) -> None:
     directory = life.archive.directory(0)
     for n in range(1, 50):
@@ -758,6 +762,7 @@ def run(state_dir: Path, *arguments: str) -> Said:
     return pointsman(*arguments, "--config", config, "--json")
 
 
+@pytest.mark.usefixtures("store")  # the commands open the private one
 def test_audit_and_restore_are_commands(life: Life, state_dir: Path) -> None:
     life.send(outcome(1), feedback(1, 0.5))
     life.fold()

@@ -32,7 +32,8 @@ TAKE = "workers.jobs.take"
 
 
 @pytest.fixture
-def queue(client: Any, address: Address, state_dir: Path) -> Queue:
+def queue(store: PrivateServer, client: Any, address: Address, state_dir: Path) -> Queue:
+    """The queue of a real store: rq asks it who is connected, and runs scripts of its own."""
     prepare(client, shards=1)
     jobs.work_at(Place(address, state_dir / "archive", 1, Keep(30, 1 << 30)))
     return schedule.open_queue(client, "test")
@@ -155,6 +156,7 @@ def test_without_an_archive_the_stream_is_trimmed_all_the_same(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("store")  # a process connects to it
 def test_the_process_archives_audits_and_calibrates(
     client: Any, address: Address, state_dir: Path
 ) -> None:
