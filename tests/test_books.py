@@ -39,10 +39,10 @@ def forwarded(*headers: tuple[bytes, bytes], **more: Any) -> list[tuple[bytes, b
 
 
 def test_a_providers_key_never_travels_beside_the_clients_own_of_that_name() -> None:
-    out = forwarded((b"x-tenant-key", b"the client's"), (b"x-kept", b"1"))
+    out = forwarded((b"x-tenant-key", b"the client's"), (b"x-title", b"1"))
 
     assert [value for name, value in out if name == b"x-tenant-key"] == [b"theirs"]
-    assert (b"x-kept", b"1") in out
+    assert (b"x-title", b"1") in out
 
 
 def test_repeated_headers_both_go_on_in_their_order() -> None:
@@ -53,9 +53,15 @@ def test_repeated_headers_both_go_on_in_their_order() -> None:
 
 @pytest.mark.parametrize("value", [b"x-hop, keep-alive", b"close,X-Hop", b"x-hop"])
 def test_what_connection_names_stays_on_its_hop(value: bytes) -> None:
-    out = forwarded((b"connection", value), (b"x-hop", b"secret"), (b"x-end", b"1"))
+    out = forwarded(
+        (b"connection", value),
+        (b"x-hop", b"secret"),
+        (b"x-end", b"1"),
+        client_auth=True,
+        auth_header=None,
+    )
 
-    assert {name for name, _ in out} == {b"x-end", b"accept-encoding", b"x-tenant-key"}
+    assert {name for name, _ in out} == {b"x-end", b"accept-encoding", b"authorization"}
 
 
 def test_hints_and_credentials_stay_here() -> None:
@@ -63,6 +69,37 @@ def test_hints_and_credentials_stay_here() -> None:
 
     assert {name for name, _ in forwarded(*ours)} == {b"accept-encoding", b"x-tenant-key"}
     assert (b"authorization", b"Bearer sk-own") in forwarded(auth_header=None, client_auth=True)
+
+
+SECRETS = (b"ocp-apim-subscription-key", b"helicone-auth", b"cookie", b"x-goog-api-key", b"x-new")
+
+
+def test_under_our_key_only_headers_travel_that_are_known_to_hold_no_secret() -> None:
+    sent = [(name, b"secret") for name in SECRETS]
+    sent += [(b"x-stainless-lang", b"python"), (b"anthropic-beta", b"b"), (b"traceparent", b"t")]
+
+    names = {name for name, _ in forwarded(*sent)}
+
+    assert not names & set(SECRETS)
+    assert names >= {b"x-stainless-lang", b"anthropic-beta", b"traceparent"}
+
+
+def test_under_the_callers_own_key_everything_travels_but_what_is_of_the_hop() -> None:
+    hop = [(b"upgrade", b"h2c"), (b"http2-settings", b"x"), (b"transfer-encoding", b"chunked")]
+    sent = [*((name, b"1") for name in SECRETS), *hop]
+
+    names = {name for name, _ in forwarded(*sent, auth_header=None, client_auth=True)}
+
+    assert names == {*SECRETS, b"accept-encoding", b"authorization"}
+
+
+def test_the_user_says_which_headers_travel_as_well() -> None:
+    to = PassthroughProvider(
+        "p", "http://h/v1", None, False, None, DataClass.INTERNAL, frozenset([b"x-new"])
+    )
+    out = forward_headers([(b"x-new", b"1"), (b"x-old", b"2")], CALLER, to, key_headers=frozenset())
+
+    assert [name for name, _ in out] == [b"x-new", b"accept-encoding"]
 
 
 def test_limits_of_a_provider_are_told_to_who_named_its_model_only() -> None:
