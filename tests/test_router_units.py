@@ -940,7 +940,7 @@ def test_what_feedback_means(said: dict[str, Any], value: float | None, kind: st
         ({"score": 1}, "decision_id"),
         ({"ref": "r", "response_id": "x", "score": 1}, "ref"),
         ({"ref": "", "score": 1}, "ref"),
-        ({"ref": "r" * 257, "score": 1}, "ref"),
+        ({"ref": "r" * 4097, "score": 1}, "ref"),
         ({"ref": 7, "score": 1}, "ref"),
         ({"ref": "r", "score": 1, "kind": "boss"}, "kind"),
         ({"ref": "r", "score": 1, "revision": -1}, "revision"),
