@@ -25,6 +25,7 @@ import redis
 import structlog
 import uvicorn
 import yaml
+from hypothesis import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from typer.testing import CliRunner
@@ -43,6 +44,9 @@ from telemetry.store import Address, StoreErrors, connect
 from workers.folding.learner import Learner
 
 SHARDS = 2
+# How long one example takes says more of the machine than of us: no deadline.
+settings.register_profile("ours", deadline=None, print_blob=True)
+settings.load_profile("ours")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -223,7 +227,6 @@ class Provider:
         self.replies: dict[str, Callable[[Seen], Reply]] = {}
         self.closed_early = 0
         self.port = 0
-        self._server: uvicorn.Server | None = None
 
     def url(self, host: str = "a") -> str:
         return f"http://127.0.0.1:{self.port}/{host}/v1"

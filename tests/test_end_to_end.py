@@ -37,6 +37,7 @@ from conftest import (
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from router.decision.context import Moment
+from router.decision.units import APP_SLOT_S
 from telemetry import keys
 from telemetry.embedded import PrivateServer
 from telemetry.store import Address, connect
@@ -215,11 +216,8 @@ def test_a_session_stays_put_and_sessions_differ(sidecar: Sidecar) -> None:
 
 
 def test_one_changed_word_never_changes_endpoint_or_task(
-    provider: Provider, state_dir: Path, address: Address, monkeypatch: pytest.MonkeyPatch
+    provider: Provider, state_dir: Path, address: Address
 ) -> None:
-    monkeypatch.setattr(
-        "router.decision.units.APP_SLOT_S", 86_400 * 365
-    )  # the slot must not end here
     value = {
         "endpoints": [endpoint(provider, name, "a") for name in "abcdef"],
         "tasks": {"code": {"match": {"tools": ["edit"]}}, "law": {"match": {"system": ["legal"]}}},
@@ -228,6 +226,8 @@ def test_one_changed_word_never_changes_endpoint_or_task(
     }
     text = "please look at the signal box near junction {} and tell me what the code of law says"
     with serving(value, state_dir, address) as sidecar:
+        left_s = APP_SLOT_S - time.time() % APP_SLOT_S
+        time.sleep(left_s if left_s < 20 else 0)  # the slot must not end here
         got = {
             (r.headers["x-router-endpoint"], r.headers["x-router-task"])
             for r in (sidecar.chat(text=text.format(f"word{i}")) for i in range(1000))
@@ -967,7 +967,7 @@ def test_calls_leave_nothing_to_the_garbage_collector(sidecar: Sidecar, provider
 def test_a_trickled_request_and_endless_headers_are_cut_off(
     sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("router.net.inbound.HEADER_S", 0.3)
+    monkeypatch.setattr("router.net.inbound.HEADER_S", 0.3)  # patched: else this takes ten seconds
     with socket.create_connection(("127.0.0.1", sidecar.port)) as raw:
         raw.settimeout(5)
         raw.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: loc")

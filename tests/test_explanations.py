@@ -266,6 +266,7 @@ def test_a_full_disk_costs_no_call_and_decisions_are_kept_once_there_is_room(
 def test_what_waits_is_bounded_in_bytes_and_counted(
     provider: Provider, state_dir: Path, address: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Patched: to fill the real bound, of 16 MiB, would take some ten thousand calls.
     monkeypatch.setattr("router.explain.log.MAX_WAITING_BYTES", 4000)
     (state_dir / "decisions").write_text("a file where a directory belongs")
     with serving(two(provider), state_dir, address) as sidecar:
@@ -278,13 +279,9 @@ def test_what_waits_is_bounded_in_bytes_and_counted(
         assert log.n_written + log.n_dropped == 30
 
 
-def test_whatever_goes_wrong_in_the_thread_the_next_decisions_are_kept(
-    sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as broken:
-        broken.setattr("router.explain.explanation.of_decision", lambda _: {}["missing"])
-        sidecar.chat("auto", text="one")
-        sidecar.until(lambda: sidecar.app.decisions.n_dropped == 1)
+def test_whatever_goes_wrong_in_the_thread_the_next_decisions_are_kept(sidecar: Sidecar) -> None:
+    sidecar.app.decisions.put("no decision")
+    sidecar.until(lambda: sidecar.app.decisions.n_dropped == 1)
 
     assert explained(sidecar, sidecar.chat("auto", text="two"))["drawn"] in ("a", "b")
 

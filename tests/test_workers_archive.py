@@ -446,17 +446,19 @@ def test_an_archive_elsewhere_does_not_take_turns(life: Life, tmp_path: Path) ->
 
 
 def test_a_shard_is_due_by_size_or_by_age(life: Life) -> None:
+    def n_taken(limits: ArchiveLimits, now_ms: int) -> int:
+        return len(life.archive.take(now_ms=now_ms, limits=limits))
+
     life.send(outcome(1))
     life.fold()
+    assert n_taken(ArchiveLimits(), NOW_MS) == 0
+    assert n_taken(ArchiveLimits(every_bytes=200), NOW_MS) == 1
 
-    def is_due(limits: ArchiveLimits, now_ms: int) -> bool:
-        return bool(life.archive._is_due(0, now_ms=now_ms, limits=limits))
-
-    assert not is_due(ArchiveLimits(), NOW_MS)
-    assert is_due(ArchiveLimits(every_bytes=200), NOW_MS)
-    assert is_due(ArchiveLimits(), NOW_MS + 9_000_000)
-    life.take()
-    assert not is_due(ArchiveLimits(), NOW_MS + 9_000_000)
+    life.send(outcome(2))
+    life.fold()
+    assert n_taken(ArchiveLimits(), NOW_MS) == 0
+    assert n_taken(ArchiveLimits(), NOW_MS + 9_000_000) == 1
+    assert n_taken(ArchiveLimits(), NOW_MS + 9_000_000) == 0
 
 
 # -- how long files stay ------------------------------------------------------------------------
