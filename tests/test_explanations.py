@@ -212,18 +212,19 @@ def row(number: int, at_ms: int, size: int = 1000) -> DecisionRow:
 def test_a_full_bound_costs_the_oldest_decisions_and_never_the_newest(tmp_path: Path) -> None:
     files = DecisionFiles(tmp_path, days=30, max_bytes=2 << 20)
     now_ms = int(time.time() * 1000)
+
+    def at_ms(number: int) -> int:
+        return now_ms + 10 * number
+
     for number in range(0, 10_000, 100):
-        files.write([row(n, now_ms + n // 50, size=900) for n in range(number, number + 100)], {})
-        newest = files.find((number + 99).to_bytes(16, "big"), now_ms + (number + 99) // 50)
+        files.write([row(n, at_ms(n), size=900) for n in range(number, number + 100)], {})
+        newest = files.find((number + 99).to_bytes(16, "big"), at_ms(number + 99))
         assert newest is not None
         assert newest[0]["number"] == number + 99
 
     total = sum(p.stat().st_size for p in tmp_path.iterdir())
     assert 1 << 20 < total < 3 << 20
-    found = [
-        files.find(n.to_bytes(16, "big"), now_ms + n // 50) is not None
-        for n in range(0, 10_000, 50)
-    ]
+    found = [files.find(n.to_bytes(16, "big"), at_ms(n)) is not None for n in range(0, 10_000, 50)]
     assert found == sorted(found), "a gap"
     assert 40 < sum(found) < 180
 
