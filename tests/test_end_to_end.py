@@ -43,8 +43,6 @@ from telemetry.embedded import PrivateServer
 from telemetry.store import Address, connect
 from workers.folding.learner import Learner
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def learner(store: PrivateServer, learner: Learner) -> Learner:
@@ -215,6 +213,7 @@ def test_a_session_stays_put_and_sessions_differ(sidecar: Sidecar) -> None:
     assert len(set.union(*served.values())) == 2
 
 
+@pytest.mark.slow
 def test_one_changed_word_never_changes_endpoint_or_task(
     provider: Provider, state_dir: Path, address: Address
 ) -> None:
@@ -283,6 +282,7 @@ def test_two_processes_give_a_session_the_same_endpoint(
             )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("store")  # a worker folds
 def test_an_incumbent_without_feedback_keeps_everything(
     provider: Provider, state_dir: Path, address: Address
@@ -310,6 +310,7 @@ def test_an_incumbent_without_feedback_keeps_everything(
     assert sum(served.values()) == 2000
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("store")  # a worker folds
 @pytest.mark.parametrize("strategy", ["balanced", "quality"])
 def test_new_sessions_leave_the_slower_of_two_equal_hosts(
@@ -588,6 +589,7 @@ def test_a_silent_endpoint_is_given_up_in_time(
         sidecar.until(lambda: provider.closed_early == 1)
 
 
+@pytest.mark.slow
 def test_one_deadline_binds_the_whole_call(
     provider: Provider, state_dir: Path, address: Address
 ) -> None:
@@ -605,6 +607,7 @@ def test_one_deadline_binds_the_whole_call(
         assert time.monotonic() - began < 3
 
 
+@pytest.mark.slow
 def test_a_stopping_sidecar_says_so_to_whoever_still_waits(
     provider: Provider, state_dir: Path, address: Address
 ) -> None:
@@ -981,6 +984,7 @@ def test_a_trickled_request_and_endless_headers_are_cut_off(
 # -- off, and parts that die --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("store")  # it is frozen
 def test_off_works_within_a_second_while_the_store_is_frozen(
     sidecar: Sidecar, state_dir: Path

@@ -21,7 +21,6 @@ from conftest import LEARN, ROUTED, Provider, Reply, Sidecar, endpoint, learning
 from router.explain.files import DecisionFiles, DecisionRow
 from telemetry.store import Address
 
-pytestmark = pytest.mark.slow
 CANARY = "canary-7f3a"
 
 
@@ -209,6 +208,7 @@ def row(number: int, at_ms: int, size: int = 1000) -> DecisionRow:
     return DecisionRow(number.to_bytes(16, "big"), at_ms, b"unit", body, None, None)
 
 
+@pytest.mark.slow
 def test_a_full_bound_costs_the_oldest_decisions_and_never_the_newest(tmp_path: Path) -> None:
     files = DecisionFiles(tmp_path, days=30, max_bytes=2 << 20)
     now_ms = int(time.time() * 1000)

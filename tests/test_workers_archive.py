@@ -289,6 +289,7 @@ def test_a_small_store_lets_less_wait_for_the_archive(client: Any) -> None:
     assert most_unarchived(client, 4) == 4 << 20
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("store")  # processes connect to it
 def test_a_full_disk_leaves_nothing_behind(life: Life) -> None:
     """A limit on the size of files stands for the disk's."""
@@ -381,6 +382,7 @@ def test_killed_anywhere_it_begins_again(life: Life) -> None:
     assert not list(life.archive.directory(0).glob(".tmp-*"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("store")  # processes connect to it
 def test_two_archivers_at_once_do_no_harm(life: Life) -> None:
     directory = life.archive.directory(0)
