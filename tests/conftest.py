@@ -1,4 +1,4 @@
-"""Real parts for tests: a private store, a programmable provider, a sidecar over real HTTP."""
+"""Parts for tests: a store, a programmable provider, a sidecar over real HTTP, and the verbs."""
 
 from __future__ import annotations
 
