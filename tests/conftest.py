@@ -1,4 +1,4 @@
-"""Real parts for tests: a private store, a programmable provider, a sidecar over real HTTP."""
+"""Parts for tests: a store, a programmable provider, a sidecar over real HTTP, and the verbs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ import redis
 import structlog
 import uvicorn
 import yaml
+from hypothesis import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from typer.testing import CliRunner
@@ -39,10 +40,13 @@ from router.routes import now
 from telemetry import keys
 from telemetry.embedded import PrivateServer, server_program
 from telemetry.events import Result, Token, outcome
-from telemetry.store import Address, StoreErrors, connect
+from telemetry.store import SCHEMES, Address, StoreErrors, connect
 from workers.folding.learner import Learner
 
 SHARDS = 2
+# How long one example takes says more of the machine than of us: no deadline.
+settings.register_profile("ours", deadline=None, print_blob=True)
+settings.load_profile("ours")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -223,7 +227,6 @@ class Provider:
         self.replies: dict[str, Callable[[Seen], Reply]] = {}
         self.closed_early = 0
         self.port = 0
-        self._server: uvicorn.Server | None = None
 
     def url(self, host: str = "a") -> str:
         return f"http://127.0.0.1:{self.port}/{host}/v1"
@@ -340,7 +343,7 @@ class Running:
             access_log=False,
             server_header=False,
             date_header=False,
-            timeout_graceful_shutdown=2,
+            timeout_graceful_shutdown=1,
         )
         self.server = _Server(config)
         self.thread = threading.Thread(target=self.server.run)
@@ -447,7 +450,9 @@ def serving(
     configuration = compile_text(yaml.safe_dump(whole, sort_keys=False), file="test.yaml")
     app = server.Sidecar(configuration, address, observing=observing, clock=clock)
     running = Running(app, lifespan="on")
-    http = httpx.Client(base_url=f"http://127.0.0.1:{running.port}", timeout=30, trust_env=False)
+    # Without `verify` it would read all certificates of the machine, for nothing, each time.
+    url = f"http://127.0.0.1:{running.port}"
+    http = httpx.Client(base_url=url, timeout=30, trust_env=False, verify=False)
     try:
         yield Sidecar(running.port, app, running, state_dir, http)
     finally:
@@ -465,8 +470,19 @@ def learning(state_dir: Path, address: Address) -> Iterator[Learner]:
         yield learner
     finally:
         learner.stop.set()
+        _unblock(address)
         thread.join(10)
         assert not thread.is_alive()
+
+
+def _unblock(address: Address) -> None:
+    """End whatever waits for records there are; of a cluster and a sentinel none are seen to."""
+    if address.url.partition("://")[0] not in SCHEMES:
+        return
+    with closing(connect(address, timeout_s=0.2)) as client, suppress(*StoreErrors):
+        for each in client.client_list():
+            if each["cmd"] == "xread":
+                client.client_unblock(int(each["id"]))
 
 
 @pytest.fixture

@@ -417,6 +417,7 @@ def test_an_alarm_that_names_the_choice_brings_the_review_forward() -> None:
     assert ("code", "b", "a", "better") in [(r.task, r.before, r.after, r.reason) for r in released]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("store")  # end to end: a real one
 def test_an_alarm_ends_sessions_moves_labels_and_is_shown(
     provider: Provider, state_dir: Path, address: Address, client: Any

@@ -196,6 +196,7 @@ def test_adopting_a_journal_loses_and_doubles_nothing(
     assert every_n(proxy, after=after, run=run) > 15
 
 
+@pytest.mark.slow
 @MODES
 def test_a_learner_loses_and_doubles_nothing(
     undisturbed: dict[str, Any],
@@ -269,6 +270,7 @@ def test_a_release_is_written_once(proxy: Proxy, client: Any, after: bool) -> No
     assert every_n(proxy, after=after, run=run) > 8
 
 
+@pytest.mark.slow
 @MODES
 def test_processes_end_with_the_draw_of_whoever_was_first(
     store: Any, state_dir: Path, client: Any, address: Address, after: bool

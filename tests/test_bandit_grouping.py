@@ -55,6 +55,7 @@ def test_a_span_lies_in_one_window_of_every_family() -> None:
 
 
 def test_two_cells_whose_words_collide_stay_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Patched, and private: nobody knows two rows whose words collide.
     monkeypatch.setattr(cells, "_MIX", (0, 0, 0, 0))
     rows = np.array([3, 1, 3, 2, 1], dtype=np.uint64)
 

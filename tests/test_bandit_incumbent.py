@@ -409,7 +409,7 @@ def test_the_books_hold_what_others_served_and_move_it_when_a_label_comes() -> N
     loop.judged(0, 1, 0, 1.0, 0)
     loop.judged(3, 1, 2, 0.25, 0)
 
-    books = loop._books
+    books = loop._books  # private: only what is made of them shows, and that of much besides
     assert books.routed.tolist() == [0, 4]
     assert books.unlabelled.tolist() == [[0, 0, 0], [0, 1, 0]]
     assert books.labelled.tolist() == [[0, 0, 0], [0, 0, 1]]

@@ -17,7 +17,7 @@ from conftest import Provider, Sidecar, endpoint, learning, serving
 from telemetry import keys
 from telemetry.store import Address
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("store")]  # end to end: a real one
+pytestmark = pytest.mark.usefixtures("store")  # end to end: a real one
 QUALITY_OF = {"a": 0.2, "b": 0.95}
 
 
@@ -63,6 +63,7 @@ def preview(sidecar: Sidecar, **headers: str) -> dict[str, Any]:
     return dict(sidecar.http.post("/v1/router/decide", json=body, headers=headers).json())
 
 
+@pytest.mark.slow
 def test_a_better_challenger_is_released_and_stays_after_a_restart(
     provider: Provider, state_dir: Path, address: Address, client: Any
 ) -> None:
@@ -99,6 +100,7 @@ def test_a_better_challenger_is_released_and_stays_after_a_restart(
         assert serve(sidecar, 20, None)["b"] >= 17
 
 
+@pytest.mark.slow
 def test_without_labels_the_incumbent_keeps_every_call(
     provider: Provider, state_dir: Path, address: Address
 ) -> None:

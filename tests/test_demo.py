@@ -7,16 +7,21 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import until
 
 from router.demo import client as demo_client
 from router.demo import run as demo
+from telemetry import keys
+from telemetry.embedded import PrivateServer
 from telemetry.recorded import BadTable, Selection, load, synthetic
+from telemetry.store import Address, connect
 
 KEYS = [
     "requests",
@@ -45,9 +50,25 @@ p1,math,c,1,,0.4,100,60,x
 """
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "router.cli", "demo", "--json", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@pytest.fixture(scope="module")
+def demos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """Three demos at the same time: much of each is waiting."""
+    table = tmp_path_factory.mktemp("demo") / "table.csv"
+    table.write_text(TABLE.replace("math", "general").replace("code", "Légal ☃"))
+    demo, pipe = [sys.executable, "-m", "router.cli", "demo", "--json"], subprocess.PIPE
+    wanted = {
+        "killed": ["--requests", "1500", "--seed", "3", "--feedback-delay", "4"],
+        "tools": ["--tool-calls", "--no-feedback", "--requests", "1500", "--seed", "1"],
+        "table": ["--outcomes", str(table), "--where", "run=x", "--requests", "60"],
+    }
+    found = {
+        name: subprocess.Popen([*demo, *arguments], stdout=pipe, stderr=pipe, text=True)
+        for name, arguments in wanted.items()
+    }
+    yield found
+    for process in found.values():
+        process.terminate()
+        process.communicate(timeout=60)
 
 
 def result(process: subprocess.Popen[str]) -> dict[str, Any]:
@@ -56,17 +77,47 @@ def result(process: subprocess.Popen[str]) -> dict[str, Any]:
     return json.loads(out)
 
 
+def worker_of(parent: int) -> tuple[int, Path] | None:
+    """A demo's worker, and the state directory that it works in."""
+    for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        words = Path(f"/proc/{child}/cmdline").read_text().split("\0")
+        if "workers" in words:
+            return int(child), Path(words[words.index("--state-dir") + 1])
+    return None
+
+
+def n_folded(state_dir: Path) -> int:
+    socket = PrivateServer(state_dir / "store").socket_path
+    with closing(connect(Address(f"unix://{socket}"))) as client:
+        return sum(int(client.hget(keys.meta(n), "n_outcomes") or 0) for n in range(demo.SHARDS))
+
+
+def kill_while_it_folds(process: subprocess.Popen[str], *, not_this: int = 0) -> int:
+    """Kill a demo's worker once it has folded something; return its process id."""
+    found: list[tuple[int, Path]] = []
+
+    def has_come() -> bool:
+        found[:] = [w for w in [worker_of(process.pid)] if w is not None and w[0] != not_this]
+        return bool(found)
+
+    until(has_come, within_s=30)
+    ((pid, state_dir),) = found
+    before = n_folded(state_dir)
+    until(lambda: n_folded(state_dir) > before, within_s=30)
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
 @pytest.mark.slow
-def test_the_demo_loses_and_doubles_nothing_though_its_worker_is_killed() -> None:
-    process = start("--requests", "1500", "--seed", "3")
-    n_killed = 0
-    while process.poll() is None and n_killed < 3:
-        time.sleep(1.5)
-        n_killed += kill_worker_of(process.pid)
+def test_the_demo_loses_and_doubles_nothing_though_its_worker_is_killed(
+    demos: dict[str, subprocess.Popen[str]],
+) -> None:
+    """Twice, each time while it folds: feedback goes on for long enough."""
+    killed = kill_while_it_folds(demos["killed"])
+    kill_while_it_folds(demos["killed"], not_this=killed)
 
-    found = result(process)
+    found = result(demos["killed"])
 
-    assert n_killed >= 2
     assert [k for k in KEYS if k not in found] == []
     assert found["requests"] == found["attempts"] == found["outcomes_folded"] == 1500
     assert found["feedback_sent"] == found["feedback_folded"] == 1500
@@ -75,8 +126,10 @@ def test_the_demo_loses_and_doubles_nothing_though_its_worker_is_killed() -> Non
 
 
 @pytest.mark.slow
-def test_tool_calls_alone_order_endpoints_by_validity_in_the_reliability_posterior() -> None:
-    found = result(start("--tool-calls", "--no-feedback", "--requests", "1500", "--seed", "1"))
+def test_tool_calls_alone_order_endpoints_by_validity_in_the_reliability_posterior(
+    demos: dict[str, subprocess.Popen[str]],
+) -> None:
+    found = result(demos["tools"])
 
     assert found["derived_folded"] == found["attempts"] == 1500
     assert (found["lost"], found["doubled"], found["failed_calls"]) == (0, 0, 0)
@@ -85,20 +138,9 @@ def test_tool_calls_alone_order_endpoints_by_validity_in_the_reliability_posteri
     assert found["validity_pairs_right"] == found["validity_pairs"]
 
 
-def kill_worker_of(parent: int) -> int:
-    for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
-        if b"workers" in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
-            os.kill(int(child), signal.SIGKILL)
-            return 1
-    return 0
-
-
 @pytest.mark.slow
-def test_the_demo_replays_a_table_of_ones_own(tmp_path: Path) -> None:
-    path = tmp_path / "table.csv"
-    path.write_text(TABLE.replace("math", "general").replace("code", "Légal ☃"))
-
-    found = result(start("--outcomes", str(path), "--where", "run=x", "--requests", "60"))
+def test_the_demo_replays_a_table_of_ones_own(demos: dict[str, subprocess.Popen[str]]) -> None:
+    found = result(demos["table"])
 
     assert found["endpoints"] == ["a", "b"]
     assert found["synthetic"] is False

@@ -37,12 +37,11 @@ from conftest import (
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from router.decision.context import Moment
+from router.decision.units import APP_SLOT_S
 from telemetry import keys
 from telemetry.embedded import PrivateServer
 from telemetry.store import Address, connect
 from workers.folding.learner import Learner
-
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -214,12 +213,10 @@ def test_a_session_stays_put_and_sessions_differ(sidecar: Sidecar) -> None:
     assert len(set.union(*served.values())) == 2
 
 
+@pytest.mark.slow
 def test_one_changed_word_never_changes_endpoint_or_task(
-    provider: Provider, state_dir: Path, address: Address, monkeypatch: pytest.MonkeyPatch
+    provider: Provider, state_dir: Path, address: Address
 ) -> None:
-    monkeypatch.setattr(
-        "router.decision.units.APP_SLOT_S", 86_400 * 365
-    )  # the slot must not end here
     value = {
         "endpoints": [endpoint(provider, name, "a") for name in "abcdef"],
         "tasks": {"code": {"match": {"tools": ["edit"]}}, "law": {"match": {"system": ["legal"]}}},
@@ -228,6 +225,8 @@ def test_one_changed_word_never_changes_endpoint_or_task(
     }
     text = "please look at the signal box near junction {} and tell me what the code of law says"
     with serving(value, state_dir, address) as sidecar:
+        left_s = APP_SLOT_S - time.time() % APP_SLOT_S
+        time.sleep(left_s if left_s < 20 else 0)  # the slot must not end here
         got = {
             (r.headers["x-router-endpoint"], r.headers["x-router-task"])
             for r in (sidecar.chat(text=text.format(f"word{i}")) for i in range(1000))
@@ -283,6 +282,7 @@ def test_two_processes_give_a_session_the_same_endpoint(
             )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("store")  # a worker folds
 def test_an_incumbent_without_feedback_keeps_everything(
     provider: Provider, state_dir: Path, address: Address
@@ -310,6 +310,7 @@ def test_an_incumbent_without_feedback_keeps_everything(
     assert sum(served.values()) == 2000
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("store")  # a worker folds
 @pytest.mark.parametrize("strategy", ["balanced", "quality"])
 def test_new_sessions_leave_the_slower_of_two_equal_hosts(
@@ -594,6 +595,7 @@ def test_a_silent_endpoint_is_given_up_in_time(
         sidecar.until(lambda: provider.closed_early == 1)
 
 
+@pytest.mark.slow
 def test_one_deadline_binds_the_whole_call(
     provider: Provider, state_dir: Path, address: Address
 ) -> None:
@@ -611,6 +613,7 @@ def test_one_deadline_binds_the_whole_call(
         assert time.monotonic() - began < 3
 
 
+@pytest.mark.slow
 def test_a_stopping_sidecar_says_so_to_whoever_still_waits(
     provider: Provider, state_dir: Path, address: Address
 ) -> None:
@@ -973,7 +976,7 @@ def test_calls_leave_nothing_to_the_garbage_collector(sidecar: Sidecar, provider
 def test_a_trickled_request_and_endless_headers_are_cut_off(
     sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("router.net.inbound.HEADER_S", 0.3)
+    monkeypatch.setattr("router.net.inbound.HEADER_S", 0.3)  # patched: else this takes ten seconds
     with socket.create_connection(("127.0.0.1", sidecar.port)) as raw:
         raw.settimeout(5)
         raw.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: loc")
@@ -987,6 +990,7 @@ def test_a_trickled_request_and_endless_headers_are_cut_off(
 # -- off, and parts that die --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("store")  # it is frozen
 def test_off_works_within_a_second_while_the_store_is_frozen(
     sidecar: Sidecar, state_dir: Path

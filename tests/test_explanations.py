@@ -21,7 +21,6 @@ from conftest import LEARN, ROUTED, Provider, Reply, Sidecar, endpoint, learning
 from router.explain.files import DecisionFiles, DecisionRow
 from telemetry.store import Address
 
-pytestmark = pytest.mark.slow
 CANARY = "canary-7f3a"
 
 
@@ -209,21 +208,23 @@ def row(number: int, at_ms: int, size: int = 1000) -> DecisionRow:
     return DecisionRow(number.to_bytes(16, "big"), at_ms, b"unit", body, None, None)
 
 
+@pytest.mark.slow
 def test_a_full_bound_costs_the_oldest_decisions_and_never_the_newest(tmp_path: Path) -> None:
     files = DecisionFiles(tmp_path, days=30, max_bytes=2 << 20)
     now_ms = int(time.time() * 1000)
+
+    def at_ms(number: int) -> int:
+        return now_ms + 10 * number
+
     for number in range(0, 10_000, 100):
-        files.write([row(n, now_ms + n // 50, size=900) for n in range(number, number + 100)], {})
-        newest = files.find((number + 99).to_bytes(16, "big"), now_ms + (number + 99) // 50)
+        files.write([row(n, at_ms(n), size=900) for n in range(number, number + 100)], {})
+        newest = files.find((number + 99).to_bytes(16, "big"), at_ms(number + 99))
         assert newest is not None
         assert newest[0]["number"] == number + 99
 
     total = sum(p.stat().st_size for p in tmp_path.iterdir())
     assert 1 << 20 < total < 3 << 20
-    found = [
-        files.find(n.to_bytes(16, "big"), now_ms + n // 50) is not None
-        for n in range(0, 10_000, 50)
-    ]
+    found = [files.find(n.to_bytes(16, "big"), at_ms(n)) is not None for n in range(0, 10_000, 50)]
     assert found == sorted(found), "a gap"
     assert 40 < sum(found) < 180
 
@@ -266,6 +267,7 @@ def test_a_full_disk_costs_no_call_and_decisions_are_kept_once_there_is_room(
 def test_what_waits_is_bounded_in_bytes_and_counted(
     provider: Provider, state_dir: Path, address: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Patched: to fill the real bound, of 16 MiB, would take some ten thousand calls.
     monkeypatch.setattr("router.explain.log.MAX_WAITING_BYTES", 4000)
     (state_dir / "decisions").write_text("a file where a directory belongs")
     with serving(two(provider), state_dir, address) as sidecar:
@@ -278,13 +280,9 @@ def test_what_waits_is_bounded_in_bytes_and_counted(
         assert log.n_written + log.n_dropped == 30
 
 
-def test_whatever_goes_wrong_in_the_thread_the_next_decisions_are_kept(
-    sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as broken:
-        broken.setattr("router.explain.explanation.of_decision", lambda _: {}["missing"])
-        sidecar.chat("auto", text="one")
-        sidecar.until(lambda: sidecar.app.decisions.n_dropped == 1)
+def test_whatever_goes_wrong_in_the_thread_the_next_decisions_are_kept(sidecar: Sidecar) -> None:
+    sidecar.app.decisions.put("no decision")
+    sidecar.until(lambda: sidecar.app.decisions.n_dropped == 1)
 
     assert explained(sidecar, sidecar.chat("auto", text="two"))["drawn"] in ("a", "b")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,7 @@ from conftest import (
     Running,
     Sidecar,
     endpoint,
+    outcome_of,
     pointsman,
     serving,
 )
@@ -458,25 +460,24 @@ def test_events_never_go_to_the_pass_through_provider(
 
 
 def test_a_full_journal_is_said_and_the_same_batch_counts_once_later(
-    sidecar: Sidecar, learner: Any, client: Any, monkeypatch: pytest.MonkeyPatch
+    sidecar: Sidecar, learner: Any, client: Any
 ) -> None:
-    def full_disk(descriptor: int, size: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    journal = sidecar.app.writer._journal
-    assert journal is not None
-    size, journal.segment_bytes = journal.segment_bytes, 0
     told = [outcome(i) for i in range(3)]
-    with monkeypatch.context() as patched:
-        patched.setattr("telemetry.journal._allocate", full_disk)
+    before, n_put = resource.getrlimit(resource.RLIMIT_FSIZE), 0
+    try:
+        # No file of this process may grow beyond this: there is no room for another segment.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+        while sidecar.app.writer.put(outcome_of(n_put)):
+            n_put += 1
         full = tell(sidecar, *told)
-    journal.segment_bytes = size
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
     assert full.status_code == 503
     assert full.json()["error"]["code"] == "telemetry_full"
-    assert tell(sidecar, *told).status_code == 202
-    settled(sidecar, client, 3)
-    assert counted(client, "outcomes") == 3
+    sidecar.until(lambda: tell(sidecar, *told).status_code == 202)
+    settled(sidecar, client, n_put + 3)
+    assert counted(client, "outcomes") == n_put + 3
 
 
 # -- files --------------------------------------------------------------------------------------
@@ -724,7 +725,7 @@ def test_a_sidecar_that_takes_no_more_is_asked_again_and_then_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusals: int, taken: int
 ) -> None:
     """After its first batch this one is full for a while."""
-    monkeypatch.setattr(ingest_command, "PAUSE_S", 0.0)
+    monkeypatch.setattr(ingest_command, "PAUSE_S", 0.0)  # patched: else it waits for eight seconds
     answers = [202, *[503] * refusals, *[202] * 9]
 
     async def full(scope: Any, receive: Any, send: Any) -> None:

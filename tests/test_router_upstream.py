@@ -202,6 +202,7 @@ def test_idle_connections_expire() -> None:
     check(always(OK), calls, keepalive_s=0.02)
 
 
+@pytest.mark.slow
 def test_only_so_many_idle_connections_are_kept() -> None:
     async def calls(of: Pool, there: Provider) -> None:
         n = MAX_IDLE + 10

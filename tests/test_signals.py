@@ -26,7 +26,8 @@ TOOL = {
     },
 }
 CANARY = "canary-7f3a"
-pytestmark = pytest.mark.usefixtures("store")  # the observer is a process, and one is killed
+# The observer is a process, and one is killed.
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("store")]
 
 
 def calling(arguments: str) -> bytes:

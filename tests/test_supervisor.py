@@ -32,6 +32,7 @@ def asking(stop: Callable[[], bool]) -> Callable[[], None]:
     return ask
 
 
+@pytest.mark.slow
 def test_a_store_that_does_not_start_is_tried_again(
     state_dir: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -62,6 +63,7 @@ def test_a_store_that_does_not_start_is_tried_again(
     assert capfd.readouterr().err.count("cannot be started") == 1
 
 
+@pytest.mark.slow
 def test_a_part_that_cannot_be_started_is_tried_again(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -108,6 +108,7 @@ def test_a_bad_record_leaves_its_neighbours_alone() -> None:
     assert len(bad) == 1
 
 
+@pytest.mark.slow
 @given(
     st.integers(0, 2 * events.CHECKED_AT_ONCE + 9),
     st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), max_size=4),
@@ -592,6 +593,7 @@ def test_however_many_commits_there_are_a_reader_rests_between(wakeup: Wakeup, c
     assert waited(wakeup, at_most_s=0.05)[0] is False
 
 
+@pytest.mark.slow
 def test_a_dead_subscription_costs_no_more_than_the_poll(wakeup: Wakeup, client: Any) -> None:
     client.client_kill_filter(_type="pubsub")
 

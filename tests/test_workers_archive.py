@@ -289,6 +289,7 @@ def test_a_small_store_lets_less_wait_for_the_archive(client: Any) -> None:
     assert most_unarchived(client, 4) == 4 << 20
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("store")  # processes connect to it
 def test_a_full_disk_leaves_nothing_behind(life: Life) -> None:
     """A limit on the size of files stands for the disk's."""
@@ -381,6 +382,7 @@ def test_killed_anywhere_it_begins_again(life: Life) -> None:
     assert not list(life.archive.directory(0).glob(".tmp-*"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("store")  # processes connect to it
 def test_two_archivers_at_once_do_no_harm(life: Life) -> None:
     directory = life.archive.directory(0)
@@ -446,17 +448,19 @@ def test_an_archive_elsewhere_does_not_take_turns(life: Life, tmp_path: Path) ->
 
 
 def test_a_shard_is_due_by_size_or_by_age(life: Life) -> None:
+    def n_taken(limits: ArchiveLimits, now_ms: int) -> int:
+        return len(life.archive.take(now_ms=now_ms, limits=limits))
+
     life.send(outcome(1))
     life.fold()
+    assert n_taken(ArchiveLimits(), NOW_MS) == 0
+    assert n_taken(ArchiveLimits(every_bytes=200), NOW_MS) == 1
 
-    def is_due(limits: ArchiveLimits, now_ms: int) -> bool:
-        return bool(life.archive._is_due(0, now_ms=now_ms, limits=limits))
-
-    assert not is_due(ArchiveLimits(), NOW_MS)
-    assert is_due(ArchiveLimits(every_bytes=200), NOW_MS)
-    assert is_due(ArchiveLimits(), NOW_MS + 9_000_000)
-    life.take()
-    assert not is_due(ArchiveLimits(), NOW_MS + 9_000_000)
+    life.send(outcome(2))
+    life.fold()
+    assert n_taken(ArchiveLimits(), NOW_MS) == 0
+    assert n_taken(ArchiveLimits(), NOW_MS + 9_000_000) == 1
+    assert n_taken(ArchiveLimits(), NOW_MS + 9_000_000) == 0
 
 
 # -- how long files stay ------------------------------------------------------------------------

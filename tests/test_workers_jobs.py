@@ -184,6 +184,7 @@ def test_the_process_archives_audits_and_calibrates(
         json.loads(line)
 
 
+@pytest.mark.slow
 def test_the_pool_of_jobs_imports_no_polars_before_one_runs() -> None:
     import subprocess
 

@@ -262,7 +262,7 @@ def spoiled_call(number: int, rng: random.Random, junk: list[Any]) -> ObservedCa
     return replace(call, request=json.dumps(request).encode(), answer=body)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.randoms(use_true_random=False), st.lists(JSON, max_size=3))
 def test_spoiled_calls_never_raise(rng: random.Random, junk: list[Any]) -> None:
     memory = Memory(SALT, max_attempts=5)
@@ -271,7 +271,7 @@ def test_spoiled_calls_never_raise(rng: random.Random, junk: list[Any]) -> None:
             assert verdict.value in (0.0, 1.0, None)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary() | JSON.map(lambda v: json.dumps(v).encode()), st.binary(), st.booleans())
 def test_garbage_never_raises(request: bytes, answer: bytes, streamed: bool) -> None:
     call = replace(to_call(TURNS[0], 1), streamed=streamed)
