@@ -14,7 +14,7 @@ HOP = frozenset(
     b"content-encoding".split()
 )
 """Of this hop, or written anew for the next one: they travel nowhere."""
-CREDENTIALS = frozenset(b"authorization x-api-key api-key".split())
+CREDENTIALS = frozenset(b"authorization x-api-key api-key x-goog-api-key".split())
 """Where a caller's key may be; which of them goes on is the caller's credential."""
 TRAVEL = frozenset(
     b"accept accept-language content-type user-agent idempotency-key anthropic-version "
