@@ -218,6 +218,15 @@ def test_a_session_stays_put_and_sessions_differ(sidecar: Sidecar) -> None:
     assert len(set.union(*served.values())) == 2
 
 
+def test_a_session_id_of_any_length_and_script_keeps_its_session(sidecar: Sidecar) -> None:
+    for session in ("s" * 300, "t" * 5000, "Gespräch №7".encode()):
+        headers: Any = {"x-router-session-id": session}
+        got = [sidecar.chat(headers=headers, text=f"word {i}") for i in range(6)]
+
+        assert {r.status_code for r in got} == {200}
+        assert len({r.headers["x-router-endpoint"] for r in got}) == 1
+
+
 @pytest.mark.slow
 def test_one_changed_word_never_changes_endpoint_or_task(
     provider: Provider, state_dir: Path, address: Address
