@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,8 +67,7 @@ def opened_archive(config: Path | None) -> Iterator[Any]:
 
     entries = written(config, secrets=False)
     root = entries.server.state_directory() / "archive"
-    with opened_store(entries) as address:
-        client = connect(address, timeout_s=60.0)
+    with opened_store(entries) as address, closing(connect(address, timeout_s=60.0)) as client:
         try:
             yield Archive(client, root, entries.store.shards)
         except (TelemetryError, *StoreErrors) as error:
@@ -81,7 +80,8 @@ def check_layout(entries: File | Configuration, address: Any) -> None:
     from telemetry.store import StoreErrors, connect, prepare
 
     try:
-        prepare(connect(address, timeout_s=1.0), shards=entries.store.shards)
+        with closing(connect(address, timeout_s=1.0)) as client:
+            prepare(client, shards=entries.store.shards)
     except StoreMismatch as error:
         fail(str(error), BAD_INPUT)
     except StoreErrors:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 from router.commands.console import BAD_INPUT, fail, say
@@ -35,8 +36,8 @@ def _tell_store(url: str, *, off: bool) -> str:
     from telemetry.store import StoreErrors, connect, parse_address
 
     try:
-        client = connect(parse_address(url), timeout_s=1.0)
-        client.set(keys.OFF, "1") if off else client.delete(keys.OFF)
+        with closing(connect(parse_address(url), timeout_s=1.0)) as client:
+            client.set(keys.OFF, "1") if off else client.delete(keys.OFF)
     except (TelemetryError, *StoreErrors) as error:
         return f"; its store was not told ({type(error).__name__})"
     return " and everywhere on its store"

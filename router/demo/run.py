@@ -10,6 +10,8 @@ import asyncio
 import signal
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,7 +25,7 @@ from router.config.compiled import Configuration, load
 from router.demo.client import ClientLedger, DemoSettings, drive, say
 from router.demo.figures import DemoResult, LoopCounts, result_of
 from router.demo.simulator import save
-from router.demo.stack import stack
+from router.demo.stack import Stack, stack
 from router.report import gather, views
 from telemetry.recorded import BadTable, Recorded, synthetic
 from telemetry.recorded import load as load_table
@@ -69,7 +71,8 @@ def run_demo(settings: DemoSettings) -> DemoResult:
             ledger, answers = asyncio.run(drive(settings, table, ports, processes))
             configuration = load(config)
             derived = int(answers.sum()) if settings.tool_calls else 0
-            counts = _settle(configuration, address, table.categories, answers, ledger, derived)
+            folded = partial(_folded, configuration, address, table.categories)
+            counts = _settle(folded, processes, answers, ledger, derived)
             beliefs, _, _ = gather.read_beliefs(configuration, address)
         rows = views.report_rows(beliefs, "quality")
     return result_of(table, ledger, answers, counts, rows, settings)
@@ -113,9 +116,8 @@ def list_prices(table: Recorded, endpoint: int) -> tuple[float, float]:
 
 
 def _settle(
-    configuration: Configuration,
-    address: Address,
-    categories: list[str],
+    folded: Callable[[], LoopCounts],
+    processes: Stack,
     answers: NDArray[np.int64],
     ledger: ClientLedger,
     derived: int,
@@ -123,18 +125,23 @@ def _settle(
     """Wait until everything is folded, `derived` labels among it; return what was."""
     deadline = time.monotonic() + SETTLE_S
     while True:
-        beliefs, _, _ = gather.read_beliefs(configuration, address)
-        index = [configuration.task_index[name] for name in categories]
-        counts = LoopCounts(
-            np.rint(beliefs.evidence.usage[index][..., U.CALLS]).astype(np.int64),
-            np.rint(beliefs.evidence.quality[index][..., Q.LABELS]).astype(np.int64),
-            beliefs.signals[index][..., S.TOOLS].astype(np.int64),
-        )
+        processes.revive("worker")
+        counts = folded()
         done = counts.outcomes.sum() >= answers.sum() and counts.labels.sum() >= ledger.feedback
         done = done and counts.derived.sum() >= derived
         if done or time.monotonic() > deadline:
             return counts
         time.sleep(0.1)
+
+
+def _folded(configuration: Configuration, address: Address, categories: list[str]) -> LoopCounts:
+    beliefs, _, _ = gather.read_beliefs(configuration, address)
+    index = [configuration.task_index[name] for name in categories]
+    return LoopCounts(
+        np.rint(beliefs.evidence.usage[index][..., U.CALLS]).astype(np.int64),
+        np.rint(beliefs.evidence.quality[index][..., Q.LABELS]).astype(np.int64),
+        beliefs.signals[index][..., S.TOOLS].astype(np.int64),
+    )
 
 
 def _describe(table: Recorded) -> str:

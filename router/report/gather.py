@@ -6,6 +6,7 @@ It works without configuration, store or data: then it says what is missing, and
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,20 +92,20 @@ def read_beliefs(
     Raises:
         redis.RedisError: the store is away.
     """
-    client = connect(address)
-    reader = Reader(
-        client,
-        configuration.store.shards,
-        key_bytes=cells.KEY.itemsize,
-        row_bytes=8 * cells.N_COLUMNS,
-    )
-    reader.poll()
-    rows = cells.from_bytes(*reader.rows())
-    names = {k.decode(): v.decode() for k, v in client.hgetall(keys.NAMES).items()}
-    releases = Releases(client)
-    releases.read()
-    watches = Alarms(client)
-    watches.take(watches.look())
+    with closing(connect(address)) as client:
+        reader = Reader(
+            client,
+            configuration.store.shards,
+            key_bytes=cells.KEY.itemsize,
+            row_bytes=8 * cells.N_COLUMNS,
+        )
+        reader.poll()
+        rows = cells.from_bytes(*reader.rows())
+        names = {k.decode(): v.decode() for k, v in client.hgetall(keys.NAMES).items()}
+        releases = Releases(client)
+        releases.read()
+        watches = Alarms(client)
+        watches.take(watches.look())
     beliefs = believe(
         configuration,
         rows,
@@ -119,8 +120,8 @@ def read_beliefs(
 def _fill(report: Report, configuration: Configuration, address: Address, strategy: str) -> None:
     beliefs, rows, names = read_beliefs(configuration, address)
     report.posteriors = views.posteriors(beliefs, strategy)
-    client = connect(address)
-    found = [client.get(key) for key in (keys.AUDIT, keys.CALIBRATION)]
+    with closing(connect(address)) as client:
+        found = [client.get(key) for key in (keys.AUDIT, keys.CALIBRATION)]
     report.audit, report.calibration = (json.loads(value) if value else None for value in found)
     report.rows = views.report_rows(beliefs, strategy)
     report.unlisted = _unlisted(rows, configuration, names)
