@@ -150,6 +150,8 @@ class E(IntEnum):
 
 
 N_COLUMNS = 10
+HUGE = 1e15
+"""No sum of real records comes near; whatever does was damaged."""
 UNWEIGHTED: dict[Family, tuple[int, ...]] = {
     Family.QUALITY: (Q.LABELS,),
     Family.USAGE: (U.CALLS, U.FAILED),
@@ -425,6 +427,8 @@ def read_plain(
         rows: any number of rows; several of one cell (shards) are added up.
         family: BOOKS, kept under release keys, SIGNALS, under categories, or RESIDUALS, under 0.
         names, endpoints: (n_names,) and (n_arms,) digests, in the order wanted.
+
+    A damaged cell, with a value that no sum of records can have, is NaN.
     """
     mine = rows.keys["family"] == int(family)
     keys, values = rows.keys[mine], rows.values[mine]
@@ -433,7 +437,24 @@ def read_plain(
     e = _positions(keys["endpoint"], endpoints)
     pick = (k >= 0) & (e >= 0)
     np.add.at(out, (k[pick], e[pick]), values[pick] / _FIXED_POINT[family])
+    signed = [int(E.TOTAL)] if family is Family.RESIDUALS else []
+    out[damaged(out, signed)] = np.nan
     return out
+
+
+def damaged(values: NDArray[np.float64], signed: list[int]) -> NDArray[np.bool_]:
+    """Return which cells (all axes but the last) hold a value that no sum of records can have.
+
+    Args:
+        values: (..., N_COLUMNS) sums.
+        signed: columns that may be negative.
+    """
+    size = values
+    if signed:
+        size = values.copy()
+        size[..., signed] = np.abs(size[..., signed])
+    sound = (size >= 0) & (size < HUGE)  # NaN is neither
+    return np.asarray(~sound.all(axis=-1))
 
 
 def _factor(family: Family, scale: NDArray[np.float64]) -> NDArray[np.float64]:

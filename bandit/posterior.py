@@ -15,6 +15,7 @@ from scipy.special import ndtri
 
 from bandit import cost, derived, latency, quality, reliability
 from bandit.cells import FADING, Evidence, L, Q, R, U
+from bandit.cells import damaged as damaged_sums
 from bandit.derived import Calibration
 from bandit.latency import Latency
 from bandit.quality import Quality
@@ -22,8 +23,6 @@ from bandit.reliability import Reliability
 
 N_DRAWS = 256
 """Rows of a bank: propensities come in steps of .004, and a draw at ten endpoints takes 25 µs."""
-HUGE = 1e15
-"""No sum of real records comes near; whatever does was damaged."""
 MAY_BE_NEGATIVE: tuple[list[int], ...] = (
     [],
     [U.LN_OUT],
@@ -227,7 +226,7 @@ class Posterior:
 def infer(evidence: Evidence, arms: Arms) -> Posterior:
     """Return the posteriors that the evidence supports; a damaged cell counts as unknown."""
     families = [getattr(evidence, family.name.lower()) for family in FADING]
-    bad = [_damaged(f, signed) for f, signed in zip(families, MAY_BE_NEGATIVE, strict=True)]
+    bad = [damaged_sums(f, signed) for f, signed in zip(families, MAY_BE_NEGATIVE, strict=True)]
     damaged = np.logical_or.reduce(bad)
     if damaged.any():
         families = [np.where(b[..., None], 0.0, f) for f, b in zip(families, bad, strict=True)]
@@ -237,13 +236,3 @@ def infer(evidence: Evidence, arms: Arms) -> Posterior:
         by_itself = derived.as_quality(sound.derived, calibration)
         sound = replace(sound, quality=sound.quality + by_itself)
     return Posterior(arms, sound, damaged)
-
-
-def _damaged(values: NDArray[np.float64], signed: list[int]) -> NDArray[np.bool_]:
-    """Return (n_categories, n_arms) cells with a value that no sum of records can have."""
-    size = values
-    if signed:
-        size = values.copy()
-        size[..., signed] = np.abs(size[..., signed])
-    sound = (size >= 0) & (size < HUGE)  # NaN is neither
-    return np.asarray(~sound.all(axis=-1))

@@ -151,12 +151,12 @@ class Reader:
         self, shard: int, names: list[bytes], rows: list[bytes | None]
     ) -> tuple[list[bytes], list[bytes]]:
         """Return the rows of the right size; one that was pruned between the two reads is none."""
-        kept: dict[bytes, bytes] = {}
-        for name, row in zip(names, rows, strict=True):
-            if row is None:
-                continue
-            if len(row) == self.row_bytes and len(name) == self.key_bytes:
-                kept[name] = row
-                continue
-            log.error("a row of a wrong size was left out", shard=shard, size=len(row))
+        there = {name: row for name, row in zip(names, rows, strict=True) if row is not None}
+        kept = {
+            name: row
+            for name, row in there.items()
+            if len(row) == self.row_bytes and len(name) == self.key_bytes
+        }
+        if n_bad := len(there) - len(kept):
+            log.error("rows of a wrong size were left out", shard=shard, n=n_bad)
         return list(kept), list(kept.values())

@@ -298,6 +298,32 @@ def test_calls_of_others_never_count(world: World) -> None:
     assert Alarms(world.client).take(world.alarms.look()) is False
 
 
+def test_a_damaged_row_raises_no_alarm_and_what_was_known_goes_on(world: World) -> None:
+    for _ in range(5):
+        world.hear(10, 0.9)
+        world.close()
+    at = keys.rows(0)
+    kept = world.client.hgetall(at)
+    damage = np.full(cells.N_COLUMNS, -(2**62), dtype=np.int64).tobytes()
+    before = world.alarms.known[A]
+
+    def replace_rows(rows: dict[bytes, bytes]) -> None:
+        world.client.hset(at, mapping=rows)
+        version = world.client.hincrby(keys.meta(0), "version", 1)
+        world.client.zadd(keys.touched(0), dict.fromkeys(rows, version))
+
+    replace_rows(dict.fromkeys(kept, damage))
+    world.close()
+    assert world.kinds() == []
+    assert world.alarms.known[A] == before
+    assert not world.beliefs().signals.any()
+
+    replace_rows(kept)
+    world.close()
+    assert world.kinds() == []
+    assert world.alarms.known[A].n == before.n
+
+
 @pytest.mark.usefixtures("store")  # a script decides
 def test_of_two_that_look_at_the_same_minute_one_tells(world: World) -> None:
     other = Alarms(world.client)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandit import cells, reliability
-from bandit.cells import N_COLUMNS, Evidence, Family, Grid, Terms
-from bandit.posterior import HUGE, Arms, Posterior, infer
+from bandit.cells import HUGE, N_COLUMNS, Evidence, Family, Grid, Terms
+from bandit.posterior import Arms, Posterior, infer
 
 DAY_MS = 86_400_000
 NOW_MS = 1_790_000_000_000

@@ -704,6 +704,18 @@ def test_what_nobody_lists_goes_unchanged_to_the_passthrough_provider(
         sidecar.until(lambda: b"prov/gpt-9" in client.hvals(keys.NAMES))
 
 
+def test_what_a_providers_connection_names_stays_on_its_hop(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    said = {"connection": "x-hop", "x-hop": "z", "x-end": "1"}
+    provider.on("p", Reply(body=b"{}", headers=said))
+    with serving(passing(provider), state_dir, address) as sidecar:
+        got = sidecar.chat("gpt-9", headers={"authorization": "Bearer sk-own"})
+
+    assert got.headers["x-end"] == "1"
+    assert "x-hop" not in got.headers
+
+
 @pytest.mark.parametrize(
     "path", ["/v1/../admin", "/v1/../../x", "/v1/%2e%2e/admin", "/v1/a/%2E./b", "/v1/%252e%252e/x"]
 )

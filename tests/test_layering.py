@@ -133,6 +133,19 @@ def test_decisions_import_no_dialect_but_what_all_have_in_common() -> None:
         assert {n.split(".")[2] for n in dialects} <= {"request"}, path
 
 
+def test_decisions_are_handed_the_time() -> None:
+    """But for the loop that talks to the store, which waits and tries again by its own clock."""
+    for path in (ROOT / "router" / "decision").glob("*.py"):
+        if path.name != "shared_draws.py":
+            found = imports(ast.parse(path.read_text()), at_top_only=False)
+            assert found.isdisjoint({"time", "datetime"}), path
+
+
+def test_nothing_is_imported_by_a_string() -> None:
+    for _, path in FILES:
+        assert not re.search(r"import_module|__import__", path.read_text()), path
+
+
 @pytest.mark.parametrize("path", MAPS, ids=lambda p: str(p.parent.relative_to(ROOT)))
 def test_the_map_of_a_room_names_each_of_its_files_once(path: Path) -> None:
     text = ast.get_docstring(ast.parse(path.read_text())) or ""

@@ -7,6 +7,7 @@ look names the bucket that it goes on from, and of two routers one writes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -131,6 +132,8 @@ class Alarms:
         for arm, digest in enumerate(catalog.digests.tolist()):
             was = self.known.get(digest, UNKNOWN)
             n, total = float(sums[arm, E.N]), float(sums[arm, E.TOTAL])
+            if math.isnan(n):
+                continue  # damaged: what was known stays, for when the sums are whole again
             now = replace(was, n=n, total=total)
             if goes_on:
                 watched, change = watcher.close(

@@ -113,7 +113,7 @@ def believe(
         quality_spread=np.sqrt(posterior.quality.noise + posterior.quality.sd**2),
         latency_q99_s=posterior.latency.quantile(0.99),
         ttft_q99_s=posterior.ttft.quantile(0.99),
-        signals=signals,
+        signals=np.nan_to_num(signals),
         known=known,
         learning=_learning(configuration, known),
         built_at=time.monotonic(),

@@ -304,8 +304,9 @@ def _books(
         names=np.array(review_key.release_keys(configuration.task_index), dtype=np.uint64),
         endpoints=configuration.catalog.digests,
     )
+    sound = np.nan_to_num(found)
     calls, labelled, reward = (
-        posterior.arms.by_group(found[..., column]) for column in (B.CALLS, B.LABELLED, B.REWARD)
+        posterior.arms.by_group(sound[..., column]) for column in (B.CALLS, B.LABELLED, B.REWARD)
     )
     routed = calls.sum(axis=1)
     for of_others in (calls, labelled, reward):

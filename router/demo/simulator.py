@@ -213,7 +213,7 @@ def restore(path: Path) -> Recorded:
 
 def main() -> None:
     """Serve until SIGTERM."""
-    parser = argparse.ArgumentParser(prog="python -m router.simulator")
+    parser = argparse.ArgumentParser(prog="python -m router.demo.simulator")
     parser.add_argument("--table", type=Path, required=True)
     parser.add_argument("--time-scale", type=float, required=True)
     parser.add_argument("--ready", type=Path, required=True)

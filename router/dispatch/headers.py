@@ -69,7 +69,7 @@ def forward_headers(
     Args:
         key_headers: names that carry a provider's key: whoever sends one means another provider.
     """
-    stays = HOP | CREDENTIALS | key_headers | _named_by_connection(headers)
+    stays = HOP | CREDENTIALS | key_headers | named_by_connection(headers)
     out = [
         (name, value)
         for name, value in headers
@@ -106,7 +106,8 @@ def returned_headers(headers: Iterable[Header], *, named: bool) -> list[Header]:
     return out
 
 
-def _named_by_connection(headers: Sequence[Header]) -> frozenset[bytes]:
+def named_by_connection(headers: Sequence[Header]) -> frozenset[bytes]:
+    """Return the names that `Connection` lists: they are for this hop only."""
     named = [value for name, value in headers if name == b"connection"]
     if not named:
         return frozenset()

@@ -18,7 +18,7 @@ from router.beliefs.names import Names
 from router.dialects.sse import ChatStream
 from router.dispatch.attempt import Ending
 from router.dispatch.booking import FINAL, STREAMED, Booking
-from router.dispatch.headers import HOP_BY_HOP, forward_headers
+from router.dispatch.headers import HOP_BY_HOP, forward_headers, named_by_connection
 from router.endpoints.catalog import Catalog, Provider
 from router.endpoints.entries import DataClass
 from router.errors import AllEndpointsFailed, NoCandidates, RequestRejected
@@ -215,7 +215,8 @@ class _Passing:
         )
 
     def _head(self, response: UpstreamResponse) -> list[Header]:
-        kept = [(k, v) for k, v in response.headers if k not in HOP_BY_HOP]
+        stays = HOP_BY_HOP | named_by_connection(response.headers)
+        kept = [(k, v) for k, v in response.headers if k not in stays]
         if any(k == b"content-type" and b"event-stream" in v for k, v in kept):
             self.copy.stream = ChatStream(hide_usage=False)
         return kept + self._ours

@@ -25,23 +25,17 @@ def bounded(least: float, most: float, kind: Callable[[str], float]) -> Callable
 
 def main(argv: list[str] | None = None) -> int:
     """Measure the sidecar, a draw or the pipeline; return the exit code."""
-    given = sys.argv[1:] if argv is None else argv
-    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help")):
-        given = ["http", *given]
     parser = argparse.ArgumentParser(prog="scripts/bench", description=main.__doc__)
-    benches = parser.add_subparsers(dest="what", required=True)
-    http = benches.add_parser("http", help="the sidecar beside nginx")
-    http.add_argument("--rounds", type=bounded(1, 100, int), default=5)
-    http.add_argument("--seconds", type=bounded(0.5, 60, float), default=3.0, help="a round each")
-    http.add_argument("--peer", choices=["litellm"], help="also measure this one")
-    draw = benches.add_parser("draw", help="a single draw")
-    draw.add_argument("--arms", type=bounded(2, 1000, int), default=10, help="endpoints")
-    pipeline = benches.add_parser("pipeline", help="from outcomes to posteriors")
-    pipeline.add_argument("--quick", action="store_true", help="less of it")
-    memory = benches.add_parser("memory", help="bytes of the store")
-    for bench in (http, draw, pipeline, memory):
-        bench.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args(given)
+    known = ["http", "draw", "pipeline", "memory"]
+    parser.add_argument("what", nargs="?", choices=known, default="http", help="default: http")
+    add = parser.add_argument
+    add("--rounds", type=bounded(1, 100, int), default=5, help="of http")
+    add("--seconds", type=bounded(0.5, 60, float), default=3.0, help="of http: a round each")
+    add("--peer", choices=["litellm"], help="of http: also measure this one")
+    add("--arms", type=bounded(2, 1000, int), default=10, help="of draw: endpoints")
+    add("--quick", action="store_true", help="of pipeline: less of it")
+    add("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(argv)
     run = {"http": _http, "draw": _draw, "pipeline": _pipeline, "memory": _memory}[options.what]
     measured, show = run(options)
     if measured is None:

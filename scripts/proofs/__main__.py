@@ -12,12 +12,16 @@ PROOFS: dict[str, Callable[[Sequence[str]], int]] = {"pipeline": pipeline.main}
 
 def main(argv: Sequence[str]) -> int:
     """Return the exit code of the proof that is named first."""
-    name, *rest = argv or [""]
-    if name not in PROOFS:
-        said = f"there is no proof {name!r}" if name else "name a proof"
+    if argv and argv[0] in ("-h", "--help"):
+        print(f"usage: scripts/prove NAME …; known: {', '.join(PROOFS)}; NAME --help says more")
+        return 0
+    name = next((word for word in argv if word in PROOFS), None)
+    if name is None:
+        said = f"there is no proof {argv[0]!r}" if argv else "name a proof"
         print(f"scripts/prove: {said}; known: {', '.join(PROOFS)}", file=sys.stderr)
-        return 0 if name in ("-h", "--help") else 2
-    return PROOFS[name](rest)
+        return 2
+    at = argv.index(name)
+    return PROOFS[name]([*argv[:at], *argv[at + 1 :]])
 
 
 if __name__ == "__main__":
