@@ -5,6 +5,8 @@ RouterError
 ├── RequestRejected             the caller's fault: 4xx, with the field at fault
 └── DispatchError               the call was sound and no answer came
     ├── NoCandidates            no endpoint may serve it; carries a reason for each
+    ├── Overloaded              those that may serve it have all they take
+    ├── Misconfigured           the last that might serve it turns our key or model down
     └── AllEndpointsFailed      every attempt failed; carries them
 """
 
@@ -64,8 +66,10 @@ STATUS = {
     "too_old": 410,
     "body_too_large": 413,
     "unsupported_media_type": 415,
-    "all_endpoints_failed": 502,
     "internal_error": 500,
+    "endpoint_misconfigured": 502,
+    "all_endpoints_failed": 503,
+    "overloaded": 503,
     "telemetry_full": 503,
     "draining": 503,
     "deadline_exceeded": 504,
@@ -117,8 +121,30 @@ class NoCandidates(DispatchError):
         super().__init__(f"no endpoint may serve this call ({shown})")
 
 
+class Overloaded(DispatchError):
+    """Those that may serve the call have as many under way as they take."""
+
+    code = "overloaded"
+
+    def __init__(self, endpoints: Sequence[str]) -> None:
+        names = ", ".join(endpoints)
+        super().__init__(f"{names}: as many calls are under way as limits.max_in_flight allows")
+
+
+class Misconfigured(DispatchError):
+    """An endpoint turns our key or our model name down, and no other may serve the call."""
+
+    code = "endpoint_misconfigured"
+
+    def __init__(self, endpoint: str) -> None:
+        super().__init__(
+            f"endpoint {endpoint} turns down the key or the model that it is configured with; "
+            "see the sidecar's log"
+        )
+
+
 class AllEndpointsFailed(DispatchError):
-    """Every attempt failed."""
+    """Every attempt failed, and none came back with a status that could be passed on."""
 
     def __init__(self, attempts: Sequence[tuple[str, str]], *, timed_out: bool = False) -> None:
         self.attempts = list(attempts)

@@ -20,14 +20,16 @@ from router.decision.decide import Decider
 from router.decision.seal import Seal
 from router.dialects import chat
 from router.dialects.errors import respond_error
-from router.dialects.request import NOTHING_DECLARED, CallRequest, Declared
+from router.dialects.opaque import take_hints
+from router.dialects.request import CallRequest, Declared
 from router.dispatch.call import Calls
-from router.dispatch.passthrough import Passed, Passthrough, is_devious
+from router.dispatch.passthrough import Passed, Passthrough
 from router.errors import DispatchError, RequestRejected
 from router.explain.log import DecisionLog
 from router.intake.events import EventDesk
 from router.intake.feedback import FeedbackDesk
 from router.net.asgi import ClientGone, Exchange
+from router.net.paths import normal_path
 from router.policy.callers import Caller, Keys, check_origin
 from router.policy.hints import read_hints
 from router.report import views
@@ -89,6 +91,7 @@ class Routes:
         beliefs = self._services.keeper.current
         try:
             check_origin(exchange.headers, beliefs.configuration)
+            exchange.path = normal_path(exchange.raw_path)
             handler = self._routes.get((exchange.method, exchange.path))
             if handler is None:
                 handler = self._other(exchange, beliefs)
@@ -171,11 +174,9 @@ class Routes:
 
     async def _anything(self, exchange: Exchange, beliefs: Beliefs) -> None:
         """Any other `/v1/` path goes to the pass-through provider."""
-        if is_devious(exchange.raw_path):
-            raise RequestRejected("not_found", "the path contains '.' or '..' segments")
         caller = _caller(exchange, beliefs)
-        body = await _body(exchange, beliefs)
-        await self._pass_on(exchange, beliefs, caller, body, NOTHING_DECLARED)
+        declared, body = take_hints(await _body(exchange, beliefs))
+        await self._pass_on(exchange, beliefs, caller, body, declared)
 
     async def _pass_on(
         self, exchange: Exchange, beliefs: Beliefs, caller: Caller, body: bytes, declared: Declared
@@ -262,14 +263,21 @@ class Routes:
         if allowed is not None:
             raise RequestRejected("method_not_allowed", f"{path} takes {allowed} only")
         passes = path.startswith("/v1/") and not path.startswith(OURS)
+        is_ours = path.startswith(MODELS_PATH) and exchange.method == "GET"
+        if is_ours and _is_listed(path.removeprefix(MODELS_PATH), beliefs):
+            return self._model
         if passes and beliefs.configuration.catalog.passthrough is not None:
             return self._anything
-        if path.startswith(MODELS_PATH):
+        if is_ours:
             return self._model
         if path.startswith(DECISIONS_PATH) and exchange.method == "GET":
             return self._decision
         hint = "; a provider with passthrough: true would take it" if passes else ""
         raise RequestRejected("not_found", f"there is no {path[:128]}{hint}")
+
+
+def _is_listed(model: str, beliefs: Beliefs) -> bool:
+    return any(one["id"] == model for one in views.models(beliefs.configuration)["data"])
 
 
 async def _body(exchange: Exchange, beliefs: Beliefs) -> bytes:

@@ -18,6 +18,7 @@ from router.policy.callers import Caller
 from telemetry import events, frames, keys
 from telemetry.events import Flag
 from telemetry.store import Address, connect
+from telemetry.wire.chat import Usage, usage_of
 
 CALLER = Caller(App("default", AppEntry(), 1, None), (b"authorization", b"Bearer sk-own"))
 KEYED = (b"x-tenant-key", b"theirs")
@@ -38,10 +39,10 @@ def forwarded(*headers: tuple[bytes, bytes], **more: Any) -> list[tuple[bytes, b
 
 
 def test_a_providers_key_never_travels_beside_the_clients_own_of_that_name() -> None:
-    out = forwarded((b"x-tenant-key", b"the client's"), (b"x-kept", b"1"))
+    out = forwarded((b"x-tenant-key", b"the client's"), (b"x-title", b"1"))
 
     assert [value for name, value in out if name == b"x-tenant-key"] == [b"theirs"]
-    assert (b"x-kept", b"1") in out
+    assert (b"x-title", b"1") in out
 
 
 def test_repeated_headers_both_go_on_in_their_order() -> None:
@@ -52,9 +53,15 @@ def test_repeated_headers_both_go_on_in_their_order() -> None:
 
 @pytest.mark.parametrize("value", [b"x-hop, keep-alive", b"close,X-Hop", b"x-hop"])
 def test_what_connection_names_stays_on_its_hop(value: bytes) -> None:
-    out = forwarded((b"connection", value), (b"x-hop", b"secret"), (b"x-end", b"1"))
+    out = forwarded(
+        (b"connection", value),
+        (b"x-hop", b"secret"),
+        (b"x-end", b"1"),
+        client_auth=True,
+        auth_header=None,
+    )
 
-    assert {name for name, _ in out} == {b"x-end", b"accept-encoding", b"x-tenant-key"}
+    assert {name for name, _ in out} == {b"x-end", b"accept-encoding", b"authorization"}
 
 
 def test_hints_and_credentials_stay_here() -> None:
@@ -62,6 +69,38 @@ def test_hints_and_credentials_stay_here() -> None:
 
     assert {name for name, _ in forwarded(*ours)} == {b"accept-encoding", b"x-tenant-key"}
     assert (b"authorization", b"Bearer sk-own") in forwarded(auth_header=None, client_auth=True)
+
+
+SECRETS = (b"ocp-apim-subscription-key", b"helicone-auth", b"cookie", b"x-goog-api-key", b"x-new")
+
+
+def test_under_our_key_only_headers_travel_that_are_known_to_hold_no_secret() -> None:
+    sent = [(name, b"secret") for name in SECRETS]
+    sent += [(b"x-stainless-lang", b"python"), (b"anthropic-beta", b"b"), (b"traceparent", b"t")]
+
+    names = {name for name, _ in forwarded(*sent)}
+
+    assert not names & set(SECRETS)
+    assert names >= {b"x-stainless-lang", b"anthropic-beta", b"traceparent"}
+
+
+def test_under_the_callers_own_key_everything_travels_but_what_is_of_the_hop() -> None:
+    hop = [(b"upgrade", b"h2c"), (b"http2-settings", b"x"), (b"transfer-encoding", b"chunked")]
+    sent = [*((name, b"1") for name in SECRETS), *hop]
+
+    names = {name for name, _ in forwarded(*sent, auth_header=None, client_auth=True)}
+
+    others_key = {b"x-goog-api-key"}  # a second credential: which of them is meant is not known
+    assert names == {*SECRETS, b"accept-encoding", b"authorization"} - others_key
+
+
+def test_the_user_says_which_headers_travel_as_well() -> None:
+    to = PassthroughProvider(
+        "p", "http://h/v1", None, False, None, DataClass.INTERNAL, frozenset([b"x-new"])
+    )
+    out = forward_headers([(b"x-new", b"1"), (b"x-old", b"2")], CALLER, to, key_headers=frozenset())
+
+    assert [name for name, _ in out] == [b"x-new", b"accept-encoding"]
 
 
 def test_limits_of_a_provider_are_told_to_who_named_its_model_only() -> None:
@@ -130,3 +169,57 @@ def test_whoever_serves_a_call_the_books_say_the_same_of_its_usage(
     ):
         assert found[column].tolist() == [value] * 3, column
     assert all(flags & int(Flag.USAGE_KNOWN | Flag.FINAL) for flags in found["flags"].tolist())
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        (USAGE, Usage(40, 30, 32, 21)),
+        (
+            {
+                "prompt_tokens": 32,
+                "completion_tokens": 9,
+                "total_tokens": 323,
+                "completion_tokens_details": {"reasoning_tokens": 282},
+            },
+            Usage(32, 291, 0, 282),
+        ),
+        (
+            {
+                "prompt_tokens": 32,
+                "completion_tokens": 300,
+                "total_tokens": 332,
+                "completion_tokens_details": {"reasoning_tokens": 282},
+            },
+            Usage(32, 300, 0, 282),
+        ),
+        (
+            {
+                "prompt_tokens": 100,
+                "completion_tokens": 5,
+                "prompt_cache_hit_tokens": 90,
+                "prompt_cache_miss_tokens": 10,
+            },
+            Usage(100, 5, 90, 0),
+        ),
+        ({"prompt_tokens": 100, "completion_tokens": 5, "cached_tokens": 64}, Usage(100, 5, 64, 0)),
+        (
+            {
+                "input_tokens": 7,
+                "output_tokens": 3,
+                "input_tokens_details": {"cached_tokens": 4},
+                "output_tokens_details": {"reasoning_tokens": 2},
+            },
+            Usage(7, 3, 4, 2),
+        ),
+        ({"prompt_tokens": 10.0, "completion_tokens": 5.0}, Usage(10, 5, 0, 0)),
+        ({"prompt_tokens": 10, "completion_tokens": -5}, Usage(10, 0, 0, 0)),
+        ({"prompt_tokens": 10, "cached_tokens": 99}, Usage(10, 0, 10, 0)),
+        ({"prompt_tokens": True}, None),
+        ({"completion_tokens": 3}, None),
+        ("3", None),
+        (None, None),
+    ],
+)
+def test_usage_is_read_in_every_form(said: Any, meant: Usage | None) -> None:
+    assert usage_of(said) == meant

@@ -161,6 +161,8 @@ def test_only_the_callers_harmless_headers_travel(sidecar: Sidecar, provider: Pr
         "cookie": "c=1",
         "x-router-task": "code",
         "openai-organization": "org",
+        "ocp-apim-subscription-key": "sub",
+        "openai-beta": "assistants=v2",
         "traceparent": "00-1",
     }
 
@@ -170,7 +172,10 @@ def test_only_the_callers_harmless_headers_travel(sidecar: Sidecar, provider: Pr
     assert "authorization" not in seen
     assert "cookie" not in seen
     assert not any(name.startswith("x-router") for name in seen)
-    assert seen["openai-organization"] == "org"
+    assert "openai-organization" not in seen  # it belongs to the caller's key, not to ours
+    assert "ocp-apim-subscription-key" not in seen
+    assert seen["openai-beta"] == "assistants=v2"
+    assert seen["traceparent"] == "00-1"
     assert seen["accept-encoding"] == "identity"
 
 
@@ -211,6 +216,15 @@ def test_a_session_stays_put_and_sessions_differ(sidecar: Sidecar) -> None:
 
     assert all(len(endpoints) == 1 for endpoints in served.values())
     assert len(set.union(*served.values())) == 2
+
+
+def test_a_session_id_of_any_length_and_script_keeps_its_session(sidecar: Sidecar) -> None:
+    for session in ("s" * 300, "t" * 5000, "Gespräch №7".encode()):
+        headers: Any = {"x-router-session-id": session}
+        got = [sidecar.chat(headers=headers, text=f"word {i}") for i in range(6)]
+
+        assert {r.status_code for r in got} == {200}
+        assert len({r.headers["x-router-endpoint"] for r in got}) == 1
 
 
 @pytest.mark.slow
@@ -405,6 +419,10 @@ FAULTS = {
 }
 
 
+MOMENTARY = {"429", "500", "503", "reset"}
+"""What may well be over in a moment: the same endpoint is asked once more."""
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_failure_goes_on_to_the_next_endpoint(
@@ -416,9 +434,10 @@ def test_a_failure_goes_on_to_the_next_endpoint(
         got = sidecar.chat(stream=streamed)
 
         assert got.status_code == 200
+        asked = ["a", "a", "b"] if fault in MOMENTARY else ["a", "b"]
         assert got.headers["x-router-endpoint"] == "b"
-        assert got.headers["x-router-attempts"] == "2"
-        assert provider.hosts() == ["a", "b"]
+        assert got.headers["x-router-attempts"] == str(len(asked))
+        assert provider.hosts() == asked
 
 
 @pytest.mark.parametrize("model", ["m", "auto", "a"])
@@ -435,8 +454,9 @@ def test_an_endpoint_that_stays_down_is_an_error_never_a_crash(
         headers = {"x-router-session-id": "s"}
         got = [sidecar.chat(model, headers=headers) for _ in range(8)]
 
-    codes = {r.json()["error"]["code"] for r in got}
-    assert codes <= {"all_endpoints_failed", "no_eligible_endpoint"}
+    assert {(r.status_code, r.content) for r in got} == {(500, b"{}")}
+    assert not any("x-should-retry" in r.headers for r in got)
+    assert len(provider.calls) <= 1.2 * len(got) + 3
 
 
 @pytest.mark.parametrize("odd", [{"id": 7}, {"usage": {"prompt_tokens": "3"}}, {"usage": 5}])
@@ -513,7 +533,7 @@ def test_how_far_a_failed_call_may_go(
     tried: list[str],
 ) -> None:
     for host in "abc":
-        provider.on(host, Reply(status=500, body=b"{}"))
+        provider.on(host, Reply(status=404, body=host.encode()))  # of its key or its model
     value = {
         "endpoints": [
             endpoint(provider, "a", model="m"),
@@ -527,9 +547,9 @@ def test_how_far_a_failed_call_may_go(
 
     assert got.status_code == 502
     error = got.json()["error"]
-    assert error["code"] == "all_endpoints_failed"
-    assert [a["endpoint"] for a in error["attempts"]] == tried == provider.hosts()
-    assert got.headers["x-should-retry"] == "false"
+    assert error["code"] == "endpoint_misconfigured"
+    assert f"endpoint {tried[-1]} " in error["message"]
+    assert provider.hosts() == tried
 
 
 def test_the_callers_own_error_is_passed_on_and_tried_nowhere_else(
@@ -866,7 +886,6 @@ CHAT, FEEDBACK = "/v1/chat/completions", "/v1/feedback"
         (CHAT, {**GOOD, "router": {"tsk": "x"}}, {}, 400, "unknown_field", "router"),
         (CHAT, {**GOOD, "model": "auto:nope"}, {}, 400, "unknown_strategy", "strategy"),
         (CHAT, GOOD, {"x-router-data-class": "top"}, 400, "invalid_request", "data_class"),
-        (CHAT, GOOD, {"x-router-session-id": "s" * 300}, 400, "invalid_request", "session_id"),
         (CHAT, GOOD, {"origin": "https://evil.example"}, 403, "forbidden_origin", None),
         (CHAT, GOOD, {"host": "evil.example"}, 403, "forbidden_host", None),
         (FEEDBACK, b"{", {}, 400, "invalid_json", None),

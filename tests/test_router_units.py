@@ -32,6 +32,8 @@ from router.policy.route import find_route, parse_model
 from router.policy.tasks import categorize, matches
 from router.report import views
 from telemetry.events import Result, Token
+from telemetry.wire.chat import parse_answer
+from telemetry.wire.sse import EventSplitter, data_of, payloads
 
 MINIMAL: dict[str, Any] = {
     "endpoints": [
@@ -637,44 +639,96 @@ USAGE = {"id": "c1", "choices": [], "usage": {"prompt_tokens": 3, "completion_to
 WHOLE = sse(ROLE, WORD, WORD, FINISH, USAGE) + b"data: [DONE]\n\n"
 
 
-@given(st.lists(st.integers(0, len(WHOLE)), max_size=12), st.booleans(), st.booleans())
-def test_however_a_stream_is_cut_into_pieces_it_reads_the_same(cuts, hide, crlf) -> None:
-    data = WHOLE.replace(b"\n\n", b"\r\n\r\n") if crlf else WHOLE
+LINE_ENDS = (b"\n", b"\r\n", b"\r")
+
+
+def with_line_ends(data: bytes, ends: list[bytes]) -> bytes:
+    """The same stream with other line ends, which may differ from line to line."""
+    out, before = b"", b""
+    *lines, last = data.split(b"\n")
+    for i, line in enumerate(lines):
+        end = ends[i % len(ends)]
+        if not line and before == b"\r" and end == b"\n":
+            end = b"\r\n"  # a CR and a LF behind it would be one line end
+        out, before = out + line + end, end
+    return out + last
+
+
+@given(
+    st.lists(st.integers(0, 2 * len(WHOLE)), max_size=12),
+    st.booleans(),
+    st.lists(st.sampled_from(LINE_ENDS), min_size=1, max_size=5),
+)
+def test_however_a_stream_is_cut_into_pieces_it_reads_the_same(cuts, hide, ends) -> None:
+    data = with_line_ends(WHOLE, ends)
     places = sorted({0, len(data), *(min(c, len(data)) for c in cuts)})
     stream = ChatStream(hide_usage=hide)
     passed = b"".join(stream.feed(data[a:b]) for a, b in pairwise(places))
     passed += stream.flush()
 
-    usage_event = sse(USAGE).replace(b"\n\n", b"\r\n\r\n") if crlf else sse(USAGE)
-    assert passed == (data.replace(usage_event, b"") if hide else data)
+    kept = [d for d in payloads(data) if not (hide and b"usage" in d)]
+    assert list(payloads(passed)) == kept
+    if not hide:
+        assert passed == data
     assert stream.id == "c1"
     assert stream.spoke
-    assert stream.complete
+    assert stream.is_whole(ended_well=False)
     assert stream.usage is not None
     assert stream.usage.completion_tokens == 4
 
 
-@given(st.integers(0, len(sse(ROLE, WORD, WORD)) - 1))
-def test_a_stream_cut_before_its_finish_is_never_complete(place: int) -> None:
-    stream = ChatStream(hide_usage=True)
-    stream.feed(WHOLE[:place])
-    stream.flush()
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"data: {}\n\n: ping\r\n\r\ndata: {}\n\n",
+        b"data: {}\n\r\ndata: {}\r\n\n",
+        b"data: {}\r\rdata: {}\r\r",
+        b"\xef\xbb\xbfdata: {}\n\ndata: {}\n\n",
+        b"event: x\ndata: {}\nid: 1\n\ndata:{}\n\n",
+    ],
+)
+def test_lines_end_as_the_standard_says(data: bytes) -> None:
+    splitter = EventSplitter()
 
-    assert not stream.complete
+    found = [data_of(event) for event in splitter.feed(data)]
+
+    assert [d for d in found if d] == [b"{}", b"{}"]
+    assert splitter.n_held == 0
+
+
+@given(st.integers(0, len(WHOLE) - 1), st.booleans(), st.booleans())
+def test_only_whole_events_pass_however_a_stream_is_cut(place, hide, ended_well) -> None:
+    stream = ChatStream(hide_usage=hide)
+    passed = stream.feed(WHOLE[:place])
+    if ended_well:
+        passed += stream.flush()
+
+    assert passed == b"" or passed.endswith(b"\n\n")
+    assert all(d == b"[DONE]" or msgspec.json.decode(d) for d in payloads(passed))
+    told = place >= len(sse(ROLE, WORD, WORD, FINISH)) - (2 if ended_well else 0)
+    assert stream.is_whole(ended_well=ended_well) is told
 
 
 @pytest.mark.parametrize(
     "delta",
     [
         {"content": "x"},
+        {"reasoning": "x"},
         {"reasoning_content": "x"},
+        {"reasoning_text": "x"},
+        {"reasoning_details": [{"text": "x"}]},
         {"refusal": "no"},
         {"tool_calls": [{"index": 0}]},
+        {"function_call": {"name": "f"}},
+        {"audio": {"data": "AAAA"}},
+        {"images": [{"image_url": {"url": "data:,"}}]},
+        {"something_new": {"x": 1}},
     ],
 )
-def test_text_reasoning_refusal_and_tools_are_content(delta: dict[str, Any]) -> None:
+def test_anything_but_a_role_and_empty_text_is_content(delta: dict[str, Any]) -> None:
     stream = ChatStream(hide_usage=False)
     stream.feed(sse(ROLE))
+    stream.feed(sse({"choices": [{"delta": {"content": None, "refusal": None}}]}))
     assert not stream.spoke
 
     stream.feed(sse({"choices": [{"delta": delta}]}))
@@ -682,20 +736,94 @@ def test_text_reasoning_refusal_and_tools_are_content(delta: dict[str, Any]) -> 
     assert stream.spoke
 
 
-def test_garbage_in_a_stream_is_passed_on_and_not_read() -> None:
-    stream = ChatStream(hide_usage=True)
-
-    passed = stream.feed(b"data: {oops\n\n: comment\n\n" + sse(WORD))
-
-    assert passed == b"data: {oops\n\n: comment\n\n" + sse(WORD)
-    assert stream.spoke
+def piece(text: str, finish: str | None = None, index: int = 0) -> dict[str, Any]:
+    return {"choices": [{"index": index, "delta": {"content": text}, "finish_reason": finish}]}
 
 
-def test_an_error_event_marks_the_stream_as_failed() -> None:
+@pytest.mark.parametrize(
+    ("values", "trusted"),
+    [
+        ([piece("a"), piece("b"), FINISH], True),
+        ([piece("a"), piece("b", "stop")], True),
+        ([piece("a", "stop")], False),  # with the first content
+        ([piece("a", "stop"), piece("b", "stop")], False),  # with every piece
+        ([piece("a"), piece("b", "stop"), piece("c")], False),  # content came after it
+        ([piece("a"), piece("b")], False),
+        ([FINISH], False),  # no content: who knows
+    ],
+)
+def test_a_finish_reason_is_believed_after_content_and_before_none(
+    values: list[Any], trusted: bool
+) -> None:
     stream = ChatStream(hide_usage=False)
-    stream.feed(sse(WORD, {"error": {"message": "overloaded"}}) + b"data: [DONE]\n\n")
+    stream.feed(sse(*values))
 
-    assert not stream.complete
+    assert stream.trusted is trusted
+    assert stream.is_whole(ended_well=False) is trusted
+
+
+def test_every_choice_has_to_finish() -> None:
+    stream = ChatStream(hide_usage=False, n_choices=2)
+    stream.feed(sse(piece("a"), piece("b", index=1), piece("", "stop")))
+    assert not stream.finished
+
+    stream.feed(sse(piece("", "stop", index=1)))
+
+    assert stream.trusted
+
+
+def test_nothing_passes_from_an_event_on_that_cannot_be_read() -> None:
+    stream = ChatStream(hide_usage=False)
+
+    passed = stream.feed(sse(WORD) + b": comment\n\ndata: {oops\n\n" + sse(WORD))
+    later = stream.feed(sse(WORD, FINISH) + b"data: [DONE]\n\n")
+
+    assert passed == sse(WORD) + b": comment\n\n"
+    assert later == b""
+    assert stream.unreadable
+    assert not stream.is_whole(ended_well=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ({"error": {"message": "overloaded"}}, True),
+        ({"choices": [{"delta": {}, "error": {"code": 502, "message": "x"}}]}, False),
+        ({"choices": [{"delta": {}, "finish_reason": "error"}]}, False),
+        ({"choices": [{"delta": {}, "finish_reason": "network_error"}]}, False),
+    ],
+)
+def test_what_says_that_it_failed_is_no_answer(value: dict[str, Any], told: bool) -> None:
+    stream = ChatStream(hide_usage=False)
+    stream.feed(sse(WORD, value, FINISH) + b"data: [DONE]\n\n")
+
+    assert stream.failed
+    assert stream.told is told
+    assert not stream.is_whole(ended_well=True)
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"message": None},
+        {"finish_reason": "error", "message": {"role": "assistant", "content": ""}},
+        {"finish_reason": "network_error", "message": {"content": "x"}},
+        {"error": {"message": "x"}, "message": {"content": ""}},
+    ],
+)
+def test_a_whole_answer_that_failed_is_none(choice: dict[str, Any]) -> None:
+    good = {"message": {"content": "hello"}, "finish_reason": "stop"}
+
+    assert parse_answer(msgspec.json.encode({"choices": [good]})) is not None
+    assert parse_answer(msgspec.json.encode({"choices": [good, choice]})) is None
+
+
+def test_an_event_that_never_ends_is_not_held_for_ever() -> None:
+    stream = ChatStream(hide_usage=False)
+    for _ in range(17):
+        stream.feed(b"data: " + b"x" * (1 << 20))
+
+    assert stream.unreadable
 
 
 # -- seals, keys, feedback ------------------------------------------------------------------------
@@ -812,7 +940,7 @@ def test_what_feedback_means(said: dict[str, Any], value: float | None, kind: st
         ({"score": 1}, "decision_id"),
         ({"ref": "r", "response_id": "x", "score": 1}, "ref"),
         ({"ref": "", "score": 1}, "ref"),
-        ({"ref": "r" * 257, "score": 1}, "ref"),
+        ({"ref": "r" * 4097, "score": 1}, "ref"),
         ({"ref": 7, "score": 1}, "ref"),
         ({"ref": "r", "score": 1, "kind": "boss"}, "kind"),
         ({"ref": "r", "score": 1, "revision": -1}, "revision"),

@@ -154,6 +154,8 @@ class Decider:
         endpoint = self._standing(context, held)
         if held is None or endpoint is None:
             plan = self._plan(context)
+            if plan.drawing is None:  # nobody healthy may serve: an outage ends no stored draw
+                return Decision(context, plan, self._nonces.take())
             given = StoredDraw(
                 plan.drawn.digest,
                 plan.propensity,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -13,8 +13,8 @@ from bandit.draws import LEARNING, Draw, Law, Step, Table, Uniforms, draw, prope
 from router.beliefs.beliefs import Beliefs
 from router.config.entries import Fallback
 from router.endpoints.catalog import Catalog, Endpoint
-from router.errors import NoCandidates
-from router.policy.constraints import PRIVACY, Eligibility
+from router.errors import NoCandidates, Overloaded
+from router.policy.constraints import PRIVACY, Eligibility, Exclusion
 from router.policy.route import Route
 
 
@@ -101,7 +101,8 @@ def plan(
         return Plan(route, category, eligibility, first, 1.0, None, beliefs)
     inside = within_groups(route, eligibility, catalog)
     if not inside.mask.any():
-        raise NoCandidates(eligibility.exclusions(catalog))
+        drawn = last_resort(route, eligibility, catalog)
+        return Plan(route, category, eligibility, drawn, 1.0, Step.FAILOVER, beliefs)
     law = route.law
     table = beliefs.table(category, route.strategy.objective, law, inside.mask)
     if not explore:
@@ -110,6 +111,20 @@ def plan(
     drawn = catalog.endpoints[given.arm]
     drawing = Drawing(law, table, inside.mask)
     return Plan(route, category, eligibility, drawn, given.propensity, given.step, beliefs, drawing)
+
+
+def last_resort(route: Route, eligibility: Eligibility, catalog: Catalog) -> Endpoint:
+    """Return whom to ask where nobody healthy may serve: a breaker diverts, it never refuses.
+
+    Raises:
+        NoCandidates, Overloaded: policy forbids everybody, or they have enough to do.
+    """
+    groups = range(len(catalog.group_members)) if route.groups is None else route.groups
+    arms = [arm for group in groups for arm in catalog.group_members[group]]
+    arm = eligibility.least_bad(arms)
+    if arm is None:
+        raise _nobody(eligibility, catalog, arms)
+    return catalog.endpoints[arm]
 
 
 def without_exploring(law: Law, table: Table) -> Law:
@@ -137,7 +152,7 @@ def follow(
 def may_serve(plan: Plan, endpoint: Endpoint) -> bool:
     """Return whether an endpoint may serve the call; a straight route asks for privacy only."""
     reason = plan.eligibility.reasons[endpoint.index]
-    if plan.route.law is None and endpoint is plan.drawn:
+    if endpoint is plan.drawn and (plan.route.law is None or plan.step is Step.FAILOVER):
         return reason not in PRIVACY
     return reason is None
 
@@ -178,7 +193,17 @@ def _straight(route: Route, eligibility: Eligibility, catalog: Catalog) -> Endpo
     for endpoint in catalog.endpoints:
         if eligibility.mask[endpoint.index]:
             return endpoint
-    raise NoCandidates(eligibility.exclusions(catalog))
+    return last_resort(route, eligibility, catalog)
+
+
+def _nobody(
+    eligibility: Eligibility, catalog: Catalog, arms: Iterable[int]
+) -> NoCandidates | Overloaded:
+    """Return why nobody may serve: for good, or for as long as they have enough to do."""
+    full = [arm for arm in arms if eligibility.reasons[arm] is Exclusion.IN_FLIGHT]
+    if full:
+        return Overloaded([catalog.endpoints[arm].id for arm in full])
+    return NoCandidates(eligibility.exclusions(catalog))
 
 
 def _hosts(catalog: Catalog, table: Table, group: int, of: Plan) -> Iterator[Endpoint]:

@@ -4,4 +4,5 @@
 - `errors`: errors as clients read them
 - `chat`: OpenAI Chat Completions
 - `sse`: its streams
+- `opaque`: bodies that are passed on unread
 """

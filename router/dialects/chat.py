@@ -17,8 +17,7 @@ from router.endpoints.entries import Dialect, Needs
 from router.errors import RequestRejected
 
 MAX_MESSAGES = 4096
-MAX_NAME = 256
-"""Longest user, session id or reference: they are hashed, never stored."""
+MAX_NUMBER = 1 << 53
 REFERENCE_KEY = "router_ref"
 ROUTER_KEYS = "router_"
 """Prefix of metadata keys that are for us; providers never see them."""
@@ -41,7 +40,11 @@ class _StreamOptions(Struct):
 
 
 class ChatBody(Struct):
-    """What is read of a request body; everything else passes unread."""
+    """What is read of a request body; everything else passes unread.
+
+    What a provider may take in more forms than one is read as it comes: whether it is right is
+    the provider's to say.
+    """
 
     model: str
     messages: list[Raw]
@@ -50,12 +53,12 @@ class ChatBody(Struct):
     tools: list[_Tool] | None = None
     functions: list[_Function] | None = None
     response_format: _Format | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    n: int | None = None
-    user: str | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
+    max_tokens: Any = None
+    max_completion_tokens: Any = None
+    n: Any = None
+    user: Any = None
+    safety_identifier: Any = None
+    prompt_cache_key: Any = None
     metadata: dict[str, Any] | None = None
     router: BodyHints | None = None
 
@@ -97,12 +100,12 @@ class ChatRequest:
     @property
     def n_choices(self) -> int:
         """How many alternatives are asked for."""
-        return max(self._body.n or 1, 1)
+        return max(_whole(self._body.n) or 1, 1)
 
     @property
     def output_limit(self) -> int | None:
         """The most tokens that the caller wants."""
-        return self._body.max_completion_tokens or self._body.max_tokens
+        return _whole(self._body.max_completion_tokens) or _whole(self._body.max_tokens)
 
     @property
     def declared(self) -> Declared:
@@ -111,8 +114,8 @@ class ChatRequest:
         said = read.metadata.get(REFERENCE_KEY) if read.metadata is not None else None
         return Declared(
             read.router or _NO_HINTS,
-            read.safety_identifier or read.user,
-            read.prompt_cache_key,
+            _text(read.safety_identifier) or _text(read.user),
+            _text(read.prompt_cache_key),
             said if isinstance(said, str) else None,
         )
 
@@ -130,7 +133,8 @@ class ChatRequest:
         tools += [f.name for f in self._body.functions or []]
         return Structure(
             tools=tuple(tools),
-            has_schema=bool(self.needs & Needs.SCHEMA),
+            has_schema=self._body.response_format is not None
+            and self._body.response_format.type in ("json_schema", "json_object"),
             has_image=bool(self.needs & Needs.IMAGES),
             system=_system_prompt(self._body.messages) if read_system else "",
         )
@@ -244,6 +248,20 @@ def _strip_hints(top: dict[str, Raw], *, ours: bool) -> None:
             top["metadata"] = Raw(_ENCODER.encode(kept))
         else:
             del top["metadata"]
+
+
+def _whole(value: Any) -> int | None:
+    """Return a number that is whole, in whatever form it came."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if value == value and abs(value) < MAX_NUMBER and value % 1 == 0 else None
+
+
+def _text(value: Any) -> str | None:
+    """Return what names somebody: text, or a number that an app keeps its users under."""
+    if isinstance(value, bool):
+        return None
+    return str(value) if isinstance(value, str | int) and value != "" else None
 
 
 def _message(raw: Raw) -> _Message:

@@ -10,12 +10,23 @@ import msgspec
 from router.errors import STATUS, AllEndpointsFailed, DispatchError, NoCandidates, RequestRejected
 from router.net.asgi import JSON, Exchange, Header
 
+RETRY_AFTER_S = b"1"
+
 
 async def respond_error(exchange: Exchange, error: RequestRejected | DispatchError) -> None:
-    """Send an error in OpenAI's shape; SDKs are told not to multiply our retries by theirs."""
+    """Send an error in OpenAI's shape.
+
+    What no repetition can mend says so: SDKs would otherwise multiply refusals. What passes by
+    itself leaves that to them, and says after which pause.
+    """
     more: dict[str, Any] = {}
     param = None
-    headers: list[Header] = [JSON, (b"x-should-retry", b"false")]
+    status = STATUS[error.code]
+    headers: list[Header] = [JSON]
+    if status < 500:
+        headers.append((b"x-should-retry", b"false"))
+    elif status == 503:
+        headers.append((b"retry-after", RETRY_AFTER_S))
     if isinstance(error, RequestRejected):
         param, more = error.param, dict(error.details)
     elif isinstance(error, NoCandidates):
@@ -24,7 +35,7 @@ async def respond_error(exchange: Exchange, error: RequestRejected | DispatchErr
         more = {"attempts": [{"endpoint": e, "failure": f} for e, f in error.attempts]}
     body = error_body(str(error), code=error.code, param=param, status=error.status, **more)
     with contextlib.suppress(ConnectionError):
-        await exchange.respond(STATUS[error.code], body, headers)
+        await exchange.respond(status, body, headers)
 
 
 def error_body(message: str, *, code: str, param: str | None, status: int, **more: Any) -> bytes:

@@ -1,103 +1,155 @@
-"""Streams of Chat Completions: bytes pass, a copy is read.
+"""Streams of Chat Completions: whole events pass as the bytes that came, and are read.
 
-Bytes are passed on as they came. Only where we asked for a usage chunk that the client did not
-ask for, whole events are passed on, so that this one chunk can be left out.
+What is no event that a client can read never passes: the rest of an event whose stream was cut,
+and data that is no JSON. Nothing is ever finished on the provider's behalf.
 """
 
 from __future__ import annotations
 
-from telemetry.wire import sse
-from telemetry.wire.chat import Usage, id_of, parse_part, usage_of
+from telemetry.wire.chat import (
+    ChoicePart,
+    Usage,
+    has_failed,
+    id_of,
+    parse_part,
+    says_something,
+    usage_of,
+)
+from telemetry.wire.sse import DONE, EventSplitter, data_of
 
-MAX_EVENT_BYTES = 1 << 20
-"""An event that grows beyond this is passed on unread."""
+MAX_EVENT_BYTES = 16 << 20
+"""An image or a sound in one event; beyond this no client reads on either."""
+
+
+class _Choice:
+    """How far one of the alternatives has come."""
+
+    __slots__ = ("finished", "late", "spoke")
+
+    def __init__(self) -> None:
+        self.spoke = False  # in an event without a finish reason
+        self.finished = False
+        self.late = False  # content came after the finish reason
+
+    @property
+    def is_trusted(self) -> bool:
+        return self.spoke and self.finished and not self.late
 
 
 class ChatStream:
     """What one stream has shown so far."""
 
     __slots__ = (
-        "_ended",
+        "_choices",
         "_hide_usage",
         "_n_choices",
-        "_rest",
+        "_splitter",
         "done",
         "failed",
-        "finished",
         "id",
         "spoke",
+        "told",
+        "unreadable",
         "usage",
     )
 
     def __init__(self, *, hide_usage: bool, n_choices: int = 1) -> None:
         self.id: str | None = None
         self.usage: Usage | None = None
-        self.spoke = False  # text, reasoning, refusal or a tool call was seen
-        self.finished = False  # every choice has its finish reason
+        self.spoke = False  # there was content
         self.done = False  # the terminator was seen
-        self.failed = False  # the provider reported an error inside the stream
+        self.failed = False  # the provider says that this is no answer
+        self.told = False  # in an event that every client takes for an error
+        self.unreadable = False  # from here on nothing passes
         self._hide_usage = hide_usage
         self._n_choices = n_choices
-        self._ended: set[object] = set()  # indices of choices with a finish reason
-        self._rest = b""
+        self._choices: dict[int, _Choice] = {}
+        self._splitter = EventSplitter()
 
     @property
-    def complete(self) -> bool:
-        """Whether the answer came to its end."""
-        return (self.done or self.finished) and not self.failed
+    def finished(self) -> bool:
+        """Whether every choice has its finish reason."""
+        choices = self._choices
+        return len(choices) >= self._n_choices and all(c.finished for c in choices.values())
 
     @property
-    def is_inside_event(self) -> bool:
-        """Whether part of an event was passed on, and its rest has yet to come."""
-        return bool(self._rest) and not self._hide_usage
+    def trusted(self) -> bool:
+        """Whether the finish reasons say the truth: content came before each, and none after it.
+
+        Some providers send one with every piece.
+        """
+        return self.finished and all(c.is_trusted for c in self._choices.values())
+
+    def is_whole(self, *, ended_well: bool) -> bool:
+        """Return whether the answer came to its end.
+
+        Args:
+            ended_well: the connection came to its proper end.
+        """
+        if self.failed or self.unreadable:
+            return False
+        return self.done or (self.finished if ended_well else self.trusted)
 
     def feed(self, data: bytes) -> bytes:
-        """Read `data`; return what to pass on now."""
-        buffer = self._rest + data if self._rest else data
-        end = sse.last_boundary(buffer)
-        if end < 0:
-            self._rest = buffer
-            if len(buffer) > MAX_EVENT_BYTES:
-                self._rest = b""
-                return buffer if self._hide_usage else data
-            return b"" if self._hide_usage else data
-        whole, self._rest = buffer[:end], buffer[end:]
-        if not self._hide_usage:
-            for event in sse.events(whole):
-                self._read(event)
-            return data
-        kept = [event for event in sse.events(whole) if not self._read(event)]
-        return b"".join(kept)
+        """Read `data`; return the whole events to pass on now."""
+        out = []
+        for event in self._splitter.feed(data):
+            hidden = self._read(event)
+            if self.unreadable:
+                break
+            if not hidden:
+                out.append(event)
+        if self._splitter.n_held > MAX_EVENT_BYTES:
+            self.unreadable = True
+        return out[0] if len(out) == 1 else b"".join(out)
 
     def flush(self) -> bytes:
-        """Read what is left at the end of the stream; return what to pass on."""
-        rest, self._rest = self._rest, b""
-        if not rest:
+        """Read what is left at the proper end of the stream; return it if it is an event."""
+        rest = self._splitter.take_rest().strip(b"\r\n")
+        if not rest or self.unreadable or not _is_readable(rest):
             return b""
-        hidden = self._read(rest)
-        return rest if self._hide_usage and not hidden else b""
+        return b"" if self._read(rest) else rest + b"\n\n"
 
     def _read(self, event: bytes) -> bool:
         """Take note of one event; return whether it is the usage chunk that only we asked for."""
-        data = sse.data_of(event)
+        data = data_of(event)
         if not data:
             return False
-        if data == sse.DONE:
+        if data == DONE:
             self.done = True
             return False
         chunk = parse_part(data)
         if chunk is None:
-            return False  # garbage from the provider is the client's to see, not ours to read
+            self.unreadable = True
+            return True
         if self.id is None:
             self.id = id_of(chunk.id)
         if chunk.usage is not None:
             self.usage = usage_of(chunk.usage) or self.usage
         if chunk.error is not None:
-            self.failed = True
+            self.failed = self.told = True
         for choice in chunk.choices or ():
-            if choice.finish_reason:
-                self._ended.add(choice.index if isinstance(choice.index, int) else 0)
-                self.finished = len(self._ended) >= self._n_choices
-            if not self.spoke and choice.delta is not None and choice.delta.says_something():
-                self.spoke = True
+            self._follow(choice)
         return self._hide_usage and not chunk.choices and chunk.usage is not None
+
+    def _follow(self, part: ChoicePart) -> None:
+        index = part.index if isinstance(part.index, int) else 0
+        choice = self._choices.get(index)
+        if choice is None:
+            choice = self._choices[index] = _Choice()
+        said = part.delta or part.message  # some servers send a whole message in one event
+        speaks = said is not None and says_something(said)
+        self.spoke |= speaks
+        if has_failed(part):
+            self.failed = True
+        if speaks and choice.finished:
+            choice.late = True
+        elif speaks and not part.finish_reason:
+            choice.spoke = True
+        if part.finish_reason:
+            choice.finished = True
+
+
+def _is_readable(event: bytes) -> bool:
+    data = data_of(event)
+    return data == DONE or (bool(data) and parse_part(data) is not None)

@@ -14,6 +14,7 @@ import httpx
 
 from router.beliefs.beliefs import Beliefs
 from router.dialects.sse import ChatStream
+from router.dispatch.fates import Fate, read_refusal, retry_after_s
 from router.endpoints.catalog import Endpoint
 from router.endpoints.health import Health
 from router.net.connection import Header
@@ -25,14 +26,13 @@ from telemetry.wire.chat import Usage, id_of, parse_answer, usage_of
 MAX_HELD_BYTES = 256 << 10
 """What is held of a stream before its first content."""
 MAX_ANSWER_BYTES = 64 << 20
-MAX_ATTEMPTS = 4
+MAX_ATTEMPTS = 3
 """More than one retry storm is not worth anybody's wait."""
 FEW_CALLS = 30
 """Below this many calls in a cell its quantiles say little, and a fixed limit holds."""
 FIRST_TOKEN_UNKNOWN_S = 10.0
 FIRST_TOKEN_LEAST_S = 5.0
 WHOLE_ANSWER_LEAST_S = 20.0
-LONGEST_PAUSE_S = 60.0
 
 
 @dataclass(slots=True)
@@ -72,14 +72,26 @@ class Reply:
 
 
 class AttemptFailed(Exception):
-    """One attempt gave no answer that may go to the client."""
+    """One attempt gave no answer that may go to the client.
+
+    `own` is the provider's own refusal, for the client to see where nobody else may answer.
+    """
 
     def __init__(
-        self, result: Result, detail: str, *, status: int = 0, retry_after_s: float | None = None
+        self,
+        result: Result,
+        detail: str,
+        *,
+        status: int = 0,
+        fate: Fate = Fate.MOMENT,
+        retry_after_s: float | None = None,
+        own: Reply | None = None,
     ) -> None:
         self.result = result
         self.status = status
+        self.fate = fate
         self.retry_after_s = retry_after_s
+        self.own = own
         super().__init__(detail)
 
 
@@ -151,29 +163,35 @@ class Dispatcher:
         attempt.latency_s = time.monotonic() - attempt.began_at
         answer = parse_answer(body)
         if answer is None:
-            raise AttemptFailed(Result.BAD_REPLY, "status 200 without an answer", status=200)
+            raise AttemptFailed(
+                Result.BAD_REPLY,
+                "status 200 without an answer",
+                status=200,
+                fate=Fate.FIT,
+                own=Reply(attempt, 200, response.headers, body),
+            )
         attempt.usage, attempt.answer_id = usage_of(answer.usage), id_of(answer.id)
         await response.aclose()
         return Reply(attempt, 200, response.headers, body)
 
     async def _read_refusal(self, attempt: Attempt, response: UpstreamResponse) -> Reply:
-        status = response.status
+        status, endpoint = response.status, attempt.endpoint
         body = await _read_whole(response)
         await response.aclose()
         attempt.latency_s = time.monotonic() - attempt.began_at
-        if status == 429:
-            pause = retry_after_s(response)
-            raise AttemptFailed(Result.RATE_LIMIT, "status 429", status=status, retry_after_s=pause)
-        if status >= 500 or status in (408, 425):
-            pause = retry_after_s(response)
-            result = Result.TIMEOUT if status == 408 else Result.SERVER
-            raise AttemptFailed(result, f"status {status}", status=status, retry_after_s=pause)
-        if 300 <= status < 400:
-            raise AttemptFailed(Result.BAD_REPLY, f"status {status}, a redirect", status=status)
-        # With the caller's own key a refusal is between the two of them.
-        refused = status in (401, 403, 404) and not attempt.endpoint.client_auth
-        attempt.result = Result.REFUSED if refused else Result.CLIENT_ERROR
-        return Reply(attempt, status, response.headers, body)
+        found = read_refusal(status, body, client_auth=endpoint.client_auth)
+        attempt.result = found.result
+        own = Reply(attempt, status, response.headers, body)
+        if found.fate is Fate.REQUEST:
+            return own
+        raise AttemptFailed(
+            found.result,
+            f"status {status}" + (f" ({found.code[:64]})" if found.code else ""),
+            status=status,
+            fate=found.fate,
+            retry_after_s=retry_after_s(response.headers, now_s=time.time()),
+            own=own,
+        )
 
 
 async def _read_first_content(
@@ -182,21 +200,23 @@ async def _read_first_content(
     chunks = aiter(response)
     held: list[bytes] = []
     size = 0
-    ended = True
+    ended_well = True
     try:
         async for chunk in chunks:
-            passed = stream.feed(chunk)
-            if stream.failed:
-                raise AttemptFailed(Result.BAD_REPLY, "an error instead of content", status=200)
-            held.append(passed)
+            held.append(stream.feed(chunk))
             size += len(chunk)
-            if stream.spoke or stream.complete or size > MAX_HELD_BYTES:
-                ended = False
+            if not stream.spoke and (stream.failed or stream.unreadable):
+                why = "an error instead of content"
+                raise AttemptFailed(Result.BAD_REPLY, why, status=200, fate=Fate.FIT)
+            if stream.spoke or stream.done or size > MAX_HELD_BYTES:
+                ended_well = False
                 break
     except httpx.RemoteProtocolError as error:
         raise AttemptFailed(Result.CUT, f"cut before content ({error})", status=200) from None
-    if ended:
-        raise AttemptFailed(Result.CUT, "ended before its end", status=200)
+    if ended_well:
+        held.append(stream.flush())
+        if not stream.is_whole(ended_well=True):
+            raise AttemptFailed(Result.CUT, "ended before its end", status=200)
     attempt.ttft_s = time.monotonic() - attempt.began_at
     return Reply(attempt, 200, response.headers, None, stream, chunks, held, response)
 
@@ -256,19 +276,6 @@ def limit_s(
         return max(deadline_s / 2, min(WHOLE_ANSWER_LEAST_S, deadline_s))
     expected = 2 * float(beliefs.latency_q99_s[category, index])
     return min(max(expected, WHOLE_ANSWER_LEAST_S), max(deadline_s / 2, WHOLE_ANSWER_LEAST_S))
-
-
-def retry_after_s(response: UpstreamResponse) -> float | None:
-    """Return the pause that a provider asks for, within reason; None where it asks for none."""
-    raw = _header(response, b"retry-after-ms")
-    scale = 1e-3
-    if not raw:
-        raw, scale = _header(response, b"retry-after"), 1.0
-    try:
-        seconds = float(raw) * scale
-    except ValueError:
-        return None  # none, or an HTTP date: the breaker's own pauses serve
-    return min(max(seconds, 0.0), LONGEST_PAUSE_S) if seconds == seconds else None
 
 
 def _header(response: UpstreamResponse, name: bytes) -> bytes:

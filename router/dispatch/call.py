@@ -6,8 +6,10 @@ An outcome is in the journal before the answer's end leaves for the client.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import structlog
 
@@ -27,11 +29,14 @@ from router.dispatch.attempt import (
     order,
 )
 from router.dispatch.booking import FINAL, RESULT_NAMES, STREAMED, Booking, decision_flags
+from router.dispatch.fates import Fate
 from router.dispatch.headers import forward_headers, returned_headers
 from router.dispatch.observer_line import ObserverLine
+from router.dispatch.retries import may_take_over, pause_before_repeat_s
 from router.dispatch.stream import StreamedAnswer
 from router.endpoints.catalog import Endpoint
-from router.errors import AllEndpointsFailed, NoCandidates
+from router.endpoints.retries import RetryBudget
+from router.errors import AllEndpointsFailed, Misconfigured
 from router.net.asgi import DisconnectGuard, Exchange, Header
 from telemetry.events import Result
 from telemetry.observed import Observed
@@ -50,12 +55,15 @@ class Calls:
         *,
         observer: ObserverLine | None = None,
         note: Callable[[Decision], None] = lambda decision: None,
+        random: Callable[[], float] = random.random,
     ) -> None:
         self.decider = decider
         self.dispatcher = dispatcher
         self.booking = booking
         self.observer = observer
         self.note = note  # of every decision, for later explanations
+        self.random = random  # of pauses
+        self.budget = RetryBudget()
 
     async def serve(self, context: CallContext, request: ChatRequest, exchange: Exchange) -> None:
         """Answer one call.
@@ -82,6 +90,11 @@ class Calls:
             guard.forgive()
 
 
+class _Failed(NamedTuple):
+    endpoint: Endpoint
+    failure: AttemptFailed
+
+
 class _Call:
     """The state of one call while it is served."""
 
@@ -104,9 +117,8 @@ class _Call:
         self.deadline_s = self.configuration.server.deadline_s
         self.deadline = decision.context.at.monotonic_s + self.deadline_s
         self.flags = decision_flags(decision)
-        self.failures: list[tuple[str, str]] = []  # endpoint, and what became of it
+        self.failures: list[_Failed] = []
         self.pending: Attempt | None = None
-        self.last: Endpoint = decision.plan.drawn  # who was asked last
         observes = decision.context.caller.app.entry.signals
         self.observer = home.observer if observes else None
 
@@ -128,27 +140,85 @@ class _Call:
         await stream.send(self._response_headers(reply, token))
 
     async def _dispatch(self) -> Reply:
-        """Return the first answer that may go to the client, and see to every other attempt."""
-        plan, health = self.decision.plan, self.home.dispatcher.health
+        """Return the first answer that may go to the client, and see to every other attempt.
+
+        Where none came, the refusal of whoever was asked last goes to the client: so its SDK does
+        what it would have done without us.
+        """
+        plan, health, budget = self.decision.plan, self.home.dispatcher.health, self.home.budget
+        budget.earn()
         usable = planner.may_serve(plan, plan.drawn)
-        timed_out = False
-        for endpoint in order(plan.drawn, plan.then(), health, usable=usable):
-            left = self.deadline - time.monotonic()
-            if left <= 0 or len(self.failures) >= MAX_ATTEMPTS:
-                timed_out = left <= 0
-                break
-            self.last = endpoint
+        candidates = order(plan.drawn, plan.then(), health, usable=usable)
+        endpoint, following, n_repeats = next(candidates, None), None, 0
+        if endpoint is None:
+            catalog = self.configuration.catalog
+            endpoint = planner.last_resort(plan.route, plan.eligibility, catalog)
+        while endpoint is not None and time.monotonic() < self.deadline:
+            was_down = health.is_blocked(endpoint.index, time.monotonic())
             attempt = self.pending = Attempt(endpoint=endpoint, number=len(self.failures) + 1)
             try:
                 return await self._attempt(attempt)
             except AttemptFailed as failure:
                 self._fail(attempt, failure)
+            if len(self.failures) >= MAX_ATTEMPTS:
+                break
+            if following is None:
+                following = self._next(candidates, endpoint)
+            if not was_down and await self._waits_to_repeat(n_repeats, following):
+                n_repeats += 1
+                continue
+            if following is not None and not self._may_ask(following):
+                break
+            endpoint, following, n_repeats = following, None, 0
+        return self._end_without_answer()
+
+    def _next(self, candidates: Iterator[Endpoint], after: Endpoint) -> Endpoint | None:
+        fate = self.failures[-1].failure.fate
+        return next((e for e in candidates if may_take_over(e, after, fate)), None)
+
+    async def _waits_to_repeat(self, n_repeats: int, following: Endpoint | None) -> bool:
+        """Return whether the same endpoint is to be asked again, once it is time."""
+        wait_s = pause_before_repeat_s(
+            self.failures[-1].failure,
+            n_repeats,
+            has_others=following is not None,
+            left_s=self.deadline - time.monotonic(),
+            random=self.home.random,
+        )
+        if wait_s is None or not self.home.budget.spend():
+            return False
+        await asyncio.sleep(wait_s)
+        return True
+
+    def _may_ask(self, endpoint: Endpoint) -> bool:
+        """Return whether a fallback may be tried: freely, unless it failed just now itself."""
+        failed_just_now = self.home.dispatcher.health.failed_lately(
+            endpoint.index, time.monotonic()
+        )
+        return not failed_just_now or self.home.budget.spend()
+
+    def _end_without_answer(self) -> Reply:
+        """Return the refusal that the client is to see.
+
+        Raises:
+            Misconfigured: who could be asked turns our key or model down.
+            AllEndpointsFailed: nobody came back with a status.
+        """
         self.pending = None
         if not self.failures:
-            raise NoCandidates(plan.eligibility.exclusions(self.configuration.catalog))
-        token = self.home.booking.token(self.decision, self.last)
-        self._tell(token, b"", answered=False)
-        raise AllEndpointsFailed(self.failures, timed_out=timed_out)
+            raise AllEndpointsFailed([], timed_out=True)
+        last = self.failures[-1].endpoint
+        self._tell(self.home.booking.token(self.decision, last), b"", answered=False)
+        told = [f for f in self.failures if f.failure.own is not None]
+        for failed in reversed(told):
+            if failed.failure.fate is not Fate.ENDPOINT and failed.failure.own is not None:
+                return failed.failure.own
+        if told:
+            raise Misconfigured(told[-1].endpoint.id)
+        timed_out = time.monotonic() >= self.deadline
+        raise AllEndpointsFailed(
+            [(f.endpoint.id, str(f.failure)) for f in self.failures], timed_out=timed_out
+        )
 
     async def _attempt(self, attempt: Attempt) -> Reply:
         plan, endpoint, streamed = self.decision.plan, attempt.endpoint, self.request.streamed
@@ -180,8 +250,16 @@ class _Call:
     def _fail(self, attempt: Attempt, failure: AttemptFailed) -> None:
         attempt.result, attempt.status = failure.result, failure.status
         attempt.latency_s = time.monotonic() - attempt.began_at
-        self.failures.append((attempt.endpoint.id, str(failure)))
+        self.failures.append(_Failed(attempt.endpoint, failure))
         self._end(attempt, final=False, retry_after_s=failure.retry_after_s)
+        if failure.result is Result.REFUSED:
+            log.error(
+                "an endpoint turns down its key or its model; set auth, or upstream_model",
+                endpoint=attempt.endpoint.id,
+                address=str(attempt.endpoint.target.url),
+                status=failure.status,
+            )
+            return
         log.warning(
             "attempt failed",
             endpoint=attempt.endpoint.id,
@@ -198,7 +276,10 @@ class _Call:
             self._tell(token, b"", answered=False)
 
     async def _send_whole(self, reply: Reply) -> None:
-        token = self._end(reply.attempt, final=True)
+        if self.pending is None:  # booked already: a refusal, after nobody else answered
+            token = self.home.booking.token(self.decision, reply.attempt.endpoint)
+        else:
+            token = self._end(reply.attempt, final=True)
         self.guard.finish()
         assert reply.body is not None
         if reply.attempt.result is Result.OK:

@@ -8,15 +8,26 @@ from typing import Protocol
 from router.net.asgi import Header
 from router.policy.callers import Caller
 
-NOT_FORWARDED = frozenset(
+HOP = frozenset(
     b"host connection content-length transfer-encoding keep-alive te trailer upgrade expect "
-    b"proxy-authorization proxy-connection authorization x-api-key api-key cookie origin referer "
-    b"x-goog-api-key accept-encoding content-encoding x-forwarded-for x-forwarded-host "
-    b"x-forwarded-proto forwarded via x-real-ip".split()
+    b"proxy-authorization proxy-connection proxy-authenticate http2-settings accept-encoding "
+    b"content-encoding".split()
 )
+"""Of this hop, or written anew for the next one: they travel nowhere."""
+CREDENTIALS = frozenset(b"authorization x-api-key api-key x-goog-api-key".split())
+"""Where a caller's key may be; which of them goes on is the caller's credential."""
+TRAVEL = frozenset(
+    b"accept accept-language content-type user-agent idempotency-key anthropic-version "
+    b"anthropic-beta openai-beta traceparent tracestate x-request-id x-client-request-id "
+    b"http-referer x-title".split()
+)
+"""What goes to a provider that is called under our key: whatever else a client sends may be a
+secret of another provider's. `forward_headers` adds to it."""
+TRAVEL_PREFIXES = (b"x-stainless-",)
 OURS = b"x-router-"
 PASSED_BACK = frozenset(
-    b"content-type content-encoding retry-after retry-after-ms openai-processing-ms".split()
+    b"content-type content-encoding retry-after retry-after-ms x-should-retry "
+    b"openai-processing-ms".split()
 )
 RATE_HEADERS = (b"x-ratelimit-", b"anthropic-ratelimit-")
 """Passed back only to a caller who named the model: of an unnamed one they say nothing."""
@@ -37,6 +48,10 @@ class Destination(Protocol):
     def client_auth(self) -> bool:
         """Whether it takes the caller's own key."""
 
+    @property
+    def forwarded(self) -> frozenset[bytes]:
+        """Names of headers that it gets beside the usual ones."""
+
 
 def forward_headers(
     headers: Sequence[Header],
@@ -45,21 +60,27 @@ def forward_headers(
     *,
     key_headers: frozenset[bytes],
 ) -> list[Header]:
-    """Return the headers that go to a provider: the client's own, less what is ours or a hop's.
+    """Return the headers that go to a provider.
 
-    Repeated headers stay repeated. One that `Connection` names is for this hop only.
+    Under our key those that are known to hold no secret; under the caller's own, everything but
+    what is of this hop or for us. Repeated headers stay repeated. One that `Connection` names is
+    for this hop only.
 
     Args:
         key_headers: names that carry a provider's key: whoever sends one means another provider.
     """
-    hop = named_by_connection(headers)
+    stays = HOP | CREDENTIALS | key_headers | named_by_connection(headers)
     out = [
         (name, value)
         for name, value in headers
-        if name not in NOT_FORWARDED
-        and name not in key_headers
-        and name not in hop
+        if name not in stays
         and not name.startswith(OURS)
+        and (
+            to.client_auth
+            or name in TRAVEL
+            or name in to.forwarded
+            or name.startswith(TRAVEL_PREFIXES)
+        )
     ]
     out.append((b"accept-encoding", b"identity"))
     if to.auth_header is not None:

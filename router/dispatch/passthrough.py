@@ -24,6 +24,7 @@ from router.endpoints.entries import DataClass
 from router.errors import AllEndpointsFailed, NoCandidates, RequestRejected
 from router.net.asgi import DisconnectGuard, Exchange, Header
 from router.net.deadline import Deadline
+from router.net.paths import below_version
 from router.net.pool import Target, Upstream, UpstreamResponse
 from router.policy.callers import Caller
 from telemetry.events import Result, digest8
@@ -221,12 +222,6 @@ class _Passing:
         return kept + self._ours
 
 
-def is_devious(raw_path: bytes) -> bool:
-    """Return whether a path would leave the provider's base URL once its dots are resolved."""
-    path = raw_path.lower().replace(b"%2e", b".").replace(b"%2f", b"/").replace(b"\\", b"/")
-    return b"%25" in path or any(part in (b".", b"..") for part in path.split(b"/"))
-
-
 def _check(provider: Provider, passed: Passed) -> None:
     entry = passed.caller.app.entry
     if passed.data_class.level > provider.max_data_class.level:
@@ -242,7 +237,7 @@ def _check(provider: Provider, passed: Passed) -> None:
 
 
 def _target(provider: Provider, exchange: Exchange) -> Target:
-    path = exchange.raw_path.decode("latin-1").removeprefix("/v1")
+    path = below_version(exchange.raw_path)
     query = exchange.query.decode("latin-1")
     url = provider.base_url + path + (f"?{query}" if query else "")
     try:

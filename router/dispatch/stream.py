@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import httpx
 
 from router.dialects.errors import error_body
+from router.dialects.sse import ChatStream
 from router.dispatch.attempt import Reply
 from router.net.asgi import DisconnectGuard, Exchange, Header
 from router.net.deadline import Deadline
@@ -49,21 +50,22 @@ class StreamedAnswer:
         self._keeps = keep
         self._book = book
         self._booked = False
+        self._ending = b""
         self._said: list[bytes] = []
         self._said_bytes = 0
 
     async def send(self, headers: Sequence[Header]) -> None:
         """Send all of it, from its head to its end."""
-        stream, exchange = self._stream, self._exchange
-        ended: bytes | None = None
+        exchange = self._exchange
         try:
             await exchange.start(self._reply.status, headers)
             held = b"".join(self._reply.held)
             self._keep(held)
-            if stream.done:
-                ended = self._end()
-            await exchange.part(held)
-            if ended is None:
+            if self._stream.done or self._stream.unreadable:
+                ended = self._end(ended_well=False)
+                await exchange.part(held)
+            else:
+                await exchange.part(held)
                 ended = await self._pass_on()
             self._guard.finish()
             await exchange.end(ended)
@@ -72,7 +74,7 @@ class StreamedAnswer:
                 await self._reply.response.aclose()
 
     async def _pass_on(self) -> bytes:
-        """Send chunks until the stream ends; return what is still to be sent at its end."""
+        """Send whole events until the stream ends; return what is still to be sent at its end."""
         assert self._reply.chunks is not None
         stream, stall_s = self._stream, self._reply.attempt.endpoint.timeouts.stall_s
         try:
@@ -80,24 +82,24 @@ class StreamedAnswer:
                 async for chunk in self._reply.chunks:
                     passed = stream.feed(chunk)
                     self._keep(chunk)
-                    if stream.done:
-                        self._end()
+                    if stream.done or stream.unreadable:
+                        self._ending = self._ending or self._end(ended_well=False)
                     await self._exchange.part(passed)
-                    wait_s = DONE_S if stream.done else FINISHED_S if stream.finished else stall_s
+                    if stream.unreadable:
+                        return self._ending
+                    wait_s = DONE_S if stream.done else FINISHED_S if stream.trusted else stall_s
                     left = self._deadline - time.monotonic()
                     limit.move(min(wait_s, max(left, 0.0)))
         except (TimeoutError, httpx.RemoteProtocolError) as error:
-            timed_out = isinstance(error, TimeoutError)
-            return self._end(timed_out=timed_out, inside=stream.is_inside_event)
-        inside = stream.is_inside_event
+            return self._end(ended_well=False, timed_out=isinstance(error, TimeoutError))
         rest = stream.flush()
-        return rest + self._end(inside=inside)
+        return rest + self._end(ended_well=True)
 
-    def _end(self, *, timed_out: bool = False, inside: bool = False) -> bytes:
-        """Book how the stream ended; return the error event that tells of a cut one.
+    def _end(self, *, ended_well: bool, timed_out: bool = False) -> bytes:
+        """Book how the stream ended; return the error event that tells of one that is not whole.
 
         Args:
-            inside: part of an event has left, and its rest will not come.
+            ended_well: the connection came to its proper end.
         """
         if self._booked:
             return b""
@@ -105,17 +107,31 @@ class StreamedAnswer:
         stream, attempt = self._stream, self._reply.attempt
         attempt.usage, attempt.answer_id = stream.usage, stream.id
         attempt.latency_s = time.monotonic() - attempt.began_at
-        if not stream.complete:
-            attempt.result = Result.TIMEOUT if timed_out else Result.CUT
-        self._book(b"".join(self._said), stream.complete)
-        if stream.complete or stream.failed:  # its own error event has told the client
+        whole = stream.is_whole(ended_well=ended_well)
+        if not whole:
+            attempt.result = _result(stream, timed_out=timed_out)
+        self._book(b"".join(self._said), whole)
+        if whole or stream.told:  # its own error event has told the client
             return b""
-        why = "the endpoint stopped sending" if timed_out else "the stream was cut"
-        message = f"{why}; the answer above is not whole"
+        message = f"{_why(stream, timed_out=timed_out)}; the answer above is not whole"
         error = error_body(message, code="stream_cut", param=None, status=502)
-        return (b"\n\n" if inside else b"") + b"data: " + error + b"\n\n"
+        return b"data: " + error + b"\n\n"
 
     def _keep(self, chunk: bytes) -> None:
         if self._keeps and self._said_bytes <= MAX_PART_BYTES:
             self._said.append(chunk)
             self._said_bytes += len(chunk)
+
+
+def _result(stream: ChatStream, *, timed_out: bool) -> Result:
+    if stream.failed or stream.unreadable:
+        return Result.BAD_REPLY
+    return Result.TIMEOUT if timed_out else Result.CUT
+
+
+def _why(stream: ChatStream, *, timed_out: bool) -> str:
+    if stream.unreadable:
+        return "the endpoint sent an event that cannot be read"
+    if stream.failed:
+        return "the endpoint says that its answer failed"
+    return "the endpoint stopped sending" if timed_out else "the stream was cut"

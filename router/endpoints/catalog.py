@@ -54,6 +54,7 @@ class Endpoint:
     stream_usage: bool
     digest: int
     group: int
+    forwarded: frozenset[bytes]  # names of headers that travel beside the usual ones
 
     def cost_nano(self, tokens_in: int, tokens_out: int, tokens_cached: int) -> int | None:
         """Return the list price of a call in nano-USD, or None where no price is known."""
@@ -76,6 +77,7 @@ class Provider:
     client_auth: bool
     region: str | None
     max_data_class: DataClass
+    forwarded: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -189,6 +191,7 @@ def _endpoint(
         stream_usage=entry.stream_usage,
         digest=digest8(entry.id, entry.provider or "", base_url, upstream_model, params),
         group=group,
+        forwarded=_names(entry.forward_headers or provider.forward_headers),
     )
 
 
@@ -221,8 +224,13 @@ def _passthrough(providers: dict[str, ProviderEntry], secrets: bool) -> Provider
                 client_auth=auth == "client",
                 region=entry.region,
                 max_data_class=entry.max_data_class or DataClass.INTERNAL,
+                forwarded=_names(entry.forward_headers),
             )
     return None
+
+
+def _names(headers: Sequence[str] | None) -> frozenset[bytes]:
+    return frozenset(name.lower().encode() for name in headers or ())
 
 
 def _prices(nano: list[float | None]) -> NDArray[np.float64]:

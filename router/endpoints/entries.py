@@ -105,12 +105,15 @@ class AzureEntry(Entry):
     api_version: str
 
 
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
+
+
 class AuthEntry(Entry):
     """Where an endpoint's key comes from, and how it is sent."""
 
     env: str | None = None
     file: Path | None = None
-    header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")] | None = None
+    header: HeaderName | None = None
     """Unnamed: `Authorization: Bearer`."""
     azure: AzureEntry | None = None
 
@@ -190,6 +193,7 @@ class Hosting(Entry):
     dialects: Annotated[list[Dialect], Field(min_length=1)] | None = None
     region: str | None = None
     max_data_class: DataClass | None = None
+    forward_headers: list[HeaderName] | None = None  # beside those that travel anyway
 
     @field_validator("base_url")
     @classmethod

@@ -16,6 +16,11 @@ FIRST_REST_S = 1.0
 LONGEST_REST_S = 60.0
 PROBE_LOST_S = 30.0
 """A probe that never reported back does not hold the door for ever."""
+LATELY_S = 10.0
+"""Whoever failed within this time is asked again out of the retry budget only."""
+REFUSED_FACTOR = 30.0
+"""A wrong key does not mend itself: its endpoint rests so many times longer."""
+LONGEST_REFUSED_S = 600.0
 LOST_S = 60.0
 """A stored draw ends once its endpoint's breaker has been open this long."""
 
@@ -30,6 +35,7 @@ class Breaker:
     open_since: float | None = None
     probing_since: float | None = None
     in_flight: int = 0
+    failed_at: float = float("-inf")
 
 
 class Health:
@@ -55,6 +61,10 @@ class Health:
         since = breaker.open_since
         return since is not None and now < breaker.open_until and now - since >= LOST_S
 
+    def failed_lately(self, index: int, now: float) -> bool:
+        """Return whether the endpoint failed just now, whatever came after."""
+        return now - self.breakers[index].failed_at < LATELY_S
+
     def begin(self, index: int, now: float) -> None:
         """Note that a call starts; through a breaker that may be probed it is the probe."""
         breaker = self.breakers[index]
@@ -77,6 +87,11 @@ class Health:
                 self._close(index)
             return
         breaker.failures += 1
+        breaker.failed_at = now
+        if result is Result.REFUSED:
+            self._open(index, now, min(breaker.rest_s * REFUSED_FACTOR, LONGEST_REFUSED_S))
+            breaker.rest_s = min(2 * breaker.rest_s, LONGEST_REST_S)
+            return
         if retry_after_s is not None:
             self._open(index, now, min(retry_after_s, LONGEST_REST_S))
         if breaker.failures >= FAILURES_TO_OPEN and (probed or now >= breaker.open_until):
@@ -91,6 +106,6 @@ class Health:
         self.troubled.add(index)
 
     def _close(self, index: int) -> None:
-        in_flight = self.breakers[index].in_flight
-        self.breakers[index] = Breaker(in_flight=in_flight)
+        was = self.breakers[index]
+        self.breakers[index] = Breaker(in_flight=was.in_flight, failed_at=was.failed_at)
         self.troubled.discard(index)

@@ -17,6 +17,7 @@ import msgspec
 from router.decision.seal import Seal
 from router.errors import RequestRejected
 from router.policy.callers import Caller
+from router.policy.hints import short_name
 from telemetry import events
 from telemetry.events import FeedbackKind, Match, digest16
 from telemetry.references import choose, look_up
@@ -24,7 +25,7 @@ from telemetry.store import Client, StoreErrors
 from telemetry.writer import Writer
 
 MAX_BATCH = 1000
-MAX_NAME = 256
+MAX_NAME = 4096
 MAX_AGE_MS = 30 * 86_400_000
 NAMES = ("decision_id", "response_id", "ref")
 VALUES = ("score", "passed", "thumb", "edit_ratio", "retried")
@@ -297,7 +298,7 @@ def _bad(message: str, field: str) -> RequestRejected:
 
 def _digest(item: FeedbackItem, caller: Caller) -> bytes:
     kind = "response" if item.name == "response_id" else "ref"
-    return digest16(caller.app.name, kind, item.id)
+    return digest16(caller.app.name, kind, short_name(item.id) if kind == "ref" else item.id)
 
 
 def _resealed(token: bytes, key_id: int) -> bytes:

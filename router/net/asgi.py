@@ -44,13 +44,23 @@ class ClientLine:
 class Exchange:
     """One request and its answer."""
 
-    __slots__ = ("_receive", "_send", "headers", "line", "raw_headers", "scope", "started")
+    __slots__ = (
+        "_receive",
+        "_send",
+        "headers",
+        "line",
+        "path",
+        "raw_headers",
+        "scope",
+        "started",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
         self.raw_headers: list[Header] = scope["headers"]  # in order, repeated ones too
         self.headers: Mapping[bytes, bytes] = dict(self.raw_headers)
         self.line: ClientLine = scope.get(LINE) or ClientLine()
+        self.path = str(scope["path"])  # as everybody decides by it
         self.started = False  # the head of the answer has left
         self._receive = receive
         self._send = send
@@ -59,11 +69,6 @@ class Exchange:
     def method(self) -> str:
         """The method."""
         return str(self.scope["method"])
-
-    @property
-    def path(self) -> str:
-        """The path, decoded."""
-        return str(self.scope["path"])
 
     @property
     def raw_path(self) -> bytes:

@@ -110,7 +110,7 @@ def _is_loopback(url: bytes) -> bool:
 
 
 def _credential(headers: Headers) -> tuple[bytes, bytes] | None:
-    for name in (b"authorization", b"x-api-key", b"api-key"):
+    for name in (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"):
         if name in headers:
             return name, headers[name]
     return None

@@ -6,6 +6,7 @@ and health are looked at for every call.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -60,6 +61,16 @@ class Eligibility:
 
     mask: NDArray[np.bool_]  # (n_arms,)
     reasons: tuple[Exclusion | None, ...]
+    rests_until: tuple[float, ...] = ()  # monotonic seconds at which breakers may be probed
+
+    def least_bad(self, arms: Iterable[int]) -> int | None:
+        """Return whom to ask among these where only breakers exclude; None where there is nobody.
+
+        A breaker diverts, it never refuses: where nobody else may serve, whoever may be back
+        soonest gets the call.
+        """
+        resting = [arm for arm in arms if self.reasons[arm] is Exclusion.BREAKER]
+        return min(resting, key=lambda arm: self.rests_until[arm], default=None)
 
     def exclusions(self, catalog: Catalog) -> dict[str, str]:
         """Return the reason of every excluded endpoint, by its id."""
@@ -99,7 +110,11 @@ class Filter:
             known or self._dynamic(endpoint, demand, tokens, health, now)
             for endpoint, known in zip(self._catalog.endpoints, static.reasons, strict=True)
         )
-        return Eligibility(np.array([r is None for r in reasons]), reasons)
+        return Eligibility(
+            np.array([r is None for r in reasons]),
+            reasons,
+            tuple(breaker.open_until for breaker in health.breakers),
+        )
 
     def _static(self, demand: Demand) -> Eligibility:
         key = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import blake2b
 
 from msgspec import Struct
 
@@ -48,9 +49,9 @@ def read_hints(headers: Headers, declared: Declared) -> Hints:
     return Hints(
         task=_text(headers, b"x-router-task") or hints.task,
         strategy=_text(headers, b"x-router-strategy") or hints.strategy,
-        user=_short(user, "user"),
-        session=_short(session, "session_id"),
-        reference=_short(declared.reference if reference is None else reference, "ref"),
+        user=_short(user),
+        session=_short(session),
+        reference=_short(declared.reference if reference is None else reference),
         data_class=_data_class(_text(headers, b"x-router-data-class") or hints.data_class),
         explore=explore not in ("0", "false") and hints.explore is not False,
     )
@@ -61,12 +62,15 @@ def _text(headers: Headers, name: bytes) -> str | None:
     return value.decode("latin-1") if value else None
 
 
-def _short(value: str | None, field: str) -> str | None:
-    if value is not None and len(value) > MAX_HINT:
-        raise RequestRejected(
-            "invalid_request", f"{field}: {len(value)} characters; at most {MAX_HINT}", param=field
-        )
-    return value
+def short_name(name: str) -> str:
+    """Return a user, session id or reference as we use it: long ones go by their hash."""
+    if len(name) <= MAX_HINT:
+        return name
+    return f"#{blake2b(name.encode(errors='surrogatepass'), digest_size=16).hexdigest()}"
+
+
+def _short(value: str | None) -> str | None:
+    return None if value is None else short_name(value)
 
 
 def _data_class(value: str | None) -> DataClass | None:

@@ -24,17 +24,39 @@ class Usage(Struct, frozen=True):
 
 
 def usage_of(value: Any) -> Usage | None:
-    """Return what a provider reports, as far as it makes sense; None where it does not."""
-    if not isinstance(value, dict) or _count(value.get("prompt_tokens")) is None:
+    """Return what a provider reports, as far as it makes sense; None where it does not.
+
+    | form | who |
+    |---|---|
+    | `prompt_tokens`, `completion_tokens`, details below each | OpenAI, and most others |
+    | `input_tokens`, `output_tokens`, details below each | the Responses dialect |
+    | `prompt_cache_hit_tokens` | DeepSeek: of the prompt, from its cache |
+    | `cached_tokens` at the top | Moonshot, and others |
+    | reasoning beside the completion, so that only all three make the total | xAI, and others |
+    """
+    if not isinstance(value, dict):
         return None
-    prompt = value.get("prompt_tokens_details")
-    completion = value.get("completion_tokens_details")
-    return Usage(
-        _count(value.get("prompt_tokens")) or 0,
-        _count(value.get("completion_tokens")) or 0,
-        _count(prompt.get("cached_tokens")) or 0 if isinstance(prompt, dict) else 0,
-        _count(completion.get("reasoning_tokens")) or 0 if isinstance(completion, dict) else 0,
-    )
+    prompt = _first(value, "prompt_tokens", "input_tokens")
+    if prompt is None:
+        return None
+    completion = _first(value, "completion_tokens", "output_tokens") or 0
+    details = value.get("prompt_tokens_details") or value.get("input_tokens_details")
+    cached = _first(details, "cached_tokens")
+    if cached is None:
+        cached = _first(value, "prompt_cache_hit_tokens", "cached_tokens") or 0
+    reasoning = reasoning_of(value)
+    if reasoning and _first(value, "total_tokens") == prompt + completion + reasoning:
+        completion += reasoning
+    return Usage(prompt, completion, min(cached, prompt), reasoning)
+
+
+def reasoning_of(value: Any) -> int:
+    """Return how many tokens of an answer nobody sees, also where no other count makes sense."""
+    if not isinstance(value, dict):
+        return 0
+    details = value.get("completion_tokens_details") or value.get("output_tokens_details")
+    found = _first(details, "reasoning_tokens")
+    return found if found is not None else _first(value, "reasoning_tokens") or 0
 
 
 def id_of(value: Any) -> str | None:
@@ -42,51 +64,43 @@ def id_of(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+def _first(value: Any, *names: str) -> int | None:
+    """Return the first of these counts that is one."""
+    if not isinstance(value, dict):
+        return None
+    return next((n for name in names if (n := _count(value.get(name))) is not None), None)
+
+
 def _count(value: Any) -> int | None:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     whole = isinstance(value, int) and not isinstance(value, bool)
     return value if whole and 0 <= value <= MAX_TOKENS else None
+
+
+class _WholeChoice(Struct):
+    message: Raw = Raw(b"")
+    finish_reason: Any = None
+    error: Any = None
 
 
 class WholeAnswer(Struct):
     """The top of an unstreamed answer."""
 
     id: Any = None
-    choices: list[Raw] | None = None
+    choices: list[_WholeChoice] | None = None
     usage: Any = None
     error: Any = None
-
-
-class Said(Struct):
-    """The message of a choice, or a piece of it."""
-
-    content: Any = None
-    refusal: Any = None
-    reasoning: Any = None
-    reasoning_content: Any = None
-    tool_calls: Any = None
-    function_call: Any = None
-    audio: Any = None
-    images: Any = None
-
-    def says_something(self) -> bool:
-        """Return whether there is content in it: text, reasoning, a refusal or a tool call."""
-        return bool(
-            self.content
-            or self.tool_calls
-            or self.reasoning_content
-            or self.reasoning
-            or self.refusal
-            or self.function_call
-        )
 
 
 class ChoicePart(Struct):
     """One of the alternatives in an answer, whole (`message`) or a piece (`delta`)."""
 
     index: Any = 0
-    message: Said | None = None
-    delta: Said | None = None
+    message: dict[str, Any] | None = None
+    delta: dict[str, Any] | None = None
     finish_reason: Any = None
+    error: Any = None
 
 
 class AnswerPart(Struct):
@@ -96,6 +110,23 @@ class AnswerPart(Struct):
     choices: list[ChoicePart] | None = None
     usage: Any = None
     error: Any = None
+
+
+NO_CONTENT = frozenset({"role"})
+"""What a piece may say without saying anything; whatever else is not empty is content: text,
+reasoning, a refusal, a tool call, sound, an image, and what providers come up with next."""
+FAILED_FINISHES = frozenset({"error", "network_error", "insufficient_system_resource"})
+"""Finish reasons that say that there is no answer (OpenRouter; Zhipu; DeepSeek)."""
+
+
+def says_something(said: dict[str, Any]) -> bool:
+    """Return whether there is content in a message, or in a piece of one."""
+    return any(value and name not in NO_CONTENT for name, value in said.items())
+
+
+def has_failed(choice: ChoicePart | _WholeChoice) -> bool:
+    """Return whether a choice says that it is none."""
+    return choice.error is not None or choice.finish_reason in FAILED_FINISHES
 
 
 _WHOLE = msgspec.json.Decoder(WholeAnswer)
@@ -109,6 +140,8 @@ def parse_answer(body: bytes) -> WholeAnswer | None:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
     if not answer.choices or answer.error is not None:
+        return None
+    if any(has_failed(choice) or bytes(choice.message) == b"null" for choice in answer.choices):
         return None
     return answer
 

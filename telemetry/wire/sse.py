@@ -1,41 +1,72 @@
-"""Server-sent events: where they end, and what data they carry."""
+"""Server-sent events: where they end, and what data they carry.
+
+Lines end with CRLF, LF or CR, in any mix; an event ends at a blank line.
+
+Ref: WHATWG HTML, section 9.2.6 (interpreting an event stream).
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 DONE = b"[DONE]"
 """The data of the event that ends a stream of OpenAI's."""
+BOM = b"\xef\xbb\xbf"
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+_BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n))")
+"""A CR at the end of what is there counts; should a LF follow it, that is one more blank line."""
+LONGEST_LINE_ENDS = 3
+"""Bytes of a blank line that may have come before its last one."""
 
 
-def last_boundary(buffer: bytes) -> int:
-    """Return where the last whole event ends, -1 where none does."""
-    plain = buffer.rfind(b"\n\n")
-    crlf = buffer.rfind(b"\r\n\r\n")
-    if plain < 0 and crlf < 0:
-        return -1
-    return max(plain + 2 if plain >= 0 else -1, crlf + 4 if crlf >= 0 else -1)
+class EventSplitter:
+    """Cuts a stream into events as its bytes come; each keeps its blank line."""
 
+    __slots__ = ("_rest",)
 
-def events(whole: bytes) -> list[bytes]:
-    """Split at blank lines; every event keeps its own."""
-    separator = b"\r\n\r\n" if b"\r\n\r\n" in whole else b"\n\n"
-    parts = whole.split(separator)
-    return [part + separator for part in parts[:-1]] + ([parts[-1]] if parts[-1] else [])
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the events that are whole now."""
+        rest = self._rest
+        if not rest and data.endswith(b"\n\n") and b"\r" not in data:  # nearly always
+            return [part + b"\n\n" for part in data[:-2].split(b"\n\n")]
+        start = max(len(rest) - LONGEST_LINE_ENDS, 0)
+        rest += data
+        out, begin = [], 0
+        for match in _BLANK_LINE.finditer(rest, start):
+            out.append(bytes(rest[begin : match.end()]))
+            begin = match.end()
+        del rest[:begin]
+        return out
+
+    @property
+    def n_held(self) -> int:
+        """Bytes of the event that is not whole."""
+        return len(self._rest)
+
+    def take_rest(self) -> bytes:
+        """Return what came after the last whole event, and forget it."""
+        rest = bytes(self._rest)
+        self._rest.clear()
+        return rest
 
 
 def data_of(event: bytes) -> bytes:
     """Return the payload of an event's data lines."""
-    body = event.rstrip(b"\r\n")
-    if b"\n" not in body and body.startswith(b"data:"):
+    body = event.strip(b"\r\n")
+    if body.startswith(b"data:") and b"\n" not in body and b"\r" not in body:
         return body[5:].strip()
-    lines = body.replace(b"\r\n", b"\n").split(b"\n")
+    lines = _LINE_END.split(body.removeprefix(BOM))
     return b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
 
 
 def payloads(text: bytes) -> Iterator[bytes]:
     """Yield the data of each event of a whole stream; terminator and comments are left out."""
-    for event in text.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n\n"):
+    splitter = EventSplitter()
+    for event in (*splitter.feed(text), splitter.take_rest()):
         data = data_of(event)
         if data and data != DONE:
             yield data

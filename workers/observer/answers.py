@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from telemetry.wire.chat import ChoicePart, parse_part
+from telemetry.wire.chat import ChoicePart, parse_part, reasoning_of
 from telemetry.wire.sse import payloads
 from workers.observer.conversation import MAX_BODY_BYTES, ToolCall, text_of, tool_calls_of
 
@@ -60,7 +60,7 @@ def parse_answer(body: bytes, *, streamed: bool) -> ReadAnswer | None:
         part = parse_part(data)
         if part is None or part.error is not None:
             return None
-        reasoning_tokens = _reasoning_tokens(part.usage) or reasoning_tokens
+        reasoning_tokens = reasoning_of(part.usage) or reasoning_tokens
         for choice in part.choices or ():
             index = choice.index if isinstance(choice.index, int) else 0
             _add(choices.setdefault(index, _Pieces()), choice)
@@ -77,21 +77,22 @@ def _add(pieces: _Pieces, choice: ChoicePart) -> None:
     said = choice.message or choice.delta
     if said is None:
         return
-    text, others = text_of(said.content)
+    text, others = text_of(said.get("content"))
     pieces.texts.append(text)
     # Some servers put their reasoning among the parts of the content.
     thinks = [isinstance(p, dict) and p.get("type") == "thinking" for p in others]
-    pieces.reasoned = bool(
-        pieces.reasoned or said.reasoning_content or said.reasoning or any(thinks)
-    )
-    pieces.has_media = bool(pieces.has_media or said.audio or said.images or not all(thinks))
-    if isinstance(said.refusal, str):
-        pieces.refusals.append(said.refusal)
-    for call in said.tool_calls if isinstance(said.tool_calls, list) else ():
+    reasoning = said.get("reasoning_content") or said.get("reasoning")
+    pieces.reasoned = bool(pieces.reasoned or reasoning or any(thinks))
+    media = said.get("audio") or said.get("images")
+    pieces.has_media = bool(pieces.has_media or media or not all(thinks))
+    if isinstance(refusal := said.get("refusal"), str):
+        pieces.refusals.append(refusal)
+    tool_calls = said.get("tool_calls")
+    for call in tool_calls if isinstance(tool_calls, list) else ():
         if isinstance(call, dict):
             _add_call(pieces, call, whole=choice.message is not None)
-    if isinstance(said.function_call, dict):
-        legacy = {"index": "legacy", "function": said.function_call}
+    if isinstance(function_call := said.get("function_call"), dict):
+        legacy = {"index": "legacy", "function": function_call}
         _add_call(pieces, legacy, whole=choice.message is not None)
 
 
@@ -137,9 +138,3 @@ def _whole(pieces: _Pieces) -> Choice:
         reasoned=pieces.reasoned,
         has_media=pieces.has_media,
     )
-
-
-def _reasoning_tokens(usage: Any) -> int:
-    details = usage.get("completion_tokens_details") if isinstance(usage, dict) else None
-    count = details.get("reasoning_tokens") if isinstance(details, dict) else None
-    return count if isinstance(count, int) else 0

@@ -1,0 +1,140 @@
+"""What becomes of a call that an endpoint turned down: the one table of refusals.
+
+A status alone says too little: a 400 may be about the request, or about this endpoint only, and a
+403 may be a verdict on the content, around which nobody is routed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from router.net.asgi import Header
+from telemetry.events import Result
+
+
+class Fate(StrEnum):
+    """What a refusal is about."""
+
+    MOMENT = "moment"  # may well work in a moment: here again, or at the next endpoint
+    ENDPOINT = "endpoint"  # its key, its model or its address: the next endpoint
+    FIT = "fit"  # of this request to this endpoint: another may take it at once
+    CONTEXT = "context"  # the same, and only one with more room may
+    REQUEST = "request"  # the request itself: passed on, whoever is asked
+
+
+class Refusal(Struct, frozen=True):
+    """A refusal as it was read."""
+
+    fate: Fate
+    result: Result
+    code: str  # the provider's own, where it gave one
+
+
+MISCONFIGURED = frozenset({401, 402, 403, 404})
+"""Under our key: it is wrong, has no credit, may not, or names a model that is not there."""
+MOMENTARY = frozenset({408, 425, 429})
+NEVER_FITS = frozenset({400, 404, 413, 422})
+"""Statuses under which providers say that a request does not fit."""
+MODERATION = re.compile(
+    r"moderation|content[ _-]?(policy|filter|management)|responsibleai|flagged"
+    r"|safety (system|policy|filter|settings)",
+    re.I,
+)
+CONTEXT = re.compile(
+    r"context[ _]length|context window|maximum context|prompt is too long|input is too long"
+    r"|too many (input )?tokens|reduce the length|exceeds? the (model'?s? )?(maximum|context)",
+    re.I,
+)
+UNSUPPORTED = re.compile(
+    r"unsupported[ _](parameter|value|param)|does(n't| not) support|is not supported"
+    r"|unrecognized (request )?argument|unknown (parameter|argument)"
+    r"|extra inputs are not permitted|model[ _]not[ _]found|model .{0,80}does not exist",
+    re.I,
+)
+UNSUITED_CODES = frozenset(
+    {"unsupported_parameter", "unsupported_value", "model_not_found", "unknown_parameter"}
+)
+CONTEXT_CODES = frozenset({"context_length_exceeded", "string_above_max_length"})
+LONGEST_PAUSE_S = 60.0
+MAX_READ = 64 << 10
+"""Of an error's body; what is said further back is not looked for."""
+
+
+def read_refusal(status: int, body: bytes, *, client_auth: bool) -> Refusal:
+    """Return what a status other than 200 is about.
+
+    Args:
+        client_auth: the call went out under the caller's own key: then whether that may, or has
+            credit, is between the two of them.
+    """
+    code, text = _said(body[:MAX_READ])
+    if status in MOMENTARY or status >= 500:
+        result = {429: Result.RATE_LIMIT, 408: Result.TIMEOUT}.get(status, Result.SERVER)
+        return Refusal(Fate.MOMENT, result, code)
+    if 300 <= status < 400:
+        return Refusal(Fate.ENDPOINT, Result.BAD_REPLY, code)
+    if code not in UNSUITED_CODES | CONTEXT_CODES and MODERATION.search(f"{code} {text}"):
+        return Refusal(Fate.REQUEST, Result.CLIENT_ERROR, code)
+    if status in MISCONFIGURED:
+        if client_auth:
+            return Refusal(Fate.REQUEST, Result.CLIENT_ERROR, code)
+        return Refusal(Fate.ENDPOINT, Result.REFUSED, code)
+    if status in NEVER_FITS:
+        if code in CONTEXT_CODES or CONTEXT.search(text):
+            return Refusal(Fate.CONTEXT, Result.CLIENT_ERROR, code)
+        if code in UNSUITED_CODES or UNSUPPORTED.search(text):
+            return Refusal(Fate.FIT, Result.CLIENT_ERROR, code)
+    return Refusal(Fate.REQUEST, Result.CLIENT_ERROR, code)
+
+
+def retry_after_s(headers: Sequence[Header], *, now_s: float) -> float | None:
+    """Return the pause that a provider asks for, within reason; None where it asks for none.
+
+    Args:
+        now_s: epoch seconds, against which a date is held.
+
+    Ref: RFC 9110, section 10.2.3: seconds, or a date in one of three forms.
+    """
+    found = {name.lower(): value.strip() for name, value in reversed(headers)}
+    for name, scale in ((b"retry-after-ms", 1e-3), (b"retry-after", 1.0)):
+        seconds = _seconds(found.get(name, b"").decode("latin-1"), now_s / scale)
+        if seconds is not None:
+            return min(max(seconds * scale, 0.0), LONGEST_PAUSE_S)
+    return None
+
+
+def _seconds(text: str, now_s: float) -> float | None:
+    try:
+        seconds = float(text)
+        return seconds if seconds == seconds else None
+    except ValueError:
+        pass
+    try:
+        return parsedate_to_datetime(text).timestamp() - now_s
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _said(body: bytes) -> tuple[str, str]:
+    """Return code and text of an error, whichever of the usual shapes it has."""
+    try:
+        value: Any = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return "", body.decode("utf-8", "replace")
+    while isinstance(value, list) and value:  # Google's
+        value = value[0]
+    error = value.get("error", value) if isinstance(value, dict) else value
+    if not isinstance(error, dict):
+        return "", str(error)
+    inner = error.get("innererror")
+    code = error.get("code") or error.get("type") or ""
+    texts = [error.get("message"), error.get("detail"), error.get("type"), error.get("status")]
+    texts += [inner.get("code")] if isinstance(inner, dict) else []
+    return str(code), " ".join(str(text) for text in texts if text)

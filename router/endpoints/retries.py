@@ -1,0 +1,38 @@
+"""How many attempts beyond the first the process may make: a fifth of the calls, and three.
+
+When everything is down, attempts must not multiply; while little fails, nobody notices the bound.
+
+Ref: Finagle's retry budget; Envoy's `retry_budget` (20 %, at least 3).
+"""
+
+from __future__ import annotations
+
+SHARE = 0.2
+FLOOR = 3.0
+MOST = 100.0
+"""What quiet times leave: some hundred calls may be repeated at once when a provider hiccups."""
+
+
+class RetryBudget:
+    """A count of attempts that may still be made; one for the process."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self) -> None:
+        self._left = FLOOR
+
+    @property
+    def left(self) -> float:
+        """Attempts that may be made now."""
+        return self._left
+
+    def earn(self) -> None:
+        """Note that a call came."""
+        self._left = min(self._left + SHARE, MOST)
+
+    def spend(self) -> bool:
+        """Take one attempt; return whether there was one."""
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True
