@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import SHARDS, until
+from redis.exceptions import ConnectionError as RedisConnectionError
 from rq import Queue
 from rq.job import Callback
 from rq.serializers import JSONSerializer
@@ -24,6 +25,7 @@ from router.demo.stack import stack
 from telemetry import keys
 from telemetry.embedded import PrivateServer
 from telemetry.store import Address, parse_address, prepare
+from workers.archive.archive import identity
 from workers.archive.retention import Keep
 from workers.jobs import jobs, schedule
 from workers.jobs.jobs import ALLOWED, JobWorker, Place
@@ -230,3 +232,38 @@ def test_jobs_wait_for_a_store_that_is_away_at_their_start(
     assert not running.is_alive()
     events = [line["event"] for line in said if "store" in line["event"]]
     assert events == ["store is away: no jobs", "store is back"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("store")  # rq asks a real one
+def test_a_store_that_goes_while_a_worker_is_known_to_it_ends_no_process(
+    state_dir: Path,
+    address: Address,
+    client: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "nice", lambda _: 0)
+    leave, gone = JobWorker.register_death, threading.Event()
+
+    def go_first(worker: JobWorker) -> None:
+        if gone.is_set():
+            return leave(worker)
+        gone.set()
+        raise RedisConnectionError
+
+    # rq's, patched: the store must go at this very moment, when it holds the worker for alive.
+    monkeypatch.setattr(JobWorker, "register_death", go_first)
+    stop, root = threading.Event(), state_dir / "archive"
+    place = Place(address, root, SHARDS, Keep(30, 1 << 30), stop=stop)
+
+    prepare(client, shards=SHARDS)
+    with capture_logs() as said:
+        running = threading.Thread(target=schedule.run_jobs, args=(place,))
+        running.start()
+        until(gone.is_set)
+        queue = schedule.open_queue(client, identity(root))
+        queue.enqueue(next(iter(ALLOWED)), job_id="again")
+        until(lambda: any("store is back" in line["event"] for line in said) and not queue.count)
+        assert running.is_alive()
+        stop.set()
+        running.join(10)

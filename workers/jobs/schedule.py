@@ -67,6 +67,7 @@ def run_jobs(place: Place) -> None:
             if not away:
                 log.warning("store is away: no jobs", reason=type(error).__name__)
             away = True
+            worker = None  # the store may hold its name for one that lives, and refuse it
         place.stop.wait(AWAY_S if away else LOOK_EVERY_S)
 
 
