@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -165,12 +166,10 @@ class Routes:
 
     async def _model(self, exchange: Exchange, beliefs: Beliefs) -> None:
         _caller(exchange, beliefs)
-        wanted = exchange.path.removeprefix(MODELS_PATH)
-        for model in views.models(beliefs.configuration)["data"]:
-            if model["id"] == wanted:
-                await exchange.respond_json(200, model)
-                return
-        raise _no_such_model(wanted)
+        model = _listed(exchange.path, beliefs)
+        if model is None:
+            raise _no_such_model(exchange.path.removeprefix(MODELS_PATH))
+        await exchange.respond_json(200, model)
 
     async def _anything(self, exchange: Exchange, beliefs: Beliefs) -> None:
         """Any other `/v1/` path goes to the pass-through provider."""
@@ -264,20 +263,21 @@ class Routes:
             raise RequestRejected("method_not_allowed", f"{path} takes {allowed} only")
         passes = path.startswith("/v1/") and not path.startswith(OURS)
         is_ours = path.startswith(MODELS_PATH) and exchange.method == "GET"
-        if is_ours and _is_listed(path.removeprefix(MODELS_PATH), beliefs):
+        takes_rest = beliefs.configuration.catalog.passthrough is not None
+        if is_ours and not (takes_rest and _listed(path, beliefs) is None):
             return self._model
-        if passes and beliefs.configuration.catalog.passthrough is not None:
+        if passes and takes_rest:
             return self._anything
-        if is_ours:
-            return self._model
         if path.startswith(DECISIONS_PATH) and exchange.method == "GET":
             return self._decision
         hint = "; a provider with passthrough: true would take it" if passes else ""
         raise RequestRejected("not_found", f"there is no {path[:128]}{hint}")
 
 
-def _is_listed(model: str, beliefs: Beliefs) -> bool:
-    return any(one["id"] == model for one in views.models(beliefs.configuration)["data"])
+def _listed(path: str, beliefs: Beliefs) -> dict[str, Any] | None:
+    """Return the model that a path names, if it is listed."""
+    models, wanted = views.models(beliefs.configuration)["data"], path.removeprefix(MODELS_PATH)
+    return next((model for model in models if model["id"] == wanted), None)
 
 
 async def _body(exchange: Exchange, beliefs: Beliefs) -> bytes:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from router.commands.console import BAD_INPUT, FAILED, fail, print_json
-from router.commands.inputs import NO_POINTSMAN, NO_SIDECAR, NO_URL, sidecar
+from router.commands.inputs import NO_POINTSMAN, reaching, sidecar
 from router.report.terminal import console
 
 COLUMNS = (
@@ -33,12 +33,8 @@ def explain(
 ) -> None:
     """Print what the sidecar says of a decision."""
     url, headers = sidecar(url, key, config)
-    try:
+    with reaching(url):
         answer = ask(decision_id, url=url, headers=headers)
-    except (httpx.UnsupportedProtocol, httpx.InvalidURL):
-        fail(NO_URL.format(url), BAD_INPUT)
-    except httpx.TransportError as error:
-        fail(NO_SIDECAR.format(url, type(error).__name__), FAILED)
     try:
         found = answer.json()
         refused = None if answer.is_success else found["error"]["message"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from router.commands.console import BAD_INPUT, FAILED, fail, print_json
-from router.commands.inputs import NO_POINTSMAN, NO_SIDECAR, NO_URL, sidecar
+from router.commands.inputs import NO_POINTSMAN, reaching, sidecar
 
 TIMEOUT_S = 10.0
 
@@ -29,13 +29,8 @@ def feedback(
         raw = json.dumps(body, allow_nan=False).encode()
     except ValueError:
         fail("--score and --edit-ratio are numbers from 0 to 1", BAD_INPUT)
-    try:
-        with httpx.Client(trust_env=False, timeout=TIMEOUT_S) as client:
-            answer = client.post(f"{url}/v1/feedback", content=raw, headers=headers)
-    except (httpx.UnsupportedProtocol, httpx.InvalidURL):
-        fail(NO_URL.format(url), BAD_INPUT)
-    except httpx.TransportError as error:
-        fail(NO_SIDECAR.format(url, type(error).__name__), FAILED)
+    with reaching(url), httpx.Client(trust_env=False, timeout=TIMEOUT_S) as client:
+        answer = client.post(f"{url}/v1/feedback", content=raw, headers=headers)
     try:
         found = answer.json()
         said = found["results"][0]["status"] if answer.is_success else found["error"]["message"]

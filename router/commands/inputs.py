@@ -74,6 +74,19 @@ def opened_archive(config: Path | None) -> Iterator[Any]:
             fail(str(error), FAILED)
 
 
+@contextmanager
+def reaching(url: str) -> Iterator[None]:
+    """Say in plain words why a sidecar cannot be asked."""
+    import httpx
+
+    try:
+        yield
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL):
+        fail(NO_URL.format(url), BAD_INPUT)
+    except httpx.TransportError as error:
+        fail(NO_SIDECAR.format(url, type(error).__name__), FAILED)
+
+
 def check_layout(entries: File | Configuration, address: Any) -> None:
     """Refuse a store that was made with other shards; one that is away may come later."""
     from telemetry.errors import StoreMismatch

@@ -1,4 +1,4 @@
-"""."""
+"""What is settled of a call before a draw: routing, task, demand; and how that is told."""
 
 from __future__ import annotations
 

@@ -169,7 +169,7 @@ class ChatRequest:
             return self.body, False
         top = _TOP.decode(self.body)
         top["model"] = Raw(_ENCODER.encode(endpoint.upstream_model))
-        _strip_hints(top, ours=ours)
+        strip_hints(top, ours=ours)
         if ask_usage:
             options = {}
             if read.stream_options is not None:
@@ -186,7 +186,7 @@ class ChatRequest:
         if not ours and self._body.router is None:
             return self.body
         top = _TOP.decode(self.body)
-        _strip_hints(top, ours=ours)
+        strip_hints(top, ours=ours)
         return _ENCODER.encode(top)
 
     @property
@@ -239,7 +239,13 @@ def _needs(request: ChatBody, body: bytes) -> int:
     return bits
 
 
-def _strip_hints(top: dict[str, Raw], *, ours: bool) -> None:
+def strip_hints(top: dict[str, Raw], *, ours: bool) -> None:
+    """Take what is for us out of a body.
+
+    Args:
+        top: its top level; changed.
+        ours: some of its metadata is for us.
+    """
     top.pop("router", None)
     if ours:
         metadata = msgspec.json.decode(top["metadata"], type=dict[str, Raw])

@@ -7,7 +7,7 @@ import codecs
 import msgspec
 from msgspec import Raw
 
-from router.dialects.chat import REFERENCE_KEY, ROUTER_KEYS
+from router.dialects.chat import REFERENCE_KEY, ROUTER_KEYS, strip_hints
 from router.dialects.request import NOTHING_DECLARED, BodyHints, Declared
 from router.errors import RequestRejected
 
@@ -34,18 +34,13 @@ def take_hints(body: bytes) -> tuple[Declared, bytes]:
         top = _TOP.decode(body.removeprefix(codecs.BOM_UTF8))
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return NOTHING_DECLARED, body
-    router, metadata = top.pop("router", None), _metadata(top)
-    ours = {name for name in metadata if name.startswith(ROUTER_KEYS)}
+    router, metadata = top.get("router"), _metadata(top)
+    ours = any(name.startswith(ROUTER_KEYS) for name in metadata)
     if router is None and not ours:
         return NOTHING_DECLARED, body
     hints = _hints(router) if router is not None else BodyHints()
     reference = _text(metadata.get(REFERENCE_KEY))
-    if ours:
-        kept = {name: value for name, value in metadata.items() if name not in ours}
-        if kept:
-            top["metadata"] = Raw(_ENCODER.encode(kept))
-        else:
-            del top["metadata"]
+    strip_hints(top, ours=ours)
     return Declared(hints, reference=reference), _ENCODER.encode(top)
 
 

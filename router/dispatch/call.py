@@ -55,14 +55,12 @@ class Calls:
         *,
         observer: ObserverLine | None = None,
         note: Callable[[Decision], None] = lambda decision: None,
-        random: Callable[[], float] = random.random,
     ) -> None:
         self.decider = decider
         self.dispatcher = dispatcher
         self.booking = booking
         self.observer = observer
         self.note = note  # of every decision, for later explanations
-        self.random = random  # of pauses
         self.budget = RetryBudget()
 
     async def serve(self, context: CallContext, request: ChatRequest, exchange: Exchange) -> None:
@@ -183,7 +181,7 @@ class _Call:
             n_repeats,
             has_others=following is not None,
             left_s=self.deadline - time.monotonic(),
-            random=self.home.random,
+            random=random.random,
         )
         if wait_s is None or not self.home.budget.spend():
             return False

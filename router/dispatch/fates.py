@@ -6,6 +6,7 @@ A status alone says too little: a 400 may be about the request, or about this en
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
@@ -102,22 +103,26 @@ def retry_after_s(headers: Sequence[Header], *, now_s: float) -> float | None:
 
     Ref: RFC 9110, section 10.2.3: seconds, or a date in one of three forms.
     """
-    found = {name.lower(): value.strip() for name, value in reversed(headers)}
-    for name, scale in ((b"retry-after-ms", 1e-3), (b"retry-after", 1.0)):
-        seconds = _seconds(found.get(name, b"").decode("latin-1"), now_s / scale)
-        if seconds is not None:
-            return min(max(seconds * scale, 0.0), LONGEST_PAUSE_S)
-    return None
+    found = {name.lower(): value.decode("latin-1") for name, value in reversed(headers)}
+    pause_s = _number(found.get(b"retry-after-ms", ""))
+    if pause_s is not None:
+        pause_s /= 1000
+    elif (text := found.get(b"retry-after", "")) and (pause_s := _number(text)) is None:
+        pause_s = _until(text, now_s)
+    return None if pause_s is None else min(max(pause_s, 0.0), LONGEST_PAUSE_S)
 
 
-def _seconds(text: str, now_s: float) -> float | None:
+def _number(text: str) -> float | None:
     try:
-        seconds = float(text)
-        return seconds if seconds == seconds else None
+        number = float(text)
     except ValueError:
-        pass
+        return None
+    return None if math.isnan(number) else number
+
+
+def _until(date: str, now_s: float) -> float | None:
     try:
-        return parsedate_to_datetime(text).timestamp() - now_s
+        return parsedate_to_datetime(date).timestamp() - now_s
     except (ValueError, TypeError, OverflowError):
         return None
 

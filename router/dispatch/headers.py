@@ -16,6 +16,7 @@ HOP = frozenset(
 """Of this hop, or written anew for the next one: they travel nowhere."""
 CREDENTIALS = frozenset(b"authorization x-api-key api-key x-goog-api-key".split())
 """Where a caller's key may be; which of them goes on is the caller's credential."""
+STAYS = HOP | CREDENTIALS
 TRAVEL = frozenset(
     b"accept accept-language content-type user-agent idempotency-key anthropic-version "
     b"anthropic-beta openai-beta traceparent tracestate x-request-id x-client-request-id "
@@ -69,11 +70,13 @@ def forward_headers(
     Args:
         key_headers: names that carry a provider's key: whoever sends one means another provider.
     """
-    stays = HOP | CREDENTIALS | key_headers | named_by_connection(headers)
+    hop = named_by_connection(headers)
     out = [
         (name, value)
         for name, value in headers
-        if name not in stays
+        if name not in STAYS
+        and name not in key_headers
+        and name not in hop
         and not name.startswith(OURS)
         and (
             to.client_auth

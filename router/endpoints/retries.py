@@ -21,11 +21,6 @@ class RetryBudget:
     def __init__(self) -> None:
         self._left = FLOOR
 
-    @property
-    def left(self) -> float:
-        """Attempts that may be made now."""
-        return self._left
-
     def earn(self) -> None:
         """Note that a call came."""
         self._left = min(self._left + SHARE, MOST)
