@@ -406,6 +406,23 @@ def test_the_sums_of_another_store_are_no_change(world: World) -> None:
     assert (now.n, now.watch, now.regimes) == (110, known.watch, known.regimes)
 
 
+def test_sums_of_fewer_labels_than_were_known_are_no_change(world: World) -> None:
+    world.hear(50, 0.9)
+    world.close()
+    known = world.alarms.known[A]
+    world.client.hset(keys.DRIFT, f"{A:016x}", msgspec.json.encode(replace(known, n=150.0)))
+    assert world.alarms.take(world.alarms.look())
+
+    world.close()
+
+    assert world.kinds() == []
+    now = world.alarms.known[A]
+    assert (now.n, now.watch, now.regimes) == (50, known.watch, known.regimes)
+    world.hear(60, 0.0)
+    world.close()
+    assert world.kinds() == [("a", "down")], "it is watched on, from what the store holds now"
+
+
 def test_damaged_watches_count_as_none(world: World) -> None:
     world.client.hset(keys.DRIFT, mapping={f"{A:016x}": "{", "what": "{}", f"{B:016x}": "{}"})
 

@@ -135,7 +135,7 @@ class Alarms:
             if math.isnan(n):
                 continue  # damaged: what was known stays, for when the sums are whole again
             now = replace(was, n=n, total=total)
-            if goes_on:
+            if goes_on and n >= was.n:  # fewer than were known: not how they came about either
                 watched, change = watcher.close(
                     Watched(was.watch, was.regimes),
                     now_ms // BUCKET_MS - 1,
