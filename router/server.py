@@ -41,7 +41,6 @@ from telemetry.writer import Counters, Writer
 
 log = structlog.get_logger()
 
-LONGEST_CONNECT_S = 60.0
 GC_THRESHOLDS = (20_000, 20, 50)
 KEEPALIVE_S = 75
 """Above the SDKs' own pools' idle time, so that it is they who close."""
@@ -80,7 +79,7 @@ class Sidecar:
             days=configuration.server.explain_days,
             max_bytes=configuration.server.explain_max_bytes,
         )
-        self._upstream = _upstream(configuration, transport)
+        self._upstream: Upstream = Pool() if transport is None else Adapted(transport)
         seal = Seal.load(state_dir)
         booking = Booking(self.writer, seal, metrics, n_shards=n_shards)
         self.feedback = FeedbackDesk(
@@ -160,13 +159,6 @@ class Sidecar:
         self.feedback.close()
         await asyncio.to_thread(self.writer.close)
         await asyncio.to_thread(self.decisions.close)
-
-
-def _upstream(configuration: Configuration, transport: httpx.AsyncBaseTransport | None) -> Upstream:
-    if transport is not None:
-        return Adapted(transport)
-    waits = [e.timeouts.connect_s for e in configuration.catalog.endpoints]
-    return Pool(connect_s=min(max(waits), LONGEST_CONNECT_S))
 
 
 class _Server(uvicorn.Server):

@@ -20,9 +20,7 @@ from router.config.entries import (
 from router.config.file import parse, read
 from router.config.process import ArchiveEntry, ServerEntry, StoreEntry
 from router.endpoints.catalog import Catalog, Endpoint, compile_catalog
-from router.endpoints.entries import (
-    ModelEntry,
-)
+from router.endpoints.entries import ModelEntry, TimeoutsEntry
 from telemetry.events import digest8
 
 T = TypeVar("T")
@@ -40,6 +38,7 @@ class Strategy:
     objective: Objective
     incumbent: Endpoint | None
     release_every_s: float
+    timeouts: TimeoutsEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +146,7 @@ def compile_entries(entries: File, *, version: int, secrets: bool) -> Configurat
             if entry.incumbent == NO_INCUMBENT
             else catalog.by_id.get(entry.incumbent or "", first),
             compile_release_every_s(entry),
+            entry.timeouts,
         )
         for name, entry in entries.all_strategies.items()
     }
