@@ -63,6 +63,7 @@ class Flag(IntFlag):
     PRICED = 64
     TTFT_KNOWN = 128
     TTFT_BOUND = 512  # `ttft_us` is how long nothing came: the first content would have been later
+    PROMISED = 1024  # its id left for the client before it was known who would answer
     INGESTED = 256  # somebody else dispatched the call, and may tell of it more than once
 
 

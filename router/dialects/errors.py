@@ -34,8 +34,24 @@ async def respond_error(exchange: Exchange, error: RequestRejected | DispatchErr
     elif isinstance(error, AllEndpointsFailed):
         more = {"attempts": [{"endpoint": e, "failure": f} for e, f in error.attempts]}
     body = error_body(str(error), code=error.code, param=param, status=error.status, **more)
+    if exchange.started:
+        await exchange.end(error_event(body))
+        return
     with contextlib.suppress(ConnectionError):
         await exchange.respond(status, body, headers)
+
+
+def error_event(body: bytes) -> bytes:
+    """Return an error as an event of a stream that has begun."""
+    try:
+        body = msgspec.json.format(body, indent=-1)  # one line, whatever the provider wrote
+        told = b'"error"' in body
+    except msgspec.DecodeError:
+        told = False
+    if not told:
+        message = "the provider turned the call down"
+        body = error_body(message, code="provider_error", param=None, status=502)
+    return b"data: " + body + b"\n\n"
 
 
 def error_body(message: str, *, code: str, param: str | None, status: int, **more: Any) -> bytes:

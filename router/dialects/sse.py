@@ -6,6 +6,9 @@ and data that is no JSON. Nothing is ever finished on the provider's behalf.
 
 from __future__ import annotations
 
+import msgspec
+from msgspec import Raw
+
 from telemetry.wire.chat import (
     ChoicePart,
     Usage,
@@ -148,6 +151,17 @@ class ChatStream:
             choice.spoke = True
         if part.finish_reason:
             choice.finished = True
+
+
+def whole_as_stream(body: bytes) -> bytes:
+    """Return a whole answer as a stream of one event, for a client whose stream has begun."""
+    answer = msgspec.json.decode(body, type=dict[str, Raw])
+    choices = msgspec.json.decode(answer["choices"], type=list[dict[str, Raw]])
+    for choice in choices:
+        choice["delta"] = choice.pop("message", Raw(b"{}"))
+    answer["choices"] = Raw(msgspec.json.encode(choices))
+    answer["object"] = Raw(b'"chat.completion.chunk"')
+    return b"data: " + msgspec.json.encode(answer) + b"\n\ndata: " + DONE + b"\n\n"
 
 
 def _is_readable(event: bytes) -> bool:

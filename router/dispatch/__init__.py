@@ -8,6 +8,7 @@
 - `attempt`: one call to one endpoint
 - `retries`: the same endpoint again, the next one, or the end
 - `rival`: a second start beside a slow one
+- `heartbeat`: signs of life before a stream that is sent whole
 - `race`: the attempts of one call
 - `booking`: the one place where tokens and outcomes are made
 - `stream`: a streamed answer on its way to the client

@@ -28,7 +28,7 @@ from telemetry.writer import Writer
 STREAMED, USAGE_KNOWN, ROUTED = int(Flag.STREAMED), int(Flag.USAGE_KNOWN), int(Flag.ROUTED)
 BY_INCUMBENT, DRAWN_NOW, FINAL = int(Flag.BY_INCUMBENT), int(Flag.DRAWN_NOW), int(Flag.FINAL)
 PRICED, TTFT_KNOWN = int(Flag.PRICED), int(Flag.TTFT_KNOWN)
-TTFT_BOUND = int(Flag.TTFT_BOUND)
+TTFT_BOUND, PROMISED = int(Flag.TTFT_BOUND), int(Flag.PROMISED)
 WAITED = (Result.TIMEOUT, Result.OVERTAKEN)
 NOTHING_USED = Usage(0, 0, 0, 0)
 RESULT_NAMES = {result: result.name.lower() for result in Result}
@@ -45,27 +45,53 @@ class Booking:
 
     def token(self, decision: Decision, executed: Endpoint) -> bytes:
         """Return the packed token of a decision that an endpoint served."""
+        context = decision.context
+        beliefs, c, group = context.beliefs, context.category, executed.group
+        return self._token(
+            decision,
+            executed=executed.digest,
+            predicted=float(beliefs.quality_mean[c, group]),
+            predicted_sd=float(beliefs.quality_sd[c, group]),
+            spread=float(beliefs.quality_spread[c, group]),
+            regime=beliefs.known[executed.index].regimes.now,
+        )
+
+    def early_token(self, decision: Decision) -> bytes:
+        """Return the packed token of a decision of which nobody knows yet who will serve it."""
+        return self._token(
+            decision, executed=0, predicted=0.0, predicted_sd=0.0, spread=0.0, regime=0
+        )
+
+    def _token(
+        self,
+        decision: Decision,
+        *,
+        executed: int,
+        predicted: float,
+        predicted_sd: float,
+        spread: float,
+        regime: int,
+    ) -> bytes:
         context, plan = decision.context, decision.plan
-        beliefs, app = context.beliefs, context.caller.app
-        c, group = context.category, executed.group
+        app = context.caller.app
         return Token(
             key_id=self.seal.key_id,
             shard=decision.nonce[0] % self._n_shards,
             flags=decision_flags(decision),
             nonce=decision.nonce,
             decided_at_ms=decision.decided_at_ms,
-            category=beliefs.configuration.task_digests[c],
+            category=context.beliefs.configuration.task_digests[context.category],
             drawn=plan.drawn.digest,
-            executed=executed.digest,
+            executed=executed,
             strategy=context.strategy.digest,
             app=app.digest,
             release_key=release_key(app.digest, context.draw_key),
             session=int.from_bytes((context.unit.key or decision.nonce)[:8], "little"),
             propensity=plan.propensity,
-            predicted=float(beliefs.quality_mean[c, group]),
-            predicted_sd=float(beliefs.quality_sd[c, group]),
-            spread=float(beliefs.quality_spread[c, group]),
-            regime=beliefs.known[executed.index].regimes.now,
+            predicted=predicted,
+            predicted_sd=predicted_sd,
+            spread=spread,
+            regime=regime,
         ).pack()
 
     def foreign_token(self, nonce: bytes, *, endpoint: int, task: str, app: int) -> bytes:

@@ -16,6 +16,8 @@ from router.decision import planner
 from router.decision.context import CallContext
 from router.decision.decide import Decider, Decision
 from router.dialects.chat import ChatRequest
+from router.dialects.errors import error_event
+from router.dialects.sse import whole_as_stream
 from router.dispatch.attempt import (
     Attempt,
     AttemptFailed,
@@ -25,9 +27,10 @@ from router.dispatch.attempt import (
     Sending,
     order,
 )
-from router.dispatch.booking import FINAL, RESULT_NAMES, STREAMED, Booking, decision_flags
+from router.dispatch.booking import FINAL, PROMISED, RESULT_NAMES, STREAMED, Booking, decision_flags
 from router.dispatch.fates import Fate
 from router.dispatch.headers import forward_headers, returned_headers
+from router.dispatch.heartbeat import Heartbeat
 from router.dispatch.held import Hold
 from router.dispatch.observer_line import ObserverLine
 from router.dispatch.race import Failed, Race, Unanswered
@@ -117,7 +120,14 @@ class _Call:
 
     async def run(self) -> None:
         """Send the first answer that may go to the client."""
-        reply = await self._dispatch()
+        if self.buffers:
+            async with Heartbeat(self.exchange, self._early_headers):
+                reply = await self._dispatch()
+        else:
+            reply = await self._dispatch()
+        if reply.stream is None and self.exchange.started:
+            await self._send_in_stream(reply)
+            return
         if reply.stream is None:
             await self._send_whole(reply)
             return
@@ -264,6 +274,17 @@ class _Call:
         headers = self._response_headers(reply, token)
         await self.exchange.respond(reply.status, reply.body, headers)
 
+    async def _send_in_stream(self, reply: Reply) -> None:
+        """Send a whole body to a client whose stream has begun already."""
+        attempt, body = reply.attempt, reply.body or b""
+        if attempt in self.under_way:
+            token = self._end(attempt, attempt.result, final=True)
+            if attempt.result is Result.OK:
+                self._tell(token, body, answered=True)
+        self.guard.finish()
+        whole = attempt.result is Result.OK
+        await self.exchange.end(whole_as_stream(body) if whole else error_event(body))
+
     def _end_stream(self, attempt: Attempt, said: bytes, *, whole: bool) -> None:
         token = self._end(attempt, attempt.result, final=True)
         self._tell(token, said, answered=whole)
@@ -286,6 +307,8 @@ class _Call:
             endpoint.index, attempt.result, time.monotonic(), retry_after_s=retry_after_s
         )
         flags = self.flags | (STREAMED if self.request.streamed else 0) | (FINAL if final else 0)
+        if self.buffers and self.exchange.started:
+            flags |= PROMISED
         cost_nano = _cost_nano(endpoint, attempt)
         token = booking.token(self.decision, endpoint)
         booking.write(
@@ -321,22 +344,32 @@ class _Call:
         )
 
     def _response_headers(self, reply: Reply, token: bytes) -> list[Header]:
-        decision, context = self.decision, self.decision.context
-        out = returned_headers(reply.headers, named=context.route.by_name)
+        out = returned_headers(reply.headers, named=self.decision.context.route.by_name)
         timing = (
             f"decide;dur={self.decide_s * 1e3:.2f}, "
             f"upstream;dur={(reply.attempt.ttft_s or reply.attempt.latency_s) * 1e3:.1f}"
         )
+        out += self._decision_headers(token)
         out += [
+            (b"x-router-endpoint", reply.attempt.endpoint.id.encode()),
+            (b"x-router-attempts", str(reply.attempt.number).encode()),
+            (b"server-timing", timing.encode()),
+        ]
+        return out
+
+    def _early_headers(self) -> list[Header]:
+        """Return what can be said before it is known who will answer."""
+        return self._decision_headers(self.home.booking.early_token(self.decision))
+
+    def _decision_headers(self, token: bytes) -> list[Header]:
+        decision, context = self.decision, self.decision.context
+        out = [
             (b"x-request-id", decision.nonce.hex().encode()),
             (b"x-router-decision-id", self.home.booking.seal.close(token).encode()),
-            (b"x-router-endpoint", reply.attempt.endpoint.id.encode()),
             (b"x-router-task", context.task.name.encode()),
             (b"x-router-strategy", context.strategy.name.encode()),
             (b"x-router-propensity", f"{decision.plan.propensity:.6g}".encode()),
             (b"x-router-posterior-version", str(context.beliefs.version).encode()),
-            (b"x-router-attempts", str(reply.attempt.number).encode()),
-            (b"server-timing", timing.encode()),
         ]
         if context.task.warning:
             out.append((b"x-router-warning", context.task.warning.encode("ascii", "replace")))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import httpx
 
-from router.dialects.errors import error_body
+from router.dialects.errors import error_body, error_event
 from router.dialects.sse import ChatStream
 from router.dispatch.attempt import Reply
 from router.net.asgi import DisconnectGuard, Exchange, Header
@@ -109,7 +109,7 @@ class StreamedAnswer:
             return b""
         message = f"{_why(stream, timed_out=timed_out)}; the answer above is not whole"
         error = error_body(message, code="stream_cut", param=None, status=502)
-        return b"data: " + error + b"\n\n"
+        return error_event(error)
 
     def _keep(self, chunk: bytes) -> None:
         if self._keeps and self._said_bytes <= MAX_PART_BYTES:

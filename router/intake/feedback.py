@@ -19,7 +19,7 @@ from router.errors import RequestRejected
 from router.policy.callers import Caller
 from router.policy.hints import short_name
 from telemetry import events
-from telemetry.events import FeedbackKind, Match, digest16
+from telemetry.events import FeedbackKind, Match, Token, digest16
 from telemetry.references import choose, look_up
 from telemetry.store import Client, StoreErrors
 from telemetry.writer import Writer
@@ -100,8 +100,9 @@ class FeedbackDesk:
 
         None at all: the reference is not known yet.
         """
-        asked = [i for i, item in enumerate(items) if item.name != "decision_id"]
-        digests = [_digest(items[i], caller) for i in asked]
+        named = [self._name_of(item, caller) for item in items]
+        asked = [i for i, name in enumerate(named) if name is not None]
+        digests = [name for name in named if name is not None]
         if asked and self._is_store_up():
             found = await asyncio.to_thread(self._look_up, digests)
         else:
@@ -138,7 +139,8 @@ class FeedbackDesk:
 
     def _meant(self, item: FeedbackItem, tokens: list[bytes], caller: Caller) -> list[bytes]:
         if item.name == "decision_id":
-            return [self._open(item, caller)]
+            token, body = self._open(item, caller)
+            return [body] if token.executed else tokens
         meant = choose(tokens, item.match)
         if tokens and not meant:
             candidates = [self._seal.close(_resealed(t, self._seal.key_id)) for t in tokens]
@@ -151,7 +153,22 @@ class FeedbackDesk:
             )
         return meant
 
-    def _open(self, item: FeedbackItem, caller: Caller) -> bytes:
+    def _name_of(self, item: FeedbackItem, caller: Caller) -> bytes | None:
+        """Return what the item's decisions are looked up by; None where its id says it all.
+
+        An id that left before it was known who would answer is looked up by its nonce.
+        """
+        if item.name != "decision_id":
+            kind = "response" if item.name == "response_id" else "ref"
+            said = short_name(item.id) if kind == "ref" else item.id
+            return digest16(caller.app.name, kind, said)
+        try:
+            token, _ = self._open(item, caller)
+        except RequestRejected:
+            return None  # it is told where the item is addressed
+        return None if token.executed else token.nonce
+
+    def _open(self, item: FeedbackItem, caller: Caller) -> tuple[Token, bytes]:
         token, body = self._seal.open(item.id)
         if token.app != caller.app.digest or token.shard >= self._n_shards:
             raise RequestRejected(
@@ -163,7 +180,7 @@ class FeedbackDesk:
                 "this decision is over 30 days old; feedback no longer counts",
                 param="decision_id",
             )
-        return body
+        return token, body
 
     def _look_up(self, digests: list[bytes]) -> list[list[bytes]]:
         try:
@@ -182,7 +199,8 @@ class FeedbackDesk:
         common = {"kind": item.kind, "value": item.value, "revision": item.revision, "event": event}
         if tokens:
             return [events.feedback(token, **common) for token in tokens]  # type: ignore[arg-type]
-        digest = _digest(item, caller)
+        digest = self._name_of(item, caller)
+        assert digest is not None
         return [
             events.feedback(
                 None,
@@ -294,11 +312,6 @@ def journal_full() -> RequestRejected:
 
 def _bad(message: str, field: str) -> RequestRejected:
     return RequestRejected("bad_feedback", message, param=field)
-
-
-def _digest(item: FeedbackItem, caller: Caller) -> bytes:
-    kind = "response" if item.name == "response_id" else "ref"
-    return digest16(caller.app.name, kind, short_name(item.id) if kind == "ref" else item.id)
 
 
 def _resealed(token: bytes, key_id: int) -> bytes:

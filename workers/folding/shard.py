@@ -332,13 +332,18 @@ def fold_together(client: Client, work: list[tuple[Shard, Entries, int]]) -> lis
 
 
 def references_of(outcomes: NDArray[np.void]) -> dict[int, dict[bytes, bytes]]:
-    """Return by bucket and digest the packed tokens of the decisions that it names."""
+    """Return by bucket and digest the packed tokens of the decisions that it names.
+
+    A decision whose id left before it was known who would answer is named by its nonce as well.
+    """
     final = outcomes[(outcomes["flags"] & Flag.FINAL) > 0]
     buckets = (final["token"]["decided_at_ms"] // references.BUCKET_MS).tolist()
     tokens = pieces(final["token"])
+    promised = (final["flags"] & Flag.PROMISED) > 0
+    nonces = np.where(promised, final["token"]["nonce"], np.void(NO_DIGEST))
     out: dict[int, dict[bytes, bytes]] = {}
-    for column in ("response", "reference"):
-        for digest, bucket, token in zip(pieces(final[column]), buckets, tokens, strict=True):
+    for names in (final["response"], final["reference"], nonces):
+        for digest, bucket, token in zip(pieces(names), buckets, tokens, strict=True):
             if digest != NO_DIGEST:
                 found = out.setdefault(bucket, {})
                 found[digest] = references.append(found.get(digest), token)

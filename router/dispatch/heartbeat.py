@@ -1,0 +1,43 @@
+"""Signs of life for a client that waits for a stream which it gets whole."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+
+from router.net.asgi import Exchange, Header
+
+EVERY_S = 5.0
+"""Below the idle limits of clients and of what stands between (10 s and more)."""
+COMMENT = b": waiting for the whole answer\n\n"
+EVENT_STREAM: Header = (b"content-type", b"text/event-stream; charset=utf-8")
+
+
+class Heartbeat:
+    """Begins the answer to a client that has waited long, and says now and then that it goes on."""
+
+    def __init__(self, exchange: Exchange, headers: Callable[[], list[Header]]) -> None:
+        self._exchange = exchange
+        self._headers = headers
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> None:
+        self._task = asyncio.create_task(self._beat())
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def _beat(self) -> None:
+        await asyncio.sleep(EVERY_S)
+        await self._exchange.start(200, [EVENT_STREAM, *self._headers()])
+        while True:
+            await self._exchange.part(COMMENT)
+            await asyncio.sleep(EVERY_S)
