@@ -534,5 +534,5 @@ def test_what_is_no_stream_is_told_inside_one_that_has_begun(
             words = [c.choices[0].delta.content for c in ask(sidecar, stream=True)]
             assert "".join(w or "" for w in words) == SAID
             return
-        with pytest.raises(openai.APIError, match="too hot" if kind == "refused" else "answered"):
+        with pytest.raises(openai.APIError, match="too hot" if kind == "refused" else "turned"):
             ask(sidecar, stream=True)

@@ -108,8 +108,11 @@ class ChatStream:
 
     def flush(self) -> bytes:
         """Read what is left at the proper end of the stream; return it if it is an event."""
-        rest = self._splitter.take_rest().strip(b"\r\n")
-        if not rest or self.unreadable or not _is_readable(rest):
+        left = self._splitter.take_rest()
+        rest = left.strip(b"\r\n")
+        if not rest:
+            return left  # of a blank line that came in two pieces
+        if self.unreadable or not _is_readable(rest):
             return b""
         return b"" if self._read(rest) else rest + b"\n\n"
 
