@@ -28,7 +28,7 @@ from router.errors import ConfigError, RequestRejected
 from router.intake.feedback import parse as parse_feedback
 from router.policy.callers import Keys
 from router.policy.constraints import Demand, Exclusion, Filter
-from router.policy.route import find_route, parse_model
+from router.policy.route import find_route, incumbent_of, parse_model
 from router.policy.tasks import categorize, matches
 from router.report import views
 from telemetry.events import Result, Token
@@ -159,7 +159,8 @@ def test_a_minimal_file_of_a_few_lines_works() -> None:
     found = configuration()
 
     assert [e.group for e in found.catalog.endpoints] == [0, 0, 1]
-    assert found.strategies["balanced"].incumbent is found.catalog.endpoints[0]
+    incumbent = incumbent_of(found.apps["default"], found.strategies["balanced"])
+    assert incumbent is found.catalog.endpoints[0]
     assert found.apps["default"].entry.mode == "observe"
     assert GENERAL in found.tasks
 

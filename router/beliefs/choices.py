@@ -24,7 +24,7 @@ from bandit.utility import Order
 from router.config.compiled import Configuration, Strategy
 from router.config.entries import Mode
 from router.endpoints.catalog import Catalog
-from router.policy.route import incumbent_of
+from router.policy.route import first_permitted, incumbent_of
 from telemetry.events import digest8
 
 NO_SIGNAL = "no quality signal"
@@ -124,7 +124,9 @@ def is_current(review_key: ReviewKey, configuration: Configuration) -> bool:
         return False
     if review_key.model:
         listed = configuration.catalog.by_model.get(review_key.model) or ()
-        return app.entry.map_models and any(e.id == review_key.incumbent for e in listed[:1])
+        if not (app.entry.map_models and listed):
+            return False
+        return first_permitted(app, listed).id == review_key.incumbent
     inc = incumbent_of(app, strategy)
     return inc is not None and inc.id == review_key.incumbent
 

@@ -21,6 +21,7 @@ from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.choices import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.names import Names
 from router.beliefs.releases import Releases
+from router.beliefs.switch import read_switch
 from router.config.compiled import Configuration
 from router.config.places import OFF_FILE
 from telemetry import keys
@@ -61,7 +62,7 @@ class _Seen(NamedTuple):
 
     standings: dict[bytes, bytes]
     watches: dict[bytes, bytes]
-    off: bool
+    off: bytes | None
 
 
 @dataclass(slots=True)
@@ -83,9 +84,9 @@ class _Followed:
         pipeline = self.client.pipeline(transaction=False)
         pipeline.hgetall(keys.STANDINGS)
         pipeline.hgetall(keys.DRIFT)
-        pipeline.exists(keys.OFF)
+        pipeline.get(keys.OFF)
         standings, watches, off = pipeline.execute()
-        return _Seen(standings, watches, bool(off))
+        return _Seen(standings, watches, off)
 
 
 class Keeper:
@@ -95,11 +96,12 @@ class Keeper:
         review_keys = choices.seeds(configuration)
         self.current = believe(configuration, NOTHING, version=0, review_keys=review_keys)
         self.off = False
+        self.off_since_ms: int | None = None
         self.store_up = False
         self.names = Names()
         self._address = address
         self._off_file = state_dir / OFF_FILE
-        self._off_in_store = False
+        self._off_in_store: bytes | None = None
         self._wanted: dict[ReviewKey, None] = {}
         self._next_look = 0.0  # monotonic seconds
         self._review_at_ms = 0  # the next review that is due by time
@@ -300,7 +302,7 @@ class Keeper:
 
         Of a store that is away the last word holds.
         """
-        off = self._off_in_store or self._off_file.exists()
+        off, self.off_since_ms = read_switch(self._off_file, self._off_in_store)
         if off is not self.off:
             log.warning("routing is switched off" if off else "routing is switched on")
         self.off = off

@@ -4,6 +4,7 @@
 - `places`: where file and state lie
 - `process`: how the process itself runs: address, limits, state directory, store
 - `entries`: strategies, apps and tasks as they are written, and the whole file
+- `standing`: which endpoints may ever serve an app
 - `checks`: what one entry says of another
 - `validation`: whether the file has that shape
 - `file`: the file, read and checked as a whole

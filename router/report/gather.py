@@ -18,7 +18,9 @@ from router.beliefs.alarms import Alarms
 from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.keeper import known_review_keys
 from router.beliefs.releases import Releases
+from router.beliefs.switch import read_switch
 from router.config.compiled import Configuration, load
+from router.config.places import OFF_FILE
 from router.errors import ConfigError
 from router.report import views
 from telemetry import keys
@@ -75,8 +77,9 @@ def gather(file: Path, strategy: str | None) -> Report:
         known = ", ".join(configuration.strategies)
         report.bad_input = f"--strategy {chosen}: no such strategy; known: {known}"
         return report
+    state_dir = configuration.server.state_directory()
+    report.posteriors |= views.switch_row(read_switch(state_dir / OFF_FILE, None))
     try:
-        state_dir = configuration.server.state_directory()
         with open_store(state_dir, url=configuration.store.url()) as address:
             _fill(report, configuration, address, chosen)
     except (TelemetryError, *StoreErrors) as error:
@@ -119,9 +122,11 @@ def read_beliefs(
 
 def _fill(report: Report, configuration: Configuration, address: Address, strategy: str) -> None:
     beliefs, rows, names = read_beliefs(configuration, address)
-    report.posteriors = views.posteriors(beliefs, strategy)
+    off_file = configuration.server.state_directory() / OFF_FILE
     with closing(connect(address)) as client:
         found = [client.get(key) for key in (keys.AUDIT, keys.CALIBRATION)]
+        switch = read_switch(off_file, client.get(keys.OFF))
+    report.posteriors = views.posteriors(beliefs, strategy) | views.switch_row(switch)
     report.audit, report.calibration = (json.loads(value) if value else None for value in found)
     report.rows = views.report_rows(beliefs, strategy)
     report.unlisted = _unlisted(rows, configuration, names)

@@ -42,6 +42,8 @@ def console() -> Console:
 def print_report(report: Report, to: Console | None = None) -> None:
     """Print the report as tables."""
     to = to or console()
+    if report.posteriors.get("off"):
+        to.print(off_line(report.posteriors), style="yellow", markup=False, highlight=False)
     by_category: dict[str, list[ReportRow]] = {}
     for row in report.rows:
         by_category.setdefault(row.category, []).append(row)
@@ -59,6 +61,13 @@ def print_report(report: Report, to: Console | None = None) -> None:
         to.print(line, markup=False, highlight=False)
     for line in report.missing:
         to.print(line, style="yellow", markup=False, highlight=False)
+
+
+def off_line(posteriors: dict[str, Any]) -> str:
+    """Return the line that says that routing is off, and since when where that is known."""
+    since_ms = posteriors.get("off_since_ms")
+    since = f" since {_at(since_ms)}" if since_ms else ""
+    return f"routing is off{since}: incumbents serve everything until `pointsman on`"
 
 
 def choice_lines(choices: list[dict[str, Any]]) -> list[str]:
