@@ -241,7 +241,9 @@ class Routes:
         strategy = next(iter(beliefs.configuration.apps.values())).entry.strategy
         keeper = self._services.keeper
         switch = views.switch_row(Switch(keeper.off, keeper.off_since_ms))
-        await exchange.respond_json(200, views.posteriors(beliefs, strategy) | switch)
+        shown = views.posteriors(beliefs, strategy) | switch
+        shown["configuration"] = views.file_row(keeper)
+        await exchange.respond_json(200, shown)
 
     async def _metrics(self, exchange: Exchange, beliefs: Beliefs) -> None:
         _require_admin(exchange, beliefs)

@@ -416,7 +416,7 @@ RICH = {
 def test_every_exclusion_has_its_reason(asked: dict[str, Any], reasons: list[Any]) -> None:
     catalog = configuration(**RICH).catalog
 
-    found = Filter(catalog).apply(demand(**asked), Health(3), 0.0)
+    found = Filter(catalog).apply(demand(**asked), Health(), 0.0)
 
     assert list(found.reasons) == reasons
     assert found.mask.tolist() == [r is None for r in reasons]
@@ -424,11 +424,12 @@ def test_every_exclusion_has_its_reason(asked: dict[str, Any], reasons: list[Any
 
 def test_open_breakers_and_full_endpoints_are_excluded() -> None:
     catalog = configuration(**RICH).catalog
-    health = Health(3)
+    health = Health()
+    first, second, _ = (endpoint.digest for endpoint in catalog.endpoints)
     for _ in range(FAILURES_TO_OPEN):
-        health.begin(0, 0.0)
-        health.end(0, Result.SERVER, 0.0)
-    health.begin(1, 0.0)
+        health.begin(first, 0.0)
+        health.end(first, Result.SERVER, 0.0)
+    health.begin(second, 0.0)
 
     found = Filter(catalog).apply(demand(has_credential=True), health, 0.1)
 
@@ -436,7 +437,7 @@ def test_open_breakers_and_full_endpoints_are_excluded() -> None:
 
 
 def test_breakers_open_rest_probe_and_close() -> None:
-    health = Health(1)
+    health = Health()
     for _ in range(FAILURES_TO_OPEN):
         health.begin(0, 0.0)
         health.end(0, Result.CONNECT, 0.0)
@@ -456,7 +457,7 @@ def test_breakers_open_rest_probe_and_close() -> None:
 
 
 def test_an_announced_pause_is_honoured_within_reason() -> None:
-    health = Health(1)
+    health = Health()
     health.begin(0, 0.0)
     health.end(0, Result.RATE_LIMIT, 0.0, retry_after_s=1e9)
 
@@ -466,7 +467,7 @@ def test_an_announced_pause_is_honoured_within_reason() -> None:
 
 
 def test_an_endpoint_that_stays_down_is_lost_to_its_sessions() -> None:
-    health, now = Health(1), 0.0
+    health, now = Health(), 0.0
     lost_at = []
     while now < 2 * LOST_S:
         if not health.is_blocked(0, now):
@@ -480,7 +481,7 @@ def test_an_endpoint_that_stays_down_is_lost_to_its_sessions() -> None:
 
 
 def test_a_clients_own_error_is_no_failure_of_the_endpoint() -> None:
-    health = Health(1)
+    health = Health()
     for _ in range(2 * FAILURES_TO_OPEN):
         health.begin(0, 0.0)
         health.end(0, Result.CLIENT_ERROR, 0.0)

@@ -30,7 +30,7 @@ def check_standing(entries: File) -> Iterator[tuple[Place, str, str]]:
         }
         if len(forbidden) == len(entries.endpoints):
             reasons = "; ".join(f"{id_}: {why}" for id_, why in forbidden.items())
-            yield where, "no endpoint may serve this app", reasons
+            yield where, name, f"no endpoint may serve this app: {reasons}"
             continue
         named = {"incumbent": app.incumbent}
         if app.mode is Mode.PINNED:

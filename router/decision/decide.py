@@ -271,7 +271,7 @@ class Decider:
             return None
         beliefs = context.beliefs
         endpoint = beliefs.configuration.catalog.by_digest.get(held.endpoint)
-        if endpoint is None or self.health.is_lost(endpoint.index, context.at.monotonic_s):
+        if endpoint is None or self.health.is_lost(endpoint.digest, context.at.monotonic_s):
             return None
         if held.decided_at_ms < beliefs.known[endpoint.index].alarmed_at_ms:
             return None

@@ -152,7 +152,7 @@ class _Call:
             catalog = self.configuration.catalog
             endpoint = planner.last_resort(plan.route, plan.eligibility, catalog)
         while endpoint is not None and time.monotonic() < self.deadline:
-            was_down = health.is_blocked(endpoint.index, time.monotonic())
+            was_down = health.is_blocked(endpoint.digest, time.monotonic())
             attempt = self.pending = Attempt(endpoint=endpoint, number=len(self.failures) + 1)
             try:
                 return await self._attempt(attempt)
@@ -191,7 +191,7 @@ class _Call:
     def _may_ask(self, endpoint: Endpoint) -> bool:
         """Return whether a fallback may be tried: freely, unless it failed just now itself."""
         failed_just_now = self.home.dispatcher.health.failed_lately(
-            endpoint.index, time.monotonic()
+            endpoint.digest, time.monotonic()
         )
         return not failed_just_now or self.home.budget.spend()
 
@@ -234,7 +234,7 @@ class _Call:
             endpoint,
             key_headers=self.configuration.catalog.key_headers,
         )
-        self.home.dispatcher.health.begin(endpoint.index, time.monotonic())
+        self.home.dispatcher.health.begin(endpoint.digest, time.monotonic())
         return await self.home.dispatcher.attempt(
             attempt,
             headers,
@@ -294,7 +294,7 @@ class _Call:
         self.pending = None
         booking, context, endpoint = self.home.booking, self.decision.context, attempt.endpoint
         self.home.dispatcher.health.end(
-            endpoint.index, attempt.result, time.monotonic(), retry_after_s=retry_after_s
+            endpoint.digest, attempt.result, time.monotonic(), retry_after_s=retry_after_s
         )
         flags = self.flags | (STREAMED if self.request.streamed else 0) | (FINAL if final else 0)
         cost_nano = _cost_nano(endpoint, attempt)

@@ -106,7 +106,7 @@ class Pool:
         keepalive_s: float = KEEPALIVE_S,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._connect_s = connect_s
+        self.connect_s = connect_s  # may change while it runs
         self._keepalive_s = keepalive_s
         self._tls = tls
         self._idle: dict[Origin, deque[Connection]] = {}
@@ -149,7 +149,7 @@ class Pool:
 
     async def _connect(self, target: Target) -> Connection:
         try:
-            async with asyncio.timeout(self._connect_s):
+            async with asyncio.timeout(self.connect_s):
                 return await self._open_connection(target.origin)
         except TimeoutError as error:
             raise httpx.ConnectTimeout("no connection in time") from error

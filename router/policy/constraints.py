@@ -113,7 +113,7 @@ class Filter:
         return Eligibility(
             np.array([r is None for r in reasons]),
             reasons,
-            tuple(breaker.open_until for breaker in health.breakers),
+            tuple(health.breakers[e.digest].open_until for e in self._catalog.endpoints),
         )
 
     def _static(self, demand: Demand) -> Eligibility:
@@ -139,9 +139,9 @@ class Filter:
             return Exclusion.CONTEXT
         if limit.max_output_tokens and (demand.max_tokens or 0) > limit.max_output_tokens:
             return Exclusion.OUTPUT_LIMIT
-        if health.is_blocked(endpoint.index, now):
+        if health.is_blocked(endpoint.digest, now):
             return Exclusion.BREAKER
-        in_flight = health.breakers[endpoint.index].in_flight
+        in_flight = health.breakers[endpoint.digest].in_flight
         if limit.max_in_flight and in_flight >= limit.max_in_flight:
             return Exclusion.IN_FLIGHT
         return None

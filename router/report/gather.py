@@ -19,8 +19,10 @@ from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.keeper import known_review_keys
 from router.beliefs.releases import Releases
 from router.beliefs.switch import read_switch
-from router.config.compiled import Configuration, load
-from router.config.places import OFF_FILE
+from router.config.compiled import Configuration, compile_text
+from router.config.file import read
+from router.config.places import OFF_FILE, places
+from router.config.watch import read_kept
 from router.errors import ConfigError
 from router.report import views
 from telemetry import keys
@@ -67,10 +69,8 @@ def gather(file: Path, strategy: str | None) -> Report:
             "or see the whole loop with `pointsman demo`"
         )
         return report
-    try:
-        configuration = load(file, secrets=False)
-    except ConfigError as error:
-        report.bad_input = str(error)
+    configuration = _configuration(file, report)
+    if configuration is None:
         return report
     chosen = strategy or next(iter(configuration.apps.values())).entry.strategy
     if chosen not in configuration.strategies:
@@ -85,6 +85,20 @@ def gather(file: Path, strategy: str | None) -> Report:
     except (TelemetryError, *StoreErrors) as error:
         report.missing.append(f"no store: {error}")
     return report
+
+
+def _configuration(file: Path, report: Report) -> Configuration | None:
+    """Return what is in force: the file, or while a sidecar refuses it, what that one goes by."""
+    kept = read_kept(places(file)[0])
+    try:
+        text = read(file)
+        if kept is not None and kept.is_refused(text):
+            report.posteriors["configuration"] = kept.row()
+            return compile_text(kept.text, file=kept.file, secrets=False)
+        return compile_text(text, file=str(file), secrets=False)
+    except ConfigError as error:
+        report.bad_input = str(error)
+        return None
 
 
 def read_beliefs(
@@ -126,7 +140,7 @@ def _fill(report: Report, configuration: Configuration, address: Address, strate
     with closing(connect(address)) as client:
         found = [client.get(key) for key in (keys.AUDIT, keys.CALIBRATION)]
         switch = read_switch(off_file, client.get(keys.OFF))
-    report.posteriors = views.posteriors(beliefs, strategy) | views.switch_row(switch)
+    report.posteriors |= views.posteriors(beliefs, strategy) | views.switch_row(switch)
     report.audit, report.calibration = (json.loads(value) if value else None for value in found)
     report.rows = views.report_rows(beliefs, strategy)
     report.unlisted = _unlisted(rows, configuration, names)

@@ -135,7 +135,14 @@ def readiness(keeper: Keeper, *, draining: bool) -> dict[str, Any]:
         "off_since_ms": keeper.off_since_ms,
         "snapshot_age_s": round(keeper.age_s, 3),
         "posterior_version": keeper.current.version,
+        "configuration": file_row(keeper),
     }
+
+
+def file_row(keeper: Keeper) -> dict[str, Any] | None:
+    """Return which configuration is in force, and what was refused since; None without a file."""
+    file = keeper.file
+    return None if file is None else file.in_force.row()
 
 
 def names_of(configuration: Configuration) -> dict[int, str]:
