@@ -24,6 +24,7 @@ from router.dialects.request import Structure
 from router.dialects.sse import ChatStream
 from router.endpoints.entries import Capability, DataClass, Dialect, Needs
 from router.endpoints.health import FAILURES_TO_OPEN, LOST_S, Health
+from router.endpoints.token_sizes import TokenSizes
 from router.errors import ConfigError, RequestRejected
 from router.intake.feedback import parse as parse_feedback
 from router.policy.callers import Keys
@@ -416,7 +417,7 @@ RICH = {
 def test_every_exclusion_has_its_reason(asked: dict[str, Any], reasons: list[Any]) -> None:
     catalog = configuration(**RICH).catalog
 
-    found = Filter(catalog).apply(demand(**asked), Health(), 0.0)
+    found = Filter(catalog).apply(demand(**asked), Health(), TokenSizes(), 0.0)
 
     assert list(found.reasons) == reasons
     assert found.mask.tolist() == [r is None for r in reasons]
@@ -431,7 +432,7 @@ def test_open_breakers_and_full_endpoints_are_excluded() -> None:
         health.end(first, Result.SERVER, 0.0)
     health.begin(second, 0.0)
 
-    found = Filter(catalog).apply(demand(has_credential=True), health, 0.1)
+    found = Filter(catalog).apply(demand(has_credential=True), health, TokenSizes(), 0.1)
 
     assert list(found.reasons) == [Exclusion.BREAKER, Exclusion.IN_FLIGHT, None]
 

@@ -114,7 +114,7 @@ def plan(
 
 
 def last_resort(route: Route, eligibility: Eligibility, catalog: Catalog) -> Endpoint:
-    """Return whom to ask where nobody healthy may serve: a breaker diverts, it never refuses.
+    """Return whom to ask where nobody may serve but for a breaker, or for the length of the text.
 
     Raises:
         NoCandidates, Overloaded: policy forbids everybody, or they have enough to do.

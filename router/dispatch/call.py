@@ -298,6 +298,8 @@ class _Call:
         )
         flags = self.flags | (STREAMED if self.request.streamed else 0) | (FINAL if final else 0)
         cost_nano = _cost_nano(endpoint, attempt)
+        if attempt.usage is not None:
+            self.home.decider.learn_size(endpoint, self.request, attempt.usage.prompt_tokens)
         token = booking.token(self.decision, endpoint)
         booking.write(
             token,

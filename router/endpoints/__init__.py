@@ -4,5 +4,6 @@
 - `entries`: models, providers and endpoints as they are written
 - `catalog`: the same, compiled
 - `health`: breakers, and what is under way
+- `token_sizes`: how many tokens a text has at least
 - `retries`: how many attempts beyond the first the process may make
 """
