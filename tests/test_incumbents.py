@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 import yaml
 from conftest import Provider, Sidecar, endpoint, pointsman, serving
 
-from router.beliefs.choices import seeds
+from router.beliefs.beliefs import believe
+from router.beliefs.choices import ReviewKey, review, rows_of, seeds, weigh
+from router.beliefs.keeper import NOTHING
 from router.config.compiled import Configuration, compile_text
 from router.errors import ConfigError
 from telemetry import keys
@@ -73,8 +76,13 @@ def test_auto_goes_to_the_first_endpoint_that_the_app_may_use(
         report = sidecar.http.get("/v1/router/posteriors").json()
 
     assert {r.status_code for r in replies} == {200}
-    assert {r.headers["x-router-endpoint"] for r in replies} == {"second"}
+    served = {r.headers["x-router-endpoint"] for r in replies}
+    assert served <= (
+        {"second", "third"} if mode == "route" else {"second"}
+    )  # an order tries others
     assert dry.json()["incumbent"] == "second"
+    assert dry.json()["current"] in (None, "second")
+    assert "first" not in dry.json()["challengers"]
     assert report["incumbent"] == "second"
 
 
@@ -132,6 +140,51 @@ def test_choices_begin_at_the_permitted_incumbent_of_each_app(provider: Provider
         "default": "second",
         "open": "first",
     }
+
+
+def priced(provider: Provider, *listed: tuple[str, str, str, float]) -> Configuration:
+    """Endpoints as `(id, model, region, USD)` for an app in the EU that wants the cheapest."""
+    entries = {
+        "endpoints": [
+            endpoint(provider, id_, model=model, region=region)
+            | {"prices": {"input_usd_per_mtok": usd, "output_usd_per_mtok": usd}}
+            for id_, model, region, usd in listed
+        ],
+        "apps": {"default": {"mode": "route", "strategy": "cheapest", "regions": ["eu"]}},
+    }
+    return compiled(entries)
+
+
+def test_releases_and_reports_name_nobody_whom_the_app_may_not_use(provider: Provider) -> None:
+    of = priced(
+        provider,
+        ("first", "m", "us", 1.0),
+        ("second", "m", "eu", 3.0),
+        ("cheap", "n", "us", 0.1),
+        ("mid-us", "o", "us", 2.0),
+        ("mid", "o", "eu", 2.0),
+    )
+    (key,) = seeds(of)
+    found = believe(of, NOTHING, version=0, review_keys=[key])
+    after, released = review(key, None, found.posterior, of, now_ms=1) or (None, [])
+    assert after is not None
+    stands = weigh(key, after, found.posterior, NOTHING, of)
+    rows = rows_of(stands, of)
+
+    assert key.incumbent == "second"
+    assert {(r.before, r.after) for r in released} == {("second", "mid")}
+    assert {(r["incumbent"], r["current"]) for r in rows} == {("second", "mid")}
+    assert {name for r in rows for name in r["challengers"]} <= {"second"}
+    moved = priced(provider, ("first", "m", "eu", 1.0), ("mid", "o", "us", 2.0))
+    again, gone = review(
+        ReviewKey("default", "cheapest", "", "first"),
+        replace(after, review_key=ReviewKey("default", "cheapest", "", "first")),
+        believe(moved, NOTHING, version=0).posterior,
+        moved,
+        now_ms=2,
+    ) or (None, [])
+    assert again is not None
+    assert {(r.before, r.after, r.reason) for r in gone} == {("mid", "first", "removed")}
 
 
 @pytest.mark.parametrize("kind", [RESTRICTED, EUROPEAN])
