@@ -26,6 +26,7 @@ from router.dialects.opaque import take_hints
 from router.dialects.request import CallRequest, Declared
 from router.dispatch.call import Calls
 from router.dispatch.passthrough import Passed, Passthrough
+from router.dispatch.time_limits import deadline_s
 from router.errors import DispatchError, RequestRejected
 from router.explain.log import DecisionLog
 from router.intake.events import EventDesk
@@ -198,7 +199,7 @@ class Routes:
             passed,
             provider,
             configuration.catalog,
-            deadline_s=configuration.server.deadline_s,
+            deadline_s=deadline_s(configuration.server.deadline_s, exchange.headers),
         )
 
     # -- for the owner ----------------------------------------------------------------------

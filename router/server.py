@@ -43,7 +43,6 @@ from telemetry.writer import Counters, Writer
 
 log = structlog.get_logger()
 
-LONGEST_CONNECT_S = 60.0
 GC_THRESHOLDS = (20_000, 20, 50)
 KEEPALIVE_S = 75
 """Above the SDKs' own pools' idle time, so that it is they who close."""
@@ -85,7 +84,7 @@ class Sidecar:
             days=configuration.server.explain_days,
             max_bytes=configuration.server.explain_max_bytes,
         )
-        self._upstream = _upstream(configuration, transport)
+        self._upstream: Upstream = Pool() if transport is None else Adapted(transport)
         seal = Seal.load(state_dir)
         booking = Booking(self.writer, seal, metrics, n_shards=n_shards)
         self.feedback = FeedbackDesk(
@@ -161,8 +160,6 @@ class Sidecar:
         """Have what outlives a configuration go on under this one."""
         self.health.follow(configuration.catalog)
         self.keeper.names.add_all(views.names_of(configuration))
-        if isinstance(self._upstream, Pool):
-            self._upstream.connect_s = _connect_s(configuration)
 
     async def _stop(self) -> None:
         await self.draws.stop()
@@ -182,17 +179,6 @@ def _on_loop(
 ) -> None:
     """Call from another thread what changes things of the loop's."""
     loop.call_soon_threadsafe(follow, configuration)
-
-
-def _upstream(configuration: Configuration, transport: httpx.AsyncBaseTransport | None) -> Upstream:
-    if transport is not None:
-        return Adapted(transport)
-    return Pool(connect_s=_connect_s(configuration))
-
-
-def _connect_s(configuration: Configuration) -> float:
-    waits = [e.timeouts.connect_s for e in configuration.catalog.endpoints]
-    return min(max(waits), LONGEST_CONNECT_S)
 
 
 class _Server(uvicorn.Server):

@@ -36,7 +36,7 @@ class Kind(IntEnum):
 
 
 class Result(IntEnum):
-    """How one attempt ended. Those from RATE_LIMIT on count against the endpoint."""
+    """How one attempt ended. Those from RATE_LIMIT to BAD_REPLY count against the endpoint."""
 
     OK = 0
     CLIENT_ERROR = 1  # the request itself was refused: says nothing of the endpoint
@@ -48,6 +48,7 @@ class Result(IntEnum):
     CUT = 7  # ended before its end: never a success
     REFUSED = 8  # our key or our model name was turned down
     BAD_REPLY = 9  # status 200, but no answer in it
+    OVERTAKEN = 10  # closed, because another one that was started beside it answered first
 
 
 class Flag(IntFlag):
@@ -61,6 +62,7 @@ class Flag(IntFlag):
     FINAL = 32  # the attempt whose answer the client got
     PRICED = 64
     TTFT_KNOWN = 128
+    TTFT_BOUND = 512  # `ttft_us` is how long nothing came: the first content would have been later
     INGESTED = 256  # somebody else dispatched the call, and may tell of it more than once
 
 

@@ -47,6 +47,7 @@ ResultName = Literal[
     "cut",
     "refused",
     "bad_reply",
+    "overtaken",
 ]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, le=1_000_000_000, description="a whole number from 0 to 1e9")]

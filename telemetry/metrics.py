@@ -64,6 +64,8 @@ class Metrics:
     ingested: Counter[str] = field(default_factory=Counter)
     """Events accepted, and requests refused by code."""
     upstream_s: dict[str, Histogram] = field(default_factory=dict)
+    second_starts: Counter[str] = field(default_factory=Counter)
+    """By the endpoint that was started beside a slow one."""
     ttft_s: dict[str, Histogram] = field(default_factory=dict)
     decide_s: Histogram = field(default_factory=lambda: Histogram(DECIDE_SECONDS))
 
@@ -105,6 +107,9 @@ class Exposition(Collector):
             cost.add_metric([endpoint], usd)
         yield cost
         yield _counter("router_decisions", "Decisions.", ["strategy", "step"], m.decisions)
+        starts = {(k,): n for k, n in m.second_starts.items()}
+        what = "Attempts that were started beside a slow one."
+        yield _counter("router_second_starts", what, ["endpoint"], starts)
         said = {(k,): n for k, n in m.feedback.items()}
         yield _counter("router_feedback", "Feedback received.", ["result"], said)
         dropped = {(why,): m.dropped[why] for why in Dropped}

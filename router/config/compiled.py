@@ -21,9 +21,7 @@ from router.config.file import parse, read
 from router.config.process import ArchiveEntry, ServerEntry, StoreEntry
 from router.config.standing import why_forbidden
 from router.endpoints.catalog import Catalog, Endpoint, compile_catalog
-from router.endpoints.entries import (
-    ModelEntry,
-)
+from router.endpoints.entries import ModelEntry, TimeoutsEntry
 from telemetry.events import digest8
 
 T = TypeVar("T")
@@ -41,6 +39,7 @@ class Strategy:
     objective: Objective
     incumbent: Endpoint | str | None  # an endpoint, `none`, or None: the first that an app permits
     release_every_s: float
+    timeouts: TimeoutsEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +145,7 @@ def compile_entries(entries: File, *, version: int, secrets: bool) -> Configurat
             compile_objective(entry),
             _incumbent(entry.incumbent, catalog),
             compile_release_every_s(entry),
+            entry.timeouts,
         )
         for name, entry in entries.all_strategies.items()
     }

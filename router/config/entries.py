@@ -16,6 +16,7 @@ from router.endpoints.entries import (
     ModelEntry,
     Name,
     ProviderEntry,
+    TimeoutsEntry,
 )
 
 NO_INCUMBENT = "none"
@@ -40,6 +41,14 @@ class StrategyEntry(Entry):
     value_usd: Annotated[float, Field(gt=0)] | None = None
     latency_usd_per_s: Annotated[float, Field(ge=0)] | None = None
     release_every_s: Annotated[float, Field(gt=0)] | None = None
+    timeouts: TimeoutsEntry = TimeoutsEntry()
+
+
+class Streaming(StrEnum):
+    """How streamed answers come to an app."""
+
+    LIVE = "live"  # as they are said
+    BUFFERED = "buffered"  # whole at once: what breaks off is begun again elsewhere
 
 
 class Mode(StrEnum):
@@ -81,6 +90,8 @@ class AppEntry(Entry):
     regions: list[str] | None = None
     data_class: DataClass = DataClass.INTERNAL
     signals: bool = True  # read labels off the app's calls
+    timeouts: TimeoutsEntry = TimeoutsEntry()
+    stream: Streaming = Streaming.LIVE
 
 
 GENERAL = "general"

@@ -20,7 +20,8 @@ class ServerEntry(Entry):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8787
     admin_key: AuthEntry | None = None
-    deadline_s: Annotated[float, Field(gt=0, le=3600)] = 300.0
+    deadline_s: Annotated[float, Field(gt=0, le=86_400)] | None = None
+    """For content of an answer; unset, what the client's own headers say, else ten minutes."""
     max_body_bytes: Annotated[int, Field(gt=0, le=256 << 20)] = 4 << 20
     drain_s: Annotated[float, Field(ge=0, le=600)] = 10.0
     explain_days: Annotated[float, Field(ge=0, le=365)] = 30.0

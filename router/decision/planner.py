@@ -113,6 +113,20 @@ def plan(
     return Plan(route, category, eligibility, drawn, given.propensity, given.step, beliefs, drawing)
 
 
+def has_others(plan: Plan) -> bool:
+    """Return whether anybody beside the drawn endpoint may serve the call."""
+    fallback, drawn = plan.route.fallback, plan.drawn
+    if fallback is Fallback.NONE:
+        return False
+    catalog, mask = plan.beliefs.configuration.catalog, plan.eligibility.mask
+    within = catalog.group_members[drawn.group]
+    arms = within if fallback is Fallback.GROUP else range(len(catalog.endpoints))
+    return any(
+        mask[arm] and arm != drawn.index and not _is_foreign(catalog.endpoints[arm], drawn)
+        for arm in arms
+    )
+
+
 def last_resort(route: Route, eligibility: Eligibility, catalog: Catalog) -> Endpoint:
     """Return whom to ask where nobody may serve but for a breaker, or for the length of the text.
 
@@ -211,7 +225,11 @@ def _hosts(catalog: Catalog, table: Table, group: int, of: Plan) -> Iterator[End
     counts = np.bincount(table.hosts(group), minlength=len(catalog.endpoints))
     for arm in sorted(catalog.group_members[group], key=lambda a: -counts[a]):
         endpoint = catalog.endpoints[arm]
-        # The caller's own key was meant for the drawn endpoint's host, and for no other.
-        foreign = endpoint.client_auth and endpoint.target.authority != of.drawn.target.authority
+        foreign = _is_foreign(endpoint, of.drawn)
         if endpoint is not of.drawn and of.eligibility.reasons[arm] is None and not foreign:
             yield endpoint
+
+
+def _is_foreign(endpoint: Endpoint, drawn: Endpoint) -> bool:
+    """Return whether the caller's own key would go to another host than it was meant for."""
+    return endpoint.client_auth and endpoint.target.authority != drawn.target.authority

@@ -3,8 +3,12 @@
 - `headers`: which headers travel
 - `observer_line`: what the observer is told of finished calls
 - `fates`: what a refusal is about
+- `time_limits`: how long a call is waited for
+- `held`: a stream until it may be let go
 - `attempt`: one call to one endpoint
 - `retries`: the same endpoint again, the next one, or the end
+- `rival`: a second start beside a slow one
+- `race`: the attempts of one call
 - `booking`: the one place where tokens and outcomes are made
 - `stream`: a streamed answer on its way to the client
 - `call`: one call of a client, from its plan to the end of its answer

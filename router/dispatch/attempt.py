@@ -1,20 +1,22 @@
-"""Running a plan: attempts, fallbacks, one deadline, and an outcome for each attempt.
+"""One call to one endpoint: until there is an answer, or a failure of which kind.
 
-Nothing reaches the client before the first content of an answer is there; until then a failure
-goes on to the next endpoint of the plan. Each failure has one fate, and is evidence.
+Where another endpoint may serve the call, nothing of an answer is let go before its first content;
+where none may, it passes as it comes.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import httpx
 
-from router.beliefs.beliefs import Beliefs
 from router.dialects.sse import ChatStream
 from router.dispatch.fates import Fate, read_refusal, retry_after_s
+from router.dispatch.held import HeldStream, Hold, StreamFailed, first_bytes
+from router.dispatch.time_limits import TimeLimits
 from router.endpoints.catalog import Endpoint
 from router.endpoints.health import Health
 from router.net.connection import Header
@@ -22,20 +24,14 @@ from router.net.deadline import Deadline
 from router.net.pool import Upstream, UpstreamResponse
 from telemetry.events import Result
 from telemetry.wire.chat import Usage, id_of, parse_answer, usage_of
+from telemetry.wire.sse import may_be_events
 
-MAX_HELD_BYTES = 256 << 10
-"""What is held of a stream before its first content."""
 MAX_ANSWER_BYTES = 64 << 20
 MAX_ATTEMPTS = 3
 """More than one retry storm is not worth anybody's wait."""
-FEW_CALLS = 30
-"""Below this many calls in a cell its quantiles say little, and a fixed limit holds."""
-FIRST_TOKEN_UNKNOWN_S = 10.0
-FIRST_TOKEN_LEAST_S = 5.0
-WHOLE_ANSWER_LEAST_S = 20.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Ending:
     """How one upstream call ended, as far as it has."""
 
@@ -49,12 +45,26 @@ class Ending:
     answer_id: str | None = None
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Attempt(Ending):
     """One call to an endpoint."""
 
     endpoint: Endpoint
-    limit_s: float = 0.0
+    limits: TimeLimits
+    deadline: float  # monotonic seconds: of the call, for content
+    deadline_s: float
+    hold: Hold = Hold.CONTENT
+
+
+@dataclass(slots=True)
+class Sending:
+    """What goes out, and how its answer is to be read."""
+
+    headers: list[Header]
+    body: bytes
+    streamed: bool
+    hide_usage: bool
+    n_choices: int
 
 
 @dataclass(slots=True)
@@ -65,10 +75,13 @@ class Reply:
     status: int
     headers: Sequence[tuple[bytes, bytes]]
     body: bytes | None
-    stream: ChatStream | None = None
-    chunks: AsyncIterator[bytes] | None = None
-    held: list[bytes] = field(default_factory=list)
+    stream: HeldStream | None = None
     response: UpstreamResponse | None = None
+
+    async def aclose(self) -> None:
+        """Give it up."""
+        if self.response is not None:
+            await self.response.aclose()
 
 
 class AttemptFailed(Exception):
@@ -97,42 +110,34 @@ class AttemptFailed(Exception):
 
 @dataclass(slots=True)
 class Dispatcher:
-    """Runs plans; one for the process."""
+    """Makes upstream calls; one for the process."""
 
     upstream: Upstream
     health: Health
 
-    async def attempt(
-        self,
-        attempt: Attempt,
-        headers: list[Header],
-        body: bytes,
-        *,
-        streamed: bool,
-        hide_usage: bool,
-        n_choices: int,
-        deadline: float,
-    ) -> Reply:
-        """Make one upstream call; return its answer once there is content in it.
+    async def attempt(self, attempt: Attempt, sending: Sending) -> Reply:
+        """Make one upstream call; return its answer once it may be let go.
 
         Raises:
             AttemptFailed: there is none; says of what kind, and why.
         """
-        attempt.began_at = time.monotonic()
-        limit = min(attempt.began_at + attempt.limit_s, deadline)
+        now = attempt.began_at = time.monotonic()
+        limits = attempt.limits
+        first_s = limits.first_token_s if sending.streamed else limits.answer_s
+        limit_s = max(min(first_s, attempt.deadline - now), 0.0)
         try:
-            with Deadline(limit - attempt.began_at):
-                target = attempt.endpoint.target
-                response = await self.upstream.send("POST", target, headers, body)
+            with Deadline(limit_s) as clock:
+                response = await self.upstream.send(
+                    "POST", limits.target, sending.headers, sending.body
+                )
                 try:
-                    return await self._read(attempt, response, streamed, hide_usage, n_choices)
+                    return await self._read(attempt, response, sending, clock)
                 except BaseException:
                     await response.aclose()
                     raise
         except TimeoutError:
-            raise AttemptFailed(
-                Result.TIMEOUT, f"nothing within {limit - attempt.began_at:.1f} s"
-            ) from None
+            waited_s = time.monotonic() - now
+            raise AttemptFailed(Result.TIMEOUT, f"nothing within {waited_s:.1f} s") from None
         except httpx.ConnectTimeout:
             raise AttemptFailed(Result.CONNECT, "no connection in time") from None
         except httpx.ConnectError as error:
@@ -145,38 +150,37 @@ class Dispatcher:
             raise AttemptFailed(Result.CONNECT, f"not sent ({type(error).__name__})") from None
 
     async def _read(
-        self,
-        attempt: Attempt,
-        response: UpstreamResponse,
-        streamed: bool,
-        hide_usage: bool,
-        n_choices: int,
+        self, attempt: Attempt, response: UpstreamResponse, sending: Sending, clock: Deadline
     ) -> Reply:
         attempt.status = response.status
-        if response.status != 200:
-            return await self._read_refusal(attempt, response)
-        is_stream = b"event-stream" in _header(response, b"content-type")
-        if streamed and is_stream:
-            stream = ChatStream(hide_usage=hide_usage, n_choices=n_choices)
-            return await _read_first_content(attempt, response, stream)
-        body = await _read_whole(response)
+        if not 200 <= response.status < 300:
+            return await self._read_refusal(attempt, response, clock)
+        chunks, first = aiter(response), b""
+        if sending.streamed:
+            if b"event-stream" not in _header(response, b"content-type").lower():
+                first = await _peek(chunks, response.status)
+            if not first or may_be_events(first):
+                clock.move(math.inf)  # from here on the stream has limits of its own
+                stream = await _open(attempt, sending, chunks, first)
+                return Reply(attempt, response.status, response.headers, None, stream, response)
+        body = await _read_whole(attempt, chunks, first, clock)
         attempt.latency_s = time.monotonic() - attempt.began_at
+        own = Reply(attempt, response.status, response.headers, body)
         answer = parse_answer(body)
         if answer is None:
+            why = f"status {response.status} without an answer"
             raise AttemptFailed(
-                Result.BAD_REPLY,
-                "status 200 without an answer",
-                status=200,
-                fate=Fate.FIT,
-                own=Reply(attempt, 200, response.headers, body),
+                Result.BAD_REPLY, why, status=response.status, fate=Fate.FIT, own=own
             )
         attempt.usage, attempt.answer_id = usage_of(answer.usage), id_of(answer.id)
         await response.aclose()
-        return Reply(attempt, 200, response.headers, body)
+        return own
 
-    async def _read_refusal(self, attempt: Attempt, response: UpstreamResponse) -> Reply:
+    async def _read_refusal(
+        self, attempt: Attempt, response: UpstreamResponse, clock: Deadline
+    ) -> Reply:
         status, endpoint = response.status, attempt.endpoint
-        body = await _read_whole(response)
+        body = await _read_whole(attempt, aiter(response), b"", clock)
         await response.aclose()
         attempt.latency_s = time.monotonic() - attempt.began_at
         found = read_refusal(status, body, client_auth=endpoint.client_auth)
@@ -194,45 +198,54 @@ class Dispatcher:
         )
 
 
-async def _read_first_content(
-    attempt: Attempt, response: UpstreamResponse, stream: ChatStream
-) -> Reply:
-    chunks = aiter(response)
-    held: list[bytes] = []
-    size = 0
-    ended_well = True
+async def _open(
+    attempt: Attempt, sending: Sending, chunks: AsyncIterator[bytes], first: bytes
+) -> HeldStream:
+    """Return a stream of which as much is there as must be, before it is let go."""
+    content_by = attempt.began_at + attempt.limits.first_token_s
+    if attempt.hold is not Hold.NOTHING:
+        content_by = min(content_by, attempt.deadline)
+    stream = HeldStream(
+        ChatStream(hide_usage=sending.hide_usage, n_choices=sending.n_choices),
+        chunks,
+        first,
+        content_by=content_by,
+        silence_s=min(attempt.limits.stall_s, attempt.deadline_s),
+    )
     try:
-        async for chunk in chunks:
-            held.append(stream.feed(chunk))
-            size += len(chunk)
-            if not stream.spoke and (stream.failed or stream.unreadable):
-                why = "an error instead of content"
-                raise AttemptFailed(Result.BAD_REPLY, why, status=200, fate=Fate.FIT)
-            if stream.spoke or stream.done or size > MAX_HELD_BYTES:
-                ended_well = False
-                break
+        await stream.hold(attempt.hold)
+    except StreamFailed as failed:
+        status = attempt.status
+        raise AttemptFailed(failed.result, str(failed), status=status, fate=failed.fate) from None
+    if stream.spoke_at is not None:
+        attempt.ttft_s = stream.spoke_at - attempt.began_at
+    return stream
+
+
+async def _peek(chunks: AsyncIterator[bytes], status: int) -> bytes:
+    try:
+        return await first_bytes(chunks)
     except httpx.RemoteProtocolError as error:
-        raise AttemptFailed(Result.CUT, f"cut before content ({error})", status=200) from None
-    if ended_well:
-        held.append(stream.flush())
-        if not stream.is_whole(ended_well=True):
-            raise AttemptFailed(Result.CUT, "ended before its end", status=200)
-    attempt.ttft_s = time.monotonic() - attempt.began_at
-    return Reply(attempt, 200, response.headers, None, stream, chunks, held, response)
+        raise AttemptFailed(Result.CUT, f"cut ({error})", status=status) from None
 
 
-async def _read_whole(response: UpstreamResponse) -> bytes:
-    parts: list[bytes] = []
-    size = 0
+async def _read_whole(
+    attempt: Attempt, chunks: AsyncIterator[bytes], first: bytes, clock: Deadline
+) -> bytes:
+    """Return a whole body; as long as it comes, only a configured limit ends it."""
+    parts, size, status = [first], len(first), attempt.status
+    end_by = attempt.began_at + attempt.limits.answer_s
     try:
-        async for chunk in response:
+        clock.move(min(attempt.deadline_s, end_by - time.monotonic()))
+        async for chunk in chunks:
             parts.append(chunk)
             size += len(chunk)
             if size > MAX_ANSWER_BYTES:
-                raise AttemptFailed(Result.BAD_REPLY, "answer over 64 MiB", status=200)
+                raise AttemptFailed(Result.BAD_REPLY, "answer over 64 MiB", status=status)
+            clock.move(min(attempt.deadline_s, end_by - time.monotonic()))
     except httpx.RemoteProtocolError as error:
-        raise AttemptFailed(Result.CUT, f"cut ({error})", status=response.status) from None
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+        raise AttemptFailed(Result.CUT, f"cut ({error})", status=status) from None
+    return b"".join(parts)
 
 
 def order(
@@ -254,28 +267,6 @@ def order(
         else:
             yield endpoint
     yield from later[:1]
-
-
-def limit_s(
-    endpoint: Endpoint, beliefs: Beliefs, category: int, *, streamed: bool, deadline_s: float
-) -> float:
-    """Return how long an attempt may stay without content.
-
-    A streamed call is held to its first token, an unstreamed one to its whole answer: twice what
-    99 % of calls need, within bounds; a fixed limit while there are few calls to go by.
-    """
-    index = endpoint.index
-    known = beliefs.posterior.timed[category, index] >= FEW_CALLS
-    if streamed:
-        if not known:
-            most = endpoint.timeouts.first_token_s
-            return min(max(FIRST_TOKEN_UNKNOWN_S, most / 2), most, deadline_s)
-        expected = 2 * float(beliefs.ttft_q99_s[category, index])
-        return min(max(expected, FIRST_TOKEN_LEAST_S), endpoint.timeouts.first_token_s)
-    if not known:
-        return max(deadline_s / 2, min(WHOLE_ANSWER_LEAST_S, deadline_s))
-    expected = 2 * float(beliefs.latency_q99_s[category, index])
-    return min(max(expected, WHOLE_ANSWER_LEAST_S), max(deadline_s / 2, WHOLE_ANSWER_LEAST_S))
 
 
 def _header(response: UpstreamResponse, name: bytes) -> bytes:

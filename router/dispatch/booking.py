@@ -28,6 +28,8 @@ from telemetry.writer import Writer
 STREAMED, USAGE_KNOWN, ROUTED = int(Flag.STREAMED), int(Flag.USAGE_KNOWN), int(Flag.ROUTED)
 BY_INCUMBENT, DRAWN_NOW, FINAL = int(Flag.BY_INCUMBENT), int(Flag.DRAWN_NOW), int(Flag.FINAL)
 PRICED, TTFT_KNOWN = int(Flag.PRICED), int(Flag.TTFT_KNOWN)
+TTFT_BOUND = int(Flag.TTFT_BOUND)
+WAITED = (Result.TIMEOUT, Result.OVERTAKEN)
 NOTHING_USED = Usage(0, 0, 0, 0)
 RESULT_NAMES = {result: result.name.lower() for result in Result}
 
@@ -177,9 +179,12 @@ def outcome(
     usage = ended.usage or NOTHING_USED
     if ended.usage is not None and is_usage_whole:
         flags |= USAGE_KNOWN
-    flags |= (PRICED if cost_nano is not None else 0) | (
-        TTFT_KNOWN if ended.ttft_s is not None else 0
-    )
+    flags |= PRICED if cost_nano is not None else 0
+    ttft_s = ended.ttft_s
+    if ttft_s is not None:
+        flags |= TTFT_KNOWN
+    elif flags & STREAMED and ended.result in WAITED:
+        flags, ttft_s = flags | TTFT_BOUND, ended.latency_s
     return events.outcome(
         token,
         result=ended.result,
@@ -191,7 +196,7 @@ def outcome(
         tokens_cached=usage.cached_tokens,
         tokens_reasoning=usage.reasoning_tokens,
         latency_s=ended.latency_s,
-        ttft_s=ended.ttft_s or 0.0,
+        ttft_s=ttft_s or 0.0,
         cost_nano=cost_nano or 0,
         response=digest16(app, "response", ended.answer_id) if ended.answer_id else NO_DIGEST,
         reference=digest16(app, "ref", reference) if reference else NO_DIGEST,

@@ -6,34 +6,33 @@ An outcome is in the journal before the answer's end leaves for the client.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable
 
 import structlog
 
-from router.config.entries import UnitKind
+from router.config.entries import Streaming, UnitKind
 from router.decision import planner
 from router.decision.context import CallContext
 from router.decision.decide import Decider, Decision
 from router.dialects.chat import ChatRequest
 from router.dispatch.attempt import (
-    MAX_ATTEMPTS,
     Attempt,
     AttemptFailed,
     Dispatcher,
     Ending,
     Reply,
-    limit_s,
+    Sending,
     order,
 )
 from router.dispatch.booking import FINAL, RESULT_NAMES, STREAMED, Booking, decision_flags
 from router.dispatch.fates import Fate
 from router.dispatch.headers import forward_headers, returned_headers
+from router.dispatch.held import Hold
 from router.dispatch.observer_line import ObserverLine
-from router.dispatch.retries import may_take_over, pause_before_repeat_s
+from router.dispatch.race import Failed, Race, Unanswered
 from router.dispatch.stream import StreamedAnswer
+from router.dispatch.time_limits import TimeLimitTable, beside_s, deadline_s
 from router.endpoints.catalog import Endpoint
 from router.endpoints.retries import RetryBudget
 from router.errors import AllEndpointsFailed, Misconfigured
@@ -88,11 +87,6 @@ class Calls:
             guard.forgive()
 
 
-class _Failed(NamedTuple):
-    endpoint: Endpoint
-    failure: AttemptFailed
-
-
 class _Call:
     """The state of one call while it is served."""
 
@@ -111,19 +105,20 @@ class _Call:
         self.exchange = exchange
         self.guard = guard
         self.decide_s = decide_s
-        self.configuration = decision.context.beliefs.configuration
-        self.deadline_s = self.configuration.server.deadline_s
-        self.deadline = decision.context.at.monotonic_s + self.deadline_s
+        context = decision.context
+        self.configuration = context.beliefs.configuration
+        self.deadline_s = deadline_s(self.configuration.server.deadline_s, exchange.headers)
+        self.deadline = context.at.monotonic_s + self.deadline_s
         self.flags = decision_flags(decision)
-        self.failures: list[_Failed] = []
-        self.pending: Attempt | None = None
-        observes = decision.context.caller.app.entry.signals
+        self.buffers = request.streamed and context.caller.app.entry.stream is Streaming.BUFFERED
+        self.under_way: list[Attempt] = []
+        observes = context.caller.app.entry.signals
         self.observer = home.observer if observes else None
 
     async def run(self) -> None:
         """Send the first answer that may go to the client."""
         reply = await self._dispatch()
-        if reply.chunks is None:
+        if reply.stream is None:
             await self._send_whole(reply)
             return
         token = self.home.booking.token(self.decision, reply.attempt.endpoint)
@@ -131,7 +126,6 @@ class _Call:
             reply,
             self.exchange,
             self.guard,
-            deadline=self.deadline,
             keep=self.observer is not None,
             book=lambda said, whole: self._end_stream(reply.attempt, said, whole=whole),
         )
@@ -143,71 +137,35 @@ class _Call:
         Where none came, the refusal of whoever was asked last goes to the client: so its SDK does
         what it would have done without us.
         """
-        plan, health, budget = self.decision.plan, self.home.dispatcher.health, self.home.budget
-        budget.earn()
+        plan, home = self.decision.plan, self.home
+        health = home.dispatcher.health
+        home.budget.earn()
         usable = planner.may_serve(plan, plan.drawn)
         candidates = order(plan.drawn, plan.then(), health, usable=usable)
-        endpoint, following, n_repeats = next(candidates, None), None, 0
-        if endpoint is None:
-            catalog = self.configuration.catalog
-            endpoint = planner.last_resort(plan.route, plan.eligibility, catalog)
-        while endpoint is not None and time.monotonic() < self.deadline:
-            was_down = health.is_blocked(endpoint.digest, time.monotonic())
-            attempt = self.pending = Attempt(endpoint=endpoint, number=len(self.failures) + 1)
-            try:
-                return await self._attempt(attempt)
-            except AttemptFailed as failure:
-                self._fail(attempt, failure)
-            if len(self.failures) >= MAX_ATTEMPTS:
-                break
-            if following is None:
-                following = self._next(candidates, endpoint)
-            if not was_down and await self._waits_to_repeat(n_repeats, following):
-                n_repeats += 1
-                continue
-            if following is not None and not self._may_ask(following):
-                break
-            endpoint, following, n_repeats = following, None, 0
-        return self._end_without_answer()
+        first = next(candidates, None)
+        if first is None:
+            first = planner.last_resort(plan.route, plan.eligibility, self.configuration.catalog)
+        race = Race(self, candidates, health, home.budget, deadline=self.deadline)
+        try:
+            reply = await race.run(first, has_others=planner.has_others(plan))
+        except Unanswered:
+            return self._end_without_answer(race.failures)
+        for attempt in [a for a in self.under_way if a is not reply.attempt]:
+            self._end(attempt, Result.OVERTAKEN)
+        return reply
 
-    def _next(self, candidates: Iterator[Endpoint], after: Endpoint) -> Endpoint | None:
-        fate = self.failures[-1].failure.fate
-        return next((e for e in candidates if may_take_over(e, after, fate)), None)
-
-    async def _waits_to_repeat(self, n_repeats: int, following: Endpoint | None) -> bool:
-        """Return whether the same endpoint is to be asked again, once it is time."""
-        wait_s = pause_before_repeat_s(
-            self.failures[-1].failure,
-            n_repeats,
-            has_others=following is not None,
-            left_s=self.deadline - time.monotonic(),
-            random=random.random,
-        )
-        if wait_s is None or not self.home.budget.spend():
-            return False
-        await asyncio.sleep(wait_s)
-        return True
-
-    def _may_ask(self, endpoint: Endpoint) -> bool:
-        """Return whether a fallback may be tried: freely, unless it failed just now itself."""
-        failed_just_now = self.home.dispatcher.health.failed_lately(
-            endpoint.digest, time.monotonic()
-        )
-        return not failed_just_now or self.home.budget.spend()
-
-    def _end_without_answer(self) -> Reply:
+    def _end_without_answer(self, failures: list[Failed]) -> Reply:
         """Return the refusal that the client is to see.
 
         Raises:
             Misconfigured: who could be asked turns our key or model down.
             AllEndpointsFailed: nobody came back with a status.
         """
-        self.pending = None
-        if not self.failures:
+        if not failures:
             raise AllEndpointsFailed([], timed_out=True)
-        last = self.failures[-1].endpoint
+        last = failures[-1].endpoint
         self._tell(self.home.booking.token(self.decision, last), b"", answered=False)
-        told = [f for f in self.failures if f.failure.own is not None]
+        told = [f for f in failures if f.failure.own is not None]
         for failed in reversed(told):
             if failed.failure.fate is not Fate.ENDPOINT and failed.failure.own is not None:
                 return failed.failure.own
@@ -215,18 +173,49 @@ class _Call:
             raise Misconfigured(told[-1].endpoint.id)
         timed_out = time.monotonic() >= self.deadline
         raise AllEndpointsFailed(
-            [(f.endpoint.id, str(f.failure)) for f in self.failures], timed_out=timed_out
+            [(f.endpoint.id, str(f.failure)) for f in failures], timed_out=timed_out
         )
 
-    async def _attempt(self, attempt: Attempt) -> Reply:
-        plan, endpoint, streamed = self.decision.plan, attempt.endpoint, self.request.streamed
-        attempt.limit_s = limit_s(
-            endpoint,
+    def begin(self, endpoint: Endpoint, number: int, *, has_others: bool) -> Attempt:
+        """Return an attempt that is under way from now on."""
+        waits = has_others or bool(self.under_way)
+        context = self.decision.context
+        attempt = Attempt(
+            endpoint=endpoint,
+            number=number,
+            limits=self.configuration.derive(TimeLimitTable).of(
+                endpoint, context.strategy, context.caller.app
+            ),
+            deadline=self.deadline,
+            deadline_s=self.deadline_s,
+            hold=Hold.END if self.buffers else Hold.CONTENT if waits else Hold.NOTHING,
+        )
+        self.under_way.append(attempt)
+        self.home.dispatcher.health.begin(endpoint.digest, time.monotonic())
+        return attempt
+
+    def beside_s(self, attempt: Attempt) -> float:
+        """Return after how long another endpoint may be started beside this attempt."""
+        plan = self.decision.plan
+        return beside_s(
+            attempt.limits,
             plan.beliefs,
             plan.category,
-            streamed=streamed,
-            deadline_s=self.deadline_s,
+            attempt.endpoint.index,
+            streamed=self.request.streamed,
         )
+
+    def note_second_start(self, endpoint: Endpoint) -> None:
+        """Count that an endpoint is asked beside a slow one."""
+        self.home.booking.metrics.second_starts[endpoint.id] += 1
+
+    async def ask(self, attempt: Attempt) -> Reply:
+        """Make an attempt.
+
+        Raises:
+            AttemptFailed: it came to nothing.
+        """
+        endpoint = attempt.endpoint
         body, hide_usage = self.request.rewritten(endpoint)
         headers = forward_headers(
             self.exchange.raw_headers,
@@ -234,22 +223,13 @@ class _Call:
             endpoint,
             key_headers=self.configuration.catalog.key_headers,
         )
-        self.home.dispatcher.health.begin(endpoint.digest, time.monotonic())
-        return await self.home.dispatcher.attempt(
-            attempt,
-            headers,
-            body,
-            streamed=streamed,
-            hide_usage=hide_usage,
-            n_choices=self.request.n_choices,
-            deadline=self.deadline,
-        )
+        sending = Sending(headers, body, self.request.streamed, hide_usage, self.request.n_choices)
+        return await self.home.dispatcher.attempt(attempt, sending)
 
-    def _fail(self, attempt: Attempt, failure: AttemptFailed) -> None:
-        attempt.result, attempt.status = failure.result, failure.status
-        attempt.latency_s = time.monotonic() - attempt.began_at
-        self.failures.append(_Failed(attempt.endpoint, failure))
-        self._end(attempt, final=False, retry_after_s=failure.retry_after_s)
+    def fail(self, attempt: Attempt, failure: AttemptFailed) -> None:
+        """Book that an attempt failed, and say so in the log."""
+        attempt.status = failure.status
+        self._end(attempt, failure.result, retry_after_s=failure.retry_after_s)
         if failure.result is Result.REFUSED:
             log.error(
                 "an endpoint turns down its key or its model; set auth, or upstream_model",
@@ -266,32 +246,41 @@ class _Call:
         )
 
     def note_client_gone(self) -> None:
-        """Book the attempt that was under way when the client left."""
-        if self.pending is not None:
-            self.pending.result = Result.CLIENT_GONE
-            self.pending.latency_s = time.monotonic() - self.pending.began_at
-            token = self._end(self.pending, final=False)
+        """Book the attempts that were under way when the client left."""
+        for attempt in list(self.under_way):
+            token = self._end(attempt, Result.CLIENT_GONE)
             self._tell(token, b"", answered=False)
 
     async def _send_whole(self, reply: Reply) -> None:
-        if self.pending is None:  # booked already: a refusal, after nobody else answered
-            token = self.home.booking.token(self.decision, reply.attempt.endpoint)
-        else:
-            token = self._end(reply.attempt, final=True)
+        attempt = reply.attempt
+        if attempt in self.under_way:
+            token = self._end(attempt, attempt.result, final=True)
+        else:  # booked already: a refusal, after nobody else answered
+            token = self.home.booking.token(self.decision, attempt.endpoint)
         self.guard.finish()
         assert reply.body is not None
-        if reply.attempt.result is Result.OK:
+        if attempt.result is Result.OK:
             self._tell(token, reply.body, answered=True)
         headers = self._response_headers(reply, token)
         await self.exchange.respond(reply.status, reply.body, headers)
 
     def _end_stream(self, attempt: Attempt, said: bytes, *, whole: bool) -> None:
-        token = self._end(attempt, final=True)
+        token = self._end(attempt, attempt.result, final=True)
         self._tell(token, said, answered=whole)
 
-    def _end(self, attempt: Attempt, *, final: bool, retry_after_s: float | None = None) -> bytes:
+    def _end(
+        self,
+        attempt: Attempt,
+        result: Result,
+        *,
+        final: bool = False,
+        retry_after_s: float | None = None,
+    ) -> bytes:
         """Book an attempt: health, journal, metrics. Return its packed token."""
-        self.pending = None
+        self.under_way.remove(attempt)
+        if not final:
+            attempt.result = result
+            attempt.latency_s = time.monotonic() - attempt.began_at
         booking, context, endpoint = self.home.booking, self.decision.context, attempt.endpoint
         self.home.dispatcher.health.end(
             endpoint.digest, attempt.result, time.monotonic(), retry_after_s=retry_after_s

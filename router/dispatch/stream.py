@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -15,11 +16,6 @@ from router.net.deadline import Deadline
 from telemetry.events import Result
 from telemetry.observed import MAX_PART_BYTES
 
-DONE_S = 1.0
-"""How long the connection may stay open after the terminator; then we close it."""
-FINISHED_S = 5.0
-"""How long the terminator may take after a finish reason; some providers never send it."""
-
 
 class StreamedAnswer:
     """Passes one stream on."""
@@ -30,23 +26,21 @@ class StreamedAnswer:
         exchange: Exchange,
         guard: DisconnectGuard,
         *,
-        deadline: float,
         keep: bool,
         book: Callable[[bytes, bool], None],
     ) -> None:
         """Prepare.
 
         Args:
-            deadline: monotonic seconds at which the whole call ends.
             keep: keep a copy of what is said, as far as the observer takes it.
             book: writes how the answer ended; is given that copy, and whether it was whole.
         """
         assert reply.stream is not None
         self._reply = reply
-        self._stream = reply.stream
+        self._source = reply.stream
+        self._stream = reply.stream.state
         self._exchange = exchange
         self._guard = guard
-        self._deadline = deadline
         self._keeps = keep
         self._book = book
         self._booked = False
@@ -58,8 +52,9 @@ class StreamedAnswer:
         """Send all of it, from its head to its end."""
         exchange = self._exchange
         try:
-            await exchange.start(self._reply.status, headers)
-            held = b"".join(self._reply.held)
+            if not exchange.started:  # a stream that is wanted whole may have begun with comments
+                await exchange.start(self._reply.status, headers)
+            held = b"".join(self._source.held)
             self._keep(held)
             if self._stream.done or self._stream.unreadable:
                 ended = self._end(ended_well=False)
@@ -70,26 +65,23 @@ class StreamedAnswer:
             self._guard.finish()
             await exchange.end(ended)
         finally:
-            if self._reply.response is not None:
-                await self._reply.response.aclose()
+            await self._reply.aclose()
 
     async def _pass_on(self) -> bytes:
         """Send whole events until the stream ends; return what is still to be sent at its end."""
-        assert self._reply.chunks is not None
-        stream, stall_s = self._stream, self._reply.attempt.endpoint.timeouts.stall_s
+        stream, source = self._stream, self._source
         try:
-            with Deadline(stall_s) as limit:
-                async for chunk in self._reply.chunks:
-                    passed = stream.feed(chunk)
+            with Deadline(source.left_s()) as limit:
+                async for chunk in source.chunks:
+                    limit.move(math.inf)  # what a slow client takes is not the provider's
+                    passed = source.feed(chunk)
                     self._keep(chunk)
                     if stream.done or stream.unreadable:
                         self._ending = self._ending or self._end(ended_well=False)
                     await self._exchange.part(passed)
                     if stream.unreadable:
                         return self._ending
-                    wait_s = DONE_S if stream.done else FINISHED_S if stream.trusted else stall_s
-                    left = self._deadline - time.monotonic()
-                    limit.move(min(wait_s, max(left, 0.0)))
+                    limit.move(source.left_s())
         except (TimeoutError, httpx.RemoteProtocolError) as error:
             return self._end(ended_well=False, timed_out=isinstance(error, TimeoutError))
         rest = stream.flush()
@@ -106,6 +98,8 @@ class StreamedAnswer:
         self._booked = True
         stream, attempt = self._stream, self._reply.attempt
         attempt.usage, attempt.answer_id = stream.usage, stream.id
+        if self._source.spoke_at is not None:
+            attempt.ttft_s = self._source.spoke_at - attempt.began_at
         attempt.latency_s = time.monotonic() - attempt.began_at
         whole = stream.is_whole(ended_well=ended_well)
         if not whole:

@@ -170,12 +170,28 @@ class PricesEntry(Entry):
     cached_input_usd_per_mtok: Annotated[Decimal, Field(ge=0)] | None = None
 
 
-class TimeoutsEntry(Entry):
-    """Limits of one attempt; the call's own deadline binds as well."""
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
-    connect_s: Annotated[float, Field(gt=0, le=60)] = 3.0
-    first_token_s: Annotated[float, Field(gt=0, le=600)] = 15.0
-    stall_s: Annotated[float, Field(gt=0, le=600)] = 20.0
+
+class BesideEntry(Entry):
+    """After how long the next endpoint is started beside one that has shown nothing yet."""
+
+    first_token: Seconds | None = None  # of a streamed call
+    answer: Seconds | None = None
+
+
+class TimeoutsEntry(Entry):
+    """Limits of one attempt, each optional; of several that apply the tightest holds.
+
+    Unset, the call's own deadline is all that binds; beside a slow endpoint another is then
+    started after what was learnt.
+    """
+
+    connect_s: Annotated[float, Field(gt=0, le=60)] | None = None
+    first_token_s: Seconds | None = None  # of a streamed call: until its first content
+    stall_s: Seconds | None = None  # silence inside a stream
+    answer_s: Seconds | None = None  # of an unstreamed call, whole
+    beside_s: BesideEntry = BesideEntry()
 
 
 class LimitsEntry(Entry):

@@ -20,6 +20,8 @@ from aiohappyeyeballs import start_connection
 
 from router.net.connection import Answer, Connection, Header
 
+CONNECT_S = 10.0
+"""Twice what the SDKs of OpenAI and Anthropic wait; nothing was sent, so it can be tried again."""
 KEEPALIVE_S = 30.0
 """Below the idle time-out of the providers' front ends (60 s and more)."""
 MAX_IDLE = 128
@@ -47,6 +49,7 @@ class Target:
     origin: Origin
     authority: bytes  # of the host header
     path: bytes  # with its query
+    connect_s: float | None = None  # unset: as long as the pool waits
 
     @classmethod
     def of(cls, url: httpx.URL) -> Target:
@@ -102,11 +105,11 @@ class Pool:
     def __init__(
         self,
         *,
-        connect_s: float,
+        connect_s: float = CONNECT_S,
         keepalive_s: float = KEEPALIVE_S,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.connect_s = connect_s  # may change while it runs
+        self._connect_s = connect_s
         self._keepalive_s = keepalive_s
         self._tls = tls
         self._idle: dict[Origin, deque[Connection]] = {}
@@ -149,7 +152,7 @@ class Pool:
 
     async def _connect(self, target: Target) -> Connection:
         try:
-            async with asyncio.timeout(self.connect_s):
+            async with asyncio.timeout(target.connect_s or self._connect_s):
                 return await self._open_connection(target.origin)
         except TimeoutError as error:
             raise httpx.ConnectTimeout("no connection in time") from error

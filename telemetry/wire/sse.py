@@ -13,6 +13,9 @@ from collections.abc import Iterator
 DONE = b"[DONE]"
 """The data of the event that ends a stream of OpenAI's."""
 BOM = b"\xef\xbb\xbf"
+FIELDS = (b":", b"data:", b"event:", b"id:", b"retry:")
+"""What a line of an event begins with; a colon alone, a comment."""
+LONGEST_FIELD = max(map(len, FIELDS))
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n))")
 """A CR at the end of what is there counts; should a LF follow it, that is one more blank line."""
@@ -52,6 +55,12 @@ class EventSplitter:
         rest = bytes(self._rest)
         self._rest.clear()
         return rest
+
+
+def may_be_events(head: bytes) -> bool:
+    """Return whether what begins like this may be a stream of events, whatever it is called."""
+    begun = head.removeprefix(BOM).lstrip()[:LONGEST_FIELD]
+    return any(begun.startswith(name[: len(begun)]) for name in FIELDS)
 
 
 def data_of(event: bytes) -> bytes:

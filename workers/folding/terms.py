@@ -23,7 +23,14 @@ _COLUMN_OF = {
     Result.REFUSED: R.REFUSED,
     Result.BAD_REPLY: R.BAD_REPLY,
 }
-"""A client's own error and a client that left say nothing of the endpoint."""
+"""A client's own error, a client that left and an attempt that another overtook say nothing of
+whether the endpoint would have answered."""
+FAILURES = [result for result in _COLUMN_OF if result is not Result.OK]
+WAITED = (Result.TIMEOUT, Result.OVERTAKEN)
+"""Their times are bounds: the answer would have come later, if at all."""
+BEYOND_BOUND = 0.28
+"""What ln(first content) exceeds ln(bound) by on average, for a normal of the prior's spread
+(β/α = .125, sd .35) whose mean is the bound: sd · φ(0) / ½."""
 MIN_LATENCY_S = 1e-5
 """Below the clock's use; keeps the logarithm finite."""
 
@@ -53,7 +60,7 @@ def _usage(records: NDArray[np.void]) -> Columns:
     priced = (flags & Flag.PRICED) > 0
     return {
         U.CALLS: np.ones(len(records)),
-        U.FAILED: records["result"] >= Result.RATE_LIMIT,
+        U.FAILED: np.isin(records["result"], FAILURES),
         U.N: known,
         U.TOKENS_IN: np.where(known, records["tokens_in"], 0),
         U.TOKENS_OUT: np.where(known, tokens_out, 0),
@@ -70,10 +77,12 @@ def _latency(records: NDArray[np.void]) -> Columns:
     # Who dispatches by himself need not have measured.
     timed = (records["latency_us"] > 0) | ((records["flags"] & Flag.INGESTED) == 0)
     answered = timed & (records["result"] == Result.OK)
-    ran_out = timed & (records["result"] == Result.TIMEOUT)
+    waited = np.isin(records["result"], WAITED)
+    ran_out = timed & waited
     ln = np.log(np.maximum(records["latency_us"] / 1e6, MIN_LATENCY_S))
-    first = answered & ((records["flags"] & Flag.TTFT_KNOWN) > 0)
-    ln_first = np.log(np.maximum(records["ttft_us"] / 1e6, MIN_LATENCY_S))
+    bound = waited & ((records["flags"] & Flag.TTFT_BOUND) > 0)
+    first = (answered & ((records["flags"] & Flag.TTFT_KNOWN) > 0)) | bound
+    ln_first = np.log(np.maximum(records["ttft_us"] / 1e6, MIN_LATENCY_S)) + BEYOND_BOUND * bound
     return {
         L.N: answered,
         L.LN: np.where(answered, ln, 0),

@@ -1,0 +1,178 @@
+"""Running a plan: an endpoint, again, the next one, and one beside another that is slow."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Coroutine, Iterator
+from typing import Any, NamedTuple, Protocol
+
+from router.dispatch.attempt import MAX_ATTEMPTS, Attempt, AttemptFailed, Reply
+from router.dispatch.retries import may_take_over, pause_before_repeat_s
+from router.dispatch.rival import Overtaken, Rival
+from router.endpoints.catalog import Endpoint
+from router.endpoints.health import Health
+from router.endpoints.retries import RetryBudget
+
+
+class Failed(NamedTuple):
+    """An attempt that came to nothing."""
+
+    endpoint: Endpoint
+    failure: AttemptFailed
+
+
+class Unanswered(Exception):
+    """Whoever could be asked has failed."""
+
+
+class Asks(Protocol):
+    """What a race needs of its call."""
+
+    def begin(self, endpoint: Endpoint, number: int, *, has_others: bool) -> Attempt:
+        """Return an attempt that is under way from now on."""
+
+    async def ask(self, attempt: Attempt) -> Reply:
+        """Make it; raises AttemptFailed."""
+
+    def fail(self, attempt: Attempt, failure: AttemptFailed) -> None:
+        """Book that it failed."""
+
+    def beside_s(self, attempt: Attempt) -> float:
+        """Return after how long another may be started beside it."""
+
+    def note_second_start(self, endpoint: Endpoint) -> None:
+        """Count that it is asked beside a slow one."""
+
+
+class Race:
+    """The attempts of one call: one after the other, and at times two at once."""
+
+    def __init__(
+        self,
+        call: Asks,
+        candidates: Iterator[Endpoint],
+        health: Health,
+        budget: RetryBudget,
+        *,
+        deadline: float,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            candidates: whom to ask, in order.
+            deadline: monotonic seconds, after which nothing is begun.
+        """
+        self.failures: list[Failed] = []
+        self._call = call
+        self._candidates = candidates
+        self._following: Endpoint | None = None  # the next of them, where it was looked at
+        self._health, self._budget = health, budget
+        self._deadline = deadline
+        self._n_begun = 0
+
+    async def run(self, first: Endpoint, *, has_others: bool) -> Reply:
+        """Return the first answer of this endpoint, of it again, or of those after it.
+
+        Args:
+            has_others: another endpoint may serve the call.
+
+        Raises:
+            Unanswered: there is none.
+        """
+        endpoint, n_repeats = first, 0
+        while time.monotonic() < self._deadline:
+            was_down = self._health.is_blocked(endpoint.digest, time.monotonic())
+            self._n_begun += 1
+            attempt = self._call.begin(endpoint, self._n_begun, has_others=has_others)
+            try:
+                return await self._ask_beside(attempt, has_others=has_others)
+            except AttemptFailed as failure:
+                self._fail(attempt, failure)
+            if self._n_begun >= MAX_ATTEMPTS:
+                break
+            following = self._next(endpoint)
+            has_others = following is not None
+            if not was_down and await self._waits_to_repeat(n_repeats, has_others=has_others):
+                n_repeats += 1
+                continue
+            if following is None or not self._may_ask(following):
+                break
+            self._following = None
+            endpoint, n_repeats = following, 0
+        raise Unanswered
+
+    async def _ask_beside(self, attempt: Attempt, *, has_others: bool) -> Reply:
+        """Ask one endpoint; where it is slow, the next one beside it: the first content wins."""
+        if not has_others:
+            return await self._call.ask(attempt)
+        rival: Rival[Reply] = Rival(self._call.beside_s(attempt), self._start_beside)
+        try:
+            with rival:
+                reply = await self._call.ask(attempt)
+        except Overtaken:
+            return await rival.result()
+        except AttemptFailed as failure:
+            if not rival.is_running:
+                raise
+            self._fail(attempt, failure)
+            return await rival.result()
+        except BaseException:
+            await _give_up(rival)
+            raise
+        await _give_up(rival)
+        return reply
+
+    def _start_beside(self) -> Coroutine[Any, Any, Reply] | None:
+        """Return what is started beside a slow attempt, where that may be."""
+        endpoint = self._next(None)
+        if endpoint is None or self._n_begun >= MAX_ATTEMPTS or not self._budget.spend():
+            return None
+        self._following = None
+        self._call.note_second_start(endpoint)
+        return self.run(endpoint, has_others=True)
+
+    def _fail(self, attempt: Attempt, failure: AttemptFailed) -> None:
+        self.failures.append(Failed(attempt.endpoint, failure))
+        self._call.fail(attempt, failure)
+
+    def _next(self, failed: Endpoint | None) -> Endpoint | None:
+        """Return who is to be asked next, and leave it there.
+
+        Args:
+            failed: who failed just now; None: nobody did.
+        """
+        if self._following is None:
+            self._following = next(self._candidates, None)
+        if failed is not None:
+            fate = self.failures[-1].failure.fate
+            while self._following and not may_take_over(self._following, failed, fate):
+                self._following = next(self._candidates, None)
+        return self._following
+
+    async def _waits_to_repeat(self, n_repeats: int, *, has_others: bool) -> bool:
+        """Return whether the same endpoint is to be asked again, once it is time."""
+        wait_s = pause_before_repeat_s(
+            self.failures[-1].failure,
+            n_repeats,
+            has_others=has_others,
+            left_s=self._deadline - time.monotonic(),
+            random=random.random,
+        )
+        if wait_s is None or not self._budget.spend():
+            return False
+        await asyncio.sleep(wait_s)
+        return True
+
+    def _may_ask(self, endpoint: Endpoint) -> bool:
+        """Return whether a fallback may be tried: freely, unless it failed just now itself."""
+        failed_just_now = self._health.failed_lately(endpoint.digest, time.monotonic())
+        return not failed_just_now or self._budget.spend()
+
+
+async def _give_up(rival: Rival[Reply]) -> None:
+    """End a rival; an answer of its that nobody took is closed."""
+    reply = await rival.stop()
+    if reply is not None:
+        await reply.aclose()
