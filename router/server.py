@@ -38,6 +38,7 @@ from router.report import views
 from router.report.gauges import gauges
 from router.routes import Routes, Services, now
 from telemetry.metrics import Exposition, Metrics
+from telemetry.processes import has_terminal
 from telemetry.store import Address, connect
 from telemetry.writer import Counters, Writer
 
@@ -235,10 +236,21 @@ def run(
     # uvicorn raises the signal again once it has drained; ours ends the process in order.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    if app.keeper.file is not None:
-        ask = app.keeper.file.ask
-        signal.signal(signal.SIGHUP, lambda *_: ask())
+    _reload_on_hang_up(app)
     _Server(config, app, ready).run()
+
+
+def _reload_on_hang_up(app: Sidecar) -> None:
+    """Have SIGHUP take the configuration anew, unless it is of a terminal that was closed."""
+    had_terminal = has_terminal()
+
+    def hang_up(*_: object) -> None:
+        if had_terminal and not has_terminal():
+            signal.raise_signal(signal.SIGTERM)
+        elif app.keeper.file is not None:
+            app.keeper.file.ask()
+
+    signal.signal(signal.SIGHUP, hang_up)
 
 
 def _calm_collector() -> None:

@@ -176,10 +176,13 @@ def test_a_hang_up_signal_has_the_router_take_the_configuration_anew(
 
 
 @pytest.mark.slow
-def test_up_ends_when_its_terminal_is_closed(config: Path, state_dir: Path) -> None:
+@pytest.mark.parametrize("verb", ["up", "serve"])
+def test_what_runs_in_a_terminal_ends_when_that_is_closed(
+    verb: str, config: Path, state_dir: Path
+) -> None:
     terminal, theirs = pty.openpty()
     up = subprocess.Popen(
-        program("up", "--config", str(config)),
+        program(verb, "--config", str(config)),
         stdin=theirs,
         stdout=theirs,
         stderr=subprocess.PIPE,

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from telemetry.embedded import PrivateServer
 from telemetry.errors import TelemetryError
-from telemetry.processes import child_environment, end_with_parent
+from telemetry.processes import child_environment, end_with_parent, has_terminal
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 10.0
@@ -161,7 +161,7 @@ class Supervisor:
         """
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._ask)
-        had_terminal = _has_terminal()
+        had_terminal = has_terminal()
         signal.signal(signal.SIGHUP, lambda *_: self._hang_up(had_terminal))
         signal.signal(signal.SIGCHLD, lambda *_: None)  # a part died: that wakes us, too
         with _woken_by_signals() as sleep:
@@ -208,7 +208,7 @@ class Supervisor:
 
     def _hang_up(self, had_terminal: bool) -> None:
         """Tell a closed terminal from somebody who wants the configuration taken anew."""
-        closed = had_terminal and not _has_terminal()
+        closed = had_terminal and not has_terminal()
         if closed or not any(part.part.reloads for part in self.parts):
             self._asked = True
         self._told_to_reload = True
@@ -224,15 +224,6 @@ class Supervisor:
         names = [part.part.name for part in told]
         event = "told to take the configuration anew; the others read theirs as they start"
         _log("info", event, parts=names, others=others)
-
-
-def _has_terminal() -> bool:
-    """Return whether there is a terminal that this process could be closed with."""
-    try:
-        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True
 
 
 @contextmanager
