@@ -4,7 +4,8 @@
     else with probability ε     floor      uniform over the safe groups
     else with probability s     stay       the current choice
     else                        sample     the best of one bank row over the candidates
-    then, inside the group      host       the best of one bank row on cost, latency, reliability
+    then, inside the group      host       the best of one bank row: by the user's order,
+                                           or on cost, latency and reliability
 
 Propensities are counted on the very bank that was drawn from, after masks: they carry no
 Monte-Carlo error. Where a step has nobody to serve, its mass moves inwards.
@@ -201,11 +202,15 @@ class Table:
         return share
 
     def hosts(self, group: int) -> NDArray[np.intp]:
-        """Return (n_draws,) the best eligible host of a group in each row."""
+        """Return (n_draws,) the best eligible host of a group in each row.
+
+        One that an order leaves out serves only where it leaves out all of them.
+        """
         found = self._hosts.get(group)
         if found is None:
-            members = np.flatnonzero((self._arms.group == group) & self._eligible_arms)
-            found = self._hosts[group] = best_hosts(self.bank, self.objective, members)
+            bank, inside = self.bank, (self._arms.group == group) & self._eligible_arms
+            fit = admitted(bank.posterior, bank.category, self.objective, inside)
+            found = self._hosts[group] = best_hosts(bank, self.objective, np.flatnonzero(fit))
         return found
 
     def host(self, group: int, uniform: float) -> tuple[int, float]:

@@ -32,11 +32,13 @@ REVIEW_EVERY_S = 3600.0
 """Prices and latencies move by the hour; releases of the guarded law by the week."""
 
 
-def measure(posterior: Posterior, objective: Objective, task: int) -> NDArray[np.float64]:
+def measure(
+    posterior: Posterior, objective: Objective, task: int, available: NDArray[np.bool_]
+) -> NDArray[np.float64]:
     """Return (n_groups,) what the order sorts by, at each group's best host: least comes first.
 
-    `cheapest`: expected USD an answered call, per success once labels exist. `fastest`: expected
-    seconds an answered call.
+    inf where no host is available. `cheapest`: expected USD an answered call, per success once
+    labels exist. `fastest`: expected seconds an answered call.
     """
     arms = posterior.arms
     ok = posterior.reliability.mean[task]
@@ -47,7 +49,7 @@ def measure(posterior: Posterior, objective: Objective, task: int) -> NDArray[np
     else:
         by_host = posterior.latency.expected[task] / ok
     best = np.full(arms.n_groups, np.inf)
-    np.minimum.at(best, arms.group, by_host)
+    np.minimum.at(best, arms.group[available], by_host[available])
     return best
 
 
@@ -81,7 +83,7 @@ def review(
     A task is settled once its choice was compared with a group that qualified.
 
     Args:
-        available: (n_groups,) groups that may serve at all.
+        available: (n_arms,) endpoints that may serve at all.
         due: (n_tasks,) tasks to review; the others change only if their choice fell below its
             floor of quality.
     """
@@ -94,7 +96,7 @@ def review(
         if not (due[task] or fallen) or not fit.any():
             continue
         settled[task] = True
-        by = measure(posterior, objective, task)
+        by = measure(posterior, objective, task, available)
         first = int(np.where(fit, by, np.inf).argmin())
         # Among equals the present choice stays.
         if first == now or (fit[now] and by[now] <= by[first]):
@@ -118,7 +120,7 @@ def choose_challengers(
     """Return the standings with each task's two least measured groups as challengers.
 
     Args:
-        available: (n_groups,) groups that may serve at all.
+        available: (n_arms,) endpoints that may serve at all.
         order: (n_groups,) who comes first among the equally measured: the greatest.
     """
     calls = posterior.arms.by_group(posterior.calls)
@@ -142,5 +144,5 @@ def _admitted(
 ) -> NDArray[np.bool_]:
     """Return (n_groups,) groups of which some host may serve under the order."""
     group = posterior.arms.group
-    hosts = admitted(posterior, task, objective, available[group])
+    hosts = admitted(posterior, task, objective, available)
     return np.bincount(group, hosts, minlength=posterior.arms.n_groups) > 0

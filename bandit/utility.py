@@ -144,17 +144,22 @@ def _mean_utility(posterior: Posterior, objective: Objective) -> NDArray[np.floa
 def best_hosts(bank: Bank, objective: Objective, hosts: NDArray[np.intp]) -> NDArray[np.intp]:
     """Return for each row the best of one group's hosts: cost, latency and reliability only.
 
-    Where latency has a price this is utility without quality; where it has none, the least drawn
-    latency among the hosts within 1 % of the least drawn cost ÷ answered share.
+    Under an order it is the first in it: `fastest` by drawn latency ÷ answered share, `cheapest` by
+    cost ÷ answered share. Under a utility where latency has a price it is utility without quality;
+    where it has none, the least drawn latency among the hosts within 1 % of the least drawn
+    cost ÷ answered share. What is free is equally cheap, and the faster is taken.
     """
     if len(hosts) == 1:
         return np.full(N_DRAWS, hosts[0])
     ok, seconds, usd = bank.ok[:, hosts], bank.latency_s[:, hosts], bank.cost_usd[hosts]
+    if objective.order is Order.FASTEST:
+        return hosts[(seconds / ok).argmin(axis=1)]
     if objective.latency_usd_per_s > 0 and objective.value_usd is not None:
         score = objective.value_usd * ok - usd - objective.latency_usd_per_s * seconds
         return hosts[score.argmax(axis=1)]
     per_answer = usd / ok
-    fair = per_answer <= EQUAL_COST * per_answer.min(axis=1, keepdims=True)
+    margin = 1.0 if objective.order is Order.CHEAPEST else EQUAL_COST
+    fair = per_answer <= margin * per_answer.min(axis=1, keepdims=True)
     return hosts[np.where(fair, seconds, np.inf).argmin(axis=1)]
 
 

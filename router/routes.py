@@ -15,6 +15,7 @@ import structlog
 
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.keeper import Keeper
+from router.beliefs.switch import Switch
 from router.config.entries import GENERAL
 from router.decision.context import Moment
 from router.decision.decide import Decider
@@ -239,7 +240,11 @@ class Routes:
     async def _posteriors(self, exchange: Exchange, beliefs: Beliefs) -> None:
         _require_admin(exchange, beliefs)
         strategy = next(iter(beliefs.configuration.apps.values())).entry.strategy
-        await exchange.respond_json(200, views.posteriors(beliefs, strategy))
+        keeper = self._services.keeper
+        switch = views.switch_row(Switch(keeper.off, keeper.off_since_ms))
+        shown = views.posteriors(beliefs, strategy) | switch
+        shown["configuration"] = views.file_row(keeper)
+        await exchange.respond_json(200, shown)
 
     async def _metrics(self, exchange: Exchange, beliefs: Beliefs) -> None:
         _require_admin(exchange, beliefs)

@@ -7,6 +7,7 @@ import gc
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -16,6 +17,7 @@ import uvicorn
 
 from router.beliefs.keeper import Keeper
 from router.config.compiled import Configuration
+from router.config.watch import WatchedFile
 from router.decision.context import Moment
 from router.decision.decide import Decider
 from router.decision.draws import Draws
@@ -36,6 +38,7 @@ from router.report import views
 from router.report.gauges import gauges
 from router.routes import Routes, Services, now
 from telemetry.metrics import Exposition, Metrics
+from telemetry.processes import has_terminal
 from telemetry.store import Address, connect
 from telemetry.writer import Counters, Writer
 
@@ -58,21 +61,24 @@ class Sidecar:
         transport: httpx.AsyncBaseTransport | None = None,
         observing: bool = False,
         clock: Callable[[], Moment] = now,
+        file: Path | None = None,
     ) -> None:
         """Build everything; nothing starts.
 
         Args:
+            file: what the configuration was read from; a change of it is taken while we run.
             observing: start an observer, which reads labels off finished calls.
         """
         state_dir = configuration.server.state_directory()
         n_shards = configuration.store.shards
         self.metrics = metrics = Metrics()
-        self.keeper = Keeper(configuration, address, state_dir)
+        watched = WatchedFile(file, configuration, state_dir) if file is not None else None
+        self.keeper = Keeper(configuration, address, state_dir, watched)
         self.writer = Writer(
             state_dir / "journal", address, n_shards, Counters(dropped=metrics.dropped)
         )
         self.draws = Draws(address)
-        self.health = Health(len(configuration.catalog.endpoints))
+        self.health = Health()
         self.observer = ObserverLine(state_dir, address, n_shards=n_shards) if observing else None
         self.decisions = DecisionLog(
             state_dir / "decisions",
@@ -141,7 +147,8 @@ class Sidecar:
                 return
 
     async def _start(self) -> None:
-        self.keeper.names.add_all(views.names_of(self.keeper.current.configuration))
+        self.keeper.on_taken = partial(_on_loop, asyncio.get_running_loop(), self._follow)
+        self._follow(self.keeper.current.configuration)
         self.writer.start()
         self.keeper.start()
         self.draws.start()
@@ -149,6 +156,11 @@ class Sidecar:
         if self.observer is not None:
             await self.observer.start()
         _calm_collector()
+
+    def _follow(self, configuration: Configuration) -> None:
+        """Have what outlives a configuration go on under this one."""
+        self.health.follow(configuration.catalog)
+        self.keeper.names.add_all(views.names_of(configuration))
 
     async def _stop(self) -> None:
         await self.draws.stop()
@@ -159,6 +171,15 @@ class Sidecar:
         self.feedback.close()
         await asyncio.to_thread(self.writer.close)
         await asyncio.to_thread(self.decisions.close)
+
+
+def _on_loop(
+    loop: asyncio.AbstractEventLoop,
+    follow: Callable[[Configuration], None],
+    configuration: Configuration,
+) -> None:
+    """Call from another thread what changes things of the loop's."""
+    loop.call_soon_threadsafe(follow, configuration)
 
 
 class _Server(uvicorn.Server):
@@ -184,13 +205,17 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def run(configuration: Configuration, address: Address, *, ready: Path | None = None) -> None:
+def run(
+    configuration: Configuration, address: Address, file: Path, *, ready: Path | None = None
+) -> None:
     """Serve until SIGTERM or SIGINT, then finish the answers that are under way.
+
+    SIGHUP has the configuration taken anew, keys included.
 
     Args:
         ready: a file that is written with the port once the socket listens.
     """
-    app = Sidecar(configuration, address, observing=True)
+    app = Sidecar(configuration, address, observing=True, file=file)
     entry = configuration.server
     config = uvicorn.Config(
         app,
@@ -211,7 +236,21 @@ def run(configuration: Configuration, address: Address, *, ready: Path | None = 
     # uvicorn raises the signal again once it has drained; ours ends the process in order.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
+    _reload_on_hang_up(app)
     _Server(config, app, ready).run()
+
+
+def _reload_on_hang_up(app: Sidecar) -> None:
+    """Have SIGHUP take the configuration anew, unless it is of a terminal that was closed."""
+    had_terminal = has_terminal()
+
+    def hang_up(*_: object) -> None:
+        if had_terminal and not has_terminal():
+            signal.raise_signal(signal.SIGTERM)
+        elif app.keeper.file is not None:
+            app.keeper.file.ask()
+
+    signal.signal(signal.SIGHUP, hang_up)
 
 
 def _calm_collector() -> None:

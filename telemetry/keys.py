@@ -11,7 +11,7 @@ from itertools import count
 
 META = "pm:meta"  # hash, permanent: schema, shards, incarnation
 NAMES = "pm:names"  # hash, permanent: digest -> what it stands for
-OFF = "pm:off"  # string, permanent: present while routing is switched off
+OFF = "pm:off"  # string, permanent: while routing is off, since when (epoch ms)
 STANDINGS = "{pm:choices}:standings"  # hash, permanent: scope -> what its choices stand at
 RELEASES = "{pm:choices}:releases"  # stream, bounded: each choice that changed, with its evidence
 DRIFT = "{pm:drift}:state"  # hash, permanent: endpoint -> its watch and regimes; last closed bucket

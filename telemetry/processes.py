@@ -36,3 +36,15 @@ def _watch(keeper: int) -> None:
     while os.getppid() == keeper:
         time.sleep(LOOK_EVERY_S)
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def has_terminal() -> bool:
+    """Return whether there is a terminal whose end would be this process's.
+
+    A SIGHUP that comes once it is gone says so; any other asks for the configuration anew.
+    """
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

@@ -442,13 +442,17 @@ def serving(
     *,
     observing: bool = False,
     clock: Callable[[], Moment] = now,
+    file: Path | None = None,
 ) -> Iterator[Sidecar]:
-    """Serve a configuration given as a dictionary."""
+    """Serve a configuration given as a dictionary; `file` is written with it, and watched."""
     whole = {**value}
     whole["server"] = {"port": 0, "state_dir": str(state_dir), **value.get("server", {})}
     whole["store"] = {"shards": SHARDS}
-    configuration = compile_text(yaml.safe_dump(whole, sort_keys=False), file="test.yaml")
-    app = server.Sidecar(configuration, address, observing=observing, clock=clock)
+    text = yaml.safe_dump(whole, sort_keys=False)
+    if file is not None:
+        file.write_text(text)
+    configuration = compile_text(text, file="test.yaml")
+    app = server.Sidecar(configuration, address, observing=observing, clock=clock, file=file)
     running = Running(app, lifespan="on")
     # Without `verify` it would read all certificates of the machine, for nothing, each time.
     url = f"http://127.0.0.1:{running.port}"

@@ -188,6 +188,43 @@ def test_a_host_that_fails_is_left_though_it_is_fast() -> None:
     assert (hosts == 1).mean() > 0.95
 
 
+FAST, CHEAP = Objective(Order.FASTEST), Objective(Order.CHEAPEST)
+
+
+def test_fastest_takes_the_fast_host_though_it_is_dearer_unless_it_fails() -> None:
+    slow_and_cheap = posterior(
+        [0, 0], latency=[0.12, 0.03], failed=[25, 0], prices=[0.40, 0.88], n=400
+    )
+    fast_but_failing = posterior([0, 0], latency=[0.03, 0.12], failed=[200, 0], n=400)
+    law = Law(incumbent=0, current=0, stay=1.0)
+
+    for found in (slow_and_cheap, fast_but_failing):
+        assert (table(found, law, FAST).hosts(0) == 1).mean() > 0.98
+
+
+def test_cheapest_takes_the_cheap_host_of_a_model_though_it_is_slower() -> None:
+    law = Law(incumbent=0, current=0, stay=1.0)
+    found = posterior([0, 0], latency=[2.0, 0.1], prices=[1.0, 1.5], n=4000)
+    free = posterior([0, 0], latency=[2.0, 0.1], prices=[0.0, 0.0])
+
+    assert (table(found, law, CHEAP).hosts(0) == 0).mean() > 0.98
+    assert (table(free, law, CHEAP).hosts(0) == 1).mean() > 0.9
+
+
+@pytest.mark.parametrize("objective", [QUALITY, PRICED, FAST, CHEAP])
+@given(masks, st.lists(st.floats(0, 0.999999), min_size=7, max_size=7))
+def test_shares_of_hosts_are_what_a_draw_of_any_strategy_says(objective, mask, numbers) -> None:
+    found = table(FIVE, LEARNING, objective, mask)
+
+    drawn = draw(LEARNING, found, Uniforms(*numbers))
+
+    hosts = found.hosts(drawn.group)
+    assert mask[drawn.arm]
+    assert np.isin(hosts, np.flatnonzero(mask)).all()
+    inside = (hosts == drawn.arm).mean()
+    assert drawn.propensity == pytest.approx(propensities(LEARNING, found)[drawn.group] * inside)
+
+
 def test_cheapest_minimises_cost_per_success_above_its_floor() -> None:
     found = posterior(
         [0, 1, 2], quality=[0.2, 0.80, 0.82], latency=[1, 1, 1], prices=[1.0, 4.0, 20.0]

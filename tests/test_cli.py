@@ -6,13 +6,16 @@ module is a program. Everything else is called in this process.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import re
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -127,7 +130,7 @@ def rows(config: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_up_runs_everything_and_ends_it_again(
     config: Path, state_dir: Path, number: signal.Signals
 ) -> None:
@@ -142,6 +145,61 @@ def test_up_runs_everything_and_ends_it_again(
         up.send_signal(number)
 
         ends_well(up, state_dir)
+
+
+@pytest.mark.slow
+def test_a_hang_up_signal_has_the_router_take_the_configuration_anew(
+    config: Path, state_dir: Path
+) -> None:
+    def state() -> dict[str, Any]:
+        url = f"http://127.0.0.1:{port_of(config)}/readyz?verbose"
+        found: dict[str, Any] = httpx.get(url, trust_env=False).json()["configuration"]
+        return found
+
+    with running(config) as up:
+        before, children = state(), children_of(up.pid)
+        up.send_signal(signal.SIGHUP)  # the file is the same, keys may not be
+        until(lambda: state()["since_ms"] > before["since_ms"])
+        config.write_text(config.read_text() + "tasks: {code: null}\narchive: {keep_days: 1}\n")
+        until(lambda: state()["version"] != before["version"])
+
+        assert state()["needs_restart"] == ["archive.keep_days"]
+        assert state()["file"] == str(config)
+        assert chat(config).status_code == 200
+        assert children_of(up.pid) == children
+        up.terminate()
+        assert up.wait(20) == 0
+        assert up.stderr is not None
+        said = up.stderr.read()
+        assert '"others": ["worker", "jobs"]' in said
+        assert "archive.keep_days" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["up", "serve"])
+def test_what_runs_in_a_terminal_ends_when_that_is_closed(
+    verb: str, config: Path, state_dir: Path
+) -> None:
+    terminal, theirs = pty.openpty()
+    up = subprocess.Popen(
+        program(verb, "--config", str(config)),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    with up:
+        try:
+            os.close(theirs)
+            until(lambda: has_come_up(config), within_s=30)
+            os.close(terminal)
+
+            ends_well(up, state_dir)
+        finally:
+            up.kill()
+            gone(state_dir, 20)
 
 
 @pytest.mark.slow

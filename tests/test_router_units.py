@@ -24,11 +24,12 @@ from router.dialects.request import Structure
 from router.dialects.sse import ChatStream
 from router.endpoints.entries import Capability, DataClass, Dialect, Needs
 from router.endpoints.health import FAILURES_TO_OPEN, LOST_S, Health
+from router.endpoints.token_sizes import TokenSizes
 from router.errors import ConfigError, RequestRejected
 from router.intake.feedback import parse as parse_feedback
 from router.policy.callers import Keys
 from router.policy.constraints import Demand, Exclusion, Filter
-from router.policy.route import find_route, parse_model
+from router.policy.route import find_route, incumbent_of, parse_model
 from router.policy.tasks import categorize, matches
 from router.report import views
 from telemetry.events import Result, Token
@@ -159,7 +160,8 @@ def test_a_minimal_file_of_a_few_lines_works() -> None:
     found = configuration()
 
     assert [e.group for e in found.catalog.endpoints] == [0, 0, 1]
-    assert found.strategies["balanced"].incumbent is found.catalog.endpoints[0]
+    incumbent = incumbent_of(found.apps["default"], found.strategies["balanced"])
+    assert incumbent is found.catalog.endpoints[0]
     assert found.apps["default"].entry.mode == "observe"
     assert GENERAL in found.tasks
 
@@ -415,7 +417,7 @@ RICH = {
 def test_every_exclusion_has_its_reason(asked: dict[str, Any], reasons: list[Any]) -> None:
     catalog = configuration(**RICH).catalog
 
-    found = Filter(catalog).apply(demand(**asked), Health(3), 0.0)
+    found = Filter(catalog).apply(demand(**asked), Health(), TokenSizes(), 0.0)
 
     assert list(found.reasons) == reasons
     assert found.mask.tolist() == [r is None for r in reasons]
@@ -423,19 +425,20 @@ def test_every_exclusion_has_its_reason(asked: dict[str, Any], reasons: list[Any
 
 def test_open_breakers_and_full_endpoints_are_excluded() -> None:
     catalog = configuration(**RICH).catalog
-    health = Health(3)
+    health = Health()
+    first, second, _ = (endpoint.digest for endpoint in catalog.endpoints)
     for _ in range(FAILURES_TO_OPEN):
-        health.begin(0, 0.0)
-        health.end(0, Result.SERVER, 0.0)
-    health.begin(1, 0.0)
+        health.begin(first, 0.0)
+        health.end(first, Result.SERVER, 0.0)
+    health.begin(second, 0.0)
 
-    found = Filter(catalog).apply(demand(has_credential=True), health, 0.1)
+    found = Filter(catalog).apply(demand(has_credential=True), health, TokenSizes(), 0.1)
 
     assert list(found.reasons) == [Exclusion.BREAKER, Exclusion.IN_FLIGHT, None]
 
 
 def test_breakers_open_rest_probe_and_close() -> None:
-    health = Health(1)
+    health = Health()
     for _ in range(FAILURES_TO_OPEN):
         health.begin(0, 0.0)
         health.end(0, Result.CONNECT, 0.0)
@@ -455,7 +458,7 @@ def test_breakers_open_rest_probe_and_close() -> None:
 
 
 def test_an_announced_pause_is_honoured_within_reason() -> None:
-    health = Health(1)
+    health = Health()
     health.begin(0, 0.0)
     health.end(0, Result.RATE_LIMIT, 0.0, retry_after_s=1e9)
 
@@ -465,7 +468,7 @@ def test_an_announced_pause_is_honoured_within_reason() -> None:
 
 
 def test_an_endpoint_that_stays_down_is_lost_to_its_sessions() -> None:
-    health, now = Health(1), 0.0
+    health, now = Health(), 0.0
     lost_at = []
     while now < 2 * LOST_S:
         if not health.is_blocked(0, now):
@@ -479,7 +482,7 @@ def test_an_endpoint_that_stays_down_is_lost_to_its_sessions() -> None:
 
 
 def test_a_clients_own_error_is_no_failure_of_the_endpoint() -> None:
-    health = Health(1)
+    health = Health()
     for _ in range(2 * FAILURES_TO_OPEN):
         health.begin(0, 0.0)
         health.end(0, Result.CLIENT_ERROR, 0.0)

@@ -4,6 +4,7 @@
 - `choices`: what release keys stand at, and the law that follows
 - `releases`: the same in the store
 - `names`: what digests stand for, to be told to the store
+- `switch`: whether routing is off, and since when
 - `beliefs`: configuration and posteriors of one version
 - `keeper`: the thread that keeps them fresh
 """

@@ -21,10 +21,10 @@ from bandit.draws import Law
 from bandit.incumbent import Books, Release, Standings
 from bandit.posterior import Posterior
 from bandit.utility import Order
-from router.config.compiled import Configuration, Strategy
+from router.config.compiled import App, Configuration, Strategy
 from router.config.entries import Mode
 from router.endpoints.catalog import Catalog
-from router.policy.route import incumbent_of
+from router.policy.route import first_permitted, incumbent_of
 from telemetry.events import digest8
 
 NO_SIGNAL = "no quality signal"
@@ -124,7 +124,9 @@ def is_current(review_key: ReviewKey, configuration: Configuration) -> bool:
         return False
     if review_key.model:
         listed = configuration.catalog.by_model.get(review_key.model) or ()
-        return app.entry.map_models and any(e.id == review_key.incumbent for e in listed[:1])
+        if not (app.entry.map_models and listed):
+            return False
+        return first_permitted(app, listed).id == review_key.incumbent
     inc = incumbent_of(app, strategy)
     return inc is not None and inc.id == review_key.incumbent
 
@@ -154,21 +156,21 @@ def review(
     due = now_ms >= before.reviewed_at_ms + strategy.release_every_s * 1000
     if strategy.objective.order is Order.UTILITY and len(alarmed_at_ms):
         due |= _is_alarmed(standings, posterior, np.array(alarmed_at_ms) > before.reviewed_at_ms)
-    everybody = np.ones(posterior.arms.n_groups, dtype=bool)
+    arms, groups = _available(review_key, configuration)
     released: list[Release] = []
     tasks = list(configuration.task_index)
     if strategy.objective.order is not Order.UTILITY:
         settled_before = set(current) - {c.task for c in changes}
         asked = np.array([due or task not in settled_before for task in tasks])
         standings, released, settled = orders.review(
-            standings, posterior, strategy.objective, everybody, asked
+            standings, posterior, strategy.objective, arms, asked
         )
-        names = _first_hosts(configuration.catalog)
+        names = _first_hosts(review_key, configuration)
         settles = zip(tasks, settled, standings.current, strict=True)
         current |= {task: names[int(group)] for task, is_new, group in settles if is_new}
     elif due:
-        standings, released = incumbent.review(standings, posterior, strategy.objective, everybody)
-    changes += [_change(r, configuration) for r in released]
+        standings, released = incumbent.review(standings, posterior, strategy.objective, groups)
+    changes += [_change(r, review_key, configuration) for r in released]
     current.update({c.task: c.after for c in changes})
     if kept is not None and not due and current == before.current:
         return None
@@ -191,19 +193,17 @@ def weigh(
     standings, _ = _standings(kept, configuration)
     inc = standings.incumbent
     books = _books(review_key, rows, posterior, configuration, inc)
-    everybody = np.ones(posterior.arms.n_groups, dtype=bool)
-    order = np.random.default_rng(review_key.digest).permutation(len(everybody)).astype(float)
+    arms, groups = _available(review_key, configuration)
+    order = np.random.default_rng(review_key.digest).permutation(len(groups)).astype(float)
     n_tasks = len(configuration.task_index)
     if strategy.objective.order is not Order.UTILITY:
-        standings = orders.choose_challengers(
-            standings, posterior, strategy.objective, everybody, order
-        )
+        standings = orders.choose_challengers(standings, posterior, strategy.objective, arms, order)
         laws = tuple(orders.law(standings, task) for task in range(n_tasks))
         labelled = (posterior.labels.sum(axis=1) > 0).tolist()
         notes = tuple("" if known else UNCHECKED for known in labelled)
         return Choices(review_key, kept.version, standings, books, None, laws, notes)
     standings = incumbent.choose_challengers(
-        standings, posterior, strategy.objective, everybody, order
+        standings, posterior, strategy.objective, groups, order
     )
     room = incumbent.room(books, posterior, strategy.objective, inc)
     laws, notes = _guarded(standings, posterior, strategy, books, room)
@@ -223,8 +223,8 @@ def weigh_all(
 
 def rows_of(choices: Choices, configuration: Configuration) -> list[dict[str, Any]]:
     """Return a row for each task that was called, or that stands at another than the incumbent."""
-    hosts = _first_hosts(configuration.catalog)
     standings, books, review_key = choices.standings, choices.books, choices.review_key
+    hosts = _first_hosts(review_key, configuration)
     out = []
     for task, index in configuration.task_index.items():
         current = int(standings.current[index])
@@ -252,24 +252,45 @@ def rows_of(choices: Choices, configuration: Configuration) -> list[dict[str, An
     return out
 
 
-def host_of(catalog: Catalog, group: int) -> str:
-    """Return the id of a group's first host, by which the group is named."""
-    return catalog.endpoints[catalog.group_members[group][0]].id
+def host_of(app: App, catalog: Catalog, group: int) -> str:
+    """Return the id of a group's first host that the app may use, by which the group is named."""
+    return first_permitted(app, [catalog.endpoints[arm] for arm in catalog.group_members[group]]).id
+
+
+def _available(
+    review_key: ReviewKey, configuration: Configuration
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return (n_arms,) and (n_groups,) whom the app's standing constraints permit.
+
+    What they forbid is neither tried nor released.
+    """
+    permitted, catalog = configuration.apps[review_key.app].permitted, configuration.catalog
+    hosts = np.zeros(len(catalog.endpoints), dtype=bool)
+    groups = np.zeros(len(catalog.group_members), dtype=bool)
+    hosts[[e.index for e in permitted]] = True
+    groups[[e.group for e in permitted]] = True
+    return hosts, groups
 
 
 def _members(catalog: Catalog) -> dict[str, tuple[str, ...]]:
-    """Return the ids of each group's hosts, by the first one's."""
-    groups = [[catalog.endpoints[arm].id for arm in arms] for arms in catalog.group_members]
-    return {ids[0]: tuple(ids) for ids in groups}
+    """Return the ids of each group's hosts, by any one's."""
+    groups = [tuple(catalog.endpoints[arm].id for arm in arms) for arms in catalog.group_members]
+    return {id_: ids for ids in groups for id_ in ids}
 
 
-def _first_hosts(catalog: Catalog) -> list[str]:
-    return [host_of(catalog, g) for g in range(len(catalog.group_members))]
+def _first_hosts(review_key: ReviewKey, configuration: Configuration) -> list[str]:
+    app, catalog = configuration.apps[review_key.app], configuration.catalog
+    return [host_of(app, catalog, g) for g in range(len(catalog.group_members))]
 
 
 def _standings(kept: Kept, configuration: Configuration) -> tuple[Standings, list[ReleaseNotice]]:
-    """Return what the tasks stand at; a choice that was removed falls back to the incumbent."""
+    """Return what the tasks stand at; a choice that was removed falls back to the incumbent.
+
+    So does one that the app's standing constraints do not permit any more.
+    """
     catalog = configuration.catalog
+    app = configuration.apps[kept.review_key.app]
+    permitted = {e.id for e in app.permitted}
     inc = catalog.by_id[kept.review_key.incumbent]
     standings = incumbent.begin(inc.group, len(configuration.task_index))
     current = standings.current.copy()
@@ -278,11 +299,11 @@ def _standings(kept: Kept, configuration: Configuration) -> tuple[Standings, lis
         name = kept.current.get(task)
         if name is None:
             continue
-        hosts = [h for h in (name, *kept.hosts.get(name, ())) if h in catalog.by_id]
+        hosts = [h for h in (name, *kept.hosts.get(name, ())) if h in permitted]
         if hosts:
             current[index] = catalog.by_id[hosts[0]].group
         else:
-            after = host_of(catalog, inc.group)
+            after = host_of(app, catalog, inc.group)
             removed.append(ReleaseNotice(task, name, after, None, None, REMOVED))
     return replace(standings, current=current, version=kept.version), removed
 
@@ -337,8 +358,8 @@ def _guarded(
     return tuple(laws), tuple(notes)
 
 
-def _change(release: Release, configuration: Configuration) -> ReleaseNotice:
-    hosts = _first_hosts(configuration.catalog)
+def _change(release: Release, review_key: ReviewKey, configuration: Configuration) -> ReleaseNotice:
+    hosts = _first_hosts(review_key, configuration)
     return ReleaseNotice(
         list(configuration.task_index)[release.task],
         hosts[release.before],

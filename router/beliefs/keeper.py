@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,8 +21,11 @@ from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.choices import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.names import Names
 from router.beliefs.releases import Releases
+from router.beliefs.switch import read_switch
 from router.config.compiled import Configuration
 from router.config.places import OFF_FILE
+from router.config.watch import WatchedFile
+from router.errors import Problem
 from telemetry import keys
 from telemetry.pacer import Pacer
 from telemetry.reader import FRESH_S, Reader
@@ -56,12 +59,21 @@ NOTHING = cells.from_bytes(b"", b"")
 """No rows: everything at its prior."""
 
 
+def _draw_ahead(before: Beliefs, fresh: Beliefs) -> None:
+    """Draw the banks that were in use, of the tasks that are still there."""
+    tasks = list(before.configuration.task_index)
+    for category, exact in list(before.banks):
+        there = fresh.configuration.task_index.get(tasks[category])
+        if there is not None:
+            fresh.bank(there, exact=exact)
+
+
 class _Seen(NamedTuple):
     """What was looked at beside the rows, as it lies in the store."""
 
     standings: dict[bytes, bytes]
     watches: dict[bytes, bytes]
-    off: bool
+    off: bytes | None
 
 
 @dataclass(slots=True)
@@ -83,23 +95,38 @@ class _Followed:
         pipeline = self.client.pipeline(transaction=False)
         pipeline.hgetall(keys.STANDINGS)
         pipeline.hgetall(keys.DRIFT)
-        pipeline.exists(keys.OFF)
+        pipeline.get(keys.OFF)
         standings, watches, off = pipeline.execute()
-        return _Seen(standings, watches, bool(off))
+        return _Seen(standings, watches, off)
 
 
 class Keeper:
     """Keeps the beliefs fresh, in a thread of its own, and knows whether routing is off."""
 
-    def __init__(self, configuration: Configuration, address: Address, state_dir: Path) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        address: Address,
+        state_dir: Path,
+        file: WatchedFile | None = None,
+    ) -> None:
+        """Believe in nothing yet.
+
+        Args:
+            file: what the configuration was read from, and is taken anew from when it changes.
+        """
         review_keys = choices.seeds(configuration)
         self.current = believe(configuration, NOTHING, version=0, review_keys=review_keys)
         self.off = False
+        self.off_since_ms: int | None = None
         self.store_up = False
         self.names = Names()
+        self.file = file
+        self.on_taken: Callable[[Configuration], None] = lambda configuration: None
+        self._configuration = configuration
         self._address = address
         self._off_file = state_dir / OFF_FILE
-        self._off_in_store = False
+        self._off_in_store: bytes | None = None
         self._wanted: dict[ReviewKey, None] = {}
         self._next_look = 0.0  # monotonic seconds
         self._review_at_ms = 0  # the next review that is due by time
@@ -123,10 +150,6 @@ class Keeper:
         """End the thread."""
         self._stop.set()
         self._thread.join(2)
-
-    @property
-    def _configuration(self) -> Configuration:
-        return self.current.configuration
 
     @property
     def age_s(self) -> float:
@@ -168,6 +191,7 @@ class Keeper:
         looks = began >= self._next_look
         if looks:
             self._next_look = began + LOOK_EVERY_S
+            self._look_at_file(followed)
         is_new = False
         try:
             is_new = self._read(followed, looks=looks)
@@ -180,6 +204,26 @@ class Keeper:
         if looks:
             self._look_at_switch()
         return is_new
+
+    def _look_at_file(self, followed: _Followed) -> None:
+        """Let another configuration go into force, whether the store answers or not.
+
+        Calls under way end under the one that they started with.
+        """
+        file, before = self.file, self._configuration
+        taken = file.look(time.monotonic(), before) if file is not None else None
+        if file is None or taken is None:
+            return
+        self._configuration = taken.configuration
+        try:
+            self._refresh(followed.reader, followed.releases, followed.watches)
+        except Exception as error:  # nothing of it may stop the thread
+            self._configuration = before
+            hint = f"internal error ({type(error).__name__})"
+            file.refuse([Problem(0, "file", "", hint)], version=taken.configuration.version)
+            return
+        file.accept(taken)
+        self.on_taken(taken.configuration)
 
     def _read(self, followed: _Followed, *, looks: bool) -> bool:
         """Believe what changed; return whether anything had."""
@@ -219,7 +263,7 @@ class Keeper:
             return False
 
     def _refresh(self, reader: Reader, releases: Releases, watches: Alarms) -> None:
-        used = list(self.current.banks)
+        before = self.current
         rows = cells.from_bytes(*reader.rows())
         review_keys = known_review_keys(self._configuration, releases.kept, list(self._wanted))
         fresh = believe(
@@ -235,18 +279,19 @@ class Keeper:
                 review_keys, releases.kept, fresh.posterior, rows, self._configuration
             )
             fresh = replace(fresh, choices=again)
-        for category, exact in used:
-            fresh.bank(category, exact=exact)
-        self._alarm_damage(self.current.posterior, fresh.posterior)
+        _draw_ahead(before, fresh)
+        is_same = before.configuration is fresh.configuration
+        self._alarm_damage(before.posterior if is_same else None, fresh.posterior)
         self.current = fresh
 
-    def _alarm_damage(self, before: Posterior, now: Posterior) -> None:
+    def _alarm_damage(self, before: Posterior | None, now: Posterior) -> None:
         """Say of each cell once that it is damaged: it falls back to its prior."""
+        known = before.damaged if before is not None else np.zeros_like(now.damaged)
         tasks, endpoints = (
             list(self._configuration.task_index),
             self._configuration.catalog.endpoints,
         )
-        for c, arm in np.argwhere(now.damaged & ~before.damaged).tolist():
+        for c, arm in np.argwhere(now.damaged & ~known).tolist():
             log.error(
                 "a cell is damaged and counts as unknown",
                 category=tasks[c],
@@ -300,7 +345,7 @@ class Keeper:
 
         Of a store that is away the last word holds.
         """
-        off = self._off_in_store or self._off_file.exists()
+        off, self.off_since_ms = read_switch(self._off_file, self._off_in_store)
         if off is not self.off:
             log.warning("routing is switched off" if off else "routing is switched on")
         self.off = off

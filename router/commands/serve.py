@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from router.commands.inputs import check_layout, compiled, opened_store, require_port
+from router.config.places import find_file
 from router.server import run
 from telemetry import logs
 
@@ -16,4 +17,4 @@ def serve(config: Path | None, ready: Path | None) -> None:
     require_port(configuration.server)
     with opened_store(configuration) as address:
         check_layout(configuration, address)
-        run(configuration, address, ready=ready)
+        run(configuration, address, find_file(config), ready=ready)

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from telemetry.embedded import PrivateServer
 from telemetry.errors import TelemetryError
-from telemetry.processes import child_environment, end_with_parent
+from telemetry.processes import child_environment, end_with_parent, has_terminal
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 10.0
@@ -46,6 +46,7 @@ class Part:
     name: str
     command: list[str]
     stop_s: float = STOP_MARGIN_S  # how long it may take to end
+    reloads: bool = False  # takes its configuration anew on SIGHUP
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +81,22 @@ class Running:
     next_start: float = 0.0
 
     def start(self) -> None:
-        """Start it, in a session of its own: the terminal's Ctrl-C is for the supervisor."""
-        self.process = subprocess.Popen(  # noqa: S603 - our own modules
-            self.part.command,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            env=child_environment(),
-        )
+        """Start it, in a session of its own: the terminal's Ctrl-C is for the supervisor.
+
+        Until it hears a SIGHUP itself, it ignores one: it reads the configuration as it starts.
+        """
+        before = signal.getsignal(signal.SIGHUP)
+        if self.part.reloads:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            self.process = subprocess.Popen(  # noqa: S603 - our own modules
+                self.part.command,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                env=child_environment(),
+            )
+        finally:
+            signal.signal(signal.SIGHUP, before)
         self.started_at = time.monotonic()
 
     def check(self) -> None:
@@ -111,6 +121,11 @@ class Running:
         """How long until it is to be started again; for ever while it runs."""
         return math.inf if self.process else max(self.next_start - time.monotonic(), 0.0)
 
+    def reload(self) -> None:
+        """Have it take its configuration anew."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGHUP)
+
     def stop(self) -> None:
         """Ask it to end, and see to it."""
         if self.process is None or self.process.poll() is not None:
@@ -133,16 +148,21 @@ class Supervisor:
     tend_every_s: float = TEND_EVERY_S
     first_ready: Path | None = None
     _asked: bool = field(default=False)
+    _told_to_reload: bool = field(default=False)
     _failing: bool = field(default=False)  # the store could not be started
 
     def run(self) -> int:
         """Run until SIGINT, SIGTERM or a closed terminal; return the exit code.
 
+        A SIGHUP of anybody else's goes to the parts that take their configuration anew.
+
         Where the first part ends before it ever served, nothing else is started, and its exit
         code is ours: it has said why.
         """
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._ask)
+        had_terminal = has_terminal()
+        signal.signal(signal.SIGHUP, lambda *_: self._hang_up(had_terminal))
         signal.signal(signal.SIGCHLD, lambda *_: None)  # a part died: that wakes us, too
         with _woken_by_signals() as sleep:
             try:
@@ -151,6 +171,7 @@ class Supervisor:
                 while not self._asked:
                     for part in self.parts:
                         part.check()
+                    self._pass_reload_on()
                     self._tend()
                     sleep(min([self.tend_every_s, *(part.due_s for part in self.parts)]))
             finally:
@@ -184,6 +205,25 @@ class Supervisor:
 
     def _ask(self, *_: object) -> None:
         self._asked = True
+
+    def _hang_up(self, had_terminal: bool) -> None:
+        """Tell a closed terminal from somebody who wants the configuration taken anew."""
+        closed = had_terminal and not has_terminal()
+        if closed or not any(part.part.reloads for part in self.parts):
+            self._asked = True
+        self._told_to_reload = True
+
+    def _pass_reload_on(self) -> None:
+        if not self._told_to_reload or self._asked:
+            return
+        self._told_to_reload = False
+        told = [part for part in self.parts if part.part.reloads]
+        for part in told:
+            part.reload()
+        others = [part.part.name for part in self.parts if part not in told]
+        names = [part.part.name for part in told]
+        event = "told to take the configuration anew; the others read theirs as they start"
+        _log("info", event, parts=names, others=others)
 
 
 @contextmanager

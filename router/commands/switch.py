@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -20,7 +22,8 @@ def switch(config: Path | None, *, off: bool) -> None:
     state_dir, url = places(file)
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     if off:
-        (state_dir / OFF_FILE).touch()
+        with contextlib.suppress(FileExistsError):  # it says since when
+            (state_dir / OFF_FILE).touch(exist_ok=False)
     else:
         (state_dir / OFF_FILE).unlink(missing_ok=True)
     told = _tell_store(url, off=off) if url else ""
@@ -37,7 +40,10 @@ def _tell_store(url: str, *, off: bool) -> str:
 
     try:
         with closing(connect(parse_address(url), timeout_s=1.0)) as client:
-            client.set(keys.OFF, "1") if off else client.delete(keys.OFF)
+            if off:
+                client.set(keys.OFF, int(time.time() * 1000), nx=True)
+            else:
+                client.delete(keys.OFF)
     except (TelemetryError, *StoreErrors) as error:
         return f"; its store was not told ({type(error).__name__})"
     return " and everywhere on its store"

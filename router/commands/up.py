@@ -34,7 +34,10 @@ def up(config: Path | None, longest_pause_s: float) -> None:
     ready = state_dir / READY_FILE
     command = [sys.executable, "-m", "router.cli", "serve", "--config", str(find_file(config))]
     router = Part(
-        "router", [*command, "--ready", str(ready)], stop_s=server.drain_s + STOP_MARGIN_S
+        "router",
+        [*command, "--ready", str(ready)],
+        stop_s=server.drain_s + STOP_MARGIN_S,
+        reloads=True,
     )
     say(f"pointsman: {server.url}/v1  (state in {state_dir})")
     _run(

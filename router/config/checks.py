@@ -17,6 +17,7 @@ from router.config.entries import (
     ObjectiveKind,
 )
 from router.config.lines import Place, shown
+from router.endpoints.base_url import part_user, without_user
 from router.endpoints.entries import (
     AuthEntry,
     EndpointEntry,
@@ -34,6 +35,7 @@ def cross_check(entries: File) -> Iterator[tuple[Place, str, str]]:
         if provider.passthrough and not provider.base_url:
             yield ("providers", name, "passthrough"), "true", "give the provider a base_url"
         yield from _check_auth(("providers", name, "auth"), provider.auth)
+        yield from _check_one_auth(("providers", name), provider.base_url, provider.auth)
     marked = [name for name, p in entries.providers.items() if p.passthrough]
     for name in marked[1:]:
         yield (
@@ -95,6 +97,21 @@ def _check_endpoint(
     if not endpoint.base_url and not (provider and provider.base_url):
         yield (*where, "base_url"), "missing", "give it, or name a provider that has one"
     yield from _check_auth((*where, "auth"), endpoint.auth)
+    if endpoint.base_url or endpoint.auth:  # else what is wrong is the provider's
+        base_url = endpoint.base_url or (provider.base_url if provider else None)
+        yield from _check_one_auth(
+            where, base_url, endpoint.auth or (provider.auth if provider else None)
+        )
+
+
+def _check_one_auth(
+    where: Place, base_url: str | None, auth: object
+) -> Iterator[tuple[Place, str, str]]:
+    """Yield a base URL whose user and password stand beside another way to sign in."""
+    _, signed_in = part_user(base_url or "")
+    if signed_in and auth not in (None, "none"):
+        hint = "user and password are sent as Basic authorization, beside which there is no auth"
+        yield (*where, "base_url"), without_user(base_url or ""), f"{hint}; leave one of them out"
 
 
 def _check_server(entries: File) -> Iterator[tuple[Place, str, str]]:

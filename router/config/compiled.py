@@ -19,6 +19,7 @@ from router.config.entries import (
 )
 from router.config.file import parse, read
 from router.config.process import ArchiveEntry, ServerEntry, StoreEntry
+from router.config.standing import why_forbidden
 from router.endpoints.catalog import Catalog, Endpoint, compile_catalog
 from router.endpoints.entries import ModelEntry, TimeoutsEntry
 from telemetry.events import digest8
@@ -31,12 +32,12 @@ RELEASE_EVERY_S = 7 * 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """A compiled strategy; `incumbent` None is learning mode."""
+    """A compiled strategy."""
 
     name: str
     digest: int
     objective: Objective
-    incumbent: Endpoint | None
+    incumbent: Endpoint | str | None  # an endpoint, `none`, or None: the first that an app permits
     release_every_s: float
     timeouts: TimeoutsEntry
 
@@ -49,6 +50,7 @@ class App:
     entry: AppEntry
     digest: int
     incumbent: Endpoint | str | None  # `none`, an endpoint, or None: as the strategy says
+    permitted: tuple[Endpoint, ...]  # by its standing constraints, in order; never empty
 
 
 def compile_objective(entry: StrategyEntry) -> Objective:
@@ -136,15 +138,12 @@ def compile_entries(entries: File, *, version: int, secrets: bool) -> Configurat
         entries.endpoints,
         secrets=secrets,
     )
-    first = catalog.endpoints[0]
     strategies = {
         name: Strategy(
             name,
             digest8("strategy", name),
             compile_objective(entry),
-            None
-            if entry.incumbent == NO_INCUMBENT
-            else catalog.by_id.get(entry.incumbent or "", first),
+            _incumbent(entry.incumbent, catalog),
             compile_release_every_s(entry),
             entry.timeouts,
         )
@@ -155,9 +154,8 @@ def compile_entries(entries: File, *, version: int, secrets: bool) -> Configurat
             name,
             entry,
             digest8("app", name),
-            NO_INCUMBENT
-            if entry.incumbent == NO_INCUMBENT
-            else catalog.by_id.get(entry.incumbent or ""),
+            _incumbent(entry.incumbent, catalog),
+            tuple(e for e in catalog.endpoints if _permits(entry, e)),
         )
         for name, entry in entries.all_apps.items()
     }
@@ -183,3 +181,12 @@ def compile_entries(entries: File, *, version: int, secrets: bool) -> Configurat
             t.match is not None and t.match.system is not None for t in tasks.values()
         ),
     )
+
+
+def _incumbent(named: str | None, catalog: Catalog) -> Endpoint | str | None:
+    return NO_INCUMBENT if named == NO_INCUMBENT else catalog.by_id.get(named or "")
+
+
+def _permits(app: AppEntry, endpoint: Endpoint) -> bool:
+    region, most = endpoint.region, endpoint.max_data_class
+    return why_forbidden(app, region=region, max_data_class=most) is None

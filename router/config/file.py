@@ -5,11 +5,13 @@ Every problem is found at once, each with its line, field, value and what to do.
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 from router.config.checks import cross_check
 from router.config.entries import File
 from router.config.lines import line_of, parse_yaml, shown
+from router.config.standing import check_standing
 from router.config.validation import validate
 from router.errors import ConfigError, Problem
 
@@ -44,7 +46,9 @@ def parse(text: str, *, file: str, secrets: bool = True) -> File:
     tree, lines, problems = parse_yaml(text, file)
     entries, repaired = validate(tree, lines, problems)
     if entries is not None:
-        for where, value, hint in cross_check(entries):
+        # Of an endpoint whose fields were left out nobody knows whom it may serve.
+        apps = () if repaired else check_standing(entries)
+        for where, value, hint in chain(cross_check(entries), apps):
             is_key = where[-1] in ("env", "file", "url_env")
             if not (is_key and not secrets) and not any(where[: len(r)] == r for r in repaired):
                 problems.append(Problem(line_of(lines, where), shown(where), value, hint))

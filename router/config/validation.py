@@ -11,6 +11,7 @@ from router.config.entries import (
     File,
 )
 from router.config.lines import Place, line_of, shown
+from router.endpoints.base_url import without_user
 from router.endpoints.entries import (
     Entry,
 )
@@ -116,5 +117,5 @@ def _entry_of(annotation: Any) -> Any:
 
 
 def _brief(value: object) -> str:
-    brief = repr(value)
+    brief = without_user(repr(value))
     return brief if len(brief) <= 60 else brief[:57] + "…"

@@ -138,12 +138,12 @@ def demand_of(caller: Caller, request: CallRequest, data_class: DataClass) -> De
 def choice_of(context: CallContext) -> dict[str, Any]:
     """Return what the release key stands at, and whether and why this call explores or not."""
     law, choices = context.route.law, context.choices
-    catalog = context.beliefs.configuration.catalog
+    app, catalog = context.caller.app, context.beliefs.configuration.catalog
     current = law.current if law is not None else None
     challengers = (law.challengers or ()) if law is not None else ()
     return {
-        "current": None if current is None else host_of(catalog, current),
-        "challengers": [host_of(catalog, group) for group in challengers],
+        "current": None if current is None else host_of(app, catalog, current),
+        "challengers": [host_of(app, catalog, group) for group in challengers],
         "room": choices.room if choices is not None else None,
         "release_version": choices.version if choices is not None else None,
         "exploring": context.explore and law is not None and law.stay < 1,

@@ -33,12 +33,16 @@ from router.decision.shared_draws import StoredDraw
 from router.decision.units import conversation, uniforms, unit_of
 from router.dialects.request import CallRequest
 from router.endpoints.catalog import Endpoint
-from router.endpoints.entries import SENSITIVE
+from router.endpoints.entries import SENSITIVE, Needs
 from router.endpoints.health import Health
+from router.endpoints.token_sizes import TokenSizes
 from router.policy.callers import Caller
 from router.policy.constraints import Filter
 from router.policy.hints import Headers, read_hints
 from router.policy.route import Route
+
+MEDIA = Needs.IMAGES | Needs.AUDIO
+"""Whose tokens are no text."""
 
 
 class Decision(Struct, frozen=True):
@@ -76,6 +80,7 @@ class Decider:
         self.keeper = keeper
         self.health = health
         self.draws = draws
+        self.sizes = TokenSizes()
         self._secret = secret
         self._nonces = Nonces()
 
@@ -120,7 +125,7 @@ class Decider:
             category=category,
             strategy=routing.strategy,
             route=_with_law_in_force(route, choices, category, beliefs),
-            eligibility=constraints.apply(demand, self.health, at.monotonic_s),
+            eligibility=constraints.apply(demand, self.health, self.sizes, at.monotonic_s),
             unit=unit,
             draw_key=draw_key,
             seed=seed,
@@ -130,6 +135,11 @@ class Decider:
             choices=choices,
             at=at,
         )
+
+    def learn_size(self, endpoint: Endpoint, request: CallRequest, tokens: int) -> None:
+        """Take note of what a prompt that was answered was counted as, if it is text alone."""
+        if not request.needs & MEDIA:
+            self.sizes.learn(endpoint.digest, request.text_bytes, tokens)
 
     def _share(self, routing: Routing, app: App, seed: bytes, draw_key: str) -> Route | None:
         """Return how the unit is routed: the app's percentage of them is drawn."""
@@ -271,7 +281,7 @@ class Decider:
             return None
         beliefs = context.beliefs
         endpoint = beliefs.configuration.catalog.by_digest.get(held.endpoint)
-        if endpoint is None or self.health.is_lost(endpoint.index, context.at.monotonic_s):
+        if endpoint is None or self.health.is_lost(endpoint.digest, context.at.monotonic_s):
             return None
         if held.decided_at_ms < beliefs.known[endpoint.index].alarmed_at_ms:
             return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -128,13 +128,16 @@ def has_others(plan: Plan) -> bool:
 
 
 def last_resort(route: Route, eligibility: Eligibility, catalog: Catalog) -> Endpoint:
-    """Return whom to ask where nobody healthy may serve: a breaker diverts, it never refuses.
+    """Return whom to ask where nobody may serve but for a breaker, or for the length of the text.
 
     Raises:
         NoCandidates, Overloaded: policy forbids everybody, or they have enough to do.
     """
-    groups = range(len(catalog.group_members)) if route.groups is None else route.groups
-    arms = [arm for group in groups for arm in catalog.group_members[group]]
+    if route.law is None:
+        arms = [endpoint.index for endpoint in route.listed]
+    else:
+        groups = range(len(catalog.group_members)) if route.groups is None else route.groups
+        arms = [arm for group in groups for arm in catalog.group_members[group]]
     arm = eligibility.least_bad(arms)
     if arm is None:
         raise _nobody(eligibility, catalog, arms)
@@ -198,26 +201,24 @@ def endpoint_shares(law: Law, table: Table, catalog: Catalog) -> dict[str, float
 
 
 def _straight(route: Route, eligibility: Eligibility, catalog: Catalog) -> Endpoint:
-    """Return whom a call that is not routed goes to; only privacy can forbid it."""
-    if route.first is not None:
-        if eligibility.reasons[route.first.index] in PRIVACY:
-            reason = eligibility.reasons[route.first.index]
-            raise NoCandidates({route.first.id: str(reason)})
+    """Return whom a call that is not routed goes to; only privacy can turn it from the first."""
+    if route.first is not None and eligibility.reasons[route.first.index] not in PRIVACY:
         return route.first
-    for endpoint in catalog.endpoints:
+    for endpoint in route.listed:
         if eligibility.mask[endpoint.index]:
             return endpoint
     return last_resort(route, eligibility, catalog)
 
 
 def _nobody(
-    eligibility: Eligibility, catalog: Catalog, arms: Iterable[int]
+    eligibility: Eligibility, catalog: Catalog, arms: Sequence[int]
 ) -> NoCandidates | Overloaded:
     """Return why nobody may serve: for good, or for as long as they have enough to do."""
     full = [arm for arm in arms if eligibility.reasons[arm] is Exclusion.IN_FLIGHT]
     if full:
         return Overloaded([catalog.endpoints[arm].id for arm in full])
-    return NoCandidates(eligibility.exclusions(catalog))
+    reasons = {catalog.endpoints[arm].id: eligibility.reasons[arm] for arm in arms}
+    return NoCandidates({id_: str(reason) for id_, reason in reasons.items() if reason})
 
 
 def _hosts(catalog: Catalog, table: Table, group: int, of: Plan) -> Iterator[Endpoint]:

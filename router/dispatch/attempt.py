@@ -257,12 +257,12 @@ def order(
     """
     later: list[Endpoint] = []
     if usable:
-        if health.is_blocked(first.index, time.monotonic()):
+        if health.is_blocked(first.digest, time.monotonic()):
             later.append(first)
         else:
             yield first
     for endpoint in then:
-        if health.is_blocked(endpoint.index, time.monotonic()):
+        if health.is_blocked(endpoint.digest, time.monotonic()):
             later.append(endpoint)
         else:
             yield endpoint

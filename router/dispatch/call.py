@@ -201,7 +201,7 @@ class _Call:
             hold=Hold.END if self.buffers else Hold.CONTENT if waits else Hold.NOTHING,
         )
         self.under_way.append(attempt)
-        self.home.dispatcher.health.begin(endpoint.index, time.monotonic())
+        self.home.dispatcher.health.begin(endpoint.digest, time.monotonic())
         return attempt
 
     def beside_s(self, attempt: Attempt) -> float:
@@ -304,12 +304,14 @@ class _Call:
             attempt.latency_s = time.monotonic() - attempt.began_at
         booking, context, endpoint = self.home.booking, self.decision.context, attempt.endpoint
         self.home.dispatcher.health.end(
-            endpoint.index, attempt.result, time.monotonic(), retry_after_s=retry_after_s
+            endpoint.digest, attempt.result, time.monotonic(), retry_after_s=retry_after_s
         )
         flags = self.flags | (STREAMED if self.request.streamed else 0) | (FINAL if final else 0)
         if self.buffers and self.exchange.started:
             flags |= PROMISED
         cost_nano = _cost_nano(endpoint, attempt)
+        if attempt.usage is not None:
+            self.home.decider.learn_size(endpoint, self.request, attempt.usage.prompt_tokens)
         token = booking.token(self.decision, endpoint)
         booking.write(
             token,

@@ -83,7 +83,7 @@ class Race:
         """
         endpoint, n_repeats = first, 0
         while time.monotonic() < self._deadline:
-            was_down = self._health.is_blocked(endpoint.index, time.monotonic())
+            was_down = self._health.is_blocked(endpoint.digest, time.monotonic())
             self._n_begun += 1
             attempt = self._call.begin(endpoint, self._n_begun, has_others=has_others)
             try:
@@ -167,7 +167,7 @@ class Race:
 
     def _may_ask(self, endpoint: Endpoint) -> bool:
         """Return whether a fallback may be tried: freely, unless it failed just now itself."""
-        failed_just_now = self._health.failed_lately(endpoint.index, time.monotonic())
+        failed_just_now = self._health.failed_lately(endpoint.digest, time.monotonic())
         return not failed_just_now or self._budget.spend()
 
 

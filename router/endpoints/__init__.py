@@ -1,7 +1,9 @@
 """What can be called, and how it is doing.
 
+- `base_url`: the address of a provider, and who signs in there
 - `entries`: models, providers and endpoints as they are written
 - `catalog`: the same, compiled
 - `health`: breakers, and what is under way
+- `token_sizes`: how many tokens a text has at least
 - `retries`: how many attempts beyond the first the process may make
 """

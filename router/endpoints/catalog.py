@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.posterior import Arms
+from router.endpoints.base_url import part_user
 from router.endpoints.entries import (
     Auth,
     AuthEntry,
@@ -161,7 +162,7 @@ def _endpoint(
     group: int,
     secrets: bool,
 ) -> Endpoint:
-    base_url = (entry.base_url or provider.base_url or "").rstrip("/")
+    base_url, signed_in = part_user(entry.base_url or provider.base_url or "")
     auth = entry.auth or provider.auth or "none"
     upstream_model = entry.upstream_model or entry.model
     params = json.dumps(entry.params, sort_keys=True)
@@ -176,7 +177,7 @@ def _endpoint(
         provider=entry.provider or "",
         dialects=frozenset(entry.dialects or provider.dialects or [Dialect.CHAT]),
         target=Target.of(httpx.URL(_chat_url(base_url, auth))),
-        auth_header=_auth_header(auth) if secrets else None,
+        auth_header=(signed_in or _auth_header(auth)) if secrets else None,
         client_auth=auth == "client",
         params={name: json.dumps(value).encode() for name, value in entry.params.items()},
         nano_in=float(prices.input_usd_per_mtok) * 1e3 if prices else None,
@@ -217,10 +218,11 @@ def _passthrough(providers: dict[str, ProviderEntry], secrets: bool) -> Provider
     for name, entry in providers.items():
         if entry.passthrough:
             auth = entry.auth or "none"
+            base_url, signed_in = part_user(entry.base_url or "")
             return Provider(
                 name=name,
-                base_url=(entry.base_url or "").rstrip("/"),
-                auth_header=_auth_header(auth) if secrets else None,
+                base_url=base_url,
+                auth_header=(signed_in or _auth_header(auth)) if secrets else None,
                 client_auth=auth == "client",
                 region=entry.region,
                 max_data_class=entry.max_data_class or DataClass.INTERNAL,

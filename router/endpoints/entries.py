@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import re
@@ -11,7 +10,6 @@ from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -23,6 +21,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+
+from router.endpoints.base_url import check_base_url
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@+-]{0,127}")
 
@@ -213,52 +213,11 @@ class Hosting(Entry):
 
     @field_validator("base_url")
     @classmethod
-    def _is_http(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        try:
-            parts = urlsplit(value)
-            port = parts.port or 0
-        except ValueError as error:  # wrong brackets, or a port that is none
-            raise ValueError(f"this is no URL ({error})") from None
-        whole = parts.scheme in ("http", "https") and parts.hostname and not re.search(r"\s", value)
-        if not whole or parts.query or parts.fragment or port > MAX_PORT:
-            raise ValueError("write a whole URL, such as https://api.openai.com/v1")
-        if not _is_plain(value, parts.hostname or ""):
-            _parse_as_sent(value)
-        return value
+    def _is_sound(cls, value: str | None) -> str | None:
+        return None if value is None else check_base_url(value)
 
 
-def _is_plain(url: str, host: str) -> bool:
-    """Return whether nothing about a URL needs a closer look."""
-    if len(url) > MAX_PLAIN_URL or not url.isascii() or not url.isprintable():
-        return False
-    if re.fullmatch(r"[0-9.:a-f]*[0-9:]", host):
-        try:
-            return bool(ipaddress.ip_address(host))
-        except ValueError:
-            return False
-    return bool(re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", host)) and "xn--" not in host
-
-
-def _parse_as_sent(url: str) -> None:
-    """Take a URL for what whoever sends will take it.
-
-    Raises:
-        ValueError: it is none.
-    """
-    import httpx  # here, because it takes .2 s of CPU that no usual URL needs
-
-    try:
-        _ = httpx.URL(url).host
-    except (httpx.InvalidURL, UnicodeError) as error:  # the latter from the library for host names
-        raise ValueError(f"this is no URL ({error})") from None
-
-
-MAX_PLAIN_URL = 2048
 NO_PARAMS = frozenset({"model", "messages", "stream", "stream_options", "router", "metadata"})
-
-MAX_PORT = 65535
 
 
 class ProviderEntry(Hosting):

@@ -7,8 +7,10 @@ probe.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 
+from router.endpoints.catalog import Catalog
 from telemetry.events import Result
 
 FAILURES_TO_OPEN = 5
@@ -39,73 +41,89 @@ class Breaker:
 
 
 class Health:
-    """All breakers of this process, by the endpoint's index."""
+    """All breakers of this process, by the endpoint's digest: it outlives a configuration."""
 
-    def __init__(self, n_endpoints: int) -> None:
-        self.breakers = [Breaker() for _ in range(n_endpoints)]
+    def __init__(self) -> None:
+        self.breakers: defaultdict[int, Breaker] = defaultdict(Breaker)
         self.troubled: set[int] = set()  # breakers that are not plainly closed
+        self._keys: dict[int, tuple[bytes, bytes] | None] = {}
 
-    def is_blocked(self, index: int, now: float) -> bool:
+    def follow(self, catalog: Catalog) -> None:
+        """Go on under another catalog: who stays keeps its state, but for a key that is new.
+
+        Who is gone is forgotten, unless a call that began before is still under way there.
+        """
+        keys = {endpoint.digest: endpoint.auth_header for endpoint in catalog.endpoints}
+        for digest, breaker in list(self.breakers.items()):
+            if digest not in keys:
+                self.troubled.discard(digest)
+                if not breaker.in_flight:
+                    del self.breakers[digest]
+            elif keys[digest] != self._keys.get(digest, keys[digest]):
+                self._close(digest)
+        self._keys = keys
+
+    def is_blocked(self, digest: int, now: float) -> bool:
         """Return whether the endpoint may not be called now."""
-        if index not in self.troubled:
+        if digest not in self.troubled:
             return False
-        breaker = self.breakers[index]
+        breaker = self.breakers[digest]
         if now < breaker.open_until:
             return True
         probing = breaker.probing_since
         return probing is not None and now - probing < PROBE_LOST_S
 
-    def is_lost(self, index: int, now: float) -> bool:
+    def is_lost(self, digest: int, now: float) -> bool:
         """Return whether the breaker is open, and has been so long that stored draws end."""
-        breaker = self.breakers[index]
+        breaker = self.breakers[digest]
         since = breaker.open_since
         return since is not None and now < breaker.open_until and now - since >= LOST_S
 
-    def failed_lately(self, index: int, now: float) -> bool:
+    def failed_lately(self, digest: int, now: float) -> bool:
         """Return whether the endpoint failed just now, whatever came after."""
-        return now - self.breakers[index].failed_at < LATELY_S
+        return now - self.breakers[digest].failed_at < LATELY_S
 
-    def begin(self, index: int, now: float) -> None:
+    def begin(self, digest: int, now: float) -> None:
         """Note that a call starts; through a breaker that may be probed it is the probe."""
-        breaker = self.breakers[index]
+        breaker = self.breakers[digest]
         breaker.in_flight += 1
-        if index in self.troubled:
+        if digest in self.troubled:
             breaker.probing_since = now
 
     def end(
-        self, index: int, result: Result, now: float, *, retry_after_s: float | None = None
+        self, digest: int, result: Result, now: float, *, retry_after_s: float | None = None
     ) -> None:
         """Note how a call ended."""
-        breaker = self.breakers[index]
+        breaker = self.breakers[digest]
         breaker.in_flight -= 1
         probed = breaker.probing_since is not None
         breaker.probing_since = None
         if result is Result.CLIENT_GONE:
             return
         if result < Result.RATE_LIMIT:
-            if index in self.troubled or breaker.failures:
-                self._close(index)
+            if digest in self.troubled or breaker.failures:
+                self._close(digest)
             return
         breaker.failures += 1
         breaker.failed_at = now
         if result is Result.REFUSED:
-            self._open(index, now, min(breaker.rest_s * REFUSED_FACTOR, LONGEST_REFUSED_S))
+            self._open(digest, now, min(breaker.rest_s * REFUSED_FACTOR, LONGEST_REFUSED_S))
             breaker.rest_s = min(2 * breaker.rest_s, LONGEST_REST_S)
             return
         if retry_after_s is not None:
-            self._open(index, now, min(retry_after_s, LONGEST_REST_S))
+            self._open(digest, now, min(retry_after_s, LONGEST_REST_S))
         if breaker.failures >= FAILURES_TO_OPEN and (probed or now >= breaker.open_until):
-            self._open(index, now, breaker.rest_s)
+            self._open(digest, now, breaker.rest_s)
             breaker.rest_s = min(2 * breaker.rest_s, LONGEST_REST_S)
 
-    def _open(self, index: int, now: float, rest_s: float) -> None:
-        breaker = self.breakers[index]
+    def _open(self, digest: int, now: float, rest_s: float) -> None:
+        breaker = self.breakers[digest]
         breaker.open_until = max(breaker.open_until, now + rest_s)
         if breaker.open_since is None:
             breaker.open_since = now
-        self.troubled.add(index)
+        self.troubled.add(digest)
 
-    def _close(self, index: int) -> None:
-        was = self.breakers[index]
-        self.breakers[index] = Breaker(in_flight=was.in_flight, failed_at=was.failed_at)
-        self.troubled.discard(index)
+    def _close(self, digest: int) -> None:
+        was = self.breakers[digest]
+        self.breakers[digest] = Breaker(in_flight=was.in_flight, failed_at=was.failed_at)
+        self.troubled.discard(digest)

@@ -18,9 +18,7 @@ from router.config.compiled import Configuration
 from router.endpoints.catalog import Catalog, Endpoint
 from router.endpoints.entries import DataClass, Dialect
 from router.endpoints.health import Health
-
-BYTES_PER_TOKEN = 6
-"""No text has more bytes a token than this, so what is excluded could not have fitted."""
+from router.endpoints.token_sizes import TokenSizes
 
 
 class Exclusion(StrEnum):
@@ -62,15 +60,20 @@ class Eligibility:
     mask: NDArray[np.bool_]  # (n_arms,)
     reasons: tuple[Exclusion | None, ...]
     rests_until: tuple[float, ...] = ()  # monotonic seconds at which breakers may be probed
+    contexts: tuple[int, ...] = ()  # tokens; 0 where no limit is known
 
     def least_bad(self, arms: Iterable[int]) -> int | None:
-        """Return whom to ask among these where only breakers exclude; None where there is nobody.
+        """Return whom to ask among these where only breakers or context exclude; None: nobody.
 
-        A breaker diverts, it never refuses: where nobody else may serve, whoever may be back
-        soonest gets the call.
+        A breaker diverts, and how long a text is is an estimate: neither refuses a call. Where
+        nobody else may serve, whoever may be back soonest gets it, else who takes the longest text.
         """
-        resting = [arm for arm in arms if self.reasons[arm] is Exclusion.BREAKER]
-        return min(resting, key=lambda arm: self.rests_until[arm], default=None)
+        asked = list(arms)
+        resting = [arm for arm in asked if self.reasons[arm] is Exclusion.BREAKER]
+        if resting:
+            return min(resting, key=lambda arm: self.rests_until[arm])
+        small = [arm for arm in asked if self.reasons[arm] is Exclusion.CONTEXT]
+        return max(small, key=lambda arm: self.contexts[arm], default=None)
 
     def exclusions(self, catalog: Catalog) -> dict[str, str]:
         """Return the reason of every excluded endpoint, by its id."""
@@ -84,8 +87,8 @@ class Filter:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._known: dict[tuple[object, ...], Eligibility] = {}
-        contexts = [e.context_tokens for e in catalog.endpoints if e.context_tokens]
-        self._least_context = min(contexts, default=None)
+        self._contexts = tuple(e.context_tokens or 0 for e in catalog.endpoints)
+        self._least_context = min(filter(None, self._contexts), default=None)
         self._any_output_limit = any(e.limits.max_output_tokens for e in catalog.endpoints)
         self._any_in_flight = any(e.limits.max_in_flight for e in catalog.endpoints)
 
@@ -94,10 +97,10 @@ class Filter:
         """Return the filter of a configuration's endpoints."""
         return cls(configuration.catalog)
 
-    def apply(self, demand: Demand, health: Health, now: float) -> Eligibility:
+    def apply(self, demand: Demand, health: Health, sizes: TokenSizes, now: float) -> Eligibility:
         """Return who may serve the call."""
         static = self._static(demand)
-        tokens = demand.text_bytes // BYTES_PER_TOKEN + (demand.max_tokens or 0)
+        tokens = demand.text_bytes / sizes.least + (demand.max_tokens or 0)
         unusual = (
             health.troubled
             or self._any_in_flight
@@ -107,13 +110,14 @@ class Filter:
         if not unusual:
             return static
         reasons = tuple(
-            known or self._dynamic(endpoint, demand, tokens, health, now)
+            known or self._dynamic(endpoint, demand, sizes, health, now)
             for endpoint, known in zip(self._catalog.endpoints, static.reasons, strict=True)
         )
         return Eligibility(
             np.array([r is None for r in reasons]),
             reasons,
-            tuple(breaker.open_until for breaker in health.breakers),
+            tuple(health.breakers[e.digest].open_until for e in self._catalog.endpoints),
+            self._contexts,
         )
 
     def _static(self, demand: Demand) -> Eligibility:
@@ -132,16 +136,18 @@ class Filter:
         return found
 
     def _dynamic(
-        self, endpoint: Endpoint, demand: Demand, tokens: int, health: Health, now: float
+        self, endpoint: Endpoint, demand: Demand, sizes: TokenSizes, health: Health, now: float
     ) -> Exclusion | None:
-        limit = endpoint.limits
-        if endpoint.context_tokens is not None and tokens > endpoint.context_tokens:
-            return Exclusion.CONTEXT
+        limit, most = endpoint.limits, endpoint.context_tokens
         if limit.max_output_tokens and (demand.max_tokens or 0) > limit.max_output_tokens:
             return Exclusion.OUTPUT_LIMIT
-        if health.is_blocked(endpoint.index, now):
+        if most is not None:
+            tokens = demand.text_bytes / sizes.bytes_per_token(endpoint.digest)
+            if tokens + (demand.max_tokens or 0) > most:
+                return Exclusion.CONTEXT
+        if health.is_blocked(endpoint.digest, now):
             return Exclusion.BREAKER
-        in_flight = health.breakers[endpoint.index].in_flight
+        in_flight = health.breakers[endpoint.digest].in_flight
         if limit.max_in_flight and in_flight >= limit.max_in_flight:
             return Exclusion.IN_FLIGHT
         return None

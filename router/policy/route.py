@@ -6,6 +6,8 @@ never do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 from bandit.draws import LEARNING, Law
@@ -18,8 +20,9 @@ from router.errors import RequestRejected
 class Route(Struct, frozen=True):
     """How one call is routed.
 
-    `law` None means that nothing is drawn: `first` serves it. `groups` names those that may
-    be drawn or fallen back to; None is all.
+    `law` None means that nothing is drawn: `first` serves it, or the first eligible of `listed`
+    where a hint of the call forbids that one. `groups` names those that may be drawn or fallen
+    back to; None is all.
     """
 
     strategy: Strategy
@@ -29,6 +32,7 @@ class Route(Struct, frozen=True):
     fallback: Fallback
     routed: bool
     by_name: bool  # the caller named a model or endpoint
+    listed: tuple[Endpoint, ...]  # whom the `model` field may mean, as listed
 
     @property
     def is_guarded(self) -> bool:
@@ -78,23 +82,25 @@ def find_route(
         pinned = catalog.by_id[entry.endpoint or ""]
     if pinned is not None:
         fallback = entry.fallback or Fallback.NONE
-        return _straight(strategy, pinned, fallback, by_name=True)
+        return _straight(strategy, pinned, (pinned,), fallback, by_name=True)
     draws = entry.mode is Mode.ROUTE and not off and share * 100 < entry.percent
     if target.automatic:
         fallback = entry.fallback or Fallback.ANY
         incumbent = incumbent_of(app, strategy)
         if not draws:
-            return _straight(strategy, incumbent, fallback, by_name=False)
-        return _drawn(strategy, incumbent, None, fallback, by_name=False)
+            return _straight(strategy, incumbent, catalog.endpoints, fallback, by_name=False)
+        return _drawn(strategy, incumbent, catalog.endpoints, None, fallback, by_name=False)
     listed = catalog.by_model.get(target.name)
     if listed is None:
         return None
+    first = first_permitted(app, listed)
     if not draws:
-        return _straight(strategy, listed[0], entry.fallback or Fallback.GROUP, by_name=True)
+        fallback = entry.fallback or Fallback.GROUP
+        return _straight(strategy, first, listed, fallback, by_name=True)
     if entry.map_models:
-        return _drawn(strategy, listed[0], None, entry.fallback or Fallback.ANY, by_name=True)
-    own = frozenset([listed[0].group])
-    return _drawn(strategy, listed[0], own, entry.fallback or Fallback.GROUP, by_name=True)
+        return _drawn(strategy, first, listed, None, entry.fallback or Fallback.ANY, by_name=True)
+    own = frozenset(e.group for e in listed)
+    return _drawn(strategy, first, listed, own, entry.fallback or Fallback.GROUP, by_name=True)
 
 
 def choose_strategy(
@@ -117,21 +123,37 @@ def choose_strategy(
 
 
 def incumbent_of(app: App, strategy: Strategy) -> Endpoint | None:
-    """Return who serves `auto` until another is shown better; None in learning mode."""
-    if app.incumbent is None:
-        return strategy.incumbent
-    return app.incumbent if isinstance(app.incumbent, Endpoint) else None
+    """Return who serves `auto` until another is shown better; None in learning mode.
+
+    The one that app or strategy names, else the first listed; in either case one that the app's
+    standing constraints permit, so that it is the same in every mode, and while routing is off.
+    """
+    named = strategy.incumbent if app.incumbent is None else app.incumbent
+    if isinstance(named, str):
+        return None
+    return named if named is not None and named in app.permitted else app.permitted[0]
+
+
+def first_permitted(app: App, listed: Sequence[Endpoint]) -> Endpoint:
+    """Return the first endpoint that an app's standing constraints permit; else the first."""
+    return next((e for e in listed if e in app.permitted), listed[0])
 
 
 def _straight(
-    strategy: Strategy, first: Endpoint | None, fallback: Fallback, *, by_name: bool
+    strategy: Strategy,
+    first: Endpoint | None,
+    listed: tuple[Endpoint, ...],
+    fallback: Fallback,
+    *,
+    by_name: bool,
 ) -> Route:
-    return Route(strategy, None, first, None, fallback, routed=False, by_name=by_name)
+    return Route(strategy, None, first, None, fallback, False, by_name, listed)
 
 
 def _drawn(
     strategy: Strategy,
     incumbent: Endpoint | None,
+    listed: tuple[Endpoint, ...],
     groups: frozenset[int] | None,
     fallback: Fallback,
     *,
@@ -142,4 +164,4 @@ def _drawn(
         law = LEARNING
     else:
         law = Law(incumbent=incumbent.group, current=incumbent.group, stay=1.0)
-    return Route(strategy, law, incumbent, groups, fallback, routed=True, by_name=by_name)
+    return Route(strategy, law, incumbent, groups, fallback, True, by_name, listed)

@@ -18,7 +18,11 @@ from router.beliefs.alarms import Alarms
 from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.keeper import known_review_keys
 from router.beliefs.releases import Releases
-from router.config.compiled import Configuration, load
+from router.beliefs.switch import read_switch
+from router.config.compiled import Configuration, compile_text
+from router.config.file import read
+from router.config.places import OFF_FILE, places
+from router.config.watch import read_kept
 from router.errors import ConfigError
 from router.report import views
 from telemetry import keys
@@ -65,23 +69,36 @@ def gather(file: Path, strategy: str | None) -> Report:
             "or see the whole loop with `pointsman demo`"
         )
         return report
-    try:
-        configuration = load(file, secrets=False)
-    except ConfigError as error:
-        report.bad_input = str(error)
+    configuration = _configuration(file, report)
+    if configuration is None:
         return report
     chosen = strategy or next(iter(configuration.apps.values())).entry.strategy
     if chosen not in configuration.strategies:
         known = ", ".join(configuration.strategies)
         report.bad_input = f"--strategy {chosen}: no such strategy; known: {known}"
         return report
+    state_dir = configuration.server.state_directory()
+    report.posteriors |= views.switch_row(read_switch(state_dir / OFF_FILE, None))
     try:
-        state_dir = configuration.server.state_directory()
         with open_store(state_dir, url=configuration.store.url()) as address:
             _fill(report, configuration, address, chosen)
     except (TelemetryError, *StoreErrors) as error:
         report.missing.append(f"no store: {error}")
     return report
+
+
+def _configuration(file: Path, report: Report) -> Configuration | None:
+    """Return what is in force: the file, or while a sidecar refuses it, what that one goes by."""
+    kept = read_kept(places(file)[0])
+    try:
+        text = read(file)
+        if kept is not None and kept.is_refused(text):
+            report.posteriors["configuration"] = kept.row()
+            return compile_text(kept.text, file=kept.file, secrets=False)
+        return compile_text(text, file=str(file), secrets=False)
+    except ConfigError as error:
+        report.bad_input = str(error)
+        return None
 
 
 def read_beliefs(
@@ -119,9 +136,11 @@ def read_beliefs(
 
 def _fill(report: Report, configuration: Configuration, address: Address, strategy: str) -> None:
     beliefs, rows, names = read_beliefs(configuration, address)
-    report.posteriors = views.posteriors(beliefs, strategy)
+    off_file = configuration.server.state_directory() / OFF_FILE
     with closing(connect(address)) as client:
         found = [client.get(key) for key in (keys.AUDIT, keys.CALIBRATION)]
+        switch = read_switch(off_file, client.get(keys.OFF))
+    report.posteriors |= views.posteriors(beliefs, strategy) | views.switch_row(switch)
     report.audit, report.calibration = (json.loads(value) if value else None for value in found)
     report.rows = views.report_rows(beliefs, strategy)
     report.unlisted = _unlisted(rows, configuration, names)

@@ -42,6 +42,10 @@ def console() -> Console:
 def print_report(report: Report, to: Console | None = None) -> None:
     """Print the report as tables."""
     to = to or console()
+    if line := refused_line(report.posteriors.get("configuration")):
+        to.print(line, style="red", markup=False, highlight=False)
+    if report.posteriors.get("off"):
+        to.print(off_line(report.posteriors), style="yellow", markup=False, highlight=False)
     by_category: dict[str, list[ReportRow]] = {}
     for row in report.rows:
         by_category.setdefault(row.category, []).append(row)
@@ -59,6 +63,26 @@ def print_report(report: Report, to: Console | None = None) -> None:
         to.print(line, markup=False, highlight=False)
     for line in report.missing:
         to.print(line, style="yellow", markup=False, highlight=False)
+
+
+def refused_line(configuration: dict[str, Any] | None) -> str:
+    """Return the line that says that the file is refused, with the first error; else nothing."""
+    refused = (configuration or {}).get("refused")
+    if configuration is None or not refused:
+        return ""
+    n = refused["n_errors"]
+    return (
+        f"{configuration['file']} is refused since {_at(refused['at_ms'])}, with {n} "
+        f"error{'s' if n > 1 else ''}, first {refused['errors'][0]}; "
+        f"in force is what it held {_at(configuration['since_ms'])}"
+    )
+
+
+def off_line(posteriors: dict[str, Any]) -> str:
+    """Return the line that says that routing is off, and since when where that is known."""
+    since_ms = posteriors.get("off_since_ms")
+    since = f" since {_at(since_ms)}" if since_ms else ""
+    return f"routing is off{since}: incumbents serve everything until `pointsman on`"
 
 
 def choice_lines(choices: list[dict[str, Any]]) -> list[str]:

@@ -11,8 +11,11 @@ from bandit.report import ReportRow, rows
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.choices import rows_of
 from router.beliefs.keeper import Keeper
+from router.beliefs.switch import Switch
 from router.config.compiled import Configuration
 from router.config.entries import AUTO
+from router.endpoints.catalog import Endpoint
+from router.policy.route import incumbent_of
 from telemetry.events import digest8
 
 
@@ -34,14 +37,14 @@ def posteriors(beliefs: Beliefs, strategy: str) -> dict[str, Any]:
     labels = beliefs.posterior.labels.sum(axis=1)
     names = list(beliefs.configuration.task_index)
     calls = beliefs.posterior.calls.sum(axis=1)
-    chosen = beliefs.configuration.strategies[strategy]
+    incumbent = _incumbent(beliefs.configuration, strategy)
     said = beliefs.signals.sum(axis=1).astype(int)
     pairs = beliefs.posterior.calibration.pairs
     return {
         "version": beliefs.version,
         "strategy": strategy,
-        "learning_mode": chosen.incumbent is None,
-        "incumbent": chosen.incumbent.id if chosen.incumbent else None,
+        "learning_mode": incumbent is None,
+        "incumbent": incumbent.id if incumbent else None,
         "categories": [
             {
                 "category": name,
@@ -58,6 +61,13 @@ def posteriors(beliefs: Beliefs, strategy: str) -> dict[str, Any]:
         "damaged": damaged_cells(beliefs.posterior, beliefs.configuration),
         "rows": [asdict(row) for row in report_rows(beliefs, strategy)],
     }
+
+
+def _incumbent(configuration: Configuration, strategy: str) -> Endpoint | None:
+    """Return the incumbent of a strategy: of the first app that goes by it, else of the first."""
+    apps = list(configuration.apps.values())
+    app = next((app for app in apps if app.entry.strategy == strategy), apps[0])
+    return incumbent_of(app, configuration.strategies[strategy])
 
 
 def choice_rows(beliefs: Beliefs) -> list[dict[str, Any]]:
@@ -95,6 +105,11 @@ def damaged_cells(posterior: Posterior, configuration: Configuration) -> list[di
     ]
 
 
+def switch_row(switch: Switch) -> dict[str, Any]:
+    """Return whether routing is switched off, and since when as far as that is known."""
+    return {"off": switch.off, "off_since_ms": switch.since_ms}
+
+
 def models(configuration: Configuration) -> dict[str, Any]:
     """Return the list of models in OpenAI's shape."""
     catalog = configuration.catalog
@@ -117,9 +132,17 @@ def readiness(keeper: Keeper, *, draining: bool) -> dict[str, Any]:
         "draining": draining,
         "degraded": not keeper.store_up,
         "off": keeper.off,
+        "off_since_ms": keeper.off_since_ms,
         "snapshot_age_s": round(keeper.age_s, 3),
         "posterior_version": keeper.current.version,
+        "configuration": file_row(keeper),
     }
+
+
+def file_row(keeper: Keeper) -> dict[str, Any] | None:
+    """Return which configuration is in force, and what was refused since; None without a file."""
+    file = keeper.file
+    return None if file is None else file.in_force.row()
 
 
 def names_of(configuration: Configuration) -> dict[int, str]:

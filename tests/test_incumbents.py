@@ -1,0 +1,275 @@
+"""An app's incumbent is one that its standing constraints permit, in every mode, and while off."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import Provider, Sidecar, endpoint, pointsman, serving
+
+from router.beliefs.beliefs import believe
+from router.beliefs.choices import ReviewKey, review, rows_of, seeds, weigh
+from router.beliefs.keeper import NOTHING
+from router.config.compiled import Configuration, compile_text
+from router.errors import ConfigError
+from telemetry import keys
+from telemetry.store import Address, connect
+
+RESTRICTED: dict[str, Any] = {"app": {"data_class": "restricted"}}
+RESTRICTED["allowed"] = {"max_data_class": "restricted"}
+EUROPEAN: dict[str, Any] = {"app": {"regions": ["eu", "ch"]}, "allowed": {"region": "ch"}}
+
+
+def value(provider: Provider, kind: dict[str, Any], mode: str, /, **more: Any) -> dict[str, Any]:
+    """Three endpoints, of which the app's constraints forbid the first."""
+    return {
+        "endpoints": [
+            endpoint(provider, "first", region="us", model="m"),
+            endpoint(provider, "second", **kind["allowed"], model="m", params={"seed": 1}),
+            endpoint(provider, "third", **kind["allowed"]),
+        ],
+        "apps": {"default": {"mode": mode, **kind["app"], **more}},
+    }
+
+
+def compiled(entries: dict[str, Any]) -> Configuration:
+    return compile_text(yaml.safe_dump(entries), file="t.yaml")
+
+
+def problems(entries: dict[str, Any]) -> dict[str, str]:
+    with pytest.raises(ConfigError) as caught:
+        compiled(entries)
+    return {p.field: f"{p.value}: {p.hint}" for p in caught.value.problems}
+
+
+def switch_off(sidecar: Sidecar) -> None:
+    (sidecar.state_dir / "off").touch()
+    sidecar.until(lambda: sidecar.app.keeper.off)
+
+
+@pytest.mark.parametrize("kind", [RESTRICTED, EUROPEAN])
+@pytest.mark.parametrize("mode", ["observe", "route", "off"])
+@pytest.mark.parametrize("strategy", ["balanced", "quality", "cheapest"])
+def test_auto_goes_to_the_first_endpoint_that_the_app_may_use(
+    kind: dict[str, Any],
+    mode: str,
+    strategy: str,
+    provider: Provider,
+    state_dir: Path,
+    address: Address,
+) -> None:
+    entries = value(provider, kind, "route" if mode == "off" else mode, strategy=strategy)
+    with serving(entries, state_dir, address) as sidecar:
+        if mode == "off":
+            switch_off(sidecar)
+        replies = [sidecar.chat(headers={"x-router-session-id": str(i)}) for i in range(10)]
+        dry = sidecar.http.post(
+            "/v1/router/decide",
+            json={"model": "auto", "messages": [{"role": "user", "content": "hi"}]},
+        )
+        report = sidecar.http.get("/v1/router/posteriors").json()
+
+    assert {r.status_code for r in replies} == {200}
+    served = {r.headers["x-router-endpoint"] for r in replies}
+    assert served <= (
+        {"second", "third"} if mode == "route" else {"second"}
+    )  # an order tries others
+    assert dry.json()["incumbent"] == "second"
+    assert dry.json()["current"] in (None, "second")
+    assert "first" not in dry.json()["challengers"]
+    assert report["incumbent"] == "second"
+
+
+@pytest.mark.parametrize("mode", ["observe", "route", "off"])
+@pytest.mark.parametrize("map_models", [False, True])
+def test_a_named_model_goes_to_its_first_permitted_host(
+    mode: str, map_models: bool, provider: Provider, state_dir: Path, address: Address
+) -> None:
+    entries = value(provider, RESTRICTED, "route" if mode == "off" else mode, map_models=map_models)
+    with serving(entries, state_dir, address) as sidecar:
+        if mode == "off":
+            switch_off(sidecar)
+        named, forbidden = sidecar.chat("m"), sidecar.chat("first")
+
+    assert named.headers["x-router-endpoint"] == "second"
+    assert forbidden.status_code == 409
+    assert "first" in forbidden.text
+
+
+@pytest.mark.parametrize("mode", ["observe", "off"])
+@pytest.mark.parametrize("model", ["auto", "m"])
+def test_a_hint_that_forbids_the_incumbent_sends_that_call_to_the_first_eligible(
+    mode: str, model: str, provider: Provider, state_dir: Path, address: Address
+) -> None:
+    entries = value(provider, RESTRICTED, "observe", data_class="internal")
+    with serving(entries, state_dir, address) as sidecar:
+        if mode == "off":
+            switch_off(sidecar)
+        plain = sidecar.chat(model)
+        tight = sidecar.chat(model, headers={"x-router-data-class": "restricted"})
+
+    assert plain.headers["x-router-endpoint"] == "first"
+    assert tight.headers["x-router-endpoint"] == "second"
+
+
+def test_a_hint_that_leaves_no_host_of_a_named_model_goes_to_no_other_model(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    entries = value(provider, RESTRICTED, "observe", data_class="internal")
+    entries["endpoints"][1]["max_data_class"] = "internal"
+    with serving(entries, state_dir, address) as sidecar:
+        refused = sidecar.chat("m", headers={"x-router-data-class": "restricted"})
+
+    assert refused.status_code == 409
+    assert "second" in refused.text
+    assert "third" not in refused.text
+
+
+def test_choices_begin_at_the_permitted_incumbent_of_each_app(provider: Provider) -> None:
+    entries = value(provider, RESTRICTED, "route")
+    entries["apps"]["default"]["keys"] = [{"env": "HOME"}]
+    entries["apps"]["open"] = {"mode": "route", "keys": [{"env": "PATH"}]}
+
+    assert {key.app: key.incumbent for key in seeds(compiled(entries))} == {
+        "default": "second",
+        "open": "first",
+    }
+
+
+def priced(provider: Provider, *listed: tuple[str, str, str, float]) -> Configuration:
+    """Endpoints as `(id, model, region, USD)` for an app in the EU that wants the cheapest."""
+    entries = {
+        "endpoints": [
+            endpoint(provider, id_, model=model, region=region)
+            | {"prices": {"input_usd_per_mtok": usd, "output_usd_per_mtok": usd}}
+            for id_, model, region, usd in listed
+        ],
+        "apps": {"default": {"mode": "route", "strategy": "cheapest", "regions": ["eu"]}},
+    }
+    return compiled(entries)
+
+
+def test_releases_and_reports_name_nobody_whom_the_app_may_not_use(provider: Provider) -> None:
+    of = priced(
+        provider,
+        ("first", "m", "us", 1.0),
+        ("second", "m", "eu", 3.0),
+        ("cheap", "n", "us", 0.1),
+        ("mid-us", "o", "us", 2.0),
+        ("mid", "o", "eu", 2.0),
+    )
+    (key,) = seeds(of)
+    found = believe(of, NOTHING, version=0, review_keys=[key])
+    after, released = review(key, None, found.posterior, of, now_ms=1) or (None, [])
+    assert after is not None
+    stands = weigh(key, after, found.posterior, NOTHING, of)
+    rows = rows_of(stands, of)
+
+    assert key.incumbent == "second"
+    assert {(r.before, r.after) for r in released} == {("second", "mid")}
+    assert {(r["incumbent"], r["current"]) for r in rows} == {("second", "mid")}
+    assert {name for r in rows for name in r["challengers"]} <= {"second"}
+    moved = priced(provider, ("first", "m", "eu", 1.0), ("mid", "o", "us", 2.0))
+    again, gone = review(
+        ReviewKey("default", "cheapest", "", "first"),
+        replace(after, review_key=ReviewKey("default", "cheapest", "", "first")),
+        believe(moved, NOTHING, version=0).posterior,
+        moved,
+        now_ms=2,
+    ) or (None, [])
+    assert again is not None
+    assert {(r.before, r.after, r.reason) for r in gone} == {("mid", "first", "removed")}
+
+
+@pytest.mark.parametrize("kind", [RESTRICTED, EUROPEAN])
+def test_an_app_that_no_endpoint_may_serve_is_refused_with_each_reason(
+    kind: dict[str, Any], provider: Provider
+) -> None:
+    entries = value(provider, kind, "observe")
+    del entries["endpoints"][1:]
+    entries["endpoints"].append(endpoint(provider, "other"))
+
+    found = problems(entries)["apps.default"]
+
+    assert "no endpoint may serve this app" in found
+    assert "first: " in found
+    assert "other: " in found
+    assert ("restricted" if kind is RESTRICTED else "eu, ch") in found
+
+
+def test_the_app_that_is_not_written_counts_too(provider: Provider) -> None:
+    only = endpoint(provider, "a", max_data_class="public")
+
+    assert "data_class of the app internal" in problems({"endpoints": [only]})["apps.default"]
+
+
+@pytest.mark.parametrize(
+    ("app", "field"),
+    [
+        ({"incumbent": "first"}, "incumbent"),
+        ({"mode": "pinned", "endpoint": "first"}, "endpoint"),
+        ({"strategy": "named"}, "strategy"),
+    ],
+)
+def test_a_named_endpoint_that_the_app_may_not_use_is_refused(
+    app: dict[str, Any], field: str, provider: Provider
+) -> None:
+    entries = value(provider, EUROPEAN, "route")
+    entries["apps"]["default"] |= app
+    entries["strategies"] = {"named": {"objective": "quality", "incumbent": "first"}}
+
+    assert "region is us" in problems(entries)[f"apps.default.{field}"]
+
+
+def test_what_a_provider_says_of_its_endpoints_counts(provider: Provider) -> None:
+    entries = value(provider, EUROPEAN, "observe")
+    entries["providers"] = {"p": {"region": "eu"}}
+    entries["endpoints"] = [endpoint(provider, "a"), {**endpoint(provider, "b"), "provider": "p"}]
+
+    found = compiled(entries)
+
+    assert [e.id for e in found.apps["default"].permitted] == ["b"]
+
+
+# -- since when it is off -----------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("store")
+def test_reports_say_that_routing_is_off_and_since_when(
+    provider: Provider, state_dir: Path, address: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = state_dir / "pointsman.yaml"
+    entries = value(provider, RESTRICTED, "observe")
+    config.write_text(
+        json.dumps(
+            {**entries, "server": {"state_dir": str(state_dir)}, "store": {"url_env": "STORE"}}
+        )
+    )
+    monkeypatch.setenv("STORE", address.url)
+    before = int(time.time() * 1000)
+    for _ in range(2):  # the second changes nothing: it was off already
+        assert pointsman("off", "--config", config).exit_code == 0
+    with connect(address) as client:
+        in_store = int(client.get(keys.OFF))
+    hour_ago = before / 1000 - 3600
+    os.utime(state_dir / "off", (hour_ago, hour_ago))
+    assert pointsman("off", "--config", config).exit_code == 0
+
+    with serving(entries, state_dir, address) as sidecar:
+        shown = sidecar.http.get("/v1/router/posteriors").json()
+    as_json = json.loads(pointsman("report", "--config", config, "--json").stdout)
+    printed = pointsman("report", "--config", config).stdout
+
+    assert before <= in_store <= time.time() * 1000
+    assert shown["off"] is True
+    assert as_json["off"] is True
+    assert shown["off_since_ms"] == as_json["off_since_ms"] == int(hour_ago * 1000)
+    assert f"routing is off since {time.strftime('%Y-%m-%d', time.gmtime(hour_ago))}" in printed
+    assert pointsman("on", "--config", config).exit_code == 0
+    assert "routing is off" not in pointsman("report", "--config", config).stdout
