@@ -33,6 +33,7 @@ from router.net.asgi import Exchange, Receive, Scope, Send
 from router.net.inbound import LimitedProtocol
 from router.net.pool import Adapted, Pool, Upstream
 from router.report import views
+from router.report.endpoints import endpoint_gauges
 from router.report.gauges import gauges
 from router.routes import Routes, Services, now
 from telemetry.metrics import Exposition, Metrics
@@ -117,6 +118,9 @@ class Sidecar:
                         self.draws,
                         self.observer,
                         self._upstream if isinstance(self._upstream, Pool) else None,
+                    ),
+                    lambda: endpoint_gauges(
+                        self.keeper.current.configuration, self.health, clock()
                     ),
                 ),
                 clock=clock,

@@ -266,12 +266,12 @@ class Decider:
             self.draws.note_conversation(key, given, now=context.at.epoch_s)
 
     def _standing(self, context: CallContext, held: StoredDraw | None) -> Endpoint | None:
-        """Return the endpoint of a draw unless configuration, outage or alarm ended it."""
+        """Return the endpoint of a draw unless configuration or alarm ended it."""
         if held is None:
             return None
         beliefs = context.beliefs
         endpoint = beliefs.configuration.catalog.by_digest.get(held.endpoint)
-        if endpoint is None or self.health.is_lost(endpoint.index, context.at.monotonic_s):
+        if endpoint is None:
             return None
         if held.decided_at_ms < beliefs.known[endpoint.index].alarmed_at_ms:
             return None

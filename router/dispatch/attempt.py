@@ -153,6 +153,10 @@ class Dispatcher:
         n_choices: int,
     ) -> Reply:
         attempt.status = response.status
+        if not attempt.endpoint.client_auth:  # else the limits are the caller's own
+            self.health.note_headers(
+                attempt.endpoint.index, response.headers, time.monotonic(), now_s=time.time()
+            )
         if response.status != 200:
             return await self._read_refusal(attempt, response)
         is_stream = b"event-stream" in _header(response, b"content-type")

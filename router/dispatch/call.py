@@ -152,7 +152,7 @@ class _Call:
             catalog = self.configuration.catalog
             endpoint = planner.last_resort(plan.route, plan.eligibility, catalog)
         while endpoint is not None and time.monotonic() < self.deadline:
-            was_down = health.is_blocked(endpoint.index, time.monotonic())
+            was_down = health.is_open(endpoint.index)
             attempt = self.pending = Attempt(endpoint=endpoint, number=len(self.failures) + 1)
             try:
                 return await self._attempt(attempt)
@@ -162,7 +162,8 @@ class _Call:
                 break
             if following is None:
                 following = self._next(candidates, endpoint)
-            if not was_down and await self._waits_to_repeat(n_repeats, following):
+            repeatable = not was_down and health.may_repeat(endpoint.index)
+            if repeatable and await self._waits_to_repeat(n_repeats, following):
                 n_repeats += 1
                 continue
             if following is not None and not self._may_ask(following):
@@ -294,7 +295,11 @@ class _Call:
         self.pending = None
         booking, context, endpoint = self.home.booking, self.decision.context, attempt.endpoint
         self.home.dispatcher.health.end(
-            endpoint.index, attempt.result, time.monotonic(), retry_after_s=retry_after_s
+            endpoint.index,
+            _of_endpoint(endpoint, attempt.result),
+            time.monotonic(),
+            began_at=attempt.began_at,
+            retry_after_s=retry_after_s,
         )
         flags = self.flags | (STREAMED if self.request.streamed else 0) | (FINAL if final else 0)
         cost_nano = _cost_nano(endpoint, attempt)
@@ -352,6 +357,12 @@ class _Call:
         if context.task.warning:
             out.append((b"x-router-warning", context.task.warning.encode("ascii", "replace")))
         return out
+
+
+def _of_endpoint(endpoint: Endpoint, result: Result) -> Result:
+    """Return what a result says of the endpoint: a caller's own limit is nobody else's."""
+    own_limit = endpoint.client_auth and result is Result.RATE_LIMIT
+    return Result.CLIENT_ERROR if own_limit else result
 
 
 def _cost_nano(endpoint: Endpoint, attempt: Ending) -> int | None:

@@ -2,6 +2,9 @@
 
 - `entries`: models, providers and endpoints as they are written
 - `catalog`: the same, compiled
-- `health`: breakers, and what is under way
+- `headroom`: what an endpoint says that it has left
+- `suspensions`: what an endpoint does not take and others do
+- `breaker`: one endpoint's breaker
+- `health`: all of them, by the endpoint's index
 - `retries`: how many attempts beyond the first the process may make
 """

@@ -113,7 +113,7 @@ class Filter:
         return Eligibility(
             np.array([r is None for r in reasons]),
             reasons,
-            tuple(breaker.open_until for breaker in health.breakers),
+            tuple(breaker.rests_until for breaker in health.breakers),
         )
 
     def _static(self, demand: Demand) -> Eligibility:

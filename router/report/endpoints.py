@@ -1,0 +1,112 @@
+"""How the endpoints are doing, as rows and as gauges; of this process, not of others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from router.config.compiled import Configuration
+from router.decision.context import Moment
+from router.endpoints.breaker import Breaker
+from router.endpoints.catalog import Endpoint
+from router.endpoints.headroom import read_headroom
+from router.endpoints.health import Health
+from telemetry.metrics import EndpointGauge
+
+
+def endpoint_rows(configuration: Configuration, health: Health, at: Moment) -> dict[str, Any]:
+    """Return the state of every endpoint, as JSON; times in epoch milliseconds."""
+    pairs = zip(configuration.catalog.endpoints, health.breakers, strict=True)
+    return {"endpoints": [_row(endpoint, breaker, at) for endpoint, breaker in pairs]}
+
+
+def endpoint_gauges(
+    configuration: Configuration, health: Health, at: Moment
+) -> Iterator[EndpointGauge]:
+    """Yield what is measured of each endpoint."""
+    pairs = list(zip([e.id for e in configuration.catalog.endpoints], health.breakers, strict=True))
+    yield EndpointGauge(
+        "router_endpoint_open",
+        "Whether it rests, by kind of trouble.",
+        "trouble",
+        {
+            (name, trouble.value): float(circuit.open_since is not None)
+            for name, breaker in pairs
+            for trouble, circuit in breaker.circuits.items()
+        },
+    )
+    yield EndpointGauge(
+        "router_endpoint_opened",
+        "How often its breaker opened, by kind of trouble.",
+        "trouble",
+        {
+            (name, trouble.value): float(circuit.n_opened)
+            for name, breaker in pairs
+            for trouble, circuit in breaker.circuits.items()
+        },
+    )
+    yield EndpointGauge(
+        "router_endpoint_in_flight",
+        "Calls under way.",
+        None,
+        {(name,): float(breaker.in_flight) for name, breaker in pairs},
+    )
+    yield EndpointGauge(
+        "router_endpoint_headroom",
+        "What it says is left, by kind.",
+        "of",
+        {
+            (name, kind): left
+            for name, breaker in pairs
+            for kind, left in read_headroom(breaker.rate_headers, now_s=at.epoch_s).left.items()
+        },
+    )
+    yield EndpointGauge(
+        "router_endpoint_suspensions",
+        "Parameters and values that it refuses and others take.",
+        None,
+        {
+            (name,): float(len(breaker.suspensions.suspended(at.monotonic_s)))
+            for name, breaker in pairs
+        },
+    )
+
+
+def _row(endpoint: Endpoint, breaker: Breaker, at: Moment) -> dict[str, Any]:
+    now = at.monotonic_s
+
+    def ms(then: float) -> int:
+        return int((at.epoch_s + then - now) * 1000)
+
+    return {
+        "endpoint": endpoint.id,
+        "state": _state(breaker, now),
+        "troubles": {
+            trouble.value: {
+                "since_ms": ms(circuit.open_since),
+                "rests_until_ms": ms(circuit.open_until),
+                "failures": circuit.failures,
+            }
+            for trouble, circuit in breaker.circuits.items()
+            if circuit.open_since is not None
+        },
+        "opened": {trouble.value: c.n_opened for trouble, c in breaker.circuits.items()},
+        "in_flight": breaker.in_flight,
+        "max_in_flight": endpoint.limits.max_in_flight,
+        "headroom": read_headroom(breaker.rate_headers, now_s=at.epoch_s).left,
+        "empty_until_ms": ms(breaker.empty_until) if now < breaker.empty_until else None,
+        "suspended": [
+            {"parameter": r.parameter, "only_a_value": r.value is not None, "until_ms": ms(until)}
+            for r, until in breaker.suspensions.suspended(now)
+        ],
+        "refuses_stream_options": breaker.refuses_stream_options,
+    }
+
+
+def _state(breaker: Breaker, now: float) -> str:
+    """Return `open`, `probing` (it rested, the next call probes), `empty`, `starting`, `closed`."""
+    if breaker.open_since is not None:
+        return "open" if now < breaker.rests_until else "probing"
+    if now < breaker.empty_until:
+        return "empty"
+    return "starting" if now < breaker.slow_until else "closed"
