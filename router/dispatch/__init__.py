@@ -4,6 +4,7 @@
 - `observer_line`: what the observer is told of finished calls
 - `fates`: what a refusal is about
 - `attempt`: one call to one endpoint
+- `fit`: what endpoints do not take
 - `retries`: the same endpoint again, the next one, or the end
 - `booking`: the one place where tokens and outcomes are made
 - `stream`: a streamed answer on its way to the client

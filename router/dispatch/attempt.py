@@ -7,16 +7,23 @@ goes on to the next endpoint of the plan. Each failure has one fate, and is evid
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import httpx
 
 from router.beliefs.beliefs import Beliefs
 from router.dialects.sse import ChatStream
-from router.dispatch.fates import Fate, read_refusal, retry_after_s
+from router.dispatch.fates import (
+    Fate,
+    Refusal,
+    is_about_stream_options,
+    read_refusal,
+    retry_after_s,
+)
 from router.endpoints.catalog import Endpoint
 from router.endpoints.health import Health
+from router.endpoints.suspensions import Fields
 from router.net.connection import Header
 from router.net.deadline import Deadline
 from router.net.pool import Upstream, UpstreamResponse
@@ -86,13 +93,19 @@ class AttemptFailed(Exception):
         fate: Fate = Fate.MOMENT,
         retry_after_s: float | None = None,
         own: Reply | None = None,
+        refusal: Refusal | None = None,
     ) -> None:
         self.result = result
         self.status = status
         self.fate = fate
         self.retry_after_s = retry_after_s
         self.own = own
+        self.refusal = refusal
         super().__init__(detail)
+
+
+class StreamOptionsRefused(Exception):
+    """The endpoint turns down a field that we added: the call is to be sent without it."""
 
 
 @dataclass(slots=True)
@@ -117,6 +130,7 @@ class Dispatcher:
 
         Raises:
             AttemptFailed: there is none; says of what kind, and why.
+            StreamOptionsRefused: there is none, because we asked for the usage.
         """
         attempt.began_at = time.monotonic()
         limit = min(attempt.began_at + attempt.limit_s, deadline)
@@ -158,7 +172,7 @@ class Dispatcher:
                 attempt.endpoint.index, response.headers, time.monotonic(), now_s=time.time()
             )
         if response.status != 200:
-            return await self._read_refusal(attempt, response)
+            return await self._read_refusal(attempt, response, asks_usage=hide_usage)
         is_stream = b"event-stream" in _header(response, b"content-type")
         if streamed and is_stream:
             stream = ChatStream(hide_usage=hide_usage, n_choices=n_choices)
@@ -178,11 +192,15 @@ class Dispatcher:
         await response.aclose()
         return Reply(attempt, 200, response.headers, body)
 
-    async def _read_refusal(self, attempt: Attempt, response: UpstreamResponse) -> Reply:
+    async def _read_refusal(
+        self, attempt: Attempt, response: UpstreamResponse, *, asks_usage: bool
+    ) -> Reply:
         status, endpoint = response.status, attempt.endpoint
         body = await _read_whole(response)
         await response.aclose()
         attempt.latency_s = time.monotonic() - attempt.began_at
+        if asks_usage and is_about_stream_options(status, body):
+            raise StreamOptionsRefused
         found = read_refusal(status, body, client_auth=endpoint.client_auth)
         attempt.result = found.result
         own = Reply(attempt, status, response.headers, body)
@@ -195,6 +213,7 @@ class Dispatcher:
             fate=found.fate,
             retry_after_s=retry_after_s(response.headers, now_s=time.time()),
             own=own,
+            refusal=found,
         )
 
 
@@ -240,20 +259,36 @@ async def _read_whole(response: UpstreamResponse) -> bytes:
 
 
 def order(
-    first: Endpoint, then: Iterator[Endpoint], health: Health, *, usable: bool
+    first: Endpoint,
+    then: Iterator[Endpoint],
+    health: Health,
+    *,
+    usable: bool,
+    fields: Callable[[Endpoint], Fields],
 ) -> Iterator[Endpoint]:
     """Yield whom to try: `first` unless it may not serve, then the others.
 
-    An endpoint whose breaker is open is passed over while there is another one.
+    An endpoint whose breaker is open, or that refuses what the call carries, is passed over
+    while there is another one.
+
+    Args:
+        fields: of the call's body, as it is sent to an endpoint.
     """
+
+    def passed_over(endpoint: Endpoint) -> bool:
+        index, now = endpoint.index, time.monotonic()
+        return health.is_blocked(index, now) or health.is_suspended(
+            index, lambda: fields(endpoint), now
+        )
+
     later: list[Endpoint] = []
     if usable:
-        if health.is_blocked(first.index, time.monotonic()):
+        if passed_over(first):
             later.append(first)
         else:
             yield first
     for endpoint in then:
-        if health.is_blocked(endpoint.index, time.monotonic()):
+        if passed_over(endpoint):
             later.append(endpoint)
         else:
             yield endpoint

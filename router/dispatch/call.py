@@ -25,11 +25,13 @@ from router.dispatch.attempt import (
     Dispatcher,
     Ending,
     Reply,
+    StreamOptionsRefused,
     limit_s,
     order,
 )
 from router.dispatch.booking import FINAL, RESULT_NAMES, STREAMED, Booking, decision_flags
-from router.dispatch.fates import Fate
+from router.dispatch.fates import Fate, said_of_endpoint
+from router.dispatch.fit import note_answered
 from router.dispatch.headers import forward_headers, returned_headers
 from router.dispatch.observer_line import ObserverLine
 from router.dispatch.retries import may_take_over, pause_before_repeat_s
@@ -146,7 +148,9 @@ class _Call:
         plan, health, budget = self.decision.plan, self.home.dispatcher.health, self.home.budget
         budget.earn()
         usable = planner.may_serve(plan, plan.drawn)
-        candidates = order(plan.drawn, plan.then(), health, usable=usable)
+        candidates = order(
+            plan.drawn, plan.then(), health, usable=usable, fields=self.request.fields
+        )
         endpoint, following, n_repeats = next(candidates, None), None, 0
         if endpoint is None:
             catalog = self.configuration.catalog
@@ -228,19 +232,35 @@ class _Call:
             streamed=streamed,
             deadline_s=self.deadline_s,
         )
-        body, hide_usage = self.request.rewritten(endpoint)
         headers = forward_headers(
             self.exchange.raw_headers,
             self.decision.context.caller,
             endpoint,
             key_headers=self.configuration.catalog.key_headers,
         )
-        self.home.dispatcher.health.begin(endpoint.index, time.monotonic())
+        health = self.home.dispatcher.health
+        health.begin(endpoint.index, time.monotonic())
+        breaker = health.breakers[endpoint.index]
+        asks = not breaker.refuses_stream_options
+        try:
+            return await self._ask(attempt, headers, ask_usage=asks)
+        except StreamOptionsRefused:  # a field of ours: no failure, and sent again without it
+            reply = await self._ask(attempt, headers, ask_usage=False)
+        if reply.status == 200:
+            breaker.refuses_stream_options = True
+            log.warning(
+                "an endpoint refuses stream_options: what its streams cost is not known",
+                endpoint=endpoint.id,
+            )
+        return reply
+
+    async def _ask(self, attempt: Attempt, headers: list[Header], *, ask_usage: bool) -> Reply:
+        body, hide_usage = self.request.rewritten(attempt.endpoint, ask_usage=ask_usage)
         return await self.home.dispatcher.attempt(
             attempt,
             headers,
             body,
-            streamed=streamed,
+            streamed=self.request.streamed,
             hide_usage=hide_usage,
             n_choices=self.request.n_choices,
             deadline=self.deadline,
@@ -296,11 +316,20 @@ class _Call:
         booking, context, endpoint = self.home.booking, self.decision.context, attempt.endpoint
         self.home.dispatcher.health.end(
             endpoint.index,
-            _of_endpoint(endpoint, attempt.result),
+            said_of_endpoint(attempt.result, client_auth=endpoint.client_auth),
             time.monotonic(),
             began_at=attempt.began_at,
             retry_after_s=retry_after_s,
         )
+        health = self.home.dispatcher.health
+        if final and attempt.result is Result.OK and (self.failures or health.suspended):
+            note_answered(
+                endpoint,
+                self.failures,
+                health,
+                fields=self.request.fields,
+                now=time.monotonic(),
+            )
         flags = self.flags | (STREAMED if self.request.streamed else 0) | (FINAL if final else 0)
         cost_nano = _cost_nano(endpoint, attempt)
         token = booking.token(self.decision, endpoint)
@@ -357,12 +386,6 @@ class _Call:
         if context.task.warning:
             out.append((b"x-router-warning", context.task.warning.encode("ascii", "replace")))
         return out
-
-
-def _of_endpoint(endpoint: Endpoint, result: Result) -> Result:
-    """Return what a result says of the endpoint: a caller's own limit is nobody else's."""
-    own_limit = endpoint.client_auth and result is Result.RATE_LIMIT
-    return Result.CLIENT_ERROR if own_limit else result
 
 
 def _cost_nano(endpoint: Endpoint, attempt: Ending) -> int | None:

@@ -5,9 +5,11 @@ The common call, at an endpoint that is well, pays for a look into a set.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from router.endpoints.breaker import LONGEST_PAUSE_S, Breaker, Trouble
 from router.endpoints.headroom import RateHeaders, may_be_empty, rate_headers, read_headroom
-from router.endpoints.suspensions import Refused
+from router.endpoints.suspensions import Fields, Refused
 from telemetry.events import Result
 
 LATELY_S = 10.0
@@ -96,6 +98,18 @@ class Health:
         """Note what the endpoint refused and another took; return whether it suspends anew."""
         self.suspended.add(index)
         return self.breakers[index].suspensions.note_refusal(refused, now)
+
+    def note_accepted(self, index: int, fields: Callable[[], Fields]) -> None:
+        """Note that the endpoint answered a call with these fields."""
+        if index in self.suspended:
+            suspensions = self.breakers[index].suspensions
+            suspensions.note_accepted(fields())
+            if not suspensions.marks:
+                self.suspended.discard(index)
+
+    def is_suspended(self, index: int, fields: Callable[[], Fields], now: float) -> bool:
+        """Return whether the endpoint refuses what a call with these fields carries."""
+        return index in self.suspended and self.breakers[index].suspensions.holds(fields, now)
 
     def _file(self, index: int, now: float) -> None:
         """Put the endpoint into the sets that it belongs to now."""

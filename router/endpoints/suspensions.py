@@ -15,6 +15,8 @@ from typing import NamedTuple
 REFUSALS_TO_SUSPEND = 3
 """One may be a mistake of that very call; three in a row that others took are the endpoint's."""
 SUSPENDED_S = 600.0
+MAX_NAME = 64
+"""Of a parameter: what is longer, or no name, is not repeated in log and metrics."""
 MAX_MARKS = 64
 """Parameters and values remembered of one endpoint; the oldest goes."""
 
@@ -43,7 +45,7 @@ def refused_in(fields: Fields, path: str, *, of_value: bool) -> Refused | None:
         of_value: the field is known, and only what it held was refused.
     """
     name = path.split(".")[0].split("[")[0]
-    if name not in fields:
+    if name not in fields or not (name.isidentifier() and len(name) <= MAX_NAME):
         return None
     within = name != path or name == "messages"
     if name != "model" and (of_value or within):
