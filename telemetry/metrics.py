@@ -57,6 +57,8 @@ class Metrics:
     """By endpoint."""
     decisions: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By strategy and the step of the law that chose."""
+    diverted: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By the endpoint that was drawn, and who serves while its breaker is open."""
     feedback: Counter[str] = field(default_factory=Counter)
     """By what became of it."""
     dropped: Counter[str] = field(default_factory=Counter)
@@ -120,6 +122,9 @@ class Exposition(Collector):
             cost.add_metric([endpoint], usd)
         yield cost
         yield _counter("router_decisions", "Decisions.", ["strategy", "step"], m.decisions)
+        yield _counter(
+            "router_diverted", "Calls kept from what they drew.", ["endpoint", "by"], m.diverted
+        )
         said = {(k,): n for k, n in m.feedback.items()}
         yield _counter("router_feedback", "Feedback received.", ["result"], said)
         dropped = {(why,): m.dropped[why] for why in Dropped}

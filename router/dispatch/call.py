@@ -79,6 +79,8 @@ class Calls:
         metrics.decide_s.observe(decide_s)
         if decision.plan.drawn_now:
             metrics.decisions[(context.strategy.name, decision.plan.step or "")] += 1
+        if decision.diverted is not None:
+            metrics.diverted[decision.diverted] += 1
         guard = DisconnectGuard(exchange.line)
         call = _Call(self, decision, request, exchange, guard, decide_s)
         try:
