@@ -413,13 +413,33 @@ def test_after_a_breaker_opened_its_endpoint_gets_one_attempt_a_rest(
             assert sidecar.chat().status_code == 200
             time.sleep(0.01)
         row = rows(sidecar)["a"]
+        provider.on("a", Reply(body=answer()))
+        circuit = sidecar.app.health.breakers[0].circuits[Trouble.FAILING]
+        circuit.open_until = 0.0  # its rest is over
+        assert sidecar.chat().headers["x-router-endpoint"] == "a"
+        assert not sidecar.app.health.is_open(0)
 
-    at = [call.at for call in provider.calls if call.host == "a"]
+    at = [call.at for call in provider.calls if call.host == "a"][:-1]
     assert 1 <= len(at) <= 2  # after one second, and after two more
     assert all(b - a >= 1.9 for a, b in pairwise(at))
     assert row["state"] in ("open", "probing")
     assert row["troubles"]["failing"]["since_ms"] < row["troubles"]["failing"]["rests_until_ms"]
     assert row["opened"]["failing"] == 1
+
+
+@pytest.mark.parametrize("n_refused", [1, 2])
+def test_pauses_that_a_call_was_asked_for_are_waited_for_within_it(
+    provider: Provider, state_dir: Path, address: Address, n_refused: int
+) -> None:
+    replies = [Reply(status=429, body=b"{}", headers={"retry-after-ms": "50"})] * n_refused
+    replies.append(Reply(body=answer()))
+    provider.on("a", lambda call: replies[len(provider.calls) - 1])
+    with serving({"endpoints": [endpoint(provider, "a")]}, state_dir, address) as sidecar:
+        assert sidecar.chat().status_code == 200
+
+    at = [call.at for call in provider.calls]
+    assert len(at) == n_refused + 1
+    assert all(b - a >= 0.05 for a, b in pairwise(at))
 
 
 @pytest.mark.parametrize("status", [503, 429, 500])

@@ -250,6 +250,11 @@ def test_processes_agree_on_the_stand_in(
                 headers=A_SESSION["headers"],
             ).json()
 
+        (state_dir / "3").mkdir()
+        with serving(three(provider), state_dir / "3", address) as three_:
+            back(three_, first, ago_s=0.0)  # it saw the outage, and never served the unit
+            assert who(three_, A_SESSION) == substitute
+
     assert got.headers["x-router-endpoint"] == substitute
     assert (shown["endpoint"], shown["stands_in_for"]) == (substitute, first)
 

@@ -75,12 +75,7 @@ class Calls:
         decision = await self.decider.decide(context, request)
         decide_s = time.monotonic() - context.at.monotonic_s
         self.note(decision)
-        metrics = self.booking.metrics
-        metrics.decide_s.observe(decide_s)
-        if decision.plan.drawn_now:
-            metrics.decisions[(context.strategy.name, decision.plan.step or "")] += 1
-        if decision.diverted is not None:
-            metrics.diverted[decision.diverted] += 1
+        self.booking.count_decision(decision, decide_s)
         guard = DisconnectGuard(exchange.line)
         call = _Call(self, decision, request, exchange, guard, decide_s)
         try:
@@ -154,11 +149,13 @@ class _Call:
             plan.drawn, plan.then(), health, usable=usable, fields=self.request.fields
         )
         endpoint, following, n_repeats = next(candidates, None), None, 0
+        was_down = False
         if endpoint is None:
             catalog = self.configuration.catalog
             endpoint = planner.last_resort(plan.route, plan.eligibility, catalog)
         while endpoint is not None and time.monotonic() < self.deadline:
-            was_down = health.is_open(endpoint.index)
+            if n_repeats == 0:  # a pause that this call was asked for is no reason
+                was_down = health.is_open(endpoint.index)
             attempt = self.pending = Attempt(endpoint=endpoint, number=len(self.failures) + 1)
             try:
                 return await self._attempt(attempt)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
-PREFIXES = (b"x-ratelimit-", b"anthropic-ratelimit-")
+MARK = b"ratelimit-"
 MAX_KINDS = 8
 """Requests and tokens, in and out; more than that is not kept."""
 LEAST_EPOCH_S, LEAST_EPOCH_MS = 1e9, 1e12
@@ -37,7 +37,7 @@ class Headroom(Struct, frozen=True):
 
 def rate_headers(headers: RateHeaders) -> RateHeaders:
     """Return those of an answer's headers that tell of limits."""
-    return [header for header in headers if header[0].startswith(PREFIXES)]
+    return [header for header in headers if MARK in header[0]]
 
 
 def may_be_empty(headers: RateHeaders) -> bool:
@@ -54,7 +54,7 @@ def read_headroom(headers: RateHeaders, *, now_s: float) -> Headroom:
     left: dict[str, float] = {}
     resets: dict[str, float] = {}
     for name, value in headers:
-        said, text = name.partition(b"ratelimit-")[2].decode("latin-1"), value.decode("latin-1")
+        said, text = name.partition(MARK)[2].decode("latin-1"), value.decode("latin-1")
         if "remaining" in said:
             _note(left, said.replace("remaining", ""), _number(text))
         elif "reset" in said:

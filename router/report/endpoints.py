@@ -24,26 +24,20 @@ def endpoint_gauges(
     configuration: Configuration, health: Health, at: Moment
 ) -> Iterator[EndpointGauge]:
     """Yield what is measured of each endpoint."""
-    pairs = list(zip([e.id for e in configuration.catalog.endpoints], health.breakers, strict=True))
+    names = [e.id for e in configuration.catalog.endpoints]
+    pairs = list(zip(names, health.breakers, strict=True))
+    circuits = [(name, t.value, c) for name, b in pairs for t, c in b.circuits.items()]
     yield EndpointGauge(
         "router_endpoint_open",
         "Whether it rests, by kind of trouble.",
         "trouble",
-        {
-            (name, trouble.value): float(circuit.open_since is not None)
-            for name, breaker in pairs
-            for trouble, circuit in breaker.circuits.items()
-        },
+        {(name, kind): float(c.open_since is not None) for name, kind, c in circuits},
     )
     yield EndpointGauge(
         "router_endpoint_opened",
         "How often its breaker opened, by kind of trouble.",
         "trouble",
-        {
-            (name, trouble.value): float(circuit.n_opened)
-            for name, breaker in pairs
-            for trouble, circuit in breaker.circuits.items()
-        },
+        {(name, kind): float(c.n_opened) for name, kind, c in circuits},
     )
     yield EndpointGauge(
         "router_endpoint_in_flight",
@@ -51,24 +45,18 @@ def endpoint_gauges(
         None,
         {(name,): float(breaker.in_flight) for name, breaker in pairs},
     )
+    left = [(name, read_headroom(b.rate_headers, now_s=at.epoch_s).left) for name, b in pairs]
     yield EndpointGauge(
         "router_endpoint_headroom",
         "What it says is left, by kind.",
         "of",
-        {
-            (name, kind): left
-            for name, breaker in pairs
-            for kind, left in read_headroom(breaker.rate_headers, now_s=at.epoch_s).left.items()
-        },
+        {(name, kind): n for name, by_kind in left for kind, n in by_kind.items()},
     )
     yield EndpointGauge(
         "router_endpoint_suspensions",
         "Parameters and values that it refuses and others take.",
         None,
-        {
-            (name,): float(len(breaker.suspensions.suspended(at.monotonic_s)))
-            for name, breaker in pairs
-        },
+        {(name,): float(len(b.suspensions.suspended(at.monotonic_s))) for name, b in pairs},
     )
 
 
