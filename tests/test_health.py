@@ -259,6 +259,8 @@ def test_after_a_blip_there_is_next_to_no_slow_start() -> None:
 def test_an_endpoint_that_is_well_again_costs_calls_nothing_any_more() -> None:
     health = closed_after(30.0)
     assert health.troubled == {0}
+    assert not health.is_blocked(0, 49.0)  # whoever looks finds that it is well
+    assert health.troubled == set()
     health.begin(0, 50.0)
     health.end(0, Result.OK, 50.0)
 

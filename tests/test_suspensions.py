@@ -22,6 +22,7 @@ from conftest import (
 
 from router.dispatch.fates import Fate, read_refusal
 from router.endpoints.suspensions import (
+    FORGOTTEN_S,
     MAX_MARKS,
     REFUSALS_TO_SUSPEND,
     SUSPENDED_S,
@@ -85,22 +86,23 @@ def test_a_caller_s_own_mistake_names_nothing() -> None:
         ("logprobs", False, True),
         ("temperature", True, False),
         ("model", True, True),  # its value is the endpoint's own
-        ("messages", False, False),  # never all messages there are
-        ("messages[1].content", False, False),
+        ("tools[0].function.strict", False, False),
         ("response_format.type", False, False),
     ],
 )
 def test_what_is_refused_is_a_parameter_or_what_it_held(
     path: str, of_value: bool, whole: bool
 ) -> None:
-    found = refused_in({**BODY, "response_format": b"{}"}, path, of_value=of_value)
+    found = refused_in({**BODY, "response_format": b"{}", "tools": b"[]"}, path, of_value=of_value)
 
     assert found is not None
     assert (found.value is None) is whole
 
 
-@pytest.mark.parametrize("path", ["", "seed", "stream_options", "a b", "x" * 65])
-def test_what_the_body_does_not_hold_was_not_refused(path: str) -> None:
+@pytest.mark.parametrize(
+    "path", ["", "seed", "stream_options", "a b", "x" * 65, "messages", "messages[1].content"]
+)
+def test_what_says_nothing_of_other_bodies_is_not_remembered(path: str) -> None:
     fields = {**BODY, "a b": b"1", "x" * 65: b"1"}
 
     assert refused_in(fields, path, of_value=False) is None
@@ -142,7 +144,7 @@ def test_a_probe_that_is_refused_suspends_at_once_and_one_that_is_taken_ends_it(
     assert found.note_refusal(Refused("logprobs"), SUSPENDED_S + 1)
     assert holds(found, SUSPENDED_S + 2)
 
-    found.note_accepted(BODY)
+    found.note_accepted(BODY, SUSPENDED_S + 2)
     assert not holds(found, SUSPENDED_S + 2)
     assert found.marks == {}
 
@@ -151,7 +153,7 @@ def test_what_is_taken_in_between_is_no_rule() -> None:
     found = Suspensions()
     for _ in range(3 * REFUSALS_TO_SUSPEND):
         assert not found.note_refusal(Refused("logprobs"), 0.0)
-        found.note_accepted(BODY)
+        found.note_accepted(BODY, 0.0)
 
     assert not holds(found, 0.0)
 
@@ -162,6 +164,24 @@ def test_what_is_remembered_is_bounded() -> None:
         found.note_refusal(Refused("temperature", str(n).encode()), 0.0)
 
     assert len(found.marks) == MAX_MARKS
+
+
+def test_what_suspends_is_not_forgotten_for_what_was_refused_once() -> None:
+    found = suspended(Refused("logprobs"))
+    for n in range(3 * MAX_MARKS):
+        found.note_refusal(Refused("temperature", str(n).encode()), 1.0)
+
+    assert holds(found, 1.0)
+
+
+def test_what_was_not_refused_for_an_hour_is_forgotten() -> None:
+    found = Suspensions()
+    found.note_refusal(Refused("seed"), 0.0)
+    found.note_accepted(BODY, FORGOTTEN_S - 1)
+    assert list(found.marks) == [Refused("seed")]
+    found.note_accepted(BODY, FORGOTTEN_S)
+
+    assert found.marks == {}
 
 
 # -- over HTTP ----------------------------------------------------------------------------------

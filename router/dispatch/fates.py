@@ -62,7 +62,7 @@ UNSUPPORTED = re.compile(
     re.I,
 )
 NO_SUCH_MODEL = re.compile(r"model[ _]not[ _]found|model .{0,80}does not exist", re.I)
-_NAME = r"[A-Za-z_][\w.\[\]]{0,127}"
+_NAME = r"[A-Za-z_][\w.\[\]]{0,63}"
 NAMED = re.compile(
     r"(?:unsupported|unknown|unrecognized)[ _](?:request[ _])?(?:parameter|value|param|argument)s?"
     rf"(?: supplied)?:? *['\"`]?(?P<told>{_NAME})"
@@ -73,6 +73,8 @@ NAMED = re.compile(
     re.I,
 )
 """Where a message names the field that does not fit."""
+MAX_NAMED = 2048
+"""Of a message, in which a field's name is looked for."""
 UNSUITED_CODES = frozenset(
     {"unsupported_parameter", "unsupported_value", "model_not_found", "unknown_parameter"}
 )
@@ -157,7 +159,7 @@ def _unfit(code: str, text: str, param: str, *, client_auth: bool) -> tuple[str,
     """Return which field does not fit, "" where that is not said, and whether its value only."""
     if code == "model_not_found" or NO_SUCH_MODEL.search(text):
         return "" if client_auth else "model", False  # under another key it may be there
-    named = NAMED.search(text)
+    named = NAMED.search(text[:MAX_NAMED])
     of_value = code == "unsupported_value" or "unsupported value" in text.lower()
     if named is None:
         return param, of_value

@@ -28,7 +28,7 @@ def note_answered(
         fields: of the call's body, as it is sent to an endpoint.
         now: monotonic seconds.
     """
-    health.note_accepted(by.index, lambda: fields(by))
+    health.note_accepted(by.index, lambda: fields(by), now)
     for endpoint, failure in failures:
         refusal = failure.refusal
         if refusal is None or not refusal.parameter or endpoint is by:

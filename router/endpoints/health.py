@@ -27,7 +27,12 @@ class Health:
 
     def is_blocked(self, index: int, now: float) -> bool:
         """Return whether the endpoint may not be called now, while another one may serve."""
-        return index in self.troubled and self.breakers[index].is_blocked(now)
+        if index not in self.troubled:
+            return False
+        blocked = self.breakers[index].is_blocked(now)
+        if not blocked:
+            self._file(index, now)  # it may be well by now
+        return blocked
 
     def is_open(self, index: int) -> bool:
         """Return whether the breaker is open, be it due for a probe or not."""
@@ -99,11 +104,11 @@ class Health:
         self.suspended.add(index)
         return self.breakers[index].suspensions.note_refusal(refused, now)
 
-    def note_accepted(self, index: int, fields: Callable[[], Fields]) -> None:
+    def note_accepted(self, index: int, fields: Callable[[], Fields], now: float) -> None:
         """Note that the endpoint answered a call with these fields."""
         if index in self.suspended:
             suspensions = self.breakers[index].suspensions
-            suspensions.note_accepted(fields())
+            suspensions.note_accepted(fields(), now)
             if not suspensions.marks:
                 self.suspended.discard(index)
 

@@ -7,7 +7,7 @@ passed in (monotonic seconds). Values are kept as digests: they may be anybody's
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NamedTuple
@@ -18,7 +18,9 @@ SUSPENDED_S = 600.0
 MAX_NAME = 64
 """Of a parameter: what is longer, or no name, is not repeated in log and metrics."""
 MAX_MARKS = 64
-"""Parameters and values remembered of one endpoint; the oldest goes."""
+"""Parameters and values remembered of one endpoint; whatever was refused least goes."""
+FORGOTTEN_S = 3600.0
+"""What was not refused for an hour is no news of today; looking for it costs each call."""
 
 Fields = Mapping[str, bytes]
 """Top-level fields of a body as it is sent: name to JSON."""
@@ -30,14 +32,11 @@ class Refused(NamedTuple):
     parameter: str
     value: bytes | None = None  # digest; None where it takes none at all
 
-    def is_in(self, fields: Fields) -> bool:
-        """Return whether a body carries it."""
-        sent = fields.get(self.parameter)
-        return sent is not None and (self.value is None or self.value == _digest(sent))
-
 
 def refused_in(fields: Fields, path: str, *, of_value: bool) -> Refused | None:
-    """Return what of a body was refused; None where the body has no such field.
+    """Return what of a body was refused; None where that says nothing of other bodies.
+
+    It says nothing where the body has no such field, nor of messages: no two calls' are alike.
 
     Args:
         path: where the refusal points: a field, or a place within one. A place within a field
@@ -45,19 +44,20 @@ def refused_in(fields: Fields, path: str, *, of_value: bool) -> Refused | None:
         of_value: the field is known, and only what it held was refused.
     """
     name = path.split(".")[0].split("[")[0]
-    if name not in fields or not (name.isidentifier() and len(name) <= MAX_NAME):
+    is_name = name.isidentifier() and len(name) <= MAX_NAME
+    if name not in fields or name == "messages" or not is_name:
         return None
-    within = name != path or name == "messages"
-    if name != "model" and (of_value or within):
+    if name != "model" and (of_value or name != path):
         return Refused(name, _digest(fields[name]))
     return Refused(name)
 
 
 @dataclass(slots=True)
 class Mark:
-    """How often something was refused in a row, and until when it suspends."""
+    """How often something was refused in a row, when last, and until when it suspends."""
 
     refusals: int = 0
+    refused_at: float = float("-inf")
     until: float = float("-inf")
 
 
@@ -71,29 +71,42 @@ class Suspensions:
 
     def note_refusal(self, refused: Refused, now: float) -> bool:
         """Note a refusal that another endpoint made good; return whether it suspends anew."""
-        mark = self.marks.pop(refused, None) or Mark()
-        self.marks[refused] = mark
-        while len(self.marks) > MAX_MARKS:
-            del self.marks[next(iter(self.marks))]
-        mark.refusals += 1
+        mark = self.marks.setdefault(refused, Mark())
+        mark.refusals, mark.refused_at = mark.refusals + 1, now
+        if len(self.marks) > MAX_MARKS:  # the first of those that were refused least
+            del self.marks[min(self.marks, key=lambda known: self.marks[known].refusals)]
         if mark.refusals < REFUSALS_TO_SUSPEND or now < mark.until:
             return False
         mark.until = now + SUSPENDED_S
         return True
 
-    def note_accepted(self, fields: Fields) -> None:
+    def note_accepted(self, fields: Fields, now: float) -> None:
         """Note that the endpoint took a body: what of it was refused before is no rule."""
-        for refused in [r for r in self.marks if r.is_in(fields)]:
+        taken = carried(fields, self.marks)
+        old = [r for r, mark in self.marks.items() if now - mark.refused_at >= FORGOTTEN_S]
+        for refused in {*taken, *old}:
             del self.marks[refused]
 
     def holds(self, fields: Callable[[], Fields], now: float) -> bool:
         """Return whether the endpoint is suspended for a body."""
         standing = [r for r, mark in self.marks.items() if now < mark.until]
-        return bool(standing) and any(r.is_in(fields()) for r in standing)
+        return bool(standing) and bool(carried(fields(), standing))
 
     def suspended(self, now: float) -> list[tuple[Refused, float]]:
         """Return what is suspended, and until when."""
         return [(r, mark.until) for r, mark in self.marks.items() if now < mark.until]
+
+
+def carried(fields: Fields, of: Iterable[Refused]) -> list[Refused]:
+    """Return which of these a body carries; each field is looked at once, it may be long."""
+    known = list(of)
+    hashed = {r.parameter for r in known if r.value is not None and r.parameter in fields}
+    digests = {name: _digest(fields[name]) for name in hashed}
+    return [
+        r
+        for r in known
+        if r.parameter in fields and (r.value is None or r.value == digests[r.parameter])
+    ]
 
 
 def _digest(value: bytes) -> bytes:
