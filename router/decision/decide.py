@@ -173,9 +173,8 @@ class Decider:
                 return Decision(context, plan, self._nonces.take())
             endpoint = self._standing(context, held) or plan.drawn
         self._note_conversation(context, request, held)
-        if stand_ins.may_serve(
-            context.unit, held, self.health.breakers[endpoint.index], context.at
-        ):
+        breaker = self.health.breakers[endpoint.index]
+        if stand_ins.may_serve(context.unit, held, breaker, context.at):
             relieved = await self._relieve(context, held, endpoint)
             if relieved is not None:
                 return relieved

@@ -107,8 +107,9 @@ class Draws:
         """
         known = self.get(key, now=now)
         if known is None:
-            known = await self._shared.look_up(key) or first
-            self.keep(key, known, unit, now=now)
+            known = await self._shared.look_up(key)
+            if known is not None or self._shared.answers:
+                self.keep(key, known or first, unit, now=now)
         return None if known == first else known
 
     def note_conversation(self, key: bytes, given: StoredDraw, *, now: float) -> None:
