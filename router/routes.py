@@ -36,6 +36,7 @@ from router.net.paths import normal_path
 from router.policy.callers import Caller, Keys, check_origin
 from router.policy.hints import read_hints
 from router.report import views
+from router.report.endpoints import endpoint_rows
 from telemetry.metrics import Exposition, Metrics
 
 log = structlog.get_logger()
@@ -83,6 +84,7 @@ class Routes:
             ("GET", "/v1/models"): self._models,
             ("POST", "/v1/router/decide"): self._decide,
             ("GET", "/v1/router/posteriors"): self._posteriors,
+            ("GET", "/v1/router/endpoints"): self._endpoints,
             ("GET", "/livez"): self._livez,
             ("GET", "/readyz"): self._readyz,
             ("GET", "/metrics"): self._metrics,
@@ -246,6 +248,12 @@ class Routes:
         shown["configuration"] = views.file_row(keeper)
         await exchange.respond_json(200, shown)
 
+    async def _endpoints(self, exchange: Exchange, beliefs: Beliefs) -> None:
+        _require_admin_or_app(exchange, beliefs)
+        services = self._services
+        rows = endpoint_rows(beliefs.configuration, services.decider.health, services.clock())
+        await exchange.respond_json(200, rows)
+
     async def _metrics(self, exchange: Exchange, beliefs: Beliefs) -> None:
         _require_admin(exchange, beliefs)
         kind = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
@@ -304,6 +312,13 @@ def _caller_or_default(exchange: Exchange, beliefs: Beliefs) -> Caller:
 
 def _require_admin(exchange: Exchange, beliefs: Beliefs) -> None:
     beliefs.configuration.derive(Keys).require_admin(exchange.headers)
+
+
+def _require_admin_or_app(exchange: Exchange, beliefs: Beliefs) -> None:
+    try:
+        _require_admin(exchange, beliefs)
+    except RequestRejected:
+        _caller(exchange, beliefs)
 
 
 def _no_such_model(model: str) -> RequestRejected:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import signal
 import socket
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,7 @@ from router.net.asgi import Exchange, Receive, Scope, Send
 from router.net.inbound import LimitedProtocol
 from router.net.pool import Adapted, Pool, Upstream
 from router.report import views
+from router.report.endpoints import endpoint_gauges
 from router.report.gauges import gauges
 from router.routes import Routes, Services, now
 from telemetry.metrics import Exposition, Metrics
@@ -123,6 +125,9 @@ class Sidecar:
                         self.observer,
                         self._upstream if isinstance(self._upstream, Pool) else None,
                     ),
+                    lambda: endpoint_gauges(
+                        self.keeper.current.configuration, self.health, clock()
+                    ),
                 ),
                 clock=clock,
             )
@@ -159,7 +164,7 @@ class Sidecar:
 
     def _follow(self, configuration: Configuration) -> None:
         """Have what outlives a configuration go on under this one."""
-        self.health.follow(configuration.catalog)
+        self.health.follow(configuration.catalog, time.monotonic())
         self.keeper.names.add_all(views.names_of(configuration))
 
     async def _stop(self) -> None:

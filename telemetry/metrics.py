@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -57,6 +57,8 @@ class Metrics:
     """By endpoint."""
     decisions: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By strategy and the step of the law that chose."""
+    diverted: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By the endpoint that was drawn, and who serves while its breaker is open."""
     feedback: Counter[str] = field(default_factory=Counter)
     """By what became of it."""
     dropped: Counter[str] = field(default_factory=Counter)
@@ -77,6 +79,15 @@ class Metrics:
         found.observe(seconds)
 
 
+class EndpointGauge(NamedTuple):
+    """A gauge with a value for each endpoint, and for each kind of something there."""
+
+    name: str
+    what: str
+    kind: str | None  # the second label, if there is one
+    values: Mapping[tuple[str, ...], float]
+
+
 Gauges = Callable[[], dict[str, tuple[str, float]]]
 """Name -> (what it is, value), asked for at every exposition."""
 
@@ -84,9 +95,15 @@ Gauges = Callable[[], dict[str, tuple[str, float]]]
 class Exposition(Collector):
     """The metrics in Prometheus's form."""
 
-    def __init__(self, metrics: Metrics, gauges: Gauges) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        gauges: Gauges,
+        endpoint_gauges: Callable[[], Iterable[EndpointGauge]] = tuple,
+    ) -> None:
         self._metrics = metrics
         self._gauges = gauges
+        self._endpoint_gauges = endpoint_gauges
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -110,6 +127,9 @@ class Exposition(Collector):
         starts = {(k,): n for k, n in m.second_starts.items()}
         what = "Attempts that were started beside a slow one."
         yield _counter("router_second_starts", what, ["endpoint"], starts)
+        yield _counter(
+            "router_diverted", "Calls kept from what they drew.", ["endpoint", "by"], m.diverted
+        )
         said = {(k,): n for k, n in m.feedback.items()}
         yield _counter("router_feedback", "Feedback received.", ["result"], said)
         dropped = {(why,): m.dropped[why] for why in Dropped}
@@ -125,6 +145,16 @@ class Exposition(Collector):
         yield decide
         for name, (what, value) in self._gauges().items():
             yield GaugeMetricFamily(name, what, value=value)
+        for gauge in self._endpoint_gauges():
+            yield _gauge(gauge)
+
+
+def _gauge(gauge: EndpointGauge) -> GaugeMetricFamily:
+    labels = ["endpoint"] + ([gauge.kind] if gauge.kind else [])
+    family = GaugeMetricFamily(gauge.name, gauge.what, labels=labels)
+    for values, value in gauge.values.items():
+        family.add_metric(list(values), value)
+    return family
 
 
 def _counter(

@@ -420,6 +420,10 @@ class Sidecar:
             assert time.monotonic() < deadline, "it did not come about in time"
             time.sleep(0.01)
 
+    def digest(self, name: str) -> int:
+        """What an endpoint's state is kept under."""
+        return self.app.keeper.current.configuration.catalog.by_id[name].digest
+
     def calls_known(self) -> int:
         return int(self.app.keeper.current.posterior.calls.sum())
 

@@ -31,7 +31,8 @@ from router.config import watch
 from router.config.compiled import compile_text
 from router.config.reload import take
 from router.config.watch import WatchedFile
-from router.endpoints.health import FAILURES_TO_OPEN, Health
+from router.endpoints.breaker import RULES, Trouble
+from router.endpoints.health import Health
 from router.errors import ConfigError
 from telemetry.events import Result
 from telemetry.store import Address
@@ -340,28 +341,28 @@ def test_breakers_follow_their_endpoints_and_a_new_key_gets_another_chance(
 
     first = catalog(a, b)
     health = Health()
-    health.follow(first)
+    health.follow(first, 0.0)
     of_a, of_b = (e.digest for e in first.endpoints)
     for digest in (of_a, of_b):
-        for _ in range(FAILURES_TO_OPEN):
+        for _ in range(RULES[Trouble.FAILING].failures):
             health.begin(digest, 0.0)
             health.end(digest, Result.CONNECT, 0.0)
     health.begin(of_b, 0.0)
 
-    health.follow(catalog(b, endpoint(provider, "c"), a))
+    health.follow(catalog(b, endpoint(provider, "c"), a), 0.1)
     assert health.is_blocked(of_a, 0.5)
     assert health.is_blocked(of_b, 0.5)
 
     monkeypatch.setenv("KEY", "two")
-    health.follow(catalog(a, b))
+    health.follow(catalog(a, b), 0.1)
     assert health.is_blocked(of_a, 0.5)
     assert not health.is_blocked(of_b, 0.5)
     assert health.breakers[of_b].in_flight == 1
 
-    health.follow(catalog(endpoint(provider, "c")))
+    health.follow(catalog(endpoint(provider, "c")), 0.1)
     assert set(health.breakers) == {of_b}  # a call is under way there
     health.end(of_b, Result.OK, 0.6)
-    health.follow(catalog(endpoint(provider, "c")))
+    health.follow(catalog(endpoint(provider, "c")), 0.1)
     assert not health.breakers
 
 

@@ -22,8 +22,9 @@ from router.decision.shared_draws import StoredDraw
 from router.dialects import chat
 from router.dialects.request import Structure
 from router.dialects.sse import ChatStream
+from router.endpoints.breaker import RULES, Trouble
 from router.endpoints.entries import Capability, DataClass, Dialect, Needs
-from router.endpoints.health import FAILURES_TO_OPEN, LOST_S, Health
+from router.endpoints.health import Health
 from router.endpoints.token_sizes import TokenSizes
 from router.errors import ConfigError, RequestRejected
 from router.intake.feedback import parse as parse_feedback
@@ -427,7 +428,7 @@ def test_open_breakers_and_full_endpoints_are_excluded() -> None:
     catalog = configuration(**RICH).catalog
     health = Health()
     first, second, _ = (endpoint.digest for endpoint in catalog.endpoints)
-    for _ in range(FAILURES_TO_OPEN):
+    for _ in range(RULES[Trouble.FAILING].failures):
         health.begin(first, 0.0)
         health.end(first, Result.SERVER, 0.0)
     health.begin(second, 0.0)
@@ -435,62 +436,6 @@ def test_open_breakers_and_full_endpoints_are_excluded() -> None:
     found = Filter(catalog).apply(demand(has_credential=True), health, TokenSizes(), 0.1)
 
     assert list(found.reasons) == [Exclusion.BREAKER, Exclusion.IN_FLIGHT, None]
-
-
-def test_breakers_open_rest_probe_and_close() -> None:
-    health = Health()
-    for _ in range(FAILURES_TO_OPEN):
-        health.begin(0, 0.0)
-        health.end(0, Result.CONNECT, 0.0)
-    assert health.is_blocked(0, 0.9)
-    assert not health.is_blocked(0, 1.1)
-
-    health.begin(0, 1.1)  # the probe; nobody else may
-    assert health.is_blocked(0, 1.2)
-    health.end(0, Result.CONNECT, 1.3)
-    assert health.is_blocked(0, 3.2)  # twice as long
-    assert not health.is_blocked(0, 3.4)
-
-    health.begin(0, 3.4)
-    health.end(0, Result.OK, 3.5)
-    assert not health.is_blocked(0, 3.5)
-    assert health.breakers[0].failures == 0
-
-
-def test_an_announced_pause_is_honoured_within_reason() -> None:
-    health = Health()
-    health.begin(0, 0.0)
-    health.end(0, Result.RATE_LIMIT, 0.0, retry_after_s=1e9)
-
-    assert health.is_blocked(0, 59.0)
-    assert not health.is_blocked(0, 61.0)
-    assert not health.is_lost(0, LOST_S + 1)  # the pause is over
-
-
-def test_an_endpoint_that_stays_down_is_lost_to_its_sessions() -> None:
-    health, now = Health(), 0.0
-    lost_at = []
-    while now < 2 * LOST_S:
-        if not health.is_blocked(0, now):
-            health.begin(0, now)
-            health.end(0, Result.CONNECT, now)
-        if health.is_lost(0, now):
-            lost_at.append(now)
-        now += 0.5
-
-    assert LOST_S <= lost_at[0] < LOST_S + 5
-
-
-def test_a_clients_own_error_is_no_failure_of_the_endpoint() -> None:
-    health = Health()
-    for _ in range(2 * FAILURES_TO_OPEN):
-        health.begin(0, 0.0)
-        health.end(0, Result.CLIENT_ERROR, 0.0)
-        health.begin(0, 0.0)
-        health.end(0, Result.CLIENT_GONE, 0.0)
-
-    assert not health.is_blocked(0, 0.0)
-    assert health.breakers[0].in_flight == 0
 
 
 # -- dialect ------------------------------------------------------------------------------------

@@ -6,5 +6,6 @@
 - `draws`: draws that this process knows
 - `planner`: the plan, without any I/O
 - `context`: what is settled before a draw
+- `stand_ins`: who serves a unit while the endpoint that it drew is out
 - `decide`: from a request to a decision
 """

@@ -17,7 +17,7 @@ from router.beliefs.choices import Choices
 from router.beliefs.keeper import Keeper
 from router.config.compiled import App
 from router.config.entries import UnitKind
-from router.decision import planner
+from router.decision import planner, stand_ins
 from router.decision.context import (
     CallContext,
     Moment,
@@ -37,7 +37,7 @@ from router.endpoints.entries import SENSITIVE, Needs
 from router.endpoints.health import Health
 from router.endpoints.token_sizes import TokenSizes
 from router.policy.callers import Caller
-from router.policy.constraints import Filter
+from router.policy.constraints import Exclusion, Filter
 from router.policy.hints import Headers, read_hints
 from router.policy.route import Route
 
@@ -52,11 +52,21 @@ class Decision(Struct, frozen=True):
     plan: Plan
     nonce: bytes
     held: StoredDraw | None = None  # the stored draw that it follows
+    stands_in_for: Endpoint | None = None  # which the unit drew first, and whose breaker is open
 
     @property
     def decided_at_ms(self) -> int:
         """When, in epoch milliseconds."""
         return int(self.context.at.epoch_s * 1000)
+
+    @property
+    def diverted(self) -> tuple[str, str] | None:
+        """Whom a breaker keeps from serving the unit that drew it, and who serves instead."""
+        if self.stands_in_for is not None:
+            return self.stands_in_for.id, "stand_in"
+        if self.context.eligibility.reasons[self.plan.drawn.index] is Exclusion.BREAKER:
+            return self.plan.drawn.id, "next"
+        return None
 
 
 class Nonces:
@@ -166,27 +176,59 @@ class Decider:
             plan = self._plan(context)
             if plan.drawing is None:  # nobody healthy may serve: an outage ends no stored draw
                 return Decision(context, plan, self._nonces.take())
-            given = StoredDraw(
-                plan.drawn.digest,
-                plan.propensity,
-                int(context.at.epoch_s * 1000),
-                context.beliefs.version,
-                plan.step or Step.SAMPLE,
-            )
-            held = await self._claim(context, given, instead_of=held)
+            given = _given(context, plan)
+            held = await self._claim(context, context.unit.key, given, instead_of=held)
             if held is None or held == given:
                 self._note_conversation(context, request, given)
                 return Decision(context, plan, self._nonces.take())
             endpoint = self._standing(context, held) or plan.drawn
         self._note_conversation(context, request, held)
+        breaker = self.health.breakers[endpoint.digest]
+        if stand_ins.may_serve(context.unit, held, breaker, context.at):
+            relieved = await self._relieve(context, held, endpoint)
+            if relieved is not None:
+                return relieved
         plan = self._follow(context, held, endpoint)
         return Decision(context, plan, self._nonces.take(), held)
 
+    async def _relieve(
+        self, context: CallContext, held: StoredDraw, endpoint: Endpoint
+    ) -> Decision | None:
+        """Return the decision of a unit's stand-in; None where it has none and draws none.
+
+        Args:
+            held: the unit's first draw, which stays.
+            endpoint: that it names.
+        """
+        unit = context.unit
+        assert unit.key is not None  # no other unit has a stand-in
+        key = stand_ins.key_of(unit.key, held)
+        found = await self.draws.find_stand_in(key, unit, first=held, now=context.at.epoch_s)
+        substitute = self._standing(context, found)
+        if found is None or substitute is None:
+            if not self.health.breakers[endpoint.digest].is_out(context.at.monotonic_s):
+                return None
+            plan = self._plan(structs.replace(context, seed=key))
+            if plan.drawing is None:
+                return None
+            given = _given(context, plan)
+            found = await self._claim(context, key, given, instead_of=found)
+            if found is None or found == given:
+                return Decision(context, plan, self._nonces.take(), stands_in_for=endpoint)
+            substitute = self._standing(context, found) or plan.drawn
+        plan = self._follow(context, found, substitute)
+        return Decision(context, plan, self._nonces.take(), found, endpoint)
+
     async def _claim(
-        self, context: CallContext, given: StoredDraw, *, instead_of: StoredDraw | None
+        self,
+        context: CallContext,
+        key: bytes | None,
+        given: StoredDraw,
+        *,
+        instead_of: StoredDraw | None,
     ) -> StoredDraw | None:
         """Return the draw that the unit has now; None where the call stands for itself."""
-        key, now = context.unit.key, context.at.epoch_s
+        now = context.at.epoch_s
         if key is None:
             return None
         held = await self.draws.claim(key, given, context.unit, now=now, instead_of=instead_of)
@@ -205,8 +247,9 @@ class Decider:
         plan = fresh = self._plan(context)
         now = context.at.epoch_s
         held = self.draws.get(context.unit.key, now=now) if context.unit.key else None
-        standing = self._standing(context, held)
+        standing, stands_in_for = self._standing(context, held), None
         if held is not None and standing is not None:
+            held, standing, stands_in_for = self._in_force(context, held, standing)
             plan = self._follow(context, held, standing)
         drawn = plan.drawn
         return {
@@ -224,6 +267,7 @@ class Decider:
             "propensity": plan.propensity,
             "step": plan.step,
             "follows_stored_draw": standing is not None,
+            "stands_in_for": stands_in_for.id if stands_in_for else None,
             "propensities": fresh.shares(),
             **choice_of(context),
             "then": [e.id for e in plan.then()],
@@ -231,6 +275,19 @@ class Decider:
             "posterior_version": context.beliefs.version,
             "fallback": route.fallback.value,
         }
+
+    def _in_force(
+        self, context: CallContext, held: StoredDraw, endpoint: Endpoint
+    ) -> tuple[StoredDraw, Endpoint, Endpoint | None]:
+        """Return a unit's draw or the stand-in for it, as far as this process knows."""
+        unit, breaker = context.unit, self.health.breakers[endpoint.digest]
+        if unit.key is not None and stand_ins.may_serve(unit, held, breaker, context.at):
+            key = stand_ins.key_of(unit.key, held)
+            found = self.draws.get(key, now=context.at.epoch_s)
+            substitute = self._standing(context, found)
+            if found is not None and substitute is not None and found != held:
+                return found, substitute, endpoint
+        return held, endpoint, None
 
     def _follow(self, context: CallContext, held: StoredDraw, endpoint: Endpoint) -> Plan:
         return planner.follow(
@@ -276,16 +333,27 @@ class Decider:
             self.draws.note_conversation(key, given, now=context.at.epoch_s)
 
     def _standing(self, context: CallContext, held: StoredDraw | None) -> Endpoint | None:
-        """Return the endpoint of a draw unless configuration, outage or alarm ended it."""
+        """Return the endpoint of a draw unless configuration or alarm ended it."""
         if held is None:
             return None
         beliefs = context.beliefs
         endpoint = beliefs.configuration.catalog.by_digest.get(held.endpoint)
-        if endpoint is None or self.health.is_lost(endpoint.digest, context.at.monotonic_s):
+        if endpoint is None:
             return None
         if held.decided_at_ms < beliefs.known[endpoint.index].alarmed_at_ms:
             return None
         return endpoint
+
+
+def _given(context: CallContext, plan: Plan) -> StoredDraw:
+    """Return a fresh draw as it is stored."""
+    return StoredDraw(
+        plan.drawn.digest,
+        plan.propensity,
+        int(context.at.epoch_s * 1000),
+        context.beliefs.version,
+        plan.step or Step.SAMPLE,
+    )
 
 
 def _with_law_in_force(

@@ -98,6 +98,20 @@ class Draws:
         self.keep(key, held, unit, now=now)
         return held
 
+    async def find_stand_in(
+        self, key: bytes, unit: Unit, *, first: StoredDraw, now: float
+    ) -> StoredDraw | None:
+        """Return the stand-in for a unit's first draw, from here or from the store.
+
+        The store is asked once: where it knows of none, the first draw is remembered in its place.
+        """
+        known = self.get(key, now=now)
+        if known is None:
+            known = await self._shared.look_up(key)
+            if known is not None or self._shared.answers:
+                self.keep(key, known or first, unit, now=now)
+        return None if known == first else known
+
     def note_conversation(self, key: bytes, given: StoredDraw, *, now: float) -> None:
         """Remember which draw a conversation without a session id goes by."""
         unit = Unit(key, False, now + SESSION_S)

@@ -79,7 +79,7 @@ class SharedDraws:
         self._unwritten: OrderedDict[bytes, _Unwritten] = OrderedDict()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._answers = True  # the last round trip went well, in time
+        self._answers = True
         self._retry_at = 0.0  # monotonic seconds; before it nothing is written late
         self._stopping = False
         self.n_disagreed = 0  # units for which another process had been first
@@ -88,6 +88,11 @@ class SharedDraws:
     def n_unwritten(self) -> int:
         """Draws that wait to be written."""
         return len(self._unwritten)
+
+    @property
+    def answers(self) -> bool:
+        """Whether the last round trip went well, in time."""
+        return self._answers
 
     def start(self) -> None:
         """Begin to serve."""

@@ -25,6 +25,7 @@ class Unit(Struct, frozen=True):
     key: bytes | None
     is_session: bool
     ends_at: float  # epoch seconds at which a slot's span ends
+    is_day: bool = False  # the slot is a user's
 
     def ttl_s(self, now: float) -> float:
         """How long a draw of this unit holds from now on."""
@@ -50,7 +51,7 @@ def unit_of(
     span = APP_SLOT_S if user is None else USER_SLOT_S
     slot = int(now // span)
     key = _hash(f"u\x1f{app}\x1f{user}\x1f{slot}\x1f{draw_key}")
-    return Unit(key, False, (slot + 1.0) * span)
+    return Unit(key, False, (slot + 1.0) * span, is_day=user is not None)
 
 
 def uniforms(secret: bytes, unit: bytes, draw_key: str) -> Uniforms:

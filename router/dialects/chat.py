@@ -152,14 +152,23 @@ class ChatRequest:
                 return [bytes(m) for m in messages[:i]]
         return None
 
-    def rewritten(self, endpoint: Endpoint) -> tuple[bytes, bool]:
+    def fields(self, endpoint: Endpoint) -> dict[str, bytes]:
+        """Return the top-level fields that an endpoint gets, as JSON, without what we add."""
+        top = {name: bytes(raw) for name, raw in _TOP.decode(self.body).items()}
+        return top | endpoint.params
+
+    def rewritten(self, endpoint: Endpoint, *, ask_usage: bool = True) -> tuple[bytes, bool]:
         """Return the body for an endpoint, and whether its usage chunk must be hidden.
 
         The original bytes are returned where nothing has to change.
+
+        Args:
+            ask_usage: ask for the usage of a stream, where the caller does not.
         """
         read = self._body
         ask_usage = (
-            bool(read.stream)
+            ask_usage
+            and bool(read.stream)
             and endpoint.stream_usage
             and not (read.stream_options and read.stream_options.include_usage)
         )

@@ -6,6 +6,7 @@
 - `time_limits`: how long a call is waited for
 - `held`: a stream until it may be let go
 - `attempt`: one call to one endpoint
+- `fit`: what endpoints do not take
 - `retries`: the same endpoint again, the next one, or the end
 - `rival`: a second start beside a slow one
 - `heartbeat`: signs of life before a stream that is sent whole

@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import httpx
 
 from router.dialects.sse import ChatStream
-from router.dispatch.fates import Fate, read_refusal, retry_after_s
+from router.dispatch.fates import (
+    Fate,
+    Refusal,
+    is_about_stream_options,
+    read_refusal,
+    retry_after_s,
+)
 from router.dispatch.held import HeldStream, Hold, StreamFailed, first_bytes
 from router.dispatch.time_limits import TimeLimits
 from router.endpoints.catalog import Endpoint
 from router.endpoints.health import Health
+from router.endpoints.suspensions import Fields
 from router.net.connection import Header
 from router.net.deadline import Deadline
 from router.net.pool import Upstream, UpstreamResponse
@@ -99,13 +106,19 @@ class AttemptFailed(Exception):
         fate: Fate = Fate.MOMENT,
         retry_after_s: float | None = None,
         own: Reply | None = None,
+        refusal: Refusal | None = None,
     ) -> None:
         self.result = result
         self.status = status
         self.fate = fate
         self.retry_after_s = retry_after_s
         self.own = own
+        self.refusal = refusal
         super().__init__(detail)
+
+
+class StreamOptionsRefused(Exception):
+    """The endpoint turns down a field that we added: the call is to be sent without it."""
 
 
 @dataclass(slots=True)
@@ -120,6 +133,7 @@ class Dispatcher:
 
         Raises:
             AttemptFailed: there is none; says of what kind, and why.
+            StreamOptionsRefused: there is none, because we asked for the usage.
         """
         now = attempt.began_at = time.monotonic()
         limits = attempt.limits
@@ -153,8 +167,12 @@ class Dispatcher:
         self, attempt: Attempt, response: UpstreamResponse, sending: Sending, clock: Deadline
     ) -> Reply:
         attempt.status = response.status
+        if not attempt.endpoint.client_auth:  # else the limits are the caller's own
+            self.health.note_headers(
+                attempt.endpoint.digest, response.headers, time.monotonic(), now_s=time.time()
+            )
         if not 200 <= response.status < 300:
-            return await self._read_refusal(attempt, response, clock)
+            return await self._read_refusal(attempt, response, sending, clock)
         chunks, first = aiter(response), b""
         if sending.streamed:
             if b"event-stream" not in _header(response, b"content-type").lower():
@@ -177,12 +195,14 @@ class Dispatcher:
         return own
 
     async def _read_refusal(
-        self, attempt: Attempt, response: UpstreamResponse, clock: Deadline
+        self, attempt: Attempt, response: UpstreamResponse, sending: Sending, clock: Deadline
     ) -> Reply:
         status, endpoint = response.status, attempt.endpoint
         body = await _read_whole(attempt, aiter(response), b"", clock)
         await response.aclose()
         attempt.latency_s = time.monotonic() - attempt.began_at
+        if sending.hide_usage and is_about_stream_options(status, body):
+            raise StreamOptionsRefused
         found = read_refusal(status, body, client_auth=endpoint.client_auth)
         attempt.result = found.result
         own = Reply(attempt, status, response.headers, body)
@@ -195,6 +215,7 @@ class Dispatcher:
             fate=found.fate,
             retry_after_s=retry_after_s(response.headers, now_s=time.time()),
             own=own,
+            refusal=found,
         )
 
 
@@ -249,20 +270,36 @@ async def _read_whole(
 
 
 def order(
-    first: Endpoint, then: Iterator[Endpoint], health: Health, *, usable: bool
+    first: Endpoint,
+    then: Iterator[Endpoint],
+    health: Health,
+    *,
+    usable: bool,
+    fields: Callable[[Endpoint], Fields],
 ) -> Iterator[Endpoint]:
     """Yield whom to try: `first` unless it may not serve, then the others.
 
-    An endpoint whose breaker is open is passed over while there is another one.
+    An endpoint whose breaker is open, or that refuses what the call carries, is passed over
+    while there is another one.
+
+    Args:
+        fields: of the call's body, as it is sent to an endpoint.
     """
+
+    def passed_over(endpoint: Endpoint) -> bool:
+        digest, now = endpoint.digest, time.monotonic()
+        return health.is_blocked(digest, now) or health.is_suspended(
+            digest, lambda: fields(endpoint), now
+        )
+
     later: list[Endpoint] = []
     if usable:
-        if health.is_blocked(first.digest, time.monotonic()):
+        if passed_over(first):
             later.append(first)
         else:
             yield first
     for endpoint in then:
-        if health.is_blocked(endpoint.digest, time.monotonic()):
+        if passed_over(endpoint):
             later.append(endpoint)
         else:
             yield endpoint

@@ -133,6 +133,15 @@ class Booking:
             )
         )
 
+    def count_decision(self, decision: Decision, decide_s: float) -> None:
+        """Count a decision in the metrics."""
+        metrics, plan = self.metrics, decision.plan
+        metrics.decide_s.observe(decide_s)
+        if plan.drawn_now:
+            metrics.decisions[(decision.context.strategy.name, plan.step or "")] += 1
+        if decision.diverted is not None:
+            metrics.diverted[decision.diverted] += 1
+
     def count(self, endpoint: Endpoint, task: str, attempt: Ending, cost_nano: int | None) -> None:
         """Count an attempt in the metrics."""
         metrics, name = self.metrics, endpoint.id

@@ -25,10 +25,12 @@ from router.dispatch.attempt import (
     Ending,
     Reply,
     Sending,
+    StreamOptionsRefused,
     order,
 )
 from router.dispatch.booking import FINAL, PROMISED, RESULT_NAMES, STREAMED, Booking, decision_flags
-from router.dispatch.fates import Fate
+from router.dispatch.fates import Fate, said_of_endpoint
+from router.dispatch.fit import note_answered
 from router.dispatch.headers import forward_headers, returned_headers
 from router.dispatch.heartbeat import Heartbeat
 from router.dispatch.held import Hold
@@ -75,10 +77,7 @@ class Calls:
         decision = await self.decider.decide(context, request)
         decide_s = time.monotonic() - context.at.monotonic_s
         self.note(decision)
-        metrics = self.booking.metrics
-        metrics.decide_s.observe(decide_s)
-        if decision.plan.drawn_now:
-            metrics.decisions[(context.strategy.name, decision.plan.step or "")] += 1
+        self.booking.count_decision(decision, decide_s)
         guard = DisconnectGuard(exchange.line)
         call = _Call(self, decision, request, exchange, guard, decide_s)
         try:
@@ -115,6 +114,7 @@ class _Call:
         self.flags = decision_flags(decision)
         self.buffers = request.streamed and context.caller.app.entry.stream is Streaming.BUFFERED
         self.under_way: list[Attempt] = []
+        self.failures: list[Failed] = []
         observes = context.caller.app.entry.signals
         self.observer = home.observer if observes else None
 
@@ -151,26 +151,29 @@ class _Call:
         health = home.dispatcher.health
         home.budget.earn()
         usable = planner.may_serve(plan, plan.drawn)
-        candidates = order(plan.drawn, plan.then(), health, usable=usable)
+        candidates = order(
+            plan.drawn, plan.then(), health, usable=usable, fields=self.request.fields
+        )
         first = next(candidates, None)
         if first is None:
             first = planner.last_resort(plan.route, plan.eligibility, self.configuration.catalog)
-        race = Race(self, candidates, health, home.budget, deadline=self.deadline)
+        race = Race(self, candidates, health, home.budget, self.failures, deadline=self.deadline)
         try:
             reply = await race.run(first, has_others=planner.has_others(plan))
         except Unanswered:
-            return self._end_without_answer(race.failures)
+            return self._end_without_answer()
         for attempt in [a for a in self.under_way if a is not reply.attempt]:
             self._end(attempt, Result.OVERTAKEN)
         return reply
 
-    def _end_without_answer(self, failures: list[Failed]) -> Reply:
+    def _end_without_answer(self) -> Reply:
         """Return the refusal that the client is to see.
 
         Raises:
             Misconfigured: who could be asked turns our key or model down.
             AllEndpointsFailed: nobody came back with a status.
         """
+        failures = self.failures
         if not failures:
             raise AllEndpointsFailed([], timed_out=True)
         last = failures[-1].endpoint
@@ -226,13 +229,28 @@ class _Call:
             AttemptFailed: it came to nothing.
         """
         endpoint = attempt.endpoint
-        body, hide_usage = self.request.rewritten(endpoint)
         headers = forward_headers(
             self.exchange.raw_headers,
             self.decision.context.caller,
             endpoint,
             key_headers=self.configuration.catalog.key_headers,
         )
+        breaker = self.home.dispatcher.health.breakers[endpoint.digest]
+        asks = not breaker.refuses_stream_options
+        try:
+            return await self._ask(attempt, headers, ask_usage=asks)
+        except StreamOptionsRefused:  # a field of ours: no failure, and sent again without it
+            reply = await self._ask(attempt, headers, ask_usage=False)
+        if reply.status == 200:
+            breaker.refuses_stream_options = True
+            log.warning(
+                "an endpoint refuses stream_options: what its streams cost is not known",
+                endpoint=endpoint.id,
+            )
+        return reply
+
+    async def _ask(self, attempt: Attempt, headers: list[Header], *, ask_usage: bool) -> Reply:
+        body, hide_usage = self.request.rewritten(attempt.endpoint, ask_usage=ask_usage)
         sending = Sending(headers, body, self.request.streamed, hide_usage, self.request.n_choices)
         return await self.home.dispatcher.attempt(attempt, sending)
 
@@ -304,8 +322,21 @@ class _Call:
             attempt.latency_s = time.monotonic() - attempt.began_at
         booking, context, endpoint = self.home.booking, self.decision.context, attempt.endpoint
         self.home.dispatcher.health.end(
-            endpoint.digest, attempt.result, time.monotonic(), retry_after_s=retry_after_s
+            endpoint.digest,
+            said_of_endpoint(attempt.result, client_auth=endpoint.client_auth),
+            time.monotonic(),
+            began_at=attempt.began_at,
+            retry_after_s=retry_after_s,
         )
+        health = self.home.dispatcher.health
+        if final and attempt.result is Result.OK and (self.failures or health.suspended):
+            note_answered(
+                endpoint,
+                self.failures,
+                health,
+                fields=self.request.fields,
+                now=time.monotonic(),
+            )
         flags = self.flags | (STREAMED if self.request.streamed else 0) | (FINAL if final else 0)
         if self.buffers and self.exchange.started:
             flags |= PROMISED

@@ -36,6 +36,8 @@ class Refusal(Struct, frozen=True):
     fate: Fate
     result: Result
     code: str  # the provider's own, where it gave one
+    parameter: str = ""  # which field does not fit, or a place within it; "" where that is not said
+    of_value: bool = False  # only what the field holds does not fit
 
 
 MISCONFIGURED = frozenset({401, 402, 403, 404})
@@ -59,6 +61,20 @@ UNSUPPORTED = re.compile(
     r"|extra inputs are not permitted|model[ _]not[ _]found|model .{0,80}does not exist",
     re.I,
 )
+NO_SUCH_MODEL = re.compile(r"model[ _]not[ _]found|model .{0,80}does not exist", re.I)
+_NAME = r"[A-Za-z_][\w.\[\]]{0,63}"
+NAMED = re.compile(
+    r"(?:unsupported|unknown|unrecognized)[ _](?:request[ _])?(?:parameter|value|param|argument)s?"
+    rf"(?: supplied)?:? *['\"`]?(?P<told>{_NAME})"
+    rf"|['\"`](?P<subject>{_NAME})['\"`] (?:parameter )?"
+    r"(?:is not supported|does(?:n't| not) support(?P<value> .))"
+    rf"|does(?:n't| not) support (?:the )?(?:parameter )?['\"`](?P<object>{_NAME})['\"`]"
+    rf"|(?P<extra>{_NAME}): extra inputs are not permitted",
+    re.I,
+)
+"""Where a message names the field that does not fit."""
+MAX_NAMED = 2048
+"""Of a message, in which a field's name is looked for."""
 UNSUITED_CODES = frozenset(
     {"unsupported_parameter", "unsupported_value", "model_not_found", "unknown_parameter"}
 )
@@ -75,7 +91,7 @@ def read_refusal(status: int, body: bytes, *, client_auth: bool) -> Refusal:
         client_auth: the call went out under the caller's own key: then whether that may, or has
             credit, is between the two of them.
     """
-    code, text = _said(body[:MAX_READ])
+    code, text, param = _said(body[:MAX_READ])
     if status in MOMENTARY or status >= 500:
         result = {429: Result.RATE_LIMIT, 408: Result.TIMEOUT}.get(status, Result.SERVER)
         return Refusal(Fate.MOMENT, result, code)
@@ -91,8 +107,20 @@ def read_refusal(status: int, body: bytes, *, client_auth: bool) -> Refusal:
         if code in CONTEXT_CODES or CONTEXT.search(text):
             return Refusal(Fate.CONTEXT, Result.CLIENT_ERROR, code)
         if code in UNSUITED_CODES or UNSUPPORTED.search(text):
-            return Refusal(Fate.FIT, Result.CLIENT_ERROR, code)
+            parameter, of_value = _unfit(code, text, param, client_auth=client_auth)
+            return Refusal(Fate.FIT, Result.CLIENT_ERROR, code, parameter, of_value)
     return Refusal(Fate.REQUEST, Result.CLIENT_ERROR, code)
+
+
+def said_of_endpoint(result: Result, *, client_auth: bool) -> Result:
+    """Return what a result says of its endpoint: a limit of a caller's own key is nobody else's."""
+    return Result.CLIENT_ERROR if client_auth and result is Result.RATE_LIMIT else result
+
+
+def is_about_stream_options(status: int, body: bytes) -> bool:
+    """Return whether an endpoint turns down that it was asked for the usage of a stream."""
+    said = body[:MAX_READ]
+    return status in (400, 422) and (b"stream_options" in said or b"include_usage" in said)
 
 
 def retry_after_s(headers: Sequence[Header], *, now_s: float) -> float | None:
@@ -127,19 +155,32 @@ def _until(date: str, now_s: float) -> float | None:
         return None
 
 
-def _said(body: bytes) -> tuple[str, str]:
-    """Return code and text of an error, whichever of the usual shapes it has."""
+def _unfit(code: str, text: str, param: str, *, client_auth: bool) -> tuple[str, bool]:
+    """Return which field does not fit, "" where that is not said, and whether its value only."""
+    if code == "model_not_found" or NO_SUCH_MODEL.search(text):
+        return "" if client_auth else "model", False  # under another key it may be there
+    named = NAMED.search(text[:MAX_NAMED])
+    of_value = code == "unsupported_value" or "unsupported value" in text.lower()
+    if named is None:
+        return param, of_value
+    return param or str(named[named.lastgroup or 0]), of_value or named["value"] is not None
+
+
+def _said(body: bytes) -> tuple[str, str, str]:
+    """Return code, text and parameter of an error, whichever of the usual shapes it has."""
     try:
         value: Any = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return "", body.decode("utf-8", "replace")
+        return "", body.decode("utf-8", "replace"), ""
     while isinstance(value, list) and value:  # Google's
         value = value[0]
     error = value.get("error", value) if isinstance(value, dict) else value
     if not isinstance(error, dict):
-        return "", str(error)
+        return "", str(error), ""
     inner = error.get("innererror")
     code = error.get("code") or error.get("type") or ""
     texts = [error.get("message"), error.get("detail"), error.get("type"), error.get("status")]
     texts += [inner.get("code")] if isinstance(inner, dict) else []
-    return str(code), " ".join(str(text) for text in texts if text)
+    param = error.get("param")
+    text = " ".join(str(text) for text in texts if text)
+    return str(code), text, param if isinstance(param, str) else ""

@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Coroutine, Iterator
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from router.dispatch.attempt import MAX_ATTEMPTS, Attempt, AttemptFailed, Reply
@@ -55,6 +56,7 @@ class Race:
         candidates: Iterator[Endpoint],
         health: Health,
         budget: RetryBudget,
+        failures: list[Failed],
         *,
         deadline: float,
     ) -> None:
@@ -62,9 +64,10 @@ class Race:
 
         Args:
             candidates: whom to ask, in order.
+            failures: of the call; grows.
             deadline: monotonic seconds, after which nothing is begun.
         """
-        self.failures: list[Failed] = []
+        self._failures = failures
         self._call = call
         self._candidates = candidates
         self._following: Endpoint | None = None  # the next of them, where it was looked at
@@ -81,9 +84,10 @@ class Race:
         Raises:
             Unanswered: there is none.
         """
-        endpoint, n_repeats = first, 0
+        endpoint, n_repeats, was_down = first, 0, False
         while time.monotonic() < self._deadline:
-            was_down = self._health.is_blocked(endpoint.digest, time.monotonic())
+            if n_repeats == 0:  # a pause that this call was asked for is no reason
+                was_down = self._health.is_open(endpoint.digest)
             self._n_begun += 1
             attempt = self._call.begin(endpoint, self._n_begun, has_others=has_others)
             try:
@@ -94,7 +98,8 @@ class Race:
                 break
             following = self._next(endpoint)
             has_others = following is not None
-            if not was_down and await self._waits_to_repeat(n_repeats, has_others=has_others):
+            may_repeat = not was_down and self._health.may_repeat(endpoint.digest)
+            if may_repeat and await self._waits_to_repeat(n_repeats, has_others=has_others):
                 n_repeats += 1
                 continue
             if following is None or not self._may_ask(following):
@@ -107,7 +112,8 @@ class Race:
         """Ask one endpoint; where it is slow, the next one beside it: the first content wins."""
         if not has_others:
             return await self._call.ask(attempt)
-        rival: Rival[Reply] = Rival(self._call.beside_s(attempt), self._start_beside)
+        start = partial(self._start_beside, attempt.endpoint)
+        rival: Rival[Reply] = Rival(self._call.beside_s(attempt), start)
         try:
             with rival:
                 reply = await self._call.ask(attempt)
@@ -124,17 +130,22 @@ class Race:
         await _give_up(rival)
         return reply
 
-    def _start_beside(self) -> Coroutine[Any, Any, Reply] | None:
-        """Return what is started beside a slow attempt, where that may be."""
+    def _start_beside(self, slow: Endpoint) -> Coroutine[Any, Any, Reply] | None:
+        """Return what is started beside a slow attempt, where that may be.
+
+        It draws on the retry budget, unless the slow one is known to be out by now.
+        """
         endpoint = self._next(None)
-        if endpoint is None or self._n_begun >= MAX_ATTEMPTS or not self._budget.spend():
+        if endpoint is None or self._n_begun >= MAX_ATTEMPTS:
+            return None
+        if not self._health.is_open(slow.digest) and not self._budget.spend():
             return None
         self._following = None
         self._call.note_second_start(endpoint)
         return self.run(endpoint, has_others=True)
 
     def _fail(self, attempt: Attempt, failure: AttemptFailed) -> None:
-        self.failures.append(Failed(attempt.endpoint, failure))
+        self._failures.append(Failed(attempt.endpoint, failure))
         self._call.fail(attempt, failure)
 
     def _next(self, failed: Endpoint | None) -> Endpoint | None:
@@ -146,7 +157,7 @@ class Race:
         if self._following is None:
             self._following = next(self._candidates, None)
         if failed is not None:
-            fate = self.failures[-1].failure.fate
+            fate = self._failures[-1].failure.fate
             while self._following and not may_take_over(self._following, failed, fate):
                 self._following = next(self._candidates, None)
         return self._following
@@ -154,7 +165,7 @@ class Race:
     async def _waits_to_repeat(self, n_repeats: int, *, has_others: bool) -> bool:
         """Return whether the same endpoint is to be asked again, once it is time."""
         wait_s = pause_before_repeat_s(
-            self.failures[-1].failure,
+            self._failures[-1].failure,
             n_repeats,
             has_others=has_others,
             left_s=self._deadline - time.monotonic(),

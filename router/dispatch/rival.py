@@ -10,6 +10,8 @@ from typing import Any, Generic, TypeVar
 from router.net.deadline import clock_of
 
 T = TypeVar("T")
+ASK_AGAIN_S = 1.0
+"""Where nothing may be started now, it may a moment later."""
 
 
 class Overtaken(Exception):
@@ -62,10 +64,13 @@ class Rival(Generic[T]):
 
     def ring(self) -> None:
         """The block is slow."""
-        coroutine = self._start()
-        if coroutine is not None:
-            self._task = asyncio.get_running_loop().create_task(coroutine)
-            self._task.add_done_callback(self._done)
+        loop, coroutine = asyncio.get_running_loop(), self._start()
+        if coroutine is None:
+            self.due_at = loop.time() + ASK_AGAIN_S
+            self._clock.add(self)
+            return
+        self._task = loop.create_task(coroutine)
+        self._task.add_done_callback(self._done)
 
     @property
     def is_running(self) -> bool:

@@ -3,7 +3,10 @@
 - `base_url`: the address of a provider, and who signs in there
 - `entries`: models, providers and endpoints as they are written
 - `catalog`: the same, compiled
-- `health`: breakers, and what is under way
+- `headroom`: what an endpoint says that it has left
+- `suspensions`: what an endpoint does not take and others do
+- `breaker`: one endpoint's breaker
+- `health`: all of them, by the endpoint's digest
 - `token_sizes`: how many tokens a text has at least
 - `retries`: how many attempts beyond the first the process may make
 """

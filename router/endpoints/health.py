@@ -1,129 +1,145 @@
-"""Breakers: an endpoint that keeps failing rests, is probed, and comes back. `now` is passed in.
+"""How all endpoints are doing, as far as this process knows: their breakers, by the digest.
 
-Five failures in a row open the breaker, and so does an announced pause. It stays open for a
-second, then twice as long after each failed probe, up to a minute; then one call at a time may
-probe.
+The common call, at an endpoint that is well, pays for a look into a set.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Callable
 
+from router.endpoints.breaker import LONGEST_PAUSE_S, Breaker, Trouble
 from router.endpoints.catalog import Catalog
+from router.endpoints.headroom import RateHeaders, may_be_empty, rate_headers, read_headroom
+from router.endpoints.suspensions import Fields, Refused
 from telemetry.events import Result
 
-FAILURES_TO_OPEN = 5
-FIRST_REST_S = 1.0
-LONGEST_REST_S = 60.0
-PROBE_LOST_S = 30.0
-"""A probe that never reported back does not hold the door for ever."""
 LATELY_S = 10.0
 """Whoever failed within this time is asked again out of the retry budget only."""
-REFUSED_FACTOR = 30.0
-"""A wrong key does not mend itself: its endpoint rests so many times longer."""
-LONGEST_REFUSED_S = 600.0
-LOST_S = 60.0
-"""A stored draw ends once its endpoint's breaker has been open this long."""
-
-
-@dataclass(slots=True)
-class Breaker:
-    """The state of one endpoint."""
-
-    failures: int = 0
-    rest_s: float = FIRST_REST_S
-    open_until: float = 0.0
-    open_since: float | None = None
-    probing_since: float | None = None
-    in_flight: int = 0
-    failed_at: float = float("-inf")
 
 
 class Health:
-    """All breakers of this process, by the endpoint's digest: it outlives a configuration."""
+    """All breakers of this process, by the endpoint's digest: they outlive a configuration."""
 
     def __init__(self) -> None:
         self.breakers: defaultdict[int, Breaker] = defaultdict(Breaker)
-        self.troubled: set[int] = set()  # breakers that are not plainly closed
+        self.troubled: set[int] = set()  # something may hold calls back
+        self.suspended: set[int] = set()  # it refused what others took
+        self._marked: set[int] = set()  # troubled, or with failures in a row
         self._keys: dict[int, tuple[bytes, bytes] | None] = {}
 
-    def follow(self, catalog: Catalog) -> None:
-        """Go on under another catalog: who stays keeps its state, but for a key that is new.
+    def follow(self, catalog: Catalog, now: float) -> None:
+        """Go on under another catalog: who stays keeps its state, but for what a key may mend.
 
         Who is gone is forgotten, unless a call that began before is still under way there.
         """
         keys = {endpoint.digest: endpoint.auth_header for endpoint in catalog.endpoints}
         for digest, breaker in list(self.breakers.items()):
-            if digest not in keys:
-                self.troubled.discard(digest)
-                if not breaker.in_flight:
-                    del self.breakers[digest]
-            elif keys[digest] != self._keys.get(digest, keys[digest]):
-                self._close(digest)
+            if digest in keys:
+                breaker.reconfigure(now, new_key=keys[digest] != self._keys.get(digest))
+                self._file(digest, now)
+                if not breaker.suspensions.marks:
+                    self.suspended.discard(digest)
+            elif not breaker.in_flight:
+                del self.breakers[digest]
+                for known in (self.troubled, self.suspended, self._marked):
+                    known.discard(digest)
         self._keys = keys
 
     def is_blocked(self, digest: int, now: float) -> bool:
-        """Return whether the endpoint may not be called now."""
+        """Return whether the endpoint may not be called now, while another one may serve."""
         if digest not in self.troubled:
             return False
-        breaker = self.breakers[digest]
-        if now < breaker.open_until:
-            return True
-        probing = breaker.probing_since
-        return probing is not None and now - probing < PROBE_LOST_S
+        blocked = self.breakers[digest].is_blocked(now)
+        if not blocked:
+            self._file(digest, now)  # it may be well by now
+        return blocked
 
-    def is_lost(self, digest: int, now: float) -> bool:
-        """Return whether the breaker is open, and has been so long that stored draws end."""
-        breaker = self.breakers[digest]
-        since = breaker.open_since
-        return since is not None and now < breaker.open_until and now - since >= LOST_S
+    def is_open(self, digest: int) -> bool:
+        """Return whether the breaker is open, be it due for a probe or not."""
+        return self.breakers[digest].open_since is not None
+
+    def may_repeat(self, digest: int) -> bool:
+        """Return whether a call that failed may be sent to the endpoint again.
+
+        Not to one that is out; who announced a pause may be asked after it.
+        """
+        circuits = self.breakers[digest].circuits
+        return all(
+            circuits[trouble].open_since is None
+            for trouble in (Trouble.FAILING, Trouble.MISCONFIGURED)
+        )
 
     def failed_lately(self, digest: int, now: float) -> bool:
-        """Return whether the endpoint failed just now, whatever came after."""
-        return now - self.breakers[digest].failed_at < LATELY_S
+        """Return whether the endpoint failed just now, or is not back since."""
+        return now - self.breakers[digest].failed_at < LATELY_S or self.is_open(digest)
 
     def begin(self, digest: int, now: float) -> None:
-        """Note that a call starts; through a breaker that may be probed it is the probe."""
-        breaker = self.breakers[digest]
-        breaker.in_flight += 1
+        """Note that a call starts; through an open breaker it is a probe."""
         if digest in self.troubled:
-            breaker.probing_since = now
+            self.breakers[digest].begin(now)
+        else:
+            self.breakers[digest].in_flight += 1
 
     def end(
-        self, digest: int, result: Result, now: float, *, retry_after_s: float | None = None
+        self,
+        digest: int,
+        result: Result,
+        now: float,
+        *,
+        began_at: float | None = None,
+        retry_after_s: float | None = None,
     ) -> None:
-        """Note how a call ended."""
-        breaker = self.breakers[digest]
-        breaker.in_flight -= 1
-        probed = breaker.probing_since is not None
-        breaker.probing_since = None
-        if result is Result.CLIENT_GONE:
-            return
-        if result < Result.RATE_LIMIT:
-            if digest in self.troubled or breaker.failures:
-                self._close(digest)
-            return
-        breaker.failures += 1
-        breaker.failed_at = now
-        if result is Result.REFUSED:
-            self._open(digest, now, min(breaker.rest_s * REFUSED_FACTOR, LONGEST_REFUSED_S))
-            breaker.rest_s = min(2 * breaker.rest_s, LONGEST_REST_S)
-            return
-        if retry_after_s is not None:
-            self._open(digest, now, min(retry_after_s, LONGEST_REST_S))
-        if breaker.failures >= FAILURES_TO_OPEN and (probed or now >= breaker.open_until):
-            self._open(digest, now, breaker.rest_s)
-            breaker.rest_s = min(2 * breaker.rest_s, LONGEST_REST_S)
+        """Note how a call ended.
 
-    def _open(self, digest: int, now: float, rest_s: float) -> None:
+        Args:
+            began_at: when it was sent; now, where that is not known.
+            retry_after_s: the pause that the endpoint asks for.
+        """
         breaker = self.breakers[digest]
-        breaker.open_until = max(breaker.open_until, now + rest_s)
-        if breaker.open_since is None:
-            breaker.open_since = now
-        self.troubled.add(digest)
+        if digest not in self._marked and result < Result.RATE_LIMIT:
+            breaker.in_flight -= 1
+            return
+        breaker.end(result, now, now if began_at is None else began_at, retry_after_s)
+        self._file(digest, now)
 
-    def _close(self, digest: int) -> None:
-        was = self.breakers[digest]
-        self.breakers[digest] = Breaker(in_flight=was.in_flight, failed_at=was.failed_at)
-        self.troubled.discard(digest)
+    def note_headers(self, digest: int, headers: RateHeaders, now: float, *, now_s: float) -> None:
+        """Note what an answer says is left; with nothing left, its endpoint rests until the reset.
+
+        Args:
+            now_s: the same time in epoch seconds.
+        """
+        found = rate_headers(headers)
+        if not found:
+            return
+        breaker = self.breakers[digest]
+        breaker.rate_headers = found
+        if may_be_empty(found):
+            empty_for_s = read_headroom(found, now_s=now_s).empty_for_s
+            if empty_for_s > 0:
+                breaker.empty_until = now + min(empty_for_s, LONGEST_PAUSE_S)
+                self._file(digest, now)
+
+    def note_refusal(self, digest: int, refused: Refused, now: float) -> bool:
+        """Note what the endpoint refused and another took; return whether it suspends anew."""
+        self.suspended.add(digest)
+        return self.breakers[digest].suspensions.note_refusal(refused, now)
+
+    def note_accepted(self, digest: int, fields: Callable[[], Fields], now: float) -> None:
+        """Note that the endpoint answered a call with these fields."""
+        if digest in self.suspended:
+            suspensions = self.breakers[digest].suspensions
+            suspensions.note_accepted(fields(), now)
+            if not suspensions.marks:
+                self.suspended.discard(digest)
+
+    def is_suspended(self, digest: int, fields: Callable[[], Fields], now: float) -> bool:
+        """Return whether the endpoint refuses what a call with these fields carries."""
+        return digest in self.suspended and self.breakers[digest].suspensions.holds(fields, now)
+
+    def _file(self, digest: int, now: float) -> None:
+        """Put the endpoint into the sets that it belongs to now."""
+        breaker = self.breakers[digest]
+        calm = breaker.is_calm(now)
+        (self.troubled.discard if calm else self.troubled.add)(digest)
+        (self._marked.discard if calm and not breaker.has_marks else self._marked.add)(digest)

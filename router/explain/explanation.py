@@ -52,6 +52,7 @@ def of_decision(decision: Decision) -> dict[str, Any]:
         "propensity": plan.propensity,
         "drawn_now": plan.drawn_now,
         "follows": _follows(decision.held),
+        "stands_in_for": decision.stands_in_for.id if decision.stands_in_for else None,
         "note": why(context),
     }
 

@@ -116,7 +116,7 @@ class Filter:
         return Eligibility(
             np.array([r is None for r in reasons]),
             reasons,
-            tuple(health.breakers[e.digest].open_until for e in self._catalog.endpoints),
+            tuple(health.breakers[e.digest].rests_until for e in self._catalog.endpoints),
             self._contexts,
         )
 

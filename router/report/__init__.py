@@ -2,6 +2,7 @@
 
 - `views`: posteriors as rows, models as a list, readiness
 - `gauges`: what is measured of the process as it stands
+- `endpoints`: how the endpoints are doing, as rows and as gauges
 - `gather`: the report of a store
 - `terminal`: the report on a terminal
 """

@@ -1,0 +1,99 @@
+"""How the endpoints are doing, as rows and as gauges; of this process, not of others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from router.config.compiled import Configuration
+from router.decision.context import Moment
+from router.endpoints.breaker import Breaker
+from router.endpoints.catalog import Endpoint
+from router.endpoints.headroom import read_headroom
+from router.endpoints.health import Health
+from telemetry.metrics import EndpointGauge
+
+
+def endpoint_rows(configuration: Configuration, health: Health, at: Moment) -> dict[str, Any]:
+    """Return the state of every endpoint, as JSON; times in epoch milliseconds."""
+    endpoints = configuration.catalog.endpoints
+    return {"endpoints": [_row(each, health.breakers[each.digest], at) for each in endpoints]}
+
+
+def endpoint_gauges(
+    configuration: Configuration, health: Health, at: Moment
+) -> Iterator[EndpointGauge]:
+    """Yield what is measured of each endpoint."""
+    pairs = [(e.id, health.breakers[e.digest]) for e in configuration.catalog.endpoints]
+    circuits = [(name, t.value, c) for name, b in pairs for t, c in b.circuits.items()]
+    yield EndpointGauge(
+        "router_endpoint_open",
+        "Whether it rests, by kind of trouble.",
+        "trouble",
+        {(name, kind): float(c.open_since is not None) for name, kind, c in circuits},
+    )
+    yield EndpointGauge(
+        "router_endpoint_opened",
+        "How often its breaker opened, by kind of trouble.",
+        "trouble",
+        {(name, kind): float(c.n_opened) for name, kind, c in circuits},
+    )
+    yield EndpointGauge(
+        "router_endpoint_in_flight",
+        "Calls under way.",
+        None,
+        {(name,): float(breaker.in_flight) for name, breaker in pairs},
+    )
+    left = [(name, read_headroom(b.rate_headers, now_s=at.epoch_s).left) for name, b in pairs]
+    yield EndpointGauge(
+        "router_endpoint_headroom",
+        "What it says is left, by kind.",
+        "of",
+        {(name, kind): n for name, by_kind in left for kind, n in by_kind.items()},
+    )
+    yield EndpointGauge(
+        "router_endpoint_suspensions",
+        "Parameters and values that it refuses and others take.",
+        None,
+        {(name,): float(len(b.suspensions.suspended(at.monotonic_s))) for name, b in pairs},
+    )
+
+
+def _row(endpoint: Endpoint, breaker: Breaker, at: Moment) -> dict[str, Any]:
+    now = at.monotonic_s
+
+    def ms(then: float) -> int:
+        return int((at.epoch_s + then - now) * 1000)
+
+    return {
+        "endpoint": endpoint.id,
+        "state": _state(breaker, now),
+        "troubles": {
+            trouble.value: {
+                "since_ms": ms(circuit.open_since),
+                "rests_until_ms": ms(circuit.open_until),
+                "failures": circuit.failures,
+            }
+            for trouble, circuit in breaker.circuits.items()
+            if circuit.open_since is not None
+        },
+        "opened": {trouble.value: c.n_opened for trouble, c in breaker.circuits.items()},
+        "in_flight": breaker.in_flight,
+        "max_in_flight": endpoint.limits.max_in_flight,
+        "headroom": read_headroom(breaker.rate_headers, now_s=at.epoch_s).left,
+        "empty_until_ms": ms(breaker.empty_until) if now < breaker.empty_until else None,
+        "suspended": [
+            {"parameter": r.parameter, "only_a_value": r.value is not None, "until_ms": ms(until)}
+            for r, until in breaker.suspensions.suspended(now)
+        ],
+        "refuses_stream_options": breaker.refuses_stream_options,
+    }
+
+
+def _state(breaker: Breaker, now: float) -> str:
+    """Return `open`, `probing` (it rested, the next call probes), `empty`, `starting`, `closed`."""
+    if breaker.open_since is not None:
+        return "open" if now < breaker.rests_until else "probing"
+    if now < breaker.empty_until:
+        return "empty"
+    return "starting" if now < breaker.slow_until else "closed"
