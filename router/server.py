@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import signal
-import socket
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 import httpx
 import structlog
@@ -16,6 +13,7 @@ import uvicorn
 
 from router.beliefs.keeper import Keeper
 from router.config.compiled import Configuration
+from router.config.process import ServerEntry
 from router.decision.context import Moment
 from router.decision.decide import Decider
 from router.decision.draws import Draws
@@ -29,8 +27,11 @@ from router.endpoints.health import Health
 from router.explain.log import DecisionLog
 from router.intake.events import EventDesk
 from router.intake.feedback import FeedbackDesk
+from router.net.admission import Admission
 from router.net.asgi import Exchange, Receive, Scope, Send
+from router.net.drain import Drain
 from router.net.inbound import LimitedProtocol
+from router.net.listener import Listener, allow_descriptors, bound, serve_until_asked
 from router.net.pool import Adapted, Pool, Upstream
 from router.report import views
 from router.report.gauges import gauges
@@ -46,6 +47,8 @@ GC_THRESHOLDS = (20_000, 20, 50)
 KEEPALIVE_S = 75
 """Above the SDKs' own pools' idle time, so that it is they who close."""
 FEEDBACK_TIMEOUT_S = 0.5
+MAX_AT_DESK = 2048
+"""Feedback and events under way: each takes milliseconds, half a second while a store is away."""
 
 
 class Sidecar:
@@ -81,6 +84,9 @@ class Sidecar:
             max_bytes=configuration.server.explain_max_bytes,
         )
         self._upstream = _upstream(configuration, transport)
+        entry = configuration.server
+        self.admission = Admission(entry.max_in_flight, max_queued=entry.max_queued)
+        self.failure: OSError | None = None  # why it could not start
         seal = Seal.load(state_dir)
         booking = Booking(self.writer, seal, metrics, n_shards=n_shards)
         self.feedback = FeedbackDesk(
@@ -117,8 +123,11 @@ class Sidecar:
                         self.draws,
                         self.observer,
                         self._upstream if isinstance(self._upstream, Pool) else None,
+                        self.admission,
                     ),
                 ),
+                admission=self.admission,
+                desk=Admission(MAX_AT_DESK, max_queued=0),
                 clock=clock,
             )
         )
@@ -130,11 +139,20 @@ class Sidecar:
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
 
+    def drain(self) -> None:
+        """Take no new calls."""
+        self.routes.draining = True
+
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
-                await self._start()
+                try:
+                    await self._start()
+                except OSError as error:
+                    self.failure = error
+                    await send({"type": "lifespan.startup.failed"})
+                    return
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
                 await self._stop()
@@ -169,41 +187,41 @@ def _upstream(configuration: Configuration, transport: httpx.AsyncBaseTransport 
     return Pool(connect_s=min(max(waits), LONGEST_CONNECT_S))
 
 
-class _Server(uvicorn.Server):
-    """uvicorn that tells when it listens, and turns readiness off when asked to stop."""
-
-    def __init__(self, config: uvicorn.Config, app: Sidecar, ready: Path | None) -> None:
-        super().__init__(config)
-        self._app = app
-        self._ready = ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, then write the port."""
-        await super().startup(sockets)
-        if self.started:
-            port = self.servers[0].sockets[0].getsockname()[1]
-            log.info("listening", host=self.config.host, port=port)
-            if self._ready is not None:
-                _write(self._ready, str(port))
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain."""
-        self._app.routes.draining = True
-        super().handle_exit(sig, frame)
-
-
 def run(configuration: Configuration, address: Address, *, ready: Path | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then finish the answers that are under way.
 
     Args:
         ready: a file that is written with the port once the socket listens.
+
+    Raises:
+        CannotListen: the address cannot be had.
+        OSError: the state directory cannot be used.
     """
-    app = Sidecar(configuration, address, observing=True)
     entry = configuration.server
+    sockets = bound(entry.host, entry.port)
+    app = Sidecar(configuration, address, observing=True)
+    app.admission.most = allow_descriptors(entry.max_in_flight)
+    if app.admission.most < entry.max_in_flight:
+        fix = "raise the limit of open files (ulimit -n, LimitNOFILE)"
+        log.warning("server.max_in_flight is too high", calls=app.admission.most, fix=fix)
+
+    def tell(port: int) -> None:
+        log.info("listening", host=entry.host, port=port)
+        if ready is not None:
+            ready.write_text(str(port))
+
+    try:
+        serve_until_asked(listener(app, entry, on_listen=tell), sockets)
+    except SystemExit:
+        if app.failure is not None:
+            raise app.failure from None
+        raise
+
+
+def listener(app: Sidecar, entry: ServerEntry, *, on_listen: Callable[[int], None]) -> Listener:
+    """Return what serves a sidecar over HTTP."""
     config = uvicorn.Config(
         app,
-        host=entry.host,
-        port=entry.port,
         http=LimitedProtocol,
         loop="uvloop",
         ws="none",
@@ -214,12 +232,9 @@ def run(configuration: Configuration, address: Address, *, ready: Path | None = 
         date_header=False,
         proxy_headers=False,
         timeout_keep_alive=KEEPALIVE_S,
-        timeout_graceful_shutdown=max(int(entry.drain_s), 1),
     )
-    # uvicorn raises the signal again once it has drained; ours ends the process in order.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    _Server(config, app, ready).run()
+    drain = Drain(app.routes.under_way, silent_s=entry.drain_s, most_s=entry.drain_most_s)
+    return Listener(config, drain, on_listen=on_listen, on_stop=app.drain)
 
 
 def _calm_collector() -> None:
@@ -230,7 +245,3 @@ def _calm_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text)

@@ -33,9 +33,8 @@ def up(config: Path | None, longest_pause_s: float) -> None:
     url = entries.store.url() or os.environ.get("REDIS_URL")
     ready = state_dir / READY_FILE
     command = [sys.executable, "-m", "router.cli", "serve", "--config", str(find_file(config))]
-    router = Part(
-        "router", [*command, "--ready", str(ready)], stop_s=server.drain_s + STOP_MARGIN_S
-    )
+    stop_s = max(server.drain_s, server.drain_most_s) + STOP_MARGIN_S
+    router = Part("router", [*command, "--ready", str(ready)], stop_s=stop_s)
     say(f"pointsman: {server.url}/v1  (state in {state_dir})")
     _run(
         ProcessPlan(

@@ -86,6 +86,9 @@ class Calls:
             if not guard.client_gone:
                 raise
             guard.forgive()
+        except Exception:
+            call.note_client_gone()  # whatever failed in here, it was no endpoint
+            raise
 
 
 class _Failed(NamedTuple):

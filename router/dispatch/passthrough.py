@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from router.beliefs.names import Names
+from router.dialects.errors import error_event
 from router.dialects.sse import ChatStream
 from router.dispatch.attempt import Ending
 from router.dispatch.booking import FINAL, STREAMED, Booking
@@ -173,6 +174,7 @@ class _Passing:
         self._token = token
         self._ours = ours
         self._written = False
+        self._tail = b""  # of what was passed on
 
     async def run(
         self, method: str, target: Target, headers: list[Header], limit: Deadline
@@ -188,6 +190,7 @@ class _Passing:
                 if copy.stream is not None and copy.stream.done:
                     self.write(copy.result)
                 await self._exchange.part(chunk)
+                self._tail = (self._tail + chunk)[-4:]
                 limit.move(STALL_S)
         finally:
             await response.aclose()
@@ -214,11 +217,19 @@ class _Passing:
             reference=self._passed.reference,
         )
 
+    def _tell(self, code: str, message: str) -> bytes | None:
+        """Return the event of an error, if no event has been passed on in part."""
+        if self._tail and not self._tail.endswith((b"\n\n", b"\r\r", b"\r\n\r\n")):
+            return None
+        return error_event(self._exchange.path, code, message)
+
     def _head(self, response: UpstreamResponse) -> list[Header]:
         stays = HOP_BY_HOP | named_by_connection(response.headers)
         kept = [(k, v) for k, v in response.headers if k not in stays]
         if any(k == b"content-type" and b"event-stream" in v for k, v in kept):
             self.copy.stream = ChatStream(hide_usage=False)
+            if not any(k == b"content-encoding" for k, _ in kept):
+                self._exchange.tell = self._tell
         return kept + self._ours
 
 

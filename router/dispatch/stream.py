@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import httpx
 
-from router.dialects.errors import error_body
+from router.dialects.errors import error_body, error_event
 from router.dialects.sse import ChatStream
 from router.dispatch.attempt import Reply
 from router.net.asgi import DisconnectGuard, Exchange, Header
@@ -57,6 +58,7 @@ class StreamedAnswer:
     async def send(self, headers: Sequence[Header]) -> None:
         """Send all of it, from its head to its end."""
         exchange = self._exchange
+        exchange.tell = partial(error_event, exchange.path)  # only whole events leave
         try:
             await exchange.start(self._reply.status, headers)
             held = b"".join(self._reply.held)
