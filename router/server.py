@@ -27,11 +27,12 @@ from router.endpoints.health import Health
 from router.explain.log import DecisionLog
 from router.intake.events import EventDesk
 from router.intake.feedback import FeedbackDesk
+from router.net.address import bound
 from router.net.admission import Admission
 from router.net.asgi import Exchange, Receive, Scope, Send
 from router.net.drain import Drain
 from router.net.inbound import LimitedProtocol
-from router.net.listener import Listener, allow_descriptors, bound, serve_until_asked
+from router.net.listener import Listener, allow_descriptors, serve_until_asked
 from router.net.pool import Adapted, Pool, Upstream
 from router.report import views
 from router.report.gauges import gauges

@@ -38,9 +38,10 @@ from conftest import (
 from router import server
 from router.config.compiled import compile_text
 from router.errors import ConfigError, SidecarFull, place_of
+from router.net.address import CannotListen, bound
 from router.net.admission import Admission
 from router.net.asgi import ClientGone, ClientLine
-from router.net.listener import CannotListen, Listener, allow_descriptors, bound
+from router.net.listener import Listener, allow_descriptors
 from router.routes import CHAT_PATH
 from telemetry.store import Address
 

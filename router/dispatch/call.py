@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import structlog
-
 from router.config.entries import UnitKind
 from router.decision import planner
 from router.decision.context import CallContext
@@ -28,20 +26,19 @@ from router.dispatch.attempt import (
     limit_s,
     order,
 )
-from router.dispatch.booking import FINAL, RESULT_NAMES, STREAMED, Booking, decision_flags
+from router.dispatch.booking import FINAL, STREAMED, Booking, decision_flags
 from router.dispatch.fates import Fate
 from router.dispatch.headers import forward_headers, returned_headers
 from router.dispatch.observer_line import ObserverLine
 from router.dispatch.retries import may_take_over, pause_before_repeat_s
 from router.dispatch.stream import StreamedAnswer
+from router.dispatch.trouble import Complaints
 from router.endpoints.catalog import Endpoint
 from router.endpoints.retries import RetryBudget
 from router.errors import AllEndpointsFailed, Misconfigured
 from router.net.asgi import DisconnectGuard, Exchange, Header
 from telemetry.events import Result
 from telemetry.observed import Observed
-
-log = structlog.get_logger()
 
 
 class Calls:
@@ -62,6 +59,7 @@ class Calls:
         self.observer = observer
         self.note = note  # of every decision, for later explanations
         self.budget = RetryBudget()
+        self.complaints = Complaints()
 
     async def serve(self, context: CallContext, request: ChatRequest, exchange: Exchange) -> None:
         """Answer one call.
@@ -253,20 +251,7 @@ class _Call:
         attempt.latency_s = time.monotonic() - attempt.began_at
         self.failures.append(_Failed(attempt.endpoint, failure))
         self._end(attempt, final=False, retry_after_s=failure.retry_after_s)
-        if failure.result is Result.REFUSED:
-            log.error(
-                "an endpoint turns down its key or its model; set auth, or upstream_model",
-                endpoint=attempt.endpoint.id,
-                address=str(attempt.endpoint.target.url),
-                status=failure.status,
-            )
-            return
-        log.warning(
-            "attempt failed",
-            endpoint=attempt.endpoint.id,
-            result=RESULT_NAMES[failure.result],
-            detail=str(failure),
-        )
+        self.home.complaints.say(attempt.endpoint.id, attempt.endpoint.target, failure)
 
     def note_client_gone(self) -> None:
         """Book the attempt that was under way when the client left."""

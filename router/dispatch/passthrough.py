@@ -20,6 +20,7 @@ from router.dialects.sse import ChatStream
 from router.dispatch.attempt import Ending
 from router.dispatch.booking import FINAL, STREAMED, Booking
 from router.dispatch.headers import HOP_BY_HOP, forward_headers, named_by_connection
+from router.dispatch.trouble import Complaints
 from router.endpoints.catalog import Catalog, Provider
 from router.endpoints.entries import DataClass
 from router.errors import AllEndpointsFailed, NoCandidates, RequestRejected
@@ -87,6 +88,7 @@ class Passthrough:
         self._booking = booking
         self._names = names
         self._booked: set[str] = set()
+        self._complaints = Complaints()
 
     async def serve(
         self,
@@ -127,6 +129,7 @@ class Passthrough:
                 await call.run(exchange.method, target, headers, limit)
         except (httpx.TransportError, TimeoutError) as error:
             call.fail(timed_out=isinstance(error, TimeoutError))
+            self._complaints.say(provider.name, target, error)
             if exchange.started:
                 raise ConnectionResetError("the provider broke off") from None
             raise AllEndpointsFailed([(provider.name, type(error).__name__)]) from None
