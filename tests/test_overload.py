@@ -43,6 +43,7 @@ from router.net.admission import Admission
 from router.net.asgi import ClientGone, ClientLine
 from router.net.listener import Listener, allow_descriptors
 from router.routes import CHAT_PATH
+from scripts.proofs.overload import Phases, TimedCall, judge, passed
 from telemetry.store import Address
 
 # -- who is let in ------------------------------------------------------------------------------
@@ -210,6 +211,50 @@ def test_a_request_that_is_refused_takes_no_place(
             assert sidecar.http.post("/v1/chat/completions", content=wrong).status_code == 400
         assert sidecar.app.admission.n_under_way == 0
         assert sidecar.chat(model="a").status_code == 200
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_body_that_trickles_is_ended_in_time_and_answered_once(
+    provider: Provider,
+    state_dir: Path,
+    address: Address,
+    full: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("router.net.inbound.BODY_S", 0.3)
+    provider.on("a", Reply(body=answer(), delay_s=2.0))
+    with (
+        serving(_small(provider, max_in_flight=1), state_dir, address) as sidecar,
+        ThreadPoolExecutor() as pool,
+    ):
+        held = [pool.submit(sidecar.chat)] if full else []
+        sidecar.until(lambda: len(provider.calls) == len(held))
+        with socket.create_connection(("127.0.0.1", sidecar.port), timeout=5) as line:
+            line.sendall(_written()[:-5])
+            got = b"".join(iter(lambda: line.recv(4096), b""))
+        assert got.count(b"HTTP/1.1 ") == 1
+        assert got.startswith(b"HTTP/1.1 503" if full else b"HTTP/1.1 408")
+        assert sidecar.app.admission.n_under_way == len(held)
+        assert [f.result().status_code for f in held] == [200] * len(held)
+
+
+def test_the_proof_of_overload_notices_what_it_is_for() -> None:
+    def calls(begin: float, end: float, every: float, took_s: float, status: int) -> None:
+        n = int((end - begin) / every)
+        phases.calls += [TimedCall(begin + i * every, took_s, status) for i in range(n)]
+
+    phases = Phases(2.0, 2.0, 4.0)
+    calls(0, 2, 0.02, 0.2, 200)
+    calls(2, 4, 0.01, 0.3, 200)
+    calls(2, 4, 0.001, 0.002, 503)
+    calls(4, 8, 0.02, 0.2, 200)
+    found = judge(phases)
+    assert passed(found)
+    assert found["admitted_p99_ratio"] == pytest.approx(1.5)
+    calls(2, 4, 0.01, 0.5, 200)
+    assert not passed(judge(phases))  # let in, and slower than twice
+    phases.calls = [call for call in phases.calls if call.took_s < 0.25]
+    assert not passed(judge(phases))  # next to nothing was served meanwhile
 
 
 # -- the listener and its end -------------------------------------------------------------------

@@ -171,7 +171,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def _too_slow(self) -> None:
         self._clock = None
         if not self.transport.is_closing():
-            if not self._whole:
+            answered = self._in_body and self.cycle is not None and self.cycle.response_started
+            if not self._whole and not answered:
                 message = "the request was not whole in time"
                 self.transport.write(_refusal("408 Request Timeout", "request_timeout", message))
             self.transport.close()
