@@ -34,6 +34,7 @@ from router.intake.feedback import FeedbackDesk
 from router.net.admission import Admission
 from router.net.asgi import ClientGone, Exchange, Header
 from router.net.paths import normal_path
+from router.net.turns import Turns
 from router.policy.callers import Caller, Keys, check_origin
 from router.policy.hints import read_hints
 from router.report import views
@@ -82,6 +83,7 @@ class Routes:
     def __init__(self, services: Services) -> None:
         self.draining = False
         self.under_way: set[Exchange] = set()
+        self._turns = Turns()
         self._services = services
         self._routes: dict[tuple[str, str], Handler] = {
             ("POST", CHAT_PATH): self._chat,
@@ -128,6 +130,8 @@ class Routes:
     async def _chat(self, exchange: Exchange, beliefs: Beliefs) -> None:
         caller = _caller(exchange, beliefs)
         self._require_room()
+        if self._turns.is_spent():
+            await self._turns.wait()
         body = await _body(exchange, beliefs)
         request = chat.parse(body)
         async with self._services.admission.place(exchange.line):
@@ -186,6 +190,8 @@ class Routes:
         """Any other `/v1/` path goes to the pass-through provider."""
         caller = _caller(exchange, beliefs)
         self._require_room()
+        if self._turns.is_spent():
+            await self._turns.wait()
         declared, body = take_hints(await _body(exchange, beliefs))
         async with self._services.admission.place(exchange.line):
             await self._pass_on(exchange, beliefs, caller, body, declared)

@@ -42,6 +42,7 @@ from router.net.address import CannotListen, bound
 from router.net.admission import Admission
 from router.net.asgi import ClientGone, ClientLine
 from router.net.listener import Listener, allow_descriptors
+from router.net.turns import LONGEST_S, Turns
 from router.routes import CHAT_PATH
 from scripts.proofs.overload import Phases, TimedCall, judge, passed
 from telemetry.store import Address
@@ -150,6 +151,31 @@ def test_one_long_call_does_not_change_what_calls_take() -> None:
         assert 0.15 < admission.typical_s < 0.25
 
     asyncio.run(run())
+
+
+def test_calls_that_come_at_once_leave_turns_of_the_loop_to_others() -> None:
+    async def run() -> list[int]:
+        turns, begun, order = Turns(), 0, []
+
+        async def call(number: int) -> None:
+            nonlocal begun
+            if turns.is_spent():
+                await turns.wait()
+            begun += 1
+            order.append(number)
+            time.sleep(0.002)
+
+        calls = [asyncio.ensure_future(call(number)) for number in range(30)]
+        seen = []
+        while begun < len(calls):
+            await asyncio.sleep(0)
+            seen.append(begun)
+        assert order == sorted(order)
+        return [after - before for before, after in zip([0, *seen], seen, strict=False)]
+
+    in_a_turn = asyncio.run(run())
+    assert max(in_a_turn) <= LONGEST_S / 0.002 + 1
+    assert len(in_a_turn) >= 4
 
 
 def _small(provider: Provider, **settings: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@
 - `inbound`: uvicorn's protocol, with the limits that it lacks
 - `address`: the address that is listened on
 - `admission`: how many calls are under way, and who is turned away
+- `turns`: how much of a turn of the loop goes to calls that begin
 - `drain`: the end of what is under way
 - `listener`: uvicorn's server, with a socket and an end of its own
 """
