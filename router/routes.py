@@ -129,9 +129,9 @@ class Routes:
 
     async def _chat(self, exchange: Exchange, beliefs: Beliefs) -> None:
         caller = _caller(exchange, beliefs)
-        self._require_room()
         if self._turns.is_spent():
             await self._turns.wait()
+        self._require_room()
         body = await _body(exchange, beliefs)
         request = chat.parse(body)
         async with self._services.admission.place(exchange.line):
@@ -189,9 +189,9 @@ class Routes:
     async def _anything(self, exchange: Exchange, beliefs: Beliefs) -> None:
         """Any other `/v1/` path goes to the pass-through provider."""
         caller = _caller(exchange, beliefs)
-        self._require_room()
         if self._turns.is_spent():
             await self._turns.wait()
+        self._require_room()
         declared, body = take_hints(await _body(exchange, beliefs))
         async with self._services.admission.place(exchange.line):
             await self._pass_on(exchange, beliefs, caller, body, declared)

@@ -59,8 +59,7 @@ REFUSALS = (
     ("MISCONF", "it cannot write to its disk", "make room on the store's disk; its log says more"),
     ("READONLY", "it is a replica", "name the primary in REDIS_URL"),
     ("NOPERM", "its user may not", "give the user of REDIS_URL the right to write"),
-    ("NOAUTH", "it wants a password", "put user and password into REDIS_URL"),
-    ("WRONGPASS", "it does not know the password", "correct user and password in REDIS_URL"),
+    ("NOAUTH", "it turns down user or password", "put the right ones into REDIS_URL"),
     ("NOREPLICAS", "it has too few replicas", "bring them back, or lower min-replicas-to-write"),
 )
 """What a store says that answers and takes nothing: its word, what it means, and the fix."""
