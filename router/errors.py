@@ -6,6 +6,7 @@ RouterError
 └── DispatchError               the call was sound and no answer came
     ├── NoCandidates            no endpoint may serve it; carries a reason for each
     ├── Overloaded              those that may serve it have all they take
+    ├── SidecarFull             the sidecar itself has all that it takes
     ├── Misconfigured           the last that might serve it turns our key or model down
     └── AllEndpointsFailed      every attempt failed; carries them
 """
@@ -14,7 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = ("router", "telemetry", "bandit")
+"""The packages whose lines say where an error is."""
 
 
 class RouterError(Exception):
@@ -131,6 +137,15 @@ class Overloaded(DispatchError):
         super().__init__(f"{names}: as many calls are under way as limits.max_in_flight allows")
 
 
+class SidecarFull(DispatchError):
+    """As many calls are under way as the sidecar takes, and none may wait."""
+
+    code = "overloaded"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"{most} calls are under way, all that this sidecar takes; try again soon")
+
+
 class Misconfigured(DispatchError):
     """An endpoint turns our key or our model name down, and no other may serve the call."""
 
@@ -151,3 +166,14 @@ class AllEndpointsFailed(DispatchError):
         self.code = "deadline_exceeded" if timed_out else "all_endpoints_failed"
         shown = ", ".join(f"{endpoint}: {failure}" for endpoint, failure in self.attempts)
         super().__init__(f"no endpoint answered ({shown})")
+
+
+def place_of(error: BaseException) -> str:
+    """Return file and line of the innermost frame of ours that an error came through."""
+    place, step = "", error.__traceback__
+    while step is not None:
+        file = Path(step.tb_frame.f_code.co_filename)
+        if any(file.is_relative_to(ROOT / package) for package in OURS):
+            place = f"{file.relative_to(ROOT)}:{step.tb_lineno}"
+        step = step.tb_next
+    return place

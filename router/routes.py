@@ -6,8 +6,10 @@ A request reads everything from the beliefs that it started with, configuration 
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,12 +29,14 @@ from router.dialects.request import CallRequest, Declared
 from router.dispatch.call import Calls
 from router.dispatch.passthrough import Passed, Passthrough
 from router.dispatch.time_limits import deadline_s
-from router.errors import DispatchError, RequestRejected
+from router.errors import DispatchError, RequestRejected, place_of
 from router.explain.log import DecisionLog
 from router.intake.events import EventDesk
 from router.intake.feedback import FeedbackDesk
-from router.net.asgi import ClientGone, Exchange
+from router.net.admission import Admission
+from router.net.asgi import ClientGone, Exchange, Header
 from router.net.paths import normal_path
+from router.net.turns import Turns
 from router.policy.callers import Caller, Keys, check_origin
 from router.policy.hints import read_hints
 from router.report import views
@@ -47,6 +51,9 @@ MODELS_PATH = "/v1/models/"
 DECISIONS_PATH = "/v1/router/decisions/"
 OURS = ("/v1/router/", "/v1/feedback", "/v1/events")
 """What no provider ever sees."""
+
+
+STOPPING = "the sidecar is stopping"
 
 
 def now() -> Moment:
@@ -68,6 +75,8 @@ class Services:
     seal: Seal
     metrics: Metrics
     exposition: Exposition
+    admission: Admission  # of calls
+    desk: Admission  # of what others tell: many calls are no reason to turn that away
     clock: Callable[[], Moment]
 
 
@@ -76,6 +85,8 @@ class Routes:
 
     def __init__(self, services: Services) -> None:
         self.draining = False
+        self.under_way: set[Exchange] = set()
+        self._turns = Turns()
         self._services = services
         self._routes: dict[tuple[str, str], Handler] = {
             ("POST", CHAT_PATH): self._chat,
@@ -94,6 +105,7 @@ class Routes:
     async def serve(self, exchange: Exchange) -> None:
         """Answer one request."""
         beliefs = self._services.keeper.current
+        self.under_way.add(exchange)
         try:
             check_origin(exchange.headers, beliefs.configuration)
             exchange.path = normal_path(exchange.raw_path)
@@ -105,43 +117,45 @@ class Routes:
             await respond_error(exchange, error)
         except ClientGone:
             return
-        except asyncio.CancelledError:
-            if not self.draining or exchange.started:
-                raise
-            await respond_error(exchange, RequestRejected("draining", "the sidecar is stopping"))
-        except ConnectionError:
-            raise  # the answer had begun: closing the connection is all that is left to say
+        except asyncio.CancelledError:  # of a client that left, those who serve it see
+            with suppress(asyncio.CancelledError):  # told twice: there is no more to say
+                await _break_off(exchange, RequestRejected("draining", STOPPING))
         except Exception as error:
-            log.error("a request failed", path=exchange.path, error=type(error).__name__)
-            if exchange.started:
-                raise
-            message = "internal error in the sidecar; see its log"
-            await respond_error(exchange, RequestRejected("internal_error", message))
+            if exchange.started and isinstance(error, ConnectionError):
+                exchange.cut()  # the provider's answer broke off, and so does ours
+                return
+            await _fail(exchange, error)
         finally:
+            self.under_way.discard(exchange)
             exchange.line.release()
 
     # -- calls and feedback -----------------------------------------------------------------
 
     async def _chat(self, exchange: Exchange, beliefs: Beliefs) -> None:
-        at = self._services.clock()
         caller = _caller(exchange, beliefs)
+        if self._turns.is_spent():
+            await self._turns.wait()
+        self._require_room()
         body = await _body(exchange, beliefs)
         request = chat.parse(body)
-        context = self._services.decider.context(beliefs, caller, exchange.headers, request, at)
-        if context is not None:
-            await self._services.calls.serve(context, request, exchange)
-            return
-        if beliefs.configuration.catalog.passthrough is None:
-            raise _no_such_model(request.model)
-        body = request.without_hints()
-        await self._pass_on(exchange, beliefs, caller, body, request.declared)
+        async with self._services.admission.place(exchange.line):
+            at = self._services.clock()
+            context = self._services.decider.context(beliefs, caller, exchange.headers, request, at)
+            if context is not None:
+                await self._services.calls.serve(context, request, exchange)
+                return
+            if beliefs.configuration.catalog.passthrough is None:
+                raise _no_such_model(request.model)
+            body = request.without_hints()
+            await self._pass_on(exchange, beliefs, caller, body, request.declared)
 
     async def _feedback(self, exchange: Exchange, beliefs: Beliefs) -> None:
         caller = _caller(exchange, beliefs)
         body = await _body(exchange, beliefs)
         counts = self._services.metrics.feedback
         try:
-            results = await self._services.feedback.take(body, caller)
+            async with self._services.desk.place(exchange.line):
+                results = await self._services.feedback.take(body, caller)
         except RequestRejected as error:
             counts[error.code] += 1
             raise
@@ -155,9 +169,10 @@ class Routes:
         dry_run = exchange.headers.get(b"x-router-dry-run") == b"1"
         counts = self._services.metrics.ingested
         try:
-            taken = await self._services.events.take(
-                body, exchange.headers, caller, beliefs.configuration, dry_run=dry_run
-            )
+            async with self._services.desk.place(exchange.line):
+                taken = await self._services.events.take(
+                    body, exchange.headers, caller, beliefs.configuration, dry_run=dry_run
+                )
         except RequestRejected as error:
             counts[error.code] += 1
             raise
@@ -178,8 +193,18 @@ class Routes:
     async def _anything(self, exchange: Exchange, beliefs: Beliefs) -> None:
         """Any other `/v1/` path goes to the pass-through provider."""
         caller = _caller(exchange, beliefs)
+        if self._turns.is_spent():
+            await self._turns.wait()
+        self._require_room()
         declared, body = take_hints(await _body(exchange, beliefs))
-        await self._pass_on(exchange, beliefs, caller, body, declared)
+        async with self._services.admission.place(exchange.line):
+            await self._pass_on(exchange, beliefs, caller, body, declared)
+
+    def _require_room(self) -> None:
+        """Turn a call away before its body is read."""
+        if self.draining:
+            raise RequestRejected("draining", STOPPING)
+        self._services.admission.check()
 
     async def _pass_on(
         self, exchange: Exchange, beliefs: Beliefs, caller: Caller, body: bytes, declared: Declared
@@ -286,6 +311,31 @@ class Routes:
             return self._decision
         hint = "; a provider with passthrough: true would take it" if passes else ""
         raise RequestRejected("not_found", f"there is no {path[:128]}{hint}")
+
+
+async def _fail(exchange: Exchange, error: Exception) -> None:
+    """Say that the sidecar failed, by an id under which its log has the place, and no more."""
+    failure_id = secrets.token_hex(16)
+    kind, place = type(error).__name__, place_of(error)
+    path = exchange.path[:128]
+    log.error("a request failed", id=failure_id, path=path, error=kind, place=place)
+    message = f"internal error in the sidecar; its log has it under {failure_id}"
+    rejected = RequestRejected("internal_error", message)
+    await _break_off(exchange, rejected, extra=[(b"x-request-id", failure_id.encode())])
+
+
+async def _break_off(
+    exchange: Exchange, error: RequestRejected, *, extra: Sequence[Header] = ()
+) -> None:
+    """End an exchange early: an answer that has begun says so in-band, if it can."""
+    if not exchange.started:
+        await respond_error(exchange, error, extra=extra)
+        return
+    event = exchange.tell(error.code, str(error)) if exchange.tell is not None else None
+    if event is None:
+        exchange.cut()
+    else:
+        await exchange.end(event)
 
 
 def _listed(path: str, beliefs: Beliefs) -> dict[str, Any] | None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-import socket
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import FrameType
 
 import httpx
 import structlog
@@ -18,6 +16,7 @@ import uvicorn
 
 from router.beliefs.keeper import Keeper
 from router.config.compiled import Configuration
+from router.config.process import ServerEntry
 from router.config.watch import WatchedFile
 from router.decision.context import Moment
 from router.decision.decide import Decider
@@ -32,8 +31,12 @@ from router.endpoints.health import Health
 from router.explain.log import DecisionLog
 from router.intake.events import EventDesk
 from router.intake.feedback import FeedbackDesk
+from router.net.address import bound
+from router.net.admission import Admission
 from router.net.asgi import Exchange, Receive, Scope, Send
+from router.net.drain import Drain
 from router.net.inbound import LimitedProtocol
+from router.net.listener import Listener, allow_descriptors, serve_until_asked
 from router.net.pool import Adapted, Pool, Upstream
 from router.report import views
 from router.report.endpoints import endpoint_gauges
@@ -50,6 +53,8 @@ GC_THRESHOLDS = (20_000, 20, 50)
 KEEPALIVE_S = 75
 """Above the SDKs' own pools' idle time, so that it is they who close."""
 FEEDBACK_TIMEOUT_S = 0.5
+MAX_AT_DESK = 2048
+"""Feedback and events under way: each takes milliseconds, half a second while a store is away."""
 
 
 class Sidecar:
@@ -88,6 +93,9 @@ class Sidecar:
             max_bytes=configuration.server.explain_max_bytes,
         )
         self._upstream: Upstream = Pool() if transport is None else Adapted(transport)
+        entry = configuration.server
+        self.admission = Admission(entry.max_in_flight, max_queued=entry.max_queued)
+        self.failure: OSError | None = None  # why it could not start
         seal = Seal.load(state_dir)
         booking = Booking(self.writer, seal, metrics, n_shards=n_shards)
         self.feedback = FeedbackDesk(
@@ -124,11 +132,14 @@ class Sidecar:
                         self.draws,
                         self.observer,
                         self._upstream if isinstance(self._upstream, Pool) else None,
+                        self.admission,
                     ),
                     lambda: endpoint_gauges(
                         self.keeper.current.configuration, self.health, clock()
                     ),
                 ),
+                admission=self.admission,
+                desk=Admission(MAX_AT_DESK, max_queued=0),
                 clock=clock,
             )
         )
@@ -140,11 +151,20 @@ class Sidecar:
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
 
+    def drain(self) -> None:
+        """Take no new calls."""
+        self.routes.draining = True
+
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
-                await self._start()
+                try:
+                    await self._start()
+                except OSError as error:
+                    self.failure = error
+                    await send({"type": "lifespan.startup.failed"})
+                    return
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
                 await self._stop()
@@ -187,29 +207,6 @@ def _on_loop(
     loop.call_soon_threadsafe(follow, configuration)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn that tells when it listens, and turns readiness off when asked to stop."""
-
-    def __init__(self, config: uvicorn.Config, app: Sidecar, ready: Path | None) -> None:
-        super().__init__(config)
-        self._app = app
-        self._ready = ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, then write the port."""
-        await super().startup(sockets)
-        if self.started:
-            port = self.servers[0].sockets[0].getsockname()[1]
-            log.info("listening", host=self.config.host, port=port)
-            if self._ready is not None:
-                _write(self._ready, str(port))
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain."""
-        self._app.routes.draining = True
-        super().handle_exit(sig, frame)
-
-
 def run(
     configuration: Configuration, address: Address, file: Path, *, ready: Path | None = None
 ) -> None:
@@ -219,13 +216,37 @@ def run(
 
     Args:
         ready: a file that is written with the port once the socket listens.
+
+    Raises:
+        CannotListen: the address cannot be had.
+        OSError: the state directory cannot be used.
     """
-    app = Sidecar(configuration, address, observing=True, file=file)
     entry = configuration.server
+    sockets = bound(entry.host, entry.port)
+    app = Sidecar(configuration, address, observing=True, file=file)
+    app.admission.most = allow_descriptors(entry.max_in_flight)
+    if app.admission.most < entry.max_in_flight:
+        fix = "raise the limit of open files (ulimit -n, LimitNOFILE)"
+        log.warning("server.max_in_flight is too high", calls=app.admission.most, fix=fix)
+
+    def tell(port: int) -> None:
+        log.info("listening", host=entry.host, port=port)
+        if ready is not None:
+            ready.write_text(str(port))
+
+    _reload_on_hang_up(app)
+    try:
+        serve_until_asked(listener(app, entry, on_listen=tell), sockets)
+    except SystemExit:
+        if app.failure is not None:
+            raise app.failure from None
+        raise
+
+
+def listener(app: Sidecar, entry: ServerEntry, *, on_listen: Callable[[int], None]) -> Listener:
+    """Return what serves a sidecar over HTTP."""
     config = uvicorn.Config(
         app,
-        host=entry.host,
-        port=entry.port,
         http=LimitedProtocol,
         loop="uvloop",
         ws="none",
@@ -236,13 +257,9 @@ def run(
         date_header=False,
         proxy_headers=False,
         timeout_keep_alive=KEEPALIVE_S,
-        timeout_graceful_shutdown=max(int(entry.drain_s), 1),
     )
-    # uvicorn raises the signal again once it has drained; ours ends the process in order.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    _reload_on_hang_up(app)
-    _Server(config, app, ready).run()
+    drain = Drain(app.routes.under_way, silent_s=entry.drain_s, most_s=entry.drain_most_s)
+    return Listener(config, drain, on_listen=on_listen, on_stop=app.drain)
 
 
 def _reload_on_hang_up(app: Sidecar) -> None:
@@ -266,7 +283,3 @@ def _calm_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text)

@@ -11,6 +11,7 @@ writer or, after a crash, somebody else, cuts the very same frames.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import mmap
 import os
@@ -24,8 +25,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+import structlog
+
 from telemetry.errors import MalformedEvent
 from telemetry.events import RECORD_SIZE, TOKEN_OFFSET
+
+log = structlog.get_logger()
 
 SEGMENT_BYTES = 4 << 20
 """20,000 records: what is read again at most after a crash."""
@@ -36,6 +41,8 @@ MAX_ORPHAN_BYTES = 1 << 30
 sidecar that is started again and again while the store is away leaves 4 MiB each time."""
 FULL_REST_S = 0.1
 """A full disk is tried again so often, rather than by each call."""
+SAY_AGAIN_S = 60.0
+"""A full disk is one line a minute, which is lost there, too, if the log lies on it."""
 _HEADER = struct.Struct("<4s16sB")
 _MAGIC = b"PMJ1"
 SHARD_OFFSET = TOKEN_OFFSET + 2
@@ -112,6 +119,8 @@ class Journal:
     _size: int = 0
     _counts: list[int] = field(default_factory=list)
     _full_until: float = 0.0  # monotonic seconds
+    _say_again_at: float = 0.0
+    _n_said: int = 0
 
     @property
     def directory(self) -> Path:
@@ -165,10 +174,28 @@ class Journal:
             return False
         try:
             self._rotate()
-        except OSError:
+        except OSError as error:
             self._full_until = now + FULL_REST_S
+            self._complain(error, now)
             return False
         return True
+
+    def _complain(self, error: OSError, now: float) -> None:
+        """Say where no record can be written, and how many were lost since it was last said."""
+        if now < self._say_again_at:
+            return
+        n_lost = self.dropped[Dropped.DISK]
+        fix = "make room there, or set server.state_dir to a directory on another disk"
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            fix = "let it be written again, or set server.state_dir to another directory"
+        log.error(
+            "the journal cannot be written: outcomes and feedback are lost, and counted",
+            path=str(self.directory),
+            reason=error.strerror,
+            lost=n_lost - self._n_said,
+            fix=fix,
+        )
+        self._say_again_at, self._n_said = now + SAY_AGAIN_S, n_lost
 
     def _rotate(self) -> None:
         path = segment_path(self.directory, self._number + 1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -51,6 +52,40 @@ AwayErrors = (
     OSError,
 )
 """Those of them that say that it did not answer."""
+
+
+REFUSALS = (
+    ("OOM", "its memory is full", "raise maxmemory, or give it a server with more memory"),
+    ("MISCONF", "it cannot write to its disk", "make room on the store's disk; its log says more"),
+    ("READONLY", "it is a replica", "name the primary in REDIS_URL"),
+    ("NOPERM", "its user may not", "give the user of REDIS_URL the right to write"),
+    ("NOAUTH", "it turns down user or password", "put the right ones into REDIS_URL"),
+    ("NOREPLICAS", "it has too few replicas", "bring them back, or lower min-replicas-to-write"),
+)
+"""What a store says that answers and takes nothing: its word, what it means, and the fix."""
+
+
+def refusal_of(error: BaseException) -> tuple[str, str] | None:
+    """Return why a store that answers takes nothing, and the fix; None where it is away."""
+    said = str(error).upper()
+    for word, reason, fix in REFUSALS:
+        if _says(error, said, word):
+            return reason, fix
+    if isinstance(error, redis.ResponseError):
+        return type(error).__name__, "the store's log says more"
+    return None
+
+
+def _says(error: BaseException, said: str, word: str) -> bool:
+    kinds = {  # the client takes the word off some of its errors, and keeps it in others
+        "OOM": redis.exceptions.OutOfMemoryError,
+        "READONLY": redis.exceptions.ReadOnlyError,
+        "NOPERM": redis.exceptions.NoPermissionError,
+        "NOAUTH": redis.exceptions.AuthenticationError,
+    }
+    kind = kinds.get(word)
+    stands = re.search(rf"(^|ERROR: ){word}\b", said)  # a pipeline puts the command before it
+    return bool(stands) or (kind is not None and isinstance(error, kind))
 
 
 @dataclass(frozen=True, slots=True)

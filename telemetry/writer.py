@@ -23,7 +23,7 @@ from telemetry.errors import MalformedEvent
 from telemetry.events import RECORD_SIZE
 from telemetry.journal import Dropped
 from telemetry.pacer import Bell, Pacer
-from telemetry.store import Address, Client, StoreErrors, connect
+from telemetry.store import Address, Client, StoreErrors, connect, refusal_of
 from telemetry.topology import spans_slots
 
 log = structlog.get_logger()
@@ -61,6 +61,7 @@ class Writer:
     _bell: Bell = field(default_factory=Bell)
     _thread: threading.Thread | None = None
     _sender: Sender | None = None
+    _state: str = "up"  # as it was last logged
 
     def start(self) -> None:
         """Open the journal and begin to send."""
@@ -136,12 +137,18 @@ class Writer:
                 self._bell.wait(max(next_adoption - time.monotonic(), 0.0))
 
     def _note(self, *, up: bool, error: BaseException | None = None) -> None:
-        """Log a change of the store's state, once."""
-        if up is self.counters.store_up:
-            return
+        """Log a change of the store's state, once: it is back, away, or takes nothing and why."""
         self.counters.store_up = up
+        refusal = refusal_of(error) if error is not None else None
+        state = "up" if up else refusal[0] if refusal else "away"
+        if state == self._state:
+            return
+        self._state = state
         if up:
             log.info("store is back: sending what the journal kept")
+        elif refusal is not None:
+            reason, fix = refusal
+            log.error("store takes nothing: outcomes wait in the journal", reason=reason, fix=fix)
         elif isinstance(error, StoreErrors):
             log.warning("store is away: outcomes wait in the journal", reason=type(error).__name__)
         else:

@@ -1,6 +1,7 @@
 """One verb a file; what a verb needs is imported when it runs.
 
 - `console`: what a verb says, and how it ends
+- `state`: whether the state directory can be used
 - `inputs`: what verbs are given: configuration, store, archive, the sidecar's address
 - `check`, `switch`: the configuration, and routing on and off
 - `supervisor`, `up`, `serve`: the running parts

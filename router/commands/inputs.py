@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from router.commands.console import BAD_INPUT, FAILED, fail
+from router.commands.state import naming_state, require_state
 from router.config.places import find_file
 from router.errors import ConfigError
 
@@ -51,8 +51,11 @@ def opened_store(entries: File | Configuration) -> Iterator[Any]:
     from telemetry.store import open_store
 
     url = entries.store.url() or os.environ.get("POINTSMAN_STORE_URL")
+    state_dir = entries.server.state_directory()
+    if not (url or os.environ.get("REDIS_URL")):
+        require_state(state_dir)
     try:
-        with open_store(entries.server.state_directory(), url=url) as address:
+        with naming_state(state_dir), open_store(state_dir, url=url) as address:
             yield address
     except TelemetryError as error:
         fail(str(error), FAILED)
@@ -102,16 +105,14 @@ def check_layout(entries: File | Configuration, address: Any) -> None:
 
 
 def require_port(server: ServerEntry) -> None:
-    """Say at once that the port is taken, instead of failing over and over."""
-    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((server.host, server.port))
-        except OSError as error:
-            where = f"{server.host}:{server.port}"
-            hint = "is another pointsman running? else set server.host and server.port"
-            fail(f"cannot listen on {where} ({error.strerror}): {hint}", FAILED)
+    """Say at once that the address cannot be had, instead of failing over and over."""
+    from router.net.address import CannotListen, bound
+
+    try:
+        for one in bound(server.host, server.port):
+            one.close()
+    except CannotListen as error:
+        fail(str(error), FAILED if error.is_taken else BAD_INPUT)
 
 
 def sidecar(url: str | None, key: str, config: Path | None) -> tuple[str, dict[str, str]]:

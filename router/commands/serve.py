@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from router.commands.console import BAD_INPUT, FAILED, fail
 from router.commands.inputs import check_layout, compiled, opened_store, require_port
+from router.commands.state import require_state
 from router.config.places import find_file
+from router.net.address import CannotListen
 from router.server import run
 from telemetry import logs
 
@@ -15,6 +18,10 @@ def serve(config: Path | None, ready: Path | None) -> None:
     logs.configure()
     configuration = compiled(config)
     require_port(configuration.server)
+    require_state(configuration.server.state_directory())
     with opened_store(configuration) as address:
         check_layout(configuration, address)
-        run(configuration, address, find_file(config), ready=ready)
+        try:
+            run(configuration, address, find_file(config), ready=ready)
+        except CannotListen as error:
+            fail(str(error), FAILED if error.is_taken else BAD_INPUT)

@@ -1,9 +1,9 @@
 """The supervisor: keeps store, router and workers running, and ends them all with Ctrl-C.
 
 Each part is a process of its own. One that dies is started again, slower each time, and so is the
-store, for as long as it takes; asked to stop, the router finishes its answers first, then the
-worker, then the store. It runs for as long as they do and hardly ever does anything, so it imports
-next to nothing: `python -m router.commands.supervisor up PLAN`.
+store, for as long as it takes; asked to stop, the router finishes its answers first (asked again,
+it ends them), then the worker, then the store. It runs for as long as they do and hardly ever does
+anything, so it imports next to nothing: `python -m router.commands.supervisor up PLAN`.
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ class Running:
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     next_start: float = 0.0
+    stopping: bool = False
 
     def start(self) -> None:
         """Start it, in a session of its own: the terminal's Ctrl-C is for the supervisor.
@@ -131,12 +132,18 @@ class Running:
         if self.process is None or self.process.poll() is not None:
             return
         self.process.terminate()
+        self.stopping = True
         try:
             self.process.wait(self.part.stop_s)
         except subprocess.TimeoutExpired:
             _log("error", "a part does not end and is killed", part=self.part.name)
             self.process.kill()
             self.process.wait()
+
+    def hurry(self) -> None:
+        """Ask it again: what drains ends at once then, in order."""
+        if self.stopping and self.process is not None and self.process.returncode is None:
+            self.process.terminate()
 
 
 @dataclass(slots=True)
@@ -204,6 +211,9 @@ class Supervisor:
             self._failing = False
 
     def _ask(self, *_: object) -> None:
+        if self._asked:
+            for part in self.parts:
+                part.hurry()
         self._asked = True
 
     def _hang_up(self, had_terminal: bool) -> None:

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from router.commands.console import BAD_INPUT, fail, say
+from router.commands.state import naming_state
 from router.config.places import OFF_FILE, find_file, places
 
 
@@ -20,12 +21,13 @@ def switch(config: Path | None, *, off: bool) -> None:
     if config is not None and not file.exists():
         fail(f"--config {file}: there is no such file, so nothing was switched", BAD_INPUT)
     state_dir, url = places(file)
-    state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if off:
-        with contextlib.suppress(FileExistsError):  # it says since when
-            (state_dir / OFF_FILE).touch(exist_ok=False)
-    else:
-        (state_dir / OFF_FILE).unlink(missing_ok=True)
+    with naming_state(state_dir):
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if off:
+            with contextlib.suppress(FileExistsError):  # it says since when
+                (state_dir / OFF_FILE).touch(exist_ok=False)
+        else:
+            (state_dir / OFF_FILE).unlink(missing_ok=True)
     told = _tell_store(url, off=off) if url else ""
     print(f"routing is {'off' if off else 'on'} for sidecars with state in {state_dir}{told}")
     if not (state_dir / "journal").is_dir():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from router.commands.console import say
 from router.commands.inputs import check_layout, opened_store, require_port, written
+from router.commands.state import require_state
 from router.commands.supervisor import STOP_MARGIN_S, Part, ProcessPlan
 from router.config.places import find_file
 from telemetry.processes import own_environment
@@ -30,13 +31,14 @@ def up(config: Path | None, longest_pause_s: float) -> None:
     entries = written(config)
     server, state_dir = entries.server, entries.server.state_directory()
     require_port(server)
+    require_state(state_dir)
     url = entries.store.url() or os.environ.get("REDIS_URL")
     ready = state_dir / READY_FILE
     command = [sys.executable, "-m", "router.cli", "serve", "--config", str(find_file(config))]
     router = Part(
         "router",
         [*command, "--ready", str(ready)],
-        stop_s=server.drain_s + STOP_MARGIN_S,
+        stop_s=max(server.drain_s, server.drain_most_s) + STOP_MARGIN_S,
         reloads=True,
     )
     say(f"pointsman: {server.url}/v1  (state in {state_dir})")
@@ -53,6 +55,7 @@ def up(config: Path | None, longest_pause_s: float) -> None:
 def work(config: Path | None, longest_pause_s: float) -> None:
     """Run a worker and the periodic jobs until a signal asks to stop."""
     entries = written(config)
+    require_state(entries.server.state_directory())
     with opened_store(entries) as address:
         check_layout(entries, address)
         url = None if address.private else address.url

@@ -1,5 +1,6 @@
 """The one YAML file: shapes, lines, checks, and one compiled value.
 
+- `masking`: keys that stand in the file by mistake are not shown
 - `lines`: YAML with the line of everything in it
 - `places`: where file and state lie
 - `process`: how the process itself runs: address, limits, state directory, store

@@ -16,7 +16,8 @@ from router.config.entries import (
     Mode,
     ObjectiveKind,
 )
-from router.config.lines import Place, shown
+from router.config.lines import shown
+from router.config.masking import HIDDEN, NO_KEY_HERE, Place, is_name_of_variable, masked
 from router.endpoints.base_url import part_user, without_user
 from router.endpoints.entries import (
     AuthEntry,
@@ -78,7 +79,8 @@ def _check_keys(entries: File) -> Iterator[tuple[Place, str, str]]:
             continue
         if secret in seen:
             hint = f"the same key as {shown(seen[secret])}; give each caller its own"
-            yield (*where, "env" if key.env else "file"), str(key.env or key.file), hint
+            source = HIDDEN if _is_hidden(key) else str(key.env or key.file)
+            yield (*where, "env" if key.env else "file"), source, hint
         seen.setdefault(secret, where)
 
 
@@ -132,16 +134,29 @@ def _check_server(entries: File) -> Iterator[tuple[Place, str, str]]:
         )
     if entries.store.url_env and not os.environ.get(entries.store.url_env):
         name = entries.store.url_env
-        yield ("store", "url_env"), name, f"environment variable {name} is not set; export it"
+        hint = f"environment variable {name} is not set; export it"
+        if not is_name_of_variable(name):
+            name, hint = HIDDEN, "name the environment variable that holds the URL"
+        yield ("store", "url_env"), name, hint
 
 
 def _check_auth(where: Place, auth: object) -> Iterator[tuple[Place, str, str]]:
     if isinstance(auth, AuthEntry):
+        part, source = ("env", auth.env) if auth.env else ("file", str(auth.file))
+        if _is_hidden(auth):
+            yield (*where, part), HIDDEN, NO_KEY_HERE
+            return
         try:
             auth.secret()
         except LookupError as error:
-            part = "env" if auth.env else "file"
-            yield (*where, part), str(auth.env or auth.file), str(error)
+            yield (*where, part), str(source), str(error)
+
+
+def _is_hidden(auth: AuthEntry) -> bool:
+    """Return whether a key itself was written where its source belongs."""
+    if auth.env is not None:
+        return not is_name_of_variable(auth.env)
+    return masked(str(auth.file)) != str(auth.file) and not auth.file_exists
 
 
 def _check_name(

@@ -11,6 +11,7 @@ from pathlib import Path
 from router.config.checks import cross_check
 from router.config.entries import File
 from router.config.lines import line_of, parse_yaml, shown
+from router.config.masking import masked_problem
 from router.config.standing import check_standing
 from router.config.validation import validate
 from router.errors import ConfigError, Problem
@@ -53,5 +54,6 @@ def parse(text: str, *, file: str, secrets: bool = True) -> File:
             if not (is_key and not secrets) and not any(where[: len(r)] == r for r in repaired):
                 problems.append(Problem(line_of(lines, where), shown(where), value, hint))
     if problems or entries is None:
-        raise ConfigError(file, sorted(problems, key=lambda p: p.line))
+        shown_problems = [masked_problem(p) for p in problems]
+        raise ConfigError(file, sorted(shown_problems, key=lambda p: p.line))
     return entries

@@ -6,12 +6,10 @@ from typing import Any
 
 import yaml
 
+from router.config.masking import Place, masked_reason
 from router.errors import ConfigError, Problem
 
 MAX_FILE_BYTES = 4 << 20
-
-Place = tuple[str | int, ...]
-"""Keys and list indices from the top of the file to an entry."""
 
 
 class Loader(yaml.SafeLoader):
@@ -39,7 +37,7 @@ def parse_yaml(text: str, file: str) -> tuple[Any, dict[Place, int], list[Proble
         line = mark.line + 1 if mark else 0
         reason = getattr(error, "problem", None) or str(error)
         hint = "is the indentation right, and is every value that holds a colon quoted?"
-        raise ConfigError(file, [Problem(line, "yaml", str(reason), hint)]) from None
+        raise ConfigError(file, [Problem(line, "yaml", masked_reason(str(reason)), hint)]) from None
     except RecursionError:
         problem = Problem(0, "yaml", "an alias", "a node refers to itself; write it out")
         raise ConfigError(file, [problem]) from None

@@ -15,7 +15,11 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class ServerEntry(Entry):
-    """The sidecar's own address and limits."""
+    """The sidecar's own address and limits.
+
+    `max_in_flight` of 4,096 is twice the streams that one process passes on with ease (2,000 at one
+    event a second); each holds two sockets and its body. `max_queued` unnamed: an eighth of it.
+    """
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8787
@@ -24,6 +28,9 @@ class ServerEntry(Entry):
     """For content of an answer; unset, what the client's own headers say, else ten minutes."""
     max_body_bytes: Annotated[int, Field(gt=0, le=256 << 20)] = 4 << 20
     drain_s: Annotated[float, Field(ge=0, le=600)] = 10.0
+    drain_most_s: Annotated[float, Field(ge=0, le=86_400)] = 600.0
+    max_in_flight: Annotated[int, Field(gt=0, le=1_000_000)] = 4096
+    max_queued: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     explain_days: Annotated[float, Field(ge=0, le=365)] = 30.0
     explain_max_bytes: Annotated[int, Field(ge=16 << 20)] = 1 << 30
     state_dir: Path | None = None

@@ -14,7 +14,17 @@ from router.errors import ConfigError, Problem
 from telemetry.events import digest8
 
 AT_START = {
-    "server": ("host", "port", "state_dir", "drain_s", "explain_days", "explain_max_bytes"),
+    "server": (
+        "host",
+        "port",
+        "state_dir",
+        "drain_s",
+        "drain_most_s",
+        "max_in_flight",
+        "max_queued",
+        "explain_days",
+        "explain_max_bytes",
+    ),
     "store": tuple(StoreEntry.model_fields),
     "archive": tuple(ArchiveEntry.model_fields),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from router.config.entries import AppEntry, File, Mode
-from router.config.lines import Place
+from router.config.masking import Place
 from router.endpoints.entries import DataClass, EndpointEntry, ProviderEntry
 
 

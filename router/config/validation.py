@@ -10,7 +10,8 @@ from router.config.checks import did_you_mean
 from router.config.entries import (
     File,
 )
-from router.config.lines import Place, line_of, shown
+from router.config.lines import line_of, shown
+from router.config.masking import HIDDEN, NO_KEY_HERE, Place, is_secret_place, shown_part
 from router.endpoints.base_url import without_user
 from router.endpoints.entries import (
     Entry,
@@ -76,6 +77,8 @@ def _take_out(tree: Any, where: Place, detail: Any) -> bool:
 def _explain(detail: Any, lines: dict[Place, int]) -> Problem:
     """Return a validation error as a problem; parts of a path that pydantic made up go."""
     where = _place(detail, lines)
+    if is_secret_place(where):
+        return _explain_secret(detail, where, lines)
     if detail["type"] == "missing":
         where = (*where, detail["loc"][-1])
         return Problem(line_of(lines, where), shown(where), "missing", "this field is required")
@@ -85,6 +88,19 @@ def _explain(detail: Any, lines: dict[Place, int]) -> Problem:
         return Problem(line_of(lines, where), shown(where), str(where[-1]), hint)
     hint = str(detail["msg"]).removeprefix("Value error, ")
     return Problem(line_of(lines, where), shown(where), _brief(detail["input"]), hint)
+
+
+def _explain_secret(detail: Any, where: Place, lines: dict[Place, int]) -> Problem:
+    """Return an error where a key may stand by mistake: field and fix, and no value."""
+    told = shown_part(where)
+    hint = NO_KEY_HERE
+    if detail["type"] == "extra_forbidden":
+        hint = f"unknown key; {hint}"
+    elif detail["type"] in ("value_error", "string_pattern_mismatch"):  # they hold no value
+        hint = f"{str(detail['msg']).removeprefix('Value error, ')}; {hint}"
+    if where[-1] == "auth":
+        hint += ", or write client or none"
+    return Problem(line_of(lines, where), shown(told), HIDDEN, hint)
 
 
 def _place(detail: Any, lines: dict[Place, int]) -> Place:

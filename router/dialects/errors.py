@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -13,7 +14,12 @@ from router.net.asgi import JSON, Exchange, Header
 RETRY_AFTER_S = b"1"
 
 
-async def respond_error(exchange: Exchange, error: RequestRejected | DispatchError) -> None:
+async def respond_error(
+    exchange: Exchange,
+    error: RequestRejected | DispatchError,
+    *,
+    extra: Sequence[Header] = (),
+) -> None:
     """Send an error in OpenAI's shape.
 
     What no repetition can mend says so: SDKs would otherwise multiply refusals. What passes by
@@ -22,11 +28,14 @@ async def respond_error(exchange: Exchange, error: RequestRejected | DispatchErr
     more: dict[str, Any] = {}
     param = None
     status = STATUS[error.code]
-    headers: list[Header] = [JSON]
+    headers: list[Header] = [JSON, *extra]
     if status < 500:
         headers.append((b"x-should-retry", b"false"))
     elif status == 503:
         headers.append((b"retry-after", RETRY_AFTER_S))
+    if error.code == "draining":
+        headers.append((b"connection", b"close"))
+        exchange.line.whole = None  # the other way of answering closes the connection, too
     if isinstance(error, RequestRejected):
         param, more = error.param, dict(error.details)
     elif isinstance(error, NoCandidates):
@@ -35,14 +44,14 @@ async def respond_error(exchange: Exchange, error: RequestRejected | DispatchErr
         more = {"attempts": [{"endpoint": e, "failure": f} for e, f in error.attempts]}
     body = error_body(str(error), code=error.code, param=param, status=error.status, **more)
     if exchange.started:
-        await exchange.end(error_event(body))
+        await exchange.end(refusal_event(body))
         return
     with contextlib.suppress(ConnectionError):
         await exchange.respond(status, body, headers)
 
 
-def error_event(body: bytes) -> bytes:
-    """Return an error as an event of a stream that has begun."""
+def refusal_event(body: bytes) -> bytes:
+    """Return a refusal's body as an event of a stream that has begun."""
     try:
         body = msgspec.json.format(body, indent=-1)  # one line, whatever the provider wrote
         told = b'"error"' in body
@@ -52,6 +61,17 @@ def error_event(body: bytes) -> bytes:
         message = "the provider turned the call down"
         body = error_body(message, code="provider_error", param=None, status=502)
     return b"data: " + body + b"\n\n"
+
+
+def error_event(path: str, code: str, message: str) -> bytes:
+    """Return an error as an event of a stream, in the dialect of the call's path."""
+    if path.endswith("/messages"):
+        said: dict[str, Any] = {"type": "error", "error": {"type": "api_error", "message": message}}
+        return b"event: error\ndata: " + msgspec.json.encode(said) + b"\n\n"
+    if path.endswith("/responses"):
+        said = {"type": "error", "code": code, "message": message, "param": None}
+        return b"event: error\ndata: " + msgspec.json.encode(said) + b"\n\n"
+    return b"data: " + error_body(message, code=code, param=None, status=STATUS[code]) + b"\n\n"
 
 
 def error_body(message: str, *, code: str, param: str | None, status: int, **more: Any) -> bytes:

@@ -6,12 +6,14 @@
 - `time_limits`: how long a call is waited for
 - `held`: a stream until it may be let go
 - `attempt`: one call to one endpoint
+- `answer_headers`: what the headers of an answer say of its decision
 - `fit`: what endpoints do not take
 - `retries`: the same endpoint again, the next one, or the end
 - `rival`: a second start beside a slow one
 - `heartbeat`: signs of life before a stream that is sent whole
 - `race`: the attempts of one call
 - `booking`: the one place where tokens and outcomes are made
+- `diagnosis`: the setting at fault, and the fix
 - `stream`: a streamed answer on its way to the client
 - `call`: one call of a client, from its plan to the end of its answer
 - `passthrough`: what is not ours to decide

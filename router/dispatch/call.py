@@ -16,8 +16,9 @@ from router.decision import planner
 from router.decision.context import CallContext
 from router.decision.decide import Decider, Decision
 from router.dialects.chat import ChatRequest
-from router.dialects.errors import error_event
+from router.dialects.errors import refusal_event
 from router.dialects.sse import whole_as_stream
+from router.dispatch.answer_headers import answer_headers, decision_headers
 from router.dispatch.attempt import (
     Attempt,
     AttemptFailed,
@@ -28,10 +29,11 @@ from router.dispatch.attempt import (
     StreamOptionsRefused,
     order,
 )
-from router.dispatch.booking import FINAL, PROMISED, RESULT_NAMES, STREAMED, Booking, decision_flags
+from router.dispatch.booking import FINAL, PROMISED, STREAMED, Booking, decision_flags
+from router.dispatch.diagnosis import Complaints
 from router.dispatch.fates import Fate, said_of_endpoint
 from router.dispatch.fit import note_answered
-from router.dispatch.headers import forward_headers, returned_headers
+from router.dispatch.headers import forward_headers
 from router.dispatch.heartbeat import Heartbeat
 from router.dispatch.held import Hold
 from router.dispatch.observer_line import ObserverLine
@@ -66,6 +68,7 @@ class Calls:
         self.observer = observer
         self.note = note  # of every decision, for later explanations
         self.budget = RetryBudget()
+        self.complaints = Complaints()
 
     async def serve(self, context: CallContext, request: ChatRequest, exchange: Exchange) -> None:
         """Answer one call.
@@ -87,6 +90,9 @@ class Calls:
             if not guard.client_gone:
                 raise
             guard.forgive()
+        except Exception:
+            call.note_client_gone()  # whatever failed in here, it was no endpoint
+            raise
 
 
 class _Call:
@@ -258,20 +264,7 @@ class _Call:
         """Book that an attempt failed, and say so in the log."""
         attempt.status = failure.status
         self._end(attempt, failure.result, retry_after_s=failure.retry_after_s)
-        if failure.result is Result.REFUSED:
-            log.error(
-                "an endpoint turns down its key or its model; set auth, or upstream_model",
-                endpoint=attempt.endpoint.id,
-                address=str(attempt.endpoint.target.url),
-                status=failure.status,
-            )
-            return
-        log.warning(
-            "attempt failed",
-            endpoint=attempt.endpoint.id,
-            result=RESULT_NAMES[failure.result],
-            detail=str(failure),
-        )
+        self.home.complaints.say(attempt.endpoint.id, attempt.endpoint.target, failure)
 
     def note_client_gone(self) -> None:
         """Book the attempts that were under way when the client left."""
@@ -301,7 +294,7 @@ class _Call:
                 self._tell(token, body, answered=True)
         self.guard.finish()
         whole = attempt.result is Result.OK
-        await self.exchange.end(whole_as_stream(body) if whole else error_event(body))
+        await self.exchange.end(whole_as_stream(body) if whole else refusal_event(body))
 
     def _end_stream(self, attempt: Attempt, said: bytes, *, whole: bool) -> None:
         token = self._end(attempt, attempt.result, final=True)
@@ -377,36 +370,19 @@ class _Call:
         )
 
     def _response_headers(self, reply: Reply, token: bytes) -> list[Header]:
-        out = returned_headers(reply.headers, named=self.decision.context.route.by_name)
-        timing = (
-            f"decide;dur={self.decide_s * 1e3:.2f}, "
-            f"upstream;dur={(reply.attempt.ttft_s or reply.attempt.latency_s) * 1e3:.1f}"
+        return answer_headers(
+            self.decision,
+            self.home.booking.seal.close(token),
+            reply,
+            decide_s=self.decide_s,
         )
-        out += self._decision_headers(token)
-        out += [
-            (b"x-router-endpoint", reply.attempt.endpoint.id.encode()),
-            (b"x-router-attempts", str(reply.attempt.number).encode()),
-            (b"server-timing", timing.encode()),
-        ]
-        return out
 
     def _early_headers(self) -> list[Header]:
         """Return what can be said before it is known who will answer."""
-        return self._decision_headers(self.home.booking.early_token(self.decision))
-
-    def _decision_headers(self, token: bytes) -> list[Header]:
-        decision, context = self.decision, self.decision.context
-        out = [
-            (b"x-request-id", decision.nonce.hex().encode()),
-            (b"x-router-decision-id", self.home.booking.seal.close(token).encode()),
-            (b"x-router-task", context.task.name.encode()),
-            (b"x-router-strategy", context.strategy.name.encode()),
-            (b"x-router-propensity", f"{decision.plan.propensity:.6g}".encode()),
-            (b"x-router-posterior-version", str(context.beliefs.version).encode()),
-        ]
-        if context.task.warning:
-            out.append((b"x-router-warning", context.task.warning.encode("ascii", "replace")))
-        return out
+        booking = self.home.booking
+        return decision_headers(
+            self.decision, booking.seal.close(booking.early_token(self.decision))
+        )
 
 
 def _cost_nano(endpoint: Endpoint, attempt: Ending) -> int | None:

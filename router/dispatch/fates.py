@@ -75,9 +75,10 @@ NAMED = re.compile(
 """Where a message names the field that does not fit."""
 MAX_NAMED = 2048
 """Of a message, in which a field's name is looked for."""
-UNSUITED_CODES = frozenset(
-    {"unsupported_parameter", "unsupported_value", "model_not_found", "unknown_parameter"}
-)
+MODEL_CODES = frozenset({"model_not_found"})
+UNSUITED_CODES = MODEL_CODES | {"unsupported_parameter", "unsupported_value", "unknown_parameter"}
+PLAIN_TO_TLS = re.compile(r"HTTP request( was sent)? to (an )?HTTPS (port|server)", re.I)
+"""What servers say to who speaks without TLS to a port of TLS: it is about our address."""
 CONTEXT_CODES = frozenset({"context_length_exceeded", "string_above_max_length"})
 LONGEST_PAUSE_S = 60.0
 MAX_READ = 64 << 10
@@ -97,6 +98,8 @@ def read_refusal(status: int, body: bytes, *, client_auth: bool) -> Refusal:
         return Refusal(Fate.MOMENT, result, code)
     if 300 <= status < 400:
         return Refusal(Fate.ENDPOINT, Result.BAD_REPLY, code)
+    if status == 400 and PLAIN_TO_TLS.search(text):
+        return Refusal(Fate.ENDPOINT, Result.REFUSED, "")
     if code not in UNSUITED_CODES | CONTEXT_CODES and MODERATION.search(f"{code} {text}"):
         return Refusal(Fate.REQUEST, Result.CLIENT_ERROR, code)
     if status in MISCONFIGURED:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 
+from router.dialects.errors import error_event
 from router.net.asgi import Exchange, Header
 
 EVERY_S = 5.0
@@ -37,6 +39,7 @@ class Heartbeat:
 
     async def _beat(self) -> None:
         await asyncio.sleep(EVERY_S)
+        self._exchange.tell = partial(error_event, self._exchange.path)
         await self._exchange.start(200, [EVENT_STREAM, *self._headers()])
         while True:
             await self._exchange.part(COMMENT)

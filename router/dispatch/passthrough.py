@@ -15,9 +15,11 @@ import msgspec
 from msgspec import Struct
 
 from router.beliefs.names import Names
+from router.dialects.errors import error_event
 from router.dialects.sse import ChatStream
 from router.dispatch.attempt import Ending
 from router.dispatch.booking import FINAL, STREAMED, Booking
+from router.dispatch.diagnosis import Complaints
 from router.dispatch.headers import HOP_BY_HOP, forward_headers, named_by_connection
 from router.endpoints.catalog import Catalog, Provider
 from router.endpoints.entries import DataClass
@@ -86,6 +88,7 @@ class Passthrough:
         self._booking = booking
         self._names = names
         self._booked: set[str] = set()
+        self._complaints = Complaints()
 
     async def serve(
         self,
@@ -126,6 +129,7 @@ class Passthrough:
                 await call.run(exchange.method, target, headers, limit)
         except (httpx.TransportError, TimeoutError) as error:
             call.fail(timed_out=isinstance(error, TimeoutError))
+            self._complaints.say(provider.name, target, error)
             if exchange.started:
                 raise ConnectionResetError("the provider broke off") from None
             raise AllEndpointsFailed([(provider.name, type(error).__name__)]) from None
@@ -173,6 +177,7 @@ class _Passing:
         self._token = token
         self._ours = ours
         self._written = False
+        self._tail = b""  # of what was passed on
 
     async def run(
         self, method: str, target: Target, headers: list[Header], limit: Deadline
@@ -188,6 +193,7 @@ class _Passing:
                 if copy.stream is not None and copy.stream.done:
                     self.write(copy.result)
                 await self._exchange.part(chunk)
+                self._tail = (self._tail + chunk)[-4:]
                 limit.move(STALL_S)
         finally:
             await response.aclose()
@@ -214,11 +220,19 @@ class _Passing:
             reference=self._passed.reference,
         )
 
+    def _tell(self, code: str, message: str) -> bytes | None:
+        """Return the event of an error, if no event has been passed on in part."""
+        if self._tail and not self._tail.endswith((b"\n\n", b"\r\r", b"\r\n\r\n")):
+            return None
+        return error_event(self._exchange.path, code, message)
+
     def _head(self, response: UpstreamResponse) -> list[Header]:
         stays = HOP_BY_HOP | named_by_connection(response.headers)
         kept = [(k, v) for k, v in response.headers if k not in stays]
         if any(k == b"content-type" and b"event-stream" in v for k, v in kept):
             self.copy.stream = ChatStream(hide_usage=False)
+            if not any(k == b"content-encoding" for k, _ in kept):
+                self._exchange.tell = self._tell
         return kept + self._ours
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import httpx
 
-from router.dialects.errors import error_body, error_event
+from router.dialects.errors import error_body, error_event, refusal_event
 from router.dialects.sse import ChatStream
 from router.dispatch.attempt import Reply
 from router.net.asgi import DisconnectGuard, Exchange, Header
@@ -51,6 +52,7 @@ class StreamedAnswer:
     async def send(self, headers: Sequence[Header]) -> None:
         """Send all of it, from its head to its end."""
         exchange = self._exchange
+        exchange.tell = partial(error_event, exchange.path)  # only whole events leave
         try:
             if not exchange.started:  # a stream that is wanted whole may have begun with comments
                 await exchange.start(self._reply.status, headers)
@@ -109,7 +111,7 @@ class StreamedAnswer:
             return b""
         message = f"{_why(stream, timed_out=timed_out)}; the answer above is not whole"
         error = error_body(message, code="stream_cut", param=None, status=502)
-        return error_event(error)
+        return refusal_event(error)
 
     def _keep(self, chunk: bytes) -> None:
         if self._keeps and self._said_bytes <= MAX_PART_BYTES:

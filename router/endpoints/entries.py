@@ -123,6 +123,11 @@ class AuthEntry(Entry):
             raise ValueError("name the key's source: exactly one of env and file")
         return self
 
+    @property
+    def file_exists(self) -> bool:
+        """Whether there is such a file."""
+        return self.file is not None and self.file.exists()
+
     def secret(self) -> str:
         """Return the key.
 

@@ -6,4 +6,9 @@
 - `paths`: paths, made one of each kind
 - `asgi`: one request of a client, and the way back to it
 - `inbound`: uvicorn's protocol, with the limits that it lacks
+- `address`: the address that is listened on
+- `admission`: how many calls are under way, and who is turned away
+- `turns`: how much of a turn of the loop goes to calls that begin
+- `drain`: the end of what is under way
+- `listener`: uvicorn's server, with a socket and an end of its own
 """

@@ -17,6 +17,8 @@ Send = Callable[[Message], Awaitable[None]]
 Header = tuple[bytes, bytes]
 Whole = Callable[[int, Sequence[Header], bytes], bool]
 """Writes a whole answer at once; returns whether that was possible."""
+Tell = Callable[[str, str], bytes | None]
+"""Returns the event that says an error (code, message); None where none can be said now."""
 
 JSON: Header = (b"content-type", b"application/json")
 LINE = "pointsman.line"
@@ -30,15 +32,16 @@ class ClientGone(Exception):
 class ClientLine:
     """What the protocol offers a request beyond ASGI; it belongs to that request alone."""
 
-    __slots__ = ("gone", "whole")
+    __slots__ = ("cut", "gone", "whole")
 
-    def __init__(self, whole: Whole | None = None) -> None:
+    def __init__(self, whole: Whole | None = None, cut: Callable[[], None] | None = None) -> None:
         self.whole = whole
+        self.cut = cut  # closes the connection, its answer unfinished
         self.gone: Callable[[], None] | None = None  # called when the client closes the connection
 
     def release(self) -> None:
         """Let go of the request: what holds itself waits for the collector."""
-        self.whole = self.gone = None
+        self.whole = self.gone = self.cut = None
 
 
 class Exchange:
@@ -49,10 +52,14 @@ class Exchange:
         "_send",
         "headers",
         "line",
+        "n_parts",
         "path",
         "raw_headers",
         "scope",
         "started",
+        "stopped",
+        "task",
+        "tell",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,6 +69,10 @@ class Exchange:
         self.line: ClientLine = scope.get(LINE) or ClientLine()
         self.path = str(scope["path"])  # as everybody decides by it
         self.started = False  # the head of the answer has left
+        self.n_parts = 0  # of an answer that comes in pieces: those that have left
+        self.tell: Tell | None = None  # says an error inside an answer that has begun
+        self.task: Any = asyncio.current_task()
+        self.stopped = False
         self._receive = receive
         self._send = send
 
@@ -130,10 +141,22 @@ class Exchange:
         """Send a piece."""
         if data:
             await self._send({"type": "http.response.body", "body": data, "more_body": True})
+            self.n_parts += 1
 
     async def end(self, data: bytes = b"") -> None:
         """Send the last piece."""
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
+
+    def stop(self) -> None:
+        """End it early, once: its task is cancelled, and may still say why."""
+        if not self.stopped:
+            self.stopped = True
+            self.task.cancel()
+
+    def cut(self) -> None:
+        """Close the connection: all that is left to say where an answer has begun."""
+        if self.line.cut is not None:
+            self.line.cut()
 
 
 class DisconnectGuard:

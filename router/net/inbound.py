@@ -66,6 +66,15 @@ def write_whole(
     return True
 
 
+def cut(cycle: RequestResponseCycle) -> None:
+    """Close a connection whose answer is not finished; what was written leaves if it is read."""
+    cycle.disconnected = True  # else uvicorn would miss the end of the answer, aloud
+    if cycle.flow.write_paused:
+        cycle.transport.abort()
+    else:
+        cycle.transport.close()
+
+
 class LimitedProtocol(HttpToolsProtocol):
     """Closes connections that trickle a request, or send too many headers."""
 
@@ -122,7 +131,9 @@ class LimitedProtocol(HttpToolsProtocol):
         self._stop_clock()
         self._in_body = True
         super().on_headers_complete()
-        self.scope[LINE] = ClientLine(partial(write_whole, self.cycle))  # type: ignore[literal-required]
+        cycle = self.cycle
+        line = ClientLine(partial(write_whole, cycle), partial(cut, cycle))
+        self.scope[LINE] = line  # type: ignore[literal-required]
 
     def on_message_complete(self) -> None:
         """The request is whole."""
@@ -160,7 +171,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def _too_slow(self) -> None:
         self._clock = None
         if not self.transport.is_closing():
-            if not self._whole:
+            answered = self._in_body and self.cycle is not None and self.cycle.response_started
+            if not self._whole and not answered:
                 message = "the request was not whole in time"
                 self.transport.write(_refusal("408 Request Timeout", "request_timeout", message))
             self.transport.close()

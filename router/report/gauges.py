@@ -6,6 +6,7 @@ from router.beliefs.keeper import Keeper
 from router.decision.draws import Draws
 from router.dispatch.observer_line import ObserverLine
 from router.explain.log import DecisionLog
+from router.net.admission import Admission
 from router.net.pool import Pool
 from telemetry.writer import Writer
 
@@ -20,6 +21,7 @@ def gauges(
     draws: Draws,
     observer: ObserverLine | None,
     pool: Pool | None,
+    admission: Admission,
 ) -> Gauges:
     """Return all gauges of a sidecar."""
     counters, known = writer.counters, keeper.current.known
@@ -56,4 +58,7 @@ def gauges(
             "Connections to providers, idle ones included.",
             pool.n_open if pool else 0,
         ),
+        "router_calls_under_way": ("Calls under way.", admission.n_under_way),
+        "router_calls_waiting": ("Calls that wait for one to end.", admission.n_waiting),
+        "router_calls_shed": ("Calls turned away because of too many.", admission.n_shed),
     }

@@ -5,5 +5,6 @@
 - `chaos`: who kills, freezes, duplicates and poisons
 - `sabotage`: a fault made on purpose, so that the proof has to notice
 - `pipeline`: that nothing is lost and nothing doubled
+- `overload`: that too many calls do not harm those that are let in
 - `__main__`: `scripts/prove NAME`
 """

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from scripts.proofs import pipeline
+from scripts.proofs import overload, pipeline
 
-PROOFS: dict[str, Callable[[Sequence[str]], int]] = {"pipeline": pipeline.main}
+PROOFS: dict[str, Callable[[Sequence[str]], int]] = {
+    "pipeline": pipeline.main,
+    "overload": overload.main,
+}
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,0 +1,67 @@
+"""Keys that stand in the file by mistake: no error repeats them.
+
+What stands where only a key or its source may stand is never shown. Anywhere else a value is
+shown without what looks like a key, without the user in a URL, and without its query.
+"""
+
+from __future__ import annotations
+
+import re
+
+from router.errors import Problem
+
+Place = tuple[str | int, ...]
+"""Keys and list indices from the top of the file to an entry."""
+
+HIDDEN = "…"
+SECRET_PLACES = frozenset({"auth", "keys", "admin_key", "url_env"})
+FIELDS = frozenset({"auth", "keys", "admin_key", "url_env", "env", "file", "header", "azure"})
+FIELDS_OF_AZURE = frozenset({"deployment", "api_version"})
+USER = re.compile(r"(?<=://)[^/?#\s'\"]*@")
+QUERY = re.compile(r"(?<=://)([^?\s'\"]*\?)[^\s'\"]+")
+KEY = re.compile(
+    r"\b(?:(?:sk|pk|rk|gsk|xai|pplx|hf|r8|ghp|gho|glpat|nvapi|key|sess)[-_][\w.-]{8,}"
+    r"|AIza[\w-]{20,}|AKIA\w{12,}|eyJ[\w.-]{16,}"
+    r"|(?=\w*[a-z])(?=\w*[A-Z])(?=\w*\d)\w{24,}|[0-9a-f]{32,})"
+)
+"""Beginnings that providers give their keys, and long words that nobody would name a thing by."""
+NO_KEY_HERE = (
+    "a key never stands in this file: put it into an environment variable and name that, "
+    "{env: NAME}, or into a file, {file: PATH}"
+)
+
+
+def masked(text: str) -> str:
+    """Return a text without what looks like a secret."""
+    return KEY.sub(HIDDEN, QUERY.sub(rf"\1{HIDDEN}", USER.sub(f"{HIDDEN}@", text)))
+
+
+def masked_problem(problem: Problem) -> Problem:
+    """Return a problem as it may be shown."""
+    return Problem(problem.line, masked(problem.field), masked(problem.value), masked(problem.hint))
+
+
+def is_secret_place(where: Place) -> bool:
+    """Return whether a key might stand at a place of the file."""
+    return any(part in SECRET_PLACES for part in where)
+
+
+def shown_part(where: Place) -> Place:
+    """Return a place without names that might be keys themselves."""
+    for i, part in enumerate(where):
+        if part in SECRET_PLACES:
+            known = FIELDS | FIELDS_OF_AZURE
+            rest = where[i + 1 :]
+            return (*where[: i + 1], *(p for p in rest if isinstance(p, int) or p in known))
+    return where
+
+
+def is_name_of_variable(text: str) -> bool:
+    """Return whether a text may be shown as an environment variable's name: it is no key."""
+    usual = re.fullmatch(r"[A-Z_][A-Z0-9_]{0,127}|[A-Za-z_]{1,128}", text)
+    return bool(usual) and masked(text) == text
+
+
+def masked_reason(reason: str) -> str:
+    """Return what a YAML parser says, without the words of the file that it repeats."""
+    return re.sub(r"'[^'<]{4,}'", f"'{HIDDEN}'", reason)

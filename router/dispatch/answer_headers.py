@@ -1,0 +1,40 @@
+"""What the headers of an answer say of its decision."""
+
+from __future__ import annotations
+
+from router.decision.decide import Decision
+from router.dispatch.attempt import Reply
+from router.dispatch.headers import returned_headers
+from router.net.asgi import Header
+
+
+def decision_headers(decision: Decision, decision_id: str) -> list[Header]:
+    """Return what can be said before it is known who will answer."""
+    context = decision.context
+    out = [
+        (b"x-request-id", decision.nonce.hex().encode()),
+        (b"x-router-decision-id", decision_id.encode()),
+        (b"x-router-task", context.task.name.encode()),
+        (b"x-router-strategy", context.strategy.name.encode()),
+        (b"x-router-propensity", f"{decision.plan.propensity:.6g}".encode()),
+        (b"x-router-posterior-version", str(context.beliefs.version).encode()),
+    ]
+    if context.task.warning:
+        out.append((b"x-router-warning", context.task.warning.encode("ascii", "replace")))
+    return out
+
+
+def answer_headers(
+    decision: Decision, decision_id: str, reply: Reply, *, decide_s: float
+) -> list[Header]:
+    """Return the headers of an answer: what of the provider's goes back, and ours."""
+    attempt = reply.attempt
+    upstream_s = attempt.ttft_s or attempt.latency_s
+    timing = f"decide;dur={decide_s * 1e3:.2f}, upstream;dur={upstream_s * 1e3:.1f}"
+    return [
+        *returned_headers(reply.headers, named=decision.context.route.by_name),
+        *decision_headers(decision, decision_id),
+        (b"x-router-endpoint", attempt.endpoint.id.encode()),
+        (b"x-router-attempts", str(attempt.number).encode()),
+        (b"server-timing", timing.encode()),
+    ]
