@@ -123,7 +123,7 @@ class Dispatcher:
         try:
             with Deadline(limit - attempt.began_at):
                 target = attempt.endpoint.target
-                response = await self.upstream.send("POST", target, headers, body)
+                response = await self.upstream.send("POST", target, headers, body, repeatable=True)
                 try:
                     return await self._read(attempt, response, streamed, hide_usage, n_choices)
                 except BaseException:

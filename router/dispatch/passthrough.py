@@ -179,7 +179,10 @@ class _Passing:
     ) -> None:
         """Send the request, and every byte of the answer but its end."""
         upstream, copy = self._home._upstream, self.copy
-        response = await upstream.send(method, target, headers, self._passed.body)
+        repeatable = method in ("GET", "HEAD")
+        response = await upstream.send(
+            method, target, headers, self._passed.body, repeatable=repeatable
+        )
         copy.status, copy.result = response.status, _result(response.status)
         try:
             await self._exchange.start(response.status, self._head(response))
