@@ -30,6 +30,7 @@ from router.explain.log import DecisionLog
 from router.intake.events import EventDesk
 from router.intake.feedback import FeedbackDesk
 from router.net.asgi import Exchange, Receive, Scope, Send
+from router.net.bodies import BodyBudget
 from router.net.inbound import LimitedProtocol
 from router.net.pool import Adapted, Pool, Upstream
 from router.report import views
@@ -81,6 +82,7 @@ class Sidecar:
             max_bytes=configuration.server.explain_max_bytes,
         )
         self._upstream = _upstream(configuration, transport)
+        self.budget = BodyBudget(configuration.server.max_held_bytes)
         seal = Seal.load(state_dir)
         booking = Booking(self.writer, seal, metrics, n_shards=n_shards)
         self.feedback = FeedbackDesk(
@@ -117,6 +119,7 @@ class Sidecar:
                         self.draws,
                         self.observer,
                         self._upstream if isinstance(self._upstream, Pool) else None,
+                        self.budget,
                     ),
                 ),
                 clock=clock,
@@ -126,7 +129,7 @@ class Sidecar:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or start and end with the server."""
         if scope["type"] == "http":
-            await self.routes.serve(Exchange(scope, receive, send))
+            await self.routes.serve(Exchange(scope, receive, send, self.budget))
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
 

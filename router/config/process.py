@@ -11,6 +11,9 @@ from pydantic import Field
 from router.config.places import state_directory
 from router.endpoints.entries import AuthEntry, Entry
 
+MAX_HELD_BYTES = 256 << 20
+"""Of all bodies held at once: four of the largest. Each is there twice while it is rewritten, so
+this costs at most half a gigabyte."""
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -21,11 +24,17 @@ class ServerEntry(Entry):
     port: Annotated[int, Field(ge=0, le=65535)] = 8787
     admin_key: AuthEntry | None = None
     deadline_s: Annotated[float, Field(gt=0, le=3600)] = 300.0
-    max_body_bytes: Annotated[int, Field(gt=0, le=256 << 20)] = 4 << 20
+    max_body_bytes: Annotated[int, Field(gt=0, le=256 << 20)] = 64 << 20
+    max_held_bytes: Annotated[int, Field(gt=0)] = MAX_HELD_BYTES
     drain_s: Annotated[float, Field(ge=0, le=600)] = 10.0
     explain_days: Annotated[float, Field(ge=0, le=365)] = 30.0
     explain_max_bytes: Annotated[int, Field(ge=16 << 20)] = 1 << 30
     state_dir: Path | None = None
+
+    @property
+    def body_limit(self) -> int:
+        """Bytes of the largest body that can be held."""
+        return min(self.max_body_bytes, self.max_held_bytes)
 
     @property
     def is_loopback(self) -> bool:

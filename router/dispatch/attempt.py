@@ -14,9 +14,11 @@ import httpx
 
 from router.beliefs.beliefs import Beliefs
 from router.dialects.sse import ChatStream
+from router.dialects.unread import UnreadStream
 from router.dispatch.fates import Fate, read_refusal, retry_after_s
 from router.endpoints.catalog import Endpoint
 from router.endpoints.health import Health
+from router.net.codings import CodedAnswer, decoded
 from router.net.connection import Header
 from router.net.deadline import Deadline
 from router.net.pool import Upstream, UpstreamResponse
@@ -69,6 +71,7 @@ class Reply:
     chunks: AsyncIterator[bytes] | None = None
     held: list[bytes] = field(default_factory=list)
     response: UpstreamResponse | None = None
+    is_read: bool = True  # else its body is in a coding that we do not know
 
 
 class AttemptFailed(Exception):
@@ -123,7 +126,9 @@ class Dispatcher:
         try:
             with Deadline(limit - attempt.began_at):
                 target = attempt.endpoint.target
-                response = await self.upstream.send("POST", target, headers, body, repeatable=True)
+                response = decoded(
+                    await self.upstream.send("POST", target, headers, body, repeatable=True)
+                )
                 try:
                     return await self._read(attempt, response, streamed, hide_usage, n_choices)
                 except BaseException:
@@ -156,6 +161,8 @@ class Dispatcher:
         if response.status != 200:
             return await self._read_refusal(attempt, response)
         is_stream = b"event-stream" in _header(response, b"content-type")
+        if isinstance(response, CodedAnswer):
+            return await _read_unread(attempt, response, is_stream=streamed and is_stream)
         if streamed and is_stream:
             stream = ChatStream(hide_usage=hide_usage, n_choices=n_choices)
             return await _read_first_content(attempt, response, stream)
@@ -192,6 +199,18 @@ class Dispatcher:
             retry_after_s=retry_after_s(response.headers, now_s=time.time()),
             own=own,
         )
+
+
+async def _read_unread(attempt: Attempt, response: CodedAnswer, *, is_stream: bool) -> Reply:
+    """Return an answer that nobody here can read: it counts as one by its status."""
+    if is_stream:
+        chunks, stream = aiter(response), UnreadStream()
+        attempt.ttft_s = time.monotonic() - attempt.began_at
+        return Reply(attempt, 200, response.headers, None, stream, chunks, [], response)
+    body = await _read_whole(response)
+    await response.aclose()
+    attempt.latency_s = time.monotonic() - attempt.began_at
+    return Reply(attempt, 200, response.headers, body, is_read=False)
 
 
 async def _read_first_content(

@@ -6,6 +6,7 @@ from router.beliefs.keeper import Keeper
 from router.decision.draws import Draws
 from router.dispatch.observer_line import ObserverLine
 from router.explain.log import DecisionLog
+from router.net.bodies import BodyBudget
 from router.net.pool import Pool
 from telemetry.writer import Writer
 
@@ -20,6 +21,7 @@ def gauges(
     draws: Draws,
     observer: ObserverLine | None,
     pool: Pool | None,
+    budget: BodyBudget,
 ) -> Gauges:
     """Return all gauges of a sidecar."""
     counters, known = writer.counters, keeper.current.known
@@ -56,4 +58,5 @@ def gauges(
             "Connections to providers, idle ones included.",
             pool.n_open if pool else 0,
         ),
+        "router_body_bytes_held": ("Bytes of requests that are held.", budget.held),
     }
