@@ -73,6 +73,7 @@ STATUS = {
     "body_too_large": 413,
     "unsupported_media_type": 415,
     "internal_error": 500,
+    "upgrade_not_supported": 501,
     "endpoint_misconfigured": 502,
     "all_endpoints_failed": 503,
     "overloaded": 503,

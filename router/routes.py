@@ -24,8 +24,8 @@ from router.decision.decide import Decider
 from router.decision.seal import Seal
 from router.dialects import chat
 from router.dialects.errors import respond_error
-from router.dialects.opaque import take_hints
-from router.dialects.request import CallRequest, Declared
+from router.dialects.opaque import OpaqueBody, take_hints
+from router.dialects.request import CallRequest
 from router.dispatch.call import Calls
 from router.dispatch.passthrough import Passed, Passthrough
 from router.dispatch.time_limits import deadline_s
@@ -34,7 +34,9 @@ from router.explain.log import DecisionLog
 from router.intake.events import EventDesk
 from router.intake.feedback import FeedbackDesk
 from router.net.admission import Admission
-from router.net.asgi import ClientGone, Exchange, Header
+from router.net.asgi import Exchange, Header
+from router.net.bodies import MAX_NOTE_BYTES, ClientGone
+from router.net.connection import BodyInPieces
 from router.net.paths import normal_path
 from router.net.turns import Turns
 from router.policy.callers import Caller, Keys, check_origin
@@ -127,7 +129,7 @@ class Routes:
             await _fail(exchange, error)
         finally:
             self.under_way.discard(exchange)
-            exchange.line.release()
+            exchange.release()
 
     # -- calls and feedback -----------------------------------------------------------------
 
@@ -136,22 +138,21 @@ class Routes:
         if self._turns.is_spent():
             await self._turns.wait()
         self._require_room()
-        body = await _body(exchange, beliefs)
-        request = chat.parse(body)
+        request = chat.parse(await _body(exchange, beliefs))
         async with self._services.admission.place(exchange.line):
-            at = self._services.clock()
+            at = self._services.clock()  # how long the client took for its body is its own affair
             context = self._services.decider.context(beliefs, caller, exchange.headers, request, at)
             if context is not None:
                 await self._services.calls.serve(context, request, exchange)
                 return
             if beliefs.configuration.catalog.passthrough is None:
                 raise _no_such_model(request.model)
-            body = request.without_hints()
-            await self._pass_on(exchange, beliefs, caller, body, request.declared)
+            opaque = OpaqueBody(request.without_hints(), request.declared, request.model)
+            await self._pass_on(exchange, beliefs, caller, opaque)
 
     async def _feedback(self, exchange: Exchange, beliefs: Beliefs) -> None:
         caller = _caller(exchange, beliefs)
-        body = await _body(exchange, beliefs)
+        body = await _note(exchange, beliefs)
         counts = self._services.metrics.feedback
         try:
             async with self._services.desk.place(exchange.line):
@@ -165,7 +166,7 @@ class Routes:
 
     async def _events(self, exchange: Exchange, beliefs: Beliefs) -> None:
         caller = _caller(exchange, beliefs)
-        body = await _body(exchange, beliefs)
+        body = await _note(exchange, beliefs)
         dry_run = exchange.headers.get(b"x-router-dry-run") == b"1"
         counts = self._services.metrics.ingested
         try:
@@ -196,9 +197,9 @@ class Routes:
         if self._turns.is_spent():
             await self._turns.wait()
         self._require_room()
-        declared, body = take_hints(await _body(exchange, beliefs))
+        opaque = await _opaque_body(exchange, beliefs)
         async with self._services.admission.place(exchange.line):
-            await self._pass_on(exchange, beliefs, caller, body, declared)
+            await self._pass_on(exchange, beliefs, caller, opaque)
 
     def _require_room(self) -> None:
         """Turn a call away before its body is read."""
@@ -207,16 +208,17 @@ class Routes:
         self._services.admission.check()
 
     async def _pass_on(
-        self, exchange: Exchange, beliefs: Beliefs, caller: Caller, body: bytes, declared: Declared
+        self, exchange: Exchange, beliefs: Beliefs, caller: Caller, opaque: OpaqueBody
     ) -> None:
         configuration = beliefs.configuration
         provider = configuration.catalog.passthrough
         assert provider is not None  # the route is not taken otherwise
-        hints = read_hints(exchange.headers, declared)
+        hints = read_hints(exchange.headers, opaque.declared)
         task = hints.task or caller.app.entry.task
         passed = Passed(
             caller,
-            body,
+            opaque.body,
+            opaque.model,
             task if task in configuration.tasks else GENERAL,
             caller.app.entry.data_class.tightened(hints.data_class),
             hints.reference,
@@ -345,7 +347,23 @@ def _listed(path: str, beliefs: Beliefs) -> dict[str, Any] | None:
 
 
 async def _body(exchange: Exchange, beliefs: Beliefs) -> bytes:
-    return await exchange.body(limit=beliefs.configuration.server.max_body_bytes)
+    return await exchange.body(limit=beliefs.configuration.server.body_limit)
+
+
+async def _note(exchange: Exchange, beliefs: Beliefs) -> bytes:
+    """Return a body of feedback or events."""
+    limit = beliefs.configuration.server.body_limit
+    return await exchange.body(limit=min(limit, MAX_NOTE_BYTES))
+
+
+async def _opaque_body(exchange: Exchange, beliefs: Beliefs) -> OpaqueBody:
+    """Return the body of a call that is passed on: read whole where it is to be taken as JSON."""
+    reading = exchange.reading(limit=beliefs.configuration.server.body_limit)
+    if await reading.opens_object():
+        return take_hints(await reading.whole())
+    if reading.is_here:
+        return OpaqueBody(await reading.whole())
+    return OpaqueBody(BodyInPieces(reading.pieces(), reading.length))
 
 
 def _caller(exchange: Exchange, beliefs: Beliefs) -> Caller:

@@ -34,6 +34,7 @@ from router.intake.feedback import FeedbackDesk
 from router.net.address import bound
 from router.net.admission import Admission
 from router.net.asgi import Exchange, Receive, Scope, Send
+from router.net.bodies import BodyBudget
 from router.net.drain import Drain
 from router.net.inbound import LimitedProtocol
 from router.net.listener import Listener, allow_descriptors, serve_until_asked
@@ -95,6 +96,7 @@ class Sidecar:
         self._upstream: Upstream = Pool() if transport is None else Adapted(transport)
         entry = configuration.server
         self.admission = Admission(entry.max_in_flight, max_queued=entry.max_queued)
+        self.budget = BodyBudget(entry.max_held_bytes)
         self.failure: OSError | None = None  # why it could not start
         seal = Seal.load(state_dir)
         booking = Booking(self.writer, seal, metrics, n_shards=n_shards)
@@ -133,6 +135,7 @@ class Sidecar:
                         self.observer,
                         self._upstream if isinstance(self._upstream, Pool) else None,
                         self.admission,
+                        self.budget,
                     ),
                     lambda: endpoint_gauges(
                         self.keeper.current.configuration, self.health, clock()
@@ -147,7 +150,7 @@ class Sidecar:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or start and end with the server."""
         if scope["type"] == "http":
-            await self.routes.serve(Exchange(scope, receive, send))
+            await self.routes.serve(Exchange(scope, receive, send, self.budget))
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
 

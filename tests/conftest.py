@@ -387,6 +387,29 @@ def provider(_stage: tuple[_Stage, int]) -> Provider:
     return stage.provider
 
 
+@contextmanager
+def listening(serve: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A provider on a raw socket: it does with each connection as it is told, one at a time."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                connection.settimeout(10)
+                with connection, suppress(OSError):
+                    serve(connection)
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+    finally:
+        server.shutdown(socket.SHUT_RDWR)
+        server.close()
+        thread.join(10)
+
+
 # -- a sidecar ----------------------------------------------------------------------------------
 
 

@@ -877,7 +877,8 @@ CHAT, FEEDBACK = "/v1/chat/completions", "/v1/feedback"
     ("path", "body", "headers", "status", "code", "param"),
     [
         (CHAT, b"not json", {}, 400, "invalid_json", None),
-        (CHAT, b"x" * (5 << 20), {}, 413, "body_too_large", None),
+        (CHAT, b"x" * ((64 << 20) + 1), {}, 413, "body_too_large", None),
+        (FEEDBACK, b"x" * (5 << 20), {}, 413, "body_too_large", None),
         (CHAT, {**GOOD, "model": "gpt-9"}, {}, 404, "model_not_found", "model"),
         (CHAT, {"model": "auto"}, {}, 400, "invalid_request", "messages"),
         (CHAT, {"model": "auto", "messages": [5]}, {}, 400, "invalid_request", "messages"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 
 import openai
 import pytest
-from conftest import LEARN, ROUTED, Provider, Reply, Seen, answer, endpoint, serving
+from conftest import LEARN, ROUTED, Provider, Reply, Seen, answer, endpoint, listening, serving
 
 from router.dispatch.attempt import AttemptFailed
 from router.dispatch.fates import Fate, read_refusal, retry_after_s
@@ -346,3 +348,38 @@ def test_a_two_hundred_without_an_answer_is_passed_on_where_nobody_else_may_answ
         got = sidecar.chat()
 
     assert (got.status_code, got.content) == (200, body)
+
+
+def test_a_call_that_meets_its_providers_idle_close_costs_no_attempt(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    """On pass-through, a POST whose request had left is the client's to repeat."""
+    seen: list[bytes] = []
+
+    def answers_once(connection: socket.socket) -> None:
+        for _ in range(2):
+            reader = connection.makefile("rb")
+            head = b"".join(iter(reader.readline, b"\r\n"))
+            if not head:
+                return
+            length = re.search(rb"content-length: (\d+)", head)
+            reader.read(int(length[1]) if length else 0)
+            seen.append(head.split()[1])
+            if len(seen) in (1, 3, 5):
+                whole = answer()
+                length_line = b"content-length: %d\r\n\r\n" % len(whole)
+                connection.sendall(b"HTTP/1.1 200 OK\r\n" + length_line + whole)
+
+    with listening(answers_once) as url:
+        value = {
+            "endpoints": [endpoint(provider, "a", base_url=url)],
+            "providers": {"prov": {"base_url": url, "passthrough": True}},
+        }
+        with serving(value, state_dir, address) as sidecar:
+            assert sidecar.chat("a").headers["x-router-attempts"] == "1"
+            assert sidecar.chat("a").headers["x-router-attempts"] == "1"
+            assert sidecar.http.get("/v1/files").status_code == 200
+            assert sidecar.http.post("/v1/files", json={}).status_code == 503
+
+    chat, files = b"/v1/chat/completions", b"/v1/files"
+    assert seen == [chat, chat, chat, files, files, files]

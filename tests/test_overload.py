@@ -40,7 +40,8 @@ from router.config.compiled import compile_text
 from router.errors import ConfigError, SidecarFull, place_of
 from router.net.address import CannotListen, bound
 from router.net.admission import Admission
-from router.net.asgi import ClientGone, ClientLine
+from router.net.asgi import ClientLine
+from router.net.bodies import ClientGone
 from router.net.listener import Listener, allow_descriptors
 from router.net.turns import LONGEST_S, Turns
 from router.routes import CHAT_PATH

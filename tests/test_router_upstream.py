@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import socket
 import ssl
@@ -16,7 +17,7 @@ import httpx
 import pytest
 import uvloop
 
-from router.net.connection import MAX_HEAD_BYTES, MAX_UNREAD_BYTES, Answer
+from router.net.connection import MAX_HEAD_BYTES, MAX_UNREAD_BYTES, Answer, BodyInPieces
 from router.net.pool import MAX_IDLE, Adapted, Pool, Target
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -208,6 +209,214 @@ def test_only_so_many_idle_connections_are_kept() -> None:
         n = MAX_IDLE + 10
         assert await asyncio.gather(*(get(of, there.target) for _ in range(n))) == [b"ok"] * n
         await until(lambda: of.n_open <= MAX_IDLE)
+
+    check(always(OK), calls)
+
+
+# -- kept connections that their provider closed ------------------------------------------------
+
+RESET = b"\1\0\0\0\0\0\0\0"
+"""Of SO_LINGER: a close that resets."""
+
+
+def hang_up(writer: asyncio.StreamWriter, how: str) -> None:
+    """End a connection with FIN or RST, at once."""
+    if how == "RST":
+        found = writer.get_extra_info("socket")
+        with socket.socket(fileno=os.dup(found.fileno())) as own:
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    writer.transport.abort()
+
+
+def ends_second(how: str, *, said: bytes = b"", unread: bool = False) -> Serve:
+    """Answer the first request of the first connection; hang up at its second one."""
+
+    async def serve(
+        there: Provider, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        first = there.n_connections == 1
+        while True:
+            await there.request(reader)
+            writer.write(OK)
+            if first:
+                await (reader.read(1) if unread else there.request(reader))
+                writer.write(said)
+                await writer.drain()
+                if said:
+                    await asyncio.sleep(0.01)
+                hang_up(writer, how)
+                return
+
+    return serve
+
+
+async def send(of: Pool, where: Target, method: str, body: bytes, *, repeatable: bool) -> bytes:
+    answer = await of.send(method, where, [], body, repeatable=repeatable)
+    return b"".join([chunk async for chunk in answer])
+
+
+@pytest.mark.parametrize("how", ["FIN", "RST"])
+@pytest.mark.parametrize("size", [0, 2, 1 << 20])
+@pytest.mark.parametrize("unread", [False, True])
+def test_a_call_that_met_the_end_of_its_kept_connection_is_made_again_once(
+    how: str, size: int, unread: bool
+) -> None:
+    async def calls(of: Pool, there: Provider) -> None:
+        for _ in range(2):
+            assert await send(of, there.target, "POST", bytes(size), repeatable=True) == b"ok"
+        assert there.n_connections == 2
+
+    check(ends_second(how, unread=unread), calls)
+
+
+@pytest.mark.parametrize("how", ["FIN", "RST"])
+def test_what_is_not_repeatable_is_an_error_once_it_may_have_arrived(how: str) -> None:
+    async def calls(of: Pool, there: Provider) -> None:
+        assert await send(of, there.target, "POST", b"{}", repeatable=False) == b"ok"
+        with pytest.raises(httpx.RemoteProtocolError):
+            await send(of, there.target, "POST", b"{}", repeatable=False)
+        assert (there.n_connections, there.n_requests) == (1, 2)
+
+    check(ends_second(how), calls)
+
+
+@pytest.mark.parametrize("how", ["FIN", "RST"])
+def test_what_cannot_have_arrived_whole_is_sent_again_though_it_is_not_repeatable(how: str) -> None:
+    async def calls(of: Pool, there: Provider) -> None:
+        assert await send(of, there.target, "POST", b"{}", repeatable=False) == b"ok"
+        body = bytes(32 << 20)  # more than sockets hold
+        assert await send(of, there.target, "POST", body, repeatable=False) == b"ok"
+        assert (there.n_connections, there.n_requests) == (2, 2)
+
+    check(ends_second(how, unread=True), calls)
+
+
+@pytest.mark.parametrize("how", ["FIN", "RST"])
+@pytest.mark.parametrize(
+    "said", [b"H", OK[:20], OK[:-4], b"HTTP/1.1 100 Continue\r\n\r\n"], ids=len
+)
+def test_nothing_is_sent_again_once_a_byte_came_back(how: str, said: bytes) -> None:
+    async def calls(of: Pool, there: Provider) -> None:
+        assert await send(of, there.target, "POST", b"{}", repeatable=True) == b"ok"
+        with pytest.raises(httpx.RemoteProtocolError):
+            await send(of, there.target, "POST", b"{}", repeatable=True)
+        assert (there.n_connections, there.n_requests) == (1, 2)
+
+    check(ends_second(how, said=said), calls)
+
+
+@pytest.mark.parametrize("how", ["FIN", "RST"])
+def test_a_new_connection_is_never_tried_again(how: str) -> None:
+    async def always_ends(
+        there: Provider, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await there.request(reader)
+        if there.n_requests == 1:
+            writer.write(OK)
+            await there.request(reader)
+        hang_up(writer, how)
+
+    async def calls(of: Pool, there: Provider) -> None:
+        assert await send(of, there.target, "POST", b"{}", repeatable=True) == b"ok"
+        with pytest.raises(httpx.RemoteProtocolError):  # the kept one, then a new one: no third
+            await send(of, there.target, "POST", b"{}", repeatable=True)
+        assert there.n_connections == 2
+        with pytest.raises(httpx.RemoteProtocolError):
+            await send(of, there.target, "POST", b"{}", repeatable=True)
+        assert (there.n_connections, there.n_requests) == (3, 4)
+
+    check(always_ends, calls)
+
+
+@pytest.mark.parametrize("repeatable", [True, False])
+def test_a_connection_that_ended_this_very_moment_fails_no_call(repeatable: bool) -> None:
+    """The end is at our socket, and the loop has not told of it yet."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def keeps(
+        there: Provider, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        writers.append(writer)
+        await always(OK)(there, reader, writer)
+
+    async def calls(of: Pool, there: Provider) -> None:
+        for n in range(20):
+            assert await send(of, there.target, "POST", b"{}", repeatable=repeatable) == b"ok"
+            fd = writers[n].get_extra_info("socket").fileno()
+            with socket.socket(fileno=os.dup(fd)) as own:
+                own.shutdown(socket.SHUT_RDWR)
+        assert there.n_connections == 20
+
+    check(keeps, calls)
+
+
+# -- bodies in pieces ---------------------------------------------------------------------------
+
+
+async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    ("length", "wire"),
+    [
+        (5, b"content-length: 5\r\n\r\nhello"),
+        (None, b"transfer-encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n"),
+    ],
+)
+def test_a_body_in_pieces_is_framed_by_its_length_or_in_chunks(
+    length: int | None, wire: bytes
+) -> None:
+    async def reads(
+        there: Provider, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        there.seen = await reader.readuntil(b"\r\n\r\n")
+        there.seen += await reader.readexactly(len(wire) - wire.index(b"\r\n\r\n") - 4)
+        writer.write(OK)
+        await reader.read(1)
+
+    async def calls(of: Pool, there: Provider) -> None:
+        body = BodyInPieces(pieces(b"he", b"", b"llo"), length)
+        answer = await of.send("PUT", there.target, [], body)
+        assert b"".join([chunk async for chunk in answer]) == b"ok"
+        assert there.seen.endswith(wire)
+
+    check(reads, calls)
+
+
+@pytest.mark.parametrize("length", [4, 6])
+def test_a_body_of_another_length_than_was_said_is_an_error(length: int) -> None:
+    async def calls(of: Pool, there: Provider) -> None:
+        with pytest.raises(httpx.LocalProtocolError):
+            await of.send("PUT", there.target, [], BodyInPieces(pieces(b"he", b"llo"), length))
+        await until(lambda: not of.n_open)
+
+    check(silent, calls)
+
+
+def test_what_goes_wrong_with_a_body_is_raised_as_it_is() -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"he"
+        raise KeyError("of mine")
+
+    async def calls(of: Pool, there: Provider) -> None:
+        with pytest.raises(KeyError):
+            await of.send("PUT", there.target, [], BodyInPieces(broken(), None))
+        await until(lambda: not of.n_open and there.n_gone > 0)
+
+    check(silent, calls)
+
+
+def test_pieces_never_go_out_on_a_kept_connection() -> None:
+    """They are there once: no call could be made again that met its end."""
+
+    async def calls(of: Pool, there: Provider) -> None:
+        assert await get(of, there.target) == b"ok"
+        answer = await of.send("PUT", there.target, [], BodyInPieces(pieces(b"{}"), 2))
+        assert b"".join([chunk async for chunk in answer]) == b"ok"
+        assert (there.n_connections, there.n_requests) == (2, 2)
 
     check(always(OK), calls)
 

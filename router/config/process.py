@@ -11,6 +11,9 @@ from pydantic import Field
 from router.config.places import state_directory
 from router.endpoints.entries import AuthEntry, Entry
 
+MAX_HELD_BYTES = 256 << 20
+"""Of all bodies held at once: four of the largest. Each is there twice while it is rewritten, so
+this costs at most half a gigabyte."""
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -26,7 +29,8 @@ class ServerEntry(Entry):
     admin_key: AuthEntry | None = None
     deadline_s: Annotated[float, Field(gt=0, le=86_400)] | None = None
     """For content of an answer; unset, what the client's own headers say, else ten minutes."""
-    max_body_bytes: Annotated[int, Field(gt=0, le=256 << 20)] = 4 << 20
+    max_body_bytes: Annotated[int, Field(gt=0, le=256 << 20)] = 64 << 20
+    max_held_bytes: Annotated[int, Field(gt=0)] = MAX_HELD_BYTES
     drain_s: Annotated[float, Field(ge=0, le=600)] = 10.0
     drain_most_s: Annotated[float, Field(ge=0, le=86_400)] = 600.0
     max_in_flight: Annotated[int, Field(gt=0, le=1_000_000)] = 4096
@@ -34,6 +38,11 @@ class ServerEntry(Entry):
     explain_days: Annotated[float, Field(ge=0, le=365)] = 30.0
     explain_max_bytes: Annotated[int, Field(ge=16 << 20)] = 1 << 30
     state_dir: Path | None = None
+
+    @property
+    def body_limit(self) -> int:
+        """Bytes of the largest body that can be held."""
+        return min(self.max_body_bytes, self.max_held_bytes)
 
     @property
     def is_loopback(self) -> bool:

@@ -22,6 +22,7 @@ AT_START = {
         "drain_most_s",
         "max_in_flight",
         "max_queued",
+        "max_held_bytes",
         "explain_days",
         "explain_max_bytes",
     ),

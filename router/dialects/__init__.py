@@ -4,5 +4,6 @@
 - `errors`: errors as clients read them
 - `chat`: OpenAI Chat Completions
 - `sse`: its streams
+- `unread`: streams in a coding that we do not know
 - `opaque`: bodies that are passed on unread
 """

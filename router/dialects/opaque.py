@@ -5,43 +5,46 @@ from __future__ import annotations
 import codecs
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from router.dialects.chat import REFERENCE_KEY, ROUTER_KEYS, strip_hints
 from router.dialects.request import NOTHING_DECLARED, BodyHints, Declared
 from router.errors import RequestRejected
+from router.net.connection import BodyInPieces
 
 _TOP = msgspec.json.Decoder(dict[str, Raw])
 _ENCODER = msgspec.json.Encoder()
 
 
-def is_json_object(body: bytes) -> bool:
-    """Return whether a body is to be taken as JSON, whatever its media type says."""
-    return body.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"{"
+class OpaqueBody(Struct, frozen=True):
+    """A body on its way to a provider, and what it says to us."""
+
+    body: bytes | BodyInPieces
+    declared: Declared = NOTHING_DECLARED
+    model: str = ""
 
 
-def take_hints(body: bytes) -> tuple[Declared, bytes]:
-    """Return what a body says to us, and the body without it; unchanged where it says nothing.
+def take_hints(body: bytes) -> OpaqueBody:
+    """Return a body that opens an object without what it says to us; else unchanged.
 
-    A body that is no JSON goes on as it came.
+    One that is no JSON goes on as it came.
 
     Raises:
         RequestRejected: our own object in it cannot be read: it may hold a constraint.
     """
-    if not is_json_object(body):
-        return NOTHING_DECLARED, body
     try:
         top = _TOP.decode(body.removeprefix(codecs.BOM_UTF8))
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return NOTHING_DECLARED, body
+        return OpaqueBody(body)
+    model = _text(top.get("model")) or ""
     router, metadata = top.get("router"), _metadata(top)
     ours = any(name.startswith(ROUTER_KEYS) for name in metadata)
     if router is None and not ours:
-        return NOTHING_DECLARED, body
+        return OpaqueBody(body, model=model)
     hints = _hints(router) if router is not None else BodyHints()
     reference = _text(metadata.get(REFERENCE_KEY))
     strip_hints(top, ours=ours)
-    return Declared(hints, reference=reference), _ENCODER.encode(top)
+    return OpaqueBody(_ENCODER.encode(top), Declared(hints, reference=reference), model)
 
 
 def _hints(raw: Raw) -> BodyHints:

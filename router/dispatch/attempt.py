@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import httpx
 
 from router.dialects.sse import ChatStream
+from router.dialects.unread import UnreadStream
 from router.dispatch.fates import (
     Fate,
     Refusal,
@@ -26,6 +27,7 @@ from router.dispatch.time_limits import TimeLimits
 from router.endpoints.catalog import Endpoint
 from router.endpoints.health import Health
 from router.endpoints.suspensions import Fields
+from router.net.codings import CodedAnswer, decoded
 from router.net.connection import Header
 from router.net.deadline import Deadline
 from router.net.pool import Upstream, UpstreamResponse
@@ -84,6 +86,7 @@ class Reply:
     body: bytes | None
     stream: HeldStream | None = None
     response: UpstreamResponse | None = None
+    is_read: bool = True  # else its body is in a coding that we do not know
 
     async def aclose(self) -> None:
         """Give it up."""
@@ -141,8 +144,10 @@ class Dispatcher:
         limit_s = max(min(first_s, attempt.deadline - now), 0.0)
         try:
             with Deadline(limit_s) as clock:
-                response = await self.upstream.send(
-                    "POST", limits.target, sending.headers, sending.body
+                response = decoded(
+                    await self.upstream.send(
+                        "POST", limits.target, sending.headers, sending.body, repeatable=True
+                    )
                 )
                 try:
                     return await self._read(attempt, response, sending, clock)
@@ -173,6 +178,8 @@ class Dispatcher:
             )
         if not 200 <= response.status < 300:
             return await self._read_refusal(attempt, response, sending, clock)
+        if isinstance(response, CodedAnswer):
+            return await _read_unread(attempt, response, sending, clock)
         chunks, first = aiter(response), b""
         if sending.streamed:
             if b"event-stream" not in _header(response, b"content-type").lower():
@@ -217,6 +224,24 @@ class Dispatcher:
             own=own,
             refusal=found,
         )
+
+
+async def _read_unread(
+    attempt: Attempt, response: CodedAnswer, sending: Sending, clock: Deadline
+) -> Reply:
+    """Return an answer that nobody here can read: it counts as one by its status."""
+    status, headers, chunks = response.status, response.headers, aiter(response)
+    is_stream = b"event-stream" in _header(response, b"content-type").lower()
+    if sending.streamed and is_stream:
+        clock.move(math.inf)
+        attempt.ttft_s = time.monotonic() - attempt.began_at
+        silence_s = min(attempt.limits.stall_s, attempt.deadline_s)
+        stream = HeldStream(UnreadStream(), chunks, b"", content_by=math.inf, silence_s=silence_s)
+        return Reply(attempt, status, headers, None, stream, response)
+    body = await _read_whole(attempt, chunks, b"", clock)
+    await response.aclose()
+    attempt.latency_s = time.monotonic() - attempt.began_at
+    return Reply(attempt, status, headers, body, is_read=False)
 
 
 async def _open(

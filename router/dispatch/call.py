@@ -281,7 +281,7 @@ class _Call:
         self.guard.finish()
         assert reply.body is not None
         if attempt.result is Result.OK:
-            self._tell(token, reply.body, answered=True)
+            self._tell(token, reply.body if reply.is_read else b"", answered=reply.is_read)
         headers = self._response_headers(reply, token)
         await self.exchange.respond(reply.status, reply.body, headers)
 

@@ -6,12 +6,13 @@ It is booked as `<provider>/<model or path>`, not routed, and counts in no verdi
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 import httpx
-import msgspec
 from msgspec import Struct
 
 from router.beliefs.names import Names
@@ -25,6 +26,16 @@ from router.endpoints.catalog import Catalog, Provider
 from router.endpoints.entries import DataClass
 from router.errors import AllEndpointsFailed, NoCandidates, RequestRejected
 from router.net.asgi import DisconnectGuard, Exchange, Header
+from router.net.bodies import ClientGone
+from router.net.codings import (
+    MAX_ANSWER_BYTES,
+    CodingDamaged,
+    DecodedTooLarge,
+    Decoder,
+    are_known,
+    codings_of,
+)
+from router.net.connection import BodyInPieces
 from router.net.deadline import Deadline
 from router.net.paths import below_version
 from router.net.pool import Target, Upstream, UpstreamResponse
@@ -40,15 +51,12 @@ MAX_READ_BYTES = 8 << 20
 """Longer answers pass unread: their usage stays unknown."""
 
 
-class _Named(msgspec.Struct):
-    model: str = ""
-
-
 class Passed(Struct, frozen=True):
     """A request as it is passed on."""
 
     caller: Caller
-    body: bytes
+    body: bytes | BodyInPieces
+    model: str  # empty where its body names none
     task: str
     data_class: DataClass
     reference: str | None
@@ -60,13 +68,33 @@ class _Copy(Ending):
 
     stream: ChatStream | None = None
     body: bytearray = field(default_factory=bytearray)
+    decoder: Decoder | None = None
+    readable: bool = True
+
+    def begin(self, headers: Sequence[Header]) -> None:
+        """Read the head: what kind of answer it is, and in which codings."""
+        if any(k == b"content-type" and b"event-stream" in v for k, v in headers):
+            self.stream = ChatStream(hide_usage=False)
+        codings = codings_of(headers)
+        self.readable = are_known(codings)
+        if codings and self.readable:
+            self.decoder = Decoder(codings, limit=MAX_ANSWER_BYTES, lenient=True)
 
     def read(self, chunk: bytes) -> None:
         """Take a copy of what is needed of a chunk."""
+        if not self.readable:
+            return
+        try:
+            if self.decoder is not None:
+                chunk = self.decoder.feed(chunk)
+        except (CodingDamaged, DecodedTooLarge):
+            self.readable = False
+            return
         if self.stream is not None:
             self.stream.feed(chunk)
-        elif len(self.body) <= MAX_READ_BYTES:
+        else:
             self.body += chunk
+            self.readable = len(self.body) <= MAX_READ_BYTES
         if self.ttft_s is None and self.stream is not None and self.stream.spoke:
             self.ttft_s = time.monotonic() - self.began_at
 
@@ -76,7 +104,7 @@ class _Copy(Ending):
         if self.stream is not None:
             self.usage, self.answer_id = self.stream.usage, self.stream.id
         else:
-            answer = parse_answer(bytes(self.body)) or WholeAnswer()
+            answer = (self.readable and parse_answer(bytes(self.body))) or WholeAnswer()
             self.usage, self.answer_id = usage_of(answer.usage), id_of(answer.id)
 
 
@@ -111,7 +139,7 @@ class Passthrough:
         headers = forward_headers(
             exchange.raw_headers, passed.caller, provider, key_headers=catalog.key_headers
         )
-        name = f"{provider.name}/{self._name(provider, exchange, passed.body)}"
+        name = f"{provider.name}/{self._name(provider, exchange, passed.model)}"
         token = self._booking.foreign_token(
             os.urandom(16),
             endpoint=digest8("passthrough", name),
@@ -123,33 +151,11 @@ class Passthrough:
             (b"x-router-endpoint", _printable(name)),
         ]
         call = _Passing(self, exchange, passed, token, ours)
-        guard = DisconnectGuard(exchange.line)
-        try:
-            with Deadline(min(STALL_S, deadline_s)) as limit:
-                await call.run(exchange.method, target, headers, limit)
-        except (httpx.TransportError, TimeoutError) as error:
-            call.fail(timed_out=isinstance(error, TimeoutError))
-            self._complaints.say(provider.name, target, error)
-            if exchange.started:
-                raise ConnectionResetError("the provider broke off") from None
-            raise AllEndpointsFailed([(provider.name, type(error).__name__)]) from None
-        except asyncio.CancelledError:
-            call.write(Result.CLIENT_GONE)
-            if not guard.client_gone:
-                raise
-            guard.forgive()
-            return
-        call.write(call.copy.result)
-        guard.finish()
-        await exchange.end()
+        await _carry_out(call, exchange, provider, target, headers, limit_s=deadline_s)
 
-    def _name(self, provider: Provider, exchange: Exchange, body: bytes) -> str:
+    def _name(self, provider: Provider, exchange: Exchange, model: str) -> str:
         """Return the model that a request names, else its path."""
-        try:
-            name = msgspec.json.decode(body, type=_Named).model if body else ""
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            name = ""
-        name = (name or exchange.path.removeprefix("/v1/"))[:128]
+        name = (model or exchange.path.removeprefix("/v1/"))[:128]
         if name not in self._booked:
             if len(self._booked) >= MAX_NAMES:
                 return "other"
@@ -180,30 +186,48 @@ class _Passing:
         self._tail = b""  # of what was passed on
 
     async def run(
-        self, method: str, target: Target, headers: list[Header], limit: Deadline
+        self,
+        method: str,
+        target: Target,
+        headers: list[Header],
+        limit: Deadline,
+        *,
+        silence_s: float,
     ) -> None:
-        """Send the request, and every byte of the answer but its end."""
+        """Send the request, and every byte of the answer but its end.
+
+        Args:
+            limit: of the wait for the provider; moved on while it is not the provider's turn.
+            silence_s: how long the provider may send nothing.
+        """
         upstream, copy = self._home._upstream, self.copy
-        response = await upstream.send(method, target, headers, self._passed.body)
+        body = self._passed.body
+        if isinstance(body, BodyInPieces):
+            body = BodyInPieces(_timed(body.pieces, limit, silence_s), body.length)
+        repeatable = method in ("GET", "HEAD")
+        response = await upstream.send(method, target, headers, body, repeatable=repeatable)
         copy.status, copy.result = response.status, _result(response.status)
         try:
             await self._exchange.start(response.status, self._head(response))
             async for chunk in response:
+                limit.move(math.inf)  # what a slow client takes is not the provider's
                 copy.read(chunk)
                 if copy.stream is not None and copy.stream.done:
                     self.write(copy.result)
                 await self._exchange.part(chunk)
                 self._tail = (self._tail + chunk)[-4:]
-                limit.move(STALL_S)
+                limit.move(silence_s)
         finally:
             await response.aclose()
 
-    def fail(self, *, timed_out: bool) -> None:
-        """Book that the provider did not answer, or broke off."""
+    def fail(self, provider: Provider, target: Target, error: Exception) -> None:
+        """Book, and say in the log, that the provider did not answer, or broke off."""
+        timed_out = isinstance(error, TimeoutError)
         if self._exchange.started:
             self.write(Result.CUT)
         else:
             self.write(Result.TIMEOUT if timed_out else self.copy.result)
+        self._home._complaints.say(provider.name, target, error)
 
     def write(self, result: Result) -> None:
         """Book how it ended: once a request, the first word holds."""
@@ -228,12 +252,61 @@ class _Passing:
 
     def _head(self, response: UpstreamResponse) -> list[Header]:
         stays = HOP_BY_HOP | named_by_connection(response.headers)
-        kept = [(k, v) for k, v in response.headers if k not in stays]
-        if any(k == b"content-type" and b"event-stream" in v for k, v in kept):
-            self.copy.stream = ChatStream(hide_usage=False)
-            if not any(k == b"content-encoding" for k, _ in kept):
-                self._exchange.tell = self._tell
-        return kept + self._ours
+        self.copy.begin(response.headers)
+        if self.copy.stream is not None and not any(
+            name == b"content-encoding" for name, _ in response.headers
+        ):
+            self._exchange.tell = self._tell
+        return [(k, v) for k, v in response.headers if k not in stays] + self._ours
+
+
+async def _timed(
+    pieces: AsyncIterator[bytes], limit: Deadline, silence_s: float
+) -> AsyncIterator[bytes]:
+    """Yield the pieces of a body; the time that the client takes for them does not count."""
+    limit.move(math.inf)
+    async for piece in pieces:
+        limit.move(silence_s)
+        yield piece
+        limit.move(math.inf)
+    limit.move(silence_s)
+
+
+async def _carry_out(
+    call: _Passing,
+    exchange: Exchange,
+    provider: Provider,
+    target: Target,
+    headers: list[Header],
+    *,
+    limit_s: float,
+) -> None:
+    """Pass the request on and its answer back, and book how that ended."""
+    guard = DisconnectGuard(exchange.line)
+    try:
+        with Deadline(limit_s) as limit:
+            await call.run(exchange.method, target, headers, limit, silence_s=limit_s)
+    except (httpx.TransportError, TimeoutError) as error:
+        call.fail(provider, target, error)
+        if exchange.started:
+            raise ConnectionResetError("the provider broke off") from None
+        raise AllEndpointsFailed([(provider.name, type(error).__name__)]) from None
+    except RequestRejected:  # by what came of the body, on its way
+        call.write(Result.CLIENT_ERROR)
+        if exchange.started:
+            raise ConnectionResetError("the body broke off") from None
+        raise
+    except (asyncio.CancelledError, ClientGone) as error:
+        call.write(Result.CLIENT_GONE)
+        if isinstance(error, ClientGone):
+            return
+        if not guard.client_gone:
+            raise
+        guard.forgive()
+        return
+    call.write(call.copy.result)
+    guard.finish()
+    await exchange.end()
 
 
 def _check(provider: Provider, passed: Passed) -> None:

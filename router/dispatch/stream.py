@@ -11,6 +11,7 @@ import httpx
 
 from router.dialects.errors import error_body, error_event, refusal_event
 from router.dialects.sse import ChatStream
+from router.dialects.unread import UnreadStream
 from router.dispatch.attempt import Reply
 from router.net.asgi import DisconnectGuard, Exchange, Header
 from router.net.deadline import Deadline
@@ -106,6 +107,11 @@ class StreamedAnswer:
         whole = stream.is_whole(ended_well=ended_well)
         if not whole:
             attempt.result = _result(stream, timed_out=timed_out)
+        if isinstance(stream, UnreadStream):
+            self._book(b"", False)
+            if not whole:
+                raise ConnectionResetError("cut, in a coding that nothing can be said in")
+            return b""
         self._book(b"".join(self._said), whole)
         if whole or stream.told:  # its own error event has told the client
             return b""

@@ -14,7 +14,8 @@ from itertools import islice
 from types import TracebackType
 
 from router.errors import SidecarFull
-from router.net.asgi import ClientGone, ClientLine
+from router.net.asgi import ClientLine
+from router.net.bodies import ClientGone
 
 QUEUED_SHARE = 8
 """One call waits for each 8 under way: while calls take what they take, for an eighth of it."""

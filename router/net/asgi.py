@@ -1,4 +1,4 @@
-"""One request of a client and the way back to it, on raw ASGI: bodies with limits, answers."""
+"""One request of a client and the way back to it, on raw ASGI."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from router.errors import RequestRejected
+from router.net.bodies import BodyBudget, RequestBody
+from router.net.codings import codings_of
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -23,10 +24,6 @@ Tell = Callable[[str, str], bytes | None]
 JSON: Header = (b"content-type", b"application/json")
 LINE = "pointsman.line"
 """The one key of ours in a scope: the request's `ClientLine`, put there by the protocol."""
-
-
-class ClientGone(Exception):
-    """The client closed the connection before its request was whole."""
 
 
 class ClientLine:
@@ -48,6 +45,8 @@ class Exchange:
     """One request and its answer."""
 
     __slots__ = (
+        "_body",
+        "_budget",
         "_receive",
         "_send",
         "headers",
@@ -62,7 +61,9 @@ class Exchange:
         "tell",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, budget: BodyBudget | None = None
+    ) -> None:
         self.scope = scope
         self.raw_headers: list[Header] = scope["headers"]  # in order, repeated ones too
         self.headers: Mapping[bytes, bytes] = dict(self.raw_headers)
@@ -75,6 +76,8 @@ class Exchange:
         self.stopped = False
         self._receive = receive
         self._send = send
+        self._budget = budget
+        self._body: RequestBody | None = None
 
     @property
     def method(self) -> str:
@@ -91,29 +94,44 @@ class Exchange:
         """What follows the question mark."""
         return bytes(self.scope.get("query_string", b""))
 
-    async def body(self, *, limit: int) -> bytes:
-        """Return the request's body; the protocol sees to it that it comes in time.
+    def reading(self, *, limit: int) -> RequestBody:
+        """Return the request's body, of which nothing is read yet; asked for once.
 
         Raises:
-            RequestRejected: larger than `limit` bytes.
+            RequestRejected: in a coding that we do not know.
+        """
+        declared, budget = self.headers.get(b"content-length", b""), self._budget
+        body = self._body = RequestBody(
+            self._receive,
+            budget or BodyBudget(limit),
+            self._codings(),
+            declared=int(declared) if declared.isdigit() else None,
+            limit=limit,
+        )
+        return body
+
+    def _codings(self) -> list[bytes]:
+        """Return the codings of the body, and those of its transfer, which come off first."""
+        headers, raw = self.headers, self.raw_headers
+        codings = codings_of(raw) if b"content-encoding" in headers else []
+        if b"transfer-encoding" in headers:
+            codings += [c for c in codings_of(raw, of=b"transfer-encoding") if c != b"chunked"]
+        return codings
+
+    async def body(self, *, limit: int) -> bytes:
+        """Return the request's body, decoded; the protocol sees to it that it comes in time.
+
+        Raises:
+            RequestRejected: larger than `limit` bytes, damaged, or more than there is room for.
             ClientGone: the client left.
         """
-        declared = self.headers.get(b"content-length", b"")
-        if declared.isdigit() and int(declared) > limit:
-            raise _too_large(int(declared), limit)
-        parts: list[bytes] = []
-        size, more = 0, True
-        while more:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            part = message.get("body", b"")
-            size += len(part)
-            if size > limit:
-                raise _too_large(size, limit)
-            parts.append(part)
-            more = message.get("more_body", False)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return await self.reading(limit=limit).whole()
+
+    def release(self) -> None:
+        """The request is answered, or given up."""
+        self.line.release()
+        if self._body is not None:
+            self._body.release()
 
     async def respond(
         self, status: int, body: bytes, headers: Sequence[Header] | None = None
@@ -179,9 +197,3 @@ class DisconnectGuard:
     def forgive(self) -> None:
         """The cancellation was ours, and is dealt with."""
         self._task.uncancel()
-
-
-def _too_large(size: int, limit: int) -> RequestRejected:
-    return RequestRejected(
-        "body_too_large", f"the body has {size} bytes, {limit} is the limit (server.max_body_bytes)"
-    )

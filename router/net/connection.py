@@ -2,13 +2,16 @@
 
 An exchange has the connection for itself. Whatever is not plainly one whole answer is an error,
 and the connection goes; only one whose answer came to its end, and no byte further, serves again.
-Nothing is ever sent twice.
+A body that comes in pieces is taken no faster than the provider takes it, and while it goes out an
+answer may come already.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import select
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import cast
 
 import httptools
@@ -20,6 +23,16 @@ MAX_HEAD_BYTES = 64 << 10
 """Of status line, headers and interim answers, and of what else stands between pieces of a body."""
 MAX_UNREAD_BYTES = 64 << 10
 """Above this the connection is not read on, so that the provider waits for a slow client."""
+MAX_JOINED_BYTES = 64 << 10
+"""A longer body is written by itself: joining it to its head would copy it."""
+
+
+@dataclass(frozen=True, slots=True)
+class BodyInPieces:
+    """A body that goes out while it arrives, once."""
+
+    pieces: AsyncIterator[bytes]
+    length: int | None  # bytes, if it is known before the end
 
 
 class Answer:
@@ -33,6 +46,7 @@ class Answer:
         "chunks",
         "headers",
         "n_unread",
+        "pump",
         "status",
     )
 
@@ -41,10 +55,11 @@ class Answer:
         self.headers: list[Header] = []  # names in lower case
         self.chunks: list[bytes] = []
         self.n_unread = 0
+        self.pump: asyncio.Task[None] | None = None  # sends what is asked, while it does
         self._connection: Connection | None = connection
         self._waiter: asyncio.Future[None] | None = None
         self._ended = False
-        self._error: httpx.TransportError | None = None
+        self._error: Exception | None = None
 
     def __aiter__(self) -> Answer:
         return self
@@ -54,6 +69,7 @@ class Answer:
 
         Raises:
             httpx.RemoteProtocolError: the connection broke, or what came is no HTTP.
+            Whatever went wrong with the body of the request.
         """
         while not self.chunks:
             if self._ended:
@@ -71,6 +87,7 @@ class Answer:
 
         Raises:
             httpx.RemoteProtocolError: the connection broke before, or what came is no HTTP.
+            Whatever went wrong with the body of the request.
         """
         while not self.status:
             if self._error is not None:
@@ -82,9 +99,12 @@ class Answer:
         if self._connection is not None:
             self._connection.abort()
 
-    def end(self, error: httpx.TransportError | None = None) -> None:
+    def end(self, error: Exception | None = None) -> None:
         """The answer is whole, or will never be; the connection is no longer its own."""
         self._connection = None
+        if self.pump is not None:
+            self.pump.cancel()
+            self.pump = None
         self._ended, self._error = True, error
         self.wake()
 
@@ -118,6 +138,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._answer: Answer | None = None
+        self._blocked: asyncio.Future[None] | None = None  # while the provider takes no more
+        self._unsent = False  # when it was lost
         self._begin(is_head=False)
 
     def _begin(self, *, is_head: bool) -> None:
@@ -136,13 +158,37 @@ class Connection(asyncio.Protocol):
         """Whether nothing is known that would keep it from serving."""
         return self._transport is not None and not self._transport.is_closing()
 
-    def exchange(self, request: bytes, body: bytes, *, is_head: bool) -> Answer:
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing has arrived that the loop has not told of yet: an end, say."""
+        if self._transport is None:
+            return False
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not poll.poll(0)
+
+    def may_repeat(self, *, repeatable: bool) -> bool:
+        """Return whether the exchange that was lost may be made again elsewhere.
+
+        Not once a byte of its answer was read; nor, unless it is `repeatable`, once all of it may
+        have left.
+        """
+        return not self._n_other_bytes and (repeatable or self._unsent)
+
+    def exchange(self, head: bytes, body: bytes | BodyInPieces, *, is_head: bool) -> Answer:
         """Send one request; return its answer, of which nothing is there yet."""
         assert self._transport is not None
         assert self._answer is None
         self._begin(is_head=is_head)
         answer = self._answer = Answer(self)
-        self._transport.write(request + body)
+        if isinstance(body, BodyInPieces):
+            self._transport.write(head)
+            answer.pump = self.loop.create_task(self._send(body, answer))
+        elif len(body) > MAX_JOINED_BYTES:
+            self._transport.write(head)
+            self._transport.write(body)
+        else:
+            self._transport.write(head + body)
         return answer
 
     def abort(self) -> None:
@@ -156,7 +202,42 @@ class Connection(asyncio.Protocol):
             self._paused = False
             self._transport.resume_reading()
 
+    async def _send(self, body: BodyInPieces, answer: Answer) -> None:
+        """Send a body; whatever goes wrong with it ends the exchange."""
+        chunked, left = body.length is None, body.length or 0
+        try:
+            async for piece in body.pieces:
+                if not piece:
+                    continue
+                left -= len(piece)
+                self._write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+                if self._blocked is not None:
+                    await self._blocked
+            if chunked:
+                self._write(b"0\r\n\r\n")
+            elif left:
+                raise httpx.LocalProtocolError("the body is not as long as it was said to be")
+            answer.pump = None
+        except Exception as error:
+            answer.pump = None
+            if self._answer is answer:
+                self._break(error)
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None:  # else the exchange ends in a moment
+            self._transport.write(data)
+
     # -- called by the loop -----------------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        """The provider takes no more for now."""
+        self._blocked = self.loop.create_future()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        if self._blocked is not None and not self._blocked.done():
+            self._blocked.set_result(None)
+        self._blocked = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -174,12 +255,14 @@ class Connection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._reusable = False
             if not self._whole:
-                self._break(self._why or f"no HTTP ({type(error).__name__})")
+                why = self._why or f"no HTTP ({type(error).__name__})"
+                self._break(httpx.RemoteProtocolError(why))
                 return
         if self._whole:
             self._finish()
         elif self._n_other_bytes > MAX_HEAD_BYTES:
-            self._break(f"over {MAX_HEAD_BYTES} bytes that are no body")
+            why = f"over {MAX_HEAD_BYTES} bytes that are no body"
+            self._break(httpx.RemoteProtocolError(why))
         else:
             if answer.n_unread > MAX_UNREAD_BYTES and not self._paused:
                 self._paused = True
@@ -190,6 +273,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The end: a good one only for an answer that is as long as its connection."""
         self._transport = None
+        self._unsent = self._blocked is not None
+        self.resume_writing()
         answer, self._answer = self._answer, None
         if answer is not None:
             framed = self._n_lengths or self._n_codings
@@ -271,11 +356,11 @@ class Connection(asyncio.Protocol):
         self._why = why
         raise ValueError(why)
 
-    def _break(self, why: str) -> None:
+    def _break(self, error: Exception) -> None:
         answer, self._answer = self._answer, None
         self.abort()
         if answer is not None:
-            answer.end(httpx.RemoteProtocolError(why))
+            answer.end(error)
 
     def _finish(self) -> None:
         """The answer is whole; the connection may serve again if it said all and we did."""
@@ -283,7 +368,8 @@ class Connection(asyncio.Protocol):
         assert answer is not None
         transport = self._transport
         assert transport is not None
-        if self._reusable and not transport.is_closing() and not transport.get_write_buffer_size():
+        unsent = answer.pump is not None or transport.get_write_buffer_size()
+        if self._reusable and not transport.is_closing() and not unsent:
             self.resume()
             self._on_free(self)
         else:

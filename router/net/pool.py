@@ -1,8 +1,10 @@
 """The one transport seam, and the connection pool behind it.
 
 A request goes out once, on a connection that nothing is known against; whatever goes wrong is the
-caller's to deal with. No decompression, no redirects, no cookies, no proxies from the environment.
-A transport of httpx plugs in as well, as tests do with `httpx.MockTransport`.
+caller's to deal with. The one exception is a kept connection that its provider closed while the
+request was on its way: then it goes out on a new one, if that can do no harm. No decompression, no
+redirects, no cookies, no proxies from the environment. A transport of httpx plugs in as well, as
+tests do with `httpx.MockTransport`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import NamedTuple, Protocol, cast
 import httpx
 from aiohappyeyeballs import start_connection
 
-from router.net.connection import Answer, Connection, Header
+from router.net.connection import Answer, BodyInPieces, Connection, Header
 
 CONNECT_S = 10.0
 """Twice what the SDKs of OpenAI and Anthropic wait; nothing was sent, so it can be tried again."""
@@ -82,12 +84,22 @@ class Upstream(Protocol):
     """What a call needs of the network."""
 
     async def send(
-        self, method: str, target: Target, headers: list[Header], body: bytes
+        self,
+        method: str,
+        target: Target,
+        headers: list[Header],
+        body: bytes | BodyInPieces,
+        *,
+        repeatable: bool = False,
     ) -> UpstreamResponse:
         """Send one request; return once the answer's head is there.
 
+        A body in pieces may still be on its way then. What goes wrong with it is raised here, or
+        where the answer is read.
+
         Args:
             headers: names in lower case; host and framing are added.
+            repeatable: the provider may be asked twice where it never answered.
 
         Raises:
             httpx.ConnectError, httpx.ConnectTimeout: no connection could be made.
@@ -121,17 +133,27 @@ class Pool:
         """Connections that are open, idle ones included."""
         return len(self._open)
 
-    async def send(self, method: str, target: Target, headers: list[Header], body: bytes) -> Answer:
+    async def send(
+        self,
+        method: str,
+        target: Target,
+        headers: list[Header],
+        body: bytes | BodyInPieces,
+        *,
+        repeatable: bool = False,
+    ) -> Answer:
         """Send one request; see `Upstream`."""
-        head = write_head(method, target, headers, len(body))
-        connection = self._take(target) or await self._connect(target)
-        answer = connection.exchange(head, body, is_head=method == "HEAD")
-        try:
-            await answer.head()
-        except BaseException:
-            await answer.aclose()
-            raise
-        return answer
+        head, is_head = write_head(method, target, headers, _length(body)), method == "HEAD"
+        kept = None
+        if isinstance(body, bytes):  # pieces are there once: their connection must not be stale
+            kept = self._take(target, look=not repeatable)
+        if kept is not None:
+            try:
+                return await _answer(kept, head, body, is_head=is_head)
+            except httpx.RemoteProtocolError:
+                if not kept.may_repeat(repeatable=repeatable):
+                    raise
+        return await _answer(await self._connect(target), head, body, is_head=is_head)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -140,12 +162,17 @@ class Pool:
         for connection in list(self._open):
             connection.abort()
 
-    def _take(self, target: Target) -> Connection | None:
-        """Return the idle connection that was used last."""
+    def _take(self, target: Target, *, look: bool) -> Connection | None:
+        """Return the idle connection that was used last.
+
+        Args:
+            look: ask the system whether it was closed this very moment, which takes it 2 µs.
+        """
         idle = self._idle.get(target.origin)
         while idle:
             connection = idle.pop()
-            if connection.is_open and not self._is_stale(connection):
+            usable = connection.is_open and not self._is_stale(connection)
+            if usable and (not look or connection.is_quiet):
                 return connection
             connection.abort()
         return None
@@ -223,17 +250,31 @@ class Adapted:
         self._transport = transport
 
     async def send(
-        self, method: str, target: Target, headers: list[Header], body: bytes
+        self,
+        method: str,
+        target: Target,
+        headers: list[Header],
+        body: bytes | BodyInPieces,
+        *,
+        repeatable: bool = False,
     ) -> UpstreamResponse:
         """Send one request; see `Upstream`."""
-        own = [(b"host", target.authority), (b"content-length", b"%d" % len(body))]
-        stream = httpx.ByteStream(body)
+        own = [(b"host", target.authority), _framing(_length(body))]
+        stream = httpx.ByteStream(body) if isinstance(body, bytes) else _Stream(body.pieces)
         request = httpx.Request(method, target.url, headers=own + headers, stream=stream)
         return _AdaptedResponse(await self._transport.handle_async_request(request))
 
     async def aclose(self) -> None:
         """Close the transport."""
         await self._transport.aclose()
+
+
+class _Stream(httpx.AsyncByteStream):
+    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
+        self._pieces = pieces
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._pieces
 
 
 class _AdaptedResponse:
@@ -249,8 +290,33 @@ class _AdaptedResponse:
         await self._response.aclose()
 
 
-def write_head(method: str, target: Target, headers: list[Header], n_body: int) -> bytes:
+async def _answer(
+    connection: Connection, head: bytes, body: bytes | BodyInPieces, *, is_head: bool
+) -> Answer:
+    answer = connection.exchange(head, body, is_head=is_head)
+    try:
+        await answer.head()
+    except BaseException:
+        await answer.aclose()
+        raise
+    return answer
+
+
+def _length(body: bytes | BodyInPieces) -> int | None:
+    return len(body) if isinstance(body, bytes) else body.length
+
+
+def _framing(n_body: int | None) -> Header:
+    if n_body is None:
+        return (b"transfer-encoding", b"chunked")
+    return (b"content-length", b"%d" % n_body)
+
+
+def write_head(method: str, target: Target, headers: list[Header], n_body: int | None) -> bytes:
     """Return a request's head.
+
+    Args:
+        n_body: bytes of the body; None if it comes in chunks.
 
     Raises:
         httpx.LocalProtocolError: something in it could be read as more than one request.
@@ -262,7 +328,7 @@ def write_head(method: str, target: Target, headers: list[Header], n_body: int) 
         b"%b %b HTTP/1.1" % (method.encode(), target.path),
         b"host: " + target.authority,
         *[b"%b: %b" % header for header in headers],
-        b"content-length: %d" % n_body,
+        b"%b: %b" % _framing(n_body),
     ]
     head = b"\r\n".join(lines) + b"\r\n\r\n"
     n_breaks = len(lines) + 1

@@ -7,6 +7,7 @@ from router.decision.draws import Draws
 from router.dispatch.observer_line import ObserverLine
 from router.explain.log import DecisionLog
 from router.net.admission import Admission
+from router.net.bodies import BodyBudget
 from router.net.pool import Pool
 from telemetry.writer import Writer
 
@@ -22,6 +23,7 @@ def gauges(
     observer: ObserverLine | None,
     pool: Pool | None,
     admission: Admission,
+    budget: BodyBudget,
 ) -> Gauges:
     """Return all gauges of a sidecar."""
     counters, known = writer.counters, keeper.current.known
@@ -61,4 +63,5 @@ def gauges(
         "router_calls_under_way": ("Calls under way.", admission.n_under_way),
         "router_calls_waiting": ("Calls that wait for one to end.", admission.n_waiting),
         "router_calls_shed": ("Calls turned away because of too many.", admission.n_shed),
+        "router_body_bytes_held": ("Bytes of requests that are held.", budget.held),
     }
