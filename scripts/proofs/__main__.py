@@ -5,9 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from scripts.proofs import pipeline
+from scripts.proofs import direct, failover, pipeline
 
-PROOFS: dict[str, Callable[[Sequence[str]], int]] = {"pipeline": pipeline.main}
+PROOFS: dict[str, Callable[[Sequence[str]], int]] = {
+    "pipeline": pipeline.main,
+    "failover": failover.main,
+    "direct": direct.main,
+}
 
 
 def main(argv: Sequence[str]) -> int:
