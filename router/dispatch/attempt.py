@@ -63,6 +63,12 @@ class Attempt(Ending):
     deadline: float  # monotonic seconds: of the call, for content
     deadline_s: float
     hold: Hold = Hold.CONTENT
+    stream: HeldStream | None = None
+
+    @property
+    def has_spoken(self) -> bool:
+        """Whether there is content of its answer, be it held or not."""
+        return self.stream is not None and self.stream.state.spoke
 
 
 @dataclass(slots=True)
@@ -251,7 +257,7 @@ async def _open(
     content_by = attempt.began_at + attempt.limits.first_token_s
     if attempt.hold is not Hold.NOTHING:
         content_by = min(content_by, attempt.deadline)
-    stream = HeldStream(
+    stream = attempt.stream = HeldStream(
         ChatStream(hide_usage=sending.hide_usage, n_choices=sending.n_choices),
         chunks,
         first,

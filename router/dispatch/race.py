@@ -112,7 +112,7 @@ class Race:
         """Ask one endpoint; where it is slow, the next one beside it: the first content wins."""
         if not has_others:
             return await self._call.ask(attempt)
-        start = partial(self._start_beside, attempt.endpoint)
+        start = partial(self._start_beside, attempt)
         rival: Rival[Reply] = Rival(self._call.beside_s(attempt), start)
         try:
             with rival:
@@ -130,15 +130,15 @@ class Race:
         await _give_up(rival)
         return reply
 
-    def _start_beside(self, slow: Endpoint) -> Coroutine[Any, Any, Reply] | None:
+    def _start_beside(self, slow: Attempt) -> Coroutine[Any, Any, Reply] | None:
         """Return what is started beside a slow attempt, where that may be.
 
         It draws on the retry budget, unless the slow one is known to be out by now.
         """
-        endpoint = self._next(None)
+        endpoint = None if slow.has_spoken else self._next(None)
         if endpoint is None or self._n_begun >= MAX_ATTEMPTS:
             return None
-        if not self._health.is_open(slow.digest) and not self._budget.spend():
+        if not self._health.is_open(slow.endpoint.digest) and not self._budget.spend():
             return None
         self._following = None
         self._call.note_second_start(endpoint)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from scripts.proofs import overload, pipeline
+from scripts.proofs import direct, failover, overload, pipeline
 
 PROOFS: dict[str, Callable[[Sequence[str]], int]] = {
     "pipeline": pipeline.main,
+    "failover": failover.main,
+    "direct": direct.main,
     "overload": overload.main,
 }
 
