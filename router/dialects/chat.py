@@ -6,6 +6,7 @@ images, unknown fields and integers of any size survive.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from router.dialects.request import BodyHints, Declared, Structure
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect, Needs
 from router.errors import RequestRejected
+from telemetry.wire.lenient import read_leniently, softened
 
 MAX_MESSAGES = 4096
 MAX_NUMBER = 1 << 53
@@ -154,7 +156,7 @@ class ChatRequest:
 
     def fields(self, endpoint: Endpoint) -> dict[str, bytes]:
         """Return the top-level fields that an endpoint gets, as JSON, without what we add."""
-        top = {name: bytes(raw) for name, raw in _TOP.decode(self.body).items()}
+        top = {name: bytes(raw) for name, raw in top_level(self.body).items()}
         return top | endpoint.params
 
     def rewritten(self, endpoint: Endpoint, *, ask_usage: bool = True) -> tuple[bytes, bool]:
@@ -176,13 +178,13 @@ class ChatRequest:
         hinted = ours or read.router is not None
         if same_model and not hinted and not ask_usage and not endpoint.params:
             return self.body, False
-        top = _TOP.decode(self.body)
+        top = top_level(self.body)
         top["model"] = Raw(_ENCODER.encode(endpoint.upstream_model))
         strip_hints(top, ours=ours)
         if ask_usage:
             options = {}
             if read.stream_options is not None:
-                options = msgspec.json.decode(top["stream_options"], type=dict[str, Raw])
+                options = top_level(bytes(top["stream_options"]))
             options["include_usage"] = Raw(b"true")
             top["stream_options"] = Raw(_ENCODER.encode(options))
         for name, value in endpoint.params.items():
@@ -194,7 +196,7 @@ class ChatRequest:
         ours = self._tags_us
         if not ours and self._body.router is None:
             return self.body
-        top = _TOP.decode(self.body)
+        top = top_level(self.body)
         strip_hints(top, ours=ours)
         return _ENCODER.encode(top)
 
@@ -214,7 +216,7 @@ def parse(body: bytes) -> ChatRequest:
     try:
         if not body.isascii():
             body.decode()  # what is nested is not looked into below
-        request = _REQUEST.decode(body)
+        request = _decode(body)
     except msgspec.ValidationError as error:
         message, _, where = str(error).partition(" - at `$")
         missing = message.partition("missing required field `")[2].rstrip("`")
@@ -232,6 +234,37 @@ def parse(body: bytes) -> ChatRequest:
     if any(bytes(message)[:1] != b"{" for message in request.messages):
         raise RequestRejected("invalid_request", "a message is no object", param="messages")
     return ChatRequest(body, request)
+
+
+def _decode(body: bytes) -> ChatBody:
+    """Return what is read of a body, also of one that only lenient readers take."""
+    try:
+        return _REQUEST.decode(body)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError as error:
+        try:
+            softer = softened(body)
+        except ValueError:
+            raise error from None
+        return _REQUEST.decode(softer)
+
+
+def top_level(body: bytes) -> dict[str, Raw]:
+    """Return the top level of a body; what is nested is the bytes that came, if they are strict.
+
+    Raises:
+        msgspec.DecodeError, ValueError: it is no JSON object.
+    """
+    try:
+        return _TOP.decode(body)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        value = read_leniently(body)
+    if not isinstance(value, dict):
+        raise ValueError("no object")
+    return {name: Raw(json.dumps(each).encode()) for name, each in value.items()}
 
 
 def _needs(request: ChatBody, body: bytes) -> int:
@@ -257,7 +290,7 @@ def strip_hints(top: dict[str, Raw], *, ours: bool) -> None:
     """
     top.pop("router", None)
     if ours:
-        metadata = msgspec.json.decode(top["metadata"], type=dict[str, Raw])
+        metadata = top_level(bytes(top["metadata"]))
         kept = {k: v for k, v in metadata.items() if not k.startswith(ROUTER_KEYS)}
         if kept:
             top["metadata"] = Raw(_ENCODER.encode(kept))

@@ -7,12 +7,11 @@ import codecs
 import msgspec
 from msgspec import Raw, Struct
 
-from router.dialects.chat import REFERENCE_KEY, ROUTER_KEYS, strip_hints
+from router.dialects.chat import REFERENCE_KEY, ROUTER_KEYS, strip_hints, top_level
 from router.dialects.request import NOTHING_DECLARED, BodyHints, Declared
 from router.errors import RequestRejected
 from router.net.connection import BodyInPieces
 
-_TOP = msgspec.json.Decoder(dict[str, Raw])
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -33,8 +32,8 @@ def take_hints(body: bytes) -> OpaqueBody:
         RequestRejected: our own object in it cannot be read: it may hold a constraint.
     """
     try:
-        top = _TOP.decode(body.removeprefix(codecs.BOM_UTF8))
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        top = top_level(body.removeprefix(codecs.BOM_UTF8))
+    except (msgspec.DecodeError, RecursionError, ValueError):
         return OpaqueBody(body)
     model = _text(top.get("model")) or ""
     router, metadata = top.get("router"), _metadata(top)
@@ -50,20 +49,20 @@ def take_hints(body: bytes) -> OpaqueBody:
 def _hints(raw: Raw) -> BodyHints:
     try:
         return msgspec.json.decode(raw, type=BodyHints)
-    except msgspec.ValidationError as error:
+    except msgspec.DecodeError as error:
         code = "unknown_field" if "unknown field" in str(error) else "invalid_request"
         raise RequestRejected(code, f"{error} (in router)", param="router") from None
 
 
 def _metadata(top: dict[str, Raw]) -> dict[str, Raw]:
     try:
-        return _TOP.decode(top.get("metadata", b"{}"))
-    except (msgspec.DecodeError, RecursionError):
+        return top_level(bytes(top.get("metadata", b"{}")))
+    except (msgspec.DecodeError, RecursionError, ValueError):
         return {}
 
 
 def _text(raw: Raw | None) -> str | None:
     try:
         return msgspec.json.decode(raw, type=str) if raw is not None else None
-    except msgspec.ValidationError:
+    except msgspec.DecodeError:
         return None

@@ -1,5 +1,6 @@
 """What is on the wire, read: one reader a dialect, for who passes it on and who judges it.
 
 - `sse`: events of a stream
+- `lenient`: JSON that strict readers refuse and most clients take
 - `chat`: OpenAI Chat Completions: answers whole and in pieces, usage
 """

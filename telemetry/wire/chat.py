@@ -5,10 +5,14 @@ What is nested deeper than anybody looks stays undecoded, so that a proxy can af
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
+
+from telemetry.wire.lenient import softened
+
+T = TypeVar("T")
 
 MAX_TOKENS = 1 << 31
 """What a provider may claim to have counted; more is a mistake of its own."""
@@ -135,11 +139,8 @@ _PART = msgspec.json.Decoder(AnswerPart)
 
 def parse_answer(body: bytes) -> WholeAnswer | None:
     """Return the top of an answer, or None where there is no answer in it."""
-    try:
-        answer = _WHOLE.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return None
-    if not answer.choices or answer.error is not None:
+    answer = _decode(_WHOLE, body)
+    if answer is None or not answer.choices or answer.error is not None:
         return None
     if any(has_failed(choice) or bytes(choice.message) == b"null" for choice in answer.choices):
         return None
@@ -148,7 +149,17 @@ def parse_answer(body: bytes) -> WholeAnswer | None:
 
 def parse_part(data: bytes) -> AnswerPart | None:
     """Return an answer, or one event's data, with all of its choices; None where it is neither."""
+    return _decode(_PART, data)
+
+
+def _decode(decoder: msgspec.json.Decoder[T], data: bytes) -> T | None:
     try:
-        return _PART.decode(data)
+        return decoder.decode(data)
+    except msgspec.ValidationError:
+        return None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        pass
+    try:
+        return decoder.decode(softened(data))
+    except (msgspec.DecodeError, RecursionError, ValueError):
         return None

@@ -1,0 +1,110 @@
+"""JSON that strict readers refuse and most clients take: it is read, and travels as it came."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Provider, Reply, Sidecar, endpoint, serving
+
+from router.dialects import chat, opaque
+from router.errors import RequestRejected
+from telemetry.store import Address
+from telemetry.wire.chat import parse_answer, parse_part
+from telemetry.wire.lenient import softened
+
+HALF = "\\ud83d"
+OTHER_HALF = "\\ude00"
+BIG = 12345678901234567890123
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        (f'"{HALF}"', "?"),
+        (f'"{OTHER_HALF}"', "?"),
+        (f'"{HALF}{OTHER_HALF}"', "\U0001f600"),
+        (f'"{OTHER_HALF}{HALF}"', "??"),
+        (f'"{HALF}{HALF}{OTHER_HALF}"', "?\U0001f600"),
+        ("NaN", None),
+        ("-Infinity", None),
+        ("1e999", None),
+        ('"a\\\\ud83d"', "a\\ud83d"),
+    ],
+)
+def test_what_lenient_clients_read_is_read(said: str, read: Any) -> None:
+    found = json.loads(softened(f'{{"x": [{said}]}}'.encode()))
+
+    assert found == {"x": [read]}
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"{no}", b'"\\u12"', b"\xff", b"[" * 100_000, b"1" * 5000]
+)
+def test_what_no_client_reads_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - of several kinds
+        softened(data)
+
+
+def test_answers_with_half_a_character_or_infinities_are_answers() -> None:
+    part = f'{{"choices": [{{"delta": {{"content": "{HALF}"}}, "logprobs": -Infinity}}]}}'
+    whole = f'{{"choices": [{{"message": {{"content": "{HALF}", "p": NaN}}}}]}}'
+
+    assert parse_part(part.encode()) is not None
+    assert parse_answer(whole.encode()) is not None
+    assert parse_part(b'{"choices": nope}') is None
+
+
+def test_a_request_with_half_a_character_travels_as_it_came(
+    provider: Provider, sidecar: Sidecar
+) -> None:
+    said = f'"messages": [{{"role": "user", "content": "{HALF}"}}], "seed": {BIG}'
+    body = f'{{"model": "a", {said}}}'
+    rewritten = f'{{"model": "auto", {said}, "router": {{"task": "code"}}}}'
+    for each in (body, rewritten):
+        got = sidecar.http.post("/v1/chat/completions", content=each.encode())
+        assert got.status_code == 200, got.text
+
+    first, second = provider.calls
+    assert first.body == body.encode()
+    assert second.json["messages"] == first.json["messages"]
+    assert (second.json["seed"], "router" in second.json) == (BIG, False)
+
+
+@pytest.mark.parametrize("more", [f'"x": "{HALF}"', '"x": NaN'])
+def test_hints_are_read_and_taken_out_of_what_only_lenient_readers_take(more: str) -> None:
+    metadata = f'{{"router_ref": "r", "k": "{HALF}"}}'
+    hints = f'"router": {{"data_class": "restricted"}}, "metadata": {metadata}'
+    body = f'{{"model": "m", {hints}, {more}}}'
+
+    taken = opaque.take_hints(body.encode())
+
+    assert taken.declared.hints.data_class == "restricted"
+    assert taken.declared.reference == "r"
+    assert b"router" not in bytes(taken.body)  # type: ignore[arg-type]
+    assert json.loads(bytes(taken.body))["metadata"] == {"k": "\ud83d"}  # type: ignore[arg-type]
+
+
+def test_a_hint_of_half_a_character_is_refused_and_not_sent_on() -> None:
+    with pytest.raises(RequestRejected):
+        opaque.take_hints(f'{{"router": {{"data_class": "{HALF}"}}}}'.encode())
+    with pytest.raises(RequestRejected, match="not JSON"):
+        chat.parse(b'{"model": "m", "messages": [{]}')
+
+
+def test_a_stream_that_sends_halves_apart_is_whole(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    events = [
+        f'data: {{"choices": [{{"index": 0, "delta": {{"content": "{half}"}}}}]}}\n\n'.encode()
+        for half in (HALF, OTHER_HALF)
+    ]
+    end = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
+    end += b"data: [DONE]\n\n"
+    provider.on("a", Reply(chunks=[*events, end]))
+    with serving({"endpoints": [endpoint(provider, "a")]}, state_dir, address) as sidecar:
+        got = sidecar.chat("a", stream=True)
+
+    assert got.content == b"".join([*events, end])
