@@ -21,5 +21,8 @@
 - `views`: what a client saw, straight and through the sidecar
 - `script_caller`: the real SDK as the caller of scripts
 - `direct`: that no call is worse for going through
+- `stream_client`: a client on a bare socket
+- `slow_provider`: a provider of slow streams, and samples to be cut
+- `streams`: that cut streams are told, and that leaving clients leave nothing behind
 - `__main__`: `scripts/prove NAME`
 """

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from scripts.proofs import direct, failover, overload, pipeline
+from scripts.proofs import direct, failover, overload, pipeline, streams
 
 PROOFS: dict[str, Callable[[Sequence[str]], int]] = {
     "pipeline": pipeline.main,
     "failover": failover.main,
     "direct": direct.main,
     "overload": overload.main,
+    "streams": streams.main,
 }
 
 
