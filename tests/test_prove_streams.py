@@ -48,7 +48,13 @@ def test_there_are_ten_thousand_cuts() -> None:
 
 GOOD = {
     "cut": {"false_completions": 0, "unreadable": 0},
-    "left": {"longest_s": 0.5, "still_under_way": 0, "slots": 0},
+    "left": {
+        "longest_s": 0.5,
+        "still_under_way": 0,
+        "slots": 0,
+        "more_files": 1,
+        "more_mb_second_half": 1,
+    },
     "slow": {"broken": 0, "lag_p99_ms": 60.0},
 }
 
@@ -60,6 +66,8 @@ GOOD = {
         ("cut", "unreadable", 1),
         ("left", "longest_s", 1.1),
         ("left", "slots", 1),
+        ("left", "more_files", 11),
+        ("left", "more_mb_second_half", 6),
         ("left", "still_under_way", 1),
         ("slow", "broken", 1),
         ("slow", "lag_p99_ms", 101.0),

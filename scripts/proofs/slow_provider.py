@@ -29,7 +29,7 @@ class SlowProvider:
                 length = next(int(h[15:]) for h in lines if h.startswith(b"content-length:"))
                 user = json.loads(await reader.readexactly(length))["user"]
                 await self._stream(user, reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             writer.close()
 
     async def _stream(

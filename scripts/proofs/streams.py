@@ -39,6 +39,10 @@ STAYS_S = 0.3
 LEFT_WITHIN_S = 1.0
 LOOP_LAG_S = 0.1
 LOOK_EVERY_S = 0.02
+MORE_FILES = 10
+"""Idle connections to a provider may be kept."""
+MORE_MB = 5.0
+"""What resident memory may differ by between two looks; a kept call would be 10 kB, 5,000 of them."""
 QUICK = 10
 """Of everything, this part."""
 HEAD = head(200, [("content-type", "text/event-stream"), ("connection", "close")])
@@ -212,6 +216,8 @@ def is_kept(found: dict[str, dict[str, float]]) -> bool:
         cut["false_completions"] == cut["unreadable"] == 0
         and left["longest_s"] <= LEFT_WITHIN_S
         and left["still_under_way"] == left["slots"] == 0
+        and left["more_files"] <= MORE_FILES
+        and left["more_mb_second_half"] <= MORE_MB
         and slow["broken"] == 0
         and slow["lag_p99_ms"] <= LOOP_LAG_S * 1e3
     )
