@@ -536,3 +536,59 @@ def test_what_is_no_stream_is_told_inside_one_that_has_begun(
             return
         with pytest.raises(openai.APIError, match="too hot" if kind == "refused" else "turned"):
             ask(sidecar, stream=True)
+
+
+# -- unstreamed answers that take their time ----------------------------------------------------
+
+
+def dribbled(*parts: bytes, **more: Any) -> Reply:
+    """An unstreamed answer in pieces."""
+    headers = {"content-type": "application/json"}
+    return Reply(chunks=list(parts), chunk_delay_s=0.4, headers=headers, **more)
+
+
+@pytest.mark.slow
+def test_white_space_before_an_answer_passes_where_nobody_else_may_serve(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    provider.on("a", dribbled(*[b"\n"] * 6, answer(SAID)))
+    with serving(configuration(provider, "a"), state_dir, address) as sidecar:
+        began = time.monotonic()
+        body = {"model": "a", "messages": [{"role": "user", "content": "x"}]}
+        with sidecar.http.stream("POST", "/v1/chat/completions", json=body) as got:
+            begun_s = time.monotonic() - began
+            whole = b"".join(got.iter_bytes())
+
+        assert begun_s < 2.0
+        assert whole == b"\n" * 6 + answer(SAID)
+        assert attempts(sidecar) == {("a", "ok"): 1}
+        assert "router_cost_usd_total" in sidecar.http.get("/metrics").text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("last", "cut", "result"),
+    [(b"", True, "cut"), (b'{"choices": null}', False, "bad_reply"), (b"oops", False, "bad_reply")],
+)
+def test_an_answer_that_was_let_go_and_comes_to_nothing_is_booked_as_that(
+    last: bytes, cut: bool, result: str, provider: Provider, state_dir: Path, address: Address
+) -> None:
+    provider.on("a", dribbled(*[b"\n"] * 5, last, cut=cut))
+    with serving(configuration(provider, "a"), state_dir, address) as sidecar:
+        if cut:
+            with pytest.raises(httpx.RemoteProtocolError):
+                sidecar.chat("a")
+        else:
+            assert sidecar.chat("a").content == b"\n" * 5 + last
+        sidecar.until(lambda: attempts(sidecar) == {("a", result): 1})
+
+
+@pytest.mark.slow
+def test_such_an_answer_is_held_where_another_may_serve(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    provider.on("a", dribbled(*[b"\n"] * 5, cut=True))
+    with serving(configuration(provider, "a", "b"), state_dir, address) as sidecar:
+        got = sidecar.chat("auto")
+
+        assert (got.status_code, got.headers["x-router-endpoint"]) == (200, "b")

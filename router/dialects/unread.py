@@ -1,15 +1,15 @@
-"""Streams in a coding that nobody here can undo: they pass as the bytes that came."""
+"""Answers that pass as the bytes that come, since nothing may be said between them."""
 
 from __future__ import annotations
 
 from router.dialects.sse import ChatStream
+from telemetry.wire.chat import id_of, parse_answer, usage_of
 
 
 class UnreadStream(ChatStream):
-    """A stream of which only its connection tells whether it came to its end.
+    """A stream in a coding that nobody here can undo: only its connection tells of its end."""
 
-    Nothing is ever added to it: no client could read what stands between its bytes.
-    """
+    is_read = False
 
     def __init__(self) -> None:
         super().__init__(hide_usage=False)
@@ -26,3 +26,34 @@ class UnreadStream(ChatStream):
     def is_whole(self, *, ended_well: bool) -> bool:
         """Return whether the connection came to its proper end."""
         return ended_well
+
+
+class LateAnswer(UnreadStream):
+    """An unstreamed answer that takes its time, and whose provider shows signs of life meanwhile.
+
+    It is read once all of it has passed.
+    """
+
+    is_read = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._body = bytearray()
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what came."""
+        self._body += data
+        return data
+
+    def flush(self) -> bytes:
+        """Read what has passed: it is whole."""
+        answer = parse_answer(bytes(self._body))
+        if answer is None:
+            self.failed = True
+        else:
+            self.usage, self.id = usage_of(answer.usage), id_of(answer.id)
+        return b""
+
+    def is_whole(self, *, ended_well: bool) -> bool:
+        """Return whether an answer has passed."""
+        return ended_well and not self.failed

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import httpx
 
 from router.dialects.sse import ChatStream
-from router.dialects.unread import UnreadStream
+from router.dialects.unread import LateAnswer, UnreadStream
 from router.dispatch.fates import (
     Fate,
     Refusal,
@@ -26,7 +26,6 @@ from router.dispatch.held import HeldStream, Hold, StreamFailed, first_bytes
 from router.dispatch.time_limits import TimeLimits
 from router.endpoints.catalog import Endpoint
 from router.endpoints.health import Health
-from router.endpoints.suspensions import Fields
 from router.net.codings import CodedAnswer, decoded
 from router.net.connection import Header
 from router.net.deadline import Deadline
@@ -36,6 +35,9 @@ from telemetry.wire.chat import Usage, id_of, parse_answer, usage_of
 from telemetry.wire.sse import may_be_events
 
 MAX_ANSWER_BYTES = 64 << 20
+COMMIT_S = 1.0
+"""Where nobody else may serve an unstreamed call, a body that still comes after this passes as it
+comes: some providers send white space until the answer is there, and clients wait on that."""
 MAX_ATTEMPTS = 3
 """More than one retry storm is not worth anybody's wait."""
 
@@ -194,7 +196,18 @@ class Dispatcher:
                 clock.move(math.inf)  # from here on the stream has limits of its own
                 stream = await _open(attempt, sending, chunks, first)
                 return Reply(attempt, response.status, response.headers, None, stream, response)
-        body = await _read_whole(attempt, chunks, first, clock)
+        patience_s = COMMIT_S if attempt.hold is Hold.NOTHING and not sending.streamed else math.inf
+        body, is_end = await _read_body(attempt, chunks, first, clock, patience_s=patience_s)
+        if not is_end:
+            clock.move(math.inf)
+            return Reply(
+                attempt,
+                response.status,
+                response.headers,
+                None,
+                _unread(attempt, LateAnswer(), chunks, body),
+                response,
+            )
         attempt.latency_s = time.monotonic() - attempt.began_at
         own = Reply(attempt, response.status, response.headers, body)
         answer = parse_answer(body)
@@ -241,8 +254,7 @@ async def _read_unread(
     if sending.streamed and is_stream:
         clock.move(math.inf)
         attempt.ttft_s = time.monotonic() - attempt.began_at
-        silence_s = min(attempt.limits.stall_s, attempt.deadline_s)
-        stream = HeldStream(UnreadStream(), chunks, b"", content_by=math.inf, silence_s=silence_s)
+        stream = _unread(attempt, UnreadStream(), chunks, b"")
         return Reply(attempt, status, headers, None, stream, response)
     body = await _read_whole(attempt, chunks, b"", clock)
     await response.aclose()
@@ -281,12 +293,36 @@ async def _peek(chunks: AsyncIterator[bytes], status: int) -> bytes:
         raise AttemptFailed(Result.CUT, f"cut ({error})", status=status) from None
 
 
+def _unread(
+    attempt: Attempt, state: UnreadStream, chunks: AsyncIterator[bytes], first: bytes
+) -> HeldStream:
+    """Return an answer that passes as it comes."""
+    silence_s = min(attempt.limits.stall_s, attempt.deadline_s)
+    return HeldStream(state, chunks, first, content_by=math.inf, silence_s=silence_s)
+
+
 async def _read_whole(
     attempt: Attempt, chunks: AsyncIterator[bytes], first: bytes, clock: Deadline
 ) -> bytes:
-    """Return a whole body; as long as it comes, only a configured limit ends it."""
+    return (await _read_body(attempt, chunks, first, clock, patience_s=math.inf))[0]
+
+
+async def _read_body(
+    attempt: Attempt,
+    chunks: AsyncIterator[bytes],
+    first: bytes,
+    clock: Deadline,
+    *,
+    patience_s: float,
+) -> tuple[bytes, bool]:
+    """Return a body, and whether that is all; as it comes, only a configured limit ends it.
+
+    Args:
+        patience_s: where more comes after this, what there is is returned.
+    """
     parts, size, status = [first], len(first), attempt.status
     end_by = attempt.began_at + attempt.limits.answer_s
+    let_go_at = time.monotonic() + patience_s
     try:
         clock.move(min(attempt.deadline_s, end_by - time.monotonic()))
         async for chunk in chunks:
@@ -294,47 +330,13 @@ async def _read_whole(
             size += len(chunk)
             if size > MAX_ANSWER_BYTES:
                 raise AttemptFailed(Result.BAD_REPLY, "answer over 64 MiB", status=status)
-            clock.move(min(attempt.deadline_s, end_by - time.monotonic()))
+            now = time.monotonic()
+            if now > let_go_at:
+                return b"".join(parts), False
+            clock.move(min(attempt.deadline_s, end_by - now))
     except httpx.RemoteProtocolError as error:
         raise AttemptFailed(Result.CUT, f"cut ({error})", status=status) from None
-    return b"".join(parts)
-
-
-def order(
-    first: Endpoint,
-    then: Iterator[Endpoint],
-    health: Health,
-    *,
-    usable: bool,
-    fields: Callable[[Endpoint], Fields],
-) -> Iterator[Endpoint]:
-    """Yield whom to try: `first` unless it may not serve, then the others.
-
-    An endpoint whose breaker is open, or that refuses what the call carries, is passed over
-    while there is another one.
-
-    Args:
-        fields: of the call's body, as it is sent to an endpoint.
-    """
-
-    def passed_over(endpoint: Endpoint) -> bool:
-        digest, now = endpoint.digest, time.monotonic()
-        return health.is_blocked(digest, now) or health.is_suspended(
-            digest, lambda: fields(endpoint), now
-        )
-
-    later: list[Endpoint] = []
-    if usable:
-        if passed_over(first):
-            later.append(first)
-        else:
-            yield first
-    for endpoint in then:
-        if passed_over(endpoint):
-            later.append(endpoint)
-        else:
-            yield endpoint
-    yield from later[:1]
+    return b"".join(parts), True
 
 
 def _header(response: UpstreamResponse, name: bytes) -> bytes:

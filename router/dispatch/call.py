@@ -27,7 +27,6 @@ from router.dispatch.attempt import (
     Reply,
     Sending,
     StreamOptionsRefused,
-    order,
 )
 from router.dispatch.booking import FINAL, PROMISED, STREAMED, Booking, decision_flags
 from router.dispatch.diagnosis import Complaints
@@ -37,7 +36,7 @@ from router.dispatch.headers import forward_headers
 from router.dispatch.heartbeat import Heartbeat
 from router.dispatch.held import Hold
 from router.dispatch.observer_line import ObserverLine
-from router.dispatch.race import Failed, Race, Unanswered
+from router.dispatch.race import Failed, Race, Unanswered, order
 from router.dispatch.stream import StreamedAnswer
 from router.dispatch.time_limits import TimeLimitTable, beside_s, deadline_s
 from router.endpoints.catalog import Endpoint

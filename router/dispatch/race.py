@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -15,6 +15,7 @@ from router.dispatch.rival import Overtaken, Rival
 from router.endpoints.catalog import Endpoint
 from router.endpoints.health import Health
 from router.endpoints.retries import RetryBudget
+from router.endpoints.suspensions import Fields
 
 
 class Failed(NamedTuple):
@@ -180,6 +181,43 @@ class Race:
         """Return whether a fallback may be tried: freely, unless it failed just now itself."""
         failed_just_now = self._health.failed_lately(endpoint.digest, time.monotonic())
         return not failed_just_now or self._budget.spend()
+
+
+def order(
+    first: Endpoint,
+    then: Iterator[Endpoint],
+    health: Health,
+    *,
+    usable: bool,
+    fields: Callable[[Endpoint], Fields],
+) -> Iterator[Endpoint]:
+    """Yield whom to try: `first` unless it may not serve, then the others.
+
+    An endpoint whose breaker is open, or that refuses what the call carries, is passed over
+    while there is another one.
+
+    Args:
+        fields: of the call's body, as it is sent to an endpoint.
+    """
+
+    def passed_over(endpoint: Endpoint) -> bool:
+        digest, now = endpoint.digest, time.monotonic()
+        return health.is_blocked(digest, now) or health.is_suspended(
+            digest, lambda: fields(endpoint), now
+        )
+
+    later: list[Endpoint] = []
+    if usable:
+        if passed_over(first):
+            later.append(first)
+        else:
+            yield first
+    for endpoint in then:
+        if passed_over(endpoint):
+            later.append(endpoint)
+        else:
+            yield endpoint
+    yield from later[:1]
 
 
 async def _give_up(rival: Rival[Reply]) -> None:

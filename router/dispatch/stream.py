@@ -53,7 +53,8 @@ class StreamedAnswer:
     async def send(self, headers: Sequence[Header]) -> None:
         """Send all of it, from its head to its end."""
         exchange = self._exchange
-        exchange.tell = partial(error_event, exchange.path)  # only whole events leave
+        if not isinstance(self._stream, UnreadStream):  # only whole events leave
+            exchange.tell = partial(error_event, exchange.path)
         try:
             if not exchange.started:  # a stream that is wanted whole may have begun with comments
                 await exchange.start(self._reply.status, headers)
@@ -108,9 +109,9 @@ class StreamedAnswer:
         if not whole:
             attempt.result = _result(stream, timed_out=timed_out)
         if isinstance(stream, UnreadStream):
-            self._book(b"", False)
-            if not whole:
-                raise ConnectionResetError("cut, in a coding that nothing can be said in")
+            self._book(b"".join(self._said) if stream.is_read else b"", whole and stream.is_read)
+            if not ended_well:
+                raise ConnectionResetError("cut, where nothing can be said")
             return b""
         self._book(b"".join(self._said), whole)
         if whole or stream.told:  # its own error event has told the client
