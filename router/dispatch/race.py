@@ -121,7 +121,7 @@ class Race:
         except Overtaken:
             return await rival.result()
         except AttemptFailed as failure:
-            if not rival.is_running:
+            if not rival.may_answer:
                 raise
             self._fail(attempt, failure)
             return await rival.result()

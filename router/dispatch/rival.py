@@ -73,9 +73,12 @@ class Rival(Generic[T]):
         self._task.add_done_callback(self._done)
 
     @property
-    def is_running(self) -> bool:
-        """Whether it was started and has not ended."""
-        return self._task is not None and not self._task.done()
+    def may_answer(self) -> bool:
+        """Whether it was started and has not failed."""
+        task = self._task
+        if task is None or not task.done():
+            return task is not None
+        return not task.cancelled() and task.exception() is None
 
     async def result(self) -> T:
         """Return what the rival has, once it has it; raises what it raises."""
