@@ -42,14 +42,14 @@ def error(code: Any = None, message: str = "no", **more: Any) -> bytes:
         (402, error("insufficient_credits"), Fate.ENDPOINT, Result.REFUSED),
         (403, error("permission_denied"), Fate.ENDPOINT, Result.REFUSED),
         (404, error("model_not_found"), Fate.ENDPOINT, Result.REFUSED),
-        (403, error("moderation_blocked"), Fate.REQUEST, Result.CLIENT_ERROR),
-        (403, error(403, "Your input was flagged"), Fate.REQUEST, Result.CLIENT_ERROR),
-        (400, error("content_filter"), Fate.REQUEST, Result.CLIENT_ERROR),
-        (400, error("content_policy_violation"), Fate.REQUEST, Result.CLIENT_ERROR),
+        (403, error("moderation_blocked"), Fate.VERDICT, Result.CLIENT_ERROR),
+        (403, error(403, "Your input was flagged"), Fate.VERDICT, Result.CLIENT_ERROR),
+        (400, error("content_filter"), Fate.VERDICT, Result.CLIENT_ERROR),
+        (400, error("content_policy_violation"), Fate.VERDICT, Result.CLIENT_ERROR),
         (
             400,
             error(None, "bad", innererror={"code": "ResponsibleAIPolicyViolation"}),
-            Fate.REQUEST,
+            Fate.VERDICT,
             Result.CLIENT_ERROR,
         ),
         (400, error("context_length_exceeded"), Fate.CONTEXT, Result.CLIENT_ERROR),
@@ -67,6 +67,28 @@ def error(code: Any = None, message: str = "no", **more: Any) -> bytes:
         (422, error(None, "Extra inputs are not permitted"), Fate.FIT, Result.CLIENT_ERROR),
         (400, b'[{"error": {"message": "is not supported"}}]', Fate.FIT, Result.CLIENT_ERROR),
         (400, error("invalid_value", "temperature is hot"), Fate.REQUEST, Result.CLIENT_ERROR),
+        (403, error(None, "Content violates usage guidelines."), Fate.VERDICT, Result.CLIENT_ERROR),
+        (403, error(None, "blocked by guardrail"), Fate.VERDICT, Result.CLIENT_ERROR),
+        (403, error(None, "SAFETY_CHECK_TYPE_BIO"), Fate.VERDICT, Result.CLIENT_ERROR),
+        (400, error("model_not_found"), Fate.ENDPOINT, Result.REFUSED),
+        (400, error(None, "Model Not Exist"), Fate.ENDPOINT, Result.REFUSED),
+        (400, error(None, "x is not a valid model ID"), Fate.ENDPOINT, Result.REFUSED),
+        (400, error(None, "property 'foo' is unsupported"), Fate.FIT, Result.CLIENT_ERROR),
+        (400, error(None, 'Unknown name "foo": Cannot find'), Fate.FIT, Result.CLIENT_ERROR),
+        (
+            400,
+            b'{"code": "x", "error": "Argument not supported on this model: foo"}',
+            Fate.FIT,
+            Result.CLIENT_ERROR,
+        ),
+        (
+            400,
+            error(None, "exceeds the available context size"),
+            Fate.CONTEXT,
+            Result.CLIENT_ERROR,
+        ),
+        (400, error(None, "exceed context limit: 9 > 8"), Fate.CONTEXT, Result.CLIENT_ERROR),
+        (422, error(None, "`max_new_tokens` must be <= 8"), Fate.CONTEXT, Result.CLIENT_ERROR),
         (409, b"", Fate.REQUEST, Result.CLIENT_ERROR),
         (400, b"<html>", Fate.REQUEST, Result.CLIENT_ERROR),
         (400, b"[" * 100_000, Fate.REQUEST, Result.CLIENT_ERROR),
@@ -278,7 +300,7 @@ def test_under_the_callers_own_key_its_refusal_is_passed_on_and_moves_no_breaker
 
 @pytest.mark.parametrize(
     "body",
-    [error("unsupported_parameter"), error("context_length_exceeded"), error("model_not_found")],
+    [error("unsupported_parameter"), error("context_length_exceeded")],
 )
 def test_what_one_endpoint_does_not_take_another_may(
     provider: Provider, state_dir: Path, address: Address, body: bytes

@@ -61,6 +61,7 @@ class ChatBody(Struct):
     user: Any = None
     safety_identifier: Any = None
     prompt_cache_key: Any = None
+    store: Any = None
     metadata: dict[str, Any] | None = None
     router: BodyHints | None = None
 
@@ -98,6 +99,11 @@ class ChatRequest:
     def streamed(self) -> bool:
         """Whether the answer is to come in pieces."""
         return bool(self._body.stream)
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it stores nothing at the provider, so that it may go out twice."""
+        return not self._body.store
 
     @property
     def n_choices(self) -> int:

@@ -6,8 +6,7 @@ and data that is no JSON. Nothing is ever finished on the provider's behalf.
 
 from __future__ import annotations
 
-import msgspec
-from msgspec import Raw
+import json
 
 from telemetry.wire.chat import (
     ChoicePart,
@@ -18,6 +17,7 @@ from telemetry.wire.chat import (
     says_something,
     usage_of,
 )
+from telemetry.wire.lenient import read_leniently
 from telemetry.wire.sse import DONE, EventSplitter, data_of
 
 MAX_EVENT_BYTES = 16 << 20
@@ -72,8 +72,16 @@ class ChatStream:
     @property
     def finished(self) -> bool:
         """Whether every choice has its finish reason."""
-        choices = self._choices
-        return len(choices) >= self._n_choices and all(c.finished for c in choices.values())
+        return len(self._choices) >= self._n_choices and self._all_finished
+
+    @property
+    def _all_finished(self) -> bool:
+        return bool(self._choices) and all(c.finished for c in self._choices.values())
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the terminator came, and neither content nor a finish reason before it."""
+        return self.done and not self.spoke and not self._all_finished
 
     @property
     def trusted(self) -> bool:
@@ -89,9 +97,9 @@ class ChatStream:
         Args:
             ended_well: the connection came to its proper end.
         """
-        if self.failed or self.unreadable:
+        if self.failed or self.unreadable or self.is_empty:
             return False
-        return self.done or (self.finished if ended_well else self.trusted)
+        return self.done or (self._all_finished if ended_well else self.trusted)
 
     def feed(self, data: bytes) -> bytes:
         """Read `data`; return the whole events to pass on now."""
@@ -123,20 +131,23 @@ class ChatStream:
             return False
         if data == DONE:
             self.done = True
-            return False
+            return self.failed and not self.told  # our own event, which tells of it, comes last
         chunk = parse_part(data)
         if chunk is None:
             self.unreadable = True
             return True
         if self.id is None:
             self.id = id_of(chunk.id)
-        if chunk.usage is not None:
-            self.usage = usage_of(chunk.usage) or self.usage
-        if chunk.error is not None:
+        reported = chunk.reported
+        if reported is not None:
+            self.usage = usage_of(reported) or self.usage
+        if chunk.error:
             self.failed = self.told = True
+        elif chunk.object == "error" or _is_named_error(event):
+            self.failed = True
         for choice in chunk.choices or ():
             self._follow(choice)
-        return self._hide_usage and not chunk.choices and chunk.usage is not None
+        return self._hide_usage and not (chunk.choices or self.failed) and chunk.usage is not None
 
     def _follow(self, part: ChoicePart) -> None:
         index = part.index if isinstance(part.index, int) else 0
@@ -158,13 +169,18 @@ class ChatStream:
 
 def whole_as_stream(body: bytes) -> bytes:
     """Return a whole answer as a stream of one event, for a client whose stream has begun."""
-    answer = msgspec.json.decode(body, type=dict[str, Raw])
-    choices = msgspec.json.decode(answer["choices"], type=list[dict[str, Raw]])
-    for choice in choices:
-        choice["delta"] = choice.pop("message", Raw(b"{}"))
-    answer["choices"] = Raw(msgspec.json.encode(choices))
-    answer["object"] = Raw(b'"chat.completion.chunk"')
-    return b"data: " + msgspec.json.encode(answer) + b"\n\ndata: " + DONE + b"\n\n"
+    answer = read_leniently(body)
+    for choice in answer["choices"]:
+        choice["delta"] = choice.pop("message", {})
+    answer["object"] = "chat.completion.chunk"
+    return b"data: " + json.dumps(answer).encode() + b"\n\ndata: " + DONE + b"\n\n"
+
+
+def _is_named_error(event: bytes) -> bool:
+    """Return whether an event is called an error, whatever its data says."""
+    return b"error" in event and any(
+        line[6:].strip() == b"error" for line in event.splitlines() if line.startswith(b"event:")
+    )
 
 
 def _is_readable(event: bytes) -> bool:

@@ -64,6 +64,7 @@ class Attempt(Ending):
     limits: TimeLimits
     deadline: float  # monotonic seconds: of the call, for content
     deadline_s: float
+    let_go_s: float = math.inf  # of a client that is less patient: signs of life pass after this
     hold: Hold = Hold.CONTENT
     stream: HeldStream | None = None
 
@@ -82,6 +83,7 @@ class Sending:
     streamed: bool
     hide_usage: bool
     n_choices: int
+    repeatable: bool
 
 
 @dataclass(slots=True)
@@ -94,6 +96,7 @@ class Reply:
     body: bytes | None
     stream: HeldStream | None = None
     response: UpstreamResponse | None = None
+    is_events: bool = False  # `body` is of a stream
     is_read: bool = True  # else its body is in a coding that we do not know
 
     async def aclose(self) -> None:
@@ -117,6 +120,7 @@ class AttemptFailed(Exception):
         fate: Fate = Fate.MOMENT,
         retry_after_s: float | None = None,
         own: Reply | None = None,
+        is_sent: bool = True,
         refusal: Refusal | None = None,
     ) -> None:
         self.result = result
@@ -124,6 +128,7 @@ class AttemptFailed(Exception):
         self.fate = fate
         self.retry_after_s = retry_after_s
         self.own = own
+        self.is_sent = is_sent  # the endpoint may have begun to work on it
         self.refusal = refusal
         super().__init__(detail)
 
@@ -154,7 +159,11 @@ class Dispatcher:
             with Deadline(limit_s) as clock:
                 response = decoded(
                     await self.upstream.send(
-                        "POST", limits.target, sending.headers, sending.body, repeatable=True
+                        "POST",
+                        limits.target,
+                        sending.headers,
+                        sending.body,
+                        repeatable=sending.repeatable,
                     )
                 )
                 try:
@@ -166,15 +175,17 @@ class Dispatcher:
             waited_s = time.monotonic() - now
             raise AttemptFailed(Result.TIMEOUT, f"nothing within {waited_s:.1f} s") from None
         except httpx.ConnectTimeout:
-            raise AttemptFailed(Result.CONNECT, "no connection in time") from None
+            raise AttemptFailed(Result.CONNECT, "no connection in time", is_sent=False) from None
         except httpx.ConnectError as error:
-            raise AttemptFailed(Result.CONNECT, f"no connection ({error})") from None
+            raise AttemptFailed(Result.CONNECT, f"no connection ({error})", is_sent=False) from None
         except httpx.LocalProtocolError as error:
-            raise AttemptFailed(Result.CONNECT, f"not sent ({error})") from None
+            raise AttemptFailed(Result.CONNECT, f"not sent ({error})", is_sent=False) from None
         except httpx.TransportError as error:
             raise AttemptFailed(Result.CONNECT, f"connection broke ({error})") from None
         except (ValueError, RuntimeError) as error:
-            raise AttemptFailed(Result.CONNECT, f"not sent ({type(error).__name__})") from None
+            raise AttemptFailed(
+                Result.CONNECT, f"not sent ({type(error).__name__})", is_sent=False
+            ) from None
 
     async def _read(
         self, attempt: Attempt, response: UpstreamResponse, sending: Sending, clock: Deadline
@@ -194,9 +205,11 @@ class Dispatcher:
                 first = await _peek(chunks, response.status)
             if not first or may_be_events(first):
                 clock.move(math.inf)  # from here on the stream has limits of its own
-                stream = await _open(attempt, sending, chunks, first)
+                stream = await _open(attempt, sending, response, chunks, first)
                 return Reply(attempt, response.status, response.headers, None, stream, response)
-        patience_s = COMMIT_S if attempt.hold is Hold.NOTHING and not sending.streamed else math.inf
+        patience_s = math.inf
+        if not sending.streamed:
+            patience_s = COMMIT_S if attempt.hold is Hold.NOTHING else attempt.let_go_s
         body, is_end = await _read_body(attempt, chunks, first, clock, patience_s=patience_s)
         if not is_end:
             clock.move(math.inf)
@@ -232,8 +245,6 @@ class Dispatcher:
         found = read_refusal(status, body, client_auth=endpoint.client_auth)
         attempt.result = found.result
         own = Reply(attempt, status, response.headers, body)
-        if found.fate is Fate.REQUEST:
-            return own
         raise AttemptFailed(
             found.result,
             f"status {status}" + (f" ({found.code[:64]})" if found.code else ""),
@@ -263,7 +274,11 @@ async def _read_unread(
 
 
 async def _open(
-    attempt: Attempt, sending: Sending, chunks: AsyncIterator[bytes], first: bytes
+    attempt: Attempt,
+    sending: Sending,
+    response: UpstreamResponse,
+    chunks: AsyncIterator[bytes],
+    first: bytes,
 ) -> HeldStream:
     """Return a stream of which as much is there as must be, before it is let go."""
     content_by = attempt.began_at + attempt.limits.first_token_s
@@ -277,10 +292,17 @@ async def _open(
         silence_s=min(attempt.limits.stall_s, attempt.deadline_s),
     )
     try:
-        await stream.hold(attempt.hold)
+        await stream.hold(attempt.hold, let_go_at=attempt.began_at + attempt.let_go_s)
     except StreamFailed as failed:
-        status = attempt.status
-        raise AttemptFailed(failed.result, str(failed), status=status, fate=failed.fate) from None
+        said = b"".join(stream.held)
+        own = Reply(attempt, response.status, response.headers, said, is_events=True)
+        raise AttemptFailed(
+            failed.result,
+            str(failed),
+            status=response.status,
+            fate=failed.fate,
+            own=own if stream.state.told else None,
+        ) from None
     if stream.spoke_at is not None:
         attempt.ttft_s = stream.spoke_at - attempt.began_at
     return stream

@@ -238,3 +238,11 @@ def outcome(
         said=said,
         event=event,
     )
+
+
+def cost_nano(endpoint: Endpoint, attempt: Ending) -> int | None:
+    """Return the list price of an attempt in nano-USD; None where usage or price is not known."""
+    usage = attempt.usage
+    if usage is None:
+        return None
+    return endpoint.cost_nano(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)

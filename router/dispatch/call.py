@@ -6,6 +6,7 @@ An outcome is in the journal before the answer's end leaves for the client.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 
@@ -23,12 +24,11 @@ from router.dispatch.attempt import (
     Attempt,
     AttemptFailed,
     Dispatcher,
-    Ending,
     Reply,
     Sending,
     StreamOptionsRefused,
 )
-from router.dispatch.booking import FINAL, PROMISED, STREAMED, Booking, decision_flags
+from router.dispatch.booking import FINAL, PROMISED, STREAMED, Booking, cost_nano, decision_flags
 from router.dispatch.diagnosis import Complaints
 from router.dispatch.fates import Fate, said_of_endpoint
 from router.dispatch.fit import note_answered
@@ -36,12 +36,12 @@ from router.dispatch.headers import forward_headers
 from router.dispatch.heartbeat import Heartbeat
 from router.dispatch.held import Hold
 from router.dispatch.observer_line import ObserverLine
-from router.dispatch.race import Failed, Race, Unanswered, order
+from router.dispatch.race import Failed, Race, Unanswered, choose_refusal, order
 from router.dispatch.stream import StreamedAnswer
-from router.dispatch.time_limits import TimeLimitTable, beside_s, deadline_s
+from router.dispatch.time_limits import DEADLINE_S, TimeLimitTable, beside_s, client_s
 from router.endpoints.catalog import Endpoint
 from router.endpoints.retries import RetryBudget
-from router.errors import AllEndpointsFailed, Misconfigured
+from router.errors import AllEndpointsFailed, Misconfigured, Overloaded
 from router.net.asgi import DisconnectGuard, Exchange, Header
 from telemetry.events import Result
 from telemetry.observed import Observed
@@ -114,7 +114,9 @@ class _Call:
         self.decide_s = decide_s
         context = decision.context
         self.configuration = context.beliefs.configuration
-        self.deadline_s = deadline_s(self.configuration.server.deadline_s, exchange.headers)
+        self.client_s = client_s(exchange.headers)
+        self.deadline_s = self.configuration.server.deadline_s or self.client_s or DEADLINE_S
+        self.repeatable = request.repeatable
         self.deadline = context.at.monotonic_s + self.deadline_s
         self.flags = decision_flags(decision)
         self.buffers = request.streamed and context.caller.app.entry.stream is Streaming.BUFFERED
@@ -126,7 +128,7 @@ class _Call:
     async def run(self) -> None:
         """Send the first answer that may go to the client."""
         if self.buffers:
-            async with Heartbeat(self.exchange, self._early_headers):
+            async with Heartbeat(self.exchange, self._early_headers, client_s=self.client_s):
                 reply = await self._dispatch()
         else:
             reply = await self._dispatch()
@@ -162,6 +164,8 @@ class _Call:
         first = next(candidates, None)
         if first is None:
             first = planner.last_resort(plan.route, plan.eligibility, self.configuration.catalog)
+            if health.is_full(first):
+                raise Overloaded([first.id])
         race = Race(self, candidates, health, home.budget, self.failures, deadline=self.deadline)
         try:
             reply = await race.run(first, has_others=planner.has_others(plan))
@@ -183,12 +187,11 @@ class _Call:
             raise AllEndpointsFailed([], timed_out=True)
         last = failures[-1].endpoint
         self._tell(self.home.booking.token(self.decision, last), b"", answered=False)
-        told = [f for f in failures if f.failure.own is not None]
-        for failed in reversed(told):
-            if failed.failure.fate is not Fate.ENDPOINT and failed.failure.own is not None:
-                return failed.failure.own
-        if told:
-            raise Misconfigured(told[-1].endpoint.id)
+        own = choose_refusal(failures)
+        if own is not None:
+            return own
+        if all(f.failure.fate is Fate.ENDPOINT for f in failures):
+            raise Misconfigured(last.id)
         timed_out = time.monotonic() >= self.deadline
         raise AllEndpointsFailed(
             [(f.endpoint.id, str(f.failure)) for f in failures], timed_out=timed_out
@@ -206,6 +209,7 @@ class _Call:
             ),
             deadline=self.deadline,
             deadline_s=self.deadline_s,
+            let_go_s=(self.client_s or math.inf) / 2,
             hold=Hold.END if self.buffers else Hold.CONTENT if waits else Hold.NOTHING,
         )
         self.under_way.append(attempt)
@@ -256,7 +260,14 @@ class _Call:
 
     async def _ask(self, attempt: Attempt, headers: list[Header], *, ask_usage: bool) -> Reply:
         body, hide_usage = self.request.rewritten(attempt.endpoint, ask_usage=ask_usage)
-        sending = Sending(headers, body, self.request.streamed, hide_usage, self.request.n_choices)
+        sending = Sending(
+            headers,
+            body,
+            self.request.streamed,
+            hide_usage,
+            self.request.n_choices,
+            self.repeatable,
+        )
         return await self.home.dispatcher.attempt(attempt, sending)
 
     def fail(self, attempt: Attempt, failure: AttemptFailed) -> None:
@@ -292,8 +303,11 @@ class _Call:
             if attempt.result is Result.OK:
                 self._tell(token, body, answered=True)
         self.guard.finish()
-        whole = attempt.result is Result.OK
-        await self.exchange.end(whole_as_stream(body) if whole else refusal_event(body))
+        if attempt.result is Result.OK:
+            body = whole_as_stream(body)
+        elif not reply.is_events:
+            body = refusal_event(body)
+        await self.exchange.end(body)
 
     def _end_stream(self, attempt: Attempt, said: bytes, *, whole: bool) -> None:
         token = self._end(attempt, attempt.result, final=True)
@@ -315,7 +329,11 @@ class _Call:
         booking, context, endpoint = self.home.booking, self.decision.context, attempt.endpoint
         self.home.dispatcher.health.end(
             endpoint.digest,
-            said_of_endpoint(attempt.result, client_auth=endpoint.client_auth),
+            said_of_endpoint(
+                attempt.result,
+                client_auth=endpoint.client_auth,
+                silent_s=0.0 if attempt.status else attempt.latency_s,
+            ),
             time.monotonic(),
             began_at=attempt.began_at,
             retry_after_s=retry_after_s,
@@ -332,7 +350,7 @@ class _Call:
         flags = self.flags | (STREAMED if self.request.streamed else 0) | (FINAL if final else 0)
         if self.buffers and self.exchange.started:
             flags |= PROMISED
-        cost_nano = _cost_nano(endpoint, attempt)
+        spent_nano = cost_nano(endpoint, attempt)
         if attempt.usage is not None:
             self.home.decider.learn_size(endpoint, self.request, attempt.usage.prompt_tokens)
         token = booking.token(self.decision, endpoint)
@@ -341,10 +359,10 @@ class _Call:
             attempt,
             app=context.caller.app.name,
             flags=flags,
-            cost_nano=cost_nano,
+            cost_nano=spent_nano,
             reference=context.hints.reference,
         )
-        booking.count(endpoint, context.task.name, attempt, cost_nano)
+        booking.count(endpoint, context.task.name, attempt, spent_nano)
         return token
 
     def _tell(self, token: bytes, answer: bytes, *, answered: bool) -> None:
@@ -378,14 +396,5 @@ class _Call:
 
     def _early_headers(self) -> list[Header]:
         """Return what can be said before it is known who will answer."""
-        booking = self.home.booking
-        return decision_headers(
-            self.decision, booking.seal.close(booking.early_token(self.decision))
-        )
-
-
-def _cost_nano(endpoint: Endpoint, attempt: Ending) -> int | None:
-    usage = attempt.usage
-    if usage is None:
-        return None
-    return endpoint.cost_nano(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
+        token = self.home.booking.early_token(self.decision)
+        return decision_headers(self.decision, self.home.booking.seal.close(token))

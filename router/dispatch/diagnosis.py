@@ -106,6 +106,8 @@ def diagnose(error: BaseException, *, tls: bool) -> Diagnosis | None:
 
 
 def _of_status(failure: AttemptFailed) -> Diagnosis | None:
+    if failure.refusal is not None and failure.refusal.lacks_model:
+        return NO_MODEL
     if failure.fate is Fate.ENDPOINT:
         redirected = 300 <= failure.status < 400
         return REDIRECT if redirected else BY_STATUS.get(failure.status)

@@ -27,7 +27,8 @@ class Fate(StrEnum):
     ENDPOINT = "endpoint"  # its key, its model or its address: the next endpoint
     FIT = "fit"  # of this request to this endpoint: another may take it at once
     CONTEXT = "context"  # the same, and only one with more room may
-    REQUEST = "request"  # the request itself: passed on, whoever is asked
+    REQUEST = "request"  # the request itself: passed on
+    VERDICT = "verdict"  # on its content: passed on, and nobody is routed around it
 
 
 class Refusal(Struct, frozen=True):
@@ -38,6 +39,7 @@ class Refusal(Struct, frozen=True):
     code: str  # the provider's own, where it gave one
     parameter: str = ""  # which field does not fit, or a place within it; "" where that is not said
     of_value: bool = False  # only what the field holds does not fit
+    lacks_model: bool = False  # there is no such model there
 
 
 MISCONFIGURED = frozenset({401, 402, 403, 404})
@@ -46,30 +48,37 @@ MOMENTARY = frozenset({408, 425, 429})
 NEVER_FITS = frozenset({400, 404, 413, 422})
 """Statuses under which providers say that a request does not fit."""
 MODERATION = re.compile(
-    r"moderation|content[ _-]?(policy|filter|management)|responsibleai|flagged"
-    r"|safety (system|policy|filter|settings)",
+    r"moderation|content[ _-]?(policy|filter|management|safety)|responsibleai|flagged|guardrail"
+    r"|safety[ _](system|policy|filter|settings|check)|(usage|content) (guidelines|polic(y|ies))",
     re.I,
 )
 CONTEXT = re.compile(
-    r"context[ _]length|context window|maximum context|prompt is too long|input is too long"
-    r"|too many (input )?tokens|reduce the length|exceeds? the (model'?s? )?(maximum|context)",
+    r"context[ _](length|window|size|limit)|maximum context|(prompt|input) is too long"
+    r"|too many (input )?tokens|reduce the length|exceeds? the (model'?s? )?(maximum|context)"
+    r"|max_new_tokens\W? must be",
     re.I,
 )
 UNSUPPORTED = re.compile(
-    r"unsupported[ _](parameter|value|param)|does(n't| not) support|is not supported"
-    r"|unrecognized (request )?argument|unknown (parameter|argument)"
-    r"|extra inputs are not permitted|model[ _]not[ _]found|model .{0,80}does not exist",
+    r"unsupported[ _](parameter|value|param)|does(n't| not) support|(is|argument) not supported"
+    r"|is unsupported|unrecognized (request )?argument|unknown (parameter|argument|name)"
+    r"|(extra inputs|additional properties) are not (permitted|allowed)",
     re.I,
 )
-NO_SUCH_MODEL = re.compile(r"model[ _]not[ _]found|model .{0,80}does not exist", re.I)
+NO_SUCH_MODEL = re.compile(
+    r"model[ _]not[ _]found|model .{0,80}does not exist|model not exist|not a valid model", re.I
+)
 _NAME = r"[A-Za-z_][\w.\[\]]{0,63}"
 NAMED = re.compile(
-    r"(?:unsupported|unknown|unrecognized)[ _](?:request[ _])?(?:parameter|value|param|argument)s?"
+    r"(?:unsupported|unknown|unrecognized)[ _](?:request[ _])?"
+    r"(?:parameter|value|param|argument|name)s?"
     rf"(?: supplied)?:? *['\"`]?(?P<told>{_NAME})"
     rf"|['\"`](?P<subject>{_NAME})['\"`] (?:parameter )?"
-    r"(?:is not supported|does(?:n't| not) support(?P<value> .))"
+    r"(?:is not supported|is unsupported|does(?:n't| not) support(?P<value> .))"
     rf"|does(?:n't| not) support (?:the )?(?:parameter )?['\"`](?P<object>{_NAME})['\"`]"
-    rf"|(?P<extra>{_NAME}): extra inputs are not permitted",
+    rf"|does(?:n't| not) support parameter (?P<bare>{_NAME}?)\.?(?:\s|$)"
+    rf"|argument not supported on this model: (?P<argument>{_NAME})"
+    rf"|(?P<extra>{_NAME}): extra inputs are not permitted"
+    rf"|extra inputs are not permitted, field: '(?P<field>{_NAME})'",
     re.I,
 )
 """Where a message names the field that does not fit."""
@@ -81,6 +90,8 @@ PLAIN_TO_TLS = re.compile(r"HTTP request( was sent)? to (an )?HTTPS (port|server
 """What servers say to who speaks without TLS to a port of TLS: it is about our address."""
 CONTEXT_CODES = frozenset({"context_length_exceeded", "string_above_max_length"})
 LONGEST_PAUSE_S = 60.0
+SILENT_S = 10.0
+"""Not even a head after this: twice as long as the shortest learnt wait for a first token."""
 MAX_READ = 64 << 10
 """Of an error's body; what is said further back is not looked for."""
 
@@ -101,29 +112,43 @@ def read_refusal(status: int, body: bytes, *, client_auth: bool) -> Refusal:
     if status == 400 and PLAIN_TO_TLS.search(text):
         return Refusal(Fate.ENDPOINT, Result.REFUSED, "")
     if code not in UNSUITED_CODES | CONTEXT_CODES and MODERATION.search(f"{code} {text}"):
-        return Refusal(Fate.REQUEST, Result.CLIENT_ERROR, code)
+        return Refusal(Fate.VERDICT, Result.CLIENT_ERROR, code)
     if status in MISCONFIGURED:
         if client_auth:
             return Refusal(Fate.REQUEST, Result.CLIENT_ERROR, code)
         return Refusal(Fate.ENDPOINT, Result.REFUSED, code)
+    if status in NEVER_FITS and not client_auth and _lacks_model(code, text):
+        return Refusal(Fate.ENDPOINT, Result.REFUSED, code, lacks_model=True)
     if status in NEVER_FITS:
         if code in CONTEXT_CODES or CONTEXT.search(text):
             return Refusal(Fate.CONTEXT, Result.CLIENT_ERROR, code)
-        if code in UNSUITED_CODES or UNSUPPORTED.search(text):
-            parameter, of_value = _unfit(code, text, param, client_auth=client_auth)
+        if code in UNSUITED_CODES or UNSUPPORTED.search(text) or _lacks_model(code, text):
+            parameter, of_value = _unfit(code, text, param)
             return Refusal(Fate.FIT, Result.CLIENT_ERROR, code, parameter, of_value)
     return Refusal(Fate.REQUEST, Result.CLIENT_ERROR, code)
 
 
-def said_of_endpoint(result: Result, *, client_auth: bool) -> Result:
-    """Return what a result says of its endpoint: a limit of a caller's own key is nobody else's."""
+def said_of_endpoint(result: Result, *, client_auth: bool, silent_s: float) -> Result:
+    """Return what a result says of its endpoint: a limit of a caller's own key is nobody else's.
+
+    Args:
+        silent_s: how long nothing at all had come. Who was overtaken may only have been slow.
+    """
+    if result is Result.OVERTAKEN:
+        return Result.TIMEOUT if silent_s >= SILENT_S else Result.CLIENT_GONE
     return Result.CLIENT_ERROR if client_auth and result is Result.RATE_LIMIT else result
 
 
 def is_about_stream_options(status: int, body: bytes) -> bool:
-    """Return whether an endpoint turns down that it was asked for the usage of a stream."""
+    """Return whether an endpoint may turn down that it was asked for the usage of a stream.
+
+    It names the field, or says that some field is one too many and not which.
+    """
     said = body[:MAX_READ]
-    return status in (400, 422) and (b"stream_options" in said or b"include_usage" in said)
+    if b"stream_options" in said or b"include_usage" in said:
+        return status in (400, 404, 422, 500, 501)
+    found = read_refusal(status, body, client_auth=False)
+    return status in (400, 422) and found.fate is Fate.FIT and not found.parameter
 
 
 def retry_after_s(headers: Sequence[Header], *, now_s: float) -> float | None:
@@ -158,10 +183,14 @@ def _until(date: str, now_s: float) -> float | None:
         return None
 
 
-def _unfit(code: str, text: str, param: str, *, client_auth: bool) -> tuple[str, bool]:
+def _lacks_model(code: str, text: str) -> bool:
+    return code in MODEL_CODES or bool(NO_SUCH_MODEL.search(text[:MAX_NAMED]))
+
+
+def _unfit(code: str, text: str, param: str) -> tuple[str, bool]:
     """Return which field does not fit, "" where that is not said, and whether its value only."""
-    if code == "model_not_found" or NO_SUCH_MODEL.search(text):
-        return "" if client_auth else "model", False  # under another key it may be there
+    if _lacks_model(code, text):
+        return "", False  # under another key it may be there
     named = NAMED.search(text[:MAX_NAMED])
     of_value = code == "unsupported_value" or "unsupported value" in text.lower()
     if named is None:
@@ -184,6 +213,14 @@ def _said(body: bytes) -> tuple[str, str, str]:
     code = error.get("code") or error.get("type") or ""
     texts = [error.get("message"), error.get("detail"), error.get("type"), error.get("status")]
     texts += [inner.get("code")] if isinstance(inner, dict) else []
-    param = error.get("param")
+    param = error.get("param") or _place(error.get("detail"))
     text = " ".join(str(text) for text in texts if text)
     return str(code), text, param if isinstance(param, str) else ""
+
+
+def _place(detail: Any) -> str:
+    """Return the field that a list of problems names, as FastAPI writes them."""
+    first = detail[0] if isinstance(detail, list) and detail else None
+    place = first.get("loc") if isinstance(first, dict) else None
+    named = [part for part in place or () if isinstance(part, str) and part != "body"]
+    return named[0] if named else ""

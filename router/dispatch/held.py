@@ -93,8 +93,11 @@ class HeldStream:
             return self._silence_s
         return max(min(self._content_by - time.monotonic(), self._silence_s), 0.0)
 
-    async def hold(self, how: Hold) -> None:
+    async def hold(self, how: Hold, *, let_go_at: float = math.inf) -> None:
         """Read until it may be let go.
+
+        Args:
+            let_go_at: monotonic seconds, after which signs of life are let go as content is.
 
         Raises:
             StreamFailed: it came to nothing before.
@@ -105,6 +108,8 @@ class HeldStream:
         try:
             with Deadline(self.left_s()) as limit:
                 while not (is_end or self._may_go(how, n_held)):
+                    if self.held and how is Hold.CONTENT and time.monotonic() > let_go_at:
+                        return
                     chunk = await anext(self.chunks, None)
                     is_end = chunk is None
                     self.held.append(state.flush() if chunk is None else self.feed(chunk))
@@ -124,6 +129,8 @@ class HeldStream:
 
     def _may_go(self, how: Hold, n_held: int) -> bool:
         state = self.state
+        if state.is_empty:
+            raise StreamFailed(Result.BAD_REPLY, "an end without an answer", Fate.FIT)
         if (state.failed or state.unreadable) and (how is Hold.END or not state.spoke):
             raise StreamFailed(Result.BAD_REPLY, "an error inside its answer", Fate.FIT)
         if how is Hold.CONTENT:

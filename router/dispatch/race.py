@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from router.dispatch.attempt import MAX_ATTEMPTS, Attempt, AttemptFailed, Reply
+from router.dispatch.fates import Fate
 from router.dispatch.retries import may_take_over, pause_before_repeat_s
 from router.dispatch.rival import Overtaken, Rival
 from router.endpoints.catalog import Endpoint
@@ -31,6 +32,8 @@ class Unanswered(Exception):
 
 class Asks(Protocol):
     """What a race needs of its call."""
+
+    repeatable: bool  # it stores nothing, so that it may go out twice
 
     def begin(self, endpoint: Endpoint, number: int, *, has_others: bool) -> Attempt:
         """Return an attempt that is under way from now on."""
@@ -75,6 +78,7 @@ class Race:
         self._health, self._budget = health, budget
         self._deadline = deadline
         self._n_begun = 0
+        self._first: Endpoint | None = None
 
     async def run(self, first: Endpoint, *, has_others: bool) -> Reply:
         """Return the first answer of this endpoint, of it again, or of those after it.
@@ -91,11 +95,14 @@ class Race:
                 was_down = self._health.is_open(endpoint.digest)
             self._n_begun += 1
             attempt = self._call.begin(endpoint, self._n_begun, has_others=has_others)
+            self._first = self._first or endpoint
             try:
                 return await self._ask_beside(attempt, has_others=has_others)
             except AttemptFailed as failure:
+                if failure.own is not None and self._is_final(endpoint, failure):
+                    return failure.own
                 self._fail(attempt, failure)
-            if self._n_begun >= MAX_ATTEMPTS:
+            if self._n_begun >= MAX_ATTEMPTS or self._ends_here(self._failures[-1].failure):
                 break
             following = self._next(endpoint)
             has_others = following is not None
@@ -109,9 +116,27 @@ class Race:
             endpoint, n_repeats = following, 0
         raise Unanswered
 
+    def _is_final(self, endpoint: Endpoint, failure: AttemptFailed) -> bool:
+        """Return whether a refusal is the client's to see, whatever others might say.
+
+        A verdict on the content is, whoever gave it. What another endpoint finds wrong with the
+        request is not: the first one may not.
+        """
+        if failure.fate is Fate.VERDICT:
+            return True
+        return failure.fate is Fate.REQUEST and endpoint is self._first
+
+    def _ends_here(self, failure: AttemptFailed) -> bool:
+        """Return whether nobody is asked after this failure.
+
+        What stores something goes out once, unless it was plainly turned down.
+        """
+        plain = failure.own is not None or not failure.is_sent
+        return failure.fate is Fate.REQUEST or not (self._call.repeatable or plain)
+
     async def _ask_beside(self, attempt: Attempt, *, has_others: bool) -> Reply:
         """Ask one endpoint; where it is slow, the next one beside it: the first content wins."""
-        if not has_others:
+        if not (has_others and self._call.repeatable):
             return await self._call.ask(attempt)
         start = partial(self._start_beside, attempt)
         rival: Rival[Reply] = Rival(self._call.beside_s(attempt), start)
@@ -121,7 +146,8 @@ class Race:
         except Overtaken:
             return await rival.result()
         except AttemptFailed as failure:
-            if not rival.may_answer:
+            if not rival.may_answer or self._is_final(attempt.endpoint, failure):
+                await _give_up(rival)
                 raise
             self._fail(attempt, failure)
             return await rival.result()
@@ -132,14 +158,9 @@ class Race:
         return reply
 
     def _start_beside(self, slow: Attempt) -> Coroutine[Any, Any, Reply] | None:
-        """Return what is started beside a slow attempt, where that may be.
-
-        It draws on the retry budget, unless the slow one is known to be out by now.
-        """
+        """Return what is started beside a slow attempt, where that may be."""
         endpoint = None if slow.has_spoken else self._next(None)
-        if endpoint is None or self._n_begun >= MAX_ATTEMPTS:
-            return None
-        if not self._health.is_open(slow.endpoint.digest) and not self._budget.spend():
+        if endpoint is None or self._n_begun >= MAX_ATTEMPTS or not self._budget.spend():
             return None
         self._following = None
         self._call.note_second_start(endpoint)
@@ -207,17 +228,35 @@ def order(
         )
 
     later: list[Endpoint] = []
-    if usable:
+    if usable and not health.is_full(first):
         if passed_over(first):
             later.append(first)
         else:
             yield first
     for endpoint in then:
+        if health.is_full(endpoint):
+            continue
         if passed_over(endpoint):
             later.append(endpoint)
         else:
             yield endpoint
     yield from later[:1]
+
+
+def choose_refusal(failures: Sequence[Failed]) -> Reply | None:
+    """Return whose refusal the client is to see after nobody answered; None: none of theirs.
+
+    What may work in a moment comes first: the client's SDK will ask again. Then what the first
+    endpoint said, as the client would have got it directly.
+    """
+    moments = [f.failure for f in failures if f.failure.fate is Fate.MOMENT]
+    if any(failure.own for failure in moments):
+        return next(failure.own for failure in reversed(moments) if failure.own)
+    told = [f for f in failures if f.failure.own and f.failure.fate is not Fate.ENDPOINT]
+    mine = [f for f in told if f.endpoint is failures[0].endpoint]
+    if mine or not moments:
+        return next((f.failure.own for f in reversed(mine or told)), None)
+    return None
 
 
 async def _give_up(rival: Rival[Reply]) -> None:

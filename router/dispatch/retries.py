@@ -18,6 +18,9 @@ FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 8.0
 LONGEST_WAIT_S = 10.0
 """A longer announced pause is not waited for: another endpoint, or the caller's own patience."""
+MOST_OF_REST = 1 / 3
+"""Of what a client still waits: the answer needs its time as well, and a client that would run out
+of it does better with the refusal, and a pause of its own."""
 JITTER = 0.1
 """Of an announced pause: those who heard it together do not come back together."""
 
@@ -49,7 +52,7 @@ def pause_before_repeat_s(
             return None
     else:  # full jitter
         wait_s = random() * min(FIRST_BACKOFF_S * 2**n_repeats, LONGEST_BACKOFF_S)
-    return wait_s if wait_s < left_s else None
+    return wait_s if wait_s < left_s * MOST_OF_REST else None
 
 
 def may_take_over(endpoint: Endpoint, from_: Endpoint, fate: Fate) -> bool:

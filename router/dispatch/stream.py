@@ -83,7 +83,7 @@ class StreamedAnswer:
                     if stream.done or stream.unreadable:
                         self._ending = self._ending or self._end(ended_well=False)
                     await self._exchange.part(passed)
-                    if stream.unreadable:
+                    if stream.unreadable or (stream.done and self._ending):
                         return self._ending
                     limit.move(source.left_s())
         except (TimeoutError, httpx.RemoteProtocolError) as error:
@@ -114,7 +114,7 @@ class StreamedAnswer:
                 raise ConnectionResetError("cut, where nothing can be said")
             return b""
         self._book(b"".join(self._said), whole)
-        if whole or stream.told:  # its own error event has told the client
+        if whole or stream.told or stream.is_empty:  # its own event has told the client
             return b""
         message = f"{_why(stream, timed_out=timed_out)}; the answer above is not whole"
         error = error_body(message, code="stream_cut", param=None, status=502)
@@ -127,7 +127,7 @@ class StreamedAnswer:
 
 
 def _result(stream: ChatStream, *, timed_out: bool) -> Result:
-    if stream.failed or stream.unreadable:
+    if stream.failed or stream.unreadable or stream.is_empty:
         return Result.BAD_REPLY
     return Result.TIMEOUT if timed_out else Result.CUT
 

@@ -79,13 +79,16 @@ def _least(limits: Iterable[float | None]) -> float | None:
 
 def deadline_s(configured: float | None, headers: Mapping[bytes, bytes]) -> float:
     """Return how long a call may wait for content: as configured, else as its client does."""
-    if configured is not None:
-        return configured
+    return configured if configured is not None else client_s(headers) or DEADLINE_S
+
+
+def client_s(headers: Mapping[bytes, bytes]) -> float | None:
+    """Return how long a client waits between two bytes, where it says so."""
     for name in CLIENT_SAYS:
         value = headers.get(name)
         if value is not None and (seconds := _seconds(value)) is not None:
             return seconds
-    return DEADLINE_S
+    return None
 
 
 def _seconds(value: bytes) -> float | None:

@@ -59,7 +59,6 @@ _TROUBLES = {
     Result.CONNECT: Trouble.FAILING,
     Result.CUT: Trouble.FAILING,
     Result.BAD_REPLY: Trouble.FAILING,
-    Result.OVERTAKEN: Trouble.FAILING,  # so slow that another was started, and had answered first
     Result.REFUSED: Trouble.MISCONFIGURED,
 }
 _NEVER = float("-inf")

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from router.endpoints.breaker import LONGEST_PAUSE_S, Breaker, Trouble
-from router.endpoints.catalog import Catalog
+from router.endpoints.catalog import Catalog, Endpoint
 from router.endpoints.headroom import RateHeaders, may_be_empty, rate_headers, read_headroom
 from router.endpoints.suspensions import Fields, Refused
 from telemetry.events import Result
@@ -58,6 +58,11 @@ class Health:
     def is_open(self, digest: int) -> bool:
         """Return whether the breaker is open, be it due for a probe or not."""
         return self.breakers[digest].open_since is not None
+
+    def is_full(self, endpoint: Endpoint) -> bool:
+        """Return whether as many calls are under way as the endpoint takes."""
+        most = endpoint.limits.max_in_flight
+        return most is not None and self.breakers[endpoint.digest].in_flight >= most
 
     def may_repeat(self, digest: int) -> bool:
         """Return whether a call that failed may be sent to the endpoint again.

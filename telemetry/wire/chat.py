@@ -13,6 +13,7 @@ from msgspec import Raw, Struct
 from telemetry.wire.lenient import softened
 
 T = TypeVar("T")
+BOM = b"\xef\xbb\xbf"
 
 MAX_TOKENS = 1 << 31
 """What a provider may claim to have counted; more is a mistake of its own."""
@@ -37,6 +38,9 @@ def usage_of(value: Any) -> Usage | None:
     | `prompt_cache_hit_tokens` | DeepSeek: of the prompt, from its cache |
     | `cached_tokens` at the top | Moonshot, and others |
     | reasoning beside the completion, so that only all three make the total | xAI, and others |
+    | more reasoning than completion | the same, without a total |
+    | `cache_read_input_tokens` | Anthropic: beside `input_tokens`, or of `prompt_tokens` |
+    | in a choice, or under `x_groq` | Moonshot; Groq: see `AnswerPart.reported` |
     """
     if not isinstance(value, dict):
         return None
@@ -47,9 +51,13 @@ def usage_of(value: Any) -> Usage | None:
     details = value.get("prompt_tokens_details") or value.get("input_tokens_details")
     cached = _first(details, "cached_tokens")
     if cached is None:
-        cached = _first(value, "prompt_cache_hit_tokens", "cached_tokens") or 0
+        names = ("prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens")
+        cached = _first(value, *names) or 0
+    if "prompt_tokens" not in value and _first(value, "cache_read_input_tokens") is not None:
+        prompt += cached + (_first(value, "cache_creation_input_tokens") or 0)
     reasoning = reasoning_of(value)
-    if reasoning and _first(value, "total_tokens") == prompt + completion + reasoning:
+    total = _first(value, "total_tokens")
+    if reasoning and (total == prompt + completion + reasoning or reasoning > completion):
         completion += reasoning
     return Usage(prompt, completion, min(cached, prompt), reasoning)
 
@@ -92,6 +100,7 @@ class WholeAnswer(Struct):
     """The top of an unstreamed answer."""
 
     id: Any = None
+    object: Any = None
     choices: list[_WholeChoice] | None = None
     usage: Any = None
     error: Any = None
@@ -105,15 +114,33 @@ class ChoicePart(Struct):
     delta: dict[str, Any] | None = None
     finish_reason: Any = None
     error: Any = None
+    usage: Any = None
 
 
 class AnswerPart(Struct):
     """An answer, or one event of a stream."""
 
     id: Any = None
+    object: Any = None
     choices: list[ChoicePart] | None = None
     usage: Any = None
     error: Any = None
+    x_groq: Any = None
+
+    @property
+    def reported(self) -> Any:
+        """The usage, wherever it is reported: at the top, in a choice, under `x_groq`."""
+        if self.usage or not (self.choices or self.x_groq):
+            return self.usage
+        in_choices = next((c.usage for c in self.choices or () if c.usage), None)
+        if in_choices is None and isinstance(self.x_groq, dict):
+            return self.x_groq.get("usage")
+        return in_choices
+
+    @property
+    def is_error(self) -> bool:
+        """Whether it is an error, in a form that clients may take for one, or not."""
+        return bool(self.error) or self.object == "error"
 
 
 NO_CONTENT = frozenset({"role"})
@@ -130,7 +157,8 @@ def says_something(said: dict[str, Any]) -> bool:
 
 def has_failed(choice: ChoicePart | _WholeChoice) -> bool:
     """Return whether a choice says that it is none."""
-    return choice.error is not None or choice.finish_reason in FAILED_FINISHES
+    finish = choice.finish_reason
+    return bool(choice.error) or (isinstance(finish, str) and finish in FAILED_FINISHES)
 
 
 _WHOLE = msgspec.json.Decoder(WholeAnswer)
@@ -140,7 +168,7 @@ _PART = msgspec.json.Decoder(AnswerPart)
 def parse_answer(body: bytes) -> WholeAnswer | None:
     """Return the top of an answer, or None where there is no answer in it."""
     answer = _decode(_WHOLE, body)
-    if answer is None or not answer.choices or answer.error is not None:
+    if answer is None or not answer.choices or answer.error or answer.object == "error":
         return None
     if any(has_failed(choice) or bytes(choice.message) == b"null" for choice in answer.choices):
         return None
@@ -153,6 +181,8 @@ def parse_part(data: bytes) -> AnswerPart | None:
 
 
 def _decode(decoder: msgspec.json.Decoder[T], data: bytes) -> T | None:
+    if data.startswith(BOM):
+        data = data[len(BOM) :]
     try:
         return decoder.decode(data)
     except msgspec.ValidationError:

@@ -18,7 +18,7 @@ def read_leniently(data: bytes) -> Any:
         ValueError: not even lenient clients read it.
     """
     try:
-        return json.loads(data.decode())
+        return json.loads(data.decode("utf-8-sig"))
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -30,7 +30,9 @@ def softened(data: bytes) -> bytes:
         ValueError: not even lenient clients read it.
     """
     try:
-        value = json.loads(data.decode(), parse_constant=lambda _: None, parse_float=_finite)
+        value = json.loads(
+            data.decode("utf-8-sig"), parse_constant=lambda _: None, parse_float=_finite
+        )
         return json.dumps(value, ensure_ascii=False).encode(errors="replace")
     except RecursionError:
         raise ValueError("nested too deeply") from None
