@@ -75,6 +75,7 @@ STATUS = {
     "internal_error": 500,
     "upgrade_not_supported": 501,
     "endpoint_misconfigured": 502,
+    "stream_cut": 502,
     "all_endpoints_failed": 503,
     "overloaded": 503,
     "telemetry_full": 503,

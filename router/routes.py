@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +23,7 @@ from router.decision.context import Moment
 from router.decision.decide import Decider
 from router.decision.seal import Seal
 from router.dialects import chat
-from router.dialects.errors import respond_error
+from router.dialects.errors import break_off, respond_error
 from router.dialects.opaque import OpaqueBody, take_hints
 from router.dialects.request import CallRequest
 from router.dispatch.call import Calls
@@ -34,7 +34,7 @@ from router.explain.log import DecisionLog
 from router.intake.events import EventDesk
 from router.intake.feedback import FeedbackDesk
 from router.net.admission import Admission
-from router.net.asgi import Exchange, Header
+from router.net.asgi import Exchange
 from router.net.bodies import MAX_NOTE_BYTES, ClientGone
 from router.net.connection import BodyInPieces
 from router.net.paths import normal_path
@@ -121,7 +121,7 @@ class Routes:
             return
         except asyncio.CancelledError:  # of a client that left, those who serve it see
             with suppress(asyncio.CancelledError):  # told twice: there is no more to say
-                await _break_off(exchange, RequestRejected("draining", STOPPING))
+                await break_off(exchange, RequestRejected("draining", STOPPING))
         except Exception as error:
             if exchange.started and isinstance(error, ConnectionError):
                 exchange.cut()  # the provider's answer broke off, and so does ours
@@ -299,12 +299,15 @@ class Routes:
 
     def _other(self, exchange: Exchange, beliefs: Beliefs) -> Handler:
         path = exchange.path
+        meant = path.partition(";")[0].lower()
+        if meant != path and (meant in self._methods or meant.startswith(OURS)):
+            raise RequestRejected("not_found", f"there is no {path[:128]}; write {meant[:128]}")
         allowed = self._methods.get(path)
-        if allowed is not None:
+        if allowed is not None and not _takes_rest(path, beliefs):
             raise RequestRejected("method_not_allowed", f"{path} takes {allowed} only")
         passes = path.startswith("/v1/") and not path.startswith(OURS)
         is_ours = path.startswith(MODELS_PATH) and exchange.method == "GET"
-        takes_rest = beliefs.configuration.catalog.passthrough is not None
+        takes_rest = _takes_rest(path, beliefs)
         if is_ours and not (takes_rest and _listed(path, beliefs) is None):
             return self._model
         if passes and takes_rest:
@@ -315,6 +318,12 @@ class Routes:
         raise RequestRejected("not_found", f"there is no {path[:128]}{hint}")
 
 
+def _takes_rest(path: str, beliefs: Beliefs) -> bool:
+    """Return whether a provider takes what is not ours of a path."""
+    passes = path.startswith("/v1/") and not path.startswith(OURS)
+    return passes and beliefs.configuration.catalog.passthrough is not None
+
+
 async def _fail(exchange: Exchange, error: Exception) -> None:
     """Say that the sidecar failed, by an id under which its log has the place, and no more."""
     failure_id = secrets.token_hex(16)
@@ -323,21 +332,7 @@ async def _fail(exchange: Exchange, error: Exception) -> None:
     log.error("a request failed", id=failure_id, path=path, error=kind, place=place)
     message = f"internal error in the sidecar; its log has it under {failure_id}"
     rejected = RequestRejected("internal_error", message)
-    await _break_off(exchange, rejected, extra=[(b"x-request-id", failure_id.encode())])
-
-
-async def _break_off(
-    exchange: Exchange, error: RequestRejected, *, extra: Sequence[Header] = ()
-) -> None:
-    """End an exchange early: an answer that has begun says so in-band, if it can."""
-    if not exchange.started:
-        await respond_error(exchange, error, extra=extra)
-        return
-    event = exchange.tell(error.code, str(error)) if exchange.tell is not None else None
-    if event is None:
-        exchange.cut()
-    else:
-        await exchange.end(event)
+    await break_off(exchange, rejected, extra=[(b"x-request-id", failure_id.encode())])
 
 
 def _listed(path: str, beliefs: Beliefs) -> dict[str, Any] | None:
@@ -375,7 +370,7 @@ def _caller_or_default(exchange: Exchange, beliefs: Beliefs) -> Caller:
     try:
         return _caller(exchange, beliefs)
     except RequestRejected:
-        return Caller(next(iter(beliefs.configuration.apps.values())), None)
+        return Caller(next(iter(beliefs.configuration.apps.values())))
 
 
 def _require_admin(exchange: Exchange, beliefs: Beliefs) -> None:

@@ -20,7 +20,7 @@ from telemetry.events import Flag
 from telemetry.store import Address, connect
 from telemetry.wire.chat import Usage, usage_of
 
-CALLER = Caller(App("default", AppEntry(), 1, None, ()), (b"authorization", b"Bearer sk-own"))
+CALLER = Caller(App("default", AppEntry(), 1, None, ()), ((b"authorization", b"Bearer sk-own"),))
 KEYED = (b"x-tenant-key", b"theirs")
 
 
@@ -104,7 +104,7 @@ def test_the_user_says_which_headers_travel_as_well() -> None:
 
 
 def test_limits_of_a_provider_are_told_to_who_named_its_model_only() -> None:
-    said = [(b"X-RateLimit-Remaining", b"3"), (b"retry-after", b"1"), (b"set-cookie", b"c")]
+    said = [(b"x-ratelimit-remaining", b"3"), (b"retry-after", b"1"), (b"set-cookie", b"c")]
 
     assert [n for n, _ in returned_headers(said, named=False)] == [b"retry-after"]
     assert len(returned_headers(said, named=True)) == 2

@@ -523,9 +523,7 @@ FLOOD = b"a" * (MAX_HEAD_BYTES + 1)
 @pytest.mark.parametrize(
     "raw",
     [
-        HEAD + b"content-length: 2\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
-        HEAD + b"transfer-encoding: chunked\r\ncontent-length: 2\r\n\r\n2\r\nok\r\n0\r\n\r\n",
-        HEAD + b"content-length: 2\r\ncontent-length: 2\r\n\r\nok",
+        HEAD + b"content-length: 2\r\ncontent-length: 3\r\n\r\nok",
         HEAD + b"content-length: 2, 2\r\n\r\nok",
         HEAD + b"content-length: -2\r\n\r\nok",
         HEAD + b"content-length: +2\r\n\r\nok",
@@ -552,6 +550,41 @@ def test_what_is_no_plain_answer_is_refused_and_ends_the_connection(raw: bytes) 
         with pytest.raises(httpx.RemoteProtocolError):
             await of.send("POST", there.target, [], b"")
         await until(lambda: not of.n_open)
+
+    check(always(raw), calls)
+
+
+IN_CHUNKS = b"2\r\nok\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        HEAD + b"content-length: 2\r\ntransfer-encoding: chunked\r\n\r\n" + IN_CHUNKS,
+        HEAD + b"transfer-encoding: chunked\r\ncontent-length: 2\r\n\r\n" + IN_CHUNKS,
+        HEAD + b"transfer-encoding: chunked\r\n\r\n2  \r\nok\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\ncontent-length: 2\n\nok",
+        HEAD + b"x-long: " + b"a" * 70_000 + b"\r\ncontent-length: 2\r\n\r\nok",
+    ],
+    ids=["both", "both turned", "spaces", "bare line feeds", "long head"],
+)
+def test_what_parsers_of_clients_take_is_taken(raw: bytes) -> None:
+    async def calls(of: Pool, there: Provider) -> None:
+        answer = await of.send("POST", there.target, [], b"")
+        assert b"".join([chunk async for chunk in answer]) == b"ok"
+
+    check(always(raw), calls)
+
+
+@pytest.mark.parametrize("first", [b"content-length: 2\r\n", b""])
+def test_a_connection_whose_answer_had_two_lengths_serves_no_other(first: bytes) -> None:
+    raw = HEAD + first + b"transfer-encoding: chunked\r\n\r\n" + IN_CHUNKS
+
+    async def calls(of: Pool, there: Provider) -> None:
+        answer = await of.send("POST", there.target, [], b"")
+        assert b"".join([chunk async for chunk in answer]) == b"ok"
+        await asyncio.sleep(0.05)
+        assert of.n_open == (0 if first else 1)
 
     check(always(raw), calls)
 

@@ -129,7 +129,7 @@ def demand_of(caller: Caller, request: CallRequest, data_class: DataClass) -> De
         needs=request.needs,
         data_class=data_class,
         regions=frozenset(entry.regions) if entry.regions else None,
-        has_credential=caller.credential is not None,
+        has_credential=bool(caller.credentials),
         text_bytes=request.text_bytes,
         max_tokens=request.output_limit,
     )

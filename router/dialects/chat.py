@@ -6,8 +6,9 @@ images, unknown fields and integers of any size survive.
 
 from __future__ import annotations
 
+import codecs
 import json
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
@@ -18,7 +19,9 @@ from router.endpoints.entries import Dialect, Needs
 from router.errors import RequestRejected
 from telemetry.wire.lenient import read_leniently, softened
 
-MAX_MESSAGES = 4096
+MAX_MESSAGES = 65_536
+"""A bound, not a rule: bodies are bounded in bytes."""
+T = TypeVar("T")
 MAX_NUMBER = 1 << 53
 REFERENCE_KEY = "router_ref"
 ROUTER_KEYS = "router_"
@@ -33,12 +36,7 @@ class _Tool(Struct):
     function: _Function | None = None
 
 
-class _Format(Struct):
-    type: str = ""
-
-
-class _StreamOptions(Struct):
-    include_usage: bool | None = None
+NONE = Raw(b"null")
 
 
 class ChatBody(Struct):
@@ -50,11 +48,11 @@ class ChatBody(Struct):
 
     model: str
     messages: list[Raw]
-    stream: bool | None = None
-    stream_options: _StreamOptions | None = None
-    tools: list[_Tool] | None = None
-    functions: list[_Function] | None = None
-    response_format: _Format | None = None
+    stream: Any = None
+    stream_options: Any = None
+    tools: Raw = NONE
+    functions: Raw = NONE
+    response_format: Any = None
     max_tokens: Any = None
     max_completion_tokens: Any = None
     n: Any = None
@@ -62,7 +60,7 @@ class ChatBody(Struct):
     safety_identifier: Any = None
     prompt_cache_key: Any = None
     store: Any = None
-    metadata: dict[str, Any] | None = None
+    metadata: Any = None
     router: BodyHints | None = None
 
 
@@ -74,6 +72,8 @@ class _Message(Struct):
 _REQUEST = msgspec.json.Decoder(ChatBody)
 _MESSAGE = msgspec.json.Decoder(_Message)
 _TOP = msgspec.json.Decoder(dict[str, Raw])
+_TOOLS = msgspec.json.Decoder(list[_Tool])
+_FUNCTIONS = msgspec.json.Decoder(list[_Function])
 _ENCODER = msgspec.json.Encoder()
 _NO_HINTS = BodyHints()
 
@@ -119,7 +119,7 @@ class ChatRequest:
     def declared(self) -> Declared:
         """What it says of who asks."""
         read = self._body
-        said = read.metadata.get(REFERENCE_KEY) if read.metadata is not None else None
+        said = read.metadata.get(REFERENCE_KEY) if isinstance(read.metadata, dict) else None
         return Declared(
             read.router or _NO_HINTS,
             _text(read.safety_identifier) or _text(read.user),
@@ -137,12 +137,11 @@ class ChatRequest:
 
     def structure(self, *, read_system: bool) -> Structure:
         """Return what structural rules may look at; the system prompt only where one does."""
-        tools = [t.function.name for t in self._body.tools or [] if t.function]
-        tools += [f.name for f in self._body.functions or []]
+        tools = [t.function.name for t in _listed(_TOOLS, self._body.tools) if t.function]
+        tools += [f.name for f in _listed(_FUNCTIONS, self._body.functions)]
         return Structure(
             tools=tuple(tools),
-            has_schema=self._body.response_format is not None
-            and self._body.response_format.type in ("json_schema", "json_object"),
+            has_schema=_format(self._body) in ("json_schema", "json_object"),
             has_image=bool(self.needs & Needs.IMAGES),
             system=_system_prompt(self._body.messages) if read_system else "",
         )
@@ -178,7 +177,8 @@ class ChatRequest:
             ask_usage
             and bool(read.stream)
             and endpoint.stream_usage
-            and not (read.stream_options and read.stream_options.include_usage)
+            and (read.stream_options is None or isinstance(read.stream_options, dict))
+            and not (read.stream_options or {}).get("include_usage")
         )
         ours, same_model = self._tags_us, read.model == endpoint.upstream_model
         hinted = ours or read.router is not None
@@ -210,7 +210,7 @@ class ChatRequest:
     def _tags_us(self) -> bool:
         """Whether some of the metadata is for us."""
         metadata = self._body.metadata
-        return metadata is not None and any(name.startswith(ROUTER_KEYS) for name in metadata)
+        return isinstance(metadata, dict) and any(name.startswith(ROUTER_KEYS) for name in metadata)
 
 
 def parse(body: bytes) -> ChatRequest:
@@ -222,7 +222,7 @@ def parse(body: bytes) -> ChatRequest:
     try:
         if not body.isascii():
             body.decode()  # what is nested is not looked into below
-        request = _decode(body)
+        request = _decode(body.removeprefix(codecs.BOM_UTF8))
     except msgspec.ValidationError as error:
         message, _, where = str(error).partition(" - at `$")
         missing = message.partition("missing required field `")[2].rstrip("`")
@@ -262,6 +262,7 @@ def top_level(body: bytes) -> dict[str, Raw]:
     Raises:
         msgspec.DecodeError, ValueError: it is no JSON object.
     """
+    body = body.removeprefix(codecs.BOM_UTF8)
     try:
         return _TOP.decode(body)
     except msgspec.ValidationError:
@@ -276,15 +277,34 @@ def top_level(body: bytes) -> dict[str, Raw]:
 def _needs(request: ChatBody, body: bytes) -> int:
     """Return which capabilities a request needs."""
     bits = 0
-    if request.tools or request.functions:
+    if _holds_any(request.tools) or _holds_any(request.functions):
         bits |= Needs.TOOLS
-    if request.response_format is not None and request.response_format.type == "json_schema":
+    if _format(request) == "json_schema":
         bits |= Needs.SCHEMA
     if b'"image_url"' in body and _has_part(request, "image_url"):
         bits |= Needs.IMAGES
     if b'"input_audio"' in body and _has_part(request, "input_audio"):
         bits |= Needs.AUDIO
     return bits
+
+
+def _holds_any(raw: Raw) -> bool:
+    """Return whether a field holds something."""
+    return bytes(raw) not in (b"null", b"[]", b"{}", b"false", b'""')
+
+
+def _listed(decoder: msgspec.json.Decoder[list[T]], raw: Raw) -> list[T]:
+    """Return the entries of a field; none where it has another shape than ours."""
+    try:
+        return decoder.decode(raw)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return []
+
+
+def _format(request: ChatBody) -> str:
+    wanted = request.response_format
+    kind = wanted.get("type") if isinstance(wanted, dict) else wanted
+    return kind if isinstance(kind, str) else ""
 
 
 def strip_hints(top: dict[str, Raw], *, ours: bool) -> None:

@@ -50,6 +50,20 @@ async def respond_error(
         await exchange.respond(status, body, headers)
 
 
+async def break_off(
+    exchange: Exchange, error: RequestRejected, *, extra: Sequence[Header] = ()
+) -> None:
+    """End an exchange early: an answer that has begun says so in-band, if it can."""
+    if not exchange.started:
+        await respond_error(exchange, error, extra=extra)
+        return
+    event = exchange.tell(error.code, str(error)) if exchange.tell is not None else None
+    if event is None:
+        exchange.cut()
+    else:
+        await exchange.end(event)
+
+
 def refusal_event(body: bytes) -> bytes:
     """Return a refusal's body as an event of a stream that has begun."""
     try:

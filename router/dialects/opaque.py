@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import codecs
+import json
+from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
@@ -13,6 +14,19 @@ from router.errors import RequestRejected
 from router.net.connection import BodyInPieces
 
 _ENCODER = msgspec.json.Encoder()
+
+
+STATELESS = frozenset({"/v1/completions", "/v1/embeddings", "/v1/messages"})
+"""Paths of generation that stores nothing."""
+
+
+class _Storing(Struct):
+    """What of a body may leave something behind at a provider."""
+
+    store: Any = None
+    background: Any = None
+    conversation: Any = None
+    previous_response_id: Any = None
 
 
 class OpaqueBody(Struct, frozen=True):
@@ -32,7 +46,7 @@ def take_hints(body: bytes) -> OpaqueBody:
         RequestRejected: our own object in it cannot be read: it may hold a constraint.
     """
     try:
-        top = top_level(body.removeprefix(codecs.BOM_UTF8))
+        top = top_level(_as_utf8(body))
     except (msgspec.DecodeError, RecursionError, ValueError):
         return OpaqueBody(body)
     model = _text(top.get("model")) or ""
@@ -44,6 +58,12 @@ def take_hints(body: bytes) -> OpaqueBody:
     reference = _text(metadata.get(REFERENCE_KEY))
     strip_hints(top, ours=ours)
     return OpaqueBody(_ENCODER.encode(top), Declared(hints, reference=reference), model)
+
+
+def _as_utf8(body: bytes) -> bytes:
+    """Return a body in the one encoding that we read: some servers take any of Unicode's."""
+    encoding = json.detect_encoding(body)
+    return body if encoding.startswith("utf-8") else body.decode(encoding).encode()
 
 
 def _hints(raw: Raw) -> BodyHints:
@@ -66,3 +86,19 @@ def _text(raw: Raw | None) -> str | None:
         return msgspec.json.decode(raw, type=str) if raw is not None else None
     except msgspec.DecodeError:
         return None
+
+
+def is_repeatable(path: str, body: bytes | BodyInPieces) -> bool:
+    """Return whether a POST may go out twice: it is generation that stores nothing."""
+    if not isinstance(body, bytes):
+        return False
+    if path in STATELESS:
+        return True
+    try:
+        said = msgspec.json.decode(body, type=_Storing)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return False
+    if path == "/v1/chat/completions":
+        return not said.store
+    stays = said.background or said.conversation or said.previous_response_id
+    return path == "/v1/responses" and said.store is False and not stays

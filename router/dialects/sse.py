@@ -136,6 +136,7 @@ class ChatStream:
         if chunk is None:
             self.unreadable = True
             return True
+        self.spoke |= chunk.is_odd
         if self.id is None:
             self.id = id_of(chunk.id)
         reported = chunk.reported

@@ -29,12 +29,13 @@ from router.endpoints.health import Health
 from router.net.codings import CodedAnswer, decoded
 from router.net.connection import Header
 from router.net.deadline import Deadline
-from router.net.pool import Upstream, UpstreamResponse
+from router.net.pool import Target, Upstream, UpstreamResponse
 from telemetry.events import Result
 from telemetry.wire.chat import Usage, id_of, parse_answer, usage_of
 from telemetry.wire.sse import may_be_events
 
 MAX_ANSWER_BYTES = 64 << 20
+MAX_REDIRECTS = 3
 COMMIT_S = 1.0
 """Where nobody else may serve an unstreamed call, a body that still comes after this passes as it
 comes: some providers send white space until the answer is there, and clients wait on that."""
@@ -157,15 +158,7 @@ class Dispatcher:
         limit_s = max(min(first_s, attempt.deadline - now), 0.0)
         try:
             with Deadline(limit_s) as clock:
-                response = decoded(
-                    await self.upstream.send(
-                        "POST",
-                        limits.target,
-                        sending.headers,
-                        sending.body,
-                        repeatable=sending.repeatable,
-                    )
-                )
+                response = decoded(await self._send(limits.target, sending))
                 try:
                     return await self._read(attempt, response, sending, clock)
                 except BaseException:
@@ -186,6 +179,21 @@ class Dispatcher:
             raise AttemptFailed(
                 Result.CONNECT, f"not sent ({type(error).__name__})", is_sent=False
             ) from None
+
+    async def _send(self, target: Target, sending: Sending) -> UpstreamResponse:
+        """Return the head of an answer; a redirect within the host is followed, as SDKs do."""
+        for _ in range(MAX_REDIRECTS + 1):
+            response = await self.upstream.send(
+                "POST", target, sending.headers, sending.body, repeatable=sending.repeatable
+            )
+            elsewhere = None
+            if response.status in (307, 308):
+                elsewhere = target.redirected(_header(response, b"location"))
+            if elsewhere is None:
+                break
+            await response.aclose()
+            target = elsewhere
+        return response
 
     async def _read(
         self, attempt: Attempt, response: UpstreamResponse, sending: Sending, clock: Deadline

@@ -26,12 +26,13 @@ TRAVEL = frozenset(
 secret of another provider's. `forward_headers` adds to it."""
 TRAVEL_PREFIXES = (b"x-stainless-",)
 OURS = b"x-router-"
-PASSED_BACK = frozenset(
-    b"content-type content-encoding retry-after retry-after-ms x-should-retry "
-    b"openai-processing-ms".split()
-)
 RATE_HEADERS = (b"x-ratelimit-", b"anthropic-ratelimit-")
 """Passed back only to a caller who named the model: of an unnamed one they say nothing."""
+OF_THE_SITE = frozenset(
+    b"content-length alt-svc strict-transport-security set-cookie via vary cf-ray".split()
+)
+"""What a provider's site says of itself to browsers and caches; the length is written anew."""
+OF_BROWSERS = b"access-control-"
 HOP_BY_HOP = frozenset(
     b"connection keep-alive transfer-encoding te trailer upgrade proxy-authenticate set-cookie "
     b"server date".split()
@@ -88,8 +89,8 @@ def forward_headers(
     out.append((b"accept-encoding", b"identity"))
     if to.auth_header is not None:
         out.append(to.auth_header)
-    elif to.client_auth and caller.credential is not None:
-        out.append(caller.credential)
+    elif to.client_auth:
+        out += caller.credentials
     return out
 
 
@@ -99,13 +100,17 @@ def returned_headers(headers: Iterable[Header], *, named: bool) -> list[Header]:
     Args:
         named: the caller named the model, so that limits of that provider say something.
     """
+    listed = list(headers)
+    hop = named_by_connection(listed)
     out = []
-    for name, value in headers:
-        lower = name.lower()
-        if lower in PASSED_BACK or (named and lower.startswith(RATE_HEADERS)):
-            out.append((lower, value))
-        elif lower == b"x-request-id":
-            out.append((b"x-router-upstream-request-id", value))
+    for name, value in listed:
+        if name in HOP_BY_HOP or name in OF_THE_SITE or name in hop:
+            continue
+        if name.startswith((OURS, OF_BROWSERS)) or (not named and name.startswith(RATE_HEADERS)):
+            continue
+        if name == b"x-request-id":
+            name = b"x-router-upstream-request-id"
+        out.append((name, value))
     return out
 
 

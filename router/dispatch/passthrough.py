@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from router.beliefs.names import Names
 from router.dialects.errors import error_event
+from router.dialects.opaque import is_repeatable
 from router.dialects.sse import ChatStream
 from router.dispatch.attempt import Ending
 from router.dispatch.booking import FINAL, STREAMED, Booking
@@ -42,6 +43,8 @@ from router.net.pool import Target, Upstream, UpstreamResponse
 from router.policy.callers import Caller
 from telemetry.events import Result, digest8
 from telemetry.wire.chat import WholeAnswer, id_of, parse_answer, usage_of
+from telemetry.wire.lenient import is_readable
+from telemetry.wire.sse import DONE, EventSplitter, data_of
 
 STALL_S = 120.0
 """Longest silence: an unstreamed answer of a reasoning model takes this long."""
@@ -49,6 +52,9 @@ MAX_NAMES = 1000
 """Distinct names booked; whatever comes beyond them is booked as `<provider>/other`."""
 MAX_READ_BYTES = 8 << 20
 """Longer answers pass unread: their usage stays unknown."""
+
+
+CUT = "the stream was cut; the answer above is not whole"
 
 
 class Passed(Struct, frozen=True):
@@ -183,7 +189,7 @@ class _Passing:
         self._token = token
         self._ours = ours
         self._written = False
-        self._tail = b""  # of what was passed on
+        self._events: EventSplitter | None = None  # of a stream in no coding: whole ones pass
 
     async def run(
         self,
@@ -204,7 +210,7 @@ class _Passing:
         body = self._passed.body
         if isinstance(body, BodyInPieces):
             body = BodyInPieces(_timed(body.pieces, limit, silence_s), body.length)
-        repeatable = method in ("GET", "HEAD")
+        repeatable = method in ("GET", "HEAD") or is_repeatable(self._exchange.path, body)
         response = await upstream.send(method, target, headers, body, repeatable=repeatable)
         copy.status, copy.result = response.status, _result(response.status)
         try:
@@ -214,11 +220,32 @@ class _Passing:
                 copy.read(chunk)
                 if copy.stream is not None and copy.stream.done:
                     self.write(copy.result)
-                await self._exchange.part(chunk)
-                self._tail = (self._tail + chunk)[-4:]
+                await self._exchange.part(self._passed_of(chunk))
                 limit.move(silence_s)
+            await self._exchange.part(self._rest())
         finally:
             await response.aclose()
+
+    def _passed_of(self, chunk: bytes) -> bytes:
+        """Return what of a piece passes now: all, or of a stream the events that are whole."""
+        if self._events is None:
+            return chunk
+        passed = b"".join(self._events.feed(chunk))
+        if self._events.n_held > MAX_READ_BYTES:  # no event that anybody reads
+            passed, self._events = passed + self._events.take_rest(), None
+        return passed
+
+    def _rest(self) -> bytes:
+        """Return what stands after the last whole event at a proper end.
+
+        Raises:
+            httpx.RemoteProtocolError: it is the begin of an event: the stream was cut.
+        """
+        rest = self._events.take_rest() if self._events is not None else b""
+        data = data_of(rest)
+        if not rest.strip() or rest.startswith(b":") or data == DONE or is_readable(data):
+            return rest
+        raise httpx.RemoteProtocolError("ended inside an event")
 
     def fail(self, provider: Provider, target: Target, error: Exception) -> None:
         """Book, and say in the log, that the provider did not answer, or broke off."""
@@ -244,10 +271,8 @@ class _Passing:
             reference=self._passed.reference,
         )
 
-    def _tell(self, code: str, message: str) -> bytes | None:
-        """Return the event of an error, if no event has been passed on in part."""
-        if self._tail and not self._tail.endswith((b"\n\n", b"\r\r", b"\r\n\r\n")):
-            return None
+    def tell(self, code: str, message: str) -> bytes:
+        """Return the event of an error; what was passed on ends with a whole one."""
         return error_event(self._exchange.path, code, message)
 
     def _head(self, response: UpstreamResponse) -> list[Header]:
@@ -256,7 +281,7 @@ class _Passing:
         if self.copy.stream is not None and not any(
             name == b"content-encoding" for name, _ in response.headers
         ):
-            self._exchange.tell = self._tell
+            self._events, self._exchange.tell = EventSplitter(), self.tell
         return [(k, v) for k, v in response.headers if k not in stays] + self._ours
 
 
@@ -288,8 +313,12 @@ async def _carry_out(
             await call.run(exchange.method, target, headers, limit, silence_s=limit_s)
     except (httpx.TransportError, TimeoutError) as error:
         call.fail(provider, target, error)
-        if exchange.started:
+        if exchange.started and exchange.tell is None:
             raise ConnectionResetError("the provider broke off") from None
+        if exchange.started:
+            guard.finish()
+            await exchange.end(call.tell("stream_cut", CUT))
+            return
         raise AllEndpointsFailed([(provider.name, type(error).__name__)]) from None
     except RequestRejected:  # by what came of the body, on its way
         call.write(Result.CLIENT_ERROR)
@@ -315,7 +344,7 @@ def _check(provider: Provider, passed: Passed) -> None:
         raise NoCandidates({provider.name: "data_class"})
     if entry.regions and provider.region not in entry.regions:
         raise NoCandidates({provider.name: "region"})
-    if provider.client_auth and passed.caller.credential is None:
+    if provider.client_auth and not passed.caller.credentials:
         raise RequestRejected(
             "invalid_api_key",
             f"{provider.name} takes the caller's own key, and none came that may be passed "

@@ -80,7 +80,7 @@ class StreamedAnswer:
                     limit.move(math.inf)  # what a slow client takes is not the provider's
                     passed = source.feed(chunk)
                     self._keep(chunk)
-                    if stream.done or stream.unreadable:
+                    if stream.done or stream.unreadable or stream.told:
                         self._ending = self._ending or self._end(ended_well=False)
                     await self._exchange.part(passed)
                     if stream.unreadable or (stream.done and self._ending):

@@ -22,6 +22,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 MAX_NOTE_BYTES = 4 << 20
 """Of feedback and events: a thousand of them at once, and their comments."""
 SPACE = b" \t\n\r\x0b\x0c"
+WIDE = b"\xff\xfe\x00"
+"""What stands before the first character in the wider encodings of Unicode."""
 
 
 class ClientGone(Exception):
@@ -142,7 +144,7 @@ class RequestBody:
                 head = (head + part).removeprefix(codecs.BOM_UTF8).lstrip(SPACE)
             n_seen = len(self._parts)
             if not self._more or (head and not codecs.BOM_UTF8.startswith(head)):
-                return head[:1] == b"{"
+                return head[:1] == b"{" or head[:4].strip(WIDE)[:1] == b"{"
             await self._hold()
 
     async def pieces(self) -> AsyncIterator[bytes]:

@@ -19,7 +19,7 @@ import httpx
 
 Header = tuple[bytes, bytes]
 
-MAX_HEAD_BYTES = 64 << 10
+MAX_HEAD_BYTES = 128 << 10
 """Of status line, headers and interim answers, and of what else stands between pieces of a body."""
 MAX_UNREAD_BYTES = 64 << 10
 """Above this the connection is not read on, so that the provider waits for a slow client."""
@@ -137,6 +137,11 @@ class Connection(asyncio.Protocol):
         self._on_free, self._on_lost = on_free, on_lost
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
+        self._parser.set_dangerous_leniencies(  # what clients' own parsers take (h11)
+            lenient_chunked_length=True,
+            lenient_optional_cr_before_lf=True,
+            lenient_spaces_after_chunk_size=True,
+        )
         self._answer: Answer | None = None
         self._blocked: asyncio.Future[None] | None = None  # while the provider takes no more
         self._unsent = False  # when it was lost
@@ -148,7 +153,8 @@ class Connection(asyncio.Protocol):
         self._whole = False
         self._reusable = False
         self._paused = False
-        self._n_lengths = self._n_codings = 0
+        self._lengths: set[bytes] = set()
+        self._n_codings = 0
         self._n_head_bytes = 0
         self._n_other_bytes = 0  # since the last byte of a body
         self._why = ""
@@ -277,7 +283,7 @@ class Connection(asyncio.Protocol):
         self.resume_writing()
         answer, self._answer = self._answer, None
         if answer is not None:
-            framed = self._n_lengths or self._n_codings
+            framed = self._lengths or self._n_codings
             if answer.status and not framed and exc is None:
                 answer.end()
             else:
@@ -303,7 +309,7 @@ class Connection(asyncio.Protocol):
             return
         name = name.lower()
         if name == b"content-length":
-            self._n_lengths += 1
+            self._lengths.add(value)
         elif name == b"transfer-encoding":
             self._n_codings += 1
             if value.lower() != b"chunked":
@@ -322,9 +328,9 @@ class Connection(asyncio.Protocol):
             if status == 101:
                 self._refuse("an upgrade that was not asked for")
             answer.headers = []
-            self._n_lengths = self._n_codings = 0
+            self._lengths, self._n_codings = set(), 0
             return
-        if self._n_lengths + self._n_codings > 1:
+        if self._n_codings > 1 or len(self._lengths) > 1:
             self._refuse("two lengths")
         answer.status = status
         if self._is_head:
@@ -344,7 +350,8 @@ class Connection(asyncio.Protocol):
         if self._is_interim or self._is_head:
             return
         self._whole = True
-        self._reusable = self._parser.should_keep_alive()
+        both = bool(self._lengths) and self._n_codings > 0  # what comes next is anybody's guess
+        self._reusable = self._parser.should_keep_alive() and not both
 
     def _count(self, n: int) -> None:
         self._n_head_bytes += n

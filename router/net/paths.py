@@ -35,7 +35,7 @@ def normal_path(raw_path: bytes) -> str:
         raise _devious("contains '.' or '..' segments")
     if (parts[0] if len(parts) == 1 else "") in OWN and len(parts) <= 1:
         return "/" + "".join(parts)
-    while parts and parts[0] == VERSION:
+    while parts and parts[0].lower() == VERSION:
         parts.pop(0)
     return "/" + "/".join([VERSION, *parts])
 
@@ -46,7 +46,7 @@ def below_version(raw_path: bytes) -> str:
     Empty segments and repeated versions are left out; each segment stays as it came.
     """
     parts = [part for part in raw_path.decode("latin-1").split("/") if part]
-    while parts and parts[0] == VERSION:
+    while parts and parts[0].lower() == VERSION:
         parts.pop(0)
     return "/" + "/".join(parts)
 

@@ -14,7 +14,7 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, cast
 
 import httpx
@@ -60,6 +60,22 @@ class Target:
         port = url.port or (443 if tls else 80)
         origin = Origin(url.raw_host.decode("ascii"), port, tls)
         return cls(url, origin, url.netloc, url.raw_path)
+
+    def redirected(self, location: bytes) -> Target | None:
+        """Return where a redirect leads, if that is the same host, by TLS at least as before.
+
+        Anywhere else our key is nobody's business.
+        """
+        try:
+            url = self.url.join(location.decode("ascii"))
+            there = Target.of(url)
+        except (httpx.InvalidURL, UnicodeError, ValueError):
+            return None
+        same = there.origin == self.origin
+        secured = there.origin.tls and not self.origin.tls and there.origin.host == self.origin.host
+        if not location or not (same or secured):
+            return None
+        return replace(there, connect_s=self.connect_s)
 
 
 class UpstreamResponse(Protocol):

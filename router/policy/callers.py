@@ -23,10 +23,10 @@ Headers = Mapping[bytes, bytes]
 
 
 class Caller(Struct, frozen=True):
-    """An authenticated caller; `credential` is what may be passed on to `auth: client`."""
+    """An authenticated caller; `credentials` are what may be passed on to `auth: client`."""
 
     app: App
-    credential: tuple[bytes, bytes] | None
+    credentials: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class Keys:
@@ -47,21 +47,22 @@ class Keys:
             RequestRejected: keys are configured, and the call has none or a wrong one.
         """
         own = headers.get(b"x-router-key")
-        credential = _credential(headers)
-        ours = credential is not None and self._is_ours(_secret(credential))
-        passed_on = None if ours else credential
+        given = _credentials(headers)
+        theirs = tuple(each for each in given if not self._is_ours(_secret(each)))
         if not self._apps:
             assert self._default is not None  # the configuration check sees to it
-            return Caller(self._default, passed_on)
-        secret = own if own is not None else _secret(credential) if credential else None
-        if secret is None:
+            return Caller(self._default, theirs)
+        secrets = [own] if own is not None else [_secret(each) for each in given]
+        if not secrets:
             raise RequestRejected(
                 "invalid_api_key", "no key: send the app's key as bearer token or in x-router-key"
             )
-        name = self._apps.get(_digest(secret))  # a look-up by digest leaks nothing of the key
+        # A look-up by digest leaks nothing of the key.
+        names = [self._apps.get(_digest(secret)) for secret in secrets]
+        name = next((each for each in names if each is not None), None)
         if name is None:
             raise RequestRejected("invalid_api_key", "this key belongs to no app")
-        return Caller(self._configuration.apps[name], passed_on if own is not None else None)
+        return Caller(self._configuration.apps[name], theirs)
 
     def require_admin(self, headers: Headers) -> None:
         """Let only the admin key pass, unless only this machine can reach us.
@@ -75,8 +76,7 @@ class Keys:
             raise RequestRejected(
                 "admin_key_required", "set server.admin_key to use this route from elsewhere"
             )
-        credential = _credential(headers)
-        given = headers.get(b"x-router-key") or (_secret(credential) if credential else b"")
+        given = headers.get(b"x-router-key") or next(map(_secret, _credentials(headers)), b"")
         if not self._open and not hmac.compare_digest(_digest(given), self._admin):
             raise RequestRejected("admin_key_required", "this route needs the admin key")
 
@@ -109,11 +109,9 @@ def _is_loopback(url: bytes) -> bool:
         return False
 
 
-def _credential(headers: Headers) -> tuple[bytes, bytes] | None:
-    for name in (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"):
-        if name in headers:
-            return name, headers[name]
-    return None
+def _credentials(headers: Headers) -> list[tuple[bytes, bytes]]:
+    names = (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key")
+    return [(name, headers[name]) for name in names if name in headers]
 
 
 def _secret(credential: tuple[bytes, bytes]) -> bytes:

@@ -66,15 +66,20 @@ def print_report(report: Report, to: Console | None = None) -> None:
 
 
 def refused_line(configuration: dict[str, Any] | None) -> str:
-    """Return the line that says that the file is refused, with the first error; else nothing."""
+    """Return the lines that say that the file is refused, with its errors; else nothing."""
     refused = (configuration or {}).get("refused")
     if configuration is None or not refused:
         return ""
-    n = refused["n_errors"]
-    return (
-        f"{configuration['file']} is refused since {_at(refused['at_ms'])}, with {n} "
-        f"error{'s' if n > 1 else ''}, first {refused['errors'][0]}; "
-        f"in force is what it held {_at(configuration['since_ms'])}"
+    n, errors = refused["n_errors"], refused["errors"]
+    more = [f"and {n - len(errors)} more"] if n > len(errors) else []
+    return "\n  ".join(
+        [
+            f"{configuration['file']} is refused since {_at(refused['at_ms'])}; "
+            f"in force is what it held {_at(configuration['since_ms'])}; "
+            f"{n} error{'s' if n > 1 else ''}:",
+            *errors,
+            *more,
+        ]
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
-from telemetry.wire.lenient import softened
+from telemetry.wire.lenient import read_leniently, softened
 
 T = TypeVar("T")
 BOM = b"\xef\xbb\xbf"
@@ -126,6 +126,7 @@ class AnswerPart(Struct):
     usage: Any = None
     error: Any = None
     x_groq: Any = None
+    is_odd: bool = False  # of a shape that we do not know, and so content
 
     @property
     def reported(self) -> Any:
@@ -177,7 +178,21 @@ def parse_answer(body: bytes) -> WholeAnswer | None:
 
 def parse_part(data: bytes) -> AnswerPart | None:
     """Return an answer, or one event's data, with all of its choices; None where it is neither."""
-    return _decode(_PART, data)
+    if not data.isascii():
+        try:
+            data.decode()
+        except UnicodeDecodeError:
+            return None
+    part = _decode(_PART, data)
+    return part if part is not None or not _is_object(data) else AnswerPart(is_odd=True)
+
+
+def _is_object(data: bytes) -> bool:
+    """Return whether it is JSON of another shape than ours: whoever reads it may know it."""
+    try:
+        return isinstance(read_leniently(data), dict)
+    except ValueError:
+        return False
 
 
 def _decode(decoder: msgspec.json.Decoder[T], data: bytes) -> T | None:

@@ -41,3 +41,12 @@ def softened(data: bytes) -> bytes:
 def _finite(text: str) -> float | None:
     number = float(text)
     return number if math.isfinite(number) else None
+
+
+def is_readable(data: bytes) -> bool:
+    """Return whether the most lenient client reads it."""
+    try:
+        read_leniently(data)
+    except ValueError:
+        return False
+    return True

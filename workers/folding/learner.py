@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from telemetry.pacer import Pacer
-from telemetry.store import Address, Client, StoreErrors, connect, prepare
+from telemetry.store import Address, Client, StoreErrors, connect, prepare, refusal_of
 from telemetry.streams import read_streams
 from telemetry.topology import spans_slots
 from telemetry.writer import Counters, adopt
@@ -95,7 +95,7 @@ class Learner:
             n_folded, is_full = self._fold_some(client)
             self._keep_house(client, n_folded)
         except StoreErrors as error:
-            self._note(up=False, reason=type(error).__name__)
+            self._note(up=False, error=error)
             # Whether the last command took effect is not known: the store is asked anew.
             for number in list(self._held):
                 self._lose(number)
@@ -146,14 +146,18 @@ class Learner:
         self._lost.clear()
         self._incarnation = incarnation
 
-    def _note(self, *, up: bool, reason: str = "") -> None:
+    def _note(self, *, up: bool, error: BaseException | None = None) -> None:
         """Log a change of the store's state, once."""
         if up is self._up:
             return
         self._up = up
         if up:
             log.info("store is back: folding goes on", shards=list(self._held))
+        elif error is not None and (refusal := refusal_of(error)) is not None:
+            reason, fix = refusal
+            log.warning("store takes nothing: events wait in streams", reason=reason, fix=fix)
         else:
+            reason = type(error).__name__
             log.warning("store is away: events wait in journals and streams", reason=reason)
 
     def _fold_some(self, client: Client) -> tuple[int, bool]:
