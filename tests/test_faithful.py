@@ -8,6 +8,7 @@ from typing import Any
 
 import openai
 import pytest
+import structlog
 from conftest import (
     Provider,
     Reply,
@@ -22,6 +23,7 @@ from test_waiting import ask, attempts, configuration, said
 
 from router.dialects.opaque import is_repeatable, take_hints
 from router.dispatch.headers import returned_headers
+from router.errors import RequestRejected
 from telemetry.store import Address
 from telemetry.wire.chat import parse_answer, parse_part, usage_of
 
@@ -315,6 +317,35 @@ def test_hints_are_read_in_every_encoding_of_unicode(encoding: str) -> None:
     assert b"router" not in bytes(taken.body).replace(b"\0", b"")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"router": {"data_class": "restricted"}, "router": {"data_class": "public"}, %s}',
+        '{"router": {}, "x": {"router": 1}, "router": {}, %s}',
+    ],
+)
+def test_of_two_objects_of_ours_none_is_lost(
+    body: str, provider: Provider, sidecar: Sidecar
+) -> None:
+    whole = (body % '"model": "a", "messages": [{"role": "user", "content": "x"}]').encode()
+
+    assert sidecar.http.post("/v1/chat/completions", content=whole).status_code == 400
+    with pytest.raises(RequestRejected):
+        take_hints(whole)
+    once = b'{"x": {"router": 1, "router": 2}, "router": {"task": "code"}}'
+    assert take_hints(once).declared.hints.task == "code"
+    assert not provider.calls
+
+
+def test_a_body_too_deep_to_be_read_goes_nowhere() -> None:
+    deep = (
+        b'{"x": ' + b"[" * 100_000 + b"]" * 100_000 + b', "router": {"data_class": "restricted"}}'
+    )
+
+    with pytest.raises(RequestRejected, match="deeply"):
+        take_hints(deep)
+
+
 @pytest.mark.parametrize("path", ["/v1/Chat/Completions", "/V1/chat/completions;a",
                                   "/v1/chat/completions;a", "/v1/ROUTER/decide"])  # fmt: skip
 def test_a_path_that_only_looks_like_ours_goes_nowhere(
@@ -425,3 +456,28 @@ def test_a_stream_that_is_passed_on_whole_is_the_bytes_that_came(
         got = sidecar.http.post("/v1/messages", json={"model": "m", "stream": True})
 
     assert got.content == b"".join(sent)
+
+
+@pytest.mark.parametrize("status", [401, 402, 403])
+def test_a_key_of_ours_that_is_turned_down_on_pass_through_is_in_the_log(
+    status: int,
+    provider: Provider,
+    state_dir: Path,
+    address: Address,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OUR_KEY", "sk-ours")
+    value = configuration(provider, "a")
+    ours = {"base_url": provider.url("p"), "passthrough": True, "auth": {"env": "OUR_KEY"}}
+    value["providers"] = {"p": ours}
+    provider.on("p", Reply(status, b'{"error": {"message": "no"}}'))
+    with (
+        structlog.testing.capture_logs() as logs,
+        serving(value, state_dir, address) as sidecar,
+    ):
+        got = sidecar.http.post("/v1/embeddings", json={"model": "m"})
+
+    assert (got.status_code, got.json()) == (status, {"error": {"message": "no"}})
+    (line,) = [each for each in logs if each.get("endpoint") == "p"]
+    assert line["setting"] == "auth"
+    assert "sk-ours" not in str(line)

@@ -223,6 +223,7 @@ def parse(body: bytes) -> ChatRequest:
         if not body.isascii():
             body.decode()  # what is nested is not looked into below
         request = _decode(body.removeprefix(codecs.BOM_UTF8))
+        require_one_router(body)
     except msgspec.ValidationError as error:
         message, _, where = str(error).partition(" - at `$")
         missing = message.partition("missing required field `")[2].rstrip("`")
@@ -272,6 +273,24 @@ def top_level(body: bytes) -> dict[str, Raw]:
     if not isinstance(value, dict):
         raise ValueError("no object")
     return {name: Raw(json.dumps(each).encode()) for name, each in value.items()}
+
+
+def require_one_router(body: bytes) -> None:
+    """Refuse a body in which our object stands twice: of two constraints none may be lost.
+
+    Raises:
+        RequestRejected: it does.
+    """
+    if body.count(b'"router"') < 2:
+        return
+
+    def first_twice(pairs: list[tuple[str, Any]]) -> int:
+        return sum(name == "router" for name, _ in pairs)
+
+    # The outermost object comes last.
+    if json.loads(body.decode("utf-8-sig"), object_pairs_hook=first_twice) > 1:
+        message = "router stands twice in the body; give it once"
+        raise RequestRejected("invalid_request", message, param="router")
 
 
 def _needs(request: ChatBody, body: bytes) -> int:

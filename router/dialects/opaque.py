@@ -8,7 +8,13 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from router.dialects.chat import REFERENCE_KEY, ROUTER_KEYS, strip_hints, top_level
+from router.dialects.chat import (
+    REFERENCE_KEY,
+    ROUTER_KEYS,
+    require_one_router,
+    strip_hints,
+    top_level,
+)
 from router.dialects.request import NOTHING_DECLARED, BodyHints, Declared
 from router.errors import RequestRejected
 from router.net.connection import BodyInPieces
@@ -43,11 +49,16 @@ def take_hints(body: bytes) -> OpaqueBody:
     One that is no JSON goes on as it came.
 
     Raises:
-        RequestRejected: our own object in it cannot be read: it may hold a constraint.
+        RequestRejected: our own object in it cannot be read, or may not have been: it may hold a
+            constraint.
     """
     try:
-        top = top_level(_as_utf8(body))
-    except (msgspec.DecodeError, RecursionError, ValueError):
+        text = _as_utf8(body)
+        top = top_level(text)
+        require_one_router(text)
+    except RecursionError:
+        raise RequestRejected("invalid_json", "the body is nested too deeply") from None
+    except (msgspec.DecodeError, ValueError):
         return OpaqueBody(body)
     model = _text(top.get("model")) or ""
     router, metadata = top.get("router"), _metadata(top)

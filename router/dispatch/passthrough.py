@@ -19,9 +19,10 @@ from router.beliefs.names import Names
 from router.dialects.errors import error_event
 from router.dialects.opaque import is_repeatable
 from router.dialects.sse import ChatStream
-from router.dispatch.attempt import Ending
+from router.dispatch.attempt import AttemptFailed, Ending
 from router.dispatch.booking import FINAL, STREAMED, Booking
 from router.dispatch.diagnosis import Complaints
+from router.dispatch.fates import Fate
 from router.dispatch.headers import HOP_BY_HOP, forward_headers, named_by_connection
 from router.endpoints.catalog import Catalog, Provider
 from router.endpoints.entries import DataClass
@@ -54,6 +55,8 @@ MAX_READ_BYTES = 8 << 20
 """Longer answers pass unread: their usage stays unknown."""
 
 
+KEY_REFUSED = (401, 402, 403)
+"""Under our key these are about it; a path that is not there is the caller's own choice."""
 CUT = "the stream was cut; the answer above is not whole"
 
 
@@ -198,6 +201,7 @@ class _Passing:
         headers: list[Header],
         limit: Deadline,
         *,
+        provider: Provider,
         silence_s: float,
     ) -> None:
         """Send the request, and every byte of the answer but its end.
@@ -213,6 +217,14 @@ class _Passing:
         repeatable = method in ("GET", "HEAD") or is_repeatable(self._exchange.path, body)
         response = await upstream.send(method, target, headers, body, repeatable=repeatable)
         copy.status, copy.result = response.status, _result(response.status)
+        if response.status in KEY_REFUSED and provider.auth_header is not None:
+            refused = AttemptFailed(
+                Result.REFUSED,
+                f"status {response.status}",
+                status=response.status,
+                fate=Fate.ENDPOINT,
+            )
+            self._home._complaints.say(provider.name, target, refused)
         try:
             await self._exchange.start(response.status, self._head(response))
             async for chunk in response:
@@ -310,7 +322,9 @@ async def _carry_out(
     guard = DisconnectGuard(exchange.line)
     try:
         with Deadline(limit_s) as limit:
-            await call.run(exchange.method, target, headers, limit, silence_s=limit_s)
+            await call.run(
+                exchange.method, target, headers, limit, provider=provider, silence_s=limit_s
+            )
     except (httpx.TransportError, TimeoutError) as error:
         call.fail(provider, target, error)
         if exchange.started and exchange.tell is None:
