@@ -300,7 +300,8 @@ class Routes:
     def _other(self, exchange: Exchange, beliefs: Beliefs) -> Handler:
         path = exchange.path
         meant = path.partition(";")[0].lower()
-        if meant != path and (meant in self._methods or meant.startswith(OURS)):
+        lookalike = meant.startswith(OURS) and not path.startswith(OURS)
+        if lookalike or (meant != path and meant in self._methods):
             raise RequestRejected("not_found", f"there is no {path[:128]}; write {meant[:128]}")
         allowed = self._methods.get(path)
         if allowed is not None and not _takes_rest(path, beliefs):
