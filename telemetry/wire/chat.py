@@ -80,7 +80,11 @@ def _first(value: Any, *names: str) -> int | None:
     """Return the first of these counts that is one."""
     if not isinstance(value, dict):
         return None
-    return next((n for name in names if (n := _count(value.get(name))) is not None), None)
+    for name in names:
+        found = value.get(name)
+        if found is not None and (count := _count(found)) is not None:
+            return count
+    return None
 
 
 def _count(value: Any) -> int | None:
