@@ -51,6 +51,10 @@ class Result(IntEnum):
     OVERTAKEN = 10  # closed, because another one that was started beside it answered first
 
 
+WAITED = (Result.TIMEOUT, Result.OVERTAKEN)
+"""Their times are bounds: the answer would have come later, if at all."""
+
+
 class Flag(IntFlag):
     """Facts about a decision or an attempt."""
 

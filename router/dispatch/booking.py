@@ -13,6 +13,7 @@ from router.endpoints.catalog import Endpoint
 from telemetry import events
 from telemetry.events import (
     NO_DIGEST,
+    WAITED,
     FeedbackKind,
     Flag,
     Result,
@@ -29,7 +30,6 @@ STREAMED, USAGE_KNOWN, ROUTED = int(Flag.STREAMED), int(Flag.USAGE_KNOWN), int(F
 BY_INCUMBENT, DRAWN_NOW, FINAL = int(Flag.BY_INCUMBENT), int(Flag.DRAWN_NOW), int(Flag.FINAL)
 PRICED, TTFT_KNOWN = int(Flag.PRICED), int(Flag.TTFT_KNOWN)
 TTFT_BOUND, PROMISED = int(Flag.TTFT_BOUND), int(Flag.PROMISED)
-WAITED = (Result.TIMEOUT, Result.OVERTAKEN)
 NOTHING_USED = Usage(0, 0, 0, 0)
 RESULT_NAMES = {result: result.name.lower() for result in Result}
 

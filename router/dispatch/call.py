@@ -38,7 +38,7 @@ from router.dispatch.held import Hold
 from router.dispatch.observer_line import ObserverLine
 from router.dispatch.race import Failed, Race, Unanswered, choose_refusal, order
 from router.dispatch.stream import StreamedAnswer
-from router.dispatch.time_limits import DEADLINE_S, TimeLimitTable, beside_s, client_s
+from router.dispatch.time_limits import TimeLimitTable, beside_s, client_s, deadline_s
 from router.endpoints.catalog import Endpoint
 from router.endpoints.retries import RetryBudget
 from router.errors import AllEndpointsFailed, Misconfigured, Overloaded
@@ -115,7 +115,7 @@ class _Call:
         context = decision.context
         self.configuration = context.beliefs.configuration
         self.client_s = client_s(exchange.headers)
-        self.deadline_s = self.configuration.server.deadline_s or self.client_s or DEADLINE_S
+        self.deadline_s = deadline_s(self.configuration.server.deadline_s, exchange.headers)
         self.repeatable = request.repeatable
         self.deadline = context.at.monotonic_s + self.deadline_s
         self.flags = decision_flags(decision)

@@ -47,8 +47,6 @@ from telemetry.wire.chat import WholeAnswer, id_of, parse_answer, usage_of
 from telemetry.wire.lenient import is_readable
 from telemetry.wire.sse import DONE, EventSplitter, data_of
 
-STALL_S = 120.0
-"""Longest silence: an unstreamed answer of a reasoning model takes this long."""
 MAX_NAMES = 1000
 """Distinct names booked; whatever comes beyond them is booked as `<provider>/other`."""
 MAX_READ_BYTES = 8 << 20

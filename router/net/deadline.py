@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, Self
 from weakref import WeakKeyDictionary
 
 TICK_S = 0.05
@@ -65,11 +65,8 @@ def clock_of(loop: asyncio.AbstractEventLoop) -> Clock:
     return found
 
 
-class Deadline:
-    """Ends its block with TimeoutError once the limit has passed, as `asyncio.timeout` does.
-
-    A cancellation from elsewhere passes through as one.
-    """
+class Interrupting:
+    """A block that something may end from outside; a cancellation from elsewhere stays one."""
 
     __slots__ = ("_clock", "_loop", "_n_cancelling", "_passed", "_task", "due_at")
 
@@ -79,12 +76,34 @@ class Deadline:
         self._passed = False
         self.due_at = self._loop.time() + limit_s
 
-    def __enter__(self) -> Deadline:
+    def __enter__(self) -> Self:
         task = asyncio.current_task(self._loop)
         assert task is not None
         self._task, self._n_cancelling = task, task.cancelling()
         self._clock.add(self)
         return self
+
+    def ring(self) -> None:
+        """The limit has passed."""
+        raise NotImplementedError
+
+    def _interrupt(self) -> None:
+        self._passed = True
+        self._task.cancel()
+
+    def _was_interrupted(self, kind: type[BaseException] | None) -> bool:
+        """Return whether the block ended by our interruption; the last thing asked of it."""
+        if not self._passed:
+            self._clock.remove(self)
+            return False
+        others = self._task.uncancel() > self._n_cancelling
+        return kind is asyncio.CancelledError and not others
+
+
+class Deadline(Interrupting):
+    """Ends its block with TimeoutError once the limit has passed, as `asyncio.timeout` does."""
+
+    __slots__ = ()
 
     def __exit__(
         self,
@@ -92,11 +111,7 @@ class Deadline:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if not self._passed:
-            self._clock.remove(self)
-            return
-        others = self._task.uncancel() > self._n_cancelling
-        if kind is asyncio.CancelledError and not others:
+        if self._was_interrupted(kind):
             raise TimeoutError from error
 
     def move(self, limit_s: float) -> None:
@@ -105,5 +120,4 @@ class Deadline:
 
     def ring(self) -> None:
         """Cancel the task."""
-        self._passed = True
-        self._task.cancel()
+        self._interrupt()

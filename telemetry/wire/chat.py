@@ -11,9 +11,9 @@ import msgspec
 from msgspec import Raw, Struct
 
 from telemetry.wire.lenient import read_leniently, softened
+from telemetry.wire.sse import BOM
 
 T = TypeVar("T")
-BOM = b"\xef\xbb\xbf"
 
 MAX_TOKENS = 1 << 31
 """What a provider may claim to have counted; more is a mistake of its own."""

@@ -21,9 +21,9 @@ from workers.archive import files as archive_files
 from workers.archive.archive import Archive, ingested_spans, label_days
 from workers.archive.files import ArchiveFile, Content, Damaged
 from workers.archive.rebuilt import Rebuilt
-from workers.folding.batch import DAY_MS, Entries, at_ms, position, take_apart
+from workers.folding.batch import DAY_MS, Entries, at_ms, position, references_of, take_apart
 from workers.folding.held import HOLD_MS
-from workers.folding.shard import ingested_expiry_s, label_expiry_s, references_of
+from workers.folding.shard import ingested_expiry_s, label_expiry_s
 
 ABOVE = 1 << 32
 """What versions rise by: more than a lost store can have committed since its last checkpoint."""

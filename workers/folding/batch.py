@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit import cells
-from telemetry import frames
+from telemetry import frames, references
 from telemetry.errors import MalformedEvent
-from telemetry.events import RECORD, RECORD_SIZE, Flag, Kind, decode
+from telemetry.events import NO_DIGEST, RECORD, RECORD_SIZE, Flag, Kind, decode
 from workers.folding import hearing
 from workers.folding.hearing import pieces
 from workers.folding.terms import label_terms, outcome_terms
@@ -273,3 +273,22 @@ def _decisions(token: NDArray[np.void]) -> list[Decision]:
 
 
 _NOTHING = cells.merge([])
+
+
+def references_of(outcomes: NDArray[np.void]) -> dict[int, dict[bytes, bytes]]:
+    """Return by bucket and digest the packed tokens of the decisions that it names.
+
+    A decision whose id left before it was known who would answer is named by its nonce as well.
+    """
+    final = outcomes[(outcomes["flags"] & Flag.FINAL) > 0]
+    buckets = (final["token"]["decided_at_ms"] // references.BUCKET_MS).tolist()
+    tokens = pieces(final["token"])
+    promised = (final["flags"] & Flag.PROMISED) > 0
+    nonces = np.where(promised, final["token"]["nonce"], np.void(NO_DIGEST))
+    out: dict[int, dict[bytes, bytes]] = {}
+    for names in (final["response"], final["reference"], nonces):
+        for digest, bucket, token in zip(pieces(names), buckets, tokens, strict=True):
+            if digest != NO_DIGEST:
+                found = out.setdefault(bucket, {})
+                found[digest] = references.append(found.get(digest), token)
+    return out

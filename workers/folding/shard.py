@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from bandit import cells
 from bandit.cells import KEY, N_COLUMNS
 from telemetry import keys, references
-from telemetry.events import NO_DIGEST, Flag, Kind
+from telemetry.events import Kind
 from telemetry.scripts import Argument, Commit, Ready, ask, run_all
 from telemetry.store import Client, memory_per_shard
 from workers.folding.batch import (
@@ -37,6 +37,7 @@ from workers.folding.batch import (
     at_ms,
     effects,
     position,
+    references_of,
     take_apart,
 )
 from workers.folding.hearing import pieces
@@ -329,25 +330,6 @@ def fold_together(client: Client, work: list[tuple[Shard, Entries, int]]) -> lis
         shard.end(folding, version) if version >= 0 else None
         for (shard, _, _), folding, version in zip(work, foldings, versions, strict=True)
     ]
-
-
-def references_of(outcomes: NDArray[np.void]) -> dict[int, dict[bytes, bytes]]:
-    """Return by bucket and digest the packed tokens of the decisions that it names.
-
-    A decision whose id left before it was known who would answer is named by its nonce as well.
-    """
-    final = outcomes[(outcomes["flags"] & Flag.FINAL) > 0]
-    buckets = (final["token"]["decided_at_ms"] // references.BUCKET_MS).tolist()
-    tokens = pieces(final["token"])
-    promised = (final["flags"] & Flag.PROMISED) > 0
-    nonces = np.where(promised, final["token"]["nonce"], np.void(NO_DIGEST))
-    out: dict[int, dict[bytes, bytes]] = {}
-    for names in (final["response"], final["reference"], nonces):
-        for digest, bucket, token in zip(pieces(names), buckets, tokens, strict=True):
-            if digest != NO_DIGEST:
-                found = out.setdefault(bucket, {})
-                found[digest] = references.append(found.get(digest), token)
-    return out
 
 
 def _paired(

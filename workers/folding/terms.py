@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bandit import drift
 from bandit.cells import B, D, E, Family, L, Q, R, S, Terms, U
 from bandit.grouping import Grouping
-from telemetry.events import FeedbackKind, Flag, Result, Source
+from telemetry.events import WAITED, FeedbackKind, Flag, Result, Source
 from workers.folding.hearing import LabelStandings
 
 _COLUMN_OF = {
@@ -26,8 +26,6 @@ _COLUMN_OF = {
 """A client's own error, a client that left and an attempt that another overtook say nothing of
 whether the endpoint would have answered."""
 FAILURES = [result for result in _COLUMN_OF if result is not Result.OK]
-WAITED = (Result.TIMEOUT, Result.OVERTAKEN)
-"""Their times are bounds: the answer would have come later, if at all."""
 BEYOND_BOUND = 0.28
 """What ln(first content) exceeds ln(bound) by on average, for a normal of the prior's spread
 (β/α = .125, sd .35) whose mean is the bound: sd · φ(0) / ½."""
