@@ -33,27 +33,28 @@ class Family(IntEnum):
     BOOKS = 5  # of routed calls, kept under the release key's digest in place of the category's
     DERIVED = 6  # labels that the sidecar read off calls by itself
     SIGNALS = 7  # what labels were read off
-    RESIDUALS = 8  # of labels against what was predicted
+    WATCH = 10  # labels by which a change is told: of decisions that this sidecar made
 
 
+RETIRED = 8
+"""The family of residuals. Rows of it that an earlier version left are read by nobody."""
 HALF_LIFE_MS = {
     Family.QUALITY: 14 * _DAY_MS,
     Family.USAGE: 14 * _DAY_MS,
     Family.LATENCY: 60 * _MINUTE_MS,
     Family.RELIABILITY: 5 * _MINUTE_MS,
     Family.DERIVED: 14 * _DAY_MS,
+    Family.WATCH: 14 * _DAY_MS,
 }
 """How fast each thing changes: weights seldom, load by the hour, outages by the minute."""
-FADING = tuple(HALF_LIFE_MS)
+FADING = (Family.QUALITY, Family.USAGE, Family.LATENCY, Family.RELIABILITY, Family.DERIVED)
 """The families of `Evidence`, in its order."""
-BY_REGIME = (Family.QUALITY, Family.DERIVED)
+BY_REGIME = (Family.QUALITY, Family.DERIVED, Family.WATCH)
 """The families of labels: they are kept apart by the regime that their endpoint was in."""
-BY_ENDPOINT = (Family.RESIDUALS,)
-"""The families that are kept under category 0."""
 
 
 class Q(IntEnum):
-    """Columns of QUALITY. `LABELS` is a plain count; the others carry weights."""
+    """Columns of QUALITY and WATCH. `LABELS` is a plain count; the others carry weights."""
 
     LABELS = 0
     N = 1
@@ -142,13 +143,6 @@ class S(IntEnum):
     SAID = 9  # the caller's own word that it asked again
 
 
-class E(IntEnum):
-    """Columns of RESIDUALS, plain sums over all time: labels with a prediction, their residuals."""
-
-    N = 0
-    TOTAL = 1  # in sd of a single reward
-
-
 N_COLUMNS = 10
 HUGE = 1e15
 """No sum of real records comes near; whatever does was damaged."""
@@ -158,7 +152,7 @@ UNWEIGHTED: dict[Family, tuple[int, ...]] = {
     Family.BOOKS: tuple(B),
     Family.DERIVED: (D.PAIRS,),
     Family.SIGNALS: tuple(S),
-    Family.RESIDUALS: tuple(E),
+    Family.WATCH: (Q.LABELS,),
 }
 SCALED: dict[Family, tuple[int, ...]] = {
     Family.QUALITY: (Q.R, Q.R2),
@@ -168,7 +162,7 @@ SCALED: dict[Family, tuple[int, ...]] = {
     Family.BOOKS: (B.REWARD,),
     Family.DERIVED: (D.GOOD, D.PAIR_D, D.PAIR_D2, D.PAIR_S, D.PAIR_DS, D.PAIR_S2),
     Family.SIGNALS: (),
-    Family.RESIDUALS: (E.TOTAL,),
+    Family.WATCH: (Q.R, Q.R2),
 }
 """Columns in fixed point; the rest are whole numbers (counts, tokens, nano-dollars)."""
 
@@ -218,9 +212,8 @@ def terms(
     """
     window, values = _windows_and_values(family, at_ms, columns)
     keys = np.zeros(len(at_ms), dtype=KEY)
-    keys["endpoint"], keys["family"], keys["window"] = endpoint, int(family), window
-    if family not in BY_ENDPOINT:
-        keys["category"] = category
+    keys["category"], keys["endpoint"] = category, endpoint
+    keys["family"], keys["window"] = int(family), window
     return Terms(keys, values)
 
 
@@ -425,7 +418,7 @@ def read_plain(
 
     Args:
         rows: any number of rows; several of one cell (shards) are added up.
-        family: BOOKS, kept under release keys, SIGNALS, under categories, or RESIDUALS, under 0.
+        family: BOOKS, kept under release keys, or SIGNALS, under categories.
         names, endpoints: (n_names,) and (n_arms,) digests, in the order wanted.
 
     A damaged cell, with a value that no sum of records can have, is NaN.
@@ -437,8 +430,7 @@ def read_plain(
     e = _positions(keys["endpoint"], endpoints)
     pick = (k >= 0) & (e >= 0)
     np.add.at(out, (k[pick], e[pick]), values[pick] / _FIXED_POINT[family])
-    signed = [int(E.TOTAL)] if family is Family.RESIDUALS else []
-    out[damaged(out, signed)] = np.nan
+    out[damaged(out, [])] = np.nan
     return out
 
 
@@ -520,9 +512,9 @@ class Grid:
 
 def is_stale(keys: NDArray[np.void], *, now_ms: int) -> NDArray[np.bool_]:
     """Return which rows no reader counts any more, so that they may be dropped."""
-    stale = np.zeros(len(keys), dtype=bool)
-    for family in FADING:
-        oldest = decay.oldest_live_window(HALF_LIFE_MS[family], now_ms=now_ms)
+    stale = keys["family"] == RETIRED
+    for family, half_life_ms in HALF_LIFE_MS.items():
+        oldest = decay.oldest_live_window(half_life_ms, now_ms=now_ms)
         stale |= (keys["family"] == int(family)) & (keys["window"].astype(np.int64) < oldest)
     return stale
 

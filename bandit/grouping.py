@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from bandit import decay
 from bandit.cells import (
-    BY_ENDPOINT,
     BY_REGIME,
     HALF_LIFE_MS,
     KEY,
@@ -102,8 +101,7 @@ class Grouping:
         adds = values.any(axis=1)
         keys = np.zeros(int(adds.sum()), dtype=KEY)
         keys["endpoint"], keys["family"] = self.endpoint[adds], int(family)
-        if family not in BY_ENDPOINT:
-            keys["category"] = self.category[adds]
+        keys["category"] = self.category[adds]
         if self.regime is not None and family in BY_REGIME:
             keys["regime"] = self.regime[adds]
         if window is not None:

@@ -1,4 +1,4 @@
-"""The watch over endpoints: what a closed bucket of residuals changes, and whom to probe. Pure."""
+"""The watch over endpoints: what a closed bucket of labels changes, and whom to probe. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bandit import drift
 from bandit.cells import Family, Grid
-from bandit.drift import CALM, Alarm, Watch
+from bandit.drift import CALM, Alarm, News, Watch
 from bandit.posterior import Posterior
 from bandit.regimes import FIRST, Regimes, count_quality
 
@@ -23,41 +23,20 @@ class Watched:
     regimes: Regimes = FIRST
 
 
-@dataclass(frozen=True, slots=True)
-class LevelChange:
-    """An alarm, and by what factor rewards moved."""
-
-    alarm: Alarm
-    level: float
-
-
-def close(
-    watched: Watched,
-    bucket: int,
-    *,
-    count: float,
-    total: float,
-    posterior: Posterior,
-    arm: int,
-) -> tuple[Watched, LevelChange | None]:
-    """Return what is known of an endpoint once a bucket is over, and the change that it showed.
+def close(watched: Watched, bucket: int, news: News) -> tuple[Watched, Alarm | None]:
+    """Return what is known of an endpoint once a bucket is over, and the alarm that it raised.
 
     Args:
         bucket: its number; rises from call to call.
-        count, total: labels in it, and the sum of their residuals.
-        posterior: as of its end; says what the endpoint usually earns.
     """
-    if not count and not total and not watched.watch.suspect:
+    if not watched.watch.suspect and not news.n.any():
         return watched, None
-    watch = drift.close_bucket(watched.watch, bucket, count=count, total=total)
+    watch = drift.close_bucket(watched.watch, bucket, news, level=watched.regimes.level)
     found = drift.alarm(watch)
     if found is None:
         return replace(watched, watch=watch), None
-    mean, sd = _usual(posterior, arm)
-    level = drift.level(found, mean=mean, sd=sd)
-    shift = drift.shift(level, mean=mean, sd=sd)
-    watch = drift.after(found, bucket, shift=shift)
-    return Watched(watch, watched.regimes.opened(found.kind, level)), LevelChange(found, level)
+    regimes = watched.regimes.opened(found.kind, found.level)
+    return Watched(drift.after(found, bucket), regimes), found
 
 
 def probe(watches: Sequence[Watch]) -> tuple[int | None, float]:
@@ -74,13 +53,17 @@ class Watcher:
         self._shape = (n_categories, n_arms)
         self._grids = [Grid(n_categories, n_arms)]
         self._watched = [Watched()] * n_arms
-        self._count, self._total = np.zeros(n_arms), np.zeros(n_arms)
+        # Labels of the present regimes, (3, n_categories, n_arms): count, Σ reward, Σ reward²;
+        # those that were looked at, and those that came since.
+        self._known, self._fresh = np.zeros((3, *self._shape)), np.zeros((3, *self._shape))
+        self._before = np.full(self._shape, np.nan)  # mean reward before the last fall
+        self._heard: set[int] = set()  # arms with labels since the last look
         self._bucket = 0
 
-    def hear(self, arm: int, reward: float, mean: float, sd: float) -> None:
-        """Note a label's residual against what was predicted for it."""
-        self._count[arm] += 1
-        self._total[arm] += float(drift.residual(reward, mean, sd))
+    def hear(self, category: int, arm: int, reward: float) -> None:
+        """Note a label."""
+        self._fresh[:, category, arm] += (1.0, reward, reward * reward)
+        self._heard.add(arm)
 
     def add(
         self,
@@ -110,17 +93,44 @@ class Watcher:
             return []
         raised = []
         for arm, watched in enumerate(self._watched):
-            count, total = float(self._count[arm]), float(self._total[arm])
-            self._watched[arm], found = close(
-                watched, self._bucket, count=count, total=total, posterior=posterior, arm=arm
-            )
+            if arm not in self._heard and not watched.watch.suspect:
+                continue
+            news = self._news(arm, posterior)
+            self._watched[arm], found = close(watched, self._bucket, news)
+            self._known[..., arm] += self._fresh[..., arm]
             if found is not None:
                 raised.append(arm)
+                self._restart(arm, found)
         while len(self._grids) <= max(watched.regimes.now for watched in self._watched):
             self._grids.append(Grid(*self._shape))
-        self._count[:], self._total[:] = 0.0, 0.0
+        self._fresh[:] = 0.0
+        self._heard.clear()
         self._bucket = bucket
         return raised
+
+    def _news(self, arm: int, posterior: Posterior) -> News:
+        group = int(posterior.arms.group[arm])
+        known = self._known[..., arm]
+        return News(
+            n=self._fresh[0, :, arm],
+            r=self._fresh[1, :, arm],
+            known_n=known[0],
+            known_r=known[1],
+            known_r2=known[2],
+            believed=posterior.quality.mean[:, group],
+            before=self._before[:, arm],
+        )
+
+    def _restart(self, arm: int, found: Alarm) -> None:
+        """Begin a regime: its labels are judged by each other, and a fall by what was before."""
+        if found.kind is drift.AlarmKind.DOWN:
+            n, r, _ = self._known[..., arm]
+            mean = np.divide(r, n, out=np.full(len(n), np.nan), where=n > 0)
+            first = np.isnan(self._before[:, arm])
+            self._before[first, arm] = mean[first]
+        else:
+            self._before[:, arm] = np.nan
+        self._known[..., arm] = 0.0
 
     def probe(self) -> tuple[int | None, float]:
         """Return whom to probe now, and with which share of the calls."""
@@ -133,12 +143,3 @@ class Watcher:
             return grids[0]
         known = [watched.regimes for watched in self._watched]
         return count_quality(dict(enumerate(grids)), known)
-
-
-def _usual(posterior: Posterior, arm: int) -> tuple[float, float]:
-    """Return the mean reward that an endpoint is believed to earn, and the sd of a single one."""
-    labels = posterior.labels[:, arm] + 1e-9
-    group = posterior.arms.group[arm]
-    weight = labels / labels.sum()
-    mean = float(weight @ posterior.quality.mean[:, group])
-    return mean, float(weight @ posterior.quality.noise[:, group]) ** 0.5

@@ -21,7 +21,11 @@ from numpy.typing import NDArray
 from telemetry.errors import MalformedEvent
 
 RECORD_VERSION = 2
-TOKEN_VERSION = 2
+TOKEN_VERSION = 3
+OLDEST_TOKEN_VERSION = 2
+WATCHED_SINCE = 3
+"""Version of the token from which on labels are counted for the watch over changes. Those of
+earlier decisions were counted in another way, and what they left is read by nobody."""
 MICRO = 1_000_000
 RETRACTED = -1
 """`value_micro` of a feedback that takes back what it said before."""
@@ -228,7 +232,8 @@ class Token(Struct, frozen=True):
         Raises:
             MalformedEvent: wrong length or version.
         """
-        if len(body) != TOKEN_STRUCT.size or body[0] != TOKEN_VERSION:
+        known = range(OLDEST_TOKEN_VERSION, TOKEN_VERSION + 1)
+        if len(body) != TOKEN_STRUCT.size or body[0] not in known:
             raise MalformedEvent(f"a token body of {len(body)} bytes, version {body[:1].hex()}")
         return cls(*TOKEN_STRUCT.unpack(body)[1:])
 

@@ -15,6 +15,7 @@ OFF = "pm:off"  # string, permanent: while routing is off, since when (epoch ms)
 STANDINGS = "{pm:choices}:standings"  # hash, permanent: scope -> what its choices stand at
 RELEASES = "{pm:choices}:releases"  # stream, bounded: each choice that changed, with its evidence
 DRIFT = "{pm:drift}:state"  # hash, permanent: endpoint -> its watch and regimes; last closed bucket
+LOOKED_AT = "{pm:drift}:seen"  # hash, permanent: endpoint -> its labels as of the last look
 ALARMS = "{pm:drift}:alarms"  # stream, bounded: each alarm, with its evidence
 ARCHIVER = "pm:archiver"  # string with a time to live: which archive takes the records
 AUDIT = "pm:audit"  # string, permanent: what the last audit of the state found

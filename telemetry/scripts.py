@@ -104,16 +104,21 @@ end
 return 1
 """
 
-# KEYS[1] watches, KEYS[2] stream of alarms. ARGV: what `closed` was seen to be, what it is to be,
-# how many alarms to keep, number of fields and values, these, then alarms.
+# KEYS[1] watches, KEYS[2] stream of alarms, KEYS[3] labels as of the last look. ARGV: what
+# `closed` was seen to be, what it is to be, how many alarms to keep, how many fields and values
+# there are of watches and of labels, these, then alarms.
 _CLOSE_BUCKET = """
 if (redis.call('HGET', KEYS[1], 'closed') or '') ~= ARGV[1] then
   return 0
 end
 redis.call('HSET', KEYS[1], 'closed', ARGV[2])
-local last = 4 + tonumber(ARGV[4])
-for i = 5, last, 2 do
+local watches = 5 + tonumber(ARGV[4])
+for i = 6, watches, 2 do
   redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+end
+local last = watches + tonumber(ARGV[5])
+for i = watches + 1, last, 2 do
+  redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1])
 end
 for i = last + 1, #ARGV do
   redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '*', 'alarm', ARGV[i])
@@ -291,21 +296,23 @@ def close_bucket(
     *,
     seen: bytes,
     closed: bytes,
-    watches: dict[str, bytes],
+    watches: dict[bytes, bytes],
+    looked_at: dict[bytes, bytes],
     alarms: list[bytes],
     keep: int,
 ) -> bool:
     """Return whether `seen` still was the last bucket closed, and `closed` is now.
 
     Args:
-        watches: fields to set, in the same step.
+        watches, looked_at: fields to set, in the same step.
         alarms: what to append to the stream of alarms, in the same step.
         keep: how many alarms the stream holds, about.
     """
-    fields = [part for pair in watches.items() for part in pair]
+    known = [part for pair in watches.items() for part in pair]
+    labels = [part for pair in looked_at.items() for part in pair]
     script = client.register_script(_CLOSE_BUCKET)
-    arguments = [seen, closed, keep, len(fields), *fields, *alarms]
-    return bool(script(keys=[keys.DRIFT, keys.ALARMS], args=arguments))
+    arguments = [seen, closed, keep, len(known), len(labels), *known, *labels, *alarms]
+    return bool(script(keys=[keys.DRIFT, keys.ALARMS, keys.LOOKED_AT], args=arguments))
 
 
 def set_archived(client: Client, shard: int, *, seen: bytes, mark: bytes, n_bytes: int) -> bool:

@@ -1,4 +1,4 @@
-"""An endpoint that changes is noticed: residuals, alarms, regimes, and what ends by them."""
+"""An endpoint that changes is noticed: labels, alarms, regimes, and what ends by them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from test_router_choices import ABC, BEGUN, SCOPE, WEEK_MS, beliefs, configuration, rows
 
 from bandit import cells, drift
-from bandit.cells import D, E, Family, Q
-from bandit.drift import BUCKET_MS, AlarmKind, Watch
+from bandit.cells import D, Family, Q
+from bandit.drift import BUCKET_MS, CALM, PROBE_BUCKETS, AlarmKind, News, Watch
 from bandit.regimes import FIRST, count_derived, count_quality
 from router.beliefs import choices
 from router.beliefs.alarms import AlarmNotice, Alarms, EndpointWatch
@@ -43,7 +43,7 @@ A, B = (SMALL.catalog.by_id[name].digest for name in "ab")
 PRODUCER = b"p" * 16
 
 
-# -- residuals ----------------------------------------------------------------------------------
+# -- labels ------------------------------------------------------------------------------------
 
 
 def token(
@@ -72,7 +72,7 @@ def judged(body: bytes, value: float | None, *, at_ms: int, revision: int = 0) -
     ),
     st.randoms(),
 )
-def test_residuals_do_not_depend_on_order_and_are_taken_back_exactly(said, dice) -> None:
+def test_watched_labels_do_not_depend_on_order_and_are_taken_back_exactly(said, dice) -> None:
     bodies = [token(i, spread=s, regime=r, at_ms=BEGAN_MS) for i, (_, s, r) in enumerate(said)]
     raw = b"".join(judged(body, 0.5, at_ms=BEGAN_MS) for body in bodies)
     tokens = events.decode(raw)[0]["token"]
@@ -94,16 +94,34 @@ def test_residuals_do_not_depend_on_order_and_are_taken_back_exactly(said, dice)
 
     assert by_name(single) == by_name(whole)
     assert not back.values.any()
-    counted = [value for value, spread, _ in said if spread]
-    sums = residuals(whole)
-    assert sums[E.N] == len(counted)
-    expected = sum(float(drift.residual(value, np.float32(0.9), 0.4)) for value in counted)
-    assert sums[E.TOTAL] == pytest.approx(expected, abs=1e-4 * (1 + len(counted)))
+    expected = [value for value, spread, _ in said if spread]
+    found = watched(whole)
+    assert found[Q.LABELS] == len(expected)
+    if expected:
+        mean = found[Q.R] / found[Q.N]
+        assert mean == pytest.approx(sum(expected) / len(expected), abs=1e-4)
 
 
-def residuals(rows: cells.Terms, of: int = A) -> Any:
-    none, endpoints = np.zeros(1, dtype=np.uint64), np.array([of], dtype=np.uint64)
-    return cells.read_plain(rows, Family.RESIDUALS, names=none, endpoints=endpoints)[0, 0]
+def test_labels_of_decisions_that_an_earlier_version_made_are_not_watched() -> None:
+    body = bytearray(token(1, at_ms=BEGAN_MS))
+    body[0] = events.WATCHED_SINCE - 1
+    tokens = events.decode(judged(bytes(body), 1.0, at_ms=BEGAN_MS))[0]["token"]
+    none = LabelStandings.nothing(1)
+    held = replace(none, reward=np.ones(1), kind=np.full(1, 2, dtype=np.uint8))
+
+    found = cells.merge(label_terms(tokens, none, held))
+
+    assert watched(found)[Q.LABELS] == 0
+    assert Family.QUALITY in found.keys["family"]
+    assert Token.unpack(bytes(body)).regime == 0
+
+
+def watched(rows: cells.Terms, of: int = A) -> Any:
+    task, endpoints = (np.array([name], dtype=np.uint64) for name in (digest8("task", "code"), of))
+    found = cells.read_by_regime(
+        rows, Family.WATCH, categories=task, endpoints=endpoints, now_ms=BEGAN_MS
+    )
+    return sum(found.values())[0, 0]
 
 
 def pick(i: int, said: list[Any]) -> Any:
@@ -167,7 +185,7 @@ def test_derived_labels_follow_the_regimes_and_pairs_stay() -> None:
 
 @dataclass(slots=True)
 class World:
-    """Labels that are folded into a real store, and minutes that pass by hand."""
+    """Labels that are folded into a real store, and buckets that pass by hand."""
 
     client: Any
     shard: Shard
@@ -175,13 +193,13 @@ class World:
     alarms: Alarms
     reader: Reader
     dice: random.Random = field(default_factory=lambda: random.Random(5))
-    minute: int = 0
+    bucket: int = 0
     nonces: Any = field(default_factory=count)
     sent: int = 0
 
     @property
     def now_ms(self) -> int:
-        return BEGAN_MS + self.minute * BUCKET_MS
+        return BEGAN_MS + self.bucket * BUCKET_MS
 
     def hear(self, n: int, mean: float, of: int = A) -> None:
         """Judge calls that were decided just now, by what is believed of the endpoint."""
@@ -213,15 +231,15 @@ class World:
         return believe(SMALL, self.rows(), version=1, watches=self.alarms.known)
 
     def close(self, alarms: Alarms | None = None) -> bool:
-        """Let the minute be over."""
-        self.minute += 1
+        """Let the bucket be over."""
+        self.bucket += 1
         return self.look(alarms or self.alarms)
 
     def look(self, alarms: Alarms) -> bool:
         rows, posterior = self.rows(), self.beliefs().posterior
         incarnation = self.reader.incarnation
         assert alarms.is_due(incarnation, now_ms=self.now_ms)
-        return alarms.close(rows, posterior, SMALL.catalog, incarnation, now_ms=self.now_ms)
+        return alarms.close(rows, posterior, SMALL, incarnation, now_ms=self.now_ms)
 
     def told(self) -> list[dict[str, Any]]:
         return [json.loads(entry[b"alarm"]) for _, entry in self.client.xrange(keys.ALARMS)]
@@ -274,7 +292,7 @@ def test_a_fall_is_noticed_within_forty_labels_and_a_recovery_later(world: World
         world.hear(4, 0.3)
         world.close()
     probed = 0
-    for _ in range(80):
+    for _ in range(80 * PROBE_BUCKETS):
         beliefs = world.beliefs()
         if beliefs.learning.floor:
             assert beliefs.learning.declared == (0,)
@@ -321,14 +339,14 @@ def test_a_damaged_row_raises_no_alarm_and_what_was_known_goes_on(world: World) 
     replace_rows(kept)
     world.close()
     assert world.kinds() == []
-    assert world.alarms.known[A].n == before.n
+    assert world.alarms.known[A] == before
 
 
 @pytest.mark.usefixtures("store")  # a script decides
-def test_of_two_that_look_at_the_same_minute_one_tells(world: World) -> None:
+def test_of_two_that_look_at_the_same_time_one_tells(world: World) -> None:
     other = Alarms(world.client)
     other.take(other.look())
-    world.hear(10, 0.9)
+    world.hear(60, 0.9)
     world.close(other)
     world.alarms.take(world.alarms.look())
     world.hear(60, 0.0)
@@ -350,49 +368,51 @@ def test_whose_clock_is_behind_waits_and_one_far_ahead_is_not_believed(world: Wo
     assert world.alarms.is_due(b"another", now_ms=world.now_ms)
 
 
-def test_a_label_that_is_corrected_counts_by_what_changed(world: World) -> None:
-    body = token(7, at_ms=world.now_ms)
+def test_a_label_that_is_corrected_or_taken_back_is_no_news(world: World) -> None:
+    world.hear(50, 0.9)
+    body = token(10_007, at_ms=world.now_ms)
     world.send(judged(body, 1.0, at_ms=world.now_ms))
     world.close()
     before = world.alarms.known[A]
     world.send(judged(body, 0.0, at_ms=world.now_ms, revision=1))
     world.close()
-
-    known = world.alarms.known[A]
-    assert (known.n, before.n) == (1, 1)
-    assert known.watch.low.residual == known.total - before.total < -1
+    assert world.alarms.known[A] == before
+    world.send(judged(body, None, at_ms=world.now_ms, revision=2))
+    world.close()
+    assert world.alarms.known[A] == before
 
 
 def test_a_watch_goes_on_where_another_process_left_it(world: World) -> None:
     """Each label counts in one bucket, whoever closes it."""
-    reference, before = Watch(), 0.0
-    for minute in range(6):
+    reference, before = CALM, watched(world.rows())
+    world.hear(40, 0.9)
+    for _ in range(6):
         fresh = Alarms(world.client)
         fresh.take(fresh.look())
-        world.hear(2, 0.6)
+        posterior = world.beliefs().posterior
         world.close(fresh)
-        whole = float(residuals(world.rows())[E.TOTAL])
-        total, before = whole - before, whole
-        bucket = world.now_ms // BUCKET_MS - 1
-        reference = drift.close_bucket(reference, bucket, count=2.0, total=total)
+        whole, task = watched(world.rows()), SMALL.task_index["code"]
+        n, r = (whole - before)[[Q.LABELS, Q.R]]
+        news = News(
+            n=np.array([n]),
+            r=np.array([n * r / max((whole - before)[Q.N], 1e-9)]),
+            known_n=before[[Q.N]],
+            known_r=before[[Q.R]],
+            known_r2=before[[Q.R2]],
+            believed=posterior.quality.mean[[task], 0],
+            before=np.array([np.nan]),
+        )
+        reference = drift.close_bucket(reference, world.now_ms // BUCKET_MS - 1, news, level=1.0)
         world.alarms.take(world.alarms.look())
-        assert world.alarms.known[A].watch == reference
-        assert world.alarms.known[A].n == 2 * (minute + 1)
+        found = world.alarms.known[A].watch
+        assert [one.count for one in found.sums] == [one.count for one in reference.sums]
+        values = [one.value for one in reference.sums]
+        assert [one.value for one in found.sums] == pytest.approx(values, abs=1e-3)
+        before = whole
+        world.hear(2, 0.3)
 
 
-def test_a_label_that_is_taken_back_leaves_the_sums(world: World) -> None:
-    body = token(7, at_ms=world.now_ms)
-    world.send(judged(body, 0.0, at_ms=world.now_ms))
-    world.close()
-    assert world.alarms.known[A].n == 1
-    world.send(judged(body, None, at_ms=world.now_ms, revision=1))
-    world.close()
-
-    known = world.alarms.known[A]
-    assert (known.n, known.total) == (0, 0)
-
-
-def test_the_sums_of_another_store_are_no_change(world: World) -> None:
+def test_the_labels_of_another_store_are_no_change(world: World) -> None:
     world.hear(50, 0.9)
     world.close()
     known = world.alarms.known[A]
@@ -402,25 +422,52 @@ def test_the_sums_of_another_store_are_no_change(world: World) -> None:
     world.close()
 
     assert world.kinds() == []
-    now = world.alarms.known[A]
-    assert (now.n, now.watch, now.regimes) == (110, known.watch, known.regimes)
+    assert world.alarms.known[A] == known
+    world.hear(20, 0.9)
+    world.close()
+    assert ("a", "up") not in world.kinds()[1:]
 
 
-def test_sums_of_fewer_labels_than_were_known_are_no_change(world: World) -> None:
+def test_a_store_with_fewer_labels_than_were_known_shows_no_change(world: World) -> None:
     world.hear(50, 0.9)
     world.close()
     known = world.alarms.known[A]
-    world.client.hset(keys.DRIFT, f"{A:016x}", msgspec.json.encode(replace(known, n=150.0)))
-    assert world.alarms.take(world.alarms.look())
+    seen = world.client.hget(keys.LOOKED_AT, f"{A:016x}")
+    more = np.frombuffer(seen, dtype="<i8").copy()
+    more[3:] *= 3  # of a single row: behind its key
+    world.client.hset(keys.LOOKED_AT, f"{A:016x}", more.tobytes())
 
     world.close()
 
     assert world.kinds() == []
-    now = world.alarms.known[A]
-    assert (now.n, now.watch, now.regimes) == (50, known.watch, known.regimes)
+    assert world.alarms.known[A] == known
     world.hear(60, 0.0)
     world.close()
     assert world.kinds() == [("a", "down")], "it is watched on, from what the store holds now"
+
+
+def test_what_the_last_version_knew_of_an_endpoint_goes_on(world: World) -> None:
+    """Its sums were of another kind and begin anew; a fall that it found is in force."""
+    old = {
+        "watch": {"low": {"value": 3.0, "since": 9, "count": 4.0, "residual": -5.0}, "high": {},
+                  "recall": {"value": 0.2}, "suspect": True, "shift": 0.9, "gap": 8,
+                  "next_probe": 29_000_000, "probing": False},
+        "regimes": {"now": 1, "full": [1], "reduced": [0], "level": 0.4, "before": [0]},
+        "n": 120.0, "total": -33.0,
+        "alarm": {"kind": "down", "at_ms": 5, "since_ms": 4, "labels": 20.0,
+                  "mean_residual": -1.5, "factor": 0.4},
+    }  # fmt: skip
+    world.client.hset(keys.DRIFT, f"{A:016x}", json.dumps(old))
+    assert world.alarms.take(world.alarms.look())
+
+    known = world.alarms.known[A]
+
+    assert (known.watch.suspect, known.watch.sums) == (True, CALM.sums)
+    assert (known.regimes.now, known.regimes.level) == (1, 0.4)
+    assert known.alarm is not None
+    assert known.alarm.labels == 20.0
+    world.close()
+    assert world.alarms.known[A].watch.probing
 
 
 def test_damaged_watches_count_as_none(world: World) -> None:
@@ -436,7 +483,7 @@ def test_damaged_watches_count_as_none(world: World) -> None:
 def alarm(at_ms: int, kind: AlarmKind = AlarmKind.DOWN) -> EndpointWatch:
     regimes = FIRST.opened(kind, 0.4)
     told = AlarmNotice(kind, at_ms, at_ms - 2 * BUCKET_MS, 24.0, -1.7, 0.4)
-    return EndpointWatch(Watch(suspect=kind is AlarmKind.DOWN), regimes, 100.0, -40.0, told)
+    return EndpointWatch(Watch(suspect=kind is AlarmKind.DOWN), regimes, told)
 
 
 def test_an_alarm_that_names_the_choice_brings_the_review_forward() -> None:

@@ -117,7 +117,6 @@ class Loop:
         self._price = np.ones(n_arms)
         self._tables: dict[tuple[int, Law, bytes, float], Table] = {}
         self._banks: dict[int, Bank] = {}
-        self._predicted: dict[int, tuple[float, float]] = {}  # mean and sd, of calls not yet judged
         self._tables_used: list[tuple[Table, float]] = []
         self._since = 0
         self._n_calls = 0
@@ -166,10 +165,7 @@ class Loop:
         ]
         at = 0 if self._rng.random() < self._shadow.p_low else -1
         self.last = draw(self.law, self._tables_used[at][0], Uniforms(*self._rng.random(7)))
-        arm, believed = self.last.arm, self.posterior.quality
-        spread = float(believed.noise[category, arm] + believed.sd[category, arm] ** 2) ** 0.5
-        self._predicted[call] = (float(believed.mean[category, arm]), spread)
-        return arm
+        return self.last.arm
 
     def propensities(self) -> NDArray[np.float64]:
         """Return (n_arms,) exact probabilities of the last draw, over both prices of money."""
@@ -346,7 +342,7 @@ class Loop:
 
     def judged(self, call: int, category: int, arm: int, reward: float, at_ms: int) -> None:
         """Note a label."""
-        self._watcher.hear(arm, reward, *self._predicted.pop(call))
+        self._watcher.hear(category, arm, reward)
         self._pending[Family.QUALITY].add(category, arm, at_ms, (1.0, 1.0, reward, reward**2))
         self._since += 1
         if self._standings is not None and arm != self._standings.current[category]:

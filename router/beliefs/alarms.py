@@ -1,13 +1,12 @@
-"""Watches over endpoints in the store: closed once a minute by whichever router comes first.
+"""Watches over endpoints in the store: closed every five seconds by whichever router comes first.
 
-Labels leave their residuals as sums that only grow; a bucket is what came since the last look. So
-each label counts in exactly one bucket, however late it came, and nobody has to hold an office: a
-look names the bucket that it goes on from, and of two routers one writes.
+Labels are sums that only grow; a bucket is what came since the last look, which is kept beside
+the watches. So each label counts in exactly one bucket, however late it came, and nobody has to
+hold an office: a look names the bucket that it goes on from, and of two routers one writes.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -17,11 +16,13 @@ import numpy as np
 import structlog
 
 from bandit import watcher
-from bandit.cells import E, Family, Terms, read_plain
-from bandit.drift import BUCKET_MS, CALM, AlarmKind, Watch
+from bandit.cells import Terms
+from bandit.drift import BUCKET_MS, CALM, Alarm, AlarmKind, Watch
 from bandit.posterior import Posterior
 from bandit.regimes import FIRST, Regimes
-from bandit.watcher import LevelChange, Watched
+from bandit.watcher import Watched
+from router.beliefs import looked_at
+from router.config.compiled import Configuration
 from router.endpoints.catalog import Catalog
 from telemetry import keys
 from telemetry.scripts import close_bucket
@@ -34,8 +35,6 @@ MAX_ALARMS = 10_000
 CLOSED = b"closed"
 MOST_AHEAD = 10
 """Buckets; a clock that is further ahead than that is wrong, and not waited for."""
-ALL_ENDPOINTS = np.zeros(1, dtype=np.uint64)
-"""Residuals are kept under no category."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ class AlarmNotice:
     at_ms: int
     since_ms: int  # when the evidence began
     labels: float  # since then
-    mean_residual: float  # of those, in sd of a single reward
+    mean_residual: float  # of those, in sd of a coin flip at the level expected
     factor: float  # by which rewards moved
 
 
@@ -56,8 +55,6 @@ class EndpointWatch:
 
     watch: Watch = CALM
     regimes: Regimes = FIRST
-    n: float = 0.0  # labels with a prediction that were looked at
-    total: float = 0.0  # their residuals
     alarm: AlarmNotice | None = None  # the last one
 
     @property
@@ -76,6 +73,7 @@ class Alarms:
         self.known: dict[int, EndpointWatch] = {}  # by the endpoint's digest
         self._client = client
         self._raw: dict[bytes, bytes] = {}
+        self._quiet: int | None = None  # version of rows that showed nothing new
 
     def look(self) -> dict[bytes, bytes]:
         """Return all watches as they lie in the store.
@@ -97,23 +95,30 @@ class Alarms:
                 self.known[int(name, 16)] = found
         return {**before, CLOSED: b""} != {**raw, CLOSED: b""}
 
-    def is_due(self, incarnation: bytes, *, now_ms: int) -> bool:
+    def is_due(self, incarnation: bytes, *, now_ms: int, version: int | None = None) -> bool:
         """Return whether a bucket is over since the last look, or the store is another one.
 
         Whose clock is behind waits for it to catch up, so that two do not take turns all the time.
+
+        Args:
+            version: of the rows; those that showed nothing new are not looked at again. None
+                looks in any case.
         """
         bucket, seen = _parse_closed(self._raw.get(CLOSED, b""))
         ahead = bucket - now_ms // BUCKET_MS
+        if seen == incarnation and version is not None and version == self._quiet:
+            return False
         return seen != incarnation or not 0 <= ahead <= MOST_AHEAD
 
     def close(
         self,
         rows: Terms,
         posterior: Posterior,
-        catalog: Catalog,
+        configuration: Configuration,
         incarnation: bytes,
         *,
         now_ms: int,
+        version: int | None = None,
     ) -> bool:
         """Close the bucket that is over; return whether an endpoint is known anew.
 
@@ -121,58 +126,72 @@ class Alarms:
             rows, posterior: as of now.
             incarnation: which store the rows are of. After a new one's sums nothing can be told of
                 how they came about: what was known stays, and the next bucket begins with them.
+            version: of the rows.
         Raises:
             redis.RedisError: the store is away; nothing was written, or the next look shows it.
         """
         seen, closed = self._raw.get(CLOSED, b""), _closed(incarnation, now_ms)
-        sums = read_plain(rows, Family.RESIDUALS, names=ALL_ENDPOINTS, endpoints=catalog.digests)[0]
         goes_on = bool(seen) and _parse_closed(seen)[1] == incarnation
+        before: dict[bytes, bytes] = self._client.hgetall(keys.LOOKED_AT)
+        now = looked_at.rows_by_endpoint(rows)
+        tasks = np.array(configuration.task_digests, dtype=np.uint64)
         fresh: dict[int, EndpointWatch] = {}
-        raised: dict[int, LevelChange] = {}
-        for arm, digest in enumerate(catalog.digests.tolist()):
-            was = self.known.get(digest, UNKNOWN)
-            n, total = float(sums[arm, E.N]), float(sums[arm, E.TOTAL])
-            if math.isnan(n):
+        labels: dict[int, bytes] = {}
+        alarms: list[dict[str, Any]] = []
+        for arm, endpoint in enumerate(configuration.catalog.endpoints):
+            digest, was = endpoint.digest, self.known.get(endpoint.digest, UNKNOWN)
+            then, later = before.get(_name(digest), b""), now.get(digest, b"")
+            if then == later and not was.watch.suspect:
+                continue
+            news = looked_at.news(
+                then,
+                later,
+                endpoint=digest,
+                tasks=tasks,
+                regimes=was.regimes,
+                believed=posterior.quality.mean[:, posterior.arms.group[arm]],
+                now_ms=now_ms,
+            )
+            if news is None:
                 continue  # damaged: what was known stays, for when the sums are whole again
-            now = replace(was, n=n, total=total)
-            if goes_on and n >= was.n:  # fewer than were known: not how they came about either
-                watched, change = watcher.close(
-                    Watched(was.watch, was.regimes),
-                    now_ms // BUCKET_MS - 1,
-                    count=n - was.n,
-                    total=total - was.total,
-                    posterior=posterior,
-                    arm=arm,
-                )
-                now = replace(now, watch=watched.watch, regimes=watched.regimes)
-                if change is not None:
-                    raised[arm] = change
-                    now = replace(now, alarm=_alarm(change, now_ms))
-            if now != was:
-                fresh[digest] = now
-        names = {arm: catalog.endpoints[arm].id for arm in raised}
-        return self._write(seen, closed, fresh, _told(raised, names, now_ms))
+            labels[digest] = later
+            if not goes_on:
+                continue
+            bucket = now_ms // BUCKET_MS - 1
+            watched, found = watcher.close(Watched(was.watch, was.regimes), bucket, news)
+            known = replace(was, watch=watched.watch, regimes=watched.regimes)
+            if found is not None:
+                notice = _notice(found, now_ms)
+                alarms.append({"endpoint": endpoint.id, **asdict(notice)})
+                known = replace(known, alarm=notice)
+            if known != was:
+                fresh[digest] = known
+        if goes_on and not labels:
+            self._quiet = version
+            return False
+        return self._write(seen, closed, fresh, labels, alarms)
 
     def _write(
         self,
         seen: bytes,
         closed: bytes,
         fresh: Mapping[int, EndpointWatch],
+        labels: Mapping[int, bytes],
         alarms: list[dict[str, Any]],
     ) -> bool:
-        watches = {f"{digest:016x}": msgspec.json.encode(known) for digest, known in fresh.items()}
+        watches = {_name(digest): msgspec.json.encode(known) for digest, known in fresh.items()}
         if not close_bucket(
             self._client,
             seen=seen,
             closed=closed,
             watches=watches,
+            looked_at={_name(digest): rows for digest, rows in labels.items()},
             alarms=[msgspec.json.encode(alarm) for alarm in alarms],
             keep=MAX_ALARMS,
         ):
             return False
         self.known.update(fresh)
-        written = {name.encode(): value for name, value in watches.items()}
-        self._raw = {**self._raw, **written, CLOSED: closed}
+        self._raw = {**self._raw, **watches, CLOSED: closed}
         for alarm in alarms:
             log.warning("an endpoint changed", **alarm)
         return bool(fresh)
@@ -200,20 +219,13 @@ def _parse_closed(value: bytes) -> tuple[int, bytes]:
     return int(bucket) if bucket.isdigit() else 0, incarnation
 
 
-def _alarm(change: LevelChange, now_ms: int) -> AlarmNotice:
-    found = change.alarm
+def _name(digest: int) -> bytes:
+    return b"%016x" % digest
+
+
+def _notice(found: Alarm, now_ms: int) -> AlarmNotice:
     since_ms = found.from_bucket * BUCKET_MS
-    return AlarmNotice(
-        found.kind, now_ms, since_ms, found.labels, found.mean_residual, change.level
-    )
-
-
-def _told(
-    raised: dict[int, LevelChange], names: dict[int, str], now_ms: int
-) -> list[dict[str, Any]]:
-    return [
-        {"endpoint": names[arm], **asdict(_alarm(change, now_ms))} for arm, change in raised.items()
-    ]
+    return AlarmNotice(found.kind, now_ms, since_ms, found.labels, found.mean_residual, found.level)
 
 
 def _parse(name: bytes, raw: bytes) -> EndpointWatch | None:

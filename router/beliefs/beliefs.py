@@ -131,7 +131,7 @@ def _evidence(
         return found
     quality, derived = (
         cells.read_by_regime(rows, family, categories=tasks, endpoints=endpoints, now_ms=now_ms)
-        for family in cells.BY_REGIME
+        for family in (cells.Family.QUALITY, cells.Family.DERIVED)
     )
     counting = [one.regimes for one in known]
     return replace(

@@ -251,14 +251,15 @@ class Keeper:
         return new or time.time() * 1000 >= self._review_at_ms
 
     def _close_bucket(self, reader: Reader, watches: Alarms) -> bool:
-        """Look once a minute whether an endpoint changed; return whether to believe otherwise."""
-        now_ms = int(time.time() * 1000)
-        if not watches.is_due(reader.incarnation, now_ms=now_ms):
+        """Look whether an endpoint changed; return whether to believe otherwise."""
+        now_ms, incarnation, version = int(time.time() * 1000), reader.incarnation, reader.version
+        if not watches.is_due(incarnation, now_ms=now_ms, version=version):
             return False
-        rows, catalog = cells.from_bytes(*reader.rows()), self._configuration.catalog
-        posterior, incarnation = self.current.posterior, reader.incarnation
+        rows, posterior = cells.from_bytes(*reader.rows()), self.current.posterior
         try:
-            return watches.close(rows, posterior, catalog, incarnation, now_ms=now_ms)
+            return watches.close(
+                rows, posterior, self._configuration, incarnation, now_ms=now_ms, version=version
+            )
         except StoreErrors:  # it is away, or full: the writer says so
             return False
 

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit import drift
-from bandit.cells import B, D, E, Family, L, Q, R, S, Terms, U
+from bandit.cells import B, D, Family, L, Q, R, S, Terms, U
 from bandit.grouping import Grouping
-from telemetry.events import WAITED, FeedbackKind, Flag, Result, Source
+from telemetry.events import WAITED, WATCHED_SINCE, FeedbackKind, Flag, Result, Source
 from workers.folding.hearing import LabelStandings
 
 _COLUMN_OF = {
@@ -122,7 +121,7 @@ def label_terms(tokens: NDArray[np.void], old: LabelStandings, new: LabelStandin
         releases.terms(Family.BOOKS, rewards),
         judged.terms(Family.DERIVED, {c: x * sign for c, x in _derived(held).items()}),
         judged.terms(Family.SIGNALS, {c: x * sign for c, x in _signals(held).items()}),
-        judged.terms(Family.RESIDUALS, {c: x * sign for c, x in _residuals(token, held).items()}),
+        judged.terms(Family.WATCH, {c: x * sign for c, x in _watched(token, held).items()}),
     ]
 
 
@@ -170,14 +169,15 @@ def _derived(held: LabelStandings) -> Columns:
     return {D.N: alone, D.GOOD: held.derived * alone, **pairs, **sums}
 
 
-def _residuals(token: NDArray[np.void], held: LabelStandings) -> Columns:
-    """Return residuals against what the decision was told to expect, where it expected anything.
+def _watched(token: NDArray[np.void], held: LabelStandings) -> Columns:
+    """Return the labels by which a change is told: of decisions that expected something.
 
-    Nothing is expected of calls that others dispatched or that were passed on, so they never count.
+    Nothing is expected of calls that others dispatched or that were passed on: what they bring is
+    their choice, and a file of old ones is no change.
     """
     expected = held.is_rewarded & (token["spread"] > 0)
-    mean, spread = token["predicted"].astype(float), token["spread"].astype(float)
-    return {E.N: expected, E.TOTAL: drift.residual(held.reward, mean, spread) * expected}
+    expected &= token["token_version"] >= WATCHED_SINCE
+    return {c: x * expected for c, x in _quality(held).items()}
 
 
 def _signals(held: LabelStandings) -> Columns:
