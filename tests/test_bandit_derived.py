@@ -31,10 +31,10 @@ def evidence_of(good: list[int], n: int) -> Evidence:
     return found
 
 
-def test_before_fifty_pairs_derived_labels_order_reliability_and_not_quality() -> None:
+def test_without_a_stronger_label_derived_ones_order_reliability_and_not_quality() -> None:
     found = infer(evidence_of([90, 60], 100), ARMS)
 
-    assert found.reliability.mean[0, 0] > found.reliability.mean[0, 1] + 0.2
+    assert found.reliability.mean[0, 0] > found.reliability.mean[0, 1] + 0.14
     assert not found.labels.any()
     assert found.quality.mean[0, 0] == found.quality.mean[0, 1]
 
