@@ -49,6 +49,7 @@ class FinishedCall:
     words: bytes
     calls: tuple[bytes, ...]  # keys of the tool calls in the answer
     own: Judgement | None  # what the answer shows by itself
+    unit: bytes = b""  # of whom it is; empty where nobody was declared
     holds: Judgement | None = None
     chain: bytes = NO_DIGEST
     was_used: bool = False  # the conversation went on with its answer
@@ -107,6 +108,7 @@ class Recent:
     same: dict[bytes, Attempts] = field(default_factory=dict)  # by digest of all messages
     edited: dict[bytes, Attempts] = field(default_factory=dict)  # of those before the last
     calls: dict[bytes, bytes | None] = field(default_factory=dict)  # None: of several attempts
+    last: dict[bytes, bytes] = field(default_factory=dict)  # of each unit
 
     def add(self, attempt: FinishedCall) -> None:
         """Keep an attempt."""
@@ -116,6 +118,16 @@ class Recent:
             self.edited.setdefault(attempt.before_edit, Attempts()).nonces.append(attempt.nonce)
         for key in attempt.calls:
             self.calls[key] = None if key in self.calls else attempt.nonce
+        if attempt.unit:
+            self.last[attempt.unit] = attempt.nonce
+
+    def knows_once(self, asked: bytes | None) -> bool:
+        """Return whether these messages were asked once, and answered.
+
+        What several calls asked for begins several conversations.
+        """
+        line = self.same.get(asked) if asked is not None else None
+        return line is not None and [a.answered for a in self.latest(line)] == [True]
 
     def latest(self, line: Attempts) -> list[FinishedCall]:
         """Return the latest attempts of a line, last one first."""
@@ -132,6 +144,8 @@ class Recent:
                     del lines[key]
         for key in attempt.calls:
             self.calls.pop(key, None)
+        if self.last.get(attempt.unit) == nonce:
+            del self.last[attempt.unit]
 
 
 class Memory:
