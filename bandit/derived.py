@@ -33,7 +33,11 @@ GRADED_FAULTS = 25.0
 VALID_PSEUDO_N = 100.0
 """Calls that the category's own share of usable answers is worth in that of an endpoint, and that
 a clean record is worth in the category's: as much as reliability's prior. Three faults in ten
-calls then cost an endpoint three points; a tenth of a thousand nearly all of it."""
+calls then cost an endpoint two points; a hundred in a thousand all ten."""
+VALID_PSEUDO_FAULTS = 1.0
+"""The category's share is worth at least as many calls as have one fault among them. Where faults
+are rare an endpoint is then held worse than three clean ones, with .95, from the fourth or fifth
+fault on; without this from the first, since a share never seen to fail would be drawn as sure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +105,10 @@ def usable(derived: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[n
     seen, faults = checked(derived)
     total = seen.sum(axis=1, keepdims=True)
     level = faults.sum(axis=1, keepdims=True) / (total + VALID_PSEUDO_N)
-    invalid = faults + VALID_PSEUDO_N * level
-    return np.maximum(seen + VALID_PSEUDO_N - invalid, 1e-9), invalid
+    rare = np.divide(VALID_PSEUDO_FAULTS, level, out=np.zeros_like(level), where=level > 1e-12)
+    prior = VALID_PSEUDO_N + rare
+    invalid = faults + np.where(rare > 0, prior * level, 0.0)
+    return np.maximum(seen + prior - invalid, 1e-9), invalid
 
 
 def as_validity(
