@@ -781,6 +781,17 @@ CONVERSATIONS: dict[str, list[Turn]] = {
         Turn(ask(*TWO_TURNS), reply(A)),
         Turn(ask(*TWO_TURNS[:3], Q_EDITED), reply(A), [(1, S.EDITED, 0.0)], at_s=30),
     ],
+    "edited, in a conversation whose first answer was another one": [
+        Turn(ask(*TWO_TURNS[:2]), reply("Good day!"), at_s=-60),
+        FIRST_OF_ANN,
+        Turn(ask(*TWO_TURNS), reply(A)),
+        Turn(ask(*TWO_TURNS[:3], Q_EDITED), reply(A), [(2, S.EDITED, 0.0)], at_s=30),
+    ],
+    "edited, after an answer that nobody gave": [
+        Turn(ask(*TWO_TURNS[:2]), reply("Good day!"), at_s=-60),
+        Turn(ask(*TWO_TURNS), reply(A)),
+        Turn(ask(*TWO_TURNS[:3], Q_EDITED), reply(A), at_s=30),
+    ],
     "two similar tickets of one user are two conversations": [
         Turn(ask(system(), TICKET), reply(A)),
         Turn(ask(system(), SIMILAR_TICKET), reply(A), at_s=6),

@@ -50,6 +50,7 @@ class FinishedCall:
     calls: tuple[bytes, ...]  # keys of the tool calls in the answer
     own: Judgement | None  # what the answer shows by itself
     unit: bytes = b""  # of whom it is; empty where nobody was declared
+    answer: bytes = b""  # by what it is known again; empty where there were none or several
     holds: Judgement | None = None
     chain: bytes = NO_DIGEST
     was_used: bool = False  # the conversation went on with its answer
@@ -121,13 +122,15 @@ class Recent:
         if attempt.unit:
             self.last[attempt.unit] = attempt.nonce
 
-    def knows_once(self, asked: bytes | None) -> bool:
-        """Return whether these messages were asked once, and answered.
+    def gave_once(self, asked: bytes | None, answer: bytes) -> bool:
+        """Return whether these messages had this answer, and but once.
 
-        What several calls asked for begins several conversations.
+        What was given several times begins several conversations.
         """
         line = self.same.get(asked) if asked is not None else None
-        return line is not None and [a.answered for a in self.latest(line)] == [True]
+        if line is None or len(line.nonces) > N_COMPARED:
+            return False
+        return [a.answer for a in self.latest(line)].count(answer) == 1
 
     def latest(self, line: Attempts) -> list[FinishedCall]:
         """Return the latest attempts of a line, last one first."""

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import msgspec
 
 from telemetry.events import Source
-from workers.observer.answers import parse_answer
+from workers.observer.answers import ReadAnswer, parse_answer
 from workers.observer.attempts import Attempts, DerivedLabel, FinishedCall, Memory, Recent
 from workers.observer.conversation import (
     Conversation,
     ReadRequest,
+    answer_key,
     asked_for,
     call_key,
     parse_request,
@@ -118,8 +119,15 @@ def _read(call: ObservedCall, memory: Memory) -> tuple[FinishedCall, Conversatio
         calls=tuple(made),
         own=judge(request, conversation, answer) if answer else None,
         unit=scope if call.unit else b"",
+        answer=_answer_key(answer, scope),
     )
     return attempt, conversation
+
+
+def _answer_key(answer: ReadAnswer | None, scope: bytes) -> bytes:
+    if answer is None or len(answer.choices) != 1:
+        return b""
+    return answer_key(answer.choices[0].text, answer.choices[0].calls, scope=scope)
 
 
 def _sampling(request: ReadRequest) -> bytes | None:
@@ -141,16 +149,17 @@ def _tools_said(recent: Recent, conversation: Conversation) -> list[DerivedLabel
 
 
 def _goes_on(recent: Recent, conversation: Conversation) -> tuple[bool, bool]:
-    """Note that an answer was used; return whether this was seen to begin, and whether but once.
+    """Note that an answer was used; return whether this was asked, and answered like this but once.
 
     Examples written into a prompt look like a conversation too, but nobody asked for them. A
-    greeting that was sent several times begins several conversations: who goes on with the second
-    one does not say again what was said in the first.
+    greeting that was answered alike several times begins several conversations: who goes on with
+    the second one does not say again what was said in the first.
     """
-    line = recent.same.get(conversation.before_answer or b"")
+    asked = conversation.before_answer
+    line = recent.same.get(asked or b"")
     for earlier in recent.latest(line) if line else ():
         earlier.was_used = True
-    return line is not None, recent.knows_once(conversation.before_answer)
+    return line is not None, recent.gave_once(asked, conversation.last_answer)
 
 
 def _again(
