@@ -115,6 +115,7 @@ class D(IntEnum):
     """Columns of DERIVED: decisions with a derived label alone, and pairs with a stronger one.
 
     `PAIRS` is a plain count; the others carry weights. d is the derived value, s the stronger.
+    `SEEN` counts calls, with a label or without; rows of before it was counted hold none.
     """
 
     N = 0
@@ -126,6 +127,7 @@ class D(IntEnum):
     PAIR_S = 6
     PAIR_DS = 7
     PAIR_S2 = 8
+    SEEN = 9  # answered calls that were read, most of which show nothing
 
 
 class S(IntEnum):
@@ -336,7 +338,12 @@ def discounted(prior: Evidence) -> Evidence:
             most=MOST_PRIOR_LATENCY_N,
         ),
         scaled(prior.reliability, prior.reliability.sum(axis=-1)),
-        scaled(prior.derived, prior.derived[..., D.N] + prior.derived[..., D.PAIR_N]),
+        scaled(
+            prior.derived,
+            np.maximum(
+                prior.derived[..., D.N] + prior.derived[..., D.PAIR_N], prior.derived[..., D.SEEN]
+            ),
+        ),
     )
 
 

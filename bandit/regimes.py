@@ -71,17 +71,30 @@ def count_quality(found: ByRegime, regimes: Sequence[Regimes]) -> NDArray[np.flo
 def count_derived(found: ByRegime, regimes: Sequence[Regimes]) -> NDArray[np.float64]:
     """Return the same of labels that were read off calls, in the columns of DERIVED.
 
-    What such a label tells of a stronger one holds at any level: pairs count in full.
+    What such a label tells of a stronger one holds at any level: pairs count in full. Those of
+    regimes that count no more keep the calls with them among which their faults were found.
     """
-    out = np.asarray(sum(found.values()))
+    every = np.asarray(sum(found.values()))
+    out = every.copy()
     for arm, full, old in _by_arm(found, regimes):
+        gone = every[:, arm] - full
         out[:, arm, [D.N, D.GOOD]] = full[:, [D.N, D.GOOD]]
+        out[:, arm, D.SEEN] = full[:, D.SEEN] + _seen_with_pairs(gone)
         if old is not None:
+            out[:, arm, D.SEEN] += np.minimum(old[:, D.SEEN], drift.KEPT)
             good = old[:, D.GOOD]
             n, good, _ = drift.kept(old[:, D.N], good, good, regimes[arm].level)
             out[:, arm, D.N] += n
             out[:, arm, D.GOOD] += good
     return out
+
+
+def _seen_with_pairs(gone: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (n_categories,) the calls that go with the faults among pairs, at their own rate."""
+    paired = np.maximum(gone[:, D.PAIR_N] - gone[:, D.PAIR_D], 0)
+    faults = paired + np.maximum(gone[:, D.N] - gone[:, D.GOOD], 0)
+    share = np.divide(paired, faults, out=np.zeros_like(faults), where=faults > 0)
+    return np.asarray(gone[:, D.SEEN] * share)
 
 
 def _by_arm(

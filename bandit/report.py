@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.cells import D, Evidence, S, U
+from bandit.cells import Evidence, S, U
+from bandit.derived import checked, usable
 from bandit.draws import LEARNING, tabulate
 from bandit.posterior import Posterior
 from bandit.utility import Objective
@@ -29,7 +30,7 @@ class ReportRow:
     quality_high: float | None
     p_best: float | None
     ok_rate: float | None  # answered ÷ calls, over all that is kept
-    usable: float | None  # share of answers that could be used, where something was read off them
+    usable: float | None  # share of answers that could be used, where any were read
     reliability: float  # posterior mean of the share of calls with a usable answer, as of now
     latency_p50_s: float | None  # predictive
     latency_p95_s: float | None
@@ -108,9 +109,11 @@ def _ok_rate(evidence: Evidence, category: int, arm: int) -> float | None:
 
 
 def _usable(posterior: Posterior, category: int, arm: int) -> float | None:
-    known = posterior.evidence.derived[category, arm, D.N] > 0
-    counts = not posterior.calibration.calibrated[category]
-    return float(posterior.reliability.usable[category, arm]) if known and counts else None
+    derived = posterior.evidence.derived[category, None]
+    if not checked(derived)[0][0, arm]:
+        return None
+    valid, invalid = usable(derived)
+    return float(valid[0, arm] / (valid[0, arm] + invalid[0, arm]))
 
 
 def _observed_cost(evidence: Evidence, category: int, arm: int) -> float | None:

@@ -73,6 +73,7 @@ class Flag(IntFlag):
     TTFT_BOUND = 512  # `ttft_us` is how long nothing came: the first content would have been later
     PROMISED = 1024  # its id left for the client before it was known who would answer
     INGESTED = 256  # somebody else dispatched the call, and may tell of it more than once
+    READ = 2048  # request and answer went to who reads labels off them
 
 
 class FeedbackKind(IntEnum):

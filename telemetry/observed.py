@@ -17,7 +17,7 @@ MAX_PART_BYTES = 1 << 20
 _HEADER = struct.Struct(f"<4s{TOKEN_STRUCT.size}sQ16sBddII")
 HEADER_BYTES = _HEADER.size
 _MAGIC = b"PMO1"
-_STATELESS, _ANSWERED, _STREAMED, _DECLARED = 1, 2, 4, 8
+_STATELESS, _ANSWERED, _STREAMED, _DECLARED, _SESSION = 1, 2, 4, 8, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ class Observed:
     ended_at_s: float
     request: bytes  # as the client sent it
     answer: bytes  # JSON, or the whole text of a stream
+    in_session: bool = False  # the unit is a session that the caller declared
 
 
 def pack(call: Observed) -> bytes:
@@ -43,6 +44,7 @@ def pack(call: Observed) -> bytes:
         | _ANSWERED * call.answered
         | _STREAMED * call.streamed
         | _DECLARED * bool(call.unit)
+        | _SESSION * call.in_session
     )
     header = _HEADER.pack(
         _MAGIC,
@@ -84,4 +86,5 @@ def unpack(header: bytes, body: bytes) -> Observed:
         ended_at_s=ended,
         request=body[:n_request],
         answer=body[n_request:],
+        in_session=bool(flags & _SESSION),
     )

@@ -7,7 +7,7 @@ Each is a list of calls in time order. A call's expected labels are written as
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from telemetry.events import Source as S
@@ -29,6 +29,7 @@ class Turn:
     app: str = "app"
     answered: bool = True
     stateless: bool = False
+    session: bool = False  # the unit is a declared session
 
 
 def user(text: Any) -> Json:
@@ -143,6 +144,19 @@ PICTURE_MARKED = user(
 )
 TWO_TURNS = (system(), user("hello there my friend"), said("Hello!"), Q)
 FIRST = Turn(ask(*TWO_TURNS[:2]), reply("Hello!"), at_s=-30, unit="")
+FIRST_OF_ANN = replace(FIRST, unit="ann")
+TICKET = user("My order of last week has not arrived yet, what can I do about it?")
+SIMILAR_TICKET = user("My order of last month has not arrived yet, what can I do about it?")
+
+
+def translated(word: str) -> Json:
+    """A template filled in, after a greeting."""
+    return ask(*TWO_TURNS[:3], user(f"Translate into plain French please: {word}"))
+
+
+def greeted(last: Json) -> Json:
+    """The second turn of a conversation that began with a greeting."""
+    return ask(system(), user("hi"), said("Hello!"), last)
 
 
 def failed_tool(result: Any, *, is_error: bool) -> list[Turn]:
@@ -570,8 +584,13 @@ CONVERSATIONS: dict[str, list[Turn]] = {
     ],
     # Asked again.
     "chat: regenerated": [
-        Turn(ask(system(), Q), sse(A)),
-        Turn(ask(system(), Q), sse(A), [(0, S.REGENERATED, 0.0)], at_s=20),
+        Turn(ask(system(), Q), sse(A), session=True),
+        Turn(ask(system(), Q), sse(A), [(0, S.REGENERATED, 0.0)], at_s=20, session=True),
+    ],
+    "chat: regenerated in a later turn": [
+        FIRST_OF_ANN,
+        Turn(ask(*TWO_TURNS), sse(A)),
+        Turn(ask(*TWO_TURNS), sse(A), [(1, S.REGENERATED, 0.0)], at_s=20),
     ],
     "regenerated, in other words of JSON": [
         Turn(ask(system(), Q), reply(A)),
@@ -583,6 +602,7 @@ CONVERSATIONS: dict[str, list[Turn]] = {
             reply(A),
             [(0, S.REGENERATED, 0.0)],
             at_s=20,
+            session=True,
         ),
     ],
     "regenerated: other spaces, marks, and the newer role": [
@@ -592,6 +612,7 @@ CONVERSATIONS: dict[str, list[Turn]] = {
             reply(A),
             [(0, S.REGENERATED, 0.0)],
             at_s=20,
+            session=True,
         ),
     ],
     "another picture": [
@@ -614,6 +635,7 @@ CONVERSATIONS: dict[str, list[Turn]] = {
             reply(GOOD_STEPS),
             [(0, S.REGENERATED, 0.0), (1, S.SCHEMA, 1.0)],
             at_s=20,
+            session=True,
         ),
     ],
     "bad stays bad": [
@@ -696,25 +718,120 @@ CONVERSATIONS: dict[str, list[Turn]] = {
         Turn(ask(Q), reply(A), at_s=0.1),
         Turn(ask(Q), reply(A), at_s=9.0),
     ],
-    "health check of a declared user": [
-        Turn(ask(Q), reply(A), at_s=0),
-        Turn(ask(Q), reply(A), [(0, S.REGENERATED, 0.0)], at_s=60),
-        Turn(ask(Q), reply(A), [(1, S.REGENERATED, 0.0)], at_s=120),
+    "asked again by a user: another conversation may begin alike": [
+        Turn(ask(system(), Q), sse(A)),
+        Turn(ask(system(), Q), sse(A), at_s=20),
+    ],
+    "health check of a declared user": [Turn(ask(Q), reply(A), at_s=60.0 * i) for i in range(5)],
+    "health check in a session: taken back once it is known": [
+        Turn(ask(Q), reply(A), at_s=0, session=True),
+        Turn(ask(Q), reply(A), [(0, S.REGENERATED, 0.0)], at_s=60, session=True),
+        Turn(ask(Q), reply(A), [(0, S.REGENERATED, None)], at_s=120, session=True),
+        Turn(ask(Q), reply(A), at_s=180, session=True),
+    ],
+    "asked again four times in a conversation: a program": [
+        FIRST_OF_ANN,
+        Turn(ask(*TWO_TURNS), reply(A), at_s=0),
+        Turn(ask(*TWO_TURNS), reply(A), [(1, S.REGENERATED, 0.0)], at_s=60),
+        Turn(ask(*TWO_TURNS), reply(A), [(2, S.REGENERATED, 0.0)], at_s=120),
         Turn(
-            ask(Q),
+            ask(*TWO_TURNS),
             reply(A),
-            [(0, S.REGENERATED, None), (1, S.REGENERATED, None)],
+            [(1, S.REGENERATED, None), (2, S.REGENERATED, None)],
             at_s=180,
         ),
-        Turn(ask(Q), reply(A), at_s=240),
+        Turn(ask(*TWO_TURNS), reply(A), at_s=240),
+    ],
+    "a job that asks twice, and again half an hour later": [
+        Turn(ask(system(), Q), reply(A), at_s=t) for t in (0, 300, 2000, 2300)
+    ],
+    "samples: one after the other": [
+        Turn(ask(system(), Q, temperature=0.7), reply(A), at_s=2.1 * i, session=True)
+        for i in range(2)
+    ],
+    "samples in a conversation: one after the other": [
+        FIRST_OF_ANN,
+        *(Turn(ask(*TWO_TURNS, temperature=0.7), reply(A), at_s=2.1 * i) for i in range(2)),
+    ],
+    "a batch in a session: the same item twice among others": [
+        Turn(ask(system(), user(text)), reply(A), at_s=10.0 * i, session=True)
+        for i, text in enumerate(("sort this letter", "sort that letter", "sort this letter"))
+    ],
+    "an app that gave up waiting asks again": [
+        Turn(ask(Q), "", took_s=30.0, answered=False, session=True),
+        Turn(ask(Q), reply(A), [(0, S.RETRIED, 0.0)], at_s=31, session=True),
+    ],
+    "an app that gave up waiting while the answer was on its way": [
+        Turn(ask(Q), reply(A), took_s=30.0, session=True),
+        Turn(ask(Q), reply(A), at_s=30.5, session=True),
+    ],
+    "identical greetings of one user": [
+        Turn(ask(system(), user("hi")), sse("Hello!"), at_s=20.0 * i) for i in range(2)
+    ],
+    "identical greetings in two sessions": [
+        Turn(ask(system(), Q), sse(A), unit="s1", session=True),
+        Turn(ask(system(), Q), sse(A), at_s=20, unit="s2", session=True),
     ],
     "cron: health check without a unit": [
         Turn(ask(user("ping")), reply("pong"), at_s=60.0 * i, unit="") for i in range(5)
     ],
     # Edited.
     "chat: the last message edited": [
-        Turn(ask(system(), Q), reply(A)),
-        Turn(ask(system(), Q_EDITED), reply(A), [(0, S.EDITED, 0.0)], at_s=30),
+        FIRST_OF_ANN,
+        Turn(ask(*TWO_TURNS), reply(A)),
+        Turn(ask(*TWO_TURNS[:3], Q_EDITED), reply(A), [(1, S.EDITED, 0.0)], at_s=30),
+    ],
+    "edited, in a conversation whose first answer was another one": [
+        Turn(ask(*TWO_TURNS[:2]), reply("Good day!"), at_s=-60),
+        FIRST_OF_ANN,
+        Turn(ask(*TWO_TURNS), reply(A)),
+        Turn(ask(*TWO_TURNS[:3], Q_EDITED), reply(A), [(2, S.EDITED, 0.0)], at_s=30),
+    ],
+    "edited, after an answer that nobody gave": [
+        Turn(ask(*TWO_TURNS[:2]), reply("Good day!"), at_s=-60),
+        Turn(ask(*TWO_TURNS), reply(A)),
+        Turn(ask(*TWO_TURNS[:3], Q_EDITED), reply(A), at_s=30),
+    ],
+    "two similar tickets of one user are two conversations": [
+        Turn(ask(system(), TICKET), reply(A)),
+        Turn(ask(system(), SIMILAR_TICKET), reply(A), at_s=6),
+    ],
+    "two similar tickets in one session are two conversations": [
+        Turn(ask(system(), TICKET), reply(A), session=True),
+        Turn(ask(system(), SIMILAR_TICKET), reply(A), at_s=6, session=True),
+    ],
+    "similar tickets after the same examples": [
+        Turn(ask(*TWO_TURNS[:3], TICKET), reply(A), session=True),
+        Turn(ask(*TWO_TURNS[:3], SIMILAR_TICKET), reply(A), at_s=6, session=True),
+    ],
+    "similar tickets, each after a greeting of its own": [
+        Turn(ask(system(), user("hi")), reply("Hello!"), at_s=-10),
+        Turn(greeted(TICKET), reply(A)),
+        Turn(ask(system(), user("hi")), reply("Hello!"), at_s=20),
+        Turn(greeted(SIMILAR_TICKET), reply(A), at_s=30),
+        Turn(greeted(SIMILAR_TICKET), reply(A), at_s=60),
+    ],
+    "similar tickets of two unknown users, who greeted side by side": [
+        Turn(ask(system(), user("hi")), reply("Hello!"), at_s=-10, unit=""),
+        Turn(ask(system(), user("hi")), reply("Hello!"), at_s=-9, unit=""),
+        Turn(greeted(TICKET), reply(A), unit=""),
+        Turn(greeted(SIMILAR_TICKET), reply(A), at_s=10, unit=""),
+    ],
+    "questions in a row on one document": [
+        Turn(ask(system(), user("Read this report.")), reply("I did."), at_s=-10),
+        *(
+            Turn(
+                ask(
+                    system(),
+                    user("Read this report."),
+                    said("I did."),
+                    user(f"What does it say about the {what} of the company?"),
+                ),
+                reply(A),
+                at_s=2.5 * i,
+            )
+            for i, what in enumerate(("costs", "income", "debts", "plans"))
+        ),
     ],
     "no unit: edited in a conversation that was seen": [
         FIRST,
@@ -722,62 +839,64 @@ CONVERSATIONS: dict[str, list[Turn]] = {
         Turn(ask(*TWO_TURNS[:3], Q_EDITED), reply(A), [(1, S.EDITED, 0.0)], at_s=30, unit=""),
     ],
     "an unrelated second question": [
-        Turn(ask(system(), Q), reply(A)),
-        Turn(ask(system(), user("Which wine goes with trout and almonds?")), reply(A), at_s=30),
+        FIRST_OF_ANN,
+        Turn(ask(*TWO_TURNS), reply(A)),
+        Turn(
+            ask(*TWO_TURNS[:3], user("Which wine goes with trout and almonds?")), reply(A), at_s=30
+        ),
     ],
     "a question with some words in common": [
-        Turn(ask(system(), user("How do I bake bread without any yeast at home?")), reply(A)),
-        Turn(ask(system(), user("How do I bake fish with lemon in foil?")), reply(A), at_s=30),
+        FIRST_OF_ANN,
+        Turn(ask(*TWO_TURNS[:3], user("How do I bake bread without any yeast at home?")), reply(A)),
+        Turn(ask(*TWO_TURNS[:3], user("How do I bake fish with lemon in foil?")), reply(A), [], 30),
     ],
     "short words are not compared": [
-        Turn(ask(user("yes please")), reply(A)),
-        Turn(ask(user("yes please do")), reply(A), at_s=30),
+        FIRST_OF_ANN,
+        Turn(ask(*TWO_TURNS[:3], user("yes please")), reply(A)),
+        Turn(ask(*TWO_TURNS[:3], user("yes please do")), reply(A), at_s=30),
     ],
     "edited, for other tools": [
-        Turn(ask(system(), Q, functions=[{"name": "plan"}]), reply(A)),
-        Turn(ask(system(), Q_EDITED, functions=[{"name": "act"}]), reply(A), at_s=30),
+        FIRST_OF_ANN,
+        Turn(ask(*TWO_TURNS, functions=[{"name": "plan"}]), reply(A)),
+        Turn(ask(*TWO_TURNS[:3], Q_EDITED, functions=[{"name": "act"}]), reply(A), at_s=30),
     ],
     "edited after a failure": [
-        Turn(ask(system(), Q), "", answered=False),
-        Turn(ask(system(), Q_EDITED), reply(A), at_s=30),
+        FIRST_OF_ANN,
+        Turn(ask(*TWO_TURNS), "", answered=False),
+        Turn(ask(*TWO_TURNS[:3], Q_EDITED), reply(A), at_s=30),
     ],
     "edited faster than anybody types": [
-        Turn(ask(system(), Q), reply(A)),
-        Turn(ask(system(), Q_EDITED), reply(A), at_s=2.5),
+        FIRST_OF_ANN,
+        Turn(ask(*TWO_TURNS), reply(A)),
+        Turn(ask(*TWO_TURNS[:3], Q_EDITED), reply(A), at_s=2.5),
     ],
     "batch: a template filled in": [
         Turn(ask(system(), user(f"Translate into plain French please: {x}")), reply(A), [], t)
-        for t, x in ((0, "dog"), (2.1, "cat"), (4.2, "cow"), (6.3, "hen"), (8.4, "pig"))
+        for t, x in ((0, "dog"), (10, "cat"), (20, "cow"), (30, "hen"), (40, "pig"))
     ],
-    "slow batch: what was read off it is taken back": [
-        Turn(ask(system(), user("Translate into plain French please: dog")), reply(A)),
-        Turn(
-            ask(system(), user("Translate into plain French please: cat")),
-            reply(A),
-            [(0, S.EDITED, 0.0)],
-            at_s=10,
-        ),
-        Turn(
-            ask(system(), user("Translate into plain French please: cow")),
-            reply(A),
-            [(1, S.EDITED, 0.0)],
-            at_s=20,
-        ),
-        Turn(
-            ask(system(), user("Translate into plain French please: hen")),
-            reply(A),
-            [(0, S.EDITED, None), (1, S.EDITED, None)],
-            at_s=30,
-        ),
+    "slow batch in a conversation: what was read off it is taken back": [
+        FIRST_OF_ANN,
+        Turn(translated("dog"), reply(A)),
+        Turn(translated("cat"), reply(A), [(1, S.EDITED, 0.0)], at_s=10),
+        Turn(translated("cow"), reply(A), [(2, S.EDITED, 0.0)], at_s=20),
+        Turn(translated("hen"), reply(A), [(1, S.EDITED, None), (2, S.EDITED, None)], at_s=30),
     ],
     "rag: another question on the same long context": [
-        Turn(ask(user(" ".join(f"word{i}" for i in range(300)) + " why?")), reply(A)),
-        Turn(ask(user(" ".join(f"word{i}" for i in range(300)) + " how?")), reply(A), at_s=30),
+        FIRST_OF_ANN,
+        *(
+            Turn(
+                ask(*TWO_TURNS[:3], user(" ".join(f"word{i}" for i in range(300)) + word)),
+                reply(A),
+                at_s=at_s,
+            )
+            for at_s, word in ((0, " why?"), (30, " how?"))
+        ),
     ],
     "edited after the answer was used": [
-        Turn(ask(system(), Q), reply(A)),
-        Turn(ask(system(), Q, said(A), user("And in Java?")), reply(A), at_s=20),
-        Turn(ask(system(), Q_EDITED), reply(A), at_s=60),
+        FIRST_OF_ANN,
+        Turn(ask(*TWO_TURNS), reply(A)),
+        Turn(ask(*TWO_TURNS, said(A), user("And in Java?")), reply(A), at_s=20),
+        Turn(ask(*TWO_TURNS[:3], Q_EDITED), reply(A), at_s=60),
     ],
     # Words.
     "thanks": [
@@ -797,8 +916,8 @@ CONVERSATIONS: dict[str, list[Turn]] = {
     "retried twice, then regenerated": [
         Turn(ask(Q), "", answered=False),
         Turn(ask(Q), "", [(0, S.RETRIED, 0.0)], at_s=3, answered=False),
-        Turn(ask(Q), reply(A), [(1, S.RETRIED, 0.0)], at_s=6),
-        Turn(ask(Q), reply(A), [(2, S.REGENERATED, 0.0)], at_s=30),
+        Turn(ask(Q), reply(A), [(1, S.RETRIED, 0.0)], at_s=6, session=True),
+        Turn(ask(Q), reply(A), [(2, S.REGENERATED, 0.0)], at_s=30, session=True),
     ],
     "hedged: the first was still going": [
         Turn(ask(Q), "", took_s=1.5, answered=False),

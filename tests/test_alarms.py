@@ -20,6 +20,7 @@ from test_router_choices import ABC, BEGUN, SCOPE, WEEK_MS, beliefs, configurati
 
 from bandit import cells, drift
 from bandit.cells import D, Family, Q
+from bandit.derived import checked
 from bandit.drift import BUCKET_MS, CALM, PROBE_BUCKETS, AlarmKind, News, Watch
 from bandit.regimes import FIRST, count_derived, count_quality
 from router.beliefs import choices
@@ -178,6 +179,22 @@ def test_derived_labels_follow_the_regimes_and_pairs_stay() -> None:
 
     assert (found[D.N], found[D.PAIRS]) == (12, 120)
     assert found[D.GOOD] == pytest.approx(4 + 2 * 0.4)
+
+
+def test_calls_that_were_read_follow_the_regimes_with_the_faults_found_among_them() -> None:
+    def derived(seen: float, alone: float, paired: float) -> Any:
+        out = np.zeros((1, 1, cells.N_COLUMNS))
+        out[..., D.SEEN], out[..., D.N] = seen, alone
+        out[..., D.PAIRS] = out[..., D.PAIR_N] = paired
+        return out
+
+    fallen = FIRST.opened(AlarmKind.DOWN, 0.5)
+    silent = count_derived({0: derived(1000, 0, 0), 1: derived(100, 5, 0)}, [fallen])
+    paired = count_derived({0: derived(1000, 10, 10), 1: derived(100, 5, 5)}, [fallen])
+
+    assert [x[0, 0] for x in checked(silent)] == [102, 5]
+    # All pairs stay for what they tell of quality, at the share of faults that they were found at.
+    assert [x[0, 0] for x in checked(paired)] == [602, 22]
 
 
 # -- the watch ----------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from conftest import LEARN, ROUTED, Provider, Reply, Sidecar, endpoint, serving
 
 from bandit.cells import D, S
 from telemetry.store import Address
+from workers.observer.rewards import TYPING_S
 
 TOOL = {
     "type": "function",
@@ -69,12 +71,45 @@ def test_labels_are_read_off_calls_and_no_text_is_written(
 
         posterior = sidecar.app.keeper.current.posterior
         assert posterior.evidence.derived[..., D.N].sum() > 0
-        assert posterior.reliability.usable.min() < 0.5
+        assert (
+            posterior.evidence.derived[..., D.SEEN].sum()
+            == posterior.evidence.derived[..., D.N].sum()
+        )
+        assert posterior.reliability.usable.min() < 0.95
         assert not posterior.labels.any()
         assert sidecar.app.keeper.current.signals[..., S.TOOLS].sum() == 6
     written = b"".join(p.read_bytes() for p in state_dir.rglob("*") if p.is_file())
     assert written
     assert CANARY.encode() not in written
+
+
+def test_silent_answers_are_seen_and_similar_tickets_of_a_user_are_no_fault(
+    provider: Provider, state_dir: Path, address: Address, learner: Any
+) -> None:
+    """Sixty users send two tickets each that are nearly alike, one after the other."""
+    with serving(configuration(provider), state_dir, address, observing=True) as sidecar:
+
+        def ticket(day: str, user: int) -> None:
+            text = f"My order of last {day} has not arrived yet, what can I do about it?"
+            headers = {"x-router-user": f"user-{user}"}
+            assert sidecar.chat(text=text, headers=headers).status_code == 200
+
+        began = time.monotonic()
+        for user in range(60):
+            ticket("Monday", user)
+        time.sleep(max(0.0, TYPING_S + 0.5 - (time.monotonic() - began)))
+        for user in range(60):
+            ticket("Sunday", user)
+
+        def seen() -> float:
+            return float(sidecar.app.keeper.current.posterior.evidence.derived[..., D.SEEN].sum())
+
+        sidecar.until(lambda: seen() > 110)
+        posterior = sidecar.app.keeper.current.posterior
+        assert signals(sidecar) == {}
+        assert posterior.reliability.usable.min() == 1
+        rows = sidecar.http.get("/v1/router/posteriors").json()["rows"]
+        assert [row["usable"] for row in rows] == [1.0]
 
 
 def test_an_observer_that_dies_costs_no_call_and_is_started_again(
@@ -99,10 +134,12 @@ def test_an_observer_that_dies_costs_no_call_and_is_started_again(
 
 @pytest.mark.parametrize("app", [{"signals": False}])
 def test_an_app_that_wants_no_labels_is_not_told_of(
-    provider: Provider, state_dir: Path, address: Address, app: dict[str, Any]
+    provider: Provider, state_dir: Path, address: Address, learner: Any, app: dict[str, Any]
 ) -> None:
     with serving(configuration(provider, **app), state_dir, address, observing=True) as sidecar:
         ask(sidecar, 0)
 
         assert sidecar.app.observer is not None
         assert sidecar.app.observer.n_told == 0
+        sidecar.until(lambda: sidecar.app.keeper.current.posterior.calls.sum() == 1)
+        assert not sidecar.app.keeper.current.posterior.evidence.derived.any()

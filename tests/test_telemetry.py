@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from redis.crc import key_slot
 from structlog.testing import capture_logs
 
-from telemetry import events, frames, journal, keys
+from telemetry import events, frames, journal, keys, observed
 from telemetry.embedded import PrivateServer
 from telemetry.errors import MalformedEvent, StoreMismatch, StoreUnavailable
 from telemetry.events import FeedbackKind, Flag, Kind, Result, Token
@@ -620,3 +620,19 @@ def test_a_reader_that_stops_does_not_wait(wakeup: Wakeup) -> None:
     stop.set()
 
     assert wakeup.wait(stop, at_least_s=20, at_most_s=20) is False
+
+
+@pytest.mark.parametrize("unit", [b"", b"u" * 16])
+@pytest.mark.parametrize("fact", ["stateless", "answered", "streamed", "in_session"])
+def test_what_the_observer_is_told_arrives_as_it_was(unit: bytes, fact: str) -> None:
+    facts = dict.fromkeys(("stateless", "answered", "streamed", "in_session"), False) | {fact: True}
+    decision = bytes(events.TOKEN_STRUCT.size)
+    told = observed.Observed(
+        decision, 7, unit, began_at_s=1.5, ended_at_s=2.5, request=b"ab", answer=b"cde", **facts
+    )
+
+    message = observed.pack(told)
+
+    header, body = message[: observed.HEADER_BYTES], message[observed.HEADER_BYTES :]
+    assert observed.sizes(header) == (2, 3)
+    assert observed.unpack(header, body) == told

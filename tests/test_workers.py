@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 import threading
 import time
@@ -17,11 +18,13 @@ from structlog.testing import capture_logs
 
 from bandit import cells
 from bandit.cells import D, Family, Q, R, S, U
+from bandit.derived import checked
 from telemetry import events, frames, keys, references
 from telemetry.events import FeedbackKind, Flag, Match, Result, Source, Token
 from telemetry.frames import Frame
 from telemetry.store import Address
 from workers.folding import hearing, labels
+from workers.folding.batch import Batch, effects
 from workers.folding.held import join
 from workers.folding.labels import Word
 from workers.folding.learner import Learner
@@ -334,6 +337,84 @@ def test_a_failed_attempt_that_was_repeated_is_counted_as_a_link_and_not_as_unus
 
     assert not evidence(client).derived.any()
     assert signals(client) == {S.RETRIED: 1}
+
+
+READ = int(Flag.USAGE_KNOWN | Flag.FINAL | Flag.READ)
+
+
+def test_answers_that_were_read_count_as_seen_and_others_do_not(
+    client: Any, shard: Shard, lease: Lease
+) -> None:
+    gone = outcome(4, Result.CLIENT_GONE, flags=READ)
+    send(client, outcome(1, flags=READ), outcome(2, flags=READ), outcome(3), gone)
+    fold(shard, lease)
+
+    seen, faults = checked(evidence(client).derived)
+    assert seen[0, 0] == pytest.approx(2, rel=0.05)
+    assert faults[0, 0] == 0
+    assert signals(client) == {}
+    assert not evidence(client).quality.any()
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_a_fault_counts_once_among_the_calls_seen_in_whatever_order_it_is_told(
+    order: tuple[int, ...], client: Any, shard: Shard, lease: Lease
+) -> None:
+    records = [
+        outcome(1, flags=READ),
+        derived(1, 1.0, Source.TOOL_CALL),
+        derived(1, 0.0, Source.TOOL_RESULT, revision=1),
+        feedback(1, 0.3),
+    ]
+    for number, place in enumerate(order):
+        send(client, records[place], first=number)
+        send(client, records[place], first=number)  # told twice
+        fold(shard, lease)
+
+    seen, faults = checked(evidence(client).derived)
+    assert seen[0, 0] == faults[0, 0] == pytest.approx(1, rel=0.05)
+
+
+def test_a_fault_that_is_taken_back_leaves_a_call_without_one(
+    client: Any, shard: Shard, lease: Lease
+) -> None:
+    bad, back = derived(1, 0.0, Source.EDITED), derived(1, None, Source.EDITED, revision=1)
+    send(client, outcome(1, flags=READ), bad, back)
+    fold(shard, lease)
+
+    seen, faults = checked(evidence(client).derived)
+    assert seen[0, 0] == pytest.approx(1, rel=0.05)
+    assert faults[0, 0] == 0
+
+
+def test_records_of_before_calls_were_counted_as_read_fold_to_the_rows_they_made() -> None:
+    """Written by the version that had no such count: an audit of its archive must agree."""
+    kept = json.loads((Path(__file__).parent / "data" / "derived_rows.json").read_text())
+    records, bad = events.decode(bytes.fromhex(kept["records"]))
+
+    found = effects(Batch(records, records["token"]["decided_at_ms"] // 86_400_000), {}).terms
+
+    order = np.argsort([key.tobytes() for key in found.keys])
+    assert not bad
+    assert found.keys[order].tobytes().hex() == kept["keys"]
+    assert found.values[order].tobytes().hex() == kept["values"]
+
+
+def test_rows_of_before_calls_were_counted_as_read_are_read_as_they_were() -> None:
+    kept = json.loads((Path(__file__).parent / "data" / "derived_rows.json").read_text())
+    rows = cells.from_bytes(bytes.fromhex(kept["keys"]), bytes.fromhex(kept["values"]))
+
+    found = cells.read(
+        rows,
+        categories=np.array([1], dtype=np.uint64),
+        endpoints=np.array([3, 4], dtype=np.uint64),
+        now_ms=1_790_000_000_000,
+    )
+    seen, faults = checked(found.derived)
+
+    # Good: 1, 7 (with a word). Bad: 0, 2 (with a word), 3, 6. Taken back: 4. A link: 5.
+    np.testing.assert_allclose(seen, [[3, 3]], rtol=0.05)
+    np.testing.assert_allclose(faults, [[3, 1]], rtol=0.05)
 
 
 def signals(client: Any) -> dict[S, int]:

@@ -58,6 +58,7 @@ def to_call(turn: Turn, number: int) -> ObservedCall:
         streamed=is_stream,
         request=json.dumps(turn.request).encode(),
         answer=str(answer).encode(),
+        in_session=turn.session,
     )
 
 
@@ -119,9 +120,9 @@ def test_the_last_attempt_of_a_chain_says_so_with_its_own_label() -> None:
 def test_a_label_taken_back_leaves_what_the_answer_showed_by_itself() -> None:
     schema = {"type": "json_schema", "json_schema": {"name": "s", "schema": STEPS}}
     request = ask(Q, response_format=schema)
-    turns = [Turn(request, reply(GOOD_STEPS), at_s=60.0 * i) for i in range(4)]
+    turns = [Turn(request, reply(GOOD_STEPS), at_s=60.0 * i, session=True) for i in range(3)]
 
-    back = [v for v in run(turns)[3] if v.decision == decision(1)]
+    back = [v for v in run(turns)[2] if v.decision == decision(1)]
 
     assert back == [DerivedLabel(decision(1), Source.SCHEMA, 1.0, 2, NO_DIGEST)]
 
@@ -131,7 +132,8 @@ def test_a_program_s_calls_are_no_chain() -> None:
     request = ask(Q, response_format=schema)
     last: dict[bytes, DerivedLabel] = {}
 
-    for said in run(Turn(request, reply(GOOD_STEPS), at_s=60.0 * i) for i in range(5)):
+    turns = [Turn(request, reply(GOOD_STEPS), at_s=60.0 * i, session=True) for i in range(5)]
+    for said in run(turns):
         last |= {v.decision: v for v in said}
 
     assert {(v.source, v.value, v.chain) for v in last.values()} == {
@@ -179,7 +181,8 @@ def test_memory_is_bounded_by_number_and_the_largest_app_pays() -> None:
         loud = Turn(ask(user(f"question {i}")), reply("a"), at_s=i, app="loud")
         derive(to_call(loud, i + 2), memory)
 
-    again = derive(to_call(Turn(ask(Q), reply("a"), app="quiet", at_s=500), 900), memory)
+    turn = Turn(ask(Q), reply("a"), app="quiet", at_s=500, session=True)
+    again = derive(to_call(turn, 900), memory)
 
     assert len(memory) == 50
     assert len(memory.of(b"loud").same) == 48  # two calls are the other app's

@@ -29,7 +29,7 @@ from telemetry.writer import Writer
 STREAMED, USAGE_KNOWN, ROUTED = int(Flag.STREAMED), int(Flag.USAGE_KNOWN), int(Flag.ROUTED)
 BY_INCUMBENT, DRAWN_NOW, FINAL = int(Flag.BY_INCUMBENT), int(Flag.DRAWN_NOW), int(Flag.FINAL)
 PRICED, TTFT_KNOWN = int(Flag.PRICED), int(Flag.TTFT_KNOWN)
-TTFT_BOUND, PROMISED = int(Flag.TTFT_BOUND), int(Flag.PROMISED)
+TTFT_BOUND, PROMISED, READ = int(Flag.TTFT_BOUND), int(Flag.PROMISED), int(Flag.READ)
 NOTHING_USED = Usage(0, 0, 0, 0)
 RESULT_NAMES = {result: result.name.lower() for result in Result}
 

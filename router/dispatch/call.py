@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import structlog
 
-from router.config.entries import Streaming, UnitKind
+from router.config.entries import Streaming
 from router.decision import planner
 from router.decision.context import CallContext
 from router.decision.decide import Decider, Decision
@@ -28,14 +28,22 @@ from router.dispatch.attempt import (
     Sending,
     StreamOptionsRefused,
 )
-from router.dispatch.booking import FINAL, PROMISED, STREAMED, Booking, cost_nano, decision_flags
+from router.dispatch.booking import (
+    FINAL,
+    PROMISED,
+    READ,
+    STREAMED,
+    Booking,
+    cost_nano,
+    decision_flags,
+)
 from router.dispatch.diagnosis import Complaints
 from router.dispatch.fates import Fate, said_of_endpoint
 from router.dispatch.fit import note_answered
 from router.dispatch.headers import forward_headers
 from router.dispatch.heartbeat import Heartbeat
 from router.dispatch.held import Hold
-from router.dispatch.observer_line import ObserverLine
+from router.dispatch.observer_line import ObserverLine, observed
 from router.dispatch.race import Failed, Race, Unanswered, choose_refusal, order
 from router.dispatch.stream import StreamedAnswer
 from router.dispatch.time_limits import TimeLimitTable, beside_s, client_s, deadline_s
@@ -44,7 +52,6 @@ from router.endpoints.retries import RetryBudget
 from router.errors import AllEndpointsFailed, Misconfigured, Overloaded
 from router.net.asgi import DisconnectGuard, Exchange, Header
 from telemetry.events import Result
-from telemetry.observed import Observed
 
 log = structlog.get_logger()
 
@@ -279,19 +286,19 @@ class _Call:
     def note_client_gone(self) -> None:
         """Book the attempts that were under way when the client left."""
         for attempt in list(self.under_way):
-            token = self._end(attempt, Result.CLIENT_GONE)
-            self._tell(token, b"", answered=False)
+            self._end(attempt, Result.CLIENT_GONE, told=b"")
 
     async def _send_whole(self, reply: Reply) -> None:
         attempt = reply.attempt
         if attempt in self.under_way:
-            token = self._end(attempt, attempt.result, final=True)
+            told = (reply.body if reply.is_read else b"") if attempt.result is Result.OK else None
+            token = self._end(
+                attempt, attempt.result, final=True, told=told, answered=reply.is_read
+            )
         else:  # booked already: a refusal, after nobody else answered
             token = self.home.booking.token(self.decision, attempt.endpoint)
         self.guard.finish()
         assert reply.body is not None
-        if attempt.result is Result.OK:
-            self._tell(token, reply.body if reply.is_read else b"", answered=reply.is_read)
         headers = self._response_headers(reply, token)
         await self.exchange.respond(reply.status, reply.body, headers)
 
@@ -299,9 +306,8 @@ class _Call:
         """Send a whole body to a client whose stream has begun already."""
         attempt, body = reply.attempt, reply.body or b""
         if attempt in self.under_way:
-            token = self._end(attempt, attempt.result, final=True)
-            if attempt.result is Result.OK:
-                self._tell(token, body, answered=True)
+            told = body if attempt.result is Result.OK else None
+            self._end(attempt, attempt.result, final=True, told=told, answered=True)
         self.guard.finish()
         if attempt.result is Result.OK:
             body = whole_as_stream(body)
@@ -310,8 +316,7 @@ class _Call:
         await self.exchange.end(body)
 
     def _end_stream(self, attempt: Attempt, said: bytes, *, whole: bool) -> None:
-        token = self._end(attempt, attempt.result, final=True)
-        self._tell(token, said, answered=whole)
+        self._end(attempt, attempt.result, final=True, told=said, answered=whole)
 
     def _end(
         self,
@@ -320,8 +325,15 @@ class _Call:
         *,
         final: bool = False,
         retry_after_s: float | None = None,
+        told: bytes | None = None,
+        answered: bool = False,
     ) -> bytes:
-        """Book an attempt: health, journal, metrics. Return its packed token."""
+        """Book an attempt: observer, health, journal, metrics. Return its packed token.
+
+        Args:
+            told: what the observer is to know of the answer; None where it is told nothing.
+            answered: the client has the answer in full.
+        """
         self.under_way.remove(attempt)
         if not final:
             attempt.result = result
@@ -354,6 +366,8 @@ class _Call:
         if attempt.usage is not None:
             self.home.decider.learn_size(endpoint, self.request, attempt.usage.prompt_tokens)
         token = booking.token(self.decision, endpoint)
+        if told is not None and self._tell(token, told, answered=answered) and answered:
+            flags |= READ
         booking.write(
             token,
             attempt,
@@ -365,26 +379,12 @@ class _Call:
         booking.count(endpoint, context.task.name, attempt, spent_nano)
         return token
 
-    def _tell(self, token: bytes, answer: bytes, *, answered: bool) -> None:
-        """Tell the observer how the call ended."""
+    def _tell(self, token: bytes, answer: bytes, *, answered: bool) -> bool:
+        """Tell the observer how the call ended; return whether it will hear of it."""
         if self.observer is None:
-            return
-        context = self.decision.context
-        declared = context.unit.is_session or context.hints.user is not None
-        self.observer.tell(
-            Observed(
-                decision=token,
-                app=context.caller.app.digest,
-                unit=context.unit.key if declared and context.unit.key else b"",
-                stateless=context.caller.app.entry.unit is UnitKind.CALL,
-                answered=answered,
-                streamed=self.request.streamed,
-                began_at_s=self.decision.decided_at_ms / 1e3,
-                ended_at_s=time.time(),
-                request=self.request.body,
-                answer=answer,
-            )
-        )
+            return False
+        told = observed(self.decision, self.request, token, answer, answered=answered)
+        return self.observer.tell(told)
 
     def _response_headers(self, reply: Reply, token: bytes) -> list[Header]:
         return answer_headers(

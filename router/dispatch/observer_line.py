@@ -11,11 +11,15 @@ import asyncio
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import cast
 
 import structlog
 
+from router.config.entries import UnitKind
+from router.decision.decide import Decision
+from router.dialects.chat import ChatRequest
 from telemetry.observed import MAX_PART_BYTES, Observed, pack
 from telemetry.processes import child_environment
 from telemetry.store import Address
@@ -95,21 +99,22 @@ class ObserverLine(asyncio.Protocol):
         if self._process is not None:
             await asyncio.to_thread(_see_off, self._process)
 
-    def tell(self, call: Observed) -> None:
-        """Tell of one call, if there is room; never waits, never raises."""
+    def tell(self, call: Observed) -> bool:
+        """Tell of one call, if there is room; return whether it was. Never waits, never raises."""
         size = len(call.request) + len(call.answer)
         over = max(len(call.request), len(call.answer)) > MAX_PART_BYTES
         if over or self._paused or self._transport is None or self._stopping:
             self.n_dropped += 1
-            return
+            return False
         if self._waiting_bytes + size > MAX_WAITING_BYTES:
             self.n_dropped += 1
-            return
+            return False
         if not self._waiting:
             asyncio.get_running_loop().call_later(GATHER_S, self._flush)
         self._waiting.append(pack(call))
         self._waiting_bytes += size
         self.n_told += 1
+        return True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The observer listens."""
@@ -150,6 +155,33 @@ class ObserverLine(asyncio.Protocol):
             self._transport.write(b"".join(self._waiting))
         self._waiting.clear()
         self._waiting_bytes = 0
+
+
+def observed(
+    decision: Decision, request: ChatRequest, token: bytes, answer: bytes, *, answered: bool
+) -> Observed:
+    """Return what the observer is to know of a call that ends now.
+
+    Args:
+        answer: as much of it as there was.
+        answered: the client has it in full.
+    """
+    context = decision.context
+    unit, app = context.unit, context.caller.app
+    declared = unit.is_session or context.hints.user is not None
+    return Observed(
+        decision=token,
+        app=app.digest,
+        unit=unit.key if declared and unit.key else b"",
+        stateless=app.entry.unit is UnitKind.CALL,
+        answered=answered,
+        streamed=request.streamed,
+        began_at_s=decision.decided_at_ms / 1e3,
+        ended_at_s=time.time(),
+        request=request.body,
+        answer=answer,
+        in_session=unit.is_session,
+    )
 
 
 def _see_off(process: subprocess.Popen[bytes]) -> None:

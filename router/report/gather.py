@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from bandit import cells
-from bandit.derived import LEAST_PAIRS
 from bandit.report import ReportRow
 from router.beliefs.alarms import Alarms
 from router.beliefs.beliefs import Beliefs, believe
@@ -158,8 +157,8 @@ def _no_signal(category: dict[str, Any]) -> str:
         return line
     read = ", ".join(f"{name} {n}" for name, n in category["signals"].items())
     return (
-        f"{line} (read off calls, for reliability: {read}; {category['pairs']} of {LEAST_PAIRS} "
-        "pairs with stronger labels)"
+        f"{line} (read off calls, for reliability: {read}; {category['pairs']} pairs with "
+        "stronger labels)"
     )
 
 

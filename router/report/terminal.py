@@ -29,8 +29,8 @@ COLUMNS = (
     "$/1k ok",
     "share",
 )
-"""`n` is calls/labels; `usable` the share of answers that fitted what the caller asked for, as far
-as it was read off them; `$/1k ok` is cost per thousand successes."""
+"""`n` is calls/labels; `usable` the share of the answers that were read with which no
+check found fault; `$/1k ok` is cost per thousand successes."""
 
 
 def console() -> Console:

@@ -39,7 +39,7 @@ def posteriors(beliefs: Beliefs, strategy: str) -> dict[str, Any]:
     calls = beliefs.posterior.calls.sum(axis=1)
     incumbent = _incumbent(beliefs.configuration, strategy)
     said = beliefs.signals.sum(axis=1).astype(int)
-    pairs = beliefs.posterior.calibration.pairs
+    calibration = beliefs.posterior.calibration
     return {
         "version": beliefs.version,
         "strategy": strategy,
@@ -51,7 +51,8 @@ def posteriors(beliefs: Beliefs, strategy: str) -> dict[str, Any]:
                 "calls": int(n),
                 "signal": bool(m > 0),
                 "signals": {s.name.lower(): int(said[c, s]) for s in S if said[c, s]},
-                "pairs": int(pairs[c]),
+                "pairs": int(calibration.pairs[c]),
+                "derived_worth": round(float(calibration.worth[c]), 3),
             }
             for c, (name, n, m) in enumerate(zip(names, calls, labels, strict=True))
             if n > 0

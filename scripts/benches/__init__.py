@@ -7,6 +7,8 @@
 - `references`: the ways of others to take events
 - `replay`: a rebuild from records
 - `pipeline`: from a call's outcome to the posterior of a router
+- `derived_traffic`: made-up calls, with faults at one endpoint or healthy
+- `derived`: what is read off them, and what is believed of it
 - `memory`: bytes of the store for each thing that it keeps
 - `__main__`: `scripts/bench NAME`
 """

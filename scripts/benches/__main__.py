@@ -26,7 +26,7 @@ def bounded(least: float, most: float, kind: Callable[[str], float]) -> Callable
 def main(argv: list[str] | None = None) -> int:
     """Measure the sidecar, a draw or the pipeline; return the exit code."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=main.__doc__)
-    known = ["http", "draw", "pipeline", "memory"]
+    known = ["http", "draw", "pipeline", "memory", "derived"]
     parser.add_argument("what", nargs="?", choices=known, default="http", help="default: http")
     add = parser.add_argument
     add("--rounds", type=bounded(1, 100, int), default=5, help="of http")
@@ -36,8 +36,8 @@ def main(argv: list[str] | None = None) -> int:
     add("--quick", action="store_true", help="of pipeline: less of it")
     add("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(argv)
-    run = {"http": _http, "draw": _draw, "pipeline": _pipeline, "memory": _memory}[options.what]
-    measured, show = run(options)
+    benches = {"http": _http, "draw": _draw, "pipeline": _pipeline, "memory": _memory}
+    measured, show = (benches | {"derived": _derived})[options.what](options)
     if measured is None:
         return 1
     if options.json:
@@ -79,6 +79,12 @@ def _memory(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]
     from scripts.benches.memory import run_bench
 
     return run_bench(), lambda measured: print(json.dumps(measured, indent=2))
+
+
+def _derived(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]:
+    from scripts.benches.derived import print_figures, run_bench
+
+    return run_bench(), print_figures
 
 
 if __name__ == "__main__":

@@ -33,16 +33,17 @@ MIN_LATENCY_S = 1e-5
 
 
 def outcome_terms(records: NDArray[np.void]) -> list[Terms]:
-    """Return what outcomes add to usage, latency, reliability and books."""
+    """Return what outcomes add to usage, latency, reliability, books, and calls that were read."""
     token, result = records["token"], records["result"]
     executed, decided_at_ms = token["executed"], token["decided_at_ms"]
-    batch = Grouping.of(token["category"], executed, decided_at_ms)
+    batch = Grouping.of(token["category"], executed, decided_at_ms, token["regime"])
     releases = Grouping.of(token["release_key"], executed, decided_at_ms)
     return [
         batch.terms(Family.USAGE, _usage(records)),
         batch.terms(Family.LATENCY, _latency(records)),
         batch.terms(Family.RELIABILITY, {c: result == r for r, c in _COLUMN_OF.items()}),
         releases.terms(Family.BOOKS, _books(records)),
+        batch.terms(Family.DERIVED, _seen(records)),
     ]
 
 
@@ -96,6 +97,12 @@ def _books(records: NDArray[np.void]) -> Columns:
     """Return the calls that count in verdicts, each once: by the answer that its client got."""
     routed = (records["token"]["token_flags"] & Flag.ROUTED) > 0
     return {B.CALLS: routed & ((records["flags"] & Flag.FINAL) > 0)}
+
+
+def _seen(records: NDArray[np.void]) -> Columns:
+    """Return which answers went in full to who reads labels off them, whatever they then showed."""
+    read = (records["flags"] & Flag.READ) > 0
+    return {D.SEEN: read & (records["result"] == Result.OK)}
 
 
 def label_terms(tokens: NDArray[np.void], old: LabelStandings, new: LabelStandings) -> list[Terms]:

@@ -56,6 +56,7 @@ def _call(told: Observed) -> ObservedCall:
         streamed=told.streamed,
         request=told.request,
         answer=told.answer,
+        in_session=told.in_session,
     )
 
 

@@ -49,6 +49,8 @@ class FinishedCall:
     words: bytes
     calls: tuple[bytes, ...]  # keys of the tool calls in the answer
     own: Judgement | None  # what the answer shows by itself
+    unit: bytes = b""  # of whom it is; empty where nobody was declared
+    answer: bytes = b""  # by what it is known again; empty where there were none or several
     holds: Judgement | None = None
     chain: bytes = NO_DIGEST
     was_used: bool = False  # the conversation went on with its answer
@@ -107,6 +109,7 @@ class Recent:
     same: dict[bytes, Attempts] = field(default_factory=dict)  # by digest of all messages
     edited: dict[bytes, Attempts] = field(default_factory=dict)  # of those before the last
     calls: dict[bytes, bytes | None] = field(default_factory=dict)  # None: of several attempts
+    last: dict[bytes, bytes] = field(default_factory=dict)  # of each unit
 
     def add(self, attempt: FinishedCall) -> None:
         """Keep an attempt."""
@@ -116,6 +119,18 @@ class Recent:
             self.edited.setdefault(attempt.before_edit, Attempts()).nonces.append(attempt.nonce)
         for key in attempt.calls:
             self.calls[key] = None if key in self.calls else attempt.nonce
+        if attempt.unit:
+            self.last[attempt.unit] = attempt.nonce
+
+    def gave_once(self, asked: bytes | None, answer: bytes) -> bool:
+        """Return whether these messages had this answer, and but once.
+
+        What was given several times begins several conversations.
+        """
+        line = self.same.get(asked) if asked is not None else None
+        if line is None or len(line.nonces) > N_COMPARED:
+            return False
+        return [a.answer for a in self.latest(line)].count(answer) == 1
 
     def latest(self, line: Attempts) -> list[FinishedCall]:
         """Return the latest attempts of a line, last one first."""
@@ -132,6 +147,8 @@ class Recent:
                     del lines[key]
         for key in attempt.calls:
             self.calls.pop(key, None)
+        if self.last.get(attempt.unit) == nonce:
+            del self.last[attempt.unit]
 
 
 class Memory:

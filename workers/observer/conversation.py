@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import zlib
 from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -115,6 +116,7 @@ class Conversation:
     whole: bytes  # digest of all messages
     before_edit: bytes | None  # of those before the last one, where that is a user's
     before_answer: bytes | None  # of what the last assistant message was the answer to
+    last_answer: bytes  # of that message
     words: bytes  # of the last message where a person may have typed it: sorted 4-byte hashes
     failed: tuple[bytes, ...]  # keys of the tool calls whose result is an error
     repeated: tuple[bytes, ...]  # calls that the last two turns made alike, with like results
@@ -179,6 +181,13 @@ def call_key(call: ToolCall, asked: bytes, *, app_scope: bytes) -> bytes:
     return blake2b(call.id.encode() + b"\0" + where, key=app_scope, digest_size=16).digest()
 
 
+def answer_key(text: str, calls: Iterable[ToolCall], *, scope: bytes) -> bytes:
+    """Return by what an answer is known again in the history of a later request."""
+    made = sorted(call.canonical() for call in calls)
+    told = _SORTED.encode((text.strip(), made))
+    return blake2b(told, key=scope, digest_size=16).digest()
+
+
 def read(request: ReadRequest, *, scope: bytes, app_scope: bytes) -> Conversation:
     """Return what of a request's messages is compared with other calls.
 
@@ -191,6 +200,7 @@ def read(request: ReadRequest, *, scope: bytes, app_scope: bytes) -> Conversatio
     failed: list[bytes] = []
     turns: list[tuple[tuple[bytes, ...], list[str]]] = []  # since the user last spoke
     before_edit = before_answer = None
+    last_answer = b""
     last = request.messages[-1]
     for message in request.messages:
         text, others = text_of(message.content)
@@ -199,6 +209,7 @@ def read(request: ReadRequest, *, scope: bytes, app_scope: bytes) -> Conversatio
         if message.role == "assistant":
             calls = tool_calls_of(message.tool_calls, message.function_call)
             before_answer = running.digest()
+            last_answer = answer_key(text, calls, scope=scope)
             for call in calls:
                 keys[call.id or call.name] = call_key(call, before_answer, app_scope=app_scope)
             turns.append((tuple(sorted(call.canonical() for call in calls)), []))
@@ -217,6 +228,7 @@ def read(request: ReadRequest, *, scope: bytes, app_scope: bytes) -> Conversatio
         whole=running.digest(),
         before_edit=before_edit,
         before_answer=before_answer,
+        last_answer=last_answer,
         words=b"" if before_edit is None else _words(last, app_scope),
         failed=tuple(failed),
         repeated=turns[-1][0] if len(turns) >= 2 and turns[-1] == turns[-2] else (),

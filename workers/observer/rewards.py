@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import msgspec
 
 from telemetry.events import Source
-from workers.observer.answers import parse_answer
+from workers.observer.answers import ReadAnswer, parse_answer
 from workers.observer.attempts import Attempts, DerivedLabel, FinishedCall, Memory, Recent
 from workers.observer.conversation import (
     Conversation,
     ReadRequest,
+    answer_key,
     asked_for,
     call_key,
     parse_request,
@@ -28,16 +29,18 @@ from workers.observer.judgement import Judgement, judge
 
 __all__ = ["VERSION", "DerivedLabel", "Memory", "ObservedCall", "derive"]
 
-VERSION = 1
+VERSION = 2
 """Of these rules; it travels with each label. A rule that changes a label's meaning raises it."""
 AGAIN_S = 600.0
 """Who asks again later than this wants to know anew."""
 TYPING_S = 2.0
-"""Nobody edits a message in less; a program that fills in a template does."""
+"""Nobody reads an answer, or edits a message, in less; a program asks for the next sample."""
 SIMILAR = 0.5
 """Jaccard index of the words from which on a changed message is the same one, edited."""
 N_AGAIN_IS_A_PROGRAM = 3
 """Polls, health checks and batches ask again and again; people give up before."""
+N_FIRST_AGAIN_IS_A_PROGRAM = 2
+"""The same for what nothing was said before: that is what such programs send."""
 MAX_TEMPERATURE = 1.0
 """Above it, the same request again is there to get another sample."""
 
@@ -56,6 +59,7 @@ class ObservedCall:
     streamed: bool
     request: bytes  # as the client sent it
     answer: bytes  # a JSON body, or the whole text of a stream
+    in_session: bool = False  # the unit is a session that the caller declared
 
 
 def derive(call: ObservedCall, memory: Memory) -> list[DerivedLabel]:
@@ -77,8 +81,10 @@ def derive(call: ObservedCall, memory: Memory) -> list[DerivedLabel]:
     if attempt.nonce in recent.attempts:
         return []
     verdicts = _tools_said(recent, conversation)
-    if _goes_on(recent, conversation) or call.unit:
-        verdicts += _again(recent, attempt)
+    known, once = _goes_on(recent, conversation)
+    if known or call.unit:
+        verdicts += _again(recent, attempt, goes_on=once, in_session=call.in_session)
+    if once:
         verdicts += _edited(recent, attempt)
     if own:
         verdicts += attempt.say(own)
@@ -112,8 +118,16 @@ def _read(call: ObservedCall, memory: Memory) -> tuple[FinishedCall, Conversatio
         words=conversation.words,
         calls=tuple(made),
         own=judge(request, conversation, answer) if answer else None,
+        unit=scope if call.unit else b"",
+        answer=_answer_key(answer, scope),
     )
     return attempt, conversation
+
+
+def _answer_key(answer: ReadAnswer | None, scope: bytes) -> bytes:
+    if answer is None or len(answer.choices) != 1:
+        return b""
+    return answer_key(answer.choices[0].text, answer.choices[0].calls, scope=scope)
 
 
 def _sampling(request: ReadRequest) -> bytes | None:
@@ -134,41 +148,57 @@ def _tools_said(recent: Recent, conversation: Conversation) -> list[DerivedLabel
     return verdicts
 
 
-def _goes_on(recent: Recent, conversation: Conversation) -> bool:
-    """Note that an answer was used; return whether this conversation was seen before.
+def _goes_on(recent: Recent, conversation: Conversation) -> tuple[bool, bool]:
+    """Note that an answer was used; return whether this was asked, and answered like this but once.
 
-    Examples written into a prompt look like a conversation too, but nobody asked for them.
+    Examples written into a prompt look like a conversation too, but nobody asked for them. A
+    greeting that was answered alike several times begins several conversations: who goes on with
+    the second one does not say again what was said in the first.
     """
-    line = recent.same.get(conversation.before_answer or b"")
+    asked = conversation.before_answer
+    line = recent.same.get(asked or b"")
     for earlier in recent.latest(line) if line else ():
         earlier.was_used = True
-    return line is not None
+    return line is not None, recent.gave_once(asked, conversation.last_answer)
 
 
-def _again(recent: Recent, attempt: FinishedCall) -> list[DerivedLabel]:
-    """Read off the same messages sent again: after a failure retried, else regenerated."""
+def _again(
+    recent: Recent, attempt: FinishedCall, *, goes_on: bool, in_session: bool
+) -> list[DerivedLabel]:
+    """Read off the same messages sent again: after a failure retried, else regenerated.
+
+    Of a first message only a declared session says that it is the same conversation, and only
+    where nothing else was asked in it meanwhile. Users ask alike on different days and tabs, and
+    programs send the same for each of them.
+    """
     line = recent.same.get(attempt.whole)
     if line is None or line.is_closed:
         return []
     if _overlaps(recent, line, attempt):
         return _close(recent, line, Source.REGENERATED)
     earlier = recent.latest(line)[0]
-    if not 0.0 <= attempt.began_at_s - earlier.ended_at_s <= AGAIN_S:
+    gap_s = attempt.began_at_s - earlier.ended_at_s
+    if not 0.0 <= gap_s <= AGAIN_S:
         return []
     alike = earlier.asked_for == attempt.asked_for
     if not earlier.answered:
         return _link(earlier, attempt, Source.RETRIED) if alike else []
     line.n_again += 1
-    if line.n_again >= N_AGAIN_IS_A_PROGRAM:
+    if line.n_again >= (N_AGAIN_IS_A_PROGRAM if goes_on else N_FIRST_AGAIN_IS_A_PROGRAM):
         return _close(recent, line, Source.REGENERATED)
+    is_same = goes_on or (in_session and recent.last.get(attempt.unit) == earlier.nonce)
     sampled = attempt.sampling is None or attempt.sampling != earlier.sampling
-    if not alike or sampled or earlier.was_used:
+    if not is_same or gap_s < TYPING_S or not alike or sampled or earlier.was_used:
         return []
     return _link(earlier, attempt, Source.REGENERATED)
 
 
 def _edited(recent: Recent, attempt: FinishedCall) -> list[DerivedLabel]:
-    """Read off the last user message sent again, changed, in place of the one before."""
+    """Read off the last user message sent again, changed, in place of the one before.
+
+    Only in a conversation that was seen to go on: a first message that is like another one begins
+    a conversation of its own, even in one session.
+    """
     line = recent.edited.get(attempt.before_edit or b"")
     if line is None or line.is_closed:
         return []
