@@ -9,6 +9,7 @@ Nothing here does I/O, reads a clock, owns a random generator or logs. In readin
 - `derived`: what derived labels are worth
 - `posterior`: all of them together, for all categories, and the bank drawn from them
 - `utility`: what a strategy maximises, as scores over a bank
+- `hosts`: whether hosts of a group differ in quality
 - `limits`: who keeps a limit with enough probability
 - `pacing`: the price of money at which a budget lasts
 - `draws`: the law by which one endpoint is drawn, with its exact propensity

@@ -149,7 +149,7 @@ def without_exploring(law: Law, table: Table) -> Law:
     current = law.current
     if current is None:
         current = int(np.where(table.eligible, table.utility, -np.inf).argmax())
-    return replace(law, current=current, floor=0.0, stay=1.0)
+    return replace(law, current=current, floor=0.0, stay=1.0, explores_hosts=False)
 
 
 def follow(
@@ -191,12 +191,9 @@ def endpoint_shares(law: Law, table: Table, catalog: Catalog) -> dict[str, float
     """Return the probability of each endpoint that can be drawn."""
     out: dict[str, float] = {}
     for group, p in enumerate(group_shares(law, table)):
-        if p > 0 and len(catalog.group_members[group]) == 1:
-            out[catalog.endpoints[catalog.group_members[group][0]].id] = p
-        elif p > 0:
-            for arm in np.unique(table.hosts(group)):
-                share = float((table.hosts(group) == arm).mean())
-                out[catalog.endpoints[int(arm)].id] = p * share
+        if p > 0:
+            inside = table.host_shares(group, explores=law.explores_hosts)
+            out |= {catalog.endpoints[arm].id: p * share for arm, share in inside.items()}
     return out
 
 
