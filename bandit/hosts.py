@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from bandit.cells import Q
+from bandit.drift import LEAST_SD
+from bandit.posterior import Posterior
 from bandit.quality import NOISE_FLOOR, NOISE_PSEUDO_N
 
 HOST_SD = 0.06
@@ -88,6 +90,27 @@ def compare(quality: NDArray[np.float64], group: NDArray[np.intp]) -> HostDiffer
         of_others=(labels_of_others * both).sum(axis=0),
         n_hosts=np.bincount(group)[group].astype(float),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ApartFromGroup:
+    """How all labels of one host lie to what is believed of its group."""
+
+    labels: float
+    mean: float  # in reward
+    in_sd: float  # of a single reward
+
+
+def apart(posterior: Posterior, arm: int) -> ApartFromGroup:
+    """Return how far a host's labels lie from its group's mean, over all tasks."""
+    own, group = posterior.evidence.quality[:, arm], posterior.arms.group[arm]
+    expected, noise = posterior.quality.mean[:, group], posterior.quality.noise[:, group]
+    n = own[:, Q.N].sum()
+    if not n:
+        return ApartFromGroup(0.0, 0.0, 0.0)
+    mean = float((own[:, Q.R] - own[:, Q.N] * np.clip(expected, 0, 1)).sum() / n)
+    sd = max(float((own[:, Q.N] * np.sqrt(noise)).sum() / n), LEAST_SD)
+    return ApartFromGroup(float(own[:, Q.LABELS].sum()), mean, mean / sd)
 
 
 def least_labelled(n: NDArray[np.float64], hosts: NDArray[np.intp]) -> int | None:

@@ -10,7 +10,15 @@ from scipy.stats import norm
 
 from bandit.cells import N_COLUMNS, Evidence, L, Q, R, U
 from bandit.draws import LEARNING, Law, Table, Uniforms, draw, tabulate
-from bandit.hosts import HOST_EXPLORED, HOST_SD, WORSE, HostDifferences, compare, least_labelled
+from bandit.hosts import (
+    HOST_EXPLORED,
+    HOST_SD,
+    WORSE,
+    HostDifferences,
+    apart,
+    compare,
+    least_labelled,
+)
 from bandit.posterior import N_DRAWS, Arms, infer
 from bandit.utility import Objective, Order
 
@@ -122,6 +130,21 @@ def test_the_worse_of_two_is_split_off_and_not_the_better() -> None:
     found = of_pair([[(2000, 0.7), (2000, 0.8)]])
 
     assert found.is_split.tolist() == [True, False]
+
+
+def test_how_far_a_host_lies_from_its_group_is_told_in_its_own_labels() -> None:
+    evidence = Evidence.empty(1, 3)
+    evidence.quality[:] = labelled([[(9000, 0.9), (100, 0.3), (0, 0.0)]])
+    usd, nought = np.ones(3), np.zeros(3, dtype=np.intp)
+    found = infer(evidence, Arms(nought, nought[:1], usd, usd))
+
+    lies = apart(found, 1)
+
+    assert lies.labels == 100
+    assert lies.mean == pytest.approx(0.3 - found.quality.mean[0, 0])
+    assert lies.in_sd == pytest.approx(lies.mean / np.sqrt(found.quality.noise[0, 0]))
+    assert abs(apart(found, 0).in_sd) < 0.05
+    assert apart(found, 2).in_sd == 0
 
 
 # -- who is tried to learn more -----------------------------------------------------------------

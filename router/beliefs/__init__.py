@@ -1,5 +1,6 @@
 """What is known now: one immutable value, and who refreshes it.
 
+- `splits`: which hosts are worse than the others of their group
 - `alarms`: which endpoints changed, and since when
 - `choices`: what release keys stand at, and the law that follows
 - `releases`: the same in the store

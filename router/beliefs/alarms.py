@@ -8,8 +8,9 @@ look names the bucket that it goes on from, and of two routers one writes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ from bandit.drift import BUCKET_MS, CALM, AlarmKind, Watch
 from bandit.posterior import Posterior
 from bandit.regimes import FIRST, Regimes
 from bandit.watcher import LevelChange, Watched
+from router.beliefs.splits import SplitNotice, never_alike, split_now
 from router.endpoints.catalog import Catalog
 from telemetry import keys
 from telemetry.scripts import close_bucket
@@ -32,6 +34,8 @@ log = structlog.get_logger()
 MAX_ALARMS = 10_000
 """Alarms kept in the stream, about: years of them."""
 CLOSED = b"closed"
+SPLIT = "split"
+"""What is announced of a host that was split off, where an alarm has its kind."""
 MOST_AHEAD = 10
 """Buckets; a clock that is further ahead than that is wrong, and not waited for."""
 ALL_ENDPOINTS = np.zeros(1, dtype=np.uint64)
@@ -59,6 +63,7 @@ class EndpointWatch:
     n: float = 0.0  # labels with a prediction that were looked at
     total: float = 0.0  # their residuals
     alarm: AlarmNotice | None = None  # the last one
+    split: SplitNotice | None = None  # why it has a group of its own
 
     @property
     def alarmed_at_ms(self) -> int:
@@ -114,6 +119,7 @@ class Alarms:
         incarnation: bytes,
         *,
         now_ms: int,
+        splits: Mapping[int, SplitNotice] = MappingProxyType({}),
     ) -> bool:
         """Close the bucket that is over; return whether an endpoint is known anew.
 
@@ -121,6 +127,7 @@ class Alarms:
             rows, posterior: as of now.
             incarnation: which store the rows are of. After a new one's sums nothing can be told of
                 how they came about: what was known stays, and the next bucket begins with them.
+            splits: whom the labels split off now from the other hosts of its group, by arm.
         Raises:
             redis.RedisError: the store is away; nothing was written, or the next look shows it.
         """
@@ -128,6 +135,7 @@ class Alarms:
         sums = read_plain(rows, Family.RESIDUALS, names=ALL_ENDPOINTS, endpoints=catalog.digests)[0]
         goes_on = bool(seen) and _parse_closed(seen)[1] == incarnation
         fresh: dict[int, EndpointWatch] = {}
+        splits = dict(splits)
         raised: dict[int, LevelChange] = {}
         for arm, digest in enumerate(catalog.digests.tolist()):
             was = self.known.get(digest, UNKNOWN)
@@ -144,14 +152,28 @@ class Alarms:
                     posterior=posterior,
                     arm=arm,
                 )
+                if change and (split := never_alike(change, posterior, catalog, arm, now_ms)):
+                    watched, change, splits[arm] = Watched(regimes=was.regimes), None, split
                 now = replace(now, watch=watched.watch, regimes=watched.regimes)
                 if change is not None:
                     raised[arm] = change
                     now = replace(now, alarm=_alarm(change, now_ms))
+            kind = raised[arm].alarm.kind if arm in raised else None
+            found = split_now(was.split, kind, splits.get(arm), catalog, arm, now_ms=now_ms)
+            now = replace(now, split=found)
             if now != was:
                 fresh[digest] = now
         names = {arm: catalog.endpoints[arm].id for arm in raised}
-        return self._write(seen, closed, fresh, _told(raised, names, now_ms))
+        told = [*_told(raised, names, now_ms), *self._told_splits(fresh, catalog)]
+        return self._write(seen, closed, fresh, told)
+
+    def _told_splits(
+        self, fresh: Mapping[int, EndpointWatch], catalog: Catalog
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the splits that are new, as they are announced among the alarms."""
+        for digest, now in fresh.items():
+            if now.split and now.split != self.known.get(digest, UNKNOWN).split:
+                yield {"endpoint": catalog.by_digest[digest].id, "kind": SPLIT, **asdict(now.split)}
 
     def _write(
         self,
@@ -174,7 +196,8 @@ class Alarms:
         written = {name.encode(): value for name, value in watches.items()}
         self._raw = {**self._raw, **written, CLOSED: closed}
         for alarm in alarms:
-            log.warning("an endpoint changed", **alarm)
+            is_split = alarm["kind"] == SPLIT
+            log.warning("a host was split off" if is_split else "an endpoint changed", **alarm)
         return bool(fresh)
 
 

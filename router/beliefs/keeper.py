@@ -15,7 +15,7 @@ import structlog
 
 from bandit import cells
 from bandit.posterior import Posterior
-from router.beliefs import alarms, choices
+from router.beliefs import alarms, choices, splits
 from router.beliefs.alarms import Alarms
 from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.choices import Kept, ReleaseNotice, ReviewKey
@@ -255,10 +255,13 @@ class Keeper:
         now_ms = int(time.time() * 1000)
         if not watches.is_due(reader.incarnation, now_ms=now_ms):
             return False
-        rows, catalog = cells.from_bytes(*reader.rows()), self._configuration.catalog
-        posterior, incarnation = self.current.posterior, reader.incarnation
+        rows, incarnation = cells.from_bytes(*reader.rows()), reader.incarnation
+        known, posterior = self.current, self.current.posterior
+        catalog = known.configuration.catalog
+        found = splits.compare_hosts(catalog, known.evidence.quality, posterior.damaged)
+        worse = splits.find_splits(catalog, found, now_ms=now_ms)
         try:
-            return watches.close(rows, posterior, catalog, incarnation, now_ms=now_ms)
+            return watches.close(rows, posterior, catalog, incarnation, now_ms=now_ms, splits=worse)
         except StoreErrors:  # it is away, or full: the writer says so
             return False
 
@@ -276,7 +279,7 @@ class Keeper:
         )
         if self._review(fresh, releases, review_keys):
             again = choices.weigh_all(
-                review_keys, releases.kept, fresh.posterior, rows, self._configuration
+                review_keys, releases.kept, fresh.posterior, rows, fresh.configuration
             )
             fresh = replace(fresh, choices=again)
         _draw_ahead(before, fresh)
@@ -300,8 +303,8 @@ class Keeper:
 
     def _review(self, beliefs: Beliefs, releases: Releases, review_keys: list[ReviewKey]) -> bool:
         """Review what is due; return whether any standings were changed."""
-        now_ms = int(time.time() * 1000)
-        alarmed_at_ms = alarms.by_group(self._configuration.catalog, beliefs.known)
+        now_ms, configuration = int(time.time() * 1000), beliefs.configuration
+        alarmed_at_ms = alarms.by_group(configuration.catalog, beliefs.known)
         changed = False
         next_ms = [now_ms + LONGEST_MS]
         for review_key in review_keys:
@@ -309,7 +312,7 @@ class Keeper:
                 review_key,
                 releases.kept.get(review_key),
                 beliefs.posterior,
-                self._configuration,
+                configuration,
                 now_ms=now_ms,
                 alarmed_at_ms=alarmed_at_ms,
             )
@@ -319,7 +322,7 @@ class Keeper:
                 if not written:
                     next_ms.append(now_ms)
             if review_key in releases.kept:
-                strategy = self._configuration.strategies[review_key.strategy]
+                strategy = configuration.strategies[review_key.strategy]
                 reviewed_at_ms = releases.kept[review_key].reviewed_at_ms
                 next_ms.append(int(reviewed_at_ms + strategy.release_every_s * 1000))
         self._review_at_ms = max(min(next_ms), now_ms + int(LOOK_EVERY_S * 1000))

@@ -62,10 +62,10 @@ class Plan(Struct, frozen=True):
             return
         catalog = self.beliefs.configuration.catalog
         table = self._ranking()
-        groups = [self.drawn.group]
+        groups = list(catalog.kin[self.drawn.group])
         if self.route.fallback is Fallback.ANY:
             ranked = np.argsort(-np.where(table.eligible, table.utility, -np.inf), kind="stable")
-            groups += [int(g) for g in ranked if g != self.drawn.group]
+            groups += [int(g) for g in ranked if g not in groups]
         for group in groups:
             if table.eligible[group]:
                 yield from _hosts(catalog, table, group, self)
@@ -119,7 +119,7 @@ def has_others(plan: Plan) -> bool:
     if fallback is Fallback.NONE:
         return False
     catalog, mask = plan.beliefs.configuration.catalog, plan.eligibility.mask
-    within = catalog.group_members[drawn.group]
+    within = [arm for group in catalog.kin[drawn.group] for arm in catalog.group_members[group]]
     arms = within if fallback is Fallback.GROUP else range(len(catalog.endpoints))
     return any(
         mask[arm] and arm != drawn.index and not _is_foreign(catalog.endpoints[arm], drawn)
