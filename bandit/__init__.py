@@ -9,12 +9,13 @@ Nothing here does I/O, reads a clock, owns a random generator or logs. In readin
 - `derived`: what derived labels are worth
 - `posterior`: all of them together, for all categories, and the bank drawn from them
 - `utility`: what a strategy maximises, as scores over a bank
+- `drift`: whether an endpoint changed
+- `hosts`: whether hosts of a group differ in quality
 - `limits`: who keeps a limit with enough probability
 - `pacing`: the price of money at which a budget lasts
 - `draws`: the law by which one endpoint is drawn, with its exact propensity
 - `incumbent`: the guarded law: challengers, allowance, releases
 - `orders`: the law of `cheapest` and `fastest`
-- `drift`: whether an endpoint changed
 - `regimes`: which evidence counts after it did
 - `watcher`: both, for one endpoint and for all
 - `ope`: what another policy would have gained, from a log

@@ -5,7 +5,8 @@
     else with probability s     stay       the current choice
     else                        sample     the best of one bank row over the candidates
     then, inside the group      host       the best of one bank row: by the user's order,
-                                           or on cost, latency and reliability
+                                           or on cost, latency and reliability; but a tenth
+                                           of a group's draws takes the least labelled one
 
 Propensities are counted on the very bank that was drawn from, after masks: they carry no
 Monte-Carlo error. Where a step has nobody to serve, its mass moves inwards.
@@ -20,6 +21,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from bandit.cells import Q
+from bandit.hosts import HOST_EXPLORED, least_labelled
 from bandit.posterior import N_DRAWS, Bank
 from bandit.utility import (
     Objective,
@@ -61,6 +64,8 @@ class Law:
     declared: tuple[int, ...] = ()
     """What declared comparisons would choose: the floor serves one of these groups instead of the
     safe ones, whichever has least otherwise."""
+    explores_hosts: bool = True
+    """Whether some draws inside a group take a host to learn about it."""
 
     @property
     def is_learning(self) -> bool:
@@ -113,6 +118,7 @@ class Table:
         self._eligible_arms = eligible
         self._penalty = penalty
         self._hosts: dict[int, NDArray[np.intp]] = {}
+        self._asked: dict[int, int | None] = {}
         self.eligible = eligible  # (n_groups,) groups with at least one eligible host
         if self._has_hosts:
             self.eligible = np.bincount(self._arms.group, eligible) > 0
@@ -208,18 +214,59 @@ class Table:
         """
         found = self._hosts.get(group)
         if found is None:
-            bank, inside = self.bank, (self._arms.group == group) & self._eligible_arms
-            fit = admitted(bank.posterior, bank.category, self.objective, inside)
-            found = self._hosts[group] = best_hosts(bank, self.objective, np.flatnonzero(fit))
+            arms = self._serving(group)
+            found = self._hosts[group] = best_hosts(self.bank, self.objective, arms)
         return found
 
-    def host(self, group: int, uniform: float) -> tuple[int, float]:
+    def asked_host(self, group: int) -> int | None:
+        """Return the host that is served to learn about it; None where there is nothing to learn.
+
+        That is the least labelled one, as far as it fails no more and costs no more than a floor
+        draw may. An order is the user's own: there no host is tried out of turn.
+        """
+        if group not in self._asked:
+            found = None
+            arms = self._serving(group)
+            if len(arms) > 1 and self.objective.order is Order.UTILITY:
+                posterior, category = self.bank.posterior, self.bank.category
+                ok, usd = posterior.reliability.mean[category, arms], self.bank.cost_usd[arms]
+                safe = (ok >= SAFE_QUALITY_SHARE * ok.max()) & (usd <= SAFE_COST_RATIO * usd.min())
+                labels = posterior.evidence.quality[category, :, Q.N]
+                found = least_labelled(labels, arms[safe])
+            self._asked[group] = found
+        return self._asked[group]
+
+    def _serving(self, group: int) -> NDArray[np.intp]:
+        """Return the hosts of a group among which one is chosen."""
+        inside = (self._arms.group == group) & self._eligible_arms
+        posterior, category = self.bank.posterior, self.bank.category
+        return np.flatnonzero(admitted(posterior, category, self.objective, inside))
+
+    def host(self, group: int, uniform: float, *, explores: bool) -> tuple[int, float]:
         """Return a host of a group and its probability inside it."""
         if not self._has_hosts:
             return group, 1.0
         hosts = self.hosts(group)
-        arm = int(hosts[int(uniform * len(hosts))])
-        return arm, float((hosts == arm).mean())
+        asked = self.asked_host(group) if explores else None
+        if asked is None:
+            arm = int(hosts[int(uniform * N_DRAWS)])
+            return arm, float((hosts == arm).mean())
+        chosen = uniform / (1 - HOST_EXPLORED)
+        arm = asked if chosen >= 1 else int(hosts[int(chosen * N_DRAWS)])
+        share = (1 - HOST_EXPLORED) * float((hosts == arm).mean())
+        return arm, share + HOST_EXPLORED * (arm == asked)
+
+    def host_shares(self, group: int, *, explores: bool) -> dict[int, float]:
+        """Return the probability of each host inside a group; they sum to 1."""
+        if not self._has_hosts:
+            return {group: 1.0}
+        arms, counts = np.unique(self.hosts(group), return_counts=True)
+        shares = dict(zip(arms.tolist(), (counts / N_DRAWS).tolist(), strict=True))
+        asked = self.asked_host(group) if explores else None
+        if asked is not None:
+            shares = {arm: (1 - HOST_EXPLORED) * share for arm, share in shares.items()}
+            shares[asked] = shares.get(asked, 0.0) + HOST_EXPLORED
+        return shares
 
 
 def tabulate(
@@ -251,7 +298,7 @@ def draw(law: Law, table: Table, uniforms: Uniforms) -> Draw:
     """
     masses = _masses(law, table)
     group, step = _pick_group(law, table, uniforms, masses)
-    arm, host_share = table.host(group, uniforms.host)
+    arm, host_share = table.host(group, uniforms.host, explores=law.explores_hosts)
     return Draw(arm, group, _propensity(law, table, group, masses) * host_share, step)
 
 

@@ -138,7 +138,14 @@ def simulate(name: str, table: Table, u: np.ndarray) -> tuple[np.ndarray, np.nda
     arm = np.empty(len(u), dtype=int)
     for g in np.unique(group):
         inside = group == g
-        arm[inside] = table.hosts(int(g))[(u[inside, 6] * N_DRAWS).astype(int)]
+        hosts = np.flatnonzero((g == GROUP) & eligible)
+        labels = found.evidence.quality[0, hosts, Q.N]
+        if len(hosts) > 1:  # a tenth to the one with the fewest labels
+            row = np.minimum(u[inside, 6] / 0.9 * N_DRAWS, N_DRAWS - 1).astype(int)
+            asked = u[inside, 6] >= 0.9
+            arm[inside] = np.where(asked, hosts[labels.argmin()], table.hosts(int(g))[row])
+        else:
+            arm[inside] = table.hosts(int(g))[(u[inside, 6] * N_DRAWS).astype(int)]
     return group, arm
 
 

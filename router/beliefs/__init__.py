@@ -1,6 +1,7 @@
 """What is known now: one immutable value, and who refreshes it.
 
 - `looked_at`: labels by which a change is told, as of two looks
+- `splits`: which hosts are worse than the others of their group
 - `alarms`: which endpoints changed, and since when
 - `choices`: what release keys stand at, and the law that follows
 - `releases`: the same in the store

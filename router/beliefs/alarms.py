@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ from bandit.posterior import Posterior
 from bandit.regimes import FIRST, Regimes
 from bandit.watcher import Watched
 from router.beliefs import looked_at
+from router.beliefs.splits import SplitNotice, split_now
 from router.config.compiled import Configuration
 from router.endpoints.catalog import Catalog
 from telemetry import keys
@@ -33,6 +35,8 @@ log = structlog.get_logger()
 MAX_ALARMS = 10_000
 """Alarms kept in the stream, about: years of them."""
 CLOSED = b"closed"
+SPLIT = "split"
+"""What is announced of a host that was split off, where an alarm has its kind."""
 MOST_AHEAD = 10
 """Buckets; a clock that is further ahead than that is wrong, and not waited for."""
 
@@ -56,6 +60,7 @@ class EndpointWatch:
     watch: Watch = CALM
     regimes: Regimes = FIRST
     alarm: AlarmNotice | None = None  # the last one
+    split: SplitNotice | None = None  # why it has a group of its own
 
     @property
     def alarmed_at_ms(self) -> int:
@@ -119,6 +124,7 @@ class Alarms:
         *,
         now_ms: int,
         version: int | None = None,
+        splits: Mapping[int, SplitNotice] = MappingProxyType({}),
     ) -> bool:
         """Close the bucket that is over; return whether an endpoint is known anew.
 
@@ -127,6 +133,7 @@ class Alarms:
             incarnation: which store the rows are of. After a new one's sums nothing can be told of
                 how they came about: what was known stays, and the next bucket begins with them.
             version: of the rows.
+            splits: whom the labels split off now from the other hosts of its group, by arm.
         Raises:
             redis.RedisError: the store is away; nothing was written, or the next look shows it.
         """
@@ -135,13 +142,14 @@ class Alarms:
         before: dict[bytes, bytes] = self._client.hgetall(keys.LOOKED_AT)
         now = looked_at.rows_by_endpoint(rows)
         tasks = np.array(configuration.task_digests, dtype=np.uint64)
+        catalog = configuration.catalog
         fresh: dict[int, EndpointWatch] = {}
         labels: dict[int, bytes] = {}
-        alarms: list[dict[str, Any]] = []
-        for arm, endpoint in enumerate(configuration.catalog.endpoints):
+        told: list[dict[str, Any]] = []
+        for arm, endpoint in enumerate(catalog.endpoints):
             digest, was = endpoint.digest, self.known.get(endpoint.digest, UNKNOWN)
             then, later = before.get(_name(digest), b""), now.get(digest, b"")
-            if then == later and not was.watch.suspect:
+            if then == later and not was.watch.suspect and arm not in splits:
                 continue
             news = looked_at.news(
                 then,
@@ -162,14 +170,19 @@ class Alarms:
             known = replace(was, watch=watched.watch, regimes=watched.regimes)
             if found is not None:
                 notice = _notice(found, now_ms)
-                alarms.append({"endpoint": endpoint.id, **asdict(notice)})
+                told.append({"endpoint": endpoint.id, **asdict(notice)})
                 known = replace(known, alarm=notice)
+            kind = found.kind if found else None
+            split = split_now(was.split, kind, splits.get(arm), catalog, arm, now_ms=now_ms)
+            if split and split != was.split:
+                told.append({"endpoint": endpoint.id, "kind": SPLIT, **asdict(split)})
+            known = replace(known, split=split)
             if known != was:
                 fresh[digest] = known
         if goes_on and not labels:
             self._quiet = version
             return False
-        return self._write(seen, closed, fresh, labels, alarms)
+        return self._write(seen, closed, fresh, labels, told)
 
     def _write(
         self,
@@ -193,7 +206,8 @@ class Alarms:
         self.known.update(fresh)
         self._raw = {**self._raw, **watches, CLOSED: closed}
         for alarm in alarms:
-            log.warning("an endpoint changed", **alarm)
+            is_split = alarm["kind"] == SPLIT
+            log.warning("a host was split off" if is_split else "an endpoint changed", **alarm)
         return bool(fresh)
 
 

@@ -18,7 +18,7 @@ from bandit import cells, regimes, watcher
 from bandit.draws import LEARNING, Law, Table, tabulate
 from bandit.posterior import Bank, Posterior, infer
 from bandit.utility import Objective
-from router.beliefs import alarms, choices
+from router.beliefs import alarms, choices, splits
 from router.beliefs.alarms import EndpointWatch
 from router.beliefs.choices import Choices, Kept, ReviewKey
 from router.config.compiled import Configuration
@@ -91,9 +91,13 @@ def believe(
 ) -> Beliefs:
     """Return the beliefs that the rows support as of now, with the choices of these review keys.
 
+    Their configuration is the one given, but for hosts that were split off from their groups.
+
     Args:
         watches: what is known of endpoints that were watched, by digest.
     """
+    split = {digest: one.split for digest, one in watches.items() if one.split is not None}
+    configuration = splits.with_splits(configuration, split)
     known = alarms.by_arm(configuration.catalog, watches)
     evidence = _evidence(configuration, rows, known)
     posterior = infer(evidence, configuration.catalog.arms)

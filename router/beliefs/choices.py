@@ -318,7 +318,11 @@ def _is_alarmed(standings: Standings, posterior: Posterior, named: NDArray[np.bo
 def _books(
     review_key: ReviewKey, rows: Terms, posterior: Posterior, configuration: Configuration, inc: int
 ) -> Books:
-    """Return the books as the law wants them; a label that came before its call counts once."""
+    """Return the books as the law wants them; a label that came before its call counts once.
+
+    Calls of hosts that were split off from the incumbent's group are none of exploring: it served
+    them when they came.
+    """
     found = read_plain(
         rows,
         Family.BOOKS,
@@ -331,7 +335,7 @@ def _books(
     )
     routed = calls.sum(axis=1)
     for of_others in (calls, labelled, reward):
-        of_others[:, inc] = 0.0
+        of_others[:, list(configuration.catalog.kin[inc])] = 0.0
     return Books(routed, labelled, reward, np.maximum(calls - labelled, 0.0))
 
 

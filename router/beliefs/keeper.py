@@ -15,7 +15,7 @@ import structlog
 
 from bandit import cells
 from bandit.posterior import Posterior
-from router.beliefs import alarms, choices
+from router.beliefs import alarms, choices, splits
 from router.beliefs.alarms import Alarms
 from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.choices import Kept, ReleaseNotice, ReviewKey
@@ -255,10 +255,18 @@ class Keeper:
         now_ms, incarnation, version = int(time.time() * 1000), reader.incarnation, reader.version
         if not watches.is_due(incarnation, now_ms=now_ms, version=version):
             return False
-        rows, posterior = cells.from_bytes(*reader.rows()), self.current.posterior
+        rows, known = cells.from_bytes(*reader.rows()), self.current
+        catalog = known.configuration.catalog
+        found = splits.compare_hosts(catalog, known.evidence.quality, known.posterior.damaged)
         try:
             return watches.close(
-                rows, posterior, self._configuration, incarnation, now_ms=now_ms, version=version
+                rows,
+                known.posterior,
+                known.configuration,
+                incarnation,
+                now_ms=now_ms,
+                version=version,
+                splits=splits.find_splits(catalog, found, now_ms=now_ms),
             )
         except StoreErrors:  # it is away, or full: the writer says so
             return False
@@ -277,7 +285,7 @@ class Keeper:
         )
         if self._review(fresh, releases, review_keys):
             again = choices.weigh_all(
-                review_keys, releases.kept, fresh.posterior, rows, self._configuration
+                review_keys, releases.kept, fresh.posterior, rows, fresh.configuration
             )
             fresh = replace(fresh, choices=again)
         _draw_ahead(before, fresh)
@@ -301,8 +309,8 @@ class Keeper:
 
     def _review(self, beliefs: Beliefs, releases: Releases, review_keys: list[ReviewKey]) -> bool:
         """Review what is due; return whether any standings were changed."""
-        now_ms = int(time.time() * 1000)
-        alarmed_at_ms = alarms.by_group(self._configuration.catalog, beliefs.known)
+        now_ms, configuration = int(time.time() * 1000), beliefs.configuration
+        alarmed_at_ms = alarms.by_group(configuration.catalog, beliefs.known)
         changed = False
         next_ms = [now_ms + LONGEST_MS]
         for review_key in review_keys:
@@ -310,7 +318,7 @@ class Keeper:
                 review_key,
                 releases.kept.get(review_key),
                 beliefs.posterior,
-                self._configuration,
+                configuration,
                 now_ms=now_ms,
                 alarmed_at_ms=alarmed_at_ms,
             )
@@ -320,7 +328,7 @@ class Keeper:
                 if not written:
                     next_ms.append(now_ms)
             if review_key in releases.kept:
-                strategy = self._configuration.strategies[review_key.strategy]
+                strategy = configuration.strategies[review_key.strategy]
                 reviewed_at_ms = releases.kept[review_key].reviewed_at_ms
                 next_ms.append(int(reviewed_at_ms + strategy.release_every_s * 1000))
         self._review_at_ms = max(min(next_ms), now_ms + int(LOOK_EVERY_S * 1000))

@@ -62,10 +62,10 @@ class Plan(Struct, frozen=True):
             return
         catalog = self.beliefs.configuration.catalog
         table = self._ranking()
-        groups = [self.drawn.group]
+        groups = list(catalog.kin[self.drawn.group])
         if self.route.fallback is Fallback.ANY:
             ranked = np.argsort(-np.where(table.eligible, table.utility, -np.inf), kind="stable")
-            groups += [int(g) for g in ranked if g != self.drawn.group]
+            groups += [int(g) for g in ranked if g not in groups]
         for group in groups:
             if table.eligible[group]:
                 yield from _hosts(catalog, table, group, self)
@@ -119,7 +119,7 @@ def has_others(plan: Plan) -> bool:
     if fallback is Fallback.NONE:
         return False
     catalog, mask = plan.beliefs.configuration.catalog, plan.eligibility.mask
-    within = catalog.group_members[drawn.group]
+    within = [arm for group in catalog.kin[drawn.group] for arm in catalog.group_members[group]]
     arms = within if fallback is Fallback.GROUP else range(len(catalog.endpoints))
     return any(
         mask[arm] and arm != drawn.index and not _is_foreign(catalog.endpoints[arm], drawn)
@@ -149,7 +149,7 @@ def without_exploring(law: Law, table: Table) -> Law:
     current = law.current
     if current is None:
         current = int(np.where(table.eligible, table.utility, -np.inf).argmax())
-    return replace(law, current=current, floor=0.0, stay=1.0)
+    return replace(law, current=current, floor=0.0, stay=1.0, explores_hosts=False)
 
 
 def follow(
@@ -191,12 +191,9 @@ def endpoint_shares(law: Law, table: Table, catalog: Catalog) -> dict[str, float
     """Return the probability of each endpoint that can be drawn."""
     out: dict[str, float] = {}
     for group, p in enumerate(group_shares(law, table)):
-        if p > 0 and len(catalog.group_members[group]) == 1:
-            out[catalog.endpoints[catalog.group_members[group][0]].id] = p
-        elif p > 0:
-            for arm in np.unique(table.hosts(group)):
-                share = float((table.hosts(group) == arm).mean())
-                out[catalog.endpoints[int(arm)].id] = p * share
+        if p > 0:
+            inside = table.host_shares(group, explores=law.explores_hosts)
+            out |= {catalog.endpoints[arm].id: p * share for arm, share in inside.items()}
     return out
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, field, replace
 
 import httpx
 import numpy as np
@@ -56,6 +56,8 @@ class Endpoint:
     digest: int
     group: int
     forwarded: frozenset[bytes]  # names of headers that travel beside the usual ones
+    may_split: bool  # its own labels may end its equivalence
+    is_split: bool = False  # they did: it has a group of its own
 
     def cost_nano(self, tokens_in: int, tokens_out: int, tokens_cached: int) -> int | None:
         """Return the list price of a call in nano-USD, or None where no price is known."""
@@ -90,6 +92,7 @@ class Catalog:
     by_model: dict[str, tuple[Endpoint, ...]]  # declared and upstream names, as listed
     by_digest: dict[int, Endpoint]
     group_members: tuple[tuple[int, ...], ...]  # arm indices of each group
+    kin: tuple[tuple[int, ...], ...]  # by group: itself, then those declared equivalent to it
     passthrough: Provider | None
     key_headers: frozenset[bytes]  # names in which some provider's key travels
     arms: Arms = field(repr=False)
@@ -128,6 +131,37 @@ def compile_catalog(
         model = models.get(entry.model, ModelEntry())
         endpoints.append(_endpoint(index, entry, provider, model, groups[key], secrets))
     passthrough = _passthrough(providers, secrets)
+    kin = tuple((group,) for group in range(len(groups)))
+    return _assembled(endpoints, family_of_group, kin, passthrough)
+
+
+def split_off(catalog: Catalog, digests: Set[int]) -> Catalog:
+    """Return the catalog in which these endpoints have groups of their own, as if declared so.
+
+    A group's failed calls may still go to whoever was split off from it: a worse answer of the
+    same model is better than none.
+    """
+    keys = [(e.group, e.index if e.digest in digests else -1) for e in catalog.endpoints]
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    endpoints = [
+        replace(e, group=numbers[key], is_split=e.digest in digests)
+        for e, key in zip(catalog.endpoints, keys, strict=True)
+    ]
+    declared = [group for group, _ in numbers]
+    kin = tuple(
+        (number, *(n for n, of in enumerate(declared) if of == group and n != number))
+        for number, group in enumerate(declared)
+    )
+    family = [int(catalog.arms.family[group]) for group in declared]
+    return _assembled(endpoints, family, kin, catalog.passthrough)
+
+
+def _assembled(
+    endpoints: list[Endpoint],
+    family_of_group: list[int],
+    kin: tuple[tuple[int, ...], ...],
+    passthrough: Provider | None,
+) -> Catalog:
     by_model: dict[str, list[Endpoint]] = {}
     for endpoint in endpoints:
         for name in {endpoint.model, endpoint.upstream_model}:
@@ -139,8 +173,9 @@ def compile_catalog(
         by_model={name: tuple(found) for name, found in by_model.items()},
         by_digest={e.digest: e for e in endpoints},
         group_members=tuple(
-            tuple(int(a) for a in np.flatnonzero(group == g)) for g in range(len(groups))
+            tuple(int(a) for a in np.flatnonzero(group == g)) for g in range(len(family_of_group))
         ),
+        kin=kin,
         passthrough=passthrough,
         key_headers=frozenset(
             to.auth_header[0] for to in (*endpoints, passthrough) if to and to.auth_header
@@ -193,6 +228,7 @@ def _endpoint(
         digest=digest8(entry.id, entry.provider or "", base_url, upstream_model, params),
         group=group,
         forwarded=_names(entry.forward_headers or provider.forward_headers),
+        may_split=entry.equivalent is None,
     )
 
 

@@ -242,14 +242,15 @@ class EndpointEntry(Hosting):
     prices: PricesEntry | None = None
     timeouts: TimeoutsEntry = TimeoutsEntry()
     limits: LimitsEntry = LimitsEntry()
-    equivalent: bool = True
+    equivalent: bool | None = None
+    """Unsaid: to its like, until its labels show that it is worse; true: whatever they show."""
     opaque: bool = False
     stream_usage: bool = True
 
     @property
     def group_key(self) -> tuple[str, ...]:
         """What endpoints have in common that are equivalent to one another."""
-        if self.opaque or not self.equivalent:
+        if self.opaque or self.equivalent is False:
             return (self.id,)
         return (self.model, json.dumps(self.params, sort_keys=True))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from bandit.draws import LEARNING, Law
 from router.config.compiled import App, Strategy
@@ -100,7 +100,23 @@ def find_route(
     if entry.map_models:
         return _drawn(strategy, first, listed, None, entry.fallback or Fallback.ANY, by_name=True)
     own = frozenset(e.group for e in listed)
-    return _drawn(strategy, first, listed, own, entry.fallback or Fallback.GROUP, by_name=True)
+    fallback = entry.fallback or Fallback.GROUP
+    route = _drawn(strategy, first, listed, own, fallback, by_name=True)
+    served = _sound_host(app, first, listed, catalog).group
+    return structs.replace(route, law=Law(incumbent=served, current=served, stay=1.0))
+
+
+def _sound_host(
+    app: App, first: Endpoint, listed: Sequence[Endpoint], catalog: Catalog
+) -> Endpoint:
+    """Return whose group a call that names its model is drawn from.
+
+    Where the first host was split off, that is one of the others: they are the model, too.
+    """
+    if not first.is_split:
+        return first
+    like = [e for e in listed if e.group in catalog.kin[first.group] and not e.is_split]
+    return next((e for e in like if e in app.permitted), first)
 
 
 def choose_strategy(

@@ -1,5 +1,6 @@
 """What people read.
 
+- `hosts`: how hosts of a group differ, and which were split off
 - `views`: posteriors as rows, models as a list, readiness
 - `gauges`: what is measured of the process as it stands
 - `endpoints`: how the endpoints are doing, as rows and as gauges

@@ -41,6 +41,10 @@ def gauges(
             "Endpoints that fell and are not back.",
             float(sum(one.watch.suspect for one in known)),
         ),
+        "router_hosts_split": (
+            "Hosts that their labels split off from their group.",
+            float(sum(e.is_split for e in keeper.current.configuration.catalog.endpoints)),
+        ),
         "router_cells_damaged": (
             "Cells that hold what no sum of records can: they are at their prior.",
             float(keeper.current.posterior.damaged.sum()),

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from bandit.report import ReportRow
 from router.report.gather import Report
+from router.report.hosts import split_lines
 
 PIPE_WIDTH = 120
 CHANGED = {"down": "fell", "up": "rose", "restored": "recovered"}
@@ -54,6 +55,8 @@ def print_report(report: Report, to: Console | None = None) -> None:
     for line in choice_lines(report.posteriors.get("choices", [])):
         to.print(line, highlight=False, markup=False)
     for line in alarm_lines(report.posteriors.get("alarms", [])):
+        to.print(line, highlight=False, markup=False)
+    for line in split_lines(report.posteriors.get("splits", [])):
         to.print(line, highlight=False, markup=False)
     for cell in report.posteriors.get("damaged", []):
         line = f"damaged: {cell['endpoint']} ({cell['category']}) counts as unknown; see {AUDIT}"

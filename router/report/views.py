@@ -16,6 +16,7 @@ from router.config.compiled import Configuration
 from router.config.entries import AUTO
 from router.endpoints.catalog import Endpoint
 from router.policy.route import incumbent_of
+from router.report.hosts import host_rows, split_rows
 from telemetry.events import digest8
 
 
@@ -59,6 +60,8 @@ def posteriors(beliefs: Beliefs, strategy: str) -> dict[str, Any]:
         ],
         "choices": choice_rows(beliefs),
         "alarms": alarm_rows(beliefs),
+        "hosts": host_rows(beliefs),
+        "splits": split_rows(beliefs),
         "damaged": damaged_cells(beliefs.posterior, beliefs.configuration),
         "rows": [asdict(row) for row in report_rows(beliefs, strategy)],
     }

@@ -24,20 +24,28 @@ def bounded(least: float, most: float, kind: Callable[[str], float]) -> Callable
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure the sidecar, a draw or the pipeline; return the exit code."""
+    """Measure the sidecar, a draw, hosts or the pipeline; return the exit code."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=main.__doc__)
-    known = ["http", "draw", "pipeline", "memory", "derived"]
+    known = ["http", "draw", "pipeline", "memory", "derived", "hosts"]
     parser.add_argument("what", nargs="?", choices=known, default="http", help="default: http")
     add = parser.add_argument
     add("--rounds", type=bounded(1, 100, int), default=5, help="of http")
     add("--seconds", type=bounded(0.5, 60, float), default=3.0, help="of http: a round each")
     add("--peer", choices=["litellm"], help="of http: also measure this one")
     add("--arms", type=bounded(2, 1000, int), default=10, help="of draw: endpoints")
+    add("--runs", type=bounded(10, 10_000, int), default=100, help="of hosts")
     add("--quick", action="store_true", help="of pipeline: less of it")
     add("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(argv)
-    benches = {"http": _http, "draw": _draw, "pipeline": _pipeline, "memory": _memory}
-    measured, show = (benches | {"derived": _derived})[options.what](options)
+    run = {
+        "http": _http,
+        "draw": _draw,
+        "pipeline": _pipeline,
+        "memory": _memory,
+        "derived": _derived,
+        "hosts": _hosts,
+    }
+    measured, show = run[options.what](options)
     if measured is None:
         return 1
     if options.json:
@@ -67,6 +75,12 @@ def _draw(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]:
         print(f"{options.arms} endpoints: p50 {p50:.1f} µs, p99 {p99:.1f} µs")
 
     return run_bench(options.arms), show
+
+
+def _hosts(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]:
+    from scripts.benches.hosts import print_table, run_bench
+
+    return run_bench(options.runs), print_table
 
 
 def _pipeline(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]:
