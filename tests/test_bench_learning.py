@@ -16,10 +16,6 @@ from scripts.benches import __main__ as benches
 from scripts.benches import learning
 from scripts.benches.learning_cases import LOG, TABLES, LearningCase, LearningRun, world_of
 from scripts.benches.learning_figures import (
-    Experiment,
-    Goal,
-    Played,
-    RowFigures,
     end,
     judged,
     of_streams,
@@ -27,8 +23,10 @@ from scripts.benches.learning_figures import (
     share_back,
     share_moved,
     subsets_ahead,
+    unlucky,
     worst_spend,
 )
+from scripts.benches.learning_goals import Experiment, Goal, Played, RowFigures
 from scripts.benches.learning_rows import EXPERIMENTS
 from workers.replay.ope import JudgedEstimate
 
@@ -323,12 +321,13 @@ def test_figures_of_real_streams_are_those_that_replay_tells(data: Path) -> None
     run = LearningRun(LearningCase("mixed", repeat=SHORT, budget_step=2), "lp-mix")
     (told,) = learning._play(data, [run], 4, 1).values()
 
-    row = of_streams("regret")([told])
+    row = unlucky("regret")([told])
     regrets = [f.regret for f in told.found]
     spent = [f.usd / told.budget_usd for f in told.found]
     assert len(regrets) == 2
     assert row.value == pytest.approx(np.mean(regrets))
     assert row.p90 == pytest.approx(min(regrets) + 0.9 * (max(regrets) - min(regrets)))
+    assert row.stuck == np.mean([f.stuck for f in told.found])
     assert worst_spend([told]).value == pytest.approx(max(spent))
 
 

@@ -7,6 +7,8 @@
 - `references`: the ways of others to take events
 - `replay`: a rebuild from records
 - `pipeline`: from a call's outcome to the posterior of a router
+- `learning`: how well the one setting learns, as a table; `learning_rows` and `learning_beside` are
+  its rows, `learning_cases` what is played, `learning_figures` and `learning_goals` what is told
 - `memory`: bytes of the store for each thing that it keeps
 - `__main__`: `scripts/bench NAME`
 """

@@ -17,14 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from scripts.benches.learning_cases import LOG, TABLES, LearningRun, play, world_of
-from scripts.benches.learning_figures import (
-    Experiment,
-    Goal,
-    Played,
-    RowFigures,
-    SoloExperiment,
-    of_streams,
-)
+from scripts.benches.learning_figures import of_streams
+from scripts.benches.learning_goals import Experiment, Goal, Played, RowFigures, SoloExperiment
 from scripts.benches.learning_rows import EXPERIMENTS, OTHERS
 from telemetry.recorded import BadTable
 from workers.replay.file import parallel

@@ -23,6 +23,9 @@ TABLES = {
     "mixed": ("mixed_2024.parquet", None),
 }
 """File and selected rows of each table; endpoints without a price are left out."""
+LONG = 9_000
+"""Calls drawn with replacement; short streams are a permutation of the table."""
+PROFILE = 25
 SUBSET_ENDPOINTS = (2, 6)
 """What most users have."""
 BUDGET_STEPS = 5
