@@ -7,8 +7,12 @@
 - `references`: the ways of others to take events
 - `replay`: a rebuild from records
 - `pipeline`: from a call's outcome to the posterior of a router
-- `learning`: how well the one setting learns, as a table; `learning_rows` and `learning_beside` are
-  its rows, `learning_cases` what is played, `learning_figures` and `learning_goals` what is told
+- `learning_cases`: what `learning` plays: tables, streams and rules
+- `learning_goals`: what a row of it is, and has to show
+- `learning_figures`: what a row tells, from what was played
+- `learning_beside`: rows that other work may not pay for
+- `learning_rows`: rows on learning itself, and all rows together
+- `learning`: how well the one setting learns, as a table
 - `memory`: bytes of the store for each thing that it keeps
 - `__main__`: `scripts/bench NAME`
 """
