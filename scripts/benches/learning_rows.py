@@ -1,4 +1,7 @@
-"""The rows of `bench learning` on learning itself, and all rows together."""
+"""The rows of `bench learning` on learning itself, and all rows together.
+
+Bounds are what was measured before draws that cannot get stuck, or what is wanted of them.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ def _regret(name: str, case: LearningCase, goal: Goal) -> Experiment:
 
 EXACT = LearningCase("bfcl", repeat=LONG, sharpness=1.0)
 _UNLUCKY = 1.6
+"""Worst tenth ÷ mean: above it a few lost streams carry the mean."""
 
 LONG_ROWS = (
     _regret(
@@ -47,7 +51,7 @@ LONG_ROWS = (
     _regret(
         "bfcl long cold",
         LearningCase("bfcl", repeat=LONG),
-        Goal(at_most=9999, below=LearningRun(EXACT)),
+        Goal(at_most=349, below=LearningRun(EXACT)),
     ),
     _regret("bfcl long cold exact", EXACT, Goal()),
 )
@@ -110,7 +114,7 @@ def _guarded(table: str, repeat: int | None, at_least: float) -> tuple[Experimen
 INCUMBENT_ROWS = (
     *_guarded("zeroeval", None, 3.6),
     *_guarded("bfcl", None, 0.0),
-    *_guarded("mixed", LONG, 9999),
+    *_guarded("mixed", LONG, 2.33),
 )
 LABEL_ROWS = tuple(
     _regret(
