@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
+from bandit.draws import LEARNING, propensities, tabulate
 from bandit.limits import Limits
 from bandit.replay import baselines, figures
 from bandit.replay.baselines import Learning, time_share
 from bandit.replay.figures import SeedFigures, measure, summarise
-from bandit.replay.loop import Rules
+from bandit.replay.loop import Loop, Rules
 from bandit.replay.run import Trace, fixed_policy, hindsight, run
 from bandit.replay.scenarios import Outcomes, Phase, Scenario, Stream, make_stream
 from bandit.utility import Objective, priced
@@ -138,6 +139,54 @@ def test_regret_takes_the_true_category_whatever_a_policy_was_told() -> None:
     assert measured(told_wrong, [0]).regret == pytest.approx(1.0)
 
 
+def gaps(arms: list[int], gap: float) -> SeedFigures:
+    """Figures on a stream where the second endpoint is so far below the first."""
+    stream = tiny([0] * len(arms))
+    means = np.array([[0.9, 0.9 - gap], [0.9, 0.9 - gap]])
+    return measured(replace(stream, phases=[replace(stream.phases[0], quality=means)]), arms)
+
+
+@pytest.mark.parametrize(
+    ("arms", "gap", "stuck"),
+    [
+        ([0] * 6 + [1, 1, 0], 0.06, True),  # two of the last three
+        ([1] * 6 + [1, 0, 0], 0.06, False),  # whatever was before
+        ([0] * 8 + [1, 0, 1, 0], 0.06, False),  # half is not more than half
+        ([1] * 9, 0.05, False),  # 5 points are not more than 5 points
+        ([1] * 9, 0.04, False),
+        ([0] * 9, 0.5, False),
+    ],
+)
+def test_a_stream_is_stuck_when_most_of_its_last_third_is_far_below_the_best(
+    arms, gap, stuck
+) -> None:
+    assert gaps(arms, gap).stuck is stuck
+
+
+def test_being_stuck_is_judged_in_the_true_task_and_the_state_in_force() -> None:
+    stream = tiny([0, 0, 0])
+    usual = stream.phases[0]
+    swapped = replace(usual, start=2, quality=MEANS[:, ::-1].copy())
+    alone = replace(usual, start=2, available=np.array([False, True]))
+    at_the_end = {"phase": np.array([0, 0, 1])}
+
+    assert not measured(replace(stream, phases=[usual, swapped], **at_the_end), [0, 0, 1]).stuck
+    assert measured(replace(stream, phases=[usual, swapped], **at_the_end), [1, 1, 0]).stuck
+    # Where the best is away, the best of those present is nothing to be stuck with.
+    assert not measured(replace(stream, phases=[usual, alone], **at_the_end), [0, 0, 1]).stuck
+    # Endpoint y is best in b, which is what the policy was told, and .5 below in a.
+    assert measured(replace(stream, seen=np.array([1, 1, 1])), [1, 1, 1]).stuck
+
+
+def test_with_a_value_a_stream_is_stuck_by_utility() -> None:
+    # In a: .75 − .03 ÷ v and .25 − .01 ÷ v: equal at v = .04, x dearer by 1.5 at v = .01.
+    dear = Rules(objective=Objective(value_usd=0.01))
+
+    assert measured(tiny([0] * 3), [0], dear).stuck
+    assert not measured(tiny([0] * 3), [1], dear).stuck
+    assert not measured(tiny([0] * 3), [0], Rules(objective=Objective(value_usd=0.04))).stuck
+
+
 def test_worst_prefix_and_end_against_the_incumbent_by_hand() -> None:
     stream = tiny([2] * 400)
     ours = [0] * 350 + [1] * 50  # against an incumbent that is always right
@@ -206,6 +255,17 @@ def test_means_and_intervals_over_seeds_by_hand() -> None:
     assert found["quality"] == pytest.approx(0.6)
     assert found["quality_ci"] == pytest.approx(1.96 * np.std([0.4, 0.5, 0.9], ddof=1) / 3**0.5)
     assert summary(seeds[:1], seeds[:1], seeds[:1])["quality_ci"] is None
+
+
+def test_the_worst_tenth_and_the_stuck_are_told_beside_the_mean() -> None:
+    regrets = [*range(10), 200]  # the tenth of eleven is the 90th percentile
+    seeds = [of_quality(0.5, regret=float(r), stuck=r == 200) for r in regrets]
+
+    found = summary(seeds, seeds, seeds)
+
+    assert found["regret"] == pytest.approx(245 / 11)
+    assert found["regret_p90"] == pytest.approx(9)
+    assert found["stuck_share"] == pytest.approx(1 / 11)
 
 
 def test_spend_is_told_as_mean_and_as_the_worst_seed() -> None:
@@ -364,6 +424,24 @@ def test_a_label_is_known_exactly_so_many_calls_later(delay: int) -> None:
     assert stream.delay == delay
     assert all(policy.seen_before[call] == max(call - delay, 0) for call in range(450))
     assert [call for call, *_ in policy.learned] == list(range(450 - 1 - delay))
+
+
+@pytest.mark.parametrize("sharpness", [None, 1.0])
+def test_learning_draws_are_as_sharp_as_the_rules_say(sharpness: float | None) -> None:
+    loop = Loop(
+        n_categories=1, n_arms=2, rules=Rules(sharpness=sharpness), rng=np.random.default_rng(0)
+    )
+    for call in range(40):
+        arm = loop.choose(call, 0, BOTH)
+        loop.answered(0, arm, ok=True, cost_usd=0.01, latency_s=None)
+        loop.judged(call, 0, arm, float(call % 3 > 0), call)
+    loop.choose(40, 0, BOTH)
+
+    bank = loop.posterior.bank(0, sharpness=sharpness)
+    table = tabulate(bank, objective=Objective(), law=LEARNING, eligible=BOTH)
+
+    assert loop.propensities() == pytest.approx(propensities(LEARNING, table))
+    assert 0 < loop.propensities()[0] < 1
 
 
 def test_a_policy_learns_the_reward_of_its_own_choice_only() -> None:

@@ -31,6 +31,7 @@ SETTINGS = {
 }  # fmt: skip
 FIGURES = {
     "policy", "quality", "quality_ci", "quality_second_half", "regret", "regret_ci", "usd_per_1k",
+    "regret_p90", "stuck_share",
     "utility", "utility_ci", "gap_share", "slo_violations", "spend_over_budget",
     "spend_over_budget_worst", "alarms", "false_alarms_per_10k", "onset_regret",
     "detect_delay_calls", "recovered_share", "share_moved", "explored", "incumbent_kept",

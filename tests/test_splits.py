@@ -414,7 +414,7 @@ def test_a_keeper_lets_splits_take_effect_and_undoes_them(
 
 
 def until(condition: Any) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 12
     while not condition():
         assert time.monotonic() < deadline, "it did not come about in time"
         time.sleep(0.01)

@@ -21,6 +21,14 @@ RECOVERED = (1_500, 2_000)
 """Calls after a recovery over which its share is taken."""
 LEAST_PREFIX = 300
 WORST_PERCENTILE = 5
+WORST_TENTH = 90
+"""Percentile of regret that says how the unlucky fare: a mean hides one lost stream in sixteen."""
+STUCK_GAP = 0.05
+"""A stream is stuck with what is further than this below the best of its task: learning that is
+merely not done yet ends closer, since what is closer costs too much to tell apart."""
+STUCK_SHARE = 0.5
+ROUNDING = 1e-9
+"""Means that are 5 points apart are not "more than" that by the last bit of a float."""
 LEAST_GAP = 0.005
 """Below this gap between best single and best per category a share of it means nothing."""
 CURVE_POINTS = 200
@@ -33,6 +41,7 @@ class SeedFigures:
     quality: float
     quality_second_half: float
     regret: float
+    stuck: bool  # most of its last third went to what is far below the best
     utility: float
     usd: float  # mean a call
     slo_violations: float | None
@@ -87,6 +96,7 @@ def measure(
         quality=float(reward.mean()),
         quality_second_half=float(reward[n // 2 :].mean()),
         regret=float(regret.sum()),
+        stuck=_is_stuck(regret),
         utility=float(gained.mean()),
         usd=float(cost.mean()),
         slo_violations=slow,
@@ -121,6 +131,12 @@ def _regret(stream: Stream, arm: NDArray[np.intp], objective: Objective) -> NDAr
         c = stream.category[now]
         out[now] = best[c] - value[c, arm[now]]
     return out
+
+
+def _is_stuck(regret: NDArray[np.float64]) -> bool:
+    """Return whether more than half of the last third lies further below the best than a gap."""
+    last = regret[2 * len(regret) // 3 :]
+    return bool((last > STUCK_GAP + ROUNDING).mean() > STUCK_SHARE)
 
 
 def _alarms(stream: Stream, trace: Trace) -> tuple[int, float | None]:
@@ -176,13 +192,15 @@ def summarise(
     end = _optional(found, "end")
     return {
         "quality": _mean([f.quality for f in found]),
-        "quality_ci": _interval([f.quality for f in found]),
+        "quality_ci": interval([f.quality for f in found]),
         "quality_second_half": _mean([f.quality_second_half for f in found]),
         "regret": _mean([f.regret for f in found]),
-        "regret_ci": _interval([f.regret for f in found]),
+        "regret_ci": interval([f.regret for f in found]),
+        "regret_p90": float(np.percentile([f.regret for f in found], WORST_TENTH)),
+        "stuck_share": _mean([float(f.stuck) for f in found]),
         "usd_per_1k": _mean([f.usd for f in found]) * 1000,
         "utility": _mean([f.utility for f in found]),
-        "utility_ci": _interval([f.utility for f in found]),
+        "utility_ci": interval([f.utility for f in found]),
         "gap_share": lead / gap if gap >= LEAST_GAP else None,
         "slo_violations": _optional(found, "slo_violations"),
         "spend_over_budget": _mean(spend) if spend else None,
@@ -222,7 +240,7 @@ def _median(values: Sequence[float]) -> float | None:
     return float(np.median(values)) if values else None
 
 
-def _interval(values: Sequence[float]) -> float | None:
+def interval(values: Sequence[float]) -> float | None:
     """Return the half-width of a 95 % interval of the mean, None for a single seed."""
     if len(values) < 2:
         return None

@@ -56,6 +56,10 @@ class Rules:
     declared: tuple[tuple[int, ...], ...] | None = None  # by category: see `Law.declared`
     limits: Limits = field(default_factory=Limits)
     budget_usd: float | None = None  # mean a call
+    sharpness: float | None = None
+    """η of the quality draws in learning mode: their variance is the posterior's ÷ η, so that 1 is
+    exact Thompson sampling, to compare with. None are the draws that the sidecar decides by.
+    Beside an incumbent draws are exact in any case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +216,8 @@ class Loop:
         found = self._banks.get(category)
         if found is None:
             # Among two or three candidates that are worth a trial, as often as they may be better.
-            exact = 1.0 if self._standings is not None else None
-            found = self._banks[category] = self.posterior.bank(category, sharpness=exact)
+            sharpness = 1.0 if self._standings is not None else self.rules.sharpness
+            found = self._banks[category] = self.posterior.bank(category, sharpness=sharpness)
         return found
 
     def _affordable(self, category: int, available: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -10,6 +10,12 @@
 - `pipeline`: from a call's outcome to the posterior of a router
 - `derived_traffic`: made-up calls, with faults at one endpoint or healthy
 - `derived`: what is read off them, and what is believed of it
+- `learning_cases`: what `learning` plays: tables, streams and rules
+- `learning_goals`: what a row of it is, and has to show
+- `learning_figures`: what a row tells, from what was played
+- `learning_beside`: rows that other work may not pay for
+- `learning_rows`: rows on learning itself, and all rows together
+- `learning`: how well the one setting learns, as a table
 - `memory`: bytes of the store for each thing that it keeps
 - `__main__`: `scripts/bench NAME`
 """

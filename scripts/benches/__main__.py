@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 Measured = dict[str, Any]
@@ -24,9 +25,9 @@ def bounded(least: float, most: float, kind: Callable[[str], float]) -> Callable
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure the sidecar, a draw, hosts or the pipeline; return the exit code."""
+    """Measure the sidecar, a part of it, or how it learns; return the exit code."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=main.__doc__)
-    known = ["http", "draw", "pipeline", "memory", "derived", "hosts"]
+    known = ["http", "draw", "pipeline", "memory", "derived", "hosts", "learning"]
     parser.add_argument("what", nargs="?", choices=known, default="http", help="default: http")
     add = parser.add_argument
     add("--rounds", type=bounded(1, 100, int), default=5, help="of http")
@@ -35,17 +36,22 @@ def main(argv: list[str] | None = None) -> int:
     add("--arms", type=bounded(2, 1000, int), default=10, help="of draw: endpoints")
     add("--runs", type=bounded(10, 10_000, int), default=100, help="of hosts")
     add("--quick", action="store_true", help="of pipeline: less of it")
+    add("--streams", type=bounded(1, 1000, int), default=16, help="of learning: of a row")
+    add("--subset-streams", type=bounded(1, 1000, int), default=4, help="of learning: of a subset")
+    add("--rows", metavar="NAME,...", help="of learning: only those with one of these in the name")
+    add("--data", type=Path, metavar="DIR", help="of learning: default ../shared/data")
     add("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(argv)
-    run = {
+    runs = {
         "http": _http,
         "draw": _draw,
         "pipeline": _pipeline,
         "memory": _memory,
         "derived": _derived,
         "hosts": _hosts,
+        "learning": _learning,
     }
-    measured, show = run[options.what](options)
+    measured, show = runs[options.what](options)
     if measured is None:
         return 1
     if options.json:
@@ -99,6 +105,23 @@ def _derived(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]
     from scripts.benches.derived import print_figures, run_bench
 
     return run_bench(), print_figures
+
+
+def _learning(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]:
+    from scripts.benches.learning import DATA, BadExperiment, print_table, run_bench
+
+    names = [name for part in (options.rows or "").split(",") if (name := part.strip())]
+    try:
+        found = run_bench(
+            data=options.data or DATA,
+            streams=options.streams,
+            subset_streams=options.subset_streams,
+            names=names,
+        )
+    except BadExperiment as error:
+        print(f"scripts/bench learning: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    return found, print_table
 
 
 if __name__ == "__main__":

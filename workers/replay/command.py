@@ -34,6 +34,8 @@ COLUMNS = (
     ("quality", "quality", "{:.4f}"),
     ("regret", "regret", "{:.1f}"),
     ("regret_ci", "±", "{:.1f}"),
+    ("regret_p90", "p90", "{:.1f}"),
+    ("stuck_share", "stuck", "{:.2f}"),
     ("usd_per_1k", "USD/1k", "{:.3f}"),
     ("utility", "utility", "{:.4f}"),
     ("gap_share", "gap", "{:.2f}"),

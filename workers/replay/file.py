@@ -284,7 +284,7 @@ def trace_of(
 _world: World | None = None
 
 
-def _enter(world: World) -> None:
+def _enter(world: World | None) -> None:
     global _world
     _world = world
 
@@ -309,8 +309,14 @@ def seed_figures(world: World, name: str, seed: int) -> SeedFigures:
     )
 
 
-def parallel(world: World, job: Callable[..., Any], tasks: list[tuple[Any, ...]]) -> Iterator[Any]:
-    """Yield the results of `job(*task)` in the order of the tasks, from all cores."""
+def parallel(
+    world: World | None, job: Callable[..., Any], tasks: list[tuple[Any, ...]]
+) -> Iterator[Any]:
+    """Yield the results of `job(*task)` in the order of the tasks, from all cores.
+
+    Args:
+        world: what `world()` returns in every process; None where the tasks name theirs.
+    """
     n = min(os.cpu_count() or 1, len(tasks))
     if n == 1:
         _enter(world)
@@ -386,7 +392,8 @@ def _settings(settings: ReplaySettings, table: Recorded) -> dict[str, Any]:
     rules = asdict(settings.rules)
     limits = rules.pop("limits")
     objective = rules.pop("objective")
-    rules.pop("incumbent"), rules.pop("holdout_arm")
+    for inner in ("incumbent", "holdout_arm", "sharpness"):  # by place, or not to be asked for
+        rules.pop(inner)
     return {
         "where": list(settings.selection.where),
         "strategy": settings.strategy,

@@ -78,10 +78,13 @@ def evaluate(settings: ReplaySettings, *, progress: Callable[[str], None]) -> di
 
 
 def _job(seed: int) -> list[JudgedEstimate]:
-    world = replay_file.world()
-    _, trace = replay_file.trace_of(world, OURS, seed, Scenario.STATIONARY, logged=True)
+    return judge(replay_file.world(), seed)
+
+
+def judge(world: World, seed: int) -> list[JudgedEstimate]:
+    """Return every estimator's judgement of every target, from the log of one stream."""
+    stream, trace = replay_file.trace_of(world, OURS, seed, Scenario.STATIONARY, logged=True)
     assert trace.log is not None
-    stream = replay_file.stream_of(world, seed, Scenario.STATIONARY)
     out = []
     for name, policy in _targets(world, stream.profile).items():
         truth = float((policy[world.outcomes.category] * world.outcomes.quality).sum(axis=1).mean())
