@@ -1,6 +1,7 @@
 """What is known now: one immutable value, and who refreshes it.
 
 - `alarms`: which endpoints changed, and since when
+- `books`: what exploring cost, and how many calls a day bring
 - `choices`: what release keys stand at, and the law that follows
 - `releases`: the same in the store
 - `names`: what digests stand for, to be told to the store

@@ -276,7 +276,12 @@ class Keeper:
         )
         if self._review(fresh, releases, review_keys):
             again = choices.weigh_all(
-                review_keys, releases.kept, fresh.posterior, rows, self._configuration
+                review_keys,
+                releases.kept,
+                fresh.posterior,
+                rows,
+                self._configuration,
+                now_ms=int(time.time() * 1000),
             )
             fresh = replace(fresh, choices=again)
         _draw_ahead(before, fresh)
