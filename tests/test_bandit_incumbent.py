@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -518,6 +520,25 @@ def test_a_much_better_challenger_takes_over_after_a_review() -> None:
     assert (trace.arm[:20] == 0).all()  # fewer labels than a verdict takes
     assert trace.releases >= 2
     assert (trace.arm[-200:] == 0).mean() < 0.2
+
+
+def test_between_reviews_a_task_moves_to_who_is_certain_once_in_200_calls() -> None:
+    table = outcomes()
+    stream = make_stream(
+        table, seed=3, scenario=Scenario.STATIONARY, best_single=1, median=2, repeat=2500
+    )
+    rules = Rules(incumbent=0, release_every=10**6, floor=incumbent.FLOOR)
+    rng = np.random.default_rng(3)
+    loop = Loop(n_categories=2, n_arms=3, rules=rules, rng=rng, n_calls=2500)
+
+    trace = run(Pointsman(loop, stream), stream, lambda: 0.0)
+
+    assert {r.reason for _, r in loop.releases} == {"certain"}
+    for task, best in ((0, 1), (1, 2)):
+        at = [call for call, r in loop.releases if r.task == task]
+        assert all(late - early >= 200 for early, late in pairwise(at))
+        last = stream.seen[-300:] == task
+        assert (trace.arm[-300:][last] == best).mean() > 0.9
 
 
 def test_the_books_hold_what_others_served_and_move_it_when_a_label_comes() -> None:

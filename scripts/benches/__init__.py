@@ -7,6 +7,7 @@
 - `references`: the ways of others to take events
 - `replay`: a rebuild from records
 - `pipeline`: from a call's outcome to the posterior of a router
+- `yielding`: labels until an incumbent yields, and how seldom it yields by chance
 - `memory`: bytes of the store for each thing that it keeps
 - `__main__`: `scripts/bench NAME`
 """

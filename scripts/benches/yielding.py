@@ -36,8 +36,8 @@ LOOKS_A_LAW = 4
 """So many looks share a law once the first thousand labels are there: it hardly moves in between,
 and working it out is what takes the time."""
 MAY_BE_CERTAIN = 2.0
-"""Standard errors of the plain means apart from which on the posterior is asked. It shrinks
-differences, so that it never sees 3.1 of them where the plain means show two."""
+"""Standard errors between plain means from which on the posterior is asked. Certainty takes about
+four of its own, and it shrinks differences: it never sees four where the plain means show two."""
 MOST_LABELS, MOST_RELEASES = 1_500, 0.005
 
 
