@@ -274,8 +274,8 @@ def expected_loss(
     """Return (n_tasks,) successes that a call costs where it is explored, rather too many.
 
     (1 − (1 − ε)·s)·E[max(choice − other, 0)], for the worst other of C: as if every call that the
-    choice does not keep went there, and gains made up for nothing. With the mean loss in place of
-    this, or less for who is seldom drawn, the end on recorded outcomes is half a point lower.
+    choice does not keep went there, and gains made up for nothing. By losses of means trials spread
+    early, and whoever is better is found later.
     """
     out = np.zeros(len(standings.current))
     for task, cur in enumerate(standings.current):
