@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
+from scipy.special import expit, log_ndtr, ndtr
 
 from bandit.draws import Law
 from bandit.posterior import Posterior
@@ -33,6 +33,15 @@ BETTER = 0.9
 """P(utility above the choice's) that a release takes."""
 SURE = 0.98
 """P(better) with which a choice stays although the room is spent."""
+CERTAIN = 0.999
+CERTAIN_LABELS = 200
+"""P(better rather than equal), and labels in this task on each side, that a release takes between
+reviews. Asked at every look, so P must be such that chance hardly reaches it at any."""
+TELLING = 0.1
+"""Sd of the differences that those odds are laid on. They hold at every look whatever it is; near
+the differences that matter they are reached soonest."""
+SURELY = "certain"
+"""The reason of such a release."""
 LEAST_HEADROOM = 0.01
 TIE_BREAK = 1e-6
 """Groups of which nothing is known gain alike; among them the given order decides."""
@@ -44,7 +53,8 @@ STAY_AT_RELEASED = 0.97
 FLOOR = 0.02
 N_CHALLENGERS = 2
 FOCUS = 0.9
-"""A task is explored while traffic × expected improvement is this share of the best task's."""
+"""While room is short, a task is explored if traffic × expected improvement is this share of the
+best task's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +132,25 @@ def p_better(mean: NDArray[np.float64], sd: NDArray[np.float64]) -> NDArray[np.f
     return np.where(sd > 0, ndtr(mean / np.maximum(sd, 1e-12)), 0.0)
 
 
+def p_lasting(
+    mean: NDArray[np.float64], sd: NDArray[np.float64], n_rivals: int
+) -> NDArray[np.float64]:
+    """Return P(better rather than equal), which between equals hardly ever comes near 1.
+
+    Of equals that are looked at all the time somebody is better with P = .999 sooner or later, as
+    long as that is weighed against "worse". Odds against "equal" reach 999 at any look of all in
+    at most one of 999 runs; divided by how many it might have been, for whoever it is:
+    odds = 2·P(difference > 0)·(sd ÷ TELLING)·exp(z²/2) ÷ n_rivals.
+
+    Ref: Robbins (1970), "Statistical methods related to the law of the iterated logarithm", the
+    one-sided mixture; its value is the ratio of prior to posterior density at 0 (Dickey, 1971).
+    We deviate by the sd, which is that of the pooled posterior.
+    """
+    z = mean / np.maximum(sd, 1e-12)
+    ln_odds = log_ndtr(z) + z**2 / 2 + np.log(2 * np.maximum(sd, 1e-12) / TELLING / n_rivals)
+    return np.where((sd > 0) & (mean > 0), expit(ln_odds), 0.0)
+
+
 def expected_gain(
     posterior: Posterior, objective: Objective, task: int, reference: int
 ) -> NDArray[np.float64]:
@@ -152,21 +181,60 @@ def review(
     Args:
         available: (n_groups,) groups that may serve at all.
     """
-    labels = posterior.arms.by_group(posterior.labels)
-    enough = enough_labels(labels)
+    judged = enough_labels(posterior.arms.by_group(posterior.labels))
+    return _release(standings, posterior, objective, judged, available, "better")
+
+
+def certain(
+    standings: Standings,
+    posterior: Posterior,
+    objective: Objective,
+    available: NDArray[np.bool_],
+    asked: NDArray[np.bool_],
+) -> tuple[Standings, list[Release]]:
+    """Return the standings after what need not wait for a review, and what was released.
+
+    Args:
+        available: (n_groups,) groups that may serve at all.
+        asked: (n_tasks,) tasks that had no such release within a day.
+    """
+    judged = posterior.arms.by_group(posterior.labels) >= CERTAIN_LABELS
+    judged &= asked[:, None]
+    return _release(standings, posterior, objective, judged, available, SURELY)
+
+
+def _release(
+    standings: Standings,
+    posterior: Posterior,
+    objective: Objective,
+    judged: NDArray[np.bool_],
+    available: NDArray[np.bool_],
+    reason: str,
+) -> tuple[Standings, list[Release]]:
+    """Return the standings after each task went to the best of those that are better.
+
+    Args:
+        judged: (n_tasks, n_groups) whose labels suffice; the choice's must, too.
+    """
     current = standings.current.copy()
     released = []
     for task, now in enumerate(standings.current):
+        able = judged[task] & available
+        able[now] = False
+        if not judged[task, now] or not able.any():
+            continue
         mean, sd = contrast(posterior, objective, task, int(now))
         better = p_better(mean, sd)
-        sound = (better >= BETTER) & enough[task] & available
-        if not enough[task, now] or not sound.any():
+        if reason == SURELY:
+            sound = able & (p_lasting(mean, sd, int(able.sum())) >= CERTAIN)
+        else:
+            sound = able & (better >= BETTER)
+        if not sound.any():
             continue
         best = int(np.where(sound, mean, -np.inf).argmax())
         current[task] = best
-        released.append(
-            Release(task, int(now), best, float(better[best]), float(mean[best]), "better")
-        )
+        gain, p = float(mean[best]), float(better[best])
+        released.append(Release(task, int(now), best, p, gain, reason))
     if released:
         standings = replace(standings, current=current, version=standings.version + 1)
     return standings, released
@@ -200,10 +268,42 @@ def choose_challengers(
     return replace(standings, challengers=tuple(chosen), version=standings.version + 1)
 
 
+def expected_loss(
+    standings: Standings, posterior: Posterior, objective: Objective
+) -> NDArray[np.float64]:
+    """Return (n_tasks,) successes that a call costs where it is explored, rather too many.
+
+    (1 − (1 − ε)·s)·E[max(choice − other, 0)], for the worst other of C: as if every call that the
+    choice does not keep went there, and gains made up for nothing. By losses of means trials spread
+    early, and whoever is better is found later.
+    """
+    out = np.zeros(len(standings.current))
+    for task, cur in enumerate(standings.current):
+        others = sorted({standings.incumbent, *standings.challengers[task]} - {int(cur)})
+        if others:
+            mean, sd = contrast(posterior, objective, task, int(cur))
+            worst = float(_positive_part(-mean, sd)[others].max())
+            out[task] = (1 - (1 - FLOOR) * _stay(standings, task)) * worst
+    return out
+
+
 def explored_tasks(
-    standings: Standings, posterior: Posterior, objective: Objective, traffic: NDArray[np.float64]
+    standings: Standings,
+    posterior: Posterior,
+    objective: Objective,
+    calls_a_day: NDArray[np.float64],
+    *,
+    room: float,
 ) -> NDArray[np.bool_]:
-    """Return (n_tasks,) where exploring pays most: traffic × expected improvement."""
+    """Return (n_tasks,) where exploring pays.
+
+    Everywhere that somebody promises a gain, once the room covers what a day of that is expected
+    to lose; until then where traffic × expected improvement is largest.
+
+    Args:
+        calls_a_day: (n_tasks,) routed.
+        room: what exploring may still cost, in successes.
+    """
     labels = posterior.arms.by_group(posterior.labels)
     enough = enough_labels(labels)
     worth = np.zeros(len(standings.current))
@@ -211,8 +311,17 @@ def explored_tasks(
         if not enough[task, cur] or not standings.challengers[task]:
             continue
         gain = expected_gain(posterior, objective, task, int(cur))
-        worth[task] = (traffic[task] + 1) * gain[list(standings.challengers[task])].max()
-    return (worth > 0) & (worth >= FOCUS * worth.max())
+        worth[task] = calls_a_day[task] * gain[list(standings.challengers[task])].max()
+    pays = worth > 0
+    lost = calls_a_day * expected_loss(standings, posterior, objective)
+    if room >= float(lost[pays].sum()):
+        return pays
+    return pays & (worth >= FOCUS * worth.max())
+
+
+def _stay(standings: Standings, task: int) -> float:
+    at_incumbent = standings.current[task] == standings.incumbent
+    return STAY_AT_INCUMBENT if at_incumbent else STAY_AT_RELEASED
 
 
 def law(
@@ -239,5 +348,5 @@ def law(
             cur = inc
     if room <= 0 or not explored:
         return Law(inc, cur, (), holdout=holdout, stay=1.0)
-    stay = STAY_AT_INCUMBENT if cur == inc else STAY_AT_RELEASED
+    stay = _stay(standings, task)
     return Law(inc, cur, standings.challengers[task], holdout=holdout, floor=floor, stay=stay)

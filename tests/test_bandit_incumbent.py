@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -230,17 +232,52 @@ def test_nothing_is_explored_with_too_few_labels() -> None:
     found = known([[0.5, 0.9], [0.5, 0.9]], labels=[[10, 100], [9, 100]])
     stand = Standings(0, np.zeros(2, dtype=int), ((1,), (1,)))
 
-    assert not incumbent.explored_tasks(stand, found, QUALITY, np.array([1e4, 1e4])).any()
+    a_day = np.array([1e4, 1e4])
+    assert not incumbent.explored_tasks(stand, found, QUALITY, a_day, room=1e9).any()
 
 
-def test_exploring_goes_where_traffic_times_gain_is_large() -> None:
-    found = known([[0.5, 0.6], [0.5, 0.6], [0.5, 0.6]])
+def lost_a_day(sd: float) -> float:
+    """Successes that 100 calls cost where the choice's .6 is tried against an unsure .55."""
+    both = float(np.hypot(1e-9, sd))
+    inside, _ = integrate.quad(
+        lambda x: -x * stats.norm(-0.05, both).pdf(x), -0.05 - 9 * both, 0, points=[-0.05]
+    )
+    return 100 * (1 - 0.98 * 0.4) * inside
+
+
+@pytest.mark.parametrize(
+    ("room", "explored"), [(1.001, [True, True, False]), (0.999, [True, False, False])]
+)
+def test_a_room_that_covers_a_days_loss_is_spent_everywhere_one_that_does_not_where_it_pays(
+    room: float, explored: list[bool]
+) -> None:
+    found = known([[0.6, 0.55]] * 3, [[1e-9, 0.1]] * 3)
     stand = Standings(0, np.zeros(3, dtype=int), ((1,), (1,), ()))
+    a_day = np.array([100.0, 89.0, 1e6])  # below nine tenths; the last has no challenger
 
-    explored = incumbent.explored_tasks(stand, found, QUALITY, np.array([99.0, 88.0, 1e6]))
+    found_room = room * lost_a_day(0.1) * 1.89
 
-    # (88 + 1) ÷ (99 + 1) is below the nine tenths that it takes; the last has no challenger
-    assert explored.tolist() == [True, False, False]
+    assert (
+        incumbent.explored_tasks(stand, found, QUALITY, a_day, room=found_room).tolist() == explored
+    )
+
+
+def test_who_is_surely_better_costs_nothing_to_try() -> None:
+    found = known([[0.6, 0.8, 0.75], [0.6, 0.5, 0.75]], 0.001)
+    stand = Standings(0, np.zeros(2, dtype=int), ((1, 2), (1, 2)))
+
+    lost = incumbent.expected_loss(stand, found, QUALITY)
+
+    # in the second task as if all that the choice does not keep went to the worst
+    assert lost == pytest.approx([0.0, (1 - 0.98 * 0.4) * 0.1])
+
+
+def test_after_a_release_the_incumbent_may_be_what_a_trial_costs() -> None:
+    found = known([[0.6, 0.8, 0.85]], 0.001)
+
+    (lost,) = incumbent.expected_loss(Standings(0, np.array([1]), ((2,),)), found, QUALITY)
+
+    assert lost == pytest.approx((1 - 0.98 * 0.97) * 0.2)
 
 
 # The law that follows
@@ -356,6 +393,92 @@ def test_a_cost_that_eats_the_gain_is_no_improvement() -> None:
     assert not by_value
 
 
+# Between reviews
+
+
+def at_once(found: Posterior, stand: Standings | None = None, asked=None, present=None):
+    n_tasks, n = found.labels.shape[0], found.arms.n_groups
+    return incumbent.certain(
+        incumbent.begin(0, n_tasks) if stand is None else stand,
+        found,
+        QUALITY,
+        np.ones(n, dtype=bool) if present is None else np.array(present, dtype=bool),
+        np.ones(n_tasks, dtype=bool) if asked is None else np.array(asked, dtype=bool),
+    )
+
+
+@pytest.mark.parametrize(("mean", "sd"), [(0.02, 0.01), (0.1, 0.03), (0.01, 0.02)])
+@pytest.mark.parametrize("rivals", [1, 7])
+def test_odds_that_last_are_those_of_the_evidence_for_better_against_equal(
+    mean, sd, rivals
+) -> None:
+    spread = incumbent.TELLING
+    variance = 1 / (1 / sd**2 - 1 / spread**2)  # of what was seen, where this is the posterior
+    seen = mean * variance / sd**2
+
+    p = incumbent.p_lasting(np.array([mean, -mean, 0.1]), np.array([sd, sd, 0.0]), rivals)
+
+    points = [0, mean, 10 * spread]
+    better, _ = integrate.quad(
+        lambda d: 2 * stats.norm(0, spread).pdf(d) * stats.norm(d, variance**0.5).pdf(seen),
+        0,
+        10 * spread,
+        points=points,
+    )
+    odds = better / stats.norm(0, variance**0.5).pdf(seen) / rivals
+    assert p == pytest.approx([odds / (1 + odds), 0, 0], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("labels", "released"),
+    [
+        ([[200, 200], [0, 0]], True),
+        ([[200, 199], [0, 500]], False),
+        ([[199, 200], [500, 0]], False),
+    ],
+)
+def test_what_is_certain_takes_200_labels_in_this_task_on_each_side(labels, released) -> None:
+    found = known([[0.5, 0.9], [0.5, 0.5]], 0.03, labels=labels)
+
+    stand, releases = at_once(found)
+
+    assert [(r.task, r.reason) for r in releases] == [(0, "certain")] * released
+    assert stand.current.tolist() == [int(released), 0]
+    assert stand.version == int(released)
+
+
+@pytest.mark.parametrize(("z", "released"), [(3.1, False), (5.0, True)])
+def test_three_sds_between_two_that_are_looked_at_all_the_time_are_not_certain(z, released) -> None:
+    sd = float(np.hypot(0.02, 0.02))
+
+    _, releases = at_once(known([[0.5, 0.5 + z * sd]], 0.02, labels=1000))
+
+    assert bool(releases) is released
+    assert stats.norm.cdf(3.1) > 0.999
+
+
+def test_of_several_that_are_certain_the_best_takes_over_and_the_unsure_wait() -> None:
+    found = known(
+        [[0.5, 0.8, 0.9, 0.95, 0.99]],
+        [[0.02, 0.02, 0.02, 0.02, 0.3]],
+        labels=[[500, 500, 500, 199, 500]],
+    )
+
+    _, (release,) = at_once(found)
+
+    assert (release.before, release.after) == (0, 2)
+    assert release.p_better > 0.999
+
+
+def test_tasks_that_are_not_asked_and_groups_that_are_away_wait() -> None:
+    found = known([[0.5, 0.9, 0.8], [0.5, 0.9, 0.8]], 0.02, labels=500)
+
+    stand, releases = at_once(found, asked=[0, 1], present=[1, 0, 1])
+
+    assert stand.current.tolist() == [0, 2]
+    assert len(releases) == 1
+
+
 # In the loop
 
 
@@ -397,6 +520,25 @@ def test_a_much_better_challenger_takes_over_after_a_review() -> None:
     assert (trace.arm[:20] == 0).all()  # fewer labels than a verdict takes
     assert trace.releases >= 2
     assert (trace.arm[-200:] == 0).mean() < 0.2
+
+
+def test_between_reviews_a_task_moves_to_who_is_certain_once_in_200_calls() -> None:
+    table = outcomes()
+    stream = make_stream(
+        table, seed=3, scenario=Scenario.STATIONARY, best_single=1, median=2, repeat=2500
+    )
+    rules = Rules(incumbent=0, release_every=10**6, floor=incumbent.FLOOR)
+    rng = np.random.default_rng(3)
+    loop = Loop(n_categories=2, n_arms=3, rules=rules, rng=rng, n_calls=2500)
+
+    trace = run(Pointsman(loop, stream), stream, lambda: 0.0)
+
+    assert {r.reason for _, r in loop.releases} == {"certain"}
+    for task, best in ((0, 1), (1, 2)):
+        at = [call for call, r in loop.releases if r.task == task]
+        assert all(late - early >= 200 for early, late in pairwise(at))
+        last = stream.seen[-300:] == task
+        assert (trace.arm[-300:][last] == best).mean() > 0.9
 
 
 def test_the_books_hold_what_others_served_and_move_it_when_a_label_comes() -> None:

@@ -168,7 +168,7 @@ def test_releases_and_reports_name_nobody_whom_the_app_may_not_use(provider: Pro
     found = believe(of, NOTHING, version=0, review_keys=[key])
     after, released = review(key, None, found.posterior, of, now_ms=1) or (None, [])
     assert after is not None
-    stands = weigh(key, after, found.posterior, NOTHING, of)
+    stands = weigh(key, after, found.posterior, NOTHING, of, now_ms=0)
     rows = rows_of(stands, of)
 
     assert key.incumbent == "second"

@@ -215,6 +215,66 @@ def test_a_review_without_evidence_only_moves_its_time() -> None:
     assert released == []
 
 
+B_IS_CERTAIN = rows([("code", "a", 400, 0.5), ("code", "b", 400, 0.95), ("code", "c", 400, 0.8)])
+
+
+def test_what_is_certain_is_released_at_the_look_that_finds_it() -> None:
+    after, released = review(B_IS_CERTAIN, BEGUN, NOW_MS + 1) or (BEGUN, [])
+
+    assert after == Kept(SCOPE, 2, NOW_MS, {"code": "b"}, certain_at_ms={"code": NOW_MS + 1})
+    assert [(r.task, r.before, r.after, r.reason) for r in released] == [
+        ("code", "a", "b", "certain")
+    ]
+    assert (released[0].p_better or 0) > 0.999
+    assert review(B_IS_CERTAIN, after, NOW_MS + 2) is None
+
+
+@pytest.mark.parametrize(
+    ("task", "waited_ms", "released"),
+    [
+        ("code", DAY_MS - 1, False),
+        ("code", DAY_MS, True),
+        ("chat", 1, True),
+    ],
+)
+def test_what_is_certain_moves_a_task_once_a_day_at_most(
+    task: str, waited_ms: int, released: bool
+) -> None:
+    kept = Kept(SCOPE, 7, NOW_MS, {"code": "c"}, certain_at_ms={task: NOW_MS})
+
+    found = review(B_IS_CERTAIN, kept, NOW_MS + waited_ms)
+
+    assert (found is not None) is released
+    if found is not None:
+        assert found[0].current == {"code": "b"}
+        assert found[0].certain_at_ms == {task: NOW_MS} | {"code": NOW_MS + waited_ms}
+
+
+def test_a_review_that_is_due_asks_all_tasks_as_ever_and_leaves_the_day_alone() -> None:
+    kept = Kept(SCOPE, 7, NOW_MS, {}, certain_at_ms={"code": NOW_MS + WEEK_MS - 1})
+
+    after, released = review(B_IS_CERTAIN, kept, NOW_MS + WEEK_MS) or (kept, [])
+
+    assert set(after.current.values()) == {"b"}
+    assert {r.reason for r in released} == {"better"}
+    assert after.certain_at_ms == kept.certain_at_ms
+
+
+def test_a_key_that_goes_on_as_it_began_explores_everywhere_once_a_day_of_that_is_affordable() -> (
+    None
+):
+    found = rows([("code", "a", 30_000, 0.5), ("chat", "a", 10_000, 0.5)])
+    now_ms = int(time.time() * 1000)
+
+    def notes(age_ms: int) -> set[str]:
+        kept = Kept(SCOPE, 1, now_ms, {}, begun_at_ms=now_ms - age_ms)
+        state_of = state(found, kept=kept)
+        return {note_of(state_of, "code"), note_of(state_of, "chat")}
+
+    assert notes(DAY_MS) == {"", choices.ELSEWHERE}
+    assert notes(300 * DAY_MS) == {""}
+
+
 def test_a_removed_choice_falls_back_at_once() -> None:
     without_b = configuration("ac")
     kept = Kept(SCOPE, 5, NOW_MS, {"code": "b", "chat": "c"})
@@ -354,6 +414,40 @@ def test_of_two_that_change_the_same_version_one_wins(client: Any) -> None:
     assert (told["p_better"], told["version"], told["at_ms"]) == (0.95, 2, NOW_MS + 1)
 
 
+def test_what_was_certain_and_since_when_a_key_is_known_outlive_a_restart(client: Any) -> None:
+    after, released = review(B_IS_CERTAIN, None, NOW_MS) or (BEGUN, [])
+    assert Releases(client).change(after, released, now_ms=NOW_MS)
+    ledger = Releases(client)
+    ledger.read()
+
+    assert ledger.kept == {SCOPE: after}
+    assert ledger.kept[SCOPE].certain_at_ms == {"code": NOW_MS}
+    assert ledger.kept[SCOPE].begun_at_ms == NOW_MS
+
+
+@pytest.mark.usefixtures("store")  # a script decides
+def test_standings_of_the_version_before_are_read_and_go_on(client: Any) -> None:
+    written = {
+        "version": 3,
+        "reviewed_at_ms": NOW_MS,
+        "current": {"code": "c"},
+        "hosts": {"c": ["c"]},
+        "scope": {"app": "default", "strategy": "quality", "model": "", "incumbent": "a"},
+    }
+    client.hset(keys.STANDINGS, f"{SCOPE.digest:016x}", json.dumps(written).encode())
+    ledger = Releases(client)
+    ledger.read()
+    kept = ledger.kept[SCOPE]
+
+    assert kept == Kept(SCOPE, 3, NOW_MS, {"code": "c"})
+    assert kept.begun_at_ms == NOW_MS  # it is at least so old, and stays so
+    after, released = review(B_IS_CERTAIN, kept, NOW_MS + 5) or (kept, [])
+    assert [r.reason for r in released] == ["certain"]
+    assert ledger.change(after, released, now_ms=NOW_MS + 5)
+    assert Releases(client).read()
+    assert after.begun_at_ms == NOW_MS
+
+
 @pytest.mark.usefixtures("store")  # a script reads them
 def test_damaged_standings_count_as_none(client: Any) -> None:
     ledger = Releases(client)
@@ -401,6 +495,30 @@ def test_keepers_at_the_same_time_release_once(
     told = [json.loads(entry[1][b"release"]) for entry in client.xrange(keys.RELEASES)]
     assert sorted(t["task"] for t in told) == ["chat", "code", "general"]
     assert {t["after"] for t in told} == {"b"}
+
+
+@pytest.mark.usefixtures("store")  # a script decides
+def test_keepers_release_what_is_certain_once_although_no_review_is_due(
+    client: Any, address: Address, state_dir: Path
+) -> None:
+    _store(client, B_IS_CERTAIN)
+    keepers = [Keeper(ABC, address, state_dir) for _ in range(3)]
+    for thread in [threading.Thread(target=k.start) for k in keepers]:
+        thread.start()
+    deadline = time.monotonic() + 10
+    try:
+        while not all(
+            SCOPE in k.current.choices and law_of(k.current.choices[SCOPE], "code").current == 1
+            for k in keepers
+        ):
+            assert time.monotonic() < deadline, "it was not released everywhere"
+            time.sleep(0.02)
+    finally:
+        for keeper in keepers:
+            keeper.stop()
+
+    told = [json.loads(entry[1][b"release"]) for entry in client.xrange(keys.RELEASES)]
+    assert [(t["task"], t["after"], t["reason"]) for t in told] == [("code", "b", "certain")]
 
 
 def test_a_start_knows_the_choices_before_its_first_draw(

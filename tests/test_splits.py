@@ -191,7 +191,8 @@ KEY = ReviewKey("default", "quality", "", "a")
 def test_choices_stay_at_the_hosts_that_they_name() -> None:
     kept = Kept(KEY, 3, BEGAN_MS, {"code": "b", "chat": "x"}, {"b": ("a", "b", "c")})
     for of, group in ((ABC, 0), (split("b"), 1), (split("a"), 1)):
-        found = weigh(KEY, kept, believe(of, NOTHING, version=0).posterior, NOTHING, of)
+        known = believe(of, NOTHING, version=0).posterior
+        found = weigh(KEY, kept, known, NOTHING, of, now_ms=BEGAN_MS)
 
         current = found.standings.current
         assert current[of.task_index["code"]] == group
@@ -202,7 +203,8 @@ def test_what_a_host_served_for_the_incumbent_was_no_exploring() -> None:
     """Else the room of a group whose cheap host is split off would be spent at once."""
     labels = rows([("code", "a", 900, 0.8), ("code", "b", 9000, 0.6)], review_key=KEY, of=ABC)
     for of in (ABC, split("b")):
-        found = weigh(KEY, None, believe(of, labels, version=1).posterior, labels, of)
+        known = believe(of, labels, version=1).posterior
+        found = weigh(KEY, None, known, labels, of, now_ms=BEGAN_MS)
 
         assert found.room is not None
         assert found.room > 90

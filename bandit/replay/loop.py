@@ -36,6 +36,8 @@ CALLS_PER_BATCH = 100
 """The batch grows by one with so many calls: while little is known, each label counts at once."""
 PACING_ROWS = 8
 """Every so-manieth row of the banks goes into the price of money: 32 of 256 fix it to a percent."""
+CALLS_A_DAY = 200
+"""What a replay takes for a day of traffic: most recordings hold a few thousand calls."""
 LEAST_LATENCY_S = 1e-5
 """Below the clock's use; keeps the logarithm finite."""
 NANO = 1e9
@@ -140,6 +142,8 @@ class Loop:
         self._shadow = Price()
         self._use = np.zeros((n_categories, n_arms))
         self._explored = np.zeros(n_categories, dtype=bool)
+        self._available = np.ones(n_arms, dtype=bool)  # at the last call
+        self._certain_at = np.full(n_categories, -CALLS_A_DAY)  # call of the last such release
         self._prior: Evidence | None = None
         if prior is not None:
             self._know(prior)
@@ -154,6 +158,7 @@ class Loop:
 
     def choose(self, call: int, category: int, available: NDArray[np.bool_]) -> int:
         """Return the arm that serves the call."""
+        self._available = available
         self._review(call, available)
         if self._since >= min(1 + self._n_calls // CALLS_PER_BATCH, MAX_BATCH):
             self._refresh()
@@ -419,12 +424,26 @@ class Loop:
                 standings, self.posterior, objective, everybody, self._order
             )
             return
+        standings, released = incumbent.certain(
+            standings,
+            self.posterior,
+            objective,
+            self._available,
+            self._n_calls >= self._certain_at + CALLS_A_DAY,
+        )
+        self._certain_at[[r.task for r in released]] = self._n_calls
+        self.releases += [(self._n_calls, r) for r in released]
         self._room = incumbent.room(self._books, self.posterior, objective, standings.incumbent)
         self._standings = incumbent.choose_challengers(
             standings, self.posterior, objective, everybody, self._order
         )
+        routed = self._books.routed + 1  # one made-up call in each
         self._explored = incumbent.explored_tasks(
-            self._standings, self.posterior, objective, self._books.routed
+            self._standings,
+            self.posterior,
+            objective,
+            CALLS_A_DAY * routed / routed.sum(),
+            room=self._room,
         )
 
     def _due(self) -> NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 - `looked_at`: labels by which a change is told, as of two looks
 - `splits`: which hosts are worse than the others of their group
 - `alarms`: which endpoints changed, and since when
+- `books`: what exploring cost, and how many calls a day bring
 - `choices`: what release keys stand at, and the law that follows
 - `releases`: the same in the store
 - `names`: what digests stand for, to be told to the store

@@ -121,7 +121,9 @@ def believe(
         known=known,
         learning=_learning(configuration, known),
         built_at=time.monotonic(),
-        choices=choices.weigh_all(review_keys, kept, posterior, rows, configuration),
+        choices=choices.weigh_all(
+            review_keys, kept, posterior, rows, configuration, now_ms=int(time.time() * 1000)
+        ),
     )
 
 

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit import incumbent, orders
-from bandit.cells import B, Family, Terms, read_plain
+from bandit.cells import Terms
 from bandit.draws import Law
 from bandit.incumbent import Books, Release, Standings
 from bandit.posterior import Posterior
 from bandit.utility import Order
+from router.beliefs.books import DAY_MS, calls_a_day, read_books
 from router.config.compiled import App, Configuration, Strategy
 from router.config.entries import Mode
 from router.endpoints.catalog import Catalog
@@ -78,6 +79,10 @@ class Kept:
     current: Mapping[str, str] = field(default_factory=dict)  # task -> id of the group's first host
     hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
     """All hosts of those groups, by the first: a group outlives the removal of one of them."""
+    certain_at_ms: Mapping[str, int] = field(default_factory=dict)
+    """When a task's last release between reviews was, by task."""
+    begun_at_ms: int = field(default=0, compare=False)
+    """Since when the key's calls are counted, for their rate; 0: just now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +148,15 @@ def review(
     """Return what the choices of a review key are to be; None: nothing is to be written.
 
     All tasks together once in `release_every_s`; at once only what was removed and, under an
-    order strategy, what was never settled or fell below its floor. Under any other, also all once
-    an alarm names a group that a task stands at, as soon as its labels since suffice for a verdict.
+    order strategy, what was never settled or fell below its floor. Under any other, at once also
+    what is certain, at most once a day and task, and all once an alarm names a group that a task
+    stands at, as soon as its labels since suffice for a verdict.
 
     Args:
         alarmed_at_ms: (n_groups,) when the last alarm named a group, in epoch ms; 0: never.
     """
     strategy = configuration.strategies[review_key.strategy]
-    before = kept or Kept(review_key, reviewed_at_ms=now_ms)
+    before = kept or Kept(review_key, reviewed_at_ms=now_ms, begun_at_ms=now_ms)
     standings, changes = _standings(before, configuration)
     current = {**before.current, **{c.task: c.after for c in changes}}
     due = now_ms >= before.reviewed_at_ms + strategy.release_every_s * 1000
@@ -170,14 +176,42 @@ def review(
         current |= {task: names[int(group)] for task, is_new, group in settles if is_new}
     elif due:
         standings, released = incumbent.review(standings, posterior, strategy.objective, groups)
+    else:
+        standings, released = incumbent.certain(
+            standings, posterior, strategy.objective, groups, _asked(before, tasks, now_ms)
+        )
     changes += [_change(r, review_key, configuration) for r in released]
     current.update({c.task: c.after for c in changes})
     if kept is not None and not due and current == before.current:
         return None
-    reviewed_at_ms = now_ms if due else before.reviewed_at_ms
-    known = {**before.hosts, **_members(configuration.catalog)}
+    after = _after(before, current, changes, configuration.catalog, now_ms=now_ms)
+    return (replace(after, reviewed_at_ms=now_ms) if due else after), changes
+
+
+def _after(
+    before: Kept,
+    current: Mapping[str, str],
+    changes: Iterable[ReleaseNotice],
+    catalog: Catalog,
+    *,
+    now_ms: int,
+) -> Kept:
+    """Return the next version of what is kept, with the times of what was certain."""
+    known = {**before.hosts, **_members(catalog)}
     hosts = {name: known[name] for name in current.values() if name in known}
-    return Kept(review_key, before.version + 1, reviewed_at_ms, current, hosts), changes
+    certain = dict.fromkeys((c.task for c in changes if c.reason == incumbent.SURELY), now_ms)
+    return replace(
+        before,
+        version=before.version + 1,
+        current=current,
+        hosts=hosts,
+        certain_at_ms={**before.certain_at_ms, **certain},
+    )
+
+
+def _asked(kept: Kept, tasks: Iterable[str], now_ms: int) -> NDArray[np.bool_]:
+    """Return (n_tasks,) which tasks had no release between reviews within a day."""
+    return np.array([now_ms >= kept.certain_at_ms.get(task, 0) + DAY_MS for task in tasks])
 
 
 def weigh(
@@ -186,13 +220,16 @@ def weigh(
     posterior: Posterior,
     rows: Terms,
     configuration: Configuration,
+    *,
+    now_ms: int,
 ) -> Choices:
     """Return what a review key stands at: who may be drawn, and what exploring may cost."""
     strategy = configuration.strategies[review_key.strategy]
-    kept = kept or Kept(review_key)
+    kept = kept or Kept(review_key, begun_at_ms=now_ms)
     standings, _ = _standings(kept, configuration)
     inc = standings.incumbent
-    books = _books(review_key, rows, posterior, configuration, inc)
+    release_keys = review_key.release_keys(configuration.task_index)
+    books = read_books(release_keys, rows, posterior, configuration.catalog, inc)
     arms, groups = _available(review_key, configuration)
     order = np.random.default_rng(review_key.digest).permutation(len(groups)).astype(float)
     n_tasks = len(configuration.task_index)
@@ -206,7 +243,9 @@ def weigh(
         standings, posterior, strategy.objective, groups, order
     )
     room = incumbent.room(books, posterior, strategy.objective, inc)
-    laws, notes = _guarded(standings, posterior, strategy, books, room)
+    a_day = calls_a_day(books, age_ms=now_ms - (kept.begun_at_ms or now_ms))
+    explored = incumbent.explored_tasks(standings, posterior, strategy.objective, a_day, room=room)
+    laws, notes = _guarded(standings, posterior, strategy, explored, room)
     return Choices(review_key, kept.version, standings, books, room, laws, notes)
 
 
@@ -216,9 +255,14 @@ def weigh_all(
     posterior: Posterior,
     rows: Terms,
     configuration: Configuration,
+    *,
+    now_ms: int,
 ) -> dict[ReviewKey, Choices]:
     """Return what each review key stands at, with what the store keeps of it."""
-    return {s: weigh(s, kept.get(s), posterior, rows, configuration) for s in review_keys}
+    return {
+        key: weigh(key, kept.get(key), posterior, rows, configuration, now_ms=now_ms)
+        for key in review_keys
+    }
 
 
 def rows_of(choices: Choices, configuration: Configuration) -> list[dict[str, Any]]:
@@ -315,36 +359,15 @@ def _is_alarmed(standings: Standings, posterior: Posterior, named: NDArray[np.bo
     return bool((named[standings.current] & enough[tasks, standings.current]).any())
 
 
-def _books(
-    review_key: ReviewKey, rows: Terms, posterior: Posterior, configuration: Configuration, inc: int
-) -> Books:
-    """Return the books as the law wants them; a label that came before its call counts once.
-
-    Calls of hosts that were split off from the incumbent's group are none of exploring: it served
-    them when they came.
-    """
-    found = read_plain(
-        rows,
-        Family.BOOKS,
-        names=np.array(review_key.release_keys(configuration.task_index), dtype=np.uint64),
-        endpoints=configuration.catalog.digests,
-    )
-    sound = np.nan_to_num(found)
-    calls, labelled, reward = (
-        posterior.arms.by_group(sound[..., column]) for column in (B.CALLS, B.LABELLED, B.REWARD)
-    )
-    routed = calls.sum(axis=1)
-    for of_others in (calls, labelled, reward):
-        of_others[:, list(configuration.catalog.kin[inc])] = 0.0
-    return Books(routed, labelled, reward, np.maximum(calls - labelled, 0.0))
-
-
 def _guarded(
-    standings: Standings, posterior: Posterior, strategy: Strategy, books: Books, room: float
+    standings: Standings,
+    posterior: Posterior,
+    strategy: Strategy,
+    explored: NDArray[np.bool_],
+    room: float,
 ) -> tuple[tuple[Law, ...], tuple[str, ...]]:
     """Return each task's law, and why it is not explored."""
     objective = strategy.objective
-    explored = incumbent.explored_tasks(standings, posterior, objective, books.routed)
     enough = incumbent.enough_labels(posterior.arms.by_group(posterior.labels))
     laws, notes = [], []
     for task, cur in enumerate(standings.current):

@@ -285,7 +285,12 @@ class Keeper:
         )
         if self._review(fresh, releases, review_keys):
             again = choices.weigh_all(
-                review_keys, releases.kept, fresh.posterior, rows, fresh.configuration
+                review_keys,
+                releases.kept,
+                fresh.posterior,
+                rows,
+                fresh.configuration,
+                now_ms=int(time.time() * 1000),
             )
             fresh = replace(fresh, choices=again)
         _draw_ahead(before, fresh)

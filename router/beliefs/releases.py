@@ -69,6 +69,8 @@ class Releases:
             "reviewed_at_ms": kept.reviewed_at_ms,
             "current": dict(kept.current),
             "hosts": dict(kept.hosts),
+            "certain_at_ms": dict(kept.certain_at_ms),
+            "begun_at_ms": kept.begun_at_ms,
             "scope": asdict(kept.review_key),
         }
         if not change_standings(
@@ -114,7 +116,10 @@ def _parse(name: bytes, raw: bytes) -> Kept | None:
         current = {str(task): str(host) for task, host in value["current"].items()}
         hosts = {str(first): tuple(map(str, ids)) for first, ids in value["hosts"].items()}
         version, reviewed_at_ms = int(value["version"]), int(value["reviewed_at_ms"])
-        kept = Kept(review_key, version, reviewed_at_ms, current, hosts)
+        # Earlier versions released nothing between reviews, and did not note when a key began.
+        certain = {str(t): int(ms) for t, ms in value.get("certain_at_ms", {}).items()}
+        begun_at_ms = int(value.get("begun_at_ms", reviewed_at_ms))
+        kept = Kept(review_key, version, reviewed_at_ms, current, hosts, certain, begun_at_ms)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         log.error("standings cannot be read", review_key=name.decode(), error=type(error).__name__)
         return None

@@ -10,6 +10,7 @@
 - `pipeline`: from a call's outcome to the posterior of a router
 - `derived_traffic`: made-up calls, with faults at one endpoint or healthy
 - `derived`: what is read off them, and what is believed of it
+- `yielding`: labels until an incumbent yields, and how seldom it yields by chance
 - `learning_cases`: what `learning` plays: tables, streams and rules
 - `learning_goals`: what a row of it is, and has to show
 - `learning_figures`: what a row tells, from what was played

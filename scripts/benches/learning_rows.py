@@ -6,7 +6,7 @@ Bounds are what was measured before draws that cannot get stuck, or what is want
 from __future__ import annotations
 
 from bandit.replay.scenarios import Scenario
-from scripts.benches import draw
+from scripts.benches import draw, hosts, yielding
 from scripts.benches.learning_beside import BIAS_ROWS, BUDGET_ROWS, CHANGE_ROWS, OFF_POLICY_ROWS
 from scripts.benches.learning_cases import LONG, PROFILE, LearningCase, LearningRun
 from scripts.benches.learning_figures import POINTS, end, of_summary, subsets_ahead, unlucky
@@ -150,4 +150,28 @@ def _draw_us(n_arms: int) -> float:
 OTHERS: tuple[SoloExperiment, ...] = (
     SoloExperiment("draw 10", "microseconds, p50", lambda: _draw_us(10), Goal(at_most=20)),
     SoloExperiment("draw 100", "microseconds, p50", lambda: _draw_us(100), Goal(at_most=40)),
+    SoloExperiment(
+        "incumbent of .62 beside the soak's others",
+        "labels a task until its first release, median",
+        lambda: float(yielding.until_first_release()["value"]),
+        Goal(at_most=yielding.MOST_LABELS),
+    ),
+    SoloExperiment(
+        "incumbent beside equals",
+        "runs of 1,000 with a release before the review",
+        lambda: float(yielding.released_at_once()["value"]),
+        Goal(at_most=5),
+    ),
+    SoloExperiment(
+        "host 5 points worse at half the price",
+        "labels of the group until it is split off, median",
+        lambda: float(hosts.labels_until_split(100, 1)[0]["value"]),
+        Goal(at_most=8000),
+    ),
+    SoloExperiment(
+        "equal hosts",
+        "pairs of 100 that are split, the worse of equal prices and half the price",
+        lambda: max(float(row["value"]) for row in hosts.equal_hosts_split(100, 1)),
+        Goal(at_most=2),
+    ),
 )
