@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Callable
 from typing import Any
+
+from telemetry import logs
 
 Measured = dict[str, Any]
 
@@ -24,19 +27,21 @@ def bounded(least: float, most: float, kind: Callable[[str], float]) -> Callable
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure the sidecar, a draw or the pipeline; return the exit code."""
+    """Measure the sidecar, a draw, the pipeline or what is believed; return the exit code."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=main.__doc__)
-    known = ["http", "draw", "pipeline", "memory"]
+    known = ["http", "draw", "pipeline", "memory", "truth"]
     parser.add_argument("what", nargs="?", choices=known, default="http", help="default: http")
     add = parser.add_argument
     add("--rounds", type=bounded(1, 100, int), default=5, help="of http")
     add("--seconds", type=bounded(0.5, 60, float), default=3.0, help="of http: a round each")
     add("--peer", choices=["litellm"], help="of http: also measure this one")
     add("--arms", type=bounded(2, 1000, int), default=10, help="of draw: endpoints")
-    add("--quick", action="store_true", help="of pipeline: less of it")
+    add("--quick", action="store_true", help="of pipeline, truth: less of it")
+    add("--seed", type=bounded(0, 2**32 - 1, int), default=0, help="of truth")
+    add("--labels", type=bounded(1000, 1e9, int), help="of truth: in all its worlds together")
     add("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(argv)
-    run = {"http": _http, "draw": _draw, "pipeline": _pipeline, "memory": _memory}[options.what]
+    run = dict(zip(known, (_http, _draw, _pipeline, _memory, _truth), strict=True))[options.what]
     measured, show = run(options)
     if measured is None:
         return 1
@@ -44,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps(measured))
     else:
         show(measured)
-    return 0
+    return int(options.quick and not all(measured.get("kept", {}).values()))
 
 
 def _http(options: argparse.Namespace) -> tuple[Measured | None, Callable[..., None]]:
@@ -79,6 +84,14 @@ def _memory(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]
     from scripts.benches.memory import run_bench
 
     return run_bench(), lambda measured: print(json.dumps(measured, indent=2))
+
+
+def _truth(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]:
+    from scripts.benches.truth import print_table, run_bench
+
+    logs.configure(level=logging.CRITICAL)  # each alarm is a line, and counted here
+    measured = run_bench(quick=options.quick, seed=options.seed, n_labels=options.labels)
+    return measured, print_table
 
 
 if __name__ == "__main__":
