@@ -8,30 +8,26 @@ times: what `report` shows then is held against the truth.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bandit import quality, report
-from bandit.cells import Q
 from bandit.drift import AlarmKind
-from bandit.report import ReportRow
 from scripts.benches import truth_falls
-from scripts.benches.truth_world import BEGAN_MS, Setting, World
+from scripts.benches.truth_setting import Setting
+from scripts.benches.truth_tally import TENTHS, Tally
+from scripts.benches.truth_world import BEGAN_MS, Raised, World
 
 ENDPOINTS, LABELLED, LATE_S = (2, 8, 50), (0.05, 0.4, 0.95), (0.0, 3600.0)
 DERIVED = (None, "noise", "telling")
-TENTHS, CHECKS_A_TENTH = 10, 3
+CHECKS_A_TENTH = 3
 LOOKS_A_TENTH, LOOKS_A_TENTH_QUICK = 120, 48
 SPAN_S = 2400.0
 """Simulated time from the first label on: at 5 % labelled 230 calls a second, else 12 to 29."""
 LATE_SPAN_S = 18_000.0
 """Five hours, where labels come an hour late; that hour comes before."""
-LEAST_LABELS = 1000
-"""Of a cell whose error counts: its mean is then known to .013."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,32 +46,6 @@ class Goals:
 FULL = Goals(0.87, 0.06, 1.0, {0.1: 600, 0.3: 60}, share=0.1, moved=0.05, other_alarms=0)
 QUICK = Goals(0.82, 0.08, 3.4, {0.1: 1200, 0.3: 120}, share=0.15, moved=0.08, other_alarms=1)
 """Wide, since six worlds and two calm stretches say little: two false alarms in 60,000 labels."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """What was shown in one world, held against the truth."""
-
-    inside: list[int] = field(default_factory=lambda: [0] * TENTHS)  # cells whose interval holds it
-    cells: list[int] = field(default_factory=lambda: [0] * TENTHS)
-    worst_error: float | None = None  # of cells with enough labels
-    moved: float | None = None  # between what is shown and what the labels alone say
-
-    def note(self, tenth: int, world: World) -> None:
-        """Look at what `report` would show now."""
-        inside, error = compare(shown(world), world)
-        self.inside[tenth] += int(inside[world.labels > 0].sum())
-        self.cells[tenth] += int((world.labels > 0).sum())
-        known = error[world.labels >= LEAST_LABELS]
-        if known.size:
-            self.worst_error = max(self.worst_error or 0.0, float(known.max()))
-        moved = moved_by_correction(world)
-        if moved is not None:
-            self.moved = max(self.moved or 0.0, moved)
-
-    def coverage(self) -> list[float]:
-        """Return the share of each tenth that has cells."""
-        return [i / n for i, n in zip(self.inside, self.cells, strict=True) if n]
 
 
 def settings() -> list[Setting]:
@@ -129,69 +99,24 @@ def run_row(
             world.step(look_s)
             if look % (looks // CHECKS_A_TENTH) == 0:
                 tally.note(tenth, world)
-    back = sum(raised.kind is AlarmKind.RESTORED for raised in world.raised)
+    false, back = count_alarms(world.raised)
     row = {
         **asdict(setting),
         "labels": int(world.labels.sum()),
         "coverage_90": min(tally.coverage(), default=None),
         "coverage_90_pooled": sum(tally.inside) / max(sum(tally.cells), 1),
         "worst_error": tally.worst_error,
-        "false_alarms": len(world.raised) - back,
+        "false_alarms": false,
         "restored": back,
         "moved_by_correction": tally.moved,
     }
     return row, tally
 
 
-def shown(world: World) -> list[ReportRow]:
-    """Return the rows of `report`."""
-    beliefs, configuration = world.beliefs, world.configuration
-    return report.rows(
-        beliefs.evidence,
-        beliefs.posterior,
-        beliefs.signals,
-        categories=list(configuration.task_index),
-        endpoints=[endpoint.id for endpoint in configuration.catalog.endpoints],
-        objective=configuration.strategies["learn"].objective,
-    )
-
-
-def compare(
-    rows: Sequence[ReportRow], world: World
-) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Return (N_TASKS, n_endpoints) whether the interval shown holds the truth, and the error.
-
-    False and NaN where nothing is shown.
-    """
-    inside, error = np.zeros(world.truth.shape, dtype=bool), np.full(world.truth.shape, np.nan)
-    tasks, endpoints = world.configuration.task_index, world.configuration.catalog.by_id
-    for row in rows:
-        if row.quality is None or row.quality_low is None or row.quality_high is None:
-            continue
-        cell = tasks[row.category], endpoints[row.endpoint].index
-        truth = world.truth[cell]
-        inside[cell] = row.quality_low <= truth <= row.quality_high
-        error[cell] = abs(row.quality - truth)
-    return inside, error
-
-
-def moved_by_correction(world: World) -> float | None:
-    """Return by how much a mean shown differs from what its labels say, each counted alike.
-
-    The labels are those of the simulator's own books, under the same model; that all of them fade
-    alike is no correction. None where derived labels or a regime count as well: they move what is
-    shown, too.
-    """
-    if world.setting.derived or any(known.regimes.now for known in world.beliefs.known):
-        return None
-    found = world.beliefs.posterior
-    n, wins = (np.zeros(found.quality.mean.shape) for _ in range(2))
-    n[: len(world.labels)], wins[: len(world.wins)] = world.labels, world.wins
-    if not n.any():
-        return 0.0
-    faded = found.evidence.quality[..., Q.N].sum() / n.sum()
-    plain = quality.fit(n * faded, wins * faded, wins * faded, family=found.arms.family)
-    return float(np.abs(plain.mean - found.quality.mean)[n > 0].max())
+def count_alarms(raised: Sequence[Raised]) -> tuple[int, int]:
+    """Return how many alarms of a calm world were false, and how many set one of those right."""
+    back = sum(one.kind is AlarmKind.RESTORED for one in raised)
+    return len(raised) - back, back
 
 
 def conclude(

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.drift import AlarmKind
-from scripts.benches.truth_world import Setting, World
+from scripts.benches.truth_setting import Setting
+from scripts.benches.truth_world import World
 
 SETTING = Setting(8, 0.4, units=True, equal=False)
 CALLS_A_SECOND, LOOK_S = 150.0, 0.5

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import fakeredis
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from bandit import cells
@@ -22,23 +21,16 @@ from bandit.draws import propensities
 from bandit.drift import AlarmKind
 from router.beliefs.alarms import Alarms
 from router.beliefs.beliefs import believe
-from router.config.compiled import Configuration, compile_text
+from scripts.benches.truth_records import draw_figures, outcomes
+from scripts.benches.truth_setting import N_TASKS, Setting, configuration, truth_of
 from scripts.benches.truth_units import StoredDraws
 from telemetry import keys
-from telemetry.events import RECORD, FeedbackKind, Flag, Kind, Result, Source, digest8
+from telemetry.events import FeedbackKind, Source
 from workers.folding.hearing import LabelStandings
 from workers.folding.terms import label_terms, outcome_terms
 
 BEGAN_MS = 1_800_000_000_000
-N_TASKS = 8
 INCARNATION = b"simulated"
-LEVELS = (0.62, 0.92)
-"""Of unequal endpoints, from the worst to the best."""
-EQUAL_LEVEL = 0.8
-DIFFICULTY = 0.06
-"""By how much the easiest task stands above the mean, and the hardest below."""
-DEVIATION_SD = 0.02
-"""Of a cell about what endpoint and task make it, in an unequal world."""
 VALID, SUCCESS_OF_INVALID = 0.98, 0.2
 """Share of derived labels that find no fault; what a fault leaves of the endpoint's success, where
 derived labels tell of it."""
@@ -46,19 +38,6 @@ DERIVED_SHARE = 0.5
 """Of the calls that a check can judge."""
 STALE_EVERY = 500
 """Looks between two clearings of rows that count no more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One world: who is there, and how labels and calls come."""
-
-    endpoints: int
-    labelled: float  # share of the calls
-    late_s: float = 0.0  # how long after its call a label comes
-    derived: str | None = None  # "noise": independent of the reward; "telling": a fault costs it
-    units: bool = False  # sessions and slots; else every call draws
-    shifting: bool = False  # endpoints come and go, and so do tasks
-    equal: bool = True
 
 
 class Raised(NamedTuple):
@@ -76,31 +55,6 @@ class Waiting(NamedTuple):
     tokens: NDArray[np.void]
     reward: NDArray[np.float64]
     derived: LabelStandings  # what the sidecar said of the same calls before
-
-
-def configuration(n_endpoints: int) -> Configuration:
-    """Return that of a learning app; all endpoints cost the same."""
-    endpoints = [
-        {"id": f"e{i}", "model": f"e{i}", "base_url": f"http://127.0.0.1:1/{i}"}
-        for i in range(n_endpoints)
-    ]
-    value = {
-        "endpoints": endpoints,
-        "tasks": {f"task{i}": None for i in range(N_TASKS)},
-        "strategies": {"learn": {"objective": "quality", "incumbent": "none"}},
-        "apps": {"default": {"mode": "route", "strategy": "learn"}},
-    }
-    return compile_text(yaml.safe_dump(value), file="simulated.yaml")
-
-
-def truth_of(setting: Setting, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return (N_TASKS, n_endpoints) shares of calls that succeed."""
-    shape = (N_TASKS, setting.endpoints)
-    if setting.equal:
-        return np.full(shape, EQUAL_LEVEL)
-    task = np.linspace(-DIFFICULTY, DIFFICULTY, N_TASKS)
-    out = np.linspace(*LEVELS, setting.endpoints) + rng.permutation(task)[:, None]
-    return np.clip(out + rng.normal(0, DEVIATION_SD, shape), 0.02, 0.98)
 
 
 class World:
@@ -186,7 +140,11 @@ class World:
         task = self._tasks(n)
         drawn, propensity, executed = self._drawn(task)
         np.add.at(self.calls, (task, executed), 1)
-        records = self._records(task, drawn, executed, propensity, end_ms)
+        at_ms = np.sort(self.rng.integers(self.now_ms, end_ms, n))
+        records = outcomes(
+            self.beliefs, task, drawn=drawn, executed=executed, propensity=propensity, at_ms=at_ms
+        )
+        draw_figures(records, self.rng)
         q = self.truth[task, executed]
         derived, q = self._derived(q)
         terms = outcome_terms(records)
@@ -268,37 +226,6 @@ class World:
             rest = (1 - (1 - VALID) * SUCCESS_OF_INVALID) / VALID
             q = q * np.where(valid, rest, SUCCESS_OF_INVALID)
         return found, q
-
-    def _records(
-        self,
-        task: NDArray[np.intp],
-        drawn: NDArray[np.intp],
-        executed: NDArray[np.intp],
-        propensity: NDArray[np.float64],
-        end_ms: int,
-    ) -> NDArray[np.void]:
-        """Return the outcomes of calls, with the tokens that a sidecar would write."""
-        n, beliefs, digests = len(task), self.beliefs, self.configuration.catalog.digests
-        out = np.zeros(n, dtype=RECORD)
-        out["kind"], out["result"], out["status"] = Kind.OUTCOME, Result.OK, 200
-        out["flags"] = Flag.USAGE_KNOWN | Flag.ROUTED | Flag.FINAL
-        out["tokens_in"], out["tokens_out"] = 40, self.rng.integers(20, 40, n)
-        out["latency_us"] = self.rng.lognormal(13, 0.5, n).astype(int)
-        token = out["token"]
-        token["token_flags"] = Flag.ROUTED
-        token["decided_at_ms"] = np.sort(self.rng.integers(self.now_ms, end_ms, n))
-        token["category"] = np.array(self.configuration.task_digests, dtype=np.uint64)[task]
-        token["drawn"], token["executed"] = digests[drawn], digests[executed]
-        token["release_key"] = RELEASE_KEYS[task]
-        token["propensity"] = propensity
-        token["predicted"] = beliefs.quality_mean[task, executed]
-        token["predicted_sd"] = beliefs.quality_sd[task, executed]
-        token["spread"] = beliefs.quality_spread[task, executed]
-        token["regime"] = np.array([known.regimes.now for known in beliefs.known])[executed]
-        return out
-
-
-RELEASE_KEYS = np.array([digest8("simulated", str(c)) for c in range(N_TASKS)], dtype=np.uint64)
 
 
 def _alarms(known: dict[bytes, bytes] | None = None) -> Alarms:
