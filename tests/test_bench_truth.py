@@ -21,7 +21,7 @@ from scripts.benches.truth_falls import Fall, fall, summary
 from scripts.benches.truth_setting import N_TASKS, Setting
 from scripts.benches.truth_tally import TENTHS, Tally, compare, moved_by_correction, shown
 from scripts.benches.truth_units import StoredDraws
-from scripts.benches.truth_world import Raised, World
+from scripts.benches.truth_world import Raised, SimulatedWorld
 
 
 @pytest.fixture(autouse=True)
@@ -33,8 +33,10 @@ def _quiet() -> Iterator[None]:
     structlog.configure(**before)
 
 
-def world(setting: Setting, looks: int = 0, *, rate: float = 40, look_s: float = 2) -> World:
-    found = World(setting, calls_a_second=rate, span_s=max(looks, 1) * look_s, seed=[3])
+def world(
+    setting: Setting, looks: int = 0, *, rate: float = 40, look_s: float = 2
+) -> SimulatedWorld:
+    found = SimulatedWorld(setting, calls_a_second=rate, span_s=max(looks, 1) * look_s, seed=[3])
     for _ in range(looks):
         found.step(look_s)
     return found

@@ -18,7 +18,7 @@ from bandit.drift import AlarmKind
 from scripts.benches import truth_falls
 from scripts.benches.truth_setting import Setting
 from scripts.benches.truth_tally import TENTHS, Tally
-from scripts.benches.truth_world import BEGAN_MS, Raised, World
+from scripts.benches.truth_world import BEGAN_MS, Raised, SimulatedWorld
 
 ENDPOINTS, LABELLED, LATE_S = (2, 8, 50), (0.05, 0.4, 0.95), (0.0, 3600.0)
 DERIVED = (None, "noise", "telling")
@@ -85,7 +85,7 @@ def run_row(
     """
     span_s = LATE_SPAN_S if setting.late_s else SPAN_S
     look_s = span_s / TENTHS / looks
-    world = World(
+    world = SimulatedWorld(
         setting,
         calls_a_second=n_labels / setting.labelled / span_s,
         span_s=span_s + setting.late_s,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bandit.drift import AlarmKind
 from scripts.benches.truth_setting import Setting
-from scripts.benches.truth_world import World
+from scripts.benches.truth_world import SimulatedWorld
 
 SETTING = Setting(8, 0.4, units=True, equal=False)
 CALLS_A_SECOND, LOOK_S = 150.0, 0.5
@@ -53,7 +53,7 @@ def run_falls(*, n_calm: int, seed: int, calm_labels: int = CALM_LABELS) -> list
     return [{"place": p, "depth": d, **summary(runs)} for (p, d), runs in found.items()]
 
 
-def fall(world: World, arm: int, depth: float, *, longest_s: float = LONGEST_S) -> Fall:
+def fall(world: SimulatedWorld, arm: int, depth: float, *, longest_s: float = LONGEST_S) -> Fall:
     """Let an endpoint fall in all tasks, and return what comes of it."""
     weight = world.labels.copy()
     known, before = weight.sum(axis=0), _believed(world, weight)
@@ -92,16 +92,16 @@ def summary(runs: list[Fall]) -> dict[str, Any]:
     }
 
 
-def _calm(n_labels: int, seed: list[int]) -> World:
+def _calm(n_labels: int, seed: list[int]) -> SimulatedWorld:
     """Return a world in which nothing has happened for so many labels."""
     span_s = n_labels / (CALLS_A_SECOND * SETTING.labelled)
-    world = World(SETTING, calls_a_second=CALLS_A_SECOND, span_s=span_s, seed=seed)
+    world = SimulatedWorld(SETTING, calls_a_second=CALLS_A_SECOND, span_s=span_s, seed=seed)
     while world.labels.sum() < n_labels:
         world.step(LOOK_S)
     return world
 
 
-def _share_later(world: World, arm: int) -> float:
+def _share_later(world: SimulatedWorld, arm: int) -> float:
     """Return the endpoint's share of the calls, units included, once the alarm is a minute old."""
     for _ in range(round(SETTLING_S / LOOK_S)):
         world.step(LOOK_S)
@@ -112,7 +112,7 @@ def _share_later(world: World, arm: int) -> float:
     return float(since[:, arm].sum() / since.sum())
 
 
-def _believed(world: World, weight: NDArray[np.int64]) -> NDArray[np.float64]:
+def _believed(world: SimulatedWorld, weight: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return (n_endpoints,) each one's believed mean over tasks, by the labels that it had."""
     mean = world.beliefs.quality_mean[: len(weight)]
     return np.asarray((mean * weight).sum(axis=0) / np.maximum(weight.sum(axis=0), 1))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bandit import quality, report
 from bandit.cells import Q
 from bandit.report import ReportRow
-from scripts.benches.truth_world import World
+from scripts.benches.truth_world import SimulatedWorld
 
 TENTHS = 10
 LEAST_LABELS = 1000
@@ -27,7 +27,7 @@ class Tally:
     worst_error: float | None = None  # of cells with enough labels
     moved: float | None = None  # between what is shown and what the labels alone say
 
-    def note(self, tenth: int, world: World) -> None:
+    def note(self, tenth: int, world: SimulatedWorld) -> None:
         """Look at what `report` would show now."""
         inside, error = compare(shown(world), world)
         self.inside[tenth] += int(inside[world.labels > 0].sum())
@@ -44,7 +44,7 @@ class Tally:
         return [i / n for i, n in zip(self.inside, self.cells, strict=True) if n]
 
 
-def shown(world: World) -> list[ReportRow]:
+def shown(world: SimulatedWorld) -> list[ReportRow]:
     """Return the rows of `report`."""
     beliefs, configuration = world.beliefs, world.configuration
     return report.rows(
@@ -58,7 +58,7 @@ def shown(world: World) -> list[ReportRow]:
 
 
 def compare(
-    rows: Sequence[ReportRow], world: World
+    rows: Sequence[ReportRow], world: SimulatedWorld
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Return (N_TASKS, n_endpoints) whether the interval shown holds the truth, and the error.
 
@@ -76,7 +76,7 @@ def compare(
     return inside, error
 
 
-def moved_by_correction(world: World) -> float | None:
+def moved_by_correction(world: SimulatedWorld) -> float | None:
     """Return by how much a mean shown differs from what its labels say, each counted alike.
 
     The labels are those of the simulator's own books, under the same model; that all of them fade

@@ -48,7 +48,7 @@ class Raised(NamedTuple):
     kind: AlarmKind
 
 
-class Waiting(NamedTuple):
+class LateLabels(NamedTuple):
     """Labels that are on their way."""
 
     due_ms: int
@@ -57,7 +57,7 @@ class Waiting(NamedTuple):
     derived: LabelStandings  # what the sidecar said of the same calls before
 
 
-class World:
+class SimulatedWorld:
     """A store, a sidecar and its traffic, look by look."""
 
     def __init__(
@@ -80,12 +80,12 @@ class World:
         self.rows = cells.merge([])
         self._n_looks = 0
         self._stored = StoredDraws(N_TASKS, calls_a_second)
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: deque[LateLabels] = deque()
         self._look()
 
-    def fork(self, seed: list[int]) -> World:
+    def fork(self, seed: list[int]) -> SimulatedWorld:
         """Return another world that goes on from here with luck and a store of its own."""
-        other = World(
+        other = SimulatedWorld(
             self.setting, calls_a_second=self.calls_a_second, span_s=self.span_s, seed=seed
         )
         for name in ("truth", "calls", "made", "labels", "wins", "raised", "_waiting", "_stored"):
@@ -157,10 +157,10 @@ class World:
         reward = (self.rng.random(n) < q).astype(float)
         np.add.at(self.made, (task[told], executed[told]), 1)
         due_ms = end_ms + round(self.setting.late_s * 1000)
-        self._waiting.append(Waiting(due_ms, tokens[told], reward[told], derived.of(told)))
+        self._waiting.append(LateLabels(due_ms, tokens[told], reward[told], derived.of(told)))
         return terms
 
-    def _tell(self, waiting: Waiting) -> list[cells.Terms]:
+    def _tell(self, waiting: LateLabels) -> list[cells.Terms]:
         """Return what labels add that have come."""
         tokens, reward, before = waiting.tokens, waiting.reward, waiting.derived
         cell = _places(tokens["category"], self.configuration.task_digests[:N_TASKS])
