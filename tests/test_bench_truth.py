@@ -157,6 +157,9 @@ def test_a_tally_counts_cells_with_labels_by_tenth_and_errors_of_known_ones() ->
     assert (tally.cells[2], sum(tally.cells)) == (n_cells, n_cells)
     assert tally.inside[2] == (inside & (found.labels > 0)).sum()
     assert tally.coverage() == [tally.inside[2] / n_cells]
+    few = (found.labels > 0) & (found.labels < 10)
+    assert tally.by_labels[0] == ((inside & few).sum(), few.sum())
+    assert sum(n for _, n in tally.by_labels) == n_cells
     assert tally.worst_error is None, "no cell has a thousand labels"
     found.labels[1, 1] = 1000
     tally.note(2, found)

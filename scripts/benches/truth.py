@@ -17,7 +17,7 @@ import numpy as np
 from bandit.drift import AlarmKind
 from scripts.benches import truth_falls
 from scripts.benches.truth_setting import Setting
-from scripts.benches.truth_tally import TENTHS, Tally
+from scripts.benches.truth_tally import BANDS, TENTHS, Tally
 from scripts.benches.truth_world import BEGAN_MS, Raised, SimulatedWorld
 
 ENDPOINTS, LABELLED, LATE_S = (2, 8, 50), (0.05, 0.4, 0.95), (0.0, 3600.0)
@@ -141,12 +141,23 @@ def conclude(
         "labels": n_labels,
         "coverage_90": min(tenths),
         "coverage_90_tenths": tenths,
+        "coverage_90_by_endpoints": {
+            str(n): float(np.mean([r["coverage_90_pooled"] for r in rows if r["endpoints"] == n]))
+            for n in sorted({row["endpoints"] for row in rows})
+        },
+        "coverage_90_by_labels": _by_labels([tally for _, tally in ran]),
         "worst_error": max(errors, default=0.0),
         "false_alarms_per_1e5": 1e5 * sum(row["false_alarms"] for row in rows) / n_labels,
         "moved_by_correction": max(moved, default=0.0),
         "falls": falls,
     }
     return {**found, "kept": kept(found, goals)}
+
+
+def _by_labels(tallies: list[Tally]) -> dict[str, float | None]:
+    """Return the coverage of all cells by how many labels they have, from so many on."""
+    sums = np.sum([tally.by_labels for tally in tallies], axis=0)
+    return {str(b): float(i / n) if n else None for b, (i, n) in zip(BANDS, sums, strict=True)}
 
 
 def kept(found: dict[str, Any], goals: Goals) -> dict[str, bool]:
@@ -196,6 +207,9 @@ def print_table(found: dict[str, Any]) -> None:
         )
     for name in ("coverage_90", "worst_error", "false_alarms_per_1e5", "moved_by_correction"):
         print(f"{name}: {found[name]:.3f}")
+    for by in ("endpoints", "labels"):
+        shares = found[f"coverage_90_by_{by}"]
+        print(f"covered by {by}:", ", ".join(f"{k}: {_figure(v)}" for k, v in shares.items()))
     missed = [name for name, is_kept in found["kept"].items() if not is_kept]
     print("missed:", ", ".join(missed) or "nothing")
 

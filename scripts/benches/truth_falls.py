@@ -23,8 +23,8 @@ CALLS_A_SECOND, LOOK_S = 150.0, 0.5
 PLACES = {"middle": 4, "best": 7}
 DEPTHS = (0.1, 0.3)
 CALM_LABELS = 20_000
-LONGEST_S = 900.0
-"""What was not told by then counts as never told."""
+LONGEST_S, MOST_LABELS = 900.0, 4000
+"""What was not told by then, after so many of the endpoint's labels, counts as never told."""
 SETTLING_S, WATCHED_S = 60.0, 30.0
 """Calls are counted a minute after the alarm, for so long."""
 LEAST_LABELS = 200
@@ -60,13 +60,13 @@ def fall(world: SimulatedWorld, arm: int, depth: float, *, longest_s: float = LO
     world.truth[:, arm] -= depth
     n_raised, began_ms = len(world.raised), world.now_ms
     labels = seconds = share = None
-    while (world.now_ms - began_ms) / 1000 < longest_s:
+    past_s, heard = 0.0, 0
+    while past_s < longest_s and heard < MOST_LABELS:
         world.step(LOOK_S)
-        told = [(r.arm, r.kind) for r in world.raised[n_raised:]]
-        if (arm, AlarmKind.DOWN) in told:
-            labels = int(world.labels[:, arm].sum() - known[arm])
-            seconds = (world.now_ms - began_ms) / 1000
-            share = _share_later(world, arm)
+        heard = int(world.labels[:, arm].sum() - known[arm])
+        past_s = (world.now_ms - began_ms) / 1000
+        if (arm, AlarmKind.DOWN) in [(r.arm, r.kind) for r in world.raised[n_raised:]]:
+            labels, seconds, share = heard, past_s, _share_later(world, arm)
             break
     others = np.flatnonzero((known >= LEAST_LABELS) & (np.arange(len(known)) != arm))
     moved = np.abs(_believed(world, weight) - before)[others]

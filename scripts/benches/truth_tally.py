@@ -14,6 +14,8 @@ from bandit.report import ReportRow
 from scripts.benches.truth_world import SimulatedWorld
 
 TENTHS = 10
+BANDS = (1, 10, 100, 1000)
+"""Labels of a cell from which on it counts in the next band of coverage."""
 LEAST_LABELS = 1000
 """Of a cell whose error counts: its mean is then known to .013."""
 
@@ -24,6 +26,7 @@ class Tally:
 
     inside: list[int] = field(default_factory=lambda: [0] * TENTHS)  # cells whose interval holds it
     cells: list[int] = field(default_factory=lambda: [0] * TENTHS)
+    by_labels: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0)] * len(BANDS))
     worst_error: float | None = None  # of cells with enough labels
     moved: float | None = None  # between what is shown and what the labels alone say
 
@@ -32,6 +35,10 @@ class Tally:
         inside, error = compare(shown(world), world)
         self.inside[tenth] += int(inside[world.labels > 0].sum())
         self.cells[tenth] += int((world.labels > 0).sum())
+        band = np.searchsorted(BANDS, world.labels, side="right") - 1
+        for k, (n_inside, n) in enumerate(self.by_labels):
+            own = inside[band == k]
+            self.by_labels[k] = n_inside + int(own.sum()), n + own.size
         known = error[world.labels >= LEAST_LABELS]
         if known.size:
             self.worst_error = max(self.worst_error or 0.0, float(known.max()))
