@@ -15,6 +15,7 @@ from bandit import cells
 from bandit.cells import D, E, Family, Q, U
 from bandit.drift import AlarmKind
 from bandit.report import ReportRow
+from router.beliefs.beliefs import believe
 from scripts.benches import truth, truth_falls
 from scripts.benches.truth import QUICK, conclude, count_alarms, kept, run_row, settings
 from scripts.benches.truth_falls import Fall, fall, summary
@@ -251,3 +252,16 @@ def test_a_restored_endpoint_is_no_false_alarm_of_its_own() -> None:
     kinds = [AlarmKind.DOWN, AlarmKind.RESTORED, AlarmKind.UP]
 
     assert count_alarms([Raised(i, 0, kind) for i, kind in enumerate(kinds)]) == (2, 1)
+
+
+def test_beliefs_are_of_the_moment_that_is_given() -> None:
+    found = world(Setting(2, 0.9), 5)
+    half_life_ms = cells.HALF_LIFE_MS[Family.QUALITY]
+
+    later = believe(
+        found.configuration, found.rows, version=1, now_ms=found.now_ms + half_life_ms
+    ).evidence
+
+    now = found.beliefs.evidence.quality
+    assert later.quality[..., Q.N] == pytest.approx(now[..., Q.N] / 2)
+    assert (later.quality[..., Q.LABELS] == now[..., Q.LABELS]).all()
