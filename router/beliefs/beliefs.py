@@ -88,6 +88,7 @@ def believe(
     review_keys: Iterable[ReviewKey] = (),
     kept: Mapping[ReviewKey, Kept] = MappingProxyType({}),
     watches: Mapping[int, EndpointWatch] = MappingProxyType({}),
+    now_ms: int | None = None,
 ) -> Beliefs:
     """Return the beliefs that the rows support as of now, with the choices of these review keys.
 
@@ -95,11 +96,13 @@ def believe(
 
     Args:
         watches: what is known of endpoints that were watched, by digest.
+        now_ms: when now is, in epoch milliseconds; None: as the clock says.
     """
     split = {digest: one.split for digest, one in watches.items() if one.split is not None}
     configuration = splits.with_splits(configuration, split)
     known = alarms.by_arm(configuration.catalog, watches)
-    evidence = _evidence(configuration, rows, known)
+    as_of_ms = int(time.time() * 1000) if now_ms is None else now_ms
+    evidence = _evidence(configuration, rows, known, as_of_ms)
     posterior = infer(evidence, configuration.catalog.arms)
     signals = cells.read_plain(
         rows,
@@ -128,10 +131,10 @@ def believe(
 
 
 def _evidence(
-    configuration: Configuration, rows: cells.Terms, known: tuple[EndpointWatch, ...]
+    configuration: Configuration, rows: cells.Terms, known: tuple[EndpointWatch, ...], now_ms: int
 ) -> cells.Evidence:
     tasks = np.array(configuration.task_digests, dtype=np.uint64)
-    endpoints, now_ms = configuration.catalog.digests, int(time.time() * 1000)
+    endpoints = configuration.catalog.digests
     found = cells.read(rows, categories=tasks, endpoints=endpoints, now_ms=now_ms)
     if not any(one.regimes.now for one in known):
         return found

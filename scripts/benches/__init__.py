@@ -18,5 +18,10 @@
 - `learning_rows`: rows on learning itself, and all rows together
 - `learning`: how well the one setting learns, as a table
 - `memory`: bytes of the store for each thing that it keeps
+- `truth_setting`, `truth_units`, `truth_records`: simulated worlds, their units and records
+- `truth_world`: traffic of such a world, through the code that folds and infers live
+- `truth_tally`: what is shown of it, held against the truth
+- `truth_falls`: one endpoint falls
+- `truth`: whether posteriors tell the truth while nothing happens
 - `__main__`: `scripts/bench NAME`
 """

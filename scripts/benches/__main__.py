@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from telemetry import logs
 
 Measured = dict[str, Any]
 
@@ -27,7 +30,7 @@ def bounded(least: float, most: float, kind: Callable[[str], float]) -> Callable
 def main(argv: list[str] | None = None) -> int:
     """Measure the sidecar, a part of it, or how it learns; return the exit code."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=main.__doc__)
-    known = ["http", "draw", "pipeline", "memory", "derived", "hosts", "learning"]
+    known = ["http", "draw", "pipeline", "memory", "derived", "hosts", "learning", "truth"]
     parser.add_argument("what", nargs="?", choices=known, default="http", help="default: http")
     add = parser.add_argument
     add("--rounds", type=bounded(1, 100, int), default=5, help="of http")
@@ -35,7 +38,9 @@ def main(argv: list[str] | None = None) -> int:
     add("--peer", choices=["litellm"], help="of http: also measure this one")
     add("--arms", type=bounded(2, 1000, int), default=10, help="of draw: endpoints")
     add("--runs", type=bounded(10, 10_000, int), default=100, help="of hosts")
-    add("--quick", action="store_true", help="of pipeline: less of it")
+    add("--quick", action="store_true", help="of pipeline, truth: less of it")
+    add("--seed", type=bounded(0, 2**32 - 1, int), default=0, help="of truth")
+    add("--labels", type=bounded(1000, 1e9, int), help="of truth: in all its worlds together")
     add("--streams", type=bounded(1, 1000, int), default=16, help="of learning: of a row")
     add("--subset-streams", type=bounded(1, 1000, int), default=4, help="of learning: of a subset")
     add("--rows", metavar="NAME,...", help="of learning: only those with one of these in the name")
@@ -50,6 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         "derived": _derived,
         "hosts": _hosts,
         "learning": _learning,
+        "truth": _truth,
     }
     measured, show = runs[options.what](options)
     if measured is None:
@@ -58,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps(measured))
     else:
         show(measured)
-    return 0
+    return int(options.quick and not all(measured.get("kept", {}).values()))
 
 
 def _http(options: argparse.Namespace) -> tuple[Measured | None, Callable[..., None]]:
@@ -122,6 +128,14 @@ def _learning(options: argparse.Namespace) -> tuple[Measured, Callable[..., None
         print(f"scripts/bench learning: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     return found, print_table
+
+
+def _truth(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]:
+    from scripts.benches.truth import print_table, run_bench
+
+    logs.configure(level=logging.CRITICAL)  # each alarm is a line, and counted here
+    measured = run_bench(quick=options.quick, seed=options.seed, n_labels=options.labels)
+    return measured, print_table
 
 
 if __name__ == "__main__":
