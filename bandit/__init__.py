@@ -17,6 +17,7 @@ Nothing here does I/O, reads a clock, owns a random generator or logs. In readin
 - `drift`: whether an endpoint changed
 - `regimes`: which evidence counts after it did
 - `watcher`: both, for one endpoint and for all
+- `teaching`: whose labels count for whom, and who taught what
 - `ope`: what another policy would have gained, from a log
 - `report`: posteriors as rows for people
 - `replay`: the loop on recorded outcomes

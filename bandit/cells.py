@@ -4,7 +4,8 @@ A cell has one row per family of statistics and decay window. Rows are keyed by 
 never by position, and folding is addition: the order and the grouping of records do not matter,
 and merging two partial states is adding them.
 
-Books and signals never fade: they say what exploring has cost, and what labels were read off.
+Books, signals and teaching never fade: they say what exploring has cost, what labels were read
+off, and whose they are.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Family(IntEnum):
     DERIVED = 6  # labels that the sidecar read off calls by itself
     SIGNALS = 7  # what labels were read off
     RESIDUALS = 8  # of labels against what was predicted
+    TEACHING = 9  # labels by app, kept under `teaching.key_of` in place of the category
 
 
 HALF_LIFE_MS = {
@@ -149,6 +151,13 @@ class E(IntEnum):
     TOTAL = 1  # in sd of a single reward
 
 
+class T(IntEnum):
+    """Columns of TEACHING, plain sums over all time: labelled decisions, and their rewards."""
+
+    LABELS = 0
+    REWARD = 1
+
+
 N_COLUMNS = 10
 HUGE = 1e15
 """No sum of real records comes near; whatever does was damaged."""
@@ -159,6 +168,7 @@ UNWEIGHTED: dict[Family, tuple[int, ...]] = {
     Family.DERIVED: (D.PAIRS,),
     Family.SIGNALS: tuple(S),
     Family.RESIDUALS: tuple(E),
+    Family.TEACHING: tuple(T),
 }
 SCALED: dict[Family, tuple[int, ...]] = {
     Family.QUALITY: (Q.R, Q.R2),
@@ -169,8 +179,14 @@ SCALED: dict[Family, tuple[int, ...]] = {
     Family.DERIVED: (D.GOOD, D.PAIR_D, D.PAIR_D2, D.PAIR_S, D.PAIR_DS, D.PAIR_S2),
     Family.SIGNALS: (),
     Family.RESIDUALS: (E.TOTAL,),
+    Family.TEACHING: (T.REWARD,),
 }
 """Columns in fixed point; the rest are whole numbers (counts, tokens, nano-dollars)."""
+SIGNED: dict[Family, tuple[int, ...]] = {
+    Family.RESIDUALS: (E.TOTAL,),
+    Family.TEACHING: tuple(T),  # what was said before it was counted by app may be taken back
+}
+"""Columns of families that never fade which may fall below nothing."""
 
 KEY = np.dtype(
     [
@@ -209,7 +225,8 @@ def terms(
     """Return what each record adds to its cell's row of `family`.
 
     Args:
-        category, endpoint: (n,) digests; of BOOKS the release key's in place of the category's.
+        category, endpoint: (n,) digests; of BOOKS the release key's in place of the category's,
+            of TEACHING what `teaching.key_of` says.
         at_ms: (n,) when the decision was made; this alone sets window and weight.
         columns: (n, N_COLUMNS) the record's raw values: 1.0 for a count, the reward, the
             natural logarithm of seconds or tokens, tokens, nano-dollars.
@@ -353,6 +370,7 @@ def read(
     categories: NDArray[np.uint64],
     endpoints: NDArray[np.uint64],
     now_ms: int,
+    aliases: NDArray[np.uint64] | None = None,
 ) -> Evidence:
     """Return the evidence of the named cells as of `now_ms`; other rows are left out.
 
@@ -361,11 +379,19 @@ def read(
     Args:
         rows: any number of rows; several of one cell (shards, windows) are added up.
         categories, endpoints: (n_categories,) and (n_arms,) digests, in the order wanted.
+        aliases: (n, n_categories) further digests of the same categories: of calls whose labels
+            do not count here. What is measured of the endpoints does: usage, latency, reliability.
     """
-    c = _positions(rows.keys["category"], categories)
+    wanted = categories if aliases is None else np.concatenate([categories, aliases.ravel()])
+    place = _positions(rows.keys["category"], wanted)
+    of_labels = np.where(place < len(categories), place, -1)
+    of_calls = np.where(place < 0, -1, place % max(len(categories), 1))
     e = _positions(rows.keys["endpoint"], endpoints)
     shape = (len(categories), len(endpoints), N_COLUMNS)
-    found = (_read_family(rows, family, c, e, shape, now_ms=now_ms) for family in FADING)
+    found = []
+    for family in FADING:
+        c = of_labels if family in BY_REGIME else of_calls
+        found.append(_read_family(rows, family, c, e, shape, now_ms=now_ms))
     return Evidence(*found)
 
 
@@ -425,7 +451,8 @@ def read_plain(
 
     Args:
         rows: any number of rows; several of one cell (shards) are added up.
-        family: BOOKS, kept under release keys, SIGNALS, under categories, or RESIDUALS, under 0.
+        family: BOOKS, kept under release keys, SIGNALS, under categories, RESIDUALS, under 0, or
+            TEACHING, under `teaching.key_of`.
         names, endpoints: (n_names,) and (n_arms,) digests, in the order wanted.
 
     A damaged cell, with a value that no sum of records can have, is NaN.
@@ -437,8 +464,7 @@ def read_plain(
     e = _positions(keys["endpoint"], endpoints)
     pick = (k >= 0) & (e >= 0)
     np.add.at(out, (k[pick], e[pick]), values[pick] / _FIXED_POINT[family])
-    signed = [int(E.TOTAL)] if family is Family.RESIDUALS else []
-    out[damaged(out, signed)] = np.nan
+    out[damaged(out, list(SIGNED.get(family, ())))] = np.nan
     return out
 
 

@@ -213,12 +213,20 @@ def weigh(
 def weigh_all(
     review_keys: Iterable[ReviewKey],
     kept: Mapping[ReviewKey, Kept],
-    posterior: Posterior,
+    posteriors: Sequence[Posterior],
     rows: Terms,
     configuration: Configuration,
 ) -> dict[ReviewKey, Choices]:
-    """Return what each review key stands at, with what the store keeps of it."""
-    return {s: weigh(s, kept.get(s), posterior, rows, configuration) for s in review_keys}
+    """Return what each review key stands at, with what the store keeps of it.
+
+    Args:
+        posteriors: by outlook; an app's choices follow from the one that it goes by.
+    """
+    apps = configuration.apps
+    return {
+        s: weigh(s, kept.get(s), posteriors[apps[s.app].outlook], rows, configuration)
+        for s in review_keys
+    }
 
 
 def rows_of(choices: Choices, configuration: Configuration) -> list[dict[str, Any]]:

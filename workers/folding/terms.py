@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit import drift
-from bandit.cells import B, D, E, Family, L, Q, R, S, Terms, U
+from bandit import drift, teaching
+from bandit.cells import B, D, E, Family, L, Q, R, S, T, Terms, U
 from bandit.grouping import Grouping
 from telemetry.events import WAITED, FeedbackKind, Flag, Result, Source
 from workers.folding.hearing import LabelStandings
@@ -116,6 +116,8 @@ def label_terms(tokens: NDArray[np.void], old: LabelStandings, new: LabelStandin
         token["category"], token["executed"], token["decided_at_ms"], token["regime"]
     )
     releases = Grouping.of(token["release_key"], token["executed"], token["decided_at_ms"])
+    by_app = teaching.key_of(token["app"], token["category"])
+    taught = Grouping.of(by_app, token["executed"], token["decided_at_ms"])
     rewards = {c: x * sign * routed for c, x in _rewards(held).items()}
     return [
         judged.terms(Family.QUALITY, {c: x * sign for c, x in _quality(held).items()}),
@@ -123,6 +125,7 @@ def label_terms(tokens: NDArray[np.void], old: LabelStandings, new: LabelStandin
         judged.terms(Family.DERIVED, {c: x * sign for c, x in _derived(held).items()}),
         judged.terms(Family.SIGNALS, {c: x * sign for c, x in _signals(held).items()}),
         judged.terms(Family.RESIDUALS, {c: x * sign for c, x in _residuals(token, held).items()}),
+        taught.terms(Family.TEACHING, {c: x * sign for c, x in _teaching(held).items()}),
     ]
 
 
@@ -156,6 +159,11 @@ def _quality(held: LabelStandings) -> Columns:
 
 def _rewards(held: LabelStandings) -> Columns:
     return {B.LABELLED: held.is_rewarded, B.REWARD: held.reward}
+
+
+def _teaching(held: LabelStandings) -> Columns:
+    """Return labels as their app's: of calls that were not routed, too."""
+    return {T.LABELS: held.is_rewarded, T.REWARD: held.reward}
 
 
 def _derived(held: LabelStandings) -> Columns:
