@@ -395,6 +395,12 @@ def read(
     return Evidence(*found)
 
 
+def of_family(rows: Terms, family: Family) -> Terms:
+    """Return the rows of one family alone."""
+    mine = rows.keys["family"] == int(family)
+    return Terms(rows.keys[mine], rows.values[mine])
+
+
 def read_by_regime(
     rows: Terms,
     family: Family,
@@ -408,8 +414,7 @@ def read_by_regime(
     Args:
         family: one of `BY_REGIME`.
     """
-    mine = rows.keys["family"] == int(family)
-    rows = Terms(rows.keys[mine], rows.values[mine])
+    rows = of_family(rows, family)
     c = _positions(rows.keys["category"], categories)
     e = _positions(rows.keys["endpoint"], endpoints)
     shape = (len(categories), len(endpoints), N_COLUMNS)
@@ -457,8 +462,8 @@ def read_plain(
 
     A damaged cell, with a value that no sum of records can have, is NaN.
     """
-    mine = rows.keys["family"] == int(family)
-    keys, values = rows.keys[mine], rows.values[mine]
+    mine = of_family(rows, family)
+    keys, values = mine.keys, mine.values
     out = np.zeros((len(names), len(endpoints), N_COLUMNS))
     k = _positions(keys["category"], names)
     e = _positions(keys["endpoint"], endpoints)

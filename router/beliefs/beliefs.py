@@ -43,6 +43,7 @@ class Beliefs:
     quality_spread: NDArray[np.float64]  # (n_categories, n_groups) sd of a single reward
     latency_q99_s: NDArray[np.float64]  # (n_categories, n_arms)
     ttft_q99_s: NDArray[np.float64]
+    teaching: cells.Terms  # rows that say who taught what
     known: tuple[EndpointWatch, ...]  # by arm: whether it changed, and since when
     learning: Law  # of learning mode
     built_at: float  # monotonic seconds
@@ -52,7 +53,7 @@ class Beliefs:
 
     @property
     def evidence(self) -> cells.Evidence:
-        """What all share."""
+        """What all share, and everything that is measured of calls."""
         return self.outlooks[0].evidence
 
     @property
@@ -140,6 +141,7 @@ def believe(
         # All outlooks have one evidence of latency.
         latency_q99_s=np.tile(shared.latency.quantile(0.99), (len(seen), 1)),
         ttft_q99_s=np.tile(shared.ttft.quantile(0.99), (len(seen), 1)),
+        teaching=cells.of_family(rows, cells.Family.TEACHING),
         known=known,
         learning=_learning(configuration, known),
         built_at=time.monotonic(),

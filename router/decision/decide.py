@@ -357,9 +357,7 @@ def _given(context: CallContext, plan: Plan) -> StoredDraw:
     )
 
 
-def _with_law_in_force(
-    route: Route, choices: Choices | None, task: int, beliefs: Beliefs
-) -> Route:
+def _with_law_in_force(route: Route, choices: Choices | None, task: int, beliefs: Beliefs) -> Route:
     """Return the route under the law of its choices, or of learning mode as it stands now."""
     if choices is not None:
         return structs.replace(route, law=choices.laws[task])

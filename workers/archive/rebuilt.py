@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +17,22 @@ from workers.folding.batch import (
     SPAN_DAYS,
     SPANS,
     START,
+    TAUGHT_FROM,
     Decision,
     Entries,
     Window,
     at_ms,
     effects,
+    position,
     take_apart,
 )
 from workers.folding.shard import stale_rows
 
 AT_ONCE = 48
 """Entries folded in one go: 12,000 records; more leave the processor's cache."""
+
+ALWAYS_TAUGHT: Mapping[bytes, bytes] = MappingProxyType({TAUGHT_FROM: START})
+"""Meta of a shard that no earlier version has folded."""
 
 Sums = dict[bytes, NDArray[np.int64]]
 
@@ -51,10 +58,17 @@ class Rebuilt:
         self.labels.update(content.labels)
         self.ingested.update({nonce: int(span) for nonce, span in content.ingested.items()})
 
-    def fold(self, entries: Entries) -> None:
-        """Fold entries in, as the learner did."""
-        for i in range(0, len(entries), AT_ONCE):
-            self._fold(entries[i : i + AT_ONCE])
+    def fold(self, entries: Entries, meta: Mapping[bytes, bytes] = ALWAYS_TAUGHT) -> None:
+        """Fold entries in, as the learner did.
+
+        Args:
+            meta: of the checkpoint that they lead to; says since when labels are counted by app.
+        """
+        taught_from = meta.get(TAUGHT_FROM)
+        n = sum(not _is_after(entry_id, taught_from) for entry_id, _ in entries)
+        for part, is_taught in ((entries[:n], False), (entries[n:], True)):
+            for i in range(0, len(part), AT_ONCE):
+                self._fold(part[i : i + AT_ONCE], is_taught=is_taught)
 
     def forget(self) -> None:
         """Drop what counts no more as of the mark: the learner may have, or not yet."""
@@ -67,18 +81,24 @@ class Rebuilt:
         first = now_ms // DAY_MS // SPAN_DAYS - SPANS + 1
         self.ingested = {nonce: span for nonce, span in self.ingested.items() if span >= first}
 
-    def _fold(self, entries: Entries) -> None:
+    def _fold(self, entries: Entries, *, is_taught: bool) -> None:
         batch = take_apart(entries, self.windows)
         batch.drop_told(self.ingested)
         self.ingested.update(batch.ingested)
         found = effects(batch, self.labels)
         for key, value in zip(found.terms.keys, found.terms.values, strict=True):
+            if key["family"] == Family.TEACHING and not is_taught:
+                continue
             name = key.tobytes()
             self.rows[name] = self.rows[name] + value if name in self.rows else value
         self.windows.update(batch.windows)
         self.labels.update(found.labels)
         self.n_records += len(batch.records)
         self.mark = entries[-1][0]
+
+
+def _is_after(entry_id: bytes, mark: bytes | None) -> bool:
+    return mark is not None and position(entry_id) > position(mark)
 
 
 def parse_rows(rows: dict[bytes, bytes]) -> Sums:

@@ -132,7 +132,7 @@ def _restore_shard(client: Client, shard: int, part: _Part, found: Restored) -> 
             found.damaged += 1
             continue
         entries = content.as_entries()
-        state.fold(entries)
+        state.fold(entries, content.meta)
         state.stand_at(content)
         found.references += _write_references(client, shard, entries, now_ms=now_ms)
         found.files += 1

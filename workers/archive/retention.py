@@ -93,7 +93,7 @@ def _begin_from(chain: list[ArchiveFile]) -> ArchiveFile | None:
             whole = False
             continue
         if not file.is_base:
-            state.fold(content.as_entries())
+            state.fold(content.as_entries(), content.meta)
         state.stand_at(content)
     if not whole:
         return None

@@ -38,6 +38,9 @@ and two whole ones before it, so 32 days at least. Sets that end by themselves; 
 would need twice the memory, 75 bytes a nonce."""
 START = b"0-0"
 """Before every entry."""
+TAUGHT_FROM = b"taught_from"
+"""Field of a shard's meta: the entry after which labels are counted by app, too. What was folded
+before, by a version that did not, has left no such rows."""
 Entries = list[tuple[bytes, dict[bytes, bytes]]]
 """Ids and fields, as the store gives them."""
 Decision = tuple[int, bytes]

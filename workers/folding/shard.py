@@ -29,6 +29,7 @@ from workers.folding.batch import (
     SPAN_DAYS,
     SPANS,
     START,
+    TAUGHT_FROM,
     Batch,
     Decision,
     Effects,
@@ -72,6 +73,7 @@ class Shard:
     windows: dict[bytes, Window] = field(default_factory=dict)
     expected: dict[bytes, int] = field(default_factory=dict)  # numbers of the store before this one
     counters: Counter[str] = field(default_factory=Counter)
+    taught_from: bytes | None = None  # labels are counted by app after this entry
     ahead: bool = False  # trimming went past the archive
 
     def load(self, *, expected: dict[bytes, int] | None = None) -> None:
@@ -82,11 +84,12 @@ class Shard:
         """
         self.expected = expected or {}
         pipeline = self.client.pipeline(transaction=False)
-        pipeline.hmget(keys.meta(self.number), "mark", "version")
+        pipeline.hmget(keys.meta(self.number), "mark", "version", TAUGHT_FROM)
         pipeline.hgetall(keys.rows(self.number))
         pipeline.hgetall(keys.producers(self.number))
-        (mark, version), rows, producers = pipeline.execute()
+        (mark, version, taught_from), rows, producers = pipeline.execute()
         self.mark, self.version = mark or START, int(version or 0)
+        self.taught_from = taught_from
         self.rows = {
             key: row
             for key, row in rows.items()
@@ -137,6 +140,8 @@ class Shard:
         self._write_ingested(commit, batch.ingested)
         self._hold(commit, found.waiting)
         self._write_books(commit, batch, found)
+        if self.taught_from is None:
+            commit.add("HSET", keys.meta(self.number), TAUGHT_FROM, self.mark)
         return commit
 
     def end(self, folding: Folding, version: int) -> int:
@@ -144,6 +149,7 @@ class Shard:
         batch = folding.batch
         self.rows.update(folding.rows)
         self.windows.update(batch.windows)
+        self.taught_from = self.taught_from or self.mark
         self.mark, self.version = folding.new_mark, version
         if folding.effects is not None:
             self.counters.update(folding.effects.counts)
