@@ -301,6 +301,7 @@ def test_a_full_disk_leaves_nothing_behind(life: Life) -> None:
     script = (
         "import resource, sys; from pathlib import Path; from telemetry.store import *;"
         "from workers.archive.archive import *; import polars;"
+        "sys.dont_write_bytecode = True;"  # it would be cut short, too, for whoever comes next
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
         "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "Archive(connect(Address(sys.argv[1])), Path(sys.argv[2]), 1)"
