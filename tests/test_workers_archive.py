@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bandit import cells
+from bandit.cells import Family, T
 from telemetry import events, frames, keys, references
 from telemetry.events import FeedbackKind, Flag, Result, Token
 from telemetry.frames import Frame
@@ -32,7 +33,7 @@ from workers.archive.files import ArchiveFile
 from workers.archive.rebuilt import Rebuilt, difference
 from workers.archive.restore import ABOVE, CannotRestore, restore
 from workers.archive.retention import Keep
-from workers.folding.batch import DAY_MS, PRODUCER_DAYS, Window, take_apart
+from workers.folding.batch import DAY_MS, PRODUCER_DAYS, TAUGHT_FROM, Window, take_apart
 from workers.folding.held import join
 from workers.folding.lease import Lease
 from workers.folding.shard import MOST_UNARCHIVED_BYTES, Shard, most_unarchived
@@ -229,6 +230,66 @@ def test_a_checkpoint_that_does_not_follow_is_found_and_named(life: Life) -> Non
 
     assert not found.equal
     assert found.difference.startswith(f"{forged.path.name}: row of category ")
+
+
+def as_left_by_the_version_before(life: Life) -> None:
+    """Take out of the store what that version did not keep: labels by app, and since when."""
+    taught = [name for name in life.rows() if family_of(name) is Family.TEACHING]
+    assert taught
+    life.client.hdel(keys.rows(0), *taught)
+    life.client.zrem(keys.touched(0), *taught)
+    life.client.hdel(keys.meta(0), TAUGHT_FROM)
+    life.shard.load()
+
+
+def family_of(name: bytes) -> Family:
+    return Family(int(np.frombuffer(name, dtype=cells.KEY)[0]["family"]))
+
+
+def said_of(nonces: range, value: float) -> list[bytes]:
+    return [feedback(n, value, revision=int(value * 10)) for n in nonces]
+
+
+def test_what_the_version_before_folded_is_no_difference(life: Life) -> None:
+    """Its labels are known to no app; corrected since, they count from there on."""
+    life.send(*(outcome(n) for n in range(40)), *said_of(range(10), 0.1))
+    life.fold()
+    as_left_by_the_version_before(life)
+    life.take()  # a file that holds nothing else
+    life.send(*said_of(range(10, 20), 0.1))
+    life.fold()
+    as_left_by_the_version_before(life)
+    life.send(*said_of(range(5, 30), 0.9))
+    life.fold()
+    life.take()  # one that is of both
+    life.send(*said_of(range(30, 40), 0.5))
+    life.fold()
+
+    found = life.audit()
+
+    assert found.equal, found.difference
+    taught = [row for name, row in life.rows().items() if family_of(name) is Family.TEACHING]
+    n_labels = sum(int(np.frombuffer(row, dtype="<i8")[T.LABELS]) for row in taught)
+    assert n_labels == 20, "ten that were said anew, ten more; those corrected are no new ones"
+    before = life.rows()
+    life.take()
+    life.client.flushall()
+    restore(life.archive)
+    assert life.rows() == before
+    assert life.audit().equal
+
+
+def test_a_row_that_says_who_taught_is_audited_like_any_other(life: Life) -> None:
+    life.send(*(outcome(n) for n in range(4)), *said_of(range(4), 0.5))
+    life.fold()
+    name = next(name for name in life.rows() if family_of(name) is Family.TEACHING)
+    row = life.rows()[name]
+    life.client.hset(keys.rows(0), name, bytes([row[0] ^ 1]) + row[1:])
+
+    found = life.audit()
+
+    assert not found.equal
+    assert ", teaching, window 0" in found.difference
 
 
 def test_a_file_that_is_gone_is_found(life: Life) -> None:

@@ -55,7 +55,7 @@ def print_report(report: Report, to: Console | None = None) -> None:
     for line in alarm_lines(report.posteriors.get("alarms", [])):
         to.print(line, highlight=False, markup=False)
     for cell in report.posteriors.get("damaged", []):
-        whose = f", {cell['app']}'s own labels" if cell["app"] else ""
+        whose = f", {cell['app']}'s own labels" if "app" in cell else ""
         where = f"{cell['endpoint']} ({cell['category']}{whose})"
         line = f"damaged: {where} counts as unknown; see {AUDIT}"
         to.print(line, style="red", markup=False, highlight=False)

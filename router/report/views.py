@@ -123,15 +123,16 @@ def alarm_rows(beliefs: Beliefs) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: -row["at_ms"])
 
 
-def damaged_cells(beliefs: Beliefs) -> list[dict[str, str | None]]:
+def damaged_cells(beliefs: Beliefs) -> list[dict[str, str]]:
     """Return the cells that hold what no sum of records can, and count as unknown.
 
-    `app` names the one whose own labels they are.
+    Where these are an app's own labels, it is named, too.
     """
     configuration = beliefs.configuration
     tasks, endpoints = list(configuration.task_index), configuration.catalog.endpoints
     return [
-        {"category": tasks[c], "endpoint": endpoints[arm].id, "app": outlook.app}
+        {"category": tasks[c], "endpoint": endpoints[arm].id}
+        | ({"app": outlook.app} if outlook.app is not None else {})
         for outlook in beliefs.outlooks
         for c, arm in np.argwhere(outlook.damaged).tolist()
     ]

@@ -1,0 +1,127 @@
+"""What others taught as a prior, and who taught what: numbers that can be checked by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit import cells, teaching
+from bandit.cells import D, Evidence, Family, L, Q, R, T, U
+
+APP, TASK, ENDPOINT = 11, 22, 33
+
+
+def labels(n: float, mean: float, *, plain: float | None = None) -> NDArray[np.float64]:
+    out = np.zeros((1, 1, cells.N_COLUMNS))
+    out[0, 0, [Q.LABELS, Q.N, Q.R, Q.R2]] = n if plain is None else plain, n, n * mean, n * mean
+    return out
+
+
+def others(quality: NDArray[np.float64]) -> Evidence:
+    found = Evidence.empty(1, 1)
+    found.usage[..., U.CALLS] = 400
+    found.latency[..., L.N] = 300
+    found.reliability[..., R.OK] = 200
+    found.derived[0, 0, [D.N, D.GOOD, D.PAIRS, D.PAIR_N, D.PAIR_D]] = 30, 15, 20, 20, 10
+    return Evidence(quality, found.usage, found.latency, found.reliability, found.derived)
+
+
+NOTHING = np.zeros((1, 1, cells.N_COLUMNS))
+
+
+def test_what_others_taught_is_worth_25_labels_and_their_calls_count_in_full() -> None:
+    found = teaching.with_own_labels(others(labels(100, 0.8)), labels(10, 0.2), NOTHING)
+
+    assert found.quality[0, 0, [Q.LABELS, Q.N, Q.R]].tolist() == [35, 35, 22]
+    assert found.derived[0, 0, [D.N, D.GOOD, D.PAIRS]].tolist() == [15, 7.5, 10]
+    counts = found.usage[0, 0, U.CALLS], found.latency[0, 0, L.N], found.reliability[0, 0, R.OK]
+    assert counts == (400, 300, 200)
+
+
+def test_few_labels_of_others_count_as_they_are() -> None:
+    found = teaching.with_own_labels(others(labels(4, 0.5)), NOTHING, NOTHING)
+
+    assert found.quality[0, 0, [Q.LABELS, Q.N, Q.R]].tolist() == [4, 4, 2]
+
+
+def test_many_labels_that_have_faded_lend_no_count() -> None:
+    """500 labels that are worth ten by now are no reason to review on them."""
+    quality, _ = teaching.borrowed(others(labels(10, 0.5, plain=500)))
+
+    assert quality[0, 0, [Q.LABELS, Q.N]].tolist() == [25, 10]
+
+
+def test_a_damaged_cell_lends_nothing_and_one_of_ones_own_is_told() -> None:
+    lent = teaching.with_own_labels(others(labels(-5, 1)), labels(10, 0.2), NOTHING)
+    own = teaching.with_own_labels(others(labels(100, 0.8)), labels(-5, 1), NOTHING)
+
+    assert lent.quality[0, 0, [Q.N, Q.R]].tolist() == [10, 2]
+    assert np.isnan(own.quality).all()
+
+
+def test_the_key_of_teaching_never_changes() -> None:
+    """Rows in stores and archives are named by it."""
+    word = 2**64 - 1
+    keys = teaching.key_of(np.array([1, word], dtype=np.uint64), np.array([2], dtype=np.uint64))
+
+    first = (0x9E3779B97F4A7C15 + 2 * 0xC2B2AE3D27D4EB4F) % 2**64
+    second = (word * 0x9E3779B97F4A7C15 + 2 * 0xC2B2AE3D27D4EB4F) % 2**64
+    assert keys.tolist() == [first, second]
+
+
+def read(*said: tuple[float, float]) -> tuple[float, float]:
+    """Labels and rewards of an app, given what each record adds of both."""
+    columns = np.zeros((len(said), cells.N_COLUMNS))
+    columns[:, [T.LABELS, T.REWARD]] = said
+    app, task, endpoint = (
+        np.full(len(said), digest, dtype=np.uint64) for digest in (APP, TASK, ENDPOINT)
+    )
+    rows = cells.terms(
+        Family.TEACHING,
+        category=teaching.key_of(app, task),
+        endpoint=endpoint,
+        at_ms=np.zeros(len(said), dtype=np.int64),
+        columns=columns,
+    )
+    found, reward = teaching.read_teaching(
+        rows, app=APP, categories=task[:1], endpoints=endpoint[:1]
+    )
+    return float(found[0, 0]), float(reward[0, 0])
+
+
+def test_teaching_is_counted_by_app_and_never_fades() -> None:
+    assert read((1, 0.5), (1, 1.0), (1, 0.0)) == (3, 1.5)
+
+
+def test_a_label_from_before_teaching_was_counted_may_be_taken_back() -> None:
+    assert read((-1, -0.75)) == (0, 0)
+    assert read((0, -0.75), (1, 0.5), (1, 0.0)) == (2, 0)
+
+
+def test_calls_under_other_digests_count_and_their_labels_do_not() -> None:
+    categories = np.array([TASK, TASK + 1], dtype=np.uint64)
+    aliases = np.array([[7, 8], [9, 10]], dtype=np.uint64)
+    parts = []
+    for family, column in ((Family.USAGE, U.CALLS), (Family.QUALITY, Q.LABELS)):
+        columns = np.zeros((5, cells.N_COLUMNS))
+        columns[:, column] = 1
+        parts.append(
+            cells.terms(
+                family,
+                category=np.array([TASK, 7, 8, 9, 99], dtype=np.uint64),
+                endpoint=np.full(5, ENDPOINT, dtype=np.uint64),
+                at_ms=np.full(5, 1_000_000),
+                columns=columns,
+            )
+        )
+
+    found = cells.read(
+        cells.merge(parts),
+        categories=categories,
+        endpoints=np.array([ENDPOINT], dtype=np.uint64),
+        now_ms=1_000_000,
+        aliases=aliases,
+    )
+
+    assert found.usage[:, 0, U.CALLS].tolist() == [3, 1]
+    assert found.quality[:, 0, Q.LABELS].tolist() == [1, 0]
