@@ -275,8 +275,8 @@ def test_the_report_names_the_apps_behind_its_figures(
 
     assert whole["apps"] == {"first": "share", "second": "share", "own": "own"}
     lines = plain.splitlines()
-    assert "labels of first 12 (.50), second 2 (.00)" in lines
-    assert "labels of own 6 (.50), 14 lent by others" in lines
+    assert "labels: first 12 (.50), second 2 (.00)" in lines
+    assert "labels: own 6 (.50), 14 lent by others" in lines
     assert any(line.startswith("code, by labels of own alone") for line in lines)
 
 
@@ -358,7 +358,7 @@ def test_labels_from_before_it_was_counted_who_taught_have_no_name(now_ms: int) 
     row = next(r for r in views.report_rows(beliefs, "quality") if r.endpoint == "a")
 
     assert (row.labels, row.apps, row.unnamed) == (12, {}, 12)
-    assert terminal.teachers_line([row]) == "labels of 12 of apps not known"
+    assert terminal.teachers_line([row]) == "labels: 12 of apps not known"
 
 
 def test_labels_stay_where_they_were_counted_when_an_app_learns_otherwise(now_ms: int) -> None:

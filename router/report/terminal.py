@@ -103,7 +103,7 @@ def teachers_line(rows: list[ReportRow]) -> str:
     unnamed, borrowed = sum(row.unnamed for row in rows), sum(row.borrowed for row in rows)
     named += [f"{unnamed} of apps not known"] if unnamed else []
     named += [f"{borrowed} lent by others"] if borrowed else []
-    return f"labels of {', '.join(named)}" if named else ""
+    return f"labels: {', '.join(named)}" if named else ""
 
 
 def _by_table(rows: list[ReportRow]) -> list[tuple[tuple[str, str | None], list[ReportRow]]]:
