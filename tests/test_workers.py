@@ -394,10 +394,13 @@ def test_records_of_before_calls_were_counted_as_read_fold_to_the_rows_they_made
 
     found = effects(Batch(records, records["token"]["decided_at_ms"] // 86_400_000), {}).terms
 
+    made = cells.from_bytes(bytes.fromhex(kept["keys"]), bytes.fromhex(kept["values"]))
+    read = made.keys["family"] != cells.RETIRED  # rows of residuals are read by nobody any more
     order = np.argsort([key.tobytes() for key in found.keys])
     assert not bad
-    assert found.keys[order].tobytes().hex() == kept["keys"]
-    assert found.values[order].tobytes().hex() == kept["values"]
+    assert read.any()
+    assert found.keys[order].tobytes() == made.keys[read].tobytes()
+    assert found.values[order].tobytes() == made.values[read].tobytes()
 
 
 def test_rows_of_before_calls_were_counted_as_read_are_read_as_they_were() -> None:
