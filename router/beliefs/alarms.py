@@ -18,7 +18,7 @@ import structlog
 
 from bandit import watcher
 from bandit.cells import Terms
-from bandit.drift import BUCKET_MS, CALM, Alarm, AlarmKind, Watch
+from bandit.drift import BUCKET_MS, CALM, Alarm, AlarmKind, News, Watch
 from bandit.posterior import Posterior
 from bandit.regimes import FIRST, Regimes
 from bandit.watcher import Watched
@@ -163,22 +163,11 @@ class Alarms:
             if news is None:
                 continue  # damaged: what was known stays, for when the sums are whole again
             labels[digest] = later
-            if not goes_on:
-                continue
-            bucket = now_ms // BUCKET_MS - 1
-            watched, found = watcher.close(Watched(was.watch, was.regimes), bucket, news)
-            known = replace(was, watch=watched.watch, regimes=watched.regimes)
-            if found is not None:
-                notice = _notice(found, now_ms)
-                told.append({"endpoint": endpoint.id, **asdict(notice)})
-                known = replace(known, alarm=notice)
-            kind = found.kind if found else None
-            split = split_now(was.split, kind, splits.get(arm), catalog, arm, now_ms=now_ms)
-            if split and split != was.split:
-                told.append({"endpoint": endpoint.id, "kind": SPLIT, **asdict(split)})
-            known = replace(known, split=split)
-            if known != was:
-                fresh[digest] = known
+            if goes_on:
+                known, notices = _closed_over(was, news, splits.get(arm), catalog, arm, now_ms)
+                told += notices
+                if known != was:
+                    fresh[digest] = known
         if goes_on and not labels:
             self._quiet = version
             return False
@@ -209,6 +198,29 @@ class Alarms:
             is_split = alarm["kind"] == SPLIT
             log.warning("a host was split off" if is_split else "an endpoint changed", **alarm)
         return bool(fresh)
+
+
+def _closed_over(
+    was: EndpointWatch,
+    news: News,
+    worse: SplitNotice | None,
+    catalog: Catalog,
+    arm: int,
+    now_ms: int,
+) -> tuple[EndpointWatch, list[dict[str, Any]]]:
+    """Return what is known of an endpoint once a bucket is over, and what is to be announced."""
+    told: list[dict[str, Any]] = []
+    name, bucket = catalog.endpoints[arm].id, now_ms // BUCKET_MS - 1
+    watched, found = watcher.close(Watched(was.watch, was.regimes), bucket, news)
+    known = replace(was, watch=watched.watch, regimes=watched.regimes)
+    if found is not None:
+        known = replace(known, alarm=_notice(found, now_ms))
+        told.append({"endpoint": name, **asdict(_notice(found, now_ms))})
+    kind = found.kind if found else None
+    split = split_now(was.split, kind, worse, catalog, arm, now_ms=now_ms)
+    if split and split != was.split:
+        told.append({"endpoint": name, "kind": SPLIT, **asdict(split)})
+    return replace(known, split=split), told
 
 
 def by_arm(catalog: Catalog, known: Mapping[int, EndpointWatch]) -> tuple[EndpointWatch, ...]:
