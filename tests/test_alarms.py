@@ -560,11 +560,14 @@ def test_an_alarm_ends_sessions_moves_labels_and_is_shown(
         assert moved, "new draws, of posteriors that know better"
         assert {first[s] for s in moved} == {"a"}
         n_of_a = list(again.values()).count("a")
-        sidecar.until(lambda: sidecar.labels_known() >= 40 + n_of_a)
-        found = cells.from_bytes(*merged(client))
-        mine = found.keys["endpoint"] == digest
-        assert set(found.keys["regime"][mine].tolist()) == ({0, 1} if n_of_a else {0})
-        assert set(found.keys["regime"][~mine].tolist()) == {0}
+
+        def regimes() -> tuple[set[int], set[int]]:
+            """Of the alarmed one's labels, and of the other's."""
+            found = cells.from_bytes(*merged(client))
+            mine, regime = found.keys["endpoint"] == digest, found.keys["regime"]
+            return set(regime[mine].tolist()), set(regime[~mine].tolist())
+
+        sidecar.until(lambda: regimes() == ({0, 1} if n_of_a else {0}, {0}))
         (shown,) = sidecar.http.get("/v1/router/posteriors").json()["alarms"]
         assert (shown["endpoint"], shown["kind"], shown["regime"]) == ("a", "down", 1)
         assert shown["suspect"] is True
