@@ -1,12 +1,12 @@
 """Quality: a two-level Gaussian over (category, group), pooled by empirical Bayes.
 
-    θ[c,g] = base[c] + slope[c]·skill[g] + d[c,g],   d ~ N(0, τ²[c]),   skill ~ N(family, ω²)
+    θ[c,g] = base[c] + skill[g] + d[c,g],   d ~ N(0, τ²[c]),   skill ~ N(family, ω²)
     mean reward of a cell | θ ~ N(θ, s²[c,g] / n)
 
-A category has a slope of its own, since skill tells more in some than in others. The noise s² is
-measured within cells as far as they allow, not taken from Beta's μ(1−μ): graded rewards vary far
-less than coin flips do. Groups of one model with different settings share a family, so that a
-second setting starts from what the first has shown.
+How far skill carries into a category is told by its τ². The noise s² is measured within cells as
+far as they allow, not taken from Beta's μ(1−μ): graded rewards vary far less than coin flips do.
+Groups of one model with different settings share a family, so that a second setting starts from
+what the first has shown.
 
 Bases are solved with all skills integrated out (generalised least squares), so that few labels on
 few groups are not mistaken for the level of a category.
@@ -24,7 +24,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-SKILL_SD = 0.3
+SKILL_SD = 0.2
 """How far models differ over all categories, until enough of them were seen to measure it."""
 SKILL_SD_WEIGHT = 10.0
 """Groups that this guess is worth."""
@@ -35,35 +35,33 @@ BASE_SD = 0.2
 """How far categories differ in difficulty around their common mean."""
 COMMON_MEAN, COMMON_PRECISION = 0.5, 1.0
 """Where that common mean is sought: N(.5, 1)."""
-NOISE_PSEUDO_N = 8.0
-"""Weight of μ(1−μ) in the noise, so that two equal labels do not read as certainty."""
+NOISE_PSEUDO_N = 30.0
+"""Weight of μ(1−μ) in the noise, so that a few equal labels do not read as certainty."""
 NOISE_FLOOR = 0.0015
 """Least within-cell variance: below the finest judge's own repeatability."""
 OWN_NOISE_SHARE = 0.5
 """Share of a cell's own μ(1−μ), scaled to its category's level, in its noise: near 0 and 1
 rewards vary less."""
 MEAN_RANGE = (0.02, 0.98)
-TAU2 = 0.01
-"""τ² until the cells say otherwise: sd .1."""
-TAU2_RANGE = (0.0002, 0.09)
-TAU2_POOLED_WEIGHT = 100.0
-"""Labels that the guess is worth in the τ² of all categories."""
-TAU2_OWN_WEIGHT = 40.0
-"""Labels that the τ² of all categories is worth in that of one."""
-TAU2_MAX_WEIGHT = 50.0
-"""No single cell dominates the estimate of τ²."""
+TAU2 = 0.03
+"""τ² until the cells say otherwise: sd .17."""
+TAU2_RANGE = (0.002, 0.2)
+TAU2_POOLED_CELLS = 15.0
+"""Cells that the guess is worth in the τ² of all categories. It is counted in cells, not in
+labels: a thousand labels of two endpoints tell no more of how far endpoints differ than two
+endpoints can, and those two were chosen for being alike."""
+TAU2_OWN_CELLS = 5.0
+"""Cells that the τ² of all categories is worth in that of one."""
 MAX_LEVERAGE = 0.95
-SLOPE_RIDGE = 8.0
-"""Precision of the belief that slopes are 1."""
-SLOPE_RANGE = (0.1, 3.0)
 N_PASSES = 3
-"""Alternations between skills, slopes, noise and τ²; later ones move the means by under .001."""
-SHARPNESS = 16.0
+"""Alternations between skills, noise and τ²; later ones move the means by under .001."""
+SHARPNESS = 10.0
 SKILL_SHARPNESS = 4.0
-"""η: how much narrower than the posterior the draws are, in a cell's own deviation and in what a
-group's skill is. Exact Thompson sampling (1) explores more than a few thousand calls pay back.
-Skill is drawn more widely, since what is learned of it serves every category; a cell's deviation
-less and less as its own labels take over."""
+"""η: by how much the variance of draws is less than the posterior's, in a cell's own deviation,
+and at most in what a group's skill is. Exact Thompson sampling (1) explores more than a few
+thousand calls pay back. But whose first labels were unlucky would never be drawn again: so skill
+is drawn as wide as it is uncertain where little is known of it, and settles as it becomes known.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +70,6 @@ class Quality:
 
     base: NDArray[np.float64]  # (n_categories,)
     base_cov: NDArray[np.float64]  # (n_categories, n_categories)
-    slope: NDArray[np.float64]  # (n_categories,)
     skill: NDArray[np.float64]  # (n_groups,)
     skill_var: NDArray[np.float64]  # (n_groups,) where the bases are given
     skill_per_base: NDArray[np.float64]  # (n_categories, n_groups) by how much skill falls
@@ -91,14 +88,9 @@ class Quality:
         return 1 / self.tau2[:, None] / self._total
 
     @cached_property
-    def _load(self) -> NDArray[np.float64]:
-        """(n_categories, n_groups) by how much skill moves a cell's mean."""
-        return self._inherited * self.slope[:, None]
-
-    @cached_property
     def mean(self) -> NDArray[np.float64]:
         """Posterior means, (n_categories, n_groups); may leave [0, 1] where data are few."""
-        prior = self.base[:, None] + self.slope[:, None] * self.skill
+        prior = self.base[:, None] + self.skill
         return (prior / self.tau2[:, None] + self.pull) / self._total
 
     @cached_property
@@ -107,21 +99,26 @@ class Quality:
         # A base that is higher than thought makes the skills lower: the two errors offset.
         with_skill = self.base_cov @ self.skill_per_base
         of_skill = (self.skill_per_base * with_skill).sum(axis=0)
-        shared = np.diag(self.base_cov)[:, None] - 2 * self.slope[:, None] * with_skill
-        shared = shared + self.slope[:, None] ** 2 * of_skill
+        shared = np.diag(self.base_cov)[:, None] - 2 * with_skill + of_skill
         return np.sqrt(self._own_var + self._inherited**2 * shared)
 
     @cached_property
     def _own_var(self) -> NDArray[np.float64]:
         """(n_categories, n_groups) variance that no other group shares, where bases are given."""
-        return 1 / self._total + self._load**2 * self.skill_var
+        return 1 / self._total + self._inherited**2 * self.skill_var
+
+    @cached_property
+    def _skill_sharpness(self) -> NDArray[np.float64]:
+        """(n_groups,) η of skill: its prior variance ÷ what labels have left of it."""
+        left = 1 - self.skill_per_base.sum(axis=0)
+        return np.clip(1 / np.maximum(left, 1 / SKILL_SHARPNESS), 1, SKILL_SHARPNESS)
 
     def difference(
         self, category: int, reference: int
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return mean and sd of θ[g] − θ[reference], each (n_groups,); what both share cancels."""
         own = self._own_var[category]
-        by_base = -self.slope[category] * self.skill_per_base  # of θ[category], to each base
+        by_base = -self.skill_per_base  # of θ[category], to each base
         by_base[category] += 1
         by_base *= self._inherited[category]
         by_base -= by_base[:, [reference]]
@@ -145,17 +142,21 @@ class Quality:
         Args:
             normals: two tables (n_draws, n_groups) of standard normals.
             sharpness: η; the draws come from a posterior with its variance divided by it.
-                1 is exact Thompson sampling, more explores less; None is the default.
+                1 is exact Thompson sampling, more explores less; None is the default, by which
+                a cell's deviation is drawn less and less as its own labels take over.
 
         Ref: Chapelle and Li (2011), "An empirical evaluation of Thompson sampling", §3.1.
         """
-        own_var, of_skill = 1 / self._total[category], sharpness or SKILL_SHARPNESS
+        inherited, own_var = self._inherited[category], 1 / self._total[category]
         if sharpness is None:
-            own = np.sqrt(own_var * self._inherited[category] / SHARPNESS)
+            own_var = own_var * inherited / SHARPNESS
+            skill_var = self.skill_var / self._skill_sharpness
         else:
-            own = np.sqrt(own_var / sharpness)
-        by_skill = self._load[category] * np.sqrt(self.skill_var / of_skill)
-        return np.asarray(self.mean[category] + by_skill * normals[0] + own * normals[1])
+            own_var, skill_var = own_var / sharpness, self.skill_var / sharpness
+        by_skill = inherited * np.sqrt(skill_var)
+        return np.asarray(
+            self.mean[category] + by_skill * normals[0] + np.sqrt(own_var) * normals[1]
+        )
 
 
 def fit(
@@ -178,32 +179,28 @@ def fit(
     noise = np.broadcast_to(measured[:, None], n.shape)
     siblings = np.bincount(family)[family] > 1
     skill_var0, tau2 = SKILL_SD**2, np.full(len(n), TAU2)
-    slope, family_mean = np.ones(len(n)), np.zeros(n.shape[1])
-    for turn in range(N_PASSES):
+    family_mean = np.zeros(n.shape[1])
+    for _ in range(N_PASSES):
         prior_var = np.where(siblings, SETTING_SD**2, skill_var0)
         weight = np.where(labelled, 1 / (tau2[:, None] + noise / count), 0.0)
-        base, base_cov = _bases(weight, seen, slope, prior_var, family_mean)
-        steep = weight * slope[:, None]
-        precision = (steep * slope[:, None]).sum(axis=0) + 1 / prior_var
-        residual = (steep * (seen - base[:, None])).sum(axis=0)
+        base, base_cov = _bases(weight, seen, prior_var, family_mean)
+        precision = weight.sum(axis=0) + 1 / prior_var
+        residual = (weight * (seen - base[:, None])).sum(axis=0)
         skill = (residual + family_mean / prior_var) / precision
         skill_var = 1 / precision
         skill_var0 = _skill_variance(skill[~siblings], skill_var[~siblings], skill_var0)
         if siblings.any():
             family_mean = _family_means(precision - 1 / prior_var, residual, family, siblings)
-        prior = base[:, None] + slope[:, None] * skill
-        tau2 = _tau2(n, seen - prior, noise, steep * slope[:, None] * skill_var)
+        prior = base[:, None] + skill
+        tau2 = _tau2(n, seen - prior, noise, weight * skill_var)
         fitted = prior / tau2[:, None] + r / noise
         noise = _own_noise(fitted / (1 / tau2[:, None] + n / noise), level, measured)
-        if turn + 1 < N_PASSES:  # what is returned was solved with the slopes returned
-            slope = _slopes(weight, seen - base[:, None], skill)
     return Quality(
         base=base,
         base_cov=base_cov,
-        slope=slope,
         skill=skill,
         skill_var=skill_var,
-        skill_per_base=steep / precision,
+        skill_per_base=weight / precision,
         tau2=tau2,
         precision=n / noise,
         pull=r / noise,
@@ -238,20 +235,18 @@ def _own_noise(
 def _bases(
     weight: NDArray[np.float64],
     seen: NDArray[np.float64],
-    slope: NDArray[np.float64],
     prior_var: NDArray[np.float64],
     prior_mean: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return bases and their covariance, with all skills integrated out."""
     n_categories = len(weight)
-    steep = weight * slope[:, None]
-    precision = (steep * slope[:, None]).sum(axis=0) + 1 / prior_var
-    pulled = (steep * seen).sum(axis=0) + prior_mean / prior_var
+    precision = weight.sum(axis=0) + 1 / prior_var
+    pulled = (weight * seen).sum(axis=0) + prior_mean / prior_var
     # Categories scatter around a common mean, and that one around .5.
     one, share = np.eye(n_categories), np.full((n_categories, n_categories), 1 / n_categories)
     system = (one - share) / BASE_SD**2 + share * (COMMON_PRECISION / n_categories)
-    system = system + np.diag(weight.sum(axis=1)) - (steep / precision) @ steep.T
-    right = (weight * seen - steep * (pulled / precision)).sum(axis=1)
+    system = system + np.diag(weight.sum(axis=1)) - (weight / precision) @ weight.T
+    right = (weight * (seen - pulled / precision)).sum(axis=1)
     cov = np.linalg.inv(system)
     return cov @ (right + COMMON_MEAN * COMMON_PRECISION / n_categories), cov
 
@@ -263,17 +258,6 @@ def _skill_variance(
     known = float((1 - skill_var / prior_var).sum())
     total = float((skill**2).sum()) + SKILL_SD_WEIGHT * SKILL_SD**2
     return float(np.clip(total / (known + SKILL_SD_WEIGHT), *np.square(SKILL_SD_RANGE)))
-
-
-def _slopes(
-    weight: NDArray[np.float64],
-    above: NDArray[np.float64],
-    skill: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Return (n_categories,) slopes by weighted least squares, shrunk to 1."""
-    found = (weight * skill * above).sum(axis=1) + SLOPE_RIDGE
-    slope = found / ((weight * skill**2).sum(axis=1) + SLOPE_RIDGE)
-    return np.clip(slope, *SLOPE_RANGE)
 
 
 def _family_means(
@@ -298,12 +282,14 @@ def _tau2(
     """Return (n_categories,) variance of cells around the levels above, by moments.
 
     A residual is too small by its leverage, the share of it that the cell's own skill took up.
+    A cell counts by what it can tell of τ²: one at most, however many labels it has.
     """
+    labelled = n > 0
     free = 1 - np.clip(leverage, 0, MAX_LEVERAGE)
-    weight = np.minimum(n, TAU2_MAX_WEIGHT) * free
-    excess = residual**2 / free - np.divide(noise, n, out=np.zeros_like(n), where=n > 0)
-    mass, found = weight.sum(axis=1), (weight * excess).sum(axis=1)
-    pooled = found.sum() + TAU2_POOLED_WEIGHT * TAU2
-    pooled = np.clip(pooled / (mass.sum() + TAU2_POOLED_WEIGHT), *TAU2_RANGE)
-    own = (found + TAU2_OWN_WEIGHT * pooled) / (mass + TAU2_OWN_WEIGHT)
+    error = np.divide(noise, n, out=np.zeros_like(n), where=labelled)
+    weight = np.where(labelled, free * (TAU2 / (TAU2 + error)) ** 2, 0.0)
+    mass, found = weight.sum(axis=1), (weight * (residual**2 / free - error)).sum(axis=1)
+    pooled = found.sum() + TAU2_POOLED_CELLS * TAU2
+    pooled = np.clip(pooled / (mass.sum() + TAU2_POOLED_CELLS), *TAU2_RANGE)
+    own = (found + TAU2_OWN_CELLS * pooled) / (mass + TAU2_OWN_CELLS)
     return np.clip(own, *TAU2_RANGE)

@@ -43,7 +43,6 @@ def known(
     vars(found)["quality"] = Quality(
         base=np.zeros(n_tasks),
         base_cov=np.zeros((n_tasks, n_tasks)),
-        slope=np.zeros(n_tasks),
         skill=np.zeros(n),
         skill_var=np.zeros(n),
         skill_per_base=np.zeros((n_tasks, n)),

@@ -243,6 +243,6 @@ def test_exact_draws_have_the_spread_that_no_other_group_shares() -> None:
     drawn = CLOSE.bank(0, sharpness=1.0).quality[:, [0, 1, 3, 4]]
     own = 1 / (1 / found.tau2[0] + found.precision[0])
     inherited = own / found.tau2[0]
-    expected = np.sqrt(own + (inherited * found.slope[0]) ** 2 * found.skill_var)
+    expected = np.sqrt(own + inherited**2 * found.skill_var)
 
     assert drawn.std(axis=0) == pytest.approx(expected, rel=4 / np.sqrt(2 * N_DRAWS))
