@@ -382,10 +382,13 @@ def read(
 
 
 def renamed(rows: Terms, names: NDArray[np.uint64], to: NDArray[np.uint64]) -> Terms:
-    """Return the rows with other categories: what was under `names` (n,) is under `to` (n,)."""
+    """Return rows with what is under `names` (n,) put under `to` (n,); the same if nothing is."""
     at = _positions(rows.keys["category"], names)
+    mine = at >= 0
+    if not mine.any():
+        return rows
     keys = rows.keys.copy()
-    keys["category"][at >= 0] = to[at[at >= 0]]
+    keys["category"][mine] = to[at[mine]]
     return Terms(keys, rows.values)
 
 

@@ -67,10 +67,12 @@ def see(
     digests, catalog = configuration.derive(Digests.of), configuration.catalog
     names = np.tile(digests.shared, len(digests.others))
     every = cells.renamed(rows, digests.others.ravel(), names)
-    calls = cells.read(every, categories=digests.shared, endpoints=catalog.digests, now_ms=now_ms)
-    _, read = _labels(every, digests.shared, catalog.digests, known, now_ms)
-    quality, derived = _labels(rows, digests.shared, catalog.digests, known, now_ms)
-    shared = replace(calls, quality=quality, derived=derived)
+    shared = cells.read(every, categories=digests.shared, endpoints=catalog.digests, now_ms=now_ms)
+    read = shared.derived
+    if every is not rows or any(one.regimes.now for one in known):
+        _, read = _labels(every, digests.shared, catalog.digests, known, now_ms)
+        quality, derived = _labels(rows, digests.shared, catalog.digests, known, now_ms)
+        shared = replace(shared, quality=quality, derived=derived)
     out = [_outlook(None, shared, read, rows, digests.shared, configuration)]
     lent = teaching.borrowed(shared)[0][..., Q.LABELS]
     for name in configuration.own_apps:
