@@ -18,6 +18,7 @@ Nothing here does I/O, reads a clock, owns a random generator or logs. In readin
 - `orders`: the law of `cheapest` and `fastest`
 - `regimes`: which evidence counts after it did
 - `watcher`: both, for one endpoint and for all
+- `teaching`: whose labels count for whom, and who taught what
 - `ope`: what another policy would have gained, from a log
 - `report`: posteriors as rows for people
 - `replay`: the loop on recorded outcomes

@@ -4,7 +4,8 @@ A cell has one row per family of statistics and decay window. Rows are keyed by 
 never by position, and folding is addition: the order and the grouping of records do not matter,
 and merging two partial states is adding them.
 
-Books and signals never fade: they say what exploring has cost, and what labels were read off.
+Books, signals and teaching never fade: they say what exploring has cost, what labels were read
+off, and whose they are.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Family(IntEnum):
     BOOKS = 5  # of routed calls, kept under the release key's digest in place of the category's
     DERIVED = 6  # labels that the sidecar read off calls by itself
     SIGNALS = 7  # what labels were read off
+    TEACHING = 9  # labels by app, kept under `teaching.key_of` in place of the category
     WATCH = 10  # labels by which a change is told: of decisions that this sidecar made
 
 
@@ -145,6 +147,13 @@ class S(IntEnum):
     SAID = 9  # the caller's own word that it asked again
 
 
+class T(IntEnum):
+    """Columns of TEACHING, plain sums over all time: labelled decisions, and their rewards."""
+
+    LABELS = 0
+    REWARD = 1
+
+
 N_COLUMNS = 10
 HUGE = 1e15
 """No sum of real records comes near; whatever does was damaged."""
@@ -154,6 +163,7 @@ UNWEIGHTED: dict[Family, tuple[int, ...]] = {
     Family.BOOKS: tuple(B),
     Family.DERIVED: (D.PAIRS,),
     Family.SIGNALS: tuple(S),
+    Family.TEACHING: tuple(T),
     Family.WATCH: (Q.LABELS,),
 }
 SCALED: dict[Family, tuple[int, ...]] = {
@@ -164,6 +174,7 @@ SCALED: dict[Family, tuple[int, ...]] = {
     Family.BOOKS: (B.REWARD,),
     Family.DERIVED: (D.GOOD, D.PAIR_D, D.PAIR_D2, D.PAIR_S, D.PAIR_DS, D.PAIR_S2),
     Family.SIGNALS: (),
+    Family.TEACHING: (T.REWARD,),
     Family.WATCH: (Q.R, Q.R2),
 }
 """Columns in fixed point; the rest are whole numbers (counts, tokens, nano-dollars)."""
@@ -205,7 +216,8 @@ def terms(
     """Return what each record adds to its cell's row of `family`.
 
     Args:
-        category, endpoint: (n,) digests; of BOOKS the release key's in place of the category's.
+        category, endpoint: (n,) digests; of BOOKS the release key's in place of the category's,
+            of TEACHING what `teaching.key_of` says.
         at_ms: (n,) when the decision was made; this alone sets window and weight.
         columns: (n, N_COLUMNS) the record's raw values: 1.0 for a count, the reward, the
             natural logarithm of seconds or tokens, tokens, nano-dollars.
@@ -369,6 +381,23 @@ def read(
     return Evidence(*found)
 
 
+def renamed(rows: Terms, names: NDArray[np.uint64], to: NDArray[np.uint64]) -> Terms:
+    """Return rows with what is under `names` (n,) put under `to` (n,); the same if nothing is."""
+    at = _positions(rows.keys["category"], names)
+    mine = at >= 0
+    if not mine.any():
+        return rows
+    keys = rows.keys.copy()
+    keys["category"][mine] = to[at[mine]]
+    return Terms(keys, rows.values)
+
+
+def of_family(rows: Terms, family: Family) -> Terms:
+    """Return the rows of one family alone."""
+    mine = rows.keys["family"] == int(family)
+    return Terms(rows.keys[mine], rows.values[mine])
+
+
 def read_by_regime(
     rows: Terms,
     family: Family,
@@ -382,8 +411,7 @@ def read_by_regime(
     Args:
         family: one of `BY_REGIME`.
     """
-    mine = rows.keys["family"] == int(family)
-    rows = Terms(rows.keys[mine], rows.values[mine])
+    rows = of_family(rows, family)
     c = _positions(rows.keys["category"], categories)
     e = _positions(rows.keys["endpoint"], endpoints)
     shape = (len(categories), len(endpoints), N_COLUMNS)
@@ -425,13 +453,14 @@ def read_plain(
 
     Args:
         rows: any number of rows; several of one cell (shards) are added up.
-        family: BOOKS, kept under release keys, or SIGNALS, under categories.
+        family: BOOKS, kept under release keys, SIGNALS, under categories, or TEACHING, under
+            `teaching.key_of`.
         names, endpoints: (n_names,) and (n_arms,) digests, in the order wanted.
 
     A damaged cell, with a value that no sum of records can have, is NaN.
     """
-    mine = rows.keys["family"] == int(family)
-    keys, values = rows.keys[mine], rows.values[mine]
+    mine = of_family(rows, family)
+    keys, values = mine.keys, mine.values
     out = np.zeros((len(names), len(endpoints), N_COLUMNS))
     k = _positions(keys["category"], names)
     e = _positions(keys["endpoint"], endpoints)

@@ -116,6 +116,7 @@ class Posterior:
     damaged: NDArray[
         np.bool_
     ]  # (n_categories, n_arms) cells that hold what no sum of records can: they count as unknown
+    read: NDArray[np.float64]  # DERIVED of all answers that were read, whoever's labels count
     memory: dict[object, NDArray[np.float64]] = field(default_factory=dict)
 
     def bank(self, category: int, *, sharpness: float | None = None) -> Bank:
@@ -153,7 +154,7 @@ class Posterior:
     @cached_property
     def reliability(self) -> Reliability:
         """Of the share of calls with a usable answer."""
-        usable = derived.as_validity(self.evidence.derived, self.calibration)
+        usable = derived.as_validity(self.read, self.calibration)
         return reliability.fit(self.ok_calls, self.failed_calls, usable)
 
     @cached_property
@@ -223,16 +224,24 @@ class Posterior:
         return self.evidence.latency[..., L.N]
 
 
-def infer(evidence: Evidence, arms: Arms) -> Posterior:
-    """Return the posteriors that the evidence supports; a damaged cell counts as unknown."""
+def infer(evidence: Evidence, arms: Arms, *, read: NDArray[np.float64] | None = None) -> Posterior:
+    """Return the posteriors that the evidence supports; a damaged cell counts as unknown.
+
+    Args:
+        read: (n_categories, n_arms, N_COLUMNS) DERIVED of all answers that were read, where the
+            evidence has fewer: they tell how often an endpoint's can be used.
+    """
     families = [getattr(evidence, family.name.lower()) for family in FADING]
-    bad = [damaged_sums(f, signed) for f, signed in zip(families, MAY_BE_NEGATIVE, strict=True)]
+    families.append(evidence.derived if read is None else read)
+    signs = (*MAY_BE_NEGATIVE, [])
+    bad = [damaged_sums(f, signed) for f, signed in zip(families, signs, strict=True)]
     damaged = np.logical_or.reduce(bad)
     if damaged.any():
         families = [np.where(b[..., None], 0.0, f) for f, b in zip(families, bad, strict=True)]
+    *families, read = families
     sound = Evidence(*families)
     calibration = derived.calibrate(sound.derived)
     if calibration.worth.any():
         by_itself = derived.as_quality(sound.derived, calibration)
         sound = replace(sound, quality=sound.quality + by_itself)
-    return Posterior(arms, sound, damaged)
+    return Posterior(arms, sound, damaged, read)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.cells import Evidence, S, U
+from bandit.cells import Evidence, Q, S, U
 from bandit.derived import checked, usable
 from bandit.draws import LEARNING, tabulate
 from bandit.posterior import Posterior
@@ -38,6 +40,20 @@ class ReportRow:
     cost_per_success_usd: float | None
     share: float | None  # of the category's calls
     signals: dict[str, int]  # what the labels are, by the name of the signal: decisions
+    app: str | None = None  # whose labels alone these are; None: of all that share theirs
+    borrowed: int = 0  # labels of others that count here as a prior, beside the app's own
+    apps: dict[str, int] = field(default_factory=dict)  # who taught: labels ever given, by app
+    rewards: dict[str, float] = field(default_factory=dict)  # mean reward of those, by app
+    unnamed: int = 0  # labels of apps that are gone, or from before it was counted who taught
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """What an app taught, by cell: (n_categories, n_arms) labels, and the sums of their rewards."""
+
+    app: str
+    labels: NDArray[np.float64]
+    reward: NDArray[np.float64]
 
 
 def rows(
@@ -48,12 +64,20 @@ def rows(
     categories: list[str],
     endpoints: list[str],
     objective: Objective,
+    teachers: Sequence[Teacher] = (),
+    app: str | None = None,
+    borrowed: NDArray[np.float64] | None = None,
 ) -> list[ReportRow]:
     """Return a row for every endpoint of every category that was ever called.
 
     Args:
         signals: (n_categories, n_arms, N_COLUMNS) plain sums of SIGNALS.
+        teachers: whose labels these are, as far as that is known.
+        app: whose labels alone these are; None: of all that share theirs.
+        borrowed: (n_categories, n_arms) labels in the posterior that others lent; None: none.
     """
+    if borrowed is None:
+        borrowed = np.zeros_like(posterior.labels)
     low, high = _interval(posterior)
     p50, p95 = posterior.latency.quantile(0.5), posterior.latency.quantile(0.95)
     out = []
@@ -72,7 +96,7 @@ def rows(
                 category=category,
                 endpoint=endpoint,
                 calls=int(calls[e]),
-                labels=int(posterior.labels[c, e]),
+                labels=int(round(posterior.labels[c, e] - borrowed[c, e], 6)),
                 quality=quality,
                 quality_low=float(low[c, group]) if labelled else None,
                 quality_high=float(high[c, group]) if labelled else None,
@@ -86,9 +110,23 @@ def rows(
                 cost_per_success_usd=cost / quality if cost is not None and quality else None,
                 share=float(calls[e] / calls.sum()),
                 signals={s.name.lower(): int(signals[c, e, s]) for s in S if signals[c, e, s]},
+                app=app,
+                borrowed=round(borrowed[c, e]),
+                **_taught(teachers, c, e, of=evidence.quality[c, e, Q.LABELS] - borrowed[c, e]),
             )
             out.append(row)
     return out
+
+
+def _taught(teachers: Sequence[Teacher], category: int, arm: int, *, of: float) -> dict[str, Any]:
+    """Return the fields of a row that say who gave its labels, `of` which there are so many."""
+    found = [(t.app, t.labels[category, arm], t.reward[category, arm]) for t in teachers]
+    named = {app: int(n) for app, n, _ in found if n}
+    return {
+        "apps": named,
+        "rewards": {app: float(total / n) for app, n, total in found if n},
+        "unnamed": max(round(float(of)) - sum(named.values()), 0),
+    }
 
 
 def _interval(posterior: Posterior) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -109,7 +147,7 @@ def _ok_rate(evidence: Evidence, category: int, arm: int) -> float | None:
 
 
 def _usable(posterior: Posterior, category: int, arm: int) -> float | None:
-    derived = posterior.evidence.derived[category, None]
+    derived = posterior.read[category, None]
     if not checked(derived)[0][0, arm]:
         return None
     valid, invalid = usable(derived)

@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 from telemetry.errors import MalformedEvent
 
 RECORD_VERSION = 2
-TOKEN_VERSION = 3
+TOKEN_VERSION = 4
 OLDEST_TOKEN_VERSION = 2
 WATCHED_SINCE = 3
 """Version of the token from which on labels are counted for the watch over changes. Those of
 earlier decisions were counted in another way, and what they left is read by nobody."""
+TAUGHT_SINCE = 4
+"""Version of the token from which on labels are counted by app as well."""
 MICRO = 1_000_000
 RETRACTED = -1
 """`value_micro` of a feedback that takes back what it said before."""

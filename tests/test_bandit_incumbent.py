@@ -39,7 +39,7 @@ def known(
     evidence = Evidence.empty(n_tasks, n)
     evidence.quality[..., Q.LABELS] = labels
     arms = Arms(np.arange(n), np.arange(n), np.ones(n), np.ones(n))
-    found = Posterior(arms, evidence, np.zeros((n_tasks, n), dtype=bool))
+    found = Posterior(arms, evidence, np.zeros((n_tasks, n), dtype=bool), evidence.derived)
     vars(found)["quality"] = Quality(
         base=np.zeros(n_tasks),
         base_cov=np.zeros((n_tasks, n_tasks)),

@@ -20,7 +20,9 @@ from telemetry.events import Flag
 from telemetry.store import Address, connect
 from telemetry.wire.chat import Usage, usage_of
 
-CALLER = Caller(App("default", AppEntry(), 1, None, ()), ((b"authorization", b"Bearer sk-own"),))
+CALLER = Caller(
+    App("default", AppEntry(), 1, None, (), 0, {}), ((b"authorization", b"Bearer sk-own"),)
+)
 KEYED = (b"x-tenant-key", b"theirs")
 
 

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bandit import cells
+from bandit.cells import Family, T
 from telemetry import events, frames, keys, references
 from telemetry.events import FeedbackKind, Flag, Result, Token
 from telemetry.frames import Frame
@@ -231,6 +232,59 @@ def test_a_checkpoint_that_does_not_follow_is_found_and_named(life: Life) -> Non
     assert found.difference.startswith(f"{forged.path.name}: row of category ")
 
 
+def teaching(life: Life) -> int:
+    """Labels in the store that are counted by app."""
+    rows = life.rows()
+    every = cells.from_bytes(b"".join(rows), b"".join(rows.values()))
+    return int(cells.of_family(every, Family.TEACHING).values[:, T.LABELS].sum())
+
+
+def test_labels_of_decisions_from_before_teaching_was_counted_never_count_there(life: Life) -> None:
+    """Whether they came before or come now, stand, are corrected or are taken back."""
+
+    def said(nonce: int, value: float | None, revision: int, version: int) -> bytes:
+        body = bytes([version]) + token(nonce)[1:]
+        event = events.new_event_id(NOW_MS + revision)
+        kind = FeedbackKind.JUDGE
+        return events.feedback(body, kind=kind, value=value, revision=revision, event=event)
+
+    before, now = events.TAUGHT_SINCE - 1, events.TAUGHT_SINCE
+    life.send(*(said(n, 0.1, 1, before) for n in range(20)))
+    life.fold()
+    life.take()
+    assert teaching(life) == 0
+    life.send(*(said(n, 0.9, 2, before) for n in range(10, 30)))
+    life.send(*(said(n, None, 3, before) for n in range(5, 15)))
+    life.send(*(said(n, 0.5, 1, now) for n in range(30, 40)))
+    life.fold()
+    life.take()
+    life.send(*(said(n, None, 2, now) for n in range(30, 34)))
+    life.fold()
+
+    assert teaching(life) == 6
+    found = life.audit()
+    assert found.equal, found.difference
+    rows = life.rows()
+    life.take()
+    life.client.flushall()
+    restore(life.archive)
+    assert life.rows() == rows
+    assert life.audit().equal
+
+
+def test_a_row_that_says_who_taught_is_audited_like_any_other(life: Life) -> None:
+    life.send(*(outcome(n) for n in range(4)), *(feedback(n, 0.5) for n in range(4)))
+    life.fold()
+    rows = life.rows()
+    name = next(n for n in rows if np.frombuffer(n, dtype=cells.KEY)["family"] == Family.TEACHING)
+    life.client.hset(keys.rows(0), name, bytes([rows[name][0] ^ 1]) + rows[name][1:])
+
+    found = life.audit()
+
+    assert not found.equal
+    assert ", teaching, window 0" in found.difference
+
+
 def test_a_file_that_is_gone_is_found(life: Life) -> None:
     live_through(life, random.Random(5))
     life.files()[1].path.unlink()
@@ -301,6 +355,7 @@ def test_a_full_disk_leaves_nothing_behind(life: Life) -> None:
     script = (
         "import resource, sys; from pathlib import Path; from telemetry.store import *;"
         "from workers.archive.archive import *; import polars;"
+        "sys.dont_write_bytecode = True;"  # it would be cut short, too, for whoever comes next
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
         "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "Archive(connect(Address(sys.argv[1])), Path(sys.argv[2]), 1)"

@@ -8,6 +8,7 @@
 - `releases`: the same in the store
 - `names`: what digests stand for, to be told to the store
 - `switch`: whether routing is off, and since when
+- `outlooks`: what each set of labels supports: that of all that share, and apps' own
 - `beliefs`: configuration and posteriors of one version
 - `keeper`: the thread that keeps them fresh
 """

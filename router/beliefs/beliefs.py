@@ -1,5 +1,8 @@
 """What the sidecar believes right now: configuration and posteriors as one immutable value.
 
+A category is a task as one outlook sees it: first all tasks of the shared outlook, then those of
+each app whose labels count for it alone.
+
 A request keeps the value that it started with. A thread builds the next one when the store has
 news; banks are drawn on first use, and ahead of time for categories that were in use before.
 """
@@ -14,14 +17,15 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit import cells, regimes, watcher
+from bandit import cells, watcher
 from bandit.draws import LEARNING, Law, Table, tabulate
-from bandit.posterior import Bank, Posterior, infer
+from bandit.posterior import Bank, Posterior
 from bandit.utility import Objective
-from router.beliefs import alarms, choices, splits
+from router.beliefs import alarms, choices, outlooks, splits
 from router.beliefs.alarms import EndpointWatch
 from router.beliefs.choices import Choices, Kept, ReviewKey
-from router.config.compiled import Configuration
+from router.beliefs.outlooks import Outlook
+from router.config.compiled import App, Configuration
 
 MAX_TABLES = 4096
 """Distinct (category, strategy, law, eligible set) remembered; a bound, not a tuning."""
@@ -32,21 +36,48 @@ class Beliefs:
     """Configuration and posteriors of one version. Only its memory of tables ever grows."""
 
     configuration: Configuration
-    evidence: cells.Evidence
-    posterior: Posterior
+    outlooks: tuple[Outlook, ...]  # the shared one first
     version: int
-    quality_mean: NDArray[np.float64]  # (n_tasks, n_groups)
+    quality_mean: NDArray[np.float64]  # (n_categories, n_groups)
     quality_sd: NDArray[np.float64]
-    quality_spread: NDArray[np.float64]  # (n_tasks, n_groups) sd of a single reward
-    latency_q99_s: NDArray[np.float64]  # (n_tasks, n_arms)
+    quality_spread: NDArray[np.float64]  # (n_categories, n_groups) sd of a single reward
+    latency_q99_s: NDArray[np.float64]  # (n_categories, n_arms)
     ttft_q99_s: NDArray[np.float64]
-    signals: NDArray[np.float64]  # (n_tasks, n_arms, N_COLUMNS) what labels were read off
+    teaching: cells.Terms  # rows that say who taught what
     known: tuple[EndpointWatch, ...]  # by arm: whether it changed, and since when
     learning: Law  # of learning mode
     built_at: float  # monotonic seconds
     choices: Mapping[ReviewKey, Choices] = field(default_factory=dict)
     banks: dict[tuple[int, bool], Bank] = field(default_factory=dict)
     _tables: dict[tuple[int, Objective, Law, bytes], Table] = field(default_factory=dict)
+
+    @property
+    def evidence(self) -> cells.Evidence:
+        """What all share, and everything that is measured of calls."""
+        return self.outlooks[0].evidence
+
+    @property
+    def posterior(self) -> Posterior:
+        """Of the shared outlook."""
+        return self.outlooks[0].posterior
+
+    @property
+    def signals(self) -> NDArray[np.float64]:
+        """(n_tasks, n_arms, N_COLUMNS) what shared labels were read off."""
+        return self.outlooks[0].signals
+
+    def category(self, app: App, task: int) -> int:
+        """Return the category of an app's calls of a task."""
+        return app.outlook * len(self.configuration.task_index) + task
+
+    def place(self, category: int) -> tuple[Posterior, int]:
+        """Return the posterior that a category is of, and its row there, which is the task's."""
+        outlook, task = divmod(category, len(self.configuration.task_index))
+        return self.outlooks[outlook].posterior, task
+
+    def posterior_of(self, app: str) -> Posterior:
+        """Return what an app goes by."""
+        return self.outlooks[self.configuration.apps[app].outlook].posterior
 
     def bank(self, category: int, *, exact: bool = False) -> Bank:
         """Return the category's bank: the same for everybody who has this version.
@@ -58,7 +89,8 @@ class Beliefs:
         found = self.banks.get((category, exact))
         if found is None:
             sharpness = 1.0 if exact else None
-            found = self.posterior.bank(category, sharpness=sharpness)
+            posterior, task = self.place(category)
+            found = posterior.bank(task, sharpness=sharpness)
             self.banks[category, exact] = found
         return found
 
@@ -102,51 +134,27 @@ def believe(
     configuration = splits.with_splits(configuration, split)
     known = alarms.by_arm(configuration.catalog, watches)
     as_of_ms = int(time.time() * 1000) if now_ms is None else now_ms
-    evidence = _evidence(configuration, rows, known, as_of_ms)
-    posterior = infer(evidence, configuration.catalog.arms)
-    signals = cells.read_plain(
-        rows,
-        cells.Family.SIGNALS,
-        names=np.array(configuration.task_digests, dtype=np.uint64),
-        endpoints=configuration.catalog.digests,
-    )
+    seen = outlooks.see(configuration, rows, known, now_ms=as_of_ms)
+    posteriors = [outlook.posterior for outlook in seen]
+    quality = [posterior.quality for posterior in posteriors]
+    shared = posteriors[0]
     return Beliefs(
         configuration=configuration,
-        evidence=evidence,
-        posterior=posterior,
+        outlooks=seen,
         version=version,
-        quality_mean=posterior.quality.mean,
-        quality_sd=posterior.quality.sd,
-        quality_spread=np.sqrt(posterior.quality.noise + posterior.quality.sd**2),
-        latency_q99_s=posterior.latency.quantile(0.99),
-        ttft_q99_s=posterior.ttft.quantile(0.99),
-        signals=np.nan_to_num(signals),
+        quality_mean=np.concatenate([q.mean for q in quality]),
+        quality_sd=np.concatenate([q.sd for q in quality]),
+        quality_spread=np.concatenate([np.sqrt(q.noise + q.sd**2) for q in quality]),
+        # All outlooks have one evidence of latency.
+        latency_q99_s=np.tile(shared.latency.quantile(0.99), (len(seen), 1)),
+        ttft_q99_s=np.tile(shared.ttft.quantile(0.99), (len(seen), 1)),
+        teaching=cells.of_family(rows, cells.Family.TEACHING),
         known=known,
         learning=_learning(configuration, known),
         built_at=time.monotonic(),
         choices=choices.weigh_all(
-            review_keys, kept, posterior, rows, configuration, now_ms=int(time.time() * 1000)
+            review_keys, kept, posteriors, rows, configuration, now_ms=int(time.time() * 1000)
         ),
-    )
-
-
-def _evidence(
-    configuration: Configuration, rows: cells.Terms, known: tuple[EndpointWatch, ...], now_ms: int
-) -> cells.Evidence:
-    tasks = np.array(configuration.task_digests, dtype=np.uint64)
-    endpoints = configuration.catalog.digests
-    found = cells.read(rows, categories=tasks, endpoints=endpoints, now_ms=now_ms)
-    if not any(one.regimes.now for one in known):
-        return found
-    quality, derived = (
-        cells.read_by_regime(rows, family, categories=tasks, endpoints=endpoints, now_ms=now_ms)
-        for family in (cells.Family.QUALITY, cells.Family.DERIVED)
-    )
-    counting = [one.regimes for one in known]
-    return replace(
-        found,
-        quality=regimes.count_quality(quality, counting),
-        derived=regimes.count_derived(derived, counting),
     )
 
 

@@ -252,15 +252,16 @@ def weigh(
 def weigh_all(
     review_keys: Iterable[ReviewKey],
     kept: Mapping[ReviewKey, Kept],
-    posterior: Posterior,
+    posteriors: Sequence[Posterior],
     rows: Terms,
     configuration: Configuration,
     *,
     now_ms: int,
 ) -> dict[ReviewKey, Choices]:
-    """Return what each review key stands at, with what the store keeps of it."""
+    """Return what each review key stands at, given the posterior of each outlook."""
+    by_app = {name: posteriors[app.outlook] for name, app in configuration.apps.items()}
     return {
-        key: weigh(key, kept.get(key), posterior, rows, configuration, now_ms=now_ms)
+        key: weigh(key, kept.get(key), by_app[key.app], rows, configuration, now_ms=now_ms)
         for key in review_keys
     }
 

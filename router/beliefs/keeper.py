@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,12 +15,12 @@ import numpy as np
 import structlog
 
 from bandit import cells
-from bandit.posterior import Posterior
 from router.beliefs import alarms, choices, splits
 from router.beliefs.alarms import Alarms
 from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.choices import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.names import Names
+from router.beliefs.outlooks import Outlook
 from router.beliefs.releases import Releases
 from router.beliefs.switch import read_switch
 from router.config.compiled import Configuration
@@ -60,12 +61,14 @@ NOTHING = cells.from_bytes(b"", b"")
 
 
 def _draw_ahead(before: Beliefs, fresh: Beliefs) -> None:
-    """Draw the banks that were in use, of the tasks that are still there."""
+    """Draw the banks that were in use, of the tasks and outlooks that are still there."""
     tasks = list(before.configuration.task_index)
+    own = [outlook.app for outlook in fresh.outlooks]
     for category, exact in list(before.banks):
-        there = fresh.configuration.task_index.get(tasks[category])
-        if there is not None:
-            fresh.bank(there, exact=exact)
+        outlook, task = divmod(category, len(tasks))
+        there, app = fresh.configuration.task_index.get(tasks[task]), before.outlooks[outlook].app
+        if there is not None and app in own:
+            fresh.bank(own.index(app) * len(fresh.configuration.task_index) + there, exact=exact)
 
 
 class _Seen(NamedTuple):
@@ -287,7 +290,7 @@ class Keeper:
             again = choices.weigh_all(
                 review_keys,
                 releases.kept,
-                fresh.posterior,
+                [outlook.posterior for outlook in fresh.outlooks],
                 rows,
                 fresh.configuration,
                 now_ms=int(time.time() * 1000),
@@ -295,22 +298,24 @@ class Keeper:
             fresh = replace(fresh, choices=again)
         _draw_ahead(before, fresh)
         is_same = before.configuration is fresh.configuration
-        self._alarm_damage(before.posterior if is_same else None, fresh.posterior)
+        self._alarm_damage(before.outlooks if is_same else (), fresh.outlooks)
         self.current = fresh
 
-    def _alarm_damage(self, before: Posterior | None, now: Posterior) -> None:
+    def _alarm_damage(self, before: Sequence[Outlook], now: Sequence[Outlook]) -> None:
         """Say of each cell once that it is damaged: it falls back to its prior."""
-        known = before.damaged if before is not None else np.zeros_like(now.damaged)
         tasks, endpoints = (
             list(self._configuration.task_index),
             self._configuration.catalog.endpoints,
         )
-        for c, arm in np.argwhere(now.damaged & ~known).tolist():
-            log.error(
-                "a cell is damaged and counts as unknown",
-                category=tasks[c],
-                endpoint=endpoints[arm].id,
-            )
+        for was, outlook in zip_longest(before, now):
+            known = was.damaged if was is not None else np.zeros_like(outlook.damaged)
+            for c, arm in np.argwhere(outlook.damaged & ~known).tolist():
+                log.error(
+                    "a cell is damaged and counts as unknown",
+                    category=tasks[c],
+                    endpoint=endpoints[arm].id,
+                    **({"app": outlook.app} if outlook.app is not None else {}),
+                )
 
     def _review(self, beliefs: Beliefs, releases: Releases, review_keys: list[ReviewKey]) -> bool:
         """Review what is due; return whether any standings were changed."""
@@ -322,7 +327,7 @@ class Keeper:
             found = choices.review(
                 review_key,
                 releases.kept.get(review_key),
-                beliefs.posterior,
+                beliefs.posterior_of(review_key.app),
                 configuration,
                 now_ms=now_ms,
                 alarmed_at_ms=alarmed_at_ms,

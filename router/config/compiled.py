@@ -13,6 +13,7 @@ from router.config.entries import (
     NO_INCUMBENT,
     AppEntry,
     File,
+    Learn,
     ObjectiveKind,
     StrategyEntry,
     TaskEntry,
@@ -51,6 +52,8 @@ class App:
     digest: int
     incumbent: Endpoint | str | None  # `none`, an endpoint, or None: as the strategy says
     permitted: tuple[Endpoint, ...]  # by its standing constraints, in order; never empty
+    outlook: int  # whose labels it goes by: 0 those that are shared, else its own
+    categories: dict[str, int]  # by task the digest under which its calls are booked
 
 
 def compile_objective(entry: StrategyEntry) -> Objective:
@@ -92,6 +95,7 @@ class Configuration:
     app_keys: dict[str, str]  # key -> app
     admin_key: str | None
     task_digests: tuple[int, ...]  # in the order of `task_index`
+    own_apps: tuple[str, ...]  # whose labels count for themselves alone; of outlook 1, 2, …
     version: int
     has_rules: bool  # some task is recognised by structure
     reads_system: bool  # some, by the system prompt
@@ -106,6 +110,22 @@ class Configuration:
         if known is None:
             known = self._derived[make] = make(self)
         return known
+
+
+def category_digest(task: str, app: str, learn: Learn) -> int:
+    """Return the digest under which calls of a task are booked, so that it says whom labels teach.
+
+    Quality is read under the task's own digest, and for an app that learns alone under its own;
+    under what listeners are booked nobody reads it. What is measured of endpoints is read under
+    all of them.
+    """
+    match learn:
+        case Learn.SHARE:
+            return digest8("task", task)
+        case Learn.OWN:
+            return digest8("task", task, "app", app)
+        case Learn.LISTEN:
+            return digest8("task", task, "listening")
 
 
 def load(path: Path, *, secrets: bool = True) -> Configuration:
@@ -149,6 +169,8 @@ def compile_entries(entries: File, *, version: int, secrets: bool) -> Configurat
         )
         for name, entry in entries.all_strategies.items()
     }
+    tasks = entries.all_tasks
+    own_apps = [name for name, entry in entries.all_apps.items() if entry.learn is Learn.OWN]
     apps = {
         name: App(
             name,
@@ -156,10 +178,11 @@ def compile_entries(entries: File, *, version: int, secrets: bool) -> Configurat
             digest8("app", name),
             _incumbent(entry.incumbent, catalog),
             tuple(e for e in catalog.endpoints if _permits(entry, e)),
+            own_apps.index(name) + 1 if name in own_apps else 0,
+            {task: category_digest(task, name, entry.learn) for task in tasks},
         )
         for name, entry in entries.all_apps.items()
     }
-    tasks = entries.all_tasks
     admin = entries.server.admin_key
     return Configuration(
         server=entries.server,
@@ -175,6 +198,7 @@ def compile_entries(entries: File, *, version: int, secrets: bool) -> Configurat
         },
         admin_key=admin.secret() if admin and secrets else None,
         task_digests=tuple(digest8("task", name) for name in tasks),
+        own_apps=tuple(own_apps),
         version=version,
         has_rules=any(t.match is not None for t in tasks.values()),
         reads_system=any(

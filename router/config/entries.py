@@ -74,6 +74,14 @@ class Fallback(StrEnum):
     ANY = "any"
 
 
+class Learn(StrEnum):
+    """Whom an app's labels teach."""
+
+    SHARE = "share"  # every app that uses the task's name
+    OWN = "own"  # itself; what the others shared is where it starts from
+    LISTEN = "listen"  # nobody; it goes by what the others share
+
+
 class AppEntry(Entry):
     """An app that calls through the sidecar."""
 
@@ -90,6 +98,7 @@ class AppEntry(Entry):
     regions: list[str] | None = None
     data_class: DataClass = DataClass.INTERNAL
     signals: bool = True  # read labels off the app's calls
+    learn: Learn = Learn.SHARE
     timeouts: TimeoutsEntry = TimeoutsEntry()
     stream: Streaming = Streaming.LIVE
 

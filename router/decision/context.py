@@ -35,7 +35,8 @@ class CallContext(Struct, frozen=True):
     caller: Caller
     hints: Hints
     task: Task
-    category: int
+    task_index: int  # in the configuration's order, by which laws and notes are kept
+    category: int  # of the beliefs: the task by the labels that the app goes by
     strategy: Strategy
     route: Route
     eligibility: Eligibility
@@ -110,7 +111,7 @@ def why(context: CallContext) -> str:
         return "learning mode"
     if context.route.groups is not None:
         return "the call names its model"
-    return context.choices.notes[context.category] if context.choices else "nothing known yet"
+    return context.choices.notes[context.task_index] if context.choices else "nothing known yet"
 
 
 def task_of(hint: str | None, app: App, request: CallRequest, configuration: Configuration) -> Task:

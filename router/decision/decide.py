@@ -122,7 +122,7 @@ class Decider:
         route = self._share(routing, app, seed, draw_key)
         if route is None:
             return None
-        category = configuration.task_index[task.name]
+        task_index = configuration.task_index[task.name]
         review_key = routing.choices if route.is_guarded else None
         choices = beliefs.choices.get(review_key) if review_key else None
         data_class = app.entry.data_class.tightened(hints.data_class)
@@ -132,9 +132,10 @@ class Decider:
             caller=caller,
             hints=hints,
             task=task,
-            category=category,
+            task_index=task_index,
+            category=beliefs.category(app, task_index),
             strategy=routing.strategy,
-            route=_with_law_in_force(route, choices, category, beliefs),
+            route=_with_law_in_force(route, choices, task_index, beliefs),
             eligibility=constraints.apply(demand, self.health, self.sizes, at.monotonic_s),
             unit=unit,
             draw_key=draw_key,
@@ -356,12 +357,10 @@ def _given(context: CallContext, plan: Plan) -> StoredDraw:
     )
 
 
-def _with_law_in_force(
-    route: Route, choices: Choices | None, category: int, beliefs: Beliefs
-) -> Route:
+def _with_law_in_force(route: Route, choices: Choices | None, task: int, beliefs: Beliefs) -> Route:
     """Return the route under the law of its choices, or of learning mode as it stands now."""
     if choices is not None:
-        return structs.replace(route, law=choices.laws[category])
+        return structs.replace(route, law=choices.laws[task])
     if route.law is LEARNING and beliefs.learning is not LEARNING:
         return structs.replace(route, law=beliefs.learning)
     return route

@@ -6,6 +6,8 @@ import time
 from dataclasses import replace
 
 from router.beliefs.choices import release_key
+from router.config.compiled import App
+from router.config.entries import Learn
 from router.decision.decide import Decision
 from router.decision.seal import Seal
 from router.dispatch.attempt import Ending
@@ -18,7 +20,6 @@ from telemetry.events import (
     Flag,
     Result,
     Token,
-    digest8,
     digest16,
 )
 from telemetry.metrics import Metrics
@@ -47,12 +48,16 @@ class Booking:
         """Return the packed token of a decision that an endpoint served."""
         context = decision.context
         beliefs, c, group = context.beliefs, context.category, executed.group
+        learn = context.caller.app.entry.learn
+        # What nobody learns from was not foretold either: a listener's labels judge no prediction,
+        # and an app's own, which may be of another mind, raise no alarm for the others.
+        foretold, watched = learn is not Learn.LISTEN, learn is Learn.SHARE
         return self._token(
             decision,
             executed=executed.digest,
             predicted=float(beliefs.quality_mean[c, group]),
-            predicted_sd=float(beliefs.quality_sd[c, group]),
-            spread=float(beliefs.quality_spread[c, group]),
+            predicted_sd=float(beliefs.quality_sd[c, group]) if foretold else 0.0,
+            spread=float(beliefs.quality_spread[c, group]) if watched else 0.0,
             regime=beliefs.known[executed.index].regimes.now,
         )
 
@@ -80,7 +85,7 @@ class Booking:
             flags=decision_flags(decision),
             nonce=decision.nonce,
             decided_at_ms=decision.decided_at_ms,
-            category=context.beliefs.configuration.task_digests[context.category],
+            category=app.categories[context.task.name],
             drawn=plan.drawn.digest,
             executed=executed,
             strategy=context.strategy.digest,
@@ -94,7 +99,7 @@ class Booking:
             regime=regime,
         ).pack()
 
-    def foreign_token(self, nonce: bytes, *, endpoint: int, task: str, app: int) -> bytes:
+    def foreign_token(self, nonce: bytes, *, endpoint: int, task: str, app: App) -> bytes:
         """Return the packed token of a call that is passed on to where it was addressed."""
         return undrawn_token(
             nonce,
@@ -164,12 +169,13 @@ def decision_flags(decision: Decision) -> int:
 
 
 def undrawn_token(
-    nonce: bytes, *, key_id: int, n_shards: int, at_ms: int, endpoint: int, task: str, app: int
+    nonce: bytes, *, key_id: int, n_shards: int, at_ms: int, endpoint: int, task: str, app: App
 ) -> bytes:
     """Return the packed token of a call that nobody drew for: passed on, or told of by others.
 
     Args:
-        endpoint, app: digests.
+        endpoint: its digest.
+        task: one of the configuration's.
     """
     return Token(
         key_id=key_id,
@@ -177,11 +183,11 @@ def undrawn_token(
         flags=0,
         nonce=nonce,
         decided_at_ms=at_ms,
-        category=digest8("task", task),
+        category=app.categories[task],
         drawn=endpoint,
         executed=endpoint,
         strategy=0,
-        app=app,
+        app=app.digest,
         release_key=0,
         session=int.from_bytes(nonce[:8], "little"),
         propensity=1.0,

@@ -151,7 +151,7 @@ class Passthrough:
             os.urandom(16),
             endpoint=digest8("passthrough", name),
             task=passed.task,
-            app=passed.caller.app.digest,
+            app=passed.caller.app,
         )
         ours = [
             (b"x-router-decision-id", self._booking.seal.close(token).encode()),

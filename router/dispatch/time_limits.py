@@ -106,7 +106,8 @@ def beside_s(
     configured = limits.beside_first_token_s if streamed else limits.beside_answer_s
     if configured is not None:
         return configured
-    if beliefs.posterior.timed[category, index] < FEW_CALLS:
+    posterior, task = beliefs.place(category)
+    if posterior.timed[task, index] < FEW_CALLS:
         return FIRST_TOKEN_UNKNOWN_S if streamed else ANSWER_UNKNOWN_S
     if streamed:
         return max(BESIDE_FACTOR * float(beliefs.ttft_q99_s[category, index]), FIRST_TOKEN_LEAST_S)

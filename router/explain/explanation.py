@@ -86,16 +86,17 @@ def of_draw(decision: Decision) -> dict[str, Any] | None:
 def _candidates(
     context: CallContext, drawing: Drawing, shares: dict[str, float]
 ) -> list[dict[str, Any]]:
-    c, beliefs, posterior = context.category, context.beliefs, context.beliefs.posterior
+    c, beliefs = context.category, context.beliefs
+    posterior, task = beliefs.place(c)
     arms = np.flatnonzero(drawing.mask)
     groups = posterior.arms.group[arms]
     columns = {
         "quality": beliefs.quality_mean[c, groups],
         "quality_sd": beliefs.quality_sd[c, groups],
-        "labels": posterior.labels[c, arms],
-        "calls": posterior.calls[c, arms],
-        "reliability": posterior.reliability.mean[c, arms],
-        "cost_usd": posterior.cost_usd[c, arms],
+        "labels": posterior.labels[task, arms],
+        "calls": posterior.calls[task, arms],
+        "reliability": posterior.reliability.mean[task, arms],
+        "cost_usd": posterior.cost_usd[task, arms],
         "latency_q99_s": beliefs.latency_q99_s[c, arms],
         "utility": drawing.table.utility[
             groups

@@ -168,7 +168,7 @@ class EventDesk:
             at_ms=at_ms,
             endpoint=endpoint.digest,
             task=task,
-            app=caller.app.digest,
+            app=caller.app,
         )
         ended = _ended(data)
         cost = None if data.cost_usd is None else round(data.cost_usd * 1e9)

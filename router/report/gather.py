@@ -26,7 +26,6 @@ from router.errors import ConfigError
 from router.report import views
 from telemetry import keys
 from telemetry.errors import TelemetryError
-from telemetry.events import digest8
 from telemetry.reader import Reader
 from telemetry.store import Address, StoreErrors, connect, open_store
 
@@ -166,14 +165,15 @@ def _unlisted(
     rows: cells.Terms, configuration: Configuration, names: dict[str, str]
 ) -> list[Unlisted]:
     known = set(configuration.catalog.by_digest)
-    tasks = {digest8("task", name): name for name in configuration.tasks}
-    counts: dict[tuple[int, int], int] = {}
+    tasks = views.tasks_of(configuration)
+    counts: dict[tuple[str, int], int] = {}
     for key, value in zip(rows.keys, rows.values, strict=True):
         endpoint = int(key["endpoint"])
         if key["family"] == int(cells.Family.USAGE) and endpoint not in known:
-            cell = int(key["category"]), endpoint
+            category = int(key["category"])
+            cell = tasks.get(category, f"{category:016x}"), endpoint
             counts[cell] = counts.get(cell, 0) + int(value[cells.U.CALLS])
     return [
-        Unlisted(tasks.get(c, f"{c:016x}"), names.get(f"{e:016x}", f"{e:016x}"), n)
-        for (c, e), n in sorted(counts.items(), key=lambda item: -item[1])
+        Unlisted(category, names.get(f"{e:016x}", f"{e:016x}"), n)
+        for (category, e), n in sorted(counts.items(), key=lambda item: -item[1])
     ]

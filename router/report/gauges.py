@@ -47,7 +47,7 @@ def gauges(
         ),
         "router_cells_damaged": (
             "Cells that hold what no sum of records can: they are at their prior.",
-            float(keeper.current.posterior.damaged.sum()),
+            float(sum(outlook.damaged.sum() for outlook in keeper.current.outlooks)),
         ),
         "router_events_sent": ("Records sent to the stream.", counters.sent),
         "router_observations_told": ("Calls told to the observer.", told),

@@ -47,11 +47,10 @@ def print_report(report: Report, to: Console | None = None) -> None:
         to.print(line, style="red", markup=False, highlight=False)
     if report.posteriors.get("off"):
         to.print(off_line(report.posteriors), style="yellow", markup=False, highlight=False)
-    by_category: dict[str, list[ReportRow]] = {}
-    for row in report.rows:
-        by_category.setdefault(row.category, []).append(row)
-    for category, rows in by_category.items():
-        to.print(_table(category, rows))
+    for (category, app), rows in _by_table(report.rows):
+        to.print(_table(f"{category}, by labels of {app} alone" if app else category, rows))
+        if len(report.posteriors.get("apps", ())) > 1 and (line := teachers_line(rows)):
+            to.print(line, markup=False, highlight=False)
     for line in choice_lines(report.posteriors.get("choices", [])):
         to.print(line, highlight=False, markup=False)
     for line in alarm_lines(report.posteriors.get("alarms", [])):
@@ -59,7 +58,9 @@ def print_report(report: Report, to: Console | None = None) -> None:
     for line in split_lines(report.posteriors.get("splits", [])):
         to.print(line, highlight=False, markup=False)
     for cell in report.posteriors.get("damaged", []):
-        line = f"damaged: {cell['endpoint']} ({cell['category']}) counts as unknown; see {AUDIT}"
+        whose = f", {cell['app']}'s own labels" if "app" in cell else ""
+        where = f"{cell['endpoint']} ({cell['category']}{whose})"
+        line = f"damaged: {where} counts as unknown; see {AUDIT}"
         to.print(line, style="red", markup=False, highlight=False)
     for other in report.unlisted:
         line = f"passed on or unlisted: {other.name} ({other.category}): {other.calls} calls"
@@ -91,6 +92,34 @@ def off_line(posteriors: dict[str, Any]) -> str:
     since_ms = posteriors.get("off_since_ms")
     since = f" since {_at(since_ms)}" if since_ms else ""
     return f"routing is off{since}: incumbents serve everything until `pointsman on`"
+
+
+def teachers_line(rows: list[ReportRow]) -> str:
+    """Return the line that says whose labels are behind a table, with their mean rewards."""
+    labels: Counter[str] = Counter()
+    for row in rows:
+        labels.update(row.apps)
+    named = []
+    for app, n in labels.most_common():
+        reward = sum(row.apps[app] * row.rewards[app] for row in rows if app in row.apps)
+        named.append(f"{app} {n} ({_short(reward / n)})")
+    unnamed, borrowed = sum(row.unnamed for row in rows), sum(row.borrowed for row in rows)
+    named += [f"{unnamed} of apps not known"] if unnamed else []
+    named += [f"{borrowed} lent by others"] if borrowed else []
+    return f"labels: {', '.join(named)}" if named else ""
+
+
+def _by_table(rows: list[ReportRow]) -> list[tuple[tuple[str, str | None], list[ReportRow]]]:
+    """Return the rows of each table: a category's, and below it those of apps that learn alone.
+
+    Who gave no label of his own in a category goes by the shared ones there: no table for that.
+    """
+    tables: dict[tuple[str, str | None], list[ReportRow]] = {}
+    for row in rows:
+        tables.setdefault((row.category, row.app), []).append(row)
+    place = {category: n for n, category in enumerate(dict.fromkeys(r.category for r in rows))}
+    found = [(w, own) for w, own in tables.items() if w[1] is None or any(r.labels for r in own)]
+    return sorted(found, key=lambda table: place[table[0][0]])
 
 
 def choice_lines(choices: list[dict[str, Any]]) -> list[str]:

@@ -5,37 +5,63 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from bandit.cells import S
-from bandit.posterior import Posterior
-from bandit.report import ReportRow, rows
+from bandit.report import ReportRow, Teacher, rows
+from bandit.teaching import read_teaching
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.choices import rows_of
 from router.beliefs.keeper import Keeper
+from router.beliefs.outlooks import Digests, Outlook
 from router.beliefs.switch import Switch
-from router.config.compiled import Configuration
-from router.config.entries import AUTO
+from router.config.compiled import Configuration, category_digest
+from router.config.entries import AUTO, Learn
 from router.endpoints.catalog import Endpoint
 from router.policy.route import incumbent_of
 from router.report.hosts import host_rows, split_rows
-from telemetry.events import digest8
 
 
 def report_rows(beliefs: Beliefs, strategy: str) -> list[ReportRow]:
-    """Return the report of all categories under a strategy's objective."""
+    """Return the report of all categories under a strategy's objective, outlook by outlook."""
     configuration = beliefs.configuration
-    return rows(
-        beliefs.evidence,
-        beliefs.posterior,
-        beliefs.signals,
-        categories=list(configuration.task_index),
-        endpoints=[e.id for e in configuration.catalog.endpoints],
-        objective=configuration.strategies[strategy].objective,
-    )
+    return [
+        row
+        for outlook in beliefs.outlooks
+        for row in rows(
+            outlook.evidence,
+            outlook.posterior,
+            outlook.signals,
+            categories=list(configuration.task_index),
+            endpoints=[e.id for e in configuration.catalog.endpoints],
+            objective=configuration.strategies[strategy].objective,
+            teachers=_teachers(beliefs, outlook),
+            app=outlook.app,
+            borrowed=outlook.borrowed,
+        )
+    ]
+
+
+def _teachers(beliefs: Beliefs, outlook: Outlook) -> list[Teacher]:
+    """Return whose labels an outlook holds: of all apps, as any may have shared before."""
+    configuration = beliefs.configuration
+    apps, found = configuration.apps, []
+    for name in [outlook.app] if outlook.app is not None else apps:
+        learn = Learn.OWN if outlook.app is not None else Learn.SHARE
+        digests = [category_digest(task, name, learn) for task in configuration.task_index]
+        labels, reward = read_teaching(
+            beliefs.teaching,
+            app=apps[name].digest,
+            categories=np.array(digests, dtype=np.uint64),
+            endpoints=configuration.catalog.digests,
+        )
+        found.append(Teacher(name, labels, reward))
+    return found
 
 
 def posteriors(beliefs: Beliefs, strategy: str) -> dict[str, Any]:
     """Return everything that a report needs, as JSON."""
-    labels = beliefs.posterior.labels.sum(axis=1)
+    labels = sum(outlook.posterior.labels.sum(axis=1) for outlook in beliefs.outlooks)
     names = list(beliefs.configuration.task_index)
     calls = beliefs.posterior.calls.sum(axis=1)
     incumbent = _incumbent(beliefs.configuration, strategy)
@@ -62,7 +88,8 @@ def posteriors(beliefs: Beliefs, strategy: str) -> dict[str, Any]:
         "alarms": alarm_rows(beliefs),
         "hosts": host_rows(beliefs),
         "splits": split_rows(beliefs),
-        "damaged": damaged_cells(beliefs.posterior, beliefs.configuration),
+        "damaged": damaged_cells(beliefs),
+        "apps": {name: app.entry.learn.value for name, app in beliefs.configuration.apps.items()},
         "rows": [asdict(row) for row in report_rows(beliefs, strategy)],
     }
 
@@ -100,12 +127,18 @@ def alarm_rows(beliefs: Beliefs) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: -row["at_ms"])
 
 
-def damaged_cells(posterior: Posterior, configuration: Configuration) -> list[dict[str, str]]:
-    """Return the cells that hold what no sum of records can, and count as unknown."""
+def damaged_cells(beliefs: Beliefs) -> list[dict[str, str]]:
+    """Return the cells that hold what no sum of records can, and count as unknown.
+
+    Where these are an app's own labels, it is named, too.
+    """
+    configuration = beliefs.configuration
     tasks, endpoints = list(configuration.task_index), configuration.catalog.endpoints
     return [
         {"category": tasks[c], "endpoint": endpoints[arm].id}
-        for c, arm in zip(*(axis.tolist() for axis in posterior.damaged.nonzero()), strict=True)
+        | ({"app": outlook.app} if outlook.app is not None else {})
+        for outlook in beliefs.outlooks
+        for c, arm in np.argwhere(outlook.damaged).tolist()
     ]
 
 
@@ -152,4 +185,16 @@ def file_row(keeper: Keeper) -> dict[str, Any] | None:
 def names_of(configuration: Configuration) -> dict[int, str]:
     """Return what each digest of this configuration stands for."""
     names = {e.digest: e.id for e in configuration.catalog.endpoints}
-    return names | {digest8("task", task): task for task in configuration.tasks}
+    names |= {app.digest: name for name, app in configuration.apps.items()}
+    return names | tasks_of(configuration)
+
+
+def tasks_of(configuration: Configuration) -> dict[int, str]:
+    """Return which task each digest stands for under which calls are booked."""
+    digests = configuration.derive(Digests.of)
+    tasks = list(configuration.task_index)
+    return {
+        digest: task
+        for booked in [digests.shared, *digests.others]
+        for task, digest in zip(tasks, booked.tolist(), strict=True)
+    }

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.cells import B, D, Family, L, Q, R, S, Terms, U
+from bandit import teaching
+from bandit.cells import B, D, Family, L, Q, R, S, T, Terms, U
 from bandit.grouping import Grouping
-from telemetry.events import WAITED, WATCHED_SINCE, FeedbackKind, Flag, Result, Source
+from telemetry.events import TAUGHT_SINCE, WAITED, WATCHED_SINCE, FeedbackKind, Flag, Result, Source
 from workers.folding.hearing import LabelStandings
 
 _COLUMN_OF = {
@@ -122,6 +123,8 @@ def label_terms(tokens: NDArray[np.void], old: LabelStandings, new: LabelStandin
         token["category"], token["executed"], token["decided_at_ms"], token["regime"]
     )
     releases = Grouping.of(token["release_key"], token["executed"], token["decided_at_ms"])
+    by_app = teaching.key_of(token["app"], token["category"])
+    taught = Grouping.of(by_app, token["executed"], token["decided_at_ms"])
     rewards = {c: x * sign * routed for c, x in _rewards(held).items()}
     return [
         judged.terms(Family.QUALITY, {c: x * sign for c, x in _quality(held).items()}),
@@ -129,6 +132,7 @@ def label_terms(tokens: NDArray[np.void], old: LabelStandings, new: LabelStandin
         judged.terms(Family.DERIVED, {c: x * sign for c, x in _derived(held).items()}),
         judged.terms(Family.SIGNALS, {c: x * sign for c, x in _signals(held).items()}),
         judged.terms(Family.WATCH, {c: x * sign for c, x in _watched(token, held).items()}),
+        taught.terms(Family.TEACHING, {c: x * sign for c, x in _teaching(token, held).items()}),
     ]
 
 
@@ -162,6 +166,12 @@ def _quality(held: LabelStandings) -> Columns:
 
 def _rewards(held: LabelStandings) -> Columns:
     return {B.LABELLED: held.is_rewarded, B.REWARD: held.reward}
+
+
+def _teaching(token: NDArray[np.void], held: LabelStandings) -> Columns:
+    """Return labels as their app's: of calls that were not routed, too."""
+    counted = token["token_version"] >= TAUGHT_SINCE
+    return {T.LABELS: held.is_rewarded & counted, T.REWARD: held.reward * counted}
 
 
 def _derived(held: LabelStandings) -> Columns:

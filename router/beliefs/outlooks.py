@@ -1,0 +1,126 @@
+"""Outlooks: what each set of labels supports. One is of all that share theirs, whoever goes by it;
+one more is of each app whose labels count for it alone, and begins where the shared one is.
+
+They are fitted apart, so that no label counts twice in what models are believed to be worth over
+all tasks. What is measured of endpoints, and all that follows from it, they have in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit import cells, regimes, teaching
+from bandit.cells import Q
+from bandit.posterior import Posterior, infer
+from router.beliefs.alarms import EndpointWatch
+from router.config.compiled import Configuration, category_digest
+from router.config.entries import Learn
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outlook:
+    """What one set of labels supports, by task."""
+
+    app: str | None  # whose labels these are; None: of all that share
+    evidence: cells.Evidence
+    posterior: Posterior
+    signals: NDArray[np.float64]  # (n_tasks, n_arms, N_COLUMNS) what labels were read off
+    borrowed: NDArray[np.float64]  # (n_tasks, n_arms) labels of others, as far as they count here
+    damaged: NDArray[np.bool_]  # (n_tasks, n_arms) cells that are damaged here, and not for all
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """Under what the calls of each task are booked."""
+
+    shared: NDArray[np.uint64]  # (n_tasks,)
+    others: NDArray[np.uint64]  # (n, n_tasks) of listeners, and of every app's own
+
+    @classmethod
+    def of(cls, configuration: Configuration) -> Digests:
+        """Return those of a configuration.
+
+        An app's own are among them whatever it says now: what was measured stays in use when an
+        app begins to share.
+        """
+        apps = [("", Learn.LISTEN), *((name, Learn.OWN) for name in configuration.apps)]
+        others = [
+            [category_digest(task, app, learn) for task in configuration.task_index]
+            for app, learn in apps
+        ]
+        shared = np.array(configuration.task_digests, dtype=np.uint64)
+        return cls(shared, np.array(others, dtype=np.uint64))
+
+
+def see(
+    configuration: Configuration, rows: cells.Terms, known: Sequence[EndpointWatch], *, now_ms: int
+) -> tuple[Outlook, ...]:
+    """Return every outlook as of `now_ms`: the shared one, and those of `own_apps` in their order.
+
+    Args:
+        known: by arm, whether it changed; which labels count since.
+    """
+    digests, catalog = configuration.derive(Digests.of), configuration.catalog
+    names = np.tile(digests.shared, len(digests.others))
+    every = cells.renamed(rows, digests.others.ravel(), names)
+    shared = cells.read(every, categories=digests.shared, endpoints=catalog.digests, now_ms=now_ms)
+    read = shared.derived
+    if every is not rows or any(one.regimes.now for one in known):
+        _, read = _labels(every, digests.shared, catalog.digests, known, now_ms)
+        quality, derived = _labels(rows, digests.shared, catalog.digests, known, now_ms)
+        shared = replace(shared, quality=quality, derived=derived)
+    out = [_outlook(None, shared, read, rows, digests.shared, configuration)]
+    lent = teaching.borrowed(shared)[0][..., Q.LABELS]
+    for name in configuration.own_apps:
+        categories = configuration.apps[name].categories
+        own = np.array([categories[task] for task in configuration.task_index], dtype=np.uint64)
+        labels = _labels(rows, own, catalog.digests, known, now_ms)
+        evidence = teaching.with_own_labels(shared, *labels)
+        found = _outlook(name, evidence, read, rows, own, configuration)
+        damaged = found.posterior.damaged & ~out[0].posterior.damaged
+        out.append(replace(found, borrowed=lent, damaged=damaged))
+    return tuple(out)
+
+
+def _labels(
+    rows: cells.Terms,
+    categories: NDArray[np.uint64],
+    endpoints: NDArray[np.uint64],
+    known: Sequence[EndpointWatch],
+    now_ms: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what labels are worth in the regimes that count, in columns of QUALITY and DERIVED."""
+    quality, derived = (
+        cells.read_by_regime(
+            rows, family, categories=categories, endpoints=endpoints, now_ms=now_ms
+        )
+        for family in (cells.Family.QUALITY, cells.Family.DERIVED)
+    )
+    counting = [one.regimes for one in known]
+    return regimes.count_quality(quality, counting), regimes.count_derived(derived, counting)
+
+
+def _outlook(
+    app: str | None,
+    evidence: cells.Evidence,
+    read: NDArray[np.float64],
+    rows: cells.Terms,
+    categories: NDArray[np.uint64],
+    configuration: Configuration,
+) -> Outlook:
+    """Return an outlook to which nobody lent labels.
+
+    Args:
+        read: what was read off all answers, whoever's: how often they can be used is a fact.
+    """
+    catalog = configuration.catalog
+    signals = cells.read_plain(
+        rows, cells.Family.SIGNALS, names=categories, endpoints=catalog.digests
+    )
+    posterior = infer(evidence, catalog.arms, read=read)
+    borrowed = np.zeros(evidence.quality.shape[:2])
+    return Outlook(app, evidence, posterior, np.nan_to_num(signals), borrowed, posterior.damaged)
