@@ -35,18 +35,18 @@ BASE_SD = 0.2
 """How far categories differ in difficulty around their common mean."""
 COMMON_MEAN, COMMON_PRECISION = 0.5, 1.0
 """Where that common mean is sought: N(.5, 1)."""
-NOISE_PSEUDO_N = 30.0
-"""Weight of μ(1−μ) in the noise, so that a few equal labels do not read as certainty."""
+NOISE_PSEUDO_N = 8.0
+"""Weight of μ(1−μ) in the noise, so that two equal labels do not read as certainty."""
 NOISE_FLOOR = 0.0015
 """Least within-cell variance: below the finest judge's own repeatability."""
 OWN_NOISE_SHARE = 0.5
 """Share of a cell's own μ(1−μ), scaled to its category's level, in its noise: near 0 and 1
 rewards vary less."""
 MEAN_RANGE = (0.02, 0.98)
-TAU2 = 0.03
-"""τ² until the cells say otherwise: sd .17."""
+TAU2 = 0.01
+"""τ² until the cells say otherwise: sd .1."""
 TAU2_RANGE = (0.002, 0.2)
-TAU2_POOLED_CELLS = 15.0
+TAU2_POOLED_CELLS = 8.0
 """Cells that the guess is worth in the τ² of all categories. It is counted in cells, not in
 labels: a thousand labels of two endpoints tell no more of how far endpoints differ than two
 endpoints can, and those two were chosen for being alike."""
