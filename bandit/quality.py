@@ -111,7 +111,7 @@ class Quality:
     def _skill_sharpness(self) -> NDArray[np.float64]:
         """(n_groups,) η of skill: its prior variance ÷ what labels have left of it."""
         left = 1 - self.skill_per_base.sum(axis=0)
-        return np.clip(1 / np.maximum(left, 1 / SKILL_SHARPNESS), 1, SKILL_SHARPNESS)
+        return 1 / np.maximum(left, 1 / SKILL_SHARPNESS)
 
     def difference(
         self, category: int, reference: int
