@@ -21,13 +21,16 @@ from numpy.typing import NDArray
 from telemetry.errors import MalformedEvent
 
 RECORD_VERSION = 2
-TOKEN_VERSION = 4
+TOKEN_VERSION = 5
 OLDEST_TOKEN_VERSION = 2
 WATCHED_SINCE = 3
 """Version of the token from which on labels are counted for the watch over changes. Those of
 earlier decisions were counted in another way, and what they left is read by nobody."""
 TAUGHT_SINCE = 4
 """Version of the token from which on labels are counted by app as well."""
+FIRST_WORD_SINCE = 5
+"""Version of the token from which on the watch over changes hears the first word said of an answer,
+and no correction of it. Of earlier decisions it heard whatever held."""
 MICRO = 1_000_000
 RETRACTED = -1
 """`value_micro` of a feedback that takes back what it said before."""

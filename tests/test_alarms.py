@@ -33,7 +33,7 @@ from telemetry.events import FeedbackKind, Token, digest8
 from telemetry.frames import Frame
 from telemetry.reader import Reader
 from telemetry.store import Address
-from workers.folding.hearing import LabelStandings
+from workers.folding.hearing import LabelStandings, hear
 from workers.folding.lease import Lease
 from workers.folding.shard import Shard
 from workers.folding.terms import label_terms
@@ -79,7 +79,8 @@ def test_watched_labels_do_not_depend_on_order_and_are_taken_back_exactly(said, 
     tokens = events.decode(raw)[0]["token"]
     none = LabelStandings.nothing(len(said))
     reward = np.array([value for value, _, _ in said])
-    held = replace(none, reward=reward, kind=np.full(len(said), 2, dtype=np.uint8))
+    kind = np.full(len(said), 2, dtype=np.uint8)
+    held = replace(none, reward=reward, kind=kind, first=reward)
     order = list(range(len(said)))
     dice.shuffle(order)
 
@@ -108,13 +109,45 @@ def test_labels_of_decisions_that_an_earlier_version_made_are_not_watched() -> N
     body[0] = events.WATCHED_SINCE - 1
     tokens = events.decode(judged(bytes(body), 1.0, at_ms=BEGAN_MS))[0]["token"]
     none = LabelStandings.nothing(1)
-    held = replace(none, reward=np.ones(1), kind=np.full(1, 2, dtype=np.uint8))
+    one = np.ones(1)
+    held = replace(none, reward=one, kind=np.full(1, 2, dtype=np.uint8), first=one)
 
     found = cells.merge(label_terms(tokens, none, held))
 
     assert watched(found)[Q.LABELS] == 0
     assert Family.QUALITY in found.keys["family"]
     assert Token.unpack(bytes(body)).regime == 0
+
+
+def test_the_watch_hears_the_first_word_of_an_answer_and_no_later_one() -> None:
+    """A judge's words that tests correct later, or that are said anew, are no change."""
+    version = events.FIRST_WORD_SINCE
+
+    def heard(version: int) -> tuple[float, float]:
+        body = bytearray(token(1, at_ms=BEGAN_MS))
+        body[0] = version
+        tests = events.feedback(
+            bytes(body),
+            kind=FeedbackKind.TEST,
+            value=0.0,
+            revision=0,
+            event=events.new_event_id(BEGAN_MS + 9),
+        )
+        judge, slot = judged(bytes(body), 0.9, at_ms=BEGAN_MS), np.zeros(1, dtype=np.intp)
+        first, second = (events.decode(raw)[0] for raw in (judge, tests))
+        said = hear([None], slot, first)
+        corrected = hear(said.rows, slot, second)
+        terms = label_terms(first["token"], said.before, said.after)
+        terms += label_terms(second["token"], corrected.before, corrected.after)
+        rows = cells.merge(terms)
+        quality = cells.of_family(rows, Family.QUALITY).values[:, Q.R].sum()
+        sums = watched(rows)
+        return float(sums[Q.R] / sums[Q.N]), float(quality)
+
+    found, quality = heard(version)
+    assert found == pytest.approx(0.9, abs=1e-4)
+    assert quality == 0
+    assert heard(version - 1)[0] == 0  # of decisions made before, what holds: sums stay whole
 
 
 def watched(rows: cells.Terms, of: int = A) -> Any:

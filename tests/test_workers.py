@@ -752,6 +752,7 @@ def one_of(found: hearing.LabelStandings, i: int) -> labels.Standing:
     return labels.Standing(
         float(found.reward[i]) if rewarded else None,
         int(found.kind[i]),
+        float(found.first[i]) if rewarded else None,
         float(found.derived[i]) if derived else None,
         int(found.source[i]),
     )

@@ -168,7 +168,7 @@ class SimulatedWorld:
         np.add.at(self.labels, (cell, arm), 1)
         np.add.at(self.wins, (cell, arm), reward.astype(int))
         kind = np.full(len(tokens), FeedbackKind.HUMAN, dtype=np.uint8)
-        return label_terms(tokens, before, replace(before, reward=reward, kind=kind))
+        return label_terms(tokens, before, replace(before, reward=reward, kind=kind, first=reward))
 
     def _tasks(self, n: int) -> NDArray[np.intp]:
         weight = np.ones(N_TASKS)

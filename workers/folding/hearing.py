@@ -37,6 +37,7 @@ class LabelStandings:
 
     reward: NDArray[np.float64]  # (n_decisions,) in [0, 1]
     kind: NDArray[np.uint8]  # which the reward is of; 0: there is none
+    first: NDArray[np.float64]  # in [0, 1], of those kinds the value that was said first
     derived: NDArray[np.float64]  # in [0, 1]
     source: NDArray[np.uint8]
     is_derived: NDArray[np.bool_]
@@ -45,7 +46,7 @@ class LabelStandings:
     def nothing(cls, n: int) -> LabelStandings:
         """Return `n` decisions of which nothing is said."""
         kind, source = np.zeros(n, dtype=np.uint8), np.zeros(n, dtype=np.uint8)
-        return cls(np.zeros(n), kind, np.zeros(n), source, np.zeros(n, dtype=bool))
+        return cls(np.zeros(n), kind, np.zeros(n), np.zeros(n), source, np.zeros(n, dtype=bool))
 
     @property
     def is_rewarded(self) -> NDArray[np.bool_]:
@@ -163,6 +164,12 @@ def _standings(slots: NDArray[np.intp], held: NDArray[np.void], n: int) -> Label
         mine = said & (held["feedback_kind"] == kind)
         out.reward[slots[mine]] = held["value_micro"][mine] / MICRO
         out.kind[slots[mine]] = kind
+    out.first[:] = out.reward
+    judged = np.flatnonzero(said & (held["feedback_kind"] != FeedbackKind.DERIVED))
+    if len(judged) > np.count_nonzero(out.kind):  # else each has one word
+        events = np.ascontiguousarray(held["event"][judged]).view(">u8").reshape(-1, 2)
+        latest_first = judged[np.lexsort((events[:, 1], events[:, 0]))[::-1]]
+        out.first[slots[latest_first]] = held["value_micro"][latest_first] / MICRO
     mine = said & (held["feedback_kind"] == FeedbackKind.DERIVED)
     out.derived[slots[mine]] = held["value_micro"][mine] / MICRO
     out.source[slots[mine]] = held["source"][mine]

@@ -76,6 +76,7 @@ class Standing:
 
     reward: float | None = None  # in [0, 1], of the strongest kind that says something
     kind: int = 0  # which that is
+    first: float | None = None  # in [0, 1], of those kinds what was said first
     derived: float | None = None  # in [0, 1], what was read off the calls themselves
     source: int = Source.CALLER  # what it was read off
 
@@ -89,8 +90,12 @@ def standing(labels: Labels) -> Standing:
     derived, source = None, int(Source.CALLER)
     if said and said.value_micro != RETRACTED:
         derived, source = said.value_micro / MICRO, said.source
-    for kind in STRENGTH:
-        said = labels.get(kind)
-        if said and said.value_micro != RETRACTED:
-            return Standing(said.value_micro / MICRO, kind, derived, source)
+    holding = [(k, labels[k]) for k in STRENGTH if k in labels]
+    holding = [(k, word) for k, word in holding if word.value_micro != RETRACTED]
+    if holding:
+        kind, strongest = holding[0]
+        _, first = min(holding, key=lambda pair: (pair[1].event, pair[0]))
+        return Standing(
+            strongest.value_micro / MICRO, kind, first.value_micro / MICRO, derived, source
+        )
     return Standing(derived=derived, source=source)

@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 from bandit import teaching
 from bandit.cells import B, D, Family, L, Q, R, S, T, Terms, U
 from bandit.grouping import Grouping
-from telemetry.events import TAUGHT_SINCE, WAITED, WATCHED_SINCE, FeedbackKind, Flag, Result, Source
+from telemetry.events import (
+    FIRST_WORD_SINCE,
+    TAUGHT_SINCE,
+    WAITED,
+    WATCHED_SINCE,
+    FeedbackKind,
+    Flag,
+    Result,
+    Source,
+)
 from workers.folding.hearing import LabelStandings
 
 _COLUMN_OF = {
@@ -127,7 +136,7 @@ def label_terms(tokens: NDArray[np.void], old: LabelStandings, new: LabelStandin
     taught = Grouping.of(by_app, token["executed"], token["decided_at_ms"])
     rewards = {c: x * sign * routed for c, x in _rewards(held).items()}
     return [
-        judged.terms(Family.QUALITY, {c: x * sign for c, x in _quality(held).items()}),
+        judged.terms(Family.QUALITY, {c: x * sign for c, x in _quality(held, held.reward).items()}),
         releases.terms(Family.BOOKS, rewards),
         judged.terms(Family.DERIVED, {c: x * sign for c, x in _derived(held).items()}),
         judged.terms(Family.SIGNALS, {c: x * sign for c, x in _signals(held).items()}),
@@ -159,8 +168,8 @@ _SIGNAL_OF_SOURCE = {
 }
 
 
-def _quality(held: LabelStandings) -> Columns:
-    known, reward = held.is_rewarded, held.reward
+def _quality(held: LabelStandings, reward: NDArray[np.float64]) -> Columns:
+    known = held.is_rewarded
     return {Q.LABELS: known, Q.N: known, Q.R: reward, Q.R2: reward**2}
 
 
@@ -190,11 +199,13 @@ def _watched(token: NDArray[np.void], held: LabelStandings) -> Columns:
     """Return the labels by which a change is told: of decisions that expected something.
 
     Nothing is expected of calls that others dispatched or that were passed on: what they bring is
-    their choice, and a file of old ones is no change.
+    their choice, and a file of old ones is no change. Nor is it one that old answers are judged
+    anew, by a stronger word: of each the first word counts, and it stays.
     """
+    heard = np.where(token["token_version"] >= FIRST_WORD_SINCE, held.first, held.reward)
     expected = held.is_rewarded & (token["spread"] > 0)
     expected &= token["token_version"] >= WATCHED_SINCE
-    return {c: x * expected for c, x in _quality(held).items()}
+    return {c: x * expected for c, x in _quality(held, heard).items()}
 
 
 def _signals(held: LabelStandings) -> Columns:
