@@ -222,12 +222,14 @@ class Table:
         """Return the host that is served to learn about it; None where there is nothing to learn.
 
         That is the least labelled one, as far as it fails no more and costs no more than a floor
-        draw may. An order is the user's own: there no host is tried out of turn.
+        draw may. An order is the user's own: there no host is tried out of turn. Nor is one where
+        the user's word is that all are alike.
         """
         if group not in self._asked:
             found = None
-            arms = self._serving(group)
-            if len(arms) > 1 and self.objective.order is Order.UTILITY:
+            arms, compared = self._serving(group), self._arms.compared
+            of_use = compared is None or bool(compared[arms].any())
+            if len(arms) > 1 and of_use and self.objective.order is Order.UTILITY:
                 posterior, category = self.bank.posterior, self.bank.category
                 ok, usd = posterior.reliability.mean[category, arms], self.bank.cost_usd[arms]
                 safe = (ok >= SAFE_QUALITY_SHARE * ok.max()) & (usd <= SAFE_COST_RATIO * usd.min())

@@ -90,6 +90,23 @@ def compare(quality: NDArray[np.float64], group: NDArray[np.intp]) -> HostDiffer
     )
 
 
+def beside_group(
+    found: HostDifferences, n: NDArray[np.float64], group: NDArray[np.intp]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return by how much each host's quality differs from its group's, and the sd of that.
+
+    What is believed of a group is the mean of its hosts by their labels; a host differs from that
+    by the others' share of its difference to them. Both (n_categories, n_arms); 0 of who is alone.
+
+    Args:
+        n: (n_categories, n_arms) decayed labels that the group's quality rests on.
+    """
+    total = _sum(n, group)
+    own = np.divide(n, total, out=np.zeros_like(n), where=total > 0)
+    others = np.where(found.n_hosts > 1, 1 - own, 0.0)
+    return others * found.mean, others * found.sd
+
+
 def least_labelled(n: NDArray[np.float64], hosts: NDArray[np.intp]) -> int | None:
     """Return the host to learn about: whoever has the fewest labels; None where it is of no use.
 

@@ -44,7 +44,7 @@ def measure(
     ok = posterior.reliability.mean[task]
     if objective.order is Order.CHEAPEST:
         by_host = posterior.cost_usd[task] / ok
-        if posterior.labels[task].any():
+        if posterior.judged[task].any():
             by_host = by_host / np.maximum(posterior.quality.mean[task], LEAST_QUALITY)[arms.group]
     else:
         by_host = posterior.latency.expected[task] / ok

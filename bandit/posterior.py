@@ -41,6 +41,7 @@ class Arms:
     family: NDArray[np.intp]  # (n_groups,) groups of one model share a number
     input_usd_per_mtok: NDArray[np.float64]  # (n_arms,) NaN where no price is known
     output_usd_per_mtok: NDArray[np.float64]  # (n_arms,)
+    compared: NDArray[np.bool_] | None = None  # (n_arms,) may be split off by labels; None: all
 
     @property
     def n_groups(self) -> int:
@@ -197,6 +198,11 @@ class Posterior:
     def labels(self) -> NDArray[np.float64]:
         """(n_categories, n_arms) plain count of quality labels."""
         return self.evidence.quality[..., Q.LABELS]
+
+    @property
+    def judged(self) -> NDArray[np.bool_]:
+        """(n_categories, n_arms) where anything is known of quality, lent labels included."""
+        return np.asarray(self.evidence.quality[..., Q.N] > 0)
 
     @property
     def calls(self) -> NDArray[np.float64]:

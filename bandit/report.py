@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bandit.cells import Evidence, Q, S, U
 from bandit.derived import checked, usable
 from bandit.draws import LEARNING, tabulate
+from bandit.hosts import HostDifferences, beside_group
 from bandit.posterior import Posterior
 from bandit.utility import Objective
 
@@ -60,6 +61,7 @@ def rows(
     evidence: Evidence,
     posterior: Posterior,
     signals: NDArray[np.float64],
+    hosts: HostDifferences,
     *,
     categories: list[str],
     endpoints: list[str],
@@ -72,13 +74,14 @@ def rows(
 
     Args:
         signals: (n_categories, n_arms, N_COLUMNS) plain sums of SIGNALS.
+        hosts: how hosts of one group differ; a row's quality is that of its own host.
         teachers: whose labels these are, as far as that is known.
         app: whose labels alone these are; None: of all that share theirs.
-        borrowed: (n_categories, n_arms) labels in the posterior that others lent; None: none.
+        borrowed: (n_categories, n_arms) observations in the posterior that others lent; None: none.
     """
     if borrowed is None:
         borrowed = np.zeros_like(posterior.labels)
-    low, high = _interval(posterior)
+    mean, low, high = _by_host(posterior, hosts)
     p50, p95 = posterior.latency.quantile(0.5), posterior.latency.quantile(0.95)
     out = []
     for c, category in enumerate(categories):
@@ -88,18 +91,18 @@ def rows(
         best = _p_best(posterior, c, objective)
         for e, endpoint in enumerate(endpoints):
             group = posterior.arms.group[e]
-            labelled = posterior.labels[c].any()
-            quality = float(np.clip(posterior.quality.mean[c, group], 0, 1)) if labelled else None
+            labelled = posterior.judged[c].any()
+            quality = float(mean[c, e]) if labelled else None
             cost = _observed_cost(evidence, c, e)
             timed = posterior.timed[c, e] > 0
             row = ReportRow(
                 category=category,
                 endpoint=endpoint,
                 calls=int(calls[e]),
-                labels=int(round(posterior.labels[c, e] - borrowed[c, e], 6)),
+                labels=int(round(posterior.labels[c, e], 6)),
                 quality=quality,
-                quality_low=float(low[c, group]) if labelled else None,
-                quality_high=float(high[c, group]) if labelled else None,
+                quality_low=float(low[c, e]) if labelled else None,
+                quality_high=float(high[c, e]) if labelled else None,
                 p_best=float(best[group]) if labelled else None,
                 ok_rate=_ok_rate(evidence, c, e),
                 usable=_usable(posterior, c, e),
@@ -112,7 +115,7 @@ def rows(
                 signals={s.name.lower(): int(signals[c, e, s]) for s in S if signals[c, e, s]},
                 app=app,
                 borrowed=round(borrowed[c, e]),
-                **_taught(teachers, c, e, of=evidence.quality[c, e, Q.LABELS] - borrowed[c, e]),
+                **_taught(teachers, c, e, of=evidence.quality[c, e, Q.LABELS]),
             )
             out.append(row)
     return out
@@ -129,9 +132,13 @@ def _taught(teachers: Sequence[Teacher], category: int, arm: int, *, of: float) 
     }
 
 
-def _interval(posterior: Posterior) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    mean, sd = posterior.quality.mean, posterior.quality.sd
-    return np.clip(mean - Z90 * sd, 0, 1), np.clip(mean + Z90 * sd, 0, 1)
+def _by_host(posterior: Posterior, hosts: HostDifferences) -> tuple[NDArray[np.float64], ...]:
+    """Return mean and central 90 % interval of each host's quality, (n_categories, n_arms)."""
+    group = posterior.arms.group
+    apart, sd_apart = beside_group(hosts, posterior.evidence.quality[..., Q.N], group)
+    mean = posterior.quality.mean[:, group] + apart
+    sd = np.hypot(posterior.quality.sd[:, group], sd_apart)
+    return tuple(np.clip(x, 0, 1) for x in (mean, mean - Z90 * sd, mean + Z90 * sd))
 
 
 def _p_best(posterior: Posterior, category: int, objective: Objective) -> NDArray[np.float64]:

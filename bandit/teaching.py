@@ -41,13 +41,13 @@ def with_own_labels(
 def borrowed(others: Evidence) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return others' labels as a prior, in the columns of QUALITY and of DERIVED.
 
-    Each cell is scaled to `MOST_BORROWED_N` observations where it has more. So are plain counts,
-    which do not fade: labels that are worth little now are few.
+    Each cell is scaled to `MOST_BORROWED_N` observations where it has more. None is counted as a
+    label of who borrows it: what asks for labels of one's own is not met by others'.
     """
     quality = _scaled(others.quality, others.quality[..., Q.N])
     said = others.derived[..., D.N] + others.derived[..., D.PAIR_N]
     derived = _scaled(others.derived, said)
-    quality[..., Q.LABELS] = np.minimum(quality[..., Q.LABELS], MOST_BORROWED_N)
+    quality[..., Q.LABELS] = 0.0
     derived[..., D.PAIRS] = np.minimum(derived[..., D.PAIRS], MOST_BORROWED_N)
     return quality, derived
 

@@ -74,7 +74,7 @@ def arm_scores(bank: Bank, objective: Objective) -> NDArray[np.float64]:
 
 def _scores(bank: Bank, objective: Objective) -> NDArray[np.float64]:
     if objective.order is Order.CHEAPEST:
-        labelled = bank.posterior.labels[bank.category].any()
+        labelled = bank.posterior.judged[bank.category].any()
         success = np.maximum(bank.quality, LEAST_QUALITY) if labelled else 1.0
         return -bank.cost_usd / (bank.ok * success)
     if objective.order is Order.FASTEST:
@@ -186,10 +186,10 @@ def above_floor(
     Args:
         eligible: (n_arms,) endpoints whose groups' best quality makes the floor; None is all.
     """
-    labels = posterior.labels[category]
+    judged = posterior.judged[category]
     if eligible is not None:
-        labels = labels * eligible
-    known = np.bincount(posterior.arms.group, labels) > 0
+        judged = judged & eligible
+    known = np.bincount(posterior.arms.group, judged) > 0
     mean = posterior.quality.mean[category]
     if not known.any():
         return np.ones(len(mean), dtype=bool)

@@ -37,7 +37,7 @@ NOTHING = np.zeros((1, 1, cells.N_COLUMNS))
 def test_what_others_taught_is_worth_ten_labels_and_their_calls_count_in_full() -> None:
     found = teaching.with_own_labels(others(labels(100, 0.8)), labels(10, 0.2), NOTHING)
 
-    assert found.quality[0, 0, [Q.LABELS, Q.N, Q.R]].tolist() == [20, 20, 10]
+    assert found.quality[0, 0, [Q.LABELS, Q.N, Q.R]].tolist() == [10, 20, 10]
     assert found.derived[0, 0, [D.N, D.GOOD, D.PAIRS]].tolist() == [6, 3, 4]
     counts = found.usage[0, 0, U.CALLS], found.latency[0, 0, L.N], found.reliability[0, 0, R.OK]
     assert counts == (400, 300, 200)
@@ -46,14 +46,14 @@ def test_what_others_taught_is_worth_ten_labels_and_their_calls_count_in_full() 
 def test_few_labels_of_others_count_as_they_are() -> None:
     found = teaching.with_own_labels(others(labels(4, 0.5)), NOTHING, NOTHING)
 
-    assert found.quality[0, 0, [Q.LABELS, Q.N, Q.R]].tolist() == [4, 4, 2]
+    assert found.quality[0, 0, [Q.LABELS, Q.N, Q.R]].tolist() == [0, 4, 2]
 
 
-def test_many_labels_that_have_faded_lend_no_count() -> None:
-    """500 labels that are worth ten by now are no reason to review on them."""
+def test_what_is_lent_counts_as_no_label_of_ones_own() -> None:
+    """Where a review asks for labels, those of others are no reason for one."""
     quality, _ = teaching.borrowed(others(labels(5, 0.5, plain=500)))
 
-    assert quality[0, 0, [Q.LABELS, Q.N]].tolist() == [10, 5]
+    assert quality[0, 0, [Q.LABELS, Q.N]].tolist() == [0, 5]
 
 
 def test_a_damaged_cell_lends_nothing_and_one_of_ones_own_is_told() -> None:

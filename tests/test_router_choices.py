@@ -54,8 +54,12 @@ def rows(
     review_key: ReviewKey = SCOPE,
     *,
     labelled: bool = True,
+    app: str | None = None,
 ) -> Terms:
-    """Calls that are `(task, endpoint, n, mean reward)`; their decisions are of just now."""
+    """Calls that are `(task, endpoint, n, mean reward)`; their decisions are of just now.
+
+    Of an app that is named they teach whom its labels teach, else everybody.
+    """
     parts = []
     release_keys = dict(zip(of.task_index, review_key.release_keys(of.task_index), strict=True))
     for task, name, n, mean in counts:
@@ -69,7 +73,8 @@ def rows(
         books[:, B.REWARD] = reward * labelled
         kinds = [(Family.USAGE, usage), (Family.BOOKS, books)]
         for family, columns in [*kinds, (Family.QUALITY, quality)] if labelled else kinds:
-            digest = release_keys[task] if family is Family.BOOKS else digest8("task", task)
+            category = of.apps[app].categories[task] if app else digest8("task", task)
+            digest = release_keys[task] if family is Family.BOOKS else category
             parts.append(
                 cells.terms(
                     family,

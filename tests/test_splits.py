@@ -31,6 +31,7 @@ from router.beliefs.splits import (
     WORSE,
     SplitNotice,
     compare_hosts,
+    ended_alike,
     find_splits,
     split_now,
     with_splits,
@@ -40,6 +41,7 @@ from router.decision import planner
 from router.decision.context import Routings
 from router.policy.route import incumbent_of
 from router.report import hosts as report_hosts
+from router.report.views import report_rows
 from telemetry import frames, keys
 from telemetry.frames import Frame
 from telemetry.reader import Reader
@@ -123,8 +125,8 @@ def test_a_host_that_is_said_to_be_equivalent_stays_whatever_its_labels_show() -
 
 
 def splits_of(beliefs: Beliefs) -> Mapping[int, SplitNotice]:
-    catalog, quality = beliefs.configuration.catalog, beliefs.evidence.quality
-    found = compare_hosts(catalog, quality, beliefs.posterior.damaged)
+    catalog = beliefs.configuration.catalog
+    found = compare_hosts(catalog, beliefs.given_labels)
     return find_splits(catalog, found, now_ms=BEGAN_MS)
 
 
@@ -159,12 +161,63 @@ def test_sensitive_calls_try_no_host() -> None:
     assert asked["c"] == pytest.approx(0.1 + 0.9 * names.get("c", 0.0))
 
 
+def test_hosts_that_are_said_to_be_equivalent_are_not_tried_out_of_turn() -> None:
+    of = configuration(host("a", equivalent=True), host("b", equivalent=True))
+    beliefs = believe(of, rows([("code", "a", 300, 0.8), ("code", "b", 30, 0.8)], of), version=1)
+    category, law = of.task_index["code"], Law(0, 0, stay=1.0)
+    objective = of.strategies["quality"].objective
+
+    assert beliefs.table(category, objective, law, np.ones(2, dtype=bool)).asked_host(0) is None
+
+
+def test_hosts_that_change_alike_stay_one_group_whoever_is_told_first() -> None:
+    """The model changed: nobody is apart from whom he is like."""
+    down, up = AlarmKind.DOWN, AlarmKind.UP
+    apart = SplitNotice(BEGAN_MS, ("b", "c"), down.value)
+    a_split = split("a").catalog
+
+    assert ended_alike(ABC.catalog, [None] * 4, {0: down, 1: down, 2: down}) == {0, 1, 2}
+    assert ended_alike(a_split, [apart, apart, None, None], {2: down}) == {0, 1, 2}
+    assert ended_alike(a_split, [apart, None, None, None], {1: down}) == frozenset()
+    assert ended_alike(a_split, [apart, apart, None, None], {2: up}) == frozenset()
+    assert ended_alike(a_split, [NOTICE, apart, None, None], {2: down}) == frozenset()
+    assert ended_alike(ABC.catalog, [None] * 4, {3: down}) == frozenset(), "it has no others"
+
+
+def test_labels_of_an_app_that_learns_alone_tell_hosts_apart() -> None:
+    of = configuration(
+        host("a"),
+        host("b"),
+        apps={"default": {"mode": "route", "strategy": "quality", "learn": "own"}},
+    )
+    found = rows([("code", "a", 900, 0.9), ("code", "b", 900, 0.5)], of, app="default")
+    beliefs = believe(of, found, version=1)
+
+    assert list(splits_of(beliefs)) == [1]
+    shown = {r.endpoint: r.quality for r in report_rows(beliefs, "quality") if r.app == "default"}
+    assert shown["a"] == pytest.approx(0.9, abs=0.02)
+    assert shown["b"] == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_report_shows_each_hosts_own_quality() -> None:
+    labels = rows([("code", "a", 900, 0.8), ("code", "b", 150, 0.6), ("code", "x", 300, 0.7)], ABC)
+    shown = {row.endpoint: row for row in report_rows(believe(ABC, labels, version=1), "quality")}
+
+    between = {n: (row.quality_low or 0.0, row.quality_high or 0.0) for n, row in shown.items()}
+
+    for name, truth in (("a", 0.8), ("b", 0.6), ("x", 0.7)):
+        low, high = between[name]
+        assert low < truth < high
+    width = {name: high - low for name, (low, high) in between.items()}
+    assert width["c"] > 2 * width["a"], "never called"
+
+
 def test_a_damaged_cell_splits_nobody_off() -> None:
     labels = rows([("code", "a", 3000, 0.8), ("code", "b", 3000, 0.5)], ABC)
     beliefs = believe(ABC, labels, version=1)
     damaged = np.ones_like(beliefs.posterior.damaged)
 
-    found = compare_hosts(ABC.catalog, beliefs.evidence.quality * -1e18, damaged)
+    found = compare_hosts(ABC.catalog, [(beliefs.evidence.quality * -1e18, damaged)])
 
     assert not found.is_split.any()
 

@@ -323,7 +323,7 @@ class Loop:
             self._price = price
             arms = self._arms
             usd = price * UNIT_PRICE_USD_PER_MTOK
-            self._arms = Arms(arms.group, arms.family, arms.input_usd_per_mtok, usd)
+            self._arms = replace(arms, output_usd_per_mtok=usd)
             self._refresh()
 
     # What reaches the workers

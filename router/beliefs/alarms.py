@@ -7,7 +7,7 @@ hold an office: a look names the bucket that it goes on from, and of two routers
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -23,7 +23,7 @@ from bandit.posterior import Posterior
 from bandit.regimes import FIRST, Regimes
 from bandit.watcher import Watched
 from router.beliefs import looked_at
-from router.beliefs.splits import SplitNotice, split_now
+from router.beliefs.splits import SplitNotice, ended_alike, split_now
 from router.config.compiled import Configuration
 from router.endpoints.catalog import Catalog
 from telemetry import keys
@@ -139,14 +139,42 @@ class Alarms:
         """
         seen, closed = self._raw.get(CLOSED, b""), _closed(incarnation, now_ms)
         goes_on = bool(seen) and _parse_closed(seen)[1] == incarnation
-        before: dict[bytes, bytes] = self._client.hgetall(keys.LOOKED_AT)
-        now = looked_at.rows_by_endpoint(rows)
-        tasks = np.array(configuration.task_digests, dtype=np.uint64)
         catalog = configuration.catalog
         fresh: dict[int, EndpointWatch] = {}
         labels: dict[int, bytes] = {}
-        told: list[dict[str, Any]] = []
-        for arm, endpoint in enumerate(catalog.endpoints):
+        kinds: dict[int, AlarmKind] = {}
+        for arm, sums, news in self._heard(rows, posterior, configuration, splits, now_ms):
+            digest = catalog.endpoints[arm].digest
+            labels[digest] = sums
+            if goes_on:
+                was, worse = self.known.get(digest, UNKNOWN), splits.get(arm)
+                fresh[digest], kind = _closed_over(was, news, worse, catalog, arm, now_ms)
+                if kind is not None:
+                    kinds[arm] = kind
+        if goes_on and not labels:
+            self._quiet = version
+            return False
+        self._rejoin(catalog, fresh, kinds)
+        changed = {d: known for d, known in fresh.items() if known != self.known.get(d, UNKNOWN)}
+        told = []
+        for digest, known in changed.items():
+            was = self.known.get(digest, UNKNOWN)
+            told += _announced(catalog.by_digest[digest].id, was, known)
+        return self._write(seen, closed, changed, labels, told)
+
+    def _heard(
+        self,
+        rows: Terms,
+        posterior: Posterior,
+        configuration: Configuration,
+        splits: Mapping[int, SplitNotice],
+        now_ms: int,
+    ) -> Iterator[tuple[int, bytes, News]]:
+        """Yield the arms with news: their sums, and what came since the last look."""
+        before: dict[bytes, bytes] = self._client.hgetall(keys.LOOKED_AT)
+        now = looked_at.rows_by_endpoint(rows)
+        tasks = np.array(configuration.task_digests, dtype=np.uint64)
+        for arm, endpoint in enumerate(configuration.catalog.endpoints):
             digest, was = endpoint.digest, self.known.get(endpoint.digest, UNKNOWN)
             then, later = before.get(_name(digest), b""), now.get(digest, b"")
             if then == later and not was.watch.suspect and arm not in splits:
@@ -160,18 +188,18 @@ class Alarms:
                 believed=posterior.quality.mean[:, posterior.arms.group[arm]],
                 now_ms=now_ms,
             )
-            if news is None:
-                continue  # damaged: what was known stays, for when the sums are whole again
-            labels[digest] = later
-            if goes_on:
-                known, notices = _closed_over(was, news, splits.get(arm), catalog, arm, now_ms)
-                told += notices
-                if known != was:
-                    fresh[digest] = known
-        if goes_on and not labels:
-            self._quiet = version
-            return False
-        return self._write(seen, closed, fresh, labels, told)
+            if news is not None:  # else damaged: what was known stays, until the sums are whole
+                yield arm, later, news
+
+    def _rejoin(
+        self, catalog: Catalog, fresh: dict[int, EndpointWatch], kinds: Mapping[int, AlarmKind]
+    ) -> None:
+        """End the splits of hosts that all changed alike."""
+        after = [
+            fresh.get(e.digest) or self.known.get(e.digest, UNKNOWN) for e in catalog.endpoints
+        ]
+        for arm in ended_alike(catalog, [known.split for known in after], kinds):
+            fresh[catalog.endpoints[arm].digest] = replace(after[arm], split=None)
 
     def _write(
         self,
@@ -207,20 +235,26 @@ def _closed_over(
     catalog: Catalog,
     arm: int,
     now_ms: int,
-) -> tuple[EndpointWatch, list[dict[str, Any]]]:
-    """Return what is known of an endpoint once a bucket is over, and what is to be announced."""
-    told: list[dict[str, Any]] = []
-    name, bucket = catalog.endpoints[arm].id, now_ms // BUCKET_MS - 1
+) -> tuple[EndpointWatch, AlarmKind | None]:
+    """Return what is known of an endpoint once a bucket is over, and what alarm was raised."""
+    bucket = now_ms // BUCKET_MS - 1
     watched, found = watcher.close(Watched(was.watch, was.regimes), bucket, news)
     known = replace(was, watch=watched.watch, regimes=watched.regimes)
     if found is not None:
         known = replace(known, alarm=_notice(found, now_ms))
-        told.append({"endpoint": name, **asdict(_notice(found, now_ms))})
     kind = found.kind if found else None
     split = split_now(was.split, kind, worse, catalog, arm, now_ms=now_ms)
-    if split and split != was.split:
-        told.append({"endpoint": name, "kind": SPLIT, **asdict(split)})
-    return replace(known, split=split), told
+    return replace(known, split=split), kind
+
+
+def _announced(name: str, was: EndpointWatch, known: EndpointWatch) -> list[dict[str, Any]]:
+    """Return what is to be announced of an endpoint: an alarm, or that it was split off."""
+    told: list[dict[str, Any]] = []
+    if known.alarm and known.alarm != was.alarm:
+        told.append({"endpoint": name, **asdict(known.alarm)})
+    if known.split and known.split != was.split:
+        told.append({"endpoint": name, "kind": SPLIT, **asdict(known.split)})
+    return told
 
 
 def by_arm(catalog: Catalog, known: Mapping[int, EndpointWatch]) -> tuple[EndpointWatch, ...]:

@@ -66,6 +66,11 @@ class Beliefs:
         """(n_tasks, n_arms, N_COLUMNS) what shared labels were read off."""
         return self.outlooks[0].signals
 
+    @property
+    def given_labels(self) -> list[splits.Labels]:
+        """Labels as they were given in each outlook, without what others lent."""
+        return [(outlook.given, outlook.posterior.damaged) for outlook in self.outlooks]
+
     def category(self, app: App, task: int) -> int:
         """Return the category of an app's calls of a task."""
         return app.outlook * len(self.configuration.task_index) + task

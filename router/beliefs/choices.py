@@ -236,7 +236,7 @@ def weigh(
     if strategy.objective.order is not Order.UTILITY:
         standings = orders.choose_challengers(standings, posterior, strategy.objective, arms, order)
         laws = tuple(orders.law(standings, task) for task in range(n_tasks))
-        labelled = (posterior.labels.sum(axis=1) > 0).tolist()
+        labelled = [bool(known.any()) for known in posterior.judged]
         notes = tuple("" if known else UNCHECKED for known in labelled)
         return Choices(review_key, kept.version, standings, books, None, laws, notes)
     standings = incumbent.choose_challengers(

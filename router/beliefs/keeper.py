@@ -260,7 +260,7 @@ class Keeper:
             return False
         rows, known = cells.from_bytes(*reader.rows()), self.current
         catalog = known.configuration.catalog
-        found = splits.compare_hosts(catalog, known.evidence.quality, known.posterior.damaged)
+        found = splits.compare_hosts(catalog, known.given_labels)
         try:
             return watches.close(
                 rows,

@@ -29,8 +29,9 @@ class Outlook:
     evidence: cells.Evidence
     posterior: Posterior
     signals: NDArray[np.float64]  # (n_tasks, n_arms, N_COLUMNS) what labels were read off
-    borrowed: NDArray[np.float64]  # (n_tasks, n_arms) labels of others, as far as they count here
+    borrowed: NDArray[np.float64]  # (n_tasks, n_arms) observations that others' labels count for
     damaged: NDArray[np.bool_]  # (n_tasks, n_arms) cells that are damaged here, and not for all
+    given: NDArray[np.float64]  # (n_tasks, n_arms, N_COLUMNS) QUALITY of its labels, none lent
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +74,14 @@ def see(
         _, read = _labels(every, digests.shared, catalog.digests, known, now_ms)
         quality, derived = _labels(rows, digests.shared, catalog.digests, known, now_ms)
         shared = replace(shared, quality=quality, derived=derived)
-    out = [_outlook(None, shared, read, rows, digests.shared, configuration)]
-    lent = teaching.borrowed(shared)[0][..., Q.LABELS]
+    out = [_outlook(None, shared, shared.quality, read, rows, digests.shared, configuration)]
+    lent = teaching.borrowed(shared)[0][..., Q.N]
     for name in configuration.own_apps:
         categories = configuration.apps[name].categories
         own = np.array([categories[task] for task in configuration.task_index], dtype=np.uint64)
         labels = _labels(rows, own, catalog.digests, known, now_ms)
         evidence = teaching.with_own_labels(shared, *labels)
-        found = _outlook(name, evidence, read, rows, own, configuration)
+        found = _outlook(name, evidence, labels[0], read, rows, own, configuration)
         damaged = found.posterior.damaged & ~out[0].posterior.damaged
         out.append(replace(found, borrowed=lent, damaged=damaged))
     return tuple(out)
@@ -107,6 +108,7 @@ def _labels(
 def _outlook(
     app: str | None,
     evidence: cells.Evidence,
+    given: NDArray[np.float64],
     read: NDArray[np.float64],
     rows: cells.Terms,
     categories: NDArray[np.uint64],
@@ -123,4 +125,6 @@ def _outlook(
     )
     posterior = infer(evidence, catalog.arms, read=read)
     borrowed = np.zeros(evidence.quality.shape[:2])
-    return Outlook(app, evidence, posterior, np.nan_to_num(signals), borrowed, posterior.damaged)
+    return Outlook(
+        app, evidence, posterior, np.nan_to_num(signals), borrowed, posterior.damaged, given
+    )

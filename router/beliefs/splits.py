@@ -10,7 +10,7 @@ draws and choices, which name endpoints, stay.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +23,8 @@ from bandit.hosts import HostDifferences
 from router.config.compiled import App, Configuration, Strategy
 from router.endpoints.catalog import Catalog, Endpoint, split_off
 
+Labels = tuple[NDArray[np.float64], NDArray[np.bool_]]
+"""(n_tasks, n_arms, N_COLUMNS) QUALITY of labels alone, and (n_tasks, n_arms) what is damaged."""
 WORSE = "worse"
 """Why a host was split off that is a point worse than the others."""
 
@@ -40,16 +42,17 @@ class SplitNotice:
     labels_of_others: float | None = None
 
 
-def compare_hosts(
-    catalog: Catalog, quality: NDArray[np.float64], damaged: NDArray[np.bool_]
-) -> HostDifferences:
-    """Return how the hosts of each group differ, by their labels.
+def compare_hosts(catalog: Catalog, labels: Iterable[Labels]) -> HostDifferences:
+    """Return how the hosts of each group differ.
+
+    Labels are held against those of the same task and outlook only, so that apps which judge
+    otherwise tell no difference. Damaged cells count as unknown.
 
     Args:
-        quality: (n_tasks, n_arms, N_COLUMNS) evidence of labels alone.
-        damaged: (n_tasks, n_arms) cells that count as unknown.
+        labels: given in each outlook, and which cells are damaged there.
     """
-    return hosts.compare(np.where(damaged[..., None], 0.0, quality), catalog.arms.group)
+    sound = [np.where(damaged[..., None], 0.0, quality) for quality, damaged in labels]
+    return hosts.compare(np.concatenate(sound), catalog.arms.group)
 
 
 def find_splits(
@@ -104,6 +107,36 @@ def split_now(
     if others and catalog.endpoints[arm].may_split:
         return SplitNotice(now_ms, others, alarm.value)
     return before if alarm is AlarmKind.DOWN else None
+
+
+def ended_alike(
+    catalog: Catalog,
+    splits: Sequence[SplitNotice | None],
+    alarms: Mapping[int, AlarmKind],
+) -> frozenset[int]:
+    """Return the arms whose splits end, since every host of their model changed in the same way.
+
+    An alarm sets a host apart from those that it was like. Where the others follow, at once or
+    later, it was the model that changed: they are one group again, and compared from then on.
+
+    Args:
+        splits: by arm, with this bucket's.
+        alarms: what was raised in this bucket, by arm.
+    """
+    out: set[int] = set()
+    for arm, kind in alarms.items():
+        if kind is AlarmKind.RESTORED:
+            continue
+        groups = catalog.kin[catalog.endpoints[arm].group]
+        kin = [member for group in groups for member in catalog.group_members[group]]
+        reasons = {alarms.get(member) or _reason(splits[member]) for member in kin}
+        if len(kin) > 1 and reasons == {kind}:
+            out.update(kin)
+    return frozenset(out)
+
+
+def _reason(split: SplitNotice | None) -> str | None:
+    return None if split is None else split.reason
 
 
 def _others(catalog: Catalog, arm: int) -> tuple[str, ...]:

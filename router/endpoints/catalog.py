@@ -185,6 +185,7 @@ def _assembled(
             family=np.array(family_of_group, dtype=np.intp),
             input_usd_per_mtok=_prices([e.nano_in for e in endpoints]),
             output_usd_per_mtok=_prices([e.nano_out for e in endpoints]),
+            compared=np.array([e.may_split for e in endpoints], dtype=np.bool_),
         ),
     )
 

@@ -12,8 +12,8 @@ from router.beliefs.splits import WORSE, compare_hosts
 
 def host_rows(beliefs: Beliefs) -> list[dict[str, Any]]:
     """Return how each host of a group differs from the others, where labels tell of it."""
-    catalog, posterior = beliefs.configuration.catalog, beliefs.posterior
-    found = compare_hosts(catalog, beliefs.evidence.quality, posterior.damaged)
+    catalog = beliefs.configuration.catalog
+    found = compare_hosts(catalog, beliefs.given_labels)
     columns = {
         "difference": found.mean,
         "sd": found.sd,

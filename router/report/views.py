@@ -14,6 +14,7 @@ from router.beliefs.beliefs import Beliefs
 from router.beliefs.choices import rows_of
 from router.beliefs.keeper import Keeper
 from router.beliefs.outlooks import Digests, Outlook
+from router.beliefs.splits import compare_hosts
 from router.beliefs.switch import Switch
 from router.config.compiled import Configuration, category_digest
 from router.config.entries import AUTO, Learn
@@ -25,6 +26,7 @@ from router.report.hosts import host_rows, split_rows
 def report_rows(beliefs: Beliefs, strategy: str) -> list[ReportRow]:
     """Return the report of all categories under a strategy's objective, outlook by outlook."""
     configuration = beliefs.configuration
+    hosts = compare_hosts(configuration.catalog, beliefs.given_labels)
     return [
         row
         for outlook in beliefs.outlooks
@@ -32,6 +34,7 @@ def report_rows(beliefs: Beliefs, strategy: str) -> list[ReportRow]:
             outlook.evidence,
             outlook.posterior,
             outlook.signals,
+            hosts,
             categories=list(configuration.task_index),
             endpoints=[e.id for e in configuration.catalog.endpoints],
             objective=configuration.strategies[strategy].objective,

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit import quality, report
+from bandit import quality
 from bandit.cells import Q
 from bandit.report import ReportRow
+from router.report.views import report_rows
 from scripts.benches.truth_world import SimulatedWorld
 
 TENTHS = 10
@@ -53,15 +54,7 @@ class Tally:
 
 def shown(world: SimulatedWorld) -> list[ReportRow]:
     """Return the rows of `report`."""
-    beliefs, configuration = world.beliefs, world.configuration
-    return report.rows(
-        beliefs.evidence,
-        beliefs.posterior,
-        beliefs.signals,
-        categories=list(configuration.task_index),
-        endpoints=[endpoint.id for endpoint in configuration.catalog.endpoints],
-        objective=configuration.strategies["learn"].objective,
-    )
+    return report_rows(world.beliefs, "learn")
 
 
 def compare(
