@@ -497,6 +497,27 @@ CONVERSATIONS: dict[str, list[Turn]] = {
         "12:03 Error: timeout\n12:04 ERROR: gone", is_error=False
     ),
     "tool: error rate": failed_tool("Error rate of the service: 3 %", is_error=False),
+    "tool: a text about errors": failed_tool(
+        "Error handling in Rust: use Result and the ? operator.", is_error=False
+    ),
+    "tool: guidelines for reports": failed_tool(
+        "Error reporting guidelines for the support team", is_error=False
+    ),
+    "tool: success with an empty error": failed_tool(
+        '{"success": true, "error": {"code": 0, "message": ""}}', is_error=False
+    ),
+    "tool: ok with a word for none": failed_tool('{"ok": true, "error": "none"}', is_error=False),
+    "tool: an error without a word": failed_tool(
+        '{"is_error": false, "error": {"message": null}}', is_error=False
+    ),
+    "tool: nothing in the error": failed_tool(
+        '{"error": {"message": "", "code": null}}', is_error=False
+    ),
+    "tool: None as text": failed_tool('{"error": "None"}', is_error=False),
+    "tool: fails by its own word": failed_tool(
+        '{"ok": false, "error": "no such city"}', is_error=True
+    ),
+    "tool: Error reading": failed_tool("Error reading file: no such file", is_error=True),
     "tool: a result about no errors": failed_tool("0 errors, 3 passed", is_error=False),
     "langchain: the history re-serialised": [
         Turn(ASKS_WEATHER, calls(weather()), GOOD_CALL),

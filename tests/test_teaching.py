@@ -29,6 +29,7 @@ from bandit.report import ReportRow
 from bandit.teaching import MOST_BORROWED_N
 from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.choices import ReviewKey, weigh_all
+from router.beliefs.outlooks import tasks_of
 from router.config import watch
 from router.config.compiled import Configuration, compile_text
 from router.errors import ConfigError
@@ -409,6 +410,39 @@ def test_labels_stay_where_they_were_counted_when_an_app_learns_otherwise(now_ms
     assert before.posterior_of("other").labels[code].tolist() == [40, 0]
     assert after.posterior_of("other").labels.sum() == 0
     assert [b.posterior.calls[code].tolist() for b in (before, after)] == [[40, 0], [40, 0]]
+
+
+@pytest.mark.parametrize("how", ["own", "listen"])
+def test_what_was_measured_of_an_app_that_is_gone_stays_in_use(how: str, now_ms: int) -> None:
+    before, after = compiled(other=how), compiled()
+    rows = labels(before, before.apps["other"].categories["code"], "a", 40, 1.0, now_ms)
+
+    found = believe(after, rows, version=1, names=tasks_of(before))
+
+    code = after.task_index["code"]
+    assert found.posterior.calls[code].tolist() == [40, 0]
+    assert not found.posterior.labels.any(), "its labels were for it alone, or for nobody"
+
+
+def test_nothing_is_explored_or_released_on_what_others_lent_alone(now_ms: int) -> None:
+    of = compiled(other="own")
+    shared = [(name, mean) for name, mean in (("a", 0.5), ("b", 0.9))]
+    rows = cells.merge(
+        [
+            labels(of, digest8("task", task), name, 300, mean, now_ms)
+            for task in of.task_index
+            for name, mean in shared
+        ]
+    )
+    review_key = ReviewKey("other", "quality", "", "a")
+
+    beliefs = believe(of, rows, version=1, review_keys=[review_key])
+
+    choices = beliefs.choices[review_key]
+    assert set(choices.notes) == {"no quality signal"}
+    assert {law.stay for law in choices.laws} == {1.0}
+    mean = beliefs.posterior_of("other").quality.mean[of.task_index["code"]]
+    assert mean[1] > mean[0] + 0.2, "it is served by them where no choice is to be made"
 
 
 def test_choices_follow_from_the_labels_that_their_app_goes_by(now_ms: int) -> None:

@@ -125,6 +125,7 @@ def believe(
     review_keys: Iterable[ReviewKey] = (),
     kept: Mapping[ReviewKey, Kept] = MappingProxyType({}),
     watches: Mapping[int, EndpointWatch] = MappingProxyType({}),
+    names: Mapping[int, str] = MappingProxyType({}),
     now_ms: int | None = None,
 ) -> Beliefs:
     """Return the beliefs that the rows support as of now, with the choices of these review keys.
@@ -133,13 +134,14 @@ def believe(
 
     Args:
         watches: what is known of endpoints that were watched, by digest.
+        names: what digests stand for that the configuration does not name any more.
         now_ms: when now is, in epoch milliseconds; None: as the clock says.
     """
     split = {digest: one.split for digest, one in watches.items() if one.split is not None}
     configuration = splits.with_splits(configuration, split)
     known = alarms.by_arm(configuration.catalog, watches)
     as_of_ms = int(time.time() * 1000) if now_ms is None else now_ms
-    seen = outlooks.see(configuration, rows, known, now_ms=as_of_ms)
+    seen = outlooks.see(configuration, rows, known, names=names, now_ms=as_of_ms)
     posteriors = [outlook.posterior for outlook in seen]
     quality = [posterior.quality for posterior in posteriors]
     shared = posteriors[0]
@@ -158,7 +160,7 @@ def believe(
         learning=_learning(configuration, known),
         built_at=time.monotonic(),
         choices=choices.weigh_all(
-            review_keys, kept, posteriors, rows, configuration, now_ms=int(time.time() * 1000)
+            review_keys, kept, posteriors, rows, configuration, now_ms=as_of_ms
         ),
     )
 

@@ -20,7 +20,7 @@ from router.beliefs.alarms import Alarms
 from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.choices import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.names import Names
-from router.beliefs.outlooks import Outlook
+from router.beliefs.outlooks import Outlook, tasks_of
 from router.beliefs.releases import Releases
 from router.beliefs.switch import read_switch
 from router.config.compiled import Configuration
@@ -87,7 +87,19 @@ class _Followed:
     reader: Reader
     releases: Releases
     watches: Alarms
+    names: dict[int, str] | None = None  # of digests; None: not read yet
     stale: bool = False  # something is known that is not believed yet
+
+    def read_names(self) -> dict[int, str]:
+        """Return what digests stand for, as the store knew when it was first looked at.
+
+        Raises:
+            redis.RedisError: the store is away.
+        """
+        if self.names is None:
+            found = self.client.hgetall(keys.NAMES)
+            self.names = {int(digest, 16): name.decode() for digest, name in found.items()}
+        return self.names
 
     def look(self) -> _Seen:
         """Look at standings, watches and switch in one round trip.
@@ -218,8 +230,10 @@ class Keeper:
         if file is None or taken is None:
             return
         self._configuration = taken.configuration
+        if followed.names is not None:
+            followed.names |= tasks_of(before)
         try:
-            self._refresh(followed.reader, followed.releases, followed.watches)
+            self._refresh(followed)
         except Exception as error:  # nothing of it may stop the thread
             self._configuration = before
             hint = f"internal error ({type(error).__name__})"
@@ -241,7 +255,8 @@ class Keeper:
                 followed.stale |= watches.take(seen.watches)
         is_new = followed.stale or self._is_due()
         if is_new:
-            self._refresh(reader, releases, watches)
+            followed.read_names()
+            self._refresh(followed)
             followed.stale = False
         if looks and not reader.keeping:
             followed.stale = self._close_bucket(reader, watches)
@@ -250,7 +265,8 @@ class Keeper:
 
     def _is_due(self) -> bool:
         """Return whether a review key was asked for, or has its review, although no row changed."""
-        new = any(review_key not in self.current.choices for review_key in list(self._wanted))
+        wanted = [key for key in list(self._wanted) if choices.is_current(key, self._configuration)]
+        new = any(review_key not in self.current.choices for review_key in wanted)
         return new or time.time() * 1000 >= self._review_at_ms
 
     def _close_bucket(self, reader: Reader, watches: Alarms) -> bool:
@@ -274,7 +290,8 @@ class Keeper:
         except StoreErrors:  # it is away, or full: the writer says so
             return False
 
-    def _refresh(self, reader: Reader, releases: Releases, watches: Alarms) -> None:
+    def _refresh(self, followed: _Followed) -> None:
+        reader, releases, watches = followed.reader, followed.releases, followed.watches
         before = self.current
         rows = cells.from_bytes(*reader.rows())
         review_keys = known_review_keys(self._configuration, releases.kept, list(self._wanted))
@@ -285,6 +302,7 @@ class Keeper:
             review_keys=review_keys,
             kept=releases.kept,
             watches=watches.known,
+            names=followed.names or {},
         )
         if self._review(fresh, releases, review_keys):
             again = choices.weigh_all(

@@ -7,7 +7,7 @@ all tasks. What is measured of endpoints, and all that follows from it, they hav
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -57,17 +57,34 @@ class Digests:
         return cls(shared, np.array(others, dtype=np.uint64))
 
 
+def tasks_of(configuration: Configuration) -> dict[int, str]:
+    """Return which task each digest stands for under which calls are booked."""
+    digests = configuration.derive(Digests.of)
+    tasks = list(configuration.task_index)
+    return {
+        digest: task
+        for booked in [digests.shared, *digests.others]
+        for task, digest in zip(tasks, booked.tolist(), strict=True)
+    }
+
+
 def see(
-    configuration: Configuration, rows: cells.Terms, known: Sequence[EndpointWatch], *, now_ms: int
+    configuration: Configuration,
+    rows: cells.Terms,
+    known: Sequence[EndpointWatch],
+    *,
+    names: Mapping[int, str],
+    now_ms: int,
 ) -> tuple[Outlook, ...]:
     """Return every outlook as of `now_ms`: the shared one, and those of `own_apps` in their order.
 
     Args:
         known: by arm, whether it changed; which labels count since.
+        names: of digests. Under those that name a task the calls of apps are booked that are gone:
+            what was measured in them stays in use.
     """
     digests, catalog = configuration.derive(Digests.of), configuration.catalog
-    names = np.tile(digests.shared, len(digests.others))
-    every = cells.renamed(rows, digests.others.ravel(), names)
+    every = _as_shared(rows, configuration, names)
     shared = cells.read(every, categories=digests.shared, endpoints=catalog.digests, now_ms=now_ms)
     read = shared.derived
     if every is not rows or any(one.regimes.now for one in known):
@@ -85,6 +102,17 @@ def see(
         damaged = found.posterior.damaged & ~out[0].posterior.damaged
         out.append(replace(found, borrowed=lent, damaged=damaged))
     return tuple(out)
+
+
+def _as_shared(
+    rows: cells.Terms, configuration: Configuration, names: Mapping[int, str]
+) -> cells.Terms:
+    """Return all rows of each task under the shared digest of it, whosever calls they are."""
+    places, shared = configuration.task_index, configuration.derive(Digests.of).shared
+    booked = {**names, **tasks_of(configuration)}
+    tasks = {digest: places[name] for digest, name in booked.items() if name in places}
+    wanted = np.array(list(tasks), dtype=np.uint64)
+    return cells.renamed(rows, wanted, shared[list(tasks.values())])
 
 
 def _labels(

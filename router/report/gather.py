@@ -16,6 +16,7 @@ from bandit.report import ReportRow
 from router.beliefs.alarms import Alarms
 from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.keeper import known_review_keys
+from router.beliefs.outlooks import tasks_of
 from router.beliefs.releases import Releases
 from router.beliefs.switch import read_switch
 from router.config.compiled import Configuration, compile_text
@@ -128,6 +129,7 @@ def read_beliefs(
         review_keys=known_review_keys(configuration, releases.kept),
         kept=releases.kept,
         watches=watches.known,
+        names={int(digest, 16): name for digest, name in names.items()},
     )
     return beliefs, rows, names
 
@@ -165,7 +167,7 @@ def _unlisted(
     rows: cells.Terms, configuration: Configuration, names: dict[str, str]
 ) -> list[Unlisted]:
     known = set(configuration.catalog.by_digest)
-    tasks = views.tasks_of(configuration)
+    tasks = tasks_of(configuration)
     counts: dict[tuple[str, int], int] = {}
     for key, value in zip(rows.keys, rows.values, strict=True):
         endpoint = int(key["endpoint"])

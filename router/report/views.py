@@ -13,7 +13,7 @@ from bandit.teaching import read_teaching
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.choices import rows_of
 from router.beliefs.keeper import Keeper
-from router.beliefs.outlooks import Digests, Outlook
+from router.beliefs.outlooks import Outlook, tasks_of
 from router.beliefs.splits import compare_hosts
 from router.beliefs.switch import Switch
 from router.config.compiled import Configuration, category_digest
@@ -190,14 +190,3 @@ def names_of(configuration: Configuration) -> dict[int, str]:
     names = {e.digest: e.id for e in configuration.catalog.endpoints}
     names |= {app.digest: name for name, app in configuration.apps.items()}
     return names | tasks_of(configuration)
-
-
-def tasks_of(configuration: Configuration) -> dict[int, str]:
-    """Return which task each digest stands for under which calls are booked."""
-    digests = configuration.derive(Digests.of)
-    tasks = list(configuration.task_index)
-    return {
-        digest: task
-        for booked in [digests.shared, *digests.others]
-        for task, digest in zip(tasks, booked.tolist(), strict=True)
-    }

@@ -16,7 +16,10 @@ MAX_RESULT_CHARS = 1 << 16
 """Longer results are data."""
 _BEGINS = re.compile(
     r"(?:[Ee]rror|ERROR|Exception):"
-    r"|Error [a-z]+ing "  # "Error invoking tool", "Error reading file"
+    # "Error invoking tool", "Error reading file"; no phrases such as "Error handling in ..."
+    r"|Error (?:access|apply|call|connect|creat|decod|delet|download|edit|execut|fetch|find|gett|"
+    r"import|initializ|invok|list|load|open|pars|perform|process|query|read|retriev|runn|sav|"
+    r"search|send|updat|upload|validat|writ)ing "
     r"|An error occurred while running the tool"
     r"|Traceback \(most recent call last\):"
     r"|<tool_use_error>"
@@ -32,6 +35,12 @@ _ABOUT_AN_ERROR = frozenset((
 ))
 # fmt: on
 """What comes with an error; any other filled field makes the result data."""
+
+
+_WORKED = (("ok", True), ("success", True), ("isError", False), ("is_error", False))
+"""Fields by which a result says of itself that the call worked, whatever else is in it."""
+_NO_ERROR = frozenset(("", "0", "false", "n/a", "no error", "none", "null", "ok"))
+"""Texts of an `error` that say that there was none."""
 
 
 def is_error(text: str) -> bool:
@@ -53,13 +62,15 @@ def is_error(text: str) -> bool:
 def _says_error(value: dict[str, Any]) -> bool:
     if value.get("isError") is True or value.get("is_error") is True:
         return True
+    if any(value.get(key) is told for key, told in _WORKED):
+        return False
     if any(filled for key, filled in value.items() if key not in _ABOUT_AN_ERROR):
         return False
     error = value.get("error")
     return (
         error is True
-        or (isinstance(error, str) and bool(error.strip()))
-        or (isinstance(error, dict) and bool(error.keys() & {"message", "code", "type"}))
+        or (isinstance(error, str) and error.strip().lower() not in _NO_ERROR)
+        or (isinstance(error, dict) and any(error.get(key) for key in ("message", "code", "type")))
         or value.get("success") is False
         or value.get("status") == "error"
     )
