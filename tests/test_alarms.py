@@ -410,12 +410,30 @@ def test_of_two_that_look_at_the_same_time_one_tells(world: World) -> None:
 
 def test_whose_clock_is_behind_waits_and_one_far_ahead_is_not_believed(world: World) -> None:
     incarnation = world.reader.incarnation
-    minutes = {behind: world.now_ms - behind * BUCKET_MS for behind in (-1, 0, 1, 10, 11)}
+    minutes = {behind: world.now_ms - behind * BUCKET_MS for behind in (-1, 0, 1, 50, 51)}
 
     due = {n: world.alarms.is_due(incarnation, now_ms=at_ms) for n, at_ms in minutes.items()}
 
-    assert due == {-1: True, 0: False, 1: False, 10: False, 11: True}
+    assert due == {-1: True, 0: False, 1: False, 50: False, 51: True}
     assert world.alarms.is_due(b"another", now_ms=world.now_ms)
+
+
+def test_a_watch_that_counted_buckets_of_five_seconds_goes_on_in_seconds(world: World) -> None:
+    """As the last version left it in the store."""
+    now = BEGAN_MS // 5000
+    sums = tuple(drift.Sum(3.0, now - 4, 20.0, -5.0, 12.0) for _ in drift.DETECTORS)
+    before = Watch(sums, drift.Sum(0.2, now - 2), True, gap=48, next_probe=now + 10)
+    name = b"%016x" % A
+
+    world.alarms.take({name: msgspec.json.encode(EndpointWatch(watch=before))})
+
+    found = world.alarms.known[A].watch
+    assert {one.since * BUCKET_MS for one in found.sums} == {(now - 4) * 5000}
+    assert found.next_probe * BUCKET_MS == (now + 10) * 5000
+    assert found.gap * BUCKET_MS == 48 * 5000
+    again = Alarms(world.client)
+    again.take({name: msgspec.json.encode(EndpointWatch(watch=found))})
+    assert again.known[A].watch == found
 
 
 def test_a_label_that_is_corrected_or_taken_back_is_no_news(world: World) -> None:

@@ -37,8 +37,12 @@ MAX_ALARMS = 10_000
 CLOSED = b"closed"
 SPLIT = "split"
 """What is announced of a host that was split off, where an alarm has its kind."""
-MOST_AHEAD = 10
+MOST_AHEAD = 50
 """Buckets; a clock that is further ahead than that is wrong, and not waited for."""
+FORMER_BUCKETS = 5
+"""Buckets of today in one of those that were counted before, of five seconds."""
+FIRST_BUCKET = 1_000_000_000
+"""Numbers below are of those: buckets of a second have had ten digits since 2001."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,11 +292,25 @@ def _notice(found: Alarm, now_ms: int) -> AlarmNotice:
     return AlarmNotice(found.kind, now_ms, since_ms, found.labels, found.mean_residual, found.level)
 
 
+def _in_buckets_of_today(watch: Watch) -> Watch:
+    """Return a watch whose numbers of buckets are of today's, also where it is of before."""
+
+    def today(number: int) -> int:
+        return FORMER_BUCKETS * number if 0 < number < FIRST_BUCKET else number
+
+    sums = tuple(replace(one, since=today(one.since)) for one in watch.sums)
+    recall = replace(watch.recall, since=today(watch.recall.since))
+    next_probe = today(watch.next_probe)
+    gap = watch.gap if next_probe == watch.next_probe else FORMER_BUCKETS * watch.gap
+    return replace(watch, sums=sums, recall=recall, next_probe=next_probe, gap=gap)
+
+
 def _parse(name: bytes, raw: bytes) -> EndpointWatch | None:
     """Return a stored watch; None, and a line in the log, where it cannot be read."""
     try:
         int(name, 16)
-        return msgspec.json.decode(raw, type=EndpointWatch)
+        found = msgspec.json.decode(raw, type=EndpointWatch)
+        return replace(found, watch=_in_buckets_of_today(found.watch))
     except (ValueError, msgspec.DecodeError) as error:
         log.error("a watch cannot be read", name=name.decode("latin-1"), error=type(error).__name__)
         return None

@@ -13,6 +13,8 @@ from scripts.benches.learning_figures import POINTS, end, of_summary, subsets_ah
 from scripts.benches.learning_goals import Experiment, Goal, SoloExperiment
 
 VALUE_USD = 0.04
+LITTLE_USD = 0.02
+"""At this value of a success the best endpoint of zeroeval pays by being far better, at a price."""
 N_SUBSETS = 10
 """Of each of two tables."""
 SUBSET_CALLS = 5_000
@@ -24,6 +26,7 @@ def _regret(name: str, case: LearningCase, goal: Goal) -> Experiment:
 
 
 EXACT = LearningCase("bfcl", repeat=LONG, sharpness=1.0)
+EXACT_FOR_MONEY = LearningCase("zeroeval", repeat=LONG, value_usd=LITTLE_USD, sharpness=1.0)
 _UNLUCKY = 1.6
 """Worst tenth ÷ mean: above it a few lost streams carry the mean."""
 
@@ -77,6 +80,13 @@ VALUE_ROWS = tuple(
         ("short", None, Goal(at_least=0.811, stretch=0.814)),
         ("long", LONG, Goal(at_least=0.816)),
     )
+) + (
+    _regret(
+        "zeroeval long cold value",
+        LearningCase("zeroeval", repeat=LONG, value_usd=LITTLE_USD),
+        Goal(below=LearningRun(EXACT_FOR_MONEY), never_stuck=True),
+    ),
+    _regret("zeroeval long cold value exact", EXACT_FOR_MONEY, Goal()),
 )
 
 _SUBSETS = tuple(
