@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 BUCKET_MS = 1_000
-"""A look is no more often: at 150 calls a second the best endpoint has fifty labels by then, which is
-as many as a fall by 30 points takes."""
+"""A look is no more often: at 150 calls a second the best endpoint has fifty labels by then, which
+is as many as a fall by 30 points takes."""
 DETECTORS = ((-0.5, 10.0), (-1.4, 11.5), (0.5, 10.5), (1.4, 12.0))
 """Moves of the log odds that are watched for, and log likelihood ratios that are alarms.
 

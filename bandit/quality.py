@@ -46,9 +46,9 @@ MEAN_RANGE = (0.02, 0.98)
 TAU2 = 0.01
 """τ² until the cells say otherwise: sd .1."""
 TAU2_RANGE = (0.01, 0.2)
-"""It never falls below that guess. In recordings it is .006 to .03 over all cells; the cells that have
-labels enough to tell are the leaders, which were chosen for being alike, and by them it would be
-.003: then who was unlucky at first is taken for known, and not tried again."""
+"""It never falls below that guess. In recordings it is .006 to .03 over all cells; the cells that
+have labels enough to tell are the leaders, which were chosen for being alike, and by them it would
+be .003: then who was unlucky at first is taken for known, and not tried again."""
 TAU2_POOLED_CELLS = 8.0
 """Cells that the guess is worth in the τ² of all categories. It is counted in cells, not in
 labels: a thousand labels of two endpoints tell no more of how far endpoints differ than two

@@ -68,19 +68,20 @@ SHORT_ROWS = (
         "mixed short profile", LearningCase("mixed", profile=PROFILE), Goal(at_most=48, stretch=42)
     ),
 )
-VALUE_ROWS = tuple(
-    Experiment(
-        f"mixed {length} profile value",
-        "utility",
-        unlucky("utility"),
-        (LearningRun(LearningCase("mixed", PROFILE, repeat, VALUE_USD)),),
-        goal,
-    )
-    for length, repeat, goal in (
-        ("short", None, Goal(at_least=0.811, stretch=0.814)),
-        ("long", LONG, Goal(at_least=0.816)),
-    )
-) + (
+VALUE_ROWS = (
+    *(
+        Experiment(
+            f"mixed {length} profile value",
+            "utility",
+            unlucky("utility"),
+            (LearningRun(LearningCase("mixed", PROFILE, repeat, VALUE_USD)),),
+            goal,
+        )
+        for length, repeat, goal in (
+            ("short", None, Goal(at_least=0.811, stretch=0.814)),
+            ("long", LONG, Goal(at_least=0.816)),
+        )
+    ),
     _regret(
         "zeroeval long cold value",
         LearningCase("zeroeval", repeat=LONG, value_usd=LITTLE_USD),
