@@ -622,7 +622,7 @@ def test_a_torn_csv_row_is_rejected_and_its_neighbours_are_taken(
     found = take(sidecar, path)
 
     assert found.n_accepted == 2
-    assert sorted(found.errors)[0] == (3, "not 3 fields as in the header")
+    assert sorted(found.errors)[0] == (3, "not 3 fields as in the header, but 1")
     assert "'maybe'; it must be true or false" in sorted(found.errors)[2][1]
 
 
@@ -645,7 +645,8 @@ def test_a_dry_run_of_a_file_names_the_bad_rows_and_leaves_nothing(
         ("rows.txt", b"x", "--format"),
         ("rows.parquet", b"no parquet", "cannot be read as parquet"),
         ("rows.csv", b"", "no header line"),
-        ("rows.csv", b"endpoint\n\xff\xfe\n", "cannot be read as CSV"),
+        ("rows.csv", b"endp\xffint\na\n", "the header cannot be read as CSV (not UTF-8"),
+        ("rows.csv", "endpoint\n".encode("utf-16"), "the header cannot be read as CSV"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused(

@@ -24,7 +24,8 @@ from bandit.replay.figures import SeedFigures
 from bandit.replay.loop import Loop, Profile, Rules
 from bandit.replay.run import Hindsight, Pointsman, Trace, fixed_policy, hindsight, run
 from bandit.replay.scenarios import Outcomes, Scenario, Stream, make_stream
-from telemetry.recorded import BadTable, Recorded, Selection, load, models
+from telemetry.recorded import Recorded, Selection, load, models
+from telemetry.tables import BadTable
 
 OURS = "pointsman"
 HINDSIGHT = ("best-per-category", "best-single", "lp-mix")
