@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from telemetry.numbers import brief
 
@@ -12,7 +13,11 @@ SHORT = 3
 
 
 class BadColumns(Exception):
-    """Columns cannot be taken as meant; the message names one and says what to do."""
+    """Columns or fields cannot be taken as meant; the message names one and says what to do."""
+
+    def __init__(self, message: str, name: str) -> None:
+        self.name = name
+        super().__init__(message)
 
 
 def stripped(names: Sequence[str]) -> list[str]:
@@ -21,15 +26,29 @@ def stripped(names: Sequence[str]) -> list[str]:
     Raises:
         BadColumns: a name is there twice.
     """
-    out: list[str] = []
+    out: dict[str, None] = {}
     for place, name in enumerate(names, 1):
         plain = name.strip()
         if plain in out:
             if plain:
-                raise BadColumns(f"column {brief(plain)} is there twice; rename or drop one")
+                raise BadColumns(f"column {brief(plain)} is there twice; rename or drop one", name)
             plain = f"column {place}"
-        out.append(plain)
-    return out
+        out[plain] = None
+    return list(out)
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object out of its fields; what `json.loads` takes as `object_pairs_hook`.
+
+    Raises:
+        BadColumns: a field is there twice; readers of JSON would take the last one.
+    """
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadColumns(f"field {brief(twice)} is there twice; drop one", twice)
+    return found
 
 
 def check(
@@ -53,7 +72,7 @@ def check(
     for name in names:
         near = meant(name, known)
         if near and same.get(near, near) not in there:
-            raise BadColumns(f"column {brief(name)}: did you mean {near!r}? {fix}")
+            raise BadColumns(f"column {brief(name)}: did you mean {near!r}? {fix}", name)
 
 
 def meant(name: str, known: Collection[str]) -> str:

@@ -6,6 +6,7 @@ only ever added, with a default: `tests/data/events_v1.jsonl` must parse for eve
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
@@ -21,7 +22,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from telemetry.columns import meant
+from telemetry.columns import BadColumns, meant, once
 from telemetry.errors import BadEvent
 from telemetry.events import Result
 from telemetry.names import NotText, text_of
@@ -222,6 +223,12 @@ def parse(raw: bytes) -> Event:
         event = _EVENT.validate_json(raw)
     except ValidationError as error:
         raise _explained(error) from None
+    try:
+        json.loads(raw, object_pairs_hook=once)
+    except BadColumns as error:
+        raise BadEvent(error.name, str(error)) from None
+    except (ValueError, RecursionError) as error:
+        raise BadEvent("", f"this is JSON that not every reader takes: {error}") from None
     if isinstance(event, OutcomeEvent):
         _check_together(event.data)
     return event

@@ -53,14 +53,14 @@ def unsendable(value: object, path: str = "", depth: int = 0) -> str:
     """Return what in `value` JSON cannot carry as meant: field, value and fix; "" if nothing."""
     if value is None or isinstance(value, bool | str):
         return ""
-    field = path or "this"
+    field = path[:SHOWN] or "this"
     if isinstance(value, float):
         return "" if math.isfinite(value) else f"{field} is {value}; it must be {FINITE}"
     if isinstance(value, int):
         far = "a whole number of at most 64 bits"
         return "" if INT_MIN <= value <= INT_MAX else f"{field} is beyond {far}"
     if depth >= MAX_DEPTH:
-        return f"{field[:SHOWN]} is nested more than {MAX_DEPTH} deep"
+        return f"{field} is nested more than {MAX_DEPTH} deep"
     if isinstance(value, dict):
         inside = [(f"{path}.{key}" if path else str(key), part) for key, part in value.items()]
     elif isinstance(value, list | tuple):

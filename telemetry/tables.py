@@ -37,7 +37,8 @@ def read(path: Path, *, needed: Sequence[str], names: Sequence[str], known: Coll
     import polars as pl  # only here: nothing else pays for its start
 
     try:
-        frame = _csv(path) if path.suffix.lower() == ".csv" else pl.read_parquet(path)
+        is_csv = path.suffix.lower() == ".csv"
+        frame = _csv(path, known) if is_csv else pl.read_parquet(path)
         columns = stripped(frame.columns)
         frame.columns = columns
         check(columns, known)
@@ -51,7 +52,7 @@ def read(path: Path, *, needed: Sequence[str], names: Sequence[str], known: Coll
         raise BadTable(f"{path}: no column {missing[0]!r}; needed are {', '.join(needed)}")
     for column in names:
         frame = frame.with_columns(_text(frame, column, path.name))
-    if path.suffix.lower() == ".csv":
+    if is_csv and names:
         frame = frame.with_columns(pl.col(names[0]).str.replace(WHOLE, "$1"))
     return frame
 
@@ -70,13 +71,14 @@ def numbers_in(frame: Any, column: str) -> tuple[Any, Any]:
     return cell.is_not_null(), pl.lit(None, dtype=pl.Float64)  # true and false are no numbers
 
 
-def _csv(path: Path) -> Any:
+def _csv(path: Path, known: Collection[str]) -> Any:
     import polars as pl
 
     chunks: list[Any] = []
     rows: list[list[str]] = []
     with path.open("rb") as file:
         reader = CsvReader(file)
+        check(reader.columns, known)
         schema = dict.fromkeys(reader.columns, pl.String)
         for row in reader:
             if row.reason:

@@ -218,6 +218,8 @@ class _Sender:
                 continue
             try:
                 event = msgspec.json.encode(line.event)
+                if len(event) > MAX_BATCH_BYTES:
+                    raise OverflowError(f"{len(event)} bytes are too many for one row")
             except (UnicodeEncodeError, RecursionError, TypeError, OverflowError) as error:
                 self._reject(line, f"cannot be sent as JSON: {error}")
                 continue
@@ -254,8 +256,13 @@ class _Sender:
 
     def close(self) -> None:
         """Close the file of rejected rows."""
-        if self._rejects is not None:
+        if self._rejects is None:
+            return
+        try:
             self._rejects.close()
+        except OSError as error:
+            lost = f"{self.found.rejected_file}: not all of it was written ({error.strerror})"
+            self.found.failure = self.found.failure or lost
 
     def _post(self, client: httpx.Client, body: bytes) -> httpx.Response:
         """Return an answer that is final; a sidecar that starts or is full is asked again."""
@@ -285,15 +292,24 @@ class _Sender:
         found.reject(line.number, reason)
         if found.dry_run:
             return
-        if self._rejects is None:
-            found.rejected_file = self._path.with_name(self._path.name + ".rejected.jsonl")
-            try:
-                self._rejects = found.rejected_file.open("w")
-            except OSError as error:
-                why = f"{found.rejected_file}: cannot be written ({error.strerror})"
-                raise IngestStopped(f"{why}; it is for the rows that were rejected") from None
+        file = self._path.with_name(self._path.name + ".rejected.jsonl")
         entry = {"line": line.number, "reason": reason, "row": line.row}
-        self._rejects.write(json.dumps(entry, default=str) + "\n")
+        try:
+            if self._rejects is None:
+                self._rejects = file.open("w")
+                found.rejected_file = file
+            self._rejects.write(_shown(entry) + "\n")
+        except OSError as error:
+            why = f"{file}: cannot be written ({error.strerror})"
+            raise IngestStopped(f"{why}; it is for the rows that were rejected") from None
+
+
+def _shown(entry: dict[str, Any]) -> str:
+    """Return a rejected row as JSON; what is nested too deep for that without its content."""
+    try:
+        return json.dumps(entry, default=str)
+    except (RecursionError, ValueError):
+        return json.dumps({**entry, "row": "(not shown)"})
 
 
 def show(found: IngestResult) -> None:

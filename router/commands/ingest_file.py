@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from router.commands.ingest_event import BadRow, EventMaker
-from telemetry.columns import BadColumns
+from telemetry.columns import BadColumns, once
 from telemetry.lines import BadCsv, CsvReader, bounded
-from telemetry.numbers import brief
 
 FORMATS = {
     ".jsonl": "jsonl",
@@ -61,14 +60,19 @@ class Rows:
             "csv": self._csv,
             "parquet": self._parquet,
         }
-        for number, row, reason in read[self.form]():
-            event = None
-            if not reason:
-                try:
-                    event = self.maker.event(row)
-                except (BadRow, BadColumns) as error:
-                    reason = str(error)
-            yield FileLine(number, row, event, reason)
+        try:
+            for number, row, reason in read[self.form]():
+                event = None
+                if not reason:
+                    try:
+                        event = self.maker.event(row)
+                    except (BadRow, BadColumns) as error:
+                        reason = str(error)
+                    except RecursionError:
+                        reason, row = "nested too deep", "(not shown)"
+                yield FileLine(number, row, event, reason)
+        except OSError as error:
+            raise BadFile(f"{self.path}: cannot be read ({error.strerror})") from None
 
     def _header(self, columns: list[str]) -> list[str]:
         """Return the columns of a table.
@@ -90,13 +94,16 @@ class Rows:
                     continue
                 row: Any = line.decode("utf-8", "replace").rstrip("\r\n")
                 try:
-                    row = json.loads(line, object_pairs_hook=_once) if not reason else row[:200]
-                except BadRow as error:
+                    row = json.loads(line, object_pairs_hook=once) if not reason else row[:200]
+                except BadColumns as error:
                     reason = str(error)
                 except (ValueError, RecursionError) as error:
                     reason = f"not JSON: {error}"
                 if not reason and not isinstance(row, dict):
-                    reason = "a line must be a JSON object"
+                    reason, row = (
+                        "a line must be a JSON object",
+                        line[:200].decode("utf-8", "replace"),
+                    )
                 yield number, row, reason
 
     def _csv(self) -> Iterator[tuple[int, Any, str]]:
@@ -149,13 +156,3 @@ def open_rows(
         raise BadFile(f"{path}: there is no such file")
     maker = EventMaker(source or path.name, found != "csv", frozenset(ignore))
     return Rows(path, found, maker)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object, each of whose fields may be written once."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise BadRow(f"field {brief(twice)} is there twice; drop one")
-    return found

@@ -7,6 +7,7 @@ says what is thought of it.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from router.errors import RequestRejected
 from router.policy.callers import Caller
 from router.policy.hints import short_name
 from telemetry import events
-from telemetry.columns import meant
+from telemetry.columns import BadColumns, meant, once
 from telemetry.events import FeedbackKind, Match, Token, digest16
 from telemetry.names import NotText, text_of
 from telemetry.numbers import brief, is_number
@@ -227,6 +228,12 @@ def parse(body: bytes) -> list[FeedbackItem]:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise RequestRejected("invalid_json", f"the body is not JSON: {error}") from None
+    try:
+        json.loads(body, object_pairs_hook=once)
+    except BadColumns as error:
+        raise _bad(str(error), error.name) from None
+    except (ValueError, RecursionError) as error:
+        raise _bad(f"this is JSON that not every reader takes: {error}", "") from None
     if isinstance(value, dict):
         return [parse_item(value, "")]
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_BATCH:
@@ -249,7 +256,7 @@ def parse_item(raw: object, at: str) -> FeedbackItem:
         known = ", ".join(NAMES + VALUES + OPTIONS)
         near = meant(unknown[0], NAMES + VALUES + OPTIONS)
         hint = f"did you mean {near}? known" if near else "known"
-        raise _bad(f"unknown field {unknown[0]!r}; {hint}: {known}", at + unknown[0])
+        raise _bad(f"unknown field {brief(unknown[0])}; {hint}: {known}", at + unknown[0])
     name = _only(raw, NAMES, at, "name the decision by exactly one of")
     said = _only(raw, VALUES, at, "say what is thought of it by exactly one of")
     try:
