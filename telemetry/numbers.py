@@ -24,6 +24,7 @@ MAX_DEPTH = 32
 """Of what is sent; our own fields need three."""
 SHOWN = 60
 """Characters of a wrong value that a message repeats."""
+_AS_IT_IS = frozenset((str, bool, type(None)))
 _PLAIN = re.compile(PLAIN)
 
 
@@ -51,7 +52,17 @@ def number_of(cell: object) -> float | None:
 
 def unsendable(value: object, path: str = "", depth: int = 0) -> str:
     """Return what in `value` JSON cannot carry as meant: field, value and fix; "" if nothing."""
-    if value is None or isinstance(value, bool | str):
+    if isinstance(value, dict | list | tuple):
+        if depth >= MAX_DEPTH:
+            return f"{path[:SHOWN]} is nested more than {MAX_DEPTH} deep"
+        is_dict = isinstance(value, dict)
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            if type(part) in _AS_IT_IS or (type(part) is float and math.isfinite(part)):
+                continue  # nearly all
+            at = f"{path}.{key}" if path else str(key)
+            said = unsendable(part, at if is_dict else f"{path}[{key}]", depth + 1)
+            if said:
+                return said
         return ""
     field = path[:SHOWN] or "this"
     if isinstance(value, float):
@@ -59,15 +70,9 @@ def unsendable(value: object, path: str = "", depth: int = 0) -> str:
     if isinstance(value, int):
         far = "a whole number of at most 64 bits"
         return "" if INT_MIN <= value <= INT_MAX else f"{field} is beyond {far}"
-    if depth >= MAX_DEPTH:
-        return f"{field} is nested more than {MAX_DEPTH} deep"
-    if isinstance(value, dict):
-        inside = [(f"{path}.{key}" if path else str(key), part) for key, part in value.items()]
-    elif isinstance(value, list | tuple):
-        inside = [(f"{path}[{i}]", part) for i, part in enumerate(value)]
-    else:
-        return f"{field} is {brief(value)}; it must be text, a number, true or false"
-    return next(filter(None, (unsendable(part, at, depth + 1) for at, part in inside)), "")
+    if type(value) in _AS_IT_IS:
+        return ""
+    return f"{field} is {brief(value)}; it must be text, a number, true or false"
 
 
 def brief(value: object) -> str:

@@ -42,7 +42,8 @@ def read(path: Path, *, needed: Sequence[str], names: Sequence[str], known: Coll
         columns = stripped(frame.columns)
         frame.columns = columns
         check(columns, known)
-    except (OSError, pl.exceptions.PolarsError, BadCsv) as error:
+    # Polars panics, beside its own errors, over parquet that was cut or overwritten.
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException, BadCsv) as error:
         reason = str(error).splitlines()[0]
         raise BadTable(f"{path}: cannot be read as parquet or CSV ({reason})") from None
     except BadColumns as error:

@@ -132,7 +132,8 @@ class Rows:
                     number += 1
                     self.done = number
                     yield number, dict(zip(columns, row, strict=True)), ""
-        except (OSError, pl.exceptions.PolarsError) as error:
+        # Polars panics, beside its own errors, over a file that was cut or overwritten.
+        except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             reason = str(error).splitlines()[0]
             raise BadFile(f"{self.path}: cannot be read as parquet ({reason})") from None
 
