@@ -153,7 +153,10 @@ def _with_arms(settings: ReplaySettings, outcomes: Outcomes) -> Rules:
 
 def _arrivals(file: Path) -> NDArray[np.int64]:
     """Return the times of arrival in a file, in milliseconds from the first."""
-    frame = read(file, needed=("offset_s",), names=(), known=("offset_s",))
+    try:
+        frame = read(file, needed=("offset_s",), names=(), known=("offset_s",))
+    except BadTable as error:
+        raise BadTable(f"{error}; arrivals have a column 'offset_s'") from None
     seconds: NDArray[np.float64] = (
         frame.select(numbers_in(frame, "offset_s")[1]).to_series().to_numpy()
     )
