@@ -56,13 +56,14 @@ def check(
     known: Collection[str],
     *,
     same: Mapping[str, str] | None = None,
+    what: str = "column",
     fix: str = "rename it",
 ) -> None:
     """Refuse names that look like known ones which are not there.
 
     Args:
         same: other names of known ones; what is there by one of its names is not missed.
-        fix: what else can be done.
+        what, fix: what they are, and what can be done.
 
     Raises:
         BadColumns: asks about the first of them.
@@ -72,7 +73,7 @@ def check(
     for name in names:
         near = meant(name, known)
         if near and same.get(near, near) not in there:
-            raise BadColumns(f"column {brief(name)}: did you mean {near!r}? {fix}", name)
+            raise BadColumns(f"{what} {brief(name)}: did you mean {near!r}? {fix}", name)
 
 
 def meant(name: str, known: Collection[str]) -> str:

@@ -22,7 +22,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from telemetry.columns import BadColumns, meant, once
+from telemetry.columns import BadColumns, check, meant, once
 from telemetry.errors import BadEvent
 from telemetry.events import Result
 from telemetry.names import NotText, text_of
@@ -210,6 +210,7 @@ class FeedbackEvent(_Envelope):
 
 
 Event = OutcomeEvent | FeedbackEvent
+_ATTRIBUTES = frozenset(OutcomeEvent.model_fields)
 _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Discriminator("type")])
 
 
@@ -224,7 +225,10 @@ def parse(raw: bytes) -> Event:
     except ValidationError as error:
         raise _explained(error) from None
     try:
-        json.loads(raw, object_pairs_hook=once)
+        # An event has attributes that are not ours; a misspelt `time` would be one of them.
+        attributes = json.loads(raw, object_pairs_hook=once)
+        if not attributes.keys() <= _ATTRIBUTES:
+            check(attributes, _ATTRIBUTES, what="attribute")
     except BadColumns as error:
         raise BadEvent(error.name, str(error)) from None
     except (ValueError, RecursionError) as error:
