@@ -150,6 +150,10 @@ def ingest(
     source: Annotated[
         str | None, typer.Option(help="Whose events they are; else the file's name.")
     ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option("--ignore", metavar="COLUMN", help="A column to pass over; may be repeated."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be taken.")
     ] = False,
@@ -165,6 +169,7 @@ def ingest(
         file,
         form=form,
         source=source,
+        ignore=ignore or (),
         url=url,
         key=key,
         config=config,

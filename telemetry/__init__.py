@@ -5,6 +5,7 @@ In reading order:
 - `errors`, `logs`, `processes`: what goes wrong, what is logged, and how processes end together
 - `events`: the fixed binary record of an outcome or a feedback
 - `wire`: what providers and their clients say, read
+- `numbers`, `names`, `columns`, `lines`: what is a number, a name, a column, a row, at every door
 - `ingest`: the events that others send
 - `schemas`: JSON Schemas of them all, made from the types
 - `frames`: how records travel in one stream entry
@@ -20,6 +21,7 @@ In reading order:
 - `wakeup`: word that there is news
 - `reader`: rows → the reader's own copy
 - `metrics`: counters and their exposition
+- `tables`: files of columns, whole and as meant
 - `recorded`: tables of recorded outcomes, for the demo and for replay
 """
 

@@ -6,12 +6,14 @@ only ever added, with a default: `tests/data/events_v1.jsonl` must parse for eve
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -20,8 +22,11 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from telemetry.columns import BadColumns, check, meant, once
 from telemetry.errors import BadEvent
 from telemetry.events import Result
+from telemetry.names import NotText, text_of
+from telemetry.numbers import SHOWN, brief
 
 OUTCOME_TYPE = "pointsman.outcome.v1"
 FEEDBACK_TYPE = "pointsman.feedback.v1"
@@ -33,8 +38,6 @@ MAX_AHEAD_S = 300
 """Clocks differ by seconds; what is further off is in another unit, or of another year."""
 REFERENCES = ("decision_id", "response_id", "ref")
 LABELS = ("score", "passed", "thumb", "edit_ratio", "retried")
-_SHOWN = 60
-"""Characters of a wrong value that an error repeats."""
 
 ResultName = Literal[
     "ok",
@@ -60,6 +63,18 @@ Text = Annotated[
         description=f"a string of 1 to {MAX_NAME} characters, no control characters",
     ),
 ]
+
+
+def _as_text(value: object) -> object:
+    """Return a whole number as text; what is no text stays as it is, for the type to refuse."""
+    try:
+        return text_of(value)
+    except NotText:
+        return value
+
+
+Id = Annotated[Text, BeforeValidator(_as_text)]
+"""Text as written; `7` and `7.0` are told as `"7"`, whatever the sender's language made of them."""
 Reference = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 Score = Annotated[Share, Field(description="a number from 0 to 1")]
 Passed = Annotated[bool, Field(description="true or false")]
@@ -108,8 +123,8 @@ class Outcome(_Data):
         Annotated[float, Field(ge=0, le=1000, description="USD for this call, from 0 to 1000")]
         | None
     ) = None
-    response_id: Text | None = None
-    ref: Text | None = None
+    response_id: Id | None = None
+    ref: Id | None = None
     score: Score | None = None
     passed: Passed | None = None
     thumb: Thumb | None = None
@@ -164,7 +179,7 @@ class _Envelope(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
     specversion: Annotated[Literal["1.0"], Field(description="1.0")]
-    id: Text
+    id: Id
     source: Text
     datacontenttype: (
         Annotated[
@@ -195,6 +210,7 @@ class FeedbackEvent(_Envelope):
 
 
 Event = OutcomeEvent | FeedbackEvent
+_ATTRIBUTES = frozenset(OutcomeEvent.model_fields)
 _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Discriminator("type")])
 
 
@@ -208,6 +224,15 @@ def parse(raw: bytes) -> Event:
         event = _EVENT.validate_json(raw)
     except ValidationError as error:
         raise _explained(error) from None
+    try:
+        # An event has attributes that are not ours; a misspelt `time` would be one of them.
+        attributes = json.loads(raw, object_pairs_hook=once)
+        if not attributes.keys() <= _ATTRIBUTES:
+            check(attributes, _ATTRIBUTES, what="attribute")
+    except BadColumns as error:
+        raise BadEvent(error.name, str(error)) from None
+    except (ValueError, RecursionError) as error:
+        raise BadEvent("", f"this is JSON that not every reader takes: {error}") from None
     if isinstance(event, OutcomeEvent):
         _check_together(event.data)
     return event
@@ -239,18 +264,20 @@ def _explained(error: ValidationError) -> BadEvent:
         return BadEvent("", f"this is not JSON: {first['msg']}")
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         given = value.get("type") if isinstance(value, dict) else None
-        shown = "is missing" if given is None else f"is {_brief(given)}"
+        shown = "is missing" if given is None else f"is {brief(given)}"
         return BadEvent("type", f"type {shown}; it must be {OUTCOME_TYPE} or {FEEDBACK_TYPE}")
     if kind == "extra_forbidden":
         known = ", ".join(Outcome.model_fields)
-        return BadEvent(field, f"unknown field {field[:_SHOWN]}; known: {known}")
+        near = meant(path[-1], Outcome.model_fields)
+        hint = f"did you mean data.{near}? known" if near else "known"
+        return BadEvent(field, f"unknown field {field[:SHOWN]}; {hint}: {known}")
     wanted = _wanted(tag, path)
     hint = f"; it must be {wanted}" if wanted else f" ({first['msg'].lower()})"
     if kind == "missing":
         return BadEvent(field, f"{field} is missing{hint}")
     if not field:
         return BadEvent("", "an event must be a JSON object")
-    return BadEvent(field, f"{field} is {_brief(value)}{hint}")
+    return BadEvent(field, f"{field} is {brief(value)}{hint}")
 
 
 def _wanted(tag: str, path: list[str]) -> str:
@@ -270,8 +297,3 @@ def _descriptions(model: type[BaseModel]) -> dict[str, str]:
         parts = [entry, *entry.get("anyOf", [])]
         out[name] = next((p["description"] for p in parts if "description" in p), "")
     return out
-
-
-def _brief(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"

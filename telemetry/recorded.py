@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-NEEDED = ("prompt_id", "category", "model", "quality", "cost_usd")
+from telemetry.tables import BadTable, numbers_in, read
+
+NAMES = ("prompt_id", "category", "model")
+NEEDED = (*NAMES, "quality", "cost_usd")
+MEASURED = ("latency_s", "tokens_in", "tokens_out")
+"""Taken where they are there."""
 MAX_CELLS = 50_000_000
 """Prompts × endpoints: 400 MB a column."""
-
 
 MOST = {
     "quality": 1,
@@ -30,10 +35,6 @@ UNIT = {
     "tokens_in": "",
     "tokens_out": "",
 }
-
-
-class BadTable(Exception):
-    """The table cannot be used; the message names column, value and fix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +82,7 @@ def _selected(path: Path, selection: Selection) -> Any:
     """Return the checked rows that are meant."""
     import polars as pl  # only here: nothing else pays for its start
 
-    is_csv = path.suffix.lower() == ".csv"
-    try:
-        frame = pl.read_csv(path, infer_schema_length=None) if is_csv else pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        reason = str(error).splitlines()[0]
-        raise BadTable(f"{path}: cannot be read as parquet or CSV ({reason})") from None
-    missing = [c for c in NEEDED if c not in frame.columns]
-    if missing:
-        raise BadTable(f"{path}: no column {missing[0]!r}; needed are {', '.join(NEEDED)}")
+    frame = read(path, needed=NEEDED, names=NAMES, known=(*NEEDED, *MEASURED))
     for condition in selection.where:
         column, _, value = condition.partition("=")
         if not value or column not in frame.columns:
@@ -124,19 +117,17 @@ def models(path: Path, selection: Selection) -> list[str]:
 
 
 def _checked(frame: Any, name: str) -> Any:
-    """Return the table with text and numbers where they belong."""
+    """Return the table with numbers where they belong."""
     import polars as pl
 
-    for column in ("prompt_id", "category", "model"):
+    for column in NAMES:
         if frame[column].null_count():
             raise BadTable(f"{name}: a row has no {column}")
-        frame = frame.with_columns(pl.col(column).cast(pl.String))
-    for column in ("quality", "cost_usd", "latency_s", "tokens_in", "tokens_out"):
+    for column in MOST:
         if column not in frame.columns:
             continue
-        number = pl.col(column).cast(pl.Float64, strict=False)
-        bad = (number.is_null() & pl.col(column).is_not_null()) | (number < 0)
-        bad = bad | number.is_nan() | (number > MOST[column])
+        given, number = numbers_in(frame, column)
+        bad = (number.is_null() & given) | (number < 0) | number.is_nan() | (number > MOST[column])
         if column == "quality":
             bad = bad | number.is_null()
         odd = frame.filter(bad)
@@ -146,7 +137,7 @@ def _checked(frame: Any, name: str) -> Any:
                 f"{name}: {column} {row[column]} of {row['model']} on {row['prompt_id']}; "
                 f"it must be a number from 0 to {MOST[column]:g}{UNIT[column]}"
             )
-        frame = frame.with_columns(number)
+        frame = frame.with_columns(number.alias(column))
     torn = (
         frame.group_by("prompt_id")
         .agg(pl.col("category").n_unique())
@@ -158,12 +149,17 @@ def _checked(frame: Any, name: str) -> Any:
 
 
 def wire_names(names: list[str], kind: str) -> list[str]:
-    """Return names that may stand in headers and configuration, one for each, in order."""
+    """Return names that may stand in headers and configuration, one for each, in order.
+
+    One that has none of its own goes by its digest: by its place it would be taken for another
+    one of another table.
+    """
     out: list[str] = []
-    for i, name in enumerate(names):
+    for name in names:
         plain = wire_name(name)
         if not plain or plain.split("/")[0] in ("auto", "none") or plain in out:
-            plain = f"{kind}-{i}" + (f"-{plain}" if plain else "")
+            digest = blake2b(name.encode(), digest_size=4).hexdigest()
+            plain = f"{kind}-{digest}" + (f"-{plain}" if plain else "")
         out.append(plain)
     return out
 
@@ -219,9 +215,7 @@ def _complete(frame: Any, name: str, *, keep_unpriced: bool) -> Recorded:
             "prompts_not_answered_by_all": priced["prompt_id"].n_unique() - shape[0],
         },
         measured=frozenset(
-            c
-            for c in ("latency_s", "tokens_in", "tokens_out")
-            if c in whole.columns and whole[c].null_count() == 0
+            c for c in MEASURED if c in whole.columns and whole[c].null_count() == 0
         ),
     )
 

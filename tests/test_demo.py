@@ -20,8 +20,9 @@ from router.demo import client as demo_client
 from router.demo import run as demo
 from telemetry import keys
 from telemetry.embedded import PrivateServer
-from telemetry.recorded import BadTable, Selection, load, synthetic
+from telemetry.recorded import Selection, load, synthetic
 from telemetry.store import Address, connect
+from telemetry.tables import BadTable
 
 KEYS = [
     "requests",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -370,6 +371,15 @@ BAD = [
     ({**outcome(), "type": "com.example"}, "type", OUTCOME_TYPE),
     ({**outcome(), "datacontenttype": "text/xml"}, "datacontenttype", "application/json"),
     ({**outcome(), "data": []}, "data", "an object"),
+    (outcome(ref=[1]), "data.ref", "1 to 256"),
+    (outcome(response_id=0.5), "data.response_id", "1 to 256"),
+    ({**outcome(), "id": True}, "id", "1 to 256"),
+    (outcome(passsed=True), "data.passsed", "did you mean data.passed?"),
+    (
+        {"Time" if k == "time" else k: v for k, v in outcome().items()},
+        "Time",
+        "did you mean 'time'?",
+    ),
     ({k: v for k, v in outcome().items() if k != "id"}, "id", "is missing"),
     ({k: v for k, v in outcome().items() if k != "data"}, "data", "is missing"),
     ({k: v for k, v in feedback(ref="r", score=1).items() if k != "time"}, "time", "is missing"),
@@ -622,7 +632,7 @@ def test_a_torn_csv_row_is_rejected_and_its_neighbours_are_taken(
     found = take(sidecar, path)
 
     assert found.n_accepted == 2
-    assert sorted(found.errors)[0] == (3, "not 3 fields as in the header")
+    assert sorted(found.errors)[0] == (3, "not 3 fields as in the header, but 1")
     assert "'maybe'; it must be true or false" in sorted(found.errors)[2][1]
 
 
@@ -645,7 +655,8 @@ def test_a_dry_run_of_a_file_names_the_bad_rows_and_leaves_nothing(
         ("rows.txt", b"x", "--format"),
         ("rows.parquet", b"no parquet", "cannot be read as parquet"),
         ("rows.csv", b"", "no header line"),
-        ("rows.csv", b"endpoint\n\xff\xfe\n", "cannot be read as CSV"),
+        ("rows.csv", b"endp\xffint\na\n", "the header cannot be read as CSV (not UTF-8"),
+        ("rows.csv", "endpoint\n".encode("utf-16"), "the header cannot be read as CSV"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused(
@@ -692,6 +703,278 @@ def test_ids_depend_on_rows_only(tmp_path: Path) -> None:
 
     assert sorted(straight) == sorted(turned)
     assert len(set(straight)) == 4
+
+
+# -- as meant, or refused -----------------------------------------------------------------------
+
+
+def labels(client: Any) -> tuple[float, float]:
+    """Return how many labels count, and their mean."""
+    quality = sums(client, cells.Family.QUALITY)
+    return quality[Q.LABELS], quality[Q.R] / max(quality[Q.N], 1) / cells.REAL_SCALE
+
+
+def feedback_files(directory: Path, score: float) -> Iterator[Path]:
+    row = {"ref": "mine", "time": ago(seconds=1), "score": score}
+    yield written(directory / "said.csv", [row])
+    yield written(directory / "said.jsonl", [row])
+    yield written(directory / "said.parquet", [row])
+    yield written(directory / "event.jsonl", [feedback(7, ref="mine", score=score)])
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), float("-inf")])
+def test_a_score_that_is_no_number_retracts_nothing(
+    sidecar: Sidecar, learner: Any, client: Any, tmp_path: Path, score: float
+) -> None:
+    tell(sidecar, outcome(1, ref="mine", score=0.75))
+    settled(sidecar, client, 1)
+
+    for path in feedback_files(tmp_path, score):
+        found = take(sidecar, path)
+
+        assert (found.n_accepted, found.n_rejected) == (0, 1), path
+        assert re.search(r"score is '?-?(nan|inf)'?; it must be a", found.errors[0][1], re.I)
+    tell(sidecar, outcome("last"))
+    settled(sidecar, client, 2)
+    assert labels(client) == (1, pytest.approx(0.75))
+
+
+@pytest.mark.parametrize("text", ["1e400", "-1e400", "NaN", "Infinity", "true", '"0.5"', "[1]"])
+def test_no_door_takes_a_score_that_is_no_number(
+    sidecar: Sidecar, learner: Any, client: Any, tmp_path: Path, text: str
+) -> None:
+    tell(sidecar, outcome(1, ref="mine", score=0.75))
+    settled(sidecar, client, 1)
+    event = json.dumps(feedback(7, ref="mine", score="?")).replace('"?"', text)
+    path = tmp_path / "event.jsonl"
+    path.write_text(event + "\n")
+    post = sidecar.http.post
+
+    said = [
+        post("/v1/feedback", content=f'{{"ref": "mine", "score": {text}}}'),
+        post("/v1/events", content=event, headers=ONE),
+        post("/v1/events", content=f"[{event}]", headers=MANY),
+    ]
+
+    assert [got.status_code for got in said] == [400] * 3
+    assert take(sidecar, path).n_rejected == 1
+    tell(sidecar, outcome("last"))
+    settled(sidecar, client, 2)
+    assert labels(client) == (1, pytest.approx(0.75))
+
+
+def test_an_explicit_null_retracts(sidecar: Sidecar, learner: Any, client: Any) -> None:
+    tell(sidecar, outcome(1, ref="mine", score=0.75, kind="judge"))
+    settled(sidecar, client, 1)
+
+    assert tell(sidecar, feedback(1, at=ago(seconds=1), ref="mine", score=None)).status_code == 202
+
+    sidecar.until(lambda: labels(client)[0] == 0)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("name", ["id", "prompt_id", "response_id"])
+def test_ids_that_became_floats_as_the_file_grew_count_once(
+    sidecar: Sidecar, learner: Any, client: Any, tmp_path: Path, suffix: str, name: str
+) -> None:
+    path = tmp_path / f"runs.{suffix}"
+    row = {"endpoint": "a", "passed": True, "score": None}
+    take(sidecar, written(path, [{**row, name: i} for i in (1, 2, 3)]))
+
+    again = take(sidecar, written(path, [{**row, name: float(i)} for i in (1, 2, 3, 4)]))
+
+    assert (again.n_accepted, again.n_rejected) == (4, 0)
+    settled(sidecar, client, 7)
+    assert counted(client, "outcomes") == 4
+    assert labels(client)[0] == 4
+
+
+def test_an_id_is_the_same_one_in_every_format(
+    sidecar: Sidecar, learner: Any, client: Any, tmp_path: Path
+) -> None:
+    for i, suffix in enumerate(("csv", "jsonl", "parquet")):
+        rows = [{"endpoint": "a", "id": float(7), "ref": float(i)}]
+        take(sidecar, written(tmp_path / f"x.{suffix}", rows), source="/test")
+    for number in (7, 7.0, "7"):
+        assert tell(sidecar, {**outcome(ref="0"), "id": number}).status_code == 202
+    settled(sidecar, client, 6)
+    assert counted(client, "outcomes") == 1
+
+    for ref in (0, 0.0, "0"):
+        assert sidecar.feedback(ref=ref, passed=True).json()["results"][0]["decisions"] == 1
+    for ref, said in ((0.5, "ref is 0.5, no whole number"), ([0], "ref is [0]"), (True, "ref is")):
+        got = sidecar.feedback(ref=ref, passed=True)
+        assert (got.status_code, got.json()["error"]["param"]) == (400, "ref")
+        assert said in got.json()["error"]["message"]
+        assert tell(sidecar, outcome(8, ref=ref)).status_code == 400
+
+
+def reasons(path: Path, rows: list[dict[str, Any]]) -> list[str]:
+    return [line.reason for line in open_rows(written(path, rows), form=None, source="s")]
+
+
+def test_ids_and_names_that_are_no_text_are_named_with_the_fix(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+
+    assert "ref is b'r'; it must be text" in reasons(path, [{"endpoint": "a", "ref": b"r"}])[0]
+    assert "id is True; it must be text" in reasons(path, [{"endpoint": "a", "id": True}])[0]
+    (said,) = reasons(path, [{"model": 4.1}])
+    assert said == (
+        "model is 4.1, no whole number; store it as text, so that 4.1 and 4.10 stay apart"
+    )
+    assert reasons(path, [{"model": 4.0}]) == [""]
+    listed = {"endpoint": "a", "response_id": ["r"]}
+    assert "response_id is ['r']; it must be text" in reasons(tmp_path / "x.jsonl", [listed])[0]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+def test_names_are_never_read_as_numbers(tmp_path: Path, suffix: str) -> None:
+    rows = [{"model": m, "category": c} for m, c in (("4.1", "01"), ("4.10", "1"), ("4.0", "1.0"))]
+    path = written(tmp_path / f"x.{suffix}", rows)
+
+    made = [line.event["data"] for line in open_rows(path, form=None, source="s") if line.event]
+
+    assert [(d["endpoint"], d["task"]) for d in made] == [
+        ("4.1", "01"), ("4.10", "1"), ("4.0", "1.0")
+    ]  # fmt: skip
+
+
+def test_two_models_that_would_go_by_one_name_are_not_merged(tmp_path: Path) -> None:
+    said = reasons(tmp_path / "x.csv", [{"model": "a b"}, {"model": "a-b"}, {"model": "a b"}])
+
+    assert said[0] == said[2] == ""
+    assert said[1] == ("model 'a-b' and 'a b' would both be 'a-b'; give one of them another name")
+
+
+def test_a_bad_line_of_csv_ends_no_file(
+    sidecar: Sidecar, learner: Any, client: Any, tmp_path: Path
+) -> None:
+    rows = [f"{'ab'[i % 2]},code,{'true' if i % 4 else 'false'},r{i}" for i in range(3000)]
+    rows[1499] = 'a,"co"de,true,x'
+    path = tmp_path / "runs.csv"
+    path.write_text("\n".join(["endpoint,task,passed,ref", *rows]) + "\n")
+
+    found = take(sidecar, path)
+
+    assert (found.n_rows, found.n_accepted, found.n_rejected) == (3000, 2999, 1)
+    assert found.errors == [(1501, "text after a closing quote; write a quote inside quotes twice")]
+    assert found.rejected_file
+    assert json.loads(found.rejected_file.read_text())["row"] == 'a,"co"de,true,x'
+    settled(sidecar, client, 2999)
+    assert counted(client, "outcomes") == 2999
+    assert labels(client)[0] == 2999
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_what_is_taken_and_rejected_is_every_row_and_the_rejected_have_no_effect(
+    sidecar: Sidecar, learner: Any, client: Any, tmp_path: Path, suffix: str
+) -> None:
+    """Rows with one to four random bytes overwritten; what is accepted is folded, the rest not."""
+    rng = np.random.default_rng(11)
+    path = tmp_path / f"runs.{suffix}"
+    written(
+        path, [{"endpoint": "a", "id": i, "latency_s": 1.5, "ref": f"r{i}"} for i in range(900)]
+    )
+    content = bytearray(path.read_bytes())
+    newlines = content.count(b"\n")
+    header = content.index(b"\n") + 1
+    for place in rng.integers(header, len(content), size=600):
+        if content[place] != ord("\n"):
+            content[place] = rng.choice(list(b'",:{}x\xff1.\x00'))
+    path.write_bytes(content)
+
+    found = take(sidecar, path)
+
+    assert 100 < found.n_rejected < 800
+    if suffix == "jsonl":
+        assert found.n_rows == newlines
+    assert found.rejected_file
+    rejected = [json.loads(line)["line"] for line in found.rejected_file.read_text().splitlines()]
+    assert len(set(rejected)) == found.n_rejected == found.n_rows - found.n_accepted
+    assert [line for line, _ in found.errors] == sorted(rejected)[:10]
+    tell(sidecar, outcome("last"))
+    settled(sidecar, client, found.n_accepted + 1)
+    assert counted(client, "outcomes") + counted(client, "repeated") == found.n_accepted + 1
+
+
+def test_a_padded_header_loses_no_label(
+    sidecar: Sidecar, learner: Any, client: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_text("endpoint, task, passed\na, code, true\nb, code, false\n")
+
+    found = take(sidecar, path)
+
+    assert (found.n_accepted, found.ignored, found.warnings) == (2, [], {})
+    settled(sidecar, client, 2)
+    assert labels(client) == (2, pytest.approx(0.5))
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("endpoint,passsed", "column 'passsed': did you mean 'passed'? rename it, or pass it over"),
+        ("endpoint,Passed", "column 'Passed': did you mean 'passed'?"),
+        ("endpoint,latency-s", "column 'latency-s': did you mean 'latency_s'?"),
+        ("endpoint,passed,passed", "column 'passed' is there twice"),
+        ("endpoint,passed, passed", "column 'passed' is there twice"),
+    ],
+)
+def test_columns_that_would_be_lost_are_asked_about(tmp_path: Path, header: str, said: str) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_text(header + "\na,true,true\n")
+
+    with pytest.raises(BadFile) as caught:
+        list(open_rows(path, form=None, source=None))
+
+    assert said in str(caught.value)
+
+
+def test_a_column_may_be_passed_over_by_name(sidecar: Sidecar, tmp_path: Path) -> None:
+    rows = [{"endpoint": "a", "passed": True, "mode": "fast", "stats": "x"}]
+    path = written(tmp_path / "runs.csv", rows)
+
+    asked = pointsman("ingest", path, "--url", sidecar.url)
+    taken = pointsman("ingest", path, "--url", sidecar.url, "--ignore", "stats", "--json")
+
+    assert asked.exit_code == 2
+    assert "column 'stats': did you mean 'status'?" in asked.stderr
+    assert taken.exit_code == 0, taken.stderr
+    assert json.loads(taken.stdout)["ignored_columns"] == ["mode", "stats"]
+
+
+def test_fields_of_json_are_asked_about_and_there_once(sidecar: Sidecar, tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    lines = ['{"endpoint": "a"}', '{"endpoint": "a", "passsed": true}']
+    twice = '{"endpoint": "a", "score": 1, "score": 0}'
+    path.write_text("\n".join([*lines, twice]))
+
+    found = take(sidecar, path)
+    event = json.dumps(outcome(1, score="?")).replace('"?"', '1, "score": 0')
+    told = sidecar.http.post("/v1/events", content=event, headers=ONE).json()["error"]
+    said = sidecar.http.post("/v1/feedback", content='{"ref": "r", "score": 1, "score": 0}')
+    near = sidecar.feedback(ref="r", scores=1).json()["error"]["message"]
+
+    assert found.n_accepted == 1
+    assert [line for line, _ in found.errors] == [2, 3]
+    assert "'passsed': did you mean 'passed'?" in found.errors[0][1]
+    assert found.errors[1][1] == "field 'score' is there twice; drop one"
+    assert "field 'score' is there twice" in told["message"]
+    assert (said.status_code, said.json()["error"]["param"]) == (400, "score")
+    assert "did you mean score?" in near
+
+
+def test_rows_are_known_by_what_the_versions_before_called_them(tmp_path: Path) -> None:
+    """Else a file that was read before an upgrade would count twice after it."""
+    row = {"endpoint": "a", "latency_s": "1.0", "quality": "0.75", "tokens_in": "100", "n": "x"}
+    path = tmp_path / "runs.csv"
+    path.write_text(",".join(row) + "\n" + ",".join(row.values()) + "\n")
+
+    (line,) = open_rows(path, form=None, source="s")
+
+    assert line.event
+    shown = json.dumps(row, sort_keys=True).encode()
+    assert line.event["id"] == hashlib.blake2b(shown, digest_size=16).hexdigest() + ".0"
 
 
 # -- the command --------------------------------------------------------------------------------

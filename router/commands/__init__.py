@@ -6,7 +6,7 @@
 - `check`, `switch`: the configuration, and routing on and off
 - `supervisor`, `up`, `serve`: the running parts
 - `report`, `explain`, `feedback`: what people read and say
-- `ingest_file`, `ingest`: calls that others dispatched
+- `ingest_event`, `ingest_file`, `ingest`: calls that others dispatched
 - `audit`, `restore`: the archive
 - `demo`, `replay`: what routing would gain
 """

@@ -9,7 +9,7 @@ from router.demo.client import DemoSettings
 from router.demo.figures import print_result
 from router.demo.run import run_demo
 from telemetry import logs
-from telemetry.recorded import BadTable
+from telemetry.tables import BadTable
 
 
 def demo(settings: DemoSettings, *, as_json: bool) -> None:

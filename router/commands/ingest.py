@@ -7,11 +7,12 @@ depends on its row only, so that whatever was cut short is simply begun anew.
 
 from __future__ import annotations
 
+import bisect
 import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,10 +27,11 @@ from router.commands.console import BAD_INPUT, FAILED, fail, print_json
 from router.commands.ingest_file import BadFile, FileLine, Rows, open_rows
 from router.commands.inputs import NO_POINTSMAN, NO_URL, sidecar
 from telemetry.ingest import MAX_EVENTS
+from telemetry.numbers import unsendable
 
 MAX_BATCH_BYTES = 512 << 10
 """Of one request: far below what any sidecar takes."""
-SHOWN_ERRORS = 20
+SHOWN_ERRORS = 10
 TRIES = 6
 PAUSE_S = 0.25
 """Before the second try; twice as long before each further one: eight seconds in all."""
@@ -47,16 +49,26 @@ class IngestResult:
 
     file: str
     dry_run: bool
-    n_rows: int = 0
     n_accepted: int = 0
     n_rejected: int = 0
     seconds: float = 0.0
-    errors: list[tuple[int, str]] = field(default_factory=list)  # the first of them
+    errors: list[tuple[int, str]] = field(default_factory=list)  # the first of them, by line
     warnings: Counter[str] = field(default_factory=Counter)
     ignored: list[str] = field(default_factory=list)
     rejected_file: Path | None = None
     failure: str = ""
     is_refused: bool = False  # the caller's fault: a wrong key, a file that breaks off
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows were either taken or rejected; after a failure there may be more."""
+        return self.n_accepted + self.n_rejected
+
+    def reject(self, line: int, reason: str) -> None:
+        """Count a row as rejected."""
+        self.n_rejected += 1
+        bisect.insort(self.errors, (line, reason))
+        del self.errors[SHOWN_ERRORS:]
 
     def as_json(self) -> dict[str, Any]:
         """Return it as one JSON object."""
@@ -116,11 +128,20 @@ def ingest(
     config: Path | None,
     dry_run: bool,
     as_json: bool,
+    ignore: Sequence[str] = (),
 ) -> None:
     """Send a file's rows and print what became of them."""
     url, headers = sidecar(url, key, config)
     try:
-        found = run(file, form=form, source=source, url=url, headers=headers, dry_run=dry_run)
+        found = run(
+            file,
+            form=form,
+            source=source,
+            url=url,
+            headers=headers,
+            dry_run=dry_run,
+            ignore=ignore,
+        )
     except BadFile as error:
         fail(str(error), BAD_INPUT)
     except (httpx.UnsupportedProtocol, httpx.InvalidURL):
@@ -143,13 +164,14 @@ def run(
     url: str,
     headers: Mapping[str, str],
     dry_run: bool,
+    ignore: Sequence[str] = (),
 ) -> IngestResult:
     """Send every row of a file; return what became of them.
 
     Raises:
         BadFile: the file cannot be read from its beginning.
     """
-    rows = open_rows(path, form=form, source=source)
+    rows = open_rows(path, form=form, source=source, ignore=ignore)
     began_at = time.monotonic()
     sender = _Sender(IngestResult(str(path), dry_run), path, f"{url}/v1/events")
     more = {"content-type": CONTENT_TYPE, **({"x-router-dry-run": "1"} if dry_run else {})}
@@ -164,12 +186,12 @@ def run(
     except IngestStopped as error:
         sender.found.failure = str(error)
     except BadFile as error:
-        if not sender.found.n_rows:
+        if not sender.has_begun:
             raise
         sender.found.failure, sender.found.is_refused = str(error), True
     finally:
         sender.close()
-    sender.found.ignored = sorted(rows.ignored)
+    sender.found.ignored = sorted(rows.maker.ignored)
     sender.found.seconds = time.monotonic() - began_at
     return sender.found
 
@@ -182,17 +204,22 @@ class _Sender:
         self._path = path
         self._url = url
         self._rejects: Any = None
+        self.has_begun = False
 
     def batches(self, rows: Rows) -> Iterator[RequestBatch]:
         """Yield rows in requests of a bounded size; what makes no event is rejected at once."""
         batch = RequestBatch()
         for line in rows:
-            self.found.n_rows += 1
-            if line.event is None:
-                self._reject(line, line.reason)
+            self.has_begun = True
+            # Asked before it is encoded: of NaN the encoder would make null, which retracts.
+            reason = line.reason or unsendable(line.event)
+            if reason:
+                self._reject(line, reason)
                 continue
             try:
                 event = msgspec.json.encode(line.event)
+                if len(event) > MAX_BATCH_BYTES:
+                    raise OverflowError(f"{len(event)} bytes are too many for one row")
             except (UnicodeEncodeError, RecursionError, TypeError, OverflowError) as error:
                 self._reject(line, f"cannot be sent as JSON: {error}")
                 continue
@@ -229,8 +256,13 @@ class _Sender:
 
     def close(self) -> None:
         """Close the file of rejected rows."""
-        if self._rejects is not None:
+        if self._rejects is None:
+            return
+        try:
             self._rejects.close()
+        except OSError as error:
+            lost = f"{self.found.rejected_file}: not all of it was written ({error.strerror})"
+            self.found.failure = self.found.failure or lost
 
     def _post(self, client: httpx.Client, body: bytes) -> httpx.Response:
         """Return an answer that is final; a sidecar that starts or is full is asked again."""
@@ -257,20 +289,27 @@ class _Sender:
 
     def _reject(self, line: FileLine, reason: str) -> None:
         found = self.found
-        found.n_rejected += 1
-        if len(found.errors) < SHOWN_ERRORS:
-            found.errors.append((line.number, reason))
+        found.reject(line.number, reason)
         if found.dry_run:
             return
-        if self._rejects is None:
-            found.rejected_file = self._path.with_name(self._path.name + ".rejected.jsonl")
-            try:
-                self._rejects = found.rejected_file.open("w")
-            except OSError as error:
-                why = f"{found.rejected_file}: cannot be written ({error.strerror})"
-                raise IngestStopped(f"{why}; it is for the rows that were rejected") from None
+        file = self._path.with_name(self._path.name + ".rejected.jsonl")
         entry = {"line": line.number, "reason": reason, "row": line.row}
-        self._rejects.write(json.dumps(entry, default=str) + "\n")
+        try:
+            if self._rejects is None:
+                self._rejects = file.open("w")
+                found.rejected_file = file
+            self._rejects.write(_shown(entry) + "\n")
+        except OSError as error:
+            why = f"{file}: cannot be written ({error.strerror})"
+            raise IngestStopped(f"{why}; it is for the rows that were rejected") from None
+
+
+def _shown(entry: dict[str, Any]) -> str:
+    """Return a rejected row as JSON; what is nested too deep for that without its content."""
+    try:
+        return json.dumps(entry, default=str)
+    except (RecursionError, ValueError):
+        return json.dumps({**entry, "row": "(not shown)"})
 
 
 def show(found: IngestResult) -> None:

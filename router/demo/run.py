@@ -27,9 +27,10 @@ from router.demo.figures import DemoResult, LoopCounts, result_of
 from router.demo.simulator import save
 from router.demo.stack import Stack, stack
 from router.report import gather, views
-from telemetry.recorded import BadTable, Recorded, synthetic
+from telemetry.recorded import Recorded, synthetic
 from telemetry.recorded import load as load_table
 from telemetry.store import Address, open_store
+from telemetry.tables import BadTable
 
 SETTLE_S = 60.0
 """How long the last events may take to be folded before they count as lost."""

@@ -7,6 +7,7 @@ says what is thought of it.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +20,10 @@ from router.errors import RequestRejected
 from router.policy.callers import Caller
 from router.policy.hints import short_name
 from telemetry import events
+from telemetry.columns import BadColumns, meant, once
 from telemetry.events import FeedbackKind, Match, Token, digest16
+from telemetry.names import NotText, text_of
+from telemetry.numbers import brief, is_number
 from telemetry.references import choose, look_up
 from telemetry.store import Client, StoreErrors
 from telemetry.writer import Writer
@@ -224,6 +228,12 @@ def parse(body: bytes) -> list[FeedbackItem]:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise RequestRejected("invalid_json", f"the body is not JSON: {error}") from None
+    try:
+        json.loads(body, object_pairs_hook=once)
+    except BadColumns as error:
+        raise _bad(str(error), error.name) from None
+    except (ValueError, RecursionError) as error:
+        raise _bad(f"this is JSON that not every reader takes: {error}", "") from None
     if isinstance(value, dict):
         return [parse_item(value, "")]
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_BATCH:
@@ -244,11 +254,16 @@ def parse_item(raw: object, at: str) -> FeedbackItem:
     unknown = [k for k in raw if k not in NAMES + VALUES + OPTIONS]
     if unknown:
         known = ", ".join(NAMES + VALUES + OPTIONS)
-        raise _bad(f"unknown field {unknown[0]!r}; known: {known}", at + unknown[0])
+        near = meant(unknown[0], NAMES + VALUES + OPTIONS)
+        hint = f"did you mean {near}? known" if near else "known"
+        raise _bad(f"unknown field {brief(unknown[0])}; {hint}: {known}", at + unknown[0])
     name = _only(raw, NAMES, at, "name the decision by exactly one of")
     said = _only(raw, VALUES, at, "say what is thought of it by exactly one of")
-    identifier = raw[name]
-    if not isinstance(identifier, str) or not 0 < len(identifier) <= MAX_NAME:
+    try:
+        identifier = text_of(raw[name])
+    except NotText as error:
+        raise _bad(f"{name} {error}", at + name) from None
+    if not 0 < len(identifier) <= MAX_NAME:
         raise _bad(f"{name} must be a string of 1 to {MAX_NAME} characters", at + name)
     kind = KIND_OF[said]
     if "kind" in raw:
@@ -256,13 +271,15 @@ def parse_item(raw: object, at: str) -> FeedbackItem:
             kind = FeedbackKind[str(raw["kind"]).upper()]
         except KeyError:
             known = ", ".join(k.name.lower() for k in FeedbackKind)
-            raise _bad(f"kind {raw['kind']!r} is unknown; known: {known}", at + "kind") from None
+            raise _bad(
+                f"kind {brief(raw['kind'])} is unknown; known: {known}", at + "kind"
+            ) from None
     revision = raw.get("revision", 0)
     if not isinstance(revision, int) or isinstance(revision, bool) or not 0 <= revision < 2**32:
-        raise _bad(f"revision {revision!r} must be a whole number from 0", at + "revision")
+        raise _bad(f"revision {brief(revision)} must be a whole number from 0", at + "revision")
     match = raw.get("match")
     if match not in (None, "last", "all"):
-        raise _bad(f"match {match!r} must be last or all", at + "match")
+        raise _bad(f"match {brief(match)} must be last or all", at + "match")
     chosen = {None: Match.ONE, "last": Match.LAST, "all": Match.ALL}[match]
     value = value_of(said, raw[said], at + said)
     return FeedbackItem(name, identifier, kind, value, revision, chosen, at)
@@ -292,9 +309,8 @@ def value_of(said: str, value: object, field: str) -> float | None:
         case "retried" if value is True:
             return 0.0
         case "score" | "edit_ratio":
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if number and 0 <= value <= 1:  # type: ignore[operator]
-                return 1.0 - value if said == "edit_ratio" else float(value)  # type: ignore[operator,arg-type]
+            if is_number(value) and 0 <= value <= 1:
+                return 1.0 - value if said == "edit_ratio" else float(value)
     hint = {
         "passed": "true or false",
         "thumb": "up or down",
@@ -302,7 +318,7 @@ def value_of(said: str, value: object, field: str) -> float | None:
         "score": "a number from 0 to 1",
         "edit_ratio": "a number from 0 (kept as it was) to 1",
     }[said]
-    raise _bad(f"{field} is {value!r}; it must be {hint}, or null to retract", field)
+    raise _bad(f"{field} is {brief(value)}; it must be {hint}, or null to retract", field)
 
 
 def journal_full() -> RequestRejected:

@@ -20,7 +20,7 @@ from scripts.benches.learning_cases import LOG, TABLES, LearningRun, play, world
 from scripts.benches.learning_figures import of_streams
 from scripts.benches.learning_goals import Experiment, Goal, Played, RowFigures, SoloExperiment
 from scripts.benches.learning_rows import EXPERIMENTS, OTHERS
-from telemetry.recorded import BadTable
+from telemetry.tables import BadTable
 from workers.replay.file import parallel
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"

@@ -16,7 +16,8 @@ from bandit.limits import Limits
 from bandit.replay.loop import Rules
 from bandit.replay.scenarios import Scenario
 from bandit.utility import BALANCED, Objective, Order
-from telemetry.recorded import BadTable, Selection
+from telemetry.recorded import Selection
+from telemetry.tables import BadTable
 from workers.replay import ope as replay_ope
 from workers.replay.file import POLICIES, BadSettings, ReplaySettings, replay
 from workers.replay.plot import write_plot

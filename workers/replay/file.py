@@ -24,7 +24,8 @@ from bandit.replay.figures import SeedFigures
 from bandit.replay.loop import Loop, Profile, Rules
 from bandit.replay.run import Hindsight, Pointsman, Trace, fixed_policy, hindsight, run
 from bandit.replay.scenarios import Outcomes, Scenario, Stream, make_stream
-from telemetry.recorded import BadTable, Recorded, Selection, load, models
+from telemetry.recorded import Recorded, Selection, load, models
+from telemetry.tables import BadTable, numbers_in, read
 
 OURS = "pointsman"
 HINDSIGHT = ("best-per-category", "best-single", "lp-mix")
@@ -152,15 +153,13 @@ def _with_arms(settings: ReplaySettings, outcomes: Outcomes) -> Rules:
 
 def _arrivals(file: Path) -> NDArray[np.int64]:
     """Return the times of arrival in a file, in milliseconds from the first."""
-    import polars as pl
-
     try:
-        csv = file.suffix.lower() == ".csv"
-        frame = pl.read_csv(file) if csv else pl.read_parquet(file)
-        seconds: NDArray[np.float64] = frame["offset_s"].cast(pl.Float64).to_numpy()
-    except (OSError, pl.exceptions.PolarsError) as error:
-        reason = str(error).splitlines()[0]
-        raise BadTable(f"{file}: no arrivals with a column 'offset_s' ({reason})") from None
+        frame = read(file, needed=("offset_s",), names=(), known=("offset_s",))
+    except BadTable as error:
+        raise BadTable(f"{error}; arrivals have a column 'offset_s'") from None
+    seconds: NDArray[np.float64] = (
+        frame.select(numbers_in(frame, "offset_s")[1]).to_series().to_numpy()
+    )
     if len(seconds) < 2 or not np.isfinite(seconds).all():
         raise BadTable(f"{file}: offset_s needs at least two finite numbers of seconds")
     ms: NDArray[np.int64] = np.sort(np.rint(seconds * 1000)).astype(np.int64)

@@ -1,0 +1,83 @@
+"""Numbers that people hand over: taken as written, or not at all.
+
+One rule for every door: a number is finite, and written in digits. What only resembles one
+(`nan`, `inf`, `1e400`, `true`, `1_000`) is left as it is, for its door to refuse by field and
+value. JSON has no word for what is not finite, and encoders write null for it: `unsendable` is
+asked before, or a label would be taken back by a slip of arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from decimal import Decimal
+from typing import TypeGuard
+
+PLAIN = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+"""How a number is written; also for whole columns at once, so nothing that only Python knows."""
+FINITE = "a finite number; leave it out where it is not known"
+INT_MIN, INT_MAX = -(2**63), 2**64 - 1
+"""What JSON readers take as a whole number."""
+EXACT = 2**53
+"""Whole floats up to here are the numbers that were meant; beyond, several share one float."""
+MAX_DEPTH = 32
+"""Of what is sent; our own fields need three."""
+SHOWN = 60
+"""Characters of a wrong value that a message repeats."""
+_AS_IT_IS = frozenset((str, bool, type(None)))
+_PLAIN = re.compile(PLAIN)
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Return whether a value is a finite number; true and false are none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isinstance(value, int) or math.isfinite(value)
+
+
+def number_of(cell: object) -> float | None:
+    """Return the finite number in a cell of a table, text included; None where there is none."""
+    if isinstance(cell, str):
+        text = cell.strip()
+        value = float(text) if _PLAIN.fullmatch(text) else math.nan
+    elif isinstance(cell, bool) or not isinstance(cell, int | float | Decimal):
+        return None
+    else:
+        try:
+            value = float(cell)
+        except (OverflowError, ValueError):
+            return None
+    return value if math.isfinite(value) else None
+
+
+def unsendable(value: object, path: str = "", depth: int = 0) -> str:
+    """Return what in `value` JSON cannot carry as meant: field, value and fix; "" if nothing."""
+    if isinstance(value, dict | list | tuple):
+        if depth >= MAX_DEPTH:
+            return f"{path[:SHOWN]} is nested more than {MAX_DEPTH} deep"
+        is_dict = isinstance(value, dict)
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            if type(part) in _AS_IT_IS or (type(part) is float and math.isfinite(part)):
+                continue  # nearly all
+            at = f"{path}.{key}" if path else str(key)
+            said = unsendable(part, at if is_dict else f"{path}[{key}]", depth + 1)
+            if said:
+                return said
+        return ""
+    field = path[:SHOWN] or "this"
+    if isinstance(value, float):
+        return "" if math.isfinite(value) else f"{field} is {value}; it must be {FINITE}"
+    if isinstance(value, int):
+        far = "a whole number of at most 64 bits"
+        return "" if INT_MIN <= value <= INT_MAX else f"{field} is beyond {far}"
+    if type(value) in _AS_IT_IS:
+        return ""
+    return f"{field} is {brief(value)}; it must be text, a number, true or false"
+
+
+def brief(value: object) -> str:
+    """Return a wrong value as a message repeats it."""
+    if isinstance(value, int) and abs(value) > INT_MAX:
+        return "a number of very many digits"
+    shown = repr(value)
+    return shown if len(shown) <= SHOWN else shown[: SHOWN - 1] + "…"

@@ -1,0 +1,113 @@
+"""Tables in files, parquet or CSV, whole and as meant, or refused by line or column.
+
+A table of recorded outcomes is one thing: a row less is a prompt less, for every endpoint. So a
+line that cannot be read refuses the file, where `pointsman ingest` would go on without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from telemetry.columns import BadColumns, check, stripped
+from telemetry.lines import BadCsv, CsvReader
+from telemetry.names import AS_TEXT, WHOLE
+from telemetry.numbers import EXACT, PLAIN, brief
+
+CHUNK_ROWS = 50_000
+"""Rows of CSV that are Python strings at a time."""
+
+
+class BadTable(Exception):
+    """The table cannot be used; the message names column, value and fix."""
+
+
+def read(path: Path, *, needed: Sequence[str], names: Sequence[str], known: Collection[str]) -> Any:
+    """Return a table as a polars frame; of CSV every column is text, empty cells are null.
+
+    Args:
+        needed: columns without which it cannot be used.
+        names: columns of text, of which the first is an id; numbers are never made of them.
+        known: columns that mean something; what looks like one that is not there is asked about.
+
+    Raises:
+        BadTable: it cannot be read, a column is missing, there twice, misspelt, or no text.
+    """
+    import polars as pl  # only here: nothing else pays for its start
+
+    try:
+        is_csv = path.suffix.lower() == ".csv"
+        frame = _csv(path, known) if is_csv else pl.read_parquet(path)
+        columns = stripped(frame.columns)
+        frame.columns = columns
+        check(columns, known)
+    # Polars panics, beside its own errors, over parquet that was cut or overwritten.
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException, BadCsv) as error:
+        reason = str(error).splitlines()[0]
+        raise BadTable(f"{path}: cannot be read as parquet or CSV ({reason})") from None
+    except BadColumns as error:
+        raise BadTable(f"{path}: {error}") from None
+    missing = [c for c in needed if c not in columns]
+    if missing:
+        raise BadTable(f"{path}: no column {missing[0]!r}; needed are {', '.join(needed)}")
+    for column in names:
+        frame = frame.with_columns(_text(frame, column, path.name))
+    if is_csv and names:
+        frame = frame.with_columns(pl.col(names[0]).str.replace(WHOLE, "$1"))
+    return frame
+
+
+def numbers_in(frame: Any, column: str) -> tuple[Any, Any]:
+    """Return two expressions: whether a cell says anything, and its number (null where none)."""
+    import polars as pl
+
+    cell, kind = pl.col(column), frame.schema[column]
+    if kind == pl.String:
+        text = cell.str.strip_chars()
+        number = pl.when(text.str.contains(PLAIN)).then(text).cast(pl.Float64, strict=False)
+        return cell.is_not_null() & (text != ""), number
+    if kind.is_numeric() or kind == pl.Null:
+        return cell.is_not_null(), cell.cast(pl.Float64, strict=False)
+    return cell.is_not_null(), pl.lit(None, dtype=pl.Float64)  # true and false are no numbers
+
+
+def _csv(path: Path, known: Collection[str]) -> Any:
+    import polars as pl
+
+    chunks: list[Any] = []
+    rows: list[list[str]] = []
+    with path.open("rb") as file:
+        reader = CsvReader(file)
+        check(reader.columns, known)
+        schema = dict.fromkeys(reader.columns, pl.String)
+        for row in reader:
+            if row.reason:
+                raise BadTable(f"{path}: line {row.number}: {row.reason}")
+            rows.append(row.cells)
+            if len(rows) == CHUNK_ROWS:
+                chunks.append(pl.DataFrame(rows, schema=schema, orient="row"))
+                rows = []
+    chunks.append(pl.DataFrame(rows, schema=schema, orient="row"))
+    return pl.concat(chunks).with_columns(pl.all().replace("", None))
+
+
+def _text(frame: Any, column: str, name: str) -> Any:
+    """Return an expression of a column's text; whole floats read as their integers."""
+    import polars as pl
+
+    cell, kind = pl.col(column), frame.schema[column]
+    if kind in (pl.String, pl.Categorical, pl.Enum, pl.Null) or kind.is_integer():
+        return cell.cast(pl.String)
+    if kind.is_numeric():
+        number = cell.cast(pl.Float64)
+        odd = frame.filter(
+            (number != number.round()) | ~number.is_finite() | (number.abs() > EXACT)
+        )
+        if odd.is_empty():
+            return number.cast(pl.Int64).cast(pl.String)
+        value = brief(odd[column][0])
+        raise BadTable(f"{name}: {column} is {value}, no whole number; {AS_TEXT}")
+    given = frame[column].drop_nulls().head(1).to_list()
+    shown = f"is {brief(given[0])}" if given else "has no text"
+    raise BadTable(f"{name}: {column} {shown}; it must be text or a whole number")
