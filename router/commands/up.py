@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from router.commands.console import say
 from router.commands.inputs import check_layout, opened_store, require_port, written
-from router.commands.state import require_state
+from router.commands.state import require_state, state_of
 from router.commands.supervisor import STOP_MARGIN_S, Part, ProcessPlan
 from router.config.places import find_file
 from telemetry.processes import own_environment
@@ -29,7 +29,7 @@ def up(config: Path | None, longest_pause_s: float) -> None:
     come to listen, nothing else is started.
     """
     entries = written(config)
-    server, state_dir = entries.server, entries.server.state_directory()
+    server, state_dir = entries.server, state_of(entries.server)
     require_port(server)
     require_state(state_dir)
     url = entries.store.url() or os.environ.get("REDIS_URL")
@@ -55,7 +55,7 @@ def up(config: Path | None, longest_pause_s: float) -> None:
 def work(config: Path | None, longest_pause_s: float) -> None:
     """Run a worker and the periodic jobs until a signal asks to stop."""
     entries = written(config)
-    require_state(entries.server.state_directory())
+    require_state(state_of(entries.server))
     with opened_store(entries) as address:
         check_layout(entries, address)
         url = None if address.private else address.url
