@@ -21,7 +21,7 @@ WORD = r"(?:^|error: |: -?)(?:{})\b"
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class StoreTrouble:
     """Why a store does not do what it is asked, to be shown to anybody."""
 
     kind: str  # one word, for programs
@@ -227,7 +227,7 @@ AWAY = _Row(
 )
 
 
-def trouble_of(error: BaseException) -> Trouble:
+def trouble_of(error: BaseException) -> StoreTrouble:
     """Return why a store did not do what it was asked."""
     # What stands before is the command that failed, with its arguments.
     text = str(error).rpartition("caused error: ")[2].rpartition("reachable node: ")[2]
@@ -236,7 +236,7 @@ def trouble_of(error: BaseException) -> Trouble:
         row = next((row for row in TABLE if isinstance(error, row.errors)), None)
     if row is None:
         row = OTHER if isinstance(error, redis.ResponseError) else AWAY
-    return Trouble(row.kind, row.reason, _said(error, text), row.fix, row.answers)
+    return StoreTrouble(row.kind, row.reason, _said(error, text), row.fix, row.answers)
 
 
 def _said(error: BaseException, text: str) -> str:

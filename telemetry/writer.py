@@ -25,7 +25,7 @@ from telemetry.journal import Dropped
 from telemetry.pacer import Bell, Pacer
 from telemetry.store import Address, Client, StoreErrors, connect, probe
 from telemetry.topology import spans_slots
-from telemetry.trouble import SCRIPTS, Trouble, trouble_of
+from telemetry.trouble import SCRIPTS, StoreTrouble, trouble_of
 
 log = structlog.get_logger()
 
@@ -46,7 +46,7 @@ class Counters:
     sent: int = 0
     dropped: Counter[str] = field(default_factory=Counter)  # by Dropped
     store_up: bool = True
-    trouble: Trouble | None = None  # why it is not
+    trouble: StoreTrouble | None = None  # why it is not
 
 
 @dataclass(slots=True)

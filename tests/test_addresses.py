@@ -618,11 +618,24 @@ def test_check_refuses_an_address_that_cannot_be_used(
     file.write_text(yaml.safe_dump({**entries(provider), "store": store, "server": server}))
     monkeypatch.setenv(named, f"redis://:{SECRET}@host/abc")
 
-    for verb in ("check", "report", "audit", "serve", "work"):
+    for verb in ("check", "report", "audit", "serve", "work", "up"):
         found = pointsman(verb, "--config", file)
         assert found.exit_code or verb == "report", verb
         assert f"{named}: 'abc' is not the number of a database" in " ".join(found.output.split())
         assert SECRET not in found.output
+
+
+def test_a_worker_on_its_own_refuses_an_address_in_one_line(state_dir: Path) -> None:
+    command = [sys.executable, "-m", "workers", "--state-dir", str(state_dir), "--shards", "2"]
+    environment = {**os.environ, "REDIS_URL": f"redis://:{SECRET}@host/1/2"}
+
+    ended = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert ended.returncode == 1
+    (line,) = ended.stderr.strip().splitlines()
+    assert line.startswith("REDIS_URL: '1/2' is not the number of a database")
 
 
 # -- no home, no directory ----------------------------------------------------------------------

@@ -31,7 +31,7 @@ from telemetry import keys
 from telemetry.pacer import Pacer
 from telemetry.reader import FRESH_S, Reader
 from telemetry.store import Address, Client, StoreErrors, connect
-from telemetry.trouble import Trouble, trouble_of
+from telemetry.trouble import StoreTrouble, trouble_of
 from telemetry.wakeup import Wakeup
 
 log = structlog.get_logger()
@@ -136,7 +136,7 @@ class Keeper:
         self.off = False
         self.off_since_ms: int | None = None
         self.store_up = False
-        self.trouble: Trouble | None = None  # why the store could not be read
+        self.trouble: StoreTrouble | None = None  # why the store could not be read
         self.names = Names()
         self.file = file
         self.on_taken: Callable[[Configuration], None] = lambda configuration: None

@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from router.commands.console import say
+from router.commands.console import FAILED, fail, say
 from router.commands.inputs import check_layout, opened_store, require_port, written
 from router.commands.state import require_state, state_of
 from router.commands.supervisor import STOP_MARGIN_S, Part, ProcessPlan
+from router.config.checks import address_problem
 from router.config.places import find_file
 from telemetry.processes import own_environment
 
@@ -33,6 +34,9 @@ def up(config: Path | None, longest_pause_s: float) -> None:
     require_port(server)
     require_state(state_dir)
     url = entries.store.url() or os.environ.get("REDIS_URL")
+    named = entries.store.url_env or "REDIS_URL"
+    if url and (problem := address_problem(url, named=named)):
+        fail(problem, FAILED)
     ready = state_dir / READY_FILE
     command = [sys.executable, "-m", "router.cli", "serve", "--config", str(find_file(config))]
     router = Part(
@@ -65,7 +69,7 @@ def work(config: Path | None, longest_pause_s: float) -> None:
 
 def worker_command(state_dir: Path, *, shards: int, store_url: str | None) -> list[str]:
     """Return how a worker is started; the URL may hold a password, so it travels by environment."""
-    command = [sys.executable, "-m", "workers", "--state-dir", str(state_dir)]
+    command = [sys.executable, "-m", "workers", "--state-dir", str(state_dir.absolute())]
     command += ["--shards", str(shards)]
     if store_url:
         command += ["--store-url-env", "POINTSMAN_STORE_URL"]

@@ -29,7 +29,7 @@ from telemetry import keys
 from telemetry.errors import TelemetryError
 from telemetry.reader import Reader
 from telemetry.store import Address, Client, StoreErrors, connect, open_store, probe
-from telemetry.trouble import Trouble, trouble_of
+from telemetry.trouble import StoreTrouble, trouble_of
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ class Report:
     unlisted: list[Unlisted] = field(default_factory=list)
     audit: dict[str, Any] | None = None  # what the last one found
     calibration: dict[str, Any] | None = None  # how often predictions held
-    store: Trouble | None = None  # why it does not do what it is asked
+    store: StoreTrouble | None = None  # why it does not do what it is asked
     missing: list[str] = field(default_factory=list)
     bad_input: str = ""
 
@@ -166,7 +166,7 @@ def _fill(report: Report, configuration: Configuration, address: Address, strate
             report.missing.append(_no_signal(category))
 
 
-def _refusal(client: Client) -> Trouble | None:
+def _refusal(client: Client) -> StoreTrouble | None:
     """Return why a store that can be read takes nothing, if so."""
     try:
         probe(client)
