@@ -60,7 +60,7 @@ TABLE = (
     _Row(
         SCRIPTS,
         (),
-        r"(?i)'(?:eval|evalsha|script)[|\w]*' command|unknown command '?(?:eval|evalsha|script)\b",
+        r"(?i)'(eval|evalsha|script)[|\w]*' command|unknown command ['`]?(eval|evalsha|script)\b",
         "its user may not run scripts, or it runs none",
         "give the user of REDIS_URL +@scripting; a service without scripts cannot be the store",
     ),
@@ -110,7 +110,7 @@ TABLE = (
     _Row(
         "no_sentinel",
         (),
-        r"unknown command '?SENTINEL",
+        r"unknown command ['`]?SENTINEL",
         "it is no sentinel",
         "name the sentinels and their port in REDIS_URL, or begin it with redis://",
     ),

@@ -648,7 +648,7 @@ class Server:
 
 
 @contextmanager
-def servers(root: Path) -> Iterator[Callable[..., Server]]:
+def servers(root: Path, program: str | None = None) -> Iterator[Callable[..., Server]]:
     """Yield a function that starts a server with these settings; all end with the context."""
     started: list[Server] = []
 
@@ -660,7 +660,7 @@ def servers(root: Path) -> Iterator[Callable[..., Server]]:
         flags |= {"logfile": str(directory / "log")} | settings
         named = [part for k, v in flags.items() for part in (f"--{k.replace('_', '-')}", v)]
         process = subprocess.Popen(
-            [server_program(), *arguments, *named], stdout=subprocess.DEVNULL
+            [program or server_program(), *arguments, *named], stdout=subprocess.DEVNULL
         )
         password = settings.get("requirepass")
         client = redis.Redis(
