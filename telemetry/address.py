@@ -36,7 +36,8 @@ TRUTHS = {"true": True, "false": False}
 TLS_OPTIONS = ("ssl_cert_reqs", "ssl_check_hostname", *TLS_FILES)
 MAX_SOCKET_PATH = 107 if sys.platform == "linux" else 103
 """Bytes of a unix socket's path, by the size of `sun_path` less its closing zero."""
-MAX_DB = 2**31 - 1
+MAX_DB_DIGITS = 9
+"""More than any server has, and what every server reads as a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +227,10 @@ class _Reader:
             if name in TLS_OPTIONS and name not in self.known:
                 self.wrong(f"option {name} is for TLS, which takes the scheme rediss")
             if name not in self.known:
-                known = ", ".join(self.known) or "none"
-                self.wrong(f"unknown option {name[:40]!r}; known: {known}")
+                # One without a value may be anything, the end of a password too.
+                is_name = re.fullmatch(r"[a-z_]{1,40}", name) and f"{name}=" in query
+                what = f"unknown option {name!r}" if is_name else "it has an unknown option"
+                self.wrong(f"{what}; known: {', '.join(self.known) or 'none'}")
             if name in found:
                 self.wrong(f"it has two of {name}")
             if not value:
@@ -252,4 +255,4 @@ class _Reader:
 
 
 def _is_db(text: str) -> bool:
-    return text.isascii() and text.isdigit() and int(text[:12]) <= MAX_DB
+    return text.isascii() and text.isdigit() and len(text) <= MAX_DB_DIGITS

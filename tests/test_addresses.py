@@ -75,6 +75,8 @@ def said() -> Iterator[list[Any]]:
         ("redis://host/0?decode_responses=true", "unknown option 'decode_responses'; known: db, "),
         ("redis://host?foo=bar", "unknown option 'foo'; known: db, username, password"),
         ("redis://host?protocol=3", "unknown option 'protocol'"),
+        ("redis://host/0?pw", "it has an unknown option; known: db"),
+        ("redis://host/00000000099999999999", "is not the number of a database"),
         ("redis://host?socket_timeout=9", "unknown option 'socket_timeout'"),
         ("redis://host?ssl_cert_reqs=none", "ssl_cert_reqs is for TLS, which takes the scheme"),
         ("rediss://host?ssl_cert_reqs=never", "ssl_cert_reqs='never' is none of required"),
@@ -633,6 +635,24 @@ def test_check_refuses_an_address_that_cannot_be_used(
         found = pointsman(verb, "--config", file)
         assert found.exit_code or verb == "report", verb
         assert f"{named}: 'abc' is not the number of a database" in " ".join(found.output.split())
+        assert SECRET not in found.output
+
+
+def test_off_says_why_its_store_was_not_told(
+    provider: Provider, state_dir: Path, tmp_path: Path, start: Callable[..., Server],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    file = tmp_path / "pointsman.yaml"
+    file.write_text(yaml.safe_dump({**entries(provider), "server": {"state_dir": str(state_dir)}}))
+    for url, why in (
+        (wrong_password(start), "it turns down user or password"),
+        (f"redis://:{SECRET}@host/abc", "'abc' is not the number of a database"),
+    ):
+        monkeypatch.setenv("REDIS_URL", url)
+        found = pointsman("off", "--config", file)
+        assert found.exit_code == 0
+        assert "its store was not told: " in found.stdout
+        assert why in found.stdout
         assert SECRET not in found.output
 
 

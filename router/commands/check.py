@@ -11,7 +11,7 @@ from router.commands.state import problem_of_state
 from router.config.checks import address_problem
 from router.config.entries import File
 from router.config.file import parse, read
-from router.config.masking import HIDDEN, masked_problem
+from router.config.masking import HIDDEN
 from router.config.places import NoHome, find_file
 from router.errors import ConfigError, Problem
 from telemetry.embedded import socket_path
@@ -28,7 +28,7 @@ def check(config: Path | None, *, as_json: bool) -> None:
     file = find_file(config)
     try:
         entries = parse(read(file), file=str(file))
-        if here := [masked_problem(problem) for problem in _problems_here(entries)]:
+        if here := list(_problems_here(entries)):
             raise ConfigError(str(file), here)
     except ConfigError as error:
         if as_json:
