@@ -44,6 +44,7 @@ from router.policy.hints import read_hints
 from router.report import views
 from router.report.endpoints import endpoint_rows
 from telemetry.metrics import Exposition, Metrics
+from telemetry.writer import Counters
 
 log = structlog.get_logger()
 
@@ -79,6 +80,7 @@ class Services:
     exposition: Exposition
     admission: Admission  # of calls
     desk: Admission  # of what others tell: many calls are no reason to turn that away
+    sending: Counters  # how the store takes what is written
     clock: Callable[[], Moment]
 
 
@@ -290,7 +292,8 @@ class Routes:
         await exchange.respond_json(200, {"alive": True})
 
     async def _readyz(self, exchange: Exchange, beliefs: Beliefs) -> None:
-        state = views.readiness(self._services.keeper, draining=self.draining)
+        services = self._services
+        state = views.readiness(services.keeper, services.sending, draining=self.draining)
         verbose = b"verbose" in exchange.query
         shown = state if verbose else {"ready": state["ready"], "degraded": state["degraded"]}
         await exchange.respond_json(200 if state["ready"] else 503, shown)

@@ -143,6 +143,7 @@ class Sidecar:
                 ),
                 admission=self.admission,
                 desk=Admission(MAX_AT_DESK, max_queued=0),
+                sending=self.writer.counters,
                 clock=clock,
             )
         )

@@ -11,7 +11,9 @@ In reading order:
 - `frames`: how records travel in one stream entry
 - `observed`: what the router tells the observer of a call
 - `keys`: every name in the store
-- `topology`, `embedded`, `store`: stores of several servers, the private one, and how it is found
+- `address`, `topology`: where a store is as its address says, and its clients
+- `embedded`, `store`: the private server, and how a store is found and laid out
+- `trouble`: why a store does not do what it is asked, and what to do
 - `references`: which decisions an answer's id or a caller's reference names
 - `scripts`: the few steps that the store must take atomically
 - `streams`: entries of several streams at once

@@ -13,6 +13,7 @@ import os
 import platform
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -48,7 +49,7 @@ class PrivateServer:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         directory.chmod(0o700)
         self.directory = directory.resolve()
-        self.socket_path = _socket_path(self.directory)
+        self.socket_path = socket_path(self.directory)
         self._program = program
         self._users = -1
         self._process: subprocess.Popen[bytes] | None = None
@@ -214,15 +215,32 @@ def _machine() -> str:
     return {"amd64": "x86_64", "arm64": arm, "aarch64": arm}.get(name, name)
 
 
-def _socket_path(directory: Path) -> Path:
+def socket_path(directory: Path) -> Path:
+    """Return where the socket of a private server is: in its directory, which is resolved.
+
+    Where that path is too long for one, it is in the directory for temporary files.
+
+    Raises:
+        StoreUnavailable: that cannot be used either; the message says what to do.
+    """
     direct = directory / "store.sock"
     if len(os.fsencode(direct)) <= MAX_SOCKET_PATH:
         return direct
     short = Path(tempfile.gettempdir()) / f"pointsman-{os.getuid()}"
-    short.mkdir(mode=0o700, exist_ok=True)
-    if short.stat().st_uid != os.getuid() or short.stat().st_mode & 0o077:
-        raise StoreUnavailable(f"{short} belongs to somebody else; set a shorter state directory")
-    return short / f"{blake2b(os.fsencode(directory), digest_size=8).hexdigest()}.sock"
+    found = short / f"{blake2b(os.fsencode(directory), digest_size=8).hexdigest()}.sock"
+    size = len(os.fsencode(direct))
+    why = f"server.state_dir: {directory.parent}: the path of its socket takes {size} bytes"
+    fix = f"name a directory shorter by {size - MAX_SOCKET_PATH} bytes, or set REDIS_URL"
+    if len(os.fsencode(found)) > MAX_SOCKET_PATH:
+        raise StoreUnavailable(f"{why}, and that below TMPDIR too many as well: {fix}")
+    try:
+        short.mkdir(mode=0o700, exist_ok=True)
+        kept = short.lstat()
+    except OSError as error:
+        raise StoreUnavailable(f"{why}, and {short}: {error.strerror}: {fix}") from None
+    if not stat.S_ISDIR(kept.st_mode) or kept.st_uid != os.getuid() or kept.st_mode & 0o077:
+        raise StoreUnavailable(f"{why}, and {short} is not ours alone: {fix}")
+    return found
 
 
 def _lock(path: Path, mode: int | None) -> int:

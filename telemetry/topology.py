@@ -1,4 +1,4 @@
-"""Stores of several servers: Sentinel and Cluster, their addresses and clients.
+"""The clients of a store: of one server, of what sentinels name, and of a cluster.
 
 A client follows the store to where it went (MOVED, ASK, a new primary), but sends nothing again
 whose answer it did not see: that is its caller's to decide.
@@ -8,122 +8,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import redis
 import redis.asyncio
 import redis.asyncio.cluster
+import redis.asyncio.connection
 import redis.asyncio.sentinel
 import redis.cluster
+import redis.connection
 import redis.sentinel
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from telemetry.errors import StoreUnavailable
-
-SENTINEL = ("redis+sentinel", "rediss+sentinel")
-CLUSTER = ("redis+cluster", "rediss+cluster")
-SENTINEL_PORT = 26379
-CLUSTER_PORT = 6379
-FORMS = {
-    "sentinel": "[user:password@]host:port,host:port/service[/db]",
-    "cluster": "[user:password@]host:port[,host:port]",
-}
-SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
-
-
-@dataclass(frozen=True, slots=True)
-class Topology:
-    """Where the servers of one store are found; print `shown`, never the rest."""
-
-    scheme: str
-    hosts: tuple[tuple[str, int], ...]
-    service: str = ""  # the name under which sentinels know the primary
-    db: int = 0
-    credentials: dict[str, str] = field(default_factory=dict, repr=False)
-    sentinel_credentials: dict[str, str] = field(default_factory=dict, repr=False)
-
-    @property
-    def shown(self) -> str:
-        """The address without its credentials."""
-        hosts = ",".join(f"[{h}]:{p}" if ":" in h else f"{h}:{p}" for h, p in self.hosts)
-        return f"{self.scheme}://{hosts}" + (f"/{self.service}" if self.service else "")
-
-    @property
-    def is_cluster(self) -> bool:
-        """Whether keys lie on several servers, by their slots."""
-        return self.scheme in CLUSTER
-
-    @property
-    def is_encrypted(self) -> bool:
-        """Whether servers and sentinels speak TLS."""
-        return self.scheme.startswith("rediss")
-
-
-def parse_topology(url: str) -> Topology:
-    """Return what an address of several servers says.
-
-    Raises:
-        StoreUnavailable: names the scheme, what is wrong, and what to write.
-    """
-    parts = urlsplit(url)
-    kind = "sentinel" if parts.scheme in SENTINEL else "cluster"
-
-    def wrong(what: str) -> StoreUnavailable:
-        return StoreUnavailable(f"REDIS_URL: {what}; write {parts.scheme}://{FORMS[kind]}")
-
-    if "@" in parts.path + parts.query + parts.fragment:
-        # Where it ends is a guess, so nothing of it is shown.
-        raise wrong("the password holds one of / ? # and must be percent-encoded")
-    user, _, servers = parts.netloc.rpartition("@")
-    port = SENTINEL_PORT if kind == "sentinel" else CLUSTER_PORT
-    hosts = tuple(_host(server, port, wrong) for server in servers.split(","))
-    path = [unquote(part) for part in parts.path.strip("/").split("/") if part]
-    if kind == "cluster":
-        if path or parts.query:
-            raise wrong("a cluster has no database number and takes no options")
-        return Topology(parts.scheme, hosts, credentials=_credentials(user))
-    if not path:
-        raise wrong("the name of the service is missing")
-    if len(path) > 2 or not (len(path) == 1 or path[1].isdecimal()):
-        raise wrong(f"{'/'.join(path)!r} is not a service and the number of a database")
-    return Topology(
-        parts.scheme,
-        hosts,
-        service=path[0],
-        db=int(path[1]) if len(path) == 2 else 0,
-        credentials=_credentials(user),
-        sentinel_credentials=_sentinel_credentials(parts, wrong),
-    )
-
-
-def _host(server: str, port: int, wrong: Callable[[str], StoreUnavailable]) -> tuple[str, int]:
-    try:
-        parts = urlsplit(f"//{server}")
-        host, port = parts.hostname or "", parts.port or port
-    except ValueError:
-        raise wrong("a host's port is no number from 1 to 65535") from None
-    if not host:
-        raise wrong("a host is missing")
-    return host, port
-
-
-def _credentials(user: str) -> dict[str, str]:
-    name, _, password = user.partition(":")
-    found = {"username": unquote(name), "password": unquote(password)}
-    return {what: value for what, value in found.items() if value}
-
-
-def _sentinel_credentials(
-    parts: SplitResult, wrong: Callable[[str], StoreUnavailable]
-) -> dict[str, str]:
-    options = parse_qs(parts.query)
-    if unknown := [name for name in options if name not in SENTINEL_OPTIONS]:
-        raise wrong(f"unknown option {unknown[0]!r}; known: {', '.join(SENTINEL_OPTIONS)}")
-    return {name.removeprefix("sentinel_"): values[-1] for name, values in options.items()}
+from telemetry.address import Topology
 
 
 def connect_topology(topology: Topology, *, timeout_s: float) -> Any:
@@ -140,6 +39,10 @@ def connect_topology(topology: Topology, *, timeout_s: float) -> Any:
 
         return ClusterClient(cluster)
     retry = Retry(NoBackoff(), 0)
+    if not topology.is_sentinel:
+        return redis.Redis.from_pool(
+            redis.ConnectionPool(**_one_server(topology, common, redis.connection), retry=retry)
+        )
     return _primary(redis.sentinel.Sentinel, PrimaryClient, topology, common, retry)
 
 
@@ -151,6 +54,11 @@ def connect_topology_async(topology: Topology, *, timeout_s: float) -> Any:
         nodes = [redis.asyncio.cluster.ClusterNode(*host) for host in topology.hosts]
         options = {**common, **topology.credentials, **CLUSTER_OPTIONS}
         return redis.asyncio.cluster.RedisCluster(startup_nodes=nodes, retry=retry, **options)
+    if not topology.is_sentinel:
+        pool = redis.asyncio.ConnectionPool(
+            **_one_server(topology, common, redis.asyncio.connection), retry=retry
+        )
+        return redis.asyncio.Redis.from_pool(pool)
     sentinels = redis.asyncio.sentinel.Sentinel
     return _primary(sentinels, AsyncPrimaryClient, topology, common, retry)
 
@@ -184,7 +92,20 @@ def _common(topology: Topology, timeout_s: float) -> dict[str, Any]:
         "socket_timeout": timeout_s,
         "socket_connect_timeout": timeout_s,
         "ssl": topology.is_encrypted,
+        **topology.tls,
     }
+
+
+def _one_server(topology: Topology, common: dict[str, Any], kinds: Any) -> dict[str, Any]:
+    """Return what a pool of connections to one server is made with; `kinds` is their module."""
+    own = {name: value for name, value in common.items() if name != "ssl"}
+    own |= {**topology.credentials, "db": topology.db}
+    if topology.path:
+        kind = kinds.UnixDomainSocketConnection
+        return {**own, "path": topology.path, "connection_class": kind}
+    ((host, port),) = topology.hosts
+    kind = kinds.SSLConnection if topology.is_encrypted else kinds.Connection
+    return {**own, "host": host, "port": port, "connection_class": kind}
 
 
 class PrimaryClient(redis.Redis):

@@ -23,8 +23,9 @@ from telemetry.errors import MalformedEvent
 from telemetry.events import RECORD_SIZE
 from telemetry.journal import Dropped
 from telemetry.pacer import Bell, Pacer
-from telemetry.store import Address, Client, StoreErrors, connect, refusal_of
+from telemetry.store import Address, Client, StoreErrors, connect, probe
 from telemetry.topology import spans_slots
+from telemetry.trouble import SCRIPTS, StoreTrouble, trouble_of
 
 log = structlog.get_logger()
 
@@ -45,6 +46,7 @@ class Counters:
     sent: int = 0
     dropped: Counter[str] = field(default_factory=Counter)  # by Dropped
     store_up: bool = True
+    trouble: StoreTrouble | None = None  # why it is not
 
 
 @dataclass(slots=True)
@@ -109,10 +111,11 @@ class Writer:
             self._bell.reset()  # before the look: what comes after it rings again
             pacer.begin()
             try:
-                if not self.counters.store_up:
-                    client.exists(keys.META)
                 n = sender.send_some(keep=self._journal.current)
-                if time.monotonic() >= next_adoption and not stopping:
+                is_due = time.monotonic() >= next_adoption and not stopping
+                if is_due or not self.counters.store_up:
+                    probe(client)  # after the sending, which may work where a script does not
+                if is_due:
                     adopt(self.root, client, self.counters, own=self._journal.directory)
                     sender.shorten(self._journal.max_bytes)
                     next_adoption = time.monotonic() + ADOPT_EVERY_S
@@ -139,20 +142,22 @@ class Writer:
     def _note(self, *, up: bool, error: BaseException | None = None) -> None:
         """Log a change of the store's state, once: it is back, away, or takes nothing and why."""
         self.counters.store_up = up
-        refusal = refusal_of(error) if error is not None else None
-        state = "up" if up else refusal[0] if refusal else "away"
+        trouble = trouble_of(error) if isinstance(error, StoreErrors) else None
+        self.counters.trouble = trouble
+        state = "up" if up else trouble.kind if trouble and trouble.answers else "away"
         if state == self._state:
             return
         self._state = state
         if up:
             log.info("store is back: sending what the journal kept")
-        elif refusal is not None:
-            reason, fix = refusal
-            log.error("store takes nothing: outcomes wait in the journal", reason=reason, fix=fix)
-        elif isinstance(error, StoreErrors):
-            log.warning("store is away: outcomes wait in the journal", reason=type(error).__name__)
-        else:
+        elif trouble is None:
             log.error("sending fails: outcomes wait in the journal", error=type(error).__name__)
+        elif trouble.kind == SCRIPTS:
+            log.error("store runs no scripts: outcomes are sent, and not folded", **trouble.told())
+        elif trouble.answers:
+            log.error("store takes nothing: outcomes wait in the journal", **trouble.told())
+        else:
+            log.warning("store is away: outcomes wait in the journal", **trouble.told())
 
 
 @dataclass(slots=True)

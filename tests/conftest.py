@@ -38,9 +38,10 @@ from router.decision.context import Moment
 from router.net.inbound import LimitedProtocol
 from router.routes import now
 from telemetry import keys
+from telemetry.address import SERVER
 from telemetry.embedded import PrivateServer, server_program
 from telemetry.events import Result, Token, outcome
-from telemetry.store import SCHEMES, Address, StoreErrors, connect
+from telemetry.store import Address, StoreErrors, connect
 from workers.folding.learner import Learner
 
 SHARDS = 2
@@ -508,7 +509,7 @@ def learning(state_dir: Path, address: Address) -> Iterator[Learner]:
 
 def _unblock(address: Address) -> None:
     """End whatever waits for records there are; of a cluster and a sentinel none are seen to."""
-    if address.url.partition("://")[0] not in SCHEMES:
+    if address.url.partition("://")[0] not in SERVER:
         return
     with closing(connect(address, timeout_s=0.2)) as client, suppress(*StoreErrors):
         for each in client.client_list():
@@ -647,7 +648,7 @@ class Server:
 
 
 @contextmanager
-def servers(root: Path) -> Iterator[Callable[..., Server]]:
+def servers(root: Path, program: str | None = None) -> Iterator[Callable[..., Server]]:
     """Yield a function that starts a server with these settings; all end with the context."""
     started: list[Server] = []
 
@@ -659,7 +660,7 @@ def servers(root: Path) -> Iterator[Callable[..., Server]]:
         flags |= {"logfile": str(directory / "log")} | settings
         named = [part for k, v in flags.items() for part in (f"--{k.replace('_', '-')}", v)]
         process = subprocess.Popen(
-            [server_program(), *arguments, *named], stdout=subprocess.DEVNULL
+            [program or server_program(), *arguments, *named], stdout=subprocess.DEVNULL
         )
         password = settings.get("requirepass")
         client = redis.Redis(

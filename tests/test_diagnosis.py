@@ -39,7 +39,8 @@ from router.net.pool import Target
 from telemetry import journal
 from telemetry.events import Result
 from telemetry.journal import Dropped, Journal
-from telemetry.store import Address, refusal_of
+from telemetry.store import Address
+from telemetry.trouble import trouble_of
 from telemetry.writer import Counters, Writer
 
 SECRET = "sk-live-abcdefghijk12345"
@@ -444,9 +445,9 @@ def test_a_full_disk_is_said_with_path_and_fix_and_what_is_lost_is_counted(
 def test_a_store_that_takes_nothing_is_told_from_one_that_is_away(
     error: Exception, says: str, tmp_path: Path, said: list[Any]
 ) -> None:
-    found = refusal_of(error)
-    assert found is not None
-    assert says in " ".join(found)
+    found = trouble_of(error)
+    assert found.answers
+    assert says in found.shown
     writer = Writer(tmp_path, Address("redis://127.0.0.1:1"), 2, Counters())
     writer._note(up=False, error=error)
     writer._note(up=False, error=error)

@@ -21,12 +21,12 @@ from redis.crc import key_slot
 from structlog.testing import capture_logs
 
 from telemetry import events, frames, journal, keys, observed
+from telemetry.address import parse_topology
 from telemetry.embedded import PrivateServer
 from telemetry.errors import MalformedEvent, StoreMismatch, StoreUnavailable
 from telemetry.events import FeedbackKind, Flag, Kind, Result, Token
 from telemetry.frames import Frame
 from telemetry.store import Address, StoreErrors, connect, open_store, parse_address, prepare
-from telemetry.topology import parse_topology
 from telemetry.wakeup import Wakeup
 from telemetry.writer import Counters, Sender, Writer, adopt, cut, shorten_orphans
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 
 from telemetry import logs
+from telemetry.errors import StoreUnavailable
 from telemetry.processes import end_with_parent
 from telemetry.store import Address, open_store
 from workers.folding.learner import Learner
@@ -31,11 +33,15 @@ def main(argv: list[str] | None = None) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with open_store(options.state_dir, url=url) as address:
-        if options.jobs:
-            _run_jobs(options, address, stop)
-        else:
-            Learner(address, options.shards, options.state_dir / "journal", stop).run()
+    try:
+        with open_store(options.state_dir, url=url, named=options.store_url_env) as address:
+            if options.jobs:
+                _run_jobs(options, address, stop)
+            else:
+                Learner(address, options.shards, options.state_dir / "journal", stop).run()
+    except StoreUnavailable as error:
+        print(error, file=sys.stderr)
+        return 1
     return 0
 
 

@@ -31,6 +31,7 @@ from telemetry import keys
 from telemetry.pacer import Pacer
 from telemetry.reader import FRESH_S, Reader
 from telemetry.store import Address, Client, StoreErrors, connect
+from telemetry.trouble import StoreTrouble, trouble_of
 from telemetry.wakeup import Wakeup
 
 log = structlog.get_logger()
@@ -135,6 +136,7 @@ class Keeper:
         self.off = False
         self.off_since_ms: int | None = None
         self.store_up = False
+        self.trouble: StoreTrouble | None = None  # why the store could not be read
         self.names = Names()
         self.file = file
         self.on_taken: Callable[[Configuration], None] = lambda configuration: None
@@ -210,9 +212,9 @@ class Keeper:
         is_new = False
         try:
             is_new = self._read(followed, looks=looks)
-            self.store_up = True
-        except StoreErrors:
-            self.store_up = False
+            self.store_up, self.trouble = True, None
+        except StoreErrors as error:  # the writer logs it
+            self.store_up, self.trouble = False, trouble_of(error)
         except Exception as error:  # whatever it is, the switch must go on being looked at
             log.error("posteriors could not be refreshed", error=type(error).__name__)
         self._looked.set()
@@ -373,7 +375,7 @@ class Keeper:
             return written
         except StoreErrors as error:  # a full store still answers: posteriors go on
             if not self._refused:
-                log.warning("the store refuses a review", reason=type(error).__name__)
+                log.warning("the store refuses a review", **trouble_of(error).told())
             self._refused = True
             return False
 

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from router.commands.console import BAD_INPUT, print_json, say
+from router.commands.state import problem_of_state
+from router.config.checks import address_problem
+from router.config.entries import File
 from router.config.file import parse, read
-from router.config.places import find_file
-from router.errors import ConfigError
+from router.config.masking import HIDDEN
+from router.config.places import NoHome, find_file
+from router.errors import ConfigError, Problem
+from telemetry.embedded import socket_path
+from telemetry.errors import StoreUnavailable
+
+STATE_DIR = "server.state_dir"
 
 
 def check(config: Path | None, *, as_json: bool) -> None:
-    """List every problem, or say how much there is of everything."""
+    """List every problem, or say how much there is of everything.
+
+    A sound file may still be one that cannot be run here: that counts, too.
+    """
     file = find_file(config)
     try:
         entries = parse(read(file), file=str(file))
+        if here := list(_problems_here(entries)):
+            raise ConfigError(str(file), here)
     except ConfigError as error:
         if as_json:
             problems = [
@@ -37,3 +52,23 @@ def check(config: Path | None, *, as_json: bool) -> None:
         print_json({"ok": True, "file": str(file), "problems": [], **counts})
     else:
         print(f"{file}: ok, " + ", ".join(f"{n} {what}" for what, n in counts.items()))
+
+
+def _problems_here(entries: File) -> Iterator[Problem]:
+    """Yield what keeps a configuration from being run on this machine."""
+    url = os.environ.get("REDIS_URL")
+    if url and not entries.store.url_env:
+        problem = address_problem(url, named="REDIS_URL")
+        if problem is not None:
+            yield Problem(0, "REDIS_URL", HIDDEN, problem)
+    named = entries.server.state_dir or "its default"
+    try:
+        state_dir = entries.server.state_directory()
+        problem = problem_of_state(state_dir)
+        if problem is None and not (url or entries.store.url_env):
+            socket_path((state_dir / "store").resolve())
+    except (NoHome, StoreUnavailable) as error:
+        problem = str(error)
+    if problem is not None:
+        hint = problem.removeprefix(f"{STATE_DIR}: ").removeprefix(f"{named}: ")
+        yield Problem(0, STATE_DIR, str(named), hint)

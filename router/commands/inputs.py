@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from router.commands.console import BAD_INPUT, FAILED, fail
-from router.commands.state import naming_state, require_state
-from router.config.places import find_file
+from router.commands.state import naming_state, require_state, state_of
+from router.config.places import find_file, state_problem
 from router.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -51,11 +51,12 @@ def opened_store(entries: File | Configuration) -> Iterator[Any]:
     from telemetry.store import open_store
 
     url = entries.store.url() or os.environ.get("POINTSMAN_STORE_URL")
-    state_dir = entries.server.state_directory()
+    named = entries.store.url_env if entries.store.url() else "POINTSMAN_STORE_URL"
+    state_dir = state_of(entries.server)
     if not (url or os.environ.get("REDIS_URL")):
         require_state(state_dir)
     try:
-        with naming_state(state_dir), open_store(state_dir, url=url) as address:
+        with naming_state(state_dir), open_store(state_dir, url=url, named=named) as address:
             yield address
     except TelemetryError as error:
         fail(str(error), FAILED)
@@ -66,15 +67,20 @@ def opened_archive(config: Path | None) -> Iterator[Any]:
     """Yield the archive of the configured store."""
     from telemetry.errors import TelemetryError
     from telemetry.store import StoreErrors, connect
+    from telemetry.trouble import trouble_of
     from workers.archive.archive import Archive
 
     entries = written(config, secrets=False)
-    root = entries.server.state_directory() / "archive"
+    state_dir = state_of(entries.server)
     with opened_store(entries) as address, closing(connect(address, timeout_s=60.0)) as client:
         try:
-            yield Archive(client, root, entries.store.shards)
-        except (TelemetryError, *StoreErrors) as error:
+            yield Archive(client, state_dir / "archive", entries.store.shards)
+        except TelemetryError as error:
             fail(str(error), FAILED)
+        except StoreErrors as error:
+            if isinstance(error, OSError) and (problem := state_problem(state_dir, error)):
+                fail(problem, BAD_INPUT)
+            fail(f"the store: {trouble_of(error).shown}", FAILED)
 
 
 @contextmanager

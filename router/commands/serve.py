@@ -6,7 +6,7 @@ from pathlib import Path
 
 from router.commands.console import BAD_INPUT, FAILED, fail
 from router.commands.inputs import check_layout, compiled, opened_store, require_port
-from router.commands.state import require_state
+from router.commands.state import require_state, state_of
 from router.config.places import find_file
 from router.net.address import CannotListen
 from router.server import run
@@ -18,7 +18,7 @@ def serve(config: Path | None, ready: Path | None) -> None:
     logs.configure()
     configuration = compiled(config)
     require_port(configuration.server)
-    require_state(configuration.server.state_directory())
+    require_state(state_of(configuration.server))
     with opened_store(configuration) as address:
         check_layout(configuration, address)
         try:

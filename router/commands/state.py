@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from router.commands.console import BAD_INPUT, fail
+from router.config.places import NoHome, state_problem
+
+if TYPE_CHECKING:
+    from router.config.process import ServerEntry
 
 PARTS = ("journal", "decisions", "archive", "store")
-FIXES = {
-    errno.EACCES: "give its owner, or whoever runs pointsman, the right to write there",
-    errno.EPERM: "give its owner, or whoever runs pointsman, the right to write there",
-    errno.EROFS: "the file system is read-only; name a directory on another one",
-    errno.ENOSPC: "the disk is full; make room, or name a directory on another one",
-    errno.EDQUOT: "the quota is used up; make room, or name a directory on another disk",
-    errno.ENOTDIR: "a part of this path is a file; name a directory",
-    errno.EEXIST: "this is a file; name a directory",
-    errno.ENAMETOOLONG: "name a shorter path",
-}
+
+
+def state_of(server: ServerEntry) -> Path:
+    """Return the configured state directory, or end with a word of why there is none."""
+    with naming_state(None):
+        return server.state_directory()
 
 
 def require_state(directory: Path) -> None:
@@ -33,27 +32,35 @@ def require_state(directory: Path) -> None:
                 _try_to_write(part)
 
 
+def problem_of_state(directory: Path) -> str | None:
+    """Return what would keep a state directory from being used; nothing is made for that."""
+    there = directory
+    try:
+        while not there.exists() and there != there.parent:
+            there = there.parent
+        for part in (there, *(directory / name for name in PARTS)):
+            if part == there or part.exists():
+                there = part
+                _try_to_write(part)
+    except OSError as error:  # what it names may be a file that was to be tried
+        return state_problem(directory, OSError(error.errno, error.strerror, str(there)))
+    return None
+
+
 @contextmanager
-def naming_state(directory: Path) -> Iterator[None]:
+def naming_state(directory: Path | None) -> Iterator[None]:
     """Say in one line what keeps the state directory from being used."""
     try:
         yield
+    except NoHome as error:
+        fail(str(error), BAD_INPUT)
     except OSError as error:
-        named = error.filename
-        within = isinstance(named, str | bytes | os.PathLike) and _is_within(directory, named)
-        if not within and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        problem = state_problem(directory, error) if directory is not None else None
+        if problem is None:
             raise
-        where = Path(os.fsdecode(named)) if within else directory
-        fix = FIXES.get(error.errno or 0, "set server.state_dir to a directory that can be written")
-        fail(f"server.state_dir: {where}: {error.strerror}: {fix}", BAD_INPUT)
+        fail(problem, BAD_INPUT)
 
 
 def _try_to_write(directory: Path) -> None:
     with tempfile.TemporaryFile(dir=directory) as file:
         file.write(b"\0")
-
-
-def _is_within(directory: Path, named: str | bytes | os.PathLike[str]) -> bool:
-    """Return whether a path is the directory, one in it, or one on the way to it."""
-    path, directory = Path(os.fsdecode(named)).absolute(), directory.absolute()
-    return path.is_relative_to(directory) or directory.is_relative_to(path)

@@ -267,8 +267,8 @@ def main(text: str) -> int:
     end_with_parent()
     plan = ProcessPlan.parse(text)
     parts = [Running(part, plan.longest_pause_s) for part in plan.parts]
-    server = PrivateServer(Path(plan.store)) if plan.store else None
     try:
+        server = PrivateServer(Path(plan.store)) if plan.store else None
         with server or nullcontext():
             return Supervisor(
                 parts,

@@ -20,7 +20,8 @@ def switch(config: Path | None, *, off: bool) -> None:
     file = find_file(config)
     if config is not None and not file.exists():
         fail(f"--config {file}: there is no such file, so nothing was switched", BAD_INPUT)
-    state_dir, url = places(file)
+    with naming_state(None):
+        state_dir, url = places(file)
     with naming_state(state_dir):
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         if off:
@@ -39,6 +40,7 @@ def _tell_store(url: str, *, off: bool) -> str:
     from telemetry import keys
     from telemetry.errors import TelemetryError
     from telemetry.store import StoreErrors, connect, parse_address
+    from telemetry.trouble import trouble_of
 
     try:
         with closing(connect(parse_address(url), timeout_s=1.0)) as client:
@@ -46,6 +48,8 @@ def _tell_store(url: str, *, off: bool) -> str:
                 client.set(keys.OFF, int(time.time() * 1000), nx=True)
             else:
                 client.delete(keys.OFF)
-    except (TelemetryError, *StoreErrors) as error:
-        return f"; its store was not told ({type(error).__name__})"
+    except TelemetryError as error:
+        return f"; its store was not told: {error}"
+    except StoreErrors as error:
+        return f"; its store was not told: {trouble_of(error).shown}"
     return " and everywhere on its store"

@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from router.commands.console import say
+from router.commands.console import FAILED, fail, say
 from router.commands.inputs import check_layout, opened_store, require_port, written
-from router.commands.state import require_state
+from router.commands.state import require_state, state_of
 from router.commands.supervisor import STOP_MARGIN_S, Part, ProcessPlan
+from router.config.checks import address_problem
 from router.config.places import find_file
 from telemetry.processes import own_environment
 
@@ -29,10 +30,13 @@ def up(config: Path | None, longest_pause_s: float) -> None:
     come to listen, nothing else is started.
     """
     entries = written(config)
-    server, state_dir = entries.server, entries.server.state_directory()
+    server, state_dir = entries.server, state_of(entries.server)
     require_port(server)
     require_state(state_dir)
     url = entries.store.url() or os.environ.get("REDIS_URL")
+    named = entries.store.url_env or "REDIS_URL"
+    if url and (problem := address_problem(url, named=named)):
+        fail(problem, FAILED)
     ready = state_dir / READY_FILE
     command = [sys.executable, "-m", "router.cli", "serve", "--config", str(find_file(config))]
     router = Part(
@@ -55,7 +59,7 @@ def up(config: Path | None, longest_pause_s: float) -> None:
 def work(config: Path | None, longest_pause_s: float) -> None:
     """Run a worker and the periodic jobs until a signal asks to stop."""
     entries = written(config)
-    require_state(entries.server.state_directory())
+    require_state(state_of(entries.server))
     with opened_store(entries) as address:
         check_layout(entries, address)
         url = None if address.private else address.url
@@ -65,7 +69,7 @@ def work(config: Path | None, longest_pause_s: float) -> None:
 
 def worker_command(state_dir: Path, *, shards: int, store_url: str | None) -> list[str]:
     """Return how a worker is started; the URL may hold a password, so it travels by environment."""
-    command = [sys.executable, "-m", "workers", "--state-dir", str(state_dir)]
+    command = [sys.executable, "-m", "workers", "--state-dir", str(state_dir.absolute())]
     command += ["--shards", str(shards)]
     if store_url:
         command += ["--store-url-env", "POINTSMAN_STORE_URL"]

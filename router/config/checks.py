@@ -23,6 +23,8 @@ from router.endpoints.entries import (
     AuthEntry,
     EndpointEntry,
 )
+from telemetry.address import parse_topology
+from telemetry.errors import StoreUnavailable
 
 
 def cross_check(entries: File) -> Iterator[tuple[Place, str, str]]:
@@ -138,6 +140,20 @@ def _check_server(entries: File) -> Iterator[tuple[Place, str, str]]:
         if not is_name_of_variable(name):
             name, hint = HIDDEN, "name the environment variable that holds the URL"
         yield ("store", "url_env"), name, hint
+    elif entries.store.url_env:
+        name = entries.store.url_env
+        problem = address_problem(entries.store.url() or "", named=name)
+        if problem is not None:
+            yield ("store", "url_env"), name, problem
+
+
+def address_problem(url: str, *, named: str) -> str | None:
+    """Return why a store's address is refused; None where it is not."""
+    try:
+        parse_topology(url, named=named)
+    except StoreUnavailable as error:
+        return str(error)
+    return None
 
 
 def _check_auth(where: Place, auth: object) -> Iterator[tuple[Place, str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,27 @@ from typing import Any
 import yaml
 
 from router.config.lines import Loader
+from router.errors import RouterError
 
 OFF_FILE = "off"
 """In the state directory: routing is switched off for whoever shares it."""
+
+
+FIXES = {
+    errno.EACCES: "give its owner, or whoever runs pointsman, the right to write there",
+    errno.EPERM: "give its owner, or whoever runs pointsman, the right to write there",
+    errno.EROFS: "the file system is read-only; name a directory on another one",
+    errno.ENOSPC: "the disk is full; make room, or name a directory on another one",
+    errno.EDQUOT: "the quota is used up; make room, or name a directory on another disk",
+    errno.ENOTDIR: "a part of this path is a file; name a directory",
+    errno.EEXIST: "this is a file; name a directory",
+    errno.ENAMETOOLONG: "name a shorter path",
+}
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class NoHome(RouterError):
+    """The state directory is a user's own, and this one has no home."""
 
 
 def find_file(given: Path | None) -> Path:
@@ -21,15 +40,26 @@ def find_file(given: Path | None) -> Path:
 
 
 def state_directory(named: Path | None) -> Path:
-    """Return where journal, keys and the private store live: as named, else the user's own."""
-    if named is not None:
-        return named.expanduser()
-    home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(home).expanduser() / "pointsman"
+    """Return where journal, keys and the private store live: as named, else the user's own.
+
+    Raises:
+        NoHome: it is in a home directory, and there is none.
+    """
+    own = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state") / "pointsman"
+    path = own if named is None else named
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        fix = "set HOME, or name a directory by server.state_dir"
+        raise NoHome(f"server.state_dir: {path}: there is no such home directory: {fix}") from None
 
 
 def places(path: Path) -> tuple[Path, str | None]:
-    """Return state directory and store URL as far as a file names them, however broken it is."""
+    """Return state directory and store URL as far as a file names them, however broken it is.
+
+    Raises:
+        NoHome: the directory is in a home directory, and there is none.
+    """
     tree: Any = None
     with contextlib.suppress(OSError, ValueError, RecursionError, yaml.YAMLError):
         tree = yaml.load(path.read_text(), Loader=Loader)  # noqa: S506 - a SafeLoader
@@ -39,3 +69,20 @@ def places(path: Path) -> tuple[Path, str | None]:
     named = server.get("state_dir")
     url = os.environ.get(str(store.get("url_env"))) or os.environ.get("REDIS_URL")
     return state_directory(Path(named) if isinstance(named, str) else None), url
+
+
+def state_problem(directory: Path, error: OSError) -> str | None:
+    """Return what keeps a state directory from being used; None where it is something else."""
+    named = error.filename
+    within = isinstance(named, str | bytes | os.PathLike) and _is_within(directory, named)
+    if not within and error.errno not in DISK_FULL:
+        return None
+    where = Path(os.fsdecode(named)) if within else directory
+    fix = FIXES.get(error.errno or 0, "set server.state_dir to a directory that can be written")
+    return f"server.state_dir: {where}: {error.strerror}: {fix}"
+
+
+def _is_within(directory: Path, named: str | bytes | os.PathLike[str]) -> bool:
+    """Return whether a path is the directory, one in it, or one on the way to it."""
+    path, directory = Path(os.fsdecode(named)).absolute(), directory.absolute()
+    return path.is_relative_to(directory) or directory.is_relative_to(path)

@@ -47,7 +47,7 @@ class ObserverLine(asyncio.Protocol):
             "-m",
             "workers.observer.__main__",
             "--state-dir",
-            str(state_dir),
+            str(state_dir.absolute()),
         ]
         self._command += ["--shards", str(n_shards)]
         self._url = None if address.private else address.url

@@ -21,14 +21,15 @@ from router.beliefs.releases import Releases
 from router.beliefs.switch import read_switch
 from router.config.compiled import Configuration, compile_text
 from router.config.file import read
-from router.config.places import OFF_FILE, places
+from router.config.places import OFF_FILE, NoHome, places, state_problem
 from router.config.watch import read_kept
 from router.errors import ConfigError
 from router.report import views
 from telemetry import keys
 from telemetry.errors import TelemetryError
 from telemetry.reader import Reader
-from telemetry.store import Address, StoreErrors, connect, open_store
+from telemetry.store import Address, Client, StoreErrors, connect, open_store, probe
+from telemetry.trouble import StoreTrouble, trouble_of
 
 
 @dataclass(slots=True)
@@ -49,6 +50,7 @@ class Report:
     unlisted: list[Unlisted] = field(default_factory=list)
     audit: dict[str, Any] | None = None  # what the last one found
     calibration: dict[str, Any] | None = None  # how often predictions held
+    store: StoreTrouble | None = None  # why it does not do what it is asked
     missing: list[str] = field(default_factory=list)
     bad_input: str = ""
 
@@ -56,7 +58,9 @@ class Report:
         """Return the report as one object."""
         others = [{"category": u.category, "name": u.name, "calls": u.calls} for u in self.unlisted]
         jobs = {"audit": self.audit, "calibration": self.calibration}
-        return {**self.posteriors, "unlisted": others, **jobs, "missing": self.missing}
+        store = self.store.as_json() if self.store is not None else None
+        rest = {"store": store, "missing": self.missing}
+        return {**self.posteriors, "unlisted": others, **jobs, **rest}
 
 
 def gather(file: Path, strategy: str | None) -> Report:
@@ -79,23 +83,31 @@ def gather(file: Path, strategy: str | None) -> Report:
     state_dir = configuration.server.state_directory()
     report.posteriors |= views.switch_row(read_switch(state_dir / OFF_FILE, None))
     try:
-        with open_store(state_dir, url=configuration.store.url()) as address:
+        named = configuration.store.url_env
+        with open_store(state_dir, url=configuration.store.url(), named=named) as address:
             _fill(report, configuration, address, chosen)
-    except (TelemetryError, *StoreErrors) as error:
+    except TelemetryError as error:
         report.missing.append(f"no store: {error}")
+    except StoreErrors as error:
+        problem = state_problem(state_dir, error) if isinstance(error, OSError) else None
+        if problem is not None:
+            report.bad_input = problem
+        else:
+            report.store = trouble_of(error)
+            report.missing.append(f"no store: {report.store.shown}")
     return report
 
 
 def _configuration(file: Path, report: Report) -> Configuration | None:
     """Return what is in force: the file, or while a sidecar refuses it, what that one goes by."""
-    kept = read_kept(places(file)[0])
     try:
+        kept = read_kept(places(file)[0])
         text = read(file)
         if kept is not None and kept.is_refused(text):
             report.posteriors["configuration"] = kept.row()
             return compile_text(kept.text, file=kept.file, secrets=False)
         return compile_text(text, file=str(file), secrets=False)
-    except ConfigError as error:
+    except (ConfigError, NoHome) as error:
         report.bad_input = str(error)
         return None
 
@@ -140,8 +152,11 @@ def _fill(report: Report, configuration: Configuration, address: Address, strate
     with closing(connect(address)) as client:
         found = [client.get(key) for key in (keys.AUDIT, keys.CALIBRATION)]
         switch = read_switch(off_file, client.get(keys.OFF))
+        report.store = _refusal(client)
     report.posteriors |= views.posteriors(beliefs, strategy) | views.switch_row(switch)
     report.audit, report.calibration = (json.loads(value) if value else None for value in found)
+    if report.store is not None:
+        report.missing.append(f"the store takes nothing: {report.store.shown}")
     report.rows = views.report_rows(beliefs, strategy)
     report.unlisted = _unlisted(rows, configuration, names)
     if not report.rows and not report.unlisted:
@@ -149,6 +164,15 @@ def _fill(report: Report, configuration: Configuration, address: Address, strate
     for category in report.posteriors["categories"]:
         if not category["signal"]:
             report.missing.append(_no_signal(category))
+
+
+def _refusal(client: Client) -> StoreTrouble | None:
+    """Return why a store that can be read takes nothing, if so."""
+    try:
+        probe(client)
+    except StoreErrors as error:
+        return trouble_of(error)
+    return None
 
 
 def _no_signal(category: dict[str, Any]) -> str:

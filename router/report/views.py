@@ -21,6 +21,7 @@ from router.config.entries import AUTO, Learn
 from router.endpoints.catalog import Endpoint
 from router.policy.route import incumbent_of
 from router.report.hosts import host_rows, split_rows
+from telemetry.writer import Counters
 
 
 def report_rows(beliefs: Beliefs, strategy: str) -> list[ReportRow]:
@@ -165,12 +166,14 @@ def models(configuration: Configuration) -> dict[str, Any]:
     return {"object": "list", "data": data}
 
 
-def readiness(keeper: Keeper, *, draining: bool) -> dict[str, Any]:
+def readiness(keeper: Keeper, sending: Counters, *, draining: bool) -> dict[str, Any]:
     """Return whether calls are served, and what is amiss; a dead store is no reason not to."""
+    trouble = keeper.trouble or sending.trouble
     return {
         "ready": not draining,
         "draining": draining,
-        "degraded": not keeper.store_up,
+        "degraded": not (keeper.store_up and sending.store_up),
+        "store": trouble.as_json() if trouble is not None else None,
         "off": keeper.off,
         "off_since_ms": keeper.off_since_ms,
         "snapshot_age_s": round(keeper.age_s, 3),

@@ -13,9 +13,10 @@ from pathlib import Path
 import structlog
 
 from telemetry.pacer import Pacer
-from telemetry.store import Address, Client, StoreErrors, connect, prepare, refusal_of
+from telemetry.store import Address, Client, StoreErrors, connect, prepare
 from telemetry.streams import read_streams
 from telemetry.topology import spans_slots
+from telemetry.trouble import trouble_of
 from telemetry.writer import Counters, adopt
 from workers.folding.held import join, n_held
 from workers.folding.lease import Lease
@@ -153,12 +154,12 @@ class Learner:
         self._up = up
         if up:
             log.info("store is back: folding goes on", shards=list(self._held))
-        elif error is not None and (refusal := refusal_of(error)) is not None:
-            reason, fix = refusal
-            log.warning("store takes nothing: events wait in streams", reason=reason, fix=fix)
-        else:
-            reason = type(error).__name__
-            log.warning("store is away: events wait in journals and streams", reason=reason)
+        elif error is not None:
+            trouble = trouble_of(error)
+            event = "store is away: events wait in journals and streams"
+            if trouble.answers:
+                event = "store takes nothing: events wait in streams"
+            log.warning(event, **trouble.told())
 
     def _fold_some(self, client: Client) -> tuple[int, bool]:
         """Fold the next entries of every held shard; return how many records, and if more wait.

@@ -190,6 +190,10 @@ class JobWorker(SimpleWorker):
     def unsubscribe(self) -> None:
         """Nothing to end."""
 
+    def _set_ip_address(self, connection: Any) -> None:
+        """Ask for none: the reply names the path of a unix socket, and rq stumbles over a space."""
+        self.ip_address = "unknown"
+
     def _install_signal_handlers(self) -> None:
         """Leave the process's own."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-from urllib.parse import urlsplit
 
 import structlog
 from redis import RedisError
@@ -17,9 +16,10 @@ from rq import Queue
 from rq.exceptions import DuplicateJobError
 from rq.serializers import JSONSerializer
 
+from telemetry.address import parse_topology
 from telemetry.errors import StoreUnavailable
 from telemetry.store import Address, Client, StoreErrors, connect, parse_address
-from telemetry.topology import CLUSTER
+from telemetry.trouble import trouble_of
 from workers.archive.archive import identity
 from workers.jobs.jobs import ALLOWED, AllowedJob, JobWorker, Place, work_at
 
@@ -65,7 +65,9 @@ def run_jobs(place: Place) -> None:
             away = False
         except (RedisError, *StoreErrors) as error:
             if not away:
-                log.warning("store is away: no jobs", reason=type(error).__name__)
+                trouble = trouble_of(error)
+                what = "store takes nothing" if trouble.answers else "store is away"
+                log.warning(f"{what}: no jobs", **trouble.told())
             away = True
             worker = None  # the store may hold its name for one that lives, and refuse it
         place.stop.wait(AWAY_S if away else LOOK_EVERY_S)
@@ -116,8 +118,8 @@ def _jobs_address(store: Address) -> Address:
         StoreUnavailable: that would be a cluster, on which rq does not run.
     """
     url = os.environ.get("RQ_REDIS_URL")
-    chosen = parse_address(url) if url else store
-    if urlsplit(chosen.url).scheme in CLUSTER:
+    chosen = parse_address(url, named="RQ_REDIS_URL") if url else store
+    if parse_topology(chosen.url).is_cluster:
         raise StoreUnavailable(
             f"rq does not run on a cluster ({chosen.shown}): set RQ_REDIS_URL to one server, "
             "such as redis://host:6379; until then nothing is archived"
