@@ -16,6 +16,7 @@ MAX_DEPTH = 64
 """Entries have ten levels at most; the rest is left to `params`."""
 CORE = "tag:yaml.org,2002:"
 MERGE = f"{CORE}merge"
+NOT_FILLED_IN = "nothing is filled in in this file: write the value itself"
 
 
 class Loader(yaml.SafeLoader):
@@ -74,4 +75,12 @@ def _no_yaml(error: yaml.YAMLError, text: str) -> Problem:
     elif "another document" in reason:
         reason = "a second document"
         hint = "leave out --- and what follows, or make it a file of its own"
+    elif mark and re.search(r"\$\{|\{\{|\{%", _line(text, mark.index)):
+        hint = NOT_FILLED_IN
     return Problem(mark.line + 1 if mark else 0, "yaml", reason, hint)
+
+
+def _line(text: str, at: int) -> str:
+    """Return the line of a text that a character stands in."""
+    start = text.rfind("\n", 0, at) + 1
+    return text[start:].split("\n", 1)[0]

@@ -31,7 +31,7 @@ def follows(where: Place, repaired: Iterable[Place]) -> bool:
         section, *rest = place or ("endpoints",)
         if is_below(where, [place]):
             return True
-        lost = not rest or (section == "endpoints" and (len(rest) == 1 or rest[1:] == ["id"]))
+        lost = not rest or (section == "endpoints" and rest[1:] == ["id"])
         if lost and where[-1] in NAMED_BY.get(str(section), ()):
             return True
         keyless = section == "apps" and (len(rest) < 2 or rest[1] == "keys")
@@ -58,9 +58,11 @@ def take_out(root: Any, where: Place, *, is_name: bool = False) -> bool:
             node = node[part]
         except (KeyError, IndexError, TypeError):
             return True  # its parent is out already
+    held: Any = node
     stand_in = None if is_name else _stand_in(where)
     if stand_in is not None and isinstance(node, list | dict):
-        held: Any = node
+        if len(where) == 2 and isinstance(node, list) and isinstance(held[last], str):
+            stand_in["id"] = held[last]  # `- foo` among endpoints is meant to be one of that name
         held[last] = stand_in
     elif isinstance(node, list):
         return take_out(root, tuple(parents))

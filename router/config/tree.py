@@ -12,14 +12,13 @@ import yaml
 
 from router.config.lines import Findings, Spot
 from router.config.masking import Place
-from router.config.nodes import CORE, MAX_DEPTH, MERGE, compose, too_deep
+from router.config.nodes import CORE, MAX_DEPTH, MERGE, NOT_FILLED_IN, compose, too_deep
 from router.endpoints.scalars import number_of
 from router.errors import ConfigError, Problem
 
 MAX_PLACES = 200_000
 """Keys and values, aliases written out: more than a file of the largest size usually has.
 Without a bound, ten lines of aliases to aliases are more than any memory holds."""
-NOT_FILLED_IN = "nothing is filled in in this file: write the value itself"
 
 
 class Unbounded(Exception):
@@ -41,9 +40,7 @@ class Tree:
 
     def _value(self, node: Any, where: Place, key: Any) -> Any:
         """Return what a node holds; `key` is the node by which its place is told."""
-        self._left -= 1
-        if self._left < 0:
-            raise Unbounded(f"more than {MAX_PLACES} entries, aliases written out; use fewer")
+        self._count()
         spot = Spot(*_mark(key), kind=_kind(node))
         if isinstance(node, yaml.ScalarNode):
             spot = Spot(*_mark(key), text=node.value, quote=node.style)
@@ -60,6 +57,11 @@ class Tree:
             found = {name: self._value(v, (*where, name), k) for name, (k, v) in pairs.items()}
         self._open.discard(id(node))
         return found
+
+    def _count(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise Unbounded(f"more than {MAX_PLACES} entries with aliases and merges written out")
 
     def _enter(self, node: Any, where: Place) -> None:
         if id(node) in self._open:
@@ -91,9 +93,7 @@ class Tree:
         merged: dict[str, tuple[Any, Any]] = {}
         n_merges = 0
         for key, value in node.value:
-            self._left -= 1
-            if self._left < 0:
-                raise Unbounded(f"more than {MAX_PLACES} entries, merges written out; use fewer")
+            self._count()
             if not isinstance(key, yaml.ScalarNode):
                 hint = f"a name belongs before a colon; for {{{{ … }}}}: {NOT_FILLED_IN}"
                 self._refuse(where, _kind(key), hint, key)

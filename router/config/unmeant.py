@@ -14,7 +14,8 @@ from router.config.masking import HIDDEN, NO_KEY_HERE, Place, is_name_of_variabl
 from router.endpoints.scalars import number_of
 
 VARIABLE = re.compile(
-    r"\$\{+\s*(?:env[:.]|secrets\.)?(?P<braced>\w+)\s*(?:[:|][^}]*)?\}+"  # ${NAME:-x}, ${{ x.NAME }}
+    # ${NAME:-x}, ${{ secrets.NAME }}
+    r"\$\{+\s*(?:env[:.]|secrets\.)?(?P<braced>\w+)\s*(?:[:|][^}]*)?\}+"
     r"|\$(?:env:)?(?P<bare>[A-Z_][A-Z0-9_]*)"
     r"|(?:os\.environ[/.]|\{?env[:.])(?P<called>\w+)\}?"
 )
