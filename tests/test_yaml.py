@@ -417,6 +417,8 @@ def laughs(merged: bool) -> str:
         ("a: b\nc: \x01\n", "leave it out"),
         (ONE % ', region: "\\ud800"', "no text"),
         (ONE % ', params: {"\\0": 1}', "no text"),
+        ('store: {url_env: "\\ud800"}\n' + ONE % "", "no text"),
+        ('server: {state_dir: "a\\0b"}\n' + ONE % "", "no text"),
     ],
 )
 def test_a_file_without_bounds_or_text_is_refused_at_once(
@@ -541,6 +543,20 @@ def test_any_change_of_a_sound_file_is_taken_or_refused(running: Configuration) 
     assert 0 < n_sound < 2_000
 
 
+def junk(rng: random.Random) -> bytes:
+    """Return bytes of any kind, or words of a configuration in any order."""
+    if rng.random() < 0.5:
+        return rng.randbytes(rng.randint(1, 40))
+    return "".join(rng.choices(WORDS, k=rng.randint(1, 12))).encode()
+
+
+@pytest.mark.slow
+def test_any_bytes_are_refused(running: Configuration) -> None:
+    rng = random.Random(18)
+    for _ in range(20_000):
+        assert not refused_or_sound(junk(rng).decode("latin-1"), running)
+
+
 @pytest.mark.slow
 def test_any_bytes_leave_a_running_configuration_as_it_is(
     running: Configuration, tmp_path: Path
@@ -550,10 +566,8 @@ def test_any_bytes_leave_a_running_configuration_as_it_is(
     watched = WatchedFile(file, running, tmp_path)
     rng = random.Random(16)
     now = 0.0
-    for n in range(20_000):
-        words = "".join(rng.choices(WORDS, k=rng.randint(1, 12)))
-        junk = rng.randbytes(rng.randint(1, 40)) if n % 2 else words.encode()
-        file.write_bytes(junk)
+    for n in range(1_000):
+        file.write_bytes(junk(rng))
         os.utime(file, ns=(n, n))
         for _ in range(2):  # it is judged once it stands still
             now += 2.0
@@ -562,3 +576,79 @@ def test_any_bytes_leave_a_running_configuration_as_it_is(
         assert watched.in_force.refused.errors
     assert watched.in_force.version == f"{running.version:016x}"
     assert pointsman("check", "--config", file).exit_code == 2
+
+
+# -- completeness -------------------------------------------------------------------------------
+
+MIDDLING = """\
+server: {port: 1, host: 127.0.0.1}
+store: {url_env: HOME, shards: 2}
+models:
+  m: &m {context_tokens: 1000, capabilities: [tools, images]}
+  4.10: *m
+providers:
+  p: {base_url: https://h/v1, auth: {env: HOME, header: x-k}, region: eu}
+endpoints:
+  - &a
+    {id: a, model: m, provider: p, params: {t: 0.5},
+     prices: &p {input_usd_per_mtok: 1, output_usd_per_mtok: 2}}
+  - <<: *a
+    id: b
+    auth: {env: HOME, azure: {deployment: d, api_version: 2024-10-21}}
+    timeouts: {beside_s: {first_token: 2}, stall_s: 3}
+  - {id: c, model: 4.10, base_url: http://h/v1, opaque: true, prices: *p,
+     limits: {max_in_flight: 3}}
+tasks: {t: {match: {tools: [x], schema: true}}, u: }
+strategies: {s: {objective: quality, incumbent: b, value_usd: 0.5}}
+apps: {default: {mode: route, percent: 10, strategy: s, task: t, keys: [{env: HOME}, {env: HOST}]}}
+"""
+FAULTS = {
+    "port: 1,": ("port: x,", "server.port"),
+    "url_env: HOME": ("url_env: $HOME", "store.url_env"),
+    "shards: 2": ("shards: 900", "store.shards"),
+    "context_tokens: 1000": ("context_tokens: .inf", "models.m.context_tokens"),
+    "[tools, images]": ("[tools, imagez]", "models.m.capabilities[1]"),
+    "header: x-k": ("header: 'x k'", "providers.p.auth.header"),
+    "region: eu": ("regoin: eu", "providers.p.regoin"),
+    "t: 0.5": ("t: .nan", "endpoints[0].params.t"),
+    "output_usd_per_mtok: 2": (
+        "output_usd_per_mtok: two",
+        "endpoints[0].prices.output_usd_per_mtok",
+    ),
+    "deployment: d": ("deployment: [d]", "endpoints[1].auth.azure.deployment"),
+    "first_token: 2": ("first_token: -2", "endpoints[1].timeouts.beside_s.first_token"),
+    "stall_s: 3": ("stall_s: never", "endpoints[1].timeouts.stall_s"),
+    "http://h/v1": ("'https://${H}/v1'", "endpoints[2].base_url"),
+    "max_in_flight: 3": ("max_in_flight: 3, x: 1", "endpoints[2].limits.x"),
+    "opaque: true": ("opaque: yes", "endpoints[2].opaque"),
+    "schema: true": ("schema: on", "tasks.t.match.schema"),
+    "u: }": ("u: 3}", "tasks.u"),
+    "incumbent: b": ("incumbent: zz", "strategies.s.incumbent"),
+    "value_usd: 0.5": ("value_usd: 1e400", "strategies.s.value_usd"),
+    "mode: route": ("mode: off", "apps.default.mode"),
+    "percent: 10": ("percent: 110", "apps.default.percent"),
+    "strategy: s": ("strategy: ss", "apps.default.strategy"),
+    "task: t,": ("task: tt,", "apps.default.task"),
+    "keys: [{env: HOME}": ("keys: [$K", "apps.default.keys[0]"),
+    "{env: HOST}": ("{env: POINTSMAN_TEST_MISSING}", "apps.default.keys[1].env"),
+}
+
+
+def test_of_any_faults_together_each_is_told_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HOME", "h")
+    monkeypatch.setenv("HOST", "i")
+    parse(MIDDLING, file="f")
+    rng = random.Random(17)
+    for _ in range(300):
+        text, fields = MIDDLING, set()
+        for right in rng.sample(sorted(FAULTS), rng.randint(1, len(FAULTS))):
+            assert right in text
+            wrong, field = FAULTS[right]
+            text = text.replace(right, wrong, 1)
+            fields.add(field)
+
+        found = [p.field for p in problems(text)]
+
+        assert sorted(found) == sorted(fields)

@@ -5,6 +5,7 @@ Merges keep the lines of what they bring in, and aliases may not grow without bo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,10 @@ from router.errors import ConfigError, Problem
 MAX_PLACES = 200_000
 """Keys and values, aliases written out: more than a file of the largest size usually has.
 Without a bound, ten lines of aliases to aliases are more than any memory holds."""
+
+
+WITHOUT = re.compile(r"[\0\ud800-\udfff]")
+"""What escapes can write, and no path, header, variable or UTF-8 can hold."""
 
 
 class Unbounded(Exception):
@@ -71,8 +76,8 @@ class Tree:
         self._open.add(id(node))
 
     def _scalar(self, node: Any, where: Place) -> Any:
-        text, tag = node.value, node.tag.removeprefix(CORE)
-        self._check_text(text, where)
+        self._check_text(node.value, where)
+        text, tag = WITHOUT.sub("", node.value), node.tag.removeprefix(CORE)
         if tag in ("str", "merge"):
             return text
         if tag == "null" and text.lower() in ("", "~", "null"):
@@ -125,8 +130,8 @@ class Tree:
             self._tell((*where, "<<"), text, "<< takes a mapping (*name), or a list of them", key)
 
     def _check_text(self, text: str, where: Place) -> None:
-        """Refuse halves of characters, and the one that no path, header or variable may hold."""
-        if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):
+        """Refuse what is no text; the rest of it is what is looked at any further."""
+        if WITHOUT.search(text):
             self._refuse(where, repr(text), "an escape stands for what is no text; leave it out")
 
     def _refuse(self, where: Place, value: str, hint: str, node: Any = None) -> None:

@@ -123,10 +123,16 @@ def _explain(where: Place, detail: Any, findings: Findings) -> None:
     if detail["loc"][-1] == "[key]":
         value = str(where[-1])
     else:
-        value = without_user(findings.spots[where].shown) if where else "the file"
+        value = _shown(where, findings.spots) if where else "the file"
     message = str(detail["msg"]).removeprefix("Value error, ")
     nothing = detail["input"] is None
     findings.add(where, value, NOTHING if nothing else PLAIN_HINTS.get(kind, message))
+
+
+def _shown(where: Place, spots: Spots) -> str:
+    """Return what stands at a place, without user and password; those of no URL neither."""
+    value = without_user(spots[where].shown)
+    return f"…@{value.rpartition('@')[2]}" if where[-1] == "base_url" and "@" in value else value
 
 
 def _explain_secret(where: Place, detail: Any, findings: Findings) -> None:
