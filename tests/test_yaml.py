@@ -404,8 +404,8 @@ def laughs(merged: bool) -> str:
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
-        (laughs(merged=False), "with aliases and merges"),
-        (laughs(merged=True), "with aliases and merges"),
+        (laughs(merged=False), "aliases and merges bring in"),
+        (laughs(merged=True), "aliases and merges bring in"),
         ("endpoints: &a [*a]\n", "refers to itself"),
         ("endpoints: &a {<<: *a}\n", "refers to itself"),
         ("[" * 5000, "levels at most"),

@@ -11,7 +11,7 @@ from pathlib import Path
 from router.config.checks import cross_check
 from router.config.entries import File
 from router.config.masking import masked_problem
-from router.config.repairs import follows
+from router.config.repairs import Followers
 from router.config.standing import check_standing
 from router.config.tree import parse_yaml
 from router.config.validation import validate
@@ -50,10 +50,11 @@ def parse(text: str, *, file: str, secrets: bool = True) -> File:
     entries, repaired = validate(tree)
     if entries is not None:
         # Of an endpoint whose fields were left out nobody knows whom it may serve.
+        followers = Followers(repaired)
         apps = () if repaired else check_standing(entries)
         for where, value, hint in chain(cross_check(entries), apps):
             is_key = where[-1] in ("env", "file", "url_env")
-            if not (is_key and not secrets) and not follows(where, repaired):
+            if not (is_key and not secrets) and where not in followers:
                 findings.add(where, value, hint)
     if findings.problems or entries is None:
         shown_problems = [masked_problem(p) for p in findings.problems]

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from router.config.masking import Place
 from router.errors import Problem
 
+MAX_SHOWN = 1024
+"""Characters of what is looked through for secrets before it is shown."""
+
 
 @dataclass(frozen=True, slots=True)
 class Spot:
@@ -23,6 +26,8 @@ class Spot:
         """What stands there, as it is written."""
         if self.text is None:
             return self.kind
+        if len(self.text) > MAX_SHOWN:
+            return f"{len(self.text)} characters"
         if self.quote is None:
             return self.text or "nothing"
         if self.quote in ("'", '"') and self.quote not in self.text and self.text.isprintable():
@@ -78,5 +83,6 @@ def shown(where: Place) -> str:
     """Return a place as a user writes it: `apps.default.keys[0]`."""
     out = ""
     for part in where:
+        part = "…" if isinstance(part, str) and len(part) > MAX_SHOWN else part
         out += f"[{part}]" if isinstance(part, int) else f".{part}" if out else part
     return out or "file"

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from router.config.lines import Spot
-from router.config.tree import WITHOUT, parse_yaml
+from router.config.tree import NO_TEXT, parse_yaml
 from router.errors import ConfigError
 
 NULLS = ("", "~", "null", "Null", "NULL")
@@ -45,4 +45,4 @@ def _text(spot: Spot | None) -> str | None:
     """Return the text that is written somewhere; None where nothing is."""
     if spot is None or spot.text is None or (spot.quote is None and spot.text in NULLS):
         return None
-    return WITHOUT.sub("", spot.text)
+    return NO_TEXT.sub("", spot.text)

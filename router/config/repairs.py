@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Set
 from typing import Any
 
 from router.config.masking import Place, is_secret_place
@@ -20,24 +20,28 @@ NAMED_BY = {
 """Fields that name an entry of a section."""
 
 
-def is_below(where: Place, places: Iterable[Place]) -> bool:
+def is_below(where: Place, places: Set[Place]) -> bool:
     """Return whether a place is one of `places` or inside it."""
-    return any(where[: len(place)] == place for place in places)
+    return any(where[:n] in places for n in range(len(where) + 1))
 
 
-def follows(where: Place, repaired: Iterable[Place]) -> bool:
-    """Return whether a problem may only be there because something else was taken out."""
-    for place in repaired:
-        section, *rest = place or ("endpoints",)
-        if is_below(where, [place]):
+class Followers:
+    """Problems that may only be there because something else was taken out."""
+
+    def __init__(self, repaired: Set[Place]) -> None:
+        self._repaired = repaired
+        self._fields: set[str | int] = set()  # that name an entry which nobody knows now
+        self._is_keyless = False
+        for section, *rest in filter(None, repaired):
+            if not rest or (section == "endpoints" and rest[1:] == ["id"]):
+                self._fields |= NAMED_BY.get(str(section), set())
+            if section == "apps" and (len(rest) < 2 or rest[1] == "keys"):
+                self._is_keyless = True
+
+    def __contains__(self, where: Place) -> bool:
+        if is_below(where, self._repaired) or where[-1] in self._fields:
             return True
-        lost = not rest or (section == "endpoints" and rest[1:] == ["id"])
-        if lost and where[-1] in NAMED_BY.get(str(section), ()):
-            return True
-        keyless = section == "apps" and (len(rest) < 2 or rest[1] == "keys")
-        if keyless and where in (("server", "host"), ("apps",)):
-            return True
-    return False
+        return self._is_keyless and where in (("server", "host"), ("apps",))
 
 
 def take_out(root: Any, where: Place, *, is_name: bool = False) -> bool:

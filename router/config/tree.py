@@ -17,12 +17,10 @@ from router.config.nodes import CORE, MAX_DEPTH, MERGE, NOT_FILLED_IN, compose, 
 from router.endpoints.scalars import number_of
 from router.errors import ConfigError, Problem
 
-MAX_PLACES = 200_000
-"""Keys and values, aliases written out: more than a file of the largest size usually has.
-Without a bound, ten lines of aliases to aliases are more than any memory holds."""
-
-
-WITHOUT = re.compile(r"[\0\ud800-\udfff]")
+MOST_BROUGHT_IN = 100_000
+"""Keys and values that aliases and merges may add to those that are written: ten thousand usual
+endpoints. Without a bound, ten lines of aliases to aliases are more than any memory holds."""
+NO_TEXT = re.compile(r"[\0\ud800-\udfff]")
 """What escapes can write, and no path, header, variable or UTF-8 can hold."""
 
 
@@ -36,10 +34,10 @@ class Tree:
     `refused` are places whose value is not to be looked at any further.
     """
 
-    def __init__(self, node: Any) -> None:
+    def __init__(self, node: Any, n_characters: int) -> None:
         self.findings = Findings()
         self.refused: list[Place] = []
-        self._left = MAX_PLACES
+        self._left = n_characters + MOST_BROUGHT_IN  # each key and each value has one at least
         self._open: set[int] = set()
         self.root = self._value(node, (), node)
 
@@ -66,7 +64,7 @@ class Tree:
     def _count(self) -> None:
         self._left -= 1
         if self._left < 0:
-            raise Unbounded(f"more than {MAX_PLACES} entries with aliases and merges written out")
+            raise Unbounded(f"aliases and merges bring in more than {MOST_BROUGHT_IN} entries")
 
     def _enter(self, node: Any, where: Place) -> None:
         if id(node) in self._open:
@@ -77,7 +75,7 @@ class Tree:
 
     def _scalar(self, node: Any, where: Place) -> Any:
         self._check_text(node.value, where)
-        text, tag = WITHOUT.sub("", node.value), node.tag.removeprefix(CORE)
+        text, tag = NO_TEXT.sub("", node.value), node.tag.removeprefix(CORE)
         if tag in ("str", "merge"):
             return text
         if tag == "null" and text.lower() in ("", "~", "null"):
@@ -131,7 +129,7 @@ class Tree:
 
     def _check_text(self, text: str, where: Place) -> None:
         """Refuse what is no text; the rest of it is what is looked at any further."""
-        if WITHOUT.search(text):
+        if NO_TEXT.search(text):
             self._refuse(where, repr(text), "an escape stands for what is no text; leave it out")
 
     def _refuse(self, where: Place, value: str, hint: str, node: Any = None) -> None:
@@ -154,7 +152,7 @@ def parse_yaml(text: str, file: str) -> Tree:
         hint = "the file is empty; docs/examples/minimal.yaml is a start"
         raise ConfigError(file, [Problem(1, "file", "empty", hint)])
     try:
-        tree = Tree(node)
+        tree = Tree(node, len(text))
     except Unbounded as error:
         raise ConfigError(file, [Problem(0, "yaml", "an alias", str(error))]) from None
     except RecursionError:

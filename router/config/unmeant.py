@@ -15,13 +15,14 @@ from router.endpoints.scalars import number_of
 
 VARIABLE = re.compile(
     # ${NAME:-x}, ${{ secrets.NAME }}
-    r"\$\{+\s*(?:env[:.]|secrets\.)?(?P<braced>\w+)\s*(?:[:|][^}]*)?\}+"
+    r"\$\{{1,2}\s?(?:env[:.]|secrets\.)?(?P<braced>\w{1,128})\s?(?:[:|][^}]{0,128})?\}"
     r"|\$(?:env:)?(?P<bare>[A-Z_][A-Z0-9_]*)"
-    r"|(?:os\.environ[/.]|\{?env[:.])(?P<called>\w+)\}?"
+    r"|(?:os\.environ[/.]|\{?env[:.])(?P<called>\w{1,128})\}?"
 )
-"""How other programs' files name an environment variable."""
+"""How other programs' files name an environment variable. No part is without bound: a text may be
+as long as a file."""
 MUST_BE_FILLED = re.compile(
-    r"\$\{[^}]*\}?|\$[A-Z_][A-Z0-9_]*|\{\{.*\}\}|<[^<>]{1,80}>|\bos\.environ\b"
+    r"\$\{[^}]{0,80}\}?|\$[A-Z_][A-Z0-9_]*|\{\{[^{}]{0,80}\}\}|<[^<>]{1,80}>|\bos\.environ\b"
 )
 YOUR_HOST = re.compile(r"//[^/]*\byour[-_]\w+", re.IGNORECASE)
 SOURCES = frozenset({"env", "url_env"})

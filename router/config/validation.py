@@ -29,18 +29,18 @@ PLAIN_HINTS = {
 NOTHING = "write a value, or leave the field out"
 
 
-def validate(tree: Tree) -> tuple[File | None, list[Place]]:
+def validate(tree: Tree) -> tuple[File | None, set[Place]]:
     """Return the entries, and the places that had to be left out so that the rest can be checked.
 
     What is wrong in shape is noted and taken out, and the rest is tried again: so a user meets
     every problem in one round, not one layer of them after the other.
     """
     findings, spots = tree.findings, tree.findings.spots
-    repaired = list(tree.refused)
+    repaired = set(tree.refused)
     for where, value, hint in find_unmeant(spots):
         if not is_below(where, repaired):
             findings.add(where, value, hint, told=shown_part(where))
-            repaired.append(where)
+            repaired.add(where)
             if "params" in where:  # else the whole of them is no JSON
                 take_out(tree.root, where)
     root = {key: value for key, value in tree.root.items() if value is not None}
@@ -55,7 +55,7 @@ def validate(tree: Tree) -> tuple[File | None, list[Place]]:
         for where, detail in wrong.items():
             if not is_below(where, repaired):
                 _explain(where, detail, findings)
-        repaired += wrong
+        repaired |= wrong.keys()
         if not all([_take_out(root, where, detail) for where, detail in wrong.items()]):
             return None, repaired
     return None, repaired
