@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from router.endpoints.base_url import without_user
 from router.errors import Problem
 
 Place = tuple[str | int, ...]
@@ -71,6 +72,14 @@ def shown_part(where: Place) -> Place:
             rest = where[i + 1 :]
             return (*where[: i + 1], *(p for p in rest if isinstance(p, int) or p in known))
     return where
+
+
+def shown_value(where: Place, value: str) -> str:
+    """Return what is written at a place without user and password, of what is no URL as well."""
+    value = without_user(value)
+    if where[-1:] == ("base_url",) and "//" not in value and "@" in value:
+        return f"{HIDDEN}@{value.rpartition('@')[2]}"
+    return value
 
 
 def is_name_of_variable(text: str) -> bool:

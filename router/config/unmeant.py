@@ -10,7 +10,14 @@ import re
 from collections.abc import Iterator
 
 from router.config.lines import Spots
-from router.config.masking import HIDDEN, NO_KEY_HERE, Place, is_name_of_variable, is_secret_place
+from router.config.masking import (
+    HIDDEN,
+    NO_KEY_HERE,
+    Place,
+    is_name_of_variable,
+    is_secret_place,
+    shown_value,
+)
 from router.endpoints.scalars import number_of
 
 VARIABLE = re.compile(
@@ -36,7 +43,7 @@ def find_unmeant(spots: Spots) -> Iterator[tuple[Place, str, str]]:
         hint = _hint(where, spot.text, quoted=spot.quote is not None)
         if hint:
             hidden = is_secret_place(where) and (where[-1] not in SOURCES or hint == NO_KEY_HERE)
-            yield where, HIDDEN if hidden else spot.shown, hint
+            yield where, HIDDEN if hidden else shown_value(where, spot.shown), hint
 
 
 def _hint(where: Place, text: str, *, quoted: bool) -> str | None:

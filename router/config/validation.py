@@ -9,11 +9,17 @@ from pydantic import ValidationError
 from router.config.checks import did_you_mean
 from router.config.entries import File
 from router.config.lines import Findings, Spots
-from router.config.masking import HIDDEN, NO_KEY_HERE, Place, is_secret_place, shown_part
+from router.config.masking import (
+    HIDDEN,
+    NO_KEY_HERE,
+    Place,
+    is_secret_place,
+    shown_part,
+    shown_value,
+)
 from router.config.repairs import is_below, take_out
 from router.config.tree import Tree
 from router.config.unmeant import find_unmeant
-from router.endpoints.base_url import without_user
 from router.endpoints.entries import Entry
 
 MAX_ROUNDS = 16
@@ -123,16 +129,10 @@ def _explain(where: Place, detail: Any, findings: Findings) -> None:
     if detail["loc"][-1] == "[key]":
         value = str(where[-1])
     else:
-        value = _shown(where, findings.spots) if where else "the file"
+        value = shown_value(where, findings.spots[where].shown) if where else "the file"
     message = str(detail["msg"]).removeprefix("Value error, ")
     nothing = detail["input"] is None
     findings.add(where, value, NOTHING if nothing else PLAIN_HINTS.get(kind, message))
-
-
-def _shown(where: Place, spots: Spots) -> str:
-    """Return what stands at a place, without user and password; those of no URL neither."""
-    value = without_user(spots[where].shown)
-    return f"…@{value.rpartition('@')[2]}" if where[-1] == "base_url" and "@" in value else value
 
 
 def _explain_secret(where: Place, detail: Any, findings: Findings) -> None:
