@@ -20,6 +20,7 @@ from router.config.file import parse
 from router.config.places import places
 from router.config.reload import take
 from router.config.watch import WatchedFile
+from router.endpoints.entries import AuthEntry
 from router.errors import ConfigError, Problem
 
 ROOT = Path(__file__).parent.parent
@@ -347,6 +348,12 @@ def test_an_empty_value_is_told_from_one_left_out() -> None:
         (', auth: "{env:KEY}"', "auth", "write auth: {env: KEY}"),
         (", auth: {env: $KEY}", "auth.env", "write the name alone: env: KEY"),
         (", auth: {env: os.environ/KEY}", "auth.env", "write the name alone: env: KEY"),
+        (", auth: {file: $HOME/key}", "auth.file", "write the value of HOME itself"),
+        (
+            ", auth: {env: HOME, azure: {deployment: <name>, api_version: v}}",
+            "auth.azure.deployment",
+            "<name> is a placeholder",
+        ),
         (", auth: YOUR_API_KEY", "auth", "{env: NAME}"),
         (", auth: <your-key>", "auth", "{env: NAME}"),
         (f", auth: {SECRET}", "auth", "{env: NAME}"),
@@ -354,7 +361,10 @@ def test_an_empty_value_is_told_from_one_left_out() -> None:
         (', params: {user: "${USER}"}', "params.user", "write the value of USER"),
     ],
 )
-def test_a_placeholder_is_refused_with_what_to_write(more: str, field: str, hint: str) -> None:
+def test_a_placeholder_is_refused_with_what_to_write(
+    more: str, field: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "set")
     problem = only(ONE % more)
 
     assert (problem.line, problem.field) == (2, f"endpoints[0].{field}")
@@ -401,6 +411,15 @@ def test_an_address_that_is_none_shows_no_password(url: str) -> None:
 
     assert problem.field == "endpoints[0].base_url"
     assert "hunter2" not in problem.shown("f")
+
+
+def test_a_file_of_environments_may_hold_a_key(tmp_path: Path) -> None:
+    (tmp_path / ".env.local").write_text("k")
+
+    found = parse(ONE % f", auth: {{file: {tmp_path}/.env.local}}", file="f").endpoints[0].auth
+
+    assert isinstance(found, AuthEntry)
+    assert found.secret() == "k"
 
 
 def test_words_of_prompts_and_settings_are_no_placeholders() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from router.config.lines import Spots
 from router.config.masking import (
+    FIELDS_OF_AZURE,
     HIDDEN,
     NO_KEY_HERE,
     Place,
@@ -24,7 +25,7 @@ VARIABLE = re.compile(
     # ${NAME:-x}, ${{ secrets.NAME }}
     r"\$\{{1,2}\s?(?:env[:.]|secrets\.)?(?P<braced>\w{1,128})\s?(?:[:|][^}]{0,128})?\}"
     r"|\$(?:env:)?(?P<bare>[A-Z_][A-Z0-9_]*)"
-    r"|(?:os\.environ[/.]|\{?env[:.])(?P<called>\w{1,128})\}?"
+    r"|(?:os\.environ[/.]|^\{?env[:.])(?P<called>\w{1,128})\}?"
 )
 """How other programs' files name an environment variable. No part is without bound: a text may be
 as long as a file."""
@@ -33,6 +34,7 @@ MUST_BE_FILLED = re.compile(
 )
 YOUR_HOST = re.compile(r"//[^/]*\byour[-_]\w+", re.IGNORECASE)
 SOURCES = frozenset({"env", "url_env"})
+BESIDE_A_KEY = frozenset({"file", "header"}) | FIELDS_OF_AZURE
 
 
 def find_unmeant(spots: Spots) -> Iterator[tuple[Place, str, str]]:
@@ -56,7 +58,7 @@ def _hint(where: Place, text: str, *, quoted: bool) -> str | None:
     name = found and (found["braced"] or found["bare"] or found["called"])
     if where[-1] in SOURCES and name:
         return _hint_of_source(str(where[-1]), name)
-    if is_secret_place(where):
+    if is_secret_place(where) and where[-1] not in BESIDE_A_KEY:
         if found or MUST_BE_FILLED.search(text):
             return _hint_of_key(where, name)
         return None
