@@ -157,6 +157,7 @@ def test_a_hang_up_signal_has_the_router_take_the_configuration_anew(
         return found
 
     with running(config) as up:
+        until(lambda: len(children_of(up.pid)) == 4)  # store, router, worker and jobs
         before, children = state(), children_of(up.pid)
         up.send_signal(signal.SIGHUP)  # the file is the same, keys may not be
         until(lambda: state()["since_ms"] > before["since_ms"])

@@ -1,12 +1,16 @@
 """The one YAML file: shapes, lines, checks, and one compiled value.
 
 - `masking`: keys that stand in the file by mistake are not shown
-- `lines`: YAML with the line of everything in it
+- `lines`: where everything in the file stands, and what is wrong with it
+- `nodes`: YAML 1.2 as nodes
+- `tree`: the tree in the file, merges and aliases written out
 - `places`: where file and state lie
 - `process`: how the process itself runs: address, limits, state directory, store
 - `entries`: strategies, apps and tasks as they are written, and the whole file
 - `standing`: which endpoints may ever serve an app
 - `checks`: what one entry says of another
+- `unmeant`: values that nobody can have meant: placeholders
+- `repairs`: wrong values taken out, so that all errors are found in one round
 - `validation`: whether the file has that shape
 - `file`: the file, read and checked as a whole
 - `compiled`: the configuration as one immutable value

@@ -32,8 +32,9 @@ def cross_check(entries: File) -> Iterator[tuple[Place, str, str]]:
     ids = [e.id for e in entries.endpoints]
     strategies = {kind.value for kind in ObjectiveKind} | set(entries.strategies)
     tasks = set(entries.tasks) | {GENERAL}
+    first = {id_: i for i, id_ in reversed(list(enumerate(ids)))}
     for i, endpoint in enumerate(entries.endpoints):
-        yield from _check_endpoint(i, endpoint, entries, ids)
+        yield from _check_endpoint(i, endpoint, entries, first)
     for name, provider in entries.providers.items():
         if provider.passthrough and not provider.base_url:
             yield ("providers", name, "passthrough"), "true", "give the provider a base_url"
@@ -87,10 +88,10 @@ def _check_keys(entries: File) -> Iterator[tuple[Place, str, str]]:
 
 
 def _check_endpoint(
-    i: int, endpoint: EndpointEntry, entries: File, ids: list[str]
+    i: int, endpoint: EndpointEntry, entries: File, first: dict[str, int]
 ) -> Iterator[tuple[Place, str, str]]:
     where: Place = ("endpoints", i)
-    if endpoint.id in ids[:i]:
+    if first[endpoint.id] < i:
         yield (*where, "id"), endpoint.id, "another endpoint has this id; ids are unique"
     if endpoint.id in (AUTO, NO_INCUMBENT) or endpoint.id.startswith(f"{AUTO}/"):
         yield (*where, "id"), endpoint.id, "this name has a meaning of its own; choose another"

@@ -22,6 +22,8 @@ from router.endpoints.entries import (
 NO_INCUMBENT = "none"
 
 AUTO = "auto"
+MAX_RELEASE_EVERY_S = 10 * 366 * 86_400
+"""Ten years: what is meant to be never."""
 
 
 class ObjectiveKind(StrEnum):
@@ -38,9 +40,9 @@ class StrategyEntry(Entry):
 
     objective: ObjectiveKind = ObjectiveKind.QUALITY
     incumbent: Name | None = None  # an endpoint id, `none` for learning mode, else the first listed
-    value_usd: Annotated[float, Field(gt=0)] | None = None
-    latency_usd_per_s: Annotated[float, Field(ge=0)] | None = None
-    release_every_s: Annotated[float, Field(gt=0)] | None = None
+    value_usd: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
+    latency_usd_per_s: Annotated[float, Field(ge=0, le=1_000)] | None = None
+    release_every_s: Annotated[float, Field(gt=0, le=MAX_RELEASE_EVERY_S)] | None = None
     timeouts: TimeoutsEntry = TimeoutsEntry()
 
 

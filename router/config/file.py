@@ -10,9 +10,10 @@ from pathlib import Path
 
 from router.config.checks import cross_check
 from router.config.entries import File
-from router.config.lines import line_of, parse_yaml, shown
 from router.config.masking import masked_problem
+from router.config.repairs import Followers
 from router.config.standing import check_standing
+from router.config.tree import parse_yaml
 from router.config.validation import validate
 from router.errors import ConfigError, Problem
 
@@ -24,7 +25,7 @@ def read(path: Path) -> str:
         ConfigError: there is no such file, or it cannot be read.
     """
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         problem = Problem(0, "file", "not text", "save it as UTF-8")
         raise ConfigError(str(path), [problem]) from None
@@ -44,16 +45,18 @@ def parse(text: str, *, file: str, secrets: bool = True) -> File:
     Raises:
         ConfigError: with every problem found.
     """
-    tree, lines, problems = parse_yaml(text, file)
-    entries, repaired = validate(tree, lines, problems)
+    tree = parse_yaml(text, file)
+    findings = tree.findings
+    entries, repaired = validate(tree)
     if entries is not None:
         # Of an endpoint whose fields were left out nobody knows whom it may serve.
+        followers = Followers(repaired)
         apps = () if repaired else check_standing(entries)
         for where, value, hint in chain(cross_check(entries), apps):
             is_key = where[-1] in ("env", "file", "url_env")
-            if not (is_key and not secrets) and not any(where[: len(r)] == r for r in repaired):
-                problems.append(Problem(line_of(lines, where), shown(where), value, hint))
-    if problems or entries is None:
-        shown_problems = [masked_problem(p) for p in problems]
+            if not (is_key and not secrets) and where not in followers:
+                findings.add(where, value, hint)
+    if findings.problems or entries is None:
+        shown_problems = [masked_problem(p) for p in findings.problems]
         raise ConfigError(file, sorted(shown_problems, key=lambda p: p.line))
     return entries

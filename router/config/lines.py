@@ -1,90 +1,88 @@
-"""YAML with the line of everything in it."""
+"""Where everything in the file stands, how it is written, and what is wrong with it."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, field
 
-import yaml
+from router.config.masking import Place
+from router.errors import Problem
 
-from router.config.masking import Place, masked_reason
-from router.errors import ConfigError, Problem
-
-MAX_FILE_BYTES = 4 << 20
-
-
-class Loader(yaml.SafeLoader):
-    """YAML without dates: an API version such as 2024-10-21 is a name."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 - the base class declares it so
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+MAX_SHOWN = 1024
+"""Characters of what is looked through for secrets before it is shown."""
 
 
-def parse_yaml(text: str, file: str) -> tuple[Any, dict[Place, int], list[Problem]]:
-    """Return the tree in `text`, the line of each place in it, and keys that stand twice.
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where an entry stands, and how it is written."""
 
-    Raises:
-        ConfigError: there is no tree in it.
-    """
-    if len(text) > MAX_FILE_BYTES:
-        raise ConfigError(file, [Problem(0, "file", f"{len(text)} bytes", "4 MiB at most")])
-    try:
-        node = yaml.compose(text, Loader=Loader)
-        tree = yaml.load(text, Loader=Loader)  # noqa: S506 - a SafeLoader that knows no dates
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark else 0
-        reason = getattr(error, "problem", None) or str(error)
-        hint = "is the indentation right, and is every value that holds a colon quoted?"
-        raise ConfigError(file, [Problem(line, "yaml", masked_reason(str(reason)), hint)]) from None
-    except RecursionError:
-        problem = Problem(0, "yaml", "an alias", "a node refers to itself; write it out")
-        raise ConfigError(file, [problem]) from None
-    if tree is None:
-        hint = "the file is empty; docs/examples/minimal.yaml is a start"
-        raise ConfigError(file, [Problem(1, "file", "empty", hint)])
-    if not isinstance(tree, dict):
-        hint = "the file holds a mapping that begins with endpoints:"
-        raise ConfigError(file, [Problem(1, "file", type(tree).__name__, hint)])
-    lines: dict[Place, int] = {}
-    problems: list[Problem] = []
-    try:
-        _note_lines(node, (), lines, problems)
-    except RecursionError:
-        problem = Problem(0, "yaml", "an alias", "a node refers to itself; write it out")
-        raise ConfigError(file, [problem]) from None
-    return tree, lines, problems
+    line: int  # of its key, where it has one
+    start: int  # in characters; of one node that aliases bring to several places it is the same
+    text: str | None = None  # of a scalar, without its quotes
+    quote: str | None = None  # of a scalar that has some
+    kind: str = ""  # of what is no scalar: a mapping, a list
+
+    @property
+    def shown(self) -> str:
+        """What stands there, as it is written."""
+        if self.text is None:
+            return self.kind
+        if len(self.text) > MAX_SHOWN:
+            return f"{len(self.text)} characters"
+        if self.quote is None:
+            return self.text or "nothing"
+        if self.quote in ("'", '"') and self.quote not in self.text and self.text.isprintable():
+            return f"{self.quote}{self.text}{self.quote}"
+        return repr(self.text)
 
 
-def _note_lines(node: Any, where: Place, lines: dict[Place, int], problems: list[Problem]) -> None:
-    lines.setdefault(where, node.start_mark.line + 1)
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, value in node.value:
-            name = str(key.value)
-            here = (*where, name)
-            lines[here] = key.start_mark.line + 1
-            if name in seen:
-                hint = "the same key stands twice; the later one would win silently"
-                problems.append(Problem(lines[here], shown(here), name, hint))
-            seen.add(name)
-            _note_lines(value, here, lines, problems)
-    elif isinstance(node, yaml.SequenceNode):
-        for i, value in enumerate(node.value):
-            _note_lines(value, (*where, i), lines, problems)
+Spots = dict[Place, Spot]
 
 
-def line_of(lines: dict[Place, int], where: Place) -> int:
-    """Return the line of a place, else of the nearest entry around it; 0 where none is known."""
-    while where not in lines and where:
+@dataclass(slots=True)
+class Findings:
+    """What is wrong, each thing once: what an alias brings to several places is wrong in one."""
+
+    spots: Spots = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    _told: set[object] = field(default_factory=set)
+
+    def add(
+        self,
+        where: Place,
+        value: str,
+        hint: str,
+        *,
+        spot: Spot | None = None,
+        told: Place | None = None,
+    ) -> None:
+        """Note a problem.
+
+        Args:
+            spot: where it stands, if not where `where` does.
+            told: the place as it may be shown, if not as it is.
+        """
+        spot = spot or spot_of(self.spots, where)
+        key = (spot.start, where[-1:], value, hint)
+        if key not in self._told:
+            self._told.add(key)
+            field_ = shown(where if told is None else told)
+            self.problems.append(Problem(spot.line, field_, value, hint))
+
+
+NOWHERE = Spot(0, -1)
+
+
+def spot_of(spots: Spots, where: Place) -> Spot:
+    """Return the spot of a place, else of the nearest entry around it; line 0 if none is known."""
+    while where not in spots and where:
         where = where[:-1]
-    return lines.get(where, 0)
+    return spots.get(where, NOWHERE)
 
 
 def shown(where: Place) -> str:
     """Return a place as a user writes it: `apps.default.keys[0]`."""
     out = ""
     for part in where:
+        part = "…" if isinstance(part, str) and len(part) > MAX_SHOWN else part
         out += f"[{part}]" if isinstance(part, int) else f".{part}" if out else part
     return out or "file"

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 
+from router.endpoints.base_url import without_user
 from router.errors import Problem
 
 Place = tuple[str | int, ...]
 """Keys and list indices from the top of the file to an entry."""
 
 HIDDEN = "…"
+MAX_VALUE = 80
+MAX_FIELD = 200
 SECRET_PLACES = frozenset({"auth", "keys", "admin_key", "url_env"})
 FIELDS = frozenset({"auth", "keys", "admin_key", "url_env", "env", "file", "header", "azure"})
 FIELDS_OF_AZURE = frozenset({"deployment", "api_version"})
@@ -37,8 +40,23 @@ def masked(text: str) -> str:
 
 
 def masked_problem(problem: Problem) -> Problem:
-    """Return a problem as it may be shown."""
-    return Problem(problem.line, masked(problem.field), masked(problem.value), masked(problem.hint))
+    """Return a problem as it may be shown: without secrets, on one line, and of some length."""
+    field, value, hint = (
+        _printable(masked(t)) for t in (problem.field, problem.value, problem.hint)
+    )
+    return Problem(problem.line, _brief(field, MAX_FIELD), _brief(value, MAX_VALUE), hint)
+
+
+def _printable(text: str) -> str:
+    """Return a text without what a terminal would obey, or cannot show."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _brief(text: str, most: int) -> str:
+    """Return the beginning of a text; it is cut after it was masked, so no key loses its shape."""
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def is_secret_place(where: Place) -> bool:
@@ -54,6 +72,14 @@ def shown_part(where: Place) -> Place:
             rest = where[i + 1 :]
             return (*where[: i + 1], *(p for p in rest if isinstance(p, int) or p in known))
     return where
+
+
+def shown_value(where: Place, value: str) -> str:
+    """Return what is written at a place without user and password, of what is no URL as well."""
+    value = without_user(value)
+    if where[-1:] == ("base_url",) and "//" not in value and "@" in value:
+        return f"{HIDDEN}@{value.rpartition('@')[2]}"
+    return value
 
 
 def is_name_of_variable(text: str) -> bool:

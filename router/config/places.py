@@ -6,13 +6,12 @@ import contextlib
 import errno
 import os
 from pathlib import Path
-from typing import Any
 
-import yaml
+from router.config.lines import Spot
+from router.config.tree import NO_TEXT, parse_yaml
+from router.errors import ConfigError, RouterError
 
-from router.config.lines import Loader
-from router.errors import RouterError
-
+NULLS = ("", "~", "null", "Null", "NULL")
 OFF_FILE = "off"
 """In the state directory: routing is switched off for whoever shares it."""
 
@@ -60,15 +59,20 @@ def places(path: Path) -> tuple[Path, str | None]:
     Raises:
         NoHome: the directory is in a home directory, and there is none.
     """
-    tree: Any = None
-    with contextlib.suppress(OSError, ValueError, RecursionError, yaml.YAMLError):
-        tree = yaml.load(path.read_text(), Loader=Loader)  # noqa: S506 - a SafeLoader
-    tree = tree if isinstance(tree, dict) else {}
-    server = tree.get("server") if isinstance(tree.get("server"), dict) else {}
-    store = tree.get("store") if isinstance(tree.get("store"), dict) else {}
-    named = server.get("state_dir")
-    url = os.environ.get(str(store.get("url_env"))) or os.environ.get("REDIS_URL")
-    return state_directory(Path(named) if isinstance(named, str) else None), url
+    named, variable = None, ""
+    with contextlib.suppress(OSError, ValueError, ConfigError):
+        spots = parse_yaml(path.read_text(encoding="utf-8"), str(path)).findings.spots
+        named = _text(spots.get(("server", "state_dir")))
+        variable = _text(spots.get(("store", "url_env"))) or ""
+    url = os.environ.get(variable) or os.environ.get("REDIS_URL")
+    return state_directory(Path(named) if named else None), url
+
+
+def _text(spot: Spot | None) -> str | None:
+    """Return the text that is written somewhere; None where nothing is."""
+    if spot is None or spot.text is None or (spot.quote is None and spot.text in NULLS):
+        return None
+    return NO_TEXT.sub("", spot.text)
 
 
 def state_problem(directory: Path, error: OSError) -> str | None:

@@ -14,6 +14,8 @@ from router.endpoints.entries import AuthEntry, Entry
 MAX_HELD_BYTES = 256 << 20
 """Of all bodies held at once: four of the largest. Each is there twice while it is rewritten, so
 this costs at most half a gigabyte."""
+MAX_BYTES = 1 << 50
+"""A pebibyte: no disk or memory of one machine holds more."""
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -30,13 +32,13 @@ class ServerEntry(Entry):
     deadline_s: Annotated[float, Field(gt=0, le=86_400)] | None = None
     """For content of an answer; unset, what the client's own headers say, else ten minutes."""
     max_body_bytes: Annotated[int, Field(gt=0, le=256 << 20)] = 64 << 20
-    max_held_bytes: Annotated[int, Field(gt=0)] = MAX_HELD_BYTES
+    max_held_bytes: Annotated[int, Field(gt=0, le=MAX_BYTES)] = MAX_HELD_BYTES
     drain_s: Annotated[float, Field(ge=0, le=600)] = 10.0
     drain_most_s: Annotated[float, Field(ge=0, le=86_400)] = 600.0
     max_in_flight: Annotated[int, Field(gt=0, le=1_000_000)] = 4096
     max_queued: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     explain_days: Annotated[float, Field(ge=0, le=365)] = 30.0
-    explain_max_bytes: Annotated[int, Field(ge=16 << 20)] = 1 << 30
+    explain_max_bytes: Annotated[int, Field(ge=16 << 20, le=MAX_BYTES)] = 1 << 30
     state_dir: Path | None = None
 
     @property
@@ -64,7 +66,7 @@ class ArchiveEntry(Entry):
     """How long records are kept after they were folded."""
 
     keep_days: Annotated[float, Field(ge=0, le=3650)] = 30.0
-    max_bytes: Annotated[int, Field(ge=64 << 20)] = 8 << 30
+    max_bytes: Annotated[int, Field(ge=64 << 20, le=MAX_BYTES)] = 8 << 30
     every_s: Annotated[float, Field(ge=1, le=86_400)] = 3600.0
 
 

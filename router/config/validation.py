@@ -7,92 +7,136 @@ from typing import Any
 from pydantic import ValidationError
 
 from router.config.checks import did_you_mean
-from router.config.entries import (
-    File,
+from router.config.entries import File
+from router.config.lines import Findings, Spots
+from router.config.masking import (
+    HIDDEN,
+    NO_KEY_HERE,
+    Place,
+    is_secret_place,
+    shown_part,
+    shown_value,
 )
-from router.config.lines import line_of, shown
-from router.config.masking import HIDDEN, NO_KEY_HERE, Place, is_secret_place, shown_part
-from router.endpoints.base_url import without_user
-from router.endpoints.entries import (
-    Entry,
-)
-from router.errors import Problem
+from router.config.repairs import is_below, take_out
+from router.config.tree import Tree
+from router.config.unmeant import find_unmeant
+from router.endpoints.entries import Entry
 
-MAX_REPAIRS = 8
-"""Rounds of taking wrong values out; each round finds all errors of one depth."""
+MAX_ROUNDS = 16
+"""Of taking wrong values out; each round finds all errors of one depth, and ten are the most."""
+TEXT_WANTED = ("string_type", "path_type")
+PLAIN_HINTS = {
+    "model_type": "a mapping belongs here: fields with their values",
+    "model_attributes_type": "a mapping belongs here: fields with their values",
+    "dict_type": "a mapping belongs here: names with their entries",
+    "list_type": "a list belongs here: [a, b]",
+    "string_type": "a text belongs here; put it in quotes",
+}
+NOTHING = "write a value, or leave the field out"
 
 
-def validate(
-    tree: Any, lines: dict[Place, int], problems: list[Problem]
-) -> tuple[File | None, list[Place]]:
+def validate(tree: Tree) -> tuple[File | None, set[Place]]:
     """Return the entries, and the places that had to be left out so that the rest can be checked.
 
     What is wrong in shape is noted and taken out, and the rest is tried again: so a user meets
     every problem in one round, not one layer of them after the other.
     """
-    repaired: list[Place] = []
-    tree = {key: value for key, value in tree.items() if value is not None}
-    for _ in range(MAX_REPAIRS):
+    findings, spots = tree.findings, tree.findings.spots
+    repaired = set(tree.refused)
+    for where, value, hint in find_unmeant(spots):
+        if not is_below(where, repaired):
+            findings.add(where, value, hint, told=shown_part(where))
+            repaired.add(where)
+            if "params" in where:  # else the whole of them is no JSON
+                take_out(tree.root, where)
+    root = {key: value for key, value in tree.root.items() if value is not None}
+    for _ in range(MAX_ROUNDS):
         try:
-            return File.model_validate(tree), repaired
+            return File.model_validate(root), repaired
         except ValidationError as error:
-            details = error.errors()
-        for detail in details:
-            problem = _explain(detail, lines)
-            where = _place(detail, lines)
-            if not any(where[: len(r)] == r for r in repaired if r):
-                problems.append(problem)
-            missing = detail["type"] == "missing"
-            repaired.append((*where, detail["loc"][-1]) if missing else where)
-            if not where or not _take_out(tree, where, detail):
-                return None, repaired
+            details = error.errors(include_url=False, include_context=False)
+        if _take_as_text(root, details, spots):
+            continue
+        wrong = _places(details, spots)
+        for where, detail in wrong.items():
+            if not is_below(where, repaired):
+                _explain(where, detail, findings)
+        repaired |= wrong.keys()
+        if not all([_take_out(root, where, detail) for where, detail in wrong.items()]):
+            return None, repaired
     return None, repaired
 
 
-def _take_out(tree: Any, where: Place, detail: Any) -> bool:
-    """Take a wrong value out of the tree, or put a name in where one is missing."""
-    *parents, last = where
-    node = tree
-    for part in parents:
-        try:
+def _take_as_text(root: Any, details: list[Any], spots: Spots) -> bool:
+    """Put the text as it is written where a text is wanted and a number was read.
+
+    So `model: 4.10` is the model 4.10, and no other than `model: "4.10"`.
+    """
+    n_taken = 0
+    for detail in details:
+        value = detail["input"]
+        if detail["type"] not in TEXT_WANTED or type(value) not in (int, float):
+            continue
+        *parents, last = where = _place(detail, spots)
+        text, node = spots[where].text, root
+        for part in parents:
             node = node[part]
-        except (KeyError, IndexError, TypeError):
-            return True  # its parent is out already
-    if detail["type"] == "missing":
-        try:
-            entry = node[last]
-        except (KeyError, IndexError, TypeError):
-            return True
-        if detail["loc"][-1] in ("id", "model") and isinstance(entry, dict):
-            entry[detail["loc"][-1]] = f"missing-{len(parents)}-{last}"
-            return True
-    if isinstance(node, list) and len(parents) > 1:
-        return _take_out(tree, tuple(parents), {"type": "list"})
-    if isinstance(node, dict):
-        node.pop(last, None)
-        return True
-    return False
+        if text is not None and type(node[last]) is type(value):
+            node[last] = text
+            n_taken += 1
+    return n_taken > 0
 
 
-def _explain(detail: Any, lines: dict[Place, int]) -> Problem:
-    """Return a validation error as a problem; parts of a path that pydantic made up go."""
-    where = _place(detail, lines)
-    if is_secret_place(where):
-        return _explain_secret(detail, where, lines)
-    if detail["type"] == "missing":
-        where = (*where, detail["loc"][-1])
-        return Problem(line_of(lines, where), shown(where), "missing", "this field is required")
-    if detail["type"] == "extra_forbidden":
+def _places(details: list[Any], spots: Spots) -> dict[Place, Any]:
+    """Return each place that is wrong with its first error.
+
+    Of a field that may be one thing or another, what is wrong inside says more than that it is
+    not the other.
+    """
+    wrong: dict[Place, Any] = {}
+    for detail in details:
+        where = _place(detail, spots)
+        wrong.setdefault(where, detail)
+    outer = {where[:n] for where in wrong for n in range(len(where))}
+    return {
+        where: detail
+        for where, detail in wrong.items()
+        if where not in outer or not detail["type"].endswith("_type")
+    }
+
+
+def _take_out(root: Any, where: Place, detail: Any) -> bool:
+    must_be_there = where == ("endpoints",) or where[-1:] in (("id",), ("model",))
+    if detail["type"] == "missing" and not must_be_there:
+        where = where[:-1]
+    return take_out(root, where, is_name=detail["loc"][-1:] == ("[key]",))
+
+
+def _explain(where: Place, detail: Any, findings: Findings) -> None:
+    """Note a validation error as a problem; parts of a path that pydantic made up go."""
+    kind = detail["type"]
+    if is_secret_place(where) and kind != "missing":
+        _explain_secret(where, detail, findings)
+        return
+    if kind == "missing":
+        findings.add(where, "missing", "this field is required", told=shown_part(where))
+        return
+    if kind == "extra_forbidden":
         known = _known_fields(where[:-1])
         hint = f"unknown key{did_you_mean(str(where[-1]), known)}"
-        return Problem(line_of(lines, where), shown(where), str(where[-1]), hint)
-    hint = str(detail["msg"]).removeprefix("Value error, ")
-    return Problem(line_of(lines, where), shown(where), _brief(detail["input"]), hint)
+        findings.add(where, str(where[-1]), hint)
+        return
+    if detail["loc"][-1] == "[key]":
+        value = str(where[-1])
+    else:
+        value = shown_value(where, findings.spots[where].shown) if where else "the file"
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    nothing = detail["input"] is None
+    findings.add(where, value, NOTHING if nothing else PLAIN_HINTS.get(kind, message))
 
 
-def _explain_secret(detail: Any, where: Place, lines: dict[Place, int]) -> Problem:
-    """Return an error where a key may stand by mistake: field and fix, and no value."""
-    told = shown_part(where)
+def _explain_secret(where: Place, detail: Any, findings: Findings) -> None:
+    """Note an error where a key may stand by mistake: field and fix, and no value."""
     hint = NO_KEY_HERE
     if detail["type"] == "extra_forbidden":
         hint = f"unknown key; {hint}"
@@ -100,16 +144,18 @@ def _explain_secret(detail: Any, where: Place, lines: dict[Place, int]) -> Probl
         hint = f"{str(detail['msg']).removeprefix('Value error, ')}; {hint}"
     if where[-1] == "auth":
         hint += ", or write client or none"
-    return Problem(line_of(lines, where), shown(told), HIDDEN, hint)
+    findings.add(where, HIDDEN, hint, told=shown_part(where))
 
 
-def _place(detail: Any, lines: dict[Place, int]) -> Place:
+def _place(detail: Any, spots: Spots) -> Place:
     """Return where an error stands in the file; parts that pydantic made up are left out."""
     where: Place = ()
-    for part in detail["loc"]:
-        if (*where, part) in lines:
+    *outer, last = detail["loc"] or ("",)
+    is_missing = detail["type"] == "missing"
+    for part in outer if is_missing else detail["loc"]:
+        if (*where, part) in spots:
             where = (*where, part)
-    return where
+    return (*where, last) if is_missing else where
 
 
 def _known_fields(where: Place) -> list[str]:
@@ -130,8 +176,3 @@ def _entry_of(annotation: Any) -> Any:
         if found:
             return found
     return None
-
-
-def _brief(value: object) -> str:
-    brief = without_user(repr(value))
-    return brief if len(brief) <= 60 else brief[:57] + "…"

@@ -1,6 +1,7 @@
 """What can be called, and how it is doing.
 
 - `base_url`: the address of a provider, and who signs in there
+- `scalars`: what a scalar means: numbers, true and false
 - `entries`: models, providers and endpoints as they are written
 - `catalog`: the same, compiled
 - `headroom`: what an endpoint says that it has left

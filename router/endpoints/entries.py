@@ -18,11 +18,13 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from router.endpoints.base_url import check_base_url
+from router.endpoints.scalars import as_meant, kinds_of
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@+-]{0,127}")
 
@@ -40,7 +42,14 @@ Name = Annotated[str, AfterValidator(_checked_name)]
 class Entry(BaseModel):
     """Base of all configuration entries: a key that is not known is an error, not a comment."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_as_meant(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse what only looks like a number or a truth value; others would be read into it."""
+        field = cls.model_fields[info.field_name or ""]
+        return as_meant(value, kinds_of(field.annotation))
 
 
 class Dialect(StrEnum):
@@ -91,10 +100,14 @@ SENSITIVE = DataClass.CONFIDENTIAL
 """From here on nothing is explored."""
 
 
+Tokens = Annotated[int, Field(gt=0, le=1_000_000_000)]
+"""A hundred times the longest context that there is."""
+
+
 class ModelEntry(Entry):
     """A model, wherever it is hosted."""
 
-    context_tokens: Annotated[int, Field(gt=0)] | None = None
+    context_tokens: Tokens | None = None
     capabilities: list[Capability] | None = None  # unnamed: all
 
 
@@ -126,7 +139,7 @@ class AuthEntry(Entry):
     @property
     def file_exists(self) -> bool:
         """Whether there is such a file."""
-        return self.file is not None and self.file.exists()
+        return self.file is not None and os.path.exists(self.file)  # an overlong name is none
 
     def secret(self) -> str:
         """Return the key.
@@ -167,12 +180,17 @@ Auth = Annotated[
 ]
 
 
+Price = Annotated[Decimal, Field(ge=0, le=100_000)]
+"""USD a million tokens. The dearest that is sold costs some hundreds; the bound keeps out prices of
+other units, and costs that no sum of theirs could tell apart."""
+
+
 class PricesEntry(Entry):
     """List prices; USD a million tokens."""
 
-    input_usd_per_mtok: Annotated[Decimal, Field(ge=0)]
-    output_usd_per_mtok: Annotated[Decimal, Field(ge=0)]
-    cached_input_usd_per_mtok: Annotated[Decimal, Field(ge=0)] | None = None
+    input_usd_per_mtok: Price
+    output_usd_per_mtok: Price
+    cached_input_usd_per_mtok: Price | None = None
 
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -202,8 +220,8 @@ class TimeoutsEntry(Entry):
 class LimitsEntry(Entry):
     """What an endpoint takes at most."""
 
-    max_output_tokens: Annotated[int, Field(gt=0)] | None = None
-    max_in_flight: Annotated[int, Field(gt=0)] | None = None
+    max_output_tokens: Tokens | None = None
+    max_in_flight: Annotated[int, Field(gt=0, le=1_000_000)] | None = None
 
 
 class Hosting(Entry):
