@@ -1,6 +1,7 @@
 """Every name in the store. Nothing else in the project spells one, but rq its own (`rq:`).
 
-Keys of one shard share a hash tag, so that one script may touch them all on a cluster.
+Keys of one shard share a hash tag, so that one script may touch them all on a cluster. All begin
+with the prefix of this process, so that two environments may share a server and nothing else.
 """
 
 from __future__ import annotations
@@ -24,8 +25,32 @@ CHANGED = "pm:changed"  # pub/sub channel: a shard has a new version
 PROBE = "pm:probe"  # never made: what asks whether the store would take a write, and a script
 WORKERS = "pm:workers"  # sorted set with a time to live: worker -> when its word runs out, in ms
 
+DEFAULT_PREFIX = "pm"
+_prefix = DEFAULT_PREFIX
+_FIXED = {name: value for name, value in globals().items() if name.isupper() and ":" in str(value)}
+
 SLOTS = 16_384
 """Of every cluster; a key's slot is the CRC16 of its hash tag."""
+
+
+def use_prefix(prefix: str) -> None:
+    """Have every key of this process begin with `prefix`; said once, before anything is asked for.
+
+    Args:
+        prefix: lower-case letters, digits, _ and - only, as the configuration checks.
+    """
+    global _prefix
+    _prefix = prefix
+    tag.cache_clear()
+    named = {
+        name: value.replace(f"{DEFAULT_PREFIX}:", f"{prefix}:", 1) for name, value in _FIXED.items()
+    }
+    globals().update(named)
+
+
+def prefix() -> str:
+    """Return what every key of this process begins with."""
+    return _prefix
 
 
 @cache
@@ -37,7 +62,7 @@ def tag(shard: int) -> str:
     """
     first = int(f"{shard:08b}"[::-1], 2) * (SLOTS >> 8)
     for suffix in count():
-        found = f"pm:{shard}.{suffix}"
+        found = f"{_prefix}:{shard}.{suffix}"
         if 0 <= crc_hqx(found.encode(), 0) % SLOTS - first < SLOTS >> 8:
             return found
     raise AssertionError("CRC16 reaches every slot")
@@ -45,7 +70,7 @@ def tag(shard: int) -> str:
 
 def draw(unit: str) -> str:
     """String with a time to live: what one unit was given."""
-    return f"pm:draw:{unit}"
+    return f"{_prefix}:draw:{unit}"
 
 
 def stream(shard: int) -> str:

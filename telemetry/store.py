@@ -68,7 +68,11 @@ def parse_address(url: str, *, named: str = "REDIS_URL") -> Address:
 
 @contextlib.contextmanager
 def open_store(
-    state_dir: Path, *, url: str | None = None, named: str | None = None
+    state_dir: Path,
+    *,
+    url: str | None = None,
+    named: str | None = None,
+    prefix: str = keys.DEFAULT_PREFIX,
 ) -> Iterator[Address]:
     """Yield the store to use: `url`, else `REDIS_URL`, else a private server of our own.
 
@@ -77,11 +81,13 @@ def open_store(
 
     Args:
         named: the setting that `url` is from, for messages.
+        prefix: of every key of this process from here on.
 
     Raises:
         StoreUnavailable: the address is not read as a whole, or there is neither one nor a server
             program to start.
     """
+    keys.use_prefix(prefix)
     chosen = url or os.environ.get("REDIS_URL")
     if chosen:
         yield parse_address(chosen, named=(named if url else None) or "REDIS_URL")

@@ -9,7 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
-from telemetry import logs
+from telemetry import keys, logs
 from telemetry.errors import StoreUnavailable
 from telemetry.processes import end_with_parent
 from telemetry.store import Address, open_store
@@ -22,6 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--state-dir", type=Path, required=True)
     parser.add_argument("--shards", type=int, required=True)
     parser.add_argument("--store-url-env", default=None, help="variable that holds the URL")
+    parser.add_argument("--prefix", default=keys.DEFAULT_PREFIX, help="of every key in the store")
     parser.add_argument("--jobs", action="store_true", help="run the periodic jobs instead")
     parser.add_argument("--archive-days", type=float, default=30, help="0: keep no archive")
     parser.add_argument("--archive-max-bytes", type=int, default=8 << 30)
@@ -34,7 +35,8 @@ def main(argv: list[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        with open_store(options.state_dir, url=url, named=options.store_url_env) as address:
+        named, prefix = options.store_url_env, options.prefix
+        with open_store(options.state_dir, url=url, named=named, prefix=prefix) as address:
             if options.jobs:
                 _run_jobs(options, address, stop)
             else:

@@ -50,13 +50,17 @@ def opened_store(entries: File | Configuration) -> Iterator[Any]:
     from telemetry.errors import TelemetryError
     from telemetry.store import open_store
 
+    prefix = entries.store.prefix
     url = entries.store.url() or os.environ.get("POINTSMAN_STORE_URL")
     named = entries.store.url_env if entries.store.url() else "POINTSMAN_STORE_URL"
     state_dir = state_of(entries.server)
     if not (url or os.environ.get("REDIS_URL")):
         require_state(state_dir)
     try:
-        with naming_state(state_dir), open_store(state_dir, url=url, named=named) as address:
+        with (
+            naming_state(state_dir),
+            open_store(state_dir, url=url, named=named, prefix=prefix) as address,
+        ):
             yield address
     except TelemetryError as error:
         fail(str(error), FAILED)

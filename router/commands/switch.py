@@ -21,7 +21,7 @@ def switch(config: Path | None, *, off: bool) -> None:
     if config is not None and not file.exists():
         fail(f"--config {file}: there is no such file, so nothing was switched", BAD_INPUT)
     with naming_state(None):
-        state_dir, url = places(file)
+        state_dir, url, prefix = places(file)
     with naming_state(state_dir):
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         if off:
@@ -29,19 +29,20 @@ def switch(config: Path | None, *, off: bool) -> None:
                 (state_dir / OFF_FILE).touch(exist_ok=False)
         else:
             (state_dir / OFF_FILE).unlink(missing_ok=True)
-    told = _tell_store(url, off=off) if url else ""
+    told = _tell_store(url, prefix, off=off) if url else ""
     print(f"routing is {'off' if off else 'on'} for sidecars with state in {state_dir}{told}")
     if not (state_dir / "journal").is_dir():
         say("no sidecar has ever run there; is it another configuration's? See --config")
 
 
-def _tell_store(url: str, *, off: bool) -> str:
+def _tell_store(url: str, prefix: str, *, off: bool) -> str:
     """Return what became of it."""
     from telemetry import keys
     from telemetry.errors import TelemetryError
     from telemetry.store import StoreErrors, connect, parse_address
     from telemetry.trouble import trouble_of
 
+    keys.use_prefix(prefix)
     try:
         with closing(connect(parse_address(url), timeout_s=1.0)) as client:
             if off:

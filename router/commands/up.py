@@ -13,6 +13,7 @@ from router.commands.state import require_state, state_of
 from router.commands.supervisor import STOP_MARGIN_S, Part, ProcessPlan
 from router.config.checks import address_problem
 from router.config.places import find_file
+from telemetry.keys import DEFAULT_PREFIX
 from telemetry.processes import own_environment
 
 if TYPE_CHECKING:
@@ -67,10 +68,12 @@ def work(config: Path | None, longest_pause_s: float) -> None:
         _run(ProcessPlan(_workers(entries, url), store=store, longest_pause_s=longest_pause_s))
 
 
-def worker_command(state_dir: Path, *, shards: int, store_url: str | None) -> list[str]:
+def worker_command(
+    state_dir: Path, *, shards: int, store_url: str | None, prefix: str = DEFAULT_PREFIX
+) -> list[str]:
     """Return how a worker is started; the URL may hold a password, so it travels by environment."""
     command = [sys.executable, "-m", "workers", "--state-dir", str(state_dir.absolute())]
-    command += ["--shards", str(shards)]
+    command += ["--shards", str(shards), "--prefix", prefix]
     if store_url:
         command += ["--store-url-env", "POINTSMAN_STORE_URL"]
     return command
@@ -89,7 +92,8 @@ def _workers(entries: File, url: str | None) -> list[Part]:
     if url:
         os.environ["POINTSMAN_STORE_URL"] = url
     state_dir = entries.server.state_directory()
-    worker = worker_command(state_dir, shards=entries.store.shards, store_url=url)
+    store = entries.store
+    worker = worker_command(state_dir, shards=store.shards, store_url=url, prefix=store.prefix)
     return [Part("worker", worker), Part("jobs", jobs_command(worker, archive=entries.archive))]
 
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 from pathlib import Path
+from typing import NamedTuple
 
 from router.config.lines import Spot
 from router.config.tree import NO_TEXT, parse_yaml
 from router.errors import ConfigError, RouterError
+from telemetry.keys import DEFAULT_PREFIX
 
+STORE_PREFIX = "[a-z0-9][a-z0-9_-]{0,31}"
+"""Nothing that a pattern of keys or a hash tag gives a meaning to."""
 NULLS = ("", "~", "null", "Null", "NULL")
 OFF_FILE = "off"
 """In the state directory: routing is switched off for whoever shares it."""
@@ -53,19 +58,29 @@ def state_directory(named: Path | None) -> Path:
         raise NoHome(f"server.state_dir: {path}: there is no such home directory: {fix}") from None
 
 
-def places(path: Path) -> tuple[Path, str | None]:
-    """Return state directory and store URL as far as a file names them, however broken it is.
+class Places(NamedTuple):
+    """Where the state lies."""
+
+    state_dir: Path
+    store_url: str | None
+    store_prefix: str
+
+
+def places(path: Path) -> Places:
+    """Return where the state lies as far as a file says so, however broken it is.
 
     Raises:
         NoHome: the directory is in a home directory, and there is none.
     """
-    named, variable = None, ""
+    named, variable, prefix = None, "", ""
     with contextlib.suppress(OSError, ValueError, ConfigError):
         spots = parse_yaml(path.read_text(encoding="utf-8"), str(path)).findings.spots
         named = _text(spots.get(("server", "state_dir")))
         variable = _text(spots.get(("store", "url_env"))) or ""
+        prefix = _text(spots.get(("store", "prefix"))) or ""
     url = os.environ.get(variable) or os.environ.get("REDIS_URL")
-    return state_directory(Path(named) if named else None), url
+    prefix = prefix if re.fullmatch(STORE_PREFIX, prefix) else DEFAULT_PREFIX
+    return Places(state_directory(Path(named) if named else None), url, prefix)
 
 
 def _text(spot: Spot | None) -> str | None:

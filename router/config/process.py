@@ -8,8 +8,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from router.config.places import state_directory
+from router.config.places import STORE_PREFIX, state_directory
 from router.endpoints.entries import AuthEntry, Entry
+from telemetry.keys import DEFAULT_PREFIX
 
 MAX_HELD_BYTES = 256 << 20
 """Of all bodies held at once: four of the largest. Each is there twice while it is rewritten, so
@@ -75,6 +76,7 @@ class StoreEntry(Entry):
 
     url_env: str | None = None
     shards: Annotated[int, Field(ge=1, le=64)] = 4
+    prefix: Annotated[str, Field(pattern=f"^{STORE_PREFIX}$")] = DEFAULT_PREFIX
 
     def url(self) -> str | None:
         """Return the configured URL, if any."""

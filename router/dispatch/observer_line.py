@@ -20,6 +20,7 @@ import structlog
 from router.config.entries import UnitKind
 from router.decision.decide import Decision
 from router.dialects.chat import ChatRequest
+from telemetry import keys
 from telemetry.observed import MAX_PART_BYTES, Observed, pack
 from telemetry.processes import child_environment
 from telemetry.store import Address
@@ -49,7 +50,7 @@ class ObserverLine(asyncio.Protocol):
             "--state-dir",
             str(state_dir.absolute()),
         ]
-        self._command += ["--shards", str(n_shards)]
+        self._command += ["--shards", str(n_shards), "--prefix", keys.prefix()]
         self._url = None if address.private else address.url
         self._process: subprocess.Popen[bytes] | None = None
         self._transport: asyncio.WriteTransport | None = None

@@ -83,8 +83,9 @@ def gather(file: Path, strategy: str | None) -> Report:
     state_dir = configuration.server.state_directory()
     report.posteriors |= views.switch_row(read_switch(state_dir / OFF_FILE, None))
     try:
-        named = configuration.store.url_env
-        with open_store(state_dir, url=configuration.store.url(), named=named) as address:
+        store = configuration.store
+        named, prefix = store.url_env, store.prefix
+        with open_store(state_dir, url=store.url(), named=named, prefix=prefix) as address:
             _fill(report, configuration, address, chosen)
     except TelemetryError as error:
         report.missing.append(f"no store: {error}")
@@ -101,7 +102,7 @@ def gather(file: Path, strategy: str | None) -> Report:
 def _configuration(file: Path, report: Report) -> Configuration | None:
     """Return what is in force: the file, or while a sidecar refuses it, what that one goes by."""
     try:
-        kept = read_kept(places(file)[0])
+        kept = read_kept(places(file).state_dir)
         text = read(file)
         if kept is not None and kept.is_refused(text):
             report.posteriors["configuration"] = kept.row()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from telemetry import events, logs
+from telemetry import events, keys, logs
 from telemetry.errors import MalformedEvent
 from telemetry.events import FeedbackKind
 from telemetry.observed import HEADER_BYTES, Observed, sizes, unpack
@@ -78,13 +78,14 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m workers.observer", description=main.__doc__)
     parser.add_argument("--state-dir", type=Path, required=True)
     parser.add_argument("--shards", type=int, required=True)
+    parser.add_argument("--prefix", default=keys.DEFAULT_PREFIX, help="of every key in the store")
     parser.add_argument("--socket", type=int, required=True, help="inherited descriptor")
     options = parser.parse_args(argv)
     logs.configure()
     end_with_parent()
     url = os.environ.pop("POINTSMAN_STORE_URL", None)
     with (
-        open_store(options.state_dir, url=url) as address,
+        open_store(options.state_dir, url=url, prefix=options.prefix) as address,
         socket.socket(fileno=options.socket) as line,
     ):
         writer = Writer(options.state_dir / "journal", address, options.shards)
