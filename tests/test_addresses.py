@@ -342,13 +342,19 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize(("make", "kind", "shown", "words"), CASES)
+# The bus of a Redis 6.2 in a cluster takes no port of its own, and the one it takes may not exist.
+CASES_BY_ENGINE = [
+    (*case, engine)
+    for case in CASES
+    for engine in ENGINES
+    if (case[0], engine) != (node_of_a_cluster, "Redis 6.2")
+]
+
+
+@pytest.mark.parametrize(("make", "kind", "shown", "words", "engine"), CASES_BY_ENGINE)
 def test_a_real_store_says_why_it_does_not_do_what_it_is_asked(
     make: Callable[..., str], kind: str, shown: str, words: str, engine: str, state_dir: Path
 ) -> None:
-    if (make, engine) == (node_of_a_cluster, "Redis 6.2"):
-        pytest.skip("its bus takes no port of its own, and the one it takes may not exist")
     program = program_of(engine)
     program.chmod(program.stat().st_mode | 0o100)
     with servers(state_dir, str(program)) as start:

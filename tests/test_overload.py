@@ -620,4 +620,4 @@ def test_a_provider_that_breaks_off_a_passed_answer_leaves_no_traceback(
 def test_the_place_of_an_error_is_the_innermost_line_of_ours() -> None:
     with pytest.raises(ConfigError) as error:
         compile_text("endpoints: [", file="x")
-    assert place_of(error.value).startswith("router/config/lines.py:")
+    assert place_of(error.value).startswith("router/config/nodes.py:")
