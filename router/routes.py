@@ -29,7 +29,7 @@ from router.dialects.request import CallRequest
 from router.dispatch.call import Calls
 from router.dispatch.passthrough import Passed, Passthrough
 from router.dispatch.time_limits import deadline_s
-from router.errors import DispatchError, RequestRejected, place_of
+from router.errors import DispatchError, RequestRejected
 from router.explain.log import DecisionLog
 from router.intake.events import EventDesk
 from router.intake.feedback import FeedbackDesk
@@ -43,6 +43,7 @@ from router.policy.callers import Caller, Keys, check_origin
 from router.policy.hints import read_hints
 from router.report import views
 from router.report.endpoints import endpoint_rows
+from telemetry.crashes import place_of
 from telemetry.metrics import Exposition, Metrics
 from telemetry.writer import Counters
 
