@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import socket
 import ssl
@@ -213,6 +214,18 @@ def test_what_no_setting_would_mend_blames_none(
     provider.on("a", Reply(status=503))
     asked(provider.url("a"), state_dir, address)
     assert {line["event"] for line in said if "endpoint" in line} == {"attempt failed"}
+
+
+def test_a_code_that_repeats_key_or_prompt_is_not_logged(
+    provider: Provider, state_dir: Path, address: Address, said: list[Any]
+) -> None:
+    error = {"error": {"message": "no", "type": "server_error", "code": f"Bearer {SECRET}"}}
+    provider.on("a", Reply(status=500, body=json.dumps(error).encode()))
+    asked(provider.url("a"), state_dir, address)
+
+    (line,) = [line for line in said if line["event"] == "attempt failed"]
+    assert line["detail"] == "status 500"
+    assert SECRET not in str(said)
 
 
 def test_an_address_is_shown_without_user_and_query() -> None:
