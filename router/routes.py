@@ -37,7 +37,7 @@ from router.net.admission import Admission
 from router.net.asgi import Exchange
 from router.net.bodies import MAX_NOTE_BYTES, ClientGone
 from router.net.connection import BodyInPieces
-from router.net.paths import normal_path
+from router.net.paths import normal_path, shown_path
 from router.net.turns import Turns
 from router.policy.callers import Caller, Keys, check_origin
 from router.policy.hints import read_hints
@@ -333,7 +333,7 @@ async def _fail(exchange: Exchange, error: Exception) -> None:
     """Say that the sidecar failed, by an id under which its log has the place, and no more."""
     failure_id = secrets.token_hex(16)
     kind, place = type(error).__name__, place_of(error)
-    path = exchange.path[:128]
+    path = shown_path(exchange.path)[:128]
     log.error("a request failed", id=failure_id, path=path, error=kind, place=place)
     message = f"internal error in the sidecar; its log has it under {failure_id}"
     rejected = RequestRejected("internal_error", message)
