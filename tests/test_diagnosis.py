@@ -327,6 +327,18 @@ def test_a_key_in_the_file_is_named_by_its_place_and_never_shown(
             assert secret not in shown.output + str(error.value)
 
 
+def test_of_a_wrong_mapping_only_the_names_are_shown() -> None:
+    """Beside what is wrong in it stands what is right, and that may be a key."""
+    params = "{model: x, headers: {authorization: kept1between2us}}"
+    text = AUTH.replace("auth: %s", f"params: {params}")
+
+    with pytest.raises(ConfigError) as error:
+        parse(text, file="f")
+
+    assert "{model: …, headers: …}" in str(error.value)
+    assert "kept1between2us" not in str(error.value)
+
+
 def test_the_fix_of_a_literal_key_says_where_it_belongs() -> None:
     with pytest.raises(ConfigError, match=r"f:2: endpoints\[0\].auth: …: .*\{env: NAME\}"):
         parse(AUTH % SECRET, file="f")
