@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from telemetry.numbers import clipped
 
 class RouterError(Exception):
     """Root of this package's errors."""
@@ -92,7 +93,8 @@ class RequestRejected(RouterError):
         details: Mapping[str, Any] | None = None,
     ) -> None:
         self.code = code
-        self.param = param
+        # Of a field that is not known it is what the caller made up.
+        self.param = None if param is None else clipped(param)
         self.details = details or {}
         super().__init__(message)
 

@@ -45,6 +45,7 @@ from router.report import views
 from router.report.endpoints import endpoint_rows
 from telemetry.crashes import place_of
 from telemetry.metrics import Exposition, Metrics
+from telemetry.numbers import brief, clipped
 from telemetry.writer import Counters
 
 log = structlog.get_logger()
@@ -175,7 +176,7 @@ class Routes:
         try:
             async with self._services.desk.place(exchange.line):
                 taken = await self._services.events.take(
-                    body, exchange.headers, caller, beliefs.configuration, dry_run=dry_run
+                    body, exchange.raw_headers, caller, beliefs.configuration, dry_run=dry_run
                 )
         except RequestRejected as error:
             counts[error.code] += 1
@@ -306,7 +307,9 @@ class Routes:
         meant = path.partition(";")[0].lower()
         lookalike = meant.startswith(OURS) and not path.startswith(OURS)
         if lookalike or (meant != path and meant in self._methods):
-            raise RequestRejected("not_found", f"there is no {path[:128]}; write {meant[:128]}")
+            raise RequestRejected(
+                "not_found", f"there is no {clipped(path)}; write {clipped(meant)}"
+            )
         allowed = self._methods.get(path)
         if allowed is not None and not _takes_rest(path, beliefs):
             raise RequestRejected("method_not_allowed", f"{path} takes {allowed} only")
@@ -320,7 +323,7 @@ class Routes:
         if path.startswith(DECISIONS_PATH) and exchange.method == "GET":
             return self._decision
         hint = "; a provider with passthrough: true would take it" if passes else ""
-        raise RequestRejected("not_found", f"there is no {path[:128]}{hint}")
+        raise RequestRejected("not_found", f"there is no {clipped(path)}{hint}")
 
 
 def _takes_rest(path: str, beliefs: Beliefs) -> bool:
@@ -392,7 +395,7 @@ def _require_admin_or_app(exchange: Exchange, beliefs: Beliefs) -> None:
 def _no_such_model(model: str) -> RequestRejected:
     return RequestRejected(
         "model_not_found",
-        f"no endpoint lists the model {model[:128]!r}; GET /v1/models shows what there is, "
+        f"no endpoint lists the model {brief(model)}; GET /v1/models shows what there is, "
         "and a provider with passthrough: true would take it unlisted",
         param="model",
     )
