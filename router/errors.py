@@ -19,6 +19,7 @@ from typing import Any
 
 from telemetry.numbers import clipped
 
+
 class RouterError(Exception):
     """Root of this package's errors."""
 

@@ -335,8 +335,7 @@ def _takes_rest(path: str, beliefs: Beliefs) -> bool:
 async def _fail(exchange: Exchange, error: Exception) -> None:
     """Say that the sidecar failed, by an id under which its log has the place, and no more."""
     failure_id = secrets.token_hex(16)
-    kind, place = type(error).__name__, place_of(error)
-    path = shown_path(exchange.path)[:128]
+    kind, place, path = type(error).__name__, place_of(error), shown_path(exchange.path)[:128]
     log.error("a request failed", id=failure_id, path=path, error=kind, place=place)
     message = f"internal error in the sidecar; its log has it under {failure_id}"
     rejected = RequestRejected("internal_error", message)

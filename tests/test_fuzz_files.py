@@ -208,8 +208,7 @@ def test_parquet_that_was_overwritten_or_cut_is_refused_in_words(
 def test_a_configuration_of_any_bytes_is_checked_without_a_traceback(tmp_path: Path) -> None:
     more = b"*a|&a |<<: *a|!!python/object:os.system |!!binary x|- |? |: |\t|010|.inf|~|${HOME}"
     odd = (
-        # But for numbers of thousands of digits, which the reader of YAML does not bound.
-        *(o for o in ODD if not o.startswith(b"111")),
+        *ODD,
         *more.split(b"|"),
         b"2026-13-45",
         b"|\n",

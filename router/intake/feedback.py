@@ -41,6 +41,7 @@ KIND_OF = {
     "edit_ratio": FeedbackKind.EDIT,
     "retried": FeedbackKind.DERIVED,
 }
+KINDS = {kind.name.lower(): kind for kind in FeedbackKind}
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,13 +269,11 @@ def parse_item(raw: object, at: str) -> FeedbackItem:
         raise _bad(f"{wrong}; it must be a string of 1 to {MAX_NAME}", at + name)
     kind = KIND_OF[said]
     if "kind" in raw:
-        try:
-            kind = FeedbackKind[str(raw["kind"]).upper()]
-        except KeyError:
-            known = ", ".join(k.name.lower() for k in FeedbackKind)
-            raise _bad(
-                f"kind {brief(raw['kind'])} is unknown; known: {known}", at + "kind"
-            ) from None
+        found = KINDS.get(raw["kind"].lower()) if isinstance(raw["kind"], str) else None
+        if found is None:
+            unknown = f"kind {brief(raw['kind'])} is unknown"
+            raise _bad(f"{unknown}; known: {', '.join(KINDS)}", at + "kind")
+        kind = found
     revision = raw.get("revision", 0)
     if not isinstance(revision, int) or isinstance(revision, bool) or not 0 <= revision < 2**32:
         raise _bad(
