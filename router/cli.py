@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from telemetry import __version__
+from telemetry.crashes import tell_without_words
 from telemetry.processes import end_with_parent
 
 app = typer.Typer(
@@ -34,6 +35,7 @@ Key = Annotated[str, typer.Option(envvar="POINTSMAN_KEY", help="The app's key.")
 
 def main() -> None:
     """Run the command line."""
+    tell_without_words()
     end_with_parent()
     app(prog_name="pointsman")
 

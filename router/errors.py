@@ -15,12 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-OURS = ("router", "telemetry", "bandit")
-"""The packages whose lines say where an error is."""
+from telemetry.numbers import clipped
 
 
 class RouterError(Exception):
@@ -97,7 +94,8 @@ class RequestRejected(RouterError):
         details: Mapping[str, Any] | None = None,
     ) -> None:
         self.code = code
-        self.param = param
+        # Of a field that is not known it is what the caller made up.
+        self.param = None if param is None else clipped(param)
         self.details = details or {}
         super().__init__(message)
 
@@ -168,14 +166,3 @@ class AllEndpointsFailed(DispatchError):
         self.code = "deadline_exceeded" if timed_out else "all_endpoints_failed"
         shown = ", ".join(f"{endpoint}: {failure}" for endpoint, failure in self.attempts)
         super().__init__(f"no endpoint answered ({shown})")
-
-
-def place_of(error: BaseException) -> str:
-    """Return file and line of the innermost frame of ours that an error came through."""
-    place, step = "", error.__traceback__
-    while step is not None:
-        file = Path(step.tb_frame.f_code.co_filename)
-        if any(file.is_relative_to(ROOT / package) for package in OURS):
-            place = f"{file.relative_to(ROOT)}:{step.tb_lineno}"
-        step = step.tb_next
-    return place

@@ -29,7 +29,7 @@ from router.dialects.request import CallRequest
 from router.dispatch.call import Calls
 from router.dispatch.passthrough import Passed, Passthrough
 from router.dispatch.time_limits import deadline_s
-from router.errors import DispatchError, RequestRejected, place_of
+from router.errors import DispatchError, RequestRejected
 from router.explain.log import DecisionLog
 from router.intake.events import EventDesk
 from router.intake.feedback import FeedbackDesk
@@ -37,13 +37,15 @@ from router.net.admission import Admission
 from router.net.asgi import Exchange
 from router.net.bodies import MAX_NOTE_BYTES, ClientGone
 from router.net.connection import BodyInPieces
-from router.net.paths import normal_path
+from router.net.paths import normal_path, shown_path
 from router.net.turns import Turns
 from router.policy.callers import Caller, Keys, check_origin
 from router.policy.hints import read_hints
 from router.report import views
 from router.report.endpoints import endpoint_rows
+from telemetry.crashes import place_of
 from telemetry.metrics import Exposition, Metrics
+from telemetry.numbers import brief, clipped
 from telemetry.writer import Counters
 
 log = structlog.get_logger()
@@ -174,7 +176,7 @@ class Routes:
         try:
             async with self._services.desk.place(exchange.line):
                 taken = await self._services.events.take(
-                    body, exchange.headers, caller, beliefs.configuration, dry_run=dry_run
+                    body, exchange.raw_headers, caller, beliefs.configuration, dry_run=dry_run
                 )
         except RequestRejected as error:
             counts[error.code] += 1
@@ -305,7 +307,9 @@ class Routes:
         meant = path.partition(";")[0].lower()
         lookalike = meant.startswith(OURS) and not path.startswith(OURS)
         if lookalike or (meant != path and meant in self._methods):
-            raise RequestRejected("not_found", f"there is no {path[:128]}; write {meant[:128]}")
+            raise RequestRejected(
+                "not_found", f"there is no {clipped(path)}; write {clipped(meant)}"
+            )
         allowed = self._methods.get(path)
         if allowed is not None and not _takes_rest(path, beliefs):
             raise RequestRejected("method_not_allowed", f"{path} takes {allowed} only")
@@ -319,7 +323,7 @@ class Routes:
         if path.startswith(DECISIONS_PATH) and exchange.method == "GET":
             return self._decision
         hint = "; a provider with passthrough: true would take it" if passes else ""
-        raise RequestRejected("not_found", f"there is no {path[:128]}{hint}")
+        raise RequestRejected("not_found", f"there is no {clipped(path)}{hint}")
 
 
 def _takes_rest(path: str, beliefs: Beliefs) -> bool:
@@ -331,8 +335,7 @@ def _takes_rest(path: str, beliefs: Beliefs) -> bool:
 async def _fail(exchange: Exchange, error: Exception) -> None:
     """Say that the sidecar failed, by an id under which its log has the place, and no more."""
     failure_id = secrets.token_hex(16)
-    kind, place = type(error).__name__, place_of(error)
-    path = exchange.path[:128]
+    kind, place, path = type(error).__name__, place_of(error), shown_path(exchange.path)[:128]
     log.error("a request failed", id=failure_id, path=path, error=kind, place=place)
     message = f"internal error in the sidecar; its log has it under {failure_id}"
     rejected = RequestRejected("internal_error", message)
@@ -391,7 +394,7 @@ def _require_admin_or_app(exchange: Exchange, beliefs: Beliefs) -> None:
 def _no_such_model(model: str) -> RequestRejected:
     return RequestRejected(
         "model_not_found",
-        f"no endpoint lists the model {model[:128]!r}; GET /v1/models shows what there is, "
+        f"no endpoint lists the model {brief(model)}; GET /v1/models shows what there is, "
         "and a provider with passthrough: true would take it unlisted",
         param="model",
     )

@@ -256,6 +256,7 @@ def listener(app: Sidecar, entry: ServerEntry, *, on_listen: Callable[[int], Non
         ws="none",
         lifespan="on",
         access_log=False,
+        log_config=None,  # its lines go where ours go, without what they repeat
         log_level="warning",
         server_header=False,
         date_header=False,

@@ -2,10 +2,11 @@
 
 In reading order:
 
-- `errors`, `logs`, `processes`: what goes wrong, what is logged, and how processes end together
+- `numbers`, `names`, `columns`, `lines`: what is a number, a name, a column, a row, at every door
+- `errors`, `crashes`: what goes wrong, foreseen or not
+- `logs`, `processes`: what is logged, and how processes end together
 - `events`: the fixed binary record of an outcome or a feedback
 - `wire`: what providers and their clients say, read
-- `numbers`, `names`, `columns`, `lines`: what is a number, a name, a column, a row, at every door
 - `ingest`: the events that others send
 - `schemas`: JSON Schemas of them all, made from the types
 - `frames`: how records travel in one stream entry

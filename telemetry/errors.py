@@ -9,6 +9,8 @@ TelemetryError
 
 from __future__ import annotations
 
+from telemetry.numbers import clipped
+
 
 class TelemetryError(Exception):
     """Root of this package's errors."""
@@ -22,7 +24,7 @@ class BadEvent(TelemetryError):
     """An event that somebody sent and that cannot be taken; the message names field and fix."""
 
     def __init__(self, field: str, message: str) -> None:
-        self.field = field
+        self.field = clipped(field)  # a field that is not known may have any name
         super().__init__(message)
 
 

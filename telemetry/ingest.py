@@ -26,7 +26,7 @@ from telemetry.columns import BadColumns, check, meant, once
 from telemetry.errors import BadEvent
 from telemetry.events import Result
 from telemetry.names import NotText, text_of
-from telemetry.numbers import SHOWN, brief
+from telemetry.numbers import brief, clipped
 
 OUTCOME_TYPE = "pointsman.outcome.v1"
 FEEDBACK_TYPE = "pointsman.feedback.v1"
@@ -270,7 +270,7 @@ def _explained(error: ValidationError) -> BadEvent:
         known = ", ".join(Outcome.model_fields)
         near = meant(path[-1], Outcome.model_fields)
         hint = f"did you mean data.{near}? known" if near else "known"
-        return BadEvent(field, f"unknown field {field[:SHOWN]}; {hint}: {known}")
+        return BadEvent(field, f"unknown field {clipped(field)}; {hint}: {known}")
     wanted = _wanted(tag, path)
     hint = f"; it must be {wanted}" if wanted else f" ({first['msg'].lower()})"
     if kind == "missing":

@@ -79,5 +79,9 @@ def brief(value: object) -> str:
     """Return a wrong value as a message repeats it."""
     if isinstance(value, int) and abs(value) > INT_MAX:
         return "a number of very many digits"
-    shown = repr(value)
-    return shown if len(shown) <= SHOWN else shown[: SHOWN - 1] + "…"
+    return clipped(repr(value))
+
+
+def clipped(text: str) -> str:
+    """Return the beginning of a text, as much as a message repeats."""
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from telemetry.numbers import clipped
 from telemetry.tables import BadTable, numbers_in, read
 
 NAMES = ("prompt_id", "category", "model")
@@ -134,7 +135,8 @@ def _checked(frame: Any, name: str) -> Any:
         if not odd.is_empty():
             row = odd.row(0, named=True)
             raise BadTable(
-                f"{name}: {column} {row[column]} of {row['model']} on {row['prompt_id']}; "
+                f"{name}: {column} {_shown(row[column])} of {_shown(row['model'])} "
+                f"on {_shown(row['prompt_id'])}; "
                 f"it must be a number from 0 to {MOST[column]:g}{UNIT[column]}"
             )
         frame = frame.with_columns(number.alias(column))
@@ -144,8 +146,13 @@ def _checked(frame: Any, name: str) -> Any:
         .filter(pl.col("category") > 1)
     )
     if not torn.is_empty():
-        raise BadTable(f"{name}: prompt {torn['prompt_id'][0]} has several categories")
+        raise BadTable(f"{name}: prompt {_shown(torn['prompt_id'][0])} has several categories")
     return frame
+
+
+def _shown(cell: object) -> str:
+    """Return a cell as a message repeats it."""
+    return clipped(str(cell))
 
 
 def wire_names(names: list[str], kind: str) -> list[str]:
@@ -177,7 +184,8 @@ def _complete(frame: Any, name: str, *, keep_unpriced: bool) -> Recorded:
     if not doubled.is_empty():
         row = doubled.row(0, named=True)
         raise BadTable(
-            f"{name}: {row['model']} has several rows for prompt {row['prompt_id']}; "
+            f"{name}: {_shown(row['model'])} has several rows for "
+            f"prompt {_shown(row['prompt_id'])}; "
             "select one run with --where"
         )
     priced = frame if keep_unpriced else frame.filter(pl.col("cost_usd").is_not_null())

@@ -6,6 +6,8 @@ line that cannot be read refuses the file, where `pointsman ingest` would go on 
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,26 @@ from telemetry.numbers import EXACT, PLAIN, brief
 
 CHUNK_ROWS = 50_000
 """Rows of CSV that are Python strings at a time."""
+
+
+PROBE_ROWS = 10_000
+"""Rows of parquet that are read at a time where it is only seen whether that can be done."""
+_PROBE = """
+import sys
+import polars as pl
+path, rows = sys.argv[1], int(sys.argv[2])
+try:
+    frame = pl.scan_parquet(path)
+    for start in range(0, frame.select(pl.len()).collect().item(), rows):
+        frame.slice(start, rows).collect()
+except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+    print(str(error).partition(chr(10))[0][:400])
+    raise SystemExit(1)
+"""
+
+
+class Unsound(Exception):
+    """A parquet file is damaged; the message says what its reader said."""
 
 
 class BadTable(Exception):
@@ -38,12 +60,19 @@ def read(path: Path, *, needed: Sequence[str], names: Sequence[str], known: Coll
 
     try:
         is_csv = path.suffix.lower() == ".csv"
+        if not is_csv:
+            require_sound(path)
         frame = _csv(path, known) if is_csv else pl.read_parquet(path)
         columns = stripped(frame.columns)
         frame.columns = columns
         check(columns, known)
-    # Polars panics, beside its own errors, over parquet that was cut or overwritten.
-    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException, BadCsv) as error:
+    except (
+        OSError,
+        BadCsv,
+        Unsound,
+        pl.exceptions.PolarsError,
+        pl.exceptions.PanicException,
+    ) as error:
         reason = str(error).splitlines()[0]
         raise BadTable(f"{path}: cannot be read as parquet or CSV ({reason})") from None
     except BadColumns as error:
@@ -56,6 +85,25 @@ def read(path: Path, *, needed: Sequence[str], names: Sequence[str], known: Coll
     if is_csv and names:
         frame = frame.with_columns(pl.col(names[0]).str.replace(WHOLE, "$1"))
     return frame
+
+
+def require_sound(path: Path) -> None:
+    """Read a parquet file once in a process of its own, and nothing here where that fails.
+
+    Over a file that was cut or overwritten polars panics, with a trace on stderr, or asks for
+    exabytes: then it takes the process along, and no exception is left to say why.
+
+    Raises:
+        Unsound: it cannot be read; the message says why.
+    """
+    probe = [sys.executable, "-P", "-c", _PROBE, str(path), str(PROBE_ROWS)]
+    nothing = subprocess.DEVNULL
+    found = subprocess.run(  # noqa: S603 - our own program
+        probe, stdin=nothing, stdout=subprocess.PIPE, stderr=nothing, check=False
+    )
+    if found.returncode:
+        said = found.stdout.decode("utf-8", "replace").strip()
+        raise Unsound(said or "it is damaged: its reader broke down over it; write it anew")
 
 
 def numbers_in(frame: Any, column: str) -> tuple[Any, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import socket
 import ssl
@@ -215,6 +216,18 @@ def test_what_no_setting_would_mend_blames_none(
     assert {line["event"] for line in said if "endpoint" in line} == {"attempt failed"}
 
 
+def test_a_code_that_repeats_key_or_prompt_is_not_logged(
+    provider: Provider, state_dir: Path, address: Address, said: list[Any]
+) -> None:
+    error = {"error": {"message": "no", "type": "server_error", "code": f"Bearer {SECRET}"}}
+    provider.on("a", Reply(status=500, body=json.dumps(error).encode()))
+    asked(provider.url("a"), state_dir, address)
+
+    (line,) = [line for line in said if line["event"] == "attempt failed"]
+    assert line["detail"] == "status 500"
+    assert SECRET not in str(said)
+
+
 def test_an_address_is_shown_without_user_and_query() -> None:
     target = Target.of(httpx.URL(f"https://user:{SECRET}@host/v1/chat?key={SECRET}"))
     with structlog.testing.capture_logs() as lines:
@@ -312,6 +325,18 @@ def test_a_key_in_the_file_is_named_by_its_place_and_never_shown(
         assert shown.exit_code == 2
         for secret in (SECRET, "hunter2", "1234567890123"):
             assert secret not in shown.output + str(error.value)
+
+
+def test_of_a_wrong_mapping_nothing_is_shown_that_stands_in_it() -> None:
+    """Beside what is wrong in it stands what is right, and that may be a key."""
+    params = "{model: x, headers: {authorization: kept1between2us}}"
+    text = AUTH.replace("auth: %s", f"params: {params}")
+
+    with pytest.raises(ConfigError) as error:
+        parse(text, file="f")
+
+    assert "endpoints[0].params: a mapping: " in str(error.value)
+    assert "kept1between2us" not in str(error.value)
 
 
 def test_the_fix_of_a_literal_key_says_where_it_belongs() -> None:

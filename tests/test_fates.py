@@ -15,6 +15,7 @@ import pytest
 from conftest import LEARN, ROUTED, Provider, Reply, Seen, answer, endpoint, listening, serving
 
 from router.dispatch.attempt import AttemptFailed
+from router.dispatch.codes import shown_code
 from router.dispatch.fates import Fate, read_refusal, retry_after_s
 from router.dispatch.retries import pause_before_repeat_s
 from router.endpoints.retries import RetryBudget
@@ -405,3 +406,43 @@ def test_a_call_that_meets_its_providers_idle_close_costs_no_attempt(
 
     chat, files = b"/v1/chat/completions", b"/v1/files"
     assert seen == [chat, chat, chat, files, files, files]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "model_not_found",
+        "context_length_exceeded",
+        "insufficient_quota",
+        "rate_limit_exceeded",
+        "invalid_request_error",
+        "RESOURCE_EXHAUSTED",
+        "DeploymentNotFound",
+        "ThrottlingException",
+        "Throttling.RateQuota",
+        "InvalidApiKey",
+        "1211",
+        "429",
+    ],
+)
+def test_codes_of_providers_are_shown(code: str) -> None:
+    assert shown_code(code) == code
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "",
+        "sk-proj-abcdefgh",
+        "Bearer sk_live_1234",
+        "the patient has a fever",
+        "invalid_api_key_sk-abc",
+        "invalid_request_error: Ada",
+        "model_not_found\nAda",
+        "123456",
+        "\u0661\u0662",
+        "error_" * 20 + "error",
+    ],
+)
+def test_what_may_be_somebodys_words_is_no_code(code: str) -> None:
+    assert shown_code(code) == ""

@@ -37,7 +37,7 @@ from conftest import (
 
 from router import server
 from router.config.compiled import compile_text
-from router.errors import ConfigError, SidecarFull, place_of
+from router.errors import ConfigError, SidecarFull
 from router.net.address import CannotListen, bound
 from router.net.admission import Admission
 from router.net.asgi import ClientLine
@@ -46,6 +46,7 @@ from router.net.listener import Listener, allow_descriptors
 from router.net.turns import LONGEST_S, Turns
 from router.routes import CHAT_PATH
 from scripts.proofs.overload import Phases, TimedCall, judge, passed
+from telemetry.crashes import place_of
 from telemetry.store import Address
 
 # -- who is let in ------------------------------------------------------------------------------

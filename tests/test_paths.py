@@ -12,7 +12,7 @@ from conftest import Provider, Reply, endpoint, serving
 
 from router.dialects.opaque import take_hints
 from router.errors import RequestRejected
-from router.net.paths import below_version, normal_path
+from router.net.paths import below_version, normal_path, shown_path
 from telemetry.store import Address
 
 
@@ -131,3 +131,29 @@ def test_both_forms_of_base_url_are_served_and_listed_models_are_ours(
         "/a/v1/chat/completions",
         "/p/v1/models/gpt-9",
     ]
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/v1/files", "/v1/files"),
+        ("/v1/audio/speech", "/v1/audio/speech"),
+        ("/v1/fine_tuning/jobs/ftjob-abc123/events", "/v1/fine_tuning/jobs/*/events"),
+        ("/v1/threads/thread_9/messages/msg_1", "/v1/threads/*/messages/*"),
+        ("/v1/users/ada@example.com", "/v1/users/*"),
+        ("/v1/responses/Resp", "/v1/responses/*"),
+        (f"/v1/files/{'a' * 40}", "/v1/files/*"),
+    ],
+)
+def test_ids_in_a_path_are_not_shown(path: str, shown: str) -> None:
+    assert shown_path(path) == shown
+
+
+def test_a_path_is_booked_without_its_ids(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    with serving(passing(provider), state_dir, address) as sidecar:
+        got = sidecar.http.get("/v1/files/file-Ada1985/content?who=ada")
+
+    assert provider.calls[0].path == "/p/v1/files/file-Ada1985/content?who=ada"
+    assert got.headers["x-router-endpoint"] == "prov/files/*/content"

@@ -892,6 +892,8 @@ def test_what_feedback_means(said: dict[str, Any], value: float | None, kind: st
         ({"ref": True, "score": 1}, "ref"),
         ({"ref": ["r"], "score": 1}, "ref"),
         ({"ref": "r", "score": 1, "kind": "boss"}, "kind"),
+        ({"ref": "r", "score": 1, "kind": "Derıved"}, "kind"),
+        ({"ref": "r", "score": 1, "kind": ["test"]}, "kind"),
         ({"ref": "r", "score": 1, "revision": -1}, "revision"),
         ({"ref": "r", "score": 1, "match": "first"}, "match"),
         ({"ref": "r", "score": 1, "comment": "x"}, "comment"),

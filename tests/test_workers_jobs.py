@@ -16,6 +16,7 @@ from conftest import SHARDS, until
 from redis.exceptions import ConnectionError as RedisConnectionError
 from rq import Queue
 from rq.job import Callback
+from rq.results import Result
 from rq.serializers import JSONSerializer
 from rq.webhook import Webhook
 from structlog.testing import capture_logs
@@ -139,6 +140,23 @@ def test_a_job_that_goes_on_failing_is_logged_once(
             worker.work(burst=True, logging_level="ERROR")
 
     assert [line["job"] for line in lines].count(TAKE) == 1
+
+
+def test_the_words_of_a_failed_job_stay_out_of_the_store(
+    queue: Queue, worker: JobWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rq keeps the traceback of a failed job, its message included, and packs it."""
+
+    def fail() -> None:
+        raise ValueError("the patient's name is Ada")
+
+    monkeypatch.setitem(ALLOWED, TAKE, (fail, 5.0))
+    job = queue.enqueue(TAKE)
+    worker.work(burst=True, logging_level="ERROR")
+
+    (result,) = job.results()
+    assert result.type is Result.Type.FAILED
+    assert not result.exc_string
 
 
 def test_without_an_archive_the_stream_is_trimmed_all_the_same(

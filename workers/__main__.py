@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 from telemetry import keys, logs
+from telemetry.crashes import tell_without_words
 from telemetry.errors import StoreUnavailable
 from telemetry.processes import end_with_parent
 from telemetry.store import Address, open_store
@@ -58,4 +59,5 @@ def _run_jobs(options: argparse.Namespace, address: Address, stop: threading.Eve
 
 
 if __name__ == "__main__":
+    tell_without_words()
     raise SystemExit(main())

@@ -165,8 +165,12 @@ def run(
     headers: Mapping[str, str],
     dry_run: bool,
     ignore: Sequence[str] = (),
+    transport: httpx.BaseTransport | None = None,
 ) -> IngestResult:
     """Send every row of a file; return what became of them.
+
+    Args:
+        transport: another way to the sidecar than by the network.
 
     Raises:
         BadFile: the file cannot be read from its beginning.
@@ -177,7 +181,9 @@ def run(
     more = {"content-type": CONTENT_TYPE, **({"x-router-dry-run": "1"} if dry_run else {})}
     try:
         with (
-            httpx.Client(trust_env=False, timeout=30, headers={**headers, **more}) as client,
+            httpx.Client(
+                trust_env=False, timeout=30, headers={**headers, **more}, transport=transport
+            ) as client,
             _progress(sender.found, rows) as advance,
         ):
             for batch in sender.batches(rows):

@@ -14,6 +14,7 @@ from typing import Any
 from router.commands.ingest_event import BadRow, EventMaker
 from telemetry.columns import BadColumns, once
 from telemetry.lines import BadCsv, CsvReader, bounded
+from telemetry.tables import Unsound, require_sound
 
 FORMATS = {
     ".jsonl": "jsonl",
@@ -123,6 +124,7 @@ class Rows:
         import polars as pl  # only here: nothing else pays for its start
 
         try:
+            require_sound(self.path)
             frame = pl.scan_parquet(self.path)
             columns = self._header(frame.collect_schema().names())
             self.total = frame.select(pl.len()).collect().item()
@@ -132,8 +134,7 @@ class Rows:
                     number += 1
                     self.done = number
                     yield number, dict(zip(columns, row, strict=True)), ""
-        # Polars panics, beside its own errors, over a file that was cut or overwritten.
-        except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        except (OSError, Unsound, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             reason = str(error).splitlines()[0]
             raise BadFile(f"{self.path}: cannot be read as parquet ({reason})") from None
 

@@ -7,25 +7,34 @@ images, unknown fields and integers of any size survive.
 from __future__ import annotations
 
 import codecs
-import json
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
 
+from router.dialects.errors import refused_field
+from router.dialects.fields import (
+    REFERENCE_KEY,
+    ROUTER_KEYS,
+    encoded,
+    require_each_once,
+    require_one_router,
+    strip_hints,
+    top_level,
+)
 from router.dialects.request import BodyHints, Declared, Structure
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect, Needs
 from router.errors import RequestRejected
-from telemetry.wire.lenient import read_leniently, softened
+from telemetry.wire.lenient import softened
 
 MAX_MESSAGES = 65_536
 """A bound, not a rule: bodies are bounded in bytes."""
+FRAMES = 32
+"""How much deeper than here a body is read once more, and then some: how far it may be nested
+depends on the calls under way, and what is refused for it is refused before anything is done."""
 T = TypeVar("T")
 MAX_NUMBER = 1 << 53
-REFERENCE_KEY = "router_ref"
-ROUTER_KEYS = "router_"
-"""Prefix of metadata keys that are for us; providers never see them."""
 
 
 class _Function(Struct):
@@ -71,7 +80,6 @@ class _Message(Struct):
 
 _REQUEST = msgspec.json.Decoder(ChatBody)
 _MESSAGE = msgspec.json.Decoder(_Message)
-_TOP = msgspec.json.Decoder(dict[str, Raw])
 _TOOLS = msgspec.json.Decoder(list[_Tool])
 _FUNCTIONS = msgspec.json.Decoder(list[_Function])
 _ENCODER = msgspec.json.Encoder()
@@ -192,10 +200,10 @@ class ChatRequest:
             if read.stream_options is not None:
                 options = top_level(bytes(top["stream_options"]))
             options["include_usage"] = Raw(b"true")
-            top["stream_options"] = Raw(_ENCODER.encode(options))
+            top["stream_options"] = Raw(encoded(options))
         for name, value in endpoint.params.items():
             top[name] = Raw(value)
-        return _ENCODER.encode(top), ask_usage
+        return encoded(top), ask_usage
 
     def without_hints(self) -> bytes:
         """Return the body without what is for us; the original bytes where nothing is."""
@@ -204,7 +212,7 @@ class ChatRequest:
             return self.body
         top = top_level(self.body)
         strip_hints(top, ours=ours)
-        return _ENCODER.encode(top)
+        return encoded(top)
 
     @property
     def _tags_us(self) -> bool:
@@ -222,15 +230,12 @@ def parse(body: bytes) -> ChatRequest:
     try:
         if not body.isascii():
             body.decode()  # what is nested is not looked into below
-        request = _decode(body.removeprefix(codecs.BOM_UTF8))
+        request = _with_room(body.removeprefix(codecs.BOM_UTF8), FRAMES)
         require_one_router(body)
+        if request.router is not None:
+            require_each_once(bytes(top_level(body)["router"]))
     except msgspec.ValidationError as error:
-        message, _, where = str(error).partition(" - at `$")
-        missing = message.partition("missing required field `")[2].rstrip("`")
-        param = where.strip("`.").removeprefix(".") or missing or None
-        code = "unknown_field" if "unknown field" in message else "invalid_request"
-        at = f" (in {param})" if param else ""
-        raise RequestRejected(code, f"{message}{at}", param=param) from None
+        raise refused_field(error) from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         detail = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise RequestRejected("invalid_json", f"the body is not JSON: {detail}") from None
@@ -241,6 +246,11 @@ def parse(body: bytes) -> ChatRequest:
     if any(bytes(message)[:1] != b"{" for message in request.messages):
         raise RequestRejected("invalid_request", "a message is no object", param="messages")
     return ChatRequest(body, request)
+
+
+def _with_room(body: bytes, frames: int) -> ChatBody:
+    """Return what is read of a body that can be read again `frames` calls further in."""
+    return _with_room(body, frames - 1) if frames else _decode(body)
 
 
 def _decode(body: bytes) -> ChatBody:
@@ -255,42 +265,6 @@ def _decode(body: bytes) -> ChatBody:
         except ValueError:
             raise error from None
         return _REQUEST.decode(softer)
-
-
-def top_level(body: bytes) -> dict[str, Raw]:
-    """Return the top level of a body; what is nested is the bytes that came, if they are strict.
-
-    Raises:
-        msgspec.DecodeError, ValueError: it is no JSON object.
-    """
-    body = body.removeprefix(codecs.BOM_UTF8)
-    try:
-        return _TOP.decode(body)
-    except msgspec.ValidationError:
-        raise
-    except msgspec.DecodeError:
-        value = read_leniently(body)
-    if not isinstance(value, dict):
-        raise ValueError("no object")
-    return {name: Raw(json.dumps(each).encode()) for name, each in value.items()}
-
-
-def require_one_router(body: bytes) -> None:
-    """Refuse a body in which our object stands twice: of two constraints none may be lost.
-
-    Raises:
-        RequestRejected: it does.
-    """
-    if body.count(b'"router"') < 2:
-        return
-
-    def first_twice(pairs: list[tuple[str, Any]]) -> int:
-        return sum(name == "router" for name, _ in pairs)
-
-    # The outermost object comes last.
-    if json.loads(body.decode("utf-8-sig"), object_pairs_hook=first_twice) > 1:
-        message = "router stands twice in the body; give it once"
-        raise RequestRejected("invalid_request", message, param="router")
 
 
 def _needs(request: ChatBody, body: bytes) -> int:
@@ -324,23 +298,6 @@ def _format(request: ChatBody) -> str:
     wanted = request.response_format
     kind = wanted.get("type") if isinstance(wanted, dict) else wanted
     return kind if isinstance(kind, str) else ""
-
-
-def strip_hints(top: dict[str, Raw], *, ours: bool) -> None:
-    """Take what is for us out of a body.
-
-    Args:
-        top: its top level; changed.
-        ours: some of its metadata is for us.
-    """
-    top.pop("router", None)
-    if ours:
-        metadata = top_level(bytes(top["metadata"]))
-        kept = {k: v for k, v in metadata.items() if not k.startswith(ROUTER_KEYS)}
-        if kept:
-            top["metadata"] = Raw(_ENCODER.encode(kept))
-        else:
-            del top["metadata"]
 
 
 def _whole(value: Any) -> int | None:

@@ -8,9 +8,13 @@ from typing import Any
 
 import msgspec
 
+from router.dialects.request import BodyHints
 from router.errors import STATUS, AllEndpointsFailed, DispatchError, NoCandidates, RequestRejected
 from router.net.asgi import JSON, Exchange, Header
+from telemetry.columns import meant
+from telemetry.numbers import brief, clipped
 
+HINTS = BodyHints.__struct_fields__
 RETRY_AFTER_S = b"1"
 
 
@@ -62,6 +66,26 @@ async def break_off(
         exchange.cut()
     else:
         await exchange.end(event)
+
+
+def refused_field(error: msgspec.ValidationError, within: str = "") -> RequestRejected:
+    """Return the refusal of a body by what its reader found: the field, and what it must be.
+
+    Args:
+        within: the field that was read, where it was not the whole body.
+    """
+    said, at, place = str(error).rpartition(" - at `$")  # names may hold anything: the last one
+    said, place = (said, place.removesuffix("`").removeprefix(".")) if at else (place, "")
+    missing = said.partition("missing required field `")[2].removesuffix("`")
+    param = ".".join(part for part in (within, place) if part) or missing or None
+    unknown = said.partition("unknown field `")[2].removesuffix("`")
+    if unknown:  # only in our own object
+        near = meant(unknown, HINTS)
+        hint = f"did you mean {near}? known" if near else "known"
+        said = f"unknown field {brief(unknown)}; {hint}: {', '.join(HINTS)}"
+    code = "unknown_field" if unknown else "invalid_request"
+    shown = f"{said} (in {clipped(param)})" if param else said
+    return RequestRejected(code, shown, param=param)
 
 
 def refusal_event(body: bytes) -> bytes:

@@ -8,9 +8,12 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from router.dialects.chat import (
+from router.dialects.errors import refused_field
+from router.dialects.fields import (
     REFERENCE_KEY,
     ROUTER_KEYS,
+    encoded,
+    require_each_once,
     require_one_router,
     strip_hints,
     top_level,
@@ -18,9 +21,6 @@ from router.dialects.chat import (
 from router.dialects.request import NOTHING_DECLARED, BodyHints, Declared
 from router.errors import RequestRejected
 from router.net.connection import BodyInPieces
-
-_ENCODER = msgspec.json.Encoder()
-
 
 STATELESS = frozenset({"/v1/completions", "/v1/embeddings", "/v1/messages"})
 """Paths of generation that stores nothing."""
@@ -68,7 +68,7 @@ def take_hints(body: bytes) -> OpaqueBody:
     hints = _hints(router) if router is not None else BodyHints()
     reference = _text(metadata.get(REFERENCE_KEY))
     strip_hints(top, ours=ours)
-    return OpaqueBody(_ENCODER.encode(top), Declared(hints, reference=reference), model)
+    return OpaqueBody(encoded(top), Declared(hints, reference=reference), model)
 
 
 def _as_utf8(body: bytes) -> bytes:
@@ -79,10 +79,14 @@ def _as_utf8(body: bytes) -> bytes:
 
 def _hints(raw: Raw) -> BodyHints:
     try:
-        return msgspec.json.decode(raw, type=BodyHints)
-    except msgspec.DecodeError as error:
-        code = "unknown_field" if "unknown field" in str(error) else "invalid_request"
-        raise RequestRejected(code, f"{error} (in router)", param="router") from None
+        hints = msgspec.json.decode(raw, type=BodyHints)
+    except msgspec.ValidationError as error:
+        raise refused_field(error, "router") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        message = f"this is JSON that not every reader takes: {error} (in router)"
+        raise RequestRejected("invalid_request", message, param="router") from None
+    require_each_once(bytes(raw))
+    return hints
 
 
 def _metadata(top: dict[str, Raw]) -> dict[str, Raw]:
@@ -95,7 +99,7 @@ def _metadata(top: dict[str, Raw]) -> dict[str, Raw]:
 def _text(raw: Raw | None) -> str | None:
     try:
         return msgspec.json.decode(raw, type=str) if raw is not None else None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 

@@ -3,6 +3,7 @@
 - `headers`: which headers travel
 - `observer_line`: what the observer is told of finished calls
 - `fates`: what a refusal is about
+- `codes`: codes of providers' errors as they may be shown
 - `time_limits`: how long a call is waited for
 - `held`: a stream until it may be let go
 - `attempt`: one call to one endpoint

@@ -15,6 +15,7 @@ import httpx
 
 from router.dialects.sse import ChatStream
 from router.dialects.unread import LateAnswer, UnreadStream
+from router.dispatch.codes import shown_code
 from router.dispatch.fates import (
     Fate,
     Refusal,
@@ -253,9 +254,10 @@ class Dispatcher:
         found = read_refusal(status, body, client_auth=endpoint.client_auth)
         attempt.result = found.result
         own = Reply(attempt, status, response.headers, body)
+        code = shown_code(found.code)
         raise AttemptFailed(
             found.result,
-            f"status {status}" + (f" ({found.code[:64]})" if found.code else ""),
+            f"status {status}" + (f" ({code})" if code else ""),
             status=status,
             fate=found.fate,
             retry_after_s=retry_after_s(response.headers, now_s=time.time()),

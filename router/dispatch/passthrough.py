@@ -39,7 +39,7 @@ from router.net.codings import (
 )
 from router.net.connection import BodyInPieces
 from router.net.deadline import Deadline
-from router.net.paths import below_version
+from router.net.paths import below_version, shown_path
 from router.net.pool import Target, Upstream, UpstreamResponse
 from router.policy.callers import Caller
 from telemetry.events import Result, digest8
@@ -161,8 +161,8 @@ class Passthrough:
         await _carry_out(call, exchange, provider, target, headers, limit_s=deadline_s)
 
     def _name(self, provider: Provider, exchange: Exchange, model: str) -> str:
-        """Return the model that a request names, else its path."""
-        name = (model or exchange.path.removeprefix("/v1/"))[:128]
+        """Return the model that a request names, else its path without ids."""
+        name = (model or shown_path(exchange.path).removeprefix("/v1/"))[:128]
         if name not in self._booked:
             if len(self._booked) >= MAX_NAMES:
                 return "other"

@@ -10,12 +10,9 @@ import asyncio
 import difflib
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from urllib.parse import unquote
-
-import msgspec
 
 from router.config.compiled import Configuration
 from router.config.entries import GENERAL
@@ -31,17 +28,16 @@ from router.intake.feedback import (
     parse_item,
     value_of,
 )
+from router.intake.forms import once_each, split
 from router.policy.callers import Caller
 from telemetry import events, ingest
 from telemetry.errors import BadEvent
 from telemetry.events import FeedbackKind, Flag, Result, digest16
 from telemetry.ingest import FeedbackEvent, Outcome, OutcomeEvent
+from telemetry.numbers import brief
 from telemetry.wire.chat import Usage
 from telemetry.writer import Writer
 
-ONE = b"application/cloudevents+json"
-BATCH = b"application/cloudevents-batch+json"
-ATTRIBUTE = b"ce-"
 SLICE = 50
 """Events between two looks at what else there is to do: about a millisecond."""
 MAX_WARNINGS = 20
@@ -90,7 +86,7 @@ class EventDesk:
     async def take(
         self,
         body: bytes,
-        headers: Mapping[bytes, bytes],
+        headers: Sequence[tuple[bytes, bytes]],
         caller: Caller,
         configuration: Configuration,
         *,
@@ -101,7 +97,7 @@ class EventDesk:
         Raises:
             RequestRejected: events are wrong, each is named; or the journal is full.
         """
-        raws = split(body, headers)
+        raws = split(body, once_each(headers))
         batch = EventBatch()
         now_ms = int(time.time() * 1000)
         for part in _slices(list(enumerate(raws))):
@@ -201,50 +197,6 @@ class EventDesk:
             self._desk.write(item, tokens, event, caller, received_at_ms=now_ms)
 
 
-def split(body: bytes, headers: Mapping[bytes, bytes]) -> Sequence[bytes]:
-    """Return the events of a request as JSON objects, whichever of three forms it has.
-
-    Raises:
-        RequestRejected: no form of a CloudEvent, no JSON, or too many events.
-    """
-    kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    if kind == BATCH:
-        try:
-            found = msgspec.json.decode(body, type=list[msgspec.Raw])
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            raise RequestRejected("invalid_json", f"the body is no JSON array: {error}") from None
-        if not 1 <= len(found) <= ingest.MAX_EVENTS:
-            wanted = f"send 1 to {ingest.MAX_EVENTS} events a batch"
-            raise RequestRejected("bad_event", f"this batch has {len(found)} events; {wanted}")
-        return [bytes(raw) for raw in found]
-    if kind == ONE:
-        return [body]
-    if ATTRIBUTE + b"specversion" in headers:
-        return [_from_headers(body, headers)]
-    raise RequestRejected(
-        "unsupported_media_type",
-        f"content-type is {kind[:64].decode('latin-1')!r}; it must be {ONE.decode()}, "
-        f"{BATCH.decode()}, or application/json with ce- headers",
-        param="content-type",
-    )
-
-
-def _from_headers(body: bytes, headers: Mapping[bytes, bytes]) -> bytes:
-    """Return an event in binary mode, attributes in headers and data as body, as one object."""
-    event: dict[str, Any] = {
-        name.removeprefix(ATTRIBUTE).decode("latin-1"): unquote(value.decode("latin-1"))
-        for name, value in headers.items()
-        if name.startswith(ATTRIBUTE)
-    }
-    if b"content-type" in headers:
-        event["datacontenttype"] = headers[b"content-type"].decode("latin-1")
-    try:
-        event["data"] = msgspec.json.decode(body, type=msgspec.Raw)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise RequestRejected("invalid_json", f"the body is not JSON: {error}") from None
-    return msgspec.json.encode(event)
-
-
 def _time(event: OutcomeEvent | FeedbackEvent, now_ms: int) -> int:
     """Return when an event happened; a clock a little ahead of ours is set right."""
     if event.time is None:
@@ -287,7 +239,7 @@ def _task(
     task = data.task or caller.app.entry.task or GENERAL
     if task in configuration.tasks:
         return task
-    warnings[f"unknown task {task[:64]!r}; booked as {GENERAL}"] += 1
+    warnings[f"unknown task {brief(task)}; booked as {GENERAL}"] += 1
     return GENERAL
 
 
@@ -305,7 +257,7 @@ def _unlisted(name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name, known, n=3)
     shown = ", ".join(near or sorted(known)[:12])
     what = "did you mean" if near else "listed are"
-    return f"data.endpoint {name[:64]!r} is not in the configuration; {what} {shown}"
+    return f"data.endpoint {brief(name)} is not in the configuration; {what} {shown}"
 
 
 def _rejected(problems: list[EventProblem]) -> RequestRejected:

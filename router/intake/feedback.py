@@ -23,7 +23,7 @@ from telemetry import events
 from telemetry.columns import BadColumns, meant, once
 from telemetry.events import FeedbackKind, Match, Token, digest16
 from telemetry.names import NotText, text_of
-from telemetry.numbers import brief, is_number
+from telemetry.numbers import brief, is_number, unsendable
 from telemetry.references import choose, look_up
 from telemetry.store import Client, StoreErrors
 from telemetry.writer import Writer
@@ -41,6 +41,7 @@ KIND_OF = {
     "edit_ratio": FeedbackKind.EDIT,
     "retried": FeedbackKind.DERIVED,
 }
+KINDS = {kind.name.lower(): kind for kind in FeedbackKind}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,7 @@ class FeedbackDesk:
             candidates = [self._seal.close(_resealed(t, self._seal.key_id)) for t in tokens]
             raise RequestRejected(
                 "ambiguous_reference",
-                f"{item.name} {item.id!r} names {len(tokens)} decisions; "
+                f"{item.name} {brief(item.id)} names {len(tokens)} decisions; "
                 "send match: last or all, or one of the candidates as decision_id",
                 param=item.name,
                 details={"candidates": candidates},
@@ -227,7 +228,7 @@ def parse(body: bytes) -> list[FeedbackItem]:
     try:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise RequestRejected("invalid_json", f"the body is not JSON: {error}") from None
+        raise _no_json(body, error) from None
     try:
         json.loads(body, object_pairs_hook=once)
     except BadColumns as error:
@@ -264,22 +265,23 @@ def parse_item(raw: object, at: str) -> FeedbackItem:
     except NotText as error:
         raise _bad(f"{name} {error}", at + name) from None
     if not 0 < len(identifier) <= MAX_NAME:
-        raise _bad(f"{name} must be a string of 1 to {MAX_NAME} characters", at + name)
+        wrong = f"{name} has {len(identifier)} characters"
+        raise _bad(f"{wrong}; it must be a string of 1 to {MAX_NAME}", at + name)
     kind = KIND_OF[said]
     if "kind" in raw:
-        try:
-            kind = FeedbackKind[str(raw["kind"]).upper()]
-        except KeyError:
-            known = ", ".join(k.name.lower() for k in FeedbackKind)
-            raise _bad(
-                f"kind {brief(raw['kind'])} is unknown; known: {known}", at + "kind"
-            ) from None
+        found = KINDS.get(raw["kind"].lower()) if isinstance(raw["kind"], str) else None
+        if found is None:
+            unknown = f"kind {brief(raw['kind'])} is unknown"
+            raise _bad(f"{unknown}; known: {', '.join(KINDS)}", at + "kind")
+        kind = found
     revision = raw.get("revision", 0)
     if not isinstance(revision, int) or isinstance(revision, bool) or not 0 <= revision < 2**32:
-        raise _bad(f"revision {brief(revision)} must be a whole number from 0", at + "revision")
+        raise _bad(
+            f"revision is {brief(revision)}; it must be a whole number from 0", at + "revision"
+        )
     match = raw.get("match")
     if match not in (None, "last", "all"):
-        raise _bad(f"match {brief(match)} must be last or all", at + "match")
+        raise _bad(f"match is {brief(match)}; it must be last or all", at + "match")
     chosen = {None: Match.ONE, "last": Match.LAST, "all": Match.ALL}[match]
     value = value_of(said, raw[said], at + said)
     return FeedbackItem(name, identifier, kind, value, revision, chosen, at)
@@ -324,6 +326,17 @@ def value_of(said: str, value: object, field: str) -> float | None:
 def journal_full() -> RequestRejected:
     """Return the refusal of what cannot be made safe."""
     return RequestRejected("telemetry_full", "the journal is full; try again later")
+
+
+def _no_json(body: bytes, error: Exception) -> RequestRejected:
+    """Return the refusal of what is no JSON; by its field where only a number makes it none."""
+    try:
+        said = unsendable(json.loads(body))  # this reader takes NaN, and makes infinity of 1e400
+    except (ValueError, RecursionError):
+        said = ""
+    if said:
+        return _bad(said, said.partition(" is ")[0])
+    return RequestRejected("invalid_json", f"the body is not JSON: {error}")
 
 
 def _bad(message: str, field: str) -> RequestRejected:

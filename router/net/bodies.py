@@ -16,6 +16,7 @@ from router.net.codings import (
     Decoder,
     are_known,
 )
+from telemetry.numbers import brief
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -195,10 +196,10 @@ class RequestBody:
 def _decoder(codings: Sequence[bytes], limit: int) -> Decoder:
     if not are_known(codings):
         unknown = [coding for coding in codings if coding not in KNOWN]
-        shown = unknown[0][:64].decode("latin-1") if unknown else f"over {MAX_CODINGS} in a row"
+        shown = brief(unknown[0].decode("latin-1")) if unknown else f"over {MAX_CODINGS} in a row"
         raise RequestRejected(
             "unsupported_media_type",
-            f"the coding {shown!r} is not read here; gzip, deflate and zstd are",
+            f"the coding {shown} is not read here; gzip, deflate and zstd are",
         )
     return Decoder(codings, limit=limit, max_ratio=MAX_RATIO)
 

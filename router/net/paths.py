@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import unquote_to_bytes
 
 from router.errors import RequestRejected
@@ -13,6 +14,8 @@ from router.errors import RequestRejected
 VERSION = "v1"
 OWN = frozenset({"livez", "readyz", "metrics", ""})
 """Paths that have no version."""
+WORD = re.compile(r"[a-z]{1,32}(?:[_-][a-z]{1,32}){0,3}")
+"""A segment that names a kind of thing; one with a digit, a capital or an @ names one of them."""
 
 
 def normal_path(raw_path: bytes) -> str:
@@ -49,6 +52,15 @@ def below_version(raw_path: bytes) -> str:
     while parts and parts[0].lower() == VERSION:
         parts.pop(0)
     return "/" + "/".join(parts)
+
+
+def shown_path(path: str) -> str:
+    """Return a path as it may be logged and booked: `*` in the place of ids.
+
+    Ids may be names of users, and there is no end of them.
+    """
+    parts = path.split("/")
+    return "/".join(p if not p or p == VERSION or WORD.fullmatch(p) else "*" for p in parts)
 
 
 def _devious(why: str) -> RequestRejected:

@@ -10,6 +10,7 @@ from msgspec import Struct
 from router.dialects.request import Declared
 from router.endpoints.entries import DataClass
 from router.errors import RequestRejected
+from telemetry.numbers import brief
 
 Headers = Mapping[bytes, bytes]
 
@@ -80,5 +81,5 @@ def _data_class(value: str | None) -> DataClass | None:
         return DataClass(value)
     except ValueError:
         known = ", ".join(DataClass)
-        message = f"unknown data class {value[:32]!r}; known: {known}"
+        message = f"unknown data class {brief(value)}; known: {known}"
         raise RequestRejected("invalid_request", message, param="data_class") from None

@@ -15,6 +15,7 @@ from router.config.compiled import App, Strategy
 from router.config.entries import AUTO, Fallback, Mode
 from router.endpoints.catalog import Catalog, Endpoint
 from router.errors import RequestRejected
+from telemetry.numbers import brief
 
 
 class Route(Struct, frozen=True):
@@ -133,7 +134,7 @@ def choose_strategy(
     if found is None:
         known = ", ".join(sorted(strategies))
         raise RequestRejected(
-            "unknown_strategy", f"unknown strategy {name[:64]!r}; known: {known}", param="strategy"
+            "unknown_strategy", f"unknown strategy {brief(name)}; known: {known}", param="strategy"
         )
     return found
 

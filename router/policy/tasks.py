@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from router.config.entries import GENERAL, MatchEntry, TaskEntry
 from router.dialects.request import Structure
+from telemetry.numbers import brief
 
 
 class Task(Struct, frozen=True):
@@ -31,7 +32,7 @@ def categorize(
     if hint is not None:
         if hint in tasks:
             return Task(hint)
-        return Task(GENERAL, f"unknown task {hint[:64]!r}; served as {GENERAL}")
+        return Task(GENERAL, f"unknown task {brief(hint)}; served as {GENERAL}")
     if default is not None:
         return Task(default)
     for name, entry in tasks.items():

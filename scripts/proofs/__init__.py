@@ -24,5 +24,15 @@
 - `stream_client`: a client on a bare socket
 - `slow_provider`: a provider of slow streams, and samples to be cut
 - `streams`: that cut streams are told, and that leaving clients leave nothing behind
+- `canaries`: marked secrets, and how they are found again
+- `secret_provider`: a provider that repeats in its errors whatever it was told
+- `faulty_parts`: faults in our own parts, made on purpose
+- `secret_stack`: `pointsman up` with secrets of every kind to keep
+- `searched`: every place in which a secret could lie
+- `secret_calls`: requests with a secret in every field
+- `secret_verbs`: what the verbs print
+- `secret_run`: all that is done so that a secret might get out
+- `secret_places`: what may hold one, and why
+- `secrets`: that none gets out
 - `__main__`: `scripts/prove NAME`
 """

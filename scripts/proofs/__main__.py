@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from scripts.proofs import direct, failover, overload, pipeline, streams
+from scripts.proofs import direct, failover, overload, pipeline, secrets, streams
 
 PROOFS: dict[str, Callable[[Sequence[str]], int]] = {
     "pipeline": pipeline.main,
@@ -13,6 +13,7 @@ PROOFS: dict[str, Callable[[Sequence[str]], int]] = {
     "direct": direct.main,
     "overload": overload.main,
     "streams": streams.main,
+    "secrets": secrets.main,
 }
 
 

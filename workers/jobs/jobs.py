@@ -207,6 +207,10 @@ class JobWorker(SimpleWorker):
             number = getattr(exc_info[1], "errno", None) if len(exc_info) > 1 else None
             log.error("a job failed", job=name, error=kind, errno=number)
 
+    def handle_job_failure(self, *arguments: Any, **named: Any) -> None:
+        """Keep in the store that a job failed, and not with which words: rq keeps a traceback."""
+        super().handle_job_failure(*arguments, **named | {"exc_string": ""})
+
     def handle_job_success(self, *arguments: Any, **named: Any) -> None:
         """Note that a job is well again."""
         super().handle_job_success(*arguments, **named)

@@ -17,6 +17,7 @@ from pathlib import Path
 import structlog
 
 from telemetry import events, keys, logs
+from telemetry.crashes import tell_without_words
 from telemetry.errors import MalformedEvent
 from telemetry.events import FeedbackKind
 from telemetry.observed import HEADER_BYTES, Observed, sizes, unpack
@@ -101,4 +102,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    tell_without_words()
     raise SystemExit(main())
