@@ -269,11 +269,11 @@ def parse_item(raw: object, at: str) -> FeedbackItem:
         raise _bad(f"{wrong}; it must be a string of 1 to {MAX_NAME}", at + name)
     kind = KIND_OF[said]
     if "kind" in raw:
-        found = KINDS.get(raw["kind"].lower()) if isinstance(raw["kind"], str) else None
-        if found is None:
-            unknown = f"kind {brief(raw['kind'])} is unknown"
-            raise _bad(f"{unknown}; known: {', '.join(KINDS)}", at + "kind")
-        kind = found
+        named = KINDS.get(raw["kind"].lower()) if isinstance(raw["kind"], str) else None
+        if named is None:
+            wrong = f"kind {brief(raw['kind'])} is unknown"
+            raise _bad(f"{wrong}; known: {', '.join(KINDS)}", at + "kind")
+        kind = named
     revision = raw.get("revision", 0)
     if not isinstance(revision, int) or isinstance(revision, bool) or not 0 <= revision < 2**32:
         raise _bad(
