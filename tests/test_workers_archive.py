@@ -314,6 +314,25 @@ def test_trimming_never_passes_the_archived_mark(life: Life) -> None:
     assert life.audit().equal
 
 
+def test_a_store_that_was_emptied_is_told_as_one_that_began_anew(life: Life) -> None:
+    for n in range(1, 300):
+        life.send(outcome(n))
+    life.fold()
+    life.take()
+    life.client.flushall()
+    life = Life(life.client, life.archive.root)
+    for n in range(300, 310):
+        life.send(outcome(n))
+    life.fold()
+
+    found = life.audit()
+
+    assert not found.equal
+    assert "began anew after its last file" in found.difference
+    life.take()
+    assert life.audit().equal
+
+
 def test_an_archive_that_cannot_be_written_does_not_fill_the_store(life: Life) -> None:
     for n in range(1, 2000):
         life.send(outcome(n), feedback(n, 0.5))
