@@ -19,8 +19,6 @@ from telemetry.numbers import EXACT, PLAIN, brief
 
 CHUNK_ROWS = 50_000
 """Rows of CSV that are Python strings at a time."""
-
-
 PROBE_ROWS = 10_000
 """Rows of parquet that are read at a time where it is only seen whether that can be done."""
 _PROBE = """

@@ -233,7 +233,7 @@ class Keeper:
             return
         self._configuration = taken.configuration
         if followed.names is not None:
-            followed.names |= tasks_of(before)
+            followed.names = {**followed.names, **tasks_of(before)}
         try:
             self._refresh(followed)
         except Exception as error:  # nothing of it may stop the thread

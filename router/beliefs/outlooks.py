@@ -84,7 +84,7 @@ def see(
             what was measured in them stays in use.
     """
     digests, catalog = configuration.derive(Digests.of), configuration.catalog
-    every = _as_shared(rows, configuration, names)
+    every = cells.renamed(rows, *configuration.derive(_Booked).under(names))
     shared = cells.read(every, categories=digests.shared, endpoints=catalog.digests, now_ms=now_ms)
     read = shared.derived
     if every is not rows or any(one.regimes.now for one in known):
@@ -104,15 +104,28 @@ def see(
     return tuple(out)
 
 
-def _as_shared(
-    rows: cells.Terms, configuration: Configuration, names: Mapping[int, str]
-) -> cells.Terms:
-    """Return all rows of each task under the shared digest of it, whosever calls they are."""
-    places, shared = configuration.task_index, configuration.derive(Digests.of).shared
-    booked = {**names, **tasks_of(configuration)}
-    tasks = {digest: places[name] for digest, name in booked.items() if name in places}
-    wanted = np.array(list(tasks), dtype=np.uint64)
-    return cells.renamed(rows, wanted, shared[list(tasks.values())])
+class _Booked:
+    """Under which digests calls of each task are booked; worked out once, read at every look."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._places = configuration.task_index
+        self._shared = configuration.derive(Digests.of).shared
+        self._own = tasks_of(configuration)
+        self._names: Mapping[int, str] | None = None
+        self._found: tuple[NDArray[np.uint64], NDArray[np.uint64]]
+
+    def under(self, names: Mapping[int, str]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        """Return all such digests (n,), and the shared one of each one's task (n,).
+
+        Args:
+            names: of digests besides the configuration's own; never changed in place.
+        """
+        if self._names is not names:
+            booked = {**names, **self._own}
+            tasks = {d: self._places[name] for d, name in booked.items() if name in self._places}
+            wanted = np.array(list(tasks), dtype=np.uint64)
+            self._names, self._found = names, (wanted, self._shared[list(tasks.values())])
+        return self._found
 
 
 def _labels(
