@@ -99,7 +99,7 @@ class Sidecar:
         self.budget = BodyBudget(entry.max_held_bytes)
         self.failure: OSError | None = None  # why it could not start
         seal = Seal.load(state_dir)
-        booking = Booking(self.writer, seal, metrics, n_shards=n_shards)
+        booking = Booking(self.writer, seal, self.keeper.secret, metrics, n_shards=n_shards)
         self.feedback = FeedbackDesk(
             self.writer,
             seal,

@@ -5,6 +5,8 @@ In reading order:
 - `numbers`, `names`, `columns`, `lines`: what is a number, a name, a column, a row, at every door
 - `errors`, `crashes`: what goes wrong, foreseen or not
 - `logs`, `processes`: what is logged, and how processes end together
+- `tokens`: the fixed bytes that carry a decision
+- `narrow`: records and tokens of version 2, as the wider ones of today
 - `events`: the fixed binary record of an outcome or a feedback
 - `wire`: what providers and their clients say, read
 - `ingest`: the events that others send
@@ -14,6 +16,7 @@ In reading order:
 - `keys`: every name in the store
 - `address`, `topology`: where a store is as its address says, and its clients
 - `embedded`, `store`: the private server, and how a store is found and laid out
+- `secret`: what digests of users are keyed with
 - `trouble`: why a store does not do what it is asked, and what to do
 - `references`: which decisions an answer's id or a caller's reference names
 - `scripts`: the few steps that the store must take atomically

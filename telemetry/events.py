@@ -1,8 +1,8 @@
 """The one record that travels: what a decision was, and what became of it.
 
-A record is 216 bytes of fixed layout, so that a batch of them is a numpy array without parsing.
-It carries no text at all: names are digests, prompts and answers never get here. Fields are only
-ever added, under a new `RECORD_VERSION`.
+A record is 368 bytes of fixed layout, so that a batch of them is a numpy array without parsing.
+It carries no text at all: names are digests, prompts and answers never get here. Fields that
+nobody fills yet are zero. Records of version 2 are read as well (`telemetry/narrow.py`).
 """
 
 from __future__ import annotations
@@ -15,22 +15,12 @@ from functools import cache
 from hashlib import blake2b
 
 import numpy as np
-from msgspec import Struct
 from numpy.typing import NDArray
 
-from telemetry.errors import MalformedEvent
+from telemetry import narrow
+from telemetry.tokens import TOKEN, Token
 
-RECORD_VERSION = 2
-TOKEN_VERSION = 5
-OLDEST_TOKEN_VERSION = 2
-WATCHED_SINCE = 3
-"""Version of the token from which on labels are counted for the watch over changes. Those of
-earlier decisions were counted in another way, and what they left is read by nobody."""
-TAUGHT_SINCE = 4
-"""Version of the token from which on labels are counted by app as well."""
-FIRST_WORD_SINCE = 5
-"""Version of the token from which on the watch over changes hears the first word said of an answer,
-and no correction of it. Of earlier decisions it heard whatever held."""
+RECORD_VERSION = 3
 MICRO = 1_000_000
 RETRACTED = -1
 """`value_micro` of a feedback that takes back what it said before."""
@@ -117,31 +107,6 @@ class Match(IntEnum):
     ALL = 2
 
 
-TOKEN = np.dtype(
-    [
-        ("token_version", "u1"),
-        ("key_id", "u1"),
-        ("shard", "u1"),
-        ("token_flags", "u1"),
-        ("nonce", "V16"),
-        ("decided_at_ms", "<i8"),
-        ("category", "<u8"),
-        ("drawn", "<u8"),
-        ("executed", "<u8"),
-        ("strategy", "<u8"),
-        ("app", "<u8"),
-        ("release_key", "<u8"),
-        ("session", "<u8"),
-        ("propensity", "<f4"),
-        ("predicted", "<f4"),
-        ("predicted_sd", "<f4"),
-        ("spread", "<f4"),
-        ("regime", "<u4"),
-    ]
-)
-"""The body of a decision token. The client carries it, sealed; nobody has to look it up."""
-TOKEN_STRUCT = struct.Struct("<BBBB16sqQQQQQQQffffI")
-
 RECORD = np.dtype(
     [
         ("kind", "u1"),
@@ -149,99 +114,59 @@ RECORD = np.dtype(
         ("result", "u1"),
         ("attempt", "u1"),
         ("status", "<u2"),
-        ("flags", "<u2"),
+        ("data_class", "u1"),
+        ("tier", "u1"),  # of service
         ("token", TOKEN),
+        ("flags", "<u4"),
         ("tokens_in", "<u4"),
         ("tokens_out", "<u4"),
-        ("tokens_cached", "<u4"),
-        ("tokens_reasoning", "<u4"),
+        ("tokens_cached", "<u4"),  # of those in
+        ("tokens_reasoning", "<u4"),  # of those out
+        ("tokens_cache_write", "<u4"),  # of those in
         ("latency_us", "<u4"),
         ("ttft_us", "<u4"),
-        ("cost_nano", "<u8"),
+        ("cost_nano", "<u8"),  # by the price that `price_source` names
+        ("reported_cost_nano", "<u8"),  # by the provider's own word
+        ("received_at_ms", "<i8"),  # of feedback; on the store's clock, like `decided_at_ms`
         ("response", "V16"),
         ("reference", "V16"),
+        ("chain", "V16"),  # nonce of the first of several attempts at one task
+        ("event", "V16"),
+        ("trace", "V16"),
+        ("span", "V8"),
+        ("role", "<u8"),
+        ("tag", "<u8"),
+        ("episode", "<u8"),
+        ("prompt", "<u8"),  # its version
+        ("zone", "<u8"),
+        ("served_model", "<u8"),
+        ("fingerprint", "<u8"),  # of the system that served
+        ("configuration", "<u8"),
         ("value_micro", "<i8"),
         ("revision", "<u4"),
         ("feedback_kind", "u1"),
         ("match", "u1"),
         ("source", "u1"),
         ("rules", "u1"),
-        ("event", "V16"),
+        ("price_source", "u1"),
+        ("reserved", "V7"),
         ("checksum", "<u4"),
         ("padding", "<u4"),
     ]
 )
 RECORD_SIZE = RECORD.itemsize
-_HEAD = struct.Struct("<BBBBHH")
-_TAIL = struct.Struct("<IIIIIIQ16s16sqIBBBB16s")
+DTYPES = {narrow.RECORD_VERSION: narrow.RECORD, RECORD_VERSION: RECORD}
+"""Layouts that are read, by version; the last is written."""
+_HEAD = struct.Struct("<BBBBHxx")
+_OUTCOME = struct.Struct("<8IQ16x16s16s16x16s80xQqI4B8x")
+_FEEDBACK = struct.Struct("<48xq16x16s16s16s88xqI4B8x")
+"""What stands behind the token; of a feedback all that tells of an attempt is left out."""
 _SEAL = struct.Struct("<II")
 CHECKED_AT_ONCE = 256
 """Records: as many as a frame holds. One that is damaged has so many looked at one by one."""
 TOKEN_OFFSET = _HEAD.size
 NO_DIGEST = bytes(16)
 U32_MAX = 0xFFFF_FFFF
-
-
-class Token(Struct, frozen=True):
-    """A decision as it travels; digests are 8-byte integers, times are epoch milliseconds.
-
-    `predicted` and `predicted_sd` are mean and sd of what was believed of the endpoint's quality,
-    `spread` the sd of a single reward about that mean: 0 where nothing was predicted. `regime` is
-    the one that the endpoint was in, so that its labels need no clock to find their place.
-    """
-
-    key_id: int
-    shard: int
-    flags: int
-    nonce: bytes
-    decided_at_ms: int
-    category: int
-    drawn: int
-    executed: int
-    strategy: int
-    app: int
-    release_key: int
-    session: int
-    propensity: float
-    predicted: float
-    predicted_sd: float
-    spread: float = 0.0
-    regime: int = 0
-
-    def pack(self) -> bytes:
-        """Return the 104-byte body."""
-        return TOKEN_STRUCT.pack(
-            TOKEN_VERSION,
-            self.key_id,
-            self.shard,
-            self.flags,
-            self.nonce,
-            self.decided_at_ms,
-            self.category,
-            self.drawn,
-            self.executed,
-            self.strategy,
-            self.app,
-            self.release_key,
-            self.session,
-            self.propensity,
-            self.predicted,
-            self.predicted_sd,
-            self.spread,
-            self.regime,
-        )
-
-    @classmethod
-    def unpack(cls, body: bytes) -> Token:
-        """Return the token in `body`.
-
-        Raises:
-            MalformedEvent: wrong length or version.
-        """
-        known = range(OLDEST_TOKEN_VERSION, TOKEN_VERSION + 1)
-        if len(body) != TOKEN_STRUCT.size or body[0] not in known:
-            raise MalformedEvent(f"a token body of {len(body)} bytes, version {body[:1].hex()}")
-        return cls(*TOKEN_STRUCT.unpack(body)[1:])
 
 
 def outcome(
@@ -255,6 +180,7 @@ def outcome(
     tokens_out: int = 0,
     tokens_cached: int = 0,
     tokens_reasoning: int = 0,
+    tokens_cache_write: int = 0,
     latency_s: float = 0.0,
     ttft_s: float = 0.0,
     cost_nano: int = 0,
@@ -262,6 +188,7 @@ def outcome(
     reference: bytes = NO_DIGEST,
     said: tuple[FeedbackKind, float] | None = None,
     event: bytes = NO_DIGEST,
+    configuration: int = 0,
 ) -> bytes:
     """Return the record of one attempt of the decision in `token` (a packed body).
 
@@ -269,25 +196,29 @@ def outcome(
         said: what was thought of the answer, where that comes with the outcome; one record, so
             that both count or neither.
         event: the id under which `said` is heard.
+        configuration: digest of the one that was in force.
     """
-    head = _HEAD.pack(Kind.OUTCOME, RECORD_VERSION, result, min(attempt, 255), status, flags)
-    tail = _TAIL.pack(
+    head = _HEAD.pack(Kind.OUTCOME, RECORD_VERSION, result, min(attempt, 255), status)
+    tail = _OUTCOME.pack(
+        flags,
         min(tokens_in, U32_MAX),
         min(tokens_out, U32_MAX),
         min(tokens_cached, U32_MAX),
         min(tokens_reasoning, U32_MAX),
+        min(tokens_cache_write, U32_MAX),
         min(int(latency_s * 1e6), U32_MAX),
         min(int(ttft_s * 1e6), U32_MAX),
         cost_nano,
         response,
         reference,
+        event,
+        configuration,
         round(said[1] * MICRO) if said else 0,
         0,
         said[0] if said else 0,
         0,
         0,
         0,
-        event,
     )
     return _sealed(head + token + tail)
 
@@ -316,20 +247,23 @@ def feedback(
         chain: nonce of the first of several attempts at one task, where this is one of them.
         app, shard: without a token, the digest of the app in which the reference means
             something, and the shard that keeps the feedback until it is joined.
-        received_at_ms: without a token, since when it waits, where that is not the event's time.
+        received_at_ms: when it was received, on the store's clock.
     """
     if token is None:
-        what = Kind.REFERENCE_FEEDBACK
-        body = Token(
-            0, shard, 0, NO_DIGEST, received_at_ms, 0, 0, 0, 0, app, 0, 0, 0.0, 0.0, 0.0
-        ).pack()
+        body, what = _nobody(shard, app), Kind.REFERENCE_FEEDBACK
     else:
-        what, body = Kind.FEEDBACK, token
+        body, what = token, Kind.FEEDBACK
     micro = RETRACTED if value is None else round(value * MICRO)
-    tail = _TAIL.pack(
-        *(0, 0, 0, 0, 0, 0, 0, chain, reference, micro, revision, kind, match, source, rules, event)
+    tail = _FEEDBACK.pack(
+        *(received_at_ms, reference, chain, event, micro, revision, kind, match, source, rules)
     )
-    return _sealed(_HEAD.pack(what, RECORD_VERSION, 0, 0, 0, 0) + body + tail)
+    return _sealed(_HEAD.pack(what, RECORD_VERSION, 0, 0, 0) + body + tail)
+
+
+@cache
+def _nobody(shard: int, app: int) -> bytes:
+    """Return the token of feedback whose decision is not known yet."""
+    return Token(0, shard, 0, NO_DIGEST, 0, 0, 0, 0, 0, app, 0, 0, 0.0, 0.0, 0.0).pack()
 
 
 def new_event_id(at_ms: int) -> bytes:
@@ -342,16 +276,45 @@ def ingested_event_id(at_ms: int, digest: bytes) -> bytes:
     return at_ms.to_bytes(6, "big") + digest[:10]
 
 
-def decode(data: bytes) -> tuple[NDArray[np.void], list[bytes]]:
-    """Return the sound records of `data` as an array of RECORD, and the raw unsound ones."""
-    whole = len(data) // RECORD_SIZE * RECORD_SIZE
-    records = np.frombuffer(data[:whole], dtype=RECORD)
+def decode(data: bytes, version: int = RECORD_VERSION) -> tuple[NDArray[np.void], list[bytes]]:
+    """Return the sound records of `data` as an array of RECORD, and the raw unsound ones.
+
+    Args:
+        version: of all of them. Those of version 2 are returned as ones of version 3.
+    """
+    dtype = DTYPES[version]
+    size = dtype.itemsize
+    whole = len(data) // size * size
+    records = np.frombuffer(data[:whole], dtype=dtype)
     bad = [data[whole:]] if whole != len(data) else []
-    sound = _valid(records) & _sealed_well(data[:whole], records["checksum"])
+    sound = _valid(records, version) & _sealed_well(data[:whole], records["checksum"], size)
     for i in np.flatnonzero(~sound):
-        bad.append(data[i * RECORD_SIZE : (i + 1) * RECORD_SIZE])
+        bad.append(data[i * size : (i + 1) * size])
     # A whole record is copied at once by `compress`, and field by field by `records[sound]`.
-    return records if sound.all() else records.compress(sound), bad
+    found = records if sound.all() else records.compress(sound)
+    return found if version == RECORD_VERSION else _widened(found), bad
+
+
+def size_of(version: int) -> int:
+    """Return the bytes of a record of this version."""
+    return DTYPES[version].itemsize
+
+
+def record_of(raw: bytes) -> np.void:
+    """Return one record of any version, as it was kept in the store."""
+    narrow_one = len(raw) == narrow.RECORD_SIZE
+    found = np.frombuffer(raw, dtype=narrow.RECORD if narrow_one else RECORD)
+    one: np.void = (_widened(found) if narrow_one else found)[0]
+    return one
+
+
+def _widened(records: NDArray[np.void]) -> NDArray[np.void]:
+    """Return records of version 2 as ones of today, sealed anew."""
+    out = narrow.widened(records, RECORD)
+    out["version"] = RECORD_VERSION
+    ends = RECORD_SIZE - _SEAL.size
+    out["checksum"] = [zlib.crc32(record.tobytes()[:ends]) for record in out]
+    return out
 
 
 def digest8(*parts: str) -> int:
@@ -364,7 +327,7 @@ def digest16(*parts: str) -> bytes:
     return blake2b("\x1f".join(parts).encode(), digest_size=16).digest()
 
 
-def _valid(records: NDArray[np.void]) -> NDArray[np.bool_]:
+def _valid(records: NDArray[np.void], version: int) -> NDArray[np.bool_]:
     """Return which records hold only values that their fields allow."""
     kind, value = records["kind"], records["value_micro"]
     said = (records["feedback_kind"] <= max(FeedbackKind)) & (value >= RETRACTED) & (value <= MICRO)
@@ -376,33 +339,33 @@ def _valid(records: NDArray[np.void]) -> NDArray[np.bool_]:
         & (records["match"] <= max(Match))
         & (records["source"] <= max(Source))
     )
-    return np.asarray((records["version"] == RECORD_VERSION) & (outcome_ok | feedback_ok))
+    return np.asarray((records["version"] == version) & (outcome_ok | feedback_ok))
 
 
-def _sealed_well(data: bytes, checksums: NDArray[np.uint32]) -> NDArray[np.bool_]:
-    """Return which records carry the checksum of their own bytes."""
+def _sealed_well(data: bytes, checksums: NDArray[np.uint32], size: int) -> NDArray[np.bool_]:
+    """Return which records, each of `size` bytes, carry the checksum of their own bytes."""
     out = np.ones(len(checksums), dtype=bool)
     for first in range(0, len(out), CHECKED_AT_ONCE):
         n = min(CHECKED_AT_ONCE, len(out) - first)
-        part = memoryview(data)[first * RECORD_SIZE : (first + n) * RECORD_SIZE]
-        if zlib.crc32(part) == _checksums_of_sound()[n]:
+        part = memoryview(data)[first * size : (first + n) * size]
+        if zlib.crc32(part) == _checksums_of_sound(size)[n]:
             continue
-        ends = range(RECORD_SIZE - _SEAL.size, len(part), RECORD_SIZE)
-        found = [zlib.crc32(part[end + _SEAL.size - RECORD_SIZE : end]) for end in ends]
+        ends = range(size - _SEAL.size, len(part), size)
+        found = [zlib.crc32(part[end + _SEAL.size - size : end]) for end in ends]
         out[first : first + n] = checksums[first : first + n] == np.array(found, dtype=np.uint32)
     return out
 
 
 @cache
-def _checksums_of_sound() -> list[int]:
+def _checksums_of_sound(size: int) -> list[int]:
     """Return the checksum of 0, 1, 2, … sealed records in a row, whatever they hold.
 
     A CRC is linear, and that of bytes with their own CRC behind them is always the same. So one
     look at many records tells that each is sound: one that is not changes the whole for certain,
     several cancel out as seldom as a single record's checksum errs.
     """
-    nothing = bytes(RECORD_SIZE)
-    sealed = zlib.crc32(_sealed(bytes(RECORD_SIZE - _SEAL.size)))
+    nothing = bytes(size)
+    sealed = zlib.crc32(_sealed(bytes(size - _SEAL.size)))
     out = [0]
     for _ in range(CHECKED_AT_ONCE):
         out.append(sealed ^ zlib.crc32(nothing, out[-1]) ^ zlib.crc32(nothing))

@@ -10,14 +10,17 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from telemetry import narrow
 from telemetry.errors import MalformedEvent
-from telemetry.events import RECORD_SIZE
+from telemetry.events import RECORD_VERSION, size_of
 
 MAX_RECORDS = 256
-"""53 kB an entry: large enough that the store's work per record vanishes, small enough to
+"""94 kB an entry: large enough that the store's work per record vanishes, small enough to
 interleave with other producers."""
 _HEADER = struct.Struct("<4s16sBBHQ")
-_MAGIC = b"PMF1"
+_MAGIC_OF = {narrow.RECORD_VERSION: b"PMF1", RECORD_VERSION: b"PMF2"}
+_VERSIONS = {magic: version for version, magic in _MAGIC_OF.items()}
+"""Of a frame's records, by how it begins."""
 UNNUMBERED = bytes(16)
 """Producer of frames whose repetition has no effect anyway."""
 
@@ -30,16 +33,23 @@ class Frame:
     shard: int
     first: int
     body: bytes
+    version: int = RECORD_VERSION  # of its records
+
+    @property
+    def record_size(self) -> int:
+        """Bytes of a record."""
+        return size_of(self.version)
 
     @property
     def n_records(self) -> int:
         """How many records it holds."""
-        return len(self.body) // RECORD_SIZE
+        return len(self.body) // self.record_size
 
 
 def pack(frame: Frame) -> bytes:
     """Return the stream entry of a frame."""
-    header = _HEADER.pack(_MAGIC, frame.producer, frame.shard, 0, frame.n_records, frame.first)
+    magic = _MAGIC_OF[frame.version]
+    header = _HEADER.pack(magic, frame.producer, frame.shard, 0, frame.n_records, frame.first)
     return header + frame.body
 
 
@@ -49,10 +59,10 @@ def unpack(data: bytes) -> Frame:
     Raises:
         MalformedEvent: no header, or another length than the header says.
     """
-    if len(data) < _HEADER.size or data[:4] != _MAGIC:
+    if len(data) < _HEADER.size or data[:4] not in _VERSIONS:
         raise MalformedEvent(f"an entry of {len(data)} bytes without a frame header")
-    _, producer, shard, _, n_records, first = _HEADER.unpack_from(data)
-    body = data[_HEADER.size :]
-    if len(body) != n_records * RECORD_SIZE:
+    magic, producer, shard, _, n_records, first = _HEADER.unpack_from(data)
+    body, version = data[_HEADER.size :], _VERSIONS[magic]
+    if len(body) != n_records * size_of(version):
         raise MalformedEvent(f"a frame of {n_records} records holds {len(body)} bytes")
-    return Frame(producer, shard, first, body)
+    return Frame(producer, shard, first, body, version)

@@ -27,15 +27,16 @@ from pathlib import Path
 
 import structlog
 
+from telemetry import narrow
 from telemetry.errors import MalformedEvent
-from telemetry.events import RECORD_SIZE, TOKEN_OFFSET
+from telemetry.events import RECORD_SIZE, RECORD_VERSION, TOKEN_OFFSET, size_of
 
 log = structlog.get_logger()
 
 SEGMENT_BYTES = 4 << 20
-"""20,000 records: what is read again at most after a crash."""
+"""11,000 records: what is read again at most after a crash."""
 MAX_BYTES = 1 << 30
-"""Five million records wait for a store that is away; beyond that the oldest go, counted."""
+"""Three million records wait for a store that is away; beyond that the oldest go, counted."""
 MAX_ORPHAN_BYTES = 1 << 30
 """All journals together that processes left behind: as much as one process that lives may keep. A
 sidecar that is started again and again while the store is away leaves 4 MiB each time."""
@@ -44,9 +45,11 @@ FULL_REST_S = 0.1
 SAY_AGAIN_S = 60.0
 """A full disk is one line a minute, which is lost there, too, if the log lies on it."""
 _HEADER = struct.Struct("<4s16sB")
-_MAGIC = b"PMJ1"
+_VERSIONS = {b"PMJ1": narrow.RECORD_VERSION, b"PMJ2": RECORD_VERSION}
+"""Of the records of a segment, by how it begins; the last is written."""
+_MAGIC = b"PMJ2"
 SHARD_OFFSET = TOKEN_OFFSET + 2
-"""Where in a record its shard stands."""
+"""Where in a record of any version its shard stands."""
 
 
 class Dropped(StrEnum):
@@ -67,6 +70,7 @@ class Segment:
     producer: bytes
     bases: list[int]  # number of the next record of each shard
     offset: int  # bytes up to which everything was sent
+    version: int = RECORD_VERSION  # of its records
 
     @classmethod
     def open(cls, path: Path) -> Segment:
@@ -77,30 +81,36 @@ class Segment:
         """
         with path.open("rb") as file:
             head = file.read(_HEADER.size)
-            if len(head) < _HEADER.size or head[:4] != _MAGIC:
+            if len(head) < _HEADER.size or head[:4] not in _VERSIONS:
                 raise MalformedEvent(f"{path.name}: no journal header")
-            _, producer, n_shards = _HEADER.unpack(head)
+            magic, producer, n_shards = _HEADER.unpack(head)
             bases = file.read(8 * n_shards)
         if len(bases) < 8 * n_shards:
             raise MalformedEvent(f"{path.name}: the journal header is cut")
         start = _HEADER.size + 8 * n_shards
-        return cls(path, producer, list(struct.unpack(f"<{n_shards}Q", bases)), start)
+        known = list(struct.unpack(f"<{n_shards}Q", bases))
+        return cls(path, producer, known, start, _VERSIONS[magic])
 
     def read(self, limit: int) -> bytes:
         """Return up to `limit` records that were written and not sent yet."""
         with self.path.open("rb") as file:
-            data = os.pread(file.fileno(), limit * RECORD_SIZE, self.offset)
-        whole = data[: len(data) // RECORD_SIZE * RECORD_SIZE]
-        first_bytes = whole[::RECORD_SIZE]  # of a record never written it is 0
+            data = os.pread(file.fileno(), limit * self.record_size, self.offset)
+        whole = data[: len(data) // self.record_size * self.record_size]
+        first_bytes = whole[:: self.record_size]  # of a record never written it is 0
         # Records are written while this reads: the first that was not there yet ends what counts,
         # even where later ones are there by the time that the read gets to them.
         gap = first_bytes.find(0)
-        return whole if gap < 0 else whole[: gap * RECORD_SIZE]
+        return whole if gap < 0 else whole[: gap * self.record_size]
+
+    @property
+    def record_size(self) -> int:
+        """Bytes of a record."""
+        return size_of(self.version)
 
     def n_unsent(self) -> int:
         """Return how many records were written and not sent yet."""
         size = self.path.stat().st_size if self.path.exists() else 0
-        return len(self.read(size // RECORD_SIZE)) // RECORD_SIZE if size else 0
+        return len(self.read(size // self.record_size)) // self.record_size if size else 0
 
 
 @dataclass(slots=True)

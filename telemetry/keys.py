@@ -22,6 +22,7 @@ ARCHIVER = "pm:archiver"  # string with a time to live: which archive takes the 
 AUDIT = "pm:audit"  # string, permanent: what the last audit of the state found
 CALIBRATION = "pm:calibration"  # string, permanent: how often predictions held, by endpoint
 CHANGED = "pm:changed"  # pub/sub channel: a shard has a new version
+SECRET = "pm:secret"  # noqa: S105 - a key of the store. String, permanent: what digests of users are keyed with
 PROBE = "pm:probe"  # never made: what asks whether the store would take a write, and a script
 WORKERS = "pm:workers"  # sorted set with a time to live: worker -> when its word runs out, in ms
 

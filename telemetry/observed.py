@@ -10,13 +10,13 @@ import struct
 from dataclasses import dataclass
 
 from telemetry.errors import MalformedEvent
-from telemetry.events import TOKEN_STRUCT
+from telemetry.tokens import TOKEN_SIZE
 
 MAX_PART_BYTES = 1 << 20
 """Of a request or an answer; longer calls are not told of."""
-_HEADER = struct.Struct(f"<4s{TOKEN_STRUCT.size}sQ16sBddII")
+_HEADER = struct.Struct(f"<4s{TOKEN_SIZE}sQ16sBddII")
 HEADER_BYTES = _HEADER.size
-_MAGIC = b"PMO1"
+_MAGIC = b"PMO2"
 _STATELESS, _ANSWERED, _STREAMED, _DECLARED, _SESSION = 1, 2, 4, 8, 16
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import time
 
-from telemetry import keys
-from telemetry.events import TOKEN_STRUCT, Match
+from telemetry import keys, narrow
+from telemetry.events import Match
 from telemetry.store import Client
+from telemetry.tokens import TOKEN_SIZE, decided_at_ms, nonce_of
 
 _DAY_MS = 86_400_000
 BUCKET_MS = 8 * _DAY_MS
@@ -37,7 +38,10 @@ def expires_at_s(number: int) -> int:
 
 def append(before: bytes | None, tokens: bytes) -> bytes:
     """Return the tokens under a reference once `tokens` joined those `before`."""
-    return ((before or b"") + tokens)[-MAX_REFERENCES * TOKEN_STRUCT.size :]
+    found = (before or b"") + tokens
+    if len(found) <= MAX_REFERENCES * narrow.TOKEN_SIZE:
+        return found
+    return b"".join(_split(found)[-MAX_REFERENCES:])
 
 
 def look_up(
@@ -61,20 +65,22 @@ def look_up(
             pipeline.hmget(keys.references(shard, number), digests)
     out = []
     for parts in zip(*pipeline.execute(), strict=True):
-        tokens = {token[4:20]: token for part in parts for token in _tokens(part)}  # one a decision
+        tokens = {nonce_of(token): token for part in parts for token in _split(part or b"")}
         out.append(sorted(tokens.values(), key=decided_at_ms))
     return out
 
 
-def _tokens(value: bytes | None) -> list[bytes]:
-    size = TOKEN_STRUCT.size
-    whole = len(value or b"") // size * size
-    return [value[i : i + size] for i in range(0, whole, size)] if value else []
-
-
-def decided_at_ms(token: bytes) -> int:
-    """Return when the decision of a packed token was made."""
-    return int.from_bytes(token[20:28], "little", signed=True)
+def _split(value: bytes) -> list[bytes]:
+    """Return the tokens that a stored value holds; those of earlier versions as ones of today."""
+    out, at = [], 0
+    while at < len(value):
+        is_narrow = value[at] in narrow.TOKEN_VERSIONS
+        size = narrow.TOKEN_SIZE if is_narrow else TOKEN_SIZE
+        token = value[at : at + size]
+        if len(token) == size:
+            out.append(narrow.widened_token(token) if is_narrow else token)
+        at += size
+    return out
 
 
 def choose(tokens: list[bytes], match: Match) -> list[bytes]:

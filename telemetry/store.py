@@ -24,7 +24,9 @@ from telemetry.topology import connect_topology, connect_topology_async, spans_s
 Client = Any
 """A redis-py client. Its stubs give every reply as a union over protocol versions and options,
 which says less than nothing; what comes back is checked where it is parsed."""
-SCHEMA = "3"
+SCHEMA = "4"
+READABLE = ("3",)
+"""Earlier schemas that are read as they are: since 3, only records and tokens grew wider."""
 SOCKET_TIMEOUT_S = 2.0
 """Above the longest blocking read (.5 s), far below a person's patience."""
 
@@ -156,7 +158,9 @@ def prepare(client: Client, *, shards: int) -> str:
         value.decode() if value else ""
         for value in client.hmget(keys.META, ["schema", "shards", "incarnation"])
     )
-    if schema != SCHEMA:
+    if schema in READABLE:
+        client.hset(keys.META, "schema", SCHEMA)
+    elif schema != SCHEMA:
         raise StoreMismatch(f"the store has schema {schema}, this version reads {SCHEMA}")
     if made_with != str(shards):
         raise StoreMismatch(

@@ -20,7 +20,7 @@ import structlog
 
 from telemetry import frames, journal, keys
 from telemetry.errors import MalformedEvent
-from telemetry.events import RECORD_SIZE
+from telemetry.events import RECORD_VERSION, size_of
 from telemetry.journal import Dropped
 from telemetry.pacer import Bell, Pacer
 from telemetry.store import Address, Client, StoreErrors, connect, probe
@@ -30,7 +30,7 @@ from telemetry.trouble import SCRIPTS, StoreTrouble, trouble_of
 log = structlog.get_logger()
 
 READ_RECORDS = 8192
-"""What one round reads where there is much: 1.7 MB."""
+"""What one round reads where there is much: 3 MB."""
 FEW_RECORDS = 256
 """What it asks for first: most rounds find a handful, and a longer read copies empty space."""
 FRESH_S = 0.05
@@ -209,7 +209,7 @@ class Sender:
         self._send(self._batch)
         segment.bases = self._batch.bases
         segment.offset += self._batch.n_bytes
-        n, n_sent = self._batch.n_bytes // RECORD_SIZE, self._batch.n_records
+        n, n_sent = self._batch.n_bytes // segment.record_size, self._batch.n_records
         self._batch = None
         self.counters.sent += n_sent
         self.counters.dropped[Dropped.SHARD] += n - n_sent
@@ -217,12 +217,12 @@ class Sender:
 
     def _cut(self, segment: journal.Segment) -> CutFrames | None:
         data = segment.read(self._limit)
-        full = len(data) == self._limit * RECORD_SIZE
+        full = len(data) == self._limit * segment.record_size
         self._limit = READ_RECORDS if full else FEW_RECORDS
         if not data:
             return None
         bases = list(segment.bases)
-        found = cut(data, segment.producer, bases)
+        found = cut(data, segment.producer, bases, version=segment.version)
         groups = [found]
         if spans_slots(self.client):
             by_shard: dict[int, list[frames.Frame]] = defaultdict(list)
@@ -287,10 +287,13 @@ class Sender:
         return None
 
 
-def cut(data: bytes, producer: bytes, bases: list[int]) -> list[frames.Frame]:
+def cut(
+    data: bytes, producer: bytes, bases: list[int], *, version: int = RECORD_VERSION
+) -> list[frames.Frame]:
     """Return frames of `data` by shard; `bases` advances to the next record of each."""
-    records = np.frombuffer(data, dtype=f"V{RECORD_SIZE}", count=len(data) // RECORD_SIZE)
-    shards = np.frombuffer(data, dtype=np.uint8)[journal.SHARD_OFFSET :: RECORD_SIZE]
+    size = size_of(version)
+    records = np.frombuffer(data, dtype=f"V{size}", count=len(data) // size)
+    shards = np.frombuffer(data, dtype=np.uint8)[journal.SHARD_OFFSET :: size]
     out = []
     for shard in np.unique(shards[: len(records)]).tolist():
         if shard >= len(bases):
@@ -298,7 +301,7 @@ def cut(data: bytes, producer: bytes, bases: list[int]) -> list[frames.Frame]:
         mine = records[shards[: len(records)] == shard]
         for start in range(0, len(mine), frames.MAX_RECORDS):
             part = mine[start : start + frames.MAX_RECORDS]
-            out.append(frames.Frame(producer, shard, bases[shard], part.tobytes()))
+            out.append(frames.Frame(producer, shard, bases[shard], part.tobytes(), version))
             bases[shard] += len(part)
     return out
 

@@ -40,8 +40,9 @@ from router.routes import now
 from telemetry import keys
 from telemetry.address import SERVER
 from telemetry.embedded import PrivateServer, server_program
-from telemetry.events import Result, Token, outcome
+from telemetry.events import Result, outcome
 from telemetry.store import Address, StoreErrors, connect
+from telemetry.tokens import Token
 from workers.folding.learner import Learner
 
 SHARDS = 2

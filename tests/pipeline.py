@@ -13,9 +13,10 @@ from typing import Any
 from conftest import SHARDS
 
 from telemetry import events, keys
-from telemetry.events import FeedbackKind, Flag, Match, Result, Token
+from telemetry.events import FeedbackKind, Flag, Match, Result
 from telemetry.journal import Journal
 from telemetry.store import Address, StoreErrors, connect
+from telemetry.tokens import Token
 from telemetry.writer import Counters, Sender
 from workers.folding.learner import Learner
 

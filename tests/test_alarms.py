@@ -29,10 +29,11 @@ from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.choices import Kept
 from router.report import terminal
 from telemetry import events, frames, keys
-from telemetry.events import FeedbackKind, Token, digest8
+from telemetry.events import FeedbackKind, digest8
 from telemetry.frames import Frame
 from telemetry.reader import Reader
 from telemetry.store import Address
+from telemetry.tokens import FIRST_WORD_SINCE, WATCHED_SINCE, Token
 from workers.folding.hearing import LabelStandings, hear
 from workers.folding.lease import Lease
 from workers.folding.shard import Shard
@@ -106,7 +107,7 @@ def test_watched_labels_do_not_depend_on_order_and_are_taken_back_exactly(said, 
 
 def test_labels_of_decisions_that_an_earlier_version_made_are_not_watched() -> None:
     body = bytearray(token(1, at_ms=BEGAN_MS))
-    body[0] = events.WATCHED_SINCE - 1
+    body[1] = WATCHED_SINCE - 1
     tokens = events.decode(judged(bytes(body), 1.0, at_ms=BEGAN_MS))[0]["token"]
     none = LabelStandings.nothing(1)
     one = np.ones(1)
@@ -121,11 +122,11 @@ def test_labels_of_decisions_that_an_earlier_version_made_are_not_watched() -> N
 
 def test_the_watch_hears_the_first_word_of_an_answer_and_no_later_one() -> None:
     """A judge's words that tests correct later, or that are said anew, are no change."""
-    version = events.FIRST_WORD_SINCE
+    version = FIRST_WORD_SINCE
 
     def heard(version: int) -> tuple[float, float]:
         body = bytearray(token(1, at_ms=BEGAN_MS))
-        body[0] = version
+        body[1] = version
         tests = events.feedback(
             bytes(body),
             kind=FeedbackKind.TEST,

@@ -16,7 +16,7 @@ from router.endpoints.catalog import Provider as PassthroughProvider
 from router.endpoints.entries import DataClass
 from router.policy.callers import Caller
 from telemetry import events, frames, keys
-from telemetry.events import Flag
+from telemetry.events import Flag, digest8
 from telemetry.store import Address, connect
 from telemetry.wire.chat import Usage, usage_of
 
@@ -171,6 +171,25 @@ def test_whoever_serves_a_call_the_books_say_the_same_of_its_usage(
     ):
         assert found[column].tolist() == [value] * 3, column
     assert all(flags & int(Flag.USAGE_KNOWN | Flag.FINAL) for flags in found["flags"].tolist())
+
+
+def test_a_user_is_booked_by_a_digest_that_nobody_can_guess_back(
+    provider: Provider, state_dir: Any, address: Address
+) -> None:
+    with serving({"endpoints": [endpoint(provider, "a")]}, state_dir, address) as sidecar:
+        for user in ("ann", "bob", "ann", None):
+            headers = {"x-router-user": user} if user else {}
+            assert sidecar.chat("a", headers=headers).status_code == 200
+        sidecar.until(lambda: sidecar.app.writer.counters.sent == 4)
+        version = sidecar.app.keeper.current.configuration.version
+        guessed = digest8("user", "default", "ann")
+
+    found = records(address)
+    users = found["token"]["user"].tolist()
+    assert users.count(0) == 1
+    assert sorted(users.count(u) for u in set(users)) == [1, 1, 2]
+    assert guessed not in users
+    assert set(found["configuration"].tolist()) == {version}
 
 
 @pytest.mark.parametrize(

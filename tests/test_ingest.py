@@ -43,6 +43,7 @@ from telemetry.events import FeedbackKind, Flag, Result, digest16
 from telemetry.frames import Frame
 from telemetry.ingest import FEEDBACK_TYPE, OUTCOME_TYPE
 from telemetry.store import Address
+from telemetry.tokens import Token
 from workers.folding.batch import DAY_MS, SPAN_DAYS, SPANS
 from workers.folding.shard import Shard
 
@@ -309,7 +310,7 @@ def test_nonces_are_remembered_as_long_as_an_event_may_be_old(
     client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = events.outcome(
-        events.Token(1, 0, 0, b"n" * 16, 1, 2, 3, 3, 5, 6, 7, 8, 1.0, 0.0, 0.0).pack(),
+        Token(1, 0, 0, b"n" * 16, 1, 2, 3, 3, 5, 6, 7, 8, 1.0, 0.0, 0.0).pack(),
         result=Result.OK,
         attempt=1,
         status=200,

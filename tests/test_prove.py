@@ -30,7 +30,7 @@ from scripts.proofs.ledger import (
 )
 from telemetry import events, frames
 from telemetry.errors import MalformedEvent
-from telemetry.events import Token
+from telemetry.tokens import Token
 
 N_TASKS, N_ENDPOINTS = 2, 3
 ROOT = Path(__file__).parent.parent

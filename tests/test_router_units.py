@@ -33,7 +33,8 @@ from router.policy.constraints import Demand, Exclusion, Filter
 from router.policy.route import find_route, incumbent_of, parse_model
 from router.policy.tasks import categorize, matches
 from router.report import views
-from telemetry.events import Result, Token
+from telemetry.events import Result
+from telemetry.tokens import Token
 from telemetry.wire.chat import parse_answer
 from telemetry.wire.sse import EventSplitter, data_of, payloads
 

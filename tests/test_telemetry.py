@@ -24,9 +24,10 @@ from telemetry import events, frames, journal, keys, observed
 from telemetry.address import parse_topology
 from telemetry.embedded import PrivateServer
 from telemetry.errors import MalformedEvent, StoreMismatch, StoreUnavailable
-from telemetry.events import FeedbackKind, Flag, Kind, Result, Token
+from telemetry.events import FeedbackKind, Flag, Kind, Result
 from telemetry.frames import Frame
 from telemetry.store import Address, StoreErrors, connect, open_store, parse_address, prepare
+from telemetry.tokens import TOKEN_SIZE, Token
 from telemetry.wakeup import Wakeup
 from telemetry.writer import Counters, Sender, Writer, adopt, cut, shorten_orphans
 
@@ -626,7 +627,7 @@ def test_a_reader_that_stops_does_not_wait(wakeup: Wakeup) -> None:
 @pytest.mark.parametrize("fact", ["stateless", "answered", "streamed", "in_session"])
 def test_what_the_observer_is_told_arrives_as_it_was(unit: bytes, fact: str) -> None:
     facts = dict.fromkeys(("stateless", "answered", "streamed", "in_session"), False) | {fact: True}
-    decision = bytes(events.TOKEN_STRUCT.size)
+    decision = bytes(TOKEN_SIZE)
     told = observed.Observed(
         decision, 7, unit, began_at_s=1.5, ended_at_s=2.5, request=b"ab", answer=b"cde", **facts
     )

@@ -19,10 +19,11 @@ from structlog.testing import capture_logs
 from bandit import cells
 from bandit.cells import D, Family, Q, R, S, U
 from bandit.derived import checked
-from telemetry import events, frames, keys, references
-from telemetry.events import FeedbackKind, Flag, Match, Result, Source, Token
+from telemetry import events, frames, keys, narrow, references
+from telemetry.events import FeedbackKind, Flag, Match, Result, Source
 from telemetry.frames import Frame
 from telemetry.store import Address
+from telemetry.tokens import Token, nonce_of
 from workers.folding import hearing, labels
 from workers.folding.batch import Batch, effects
 from workers.folding.held import join
@@ -390,7 +391,7 @@ def test_a_fault_that_is_taken_back_leaves_a_call_without_one(
 def test_records_of_before_calls_were_counted_as_read_fold_to_the_rows_they_made() -> None:
     """Written by the version that had no such count: an audit of its archive must agree."""
     kept = json.loads((Path(__file__).parent / "data" / "derived_rows.json").read_text())
-    records, bad = events.decode(bytes.fromhex(kept["records"]))
+    records, bad = events.decode(bytes.fromhex(kept["records"]), version=narrow.RECORD_VERSION)
 
     found = effects(Batch(records, records["token"]["decided_at_ms"] // 86_400_000), {}).terms
 
@@ -817,7 +818,7 @@ def test_a_reference_keeps_its_latest_decisions_over_folds_and_days(
 
     (found,) = references.look_up(client, [digest], n_shards=1, now_ms=NOW_MS)
 
-    nonces = [int.from_bytes(t[4:20], "big") for t in found]
+    nonces = [int.from_bytes(nonce_of(t), "big") for t in found]
     assert nonces[0] == 1000
     assert sorted(nonces[1:]) == list(range(6, n + 6))
 

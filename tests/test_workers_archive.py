@@ -21,10 +21,11 @@ from hypothesis import strategies as st
 from bandit import cells
 from bandit.cells import Family, T
 from telemetry import events, frames, keys, references
-from telemetry.events import FeedbackKind, Flag, Result, Token
+from telemetry.events import FeedbackKind, Flag, Result
 from telemetry.frames import Frame
 from telemetry.reader import Reader
 from telemetry.store import prepare
+from telemetry.tokens import TAUGHT_SINCE, Token
 from workers.archive import files as archive_files
 from workers.archive import retention
 from workers.archive.archive import Archive, ArchiveLimits
@@ -243,12 +244,12 @@ def test_labels_of_decisions_from_before_teaching_was_counted_never_count_there(
     """Whether they came before or come now, stand, are corrected or are taken back."""
 
     def said(nonce: int, value: float | None, revision: int, version: int) -> bytes:
-        body = bytes([version]) + token(nonce)[1:]
+        body = token(nonce)[:1] + bytes([version]) + token(nonce)[2:]
         event = events.new_event_id(NOW_MS + revision)
         kind = FeedbackKind.JUDGE
         return events.feedback(body, kind=kind, value=value, revision=revision, event=event)
 
-    before, now = events.TAUGHT_SINCE - 1, events.TAUGHT_SINCE
+    before, now = TAUGHT_SINCE - 1, TAUGHT_SINCE
     life.send(*(said(n, 0.1, 1, before) for n in range(20)))
     life.fold()
     life.take()

@@ -28,7 +28,9 @@ from conversations import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetry.events import NO_DIGEST, Source, Token
+from telemetry import tokens
+from telemetry.events import NO_DIGEST, Source
+from telemetry.tokens import Token
 from workers.observer.rewards import DerivedLabel, Memory, ObservedCall, derive
 from workers.observer.schemas import fits
 
@@ -41,7 +43,11 @@ def decision(number: int) -> bytes:
 
 
 def nonce_of(number: int) -> bytes:
-    return decision(number)[4:20]
+    return tokens.nonce_of(decision(number))
+
+
+def number_of(verdict: Any) -> int:
+    return int.from_bytes(tokens.nonce_of(verdict.decision), "big") - 1
 
 
 def to_call(turn: Turn, number: int) -> ObservedCall:
@@ -73,10 +79,7 @@ def test_a_conversation_gives_these_labels_and_no_others(name: str) -> None:
 
     said = run(turns)
 
-    found = [
-        [(int.from_bytes(v.decision[4:20], "big") - 1, v.source, v.value) for v in verdicts]
-        for verdicts in said
-    ]
+    found = [[(number_of(v), v.source, v.value) for v in verdicts] for verdicts in said]
     assert found == [[tuple(label) for label in turn.labels] for turn in turns]
 
 

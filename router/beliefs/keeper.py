@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -30,6 +30,7 @@ from router.errors import Problem
 from telemetry import keys
 from telemetry.pacer import Pacer
 from telemetry.reader import FRESH_S, Reader
+from telemetry.secret import StoreSecret
 from telemetry.store import Address, Client, StoreErrors, connect
 from telemetry.trouble import StoreTrouble, trouble_of
 from telemetry.wakeup import Wakeup
@@ -138,6 +139,7 @@ class Keeper:
         self.store_up = False
         self.trouble: StoreTrouble | None = None  # why the store could not be read
         self.names = Names()
+        self.secret = StoreSecret(state_dir)
         self.file = file
         self.on_taken: Callable[[Configuration], None] = lambda configuration: None
         self._configuration = configuration
@@ -251,6 +253,7 @@ class Keeper:
         seen = followed.look() if looks else None
         followed.stale |= reader.poll()
         if seen is not None:
+            self._agree(followed)
             self._off_in_store = seen.off
             if not reader.keeping:
                 followed.stale |= releases.take(seen.standings)
@@ -264,6 +267,11 @@ class Keeper:
             followed.stale = self._close_bucket(reader, watches)
         self.names.tell(followed.client)
         return is_new
+
+    def _agree(self, followed: _Followed) -> None:
+        """Know the store's secret; without it calls are booked without their user."""
+        with suppress(*StoreErrors):  # one that takes no writes still brings posteriors
+            self.secret.agree(followed.client, followed.reader.incarnation)
 
     def _is_due(self) -> bool:
         """Return whether a review key was asked for, or has its review, although no row changed."""

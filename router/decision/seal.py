@@ -15,15 +15,17 @@ from hashlib import blake2b
 from pathlib import Path
 
 from router.errors import RequestRejected
+from telemetry import narrow
 from telemetry.errors import MalformedEvent
-from telemetry.events import TOKEN_STRUCT, Token
+from telemetry.tokens import TOKEN_SIZE, Token
 
 PREFIX = "d-"
 SEAL_BYTES = 16
 KEY_BYTES = 32
 KEY_FILE = "token.key"
 OLD_KEY_FILE = "token.key.old"
-_LENGTH = TOKEN_STRUCT.size + SEAL_BYTES
+KEY_ID_PLACES = {TOKEN_SIZE: slice(4, 8), narrow.TOKEN_SIZE: slice(1, 2)}
+"""Where a token says which key sealed it, by its length: of today's, and of earlier ones."""
 
 
 class Seal:
@@ -31,10 +33,12 @@ class Seal:
 
     def __init__(self, key: bytes, old_key: bytes | None = None) -> None:
         self._key = key
-        self.key_id = _key_id(key)
-        self._keys = {self.key_id: key}
-        if old_key:
-            self._keys.setdefault(_key_id(old_key), old_key)
+        self.key_id = int.from_bytes(_key_id(key, 4), "little")
+        self._keys: dict[bytes, bytes] = {}
+        for known in (key, old_key):
+            if known:
+                self._keys.setdefault(_key_id(known, 4), known)
+                self._keys.setdefault(_key_id(known, 1), known)  # of tokens of earlier versions
 
     @classmethod
     def load(cls, state_dir: Path) -> Seal:
@@ -65,7 +69,7 @@ class Seal:
         return PREFIX + urlsafe_b64encode(body + seal).rstrip(b"=").decode()
 
     def open(self, decision_id: str) -> tuple[Token, bytes]:
-        """Return the token in a decision id, and its packed body.
+        """Return the token in a decision id, and its packed body; both in today's layout.
 
         Raises:
             RequestRejected: this sidecar did not make it.
@@ -83,18 +87,21 @@ class Seal:
             raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
         except (Base64Error, ValueError):
             raise wrong from None
-        body, seal = raw[: TOKEN_STRUCT.size], raw[TOKEN_STRUCT.size :]
-        key = self._keys.get(body[1]) if len(raw) == _LENGTH else None
+        body, seal = raw[:-SEAL_BYTES], raw[-SEAL_BYTES:]
+        place = KEY_ID_PLACES.get(len(body))
+        key = self._keys.get(body[place]) if place else None
         if key is None:
             raise wrong
         expected = blake2b(body, key=key, digest_size=SEAL_BYTES).digest()
         if not hmac.compare_digest(seal, expected):
             raise wrong
+        if narrow.is_token(body):
+            body = narrow.widened_token(body)
         try:
             return Token.unpack(body), body
         except MalformedEvent:
             raise wrong from None
 
 
-def _key_id(key: bytes) -> int:
-    return blake2b(key, digest_size=1, person=b"key id").digest()[0]
+def _key_id(key: bytes, n_bytes: int) -> bytes:
+    return blake2b(key, digest_size=n_bytes, person=b"key id").digest()

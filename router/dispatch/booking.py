@@ -13,16 +13,10 @@ from router.decision.seal import Seal
 from router.dispatch.attempt import Ending
 from router.endpoints.catalog import Endpoint
 from telemetry import events
-from telemetry.events import (
-    NO_DIGEST,
-    WAITED,
-    FeedbackKind,
-    Flag,
-    Result,
-    Token,
-    digest16,
-)
+from telemetry.events import NO_DIGEST, WAITED, FeedbackKind, Flag, Result, digest16
 from telemetry.metrics import Metrics
+from telemetry.secret import NOBODY, StoreSecret
+from telemetry.tokens import Token
 from telemetry.wire.chat import Usage
 from telemetry.writer import Writer
 
@@ -38,8 +32,11 @@ RESULT_NAMES = {result: result.name.lower() for result in Result}
 class Booking:
     """Writes outcomes of this process's own calls, and counts them."""
 
-    def __init__(self, writer: Writer, seal: Seal, metrics: Metrics, *, n_shards: int) -> None:
+    def __init__(
+        self, writer: Writer, seal: Seal, secret: StoreSecret, metrics: Metrics, *, n_shards: int
+    ) -> None:
         self.seal = seal
+        self._secret = secret
         self.metrics = metrics
         self._writer = writer
         self._n_shards = n_shards
@@ -78,7 +75,7 @@ class Booking:
         regime: int,
     ) -> bytes:
         context, plan = decision.context, decision.plan
-        app = context.caller.app
+        app, user = context.caller.app, context.hints.user
         return Token(
             key_id=self.seal.key_id,
             shard=decision.nonce[0] % self._n_shards,
@@ -97,6 +94,7 @@ class Booking:
             predicted_sd=predicted_sd,
             spread=spread,
             regime=regime,
+            user=self._secret.digest(b"user", app.name, user) if user else NOBODY,
         ).pack()
 
     def foreign_token(self, nonce: bytes, *, endpoint: int, task: str, app: App) -> bytes:
@@ -118,12 +116,14 @@ class Booking:
         *,
         app: str,
         flags: int,
+        configuration: int = 0,
         cost_nano: int | None = None,
         reference: str | None = None,
     ) -> None:
         """Write how an attempt ended.
 
         Args:
+            configuration: digest of the one that the call was made under.
             reference: the caller's own, where this was the attempt that ended the call.
         """
         final = bool(flags & FINAL)
@@ -133,6 +133,7 @@ class Booking:
                 attempt if final else replace(attempt, answer_id=None),
                 app=app,
                 flags=flags,
+                configuration=configuration,
                 cost_nano=cost_nano,
                 reference=reference if final else None,
             )
@@ -204,6 +205,7 @@ def outcome(
     flags: int,
     cost_nano: int | None,
     reference: str | None,
+    configuration: int = 0,
     said: tuple[FeedbackKind, float] | None = None,
     event: bytes = NO_DIGEST,
     is_usage_whole: bool = True,
@@ -214,7 +216,7 @@ def outcome(
         token: packed.
         app: name, in which answer id and reference mean something.
         flags: without those that say what is known.
-        said, event: as `events.outcome` has them.
+        configuration, said, event: as `events.outcome` has them.
         is_usage_whole: False where only some of the counts are known.
     """
     usage = ended.usage or NOTHING_USED
@@ -243,6 +245,7 @@ def outcome(
         reference=digest16(app, "ref", reference) if reference else NO_DIGEST,
         said=said,
         event=event,
+        configuration=configuration,
     )
 
 

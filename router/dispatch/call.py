@@ -373,6 +373,7 @@ class _Call:
             attempt,
             app=context.caller.app.name,
             flags=flags,
+            configuration=context.beliefs.configuration.version,
             cost_nano=spent_nano,
             reference=context.hints.reference,
         )
@@ -387,12 +388,8 @@ class _Call:
         return self.observer.tell(told)
 
     def _response_headers(self, reply: Reply, token: bytes) -> list[Header]:
-        return answer_headers(
-            self.decision,
-            self.home.booking.seal.close(token),
-            reply,
-            decide_s=self.decide_s,
-        )
+        sealed = self.home.booking.seal.close(token)
+        return answer_headers(self.decision, sealed, reply, decide_s=self.decide_s)
 
     def _early_headers(self) -> list[Header]:
         """Return what can be said before it is known who will answer."""

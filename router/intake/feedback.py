@@ -21,11 +21,12 @@ from router.policy.callers import Caller
 from router.policy.hints import short_name
 from telemetry import events
 from telemetry.columns import BadColumns, meant, once
-from telemetry.events import FeedbackKind, Match, Token, digest16
+from telemetry.events import FeedbackKind, Match, digest16
 from telemetry.names import NotText, text_of
 from telemetry.numbers import brief, is_number, unsendable
 from telemetry.references import choose, look_up
 from telemetry.store import Client, StoreErrors
+from telemetry.tokens import Token, under_key
 from telemetry.writer import Writer
 
 MAX_BATCH = 1000
@@ -148,7 +149,7 @@ class FeedbackDesk:
             return [body] if token.executed else tokens
         meant = choose(tokens, item.match)
         if tokens and not meant:
-            candidates = [self._seal.close(_resealed(t, self._seal.key_id)) for t in tokens]
+            candidates = [self._seal.close(under_key(t, self._seal.key_id)) for t in tokens]
             raise RequestRejected(
                 "ambiguous_reference",
                 f"{item.name} {brief(item.id)} names {len(tokens)} decisions; "
@@ -341,7 +342,3 @@ def _no_json(body: bytes, error: Exception) -> RequestRejected:
 
 def _bad(message: str, field: str) -> RequestRejected:
     return RequestRejected("bad_feedback", message, param=field)
-
-
-def _resealed(token: bytes, key_id: int) -> bytes:
-    return token[:1] + bytes([key_id]) + token[2:]

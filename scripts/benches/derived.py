@@ -17,7 +17,8 @@ from bandit.derived import checked
 from bandit.posterior import Arms, infer
 from scripts.benches.derived_traffic import KINDS, SimulatedCall, faulty_traffic, healthy_traffic
 from telemetry import events
-from telemetry.events import FeedbackKind, Flag, Result, Token, decode
+from telemetry.events import FeedbackKind, Flag, Result, decode
+from telemetry.tokens import Token
 from workers.folding.batch import Batch, Decision, effects
 from workers.observer import rewards
 from workers.observer.rewards import DerivedLabel, Memory, ObservedCall

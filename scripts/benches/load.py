@@ -22,10 +22,11 @@ from bandit.cells import Family, U
 from bandit.posterior import Arms, infer
 from router.beliefs.keeper import LOOK_EVERY_S
 from telemetry import events
-from telemetry.events import FeedbackKind, Flag, Result, Token
+from telemetry.events import FeedbackKind, Flag, Result
 from telemetry.pacer import Pacer
 from telemetry.reader import FRESH_S, Reader
 from telemetry.store import Address, connect
+from telemetry.tokens import Token
 from telemetry.wakeup import Wakeup
 from telemetry.writer import Writer
 

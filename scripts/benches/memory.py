@@ -14,9 +14,10 @@ from pathlib import Path
 
 from telemetry import events, frames, keys
 from telemetry.embedded import PrivateServer
-from telemetry.events import FeedbackKind, Flag, Result, Token
+from telemetry.events import FeedbackKind, Flag, Result
 from telemetry.store import Address, Client, connect
 from telemetry.streams import read_streams
+from telemetry.tokens import Token
 from workers.folding.lease import Lease
 from workers.folding.shard import Shard
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from bandit import cells
 from telemetry import frames, references
 from telemetry.errors import MalformedEvent
-from telemetry.events import NO_DIGEST, RECORD, RECORD_SIZE, Flag, Kind, decode
+from telemetry.events import NO_DIGEST, RECORD, Flag, Kind, decode
 from workers.folding import hearing
 from workers.folding.hearing import pieces
 from workers.folding.terms import label_terms, outcome_terms
@@ -163,7 +163,7 @@ def take_apart(
             only tell what never arrived.
     """
     batch = Batch(np.empty(0, dtype=RECORD), np.empty(0, dtype=np.int64))
-    bodies: list[tuple[int, bytes]] = []  # by day
+    bodies: list[tuple[int, int, bytes]] = []  # by day and version
     for entry_id, fields in entries:
         raw = fields.get(b"f", b"")
         batch.n_bytes += len(raw)
@@ -174,11 +174,12 @@ def take_apart(
             continue
         now_ms = at_ms(entry_id)
         skip = _count(batch, windows, expected, frame, now_ms)
-        bodies.append((now_ms // DAY_MS, frame.body[skip * RECORD_SIZE :]))
+        new = frame.body[skip * frame.record_size :]
+        bodies.append((now_ms // DAY_MS, frame.version, new))
     parts: list[NDArray[np.void]] = []
     days: list[int] = []
-    for day, those in groupby(bodies, key=itemgetter(0)):
-        sound, bad = decode(b"".join(body for _, body in those))
+    for (day, version), those in groupby(bodies, key=itemgetter(0, 1)):
+        sound, bad = decode(b"".join(body for *_, body in those), version)
         batch.dead += [("a record with a wrong checksum or field", raw) for raw in bad]
         parts.append(sound)
         days.append(day)

@@ -8,9 +8,10 @@ import numpy as np
 import structlog
 
 from telemetry import frames, keys
-from telemetry.events import MICRO, RECORD, FeedbackKind, Match, feedback
+from telemetry.events import MICRO, FeedbackKind, Match, feedback, record_of
 from telemetry.references import choose, look_up
 from telemetry.store import Client
+from telemetry.tokens import shard_of
 
 log = structlog.get_logger()
 
@@ -38,7 +39,7 @@ def join(client: Client, shard: int, *, n_shards: int, now_ms: int) -> int:
     waiting = list(zip(found[::2], found[1::2], strict=True))
     if not waiting:
         return 0
-    records = [np.frombuffer(raw, dtype=RECORD)[0] for _, raw in waiting]
+    records = [record_of(raw) for _, raw in waiting]
     digests = [record["reference"].tobytes() for record in records]
     n_joined = 0
     taken_down = client.pipeline(transaction=True)
@@ -48,7 +49,7 @@ def join(client: Client, shard: int, *, n_shards: int, now_ms: int) -> int:
     ):
         meant = choose(tokens, Match(int(record["match"])))
         if not meant:
-            waits_since_ms = int(record["token"]["decided_at_ms"])
+            waits_since_ms = int(record["received_at_ms"])
             received_ms = waits_since_ms or int.from_bytes(event[:6], "big")
             reason = "ambiguous" if tokens else "unmatched"
             if tokens or now_ms - received_ms > HOLD_MS:
@@ -57,8 +58,9 @@ def join(client: Client, shard: int, *, n_shards: int, now_ms: int) -> int:
                 taken_down.hdel(keys.held(shard), event)
             continue
         for token in meant:
-            frame = frames.Frame(frames.UNNUMBERED, token[2], 0, _addressed(record, token))
-            sent.xadd(keys.stream(token[2]), {"f": frames.pack(frame)})
+            shard_of_it = shard_of(token)
+            frame = frames.Frame(frames.UNNUMBERED, shard_of_it, 0, _addressed(record, token))
+            sent.xadd(keys.stream(shard_of_it), {"f": frames.pack(frame)})
         taken_down.hdel(keys.held(shard), event)
         n_joined += 1
     sent.execute()  # none is taken down that was not sent; streams may lie on other servers

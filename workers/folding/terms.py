@@ -10,16 +10,8 @@ from numpy.typing import NDArray
 from bandit import teaching
 from bandit.cells import B, D, Family, L, Q, R, S, T, Terms, U
 from bandit.grouping import Grouping
-from telemetry.events import (
-    FIRST_WORD_SINCE,
-    TAUGHT_SINCE,
-    WAITED,
-    WATCHED_SINCE,
-    FeedbackKind,
-    Flag,
-    Result,
-    Source,
-)
+from telemetry.events import WAITED, FeedbackKind, Flag, Result, Source
+from telemetry.tokens import FIRST_WORD_SINCE, TAUGHT_SINCE, WATCHED_SINCE
 from workers.folding.hearing import LabelStandings
 
 _COLUMN_OF = {

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from telemetry.events import NO_DIGEST, Source
+from telemetry.tokens import nonce_of
 from workers.observer.judgement import Judgement
 
 MAX_ATTEMPTS = 32_768
@@ -59,7 +60,7 @@ class FinishedCall:
     @property
     def nonce(self) -> bytes:
         """The decision's nonce."""
-        return self.decision[4:20]
+        return nonce_of(self.decision)
 
     def say(self, judged: Judgement) -> list[DerivedLabel]:
         """Return the verdict that this evidence makes; bad stays bad, and good stays until then."""

@@ -1,0 +1,145 @@
+"""The token: a decision as it travels, with the client, in records and under references.
+
+120 bytes of fixed layout. The client carries it sealed, so nobody has to look a decision up.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+
+from telemetry.errors import MalformedEvent
+
+LAYOUT = 6
+"""First byte of a token; earlier ones were narrower (`telemetry/narrow.py`)."""
+TOKEN_VERSION = 5
+WATCHED_SINCE = 3
+"""Version of the token from which on labels are counted for the watch over changes. Those of
+earlier decisions were counted in another way, and what they left is read by nobody."""
+TAUGHT_SINCE = 4
+"""Version of the token from which on labels are counted by app as well."""
+FIRST_WORD_SINCE = 5
+"""Version of the token from which on the watch over changes hears the first word said of an answer,
+and no correction of it. Of earlier decisions it heard whatever held."""
+
+TOKEN = np.dtype(
+    [
+        ("layout", "u1"),
+        ("token_version", "u1"),  # which rules its labels are counted by
+        ("shard", "<u2"),
+        ("key_id", "<u4"),
+        ("nonce", "V16"),
+        ("decided_at_ms", "<i8"),
+        ("category", "<u8"),
+        ("drawn", "<u8"),
+        ("executed", "<u8"),
+        ("strategy", "<u8"),
+        ("app", "<u8"),
+        ("release_key", "<u8"),
+        ("session", "<u8"),
+        ("user", "<u8"),
+        ("propensity", "<f4"),
+        ("predicted", "<f4"),
+        ("predicted_sd", "<f4"),
+        ("spread", "<f4"),
+        ("regime", "<u4"),
+        ("token_flags", "<u4"),
+    ]
+)
+TOKEN_SIZE = TOKEN.itemsize
+_TOKEN = struct.Struct("<BBHI16sq8Q4f2I")
+_USER = (TOKEN.names or ()).index("user")
+_PLACES = {name: TOKEN.fields[name][1] for name in TOKEN.names or ()}  # type: ignore[index]
+
+
+class Token(Struct, frozen=True):
+    """A decision as it travels; digests are 8-byte integers, times are epoch milliseconds.
+
+    `predicted` and `predicted_sd` are mean and sd of what was believed of the endpoint's quality,
+    `spread` the sd of a single reward about that mean: 0 where nothing was predicted. `regime` is
+    the one that the endpoint was in, so that its labels need no clock to find their place. `user`
+    is a keyed digest: 0 where no user was named, or the store's secret was not known.
+    """
+
+    key_id: int
+    shard: int
+    flags: int
+    nonce: bytes
+    decided_at_ms: int
+    category: int
+    drawn: int
+    executed: int
+    strategy: int
+    app: int
+    release_key: int
+    session: int
+    propensity: float
+    predicted: float
+    predicted_sd: float
+    spread: float = 0.0
+    regime: int = 0
+    user: int = 0
+
+    def pack(self) -> bytes:
+        """Return the 120-byte body."""
+        return _TOKEN.pack(
+            LAYOUT,
+            TOKEN_VERSION,
+            self.shard,
+            self.key_id,
+            self.nonce,
+            self.decided_at_ms,
+            self.category,
+            self.drawn,
+            self.executed,
+            self.strategy,
+            self.app,
+            self.release_key,
+            self.session,
+            self.user,
+            self.propensity,
+            self.predicted,
+            self.predicted_sd,
+            self.spread,
+            self.regime,
+            self.flags,
+        )
+
+    @classmethod
+    def unpack(cls, body: bytes) -> Token:
+        """Return the token in `body`.
+
+        Raises:
+            MalformedEvent: wrong length or layout.
+        """
+        if len(body) != TOKEN_SIZE or body[0] != LAYOUT:
+            raise MalformedEvent(f"a token body of {len(body)} bytes, layout {body[:1].hex()}")
+        found = _TOKEN.unpack(body)
+        shard, key_id, *before_user = found[2:_USER]
+        user, *beliefs, flags = found[_USER:]
+        whole: list[Any] = [key_id, shard, flags, *before_user, *beliefs, user]
+        return cls(*whole)
+
+
+def shard_of(token: bytes) -> int:
+    """Return the shard of a packed token."""
+    return token[_PLACES["shard"]]
+
+
+def nonce_of(token: bytes) -> bytes:
+    """Return the nonce of a packed token."""
+    return token[_PLACES["nonce"] : _PLACES["nonce"] + 16]
+
+
+def decided_at_ms(token: bytes) -> int:
+    """Return when the decision of a packed token was made."""
+    place = _PLACES["decided_at_ms"]
+    return int.from_bytes(token[place : place + 8], "little", signed=True)
+
+
+def under_key(token: bytes, key_id: int) -> bytes:
+    """Return a packed token as the key of this id is to seal it."""
+    return token[:4] + key_id.to_bytes(4, "little") + token[8:]
