@@ -27,6 +27,7 @@ from telemetry.store import SCHEMA, prepare
 from telemetry.writer import Counters, Sender
 from workers.archive.archive import Archive, ArchiveLimits
 from workers.archive.audit import audit_state
+from workers.archive.restore import restore
 from workers.folding.held import join
 from workers.folding.lease import Lease
 from workers.folding.shard import Shard
@@ -197,6 +198,25 @@ def test_an_archive_of_both_versions_is_audited_to_what_was_folded(
 
     assert result.equal, result.difference
     assert result.records == 8
+
+
+def test_an_archive_of_schema_3_is_restored(client: Any, tmp_path: Path) -> None:
+    prepare(client, shards=1)
+    client.hset(keys.META, "schema", "3")
+    old = Frame(b"o" * 16, 0, 0, b"".join(now(r) for i, r in enumerate(RECORDS) if i != 1), 2)
+    client.xadd(keys.stream(0), {"f": frames.pack(old)})
+    folded(client, 1)
+    archive = Archive(client, tmp_path, 1)
+    archive.take(now_ms=NOW_MS, limits=ArchiveLimits(every_bytes=0))
+    before = client.hgetall(keys.rows(0))
+    client.flushall()
+
+    found = restore(archive)
+
+    assert client.hgetall(keys.rows(0)) == before
+    assert (found.labels, client.hget(keys.META, "schema").decode()) == (3, SCHEMA)
+    digest = events.digest16("shop", "ref", "r-1")
+    assert len(references.look_up(client, [digest], n_shards=1, now_ms=NOW_MS)[0]) == 1
 
 
 # -- what names decisions -----------------------------------------------------------------------

@@ -16,7 +16,7 @@ import redis
 
 from telemetry import keys, references
 from telemetry.events import Kind
-from telemetry.store import SCHEMA, Client, prepare
+from telemetry.store import READABLE, SCHEMA, Client, prepare
 from workers.archive import files as archive_files
 from workers.archive.archive import Archive, ingested_spans, label_days
 from workers.archive.files import ArchiveFile, Content, Damaged
@@ -108,7 +108,7 @@ def _check(archive: Archive, parts: dict[int, _Part]) -> None:
                 f"the archive was made with {made_with} shards and store.shards says "
                 f"{archive.n_shards}; set store.shards: {made_with}"
             )
-        if part.content.store.get(b"schema", SCHEMA.encode()) != SCHEMA.encode():
+        if part.content.store.get(b"schema", SCHEMA.encode()).decode() not in (SCHEMA, *READABLE):
             raise CannotRestore("the archive was made by another version of the layout")
         mark, restored = archive.client.hmget(keys.meta(shard), ["mark", "restored"])
         if mark is not None and restored != part.files[-1].digest.encode():
