@@ -3,6 +3,7 @@
 Nothing here does I/O, reads a clock, owns a random generator or logs. In reading order:
 
 - `decay`: integer weights and the windows they live in
+- `exact`: sums that never wrap
 - `cells`: additive integer statistics per (category, endpoint)
 - `grouping`: rows that belong together, found fast
 - `quality`, `latency`, `reliability`, `cost`: one posterior each

@@ -2,7 +2,8 @@
 
 A cell has one row per family of statistics and decay window. Rows are keyed by stable digests,
 never by position, and folding is addition: the order and the grouping of records do not matter,
-and merging two partial states is adding them.
+and merging two partial states is adding them. No sum wraps: what 62 bits do not hold goes to a
+second row, the carry, in whole multiples.
 
 Books, signals and teaching never fade: they say what exploring has cost, what labels were read
 off, and whose they are.
@@ -10,13 +11,15 @@ off, and whose they are.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit import decay
+from bandit import decay, exact
+from bandit.exact import UNIT
 
 _MINUTE_MS = 60_000
 _DAY_MS = 24 * 60 * _MINUTE_MS
@@ -155,8 +158,24 @@ class T(IntEnum):
 
 
 N_COLUMNS = 10
+CARRY = 1 << 8
+"""Added to the family of a row, names its carry: how often the sums hold `UNIT` beyond the row.
+Few cells ever have one: of calls at $5 and full weight it takes 59,000."""
+MOST = 1 << 48
+"""What a record may add to a column, before weights: with the largest of those, 2^14, it is less
+than `UNIT`. As nano-dollars $281,000, as tokens more than can be counted."""
 HUGE = 1e15
-"""No sum of real records comes near; whatever does was damaged."""
+"""Observations, decayed or counted: no cell has so many. A sum beyond what they can add up to was
+damaged."""
+_LARGEST: dict[Family, dict[int, float]] = {
+    Family.USAGE: {U.TOKENS_IN: 2.0**32, U.TOKENS_OUT: 2.0**32, U.COST_NANO: float(MOST)}
+}
+"""What an observation adds to a column at most, in the order of magnitude; 1 in those not named."""
+MAY_BE_NEGATIVE: dict[Family, tuple[int, ...]] = {
+    Family.USAGE: (U.LN_OUT,),
+    Family.LATENCY: (L.LN, L.LN_TTFT, L.LN_CENSORED),
+}
+"""Columns that hold logarithms."""
 UNWEIGHTED: dict[Family, tuple[int, ...]] = {
     Family.QUALITY: (Q.LABELS,),
     Family.USAGE: (U.CALLS, U.FAILED),
@@ -195,6 +214,10 @@ _WEIGHTED = {family: np.ones(N_COLUMNS, dtype=bool) for family in Family}
 for _family in Family:
     _FIXED_POINT[_family][list(SCALED[_family])] = REAL_SCALE
     _WEIGHTED[_family][list(UNWEIGHTED.get(_family, ()))] = False
+_BOUND = {family: np.full(N_COLUMNS, HUGE) for family in Family}
+for _family, _named in _LARGEST.items():
+    for _column, _largest in _named.items():
+        _BOUND[_family][_column] *= _largest
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +245,7 @@ def terms(
         columns: (n, N_COLUMNS) the record's raw values: 1.0 for a count, the reward, the
             natural logarithm of seconds or tokens, tokens, nano-dollars.
     Raises:
-        ValueError: a value is not finite.
+        ValueError: a value is not finite, or beyond `MOST`.
     """
     window, values = _windows_and_values(family, at_ms, columns)
     keys = np.zeros(len(at_ms), dtype=KEY)
@@ -237,7 +260,10 @@ def _windows_and_values(
     """Return each record's decay window and the integers that it adds there."""
     if not np.isfinite(columns).all():
         raise ValueError(f"{family.name}: a record holds a value that is not finite")
-    values = np.rint(columns * _FIXED_POINT[family]).astype(np.int64)
+    scaled = np.rint(columns * _FIXED_POINT[family])
+    if (np.abs(scaled) > MOST).any():
+        raise ValueError(f"{family.name}: a record holds a value beyond what a sum of them can be")
+    values = scaled.astype(np.int64)
     if family not in HALF_LIFE_MS:
         return np.zeros(len(at_ms), dtype=np.int64), values
     window, weight = decay.windows_and_weights(at_ms, HALF_LIFE_MS[family])
@@ -254,14 +280,56 @@ def from_bytes(keys: bytes, rows: bytes) -> Terms:
 
 
 def merge(parts: list[Terms]) -> Terms:
-    """Return one term per distinct key, in an order of its own: the sum of all that share it."""
+    """Return one term per distinct key, in an order of its own: the sum of all that share it.
+
+    What a row cannot hold is in the term of its carry.
+    """
     parts = [p for p in parts if len(p.keys)]
     if not parts:
         return Terms(np.empty(0, dtype=KEY), np.empty((0, N_COLUMNS), dtype=np.int64))
     keys = np.concatenate([p.keys for p in parts])
     values = np.concatenate([p.values for p in parts])
     order, starts = group(list(keys.view("<u8").reshape(-1, 3).T))
-    return Terms(keys[order[starts]], np.add.reduceat(values[order], starts, axis=0))
+    low, high = exact.sums(values[order], starts)
+    found, over = Terms(keys[order[starts]], low), _carries(keys[order[starts]], high)
+    return merge([found, over]) if len(over.keys) else found
+
+
+def add(terms: Terms, stored: Callable[[NDArray[np.void]], NDArray[np.int64]]) -> Terms:
+    """Return the rows that terms change, as they are afterwards.
+
+    Args:
+        terms: one per key, as `merge` returns them.
+        stored: given keys (n,), the rows (n, N_COLUMNS) that are there, 0 where none is.
+    """
+    if not len(terms.keys):
+        return terms
+    both = np.stack([stored(terms.keys), terms.values], axis=1).reshape(-1, N_COLUMNS)
+    low, high = exact.sums(both, np.arange(0, len(both), 2))
+    over = _carries(terms.keys, high)
+    if not len(over.keys):
+        return Terms(terms.keys, low)
+    first = terms.keys["family"] < CARRY
+    carried = add(merge([Terms(terms.keys[~first], terms.values[~first]), over]), stored)
+    return Terms(
+        np.concatenate([terms.keys[first], carried.keys]),
+        np.concatenate([low[first], carried.values]),
+    )
+
+
+def _carries(keys: NDArray[np.void], high: NDArray[np.int64] | None) -> Terms:
+    """Return the terms of carries, given (n, N_COLUMNS) how often rows hold `UNIT`, if at all."""
+    if high is None:
+        return Terms(keys[:0], np.empty((0, N_COLUMNS), dtype=np.int64))
+    over = high.any(axis=1) & (keys["family"] < CARRY)  # a carry beyond 62 bits is damage
+    names = keys[over]
+    names["family"] += CARRY
+    return Terms(names, high[over])
+
+
+def is_of(keys: NDArray[np.void], family: Family) -> NDArray[np.bool_]:
+    """Return which rows are of a family, carries included."""
+    return np.asarray(keys["family"] % CARRY == int(family))
 
 
 _MIX = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93)
@@ -394,7 +462,7 @@ def renamed(rows: Terms, names: NDArray[np.uint64], to: NDArray[np.uint64]) -> T
 
 def of_family(rows: Terms, family: Family) -> Terms:
     """Return the rows of one family alone."""
-    mine = rows.keys["family"] == int(family)
+    mine = is_of(rows.keys, family)
     return Terms(rows.keys[mine], rows.values[mine])
 
 
@@ -434,10 +502,11 @@ def _read_family(
 ) -> NDArray[np.float64]:
     """Return the evidence of one family, given where each row belongs (-1: nowhere)."""
     out = np.zeros(shape)
-    pick = (rows.keys["family"] == int(family)) & (category >= 0) & (arm >= 0)
+    pick = is_of(rows.keys, family) & (category >= 0) & (arm >= 0)
     if pick.any():
         window = rows.keys["window"][pick].astype(np.int64)
         scale = decay.window_scale(window, HALF_LIFE_MS[family], now_ms=now_ms)
+        scale *= _units(rows.keys[pick])
         np.add.at(out, (category[pick], arm[pick]), rows.values[pick] * _factor(family, scale))
     return out
 
@@ -460,29 +529,33 @@ def read_plain(
     A damaged cell, with a value that no sum of records can have, is NaN.
     """
     mine = of_family(rows, family)
-    keys, values = mine.keys, mine.values
+    keys, values = mine.keys, mine.values * _units(mine.keys)[:, None]
     out = np.zeros((len(names), len(endpoints), N_COLUMNS))
     k = _positions(keys["category"], names)
     e = _positions(keys["endpoint"], endpoints)
     pick = (k >= 0) & (e >= 0)
     np.add.at(out, (k[pick], e[pick]), values[pick] / _FIXED_POINT[family])
-    out[damaged(out, [])] = np.nan
+    out[damaged(out, family)] = np.nan
     return out
 
 
-def damaged(values: NDArray[np.float64], signed: list[int]) -> NDArray[np.bool_]:
+def damaged(values: NDArray[np.float64], family: Family) -> NDArray[np.bool_]:
     """Return which cells (all axes but the last) hold a value that no sum of records can have.
 
     Args:
-        values: (..., N_COLUMNS) sums.
-        signed: columns that may be negative.
+        values: (..., N_COLUMNS) sums of a family.
     """
     size = values
-    if signed:
+    if signed := list(MAY_BE_NEGATIVE.get(family, ())):
         size = values.copy()
         size[..., signed] = np.abs(size[..., signed])
-    sound = (size >= 0) & (size < HUGE)  # NaN is neither
+    sound = (size >= 0) & (size < _BOUND[family])  # NaN is neither
     return np.asarray(~sound.all(axis=-1))
+
+
+def _units(keys: NDArray[np.void]) -> NDArray[np.float64]:
+    """Return (n,) what one in each row stands for: `UNIT` in a carry, else 1."""
+    return np.where(keys["family"] < CARRY, 1.0, float(UNIT))
 
 
 def _factor(family: Family, scale: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -499,6 +572,7 @@ class Grid:
     def __init__(self, n_categories: int, n_arms: int) -> None:
         self._shape = (n_categories, n_arms, N_COLUMNS)
         self._sums: dict[tuple[Family, int], NDArray[np.int64]] = {}
+        self._carries: dict[tuple[Family, int], NDArray[np.int64]] = {}
 
     def add(
         self,
@@ -515,7 +589,7 @@ class Grid:
             category, arm: (n,) positions.
             at_ms, columns: as in `terms`.
         Raises:
-            ValueError: a value is not finite.
+            ValueError: a value is not finite, or beyond `MOST`.
         """
         window, values = _windows_and_values(family, at_ms, columns)
         for number in set(window.tolist()):
@@ -523,7 +597,10 @@ class Grid:
             if sums is None:
                 sums = self._sums[family, number] = np.zeros(self._shape, dtype=np.int64)
             inside = window == number
-            np.add.at(sums, (category[inside], arm[inside]), values[inside])
+            over = exact.add_at(sums, (category[inside], arm[inside]), values[inside])
+            if over is not None:
+                carry = self._carries.setdefault((family, number), np.zeros_like(sums))
+                carry += over
 
     def read(self, *, now_ms: int) -> Evidence:
         """Return the evidence as of `now_ms`."""
@@ -543,6 +620,8 @@ class Grid:
             if kind is family:
                 scale = decay.window_scale(np.array([number]), HALF_LIFE_MS[family], now_ms=now_ms)
                 out += sums * _factor(family, scale)[0]
+                if (kind, number) in self._carries:
+                    out += self._carries[kind, number] * _factor(family, scale * float(UNIT))[0]
         return out
 
 
@@ -551,7 +630,7 @@ def is_stale(keys: NDArray[np.void], *, now_ms: int) -> NDArray[np.bool_]:
     stale = keys["family"] == RETIRED
     for family, half_life_ms in HALF_LIFE_MS.items():
         oldest = decay.oldest_live_window(half_life_ms, now_ms=now_ms)
-        stale |= (keys["family"] == int(family)) & (keys["window"].astype(np.int64) < oldest)
+        stale |= is_of(keys, family) & (keys["window"].astype(np.int64) < oldest)
     return stale
 
 

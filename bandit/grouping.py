@@ -13,9 +13,10 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit import decay
+from bandit import decay, exact
 from bandit.cells import (
     BY_REGIME,
+    CARRY,
     HALF_LIFE_MS,
     KEY,
     N_COLUMNS,
@@ -79,7 +80,8 @@ class Grouping:
         Several may be of one row where the family leaves out what groups are told apart by.
 
         Args:
-            columns: by column the raw values as in `cells.terms`, (n,), finite; others are 0.
+            columns: by column the raw values as in `cells.terms`, (n,), finite and within
+                `cells.MOST`; others are 0.
         """
         values = np.zeros((len(self.starts), N_COLUMNS), dtype=np.int64)
         if not len(self.starts):
@@ -97,7 +99,22 @@ class Grouping:
             windows, weight = self._decayed(HALF_LIFE_MS[family])
             window = windows[self.starts]
             np.multiply(placed, weight, out=placed, where=weighted)
-        values[:, names] = np.add.reduceat(placed, self.starts, axis=1).T
+        low, high = exact.sums(placed.T, self.starts)
+        values[:, names] = low
+        found = self._terms(family, values, window)
+        if high is None:
+            return found
+        values[:, names] = high
+        over = self._terms(family, values, window)
+        over.keys["family"] += CARRY
+        return Terms(
+            np.concatenate([found.keys, over.keys]), np.concatenate([found.values, over.values])
+        )
+
+    def _terms(
+        self, family: Family, values: NDArray[np.int64], window: NDArray[np.int64] | None
+    ) -> Terms:
+        """Return the groups' (n_groups, N_COLUMNS) sums under their keys, but for those of 0."""
         adds = values.any(axis=1)
         keys = np.zeros(int(adds.sum()), dtype=KEY)
         keys["endpoint"], keys["family"] = self.endpoint[adds], int(family)

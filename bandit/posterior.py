@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from bandit import cost, derived, latency, quality, reliability
-from bandit.cells import FADING, Evidence, L, Q, R, U
+from bandit.cells import FADING, Evidence, Family, L, Q, R, U
 from bandit.cells import damaged as damaged_sums
 from bandit.derived import Calibration
 from bandit.latency import Latency
@@ -23,14 +23,6 @@ from bandit.reliability import Reliability
 
 N_DRAWS = 256
 """Rows of a bank: propensities come in steps of .004, and a draw at ten endpoints takes 25 µs."""
-MAY_BE_NEGATIVE: tuple[list[int], ...] = (
-    [],
-    [U.LN_OUT],
-    [L.LN, L.LN_TTFT, L.LN_CENSORED],
-    [],
-    [],
-)
-"""Columns of each family, in the order of `Evidence`, that hold logarithms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,8 +231,8 @@ def infer(evidence: Evidence, arms: Arms, *, read: NDArray[np.float64] | None = 
     """
     families = [getattr(evidence, family.name.lower()) for family in FADING]
     families.append(evidence.derived if read is None else read)
-    signs = (*MAY_BE_NEGATIVE, [])
-    bad = [damaged_sums(f, signed) for f, signed in zip(families, signs, strict=True)]
+    kinds = (*FADING, Family.DERIVED)
+    bad = [damaged_sums(f, kind) for f, kind in zip(families, kinds, strict=True)]
     damaged = np.logical_or.reduce(bad)
     if damaged.any():
         families = [np.where(b[..., None], 0.0, f) for f, b in zip(families, bad, strict=True)]

@@ -30,11 +30,11 @@ def with_own_labels(
     """
     lent_quality, lent_derived = borrowed(others)
     return Evidence(
-        _added(quality, lent_quality),
+        _added(Family.QUALITY, quality, lent_quality),
         others.usage,
         others.latency,
         others.reliability,
-        _added(derived, lent_derived),
+        _added(Family.DERIVED, derived, lent_derived),
     )
 
 
@@ -44,9 +44,9 @@ def borrowed(others: Evidence) -> tuple[NDArray[np.float64], NDArray[np.float64]
     Each cell is scaled to `MOST_BORROWED_N` observations where it has more. None is counted as a
     label of who borrows it: what asks for labels of one's own is not met by others'.
     """
-    quality = _scaled(others.quality, others.quality[..., Q.N])
+    quality = _scaled(Family.QUALITY, others.quality, others.quality[..., Q.N])
     said = others.derived[..., D.N] + others.derived[..., D.PAIR_N]
-    derived = _scaled(others.derived, said)
+    derived = _scaled(Family.DERIVED, others.derived, said)
     quality[..., Q.LABELS] = 0.0
     derived[..., D.PAIRS] = np.minimum(derived[..., D.PAIRS], MOST_BORROWED_N)
     return quality, derived
@@ -82,12 +82,16 @@ def read_teaching(
     return found[..., T.LABELS], found[..., T.REWARD]
 
 
-def _scaled(values: NDArray[np.float64], n: NDArray[np.float64]) -> NDArray[np.float64]:
-    sound = np.where(damaged(values, [])[..., None], 0.0, values)
+def _scaled(
+    family: Family, values: NDArray[np.float64], n: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    sound = np.where(damaged(values, family)[..., None], 0.0, values)
     with np.errstate(invalid="ignore"):  # NaN of a damaged cell
         share = np.minimum(1.0, MOST_BORROWED_N / np.maximum(n, 1e-9))
     return np.asarray(sound * np.nan_to_num(share)[..., None])
 
 
-def _added(own: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where(damaged(own, [])[..., None], np.nan, own + prior)
+def _added(
+    family: Family, own: NDArray[np.float64], prior: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    return np.where(damaged(own, family)[..., None], np.nan, own + prior)

@@ -15,11 +15,10 @@ _ROW = np.dtype([("key", cells.KEY), ("values", "<i8", (cells.N_COLUMNS,))])
 
 def rows_by_endpoint(rows: Terms) -> dict[int, bytes]:
     """Return the rows of labels of each endpoint, by its digest, the same for the same sums."""
-    mine = rows.keys["family"] == int(Family.WATCH)
-    merged = cells.merge([Terms(rows.keys[mine], rows.values[mine])])
+    merged = cells.merge([cells.of_family(rows, Family.WATCH)])
     packed = np.empty(len(merged.keys), dtype=_ROW)
     packed["key"], packed["values"] = merged.keys, merged.values
-    names = [packed["key"][name] for name in ("window", "regime", "category", "endpoint")]
+    names = [packed["key"][name] for name in ("family", "window", "regime", "category", "endpoint")]
     packed = packed[np.lexsort(names)]
     endpoints, starts = np.unique(packed["key"]["endpoint"], return_index=True)
     parts = np.split(packed, starts[1:]) if len(endpoints) else []
@@ -47,7 +46,7 @@ def news(
         believed: (n_categories,) posterior mean reward.
     """
     then, later = (_read(raw, endpoint, tasks, now_ms) for raw in (before, now))
-    if any(cells.damaged(part, []).any() for part in later.values()):
+    if any(cells.damaged(part, Family.WATCH).any() for part in later.values()):
         return None
     nothing = np.zeros((len(tasks), cells.N_COLUMNS))
     known, found = then.get(regimes.now, nothing), later.get(regimes.now, nothing)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.cells import KEY, N_COLUMNS, Family
+from bandit.cells import CARRY, KEY, N_COLUMNS, Family, add
+from bandit.exact import UNIT
 from workers.archive.files import Content
 from workers.folding.batch import (
     DAY_MS,
@@ -22,6 +24,7 @@ from workers.folding.batch import (
     effects,
     take_apart,
 )
+from workers.folding.hearing import pieces
 from workers.folding.shard import stale_rows
 
 AT_ONCE = 48
@@ -72,13 +75,19 @@ class Rebuilt:
         batch.drop_told(self.ingested)
         self.ingested.update(batch.ingested)
         found = effects(batch, self.labels)
-        for key, value in zip(found.terms.keys, found.terms.values, strict=True):
-            name = key.tobytes()
-            self.rows[name] = self.rows[name] + value if name in self.rows else value
+        after = add(found.terms, self._stored)
+        self.rows.update(zip(pieces(after.keys), after.values, strict=True))
         self.windows.update(batch.windows)
         self.labels.update(found.labels)
         self.n_records += len(batch.records)
         self.mark = entries[-1][0]
+
+    def _stored(self, names: NDArray[np.void]) -> NDArray[np.int64]:
+        """Return the rows of these keys; one of a wrong size counts as none, as for the learner."""
+        rows = [self.rows.get(name, _ZERO) for name in pieces(names)]
+        return np.array([row if len(row) == N_COLUMNS else _ZERO for row in rows]).reshape(
+            -1, N_COLUMNS
+        )
 
 
 def parse_rows(rows: dict[bytes, bytes]) -> Sums:
@@ -91,10 +100,11 @@ def parse_rows(rows: dict[bytes, bytes]) -> Sums:
 def difference(rebuilt: Rebuilt, stored: Rebuilt) -> str | None:
     """Return the first row or producer in which two states differ; None where they are equal.
 
-    Both have forgotten what counts no more. A row of zeros says what a missing one does.
+    Both have forgotten what counts no more. A row of zeros says what a missing one does, and a sum
+    is compared as a whole: where its sign changed on the way, row and carry may share it otherwise.
     """
-    for name in sorted(rebuilt.rows.keys() | stored.rows.keys()):
-        ours, theirs = rebuilt.rows.get(name, _ZERO), stored.rows.get(name, _ZERO)
+    for name in sorted({_uncarried(name) for name in rebuilt.rows.keys() | stored.rows.keys()}):
+        ours, theirs = _whole(rebuilt.rows, name), _whole(stored.rows, name)
         if len(ours) != len(theirs):
             return f"{_named(name)}: {8 * len(theirs)} bytes"
         for column in np.flatnonzero(ours != theirs)[:1]:
@@ -105,6 +115,29 @@ def difference(rebuilt: Rebuilt, stored: Rebuilt) -> str | None:
         if known != kept:
             return f"producer {producer.hex()}: {known} by the records, {kept} stored"
     return None
+
+
+def _uncarried(name: bytes) -> bytes:
+    """Return the name of the row that a carry is of, and any other as it is."""
+    return _with_family_above(name, 0) if len(name) == KEY.itemsize else name
+
+
+def _whole(rows: Sums, name: bytes) -> NDArray[Any]:
+    """Return a row's sums, carry included; a carry of a wrong size is returned in their place."""
+    row = rows.get(name, _ZERO)
+    carry = rows.get(_with_family_above(name, CARRY)) if len(name) == KEY.itemsize else None
+    if carry is None or len(row) != len(_ZERO):
+        return row
+    if len(carry) != len(_ZERO):
+        return carry
+    whole: NDArray[Any] = row.astype(object) + UNIT * carry.astype(object)
+    return whole
+
+
+def _with_family_above(name: bytes, above: int) -> bytes:
+    """Return a row's name with its family's upper byte, which says whether it is a carry."""
+    at = KEY.fields["family"][1] + 1 if KEY.fields else 0
+    return name[:at] + bytes([above >> 8]) + name[at + 1 :]
 
 
 _ZERO = np.zeros(N_COLUMNS, dtype=np.int64)

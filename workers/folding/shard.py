@@ -249,15 +249,19 @@ class Shard:
 
     def _add(self, commit: Commit, terms: cells.Terms) -> dict[bytes, bytes]:
         """Add terms to the rows; return the new rows, which count once the commit did."""
-        names = pieces(terms.keys)
-        before = b"".join(self.rows.get(name, NO_ROW) for name in names)
-        after = np.frombuffer(before, dtype="<i8").reshape(-1, N_COLUMNS) + terms.values
-        changed = dict(zip(names, pieces(after.astype("<i8")), strict=True))
+        after = cells.add(terms, self._stored)
+        names = pieces(after.keys)
+        changed = dict(zip(names, pieces(after.values.astype("<i8")), strict=True))
         for part in _parts(_paired(names, list(changed.values()))):
             commit.add("HSET", keys.rows(self.number), *part)
         for part in _parts(_paired([self.version + 1] * len(names), names)):
             commit.add("ZADD", keys.touched(self.number), *part)
         return changed
+
+    def _stored(self, names: NDArray[np.void]) -> NDArray[np.int64]:
+        """Return the rows of these keys, 0 where there is none."""
+        rows = b"".join(self.rows.get(name, NO_ROW) for name in pieces(names))
+        return np.frombuffer(rows, dtype="<i8").reshape(-1, N_COLUMNS)
 
     def _write_books(self, commit: Commit, batch: Batch, found: Effects) -> None:
         for producer, window in batch.windows.items():

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit import teaching
-from bandit.cells import B, D, Family, L, Q, R, S, T, Terms, U
+from bandit.cells import MOST, B, D, Family, L, Q, R, S, T, Terms, U
 from bandit.grouping import Grouping
 from telemetry.events import WAITED, FeedbackKind, Flag, Result, Source
 from telemetry.tokens import FIRST_WORD_SINCE, TAUGHT_SINCE, WATCHED_SINCE
@@ -53,11 +53,12 @@ Columns = dict[int, NDArray[Any]]
 
 
 def _usage(records: NDArray[np.void]) -> Columns:
+    """Return calls, tokens and costs; a cost that no call has (beyond `MOST`) is not known."""
     flags, tokens_out = records["flags"], records["tokens_out"]
     known = (flags & Flag.USAGE_KNOWN) > 0
     spoke = known & (tokens_out > 0)
     ln = np.where(spoke, np.log(np.maximum(tokens_out, 1)), 0)
-    priced = (flags & Flag.PRICED) > 0
+    priced = ((flags & Flag.PRICED) > 0) & (records["cost_nano"] <= MOST)
     return {
         U.CALLS: np.ones(len(records)),
         U.FAILED: np.isin(records["result"], FAILURES),
