@@ -553,6 +553,22 @@ def damaged(values: NDArray[np.float64], family: Family) -> NDArray[np.bool_]:
     return np.asarray(~sound.all(axis=-1))
 
 
+def unsound(rows: Terms) -> NDArray[np.bool_]:
+    """Return which rows (n,) hold what no sum of records can, carries with the rows they are of."""
+    bad = np.zeros(len(rows.keys), dtype=bool)
+    scale = _units(rows.keys) / decay.WEIGHT_SCALE  # as of the window's beginning
+    for family in Family:
+        mine = is_of(rows.keys, family)
+        if mine.any():
+            values = rows.values[mine] * _factor(family, scale[mine])
+            bad[mine] = damaged(values, family)
+    if bad.any():
+        names = rows.keys.copy()
+        names["family"] %= CARRY
+        bad = np.isin(names, names[bad])
+    return bad
+
+
 def _units(keys: NDArray[np.void]) -> NDArray[np.float64]:
     """Return (n,) what one in each row stands for: `UNIT` in a carry, else 1."""
     return np.where(keys["family"] < CARRY, 1.0, float(UNIT))

@@ -46,6 +46,7 @@ class ReportRow:
     apps: dict[str, int] = field(default_factory=dict)  # who taught: labels ever given, by app
     rewards: dict[str, float] = field(default_factory=dict)  # mean reward of those, by app
     unnamed: int = 0  # labels of apps that are gone, or from before it was counted who taught
+    damaged: bool = False  # its sums are none that records have: what is shown is the prior
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def rows(
     app: str | None = None,
     borrowed: NDArray[np.float64] | None = None,
 ) -> list[ReportRow]:
-    """Return a row for every endpoint of every category that was ever called.
+    """Return a row for every endpoint of every category that was ever called, or is damaged.
 
     Args:
         signals: (n_categories, n_arms, N_COLUMNS) plain sums of SIGNALS.
@@ -85,15 +86,15 @@ def rows(
     p50, p95 = posterior.latency.quantile(0.5), posterior.latency.quantile(0.95)
     out = []
     for c, category in enumerate(categories):
-        calls = posterior.calls[c]
-        if not calls.any():
+        calls, damaged = posterior.calls[c], posterior.damaged[c]
+        if not calls.any() and not damaged.any():
             continue
         best = _p_best(posterior, c, objective)
         for e, endpoint in enumerate(endpoints):
             group = posterior.arms.group[e]
             labelled = posterior.judged[c].any()
             quality = float(mean[c, e]) if labelled else None
-            cost = _observed_cost(evidence, c, e)
+            cost = _observed_cost(posterior.evidence, c, e)
             timed = posterior.timed[c, e] > 0
             row = ReportRow(
                 category=category,
@@ -104,18 +105,19 @@ def rows(
                 quality_low=float(low[c, e]) if labelled else None,
                 quality_high=float(high[c, e]) if labelled else None,
                 p_best=float(best[group]) if labelled else None,
-                ok_rate=_ok_rate(evidence, c, e),
+                ok_rate=_ok_rate(posterior.evidence, c, e),
                 usable=_usable(posterior, c, e),
                 reliability=float(posterior.reliability.mean[c, e]),
                 latency_p50_s=float(p50[c, e]) if timed else None,
                 latency_p95_s=float(p95[c, e]) if timed else None,
                 cost_usd=cost,
                 cost_per_success_usd=cost / quality if cost is not None and quality else None,
-                share=float(calls[e] / calls.sum()),
+                share=float(calls[e] / calls.sum()) if calls.any() else None,
                 signals={s.name.lower(): int(signals[c, e, s]) for s in S if signals[c, e, s]},
                 app=app,
                 borrowed=round(borrowed[c, e]),
-                **_taught(teachers, c, e, of=evidence.quality[c, e, Q.LABELS]),
+                damaged=bool(damaged[e]),
+                **_taught(teachers, c, e, of=0 if damaged[e] else evidence.quality[c, e, Q.LABELS]),
             )
             out.append(row)
     return out

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,6 +57,7 @@ def known_review_keys(
     return [review_key for review_key in known if choices.is_current(review_key, configuration)]
 
 
+REPAIR = "`pointsman audit state` names the row, `pointsman restore` puts it right"
 NOTHING = cells.from_bytes(b"", b"")
 """No rows: everything at its prior."""
 
@@ -150,6 +150,7 @@ class Keeper:
         self._next_look = 0.0  # monotonic seconds
         self._review_at_ms = 0  # the next review that is due by time
         self._refused = False  # the last review could not be written
+        self._damaged: set[tuple[str | None, str, str]] = set()  # cells that were told of
         self._looked = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="beliefs", daemon=True)
@@ -325,25 +326,30 @@ class Keeper:
             )
             fresh = replace(fresh, choices=again)
         _draw_ahead(before, fresh)
-        is_same = before.configuration is fresh.configuration
-        self._alarm_damage(before.outlooks if is_same else (), fresh.outlooks)
+        self._alarm_damage(fresh.outlooks)
         self.current = fresh
 
-    def _alarm_damage(self, before: Sequence[Outlook], now: Sequence[Outlook]) -> None:
-        """Say of each cell once that it is damaged: it falls back to its prior."""
-        tasks, endpoints = (
-            list(self._configuration.task_index),
-            self._configuration.catalog.endpoints,
-        )
-        for was, outlook in zip_longest(before, now):
-            known = was.damaged if was is not None else np.zeros_like(outlook.damaged)
-            for c, arm in np.argwhere(outlook.damaged & ~known).tolist():
-                log.error(
-                    "a cell is damaged and counts as unknown",
-                    category=tasks[c],
-                    endpoint=endpoints[arm].id,
-                    **({"app": outlook.app} if outlook.app is not None else {}),
-                )
+    def _alarm_damage(self, now: Sequence[Outlook]) -> None:
+        """Say of each cell once, until it is sound again, that it is damaged: at its prior.
+
+        Cells go by their names: another configuration, or a host that is split off, ends nothing.
+        """
+        tasks = list(self._configuration.task_index)
+        endpoints = self._configuration.catalog.endpoints
+        found = {
+            (outlook.app, tasks[c], endpoints[arm].id)
+            for outlook in now
+            for c, arm in np.argwhere(outlook.damaged).tolist()
+        }
+        for app, category, endpoint in sorted(found - self._damaged, key=str):
+            log.error(
+                "a cell is damaged and counts as unknown",
+                category=category,
+                endpoint=endpoint,
+                **({"app": app} if app is not None else {}),
+                fix=REPAIR,
+            )
+        self._damaged = found
 
     def _review(self, beliefs: Beliefs, releases: Releases, review_keys: list[ReviewKey]) -> bool:
         """Review what is due; return whether any standings were changed."""

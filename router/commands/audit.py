@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from router.commands.console import BAD_INPUT, FAILED, fail, print_json
 from router.commands.inputs import opened_archive
-from telemetry import logs
+from telemetry import keys, logs
+
+REPAIR = """to repair: stop everything, put the store aside or delete its shards' marks, run
+`pointsman restore`, start again; docs/operations.md, "A damaged cell" """.strip()
 
 
 def audit(what: str, config: Path | None, *, as_json: bool) -> None:
@@ -18,6 +22,9 @@ def audit(what: str, config: Path | None, *, as_json: bool) -> None:
         fail(f"there is no audit {what!r}; known: state", BAD_INPUT)
     with opened_archive(config) as archive:
         found = audit_state(archive)
+        names = archive.client.hgetall(keys.NAMES)
+    found.difference = found.difference and _with_names(found.difference, names)
+    found.damaged = [_with_names(row, names) for row in found.damaged]
     if as_json:
         print_json(found.as_json())
     else:
@@ -27,5 +34,19 @@ def audit(what: str, config: Path | None, *, as_json: bool) -> None:
         )
         if found.difference:
             print(f"{found.different} differences; the first: {found.difference}")
-    if not found.equal:
+        for row in found.damaged:
+            print(f"damaged: {row}")
+        if found.damaged:
+            print(REPAIR)
+    if not found.equal or found.damaged:
         raise SystemExit(FAILED)
+
+
+def _with_names(said: str, names: dict[bytes, bytes]) -> str:
+    """Return a finding with the names of what it gives the digests of, as far as they are known."""
+
+    def name(digest: re.Match[str]) -> str:
+        found = names.get(digest[1].encode())
+        return digest[0] if found is None else f"{digest[0]} ({found.decode()})"
+
+    return re.sub(r"(?<= )([0-9a-f]{16})\b", name, said)

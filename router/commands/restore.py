@@ -24,5 +24,7 @@ def restore(config: Path | None, *, as_json: bool) -> None:
         print_json(found.as_json())
         return
     print(f"restored {found.rows} rows, {found.labels} labels, {found.references} references")
+    if found.left_out:
+        print(f"{found.left_out} damaged rows are left out: their cells begin anew")
     if found.damaged:
         print(f"{found.damaged} files of the archive are damaged: their records are lost")

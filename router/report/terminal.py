@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from bandit.report import ReportRow
+from router.beliefs.keeper import REPAIR
 from router.report.gather import Report
 from router.report.hosts import split_lines
 
 PIPE_WIDTH = 120
 CHANGED = {"down": "fell", "up": "rose", "restored": "recovered"}
 USABLE = "usable"
-AUDIT = "`pointsman audit state`"
 COLUMNS = (
     "n",
     "quality",
@@ -30,8 +30,9 @@ COLUMNS = (
     "$/1k ok",
     "share",
 )
-"""`n` is calls/labels; `usable` the share of the answers that were read with which no
-check found fault; `$/1k ok` is cost per thousand successes."""
+"""`n` is calls/labels, or says that the cell is damaged: what is shown then is its prior. `usable`
+is the share of the answers that were read with which no check found fault; `$/1k ok` is cost per
+thousand successes."""
 
 
 def console() -> Console:
@@ -60,7 +61,7 @@ def print_report(report: Report, to: Console | None = None) -> None:
     for cell in report.posteriors.get("damaged", []):
         whose = f", {cell['app']}'s own labels" if "app" in cell else ""
         where = f"{cell['endpoint']} ({cell['category']}{whose})"
-        line = f"damaged: {where} counts as unknown; see {AUDIT}"
+        line = f"damaged: {where} counts as unknown, no records add up to its sums; {REPAIR}"
         to.print(line, style="red", markup=False, highlight=False)
     for other in report.unlisted:
         line = f"passed on or unlisted: {other.name} ({other.category}): {other.calls} calls"
@@ -193,7 +194,7 @@ def _cells(row: ReportRow) -> list[str]:
     if row.quality_low is not None and row.quality_high is not None:
         between = f"{_short(row.quality_low)}–{_short(row.quality_high)}"
     return [
-        f"{row.calls}/{row.labels}",
+        "damaged" if row.damaged else f"{row.calls}/{row.labels}",
         "–" if row.quality is None else _short(row.quality, 3),
         between,
         "–" if row.p_best is None else _short(row.p_best),

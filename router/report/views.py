@@ -68,6 +68,7 @@ def posteriors(beliefs: Beliefs, strategy: str) -> dict[str, Any]:
     labels = sum(outlook.posterior.labels.sum(axis=1) for outlook in beliefs.outlooks)
     names = list(beliefs.configuration.task_index)
     calls = beliefs.posterior.calls.sum(axis=1)
+    damaged = np.logical_or.reduce([o.damaged.any(axis=1) for o in beliefs.outlooks])
     incumbent = _incumbent(beliefs.configuration, strategy)
     said = beliefs.signals.sum(axis=1).astype(int)
     calibration = beliefs.posterior.calibration
@@ -86,7 +87,7 @@ def posteriors(beliefs: Beliefs, strategy: str) -> dict[str, Any]:
                 "derived_worth": round(float(calibration.worth[c]), 3),
             }
             for c, (name, n, m) in enumerate(zip(names, calls, labels, strict=True))
-            if n > 0
+            if n > 0 or damaged[c]
         ],
         "choices": choice_rows(beliefs),
         "alarms": alarm_rows(beliefs),

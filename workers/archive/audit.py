@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from workers.archive import files as archive_files
 from workers.archive.archive import Archive, locked, n_missing
 from workers.archive.files import ArchiveFile, Damaged
-from workers.archive.rebuilt import Rebuilt, difference
+from workers.archive.rebuilt import Rebuilt, damaged_rows, difference, named
 from workers.folding.batch import START, position
 
 TRIES = 5
@@ -32,6 +32,7 @@ class AuditResult:
     equal: bool = True
     difference: str | None = None  # the first one
     different: int = 0  # checkpoints that differ, and files that cannot be checked
+    damaged: list[str] = field(default_factory=list)  # rows in the store that no records add up to
 
     def as_json(self) -> dict[str, object]:
         """Return it as one object."""
@@ -45,6 +46,7 @@ class AuditResult:
         self.different += other.different
         self.equal &= other.equal
         self.difference = self.difference or other.difference
+        self.damaged += other.damaged
 
     def note(self, where: str, what: str | None) -> None:
         """Note a difference, or none."""
@@ -131,6 +133,7 @@ def _audit_chain(
 def _audit_live(archive: Archive, shard: int, state: Rebuilt, found: AuditResult) -> bool:
     """Check stream and rows in the store; return False where the archive moved on meanwhile."""
     where, content = f"shard {shard}", archive.state(shard)
+    found.damaged = [f"{where}: {named(name)}" for name in damaged_rows(content.rows)]
     archived = content.meta.get(b"archived", START)
     if position(archived) > position(state.mark):
         if any(u.mark == archived for u in archive_files.list_files(archive.directory(shard))):

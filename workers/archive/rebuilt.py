@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.cells import CARRY, KEY, N_COLUMNS, Family, add
+from bandit.cells import CARRY, KEY, N_COLUMNS, Family, add, from_bytes, unsound
 from bandit.exact import UNIT
 from workers.archive.files import Content
 from workers.folding.batch import (
@@ -97,6 +98,17 @@ def parse_rows(rows: dict[bytes, bytes]) -> Sums:
     }
 
 
+def damaged_rows(rows: Mapping[bytes, bytes]) -> list[bytes]:
+    """Return the names of stored rows that hold what no sum of records can, in their order."""
+    whole = {
+        name: row
+        for name, row in sorted(rows.items())
+        if len(name) == KEY.itemsize and len(row) == 8 * N_COLUMNS
+    }
+    bad = unsound(from_bytes(b"".join(whole), b"".join(whole.values())))
+    return [name for name, is_bad in zip(whole, bad, strict=True) if is_bad]
+
+
 def difference(rebuilt: Rebuilt, stored: Rebuilt) -> str | None:
     """Return the first row or producer in which two states differ; None where they are equal.
 
@@ -106,10 +118,10 @@ def difference(rebuilt: Rebuilt, stored: Rebuilt) -> str | None:
     for name in sorted({_uncarried(name) for name in rebuilt.rows.keys() | stored.rows.keys()}):
         ours, theirs = _whole(rebuilt.rows, name), _whole(stored.rows, name)
         if len(ours) != len(theirs):
-            return f"{_named(name)}: {8 * len(theirs)} bytes"
+            return f"{named(name)}: {8 * len(theirs)} bytes"
         for column in np.flatnonzero(ours != theirs)[:1]:
             values = f"{ours[column]} by the records, {theirs[column]} stored"
-            return f"{_named(name)}, column {column}: {values}"
+            return f"{named(name)}, column {column}: {values}"
     for producer in sorted(rebuilt.windows.keys() | stored.windows.keys()):
         known, kept = rebuilt.windows.get(producer), stored.windows.get(producer)
         if known != kept:
@@ -143,12 +155,14 @@ def _with_family_above(name: bytes, above: int) -> bytes:
 _ZERO = np.zeros(N_COLUMNS, dtype=np.int64)
 
 
-def _named(name: bytes) -> str:
+def named(name: bytes) -> str:
+    """Return the name of a row as people read it."""
     if len(name) != KEY.itemsize:
         return f"row {name.hex()}"
     key = np.frombuffer(name, dtype=KEY)[0]
-    known = int(key["family"]) in list(Family)
-    family = Family(int(key["family"])).name.lower() if known else int(key["family"])
+    kind, carry = int(key["family"]) % CARRY, int(key["family"]) >= CARRY
+    known = kind in list(Family)
+    family = Family(kind).name.lower() + " carry" * carry if known else int(key["family"])
     cell = f"category {int(key['category']):016x}, endpoint {int(key['endpoint']):016x}"
     regime = f"regime {int(key['regime'])}, " if key["regime"] else ""
     return f"row of {cell}, {family}, {regime}window {int(key['window'])}"

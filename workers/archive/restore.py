@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import redis
 
@@ -20,7 +21,7 @@ from telemetry.store import READABLE, SCHEMA, Client, prepare
 from workers.archive import files as archive_files
 from workers.archive.archive import Archive, ingested_spans, label_days
 from workers.archive.files import ArchiveFile, Content, Damaged
-from workers.archive.rebuilt import Rebuilt
+from workers.archive.rebuilt import Rebuilt, damaged_rows
 from workers.folding.batch import DAY_MS, Entries, at_ms, position, references_of, take_apart
 from workers.folding.held import HOLD_MS
 from workers.folding.shard import ingested_expiry_s, label_expiry_s
@@ -45,6 +46,7 @@ class Restored:
     labels: int = 0
     references: int = 0
     damaged: int = 0  # files that could not be read
+    left_out: int = 0  # rows that no records add up to: their cells begin anew
     newest_ms: int = 0  # time of the newest record that is part of it
 
     def as_json(self) -> dict[str, object]:
@@ -69,6 +71,8 @@ def restore(archive: Archive) -> Restored:
         if part is not None:
             parts[shard] = part
     _check(archive, parts)
+    for shard, part in parts.items():
+        parts[shard] = _sound(archive.directory(shard), part, found)
     prepare(archive.client, shards=archive.n_shards)
     for shard, part in parts.items():
         _restore_shard(archive.client, shard, part, found)
@@ -116,6 +120,32 @@ def _check(archive: Archive, parts: dict[int, _Part]) -> None:
                 f"the store is not empty (shard {shard} stands at {mark.decode()}); "
                 "stop everything and restore into an empty one"
             )
+
+
+def _sound(directory: Path, part: _Part, found: Restored) -> _Part:
+    """Return a part without damaged rows.
+
+    Where there are any, a base without them is written at the same mark. The shard is restored from
+    that one, and audited from it.
+    """
+    damaged = damaged_rows(part.content.rows)
+    if not damaged:
+        return part
+    state, content = Rebuilt(), part.content
+    for file in part.files:
+        with suppress(Damaged, FileNotFoundError):
+            whole = archive_files.read(file)
+            state.fold(whole.as_entries())
+            state.stand_at(whole)
+    state.forget()
+    content.rows = {name: row for name, row in content.rows.items() if name not in set(damaged)}
+    content.labels = state.labels
+    content.ingested = {nonce: b"%d" % span for nonce, span in state.ingested.items()}
+    base = archive_files.write(directory, content, start=None)
+    if part.files[-1].is_base:  # of one mark there is one
+        part.files.pop().path.unlink(missing_ok=True)
+    found.left_out += len(damaged)
+    return _Part([*part.files, base], content)
 
 
 def _restore_shard(client: Client, shard: int, part: _Part, found: Restored) -> None:
