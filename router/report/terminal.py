@@ -113,13 +113,19 @@ def teachers_line(rows: list[ReportRow]) -> str:
 def _by_table(rows: list[ReportRow]) -> list[tuple[tuple[str, str | None], list[ReportRow]]]:
     """Return the rows of each table: a category's, and below it those of apps that learn alone.
 
-    Who gave no label of his own in a category goes by the shared ones there: no table for that.
+    Who gave no label of his own in a category goes by the shared ones there: no table for that,
+    unless his own are damaged.
     """
     tables: dict[tuple[str, str | None], list[ReportRow]] = {}
     for row in rows:
         tables.setdefault((row.category, row.app), []).append(row)
     place = {category: n for n, category in enumerate(dict.fromkeys(r.category for r in rows))}
-    found = [(w, own) for w, own in tables.items() if w[1] is None or any(r.labels for r in own)]
+    shared = {(r.category, r.endpoint) for r in rows if r.damaged and r.app is None}
+
+    def is_own(row: ReportRow) -> bool:
+        return row.labels > 0 or (row.damaged and (row.category, row.endpoint) not in shared)
+
+    found = [(w, own) for w, own in tables.items() if w[1] is None or any(map(is_own, own))]
     return sorted(found, key=lambda table: place[table[0][0]])
 
 
