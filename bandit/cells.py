@@ -329,7 +329,7 @@ def _carries(keys: NDArray[np.void], high: NDArray[np.int64] | None) -> Terms:
 
 def is_of(keys: NDArray[np.void], family: Family) -> NDArray[np.bool_]:
     """Return which rows are of a family, carries included."""
-    return np.asarray(keys["family"] % CARRY == int(family))
+    return np.asarray((keys["family"] & (CARRY - 1)) == int(family))
 
 
 _MIX = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93)
