@@ -502,7 +502,7 @@ def test_a_damaged_label_row_of_an_apps_own_is_told_with_its_app(now_ms: int) ->
 
     beliefs = believe(of, cells.Terms(rows.keys, values), version=1)
 
-    assert views.damaged_cells(beliefs) == [{"category": "code", "endpoint": "b", "app": "other"}]
+    assert views.damaged_rows(beliefs) == [{"category": "code", "endpoint": "b", "app": "other"}]
     assert beliefs.posterior_of("other").labels.sum() == 0
     (own,) = [row for row in views.report_rows(beliefs, "quality") if row.app and row.damaged]
     assert (own.category, own.endpoint, own.app, own.labels) == ("code", "b", "other", 0)

@@ -9,6 +9,7 @@
 - `names`: what digests stand for, to be told to the store
 - `switch`: whether routing is off, and since when
 - `outlooks`: what each set of labels supports: that of all that share, and apps' own
+- `damage`: cells that count as unknown, and that this is told once
 - `beliefs`: configuration and posteriors of one version
 - `keeper`: the thread that keeps them fresh
 """

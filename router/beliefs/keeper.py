@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import structlog
 
 from bandit import cells
@@ -18,8 +17,9 @@ from router.beliefs import alarms, choices, splits
 from router.beliefs.alarms import Alarms
 from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.choices import Kept, ReleaseNotice, ReviewKey
+from router.beliefs.damage import DamageNotices
 from router.beliefs.names import Names
-from router.beliefs.outlooks import Outlook, tasks_of
+from router.beliefs.outlooks import tasks_of
 from router.beliefs.releases import Releases
 from router.beliefs.switch import read_switch
 from router.config.compiled import Configuration
@@ -57,7 +57,6 @@ def known_review_keys(
     return [review_key for review_key in known if choices.is_current(review_key, configuration)]
 
 
-REPAIR = "`pointsman audit state` names the row, `pointsman restore` puts it right"
 NOTHING = cells.from_bytes(b"", b"")
 """No rows: everything at its prior."""
 
@@ -150,7 +149,7 @@ class Keeper:
         self._next_look = 0.0  # monotonic seconds
         self._review_at_ms = 0  # the next review that is due by time
         self._refused = False  # the last review could not be written
-        self._damaged: set[tuple[str | None, str, str]] = set()  # cells that were told of
+        self._damage = DamageNotices()
         self._looked = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="beliefs", daemon=True)
@@ -326,30 +325,8 @@ class Keeper:
             )
             fresh = replace(fresh, choices=again)
         _draw_ahead(before, fresh)
-        self._alarm_damage(fresh.outlooks)
+        self._damage.tell(fresh.outlooks, fresh.configuration)
         self.current = fresh
-
-    def _alarm_damage(self, now: Sequence[Outlook]) -> None:
-        """Say of each cell once, until it is sound again, that it is damaged: at its prior.
-
-        Cells go by their names: another configuration, or a host that is split off, ends nothing.
-        """
-        tasks = list(self._configuration.task_index)
-        endpoints = self._configuration.catalog.endpoints
-        found = {
-            (outlook.app, tasks[c], endpoints[arm].id)
-            for outlook in now
-            for c, arm in np.argwhere(outlook.damaged).tolist()
-        }
-        for app, category, endpoint in sorted(found - self._damaged, key=str):
-            log.error(
-                "a cell is damaged and counts as unknown",
-                category=category,
-                endpoint=endpoint,
-                **({"app": app} if app is not None else {}),
-                fix=REPAIR,
-            )
-        self._damaged = found
 
     def _review(self, beliefs: Beliefs, releases: Releases, review_keys: list[ReviewKey]) -> bool:
         """Review what is due; return whether any standings were changed."""

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bandit.report import ReportRow
-from router.beliefs.keeper import REPAIR
+from router.beliefs.damage import REPAIR
 from router.report.gather import Report
 from router.report.hosts import split_lines
 

@@ -12,6 +12,7 @@ from bandit.report import ReportRow, Teacher, rows
 from bandit.teaching import read_teaching
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.choices import rows_of
+from router.beliefs.damage import damaged_cells
 from router.beliefs.keeper import Keeper
 from router.beliefs.outlooks import Outlook, tasks_of
 from router.beliefs.splits import compare_hosts
@@ -93,7 +94,7 @@ def posteriors(beliefs: Beliefs, strategy: str) -> dict[str, Any]:
         "alarms": alarm_rows(beliefs),
         "hosts": host_rows(beliefs),
         "splits": split_rows(beliefs),
-        "damaged": damaged_cells(beliefs),
+        "damaged": damaged_rows(beliefs),
         "apps": {name: app.entry.learn.value for name, app in beliefs.configuration.apps.items()},
         "rows": [asdict(row) for row in report_rows(beliefs, strategy)],
     }
@@ -132,19 +133,12 @@ def alarm_rows(beliefs: Beliefs) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: -row["at_ms"])
 
 
-def damaged_cells(beliefs: Beliefs) -> list[dict[str, str]]:
+def damaged_rows(beliefs: Beliefs) -> list[dict[str, str]]:
     """Return the cells that hold what no sum of records can, and count as unknown.
 
     Where these are an app's own labels, it is named, too.
     """
-    configuration = beliefs.configuration
-    tasks, endpoints = list(configuration.task_index), configuration.catalog.endpoints
-    return [
-        {"category": tasks[c], "endpoint": endpoints[arm].id}
-        | ({"app": outlook.app} if outlook.app is not None else {})
-        for outlook in beliefs.outlooks
-        for c, arm in np.argwhere(outlook.damaged).tolist()
-    ]
+    return [cell.row() for cell in damaged_cells(beliefs.outlooks, beliefs.configuration)]
 
 
 def switch_row(switch: Switch) -> dict[str, Any]:
