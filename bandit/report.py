@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.cells import Evidence, Q, S, U
+from bandit.cells import Evidence, Family, Q, S, U
+from bandit.cells import damaged as damaged_sums
 from bandit.derived import checked, usable
 from bandit.draws import LEARNING, tabulate
 from bandit.hosts import HostDifferences, beside_group
@@ -46,7 +47,7 @@ class ReportRow:
     apps: dict[str, int] = field(default_factory=dict)  # who taught: labels ever given, by app
     rewards: dict[str, float] = field(default_factory=dict)  # mean reward of those, by app
     unnamed: int = 0  # labels of apps that are gone, or from before it was counted who taught
-    damaged: bool = False  # its sums are none that records have: what is shown is the prior
+    damaged: bool = False  # some sums are none that records have: those count as unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,8 @@ def rows(
     """
     if borrowed is None:
         borrowed = np.zeros_like(posterior.labels)
+    bad = damaged_sums(evidence.quality, Family.QUALITY)
+    given = np.where(bad, 0.0, evidence.quality[..., Q.LABELS])
     mean, low, high = _by_host(posterior, hosts)
     p50, p95 = posterior.latency.quantile(0.5), posterior.latency.quantile(0.95)
     out = []
@@ -117,7 +120,7 @@ def rows(
                 app=app,
                 borrowed=round(borrowed[c, e]),
                 damaged=bool(damaged[e]),
-                **_taught(teachers, c, e, of=0 if damaged[e] else evidence.quality[c, e, Q.LABELS]),
+                **_taught(teachers, c, e, of=given[c, e]),
             )
             out.append(row)
     return out

@@ -30,9 +30,8 @@ COLUMNS = (
     "$/1k ok",
     "share",
 )
-"""`n` is calls/labels, or says that the cell is damaged: what is shown then is its prior. `usable`
-is the share of the answers that were read with which no check found fault; `$/1k ok` is cost per
-thousand successes."""
+"""`n` is calls/labels, or says that the cell is damaged; `usable` the share of the answers that
+were read with which no check found fault; `$/1k ok` is cost per thousand successes."""
 
 
 def console() -> Console:
