@@ -56,8 +56,8 @@ class Decision(Struct, frozen=True):
 
     @property
     def decided_at_ms(self) -> int:
-        """When, in epoch milliseconds."""
-        return int(self.context.at.epoch_s * 1000)
+        """When, in epoch milliseconds of the store's clock."""
+        return self.context.at.store_ms
 
     @property
     def diverted(self) -> tuple[str, str] | None:
@@ -351,7 +351,7 @@ def _given(context: CallContext, plan: Plan) -> StoredDraw:
     return StoredDraw(
         plan.drawn.digest,
         plan.propensity,
-        int(context.at.epoch_s * 1000),
+        context.at.store_ms,
         context.beliefs.version,
         plan.step or Step.SAMPLE,
     )
