@@ -316,7 +316,8 @@ def feedback(
         chain: nonce of the first of several attempts at one task, where this is one of them.
         app, shard: without a token, the digest of the app in which the reference means
             something, and the shard that keeps the feedback until it is joined.
-        received_at_ms: without a token, since when it waits, where that is not the event's time.
+        received_at_ms: without a token, when it was received, on the store's clock: it means what
+            had been decided by then. Earlier versions left it out where that is the event's time.
     """
     if token is None:
         what = Kind.REFERENCE_FEEDBACK
@@ -330,6 +331,16 @@ def feedback(
         *(0, 0, 0, 0, 0, 0, 0, chain, reference, micro, revision, kind, match, source, rules, event)
     )
     return _sealed(_HEAD.pack(what, RECORD_VERSION, 0, 0, 0, 0) + body + tail)
+
+
+def shard_of(token: bytes) -> int:
+    """Return the shard of a packed token."""
+    return token[2]
+
+
+def nonce_of(token: bytes) -> bytes:
+    """Return the nonce of a packed token."""
+    return token[4:20]
 
 
 def new_event_id(at_ms: int) -> bytes:

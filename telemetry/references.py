@@ -9,9 +9,12 @@ its own for each digest does, in time and in memory.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
-from telemetry import keys
-from telemetry.events import TOKEN_STRUCT, Match
+import numpy as np
+
+from telemetry import events, keys
+from telemetry.events import NO_DIGEST, RECORD, TOKEN, TOKEN_OFFSET, TOKEN_STRUCT, Flag, Match
 from telemetry.store import Client
 
 _DAY_MS = 86_400_000
@@ -23,6 +26,21 @@ SKEW_MS = 3_600_000
 """Another machine's clock may be ahead."""
 MAX_REFERENCES = 100
 """Decisions kept under one reference and bucket; the oldest go."""
+AHEAD_MS = _DAY_MS
+"""Where nothing had been decided yet, a reference means what is decided first in this time: an
+app's own pipeline may judge an answer before its outcome arrives; not a day before."""
+
+
+def _place(layout: np.dtype[np.void], name: str) -> int:
+    fields = layout.fields
+    assert fields is not None
+    return fields[name][1]
+
+
+_DECIDED_AT = _place(TOKEN, "decided_at_ms")
+_FLAGS, _FLAGS_SIZE = _place(RECORD, "flags"), RECORD["flags"].itemsize
+_FINAL, _PROMISED = int(Flag.FINAL), int(Flag.PROMISED)  # plain: enum members cost a microsecond
+_NAMES = [_place(RECORD, name) for name in ("response", "reference")]
 
 
 def bucket(at_ms: int) -> int:
@@ -59,11 +77,17 @@ def look_up(
     for shard in range(n_shards):
         for number in range(first, last + 1):
             pipeline.hmget(keys.references(shard, number), digests)
-    out = []
-    for parts in zip(*pipeline.execute(), strict=True):
-        tokens = {token[4:20]: token for part in parts for token in _tokens(part)}  # one a decision
-        out.append(sorted(tokens.values(), key=decided_at_ms))
-    return out
+    found = zip(*pipeline.execute(), strict=True)  # by digest
+    return [in_order(token for part in parts for token in _tokens(part)) for parts in found]
+
+
+def in_order(tokens: Iterable[bytes]) -> list[bytes]:
+    """Return packed tokens in the order of their decisions, one a decision.
+
+    Two of one millisecond stand in the same order wherever it is asked.
+    """
+    distinct = {events.nonce_of(token): token for token in tokens}
+    return sorted(distinct.values(), key=lambda t: (decided_at_ms(t), events.nonce_of(t)))
 
 
 def _tokens(value: bytes | None) -> list[bytes]:
@@ -74,7 +98,22 @@ def _tokens(value: bytes | None) -> list[bytes]:
 
 def decided_at_ms(token: bytes) -> int:
     """Return when the decision of a packed token was made."""
-    return int.from_bytes(token[20:28], "little", signed=True)
+    return int.from_bytes(token[_DECIDED_AT : _DECIDED_AT + 8], "little", signed=True)
+
+
+def up_to(tokens: list[bytes], received_ms: int) -> list[bytes]:
+    """Return the decisions that a reference meant when feedback by it was received."""
+    return [token for token in tokens if decided_at_ms(token) <= received_ms]
+
+
+def first_after(tokens: list[bytes], received_ms: int) -> list[bytes]:
+    """Return what a reference means where nothing had been decided: what came first, if in time.
+
+    Args:
+        tokens: in order.
+    """
+    until_ms = received_ms + AHEAD_MS
+    return [t for t in tokens if received_ms < decided_at_ms(t) <= until_ms][:1]
 
 
 def choose(tokens: list[bytes], match: Match) -> list[bytes]:
@@ -84,3 +123,22 @@ def choose(tokens: list[bytes], match: Match) -> list[bytes]:
     if match is Match.LAST or len(tokens) == 1:
         return tokens[-1:]
     return []
+
+
+def names_in(outcome: bytes) -> list[bytes]:
+    """Return the digests by which an outcome's decision may be named; none but of a final one.
+
+    A decision whose id left before it was known who would answer is named by its nonce as well.
+    """
+    flags = int.from_bytes(outcome[_FLAGS : _FLAGS + _FLAGS_SIZE], "little")
+    if not flags & _FINAL:
+        return []
+    found = [outcome[at : at + 16] for at in _NAMES]
+    if flags & _PROMISED:
+        found.append(events.nonce_of(token_in(outcome)))
+    return [digest for digest in found if digest != NO_DIGEST]
+
+
+def token_in(record: bytes) -> bytes:
+    """Return the packed token in a record."""
+    return record[TOKEN_OFFSET : TOKEN_OFFSET + TOKEN_STRUCT.size]
