@@ -115,6 +115,8 @@ class References:
             _add(found, "ZREM", keys.due(number), event)
         for event, resolution in chosen.items():
             if resolution.sent_ms and event not in old:
+                if event in waiting:  # it was told again
+                    _add(found, "HDEL", keys.held(number), event)
                 found.again[event] = resolution.forgotten_at_ms
             elif not resolution.sent_ms and event in waiting:
                 found.sending.append((waiting[event], resolution))  # a crash came between
@@ -236,7 +238,7 @@ def _forget(found: Round, number: int, event: bytes, n_late: int) -> None:
     if n_late:
         _add(found, "HINCRBY", keys.meta(number), "n_late", n_late)
     _add(found, "HDEL", keys.chosen(number), event)
-    _add(found, "HDEL", keys.held(number), event)  # it may have been told twice
+    _add(found, "HDEL", keys.held(number), event)
     _add(found, "ZREM", keys.due(number), event)
 
 

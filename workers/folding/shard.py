@@ -253,12 +253,12 @@ class Shard:
     def _hold(self, commit: Commit, waiting: NDArray[np.void], *, now_ms: int) -> None:
         """Keep feedback by reference until it is settled what that means; it is due at once.
 
-        What is told again while it waits is as it was first told.
+        What is told again while it waits is as it was first told; after that it is let go.
         """
         for record in waiting:
             event, received_ms = record["event"].tobytes(), int(record["token"]["decided_at_ms"])
             commit.add("HSETNX", keys.held(self.number), event, record.tobytes())
-            commit.add("ZADD", keys.due(self.number), "NX", min(received_ms, now_ms), event)
+            commit.add("ZADD", keys.due(self.number), min(received_ms, now_ms), event)
 
     def _add(self, commit: Commit, terms: cells.Terms) -> dict[bytes, bytes]:
         """Add terms to the rows; return the new rows, which count once the commit did."""
