@@ -26,6 +26,8 @@ SKEW_MS = 3_600_000
 """Another machine's clock may be ahead."""
 MAX_REFERENCES = 100
 """Decisions kept under one reference and bucket; the oldest go."""
+NONCE_COUNT_BYTES = 2
+"""The last bytes of a nonce count the decisions of its process, round and round."""
 AHEAD_MS = _DAY_MS
 """Where nothing had been decided yet, a reference means what is decided first in this time: an
 app's own pipeline may judge an answer before its outcome arrives; not a day before."""
@@ -84,10 +86,15 @@ def look_up(
 def in_order(tokens: Iterable[bytes]) -> list[bytes]:
     """Return packed tokens in the order of their decisions, one a decision.
 
-    Two of one millisecond stand in the same order wherever it is asked.
+    Those of one millisecond stand in the order in which their process made them, and of several
+    processes in one that is the same wherever it is asked.
     """
     distinct = {events.nonce_of(token): token for token in tokens}
-    return sorted(distinct.values(), key=lambda t: (decided_at_ms(t), events.nonce_of(t)))
+    return [distinct[nonce] for nonce in sorted(distinct, key=lambda n: _order(distinct[n], n))]
+
+
+def _order(token: bytes, nonce: bytes) -> tuple[int, bytes, bytes]:
+    return decided_at_ms(token), nonce[-NONCE_COUNT_BYTES:], nonce
 
 
 def _tokens(value: bytes | None) -> list[bytes]:
