@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -509,13 +507,19 @@ def test_what_only_a_worker_finds_ambiguous_is_a_dead_letter(
     assert labelled(client) == set()
 
 
-@pytest.mark.usefixtures("store")
 def test_a_store_that_is_away_leaves_what_a_router_knows_itself(
-    two: Sidecar, state_dir: Path, store: Any
+    provider: Provider, state_dir: Path
 ) -> None:
-    asked = ask_b_then_a(two, "ticket")
-    os.kill(int((store.directory / "server.pid").read_text()), signal.SIGKILL)
-    refused = two.feedback(ref="ticket", passed=True)
+    value = {
+        "endpoints": [endpoint(provider, "a"), endpoint(provider, "b")],
+        "strategies": LEARN,
+        "apps": ROUTED,
+    }
+    with serving(value, state_dir, Address(f"unix://{state_dir}/nobody")) as sidecar:
+        asked = ask_b_then_a(sidecar, "ticket")
+        refused = sidecar.feedback(ref="ticket", passed=True)
+        told = sidecar.feedback(ref="ticket", passed=True, match="all")
 
-    assert refused.status_code == 409
-    assert [nonce_of(two, c) for c in refused.json()["error"]["candidates"]] == asked
+        assert refused.status_code == 409
+        assert [nonce_of(sidecar, c) for c in refused.json()["error"]["candidates"]] == asked
+        assert told.json()["results"][0]["decisions"] == 2
