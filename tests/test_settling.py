@@ -1,4 +1,4 @@
-"""Whatever the order of answers, feedback, two routers and two workers: labels are where they belong.
+"""Whatever the order of answers, feedback, two routers and two workers: labels are in their place.
 
 Time is the test's own. Everything else is real: journals, senders, a store, shards and leases.
 """
@@ -269,7 +269,7 @@ class World:
         self.check_settled(saying, until_ms, {m.number for m in known})
 
     def check_settled(self, saying: Saying, until_ms: int, known: set[int]) -> None:
-        """Unless it was waited for long enough, all is known that producers had who lately wrote."""
+        """Unless it was waited for long enough, all is known of producers that lately wrote."""
         assert saying.looked_at_ms is not None
         if self.now_ms - saying.looked_at_ms >= MOST_S * 1000:
             return
@@ -344,11 +344,13 @@ STEPS = st.one_of(
 
 @pytest.fixture(scope="module")
 def own_store() -> Iterator[Any]:
-    with tempfile.TemporaryDirectory(prefix="pm-", dir="/tmp") as path:
-        with PrivateServer(Path(path)) as server:
-            client = connect(Address(f"unix://{server.socket_path}"))
-            yield client
-            client.close()
+    with (
+        tempfile.TemporaryDirectory(prefix="pm-", dir="/tmp") as path,
+        PrivateServer(Path(path)) as server,
+    ):
+        client = connect(Address(f"unix://{server.socket_path}"))
+        yield client
+        client.close()
 
 
 @settings(max_examples=150)
