@@ -83,7 +83,7 @@ class References:
             pipeline.hlen(keys.held(shard.number))
             pipeline.zrangebyscore(keys.due(shard.number), "-inf", now_ms, start=0, num=MAX_ROUND)
         found = pipeline.execute()
-        self.n_waiting, self.is_unsettled = sum(found[::2]), False
+        self.n_waiting = sum(found[::2])
         if any(found[1::2]):
             self.settling.look(client, now_ms)  # before references are read
         lost = []
@@ -93,6 +93,7 @@ class References:
                     self._resolve(client, shard, token, events, now_ms)
             except NotOwner:
                 lost.append(shard.number)
+        self.is_unsettled = bool(self._since)
         return lost
 
     def _resolve(
@@ -120,6 +121,8 @@ class References:
                 found.again[event] = resolution.forgotten_at_ms
             elif not resolution.sent_ms and event in waiting:
                 found.sending.append((waiting[event], resolution))  # a crash came between
+            elif not resolution.sent_ms:
+                _forget(found, number, event, 0)  # an earlier version dealt with it
         self._take_effect(client, shard, token, found)
 
     def _read(
@@ -151,10 +154,7 @@ class References:
             self._since.pop(key, None)
             return True
         now = self.clock()
-        if now - self._since.setdefault(key, now) >= MOST_S:
-            return True
-        self.is_unsettled = True
-        return False
+        return now - self._since.setdefault(key, now) >= MOST_S
 
     def _find(
         self, waiting: WaitingFeedback, tokens: list[bytes], number: int, found: Round
