@@ -276,7 +276,7 @@ class Routes:
         keeper = self._services.keeper
         switch = views.switch_row(Switch(keeper.off, keeper.off_since_ms))
         shown = views.posteriors(beliefs, strategy) | switch
-        shown["configuration"] = views.file_row(keeper)
+        shown |= {"configuration": views.file_row(keeper), "references": keeper.references}
         await exchange.respond_json(200, shown)
 
     async def _endpoints(self, exchange: Exchange, beliefs: Beliefs) -> None:

@@ -27,6 +27,7 @@ from router.dispatch.booking import Booking
 from router.dispatch.call import Calls
 from router.dispatch.observer_line import ObserverLine
 from router.dispatch.passthrough import Passthrough
+from router.dispatch.recent import RecentNames
 from router.endpoints.health import Health
 from router.explain.log import DecisionLog
 from router.intake.events import EventDesk
@@ -43,6 +44,7 @@ from router.report import views
 from router.report.endpoints import endpoint_gauges
 from router.report.gauges import gauges
 from router.routes import Routes, Services, now
+from telemetry.clock import StoreClock
 from telemetry.metrics import Exposition, Metrics
 from telemetry.processes import has_terminal
 from telemetry.store import Address, connect
@@ -82,8 +84,13 @@ class Sidecar:
         self.metrics = metrics = Metrics()
         watched = WatchedFile(file, configuration, state_dir) if file is not None else None
         self.keeper = Keeper(configuration, address, state_dir, watched)
+        store_clock = StoreClock(lambda: clock().epoch_s)
         self.writer = Writer(
-            state_dir / "journal", address, n_shards, Counters(dropped=metrics.dropped)
+            state_dir / "journal",
+            address,
+            n_shards,
+            Counters(dropped=metrics.dropped),
+            clock=store_clock,
         )
         self.draws = Draws(address)
         self.health = Health()
@@ -99,11 +106,13 @@ class Sidecar:
         self.budget = BodyBudget(entry.max_held_bytes)
         self.failure: OSError | None = None  # why it could not start
         seal = Seal.load(state_dir)
-        booking = Booking(self.writer, seal, self.keeper.secret, metrics, n_shards=n_shards)
+        recent, secret = RecentNames(), self.keeper.secret
+        booking = Booking(self.writer, seal, secret, metrics, recent, n_shards=n_shards)
         self.feedback = FeedbackDesk(
             self.writer,
             seal,
             connect(address, timeout_s=FEEDBACK_TIMEOUT_S),
+            recent,
             n_shards=n_shards,
             is_store_up=lambda: self.keeper.store_up,
         )
@@ -121,7 +130,9 @@ class Sidecar:
                 ),
                 passthrough=Passthrough(self._upstream, booking, self.keeper.names),
                 feedback=self.feedback,
-                events=EventDesk(self.writer, self.feedback, key_id=seal.key_id, n_shards=n_shards),
+                events=EventDesk(
+                    self.writer, self.feedback, recent, key_id=seal.key_id, n_shards=n_shards
+                ),
                 decisions=self.decisions,
                 seal=seal,
                 metrics=metrics,
@@ -144,7 +155,7 @@ class Sidecar:
                 admission=self.admission,
                 desk=Admission(MAX_AT_DESK, max_queued=0),
                 sending=self.writer.counters,
-                clock=clock,
+                clock=partial(_told_apart, clock, store_clock),
             )
         )
 
@@ -200,6 +211,12 @@ class Sidecar:
         self.feedback.close()
         await asyncio.to_thread(self.writer.close)
         await asyncio.to_thread(self.decisions.close)
+
+
+def _told_apart(clock: Callable[[], Moment], store_clock: StoreClock) -> Moment:
+    """Return the time, and how far the store's clock is ahead of it."""
+    at = clock()
+    return Moment(at.epoch_s, at.monotonic_s, store_clock.offset_ms)
 
 
 def _on_loop(

@@ -17,6 +17,8 @@ In reading order:
 - `address`, `topology`: where a store is as its address says, and its clients
 - `embedded`, `store`: the private server, and how a store is found and laid out
 - `secret`: what digests of users are keyed with
+- `clock`: the store's clock
+- `passed`: up to when what a producer recorded is in the streams
 - `trouble`: why a store does not do what it is asked, and what to do
 - `references`: which decisions an answer's id or a caller's reference names
 - `scripts`: the few steps that the store must take atomically

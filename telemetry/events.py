@@ -247,7 +247,8 @@ def feedback(
         chain: nonce of the first of several attempts at one task, where this is one of them.
         app, shard: without a token, the digest of the app in which the reference means
             something, and the shard that keeps the feedback until it is joined.
-        received_at_ms: when it was received, on the store's clock.
+        received_at_ms: when it was received, on the store's clock: without a token it means what
+            had been decided by then. Earlier versions left it out where that is the event's time.
     """
     if token is None:
         body, what = _nobody(shard, app), Kind.REFERENCE_FEEDBACK
@@ -300,12 +301,11 @@ def size_of(version: int) -> int:
     return DTYPES[version].itemsize
 
 
-def record_of(raw: bytes) -> np.void:
-    """Return one record of any version, as it was kept in the store."""
-    narrow_one = len(raw) == narrow.RECORD_SIZE
-    found = np.frombuffer(raw, dtype=narrow.RECORD if narrow_one else RECORD)
-    one: np.void = (_widened(found) if narrow_one else found)[0]
-    return one
+def record_of(raw: bytes) -> np.void | None:
+    """Return one record of any version, as it was kept in the store; None where it is unsound."""
+    is_narrow = len(raw) == narrow.RECORD_SIZE
+    found, _ = decode(raw, narrow.RECORD_VERSION if is_narrow else RECORD_VERSION)
+    return found[0] if len(found) == 1 else None
 
 
 def _widened(records: NDArray[np.void]) -> NDArray[np.void]:

@@ -23,6 +23,7 @@ AUDIT = "pm:audit"  # string, permanent: what the last audit of the state found
 CALIBRATION = "pm:calibration"  # string, permanent: how often predictions held, by endpoint
 CHANGED = "pm:changed"  # pub/sub channel: a shard has a new version
 SECRET = "pm:secret"  # noqa: S105 - a key of the store. String, permanent: what digests of users are keyed with
+PASSED = "pm:passed"  # hash, pruned of those silent for an hour: producer -> how far it is, in ms
 PROBE = "pm:probe"  # never made: what asks whether the store would take a write, and a script
 WORKERS = "pm:workers"  # sorted set with a time to live: worker -> when its word runs out, in ms
 
@@ -120,8 +121,18 @@ def ingested(shard: int, span: int) -> str:
 
 
 def held(shard: int) -> str:
-    """Hash, pruned after a day: feedback that waits for its decision."""
+    """Hash, pruned after a day: feedback that waits for its decision, by its event id."""
     return f"{{{tag(shard)}}}:held"
+
+
+def due(shard: int) -> str:
+    """Sorted set, pruned after a day: event id of feedback by reference -> when to look at it."""
+    return f"{{{tag(shard)}}}:due"
+
+
+def chosen(shard: int) -> str:
+    """Hash, pruned after ten minutes: event id -> the decisions that a feedback means."""
+    return f"{{{tag(shard)}}}:chosen"
 
 
 def dead(shard: int) -> str:

@@ -20,6 +20,9 @@ log = structlog.get_logger()
 
 MAX_FIELDS = 1000
 """Rows asked for at once: 100 kB a reply."""
+COUNTED = ("outcomes", "feedback")
+FATES = ("resolved", "ambiguous", "unmatched", "late")
+"""What became of feedback by reference, and decisions that came in after it was resolved."""
 FRESH_S = 0.05
 """Between two looks at most where news keeps coming, below a thousand events a second."""
 
@@ -45,6 +48,7 @@ class Reader:
     n_events: int = 0  # folded, all in all
     keeping: bool = False  # the store has less than this copy
     incarnation: bytes = b""
+    references: dict[str, int] = field(default_factory=dict)  # by FATES
     _copy: _Copy = field(init=False)
 
     def __post_init__(self) -> None:
@@ -59,14 +63,16 @@ class Reader:
         Raises:
             redis.RedisError: the store is away; the copy stays.
         """
+        fields = ["version", "owner", *(f"n_{name}" for name in COUNTED + FATES)]
         pipeline = self.client.pipeline(transaction=False)
         pipeline.hget(keys.META, "incarnation")
         for shard in range(self.n_shards):
-            pipeline.hmget(keys.meta(shard), ["version", "owner", "n_outcomes", "n_feedback"])
+            pipeline.hmget(keys.meta(shard), fields)
             pipeline.hlen(keys.rows(shard))
         incarnation, *found = pipeline.execute()
-        versions = [int(version or 0) for version, *_ in found[::2]]
-        owners = [owner or b"" for _, owner, *_ in found[::2]]
+        metas = found[::2]
+        versions = [int(version or 0) for version, *_ in metas]
+        owners = [owner or b"" for _, owner, *_ in metas]
         if not self._is_believed(incarnation or b"", versions):
             return False
         goes_on = self._goes_on(incarnation or b"", versions) and owners == self._copy.owners
@@ -80,7 +86,10 @@ class Reader:
         self._copy = copy
         self.incarnation = incarnation or b""
         self.version = sum(versions)
-        self.n_events = sum(int(n or 0) for _, _, *counts in found[::2] for n in counts)
+        names = COUNTED + FATES
+        counts = {n: sum(int(meta[2 + i] or 0) for meta in metas) for i, n in enumerate(names)}
+        self.n_events = sum(counts[name] for name in COUNTED)
+        self.references = {name: counts[name] for name in FATES}
         return bool(changed)
 
     def rows(self) -> tuple[bytes, bytes]:
@@ -160,3 +169,16 @@ class Reader:
         if n_bad := len(there) - len(kept):
             log.error("rows of a wrong size were left out", shard=shard, n=n_bad)
         return list(kept), list(kept.values())
+
+
+def fates_of_references(client: Client, n_shards: int) -> dict[str, int]:
+    """Return what became of feedback by reference, by FATES, over all shards.
+
+    Raises:
+        redis.RedisError: the store is away.
+    """
+    pipeline = client.pipeline(transaction=False)
+    for shard in range(n_shards):
+        pipeline.hmget(keys.meta(shard), [f"n_{name}" for name in FATES])
+    counts = pipeline.execute()
+    return {name: sum(int(found[i] or 0) for found in counts) for i, name in enumerate(FATES)}

@@ -9,9 +9,12 @@ its own for each digest does, in time and in memory.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+
+import numpy as np
 
 from telemetry import keys, narrow
-from telemetry.events import Match
+from telemetry.events import NO_DIGEST, RECORD, TOKEN_OFFSET, Flag, Match
 from telemetry.store import Client
 from telemetry.tokens import TOKEN_SIZE, decided_at_ms, nonce_of
 
@@ -24,6 +27,22 @@ SKEW_MS = 3_600_000
 """Another machine's clock may be ahead."""
 MAX_REFERENCES = 100
 """Decisions kept under one reference and bucket; the oldest go."""
+NONCE_COUNT_BYTES = 2
+"""The last bytes of a nonce count the decisions of its process, round and round."""
+AHEAD_MS = _DAY_MS
+"""Where nothing had been decided yet, a reference means what is decided first in this time: an
+app's own pipeline may judge an answer before its outcome arrives; not a day before."""
+
+
+def _place(layout: np.dtype[np.void], name: str) -> int:
+    fields = layout.fields
+    assert fields is not None
+    return fields[name][1]
+
+
+_FLAGS, _FLAGS_SIZE = _place(RECORD, "flags"), RECORD["flags"].itemsize
+_FINAL, _PROMISED = int(Flag.FINAL), int(Flag.PROMISED)  # plain: enum members cost a microsecond
+_NAMES = [_place(RECORD, name) for name in ("response", "reference")]
 
 
 def bucket(at_ms: int) -> int:
@@ -41,7 +60,7 @@ def append(before: bytes | None, tokens: bytes) -> bytes:
     found = (before or b"") + tokens
     if len(found) <= MAX_REFERENCES * narrow.TOKEN_SIZE:
         return found
-    return b"".join(_split(found)[-MAX_REFERENCES:])
+    return b"".join(tokens_in(found)[-MAX_REFERENCES:])
 
 
 def look_up(
@@ -63,16 +82,27 @@ def look_up(
     for shard in range(n_shards):
         for number in range(first, last + 1):
             pipeline.hmget(keys.references(shard, number), digests)
-    out = []
-    for parts in zip(*pipeline.execute(), strict=True):
-        tokens = {nonce_of(token): token for part in parts for token in _split(part or b"")}
-        out.append(sorted(tokens.values(), key=decided_at_ms))
-    return out
+    found = zip(*pipeline.execute(), strict=True)  # by digest
+    return [in_order(t for part in parts for t in tokens_in(part)) for parts in found]
 
 
-def _split(value: bytes) -> list[bytes]:
+def in_order(tokens: Iterable[bytes]) -> list[bytes]:
+    """Return packed tokens in the order of their decisions, one a decision.
+
+    Those of one millisecond stand in the order in which their process made them, and of several
+    processes in one that is the same wherever it is asked.
+    """
+    distinct = {nonce_of(token): token for token in tokens}
+    return [distinct[nonce] for nonce in sorted(distinct, key=lambda n: _order(distinct[n], n))]
+
+
+def _order(token: bytes, nonce: bytes) -> tuple[int, bytes, bytes]:
+    return decided_at_ms(token), nonce[-NONCE_COUNT_BYTES:], nonce
+
+
+def tokens_in(value: bytes | None) -> list[bytes]:
     """Return the tokens that a stored value holds; those of earlier versions as ones of today."""
-    out, at = [], 0
+    out, at, value = [], 0, value or b""
     while at < len(value):
         is_narrow = value[at] in narrow.TOKEN_VERSIONS
         size = narrow.TOKEN_SIZE if is_narrow else TOKEN_SIZE
@@ -83,6 +113,21 @@ def _split(value: bytes) -> list[bytes]:
     return out
 
 
+def up_to(tokens: list[bytes], received_ms: int) -> list[bytes]:
+    """Return the decisions that a reference meant when feedback by it was received."""
+    return [token for token in tokens if decided_at_ms(token) <= received_ms]
+
+
+def first_after(tokens: list[bytes], received_ms: int) -> list[bytes]:
+    """Return what a reference means where nothing had been decided: what came first, if in time.
+
+    Args:
+        tokens: in order.
+    """
+    until_ms = received_ms + AHEAD_MS
+    return [t for t in tokens if received_ms < decided_at_ms(t) <= until_ms][:1]
+
+
 def choose(tokens: list[bytes], match: Match) -> list[bytes]:
     """Return the decisions that are meant; none where `match` does not say which of several."""
     if match is Match.ALL:
@@ -90,3 +135,22 @@ def choose(tokens: list[bytes], match: Match) -> list[bytes]:
     if match is Match.LAST or len(tokens) == 1:
         return tokens[-1:]
     return []
+
+
+def names_in(outcome: bytes) -> list[bytes]:
+    """Return the digests by which an outcome's decision may be named; none but of a final one.
+
+    A decision whose id left before it was known who would answer is named by its nonce as well.
+    """
+    flags = int.from_bytes(outcome[_FLAGS : _FLAGS + _FLAGS_SIZE], "little")
+    if not flags & _FINAL:
+        return []
+    found = [outcome[at : at + 16] for at in _NAMES]
+    if flags & _PROMISED:
+        found.append(nonce_of(token_in(outcome)))
+    return [digest for digest in found if digest != NO_DIGEST]
+
+
+def token_in(record: bytes) -> bytes:
+    """Return the packed token in a record."""
+    return record[TOKEN_OFFSET : TOKEN_OFFSET + TOKEN_SIZE]

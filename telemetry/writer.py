@@ -2,7 +2,8 @@
 
 `put` is all that a call pays. A thread reads the journal back, cuts frames per shard and sends
 them; a store that is away only makes the journal longer. A frame is sent until the store
-acknowledged it; a repetition is told by its numbers and has no effect.
+acknowledged it; a repetition is told by its numbers and has no effect. With its frames it says up
+to when everything that was put is sent.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ import numpy as np
 import structlog
 
 from telemetry import frames, journal, keys
+from telemetry.clock import StoreClock
 from telemetry.errors import MalformedEvent
 from telemetry.events import RECORD_VERSION, size_of
 from telemetry.journal import Dropped
 from telemetry.pacer import Bell, Pacer
+from telemetry.passed import ProgressTeller
 from telemetry.store import Address, Client, StoreErrors, connect, probe
 from telemetry.topology import spans_slots
 from telemetry.trouble import SCRIPTS, StoreTrouble, trouble_of
@@ -58,6 +61,7 @@ class Writer:
     n_shards: int
     counters: Counters = field(default_factory=Counters)
     max_orphan_bytes: int = journal.MAX_ORPHAN_BYTES
+    clock: StoreClock = field(default_factory=StoreClock)
     _journal: journal.Journal | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
     _bell: Bell = field(default_factory=Bell)
@@ -103,7 +107,8 @@ class Writer:
     def _send(self, client: Client) -> None:
         """Send what comes; asleep where nothing does, but for a look at what others left."""
         assert self._journal is not None
-        sender = self._sender = Sender(self._journal.directory, client, self.counters)
+        word = ProgressTeller(self._journal.producer, self.clock)
+        sender = self._sender = Sender(self._journal.directory, client, self.counters, word)
         pacer = Pacer(FRESH_S)
         next_adoption = next_bound = 0.0
         while True:
@@ -111,14 +116,19 @@ class Writer:
             self._bell.reset()  # before the look: what comes after it rings again
             pacer.begin()
             try:
-                n = sender.send_some(keep=self._journal.current)
+                # Before the look, and without this very millisecond: what was put by then is found.
+                at_ms = self.clock.now_ms() - 1
+                n = sender.send_some(keep=self._journal.current, at_ms=at_ms)
                 is_due = time.monotonic() >= next_adoption and not stopping
                 if is_due or not self.counters.store_up:
                     probe(client)  # after the sending, which may work where a script does not
                 if is_due:
+                    self.clock.ask(client)
                     adopt(self.root, client, self.counters, own=self._journal.directory)
                     sender.shorten(self._journal.max_bytes)
                     next_adoption = time.monotonic() + ADOPT_EVERY_S
+                if not n:
+                    word.give(client, at_ms, is_look=is_due, is_last=stopping)
                 self._note(up=True)
             except Exception as error:
                 self._note(up=False, error=error)
@@ -137,7 +147,8 @@ class Writer:
             elif stopping:
                 return
             else:
-                self._bell.wait(max(next_adoption - time.monotonic(), 0.0))
+                wakes_at = min(next_adoption, word.due_at)
+                self._bell.wait(max(wakes_at - time.monotonic(), 0.0))
 
     def _note(self, *, up: bool, error: BaseException | None = None) -> None:
         """Log a change of the store's state, once: it is back, away, or takes nothing and why."""
@@ -169,6 +180,7 @@ class CutFrames:
     n_records: int  # in frames; the others belong to no shard
     bases: list[int]
     groups: list[list[frames.Frame]]  # each is taken whole or not at all
+    passed_ms: int  # everything put by then is in these or was sent before; 0: there is more
 
 
 @dataclass(slots=True)
@@ -184,12 +196,17 @@ class Sender:
     directory: Path
     client: Client
     counters: Counters
+    word: ProgressTeller | None = None  # a journal that was adopted needs none: its process is gone
     _segment: journal.Segment | None = None
     _limit: int = FEW_RECORDS
     _batch: CutFrames | None = None
 
-    def send_some(self, *, keep: Path | None = None) -> int:
+    def send_some(self, *, keep: Path | None = None, at_ms: int = 0) -> int:
         """Send the next records and return how many; finished segments go, except `keep`.
+
+        Args:
+            at_ms: a time before `keep` was asked for, on the store's clock: what was put by then
+                is found.
 
         Raises:
             redis.RedisError: the store did not take all of them; the others are sent again.
@@ -198,13 +215,13 @@ class Sender:
         if segment is None:
             return 0
         if self._batch is None or self._batch.segment is not segment:
-            self._batch = self._cut(segment)
+            self._batch = self._cut(segment, at_ms if segment.path == keep else 0)
         if self._batch is None:
             # A segment is finished only if a later one exists; that one was begun after it.
             if segment.path != keep and not segment.read(1):
                 segment.path.unlink(missing_ok=True)
                 self._segment = None
-                return self.send_some(keep=keep)
+                return self.send_some(keep=keep, at_ms=at_ms)
             return 0
         self._send(self._batch)
         segment.bases = self._batch.bases
@@ -215,7 +232,7 @@ class Sender:
         self.counters.dropped[Dropped.SHARD] += n - n_sent
         return n
 
-    def _cut(self, segment: journal.Segment) -> CutFrames | None:
+    def _cut(self, segment: journal.Segment, at_ms: int) -> CutFrames | None:
         data = segment.read(self._limit)
         full = len(data) == self._limit * segment.record_size
         self._limit = READ_RECORDS if full else FEW_RECORDS
@@ -230,15 +247,18 @@ class Sender:
                 by_shard[frame.shard].append(frame)
             groups = list(by_shard.values())
         n_sent = sum(frame.n_records for frame in found)
-        return CutFrames(segment, len(data), n_sent, bases, groups)
+        return CutFrames(segment, len(data), n_sent, bases, groups, 0 if full else at_ms)
 
     def _send(self, batch: CutFrames) -> None:
         """Send every group that was not taken yet; one that fails does not keep the others back."""
         failed: BaseException | None = None
+        is_one_server = not spans_slots(self.client)
         for group in list(batch.groups):
             pipeline = self.client.pipeline(transaction=True)
             for frame in group:
                 pipeline.xadd(keys.stream(frame.shard), {"f": frames.pack(frame)})
+            if self.word is not None and is_one_server:
+                self.word.add(pipeline, batch.passed_ms)
             try:
                 pipeline.execute()
                 batch.groups.remove(group)
@@ -246,6 +266,8 @@ class Sender:
                 failed = error
         if failed is not None:
             raise failed
+        if self.word is not None and not is_one_server:
+            self.word.add(self.client, batch.passed_ms)
 
     def shorten(self, max_bytes: int) -> None:
         """Drop the oldest segments beyond `max_bytes`; what was not sent of them is counted."""

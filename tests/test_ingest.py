@@ -245,12 +245,14 @@ def test_feedback_that_is_told_again_does_not_outdate_what_came_after_it(
 
     for told in (first, second, first, second, first):
         assert tell(sidecar, told).status_code == 202
-    sidecar.until(lambda: counted(client, "feedback") + counted(client, "feedback_outdated") == 5)
+    sidecar.until(lambda: counted(client, "held") == 5)
+    sidecar.until(lambda: sum(client.hlen(keys.held(s)) for s in range(SHARDS)) == 0)
+    sidecar.until(lambda: counted(client, "feedback") + counted(client, "feedback_outdated") == 2)
 
+    assert counted(client, "resolved") == 2
     quality = sums(client, cells.Family.QUALITY)
     assert quality[Q.LABELS] == 1
     assert quality[Q.R] / quality[Q.N] == pytest.approx(0.75 * cells.REAL_SCALE)
-    assert counted(client, "feedback") == 2
 
 
 @pytest.mark.usefixtures("store")  # several at once

@@ -28,7 +28,7 @@ from telemetry.writer import Counters, Sender
 from workers.archive.archive import Archive, ArchiveLimits
 from workers.archive.audit import audit_state
 from workers.archive.restore import restore
-from workers.folding.held import join
+from workers.folding.held import References, take_up
 from workers.folding.lease import Lease
 from workers.folding.shard import Shard
 
@@ -36,8 +36,8 @@ KEPT = json.loads((Path(__file__).parent / "data" / "version_2.json").read_text(
 NOW_MS = int(time.time() * 1000)
 LATER_MS = NOW_MS - KEPT["made_at_ms"]
 RECORDS = [bytes.fromhex(raw) for raw in KEPT["records"]]
-OF_TOKEN = narrow.TOKEN.fields
-NONCES = [1, 2, 3, 4, 1, 4, 0, 0]
+EVENT = 192
+"""Where in a record of version 2 the id of its event stands, the time first."""
 APP = 41
 
 
@@ -53,6 +53,8 @@ def now(raw: bytes) -> bytes:
     (at_ms,) = struct.unpack_from("<q", raw, place)
     moved = at_ms + LATER_MS if at_ms else 0
     body = raw[:place] + struct.pack("<q", moved) + raw[place + 8 : -8]
+    if said_ms := int.from_bytes(body[EVENT : EVENT + 6], "big"):
+        body = body[:EVENT] + (said_ms + LATER_MS).to_bytes(6, "big") + body[EVENT + 6 :]
     return body + struct.pack("<II", zlib.crc32(body), 0)
 
 
@@ -257,7 +259,13 @@ def test_held_feedback_of_version_2_is_joined_to_its_decision(client: Any) -> No
     name = keys.references(0, references.bucket(NOW_MS))
     client.hset(name, digest, token_now(RECORDS[0]))
 
-    assert join(client, 0, n_shards=2, now_ms=NOW_MS) == 1
+    lease, shard = Lease(client, 0), Shard(client, 0)
+    assert lease.take()
+    shard.load()
+    take_up(client, 0)
+    for _ in range(2):  # what was in the streams when it was first looked at has to be folded
+        References(n_shards=2).look(client, [(shard, lease.token)], NOW_MS + 1000)
+    lease.release()
     folded(client)
 
     assert client.hlen(keys.held(0)) == 0

@@ -26,7 +26,7 @@ from telemetry.store import Address
 from telemetry.tokens import Token, nonce_of
 from workers.folding import hearing, labels
 from workers.folding.batch import Batch, effects
-from workers.folding.held import join
+from workers.folding.held import References
 from workers.folding.labels import Word
 from workers.folding.learner import Learner
 from workers.folding.lease import Lease
@@ -90,6 +90,11 @@ def fold(shard: Shard, lease: Lease) -> int:
     pairs = replies.items() if isinstance(replies, dict) else replies
     entries = [e for _, found in pairs for e in (found[0] if isinstance(replies, dict) else found)]
     return shard.fold(entries, token=lease.token)
+
+
+def resolve(client: Any, shard: Shard, lease: Lease, *, now_ms: int = NOW_MS + 1000) -> None:
+    """Look once at the feedback by reference that is due."""
+    assert References(1).look(client, [(shard, lease.token)], now_ms) == []
 
 
 def evidence(client: Any) -> cells.Evidence:
@@ -519,12 +524,12 @@ def test_held_feedback_is_joined_once_its_decision_appears(
     )
     send(client, waiting)
     fold(shard, lease)
-    assert join(client, 0, n_shards=1, now_ms=NOW_MS) == 0
+    resolve(client, shard, lease)
     assert client.hlen(keys.held(0)) == 1
 
     send(client, outcome(1, reference=digest), first=1)
     fold(shard, lease)
-    assert join(client, 0, n_shards=1, now_ms=NOW_MS) == 1
+    resolve(client, shard, lease, now_ms=NOW_MS + 60_000)
     fold(shard, lease)
 
     assert client.hlen(keys.held(0)) == 0
@@ -549,7 +554,7 @@ def test_a_reference_to_several_decisions_needs_a_word_which(
     send(client, outcome(1, reference=digest), outcome(2, reference=digest), waiting)
     fold(shard, lease)
 
-    join(client, 0, n_shards=1, now_ms=NOW_MS)
+    resolve(client, shard, lease)
     if labelled:
         fold(shard, lease)
 
@@ -572,7 +577,7 @@ def test_what_never_matches_is_given_up_after_a_day(
     send(client, waiting)
     fold(shard, lease)
 
-    join(client, 0, n_shards=1, now_ms=NOW_MS)
+    resolve(client, shard, lease)
 
     assert client.hget(keys.meta(0), "n_unmatched") == b"1"
     assert client.hlen(keys.held(0)) == 0

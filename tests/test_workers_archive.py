@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from bandit import cells
 from bandit.cells import Family, T
 from telemetry import events, frames, keys, references
-from telemetry.events import FeedbackKind, Flag, Result
+from telemetry.events import FeedbackKind, Flag, Match, Result
 from telemetry.frames import Frame
 from telemetry.reader import Reader
 from telemetry.store import prepare
@@ -35,7 +35,7 @@ from workers.archive.rebuilt import Rebuilt, difference
 from workers.archive.restore import ABOVE, CannotRestore, restore
 from workers.archive.retention import Keep
 from workers.folding.batch import DAY_MS, PRODUCER_DAYS, Window, take_apart
-from workers.folding.held import join
+from workers.folding.held import References, take_up
 from workers.folding.lease import Lease
 from workers.folding.shard import MOST_UNARCHIVED_BYTES, Shard, most_unarchived
 from workers.jobs.calibration import calibrate
@@ -98,6 +98,11 @@ class Life:
     def fold_all(self, dice: random.Random) -> None:
         while self.client.xrange(keys.stream(0), min=f"({self.shard.mark.decode()}", count=1):
             self.fold(dice.randint(1, 5))
+
+    def resolve(self) -> None:
+        take_up(self.client, 0)
+        owned = [(self.shard, self.lease.token)]
+        assert References(1).look(self.client, owned, NOW_MS + 60_000) == []
 
     def prune(self, **more: int) -> None:
         self.shard.prune(token=self.lease.token, **more)
@@ -794,7 +799,33 @@ def test_references_and_waiting_feedback_are_restored(life: Life) -> None:
     again.numbers = life.numbers
     again.send(outcome(2, reference=other))
     again.fold()
-    assert join(again.client, 0, n_shards=1, now_ms=NOW_MS) == 1
+    again.resolve()
+    assert life.client.hlen(keys.held(0)) == 0
+    assert life.client.hget(keys.meta(0), "n_resolved") == b"1"
+
+
+def test_what_went_to_a_decision_before_a_restore_goes_to_no_other_one_after_it(life: Life) -> None:
+    digest = events.digest16("app", "ref", "ticket-7")
+    said = {"reference": digest, "app": 5, "match": Match.LAST, "kind": FeedbackKind.HUMAN}
+    event = events.new_event_id(NOW_MS)
+    waiting = events.feedback(None, value=1.0, revision=0, event=event, **said)
+    life.send(outcome(1, reference=digest, at_ms=NOW_MS - 2), waiting)
+    life.fold()
+    life.resolve()
+    life.fold()
+    life.send(outcome(2, reference=digest, at_ms=NOW_MS - 1))  # it came in too late
+    life.fold()
+    life.take()
+    life.client.flushall()
+
+    restore(life.archive)
+    again = Life(life.client, life.archive.root)
+    again.resolve()
+    again.fold()
+
+    day = NOW_MS // 86_400_000
+    assert list(life.client.hgetall(keys.labels(0, day))) == [(1).to_bytes(16, "big")]
+    assert life.client.hlen(keys.held(0)) == 0
 
 
 def test_it_restores_into_an_empty_store_only(life: Life) -> None:

@@ -137,6 +137,7 @@ class Keeper:
         self.off_since_ms: int | None = None
         self.store_up = False
         self.trouble: StoreTrouble | None = None  # why the store could not be read
+        self.references: dict[str, int] = {}  # what became of feedback by them
         self.names = Names()
         self.secret = StoreSecret(state_dir)
         self.file = file
@@ -252,6 +253,7 @@ class Keeper:
         # Looked at before the rows: a store that has lost them says so by then.
         seen = followed.look() if looks else None
         followed.stale |= reader.poll()
+        self.references = reader.references
         if seen is not None:
             self._agree(followed)
             self._off_in_store = seen.off

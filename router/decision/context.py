@@ -27,6 +27,12 @@ class Moment(Struct, frozen=True):
 
     epoch_s: float
     monotonic_s: float
+    ahead_ms: float = 0.0  # how far the store's clock is ahead of this process's
+
+    @property
+    def store_ms(self) -> int:
+        """When, in epoch milliseconds of the store's clock: what several processes agree on."""
+        return int(self.epoch_s * 1000 + self.ahead_ms)
 
 
 class CallContext(Struct, frozen=True):

@@ -40,7 +40,9 @@ from router.policy.callers import Caller
 from router.policy.constraints import Exclusion, Filter
 from router.policy.hints import Headers, read_hints
 from router.policy.route import Route
+from telemetry.references import NONCE_COUNT_BYTES
 
+RANDOM_BYTES = 16 - NONCE_COUNT_BYTES
 MEDIA = Needs.IMAGES | Needs.AUDIO
 """Whose tokens are no text."""
 
@@ -56,8 +58,8 @@ class Decision(Struct, frozen=True):
 
     @property
     def decided_at_ms(self) -> int:
-        """When, in epoch milliseconds."""
-        return int(self.context.at.epoch_s * 1000)
+        """When, in epoch milliseconds of the store's clock."""
+        return self.context.at.store_ms
 
     @property
     def diverted(self) -> tuple[str, str] | None:
@@ -70,17 +72,23 @@ class Decision(Struct, frozen=True):
 
 
 class Nonces:
-    """Random decision ids, fetched from the kernel 256 at a time: it costs a system call."""
+    """Random decision ids, fetched from the kernel 256 at a time: it costs a system call.
+
+    The last bytes count up, so that of one process's decisions of one millisecond it shows which
+    came first.
+    """
 
     def __init__(self) -> None:
         self._pool: list[bytes] = []
+        self._n_taken = 0
 
     def take(self) -> bytes:
-        """Return 16 bytes that were never returned before."""
+        """Return 16 bytes that were never returned before; the first 14 are random."""
         if not self._pool:
-            fresh = os.urandom(256 * 16)
-            self._pool = [fresh[i : i + 16] for i in range(0, len(fresh), 16)]
-        return self._pool.pop()
+            fresh = os.urandom(256 * RANDOM_BYTES)
+            self._pool = [fresh[i : i + RANDOM_BYTES] for i in range(0, len(fresh), RANDOM_BYTES)]
+        self._n_taken += 1
+        return self._pool.pop() + (self._n_taken & 0xFFFF).to_bytes(NONCE_COUNT_BYTES, "big")
 
 
 class Decider:
@@ -351,7 +359,7 @@ def _given(context: CallContext, plan: Plan) -> StoredDraw:
     return StoredDraw(
         plan.drawn.digest,
         plan.propensity,
-        int(context.at.epoch_s * 1000),
+        context.at.store_ms,
         context.beliefs.version,
         plan.step or Step.SAMPLE,
     )

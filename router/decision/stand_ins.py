@@ -38,7 +38,7 @@ def may_serve(unit: Unit, held: StoredDraw, breaker: Breaker, at: Moment) -> boo
     over_for_s = now - breaker.outage_ended_at
     if unit.is_day:
         return over_for_s < RETURN_S + SPREAD_S * int.from_bytes(unit.key[:4]) / 2**32
-    began_before = at.epoch_s - held.decided_at_ms / 1000 > over_for_s
+    began_before = (at.store_ms - held.decided_at_ms) / 1000 > over_for_s
     return over_for_s < SESSION_S and began_before
 
 

@@ -13,6 +13,7 @@
 - `rival`: a second start beside a slow one
 - `heartbeat`: signs of life before a stream that is sent whole
 - `race`: the attempts of one call
+- `recent`: what a name was lately known to mean
 - `booking`: the one place where tokens and outcomes are made
 - `diagnosis`: the setting at fault, and the fix
 - `stream`: a streamed answer on its way to the client

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 from router.beliefs.choices import release_key
@@ -11,6 +10,7 @@ from router.config.entries import Learn
 from router.decision.decide import Decision
 from router.decision.seal import Seal
 from router.dispatch.attempt import Ending
+from router.dispatch.recent import RecentNames
 from router.endpoints.catalog import Endpoint
 from telemetry import events
 from telemetry.events import NO_DIGEST, WAITED, FeedbackKind, Flag, Result, digest16
@@ -33,10 +33,18 @@ class Booking:
     """Writes outcomes of this process's own calls, and counts them."""
 
     def __init__(
-        self, writer: Writer, seal: Seal, secret: StoreSecret, metrics: Metrics, *, n_shards: int
+        self,
+        writer: Writer,
+        seal: Seal,
+        secret: StoreSecret,
+        metrics: Metrics,
+        recent: RecentNames,
+        *,
+        n_shards: int,
     ) -> None:
         self.seal = seal
         self._secret = secret
+        self._recent = recent
         self.metrics = metrics
         self._writer = writer
         self._n_shards = n_shards
@@ -103,7 +111,7 @@ class Booking:
             nonce,
             key_id=self.seal.key_id,
             n_shards=self._n_shards,
-            at_ms=int(time.time() * 1000),
+            at_ms=self._writer.clock.now_ms(),
             endpoint=endpoint,
             task=task,
             app=app,
@@ -127,17 +135,17 @@ class Booking:
             reference: the caller's own, where this was the attempt that ended the call.
         """
         final = bool(flags & FINAL)
-        self._writer.put(
-            outcome(
-                token,
-                attempt if final else replace(attempt, answer_id=None),
-                app=app,
-                flags=flags,
-                configuration=configuration,
-                cost_nano=cost_nano,
-                reference=reference if final else None,
-            )
+        record = outcome(
+            token,
+            attempt if final else replace(attempt, answer_id=None),
+            app=app,
+            flags=flags,
+            configuration=configuration,
+            cost_nano=cost_nano,
+            reference=reference if final else None,
         )
+        if self._writer.put(record) and final:
+            self._recent.note(record)
 
     def count_decision(self, decision: Decision, decide_s: float) -> None:
         """Count a decision in the metrics."""

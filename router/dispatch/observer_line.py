@@ -177,7 +177,7 @@ def observed(
         stateless=app.entry.unit is UnitKind.CALL,
         answered=answered,
         streamed=request.streamed,
-        began_at_s=decision.decided_at_ms / 1e3,
+        began_at_s=context.at.epoch_s,
         ended_at_s=time.time(),
         request=request.body,
         answer=answer,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from router.config.compiled import Configuration
 from router.config.entries import GENERAL
 from router.dispatch import booking
 from router.dispatch.attempt import Ending
+from router.dispatch.recent import RecentNames
 from router.endpoints.catalog import Endpoint
 from router.errors import RequestRejected
 from router.intake.feedback import (
@@ -74,12 +74,14 @@ class EventDesk:
         self,
         writer: Writer,
         desk: FeedbackDesk,
+        recent: RecentNames,
         *,
         key_id: int,
         n_shards: int,
     ) -> None:
         self._writer = writer
         self._desk = desk
+        self._recent = recent
         self._key_id = key_id
         self._n_shards = n_shards
 
@@ -99,7 +101,7 @@ class EventDesk:
         """
         raws = split(body, once_each(headers))
         batch = EventBatch()
-        now_ms = int(time.time() * 1000)
+        now_ms = self._writer.clock.now_ms()
         for part in _slices(list(enumerate(raws))):
             for index, raw in part:
                 self._read(index, raw, batch, caller, configuration, now_ms)
@@ -107,7 +109,7 @@ class EventDesk:
         items = [item for _, item, _ in batch.feedback]
         addressed = []
         for (index, _, _), found in zip(
-            batch.feedback, await self._desk.address(items, caller), strict=True
+            batch.feedback, await self._desk.address(items, caller, now_ms), strict=True
         ):
             if isinstance(found, RequestRejected):
                 problem = EventProblem(index, found.param or "", found.code, str(found))
@@ -190,11 +192,13 @@ class EventDesk:
     ) -> None:
         """Write what was read. What a full journal cuts short is sent again, without harm."""
         for part in _slices(batch.outcomes):
-            if not all(self._writer.put(record) for record in part):
-                raise journal_full()
+            for record in part:
+                if not self._writer.put(record):
+                    raise journal_full()
+                self._recent.note(record)
             await asyncio.sleep(0)
         for (_, item, event), tokens in zip(batch.feedback, addressed, strict=True):
-            self._desk.write(item, tokens, event, caller, received_at_ms=now_ms)
+            self._desk.write(item, tokens, event, caller, received_ms=now_ms)
 
 
 def _time(event: OutcomeEvent | FeedbackEvent, now_ms: int) -> int:

@@ -1,14 +1,15 @@
 """Feedback as it comes in over HTTP: checked whole, then written to the journal.
 
 Three ways to name the decision: its id, the answer's own id, the caller's reference. One field
-says what is thought of it.
+says what is thought of it. What is named by id goes to its decision; what a reference means is for
+a worker to find out, who knows what all processes had decided when it was received. Here it is
+only refused where it is known already to mean several.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import msgspec
 
 from router.decision.seal import Seal
+from router.dispatch.recent import RecentNames
 from router.errors import RequestRejected
 from router.policy.callers import Caller
 from router.policy.hints import short_name
@@ -24,7 +26,7 @@ from telemetry.columns import BadColumns, meant, once
 from telemetry.events import FeedbackKind, Match, digest16
 from telemetry.names import NotText, text_of
 from telemetry.numbers import brief, is_number, unsendable
-from telemetry.references import choose, look_up
+from telemetry.references import choose, in_order, look_up, up_to
 from telemetry.store import Client, StoreErrors
 from telemetry.tokens import Token, under_key
 from telemetry.writer import Writer
@@ -61,7 +63,7 @@ class FeedbackItem:
 class FeedbackDesk:
     """Takes feedback in; one for the process.
 
-    A store that is known to be away is not asked: a worker joins the feedback once it is back.
+    A store that is known to be away is not asked what a reference means.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class FeedbackDesk:
         writer: Writer,
         seal: Seal,
         client: Client,
+        recent: RecentNames,
         *,
         n_shards: int,
         is_store_up: Callable[[], bool] = lambda: True,
@@ -76,6 +79,7 @@ class FeedbackDesk:
         self._writer = writer
         self._seal = seal
         self._client = client
+        self._recent = recent
         self._n_shards = n_shards
         self._is_store_up = is_store_up
 
@@ -90,21 +94,28 @@ class FeedbackDesk:
             RequestRejected: an item is wrong; names its field, and its place in a batch.
         """
         items = parse(body)
-        addressed = await self.address(items, caller)
-        now_ms = int(time.time() * 1000)
+        now_ms = self._writer.clock.now_ms()
+        addressed = await self.address(items, caller, now_ms)
         out = []
         for item, tokens in zip(items, addressed, strict=True):
             if isinstance(tokens, RequestRejected):
                 raise tokens
             out.append((item, tokens, events.new_event_id(now_ms)))
-        return [self.write(item, tokens, event, caller) for item, tokens, event in out]
+        return [
+            self.write(item, tokens, event, caller, received_ms=now_ms)
+            for item, tokens, event in out
+        ]
 
     async def address(
-        self, items: list[FeedbackItem], caller: Caller
+        self, items: list[FeedbackItem], caller: Caller, received_ms: int
     ) -> list[list[bytes] | RequestRejected]:
         """Return the packed tokens of the decisions that each item means, or what is wrong.
 
-        None at all: the reference is not known yet.
+        Of those named by a reference: as far as is known here, folded or not; none at all where it
+        is not known yet.
+
+        Args:
+            received_ms: when they came, on the store's clock.
         """
         named = [self._name_of(item, caller) for item in items]
         asked = [i for i, name in enumerate(named) if name is not None]
@@ -113,7 +124,10 @@ class FeedbackDesk:
             found = await asyncio.to_thread(self._look_up, digests)
         else:
             found = [[] for _ in asked]
-        by_place = dict(zip(asked, found, strict=True))
+        by_place = {
+            i: up_to(in_order([*stored, *self._recent.of(digest)]), received_ms)
+            for i, digest, stored in zip(asked, digests, found, strict=True)
+        }
         out: list[list[bytes] | RequestRejected] = []
         for i, item in enumerate(items):
             try:
@@ -130,15 +144,18 @@ class FeedbackDesk:
         event: bytes,
         caller: Caller,
         *,
-        received_at_ms: int = 0,
+        received_ms: int,
     ) -> dict[str, Any]:
         """Write one addressed item; return what became of it.
+
+        Args:
+            tokens: as `address` found them.
+            received_ms: when it came, on the store's clock.
 
         Raises:
             RequestRejected: the journal is full.
         """
-        records = self._records(item, tokens, event, caller, received_at_ms)
-        if not all(self._writer.put(record) for record in records):
+        if not self._writer.put(self._record(item, tokens, event, caller, received_ms)):
             raise journal_full()
         status = "accepted" if tokens else "held"
         return {"status": status, "event_id": event.hex(), "decisions": len(tokens)}
@@ -180,7 +197,7 @@ class FeedbackDesk:
             raise RequestRejected(
                 "decision_not_found", "no decision of this app has this id", param="decision_id"
             )
-        if time.time() * 1000 - token.decided_at_ms > MAX_AGE_MS:
+        if self._writer.clock.now_ms() - token.decided_at_ms > MAX_AGE_MS:
             raise RequestRejected(
                 "too_old",
                 "this decision is over 30 days old; feedback no longer counts",
@@ -194,30 +211,27 @@ class FeedbackDesk:
         except StoreErrors:
             return [[] for _ in digests]
 
-    def _records(
+    def _record(
         self,
         item: FeedbackItem,
         tokens: list[bytes],
         event: bytes,
         caller: Caller,
-        received_at_ms: int,
-    ) -> list[bytes]:
-        common = {"kind": item.kind, "value": item.value, "revision": item.revision, "event": event}
-        if tokens:
-            return [events.feedback(token, **common) for token in tokens]  # type: ignore[arg-type]
+        received_ms: int,
+    ) -> bytes:
         digest = self._name_of(item, caller)
-        assert digest is not None
-        return [
-            events.feedback(
-                None,
-                **common,  # type: ignore[arg-type]
-                reference=digest,
-                app=caller.app.digest,
-                shard=digest[0] % self._n_shards,
-                match=item.match,
-                received_at_ms=received_at_ms,
-            )
-        ]
+        common = {"kind": item.kind, "value": item.value, "revision": item.revision, "event": event}
+        if digest is None:
+            return events.feedback(tokens[0], **common)  # type: ignore[arg-type]
+        return events.feedback(
+            None,
+            **common,  # type: ignore[arg-type]
+            reference=digest,
+            app=caller.app.digest,
+            shard=digest[0] % self._n_shards,
+            match=item.match,
+            received_at_ms=received_ms,
+        )
 
 
 def parse(body: bytes) -> list[FeedbackItem]:

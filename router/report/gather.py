@@ -27,7 +27,7 @@ from router.errors import ConfigError
 from router.report import views
 from telemetry import keys
 from telemetry.errors import TelemetryError
-from telemetry.reader import Reader
+from telemetry.reader import Reader, fates_of_references
 from telemetry.store import Address, Client, StoreErrors, connect, open_store, probe
 from telemetry.trouble import StoreTrouble, trouble_of
 
@@ -149,12 +149,15 @@ def read_beliefs(
 
 def _fill(report: Report, configuration: Configuration, address: Address, strategy: str) -> None:
     beliefs, rows, names = read_beliefs(configuration, address)
+    n_shards = configuration.store.shards
     off_file = configuration.server.state_directory() / OFF_FILE
     with closing(connect(address)) as client:
         found = [client.get(key) for key in (keys.AUDIT, keys.CALIBRATION)]
         switch = read_switch(off_file, client.get(keys.OFF))
+        references = fates_of_references(client, n_shards)
         report.store = _refusal(client)
     report.posteriors |= views.posteriors(beliefs, strategy) | views.switch_row(switch)
+    report.posteriors["references"] = references
     report.audit, report.calibration = (json.loads(value) if value else None for value in found)
     if report.store is not None:
         report.missing.append(f"the store takes nothing: {report.store.shown}")

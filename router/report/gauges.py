@@ -26,7 +26,7 @@ def gauges(
     budget: BodyBudget,
 ) -> Gauges:
     """Return all gauges of a sidecar."""
-    counters, known = writer.counters, keeper.current.known
+    counters, known, fates = writer.counters, keeper.current.known, keeper.references
     told, missed = (observer.n_told, observer.n_dropped) if observer else (0, 0)
     return {
         "router_snapshot_age_seconds": ("Age of the posteriors.", keeper.age_s),
@@ -48,6 +48,22 @@ def gauges(
         "router_cells_damaged": (
             "Cells that hold what no sum of records can: they are at their prior.",
             float(sum(outlook.damaged.sum() for outlook in keeper.current.outlooks)),
+        ),
+        "router_feedback_resolved": (
+            "Feedback by reference that went to its decisions.",
+            fates.get("resolved", 0),
+        ),
+        "router_feedback_ambiguous": (
+            "Feedback by reference that means several decisions.",
+            fates.get("ambiguous", 0),
+        ),
+        "router_feedback_unmatched": (
+            "Feedback by reference that means none.",
+            fates.get("unmatched", 0),
+        ),
+        "router_feedback_late": (
+            "Decisions that came in after feedback that meant them was resolved.",
+            fates.get("late", 0),
         ),
         "router_events_sent": ("Records sent to the stream.", counters.sent),
         "router_observations_told": ("Calls told to the observer.", told),

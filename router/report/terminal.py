@@ -62,11 +62,24 @@ def print_report(report: Report, to: Console | None = None) -> None:
         where = f"{cell['endpoint']} ({cell['category']}{whose})"
         line = f"damaged: {where} counts as unknown, no records add up to its sums; {REPAIR}"
         to.print(line, style="red", markup=False, highlight=False)
+    if line := references_line(report.posteriors.get("references", {})):
+        to.print(line, style="yellow", markup=False, highlight=False)
     for other in report.unlisted:
         line = f"passed on or unlisted: {other.name} ({other.category}): {other.calls} calls"
         to.print(line, markup=False, highlight=False)
     for line in report.missing:
         to.print(line, style="yellow", markup=False, highlight=False)
+
+
+def references_line(counts: dict[str, int]) -> str:
+    """Return the line on feedback by reference that reached no decision, or not all; or nothing."""
+    meanings = {
+        "ambiguous": "ambiguous (send match: last or all)",
+        "unmatched": "unmatched (nothing of that name was decided within a day)",
+        "late": "of decisions that came in after it was resolved",
+    }
+    found = [f"{counts[name]} {what}" for name, what in meanings.items() if counts.get(name)]
+    return f"feedback by reference without effect: {', '.join(found)}" if found else ""
 
 
 def refused_line(configuration: dict[str, Any] | None) -> str:

@@ -16,14 +16,13 @@ from pathlib import Path
 import redis
 
 from telemetry import keys, references
-from telemetry.events import Kind
+from telemetry.events import Kind, Match
 from telemetry.store import READABLE, SCHEMA, Client, prepare
 from workers.archive import files as archive_files
 from workers.archive.archive import Archive, ingested_spans, label_days
 from workers.archive.files import ArchiveFile, Content, Damaged
 from workers.archive.rebuilt import Rebuilt, damaged_rows
 from workers.folding.batch import DAY_MS, Entries, at_ms, position, references_of, take_apart
-from workers.folding.held import HOLD_MS
 from workers.folding.shard import ingested_expiry_s, label_expiry_s
 
 ABOVE = 1 << 32
@@ -74,8 +73,9 @@ def restore(archive: Archive) -> Restored:
     for shard, part in parts.items():
         parts[shard] = _sound(archive.directory(shard), part, found)
     prepare(archive.client, shards=archive.n_shards)
+    answered = _answered(parts, now_ms=int(archive.client.time()[0]) * 1000)
     for shard, part in parts.items():
-        _restore_shard(archive.client, shard, part, found)
+        _restore_shard(archive.client, shard, part, found, answered)
     _restore_common(archive.client, list(parts.values()))
     for shard, part in parts.items():
         _raise_version(archive.client, shard, _version(part.content) + ABOVE)
@@ -148,7 +148,21 @@ def _sound(directory: Path, part: _Part, found: Restored) -> _Part:
     return _Part([*part.files, base], content)
 
 
-def _restore_shard(client: Client, shard: int, part: _Part, found: Restored) -> None:
+def _answered(parts: dict[int, _Part], *, now_ms: int) -> set[bytes]:
+    """Return the event ids of the feedback of a day that is with its decisions, in any shard."""
+    oldest_ms, out = now_ms - references.AHEAD_MS, set[bytes]()
+    for file in (file for part in parts.values() for file in part.files):
+        if at_ms(file.mark) <= oldest_ms:
+            continue
+        with suppress(Damaged, FileNotFoundError):  # counted where its shard is restored
+            said = take_apart(archive_files.read(file).as_entries(), {}).of_kind(Kind.FEEDBACK)
+            out.update(event.tobytes() for event in said["event"])
+    return out
+
+
+def _restore_shard(
+    client: Client, shard: int, part: _Part, found: Restored, answered: set[bytes]
+) -> None:
     found.rows += len(part.content.rows)
     found.newest_ms = max(found.newest_ms, at_ms(part.content.mark))
     if client.hget(keys.meta(shard), "restored") is not None:
@@ -164,7 +178,7 @@ def _restore_shard(client: Client, shard: int, part: _Part, found: Restored) -> 
         entries = content.as_entries()
         state.fold(entries)
         state.stand_at(content)
-        found.references += _write_references(client, shard, entries, now_ms=now_ms)
+        found.references += _write_references(client, shard, entries, answered, now_ms=now_ms)
         found.files += 1
     state.forget()
     found.labels += len(state.labels)
@@ -232,10 +246,14 @@ def _write_ingested(client: Client, shard: int, state: Rebuilt) -> None:
         client.expireat(name, ingested_expiry_s(span))
 
 
-def _write_references(client: Client, shard: int, entries: Entries, *, now_ms: int) -> int:
+def _write_references(
+    client: Client, shard: int, entries: Entries, answered: set[bytes], *, now_ms: int
+) -> int:
     """Index the references of 30 days again, and hold again what waited for its decision.
 
-    What was joined already is joined again, which has no effect. Return how many references.
+    Of what means one decision and is with it, nothing is held: by now it might mean another one.
+    What means all of them is sent to all of them again, which has no effect. Return how many
+    references.
     """
     oldest_ms, total = now_ms - references.KEPT_DAYS * DAY_MS, 0
     for entry in entries:
@@ -244,7 +262,8 @@ def _write_references(client: Client, shard: int, entries: Entries, *, now_ms: i
             continue
         batch = take_apart([entry], {})
         for record in batch.of_kind(Kind.REFERENCE_FEEDBACK):
-            if now_ms - heard_ms < HOLD_MS:
+            is_done = record["match"] != Match.ALL and record["event"].tobytes() in answered
+            if now_ms - heard_ms < references.AHEAD_MS and not is_done:
                 client.hset(keys.held(shard), record["event"].tobytes(), record.tobytes())
         for bucket, named in references_of(batch.of_kind(Kind.OUTCOME)).items():
             total += _index(client, keys.references(shard, bucket), named)

@@ -5,7 +5,9 @@
 - `hearing`: the same for many decisions at once
 - `terms`: what records add to the rows
 - `batch`: what a part of a stream says
-- `held`: what was said of calls that are not known yet
 - `shard`: one shard's rows and mark, and the commit that moves both
+- `settling`: up to when all that was decided is folded
+- `resolution`: what a reference was found to mean
+- `held`: what was said by reference, until it is settled what that means
 - `learner`: the loop
 """

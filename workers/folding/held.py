@@ -1,71 +1,246 @@
-"""Feedback that came before its decision: joined when the decision appears, or given up."""
+"""Feedback by reference: held until it is settled what had been decided, then sent there.
+
+It means the decisions made up to its receipt, or, where there were none, the one made first in the
+day after. What is found is written down before it is sent, under the shard's lease, and marked once
+it was sent: so a crash or a second owner never puts one feedback on two different sets.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 import structlog
 
 from telemetry import frames, keys
-from telemetry.events import MICRO, FeedbackKind, Match, feedback, record_of
-from telemetry.references import choose, look_up
+from telemetry.events import MICRO, FeedbackKind, feedback, record_of
+from telemetry.references import AHEAD_MS, look_up, up_to
+from telemetry.scripts import Commit
 from telemetry.store import Client
 from telemetry.tokens import shard_of
+from workers.folding.resolution import Resolution, WaitingFeedback
+from workers.folding.settling import Settling
+from workers.folding.shard import MAX_DEAD, NotOwner, Shard
 
 log = structlog.get_logger()
 
-HOLD_MS = 24 * 3_600_000
-"""An app's own pipeline may judge an answer before its outcome arrives; not a day before."""
 MAX_ROUND = 1000
+"""Feedback looked at in a round and shard: what never matches is looked at once a minute, so a
+backlog of 100,000 still leaves most of each round to what is new."""
+MAX_SENT = 10_000
+"""Decisions a round and shard, about: a reference may name hundreds."""
+MOST_S = 30.0
+"""A producer that hangs, or a shard without an owner, is waited for no longer."""
+GRACE_MS = 250
+"""A producer that was idle sends its first record, and is then waited for, in less."""
+AGAIN_MS = 200
+MOST_AGAIN_MS = 60_000
 
 
-def n_held(client: Client, shards: Iterable[int]) -> dict[int, int]:
-    """Return how much feedback waits, by shard."""
-    numbers = list(shards)
-    pipeline = client.pipeline(transaction=False)
-    for shard in numbers:
-        pipeline.hlen(keys.held(shard))
-    return dict(zip(numbers, pipeline.execute(), strict=True))
+@dataclass(slots=True)
+class Round:
+    """What one look at a shard's feedback found; it takes effect together."""
+
+    commit: Commit
+    now_ms: int
+    sending: list[tuple[WaitingFeedback, Resolution]] = field(default_factory=list)
+    again: dict[bytes, int] = field(default_factory=dict)  # event -> when to look again
+    n_changes: int = 0
+    n_tokens: int = 0
 
 
-def join(client: Client, shard: int, *, n_shards: int, now_ms: int) -> int:
-    """Send held feedback of one shard to its decisions; return how many were joined.
+@dataclass(slots=True)
+class References:
+    """Resolves feedback by reference, for the shards that this worker holds."""
 
-    Safe to repeat: feedback that was sent twice holds once, by its event id.
-    """
-    # At random: what never matches must not stand in the way of what would.
-    found = client.hrandfield(keys.held(shard), MAX_ROUND, withvalues=True) or []
-    waiting = list(zip(found[::2], found[1::2], strict=True))
-    if not waiting:
-        return 0
-    records = [record_of(raw) for _, raw in waiting]
-    digests = [record["reference"].tobytes() for record in records]
-    n_joined = 0
-    taken_down = client.pipeline(transaction=True)
-    sent = client.pipeline(transaction=False)
-    for (event, raw), record, tokens in zip(
-        waiting, records, look_up(client, digests, n_shards=n_shards), strict=True
-    ):
-        meant = choose(tokens, Match(int(record["match"])))
+    n_shards: int
+    clock: Callable[[], float] = time.monotonic
+    settling: Settling = field(init=False)
+    n_waiting: int = 0  # at the last look, of any age
+    is_unsettled: bool = False  # some of it waits for nothing but others to get on
+    _since: dict[tuple[bytes, str], float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.settling = Settling(self.n_shards)
+
+    def begin_anew(self) -> None:
+        """Forget what was seen: the store may be another one."""
+        self.settling.begin_anew()
+        self._since.clear()
+
+    def look(self, client: Client, owned: list[tuple[Shard, int]], now_ms: int) -> list[int]:
+        """Resolve what is due; return the shards that turned out to be another's.
+
+        Args:
+            owned: shards with the tokens of their leases.
+            now_ms: on the store's clock.
+        Raises:
+            redis.RedisError: the store is away; what was chosen is sent at a later look.
+        """
+        pipeline = client.pipeline(transaction=False)
+        for shard, _ in owned:
+            pipeline.hlen(keys.held(shard.number))
+            pipeline.zrangebyscore(keys.due(shard.number), "-inf", now_ms, start=0, num=MAX_ROUND)
+        found = pipeline.execute()
+        self.n_waiting = sum(found[::2])
+        if any(found[1::2]):
+            self.settling.look(client, now_ms)  # before references are read
+        lost = []
+        for (shard, token), events in zip(owned, found[1::2], strict=True):
+            try:
+                if events:
+                    self._resolve(client, shard, token, events, now_ms)
+            except NotOwner:
+                lost.append(shard.number)
+        self.is_unsettled = bool(self._since)
+        return lost
+
+    def _resolve(
+        self, client: Client, shard: Shard, token: int, events: list[bytes], now_ms: int
+    ) -> None:
+        number = shard.number
+        waiting, chosen = self._read(client, number, events)
+        found = Round(Commit(keys.meta(number)), now_ms)
+        fresh = [one for event, one in waiting.items() if event not in chosen]
+        ready = [one for one in fresh if self._may_be_found(one, found)]
+        old = {e: c for e, c in chosen.items() if c.sent_ms and now_ms >= c.forgotten_at_ms}
+        digests = [w.reference for w in ready] + [c.reference for c in old.values()]
+        tokens = iter(look_up(client, digests, n_shards=self.n_shards, now_ms=now_ms))
+        for one in ready:
+            self._find(one, next(tokens), number, found)
+        for event, resolution in old.items():
+            _forget(found, number, event, resolution.n_late(next(tokens)))
+        for event in {*events} - {*waiting, *chosen}:
+            _add(found, "HDEL", keys.held(number), event)  # where it cannot be read
+            _add(found, "ZREM", keys.due(number), event)
+        for event, resolution in chosen.items():
+            if resolution.sent_ms and event not in old:
+                if event in waiting:  # it was told again
+                    _add(found, "HDEL", keys.held(number), event)
+                found.again[event] = resolution.forgotten_at_ms
+            elif not resolution.sent_ms and event in waiting:
+                found.sending.append((waiting[event], resolution))  # a crash came between
+            elif not resolution.sent_ms:
+                _forget(found, number, event, 0)  # an earlier version dealt with it
+        self._take_effect(client, shard, token, found)
+
+    def _read(
+        self, client: Client, number: int, events: list[bytes]
+    ) -> tuple[dict[bytes, WaitingFeedback], dict[bytes, Resolution]]:
+        pipeline = client.pipeline(transaction=False)
+        pipeline.hmget(keys.held(number), events)
+        pipeline.hmget(keys.chosen(number), events)
+        raws, resolutions = pipeline.execute()
+        waiting = {}
+        for event, raw in zip(events, raws, strict=True):
+            record = record_of(raw or b"")
+            if record is not None:
+                waiting[event] = WaitingFeedback(event, record, raw)
+        chosen = {e: Resolution.parse(c) for e, c in zip(events, resolutions, strict=True) if c}
+        return waiting, chosen
+
+    def _may_be_found(self, waiting: WaitingFeedback, found: Round) -> bool:
+        """Return whether it is settled what had been decided when it was received."""
+        if self._is_settled(waiting.event, "receipt", waiting.received_ms, found.now_ms):
+            return True
+        found.again[waiting.event] = found.now_ms + AGAIN_MS
+        return False
+
+    def _is_settled(self, event: bytes, what: str, at_ms: int, now_ms: int) -> bool:
+        """Return whether everything up to a time is known, or was waited for long enough."""
+        key = event, what
+        if self.settling.settled_ms >= at_ms and now_ms >= at_ms + GRACE_MS:
+            self._since.pop(key, None)
+            return True
+        now = self.clock()
+        return now - self._since.setdefault(key, now) >= MOST_S
+
+    def _find(
+        self, waiting: WaitingFeedback, tokens: list[bytes], number: int, found: Round
+    ) -> None:
+        """Note what becomes of feedback now that it is settled what had been decided."""
+        event, now_ms = waiting.event, found.now_ms
+        meant = waiting.before(tokens)
+        if meant is None:
+            meant, decided_ms = waiting.after(tokens)
+            ends_ms = waiting.received_ms + AHEAD_MS
+            if meant and not self._is_settled(event, "first", decided_ms, now_ms):
+                found.again[event] = now_ms + AGAIN_MS
+                return
+            is_over = now_ms > ends_ms and self._is_settled(event, "end", ends_ms, now_ms)
+            if not meant and not is_over:
+                age_ms = now_ms - waiting.received_ms
+                found.again[event] = now_ms + min(max(age_ms // 2, AGAIN_MS), MOST_AGAIN_MS)
+                return
+        for what in ("receipt", "first", "end"):
+            self._since.pop((event, what), None)
         if not meant:
-            waits_since_ms = int(record["received_at_ms"])
-            received_ms = waits_since_ms or int.from_bytes(event[:6], "big")
-            reason = "ambiguous" if tokens else "unmatched"
-            if tokens or now_ms - received_ms > HOLD_MS:
-                taken_down.xadd(keys.dead(shard), {"reason": reason, "raw": raw})
-                taken_down.hincrby(keys.meta(shard), f"n_{reason}", 1)
-                taken_down.hdel(keys.held(shard), event)
-            continue
-        for token in meant:
-            shard_of_it = shard_of(token)
-            frame = frames.Frame(frames.UNNUMBERED, shard_of_it, 0, _addressed(record, token))
-            sent.xadd(keys.stream(shard_of_it), {"f": frames.pack(frame)})
-        taken_down.hdel(keys.held(shard), event)
-        n_joined += 1
-    sent.execute()  # none is taken down that was not sent; streams may lie on other servers
-    taken_down.execute()
-    return n_joined
+            is_known = up_to(tokens, waiting.received_ms)
+            _give_up(found, number, waiting, "ambiguous" if is_known else "unmatched")
+        elif found.n_tokens < MAX_SENT:
+            resolution = waiting.resolution(meant, tokens)
+            found.n_tokens += len(meant)
+            found.sending.append((waiting, resolution))
+            _add(found, "HSET", keys.chosen(number), event, resolution.pack())
+
+    def _take_effect(self, client: Client, shard: Shard, token: int, found: Round) -> None:
+        """Write down what was found, send it, and note that it was sent."""
+        number = shard.number
+        if found.again:
+            client.zadd(keys.due(number), found.again, xx=True)
+        if found.n_changes:
+            shard.amend(found.commit, token=token)
+        if not found.sending:
+            return
+        pipeline = client.pipeline(transaction=False)  # streams may lie on other servers
+        for waiting, resolution in found.sending:
+            for meant in resolution.tokens:
+                own = shard_of(meant)
+                frame = frames.Frame(frames.UNNUMBERED, own, 0, _addressed(waiting.record, meant))
+                pipeline.xadd(keys.stream(own), {"f": frames.pack(frame)})
+        pipeline.execute()
+        commit = Commit(keys.meta(number))
+        for waiting, resolution in found.sending:
+            sent = resolution.sent(found.now_ms)
+            commit.add("HDEL", keys.held(number), waiting.event)
+            commit.add("HSET", keys.chosen(number), waiting.event, sent.pack())
+            commit.add("ZADD", keys.due(number), sent.forgotten_at_ms, waiting.event)
+        commit.add("HINCRBY", keys.meta(number), "n_resolved", len(found.sending))
+        shard.amend(commit, token=token)
+
+
+def take_up(client: Client, shard: int) -> None:
+    """See to it that all that waits in a shard is looked at: also what an earlier version left."""
+    waiting, due = client.hkeys(keys.held(shard)), client.zrange(keys.due(shard), 0, -1)
+    missing = sorted({*waiting} - {*due})
+    for start in range(0, len(missing), MAX_ROUND):
+        part = dict.fromkeys(missing[start : start + MAX_ROUND], 0)
+        client.zadd(keys.due(shard), part, nx=True)
+
+
+def _add(found: Round, name: str, key: str, *arguments: bytes | str | int) -> None:
+    found.commit.add(name, key, *arguments)
+    found.n_changes += 1
+
+
+def _give_up(found: Round, number: int, waiting: WaitingFeedback, reason: str) -> None:
+    """Make a dead letter of what cannot be resolved."""
+    letter = ("MAXLEN", "~", MAX_DEAD, "*", "reason", reason, "raw", waiting.raw)
+    _add(found, "XADD", keys.dead(number), *letter)
+    _add(found, "HINCRBY", keys.meta(number), f"n_{reason}", 1)
+    _add(found, "HDEL", keys.held(number), waiting.event)
+    _add(found, "ZREM", keys.due(number), waiting.event)
+
+
+def _forget(found: Round, number: int, event: bytes, n_late: int) -> None:
+    """Count the decisions that came in too late, and let go of what was resolved."""
+    if n_late:
+        _add(found, "HINCRBY", keys.meta(number), "n_late", n_late)
+    _add(found, "HDEL", keys.chosen(number), event)
+    _add(found, "HDEL", keys.held(number), event)
+    _add(found, "ZREM", keys.due(number), event)
 
 
 def _addressed(record: np.void, token: bytes) -> bytes:

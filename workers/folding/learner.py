@@ -12,13 +12,15 @@ from pathlib import Path
 
 import structlog
 
+from telemetry.clock import StoreClock
 from telemetry.pacer import Pacer
+from telemetry.passed import forget_silent
 from telemetry.store import Address, Client, StoreErrors, connect, prepare
 from telemetry.streams import read_streams
 from telemetry.topology import spans_slots
 from telemetry.trouble import trouble_of
 from telemetry.writer import Counters, adopt
-from workers.folding.held import join, n_held
+from workers.folding.held import References, take_up
 from workers.folding.lease import Lease
 from workers.folding.roster import Roster
 from workers.folding.shard import NotOwner, Shard, fold_together, most_unarchived
@@ -40,20 +42,23 @@ NONE_HELD_S = 5.0
 PRUNE_EVERY_S = 5.0
 ADOPT_EVERY_S = 5.0
 AWAY_S = 0.25
+ASK_TIME_EVERY_S = 5.0
 
 
 @dataclass(slots=True)
 class Joins:
-    """When to look whether held feedback has found its decision."""
+    """When to look whether it is settled what held feedback means."""
 
     n_waiting: int = 0  # at the last look
+    is_unsettled: bool = False  # then some waits only for others to get on
     _news: bool = True  # something was folded since
     _looked_at: float = float("-inf")
 
     def are_due(self, n_folded: int, now: float) -> bool:
         """Return whether it is time; after that it counts as done."""
         self._news |= n_folded > 0
-        every_s = HELD_EVERY_S if self._news else HELD_IDLE_S if self.n_waiting else NONE_HELD_S
+        is_close = self._news or self.is_unsettled
+        every_s = HELD_EVERY_S if is_close else HELD_IDLE_S if self.n_waiting else NONE_HELD_S
         if now - self._looked_at < every_s:
             return False
         self._news, self._looked_at = False, now
@@ -79,6 +84,11 @@ class Learner:
     _pacer: Pacer = field(default_factory=lambda: Pacer(FRESH_S))
     _looks: Pacer = field(default_factory=lambda: Pacer(FRESH_S))  # where no command waits
     _joins: Joins = field(default_factory=Joins)
+    _store_clock: StoreClock = field(default_factory=StoreClock)
+    _references: References = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._references = References(self.n_shards, self.clock)
 
     def run(self) -> None:
         """Fold until `stop` is set; a store that is away is waited for."""
@@ -136,6 +146,7 @@ class Learner:
             if number not in self._held and len(self._held) < share and lease.take():
                 shard = Shard(client, number)
                 shard.load(expected=self._lost.get(number))
+                take_up(client, number)
                 self._held[number] = shard, lease
                 taken.append(number)
         if is_another:
@@ -185,13 +196,13 @@ class Learner:
         return n_folded, max(map(len, found.values())) >= READ_ENTRIES
 
     def _keep_house(self, client: Client, n_folded: int) -> None:
+        if self._is_due("time", ASK_TIME_EVERY_S):
+            self._store_clock.ask(client)
         if self._joins.are_due(n_folded, self.clock()):
-            waiting = n_held(client, self._held)
-            self._joins.n_waiting = sum(waiting.values())
-            now_ms = int(time.time() * 1000)
-            for number in (number for number, n in waiting.items() if n):
-                join(client, number, n_shards=self.n_shards, now_ms=now_ms)
+            self._join(client)
         if self._is_due("prune", PRUNE_EVERY_S):
+            if 0 in self._held:
+                forget_silent(client, self._store_clock.now_ms())
             most_bytes = most_unarchived(client, self.n_shards)
             for number, (shard, lease) in list(self._held.items()):
                 try:
@@ -201,8 +212,17 @@ class Learner:
         if self._is_due("adopt", ADOPT_EVERY_S):
             adopt(self.journals, client, self.counters)
 
+    def _join(self, client: Client) -> None:
+        """Send feedback by reference to its decisions, where it is settled which these are."""
+        owned = [(shard, lease.token) for shard, lease in self._held.values()]
+        for number in self._references.look(client, owned, self._store_clock.now_ms()):
+            self._lose(number)
+        self._joins.n_waiting = self._references.n_waiting
+        self._joins.is_unsettled = self._references.is_unsettled
+
     def _lose(self, number: int) -> None:
         """Give a shard up: another process holds it, or the store has forgotten who does."""
+        self._references.begin_anew()
         shard, _ = self._held.pop(number)
         self._lost[number] = shard.following
         self._due.pop("take", None)

@@ -135,7 +135,7 @@ class Shard:
         self._write_labels(commit, found.labels)
         self._index_references(commit, named, known)
         self._write_ingested(commit, batch.ingested)
-        self._hold(commit, found.waiting)
+        self._hold(commit, found.waiting, now_ms=at_ms(folding.new_mark))
         self._write_books(commit, batch, found)
         return commit
 
@@ -176,14 +176,22 @@ class Shard:
             commit.add("ZREM", keys.touched(self.number), *part)
         for part in _parts(silent):
             commit.add("HDEL", keys.producers(self.number), *part)
-        version = commit.run(self.client, mark=self.mark, token=token, new_mark=self.mark)
-        if version < 0:
-            raise NotOwner(f"shard {self.number}")
-        self.version = version
+        self.amend(commit, token=token)
         for name in gone:
             del self.rows[name]
         for name in silent:
             del self.windows[name]
+
+    def amend(self, commit: Commit, *, token: int) -> None:
+        """Run a commit of something else than stream entries: the mark stays.
+
+        Raises:
+            NotOwner: mark or token in the store are not ours; nothing was written.
+        """
+        version = commit.run(self.client, mark=self.mark, token=token, new_mark=self.mark)
+        if version < 0:
+            raise NotOwner(f"shard {self.number}")
+        self.version = version
 
     def _trim(self, most_bytes: int) -> None:
         """Trim the stream behind what is both folded and archived.
@@ -242,10 +250,15 @@ class Shard:
                 commit.add("HSET", name, *part)
             commit.add("EXPIREAT", name, references.expires_at_s(bucket))
 
-    def _hold(self, commit: Commit, waiting: NDArray[np.void]) -> None:
-        """Keep feedback whose decision is not known yet."""
+    def _hold(self, commit: Commit, waiting: NDArray[np.void], *, now_ms: int) -> None:
+        """Keep feedback by reference until it is settled what that means; it is due at once.
+
+        What is told again while it waits is as it was first told; after that it is let go.
+        """
         for record in waiting:
-            commit.add("HSET", keys.held(self.number), record["event"].tobytes(), record.tobytes())
+            event, received_ms = record["event"].tobytes(), int(record["token"]["decided_at_ms"])
+            commit.add("HSETNX", keys.held(self.number), event, record.tobytes())
+            commit.add("ZADD", keys.due(self.number), min(received_ms, now_ms), event)
 
     def _add(self, commit: Commit, terms: cells.Terms) -> dict[bytes, bytes]:
         """Add terms to the rows; return the new rows, which count once the commit did."""

@@ -1,0 +1,64 @@
+"""The store's clock: what processes on several machines go by to say what came first.
+
+Each process knows how far its own clock is from it. The difference is measured by asking the store
+for the time: the answer lies between sending and receiving, so the quickest answer of the last few
+says most, and is off by half of its delay at most.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import redis
+
+from telemetry import keys
+from telemetry.store import Client
+
+KEPT = 8
+"""Answers: those of 40 seconds. Over that time clocks drift apart by a few milliseconds."""
+DRIFT_MS = 5.0
+"""What two answers may differ by beyond their delays; more, and one of the clocks was set."""
+_TIME = "return redis.call('TIME')"
+
+
+@dataclass(slots=True)
+class StoreClock:
+    """The store's time, as one process knows it: its own until the store was heard."""
+
+    own: Callable[[], float] = time.time  # epoch seconds
+    offset_ms: float = 0.0  # to add to one's own
+    _heard: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=KEPT))
+
+    def now_ms(self) -> int:
+        """Return the store's time, in epoch milliseconds."""
+        return int(self.own() * 1000 + self.offset_ms)
+
+    def ask(self, client: Client) -> None:
+        """Ask the store for the time. One that does not let us ask leaves what is known.
+
+        By a key, so that on a cluster all processes go by the same node's clock.
+
+        Raises:
+            redis.RedisError, OSError: the store is away.
+        """
+        with suppress(redis.ResponseError):
+            sent_ms = self.own() * 1000
+            seconds, micros = client.eval(_TIME, 1, keys.PROBE)
+            heard_ms = self.own() * 1000
+            there_ms = int(seconds) * 1000 + int(micros) / 1000
+            self.hear(there_ms - (sent_ms + heard_ms) / 2, delay_ms=heard_ms - sent_ms)
+
+    def hear(self, offset_ms: float, *, delay_ms: float) -> None:
+        """Take one measurement over: the quickest of the last few holds."""
+        if delay_ms < 0:  # our own clock was set while the answer was on its way
+            return
+        for delay, offset in self._heard:
+            if abs(offset - offset_ms) > (delay + delay_ms) / 2 + DRIFT_MS:
+                self._heard.clear()
+                break
+        self._heard.append((delay_ms, offset_ms))
+        self.offset_ms = min(self._heard)[1]

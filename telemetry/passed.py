@@ -1,0 +1,103 @@
+"""How far every producer is: up to when everything that it recorded is in the streams.
+
+Times are on the store's clock. Whoever has to know what had been decided by some time waits until
+every producer that lately wrote has passed it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+
+from telemetry import keys
+from telemetry.clock import StoreClock
+from telemetry.store import Client
+
+COUNTS_MS = 10_000
+"""A producer that wrote nothing for so long is not waited for: it is idle, or gone."""
+FORGOTTEN_MS = 3_600_000
+WORD_S = 1.0
+"""After the last frame an idle writer says once how far it is: soon enough for who waits for it,
+seldom enough to cost nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The word of one producer."""
+
+    passed_ms: int  # everything recorded by then is in the streams
+    wrote_ms: int  # when it last sent a frame
+
+    def pack(self) -> bytes:
+        """Return the value to store."""
+        return b"%d:%d" % (self.passed_ms, self.wrote_ms)
+
+    @classmethod
+    def parse(cls, value: bytes) -> Progress:
+        """Return the word in a stored value; of one that cannot be read, that of nobody."""
+        passed_ms, _, wrote_ms = value.partition(b":")
+        try:
+            return cls(int(passed_ms), int(wrote_ms))
+        except ValueError:
+            return cls(0, 0)
+
+
+@dataclass(slots=True)
+class ProgressTeller:
+    """What a producer says of how far it is."""
+
+    producer: bytes
+    clock: StoreClock
+    due_at: float = math.inf  # when, in monotonic seconds, an idle writer says it once more
+    _said: Progress = field(default_factory=lambda: Progress(0, 0))
+
+    def add(self, pipeline: Client, passed_ms: int) -> None:
+        """Have it said together with frames.
+
+        Args:
+            passed_ms: 0 where there is more to send: then it is as far as it was.
+        """
+        self._said = Progress(max(passed_ms, self._said.passed_ms), self.clock.now_ms())
+        self.due_at = time.monotonic() + WORD_S
+        pipeline.hset(keys.PASSED, self.producer, self._said.pack())
+
+    def give(self, client: Client, at_ms: int, *, is_look: bool, is_last: bool) -> None:
+        """Say that everything up to `at_ms` is sent, if that is due and anybody may wait for it.
+
+        Args:
+            is_look: at a look that is made anyway.
+            is_last: nothing will come any more, so that nobody need wait.
+        """
+        if not self._said.wrote_ms:
+            return
+        if is_last:
+            client.hdel(keys.PASSED, self.producer)
+            return
+        is_asked_for = at_ms - self._said.wrote_ms <= COUNTS_MS
+        if time.monotonic() >= self.due_at or (is_look and is_asked_for):
+            said = Progress(max(at_ms, self._said.passed_ms), self._said.wrote_ms)
+            client.hset(keys.PASSED, self.producer, said.pack())
+            self._said, self.due_at = said, math.inf
+
+
+def passed_by_all(client: Client, now_ms: int) -> int:
+    """Return up to when all producers that count sent what they have; now where there is none.
+
+    Raises:
+        redis.RedisError: the store is away.
+    """
+    words = [Progress.parse(value) for value in client.hvals(keys.PASSED)]
+    return min((w.passed_ms for w in words if now_ms - w.wrote_ms <= COUNTS_MS), default=now_ms)
+
+
+def forget_silent(client: Client, now_ms: int) -> None:
+    """Drop the words of producers that are silent for an hour."""
+    known = client.hgetall(keys.PASSED)
+    old = [name for name, value in known.items() if _is_silent(Progress.parse(value), now_ms)]
+    if old:
+        client.hdel(keys.PASSED, *old)
+
+
+def _is_silent(word: Progress, now_ms: int) -> bool:
+    return now_ms - max(word.passed_ms, word.wrote_ms) > FORGOTTEN_MS
