@@ -80,7 +80,7 @@ def look_up(
         for number in range(first, last + 1):
             pipeline.hmget(keys.references(shard, number), digests)
     found = zip(*pipeline.execute(), strict=True)  # by digest
-    return [in_order(token for part in parts for token in _tokens(part)) for parts in found]
+    return [in_order(t for part in parts for t in split(part or b"")) for parts in found]
 
 
 def in_order(tokens: Iterable[bytes]) -> list[bytes]:
@@ -97,15 +97,20 @@ def _order(token: bytes, nonce: bytes) -> tuple[int, bytes, bytes]:
     return decided_at_ms(token), nonce[-NONCE_COUNT_BYTES:], nonce
 
 
-def _tokens(value: bytes | None) -> list[bytes]:
+def split(value: bytes) -> list[bytes]:
+    """Return the packed tokens that stand back to back in what `append` made."""
     size = TOKEN_STRUCT.size
-    whole = len(value or b"") // size * size
-    return [value[i : i + size] for i in range(0, whole, size)] if value else []
+    return [value[i : i + size] for i in range(0, len(value) // size * size, size)]
 
 
 def decided_at_ms(token: bytes) -> int:
     """Return when the decision of a packed token was made."""
     return int.from_bytes(token[_DECIDED_AT : _DECIDED_AT + 8], "little", signed=True)
+
+
+def received_at_ms(feedback: np.void) -> int:
+    """Return when a feedback by reference was received; 0 where an earlier version did not say."""
+    return int(feedback["token"]["decided_at_ms"])
 
 
 def up_to(tokens: list[bytes], received_ms: int) -> list[bytes]:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from telemetry.events import TOKEN_STRUCT
-from telemetry.references import append, names_in, token_in
+from telemetry.references import append, names_in, split, token_in
 
 MAX_NAMES = 20_000
 """About 7 MB. At a hundred calls a second these are the names of the last minute or two, and what
@@ -33,5 +32,4 @@ class RecentNames:
 
     def of(self, digest: bytes) -> list[bytes]:
         """Return the packed tokens of the decisions that a name means, as far as is remembered."""
-        found, size = self._tokens.get(digest, b""), TOKEN_STRUCT.size
-        return [found[i : i + size] for i in range(0, len(found), size)]
+        return split(self._tokens.get(digest, b""))

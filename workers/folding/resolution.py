@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from telemetry.events import Match, nonce_of
-from telemetry.references import choose, decided_at_ms, first_after, up_to
+from telemetry.references import choose, decided_at_ms, first_after, received_at_ms, up_to
 
 REMEMBERED_MS = 600_000
 """After it was sent: an answer that took longer came in later than anybody judged it."""
@@ -67,7 +67,7 @@ class WaitingFeedback(msgspec.Struct, frozen=True):
         """When it was received; of what an earlier version left, where it says no time, the
         event's.
         """
-        return int(self.record["token"]["decided_at_ms"]) or int.from_bytes(self.event[:6], "big")
+        return received_at_ms(self.record) or int.from_bytes(self.event[:6], "big")
 
     def before(self, tokens: list[bytes]) -> list[bytes] | None:
         """Return which of the decisions made by then are meant; None where there were none.
