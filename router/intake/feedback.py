@@ -12,6 +12,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -220,18 +221,18 @@ class FeedbackDesk:
         received_ms: int,
     ) -> bytes:
         digest = self._name_of(item, caller)
-        common = {"kind": item.kind, "value": item.value, "revision": item.revision, "event": event}
-        if digest is None:
-            return events.feedback(tokens[0], **common)  # type: ignore[arg-type]
-        return events.feedback(
-            None,
-            **common,  # type: ignore[arg-type]
-            reference=digest,
-            app=caller.app.digest,
-            shard=digest[0] % self._n_shards,
-            match=item.match,
+        said = partial(
+            events.feedback,
+            kind=item.kind,
+            value=item.value,
+            revision=item.revision,
+            event=event,
             received_at_ms=received_ms,
         )
+        if digest is None:
+            return said(tokens[0])
+        shard = digest[0] % self._n_shards
+        return said(None, reference=digest, app=caller.app.digest, shard=shard, match=item.match)
 
 
 def parse(body: bytes) -> list[FeedbackItem]:

@@ -256,7 +256,7 @@ class Shard:
         What is told again while it waits is as it was first told; after that it is let go.
         """
         for record in waiting:
-            event, received_ms = record["event"].tobytes(), int(record["token"]["decided_at_ms"])
+            event, received_ms = record["event"].tobytes(), int(record["received_at_ms"])
             commit.add("HSETNX", keys.held(self.number), event, record.tobytes())
             commit.add("ZADD", keys.due(self.number), min(received_ms, now_ms), event)
 
