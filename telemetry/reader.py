@@ -10,6 +10,7 @@ their number, and then all are read afresh.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import structlog
 
@@ -20,8 +21,16 @@ log = structlog.get_logger()
 
 MAX_FIELDS = 1000
 """Rows asked for at once: 100 kB a reply."""
+FIELDS = ["version", "owner", "n_outcomes", "n_feedback", "n_not_counted", "n_unnamed"]
 FRESH_S = 0.05
 """Between two looks at most where news keeps coming, below a thousand events a second."""
+
+
+class RaterCounts(NamedTuple):
+    """Labelled decisions of apps with raters, all in all."""
+
+    not_counted: int = 0  # beyond the few that count of a rater in a cell and day
+    unnamed: int = 0  # without a user: all of an app's are one rater's
 
 
 @dataclass(slots=True)
@@ -43,6 +52,7 @@ class Reader:
     row_bytes: int
     version: int = 0  # sum over shards: rises with every commit, falls with those that were lost
     n_events: int = 0  # folded, all in all
+    raters: RaterCounts = RaterCounts()
     keeping: bool = False  # the store has less than this copy
     incarnation: bytes = b""
     _copy: _Copy = field(init=False)
@@ -62,7 +72,7 @@ class Reader:
         pipeline = self.client.pipeline(transaction=False)
         pipeline.hget(keys.META, "incarnation")
         for shard in range(self.n_shards):
-            pipeline.hmget(keys.meta(shard), ["version", "owner", "n_outcomes", "n_feedback"])
+            pipeline.hmget(keys.meta(shard), FIELDS)
             pipeline.hlen(keys.rows(shard))
         incarnation, *found = pipeline.execute()
         versions = [int(version or 0) for version, *_ in found[::2]]
@@ -80,7 +90,10 @@ class Reader:
         self._copy = copy
         self.incarnation = incarnation or b""
         self.version = sum(versions)
-        self.n_events = sum(int(n or 0) for _, _, *counts in found[::2] for n in counts)
+        counts = [[int(n or 0) for n in numbers] for _, _, *numbers in found[::2]]
+        outcomes, feedback, not_counted, unnamed = map(sum, zip(*counts, strict=True))
+        self.n_events = outcomes + feedback
+        self.raters = RaterCounts(not_counted, unnamed)
         return bool(changed)
 
     def rows(self) -> tuple[bytes, bytes]:

@@ -29,7 +29,7 @@ from router.config.watch import WatchedFile
 from router.errors import Problem
 from telemetry import keys
 from telemetry.pacer import Pacer
-from telemetry.reader import FRESH_S, Reader
+from telemetry.reader import FRESH_S, RaterCounts, Reader
 from telemetry.secret import StoreSecret
 from telemetry.store import Address, Client, StoreErrors, connect
 from telemetry.trouble import StoreTrouble, trouble_of
@@ -138,6 +138,7 @@ class Keeper:
         self.off_since_ms: int | None = None
         self.store_up = False
         self.trouble: StoreTrouble | None = None  # why the store could not be read
+        self.raters = RaterCounts()
         self.names = Names()
         self.secret = StoreSecret(state_dir)
         self.file = file
@@ -252,6 +253,7 @@ class Keeper:
         # Looked at before the rows: a store that has lost them says so by then.
         seen = followed.look() if looks else None
         followed.stale |= reader.poll()
+        self.raters = reader.raters
         if seen is not None:
             self._agree(followed)
             self._off_in_store = seen.off
