@@ -33,6 +33,9 @@ class RaterCounts(NamedTuple):
     unnamed: int = 0  # without a user: all of an app's are one rater's
 
 
+NO_RATERS = RaterCounts()
+
+
 @dataclass(slots=True)
 class _Copy:
     """The rows of all shards, each up to a version."""
@@ -52,7 +55,7 @@ class Reader:
     row_bytes: int
     version: int = 0  # sum over shards: rises with every commit, falls with those that were lost
     n_events: int = 0  # folded, all in all
-    raters: RaterCounts = RaterCounts()
+    raters: RaterCounts = NO_RATERS
     keeping: bool = False  # the store has less than this copy
     incarnation: bytes = b""
     _copy: _Copy = field(init=False)

@@ -29,7 +29,7 @@ from router.config.watch import WatchedFile
 from router.errors import Problem
 from telemetry import keys
 from telemetry.pacer import Pacer
-from telemetry.reader import FRESH_S, RaterCounts, Reader
+from telemetry.reader import FRESH_S, NO_RATERS, Reader
 from telemetry.secret import StoreSecret
 from telemetry.store import Address, Client, StoreErrors, connect
 from telemetry.trouble import StoreTrouble, trouble_of
@@ -138,7 +138,7 @@ class Keeper:
         self.off_since_ms: int | None = None
         self.store_up = False
         self.trouble: StoreTrouble | None = None  # why the store could not be read
-        self.raters = RaterCounts()
+        self.raters = NO_RATERS
         self.names = Names()
         self.secret = StoreSecret(state_dir)
         self.file = file

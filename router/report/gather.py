@@ -27,7 +27,7 @@ from router.errors import ConfigError
 from router.report import views
 from telemetry import keys
 from telemetry.errors import TelemetryError
-from telemetry.reader import RaterCounts, Reader
+from telemetry.reader import NO_RATERS, RaterCounts, Reader
 from telemetry.store import Address, Client, StoreErrors, connect, open_store, probe
 from telemetry.trouble import StoreTrouble, trouble_of
 
@@ -50,7 +50,7 @@ class Report:
     unlisted: list[Unlisted] = field(default_factory=list)
     audit: dict[str, Any] | None = None  # what the last one found
     calibration: dict[str, Any] | None = None  # how often predictions held
-    raters: RaterCounts = RaterCounts()
+    raters: RaterCounts = NO_RATERS
     store: StoreTrouble | None = None  # why it does not do what it is asked
     missing: list[str] = field(default_factory=list)
     bad_input: str = ""
