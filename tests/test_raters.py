@@ -20,9 +20,12 @@ from hypothesis import strategies as st
 
 from bandit import cells
 from bandit.cells import D, Family, Q
+from router.report import terminal
+from router.report.gather import Report
 from telemetry import events, frames, keys, tokens
 from telemetry.events import FeedbackKind, Flag
 from telemetry.frames import Frame
+from telemetry.reader import RaterCounts, Reader
 from telemetry.secret import RATERS_FIELD, raters_key
 from telemetry.store import Address, prepare
 from telemetry.tokens import Token
@@ -222,7 +225,7 @@ WORDS = st.lists(
 
 
 def body_of(nonce: bytes, flags: int = RATED) -> bytes:
-    """Two raters and two cells: most decisions are of one seat, so that they displace each other."""
+    """Two raters and two cells; most decisions are of one seat, and displace each other."""
     place = NONCES.index(nonce)
     return token(nonce, user=7 + (place == 6), executed=3 + (place == 4), flags=flags)
 
@@ -488,6 +491,26 @@ def test_of_each_user_of_an_app_with_raters_three_labels_count(shop: Sidecar, cl
     metrics = shop.http.get("/metrics", headers={"x-router-key": key_of("team")}).text
     assert "router_labels_not_counted 7" in metrics
     assert "router_labels_unnamed 6" in metrics
+
+
+def test_the_report_tells_what_of_raters_does_not_count() -> None:
+    report = Report(raters=RaterCounts(not_counted=7, unnamed=6))
+
+    assert report.as_json()["raters"] == {"not_counted": 7, "unnamed": 6}
+    beyond, unnamed = terminal.rater_lines(report.raters)
+    assert "7 labelled decisions beyond the three of a rater, cell and day" in beyond
+    assert "6 labelled decisions name no user" in unnamed
+    assert terminal.rater_lines(RaterCounts()) == []
+
+
+def test_report_reads_the_counts_of_all_shards(client: Any, address: Address) -> None:
+    for shard in range(SHARDS):
+        client.hset(keys.meta(shard), mapping={"n_not_counted": 2 + shard, "n_unnamed": 1})
+
+    reader = Reader(client, SHARDS, key_bytes=1, row_bytes=1)
+    reader.poll()
+
+    assert reader.raters == (5, 2)
 
 
 def test_all_decisions_of_a_rater_are_of_one_shard(shop: Sidecar, client: Any) -> None:
