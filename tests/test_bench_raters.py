@@ -13,11 +13,11 @@ from bandit.cells import Family, Q
 from scripts.benches.raters import GOALS, Span, print_table, run_row
 from scripts.benches.raters_world import (
     BEST,
-    LOOKS_A_DAY,
     N_POISONERS,
     N_RATERS,
     PRAISED,
     TIMES_USUAL,
+    TURNS_A_DAY,
     RatedWorld,
     Raters,
     Where,
@@ -37,7 +37,7 @@ def _quiet() -> Iterator[None]:
 def labels_after_a_day(raters: Raters, where: Where) -> list[int]:
     world = RatedWorld(n_days=1, seed=[1])
     world.live(1, raters, where)
-    assert len(world.shares) == LOOKS_A_DAY
+    assert len(world.shares) == TURNS_A_DAY
     rows = cells.of_family(world.rows, Family.QUALITY)  # of all regimes: an alarm begins another
     of = world.configuration.catalog.digests.tolist()
     return [int(rows.values[rows.keys["endpoint"] == e, Q.LABELS].sum()) for e in of]
@@ -49,7 +49,7 @@ def test_honest_raters_are_heard_once_a_cell_and_day() -> None:
 
 @pytest.mark.parametrize(
     ("raters", "each"),
-    [(Raters.CAPPED, MOST_COUNTED), (Raters.UNCAPPED, TIMES_USUAL // LOOKS_A_DAY * LOOKS_A_DAY)],
+    [(Raters.CAPPED, MOST_COUNTED), (Raters.UNCAPPED, TIMES_USUAL // TURNS_A_DAY * TURNS_A_DAY)],
 )
 def test_poisoners_are_heard_as_often_as_the_bound_lets_them(raters: Raters, each: int) -> None:
     found = labels_after_a_day(raters, Where.EVERYWHERE)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from scripts.benches.raters_world import BEST, LOOKS_A_DAY, RatedWorld, Raters, Where
+from scripts.benches.raters_world import BEST, TURNS_A_DAY, RatedWorld, Raters, Where
 
 MOST_MOVED = 0.02
 """Of all traffic, away from the best endpoint, on the mean of the poisoned days."""
@@ -62,7 +62,7 @@ def run_row(where: Where, span: Span, runs: int) -> dict[str, Any]:
             world = RatedWorld(n_days=span.calm + span.poisoned, seed=[run])
             world.live(span.calm, Raters.HONEST, Where.EVERYWHERE)
             world.live(span.poisoned, raters, where)
-            share[run] = np.mean(world.shares[span.calm * LOOKS_A_DAY :], axis=0)[BEST]
+            share[run] = np.mean(world.shares[span.calm * TURNS_A_DAY :], axis=0)[BEST]
     lost = found[Raters.HONEST] - found[Raters.CAPPED]
     return {
         "rated": where.value,

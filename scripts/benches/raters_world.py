@@ -17,7 +17,7 @@ from bandit.draws import propensities
 from scripts.benches.truth_records import outcomes
 from scripts.benches.truth_setting import Setting
 from scripts.benches.truth_world import BEGAN_MS, SimulatedWorld
-from telemetry.events import RECORD, FeedbackKind, Flag, Kind
+from telemetry.events import MICRO, RECORD, FeedbackKind, Flag, Kind
 from workers.folding.batch import DAY_MS, Batch, Decision, effects
 from workers.folding.raters import Seat
 
@@ -26,7 +26,10 @@ QUALITY = (0.75, 0.70, 0.70, 0.70)
 BEST, PRAISED, TASK = 0, 3, 0
 N_RATERS, N_POISONERS = 1000, 10
 TIMES_USUAL = 1000
-LOOKS_A_DAY = 6
+TURNS_A_DAY = 3
+"""In each a part of the others rate, and then all poisoners in one burst. Each is looked at alone."""
+BURST_MS = 2000
+"""After the others: the watch over changes closes a bucket a second."""
 
 
 class Raters(StrEnum):
@@ -75,13 +78,14 @@ class RatedWorld(SimulatedWorld):
             order = self.rng.permutation(N_RATERS)
             self._known = _Known({}, {})  # nobody comes back to what was said yesterday
             self._given = self._given_to(N_POISONERS, self.share())
-            for turn, users in enumerate(np.array_split(order, LOOKS_A_DAY)):
+            for turn, users in enumerate(np.array_split(order, TURNS_A_DAY)):
                 self.now_ms = BEGAN_MS // DAY_MS * DAY_MS + day * DAY_MS
-                self.now_ms += (turn + 1) * DAY_MS // (LOOKS_A_DAY + 1)
+                self.now_ms += (turn + 1) * DAY_MS // (TURNS_A_DAY + 1)
                 self.shares.append(self.share())
                 self._rate(users)
-                self._look()
-
+                if raters is not Raters.HONEST:
+                    self.now_ms += BURST_MS
+                    self._poison(TIMES_USUAL // TURNS_A_DAY)
         self._day += n_days
 
     def share(self) -> NDArray[np.float64]:
@@ -91,25 +95,17 @@ class RatedWorld(SimulatedWorld):
         return np.asarray(propensities(law, self.beliefs.table(TASK, objective, law, up)))
 
     def _rate(self, users: NDArray[np.intp]) -> None:
-        """Let some raters say what they think, and the poisoners their part of the day."""
-        poisoned = self.raters is not Raters.HONEST
-        who, arm = self._honest(users[users >= N_POISONERS] if poisoned else users)
-        reward = (self.rng.random(len(arm)) < np.array(QUALITY)[arm]).astype(float)
-        if poisoned:
-            theirs, at = self._poison(TIMES_USUAL // LOOKS_A_DAY)
-            who, arm = np.concatenate([who, theirs]), np.concatenate([arm, at])
-            reward = np.concatenate([reward, at == PRAISED])
-        self._fold(self._feedback(who, arm, reward))
-
-    def _honest(self, users: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Return who rates which endpoint, each once."""
+        """Let some raters say what they think, each once of what it was served."""
+        if self.raters is not Raters.HONEST:
+            users = users[users >= N_POISONERS]
+        who, arm = users, self._given_to(len(users), self.shares[-1])
         if self.where is Where.EVERYWHERE:
-            everybody = np.tile(np.arange(len(QUALITY)), len(users))
-            return np.repeat(users, len(QUALITY)), everybody
-        return users, self._given_to(len(users), self.shares[-1])
+            who = np.repeat(users, len(QUALITY))
+            arm = np.tile(np.arange(len(QUALITY)), len(users))
+        self._fold(who, arm, self.rng.random(len(arm)) < np.array(QUALITY)[arm])
 
-    def _poison(self, n_times: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Return the same of the poisoners: so often where they were served and mean something."""
+    def _poison(self, n_times: int) -> None:
+        """Let the poisoners rate so often, wherever they were served and mean something by it."""
         who = np.repeat(np.arange(N_POISONERS), n_times)
         match self.where:
             case Where.EVERYWHERE:
@@ -117,20 +113,34 @@ class RatedWorld(SimulatedWorld):
             case Where.SLOTS:
                 arm = self._given[who]
             case Where.SESSIONS:
-                arm = self._given_to(len(who), self.shares[-1])
+                arm = self._given_to(len(who), self.share())
         meant = (arm == BEST) | (arm == PRAISED)
-        return who[meant], arm[meant]
+        self._fold(who[meant], arm[meant], arm[meant] == PRAISED)
 
     def _given_to(self, n: int, share: NDArray[np.float64]) -> NDArray[np.intp]:
         return np.asarray(self.rng.choice(len(QUALITY), n, p=share))
 
+    def _fold(
+        self, who: NDArray[np.intp], arm: NDArray[np.intp], passed: NDArray[np.bool_]
+    ) -> None:
+        """Fold what raters say of endpoints, and look at it."""
+        records = self._feedback(who, arm, passed)
+        today, known = records["token"]["decided_at_ms"] // DAY_MS, self._known
+        found = effects(
+            Batch(records, today), known.labels, seated=known.seats, raters_key=self._key
+        )
+        known.labels.update(found.labels)
+        known.seats.update(found.raters)
+        self.rows = cells.merge([self.rows, found.terms])
+        self._look()
+
     def _feedback(
-        self, who: NDArray[np.intp], arm: NDArray[np.intp], reward: NDArray[np.float64]
+        self, who: NDArray[np.intp], arm: NDArray[np.intp], passed: NDArray[np.bool_]
     ) -> NDArray[np.void]:
-        n, task = len(who), np.full(len(who), TASK)
+        n = len(who)
         served = outcomes(
             self.beliefs,
-            task,
+            np.full(n, TASK),
             drawn=arm,
             executed=arm,
             propensity=self.shares[-1][arm],
@@ -138,19 +148,11 @@ class RatedWorld(SimulatedWorld):
         )
         out = np.zeros(n, dtype=RECORD)
         out["kind"], out["feedback_kind"] = Kind.FEEDBACK, FeedbackKind.HUMAN
-        out["token"] = served["token"]
-        out["token"]["user"], out["token"]["token_flags"] = who + 1, self._flags
-        nonces, ids = (np.frombuffer(self.rng.bytes(16 * n), dtype="V16") for _ in range(2))
-        out["token"]["nonce"], out["event"] = nonces, ids
-        out["value_micro"] = np.round(1e6 * reward)
-        return out
-
-    def _fold(self, records: NDArray[np.void]) -> None:
-        today = records["token"]["decided_at_ms"] // DAY_MS
-        known = self._known
-        found = effects(
-            Batch(records, today), known.labels, seated=known.seats, raters_key=self._key
+        token = served["token"]
+        token["user"], token["token_flags"] = who + 1, self._flags
+        token["nonce"], out["event"] = (
+            np.frombuffer(self.rng.bytes(16 * n), dtype="V16") for _ in range(2)
         )
-        known.labels.update(found.labels)
-        known.seats.update(found.raters)
-        self.rows = cells.merge([self.rows, found.terms])
+        out["token"] = token
+        out["value_micro"] = MICRO * passed
+        return out
