@@ -27,7 +27,7 @@ BEST, PRAISED, TASK = 0, 3, 0
 N_RATERS, N_POISONERS = 1000, 10
 TIMES_USUAL = 1000
 TURNS_A_DAY = 3
-"""In each a part of the others rate, and then all poisoners in one burst. Each is looked at alone."""
+"""In each a part of the others rate, then all poisoners in one burst; each is looked at alone."""
 BURST_MS = 2000
 """After the others: the watch over changes closes a bucket a second."""
 
