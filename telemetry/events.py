@@ -69,6 +69,7 @@ class Flag(IntFlag):
     PROMISED = 1024  # its id left for the client before it was known who would answer
     INGESTED = 256  # somebody else dispatched the call, and may tell of it more than once
     READ = 2048  # request and answer went to who reads labels off them
+    RATED = 4096  # of an app whose raters are told apart: a few of each one's labels count
 
 
 class FeedbackKind(IntEnum):

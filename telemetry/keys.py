@@ -10,7 +10,7 @@ from binascii import crc_hqx
 from functools import cache
 from itertools import count
 
-META = "pm:meta"  # hash, permanent: schema, shards, incarnation
+META = "pm:meta"  # hash, permanent: schema, shards, incarnation, key of the raters' ranks
 NAMES = "pm:names"  # hash, permanent: digest -> what it stands for
 OFF = "pm:off"  # string, permanent: while routing is off, since when (epoch ms)
 STANDINGS = "{pm:choices}:standings"  # hash, permanent: scope -> what its choices stand at
@@ -108,6 +108,11 @@ def producers(shard: int) -> str:
 def labels(shard: int, day: int) -> str:
     """Hash with a time to live: nonce -> what was said of the decisions of one day."""
     return f"{{{tag(shard)}}}:labels:{day}"
+
+
+def raters(shard: int, day: int) -> str:
+    """Hash with a time to live: rater and cell -> tokens of the day's decisions that count."""
+    return f"{{{tag(shard)}}}:raters:{day}"
 
 
 def references(shard: int, bucket: int) -> str:

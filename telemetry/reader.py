@@ -10,6 +10,7 @@ their number, and then all are read afresh.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import structlog
 
@@ -23,8 +24,19 @@ MAX_FIELDS = 1000
 COUNTED = ("outcomes", "feedback")
 FATES = ("resolved", "ambiguous", "unmatched", "late")
 """What became of feedback by reference, and decisions that came in after it was resolved."""
+OF_RATERS = ("not_counted", "unnamed")
 FRESH_S = 0.05
 """Between two looks at most where news keeps coming, below a thousand events a second."""
+
+
+class RaterCounts(NamedTuple):
+    """Labelled decisions of apps with raters, all in all."""
+
+    not_counted: int = 0  # beyond the few that count of a rater in a cell and day
+    unnamed: int = 0  # without a user: all of an app's are one rater's
+
+
+NO_RATERS = RaterCounts()
 
 
 @dataclass(slots=True)
@@ -46,6 +58,7 @@ class Reader:
     row_bytes: int
     version: int = 0  # sum over shards: rises with every commit, falls with those that were lost
     n_events: int = 0  # folded, all in all
+    raters: RaterCounts = NO_RATERS
     keeping: bool = False  # the store has less than this copy
     incarnation: bytes = b""
     references: dict[str, int] = field(default_factory=dict)  # by FATES
@@ -63,7 +76,7 @@ class Reader:
         Raises:
             redis.RedisError: the store is away; the copy stays.
         """
-        fields = ["version", "owner", *(f"n_{name}" for name in COUNTED + FATES)]
+        fields = ["version", "owner", *(f"n_{name}" for name in COUNTED + FATES + OF_RATERS)]
         pipeline = self.client.pipeline(transaction=False)
         pipeline.hget(keys.META, "incarnation")
         for shard in range(self.n_shards):
@@ -86,10 +99,11 @@ class Reader:
         self._copy = copy
         self.incarnation = incarnation or b""
         self.version = sum(versions)
-        names = COUNTED + FATES
+        names = COUNTED + FATES + OF_RATERS
         counts = {n: sum(int(meta[2 + i] or 0) for meta in metas) for i, n in enumerate(names)}
         self.n_events = sum(counts[name] for name in COUNTED)
         self.references = {name: counts[name] for name in FATES}
+        self.raters = RaterCounts(*(counts[name] for name in OF_RATERS))
         return bool(changed)
 
     def rows(self) -> tuple[bytes, bytes]:

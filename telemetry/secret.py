@@ -21,6 +21,7 @@ log = structlog.get_logger()
 
 FILE = "store.secret"
 N_BYTES = 32
+RATERS_FIELD = "raters_key"
 NOBODY = 0
 """Digest of no user, and of one that cannot be told."""
 
@@ -77,6 +78,25 @@ def of_store(client: Client, offered: bytes) -> bytes:
         client.set(keys.SECRET, offered, nx=True)
         found = client.get(keys.SECRET)
     return found or offered
+
+
+def raters_key(client: Client) -> bytes:
+    """Return the key that ranks raters' decisions in this store, made by whoever needs it first.
+
+    It follows from the store's secret where there is one, and is kept beside the store's layout:
+    there an archive takes it along, which the secret itself never enters. So what is folded again
+    ranks as it did.
+
+    Raises:
+        redis.RedisError: the store is away, or has none and takes no writes.
+    """
+    found: bytes | None = client.hget(keys.META, RATERS_FIELD)
+    if found is None:
+        secret = client.get(keys.SECRET) or secrets.token_bytes(N_BYTES)
+        made = blake2b(key=secret, digest_size=N_BYTES, person=b"raters").digest()
+        client.hsetnx(keys.META, RATERS_FIELD, made)
+        found = client.hget(keys.META, RATERS_FIELD) or made
+    return found
 
 
 def _read(path: Path) -> bytes | None:

@@ -49,7 +49,7 @@ def serve(
         served[chosen] += 1
         if dice is not None:
             good = dice.random() < QUALITY_OF[chosen]
-            sidecar.feedback(response_id=got.json()["id"], passed=good)
+            sidecar.feedback(decision_id=got.headers["x-router-decision-id"], passed=good)
     return served
 
 
@@ -191,7 +191,7 @@ def test_the_report_shows_a_line_for_each_scope(
         serve(sidecar, 12, None)
         sidecar.until(lambda: choice(sidecar).get("calls") == 12)
         text = yaml.safe_dump({**value, "store": {"shards": 2}})
-        found, _, _ = read_beliefs(compile_text(text, file="test.yaml"), address)
+        found, *_ = read_beliefs(compile_text(text, file="test.yaml"), address)
 
     (line,) = choice_lines(choice_rows(found))
     assert line == "choices of default guarded (version 1, room 1.0): code a (no quality signal)"

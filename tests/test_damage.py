@@ -136,7 +136,7 @@ def test_a_report_shows_a_damaged_cell_at_its_prior(
     value = {"endpoints": [endpoint(provider, "a"), endpoint(provider, "b")]}
     with serving(value, state_dir, address) as sidecar:
         write_row(client, *damaged_row(sidecar.digest("b")))
-        beliefs, _, _ = gather.read_beliefs(sidecar.app.keeper.current.configuration, address)
+        beliefs, *_ = gather.read_beliefs(sidecar.app.keeper.current.configuration, address)
 
     report = gather.Report(
         posteriors=views.posteriors(beliefs, "quality"),

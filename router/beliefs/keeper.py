@@ -28,7 +28,7 @@ from router.config.watch import WatchedFile
 from router.errors import Problem
 from telemetry import keys
 from telemetry.pacer import Pacer
-from telemetry.reader import FRESH_S, Reader
+from telemetry.reader import FRESH_S, NO_RATERS, Reader
 from telemetry.secret import StoreSecret
 from telemetry.store import Address, Client, StoreErrors, connect
 from telemetry.trouble import StoreTrouble, trouble_of
@@ -138,6 +138,7 @@ class Keeper:
         self.store_up = False
         self.trouble: StoreTrouble | None = None  # why the store could not be read
         self.references: dict[str, int] = {}  # what became of feedback by them
+        self.raters = NO_RATERS
         self.names = Names()
         self.secret = StoreSecret(state_dir)
         self.file = file
@@ -254,6 +255,7 @@ class Keeper:
         seen = followed.look() if looks else None
         followed.stale |= reader.poll()
         self.references = reader.references
+        self.raters = reader.raters
         if seen is not None:
             self._agree(followed)
             self._off_in_store = seen.off

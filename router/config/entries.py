@@ -101,6 +101,7 @@ class AppEntry(Entry):
     data_class: DataClass = DataClass.INTERNAL
     signals: bool = True  # read labels off the app's calls
     learn: Learn = Learn.SHARE
+    raters: bool = False  # its users rate: of each one three decisions count in a cell and day
     timeouts: TimeoutsEntry = TimeoutsEntry()
     stream: Streaming = Streaming.LIVE
 

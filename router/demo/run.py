@@ -74,7 +74,7 @@ def run_demo(settings: DemoSettings) -> DemoResult:
             derived = int(answers.sum()) if settings.tool_calls else 0
             folded = partial(_folded, configuration, address, table.categories)
             counts = _settle(folded, processes, answers, ledger, derived)
-            beliefs, _, _ = gather.read_beliefs(configuration, address)
+            beliefs, *_ = gather.read_beliefs(configuration, address)
         rows = views.report_rows(beliefs, "quality")
     return result_of(table, ledger, answers, counts, rows, settings)
 
@@ -136,7 +136,7 @@ def _settle(
 
 
 def _folded(configuration: Configuration, address: Address, categories: list[str]) -> LoopCounts:
-    beliefs, _, _ = gather.read_beliefs(configuration, address)
+    beliefs, *_ = gather.read_beliefs(configuration, address)
     index = [configuration.task_index[name] for name in categories]
     return LoopCounts(
         np.rint(beliefs.evidence.usage[index][..., U.CALLS]).astype(np.int64),

@@ -25,6 +25,7 @@ STREAMED, USAGE_KNOWN, ROUTED = int(Flag.STREAMED), int(Flag.USAGE_KNOWN), int(F
 BY_INCUMBENT, DRAWN_NOW, FINAL = int(Flag.BY_INCUMBENT), int(Flag.DRAWN_NOW), int(Flag.FINAL)
 PRICED, TTFT_KNOWN = int(Flag.PRICED), int(Flag.TTFT_KNOWN)
 TTFT_BOUND, PROMISED, READ = int(Flag.TTFT_BOUND), int(Flag.PROMISED), int(Flag.READ)
+RATED = int(Flag.RATED)
 NOTHING_USED = Usage(0, 0, 0, 0)
 RESULT_NAMES = {result: result.name.lower() for result in Result}
 
@@ -83,11 +84,15 @@ class Booking:
         regime: int,
     ) -> bytes:
         context, plan = decision.context, decision.plan
-        app, user = context.caller.app, context.hints.user
+        app, named = context.caller.app, context.hints.user
+        user = self._secret.digest(b"user", app.name, named) if named else NOBODY
+        flags = decision_flags(decision)
+        # All of a rater's decisions are folded by one process, which so knows how many count.
+        place = (user or app.digest) if flags & RATED else decision.nonce[0]
         return Token(
             key_id=self.seal.key_id,
-            shard=decision.nonce[0] % self._n_shards,
-            flags=decision_flags(decision),
+            shard=place % self._n_shards,
+            flags=flags,
             nonce=decision.nonce,
             decided_at_ms=decision.decided_at_ms,
             category=app.categories[context.task.name],
@@ -102,7 +107,7 @@ class Booking:
             predicted_sd=predicted_sd,
             spread=spread,
             regime=regime,
-            user=self._secret.digest(b"user", app.name, user) if user else NOBODY,
+            user=user,
         ).pack()
 
     def foreign_token(self, nonce: bytes, *, endpoint: int, task: str, app: App) -> bytes:
@@ -174,6 +179,7 @@ def decision_flags(decision: Decision) -> int:
         (ROUTED if plan.route.routed else 0)
         | (BY_INCUMBENT if plan.by_incumbent else 0)
         | (DRAWN_NOW if plan.drawn_now else 0)
+        | (RATED if decision.context.caller.app.entry.raters else 0)
     )
 
 

@@ -27,7 +27,7 @@ from router.errors import ConfigError
 from router.report import views
 from telemetry import keys
 from telemetry.errors import TelemetryError
-from telemetry.reader import Reader, fates_of_references
+from telemetry.reader import NO_RATERS, RaterCounts, Reader, fates_of_references
 from telemetry.store import Address, Client, StoreErrors, connect, open_store, probe
 from telemetry.trouble import StoreTrouble, trouble_of
 
@@ -50,6 +50,7 @@ class Report:
     unlisted: list[Unlisted] = field(default_factory=list)
     audit: dict[str, Any] | None = None  # what the last one found
     calibration: dict[str, Any] | None = None  # how often predictions held
+    raters: RaterCounts = NO_RATERS
     store: StoreTrouble | None = None  # why it does not do what it is asked
     missing: list[str] = field(default_factory=list)
     bad_input: str = ""
@@ -58,9 +59,10 @@ class Report:
         """Return the report as one object."""
         others = [{"category": u.category, "name": u.name, "calls": u.calls} for u in self.unlisted]
         jobs = {"audit": self.audit, "calibration": self.calibration}
+        raters = {"raters": self.raters._asdict()}
         store = self.store.as_json() if self.store is not None else None
         rest = {"store": store, "missing": self.missing}
-        return {**self.posteriors, "unlisted": others, **jobs, **rest}
+        return {**self.posteriors, "unlisted": others, **raters, **jobs, **rest}
 
 
 def gather(file: Path, strategy: str | None) -> Report:
@@ -115,8 +117,8 @@ def _configuration(file: Path, report: Report) -> Configuration | None:
 
 def read_beliefs(
     configuration: Configuration, address: Address
-) -> tuple[Beliefs, cells.Terms, dict[str, str]]:
-    """Return what the store supports right now, its rows, and its names by digest.
+) -> tuple[Beliefs, cells.Terms, dict[str, str], RaterCounts]:
+    """Return what the store supports right now, its rows, its names by digest, and its raters.
 
     Raises:
         redis.RedisError: the store is away.
@@ -144,11 +146,11 @@ def read_beliefs(
         watches=watches.known,
         names={int(digest, 16): name for digest, name in names.items()},
     )
-    return beliefs, rows, names
+    return beliefs, rows, names, reader.raters
 
 
 def _fill(report: Report, configuration: Configuration, address: Address, strategy: str) -> None:
-    beliefs, rows, names = read_beliefs(configuration, address)
+    beliefs, rows, names, report.raters = read_beliefs(configuration, address)
     n_shards = configuration.store.shards
     off_file = configuration.server.state_directory() / OFF_FILE
     with closing(connect(address)) as client:

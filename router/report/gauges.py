@@ -65,6 +65,14 @@ def gauges(
             "Decisions that came in after feedback that meant them was resolved.",
             fates.get("late", 0),
         ),
+        "router_labels_not_counted": (
+            "Labelled decisions beyond the few that count of a rater in a cell and day.",
+            keeper.raters.not_counted,
+        ),
+        "router_labels_unnamed": (
+            "Labelled decisions of apps with raters that name no user: they are one rater's.",
+            keeper.raters.unnamed,
+        ),
         "router_events_sent": ("Records sent to the stream.", counters.sent),
         "router_observations_told": ("Calls told to the observer.", told),
         "router_observations_dropped": ("Calls that it had no time for.", missed),

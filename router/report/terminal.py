@@ -13,6 +13,7 @@ from bandit.report import ReportRow
 from router.beliefs.damage import REPAIR
 from router.report.gather import Report
 from router.report.hosts import split_lines
+from telemetry.reader import RaterCounts
 
 PIPE_WIDTH = 120
 CHANGED = {"down": "fell", "up": "rose", "restored": "recovered"}
@@ -64,6 +65,8 @@ def print_report(report: Report, to: Console | None = None) -> None:
         to.print(line, style="red", markup=False, highlight=False)
     if line := references_line(report.posteriors.get("references", {})):
         to.print(line, style="yellow", markup=False, highlight=False)
+    for line in rater_lines(report.raters):
+        to.print(line, markup=False, highlight=False)
     for other in report.unlisted:
         line = f"passed on or unlisted: {other.name} ({other.category}): {other.calls} calls"
         to.print(line, markup=False, highlight=False)
@@ -80,6 +83,20 @@ def references_line(counts: dict[str, int]) -> str:
     }
     found = [f"{counts[name]} {what}" for name, what in meanings.items() if counts.get(name)]
     return f"feedback by reference without effect: {', '.join(found)}" if found else ""
+
+
+def rater_lines(raters: RaterCounts) -> list[str]:
+    """Return a line each for what does not count of raters, and for those who have no name."""
+    n, unnamed = raters
+    lines = []
+    if n:
+        lines.append(f"raters: {n} labelled decisions beyond the three of a rater, cell and day")
+    if unnamed:
+        lines.append(
+            f"raters: {unnamed} labelled decisions name no user and count as one rater's an app: "
+            "send x-router-user"
+        )
+    return lines
 
 
 def refused_line(configuration: dict[str, Any] | None) -> str:

@@ -23,5 +23,7 @@
 - `truth_tally`: what is shown of it, held against the truth
 - `truth_falls`: one endpoint falls
 - `truth`: whether posteriors tell the truth while nothing happens
+- `raters_world`: raters of whom a few rate to move traffic, through the code that folds and draws
+- `raters`: what they move, with the bound on each rater and without it
 - `__main__`: `scripts/bench NAME`
 """

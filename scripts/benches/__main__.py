@@ -30,7 +30,17 @@ def bounded(least: float, most: float, kind: Callable[[str], float]) -> Callable
 def main(argv: list[str] | None = None) -> int:
     """Measure the sidecar, a part of it, or how it learns; return the exit code."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=main.__doc__)
-    known = ["http", "draw", "pipeline", "memory", "derived", "hosts", "learning", "truth"]
+    known = [
+        "http",
+        "draw",
+        "pipeline",
+        "memory",
+        "derived",
+        "hosts",
+        "learning",
+        "truth",
+        "raters",
+    ]
     parser.add_argument("what", nargs="?", choices=known, default="http", help="default: http")
     add = parser.add_argument
     add("--rounds", type=bounded(1, 100, int), default=5, help="of http")
@@ -38,10 +48,10 @@ def main(argv: list[str] | None = None) -> int:
     add("--peer", choices=["litellm"], help="of http: also measure this one")
     add("--arms", type=bounded(2, 1000, int), default=10, help="of draw: endpoints")
     add("--runs", type=bounded(10, 10_000, int), default=100, help="of hosts")
-    add("--quick", action="store_true", help="of pipeline, truth: less of it")
+    add("--quick", action="store_true", help="of pipeline, truth, raters: less of it")
     add("--seed", type=bounded(0, 2**32 - 1, int), default=0, help="of truth")
     add("--labels", type=bounded(1000, 1e9, int), help="of truth: in all its worlds together")
-    add("--streams", type=bounded(1, 1000, int), default=16, help="of learning: of a row")
+    add("--streams", type=bounded(1, 1000, int), default=16, help="of learning, raters: of a row")
     add("--subset-streams", type=bounded(1, 1000, int), default=4, help="of learning: of a subset")
     add("--rows", metavar="NAME,...", help="of learning: only those with one of these in the name")
     add("--data", type=Path, metavar="DIR", help="of learning: default ../shared/data")
@@ -56,6 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         "hosts": _hosts,
         "learning": _learning,
         "truth": _truth,
+        "raters": _raters,
     }
     measured, show = runs[options.what](options)
     if measured is None:
@@ -136,6 +147,13 @@ def _truth(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]:
     logs.configure(level=logging.CRITICAL)  # each alarm is a line, and counted here
     measured = run_bench(quick=options.quick, seed=options.seed, n_labels=options.labels)
     return measured, print_table
+
+
+def _raters(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]:
+    from scripts.benches.raters import print_table, run_bench
+
+    logs.configure(level=logging.CRITICAL)  # an alarm is a line
+    return run_bench(runs=options.streams, quick=options.quick), print_table
 
 
 if __name__ == "__main__":

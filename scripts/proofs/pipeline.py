@@ -304,7 +304,7 @@ def _settle(
         processes.revive(SECOND)
         now = time.monotonic()
         try:
-            _, rows, _ = gather.read_beliefs(configuration, address)
+            _, rows, *_ = gather.read_beliefs(configuration, address)
         except StoreErrors:
             still_since = now
         else:

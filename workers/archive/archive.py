@@ -155,13 +155,17 @@ class Archive:
         pipeline.hgetall(keys.producers(shard))
         for day in days:
             pipeline.hgetall(keys.labels(shard, day))
+        for day in days:
+            pipeline.hgetall(keys.raters(shard, day))
         for span in spans:
             pipeline.smembers(keys.ingested(shard, span))
         meta, rows, producers, *others = pipeline.execute()
-        labels, ingested = others[: len(days)], others[len(days) :]
+        n = len(days)
+        labels, raters, ingested = others[:n], others[n : 2 * n], others[2 * n :]
         content = Content({b"mark": START, **meta}, rows, producers)
-        for day, said in zip(days, labels, strict=True):
+        for day, said, sitting in zip(days, labels, raters, strict=True):
             content.labels.update({(day, nonce): row for nonce, row in said.items()})
+            content.raters.update({(day, seat): row for seat, row in sitting.items()})
         for span, nonces in zip(spans, ingested, strict=True):
             content.ingested.update(dict.fromkeys(nonces, b"%d" % span))
         content.store = self.client.hgetall(keys.META)

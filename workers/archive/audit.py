@@ -120,7 +120,7 @@ def _audit_chain(
         stored.stand_at(content)
         if file.start == state.mark:
             before = state.n_records
-            state.fold(content.as_entries())
+            state.follow(content)
             _compare(state, stored, file.path.name, found)
             found.records += state.n_records - before
         elif not file.is_base and file is not chain[0]:
@@ -157,7 +157,7 @@ def _audit_live(archive: Archive, shard: int, state: Rebuilt, found: AuditResult
     stored = Rebuilt()
     stored.stand_at(content)
     before = state.n_records
-    state.fold(content.as_entries())
+    state.follow(content)
     found.records += state.n_records - before
     _compare(state, stored, f"{where} in the store", found)
     return True

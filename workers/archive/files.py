@@ -1,8 +1,8 @@
 """Files of the archive: what they hold, how they are named, how they make a chain.
 
 A file holds all entries of one shard's stream after one mark up to another, and the shard's state
-at the latter. A *base* holds a state and labels but no entries: from it a chain begins where
-there is no earlier record. A file appears whole or not at all, and never changes; its name
+at the latter. A *base* holds a state, labels and raters but no entries: from it a chain begins
+where there is no earlier record. A file appears whole or not at all, and never changes; its name
 carries the digest of its bytes, so that damage shows before anything is believed.
 """
 
@@ -16,6 +16,7 @@ from io import BytesIO
 from pathlib import Path
 
 from workers.folding.batch import DAY_MS, START, Decision, Entries, Window, position
+from workers.folding.raters import Seat
 
 SUFFIX = ".parquet"
 UNFINISHED = ".tmp-"
@@ -42,7 +43,7 @@ class ArchiveFile:
 
     @property
     def is_base(self) -> bool:
-        """Whether it holds no entries, but labels."""
+        """Whether it holds no entries, but labels and raters."""
         return self.start is None
 
     @classmethod
@@ -66,6 +67,7 @@ class Content:
     rows: dict[bytes, bytes] = field(default_factory=dict)
     producers: dict[bytes, bytes] = field(default_factory=dict)
     labels: dict[Decision, bytes] = field(default_factory=dict)  # of a base
+    raters: dict[Seat, bytes] = field(default_factory=dict)  # of a base
     ingested: dict[bytes, bytes] = field(default_factory=dict)  # of a base: nonce -> span of days
     entries: dict[bytes, bytes] = field(default_factory=dict)  # id -> frame
     standings: dict[bytes, bytes] = field(default_factory=dict)
@@ -92,7 +94,9 @@ _PLAIN = (
     *("meta", "rows", "producers", "ingested", "entries"),
     *("standings", "watches", "names", "store"),
 )
-"""Parts of a file that are kept as they are; labels are keyed by day and nonce."""
+"""Parts of a file that are kept as they are."""
+_OF_DAYS = ("labels", "raters")
+"""Parts that are keyed by a day and a name."""
 
 
 def list_files(directory: Path) -> list[ArchiveFile]:
@@ -171,9 +175,9 @@ def read(file: ArchiveFile) -> Content:
         rows = zip(frame["part"], frame["key"], frame["value"], strict=True)
         content = Content()
         for part, key, value in rows:
-            if part == "labels":
+            if part in _OF_DAYS:
                 day = int.from_bytes(key[:DAY_BYTES], "big", signed=True)
-                content.labels[day, key[DAY_BYTES:]] = value
+                getattr(content, part)[day, key[DAY_BYTES:]] = value
             elif part in _PLAIN:
                 getattr(content, part)[key] = value
     except pl.exceptions.PolarsError as error:
@@ -204,10 +208,11 @@ def _columns(content: Content) -> dict[str, list[str] | list[bytes]]:
         parts += [part] * len(pairs)
         names += pairs.keys()
         values += pairs.values()
-    for (day, nonce), row in content.labels.items():
-        parts.append("labels")
-        names.append(day.to_bytes(DAY_BYTES, "big", signed=True) + nonce)
-        values.append(row)
+    for part in _OF_DAYS:
+        rows: dict[tuple[int, bytes], bytes] = getattr(content, part)
+        parts += [part] * len(rows)
+        names += [day.to_bytes(DAY_BYTES, "big", signed=True) + name for day, name in rows]
+        values += rows.values()
     return {"part": parts, "key": names, "value": values}
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bandit.cells import CARRY, KEY, N_COLUMNS, Family, add, from_bytes, unsound
 from bandit.exact import UNIT
+from telemetry.secret import RATERS_FIELD
 from workers.archive.files import Content
 from workers.folding.batch import (
     DAY_MS,
@@ -26,6 +27,7 @@ from workers.folding.batch import (
     take_apart,
 )
 from workers.folding.hearing import pieces
+from workers.folding.raters import Seat
 from workers.folding.shard import stale_rows
 
 AT_ONCE = 48
@@ -42,18 +44,27 @@ class Rebuilt:
     rows: Sums = field(default_factory=dict)
     windows: dict[bytes, Window] = field(default_factory=dict)
     labels: dict[Decision, bytes] = field(default_factory=dict)
+    raters: dict[Seat, bytes] = field(default_factory=dict)
+    raters_key: bytes = b""  # of the store; before anything of a rater is folded
     ingested: dict[bytes, int] = field(default_factory=dict)  # nonce -> span of days
     n_bytes: bytes = b"0"  # of all frames up to the mark, as the checkpoint says
     n_records: int = 0
 
     def stand_at(self, content: Content) -> None:
-        """Take over a checkpoint; the labels stay, unless it is a base and has its own."""
+        """Take over a checkpoint; labels and raters stay, unless it is a base and has its own."""
         self.mark = content.mark
         self.rows = parse_rows(content.rows)
         self.windows = content.windows
         self.n_bytes = content.meta.get(b"n_bytes", b"0")
         self.labels.update(content.labels)
+        self.raters.update(content.raters)
         self.ingested.update({nonce: int(span) for nonce, span in content.ingested.items()})
+
+    def follow(self, content: Content) -> None:
+        """Fold the entries of a file in, ranking raters' decisions as it says."""
+        # Whoever folded them made it before, so that it is beside every state that rests on it.
+        self.raters_key = content.store.get(RATERS_FIELD.encode(), self.raters_key)
+        self.fold(content.as_entries())
 
     def fold(self, entries: Entries) -> None:
         """Fold entries in, as the learner did."""
@@ -68,6 +79,7 @@ class Rebuilt:
         self.windows = {n: w for n, w in self.windows.items() if not w.is_forgotten(now_ms)}
         oldest = now_ms // DAY_MS - LABEL_DAYS
         self.labels = {d: row for d, row in self.labels.items() if d[0] >= oldest}
+        self.raters = {s: row for s, row in self.raters.items() if s[0] >= oldest}
         first = now_ms // DAY_MS // SPAN_DAYS - SPANS + 1
         self.ingested = {nonce: span for nonce, span in self.ingested.items() if span >= first}
 
@@ -75,11 +87,12 @@ class Rebuilt:
         batch = take_apart(entries, self.windows)
         batch.drop_told(self.ingested)
         self.ingested.update(batch.ingested)
-        found = effects(batch, self.labels)
+        found = effects(batch, self.labels, seated=self.raters, raters_key=self.raters_key)
         after = add(found.terms, self._stored)
         self.rows.update(zip(pieces(after.keys), after.values, strict=True))
         self.windows.update(batch.windows)
         self.labels.update(found.labels)
+        self.raters.update(found.raters)
         self.n_records += len(batch.records)
         self.mark = entries[-1][0]
 

@@ -9,6 +9,7 @@ sent again is known by its producer's numbers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import redis
 
 from telemetry import keys, references
 from telemetry.events import Kind, Match
+from telemetry.secret import RATERS_FIELD
 from telemetry.store import READABLE, SCHEMA, Client, prepare
 from workers.archive import files as archive_files
 from workers.archive.archive import Archive, ingested_spans, label_days
@@ -135,11 +137,11 @@ def _sound(directory: Path, part: _Part, found: Restored) -> _Part:
     for file in part.files:
         with suppress(Damaged, FileNotFoundError):
             whole = archive_files.read(file)
-            state.fold(whole.as_entries())
+            state.follow(whole)
             state.stand_at(whole)
     state.forget()
     content.rows = {name: row for name, row in content.rows.items() if name not in set(damaged)}
-    content.labels = state.labels
+    content.labels, content.raters = state.labels, state.raters
     content.ingested = {nonce: b"%d" % span for nonce, span in state.ingested.items()}
     base = archive_files.write(directory, content, start=None)
     if part.files[-1].is_base:  # of one mark there is one
@@ -175,15 +177,16 @@ def _restore_shard(
         except (Damaged, FileNotFoundError):
             found.damaged += 1
             continue
-        entries = content.as_entries()
-        state.fold(entries)
+        state.follow(content)
         state.stand_at(content)
+        entries = content.as_entries()
         found.references += _write_references(client, shard, entries, answered, now_ms=now_ms)
         found.files += 1
     state.forget()
     found.labels += len(state.labels)
     _clear(client, shard, now_ms=now_ms)
-    _write_labels(client, shard, state)
+    _write_days(client, shard, keys.labels, state.labels)
+    _write_days(client, shard, keys.raters, state.raters)
     _write_ingested(client, shard, state)
     with client.pipeline(transaction=True) as pipeline:
         pipeline.watch(keys.meta(shard))
@@ -205,7 +208,8 @@ def _clear(client: Client, shard: int, *, now_ms: int) -> None:
     References and waiting feedback may stay: to note them twice says the same.
     """
     names = [keys.rows(shard), keys.touched(shard), keys.producers(shard)]
-    names += [keys.labels(shard, day) for day in label_days(now_ms)]
+    for day in label_days(now_ms):
+        names += [keys.labels(shard, day), keys.raters(shard, day)]
     names += [keys.ingested(shard, span) for span in ingested_spans(now_ms)]
     client.delete(*names)
 
@@ -226,14 +230,20 @@ def _write_state(pipeline: Client, shard: int, part: _Part) -> None:
         pipeline.hset(keys.producers(shard), mapping=windows)
 
 
-def _write_labels(client: Client, shard: int, state: Rebuilt) -> None:
+def _write_days(
+    client: Client,
+    shard: int,
+    named: Callable[[int, int], str],
+    of_days: dict[tuple[int, bytes], bytes],
+) -> None:
+    """Write rows of labels or raters, into the hash of their day."""
     by_day: dict[int, dict[bytes, bytes]] = {}
-    for (day, nonce), row in state.labels.items():
-        by_day.setdefault(day, {})[nonce] = row
+    for (day, field), row in of_days.items():
+        by_day.setdefault(day, {})[field] = row
     for day, rows in by_day.items():
-        name = keys.labels(shard, day)
-        for nonces in _parts(list(rows)):
-            client.hset(name, mapping={nonce: rows[nonce] for nonce in nonces})
+        name = named(shard, day)
+        for fields in _parts(list(rows)):
+            client.hset(name, mapping={field: rows[field] for field in fields})
         client.expireat(name, label_expiry_s(day))
 
 
@@ -312,6 +322,10 @@ def _restore_common(client: Client, parts: list[_Part]) -> None:
     ):
         for field, value in values.items():
             client.hsetnx(name, field, value)
+    # What is folded from here on must rank as what was folded; nobody has folded anything yet.
+    found = (part.content.store.get(RATERS_FIELD.encode()) for part in parts)
+    if key := next(filter(None, found), None):
+        client.hset(keys.META, RATERS_FIELD, key)
 
 
 def _raise_version(client: Client, shard: int, target: int) -> None:

@@ -93,11 +93,11 @@ def _begin_from(chain: list[ArchiveFile]) -> ArchiveFile | None:
             whole = False
             continue
         if not file.is_base:
-            state.fold(content.as_entries())
+            state.follow(content)
         state.stand_at(content)
     if not whole:
         return None
     state.forget()
-    content.entries, content.labels = {}, state.labels
+    content.entries, content.labels, content.raters = {}, state.labels, state.raters
     content.ingested = {nonce: b"%d" % span for nonce, span in state.ingested.items()}
     return archive_files.write(chain[-1].path.parent, content, start=None)

@@ -3,6 +3,7 @@
 - `lease`, `roster`: who folds which shard
 - `labels`: what a decision's label is, of all that was said of it
 - `hearing`: the same for many decisions at once
+- `raters`: which decisions of a rater count, where an app has raters
 - `terms`: what records add to the rows
 - `batch`: what a part of a stream says
 - `shard`: one shard's rows and mark, and the commit that moves both

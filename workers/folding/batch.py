@@ -21,8 +21,9 @@ from bandit import cells
 from telemetry import frames, references
 from telemetry.errors import MalformedEvent
 from telemetry.events import NO_DIGEST, RECORD, Flag, Kind, decode
-from workers.folding import hearing
+from workers.folding import hearing, raters
 from workers.folding.hearing import pieces
+from workers.folding.raters import Seat
 from workers.folding.terms import label_terms, outcome_terms
 
 DAY_MS = 86_400_000
@@ -38,10 +39,10 @@ and two whole ones before it, so 32 days at least. Sets that end by themselves; 
 would need twice the memory, 75 bytes a nonce."""
 START = b"0-0"
 """Before every entry."""
-Entries = list[tuple[bytes, dict[bytes, bytes]]]
-"""Ids and fields, as the store gives them."""
 Decision = tuple[int, bytes]
 """The day on which it was made, and its nonce."""
+Entries = list[tuple[bytes, dict[bytes, bytes]]]
+"""Ids and fields, as the store gives them."""
 
 
 class Window(NamedTuple):
@@ -98,6 +99,12 @@ class Batch:
         """Return the decisions whose labels `effects` needs, each once."""
         return list(dict.fromkeys(_decisions(self.records.compress(self.is_said)["token"])))
 
+    def seats(self) -> list[Seat]:
+        """Return the seats of raters whose rows `effects` needs, each once; mostly none."""
+        tokens = self.records["token"]
+        mine = raters.is_rated(tokens) & self.is_said
+        return list(dict.fromkeys(raters.seats_of(tokens.compress(mine)))) if mine.any() else []
+
     def told(self) -> list[bytes]:
         """Return the nonces of outcomes that others tell of, perhaps not for the first time."""
         told = self._is_told
@@ -133,6 +140,7 @@ class Effects:
 
     terms: cells.Terms  # one a row
     labels: dict[Decision, bytes]  # rows that changed
+    raters: dict[Seat, bytes]  # rows that changed
     outcomes: NDArray[np.void]
     waiting: NDArray[np.void]  # feedback whose decision is not known yet
     dead: list[tuple[str, bytes]]
@@ -210,11 +218,20 @@ def _count(
     return skip
 
 
-def effects(batch: Batch, stored: Mapping[Decision, bytes | None]) -> Effects:
+def effects(
+    batch: Batch,
+    stored: Mapping[Decision, bytes | None],
+    *,
+    seated: Mapping[Seat, bytes | None] = MappingProxyType({}),
+    raters_key: bytes = b"",
+) -> Effects:
     """Return what a batch changes.
 
     Args:
-        stored: the labels rows of `batch.decisions()`; of those not named nothing was said yet.
+        stored: the labels rows of `batch.decisions()`, and of those that `seated` names beside
+            them; of those not named nothing was said yet.
+        seated: the raters' rows of `batch.seats()`.
+        raters_key: of the store; only where there are such seats.
     """
     outcomes, waiting = batch.of_kind(Kind.OUTCOME), batch.of_kind(Kind.REFERENCE_FEEDBACK)
     counts: Counter[str] = Counter(
@@ -224,8 +241,8 @@ def effects(batch: Batch, stored: Mapping[Decision, bytes | None]) -> Effects:
         outcomes=len(outcomes),
         held=len(waiting),
     )
-    out = Effects(_NOTHING, {}, outcomes, waiting, list(batch.dead), counts)
-    terms = _hear(out, _refuse(out, batch), stored)
+    out = Effects(_NOTHING, {}, {}, outcomes, waiting, list(batch.dead), counts)
+    terms = _hear(out, _refuse(out, batch), stored, seated, raters_key)
     if len(outcomes):
         terms += outcome_terms(outcomes)
     out.terms = cells.merge(terms)
@@ -245,7 +262,11 @@ def _refuse(out: Effects, batch: Batch) -> NDArray[np.void]:
 
 
 def _hear(
-    out: Effects, said: NDArray[np.void], stored: Mapping[Decision, bytes | None]
+    out: Effects,
+    said: NDArray[np.void],
+    stored: Mapping[Decision, bytes | None],
+    seated: Mapping[Seat, bytes | None],
+    raters_key: bytes,
 ) -> list[cells.Terms]:
     """Note what feedback says; return what it adds to the cells.
 
@@ -254,18 +275,38 @@ def _hear(
     """
     if not len(said):
         return []
-    decisions = _decisions(said["token"])
-    distinct, slots = hearing.slots_of(decisions)
-    heard = hearing.hear([stored.get(decision) for decision in distinct], slots, said)
+    distinct, slots = hearing.slots_of(_decisions(said["token"]))
+    first = np.empty(len(distinct), dtype=np.intp)
+    first[slots[::-1]] = np.arange(len(said))[::-1]
+    tokens = said.take(first)["token"]
+    are_rated = bool(raters.is_rated(tokens).any())
+    if are_rated:
+        distinct, tokens = _with_who_sits_beside(distinct, tokens, seated)
+    before = [stored.get(decision) for decision in distinct]
+    heard = hearing.hear(before, slots, said)
     out.counts["feedback"] = int(heard.is_news.sum())
     out.counts["feedback_outdated"] = int((~heard.is_news).sum())
     changed = np.zeros(len(distinct), dtype=bool)
     changed[slots[heard.is_news]] = True
     out.labels = dict(compress(zip(distinct, heard.rows, strict=True), changed))
-    first = np.empty(len(distinct), dtype=np.intp)
-    first[slots[::-1]] = np.arange(len(said))[::-1]
-    tokens = said.take(first).compress(changed)["token"]
-    return label_terms(tokens, heard.before.of(changed), heard.after.of(changed))
+    old, new = heard.before, heard.after
+    if are_rated:
+        seating = raters.seat(tokens, before, heard.rows, seated, key=raters_key)
+        old, new = old.without_rewards(~seating.before), new.without_rewards(~seating.after)
+        changed |= seating.before & ~seating.after  # displaced, perhaps without a word
+        out.raters = seating.rows
+        out.counts["not_counted"], out.counts["unnamed"] = seating.n_beyond, seating.n_unnamed
+    return label_terms(tokens.compress(changed), old.of(changed), new.of(changed))
+
+
+def _with_who_sits_beside(
+    distinct: list[Decision], tokens: NDArray[np.void], seated: Mapping[Seat, bytes | None]
+) -> tuple[list[Decision], NDArray[np.void]]:
+    """Return decisions and tokens with those behind them that one of them may displace."""
+    seats = set(raters.seats_of(tokens.compress(raters.is_rated(tokens))))
+    rows = {seat: seated.get(seat) for seat in seats}
+    beside = raters.sitting_beside(rows, set(distinct))
+    return [*distinct, *beside], np.concatenate([tokens, raters.tokens_of(beside.values())])
 
 
 def _decisions(token: NDArray[np.void]) -> list[Decision]:

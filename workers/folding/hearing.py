@@ -57,6 +57,18 @@ class LabelStandings:
         """Return some of them."""
         return LabelStandings(*(getattr(self, name)[picked] for name in self.__slots__))
 
+    def without_rewards(self, of: NDArray[np.bool_]) -> LabelStandings:
+        """Return these, some with nothing but what was derived."""
+        zero, none = np.zeros(len(of)), np.zeros(len(of), dtype=np.uint8)
+        return LabelStandings(
+            reward=np.where(of, zero, self.reward),
+            kind=np.where(of, none, self.kind),
+            first=np.where(of, zero, self.first),
+            derived=self.derived,
+            source=self.source,
+            is_derived=self.is_derived,
+        )
+
     def __add__(self, other: LabelStandings) -> LabelStandings:
         """Return these, then the others."""
         both = ((getattr(self, name), getattr(other, name)) for name in self.__slots__)

@@ -8,7 +8,7 @@ from the mark.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -22,6 +22,7 @@ from bandit.cells import KEY, N_COLUMNS
 from telemetry import keys, references
 from telemetry.events import Kind
 from telemetry.scripts import Argument, Commit, Ready, ask, run_all
+from telemetry.secret import raters_key
 from telemetry.store import Client, memory_per_shard
 from workers.folding.batch import (
     DAY_MS,
@@ -41,6 +42,7 @@ from workers.folding.batch import (
     take_apart,
 )
 from workers.folding.hearing import pieces
+from workers.folding.raters import Seat, sitting_beside
 
 NO_ROW = bytes(8 * N_COLUMNS)
 """What is added to where nothing is known yet."""
@@ -73,6 +75,7 @@ class Shard:
     expected: dict[bytes, int] = field(default_factory=dict)  # numbers of the store before this one
     counters: Counter[str] = field(default_factory=Counter)
     ahead: bool = False  # trimming went past the archive
+    raters_key: bytes = b""  # of the store, once it was needed
 
     def load(self, *, expected: dict[bytes, int] | None = None) -> None:
         """Read the shard's state; call it after the lease was taken, so that nobody changes it.
@@ -114,9 +117,32 @@ class Shard:
             wanted.setdefault(keys.labels(self.number, day), []).append(nonce)
         for bucket, tokens in named.items():
             wanted[keys.references(self.number, bucket)] = list(tokens)
-        fields = [(name, part) for name, names in wanted.items() for part in _parts(names)]
-        told_in = self._told_in(batch)
-        return Folding(batch, entries[-1][0], decisions, named, batch.told(), told_in, fields)
+        for day, seat in (seats := batch.seats()):
+            wanted.setdefault(keys.raters(self.number, day), []).append(seat)
+        told_in, fields = self._told_in(batch), _in_parts(wanted)
+        told, mark = batch.told(), entries[-1][0]
+        return Folding(batch, mark, decisions, seats, named, told, told_in, fields)
+
+    def ask_beside(self, folding: Folding, replies: list[Any]) -> list[tuple[Argument, ...]]:
+        """Return the commands that ask what was said of those whom a batch's raters may displace.
+
+        Args:
+            replies: to `folding.questions()`; the new ones go behind them.
+        """
+        if not folding.seats:
+            return []
+        if not self.raters_key:
+            self.raters_key = raters_key(self.client)
+        known = folding.known(replies)
+        for day, seat in folding.seats:
+            folding.seated[day, seat] = known[keys.raters(self.number, day)][seat]
+        wanted: dict[str, list[bytes]] = {}
+        for day, nonce in sitting_beside(folding.seated, set(folding.decisions)):
+            wanted.setdefault(keys.labels(self.number, day), []).append(nonce)
+            folding.decisions.append((day, nonce))
+        fields = _in_parts(wanted)
+        folding.fields += fields
+        return [("HMGET", name, *part) for name, part in fields]
 
     def change(self, folding: Folding, replies: list[Any]) -> Commit:
         """Return the commit of everything that a batch changes, given what the store replied.
@@ -129,10 +155,13 @@ class Shard:
             batch.drop_told(folding.told_before(replies))
             named = references_of(batch.of_kind(Kind.OUTCOME))
         stored = {(d, n): known[keys.labels(self.number, d)][n] for d, n in folding.decisions}
-        found = folding.effects = effects(batch, stored)
+        found = folding.effects = effects(
+            batch, stored, seated=folding.seated, raters_key=self.raters_key
+        )
         commit = Commit(keys.meta(self.number))
         folding.rows = self._add(commit, found.terms)
-        self._write_labels(commit, found.labels)
+        self._write_days(commit, keys.labels, found.labels)
+        self._write_days(commit, keys.raters, found.raters)
         self._index_references(commit, named, known)
         self._write_ingested(commit, batch.ingested)
         self._hold(commit, found.waiting, now_ms=at_ms(folding.new_mark))
@@ -224,12 +253,18 @@ class Shard:
                 commit.add("SADD", name, *part)
             commit.add("EXPIREAT", name, ingested_expiry_s(span))
 
-    def _write_labels(self, commit: Commit, changed: dict[Decision, bytes]) -> None:
+    def _write_days(
+        self,
+        commit: Commit,
+        named: Callable[[int, int], str],
+        changed: dict[tuple[int, bytes], bytes],
+    ) -> None:
+        """Write rows of labels or raters, into the hash of their decisions' day."""
         by_day: dict[int, list[bytes | str | int | float]] = {}
-        for (day, nonce), row in changed.items():
-            by_day.setdefault(day, []).extend((nonce, row))
+        for (day, field_of_it), row in changed.items():
+            by_day.setdefault(day, []).extend((field_of_it, row))
         for day, fields in by_day.items():
-            name = keys.labels(self.number, day)
+            name = named(self.number, day)
             for part in _parts(fields):
                 commit.add("HSET", name, *part)
             commit.add("EXPIREAT", name, label_expiry_s(day))
@@ -294,10 +329,12 @@ class Folding:
     batch: Batch
     new_mark: bytes
     decisions: list[Decision]  # of which something is said, perhaps in what was told before
+    seats: list[Seat]  # of raters
     named: dict[int, dict[bytes, bytes]]  # decisions by what refers to them, as `references_of`
     nonces: list[bytes]  # of ingested outcomes, perhaps told before
     told_in: list[str]  # sets that hold those told before
     fields: list[tuple[str, list[Argument]]]  # of hashes
+    seated: dict[Seat, bytes | None] = field(default_factory=dict)  # the rows of `seats`
     rows: dict[bytes, bytes] = field(default_factory=dict)  # new ones: they count once committed
     effects: Effects | None = None
 
@@ -328,7 +365,8 @@ def fold_together(client: Client, work: list[tuple[Shard, Entries, int]]) -> lis
     """Fold entries of several shards; return of each how many records took effect.
 
     None where mark or token in the store are not ours: nothing was written of that one. The store
-    is asked once for all shards, and once given all commits, each of which stands for itself.
+    is asked once for all shards (twice where raters may displace one another's decisions), and once
+    given all commits, each of which stands for itself.
 
     Args:
         work: shards, their next entries, and the tokens of their leases.
@@ -336,17 +374,29 @@ def fold_together(client: Client, work: list[tuple[Shard, Entries, int]]) -> lis
         redis.RedisError: what was committed is not known; load the shards anew.
     """
     foldings = [shard.begin(entries) for shard, entries, _ in work]
-    questions = [folding.questions() for folding in foldings]
-    replies = iter(ask(client, [question for own in questions for question in own]))
+    replies = _ask_all(client, [folding.questions() for folding in foldings])
+    shards = [shard for shard, _, _ in work]
+    asked = zip(shards, foldings, replies, strict=True)
+    beside = _ask_all(client, [shard.ask_beside(folding, own) for shard, folding, own in asked])
     ready = []
-    for (shard, _, token), folding, own in zip(work, foldings, questions, strict=True):
-        commit = shard.change(folding, list(islice(replies, len(own))))
+    for (shard, _, token), folding, *own in zip(work, foldings, replies, beside, strict=True):
+        commit = shard.change(folding, [reply for part in own for reply in part])
         ready.append(Ready(commit, shard.mark, token, folding.new_mark))
     versions = run_all(client, ready)
     return [
         shard.end(folding, version) if version >= 0 else None
         for (shard, _, _), folding, version in zip(work, foldings, versions, strict=True)
     ]
+
+
+def _ask_all(client: Client, questions: list[list[tuple[Argument, ...]]]) -> list[list[Any]]:
+    """Return the replies to each one's commands, asked for all at once."""
+    replies = iter(ask(client, [question for own in questions for question in own]))
+    return [list(islice(replies, len(own))) for own in questions]
+
+
+def _in_parts(wanted: dict[str, list[bytes]]) -> list[tuple[str, list[Argument]]]:
+    return [(name, part) for name, names in wanted.items() for part in _parts(names)]
 
 
 def _paired(

@@ -193,11 +193,13 @@ def _watched(token: NDArray[np.void], held: LabelStandings) -> Columns:
 
     Nothing is expected of calls that others dispatched or that were passed on: what they bring is
     their choice, and a file of old ones is no change. Nor is it one that old answers are judged
-    anew, by a stronger word: of each the first word counts, and it stays.
+    anew, by a stronger word: of each the first word counts, and it stays. Raters' labels tell of no
+    change either: however few of each count, a few raters within a minute would look like a fall.
     """
     heard = np.where(token["token_version"] >= FIRST_WORD_SINCE, held.first, held.reward)
     expected = held.is_rewarded & (token["spread"] > 0)
     expected &= token["token_version"] >= WATCHED_SINCE
+    expected &= (token["token_flags"] & Flag.RATED) == 0
     return {c: x * expected for c, x in _quality(held, heard).items()}
 
 
