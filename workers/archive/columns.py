@@ -23,8 +23,8 @@ Places = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
-    """Names as two numbers each."""
+class NamePairs:
+    """NamePairs as two numbers each."""
 
     first: NDArray[np.uint64]  # (n,)
     rest: NDArray[Any]  # (n,) unsigned
@@ -33,11 +33,11 @@ class Names:
         """Return their order; equal ones stay as they are."""
         return np.asarray(np.lexsort((self.rest, self.first)))
 
-    def take(self, places: Places) -> Names:
+    def take(self, places: Places) -> NamePairs:
         """Return some of them."""
-        return Names(self.first[places], self.rest[places])
+        return NamePairs(self.first[places], self.rest[places])
 
-    def in_order(self) -> Names:
+    def in_order(self) -> NamePairs:
         """Return them sorted."""
         return self.take(self.order())
 
@@ -53,30 +53,30 @@ class Names:
         return both.view("V16").reshape(-1)
 
 
-def nonces_in(raw: Iterable[bytes]) -> Names:
+def nonces_in(raw: Iterable[bytes]) -> NamePairs:
     """Return nonces of 16 bytes each as names."""
     return nonces_of(np.frombuffer(b"".join(raw), dtype="V16"))
 
 
-def digests_in(raw: Iterable[bytes]) -> Names:
+def digests_in(raw: Iterable[bytes]) -> NamePairs:
     """Return digests of 16 bytes each as names."""
     return digests_of(np.frombuffer(b"".join(raw), dtype="V16"))
 
 
-def nonces_of(raw: NDArray[np.void]) -> Names:
+def nonces_of(raw: NDArray[np.void]) -> NamePairs:
     """Return (n,) nonces of 16 bytes as names; nothing of them is left out."""
     halves = np.ascontiguousarray(raw).view("<u8").reshape(-1, 2)
-    return Names(halves[:, 1].copy(), halves[:, 0].copy())
+    return NamePairs(halves[:, 1].copy(), halves[:, 0].copy())
 
 
-def digests_of(raw: NDArray[np.void]) -> Names:
+def digests_of(raw: NDArray[np.void]) -> NamePairs:
     """Return (n,) digests of 16 bytes as names, by their last 12."""
     whole = np.ascontiguousarray(raw)
     first = whole.view("<u8").reshape(-1, 2)[:, 1].copy()
-    return Names(first, whole.view(DIGEST_REST).reshape(-1, 4)[:, 1].copy())
+    return NamePairs(first, whole.view(DIGEST_REST).reshape(-1, 4)[:, 1].copy())
 
 
-def find(first: NDArray[Any], rest: NDArray[Any], names: Names) -> tuple[Places, Places]:
+def find(first: NDArray[Any], rest: NDArray[Any], names: NamePairs) -> tuple[Places, Places]:
     """Return where names stand in a sorted column.
 
     Args:

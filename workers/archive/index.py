@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from telemetry.decisions import DECISION, KIND, Decisions, decided_at_ms
 from workers.archive.columns import (
     DIGEST_REST,
-    Names,
+    NamePairs,
     find,
 )
 from workers.archive.files import UNFINISHED, ArchiveFile
@@ -94,20 +94,20 @@ class Index:
         }
         return cls(head, columns)
 
-    def named(self, digests: Names) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    def named(self, digests: NamePairs) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Return which of the digests name which decisions: places in `digests`, and rows."""
         slots, places = find(self.columns["digests"], self.columns["digests_rest"], digests)
         return slots, self.columns["digest_rows"][places].astype(np.intp)
 
-    def of_nonces(self, nonces: Names) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    def of_nonces(self, nonces: NamePairs) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Return which of the nonces have a decision here: places in `nonces`, and rows."""
         return find(self.columns["nonces"], self.columns["nonces_rest"], nonces)
 
-    def said_of(self, nonces: Names) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    def said_of(self, nonces: NamePairs) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Return of which nonces something is said here: places in `nonces`, and words."""
         return find(self.columns["word_nonces"], self.columns["word_nonces_rest"], nonces)
 
-    def told_before(self, nonces: Names) -> NDArray[np.intp]:
+    def told_before(self, nonces: NamePairs) -> NDArray[np.intp]:
         """Return which nonces are, by this base, of outcomes that were told earlier: places."""
         return find(self.columns["told"], self.columns["told_rest"], nonces)[0]
 
@@ -121,7 +121,7 @@ class Index:
         for name in FACTS.names or ():
             found[name] = facts[name]
         nonces = self.columns["nonces"][rows], self.columns["nonces_rest"][rows]
-        found["nonce"] = Names(*nonces).as_nonces()
+        found["nonce"] = NamePairs(*nonces).as_nonces()
         users = np.zeros(len(rows), dtype=np.uint64)
         named = self.columns["user_rows"]
         at = np.searchsorted(named, rows.astype(named.dtype))  # of another type it would be copied

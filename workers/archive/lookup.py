@@ -20,7 +20,7 @@ from telemetry.tokens import decided_at_ms, nonce_of
 from workers.archive import files as archive_files
 from workers.archive import index, indexing
 from workers.archive.archive import Archive, locked
-from workers.archive.columns import Names, digests_in, from_end, nonces_in
+from workers.archive.columns import NamePairs, digests_in, from_end, nonces_in
 from workers.archive.files import INDEX_SUFFIX, ArchiveFile, Damaged
 from workers.archive.index import DamagedIndex, Index
 from workers.folding import hearing
@@ -101,9 +101,9 @@ class _Search:
     """A search for decisions, shard after shard."""
 
     oldest_ms: int
-    digests: Names  # sorted, so that each search goes on near where the last one ended
+    digests: NamePairs  # sorted, so that each search goes on near where the last one ended
     digest_places: NDArray[np.intp]  # where each was asked for
-    nonces: Names  # sorted as well
+    nonces: NamePairs  # sorted as well
     nonce_places: NDArray[np.intp]
     named: list[list[bytes]]
     decisions: list[bytes | None]
@@ -199,7 +199,7 @@ def _labels(files: list[ArchiveFile], nonces: list[bytes], oldest_ms: int) -> di
     return {nonces[place]: row for place, row in zip(order.tolist(), rows, strict=True) if row}
 
 
-def _first_told(chain: list[ArchiveFile], names: Names) -> NDArray[np.intp]:
+def _first_told(chain: list[ArchiveFile], names: NamePairs) -> NDArray[np.intp]:
     """Return by which file of a chain the outcome of each decision was told first."""
     first = np.full(len(names.first), len(chain), dtype=np.intp)
     for number, file in reversed(list(enumerate(chain))):
