@@ -499,7 +499,7 @@ def test_killed_anywhere_all_is_found_again(life: Life) -> None:
     archivers = subprocess.Popen(command(KILLED, life), stdin=-1, stdout=-1, text=True, bufsize=1)
     assert archivers.stdin
     assert archivers.stdout
-    n_without = 0
+    n_without = n_whole = 0
     for number in range(1, 100):
         life.send(outcome(number, reference=name(number)), feedback(number, 0.5))
         life.send(feedback(number // 2, None if number % 3 else 0.25, at=number))
@@ -509,12 +509,14 @@ def test_killed_anywhere_all_is_found_again(life: Life) -> None:
         n_without += len(life.files()) != len(indexes(life))
         if code == 0:
             break
-        if life.client.hget(keys.meta(0), "archived") == life.shard.mark.encode():
+        if [file.mark for file in life.files()][-1:] == [life.shard.mark]:
+            n_whole += 1
             check(life)
     archivers.communicate(timeout=10)
 
     assert code == 0
     assert n_without
+    assert n_whole
     life.take()
     check(life)
     ensure(life.archive)
