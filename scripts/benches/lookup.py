@@ -6,6 +6,7 @@ looked through is made up: as many indexes, with as many calls in each, beside e
 
 from __future__ import annotations
 
+import random
 import secrets
 import tempfile
 import time
@@ -37,6 +38,8 @@ N_KINDS = 200
 SAID_OF = 5
 """One call of so many has a label."""
 ASKED = (1, 1000, 10_000)
+
+dice = random.Random(0)  # noqa: S311 - figures, no secrets
 
 
 def run_bench(*, calls_per_s: float) -> dict[str, Any]:
@@ -92,7 +95,7 @@ def _indexed(records: list[bytes]) -> tuple[int, int, float]:
 
 
 def _of_a_month(n_calls: int) -> dict[str, Any]:
-    dice = np.random.default_rng(0)
+    chance = np.random.default_rng(0)
     now_ms = int(time.time() * 1000)
     with tempfile.TemporaryDirectory(prefix="pm-") as directory:
         archive = Archive(None, Path(directory), N_SHARDS)  # no store is asked
@@ -101,14 +104,14 @@ def _of_a_month(n_calls: int) -> dict[str, Any]:
             archive.directory(shard).mkdir()
             for hour in range(HOURS):
                 start_ms = now_ms - (HOURS - hour) * HOUR_MS
-                named, called, written = _hour(archive.directory(shard), start_ms, n_calls, dice)
+                named, called, written = _hour(archive.directory(shard), start_ms, n_calls, chance)
                 digests += named
                 nonces += called
                 size += written
         seconds: dict[str, float] = {}
         for n in (ASKED[-1], *ASKED):
-            some = [digests[i] for i in dice.integers(0, len(digests), n)]
-            others = [nonces[i] for i in dice.integers(0, len(nonces), n)]
+            some = [digests[i] for i in chance.integers(0, len(digests), n)]
+            others = [nonces[i] for i in chance.integers(0, len(nonces), n)]
             started = time.perf_counter()
             found = look_up(archive, some, others, oldest_ms=now_ms - 30 * DAY_MS)
             took = time.perf_counter() - started
@@ -126,18 +129,18 @@ def _of_a_month(n_calls: int) -> dict[str, Any]:
 
 
 def _hour(
-    directory: Path, start_ms: int, n: int, dice: np.random.Generator
+    directory: Path, start_ms: int, n: int, chance: np.random.Generator
 ) -> tuple[list[bytes], list[bytes], int]:
     """Write the index of one hour; return some digests and nonces in it, and its bytes."""
-    raw = np.frombuffer(dice.bytes(16 * n), dtype="V16")
+    raw = np.frombuffer(chance.bytes(16 * n), dtype="V16")
     nonces = nonces_of(raw).in_order()
-    named = np.frombuffer(dice.bytes(32 * n), dtype="V16")
+    named = np.frombuffer(chance.bytes(32 * n), dtype="V16")
     order = digests_of(named).order()
     digests = digests_of(named).take(order)
     columns: dict[str, NDArray[Any]] = {name: np.zeros(0, dtype=d) for name, d in COLUMNS.items()}
     facts = np.zeros(n, dtype=FACTS)
-    facts["kind"] = dice.integers(0, N_KINDS, n)
-    decided = start_ms + dice.integers(0, HOUR_MS, n)
+    facts["kind"] = chance.integers(0, N_KINDS, n)
+    decided = start_ms + chance.integers(0, HOUR_MS, n)
     facts["decided_s"], facts["decided_ms"] = np.divmod(decided, 1000)
     kinds = np.zeros(N_KINDS, dtype=KIND)
     kinds["category"] = np.arange(N_KINDS)
@@ -176,9 +179,12 @@ def _outcome(
         result=Result.OK,
         attempt=1,
         status=200,
-        flags=int(Flag.FINAL | Flag.USAGE_KNOWN),
-        latency_s=0.5 + number % 7,
-        tokens_out=20 + number % 500,
+        flags=int(Flag.FINAL | Flag.USAGE_KNOWN | Flag.TTFT_KNOWN | Flag.PRICED),
+        latency_s=2 + dice.random(),  # as varied as of real calls, or they pack too well
+        ttft_s=0.1 + dice.random(),
+        tokens_in=dice.randrange(1000),
+        tokens_out=dice.randrange(1000),
+        cost_nano=dice.randrange(10**6),
         response=response,
         reference=reference,
     )

@@ -73,62 +73,56 @@ class Head:
     digest: bytes  # of the file that it belongs to
     oldest_ms: int  # when the first decision in it was made
     newest_ms: int  # and the last; before `oldest_ms` where there is none
-    sizes: tuple[int, ...]  # of its columns
+    places: Mapping[str, tuple[int, int]]  # of its columns: the first byte, and how many elements
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
     """An index, open; its columns lie in the file."""
 
+    data: bytes | mmap.mmap
     head: Head
-    columns: Mapping[str, NDArray[Any]]
 
-    @classmethod
-    def over(cls, data: bytes | mmap.mmap, head: Head) -> Index:
-        """Return the index in sound bytes."""
-        columns = {
-            name: np.frombuffer(data, dtype=dtype, count=size, offset=at)
-            for (name, dtype), size, at in zip(
-                COLUMNS.items(), head.sizes, _offsets(head.sizes), strict=False
-            )
-        }
-        return cls(head, columns)
+    def column(self, name: str) -> NDArray[Any]:
+        """Return one of COLUMNS."""
+        first, size = self.head.places[name]
+        return np.frombuffer(self.data, dtype=COLUMNS[name], count=size, offset=first)
 
     def named(self, digests: NamePairs) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Return which of the digests name which decisions: places in `digests`, and rows."""
-        slots, places = find(self.columns["digests"], self.columns["digests_rest"], digests)
-        return slots, self.columns["digest_rows"][places].astype(np.intp)
+        slots, places = find(self.column("digests"), self.column("digests_rest"), digests)
+        return slots, self.column("digest_rows")[places].astype(np.intp)
 
     def of_nonces(self, nonces: NamePairs) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Return which of the nonces have a decision here: places in `nonces`, and rows."""
-        return find(self.columns["nonces"], self.columns["nonces_rest"], nonces)
+        return find(self.column("nonces"), self.column("nonces_rest"), nonces)
 
     def said_of(self, nonces: NamePairs) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Return of which nonces something is said here: places in `nonces`, and words."""
-        return find(self.columns["word_nonces"], self.columns["word_nonces_rest"], nonces)
+        return find(self.column("word_nonces"), self.column("word_nonces_rest"), nonces)
 
     def told_before(self, nonces: NamePairs) -> NDArray[np.intp]:
         """Return which nonces are, by this base, of outcomes that were told earlier: places."""
-        return find(self.columns["told"], self.columns["told_rest"], nonces)[0]
+        return find(self.column("told"), self.column("told_rest"), nonces)[0]
 
     def decided_at_ms(self, rows: NDArray[np.intp]) -> NDArray[np.int64]:
         """Return when the decisions of some rows were made."""
-        return decided_at_ms(self.columns["facts"].take(rows))
+        return decided_at_ms(self.column("facts").take(rows))
 
     def tokens(self, rows: NDArray[np.intp], *, shard: int) -> NDArray[np.void]:
         """Return the decisions of some rows as tokens of TOKEN."""
-        facts, found = self.columns["facts"].take(rows), np.empty(len(rows), dtype=DECISION)
+        facts, found = self.column("facts").take(rows), np.empty(len(rows), dtype=DECISION)
         for name in FACTS.names or ():
             found[name] = facts[name]
-        nonces = self.columns["nonces"][rows], self.columns["nonces_rest"][rows]
+        nonces = self.column("nonces")[rows], self.column("nonces_rest")[rows]
         found["nonce"] = NamePairs(*nonces).as_nonces()
         users = np.zeros(len(rows), dtype=np.uint64)
-        named = self.columns["user_rows"]
+        named = self.column("user_rows")
         at = np.searchsorted(named, rows.astype(named.dtype))  # of another type it would be copied
         mine = np.flatnonzero(at < len(named))
         mine = mine[named[at[mine]] == rows[mine]]
-        users[mine] = self.columns["users"][at[mine]]
-        return Decisions(found, self.columns["kinds"], users).to_tokens(shard)
+        users[mine] = self.column("users")[at[mine]]
+        return Decisions(found, self.column("kinds"), users).to_tokens(shard)
 
 
 def seal(columns: Mapping[str, NDArray[Any]], digest: str, decided_at_ms: NDArray[Any]) -> bytes:
@@ -155,19 +149,20 @@ def parse(data: bytes, digest: str) -> Index:
     Raises:
         DamagedIndex: it is not what was written for that file.
     """
-    return Index.over(data, _parse_head(data, digest))
+    return Index(data, _parse_head(data, digest))
 
 
-def read(file: ArchiveFile) -> Index:
+def read(file: ArchiveFile, head: Head) -> Index:
     """Return a file's index, mapped into memory.
 
+    Args:
+        head: as it was read before.
+
     Raises:
-        DamagedIndex: it is not what was written for that file.
-        FileNotFoundError: there is none.
+        FileNotFoundError: it is gone.
     """
-    head = read_head(file)
     with file.index_path.open("rb") as opened:
-        return Index.over(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ), head)
+        return Index(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ), head)
 
 
 def read_head(file: ArchiveFile) -> Head:
@@ -216,7 +211,8 @@ def _parse_head(data: bytes, digest: str) -> Head:
     form, own, oldest, newest, *sizes = _HEAD.unpack_from(data, CHECKSUM_BYTES)
     if form != FORM or own.hex() != digest or _offsets(tuple(sizes))[-1] != len(data):
         raise DamagedIndex("it is of another form, or of another file")
-    return Head(own, oldest, newest, tuple(sizes))
+    places = dict(zip(COLUMNS, zip(_offsets(tuple(sizes)), sizes, strict=False), strict=True))
+    return Head(own, oldest, newest, places)
 
 
 def _checksum(data: bytes | bytearray) -> bytes:

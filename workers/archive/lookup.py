@@ -186,8 +186,8 @@ def _labels(files: list[ArchiveFile], nonces: list[bytes], oldest_ms: int) -> di
         if own := _opened(file):
             whose, places = own.said_of(names)
             slots.append(whose)
-            words.append(own.columns["words"].take(places))
-            is_told.append(own.columns["is_told"].take(places) > 0)
+            words.append(own.column("words").take(places))
+            is_told.append(own.column("is_told").take(places) > 0)
             told_in.append(np.full(len(places), number))
     if not slots:
         return {}
@@ -217,9 +217,10 @@ def _opened(file: ArchiveFile, oldest_ms: int | None = None) -> Index | None:
         oldest_ms: None as well where all decisions in it were made before.
     """
     try:
-        if oldest_ms is not None and index.read_head(file).newest_ms < oldest_ms:
+        head = index.read_head(file)
+        if oldest_ms is not None and head.newest_ms < oldest_ms:
             return None
-        return index.read(file)
+        return index.read(file, head)
     except (DamagedIndex, FileNotFoundError):
         return _made(file)
 
