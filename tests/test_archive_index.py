@@ -37,9 +37,10 @@ from telemetry.tokens import TOKEN, decided_at_ms, nonce_of
 from workers.archive import index, retention
 from workers.archive.archive import label_days
 from workers.archive.columns import find, from_end, nonces_in
-from workers.archive.lookup import LookedUp, ensure, look_up
+from workers.archive.lookup import LookedUp, look_up
 from workers.archive.restore import restore
 from workers.archive.retention import Keep
+from workers.archive.upkeep import ensure
 from workers.folding import labels
 from workers.folding.batch import DAY_MS
 
@@ -95,6 +96,7 @@ def check(life: Life) -> None:
     found = look_up(life.archive, [*named, unknown[0]], [*said, unknown[1]], oldest_ms=OLDEST_MS)
 
     assert found.named == [[short(t) for t in those] for those in [*named.values(), []]]
+    assert (found.marks, found.unread) == ([life.shard.mark], set())
     assert {n: found.labels.get(n, b"") for n in said} == said
     spoken_of = {nonce_of(t) for those in found.named for t in those} | set(said)
     assert set(found.labels) <= spoken_of
@@ -266,7 +268,7 @@ def test_words_of_decisions_over_30_days_old_do_not_count(life: Life) -> None:
 
     found = look_up(life.archive, [name(1)], [nonce(1)], oldest_ms=0)
 
-    assert found == LookedUp([[]], [None], {})
+    assert (found.named, found.decisions, found.labels) == ([[]], [None], {})
 
 
 def test_a_users_decisions_come_back_with_the_user(life: Life) -> None:
@@ -453,6 +455,7 @@ def test_a_damaged_file_without_an_index_is_left_out(life: Life) -> None:
     first = store_references(life)
     found = look_up(life.archive, list(first), [], oldest_ms=OLDEST_MS)
     assert 0 < sum(map(len, found.named)) < sum(map(len, first.values()))
+    assert found.unread == {file.path.name}
 
 
 def test_retention_deletes_file_and_index(life: Life) -> None:
@@ -522,6 +525,29 @@ def test_killed_anywhere_all_is_found_again(life: Life) -> None:
     ensure(life.archive)
     assert indexes(life) == sorted(file.index_path for file in life.files())
     assert not list(life.archive.directory(0).glob(".tmp-*"))
+
+
+@pytest.mark.usefixtures("store")  # a process works on the same archive
+def test_nothing_is_missed_while_files_make_way_for_others(life: Life) -> None:
+    """Retention puts a base in the place of files that were listed already."""
+    aged(life, days=6)
+    nonces = [nonce(n) for day in range(4) for n in range(10 * day + 1, 10 * day + 8)]
+    before = ask(life, *nonces)
+    script = (
+        "import sys; from pathlib import Path; from telemetry.store import *;"
+        "from workers.archive.archive import *; from workers.archive.retention import *\n"
+        "a = Archive(connect(Address(sys.argv[1])), Path(sys.argv[2]), 1)\n"
+        f"for days in (5.5, 4.5, 3.5): prune(a, Keep(days, 1 << 30), now_ms={NOW_MS})"
+    )
+    process = subprocess.Popen(command(script, life))
+    n = 0
+    while process.poll() is None or n < 3:
+        n += 1
+        found = look_up(life.archive, [], nonces, oldest_ms=NOW_MS - 10 * DAY_MS)
+        assert found.labels == before.labels
+
+    assert process.returncode == 0
+    assert life.files()[0].is_base
 
 
 # -- columns ------------------------------------------------------------------------------------

@@ -8,29 +8,28 @@ stand for what was said before.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
 from telemetry import references
 from telemetry.tokens import decided_at_ms, nonce_of
 from workers.archive import files as archive_files
-from workers.archive import index, indexing
-from workers.archive.archive import Archive, locked
+from workers.archive.archive import Archive
 from workers.archive.columns import NamePairs, digests_in, from_end, nonces_in
-from workers.archive.files import INDEX_SUFFIX, ArchiveFile, Damaged
-from workers.archive.index import DamagedIndex, Index
+from workers.archive.files import ArchiveFile
+from workers.archive.index import Index
+from workers.archive.upkeep import opened
 from workers.folding import hearing
-from workers.folding.batch import DAY_MS, position
+from workers.folding.batch import DAY_MS, START, position
 from workers.folding.hearing import pieces
-
-log = structlog.get_logger()
 
 EARLY_MS = 2 * DAY_MS
 """Feedback counts up to a day before its decision by the clocks; days are counted whole."""
+TRIES = 5
+"""The archive may move on meanwhile."""
 BUCKETS = 16
 """More spans of days than decisions of 30 days, and of clocks that are ahead, can lie in."""
 
@@ -44,31 +43,8 @@ class LookedUp:
     labels: dict[bytes, bytes]
     """By nonce, as the store keeps them: of what was asked for, and of all decisions in `named`.
     There is none of those of which nothing was said."""
-
-
-def ensure(archive: Archive, between: Callable[[], object] = lambda: None) -> int:
-    """Make the indexes that are missing or damaged; return how many.
-
-    An index that belongs to no file is deleted. Where somebody else works on the shard, what is
-    missing is left to the next time.
-
-    Args:
-        between: called before each is made, for who has something else to do meanwhile.
-    """
-    n = 0
-    for directory in map(archive.directory, range(archive.n_shards)):
-        for file in archive_files.list_files(directory):
-            try:
-                index.read_head(file)
-            except (DamagedIndex, FileNotFoundError):
-                between()
-                n += _made(file) is not None
-        with locked(directory) as mine:
-            own = {file.index_path for file in archive_files.list_files(directory)}
-            for path in directory.glob(f"*{INDEX_SUFFIX}"):
-                if mine and path not in own:
-                    path.unlink(missing_ok=True)
-    return n
+    marks: list[bytes]  # of each shard, the entry up to which all of this is known
+    unread: set[str]  # names of files that are damaged and have no index: what they hold is missing
 
 
 def look_up(
@@ -82,18 +58,34 @@ def look_up(
     Args:
         digests, nonces: 16 bytes each.
         oldest_ms: decisions made before are not looked for.
+
+    Raises:
+        FileNotFoundError: files go faster than they can be listed.
     """
-    search = _Search.of(digests, nonces, oldest_ms)
+    for _ in range(TRIES - 1):
+        with suppress(FileNotFoundError):  # another file took the place of one that was listed
+            return _look_up(archive, digests, nonces, oldest_ms)
+    return _look_up(archive, digests, nonces, oldest_ms)
+
+
+def _look_up(
+    archive: Archive, digests: list[bytes], nonces: list[bytes], oldest_ms: int
+) -> LookedUp:
+    search, unread = _Search.of(digests, nonces, oldest_ms), set[str]()
     shards = range(archive.n_shards)
     listed = [archive_files.list_files(archive.directory(shard)) for shard in shards]
     for shard, files in enumerate(listed):
-        search.find_decisions(files, shard)
+        search.find_decisions(files, shard, unread)
     named = search.named_by_age()
     spoken_of = [*nonces, *(nonce_of(token) for those in named for token in those)]
+    once = list(dict.fromkeys(spoken_of))
     labels: dict[bytes, bytes] = {}
+    marks = []
     for files in listed:
-        labels |= _labels(files, list(dict.fromkeys(spoken_of)), oldest_ms)
-    return LookedUp(named, search.decisions, labels)
+        chain = (archive_files.chains(files) or [[]])[-1]
+        marks.append(chain[-1].mark if chain else START)
+        labels |= _labels(chain, once, oldest_ms, unread)
+    return LookedUp(named, search.decisions, labels, marks, unread)
 
 
 @dataclass(slots=True)
@@ -116,8 +108,8 @@ class _Search:
         sorted_names = by_digest.take(first), first, by_nonce.take(second), second
         return cls(oldest_ms, *sorted_names, [[] for _ in digests], [None] * len(nonces))
 
-    def find_decisions(self, files: list[ArchiveFile], shard: int) -> None:
-        """Add what the files of one shard hold.
+    def find_decisions(self, files: list[ArchiveFile], shard: int, unread: set[str]) -> None:
+        """Add what the files of one shard hold; note those that cannot be read.
 
         The newest come first, so that what is beyond the last hundred of a reference is never
         taken in hand. Of a decision that is told twice the oldest telling counts.
@@ -125,7 +117,7 @@ class _Search:
         n_taken = np.zeros((len(self.named), BUCKETS), dtype=np.intp)
         parts: list[tuple[list[int], list[bytes]]] = []
         for file in reversed(files):
-            own = _opened(file, self.oldest_ms)
+            own = opened(file, unread, self.oldest_ms)
             if own is None:
                 continue
             slots, rows = self._last_named(own, n_taken)
@@ -171,19 +163,20 @@ class _Search:
         return slots[kept], rows[kept]
 
 
-def _labels(files: list[ArchiveFile], nonces: list[bytes], oldest_ms: int) -> dict[bytes, bytes]:
-    """Return what was said of decisions, as the files of one shard have it."""
-    chains = archive_files.chains(files)
+def _labels(
+    chain: list[ArchiveFile], nonces: list[bytes], oldest_ms: int, unread: set[str]
+) -> dict[bytes, bytes]:
+    """Return what was said of decisions, as the newest chain of one shard has it."""
     if not nonces:
         return {}
     names = nonces_in(nonces)
     order = names.order()
     names = names.take(order)
     slots, words, is_told, told_in = [], [], [], []
-    for number, file in enumerate(chains[-1] if chains else []):
+    for number, file in enumerate(chain):
         if position(file.mark)[0] < oldest_ms - EARLY_MS:
             continue
-        if own := _opened(file):
+        if own := opened(file, unread):
             whose, places = own.said_of(names)
             slots.append(whose)
             words.append(own.column("words").take(places))
@@ -193,49 +186,17 @@ def _labels(files: list[ArchiveFile], nonces: list[bytes], oldest_ms: int) -> di
         return {}
     slot, said, told = np.concatenate(slots), np.concatenate(words), np.concatenate(is_told)
     if told.any():
-        counts = ~told | (np.concatenate(told_in) <= _first_told(chains[-1], names)[slot])
+        counts = ~told | (np.concatenate(told_in) <= _first_told(chain, names, unread)[slot])
         slot, said = slot[counts], said[counts]
     rows = hearing.hear([None] * len(nonces), slot, said).rows
     return {nonces[place]: row for place, row in zip(order.tolist(), rows, strict=True) if row}
 
 
-def _first_told(chain: list[ArchiveFile], names: NamePairs) -> NDArray[np.intp]:
+def _first_told(chain: list[ArchiveFile], names: NamePairs, unread: set[str]) -> NDArray[np.intp]:
     """Return by which file of a chain the outcome of each decision was told first."""
     first = np.full(len(names.first), len(chain), dtype=np.intp)
     for number, file in reversed(list(enumerate(chain))):
-        own = _opened(file)
-        if own:
+        if own := opened(file, unread):
             first[own.of_nonces(names)[0]] = number
             first[own.told_before(names)] = number
     return first
-
-
-def _opened(file: ArchiveFile, oldest_ms: int | None = None) -> Index | None:
-    """Return the index of a file, made where it must be; None where nothing can be read.
-
-    Args:
-        oldest_ms: None as well where all decisions in it were made before.
-    """
-    try:
-        head = index.read_head(file)
-        if oldest_ms is not None and head.newest_ms < oldest_ms:
-            return None
-        return index.read(file, head)
-    except (DamagedIndex, FileNotFoundError):
-        return _made(file)
-
-
-def _made(file: ArchiveFile) -> Index | None:
-    """Return the index of a file, made anew; None where the file is gone or damaged."""
-    try:
-        content = archive_files.read(file)
-    except FileNotFoundError:
-        return None  # its time was over
-    except Damaged as error:
-        log.error("a file of the archive is damaged", file=error.path.name)
-        return None
-    with locked(file.path.parent) as mine:
-        # Not ours, it is made again another time.
-        is_kept = mine and file.path.exists()
-        data = (indexing.make if is_kept else indexing.build)(file, content)
-    return index.parse(data, file.digest)

@@ -24,7 +24,7 @@ from rq.job import Job
 from telemetry import keys
 from telemetry.events import RECORD
 from telemetry.store import Address, connect
-from workers.archive import audit, lookup, retention
+from workers.archive import audit, retention, upkeep
 from workers.archive import files as archive_files
 from workers.archive.archive import EVERY_S, Archive
 from workers.archive.files import Damaged
@@ -84,7 +84,7 @@ def prune() -> int:
 
 def index() -> int:
     """Make what indexes of the archive are missing, of earlier versions' files too; how many."""
-    return lookup.ensure(_place[0].archive(), between=_breathe)
+    return upkeep.ensure(_place[0].archive(), between=_breathe)
 
 
 def check() -> dict[str, object]:
