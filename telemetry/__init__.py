@@ -6,6 +6,7 @@ In reading order:
 - `errors`, `crashes`: what goes wrong, foreseen or not
 - `logs`, `processes`: what is logged, and how processes end together
 - `tokens`: the fixed bytes that carry a decision
+- `decisions`: what feedback needs to know of a decision, shorter
 - `narrow`: records and tokens of version 2, as the wider ones of today
 - `events`: the fixed binary record of an outcome or a feedback
 - `wire`: what providers and their clients say, read

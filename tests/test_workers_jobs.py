@@ -175,6 +175,24 @@ def test_without_an_archive_the_stream_is_trimmed_all_the_same(
     assert life.files() == []
 
 
+@pytest.mark.usefixtures("store")  # the job connects to it
+def test_a_job_makes_the_indexes_that_are_missing(
+    client: Any, address: Address, state_dir: Path
+) -> None:
+    """As after an upgrade: earlier versions made none."""
+    life = Life(client, state_dir / "archive")
+    life.send(outcome(1))
+    life.fold()
+    (file,) = life.take()
+    file.index_path.unlink()
+    jobs.work_at(Place(address, life.archive.root, 1, Keep(30, 1 << 30)))
+
+    made, again = jobs.index(), jobs.index()
+
+    assert (made, again) == (1, 0)
+    assert file.index_path.exists()
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("store")  # a process connects to it
 def test_the_process_archives_audits_and_calibrates(

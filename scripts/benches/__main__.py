@@ -30,23 +30,15 @@ def bounded(least: float, most: float, kind: Callable[[str], float]) -> Callable
 def main(argv: list[str] | None = None) -> int:
     """Measure the sidecar, a part of it, or how it learns; return the exit code."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=main.__doc__)
-    known = [
-        "http",
-        "draw",
-        "pipeline",
-        "memory",
-        "derived",
-        "hosts",
-        "learning",
-        "truth",
-        "raters",
-    ]
+    known = ["http", "draw", "pipeline", "memory", "lookup", "derived", "hosts"]
+    known += ["learning", "truth", "raters"]
     parser.add_argument("what", nargs="?", choices=known, default="http", help="default: http")
     add = parser.add_argument
     add("--rounds", type=bounded(1, 100, int), default=5, help="of http")
     add("--seconds", type=bounded(0.5, 60, float), default=3.0, help="of http: a round each")
     add("--peer", choices=["litellm"], help="of http: also measure this one")
     add("--arms", type=bounded(2, 1000, int), default=10, help="of draw: endpoints")
+    add("--calls-per-s", type=bounded(0.1, 1000, float), default=10.0, help="of lookup")
     add("--runs", type=bounded(10, 10_000, int), default=100, help="of hosts")
     add("--quick", action="store_true", help="of pipeline, truth, raters: less of it")
     add("--seed", type=bounded(0, 2**32 - 1, int), default=0, help="of truth")
@@ -62,6 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         "draw": _draw,
         "pipeline": _pipeline,
         "memory": _memory,
+        "lookup": _lookup,
         "derived": _derived,
         "hosts": _hosts,
         "learning": _learning,
@@ -116,6 +109,12 @@ def _memory(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]
     from scripts.benches.memory import run_bench
 
     return run_bench(), lambda measured: print(json.dumps(measured, indent=2))
+
+
+def _lookup(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]:
+    from scripts.benches.lookup import print_figures, run_bench
+
+    return run_bench(calls_per_s=options.calls_per_s), print_figures
 
 
 def _derived(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]:

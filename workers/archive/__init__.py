@@ -1,7 +1,12 @@
 """What was folded, kept.
 
 - `files`: one file of records, labels and a checkpoint
+- `columns`: sorted names, and how many at once are found
+- `index`: beside a file, which decisions are in it and what was said there
+- `indexing`: how it is made
 - `archive`: stream to files
+- `upkeep`: indexes made where they are missing, and opened
+- `lookup`: old decisions and their labels, over all files
 - `rebuilt`: a state, from files
 - `retention`: how long they stay
 - `audit`: that state beside the stored one

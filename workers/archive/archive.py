@@ -21,6 +21,7 @@ import structlog
 from telemetry import keys, scripts
 from telemetry.store import Client
 from workers.archive import files as archive_files
+from workers.archive import indexing
 from workers.archive.files import ArchiveFile, Content
 from workers.folding.batch import DAY_MS, LABEL_DAYS, SPAN_DAYS, SPANS, START, position
 from workers.folding.shard import LAG_DAYS, most_unarchived
@@ -141,7 +142,8 @@ class Archive:
         if scripts.set_archived(self.client, shard, seen=archived, mark=file.mark, n_bytes=n):
             for other in known:  # of one killed before the mark moved: all of it is in ours
                 if other.start == file.start and not other.is_base and other.path != file.path:
-                    other.path.unlink(missing_ok=True)
+                    archive_files.delete(other)
+        indexing.make(file, content)
         return file
 
     def state(self, shard: int, *, with_labels: bool = False) -> Content:

@@ -19,6 +19,7 @@ from workers.folding.batch import DAY_MS, START, Decision, Entries, Window, posi
 from workers.folding.raters import Seat
 
 SUFFIX = ".parquet"
+INDEX_SUFFIX = ".index"
 UNFINISHED = ".tmp-"
 _BASE = "base"
 DAY_BYTES = 8
@@ -45,6 +46,11 @@ class ArchiveFile:
     def is_base(self) -> bool:
         """Whether it holds no entries, but labels and raters."""
         return self.start is None
+
+    @property
+    def index_path(self) -> Path:
+        """Where its index lies, which belongs to this very file."""
+        return self.path.with_suffix(INDEX_SUFFIX)
 
     @classmethod
     def parse(cls, path: Path) -> ArchiveFile | None:
@@ -183,6 +189,18 @@ def read(file: ArchiveFile) -> Content:
     except pl.exceptions.PolarsError as error:
         raise Damaged(file.path) from error
     return content
+
+
+def delete(file: ArchiveFile) -> None:
+    """Delete a file and its index; killed between, it leaves a file whose index is made anew."""
+    file.index_path.unlink(missing_ok=True)
+    file.path.unlink(missing_ok=True)
+
+
+def n_bytes(file: ArchiveFile) -> int:
+    """Return what a file takes on the disk, its index included."""
+    index = file.index_path
+    return file.path.stat().st_size + (index.stat().st_size if index.exists() else 0)
 
 
 def sync(directory: Path) -> None:

@@ -145,7 +145,7 @@ def _sound(directory: Path, part: _Part, found: Restored) -> _Part:
     content.ingested = {nonce: b"%d" % span for nonce, span in state.ingested.items()}
     base = archive_files.write(directory, content, start=None)
     if part.files[-1].is_base:  # of one mark there is one
-        part.files.pop().path.unlink(missing_ok=True)
+        archive_files.delete(part.files.pop())
     found.left_out += len(damaged)
     return _Part([*part.files, base], content)
 

@@ -12,6 +12,7 @@ import structlog
 
 from telemetry import keys
 from workers.archive import files as archive_files
+from workers.archive import indexing
 from workers.archive.archive import Archive, locked
 from workers.archive.files import ArchiveFile, Damaged
 from workers.archive.rebuilt import Rebuilt
@@ -58,7 +59,7 @@ def _prune_shard(archive: Archive, shard: int, keep: Keep, *, now_ms: int) -> in
             _begin_from(chain[:n])
         leaving = [file for file in others if file in gone] + chain[:n]
         for file in leaving:
-            file.path.unlink(missing_ok=True)
+            archive_files.delete(file)
         early = [file for file in leaving if file not in old]
         if early:
             log.warning("the archive is full: its oldest files go", shard=shard, files=len(early))
@@ -70,12 +71,12 @@ def _too_many(
     candidates: list[ArchiveFile], found: list[ArchiveFile], room: int
 ) -> list[ArchiveFile]:
     """Return the first candidates without which the files fit."""
-    total = sum(file.path.stat().st_size for file in found)
+    total = sum(archive_files.n_bytes(file) for file in found)
     gone = []
     for file in candidates:
         if total <= room:
             break
-        total -= file.path.stat().st_size
+        total -= archive_files.n_bytes(file)
         gone.append(file)
     return gone
 
@@ -100,4 +101,6 @@ def _begin_from(chain: list[ArchiveFile]) -> ArchiveFile | None:
     state.forget()
     content.entries, content.labels, content.raters = {}, state.labels, state.raters
     content.ingested = {nonce: b"%d" % span for nonce, span in state.ingested.items()}
-    return archive_files.write(chain[-1].path.parent, content, start=None)
+    base = archive_files.write(chain[-1].path.parent, content, start=None)
+    indexing.make(base, content)
+    return base

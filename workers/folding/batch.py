@@ -257,8 +257,13 @@ def _refuse(out: Effects, batch: Batch) -> NDArray[np.void]:
     for wrong, when in ((age > LABEL_DAYS, "over 30 days ago"), (age < -1, "the future")):
         reason = f"feedback for a decision of {when}"
         out.dead += [(reason, record.tobytes()) for record in said[wrong]]
-    counts = (age <= LABEL_DAYS) & (age >= -1)
+    counts = is_heard(age)
     return said if counts.all() else np.asarray(said.compress(counts))
+
+
+def is_heard(age_days: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return of which decisions feedback counts, by their age on the day it came."""
+    return np.asarray((age_days <= LABEL_DAYS) & (age_days >= -1))
 
 
 def _hear(

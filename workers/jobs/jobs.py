@@ -24,7 +24,7 @@ from rq.job import Job
 from telemetry import keys
 from telemetry.events import RECORD
 from telemetry.store import Address, connect
-from workers.archive import audit, retention
+from workers.archive import audit, retention, upkeep
 from workers.archive import files as archive_files
 from workers.archive.archive import EVERY_S, Archive
 from workers.archive.files import Damaged
@@ -82,6 +82,11 @@ def prune() -> int:
     return retention.prune(_place[0].archive(), _place[0].keep, now_ms=_now_ms())
 
 
+def index() -> int:
+    """Make what indexes of the archive are missing, of earlier versions' files too; how many."""
+    return upkeep.ensure(_place[0].archive(), between=_breathe)
+
+
 def check() -> dict[str, object]:
     """Audit the state, and leave what was found in the store."""
     archive = _place[0].archive()
@@ -117,7 +122,10 @@ def calibrate() -> dict[str, object]:
 
 ALLOWED: dict[str, tuple[Callable[[], Any], float]] = {
     f"workers.jobs.{job.__name__}": (job, every_s)
-    for job, every_s in ((take, 5.0), (prune, 3600.0), (check, DAY_S), (calibrate, DAY_S))
+    for job, every_s in (
+        *((take, 5.0), (prune, 3600.0), (index, 3600.0)),
+        *((check, DAY_S), (calibrate, DAY_S)),
+    )
 }
 """By name: the job, and how often it is due. Whether a file is, `take` sees for itself. The names
 lie in the store, and stay as they are; nothing is imported by them."""
