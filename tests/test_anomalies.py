@@ -285,7 +285,7 @@ def test_processes_end_with_the_draw_of_whoever_was_first(
         ours.start()
         theirs.start()
         now = time.time()
-        units = [f"{n}-{i}".encode() for i in range(4)]
+        units = [f"{n}-{i}".encode().rjust(16) for i in range(4)]
         for i, key in enumerate(units):
             pair = [(ours, StoredDraw(1, 0.5, NOW_MS, 1, Step.SAMPLE))]
             pair.append((theirs, StoredDraw(2, 0.5, NOW_MS, 1, Step.SAMPLE)))

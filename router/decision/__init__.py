@@ -3,6 +3,7 @@
 - `seal`: the sealed id that feedback comes back with
 - `units`: who shares a draw
 - `shared_draws`: draws in the store
+- `recent`: a table of what was used last
 - `draws`: draws that this process knows
 - `planner`: the plan, without any I/O
 - `context`: what is settled before a draw

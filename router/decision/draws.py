@@ -1,35 +1,37 @@
-"""The draws that this process knows: what a unit was given, it keeps."""
+"""The draws that this process knows: what a unit was given, it keeps.
+
+They lie packed in a table of those used last. A unit that fell out of it is to this process as one
+that it never saw: the store is asked, and says what the unit was given.
+"""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import dataclass
+import struct
 
-from router.decision.shared_draws import SharedDraws, StoredDraw
+from router.decision.recent import RecentlyUsed
+from router.decision.shared_draws import STEPS, STORED, SharedDraws, StoredDraw
 from router.decision.units import SESSION_IDLE_S, SESSION_S, Unit
 from telemetry.store import Address
 
-MAX_UNITS = 200_000
-"""Units remembered in this process; the store knows the others."""
+MAX_UNITS = 174_000
+"""Units remembered in this process, and half of them at least; the store knows the others. Each
+takes less than 200 bytes."""
 RENEW_S = 300.0
 """How often an active session's time to live is pushed out in the store."""
-
-
-@dataclass(slots=True)
-class _Known:
-    given: StoredDraw
-    idle_until: float
-    ends_at: float
-    renewed_at: float
-    is_session: bool
+_KNOWN = struct.Struct(f"{STORED.format}dI")
+"""The draw as it is stored; epoch seconds at which it ends unless a call comes before, and at
+which the store last heard that it goes on. The latter is 0 where no call prolongs it: in a slot.
+With two bytes more an entry would take the allocator's next size, which is 16 larger."""
+_TIMES = struct.Struct("<dI")
+"""The end of `_KNOWN`."""
 
 
 class Draws:
     """All draws that this process knows, backed by the store."""
 
-    def __init__(self, address: Address) -> None:
-        self._known: OrderedDict[bytes, _Known] = OrderedDict()
-        self._shared = SharedDraws(address)
+    def __init__(self, address: Address, *, most: int = MAX_UNITS) -> None:
+        self._known = RecentlyUsed(most)
+        self._shared = SharedDraws(address, self._correct)
 
     @property
     def n_known(self) -> int:
@@ -51,27 +53,30 @@ class Draws:
 
     def get(self, key: bytes, *, now: float) -> StoredDraw | None:
         """Return what the unit was given, if this process knows; a session stays alive by it."""
-        known = self._known.get(key)
-        if known is None:
+        raw = self._known.get(key)
+        if raw is None:
             return None
-        if now >= known.ends_at or now >= known.idle_until:
-            del self._known[key]
+        endpoint, propensity, at_ms, version, step, until, renewed_at = _KNOWN.unpack(raw)
+        if now >= until:
+            self._known.drop(key)
             return None
-        if known.is_session:
-            known.idle_until = min(now + SESSION_IDLE_S, known.ends_at)
-            if now - known.renewed_at > RENEW_S:
-                known.renewed_at = now
-                self._shared.renew(key, known.idle_until - now)
-        return known.given
+        if renewed_at:
+            until, last = now + SESSION_IDLE_S, at_ms / 1000 + SESSION_S
+            if until > last:
+                until = last
+            if now - renewed_at > RENEW_S:
+                renewed_at = int(now)
+                self._shared.renew(key, until - now)
+            raw = _KNOWN.pack(endpoint, propensity, at_ms, version, step, until, renewed_at)
+            self._known.put(key, raw)
+        return StoredDraw(endpoint, propensity, at_ms, version, STEPS[step])
 
     def keep(self, key: bytes, given: StoredDraw, unit: Unit, *, now: float) -> None:
         """Remember a draw in this process."""
-        began = given.decided_at_ms / 1000
-        ends_at = began + SESSION_S if unit.is_session else unit.ends_at
-        idle_until = min(now + SESSION_IDLE_S, ends_at) if unit.is_session else ends_at
-        self._known[key] = _Known(given, idle_until, ends_at, now, unit.is_session)
-        while len(self._known) > MAX_UNITS:
-            self._known.popitem(last=False)
+        until, renewed_at = unit.ends_at, 0
+        if unit.is_session:
+            until, renewed_at = min(now + SESSION_IDLE_S, _last_moment(given)), int(now)
+        self._known.put(key, given.pack() + _TIMES.pack(until, renewed_at))
 
     async def claim(
         self,
@@ -88,14 +93,10 @@ class Draws:
             instead_of: the draw that has ended and may be replaced.
         """
         ttl_s = unit.ttl_s(now)
-
-        def correct(later: StoredDraw) -> None:
-            self.keep(key, later, unit, now=now)
-
-        held = await self._shared.claim(
-            key, given, ttl_s=ttl_s, instead_of=instead_of, correct=correct
-        )
+        held = await self._shared.claim(key, given, ttl_s=ttl_s, instead_of=instead_of)
         self.keep(key, held, unit, now=now)
+        if held != given:
+            self._prolong(key, held, unit, now=now)
         return held
 
     async def find_stand_in(
@@ -110,6 +111,8 @@ class Draws:
             known = await self._shared.look_up(key)
             if known is not None or self._shared.answers:
                 self.keep(key, known or first, unit, now=now)
+            if known is not None:
+                self._prolong(key, known, unit, now=now)
         return None if known == first else known
 
     def note_conversation(self, key: bytes, given: StoredDraw, *, now: float) -> None:
@@ -127,3 +130,25 @@ class Draws:
             if known is not None:
                 self.keep(key, known, Unit(key, False, now + SESSION_S), now=now)
         return known
+
+    def _prolong(self, key: bytes, held: StoredDraw, unit: Unit, *, now: float) -> None:
+        """Tell the store that a session which it remembered goes on.
+
+        A session may be one of so many that it is out of the table again before it is due.
+        """
+        if unit.is_session:
+            self._shared.renew(key, min(SESSION_IDLE_S, _last_moment(held) - now))
+
+    def _correct(self, key: bytes, held: StoredDraw) -> None:
+        """Go by what the store says late; what is not known any more is asked for anyway."""
+        raw = self._known.get(key)
+        if raw is not None:
+            until, renewed_at = _TIMES.unpack_from(raw, STORED.size)
+            if renewed_at:
+                until = min(until, _last_moment(held))
+            self._known.put(key, held.pack() + _TIMES.pack(until, renewed_at))
+
+
+def _last_moment(given: StoredDraw) -> float:
+    """Return the epoch seconds at which a session's draw ends, however busy it is."""
+    return given.decided_at_ms / 1000 + SESSION_S

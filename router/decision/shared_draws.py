@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from itertools import islice
+
+from msgspec import Struct
 
 from bandit.draws import Step
 from telemetry import keys
@@ -28,12 +28,15 @@ MAX_LATE = 500
 STORE_TIMEOUT_S = 0.5
 AWAY_S = 1.0
 """After a failure the store is tried so often, by nobody's call."""
-_STORED = struct.Struct("<QdQQB")
-_STEPS = list(Step)
+STORED = struct.Struct("<QdQQB")
+"""A draw as it lies in the store: the fields of `StoredDraw`, the step by its place in `STEPS`."""
+STEPS = list(Step)
+_UNWRITTEN = struct.Struct(f"<16s{STORED.size}sd?")
+"""Unit, its draw, when it ends, whether the unit goes by what the store says; then, if any, the
+draw that it may replace."""
 
 
-@dataclass(slots=True)
-class StoredDraw:
+class StoredDraw(Struct, frozen=True, gc=False):
     """What one unit was given."""
 
     endpoint: int  # digest
@@ -44,50 +47,50 @@ class StoredDraw:
 
     def pack(self) -> bytes:
         """Return the draw as it is stored."""
-        step = _STEPS.index(self.step)
-        return _STORED.pack(self.endpoint, self.propensity, self.decided_at_ms, self.version, step)
+        step = STEPS.index(self.step)
+        return STORED.pack(self.endpoint, self.propensity, self.decided_at_ms, self.version, step)
 
     @classmethod
     def unpack(cls, raw: bytes) -> StoredDraw | None:
         """Return a stored draw, or None where it cannot be read."""
-        if len(raw) != _STORED.size:
+        if len(raw) != STORED.size:
             return None
-        endpoint, propensity, decided_at_ms, version, step = _STORED.unpack(raw)
-        if step >= len(_STEPS):
+        endpoint, propensity, decided_at_ms, version, step = STORED.unpack(raw)
+        if step >= len(STEPS):
             return None
-        return cls(endpoint, propensity, decided_at_ms, version, _STEPS[step])
-
-
-@dataclass(frozen=True, slots=True)
-class _Unwritten:
-    given: StoredDraw
-    until: float  # epoch seconds
-    replaced: bytes  # the draw that it may replace
-    correct: Callable[[StoredDraw], None] | None
+        return cls(endpoint, propensity, decided_at_ms, version, STEPS[step])
 
 
 class SharedDraws:
     """The store's side: requests of all calls go out together, nothing is cancelled in flight.
 
     A store that once took too long is not waited for again before a round trip went well; what
-    it was not told, it is told then.
+    it was not told, it is told then, in the order in which it came about.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, correct: Callable[[bytes, StoredDraw], None]) -> None:
+        """Make the store's side of the draws; `start` begins to talk.
+
+        Args:
+            correct: called with a unit and the draw that holds for it, should the store name
+                another than ours too late for anyone to wait.
+        """
         self._address = address
+        self._correct = correct
         self._queue: list[tuple[tuple[object, ...], asyncio.Future[object] | None]] = []
-        self._unwritten: OrderedDict[bytes, _Unwritten] = OrderedDict()
+        self._unwritten: deque[bytes] = deque()  # packed: an outage may last
+        self._late: list[bytes] = []  # those of them that are on their way
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._answers = True
         self._retry_at = 0.0  # monotonic seconds; before it nothing is written late
         self._stopping = False
-        self.n_disagreed = 0  # units for which another process had been first
+        self.n_disagreed = 0  # units for which the store knew another draw
 
     @property
     def n_unwritten(self) -> int:
         """Draws that wait to be written."""
-        return len(self._unwritten)
+        return len(self._unwritten) + len(self._late)
 
     @property
     def answers(self) -> bool:
@@ -113,24 +116,20 @@ class SharedDraws:
         *,
         ttl_s: float,
         instead_of: StoredDraw | None,
-        correct: Callable[[StoredDraw], None],
     ) -> StoredDraw:
-        """Return the draw that holds: the first one written, or ours where the store is away.
+        """Return the draw that holds: the first one written, or ours where the store is away."""
+        raw, replaced = given.pack(), instead_of.pack() if instead_of else b""
 
-        Args:
-            correct: called with the draw that holds, should the store say so too late to wait.
-        """
-        replaced = instead_of.pack() if instead_of else b""
-        wanted = _Unwritten(given, time.time() + ttl_s, replaced, correct)
+        def late(reply: object) -> None:
+            held = self._settle(raw, reply) if isinstance(reply, bytes) else None
+            if held is not None:
+                self._correct(key, held)
 
-        def heard(reply: object) -> StoredDraw:
-            if isinstance(reply, bytes):
-                return self._settle(wanted, reply)
-            self._write_later(key, wanted)
-            return given
-
-        command = _claim(key, wanted, int(ttl_s * 1000))
-        return heard(await self._ask(command, late=lambda reply: correct(heard(reply))))
+        reply = await self._ask(_claim(key, raw, int(ttl_s * 1000), replaced), late=late)
+        if isinstance(reply, bytes):
+            return self._settle(raw, reply) or given
+        self._write_later(key, raw, ttl_s, replaced, corrects=True)
+        return given
 
     async def look_up(self, key: bytes) -> StoredDraw | None:
         """Return a stored draw; None where there is none, or the store takes too long."""
@@ -139,7 +138,7 @@ class SharedDraws:
 
     def write_later(self, key: bytes, given: StoredDraw, *, ttl_s: float) -> None:
         """Write a draw soon, unless one is there; survives the store's absence, bounded."""
-        self._write_later(key, _Unwritten(given, time.time() + ttl_s, b"", None))
+        self._write_later(key, given.pack(), ttl_s, b"", corrects=False)
 
     def renew(self, key: bytes, ttl_s: float) -> None:
         """Push a draw's end out; nobody waits for it."""
@@ -147,18 +146,20 @@ class SharedDraws:
             self._queue.append((("PEXPIRE", keys.draw(key.hex()), int(ttl_s * 1000)), None))
             self._wake.set()
 
-    def _write_later(self, key: bytes, wanted: _Unwritten) -> None:
-        self._unwritten[key] = wanted
-        if len(self._unwritten) > MAX_UNWRITTEN:
-            self._unwritten.popitem(last=False)
+    def _write_later(
+        self, key: bytes, raw: bytes, ttl_s: float, replaced: bytes, *, corrects: bool
+    ) -> None:
+        self._unwritten.append(_UNWRITTEN.pack(key, raw, time.time() + ttl_s, corrects) + replaced)
+        while len(self._unwritten) > MAX_UNWRITTEN:
+            self._unwritten.popleft()
         self._wake.set()
 
-    def _settle(self, wanted: _Unwritten, reply: bytes) -> StoredDraw:
-        """Return the draw that holds, by what the store says of ours."""
-        if reply == wanted.given.pack():
-            return wanted.given
+    def _settle(self, raw: bytes, reply: bytes) -> StoredDraw | None:
+        """Return the draw that holds instead of ours, by what the store says."""
+        if reply == raw:
+            return None
         self.n_disagreed += 1
-        return StoredDraw.unpack(reply) or wanted.given
+        return StoredDraw.unpack(reply)
 
     async def _ask(
         self, command: tuple[object, ...], *, late: Callable[[object], object] | None = None
@@ -198,58 +199,56 @@ class SharedDraws:
         """Send everything that is waiting in one round trip; without anything, see who is there."""
         asked, self._queue = self._queue, []
         is_due = time.monotonic() >= self._retry_at
-        late = self._late() if is_due else []
+        late = self._claim_late() if is_due else []
         if not asked and not late and (self._answers or not is_due):
             return
         pipeline = client.pipeline(transaction=False)
-        for command, _ in asked:
+        for command in (*(command for command, _ in asked), *late):
             pipeline.execute_command(*command)
-        for key, wanted, ttl_ms in late:
-            pipeline.execute_command(*_claim(key, wanted, ttl_ms))
         if not asked and not late:
             pipeline.ping()
         try:
             replies = await pipeline.execute(raise_on_error=False)
         except StoreErrors:
             self._answers, self._retry_at = False, time.monotonic() + AWAY_S
-            replies = [None] * len(asked)
+            replies = [None] * (len(asked) + len(late))
         else:
             self._answers = True
-            self._note_written(late, replies[len(asked) :])
             # What one server's client raises, a cluster's hands out as the reply to each command.
             if any(isinstance(reply, AwayErrors) for reply in replies):
                 self._answers, self._retry_at = False, time.monotonic() + AWAY_S
                 await client.aclose()  # by then the store may be elsewhere
+        self._note_written(replies[len(asked) :][: len(late)])
         for (_, future), reply in zip(asked, replies, strict=False):
             if future is not None and not future.done():
                 future.set_result(reply)
 
-    def _late(self) -> list[tuple[bytes, _Unwritten, int]]:
-        """Return the draws to write late, with what is left of their time in milliseconds."""
-        now, out = time.time(), []
-        for key, wanted in list(islice(self._unwritten.items(), MAX_LATE)):
-            ttl_ms = int((wanted.until - now) * 1000)
+    def _claim_late(self) -> list[tuple[object, ...]]:
+        """Return the commands that write what was not; what has ended by now needs none."""
+        now = time.time()
+        commands: list[tuple[object, ...]] = []
+        while self._unwritten and len(commands) < MAX_LATE:
+            packed = self._unwritten.popleft()
+            key, raw, until, _ = _UNWRITTEN.unpack_from(packed)
+            ttl_ms = int((until - now) * 1000)
             if ttl_ms > 0:
-                out.append((key, wanted, ttl_ms))
-            else:
-                del self._unwritten[key]
-        return out
+                self._late.append(packed)
+                commands.append(_claim(key, raw, ttl_ms, packed[_UNWRITTEN.size :]))
+        return commands
 
-    def _note_written(
-        self, late: list[tuple[bytes, _Unwritten, int]], replies: list[object]
-    ) -> None:
+    def _note_written(self, replies: list[object]) -> None:
         """Forget what was written; where another process was first, its draw holds here too."""
-        for (key, wanted, _), reply in zip(late, replies, strict=False):
+        late, self._late = self._late, []
+        for packed, reply in zip(reversed(late), reversed(replies), strict=True):
             if not isinstance(reply, bytes):  # refused: full, read-only
                 self._retry_at = time.monotonic() + AWAY_S
+                self._unwritten.appendleft(packed)
                 continue
-            if self._unwritten.get(key) is wanted:
-                del self._unwritten[key]
-            held = self._settle(wanted, reply)
-            if held is not wanted.given and wanted.correct is not None:
-                wanted.correct(held)
+            key, raw, _, corrects = _UNWRITTEN.unpack_from(packed)
+            held = self._settle(raw, reply)
+            if held is not None and corrects:
+                self._correct(key, held)
 
 
-def _claim(key: bytes, wanted: _Unwritten, ttl_ms: int) -> tuple[object, ...]:
-    name = keys.draw(key.hex())
-    return ("EVAL", CLAIM, 1, name, wanted.given.pack(), ttl_ms, wanted.replaced)
+def _claim(key: bytes, raw: bytes, ttl_ms: int, replaced: bytes) -> tuple[object, ...]:
+    return ("EVAL", CLAIM, 1, keys.draw(key.hex()), raw, ttl_ms, replaced)

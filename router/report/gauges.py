@@ -80,7 +80,8 @@ def gauges(
         "router_decisions_dropped": ("Decisions not kept.", decisions.n_dropped),
         "router_units_known": ("Sessions and slots known here.", draws.n_known),
         "router_draws_disagreed": (
-            "Units for which another process had been first.",
+            "Units for which the store knew another draw: another process was first, or it was "
+            "no longer known here.",
             draws.shared.n_disagreed,
         ),
         "router_draws_unwritten": ("Draws that wait for the store.", draws.shared.n_unwritten),

@@ -17,7 +17,7 @@
 - `learning_beside`: rows that other work may not pay for
 - `learning_rows`: rows on learning itself, and all rows together
 - `learning`: how well the one setting learns, as a table
-- `memory`: bytes of the store for each thing that it keeps
+- `memory`: bytes of the store for each thing that it keeps, and of the router for a unit
 - `lookup`: old decisions, found in a month of archive
 - `truth_setting`, `truth_units`, `truth_records`: simulated worlds, their units and records
 - `truth_world`: traffic of such a world, through the code that folds and infers live

@@ -1,7 +1,8 @@
 """How much of the store's memory each kind of thing takes: `scripts/bench memory`.
 
 Frames as the writer sends them and commits of the real learner, in a private server. Bytes are the
-growth of `used_memory`: names, expiry and the allocator's rounding are in them.
+growth of `used_memory`: names, expiry and the allocator's rounding are in them. Last, what a unit
+takes in the router that knows it, without that rounding (17 bytes).
 """
 
 from __future__ import annotations
@@ -9,9 +10,14 @@ from __future__ import annotations
 import secrets
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+from bandit.draws import Step
+from router.decision.draws import MAX_UNITS, Draws
+from router.decision.shared_draws import STORED, StoredDraw
+from router.decision.units import Unit
 from telemetry import events, frames, keys
 from telemetry.embedded import PrivateServer
 from telemetry.events import FeedbackKind, Flag, Result
@@ -25,8 +31,6 @@ N_DECISIONS = 50_000
 N_CATEGORIES, N_ENDPOINTS = 200, 40
 ROWS_OF_A_CELL = 3
 """Of a call that succeeded: usage, latency, reliability."""
-DRAW_BYTES = 33
-"""Of a session's or slot's draw, as the router packs it."""
 
 
 def run_bench() -> dict[str, float]:
@@ -43,6 +47,7 @@ def run_bench() -> dict[str, float]:
         "reference": _growth(lambda c: _fold(c, told), len(told)),
         "label": _growth(lambda c: _fold(c, judged), len(judged)),
         "draw": _growth(_draw, N_DECISIONS),
+        "unit_in_router": _known(),
     }
     return {name: round(size, 1) for name, size in found.items()}
 
@@ -111,8 +116,22 @@ def _fold(client: Client, records: list[bytes]) -> None:
 def _draw(client: Client) -> None:
     pipeline = client.pipeline(transaction=False)
     for _ in range(N_DECISIONS):
-        pipeline.set(keys.draw(secrets.token_hex(16)), bytes(DRAW_BYTES), px=86_400_000)
+        pipeline.set(keys.draw(secrets.token_hex(16)), bytes(STORED.size), px=86_400_000)
     pipeline.execute()
+
+
+def _known() -> float:
+    """Return what each unit takes in a router that knows as many as it may."""
+    draws, now = Draws(Address("unix:///nowhere")), time.time()
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for i in range(MAX_UNITS):
+        key = secrets.token_bytes(16)
+        given = StoredDraw(secrets.randbits(64), 0.5, int(now * 1000) + i, i, Step.SAMPLE)
+        draws.keep(key, given, Unit(key, True, 0.0), now=now)
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return (after - before) / draws.n_known
 
 
 def _send(client: Client, records: list[bytes], n_records: int) -> None:
