@@ -70,6 +70,7 @@ class Flag(IntFlag):
     INGESTED = 256  # somebody else dispatched the call, and may tell of it more than once
     READ = 2048  # request and answer went to who reads labels off them
     RATED = 4096  # of an app whose raters are told apart: a few of each one's labels count
+    THAWED = 8192  # of feedback: what was said of its decision, an old one, was put back before
 
 
 class FeedbackKind(IntEnum):
@@ -160,7 +161,7 @@ DTYPES = {narrow.RECORD_VERSION: narrow.RECORD, RECORD_VERSION: RECORD}
 """Layouts that are read, by version; the last is written."""
 _HEAD = struct.Struct("<BBBBHxx")
 _OUTCOME = struct.Struct("<8IQ16x16s16s16x16s80xQqI4B8x")
-_FEEDBACK = struct.Struct("<48xq16x16s16s16s88xqI4B8x")
+_FEEDBACK = struct.Struct("<I44xq16x16s16s16s88xqI4B8x")
 """What stands behind the token; of a feedback all that tells of an attempt is left out."""
 _SEAL = struct.Struct("<II")
 CHECKED_AT_ONCE = 256
@@ -239,6 +240,7 @@ def feedback(
     rules: int = 0,
     chain: bytes = NO_DIGEST,
     received_at_ms: int = 0,
+    flags: int = 0,
 ) -> bytes:
     """Return the record of a feedback; `token` None means that `reference` is yet to be joined.
 
@@ -257,7 +259,8 @@ def feedback(
         body, what = token, Kind.FEEDBACK
     micro = RETRACTED if value is None else round(value * MICRO)
     tail = _FEEDBACK.pack(
-        *(received_at_ms, reference, chain, event, micro, revision, kind, match, source, rules)
+        *(flags, received_at_ms, reference, chain, event, micro),
+        *(revision, kind, match, source, rules),
     )
     return _sealed(_HEAD.pack(what, RECORD_VERSION, 0, 0, 0) + body + tail)
 

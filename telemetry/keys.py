@@ -105,8 +105,18 @@ def producers(shard: int) -> str:
     return f"{{{tag(shard)}}}:producers"
 
 
-def labels(shard: int, day: int) -> str:
-    """Hash with a time to live: nonce -> what was said of the decisions of one day."""
+def labels(shard: int, span: int, part: str) -> str:
+    """Hash with a time to live: last bytes of nonces -> what was said of a span's decisions.
+
+    Args:
+        span: `young.span_of` the decisions.
+        part: parts of the generation, a dot, which of them; "" for what all names begin with.
+    """
+    return f"{{{tag(shard)}}}:said:{span}:{part}"
+
+
+def labels_of_day(shard: int, day: int) -> str:
+    """Hash with a time to live: nonce -> what was said of a day's decisions, up to schema 4."""
     return f"{{{tag(shard)}}}:labels:{day}"
 
 
@@ -115,9 +125,44 @@ def raters(shard: int, day: int) -> str:
     return f"{{{tag(shard)}}}:raters:{day}"
 
 
-def references(shard: int, bucket: int) -> str:
-    """Hash with a time to live: digest -> tokens of the decisions of some days that it names."""
+def references(shard: int, span: int | str, part: str) -> str:
+    """Hash with a time to live: last bytes of digests -> packed decisions that they name.
+
+    Args:
+        span: `young.span_of` the decisions.
+        part: as of `labels`.
+    """
+    return f"{{{tag(shard)}}}:named:{span}:{part}"
+
+
+def references_of_days(shard: int, bucket: int) -> str:
+    """Hash with a time to live: digest -> whole tokens of some days' decisions, up to schema 4."""
     return f"{{{tag(shard)}}}:refs:{bucket}"
+
+
+def parts(shard: int) -> str:
+    """Hash, pruned of spans that are old: span -> its generations, and when it changed last."""
+    return f"{{{tag(shard)}}}:parts"
+
+
+def sizes(shard: int) -> str:
+    """Hash, pruned of spans that are old: generation -> how many fields its parts have in all."""
+    return f"{{{tag(shard)}}}:sizes"
+
+
+def kinds(shard: int) -> str:
+    """Hash, permanent: number -> the kind of decisions that has it; `id` -> of this very table."""
+    return f"{{{tag(shard)}}}:kinds"
+
+
+def thawed(shard: int) -> str:
+    """Hash, pruned of rows that were put there an hour ago: of old decisions, what was said."""
+    return f"{{{tag(shard)}}}:thawed"
+
+
+def cold(shard: int) -> str:
+    """Hash: event id and nonce -> feedback for a decision that is not young any more."""
+    return f"{{{tag(shard)}}}:cold"
 
 
 def ingested(shard: int, span: int) -> str:

@@ -1,32 +1,43 @@
 """The index from an answer's id or a caller's reference to decisions.
 
-Every shard keeps the references of its own decisions, so that they commit with the outcome: one
-hash a span of days, digest -> packed tokens, back to back. A look-up asks every hash that may hold
-a decision of the last 30 days. One hash with one time to live costs a third of what a list with
-its own for each digest does, in time and in memory.
+Every shard keeps the references of its own decisions, so that they commit with the outcome: by the
+hour of the decision, in many small hashes (`telemetry/young.py`), and as much of the decision as
+the fold of feedback reads (`telemetry/decisions.py`). They are there while they are young; a
+look-up asks for all that is there. Up to schema 4 there was one hash for eight days, digest ->
+whole tokens: what lies there is found until it ends.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from telemetry import keys, narrow
+from telemetry import keys, narrow, young
+from telemetry.decisions import KIND, Decisions
 from telemetry.events import NO_DIGEST, RECORD, TOKEN_OFFSET, Flag, Match
 from telemetry.store import Client
 from telemetry.tokens import TOKEN_SIZE, decided_at_ms, nonce_of
 
 _DAY_MS = 86_400_000
 BUCKET_MS = 8 * _DAY_MS
-"""A look-up asks five or six hashes a shard; references are kept for up to 38 days."""
+"""What lies together up to schema 4, kept for up to 38 days."""
 KEPT_DAYS = 30
 """As long as feedback is heard."""
 SKEW_MS = 3_600_000
 """Another machine's clock may be ahead."""
 MAX_REFERENCES = 100
-"""Decisions kept under one reference and bucket; the oldest go."""
+"""Decisions kept under one reference and span; the oldest go."""
+AT_ONCE = 250
+"""Digests that a script is asked for."""
+MOST_ASKED = 10_000
+"""Fields that a script reads at most, for some ten milliseconds: the server does nothing else."""
+MOST_TABLES = 256
+"""Of kinds, that are kept: one a shard, of each store that this process ever met."""
 NONCE_COUNT_BYTES = 2
 """The last bytes of a nonce count the decisions of its process, round and round."""
 AHEAD_MS = _DAY_MS
@@ -56,7 +67,7 @@ def expires_at_s(number: int) -> int:
 
 
 def append(before: bytes | None, tokens: bytes) -> bytes:
-    """Return the tokens under a reference once `tokens` joined those `before`."""
+    """Return the whole tokens under a reference of a bucket once some joined those `before`."""
     found = (before or b"") + tokens
     if len(found) <= MAX_REFERENCES * narrow.TOKEN_SIZE:
         return found
@@ -66,7 +77,9 @@ def append(before: bytes | None, tokens: bytes) -> bytes:
 def look_up(
     client: Client, digests: list[bytes], *, n_shards: int, now_ms: int | None = None
 ) -> list[list[bytes]]:
-    """Return for each digest the packed tokens of its decisions, oldest first.
+    """Return for each digest the packed tokens of its young decisions, oldest first.
+
+    What the fold of feedback does not read is 0 in them.
 
     Args:
         now_ms: the time by which 30 days are counted, if not this machine's.
@@ -75,15 +88,110 @@ def look_up(
     """
     if not digests:
         return []
+    names = [digest[-young.DIGEST_BYTES :] for digest in digests]
+    each = [_Look(shard, names) for shard in range(n_shards)]
+    while going := [look for look in each if look.is_going]:
+        pipeline = client.pipeline(transaction=False)
+        for look in going:
+            pipeline.execute_command(*look.command())
+        for look, reply in zip(going, pipeline.execute(), strict=True):
+            look.take(reply)
+    found: list[list[bytes]] = [[] for _ in digests]
+    if earlier := [look.shard for look in each if look.may_be_earlier]:
+        for place, tokens in enumerate(_earlier(client, digests, earlier, now_ms)):
+            found[place] += tokens
+    for look in each:
+        for place, tokens in look.tokens(client):
+            found[place] += tokens
+    return [in_order(tokens) for tokens in found]
+
+
+@dataclass(slots=True)
+class _Look:
+    """A look-up in one shard, a part of the names after the other."""
+
+    shard: int
+    names: list[bytes]
+    table: bytes = b""  # id of the shard's table of kinds
+    history: bytes = b""
+    found: list[list[bytes]] = field(default_factory=list)  # packed decisions, of each name so far
+
+    @property
+    def is_going(self) -> bool:
+        """Whether there are names yet to ask for."""
+        return len(self.found) < len(self.names)
+
+    @property
+    def may_be_earlier(self) -> bool:
+        """Whether anything was folded here by a version that kept references by days."""
+        return not self.history.startswith(b"0-0:")
+
+    def command(self) -> tuple[bytes | str | int, ...]:
+        """Return what to ask the store next."""
+        n = self.shard
+        begin = len(self.found)
+        hashes = (keys.parts(n), keys.kinds(n), keys.meta(n))
+        base = keys.references(n, "", "").removesuffix(":")
+        some = self.names[begin : begin + AT_ONCE]
+        return ("EVAL", young.LUA_LOOK_UP, len(hashes), *hashes, base, MOST_ASKED, *some)
+
+    def take(self, reply: list[Any]) -> None:
+        """Note what the store replied."""
+        self.table, self.history, found = reply
+        self.found += found
+
+    def tokens(self, client: Client) -> Iterator[tuple[int, list[bytes]]]:
+        """Yield places of names, and the packed tokens of what they mean here."""
+        places = [place for place, those in enumerate(self.found) if those]
+        packed = [raw for place in places for raw in self.found[place]]
+        if not packed:
+            return
+        table = self.table + b"%d" % self.shard
+        kinds = _KINDS.get(table, _NO_KINDS)
+        needed = max(int.from_bytes(raw[KIND_AT : KIND_AT + 4], "little") for raw in packed)
+        if needed >= len(kinds):
+            kinds = _kinds(client, self.shard)
+            if len(_KINDS) >= MOST_TABLES:
+                _KINDS.clear()
+            _KINDS[table] = kinds
+        whole = Decisions.unpack(packed, kinds).to_tokens(self.shard).tobytes()
+        at = 0
+        for place in places:
+            end = at + TOKEN_SIZE * len(self.found[place])
+            yield place, [whole[i : i + TOKEN_SIZE] for i in range(at, end, TOKEN_SIZE)]
+            at = end
+
+
+KIND_AT = 16
+"""Where a packed decision has the number of its kind: behind the nonce."""
+_NO_KINDS = np.zeros(0, dtype=KIND)
+_KINDS: dict[bytes, NDArray[np.void]] = {}
+"""By id of their table: a number stands for the same kind for ever."""
+
+
+def _kinds(client: Client, shard: int) -> NDArray[np.void]:
+    """Return a shard's table of kinds; what no number says is 0."""
+    known = client.hgetall(keys.kinds(shard))
+    numbers = {int(number): kind for number, kind in known.items() if number != b"id"}
+    out = np.zeros(max(numbers, default=-1) + 1, dtype=KIND)
+    for number, kind in numbers.items():
+        out[number] = np.frombuffer(kind, dtype=KIND)[0]
+    return out
+
+
+def _earlier(
+    client: Client, digests: list[bytes], shards: list[int], now_ms: int | None
+) -> list[list[bytes]]:
+    """Return of each digest the packed tokens that lie by days, as up to schema 4."""
     if now_ms is None:
         now_ms = int(time.time() * 1000)
     first, last = bucket(now_ms - KEPT_DAYS * _DAY_MS), bucket(now_ms + SKEW_MS)
     pipeline = client.pipeline(transaction=False)
-    for shard in range(n_shards):
+    for shard in shards:
         for number in range(first, last + 1):
-            pipeline.hmget(keys.references(shard, number), digests)
+            pipeline.hmget(keys.references_of_days(shard, number), digests)
     found = zip(*pipeline.execute(), strict=True)  # by digest
-    return [in_order(t for part in parts for t in tokens_in(part)) for parts in found]
+    return [[token for part in parts for token in tokens_in(part)] for parts in found]
 
 
 def in_order(tokens: Iterable[bytes]) -> list[bytes]:

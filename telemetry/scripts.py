@@ -14,6 +14,7 @@ import redis
 from telemetry import keys
 from telemetry.store import Client
 from telemetry.topology import spans_slots
+from telemetry.young import LUA_ROWS
 
 Argument = bytes | str | int | float
 
@@ -42,26 +43,50 @@ end
 return 0
 """
 
+# ARGV from `i` on: commands as name, index into KEYS, number of further arguments, the arguments.
+# Three names are the script's own: ROWS puts rows into a span's hashes and DROP takes hashes away
+# (`telemetry/young.py`); CHILL deletes fields of a hash that still have the value beside them.
+_RUN = (
+    LUA_ROWS
+    + """
+local function run(i)
+  while i <= #ARGV do
+    local key, n = KEYS[tonumber(ARGV[i + 1])], tonumber(ARGV[i + 2])
+    if ARGV[i] == 'ROWS' then
+      put_rows(key, i + 3, i + 2 + n)
+    elseif ARGV[i] == 'DROP' then
+      drop_rows(i + 3, i + 2 + n)
+    elseif ARGV[i] == 'CHILL' then
+      for j = i + 3, i + 2 + n, 2 do
+        if redis.call('HGET', key, ARGV[j]) == ARGV[j + 1] then
+          redis.call('HDEL', key, ARGV[j])
+        end
+      end
+    else
+      redis.call(ARGV[i], key, unpack(ARGV, i + 3, i + 2 + n))
+    end
+    i = i + 3 + n
+  end
+end
+"""
+)
+
 # KEYS[1] meta; the others are what the commands touch. ARGV: expected mark, expected token, new
-# mark, then commands as: name, index into KEYS, number of further arguments, the arguments.
-_COMMIT = """
+# mark, then commands.
+_COMMIT = (
+    _RUN
+    + """
 local seen = redis.call('HMGET', KEYS[1], 'mark', 'token')
 if (seen[1] or '0-0') ~= ARGV[1] or seen[2] ~= ARGV[2] then
   return -1
 end
-local i = 4
-while i <= #ARGV do
-  local command = { ARGV[i], KEYS[tonumber(ARGV[i + 1])] }
-  local n = tonumber(ARGV[i + 2])
-  for j = 1, n do
-    command[2 + j] = ARGV[i + 2 + j]
-  end
-  redis.call(unpack(command))
-  i = i + 3 + n
-end
+run(4)
 redis.call('HSET', KEYS[1], 'mark', ARGV[3])
 return redis.call('HINCRBY', KEYS[1], 'version', 1)
 """
+)
+
+_WRITE = _RUN + "run(1)"
 
 # KEYS[1] workers. ARGV: the worker, for how many ms its word holds (0: it leaves). By the clock of
 # the store, so that the clocks of workers need not agree.
@@ -145,6 +170,8 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
 
+ROWS, DROP, CHILL = "ROWS", "DROP", "CHILL"
+"""Commands of the commit's own script, for what is young."""
 MAX_ARGUMENTS = 1000
 """Arguments of one command inside a commit: `unpack` fails near 8,000."""
 
@@ -188,12 +215,12 @@ class Commit:
         self._commands: list[Argument] = []
 
     def add(self, name: str, key: str, *arguments: Argument) -> None:
-        """Add a command on `key`; at most `MAX_ARGUMENTS` arguments.
+        """Add a command on `key`; at most `MAX_ARGUMENTS` arguments, but of ROWS any number.
 
         Raises:
             ValueError: more arguments than a script can pass on.
         """
-        if len(arguments) > MAX_ARGUMENTS:
+        if len(arguments) > MAX_ARGUMENTS and name != ROWS:
             raise ValueError(f"{name} with {len(arguments)} arguments; split it")
         place = self._keys.setdefault(key, len(self._keys) + 1)
         self._commands += [name, place, len(arguments), *arguments]
@@ -202,6 +229,10 @@ class Commit:
         """Return the new version, or -1 where mark or token show another owner."""
         script = client.register_script(_COMMIT)
         return int(script(keys=list(self._keys), args=[mark, token, new_mark, *self._commands]))
+
+    def write(self, client: Client) -> None:
+        """Write without asking who holds the shard: for who restores it, before anybody does."""
+        client.register_script(_WRITE)(keys=list(self._keys), args=self._commands)
 
     def arguments(self, *, mark: bytes, token: int, new_mark: bytes) -> list[Argument]:
         """Return what the script is called with: the number of keys, keys, arguments."""

@@ -69,7 +69,7 @@ def outcome(nonce: int, *, at_ms: int = NOW_MS) -> bytes:
 def said(number: int, nonce: int | None, value: float | None, **more: Any) -> bytes:
     more.setdefault("kind", FeedbackKind.HUMAN)
     more.setdefault("revision", 0)
-    event = NOW_MS.to_bytes(6, "big") + number.to_bytes(10, "big")
+    event = NOW_MS.to_bytes(6, "big") + number.to_bytes(4, "big") + bytes(6)
     body = None if nonce is None else token(nonce)
     return events.feedback(body, value=value, event=event, **more)
 

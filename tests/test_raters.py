@@ -70,7 +70,7 @@ def token(
 def said(
     body: bytes, value: float | None, *, at: int = 0, kind: FeedbackKind = HUMAN, revision: int = 0
 ) -> bytes:
-    event = NOW_MS.to_bytes(6, "big") + at.to_bytes(10, "big")
+    event = NOW_MS.to_bytes(6, "big") + at.to_bytes(4, "big") + bytes(6)
     return events.feedback(body, kind=kind, value=value, revision=revision, event=event)
 
 

@@ -160,7 +160,7 @@ class World:
             assert self.routers[one.router].journal.append(one.record())
 
     def say(self, router: int, ref: str, match: Match) -> None:
-        event = self.now_ms.to_bytes(6, "big") + len(self.sayings).to_bytes(10, "big")
+        event = self.now_ms.to_bytes(6, "big") + len(self.sayings).to_bytes(4, "big") + bytes(6)
         self.sayings[event] = Saying(ref, match, self.now_ms)
         digest = DIGESTS[ref]
         said = events.feedback(

@@ -269,7 +269,7 @@ def test_the_order_and_repetition_of_feedback_do_not_matter(items, dice: random.
         state: labels.Labels = {}
         for kind, value, revision, at in sequence:
             micro = -1 if value is None else round(value * 1e6)
-            word = Word(revision, at.to_bytes(16, "big"), micro)
+            word = Word(revision, at.to_bytes(10, "big"), micro)
             state = labels.hear(labels.parse(labels.pack(state)), kind, word)
         return state
 
@@ -772,7 +772,7 @@ def test_feedback_heard_at_once_counts_as_if_heard_one_by_one(before, items) -> 
     def word(item: Any) -> tuple[int, Word]:
         kind, value, revision, at = item
         micro = -1 if value is None else round(value * 1e6)
-        return kind, Word(revision, at.to_bytes(16, "big"), micro)
+        return kind, Word(revision, at.to_bytes(10, "big"), micro)
 
     states: list[labels.Labels] = []
     for known in before:
@@ -783,7 +783,11 @@ def test_feedback_heard_at_once_counts_as_if_heard_one_by_one(before, items) -> 
     items = [(slot % len(states), item) for slot, item in items]
     raw = [
         events.feedback(
-            token(slot), kind=kind, value=value, revision=at, event=event.to_bytes(16, "big")
+            token(slot),
+            kind=kind,
+            value=value,
+            revision=at,
+            event=event.to_bytes(10, "big") + bytes(6),
         )
         for slot, (kind, value, at, event) in items
     ]

@@ -24,6 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--shards", type=int, required=True)
     parser.add_argument("--store-url-env", default=None, help="variable that holds the URL")
     parser.add_argument("--prefix", default=keys.DEFAULT_PREFIX, help="of every key in the store")
+    parser.add_argument("--young-hours", type=int, default=24, help="kept in the store itself")
     parser.add_argument("--jobs", action="store_true", help="run the periodic jobs instead")
     parser.add_argument("--archive-days", type=float, default=30, help="0: keep no archive")
     parser.add_argument("--archive-max-bytes", type=int, default=8 << 30)
@@ -41,7 +42,8 @@ def main(argv: list[str] | None = None) -> int:
             if options.jobs:
                 _run_jobs(options, address, stop)
             else:
-                Learner(address, options.shards, options.state_dir / "journal", stop).run()
+                journals, hours = options.state_dir / "journal", options.young_hours
+                Learner(address, options.shards, journals, stop, young_hours=hours).run()
     except StoreUnavailable as error:
         print(error, file=sys.stderr)
         return 1

@@ -69,11 +69,16 @@ def work(config: Path | None, longest_pause_s: float) -> None:
 
 
 def worker_command(
-    state_dir: Path, *, shards: int, store_url: str | None, prefix: str = DEFAULT_PREFIX
+    state_dir: Path,
+    *,
+    shards: int,
+    store_url: str | None,
+    prefix: str = DEFAULT_PREFIX,
+    young_hours: int = 24,
 ) -> list[str]:
     """Return how a worker is started; the URL may hold a password, so it travels by environment."""
     command = [sys.executable, "-m", "workers", "--state-dir", str(state_dir.absolute())]
-    command += ["--shards", str(shards), "--prefix", prefix]
+    command += ["--shards", str(shards), "--prefix", prefix, "--young-hours", str(young_hours)]
     if store_url:
         command += ["--store-url-env", "POINTSMAN_STORE_URL"]
     return command
@@ -93,7 +98,13 @@ def _workers(entries: File, url: str | None) -> list[Part]:
         os.environ["POINTSMAN_STORE_URL"] = url
     state_dir = entries.server.state_directory()
     store = entries.store
-    worker = worker_command(state_dir, shards=store.shards, store_url=url, prefix=store.prefix)
+    worker = worker_command(
+        state_dir,
+        shards=store.shards,
+        store_url=url,
+        prefix=store.prefix,
+        young_hours=store.young_hours,
+    )
     return [Part("worker", worker), Part("jobs", jobs_command(worker, archive=entries.archive))]
 
 

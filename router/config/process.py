@@ -77,6 +77,7 @@ class StoreEntry(Entry):
     url_env: str | None = None
     shards: Annotated[int, Field(ge=1, le=64)] = 4
     prefix: Annotated[str, Field(pattern=f"^{STORE_PREFIX}$")] = DEFAULT_PREFIX
+    young_hours: Annotated[int, Field(ge=1, le=720)] = 24
 
     def url(self) -> str | None:
         """Return the configured URL, if any."""

@@ -19,7 +19,7 @@ from scripts.benches.derived_traffic import KINDS, SimulatedCall, faulty_traffic
 from telemetry import events
 from telemetry.events import FeedbackKind, Flag, Result, decode
 from telemetry.tokens import Token
-from workers.folding.batch import Batch, Decision, effects
+from workers.folding.batch import NO_HISTORY, Batch, Decision, effects
 from workers.observer import rewards
 from workers.observer.rewards import DerivedLabel, Memory, ObservedCall
 
@@ -68,7 +68,7 @@ class SimulatedLoop:
         records, bad = decode(b"".join(self.waiting))
         assert not bad
         batch = Batch(records, records["token"]["decided_at_ms"] // DAY_MS)
-        found = effects(batch, {d: self.labels.get(d) for d in batch.decisions()})
+        found = effects(batch, {d: self.labels.get(d) for d in batch.decisions(NO_HISTORY)})
         self.labels |= found.labels
         self.terms = [cells.merge([*self.terms, found.terms])]
         self.waiting.clear()
@@ -221,7 +221,7 @@ def _feedback(label: DerivedLabel, number: int) -> bytes:
         kind=FeedbackKind.DERIVED,
         value=label.value,
         revision=label.revision,
-        event=number.to_bytes(16, "big"),
+        event=number.to_bytes(10, "big") + bytes(6),
         source=label.source,
         rules=rewards.VERSION,
         chain=label.chain,

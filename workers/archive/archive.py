@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +20,13 @@ import structlog
 
 from telemetry import keys, scripts
 from telemetry.store import Client
+from telemetry.young import Span
 from workers.archive import files as archive_files
 from workers.archive import indexing
 from workers.archive.files import ArchiveFile, Content
 from workers.folding.batch import DAY_MS, LABEL_DAYS, SPAN_DAYS, SPANS, START, position
 from workers.folding.shard import LAG_DAYS, most_unarchived
+from workers.folding.young import THAWED_AT_BYTES
 
 log = structlog.get_logger()
 
@@ -121,7 +123,7 @@ class Archive:
         if int(n_bytes or 0) - int(kept or 0) >= limits.every_bytes:
             return True
         oldest = self.client.xrange(
-            keys.stream(shard), min=_after(archived or START), max=mark, count=1
+            keys.stream(shard), min=next_id(archived or START), max=mark, count=1
         )
         return not oldest or now_ms - position(oldest[0][0])[0] >= limits.every_s * 1000
 
@@ -149,27 +151,51 @@ class Archive:
     def state(self, shard: int, *, with_labels: bool = False) -> Content:
         """Return a shard's state at its mark, read in one step."""
         now_ms = int(self.client.time()[0]) * 1000
-        days = label_days(now_ms) if with_labels else []
-        spans = ingested_spans(now_ms) if with_labels else []
+        if with_labels:
+            return self._whole_state(shard, now_ms)
         pipeline = self.client.pipeline(transaction=True)
-        pipeline.hgetall(keys.meta(shard))
-        pipeline.hgetall(keys.rows(shard))
-        pipeline.hgetall(keys.producers(shard))
-        for day in days:
-            pipeline.hgetall(keys.labels(shard, day))
-        for day in days:
-            pipeline.hgetall(keys.raters(shard, day))
+        _ask_state(pipeline, shard)
+        meta, rows, producers = pipeline.execute()
+        return self._with_common(Content({b"mark": START, **meta}, rows, producers))
+
+    def _whole_state(self, shard: int, now_ms: int) -> Content:
+        """Return a state with all that was said, which a base is made of.
+
+        Which hashes there are is read before, and again with what they hold.
+        """
+        days, spans = label_days(now_ms), ingested_spans(now_ms)
+        while True:
+            hashes = said_in(self.client.hgetall(keys.parts(shard)))
+            pipeline = self.client.pipeline(transaction=True)
+            _ask_state(pipeline, shard)
+            pipeline.hgetall(keys.parts(shard))
+            pipeline.hgetall(keys.thawed(shard))
+            pipeline.hgetall(keys.cold(shard))
+            for day in days:
+                pipeline.hgetall(keys.labels_of_day(shard, day))
+            for day in days:
+                pipeline.hgetall(keys.raters(shard, day))
+            for span in spans:
+                pipeline.smembers(keys.ingested(shard, span))
+            for span, part in hashes:
+                pipeline.hgetall(keys.labels(shard, span, part))
+            meta, rows, producers, parts, thawed, cold, *others = pipeline.execute()
+            if said_in(parts) == hashes:
+                break
+        content = Content({b"mark": START, **meta}, rows, producers, cold=cold)
+        content.thawed = {nonce: row[THAWED_AT_BYTES:] for nonce, row in thawed.items()}
+        found = iter(others)
+        for names, placed in ((days, content.labels), (days, content.raters)):
+            for day in names:
+                placed.update({(day, name): row for name, row in next(found).items()})
         for span in spans:
-            pipeline.smembers(keys.ingested(shard, span))
-        meta, rows, producers, *others = pipeline.execute()
-        n = len(days)
-        labels, raters, ingested = others[:n], others[n : 2 * n], others[2 * n :]
-        content = Content({b"mark": START, **meta}, rows, producers)
-        for day, said, sitting in zip(days, labels, raters, strict=True):
-            content.labels.update({(day, nonce): row for nonce, row in said.items()})
-            content.raters.update({(day, seat): row for seat, row in sitting.items()})
-        for span, nonces in zip(spans, ingested, strict=True):
-            content.ingested.update(dict.fromkeys(nonces, b"%d" % span))
+            content.ingested.update(dict.fromkeys(next(found), b"%d" % span))
+        for span, _ in hashes:
+            content.words.update({(span, name): row for name, row in next(found).items()})
+        return self._with_common(content)
+
+    def _with_common(self, content: Content) -> Content:
+        """Return a shard's state with what all shards share."""
         content.store = self.client.hgetall(keys.META)
         content.standings = self.client.hgetall(keys.STANDINGS)
         content.watches = self.client.hgetall(keys.DRIFT)
@@ -181,13 +207,28 @@ class Archive:
         found: dict[bytes, bytes] = {}
         while position(after) < position(upto):
             part = self.client.xrange(
-                keys.stream(shard), min=_after(after), max=upto, count=READ_ENTRIES
+                keys.stream(shard), min=next_id(after), max=upto, count=READ_ENTRIES
             )
             if not part:
                 break
             found.update((entry_id, fields.get(b"f", b"")) for entry_id, fields in part)
             after = part[-1][0]
         return found
+
+
+def said_in(parts: Mapping[bytes, bytes]) -> list[tuple[int, str]]:
+    """Return span and part of all hashes of labels that there may be, given `keys.parts`."""
+    return [
+        (int(span), f"{n}.{part}")
+        for span, value in sorted(parts.items())
+        for n in Span.parse(value).labels
+        for part in range(n)
+    ]
+
+
+def _ask_state(pipeline: Client, shard: int) -> None:
+    for name in (keys.meta(shard), keys.rows(shard), keys.producers(shard)):
+        pipeline.hgetall(name)
 
 
 def label_days(now_ms: int) -> list[int]:
@@ -241,7 +282,7 @@ def locked(directory: Path, name: str = "lock", *, shared: bool = False) -> Iter
         os.close(descriptor)
 
 
-def _after(entry_id: bytes) -> str:
+def next_id(entry_id: bytes) -> str:
     """Return the first id behind an entry's: exclusive ranges are not known to every server."""
     ms, number = position(entry_id)
     return f"{ms}-{number + 1}"

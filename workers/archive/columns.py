@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from telemetry.young import NAME_BYTES
+
 DIGEST_REST = np.dtype("<u4")
 """Of a digest 12 bytes are kept. Of 10^8 references in all files one shares them by chance with a
 digest that is looked up in one of 10^20 look-ups; the other 4 bytes would make that no rarer than
@@ -46,6 +48,11 @@ class NamePairs:
         out = np.ones(len(self.first), dtype=bool)
         out[1:] = (self.first[1:] != self.first[:-1]) | (self.rest[1:] != self.rest[:-1])
         return out
+
+    def shortened(self) -> NamePairs:
+        """Return nonces of which only the last `NAME_BYTES` are not 0."""
+        mask = np.frombuffer(bytes(16 - NAME_BYTES) + b"\xff" * (NAME_BYTES - 8), dtype="<u8")[0]
+        return NamePairs(self.first, self.rest & mask)
 
     def as_nonces(self) -> NDArray[np.void]:
         """Return nonces as the (n,) 16 bytes that they were."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 
-from workers.folding.batch import DAY_MS, START, Decision, Entries, Window, position
+from workers.folding.batch import DAY_MS, START, Entries, Window, position
 from workers.folding.raters import Seat
 
 SUFFIX = ".parquet"
@@ -23,6 +23,9 @@ INDEX_SUFFIX = ".index"
 UNFINISHED = ".tmp-"
 _BASE = "base"
 DAY_BYTES = 8
+
+Placed = dict[tuple[int, bytes], bytes]
+"""Rows by a day or a span, and a name."""
 
 
 class Damaged(Exception):
@@ -72,8 +75,11 @@ class Content:
     meta: dict[bytes, bytes] = field(default_factory=dict)  # of the shard: mark, counters
     rows: dict[bytes, bytes] = field(default_factory=dict)
     producers: dict[bytes, bytes] = field(default_factory=dict)
-    labels: dict[Decision, bytes] = field(default_factory=dict)  # of a base
+    labels: Placed = field(default_factory=dict)  # of a base, by day and nonce, wide
+    words: Placed = field(default_factory=dict)  # of a base, by span and last bytes of nonces
     raters: dict[Seat, bytes] = field(default_factory=dict)  # of a base
+    thawed: dict[bytes, bytes] = field(default_factory=dict)  # of a base: nonce -> what was said
+    cold: dict[bytes, bytes] = field(default_factory=dict)  # of a base: feedback for old decisions
     ingested: dict[bytes, bytes] = field(default_factory=dict)  # of a base: nonce -> span of days
     entries: dict[bytes, bytes] = field(default_factory=dict)  # id -> frame
     standings: dict[bytes, bytes] = field(default_factory=dict)
@@ -97,12 +103,12 @@ class Content:
 
 
 _PLAIN = (
-    *("meta", "rows", "producers", "ingested", "entries"),
+    *("meta", "rows", "producers", "ingested", "thawed", "cold", "entries"),
     *("standings", "watches", "names", "store"),
 )
 """Parts of a file that are kept as they are."""
-_OF_DAYS = ("labels", "raters")
-"""Parts that are keyed by a day and a name."""
+_OF_DAYS = ("labels", "raters", "words")
+"""Parts that are keyed by a day, or a span, and a name."""
 
 
 def list_files(directory: Path) -> list[ArchiveFile]:

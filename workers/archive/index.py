@@ -33,7 +33,7 @@ from workers.archive.columns import (
 from workers.archive.files import UNFINISHED, ArchiveFile
 from workers.folding.hearing import ENTRIES
 
-FORM = b"pmindex1"
+FORM = b"pmindex2"
 """First bytes behind the checksum; an index of another form is made anew."""
 FACTS = np.dtype(DECISION.descr[1:])
 """A decision without its nonce, which is a column to search in."""

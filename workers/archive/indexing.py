@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,10 @@ from workers.archive.index import FACTS, seal, write
 from workers.folding import hearing
 from workers.folding.batch import DAY_MS, Batch, is_heard, take_apart
 from workers.folding.hearing import ENTRIES, pieces
+from workers.folding.history import History
+from workers.folding.labels import narrowed
+
+NONCE_BYTES = 16
 
 log = structlog.get_logger()
 
@@ -112,14 +117,18 @@ def _words(content: Content, batch: Batch) -> dict[str, NDArray[Any]]:
     earlier file, they do not count, and must have outranked nobody.
     """
     age = batch.today - batch.records["token"]["decided_at_ms"] // DAY_MS
-    said = batch.records.compress(batch.is_said & is_heard(age))
+    history = History.parse(content.meta.get(b"young"))
+    said = batch.records.compress(batch.is_said & is_heard(age) & ~batch.is_cold(history))
     is_told = (said["kind"] == Kind.OUTCOME) & ((said["flags"] & Flag.INGESTED) > 0)
     spoken_of = list(zip(pieces(said["token"]["nonce"]), is_told.tolist(), strict=True))
     distinct, slots = hearing.slots_of(spoken_of)
     rows = hearing.hear([None] * len(distinct), slots, said).rows
-    rows += content.labels.values()
-    names = [nonce for nonce, _ in distinct] + [nonce for _, nonce in content.labels]
-    told = [told for _, told in distinct] + [False] * len(content.labels)
+    names = [nonce for nonce, _ in distinct]
+    told = [told for _, told in distinct]
+    for of_base, row in _of_base(content):
+        names.append(of_base)
+        rows.append(row)
+        told.append(False)
     sizes = [len(row) // ENTRIES.itemsize for row in rows]
     nonces = nonces_in(names).take(np.repeat(np.arange(len(names)), sizes))
     order = nonces.order()
@@ -130,3 +139,12 @@ def _words(content: Content, batch: Batch) -> dict[str, NDArray[Any]]:
         "words": np.frombuffer(b"".join(rows), dtype=ENTRIES).take(order),
         "is_told": np.repeat(np.array(told, dtype=np.uint8), sizes)[order],
     }
+
+
+def _of_base(content: Content) -> Iterator[tuple[bytes, bytes]]:
+    """Yield nonces, or their last bytes behind zeros, and what was said, as it is stored now."""
+    for (_, nonce), row in content.labels.items():
+        yield nonce, narrowed(row)
+    for (_, name), row in content.words.items():
+        yield name.rjust(NONCE_BYTES, bytes(1)), row
+    yield from content.thawed.items()

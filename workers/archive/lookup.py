@@ -178,6 +178,9 @@ def _labels(
             continue
         if own := opened(file, unread):
             whose, places = own.said_of(names)
+            if file.is_base:  # most of it under the last bytes of nonces
+                shortened, behind = own.said_of(names.shortened())
+                whose, places = np.append(whose, shortened), np.append(places, behind)
             slots.append(whose)
             words.append(own.column("words").take(places))
             is_told.append(own.column("is_told").take(places) > 0)

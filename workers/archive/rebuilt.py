@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from bandit.cells import CARRY, KEY, N_COLUMNS, Family, add, from_bytes, unsound
 from bandit.exact import UNIT
 from telemetry.secret import RATERS_FIELD
-from workers.archive.files import Content
+from telemetry.young import HOUR_MS, name_of
+from workers.archive.files import Content, Placed
 from workers.folding.batch import (
     DAY_MS,
     LABEL_DAYS,
@@ -23,17 +24,81 @@ from workers.folding.batch import (
     Entries,
     Window,
     at_ms,
+    cold_field,
     effects,
     take_apart,
 )
 from workers.folding.hearing import pieces
+from workers.folding.history import History
+from workers.folding.labels import narrowed, widened
 from workers.folding.raters import Seat
 from workers.folding.shard import stale_rows
+from workers.folding.young import lies_by_span
 
 AT_ONCE = 48
 """Entries folded in one go: 12,000 records; more leave the processor's cache."""
 
 Sums = dict[bytes, NDArray[np.int64]]
+
+
+@dataclass(slots=True)
+class Said(Mapping[Decision, bytes]):
+    """What was said of decisions, of all that feedback is heard for, wherever it was read from."""
+
+    labels: dict[Decision, bytes] = field(default_factory=dict)  # folded here
+    short: Placed = field(default_factory=dict)  # of a base, by span and last bytes of nonces
+    by_day: Placed = field(default_factory=dict)  # of a base, by day and nonce
+    thawed: dict[bytes, bytes] = field(default_factory=dict)  # of a base, by nonce
+
+    def __getitem__(self, decision: Decision) -> bytes:
+        """Return the row of a decision, as it is stored now."""
+        span, nonce = decision
+        row = self.labels.get(decision)
+        if row is None:
+            row = self.short.get((span, name_of(nonce)))
+        if row is None:
+            row = self.by_day.get((span * HOUR_MS // DAY_MS, nonce), self.thawed.get(nonce))
+        if row is None:
+            raise KeyError(decision)
+        return row
+
+    def get(self, decision: Decision, default: Any = None) -> Any:
+        """Return the row of a decision, or the default."""
+        try:
+            return self[decision]
+        except KeyError:
+            return default
+
+    def __iter__(self) -> Iterator[Decision]:
+        """Yield the decisions whose records were folded here."""
+        return iter(self.labels)
+
+    def __len__(self) -> int:
+        """Return how many rows there are."""
+        return len(self.labels) + len(self.short) + len(self.by_day) + len(self.thawed)
+
+    def add(self, content: Content) -> None:
+        """Take over what a base holds."""
+        self.short.update(content.words)
+        self.by_day.update({place: narrowed(row) for place, row in content.labels.items()})
+        self.thawed.update(content.thawed)
+
+    def forget(self, oldest_day: int) -> None:
+        """Drop what was said of decisions of earlier days."""
+        first = oldest_day * DAY_MS // HOUR_MS
+        self.labels = {d: row for d, row in self.labels.items() if d[0] >= first}
+        self.short = {d: row for d, row in self.short.items() if d[0] >= first}
+        self.by_day = {d: row for d, row in self.by_day.items() if d[0] >= oldest_day}
+
+    def placed(self, history: History) -> tuple[Placed, Placed]:
+        """Return where rows lie: by day and nonce, and by span and last bytes of nonces."""
+        by_day, by_span = dict(self.by_day), dict(self.short)
+        for (span, nonce), row in self.labels.items():
+            if lies_by_span(span, history):
+                by_span[span, name_of(nonce)] = row
+            else:
+                by_day[span * HOUR_MS // DAY_MS, nonce] = row
+        return {place: widened(row) for place, row in by_day.items()}, by_span
 
 
 @dataclass(slots=True)
@@ -43,7 +108,9 @@ class Rebuilt:
     mark: bytes = START
     rows: Sums = field(default_factory=dict)
     windows: dict[bytes, Window] = field(default_factory=dict)
-    labels: dict[Decision, bytes] = field(default_factory=dict)
+    history: History = field(default_factory=History)
+    said: Said = field(default_factory=lambda: Said())
+    cold: dict[bytes, bytes] = field(default_factory=dict)  # feedback for old decisions, as kept
     raters: dict[Seat, bytes] = field(default_factory=dict)
     raters_key: bytes = b""  # of the store; before anything of a rater is folded
     ingested: dict[bytes, int] = field(default_factory=dict)  # nonce -> span of days
@@ -56,7 +123,9 @@ class Rebuilt:
         self.rows = parse_rows(content.rows)
         self.windows = content.windows
         self.n_bytes = content.meta.get(b"n_bytes", b"0")
-        self.labels.update(content.labels)
+        self.history = History.parse(content.meta.get(b"young"))
+        self.said.add(content)
+        self.cold.update(content.cold)
         self.raters.update(content.raters)
         self.ingested.update({nonce: int(span) for nonce, span in content.ingested.items()})
 
@@ -64,6 +133,8 @@ class Rebuilt:
         """Fold the entries of a file in, ranking raters' decisions as it says."""
         # Whoever folded them made it before, so that it is beside every state that rests on it.
         self.raters_key = content.store.get(RATERS_FIELD.encode(), self.raters_key)
+        # Of the whole file, and so of each of its entries.
+        self.history = History.parse(content.meta.get(b"young"))
         self.fold(content.as_entries())
 
     def fold(self, entries: Entries) -> None:
@@ -78,20 +149,35 @@ class Rebuilt:
             del self.rows[name]
         self.windows = {n: w for n, w in self.windows.items() if not w.is_forgotten(now_ms)}
         oldest = now_ms // DAY_MS - LABEL_DAYS
-        self.labels = {d: row for d, row in self.labels.items() if d[0] >= oldest}
+        self.said.forget(oldest)
         self.raters = {s: row for s, row in self.raters.items() if s[0] >= oldest}
         first = now_ms // DAY_MS // SPAN_DAYS - SPANS + 1
         self.ingested = {nonce: span for nonce, span in self.ingested.items() if span >= first}
+
+    def put_into(self, content: Content) -> None:
+        """Have a base hold what was said, and by whom."""
+        content.labels, content.words = self.said.placed(self.history)
+        content.raters, content.cold, content.thawed = self.raters, self.cold, self.said.thawed
+        content.ingested = {nonce: b"%d" % span for nonce, span in self.ingested.items()}
 
     def _fold(self, entries: Entries) -> None:
         batch = take_apart(entries, self.windows)
         batch.drop_told(self.ingested)
         self.ingested.update(batch.ingested)
-        found = effects(batch, self.labels, seated=self.raters, raters_key=self.raters_key)
+        found = effects(
+            batch,
+            self.said,
+            history=self.history,
+            seated=self.raters,
+            raters_key=self.raters_key,
+        )
         after = add(found.terms, self._stored)
         self.rows.update(zip(pieces(after.keys), after.values, strict=True))
         self.windows.update(batch.windows)
-        self.labels.update(found.labels)
+        self.said.labels.update(found.labels)
+        self.cold.update({cold_field(record): record.tobytes() for record in found.cold})
+        for field_of_it in batch.done():
+            self.cold.pop(field_of_it, None)
         self.raters.update(found.raters)
         self.n_records += len(batch.records)
         self.mark = entries[-1][0]

@@ -9,23 +9,38 @@ sent again is known by its producer's numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import redis
+from numpy.typing import NDArray
 
 from telemetry import keys, references
 from telemetry.events import Kind, Match
+from telemetry.scripts import Commit
 from telemetry.secret import RATERS_FIELD
 from telemetry.store import READABLE, SCHEMA, Client, prepare
+from telemetry.young import HOUR_MS
 from workers.archive import files as archive_files
-from workers.archive.archive import Archive, ingested_spans, label_days
+from workers.archive.archive import Archive, ingested_spans, label_days, next_id
 from workers.archive.files import ArchiveFile, Content, Damaged
 from workers.archive.rebuilt import Rebuilt, damaged_rows
-from workers.folding.batch import DAY_MS, Entries, at_ms, position, references_of, take_apart
+from workers.folding.batch import (
+    DAY_MS,
+    Entries,
+    at_ms,
+    final_tokens,
+    position,
+    references_of,
+    take_apart,
+)
+from workers.folding.history import History
 from workers.folding.shard import ingested_expiry_s, label_expiry_s
+from workers.folding.young import Changes, YoungRows, lies_by_span, thawed_row
 
 ABOVE = 1 << 32
 """What versions rise by: more than a lost store can have committed since its last checkpoint."""
@@ -141,8 +156,7 @@ def _sound(directory: Path, part: _Part, found: Restored) -> _Part:
             state.stand_at(whole)
     state.forget()
     content.rows = {name: row for name, row in content.rows.items() if name not in set(damaged)}
-    content.labels, content.raters = state.labels, state.raters
-    content.ingested = {nonce: b"%d" % span for nonce, span in state.ingested.items()}
+    state.put_into(content)
     base = archive_files.write(directory, content, start=None)
     if part.files[-1].is_base:  # of one mark there is one
         archive_files.delete(part.files.pop())
@@ -169,7 +183,7 @@ def _restore_shard(
     found.newest_ms = max(found.newest_ms, at_ms(part.content.mark))
     if client.hget(keys.meta(shard), "restored") is not None:
         return
-    state = Rebuilt()
+    state, young = Rebuilt(), _young(client, shard, part)
     now_ms = int(client.time()[0]) * 1000
     for file in part.files:
         try:
@@ -180,12 +194,12 @@ def _restore_shard(
         state.follow(content)
         state.stand_at(content)
         entries = content.as_entries()
-        found.references += _write_references(client, shard, entries, answered, now_ms=now_ms)
+        found.references += _write_references(client, young, entries, answered, now_ms=now_ms)
         found.files += 1
     state.forget()
-    found.labels += len(state.labels)
-    _clear(client, shard, now_ms=now_ms)
-    _write_days(client, shard, keys.labels, state.labels)
+    found.labels += len(state.said)
+    _clear(client, young, now_ms=now_ms)
+    _write_labels(client, young, state)
     _write_days(client, shard, keys.raters, state.raters)
     _write_ingested(client, shard, state)
     with client.pipeline(transaction=True) as pipeline:
@@ -201,15 +215,71 @@ def _restore_shard(
     _begin_stream_after(client, shard, part.content.mark)
 
 
-def _clear(client: Client, shard: int, *, now_ms: int) -> None:
+def _young(client: Client, shard: int, part: _Part) -> YoungRows:
+    """Return where young rows lie in the store, as far as there are any, and are to lie."""
+    pipeline = client.pipeline(transaction=False)
+    YoungRows.read(pipeline, shard)
+    history = History.parse(part.content.meta.get(b"young"))
+    return YoungRows.parse(shard, pipeline.execute(), history)
+
+
+def _write_labels(client: Client, young: YoungRows, state: Rebuilt) -> None:
+    """Write what was said where the learner looks for it, and what of it is for old decisions.
+
+    What lies by span is written as far as it is young. What the rest of the stream says of old
+    decisions was put back before; it is again, as of the restored mark.
+    """
+    shard, mark = young.shard, state.mark
+    by_day, by_span = state.said.placed(young.history)
+    _write_days(client, shard, keys.labels_of_day, by_day)
+    oldest_ms = young.history.oldest_ms(position(mark))
+    rated = {seat[0] for seat in state.raters}  # days
+    rows: dict[int, list[tuple[bytes, bytes]]] = {}
+    for (span, name), row in by_span.items():
+        if (span + 1) * HOUR_MS > oldest_ms or span * HOUR_MS // DAY_MS in rated:
+            rows.setdefault(span, []).append((name, row))
+    for span, those in rows.items():
+        commit, changes = Commit(keys.meta(shard)), Changes(mark, young.history)
+        own = {span} if span * HOUR_MS // DAY_MS in rated else set()
+        young.put_labels(commit, changes, {span: those}, known={}, rated=own)
+        _write_young(client, young, commit, changes)
+    for names in _parts(list(state.cold)):
+        client.hset(keys.cold(shard), mapping={name: state.cold[name] for name in names})
+    for entry in _entries_after(client, shard, mark):
+        batch = take_apart([entry], {})
+        for span, nonce in batch.thawed(young.history):
+            row = thawed_row(state.said.get((span, nonce), b""), at_ms(entry[0]))
+            client.hset(keys.thawed(shard), nonce, row)
+
+
+def _write_young(client: Client, young: YoungRows, commit: Commit, changes: Changes) -> None:
+    young.write_books(commit, changes)
+    commit.write(client)
+    young.take_over(changes)
+    young.sizes = {n.decode(): int(s) for n, s in client.hgetall(keys.sizes(young.shard)).items()}
+
+
+def _entries_after(client: Client, shard: int, mark: bytes) -> Iterator[tuple[bytes, Any]]:
+    """Yield what a stream still holds beyond a mark."""
+    while part := client.xrange(keys.stream(shard), min=next_id(mark), count=AT_ONCE):
+        yield from part
+        mark = part[-1][0]
+
+
+def _clear(client: Client, young: YoungRows, *, now_ms: int) -> None:
     """Delete what a store that lost only its marks still has of later state.
 
     The stream is folded again from the restored mark on, and would pass for said already.
     References and waiting feedback may stay: to note them twice says the same.
     """
+    shard = young.shard
     names = [keys.rows(shard), keys.touched(shard), keys.producers(shard)]
+    names += [keys.cold(shard), keys.thawed(shard)]
     for day in label_days(now_ms):
-        names += [keys.labels(shard, day), keys.raters(shard, day)]
+        names += [keys.labels_of_day(shard, day), keys.raters(shard, day)]
+    commit = Commit(keys.meta(shard))
+    young.drop_labels(commit)
+    commit.write(client)
     names += [keys.ingested(shard, span) for span in ingested_spans(now_ms)]
     client.delete(*names)
 
@@ -257,13 +327,13 @@ def _write_ingested(client: Client, shard: int, state: Rebuilt) -> None:
 
 
 def _write_references(
-    client: Client, shard: int, entries: Entries, answered: set[bytes], *, now_ms: int
+    client: Client, young: YoungRows, entries: Entries, answered: set[bytes], *, now_ms: int
 ) -> int:
-    """Index the references of 30 days again, and hold again what waited for its decision.
+    """Index the references that are young again, and hold again what waited for its decision.
 
-    Of what means one decision and is with it, nothing is held: by now it might mean another one.
-    What means all of them is sent to all of them again, which has no effect. Return how many
-    references.
+    Those of decisions that lie by day are young for 30 days. Of what means one decision and is with
+    it, nothing is held: by now it might mean another one. What means all of them is sent to all of
+    them again, which has no effect. Return how many references.
     """
     oldest_ms, total = now_ms - references.KEPT_DAYS * DAY_MS, 0
     for entry in entries:
@@ -274,22 +344,30 @@ def _write_references(
         for record in batch.of_kind(Kind.REFERENCE_FEEDBACK):
             is_done = record["match"] != Match.ALL and record["event"].tobytes() in answered
             if now_ms - heard_ms < references.AHEAD_MS and not is_done:
-                client.hset(keys.held(shard), record["event"].tobytes(), record.tobytes())
-        for bucket, named in references_of(batch.of_kind(Kind.OUTCOME)).items():
-            total += _index(client, keys.references(shard, bucket), named)
-            client.expireat(keys.references(shard, bucket), references.expires_at_s(bucket))
+                client.hset(keys.held(young.shard), record["event"].tobytes(), record.tobytes())
+        total += _index(client, young, entry[0], batch.of_kind(Kind.OUTCOME))
     return total
 
 
-def _index(client: Client, name: str, named: dict[bytes, bytes]) -> int:
-    """Add references to a hash; going on after a kill may add one twice, which says the same."""
-    total = 0
-    for part in _parts(list(named)):
-        before = client.hmget(name, part)
-        after = {d: references.append(b, named[d]) for d, b in zip(part, before, strict=True)}
-        client.hset(name, mapping=after)
-        total += len(after)
-    return total
+def _index(client: Client, young: YoungRows, mark: bytes, outcomes: NDArray[np.void]) -> int:
+    """Note what names decisions; going on after a kill may note one twice, which says the same."""
+    decisions, names = references_of(outcomes)
+    oldest_ms = young.history.oldest_ms(position(mark))
+    by_span = [n for n in names if lies_by_span(n[0], young.history)]
+    by_span = [n for n in by_span if (n[0] + 1) * HOUR_MS > oldest_ms]
+    commit, changes = Commit(keys.meta(young.shard)), Changes(mark, young.history)
+    young.put_references(commit, changes, (decisions, by_span))
+    if changes.spans:
+        _write_young(client, young, commit, changes)
+    tokens = [token.tobytes() for token in final_tokens(outcomes)]
+    earlier = [n for n in names if not lies_by_span(n[0], young.history)]
+    for span, place, digest in earlier:
+        number = references.bucket(span * HOUR_MS)
+        name = keys.references_of_days(young.shard, number)
+        after = references.append(client.hget(name, digest), tokens[place])
+        client.hset(name, digest, after)
+        client.expireat(name, references.expires_at_s(number))
+    return len({(span, digest) for span, _, digest in by_span + earlier})
 
 
 def _begin_stream_after(client: Client, shard: int, mark: bytes) -> None:

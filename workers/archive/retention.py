@@ -99,8 +99,8 @@ def _begin_from(chain: list[ArchiveFile]) -> ArchiveFile | None:
     if not whole:
         return None
     state.forget()
-    content.entries, content.labels, content.raters = {}, state.labels, state.raters
-    content.ingested = {nonce: b"%d" % span for nonce, span in state.ingested.items()}
+    content.entries = {}
+    state.put_into(content)
     base = archive_files.write(chain[-1].path.parent, content, start=None)
     indexing.make(base, content)
     return base

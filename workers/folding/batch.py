@@ -18,11 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit import cells
-from telemetry import frames, references
+from telemetry import frames
+from telemetry.decisions import Decisions
 from telemetry.errors import MalformedEvent
-from telemetry.events import NO_DIGEST, RECORD, Flag, Kind, decode
+from telemetry.events import NO_DIGEST, RECORD, Flag, Kind, decode, size_of
+from telemetry.young import HOUR_MS
 from workers.folding import hearing, raters
 from workers.folding.hearing import pieces
+from workers.folding.history import History, Position
 from workers.folding.raters import Seat
 from workers.folding.terms import label_terms, outcome_terms
 
@@ -37,10 +40,11 @@ SPANS = 3
 """Nonces of ingested outcomes are kept by the span of days in which they came: the one under way
 and two whole ones before it, so 32 days at least. Sets that end by themselves; one sorted by time
 would need twice the memory, 75 bytes a nonce."""
+NO_HISTORY = History()
 START = b"0-0"
 """Before every entry."""
 Decision = tuple[int, bytes]
-"""The day on which it was made, and its nonce."""
+"""The span in which it was made (`young.span_of`), and its nonce."""
 Entries = list[tuple[bytes, dict[bytes, bytes]]]
 """Ids and fields, as the store gives them."""
 
@@ -75,6 +79,9 @@ class Batch:
 
     records: NDArray[np.void]
     today: NDArray[np.int64]  # (n_records,) day of each one's entry
+    came: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, dtype=np.intp))
+    """(n_records,) which of `entries` each one came in; not needed where all decisions are young"""
+    entries: list[Position] = field(default_factory=list)
     dead: list[tuple[str, bytes]] = field(default_factory=list)
     windows: dict[bytes, Window] = field(default_factory=dict)
     n_repeated: int = 0
@@ -95,15 +102,54 @@ class Batch:
         brings = is_outcome & (self.records["feedback_kind"] > 0)
         return np.asarray((self.records["kind"] == Kind.FEEDBACK) | brings)
 
-    def decisions(self) -> list[Decision]:
-        """Return the decisions whose labels `effects` needs, each once."""
-        return list(dict.fromkeys(_decisions(self.records.compress(self.is_said)["token"])))
+    def is_old(self, history: History) -> NDArray[np.bool_]:
+        """Return which decisions lie by span and were not young any more when their record came."""
+        decided, since_ms = self.records["token"]["decided_at_ms"], history.since_ms
+        if since_ms is None or not len(decided):
+            return np.zeros(len(self.records), dtype=bool)
+        oldest = np.array([history.oldest_ms(entry) for entry in self.entries], dtype=np.int64)
+        return np.asarray((decided >= since_ms) & (decided < oldest[self.came]))
 
-    def seats(self) -> list[Seat]:
+    def is_cold(self, history: History) -> NDArray[np.bool_]:
+        """Return which records say something of an old decision, so that it must be put back first.
+
+        An event of others brings its word when its decision is told for the first time: nothing
+        can have been said of it before.
+        """
+        is_done = (self.records["flags"] & Flag.THAWED) > 0
+        return np.asarray(self.is_said & self.is_old(history) & ~is_done & ~self._is_told)
+
+    def thawed(self, history: History) -> set[Decision]:
+        """Return the old decisions that were put back so that more can be said of them."""
+        is_thawed = (self.records["flags"] & Flag.THAWED) > 0
+        if not is_thawed.any():
+            return set()
+        mine = self.is_said & is_thawed & self.is_old(history)
+        return set(decisions_of(self.records.compress(mine)["token"]))
+
+    def done(self) -> list[bytes]:
+        """Return under which fields the cold feedback was kept that is folded now."""
+        is_done = (self.records["flags"] & Flag.THAWED) > 0
+        return [cold_field(record) for record in self.records[is_done]] if is_done.any() else []
+
+    def decisions(self, history: History) -> list[Decision]:
+        """Return the decisions whose labels `effects` needs, each once."""
+        mine = self.is_said & ~self.is_cold(history)
+        return list(dict.fromkeys(decisions_of(self.records.compress(mine)["token"])))
+
+    def seats(self, history: History) -> list[Seat]:
         """Return the seats of raters whose rows `effects` needs, each once; mostly none."""
         tokens = self.records["token"]
         mine = raters.is_rated(tokens) & self.is_said
+        if mine.any():
+            mine &= ~self.is_cold(history)
         return list(dict.fromkeys(raters.seats_of(tokens.compress(mine)))) if mine.any() else []
+
+    def rated_spans(self) -> set[int]:
+        """Return the spans of decisions of which raters who are told apart say something."""
+        tokens = self.records["token"]
+        mine = tokens.compress(raters.is_rated(tokens) & self.is_said)
+        return {span for span, _ in decisions_of(mine)}
 
     def told(self) -> list[bytes]:
         """Return the nonces of outcomes that others tell of, perhaps not for the first time."""
@@ -125,7 +171,9 @@ class Batch:
                 keep[place] = False
             else:
                 self.ingested[nonce] = int(self.today[place]) // SPAN_DAYS
-        self.records, self.today = self.records.compress(keep), self.today[keep]
+        self.records = self.records.compress(keep)
+        self.today = self.today[keep]
+        self.came = self.came[keep] if len(self.came) else self.came
         self.n_repeated += int((~keep).sum())
 
     @property
@@ -143,6 +191,7 @@ class Effects:
     raters: dict[Seat, bytes]  # rows that changed
     outcomes: NDArray[np.void]
     waiting: NDArray[np.void]  # feedback whose decision is not known yet
+    cold: NDArray[np.void]  # what says something of a decision that is not young any more
     dead: list[tuple[str, bytes]]
     counts: Counter[str]
 
@@ -171,7 +220,7 @@ def take_apart(
             only tell what never arrived.
     """
     batch = Batch(np.empty(0, dtype=RECORD), np.empty(0, dtype=np.int64))
-    bodies: list[tuple[int, int, bytes]] = []  # by day and version
+    bodies: list[tuple[int, int, int, bytes]] = []  # by day and version: which entry, and records
     for entry_id, fields in entries:
         raw = fields.get(b"f", b"")
         batch.n_bytes += len(raw)
@@ -183,18 +232,36 @@ def take_apart(
         now_ms = at_ms(entry_id)
         skip = _count(batch, windows, expected, frame, now_ms)
         new = frame.body[skip * frame.record_size :]
-        bodies.append((now_ms // DAY_MS, frame.version, new))
+        bodies.append((now_ms // DAY_MS, frame.version, len(batch.entries), new))
+        batch.entries.append(position(entry_id))
     parts: list[NDArray[np.void]] = []
     days: list[int] = []
+    came: list[NDArray[np.intp]] = []
     for (day, version), those in groupby(bodies, key=itemgetter(0, 1)):
-        sound, bad = decode(b"".join(body for *_, body in those), version)
+        sound, numbers, bad = _decode([(number, body) for *_, number, body in those], version)
         batch.dead += [("a record with a wrong checksum or field", raw) for raw in bad]
         parts.append(sound)
         days.append(day)
+        came.append(numbers)
     if parts:
         batch.records = parts[0] if len(parts) == 1 else np.concatenate(parts)
         batch.today = np.repeat(np.array(days, dtype=np.int64), [len(p) for p in parts])
+        batch.came = np.concatenate(came)
     return batch
+
+
+def _decode(
+    bodies: list[tuple[int, bytes]], version: int
+) -> tuple[NDArray[np.void], NDArray[np.intp], list[bytes]]:
+    """Return the sound records of several entries, which entry each is of, and the unsound ones."""
+    sound, bad = decode(b"".join(body for _, body in bodies), version)
+    size, numbers = size_of(version), [number for number, _ in bodies]
+    if not bad:  # all at once, as nearly always
+        return sound, np.repeat(numbers, [len(body) // size for _, body in bodies]), []
+    each = [decode(body, version) for _, body in bodies]
+    sizes = [len(found) for found, _ in each]
+    whole = np.concatenate([found for found, _ in each])
+    return whole, np.repeat(numbers, sizes), [raw for _, bad in each for raw in bad]
 
 
 def _count(
@@ -222,6 +289,7 @@ def effects(
     batch: Batch,
     stored: Mapping[Decision, bytes | None],
     *,
+    history: History = NO_HISTORY,
     seated: Mapping[Seat, bytes | None] = MappingProxyType({}),
     raters_key: bytes = b"",
 ) -> Effects:
@@ -230,6 +298,7 @@ def effects(
     Args:
         stored: the labels rows of `batch.decisions()`, and of those that `seated` names beside
             them; of those not named nothing was said yet.
+        history: for how long decisions were young when these entries came.
         seated: the raters' rows of `batch.seats()`.
         raters_key: of the store; only where there are such seats.
     """
@@ -241,8 +310,9 @@ def effects(
         outcomes=len(outcomes),
         held=len(waiting),
     )
-    out = Effects(_NOTHING, {}, {}, outcomes, waiting, list(batch.dead), counts)
-    terms = _hear(out, _refuse(out, batch), stored, seated, raters_key)
+    none = batch.records[:0]
+    out = Effects(_NOTHING, {}, {}, outcomes, waiting, none, list(batch.dead), counts)
+    terms = _hear(out, _refuse(out, batch, history), stored, seated, raters_key)
     if len(outcomes):
         terms += outcome_terms(outcomes)
     out.terms = cells.merge(terms)
@@ -250,14 +320,19 @@ def effects(
     return out
 
 
-def _refuse(out: Effects, batch: Batch) -> NDArray[np.void]:
-    """Return the feedback that counts: of a decision of the last 30 days."""
-    said, today = batch.records.compress(batch.is_said), batch.today[batch.is_said]
+def _refuse(out: Effects, batch: Batch, history: History) -> NDArray[np.void]:
+    """Return the feedback that counts: of a decision of the last 30 days, and not a cold one."""
+    is_said = batch.is_said
+    said, today = batch.records.compress(is_said), batch.today[is_said]
     age = today - said["token"]["decided_at_ms"] // DAY_MS
     for wrong, when in ((age > LABEL_DAYS, "over 30 days ago"), (age < -1, "the future")):
         reason = f"feedback for a decision of {when}"
         out.dead += [(reason, record.tobytes()) for record in said[wrong]]
-    counts = is_heard(age)
+    counts, is_cold = is_heard(age), batch.is_cold(history)[is_said]
+    if is_cold.any():
+        out.cold = np.asarray(said.compress(counts & is_cold))
+        counts &= ~is_cold
+    out.counts["cold"] = len(out.cold)
     return said if counts.all() else np.asarray(said.compress(counts))
 
 
@@ -280,7 +355,7 @@ def _hear(
     """
     if not len(said):
         return []
-    distinct, slots = hearing.slots_of(_decisions(said["token"]))
+    distinct, slots = hearing.slots_of(decisions_of(said["token"]))
     first = np.empty(len(distinct), dtype=np.intp)
     first[slots[::-1]] = np.arange(len(said))[::-1]
     tokens = said.take(first)["token"]
@@ -314,28 +389,44 @@ def _with_who_sits_beside(
     return [*distinct, *beside], np.concatenate([tokens, raters.tokens_of(beside.values())])
 
 
-def _decisions(token: NDArray[np.void]) -> list[Decision]:
-    days = (token["decided_at_ms"] // DAY_MS).tolist()
-    return list(zip(days, pieces(token["nonce"]), strict=True))
+def decisions_of(token: NDArray[np.void]) -> list[Decision]:
+    """Return where what was said of the decisions in (n,) tokens lies."""
+    spans = (token["decided_at_ms"] // HOUR_MS).tolist()
+    return list(zip(spans, pieces(token["nonce"]), strict=True))
 
 
 _NOTHING = cells.merge([])
 
 
-def references_of(outcomes: NDArray[np.void]) -> dict[int, dict[bytes, bytes]]:
-    """Return by bucket and digest the packed tokens of the decisions that it names.
+def cold_field(record: np.void) -> bytes:
+    """Return under which field feedback for an old decision is kept: its event id and the nonce."""
+    return bytes(record["event"].tobytes() + record["token"]["nonce"].tobytes())
+
+
+def references_of(outcomes: NDArray[np.void]) -> tuple[Decisions, list[tuple[int, int, bytes]]]:
+    """Return the decisions of final outcomes, and what names them: its span, which, the digest.
 
     A decision whose id left before it was known who would answer is named by its nonce as well.
     """
-    final = outcomes[(outcomes["flags"] & Flag.FINAL) > 0]
-    buckets = (final["token"]["decided_at_ms"] // references.BUCKET_MS).tolist()
-    tokens = pieces(final["token"])
+    final = outcomes.compress(_is_final(outcomes))
+    spans = final["token"]["decided_at_ms"] // HOUR_MS
     promised = (final["flags"] & Flag.PROMISED) > 0
-    nonces = np.where(promised, final["token"]["nonce"], np.void(NO_DIGEST))
-    out: dict[int, dict[bytes, bytes]] = {}
-    for names in (final["response"], final["reference"], nonces):
-        for digest, bucket, token in zip(pieces(names), buckets, tokens, strict=True):
-            if digest != NO_DIGEST:
-                found = out.setdefault(bucket, {})
-                found[digest] = references.append(found.get(digest), token)
-    return out
+    out: list[tuple[int, int, bytes]] = []
+    for names, is_given in (
+        (final["response"], True),
+        (final["reference"], True),
+        (final["token"]["nonce"], promised),
+    ):
+        given = np.flatnonzero((names != np.void(NO_DIGEST)) & is_given)
+        digests = pieces(names.take(given))
+        out += zip(spans[given].tolist(), given.tolist(), digests, strict=True)
+    return Decisions.of(final["token"]), out
+
+
+def final_tokens(outcomes: NDArray[np.void]) -> NDArray[np.void]:
+    """Return the whole tokens of the decisions that `references_of` returns, in their order."""
+    return np.asarray(outcomes.compress(_is_final(outcomes))["token"])
+
+
+def _is_final(outcomes: NDArray[np.void]) -> NDArray[np.bool_]:
+    return np.asarray((outcomes["flags"] & Flag.FINAL) > 0)

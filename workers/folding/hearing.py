@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from telemetry.events import MICRO, RETRACTED, FeedbackKind
-from workers.folding.labels import STRENGTH
+from workers.folding.labels import EVENT_BYTES, STRENGTH
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -24,11 +24,14 @@ ENTRIES = np.dtype(
         ("feedback_kind", "u1"),
         ("source", "u1"),
         ("revision", "<u4"),
-        ("value_micro", "<i8"),
-        ("event", "V16"),
+        ("value_micro", "<i4"),  # at most `MICRO`
+        ("event", f"V{EVENT_BYTES}"),
     ]
 )
 """The words of a stored row, under the names that their fields have in a record."""
+
+
+_AS_SAID = [name for name in ENTRIES.names or () if name != "event"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +103,11 @@ def hear(stored: list[bytes | None], slots: NDArray[np.intp], said: NDArray[np.v
     known_slots = np.repeat(np.array(those, dtype=np.intp), sizes)
     words = np.empty(len(known) + len(said), dtype=ENTRIES)
     words[: len(known)] = known
-    for name in ENTRIES.names or ():
+    for name in _AS_SAID:
         words[name][len(known) :] = said[name]
+    events = np.ascontiguousarray(said["event"]).view("u1").reshape(-1, 16)
+    firsts = np.ascontiguousarray(events[:, :EVENT_BYTES])
+    words["event"][len(known) :] = firsts.view(ENTRIES["event"]).reshape(-1)
     slot = np.concatenate([known_slots, slots])
     order, holds, is_news = _sort(slot, words)
     held, held_slots = words.take(order[holds]), slot[order[holds]]
@@ -132,8 +138,8 @@ def _sort(
     several[1:] |= goes_on
     some = order[several]  # by group, and in it as they came
     found = words.take(some)
-    events = np.ascontiguousarray(found["event"]).view(">u8").reshape(-1, 2).astype(np.uint64)
-    by_rank = np.lexsort((-some, events[:, 1], events[:, 0], found["revision"], group[some]))
+    first, rest = _events(found)
+    by_rank = np.lexsort((-some, rest, first, found["revision"], group[some]))
     order[several] = some[by_rank]
     rank = np.empty(len(some), dtype=np.intp)
     rank[by_rank] = np.arange(len(some))
@@ -141,6 +147,16 @@ def _sort(
     highest = np.maximum.accumulate(rank)
     is_news[some[1:]] = highest[1:] > highest[:-1]
     return order, ends_group, is_news
+
+
+def _events(words: NDArray[np.void]) -> tuple[NDArray[np.uint64], NDArray[np.uint16]]:
+    """Return the events of words as two numbers each, which rise as the events do."""
+    raw = np.ascontiguousarray(words["event"]).view("u1").reshape(-1, EVENT_BYTES)
+    first, rest = (np.ascontiguousarray(part) for part in (raw[:, :8], raw[:, 8:]))
+    return (
+        first.view(">u8").reshape(-1).astype(np.uint64),
+        rest.view(">u2").reshape(-1).astype(np.uint16),
+    )
 
 
 def _rows(slots: NDArray[np.intp], held: NDArray[np.void], n: int) -> list[bytes]:
@@ -179,8 +195,8 @@ def _standings(slots: NDArray[np.intp], held: NDArray[np.void], n: int) -> Label
     out.first[:] = out.reward
     judged = np.flatnonzero(said & (held["feedback_kind"] != FeedbackKind.DERIVED))
     if len(judged) > np.count_nonzero(out.kind):  # else each has one word
-        events = np.ascontiguousarray(held["event"][judged]).view(">u8").reshape(-1, 2)
-        latest_first = judged[np.lexsort((events[:, 1], events[:, 0]))[::-1]]
+        first, rest = _events(held.take(judged))
+        latest_first = judged[np.lexsort((rest, first))[::-1]]
         out.first[slots[latest_first]] = held["value_micro"][latest_first] / MICRO
     mine = said & (held["feedback_kind"] == FeedbackKind.DERIVED)
     out.derived[slots[mine]] = held["value_micro"][mine] / MICRO

@@ -14,7 +14,14 @@ import numpy as np
 
 from telemetry.events import MICRO, RETRACTED, FeedbackKind, Source
 
-_ENTRY = struct.Struct("<BBIq16s")
+EVENT_BYTES = 10
+"""Of an event's id: six are its time in milliseconds, four are random or of a digest. That orders
+two words of a decision, a kind and a revision as the whole id does unless they are of one
+millisecond and share 32 random bits; then the one that came first holds. One that is told again
+has the same bytes."""
+_ENTRY = struct.Struct(f"<BBIi{EVENT_BYTES}s")
+_WIDE = struct.Struct("<BBIq16s")
+"""An entry of a row as it was stored up to schema 4."""
 STRENGTH = (FeedbackKind.TEST, FeedbackKind.HUMAN, FeedbackKind.EDIT, FeedbackKind.JUDGE)
 """Strongest first: a test that ran beats an opinion, a person beats a model. Derived labels are
 no rewards by themselves: what they are worth is worked out on reading."""
@@ -52,11 +59,25 @@ def pack(labels: Labels) -> bytes:
     )
 
 
+def narrowed(row: bytes) -> bytes:
+    """Return a row as it is stored now, of one as it was up to schema 4.
+
+    Where a row lies says which it is; its length does not.
+    """
+    words = _WIDE.iter_unpack(row[: len(row) // _WIDE.size * _WIDE.size])
+    return b"".join(_ENTRY.pack(*word[:-1], word[-1][:EVENT_BYTES]) for word in words)
+
+
+def widened(row: bytes) -> bytes:
+    """Return a row as it was stored up to schema 4; what is not known of its events is 0."""
+    return b"".join(_WIDE.pack(*word) for word in _ENTRY.iter_unpack(row))
+
+
 def said_in(record: np.void) -> Word:
     """Return what a feedback record says."""
     return Word(
         int(record["revision"]),
-        record["event"].tobytes(),
+        record["event"].tobytes()[:EVENT_BYTES],
         int(record["value_micro"]),
         int(record["source"]),
     )

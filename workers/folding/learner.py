@@ -21,6 +21,7 @@ from telemetry.topology import spans_slots
 from telemetry.trouble import trouble_of
 from telemetry.writer import Counters, adopt
 from workers.folding.held import References, take_up
+from workers.folding.history import EVERYTHING_HOURS
 from workers.folding.lease import Lease
 from workers.folding.roster import Roster
 from workers.folding.shard import NotOwner, Shard, fold_together, most_unarchived
@@ -76,6 +77,7 @@ class Learner:
     clock: Callable[[], float] = time.monotonic
     owner: str = field(default_factory=lambda: secrets.token_hex(8))
     counters: Counters = field(default_factory=Counters)  # of the journals that it adopted
+    young_hours: int = EVERYTHING_HOURS  # for how long decisions are young
     _held: dict[int, tuple[Shard, Lease]] = field(default_factory=dict)
     _lost: dict[int, dict[bytes, int]] = field(default_factory=dict)  # shard -> its producers
     _due: dict[str, float] = field(default_factory=dict)
@@ -144,7 +146,7 @@ class Learner:
         for number in range(self.n_shards):
             lease = Lease(client, number, self.owner, clock=self.clock)
             if number not in self._held and len(self._held) < share and lease.take():
-                shard = Shard(client, number)
+                shard = Shard(client, number, young_hours=self.young_hours)
                 shard.load(expected=self._lost.get(number))
                 take_up(client, number)
                 self._held[number] = shard, lease

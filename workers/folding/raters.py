@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from telemetry.events import FeedbackKind, Flag
-from telemetry.tokens import TOKEN, TOKEN_SIZE, nonce_of, under_key
+from telemetry.tokens import TOKEN, TOKEN_SIZE, decided_at_ms, nonce_of, under_key
+from telemetry.young import span_of
 from workers.folding.hearing import ENTRIES, pieces
 
 MOST_COUNTED = 3
@@ -48,13 +49,12 @@ def tokens_in(row: bytes | None) -> list[bytes]:
 def sitting_beside(
     rows: Mapping[Seat, bytes | None], known: Collection[tuple[int, bytes]]
 ) -> dict[tuple[int, bytes], bytes]:
-    """Return the packed tokens of decisions that count and are not among `known`, by day and nonce.
+    """Return the packed tokens of decisions that count and are not in `known`, by span and nonce.
 
     Whoever is labelled there may displace them; then what was said of them has to be known.
     """
-    found = {
-        (day, nonce_of(token)): token for (day, _), row in rows.items() for token in tokens_in(row)
-    }
+    tokens = [token for row in rows.values() for token in tokens_in(row)]
+    found = {(span_of(decided_at_ms(token)), nonce_of(token)): token for token in tokens}
     return {decision: token for decision, token in found.items() if decision not in known}
 
 

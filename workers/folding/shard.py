@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 
 from bandit import cells
 from bandit.cells import KEY, N_COLUMNS
-from telemetry import keys, references
+from telemetry import keys
 from telemetry.events import Kind
-from telemetry.scripts import Argument, Commit, Ready, ask, run_all
+from telemetry.scripts import CHILL, Argument, Commit, Ready, ask, run_all
 from telemetry.secret import raters_key
 from telemetry.store import Client, memory_per_shard
+from telemetry.young import HOUR_MS
 from workers.folding.batch import (
     DAY_MS,
     LABEL_DAYS,
@@ -36,18 +37,30 @@ from workers.folding.batch import (
     Entries,
     Window,
     at_ms,
+    cold_field,
     effects,
     position,
     references_of,
     take_apart,
 )
 from workers.folding.hearing import pieces
+from workers.folding.history import BEGIN, EVERYTHING_HOURS, History
+from workers.folding.labels import widened
 from workers.folding.raters import Seat, sitting_beside
+from workers.folding.young import (
+    Changes,
+    Question,
+    YoungRows,
+    thawed_at_ms,
+    thawed_row,
+)
 
 NO_ROW = bytes(8 * N_COLUMNS)
 """What is added to where nothing is known yet."""
 LAG_DAYS = 7
 """A labels row outlives its last use by this much, as nobody may have folded for a week."""
+THAWED_MS = 3_600_000
+"""As long as what was put back of an old decision stays at least."""
 MAX_DEAD = 10_000
 MAX_TRIMS = 100
 """A round; what is left is for the next one."""
@@ -72,10 +85,15 @@ class Shard:
     version: int = 0  # only the owner's commits raise it
     rows: dict[bytes, bytes] = field(default_factory=dict)  # as they lie in the store
     windows: dict[bytes, Window] = field(default_factory=dict)
+    young_hours: int = EVERYTHING_HOURS  # how long decisions are young
+    young: YoungRows = field(init=False)
     expected: dict[bytes, int] = field(default_factory=dict)  # numbers of the store before this one
     counters: Counter[str] = field(default_factory=Counter)
     ahead: bool = False  # trimming went past the archive
     raters_key: bytes = b""  # of the store, once it was needed
+
+    def __post_init__(self) -> None:
+        self.young = YoungRows(self.number)
 
     def load(self, *, expected: dict[bytes, int] | None = None) -> None:
         """Read the shard's state; call it after the lease was taken, so that nobody changes it.
@@ -85,11 +103,13 @@ class Shard:
         """
         self.expected = expected or {}
         pipeline = self.client.pipeline(transaction=False)
-        pipeline.hmget(keys.meta(self.number), "mark", "version")
+        pipeline.hmget(keys.meta(self.number), "mark", "version", "young")
         pipeline.hgetall(keys.rows(self.number))
         pipeline.hgetall(keys.producers(self.number))
-        (mark, version), rows, producers = pipeline.execute()
+        YoungRows.read(pipeline, self.number)
+        (mark, version, history), rows, producers, *lying = pipeline.execute()
         self.mark, self.version = mark or START, int(version or 0)
+        self.young = YoungRows.parse(self.number, lying, History.parse(history))
         self.rows = {
             key: row
             for key, row in rows.items()
@@ -111,17 +131,37 @@ class Shard:
     def begin(self, entries: Entries) -> Folding:
         """Take entries apart; return what must be asked of the store before they can be folded."""
         batch = take_apart(entries, self.windows, expected=self.expected)
-        decisions, named = batch.decisions(), references_of(batch.of_kind(Kind.OUTCOME))
+        history = self._history_from(entries[0][0])
+        decisions, seats = batch.decisions(history), batch.seats(history)
+        thawed = batch.thawed(history)
         wanted: dict[str, list[bytes]] = {}
-        for day, nonce in decisions:
-            wanted.setdefault(keys.labels(self.number, day), []).append(nonce)
-        for bucket, tokens in named.items():
-            wanted[keys.references(self.number, bucket)] = list(tokens)
-        for day, seat in (seats := batch.seats()):
+        for day, seat in seats:
             wanted.setdefault(keys.raters(self.number, day), []).append(seat)
-        told_in, fields = self._told_in(batch), _in_parts(wanted)
-        told, mark = batch.told(), entries[-1][0]
-        return Folding(batch, mark, decisions, seats, named, told, told_in, fields)
+        outcomes = batch.of_kind(Kind.OUTCOME)["token"]["decided_at_ms"]
+        spans = {span for span, _ in decisions} | set(np.unique(outcomes // HOUR_MS).tolist())
+        sizes, asks = self.young.size_question(sorted(spans))
+        return Folding(
+            batch,
+            Changes(entries[-1][0], history),
+            decisions=decisions,
+            seats=seats,
+            nonces=batch.told(),
+            told_in=self._told_in(batch),
+            sizes=sizes,
+            asks=asks,
+            fields=_in_parts(wanted),
+            said=self.young.questions(decisions, thawed, history),
+            thawed=thawed,
+        )
+
+    def _history_from(self, entry: bytes) -> History:
+        """Return for how long decisions are young, from this entry on.
+
+        A store in which nothing was folded yet has been so from its beginning.
+        """
+        history, first = self.young.history, self.mark == START
+        begin = BEGIN if first and not history.items else position(entry)
+        return history.going_on(begin, self.young_hours)
 
     def ask_beside(self, folding: Folding, replies: list[Any]) -> list[tuple[Argument, ...]]:
         """Return the commands that ask what was said of those whom a batch's raters may displace.
@@ -133,16 +173,15 @@ class Shard:
             return []
         if not self.raters_key:
             self.raters_key = raters_key(self.client)
-        known = folding.known(replies)
+        known, history = folding.known(replies), folding.changes.history
         for day, seat in folding.seats:
             folding.seated[day, seat] = known[keys.raters(self.number, day)][seat]
-        wanted: dict[str, list[bytes]] = {}
-        for day, nonce in sitting_beside(folding.seated, set(folding.decisions)):
-            wanted.setdefault(keys.labels(self.number, day), []).append(nonce)
-            folding.decisions.append((day, nonce))
-        fields = _in_parts(wanted)
-        folding.fields += fields
-        return [("HMGET", name, *part) for name, part in fields]
+        beside = list(sitting_beside(folding.seated, set(folding.decisions)))
+        # One of them may have been put back, as who displaces it was.
+        asked = self.young.questions(beside, set(beside) if folding.thawed else set(), history)
+        asked += self.young.questions(beside, set(), history) if folding.thawed else []
+        folding.said += asked
+        return [question.command for question in asked]
 
     def change(self, folding: Folding, replies: list[Any]) -> Commit:
         """Return the commit of everything that a batch changes, given what the store replied.
@@ -150,21 +189,27 @@ class Shard:
         What was asked needs no transaction with it: only the holder of the shard writes there, and
         a commit of another one is refused.
         """
-        batch, known, named = folding.batch, folding.known(replies), folding.named
+        batch, changes = folding.batch, folding.changes
+        history = changes.history
+        self.young.sizes.update(folding.found_sizes(replies))
         if folding.nonces:
             batch.drop_told(folding.told_before(replies))
-            named = references_of(batch.of_kind(Kind.OUTCOME))
-        stored = {(d, n): known[keys.labels(self.number, d)][n] for d, n in folding.decisions}
         found = folding.effects = effects(
-            batch, stored, seated=folding.seated, raters_key=self.raters_key
+            batch,
+            folding.stored(replies),
+            history=history,
+            seated=folding.seated,
+            raters_key=self.raters_key,
         )
         commit = Commit(keys.meta(self.number))
         folding.rows = self._add(commit, found.terms)
-        self._write_days(commit, keys.labels, found.labels)
+        self._write_labels(commit, folding, found.labels)
         self._write_days(commit, keys.raters, found.raters)
-        self._index_references(commit, named, known)
+        self.young.put_references(commit, changes, references_of(batch.of_kind(Kind.OUTCOME)))
+        self.young.write_books(commit, changes)
         self._write_ingested(commit, batch.ingested)
-        self._hold(commit, found.waiting, now_ms=at_ms(folding.new_mark))
+        self._hold(commit, found.waiting, now_ms=at_ms(changes.mark))
+        self._keep_cold(commit, batch, found.cold)
         self._write_books(commit, batch, found)
         return commit
 
@@ -173,7 +218,8 @@ class Shard:
         batch = folding.batch
         self.rows.update(folding.rows)
         self.windows.update(batch.windows)
-        self.mark, self.version = folding.new_mark, version
+        self.young.take_over(folding.changes)
+        self.mark, self.version = folding.changes.mark, version
         if folding.effects is not None:
             self.counters.update(folding.effects.counts)
         if batch.n_missing:
@@ -193,23 +239,38 @@ class Shard:
         Args:
             most_bytes: of folded entries that may wait for the archive; beyond it they go.
         """
-        self._trim(most_bytes)
+        archived = self._trim(most_bytes)
         now_ms = at_ms(self.mark)
         gone = stale_rows(self.rows, now_ms=now_ms)
         silent = [name for name, window in self.windows.items() if window.is_forgotten(now_ms)]
-        if not gone and not silent:
-            return
         commit = Commit(keys.meta(self.number))
+        spans = self.young.prune(commit, mark=self.mark, archived=archived)
+        thawed = self._thawed_before(now_ms, archived)
+        if not gone and not silent and not spans and not thawed:
+            return
         for part in _parts(gone):
             commit.add("HDEL", keys.rows(self.number), *part)
             commit.add("ZREM", keys.touched(self.number), *part)
         for part in _parts(silent):
             commit.add("HDEL", keys.producers(self.number), *part)
+        for part in _parts(thawed):
+            commit.add(CHILL, keys.thawed(self.number), *part)
         self.amend(commit, token=token)
+        self.young.forget(spans)
         for name in gone:
             del self.rows[name]
         for name in silent:
             del self.windows[name]
+
+    def _thawed_before(self, now_ms: int, archived: bytes) -> list[bytes]:
+        """Return fields and values of old decisions that were put back long ago.
+
+        Whoever put one back again meanwhile changed its value, and it stays.
+        """
+        found = self.client.hgetall(keys.thawed(self.number))
+        until_ms = min(now_ms - THAWED_MS, at_ms(archived))
+        old = {n: v for n, v in found.items() if thawed_at_ms(v) < until_ms}
+        return [part for pair in old.items() for part in pair]
 
     def amend(self, commit: Commit, *, token: int) -> None:
         """Run a commit of something else than stream entries: the mark stays.
@@ -222,8 +283,8 @@ class Shard:
             raise NotOwner(f"shard {self.number}")
         self.version = version
 
-    def _trim(self, most_bytes: int) -> None:
-        """Trim the stream behind what is both folded and archived.
+    def _trim(self, most_bytes: int) -> bytes:
+        """Trim the stream behind what is both folded and archived; return the archived mark.
 
         An archive that cannot be written must not fill the store: beyond `most_bytes` trimming
         goes on without it, and the archive begins anew from there.
@@ -238,6 +299,7 @@ class Shard:
         n_trimmed = trim(self.client, self.number, floor)
         if ahead and n_trimmed:
             self.client.hincrby(keys.meta(self.number), "n_trimmed_unarchived", n_trimmed)
+        return archived or START
 
     def _told_in(self, batch: Batch) -> list[str]:
         """Return the sets that may hold nonces of a batch's ingested outcomes."""
@@ -269,21 +331,38 @@ class Shard:
                 commit.add("HSET", name, *part)
             commit.add("EXPIREAT", name, label_expiry_s(day))
 
-    def _index_references(
-        self,
-        commit: Commit,
-        named: dict[int, dict[bytes, bytes]],
-        known: dict[str, dict[Argument, bytes | None]],
-    ) -> None:
-        """Note which decisions an answer id or a caller's reference means."""
-        for bucket, tokens in named.items():
-            name = keys.references(self.number, bucket)
-            fields: list[bytes | str | int | float] = []
-            for digest, added in tokens.items():
-                fields += [digest, references.append(known[name][digest], added)]
-            for part in _parts(fields):
-                commit.add("HSET", name, *part)
-            commit.add("EXPIREAT", name, references.expires_at_s(bucket))
+    def _write_labels(self, commit: Commit, folding: Folding, rows: dict[Decision, bytes]) -> None:
+        """Write what was said where it lies: by span, by day, or where it was put back."""
+        history, by_day = folding.changes.history, dict[tuple[int, bytes], bytes]()
+        by_span: dict[int, list[tuple[bytes, bytes]]] = {}
+        put_back: list[bytes | str | int | float] = []
+        first = (history.since_ms or 0) // HOUR_MS
+        for (span, nonce), row in rows.items():
+            if folding.thawed and (span, nonce) in folding.thawed:
+                put_back += [nonce, thawed_row(row, at_ms(folding.changes.mark))]
+            elif span >= first:
+                if (own := by_span.get(span)) is None:
+                    own = by_span[span] = []
+                own.append((nonce, row))
+            else:
+                by_day[span * HOUR_MS // DAY_MS, nonce] = widened(row)
+        self._write_days(commit, keys.labels_of_day, by_day)
+        for part in _parts(put_back):
+            commit.add("HSET", keys.thawed(self.number), *part)
+        rated = folding.batch.rated_spans() if folding.seats else set()
+        known = folding.lying
+        self.young.put_labels(commit, folding.changes, by_span, known=known, rated=rated)
+
+    def _keep_cold(self, commit: Commit, batch: Batch, cold: NDArray[np.void]) -> None:
+        """Keep feedback for old decisions until what was said before is there; let go of it then.
+
+        One event may speak of several decisions, so that both name what is kept.
+        """
+        name = keys.cold(self.number)
+        for record in cold:
+            commit.add("HSET", name, cold_field(record), record.tobytes())
+        for part in _parts(batch.done()):
+            commit.add("HDEL", name, *part)
 
     def _hold(self, commit: Commit, waiting: NDArray[np.void], *, now_ms: int) -> None:
         """Keep feedback by reference until it is settled what that means; it is due at once.
@@ -327,14 +406,18 @@ class Folding:
     """A batch of one shard on its way: what to ask before it can be folded, what it changes."""
 
     batch: Batch
-    new_mark: bytes
+    changes: Changes  # of what is young
     decisions: list[Decision]  # of which something is said, perhaps in what was told before
     seats: list[Seat]  # of raters
-    named: dict[int, dict[bytes, bytes]]  # decisions by what refers to them, as `references_of`
     nonces: list[bytes]  # of ingested outcomes, perhaps told before
     told_in: list[str]  # sets that hold those told before
+    sizes: list[str]  # of generations, that are asked for
+    asks: list[tuple[Argument, ...]]  # how
     fields: list[tuple[str, list[Argument]]]  # of hashes
+    said: list[Question]  # what was said of decisions; those that came later stand last
+    thawed: set[Decision]  # old ones, of which more is said now
     seated: dict[Seat, bytes | None] = field(default_factory=dict)  # the rows of `seats`
+    lying: dict[Decision, int] = field(default_factory=dict)  # in which generation rows lie
     rows: dict[bytes, bytes] = field(default_factory=dict)  # new ones: they count once committed
     effects: Effects | None = None
 
@@ -343,22 +426,51 @@ class Folding:
         out: list[tuple[Argument, ...]] = []
         if self.nonces:
             out += [("SMISMEMBER", name, *self.nonces) for name in self.told_in]
-        return [*out, *(("HMGET", name, *part) for name, part in self.fields)]
+        out += self.asks
+        out += [("HMGET", name, *part) for name, part in self.fields]
+        return [*out, *(question.command for question in self.said)]
 
     def told_before(self, replies: list[Any]) -> set[bytes]:
         """Return which ingested outcomes were folded before."""
         if not self.nonces:
             return set()
-        found = zip(self.nonces, *replies[: len(self.told_in)], strict=True)
+        found = zip(self.nonces, *replies[: self._n_told], strict=True)
         return {nonce for nonce, *known in found if any(known)}
+
+    def found_sizes(self, replies: list[Any]) -> dict[str, int]:
+        """Return how many fields generations have."""
+        if not self.asks:
+            return {}
+        return {
+            n: int(size or 0) for n, size in zip(self.sizes, replies[self._n_told], strict=True)
+        }
 
     def known(self, replies: list[Any]) -> dict[str, dict[Argument, bytes | None]]:
         """Return by hash and field what is stored."""
-        values = replies[len(self.told_in) if self.nonces else 0 :]
         out: dict[str, dict[Argument, bytes | None]] = {}
-        for (name, part), found in zip(self.fields, values, strict=True):
+        for (name, part), found in zip(self.fields, replies[self._n_before :], strict=False):
             out.setdefault(name, {}).update(zip(part, found, strict=True))
         return out
+
+    def stored(self, replies: list[Any]) -> dict[Decision, bytes | None]:
+        """Return what was said of decisions, as far as anything was."""
+        out: dict[Decision, bytes | None] = {}
+        answers = replies[self._n_before + len(self.fields) :]
+        for question, reply in zip(self.said, answers, strict=True):
+            for decision, row in question.rows(reply):
+                if decision not in out:
+                    out[decision] = row
+                    if question.parts:
+                        self.lying[decision] = question.parts
+        return out
+
+    @property
+    def _n_told(self) -> int:
+        return len(self.told_in) if self.nonces else 0
+
+    @property
+    def _n_before(self) -> int:
+        return self._n_told + len(self.asks)
 
 
 def fold_together(client: Client, work: list[tuple[Shard, Entries, int]]) -> list[int | None]:
@@ -381,7 +493,7 @@ def fold_together(client: Client, work: list[tuple[Shard, Entries, int]]) -> lis
     ready = []
     for (shard, _, token), folding, *own in zip(work, foldings, replies, beside, strict=True):
         commit = shard.change(folding, [reply for part in own for reply in part])
-        ready.append(Ready(commit, shard.mark, token, folding.new_mark))
+        ready.append(Ready(commit, shard.mark, token, folding.changes.mark))
     versions = run_all(client, ready)
     return [
         shard.end(folding, version) if version >= 0 else None

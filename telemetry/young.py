@@ -1,0 +1,314 @@
+"""How what is young lies in the store: many small hashes, which the server keeps packed.
+
+A hash of few short fields is one piece of memory, with two or three bytes beside each field; a
+large one takes 60 bytes or more for each. So what was said of decisions and what names them lies
+in hashes by *span* (the hour of the decision) and *part* (by the first bits of a name, which are
+as good as random). How many parts a span has is written down when it begins, from what the one
+before it needed. Where that turns out to be too few, a *generation* of at least twice as many
+begins; what lies in an earlier one stays there, and whoever looks asks all of the span's: mostly
+one.
+
+All of a shard's hashes lie in one slot, so scripts make their names themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from telemetry.errors import MalformedEvent
+
+HOUR_MS = 3_600_000
+"""A span. A look-up asks each that is young: 25 by default."""
+FIELDS = 64
+"""Fields that a part has on average, where a span is as full as the one before it. Half of 128,
+the least that servers' own configurations keep packed (all three of ours: 512)."""
+FULL = 96
+"""Beyond so many on average a new generation begins; one part in a thousand has over 128 then."""
+LEAST_PARTS = 4
+MOST_PARTS = 1 << 16
+"""Two bytes tell the part."""
+MOST_GROUPED = 500
+"""Fields of one command in a script; it takes twice as many arguments, of some 8,000."""
+NAME_BYTES = 10
+"""Of a decision's nonce, in the hashes of its own hour and shard. Eight of them are random: among
+10^6 decisions of an hour two share them once in 10^7 such hours."""
+DIGEST_BYTES = 12
+"""Of a reference, the last ones: as many as the archive's index keeps."""
+KEPT_DAYS = 37
+"""When hashes end that nobody took away: feedback is heard for 30 days, and nobody may have folded
+for a week."""
+LABELS, REFERENCES = "said", "named"
+"""Sorts of hashes, as their names have them (`keys.labels`, `keys.references`)."""
+
+
+def span_of(at_ms: int) -> int:
+    """Return the span of decisions of this time, in milliseconds since the epoch."""
+    return at_ms // HOUR_MS
+
+
+def name_of(nonce: bytes) -> bytes:
+    """Return under which name what was said of a decision lies: the last bytes of its nonce."""
+    return nonce[-NAME_BYTES:]
+
+
+def expires_at_s(span: int) -> int:
+    """Return when the hashes of a span end by themselves, in epoch seconds."""
+    return (span + 1) * HOUR_MS // 1000 + KEPT_DAYS * 86_400
+
+
+PUT_OVER, PUT_BEHIND = "over", "behind"
+"""Whether a row takes the place of an earlier one, or stands behind those of the same name."""
+Generations = tuple[int, ...]
+"""How many parts each has, oldest first; each has at least twice those of the one before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What is written down of one span."""
+
+    labels: Generations = ()
+    references: Generations = ()
+    mark: bytes = b"0-0"  # of the commit that wrote in it last
+    is_rated: bool = False  # something was said in it by raters who are told apart
+
+    @classmethod
+    def parse(cls, value: bytes) -> Span:
+        """Return what a stored value says.
+
+        Raises:
+            MalformedEvent: it is none.
+        """
+        try:
+            labels, references, mark, rated = value.split(b"|")
+            return cls(_numbers(labels), _numbers(references), mark, rated == b"1")
+        except ValueError:
+            raise MalformedEvent(f"a span of {value!r}") from None
+
+    def pack(self) -> bytes:
+        """Return the value to store."""
+        parts = [said_as(self.labels), said_as(self.references)]
+        return "|".join(parts).encode() + b"|%b|%d" % (self.mark, self.is_rated)
+
+    def of(self, sort: str) -> Generations:
+        """Return the generations of one sort of hashes."""
+        return self.labels if sort == LABELS else self.references
+
+    def grown(self, sort: str, generations: Generations) -> Span:
+        """Return the span with these generations of one sort."""
+        if sort == LABELS:
+            return replace(self, labels=generations)
+        return replace(self, references=generations)
+
+
+def first_generation(n_before: int) -> Generations:
+    """Return how a span begins, given how many fields the one before it turned out to have."""
+    return (min(max(-(-n_before // FIELDS), LEAST_PARTS), MOST_PARTS),)
+
+
+def grown(generations: Generations, n_fields: int) -> Generations:
+    """Return a span's generations, given how many fields the last one has by now."""
+    last = generations[-1]
+    if n_fields <= FULL * last or last >= MOST_PARTS:
+        return generations
+    return (*generations, min(max(2 * last, -(-n_fields // FIELDS)), MOST_PARTS))
+
+
+def n_fields(generations: Generations, n_last: int) -> int:
+    """Return how many fields a span has, about, given those of its last generation."""
+    return FULL * sum(generations[:-1]) + n_last
+
+
+def size_field(sort: str, span: int, parts: int) -> str:
+    """Return under which field it is counted how many fields a generation has."""
+    return f"{sort}:{span}:{parts}"
+
+
+def said_as(generations: Generations) -> str:
+    """Return generations as scripts read them."""
+    return ",".join(map(str, generations))
+
+
+def _numbers(text: bytes) -> Generations:
+    return tuple(int(part) for part in text.split(b",") if part)
+
+
+def parts_of(names: Sequence[bytes], parts: int) -> NDArray[np.int64]:
+    """Return in which of a generation's parts names lie, all of one length."""
+    raw = np.frombuffer(b"".join(names), dtype=np.uint8).reshape(len(names), -1)
+    first = raw[:, 0].astype(np.int64) << 8 | raw[:, 1]
+    return np.asarray(first * parts // MOST_PARTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Names that lie in one part."""
+
+    part: int
+    begin: int  # in the order that is returned beside
+    end: int
+
+
+def grouped(names: Sequence[bytes], parts: int) -> tuple[list[int], list[Group]]:
+    """Return an order in which names of one part stand together, and the groups in it.
+
+    Those of one part stay in their order. No group is longer than a command may be.
+    """
+    found = parts_of(names, parts)
+    order = np.argsort(found, kind="stable")
+    found = found[order]
+    bounds = [0, *(np.flatnonzero(np.diff(found)) + 1).tolist(), len(found)]
+    out = [
+        Group(part, at, min(at + MOST_GROUPED, end))
+        for part, (begin, end) in zip(found[bounds[:-1]].tolist(), pairwise(bounds), strict=True)
+        for at in range(begin, end, MOST_GROUPED)
+    ]
+    return order.tolist(), out
+
+
+# Where a field lies, and all values under one.
+LUA_PARTS = """
+local function split(text)
+  local out = {}
+  for part in string.gmatch(text, '%d+') do
+    out[#out + 1] = tonumber(part)
+  end
+  return out
+end
+local function hash_of(base, parts, field)
+  local a, b = string.byte(field, 1, 2)
+  return base .. parts .. '.' .. math.floor((a * 256 + b) * parts / 65536)
+end
+local function values_of(where, field)
+  local out, value = {}, redis.call('HGET', where, field)
+  while value do
+    out[#out + 1] = value
+    value = redis.call('HGET', where, field .. string.char(#out))
+  end
+  return out
+end
+"""
+
+# Fields of ARGV from `first` to `last`: name of the hashes up to the part, how rows are put, field
+# of sizes, when the hashes end, then groups: part, how many fields and values, whether the hash
+# has no end yet, fields and values. Several values of one field follow one another, lie under it
+# and under it with a byte more (1 to 99), so that each stays short, and are a hundred at most: the
+# oldest go.
+LUA_ROWS = (
+    LUA_PARTS
+    + """
+local function append(where, i, last)
+  local field = ARGV[i]
+  local values = values_of(where, field)
+  local from = #values + 1
+  while i <= last and ARGV[i] == field do
+    values[#values + 1] = ARGV[i + 1]
+    i = i + 2
+  end
+  local gone = math.max(#values - 100, 0)
+  if gone > 0 then
+    from = 1
+  end
+  for k = from, #values - gone do
+    redis.call('HSET', where, k == 1 and field or field .. string.char(k - 1), values[k + gone])
+  end
+  return i
+end
+local function put_behind(where, first, last)
+  local names, is_new = {}, true
+  for i = first, last, 2 do
+    names[#names + 1] = ARGV[i]
+    is_new = is_new and ARGV[i] ~= names[#names - 1]
+  end
+  for _, known in ipairs(redis.call('HMGET', where, unpack(names))) do
+    is_new = is_new and not known
+  end
+  if is_new then
+    return redis.call('HSET', where, unpack(ARGV, first, last))
+  end
+  local added, i = 0, first
+  while i < last do
+    if redis.call('HSETNX', where, ARGV[i], ARGV[i + 1]) == 1 then
+      added, i = added + 1, i + 2
+    else
+      i = append(where, i, last)
+    end
+  end
+  return added
+end
+local function put_rows(sizes, first, last)
+  local base, is_behind, added, i = ARGV[first], ARGV[first + 1] == 'behind', 0, first + 4
+  while i < last do
+    local where, from, to = base .. ARGV[i], i + 3, i + 2 + ARGV[i + 1]
+    if is_behind then
+      added = added + put_behind(where, from, to)
+    else
+      added = added + redis.call('HSET', where, unpack(ARGV, from, to))
+    end
+    if ARGV[i + 2] == '1' then
+      redis.call('EXPIREAT', where, ARGV[first + 3])
+    end
+    i = to + 1
+  end
+  if added > 0 then
+    redis.call('HINCRBY', sizes, ARGV[first + 2], added)
+  end
+end
+local function drop_rows(first, last)
+  for k = first + 1, last do
+    for part = 0, tonumber(ARGV[k]) - 1 do
+      redis.call('UNLINK', ARGV[first] .. ARGV[k] .. '.' .. part)
+    end
+  end
+end
+"""
+)
+
+# KEYS[1] any of the shard. ARGV, of groups: name of the hash, how many fields, which. Returns each
+# one's value, in their order.
+LUA_READ = """
+local out, n, i = {}, 0, 1
+while i < #ARGV do
+  local last = i + 1 + ARGV[i + 1]
+  for _, value in ipairs(redis.call('HMGET', ARGV[i], unpack(ARGV, i + 2, last))) do
+    n = n + 1
+    out[n] = value
+  end
+  i = last + 1
+end
+return out
+"""
+
+# KEYS[1] spans, KEYS[2] kinds, KEYS[3] meta. ARGV: name of the hashes up to the span, how many
+# questions may be asked, then names. It asks whole names only, at least one. Returns the id of
+# the table of kinds, what has been young, and of each name that it came to what is found.
+LUA_LOOK_UP = (
+    LUA_PARTS
+    + """
+local spans, hashes = redis.call('HGETALL', KEYS[1]), {}
+for i = 1, #spans, 2 do
+  for _, parts in ipairs(split(string.match(spans[i + 1], '^[%d,]*|([%d,]*)') or '')) do
+    hashes[#hashes + 1] = { ARGV[1] .. spans[i] .. ':', parts }
+  end
+end
+local out, left = {}, tonumber(ARGV[2])
+for i = 3, #ARGV do
+  local found = {}
+  for _, hash in ipairs(hashes) do
+    for _, value in ipairs(values_of(hash_of(hash[1], hash[2], ARGV[i]), ARGV[i])) do
+      found[#found + 1] = value
+    end
+  end
+  out[#out + 1] = found
+  left = left - #hashes
+  if left <= 0 then
+    break
+  end
+end
+return { redis.call('HGET', KEYS[2], 'id') or '', redis.call('HGET', KEYS[3], 'young') or '', out }
+"""
+)

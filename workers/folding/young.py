@@ -1,0 +1,373 @@
+"""What is young of one shard, as its owner keeps it: where rows lie, and when they go.
+
+What was said of decisions and what names them lies by the hour of the decision, in many small
+hashes (`telemetry/young.py`). Whoever holds the shard knows from memory how many there are, and
+writes that down in the commit that changes it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from telemetry import keys, young
+from telemetry.decisions import Decisions
+from telemetry.references import MAX_REFERENCES
+from telemetry.scripts import DROP, ROWS, Argument, Commit
+from telemetry.store import Client
+from telemetry.young import (
+    DIGEST_BYTES,
+    HOUR_MS,
+    LABELS,
+    NAME_BYTES,
+    REFERENCES,
+    Generations,
+    Span,
+)
+from workers.folding.batch import DAY_MS, Decision, position
+from workers.folding.hearing import pieces
+from workers.folding.history import History
+from workers.folding.labels import narrowed
+
+LOOKED_BACK = 2
+"""Spans whose size tells how a new one begins: the one before it may be young and half empty."""
+MAX_DROPPED = 8
+"""Spans in a round of pruning, so that nobody waits for a commit of thousands of hashes."""
+Named = tuple[Decisions, list[tuple[int, int, bytes]]]
+"""Decisions, and what names them, as `batch.references_of` returns them."""
+
+
+@dataclass(slots=True)
+class Question:
+    """A command that reads what was said of some decisions."""
+
+    command: tuple[Argument, ...]
+    decisions: list[Decision]
+    is_wide: bool = False  # rows as they were stored up to schema 4
+    is_thawed: bool = False
+    parts: int = 0  # of the generation that is asked; 0: it is none
+
+    def rows(self, reply: list[bytes | None]) -> Iterable[tuple[Decision, bytes]]:
+        """Return the rows in a reply, as they are stored now."""
+        for decision, row in zip(self.decisions, reply, strict=True):
+            if row is not None:
+                if self.is_thawed:
+                    row = row[THAWED_AT_BYTES:]
+                yield decision, narrowed(row) if self.is_wide else row
+
+
+THAWED_AT_BYTES = 6
+"""A row of `keys.thawed` begins with the time at which it was put there, in milliseconds."""
+
+
+def thawed_row(row: bytes, at_ms: int) -> bytes:
+    """Return the value under an old decision's nonce in `keys.thawed`.
+
+    Args:
+        row: what was said of it so far, all of it; empty where nothing was.
+        at_ms: now, on the store's clock.
+    """
+    return at_ms.to_bytes(THAWED_AT_BYTES, "big") + row
+
+
+def thawed_at_ms(value: bytes) -> int:
+    """Return when a value of `keys.thawed` was put there."""
+    return int.from_bytes(value[:THAWED_AT_BYTES], "big")
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one commit changes of it; it counts once that took effect."""
+
+    mark: bytes
+    history: History
+    spans: dict[int, Span] = field(default_factory=dict)
+    kinds: dict[bytes, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class YoungRows:
+    """Where the young rows of a shard lie."""
+
+    shard: int
+    spans: dict[int, Span] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)  # by `young.size_field`, as last seen
+    kinds: dict[bytes, int] = field(default_factory=dict)
+    kinds_id: bytes = b""
+    history: History = field(default_factory=History)
+    _ending: dict[tuple[str, int, int], bytearray] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, shard: int, replies: Sequence[Any], history: History) -> YoungRows:
+        """Return what the store replied to `read` says."""
+        spans, sizes, kinds = replies
+        return cls(
+            shard,
+            {int(span): Span.parse(value) for span, value in spans.items()},
+            {name.decode(): int(n) for name, n in sizes.items()},
+            {kind: int(number) for number, kind in kinds.items() if number != b"id"},
+            kinds.get(b"id", b""),
+            history,
+        )
+
+    @staticmethod
+    def read(pipeline: Client, shard: int) -> None:
+        """Ask for what `parse` needs."""
+        for name in (keys.parts(shard), keys.sizes(shard), keys.kinds(shard)):
+            pipeline.hgetall(name)
+
+    def questions(
+        self, decisions: Sequence[Decision], thawed: set[Decision], history: History
+    ) -> list[Question]:
+        """Return the commands that read what was said; what an earlier one finds counts."""
+        put_back = [decision for decision in decisions if decision in thawed]
+        lying = [decision for decision in decisions if decision not in thawed]
+        out = []
+        if put_back:
+            nonces = [nonce for _, nonce in put_back]
+            command: tuple[Argument, ...] = ("HMGET", keys.thawed(self.shard), *nonces)
+            out.append(Question(command, put_back, is_thawed=True))
+        by_span: dict[int, list[Decision]] = {}
+        for decision in lying:
+            by_span.setdefault(decision[0], []).append(decision)
+        by_day: dict[int, list[Decision]] = {}
+        for span, those in by_span.items():
+            if lies_by_span(span, history):
+                for parts in reversed(self.spans.get(span, Span()).labels):
+                    out.append(self._question(span, parts, those))
+            if may_lie_by_day(span, history):
+                by_day.setdefault(span * HOUR_MS // DAY_MS, []).extend(those)
+        for day, those in by_day.items():
+            name = keys.labels_of_day(self.shard, day)
+            for start in range(0, len(those), 1000):
+                part = those[start : start + 1000]
+                nonces = [nonce for _, nonce in part]
+                out.append(Question(("HMGET", name, *nonces), part, is_wide=True))
+        return out
+
+    def _question(self, span: int, parts: int, decisions: list[Decision]) -> Question:
+        """Return how to read what was said of a span's decisions in one generation."""
+        names = [nonce[-NAME_BYTES:] for _, nonce in decisions]
+        order, groups = young.grouped(names, parts)
+        names = [names[place] for place in order]
+        base, asked = keys.labels(self.shard, span, f"{parts}."), list[Argument]()
+        for group in groups:
+            asked += (f"{base}{group.part}", group.end - group.begin)
+            asked += names[group.begin : group.end]
+        command = ("EVAL", young.LUA_READ, 1, keys.parts(self.shard), *asked)
+        return Question(command, [decisions[place] for place in order], parts=parts)
+
+    def size_question(self, spans: Iterable[int]) -> tuple[list[str], list[tuple[Argument, ...]]]:
+        """Return which sizes may have changed since they were seen, and how to ask for them."""
+        names = [
+            young.size_field(sort, span, self.spans[span].of(sort)[-1])
+            for span in spans
+            for sort in (LABELS, REFERENCES)
+            if span in self.spans and self.spans[span].of(sort)
+        ]
+        return names, [("HMGET", keys.sizes(self.shard), *names)] if names else []
+
+    def put_labels(
+        self,
+        commit: Commit,
+        changes: Changes,
+        rows: Mapping[int, list[tuple[bytes, bytes]]],
+        *,
+        known: Mapping[Decision, int],
+        rated: Container[int],
+    ) -> None:
+        """Write rows of decisions, by span: nonces and rows.
+
+        Args:
+            known: of decisions that had one, in which generation it lies, by its parts.
+            rated: spans in which a rater who is told apart said something.
+        """
+        for span, those in rows.items():
+            by_parts: dict[int, tuple[list[bytes], list[bytes]]] = {}
+            for nonce, row in those:
+                names, values = by_parts.setdefault(known.get((span, nonce), 0), ([], []))
+                names.append(nonce[-NAME_BYTES:])
+                values.append(row)
+            for parts, (names, values) in by_parts.items():
+                self._put(commit, changes, LABELS, span, names, values, parts=parts)
+            if span in rated and not changes.spans[span].is_rated:
+                changes.spans[span] = replace(changes.spans[span], is_rated=True)
+
+    def put_references(self, commit: Commit, changes: Changes, named: Named) -> None:
+        """Note which decisions an answer id or a caller's reference means."""
+        decisions, names = named
+        if not names:
+            return
+        packed = self._with_own_kinds(commit, changes, decisions).pack()
+        by_span: dict[int, dict[bytes, list[bytes]]] = {}
+        for span, place, digest in names:
+            own = by_span.setdefault(span, {})
+            if (values := own.get(digest)) is None:
+                own[digest] = [packed[place]]
+            else:
+                values.append(packed[place])
+        for span, under in by_span.items():
+            rows = [(d, v) for d, values in under.items() for v in values[-MAX_REFERENCES:]]
+            digests = [digest[-DIGEST_BYTES:] for digest, _ in rows]
+            self._put(commit, changes, REFERENCES, span, digests, [value for _, value in rows])
+
+    def write_books(self, commit: Commit, changes: Changes) -> None:
+        """Write down which hashes there are, once all rows are in the commit."""
+        if changes.spans:
+            fields: list[Argument] = []
+            for number, span in changes.spans.items():
+                fields += (number, span.pack())
+            for part in _parts(fields):
+                commit.add("HSET", keys.parts(self.shard), *part)
+        if changes.history != self.history:
+            commit.add("HSET", keys.meta(self.shard), "young", changes.history.pack())
+
+    def take_over(self, changes: Changes) -> None:
+        """Note that a commit took effect."""
+        self.spans.update(changes.spans)
+        self.kinds.update(changes.kinds)
+        self.history = changes.history
+
+    def prune(self, commit: Commit, *, mark: bytes, archived: bytes) -> list[int]:
+        """Take away hashes of spans that are old and archived; return which spans go with it."""
+        oldest_ms = self.history.oldest_ms(position(mark))
+        gone = [
+            number
+            for number, span in sorted(self.spans.items())
+            if ends_ms(number, span) <= oldest_ms and position(span.mark) <= position(archived)
+        ][:MAX_DROPPED]
+        for number in gone:
+            sizes: list[Argument] = []
+            for sort, base in (
+                (LABELS, keys.labels(self.shard, number, "")),
+                (REFERENCES, keys.references(self.shard, number, "")),
+            ):
+                if generations := self.spans[number].of(sort):
+                    commit.add(DROP, keys.parts(self.shard), base, *generations)
+                    sizes += [young.size_field(sort, number, n) for n in generations]
+            commit.add("HDEL", keys.parts(self.shard), number)
+            if sizes:
+                commit.add("HDEL", keys.sizes(self.shard), *sizes)
+        return gone
+
+    def drop_labels(self, commit: Commit) -> None:
+        """Take away all that was said of decisions, and say that nothing was."""
+        for number, span in self.spans.items():
+            if span.labels:
+                base = keys.labels(self.shard, number, "")
+                commit.add(DROP, keys.parts(self.shard), base, *span.labels)
+                names = [young.size_field(LABELS, number, n) for n in span.labels]
+                commit.add("HDEL", keys.sizes(self.shard), *names)
+                self.spans[number] = replace(span, labels=())
+                commit.add("HSET", keys.parts(self.shard), number, self.spans[number].pack())
+        self._ending.clear()
+
+    def forget(self, spans: list[int]) -> None:
+        """Note that spans are gone."""
+        for number in spans:
+            del self.spans[number]
+        gone = set(spans)
+        self._ending = {key: own for key, own in self._ending.items() if key[1] not in gone}
+        self.sizes = {n: s for n, s in self.sizes.items() if int(n.split(":")[1]) not in gone}
+
+    def _put(
+        self,
+        commit: Commit,
+        changes: Changes,
+        sort: str,
+        number: int,
+        names: list[bytes],
+        values: list[bytes],
+        *,
+        parts: int = 0,
+    ) -> None:
+        """Write rows into one span's hashes: of a generation that is there, else of the last one.
+
+        Args:
+            parts: of the generation.
+        """
+        span = changes.spans.get(number) or self.spans.get(number, Span())
+        generations = self._generations(sort, number, span)
+        changes.spans[number] = replace(span.grown(sort, generations), mark=changes.mark)
+        parts = parts or generations[-1]
+        named, how = (
+            (keys.labels, young.PUT_OVER) if sort == LABELS else (keys.references, young.PUT_BEHIND)
+        )
+        ends = self._ending.setdefault((sort, number, parts), bytearray(parts))
+        order, groups = young.grouped(names, parts)
+        pairs: list[Argument] = [b""] * (2 * len(names))
+        pairs[::2], pairs[1::2] = [names[i] for i in order], [values[i] for i in order]
+        size, ends_s = young.size_field(sort, number, parts), young.expires_at_s(number)
+        arguments: list[Argument] = [named(self.shard, number, f"{parts}."), how, size, ends_s]
+        for group in groups:
+            arguments += (group.part, 2 * (group.end - group.begin), 1 - ends[group.part])
+            arguments += pairs[2 * group.begin : 2 * group.end]
+            ends[group.part] = 1
+        commit.add(ROWS, keys.sizes(self.shard), *arguments)
+
+    def _generations(self, sort: str, number: int, span: Span) -> Generations:
+        """Return a span's generations, the last of which takes what is new."""
+        if own := span.of(sort):
+            return young.grown(own, self.sizes.get(young.size_field(sort, number, own[-1]), 0))
+        before = [n for n in self.spans if n < number and self.spans[n].of(sort)]
+        sizes = [self._n_fields(sort, n) for n in sorted(before)[-LOOKED_BACK:]]
+        return young.first_generation(max(sizes, default=0))
+
+    def _n_fields(self, sort: str, number: int) -> int:
+        generations = self.spans[number].of(sort)
+        n_last = self.sizes.get(young.size_field(sort, number, generations[-1]), 0)
+        return young.n_fields(generations, n_last)
+
+    def _with_own_kinds(self, commit: Commit, changes: Changes, decisions: Decisions) -> Decisions:
+        """Return decisions whose kinds are numbered as in this shard's own table."""
+        numbers = []
+        fields: list[Argument] = []
+        for kind in pieces(decisions.kinds):
+            number = self.kinds.get(kind, changes.kinds.get(kind))
+            if number is None:
+                number = changes.kinds[kind] = len(self.kinds) + len(changes.kinds)
+                fields += [number, kind]
+            numbers.append(number)
+        if fields:
+            if not self.kinds_id:
+                self.kinds_id = secrets.token_hex(8).encode()
+                fields += ["id", self.kinds_id]
+            for part in _parts(fields):
+                commit.add("HSET", keys.kinds(self.shard), *part)
+        rows = decisions.rows.copy()
+        rows["kind"] = np.array(numbers, dtype=np.uint32)[decisions.rows["kind"]]
+        return Decisions(rows, decisions.kinds, decisions.users)
+
+
+def lies_by_span(span: int, history: History) -> bool:
+    """Return whether decisions of a span lie by span, and not by day as up to schema 4."""
+    return history.since_ms is not None and span * HOUR_MS >= history.since_ms
+
+
+def may_lie_by_day(span: int, history: History) -> bool:
+    """Return whether something of a span's decisions may lie by day.
+
+    Also of those made up to the end of the next day, as a clock may have been ahead by that.
+    """
+    since_ms = history.since_ms
+    if since_ms is None:
+        return True
+    return since_ms > 0 and span * HOUR_MS // DAY_MS <= since_ms // DAY_MS + 1
+
+
+def ends_ms(number: int, span: Span) -> int:
+    """Return when a span counts as ended: where raters are told apart, only with its day.
+
+    Who is labelled may displace a decision of that day, and then it must be known what was said
+    of that one.
+    """
+    each_ms = DAY_MS if span.is_rated else HOUR_MS
+    return (number * HOUR_MS // each_ms + 1) * each_ms
+
+
+def _parts(fields: list[Argument]) -> list[list[Argument]]:
+    return [fields[i : i + 1000] for i in range(0, len(fields), 1000)]
