@@ -18,6 +18,8 @@ from telemetry.journal import Journal
 from telemetry.store import Address, StoreErrors, connect
 from telemetry.tokens import Token
 from telemetry.writer import Counters, Sender
+from telemetry.young import DIGEST_BYTES, Span
+from workers.archive.archive import said_in
 from workers.folding.learner import Learner
 
 NOW_MS = int(time.time() * 1000) - 1000  # long enough ago for what was decided to be settled
@@ -49,6 +51,26 @@ def token(nonce: int, *, at_ms: int = NOW_MS) -> bytes:
         nonce % 2,
     )
     return body.pack()
+
+
+def said_in_store(client: Any, shard: int = 0) -> dict[bytes, bytes]:
+    """What lies in the store of young decisions, by their nonces, whose first bytes are 0 here."""
+    out: dict[bytes, bytes] = {}
+    for span, part in said_in(client.hgetall(keys.parts(shard))):
+        for name, row in client.hgetall(keys.labels(shard, span, part)).items():
+            out[name.rjust(16, bytes(1))] = row
+    return out
+
+
+def named_in_store(client: Any, shard: int = 0) -> set[bytes]:
+    """The last bytes of the digests that name young decisions."""
+    out: set[bytes] = set()
+    for span, value in client.hgetall(keys.parts(shard)).items():
+        for n in Span.parse(value).references:
+            for part in range(n):
+                hash_of_it = keys.references(shard, int(span), f"{n}.{part}")
+                out |= {name[:DIGEST_BYTES] for name in client.hkeys(hash_of_it)}
+    return out
 
 
 def outcome(nonce: int, *, at_ms: int = NOW_MS) -> bytes:

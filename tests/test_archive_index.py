@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pipeline import named_in_store, said_in_store
 from test_version_2 import RECORDS, now
 from test_workers_archive import (
     KILLED,
@@ -35,7 +36,6 @@ from telemetry.frames import Frame
 from telemetry.references import MAX_REFERENCES
 from telemetry.tokens import TOKEN, decided_at_ms, nonce_of
 from workers.archive import index, retention
-from workers.archive.archive import label_days
 from workers.archive.columns import find, from_end, nonces_in
 from workers.archive.lookup import LookedUp, look_up
 from workers.archive.restore import restore
@@ -62,6 +62,10 @@ def nonce(number: int) -> bytes:
     return number.to_bytes(16, "big")
 
 
+def event_id(number: int) -> bytes:
+    return number.to_bytes(10, "big") + bytes(6)
+
+
 def short(packed: bytes) -> bytes:
     """A token as a decision in an index comes back."""
     return Decisions.of(np.frombuffer(packed, dtype=TOKEN)).to_tokens(packed[2]).tobytes()
@@ -69,19 +73,13 @@ def short(packed: bytes) -> bytes:
 
 def store_references(life: Life) -> dict[bytes, list[bytes]]:
     """All that the store has under any name, by its own look-up."""
-    digests: set[bytes] = set()
-    for key in life.client.keys("{pm:0.*}:refs:*"):
-        digests |= set(life.client.hgetall(key))
-    asked = sorted(digests)
+    asked = sorted(name.rjust(16, bytes(1)) for name in named_in_store(life.client))
     found = references.look_up(life.client, asked, n_shards=1, now_ms=NOW_MS)
     return dict(zip(asked, found, strict=True))
 
 
 def store_labels(life: Life) -> dict[bytes, bytes]:
-    rows: dict[bytes, bytes] = {}
-    for day in label_days(NOW_MS):
-        rows |= life.client.hgetall(keys.labels(0, day))
-    return rows
+    return said_in_store(life.client)
 
 
 def ask(life: Life, *nonces: bytes, digests: tuple[bytes, ...] = ()) -> LookedUp:
@@ -117,7 +115,7 @@ def live_with_names(life: Life, dice: random.Random) -> None:
             records.append(outcome(n + 500, flags=flags & ~Flag.FINAL, **kwargs))
             records.append(feedback(n, dice.random(), at_ms=at_ms, at=dice.randint(0, 9)))
             said = (FeedbackKind.HUMAN, dice.random()) if n % 5 == 0 else None
-            records.append(outcome(n + 5000, at_ms=at_ms, said=said, event=nonce(n)))
+            records.append(outcome(n + 5000, at_ms=at_ms, said=said, event=event_id(n)))
         dice.shuffle(records)
         for i in range(0, len(records), 7):
             sent = life.send(*records[i : i + 7])
@@ -153,7 +151,7 @@ def test_a_decision_is_found_by_each_of_its_names_with_what_was_said(life: Life)
     known = short(token(7))
     assert found.named == [[known], [known], [], [known]]
     assert found.decisions == [known]
-    row = life.client.hget(keys.labels(0, NOW_MS // DAY_MS), nonce(7))
+    row = store_labels(life)[nonce(7)]
     assert found.labels == {nonce(7): row}
     assert found.labels == ask(life, digests=(name(1),)).labels
 
@@ -207,7 +205,7 @@ def test_an_outcome_told_again_says_nothing_new(life: Life) -> None:
 
     def told(number: int, value: float, event: int) -> bytes:
         said = (FeedbackKind.HUMAN, value)
-        return outcome(number, flags=TOLD, said=said, event=nonce(event))
+        return outcome(number, flags=TOLD, said=said, event=event_id(event))
 
     life.send(told(1, 0.5, 5), outcome(2, flags=TOLD))
     life.fold()
@@ -215,7 +213,7 @@ def test_an_outcome_told_again_says_nothing_new(life: Life) -> None:
     life.send(told(1, 0.75, 9), told(2, 0.75, 9), told(3, 0.75, 4))
     life.send(feedback(1, 0.25, kind=FeedbackKind.JUDGE))
     life.send(told(3, 1.0, 9), events.feedback(
-        token(2), kind=FeedbackKind.HUMAN, value=0.125, revision=0, event=nonce(3)
+        token(2), kind=FeedbackKind.HUMAN, value=0.125, revision=0, event=event_id(3)
     ))  # fmt: skip
     life.fold()
     life.take()
@@ -331,7 +329,7 @@ def test_what_a_base_says_was_told_before_says_nothing_new(life: Life) -> None:
     life.fold()
     life.take()
     assert retention.prune(life.archive, Keep(days=2, max_bytes=1 << 30), now_ms=NOW_MS) == 1
-    life.send(outcome(1, at_ms=at_ms, flags=TOLD, said=said, event=nonce(9)))
+    life.send(outcome(1, at_ms=at_ms, flags=TOLD, said=said, event=event_id(9)))
     life.fold()
     life.take()
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import yaml
 from conftest import Provider, Sidecar, endpoint, pointsman, serving
+from pipeline import said_in_store
 from test_ingest import outcome as outcome_told
 from test_ingest import tell
-from test_workers_archive import NOW_MS, Life, feedback, outcome, run
+from test_workers_archive import Life, feedback, outcome, run
 
 from bandit.cells import KEY, N_COLUMNS, Family, U
 from bandit.decay import windows_and_weights
@@ -25,7 +26,6 @@ from telemetry.events import digest8
 from telemetry.store import Address
 from workers.archive.rebuilt import damaged_rows, named
 from workers.archive.restore import restore
-from workers.folding.batch import DAY_MS
 
 
 def damaged_row(endpoint_digest: int) -> tuple[bytes, bytes]:
@@ -207,7 +207,7 @@ def test_a_row_that_was_spoilt_in_the_store_is_named_and_restored(life: Life) ->
 
 def test_a_row_that_the_archive_has_as_damaged_is_left_out_and_begins_anew(life: Life) -> None:
     """As one whose sum wrapped under an earlier version: its records may be gone."""
-    labels = life.client.hgetall(keys.labels(0, NOW_MS // DAY_MS))
+    labels = said_in_store(life.client)
     name = spoil(life)
     life.send(outcome(100))
     life.fold()
@@ -220,7 +220,7 @@ def test_a_row_that_the_archive_has_as_damaged_is_left_out_and_begins_anew(life:
     assert n_left_out == 1
     assert damaged_rows(again.rows()) == []
     assert np.frombuffer(again.rows()[name], dtype="<i8")[U.CALLS] > 0
-    assert again.client.hgetall(keys.labels(0, NOW_MS // DAY_MS)) == labels
+    assert said_in_store(again.client) == labels
     again.take()
     found = again.audit()
     assert found.damaged == []

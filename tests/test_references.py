@@ -21,6 +21,7 @@ from conftest import (
     until,
 )
 from conftest import Reply as Answer
+from pipeline import said_in_store
 
 from router.decision.context import Moment
 from router.dispatch.recent import RecentNames
@@ -30,6 +31,7 @@ from telemetry.frames import Frame
 from telemetry.passed import Progress
 from telemetry.store import Address
 from telemetry.tokens import Token
+from telemetry.young import NAME_BYTES, name_of
 from workers.folding.held import MOST_AGAIN_MS, MOST_S, References, take_up
 from workers.folding.lease import Lease
 from workers.folding.resolution import REMEMBERED_MS, Resolution
@@ -107,8 +109,7 @@ class Bench:
 
     def labelled(self) -> set[int]:
         """The decisions that have a label."""
-        found = [self.client.hkeys(keys.labels(0, d + NOW_MS // DAY_MS)) for d in (-1, 0, 1)]
-        return {int.from_bytes(nonce, "big") for nonces in found for nonce in nonces}
+        return {int.from_bytes(nonce, "big") for nonce in said_in_store(self.client)}
 
     def count(self, name: str) -> int:
         return int(self.client.hget(keys.meta(0), f"n_{name}") or 0)
@@ -361,13 +362,12 @@ def two(provider: Provider, state_dir: Path, address: Address) -> Iterator[Sidec
 
 def nonce_of(sidecar: Sidecar, sealed: str) -> bytes:
     token, _ = sidecar.app.feedback._seal.open(sealed)
-    return token.nonce
+    return name_of(token.nonce)
 
 
 def labelled(client: Any) -> set[bytes]:
     """The decisions that have a label, of all shards."""
-    days = [d + int(time.time() * 1000) // DAY_MS for d in (-1, 0)]
-    return {n for s in range(SHARDS) for d in days for n in client.hkeys(keys.labels(s, d))}
+    return {name[-NAME_BYTES:] for s in range(SHARDS) for name in said_in_store(client, s)}
 
 
 def ask_b_then_a(sidecar: Sidecar, ref: str) -> list[bytes]:

@@ -227,7 +227,7 @@ def test_an_archive_of_schema_3_is_restored(client: Any, tmp_path: Path) -> None
 def test_references_of_both_versions_are_looked_up_as_one(client: Any) -> None:
     prepare(client, shards=1)
     digest = events.digest16("shop", "ref", "r-1")
-    name = keys.references(0, references.bucket(NOW_MS))
+    name = keys.references_of_days(0, references.bucket(NOW_MS))
     before = token_now(RECORDS[0])
     client.hset(name, digest, before + token_now(RECORDS[2]))
     later = tokens.Token.unpack(narrow.widened_token(token_now(RECORDS[3]))).pack()
@@ -256,7 +256,7 @@ def test_held_feedback_of_version_2_is_joined_to_its_decision(client: Any) -> No
     held = now(RECORDS[6])
     client.hset(keys.held(0), events.decode(held, 2)[0]["event"].tobytes(), held)
     digest = events.digest16("shop", "ref", "r-1")
-    name = keys.references(0, references.bucket(NOW_MS))
+    name = keys.references_of_days(0, references.bucket(NOW_MS))
     client.hset(name, digest, token_now(RECORDS[0]))
 
     lease, shard = Lease(client, 0), Shard(client, 0)
@@ -316,4 +316,4 @@ def test_a_store_of_schema_3_is_taken_on(client: Any) -> None:
     client.hset(keys.META, mapping={"schema": "3", "shards": "2", "incarnation": "abc"})
 
     assert prepare(client, shards=2) == "abc"
-    assert client.hget(keys.META, "schema").decode() == SCHEMA == "4"
+    assert client.hget(keys.META, "schema").decode() == SCHEMA == "5"

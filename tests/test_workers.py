@@ -834,9 +834,10 @@ def test_a_reference_keeps_its_latest_decisions_over_folds_and_days(
 
 @pytest.mark.usefixtures("store")  # what the server forgets
 def test_references_are_gone_once_nobody_asks_them(client: Any, shard: Shard, lease: Lease) -> None:
-    send(client, outcome(1, reference=events.digest16("app", "ref", "ticket-7")))
+    send(client, outcome(1, reference=events.digest16("app", "ref", "ticket-7")), feedback(1, 1.0))
     fold(shard, lease)
 
-    lives_s = client.ttl(keys.references(0, references.bucket(NOW_MS)))
+    hashes = client.keys("{pm:0.*}:named:*") + client.keys("{pm:0.*}:said:*")
 
-    assert 30 * 86_400 < lives_s < 41 * 86_400
+    assert len(hashes) == 2
+    assert all(36 * 86_400 < client.ttl(name) < 39 * 86_400 for name in hashes)

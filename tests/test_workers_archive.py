@@ -17,6 +17,7 @@ import pytest
 from conftest import Said, pointsman
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pipeline import said_in_store
 
 from bandit import cells
 from bandit.cells import Family, T
@@ -25,7 +26,7 @@ from telemetry.events import FeedbackKind, Flag, Match, Result
 from telemetry.frames import Frame
 from telemetry.reader import Reader
 from telemetry.store import prepare
-from telemetry.tokens import TAUGHT_SINCE, Token
+from telemetry.tokens import TAUGHT_SINCE, Token, nonce_of
 from workers.archive import files as archive_files
 from workers.archive import retention
 from workers.archive.archive import Archive, ArchiveLimits
@@ -641,7 +642,7 @@ def test_grouping_into_batches_shows_nowhere(dice: random.Random) -> None:
         del entries[:n]
 
     assert difference(whole, parts) is None
-    assert whole.labels == parts.labels
+    assert whole.said == parts.said
 
 
 # -- restoring ----------------------------------------------------------------------------------
@@ -655,8 +656,7 @@ def test_a_lost_store_comes_back_as_it_was(life: Life) -> None:
     live_through(life, random.Random(6))
     rows = life.rows()
     windows = life.client.hgetall(keys.producers(0))
-    day = NOW_MS // DAY_MS
-    labels = life.client.hgetall(keys.labels(0, day))
+    labels = said_in_store(life.client)
     counts = life.client.hgetall(keys.meta(0))
     life.client.hset(keys.STANDINGS, "app/task", "x")
     life.client.hset(keys.DRIFT, "closed", "1 x")
@@ -672,8 +672,8 @@ def test_a_lost_store_comes_back_as_it_was(life: Life) -> None:
     assert (found.rows, found.labels, found.damaged) == (len(rows), len(labels), 0)
     assert life.rows() == rows
     assert life.client.hgetall(keys.producers(0)) == windows
-    assert life.client.hgetall(keys.labels(0, day)) == labels
-    assert life.client.ttl(keys.labels(0, day)) > 0
+    assert said_in_store(life.client) == labels
+    assert all(life.client.ttl(name) > 0 for name in life.client.keys("{pm:0.*}:said:*"))
     assert life.client.hget(keys.STANDINGS, "app/task") == b"x"
     assert life.client.hget(keys.DRIFT, "closed") == b"1 x"
     assert life.client.hget(keys.meta(0), "n_repeated") == counts[b"n_repeated"]
@@ -717,8 +717,7 @@ def test_what_the_stream_still_has_is_folded_after_a_restore(life: Life, left: l
     life.again(not_folded_yet)
     life.fold_all(dice)
     rows, folded = life.rows(), life.client.hget(keys.meta(0), "n_outcomes")
-    day = keys.labels(0, NOW_MS // DAY_MS)
-    labels = life.client.hgetall(day)
+    labels = said_in_store(life.client)
     kept = {name for part in left for name in life.client.keys(f"{{pm:0.*}}:{part}*")}
     gone = set(life.client.keys("{pm:0.*}:*")) - kept | {keys.meta(0).encode()}
     life.client.delete(*gone, keys.META)
@@ -730,7 +729,7 @@ def test_what_the_stream_still_has_is_folded_after_a_restore(life: Life, left: l
     again.fold_all(dice)
 
     assert again.rows() == rows
-    assert life.client.hgetall(day) == labels
+    assert said_in_store(life.client) == labels
     assert life.client.hget(keys.meta(0), "n_outcomes") == folded
     assert again.audit().equal
 
@@ -791,9 +790,10 @@ def test_references_and_waiting_feedback_are_restored(life: Life) -> None:
 
     assert restore(life.archive).references == 1
 
-    bucket = keys.references(0, references.bucket(NOW_MS))
-    assert life.client.hget(bucket, digest) == token(1)
-    assert 0 < life.client.ttl(bucket) <= 39 * 86_400
+    ((found,),) = references.look_up(life.client, [digest], n_shards=1, now_ms=NOW_MS)
+    assert nonce_of(found) == (1).to_bytes(16, "big")
+    (part,) = life.client.keys("{pm:0.*}:named:*")
+    assert 0 < life.client.ttl(part) <= 39 * 86_400
     assert life.client.hlen(keys.held(0)) == 1
     again = Life(life.client, life.archive.root)
     again.numbers = life.numbers
@@ -823,8 +823,7 @@ def test_what_went_to_a_decision_before_a_restore_goes_to_no_other_one_after_it(
     again.resolve()
     again.fold()
 
-    day = NOW_MS // 86_400_000
-    assert list(life.client.hgetall(keys.labels(0, day))) == [(1).to_bytes(16, "big")]
+    assert list(said_in_store(life.client)) == [(1).to_bytes(16, "big")]
     assert life.client.hlen(keys.held(0)) == 0
 
 

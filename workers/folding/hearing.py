@@ -94,7 +94,7 @@ def hear(stored: list[bytes | None], slots: NDArray[np.intp], said: NDArray[np.v
     Args:
         stored: (n_decisions) the row of each decision, None where there is none.
         slots: (n_records,) which decision each record speaks of.
-        said: (n_records,) records in the order in which they came.
+        said: (n_records,) records, or words of ENTRIES, in the order in which they came.
     """
     those = [place for place, row in enumerate(stored) if row]  # few: most are heard of at once
     rows = [stored[place] or b"" for place in those]
@@ -105,7 +105,7 @@ def hear(stored: list[bytes | None], slots: NDArray[np.intp], said: NDArray[np.v
     words[: len(known)] = known
     for name in _AS_SAID:
         words[name][len(known) :] = said[name]
-    events = np.ascontiguousarray(said["event"]).view("u1").reshape(-1, 16)
+    events = np.ascontiguousarray(said["event"]).view("u1").reshape(-1, said.dtype["event"].itemsize)
     firsts = np.ascontiguousarray(events[:, :EVENT_BYTES])
     words["event"][len(known) :] = firsts.view(ENTRIES["event"]).reshape(-1)
     slot = np.concatenate([known_slots, slots])
