@@ -21,6 +21,7 @@ In reading order:
 - `clock`: the store's clock
 - `passed`: up to when what a producer recorded is in the streams
 - `trouble`: why a store does not do what it is asked, and what to do
+- `young`: how what is young lies in the store, packed
 - `references`: which decisions an answer's id or a caller's reference names
 - `scripts`: the few steps that the store must take atomically
 - `streams`: entries of several streams at once

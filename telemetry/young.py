@@ -68,7 +68,7 @@ Generations = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class YoungSpan:
     """What is written down of one span."""
 
     labels: Generations = ()
@@ -77,7 +77,7 @@ class Span:
     is_rated: bool = False  # something was said in it by raters who are told apart
 
     @classmethod
-    def parse(cls, value: bytes) -> Span:
+    def parse(cls, value: bytes) -> YoungSpan:
         """Return what a stored value says.
 
         Raises:
@@ -98,7 +98,7 @@ class Span:
         """Return the generations of one sort of hashes."""
         return self.labels if sort == LABELS else self.references
 
-    def grown(self, sort: str, generations: Generations) -> Span:
+    def grown(self, sort: str, generations: Generations) -> YoungSpan:
         """Return the span with these generations of one sort."""
         if sort == LABELS:
             return replace(self, labels=generations)
@@ -116,11 +116,6 @@ def grown(generations: Generations, n_fields: int) -> Generations:
     if n_fields <= FULL * last or last >= MOST_PARTS:
         return generations
     return (*generations, min(max(2 * last, -(-n_fields // FIELDS)), MOST_PARTS))
-
-
-def n_fields(generations: Generations, n_last: int) -> int:
-    """Return how many fields a span has, about, given those of its last generation."""
-    return FULL * sum(generations[:-1]) + n_last
 
 
 def size_field(sort: str, span: int, parts: int) -> str:

@@ -18,7 +18,7 @@ from telemetry.journal import Journal
 from telemetry.store import Address, StoreErrors, connect
 from telemetry.tokens import Token
 from telemetry.writer import Counters, Sender
-from telemetry.young import DIGEST_BYTES, Span
+from telemetry.young import DIGEST_BYTES, YoungSpan
 from workers.archive.archive import said_in
 from workers.folding.learner import Learner
 
@@ -66,7 +66,7 @@ def named_in_store(client: Any, shard: int = 0) -> set[bytes]:
     """The last bytes of the digests that name young decisions."""
     out: set[bytes] = set()
     for span, value in client.hgetall(keys.parts(shard)).items():
-        for n in Span.parse(value).references:
+        for n in YoungSpan.parse(value).references:
             for part in range(n):
                 hash_of_it = keys.references(shard, int(span), f"{n}.{part}")
                 out |= {name[:DIGEST_BYTES] for name in client.hkeys(hash_of_it)}

@@ -20,7 +20,7 @@ import structlog
 
 from telemetry import keys, scripts
 from telemetry.store import Client
-from telemetry.young import Span
+from telemetry.young import YoungSpan
 from workers.archive import files as archive_files
 from workers.archive import indexing
 from workers.archive.files import ArchiveFile, Content
@@ -221,7 +221,7 @@ def said_in(parts: Mapping[bytes, bytes]) -> list[tuple[int, str]]:
     return [
         (int(span), f"{n}.{part}")
         for span, value in sorted(parts.items())
-        for n in Span.parse(value).labels
+        for n in YoungSpan.parse(value).labels
         for part in range(n)
     ]
 

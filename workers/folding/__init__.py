@@ -5,7 +5,9 @@
 - `hearing`: the same for many decisions at once
 - `raters`: which decisions of a rater count, where an app has raters
 - `terms`: what records add to the rows
+- `history`: for how long decisions were young
 - `batch`: what a part of a stream says
+- `young`: where what is young lies, and when it goes
 - `shard`: one shard's rows and mark, and the commit that moves both
 - `settling`: up to when all that was decided is folded
 - `resolution`: what a reference was found to mean

@@ -105,7 +105,9 @@ def hear(stored: list[bytes | None], slots: NDArray[np.intp], said: NDArray[np.v
     words[: len(known)] = known
     for name in _AS_SAID:
         words[name][len(known) :] = said[name]
-    events = np.ascontiguousarray(said["event"]).view("u1").reshape(-1, said.dtype["event"].itemsize)
+    events = (
+        np.ascontiguousarray(said["event"]).view("u1").reshape(-1, said.dtype["event"].itemsize)
+    )
     firsts = np.ascontiguousarray(events[:, :EVENT_BYTES])
     words["event"][len(known) :] = firsts.view(ENTRIES["event"]).reshape(-1)
     slot = np.concatenate([known_slots, slots])

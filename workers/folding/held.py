@@ -220,6 +220,35 @@ def take_up(client: Client, shard: int) -> None:
         client.zadd(keys.due(shard), part, nx=True)
 
 
+def unfound(client: Client, shard: int, *, now_ms: int, n: int) -> list[WaitingFeedback]:
+    """Return feedback by reference that means nothing young, up to about `n`, by its event ids.
+
+    It was looked for once it was settled what had been decided when it came, and nothing was found:
+    what it means is an old decision, or one that is yet to come. It goes on waiting for the latter;
+    whoever finds the former sends it there and takes it out of `keys.held` and `keys.due`.
+
+    Args:
+        now_ms: on the store's clock.
+    """
+    out: list[WaitingFeedback] = []
+    events = client.zrange(keys.due(shard), 0, -1)
+    for start in range(0, len(events), MAX_ROUND):
+        part = events[start : start + MAX_ROUND]
+        pipeline = client.pipeline(transaction=False)
+        pipeline.hmget(keys.held(shard), part)
+        pipeline.hmget(keys.chosen(shard), part)
+        for event, raw, chosen in zip(part, *pipeline.execute(), strict=True):
+            record = None if chosen or raw is None else record_of(raw)
+            if record is None:
+                continue
+            waiting = WaitingFeedback(event, record, raw)
+            if now_ms - waiting.received_ms > MOST_S * 1000:  # nothing is waited for any longer
+                out.append(waiting)
+        if len(out) >= n:
+            break
+    return out
+
+
 def _add(found: Round, name: str, key: str, *arguments: bytes | str | int) -> None:
     found.commit.add(name, key, *arguments)
     found.n_changes += 1

@@ -26,7 +26,7 @@ from telemetry.young import (
     NAME_BYTES,
     REFERENCES,
     Generations,
-    Span,
+    YoungSpan,
 )
 from workers.folding.batch import DAY_MS, Decision, position
 from workers.folding.hearing import pieces
@@ -35,6 +35,8 @@ from workers.folding.labels import narrowed
 
 LOOKED_BACK = 2
 """Spans whose size tells how a new one begins: the one before it may be young and half empty."""
+MOST_LOOKED_BACK = 24
+SORTS = (LABELS, REFERENCES)
 MAX_DROPPED = 8
 """Spans in a round of pruning, so that nobody waits for a commit of thousands of hashes."""
 Named = tuple[Decisions, list[tuple[int, int, bytes]]]
@@ -85,7 +87,7 @@ class Changes:
 
     mark: bytes
     history: History
-    spans: dict[int, Span] = field(default_factory=dict)
+    spans: dict[int, YoungSpan] = field(default_factory=dict)
     kinds: dict[bytes, int] = field(default_factory=dict)
 
 
@@ -94,7 +96,7 @@ class YoungRows:
     """Where the young rows of a shard lie."""
 
     shard: int
-    spans: dict[int, Span] = field(default_factory=dict)
+    spans: dict[int, YoungSpan] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)  # by `young.size_field`, as last seen
     kinds: dict[bytes, int] = field(default_factory=dict)
     kinds_id: bytes = b""
@@ -107,7 +109,7 @@ class YoungRows:
         spans, sizes, kinds = replies
         return cls(
             shard,
-            {int(span): Span.parse(value) for span, value in spans.items()},
+            {int(span): YoungSpan.parse(value) for span, value in spans.items()},
             {name.decode(): int(n) for name, n in sizes.items()},
             {kind: int(number) for number, kind in kinds.items() if number != b"id"},
             kinds.get(b"id", b""),
@@ -137,7 +139,7 @@ class YoungRows:
         by_day: dict[int, list[Decision]] = {}
         for span, those in by_span.items():
             if lies_by_span(span, history):
-                for parts in reversed(self.spans.get(span, Span()).labels):
+                for parts in reversed(self.spans.get(span, YoungSpan()).labels):
                     out.append(self._question(span, parts, those))
             if may_lie_by_day(span, history):
                 by_day.setdefault(span * HOUR_MS // DAY_MS, []).extend(those)
@@ -162,12 +164,20 @@ class YoungRows:
         return Question(command, [decisions[place] for place in order], parts=parts)
 
     def size_question(self, spans: Iterable[int]) -> tuple[list[str], list[tuple[Argument, ...]]]:
-        """Return which sizes may have changed since they were seen, and how to ask for them."""
+        """Return which sizes may have changed since they were seen, and how to ask for them.
+
+        Of spans that are written in, and of those before one that begins.
+        """
+        wanted = set(spans)
+        begins = [span for span in wanted if span not in self.spans]
+        for sort in SORTS:
+            for span in begins:
+                wanted.update(self._before(sort, span))
         names = [
-            young.size_field(sort, span, self.spans[span].of(sort)[-1])
-            for span in spans
-            for sort in (LABELS, REFERENCES)
-            if span in self.spans and self.spans[span].of(sort)
+            young.size_field(sort, span, parts)
+            for span in sorted(wanted & self.spans.keys())
+            for sort in SORTS
+            for parts in self.spans[span].of(sort)
         ]
         return names, [("HMGET", keys.sizes(self.shard), *names)] if names else []
 
@@ -290,7 +300,7 @@ class YoungRows:
         Args:
             parts: of the generation.
         """
-        span = changes.spans.get(number) or self.spans.get(number, Span())
+        span = changes.spans.get(number) or self.spans.get(number, YoungSpan())
         generations = self._generations(sort, number, span)
         changes.spans[number] = replace(span.grown(sort, generations), mark=changes.mark)
         parts = parts or generations[-1]
@@ -309,18 +319,22 @@ class YoungRows:
             ends[group.part] = 1
         commit.add(ROWS, keys.sizes(self.shard), *arguments)
 
-    def _generations(self, sort: str, number: int, span: Span) -> Generations:
+    def _generations(self, sort: str, number: int, span: YoungSpan) -> Generations:
         """Return a span's generations, the last of which takes what is new."""
         if own := span.of(sort):
             return young.grown(own, self.sizes.get(young.size_field(sort, number, own[-1]), 0))
-        before = [n for n in self.spans if n < number and self.spans[n].of(sort)]
-        sizes = [self._n_fields(sort, n) for n in sorted(before)[-LOOKED_BACK:]]
+        sizes = [self._n_fields(sort, n) for n in self._before(sort, number)]
         return young.first_generation(max(sizes, default=0))
 
+    def _before(self, sort: str, number: int) -> list[int]:
+        """Return the last spans before one that have hashes of a sort."""
+        found = range(number - 1, number - 1 - MOST_LOOKED_BACK, -1)
+        return [n for n in found if n in self.spans and self.spans[n].of(sort)][:LOOKED_BACK]
+
     def _n_fields(self, sort: str, number: int) -> int:
+        """Return how many fields a span has, as far as was seen."""
         generations = self.spans[number].of(sort)
-        n_last = self.sizes.get(young.size_field(sort, number, generations[-1]), 0)
-        return young.n_fields(generations, n_last)
+        return sum(self.sizes.get(young.size_field(sort, number, n), 0) for n in generations)
 
     def _with_own_kinds(self, commit: Commit, changes: Changes, decisions: Decisions) -> Decisions:
         """Return decisions whose kinds are numbered as in this shard's own table."""
@@ -359,7 +373,7 @@ def may_lie_by_day(span: int, history: History) -> bool:
     return since_ms > 0 and span * HOUR_MS // DAY_MS <= since_ms // DAY_MS + 1
 
 
-def ends_ms(number: int, span: Span) -> int:
+def ends_ms(number: int, span: YoungSpan) -> int:
     """Return when a span counts as ended: where raters are told apart, only with its day.
 
     Who is labelled may displace a decision of that day, and then it must be known what was said
