@@ -132,37 +132,36 @@ def _numbers(text: bytes) -> Generations:
     return tuple(int(part) for part in text.split(b",") if part)
 
 
-def parts_of(names: Sequence[bytes], parts: int) -> NDArray[np.int64]:
-    """Return in which of a generation's parts names lie, all of one length."""
-    raw = np.frombuffer(b"".join(names), dtype=np.uint8).reshape(len(names), -1)
-    first = raw[:, 0].astype(np.int64) << 8 | raw[:, 1]
-    return np.asarray(first * parts // MOST_PARTS)
+Group = tuple[int, int, int]
+"""Names of one part: which, and where they begin and end in an order."""
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Names that lie in one part."""
-
-    part: int
-    begin: int  # in the order that is returned beside
-    end: int
+def columns_of(names: Sequence[bytes], n_last: int) -> NDArray[np.uint8]:
+    """Return the last bytes of names of one length, (n, n_last)."""
+    whole = np.frombuffer(b"".join(names), dtype=np.uint8).reshape(len(names), -1)
+    return whole[:, whole.shape[1] - n_last :]
 
 
-def grouped(names: Sequence[bytes], parts: int) -> tuple[list[int], list[Group]]:
+def grouped(names: NDArray[np.uint8], parts: int) -> tuple[NDArray[np.intp], list[Group]]:
     """Return an order in which names of one part stand together, and the groups in it.
 
-    Those of one part stay in their order. No group is longer than a command may be.
+    Equal names stand together, too, in the order in which they came: parts go by the first bits.
+    No group is longer than a command may be.
+
+    Args:
+        names: (n, n_bytes), of 8 bytes at least.
     """
-    found = parts_of(names, parts)
-    order = np.argsort(found, kind="stable")
-    found = found[order]
+    first = np.ascontiguousarray(names[:, :8]).view(">u8").reshape(-1).astype(np.uint64)
+    order = np.argsort(first, kind="stable")
+    found = (first[order] >> np.uint64(48)).astype(np.int64) * parts // MOST_PARTS
     bounds = [0, *(np.flatnonzero(np.diff(found)) + 1).tolist(), len(found)]
+    each = zip(found[bounds[:-1]].tolist(), pairwise(bounds), strict=True)
     out = [
-        Group(part, at, min(at + MOST_GROUPED, end))
-        for part, (begin, end) in zip(found[bounds[:-1]].tolist(), pairwise(bounds), strict=True)
+        (part, at, min(at + MOST_GROUPED, end))
+        for part, (begin, end) in each
         for at in range(begin, end, MOST_GROUPED)
     ]
-    return order.tolist(), out
+    return order, out
 
 
 # Where a field lies, and all values under one.
@@ -263,16 +262,13 @@ end
 """
 )
 
-# KEYS[1] any of the shard. ARGV, of groups: name of the hash, how many fields, which. Returns each
-# one's value, in their order.
+# KEYS[1] any of the shard. ARGV, of groups: name of the hash, how many fields, which. Returns the
+# values of each group.
 LUA_READ = """
-local out, n, i = {}, 0, 1
+local out, i = {}, 1
 while i < #ARGV do
   local last = i + 1 + ARGV[i + 1]
-  for _, value in ipairs(redis.call('HMGET', ARGV[i], unpack(ARGV, i + 2, last))) do
-    n = n + 1
-    out[n] = value
-  end
+  out[#out + 1] = redis.call('HMGET', ARGV[i], unpack(ARGV, i + 2, last))
   i = last + 1
 end
 return out

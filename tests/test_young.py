@@ -137,17 +137,17 @@ def test_names_are_grouped_by_their_part_and_none_is_lost() -> None:
     dice = random.Random(1)
     names = [dice.randbytes(10) for _ in range(3000)] + [bytes(10)] * 1200
 
-    order, groups = young.grouped(names, 7)
+    columns = young.columns_of(names, 10)
+
+    order, groups = young.grouped(columns, 7)
 
     assert sorted(order) == list(range(len(names)))
-    placed = [i for group in groups for i in order[group.begin : group.end]]
-    assert placed == order
-    assert max(group.end - group.begin for group in groups) <= young.MOST_GROUPED
-    for group in groups:
-        parts = {
-            int.from_bytes(names[i][:2], "big") * 7 >> 16 for i in order[group.begin : group.end]
-        }
-        assert parts == {group.part}
+    assert [begin for _, begin, _ in groups] == [0, *(end for *_, end in groups[:-1])]
+    assert max(end - begin for _, begin, end in groups) <= young.MOST_GROUPED
+    for part, begin, end in groups:
+        own = [names[i] for i in order[begin:end]]
+        assert {int.from_bytes(name[:2], "big") * 7 >> 16 for name in own} == {part}
+    assert [i for i in order.tolist() if i >= 3000] == list(range(3000, 4200))
 
 
 @given(st.lists(st.integers(1, 9)), st.lists(st.integers(1, 9)), st.booleans())

@@ -38,9 +38,10 @@ from workers.folding.batch import (
     references_of,
     take_apart,
 )
+from workers.folding.hearing import pieces
 from workers.folding.history import History
 from workers.folding.shard import ingested_expiry_s, label_expiry_s
-from workers.folding.young import Changes, YoungRows, lies_by_span, thawed_row
+from workers.folding.young import Changes, YoungRows, thawed_row
 
 ABOVE = 1 << 32
 """What versions rise by: more than a lost store can have committed since its last checkpoint."""
@@ -234,10 +235,12 @@ def _write_labels(client: Client, young: YoungRows, state: Rebuilt) -> None:
     _write_days(client, shard, keys.labels_of_day, by_day)
     oldest_ms = young.history.oldest_ms(position(mark))
     rated = {seat[0] for seat in state.raters}  # days
-    rows: dict[int, list[tuple[bytes, bytes]]] = {}
+    rows: dict[int, tuple[list[bytes], list[bytes]]] = {}
     for (span, name), row in by_span.items():
         if (span + 1) * HOUR_MS > oldest_ms or span * HOUR_MS // DAY_MS in rated:
-            rows.setdefault(span, []).append((name, row))
+            names, values = rows.setdefault(span, ([], []))
+            names.append(name)
+            values.append(row)
     for span, those in rows.items():
         commit, changes = Commit(keys.meta(shard)), Changes(mark, young.history)
         own = {span} if span * HOUR_MS // DAY_MS in rated else set()
@@ -351,23 +354,22 @@ def _write_references(
 
 def _index(client: Client, young: YoungRows, mark: bytes, outcomes: NDArray[np.void]) -> int:
     """Note what names decisions; going on after a kill may note one twice, which says the same."""
-    decisions, names = references_of(outcomes)
-    oldest_ms = young.history.oldest_ms(position(mark))
-    by_span = [n for n in names if lies_by_span(n[0], young.history)]
-    by_span = [n for n in by_span if (n[0] + 1) * HOUR_MS > oldest_ms]
+    named = references_of(outcomes)
+    is_young = (named.spans + 1) * HOUR_MS > young.history.oldest_ms(position(mark))
+    since_ms = young.history.since_ms
+    by_span = named.spans * HOUR_MS >= since_ms if since_ms is not None else is_young & False
     commit, changes = Commit(keys.meta(young.shard)), Changes(mark, young.history)
-    young.put_references(commit, changes, (decisions, by_span))
+    young.put_references(commit, changes, named.of(by_span & is_young))
     if changes.spans:
         _write_young(client, young, commit, changes)
-    tokens = [token.tobytes() for token in final_tokens(outcomes)]
-    earlier = [n for n in names if not lies_by_span(n[0], young.history)]
-    for span, place, digest in earlier:
+    earlier, tokens = named.of(~by_span), pieces(final_tokens(outcomes))
+    each = zip(earlier.spans.tolist(), earlier.places.tolist(), earlier.digests, strict=True)
+    for span, place, digest in each:
         number = references.bucket(span * HOUR_MS)
-        name = keys.references_of_days(young.shard, number)
-        after = references.append(client.hget(name, digest), tokens[place])
-        client.hset(name, digest, after)
+        name, field = keys.references_of_days(young.shard, number), digest.tobytes()
+        client.hset(name, field, references.append(client.hget(name, field), tokens[place]))
         client.expireat(name, references.expires_at_s(number))
-    return len({(span, digest) for span, _, digest in by_span + earlier})
+    return len(set(pieces(named.digests[~by_span | is_young])))
 
 
 def _begin_stream_after(client: Client, shard: int, mark: bytes) -> None:

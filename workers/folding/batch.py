@@ -403,24 +403,33 @@ def cold_field(record: np.void) -> bytes:
     return bytes(record["event"].tobytes() + record["token"]["nonce"].tobytes())
 
 
-def references_of(outcomes: NDArray[np.void]) -> tuple[Decisions, list[tuple[int, int, bytes]]]:
-    """Return the decisions of final outcomes, and what names them: its span, which, the digest.
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Decisions, and what names them."""
+
+    decisions: Decisions
+    spans: NDArray[np.int64]  # (n_names,) in which the decision was made
+    places: NDArray[np.intp]  # (n_names,) which decision each one names
+    digests: NDArray[np.void]  # (n_names,) of 16 bytes each
+
+    def of(self, picked: NDArray[np.bool_]) -> Named:
+        """Return these with some of the names."""
+        return Named(self.decisions, self.spans[picked], self.places[picked], self.digests[picked])
+
+
+def references_of(outcomes: NDArray[np.void]) -> Named:
+    """Return the decisions of final outcomes, and what names them.
 
     A decision whose id left before it was known who would answer is named by its nonce as well.
     """
     final = outcomes.compress(_is_final(outcomes))
-    spans = final["token"]["decided_at_ms"] // HOUR_MS
     promised = (final["flags"] & Flag.PROMISED) > 0
-    out: list[tuple[int, int, bytes]] = []
-    for names, is_given in (
-        (final["response"], True),
-        (final["reference"], True),
-        (final["token"]["nonce"], promised),
-    ):
-        given = np.flatnonzero((names != np.void(NO_DIGEST)) & is_given)
-        digests = pieces(names.take(given))
-        out += zip(spans[given].tolist(), given.tolist(), digests, strict=True)
-    return Decisions.of(final["token"]), out
+    nonces = np.where(promised, final["token"]["nonce"], np.void(NO_DIGEST))
+    digests = np.concatenate([final["response"], final["reference"], nonces])
+    given = np.flatnonzero(digests != np.void(NO_DIGEST))
+    places = given % max(len(final), 1)
+    spans = final["token"]["decided_at_ms"] // HOUR_MS
+    return Named(Decisions.of(final["token"]), spans[places], places, digests.take(given))
 
 
 def final_tokens(outcomes: NDArray[np.void]) -> NDArray[np.void]:

@@ -334,7 +334,7 @@ class Shard:
     def _write_labels(self, commit: Commit, folding: Folding, rows: dict[Decision, bytes]) -> None:
         """Write what was said where it lies: by span, by day, or where it was put back."""
         history, by_day = folding.changes.history, dict[tuple[int, bytes], bytes]()
-        by_span: dict[int, list[tuple[bytes, bytes]]] = {}
+        by_span: dict[int, tuple[list[bytes], list[bytes]]] = {}
         put_back: list[bytes | str | int | float] = []
         first = (history.since_ms or 0) // HOUR_MS
         for (span, nonce), row in rows.items():
@@ -342,8 +342,9 @@ class Shard:
                 put_back += [nonce, thawed_row(row, at_ms(folding.changes.mark))]
             elif span >= first:
                 if (own := by_span.get(span)) is None:
-                    own = by_span[span] = []
-                own.append((nonce, row))
+                    own = by_span[span] = ([], [])
+                own[0].append(nonce)
+                own[1].append(row)
             else:
                 by_day[span * HOUR_MS // DAY_MS, nonce] = widened(row)
         self._write_days(commit, keys.labels_of_day, by_day)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import secrets
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, compress
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from telemetry import keys, young
 from telemetry.decisions import Decisions
-from telemetry.references import MAX_REFERENCES
 from telemetry.scripts import DROP, ROWS, Argument, Commit
 from telemetry.store import Client
 from telemetry.young import (
@@ -28,7 +29,7 @@ from telemetry.young import (
     Generations,
     YoungSpan,
 )
-from workers.folding.batch import DAY_MS, Decision, position
+from workers.folding.batch import DAY_MS, Decision, Named, position
 from workers.folding.hearing import pieces
 from workers.folding.history import History
 from workers.folding.labels import narrowed
@@ -39,8 +40,6 @@ MOST_LOOKED_BACK = 24
 SORTS = (LABELS, REFERENCES)
 MAX_DROPPED = 8
 """Spans in a round of pruning, so that nobody waits for a commit of thousands of hashes."""
-Named = tuple[Decisions, list[tuple[int, int, bytes]]]
-"""Decisions, and what names them, as `batch.references_of` returns them."""
 
 
 @dataclass(slots=True)
@@ -53,9 +52,10 @@ class Question:
     is_thawed: bool = False
     parts: int = 0  # of the generation that is asked; 0: it is none
 
-    def rows(self, reply: list[bytes | None]) -> Iterable[tuple[Decision, bytes]]:
+    def rows(self, reply: list[Any]) -> Iterable[tuple[Decision, bytes]]:
         """Return the rows in a reply, as they are stored now."""
-        for decision, row in zip(self.decisions, reply, strict=True):
+        rows = chain.from_iterable(reply) if self.parts else reply
+        for decision, row in zip(self.decisions, rows, strict=True):
             if row is not None:
                 if self.is_thawed:
                     row = row[THAWED_AT_BYTES:]
@@ -153,15 +153,15 @@ class YoungRows:
 
     def _question(self, span: int, parts: int, decisions: list[Decision]) -> Question:
         """Return how to read what was said of a span's decisions in one generation."""
-        names = [nonce[-NAME_BYTES:] for _, nonce in decisions]
+        names = young.columns_of([nonce for _, nonce in decisions], NAME_BYTES)
         order, groups = young.grouped(names, parts)
-        names = [names[place] for place in order]
+        fields = pieces(names[order])
         base, asked = keys.labels(self.shard, span, f"{parts}."), list[Argument]()
-        for group in groups:
-            asked += (f"{base}{group.part}", group.end - group.begin)
-            asked += names[group.begin : group.end]
+        for part, begin, end in groups:
+            asked += (f"{base}{part}", end - begin)
+            asked += fields[begin:end]
         command = ("EVAL", young.LUA_READ, 1, keys.parts(self.shard), *asked)
-        return Question(command, [decisions[place] for place in order], parts=parts)
+        return Question(command, [decisions[i] for i in order.tolist()], parts=parts)
 
     def size_question(self, spans: Iterable[int]) -> tuple[list[str], list[tuple[Argument, ...]]]:
         """Return which sizes may have changed since they were seen, and how to ask for them.
@@ -185,7 +185,7 @@ class YoungRows:
         self,
         commit: Commit,
         changes: Changes,
-        rows: Mapping[int, list[tuple[bytes, bytes]]],
+        rows: Mapping[int, tuple[list[bytes], list[bytes]]],
         *,
         known: Mapping[Decision, int],
         rated: Container[int],
@@ -196,34 +196,28 @@ class YoungRows:
             known: of decisions that had one, in which generation it lies, by its parts.
             rated: spans in which a rater who is told apart said something.
         """
-        for span, those in rows.items():
-            by_parts: dict[int, tuple[list[bytes], list[bytes]]] = {}
-            for nonce, row in those:
-                names, values = by_parts.setdefault(known.get((span, nonce), 0), ([], []))
-                names.append(nonce[-NAME_BYTES:])
-                values.append(row)
-            for parts, (names, values) in by_parts.items():
-                self._put(commit, changes, LABELS, span, names, values, parts=parts)
+        for span, (nonces, values) in rows.items():
+            lie_in = [known.get((span, nonce), 0) for nonce in nonces] if known else [0]
+            for parts in sorted(set(lie_in)):
+                own, its_rows = nonces, values
+                if len(set(lie_in)) > 1:
+                    mine = [n == parts for n in lie_in]
+                    own, its_rows = list(compress(nonces, mine)), list(compress(values, mine))
+                names = young.columns_of(own, NAME_BYTES)
+                self._put(commit, changes, LABELS, span, names, its_rows, parts=parts)
             if span in rated and not changes.spans[span].is_rated:
                 changes.spans[span] = replace(changes.spans[span], is_rated=True)
 
     def put_references(self, commit: Commit, changes: Changes, named: Named) -> None:
         """Note which decisions an answer id or a caller's reference means."""
-        decisions, names = named
-        if not names:
+        if not len(named.places):
             return
-        packed = self._with_own_kinds(commit, changes, decisions).pack()
-        by_span: dict[int, dict[bytes, list[bytes]]] = {}
-        for span, place, digest in names:
-            own = by_span.setdefault(span, {})
-            if (values := own.get(digest)) is None:
-                own[digest] = [packed[place]]
-            else:
-                values.append(packed[place])
-        for span, under in by_span.items():
-            rows = [(d, v) for d, values in under.items() for v in values[-MAX_REFERENCES:]]
-            digests = [digest[-DIGEST_BYTES:] for digest, _ in rows]
-            self._put(commit, changes, REFERENCES, span, digests, [value for _, value in rows])
+        packed = self._with_own_kinds(commit, changes, named.decisions).pack()
+        digests = named.digests.view(np.uint8).reshape(len(named.digests), -1)[:, -DIGEST_BYTES:]
+        for span in np.unique(named.spans).tolist():
+            mine = np.flatnonzero(named.spans == span)
+            values = [packed[place] for place in named.places[mine].tolist()]
+            self._put(commit, changes, REFERENCES, span, digests[mine], values)
 
     def write_books(self, commit: Commit, changes: Changes) -> None:
         """Write down which hashes there are, once all rows are in the commit."""
@@ -290,15 +284,16 @@ class YoungRows:
         changes: Changes,
         sort: str,
         number: int,
-        names: list[bytes],
+        names: NDArray[np.uint8],
         values: list[bytes],
         *,
         parts: int = 0,
     ) -> None:
-        """Write rows into one span's hashes: of a generation that is there, else of the last one.
+        """Write rows into one span's hashes.
 
         Args:
-            parts: of the generation.
+            names: (n, n_bytes).
+            parts: of the generation that they are in, 0: they are new, and go into the last one.
         """
         span = changes.spans.get(number) or self.spans.get(number, YoungSpan())
         generations = self._generations(sort, number, span)
@@ -309,14 +304,14 @@ class YoungRows:
         )
         ends = self._ending.setdefault((sort, number, parts), bytearray(parts))
         order, groups = young.grouped(names, parts)
-        pairs: list[Argument] = [b""] * (2 * len(names))
-        pairs[::2], pairs[1::2] = [names[i] for i in order], [values[i] for i in order]
+        pairs: list[Argument] = [b""] * (2 * len(values))
+        pairs[::2], pairs[1::2] = pieces(names[order]), [values[i] for i in order.tolist()]
         size, ends_s = young.size_field(sort, number, parts), young.expires_at_s(number)
         arguments: list[Argument] = [named(self.shard, number, f"{parts}."), how, size, ends_s]
-        for group in groups:
-            arguments += (group.part, 2 * (group.end - group.begin), 1 - ends[group.part])
-            arguments += pairs[2 * group.begin : 2 * group.end]
-            ends[group.part] = 1
+        for part, begin, end in groups:
+            arguments += (part, 2 * (end - begin), 1 - ends[part])
+            arguments += pairs[2 * begin : 2 * end]
+            ends[part] = 1
         commit.add(ROWS, keys.sizes(self.shard), *arguments)
 
     def _generations(self, sort: str, number: int, span: YoungSpan) -> Generations:
