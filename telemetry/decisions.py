@@ -8,7 +8,7 @@ that is made of it again. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +102,15 @@ class Decisions:
         users = self.users.astype("<u8")
         each = zip(_pieces(self.rows), _pieces(users), users.tolist(), strict=True)
         return [row + raw if user else row for row, raw, user in each]
+
+    def columns(self) -> Iterator[tuple[bool, NDArray[np.uint8]]]:
+        """Yield whether users are named, and all decisions packed (n, n_bytes) as if so or not."""
+        rows = self.rows.view(np.uint8).reshape(len(self.rows), -1)
+        if (self.users == 0).any():
+            yield False, rows
+        if (self.users > 0).any():
+            users = self.users.astype("<u8").view(np.uint8).reshape(len(self.users), -1)
+            yield True, np.concatenate([rows, users], axis=1)
 
     @classmethod
     def unpack(cls, raws: Sequence[bytes], kinds: NDArray[np.void]) -> Decisions:

@@ -188,19 +188,19 @@ end
 """
 
 # Fields of ARGV from `first` to `last`: name of the hashes up to the part, how rows are put, field
-# of sizes, when the hashes end, then groups: part, how many fields and values, whether the hash
-# has no end yet, fields and values. Several values of one field follow one another, lie under it
-# and under it with a byte more (1 to 99), so that each stays short, and are a hundred at most: the
-# oldest go.
+# of sizes, when the hashes end, bytes of a field, bytes of a field with its value, then groups:
+# part, whether the hash has no end yet, fields and values back to back (a tenth of what as many
+# arguments cost). Several values of one field follow one another, lie under it and under it with a
+# byte more (1 to 99), so that each stays short, and are a hundred at most: the oldest go.
 LUA_ROWS = (
     LUA_PARTS
     + """
-local function append(where, i, last)
-  local field = ARGV[i]
+local function append(where, row, i)
+  local field = row[i]
   local values = values_of(where, field)
   local from = #values + 1
-  while i <= last and ARGV[i] == field do
-    values[#values + 1] = ARGV[i + 1]
+  while row[i] == field do
+    values[#values + 1] = row[i + 1]
     i = i + 2
   end
   local gone = math.max(#values - 100, 0)
@@ -212,41 +212,48 @@ local function append(where, i, last)
   end
   return i
 end
-local function put_behind(where, first, last)
-  local names, is_new = {}, true
-  for i = first, last, 2 do
-    names[#names + 1] = ARGV[i]
-    is_new = is_new and ARGV[i] ~= names[#names - 1]
+local function put_behind(where, row)
+  local names, n, is_new = {}, 0, true
+  for i = 1, #row, 2 do
+    is_new = is_new and row[i] ~= names[n]
+    n = n + 1
+    names[n] = row[i]
   end
-  for _, known in ipairs(redis.call('HMGET', where, unpack(names))) do
-    is_new = is_new and not known
+  local known = redis.call('HMGET', where, unpack(names))
+  for i = 1, n do
+    is_new = is_new and not known[i]
   end
   if is_new then
-    return redis.call('HSET', where, unpack(ARGV, first, last))
+    return redis.call('HSET', where, unpack(row))
   end
-  local added, i = 0, first
-  while i < last do
-    if redis.call('HSETNX', where, ARGV[i], ARGV[i + 1]) == 1 then
+  local added, i = 0, 1
+  while i < #row do
+    if redis.call('HSETNX', where, row[i], row[i + 1]) == 1 then
       added, i = added + 1, i + 2
     else
-      i = append(where, i, last)
+      i = append(where, row, i)
     end
   end
   return added
 end
 local function put_rows(sizes, first, last)
-  local base, is_behind, added, i = ARGV[first], ARGV[first + 1] == 'behind', 0, first + 4
-  while i < last do
-    local where, from, to = base .. ARGV[i], i + 3, i + 2 + ARGV[i + 1]
-    if is_behind then
-      added = added + put_behind(where, from, to)
-    else
-      added = added + redis.call('HSET', where, unpack(ARGV, from, to))
+  local base, is_behind, added = ARGV[first], ARGV[first + 1] == 'behind', 0
+  local name, step, sub = tonumber(ARGV[first + 4]), tonumber(ARGV[first + 5]), string.sub
+  for i = first + 6, last, 3 do
+    local where, row, n, packed = base .. ARGV[i], {}, 0, ARGV[i + 2]
+    for at = 1, #packed, step do
+      row[n + 1] = sub(packed, at, at + name - 1)
+      row[n + 2] = sub(packed, at + name, at + step - 1)
+      n = n + 2
     end
-    if ARGV[i + 2] == '1' then
+    if is_behind then
+      added = added + put_behind(where, row)
+    else
+      added = added + redis.call('HSET', where, unpack(row))
+    end
+    if ARGV[i + 1] == '1' then
       redis.call('EXPIREAT', where, ARGV[first + 3])
     end
-    i = to + 1
   end
   if added > 0 then
     redis.call('HINCRBY', sizes, ARGV[first + 2], added)
@@ -262,14 +269,17 @@ end
 """
 )
 
-# KEYS[1] any of the shard. ARGV, of groups: name of the hash, how many fields, which. Returns the
-# values of each group.
+# KEYS[1] any of the shard. ARGV: name of the hashes up to the part, bytes of a field, then groups:
+# part, fields back to back. Returns the values of each group.
 LUA_READ = """
-local out, i = {}, 1
-while i < #ARGV do
-  local last = i + 1 + ARGV[i + 1]
-  out[#out + 1] = redis.call('HMGET', ARGV[i], unpack(ARGV, i + 2, last))
-  i = last + 1
+local out, size, sub = {}, tonumber(ARGV[2]), string.sub
+for i = 3, #ARGV, 2 do
+  local names, n, packed = {}, 0, ARGV[i + 1]
+  for at = 1, #packed, size do
+    n = n + 1
+    names[n] = sub(packed, at, at + size - 1)
+  end
+  out[#out + 1] = redis.call('HMGET', ARGV[1] .. ARGV[i], unpack(names))
 end
 return out
 """

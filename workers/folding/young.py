@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, compress
+from itertools import chain, compress, repeat
 from typing import Any
 
 import numpy as np
@@ -155,11 +155,10 @@ class YoungRows:
         """Return how to read what was said of a span's decisions in one generation."""
         names = young.columns_of([nonce for _, nonce in decisions], NAME_BYTES)
         order, groups = young.grouped(names, parts)
-        fields = pieces(names[order])
-        base, asked = keys.labels(self.shard, span, f"{parts}."), list[Argument]()
+        packed = names[order].tobytes()
+        asked: list[Argument] = [keys.labels(self.shard, span, f"{parts}."), NAME_BYTES]
         for part, begin, end in groups:
-            asked += (f"{base}{part}", end - begin)
-            asked += fields[begin:end]
+            asked += (part, packed[begin * NAME_BYTES : end * NAME_BYTES])
         command = ("EVAL", young.LUA_READ, 1, keys.parts(self.shard), *asked)
         return Question(command, [decisions[i] for i in order.tolist()], parts=parts)
 
@@ -197,14 +196,16 @@ class YoungRows:
             rated: spans in which a rater who is told apart said something.
         """
         for span, (nonces, values) in rows.items():
-            lie_in = [known.get((span, nonce), 0) for nonce in nonces] if known else [0]
-            for parts in sorted(set(lie_in)):
+            lie_in = [known.get((span, nonce), 0) for nonce in nonces] if known else repeat(0)
+            alike = list(zip(lie_in, map(len, values), strict=False))  # in one command
+            for parts, size in sorted(set(alike)):
                 own, its_rows = nonces, values
-                if len(set(lie_in)) > 1:
-                    mine = [n == parts for n in lie_in]
+                if len(set(alike)) > 1:
+                    mine = [one == (parts, size) for one in alike]
                     own, its_rows = list(compress(nonces, mine)), list(compress(values, mine))
                 names = young.columns_of(own, NAME_BYTES)
-                self._put(commit, changes, LABELS, span, names, its_rows, parts=parts)
+                whole = young.columns_of(its_rows, size)
+                self._put(commit, changes, LABELS, span, names, whole, parts=parts)
             if span in rated and not changes.spans[span].is_rated:
                 changes.spans[span] = replace(changes.spans[span], is_rated=True)
 
@@ -212,12 +213,14 @@ class YoungRows:
         """Note which decisions an answer id or a caller's reference means."""
         if not len(named.places):
             return
-        packed = self._with_own_kinds(commit, changes, named.decisions).pack()
+        own = self._with_own_kinds(commit, changes, named.decisions)
         digests = named.digests.view(np.uint8).reshape(len(named.digests), -1)[:, -DIGEST_BYTES:]
-        for span in np.unique(named.spans).tolist():
-            mine = np.flatnonzero(named.spans == span)
-            values = [packed[place] for place in named.places[mine].tolist()]
-            self._put(commit, changes, REFERENCES, span, digests[mine], values)
+        for has_user, packed in own.columns():
+            of_these = (own.users[named.places] > 0) == has_user
+            for span in np.unique(named.spans[of_these]).tolist():
+                mine = np.flatnonzero(of_these & (named.spans == span))
+                values = packed[named.places[mine]]
+                self._put(commit, changes, REFERENCES, span, digests[mine], values)
 
     def write_books(self, commit: Commit, changes: Changes) -> None:
         """Write down which hashes there are, once all rows are in the commit."""
@@ -285,14 +288,14 @@ class YoungRows:
         sort: str,
         number: int,
         names: NDArray[np.uint8],
-        values: list[bytes],
+        values: NDArray[np.uint8],
         *,
         parts: int = 0,
     ) -> None:
         """Write rows into one span's hashes.
 
         Args:
-            names: (n, n_bytes).
+            names, values: (n, n_bytes) each.
             parts: of the generation that they are in, 0: they are new, and go into the last one.
         """
         span = changes.spans.get(number) or self.spans.get(number, YoungSpan())
@@ -304,13 +307,13 @@ class YoungRows:
         )
         ends = self._ending.setdefault((sort, number, parts), bytearray(parts))
         order, groups = young.grouped(names, parts)
-        pairs: list[Argument] = [b""] * (2 * len(values))
-        pairs[::2], pairs[1::2] = pieces(names[order]), [values[i] for i in order.tolist()]
+        rows = np.concatenate([names, values], axis=1)[order]
+        packed, n = rows.tobytes(), rows.shape[1]
         size, ends_s = young.size_field(sort, number, parts), young.expires_at_s(number)
         arguments: list[Argument] = [named(self.shard, number, f"{parts}."), how, size, ends_s]
+        arguments += (names.shape[1], n)
         for part, begin, end in groups:
-            arguments += (part, 2 * (end - begin), 1 - ends[part])
-            arguments += pairs[2 * begin : 2 * end]
+            arguments += (part, 1 - ends[part], packed[begin * n : end * n])
             ends[part] = 1
         commit.add(ROWS, keys.sizes(self.shard), *arguments)
 
