@@ -1,10 +1,10 @@
 """The index from an answer's id or a caller's reference to decisions.
 
-Every shard keeps the references of its own decisions, so that they commit with the outcome: by the
-hour of the decision, in many small hashes (`telemetry/young.py`), and as much of the decision as
-the fold of feedback reads (`telemetry/decisions.py`). They are there while they are young; a
-look-up asks for all that is there. Up to schema 4 there was one hash for eight days, digest ->
-whole tokens: what lies there is found until it ends.
+Every shard keeps the references of its own decisions, so that they commit with the outcome: by
+spans of two hours, in many small hashes (`telemetry/young.py`), and as much of the decision as the
+fold of feedback reads (`telemetry/decisions.py`). They are there while they are young; a look-up
+asks for all that is there. Up to schema 4 there was one hash for eight days, digest -> whole
+tokens: what lies there is found until it ends.
 """
 
 from __future__ import annotations

@@ -23,7 +23,16 @@ from telemetry.errors import MalformedEvent
 from telemetry.events import NO_DIGEST, FeedbackKind, Flag, Match
 from telemetry.store import SCHEMA, prepare
 from telemetry.tokens import TOKEN, nonce_of
-from telemetry.young import FIELDS, FULL, HOUR_MS, LABELS, LEAST_PARTS, MOST_PARTS, YoungSpan
+from telemetry.young import (
+    FIELDS,
+    FULL,
+    HOUR_MS,
+    LABELS,
+    LEAST_PARTS,
+    MOST_PARTS,
+    SPAN_MS,
+    YoungSpan,
+)
 from workers.archive import files as archive_files
 from workers.archive.archive import Archive
 from workers.archive.rebuilt import Rebuilt, difference
@@ -46,7 +55,7 @@ class YoungLife(Life):
 
     def __init__(self, client: Any, root: Path, *, hours: int) -> None:
         super().__init__(client, root)
-        self.now_ms = int(client.time()[0]) * 1000 - 4 * DAY_MS
+        self.now_ms = int(client.time()[0]) * 1000 - 5 * DAY_MS
         self.begin(hours)
 
     def begin(self, hours: int) -> None:
@@ -285,7 +294,7 @@ def test_a_busy_hour_begins_more_hashes_and_finds_what_lies_in_the_first(life: Y
 def test_the_next_hour_begins_as_the_last_one_ended(life: YoungLife) -> None:
     dice = random.Random(4)
     for hour in range(3):
-        at_ms = life.now_ms // HOUR_MS * HOUR_MS + HOUR_MS + hour
+        at_ms = life.now_ms // SPAN_MS * SPAN_MS + SPAN_MS + hour
         nonces = [int.from_bytes(dice.randbytes(10), "big") for _ in range(2000)]
         life.now_ms = at_ms
         life.tell(*(told(n, 0.5, at_ms, heard_ms=at_ms) for n in nonces[:600]))
@@ -419,7 +428,7 @@ def test_nothing_goes_before_it_is_old_and_archived(life: YoungLife) -> None:
     assert len(said_in_store(life.client)) == 1  # not old
 
     life.tell(told(1, 1.0, at_ms, heard_ms=life.now_ms, revision=1), after_ms=HOUR_MS // 2)
-    life.tell(outcome(3, at_ms=life.now_ms), after_ms=2 * HOUR_MS)
+    life.tell(outcome(3, at_ms=life.now_ms), after_ms=3 * HOUR_MS)
     life.prune()
     assert len(said_in_store(life.client)) == 1  # not archived: the last word is in no file
 
@@ -433,7 +442,7 @@ def test_nothing_goes_before_it_is_old_and_archived(life: YoungLife) -> None:
 
 def test_without_an_archive_it_goes_when_it_is_old(life: YoungLife) -> None:
     life.tell(told(1, 0.5, life.now_ms, heard_ms=life.now_ms))
-    life.tell(outcome(2, at_ms=life.now_ms), after_ms=26 * HOUR_MS)
+    life.tell(outcome(2, at_ms=life.now_ms), after_ms=27 * HOUR_MS)
     life.archive.skip()
     life.prune()
 
@@ -442,7 +451,7 @@ def test_without_an_archive_it_goes_when_it_is_old(life: YoungLife) -> None:
 
 def test_many_spans_go_a_few_at_a_time(life: YoungLife) -> None:
     for n in range(1, 2 * MAX_DROPPED + 2):
-        life.tell(told(n, 0.5, life.now_ms, heard_ms=life.now_ms), after_ms=HOUR_MS)
+        life.tell(told(n, 0.5, life.now_ms, heard_ms=life.now_ms), after_ms=SPAN_MS)
     life.tell(outcome(900, at_ms=life.now_ms), after_ms=30 * HOUR_MS)
     life.archive.skip()
     left = []

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bandit.cells import CARRY, KEY, N_COLUMNS, Family, add, from_bytes, unsound
 from bandit.exact import UNIT
 from telemetry.secret import RATERS_FIELD
-from telemetry.young import HOUR_MS, name_of
+from telemetry.young import SPAN_MS, name_of
 from workers.archive.files import Content, Placed
 from workers.folding.batch import (
     DAY_MS,
@@ -57,7 +57,7 @@ class Said(Mapping[Decision, bytes]):
         if row is None:
             row = self.short.get((span, name_of(nonce)))
         if row is None:
-            row = self.by_day.get((span * HOUR_MS // DAY_MS, nonce), self.thawed.get(nonce))
+            row = self.by_day.get((span * SPAN_MS // DAY_MS, nonce), self.thawed.get(nonce))
         if row is None:
             raise KeyError(decision)
         return row
@@ -85,7 +85,7 @@ class Said(Mapping[Decision, bytes]):
 
     def forget(self, oldest_day: int) -> None:
         """Drop what was said of decisions of earlier days."""
-        first = oldest_day * DAY_MS // HOUR_MS
+        first = oldest_day * DAY_MS // SPAN_MS
         self.labels = {d: row for d, row in self.labels.items() if d[0] >= first}
         self.short = {d: row for d, row in self.short.items() if d[0] >= first}
         self.by_day = {d: row for d, row in self.by_day.items() if d[0] >= oldest_day}
@@ -97,7 +97,7 @@ class Said(Mapping[Decision, bytes]):
             if lies_by_span(span, history):
                 by_span[span, name_of(nonce)] = row
             else:
-                by_day[span * HOUR_MS // DAY_MS, nonce] = row
+                by_day[span * SPAN_MS // DAY_MS, nonce] = row
         return {place: widened(row) for place, row in by_day.items()}, by_span
 
 

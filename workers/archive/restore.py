@@ -24,7 +24,7 @@ from telemetry.events import Kind, Match
 from telemetry.scripts import Commit
 from telemetry.secret import RATERS_FIELD
 from telemetry.store import READABLE, SCHEMA, Client, prepare
-from telemetry.young import HOUR_MS
+from telemetry.young import SPAN_MS
 from workers.archive import files as archive_files
 from workers.archive.archive import Archive, ingested_spans, label_days, next_id
 from workers.archive.files import ArchiveFile, Content, Damaged
@@ -237,13 +237,13 @@ def _write_labels(client: Client, young: YoungRows, state: Rebuilt) -> None:
     rated = {seat[0] for seat in state.raters}  # days
     rows: dict[int, tuple[list[bytes], list[bytes]]] = {}
     for (span, name), row in by_span.items():
-        if (span + 1) * HOUR_MS > oldest_ms or span * HOUR_MS // DAY_MS in rated:
+        if (span + 1) * SPAN_MS > oldest_ms or span * SPAN_MS // DAY_MS in rated:
             names, values = rows.setdefault(span, ([], []))
             names.append(name)
             values.append(row)
     for span, those in rows.items():
         commit, changes = Commit(keys.meta(shard)), Changes(mark, young.history)
-        own = {span} if span * HOUR_MS // DAY_MS in rated else set()
+        own = {span} if span * SPAN_MS // DAY_MS in rated else set()
         young.put_labels(commit, changes, {span: those}, known={}, rated=own)
         _write_young(client, young, commit, changes)
     for names in _parts(list(state.cold)):
@@ -355,9 +355,9 @@ def _write_references(
 def _index(client: Client, young: YoungRows, mark: bytes, outcomes: NDArray[np.void]) -> int:
     """Note what names decisions; going on after a kill may note one twice, which says the same."""
     named = references_of(outcomes)
-    is_young = (named.spans + 1) * HOUR_MS > young.history.oldest_ms(position(mark))
+    is_young = (named.spans + 1) * SPAN_MS > young.history.oldest_ms(position(mark))
     since_ms = young.history.since_ms
-    by_span = named.spans * HOUR_MS >= since_ms if since_ms is not None else is_young & False
+    by_span = named.spans * SPAN_MS >= since_ms if since_ms is not None else is_young & False
     commit, changes = Commit(keys.meta(young.shard)), Changes(mark, young.history)
     young.put_references(commit, changes, named.of(by_span & is_young))
     if changes.spans:
@@ -365,7 +365,7 @@ def _index(client: Client, young: YoungRows, mark: bytes, outcomes: NDArray[np.v
     earlier, tokens = named.of(~by_span), pieces(final_tokens(outcomes))
     each = zip(earlier.spans.tolist(), earlier.places.tolist(), earlier.digests, strict=True)
     for span, place, digest in each:
-        number = references.bucket(span * HOUR_MS)
+        number = references.bucket(span * SPAN_MS)
         name, field = keys.references_of_days(young.shard, number), digest.tobytes()
         client.hset(name, field, references.append(client.hget(name, field), tokens[place]))
         client.expireat(name, references.expires_at_s(number))

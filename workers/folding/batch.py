@@ -22,7 +22,7 @@ from telemetry import frames
 from telemetry.decisions import Decisions
 from telemetry.errors import MalformedEvent
 from telemetry.events import NO_DIGEST, RECORD, Flag, Kind, decode, size_of
-from telemetry.young import HOUR_MS
+from telemetry.young import SPAN_MS
 from workers.folding import hearing, raters
 from workers.folding.hearing import pieces
 from workers.folding.history import History, Position
@@ -391,7 +391,7 @@ def _with_who_sits_beside(
 
 def decisions_of(token: NDArray[np.void]) -> list[Decision]:
     """Return where what was said of the decisions in (n,) tokens lies."""
-    spans = (token["decided_at_ms"] // HOUR_MS).tolist()
+    spans = (token["decided_at_ms"] // SPAN_MS).tolist()
     return list(zip(spans, pieces(token["nonce"]), strict=True))
 
 
@@ -428,7 +428,7 @@ def references_of(outcomes: NDArray[np.void]) -> Named:
     digests = np.concatenate([final["response"], final["reference"], nonces])
     given = np.flatnonzero(digests != np.void(NO_DIGEST))
     places = given % max(len(final), 1)
-    spans = final["token"]["decided_at_ms"] // HOUR_MS
+    spans = final["token"]["decided_at_ms"] // SPAN_MS
     return Named(Decisions.of(final["token"]), spans[places], places, digests.take(given))
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from telemetry.young import HOUR_MS
+from telemetry.young import HOUR_MS, SPAN_MS
 
 Position = tuple[int, int]
 """Of an entry: its time in milliseconds, and its number within it."""
@@ -54,13 +54,13 @@ class History:
     def since_ms(self) -> int | None:
         """Time from which on decisions lie by span; None: none do.
 
-        The first whole hour after the store was taken over, as a span lies in one place only. What
+        The first whole span after the store was taken over, as a span lies in one place only. What
         was decided before stays where it lay, and is never cold.
         """
         if not self.items:
             return None
         began_ms = self.items[0][0][0]
-        return (began_ms // HOUR_MS + 1) * HOUR_MS if began_ms else 0
+        return (began_ms // SPAN_MS + 1) * SPAN_MS if began_ms else 0
 
     def oldest_ms(self, entry: Position) -> int:
         """Return before which time decisions were not young any more when an entry came.

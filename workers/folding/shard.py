@@ -24,7 +24,7 @@ from telemetry.events import Kind
 from telemetry.scripts import CHILL, Argument, Commit, Ready, ask, run_all
 from telemetry.secret import raters_key
 from telemetry.store import Client, memory_per_shard
-from telemetry.young import HOUR_MS
+from telemetry.young import SPAN_MS
 from workers.folding.batch import (
     DAY_MS,
     LABEL_DAYS,
@@ -138,7 +138,7 @@ class Shard:
         for day, seat in seats:
             wanted.setdefault(keys.raters(self.number, day), []).append(seat)
         outcomes = batch.of_kind(Kind.OUTCOME)["token"]["decided_at_ms"]
-        spans = {span for span, _ in decisions} | set(np.unique(outcomes // HOUR_MS).tolist())
+        spans = {span for span, _ in decisions} | set(np.unique(outcomes // SPAN_MS).tolist())
         sizes, asks = self.young.size_question(sorted(spans))
         return Folding(
             batch,
@@ -336,7 +336,7 @@ class Shard:
         history, by_day = folding.changes.history, dict[tuple[int, bytes], bytes]()
         by_span: dict[int, tuple[list[bytes], list[bytes]]] = {}
         put_back: list[bytes | str | int | float] = []
-        first = (history.since_ms or 0) // HOUR_MS
+        first = (history.since_ms or 0) // SPAN_MS
         for (span, nonce), row in rows.items():
             if folding.thawed and (span, nonce) in folding.thawed:
                 put_back += [nonce, thawed_row(row, at_ms(folding.changes.mark))]
@@ -346,7 +346,7 @@ class Shard:
                 own[0].append(nonce)
                 own[1].append(row)
             else:
-                by_day[span * HOUR_MS // DAY_MS, nonce] = widened(row)
+                by_day[span * SPAN_MS // DAY_MS, nonce] = widened(row)
         self._write_days(commit, keys.labels_of_day, by_day)
         for part in _parts(put_back):
             commit.add("HSET", keys.thawed(self.number), *part)

@@ -22,10 +22,10 @@ from telemetry.scripts import DROP, ROWS, Argument, Commit
 from telemetry.store import Client
 from telemetry.young import (
     DIGEST_BYTES,
-    HOUR_MS,
     LABELS,
     NAME_BYTES,
     REFERENCES,
+    SPAN_MS,
     Generations,
     YoungSpan,
 )
@@ -142,7 +142,7 @@ class YoungRows:
                 for parts in reversed(self.spans.get(span, YoungSpan()).labels):
                     out.append(self._question(span, parts, those))
             if may_lie_by_day(span, history):
-                by_day.setdefault(span * HOUR_MS // DAY_MS, []).extend(those)
+                by_day.setdefault(span * SPAN_MS // DAY_MS, []).extend(those)
         for day, those in by_day.items():
             name = keys.labels_of_day(self.shard, day)
             for start in range(0, len(those), 1000):
@@ -357,7 +357,7 @@ class YoungRows:
 
 def lies_by_span(span: int, history: History) -> bool:
     """Return whether decisions of a span lie by span, and not by day as up to schema 4."""
-    return history.since_ms is not None and span * HOUR_MS >= history.since_ms
+    return history.since_ms is not None and span * SPAN_MS >= history.since_ms
 
 
 def may_lie_by_day(span: int, history: History) -> bool:
@@ -368,7 +368,7 @@ def may_lie_by_day(span: int, history: History) -> bool:
     since_ms = history.since_ms
     if since_ms is None:
         return True
-    return since_ms > 0 and span * HOUR_MS // DAY_MS <= since_ms // DAY_MS + 1
+    return since_ms > 0 and span * SPAN_MS // DAY_MS <= since_ms // DAY_MS + 1
 
 
 def ends_ms(number: int, span: YoungSpan) -> int:
@@ -377,8 +377,8 @@ def ends_ms(number: int, span: YoungSpan) -> int:
     Who is labelled may displace a decision of that day, and then it must be known what was said
     of that one.
     """
-    each_ms = DAY_MS if span.is_rated else HOUR_MS
-    return (number * HOUR_MS // each_ms + 1) * each_ms
+    each_ms = DAY_MS if span.is_rated else SPAN_MS
+    return (number * SPAN_MS // each_ms + 1) * each_ms
 
 
 def _parts(fields: list[Argument]) -> list[list[Argument]]:
