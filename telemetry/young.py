@@ -24,8 +24,8 @@ from telemetry.errors import MalformedEvent
 
 HOUR_MS = 3_600_000
 SPAN_MS = 2 * HOUR_MS
-"""A look-up asks each span that is young, 13 by default: 1,000 names in four shards take 150 ms, and
-220 with spans of one hour. A day is whole spans."""
+"""A look-up asks each span that is young, 13 by default: 1,000 names in four shards take 150 ms,
+and 220 with spans of one hour. A day is whole spans."""
 FIELDS = 64
 """Fields that a part has on average, where a span is as full as the one before it. Half of 128,
 the least that servers' own configurations keep packed (all three of ours: 512)."""
