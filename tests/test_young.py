@@ -35,6 +35,7 @@ from telemetry.young import (
 )
 from workers.archive import files as archive_files
 from workers.archive.archive import Archive
+from workers.archive.lookup import look_up
 from workers.archive.rebuilt import Rebuilt, difference
 from workers.archive.restore import restore
 from workers.folding.batch import NO_HISTORY, START, Batch, Entries, position
@@ -395,6 +396,71 @@ def test_once_what_was_said_is_put_back_it_counts_exactly_once(life: YoungLife) 
     assert life.client.hget(keys.meta(0), "mark") == mark
     assert said_in_store(life.client) == {}
     assert life.client.hget(keys.meta(0), "young") == b"0-0:24"
+
+
+def thaw(life: YoungLife) -> None:
+    """Put back what the archive knows of each old decision, and send what waits for it again."""
+    cold = life.client.hgetall(keys.cold(0))
+    nonces = list({field[16:] for field in cold})
+    if not nonces:
+        return
+    life.take()
+    found = look_up(life.archive, [], nonces, oldest_ms=0)
+    for nonce in nonces:
+        life.put_back(int.from_bytes(nonce, "big"), found.labels.get(nonce, b""))
+    records = []
+    for raw in cold.values():
+        (record,) = events.decode(raw)[0]
+        value = int(record["value_micro"])
+        again = events.feedback(
+            record["token"].tobytes(),
+            kind=FeedbackKind(int(record["feedback_kind"])),
+            value=None if value < 0 else value / 1e6,
+            revision=int(record["revision"]),
+            event=record["event"].tobytes(),
+            flags=int(Flag.THAWED),
+        )
+        records += [again] * 2  # whoever is killed meanwhile sends it twice
+    life.tell(*records)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_is_young_cold_and_thawed_the_rows_are_those_of_the_records(
+    life: YoungLife, seed: int
+) -> None:
+    dice = random.Random(seed)
+    life.begin(dice.choice([1, 3]))
+    made = {n: life.now_ms + dice.randint(0, 8 * HOUR_MS) for n in range(1, 40)}
+    told_at = [(at_ms, outcome(n, at_ms=at_ms, reference=name(n))) for n, at_ms in made.items()]
+    for n, at_ms in made.items():
+        for k in range(dice.randint(0, 5)):
+            heard_ms = at_ms + int(dice.choice([60_000, 2 * HOUR_MS, 30 * HOUR_MS]) * dice.random())
+            kind, revision = dice.choice(list(FeedbackKind)), dice.randint(0, 2)
+            value = dice.choice([None, 0.25, 1.0])
+            more = {"kind": kind, "revision": revision, "heard_ms": heard_ms + k}
+            told_at.append((heard_ms, told(n, value, at_ms, **more)))
+    for at_ms, record in sorted(told_at, key=lambda pair: pair[0]):
+        life.tell(record, after_ms=max(at_ms - life.now_ms, 1))
+        if dice.random() < 0.1:
+            life.take()
+            life.prune()
+        if dice.random() < 0.1:
+            thaw(life)
+        if dice.random() < 0.05:
+            life.begin(dice.choice([1, 3, 5]))
+    thaw(life)
+
+    assert life.count("cold") > 5
+    assert life.client.hlen(keys.cold(0)) == 0
+    whole = referee(life)
+    check(life.archive, whole)
+    assert life.audit().equal, life.audit().difference
+    life.take()
+    rows, cold = life.rows(), life.count("cold")
+    life.client.flushall()
+    restore(life.archive)
+    assert (life.rows(), life.count("cold")) == (rows, cold)
+    assert life.audit().equal
 
 
 def test_what_waits_for_an_old_decision_is_there_after_a_restore(life: YoungLife) -> None:
