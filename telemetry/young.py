@@ -113,7 +113,7 @@ def first_generation(n_before: int) -> Generations:
 
 
 def grown(generations: Generations, n_fields: int) -> Generations:
-    """Return a span's generations, given how many fields the last one has by now."""
+    """Return a span's generations, given how many fields the last one would have otherwise."""
     last = generations[-1]
     if n_fields <= FULL * last or last >= MOST_PARTS:
         return generations

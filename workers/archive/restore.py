@@ -47,6 +47,9 @@ ABOVE = 1 << 32
 """What versions rise by: more than a lost store can have committed since its last checkpoint."""
 NOT_RESTORED = (b"token", b"fence", b"version")
 AT_ONCE = 1000
+EARLY_MS = 2 * DAY_MS
+"""A clock may have been ahead by a day and what is left of another one: what was told before that
+is of decisions that are old."""
 
 
 class CannotRestore(Exception):
@@ -185,6 +188,7 @@ def _restore_shard(
     if client.hget(keys.meta(shard), "restored") is not None:
         return
     state, young = Rebuilt(), _young(client, shard, part)
+    young_from_ms = young.history.oldest_ms(position(part.content.mark))
     now_ms = int(client.time()[0]) * 1000
     for file in part.files:
         try:
@@ -195,7 +199,8 @@ def _restore_shard(
         state.follow(content)
         state.stand_at(content)
         entries = content.as_entries()
-        found.references += _write_references(client, young, entries, answered, now_ms=now_ms)
+        found.references += _write_references(client, young, entries, young_from_ms, now_ms)
+        _hold_again(client, shard, entries, answered, now_ms=now_ms)
         found.files += 1
     state.forget()
     found.labels += len(state.said)
@@ -329,33 +334,48 @@ def _write_ingested(client: Client, shard: int, state: Rebuilt) -> None:
         client.expireat(name, ingested_expiry_s(span))
 
 
-def _write_references(
-    client: Client, young: YoungRows, entries: Entries, answered: set[bytes], *, now_ms: int
-) -> int:
-    """Index the references that are young again, and hold again what waited for its decision.
+def _hold_again(
+    client: Client, shard: int, entries: Entries, answered: set[bytes], *, now_ms: int
+) -> None:
+    """Hold again what waited for its decision.
 
-    Those of decisions that lie by day are young for 30 days. Of what means one decision and is with
-    it, nothing is held: by now it might mean another one. What means all of them is sent to all of
-    them again, which has no effect. Return how many references.
+    Of what means one decision and is with it, nothing is held: by now it might mean another one.
+    What means all of them is sent to all of them again, which has no effect.
     """
-    oldest_ms, total = now_ms - references.KEPT_DAYS * DAY_MS, 0
     for entry in entries:
-        heard_ms = at_ms(entry[0])
-        if heard_ms <= oldest_ms:
+        if now_ms - at_ms(entry[0]) >= references.AHEAD_MS:
             continue
-        batch = take_apart([entry], {})
-        for record in batch.of_kind(Kind.REFERENCE_FEEDBACK):
+        for record in take_apart([entry], {}).of_kind(Kind.REFERENCE_FEEDBACK):
             is_done = record["match"] != Match.ALL and record["event"].tobytes() in answered
-            if now_ms - heard_ms < references.AHEAD_MS and not is_done:
-                client.hset(keys.held(young.shard), record["event"].tobytes(), record.tobytes())
-        total += _index(client, young, entry[0], batch.of_kind(Kind.OUTCOME))
+            if not is_done:
+                client.hset(keys.held(shard), record["event"].tobytes(), record.tobytes())
+
+
+def _write_references(
+    client: Client, young: YoungRows, entries: Entries, young_from_ms: int, now_ms: int
+) -> int:
+    """Index the references that are young again; return how many.
+
+    Those of decisions that lie by day are young for 30 days.
+    """
+    since_ms, total = young.history.since_ms, 0
+    for entry in entries:
+        heard_ms, is_by_span = at_ms(entry[0]), since_ms is not None and since_ms < at_ms(entry[0])
+        if heard_ms <= now_ms - references.KEPT_DAYS * DAY_MS:
+            continue
+        if is_by_span and heard_ms < young_from_ms - EARLY_MS:
+            continue
+        outcomes = take_apart([entry], {}).of_kind(Kind.OUTCOME)
+        total += _index(client, young, entry[0], outcomes, oldest_ms=young_from_ms)
     return total
 
 
-def _index(client: Client, young: YoungRows, mark: bytes, outcomes: NDArray[np.void]) -> int:
+def _index(
+    client: Client, young: YoungRows, mark: bytes, outcomes: NDArray[np.void], *, oldest_ms: int
+) -> int:
     """Note what names decisions; going on after a kill may note one twice, which says the same."""
     named = references_of(outcomes)
-    is_young = (named.spans + 1) * SPAN_MS > young.history.oldest_ms(position(mark))
+    is_young = (named.spans + 1) * SPAN_MS > oldest_ms
     since_ms = young.history.since_ms
     by_span = named.spans * SPAN_MS >= since_ms if since_ms is not None else is_young & False
     commit, changes = Commit(keys.meta(young.shard)), Changes(mark, young.history)

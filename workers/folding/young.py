@@ -299,7 +299,7 @@ class YoungRows:
             parts: of the generation that they are in, 0: they are new, and go into the last one.
         """
         span = changes.spans.get(number) or self.spans.get(number, YoungSpan())
-        generations = self._generations(sort, number, span)
+        generations = self._generations(sort, number, span, 0 if parts else len(values))
         changes.spans[number] = replace(span.grown(sort, generations), mark=changes.mark)
         parts = parts or generations[-1]
         named, how = (
@@ -317,12 +317,13 @@ class YoungRows:
             ends[part] = 1
         commit.add(ROWS, keys.sizes(self.shard), *arguments)
 
-    def _generations(self, sort: str, number: int, span: YoungSpan) -> Generations:
-        """Return a span's generations, the last of which takes what is new."""
+    def _generations(self, sort: str, number: int, span: YoungSpan, n_new: int) -> Generations:
+        """Return a span's generations, the last of which takes the `n_new` rows that come now."""
         if own := span.of(sort):
-            return young.grown(own, self.sizes.get(young.size_field(sort, number, own[-1]), 0))
+            n_last = self.sizes.get(young.size_field(sort, number, own[-1]), 0)
+            return young.grown(own, n_last + n_new)
         sizes = [self._n_fields(sort, n) for n in self._before(sort, number)]
-        return young.first_generation(max(sizes, default=0))
+        return young.first_generation(max([n_new, *sizes]))
 
     def _before(self, sort: str, number: int) -> list[int]:
         """Return the last spans before one that have hashes of a sort."""
