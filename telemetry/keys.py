@@ -156,12 +156,15 @@ def kinds(shard: int) -> str:
 
 
 def thawed(shard: int) -> str:
-    """Hash, pruned of rows that were put there an hour ago: of old decisions, what was said."""
+    """Hash, pruned of rows that were put there an hour ago: nonces of old decisions -> when they
+    were put there, and all that was said. Whoever sends a record with the flag `THAWED` writes the
+    row first, also where nothing was said, and those of the decisions that sit beside a rater's.
+    """
     return f"{{{tag(shard)}}}:thawed"
 
 
 def cold(shard: int) -> str:
-    """Hash: event id and nonce -> feedback for a decision that is not young any more."""
+    """Hash, emptied as they are folded: event id and nonce -> feedback for old decisions."""
     return f"{{{tag(shard)}}}:cold"
 
 

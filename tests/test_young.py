@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pipeline import named_in_store, said_in_store
 from test_workers_archive import AT_ONCE, Life, feedback, outcome, token
 
+from router.commands.up import worker_command
 from telemetry import events, keys, references, young
 from telemetry.errors import MalformedEvent
 from telemetry.events import NO_DIGEST, FeedbackKind, Flag, Match
@@ -229,6 +230,12 @@ def test_without_a_history_nothing_is_cold() -> None:
     batch = Batch(records, np.zeros(1, dtype=np.int64))
 
     assert not batch.is_cold(NO_HISTORY).any()
+
+
+def test_a_worker_is_told_for_how_long(tmp_path: Path) -> None:
+    command = worker_command(tmp_path, shards=1, store_url=None, young_hours=72)
+
+    assert command[-2:] == ["--young-hours", "72"]
 
 
 # -- rows, whatever the order -------------------------------------------------------------------

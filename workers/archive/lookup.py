@@ -52,8 +52,8 @@ def look_up(
 ) -> LookedUp:
     """Return the decisions that digests name or that have a nonce, and what was said of them.
 
-    As of the end of the archive. Of one digest they are as many, and in the order, as the store
-    would give (`references.look_up`). An index that is missing or damaged is made on the way.
+    As of the end of the archive. Of one digest they are the last hundred of eight days each, in the
+    order of their decisions. An index that is missing or damaged is made on the way.
 
     Args:
         digests, nonces: 16 bytes each.
