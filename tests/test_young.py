@@ -775,3 +775,58 @@ def test_in_a_new_store_all_lies_by_the_hour(client: Any, state_dir: Path) -> No
     assert position(life.shard.mark) > BEGIN
     assert difference(referee(life), referee(life)) is None
     assert LABELS == "said"
+
+
+def lie_as_before(life: YoungLife, made: dict[int, int]) -> None:
+    """Have a store lie as an earlier version left it."""
+    client = life.client
+    for nonce, row in said_in_store(client).items():
+        day = made[int.from_bytes(nonce, "big")] // DAY_MS
+        client.hset(keys.labels_of_day(0, day), nonce, widened(row))
+    for n, at_ms in made.items():
+        bucket = keys.references_of_days(0, references.bucket(at_ms))
+        client.hset(bucket, name(n), token(n, at_ms=at_ms))
+    client.delete(*client.keys("{pm:0.*}:said:*"), *client.keys("{pm:0.*}:named:*"))
+    client.delete(keys.parts(0), keys.sizes(0), keys.kinds(0))
+    client.hdel(keys.meta(0), "young")
+    client.hset(keys.META, "schema", "4")
+
+
+def test_what_lies_as_before_is_audited_archived_and_restored_as_it_lies(life: YoungLife) -> None:
+    made = {n: life.now_ms - n * 7 * HOUR_MS for n in range(1, 12)}
+    life.begin(EVERYTHING_HOURS)
+    for n, at_ms in made.items():
+        life.tell(outcome(n, at_ms=at_ms, reference=name(n)))
+    for n, at_ms in made.items():
+        life.tell(told(n, 0.5, at_ms, heard_ms=life.now_ms))
+    lie_as_before(life, made)
+    prepare(life.client, shards=1)
+    life.begin(24)
+    late = {"heard_ms": life.now_ms, "revision": 1}
+    new_ms = life.now_ms + 3 * HOUR_MS
+    life.tell(told(50, 0.25, new_ms, heard_ms=new_ms), after_ms=3 * HOUR_MS)
+    life.tell(outcome(50, at_ms=new_ms, reference=name(50)))
+    life.tell(*(told(n, 1.0, at_ms, **late) for n, at_ms in made.items()))
+
+    assert life.count("cold") == 0
+    check(life.archive, referee(life))
+    assert life.audit().equal
+    life.take()
+    before = lying_in(life)
+    life.client.flushall()
+    restore(life.archive)
+    assert lying_in(life) == before
+    life.lease.release()
+    again = YoungLife(life.client, life.archive.root, hours=24)
+    again.now_ms, again.numbers = life.now_ms, life.numbers
+    again.tell(*(told(n, None, at_ms, **late | {"revision": 2}) for n, at_ms in made.items()))
+    check(again.archive, referee(again))
+    assert again.audit().equal
+    found = references.look_up(again.client, [name(n) for n in (*made, 50)], n_shards=1)
+    assert [len(tokens) for tokens in found] == [1] * 12
+
+
+def lying_in(life: YoungLife) -> dict[Any, Any]:
+    """What was said, by hash and field."""
+    days = life.client.keys("{pm:0.*}:labels:*")
+    return {day: life.client.hgetall(day) for day in days} | said_in_store(life.client)
