@@ -49,7 +49,7 @@ class StoreSecret:
         if value != self._value:
             self._value = value
             try:
-                _write(self._path, value)
+                write_secret(self._path, value)
             except OSError as error:  # known until this process ends
                 log.error("the store's secret cannot be kept", reason=error.strerror)
         self._agreed_with = incarnation
@@ -107,7 +107,7 @@ def _read(path: Path) -> bytes | None:
     return found if len(found) == N_BYTES else None
 
 
-def _write(path: Path, value: bytes) -> None:
+def write_secret(path: Path, value: bytes) -> None:
     """Put the file there whole, readable by its owner only."""
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
