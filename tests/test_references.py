@@ -128,6 +128,50 @@ def bench(client: Any) -> Bench:
 # -- which decisions are meant ------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("n_later", "known"), [(100, True), (101, False)])
+def test_what_may_mean_a_decision_that_is_kept_no_more_moves_no_label(
+    bench: Bench, n_later: int, known: bool
+) -> None:
+    """Not even that of the first one that is kept, though it was decided after the feedback."""
+    bench.take(outcome(1, NOW_MS - 60_000))
+    bench.take(*(outcome(2 + i, NOW_MS - 50_000 + i) for i in range(n_later)))
+    bench.take(said(1, NOW_MS - 55_000, Match.LAST), said(2, NOW_MS, Match.LAST))
+
+    for _ in range(3):
+        bench.look()
+
+    assert bench.labelled() == ({1, n_later + 1} if known else {n_later + 1})
+    assert (bench.count("resolved"), bench.count("too_many")) == ((2, 0) if known else (1, 1))
+    assert bench.n_waiting() == 0
+
+
+@pytest.mark.parametrize(("n", "meant"), [(100, 100), (101, 0), (300, 0)])
+def test_all_of_a_hundred_decisions_are_meant_and_of_more_none(
+    bench: Bench, n: int, meant: int
+) -> None:
+    bench.take(*(outcome(1 + i, NOW_MS - 50_000 + i) for i in range(n)))
+    bench.take(said(1, NOW_MS, Match.ALL))
+
+    for _ in range(3):
+        bench.look()
+
+    assert len(bench.labelled()) == meant
+    assert bench.count("too_many") == (0 if meant else 1)
+
+
+def test_a_producer_that_hangs_is_waited_for_thirty_seconds(bench: Bench) -> None:
+    bench.progress(b"hangs", NOW_MS - 900, NOW_MS - 800)
+    bench.take(outcome(1, NOW_MS - 1000), said(1, NOW_MS, Match.LAST))
+
+    for _ in range(29):
+        bench.look()
+        assert bench.labelled() == set()
+    for _ in range(3):
+        bench.look()
+
+    assert bench.labelled() == {1}
+
+
 @pytest.mark.parametrize(
     ("match", "meant", "dead"),
     [(Match.ONE, set(), 1), (Match.LAST, {2}, 0), (Match.ALL, {1, 2}, 0)],
@@ -504,7 +548,7 @@ def test_what_only_a_worker_finds_ambiguous_is_a_dead_letter(
         one.until(lambda: "router_feedback_ambiguous 1" in one.http.get("/metrics").text)
         shown = one.http.get("/v1/router/posteriors").json()["references"]
 
-    assert shown == {"resolved": 0, "ambiguous": 1, "unmatched": 0, "late": 0}
+    assert shown == {"resolved": 0, "ambiguous": 1, "too_many": 0, "unmatched": 0, "late": 0}
     assert labelled(client) == set()
 
 

@@ -27,7 +27,7 @@ from telemetry.columns import BadColumns, meant, once
 from telemetry.events import FeedbackKind, Match, digest16
 from telemetry.names import NotText, text_of
 from telemetry.numbers import brief, is_number, unsendable
-from telemetry.references import choose, in_order, look_up, up_to
+from telemetry.references import MAX_REFERENCES, choose, in_order, is_full, look_up, up_to
 from telemetry.store import Client, StoreErrors
 from telemetry.tokens import Token, under_key
 from telemetry.writer import Writer
@@ -132,6 +132,7 @@ class FeedbackDesk:
         out: list[list[bytes] | RequestRejected] = []
         for i, item in enumerate(items):
             try:
+                _require_no_derived(item, caller)
                 out.append(self._meant(item, by_place.get(i, []), caller))
             except RequestRejected as error:
                 error.param = item.at + item.name
@@ -165,6 +166,13 @@ class FeedbackDesk:
         if item.name == "decision_id":
             token, body = self._open(item, caller)
             return [body] if token.executed else tokens
+        if item.match is Match.ALL and is_full(tokens):
+            raise RequestRejected(
+                "too_many_decisions",
+                f"{item.name} {brief(item.id)} names over {MAX_REFERENCES - 1} decisions, of which "
+                "the oldest are not kept; send match: last, or feedback for each decision_id",
+                param=item.name,
+            )
         meant = choose(tokens, item.match)
         if tokens and not meant:
             candidates = [self._seal.close(under_key(t, self._seal.key_id)) for t in tokens]
@@ -233,6 +241,21 @@ class FeedbackDesk:
             return said(tokens[0])
         shard = digest[0] % self._n_shards
         return said(None, reference=digest, app=caller.app.digest, shard=shard, match=item.match)
+
+
+def _require_no_derived(item: FeedbackItem, caller: Caller) -> None:
+    """Refuse what would pass for read off a call, where what users say is bounded.
+
+    Raises:
+        RequestRejected: the app has raters, and the item is a derived label.
+    """
+    if caller.app.entry.raters and item.kind is FeedbackKind.DERIVED:
+        raise _bad(
+            f"{item.name} {brief(item.id)}: an app with raters takes no derived label (retried, or "
+            "kind: derived), as those are not bounded by rater; send score, passed, thumb or "
+            "edit_ratio, of another kind",
+            item.name,
+        )
 
 
 def parse(body: bytes) -> list[FeedbackItem]:

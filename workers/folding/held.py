@@ -16,7 +16,7 @@ import structlog
 
 from telemetry import frames, keys
 from telemetry.events import MICRO, FeedbackKind, feedback, record_of
-from telemetry.references import AHEAD_MS, look_up, up_to
+from telemetry.references import AHEAD_MS, is_cut, look_up
 from telemetry.scripts import Commit
 from telemetry.store import Client
 from telemetry.tokens import shard_of
@@ -151,7 +151,7 @@ class References:
     def _is_settled(self, event: bytes, what: str, at_ms: int, now_ms: int) -> bool:
         """Return whether everything up to a time is known, or was waited for long enough."""
         key = event, what
-        if self.settling.settled_ms >= at_ms and now_ms >= at_ms + GRACE_MS:
+        if self.settling.is_settled(at_ms) and now_ms >= at_ms + GRACE_MS:
             self._since.pop(key, None)
             return True
         now = self.clock()
@@ -163,7 +163,7 @@ class References:
         """Note what becomes of feedback now that it is settled what had been decided."""
         event, now_ms = waiting.event, found.now_ms
         meant = waiting.before(tokens)
-        if meant is None:
+        if meant is None and not is_cut(tokens, waiting.received_ms):
             meant, decided_ms = waiting.after(tokens)
             ends_ms = waiting.received_ms + AHEAD_MS
             if meant and not self._is_settled(event, "first", decided_ms, now_ms):
@@ -177,8 +177,7 @@ class References:
         for what in ("receipt", "first", "end"):
             self._since.pop((event, what), None)
         if not meant:
-            is_known = up_to(tokens, waiting.received_ms)
-            _give_up(found, number, waiting, "ambiguous" if is_known else "unmatched")
+            _give_up(found, number, waiting, waiting.why_not(tokens))
         elif found.n_tokens < MAX_SENT:
             resolution = waiting.resolution(meant, tokens)
             found.n_tokens += len(meant)
