@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from telemetry import narrow
+from telemetry.names import id_in_cell
 from telemetry.tokens import TOKEN, Token
 
 RECORD_VERSION = 3
@@ -69,6 +70,7 @@ class Flag(IntFlag):
     PROMISED = 1024  # its id left for the client before it was known who would answer
     INGESTED = 256  # somebody else dispatched the call, and may tell of it more than once
     READ = 2048  # request and answer went to who reads labels off them
+    KNOWN = 8192  # of feedback by reference: who took it knew a decision that it means
     RATED = 4096  # of an app whose raters are told apart: a few of each one's labels count
 
 
@@ -160,7 +162,7 @@ DTYPES = {narrow.RECORD_VERSION: narrow.RECORD, RECORD_VERSION: RECORD}
 """Layouts that are read, by version; the last is written."""
 _HEAD = struct.Struct("<BBBBHxx")
 _OUTCOME = struct.Struct("<8IQ16x16s16s16x16s80xQqI4B8x")
-_FEEDBACK = struct.Struct("<48xq16x16s16s16s88xqI4B8x")
+_FEEDBACK = struct.Struct("<I44xq16x16s16s16s88xqI4B8x")
 """What stands behind the token; of a feedback all that tells of an attempt is left out."""
 _SEAL = struct.Struct("<II")
 CHECKED_AT_ONCE = 256
@@ -239,6 +241,7 @@ def feedback(
     rules: int = 0,
     chain: bytes = NO_DIGEST,
     received_at_ms: int = 0,
+    flags: int = 0,
 ) -> bytes:
     """Return the record of a feedback; `token` None means that `reference` is yet to be joined.
 
@@ -250,6 +253,7 @@ def feedback(
             something, and the shard that keeps the feedback until it is joined.
         received_at_ms: when it was received, on the store's clock: without a token it means what
             had been decided by then. Earlier versions left it out where that is the event's time.
+        flags: without a token, `Flag.KNOWN` where a decision that it means was known.
     """
     if token is None:
         body, what = _nobody(shard, app), Kind.REFERENCE_FEEDBACK
@@ -257,7 +261,8 @@ def feedback(
         body, what = token, Kind.FEEDBACK
     micro = RETRACTED if value is None else round(value * MICRO)
     tail = _FEEDBACK.pack(
-        *(received_at_ms, reference, chain, event, micro, revision, kind, match, source, rules)
+        *(flags, received_at_ms, reference, chain, event),
+        *(micro, revision, kind, match, source, rules),
     )
     return _sealed(_HEAD.pack(what, RECORD_VERSION, 0, 0, 0) + body + tail)
 
@@ -321,6 +326,14 @@ def _widened(records: NDArray[np.void]) -> NDArray[np.void]:
 def digest8(*parts: str) -> int:
     """Return a stable 8-byte digest of names, as an unsigned integer."""
     return int.from_bytes(blake2b("\x1f".join(parts).encode(), digest_size=8).digest(), "little")
+
+
+def name_digest(app: str, kind: str, said: str) -> bytes:
+    """Return the digest by which an answer's id or a caller's reference is known in an app.
+
+    `7.0` is `7`, at whichever door it comes in: some formats cannot tell them apart.
+    """
+    return digest16(app, kind, id_in_cell(said))
 
 
 def digest16(*parts: str) -> bytes:

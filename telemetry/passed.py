@@ -60,7 +60,8 @@ class ProgressTeller:
         Args:
             passed_ms: 0 where there is more to send: then it is as far as it was.
         """
-        self._said = Progress(max(passed_ms, self._said.passed_ms), self.clock.now_ms())
+        now_ms = self.clock.now_ms()
+        self._said = Progress(passed_ms or min(self._said.passed_ms, now_ms), now_ms)
         self.due_at = time.monotonic() + WORD_S
         pipeline.hset(keys.PASSED, self.producer, self._said.pack())
 
@@ -78,7 +79,7 @@ class ProgressTeller:
             return
         is_asked_for = at_ms - self._said.wrote_ms <= ASKED_MS
         if time.monotonic() >= self.due_at or (is_look and is_asked_for):
-            said = Progress(max(at_ms, self._said.passed_ms), self._said.wrote_ms)
+            said = Progress(at_ms, self._said.wrote_ms)
             client.hset(keys.PASSED, self.producer, said.pack())
             self._said, self.due_at = said, math.inf
 

@@ -24,7 +24,7 @@ from router.policy.callers import Caller
 from router.policy.hints import short_name
 from telemetry import events
 from telemetry.columns import BadColumns, meant, once
-from telemetry.events import FeedbackKind, Match, digest16
+from telemetry.events import FeedbackKind, Flag, Match, name_digest
 from telemetry.names import NotText, text_of
 from telemetry.numbers import brief, is_number, unsendable
 from telemetry.references import MAX_REFERENCES, choose, in_order, is_full, look_up, up_to
@@ -193,7 +193,7 @@ class FeedbackDesk:
         if item.name != "decision_id":
             kind = "response" if item.name == "response_id" else "ref"
             said = short_name(item.id) if kind == "ref" else item.id
-            return digest16(caller.app.name, kind, said)
+            return name_digest(caller.app.name, kind, said)
         try:
             token, _ = self._open(item, caller)
         except RequestRejected:
@@ -239,8 +239,15 @@ class FeedbackDesk:
         )
         if digest is None:
             return said(tokens[0])
-        shard = digest[0] % self._n_shards
-        return said(None, reference=digest, app=caller.app.digest, shard=shard, match=item.match)
+        shard, known = digest[0] % self._n_shards, int(Flag.KNOWN) if tokens else 0
+        return said(
+            None,
+            reference=digest,
+            app=caller.app.digest,
+            shard=shard,
+            match=item.match,
+            flags=known,
+        )
 
 
 def _require_no_derived(item: FeedbackItem, caller: Caller) -> None:

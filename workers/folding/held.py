@@ -27,8 +27,8 @@ from workers.folding.shard import MAX_DEAD, NotOwner, Shard
 log = structlog.get_logger()
 
 MAX_ROUND = 1000
-"""Feedback looked at in a round and shard: what never matches is looked at once a minute, so a
-backlog of 100,000 still leaves most of each round to what is new."""
+"""Feedback looked at in a round and shard: half of it the newest, so that a backlog of what never
+matches does not stand in its way, and half what has waited longest."""
 MAX_SENT = 10_000
 """Decisions a round and shard, about: a reference may name hundreds."""
 MOST_S = 30.0
@@ -82,13 +82,16 @@ class References:
         pipeline = client.pipeline(transaction=False)
         for shard, _ in owned:
             pipeline.hlen(keys.held(shard.number))
-            pipeline.zrangebyscore(keys.due(shard.number), "-inf", now_ms, start=0, num=MAX_ROUND)
+            due, half = keys.due(shard.number), MAX_ROUND // 2
+            pipeline.zrevrangebyscore(due, now_ms, "-inf", start=0, num=half)
+            pipeline.zrangebyscore(due, "-inf", now_ms, start=0, num=half)
         found = pipeline.execute()
-        self.n_waiting = sum(found[::2])
-        if any(found[1::2]):
+        self.n_waiting = sum(found[::3])
+        rounds = [list(dict.fromkeys(a + b)) for a, b in zip(found[1::3], found[2::3], strict=True)]
+        if any(rounds):
             self.settling.look(client, now_ms)  # before references are read
         lost = []
-        for (shard, token), events in zip(owned, found[1::2], strict=True):
+        for (shard, token), events in zip(owned, rounds, strict=True):
             try:
                 if events:
                     self._resolve(client, shard, token, events, now_ms)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from telemetry.events import Match
+from telemetry.events import Flag, Match
 from telemetry.references import choose, first_after, is_cut, is_full, up_to
 from telemetry.tokens import decided_at_ms, nonce_of
 
@@ -97,7 +97,13 @@ class WaitingFeedback(msgspec.Struct, frozen=True):
         return Match(int(self.record["match"]))
 
     def after(self, tokens: list[bytes]) -> tuple[list[bytes], int]:
-        """Return the decision made first after it, if there is one, and when that was."""
+        """Return the decision made first after it, if there is one, and when that was.
+
+        None where one made before was known to who took it: a store that was emptied meanwhile
+        knows nothing of that one, and it is not what came later.
+        """
+        if int(self.record["flags"]) & Flag.KNOWN:
+            return [], 0
         found = first_after(tokens, self.received_ms)
         return found, decided_at_ms(found[0]) if found else 0
 
