@@ -42,7 +42,7 @@ def read_router(raw: Raw | None, *, is_soft: bool = False) -> BodyHints | None:
     Raises:
         RequestRejected: it is no such object, or a field of it is there twice.
     """
-    if raw is None:
+    if raw is None or bytes(raw) == b"null":
         return None
     try:
         hints = _decoded(bytes(raw), is_soft=is_soft)
@@ -65,7 +65,9 @@ def read_reference(metadata: Mapping[str, Raw]) -> str | None:
     Raises:
         RequestRejected: it is neither text nor a whole number.
     """
-    raw = bytes(metadata.get(REFERENCE_KEY, b"null"))
+    if REFERENCE_KEY not in metadata:
+        return None
+    raw = bytes(metadata[REFERENCE_KEY])
     try:
         said: Any = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
