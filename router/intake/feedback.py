@@ -26,10 +26,11 @@ from telemetry import events
 from telemetry.columns import BadColumns, meant, once
 from telemetry.events import FeedbackKind, Flag, Match, name_digest
 from telemetry.names import NotText, text_of
-from telemetry.numbers import brief, is_number, unsendable
+from telemetry.numbers import brief, is_number, unsendable, whole_of
 from telemetry.references import MAX_REFERENCES, choose, in_order, is_full, look_up, up_to
 from telemetry.store import Client, StoreErrors
 from telemetry.tokens import Token, under_key
+from telemetry.wire.lenient import read_as_written
 from telemetry.writer import Writer
 
 MAX_BATCH = 1000
@@ -320,11 +321,10 @@ def parse_item(raw: object, at: str) -> FeedbackItem:
             wrong = f"kind {brief(raw['kind'])} is unknown"
             raise _bad(f"{wrong}; known: {', '.join(KINDS)}", at + "kind")
         kind = named
-    revision = raw.get("revision", 0)
-    if not isinstance(revision, int) or isinstance(revision, bool) or not 0 <= revision < 2**32:
-        raise _bad(
-            f"revision is {brief(revision)}; it must be a whole number from 0", at + "revision"
-        )
+    revision = whole_of(raw.get("revision", 0))
+    if revision is None or not 0 <= revision < 2**32:
+        wrong = f"revision is {brief(raw['revision'])}"
+        raise _bad(f"{wrong}; it must be a whole number from 0", at + "revision")
     match = raw.get("match")
     if match not in (None, "last", "all"):
         raise _bad(f"match is {brief(match)}; it must be last or all", at + "match")
@@ -377,7 +377,7 @@ def journal_full() -> RequestRejected:
 def _no_json(body: bytes, error: Exception) -> RequestRejected:
     """Return the refusal of what is no JSON; by its field where only a number makes it none."""
     try:
-        said = unsendable(json.loads(body))  # this reader takes NaN, and makes infinity of 1e400
+        said = unsendable(read_as_written(body))
     except (ValueError, RecursionError):
         said = ""
     if said:
