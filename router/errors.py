@@ -65,6 +65,7 @@ STATUS = {
     "decision_not_kept": 404,
     "method_not_allowed": 405,
     "ambiguous_reference": 409,
+    "too_many_decisions": 409,
     "no_eligible_endpoint": 409,
     "too_old": 410,
     "body_too_large": 413,

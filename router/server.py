@@ -84,7 +84,7 @@ class Sidecar:
         self.metrics = metrics = Metrics()
         watched = WatchedFile(file, configuration, state_dir) if file is not None else None
         self.keeper = Keeper(configuration, address, state_dir, watched)
-        store_clock = StoreClock(lambda: clock().epoch_s)
+        store_clock = StoreClock(_steady(clock))
         self.writer = Writer(
             state_dir / "journal",
             address,
@@ -213,10 +213,17 @@ class Sidecar:
         await asyncio.to_thread(self.decisions.close)
 
 
+def _steady(clock: Callable[[], Moment]) -> Callable[[], float]:
+    """Return a clock of epoch seconds that begins like another one, and that nobody sets."""
+    began = clock()
+    ahead_s = began.epoch_s - began.monotonic_s
+    return lambda: clock().monotonic_s + ahead_s
+
+
 def _told_apart(clock: Callable[[], Moment], store_clock: StoreClock) -> Moment:
     """Return the time, and how far the store's clock is ahead of it."""
     at = clock()
-    return Moment(at.epoch_s, at.monotonic_s, store_clock.offset_ms)
+    return Moment(at.epoch_s, at.monotonic_s, store_clock.now_ms() - at.epoch_s * 1000)
 
 
 def _on_loop(

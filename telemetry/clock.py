@@ -25,11 +25,25 @@ DRIFT_MS = 5.0
 _TIME = "return redis.call('TIME')"
 
 
+def _passed_s() -> float:
+    """Return seconds since some moment, sleep of the machine included where that is known."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime(clock)
+
+
+_BEGAN_S = time.time() - _passed_s()
+
+
+def steady() -> float:
+    """Return epoch seconds by the clock as it stood when this process began: nobody sets it."""
+    return _BEGAN_S + _passed_s()
+
+
 @dataclass(slots=True)
 class StoreClock:
     """The store's time, as one process knows it: its own until the store was heard."""
 
-    own: Callable[[], float] = time.time  # epoch seconds
+    own: Callable[[], float] = steady  # epoch seconds
     offset_ms: float = 0.0  # to add to one's own
     _heard: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=KEPT))
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from telemetry import narrow
+from telemetry.names import id_in_cell
 from telemetry.tokens import TOKEN, Token
 
 RECORD_VERSION = 3
@@ -69,8 +70,9 @@ class Flag(IntFlag):
     PROMISED = 1024  # its id left for the client before it was known who would answer
     INGESTED = 256  # somebody else dispatched the call, and may tell of it more than once
     READ = 2048  # request and answer went to who reads labels off them
+    KNOWN = 8192  # of feedback by reference: who took it knew a decision that it means
     RATED = 4096  # of an app whose raters are told apart: a few of each one's labels count
-    THAWED = 8192  # of feedback: what was said of its decision, an old one, was put back before
+    THAWED = 16384  # of feedback: what was said of its decision, an old one, was put back before
 
 
 class FeedbackKind(IntEnum):
@@ -252,6 +254,7 @@ def feedback(
             something, and the shard that keeps the feedback until it is joined.
         received_at_ms: when it was received, on the store's clock: without a token it means what
             had been decided by then. Earlier versions left it out where that is the event's time.
+        flags: without a token, `Flag.KNOWN` where a decision that it means was known.
     """
     if token is None:
         body, what = _nobody(shard, app), Kind.REFERENCE_FEEDBACK
@@ -259,8 +262,8 @@ def feedback(
         body, what = token, Kind.FEEDBACK
     micro = RETRACTED if value is None else round(value * MICRO)
     tail = _FEEDBACK.pack(
-        *(flags, received_at_ms, reference, chain, event, micro),
-        *(revision, kind, match, source, rules),
+        *(flags, received_at_ms, reference, chain, event),
+        *(micro, revision, kind, match, source, rules),
     )
     return _sealed(_HEAD.pack(what, RECORD_VERSION, 0, 0, 0) + body + tail)
 
@@ -324,6 +327,14 @@ def _widened(records: NDArray[np.void]) -> NDArray[np.void]:
 def digest8(*parts: str) -> int:
     """Return a stable 8-byte digest of names, as an unsigned integer."""
     return int.from_bytes(blake2b("\x1f".join(parts).encode(), digest_size=8).digest(), "little")
+
+
+def name_digest(app: str, kind: str, said: str) -> bytes:
+    """Return the digest by which an answer's id or a caller's reference is known in an app.
+
+    `7.0` is `7`, at whichever door it comes in: some formats cannot tell them apart.
+    """
+    return digest16(app, kind, id_in_cell(said))
 
 
 def digest16(*parts: str) -> bytes:

@@ -25,8 +25,8 @@ from pydantic import (
 from telemetry.columns import BadColumns, check, meant, once
 from telemetry.errors import BadEvent
 from telemetry.events import Result
-from telemetry.names import NotText, text_of
-from telemetry.numbers import brief, clipped
+from telemetry.names import text_of
+from telemetry.numbers import brief, clipped, whole_of
 
 OUTCOME_TYPE = "pointsman.outcome.v1"
 FEEDBACK_TYPE = "pointsman.feedback.v1"
@@ -53,7 +53,21 @@ ResultName = Literal[
     "overtaken",
 ]
 Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0, le=1_000_000_000, description="a whole number from 0 to 1e9")]
+
+
+def _as_whole(value: object) -> object:
+    """Return a whole number as such, however it is written; others for the type to refuse."""
+    whole = whole_of(value)
+    return value if whole is None else whole
+
+
+WHOLE = BeforeValidator(_as_whole)
+"""`120.0` and `1.2e2` are 120: some languages know no other numbers. A fraction is refused."""
+Count = Annotated[
+    int,
+    Field(ge=0, le=1_000_000_000, description="a whole number from 0 to 1e9"),
+    WHOLE,
+]
 Text = Annotated[
     str,
     Field(
@@ -66,11 +80,13 @@ Text = Annotated[
 
 
 def _as_text(value: object) -> object:
-    """Return a whole number as text; what is no text stays as it is, for the type to refuse."""
-    try:
-        return text_of(value)
-    except NotText:
-        return value
+    """Return a whole number as text; what is neither stays as it is, for the type to refuse.
+
+    Raises:
+        NotText: a number that is none of a name; the type could only say that it is no text.
+    """
+    is_numeric = isinstance(value, int | float) and not isinstance(value, bool)
+    return text_of(value) if is_numeric else value
 
 
 Id = Annotated[Text, BeforeValidator(_as_text)]
@@ -102,11 +118,12 @@ class Outcome(_Data):
         default=None,
         description=", ".join(r.name.lower() for r in Result) + "; else as `status` says, else ok",
     )
-    status: Annotated[int, Field(ge=0, le=599, description="the HTTP status, 0 to 599")] | None = (
-        None
-    )
+    status: (
+        Annotated[int, Field(ge=0, le=599, description="the HTTP status, 0 to 599"), WHOLE] | None
+    ) = None
     attempt: (
-        Annotated[int, Field(ge=1, le=255, description="a whole number from 1 to 255")] | None
+        Annotated[int, Field(ge=1, le=255, description="a whole number from 1 to 255"), WHOLE]
+        | None
     ) = None
     latency_s: (
         Annotated[float, Field(gt=0, le=3600, description="seconds, above 0 and up to 3600")] | None
@@ -271,6 +288,8 @@ def _explained(error: ValidationError) -> BadEvent:
         near = meant(path[-1], Outcome.model_fields)
         hint = f"did you mean data.{near}? known" if near else "known"
         return BadEvent(field, f"unknown field {clipped(field)}; {hint}: {known}")
+    if kind == "value_error":  # said by `text_of`
+        return BadEvent(field, f"{field} {first['ctx']['error']}")
     wanted = _wanted(tag, path)
     hint = f"; it must be {wanted}" if wanted else f" ({first['msg'].lower()})"
     if kind == "missing":

@@ -23,6 +23,10 @@ class BadCsv(Exception):
     """The header cannot be read, so that no row can."""
 
 
+BLANK = " \t\r\n\v\f"
+"""What a blank line may hold. Any other control character is a cell, and no row goes unseen."""
+
+
 @dataclass(frozen=True, slots=True)
 class CsvRow:
     """One row: its cells in the order of the header, or why it has none."""
@@ -85,7 +89,7 @@ class CsvReader:
             ahead: list[_Line] = []
             cells: list[str] = []
             reason = first.reason
-            if not reason and not first.text.strip():
+            if not reason and not first.text.strip(BLANK):
                 continue
             if not reason:
                 try:

@@ -6,6 +6,7 @@ Anything else that is no text is refused: `4.1` may have been `4.10`.
 
 from __future__ import annotations
 
+import math
 import re
 from decimal import Decimal
 
@@ -13,6 +14,8 @@ from telemetry.numbers import EXACT, brief
 
 WHOLE = r"^(-?[0-9]+)\.0+$"
 """How a whole number is written by what took its column for floats."""
+TEXT_OR_WHOLE = "it must be text or a whole number"
+LOST = "above 2^53 a number has lost digits; store it as text"
 AS_TEXT = "store it as text, so that 4.1 and 4.10 stay apart"
 _WHOLE = re.compile(WHOLE)
 
@@ -37,8 +40,18 @@ def text_of(value: object) -> str:
         number = float(value)
         if abs(number) <= EXACT and number.is_integer():
             return str(int(value))
-        raise NotText(f"is {brief(value)}, no whole number; {AS_TEXT}")
-    raise NotText(f"is {brief(value)}; it must be text or a whole number")
+        raise NotText(fault_of(value))
+    raise NotText(f"is {brief(value)}; {TEXT_OR_WHOLE}")
+
+
+def fault_of(value: float | Decimal) -> str:
+    """Return why a number that came as a float names nobody: its value and the fix."""
+    number = float(value)
+    if not math.isfinite(number):
+        return f"is {brief(value)}; {TEXT_OR_WHOLE}"
+    if abs(number) > EXACT:
+        return f"is {brief(value)}; {LOST}"
+    return f"is {brief(value)}, no whole number; {AS_TEXT}"
 
 
 def id_in_cell(cell: str) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from decimal import Decimal
+from itertools import islice
 from typing import TypeGuard
 
 PLAIN = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
@@ -24,8 +25,34 @@ MAX_DEPTH = 32
 """Of what is sent; our own fields need three."""
 SHOWN = 60
 """Characters of a wrong value that a message repeats."""
+SHOWN_DEEP = 4
+"""Of what is nested in one; further in it says `…`."""
+TOO_LARGE = "a number too large"
 _AS_IT_IS = frozenset((str, bool, type(None)))
 _PLAIN = re.compile(PLAIN)
+
+
+class Unreadable(float):
+    """A number that is none to JSON, and the text it was written as: `1e400`, `NaN`."""
+
+    __slots__ = ("text",)
+    text: str
+
+    def __new__(cls, text: str) -> Unreadable:
+        """Return it as Python reads it."""
+        made = super().__new__(cls, text)
+        made.text = text
+        return made
+
+    def __repr__(self) -> str:
+        """Return it as it was written."""
+        return self.text
+
+
+def as_written(text: str) -> float:
+    """Return a number of lenient JSON: for `parse_float` and `parse_constant`."""
+    number = float(text)
+    return number if math.isfinite(number) else Unreadable(text)
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
@@ -50,6 +77,15 @@ def number_of(cell: object) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def whole_of(value: object) -> int | None:
+    """Return a whole number, also one that is written as a float; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, float) and not (abs(value) <= EXACT and value.is_integer()):
+        return None
+    return int(value)
+
+
 def unsendable(value: object, path: str = "", depth: int = 0) -> str:
     """Return what in `value` JSON cannot carry as meant: field, value and fix; "" if nothing."""
     if isinstance(value, dict | list | tuple):
@@ -66,7 +102,7 @@ def unsendable(value: object, path: str = "", depth: int = 0) -> str:
         return ""
     field = path[:SHOWN] or "this"
     if isinstance(value, float):
-        return "" if math.isfinite(value) else f"{field} is {value}; it must be {FINITE}"
+        return "" if math.isfinite(value) else f"{field} is {brief(value)}; it must be {FINITE}"
     if isinstance(value, int):
         far = "a whole number of at most 64 bits"
         return "" if INT_MIN <= value <= INT_MAX else f"{field} is beyond {far}"
@@ -76,10 +112,28 @@ def unsendable(value: object, path: str = "", depth: int = 0) -> str:
 
 
 def brief(value: object) -> str:
-    """Return a wrong value as a message repeats it."""
-    if isinstance(value, int) and abs(value) > INT_MAX:
-        return "a number of very many digits"
-    return clipped(repr(value))
+    """Return a wrong value as a message repeats it: in JSON's words, but for text in quotes."""
+    return clipped(_in_words(value, SHOWN_DEEP))
+
+
+def _in_words(value: object, depth: int) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return "a number of very many digits" if abs(value) > INT_MAX else repr(value)
+    if isinstance(value, float) and not math.isfinite(value) and not isinstance(value, Unreadable):
+        return "NaN" if math.isnan(value) else TOO_LARGE
+    if not isinstance(value, dict | list):
+        return repr(value)
+    if value and not depth:
+        return "{…}" if isinstance(value, dict) else "[…]"
+    # No message shows more parts than it has characters.
+    if isinstance(value, dict):
+        pairs = islice(value.items(), SHOWN)
+        return "{" + ", ".join(f"{k!r}: {_in_words(v, depth - 1)}" for k, v in pairs) + "}"
+    return "[" + ", ".join(_in_words(part, depth - 1) for part in islice(value, SHOWN)) + "]"
 
 
 def clipped(text: str) -> str:

@@ -15,7 +15,9 @@ from telemetry.clock import StoreClock
 from telemetry.store import Client
 
 COUNTS_MS = 10_000
-"""A producer that wrote nothing for so long is not waited for: it is idle, or gone."""
+"""Who wrote nothing for so long before a time is not waited for: it was idle, or gone."""
+ASKED_MS = COUNTS_MS + 30_000
+"""So long after its last frame anybody may wait for its word: for 30 s at most (`held.MOST_S`)."""
 FORGOTTEN_MS = 3_600_000
 WORD_S = 1.0
 """After the last frame an idle writer says once how far it is: soon enough for who waits for it,
@@ -58,7 +60,8 @@ class ProgressTeller:
         Args:
             passed_ms: 0 where there is more to send: then it is as far as it was.
         """
-        self._said = Progress(max(passed_ms, self._said.passed_ms), self.clock.now_ms())
+        now_ms = self.clock.now_ms()
+        self._said = Progress(passed_ms or min(self._said.passed_ms, now_ms), now_ms)
         self.due_at = time.monotonic() + WORD_S
         pipeline.hset(keys.PASSED, self.producer, self._said.pack())
 
@@ -74,21 +77,25 @@ class ProgressTeller:
         if is_last:
             client.hdel(keys.PASSED, self.producer)
             return
-        is_asked_for = at_ms - self._said.wrote_ms <= COUNTS_MS
+        is_asked_for = at_ms - self._said.wrote_ms <= ASKED_MS
         if time.monotonic() >= self.due_at or (is_look and is_asked_for):
-            said = Progress(max(at_ms, self._said.passed_ms), self._said.wrote_ms)
+            said = Progress(at_ms, self._said.wrote_ms)
             client.hset(keys.PASSED, self.producer, said.pack())
             self._said, self.due_at = said, math.inf
 
 
-def passed_by_all(client: Client, now_ms: int) -> int:
-    """Return up to when all producers that count sent what they have; now where there is none.
+def words(client: Client) -> list[Progress]:
+    """Return the words of all producers.
 
     Raises:
         redis.RedisError: the store is away.
     """
-    words = [Progress.parse(value) for value in client.hvals(keys.PASSED)]
-    return min((w.passed_ms for w in words if now_ms - w.wrote_ms <= COUNTS_MS), default=now_ms)
+    return [Progress.parse(value) for value in client.hvals(keys.PASSED)]
+
+
+def is_passed(words: list[Progress], at_ms: int) -> bool:
+    """Return whether every producer that counts at a time sent what it had recorded by then."""
+    return all(word.passed_ms >= at_ms or word.wrote_ms < at_ms - COUNTS_MS for word in words)
 
 
 def forget_silent(client: Client, now_ms: int) -> None:

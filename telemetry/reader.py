@@ -22,7 +22,7 @@ log = structlog.get_logger()
 MAX_FIELDS = 1000
 """Rows asked for at once: 100 kB a reply."""
 COUNTED = ("outcomes", "feedback")
-FATES = ("resolved", "ambiguous", "unmatched", "late")
+FATES = ("resolved", "ambiguous", "too_many", "unmatched", "late")
 """What became of feedback by reference, and decisions that came in after it was resolved."""
 OF_RATERS = ("not_counted", "unnamed")
 FRESH_S = 0.05

@@ -21,7 +21,7 @@ from telemetry import keys, narrow, young
 from telemetry.decisions import KIND, Decisions
 from telemetry.events import NO_DIGEST, RECORD, TOKEN_OFFSET, Flag, Match
 from telemetry.store import Client
-from telemetry.tokens import TOKEN_SIZE, decided_at_ms, nonce_of
+from telemetry.tokens import TOKEN_SIZE, decided_at_ms, nonce_of, shard_of
 
 _DAY_MS = 86_400_000
 BUCKET_MS = 8 * _DAY_MS
@@ -30,8 +30,9 @@ KEPT_DAYS = 30
 """As long as feedback is heard."""
 SKEW_MS = 3_600_000
 """Another machine's clock may be ahead."""
-MAX_REFERENCES = 100
-"""Decisions kept under one reference and span; the oldest go."""
+MAX_REFERENCES = 101
+"""Decisions kept under one reference, span and shard; the oldest go. One more than may be meant at
+once, so that it shows."""
 AT_ONCE = 250
 """Digests that a script is asked for."""
 MOST_ASKED = 10_000
@@ -224,6 +225,25 @@ def tokens_in(value: bytes | None) -> list[bytes]:
 def up_to(tokens: list[bytes], received_ms: int) -> list[bytes]:
     """Return the decisions that a reference meant when feedback by it was received."""
     return [token for token in tokens if decided_at_ms(token) <= received_ms]
+
+
+def is_cut(tokens: list[bytes], received_ms: int) -> bool:
+    """Return whether older decisions than those that are kept may be meant, too.
+
+    Where as many are kept as ever are, earlier ones may have gone: of what was decided before the
+    oldest one kept nothing is known.
+    """
+    kept: dict[tuple[int, int], list[int]] = {}
+    for token in tokens:
+        made_ms = decided_at_ms(token)
+        kept.setdefault((shard_of(token), bucket(made_ms)), []).append(made_ms)
+    full = [min(times) for times in kept.values() if len(times) >= MAX_REFERENCES]
+    return any(received_ms < oldest_ms for oldest_ms in full)
+
+
+def is_full(tokens: list[bytes]) -> bool:
+    """Return whether there may have been more decisions than those that are kept."""
+    return is_cut(tokens, -1)
 
 
 def first_after(tokens: list[bytes], received_ms: int) -> list[bytes]:

@@ -32,27 +32,23 @@ class StoreSecret:
     def __init__(self, state_dir: Path) -> None:
         self._path = state_dir / FILE
         self._value = _read(self._path)
-        self._agreed_with: bytes | None = None  # incarnation of the store
 
-    def agree(self, client: Client, incarnation: bytes) -> None:
+    def agree(self, client: Client, held: bytes | None) -> None:
         """Take over the secret of a store, or give it ours where it has none.
 
         Args:
-            incarnation: of the store; one that was asked before is not asked again.
+            held: what the store was just seen to hold.
 
         Raises:
             redis.RedisError: the store is away, or takes no writes.
         """
-        if incarnation == self._agreed_with:
-            return
-        value = of_store(client, self._value or secrets.token_bytes(N_BYTES))
+        value = held or of_store(client, self._value or secrets.token_bytes(N_BYTES))
         if value != self._value:
             self._value = value
             try:
-                _write(self._path, value)
+                write_secret(self._path, value)
             except OSError as error:  # known until this process ends
                 log.error("the store's secret cannot be kept", reason=error.strerror)
-        self._agreed_with = incarnation
 
     def digest(self, kind: bytes, *parts: str) -> int:
         """Return a keyed digest of 8 bytes; `NOBODY` while the secret is not known.
@@ -83,7 +79,7 @@ def of_store(client: Client, offered: bytes) -> bytes:
 def raters_key(client: Client) -> bytes:
     """Return the key that ranks raters' decisions in this store, made by whoever needs it first.
 
-    It follows from the store's secret where there is one, and is kept beside the store's layout:
+    It follows from the store's secret, and is kept beside the store's layout:
     there an archive takes it along, which the secret itself never enters. So what is folded again
     ranks as it did.
 
@@ -92,7 +88,7 @@ def raters_key(client: Client) -> bytes:
     """
     found: bytes | None = client.hget(keys.META, RATERS_FIELD)
     if found is None:
-        secret = client.get(keys.SECRET) or secrets.token_bytes(N_BYTES)
+        secret = of_store(client, secrets.token_bytes(N_BYTES))
         made = blake2b(key=secret, digest_size=N_BYTES, person=b"raters").digest()
         client.hsetnx(keys.META, RATERS_FIELD, made)
         found = client.hget(keys.META, RATERS_FIELD) or made
@@ -102,12 +98,14 @@ def raters_key(client: Client) -> bytes:
 def _read(path: Path) -> bytes | None:
     try:
         found = path.read_bytes()
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
     except OSError:
         return None
     return found if len(found) == N_BYTES else None
 
 
-def _write(path: Path, value: bytes) -> None:
+def write_secret(path: Path, value: bytes) -> None:
     """Put the file there whole, readable by its owner only."""
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -14,7 +14,7 @@ from typing import Any
 
 from telemetry.columns import BadColumns, check, stripped
 from telemetry.lines import BadCsv, CsvReader
-from telemetry.names import AS_TEXT, WHOLE
+from telemetry.names import TEXT_OR_WHOLE, WHOLE, fault_of
 from telemetry.numbers import EXACT, PLAIN, brief
 
 CHUNK_ROWS = 50_000
@@ -152,8 +152,7 @@ def _text(frame: Any, column: str, name: str) -> Any:
         )
         if odd.is_empty():
             return number.cast(pl.Int64).cast(pl.String)
-        value = brief(odd[column][0])
-        raise BadTable(f"{name}: {column} is {value}, no whole number; {AS_TEXT}")
+        raise BadTable(f"{name}: {column} {fault_of(odd[column][0])}")
     given = frame[column].drop_nulls().head(1).to_list()
     shown = f"is {brief(given[0])}" if given else "has no text"
-    raise BadTable(f"{name}: {column} {shown}; it must be text or a whole number")
+    raise BadTable(f"{name}: {column} {shown}; {TEXT_OR_WHOLE}")

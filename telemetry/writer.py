@@ -116,15 +116,16 @@ class Writer:
             self._bell.reset()  # before the look: what comes after it rings again
             pacer.begin()
             try:
-                # Before the look, and without this very millisecond: what was put by then is found.
-                at_ms = self.clock.now_ms() - 1
-                n = sender.send_some(keep=self._journal.current, at_ms=at_ms)
                 is_due = time.monotonic() >= next_adoption and not stopping
+                unsent = self._look_at_others(client) if is_due else None
+                # Before the look, and without this very millisecond: what was put by then is found.
+                at_ms = 0 if unsent else self.clock.now_ms() - 1
+                n = sender.send_some(keep=self._journal.current, at_ms=at_ms)
+                if unsent is not None:
+                    raise unsent
                 if is_due or not self.counters.store_up:
                     probe(client)  # after the sending, which may work where a script does not
                 if is_due:
-                    self.clock.ask(client)
-                    adopt(self.root, client, self.counters, own=self._journal.directory)
                     sender.shorten(self._journal.max_bytes)
                     next_adoption = time.monotonic() + ADOPT_EVERY_S
                 if not n:
@@ -149,6 +150,20 @@ class Writer:
             else:
                 wakes_at = min(next_adoption, word.due_at)
                 self._bell.wait(max(wakes_at - time.monotonic(), 0.0))
+
+    def _look_at_others(self, client: Client) -> Exception | None:
+        """Ask for the time, and send what others left; return why that failed.
+
+        Before we say how far we are: who waits for us waits for what an earlier life of ours wrote,
+        too. Our own records are sent in any case.
+        """
+        assert self._journal is not None
+        try:
+            self.clock.ask(client)
+            adopt(self.root, client, self.counters, own=self._journal.directory)
+        except Exception as error:
+            return error
+        return None
 
     def _note(self, *, up: bool, error: BaseException | None = None) -> None:
         """Log a change of the store's state, once: it is back, away, or takes nothing and why."""

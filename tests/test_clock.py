@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from router.decision.context import Moment
 from telemetry import keys
 from telemetry.clock import StoreClock
-from telemetry.passed import COUNTS_MS, FORGOTTEN_MS, Progress, forget_silent, passed_by_all
+from telemetry.passed import COUNTS_MS, FORGOTTEN_MS, Progress, forget_silent, is_passed
 from telemetry.store import Address
 from telemetry.writer import Counters, ProgressTeller, Sender, Writer
 
@@ -136,7 +136,7 @@ def test_what_was_put_by_the_time_that_a_writer_says_it_passed_is_in_the_streams
     writer: Writer, client: Any
 ) -> None:
     for number in range(40):
-        before_ms = int(time.time() * 1000)
+        before_ms = writer.clock.now_ms()
         writer.put(outcome_of(number))
         until(lambda: sum(client.xlen(keys.stream(s)) for s in range(SHARDS)))
         until(lambda at=before_ms: words(client)[0].passed_ms >= at)  # type: ignore[misc]
@@ -168,7 +168,7 @@ def test_a_writer_that_ends_is_waited_for_no_more(
     writer.close()
 
     assert words(client) == []
-    assert passed_by_all(client, 7) == 7
+    assert is_passed(words(client), 7)
 
 
 def test_a_writer_that_has_more_to_send_has_passed_nothing_yet(
@@ -195,13 +195,79 @@ def test_only_who_lately_wrote_is_waited_for(client: Any) -> None:
     now_ms = 10 * FORGOTTEN_MS
     said = {
         b"busy": Progress(now_ms - 700, now_ms - 600),
-        b"idle": Progress(now_ms - 90_000, now_ms - COUNTS_MS - 1),
+        b"idle": Progress(now_ms - 90_000, now_ms - COUNTS_MS - 701),
         b"gone": Progress(now_ms - FORGOTTEN_MS - 1, now_ms - FORGOTTEN_MS - 1),
         b"odd": Progress(0, 0),
     }
     client.hset(keys.PASSED, mapping={name: word.pack() for name, word in said.items()})
 
-    assert passed_by_all(client, now_ms) == now_ms - 700
+    assert is_passed(words(client), now_ms - 700)
+    assert not is_passed(words(client), now_ms - 699)
     forget_silent(client, now_ms)
 
     assert set(client.hkeys(keys.PASSED)) == {b"busy", b"idle"}
+
+
+# -- clocks that are set ------------------------------------------------------------------------
+
+
+def test_a_clock_that_is_set_while_the_process_runs_dates_nothing_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = StoreClock()
+    before_ms = clock.now_ms()
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 7200)
+
+    assert before_ms <= clock.now_ms() <= before_ms + 5000
+
+
+def test_a_call_is_dated_by_what_passed_since_its_process_began(
+    provider: Provider, state_dir: Path, address: Address, client: Any
+) -> None:
+    """Also while the wall clock is two hours ahead, before the store is asked again."""
+    ahead = [0.0]
+
+    def stepped() -> Moment:
+        return Moment(time.time() + ahead[0], time.monotonic())
+
+    with serving({"endpoints": [endpoint(provider, "a")]}, state_dir, address, clock=stepped) as s:
+        ahead[0] = 7200.0
+        before_ms = time.time() * 1000
+        sealed = s.chat("a").headers["x-router-decision-id"]
+        found = s.http.get(f"/v1/router/decisions/{sealed}").json()
+
+    assert before_ms - 50 <= found["decided_at_ms"] <= time.time() * 1000 + 50
+
+
+def test_a_word_that_was_ahead_is_taken_back(client: Any) -> None:
+    """Said before the store's own time was known."""
+    now_s = [9000.0]
+    teller = ProgressTeller(b"p", StoreClock(lambda: now_s[0]))
+    teller.add(client, 9_000_000)
+    now_s[0] = 100.0
+    teller.add(client, 0)
+
+    assert words(client) == [Progress(100_000, 100_000)]
+    teller.give(client, 100_001, is_look=True, is_last=False)
+    assert words(client) == [Progress(100_001, 100_000)]
+
+
+def test_nobody_says_how_far_he_is_before_what_an_earlier_life_left_is_sent(
+    state_dir: Path, address: Address, client: Any
+) -> None:
+    """Feedback that comes after a restart means what was decided before it."""
+    root = state_dir / "journal"
+    left = Writer(root, Address("redis://127.0.0.1:1"), SHARDS)
+    left.start()
+    left.put(outcome_of(1))
+    left.close(timeout_s=0)
+    writer = Writer(root, address, SHARDS)
+    writer.start()
+    writer.put(outcome_of(2))
+
+    until(lambda: any(word.passed_ms for word in words(client)))
+
+    sent = b"".join(f[b"f"] for s in range(SHARDS) for _, f in client.xrange(keys.stream(s)))
+    assert all(number.to_bytes(16, "big") in sent for number in (1, 2))
+    writer.close()

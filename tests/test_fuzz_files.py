@@ -165,6 +165,8 @@ def test_every_line_of_csv_is_part_of_exactly_one_row() -> None:
             assert not any(line.strip() for line in beyond), row
             assert row.reason or len(row.cells) == len(reader.columns)
 
+    check(b"e\n\x1c")  # once it passed for a blank line
+    check(b"ref,passed\n1,true\n\x1c\n")
     each(mutations("rows", 4000, *CSV[:2]), check)
 
 

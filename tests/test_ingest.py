@@ -375,7 +375,7 @@ BAD = [
     ({**outcome(), "datacontenttype": "text/xml"}, "datacontenttype", "application/json"),
     ({**outcome(), "data": []}, "data", "an object"),
     (outcome(ref=[1]), "data.ref", "1 to 256"),
-    (outcome(response_id=0.5), "data.response_id", "1 to 256"),
+    (outcome(response_id=0.5), "data.response_id", "0.5, no whole number; store it as text"),
     ({**outcome(), "id": True}, "id", "1 to 256"),
     (outcome(passsed=True), "data.passsed", "did you mean data.passed?"),
     (
@@ -675,9 +675,9 @@ def test_a_file_that_cannot_be_read_is_refused(
 
 
 def test_cells_become_what_their_fields_take(tmp_path: Path) -> None:
-    """A number is a fine reference, a fraction of a token none, and a gap says nothing."""
+    """A number is a fine reference, a whole float a fine count, and a gap says nothing."""
     rows = [
-        {"endpoint": "a", "ref": 7, "tokens_in": 99.75, "tokens_out": 2.0, "passed": True},
+        {"endpoint": "a", "ref": 7, "tokens_in": 100.0, "tokens_out": 2.0, "passed": True},
         {"endpoint": "a", "ref": None, "tokens_in": 1.0, "tokens_out": 1.0, "passed": None},
     ]
     for suffix in ("csv", "parquet", "jsonl"):
@@ -693,6 +693,94 @@ def test_cells_become_what_their_fields_take(tmp_path: Path) -> None:
         assert made[1]["data"] == {"endpoint": "a", "tokens_in": 1, "tokens_out": 1}
         for event in made:
             assert ingest.parse(json.dumps(event).encode())
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+@pytest.mark.parametrize("name", ["tokens_in", "status", "attempt"])
+def test_a_fraction_of_what_is_counted_is_refused_and_rounded_nowhere(
+    sidecar: Sidecar, tmp_path: Path, suffix: str, name: str
+) -> None:
+    row = {"endpoint": "a", "tokens_in": 10.0, "tokens_out": 5.0, "status": 200.0, "attempt": 1.0}
+    path = written(tmp_path / f"counts.{suffix}", [{**row, name: 1.5}, row])
+
+    found = take(sidecar, path)
+
+    assert (found.n_accepted, found.n_rejected) == (1, 1)
+    ((_, reason),) = found.errors
+    assert re.match(rf"data\.{name} is 1\.5; it must be ", reason)
+    got = tell(sidecar, outcome(9, **{**row, name: 1.5}))
+    assert got.status_code == 400
+    assert reason in got.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("name", ["tokens_in", "tokens_out", "status", "attempt"])
+def test_an_event_takes_whole_numbers_however_they_are_written(sidecar: Sidecar, name: str) -> None:
+    most = {"status": "2.0e2", "attempt": "2.55e2"}.get(name, "1e9")
+    for i, number in enumerate(("1.0", most)):
+        event = outcome(i, **{"tokens_in": 1, "tokens_out": 1, name: "?"})
+        raw = json.dumps(event).replace('"?"', number)
+
+        got = sidecar.http.post("/v1/events", content=raw, headers=ONE)
+
+        assert got.status_code == 202, got.text
+        data = ingest.parse(raw.encode()).data
+        assert isinstance(data, ingest.Outcome)
+        read = getattr(data, name)
+        assert (type(read), read) == (int, int(float(number)))
+
+
+def test_a_revision_may_be_a_whole_float(sidecar: Sidecar) -> None:
+    assert sidecar.feedback(ref="r", score=1, revision=2.0).status_code == 202
+
+    got = sidecar.feedback(ref="r", score=1, revision=1.5)
+
+    assert "revision is 1.5; it must be a whole number" in got.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("number", ["1e17", str(2.0**60), "1e23"])
+def test_an_id_beyond_what_floats_hold_is_refused_for_that_reason(
+    sidecar: Sidecar, tmp_path: Path, number: str
+) -> None:
+    said = f"is {float(number)!r}; above 2^53 a number has lost digits; store it as text"
+    raw = json.dumps(outcome(1, ref="?")).replace('"?"', number)
+    path = tmp_path / "ids.jsonl"
+    path.write_text(f'{{"endpoint": "a", "ref": {number}}}\n')
+
+    event = sidecar.http.post("/v1/events", content=raw, headers=ONE)
+    feedback = sidecar.http.post("/v1/feedback", content=f'{{"ref": {number}, "score": 1}}')
+
+    assert f"data.ref {said}" in event.json()["error"]["message"]
+    assert event.json()["error"]["problems"][0]["field"] == "data.ref"
+    assert feedback.json()["error"]["message"] == f"ref {said}"
+    assert take(sidecar, path).errors == [(1, f"ref {said}")]
+
+
+def test_a_refused_file_is_one_json_object_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "twice.csv"
+    path.write_text("endpoint,passed,passed\na,true,true\n")
+    sound = written(tmp_path / "sound.csv", [{"endpoint": "a"}])
+    for file, url in ((path, "http://127.0.0.1:9"), (sound, "nowhere")):
+        with pytest.raises(SystemExit) as caught:
+            ingest_command.ingest(
+                file,
+                form=None,
+                source=None,
+                url=url,
+                key="",
+                config=None,
+                dry_run=False,
+                as_json=True,
+            )
+
+        said = capsys.readouterr()
+        found = json.loads(said.out)
+        assert caught.value.code == 2
+        assert found["failure"] == said.err.strip()
+        assert (found["rows"], found["accepted"], found["errors"]) == (0, 0, [])
+        fix = "'passed' is there twice; rename or drop one" if file == path else "write a whole URL"
+        assert fix in found["failure"]
 
 
 def test_ids_depend_on_rows_only(tmp_path: Path) -> None:
@@ -736,7 +824,8 @@ def test_a_score_that_is_no_number_retracts_nothing(
         found = take(sidecar, path)
 
         assert (found.n_accepted, found.n_rejected) == (0, 1), path
-        assert re.search(r"score is '?-?(nan|inf)'?; it must be a", found.errors[0][1], re.I)
+        shown = r"'?-?(nan|inf|Infinity)'?|a number too large"
+        assert re.search(rf"score is ({shown}); it must be a", found.errors[0][1], re.I)
     tell(sidecar, outcome("last"))
     settled(sidecar, client, 2)
     assert labels(client) == (1, pytest.approx(0.75))
@@ -820,7 +909,7 @@ def test_ids_and_names_that_are_no_text_are_named_with_the_fix(tmp_path: Path) -
     path = tmp_path / "x.parquet"
 
     assert "ref is b'r'; it must be text" in reasons(path, [{"endpoint": "a", "ref": b"r"}])[0]
-    assert "id is True; it must be text" in reasons(path, [{"endpoint": "a", "id": True}])[0]
+    assert "id is true; it must be text" in reasons(path, [{"endpoint": "a", "id": True}])[0]
     (said,) = reasons(path, [{"model": 4.1}])
     assert said == (
         "model is 4.1, no whole number; store it as text, so that 4.1 and 4.10 stay apart"

@@ -87,6 +87,105 @@ def test_hints_are_read_and_taken_out_of_what_only_lenient_readers_take(more: st
     assert json.loads(bytes(taken.body))["metadata"] == {"k": "\ud83d"}  # type: ignore[arg-type]
 
 
+CALL = '{"model": "m", "messages": [{"role": "user", "content": "hi"}], %s}'
+READERS = (chat.parse, opaque.take_hints)
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [('"r"', "r"), ("5", "5"), ("7.0", "7"), ("-3", "-3"), ("null", None), ("1e2", "100")],
+)
+@pytest.mark.parametrize("more", ["", ', "x": NaN', ', "x": 1e400'])
+def test_a_reference_is_text_or_a_whole_number_wherever_it_stands(
+    read: Any, said: str, meant: str | None, more: str
+) -> None:
+    tagged = read((CALL % f'"metadata": {{"router_ref": {said}}}{more}').encode())
+    hinted = read((CALL % f'"router": {{"ref": {said}}}{more}').encode())
+
+    assert tagged.declared.reference == meant
+    assert hinted.declared.hints.ref == meant
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("true", "true; it must be text or a whole number"),
+        ("[1]", "[1]; it must be text or a whole number"),
+        ("{}", "{}; it must be text or a whole number"),
+        ("1.5", "1.5, no whole number; store it as text, so that 4.1 and 4.10 stay apart"),
+        ("1e17", "1e+17; above 2^53 a number has lost digits; store it as text"),
+        ("NaN", "NaN; it must be text or a whole number"),
+        ("-Infinity", "-Infinity; it must be text or a whole number"),
+        ("1e400", "1e400; it must be text or a whole number"),
+    ],
+)
+def test_a_reference_that_names_nobody_is_refused(read: Any, said: str, shown: str) -> None:
+    for field, body in (
+        ("metadata.router_ref", f'"metadata": {{"k": "v", "router_ref": {said}}}'),
+        ("router.ref", f'"router": {{"task": "code", "ref": {said}}}'),
+    ):
+        with pytest.raises(RequestRejected) as caught:
+            read((CALL % body).encode())
+
+        assert (caught.value.code, caught.value.param) == ("invalid_request", field)
+        assert str(caught.value) == f"{field} is {shown}"
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize(
+    ("said", "field", "shown"),
+    [
+        ('{"task": NaN}', "router.task", "NaN; it must be text"),
+        ('{"task": 1e400}', "router.task", "1e400; it must be text"),
+        ('{"explore": NaN}', "router.explore", "NaN; it must be true or false"),
+        ("NaN", "router", "NaN; it must be an object"),
+    ],
+)
+def test_a_hint_that_is_no_json_is_named_and_not_passed_over(
+    read: Any, said: str, field: str, shown: str
+) -> None:
+    with pytest.raises(RequestRejected) as caught:
+        read((CALL % f'"router": {said}').encode())
+
+    assert (caught.value.param, str(caught.value)) == (field, f"{field} is {shown}")
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        '{"n": 1e400, "big": 12345678901234567890123, "b": [true]}',
+        '"text"',
+        "[1]",
+        "5",
+        '{"ref": true}',
+    ],
+)
+def test_other_metadata_passes_untouched(metadata: str) -> None:
+    body = (CALL % f'"metadata": {metadata}').encode()
+
+    assert chat.parse(body).without_hints() == body
+    assert opaque.take_hints(body).body == body
+    if metadata.startswith("{"):
+        ours = body.replace(b'"metadata": {', b'"metadata": {"router_ref": 5, ')
+        for left in (chat.parse(ours).without_hints(), opaque.take_hints(ours).body):
+            assert metadata.replace(" ", "") in bytes(left).decode().replace(" ", "")  # type: ignore[arg-type]
+            assert b"router_ref" not in bytes(left)  # type: ignore[arg-type]
+
+
+def test_a_call_and_its_dry_run_read_one_reference(sidecar: Sidecar) -> None:
+    """Feedback by the text of it finds the call."""
+    sidecar.chat("a", metadata={"router_ref": 5})
+    sidecar.chat("a", router={"ref": 7.0})
+    for ref in (5, "5", 7, "7"):
+        assert sidecar.feedback(ref=ref, score=1).json()["results"][0]["decisions"] == 1
+    body = (CALL % '"router": {"task": NaN}').encode()
+    for path in ("/v1/chat/completions", "/v1/router/decide"):
+        got = sidecar.http.post(path, content=body)
+        assert (got.status_code, got.json()["error"]["param"]) == (400, "router.task")
+
+
 def test_a_hint_of_half_a_character_is_refused_and_not_sent_on() -> None:
     with pytest.raises(RequestRejected):
         opaque.take_hints(f'{{"router": {{"data_class": "{HALF}"}}}}'.encode())

@@ -110,12 +110,13 @@ def test_every_fixed_name_begins_with_the_prefix_and_the_default_is_what_it_was(
     assert before["META"] == "pm:meta"
 
 
-@pytest.mark.parametrize("prefix", ["", "A", "a:b", "a*", "{a}", "a" * 33, "-a"])
-def test_a_prefix_that_keys_cannot_have_is_refused(prefix: str) -> None:
+@pytest.mark.parametrize("prefix", ["", "A", "a b", "a:b", "a*", "{a}", "a" * 33, "-a"])
+def test_a_prefix_that_keys_cannot_have_is_refused_with_what_they_can(prefix: str) -> None:
     with pytest.raises(ConfigError) as caught:
         compile_text(f"{ONE}store: {{prefix: '{prefix}'}}\n", file="f")
     (problem,) = caught.value.problems
-    assert problem.field == "store.prefix"
+    hint = "use 1 to 32 of a-z, 0-9, _ and -; the first a letter or a digit"
+    assert (problem.field, problem.hint) == ("store.prefix", hint)
 
 
 def test_off_finds_the_prefix_in_a_file_that_is_broken_elsewhere(tmp_path: Path) -> None:

@@ -505,6 +505,27 @@ def test_of_each_user_of_an_app_with_raters_three_labels_count(shop: Sidecar, cl
     assert "router_labels_unnamed 6" in metrics
 
 
+@pytest.mark.parametrize("word", [{"retried": True}, {"score": 0, "kind": "derived"}])
+def test_what_a_rater_says_does_not_pass_for_read_off_a_call(
+    shop: Sidecar, client: Any, word: dict[str, Any]
+) -> None:
+    """What is read off calls is not bounded by rater."""
+    key = {"x-router-key": key_of("shop")}
+    got = shop.chat("auto", headers=key | {"x-router-user": "ann"})
+    body = {"decision_id": got.headers["x-router-decision-id"], **word}
+
+    refused = shop.http.post("/v1/feedback", json=body, headers=key)
+
+    error = refused.json()["error"]
+    assert (refused.status_code, error["param"]) == (400, "decision_id")
+    assert "takes no derived label" in error["message"]
+    assert "send score, passed, thumb or edit_ratio" in error["message"]
+    team = {"x-router-key": key_of("team")}
+    got = shop.chat("auto", headers=team)
+    body["decision_id"] = got.headers["x-router-decision-id"]
+    assert shop.http.post("/v1/feedback", json=body, headers=team).status_code == 202
+
+
 def test_the_report_tells_what_of_raters_does_not_count() -> None:
     report = Report(raters=RaterCounts(not_counted=7, unnamed=6))
 

@@ -32,7 +32,7 @@ from telemetry.passed import Progress
 from telemetry.store import Address
 from telemetry.tokens import Token
 from telemetry.young import NAME_BYTES, name_of
-from workers.folding.held import MOST_AGAIN_MS, MOST_S, References, take_up
+from workers.folding.held import MAX_ROUND, MOST_AGAIN_MS, MOST_S, References, take_up
 from workers.folding.lease import Lease
 from workers.folding.resolution import REMEMBERED_MS, Resolution
 from workers.folding.shard import Shard
@@ -61,10 +61,9 @@ def said(number: int, received_ms: int, match: Match = Match.ONE, **more: Any) -
         value=1.0,
         revision=0,
         event=received_ms.to_bytes(6, "big") + number.to_bytes(4, "big") + bytes(6),
-        reference=TICKET,
         app=5,
         match=match,
-        **{"received_at_ms": received_ms, **more},
+        **{"reference": TICKET, "received_at_ms": received_ms, **more},
     )
 
 
@@ -127,6 +126,78 @@ def bench(client: Any) -> Bench:
 
 
 # -- which decisions are meant ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n_later", "known"), [(100, True), (101, False)])
+def test_what_may_mean_a_decision_that_is_kept_no_more_moves_no_label(
+    bench: Bench, n_later: int, known: bool
+) -> None:
+    """Not even that of the first one that is kept, though it was decided after the feedback."""
+    bench.take(outcome(1, NOW_MS - 60_000))
+    bench.take(*(outcome(2 + i, NOW_MS - 50_000 + i) for i in range(n_later)))
+    bench.take(said(1, NOW_MS - 55_000, Match.LAST), said(2, NOW_MS, Match.LAST))
+
+    for _ in range(3):
+        bench.look()
+
+    assert bench.labelled() == ({1, n_later + 1} if known else {n_later + 1})
+    assert (bench.count("resolved"), bench.count("too_many")) == ((2, 0) if known else (1, 1))
+    assert bench.n_waiting() == 0
+
+
+@pytest.mark.parametrize(("n", "meant"), [(100, 100), (101, 0), (300, 0)])
+def test_all_of_a_hundred_decisions_are_meant_and_of_more_none(
+    bench: Bench, n: int, meant: int
+) -> None:
+    bench.take(*(outcome(1 + i, NOW_MS - 50_000 + i) for i in range(n)))
+    bench.take(said(1, NOW_MS, Match.ALL))
+
+    for _ in range(3):
+        bench.look()
+
+    assert len(bench.labelled()) == meant
+    assert bench.count("too_many") == (0 if meant else 1)
+
+
+def test_what_a_router_knew_and_the_store_forgot_is_not_what_comes_later(bench: Bench) -> None:
+    bench.take(said(1, NOW_MS, flags=int(Flag.KNOWN)), said(2, NOW_MS))
+    bench.take(outcome(1, NOW_MS + 500))
+
+    for _ in range(4):
+        bench.look()
+
+    assert (bench.count("resolved"), bench.n_waiting()) == (1, 1)
+    for _ in range(3):
+        bench.look(DAY_MS)
+    assert (bench.count("unmatched"), bench.n_waiting()) == (1, 0)
+
+
+def test_new_feedback_is_looked_at_at_once_beside_a_backlog(bench: Bench) -> None:
+    """Two thousand words of what nobody decided, all of them due."""
+    nobody = events.digest16("shop", "ref", "nobody")
+    backlog = [said(10 + i, NOW_MS - 60_000 + i, reference=nobody) for i in range(2 * MAX_ROUND)]
+    for start in range(0, len(backlog), 200):
+        bench.send(*backlog[start : start + 200])
+    bench.fold()
+    bench.take(outcome(1, NOW_MS - 1000), said(1, NOW_MS))
+
+    bench.look()
+    bench.look()
+
+    assert bench.labelled() == {1}
+
+
+def test_a_producer_that_hangs_is_waited_for_thirty_seconds(bench: Bench) -> None:
+    bench.progress(b"hangs", NOW_MS - 900, NOW_MS - 800)
+    bench.take(outcome(1, NOW_MS - 1000), said(1, NOW_MS, Match.LAST))
+
+    for _ in range(29):
+        bench.look()
+        assert bench.labelled() == set()
+    for _ in range(3):
+        bench.look()
+
+    assert bench.labelled() == {1}
 
 
 @pytest.mark.parametrize(
@@ -504,7 +575,7 @@ def test_what_only_a_worker_finds_ambiguous_is_a_dead_letter(
         one.until(lambda: "router_feedback_ambiguous 1" in one.http.get("/metrics").text)
         shown = one.http.get("/v1/router/posteriors").json()["references"]
 
-    assert shown == {"resolved": 0, "ambiguous": 1, "unmatched": 0, "late": 0}
+    assert shown == {"resolved": 0, "ambiguous": 1, "too_many": 0, "unmatched": 0, "late": 0}
     assert labelled(client) == set()
 
 
@@ -524,3 +595,17 @@ def test_a_store_that_is_away_leaves_what_a_router_knows_itself(
         assert refused.status_code == 409
         assert [nonce_of(sidecar, c) for c in refused.json()["error"]["candidates"]] == asked
         assert told.json()["results"][0]["decisions"] == 2
+
+
+@pytest.mark.parametrize(
+    ("header", "named"),
+    [("ü1", "ü1"), ("23.0", "23"), ("23", "23.0"), ("4.10", "4.10")],
+)
+def test_a_reference_of_a_header_is_the_one_of_a_body(
+    provider: Provider, state_dir: Path, address: Address, header: str, named: str
+) -> None:
+    with serving({"endpoints": [endpoint(provider, "a")]}, state_dir, address) as sidecar:
+        sidecar.chat("a", headers={"x-router-ref": header.encode()})
+        told = sidecar.feedback(ref=named, passed=True).json()["results"][0]
+
+    assert (told["status"], told["decisions"]) == ("accepted", 1)

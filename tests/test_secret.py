@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Provider, endpoint, serving
 
 from telemetry import keys
-from telemetry.secret import FILE, NOBODY, StoreSecret
+from telemetry.secret import FILE, NOBODY, StoreSecret, raters_key
+from telemetry.store import Address
 
 
-def met(client: Any, state_dir: Path, incarnation: bytes = b"1") -> StoreSecret:
+def met(client: Any, state_dir: Path) -> StoreSecret:
     state_dir.mkdir(exist_ok=True)
     secret = StoreSecret(state_dir)
-    secret.agree(client, incarnation)
+    secret.agree(client, client.get(keys.SECRET))
     return secret
 
 
@@ -54,7 +56,7 @@ def test_a_store_that_was_emptied_gets_its_secret_back(client: Any, tmp_path: Pa
     before = client.get(keys.SECRET)
     client.flushall()
 
-    secret.agree(client, b"2")
+    secret.agree(client, client.get(keys.SECRET))
 
     assert client.get(keys.SECRET) == before
 
@@ -64,9 +66,7 @@ def test_in_another_store_its_own_secret_counts(client: Any, tmp_path: Path) -> 
     before = secret.digest(b"user", "shop", "ann")
     client.set(keys.SECRET, b"o" * 32)
 
-    secret.agree(client, b"1")
-    assert secret.digest(b"user", "shop", "ann") == before  # asked once an incarnation
-    secret.agree(client, b"2")
+    secret.agree(client, client.get(keys.SECRET))
 
     assert secret.digest(b"user", "shop", "ann") != before
     assert (tmp_path / FILE).read_bytes() == b"o" * 32
@@ -82,5 +82,38 @@ def test_a_damaged_file_is_made_anew_from_the_store(
     secret = StoreSecret(tmp_path)
 
     assert secret.digest(b"user", "shop", "ann") == NOBODY
-    secret.agree(client, b"1")
+    secret.agree(client, client.get(keys.SECRET))
     assert (tmp_path / FILE).read_bytes() == client.get(keys.SECRET)
+
+
+def test_a_file_that_others_may_read_is_made_the_owners_only(client: Any, tmp_path: Path) -> None:
+    met(client, tmp_path)
+    (tmp_path / FILE).chmod(0o644)
+
+    StoreSecret(tmp_path)
+
+    assert stat.S_IMODE((tmp_path / FILE).stat().st_mode) == 0o600
+
+
+def test_ranks_follow_from_the_secret_whoever_asks_first(client: Any, tmp_path: Path) -> None:
+    met(client, tmp_path)
+    before = raters_key(client)
+    secret = client.get(keys.SECRET)
+    client.flushall()
+
+    met(client, tmp_path)
+
+    assert client.get(keys.SECRET) == secret
+    assert raters_key(client) == before
+
+
+def test_a_store_that_is_flushed_under_running_routers_gets_their_secret_back(
+    provider: Provider, state_dir: Path, address: Address, client: Any
+) -> None:
+    with serving({"endpoints": [endpoint(provider, "a")]}, state_dir, address) as sidecar:
+        sidecar.until(lambda: client.get(keys.SECRET) is not None)
+        before = client.get(keys.SECRET)
+        sidecar.chat("a")
+        client.flushall()
+
+        sidecar.until(lambda: client.get(keys.SECRET) == before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetry.columns import BadColumns, check, meant, once, stripped
-from telemetry.lines import MAX_LINE_BYTES, CsvReader
+from telemetry.lines import BLANK, MAX_LINE_BYTES, CsvReader
 from telemetry.names import NotText, id_in_cell, text_of
-from telemetry.numbers import is_number, number_of, unsendable
+from telemetry.numbers import brief, is_number, number_of, unsendable
 from telemetry.recorded import Recorded, Selection, load, wire_names
 from telemetry.tables import BadTable
+from telemetry.wire.lenient import read_as_written
 
 NO_NUMBERS = ("nan", "NaN", "inf", "-Infinity", "1e400", "true", "1_000", "0x10", "١", "", "1,5")
 NAN, INF = float("nan"), float("inf")
@@ -42,8 +44,8 @@ def test_a_number_is_finite_and_written_in_digits() -> None:
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ({"data": {"score": NAN}}, "data.score is nan; it must be a finite number"),
-        ({"data": {"n": [1, INF]}}, "data.n[1] is inf"),
+        ({"data": {"score": NAN}}, "data.score is NaN; it must be a finite number"),
+        ({"data": {"n": [1, INF]}}, "data.n[1] is a number too large"),
         ({"data": {"ref": b"x"}}, "data.ref is b'x'; it must be text"),
         ({"revision": 2**70}, "revision is beyond a whole number of at most 64 bits"),
         ({"data": {"score": None, "passed": True, "ref": "r", "n": 2.5}}, ""),
@@ -64,6 +66,39 @@ def test_ids_are_text_as_written_and_whole_floats_their_integers() -> None:
     assert [id_in_cell(v) for v in ("1.0", "007.00", "1", "1.5", "1e3", "v1.0")] == [
         "1", "007", "1", "1.5", "1e3", "v1.0"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (True, "true"),
+        (None, "null"),
+        (INF, "a number too large"),
+        (NAN, "NaN"),
+        (read_as_written(b"-1e400"), "-1e400"),
+        ([True, None, 1.0, "a"], "[true, null, 1.0, 'a']"),
+        ({"a": False, "b": [10**5000]}, "{'a': false, 'b': [a number of very many digits]}"),
+        ([[[[[1]], []]]], "[[[[[…]], []]]]"),
+        ("None", "'None'"),
+        (b"1", "b'1'"),
+        (["x"] * 10_000, "['x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x'…"),
+    ],
+)
+def test_a_wrong_value_is_repeated_in_the_words_of_json(value: object, shown: str) -> None:
+    assert brief(value) == shown
+
+
+@pytest.mark.parametrize("number", [1e17, float(2**60), 1e23, -1e17])
+def test_a_float_above_2_to_the_53_is_refused_for_its_lost_digits(
+    tmp_path: Path, number: float
+) -> None:
+    said = f"is {number!r}; above 2^53 a number has lost digits; store it as text"
+    with pytest.raises(NotText, match=re.escape(said)):
+        text_of(number)
+    row = {"prompt_id": [number], "category": ["c"], "model": ["m"], "quality": [1]}
+    pl.DataFrame({**row, "cost_usd": [1]}).write_parquet(tmp_path / "t.parquet")
+
+    assert f"prompt_id {said}" in refused(tmp_path / "t.parquet")
 
 
 @pytest.mark.parametrize("value", [4.1, NAN, INF, 1e16, True, b"1", ["1"], {}, None, 10**400])
@@ -153,7 +188,8 @@ def test_cells_are_stripped_where_the_header_is_padded_and_as_written_elsewhere(
 def test_taken_and_rejected_are_all_rows(lines: list[str]) -> None:
     rows = read("\n".join(["a,b", *lines]).encode())
 
-    assert [r.number for r in rows] == [n for n, line in enumerate(lines, 2) if line.strip()]
+    filled = [n for n, line in enumerate(lines, 2) if line.strip(BLANK)]
+    assert [r.number for r in rows] == filled
     for row in rows:
         assert (len(row.cells) == 2) is not bool(row.reason)
 
@@ -232,7 +268,7 @@ def test_whole_numbers_name_as_text_and_ids_do_not_change_their_type(tmp_path: P
         ("model", [4.1, 4.1], "model is 4.1, no whole number; store it as text"),
         ("prompt_id", [b"1", b"2"], "prompt_id is b'1'; it must be text"),
         ("prompt_id", [["1"], ["2"]], "prompt_id is ['1']; it must be text"),
-        ("category", [True, False], "category is True; it must be text"),
+        ("category", [True, False], "category is true; it must be text"),
         ("quality", [True, False], "quality True of a on 1; it must be a number from 0 to 1"),
         ("quality", [NAN, 1.0], "quality nan of a on 1; it must be a number from 0 to 1"),
         ("cost_usd", [INF, 1.0], "cost_usd inf of a on 1; it must be a number"),

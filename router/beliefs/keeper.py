@@ -78,6 +78,7 @@ class _Seen(NamedTuple):
     standings: dict[bytes, bytes]
     watches: dict[bytes, bytes]
     off: bytes | None
+    secret: bytes | None
 
 
 @dataclass(slots=True)
@@ -103,7 +104,7 @@ class _Followed:
         return self.names
 
     def look(self) -> _Seen:
-        """Look at standings, watches and switch in one round trip.
+        """Look at standings, watches, switch and secret in one round trip.
 
         Raises:
             redis.RedisError: the store is away.
@@ -112,8 +113,8 @@ class _Followed:
         pipeline.hgetall(keys.STANDINGS)
         pipeline.hgetall(keys.DRIFT)
         pipeline.get(keys.OFF)
-        standings, watches, off = pipeline.execute()
-        return _Seen(standings, watches, off)
+        pipeline.get(keys.SECRET)
+        return _Seen(*pipeline.execute())
 
 
 class Keeper:
@@ -257,7 +258,7 @@ class Keeper:
         self.references = reader.references
         self.raters = reader.raters
         if seen is not None:
-            self._agree(followed)
+            self._agree(followed, seen.secret)
             self._off_in_store = seen.off
             if not reader.keeping:
                 followed.stale |= releases.take(seen.standings)
@@ -272,10 +273,10 @@ class Keeper:
         self.names.tell(followed.client)
         return is_new
 
-    def _agree(self, followed: _Followed) -> None:
+    def _agree(self, followed: _Followed, held: bytes | None) -> None:
         """Know the store's secret; without it calls are booked without their user."""
         with suppress(*StoreErrors):  # one that takes no writes still brings posteriors
-            self.secret.agree(followed.client, followed.reader.incarnation)
+            self.secret.agree(followed.client, held)
 
     def _is_due(self) -> bool:
         """Return whether a review key was asked for, or has its review, although no row changed."""

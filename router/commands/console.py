@@ -20,7 +20,15 @@ def say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
+class VerbFailed(SystemExit):
+    """A verb has ended, and said why."""
+
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(code)
+        self.text = text
+
+
 def fail(text: str, code: int) -> NoReturn:
     """End the verb with a word of why; `code` is FAILED or BAD_INPUT."""
     say(text)
-    raise SystemExit(code)
+    raise VerbFailed(text, code)

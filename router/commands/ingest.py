@@ -23,7 +23,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from router.commands.console import BAD_INPUT, FAILED, fail, print_json
+from router.commands.console import BAD_INPUT, FAILED, VerbFailed, fail, print_json
 from router.commands.ingest_file import BadFile, FileLine, Rows, open_rows
 from router.commands.inputs import NO_POINTSMAN, NO_URL, sidecar
 from telemetry.ingest import MAX_EVENTS
@@ -130,22 +130,27 @@ def ingest(
     as_json: bool,
     ignore: Sequence[str] = (),
 ) -> None:
-    """Send a file's rows and print what became of them."""
-    url, headers = sidecar(url, key, config)
+    """Send a file's rows and print what became of them, also where nothing did."""
     try:
-        found = run(
-            file,
-            form=form,
-            source=source,
-            url=url,
-            headers=headers,
-            dry_run=dry_run,
-            ignore=ignore,
-        )
-    except BadFile as error:
-        fail(str(error), BAD_INPUT)
-    except (httpx.UnsupportedProtocol, httpx.InvalidURL):
-        fail(NO_URL.format(url), BAD_INPUT)
+        url, headers = sidecar(url, key, config)
+        try:
+            found = run(
+                file,
+                form=form,
+                source=source,
+                url=url,
+                headers=headers,
+                dry_run=dry_run,
+                ignore=ignore,
+            )
+        except BadFile as error:
+            fail(str(error), BAD_INPUT)
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL):
+            fail(NO_URL.format(url), BAD_INPUT)
+    except VerbFailed as error:
+        if as_json:
+            print_json(IngestResult(str(file), dry_run, failure=error.text).as_json())
+        raise
     if as_json:
         print_json(found.as_json())
     else:

@@ -16,7 +16,7 @@ from typing import Any
 from telemetry.columns import check, stripped
 from telemetry.ingest import FEEDBACK_TYPE, OUTCOME_TYPE, REFERENCES, Feedback, Outcome
 from telemetry.names import NotText, id_in_cell, text_of
-from telemetry.numbers import EXACT, brief, number_of
+from telemetry.numbers import EXACT, brief, number_of, whole_of
 from telemetry.recorded import wire_name
 
 RENAMED = {"model": "endpoint", "category": "task", "quality": "score"}
@@ -26,8 +26,8 @@ KNOWN = COLUMNS | frozenset(RENAMED) | frozenset(("id", "time"))
 IDS = frozenset(("id", *REFERENCES))
 TEXTS = IDS | frozenset(("endpoint", "task"))
 TOKENS = ("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning")
-"""Estimated counts have fractions; a token more or less is none."""
-WHOLE = frozenset(("status", "attempt", "revision"))
+WHOLE = frozenset((*TOKENS, "status", "attempt", "revision"))
+"""A whole float is one; a fraction is sent as it is, and refused."""
 NUMBERS = frozenset(("latency_s", "ttft_s", "cost_usd", "score", "edit_ratio"))
 TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 SHAPES = 1000
@@ -149,16 +149,13 @@ def _converted(name: str, value: Any) -> Any:
     if name in ("passed", "streamed", "retried"):
         shown = str(value).strip().lower().removesuffix(".0")
         return TRUTHS.get(shown, value) if isinstance(value, str | bool | int | float) else value
-    if name in NUMBERS or name in TOKENS or name in WHOLE:
-        number = number_of(value)
-        if number is None:
-            return value
-        if name in TOKENS:
-            return round(number)
-        if name in WHOLE:
-            return int(number) if number.is_integer() else value
-        return number
-    return value
+    if name not in NUMBERS and name not in WHOLE:
+        return value
+    number = number_of(value)
+    if number is None:
+        return value
+    whole = whole_of(number) if name in WHOLE else None
+    return number if whole is None else whole
 
 
 def _alike(column: str, value: Any) -> Any:

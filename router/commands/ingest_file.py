@@ -14,6 +14,7 @@ from typing import Any
 from router.commands.ingest_event import BadRow, EventMaker
 from telemetry.columns import BadColumns, once
 from telemetry.lines import BadCsv, CsvReader, bounded
+from telemetry.numbers import as_written
 from telemetry.tables import Unsound, require_sound
 
 FORMATS = {
@@ -95,7 +96,7 @@ class Rows:
                     continue
                 row: Any = line.decode("utf-8", "replace").rstrip("\r\n")
                 try:
-                    row = json.loads(line, object_pairs_hook=once) if not reason else row[:200]
+                    row = _read(line) if not reason else row[:200]
                 except BadColumns as error:
                     reason = str(error)
                 except (ValueError, RecursionError) as error:
@@ -137,6 +138,11 @@ class Rows:
         except (OSError, Unsound, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             reason = str(error).splitlines()[0]
             raise BadFile(f"{self.path}: cannot be read as parquet ({reason})") from None
+
+
+def _read(line: bytes) -> Any:
+    """Return a line of JSON; NaN and infinities with their text, for messages."""
+    return json.loads(line, object_pairs_hook=once, parse_constant=as_written)
 
 
 def open_rows(

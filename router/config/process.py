@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from router.config.places import STORE_PREFIX, state_directory
 from router.endpoints.entries import AuthEntry, Entry
@@ -17,6 +18,7 @@ MAX_HELD_BYTES = 256 << 20
 this costs at most half a gigabyte."""
 MAX_BYTES = 1 << 50
 """A pebibyte: no disk or memory of one machine holds more."""
+PREFIX_HINT = "use 1 to 32 of a-z, 0-9, _ and -; the first a letter or a digit"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -71,12 +73,18 @@ class ArchiveEntry(Entry):
     every_s: Annotated[float, Field(ge=1, le=86_400)] = 3600.0
 
 
+def _checked_prefix(value: str) -> str:
+    if not re.fullmatch(STORE_PREFIX, value):
+        raise ValueError(PREFIX_HINT)
+    return value
+
+
 class StoreEntry(Entry):
     """The store; without `url_env` it is `REDIS_URL`, else a private server."""
 
     url_env: str | None = None
     shards: Annotated[int, Field(ge=1, le=64)] = 4
-    prefix: Annotated[str, Field(pattern=f"^{STORE_PREFIX}$")] = DEFAULT_PREFIX
+    prefix: Annotated[str, AfterValidator(_checked_prefix)] = DEFAULT_PREFIX
     young_hours: Annotated[int, Field(ge=1, le=720)] = 24
 
     def url(self) -> str | None:

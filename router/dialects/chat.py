@@ -14,14 +14,13 @@ from msgspec import Raw, Struct
 
 from router.dialects.errors import refused_field
 from router.dialects.fields import (
-    REFERENCE_KEY,
     ROUTER_KEYS,
     encoded,
-    require_each_once,
     require_one_router,
     strip_hints,
     top_level,
 )
+from router.dialects.ours import metadata_of, read_reference, read_router
 from router.dialects.request import BodyHints, Declared, Structure
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect, Needs
@@ -69,8 +68,8 @@ class ChatBody(Struct):
     safety_identifier: Any = None
     prompt_cache_key: Any = None
     store: Any = None
-    metadata: Any = None
-    router: BodyHints | None = None
+    metadata: Raw = NONE
+    router: Raw = NONE
 
 
 class _Message(Struct):
@@ -89,13 +88,17 @@ _NO_HINTS = BodyHints()
 class ChatRequest:
     """One request, read as far as anybody looks."""
 
-    __slots__ = ("_body", "body", "needs")
+    __slots__ = ("_body", "_hints", "_reference", "_tags_us", "body", "needs")
 
     dialect = Dialect.CHAT
 
-    def __init__(self, body: bytes, read: ChatBody) -> None:
+    def __init__(self, body: bytes, read: ChatBody, hints: BodyHints | None) -> None:
+        metadata = metadata_of(read.metadata)
         self.body = body  # as the client sent it
         self._body = read
+        self._hints = hints
+        self._reference = read_reference(metadata)
+        self._tags_us = any(name.startswith(ROUTER_KEYS) for name in metadata)
         self.needs = _needs(read, body)
 
     @property
@@ -127,12 +130,11 @@ class ChatRequest:
     def declared(self) -> Declared:
         """What it says of who asks."""
         read = self._body
-        said = read.metadata.get(REFERENCE_KEY) if isinstance(read.metadata, dict) else None
         return Declared(
-            read.router or _NO_HINTS,
+            self._hints or _NO_HINTS,
             _text(read.safety_identifier) or _text(read.user),
             _text(read.prompt_cache_key),
-            said if isinstance(said, str) else None,
+            self._reference,
         )
 
     @property
@@ -189,7 +191,7 @@ class ChatRequest:
             and not (read.stream_options or {}).get("include_usage")
         )
         ours, same_model = self._tags_us, read.model == endpoint.upstream_model
-        hinted = ours or read.router is not None
+        hinted = ours or self._hints is not None
         if same_model and not hinted and not ask_usage and not endpoint.params:
             return self.body, False
         top = top_level(self.body)
@@ -208,17 +210,11 @@ class ChatRequest:
     def without_hints(self) -> bytes:
         """Return the body without what is for us; the original bytes where nothing is."""
         ours = self._tags_us
-        if not ours and self._body.router is None:
+        if not ours and self._hints is None:
             return self.body
         top = top_level(self.body)
         strip_hints(top, ours=ours)
         return encoded(top)
-
-    @property
-    def _tags_us(self) -> bool:
-        """Whether some of the metadata is for us."""
-        metadata = self._body.metadata
-        return isinstance(metadata, dict) and any(name.startswith(ROUTER_KEYS) for name in metadata)
 
 
 def parse(body: bytes) -> ChatRequest:
@@ -232,8 +228,7 @@ def parse(body: bytes) -> ChatRequest:
             body.decode()  # what is nested is not looked into below
         request = _with_room(body.removeprefix(codecs.BOM_UTF8), FRAMES)
         require_one_router(body)
-        if request.router is not None:
-            require_each_once(bytes(top_level(body)["router"]))
+        hints = read_router(request.router, is_soft=True)
     except msgspec.ValidationError as error:
         raise refused_field(error) from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
@@ -245,7 +240,7 @@ def parse(body: bytes) -> ChatRequest:
         raise RequestRejected("invalid_request", message, param="messages")
     if any(bytes(message)[:1] != b"{" for message in request.messages):
         raise RequestRejected("invalid_request", "a message is no object", param="messages")
-    return ChatRequest(body, request)
+    return ChatRequest(body, request, hints)
 
 
 def _with_room(body: bytes, frames: int) -> ChatBody:
@@ -264,7 +259,11 @@ def _decode(body: bytes) -> ChatBody:
             softer = softened(body)
         except ValueError:
             raise error from None
-        return _REQUEST.decode(softer)
+        read, top = _REQUEST.decode(softer), top_level(body)
+        # What is for us is not softened: a NaN in it would be as if nothing had been said.
+        read.router = top.get("router", NONE)
+        read.metadata = top.get("metadata", NONE)
+        return read
 
 
 def _needs(request: ChatBody, body: bytes) -> int:

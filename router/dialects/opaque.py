@@ -8,16 +8,14 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from router.dialects.errors import refused_field
 from router.dialects.fields import (
-    REFERENCE_KEY,
     ROUTER_KEYS,
     encoded,
-    require_each_once,
     require_one_router,
     strip_hints,
     top_level,
 )
+from router.dialects.ours import metadata_of, read_reference, read_router
 from router.dialects.request import NOTHING_DECLARED, BodyHints, Declared
 from router.errors import RequestRejected
 from router.net.connection import BodyInPieces
@@ -61,12 +59,12 @@ def take_hints(body: bytes) -> OpaqueBody:
     except (msgspec.DecodeError, ValueError):
         return OpaqueBody(body)
     model = _text(top.get("model")) or ""
-    router, metadata = top.get("router"), _metadata(top)
+    router, metadata = top.get("router"), metadata_of(top.get("metadata"))
     ours = any(name.startswith(ROUTER_KEYS) for name in metadata)
     if router is None and not ours:
         return OpaqueBody(body, model=model)
-    hints = _hints(router) if router is not None else BodyHints()
-    reference = _text(metadata.get(REFERENCE_KEY))
+    hints = read_router(router) or BodyHints()
+    reference = read_reference(metadata)
     strip_hints(top, ours=ours)
     return OpaqueBody(encoded(top), Declared(hints, reference=reference), model)
 
@@ -75,25 +73,6 @@ def _as_utf8(body: bytes) -> bytes:
     """Return a body in the one encoding that we read: some servers take any of Unicode's."""
     encoding = json.detect_encoding(body)
     return body if encoding.startswith("utf-8") else body.decode(encoding).encode()
-
-
-def _hints(raw: Raw) -> BodyHints:
-    try:
-        hints = msgspec.json.decode(raw, type=BodyHints)
-    except msgspec.ValidationError as error:
-        raise refused_field(error, "router") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        message = f"this is JSON that not every reader takes: {error} (in router)"
-        raise RequestRejected("invalid_request", message, param="router") from None
-    require_each_once(bytes(raw))
-    return hints
-
-
-def _metadata(top: dict[str, Raw]) -> dict[str, Raw]:
-    try:
-        return top_level(bytes(top.get("metadata", b"{}")))
-    except (msgspec.DecodeError, RecursionError, ValueError):
-        return {}
 
 
 def _text(raw: Raw | None) -> str | None:

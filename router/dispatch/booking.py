@@ -13,7 +13,7 @@ from router.dispatch.attempt import Ending
 from router.dispatch.recent import RecentNames
 from router.endpoints.catalog import Endpoint
 from telemetry import events
-from telemetry.events import NO_DIGEST, WAITED, FeedbackKind, Flag, Result, digest16
+from telemetry.events import NO_DIGEST, WAITED, FeedbackKind, Flag, Result, name_digest
 from telemetry.metrics import Metrics
 from telemetry.secret import NOBODY, StoreSecret
 from telemetry.tokens import Token
@@ -255,8 +255,8 @@ def outcome(
         latency_s=ended.latency_s,
         ttft_s=ttft_s or 0.0,
         cost_nano=cost_nano or 0,
-        response=digest16(app, "response", ended.answer_id) if ended.answer_id else NO_DIGEST,
-        reference=digest16(app, "ref", reference) if reference else NO_DIGEST,
+        response=name_digest(app, "response", ended.answer_id) if ended.answer_id else NO_DIGEST,
+        reference=name_digest(app, "ref", reference) if reference else NO_DIGEST,
         said=said,
         event=event,
         configuration=configuration,

@@ -24,12 +24,13 @@ from router.policy.callers import Caller
 from router.policy.hints import short_name
 from telemetry import events
 from telemetry.columns import BadColumns, meant, once
-from telemetry.events import FeedbackKind, Match, digest16
+from telemetry.events import FeedbackKind, Flag, Match, name_digest
 from telemetry.names import NotText, text_of
-from telemetry.numbers import brief, is_number, unsendable
-from telemetry.references import choose, in_order, look_up, up_to
+from telemetry.numbers import brief, is_number, unsendable, whole_of
+from telemetry.references import MAX_REFERENCES, choose, in_order, is_full, look_up, up_to
 from telemetry.store import Client, StoreErrors
 from telemetry.tokens import Token, under_key
+from telemetry.wire.lenient import read_as_written
 from telemetry.writer import Writer
 
 MAX_BATCH = 1000
@@ -132,6 +133,7 @@ class FeedbackDesk:
         out: list[list[bytes] | RequestRejected] = []
         for i, item in enumerate(items):
             try:
+                _require_no_derived(item, caller)
                 out.append(self._meant(item, by_place.get(i, []), caller))
             except RequestRejected as error:
                 error.param = item.at + item.name
@@ -165,6 +167,13 @@ class FeedbackDesk:
         if item.name == "decision_id":
             token, body = self._open(item, caller)
             return [body] if token.executed else tokens
+        if item.match is Match.ALL and is_full(tokens):
+            raise RequestRejected(
+                "too_many_decisions",
+                f"{item.name} {brief(item.id)} names over {MAX_REFERENCES - 1} decisions, of which "
+                "the oldest are not kept; send match: last, or feedback for each decision_id",
+                param=item.name,
+            )
         meant = choose(tokens, item.match)
         if tokens and not meant:
             candidates = [self._seal.close(under_key(t, self._seal.key_id)) for t in tokens]
@@ -185,7 +194,7 @@ class FeedbackDesk:
         if item.name != "decision_id":
             kind = "response" if item.name == "response_id" else "ref"
             said = short_name(item.id) if kind == "ref" else item.id
-            return digest16(caller.app.name, kind, said)
+            return name_digest(caller.app.name, kind, said)
         try:
             token, _ = self._open(item, caller)
         except RequestRejected:
@@ -231,8 +240,30 @@ class FeedbackDesk:
         )
         if digest is None:
             return said(tokens[0])
-        shard = digest[0] % self._n_shards
-        return said(None, reference=digest, app=caller.app.digest, shard=shard, match=item.match)
+        shard, known = digest[0] % self._n_shards, int(Flag.KNOWN) if tokens else 0
+        return said(
+            None,
+            reference=digest,
+            app=caller.app.digest,
+            shard=shard,
+            match=item.match,
+            flags=known,
+        )
+
+
+def _require_no_derived(item: FeedbackItem, caller: Caller) -> None:
+    """Refuse what would pass for read off a call, where what users say is bounded.
+
+    Raises:
+        RequestRejected: the app has raters, and the item is a derived label.
+    """
+    if caller.app.entry.raters and item.kind is FeedbackKind.DERIVED:
+        raise _bad(
+            f"{item.name} {brief(item.id)}: an app with raters takes no derived label (retried, or "
+            "kind: derived), as those are not bounded by rater; send score, passed, thumb or "
+            "edit_ratio, of another kind",
+            item.name,
+        )
 
 
 def parse(body: bytes) -> list[FeedbackItem]:
@@ -290,11 +321,10 @@ def parse_item(raw: object, at: str) -> FeedbackItem:
             wrong = f"kind {brief(raw['kind'])} is unknown"
             raise _bad(f"{wrong}; known: {', '.join(KINDS)}", at + "kind")
         kind = named
-    revision = raw.get("revision", 0)
-    if not isinstance(revision, int) or isinstance(revision, bool) or not 0 <= revision < 2**32:
-        raise _bad(
-            f"revision is {brief(revision)}; it must be a whole number from 0", at + "revision"
-        )
+    revision = whole_of(raw.get("revision", 0))
+    if revision is None or not 0 <= revision < 2**32:
+        wrong = f"revision is {brief(raw['revision'])}"
+        raise _bad(f"{wrong}; it must be a whole number from 0", at + "revision")
     match = raw.get("match")
     if match not in (None, "last", "all"):
         raise _bad(f"match is {brief(match)}; it must be last or all", at + "match")
@@ -347,7 +377,7 @@ def journal_full() -> RequestRejected:
 def _no_json(body: bytes, error: Exception) -> RequestRejected:
     """Return the refusal of what is no JSON; by its field where only a number makes it none."""
     try:
-        said = unsendable(json.loads(body))  # this reader takes NaN, and makes infinity of 1e400
+        said = unsendable(read_as_written(body))
     except (ValueError, RecursionError):
         said = ""
     if said:

@@ -59,8 +59,11 @@ def read_hints(headers: Headers, declared: Declared) -> Hints:
 
 
 def _text(headers: Headers, name: bytes) -> str | None:
-    value = headers.get(name)
-    return value.decode("latin-1") if value else None
+    value = headers.get(name, b"").strip(b" \t")
+    try:
+        return value.decode() or None  # as it would stand in JSON
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def short_name(name: str) -> str:

@@ -57,6 +57,10 @@ def gauges(
             "Feedback by reference that means several decisions.",
             fates.get("ambiguous", 0),
         ),
+        "router_feedback_too_many": (
+            "Feedback by reference that may mean more decisions than are kept under one.",
+            fates.get("too_many", 0),
+        ),
         "router_feedback_unmatched": (
             "Feedback by reference that means none.",
             fates.get("unmatched", 0),

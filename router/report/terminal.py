@@ -78,6 +78,7 @@ def references_line(counts: dict[str, int]) -> str:
     """Return the line on feedback by reference that reached no decision, or not all; or nothing."""
     meanings = {
         "ambiguous": "ambiguous (send match: last or all)",
+        "too_many": "of references with more decisions than are kept (send decision_id)",
         "unmatched": "unmatched (nothing of that name was decided within a day)",
         "late": "of decisions that came in after it was resolved",
     }

@@ -25,6 +25,7 @@ from scripts.proofs.canaries import Canaries
 from scripts.proofs.chaos import listens
 from scripts.proofs.secret_provider import BEHAVIOURS, SILENT
 from telemetry.embedded import server_program
+from telemetry.secret import FILE, N_BYTES, write_secret
 from telemetry.store import Address, connect
 
 START_S = 60.0
@@ -74,6 +75,9 @@ def configuration(secrets: GivenSecrets, provider: str, seen: Path, port: int) -
     plant = secrets.canaries.plant
     user, password = plant("user in base_url"), plant("password in base_url")
     salt = plant("value of a parameter in the configuration")
+    (seen / "state").mkdir(parents=True, exist_ok=True, mode=0o700)
+    keyed_with = plant("secret of the store").ljust(N_BYTES, "=").encode()
+    write_secret(seen / "state" / FILE, keyed_with)
     key_file = secrets.key_file("provider.key", plant("provider's key in a file"))
     app_file = secrets.key_file("app.key", secrets.app_keys[ROUTED])
     hosting: dict[str, dict[str, Any]] = {name: {"auth": {"env": KEY}} for name in BEHAVIOURS}

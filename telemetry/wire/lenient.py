@@ -10,6 +10,8 @@ import json
 import math
 from typing import Any
 
+from telemetry.numbers import as_written
+
 
 def read_leniently(data: bytes) -> Any:
     """Return the value in `data`.
@@ -19,6 +21,20 @@ def read_leniently(data: bytes) -> Any:
     """
     try:
         return json.loads(data.decode("utf-8-sig"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def read_as_written(data: bytes) -> Any:
+    """Return the value in `data`, where what is no number to JSON keeps the text it has.
+
+    Raises:
+        ValueError: not even lenient clients read it.
+    """
+    try:
+        return json.loads(
+            data.decode("utf-8-sig"), parse_float=as_written, parse_constant=as_written
+        )
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

@@ -16,7 +16,7 @@ import structlog
 
 from telemetry import frames, keys
 from telemetry.events import MICRO, FeedbackKind, feedback, record_of
-from telemetry.references import AHEAD_MS, look_up, up_to
+from telemetry.references import AHEAD_MS, is_cut, look_up
 from telemetry.scripts import Commit
 from telemetry.store import Client
 from telemetry.tokens import shard_of
@@ -27,8 +27,8 @@ from workers.folding.shard import MAX_DEAD, NotOwner, Shard
 log = structlog.get_logger()
 
 MAX_ROUND = 1000
-"""Feedback looked at in a round and shard: what never matches is looked at once a minute, so a
-backlog of 100,000 still leaves most of each round to what is new."""
+"""Feedback looked at in a round and shard: half of it the newest, so that a backlog of what never
+matches does not stand in its way, and half what has waited longest."""
 MAX_SENT = 10_000
 """Decisions a round and shard, about: a reference may name hundreds."""
 MOST_S = 30.0
@@ -82,13 +82,16 @@ class References:
         pipeline = client.pipeline(transaction=False)
         for shard, _ in owned:
             pipeline.hlen(keys.held(shard.number))
-            pipeline.zrangebyscore(keys.due(shard.number), "-inf", now_ms, start=0, num=MAX_ROUND)
+            due, half = keys.due(shard.number), MAX_ROUND // 2
+            pipeline.zrevrangebyscore(due, now_ms, "-inf", start=0, num=half)
+            pipeline.zrangebyscore(due, "-inf", now_ms, start=0, num=half)
         found = pipeline.execute()
-        self.n_waiting = sum(found[::2])
-        if any(found[1::2]):
+        self.n_waiting = sum(found[::3])
+        rounds = [list(dict.fromkeys(a + b)) for a, b in zip(found[1::3], found[2::3], strict=True)]
+        if any(rounds):
             self.settling.look(client, now_ms)  # before references are read
         lost = []
-        for (shard, token), events in zip(owned, found[1::2], strict=True):
+        for (shard, token), events in zip(owned, rounds, strict=True):
             try:
                 if events:
                     self._resolve(client, shard, token, events, now_ms)
@@ -151,7 +154,7 @@ class References:
     def _is_settled(self, event: bytes, what: str, at_ms: int, now_ms: int) -> bool:
         """Return whether everything up to a time is known, or was waited for long enough."""
         key = event, what
-        if self.settling.settled_ms >= at_ms and now_ms >= at_ms + GRACE_MS:
+        if self.settling.is_settled(at_ms) and now_ms >= at_ms + GRACE_MS:
             self._since.pop(key, None)
             return True
         now = self.clock()
@@ -163,7 +166,7 @@ class References:
         """Note what becomes of feedback now that it is settled what had been decided."""
         event, now_ms = waiting.event, found.now_ms
         meant = waiting.before(tokens)
-        if meant is None:
+        if meant is None and not is_cut(tokens, waiting.received_ms):
             meant, decided_ms = waiting.after(tokens)
             ends_ms = waiting.received_ms + AHEAD_MS
             if meant and not self._is_settled(event, "first", decided_ms, now_ms):
@@ -177,8 +180,7 @@ class References:
         for what in ("receipt", "first", "end"):
             self._since.pop((event, what), None)
         if not meant:
-            is_known = up_to(tokens, waiting.received_ms)
-            _give_up(found, number, waiting, "ambiguous" if is_known else "unmatched")
+            _give_up(found, number, waiting, waiting.why_not(tokens))
         elif found.n_tokens < MAX_SENT:
             resolution = waiting.resolution(meant, tokens)
             found.n_tokens += len(meant)

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import structlog
 
+from telemetry import keys
 from telemetry.clock import StoreClock
 from telemetry.pacer import Pacer
 from telemetry.passed import forget_silent
+from telemetry.secret import StoreSecret
 from telemetry.store import Address, Client, StoreErrors, connect, prepare
 from telemetry.streams import read_streams
 from telemetry.topology import spans_slots
@@ -88,8 +90,10 @@ class Learner:
     _joins: Joins = field(default_factory=Joins)
     _store_clock: StoreClock = field(default_factory=StoreClock)
     _references: References = field(init=False)
+    _secret: StoreSecret = field(init=False)
 
     def __post_init__(self) -> None:
+        self._secret = StoreSecret(self.journals.parent)
         self._references = References(self.n_shards, self.clock)
 
     def run(self) -> None:
@@ -138,6 +142,7 @@ class Learner:
         if len(self._held) == share:
             return
         incarnation = prepare(client, shards=self.n_shards)
+        self._secret.agree(client, client.get(keys.SECRET))
         is_another = self._incarnation not in ("", incarnation)
         if is_another:
             for number in list(self._held):

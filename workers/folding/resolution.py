@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from telemetry.events import Match
-from telemetry.references import choose, first_after, up_to
+from telemetry.events import Flag, Match
+from telemetry.references import choose, first_after, is_cut, is_full, up_to
 from telemetry.tokens import decided_at_ms, nonce_of
 
 REMEMBERED_MS = 600_000
@@ -73,13 +73,37 @@ class WaitingFeedback(msgspec.Struct, frozen=True):
     def before(self, tokens: list[bytes]) -> list[bytes] | None:
         """Return which of the decisions made by then are meant; None where there were none.
 
-        Empty where there were several and it does not say which.
+        Empty where there were several and it does not say which, or more than are kept.
         """
         made = up_to(tokens, self.received_ms)
-        return choose(made, Match(int(self.record["match"]))) if made else None
+        if made and self._is_beyond(tokens):
+            return []
+        return choose(made, self.match) if made else None
+
+    def why_not(self, tokens: list[bytes]) -> str:
+        """Return why nothing is meant, as dead letters name it."""
+        if self._is_beyond(tokens):
+            return "too_many"
+        return "ambiguous" if up_to(tokens, self.received_ms) else "unmatched"
+
+    def _is_beyond(self, tokens: list[bytes]) -> bool:
+        """Return whether what it means is not known any more: the oldest decisions went."""
+        is_all = self.match is Match.ALL and is_full(tokens)
+        return is_all or is_cut(tokens, self.received_ms)
+
+    @property
+    def match(self) -> Match:
+        """Which of several decisions it means."""
+        return Match(int(self.record["match"]))
 
     def after(self, tokens: list[bytes]) -> tuple[list[bytes], int]:
-        """Return the decision made first after it, if there is one, and when that was."""
+        """Return the decision made first after it, if there is one, and when that was.
+
+        None where one made before was known to who took it: a store that was emptied meanwhile
+        knows nothing of that one, and it is not what came later.
+        """
+        if int(self.record["flags"]) & Flag.KNOWN:
+            return [], 0
         found = first_after(tokens, self.received_ms)
         return found, decided_at_ms(found[0]) if found else 0
 

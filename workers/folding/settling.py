@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from telemetry import keys
-from telemetry.passed import passed_by_all
+from telemetry.passed import Progress, is_passed, words
 from telemetry.store import Client
 from workers.folding.batch import START, position
 
@@ -21,9 +21,10 @@ behind these."""
 
 @dataclass(frozen=True, slots=True)
 class Horizon:
-    """What all producers had passed, and where the streams ended just then."""
+    """How far the producers were at some time, and where the streams ended just then."""
 
-    passed_ms: int
+    seen_ms: int
+    words: list[Progress]
     tails: list[bytes]  # by shard
 
     def is_reached(self, marks: list[bytes]) -> bool:
@@ -37,7 +38,7 @@ class Settling:
     """How far everything is settled, as one worker saw it."""
 
     n_shards: int
-    settled_ms: int = 0  # what was decided by then, and written, is folded
+    _reached: Horizon | None = None  # the latest whose entries are all folded
     _waiting: deque[Horizon] = field(default_factory=deque)
 
     def look(self, client: Client, now_ms: int) -> None:
@@ -49,18 +50,20 @@ class Settling:
             redis.RedisError: the store is away.
         """
         if len(self._waiting) < AT_ONCE:
-            passed_ms = passed_by_all(client, now_ms)
-            if passed_ms > self.settled_ms:
-                self._waiting.append(Horizon(passed_ms, self._tails(client)))
-        if not self._waiting:
-            return
+            found = words(client)  # before the tails: what they sent by then is in these
+            self._waiting.append(Horizon(now_ms, found, self._tails(client)))
         marks = self._marks(client)
         while self._waiting and self._waiting[0].is_reached(marks):
-            self.settled_ms = max(self.settled_ms, self._waiting.popleft().passed_ms)
+            self._reached = self._waiting.popleft()
+
+    def is_settled(self, at_ms: int) -> bool:
+        """Return whether what was decided by a time, and written, is folded."""
+        reached = self._reached
+        return reached is not None and reached.seen_ms >= at_ms and is_passed(reached.words, at_ms)
 
     def begin_anew(self) -> None:
         """Forget what was seen: the store may be another one."""
-        self.settled_ms = 0
+        self._reached = None
         self._waiting.clear()
 
     def _tails(self, client: Client) -> list[bytes]:
