@@ -23,7 +23,7 @@ from telemetry.store import Client
 from telemetry.young import YoungSpan
 from workers.archive import files as archive_files
 from workers.archive import indexing
-from workers.archive.files import ArchiveFile, Content
+from workers.archive.files import HEARD_SINCE, ArchiveFile, Content
 from workers.folding.batch import DAY_MS, LABEL_DAYS, SPAN_DAYS, SPANS, START, position
 from workers.folding.shard import LAG_DAYS, most_unarchived
 from workers.folding.young import THAWED_AT_BYTES
@@ -183,6 +183,7 @@ class Archive:
             if said_in(parts) == hashes:
                 break
         content = Content({b"mark": START, **meta}, rows, producers, cold=cold)
+        content.meta.pop(HEARD_SINCE, None)  # of a base that the store was restored from
         content.thawed = {nonce: row[THAWED_AT_BYTES:] for nonce, row in thawed.items()}
         found = iter(others)
         for names, placed in ((days, content.labels), (days, content.raters)):

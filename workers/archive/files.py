@@ -16,6 +16,7 @@ from io import BytesIO
 from pathlib import Path
 
 from workers.folding.batch import DAY_MS, START, Entries, Window, position
+from workers.folding.history import History
 from workers.folding.raters import Seat
 
 SUFFIX = ".parquet"
@@ -23,6 +24,8 @@ INDEX_SUFFIX = ".index"
 UNFINISHED = ".tmp-"
 _BASE = "base"
 DAY_BYTES = 8
+HEARD_SINCE = b"heard_since_ms"
+"""Field of a base's `meta`; in that of other files it means nothing."""
 
 Placed = dict[tuple[int, bytes], bytes]
 """Rows by a day or a span, and a name."""
@@ -91,6 +94,17 @@ class Content:
     def mark(self) -> bytes:
         """Whose state this is."""
         return self.meta[b"mark"]
+
+    @property
+    def heard_since_ms(self) -> int:
+        """Of decisions made since then a base has all that was said up to its mark.
+
+        One that was made of a store has what was young there, unless it says otherwise.
+        """
+        said = self.meta.get(HEARD_SINCE)
+        if said is not None:
+            return int(said)
+        return History.parse(self.meta.get(b"young")).oldest_ms(position(self.mark))
 
     @property
     def windows(self) -> dict[bytes, Window]:

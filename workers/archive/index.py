@@ -33,7 +33,7 @@ from workers.archive.columns import (
 from workers.archive.files import UNFINISHED, ArchiveFile
 from workers.folding.hearing import ENTRIES
 
-FORM = b"pmindex2"
+FORM = b"pmindex3"
 """First bytes behind the checksum; an index of another form is made anew."""
 FACTS = np.dtype(DECISION.descr[1:])
 """A decision without its nonce, which is a column to search in."""
@@ -53,6 +53,7 @@ COLUMNS: dict[str, np.dtype[Any]] = {
     "is_told": np.dtype("u1"),  # whether a word came with an outcome that may be told again
     "told": np.dtype("<u8"),  # nonces of outcomes that were told before, of a base
     "told_rest": np.dtype("<u8"),
+    "heard_since_ms": np.dtype("<i8"),  # one: of decisions made since, a base has all words
 }
 """As they lie in the file, each from a multiple of 8 bytes on."""
 _HEAD = struct.Struct(f"<8s16sqq{len(COLUMNS)}Q")

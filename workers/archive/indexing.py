@@ -52,6 +52,7 @@ def build(file: ArchiveFile, content: Content) -> bytes:
     columns |= _words(content, batch)
     told = nonces_in(content.ingested).in_order()
     columns |= {"told": told.first, "told_rest": told.rest}
+    columns["heard_since_ms"] = np.array([content.heard_since_ms])
     return seal(columns, file.digest, decided)
 
 

@@ -44,6 +44,8 @@ class LookedUp:
     """By nonce, as the store keeps them: of what was asked for, and of all decisions in `named`.
     There is none of those of which nothing was said."""
     marks: list[bytes]  # of each shard, the entry up to which all of this is known
+    heard_since_ms: list[int]
+    """Of each shard: of decisions made since then all that was said up to the mark is known."""
     unread: set[str]  # names of files that are damaged and have no index: what they hold is missing
 
 
@@ -80,12 +82,29 @@ def _look_up(
     spoken_of = [*nonces, *(nonce_of(token) for those in named for token in those)]
     once = list(dict.fromkeys(spoken_of))
     labels: dict[bytes, bytes] = {}
-    marks = []
+    marks, since_ms = [], []
     for files in listed:
         chain = (archive_files.chains(files) or [[]])[-1]
         marks.append(chain[-1].mark if chain else START)
         labels |= _labels(chain, once, oldest_ms, unread)
-    return LookedUp(named, search.decisions, labels, marks, unread)
+        since_ms.append(_heard_since_ms(chain, unread))
+    return LookedUp(named, search.decisions, labels, marks, since_ms, unread)
+
+
+def _heard_since_ms(chain: list[ArchiveFile], unread: set[str]) -> int:
+    """Return of which decisions a chain has all that was said: of those made since then.
+
+    Of a file that cannot be read nobody knows what was said while it was written.
+    """
+    if not chain:
+        return 0  # up to the beginning nothing was said
+    first, since_ms = chain[0], 0
+    if first.is_base and (own := opened(first, unread)):
+        since_ms = int(own.column("heard_since_ms")[0])
+    elif first.start not in (None, START):
+        since_ms = position(first.start)[0] + EARLY_MS
+    lost = (position(f.mark)[0] + EARLY_MS for f in chain if f.path.name in unread)
+    return max(since_ms, *lost, 0)
 
 
 @dataclass(slots=True)

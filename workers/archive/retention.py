@@ -14,7 +14,7 @@ from telemetry import keys
 from workers.archive import files as archive_files
 from workers.archive import indexing
 from workers.archive.archive import Archive, locked
-from workers.archive.files import ArchiveFile, Damaged
+from workers.archive.files import HEARD_SINCE, ArchiveFile, Damaged
 from workers.archive.rebuilt import Rebuilt
 
 log = structlog.get_logger()
@@ -85,7 +85,7 @@ def _begin_from(chain: list[ArchiveFile]) -> ArchiveFile | None:
     """Write a base with the state at the end of a chain that goes; None where none can be had."""
     state = Rebuilt()
     content = archive_files.Content()
-    whole = archive_files.is_whole(chain)
+    whole, since_ms = archive_files.is_whole(chain), 0
     for file in chain:
         try:
             content = archive_files.read(file)
@@ -93,13 +93,16 @@ def _begin_from(chain: list[ArchiveFile]) -> ArchiveFile | None:
             log.error("a file of the archive is damaged", file=error.path.name)
             whole = False
             continue
-        if not file.is_base:
+        if file.is_base:
+            since_ms = content.heard_since_ms
+        else:
             state.follow(content)
         state.stand_at(content)
     if not whole:
         return None
     state.forget()
     content.entries = {}
+    content.meta[HEARD_SINCE] = b"%d" % since_ms
     state.put_into(content)
     base = archive_files.write(chain[-1].path.parent, content, start=None)
     indexing.make(base, content)

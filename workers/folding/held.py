@@ -8,7 +8,7 @@ it was sent: so a crash or a second owner never puts one feedback on two differe
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -222,7 +222,9 @@ def take_up(client: Client, shard: int) -> None:
         client.zadd(keys.due(shard), part, nx=True)
 
 
-def unfound(client: Client, shard: int, *, now_ms: int, n: int) -> list[WaitingFeedback]:
+def unfound(
+    client: Client, shard: int, *, now_ms: int, n: int, but: Container[bytes] = ()
+) -> list[WaitingFeedback]:
     """Return feedback by reference that means nothing young, up to about `n`, by its event ids.
 
     It was looked for once it was settled what had been decided when it came, and nothing was found:
@@ -231,9 +233,10 @@ def unfound(client: Client, shard: int, *, now_ms: int, n: int) -> list[WaitingF
 
     Args:
         now_ms: on the store's clock.
+        but: events that are left out.
     """
     out: list[WaitingFeedback] = []
-    events = client.zrange(keys.due(shard), 0, -1)
+    events = [event for event in client.zrange(keys.due(shard), 0, -1) if event not in but]
     for start in range(0, len(events), MAX_ROUND):
         part = events[start : start + MAX_ROUND]
         pipeline = client.pipeline(transaction=False)

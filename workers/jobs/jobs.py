@@ -29,6 +29,7 @@ from workers.archive import files as archive_files
 from workers.archive.archive import EVERY_S, Archive
 from workers.archive.files import Damaged
 from workers.archive.retention import Keep
+from workers.archive.thaw import Thawing
 from workers.folding.batch import take_apart
 from workers.jobs import calibration
 
@@ -53,6 +54,7 @@ class Place:
     keep: Keep
     every_s: float = EVERY_S  # a file at least
     stop: threading.Event = field(default_factory=threading.Event)
+    thawing: Thawing = field(default_factory=Thawing)
 
     def archive(self) -> Archive:
         """Return the archive, with a connection of its own."""
@@ -80,6 +82,19 @@ def take() -> int:
 def prune() -> int:
     """Delete what the archive need not keep; return how many files."""
     return retention.prune(_place[0].archive(), _place[0].keep, now_ms=_now_ms())
+
+
+def thaw() -> int:
+    """Put back the old decisions of which something was said; return for how many words.
+
+    Where there is no archive, such words become dead letters.
+    """
+    archive = _place[0].archive()
+    if _place[0].keep.days == 0:
+        if archive.client.exists(keys.ARCHIVER):
+            return 0  # another one takes the records, and knows
+        return _place[0].thawing.give_up(archive.client, archive.n_shards)
+    return _place[0].thawing.look(archive) if archive.holds() else 0
 
 
 def index() -> int:
@@ -123,7 +138,7 @@ def calibrate() -> dict[str, object]:
 ALLOWED: dict[str, tuple[Callable[[], Any], float]] = {
     f"workers.jobs.{job.__name__}": (job, every_s)
     for job, every_s in (
-        *((take, 5.0), (prune, 3600.0), (index, 3600.0)),
+        *((take, 5.0), (thaw, 5.0), (prune, 3600.0), (index, 3600.0)),
         *((check, DAY_S), (calibrate, DAY_S)),
     )
 }

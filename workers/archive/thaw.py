@@ -1,0 +1,282 @@
+"""Old decisions put back, so that what is said of them now is folded as if they were young.
+
+Feedback for an old decision lies in `keys.cold`, and feedback by a reference that means nothing
+young waits in `keys.held`. What the archive knows is looked up for both at once. For the former,
+what was said so far is put into `keys.thawed` and the record is sent again, in one step; the
+learner folds it from there and lets go of it in the same commit. For the latter it is written down
+what the reference means, as the learner itself would have; it sends it there, where it is cold.
+
+Killed anywhere, all of it may be done again: what is put back stays as it is, and an event that is
+sent twice says nothing new. What no archive knows becomes a dead letter, and is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import islice
+
+import numpy as np
+
+from telemetry import frames, keys, references, thawing
+from telemetry.events import MICRO, FeedbackKind, Flag, Source, feedback, record_of
+from telemetry.frames import MAX_RECORDS, UNNUMBERED, Frame
+from telemetry.store import Client
+from telemetry.tokens import decided_at_ms, nonce_of
+from workers.archive.archive import Archive
+from workers.archive.lookup import LookedUp, look_up
+from workers.folding.batch import DAY_MS, LABEL_DAYS, START, position
+from workers.folding.held import MAX_SENT, unfound
+from workers.folding.history import History
+from workers.folding.raters import is_rated, seats_of, sitting_beside
+from workers.folding.resolution import WaitingFeedback
+from workers.folding.shard import MAX_DEAD
+
+MAX_ROUND = 2000
+"""Of a shard, of both sorts: four shards' are looked up in a few seconds."""
+MOST_COLD = 100_000
+"""A shard keeps so many, 45 MB; beyond it the oldest become dead letters."""
+UNKNOWN = "old: no archive holds its decision"
+TOO_MANY = f"old: over {MOST_COLD} wait for the archive"
+UNSOUND = "a record with a wrong checksum or field"
+
+
+class Fate(Enum):
+    """What can be done about feedback for an old decision."""
+
+    KNOWN = 0  # all that was said is known
+    LATER = 1  # some of it is not archived yet
+    NEVER = 2  # nobody knows all of it
+
+    @classmethod
+    def worst(cls, fates: Iterable[Fate]) -> Fate:
+        """Return what holds for all of several decisions."""
+        return max(fates, key=lambda fate: fate.value)
+
+
+@dataclass(slots=True)
+class Asked:
+    """What was done about one shard before, so that it is not done again each round.
+
+    Nothing rests on it: another process, which does not know it, does the same once more.
+    """
+
+    sent: dict[bytes, bytes] = field(default_factory=dict)  # field of `cold` -> entry of the stream
+    early: dict[bytes, bytes] = field(default_factory=dict)  # field of `cold` -> archived mark then
+    unfound: set[bytes] = field(default_factory=set)  # events whose reference the archive has not
+
+    def is_due(self, name: bytes, mark: bytes, archived: bytes) -> bool:
+        """Return whether something can be done about a field of `cold` now."""
+        sent, early = self.sent.get(name), self.early.get(name)
+        is_folded = sent is None or position(mark) >= position(sent)
+        return is_folded and early != archived
+
+
+@dataclass(slots=True)
+class Cold:
+    """Feedback for old decisions of one shard, and what must be known for it."""
+
+    shard: int
+    archived: bytes
+    history: History
+    records: dict[bytes, np.void] = field(default_factory=dict)  # by field of `cold`
+    needs: dict[bytes, dict[bytes, int]] = field(default_factory=dict)
+    """By field: nonces of old decisions, and when these were made: its own, and those beside it."""
+
+    @property
+    def nonces(self) -> list[bytes]:
+        """All of which must be known what was said."""
+        return list({nonce: None for needs in self.needs.values() for nonce in needs})
+
+    def fate(self, name: bytes, found: LookedUp) -> Fate:
+        """Return what can be done about one of them."""
+        return Fate.worst(self._fate(made_ms, found) for made_ms in self.needs[name].values())
+
+    def _fate(self, made_ms: int, found: LookedUp) -> Fate:
+        mark = position(found.marks[self.shard])
+        if made_ms < found.heard_since_ms[self.shard]:
+            return Fate.NEVER
+        if made_ms < self.history.oldest_ms(mark):
+            return Fate.KNOWN  # nothing was heard of it after that but what was put back
+        return Fate.NEVER if mark < position(self.archived) else Fate.LATER
+
+
+@dataclass(slots=True)
+class Thawing:
+    """The job of one process, round after round."""
+
+    asked: dict[int, Asked] = field(default_factory=dict)
+
+    def look(self, archive: Archive) -> int:
+        """Put back what is asked for, as far as the archive knows it; return for how many words.
+
+        Raises:
+            redis.RedisError: the store is away; what was not done is done at another time.
+            FileNotFoundError: files go faster than they can be listed.
+        """
+        client, shards = archive.client, range(archive.n_shards)
+        now_ms = _now_ms(client)
+        cold = [self._cold(client, shard, now_ms) for shard in shards]
+        held = [self._held(client, shard, now_ms) for shard in shards]
+        digests = [one.reference for those in held for one in those]
+        nonces = [nonce for those in cold for nonce in those.nonces]
+        if not digests and not nonces:
+            return 0
+        # First what is young: what is not there any more is in the archive.
+        young = references.look_up(client, digests, n_shards=archive.n_shards, now_ms=now_ms)
+        oldest_ms = now_ms - (LABEL_DAYS + 1) * DAY_MS
+        found = look_up(archive, digests, nonces, oldest_ms=oldest_ms)
+        n = sum(self._put_back(client, those, found) for those in cold)
+        both = zip(young, found.named, strict=True)
+        named = iter([references.in_order([*old, *known]) for known, old in both])
+        for shard, those in enumerate(held):
+            n += self._choose(client, shard, those, list(islice(named, len(those))))
+        return n
+
+    def give_up(self, client: Client, n_shards: int) -> int:
+        """Make dead letters of what waits for an archive, where there is none; return of how many.
+
+        Raises:
+            redis.RedisError: the store is away.
+        """
+        n = 0
+        for shard in range(n_shards):
+            names = client.hkeys(keys.cold(shard))[:MAX_ROUND]
+            if names:
+                n += thawing.give_up(client, shard, names, reason=UNKNOWN, keep=MAX_DEAD)
+        return n
+
+    def _of(self, shard: int) -> Asked:
+        return self.asked.setdefault(shard, Asked())
+
+    def _cold(self, client: Client, shard: int, now_ms: int) -> Cold:
+        """Return the feedback for old decisions that is due, the oldest first."""
+        mark, archived, young = client.hmget(keys.meta(shard), "mark", "archived", "young")
+        out = Cold(shard, archived or START, History.parse(young))
+        names = sorted(client.hkeys(keys.cold(shard)))  # events begin with their time
+        for start in range(0, len(names) - MOST_COLD, MAX_ROUND):
+            gone = names[start : min(start + MAX_ROUND, len(names) - MOST_COLD)]
+            thawing.give_up(client, shard, gone, reason=TOO_MANY, keep=MAX_DEAD)
+        asked, waiting = self._of(shard), set(names)
+        asked.sent = {name: entry for name, entry in asked.sent.items() if name in waiting}
+        asked.early = {name: seen for name, seen in asked.early.items() if name in waiting}
+        due = [name for name in names if asked.is_due(name, mark or START, out.archived)]
+        if not (picked := due[:MAX_ROUND]):
+            return out
+        for name, raw in zip(picked, client.hmget(keys.cold(shard), picked), strict=True):
+            record = record_of(raw or b"")
+            if record is not None:
+                out.records[name] = record
+            elif raw is not None:
+                thawing.give_up(client, shard, [name], reason=UNSOUND, keep=MAX_DEAD)
+        _note_needs(client, out, now_ms)
+        return out
+
+    def _held(self, client: Client, shard: int, now_ms: int) -> list[WaitingFeedback]:
+        """Return feedback by reference that means nothing young and was not looked up yet."""
+        asked = self._of(shard)
+        if not client.hlen(keys.held(shard)):
+            asked.unfound.clear()
+            return []
+        if asked.unfound:
+            asked.unfound &= set(client.hkeys(keys.held(shard)))
+        return unfound(client, shard, now_ms=now_ms, n=MAX_ROUND // 2, but=asked.unfound)
+
+    def _put_back(self, client: Client, cold: Cold, found: LookedUp) -> int:
+        """Put back and send again what is known, give up what is not; return how many were sent."""
+        asked, ready, unknown = self._of(cold.shard), list[bytes](), list[bytes]()
+        for name in cold.records:
+            fate = cold.fate(name, found)
+            if fate is Fate.KNOWN:
+                ready.append(name)
+            elif fate is Fate.NEVER:
+                unknown.append(name)
+            else:
+                asked.early[name] = cold.archived
+        if unknown:
+            thawing.give_up(client, cold.shard, unknown, reason=UNKNOWN, keep=MAX_DEAD)
+        for start in range(0, len(ready), MAX_RECORDS):
+            part = ready[start : start + MAX_RECORDS]
+            nonces = {nonce: None for name in part for nonce in cold.needs[name]}
+            rows = {nonce: found.labels.get(nonce, b"") for nonce in nonces}
+            body = b"".join(as_thawed(cold.records[name]) for name in part)
+            frame = frames.pack(Frame(UNNUMBERED, cold.shard, 0, body))
+            entry = thawing.put_back(client, cold.shard, rows, frame, archived=cold.archived)
+            if entry is None:
+                return start  # the archive moved on: the next round looks anew
+            asked.sent |= dict.fromkeys(part, entry)
+        return len(ready)
+
+    def _choose(
+        self,
+        client: Client,
+        shard: int,
+        waiting: list[WaitingFeedback],
+        named: list[list[bytes]],
+    ) -> int:
+        """Write down what references mean; return of how many feedbacks."""
+        n, n_tokens = 0, 0
+        for one, tokens in zip(waiting, named, strict=True):
+            meant = one.before(tokens)
+            if meant is None:
+                self._of(shard).unfound.add(one.event)  # what it means may be yet to come
+            elif not meant:
+                reason = one.why_not(tokens)
+                thawing.refuse(client, shard, one.event, reason=reason, keep=MAX_DEAD)
+            elif n_tokens < MAX_SENT:
+                n_tokens += len(meant)
+                resolution = one.resolution(meant, tokens).pack()
+                n += thawing.choose(client, shard, one.event, resolution)
+        return n
+
+
+def as_thawed(record: np.void) -> bytes:
+    """Return what a record says of its decision, as feedback whose decision was put back.
+
+    An outcome that brought a word was counted as one when it came; only its word was kept.
+    """
+    value = int(record["value_micro"])
+    return feedback(
+        record["token"].tobytes(),
+        kind=FeedbackKind(int(record["feedback_kind"])),
+        value=None if value < 0 else value / MICRO,
+        revision=int(record["revision"]),
+        event=record["event"].tobytes(),
+        source=Source(int(record["source"])),
+        rules=int(record["rules"]),
+        chain=record["chain"].tobytes(),
+        received_at_ms=int(record["received_at_ms"]),
+        flags=int(Flag.THAWED),
+    )
+
+
+def _note_needs(client: Client, cold: Cold, now_ms: int) -> None:
+    """Note of which decisions must be known what was said: also those that may give way.
+
+    What is young still of those that sit beside a rater's decision is read where it lies.
+    """
+    oldest_ms = cold.history.oldest_ms((now_ms, 0))
+    since_ms = cold.history.since_ms or 0
+    seated = {}
+    for name, record in cold.records.items():
+        token = record["token"]
+        cold.needs[name] = {token["nonce"].tobytes(): int(token["decided_at_ms"])}
+        tokens = np.array([token])
+        if is_rated(tokens)[0]:
+            (seated[name],) = seats_of(tokens)
+    if not seated:
+        return
+    pipeline = client.pipeline(transaction=False)
+    for day, seat in seated.values():
+        pipeline.hget(keys.raters(cold.shard, day), seat)
+    for (name, where), row in zip(seated.items(), pipeline.execute(), strict=True):
+        for token in sitting_beside({where: row}, ()).values():
+            if since_ms <= decided_at_ms(token) < oldest_ms:
+                cold.needs[name][nonce_of(token)] = decided_at_ms(token)
+
+
+def _now_ms(client: Client) -> int:
+    """Return the time by the store's clock."""
+    seconds, micros = client.time()
+    return int(seconds) * 1000 + int(micros) // 1000
