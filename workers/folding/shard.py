@@ -332,7 +332,10 @@ class Shard:
             commit.add("EXPIREAT", name, label_expiry_s(day))
 
     def _write_labels(self, commit: Commit, folding: Folding, rows: dict[Decision, bytes]) -> None:
-        """Write what was said where it lies: by span, by day, or where it was put back."""
+        """Write what was said where it lies: by span, by day, or where it was put back.
+
+        What was put back is written by span as well as long as anybody reads it there.
+        """
         history, by_day = folding.changes.history, dict[tuple[int, bytes], bytes]()
         by_span: dict[int, tuple[list[bytes], list[bytes]]] = {}
         put_back: list[bytes | str | int | float] = []
@@ -340,7 +343,9 @@ class Shard:
         for (span, nonce), row in rows.items():
             if folding.thawed and (span, nonce) in folding.thawed:
                 put_back += [nonce, thawed_row(row, at_ms(folding.changes.mark))]
-            elif span >= first:
+                if not self.young.may_be_read(span, folding.changes):
+                    continue
+            if span >= first:
                 if (own := by_span.get(span)) is None:
                     own = by_span[span] = ([], [])
                 own[0].append(nonce)

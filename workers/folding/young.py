@@ -209,6 +209,14 @@ class YoungRows:
             if span in rated and not changes.spans[span].is_rated:
                 changes.spans[span] = replace(changes.spans[span], is_rated=True)
 
+    def may_be_read(self, span: int, changes: Changes) -> bool:
+        """Return whether somebody may read what was said of old decisions of a span where it lay.
+
+        A base does, where it lies still; and who is young and of the same day and rater.
+        """
+        oldest_ms = changes.history.oldest_ms(position(changes.mark))
+        return span in self.spans or ends_ms(span, YoungSpan(is_rated=True)) > oldest_ms
+
     def put_references(self, commit: Commit, changes: Changes, named: Named) -> None:
         """Note which decisions an answer id or a caller's reference means."""
         if not len(named.places):
