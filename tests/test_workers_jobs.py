@@ -28,10 +28,11 @@ from telemetry.embedded import PrivateServer
 from telemetry.store import Address, parse_address, prepare
 from workers.archive.archive import identity
 from workers.archive.retention import Keep
+from workers.archive.thaw import UNKNOWN
 from workers.jobs import jobs, schedule
 from workers.jobs.jobs import ALLOWED, JobWorker, Place
 
-TAKE = "workers.jobs.take"
+TAKE, THAW = "workers.jobs.take", "workers.jobs.thaw"
 
 
 @pytest.fixture
@@ -113,8 +114,8 @@ def test_of_several_that_ask_one_gets_the_job(queue: Queue, worker: JobWorker) -
     worker.work(burst=True, logging_level="ERROR")
 
     assert schedule.enqueue_due(queue, {}, now_s=1e9) == []
-    assert schedule.enqueue_due(queue, first, now_s=1e9 + 5) == [TAKE]
-    assert queue.count == 1
+    assert schedule.enqueue_due(queue, first, now_s=1e9 + 5) == [TAKE, THAW]
+    assert queue.count == 2
 
 
 def test_everything_that_jobs_leave_in_the_queue_ends_by_itself(
@@ -303,3 +304,39 @@ def test_a_store_that_goes_while_a_worker_is_known_to_it_ends_no_process(
         assert running.is_alive()
         stop.set()
         running.join(10)
+
+
+def test_without_an_archive_what_waits_for_one_is_given_up(
+    queue: Queue, client: Any, address: Address, state_dir: Path
+) -> None:
+    client.hset(keys.cold(0), b"e" * 32, b"what was said")
+    jobs.work_at(Place(address, state_dir / "archive", 1, Keep(0, 1 << 30)))
+    client.set(keys.ARCHIVER, "another")
+    assert jobs.thaw() == 0, "it takes the records, and knows"
+    client.delete(keys.ARCHIVER)
+
+    assert jobs.thaw() == 1
+
+    ((_, letter),) = client.xrange(keys.dead(0))
+    assert letter == {b"reason": UNKNOWN.encode(), b"raw": b"what was said"}
+    assert client.hget(keys.meta(0), "n_unknown_old") == b"1"
+    assert client.hlen(keys.cold(0)) == 0
+
+
+def test_old_decisions_are_put_back_by_a_job(queue: Queue, client: Any, state_dir: Path) -> None:
+    life = Life(client, state_dir / "archive")
+    life.shard.young_hours = 24
+    at_ms = NOW_MS - 5 * 86_400_000
+    life.send(outcome(1, at_ms=at_ms), entry_id=f"{at_ms}-1")
+    life.fold()
+    life.take()
+    life.send(feedback(1, 1.0, at_ms=at_ms))
+    life.fold()
+    life.take()
+
+    assert jobs.thaw() == 1
+
+    life.fold()
+    assert client.hlen(keys.cold(0)) == 0
+    assert client.hget(keys.meta(0), "n_feedback") == b"1"
+    assert life.audit().equal
