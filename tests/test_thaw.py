@@ -356,6 +356,31 @@ def test_what_the_archive_began_anew_from_knows_as_much_as_before(life: OldLife)
     assert life.audit().equal
 
 
+def test_a_base_that_was_made_of_a_store_knows_what_was_young_there(life: OldLife) -> None:
+    """What was said before of a decision that was old by then, nobody knows."""
+    based_ms = life.real_ms() - 10 * DAY_MS
+    made = {1: based_ms - 3 * DAY_MS, 2: based_ms - HOUR_MS, 3: based_ms + HOUR_MS}
+    past = [(at, outcome(n, at_ms=at)) for n, at in made.items()]
+    past += [(at + 9, told(n, 0.5, at, heard_ms=at + 9)) for n, at in made.items()]
+    life.tell_at([one for one in past if one[0] < based_ms])
+    life.client.xtrim(keys.stream(0), maxlen=0)
+    life.take()
+    assert life.files()[0].is_base
+    life.tell_at([one for one in past if one[0] > based_ms])
+    life.come_to_now()
+    for n, at_ms in made.items():
+        life.say(told(n, 1.0, at_ms, heard_ms=life.real_ms(), revision=1))
+
+    assert life.thaw() == 2
+    life.settle()
+
+    assert life.reasons() == [UNKNOWN]
+    assert (life.count("unknown_old"), life.client.hlen(keys.cold(0))) == (1, 0)
+    assert life.audit().equal
+    rewarded = {n: life.client.hget(keys.thawed(0), n.to_bytes(16, "big")) for n in made}
+    assert [row is not None for row in rewarded.values()] == [False, True, True]
+
+
 def test_beyond_a_bound_the_oldest_become_dead_letters(
     life: OldLife, monkeypatch: pytest.MonkeyPatch
 ) -> None:
