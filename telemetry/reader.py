@@ -22,8 +22,9 @@ log = structlog.get_logger()
 MAX_FIELDS = 1000
 """Rows asked for at once: 100 kB a reply."""
 COUNTED = ("outcomes", "feedback")
-FATES = ("resolved", "ambiguous", "too_many", "unmatched", "late")
-"""What became of feedback by reference, and decisions that came in after it was resolved."""
+FATES = ("resolved", "ambiguous", "too_many", "unmatched", "late", "unknown_old")
+"""What became of feedback by reference, decisions that came in after it was resolved, and feedback
+of any kind for old decisions that no archive holds."""
 OF_RATERS = ("not_counted", "unnamed")
 FRESH_S = 0.05
 """Between two looks at most where news keeps coming, below a thousand events a second."""

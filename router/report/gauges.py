@@ -69,6 +69,10 @@ def gauges(
             "Decisions that came in after feedback that meant them was resolved.",
             fates.get("late", 0),
         ),
+        "router_feedback_unknown_old": (
+            "Feedback for old decisions that no archive holds.",
+            fates.get("unknown_old", 0),
+        ),
         "router_labels_not_counted": (
             "Labelled decisions beyond the few that count of a rater in a cell and day.",
             keeper.raters.not_counted,

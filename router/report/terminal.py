@@ -75,15 +75,16 @@ def print_report(report: Report, to: Console | None = None) -> None:
 
 
 def references_line(counts: dict[str, int]) -> str:
-    """Return the line on feedback by reference that reached no decision, or not all; or nothing."""
+    """Return the line on feedback that reached no decision, or not all; or nothing."""
     meanings = {
         "ambiguous": "ambiguous (send match: last or all)",
         "too_many": "of references with more decisions than are kept (send decision_id)",
         "unmatched": "unmatched (nothing of that name was decided within a day)",
         "late": "of decisions that came in after it was resolved",
+        "unknown_old": "of old decisions that no archive holds (see archive.keep_days)",
     }
     found = [f"{counts[name]} {what}" for name, what in meanings.items() if counts.get(name)]
-    return f"feedback by reference without effect: {', '.join(found)}" if found else ""
+    return f"feedback without effect: {', '.join(found)}" if found else ""
 
 
 def rater_lines(raters: RaterCounts) -> list[str]:
