@@ -17,6 +17,7 @@ from test_workers_archive import outcome, token
 from test_young import DAY_MS, RATED, YoungLife, check, name, referee, told
 
 from telemetry import events, keys, thawing
+from telemetry.embedded import PrivateServer
 from telemetry.events import FeedbackKind, Flag, Match
 from telemetry.secret import raters_key
 from telemetry.tokens import TOKEN
@@ -162,7 +163,7 @@ def dying(dice: random.Random, step: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("seed", range(2))
 def test_of_200_late_labels_each_counts_once_whoever_is_killed(
-    life: OldLife, seed: int, monkeypatch: pytest.MonkeyPatch
+    store: PrivateServer, life: OldLife, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dice, now_ms = random.Random(seed), life.real_ms()
     made = {n: now_ms - dice.randint(2 * DAY_MS, 29 * DAY_MS) for n in range(1, 151)}
