@@ -24,6 +24,7 @@ In reading order:
 - `young`: how what is young lies in the store, packed
 - `references`: which decisions an answer's id or a caller's reference names
 - `scripts`: the few steps that the store must take atomically
+- `thawing`: those by which what is old is put back
 - `streams`: entries of several streams at once
 - `journal`: where a record is safe before the answer ends
 - `pacer`: how long a background loop rests

@@ -42,17 +42,17 @@ TOO_MANY = f"old: over {MOST_COLD} wait for the archive"
 UNSOUND = "a record with a wrong checksum or field"
 
 
-class Fate(Enum):
-    """What can be done about feedback for an old decision."""
+class Knowledge(Enum):
+    """What is known of what was said of an old decision, as of a look-up."""
 
     KNOWN = 0  # all that was said is known
     LATER = 1  # some of it is not archived yet
     NEVER = 2  # nobody knows all of it
 
     @classmethod
-    def worst(cls, fates: Iterable[Fate]) -> Fate:
+    def worst(cls, several: Iterable[Knowledge]) -> Knowledge:
         """Return what holds for all of several decisions."""
-        return max(fates, key=lambda fate: fate.value)
+        return max(several, key=lambda one: one.value)
 
 
 @dataclass(slots=True)
@@ -89,17 +89,19 @@ class Cold:
         """All of which must be known what was said."""
         return list({nonce: None for needs in self.needs.values() for nonce in needs})
 
-    def fate(self, name: bytes, found: LookedUp) -> Fate:
+    def knowledge(self, name: bytes, found: LookedUp) -> Knowledge:
         """Return what can be done about one of them."""
-        return Fate.worst(self._fate(made_ms, found) for made_ms in self.needs[name].values())
+        return Knowledge.worst(
+            self._knowledge(made_ms, found) for made_ms in self.needs[name].values()
+        )
 
-    def _fate(self, made_ms: int, found: LookedUp) -> Fate:
+    def _knowledge(self, made_ms: int, found: LookedUp) -> Knowledge:
         mark = position(found.marks[self.shard])
         if made_ms < found.heard_since_ms[self.shard]:
-            return Fate.NEVER
+            return Knowledge.NEVER
         if made_ms < self.history.oldest_ms(mark):
-            return Fate.KNOWN  # nothing was heard of it after that but what was put back
-        return Fate.NEVER if mark < position(self.archived) else Fate.LATER
+            return Knowledge.KNOWN  # nothing was heard of it after that but what was put back
+        return Knowledge.NEVER if mark < position(self.archived) else Knowledge.LATER
 
 
 @dataclass(slots=True)
@@ -187,10 +189,10 @@ class Thawing:
         """Put back and send again what is known, give up what is not; return how many were sent."""
         asked, ready, unknown = self._of(cold.shard), list[bytes](), list[bytes]()
         for name in cold.records:
-            fate = cold.fate(name, found)
-            if fate is Fate.KNOWN:
+            knows = cold.knowledge(name, found)
+            if knows is Knowledge.KNOWN:
                 ready.append(name)
-            elif fate is Fate.NEVER:
+            elif knows is Knowledge.NEVER:
                 unknown.append(name)
             else:
                 asked.early[name] = cold.archived
