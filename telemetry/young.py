@@ -193,7 +193,7 @@ end
 # of sizes, when the hashes end, bytes of a field, bytes of a field with its value, then groups:
 # part, whether the hash has no end yet, fields and values back to back (a tenth of what as many
 # arguments cost). Several values of one field follow one another, lie under it and under it with a
-# byte more (1 to 99), so that each stays short, and are a hundred at most: the oldest go.
+# byte more (1 to 100), so that each stays short, and are 101 at most: the oldest go.
 LUA_ROWS = (
     LUA_PARTS
     + """
@@ -205,7 +205,7 @@ local function append(where, row, i)
     values[#values + 1] = row[i + 1]
     i = i + 2
   end
-  local gone = math.max(#values - 100, 0)
+  local gone = math.max(#values - 101, 0)
   if gone > 0 then
     from = 1
   end
