@@ -4,7 +4,10 @@ Nothing here does I/O, reads a clock, owns a random generator or logs. In readin
 
 - `decay`: integer weights and the windows they live in
 - `exact`: sums that never wrap
+- `families`: which statistics there are, and what their columns hold
+- `evidence`: decayed sums as of some time
 - `cells`: additive integer statistics per (category, endpoint)
+- `grid`: the same by position, for replay
 - `grouping`: rows that belong together, found fast
 - `quality`, `latency`, `reliability`, `cost`: one posterior each
 - `derived`: what derived labels are worth

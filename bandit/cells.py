@@ -4,200 +4,37 @@ A cell has one row per family of statistics and decay window. Rows are keyed by 
 never by position, and folding is addition: the order and the grouping of records do not matter,
 and merging two partial states is adding them. No sum wraps: what 62 bits do not hold goes to a
 second row, the carry, in whole multiples.
-
-Books, signals and teaching never fade: they say what exploring has cost, what labels were read
-off, and whose they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bandit import decay, exact
+from bandit.evidence import Evidence
 from bandit.exact import UNIT
+from bandit.families import (
+    FADING,
+    HALF_LIFE_MS,
+    HUGE,
+    LARGEST,
+    MAY_BE_NEGATIVE,
+    MOST,
+    N_COLUMNS,
+    REAL_SCALE,
+    RETIRED,
+    SCALED,
+    UNWEIGHTED,
+    Family,
+)
 
-_MINUTE_MS = 60_000
-_DAY_MS = 24 * 60 * _MINUTE_MS
-REAL_SCALE = 1 << 16
-"""Fixed-point scale of rewards and logarithms: 1.5e-5 steps, far below their noise."""
-
-
-class Family(IntEnum):
-    """A group of statistics that shares a half-life."""
-
-    QUALITY = 1
-    USAGE = 2
-    LATENCY = 3
-    RELIABILITY = 4
-    BOOKS = 5  # of routed calls, kept under the release key's digest in place of the category's
-    DERIVED = 6  # labels that the sidecar read off calls by itself
-    SIGNALS = 7  # what labels were read off
-    TEACHING = 9  # labels by app, kept under `teaching.key_of` in place of the category
-    WATCH = 10  # labels by which a change is told: of decisions that this sidecar made
-
-
-RETIRED = 8
-"""The family of residuals. Rows of it that an earlier version left are read by nobody."""
-HALF_LIFE_MS = {
-    Family.QUALITY: 14 * _DAY_MS,
-    Family.USAGE: 14 * _DAY_MS,
-    Family.LATENCY: 60 * _MINUTE_MS,
-    Family.RELIABILITY: 5 * _MINUTE_MS,
-    Family.DERIVED: 14 * _DAY_MS,
-    Family.WATCH: 14 * _DAY_MS,
-}
-"""How fast each thing changes: weights seldom, load by the hour, outages by the minute."""
-FADING = (Family.QUALITY, Family.USAGE, Family.LATENCY, Family.RELIABILITY, Family.DERIVED)
-"""The families of `Evidence`, in its order."""
-BY_REGIME = (Family.QUALITY, Family.DERIVED, Family.WATCH)
-"""The families of labels: they are kept apart by the regime that their endpoint was in."""
-
-
-class Q(IntEnum):
-    """Columns of QUALITY and WATCH. `LABELS` is a plain count; the others carry weights."""
-
-    LABELS = 0
-    N = 1
-    R = 2
-    R2 = 3
-
-
-class U(IntEnum):
-    """Columns of USAGE. `CALLS` and `FAILED` are plain counts; the others carry weights."""
-
-    CALLS = 0
-    FAILED = 1
-    N = 2
-    TOKENS_IN = 3
-    TOKENS_OUT = 4
-    N_LOG = 5
-    LN_OUT = 6
-    LN_OUT2 = 7
-    COST_NANO = 8
-    PRICED = 9
-
-
-class L(IntEnum):
-    """Columns of LATENCY: whole answers, time to first content, censored time-outs."""
-
-    N = 0
-    LN = 1
-    LN2 = 2
-    N_TTFT = 3
-    LN_TTFT = 4
-    LN_TTFT2 = 5
-    N_CENSORED = 6
-    LN_CENSORED = 7
-
-
-class R(IntEnum):
-    """Columns of RELIABILITY: answers, and failures by class."""
-
-    OK = 0
-    RATE_LIMIT = 1
-    SERVER = 2
-    TIMEOUT = 3
-    CONNECT = 4
-    CUT = 5
-    REFUSED = 6
-    BAD_REPLY = 7
-
-
-class B(IntEnum):
-    """Columns of BOOKS, plain sums over all time: routed calls, labelled ones, their rewards."""
-
-    CALLS = 0
-    LABELLED = 1
-    REWARD = 2
-
-
-class D(IntEnum):
-    """Columns of DERIVED: decisions with a derived label alone, and pairs with a stronger one.
-
-    `PAIRS` is a plain count; the others carry weights. d is the derived value, s the stronger.
-    `SEEN` counts calls, with a label or without; rows of before it was counted hold none.
-    """
-
-    N = 0
-    GOOD = 1  # Σ d
-    PAIRS = 2
-    PAIR_N = 3
-    PAIR_D = 4
-    PAIR_D2 = 5
-    PAIR_S = 6
-    PAIR_DS = 7
-    PAIR_S2 = 8
-    SEEN = 9  # answered calls that were read, most of which show nothing
-
-
-class S(IntEnum):
-    """Columns of SIGNALS, plain counts of decisions: kinds of labels, what derived ones say."""
-
-    JUDGE = 0
-    EDIT = 1
-    HUMAN = 2
-    TEST = 3
-    ANSWER = 4  # empty, refused, filtered, truncated
-    SCHEMA = 5
-    TOOLS = 6  # calls that do not fit, or that the tool itself refused; loops
-    REPEATED = 7  # asked again, as it was or edited
-    RETRIED = 8  # attempts that failed and were followed by another: links of a chain
-    SAID = 9  # the caller's own word that it asked again
-
-
-class T(IntEnum):
-    """Columns of TEACHING, plain sums over all time: labelled decisions, and their rewards."""
-
-    LABELS = 0
-    REWARD = 1
-
-
-N_COLUMNS = 10
 CARRY = 1 << 8
 """Added to the family of a row, names its carry: how often the sums hold `UNIT` beyond the row.
 Few cells ever have one: of calls at $5 and full weight it takes 59,000."""
-MOST = 1 << 48
-"""What a record may add to a column, before weights: with the largest of those, 2^14, it is less
-than `UNIT`. As nano-dollars $281,000, as tokens more than can be counted."""
-HUGE = 1e15
-"""Observations, decayed or counted: no cell has so many. A sum beyond what they can add up to was
-damaged."""
-_LARGEST: dict[Family, dict[int, float]] = {
-    Family.USAGE: {U.TOKENS_IN: 2.0**32, U.TOKENS_OUT: 2.0**32, U.COST_NANO: float(MOST)}
-}
-"""What an observation adds to a column at most, in the order of magnitude; 1 in those not named."""
-MAY_BE_NEGATIVE: dict[Family, tuple[int, ...]] = {
-    Family.USAGE: (U.LN_OUT,),
-    Family.LATENCY: (L.LN, L.LN_TTFT, L.LN_CENSORED),
-}
-"""Columns that hold logarithms."""
-UNWEIGHTED: dict[Family, tuple[int, ...]] = {
-    Family.QUALITY: (Q.LABELS,),
-    Family.USAGE: (U.CALLS, U.FAILED),
-    Family.BOOKS: tuple(B),
-    Family.DERIVED: (D.PAIRS,),
-    Family.SIGNALS: tuple(S),
-    Family.TEACHING: tuple(T),
-    Family.WATCH: (Q.LABELS,),
-}
-SCALED: dict[Family, tuple[int, ...]] = {
-    Family.QUALITY: (Q.R, Q.R2),
-    Family.USAGE: (U.LN_OUT, U.LN_OUT2),
-    Family.LATENCY: (L.LN, L.LN2, L.LN_TTFT, L.LN_TTFT2, L.LN_CENSORED),
-    Family.RELIABILITY: (),
-    Family.BOOKS: (B.REWARD,),
-    Family.DERIVED: (D.GOOD, D.PAIR_D, D.PAIR_D2, D.PAIR_S, D.PAIR_DS, D.PAIR_S2),
-    Family.SIGNALS: (),
-    Family.TEACHING: (T.REWARD,),
-    Family.WATCH: (Q.R, Q.R2),
-}
-"""Columns in fixed point; the rest are whole numbers (counts, tokens, nano-dollars)."""
-
 KEY = np.dtype(
     [
         ("category", "<u8"),
@@ -215,7 +52,7 @@ for _family in Family:
     _FIXED_POINT[_family][list(SCALED[_family])] = REAL_SCALE
     _WEIGHTED[_family][list(UNWEIGHTED.get(_family, ()))] = False
 _BOUND = {family: np.full(N_COLUMNS, HUGE) for family in Family}
-for _family, _named in _LARGEST.items():
+for _family, _named in LARGEST.items():
     for _column, _largest in _named.items():
         _BOUND[_family][_column] *= _largest
 
@@ -247,14 +84,14 @@ def terms(
     Raises:
         ValueError: a value is not finite, or beyond `MOST`.
     """
-    window, values = _windows_and_values(family, at_ms, columns)
+    window, values = windows_and_values(family, at_ms, columns)
     keys = np.zeros(len(at_ms), dtype=KEY)
     keys["category"], keys["endpoint"] = category, endpoint
     keys["family"], keys["window"] = int(family), window
     return Terms(keys, values)
 
 
-def _windows_and_values(
+def windows_and_values(
     family: Family, at_ms: NDArray[np.int64], columns: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return each record's decay window and the integers that it adds there."""
@@ -365,68 +202,6 @@ def _differs(columns: list[NDArray[np.uint64]], order: NDArray[np.intp]) -> NDAr
     return out
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """Decayed sums as of one moment: (n_categories, n_arms, N_COLUMNS) floats per family."""
-
-    quality: NDArray[np.float64]
-    usage: NDArray[np.float64]
-    latency: NDArray[np.float64]
-    reliability: NDArray[np.float64]
-    derived: NDArray[np.float64]
-
-    @classmethod
-    def empty(cls, n_categories: int, n_arms: int) -> Evidence:
-        """Return no evidence at all."""
-        return cls(*(np.zeros((n_categories, n_arms, N_COLUMNS)) for _ in FADING))
-
-    def __add__(self, other: Evidence) -> Evidence:
-        """Return both together."""
-        return Evidence(
-            self.quality + other.quality,
-            self.usage + other.usage,
-            self.latency + other.latency,
-            self.reliability + other.reliability,
-            self.derived + other.derived,
-        )
-
-
-MOST_PRIOR_N = 50.0
-"""No prior is worth more observations than this."""
-MOST_PRIOR_LATENCY_N = 10.0
-"""Latencies of another run say less: of recorded endpoints one in six had moved by half."""
-PRIOR_DRIFT_N = 60.0
-"""Nor more than these, however large it was: between two runs cells move by an sd of .05 where
-single rewards have .39, so that no number of old labels says more than .15 ÷ .0025 new ones."""
-
-
-def discounted(prior: Evidence) -> Evidence:
-    """Return another run's evidence as a prior: each cell scaled to what it still tells."""
-
-    def scaled(
-        values: NDArray[np.float64], n: NDArray[np.float64], most: float = MOST_PRIOR_N
-    ) -> NDArray[np.float64]:
-        worth = np.minimum(most, 1 / (1 / np.maximum(n, 1e-9) + 1 / PRIOR_DRIFT_N))
-        return values * np.where(n > 0, worth / np.maximum(n, 1e-9), 0.0)[..., None]
-
-    return Evidence(
-        scaled(prior.quality, prior.quality[..., Q.N]),
-        scaled(prior.usage, prior.usage[..., U.N]),
-        scaled(
-            prior.latency,
-            prior.latency[..., L.N] + prior.latency[..., L.N_CENSORED],
-            most=MOST_PRIOR_LATENCY_N,
-        ),
-        scaled(prior.reliability, prior.reliability.sum(axis=-1)),
-        scaled(
-            prior.derived,
-            np.maximum(
-                prior.derived[..., D.N] + prior.derived[..., D.PAIR_N], prior.derived[..., D.SEEN]
-            ),
-        ),
-    )
-
-
 def read(
     rows: Terms,
     *,
@@ -507,7 +282,7 @@ def _read_family(
         window = rows.keys["window"][pick].astype(np.int64)
         scale = decay.window_scale(window, HALF_LIFE_MS[family], now_ms=now_ms)
         scale *= _units(rows.keys[pick])
-        np.add.at(out, (category[pick], arm[pick]), rows.values[pick] * _factor(family, scale))
+        np.add.at(out, (category[pick], arm[pick]), rows.values[pick] * factor(family, scale))
     return out
 
 
@@ -560,7 +335,7 @@ def unsound(rows: Terms) -> NDArray[np.bool_]:
     for family in Family:
         mine = is_of(rows.keys, family)
         if mine.any():
-            values = rows.values[mine] * _factor(family, scale[mine])
+            values = rows.values[mine] * factor(family, scale[mine])
             bad[mine] = damaged(values, family)
     if bad.any():
         names = rows.keys.copy()
@@ -574,71 +349,9 @@ def _units(keys: NDArray[np.void]) -> NDArray[np.float64]:
     return np.where(keys["family"] < CARRY, 1.0, float(UNIT))
 
 
-def _factor(family: Family, scale: NDArray[np.float64]) -> NDArray[np.float64]:
+def factor(family: Family, scale: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return (n, N_COLUMNS) what turns stored integers into evidence, given (n,) window scales."""
     return np.where(_WEIGHTED[family], scale[:, None], 1.0) / _FIXED_POINT[family]
-
-
-class Grid:
-    """The sums of a fixed set of cells, laid out densely by position instead of by digest.
-
-    The same integers as rows hold, for a process that owns all of them, as a replay does.
-    """
-
-    def __init__(self, n_categories: int, n_arms: int) -> None:
-        self._shape = (n_categories, n_arms, N_COLUMNS)
-        self._sums: dict[tuple[Family, int], NDArray[np.int64]] = {}
-        self._carries: dict[tuple[Family, int], NDArray[np.int64]] = {}
-
-    def add(
-        self,
-        family: Family,
-        *,
-        category: NDArray[np.intp],
-        arm: NDArray[np.intp],
-        at_ms: NDArray[np.int64],
-        columns: NDArray[np.float64],
-    ) -> None:
-        """Fold records in, as `terms` and `merge` would.
-
-        Args:
-            category, arm: (n,) positions.
-            at_ms, columns: as in `terms`.
-        Raises:
-            ValueError: a value is not finite, or beyond `MOST`.
-        """
-        window, values = _windows_and_values(family, at_ms, columns)
-        for number in set(window.tolist()):
-            sums = self._sums.get((family, number))
-            if sums is None:
-                sums = self._sums[family, number] = np.zeros(self._shape, dtype=np.int64)
-            inside = window == number
-            over = exact.add_at(sums, (category[inside], arm[inside]), values[inside])
-            if over is not None:
-                carry = self._carries.setdefault((family, number), np.zeros_like(sums))
-                carry += over
-
-    def read(self, *, now_ms: int) -> Evidence:
-        """Return the evidence as of `now_ms`."""
-        return Evidence(
-            quality=self.read_family(Family.QUALITY, now_ms=now_ms),
-            usage=self.read_family(Family.USAGE, now_ms=now_ms),
-            latency=self.read_family(Family.LATENCY, now_ms=now_ms),
-            reliability=self.read_family(Family.RELIABILITY, now_ms=now_ms),
-            derived=self.read_family(Family.DERIVED, now_ms=now_ms),
-        )
-
-    def read_family(self, family: Family, *, now_ms: int) -> NDArray[np.float64]:
-        """Return (n_categories, n_arms, N_COLUMNS) evidence of one family."""
-        out = np.zeros(self._shape)
-        # Floats add up in the order of windows, as rows do, whichever record came first.
-        for (kind, number), sums in sorted(self._sums.items(), key=lambda item: item[0]):
-            if kind is family:
-                scale = decay.window_scale(np.array([number]), HALF_LIFE_MS[family], now_ms=now_ms)
-                out += sums * _factor(family, scale)[0]
-                if (kind, number) in self._carries:
-                    out += self._carries[kind, number] * _factor(family, scale * float(UNIT))[0]
-        return out
 
 
 def is_stale(keys: NDArray[np.void], *, now_ms: int) -> NDArray[np.bool_]:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.cells import N_COLUMNS, D, Q
+from bandit.families import N_COLUMNS, D, Q
 
 MADE_UP_PAIRS = 20.0
 """Pairs without any relation, added to those that were found: one odd pair explains nothing."""

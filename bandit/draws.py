@@ -21,7 +21,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.cells import Q
+from bandit.families import Q
 from bandit.hosts import HOST_EXPLORED, least_labelled
 from bandit.posterior import N_DRAWS, Bank
 from bandit.utility import (

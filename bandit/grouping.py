@@ -14,18 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit import decay, exact
-from bandit.cells import (
+from bandit.cells import CARRY, KEY, Terms, group
+from bandit.families import (
     BY_REGIME,
-    CARRY,
     HALF_LIFE_MS,
-    KEY,
     N_COLUMNS,
     REAL_SCALE,
     SCALED,
     UNWEIGHTED,
     Family,
-    Terms,
-    group,
 )
 
 SPAN_MS = min(HALF_LIFE_MS.values()) * decay.HALF_LIVES_PER_WINDOW
@@ -81,7 +78,7 @@ class Grouping:
 
         Args:
             columns: by column the raw values as in `cells.terms`, (n,), finite and within
-                `cells.MOST`; others are 0.
+                `families.MOST`; others are 0.
         """
         values = np.zeros((len(self.starts), N_COLUMNS), dtype=np.int64)
         if not len(self.starts):

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from bandit.cells import Q
+from bandit.families import Q
 from bandit.quality import NOISE_FLOOR, NOISE_PSEUDO_N
 
 HOST_SD = 0.06

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from bandit import cost, derived, latency, quality, reliability
-from bandit.cells import FADING, Evidence, Family, L, Q, R, U
 from bandit.cells import damaged as damaged_sums
 from bandit.derived import Calibration
+from bandit.evidence import Evidence
+from bandit.families import FADING, Family, L, Q, R, U
 from bandit.latency import Latency
 from bandit.quality import Quality
 from bandit.reliability import Reliability

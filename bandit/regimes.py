@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit import drift
-from bandit.cells import D, Q
 from bandit.drift import AlarmKind
+from bandit.families import D, Q
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.cells import Evidence, Family, Q, S, U
 from bandit.cells import damaged as damaged_sums
 from bandit.derived import checked, usable
 from bandit.draws import LEARNING, tabulate
+from bandit.evidence import Evidence
+from bandit.families import Family, Q, S, U
 from bandit.hosts import HostDifferences, beside_group
 from bandit.posterior import Posterior
 from bandit.utility import Objective

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.cells import D, Evidence, Family, Q, T, Terms, damaged, read_plain
+from bandit.cells import Terms, damaged, read_plain
+from bandit.evidence import Evidence
+from bandit.families import D, Family, Q, T
 
 MOST_BORROWED_N = 10.0
 """What others' labels are worth at most to an app that goes by its own, in observations a cell.

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit import drift
-from bandit.cells import Family, Grid
 from bandit.drift import CALM, Alarm, News, Watch
+from bandit.families import Family
+from bandit.grid import Grid
 from bandit.posterior import Posterior
 from bandit.regimes import FIRST, Regimes, count_quality
 

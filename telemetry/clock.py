@@ -68,8 +68,6 @@ class StoreClock:
 
     def hear(self, offset_ms: float, *, delay_ms: float) -> None:
         """Take one measurement over: the quickest of the last few holds."""
-        if delay_ms < 0:  # our own clock was set while the answer was on its way
-            return
         for delay, offset in self._heard:
             if abs(offset - offset_ms) > (delay + delay_ms) / 2 + DRIFT_MS:
                 self._heard.clear()

@@ -21,7 +21,7 @@ from telemetry import keys, narrow, young
 from telemetry.decisions import KIND, Decisions
 from telemetry.events import NO_DIGEST, RECORD, TOKEN_OFFSET, Flag, Match
 from telemetry.store import Client
-from telemetry.tokens import TOKEN_SIZE, decided_at_ms, nonce_of, shard_of
+from telemetry.tokens import LAYOUT, TOKEN_SIZE, decided_at_ms, nonce_of, shard_of
 
 _DAY_MS = 86_400_000
 BUCKET_MS = 8 * _DAY_MS
@@ -72,6 +72,8 @@ def append(before: bytes | None, tokens: bytes) -> bytes:
     found = (before or b"") + tokens
     if len(found) <= MAX_REFERENCES * narrow.TOKEN_SIZE:
         return found
+    if found[0] == LAYOUT:  # then all that follow are as long: no call pays for taking them apart
+        return found[-MAX_REFERENCES * TOKEN_SIZE :]
     return b"".join(tokens_in(found)[-MAX_REFERENCES:])
 
 

@@ -79,9 +79,8 @@ def of_store(client: Client, offered: bytes) -> bytes:
 def raters_key(client: Client) -> bytes:
     """Return the key that ranks raters' decisions in this store, made by whoever needs it first.
 
-    It follows from the store's secret, and is kept beside the store's layout:
-    there an archive takes it along, which the secret itself never enters. So what is folded again
-    ranks as it did.
+    It follows from the store's secret, and is kept beside the store's layout: there an archive
+    takes it along, which the secret itself never enters. So what is folded again ranks as it did.
 
     Raises:
         redis.RedisError: the store is away, or has none and takes no writes.

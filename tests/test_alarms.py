@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from test_router_choices import ABC, BEGUN, SCOPE, WEEK_MS, beliefs, configuration, rows
 
 from bandit import cells, drift
-from bandit.cells import D, Family, Q
 from bandit.derived import checked
 from bandit.drift import BUCKET_MS, CALM, PROBE_BUCKETS, AlarmKind, News, Watch
+from bandit.families import N_COLUMNS, D, Family, Q
 from bandit.regimes import FIRST, count_derived, count_quality
 from router.beliefs import choices
 from router.beliefs.alarms import AlarmNotice, Alarms, EndpointWatch
@@ -172,7 +172,7 @@ def by_name(terms: cells.Terms) -> dict[bytes, list[int]]:
 
 
 def quality(n: float, mean: float) -> Any:
-    out = np.zeros((1, 1, cells.N_COLUMNS))
+    out = np.zeros((1, 1, N_COLUMNS))
     out[..., [Q.LABELS, Q.N]] = n
     out[..., [Q.R, Q.R2]] = n * mean
     return out
@@ -204,7 +204,7 @@ def test_labels_of_a_regime_that_nobody_told_of_yet_count_in_full() -> None:
 
 def test_derived_labels_follow_the_regimes_and_pairs_stay() -> None:
     def derived(n: float, good: float) -> Any:
-        out = np.zeros((1, 1, cells.N_COLUMNS))
+        out = np.zeros((1, 1, N_COLUMNS))
         out[..., D.N], out[..., D.GOOD], out[..., D.PAIRS] = n, good, 60
         return out
 
@@ -217,7 +217,7 @@ def test_derived_labels_follow_the_regimes_and_pairs_stay() -> None:
 
 def test_calls_that_were_read_follow_the_regimes_with_the_faults_found_among_them() -> None:
     def derived(seen: float, alone: float, paired: float) -> Any:
-        out = np.zeros((1, 1, cells.N_COLUMNS))
+        out = np.zeros((1, 1, N_COLUMNS))
         out[..., D.SEEN], out[..., D.N] = seen, alone
         out[..., D.PAIRS] = out[..., D.PAIR_N] = paired
         return out
@@ -300,7 +300,7 @@ class World:
 
 
 def reader_of(client: Any) -> Reader:
-    return Reader(client, 1, key_bytes=cells.KEY.itemsize, row_bytes=8 * cells.N_COLUMNS)
+    return Reader(client, 1, key_bytes=cells.KEY.itemsize, row_bytes=8 * N_COLUMNS)
 
 
 @pytest.fixture
@@ -373,7 +373,7 @@ def test_a_damaged_row_raises_no_alarm_and_what_was_known_goes_on(world: World) 
         world.close()
     at = keys.rows(0)
     kept = world.client.hgetall(at)
-    damage = np.full(cells.N_COLUMNS, -(2**62), dtype=np.int64).tobytes()
+    damage = np.full(N_COLUMNS, -(2**62), dtype=np.int64).tobytes()
     before = world.alarms.known[A]
 
     def replace_rows(rows: dict[bytes, bytes]) -> None:

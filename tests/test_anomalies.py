@@ -24,6 +24,7 @@ from pipeline import NOW_MS, fold_all, journalled, reset, send_all, state
 
 from bandit import cells
 from bandit.draws import Step
+from bandit.families import N_COLUMNS
 from router.beliefs.choices import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.releases import Releases
 from router.decision.draws import Draws
@@ -231,7 +232,7 @@ def test_a_reader_ends_with_every_row_of_the_store(
     def run() -> None:
         reading = connect(proxy.address)
         size = cells.KEY.itemsize
-        reader = Reader(reading, SHARDS, key_bytes=size, row_bytes=8 * cells.N_COLUMNS)
+        reader = Reader(reading, SHARDS, key_bytes=size, row_bytes=8 * N_COLUMNS)
         until_it_works(reader.poll)
         assert not until_it_works(reader.poll)
         reading.close()

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bandit import cells, decay
-from bandit.cells import HALF_LIFE_MS, KEY, N_COLUMNS, Family, Q, Terms, U
+from bandit.cells import KEY, Terms
+from bandit.families import HALF_LIFE_MS, N_COLUMNS, REAL_SCALE, Family, Q, U
 
 HOUR_MS = 3_600_000
 NOW_MS = 1_790_000_000_000
@@ -148,4 +149,4 @@ def test_a_hundred_million_labels_at_full_weight_fit() -> None:
     most = np.iinfo(np.int64).max
     heaviest = int(decay.TABLE[-1]) << (decay.HALF_LIVES_PER_WINDOW - 1)
 
-    assert heaviest * cells.REAL_SCALE * 10**8 < most
+    assert heaviest * REAL_SCALE * 10**8 < most

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandit import cost
-from bandit.cells import Evidence, Q, R, U
 from bandit.draws import LEARNING, propensities, tabulate
+from bandit.evidence import Evidence
+from bandit.families import Q, R, U
 from bandit.posterior import Arms, infer
 from bandit.utility import Objective, Order
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandit import derived
-from bandit.cells import N_COLUMNS, D, Evidence, Q, R
+from bandit.evidence import Evidence
+from bandit.families import N_COLUMNS, D, Q, R
 from bandit.posterior import Arms, infer
 
 ARMS = Arms(np.arange(2), np.arange(2), np.ones(2), np.full(2, 4.0))

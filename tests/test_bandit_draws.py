@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandit import cells
-from bandit.cells import Evidence, L, Q, R, U
 from bandit.draws import LEARNING, Law, Step, Uniforms, draw, propensities, tabulate
+from bandit.evidence import Evidence
+from bandit.families import L, Q, R, U
 from bandit.posterior import Arms, Posterior, infer
 from bandit.utility import Objective, Order, admitted
 

@@ -10,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandit import cells, reliability
-from bandit.cells import HUGE, N_COLUMNS, Evidence, Family, Grid, Terms
+from bandit.cells import Terms
+from bandit.evidence import Evidence
+from bandit.families import FADING, HALF_LIFE_MS, HUGE, N_COLUMNS, Family, L
+from bandit.grid import Grid
 from bandit.posterior import Arms, Posterior, infer
 
 DAY_MS = 86_400_000
@@ -18,11 +21,11 @@ NOW_MS = 1_790_000_000_000
 CATEGORIES = np.array([77, 5, 2**63 + 1], dtype=np.uint64)
 ENDPOINTS = np.array([900, 3], dtype=np.uint64)
 # As far back as each family's three live windows reach, and a little further.
-REACH_MS = {family: 26 * half_life for family, half_life in cells.HALF_LIFE_MS.items()}
+REACH_MS = {family: 26 * half_life for family, half_life in HALF_LIFE_MS.items()}
 Record = tuple[Family, int, int, int, float]
 records = st.lists(
     st.tuples(
-        st.sampled_from(cells.FADING),
+        st.sampled_from(FADING),
         st.integers(0, 2),
         st.integers(0, 1),
         st.integers(0, 1 << 20),
@@ -41,9 +44,7 @@ def columns(items: list[Record]) -> np.ndarray:
 
 
 def by_family(items: list[Record]) -> dict[Family, list[Record]]:
-    return {
-        f: [i for i in items if i[0] is f] for f in cells.FADING if any(i[0] is f for i in items)
-    }
+    return {f: [i for i in items if i[0] is f] for f in FADING if any(i[0] is f for i in items)}
 
 
 def as_rows(items: list[Record]) -> list[Terms]:
@@ -191,7 +192,7 @@ def test_a_damaged_reliability_is_the_prior_itself() -> None:
     assert np.array_equal(found.evidence.quality, evidence.quality)
 
 
-@pytest.mark.parametrize("column", [cells.L.LN, cells.L.LN_TTFT, cells.L.LN_CENSORED])
+@pytest.mark.parametrize("column", [L.LN, L.LN_TTFT, L.LN_CENSORED])
 def test_a_sum_of_logarithms_may_be_negative(column: int) -> None:
     evidence = sound()
     evidence.latency[0, 0, column] = -5.0

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandit import cells, decay, grouping
-from bandit.cells import HALF_LIFE_MS, N_COLUMNS, Family
+from bandit.families import HALF_LIFE_MS, N_COLUMNS, Family
 from bandit.grouping import Grouping
 
 NOW_MS = 1_790_000_000_000

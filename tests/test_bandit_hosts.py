@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from bandit.cells import N_COLUMNS, Evidence, L, Q, R, U
 from bandit.draws import LEARNING, Law, Table, Uniforms, draw, tabulate
+from bandit.evidence import Evidence
+from bandit.families import N_COLUMNS, L, Q, R, U
 from bandit.hosts import (
     HOST_EXPLORED,
     HOST_SD,

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from bandit import incumbent
-from bandit.cells import Evidence, Q
+from bandit.evidence import Evidence
+from bandit.families import Q
 from bandit.incumbent import Books, Standings
 from bandit.posterior import Arms, Posterior
 from bandit.quality import Quality

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy.special import ndtri
 
-from bandit.cells import Evidence, L, Q, R, U
 from bandit.draws import LEARNING, Law, Step, Table, Uniforms, draw, propensities, tabulate
+from bandit.evidence import Evidence
+from bandit.families import L, Q, R, U
 from bandit.posterior import N_DRAWS, Arms, Posterior, infer, normals
 from bandit.utility import Objective
 

@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 
 from bandit import latency, limits
-from bandit.cells import Evidence, L, Q, U
+from bandit.evidence import Evidence
+from bandit.families import L, Q, U
 from bandit.limits import Limit, Limits, within
 from bandit.posterior import Arms, Posterior, infer
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from bandit import incumbent, orders
-from bandit.cells import Evidence, L, Q, R, U
 from bandit.draws import Uniforms, draw, propensities, tabulate
+from bandit.evidence import Evidence
+from bandit.families import L, Q, R, U
 from bandit.posterior import Arms, Posterior, infer
 from bandit.utility import Objective, Order
 

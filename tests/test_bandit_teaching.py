@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from bandit import cells, teaching
-from bandit.cells import D, Evidence, Family, L, Q, R, T, U
+from bandit.evidence import Evidence
+from bandit.families import N_COLUMNS, D, Family, L, Q, R, T, U
 from bandit.posterior import Arms, infer
 from bandit.report import Z90
 
@@ -17,7 +18,7 @@ APP, TASK, ENDPOINT = 11, 22, 33
 
 
 def labels(n: float, mean: float, *, plain: float | None = None) -> NDArray[np.float64]:
-    out = np.zeros((1, 1, cells.N_COLUMNS))
+    out = np.zeros((1, 1, N_COLUMNS))
     out[0, 0, [Q.LABELS, Q.N, Q.R, Q.R2]] = n if plain is None else plain, n, n * mean, n * mean
     return out
 
@@ -31,7 +32,7 @@ def others(quality: NDArray[np.float64]) -> Evidence:
     return Evidence(quality, found.usage, found.latency, found.reliability, found.derived)
 
 
-NOTHING = np.zeros((1, 1, cells.N_COLUMNS))
+NOTHING = np.zeros((1, 1, N_COLUMNS))
 
 
 def test_what_others_taught_is_worth_ten_labels_and_their_calls_count_in_full() -> None:
@@ -115,7 +116,7 @@ def test_the_key_of_teaching_never_changes() -> None:
 
 def read(*said: tuple[float, float]) -> tuple[float, float]:
     """Labels and rewards of an app, given what each record adds of both."""
-    columns = np.zeros((len(said), cells.N_COLUMNS))
+    columns = np.zeros((len(said), N_COLUMNS))
     columns[:, [T.LABELS, T.REWARD]] = said
     app, task, endpoint = (
         np.full(len(said), digest, dtype=np.uint64) for digest in (APP, TASK, ENDPOINT)

@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from bandit import cells
-from bandit.cells import Family, Q
+from bandit.families import Family, Q
 from scripts.benches.raters import Span, print_table, run_row
 from scripts.benches.raters_world import (
     BEST,

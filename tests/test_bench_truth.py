@@ -12,8 +12,8 @@ import pytest
 import structlog
 
 from bandit import cells
-from bandit.cells import D, Family, Q, U
 from bandit.drift import AlarmKind
+from bandit.families import HALF_LIFE_MS, D, Family, Q, U
 from bandit.report import ReportRow
 from router.beliefs.beliefs import believe
 from scripts.benches import truth, truth_falls
@@ -261,7 +261,7 @@ def test_a_restored_endpoint_is_no_false_alarm_of_its_own() -> None:
 
 def test_beliefs_are_of_the_moment_that_is_given() -> None:
     found = world(Setting(2, 0.9), 5)
-    half_life_ms = cells.HALF_LIFE_MS[Family.QUALITY]
+    half_life_ms = HALF_LIFE_MS[Family.QUALITY]
 
     later = believe(
         found.configuration, found.rows, version=1, now_ms=found.now_ms + half_life_ms

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from test_workers_archive import NOW_MS, Life, outcome
 
 from bandit import cells, exact
-from bandit.cells import CARRY, KEY, MOST, N_COLUMNS, Family, Grid, Terms, U
+from bandit.cells import CARRY, KEY, Terms
 from bandit.decay import TABLE
 from bandit.exact import UNIT
+from bandit.families import MOST, N_COLUMNS, Family, U
+from bandit.grid import Grid
 from bandit.grouping import Grouping
 from bandit.posterior import Arms, infer
 from telemetry import keys

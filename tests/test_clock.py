@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from router.decision.context import Moment
 from telemetry import keys
 from telemetry.clock import StoreClock
-from telemetry.passed import COUNTS_MS, FORGOTTEN_MS, Progress, forget_silent, is_passed
+from telemetry.passed import COUNTS_MS, FORGOTTEN_MS, Progress, forget_silent, is_passed, words
 from telemetry.store import Address
 from telemetry.writer import Counters, ProgressTeller, Sender, Writer
 
@@ -118,10 +118,6 @@ def test_a_decision_is_dated_by_the_stores_clock(
 
 
 # -- how far a producer is ----------------------------------------------------------------------
-
-
-def words(client: Any) -> list[Progress]:
-    return [Progress.parse(value) for value in client.hvals(keys.PASSED)]
 
 
 @pytest.fixture

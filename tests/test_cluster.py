@@ -31,7 +31,8 @@ from conftest import (
 )
 from redis.crc import key_slot
 
-from bandit.cells import KEY, N_COLUMNS
+from bandit.cells import KEY
+from bandit.families import N_COLUMNS
 from router.demo.stack import stack
 from telemetry import keys
 from telemetry.embedded import PrivateServer

@@ -16,8 +16,9 @@ from test_ingest import outcome as outcome_told
 from test_ingest import tell
 from test_workers_archive import Life, feedback, outcome, run
 
-from bandit.cells import KEY, N_COLUMNS, Family, U
+from bandit.cells import KEY
 from bandit.decay import windows_and_weights
+from bandit.families import N_COLUMNS, Family, U
 from router.config import watch
 from router.report import gather, terminal, views
 from router.report.terminal import console

@@ -19,8 +19,8 @@ from conftest import SHARDS
 from pipeline import NOW_MS, RECORDS, fold_all, journalled, send_all, state
 
 from bandit import cells
-from bandit.cells import Family, Q, U
 from bandit.draws import Step
+from bandit.families import N_COLUMNS, Family, Q, U
 from router.beliefs.choices import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.releases import Releases
 from router.decision.draws import Draws
@@ -96,7 +96,7 @@ def run_everything(address: Address, tmp_path: Path) -> dict[str, Any]:
 
 def check_reader(client: Any) -> None:
     size = cells.KEY.itemsize
-    reader = Reader(client, SHARDS, key_bytes=size, row_bytes=8 * cells.N_COLUMNS)
+    reader = Reader(client, SHARDS, key_bytes=size, row_bytes=8 * N_COLUMNS)
     assert reader.poll()
     evidence = cells.read(
         cells.from_bytes(*reader.rows()),

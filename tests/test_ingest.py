@@ -32,7 +32,7 @@ from conftest import (
 )
 
 from bandit import cells
-from bandit.cells import L, Q, U
+from bandit.families import REAL_SCALE, Family, L, Q, U
 from router.commands import ingest as ingest_command
 from router.commands.ingest_file import BadFile, open_rows
 from router.intake.feedback import NAMES as REFERENCE_NAMES
@@ -80,7 +80,7 @@ def counted(client: Any, name: str) -> int:
     return sum(int(client.hget(keys.meta(s), f"n_{name}") or 0) for s in range(SHARDS))
 
 
-def sums(client: Any, family: cells.Family) -> Any:
+def sums(client: Any, family: Family) -> Any:
     """Sums of one family over all shards, by column."""
     rows = [item for s in range(SHARDS) for item in client.hgetall(keys.rows(s)).items()]
     terms = cells.from_bytes(b"".join(k for k, _ in rows), b"".join(v for _, v in rows))
@@ -107,13 +107,13 @@ def test_an_outcome_reaches_every_family_and_its_label_the_quality(
     assert got.status_code == 202
     assert got.json()["accepted"] == 3
     settled(sidecar, client, 3)
-    usage, quality = sums(client, cells.Family.USAGE), sums(client, cells.Family.QUALITY)
+    usage, quality = sums(client, Family.USAGE), sums(client, Family.QUALITY)
     assert usage[U.CALLS] == 3
     assert usage[U.FAILED] == 2
     assert usage[U.COST_NANO] / usage[U.PRICED] == 0.25e9
     assert quality[Q.LABELS] == 1
-    assert quality[Q.R] / quality[Q.N] == pytest.approx(0.75 * cells.REAL_SCALE)
-    assert sums(client, cells.Family.LATENCY)[L.N] > 0
+    assert quality[Q.R] / quality[Q.N] == pytest.approx(0.75 * REAL_SCALE)
+    assert sums(client, Family.LATENCY)[L.N] > 0
     sidecar.until(lambda: sidecar.calls_known() == 3)
 
 
@@ -123,7 +123,7 @@ def test_a_latency_that_was_not_measured_is_no_latency_of_zero(
     tell(sidecar, outcome(1), outcome(2, result="timeout"))
     settled(sidecar, client, 2)
 
-    assert not np.any(sums(client, cells.Family.LATENCY))
+    assert not np.any(sums(client, Family.LATENCY))
 
 
 def test_without_a_cost_the_tokens_are_priced_as_the_endpoints_own(
@@ -132,7 +132,7 @@ def test_without_a_cost_the_tokens_are_priced_as_the_endpoints_own(
     tell(sidecar, outcome(1, tokens_in=1000, tokens_out=500))
     settled(sidecar, client, 1)
 
-    usage = sums(client, cells.Family.USAGE)
+    usage = sums(client, Family.USAGE)
     assert usage[U.COST_NANO] / usage[U.PRICED] == 1000 * 1000 + 500 * 2000
 
 
@@ -140,7 +140,7 @@ def test_ingested_outcomes_count_in_no_verdict(sidecar: Sidecar, learner: Any, c
     tell(sidecar, outcome(1, passed=True))
     settled(sidecar, client, 1)
 
-    assert not np.any(sums(client, cells.Family.BOOKS))
+    assert not np.any(sums(client, Family.BOOKS))
 
 
 def test_an_unknown_task_is_booked_as_general_with_a_warning(sidecar: Sidecar) -> None:
@@ -231,8 +231,8 @@ def test_an_event_that_is_told_again_has_no_second_effect(
     settled(sidecar, client, 6 + 15 + 4 + 1)
 
     assert counted(client, "outcomes") == 6
-    assert sums(client, cells.Family.USAGE)[U.CALLS] == 6
-    assert sums(client, cells.Family.QUALITY)[Q.LABELS] == 6
+    assert sums(client, Family.USAGE)[U.CALLS] == 6
+    assert sums(client, Family.QUALITY)[Q.LABELS] == 6
 
 
 def test_feedback_that_is_told_again_does_not_outdate_what_came_after_it(
@@ -250,9 +250,9 @@ def test_feedback_that_is_told_again_does_not_outdate_what_came_after_it(
     sidecar.until(lambda: counted(client, "feedback") + counted(client, "feedback_outdated") == 2)
 
     assert counted(client, "resolved") == 2
-    quality = sums(client, cells.Family.QUALITY)
+    quality = sums(client, Family.QUALITY)
     assert quality[Q.LABELS] == 1
-    assert quality[Q.R] / quality[Q.N] == pytest.approx(0.75 * cells.REAL_SCALE)
+    assert quality[Q.R] / quality[Q.N] == pytest.approx(0.75 * REAL_SCALE)
 
 
 @pytest.mark.usefixtures("store")  # several at once
@@ -279,7 +279,7 @@ def test_two_processes_that_are_told_the_same_count_it_once(
         settled(sidecar, client, 80)
 
     assert counted(client, "outcomes") == 40
-    assert sums(client, cells.Family.QUALITY)[Q.LABELS] == 40
+    assert sums(client, Family.QUALITY)[Q.LABELS] == 40
     assert sidecar.feedback(response_id="r7", passed=True).json()["results"][0]["decisions"] == 1
 
 
@@ -540,9 +540,9 @@ def test_a_recorded_table_teaches_once_however_often_it_is_read(
     assert first.ignored == ["prompt_id"]
     settled(sidecar, client, 100)
     assert counted(client, "outcomes") == 50
-    usage, quality = sums(client, cells.Family.USAGE), sums(client, cells.Family.QUALITY)
+    usage, quality = sums(client, Family.USAGE), sums(client, Family.QUALITY)
     assert usage[U.CALLS] == quality[Q.LABELS] == 50
-    assert quality[Q.R] / quality[Q.N] == pytest.approx(0.5 * cells.REAL_SCALE, rel=1e-4)
+    assert quality[Q.R] / quality[Q.N] == pytest.approx(0.5 * REAL_SCALE, rel=1e-4)
     sidecar.until(lambda: sidecar.labels_known() == 50)
     posterior = sidecar.app.keeper.current.posterior
     tasks = list(sidecar.app.keeper.current.configuration.task_index)
@@ -801,8 +801,8 @@ def test_ids_depend_on_rows_only(tmp_path: Path) -> None:
 
 def labels(client: Any) -> tuple[float, float]:
     """Return how many labels count, and their mean."""
-    quality = sums(client, cells.Family.QUALITY)
-    return quality[Q.LABELS], quality[Q.R] / max(quality[Q.N], 1) / cells.REAL_SCALE
+    quality = sums(client, Family.QUALITY)
+    return quality[Q.LABELS], quality[Q.R] / max(quality[Q.N], 1) / REAL_SCALE
 
 
 def feedback_files(directory: Path, score: float) -> Iterator[Path]:

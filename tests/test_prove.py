@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bandit.cells import N_COLUMNS, Q, U
+from bandit.families import N_COLUMNS, Q, U
 from scripts.proofs.chaos import poison
 from scripts.proofs.ledger import (
     CALLS_PER_TASK,

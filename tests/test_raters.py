@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bandit import cells
-from bandit.cells import D, Family, Q
+from bandit.families import D, Family, Q
 from router.report import terminal
 from router.report.gather import Report
 from telemetry import events, frames, keys, tokens

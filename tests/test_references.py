@@ -24,6 +24,7 @@ from conftest import Reply as Answer
 from pipeline import said_in_store
 
 from router.decision.context import Moment
+from router.dispatch import recent
 from router.dispatch.recent import RecentNames
 from telemetry import events, frames, keys, references
 from telemetry.events import FeedbackKind, Flag, Match, Result
@@ -31,7 +32,7 @@ from telemetry.frames import Frame
 from telemetry.passed import Progress
 from telemetry.reader import FATES
 from telemetry.store import Address
-from telemetry.tokens import Token
+from telemetry.tokens import TOKEN_SIZE, Token
 from telemetry.young import NAME_BYTES, name_of
 from workers.folding.held import MAX_ROUND, MOST_AGAIN_MS, MOST_S, References, take_up
 from workers.folding.lease import Lease
@@ -610,3 +611,18 @@ def test_a_reference_of_a_header_is_the_one_of_a_body(
         told = sidecar.feedback(ref=named, passed=True).json()["results"][0]
 
     assert (told["status"], told["decisions"]) == ("accepted", 1)
+
+
+def test_what_a_router_remembers_of_names_is_bounded_in_bytes(monkeypatch: Any) -> None:
+    """Names that mean a hundred decisions each, too; the latest are known."""
+    monkeypatch.setattr(recent, "MAX_BYTES", 100_000)
+    known = RecentNames()
+    names = [events.digest16("shop", "ref", str(n)) for n in range(40)]
+    for name in names:
+        for n in range(150):
+            known.note(outcome(n, NOW_MS + n, reference=name))
+
+    found = [len(known.of(name)) for name in names]
+
+    assert found[-8:] == [references.MAX_REFERENCES] * 8
+    assert sum(found) * TOKEN_SIZE <= 100_000

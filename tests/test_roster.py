@@ -19,7 +19,8 @@ from conftest import REPOSITORY, SHARDS, folded, learning, outcome_of, until
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bandit.cells import KEY, N_COLUMNS, Family, U, from_bytes
+from bandit.cells import KEY, from_bytes
+from bandit.families import N_COLUMNS, Family, U
 from telemetry import keys
 from telemetry.reader import Reader
 from telemetry.store import Address

@@ -14,8 +14,9 @@ import pytest
 import yaml
 
 from bandit import cells
-from bandit.cells import B, Family, Q, Terms, U
+from bandit.cells import Terms
 from bandit.draws import LEARNING, Law
+from bandit.families import N_COLUMNS, B, Family, Q, U
 from router.beliefs import choices
 from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.choices import Kept, ReviewKey
@@ -63,7 +64,7 @@ def rows(
     parts = []
     release_keys = dict(zip(of.task_index, review_key.release_keys(of.task_index), strict=True))
     for task, name, n, mean in counts:
-        quality, usage, books = (np.zeros((n, cells.N_COLUMNS)) for _ in range(3))
+        quality, usage, books = (np.zeros((n, N_COLUMNS)) for _ in range(3))
         reward = (np.arange(n) < round(mean * n)).astype(float)
         quality[:, [Q.LABELS, Q.N]] = 1
         quality[:, Q.R] = quality[:, Q.R2] = reward

@@ -23,7 +23,8 @@ from conftest import (
     until,
 )
 
-from bandit.cells import KEY, N_COLUMNS, Family, U, from_bytes
+from bandit.cells import KEY, from_bytes
+from bandit.families import N_COLUMNS, Family, U
 from telemetry.reader import Reader
 from telemetry.store import Address, connect, parse_address
 from telemetry.writer import Writer

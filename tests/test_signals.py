@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from conftest import LEARN, ROUTED, Provider, Reply, Sidecar, endpoint, serving
 
-from bandit.cells import D, S
+from bandit.families import D, S
 from telemetry.store import Address
 from workers.observer.rewards import TYPING_S
 

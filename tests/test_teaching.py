@@ -24,7 +24,7 @@ from conftest import (
 )
 
 from bandit import cells
-from bandit.cells import B, D, Family, Q, U
+from bandit.families import N_COLUMNS, B, D, Family, Q, U
 from bandit.report import ReportRow
 from bandit.teaching import MOST_BORROWED_N
 from router.beliefs.beliefs import Beliefs, believe
@@ -339,7 +339,7 @@ def labels(
     of: Configuration, category: int, name: str, n: int, mean: float, at_ms: int
 ) -> cells.Terms:
     """Calls with labels, as a version that counted no teaching left them."""
-    quality, usage = np.zeros((n, cells.N_COLUMNS)), np.zeros((n, cells.N_COLUMNS))
+    quality, usage = np.zeros((n, N_COLUMNS)), np.zeros((n, N_COLUMNS))
     reward = (np.arange(n) < round(mean * n)).astype(float)
     quality[:, [Q.LABELS, Q.N]] = 1
     quality[:, Q.R] = quality[:, Q.R2] = reward
@@ -371,7 +371,7 @@ def test_what_a_listeners_answers_show_tells_of_the_endpoint_and_not_of_quality(
     shared = of.apps["default"].categories["code"]
     rows = [labels(of, shared, name, 50, 0.8, now_ms) for name in "ab"]
     without = believe(of, cells.merge(rows), version=1, now_ms=now_ms)
-    read = np.zeros((1000, cells.N_COLUMNS))
+    read = np.zeros((1000, N_COLUMNS))
     read[:, D.SEEN] = 1
     read[np.ix_(np.arange(1, 100, 2), [D.PAIRS, D.PAIR_N, D.PAIR_S])] = 1
     arms = [of.catalog.by_id[name].digest for name in "ab"]

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from bandit import cells
-from bandit.cells import Family, Q
+from bandit.families import Family, Q
 from router.decision.seal import PREFIX, SEAL_BYTES, Seal
 from telemetry import events, frames, journal, keys, narrow, references, tokens
 from telemetry.frames import Frame

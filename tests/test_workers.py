@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from bandit import cells
-from bandit.cells import D, Family, Q, R, S, U
 from bandit.derived import checked
+from bandit.evidence import Evidence
+from bandit.families import N_COLUMNS, RETIRED, D, Family, Q, R, S, U
 from telemetry import events, frames, keys, narrow, references
 from telemetry.events import FeedbackKind, Flag, Match, Result, Source
 from telemetry.frames import Frame
@@ -97,7 +98,7 @@ def resolve(client: Any, shard: Shard, lease: Lease, *, now_ms: int = NOW_MS + 1
     assert References(1).look(client, [(shard, lease.token)], now_ms) == []
 
 
-def evidence(client: Any) -> cells.Evidence:
+def evidence(client: Any) -> Evidence:
     rows = client.hgetall(keys.rows(0))
     terms = cells.from_bytes(b"".join(rows), b"".join(rows.values()))
     return cells.read(
@@ -401,7 +402,7 @@ def test_records_of_before_calls_were_counted_as_read_fold_to_the_rows_they_made
     found = effects(Batch(records, records["token"]["decided_at_ms"] // 86_400_000), {}).terms
 
     made = cells.from_bytes(bytes.fromhex(kept["keys"]), bytes.fromhex(kept["values"]))
-    read = made.keys["family"] != cells.RETIRED  # rows of residuals are read by nobody any more
+    read = made.keys["family"] != RETIRED  # rows of residuals are read by nobody any more
     order = np.argsort([key.tobytes() for key in found.keys])
     assert not bad
     assert read.any()
@@ -440,7 +441,7 @@ def signals(client: Any) -> dict[S, int]:
 def test_readers_see_only_rows_that_changed(client: Any, shard: Shard, lease: Lease) -> None:
     from telemetry.reader import Reader
 
-    reader = Reader(client, 1, key_bytes=cells.KEY.itemsize, row_bytes=8 * cells.N_COLUMNS)
+    reader = Reader(client, 1, key_bytes=cells.KEY.itemsize, row_bytes=8 * N_COLUMNS)
     assert not reader.poll()
     send(client, outcome(1))
     fold(shard, lease)
@@ -460,7 +461,7 @@ def test_readers_see_only_rows_that_changed(client: Any, shard: Shard, lease: Le
 def test_readers_drop_rows_that_were_pruned(client: Any, shard: Shard, lease: Lease) -> None:
     from telemetry.reader import Reader
 
-    reader = Reader(client, 1, key_bytes=cells.KEY.itemsize, row_bytes=8 * cells.N_COLUMNS)
+    reader = Reader(client, 1, key_bytes=cells.KEY.itemsize, row_bytes=8 * N_COLUMNS)
     old = events.outcome(
         token(1, at_ms=NOW_MS - 10 * 86_400_000), result=Result.OK, attempt=1, status=200, flags=0
     )
@@ -481,7 +482,7 @@ def test_readers_drop_rows_that_were_pruned(client: Any, shard: Shard, lease: Le
 def test_an_empty_store_never_replaces_a_full_copy(client: Any, shard: Shard, lease: Lease) -> None:
     from telemetry.reader import Reader
 
-    reader = Reader(client, 1, key_bytes=cells.KEY.itemsize, row_bytes=8 * cells.N_COLUMNS)
+    reader = Reader(client, 1, key_bytes=cells.KEY.itemsize, row_bytes=8 * N_COLUMNS)
     send(client, outcome(1))
     fold(shard, lease)
     reader.poll()

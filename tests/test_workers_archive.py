@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pipeline import said_in_store
 
 from bandit import cells
-from bandit.cells import Family, T
+from bandit.families import N_COLUMNS, Family, T
 from telemetry import events, frames, keys, references
 from telemetry.events import FeedbackKind, Flag, Match, Result
 from telemetry.frames import Frame
@@ -649,7 +649,7 @@ def test_grouping_into_batches_shows_nowhere(dice: random.Random) -> None:
 
 
 def reader(client: Any) -> Reader:
-    return Reader(client, 1, key_bytes=cells.KEY.itemsize, row_bytes=8 * cells.N_COLUMNS)
+    return Reader(client, 1, key_bytes=cells.KEY.itemsize, row_bytes=8 * N_COLUMNS)
 
 
 def test_a_lost_store_comes_back_as_it_was(life: Life) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit import incumbent, orders, pacing
-from bandit.cells import N_COLUMNS, Evidence, Family, Grid, discounted
 from bandit.draws import (
     LEARNING,
     Draw,
@@ -23,6 +22,9 @@ from bandit.draws import (
     propensities,
     tabulate,
 )
+from bandit.evidence import Evidence, discounted
+from bandit.families import N_COLUMNS, Family
+from bandit.grid import Grid
 from bandit.incumbent import Books, Release, Standings
 from bandit.limits import Limit, Limits, within
 from bandit.pacing import Price

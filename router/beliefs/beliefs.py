@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from bandit import cells, watcher
 from bandit.draws import LEARNING, Law, Table, tabulate
+from bandit.evidence import Evidence
+from bandit.families import Family
 from bandit.posterior import Bank, Posterior
 from bandit.utility import Objective
 from router.beliefs import alarms, choices, outlooks, splits
@@ -52,7 +54,7 @@ class Beliefs:
     _tables: dict[tuple[int, Objective, Law, bytes], Table] = field(default_factory=dict)
 
     @property
-    def evidence(self) -> cells.Evidence:
+    def evidence(self) -> Evidence:
         """What all share, and everything that is measured of calls."""
         return self.outlooks[0].evidence
 
@@ -155,7 +157,7 @@ def believe(
         # All outlooks have one evidence of latency.
         latency_q99_s=np.tile(shared.latency.quantile(0.99), (len(seen), 1)),
         ttft_q99_s=np.tile(shared.ttft.quantile(0.99), (len(seen), 1)),
-        teaching=cells.of_family(rows, cells.Family.TEACHING),
+        teaching=cells.of_family(rows, Family.TEACHING),
         known=known,
         learning=_learning(configuration, known),
         built_at=time.monotonic(),

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.cells import B, Family, Terms, read_plain
+from bandit.cells import Terms, read_plain
+from bandit.families import B, Family
 from bandit.incumbent import Books
 from bandit.posterior import Posterior
 from router.endpoints.catalog import Catalog

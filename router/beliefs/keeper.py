@@ -13,6 +13,7 @@ from typing import NamedTuple
 import structlog
 
 from bandit import cells
+from bandit.families import N_COLUMNS
 from router.beliefs import alarms, choices, splits
 from router.beliefs.alarms import Alarms
 from router.beliefs.beliefs import Beliefs, believe
@@ -187,7 +188,7 @@ class Keeper:
             client,
             self._configuration.store.shards,
             key_bytes=cells.KEY.itemsize,
-            row_bytes=8 * cells.N_COLUMNS,
+            row_bytes=8 * N_COLUMNS,
         )
         followed = _Followed(client, reader, Releases(client), Alarms(client))
         wakeup = Wakeup(connect(self._address, timeout_s=0.5))

@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit import cells
-from bandit.cells import Family, Q, Terms
+from bandit.cells import Terms
 from bandit.drift import News
+from bandit.families import N_COLUMNS, Family, Q
 from bandit.regimes import Regimes
 
-_ROW = np.dtype([("key", cells.KEY), ("values", "<i8", (cells.N_COLUMNS,))])
+_ROW = np.dtype([("key", cells.KEY), ("values", "<i8", (N_COLUMNS,))])
 
 
 def rows_by_endpoint(rows: Terms) -> dict[int, bytes]:
@@ -48,7 +49,7 @@ def news(
     then, later = (_read(raw, endpoint, tasks, now_ms) for raw in (before, now))
     if any(cells.damaged(part, Family.WATCH).any() for part in later.values()):
         return None
-    nothing = np.zeros((len(tasks), cells.N_COLUMNS))
+    nothing = np.zeros((len(tasks), N_COLUMNS))
     known, found = then.get(regimes.now, nothing), later.get(regimes.now, nothing)
     fresh = found - known
     has_news = (fresh[:, Q.LABELS] > 0) & (fresh[:, Q.N] > 0)

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit import cells, regimes, teaching
-from bandit.cells import Q
+from bandit.evidence import Evidence
+from bandit.families import Family, Q
 from bandit.posterior import Posterior, infer
 from router.beliefs.alarms import EndpointWatch
 from router.config.compiled import Configuration, category_digest
@@ -26,7 +27,7 @@ class Outlook:
     """What one set of labels supports, by task."""
 
     app: str | None  # whose labels these are; None: of all that share
-    evidence: cells.Evidence
+    evidence: Evidence
     posterior: Posterior
     signals: NDArray[np.float64]  # (n_tasks, n_arms, N_COLUMNS) what labels were read off
     borrowed: NDArray[np.float64]  # (n_tasks, n_arms) observations that others' labels count for
@@ -140,7 +141,7 @@ def _labels(
         cells.read_by_regime(
             rows, family, categories=categories, endpoints=endpoints, now_ms=now_ms
         )
-        for family in (cells.Family.QUALITY, cells.Family.DERIVED)
+        for family in (Family.QUALITY, Family.DERIVED)
     )
     counting = [one.regimes for one in known]
     return regimes.count_quality(quality, counting), regimes.count_derived(derived, counting)
@@ -148,7 +149,7 @@ def _labels(
 
 def _outlook(
     app: str | None,
-    evidence: cells.Evidence,
+    evidence: Evidence,
     given: NDArray[np.float64],
     read: NDArray[np.float64],
     rows: cells.Terms,
@@ -161,9 +162,7 @@ def _outlook(
         read: what was read off all answers, whoever's: how often they can be used is a fact.
     """
     catalog = configuration.catalog
-    signals = cells.read_plain(
-        rows, cells.Family.SIGNALS, names=categories, endpoints=catalog.digests
-    )
+    signals = cells.read_plain(rows, Family.SIGNALS, names=categories, endpoints=catalog.digests)
     posterior = infer(evidence, catalog.arms, read=read)
     borrowed = np.zeros(evidence.quality.shape[:2])
     return Outlook(

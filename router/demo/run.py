@@ -20,7 +20,7 @@ import yaml
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from bandit.cells import Q, S, U
+from bandit.families import Q, S, U
 from router.config.compiled import Configuration, load
 from router.demo.client import ClientLedger, DemoSettings, drive, say
 from router.demo.figures import DemoResult, LoopCounts, result_of

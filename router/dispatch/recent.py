@@ -11,8 +11,10 @@ from collections import OrderedDict
 from telemetry.references import append, names_in, token_in, tokens_in
 
 MAX_NAMES = 20_000
-"""About 7 MB. At a hundred calls a second these are the names of the last minute or two, and what
-is older is folded."""
+"""At a hundred calls a second the names of the last minute or two; what is older is folded."""
+MAX_BYTES = 8 << 20
+"""Of their tokens: three times what as many names of one decision each take. One name may mean a
+hundred."""
 
 
 class RecentNames:
@@ -21,14 +23,17 @@ class RecentNames:
     def __init__(self, most: int = MAX_NAMES) -> None:
         self._most = most
         self._tokens: OrderedDict[bytes, bytes] = OrderedDict()  # digest -> packed, back to back
+        self._n_bytes = 0
 
     def note(self, outcome: bytes) -> None:
         """Remember what a record that was written says its decision may be named by."""
         known = self._tokens
         for digest in names_in(outcome):
-            known[digest] = append(known.pop(digest, None), token_in(outcome))
-            if len(known) > self._most:
-                known.popitem(last=False)
+            before = known.pop(digest, b"")
+            after = known[digest] = append(before, token_in(outcome))
+            self._n_bytes += len(after) - len(before)
+            while len(known) > self._most or self._n_bytes > MAX_BYTES:
+                self._n_bytes -= len(known.popitem(last=False)[1])
 
     def of(self, digest: bytes) -> list[bytes]:
         """Return the packed tokens of the decisions that a name means, as far as is remembered."""

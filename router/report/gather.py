@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bandit import cells
+from bandit.families import N_COLUMNS, Family, U
 from bandit.report import ReportRow
 from router.beliefs.alarms import Alarms
 from router.beliefs.beliefs import Beliefs, believe
@@ -128,7 +129,7 @@ def read_beliefs(
             client,
             configuration.store.shards,
             key_bytes=cells.KEY.itemsize,
-            row_bytes=8 * cells.N_COLUMNS,
+            row_bytes=8 * N_COLUMNS,
         )
         reader.poll()
         rows = cells.from_bytes(*reader.rows())
@@ -201,10 +202,10 @@ def _unlisted(
     counts: dict[tuple[str, int], int] = {}
     for key, value in zip(rows.keys, rows.values, strict=True):
         endpoint = int(key["endpoint"])
-        if key["family"] == int(cells.Family.USAGE) and endpoint not in known:
+        if key["family"] == int(Family.USAGE) and endpoint not in known:
             category = int(key["category"])
             cell = tasks.get(category, f"{category:016x}"), endpoint
-            counts[cell] = counts.get(cell, 0) + int(value[cells.U.CALLS])
+            counts[cell] = counts.get(cell, 0) + int(value[U.CALLS])
     return [
         Unlisted(category, names.get(f"{e:016x}", f"{e:016x}"), n)
         for (category, e), n in sorted(counts.items(), key=lambda item: -item[1])

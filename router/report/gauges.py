@@ -14,6 +14,16 @@ from telemetry.writer import Writer
 Gauges = dict[str, tuple[str, float]]
 """By name: what it means, and its value."""
 
+FATES = (
+    ("resolved", "Feedback by reference that went to its decisions."),
+    ("ambiguous", "Feedback by reference that means several decisions."),
+    ("too_many", "Feedback by reference that may mean more decisions than are kept under one."),
+    ("unmatched", "Feedback by reference that means none."),
+    ("late", "Decisions that came in after feedback that meant them was resolved."),
+    ("unknown_old", "Feedback for old decisions that no archive holds."),
+)
+"""What became of feedback by reference, as `telemetry.reader.FATES` names it."""
+
 
 def gauges(
     keeper: Keeper,
@@ -49,30 +59,7 @@ def gauges(
             "Cells that hold what no sum of records can: they are at their prior.",
             float(sum(outlook.damaged.sum() for outlook in keeper.current.outlooks)),
         ),
-        "router_feedback_resolved": (
-            "Feedback by reference that went to its decisions.",
-            fates.get("resolved", 0),
-        ),
-        "router_feedback_ambiguous": (
-            "Feedback by reference that means several decisions.",
-            fates.get("ambiguous", 0),
-        ),
-        "router_feedback_too_many": (
-            "Feedback by reference that may mean more decisions than are kept under one.",
-            fates.get("too_many", 0),
-        ),
-        "router_feedback_unmatched": (
-            "Feedback by reference that means none.",
-            fates.get("unmatched", 0),
-        ),
-        "router_feedback_late": (
-            "Decisions that came in after feedback that meant them was resolved.",
-            fates.get("late", 0),
-        ),
-        "router_feedback_unknown_old": (
-            "Feedback for old decisions that no archive holds.",
-            fates.get("unknown_old", 0),
-        ),
+        **{f"router_feedback_{name}": (meaning, fates.get(name, 0)) for name, meaning in FATES},
         "router_labels_not_counted": (
             "Labelled decisions beyond the few that count of a rater in a cell and day.",
             keeper.raters.not_counted,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bandit.cells import S
+from bandit.families import S
 from bandit.report import ReportRow, Teacher, rows
 from bandit.teaching import read_teaching
 from router.beliefs.beliefs import Beliefs

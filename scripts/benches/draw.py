@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from bandit.cells import Evidence, L, Q, R, U
 from bandit.draws import Law, Uniforms, draw, tabulate
+from bandit.evidence import Evidence
+from bandit.families import L, Q, R, U
 from bandit.limits import Limits, within
 from bandit.posterior import Arms, Posterior, infer
 from bandit.utility import Objective

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.cells import N_COLUMNS, Q
+from bandit.families import N_COLUMNS, Q
 from bandit.hosts import HOST_EXPLORED, HOST_LABELS, compare
 
 Measured = dict[str, Any]

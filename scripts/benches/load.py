@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from bandit import cells
-from bandit.cells import Family, U
+from bandit.families import N_COLUMNS, Family, U
 from bandit.posterior import Arms, infer
 from router.beliefs.keeper import LOOK_EVERY_S
 from telemetry import events
@@ -190,7 +190,7 @@ def follow(options: dict[str, Any]) -> dict[str, Any]:
         connect(address, timeout_s=0.5),
         n_shards,
         key_bytes=cells.KEY.itemsize,
-        row_bytes=8 * cells.N_COLUMNS,
+        row_bytes=8 * N_COLUMNS,
     )
     wakeup = Wakeup(connect(address, timeout_s=0.5))
     stop = threading.Event()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit import quality
-from bandit.cells import Q
+from bandit.families import Q
 from bandit.report import ReportRow
 from router.report.views import report_rows
 from scripts.benches.truth_world import SimulatedWorld

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit import incumbent
-from bandit.cells import Evidence, Q
 from bandit.draws import propensities, tabulate
+from bandit.evidence import Evidence
+from bandit.families import Q
 from bandit.incumbent import Books, Standings
 from bandit.posterior import Arms, Posterior, infer
 from bandit.utility import Objective

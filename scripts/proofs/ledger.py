@@ -22,8 +22,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.cells import HALF_LIFE_MS, N_COLUMNS, REAL_SCALE, D, Family, Q, Terms, U
+from bandit.cells import Terms
 from bandit.decay import windows_and_weights
+from bandit.families import HALF_LIFE_MS, N_COLUMNS, REAL_SCALE, D, Family, Q, U
 
 FOLDS = 4
 """A digit tells 0, 1, 2 and 3 folds apart: a power of two keeps rewards exact."""

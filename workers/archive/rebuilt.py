@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.cells import CARRY, KEY, N_COLUMNS, Family, add, from_bytes, unsound
+from bandit.cells import CARRY, KEY, add, from_bytes, unsound
 from bandit.exact import UNIT
+from bandit.families import N_COLUMNS, Family
 from telemetry.secret import RATERS_FIELD
 from telemetry.young import SPAN_MS, name_of
 from workers.archive.files import Content, Placed

@@ -18,7 +18,8 @@ import structlog
 from numpy.typing import NDArray
 
 from bandit import cells
-from bandit.cells import KEY, N_COLUMNS
+from bandit.cells import KEY
+from bandit.families import N_COLUMNS
 from telemetry import keys
 from telemetry.events import Kind
 from telemetry.scripts import CHILL, Argument, Commit, Ready, ask, run_all

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit import teaching
-from bandit.cells import MOST, B, D, Family, L, Q, R, S, T, Terms, U
+from bandit.cells import Terms
+from bandit.families import MOST, B, D, Family, L, Q, R, S, T, U
 from bandit.grouping import Grouping
 from telemetry.events import WAITED, FeedbackKind, Flag, Result, Source
 from telemetry.tokens import FIRST_WORD_SINCE, TAUGHT_SINCE, WATCHED_SINCE

@@ -1,0 +1,183 @@
+"""Families of statistics, and what their columns hold.
+
+Books, signals and teaching never fade: they say what exploring has cost, what labels were read
+off, and whose they are.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+_MINUTE_MS = 60_000
+_DAY_MS = 24 * 60 * _MINUTE_MS
+REAL_SCALE = 1 << 16
+"""Fixed-point scale of rewards and logarithms: 1.5e-5 steps, far below their noise."""
+
+
+class Family(IntEnum):
+    """A group of statistics that shares a half-life."""
+
+    QUALITY = 1
+    USAGE = 2
+    LATENCY = 3
+    RELIABILITY = 4
+    BOOKS = 5  # of routed calls, kept under the release key's digest in place of the category's
+    DERIVED = 6  # labels that the sidecar read off calls by itself
+    SIGNALS = 7  # what labels were read off
+    TEACHING = 9  # labels by app, kept under `teaching.key_of` in place of the category
+    WATCH = 10  # labels by which a change is told: of decisions that this sidecar made
+
+
+RETIRED = 8
+"""The family of residuals. Rows of it that an earlier version left are read by nobody."""
+HALF_LIFE_MS = {
+    Family.QUALITY: 14 * _DAY_MS,
+    Family.USAGE: 14 * _DAY_MS,
+    Family.LATENCY: 60 * _MINUTE_MS,
+    Family.RELIABILITY: 5 * _MINUTE_MS,
+    Family.DERIVED: 14 * _DAY_MS,
+    Family.WATCH: 14 * _DAY_MS,
+}
+"""How fast each thing changes: weights seldom, load by the hour, outages by the minute."""
+FADING = (Family.QUALITY, Family.USAGE, Family.LATENCY, Family.RELIABILITY, Family.DERIVED)
+"""The families of `Evidence`, in its order."""
+BY_REGIME = (Family.QUALITY, Family.DERIVED, Family.WATCH)
+"""The families of labels: they are kept apart by the regime that their endpoint was in."""
+
+
+class Q(IntEnum):
+    """Columns of QUALITY and WATCH. `LABELS` is a plain count; the others carry weights."""
+
+    LABELS = 0
+    N = 1
+    R = 2
+    R2 = 3
+
+
+class U(IntEnum):
+    """Columns of USAGE. `CALLS` and `FAILED` are plain counts; the others carry weights."""
+
+    CALLS = 0
+    FAILED = 1
+    N = 2
+    TOKENS_IN = 3
+    TOKENS_OUT = 4
+    N_LOG = 5
+    LN_OUT = 6
+    LN_OUT2 = 7
+    COST_NANO = 8
+    PRICED = 9
+
+
+class L(IntEnum):
+    """Columns of LATENCY: whole answers, time to first content, censored time-outs."""
+
+    N = 0
+    LN = 1
+    LN2 = 2
+    N_TTFT = 3
+    LN_TTFT = 4
+    LN_TTFT2 = 5
+    N_CENSORED = 6
+    LN_CENSORED = 7
+
+
+class R(IntEnum):
+    """Columns of RELIABILITY: answers, and failures by class."""
+
+    OK = 0
+    RATE_LIMIT = 1
+    SERVER = 2
+    TIMEOUT = 3
+    CONNECT = 4
+    CUT = 5
+    REFUSED = 6
+    BAD_REPLY = 7
+
+
+class B(IntEnum):
+    """Columns of BOOKS, plain sums over all time: routed calls, labelled ones, their rewards."""
+
+    CALLS = 0
+    LABELLED = 1
+    REWARD = 2
+
+
+class D(IntEnum):
+    """Columns of DERIVED: decisions with a derived label alone, and pairs with a stronger one.
+
+    `PAIRS` is a plain count; the others carry weights. d is the derived value, s the stronger.
+    `SEEN` counts calls, with a label or without; rows of before it was counted hold none.
+    """
+
+    N = 0
+    GOOD = 1  # Σ d
+    PAIRS = 2
+    PAIR_N = 3
+    PAIR_D = 4
+    PAIR_D2 = 5
+    PAIR_S = 6
+    PAIR_DS = 7
+    PAIR_S2 = 8
+    SEEN = 9  # answered calls that were read, most of which show nothing
+
+
+class S(IntEnum):
+    """Columns of SIGNALS, plain counts of decisions: kinds of labels, what derived ones say."""
+
+    JUDGE = 0
+    EDIT = 1
+    HUMAN = 2
+    TEST = 3
+    ANSWER = 4  # empty, refused, filtered, truncated
+    SCHEMA = 5
+    TOOLS = 6  # calls that do not fit, or that the tool itself refused; loops
+    REPEATED = 7  # asked again, as it was or edited
+    RETRIED = 8  # attempts that failed and were followed by another: links of a chain
+    SAID = 9  # the caller's own word that it asked again
+
+
+class T(IntEnum):
+    """Columns of TEACHING, plain sums over all time: labelled decisions, and their rewards."""
+
+    LABELS = 0
+    REWARD = 1
+
+
+N_COLUMNS = 10
+MOST = 1 << 48
+"""What a record may add to a column, before weights: with the largest of those, 2^14, it is less
+than `UNIT`. As nano-dollars $281,000, as tokens more than can be counted."""
+HUGE = 1e15
+"""Observations, decayed or counted: no cell has so many. A sum beyond what they can add up to was
+damaged."""
+LARGEST: dict[Family, dict[int, float]] = {
+    Family.USAGE: {U.TOKENS_IN: 2.0**32, U.TOKENS_OUT: 2.0**32, U.COST_NANO: float(MOST)}
+}
+"""What an observation adds to a column at most, in the order of magnitude; 1 in those not named."""
+MAY_BE_NEGATIVE: dict[Family, tuple[int, ...]] = {
+    Family.USAGE: (U.LN_OUT,),
+    Family.LATENCY: (L.LN, L.LN_TTFT, L.LN_CENSORED),
+}
+"""Columns that hold logarithms."""
+UNWEIGHTED: dict[Family, tuple[int, ...]] = {
+    Family.QUALITY: (Q.LABELS,),
+    Family.USAGE: (U.CALLS, U.FAILED),
+    Family.BOOKS: tuple(B),
+    Family.DERIVED: (D.PAIRS,),
+    Family.SIGNALS: tuple(S),
+    Family.TEACHING: tuple(T),
+    Family.WATCH: (Q.LABELS,),
+}
+SCALED: dict[Family, tuple[int, ...]] = {
+    Family.QUALITY: (Q.R, Q.R2),
+    Family.USAGE: (U.LN_OUT, U.LN_OUT2),
+    Family.LATENCY: (L.LN, L.LN2, L.LN_TTFT, L.LN_TTFT2, L.LN_CENSORED),
+    Family.RELIABILITY: (),
+    Family.BOOKS: (B.REWARD,),
+    Family.DERIVED: (D.GOOD, D.PAIR_D, D.PAIR_D2, D.PAIR_S, D.PAIR_DS, D.PAIR_S2),
+    Family.SIGNALS: (),
+    Family.TEACHING: (T.REWARD,),
+    Family.WATCH: (Q.R, Q.R2),
+}
+"""Columns in fixed point; the rest are whole numbers (counts, tokens, nano-dollars)."""
