@@ -24,6 +24,7 @@ CALIBRATION = "pm:calibration"  # string, permanent: how often predictions held,
 CHANGED = "pm:changed"  # pub/sub channel: a shard has a new version
 SECRET = "pm:secret"  # noqa: S105 - a key of the store. String, permanent: what digests of users are keyed with
 PASSED = "pm:passed"  # hash, pruned of those silent for an hour: producer -> how far it is, in ms
+MEMORY = "pm:memory"  # string, permanent: what the store's memory is used for, as last measured
 PROBE = "pm:probe"  # never made: what asks whether the store would take a write, and a script
 WORKERS = "pm:workers"  # sorted set with a time to live: worker -> when its word runs out, in ms
 
@@ -73,6 +74,11 @@ def tag(shard: int) -> str:
 def draw(unit: str) -> str:
     """String with a time to live: what one unit was given."""
     return f"{_prefix}:draw:{unit}"
+
+
+def is_draw(name: bytes) -> bool:
+    """Return whether a key holds a draw."""
+    return name.startswith(draw("").encode())
 
 
 def stream(shard: int) -> str:

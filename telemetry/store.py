@@ -139,6 +139,20 @@ def memory_per_shard(client: Client, n_shards: int) -> int:
     return min((share for share in shares if share), default=0)
 
 
+def servers(client: Client) -> list[Client]:
+    """Return a client of each server that takes writes: of a cluster every primary."""
+    if not spans_slots(client):
+        return [client]
+    return [client.get_redis_connection(node) for node in client.get_primaries()]
+
+
+def server_of(client: Client, key: str) -> Client:
+    """Return a client of the server that holds a key."""
+    if not spans_slots(client):
+        return client
+    return client.get_redis_connection(client.get_node_from_key(key))
+
+
 def _max_memory(client: Client) -> int:
     try:
         return int(client.info("memory").get("maxmemory", 0))

@@ -14,6 +14,8 @@ import redis
 from redis import exceptions
 from redis.sentinel import MasterNotFoundError
 
+from telemetry.memory import TO_SET
+
 MAX_SAID = 160
 """Characters of a server's own words."""
 WORD = r"(?:^|error: |: -?)(?:{})\b"
@@ -119,7 +121,7 @@ TABLE = (
         (exceptions.OutOfMemoryError,),
         WORD.format("OOM"),
         "its memory is full",
-        "raise maxmemory, or give it a server with more memory",
+        TO_SET,
     ),
     _Row(
         "disk",

@@ -12,6 +12,7 @@ from pathlib import Path
 from telemetry import keys, logs
 from telemetry.crashes import tell_without_words
 from telemetry.errors import StoreUnavailable
+from telemetry.memory import max_mb_of
 from telemetry.processes import end_with_parent
 from telemetry.store import Address, open_store
 from workers.folding.learner import Learner
@@ -25,6 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--store-url-env", default=None, help="variable that holds the URL")
     parser.add_argument("--prefix", default=keys.DEFAULT_PREFIX, help="of every key in the store")
     parser.add_argument("--young-hours", type=int, default=24, help="kept in the store itself")
+    parser.add_argument("--max-mb", type=int, default=None, help="of memory for the store")
     parser.add_argument("--jobs", action="store_true", help="run the periodic jobs instead")
     parser.add_argument("--archive-days", type=float, default=30, help="0: keep no archive")
     parser.add_argument("--archive-max-bytes", type=int, default=8 << 30)
@@ -43,7 +45,10 @@ def main(argv: list[str] | None = None) -> int:
                 _run_jobs(options, address, stop)
             else:
                 journals, hours = options.state_dir / "journal", options.young_hours
-                Learner(address, options.shards, journals, stop, young_hours=hours).run()
+                max_mb = max_mb_of(options.max_mb, is_private=address.private is not None)
+                Learner(
+                    address, options.shards, journals, stop, young_hours=hours, max_mb=max_mb
+                ).run()
     except StoreUnavailable as error:
         print(error, file=sys.stderr)
         return 1

@@ -28,6 +28,7 @@ from router.config.places import OFF_FILE
 from router.config.watch import WatchedFile
 from router.errors import Problem
 from telemetry import keys
+from telemetry.memory import MemoryUse
 from telemetry.pacer import Pacer
 from telemetry.reader import FRESH_S, NO_RATERS, Reader
 from telemetry.secret import StoreSecret
@@ -80,6 +81,7 @@ class _Seen(NamedTuple):
     watches: dict[bytes, bytes]
     off: bytes | None
     secret: bytes | None
+    memory: bytes | None
 
 
 @dataclass(slots=True)
@@ -115,6 +117,7 @@ class _Followed:
         pipeline.hgetall(keys.DRIFT)
         pipeline.get(keys.OFF)
         pipeline.get(keys.SECRET)
+        pipeline.get(keys.MEMORY)
         return _Seen(*pipeline.execute())
 
 
@@ -141,6 +144,7 @@ class Keeper:
         self.trouble: StoreTrouble | None = None  # why the store could not be read
         self.references: dict[str, int] = {}  # what became of feedback by them
         self.raters = NO_RATERS
+        self.memory: MemoryUse | None = None  # of the store, as a worker measured it last
         self.names = Names()
         self.secret = StoreSecret(state_dir)
         self.file = file
@@ -261,6 +265,7 @@ class Keeper:
         if seen is not None:
             self._agree(followed, seen.secret)
             self._off_in_store = seen.off
+            self.memory = MemoryUse.parse(seen.memory)
             if not reader.keeping:
                 followed.stale |= releases.take(seen.standings)
                 followed.stale |= watches.take(seen.watches)

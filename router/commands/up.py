@@ -75,10 +75,13 @@ def worker_command(
     store_url: str | None,
     prefix: str = DEFAULT_PREFIX,
     young_hours: int = 24,
+    max_mb: int | None = None,
 ) -> list[str]:
     """Return how a worker is started; the URL may hold a password, so it travels by environment."""
     command = [sys.executable, "-m", "workers", "--state-dir", str(state_dir.absolute())]
     command += ["--shards", str(shards), "--prefix", prefix, "--young-hours", str(young_hours)]
+    if max_mb is not None:
+        command += ["--max-mb", str(max_mb)]
     if store_url:
         command += ["--store-url-env", "POINTSMAN_STORE_URL"]
     return command
@@ -104,6 +107,7 @@ def _workers(entries: File, url: str | None) -> list[Part]:
         store_url=url,
         prefix=store.prefix,
         young_hours=store.young_hours,
+        max_mb=store.max_mb,
     )
     return [Part("worker", worker), Part("jobs", jobs_command(worker, archive=entries.archive))]
 

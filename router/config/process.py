@@ -18,6 +18,8 @@ MAX_HELD_BYTES = 256 << 20
 this costs at most half a gigabyte."""
 MAX_BYTES = 1 << 50
 """A pebibyte: no disk or memory of one machine holds more."""
+LEAST_STORE_MB = 32
+"""An empty server takes two, and posteriors of 40 endpoints in 40 tasks a dozen."""
 PREFIX_HINT = "use 1 to 32 of a-z, 0-9, _ and -; the first a letter or a digit"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -86,6 +88,8 @@ class StoreEntry(Entry):
     shards: Annotated[int, Field(ge=1, le=64)] = 4
     prefix: Annotated[str, AfterValidator(_checked_prefix)] = DEFAULT_PREFIX
     young_hours: Annotated[int, Field(ge=1, le=720)] = 24
+    max_mb: Annotated[int, Field(ge=LEAST_STORE_MB, le=MAX_BYTES >> 20)] | None = None
+    """Unset: 256 for a private server, and what its own `maxmemory` says for any other."""
 
     def url(self) -> str | None:
         """Return the configured URL, if any."""

@@ -28,6 +28,7 @@ from router.errors import ConfigError
 from router.report import views
 from telemetry import keys
 from telemetry.errors import TelemetryError
+from telemetry.memory import MemoryUse
 from telemetry.reader import NO_RATERS, RaterCounts, Reader, fates_of_references
 from telemetry.store import Address, Client, StoreErrors, connect, open_store, probe
 from telemetry.trouble import StoreTrouble, trouble_of
@@ -53,6 +54,7 @@ class Report:
     calibration: dict[str, Any] | None = None  # how often predictions held
     raters: RaterCounts = NO_RATERS
     store: StoreTrouble | None = None  # why it does not do what it is asked
+    memory: MemoryUse | None = None  # of the store, as a worker measured it last
     missing: list[str] = field(default_factory=list)
     bad_input: str = ""
 
@@ -62,7 +64,8 @@ class Report:
         jobs = {"audit": self.audit, "calibration": self.calibration}
         raters = {"raters": self.raters._asdict()}
         store = self.store.as_json() if self.store is not None else None
-        rest = {"store": store, "missing": self.missing}
+        memory = self.memory.as_json() if self.memory is not None else None
+        rest = {"store": store, "memory": memory, "missing": self.missing}
         return {**self.posteriors, "unlisted": others, **raters, **jobs, **rest}
 
 
@@ -157,6 +160,7 @@ def _fill(report: Report, configuration: Configuration, address: Address, strate
     with closing(connect(address)) as client:
         found = [client.get(key) for key in (keys.AUDIT, keys.CALIBRATION)]
         switch = read_switch(off_file, client.get(keys.OFF))
+        report.memory = MemoryUse.parse(client.get(keys.MEMORY))
         references = fates_of_references(client, n_shards)
         report.store = _refusal(client)
     report.posteriors |= views.posteriors(beliefs, strategy) | views.switch_row(switch)

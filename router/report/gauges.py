@@ -9,6 +9,7 @@ from router.explain.log import DecisionLog
 from router.net.admission import Admission
 from router.net.bodies import BodyBudget
 from router.net.pool import Pool
+from telemetry.memory import MemoryUse
 from telemetry.writer import Writer
 
 Gauges = dict[str, tuple[str, float]]
@@ -59,6 +60,7 @@ def gauges(
             "Cells that hold what no sum of records can: they are at their prior.",
             float(sum(outlook.damaged.sum() for outlook in keeper.current.outlooks)),
         ),
+        **_memory_gauges(keeper.memory),
         **{f"router_feedback_{name}": (meaning, fates.get(name, 0)) for name, meaning in FATES},
         "router_labels_not_counted": (
             "Labelled decisions beyond the few that count of a rater in a cell and day.",
@@ -88,4 +90,21 @@ def gauges(
         "router_calls_waiting": ("Calls that wait for one to end.", admission.n_waiting),
         "router_calls_shed": ("Calls turned away because of too many.", admission.n_shed),
         "router_body_bytes_held": ("Bytes of requests that are held.", budget.held),
+    }
+
+
+def _memory_gauges(use: MemoryUse | None) -> dict[str, tuple[str, float]]:
+    """Return what the store's memory is used for, where a worker has measured it."""
+    if use is None:
+        return {}
+    kinds = {
+        f"router_store_{kind}_bytes": (f"Of the store's memory: {kind}.", float(n))
+        for kind, n in use.bytes_by_kind.items()
+    }
+    return {
+        "router_store_used_bytes": ("The store's memory.", float(use.used_bytes)),
+        "router_store_limit_bytes": ("How much it may use; 0: any.", float(use.limit_bytes)),
+        **kinds,
+        "router_store_young_hours": ("For how long decisions are young.", float(use.young_hours)),
+        "router_store_keeps_draws": ("Whether it takes new draws.", float(use.keeps_draws)),
     }

@@ -13,6 +13,7 @@ from bandit.report import ReportRow
 from router.beliefs.damage import REPAIR
 from router.report.gather import Report
 from router.report.hosts import split_lines
+from telemetry.memory import MemoryUse
 from telemetry.reader import RaterCounts
 
 PIPE_WIDTH = 120
@@ -67,6 +68,10 @@ def print_report(report: Report, to: Console | None = None) -> None:
         to.print(line, style="yellow", markup=False, highlight=False)
     for line in rater_lines(report.raters):
         to.print(line, markup=False, highlight=False)
+    if report.memory is not None:
+        to.print(memory_line(report.memory), markup=False, highlight=False)
+        for line in report.memory.warnings().values():
+            to.print(f"the store's memory: {line}", style="yellow", markup=False, highlight=False)
     for other in report.unlisted:
         line = f"passed on or unlisted: {other.name} ({other.category}): {other.calls} calls"
         to.print(line, markup=False, highlight=False)
@@ -85,6 +90,11 @@ def references_line(counts: dict[str, int]) -> str:
     }
     found = [f"{counts[name]} {what}" for name, what in meanings.items() if counts.get(name)]
     return f"feedback without effect: {', '.join(found)}" if found else ""
+
+
+def memory_line(use: MemoryUse) -> str:
+    """Return the line that says what takes the store's memory, as of when."""
+    return f"the store's memory ({_at(use.at_ms)}): {use.shown}; young: {use.young_hours} h"
 
 
 def rater_lines(raters: RaterCounts) -> list[str]:

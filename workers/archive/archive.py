@@ -19,6 +19,7 @@ from pathlib import Path
 import structlog
 
 from telemetry import keys, scripts
+from telemetry.memory import MemoryUse
 from telemetry.store import Client
 from telemetry.young import YoungSpan
 from workers.archive import files as archive_files
@@ -31,6 +32,10 @@ from workers.folding.young import THAWED_AT_BYTES
 log = structlog.get_logger()
 
 EVERY_BYTES = 64 << 20
+SHARE = 16
+"""Of `store.max_mb`: so much of it is records that wait for a file, all shards together."""
+SHORT_S = 60.0
+"""Where the store's memory is full: what is to go waits for a file that has it."""
 """300,000 records: a file that one process reads in a second."""
 EVERY_S = 3600.0
 """What a lost store loses at most, where there is little traffic."""
@@ -71,14 +76,24 @@ class Archive:
         if not self.holds():
             return []
         if limits is None:
-            most = most_unarchived(self.client, self.n_shards)
-            limits = ArchiveLimits(min(EVERY_BYTES, most // 4), every_s)
+            limits = self._limits(every_s)
         written = []
         for shard in range(self.n_shards):
             file = self.take_shard(shard, now_ms=now_ms, limits=limits)
             if file is not None:
                 written.append(file)
         return written
+
+    def _limits(self, every_s: float) -> ArchiveLimits:
+        """Return when a file is due: sooner where memory is short."""
+        most = most_unarchived(self.client, self.n_shards)
+        use = MemoryUse.parse(self.client.get(keys.MEMORY))
+        if use is None:
+            return ArchiveLimits(min(EVERY_BYTES, most // 4), every_s)
+        if use.is_full:
+            every_s = min(every_s, SHORT_S)
+        soft = most // 4 if use.is_hard else use.limit_bytes // self.n_shards // SHARE
+        return ArchiveLimits(min(EVERY_BYTES, most // 4, soft or EVERY_BYTES), every_s)
 
     def take_shard(self, shard: int, *, now_ms: int, limits: ArchiveLimits) -> ArchiveFile | None:
         """Archive one shard if it is due and nobody else does; return the new file.

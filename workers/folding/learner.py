@@ -25,6 +25,7 @@ from telemetry.writer import Counters, adopt
 from workers.folding.held import References, take_up
 from workers.folding.history import EVERYTHING_HOURS
 from workers.folding.lease import Lease
+from workers.folding.memory import StoreMemory
 from workers.folding.roster import Roster
 from workers.folding.shard import NotOwner, Shard, fold_together, most_unarchived
 
@@ -43,6 +44,8 @@ HELD_IDLE_S = 1.0
 NONE_HELD_S = 5.0
 """Where nothing is known to wait."""
 PRUNE_EVERY_S = 5.0
+MEASURE_EVERY_S = 10.0
+"""What takes the store's memory: 5 ms of it and of us."""
 ADOPT_EVERY_S = 5.0
 AWAY_S = 0.25
 ASK_TIME_EVERY_S = 5.0
@@ -79,7 +82,8 @@ class Learner:
     clock: Callable[[], float] = time.monotonic
     owner: str = field(default_factory=lambda: secrets.token_hex(8))
     counters: Counters = field(default_factory=Counters)  # of the journals that it adopted
-    young_hours: int = EVERYTHING_HOURS  # for how long decisions are young
+    young_hours: int = EVERYTHING_HOURS  # for how long decisions are young, where there is room
+    max_mb: int = 0  # of memory that the store may use; 0: as its servers say
     _held: dict[int, tuple[Shard, Lease]] = field(default_factory=dict)
     _lost: dict[int, dict[bytes, int]] = field(default_factory=dict)  # shard -> its producers
     _due: dict[str, float] = field(default_factory=dict)
@@ -91,10 +95,12 @@ class Learner:
     _store_clock: StoreClock = field(default_factory=StoreClock)
     _references: References = field(init=False)
     _secret: StoreSecret = field(init=False)
+    _memory: StoreMemory = field(init=False)
 
     def __post_init__(self) -> None:
         self._secret = StoreSecret(self.journals.parent)
         self._references = References(self.n_shards, self.clock)
+        self._memory = StoreMemory(self.n_shards, self.young_hours, self.max_mb)
 
     def run(self) -> None:
         """Fold until `stop` is set; a store that is away is waited for."""
@@ -151,7 +157,7 @@ class Learner:
         for number in range(self.n_shards):
             lease = Lease(client, number, self.owner, clock=self.clock)
             if number not in self._held and len(self._held) < share and lease.take():
-                shard = Shard(client, number, young_hours=self.young_hours)
+                shard = Shard(client, number, young_hours=self._memory.young_hours(client))
                 shard.load(expected=self._lost.get(number))
                 take_up(client, number)
                 self._held[number] = shard, lease
@@ -207,11 +213,15 @@ class Learner:
             self._store_clock.ask(client)
         if self._joins.are_due(n_folded, self.clock()):
             self._join(client)
+        if 0 in self._held and self._is_due("memory", MEASURE_EVERY_S):
+            self._memory.measure(client, now_ms=self._store_clock.now_ms())
         if self._is_due("prune", PRUNE_EVERY_S):
             if 0 in self._held:
                 forget_silent(client, self._store_clock.now_ms())
             most_bytes = most_unarchived(client, self.n_shards)
+            hours = self._memory.young_hours(client)
             for number, (shard, lease) in list(self._held.items()):
+                shard.young_hours = hours
                 try:
                     shard.prune(token=lease.token, most_bytes=most_bytes)
                 except NotOwner:

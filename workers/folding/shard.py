@@ -22,6 +22,7 @@ from bandit.cells import KEY
 from bandit.families import N_COLUMNS
 from telemetry import keys
 from telemetry.events import Kind
+from telemetry.memory import soft_limit_bytes
 from telemetry.scripts import CHILL, Argument, Commit, Ready, ask, run_all
 from telemetry.secret import raters_key
 from telemetry.store import Client, memory_per_shard
@@ -544,11 +545,14 @@ def stale_rows(names: Iterable[bytes], *, now_ms: int) -> list[bytes]:
 
 
 def most_unarchived(client: Client, n_shards: int) -> int:
-    """Return how many bytes of a shard's folded entries may wait: all together a quarter of the
-    memory that any of the store's servers may use.
+    """Return how many bytes of a shard's folded entries may wait.
+
+    All together a quarter of the memory that any of the store's servers may use, and no more than
+    `store.max_mb`: that is no limit of the server's, and an archive without holes is worth more.
     """
     share = memory_per_shard(client, n_shards) // 4
-    return min(MOST_UNARCHIVED_BYTES, share) if share else MOST_UNARCHIVED_BYTES
+    limit = soft_limit_bytes(client.get(keys.MEMORY)) // n_shards
+    return min(n for n in (MOST_UNARCHIVED_BYTES, share, limit) if n)
 
 
 def trim(client: Client, shard: int, floor: bytes) -> int:

@@ -1,0 +1,98 @@
+"""For how many hours decisions are young where the store's memory would not hold more. Pure.
+
+What is young is made old earlier, since the archive has it; after that new draws are kept in the
+processes only. Nothing else is ever given up for memory: no event, no row, no budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from telemetry.young import HOUR_MS, SPAN_MS
+
+LEAST_HOURS = 1
+DOWN_TO = 0.9
+"""Of what may be used: so much is left once something went, so that it does not go bit by bit."""
+UP_TO = 0.8
+"""Only what would leave so much room is young for longer again."""
+REST_MS = HOUR_MS
+"""Between two changes at least, where nothing is short: each is remembered with the archive."""
+FAR_BEYOND = 1.1
+"""What is due to go may have to wait for the archive: beyond so much draws do not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What the store keeps."""
+
+    young_hours: int
+    keeps_draws: bool = True
+    changed_at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was measured of a store."""
+
+    at_ms: int
+    used_bytes: int
+    full_bytes: int  # beyond it something must go; 0: there is no limit
+    young_bytes: Mapping[int, int]  # by span, over all shards
+
+    def going_bytes(self, hours: int) -> int:
+        """Return what goes by itself where decisions are young for so long."""
+        until = self.at_ms - hours * HOUR_MS
+        return sum(n for span, n in self.young_bytes.items() if (span + 1) * SPAN_MS <= until)
+
+    def left_bytes(self, hours: int) -> int:
+        """Return what is used once that is gone."""
+        return self.used_bytes - self.going_bytes(hours)
+
+    @property
+    def bytes_an_hour(self) -> float:
+        """How much becomes young in an hour: the most of the last spans that are complete."""
+        now = self.at_ms // SPAN_MS
+        last = [self.young_bytes.get(span, 0) for span in range(now - 3, now)]
+        return max(*last, self.young_bytes.get(now, 0)) * HOUR_MS / SPAN_MS
+
+
+def weigh(before: Budget, measured: Measured, *, configured_hours: int) -> Budget:
+    """Return what the store keeps from now on.
+
+    Args:
+        before: as it was so far.
+        configured_hours: never more than these.
+    """
+    hours = min(before.young_hours, configured_hours)
+    if not measured.full_bytes:
+        found = Budget(configured_hours)
+    elif measured.left_bytes(hours) > measured.full_bytes:
+        found = _less(before, measured, hours)
+    else:
+        found = _more(before, measured, hours, configured_hours)
+    if (found.young_hours, found.keeps_draws) == (before.young_hours, before.keeps_draws):
+        return before
+    return replace(found, changed_at_ms=measured.at_ms)
+
+
+def _less(before: Budget, measured: Measured, hours: int) -> Budget:
+    wanted = DOWN_TO * measured.full_bytes
+    fits = (h for h in range(hours, LEAST_HOURS, -1) if measured.left_bytes(h) <= wanted)
+    fewer = next(fits, LEAST_HOURS)
+    return Budget(fewer, before.keeps_draws and measured.left_bytes(fewer) <= measured.full_bytes)
+
+
+def _more(before: Budget, measured: Measured, hours: int, configured_hours: int) -> Budget:
+    keeps = before.keeps_draws
+    if measured.used_bytes > FAR_BEYOND * measured.full_bytes:
+        keeps = False
+    elif measured.used_bytes <= DOWN_TO * measured.full_bytes:
+        keeps = True
+    room = UP_TO * measured.full_bytes - measured.used_bytes
+    is_rested = measured.at_ms - before.changed_at_ms >= REST_MS
+    if hours < configured_hours and is_rested and room > 0:
+        # An hour longer takes an hour to fill, so the whole of it can be granted at once.
+        longer = room / max(measured.bytes_an_hour, 1.0)
+        hours = min(configured_hours, hours + int(min(longer, configured_hours)))
+    return Budget(hours, keeps)

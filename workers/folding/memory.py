@@ -1,0 +1,105 @@
+"""The store's budget of memory: who measures it, and what follows from that.
+
+Whoever folds the first shard measures; all others go by what was written down.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import structlog
+
+from telemetry import keys
+from telemetry.memory import HARD_FULL, MB, Kind, MemoryUse
+from telemetry.store import Client
+from workers.folding.budget import Budget, Measured, weigh
+from workers.folding.measuring import ServerMemory, ask_servers, shares
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class StoreMemory:
+    """What one worker knows of the store's memory."""
+
+    n_shards: int
+    configured_hours: int
+    max_mb: int  # `store.max_mb`; 0: there is no such limit
+    _said: dict[str, str] = field(default_factory=dict)  # what was warned of, in its last words
+
+    def young_hours(self, client: Client) -> int:
+        """Return for how many hours decisions are young now.
+
+        Raises:
+            redis.RedisError: the store is away.
+        """
+        use = MemoryUse.parse(client.get(keys.MEMORY))
+        held = use.young_hours if use is not None else 0
+        return min(held or self.configured_hours, self.configured_hours)
+
+    def measure(self, client: Client, *, now_ms: int) -> MemoryUse | None:
+        """Measure, and write down what the store keeps from now on; None: it does not say.
+
+        Raises:
+            redis.RedisError: the store is away.
+        """
+        before = MemoryUse.parse(client.get(keys.MEMORY))
+        servers = ask_servers(client)
+        if not servers:
+            return None
+        used, limit, is_hard = self._limit(servers)
+        found = shares(client, self.n_shards, now_ms=now_ms)
+        full = int(limit * HARD_FULL) if is_hard else limit
+        budget = weigh(
+            _budget(before, self.configured_hours),
+            Measured(now_ms, used, full, found.young),
+            configured_hours=self.configured_hours,
+        )
+        by_kind: dict[str, int] = {kind.value: n for kind, n in found.by_kind.items()}
+        if by_kind:
+            whole = sum(server.used_bytes for server in servers)
+            by_kind[Kind.REST.value] = max(whole - sum(by_kind.values()), 0)
+        use = MemoryUse(
+            at_ms=now_ms,
+            used_bytes=used,
+            limit_bytes=limit,
+            is_hard=is_hard,
+            bytes_by_kind=by_kind,
+            policy=next((s.policy for s in servers if s.max_bytes), servers[0].policy),
+            young_hours=budget.young_hours,
+            configured_hours=self.configured_hours,
+            keeps_draws=budget.keeps_draws,
+            changed_at_ms=budget.changed_at_ms,
+        )
+        client.set(keys.MEMORY, use.pack())
+        self._tell(use)
+        return use
+
+    def _limit(self, servers: list[ServerMemory]) -> tuple[int, int, bool]:
+        """Return what is used, of how much, and whether that is a server's own limit.
+
+        Where there are several limits, the one that is nearest.
+        """
+        own = [(s.used_bytes, s.max_bytes, True) for s in servers if s.max_bytes]
+        if self.max_mb:
+            own.append((sum(s.used_bytes for s in servers), self.max_mb * MB, False))
+        if not own:
+            return sum(s.used_bytes for s in servers), 0, False
+        return max(own, key=lambda one: one[0] / one[1])
+
+    def _tell(self, use: MemoryUse) -> None:
+        """Log what somebody should know, once each, and when it is over."""
+        now = use.warnings()
+        for kind, line in now.items():
+            if kind not in self._said:
+                log.warning("the store", **{kind: line})
+        for kind in self._said.keys() - now.keys():
+            log.info("the store's memory: over", what=kind)
+        self._said = now
+
+
+def _budget(before: MemoryUse | None, configured_hours: int) -> Budget:
+    """Return what the store kept so far."""
+    if before is None or not before.young_hours:
+        return Budget(configured_hours)
+    return Budget(before.young_hours, before.keeps_draws, before.changed_at_ms)
