@@ -118,7 +118,9 @@ class MemoryUse:
         """Return what to set."""
         if self.is_hard:
             return TO_SET
-        return f"set store.max_mb higher, or store.young_hours below {self.young_hours}"
+        if self.young_hours > 1:
+            return f"set store.max_mb higher, or store.young_hours below {self.young_hours}"
+        return "set store.max_mb higher"
 
 
 def max_mb_of(configured: int | None, *, is_private: bool) -> int:

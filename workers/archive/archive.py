@@ -76,7 +76,7 @@ class Archive:
         if not self.holds():
             return []
         if limits is None:
-            limits = self._limits(every_s)
+            limits = self.limits(every_s)
         written = []
         for shard in range(self.n_shards):
             file = self.take_shard(shard, now_ms=now_ms, limits=limits)
@@ -84,7 +84,7 @@ class Archive:
                 written.append(file)
         return written
 
-    def _limits(self, every_s: float) -> ArchiveLimits:
+    def limits(self, every_s: float) -> ArchiveLimits:
         """Return when a file is due: sooner where memory is short."""
         most = most_unarchived(self.client, self.n_shards)
         use = MemoryUse.parse(self.client.get(keys.MEMORY))

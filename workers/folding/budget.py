@@ -19,7 +19,8 @@ UP_TO = 0.8
 REST_MS = HOUR_MS
 """Between two changes at least, where nothing is short: each is remembered with the archive."""
 FAR_BEYOND = 1.1
-"""What is due to go may have to wait for the archive: beyond so much draws do not."""
+PATIENCE_MS = 600_000
+"""What is due to go may have to wait for the archive; beyond so much, and so long, draws do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,35 +65,42 @@ def weigh(before: Budget, measured: Measured, *, configured_hours: int) -> Budge
         before: as it was so far.
         configured_hours: never more than these.
     """
-    hours = min(before.young_hours, configured_hours)
     if not measured.full_bytes:
         found = Budget(configured_hours)
-    elif measured.left_bytes(hours) > measured.full_bytes:
-        found = _less(before, measured, hours)
     else:
-        found = _more(before, measured, hours, configured_hours)
+        hours = min(before.young_hours, configured_hours)
+        if measured.left_bytes(hours) > measured.full_bytes:
+            hours = _fewer(measured, hours)
+        elif measured.at_ms - before.changed_at_ms >= REST_MS:
+            hours = _more(measured, hours, configured_hours)
+        found = Budget(hours, _keeps_draws(before, measured, hours))
     if (found.young_hours, found.keeps_draws) == (before.young_hours, before.keeps_draws):
         return before
     return replace(found, changed_at_ms=measured.at_ms)
 
 
-def _less(before: Budget, measured: Measured, hours: int) -> Budget:
+def _fewer(measured: Measured, hours: int) -> int:
+    """Return for how many hours decisions can be young, so that there is room again."""
     wanted = DOWN_TO * measured.full_bytes
     fits = (h for h in range(hours, LEAST_HOURS, -1) if measured.left_bytes(h) <= wanted)
-    fewer = next(fits, LEAST_HOURS)
-    return Budget(fewer, before.keeps_draws and measured.left_bytes(fewer) <= measured.full_bytes)
+    return next(fits, LEAST_HOURS)
 
 
-def _more(before: Budget, measured: Measured, hours: int, configured_hours: int) -> Budget:
-    keeps = before.keeps_draws
-    if measured.used_bytes > FAR_BEYOND * measured.full_bytes:
-        keeps = False
-    elif measured.used_bytes <= DOWN_TO * measured.full_bytes:
-        keeps = True
-    room = UP_TO * measured.full_bytes - measured.used_bytes
-    is_rested = measured.at_ms - before.changed_at_ms >= REST_MS
-    if hours < configured_hours and is_rested and room > 0:
-        # An hour longer takes an hour to fill, so the whole of it can be granted at once.
-        longer = room / max(measured.bytes_an_hour, 1.0)
-        hours = min(configured_hours, hours + int(min(longer, configured_hours)))
-    return Budget(hours, keeps)
+def _more(measured: Measured, hours: int, configured_hours: int) -> int:
+    """Return for how many hours decisions may be young.
+
+    An hour more takes an hour to fill, so all that fits is granted at once.
+    """
+    room = max(UP_TO * measured.full_bytes - measured.used_bytes, 0.0)
+    longer = room / max(measured.bytes_an_hour, 1.0)
+    return min(configured_hours, hours + int(min(longer, configured_hours)))
+
+
+def _keeps_draws(before: Budget, measured: Measured, hours: int) -> bool:
+    """Return whether the store takes new draws."""
+    is_patient = measured.at_ms - before.changed_at_ms < PATIENCE_MS
+    if measured.left_bytes(hours) > measured.full_bytes:
+        return False
+    if measured.used_bytes > FAR_BEYOND * measured.full_bytes and not is_patient:
+        return False
+    return before.keeps_draws or measured.used_bytes <= DOWN_TO * measured.full_bytes
