@@ -20,6 +20,7 @@ In reading order:
 - `secret`: what digests of users are keyed with
 - `clock`: the store's clock
 - `passed`: up to when what a producer recorded is in the streams
+- `memory`: what the store's memory is used for, in words
 - `trouble`: why a store does not do what it is asked, and what to do
 - `young`: how what is young lies in the store, packed
 - `references`: which decisions an answer's id or a caller's reference names

@@ -9,6 +9,7 @@
 - `batch`: what a part of a stream says
 - `young`: where what is young lies, and when it goes
 - `shard`: one shard's rows and mark, and the commit that moves both
+- `measuring`, `budget`, `memory`: what takes the store's memory, and what goes where it is short
 - `settling`: up to when all that was decided is folded
 - `resolution`: what a reference was found to mean
 - `held`: what was said by reference, until it is settled what that means
