@@ -23,7 +23,7 @@ TO_SET = "raise maxmemory, or set store.young_hours lower: `pointsman report` sa
 """What to do about a server of the user's own that is full."""
 
 
-class Kind(StrEnum):
+class MemoryKind(StrEnum):
     """What lies in a store."""
 
     REFERENCES = "references"  # what names young decisions

@@ -17,7 +17,7 @@ from test_young import YoungLife, check, referee, told
 from telemetry import keys
 from telemetry.embedded import PrivateServer
 from telemetry.events import digest16
-from telemetry.memory import MB, TO_SET, Kind, MemoryUse, max_mb_of
+from telemetry.memory import MB, TO_SET, MemoryKind, MemoryUse, max_mb_of
 from telemetry.trouble import trouble_of
 from telemetry.young import HOUR_MS, SPAN_MS
 from workers.archive.archive import SHORT_S, Archive
@@ -129,10 +129,10 @@ def test_shares_are_those_by_which_memory_grew(
     store: PrivateServer, client: Any, state_dir: Path
 ) -> None:
     life = YoungLife(client, state_dir / "archive", hours=24)
-    grew: dict[Kind, int] = {}
+    grew: dict[MemoryKind, int] = {}
     at_ms = life.now_ms
 
-    def growth(kind: Kind, *records: bytes) -> None:
+    def growth(kind: MemoryKind, *records: bytes) -> None:
         before = int(client.info("memory")["used_memory"])
         for start in range(0, len(records), 200):
             life.tell(*records[start : start + 200])
@@ -141,17 +141,25 @@ def test_shares_are_those_by_which_memory_grew(
 
     life.tell(outcome(1, at_ms=at_ms))
     ids = [digest16("app", "response", secrets.token_hex(8)) for _ in range(20_000)]
-    growth(Kind.REFERENCES, *(outcome(i + 2, at_ms=at_ms, response=d) for i, d in enumerate(ids)))
-    growth(Kind.LABELS, *(told(i + 2, 1.0, at_ms, heard_ms=life.now_ms) for i in range(20_000)))
+    growth(
+        MemoryKind.REFERENCES, *(outcome(i + 2, at_ms=at_ms, response=d) for i, d in enumerate(ids))
+    )
+    growth(
+        MemoryKind.LABELS, *(told(i + 2, 1.0, at_ms, heard_ms=life.now_ms) for i in range(20_000))
+    )
     before = int(client.info("memory")["used_memory"])
     for _ in range(20_000):
         client.set(keys.draw(secrets.token_hex(16)), bytes(33), px=60_000)
-    grew[Kind.DRAWS] = int(client.info("memory")["used_memory"]) - before
+    grew[MemoryKind.DRAWS] = int(client.info("memory")["used_memory"]) - before
     found = shares(client, 1, now_ms=life.now_ms)
 
-    for kind, tolerance in ((Kind.REFERENCES, 0.2), (Kind.LABELS, 0.2), (Kind.DRAWS, 0.35)):
+    for kind, tolerance in (
+        (MemoryKind.REFERENCES, 0.2),
+        (MemoryKind.LABELS, 0.2),
+        (MemoryKind.DRAWS, 0.35),
+    ):
         assert found.by_kind[kind] == pytest.approx(grew[kind], rel=tolerance), kind
-    young = found.by_kind[Kind.REFERENCES] + found.by_kind[Kind.LABELS]
+    young = found.by_kind[MemoryKind.REFERENCES] + found.by_kind[MemoryKind.LABELS]
     assert sum(found.young.values()) == pytest.approx(young, abs=10)
     assert set(found.young) == {at_ms // SPAN_MS}
 

@@ -14,7 +14,7 @@ from typing import Any
 import redis
 
 from telemetry import keys, young
-from telemetry.memory import Kind
+from telemetry.memory import MemoryKind
 from telemetry.references import BUCKET_MS, bucket
 from telemetry.store import Client, server_of, servers
 from telemetry.young import LABELS, REFERENCES, YoungSpan
@@ -25,7 +25,7 @@ PICKED = 16
 DICE = 100
 """Keys picked at random of a server: a kind that takes half of it is known to a tenth."""
 KEPT_DAYS = LABEL_DAYS + 8
-KIND_OF = {LABELS: Kind.LABELS, REFERENCES: Kind.REFERENCES}
+KIND_OF = {LABELS: MemoryKind.LABELS, REFERENCES: MemoryKind.REFERENCES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,10 @@ class ServerMemory:
 class Shares:
     """Bytes by kind, and of what is young by span."""
 
-    by_kind: dict[Kind, int] = field(default_factory=dict)
+    by_kind: dict[MemoryKind, int] = field(default_factory=dict)
     young: dict[int, int] = field(default_factory=dict)
 
-    def add(self, kind: Kind, n_bytes: float) -> None:
+    def add(self, kind: MemoryKind, n_bytes: float) -> None:
         """Count some bytes."""
         self.by_kind[kind] = self.by_kind.get(kind, 0) + int(n_bytes)
 
@@ -79,13 +79,13 @@ def shares(client: Client, n_shards: int, *, now_ms: int) -> Shares:
             out.add(kind, sum(_sizes(client, names)))
         _add_young(client, n_shards, out)
         for server in servers(client):
-            out.add(Kind.DRAWS, _draws(server))
+            out.add(MemoryKind.DRAWS, _draws(server))
     except redis.ResponseError:  # MEMORY USAGE or RANDOMKEY are not for everybody
         return Shares()
     return out
 
 
-def _single_keys(n_shards: int, now_ms: int) -> dict[Kind, list[str]]:
+def _single_keys(n_shards: int, now_ms: int) -> dict[MemoryKind, list[str]]:
     """Return the keys that are one piece each."""
     today = now_ms // DAY_MS
     days = range(today - KEPT_DAYS, today + 2)
@@ -96,13 +96,15 @@ def _single_keys(n_shards: int, now_ms: int) -> dict[Kind, list[str]]:
     rows = [name for n in each for name in (keys.rows(n), keys.touched(n))]
     waiting = (keys.held, keys.due, keys.chosen, keys.cold, keys.thawed, keys.dead)
     return {
-        Kind.POSTERIORS: rows + choices,
-        Kind.STREAMS: [keys.stream(n) for n in each],
-        Kind.WAITING: [named(n) for n in each for named in waiting],
-        Kind.LABELS: [keys.labels_of_day(n, day) for n in each for day in days],
-        Kind.REFERENCES: [keys.references_of_days(n, number) for n in each for number in buckets],
-        Kind.RATERS: [keys.raters(n, day) for n in each for day in days],
-        Kind.INGESTED: [keys.ingested(n, number) for n in each for number in told],
+        MemoryKind.POSTERIORS: rows + choices,
+        MemoryKind.STREAMS: [keys.stream(n) for n in each],
+        MemoryKind.WAITING: [named(n) for n in each for named in waiting],
+        MemoryKind.LABELS: [keys.labels_of_day(n, day) for n in each for day in days],
+        MemoryKind.REFERENCES: [
+            keys.references_of_days(n, number) for n in each for number in buckets
+        ],
+        MemoryKind.RATERS: [keys.raters(n, day) for n in each for day in days],
+        MemoryKind.INGESTED: [keys.ingested(n, number) for n in each for number in told],
     }
 
 

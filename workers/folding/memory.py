@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from telemetry import keys
-from telemetry.memory import HARD_FULL, MB, Kind, MemoryUse
+from telemetry.memory import HARD_FULL, MB, MemoryKind, MemoryUse
 from telemetry.store import Client
 from workers.folding.budget import Budget, Measured, weigh
 from workers.folding.measuring import ServerMemory, ask_servers, shares
@@ -58,7 +58,7 @@ class StoreMemory:
         by_kind: dict[str, int] = {kind.value: n for kind, n in found.by_kind.items()}
         if by_kind:
             whole = sum(server.used_bytes for server in servers)
-            by_kind[Kind.REST.value] = max(whole - sum(by_kind.values()), 0)
+            by_kind[MemoryKind.REST.value] = max(whole - sum(by_kind.values()), 0)
         use = MemoryUse(
             at_ms=now_ms,
             used_bytes=used,
