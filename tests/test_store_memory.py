@@ -140,13 +140,11 @@ def test_shares_are_those_by_which_memory_grew(
         grew[kind] = int(client.info("memory")["used_memory"]) - before
 
     life.tell(outcome(1, at_ms=at_ms))
-    ids = [digest16("app", "response", secrets.token_hex(8)) for _ in range(20_000)]
-    growth(
-        MemoryKind.REFERENCES, *(outcome(i + 2, at_ms=at_ms, response=d) for i, d in enumerate(ids))
-    )
-    growth(
-        MemoryKind.LABELS, *(told(i + 2, 1.0, at_ms, heard_ms=life.now_ms) for i in range(20_000))
-    )
+    nonces = [secrets.randbits(128) for _ in range(20_000)]
+    ids = [digest16("app", "response", str(nonce)) for nonce in nonces]
+    called = [outcome(n, at_ms=at_ms, response=d) for n, d in zip(nonces, ids, strict=True)]
+    growth(MemoryKind.REFERENCES, *called)
+    growth(MemoryKind.LABELS, *(told(n, 1.0, at_ms, heard_ms=life.now_ms) for n in nonces))
     before = int(client.info("memory")["used_memory"])
     for _ in range(20_000):
         client.set(keys.draw(secrets.token_hex(16)), bytes(33), px=60_000)
@@ -158,7 +156,7 @@ def test_shares_are_those_by_which_memory_grew(
         (MemoryKind.LABELS, 0.2),
         (MemoryKind.DRAWS, 0.35),
     ):
-        assert found.by_kind[kind] == pytest.approx(grew[kind], rel=tolerance), kind
+        assert found.by_kind[kind] == pytest.approx(grew[kind], rel=far), kind
     young = found.by_kind[MemoryKind.REFERENCES] + found.by_kind[MemoryKind.LABELS]
     assert sum(found.young.values()) == pytest.approx(young, abs=10)
     assert set(found.young) == {at_ms // SPAN_MS}
