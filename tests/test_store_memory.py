@@ -151,11 +151,8 @@ def test_shares_are_those_by_which_memory_grew(
     grew[MemoryKind.DRAWS] = int(client.info("memory")["used_memory"]) - before
     found = shares(client, 1, now_ms=life.now_ms)
 
-    for kind, tolerance in (
-        (MemoryKind.REFERENCES, 0.2),
-        (MemoryKind.LABELS, 0.2),
-        (MemoryKind.DRAWS, 0.35),
-    ):
+    tolerance = {MemoryKind.REFERENCES: 0.2, MemoryKind.LABELS: 0.2, MemoryKind.DRAWS: 0.35}
+    for kind, far in tolerance.items():
         assert found.by_kind[kind] == pytest.approx(grew[kind], rel=far), kind
     young = found.by_kind[MemoryKind.REFERENCES] + found.by_kind[MemoryKind.LABELS]
     assert sum(found.young.values()) == pytest.approx(young, abs=10)

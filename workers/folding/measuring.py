@@ -92,6 +92,7 @@ def _single_keys(n_shards: int, now_ms: int) -> dict[MemoryKind, list[str]]:
     buckets = range(bucket(now_ms - KEPT_DAYS * DAY_MS), bucket(now_ms + BUCKET_MS) + 1)
     told = range(today // SPAN_DAYS - SPANS, today // SPAN_DAYS + 1)
     each = range(n_shards)
+    named_then = [keys.references_of_days(n, number) for n in each for number in buckets]
     choices = [keys.STANDINGS, keys.RELEASES, keys.DRIFT, keys.LOOKED_AT, keys.ALARMS]
     rows = [name for n in each for name in (keys.rows(n), keys.touched(n))]
     waiting = (keys.held, keys.due, keys.chosen, keys.cold, keys.thawed, keys.dead)
@@ -100,9 +101,7 @@ def _single_keys(n_shards: int, now_ms: int) -> dict[MemoryKind, list[str]]:
         MemoryKind.STREAMS: [keys.stream(n) for n in each],
         MemoryKind.WAITING: [named(n) for n in each for named in waiting],
         MemoryKind.LABELS: [keys.labels_of_day(n, day) for n in each for day in days],
-        MemoryKind.REFERENCES: [
-            keys.references_of_days(n, number) for n in each for number in buckets
-        ],
+        MemoryKind.REFERENCES: named_then,
         MemoryKind.RATERS: [keys.raters(n, day) for n in each for day in days],
         MemoryKind.INGESTED: [keys.ingested(n, number) for n in each for number in told],
     }
