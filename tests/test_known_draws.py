@@ -19,7 +19,7 @@ from router.decision.draws import MAX_UNITS, RENEW_S, Draws
 from router.decision.recent import RecentlyUsed
 from router.decision.shared_draws import MAX_UNWRITTEN, StoredDraw
 from router.decision.units import SESSION_IDLE_S, SESSION_S, Unit
-from telemetry import keys
+from telemetry import conversations, keys
 from telemetry.store import Address
 
 NOWHERE = Address("unix:///nowhere/store.sock")
@@ -231,7 +231,9 @@ def test_what_came_about_without_the_store_is_written_in_its_order(
         stored = [StoredDraw.unpack(client.get(keys.draw(key(i).hex()))) for i in range(1200)]
         assert stored == [{7: second, 8: given(3, now)}.get(i, first) for i in range(1200)]
         assert stored == [draws.get(key(i), now=now) for i in range(1200)]
-        assert client.get(keys.draw(key(5000).hex())) == first.pack()
+        assert client.execute_command(*conversations.look_up(key(5000))) == (
+            first.pack_conversation()
+        )
         assert draws.shared.n_disagreed >= 1
         await draws.stop()
 

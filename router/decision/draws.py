@@ -120,13 +120,13 @@ class Draws:
         unit = Unit(key, False, now + SESSION_S)
         if self.get(key, now=now) is None:
             self.keep(key, given, unit, now=now)
-            self._shared.write_later(key, given, ttl_s=SESSION_S)
+            self._shared.note_conversation(key, given, ttl_s=SESSION_S)
 
     async def find_conversation(self, key: bytes, *, now: float) -> StoredDraw | None:
         """Return the draw of a conversation, from here or from the store."""
         known = self.get(key, now=now)
         if known is None:
-            known = await self._shared.look_up(key)
+            known = await self._shared.look_up_conversation(key)
             if known is not None:
                 self.keep(key, known, Unit(key, False, now + SESSION_S), now=now)
         return known
