@@ -24,6 +24,7 @@ In reading order:
 - `trouble`: why a store does not do what it is asked, and what to do
 - `young`: how what is young lies in the store, packed
 - `references`: which decisions an answer's id or a caller's reference names
+- `conversations`: how conversations without a session id lie in it, packed
 - `scripts`: the few steps that the store must take atomically
 - `thawing`: those by which what is old is put back
 - `streams`: entries of several streams at once

@@ -34,6 +34,8 @@ _FIXED = {name: value for name, value in globals().items() if name.isupper() and
 
 SLOTS = 16_384
 """Of every cluster; a key's slot is the CRC16 of its hash tag."""
+CONVERSATION_GROUPS = 16
+"""As many hash tags have conversations, over which a cluster spreads them."""
 
 
 def use_prefix(prefix: str) -> None:
@@ -45,6 +47,7 @@ def use_prefix(prefix: str) -> None:
     global _prefix
     _prefix = prefix
     tag.cache_clear()
+    conversations.cache_clear()
     named = {
         name: value.replace(f"{DEFAULT_PREFIX}:", f"{prefix}:", 1) for name, value in _FIXED.items()
     }
@@ -64,21 +67,46 @@ def tag(shard: int) -> str:
     of the number, in reverse, are the first bits of the slot.
     """
     first = int(f"{shard:08b}"[::-1], 2) * (SLOTS >> 8)
+    return _tag_within(f"{_prefix}:{shard}", first, SLOTS >> 8)
+
+
+def _tag_within(name: str, first: int, n_slots: int) -> str:
+    """Return the name with a suffix that brings it into some of a cluster's slots."""
     for suffix in count():
-        found = f"{_prefix}:{shard}.{suffix}"
-        if 0 <= crc_hqx(found.encode(), 0) % SLOTS - first < SLOTS >> 8:
+        found = f"{name}.{suffix}"
+        if 0 <= crc_hqx(found.encode(), 0) % SLOTS - first < n_slots:
             return found
     raise AssertionError("CRC16 reaches every slot")
 
 
 def draw(unit: str) -> str:
-    """String with a time to live: what one unit was given."""
+    """String with a time to live: what one unit was given.
+
+    One of an earlier version may be a conversation; later ones lie in `conversations_of`.
+    """
     return f"{_prefix}:draw:{unit}"
 
 
+@cache
+def conversations(group: int) -> str:
+    """Hash with a time to live: which spans a group of conversations has, and their parts."""
+    n_slots = SLOTS // CONVERSATION_GROUPS
+    return f"{{{_tag_within(f'{_prefix}:talks{group}', group * n_slots, n_slots)}}}"
+
+
+def conversations_of(group: int, part: str) -> str:
+    """Hash with a time to live: last bytes of keys -> what conversations of a span were given.
+
+    Args:
+        part: the span, a colon, parts of the generation, a dot, which of them; "" for what all
+            names begin with.
+    """
+    return f"{conversations(group)}:{part}"
+
+
 def is_draw(name: bytes) -> bool:
-    """Return whether a key holds a draw."""
-    return name.startswith(draw("").encode())
+    """Return whether a key holds a draw, or those of many conversations."""
+    return name.startswith((draw("").encode(), f"{{{_prefix}:talks".encode()))
 
 
 def stream(shard: int) -> str:

@@ -30,7 +30,7 @@ from router.beliefs.releases import Releases
 from router.decision.draws import Draws
 from router.decision.shared_draws import StoredDraw
 from router.decision.units import Unit
-from telemetry import keys
+from telemetry import conversations, keys
 from telemetry.reader import Reader
 from telemetry.store import Address, StoreErrors, connect
 from telemetry.writer import Counters, adopt
@@ -292,12 +292,15 @@ def test_processes_end_with_the_draw_of_whoever_was_first(
             pair.append((theirs, StoredDraw(2, 0.5, NOW_MS, 1, Step.SAMPLE)))
             for draws, given in pair if i % 2 else pair[::-1]:
                 await draws.claim(key, given, Unit(key, True, 0.0), now=now)
+        noted, talk = StoredDraw(3, 0.5, NOW_MS, 1, Step.SAMPLE), f"{n}-talk".encode().rjust(16)
+        ours.note_conversation(talk, noted, now=now)
         async with asyncio.timeout(10):
             while ours.shared.n_unwritten or theirs.shared.n_unwritten:
                 await asyncio.sleep(0.01)
         for key in units:
             stored = StoredDraw.unpack(client.get(keys.draw(key.hex())))
             assert stored == theirs.get(key, now=now) == ours.get(key, now=now)
+        assert client.execute_command(*conversations.look_up(talk)) == noted.pack_conversation()
         await ours.stop()
         await theirs.stop()
         proxy.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import tempfile
 import time
@@ -32,7 +33,10 @@ from conftest import (
 from redis.crc import key_slot
 
 from bandit.cells import KEY
+from bandit.draws import Step
 from bandit.families import N_COLUMNS
+from router.decision.draws import Draws
+from router.decision.shared_draws import StoredDraw
 from router.demo.stack import stack
 from telemetry import keys
 from telemetry.embedded import PrivateServer
@@ -160,6 +164,35 @@ def test_two_sidecars_give_a_session_one_draw(sidecars: list[Sidecar]) -> None:
 
     assert all(first == second for first, second in given)
     assert len({first for first, _ in given}) == 2
+
+
+def test_conversations_lie_on_all_nodes_and_another_process_finds_them(
+    address: Address, nodes: list[Server]
+) -> None:
+    given = {os.urandom(16): StoredDraw(i, 1 / (i + 1), NOW_MS, 7, Step.SAMPLE) for i in range(200)}
+    earlier = {os.urandom(16): given_ for given_ in list(given.values())[:9]}
+
+    async def run() -> None:
+        first, second, now = Draws(address), Draws(address), time.time()
+        first.start()
+        second.start()
+        for key, held in given.items():
+            first.note_conversation(key, held, now=now)
+        async with asyncio.timeout(10):
+            while first.shared.n_unwritten:
+                await asyncio.sleep(0.01)
+            for key, held in (given | earlier).items():
+                while await second.find_conversation(key, now=now) != held:
+                    await asyncio.sleep(0.01)  # the store may be slow
+        await first.stop()
+        await second.stop()
+
+    client = connect(address)
+    for key, held in earlier.items():
+        client.set(keys.draw(key.hex()), held.pack(), px=60_000)
+    client.close()
+    asyncio.run(run())
+    assert all(n > 5 for n in spread(nodes))
 
 
 @contextmanager

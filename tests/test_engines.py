@@ -130,6 +130,9 @@ async def check_draws(address: Address) -> None:
     async with asyncio.timeout(5):
         while first.get(b"u" * 16, now=time.time()) != second.get(b"u" * 16, now=time.time()):
             await asyncio.sleep(0.01)
+        first.note_conversation(b"c" * 16, given[0], now=time.time())
+        while await second.find_conversation(b"c" * 16, now=time.time()) != given[0]:
+            await asyncio.sleep(0.01)
     await first.stop()
     await second.stop()
 

@@ -19,7 +19,7 @@ from router.decision.draws import MAX_UNITS, RENEW_S, Draws
 from router.decision.recent import RecentlyUsed
 from router.decision.shared_draws import MAX_UNWRITTEN, StoredDraw
 from router.decision.units import SESSION_IDLE_S, SESSION_S, Unit
-from telemetry import keys
+from telemetry import conversations, keys
 from telemetry.store import Address
 
 NOWHERE = Address("unix:///nowhere/store.sock")
@@ -212,6 +212,41 @@ def test_a_conversation_and_a_stand_in_that_were_dropped_are_found_again(address
     asyncio.run(asyncio.wait_for(run(), 30))
 
 
+def test_a_store_without_room_takes_no_new_draw_and_what_it_knows_holds(
+    address: Address, client: Any
+) -> None:
+    """What it was told before holds everywhere; a new draw holds where it was made, untold."""
+
+    async def run() -> None:
+        room = True
+        first, second = Draws(address), Draws(address, has_room=lambda: room)
+        for draws in (first, second):
+            draws.start()
+        await first.claim(key(1), given(1), session(1), now=NOW)
+        first.note_conversation(key(2), given(2), now=NOW)
+        await until(lambda: first.shared.n_unwritten == 0)
+        n_keys, room = client.dbsize(), False
+
+        assert await second.claim(key(1), given(9), session(1), now=NOW) == given(1)
+        assert await second.find_conversation(key(2), now=NOW) == given(2)
+        ended = given(1)
+        mine = await second.claim(key(1), given(8), session(1), now=NOW, instead_of=ended)
+        assert mine == given(8)
+        assert await second.claim(key(3), given(3), session(3), now=NOW) == given(3)
+        second.note_conversation(key(4), given(4), now=NOW)
+        assert second.get(key(3), now=NOW) == given(3)
+        assert second.get(key(4), now=NOW) == given(4)
+        assert second.shared.n_unwritten == 0
+        assert client.dbsize() == n_keys
+        room = True
+        assert await second.claim(key(5), given(5), session(5), now=NOW) == given(5)
+        assert client.dbsize() == n_keys + 1
+        for draws in (first, second):
+            await draws.stop()
+
+    asyncio.run(run())
+
+
 def test_what_came_about_without_the_store_is_written_in_its_order(
     address: Address, client: Any
 ) -> None:
@@ -231,7 +266,9 @@ def test_what_came_about_without_the_store_is_written_in_its_order(
         stored = [StoredDraw.unpack(client.get(keys.draw(key(i).hex()))) for i in range(1200)]
         assert stored == [{7: second, 8: given(3, now)}.get(i, first) for i in range(1200)]
         assert stored == [draws.get(key(i), now=now) for i in range(1200)]
-        assert client.get(keys.draw(key(5000).hex())) == first.pack()
+        assert client.execute_command(*conversations.look_up(key(5000))) == (
+            first.pack_conversation()
+        )
         assert draws.shared.n_disagreed >= 1
         await draws.stop()
 

@@ -91,12 +91,18 @@ def test_two_environments_share_a_server_and_nothing_else(
             assert audit.exit_code == 0, audit.stdout
 
 
-def test_shards_lie_evenly_on_a_cluster_under_any_prefix() -> None:
+def test_shards_and_conversations_lie_evenly_on_a_cluster_under_any_prefix() -> None:
     for prefix in ("pm", "staging", "a-b_9"):
         keys.use_prefix(prefix)
         slots = [crc_hqx(keys.tag(n).encode(), 0) % keys.SLOTS // 2048 for n in range(8)]
         assert sorted(slots) == list(range(8))
         assert all(keys.tag(n).startswith(f"{prefix}:{n}.") for n in range(8))
+        for group in range(keys.CONVERSATION_GROUPS):
+            name = keys.conversations(group)
+            assert name.startswith(f"{{{prefix}:talks{group}.")
+            assert keys.conversations_of(group, "1:2.3") == f"{name}:1:2.3"
+            slot = crc_hqx(name.strip("{}").encode(), 0) % keys.SLOTS
+            assert slot * keys.CONVERSATION_GROUPS // keys.SLOTS == group
 
 
 def test_every_fixed_name_begins_with_the_prefix_and_the_default_is_what_it_was() -> None:

@@ -183,6 +183,11 @@ class Keeper:
         """How old the current posteriors are."""
         return time.monotonic() - self.current.built_at
 
+    @property
+    def has_room_for_draws(self) -> bool:
+        """Whether the store has memory for new draws, as far as is known."""
+        return self.memory is None or self.memory.keeps_draws
+
     def _run(self) -> None:
         with closing(connect(self._address, timeout_s=0.5)) as client:
             self._follow(client)

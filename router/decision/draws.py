@@ -7,6 +7,7 @@ that it never saw: the store is asked, and says what the unit was given.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 from router.decision.recent import RecentlyUsed
 from router.decision.shared_draws import STEPS, STORED, SharedDraws, StoredDraw
@@ -29,9 +30,15 @@ _TIMES = struct.Struct("<dI")
 class Draws:
     """All draws that this process knows, backed by the store."""
 
-    def __init__(self, address: Address, *, most: int = MAX_UNITS) -> None:
+    def __init__(
+        self,
+        address: Address,
+        *,
+        most: int = MAX_UNITS,
+        has_room: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._known = RecentlyUsed(most)
-        self._shared = SharedDraws(address, self._correct)
+        self._shared = SharedDraws(address, self._correct, has_room)
 
     @property
     def n_known(self) -> int:
@@ -120,13 +127,13 @@ class Draws:
         unit = Unit(key, False, now + SESSION_S)
         if self.get(key, now=now) is None:
             self.keep(key, given, unit, now=now)
-            self._shared.write_later(key, given, ttl_s=SESSION_S)
+            self._shared.note_conversation(key, given, ttl_s=SESSION_S)
 
     async def find_conversation(self, key: bytes, *, now: float) -> StoredDraw | None:
         """Return the draw of a conversation, from here or from the store."""
         known = self.get(key, now=now)
         if known is None:
-            known = await self._shared.look_up(key)
+            known = await self._shared.look_up_conversation(key)
             if known is not None:
                 self.keep(key, known, Unit(key, False, now + SESSION_S), now=now)
         return known

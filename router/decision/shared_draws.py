@@ -1,7 +1,8 @@
 """The draws in the store, where the first writer wins.
 
 A unit that this process does not know costs one look-up, bounded in time; with the store away a
-draw holds here and is written later.
+draw holds here and is written later. Units have a string each; conversations without a session id,
+of which each call notes one, lie packed (`telemetry/conversations.py`).
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import asyncio
 import struct
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from msgspec import Struct
 
 from bandit.draws import Step
-from telemetry import keys
+from telemetry import conversations, keys
+from telemetry.conversations import Command
 from telemetry.scripts import CLAIM
 from telemetry.store import Address, AwayErrors, Client, StoreErrors, connect_async
 
@@ -31,9 +33,14 @@ AWAY_S = 1.0
 STORED = struct.Struct("<QdQQB")
 """A draw as it lies in the store: the fields of `StoredDraw`, the step by its place in `STEPS`."""
 STEPS = list(Step)
+_DRAWN = struct.Struct("<Qd")
+_CONVERSATION_SIZE = _DRAWN.size + 6
+"""Of a conversation's draw, without its version. Six bytes are the time in milliseconds and, in
+their lowest bits, the step: enough until the year 2527."""
+_STEP_BITS = 4
 _UNWRITTEN = struct.Struct(f"<16s{STORED.size}sd?")
-"""Unit, its draw, when it ends, whether the unit goes by what the store says; then, if any, the
-draw that it may replace."""
+"""Unit, its draw, when it ends, whether the unit claims it, and goes by what the store says, or a
+conversation is noted; then, if any, the draw that it may replace."""
 
 
 class StoredDraw(Struct, frozen=True, gc=False):
@@ -60,6 +67,31 @@ class StoredDraw(Struct, frozen=True, gc=False):
             return None
         return cls(endpoint, propensity, decided_at_ms, version, STEPS[step])
 
+    def pack_conversation(self) -> bytes:
+        """Return the draw as it is stored of a conversation: the same, in fewer bytes.
+
+        The version comes last, without the bytes that are 0.
+        """
+        at_and_step = self.decided_at_ms << _STEP_BITS | STEPS.index(self.step)
+        return (
+            _DRAWN.pack(self.endpoint, self.propensity)
+            + at_and_step.to_bytes(_CONVERSATION_SIZE - _DRAWN.size, "little")
+            + self.version.to_bytes((self.version.bit_length() + 7) // 8, "little")
+        )
+
+    @classmethod
+    def unpack_conversation(cls, raw: bytes) -> StoredDraw | None:
+        """Return the stored draw of a conversation, or None where it cannot be read."""
+        if not _CONVERSATION_SIZE <= len(raw) <= _CONVERSATION_SIZE + 8:
+            return None
+        endpoint, propensity = _DRAWN.unpack_from(raw)
+        at_and_step = int.from_bytes(raw[_DRAWN.size : _CONVERSATION_SIZE], "little")
+        step = at_and_step & (1 << _STEP_BITS) - 1
+        if step >= len(STEPS):
+            return None
+        version = int.from_bytes(raw[_CONVERSATION_SIZE:], "little")
+        return cls(endpoint, propensity, at_and_step >> _STEP_BITS, version, STEPS[step])
+
 
 class SharedDraws:
     """The store's side: requests of all calls go out together, nothing is cancelled in flight.
@@ -68,16 +100,24 @@ class SharedDraws:
     it was not told, it is told then, in the order in which it came about.
     """
 
-    def __init__(self, address: Address, correct: Callable[[bytes, StoredDraw], None]) -> None:
+    def __init__(
+        self,
+        address: Address,
+        correct: Callable[[bytes, StoredDraw], None],
+        has_room: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Make the store's side of the draws; `start` begins to talk.
 
         Args:
             correct: called with a unit and the draw that holds for it, should the store name
                 another than ours too late for anyone to wait.
+            has_room: whether the store has memory for new draws. Without it what the store knows
+                still holds, and a new draw holds in this process.
         """
         self._address = address
+        self._has_room = has_room
         self._correct = correct
-        self._queue: list[tuple[tuple[object, ...], asyncio.Future[object] | None]] = []
+        self._queue: list[tuple[Command, asyncio.Future[object] | None]] = []
         self._unwritten: deque[bytes] = deque()  # packed: an outage may last
         self._late: list[bytes] = []  # those of them that are on their way
         self._wake = asyncio.Event()
@@ -118,6 +158,9 @@ class SharedDraws:
         instead_of: StoredDraw | None,
     ) -> StoredDraw:
         """Return the draw that holds: the first one written, or ours where the store is away."""
+        if not self._has_room():
+            held = await self.look_up(key)
+            return given if held is None or held == instead_of else held
         raw, replaced = given.pack(), instead_of.pack() if instead_of else b""
 
         def late(reply: object) -> None:
@@ -125,20 +168,34 @@ class SharedDraws:
             if held is not None:
                 self._correct(key, held)
 
-        reply = await self._ask(_claim(key, raw, int(ttl_s * 1000), replaced), late=late)
+        (reply,) = await self._ask(_claim(key, raw, int(ttl_s * 1000), replaced), late=late)
         if isinstance(reply, bytes):
             return self._settle(raw, reply) or given
-        self._write_later(key, raw, ttl_s, replaced, corrects=True)
+        self._write_later(key, raw, ttl_s, replaced, is_claim=True)
         return given
 
     async def look_up(self, key: bytes) -> StoredDraw | None:
         """Return a stored draw; None where there is none, or the store takes too long."""
-        reply = await self._ask(("GET", keys.draw(key.hex())))
+        (reply,) = await self._ask(("GET", keys.draw(key.hex())))
         return StoredDraw.unpack(reply) if isinstance(reply, bytes) else None
 
-    def write_later(self, key: bytes, given: StoredDraw, *, ttl_s: float) -> None:
-        """Write a draw soon, unless one is there; survives the store's absence, bounded."""
-        self._write_later(key, given.pack(), ttl_s, b"", corrects=False)
+    async def look_up_conversation(self, key: bytes) -> StoredDraw | None:
+        """Return what a conversation was given, as `look_up`.
+
+        One that an earlier version noted is a string: it came first, and holds until it ends.
+        """
+        earlier, noted = await self._ask(("GET", keys.draw(key.hex())), conversations.look_up(key))
+        found = StoredDraw.unpack(earlier) if isinstance(earlier, bytes) else None
+        if found is None and isinstance(noted, bytes):
+            found = StoredDraw.unpack_conversation(noted)
+        return found
+
+    def note_conversation(self, key: bytes, given: StoredDraw, *, ttl_s: float) -> None:
+        """Write soon what a conversation was given, unless that is known.
+
+        It survives the store's absence, bounded.
+        """
+        self._write_later(key, given.pack(), ttl_s, b"", is_claim=False)
 
     def renew(self, key: bytes, ttl_s: float) -> None:
         """Push a draw's end out; nobody waits for it."""
@@ -147,9 +204,11 @@ class SharedDraws:
             self._wake.set()
 
     def _write_later(
-        self, key: bytes, raw: bytes, ttl_s: float, replaced: bytes, *, corrects: bool
+        self, key: bytes, raw: bytes, ttl_s: float, replaced: bytes, *, is_claim: bool
     ) -> None:
-        self._unwritten.append(_UNWRITTEN.pack(key, raw, time.time() + ttl_s, corrects) + replaced)
+        if not self._has_room():
+            return
+        self._unwritten.append(_UNWRITTEN.pack(key, raw, time.time() + ttl_s, is_claim) + replaced)
         while len(self._unwritten) > MAX_UNWRITTEN:
             self._unwritten.popleft()
         self._wake.set()
@@ -162,20 +221,28 @@ class SharedDraws:
         return StoredDraw.unpack(reply)
 
     async def _ask(
-        self, command: tuple[object, ...], *, late: Callable[[object], object] | None = None
-    ) -> object:
+        self, *commands: Command, late: Callable[[object], object] | None = None
+    ) -> Sequence[object]:
+        """Return the replies to commands, which go out together; None each where it takes too long.
+
+        Args:
+            late: called with the reply to the last one, should it come after that.
+        """
+        nothing = [None] * len(commands)
         if not self._answers or self._task is None:
-            return None
-        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        self._queue.append((command, future))
+            return nothing
+        loop = asyncio.get_running_loop()
+        futures: list[asyncio.Future[object]] = [loop.create_future() for _ in commands]
+        self._queue += zip(commands, futures, strict=True)
         self._wake.set()
-        await asyncio.wait([future], timeout=LOOK_UP_S)
-        if future.done():
-            return future.result()
+        # They are replied to together, in their order.
+        await asyncio.wait([futures[-1]], timeout=LOOK_UP_S)
+        if futures[-1].done():
+            return [future.result() for future in futures]
         self._answers = False
         if late is not None:
-            future.add_done_callback(lambda done: late(done.result()))
-        return None
+            futures[-1].add_done_callback(lambda done: late(done.result()))
+        return nothing
 
     async def _run(self) -> None:
         client = connect_async(self._address, timeout_s=STORE_TIMEOUT_S)
@@ -223,17 +290,21 @@ class SharedDraws:
             if future is not None and not future.done():
                 future.set_result(reply)
 
-    def _claim_late(self) -> list[tuple[object, ...]]:
+    def _claim_late(self) -> list[Command]:
         """Return the commands that write what was not; what has ended by now needs none."""
         now = time.time()
-        commands: list[tuple[object, ...]] = []
+        commands: list[Command] = []
         while self._unwritten and len(commands) < MAX_LATE:
             packed = self._unwritten.popleft()
-            key, raw, until, _ = _UNWRITTEN.unpack_from(packed)
+            key, raw, until, is_claim = _UNWRITTEN.unpack_from(packed)
             ttl_ms = int((until - now) * 1000)
-            if ttl_ms > 0:
-                self._late.append(packed)
+            if ttl_ms <= 0:
+                continue
+            self._late.append(packed)
+            if is_claim:
                 commands.append(_claim(key, raw, ttl_ms, packed[_UNWRITTEN.size :]))
+            else:
+                commands.append(conversations.note(key, _of_conversation(raw), ttl_ms=ttl_ms))
         return commands
 
     def _note_written(self, replies: list[object]) -> None:
@@ -244,11 +315,18 @@ class SharedDraws:
                 self._retry_at = time.monotonic() + AWAY_S
                 self._unwritten.appendleft(packed)
                 continue
-            key, raw, _, corrects = _UNWRITTEN.unpack_from(packed)
-            held = self._settle(raw, reply)
-            if held is not None and corrects:
+            key, raw, _, is_claim = _UNWRITTEN.unpack_from(packed)
+            held = self._settle(raw if is_claim else _of_conversation(raw), reply)
+            if held is not None and is_claim:
                 self._correct(key, held)
 
 
-def _claim(key: bytes, raw: bytes, ttl_ms: int, replaced: bytes) -> tuple[object, ...]:
+def _claim(key: bytes, raw: bytes, ttl_ms: int, replaced: bytes) -> Command:
     return ("EVAL", CLAIM, 1, keys.draw(key.hex()), raw, ttl_ms, replaced)
+
+
+def _of_conversation(raw: bytes) -> bytes:
+    """Return a draw as it is stored of a conversation."""
+    given = StoredDraw.unpack(raw)
+    assert given is not None  # we packed it
+    return given.pack_conversation()

@@ -1,8 +1,9 @@
 """How much of the store's memory each kind of thing takes: `scripts/bench memory`.
 
 Frames as the writer sends them and commits of the real learner, in a private server. Bytes are the
-growth of `used_memory`: names, expiry and the allocator's rounding are in them. Last, what a unit
-takes in the router that knows it, without that rounding (17 bytes).
+growth of `used_memory`: names, expiry and the allocator's rounding are in them. Conversations are
+those of four spans, the first of which begins without knowing how many there will be. Last, what a
+unit takes in the router that knows it, without that rounding (17 bytes).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from router.decision.draws import MAX_UNITS, Draws
 from router.decision.shared_draws import STORED, StoredDraw
 from router.decision.units import Unit
 from telemetry import events, frames, keys
+from telemetry.conversations import KEPT_S, SPAN_S, note
 from telemetry.embedded import PrivateServer
 from telemetry.events import FeedbackKind, Flag, Result
 from telemetry.store import Address, Client, connect
@@ -31,6 +33,11 @@ N_DECISIONS = 100_000
 N_CATEGORIES, N_ENDPOINTS = 200, 40
 ROWS_OF_A_CELL = 3
 """Of a call that succeeded: usage, latency, reliability."""
+N_SPANS = 4
+AT_ONCE = 1000
+"""Scripts of a pipeline: each is two kilobytes of text."""
+A_VERSION = 2**31
+"""Of posteriors: four bytes, as many as a store's first years need."""
 
 
 def run_bench() -> dict[str, float]:
@@ -47,6 +54,7 @@ def run_bench() -> dict[str, float]:
         "reference": _growth(lambda c: _fold(c, told), len(told)),
         "label": _growth(lambda c: _fold(c, judged), len(judged)),
         "draw": _growth(_draw, N_DECISIONS),
+        "conversation": _growth(_note, N_SPANS * N_DECISIONS),
         "unit_in_router": _known(),
     }
     return {name: round(size, 1) for name, size in found.items()}
@@ -77,8 +85,7 @@ def _used(address: Address) -> int:
 def _token(nonce: int, cell: int = 0) -> bytes:
     body = secrets.token_bytes(12) + nonce.to_bytes(4, "big")
     category, endpoint = 1 + cell // N_ENDPOINTS, 1 + cell % N_ENDPOINTS
-    now_ms = int(time.time() * 1000)
-    token = Token(1, 0, 0, body, now_ms, category, 2, endpoint, 4, 5, 6, 7, 0.5, 0.5, 0.1)
+    token = Token(1, 0, 0, body, _now_ms(), category, 2, endpoint, 4, 5, 6, 7, 0.5, 0.5, 0.1)
     return token.pack()
 
 
@@ -97,7 +104,7 @@ def _outcome(nonce: int, *, cell: int = 0, refers: bool = False) -> bytes:
 
 
 def _feedback(nonce: int) -> bytes:
-    event = events.new_event_id(int(time.time() * 1000))
+    event = events.new_event_id(_now_ms())
     return events.feedback(
         _token(nonce), kind=FeedbackKind.JUDGE, value=0.5, revision=0, event=event
     )
@@ -120,6 +127,21 @@ def _draw(client: Client) -> None:
     for _ in range(N_DECISIONS):
         pipeline.set(keys.draw(secrets.token_hex(16)), bytes(STORED.size), px=86_400_000)
     pipeline.execute()
+
+
+def _note(client: Client) -> None:
+    pipeline = client.pipeline(transaction=False)
+    for i in range(N_SPANS * N_DECISIONS):
+        given = StoredDraw(secrets.randbits(64), 0.1, _now_ms(), A_VERSION + i, Step.STAY)
+        value, ttl_s = given.pack_conversation(), KEPT_S + i // N_DECISIONS * SPAN_S
+        pipeline.execute_command(*note(secrets.token_bytes(16), value, ttl_ms=ttl_s * 1000))
+        if len(pipeline) == AT_ONCE:
+            pipeline.execute()
+    pipeline.execute()
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 def _known() -> float:
