@@ -6,6 +6,7 @@ what it writes was built by one process from values of known types.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -204,6 +205,11 @@ class LeaseScripts:
         self._release(keys=[lease], args=[owner])
 
 
+def in_parts(arguments: Sequence[Argument]) -> list[Sequence[Argument]]:
+    """Split arguments into parts short enough for one command; pairs stay together."""
+    return [arguments[i : i + MAX_ARGUMENTS] for i in range(0, len(arguments), MAX_ARGUMENTS)]
+
+
 class Commit:
     """Commands that take effect together, and only for the holder of the shard.
 
@@ -224,6 +230,14 @@ class Commit:
             raise ValueError(f"{name} with {len(arguments)} arguments; split it")
         place = self._keys.setdefault(key, len(self._keys) + 1)
         self._commands += [name, place, len(arguments), *arguments]
+
+    def add_all(self, name: str, key: str, arguments: Sequence[Argument]) -> None:
+        """Add a command on `key` as often as it takes for any number of arguments; none for none.
+
+        Pairs stay together.
+        """
+        for part in in_parts(arguments):
+            self.add(name, key, *part)
 
     def run(self, client: Client, *, mark: bytes, token: int, new_mark: bytes) -> int:
         """Return the new version, or -1 where mark or token show another owner."""

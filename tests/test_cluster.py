@@ -47,7 +47,7 @@ from telemetry.writer import Counters, Sender, Writer
 from workers.archive.archive import Archive
 from workers.archive.audit import audit_state
 from workers.archive.restore import restore
-from workers.folding.shard import MOST_UNARCHIVED_BYTES, most_unarchived
+from workers.folding.trimming import MOST_UNARCHIVED_BYTES, most_unarchived
 
 pytestmark = pytest.mark.slow
 SLOTS = keys.SLOTS

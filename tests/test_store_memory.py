@@ -24,7 +24,7 @@ from workers.archive.archive import SHORT_S, Archive
 from workers.folding.budget import DOWN_TO, REST_MS, Budget, Measured, weigh
 from workers.folding.measuring import shares
 from workers.folding.memory import StoreMemory
-from workers.folding.shard import MOST_UNARCHIVED_BYTES, most_unarchived
+from workers.folding.trimming import MOST_UNARCHIVED_BYTES, most_unarchived
 
 NOW_MS = 1_900_000_000_000 // SPAN_MS * SPAN_MS
 

@@ -31,7 +31,8 @@ from workers.folding.held import References
 from workers.folding.labels import Word
 from workers.folding.learner import Learner
 from workers.folding.lease import Lease
-from workers.folding.shard import NotOwner, Shard, stale_rows
+from workers.folding.shard import NotOwner, Shard
+from workers.folding.trimming import stale_rows
 
 NOW_MS = int(time.time() * 1000)
 PRODUCER = b"p" * 16

@@ -38,7 +38,8 @@ from workers.archive.retention import Keep
 from workers.folding.batch import DAY_MS, PRODUCER_DAYS, Window, take_apart
 from workers.folding.held import References, take_up
 from workers.folding.lease import Lease
-from workers.folding.shard import MOST_UNARCHIVED_BYTES, Shard, most_unarchived
+from workers.folding.shard import Shard
+from workers.folding.trimming import MOST_UNARCHIVED_BYTES, most_unarchived
 from workers.jobs.calibration import calibrate
 
 NOW_MS = int(time.time() * 1000)

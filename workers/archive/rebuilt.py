@@ -33,7 +33,7 @@ from workers.folding.hearing import pieces
 from workers.folding.history import History
 from workers.folding.labels import narrowed, widened
 from workers.folding.raters import Seat
-from workers.folding.shard import stale_rows
+from workers.folding.trimming import stale_rows
 from workers.folding.young import lies_by_span
 
 AT_ONCE = 48

@@ -40,7 +40,7 @@ from workers.folding.batch import (
 )
 from workers.folding.hearing import pieces
 from workers.folding.history import History
-from workers.folding.shard import ingested_expiry_s, label_expiry_s
+from workers.folding.writing import ingested_expiry_s, label_expiry_s
 from workers.folding.young import Changes, YoungRows, thawed_row
 
 ABOVE = 1 << 32

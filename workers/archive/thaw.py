@@ -31,7 +31,7 @@ from workers.folding.held import MAX_SENT, unfound
 from workers.folding.history import History
 from workers.folding.raters import is_rated, seats_of, sitting_beside
 from workers.folding.resolution import WaitingFeedback
-from workers.folding.shard import MAX_DEAD
+from workers.folding.writing import MAX_DEAD
 
 MAX_ROUND = 2000
 """Of a shard, of both sorts: four shards' are looked up in a few seconds."""

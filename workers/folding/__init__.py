@@ -8,6 +8,9 @@
 - `history`: for how long decisions were young
 - `batch`: what a part of a stream says
 - `young`: where what is young lies, and when it goes
+- `asking`: what a batch must know before it can be folded
+- `writing`: what a commit writes beside the rows
+- `trimming`: what goes of a shard
 - `shard`: one shard's rows and mark, and the commit that moves both
 - `measuring`, `budget`, `memory`: what takes the store's memory, and what goes where it is short
 - `settling`: up to when all that was decided is folded

@@ -22,7 +22,8 @@ from telemetry.store import Client
 from telemetry.tokens import shard_of
 from workers.folding.resolution import Resolution, WaitingFeedback
 from workers.folding.settling import Settling
-from workers.folding.shard import MAX_DEAD, NotOwner, Shard
+from workers.folding.shard import NotOwner, Shard
+from workers.folding.writing import MAX_DEAD
 
 log = structlog.get_logger()
 

@@ -27,7 +27,8 @@ from workers.folding.history import EVERYTHING_HOURS
 from workers.folding.lease import Lease
 from workers.folding.memory import StoreMemory
 from workers.folding.roster import Roster
-from workers.folding.shard import NotOwner, Shard, fold_together, most_unarchived
+from workers.folding.shard import NotOwner, Shard, fold_together
+from workers.folding.trimming import most_unarchived
 
 log = structlog.get_logger()
 

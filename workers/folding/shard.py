@@ -8,7 +8,7 @@ from the mark.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -22,24 +22,19 @@ from bandit.cells import KEY
 from bandit.families import N_COLUMNS
 from telemetry import keys
 from telemetry.events import Kind
-from telemetry.memory import soft_limit_bytes
 from telemetry.scripts import CHILL, Argument, Commit, Ready, ask, run_all
 from telemetry.secret import raters_key
-from telemetry.store import Client, memory_per_shard
+from telemetry.store import Client
 from telemetry.young import SPAN_MS
+from workers.folding.asking import Folding, fields_of
 from workers.folding.batch import (
-    DAY_MS,
-    LABEL_DAYS,
     SPAN_DAYS,
     SPANS,
     START,
     Batch,
-    Decision,
-    Effects,
     Entries,
     Window,
     at_ms,
-    cold_field,
     effects,
     position,
     references_of,
@@ -47,28 +42,26 @@ from workers.folding.batch import (
 )
 from workers.folding.hearing import pieces
 from workers.folding.history import BEGIN, EVERYTHING_HOURS, History
-from workers.folding.labels import widened
-from workers.folding.raters import Seat, sitting_beside
+from workers.folding.raters import sitting_beside
+from workers.folding.trimming import MOST_UNARCHIVED_BYTES, stale_rows, trim
+from workers.folding.writing import (
+    hold,
+    keep_cold,
+    write_books,
+    write_days,
+    write_ingested,
+    write_labels,
+)
 from workers.folding.young import (
     Changes,
-    Question,
     YoungRows,
     thawed_at_ms,
-    thawed_row,
 )
 
 NO_ROW = bytes(8 * N_COLUMNS)
 """What is added to where nothing is known yet."""
-LAG_DAYS = 7
-"""A labels row outlives its last use by this much, as nobody may have folded for a week."""
 THAWED_MS = 3_600_000
 """As long as what was put back of an old decision stays at least."""
-MAX_DEAD = 10_000
-MAX_TRIMS = 100
-"""A round; what is left is for the next one."""
-MOST_UNARCHIVED_BYTES = 256 << 20
-"""Four shards then hold 1 GiB at most while nothing can be archived: an hour at 340 records/s each,
-and four times what the archive takes at once."""
 
 log = structlog.get_logger()
 
@@ -151,7 +144,7 @@ class Shard:
             told_in=self._told_in(batch),
             sizes=sizes,
             asks=asks,
-            fields=_in_parts(wanted),
+            fields=fields_of(wanted),
             said=self.young.questions(decisions, thawed, history),
             thawed=thawed,
         )
@@ -205,14 +198,14 @@ class Shard:
         )
         commit = Commit(keys.meta(self.number))
         folding.rows = self._add(commit, found.terms)
-        self._write_labels(commit, folding, found.labels)
-        self._write_days(commit, keys.raters, found.raters)
+        write_labels(commit, self.young, folding, found.labels)
+        write_days(commit, self.number, keys.raters, found.raters)
         self.young.put_references(commit, changes, references_of(batch.of_kind(Kind.OUTCOME)))
         self.young.write_books(commit, changes)
-        self._write_ingested(commit, batch.ingested)
-        self._hold(commit, found.waiting, now_ms=at_ms(changes.mark))
-        self._keep_cold(commit, batch, found.cold)
-        self._write_books(commit, batch, found)
+        write_ingested(commit, self.number, batch.ingested)
+        hold(commit, self.number, found.waiting, now_ms=at_ms(changes.mark))
+        keep_cold(commit, self.number, batch, found.cold)
+        write_books(commit, self.number, batch, found)
         return commit
 
     def end(self, folding: Folding, version: int) -> int:
@@ -250,13 +243,10 @@ class Shard:
         thawed = self._thawed_before(now_ms, archived)
         if not gone and not silent and not spans and not thawed:
             return
-        for part in _parts(gone):
-            commit.add("HDEL", keys.rows(self.number), *part)
-            commit.add("ZREM", keys.touched(self.number), *part)
-        for part in _parts(silent):
-            commit.add("HDEL", keys.producers(self.number), *part)
-        for part in _parts(thawed):
-            commit.add(CHILL, keys.thawed(self.number), *part)
+        commit.add_all("HDEL", keys.rows(self.number), gone)
+        commit.add_all("ZREM", keys.touched(self.number), gone)
+        commit.add_all("HDEL", keys.producers(self.number), silent)
+        commit.add_all(CHILL, keys.thawed(self.number), thawed)
         self.amend(commit, token=token)
         self.young.forget(spans)
         for name in gone:
@@ -310,175 +300,20 @@ class Shard:
         span = int(batch.today.max()) // SPAN_DAYS
         return [keys.ingested(self.number, n) for n in range(span - SPANS + 1, span + 1)]
 
-    def _write_ingested(self, commit: Commit, nonces: dict[bytes, int]) -> None:
-        for span in set(nonces.values()):
-            name = keys.ingested(self.number, span)
-            for part in _parts([nonce for nonce, own in nonces.items() if own == span]):
-                commit.add("SADD", name, *part)
-            commit.add("EXPIREAT", name, ingested_expiry_s(span))
-
-    def _write_days(
-        self,
-        commit: Commit,
-        named: Callable[[int, int], str],
-        changed: dict[tuple[int, bytes], bytes],
-    ) -> None:
-        """Write rows of labels or raters, into the hash of their decisions' day."""
-        by_day: dict[int, list[bytes | str | int | float]] = {}
-        for (day, field_of_it), row in changed.items():
-            by_day.setdefault(day, []).extend((field_of_it, row))
-        for day, fields in by_day.items():
-            name = named(self.number, day)
-            for part in _parts(fields):
-                commit.add("HSET", name, *part)
-            commit.add("EXPIREAT", name, label_expiry_s(day))
-
-    def _write_labels(self, commit: Commit, folding: Folding, rows: dict[Decision, bytes]) -> None:
-        """Write what was said where it lies: by span, by day, or where it was put back.
-
-        What was put back is written by span as well as long as anybody reads it there.
-        """
-        history, by_day = folding.changes.history, dict[tuple[int, bytes], bytes]()
-        by_span: dict[int, tuple[list[bytes], list[bytes]]] = {}
-        put_back: list[bytes | str | int | float] = []
-        first = (history.since_ms or 0) // SPAN_MS
-        for (span, nonce), row in rows.items():
-            if folding.thawed and (span, nonce) in folding.thawed:
-                put_back += [nonce, thawed_row(row, at_ms(folding.changes.mark))]
-                if not self.young.may_be_read(span, folding.changes):
-                    continue
-            if span >= first:
-                if (own := by_span.get(span)) is None:
-                    own = by_span[span] = ([], [])
-                own[0].append(nonce)
-                own[1].append(row)
-            else:
-                by_day[span * SPAN_MS // DAY_MS, nonce] = widened(row)
-        self._write_days(commit, keys.labels_of_day, by_day)
-        for part in _parts(put_back):
-            commit.add("HSET", keys.thawed(self.number), *part)
-        rated = folding.batch.rated_spans() if folding.seats else set()
-        known = folding.lying
-        self.young.put_labels(commit, folding.changes, by_span, known=known, rated=rated)
-
-    def _keep_cold(self, commit: Commit, batch: Batch, cold: NDArray[np.void]) -> None:
-        """Keep feedback for old decisions until what was said before is there; let go of it then.
-
-        One event may speak of several decisions, so that both name what is kept.
-        """
-        name = keys.cold(self.number)
-        for record in cold:
-            commit.add("HSET", name, cold_field(record), record.tobytes())
-        for part in _parts(batch.done()):
-            commit.add("HDEL", name, *part)
-
-    def _hold(self, commit: Commit, waiting: NDArray[np.void], *, now_ms: int) -> None:
-        """Keep feedback by reference until it is settled what that means; it is due at once.
-
-        What is told again while it waits is as it was first told; after that it is let go.
-        """
-        for record in waiting:
-            event, received_ms = record["event"].tobytes(), int(record["received_at_ms"])
-            commit.add("HSETNX", keys.held(self.number), event, record.tobytes())
-            commit.add("ZADD", keys.due(self.number), min(received_ms, now_ms), event)
-
     def _add(self, commit: Commit, terms: cells.Terms) -> dict[bytes, bytes]:
         """Add terms to the rows; return the new rows, which count once the commit did."""
         after = cells.add(terms, self._stored)
         names = pieces(after.keys)
         changed = dict(zip(names, pieces(after.values.astype("<i8")), strict=True))
-        for part in _parts(_paired(names, list(changed.values()))):
-            commit.add("HSET", keys.rows(self.number), *part)
-        for part in _parts(_paired([self.version + 1] * len(names), names)):
-            commit.add("ZADD", keys.touched(self.number), *part)
+        commit.add_all("HSET", keys.rows(self.number), _paired(names, list(changed.values())))
+        versions = _paired([self.version + 1] * len(names), names)
+        commit.add_all("ZADD", keys.touched(self.number), versions)
         return changed
 
     def _stored(self, names: NDArray[np.void]) -> NDArray[np.int64]:
         """Return the rows of these keys, 0 where there is none."""
         rows = b"".join(self.rows.get(name, NO_ROW) for name in pieces(names))
         return np.frombuffer(rows, dtype="<i8").reshape(-1, N_COLUMNS)
-
-    def _write_books(self, commit: Commit, batch: Batch, found: Effects) -> None:
-        for producer, window in batch.windows.items():
-            commit.add("HSET", keys.producers(self.number), producer, window.pack())
-        for reason, raw in found.dead:
-            arguments = ("MAXLEN", "~", MAX_DEAD, "*", "reason", reason, "raw", raw)
-            commit.add("XADD", keys.dead(self.number), *arguments)
-        for name, n in found.counts.items():
-            if n:
-                commit.add("HINCRBY", keys.meta(self.number), f"n_{name}", n)
-
-
-@dataclass(slots=True)
-class Folding:
-    """A batch of one shard on its way: what to ask before it can be folded, what it changes."""
-
-    batch: Batch
-    changes: Changes  # of what is young
-    decisions: list[Decision]  # of which something is said, perhaps in what was told before
-    seats: list[Seat]  # of raters
-    nonces: list[bytes]  # of ingested outcomes, perhaps told before
-    told_in: list[str]  # sets that hold those told before
-    sizes: list[str]  # of generations, that are asked for
-    asks: list[tuple[Argument, ...]]  # how
-    fields: list[tuple[str, list[Argument]]]  # of hashes
-    said: list[Question]  # what was said of decisions; those that came later stand last
-    thawed: set[Decision]  # old ones, of which more is said now
-    seated: dict[Seat, bytes | None] = field(default_factory=dict)  # the rows of `seats`
-    lying: dict[Decision, int] = field(default_factory=dict)  # in which generation rows lie
-    rows: dict[bytes, bytes] = field(default_factory=dict)  # new ones: they count once committed
-    effects: Effects | None = None
-
-    def questions(self) -> list[tuple[Argument, ...]]:
-        """Return the commands whose replies `Shard.change` needs."""
-        out: list[tuple[Argument, ...]] = []
-        if self.nonces:
-            out += [("SMISMEMBER", name, *self.nonces) for name in self.told_in]
-        out += self.asks
-        out += [("HMGET", name, *part) for name, part in self.fields]
-        return [*out, *(question.command for question in self.said)]
-
-    def told_before(self, replies: list[Any]) -> set[bytes]:
-        """Return which ingested outcomes were folded before."""
-        if not self.nonces:
-            return set()
-        found = zip(self.nonces, *replies[: self._n_told], strict=True)
-        return {nonce for nonce, *known in found if any(known)}
-
-    def found_sizes(self, replies: list[Any]) -> dict[str, int]:
-        """Return how many fields generations have."""
-        if not self.asks:
-            return {}
-        return {
-            n: int(size or 0) for n, size in zip(self.sizes, replies[self._n_told], strict=True)
-        }
-
-    def known(self, replies: list[Any]) -> dict[str, dict[Argument, bytes | None]]:
-        """Return by hash and field what is stored."""
-        out: dict[str, dict[Argument, bytes | None]] = {}
-        for (name, part), found in zip(self.fields, replies[self._n_before :], strict=False):
-            out.setdefault(name, {}).update(zip(part, found, strict=True))
-        return out
-
-    def stored(self, replies: list[Any]) -> dict[Decision, bytes | None]:
-        """Return what was said of decisions, as far as anything was."""
-        out: dict[Decision, bytes | None] = {}
-        answers = replies[self._n_before + len(self.fields) :]
-        for question, reply in zip(self.said, answers, strict=True):
-            for decision, row in question.rows(reply):
-                if decision not in out:
-                    out[decision] = row
-                    if question.parts:
-                        self.lying[decision] = question.parts
-        return out
-
-    @property
-    def _n_told(self) -> int:
-        return len(self.told_in) if self.nonces else 0
-
-    @property
-    def _n_before(self) -> int:
-        return self._n_told + len(self.asks)
 
 
 def fold_together(client: Client, work: list[tuple[Shard, Entries, int]]) -> list[int | None]:
@@ -509,68 +344,13 @@ def fold_together(client: Client, work: list[tuple[Shard, Entries, int]]) -> lis
     ]
 
 
-def _ask_all(client: Client, questions: list[list[tuple[Argument, ...]]]) -> list[list[Any]]:
-    """Return the replies to each one's commands, asked for all at once."""
-    replies = iter(ask(client, [question for own in questions for question in own]))
-    return [list(islice(replies, len(own))) for own in questions]
-
-
-def _in_parts(wanted: dict[str, list[bytes]]) -> list[tuple[str, list[Argument]]]:
-    return [(name, part) for name, names in wanted.items() for part in _parts(names)]
-
-
-def _paired(
-    names: Sequence[bytes | int], values: Sequence[bytes]
-) -> list[bytes | str | int | float]:
-    out: list[bytes | str | int | float] = [b""] * (2 * len(names))
+def _paired(names: Sequence[bytes | int], values: Sequence[bytes]) -> list[Argument]:
+    out: list[Argument] = [b""] * (2 * len(names))
     out[::2], out[1::2] = names, values
     return out
 
 
-def ingested_expiry_s(span: int) -> int:
-    """Return when the nonces that came in a span of days may go, in epoch seconds."""
-    return (span + SPANS) * SPAN_DAYS * DAY_MS // 1000
-
-
-def label_expiry_s(day: int) -> int:
-    """Return when the labels of a day's decisions may go, in epoch seconds."""
-    return (day + LABEL_DAYS + 1 + LAG_DAYS) * DAY_MS // 1000
-
-
-def stale_rows(names: Iterable[bytes], *, now_ms: int) -> list[bytes]:
-    """Return the rows of which no reader counts anything any more."""
-    known = [name for name in names if len(name) == KEY.itemsize]
-    stale = cells.is_stale(np.frombuffer(b"".join(known), dtype=KEY), now_ms=now_ms)
-    return [name for name, old in zip(known, stale, strict=True) if old]
-
-
-def most_unarchived(client: Client, n_shards: int) -> int:
-    """Return how many bytes of a shard's folded entries may wait.
-
-    All together a quarter of the memory that any of the store's servers may use, and no more than
-    `store.max_mb`: that is no limit of the server's, and an archive without holes is worth more.
-    """
-    share = memory_per_shard(client, n_shards) // 4
-    limit = soft_limit_bytes(client.get(keys.MEMORY)) // n_shards
-    return min(n for n in (MOST_UNARCHIVED_BYTES, share, limit) if n)
-
-
-def trim(client: Client, shard: int, floor: bytes) -> int:
-    """Take entries before `floor` out of a stream; return how many.
-
-    One call takes 10,000 at most, so that the store does not stand still.
-    """
-    total = 0
-    for _ in range(MAX_TRIMS):
-        n = client.xtrim(keys.stream(shard), minid=floor.decode(), approximate=True)
-        total += n
-        if not n:
-            break
-    return total
-
-
-def _parts(
-    values: list[bytes | str | int | float] | list[bytes],
-) -> list[list[bytes | str | int | float]]:
-    """Split arguments into lists short enough for one command; pairs stay together."""
-    return [list(values[i : i + 1000]) for i in range(0, len(values), 1000)]
+def _ask_all(client: Client, questions: list[list[tuple[Argument, ...]]]) -> list[list[Any]]:
+    """Return the replies to each one's commands, asked for all at once."""
+    replies = iter(ask(client, [question for own in questions for question in own]))
+    return [list(islice(replies, len(own))) for own in questions]

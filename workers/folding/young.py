@@ -236,8 +236,7 @@ class YoungRows:
             fields: list[Argument] = []
             for number, span in changes.spans.items():
                 fields += (number, span.pack())
-            for part in _parts(fields):
-                commit.add("HSET", keys.parts(self.shard), *part)
+            commit.add_all("HSET", keys.parts(self.shard), fields)
         if changes.history != self.history:
             commit.add("HSET", keys.meta(self.shard), "young", changes.history.pack())
 
@@ -357,8 +356,7 @@ class YoungRows:
             if not self.kinds_id:
                 self.kinds_id = secrets.token_hex(8).encode()
                 fields += ["id", self.kinds_id]
-            for part in _parts(fields):
-                commit.add("HSET", keys.kinds(self.shard), *part)
+            commit.add_all("HSET", keys.kinds(self.shard), fields)
         rows = decisions.rows.copy()
         rows["kind"] = np.array(numbers, dtype=np.uint32)[decisions.rows["kind"]]
         return Decisions(rows, decisions.kinds, decisions.users)
@@ -388,7 +386,3 @@ def ends_ms(number: int, span: YoungSpan) -> int:
     """
     each_ms = DAY_MS if span.is_rated else SPAN_MS
     return (number * SPAN_MS // each_ms + 1) * each_ms
-
-
-def _parts(fields: list[Argument]) -> list[list[Argument]]:
-    return [fields[i : i + 1000] for i in range(0, len(fields), 1000)]
