@@ -31,10 +31,11 @@ from numpy.typing import NDArray
 from router.config.process import ArchiveEntry, StoreEntry
 from scripts.benches import growth_late, growth_router
 from scripts.benches.growth_draws import DAY_MS, LyingDraws
-from scripts.benches.growth_sizes import Sizes, at_100_calls_per_s_mb
+from scripts.benches.growth_sizes import StoreSizes, at_100_calls_per_s_mb
 from scripts.benches.growth_traffic import N_SHARDS, STEP_MS, Traffic, TrafficStep, by_shard
 from telemetry import frames, keys
 from telemetry.embedded import PrivateServer
+from telemetry.events import NO_DIGEST
 from telemetry.frames import MAX_RECORDS, UNNUMBERED, Frame
 from telemetry.store import Address, Client, connect, prepare
 from telemetry.streams import read_streams
@@ -65,6 +66,7 @@ def run_bench(*, days: int) -> dict[str, Any]:
         lived.took = took
         lived.live(now_ms - days * DAY_MS, days)
         sizes = lived.sizes
+        assert sizes is not None
         with _timed(took, "old_feedback"):
             old_feedback_s = growth_late.measure(lived.address, Path(directory), lived.told)
         found = {
@@ -121,12 +123,14 @@ class Month:
     shards: list[Shard] = field(init=False)
     leases: list[Lease] = field(init=False)
     references: References = field(init=False)
-    told: list[NDArray[np.void]] = field(default_factory=list)  # an outcome of each step
+    told: list[NDArray[np.void]] = field(
+        default_factory=list
+    )  # an outcome of each step, with a reference
     store_mb: list[float] = field(default_factory=list)
     store_most_mb: list[float] = field(default_factory=list)
     disk_mb: list[float] = field(default_factory=list)
     archive_mb: list[float] = field(default_factory=list)
-    sizes: Sizes | None = None  # at the end of the last day
+    sizes: StoreSizes | None = None  # at the end of the last day
     n_dropped: int = 0
     took: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     _last_ms: list[int] = field(default_factory=lambda: [0] * N_SHARDS)  # of each stream
@@ -156,7 +160,7 @@ class Month:
                     self._note(used, most)
                 if hour == LIVE_HOUR and day == days - 1:
                     with _timed(self.took, "sizes"):
-                        self.sizes = Sizes.of(self.client, self.draws)
+                        self.sizes = StoreSizes.of(self.client, self.draws)
                 with _timed(self.took, "archive"):  # entries are up to ten minutes older than full
                     self.archive.take(now_ms=begins_ms + (hour + 1) * HOUR_MS + STEP_MS)
             with _timed(self.took, "retention"):
@@ -173,7 +177,8 @@ class Month:
         for from_ms in range(first_ms, first_ms + HOUR_MS, STEP_MS):
             with _timed(self.took, "traffic"):
                 step = self.traffic.step(from_ms)
-            self.told.append(step.calls[:1].copy())
+            refers = step.calls["reference"] != np.void(NO_DIGEST)
+            self.told.append(step.calls.compress(refers)[:1])
             with _timed(self.took, "draws"):
                 self.draws.end(from_ms)
                 self.draws.write(step, from_ms, day_ends_ms=begins_ms + DAY_MS)
@@ -280,7 +285,7 @@ class Month:
         listed = [f for own in directories for f in archive_files.list_files(own)]
         archived = sum(archive_files.n_bytes(file) for file in listed)
         store = self.directory / "store"
-        logged = sum(path.stat().st_size for path in store.rglob("*.aof") if path.exists())
+        logged = sum(path.stat().st_size for path in store.glob("appendonlydir/*"))
         self.archive_mb.append(round(archived / MB, 1))
         self.disk_mb.append(round((archived + logged) / MB, 1))
 

@@ -86,11 +86,13 @@ class LyingDraws:
         """Let users draw anew."""
         self._seen[:] = False
 
-    def end_all(self) -> None:
-        """Delete all of them."""
-        for those in self._lying.values():
-            while those:
+    def end_all(self, *sorts: str) -> int:
+        """Delete all of these sorts; return how many there were."""
+        n = sum(self.n_lying[sort] for sort in sorts)
+        for sort in sorts:
+            while those := self._lying[sort]:
                 self._delete(those.popleft()[1])
+        return n
 
     def _claim(self, sort: str, n: int, now_ms: int, ttl_ms: int) -> None:
         """Write draws of new units."""

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,17 +89,23 @@ class LateWord:
 
 
 def measure(
-    address: Address, state_dir: Path, outcomes: list[NDArray[np.void]], n: int = N
+    address: Address,
+    state_dir: Path,
+    outcomes: list[NDArray[np.void]],
+    *,
+    within_s: float = WITHIN_S,
+    ways: Sequence[str] = WAYS,
 ) -> dict[str, Any] | None:
     """Return quantiles of the seconds that it takes; None where no decision is old enough.
 
     Args:
         state_dir: with the store and the archive, whose shards nobody holds.
-        outcomes: some of all that were folded.
+        outcomes: some of all that were folded, each with a reference.
+        within_s: in which feedback comes.
     Raises:
         RuntimeError: something is not folded, or not within minutes.
     """
-    words = _words(np.concatenate(outcomes), n)
+    words = _words(np.concatenate(outcomes), within_s, ways)
     if not words:
         return None
     client = connect(address)
@@ -118,20 +124,21 @@ def measure(
             time.sleep(LOOK_EVERY_S)
     client.close()
     return _quantiles(words) | {
-        way: _quantiles([word for word in words if word.way == way]) for way in WAYS
+        way: _quantiles([word for word in words if word.way == way])
+        for way in ways
+        if any(word.way == way for word in words)
     }
 
 
-def _words(outcomes: NDArray[np.void], n: int) -> list[LateWord]:
+def _words(outcomes: NDArray[np.void], within_s: float, ways: Sequence[str]) -> list[LateWord]:
     """Return words of decisions of all ages, in each of the ways, and when each is due."""
     chance, now_ms = np.random.default_rng(2), int(time.time() * 1000)
     days = (now_ms - outcomes["token"]["decided_at_ms"]) / DAY_MS
-    is_old = (days > YOUNGEST_DAYS) & (days < OLDEST_DAYS)
-    old = outcomes.compress(is_old & (outcomes["reference"] != np.void(events.NO_DIGEST)))
-    picked = np.sort(chance.permutation(len(old))[:n])
-    due = chance.uniform(0, WITHIN_S, len(picked)).tolist()
+    old = outcomes.compress((days > YOUNGEST_DAYS) & (days < OLDEST_DAYS))
+    picked = np.sort(chance.permutation(len(old))[:N])
+    due = chance.uniform(0, within_s, len(picked)).tolist()
     chosen = zip(picked.tolist(), due, strict=True)
-    return [LateWord(WAYS[i % len(WAYS)], old[at], s) for i, (at, s) in enumerate(chosen)]
+    return [LateWord(ways[i % len(ways)], old[at], s) for i, (at, s) in enumerate(chosen)]
 
 
 def _look(client: Client, waiting: list[LateWord]) -> None:

@@ -10,7 +10,13 @@ import math
 import time
 from dataclasses import dataclass
 
-from scripts.benches.growth_draws import CONVERSATIONS, SESSIONS, USER_SLOTS, LyingDraws
+from scripts.benches.growth_draws import (
+    APP_SLOTS,
+    CONVERSATIONS,
+    SESSIONS,
+    USER_SLOTS,
+    LyingDraws,
+)
 from scripts.benches.growth_traffic import (
     CALLS_PER_S,
     IN_SESSIONS,
@@ -31,17 +37,17 @@ TIMES = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Sizes:
+class StoreSizes:
     """How many of each kind lie in the store, and what one takes."""
 
     n_lying: dict[str, int]
-    bytes_of: dict[str, float]  # a reference, a label, a draw
+    bytes_of: dict[str, float]  # a reference, a label, a conversation, a draw of another sort
     stream_bytes: int
     stream_payload: int  # of it, what the archive counts by
     rest_bytes: int
 
     @classmethod
-    def of(cls, client: Client, draws: LyingDraws) -> Sizes:
+    def of(cls, client: Client, draws: LyingDraws) -> StoreSizes:
         """Return the sizes; afterwards no draw is left."""
         used, n_draws = _used(client), draws.n_lying
         n_references, references = _rows(client, REFERENCES)
@@ -51,16 +57,21 @@ class Sizes:
             streams += int(client.memory_usage(keys.stream(shard), samples=0) or 0)
             folded, kept = client.hmget(keys.meta(shard), "n_bytes", "archived_bytes")
             payload += int(folded or 0) - int(kept or 0)
-        draws.end_all()
-        of_draws = used - _settled(client)
         found = {"reference": references / max(n_references, 1), "label": labels / max(n_labels, 1)}
-        found["draw"] = of_draws / max(sum(n_draws.values()), 1)
-        rest = used - references - labels - streams - of_draws
+        left = used
+        for name, sorts in (
+            ("conversation", [CONVERSATIONS]),
+            ("draw", [SESSIONS, USER_SLOTS, APP_SLOTS]),
+        ):
+            n, before = draws.end_all(*sorts), left
+            left = _settled(client)
+            found[name] = (before - left) / max(n, 1)
+        rest = left - references - labels - streams
         n_lying = {"reference": n_references, "label": n_labels, **n_draws}
         return cls(n_lying, found, streams, payload, rest)
 
 
-def at_100_calls_per_s_mb(sizes: Sizes) -> dict[str, float]:
+def at_100_calls_per_s_mb(sizes: StoreSizes) -> dict[str, float]:
     """Return what ten times the calls would take: as many more of each kind, unless it is bounded.
 
     Users are as many as they are, and the archive takes a stream when it is large enough.
@@ -72,7 +83,7 @@ def at_100_calls_per_s_mb(sizes: Sizes) -> dict[str, float]:
     found = {
         "references": TIMES * n["reference"] * each["reference"],
         "labels": TIMES * n["label"] * each["label"],
-        "conversations": TIMES * n[CONVERSATIONS] * each["draw"],
+        "conversations": TIMES * n[CONVERSATIONS] * each["conversation"],
         "sessions": TIMES * n[SESSIONS] * each["draw"],
         "user_slots": more * n[USER_SLOTS] * each["draw"],
         "streams": min(TIMES * sizes.stream_bytes, most),
