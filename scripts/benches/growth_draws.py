@@ -86,11 +86,11 @@ class LyingDraws:
         """Let users draw anew."""
         self._seen[:] = False
 
-    def end_all(self, *sorts: str) -> int:
-        """Delete all of these sorts; return how many there were."""
-        n = sum(self.n_lying[sort] for sort in sorts)
-        for sort in sorts:
-            while those := self._lying[sort]:
+    def end_all(self) -> int:
+        """Delete all of them; return how many there were."""
+        n = sum(self.n_lying.values())
+        for those in self._lying.values():
+            while those:
                 self._delete(those.popleft()[1])
         return n
 

@@ -11,7 +11,6 @@ import time
 from dataclasses import dataclass
 
 from scripts.benches.growth_draws import (
-    APP_SLOTS,
     CONVERSATIONS,
     SESSIONS,
     USER_SLOTS,
@@ -41,7 +40,7 @@ class StoreSizes:
     """How many of each kind lie in the store, and what one takes."""
 
     n_lying: dict[str, int]
-    bytes_of: dict[str, float]  # a reference, a label, a conversation, a draw of another sort
+    bytes_of: dict[str, float]  # a reference, a label, a draw
     stream_bytes: int
     stream_payload: int  # of it, what the archive counts by
     rest_bytes: int
@@ -58,14 +57,9 @@ class StoreSizes:
             folded, kept = client.hmget(keys.meta(shard), "n_bytes", "archived_bytes")
             payload += int(folded or 0) - int(kept or 0)
         found = {"reference": references / max(n_references, 1), "label": labels / max(n_labels, 1)}
-        left = used
-        for name, sorts in (
-            ("conversation", [CONVERSATIONS]),
-            ("draw", [SESSIONS, USER_SLOTS, APP_SLOTS]),
-        ):
-            n, before = draws.end_all(*sorts), left
-            left = _settled(client)
-            found[name] = (before - left) / max(n, 1)
+        n = draws.end_all()
+        left = _settled(client)
+        found["draw"] = (used - left) / max(n, 1)
         rest = left - references - labels - streams
         n_lying = {"reference": n_references, "label": n_labels, **n_draws}
         return cls(n_lying, found, streams, payload, rest)
@@ -83,7 +77,7 @@ def at_100_calls_per_s_mb(sizes: StoreSizes) -> dict[str, float]:
     found = {
         "references": TIMES * n["reference"] * each["reference"],
         "labels": TIMES * n["label"] * each["label"],
-        "conversations": TIMES * n[CONVERSATIONS] * each["conversation"],
+        "conversations": TIMES * n[CONVERSATIONS] * each["draw"],
         "sessions": TIMES * n[SESSIONS] * each["draw"],
         "user_slots": more * n[USER_SLOTS] * each["draw"],
         "streams": min(TIMES * sizes.stream_bytes, most),
