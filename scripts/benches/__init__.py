@@ -19,6 +19,12 @@
 - `learning`: how well the one setting learns, as a table
 - `memory`: bytes of the store for each thing that it keeps, and of the router for a unit
 - `lookup`: old decisions, found in a month of archive
+- `growth_traffic`: the calls of a month and what is said of them, as records
+- `growth_draws`: what they draw, in the store
+- `growth_sizes`: what takes the store's memory, by kind
+- `growth_router`: by how much a router grows
+- `growth_late`: how long feedback for old decisions takes
+- `growth`: what a month of calls leaves in store, router and on disk, day by day
 - `truth_setting`, `truth_units`, `truth_records`: simulated worlds, their units and records
 - `truth_world`: traffic of such a world, through the code that folds and infers live
 - `truth_tally`: what is shown of it, held against the truth

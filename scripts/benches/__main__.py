@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     """Measure the sidecar, a part of it, or how it learns; return the exit code."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=main.__doc__)
     known = ["http", "draw", "pipeline", "memory", "lookup", "derived", "hosts"]
-    known += ["learning", "truth", "raters"]
+    known += ["growth", "learning", "truth", "raters"]
     parser.add_argument("what", nargs="?", choices=known, default="http", help="default: http")
     add = parser.add_argument
     add("--rounds", type=bounded(1, 100, int), default=5, help="of http")
@@ -39,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--peer", choices=["litellm"], help="of http: also measure this one")
     add("--arms", type=bounded(2, 1000, int), default=10, help="of draw: endpoints")
     add("--calls-per-s", type=bounded(0.1, 1000, float), default=10.0, help="of lookup")
+    add("--days", type=bounded(1, 30, int), default=30, help="of growth")
     add("--runs", type=bounded(10, 10_000, int), default=100, help="of hosts")
     add("--quick", action="store_true", help="of pipeline, truth, raters: less of it")
     add("--seed", type=bounded(0, 2**32 - 1, int), default=0, help="of truth")
@@ -55,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         "pipeline": _pipeline,
         "memory": _memory,
         "lookup": _lookup,
+        "growth": _growth,
         "derived": _derived,
         "hosts": _hosts,
         "learning": _learning,
@@ -115,6 +117,12 @@ def _lookup(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]
     from scripts.benches.lookup import print_figures, run_bench
 
     return run_bench(calls_per_s=options.calls_per_s), print_figures
+
+
+def _growth(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]:
+    from scripts.benches.growth import print_figures, run_bench
+
+    return run_bench(days=options.days), print_figures
 
 
 def _derived(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]:
