@@ -11,7 +11,7 @@ import pytest
 
 from scripts.benches import growth, growth_late
 from scripts.benches.growth import LIVE_HOUR, Month
-from scripts.benches.growth_draws import DAY_MS
+from scripts.benches.growth_draws import CONVERSATIONS, DAY_MS
 from scripts.benches.growth_sizes import StoreSizes, at_100_calls_per_s_mb
 from scripts.benches.growth_traffic import N_SHARDS, STEP_MS, Traffic
 from telemetry import keys
@@ -82,14 +82,19 @@ def test_sizes_are_of_all_that_lies_there(lived: Month) -> None:
 def test_draws_end_when_their_time_is_up(lived: Month) -> None:
     begins_ms = this_morning()
     lived.live_hour(begins_ms, 0)
-    assert lived.client.dbsize() > sum(lived.draws.n_lying.values())
+    strings = list(lived.client.scan_iter(match=keys.draw("*"), count=1000))
+    packed = list(lived.client.scan_iter(match=f"{{{keys.prefix()}:talks*}}:*", count=1000))
+    n = lived.draws.n_lying
+    assert len(strings) == n.total() - n[CONVERSATIONS]
+    assert sum(map(lived.client.hlen, packed)) == n[CONVERSATIONS] > 1000
 
     lived.draws.end(begins_ms + HOUR_MS)
     n = lived.draws.n_lying
     assert 0 < n["session"] < 0.4 * lived.traffic.n_calls  # of the last half hour
     lived.draws.end(begins_ms + 2 * DAY_MS)
-    assert sum(lived.draws.n_lying.values()) == 0
+    assert lived.draws.n_lying.total() == 0
     assert not lived.client.keys(keys.draw("*"))
+    assert not lived.client.exists(*packed)
 
 
 @pytest.mark.slow

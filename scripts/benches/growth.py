@@ -37,6 +37,7 @@ from telemetry import frames, keys
 from telemetry.embedded import PrivateServer
 from telemetry.events import NO_DIGEST
 from telemetry.frames import MAX_RECORDS, UNNUMBERED, Frame
+from telemetry.memory import PRIVATE_MB
 from telemetry.store import Address, Client, connect, prepare
 from telemetry.streams import read_streams
 from telemetry.young import HOUR_MS, SPAN_MS
@@ -46,6 +47,7 @@ from workers.archive.archive import Archive
 from workers.archive.retention import Keep
 from workers.folding.held import GRACE_MS, References
 from workers.folding.lease import Lease
+from workers.folding.memory import StoreMemory
 from workers.folding.shard import Shard, fold_together
 
 TIMEOUT_S = 60.0
@@ -123,6 +125,7 @@ class Month:
     shards: list[Shard] = field(init=False)
     leases: list[Lease] = field(init=False)
     references: References = field(init=False)
+    memory: StoreMemory = field(init=False)
     told: list[NDArray[np.void]] = field(
         default_factory=list
     )  # an outcome of each step, with a reference
@@ -141,6 +144,7 @@ class Month:
         self.archive = Archive(self.client, self.directory / "archive", N_SHARDS)
         self.references = References(N_SHARDS)
         hours = StoreEntry().young_hours
+        self.memory = StoreMemory(N_SHARDS, hours, PRIVATE_MB)
         self.shards = [Shard(self.client, n, young_hours=hours) for n in range(N_SHARDS)]
         self.leases = [Lease(self.client, n) for n in range(N_SHARDS)]
         for shard, lease in zip(self.shards, self.leases, strict=True):
@@ -161,6 +165,10 @@ class Month:
                 if hour == LIVE_HOUR and day == days - 1:
                     with _timed(self.took, "sizes"):
                         self.sizes = StoreSizes.of(self.client, self.draws)
+                with _timed(self.took, "measure"):
+                    use = self.memory.measure(self.client, now_ms=begins_ms + (hour + 1) * HOUR_MS)
+                    if use is None or use.young_hours < use.configured_hours or use.is_full:
+                        raise RuntimeError("the store is beyond its budget")
                 with _timed(self.took, "archive"):  # entries are up to ten minutes older than full
                     self.archive.take(now_ms=begins_ms + (hour + 1) * HOUR_MS + STEP_MS)
             with _timed(self.took, "retention"):

@@ -1,7 +1,7 @@
 """What takes the store's memory at the end of a month, by kind, and what ten times the calls would.
 
-Of packed rows by what the server says of each hash; of draws, which are a key each, by what is free
-once they are gone: their share of the server's tables is in it.
+Of packed rows by what the server says of each hash; of draws and conversations by what is free once
+they are gone: their share of the server's tables is in it.
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ from scripts.benches.growth_traffic import (
 from telemetry import keys
 from telemetry.store import Client
 from telemetry.young import LABELS, REFERENCES, YoungSpan
-from workers.archive.archive import EVERY_BYTES
+from workers.archive.archive import SHARE
 
 DAY_S = 86_400
 SETTLED_S = 0.5
 AT_ONCE = 1000
 TIMES = 10
+LIMIT_BYTES = 1000 << 20
+"""What the store would have to be allowed at so many calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class StoreSizes:
     """How many of each kind lie in the store, and what one takes."""
 
     n_lying: dict[str, int]
-    bytes_of: dict[str, float]  # a reference, a label, a draw
+    bytes_of: dict[str, float]  # a reference, a label, a conversation, a draw
     stream_bytes: int
     stream_payload: int  # of it, what the archive counts by
     rest_bytes: int
@@ -57,7 +59,10 @@ class StoreSizes:
             folded, kept = client.hmget(keys.meta(shard), "n_bytes", "archived_bytes")
             payload += int(folded or 0) - int(kept or 0)
         found = {"reference": references / max(n_references, 1), "label": labels / max(n_labels, 1)}
-        n = draws.end_all()
+        n = draws.end_all_conversations()
+        left = _settled(client)
+        found["conversation"] = (used - left) / max(n, 1)
+        used, n = left, draws.end_all()
         left = _settled(client)
         found["draw"] = (used - left) / max(n, 1)
         rest = left - references - labels - streams
@@ -68,16 +73,17 @@ class StoreSizes:
 def at_100_calls_per_s_mb(sizes: StoreSizes) -> dict[str, float]:
     """Return what ten times the calls would take: as many more of each kind, unless it is bounded.
 
-    Users are as many as they are, and the archive takes a stream when it is large enough.
+    Users are as many as they are, and the archive takes a stream when it has its share of the
+    memory that may be used.
     """
     n, each = sizes.n_lying, sizes.bytes_of
     units, calls = N_USERS * N_TASKS, CALLS_PER_S * (1 - IN_SESSIONS) * OF_USERS * DAY_S
     more = math.expm1(-TIMES * calls / units) / math.expm1(-calls / units)
-    most = N_SHARDS * EVERY_BYTES * sizes.stream_bytes / max(sizes.stream_payload, 1)
+    most = LIMIT_BYTES / SHARE * sizes.stream_bytes / max(sizes.stream_payload, 1)
     found = {
         "references": TIMES * n["reference"] * each["reference"],
         "labels": TIMES * n["label"] * each["label"],
-        "conversations": TIMES * n[CONVERSATIONS] * each["draw"],
+        "conversations": TIMES * n[CONVERSATIONS] * each["conversation"],
         "sessions": TIMES * n[SESSIONS] * each["draw"],
         "user_slots": more * n[USER_SLOTS] * each["draw"],
         "streams": min(TIMES * sizes.stream_bytes, most),
