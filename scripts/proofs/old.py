@@ -50,8 +50,10 @@ from workers.archive.restore import restore
 
 FULL_LABELS, QUICK_LABELS, SABOTAGED_LABELS = 10_000, 1500, 200
 DECISIONS_PER_LABEL = 4
-PER_S = 150.0
-"""Labels sent a second, so that many kills fall in between."""
+FULL_KILLS, QUICK_KILLS = 100, 9
+"""At most: where all is at rest before, there is nothing left to disturb."""
+FULL_PER_S, QUICK_PER_S = 80.0, 200.0
+"""Words sent a second, so that many kills fall in between."""
 KEPT_S = (35.0, 60.0)
 """So long ago by-passed sidecars received what they send only now: the archive is asked half a
 minute after the receipt."""
@@ -64,7 +66,9 @@ class OldSettings:
     """What to run."""
 
     labels: int
+    kills: int
     seed: int
+    per_s: float
     kept_share: float  # of the labels, that a sidecar kept for a while before it could send them
     sabotage: OldSabotage | None = None
 
@@ -103,9 +107,7 @@ def prove_old(settings: OldSettings) -> OldResult:
             n_files = live_through(archive, month, early, now_ms=now_ms)
             late = late_words(month, settings.labels, rng, received_ms=_received(settings, rng))
             dice = random.Random(settings.seed)  # noqa: S311 - a test's dice
-            run = OldRun(
-                client, processes, state_dir, month, dice, has_kills=settings.sabotage is None
-            )
+            run = OldRun(client, processes, state_dir, month, dice, kills=settings.kills)
             began = time.monotonic()
             run.start()
             _send(run, early, late, settings)
@@ -139,10 +141,10 @@ def _received(settings: OldSettings, rng: np.random.Generator) -> list[int]:
 
 def _send(run: OldRun, early: list[OldWord], late: list[OldWord], settings: OldSettings) -> None:
     if settings.sabotage is None:
-        run.send(late, for_s=len(late) / PER_S)
+        run.send(late, for_s=len(late) / settings.per_s)
         return
     run.send(late, for_s=0)
-    OLD_SABOTAGES[settings.sabotage](run, holding([*early, *late]))
+    OLD_SABOTAGES[settings.sabotage](run, [*early, *late])
 
 
 def _figures(
@@ -184,26 +186,37 @@ def _end(number: int, _: object) -> NoReturn:
     raise SystemExit(128 + number)
 
 
+def _settings(options: argparse.Namespace) -> OldSettings:
+    labels, kills = (QUICK_LABELS, QUICK_KILLS) if options.quick else (FULL_LABELS, FULL_KILLS)
+    if options.sabotage is not None:
+        labels, kills = SABOTAGED_LABELS, 0
+    return OldSettings(
+        labels=labels if options.labels is None else options.labels,
+        kills=kills if options.kills is None else options.kills,
+        seed=options.seed,
+        per_s=QUICK_PER_S if options.quick else FULL_PER_S,
+        kept_share=1.0 if options.quick or options.sabotage is not None else 0.5,
+        sabotage=options.sabotage,
+    )
+
+
 def main(argv: Sequence[str]) -> int:
     """Prove that late labels count once, at the weight of their time; return the exit code."""
     parser = argparse.ArgumentParser(prog="scripts/prove old", description=main.__doc__)
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_LABELS} labels only")
     parser.add_argument("--labels", type=int, help=f"how many; else {FULL_LABELS}")
+    parser.add_argument("--kills", type=int, help=f"how many; else {FULL_KILLS}")
     parser.add_argument("--seed", type=int, default=0, help="of all that is left to chance")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--sabotage", type=OldSabotage, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
-    is_short = options.quick or options.sabotage is not None
-    labels = QUICK_LABELS if options.quick else FULL_LABELS
-    labels = SABOTAGED_LABELS if options.sabotage is not None else labels
-    labels = options.labels if options.labels is not None else labels
-    if labels < 1 or options.seed < 0:
-        parser.error("--labels is a whole number from 1, --seed from 0")
+    settings = _settings(options)
+    if settings.labels < 1 or settings.kills < 0 or settings.seed < 0:
+        parser.error("--labels is a whole number from 1, --kills and --seed from 0")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)  # everything that was started is stopped on the way out
-    kept_share = 1.0 if is_short else 0.5
     try:
-        result = prove_old(OldSettings(labels, options.seed, kept_share, options.sabotage))
+        result = prove_old(settings)
     except (DidNotStart, NothingToSabotage) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1

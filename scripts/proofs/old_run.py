@@ -45,7 +45,7 @@ class OldRun:
     state_dir: Path
     month: OldMonth
     dice: random.Random
-    has_kills: bool = True
+    kills: int  # to come
     killed: Counter[str] = field(default_factory=Counter)
     n_frames: int = 0
     _numbers: Counter[tuple[bytes, int]] = field(default_factory=Counter)
@@ -105,11 +105,12 @@ class OldRun:
     def look_after(self) -> None:
         """Kill who is due, and start again who is dead."""
         now = time.monotonic()
-        if self.has_kills and now >= self._kill_at and self._victim not in self._dead:
+        if self.kills and now >= self._kill_at and self._victim not in self._dead:
             is_aimed = now < self._kill_at + AIMED_S and self._n_thawed >= 0
             if not is_aimed or self._count_thawed() > self._n_thawed:
                 self.stack.processes[self._victim].send_signal(signal.SIGKILL)
                 self.killed[self._victim] += 1
+                self.kills -= 1
                 self._dead[self._victim] = now + self.dice.uniform(0, DOWN_S)
                 self._choose_victim()
         self._revive(now)

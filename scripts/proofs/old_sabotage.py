@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 
 from scripts.proofs.old_run import JOBS, WORKERS, OldRun
-from scripts.proofs.old_words import Holding
+from scripts.proofs.old_words import OldWord
 from scripts.proofs.old_world import N_SHARDS
 from scripts.proofs.sabotage import NothingToSabotage
 from telemetry import keys
@@ -28,9 +28,10 @@ class OldSabotage(StrEnum):
     LOSE = "lose"  # a word that waits for the archive is taken away
 
 
-def forget_what_was_said(run: OldRun, held: Holding) -> None:
+def forget_what_was_said(run: OldRun, words: Sequence[OldWord]) -> None:
     """Empty every row that is put back, before a worker reads it."""
-    nonces = {nonce_of(run.month.decisions[number].token) for number in held}
+    said_of = {number for word in words for number in word.meant}
+    nonces = {nonce_of(run.month.decisions[number].token) for number in said_of}
 
     def try_it() -> bool:
         n = 0
@@ -47,20 +48,22 @@ def forget_what_was_said(run: OldRun, held: Holding) -> None:
             raise NothingToSabotage("nothing was put back in time")
 
 
-def lose_a_word(run: OldRun, held: Holding) -> None:
-    """Take away a word that holds in the end, while it waits for the archive."""
-    decisions = run.month.decisions
-    last = {
-        word.event + nonce_of(decisions[number].token)
-        for number, words in held.items()
-        for word in words.values()
-        if len(words) == 1 and word.parts is not None
+def lose_a_word(run: OldRun, words: Sequence[OldWord]) -> None:
+    """Take away all that was ever said of a decision, while it waits for the archive."""
+    events: dict[int, set[bytes]] = {}
+    for word in words:
+        for number in word.meant:
+            events.setdefault(number, set()).add(word.event)
+    only = {
+        event + nonce_of(run.month.decisions[number].token)
+        for number, (event, *others) in events.items()
+        if not others
     }
 
     def try_it() -> bool:
         for shard in range(N_SHARDS):
             for name in run.client.hkeys(keys.cold(shard)):
-                if name in last and run.client.hdel(keys.cold(shard), name):
+                if name in only and run.client.hdel(keys.cold(shard), name):
                     return True
         return False
 
@@ -91,7 +94,7 @@ def _frozen(run: OldRun, names: tuple[str, ...]) -> Iterator[None]:
                 os.kill(pid, signal.SIGCONT)
 
 
-OLD_SABOTAGES: dict[OldSabotage, Callable[[OldRun, Holding], None]] = {
+OLD_SABOTAGES: dict[OldSabotage, Callable[[OldRun, Sequence[OldWord]], None]] = {
     OldSabotage.FORGET: forget_what_was_said,
     OldSabotage.LOSE: lose_a_word,
 }

@@ -69,9 +69,9 @@ def judge_old(archive: Archive, month: OldMonth, held: Holding) -> OldVerdict:
         for name, row in state.rows.items():
             key = np.frombuffer(name, dtype=KEY)[0]
             if key["family"] == Family.QUALITY:
-                cell = (int(key[n]) for n in ("category", "endpoint", "regime", "window"))
+                where = int(key["category"]), int(key["endpoint"])
                 sums = np.frombuffer(row, dtype="<i8")[[Q.LABELS, Q.N, Q.R, Q.R2]]
-                found[*cell] += sums
+                found[*where, int(key["regime"]), int(key["window"])] += sums
     wanted = expected_sums(month, held)
     for cell in wanted.keys() | found.keys():
         more = found[cell] - wanted[cell]
