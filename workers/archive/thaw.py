@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from itertools import islice
+from itertools import compress, islice
 
 import numpy as np
 
@@ -24,12 +24,13 @@ from telemetry.events import MICRO, FeedbackKind, Flag, Source, feedback, record
 from telemetry.frames import MAX_RECORDS, UNNUMBERED, Frame
 from telemetry.store import Client
 from telemetry.tokens import decided_at_ms, nonce_of
-from workers.archive.archive import Archive
+from workers.archive.archive import Archive, ingested_spans
 from workers.archive.lookup import LookedUp, look_up
+from workers.archive.tail import Tail, read_tail
 from workers.folding.batch import DAY_MS, LABEL_DAYS, START, position
 from workers.folding.held import MAX_SENT, unfound
 from workers.folding.history import History
-from workers.folding.raters import is_rated, seats_of, sitting_beside
+from workers.folding.raters import Seat, is_rated, seats_of, sitting_beside
 from workers.folding.resolution import WaitingFeedback
 from workers.folding.shard import MAX_DEAD
 
@@ -63,7 +64,8 @@ class Asked:
     """
 
     sent: dict[bytes, bytes] = field(default_factory=dict)  # field of `cold` -> entry of the stream
-    early: dict[bytes, bytes] = field(default_factory=dict)  # field of `cold` -> archived mark then
+    early: dict[bytes, bytes] = field(default_factory=dict)
+    """Field of `cold` -> archived mark then: nothing can be done about it before the next file."""
     unfound: set[bytes] = field(default_factory=set)  # events whose reference the archive has not
 
     def is_due(self, name: bytes, mark: bytes, archived: bytes) -> bool:
@@ -78,30 +80,64 @@ class Cold:
     """Feedback for old decisions of one shard, and what must be known for it."""
 
     shard: int
+    mark: bytes  # up to which the stream was folded, once all of this was cold
     archived: bytes
+    n_waiting: int  # bytes folded between the two
     history: History
     records: dict[bytes, np.void] = field(default_factory=dict)  # by field of `cold`
     needs: dict[bytes, dict[bytes, int]] = field(default_factory=dict)
     """By field: nonces of old decisions, and when these were made: its own, and those beside it."""
+    told: set[bytes] = field(default_factory=set)  # nonces among them of which others told
+    tail: Tail = field(default_factory=Tail)
 
     @property
-    def nonces(self) -> list[bytes]:
-        """All of which must be known what was said."""
-        return list({nonce: None for needs in self.needs.values() for nonce in needs})
+    def made_ms(self) -> dict[bytes, int]:
+        """By nonce of which must be known what was said, when the decision was made."""
+        return {nonce: at for needs in self.needs.values() for nonce, at in needs.items()}
+
+    def read_tail(self, archive: Archive, found: LookedUp) -> None:
+        """Read what was said since the archive's last file, where anything may have been."""
+        since = found.marks[self.shard]
+        asked = [n for n, at in self.made_ms.items() if not self._ends_in_archive(n, at, found)]
+        if asked and since == self.archived:
+            self.tail = read_tail(
+                archive,
+                self.shard,
+                {nonce: found.labels.get(nonce, b"") for nonce in asked},
+                after=since,
+                upto=self.mark,
+                n_bytes=self.n_waiting,
+                history=self.history,
+            )
+
+    def row(self, nonce: bytes, found: LookedUp) -> bytes:
+        """Return what was said of a decision, as far as it is known."""
+        return self.tail.labels.get(nonce) or found.labels.get(nonce, b"")
 
     def knowledge(self, name: bytes, found: LookedUp) -> Knowledge:
         """Return what can be done about one of them."""
-        return Knowledge.worst(
-            self._knowledge(made_ms, found) for made_ms in self.needs[name].values()
-        )
+        needs = self.needs[name].items()
+        return Knowledge.worst(self._knowledge(nonce, at, found) for nonce, at in needs)
 
-    def _knowledge(self, made_ms: int, found: LookedUp) -> Knowledge:
-        mark = position(found.marks[self.shard])
+    def _knowledge(self, nonce: bytes, made_ms: int, found: LookedUp) -> Knowledge:
         if made_ms < found.heard_since_ms[self.shard]:
             return Knowledge.NEVER
-        if made_ms < self.history.oldest_ms(mark):
-            return Knowledge.KNOWN  # nothing was heard of it after that but what was put back
-        return Knowledge.NEVER if mark < position(self.archived) else Knowledge.LATER
+        if self._ends_in_archive(nonce, made_ms, found):
+            return Knowledge.KNOWN
+        if position(found.marks[self.shard]) < position(self.archived):
+            return Knowledge.NEVER
+        if not self.tail.is_whole or nonce in self.tail.unsure:
+            return Knowledge.LATER
+        is_old = made_ms < self.history.oldest_ms(position(self.mark))
+        return Knowledge.KNOWN if is_old else Knowledge.LATER
+
+    def _ends_in_archive(self, nonce: bytes, made_ms: int, found: LookedUp) -> bool:
+        """Return whether nothing was heard of a decision after the archive but what was put back.
+
+        It was old by then, and nobody else tells of it, bringing a word of theirs.
+        """
+        is_old = made_ms < self.history.oldest_ms(position(found.marks[self.shard]))
+        return is_old and nonce not in self.told
 
 
 @dataclass(slots=True)
@@ -122,14 +158,16 @@ class Thawing:
         cold = [self._cold(client, shard, now_ms) for shard in shards]
         held = [self._held(client, shard, now_ms) for shard in shards]
         digests = [one.reference for those in held for one in those]
-        nonces = [nonce for those in cold for nonce in those.nonces]
+        nonces = list({nonce: None for those in cold for nonce in those.made_ms})
         if not digests and not nonces:
             return 0
         # First what is young: what is not there any more is in the archive.
         young = references.look_up(client, digests, n_shards=archive.n_shards, now_ms=now_ms)
         oldest_ms = now_ms - (LABEL_DAYS + 1) * DAY_MS
         found = look_up(archive, digests, nonces, oldest_ms=oldest_ms)
-        n = sum(self._put_back(client, those, found) for those in cold)
+        for one in cold:
+            one.read_tail(archive, found)
+        n = sum(self._put_back(client, one, found) for one in cold)
         both = zip(young, found.named, strict=True)
         named = iter([references.in_order([*old, *known]) for known, old in both])
         for shard, those in enumerate(held):
@@ -154,16 +192,15 @@ class Thawing:
 
     def _cold(self, client: Client, shard: int, now_ms: int) -> Cold:
         """Return the feedback for old decisions that is due, the oldest first."""
-        mark, archived, young = client.hmget(keys.meta(shard), "mark", "archived", "young")
-        out = Cold(shard, archived or START, History.parse(young))
         names = sorted(client.hkeys(keys.cold(shard)))  # events begin with their time
+        out = _standing(client, shard)  # after them: so all of them were cold by its mark
         for start in range(0, len(names) - MOST_COLD, MAX_ROUND):
             gone = names[start : min(start + MAX_ROUND, len(names) - MOST_COLD)]
             thawing.give_up(client, shard, gone, reason=TOO_MANY, keep=MAX_DEAD)
         asked, waiting = self._of(shard), set(names)
         asked.sent = {name: entry for name, entry in asked.sent.items() if name in waiting}
         asked.early = {name: seen for name, seen in asked.early.items() if name in waiting}
-        due = [name for name in names if asked.is_due(name, mark or START, out.archived)]
+        due = [name for name in names if asked.is_due(name, out.mark, out.archived)]
         if not (picked := due[:MAX_ROUND]):
             return out
         for name, raw in zip(picked, client.hmget(keys.cold(shard), picked), strict=True):
@@ -201,7 +238,7 @@ class Thawing:
         for start in range(0, len(ready), MAX_RECORDS):
             part = ready[start : start + MAX_RECORDS]
             nonces = {nonce: None for name in part for nonce in cold.needs[name]}
-            rows = {nonce: found.labels.get(nonce, b"") for nonce in nonces}
+            rows = {nonce: cold.row(nonce, found) for nonce in nonces}
             body = b"".join(as_thawed(cold.records[name]) for name in part)
             frame = frames.pack(Frame(UNNUMBERED, cold.shard, 0, body))
             entry = thawing.put_back(client, cold.shard, rows, frame, archived=cold.archived)
@@ -253,6 +290,14 @@ def as_thawed(record: np.void) -> bytes:
     )
 
 
+def _standing(client: Client, shard: int) -> Cold:
+    """Return how far a shard is, with no feedback yet."""
+    fields = ["mark", "archived", "n_bytes", "archived_bytes", "young"]
+    mark, archived, folded, kept, young = client.hmget(keys.meta(shard), fields)
+    n_waiting = int(folded or 0) - int(kept or 0)
+    return Cold(shard, mark or START, archived or START, n_waiting, History.parse(young))
+
+
 def _note_needs(client: Client, cold: Cold, now_ms: int) -> None:
     """Note of which decisions must be known what was said: also those that may give way.
 
@@ -260,13 +305,20 @@ def _note_needs(client: Client, cold: Cold, now_ms: int) -> None:
     """
     oldest_ms = cold.history.oldest_ms((now_ms, 0))
     since_ms = cold.history.since_ms or 0
-    seated = {}
+    seated: dict[bytes, Seat] = {}
     for name, record in cold.records.items():
         token = record["token"]
         cold.needs[name] = {token["nonce"].tobytes(): int(token["decided_at_ms"])}
         tokens = np.array([token])
         if is_rated(tokens)[0]:
             (seated[name],) = seats_of(tokens)
+    _note_seated(client, cold, seated, since_ms=since_ms, oldest_ms=oldest_ms)
+    _note_told(client, cold, now_ms)
+
+
+def _note_seated(
+    client: Client, cold: Cold, seated: dict[bytes, Seat], *, since_ms: int, oldest_ms: int
+) -> None:
     if not seated:
         return
     pipeline = client.pipeline(transaction=False)
@@ -276,6 +328,17 @@ def _note_needs(client: Client, cold: Cold, now_ms: int) -> None:
         for token in sitting_beside({where: row}, ()).values():
             if since_ms <= decided_at_ms(token) < oldest_ms:
                 cold.needs[name][nonce_of(token)] = decided_at_ms(token)
+
+
+def _note_told(client: Client, cold: Cold, now_ms: int) -> None:
+    """Note of which decisions others told: a word may have come with that, however old they are."""
+    if not (nonces := list(cold.made_ms)):
+        return
+    pipeline = client.pipeline(transaction=False)
+    for span in ingested_spans(now_ms):
+        pipeline.smismember(keys.ingested(cold.shard, span), nonces)
+    for known in pipeline.execute():
+        cold.told.update(compress(nonces, known))
 
 
 def _now_ms(client: Client) -> int:
