@@ -57,8 +57,8 @@ FULL_KILLS, QUICK_KILLS = 100, 9
 FULL_PER_S, QUICK_PER_S = 80.0, 200.0
 """Words sent a second, so that many kills fall in between."""
 KEPT_S = (35.0, 60.0)
-"""So long ago by-passed sidecars received what they send only now: the archive is asked half a
-minute after the receipt."""
+"""So long ago sidecars received what they could not send before: the archive is asked half a minute
+after the receipt."""
 SETTLE_S = 240.0
 SABOTAGED_SETTLE_S = 60.0
 
@@ -110,13 +110,8 @@ def prove_old(settings: OldSettings) -> OldResult:
             late = late_words(month, settings.labels, rng, received_ms=_received(settings, rng))
             dice = random.Random(settings.seed)  # noqa: S311 - a test's dice
             run = OldRun(client, processes, state_dir, month, dice, kills=settings.kills)
-            began = time.monotonic()
             run.start()
-            _send(run, early, late, settings)
-            sent_s = time.monotonic() - began
-            settle_s = SETTLE_S if settings.sabotage is None else SABOTAGED_SETTLE_S
-            rests, settled_s = run.settle(within_s=settle_s), time.monotonic() - began - sent_s
-            run.stop()
+            rests, times = _drive(run, early, late, settings)
             found = _figures(archive, run, [*early, *late], directory)
     figures = {
         "labels": settings.labels,
@@ -125,8 +120,7 @@ def prove_old(settings: OldSettings) -> OldResult:
         "files": n_files,
         "kills": run.killed.total(),
         **found,
-        "sent_s": round(sent_s, 1),
-        "settled_s": round(settled_s, 1),
+        **times,
     }
     killed = ", ".join(f"{name} {n}" for name, n in sorted(run.killed.items()))
     notes = [f"killed: {killed or 'none'}; frames {run.n_frames}"]
@@ -141,12 +135,21 @@ def _received(settings: OldSettings, rng: np.random.Generator) -> list[int]:
     return [int(ms) for ms in now_ms - ago_ms]
 
 
-def _send(run: OldRun, early: list[OldWord], late: list[OldWord], settings: OldSettings) -> None:
+def _drive(
+    run: OldRun, early: list[OldWord], late: list[OldWord], settings: OldSettings
+) -> tuple[bool, dict[str, float]]:
+    """Send all that is said late, and end the parts; return whether it came to rest, and times."""
+    began = time.monotonic()
     if settings.sabotage is None:
         run.send(late, for_s=len(late) / settings.per_s)
-        return
-    run.send(late, for_s=0)
-    OLD_SABOTAGES[settings.sabotage](run, [*early, *late])
+    else:
+        run.send(late, for_s=0)
+        OLD_SABOTAGES[settings.sabotage](run, [*early, *late])
+    sent = time.monotonic()
+    settle_s = SETTLE_S if settings.sabotage is None else SABOTAGED_SETTLE_S
+    rests, settled = run.settle(within_s=settle_s), time.monotonic()
+    run.stop()
+    return rests, {"sent_s": round(sent - began, 1), "settled_s": round(settled - sent, 1)}
 
 
 def _figures(
