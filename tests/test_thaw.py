@@ -29,9 +29,7 @@ from workers.archive.rebuilt import Rebuilt
 from workers.archive.restore import restore
 from workers.archive.retention import Keep, prune
 from workers.archive.thaw import UNKNOWN, Thawing
-from workers.folding.batch import position
 from workers.folding.held import References, take_up
-from workers.folding.shard import stale_rows
 
 FINAL = int(Flag.FINAL | Flag.ROUTED | Flag.USAGE_KNOWN)
 
@@ -222,9 +220,10 @@ def test_of_200_late_labels_each_counts_once_whoever_is_killed(
 
 def counting_rows(life: OldLife) -> dict[bytes, bytes]:
     """The rows without those of which nothing counts any more, which may be gone or not."""
-    rows, mark = life.rows(), life.client.hget(keys.meta(0), "mark")
-    gone = stale_rows(rows, now_ms=position(mark)[0])
-    return {name: row for name, row in rows.items() if name not in gone}
+    state = Rebuilt()
+    state.stand_at(life.archive.state(0))
+    state.forget()
+    return {name: row.tobytes() for name, row in state.rows.items()}
 
 
 def live_on(life: OldLife, dice: random.Random) -> None:

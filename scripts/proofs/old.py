@@ -46,9 +46,8 @@ from telemetry.embedded import PrivateServer
 from telemetry.store import Address, Client, connect
 from workers.archive.archive import Archive, ArchiveLimits
 from workers.archive.audit import audit_state
+from workers.archive.rebuilt import Rebuilt, parse_rows
 from workers.archive.restore import restore
-from workers.folding.batch import at_ms
-from workers.folding.shard import stale_rows
 
 FULL_LABELS, QUICK_LABELS, SABOTAGED_LABELS = 10_000, 1500, 200
 DECISIONS_PER_LABEL = 4
@@ -178,16 +177,17 @@ def _restores(archive: Archive, directory: Path) -> bool:
     """Return whether the archive gives an empty store the rows that are in this one."""
     with PrivateServer(directory / "restored" / "store") as server:
         client = connect(Address(unix_url(server.socket_path), server))
-        restore(Archive(client, archive.root, N_SHARDS))
-        shards = range(N_SHARDS)
-        return all(_rows(client, shard) == _rows(archive.client, shard) for shard in shards)
+        restored = Archive(client, archive.root, N_SHARDS)
+        restore(restored)
+        return all(_rows(restored, n) == _rows(archive, n) for n in range(N_SHARDS))
 
 
-def _rows(client: Client, shard: int) -> dict[bytes, bytes]:
+def _rows(archive: Archive, shard: int) -> dict[bytes, bytes]:
     """Return the rows without those of which nothing counts any more: these may be gone or not."""
-    mark, rows = client.hget(keys.meta(shard), "mark"), client.hgetall(keys.rows(shard))
-    gone = set(stale_rows(rows, now_ms=at_ms(mark)))
-    return {name: row for name, row in rows.items() if name not in gone}
+    state = archive.state(shard)
+    counting = Rebuilt(mark=state.mark, rows=parse_rows(state.rows))
+    counting.forget()
+    return {name: row.tobytes() for name, row in counting.rows.items()}
 
 
 def _sum(client: Client, name: str) -> int:
