@@ -23,6 +23,7 @@ from telemetry.secret import raters_key
 from telemetry.tokens import TOKEN
 from telemetry.young import HOUR_MS
 from workers.archive import files as archive_files
+from workers.archive import tail as tail_module
 from workers.archive import thaw as thaw_module
 from workers.archive.rebuilt import Rebuilt
 from workers.archive.restore import restore
@@ -161,19 +162,27 @@ def dying(dice: random.Random, step: Callable[..., Any]) -> Callable[..., Any]:
     return taken
 
 
+@pytest.mark.parametrize("ages_h", [(48, 29 * 24), (20, 27)])
 @pytest.mark.parametrize("seed", range(2))
 def test_of_200_late_labels_each_counts_once_whoever_is_killed(
-    store: PrivateServer, life: OldLife, seed: int, monkeypatch: pytest.MonkeyPatch
+    store: PrivateServer,
+    life: OldLife,
+    ages_h: tuple[int, int],
+    seed: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Of decisions that are in the archive, and of such as turned old after its last file."""
     dice, now_ms = random.Random(seed), life.real_ms()
-    made = {n: now_ms - dice.randint(2 * DAY_MS, 29 * DAY_MS) for n in range(1, 151)}
+    youngest_ms, oldest_ms = (hours * HOUR_MS for hours in ages_h)
+    made = {n: now_ms - dice.randint(youngest_ms, oldest_ms) for n in range(1, 151)}
     past = [(at, outcome(n, at_ms=at, flags=FINAL, **named(n))) for n, at in made.items()]
     for n, at_ms in made.items():
         if n % 3:
             heard_ms = at_ms + dice.randint(0, 20 * HOUR_MS)
             past.append((heard_ms, told(n, dice.random(), at_ms, heard_ms=heard_ms)))
     life.tell_at(past)
-    life.come_to_now()
+    if youngest_ms > DAY_MS:
+        life.come_to_now()
     late: list[bytes] = []
     for n in dice.choices(list(made), k=200):
         value, revision = dice.choice([None, 0.0, dice.random()]), dice.randint(0, 3)
@@ -203,10 +212,18 @@ def test_of_200_late_labels_each_counts_once_whoever_is_killed(
     assert life.count("feedback") > 100
     assert life.audit().equal, life.audit().difference
     life.take()
-    rows = life.rows()
+    rows = counting_rows(life)
     life.client.flushall()
     restore(life.archive)
-    assert life.rows() == rows
+    assert counting_rows(life) == rows
+
+
+def counting_rows(life: OldLife) -> dict[bytes, bytes]:
+    """The rows without those of which nothing counts any more, which may be gone or not."""
+    state = Rebuilt()
+    state.stand_at(life.archive.state(0))
+    state.forget()
+    return {name: row.tobytes() for name, row in state.rows.items()}
 
 
 def live_on(life: OldLife, dice: random.Random) -> None:
@@ -261,21 +278,101 @@ def test_a_reference_that_the_archive_does_not_have_goes_on_waiting(life: OldLif
     assert life.thawing.asked[0].unfound
 
 
-def test_what_is_not_archived_yet_is_waited_for(life: OldLife) -> None:
-    """A word that was heard while its decision was young lies in the stream alone."""
+def half_archived(life: OldLife) -> int:
+    """Decision 1 of 25 hours ago is archived, and what was said of it since then is not."""
     at_ms = life.real_ms() - 25 * HOUR_MS
-    life.tell_at([(at_ms, outcome(1, at_ms=at_ms))])
+    life.tell_at([(at_ms, outcome(1, at_ms=at_ms)), (at_ms, told(1, 0.25, at_ms, heard_ms=at_ms))])
     life.take()
-    life.tell_at([(at_ms + HOUR_MS, told(1, 0.5, at_ms, heard_ms=at_ms))])
+    heard_ms = at_ms + 23 * HOUR_MS
+    said = told(1, 0.5, at_ms, heard_ms=heard_ms, revision=1, kind=FeedbackKind.JUDGE)
+    life.tell_at(
+        [(heard_ms, told(1, 0.75, at_ms, heard_ms=heard_ms, revision=1)), (heard_ms, said)]
+    )
+    life.say(told(1, 1.0, at_ms, heard_ms=life.real_ms(), revision=2))
+    return at_ms
+
+
+def test_what_is_not_archived_yet_is_read_from_the_stream(life: OldLife) -> None:
+    """With no archiver for hours, a word is folded at the first look."""
+    at_ms = half_archived(life)
+
+    assert life.thaw() == 1
+    life.fold()
+
+    assert (life.client.hlen(keys.cold(0)), life.reasons()) == (0, [])
+    check(life.archive, referee(life))
+    life.say(told(1, None, at_ms, heard_ms=life.real_ms(), revision=3))
+    assert life.thaw() == 1, "what was put back is in the stream as well, and is heard once"
+    life.fold()
+    check(life.archive, referee(life))
+    assert life.audit().equal
+    life.take()
+    assert life.audit().equal
+
+
+def test_before_there_is_any_file_the_stream_has_it_all(life: OldLife) -> None:
+    at_ms = life.real_ms() - 3 * DAY_MS
+    life.tell_at([(at_ms, outcome(1, at_ms=at_ms)), (at_ms, told(1, 0.25, at_ms, heard_ms=at_ms))])
     life.say(told(1, 1.0, at_ms, heard_ms=life.real_ms(), revision=1))
 
+    assert (life.files(), life.thaw()) == ([], 1)
+    life.fold()
+
+    check(life.archive, referee(life))
+
+
+def test_a_stream_that_was_trimmed_past_the_archive_says_nothing(life: OldLife) -> None:
+    half_archived(life)
+    archived = life.client.hget(keys.meta(0), "archived")
+    first = life.client.xrange(keys.stream(0), min=b"(" + archived, count=1)[0][0]
+    life.client.xdel(keys.stream(0), first)
+    rows = life.rows()
+
     assert (life.thaw(), life.client.hlen(keys.cold(0)), life.reasons()) == (0, 1, [])
+
     life.take()
     life.settle()
+    assert life.files()[-1].is_base
+    assert (life.rows(), life.reasons()) == (rows, [UNKNOWN])
 
+
+def test_a_long_stream_is_left_to_the_archive(
+    life: OldLife, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tail_module, "MOST_BYTES", 100)
+    half_archived(life)
+
+    assert (life.thaw(), life.client.hlen(keys.cold(0)), life.reasons()) == (0, 1, [])
+
+    life.take()
+    life.settle()
     assert life.client.hlen(keys.cold(0)) == 0
     check(life.archive, referee(life))
     assert life.audit().equal
+
+
+def test_a_word_that_others_bring_with_an_old_outcome_is_known_when_it_is_corrected(
+    life: OldLife,
+) -> None:
+    """It is folded as it comes, however old the decision is."""
+    at_ms = life.real_ms() - 5 * DAY_MS
+    life.come_to_now()
+    others = int(Flag.USAGE_KNOWN | Flag.FINAL | Flag.INGESTED)
+    said = (FeedbackKind.HUMAN, 0.5)
+    life.say(outcome(1, at_ms=at_ms, flags=others, said=said, event=bytes(16)))
+    life.say(told(1, 1.0, at_ms, heard_ms=life.real_ms(), revision=1))
+    assert life.thaw() == 0
+
+    life.take()
+    life.settle()
+
+    assert (life.client.hlen(keys.cold(0)), life.reasons()) == (0, [])
+    check(life.archive, referee(life))
+    assert life.audit().equal
+    life.say(told(1, 0.25, at_ms, heard_ms=life.real_ms(), revision=2))
+    assert life.thaw() == 1
+    life.fold()
+    check(life.archive, referee(life))
 
 
 def test_an_archive_that_moves_on_meanwhile_is_asked_again(

@@ -34,5 +34,11 @@
 - `secret_run`: all that is done so that a secret might get out
 - `secret_places`: what may hold one, and why
 - `secrets`: that none gets out
+- `old_words`: what is said late of old decisions, and what of it holds
+- `old_world`: a month that is over, folded and archived at handed-in times
+- `old_verdict`: what must be in the rows, by two referees
+- `old_run`: late labels sent to the running parts, which are killed
+- `old_sabotage`: faults in what is put back
+- `old`: that each late label counts once, at the weight of its time
 - `__main__`: `scripts/prove NAME`
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from scripts.proofs import direct, failover, overload, pipeline, secrets, streams
+from scripts.proofs import direct, failover, old, overload, pipeline, secrets, streams
 
 PROOFS: dict[str, Callable[[Sequence[str]], int]] = {
     "pipeline": pipeline.main,
@@ -14,6 +14,7 @@ PROOFS: dict[str, Callable[[Sequence[str]], int]] = {
     "overload": overload.main,
     "streams": streams.main,
     "secrets": secrets.main,
+    "old": old.main,
 }
 
 

@@ -7,6 +7,8 @@
 - `archive`: stream to files
 - `upkeep`: indexes made where they are missing, and opened
 - `lookup`: old decisions and their labels, over all files
+- `tail`: what was said since the last file, from the stream
+- `cold`: feedback for old decisions, and what must be known for it
 - `thaw`: old decisions put back, of which more is said
 - `rebuilt`: a state, from files
 - `retention`: how long they stay

@@ -12,9 +12,7 @@ sent twice says nothing new. What no archive knows becomes a dead letter, and is
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from enum import Enum
 from itertools import islice
 
 import numpy as np
@@ -23,13 +21,11 @@ from telemetry import frames, keys, references, thawing
 from telemetry.events import MICRO, FeedbackKind, Flag, Source, feedback, record_of
 from telemetry.frames import MAX_RECORDS, UNNUMBERED, Frame
 from telemetry.store import Client
-from telemetry.tokens import decided_at_ms, nonce_of
 from workers.archive.archive import Archive
+from workers.archive.cold import Cold, Knowledge, note_needs, standing
 from workers.archive.lookup import LookedUp, look_up
-from workers.folding.batch import DAY_MS, LABEL_DAYS, START, position
+from workers.folding.batch import DAY_MS, LABEL_DAYS, position
 from workers.folding.held import MAX_SENT, unfound
-from workers.folding.history import History
-from workers.folding.raters import is_rated, seats_of, sitting_beside
 from workers.folding.resolution import WaitingFeedback
 from workers.folding.writing import MAX_DEAD
 
@@ -42,19 +38,6 @@ TOO_MANY = f"old: over {MOST_COLD} wait for the archive"
 UNSOUND = "a record with a wrong checksum or field"
 
 
-class Knowledge(Enum):
-    """What is known of what was said of an old decision, as of a look-up."""
-
-    KNOWN = 0  # all that was said is known
-    LATER = 1  # some of it is not archived yet
-    NEVER = 2  # nobody knows all of it
-
-    @classmethod
-    def worst(cls, several: Iterable[Knowledge]) -> Knowledge:
-        """Return what holds for all of several decisions."""
-        return max(several, key=lambda one: one.value)
-
-
 @dataclass(slots=True)
 class Asked:
     """What was done about one shard before, so that it is not done again each round.
@@ -63,7 +46,8 @@ class Asked:
     """
 
     sent: dict[bytes, bytes] = field(default_factory=dict)  # field of `cold` -> entry of the stream
-    early: dict[bytes, bytes] = field(default_factory=dict)  # field of `cold` -> archived mark then
+    early: dict[bytes, bytes] = field(default_factory=dict)
+    """Field of `cold` -> archived mark then: nothing can be done about it before the next file."""
     unfound: set[bytes] = field(default_factory=set)  # events whose reference the archive has not
 
     def is_due(self, name: bytes, mark: bytes, archived: bytes) -> bool:
@@ -71,37 +55,6 @@ class Asked:
         sent, early = self.sent.get(name), self.early.get(name)
         is_folded = sent is None or position(mark) >= position(sent)
         return is_folded and early != archived
-
-
-@dataclass(slots=True)
-class Cold:
-    """Feedback for old decisions of one shard, and what must be known for it."""
-
-    shard: int
-    archived: bytes
-    history: History
-    records: dict[bytes, np.void] = field(default_factory=dict)  # by field of `cold`
-    needs: dict[bytes, dict[bytes, int]] = field(default_factory=dict)
-    """By field: nonces of old decisions, and when these were made: its own, and those beside it."""
-
-    @property
-    def nonces(self) -> list[bytes]:
-        """All of which must be known what was said."""
-        return list({nonce: None for needs in self.needs.values() for nonce in needs})
-
-    def knowledge(self, name: bytes, found: LookedUp) -> Knowledge:
-        """Return what can be done about one of them."""
-        return Knowledge.worst(
-            self._knowledge(made_ms, found) for made_ms in self.needs[name].values()
-        )
-
-    def _knowledge(self, made_ms: int, found: LookedUp) -> Knowledge:
-        mark = position(found.marks[self.shard])
-        if made_ms < found.heard_since_ms[self.shard]:
-            return Knowledge.NEVER
-        if made_ms < self.history.oldest_ms(mark):
-            return Knowledge.KNOWN  # nothing was heard of it after that but what was put back
-        return Knowledge.NEVER if mark < position(self.archived) else Knowledge.LATER
 
 
 @dataclass(slots=True)
@@ -122,14 +75,16 @@ class Thawing:
         cold = [self._cold(client, shard, now_ms) for shard in shards]
         held = [self._held(client, shard, now_ms) for shard in shards]
         digests = [one.reference for those in held for one in those]
-        nonces = [nonce for those in cold for nonce in those.nonces]
+        nonces = list({nonce: None for those in cold for nonce in those.made_ms})
         if not digests and not nonces:
             return 0
         # First what is young: what is not there any more is in the archive.
         young = references.look_up(client, digests, n_shards=archive.n_shards, now_ms=now_ms)
         oldest_ms = now_ms - (LABEL_DAYS + 1) * DAY_MS
         found = look_up(archive, digests, nonces, oldest_ms=oldest_ms)
-        n = sum(self._put_back(client, those, found) for those in cold)
+        for one in cold:
+            one.read_tail(archive, found)
+        n = sum(self._put_back(client, one, found) for one in cold)
         both = zip(young, found.named, strict=True)
         named = iter([references.in_order([*old, *known]) for known, old in both])
         for shard, those in enumerate(held):
@@ -154,16 +109,15 @@ class Thawing:
 
     def _cold(self, client: Client, shard: int, now_ms: int) -> Cold:
         """Return the feedback for old decisions that is due, the oldest first."""
-        mark, archived, young = client.hmget(keys.meta(shard), "mark", "archived", "young")
-        out = Cold(shard, archived or START, History.parse(young))
         names = sorted(client.hkeys(keys.cold(shard)))  # events begin with their time
+        out = standing(client, shard)  # after them: so all of them were cold by its mark
         for start in range(0, len(names) - MOST_COLD, MAX_ROUND):
             gone = names[start : min(start + MAX_ROUND, len(names) - MOST_COLD)]
             thawing.give_up(client, shard, gone, reason=TOO_MANY, keep=MAX_DEAD)
         asked, waiting = self._of(shard), set(names)
         asked.sent = {name: entry for name, entry in asked.sent.items() if name in waiting}
         asked.early = {name: seen for name, seen in asked.early.items() if name in waiting}
-        due = [name for name in names if asked.is_due(name, mark or START, out.archived)]
+        due = [name for name in names if asked.is_due(name, out.mark, out.archived)]
         if not (picked := due[:MAX_ROUND]):
             return out
         for name, raw in zip(picked, client.hmget(keys.cold(shard), picked), strict=True):
@@ -172,7 +126,7 @@ class Thawing:
                 out.records[name] = record
             elif raw is not None:
                 thawing.give_up(client, shard, [name], reason=UNSOUND, keep=MAX_DEAD)
-        _note_needs(client, out, now_ms)
+        note_needs(client, out, now_ms)
         return out
 
     def _held(self, client: Client, shard: int, now_ms: int) -> list[WaitingFeedback]:
@@ -201,7 +155,7 @@ class Thawing:
         for start in range(0, len(ready), MAX_RECORDS):
             part = ready[start : start + MAX_RECORDS]
             nonces = {nonce: None for name in part for nonce in cold.needs[name]}
-            rows = {nonce: found.labels.get(nonce, b"") for nonce in nonces}
+            rows = {nonce: cold.row(nonce, found) for nonce in nonces}
             body = b"".join(as_thawed(cold.records[name]) for name in part)
             frame = frames.pack(Frame(UNNUMBERED, cold.shard, 0, body))
             entry = thawing.put_back(client, cold.shard, rows, frame, archived=cold.archived)
@@ -251,31 +205,6 @@ def as_thawed(record: np.void) -> bytes:
         received_at_ms=int(record["received_at_ms"]),
         flags=int(Flag.THAWED),
     )
-
-
-def _note_needs(client: Client, cold: Cold, now_ms: int) -> None:
-    """Note of which decisions must be known what was said: also those that may give way.
-
-    What is young still of those that sit beside a rater's decision is read where it lies.
-    """
-    oldest_ms = cold.history.oldest_ms((now_ms, 0))
-    since_ms = cold.history.since_ms or 0
-    seated = {}
-    for name, record in cold.records.items():
-        token = record["token"]
-        cold.needs[name] = {token["nonce"].tobytes(): int(token["decided_at_ms"])}
-        tokens = np.array([token])
-        if is_rated(tokens)[0]:
-            (seated[name],) = seats_of(tokens)
-    if not seated:
-        return
-    pipeline = client.pipeline(transaction=False)
-    for day, seat in seated.values():
-        pipeline.hget(keys.raters(cold.shard, day), seat)
-    for (name, where), row in zip(seated.items(), pipeline.execute(), strict=True):
-        for token in sitting_beside({where: row}, ()).values():
-            if since_ms <= decided_at_ms(token) < oldest_ms:
-                cold.needs[name][nonce_of(token)] = decided_at_ms(token)
 
 
 def _now_ms(client: Client) -> int:
