@@ -8,6 +8,7 @@ import pickle
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -340,3 +341,24 @@ def test_old_decisions_are_put_back_by_a_job(queue: Queue, client: Any, state_di
     assert client.hlen(keys.cold(0)) == 0
     assert client.hget(keys.meta(0), "n_feedback") == b"1"
     assert life.audit().equal
+
+
+@pytest.mark.parametrize("job", [jobs.check, jobs.calibrate])
+def test_a_long_job_does_not_hold_up_what_is_said_of_old_decisions(
+    job: Callable[[], object], queue: Queue, client: Any, state_dir: Path
+) -> None:
+    life = Life(client, state_dir / "archive")
+    life.shard.young_hours = 24
+    at_ms = NOW_MS - 5 * 86_400_000
+    life.send(outcome(1, at_ms=at_ms), entry_id=f"{at_ms}-1")
+    life.fold()
+    life.take()
+    life.send(feedback(1, 1.0, at_ms=at_ms))
+    life.fold()
+    life.take()
+
+    job()
+
+    life.fold()
+    assert client.hlen(keys.cold(0)) == 0
+    assert client.hget(keys.meta(0), "n_feedback") == b"1"

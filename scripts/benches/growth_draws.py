@@ -137,7 +137,7 @@ class LyingDraws:
     def _note(self, n: int, now_ms: int) -> None:
         """Note new conversations, each of the groups as many."""
         at_s = now_ms // 1000 + LATER_S
-        ttl_ms = int((KEPT_S + at_s - time.time()) * 1000)
+        ttl_ms = int((KEPT_S + at_s + 1 - time.time()) * 1000)  # the store counts whole seconds
         values = self.chance.integers(0, 256, (n, CONVERSATION_BYTES), dtype=np.uint8)
         fields = self.chance.integers(0, 256, (n, NAME_BYTES), dtype=np.uint8)
         parts = self.chance.integers(0, conversations.MOST_PARTS, n)

@@ -61,6 +61,7 @@ class Asked:
 class Thawing:
     """The job of one process, round after round."""
 
+    looked_at: float = float("-inf")  # monotonic seconds
     asked: dict[int, Asked] = field(default_factory=dict)
 
     def look(self, archive: Archive) -> int:

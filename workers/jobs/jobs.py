@@ -39,6 +39,7 @@ MAX_AUDIT_BYTES = 2 << 30
 """Some minutes of one core, each day. Larger archives are audited by hand."""
 MAX_CALIBRATION_BYTES = 256 << 20
 """Of compressed records: under a minute."""
+OFTEN_S = 5.0
 DAY_S = 86_400.0
 TIMEOUT_S = 10.0
 """A checkpoint of 100,000 rows is one reply of 10 MB."""
@@ -90,6 +91,7 @@ def thaw() -> int:
     Where there is no archive, such words become dead letters.
     """
     archive = _place[0].archive()
+    _place[0].thawing.looked_at = time.monotonic()
     if _place[0].keep.days == 0:
         if archive.client.exists(keys.ARCHIVER):
             return 0  # another one takes the records, and knows
@@ -125,6 +127,7 @@ def calibrate() -> dict[str, object]:
     parts, room = [np.empty(0, dtype=RECORD)], MAX_CALIBRATION_BYTES
     for file in sorted(_files(archive), key=lambda file: file.mark, reverse=True):
         room -= file.path.stat().st_size
+        _breathe()
         if room < 0 or archive_files.age_days(file, now_ms=_now_ms()) > 1:
             break
         try:
@@ -138,7 +141,7 @@ def calibrate() -> dict[str, object]:
 ALLOWED: dict[str, tuple[Callable[[], Any], float]] = {
     f"workers.jobs.{job.__name__}": (job, every_s)
     for job, every_s in (
-        *((take, 5.0), (thaw, 5.0), (prune, 3600.0), (index, 3600.0)),
+        *((take, OFTEN_S), (thaw, OFTEN_S), (prune, 3600.0), (index, 3600.0)),
         *((check, DAY_S), (calibrate, DAY_S)),
     )
 }
@@ -244,10 +247,12 @@ class JobWorker(SimpleWorker):
 
 
 def _breathe() -> None:
-    """Let a long job end when the process does, and the archive go on meanwhile."""
+    """Let a long job end when the process does; meanwhile the archive goes on, and old feedback."""
     if _place[0].stop.is_set():
         raise JobsStopped
     take()
+    if time.monotonic() - _place[0].thawing.looked_at >= OFTEN_S:
+        thaw()
 
 
 def _files(archive: Archive) -> list[archive_files.ArchiveFile]:
