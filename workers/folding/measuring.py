@@ -7,7 +7,7 @@ a count is kept, else by keys picked at random, and a few of them are measured.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,8 +75,7 @@ def shares(client: Client, n_shards: int, *, now_ms: int) -> Shares:
     """
     out = Shares()
     try:
-        for kind, names in _single_keys(n_shards, now_ms).items():
-            out.add(kind, sum(_sizes(client, names)))
+        _add_single_keys(client, n_shards, out, now_ms=now_ms)
         _add_young(client, n_shards, out)
         for server in servers(client):
             out.add(MemoryKind.DRAWS, _draws(server))
@@ -85,40 +84,52 @@ def shares(client: Client, n_shards: int, *, now_ms: int) -> Shares:
     return out
 
 
-def _single_keys(n_shards: int, now_ms: int) -> dict[MemoryKind, list[str]]:
-    """Return the keys that are one piece each."""
+# KEYS of one slot. Returns of each how many bytes it takes, 0 where there is none, and, where
+# ARGV[1] is 1, how many fields it has.
+LUA_SIZES = """
+local out = {}
+for _, key in ipairs(KEYS) do
+  out[#out + 1] = redis.call('MEMORY', 'USAGE', key) or 0
+  if ARGV[1] == '1' then
+    out[#out + 1] = redis.call('HLEN', key)
+  end
+end
+return out
+"""
+
+
+def _sizes(server: Client, asked: Iterable[Sequence[str | bytes]], *, fields: int = 0) -> list[Any]:
+    """Return the script's reply to each list of keys, all of one server and each of one slot."""
+    pipeline = server.pipeline(transaction=False)
+    for names in asked:
+        pipeline.execute_command("EVAL", LUA_SIZES, len(names), *names, fields)
+    found: list[Any] = pipeline.execute()
+    return found
+
+
+def _add_single_keys(client: Client, n_shards: int, out: Shares, *, now_ms: int) -> None:
+    """Count what is one piece each, shard by shard."""
     today = now_ms // DAY_MS
     days = range(today - KEPT_DAYS, today + 2)
     buckets = range(bucket(now_ms - KEPT_DAYS * DAY_MS), bucket(now_ms + BUCKET_MS) + 1)
     told = range(today // SPAN_DAYS - SPANS, today // SPAN_DAYS + 1)
-    each = range(n_shards)
-    named_then = [keys.references_of_days(n, number) for n in each for number in buckets]
-    choices = [keys.STANDINGS, keys.RELEASES, keys.DRIFT, keys.LOOKED_AT, keys.ALARMS]
-    rows = [name for n in each for name in (keys.rows(n), keys.touched(n))]
-    waiting = (keys.held, keys.due, keys.chosen, keys.cold, keys.thawed, keys.dead)
-    return {
-        MemoryKind.POSTERIORS: rows + choices,
-        MemoryKind.STREAMS: [keys.stream(n) for n in each],
-        MemoryKind.WAITING: [named(n) for n in each for named in waiting],
-        MemoryKind.LABELS: [keys.labels_of_day(n, day) for n in each for day in days],
-        MemoryKind.REFERENCES: named_then,
-        MemoryKind.RATERS: [keys.raters(n, day) for n in each for day in days],
-        MemoryKind.INGESTED: [keys.ingested(n, number) for n in each for number in told],
-    }
-
-
-def _sizes(client: Client, names: Iterable[str]) -> list[int]:
-    """Return how many bytes keys take, 0 where there is none."""
-    by_server: dict[Client, list[str]] = {}
-    for name in names:
-        by_server.setdefault(server_of(client, name), []).append(name)
-    sizes: list[int] = []
-    for server, own in by_server.items():
-        pipeline = server.pipeline(transaction=False)
-        for name in own:
-            pipeline.execute_command("MEMORY USAGE", name)
-        sizes += [int(size or 0) for size in pipeline.execute()]
-    return sizes
+    for n in range(n_shards):
+        waiting = (keys.held, keys.due, keys.chosen, keys.cold, keys.thawed, keys.dead)
+        by_kind = {
+            MemoryKind.POSTERIORS: [keys.rows(n), keys.touched(n)],
+            MemoryKind.STREAMS: [keys.stream(n)],
+            MemoryKind.WAITING: [named(n) for named in waiting],
+            MemoryKind.LABELS: [keys.labels_of_day(n, day) for day in days],
+            MemoryKind.REFERENCES: [keys.references_of_days(n, number) for number in buckets],
+            MemoryKind.RATERS: [keys.raters(n, day) for day in days],
+            MemoryKind.INGESTED: [keys.ingested(n, number) for number in told],
+        }
+        found = _sizes(server_of(client, keys.meta(n)), by_kind.values())
+        for kind, sizes in zip(by_kind, found, strict=True):
+            out.add(kind, sum(sizes))
+    for name in (keys.STANDINGS, keys.RELEASES, keys.DRIFT, keys.LOOKED_AT, keys.ALARMS):
+        ((size,),) = _sizes(server_of(client, name), [[name]])
+        out.add(MemoryKind.POSTERIORS, size)
 
 
 def _add_young(client: Client, n_shards: int, out: Shares) -> None:
@@ -126,8 +137,10 @@ def _add_young(client: Client, n_shards: int, out: Shares) -> None:
     counted: dict[tuple[str, int], int] = {}  # by sort and span
     measured = dict.fromkeys(KIND_OF, (0, 0))  # bytes and fields
     for shard in range(n_shards):
-        spans, sizes = client.hgetall(keys.parts(shard)), client.hgetall(keys.sizes(shard))
+        server = server_of(client, keys.meta(shard))
+        spans, sizes = server.hgetall(keys.parts(shard)), server.hgetall(keys.sizes(shard))
         there = {int(span): YoungSpan.parse(value) for span, value in spans.items()}
+        picked = []
         for sort in KIND_OF:
             each = {
                 (span, parts): int(sizes.get(young.size_field(sort, span, parts).encode(), 0))
@@ -136,9 +149,10 @@ def _add_young(client: Client, n_shards: int, out: Shares) -> None:
             }
             for (span, _), n in each.items():
                 counted[sort, span] = counted.get((sort, span), 0) + n
-            n_bytes, n_fields = _measured(server_of(client, keys.parts(shard)), shard, sort, each)
-            before = measured[sort]
-            measured[sort] = before[0] + n_bytes, before[1] + n_fields
+            picked.append(_picked(shard, sort, each))
+        for sort, found in zip(KIND_OF, _sizes(server, picked, fields=1), strict=True):
+            n_bytes, n_fields = measured[sort]
+            measured[sort] = n_bytes + sum(found[::2]), n_fields + sum(found[1::2])
     for (sort, span), n in counted.items():
         n_bytes, n_fields = measured[sort]
         size = n * n_bytes / n_fields if n_fields else 0.0
@@ -146,25 +160,21 @@ def _add_young(client: Client, n_shards: int, out: Shares) -> None:
         out.young[span] = out.young.get(span, 0) + int(size)
 
 
-def _measured(
-    server: Client, shard: int, sort: str, each: dict[tuple[int, int], int]
-) -> tuple[int, int]:
-    """Return bytes and fields of some of a shard's hashes; fuller spans are asked more often."""
+def _picked(shard: int, sort: str, each: dict[tuple[int, int], int]) -> list[str]:
+    """Return some of a shard's hashes; fuller spans have more of them.
+
+    Args:
+        each: by span and parts, how many fields a generation has.
+    """
     generations = [key for key, n in each.items() if n > 0]
     if not generations:
-        return 0, 0
+        return []
     named = keys.labels if sort == LABELS else keys.references
-    picked = random.choices(generations, weights=[each[key] for key in generations], k=PICKED)  # noqa: S311 - figures, no secrets
-    names = [
-        named(shard, span, f"{parts}.{random.randrange(parts)}")  # noqa: S311 - as above
-        for span, parts in picked
+    weights = [each[key] for key in generations]
+    return [
+        named(shard, span, f"{parts}.{random.randrange(parts)}")  # noqa: S311 - figures, no secrets
+        for span, parts in random.choices(generations, weights=weights, k=PICKED)  # noqa: S311
     ]
-    pipeline = server.pipeline(transaction=False)
-    for name in names:
-        pipeline.execute_command("MEMORY USAGE", name)
-        pipeline.hlen(name)
-    found: list[Any] = pipeline.execute()
-    return sum(size or 0 for size in found[::2]), sum(found[1::2])
 
 
 def _draws(server: Client) -> float:
@@ -174,5 +184,5 @@ def _draws(server: Client) -> float:
     for _ in range(DICE):
         pipeline.randomkey()
     n_keys, *found = pipeline.execute()
-    own = [name for name in found if name is not None and keys.is_draw(name)]
-    return float(n_keys * sum(_sizes(server, own)) / DICE)
+    own = [[name] for name in found if name is not None and keys.is_draw(name)]
+    return float(n_keys * sum(size for (size,) in _sizes(server, own)) / DICE)
