@@ -18,7 +18,7 @@ from router.policy.callers import Caller
 from telemetry import events, frames, keys
 from telemetry.events import Flag, digest8
 from telemetry.store import Address, connect
-from telemetry.wire.chat import Usage, usage_of
+from telemetry.wire.usage import Usage, usage_of
 
 CALLER = Caller(
     App("default", AppEntry(), 1, None, (), 0, {}), ((b"authorization", b"Bearer sk-own"),)

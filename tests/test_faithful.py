@@ -25,7 +25,8 @@ from router.dialects.opaque import is_repeatable, take_hints
 from router.dispatch.headers import returned_headers
 from router.errors import RequestRejected
 from telemetry.store import Address
-from telemetry.wire.chat import parse_answer, parse_part, usage_of
+from telemetry.wire.chat import parse_answer, parse_part
+from telemetry.wire.usage import usage_of
 
 SAID = "hello"
 DONE = b"data: [DONE]\n\n"

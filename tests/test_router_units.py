@@ -20,8 +20,8 @@ from router.decision import units
 from router.decision.seal import Seal
 from router.decision.shared_draws import StoredDraw
 from router.dialects import chat
+from router.dialects.chat_stream import ChatStream
 from router.dialects.request import Structure
-from router.dialects.sse import ChatStream
 from router.endpoints.breaker import RULES, Trouble
 from router.endpoints.entries import Capability, DataClass, Dialect, Needs
 from router.endpoints.health import Health

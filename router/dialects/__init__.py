@@ -1,11 +1,12 @@
 """The wire dialects: what of a request is read and rewritten, and how answers are read.
 
+- `stream`: what streamed answers of any of them have in common
 - `request`: what decision and policy see of any of them
 - `errors`: errors as clients read them
 - `fields`: the top level of a body, and what of it is for us
 - `ours`: what that says
-- `chat`: OpenAI Chat Completions
-- `sse`: its streams
+- `body`: what requests have in common
+- `chat_stream`, `chat`: OpenAI Chat Completions, answered and asked
 - `unread`: streams in a coding that we do not know
 - `opaque`: bodies that are passed on unread
 """

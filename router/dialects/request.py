@@ -10,7 +10,10 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from router.dialects.stream import AnswerStream
+from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
+from telemetry.wire.usage import WholeAnswer
 
 
 class Structure(Struct, frozen=True):
@@ -59,6 +62,18 @@ class CallRequest(Protocol):
         """The `model` field."""
 
     @property
+    def body(self) -> bytes:
+        """The request as it came."""
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the answer is to come in pieces."""
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it stores nothing at the provider, so that it may go out twice."""
+
+    @property
     def declared(self) -> Declared:
         """What it says of who asks."""
 
@@ -79,6 +94,24 @@ class CallRequest(Protocol):
 
     def conversation(self) -> Sequence[bytes]:
         """Return its messages."""
+
+    def fields(self, endpoint: Endpoint) -> dict[str, bytes]:
+        """Return the top-level fields that an endpoint gets, as JSON, without what we add."""
+
+    def rewritten(self, endpoint: Endpoint, *, ask_usage: bool = True) -> tuple[bytes, bool]:
+        """Return the body for an endpoint, and whether its usage chunk must be hidden."""
+
+    def without_hints(self) -> bytes:
+        """Return the body without what is for us."""
+
+    def open_stream(self, *, hide_usage: bool) -> AnswerStream:
+        """Return a reader of the streamed answer."""
+
+    def read_answer(self, body: bytes) -> WholeAnswer | None:
+        """Return what is read of an unstreamed answer; None where there is no answer in it."""
+
+    def as_stream(self, answer: bytes) -> bytes:
+        """Return a whole answer as a stream, for a client whose stream has begun."""
 
     def earlier(self) -> Sequence[bytes] | None:
         """Return the messages that an earlier call of this conversation sent, if there was one.

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from router.dialects.sse import ChatStream
-from telemetry.wire.chat import id_of, parse_answer, usage_of
+from collections.abc import Callable
+
+from router.dialects.stream import AnswerStream
+from telemetry.wire.usage import WholeAnswer
 
 
-class UnreadStream(ChatStream):
+class UnreadStream(AnswerStream):
     """A stream in a coding that nobody here can undo: only its connection tells of its end."""
 
     is_read = False
 
     def __init__(self) -> None:
-        super().__init__(hide_usage=False)
+        super().__init__()
         self.spoke = True
+
+    @property
+    def finished(self) -> bool:
+        """False: nobody here can tell."""
+        return False
 
     def feed(self, data: bytes) -> bytes:
         """Return what came."""
@@ -36,8 +43,9 @@ class LateAnswer(UnreadStream):
 
     is_read = True
 
-    def __init__(self) -> None:
+    def __init__(self, read_answer: Callable[[bytes], WholeAnswer | None]) -> None:
         super().__init__()
+        self._read_answer = read_answer
         self._body = bytearray()
 
     def feed(self, data: bytes) -> bytes:
@@ -47,11 +55,11 @@ class LateAnswer(UnreadStream):
 
     def flush(self) -> bytes:
         """Read what has passed: it is whole."""
-        answer = parse_answer(bytes(self._body))
+        answer = self._read_answer(bytes(self._body))
         if answer is None:
             self.failed = True
         else:
-            self.usage, self.id = usage_of(answer.usage), id_of(answer.id)
+            self.usage, self.id, self.model = answer.usage, answer.id, answer.model
         return b""
 
     def is_whole(self, *, ended_well: bool) -> bool:

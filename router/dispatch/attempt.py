@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from router.dialects.sse import ChatStream
+from router.dialects.request import CallRequest
 from router.dialects.unread import LateAnswer, UnreadStream
 from router.dispatch.codes import shown_code
 from router.dispatch.fates import (
@@ -32,8 +32,8 @@ from router.net.connection import Header
 from router.net.deadline import Deadline
 from router.net.pool import Target, Upstream, UpstreamResponse
 from telemetry.events import Result
-from telemetry.wire.chat import Usage, id_of, parse_answer, usage_of
 from telemetry.wire.sse import may_be_events
+from telemetry.wire.usage import Usage
 
 MAX_ANSWER_BYTES = 64 << 20
 MAX_REDIRECTS = 3
@@ -82,10 +82,13 @@ class Sending:
 
     headers: list[Header]
     body: bytes
-    streamed: bool
+    request: CallRequest
     hide_usage: bool
-    n_choices: int
-    repeatable: bool
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the answer is to come in pieces."""
+        return self.request.streamed
 
 
 @dataclass(slots=True)
@@ -185,7 +188,7 @@ class Dispatcher:
         """Return the head of an answer; a redirect within the host is followed, as SDKs do."""
         for _ in range(MAX_REDIRECTS + 1):
             response = await self.upstream.send(
-                "POST", target, sending.headers, sending.body, repeatable=sending.repeatable
+                "POST", target, sending.headers, sending.body, repeatable=sending.request.repeatable
             )
             elsewhere = None
             if response.status in (307, 308):
@@ -227,18 +230,18 @@ class Dispatcher:
                 response.status,
                 response.headers,
                 None,
-                _unread(attempt, LateAnswer(), chunks, body),
+                _unread(attempt, LateAnswer(sending.request.read_answer), chunks, body),
                 response,
             )
         attempt.latency_s = time.monotonic() - attempt.began_at
         own = Reply(attempt, response.status, response.headers, body)
-        answer = parse_answer(body)
+        answer = sending.request.read_answer(body)
         if answer is None:
             why = f"status {response.status} without an answer"
             raise AttemptFailed(
                 Result.BAD_REPLY, why, status=response.status, fate=Fate.FIT, own=own
             )
-        attempt.usage, attempt.answer_id = usage_of(answer.usage), id_of(answer.id)
+        attempt.usage, attempt.answer_id = answer.usage, answer.id
         await response.aclose()
         return own
 
@@ -295,7 +298,7 @@ async def _open(
     if attempt.hold is not Hold.NOTHING:
         content_by = min(content_by, attempt.deadline)
     stream = attempt.stream = HeldStream(
-        ChatStream(hide_usage=sending.hide_usage, n_choices=sending.n_choices),
+        sending.request.open_stream(hide_usage=sending.hide_usage),
         chunks,
         first,
         content_by=content_by,

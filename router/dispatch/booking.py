@@ -17,7 +17,7 @@ from telemetry.events import NO_DIGEST, WAITED, FeedbackKind, Flag, Result, name
 from telemetry.metrics import Metrics
 from telemetry.secret import NOBODY, StoreSecret
 from telemetry.tokens import Token
-from telemetry.wire.chat import Usage
+from telemetry.wire.usage import Usage
 from telemetry.writer import Writer
 
 # Flags and names as plain values: arithmetic on enum members costs a microsecond an operation.

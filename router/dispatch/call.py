@@ -16,9 +16,8 @@ from router.config.entries import Streaming
 from router.decision import planner
 from router.decision.context import CallContext
 from router.decision.decide import Decider, Decision
-from router.dialects.chat import ChatRequest
 from router.dialects.errors import refusal_event
-from router.dialects.sse import whole_as_stream
+from router.dialects.request import CallRequest
 from router.dispatch.answer_headers import answer_headers, decision_headers
 from router.dispatch.attempt import (
     Attempt,
@@ -76,7 +75,7 @@ class Calls:
         self.budget = RetryBudget()
         self.complaints = Complaints()
 
-    async def serve(self, context: CallContext, request: ChatRequest, exchange: Exchange) -> None:
+    async def serve(self, context: CallContext, request: CallRequest, exchange: Exchange) -> None:
         """Answer one call.
 
         Raises:
@@ -108,7 +107,7 @@ class _Call:
         self,
         home: Calls,
         decision: Decision,
-        request: ChatRequest,
+        request: CallRequest,
         exchange: Exchange,
         guard: DisconnectGuard,
         decide_s: float,
@@ -270,10 +269,8 @@ class _Call:
         sending = Sending(
             headers,
             body,
-            self.request.streamed,
+            self.request,
             hide_usage,
-            self.request.n_choices,
-            self.repeatable,
         )
         return await self.home.dispatcher.attempt(attempt, sending)
 
@@ -310,7 +307,7 @@ class _Call:
             self._end(attempt, attempt.result, final=True, told=told, answered=True)
         self.guard.finish()
         if attempt.result is Result.OK:
-            body = whole_as_stream(body)
+            body = self.request.as_stream(body)
         elif not reply.is_events:
             body = refusal_event(body)
         await self.exchange.end(body)

@@ -13,7 +13,7 @@ from enum import Enum
 
 import httpx
 
-from router.dialects.sse import ChatStream
+from router.dialects.stream import AnswerStream
 from router.dispatch.fates import Fate
 from router.net.deadline import Deadline
 from telemetry.events import Result
@@ -52,7 +52,7 @@ class HeldStream:
 
     def __init__(
         self,
-        state: ChatStream,
+        state: AnswerStream,
         chunks: AsyncIterator[bytes],
         first: bytes,
         *,

@@ -19,7 +19,7 @@ import structlog
 
 from router.config.entries import UnitKind
 from router.decision.decide import Decision
-from router.dialects.chat import ChatRequest
+from router.dialects.request import CallRequest
 from telemetry import keys
 from telemetry.observed import MAX_PART_BYTES, Observed, pack
 from telemetry.processes import child_environment
@@ -159,7 +159,7 @@ class ObserverLine(asyncio.Protocol):
 
 
 def observed(
-    decision: Decision, request: ChatRequest, token: bytes, answer: bytes, *, answered: bool
+    decision: Decision, request: CallRequest, token: bytes, answer: bytes, *, answered: bool
 ) -> Observed:
     """Return what the observer is to know of a call that ends now.
 

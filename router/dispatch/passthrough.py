@@ -16,9 +16,9 @@ import httpx
 from msgspec import Struct
 
 from router.beliefs.names import Names
+from router.dialects.chat_stream import ChatStream
 from router.dialects.errors import error_event
 from router.dialects.opaque import is_repeatable
-from router.dialects.sse import ChatStream
 from router.dispatch.attempt import AttemptFailed, Ending
 from router.dispatch.booking import FINAL, STREAMED, Booking
 from router.dispatch.diagnosis import Complaints
@@ -43,9 +43,10 @@ from router.net.paths import below_version, shown_path
 from router.net.pool import Target, Upstream, UpstreamResponse
 from router.policy.callers import Caller
 from telemetry.events import Result, digest8
-from telemetry.wire.chat import WholeAnswer, id_of, parse_answer, usage_of
+from telemetry.wire.chat import ChatAnswer, parse_answer
 from telemetry.wire.lenient import is_readable
 from telemetry.wire.sse import DONE, EventSplitter, data_of
+from telemetry.wire.usage import id_of, usage_of
 
 MAX_NAMES = 1000
 """Distinct names booked; whatever comes beyond them is booked as `<provider>/other`."""
@@ -111,7 +112,7 @@ class _Copy(Ending):
         if self.stream is not None:
             self.usage, self.answer_id = self.stream.usage, self.stream.id
         else:
-            answer = (self.readable and parse_answer(bytes(self.body))) or WholeAnswer()
+            answer = (self.readable and parse_answer(bytes(self.body))) or ChatAnswer()
             self.usage, self.answer_id = usage_of(answer.usage), id_of(answer.id)
 
 

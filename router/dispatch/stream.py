@@ -10,7 +10,7 @@ from functools import partial
 import httpx
 
 from router.dialects.errors import error_body, error_event, refusal_event
-from router.dialects.sse import ChatStream
+from router.dialects.stream import AnswerStream
 from router.dialects.unread import UnreadStream
 from router.dispatch.attempt import Reply
 from router.net.asgi import DisconnectGuard, Exchange, Header
@@ -126,13 +126,13 @@ class StreamedAnswer:
             self._said_bytes += len(chunk)
 
 
-def _result(stream: ChatStream, *, timed_out: bool) -> Result:
+def _result(stream: AnswerStream, *, timed_out: bool) -> Result:
     if stream.failed or stream.unreadable or stream.is_empty:
         return Result.BAD_REPLY
     return Result.TIMEOUT if timed_out else Result.CUT
 
 
-def _why(stream: ChatStream, *, timed_out: bool) -> str:
+def _why(stream: AnswerStream, *, timed_out: bool) -> str:
     if stream.unreadable:
         return "the endpoint sent an event that cannot be read"
     if stream.failed:

@@ -35,7 +35,7 @@ from telemetry.errors import BadEvent
 from telemetry.events import FeedbackKind, Flag, Result, digest16
 from telemetry.ingest import FeedbackEvent, Outcome, OutcomeEvent
 from telemetry.numbers import brief
-from telemetry.wire.chat import Usage
+from telemetry.wire.usage import Usage
 from telemetry.writer import Writer
 
 SLICE = 50

@@ -2,5 +2,6 @@
 
 - `sse`: events of a stream
 - `lenient`: JSON that strict readers refuse and most clients take
-- `chat`: OpenAI Chat Completions: answers whole and in pieces, usage
+- `usage`: what answers of every dialect report of themselves
+- `chat`: OpenAI Chat Completions: answers whole and in pieces
 """

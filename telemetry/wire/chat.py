@@ -15,84 +15,6 @@ from telemetry.wire.sse import BOM
 
 T = TypeVar("T")
 
-MAX_TOKENS = 1 << 31
-"""What a provider may claim to have counted; more is a mistake of its own."""
-
-
-class Usage(Struct, frozen=True):
-    """Token counts of an answer."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int  # of the prompt, from the provider's cache
-    reasoning_tokens: int  # of the completion, that nobody sees
-
-
-def usage_of(value: Any) -> Usage | None:
-    """Return what a provider reports, as far as it makes sense; None where it does not.
-
-    | form | who |
-    |---|---|
-    | `prompt_tokens`, `completion_tokens`, details below each | OpenAI, and most others |
-    | `input_tokens`, `output_tokens`, details below each | the Responses dialect |
-    | `prompt_cache_hit_tokens` | DeepSeek: of the prompt, from its cache |
-    | `cached_tokens` at the top | Moonshot, and others |
-    | reasoning beside the completion, so that only all three make the total | xAI, and others |
-    | more reasoning than completion | the same, without a total |
-    | `cache_read_input_tokens` | Anthropic: beside `input_tokens`, or of `prompt_tokens` |
-    | in a choice, or under `x_groq` | Moonshot; Groq: see `AnswerPart.reported` |
-    """
-    if not isinstance(value, dict):
-        return None
-    prompt = _first(value, "prompt_tokens", "input_tokens")
-    if prompt is None:
-        return None
-    completion = _first(value, "completion_tokens", "output_tokens") or 0
-    details = value.get("prompt_tokens_details") or value.get("input_tokens_details")
-    cached = _first(details, "cached_tokens")
-    if cached is None:
-        names = ("prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens")
-        cached = _first(value, *names) or 0
-    if "prompt_tokens" not in value and _first(value, "cache_read_input_tokens") is not None:
-        prompt += cached + (_first(value, "cache_creation_input_tokens") or 0)
-    reasoning = reasoning_of(value)
-    total = _first(value, "total_tokens")
-    if reasoning and (total == prompt + completion + reasoning or reasoning > completion):
-        completion += reasoning
-    return Usage(prompt, completion, min(cached, prompt), reasoning)
-
-
-def reasoning_of(value: Any) -> int:
-    """Return how many tokens of an answer nobody sees, also where no other count makes sense."""
-    if not isinstance(value, dict):
-        return 0
-    details = value.get("completion_tokens_details") or value.get("output_tokens_details")
-    found = _first(details, "reasoning_tokens")
-    return found if found is not None else _first(value, "reasoning_tokens") or 0
-
-
-def id_of(value: Any) -> str | None:
-    """Return an answer's id where it is one."""
-    return value if isinstance(value, str) and value else None
-
-
-def _first(value: Any, *names: str) -> int | None:
-    """Return the first of these counts that is one."""
-    if not isinstance(value, dict):
-        return None
-    for name in names:
-        found = value.get(name)
-        if found is not None and (count := _count(found)) is not None:
-            return count
-    return None
-
-
-def _count(value: Any) -> int | None:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return value if whole and 0 <= value <= MAX_TOKENS else None
-
 
 class _WholeChoice(Struct):
     message: Raw = Raw(b"")
@@ -100,10 +22,11 @@ class _WholeChoice(Struct):
     error: Any = None
 
 
-class WholeAnswer(Struct):
+class ChatAnswer(Struct):
     """The top of an unstreamed answer."""
 
     id: Any = None
+    model: Any = None
     object: Any = None
     choices: list[_WholeChoice] | None = None
     usage: Any = None
@@ -125,6 +48,7 @@ class AnswerPart(Struct):
     """An answer, or one event of a stream."""
 
     id: Any = None
+    model: Any = None
     object: Any = None
     choices: list[ChoicePart] | None = None
     usage: Any = None
@@ -166,11 +90,11 @@ def has_failed(choice: ChoicePart | _WholeChoice) -> bool:
     return bool(choice.error) or (isinstance(finish, str) and finish in FAILED_FINISHES)
 
 
-_WHOLE = msgspec.json.Decoder(WholeAnswer)
+_WHOLE = msgspec.json.Decoder(ChatAnswer)
 _PART = msgspec.json.Decoder(AnswerPart)
 
 
-def parse_answer(body: bytes) -> WholeAnswer | None:
+def parse_answer(body: bytes) -> ChatAnswer | None:
     """Return the top of an answer, or None where there is no answer in it."""
     answer = _decode(_WHOLE, body)
     if answer is None or not answer.choices or answer.error or answer.object == "error":

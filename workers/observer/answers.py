@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from telemetry.wire.chat import ChoicePart, parse_part, reasoning_of
+from telemetry.wire.chat import ChoicePart, parse_part
 from telemetry.wire.sse import payloads
+from telemetry.wire.usage import reasoning_of
 from workers.observer.conversation import MAX_BODY_BYTES, ToolCall, text_of, tool_calls_of
 
 MAX_CHOICES = 128

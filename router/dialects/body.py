@@ -1,0 +1,243 @@
+"""What requests of all dialects have in common: how their bodies are read, and what is rewritten.
+
+Only the top level is ever touched. Everything nested travels as the bytes that came, so tools,
+images, unknown fields and integers of any size survive.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import msgspec
+from msgspec import Raw, Struct
+
+from router.dialects.errors import refused_field
+from router.dialects.fields import (
+    ROUTER_KEYS,
+    encoded,
+    require_one_router,
+    strip_hints,
+    top_level,
+)
+from router.dialects.ours import metadata_of, read_reference, read_router
+from router.dialects.request import BodyHints
+from router.endpoints.catalog import Endpoint
+from router.endpoints.entries import Dialect
+from router.errors import RequestRejected
+from telemetry.wire.lenient import softened
+
+MAX_MESSAGES = 65_536
+"""A bound, not a rule: bodies are bounded in bytes."""
+FRAMES = 32
+"""How much deeper than here a body is read once more, and then some: how far it may be nested
+depends on the calls under way, and what is refused for it is refused before anything is done."""
+MAX_NUMBER = 1 << 53
+NONE = Raw(b"null")
+NO_HINTS = BodyHints()
+_ENCODER = msgspec.json.Encoder()
+T = TypeVar("T")
+
+
+class BodyFields(Protocol):
+    """What is read of a body in every dialect."""
+
+    model: str
+    stream: Any
+    metadata: Raw
+    router: Raw
+
+
+F = TypeVar("F", bound=BodyFields)
+
+
+class NativeRequest:
+    """One request, read as far as anybody looks."""
+
+    __slots__ = ("_hints", "_reference", "_tags_us", "body", "model", "needs", "streamed")
+
+    dialect: ClassVar[Dialect]
+
+    def __init__(self, body: bytes, read: BodyFields, hints: BodyHints | None, needs: int) -> None:
+        metadata = metadata_of(read.metadata)
+        self.body = body  # as the client sent it
+        self.model = read.model
+        self.streamed = bool(read.stream)
+        self.needs = needs  # bits of Needs
+        self._hints = hints
+        self._reference = read_reference(metadata)
+        self._tags_us = any(name.startswith(ROUTER_KEYS) for name in metadata)
+
+    def fields(self, endpoint: Endpoint) -> dict[str, bytes]:
+        """Return the top-level fields that an endpoint gets, as JSON, without what we add."""
+        top = {name: bytes(raw) for name, raw in top_level(self.body).items()}
+        return top | endpoint.params
+
+    def rewritten(self, endpoint: Endpoint, *, ask_usage: bool = True) -> tuple[bytes, bool]:
+        """Return the body for an endpoint, and whether its usage chunk must be hidden.
+
+        The original bytes are returned where nothing has to change.
+
+        Args:
+            ask_usage: ask for the usage of a stream, where the caller does not, and the dialect
+                does not report it anyway.
+        """
+        asks = ask_usage and self._must_ask_usage(endpoint)
+        ours, same_model = self._tags_us, self.model == endpoint.upstream_model
+        hinted = ours or self._hints is not None
+        if same_model and not hinted and not asks and not endpoint.params:
+            return self.body, False
+        top = top_level(self.body)
+        top["model"] = Raw(_ENCODER.encode(endpoint.upstream_model))
+        strip_hints(top, ours=ours)
+        if asks:
+            self._ask_usage(top)
+        for name, value in endpoint.params.items():
+            top[name] = Raw(value)
+        return encoded(top), asks
+
+    def without_hints(self) -> bytes:
+        """Return the body without what is for us; the original bytes where nothing is."""
+        ours = self._tags_us
+        if not ours and self._hints is None:
+            return self.body
+        top = top_level(self.body)
+        strip_hints(top, ours=ours)
+        return encoded(top)
+
+    def _must_ask_usage(self, endpoint: Endpoint) -> bool:
+        """Return whether the usage of a stream comes only if somebody asks for it."""
+        return False
+
+    def _ask_usage(self, top: dict[str, Raw]) -> None:
+        """Ask for it."""
+
+
+class BodyReader(Generic[F]):
+    """Reads bodies of one dialect, also those that only lenient readers take."""
+
+    def __init__(self, kind: type[F]) -> None:
+        self._decoder = msgspec.json.Decoder(kind)
+
+    def read(self, body: bytes) -> tuple[F, BodyHints | None]:
+        """Return what is read of a body, and what it says to us.
+
+        Raises:
+            RequestRejected: not JSON, or a field that we read is missing or of the wrong type.
+        """
+        try:
+            if not body.isascii():
+                body.decode()  # what is nested is not looked into below
+            found = self._with_room(body.removeprefix(codecs.BOM_UTF8), FRAMES)
+            require_one_router(body)
+            return found, read_router(found.router, is_soft=True)
+        except msgspec.ValidationError as error:
+            raise refused_field(error) from None
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            detail = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+            raise RequestRejected("invalid_json", f"the body is not JSON: {detail}") from None
+
+    def _with_room(self, body: bytes, frames: int) -> F:
+        """Return what is read of a body that can be read again `frames` calls further in."""
+        return self._with_room(body, frames - 1) if frames else self._decode(body)
+
+    def _decode(self, body: bytes) -> F:
+        try:
+            return self._decoder.decode(body)
+        except msgspec.ValidationError:
+            raise
+        except msgspec.DecodeError as error:
+            try:
+                softer = softened(body)
+            except ValueError:
+                raise error from None
+            read, top = self._decoder.decode(softer), top_level(body)
+            # What is for us is not softened: a NaN in it would be as if nothing had been said.
+            read.router = top.get("router", NONE)
+            read.metadata = top.get("metadata", NONE)
+            return read
+
+
+def require_messages(messages: Sequence[Raw], field: str) -> None:
+    """Refuse a list of messages that is none.
+
+    Raises:
+        RequestRejected: it is empty, longer than anybody's, or something in it is no object.
+    """
+    if not messages or len(messages) > MAX_MESSAGES:
+        message = f"{field} has {len(messages)} entries; give 1 to {MAX_MESSAGES}"
+        raise RequestRejected("invalid_request", message, param=field)
+    if any(bytes(one)[:1] != b"{" for one in messages):
+        raise RequestRejected("invalid_request", "a message is no object", param=field)
+
+
+def holds_any(raw: Raw) -> bool:
+    """Return whether a field holds something."""
+    return bytes(raw) not in (b"null", b"[]", b"{}", b"false", b'""')
+
+
+def listed(decoder: msgspec.json.Decoder[list[T]], raw: Raw) -> list[T]:
+    """Return the entries of a field; none where it has another shape than ours."""
+    try:
+        return decoder.decode(raw)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return []
+
+
+def whole(value: Any) -> int | None:
+    """Return a number that is whole, in whatever form it came."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if value == value and abs(value) < MAX_NUMBER and value % 1 == 0 else None
+
+
+def named(value: Any) -> str | None:
+    """Return what names somebody: text, or a number that an app keeps its users under."""
+    if isinstance(value, bool):
+        return None
+    return str(value) if isinstance(value, str | int) and value != "" else None
+
+
+class Message(Struct):
+    """What is read of a message."""
+
+    role: Any = ""
+    type: Any = ""
+    content: Any = None
+
+
+_MESSAGE = msgspec.json.Decoder(Message)
+
+
+def message_of(raw: Raw) -> Message:
+    """Return what is read of a message; nothing where it has another shape."""
+    try:
+        return _MESSAGE.decode(raw)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return Message()
+
+
+def texts_of(content: Any) -> list[str]:
+    """Return the texts of a message's content: text itself, or parts of it."""
+    if isinstance(content, str):
+        return [content]
+    if not isinstance(content, list):
+        return []
+    return [str(part.get("text", "")) for part in content if isinstance(part, dict)]
+
+
+def has_part(messages: Sequence[Raw], kinds: frozenset[str]) -> bool:
+    """Return whether some message has a part of one of these types, in a tool's result as well."""
+    return any(_holds_part(message_of(raw).content, kinds) for raw in messages)
+
+
+def _holds_part(content: Any, kinds: frozenset[str]) -> bool:
+    if not isinstance(content, list):
+        return False
+    for part in content:
+        if not isinstance(part, dict):
+            continue
+        if part.get("type") in kinds or _holds_part(part.get("content"), kinds):
+            return True
+    return False

@@ -1,0 +1,109 @@
+"""Streams of Chat Completions: choices with finish reasons, and a terminator."""
+
+from __future__ import annotations
+
+import json
+
+from router.dialects.stream import AnswerStream, is_named_error
+from telemetry.wire.chat import ChoicePart, has_failed, parse_part, says_something
+from telemetry.wire.lenient import read_leniently
+from telemetry.wire.sse import DONE, data_of
+from telemetry.wire.usage import id_of, usage_of
+
+
+class _Choice:
+    """How far one of the alternatives has come."""
+
+    __slots__ = ("finished", "late", "spoke")
+
+    def __init__(self) -> None:
+        self.spoke = False  # in an event without a finish reason
+        self.finished = False
+        self.late = False  # content came after the finish reason
+
+    @property
+    def is_trusted(self) -> bool:
+        return self.spoke and self.finished and not self.late
+
+
+class ChatStream(AnswerStream):
+    """What one stream has shown so far."""
+
+    __slots__ = ("_choices", "_hide_usage", "_n_choices")
+
+    def __init__(self, *, hide_usage: bool, n_choices: int = 1) -> None:
+        super().__init__()
+        self._hide_usage = hide_usage
+        self._n_choices = n_choices
+        self._choices: dict[int, _Choice] = {}
+
+    @property
+    def finished(self) -> bool:
+        """Whether every choice that there is has its finish reason."""
+        return bool(self._choices) and all(c.finished for c in self._choices.values())
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the finish reasons say the truth: content came before each, and none after it.
+
+        Some providers send one with every piece.
+        """
+        return len(self._choices) >= self._n_choices and all(
+            c.is_trusted for c in self._choices.values()
+        )
+
+    def _read(self, event: bytes) -> bool:
+        """Take note of one event; return whether it is the usage chunk that only we asked for."""
+        data = data_of(event)
+        if not data:
+            return False
+        if data == DONE:
+            self.done = True
+            return self.failed and not self.told  # our own event, which tells of it, comes last
+        chunk = parse_part(data)
+        if chunk is None:
+            self.unreadable = True
+            return True
+        self.spoke |= chunk.is_odd
+        if self.id is None:
+            self.id, self.model = id_of(chunk.id), id_of(chunk.model)
+        reported = chunk.reported
+        if reported is not None:
+            self.usage = usage_of(reported) or self.usage
+        if chunk.error:
+            self.failed = self.told = True
+        elif chunk.object == "error" or is_named_error(event):
+            self.failed = True
+        for choice in chunk.choices or ():
+            self._follow(choice)
+        return self._hide_usage and not (chunk.choices or self.failed) and chunk.usage is not None
+
+    def _is_readable(self, event: bytes) -> bool:
+        data = data_of(event)
+        return data == DONE or (bool(data) and parse_part(data) is not None)
+
+    def _follow(self, part: ChoicePart) -> None:
+        index = part.index if isinstance(part.index, int) else 0
+        choice = self._choices.get(index)
+        if choice is None:
+            choice = self._choices[index] = _Choice()
+        said = part.delta or part.message  # some servers send a whole message in one event
+        speaks = said is not None and says_something(said)
+        self.spoke |= speaks
+        if has_failed(part):
+            self.failed = True
+        if speaks and choice.finished:
+            choice.late = True
+        elif speaks and not part.finish_reason:
+            choice.spoke = True
+        if part.finish_reason:
+            choice.finished = True
+
+
+def whole_as_stream(body: bytes) -> bytes:
+    """Return a whole answer as a stream of one event, for a client whose stream has begun."""
+    answer = read_leniently(body)
+    for choice in answer["choices"]:
+        choice["delta"] = choice.pop("message", {})
+    answer["object"] = "chat.completion.chunk"
+    return b"data: " + json.dumps(answer).encode() + b"\n\ndata: " + DONE + b"\n\n"

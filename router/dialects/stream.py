@@ -1,0 +1,103 @@
+"""Streams of any dialect: whole events pass as the bytes that came, and are read.
+
+What is no event that a client can read never passes: the rest of an event whose stream was cut,
+and data that is no JSON. Nothing is ever finished on the provider's behalf.
+"""
+
+from __future__ import annotations
+
+from telemetry.wire.sse import EventSplitter
+from telemetry.wire.usage import Usage
+
+MAX_EVENT_BYTES = 16 << 20
+"""An image or a sound in one event; beyond this no client reads on either."""
+
+
+class AnswerStream:
+    """What one stream has shown so far; each dialect reads its own events."""
+
+    __slots__ = (
+        "_splitter",
+        "done",
+        "failed",
+        "id",
+        "model",
+        "spoke",
+        "told",
+        "unreadable",
+        "usage",
+    )
+
+    def __init__(self) -> None:
+        self.id: str | None = None
+        self.model: str | None = None  # who answered, as the answer says
+        self.usage: Usage | None = None
+        self.spoke = False  # there was content
+        self.done = False  # the terminator was seen
+        self.failed = False  # the provider says that this is no answer
+        self.told = False  # in an event that every client takes for an error
+        self.unreadable = False  # from here on nothing passes
+        self._splitter = EventSplitter()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the answer says why it ends."""
+        raise NotImplementedError
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the terminator came, and neither content nor a reason for the end before it."""
+        return self.done and not self.spoke and not self.finished
+
+    @property
+    def trusted(self) -> bool:
+        """Whether its reason for the end says the truth, also where no terminator follows."""
+        return self.finished
+
+    def is_whole(self, *, ended_well: bool) -> bool:
+        """Return whether the answer came to its end.
+
+        Args:
+            ended_well: the connection came to its proper end.
+        """
+        if self.failed or self.unreadable or self.is_empty:
+            return False
+        return self.done or (self.finished if ended_well else self.trusted)
+
+    def feed(self, data: bytes) -> bytes:
+        """Read `data`; return the whole events to pass on now."""
+        out = []
+        for event in self._splitter.feed(data):
+            hidden = self._read(event)
+            if self.unreadable:
+                break
+            if not hidden:
+                out.append(event)
+        if self._splitter.n_held > MAX_EVENT_BYTES:
+            self.unreadable = True
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    def flush(self) -> bytes:
+        """Read what is left at the proper end of the stream; return it if it is an event."""
+        left = self._splitter.take_rest()
+        rest = left.strip(b"\r\n")
+        if not rest:
+            return left  # of a blank line that came in two pieces
+        if self.unreadable or not self._is_readable(rest):
+            return b""
+        return b"" if self._read(rest) else rest + b"\n\n"
+
+    def _read(self, event: bytes) -> bool:
+        """Take note of one event; return whether it is to be hidden from the client."""
+        raise NotImplementedError
+
+    def _is_readable(self, event: bytes) -> bool:
+        """Return whether the rest of a stream is an event."""
+        raise NotImplementedError
+
+
+def is_named_error(event: bytes) -> bool:
+    """Return whether an event is called an error, whatever its data says."""
+    return b"error" in event and any(
+        line[6:].strip() == b"error" for line in event.splitlines() if line.startswith(b"event:")
+    )
