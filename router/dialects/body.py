@@ -199,7 +199,7 @@ def named(value: Any) -> str | None:
     return str(value) if isinstance(value, str | int) and value != "" else None
 
 
-class Message(Struct):
+class WrittenMessage(Struct):
     """What is read of a message."""
 
     role: Any = ""
@@ -207,15 +207,15 @@ class Message(Struct):
     content: Any = None
 
 
-_MESSAGE = msgspec.json.Decoder(Message)
+_MESSAGE = msgspec.json.Decoder(WrittenMessage)
 
 
-def message_of(raw: Raw) -> Message:
+def message_of(raw: Raw) -> WrittenMessage:
     """Return what is read of a message; nothing where it has another shape."""
     try:
         return _MESSAGE.decode(raw)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return Message()
+        return WrittenMessage()
 
 
 def texts_of(content: Any) -> list[str]:
