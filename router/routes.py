@@ -22,7 +22,7 @@ from router.config.entries import GENERAL
 from router.decision.context import Moment
 from router.decision.decide import Decider
 from router.decision.seal import Seal
-from router.dialects import chat
+from router.dialects import chat, messages, responses
 from router.dialects.errors import break_off, respond_error
 from router.dialects.opaque import OpaqueBody, take_hints
 from router.dialects.request import CallRequest
@@ -51,7 +51,12 @@ from telemetry.writer import Counters
 log = structlog.get_logger()
 
 Handler = Callable[[Exchange, Beliefs], Awaitable[None]]
-CHAT_PATH = "/v1/chat/completions"
+PARSERS: dict[str, Callable[[bytes], CallRequest]] = {
+    "/v1/chat/completions": chat.parse,
+    "/v1/messages": messages.parse,
+    "/v1/responses": responses.parse,
+}
+"""By path: how a call of its dialect is read."""
 MODELS_PATH = "/v1/models/"
 DECISIONS_PATH = "/v1/router/decisions/"
 OURS = ("/v1/router/", "/v1/feedback", "/v1/events")
@@ -95,7 +100,7 @@ class Routes:
         self._turns = Turns()
         self._services = services
         self._routes: dict[tuple[str, str], Handler] = {
-            ("POST", CHAT_PATH): self._chat,
+            **{("POST", path): self._call for path in PARSERS},
             ("POST", "/v1/feedback"): self._feedback,
             ("POST", "/v1/events"): self._events,
             ("GET", "/v1/models"): self._models,
@@ -137,12 +142,12 @@ class Routes:
 
     # -- calls and feedback -----------------------------------------------------------------
 
-    async def _chat(self, exchange: Exchange, beliefs: Beliefs) -> None:
+    async def _call(self, exchange: Exchange, beliefs: Beliefs) -> None:
         caller = _caller(exchange, beliefs)
         if self._turns.is_spent():
             await self._turns.wait()
         self._require_room()
-        request = chat.parse(await _body(exchange, beliefs))
+        request = PARSERS[exchange.path](await _body(exchange, beliefs))
         async with self._services.admission.place(exchange.line):
             at = self._services.clock()  # how long the client took for its body is its own affair
             context = self._services.decider.context(beliefs, caller, exchange.headers, request, at)

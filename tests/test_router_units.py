@@ -299,6 +299,7 @@ def test_who_is_routed(
         chosen,
         found.strategies[chosen.entry.strategy],
         found.catalog,
+        dialect=Dialect.CHAT,
         share=0.5,
         off=off,
     )
@@ -319,6 +320,7 @@ def test_a_named_model_stays_with_its_own_groups_unless_mapped() -> None:
             found.apps["default"],
             found.strategies["balanced"],
             found.catalog,
+            dialect=Dialect.CHAT,
             share=0.0,
             off=False,
         )
@@ -330,9 +332,16 @@ def test_a_model_that_nobody_lists_is_not_routed() -> None:
     found = configuration()
     app, strategy = found.apps["default"], found.strategies["balanced"]
 
-    assert (
-        find_route(parse_model("gpt-9"), app, strategy, found.catalog, share=0, off=False) is None
+    got = find_route(
+        parse_model("gpt-9"),
+        app,
+        strategy,
+        found.catalog,
+        dialect=Dialect.CHAT,
+        share=0,
+        off=False,
     )
+    assert got is None
 
 
 # -- tasks --------------------------------------------------------------------------------------

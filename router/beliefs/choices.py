@@ -25,6 +25,7 @@ from router.beliefs.books import DAY_MS, calls_a_day, read_books
 from router.config.compiled import App, Configuration, Strategy
 from router.config.entries import Mode
 from router.endpoints.catalog import Catalog
+from router.endpoints.entries import Dialect
 from router.policy.route import first_permitted, incumbent_of
 from telemetry.events import digest8
 
@@ -115,9 +116,9 @@ def seeds(configuration: Configuration) -> list[ReviewKey]:
     out = []
     for app in configuration.apps.values():
         strategy = configuration.strategies[app.entry.strategy]
-        inc = incumbent_of(app, strategy)
-        if app.entry.mode is Mode.ROUTE and inc is not None:
-            out.append(ReviewKey(app.name, strategy.name, "", inc.id))
+        incumbents = incumbents_of(app, strategy)
+        if app.entry.mode is Mode.ROUTE:
+            out += [ReviewKey(app.name, strategy.name, "", name) for name in incumbents]
     return out
 
 
@@ -131,9 +132,20 @@ def is_current(review_key: ReviewKey, configuration: Configuration) -> bool:
         listed = configuration.catalog.by_model.get(review_key.model) or ()
         if not (app.entry.map_models and listed):
             return False
-        return first_permitted(app, listed).id == review_key.incumbent
-    inc = incumbent_of(app, strategy)
-    return inc is not None and inc.id == review_key.incumbent
+        spoken = ([e for e in listed if dialect in e.dialects] for dialect in Dialect)
+        firsts = [first_permitted(app, own).id for own in spoken if own]
+        return review_key.incumbent in firsts
+    return review_key.incumbent in incumbents_of(app, strategy)
+
+
+def incumbents_of(app: App, strategy: Strategy) -> list[str]:
+    """Return the incumbents of `auto`: one of all dialects, unless it does not speak each.
+
+    Of dialects that nobody speaks there is none.
+    """
+    spoken = [d for d in Dialect if any(d in e.dialects for e in app.permitted)]
+    found = [incumbent_of(app, strategy, dialect) for dialect in spoken]
+    return list(dict.fromkeys(one.id for one in found if one is not None))
 
 
 def review(

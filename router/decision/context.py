@@ -11,7 +11,7 @@ from router.beliefs.choices import Choices, ReviewKey, host_of, key_text
 from router.config.compiled import App, Configuration, Strategy
 from router.decision.units import Unit
 from router.dialects.request import CallRequest, Structure
-from router.endpoints.entries import DataClass
+from router.endpoints.entries import DataClass, Dialect
 from router.policy.callers import Caller
 from router.policy.constraints import Demand, Eligibility
 from router.policy.hints import Hints
@@ -73,28 +73,36 @@ class Routings:
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
-        self._known: dict[tuple[str, str | None, str], Routing] = {}
+        self._known: dict[tuple[str, str | None, str, Dialect], Routing] = {}
 
-    def of(self, model: str, wanted: str | None, app: App) -> Routing:
+    def of(self, model: str, wanted: str | None, app: App, dialect: Dialect) -> Routing:
         """Return how calls are routed that ask for a model, and maybe for a strategy.
 
         Raises:
             RequestRejected: there is no such strategy.
         """
-        key = (model, wanted, app.name)
+        key = (model, wanted, app.name, dialect)
         known = self._known.get(key)
         if known is None:
             if len(self._known) >= MAX_ROUTINGS:
                 self._known.clear()
-            known = self._known[key] = self._work_out(model, wanted, app)
+            known = self._known[key] = self._work_out(model, wanted, app, dialect)
         return known
 
-    def _work_out(self, model: str, wanted: str | None, app: App) -> Routing:
+    def _work_out(self, model: str, wanted: str | None, app: App, dialect: Dialect) -> Routing:
         configuration = self._configuration
         target = parse_model(model)
         strategy = choose_strategy(wanted, target, app, configuration.strategies)
         within, beyond, off = (
-            find_route(target, app, strategy, configuration.catalog, share=share, off=off)
+            find_route(
+                target,
+                app,
+                strategy,
+                configuration.catalog,
+                dialect=dialect,
+                share=share,
+                off=off,
+            )
             for share, off in ((0.0, False), (1.0, False), (0.0, True))
         )
         incumbent = within.first.id if within and within.first else ""

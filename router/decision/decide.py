@@ -115,7 +115,9 @@ class Decider:
         """
         configuration, app = beliefs.configuration, caller.app
         hints = read_hints(headers, request.declared)
-        routing = configuration.derive(Routings).of(request.model, hints.strategy, app)
+        routing = configuration.derive(Routings).of(
+            request.model, hints.strategy, app, request.dialect
+        )
         task = task_of(hints.task or routing.target.task, app, request, configuration)
         draw_key = f"{task.name}\x1f{routing.draw_key}"
         unit = unit_of(

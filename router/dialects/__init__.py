@@ -7,6 +7,8 @@
 - `ours`: what that says
 - `body`: what requests have in common
 - `chat_stream`, `chat`: OpenAI Chat Completions, answered and asked
+- `messages_stream`, `messages`: Anthropic's Messages
+- `responses_stream`, `responses`: OpenAI's Responses
 - `unread`: streams in a coding that we do not know
 - `opaque`: bodies that are passed on unread
 """

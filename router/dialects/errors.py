@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from router.dialects.request import BodyHints
+from router.endpoints.entries import Dialect
 from router.errors import STATUS, AllEndpointsFailed, DispatchError, NoCandidates, RequestRejected
 from router.net.asgi import JSON, Exchange, Header
 from telemetry.columns import meant
@@ -16,6 +17,16 @@ from telemetry.numbers import brief, clipped
 
 HINTS = BodyHints.__struct_fields__
 RETRY_AFTER_S = b"1"
+MESSAGES_KINDS = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+"""What Anthropic calls an error of a status; of others below 500 a wrong request."""
 
 
 async def respond_error(
@@ -24,7 +35,7 @@ async def respond_error(
     *,
     extra: Sequence[Header] = (),
 ) -> None:
-    """Send an error in OpenAI's shape.
+    """Send an error in the shape of the caller's dialect.
 
     What no repetition can mend says so: SDKs would otherwise multiply refusals. What passes by
     itself leaves that to them, and says after which pause.
@@ -46,9 +57,16 @@ async def respond_error(
         more = {"exclusions": error.reasons}
     elif isinstance(error, AllEndpointsFailed):
         more = {"attempts": [{"endpoint": e, "failure": f} for e, f in error.attempts]}
-    body = error_body(str(error), code=error.code, param=param, status=error.status, **more)
+    body = error_body(
+        str(error),
+        code=error.code,
+        param=param,
+        status=error.status,
+        dialect=dialect_of(exchange.path),
+        **more,
+    )
     if exchange.started:
-        await exchange.end(refusal_event(body))
+        await exchange.end(refusal_event(exchange.path, body))
         return
     with contextlib.suppress(ConnectionError):
         await exchange.respond(status, body, headers)
@@ -88,32 +106,61 @@ def refused_field(error: msgspec.ValidationError, within: str = "") -> RequestRe
     return RequestRejected(code, shown, param=param)
 
 
-def refusal_event(body: bytes) -> bytes:
+def dialect_of(path: str) -> Dialect:
+    """Return the dialect in which whoever asks at a path reads errors."""
+    if path.startswith(f"/v1/{Dialect.MESSAGES}"):
+        return Dialect.MESSAGES
+    if path.startswith(f"/v1/{Dialect.RESPONSES}"):
+        return Dialect.RESPONSES
+    return Dialect.CHAT
+
+
+def refusal_event(path: str, body: bytes) -> bytes:
     """Return a refusal's body as an event of a stream that has begun."""
     try:
-        body = msgspec.json.format(body, indent=-1)  # one line, whatever the provider wrote
-        told = b'"error"' in body
+        said = msgspec.json.decode(body)
     except msgspec.DecodeError:
-        told = False
-    if not told:
-        message = "the provider turned the call down"
-        body = error_body(message, code="provider_error", param=None, status=502)
-    return b"data: " + body + b"\n\n"
+        said = None
+    error = said.get("error") if isinstance(said, dict) else None
+    if not error:
+        return error_event(path, "provider_error", "the provider turned the call down")
+    dialect = dialect_of(path)
+    if dialect is Dialect.RESPONSES and isinstance(error, dict):
+        told = {name: error.get(name) for name in ("code", "message", "param")}
+        return _named_error({"type": "error", **told})
+    body = msgspec.json.format(body, indent=-1)  # one line, whatever the provider wrote
+    name = b"event: error\n" if dialect is Dialect.MESSAGES else b""
+    return name + b"data: " + body + b"\n\n"
 
 
 def error_event(path: str, code: str, message: str) -> bytes:
     """Return an error as an event of a stream, in the dialect of the call's path."""
-    if path.endswith("/messages"):
-        said: dict[str, Any] = {"type": "error", "error": {"type": "api_error", "message": message}}
-        return b"event: error\ndata: " + msgspec.json.encode(said) + b"\n\n"
-    if path.endswith("/responses"):
-        said = {"type": "error", "code": code, "message": message, "param": None}
-        return b"event: error\ndata: " + msgspec.json.encode(said) + b"\n\n"
-    return b"data: " + error_body(message, code=code, param=None, status=STATUS[code]) + b"\n\n"
+    dialect, status = dialect_of(path), STATUS.get(code, 502)
+    if dialect is Dialect.RESPONSES:
+        return _named_error({"type": "error", "code": code, "message": message, "param": None})
+    body = error_body(message, code=code, param=None, status=status, dialect=dialect)
+    name = b"event: error\n" if dialect is Dialect.MESSAGES else b""
+    return name + b"data: " + body + b"\n\n"
 
 
-def error_body(message: str, *, code: str, param: str | None, status: int, **more: Any) -> bytes:
-    """Return an error in OpenAI's shape."""
+def _named_error(said: dict[str, Any]) -> bytes:
+    return b"event: error\ndata: " + msgspec.json.encode(said) + b"\n\n"
+
+
+def error_body(
+    message: str,
+    *,
+    code: str,
+    param: str | None,
+    status: int,
+    dialect: Dialect = Dialect.CHAT,
+    **more: Any,
+) -> bytes:
+    """Return an error in OpenAI's shape, or in Anthropic's."""
+    if dialect is Dialect.MESSAGES:
+        kind = MESSAGES_KINDS.get(status, "invalid_request_error" if status < 500 else "api_error")
+        error = {"type": kind, "message": message, "param": param, "code": code, **more}
+        return msgspec.json.encode({"type": "error", "error": error})
     kind = "invalid_request_error" if status < 500 else "api_error"
     error = {"message": message, "type": kind, "param": param, "code": code, **more}
     return msgspec.json.encode({"error": error})

@@ -84,6 +84,7 @@ class Sending:
     body: bytes
     request: CallRequest
     hide_usage: bool
+    query: bytes = b""  # of the client's own URL
 
     @property
     def streamed(self) -> bool:
@@ -186,6 +187,7 @@ class Dispatcher:
 
     async def _send(self, target: Target, sending: Sending) -> UpstreamResponse:
         """Return the head of an answer; a redirect within the host is followed, as SDKs do."""
+        target = target.with_query(sending.query)
         for _ in range(MAX_REDIRECTS + 1):
             response = await self.upstream.send(
                 "POST", target, sending.headers, sending.body, repeatable=sending.request.repeatable

@@ -39,7 +39,7 @@ from router.dispatch.booking import (
 from router.dispatch.diagnosis import Complaints
 from router.dispatch.fates import Fate, said_of_endpoint
 from router.dispatch.fit import note_answered
-from router.dispatch.headers import forward_headers
+from router.dispatch.headers import forward_headers, forward_query
 from router.dispatch.heartbeat import Heartbeat
 from router.dispatch.held import Hold
 from router.dispatch.observer_line import ObserverLine, observed
@@ -211,7 +211,7 @@ class _Call:
             endpoint=endpoint,
             number=number,
             limits=self.configuration.derive(TimeLimitTable).of(
-                endpoint, context.strategy, context.caller.app
+                endpoint, context.strategy, context.caller.app, self.request.dialect
             ),
             deadline=self.deadline,
             deadline_s=self.deadline_s,
@@ -271,6 +271,7 @@ class _Call:
             body,
             self.request,
             hide_usage,
+            forward_query(self.exchange.query, attempt.endpoint),
         )
         return await self.home.dispatcher.attempt(attempt, sending)
 
@@ -309,7 +310,7 @@ class _Call:
         if attempt.result is Result.OK:
             body = self.request.as_stream(body)
         elif not reply.is_events:
-            body = refusal_event(body)
+            body = refusal_event(self.exchange.path, body)
         await self.exchange.end(body)
 
     def _end_stream(self, attempt: Attempt, said: bytes, *, whole: bool) -> None:

@@ -17,6 +17,7 @@ HOP = frozenset(
 CREDENTIALS = frozenset(b"authorization x-api-key api-key x-goog-api-key".split())
 """Where a caller's key may be; which of them goes on is the caller's credential."""
 STAYS = HOP | CREDENTIALS
+KEYS_IN_QUERIES = frozenset(b"key api_key api-key access_token token".split())
 TRAVEL = frozenset(
     b"accept accept-language content-type user-agent idempotency-key anthropic-version "
     b"anthropic-beta openai-beta traceparent tracestate x-request-id x-client-request-id "
@@ -92,6 +93,14 @@ def forward_headers(
     elif to.client_auth:
         out += caller.credentials
     return out
+
+
+def forward_query(query: bytes, to: Destination) -> bytes:
+    """Return what of a client's query goes to a provider: without keys, unless they are its."""
+    if not query or to.client_auth:
+        return query
+    parts = query.split(b"&")
+    return b"&".join(p for p in parts if p.partition(b"=")[0].lower() not in KEYS_IN_QUERIES)
 
 
 def returned_headers(headers: Iterable[Header], *, named: bool) -> list[Header]:

@@ -9,7 +9,7 @@ from functools import partial
 
 import httpx
 
-from router.dialects.errors import error_body, error_event, refusal_event
+from router.dialects.errors import error_event
 from router.dialects.stream import AnswerStream
 from router.dialects.unread import UnreadStream
 from router.dispatch.attempt import Reply
@@ -117,8 +117,7 @@ class StreamedAnswer:
         if whole or stream.told or stream.is_empty:  # its own event has told the client
             return b""
         message = f"{_why(stream, timed_out=timed_out)}; the answer above is not whole"
-        error = error_body(message, code="stream_cut", param=None, status=502)
-        return refusal_event(error)
+        return error_event(self._exchange.path, "stream_cut", message)
 
     def _keep(self, chunk: bytes) -> None:
         if self._keeps and self._said_bytes <= MAX_PART_BYTES:

@@ -16,7 +16,7 @@ from msgspec import Struct
 from router.beliefs.beliefs import Beliefs
 from router.config.compiled import App, Configuration, Strategy
 from router.endpoints.catalog import Endpoint
-from router.endpoints.entries import TimeoutsEntry
+from router.endpoints.entries import Dialect, TimeoutsEntry
 from router.net.pool import Target
 
 DEADLINE_S = 600.0
@@ -48,15 +48,15 @@ class TimeLimitTable:
     """The limits under one configuration; worked out once for each kind of call."""
 
     def __init__(self, configuration: Configuration) -> None:
-        self._known: dict[tuple[int, str, str], TimeLimits] = {}
+        self._known: dict[tuple[int, str, str, Dialect], TimeLimits] = {}
 
-    def of(self, endpoint: Endpoint, strategy: Strategy, app: App) -> TimeLimits:
+    def of(self, endpoint: Endpoint, strategy: Strategy, app: App, dialect: Dialect) -> TimeLimits:
         """Return the limits of an app's attempts at an endpoint under a strategy."""
-        key = (endpoint.index, strategy.name, app.name)
+        key = (endpoint.index, strategy.name, app.name, dialect)
         known = self._known.get(key)
         if known is None:
             said = (endpoint.timeouts, strategy.timeouts, app.entry.timeouts)
-            known = self._known[key] = tightest(endpoint.target, said)
+            known = self._known[key] = tightest(endpoint.targets[dialect], said)
         return known
 
 

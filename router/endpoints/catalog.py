@@ -39,7 +39,7 @@ class Endpoint:
     upstream_model: str
     provider: str
     dialects: frozenset[Dialect]
-    target: Target  # of chat completions
+    targets: dict[Dialect, Target]  # of each that it speaks
     auth_header: tuple[bytes, bytes] | None
     client_auth: bool
     params: dict[str, bytes]  # name -> JSON
@@ -58,6 +58,11 @@ class Endpoint:
     forwarded: frozenset[bytes]  # names of headers that travel beside the usual ones
     may_split: bool  # its own labels may end its equivalence
     is_split: bool = False  # they did: it has a group of its own
+
+    @property
+    def target(self) -> Target:
+        """Where it is: that of a dialect which it speaks."""
+        return next(iter(self.targets.values()))
 
     def cost_nano(self, tokens_in: int, tokens_out: int, tokens_cached: int) -> int | None:
         """Return the list price of a call in nano-USD, or None where no price is known."""
@@ -205,14 +210,15 @@ def _endpoint(
     prices = entry.prices
     cached = prices.cached_input_usd_per_mtok if prices else None
     capabilities = model.capabilities
+    dialects = entry.dialects or provider.dialects or [Dialect.CHAT]
     return Endpoint(
         index=index,
         id=entry.id,
         model=entry.model,
         upstream_model=upstream_model,
         provider=entry.provider or "",
-        dialects=frozenset(entry.dialects or provider.dialects or [Dialect.CHAT]),
-        target=Target.of(httpx.URL(_chat_url(base_url, auth))),
+        dialects=frozenset(dialects),
+        targets={d: Target.of(httpx.URL(_call_url(base_url, auth, d))) for d in dialects},
         auth_header=(signed_in or _auth_header(auth)) if secrets else None,
         client_auth=auth == "client",
         params={name: json.dumps(value).encode() for name, value in entry.params.items()},
@@ -233,11 +239,20 @@ def _endpoint(
     )
 
 
-def _chat_url(base_url: str, auth: Auth) -> str:
+CALL_PATHS = {
+    Dialect.CHAT: "chat/completions",
+    Dialect.MESSAGES: "messages",
+    Dialect.RESPONSES: "responses",
+}
+"""Below the version."""
+
+
+def _call_url(base_url: str, auth: Auth, dialect: Dialect) -> str:
+    path = CALL_PATHS[dialect]
     if isinstance(auth, AuthEntry) and auth.azure:
-        path = f"openai/deployments/{auth.azure.deployment}/chat/completions"
+        path = f"openai/deployments/{auth.azure.deployment}/{path}"
         return f"{base_url}/{path}?api-version={auth.azure.api_version}"
-    return f"{base_url}/chat/completions"
+    return f"{base_url}/{path}"
 
 
 def _auth_header(auth: Auth) -> tuple[bytes, bytes] | None:

@@ -56,6 +56,8 @@ class Dialect(StrEnum):
     """A wire protocol that an endpoint speaks natively."""
 
     CHAT = "chat"
+    MESSAGES = "messages"
+    RESPONSES = "responses"
 
 
 class Capability(StrEnum):

@@ -61,6 +61,14 @@ class Target:
         origin = Origin(url.raw_host.decode("ascii"), port, tls)
         return cls(url, origin, url.netloc, url.raw_path)
 
+    def with_query(self, query: bytes) -> Target:
+        """Return where the same request goes with a client's query behind its own."""
+        if not query:
+            return self
+        own = self.url.query
+        both = own + b"&" + query if own else query
+        return replace(Target.of(self.url.copy_with(query=both)), connect_s=self.connect_s)
+
     def redirected(self, location: bytes) -> Target | None:
         """Return where a redirect leads, if that is the same host, by TLS at least as before.
 

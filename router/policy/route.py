@@ -14,6 +14,7 @@ from bandit.draws import LEARNING, Law
 from router.config.compiled import App, Strategy
 from router.config.entries import AUTO, Fallback, Mode
 from router.endpoints.catalog import Catalog, Endpoint
+from router.endpoints.entries import Dialect
 from router.errors import RequestRejected
 from telemetry.numbers import brief
 
@@ -68,10 +69,14 @@ def find_route(
     strategy: Strategy,
     catalog: Catalog,
     *,
+    dialect: Dialect,
     share: float,
     off: bool,
 ) -> Route | None:
     """Return how the call is routed; None means that no endpoint lists the model.
+
+    An endpoint that does not speak the call's dialect lists nothing for it: where a provider takes
+    what is not listed, that one may well speak it.
 
     Args:
         share: the unit's own uniform in [0, 1), against the app's percentage.
@@ -81,18 +86,19 @@ def find_route(
     pinned = catalog.by_id.get(target.name)
     if pinned is None and entry.mode is Mode.PINNED and not off:
         pinned = catalog.by_id[entry.endpoint or ""]
-    if pinned is not None:
+    if pinned is not None and (dialect in pinned.dialects or target.automatic):
         fallback = entry.fallback or Fallback.NONE
         return _straight(strategy, pinned, (pinned,), fallback, by_name=True)
     draws = entry.mode is Mode.ROUTE and not off and share * 100 < entry.percent
     if target.automatic:
         fallback = entry.fallback or Fallback.ANY
-        incumbent = incumbent_of(app, strategy)
+        incumbent = incumbent_of(app, strategy, dialect)
         if not draws:
             return _straight(strategy, incumbent, catalog.endpoints, fallback, by_name=False)
         return _drawn(strategy, incumbent, catalog.endpoints, None, fallback, by_name=False)
-    listed = catalog.by_model.get(target.name)
-    if listed is None:
+    named = catalog.by_model.get(target.name, ())
+    listed = tuple(endpoint for endpoint in named if dialect in endpoint.dialects)
+    if not listed:
         return None
     first = first_permitted(app, listed)
     if not draws:
@@ -139,16 +145,20 @@ def choose_strategy(
     return found
 
 
-def incumbent_of(app: App, strategy: Strategy) -> Endpoint | None:
+def incumbent_of(app: App, strategy: Strategy, dialect: Dialect = Dialect.CHAT) -> Endpoint | None:
     """Return who serves `auto` until another is shown better; None in learning mode.
 
     The one that app or strategy names, else the first listed; in either case one that the app's
     standing constraints permit, so that it is the same in every mode, and while routing is off.
+    Where that one does not speak the call's dialect, the first that does.
     """
     named = strategy.incumbent if app.incumbent is None else app.incumbent
     if isinstance(named, str):
         return None
-    return named if named is not None and named in app.permitted else app.permitted[0]
+    first = named if named is not None and named in app.permitted else app.permitted[0]
+    if dialect in first.dialects:
+        return first
+    return next((e for e in app.permitted if dialect in e.dialects), first)
 
 
 def first_permitted(app: App, listed: Sequence[Endpoint]) -> Endpoint:

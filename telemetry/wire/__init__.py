@@ -2,6 +2,9 @@
 
 - `sse`: events of a stream
 - `lenient`: JSON that strict readers refuse and most clients take
+- `reading`: objects, as far as anybody looks
 - `usage`: what answers of every dialect report of themselves
 - `chat`: OpenAI Chat Completions: answers whole and in pieces
+- `messages`: Anthropic's Messages
+- `responses`: OpenAI's Responses
 """

@@ -5,15 +5,12 @@ What is nested deeper than anybody looks stays undecoded, so that a proxy can af
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
-from telemetry.wire.lenient import read_leniently, softened
-from telemetry.wire.sse import BOM
-
-T = TypeVar("T")
+from telemetry.wire.reading import decode, read_object
 
 
 class _WholeChoice(Struct):
@@ -96,7 +93,7 @@ _PART = msgspec.json.Decoder(AnswerPart)
 
 def parse_answer(body: bytes) -> ChatAnswer | None:
     """Return the top of an answer, or None where there is no answer in it."""
-    answer = _decode(_WHOLE, body)
+    answer = decode(_WHOLE, body)
     if answer is None or not answer.choices or answer.error or answer.object == "error":
         return None
     if any(has_failed(choice) or bytes(choice.message) == b"null" for choice in answer.choices):
@@ -106,33 +103,4 @@ def parse_answer(body: bytes) -> ChatAnswer | None:
 
 def parse_part(data: bytes) -> AnswerPart | None:
     """Return an answer, or one event's data, with all of its choices; None where it is neither."""
-    if not data.isascii():
-        try:
-            data.decode()
-        except UnicodeDecodeError:
-            return None
-    part = _decode(_PART, data)
-    return part if part is not None or not _is_object(data) else AnswerPart(is_odd=True)
-
-
-def _is_object(data: bytes) -> bool:
-    """Return whether it is JSON of another shape than ours: whoever reads it may know it."""
-    try:
-        return isinstance(read_leniently(data), dict)
-    except ValueError:
-        return False
-
-
-def _decode(decoder: msgspec.json.Decoder[T], data: bytes) -> T | None:
-    if data.startswith(BOM):
-        data = data[len(BOM) :]
-    try:
-        return decoder.decode(data)
-    except msgspec.ValidationError:
-        return None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        pass
-    try:
-        return decoder.decode(softened(data))
-    except (msgspec.DecodeError, RecursionError, ValueError):
-        return None
+    return read_object(_PART, data, otherwise=lambda: AnswerPart(is_odd=True))

@@ -1,0 +1,206 @@
+"""Anthropic's Messages: what of a request is read."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from router.dialects.body import (
+    NO_HINTS,
+    NONE,
+    BodyReader,
+    NativeRequest,
+    has_part,
+    holds_any,
+    listed,
+    message_of,
+    named,
+    require_messages,
+    texts_of,
+    whole,
+)
+from router.dialects.messages_stream import MessagesStream, message_as_stream
+from router.dialects.request import BodyHints, Declared, Structure
+from router.endpoints.entries import Dialect, Needs
+from telemetry.wire.messages import read_messages_answer
+from telemetry.wire.usage import WholeAnswer
+
+IMAGE = frozenset({"image"})
+AGENT_USER = re.compile(r"(?P<user>.*?)_*session_(?P<session>[0-9A-Za-z-]{8,64})$")
+"""How Claude Code names user and session in one field."""
+
+
+class MessagesBody(Struct):
+    """What is read of a request body; everything else passes unread."""
+
+    model: str
+    messages: list[Raw]
+    system: Raw = NONE
+    stream: Any = None
+    tools: Raw = NONE
+    max_tokens: Any = None
+    output_format: Any = None
+    output_config: Any = None
+    metadata: Raw = NONE
+    router: Raw = NONE
+
+
+class _Tool(Struct):
+    name: Any = ""
+
+
+class _Metadata(Struct):
+    user_id: Any = None
+
+
+_READER = BodyReader(MessagesBody)
+_TOOLS = msgspec.json.Decoder(list[_Tool])
+_METADATA = msgspec.json.Decoder(_Metadata)
+_SYSTEM = msgspec.json.Decoder(Any)
+
+
+class MessagesRequest(NativeRequest):
+    """One request, read as far as anybody looks."""
+
+    __slots__ = ("_read",)
+
+    dialect = Dialect.MESSAGES
+    repeatable = True
+    """It stores nothing."""
+
+    def __init__(self, body: bytes, read: MessagesBody, hints: BodyHints | None) -> None:
+        super().__init__(body, read, hints, _needs(read, body))
+        self._read = read
+
+    @property
+    def output_limit(self) -> int | None:
+        """The most tokens that the caller wants."""
+        return whole(self._read.max_tokens)
+
+    @property
+    def declared(self) -> Declared:
+        """What it says of who asks."""
+        user, session = _who(self._read.metadata)
+        return Declared(self._hints or NO_HINTS, user, session, self._reference)
+
+    @property
+    def text_bytes(self) -> int:
+        """The size of its text; data of images does not count."""
+        if not self.needs & Needs.IMAGES:
+            return len(self.body)
+        parts = [bytes(m) for m in (self._read.system, *self._read.messages)]
+        return sum(len(m) for m in parts if b'"base64"' not in m)
+
+    def structure(self, *, read_system: bool) -> Structure:
+        """Return what structural rules may look at; the system prompt only where one does."""
+        tools = listed(_TOOLS, self._read.tools)
+        return Structure(
+            tools=tuple(t.name for t in tools if isinstance(t.name, str) and t.name),
+            has_schema=_wants_schema(self._read),
+            has_image=bool(self.needs & Needs.IMAGES),
+            system="\n".join(texts_of(_system(self._read.system))) if read_system else "",
+        )
+
+    def conversation(self) -> list[bytes]:
+        """Return what its system prompt and its messages say."""
+        return [_said(raw) for raw in (self._read.system, *self._read.messages)]
+
+    def earlier(self) -> list[bytes] | None:
+        """Return what an earlier call of this conversation was asked, if there was one."""
+        messages = self._read.messages
+        for i in range(len(messages) - 1, 0, -1):
+            raw = messages[i]
+            if b'"assistant"' in bytes(raw) and message_of(raw).role == "assistant":
+                return [_said(raw) for raw in (self._read.system, *messages[:i])]
+        return None
+
+    def open_stream(self, *, hide_usage: bool) -> MessagesStream:
+        """Return a reader of the streamed answer; its usage is never to be hidden."""
+        return MessagesStream()
+
+    def read_answer(self, body: bytes) -> WholeAnswer | None:
+        """Return what is read of an unstreamed answer; None where there is no answer in it."""
+        return read_messages_answer(body)
+
+    def as_stream(self, answer: bytes) -> bytes:
+        """Return a whole answer as a stream, for a client whose stream has begun."""
+        return message_as_stream(answer)
+
+
+def parse(body: bytes) -> MessagesRequest:
+    """Return what is read of a request.
+
+    Raises:
+        RequestRejected: not JSON, or a field that we read is missing or of the wrong type.
+    """
+    read, hints = _READER.read(body)
+    require_messages(read.messages, "messages")
+    return MessagesRequest(body, read, hints)
+
+
+def _needs(request: MessagesBody, body: bytes) -> int:
+    bits = 0
+    if holds_any(request.tools):
+        bits |= Needs.TOOLS
+    if _wants_schema(request):
+        bits |= Needs.SCHEMA
+    if b'"image"' in body and has_part(request.messages, IMAGE):
+        bits |= Needs.IMAGES
+    return bits
+
+
+def _wants_schema(request: MessagesBody) -> bool:
+    config = request.output_config
+    wanted = (request.output_format, config.get("format") if isinstance(config, dict) else None)
+    return any(isinstance(one, dict) and one.get("type") == "json_schema" for one in wanted)
+
+
+def _system(raw: Raw) -> Any:
+    try:
+        return _SYSTEM.decode(raw)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+
+
+def _said(raw: Raw) -> bytes:
+    """Return a message without where its client wants it cached: that moves from call to call."""
+    if b'"cache_control"' not in bytes(raw):
+        return bytes(raw)
+    value = _system(raw)
+    return bytes(raw) if value is None else msgspec.json.encode(_without_cache(value))
+
+
+def _without_cache(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_cache(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    return {k: _without_cache(v) for k, v in value.items() if k != "cache_control"}
+
+
+def _who(metadata: Raw) -> tuple[str | None, str | None]:
+    """Return the user that metadata names, and the session, where an agent puts it there."""
+    try:
+        said = _METADATA.decode(metadata).user_id
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None, None
+    if isinstance(said, str) and said.startswith("{"):
+        return _in_object(said)
+    found = AGENT_USER.match(said) if isinstance(said, str) else None
+    if found is None:
+        return named(said), None
+    return named(found["user"]), found["session"]
+
+
+def _in_object(said: str) -> tuple[str | None, str | None]:
+    """Return user and session where both stand in an object that is written as text."""
+    try:
+        fields = msgspec.json.decode(said, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError):
+        return named(said), None
+    session = named(fields.pop("session_id", None))
+    user = named(fields.get("account_uuid")) or named(fields.get("device_id"))
+    return user or (None if session else named(said)), session

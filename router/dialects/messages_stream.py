@@ -1,0 +1,102 @@
+"""Streams of Anthropic's Messages: named events, a reason for the end, and one that stops it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from router.dialects.stream import AnswerStream, is_named_error
+from telemetry.wire.messages import MessagesEvent, merged_usage, parse_messages_event
+from telemetry.wire.sse import DONE, data_of
+from telemetry.wire.usage import id_of
+
+DELTAS = {"text": "text_delta", "thinking": "thinking_delta"}
+"""Of blocks that come in pieces of text, under the block's own name."""
+
+
+class MessagesStream(AnswerStream):
+    """What one stream has shown so far."""
+
+    __slots__ = ("_finished", "_usage")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._finished = False
+        self._usage: Any = None  # as the begin said
+
+    @property
+    def finished(self) -> bool:
+        """Whether there was a reason for its end."""
+        return self._finished
+
+    def _read(self, event: bytes) -> bool:
+        data = data_of(event)
+        if not data:
+            return False
+        if data == DONE:  # some servers end every stream so
+            self.done = True
+            return False
+        found = parse_messages_event(data)
+        if found is None:
+            self.unreadable = True
+            return True
+        self._note(found)
+        if found.is_error or is_named_error(event):
+            self.failed = self.told = True
+        return False
+
+    def _note(self, event: MessagesEvent) -> None:
+        self.spoke |= event.says_something
+        if event.type == "message_start" and event.message is not None:
+            self.id, self.model = id_of(event.message.get("id")), id_of(event.message.get("model"))
+            self._usage = event.message.get("usage")
+            self.usage = merged_usage(self._usage, None)
+        elif event.type == "message_delta":
+            self._finished |= bool(event.stop_reason)
+            self.usage = merged_usage(self._usage, event.usage) or self.usage
+        elif event.type == "message_stop":
+            self.done = True
+
+    def _is_readable(self, event: bytes) -> bool:
+        data = data_of(event)
+        return data == DONE or (bool(data) and parse_messages_event(data) is not None)
+
+
+def message_as_stream(body: bytes) -> bytes:
+    """Return a whole answer as the events that say the same."""
+    answer = msgspec.json.decode(body, type=dict[str, Any])
+    blocks = answer.get("content") or []
+    usage = answer.get("usage") or {}
+    start = answer | {"content": [], "stop_reason": None, "stop_sequence": None}
+    events: list[dict[str, Any]] = [{"type": "message_start", "message": start}]
+    for index, block in enumerate(blocks):
+        begin, pieces = _in_pieces(block)
+        events.append({"type": "content_block_start", "index": index, "content_block": begin})
+        events += [{"type": "content_block_delta", "index": index, "delta": p} for p in pieces]
+        events.append({"type": "content_block_stop", "index": index})
+    end = {name: answer.get(name) for name in ("stop_reason", "stop_sequence")}
+    events.append({"type": "message_delta", "delta": end, "usage": usage})
+    events.append({"type": "message_stop"})
+    return b"".join(named_event(event) for event in events)
+
+
+def named_event(event: dict[str, Any]) -> bytes:
+    """Return an event under the name of its type."""
+    return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), msgspec.json.encode(event))
+
+
+def _in_pieces(block: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return a block as it begins, and what comes after that."""
+    kind = block.get("type")
+    if kind in DELTAS:
+        pieces = [{"type": DELTAS[kind], kind: block.get(kind, "")}]
+        if block.get("signature"):
+            pieces.append({"type": "signature_delta", "signature": block["signature"]})
+        pieces += [{"type": "citations_delta", "citation": c} for c in block.get("citations") or []]
+        begin = {name: v for name, v in block.items() if name not in ("signature", "citations")}
+        return begin | {kind: ""}, pieces
+    if isinstance(block.get("input"), dict):  # a call of a tool
+        said = msgspec.json.encode(block["input"]).decode()
+        return block | {"input": {}}, [{"type": "input_json_delta", "partial_json": said}]
+    return block, []

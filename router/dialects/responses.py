@@ -1,0 +1,219 @@
+"""OpenAI's Responses: what of a request is read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from router.dialects.body import (
+    NO_HINTS,
+    NONE,
+    BodyReader,
+    NativeRequest,
+    has_part,
+    holds_any,
+    listed,
+    message_of,
+    named,
+    require_messages,
+    texts_of,
+    whole,
+)
+from router.dialects.request import BodyHints, Declared, Structure
+from router.dialects.responses_stream import ResponsesStream, response_as_stream
+from router.endpoints.entries import Dialect, Needs
+from router.errors import RequestRejected
+from telemetry.wire.responses import read_response
+from telemetry.wire.usage import WholeAnswer
+
+IMAGE, SOUND = frozenset({"input_image"}), frozenset({"input_audio"})
+OF_A_TURN = frozenset({"message", ""})
+"""Types of items with a role."""
+
+
+class ResponsesBody(Struct):
+    """What is read of a request body; everything else passes unread."""
+
+    model: str
+    input: Raw = NONE
+    instructions: Any = None
+    stream: Any = None
+    tools: Raw = NONE
+    text: Any = None
+    max_output_tokens: Any = None
+    user: Any = None
+    safety_identifier: Any = None
+    prompt_cache_key: Any = None
+    store: Any = None
+    background: Any = None
+    conversation: Any = None
+    previous_response_id: Any = None
+    metadata: Raw = NONE
+    router: Raw = NONE
+
+
+class _Tool(Struct):
+    name: Any = ""
+    type: Any = ""
+
+
+_READER = BodyReader(ResponsesBody)
+_TOOLS = msgspec.json.Decoder(list[_Tool])
+_ITEMS = msgspec.json.Decoder(list[Raw])
+
+
+class ResponsesRequest(NativeRequest):
+    """One request, read as far as anybody looks."""
+
+    __slots__ = ("_items", "_read")
+
+    dialect = Dialect.RESPONSES
+
+    def __init__(
+        self, body: bytes, read: ResponsesBody, items: list[Raw], hints: BodyHints | None
+    ) -> None:
+        super().__init__(body, read, hints, _needs(read, items, body))
+        self._read = read
+        self._items = items
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it stores nothing at the provider, so that it may go out twice."""
+        read = self._read
+        return read.store is False and not (read.background or self.continues)
+
+    @property
+    def continues(self) -> bool:
+        """Whether it goes on from what lies at a provider."""
+        return bool(self._read.previous_response_id or self._read.conversation)
+
+    @property
+    def output_limit(self) -> int | None:
+        """The most tokens that the caller wants."""
+        return whole(self._read.max_output_tokens)
+
+    @property
+    def declared(self) -> Declared:
+        """What it says of who asks."""
+        read = self._read
+        return Declared(
+            self._hints or NO_HINTS,
+            named(read.safety_identifier) or named(read.user),
+            named(read.prompt_cache_key),
+            self._reference,
+        )
+
+    @property
+    def text_bytes(self) -> int:
+        """The size of its text; data of images and sounds does not count."""
+        if not self.needs & (Needs.IMAGES | Needs.AUDIO):
+            return len(self.body)
+        items = [bytes(item) for item in self._items]
+        return sum(len(i) for i in items if b'"data:' not in i and b'"input_audio"' not in i)
+
+    def structure(self, *, read_system: bool) -> Structure:
+        """Return what structural rules may look at; the system prompt only where one does."""
+        tools = [t.name or t.type for t in listed(_TOOLS, self._read.tools)]
+        return Structure(
+            tools=tuple(name for name in tools if isinstance(name, str)),
+            has_schema=_format(self._read) in ("json_schema", "json_object"),
+            has_image=bool(self.needs & Needs.IMAGES),
+            system=self._system() if read_system else "",
+        )
+
+    def _system(self) -> str:
+        texts = texts_of(self._read.instructions)
+        for raw in self._items:
+            item = message_of(raw)
+            if item.role not in ("system", "developer"):
+                break
+            texts += texts_of(item.content)
+        return "\n".join(texts)
+
+    def conversation(self) -> list[bytes]:
+        """Return what it asks: instructions, then items."""
+        return [*self._asked_first(), *(bytes(item) for item in self._items)]
+
+    def earlier(self) -> list[bytes] | None:
+        """Return what an earlier call of this conversation was asked, if there was one.
+
+        An answer is a run of items: its first is the first that no caller writes.
+        """
+        end = next((i for i in range(len(self._items), 0, -1) if self._is_answer(i - 1)), 0)
+        begin = next((i for i in range(end, 0, -1) if not self._is_answer(i - 1)), 0)
+        if not end or not begin:
+            return None
+        return [*self._asked_first(), *(bytes(item) for item in self._items[:begin])]
+
+    def _asked_first(self) -> list[bytes]:
+        said = self._read.instructions
+        return [] if said is None else [msgspec.json.encode(said)]
+
+    def _is_answer(self, place: int) -> bool:
+        """Return whether an item is of an answer: an assistant's turn, a call, a thought."""
+        item = message_of(self._items[place])
+        if item.role:
+            return bool(item.role == "assistant")
+        return isinstance(item.type, str) and not item.type.endswith("_output")
+
+    def open_stream(self, *, hide_usage: bool) -> ResponsesStream:
+        """Return a reader of the streamed answer; its usage is never to be hidden."""
+        return ResponsesStream()
+
+    def read_answer(self, body: bytes) -> WholeAnswer | None:
+        """Return what is read of an unstreamed answer; None where there is no answer in it."""
+        return read_response(body)
+
+    def as_stream(self, answer: bytes) -> bytes:
+        """Return a whole answer as a stream, for a client whose stream has begun."""
+        return response_as_stream(answer)
+
+
+def parse(body: bytes) -> ResponsesRequest:
+    """Return what is read of a request.
+
+    Raises:
+        RequestRejected: not JSON, or a field that we read is missing or of the wrong type.
+    """
+    read, hints = _READER.read(body)
+    raw = bytes(read.input)
+    items: list[Raw] = []
+    if raw[:1] == b"[":
+        items = _ITEMS.decode(raw)
+        if items:
+            require_messages(items, "input")
+    elif raw[:1] == b'"':
+        items = [Raw(b'{"role":"user","content":%b}' % raw)]
+    elif raw != b"null":
+        raise RequestRejected("invalid_request", "input is neither text nor a list", param="input")
+    return ResponsesRequest(body, read, items, hints)
+
+
+def _needs(request: ResponsesBody, items: list[Raw], body: bytes) -> int:
+    bits = 0
+    if holds_any(request.tools):
+        bits |= Needs.TOOLS
+    if _format(request) == "json_schema":
+        bits |= Needs.SCHEMA
+    if b'"input_image"' in body and _has_part(items, IMAGE):
+        bits |= Needs.IMAGES
+    if b'"input_audio"' in body and _has_part(items, SOUND):
+        bits |= Needs.AUDIO
+    return bits
+
+
+def _has_part(items: list[Raw], kinds: frozenset[str]) -> bool:
+    """Return whether some item has a part of one of these types, also in what a tool returned."""
+    return has_part(items, kinds) or any(
+        b'"output"' in bytes(item) and any(f'"{kind}"'.encode() in bytes(item) for kind in kinds)
+        for item in items
+    )
+
+
+def _format(request: ResponsesBody) -> str:
+    text = request.text
+    wanted = text.get("format") if isinstance(text, dict) else None
+    kind = wanted.get("type") if isinstance(wanted, dict) else None
+    return kind if isinstance(kind, str) else ""

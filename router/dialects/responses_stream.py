@@ -1,0 +1,84 @@
+"""Streams of OpenAI's Responses: named events, the last of which tells of the whole response."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from router.dialects.messages_stream import named_event
+from router.dialects.stream import AnswerStream, is_named_error
+from telemetry.wire.responses import ResponsesEvent, parse_responses_event
+from telemetry.wire.sse import DONE, data_of
+from telemetry.wire.usage import id_of, usage_of
+
+
+class ResponsesStream(AnswerStream):
+    """What one stream has shown so far."""
+
+    __slots__ = ()
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has come to its end: nothing else says why it ends."""
+        return self.done
+
+    def _read(self, event: bytes) -> bool:
+        data = data_of(event)
+        if not data or data == DONE:  # some servers end every stream so
+            return False
+        found = parse_responses_event(data)
+        if found is None:
+            self.unreadable = True
+            return True
+        self._note(found)
+        if found.is_error or is_named_error(event):
+            self.failed = self.told = True
+        return False
+
+    def _note(self, event: ResponsesEvent) -> None:
+        self.spoke |= event.says_something
+        self.done |= event.is_end
+        response = event.response
+        if response is None:
+            return
+        self.id, self.model = id_of(response.id) or self.id, id_of(response.model) or self.model
+        self.usage = usage_of(response.usage) or self.usage
+
+    def _is_readable(self, event: bytes) -> bool:
+        data = data_of(event)
+        return data == DONE or (bool(data) and parse_responses_event(data) is not None)
+
+
+def response_as_stream(body: bytes) -> bytes:
+    """Return a whole response as the events that say the same."""
+    answer = msgspec.json.decode(body, type=dict[str, Any])
+    begun = answer | {"status": "in_progress", "output": [], "usage": None}
+    events: list[dict[str, Any]] = [{"type": "response.created", "response": begun}]
+    for index, item in enumerate(answer.get("output") or []):
+        begin = item | ({"content": []} if item.get("type") == "message" else {})
+        events.append({"type": "response.output_item.added", "output_index": index, "item": begin})
+        if item.get("type") == "message":
+            events += _parts(item, index)
+        events.append({"type": "response.output_item.done", "output_index": index, "item": item})
+    status = answer.get("status")
+    end = f"response.{status}" if status in ("incomplete", "cancelled") else "response.completed"
+    events.append({"type": end, "response": answer})
+    numbered = [event | {"sequence_number": n} for n, event in enumerate(events)]
+    return b"".join(named_event(event) for event in numbered)
+
+
+def _parts(item: dict[str, Any], index: int) -> list[dict[str, Any]]:
+    """Return the events of a message's text."""
+    out = []
+    for place, part in enumerate(item.get("content") or []):
+        at = {"item_id": item.get("id"), "output_index": index, "content_index": place}
+        is_text = part.get("type") == "output_text"
+        begin = part | {"text": ""} if is_text else part
+        out.append({"type": "response.content_part.added", "part": begin} | at)
+        if is_text:
+            text = part.get("text", "")
+            out.append({"type": "response.output_text.delta", "delta": text} | at)
+            out.append({"type": "response.output_text.done", "text": text} | at)
+        out.append({"type": "response.content_part.done", "part": part} | at)
+    return out

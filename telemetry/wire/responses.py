@@ -1,0 +1,95 @@
+"""OpenAI's Responses as they are answered: whole, and event by event."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from telemetry.wire.reading import read_object
+from telemetry.wire.usage import WholeAnswer, id_of, usage_of
+
+
+class ResponsesAnswer(Struct):
+    """The top of a response: unstreamed, or in an event that tells of the whole of it."""
+
+    id: Any = None
+    object: Any = None
+    status: Any = None
+    model: Any = None
+    output: list[Any] | None = None
+    usage: Any = None
+    error: Any = None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it says that it is none."""
+        return bool(self.error) or self.status == "failed" or self.object == "error"
+
+
+class ResponsesEvent(Struct):
+    """One event of a stream."""
+
+    type: Any = None
+    response: ResponsesAnswer | None = None
+    item: dict[str, Any] | None = None
+    delta: Any = None
+    error: Any = None
+
+    @property
+    def is_error(self) -> bool:
+        """Whether it says that there will be no answer."""
+        return self.type in FAILURES or bool(self.error)
+
+    @property
+    def is_end(self) -> bool:
+        """Whether nothing comes after it."""
+        return self.type in ENDS
+
+    @property
+    def says_something(self) -> bool:
+        """Whether there is content in it: a piece of something, or an item that is a call."""
+        kind = self.type if isinstance(self.type, str) else ""
+        if kind.endswith(".delta"):
+            return bool(self.delta)
+        if kind not in ("response.output_item.added", "response.output_item.done"):
+            return False
+        of = (self.item or {}).get("type")
+        return kind.endswith("done") or of not in ("message", "reasoning")
+
+
+ENDS = frozenset(
+    {"response.completed", "response.incomplete", "response.failed", "response.cancelled", "error"}
+)
+FAILURES = frozenset({"response.failed", "error"})
+
+_ANSWER = msgspec.json.Decoder(ResponsesAnswer)
+_EVENT = msgspec.json.Decoder(ResponsesEvent)
+
+
+def parse_response(body: bytes) -> ResponsesAnswer | None:
+    """Return the top of an answer, or None where there is no answer in it.
+
+    One that is still worked on, in the background, is an answer: its id is what was asked for.
+    """
+    found = read_object(_ANSWER, body)
+    if found is None or found.has_failed:
+        return None
+    return found if found.output is not None or id_of(found.id) else None
+
+
+def read_response(body: bytes) -> WholeAnswer | None:
+    """Return what is read of an unstreamed answer, or None where there is no answer in it."""
+    found = parse_response(body)
+    if found is None:
+        return None
+    return WholeAnswer(id_of(found.id), usage_of(found.usage), id_of(found.model))
+
+
+def parse_responses_event(data: bytes) -> ResponsesEvent | None:
+    """Return one event's data, or None where no client could read it.
+
+    What has another shape than ours is an event of a kind that we do not know.
+    """
+    return read_object(_EVENT, data, otherwise=ResponsesEvent)
