@@ -14,6 +14,8 @@ from router.errors import RequestRejected
 from telemetry.store import Address
 from telemetry.wire.chat import parse_answer, parse_part
 from telemetry.wire.lenient import softened
+from telemetry.wire.messages import parse_messages_event
+from telemetry.wire.responses import ResponsesEvent, parse_responses_event
 
 HALF = "\\ud83d"
 OTHER_HALF = "\\ude00"
@@ -207,3 +209,13 @@ def test_a_stream_that_sends_halves_apart_is_whole(
         got = sidecar.chat("a", stream=True)
 
     assert got.content == b"".join([*events, end])
+
+
+@pytest.mark.parametrize("kind", ["[]", "{}", "3", "null"])
+def test_an_event_whose_type_is_no_text_is_of_a_kind_that_nobody_knows(kind: str) -> None:
+    data = f'{{"type": {kind}, "delta": "a"}}'.encode()
+
+    for event in (parse_responses_event(data), parse_messages_event(data)):
+        assert event is not None
+        assert [event.is_error, event.says_something] == [False, False]
+    assert not ResponsesEvent(type=json.loads(kind)).is_end

@@ -17,6 +17,7 @@ class ResponsesAnswer(Struct):
     id: Any = None
     object: Any = None
     status: Any = None
+    incomplete_details: Any = None
     model: Any = None
     output: list[Any] | None = None
     usage: Any = None
@@ -38,19 +39,24 @@ class ResponsesEvent(Struct):
     error: Any = None
 
     @property
+    def kind(self) -> str:
+        """Its type, where it has one that means anything."""
+        return self.type if isinstance(self.type, str) else ""
+
+    @property
     def is_error(self) -> bool:
         """Whether it says that there will be no answer."""
-        return self.type in FAILURES or bool(self.error)
+        return self.kind in FAILURES or bool(self.error)
 
     @property
     def is_end(self) -> bool:
         """Whether nothing comes after it."""
-        return self.type in ENDS
+        return self.kind in ENDS
 
     @property
     def says_something(self) -> bool:
         """Whether there is content in it: a piece of something, or an item that is a call."""
-        kind = self.type if isinstance(self.type, str) else ""
+        kind = self.kind
         if kind.endswith(".delta"):
             return bool(self.delta)
         if kind not in ("response.output_item.added", "response.output_item.done"):
