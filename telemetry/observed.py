@@ -14,9 +14,11 @@ from telemetry.tokens import TOKEN_SIZE
 
 MAX_PART_BYTES = 1 << 20
 """Of a request or an answer; longer calls are not told of."""
-_HEADER = struct.Struct(f"<4s{TOKEN_SIZE}sQ16sBddII")
+_HEADER = struct.Struct(f"<4s{TOKEN_SIZE}sQ16sBBddII")
 HEADER_BYTES = _HEADER.size
-_MAGIC = b"PMO2"
+_MAGIC = b"PMO3"
+DIALECTS = ("chat", "messages", "responses")
+"""In which a call may be, as the router names them."""
 _STATELESS, _ANSWERED, _STREAMED, _DECLARED, _SESSION = 1, 2, 4, 8, 16
 
 
@@ -30,6 +32,7 @@ class Observed:
     stateless: bool
     answered: bool  # the client received the answer in full
     streamed: bool
+    dialect: str  # one of DIALECTS
     began_at_s: float  # epoch seconds, like the end
     ended_at_s: float
     request: bytes  # as the client sent it
@@ -52,6 +55,7 @@ def pack(call: Observed) -> bytes:
         call.app,
         call.unit,
         flags,
+        DIALECTS.index(call.dialect),
         call.began_at_s,
         call.ended_at_s,
         len(call.request),
@@ -66,15 +70,16 @@ def sizes(header: bytes) -> tuple[int, int]:
     Raises:
         MalformedEvent: this is no header, or says more than is allowed.
     """
-    magic, *_, request, answer = _HEADER.unpack(header)
-    if magic != _MAGIC or max(request, answer) > MAX_PART_BYTES:
+    magic, _, _, _, _, dialect, *_, request, answer = _HEADER.unpack(header)
+    too_long = max(request, answer) > MAX_PART_BYTES
+    if magic != _MAGIC or dialect >= len(DIALECTS) or too_long:
         raise MalformedEvent("no message of a router")
     return request, answer
 
 
 def unpack(header: bytes, body: bytes) -> Observed:
     """Return the call that a header and what follows it tell of."""
-    _, decision, app, unit, flags, began, ended, n_request, _ = _HEADER.unpack(header)
+    _, decision, app, unit, flags, dialect, began, ended, n_request, _ = _HEADER.unpack(header)
     return Observed(
         decision=decision,
         app=app,
@@ -82,6 +87,7 @@ def unpack(header: bytes, body: bytes) -> Observed:
         stateless=bool(flags & _STATELESS),
         answered=bool(flags & _ANSWERED),
         streamed=bool(flags & _STREAMED),
+        dialect=DIALECTS[dialect],
         began_at_s=began,
         ended_at_s=ended,
         request=body[:n_request],

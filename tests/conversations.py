@@ -30,6 +30,7 @@ class Turn:
     answered: bool = True
     stateless: bool = False
     session: bool = False  # the unit is a declared session
+    dialect: str = "chat"
 
 
 def user(text: Any) -> Json:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 from conftest import LEARN, ROUTED, Provider, Reply, Sidecar, endpoint, serving
 
 from bandit.families import D, S
+from router.dialects.messages_stream import message_as_stream
+from router.dialects.responses_stream import response_as_stream
 from telemetry.store import Address
 from workers.observer.rewards import TYPING_S
 
@@ -81,6 +84,69 @@ def test_labels_are_read_off_calls_and_no_text_is_written(
     written = b"".join(p.read_bytes() for p in state_dir.rglob("*") if p.is_file())
     assert written
     assert CANARY.encode() not in written
+
+
+MESSAGES = (
+    "/v1/messages",
+    {
+        "max_tokens": 100,
+        "messages": [{"role": "user", "content": CANARY}],
+        "tools": [{"name": "look_up", "input_schema": TOOL["function"]["parameters"]}],
+    },
+    {
+        "id": "msg_t",
+        "type": "message",
+        "content": [{"type": "tool_use", "id": "toolu_1", "name": "look_up", "input": {"id": "a"}}],
+        "stop_reason": "tool_use",
+        "usage": {"input_tokens": 10, "output_tokens": 5},
+    },
+    message_as_stream,
+)
+RESPONSES = (
+    "/v1/responses",
+    {"input": CANARY, "tools": [{"type": "function", **TOOL["function"]}]},
+    {
+        "id": "resp_t",
+        "status": "completed",
+        "output": [
+            {
+                "type": "function_call",
+                "call_id": "call_1",
+                "name": "look_up",
+                "arguments": '{"id": "a"}',
+            }
+        ],
+        "usage": {"input_tokens": 10, "output_tokens": 5},
+    },
+    response_as_stream,
+)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(("path", "request_", "answer", "as_stream"), [MESSAGES, RESPONSES])
+def test_labels_are_read_off_calls_of_the_other_dialects(
+    provider: Provider,
+    state_dir: Path,
+    address: Address,
+    learner: Any,
+    path: str,
+    request_: dict[str, Any],
+    answer: dict[str, Any],
+    as_stream: Callable[[bytes], bytes],
+    streamed: bool,
+) -> None:
+    body = json.dumps(answer).encode()
+    reply = Reply(chunks=[as_stream(body)]) if streamed else Reply(body=body)
+    provider.on("a", reply)
+    speaks = {"dialects": [path.removeprefix("/v1/")]}
+    told = configuration(provider) | {"endpoints": [endpoint(provider, "a", **speaks)]}
+    with serving(told, state_dir, address, observing=True) as sidecar:
+        for number in range(3):
+            headers = {"x-router-session-id": f"s-{number}"}
+            asked = {"model": "auto", "stream": streamed, **request_}
+            assert sidecar.http.post(path, json=asked, headers=headers).status_code == 200
+
+        sidecar.until(lambda: signals(sidecar) == {"tools": 3})
 
 
 def test_silent_answers_are_seen_and_similar_tickets_of_a_user_are_no_fault(

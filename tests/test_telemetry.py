@@ -623,13 +623,22 @@ def test_a_reader_that_stops_does_not_wait(wakeup: Wakeup) -> None:
     assert wakeup.wait(stop, at_least_s=20, at_most_s=20) is False
 
 
+@pytest.mark.parametrize("dialect", observed.DIALECTS)
 @pytest.mark.parametrize("unit", [b"", b"u" * 16])
 @pytest.mark.parametrize("fact", ["stateless", "answered", "streamed", "in_session"])
-def test_what_the_observer_is_told_arrives_as_it_was(unit: bytes, fact: str) -> None:
+def test_what_the_observer_is_told_arrives_as_it_was(unit: bytes, fact: str, dialect: str) -> None:
     facts = dict.fromkeys(("stateless", "answered", "streamed", "in_session"), False) | {fact: True}
     decision = bytes(TOKEN_SIZE)
     told = observed.Observed(
-        decision, 7, unit, began_at_s=1.5, ended_at_s=2.5, request=b"ab", answer=b"cde", **facts
+        decision,
+        7,
+        unit,
+        dialect=dialect,
+        began_at_s=1.5,
+        ended_at_s=2.5,
+        request=b"ab",
+        answer=b"cde",
+        **facts,
     )
 
     message = observed.pack(told)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import random
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,60 +26,18 @@ from conversations import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from observing import SALT, decision, expected, labels, nonce_of, run, spoiled_call, to_call
 
-from telemetry import tokens
 from telemetry.events import NO_DIGEST, Source
-from telemetry.tokens import Token
 from workers.observer.rewards import DerivedLabel, Memory, ObservedCall, derive
 from workers.observer.schemas import fits
-
-SALT = b"a salt of this process"
-
-
-def decision(number: int) -> bytes:
-    nonce = number.to_bytes(16, "big")
-    return Token(1, 0, 0, nonce, 0, 1, 2, 3, 4, 5, 6, 7, 0.5, 0.5, 0.1).pack()
-
-
-def nonce_of(number: int) -> bytes:
-    return tokens.nonce_of(decision(number))
-
-
-def number_of(verdict: Any) -> int:
-    return int.from_bytes(tokens.nonce_of(verdict.decision), "big") - 1
-
-
-def to_call(turn: Turn, number: int) -> ObservedCall:
-    is_stream = isinstance(turn.answer, str)
-    answer = turn.answer if is_stream else json.dumps(turn.answer)
-    return ObservedCall(
-        decision=decision(number),
-        app=turn.app.encode(),
-        unit=turn.unit.encode(),
-        stateless=turn.stateless,
-        began_at_s=1000.0 + turn.at_s,
-        ended_at_s=1000.0 + turn.at_s + turn.took_s,
-        answered=turn.answered,
-        streamed=is_stream,
-        request=json.dumps(turn.request).encode(),
-        answer=str(answer).encode(),
-        in_session=turn.session,
-    )
-
-
-def run(turns: Iterable[Turn], memory: Memory | None = None) -> list[list[DerivedLabel]]:
-    memory = memory or Memory(SALT)
-    return [derive(to_call(turn, i), memory) for i, turn in enumerate(turns, 1)]
 
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
 def test_a_conversation_gives_these_labels_and_no_others(name: str) -> None:
     turns = CONVERSATIONS[name]
 
-    said = run(turns)
-
-    found = [[(number_of(v), v.source, v.value) for v in verdicts] for verdicts in said]
-    assert found == [[tuple(label) for label in turn.labels] for turn in turns]
+    assert labels(turns) == expected(turns)
 
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
@@ -232,48 +189,12 @@ JSON = st.recursive(
 TURNS = [turn for turns in CONVERSATIONS.values() for turn in turns if turn.answer != ""]
 
 
-def spoiled(value: Any, rng: random.Random, junk: list[Any]) -> Any:
-    """`value`, at one place of which something is dropped, doubled, or something else."""
-    if isinstance(value, (dict, list)) and value and rng.random() < 0.85:
-        copy: Any = value.copy()
-        key = rng.choice(list(copy) if isinstance(copy, dict) else range(len(copy)))
-        if rng.random() < 0.1:
-            del copy[key]
-        elif isinstance(copy, list) and rng.random() < 0.1:
-            copy += copy[: key + 1]
-        else:
-            copy[key] = spoiled(copy[key], rng, junk)
-        return copy
-    return rng.choice([*junk, "", "assistant", "tool", "length", "call_0", 0, -1, None, [], {}])
-
-
-def spoiled_call(number: int, rng: random.Random, junk: list[Any]) -> ObservedCall:
-    turn = rng.choice(TURNS)
-    call = to_call(replace(turn, at_s=5.0 * number), number)
-    request = turn.request
-    for _ in range(rng.randrange(3)):
-        request = spoiled(request, rng, junk)
-    events = [call.answer]
-    if call.streamed:
-        plain = call.answer.replace(b"\r\n", b"\n")
-        events = [e.removeprefix(b"data: ") for e in plain.split(b"\n\n")]
-    answer = []
-    for event in events:
-        if rng.random() < 0.5 and event[:1] == b"{":
-            event = json.dumps(spoiled(json.loads(event), rng, junk)).encode()
-        answer.append(b"data: " + event + b"\n\n" if call.streamed else event)
-    body = b"".join(answer)
-    if rng.random() < 0.1:
-        body = body[: rng.randrange(len(body))] + rng.randbytes(2)
-    return replace(call, request=json.dumps(request).encode(), answer=body)
-
-
 @settings(max_examples=150)
 @given(st.randoms(use_true_random=False), st.lists(JSON, max_size=3))
 def test_spoiled_calls_never_raise(rng: random.Random, junk: list[Any]) -> None:
     memory = Memory(SALT, max_attempts=5)
     for number in range(8):
-        for verdict in derive(spoiled_call(number, rng, junk), memory):
+        for verdict in derive(spoiled_call(TURNS, number, rng, junk), memory):
             assert verdict.value in (0.0, 1.0, None)
 
 

@@ -177,6 +177,7 @@ def observed(
         stateless=app.entry.unit is UnitKind.CALL,
         answered=answered,
         streamed=request.streamed,
+        dialect=request.dialect,
         began_at_s=context.at.epoch_s,
         ended_at_s=time.time(),
         request=request.body,

@@ -209,6 +209,7 @@ def _observed(token: bytes, call: SimulatedCall) -> ObservedCall:
         ended_at_s=START_S + call.ended_at_s,
         answered=call.answered,
         streamed=False,
+        dialect="chat",
         request=call.request,
         answer=call.answer,
         in_session=call.in_session,

@@ -27,6 +27,7 @@ class MessagesEvent(Struct):
     """One event of a stream."""
 
     type: Any = None
+    index: Any = None  # of the block
     message: dict[str, Any] | None = None
     content_block: dict[str, Any] | None = None
     delta: dict[str, Any] | None = None

@@ -55,6 +55,7 @@ def _call(told: Observed) -> ObservedCall:
         ended_at_s=told.ended_at_s,
         answered=told.answered,
         streamed=told.streamed,
+        dialect=told.dialect,
         request=told.request,
         answer=told.answer,
         in_session=told.in_session,

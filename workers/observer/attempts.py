@@ -163,6 +163,7 @@ class Memory:
         self._max_attempts = max_attempts
         self._keep_s = keep_s
         self._apps: dict[bytes, Recent] = {}
+        self._app_scopes: dict[bytes, bytes] = {}  # as many as the configuration has apps
         self._n_attempts = 0
         self._swept_at_s = float("-inf")
 
@@ -173,6 +174,13 @@ class Memory:
         """Return the secret under which an app's, or a unit's, digests are made."""
         told = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
         return blake2b(told, key=self._salt, digest_size=32).digest()
+
+    def app_scope(self, app: bytes) -> bytes:
+        """Return the secret of an app alone."""
+        found = self._app_scopes.get(app)
+        if found is None:
+            found = self._app_scopes[app] = self.scope(app)
+        return found
 
     def of(self, app: bytes) -> Recent:
         """Return what is remembered of an app."""

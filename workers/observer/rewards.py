@@ -13,19 +13,18 @@ from dataclasses import dataclass
 import msgspec
 
 from telemetry.events import Source
-from workers.observer.answers import ReadAnswer, parse_answer
 from workers.observer.attempts import Attempts, DerivedLabel, FinishedCall, Memory, Recent
 from workers.observer.conversation import (
     Conversation,
-    ReadRequest,
     answer_key,
     asked_for,
     call_key,
-    parse_request,
     read,
     similarity,
 )
 from workers.observer.judgement import Judgement, judge
+from workers.observer.readers import parse_answer, parse_request
+from workers.observer.shapes import ReadAnswer, ReadRequest
 
 __all__ = ["VERSION", "DerivedLabel", "Memory", "ObservedCall", "derive"]
 
@@ -57,6 +56,7 @@ class ObservedCall:
     ended_at_s: float
     answered: bool  # the client received the answer in full
     streamed: bool
+    dialect: str  # chat, messages, responses
     request: bytes  # as the client sent it
     answer: bytes  # a JSON body, or the whole text of a stream
     in_session: bool = False  # the unit is a session that the caller declared
@@ -94,13 +94,18 @@ def derive(call: ObservedCall, memory: Memory) -> list[DerivedLabel]:
 
 def _read(call: ObservedCall, memory: Memory) -> tuple[FinishedCall, Conversation] | None:
     """Return what of a call is judged and remembered; None where its request is not understood."""
-    request = parse_request(call.request)
+    request = parse_request(call.request, call.dialect)
     if request is None:
         return None
-    app_scope = memory.scope(call.app)
-    scope = memory.scope(call.app, call.unit)
+    app_scope = memory.app_scope(call.app)
+    unit_scope = memory.scope(call.app, call.unit)
+    # The same messages are others where what goes before them has grown: nothing is like them.
+    grows = (call.decision, request.adds_to.encode()) if request.adds_to else ()
+    scope = memory.scope(call.app, call.unit, *grows) if grows else unit_scope
     conversation = read(request, scope=scope, app_scope=app_scope)
-    answer = parse_answer(call.answer, streamed=call.streamed) if call.answered else None
+    answer = None
+    if call.answered:
+        answer = parse_answer(call.answer, call.dialect, streamed=call.streamed)
     made = {
         call_key(tool_call, conversation.whole, app_scope=app_scope)
         for choice in (answer.choices if answer else ())
@@ -118,7 +123,7 @@ def _read(call: ObservedCall, memory: Memory) -> tuple[FinishedCall, Conversatio
         words=conversation.words,
         calls=tuple(made),
         own=judge(request, conversation, answer) if answer else None,
-        unit=scope if call.unit else b"",
+        unit=unit_scope if call.unit else b"",
         answer=_answer_key(answer, scope),
     )
     return attempt, conversation
@@ -131,9 +136,8 @@ def _answer_key(answer: ReadAnswer | None, scope: bytes) -> bytes:
 
 
 def _sampling(request: ReadRequest) -> bytes | None:
-    n, heat = request.n, request.temperature
-    varies = (isinstance(n, int) and n > 1) or request.seed is not None
-    if varies or (isinstance(heat, (int, float)) and heat > MAX_TEMPERATURE):
+    heat = request.temperature
+    if request.varies or (isinstance(heat, (int, float)) and heat > MAX_TEMPERATURE):
         return None
     return msgspec.json.encode((request.model, heat, request.top_p))
 

@@ -24,6 +24,9 @@ _BEGINS = re.compile(
     r"|Traceback \(most recent call last\):"
     r"|<tool_use_error>"
 )
+_NO_FAULT = re.compile(r"Exit code \d+\b|The user doesn't want to |\[Request interrupted by user")
+"""What coding agents mark as an error though the call did what it was to do: a command that ran
+(tests that fail, a search that finds nothing), and what a person did not allow."""
 # fmt: off
 _ABOUT_AN_ERROR = frozenset((
     "code", "detail", "details", "errno", "error", "error_code",
@@ -43,8 +46,14 @@ _NO_ERROR = frozenset(("", "0", "false", "n/a", "no error", "none", "null", "ok"
 """Texts of an `error` that say that there was none."""
 
 
-def is_error(text: str) -> bool:
-    """Return whether the text of a tool message says that the tool call failed."""
+def is_error(text: str, said: bool | None = None) -> bool:
+    """Return whether the result of a tool says that the tool call failed.
+
+    Args:
+        said: what a field beside the text says, if there is one.
+    """
+    if said is not None:
+        return said and not _NO_FAULT.match(text)
     if len(text) > MAX_RESULT_CHARS:
         return False
     if text[:1] == "{":
