@@ -12,24 +12,25 @@ from telemetry.store import Client
 
 # KEYS[1] meta, KEYS[2] thawed, KEYS[3] stream. ARGV: archived mark that was seen, number of rows,
 # nonces and rows, frame. What was put back before may hold newer words than the row at hand: it
-# stays, and is taken as put back now, so that it is not dropped before the frame is folded. What
-# was dropped is in the archive up to its mark at that time: so that must not have moved.
+# stays, and is taken as put back with the frame, so that it is not dropped before that is folded:
+# whoever drops goes by the time of entries. What was dropped is in the archive up to its mark at
+# that time: so that must not have moved.
 _PUT_BACK = """
 if (redis.call('HGET', KEYS[1], 'archived') or '0-0') ~= ARGV[1] then
   return false
 end
-local time, stamp = redis.call('TIME'), ''
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local last = 2 + 2 * tonumber(ARGV[2])
+local entry, stamp = redis.call('XADD', KEYS[3], '*', 'f', ARGV[last + 1]), ''
+local now = tonumber(string.match(entry, '^%d+'))
 for _ = 1, 6 do
   stamp = string.char(now % 256) .. stamp
   now = math.floor(now / 256)
 end
-local last = 2 + 2 * tonumber(ARGV[2])
 for i = 3, last, 2 do
   local held = redis.call('HGET', KEYS[2], ARGV[i])
   redis.call('HSET', KEYS[2], ARGV[i], stamp .. (held and string.sub(held, 7) or ARGV[i + 1]))
 end
-return redis.call('XADD', KEYS[3], '*', 'f', ARGV[last + 1])
+return entry
 """
 
 # KEYS[1] meta, KEYS[2] cold, KEYS[3] dead. ARGV: how many dead letters to keep, reason, fields.

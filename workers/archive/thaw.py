@@ -82,7 +82,8 @@ class Thawing:
         # First what is young: what is not there any more is in the archive.
         young = references.look_up(client, digests, n_shards=archive.n_shards, now_ms=now_ms)
         oldest_ms = now_ms - (LABEL_DAYS + 1) * DAY_MS
-        found = look_up(archive, digests, nonces, oldest_ms=oldest_ms)
+        archived = [one.archived for one in cold]
+        found = look_up(archive, digests, nonces, oldest_ms=oldest_ms, archived=archived)
         for one in cold:
             one.read_tail(archive, found)
         n = sum(self._put_back(client, one, found) for one in cold)
