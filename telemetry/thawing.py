@@ -60,8 +60,7 @@ redis.call('ZADD', KEYS[3], 0, ARGV[1])
 return 1
 """
 
-# KEYS[1] held, KEYS[2] chosen, KEYS[3] due, KEYS[4] dead, KEYS[5] meta. ARGV: event, how many dead
-# letters to keep, reason.
+# KEYS: held, chosen, due, dead, meta, sought. ARGV: event, how many dead letters to keep, reason.
 _REFUSE = """
 local raw = redis.call('HGET', KEYS[1], ARGV[1])
 if not raw or redis.call('HEXISTS', KEYS[2], ARGV[1]) == 1 then
@@ -70,6 +69,7 @@ end
 redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[2], '*', 'reason', ARGV[3], 'raw', raw)
 redis.call('HINCRBY', KEYS[5], 'n_' .. ARGV[3], 1)
 redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('HDEL', KEYS[6], ARGV[1])
 redis.call('ZREM', KEYS[3], ARGV[1])
 return 1
 """
@@ -120,5 +120,5 @@ def refuse(client: Client, shard: int, event: bytes, *, reason: str, keep: int) 
         keep: dead letters, about.
     """
     names = [keys.held(shard), keys.chosen(shard), keys.due(shard)]
-    names += [keys.dead(shard), keys.meta(shard)]
+    names += [keys.dead(shard), keys.meta(shard), keys.sought(shard)]
     return bool(client.register_script(_REFUSE)(keys=names, args=[event, keep, reason]))

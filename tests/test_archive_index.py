@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import resource
 import stat
@@ -456,6 +457,24 @@ def test_a_damaged_file_without_an_index_is_left_out(life: Life) -> None:
     found = look_up(life.archive, list(first), [], oldest_ms=OLDEST_MS)
     assert 0 < sum(map(len, found.named)) < sum(map(len, first.values()))
     assert found.unread == {file.path.name}
+
+
+def test_an_index_that_may_not_be_read_or_written_is_made_in_memory(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that another user made, on a disk that only reads."""
+    live_with_names(life, random.Random(9))
+    named = store_references(life)
+
+    def refuse(*arguments: Any, **more: Any) -> Any:
+        raise PermissionError(errno.EACCES, "not yours")
+
+    monkeypatch.setattr(index, "read_head", refuse)
+    monkeypatch.setattr(indexing, "make", refuse)
+    found = look_up(life.archive, list(named), [], oldest_ms=OLDEST_MS)
+
+    assert [len(tokens) for tokens in found.named] == [len(own) for own in named.values()]
+    assert ensure(life.archive) == 0
 
 
 def test_retention_deletes_file_and_index(life: Life) -> None:

@@ -40,7 +40,7 @@ from workers.archive.lookup import look_up
 from workers.archive.rebuilt import Rebuilt, difference
 from workers.archive.restore import restore
 from workers.folding.batch import NO_HISTORY, START, Batch, Entries, position
-from workers.folding.held import unfound
+from workers.folding.held import References, sought_in_archive, take_up
 from workers.folding.history import BEGIN, EVERYTHING_HOURS, MOST_CHANGES, History
 from workers.folding.labels import EVENT_BYTES, narrowed, parse, widened
 from workers.folding.shard import THAWED_MS, Shard
@@ -659,9 +659,13 @@ def test_feedback_by_a_reference_that_means_nothing_young_is_told(life: YoungLif
         )
 
     life.tell(outcome(1, at_ms=life.now_ms, reference=name(1)), by_reference(7), by_reference(8))
-    assert unfound(life.client, 0, now_ms=life.now_ms + 5000, n=10) == []
+    take_up(life.client, 0)
+    owned = [(life.shard, life.lease.token)]
+    assert sought_in_archive(life.client, 0, now_ms=life.now_ms, n=10) == []
+    life.take()
+    assert References(1).look(life.client, owned, life.now_ms + 60_000) == []
 
-    found = unfound(life.client, 0, now_ms=life.now_ms + 60_000, n=10)
+    found = sought_in_archive(life.client, 0, now_ms=life.now_ms, n=10)
 
     assert [one.reference for one in found] == [name(7), name(8)]
     assert found[0].reference != NO_DIGEST

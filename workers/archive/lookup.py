@@ -98,16 +98,28 @@ def _look_up(
     marks, since_ms = list[bytes | None](), []
     for shard, files in enumerate(listed):
         chain = (archive_files.chains(files) or [[]])[-1]
-        if archived is not None and archived[shard] == START:
-            chain = []  # of another store: nothing of this one is archived yet
-        if archived is not None and chain and all(f.mark != archived[shard] for f in chain):
-            marks.append(None)
-            since_ms.append(0)
-            continue
+        if archived is not None:
+            known = _known_to(chain, archived[shard])
+            if known is None:
+                marks.append(None)
+                since_ms.append(0)
+                continue
+            chain = known
         marks.append(chain[-1].mark if chain else START)
         labels |= _labels(chain, once, oldest_ms, unread)
         since_ms.append(_heard_since_ms(chain, unread))
     return LookedUp(named, search.decisions, labels, marks, since_ms, unread)
+
+
+def _known_to(chain: list[ArchiveFile], archived: bytes) -> list[ArchiveFile] | None:
+    """Return the files of a chain that were taken from what the store has; None where none is.
+
+    A store that came back with less than it had has no part in what came after that.
+    """
+    if archived == START:
+        return []  # of another store: nothing of this one is archived yet
+    ends = [n for n, file in enumerate(chain) if file.mark == archived]
+    return chain[: ends[-1] + 1] if ends else None
 
 
 def _heard_since_ms(chain: list[ArchiveFile], unread: set[str]) -> int:

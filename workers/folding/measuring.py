@@ -87,7 +87,7 @@ def _add_single_keys(client: Client, n_shards: int, out: Shares, *, now_ms: int)
     buckets = range(bucket(now_ms - KEPT_DAYS * DAY_MS), bucket(now_ms + BUCKET_MS) + 1)
     told = range(today // SPAN_DAYS - SPANS, today // SPAN_DAYS + 1)
     for n in range(n_shards):
-        waiting = (keys.held, keys.due, keys.chosen, keys.cold, keys.thawed, keys.dead)
+        waiting = (keys.held, keys.due, keys.chosen, keys.sought, keys.cold, keys.thawed, keys.dead)
         by_kind = {
             MemoryKind.POSTERIORS: [keys.rows(n), keys.touched(n)],
             MemoryKind.STREAMS: [keys.stream(n)],
