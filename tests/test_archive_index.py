@@ -36,7 +36,7 @@ from telemetry.events import NO_DIGEST, FeedbackKind, Flag
 from telemetry.frames import Frame
 from telemetry.references import MAX_REFERENCES
 from telemetry.tokens import TOKEN, decided_at_ms, nonce_of
-from workers.archive import index, retention
+from workers.archive import index, indexing, retention
 from workers.archive.columns import find, from_end, nonces_in
 from workers.archive.lookup import LookedUp, look_up
 from workers.archive.restore import restore
