@@ -92,7 +92,7 @@ class Sidecar:
             Counters(dropped=metrics.dropped),
             clock=store_clock,
         )
-        self.draws = Draws(address, has_room=lambda: self.keeper.has_room_for_draws)
+        self.draws = Draws(address, has_room=lambda: self.keeper.memory.has_room_for_draws)
         self.health = Health()
         self.observer = ObserverLine(state_dir, address, n_shards=n_shards) if observing else None
         self.decisions = DecisionLog(

@@ -222,6 +222,13 @@ def chosen(shard: int) -> str:
     return f"{{{tag(shard)}}}:chosen"
 
 
+def sought(shard: int) -> str:
+    """Hash, emptied with `held`: event id of feedback that means nothing young -> when the archive
+    was asked and had nothing either, in ms; empty where it is yet to be asked.
+    """
+    return f"{{{tag(shard)}}}:sought"
+
+
 def dead(shard: int) -> str:
     """Stream, bounded: records that could not be folded, with the reason."""
     return f"{{{tag(shard)}}}:dead"

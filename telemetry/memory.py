@@ -6,10 +6,15 @@ store refuses what it is told because it is full.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+import redis
+
+from telemetry.store import Client, servers
 
 MB = 1 << 20
 PRIVATE_MB = 256
@@ -19,7 +24,7 @@ WARN_AT = 0.8
 HARD_FULL = 0.9
 """Of a server's own `maxmemory`: at all of it, it would refuse events."""
 NO_EVICTION = "noeviction"
-TO_SET = "raise maxmemory, or set store.young_hours lower: `pointsman report` says what takes it"
+TO_SET = "raise maxmemory; `pointsman report` says what takes it, and what else to set"
 """What to do about a server of the user's own that is full."""
 
 
@@ -38,31 +43,87 @@ class MemoryKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ServerMemory:
+    """What a server says of its memory."""
+
+    used_bytes: int
+    max_bytes: int  # 0: no limit
+    policy: str
+
+
+def ask_servers(client: Client) -> list[ServerMemory]:
+    """Return what each server says of its memory; nothing where one does not say it to us.
+
+    Raises:
+        redis.RedisError: the store is away.
+    """
+    found = []
+    for server in servers(client):
+        try:
+            said = server.info("memory")
+        except redis.ResponseError:
+            return []  # not everybody may ask
+        policy = str(said.get("maxmemory_policy", ""))
+        limit = int(said.get("maxmemory", 0))
+        found.append(ServerMemory(int(said.get("used_memory", 0)), limit, policy))
+    return found
+
+
+def nearest_limit(servers: Sequence[ServerMemory], max_mb: int) -> tuple[int, int, bool]:
+    """Return what is used, of how much, and whether that is a server's own limit.
+
+    Where there are several limits, the one that is nearest.
+    """
+    whole = sum(server.used_bytes for server in servers)
+    own = [(s.used_bytes, s.max_bytes, True) for s in servers if s.max_bytes]
+    if max_mb:
+        own.append((whole, max_mb * MB, False))
+    return max(own, key=lambda one: one[0] / one[1]) if own else (whole, 0, False)
+
+
+def policy_of(servers: Sequence[ServerMemory]) -> str:
+    """Return what the servers do when they are full."""
+    return next((s.policy for s in servers if s.max_bytes), servers[0].policy)
+
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryUse:
     """What a store's memory is used for."""
 
-    at_ms: int
-    used_bytes: int
-    limit_bytes: int  # 0: there is none
+    at_ms: Count
+    used_bytes: Count
+    limit_bytes: Count  # 0: there is none
     is_hard: bool  # the limit is the server's own `maxmemory`, else `store.max_mb`
-    bytes_by_kind: dict[str, int] = field(default_factory=dict)  # empty: the server does not say
+    bytes_by_kind: dict[str, Count] = field(default_factory=dict)  # empty: the server does not say
     policy: str = NO_EVICTION  # what the server does when it is full
-    young_hours: int = 0  # for which decisions are young
-    configured_hours: int = 0
+    young_hours: Count = 0  # for which decisions are young
+    configured_hours: Count = 0
     keeps_draws: bool = True  # new ones are kept in the store
-    changed_at_ms: int = 0  # when either of these last did
+    changed_at_ms: Count = 0  # when either of these last did
+    max_mb: Count = 0  # as configured; 0: as the servers say
 
     @classmethod
     def parse(cls, value: bytes | None) -> MemoryUse | None:
         """Return what a stored value says; None where there is none, or one not of this version."""
         try:
-            return None if value is None else cls(**json.loads(value))
-        except (ValueError, TypeError):
+            return None if value is None else _USE.decode(value)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
             return None
+
+    def as_of(self, servers: Sequence[ServerMemory]) -> MemoryUse:
+        """Return it with what the servers say now: a full store cannot be told what takes it."""
+        if not servers:
+            return self
+        used, limit, is_hard = nearest_limit(servers, self.max_mb)
+        policy = policy_of(servers)
+        return replace(self, used_bytes=used, limit_bytes=limit, is_hard=is_hard, policy=policy)
 
     def pack(self) -> str:
         """Return the value to store."""
-        return json.dumps(asdict(self))
+        return msgspec.json.encode(self).decode()
 
     @property
     def share(self) -> float:
@@ -115,12 +176,19 @@ class MemoryUse:
 
     @property
     def fix(self) -> str:
-        """Return what to set."""
-        if self.is_hard:
-            return TO_SET
-        if self.young_hours > 1:
-            return f"set store.max_mb higher, or store.young_hours below {self.young_hours}"
-        return "set store.max_mb higher"
+        """Return what to set, by what takes most."""
+        kind = max(self.bytes_by_kind, key=lambda k: self.bytes_by_kind[k], default="")
+        more = "raise maxmemory" if self.is_hard else "set store.max_mb higher"
+        if kind in (MemoryKind.REFERENCES, MemoryKind.LABELS) and self.young_hours > 1:
+            return f"{more}, or store.young_hours below {self.young_hours}"
+        if kind == MemoryKind.STREAMS:
+            return f"{more}, or see why workers or the archive are behind"
+        if kind == MemoryKind.REST and self.is_hard:
+            return f"{more}, or give this store a server of its own"
+        return more
+
+
+_USE = msgspec.json.Decoder(MemoryUse)
 
 
 def max_mb_of(configured: int | None, *, is_private: bool) -> int:

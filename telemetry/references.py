@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -82,13 +83,22 @@ def look_up(
 ) -> list[list[bytes]]:
     """Return for each digest the packed tokens of its young decisions, oldest first.
 
-    What the fold of feedback does not read is 0 in them.
+    Of each shard the last ones, at least `MAX_REFERENCES` where there are so many (`is_cut`). What
+    the fold of feedback does not read is 0 in them.
 
     Args:
         now_ms: the time by which 30 days are counted, if not this machine's.
     Raises:
         redis.RedisError: the store is away.
     """
+    distinct = list(dict.fromkeys(digests))
+    found = dict(zip(distinct, _look_up(client, distinct, n_shards, now_ms), strict=True))
+    return [found[digest] for digest in digests]
+
+
+def _look_up(
+    client: Client, digests: list[bytes], n_shards: int, now_ms: int | None
+) -> list[list[bytes]]:
     if not digests:
         return []
     names = [digest[-young.DIGEST_BYTES :] for digest in digests]
@@ -136,7 +146,8 @@ class _Look:
         hashes = (keys.parts(n), keys.kinds(n), keys.meta(n))
         base = keys.references(n, "", "").removesuffix(":")
         some = self.names[begin : begin + AT_ONCE]
-        return ("EVAL", young.LUA_LOOK_UP, len(hashes), *hashes, base, MOST_ASKED, *some)
+        limits = (MOST_ASKED, MAX_REFERENCES)
+        return ("EVAL", young.LUA_LOOK_UP, len(hashes), *hashes, base, *limits, *some)
 
     def take(self, reply: list[Any]) -> None:
         """Note what the store replied."""
@@ -151,22 +162,32 @@ class _Look:
             return
         table = self.table + b"%d" % self.shard
         kinds = _KINDS.get(table, _NO_KINDS)
-        needed = max(int.from_bytes(raw[KIND_AT : KIND_AT + 4], "little") for raw in packed)
+        needed = max(map(_kind_of, packed))
         if needed >= len(kinds):
             kinds = _kinds(client, self.shard)
             if len(_KINDS) >= MOST_TABLES:
                 _KINDS.clear()
             _KINDS[table] = kinds
-        whole = Decisions.unpack(packed, kinds).to_tokens(self.shard).tobytes()
-        at = 0
+        # A kind that no table has is of one that is gone: what had it is not known any more.
+        sound = [raw for raw in packed if _kind_of(raw) < len(kinds)]
+        tokens = iter(_pieces(Decisions.unpack(sound, kinds).to_tokens(self.shard).tobytes()))
         for place in places:
-            end = at + TOKEN_SIZE * len(self.found[place])
-            yield place, [whole[i : i + TOKEN_SIZE] for i in range(at, end, TOKEN_SIZE)]
-            at = end
+            own = [raw for raw in self.found[place] if _kind_of(raw) < len(kinds)]
+            yield place, list(islice(tokens, len(own)))
 
 
 KIND_AT = 16
 """Where a packed decision has the number of its kind: behind the nonce."""
+
+
+def _kind_of(packed: bytes) -> int:
+    return int.from_bytes(packed[KIND_AT : KIND_AT + 4], "little")
+
+
+def _pieces(tokens: bytes) -> list[bytes]:
+    return [tokens[i : i + TOKEN_SIZE] for i in range(0, len(tokens), TOKEN_SIZE)]
+
+
 _NO_KINDS = np.zeros(0, dtype=KIND)
 _KINDS: dict[bytes, NDArray[np.void]] = {}
 """By id of their table: a number stands for the same kind for ever."""
@@ -233,12 +254,16 @@ def is_cut(tokens: list[bytes], received_ms: int) -> bool:
     """Return whether older decisions than those that are kept may be meant, too.
 
     Where as many are kept as ever are, earlier ones may have gone: of what was decided before the
-    oldest one kept nothing is known.
+    oldest one kept nothing is known. So many are kept of each span while it is young, of each eight
+    days in the archive; and once so many were found in a shard, earlier spans were not asked.
     """
-    kept: dict[tuple[int, int], list[int]] = {}
+    if len(tokens) < MAX_REFERENCES:
+        return False
+    kept: dict[tuple[int, ...], list[int]] = {}
     for token in tokens:
-        made_ms = decided_at_ms(token)
-        kept.setdefault((shard_of(token), bucket(made_ms)), []).append(made_ms)
+        made_ms, shard = decided_at_ms(token), shard_of(token)
+        for group in ((shard,), (shard, 0, bucket(made_ms)), (shard, 1, young.span_of(made_ms))):
+            kept.setdefault(group, []).append(made_ms)
     full = [min(times) for times in kept.values() if len(times) >= MAX_REFERENCES]
     return any(received_ms < oldest_ms for oldest_ms in full)
 

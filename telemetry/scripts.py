@@ -45,8 +45,9 @@ return 0
 """
 
 # ARGV from `i` on: commands as name, index into KEYS, number of further arguments, the arguments.
-# Three names are the script's own: ROWS puts rows into a span's hashes and DROP takes hashes away
-# (`telemetry/young.py`); CHILL deletes fields of a hash that still have the value beside them.
+# Four names are the script's own: ROWS puts rows into a span's hashes and DROP takes hashes away
+# (`telemetry/young.py`). THAW writes fields that begin with a time, none of which goes back. CHILL
+# deletes fields of a hash that still have the value beside them.
 _RUN = (
     LUA_ROWS
     + """
@@ -57,6 +58,15 @@ local function run(i)
       put_rows(key, i + 3, i + 2 + n)
     elseif ARGV[i] == 'DROP' then
       drop_rows(i + 3, i + 2 + n)
+    elseif ARGV[i] == 'THAW' then
+      for j = i + 3, i + 2 + n, 2 do
+        local at = string.sub(redis.call('HGET', key, ARGV[j]) or '', 1, 6)
+        local value = ARGV[j + 1]
+        if at > string.sub(value, 1, 6) then
+          value = at .. string.sub(value, 7)
+        end
+        redis.call('HSET', key, ARGV[j], value)
+      end
     elseif ARGV[i] == 'CHILL' then
       for j = i + 3, i + 2 + n, 2 do
         if redis.call('HGET', key, ARGV[j]) == ARGV[j + 1] then
@@ -171,7 +181,7 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
 
-ROWS, DROP, CHILL = "ROWS", "DROP", "CHILL"
+ROWS, DROP, THAW, CHILL = "ROWS", "DROP", "THAW", "CHILL"
 """Commands of the commit's own script, for what is young."""
 MAX_ARGUMENTS = 1000
 """Arguments of one command inside a commit: `unpack` fails near 8,000."""

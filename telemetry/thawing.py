@@ -12,24 +12,25 @@ from telemetry.store import Client
 
 # KEYS[1] meta, KEYS[2] thawed, KEYS[3] stream. ARGV: archived mark that was seen, number of rows,
 # nonces and rows, frame. What was put back before may hold newer words than the row at hand: it
-# stays, and is taken as put back now, so that it is not dropped before the frame is folded. What
-# was dropped is in the archive up to its mark at that time: so that must not have moved.
+# stays, and is taken as put back with the frame, so that it is not dropped before that is folded:
+# whoever drops goes by the time of entries. What was dropped is in the archive up to its mark at
+# that time: so that must not have moved.
 _PUT_BACK = """
 if (redis.call('HGET', KEYS[1], 'archived') or '0-0') ~= ARGV[1] then
   return false
 end
-local time, stamp = redis.call('TIME'), ''
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local last = 2 + 2 * tonumber(ARGV[2])
+local entry, stamp = redis.call('XADD', KEYS[3], '*', 'f', ARGV[last + 1]), ''
+local now = tonumber(string.match(entry, '^%d+'))
 for _ = 1, 6 do
   stamp = string.char(now % 256) .. stamp
   now = math.floor(now / 256)
 end
-local last = 2 + 2 * tonumber(ARGV[2])
 for i = 3, last, 2 do
   local held = redis.call('HGET', KEYS[2], ARGV[i])
   redis.call('HSET', KEYS[2], ARGV[i], stamp .. (held and string.sub(held, 7) or ARGV[i + 1]))
 end
-return redis.call('XADD', KEYS[3], '*', 'f', ARGV[last + 1])
+return entry
 """
 
 # KEYS[1] meta, KEYS[2] cold, KEYS[3] dead. ARGV: how many dead letters to keep, reason, fields.
@@ -59,8 +60,7 @@ redis.call('ZADD', KEYS[3], 0, ARGV[1])
 return 1
 """
 
-# KEYS[1] held, KEYS[2] chosen, KEYS[3] due, KEYS[4] dead, KEYS[5] meta. ARGV: event, how many dead
-# letters to keep, reason.
+# KEYS: held, chosen, due, dead, meta, sought. ARGV: event, how many dead letters to keep, reason.
 _REFUSE = """
 local raw = redis.call('HGET', KEYS[1], ARGV[1])
 if not raw or redis.call('HEXISTS', KEYS[2], ARGV[1]) == 1 then
@@ -69,6 +69,7 @@ end
 redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[2], '*', 'reason', ARGV[3], 'raw', raw)
 redis.call('HINCRBY', KEYS[5], 'n_' .. ARGV[3], 1)
 redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('HDEL', KEYS[6], ARGV[1])
 redis.call('ZREM', KEYS[3], ARGV[1])
 return 1
 """
@@ -119,5 +120,5 @@ def refuse(client: Client, shard: int, event: bytes, *, reason: str, keep: int) 
         keep: dead letters, about.
     """
     names = [keys.held(shard), keys.chosen(shard), keys.due(shard)]
-    names += [keys.dead(shard), keys.meta(shard)]
+    names += [keys.dead(shard), keys.meta(shard), keys.sought(shard)]
     return bool(client.register_script(_REFUSE)(keys=names, args=[event, keep, reason]))

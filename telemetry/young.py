@@ -287,27 +287,33 @@ return out
 """
 
 # KEYS[1] spans, KEYS[2] kinds, KEYS[3] meta. ARGV: name of the hashes up to the span, how many
-# questions may be asked, then names. It asks whole names only, at least one. Returns the id of
-# the table of kinds, what has been young, and of each name that it came to what is found.
+# fields may be read, about, at how many values of a name no earlier span is asked, then names. It
+# asks whole names only, at least one. Returns the id of the table of kinds, what has been young,
+# and of each name that it came to what is found.
 LUA_LOOK_UP = (
     LUA_PARTS
     + """
-local spans, hashes = redis.call('HGETALL', KEYS[1]), {}
-for i = 1, #spans, 2 do
-  for _, parts in ipairs(split(string.match(spans[i + 1], '^[%d,]*|([%d,]*)') or '')) do
-    hashes[#hashes + 1] = { ARGV[1] .. spans[i] .. ':', parts }
-  end
+local known, spans = redis.call('HGETALL', KEYS[1]), {}
+for i = 1, #known, 2 do
+  local parts = split(string.match(known[i + 1], '^[%d,]*|([%d,]*)') or '')
+  spans[#spans + 1] = { tonumber(known[i]), ARGV[1] .. known[i] .. ':', parts }
 end
-local out, left = {}, tonumber(ARGV[2])
-for i = 3, #ARGV do
+table.sort(spans, function(a, b) return a[1] > b[1] end)
+local out, left, enough = {}, tonumber(ARGV[2]), tonumber(ARGV[3])
+for i = 4, #ARGV do
   local found = {}
-  for _, hash in ipairs(hashes) do
-    for _, value in ipairs(values_of(hash_of(hash[1], hash[2], ARGV[i]), ARGV[i])) do
-      found[#found + 1] = value
+  for _, span in ipairs(spans) do
+    if #found >= enough then
+      break
+    end
+    for _, parts in ipairs(span[3]) do
+      for _, value in ipairs(values_of(hash_of(span[2], parts, ARGV[i]), ARGV[i])) do
+        found[#found + 1] = value
+      end
     end
   end
   out[#out + 1] = found
-  left = left - #hashes
+  left = left - #spans - #found
   if left <= 0 then
     break
   end

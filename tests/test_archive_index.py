@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import resource
 import stat
@@ -35,7 +36,7 @@ from telemetry.events import NO_DIGEST, FeedbackKind, Flag
 from telemetry.frames import Frame
 from telemetry.references import MAX_REFERENCES
 from telemetry.tokens import TOKEN, decided_at_ms, nonce_of
-from workers.archive import index, retention
+from workers.archive import index, indexing, retention
 from workers.archive.columns import find, from_end, nonces_in
 from workers.archive.lookup import LookedUp, look_up
 from workers.archive.restore import restore
@@ -234,9 +235,11 @@ def test_of_a_reference_that_names_many_the_last_hundred_are_found(life: Life) -
         life.fold()
         life.take()
 
-    check(life)
-
+    (known,) = store_references(life).values()
     (found,) = ask(life, digests=(name(1),)).named
+
+    assert [short(t) for t in known] == found[-len(known) :], "of the last span"
+    assert len(known) == MAX_REFERENCES
     assert len(found) == 2 * MAX_REFERENCES
     times = [decided_at_ms(t) for t in found]
     assert times == sorted(times)
@@ -454,6 +457,24 @@ def test_a_damaged_file_without_an_index_is_left_out(life: Life) -> None:
     found = look_up(life.archive, list(first), [], oldest_ms=OLDEST_MS)
     assert 0 < sum(map(len, found.named)) < sum(map(len, first.values()))
     assert found.unread == {file.path.name}
+
+
+def test_an_index_that_may_not_be_read_or_written_is_made_in_memory(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that another user made, on a disk that only reads."""
+    live_with_names(life, random.Random(9))
+    named = store_references(life)
+
+    def refuse(*arguments: Any, **more: Any) -> Any:
+        raise PermissionError(errno.EACCES, "not yours")
+
+    monkeypatch.setattr(index, "read_head", refuse)
+    monkeypatch.setattr(indexing, "make", refuse)
+    found = look_up(life.archive, list(named), [], oldest_ms=OLDEST_MS)
+
+    assert [len(tokens) for tokens in found.named] == [len(own) for own in named.values()]
+    assert ensure(life.archive) == 0
 
 
 def test_retention_deletes_file_and_index(life: Life) -> None:

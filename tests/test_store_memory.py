@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def measured(used_mb: float, full_mb: float, *young_mb: float, at_ms: int = NOW_
     """What is young, the newest span last."""
     now = at_ms // SPAN_MS
     young = {now - i: int(n * MB) for i, n in enumerate(reversed(young_mb))}
-    return Measured(at_ms, int(used_mb * MB), int(full_mb * MB), young)
+    return Measured(at_ms, int(used_mb * MB), 0, int(full_mb * MB), young)
 
 
 # -- what goes ----------------------------------------------------------------------------------
@@ -69,9 +70,30 @@ def test_what_is_on_its_way_out_is_not_thrown_out_twice() -> None:
 def test_where_nothing_young_is_left_to_go_draws_stay_in_the_processes() -> None:
     found = weigh(Budget(24), measured(900, 200, *[15.0] * 13), configured_hours=24)
 
-    assert found == Budget(1, False, NOW_MS)
-    again = weigh(found, measured(170, 200, 15), configured_hours=24)
+    assert found == Budget(2, True, NOW_MS), "what is young goes first"
+    later = weigh(found, measured(725, 200, 15, at_ms=NOW_MS + 10_000), configured_hours=24)
+    assert not later.keeps_draws
+    again = weigh(later, measured(170, 200, 15), configured_hours=24)
     assert again.keeps_draws
+
+
+def test_memory_that_others_take_costs_nothing_that_would_not_help() -> None:
+    found = weigh(Budget(24), measured(230, 200, *[0.0] * 13), configured_hours=24)
+
+    assert (found.young_hours, found.keeps_draws) == (24, False)
+
+
+def test_records_that_wait_for_a_file_make_nothing_old() -> None:
+    young = {NOW_MS // SPAN_MS - i: 10 * MB for i in range(13)}
+    burst = Measured(NOW_MS, 300 * MB, 150 * MB, 200 * MB, young)
+
+    assert weigh(Budget(24), burst, configured_hours=24) == Budget(24)
+
+
+def test_a_clock_that_was_ahead_does_not_keep_hours_short() -> None:
+    ahead = Budget(2, True, NOW_MS + 10 * REST_MS)
+
+    assert weigh(ahead, measured(5, 200), configured_hours=24).young_hours == 24
 
 
 def test_what_cannot_go_for_want_of_an_archive_costs_the_draws() -> None:
@@ -94,14 +116,16 @@ def test_hours_come_back_where_they_would_fit_and_no_more_often_than_each_hour()
     used=st.integers(1, 500),
     young=st.lists(st.integers(0, 40), max_size=20),
 )
-def test_a_second_look_at_the_same_store_changes_nothing(
+def test_a_look_at_the_same_store_changes_nothing_after_the_second(
     hours: int, used: int, young: list[int]
 ) -> None:
     seen = measured(used, 200, *map(float, young))
     found = weigh(Budget(hours), seen, configured_hours=24)
 
     assert 1 <= found.young_hours <= 24
-    assert weigh(found, seen, configured_hours=24) == found
+    second = weigh(found, seen, configured_hours=24)
+    assert second.young_hours == found.young_hours
+    assert weigh(second, seen, configured_hours=24) == second
 
 
 def test_traffic_of_any_rate_settles_within_its_budget() -> None:
@@ -115,7 +139,7 @@ def test_traffic_of_any_rate_settles_within_its_budget() -> None:
             spans = {span: n for span, n in spans.items() if (span + 1) * SPAN_MS > kept_ms}
             young = {span: int(n * MB) for span, n in spans.items()}
             used = sum(young.values()) + 30 * MB
-            after = weigh(budget, Measured(at_ms, used, 226 * MB, young), configured_hours=24)
+            after = weigh(budget, Measured(at_ms, used, 0, 226 * MB, young), configured_hours=24)
             changes += after != budget
             budget = after
             assert used <= (226 + max(mb_an_hour / 6, 0) + 0.1) * MB or mb_an_hour >= 90
@@ -197,8 +221,21 @@ def test_every_worker_goes_by_what_was_written_down(client: Any) -> None:
 
     assert StoreMemory(4, 24, 256).young_hours(client) == 6
     assert StoreMemory(4, 5, 256).young_hours(client) == 5
-    client.set(keys.MEMORY, "what another version wrote")
-    assert StoreMemory(4, 24, 256).young_hours(client) == 24
+    written = json.loads(use.pack())
+    for odd in (
+        "what another version wrote",
+        "",
+        "null",
+        "[1]",
+        "[" * 100_000,
+        json.dumps(written | {"young_hours": "6"}),
+        json.dumps(written | {"young_hours": -50}),
+        json.dumps(written | {"limit_bytes": "256"}),
+        json.dumps(written | {"changed_at_ms": None}),
+    ):
+        client.set(keys.MEMORY, odd)
+        assert StoreMemory(4, 24, 256).young_hours(client) == 24
+        assert most_unarchived(client, 4) == MOST_UNARCHIVED_BYTES
 
 
 def test_the_archive_takes_sooner_what_would_fill_the_store(client: Any, tmp_path: Path) -> None:
@@ -253,7 +290,8 @@ def test_a_full_store_of_the_users_own_is_said_with_the_same_words(tmp_path: Pat
         assert use is not None
         assert use.is_hard
         assert use.bytes_by_kind["rest"] > 16 * MB
-        assert TO_SET in use.warnings()["memory"]
+        assert "raise maxmemory" in use.warnings()["memory"]
+        assert "raise maxmemory" in TO_SET
         client.config_set("maxmemory", "1mb")
         with pytest.raises(redis.ResponseError) as refused:
             client.set("other", b"")

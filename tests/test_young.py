@@ -40,7 +40,7 @@ from workers.archive.lookup import look_up
 from workers.archive.rebuilt import Rebuilt, difference
 from workers.archive.restore import restore
 from workers.folding.batch import NO_HISTORY, START, Batch, Entries, position
-from workers.folding.held import unfound
+from workers.folding.held import References, sought_in_archive, take_up
 from workers.folding.history import BEGIN, EVERYTHING_HOURS, MOST_CHANGES, History
 from workers.folding.labels import EVENT_BYTES, narrowed, parse, widened
 from workers.folding.shard import THAWED_MS, Shard
@@ -215,13 +215,19 @@ def test_what_was_dropped_is_not_young_again_where_more_is_kept_from_then_on() -
     assert history.oldest_ms((900 * HOUR_MS, 0)) == 180 * HOUR_MS
 
 
-def test_the_first_change_is_never_forgotten() -> None:
-    history = History().going_on((5, 0), 24)
-    for n in range(3 * MOST_CHANGES):
-        history = history.going_on((10 + n, 0), 1 + n % 2)
+def test_of_changes_that_are_forgotten_it_is_known_since_when_and_what_was_old() -> None:
+    """Memory was short for an hour long ago: what was dropped then does not come back."""
+    whole = [((5, 0), 720), ((1000 * HOUR_MS, 0), 24), ((1001 * HOUR_MS, 0), 720)]
+    whole += [((n * HOUR_MS, 0), 700 + 20 * (n % 2)) for n in range(1002, 1002 + MOST_CHANGES)]
+    history = History()
+    for entry, hours in whole:
+        history = history.going_on(entry, hours)
+    now = (1100 * HOUR_MS, 0)
 
-    assert history.items[0] == ((5, 0), 24)
     assert len(history.items) <= MOST_CHANGES + 1
+    assert history.since_ms == History(tuple(whole)).since_ms
+    assert history.oldest_ms(now) == History(tuple(whole)).oldest_ms(now) == 977 * HOUR_MS
+    assert History.parse(history.pack()) == history
 
 
 def test_without_a_history_nothing_is_cold() -> None:
@@ -653,9 +659,13 @@ def test_feedback_by_a_reference_that_means_nothing_young_is_told(life: YoungLif
         )
 
     life.tell(outcome(1, at_ms=life.now_ms, reference=name(1)), by_reference(7), by_reference(8))
-    assert unfound(life.client, 0, now_ms=life.now_ms + 5000, n=10) == []
+    take_up(life.client, 0)
+    owned = [(life.shard, life.lease.token)]
+    assert sought_in_archive(life.client, 0, now_ms=life.now_ms, n=10) == []
+    life.take()
+    assert References(1).look(life.client, owned, life.now_ms + 60_000) == []
 
-    found = unfound(life.client, 0, now_ms=life.now_ms + 60_000, n=10)
+    found = sought_in_archive(life.client, 0, now_ms=life.now_ms, n=10)
 
     assert [one.reference for one in found] == [name(7), name(8)]
     assert found[0].reference != NO_DIGEST

@@ -22,13 +22,13 @@ from router.beliefs.damage import DamageNotices
 from router.beliefs.names import Names
 from router.beliefs.outlooks import tasks_of
 from router.beliefs.releases import Releases
+from router.beliefs.store_memory import SeenMemory
 from router.beliefs.switch import read_switch
 from router.config.compiled import Configuration
 from router.config.places import OFF_FILE
 from router.config.watch import WatchedFile
 from router.errors import Problem
 from telemetry import keys
-from telemetry.memory import MemoryUse
 from telemetry.pacer import Pacer
 from telemetry.reader import FRESH_S, NO_RATERS, Reader
 from telemetry.secret import StoreSecret
@@ -144,7 +144,7 @@ class Keeper:
         self.trouble: StoreTrouble | None = None  # why the store could not be read
         self.references: dict[str, int] = {}  # what became of feedback by them
         self.raters = NO_RATERS
-        self.memory: MemoryUse | None = None  # of the store, as a worker measured it last
+        self.memory = SeenMemory()  # of the store
         self.names = Names()
         self.secret = StoreSecret(state_dir)
         self.file = file
@@ -182,11 +182,6 @@ class Keeper:
     def age_s(self) -> float:
         """How old the current posteriors are."""
         return time.monotonic() - self.current.built_at
-
-    @property
-    def has_room_for_draws(self) -> bool:
-        """Whether the store has memory for new draws, as far as is known."""
-        return self.memory is None or self.memory.keeps_draws
 
     def _run(self) -> None:
         with closing(connect(self._address, timeout_s=0.5)) as client:
@@ -270,7 +265,7 @@ class Keeper:
         if seen is not None:
             self._agree(followed, seen.secret)
             self._off_in_store = seen.off
-            self.memory = MemoryUse.parse(seen.memory)
+            self.memory.look(followed.client, seen.memory)
             if not reader.keeping:
                 followed.stale |= releases.take(seen.standings)
                 followed.stale |= watches.take(seen.watches)

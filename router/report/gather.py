@@ -28,7 +28,7 @@ from router.errors import ConfigError
 from router.report import views
 from telemetry import keys
 from telemetry.errors import TelemetryError
-from telemetry.memory import MemoryUse
+from telemetry.memory import MemoryUse, ask_servers
 from telemetry.reader import NO_RATERS, RaterCounts, Reader, fates_of_references
 from telemetry.store import Address, Client, StoreErrors, connect, open_store, probe
 from telemetry.trouble import StoreTrouble, trouble_of
@@ -160,7 +160,8 @@ def _fill(report: Report, configuration: Configuration, address: Address, strate
     with closing(connect(address)) as client:
         found = [client.get(key) for key in (keys.AUDIT, keys.CALIBRATION)]
         switch = read_switch(off_file, client.get(keys.OFF))
-        report.memory = MemoryUse.parse(client.get(keys.MEMORY))
+        use = MemoryUse.parse(client.get(keys.MEMORY))
+        report.memory = use.as_of(ask_servers(client)) if use is not None else None
         references = fates_of_references(client, n_shards)
         report.store = _refusal(client)
     report.posteriors |= views.posteriors(beliefs, strategy) | views.switch_row(switch)

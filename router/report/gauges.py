@@ -60,7 +60,7 @@ def gauges(
             "Cells that hold what no sum of records can: they are at their prior.",
             float(sum(outlook.damaged.sum() for outlook in keeper.current.outlooks)),
         ),
-        **_memory_gauges(keeper.memory),
+        **_memory_gauges(keeper.memory.use),
         **{f"router_feedback_{name}": (meaning, fates.get(name, 0)) for name, meaning in FATES},
         "router_labels_not_counted": (
             "Labelled decisions beyond the few that count of a rater in a cell and day.",

@@ -163,13 +163,13 @@ def models(configuration: Configuration) -> dict[str, Any]:
 
 def readiness(keeper: Keeper, sending: Counters, *, draining: bool) -> dict[str, Any]:
     """Return whether calls are served, and what is amiss; a dead store is no reason not to."""
-    trouble = keeper.trouble or sending.trouble
+    trouble, memory = keeper.trouble or sending.trouble, keeper.memory.use
     return {
         "ready": not draining,
         "draining": draining,
         "degraded": not (keeper.store_up and sending.store_up),
         "store": trouble.as_json() if trouble is not None else None,
-        "memory": keeper.memory.as_json() if keeper.memory is not None else None,
+        "memory": memory.as_json() if memory is not None else None,
         "off": keeper.off,
         "off_since_ms": keeper.off_since_ms,
         "snapshot_age_s": round(keeper.age_s, 3),

@@ -33,11 +33,11 @@ from workers.folding.young import THAWED_AT_BYTES
 log = structlog.get_logger()
 
 EVERY_BYTES = 64 << 20
+"""300,000 records: a file that one process reads in a second."""
 SHARE = 16
 """Of `store.max_mb`: so much of it is records that wait for a file, all shards together."""
 SHORT_S = 60.0
 """Where the store's memory is full: what is to go waits for a file that has it."""
-"""300,000 records: a file that one process reads in a second."""
 EVERY_S = 3600.0
 """What a lost store loses at most, where there is little traffic."""
 READ_ENTRIES = 128

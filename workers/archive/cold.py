@@ -60,6 +60,8 @@ class Cold:
     def read_tail(self, archive: Archive, found: LookedUp) -> None:
         """Read what was said since the archive's last file, where anything may have been."""
         since = found.marks[self.shard]
+        if since is None:
+            return
         asked = [n for n, at in self.made_ms.items() if not self._ends_in_archive(n, at, found)]
         if asked and since == self.archived:
             self.tail = read_tail(
@@ -82,11 +84,14 @@ class Cold:
         return Knowledge.worst(self._knowledge(nonce, at, found) for nonce, at in needs)
 
     def _knowledge(self, nonce: bytes, made_ms: int, found: LookedUp) -> Knowledge:
+        known_to = found.marks[self.shard]
+        if known_to is None:
+            return Knowledge.LATER  # the archive begins anew with its next file
         if made_ms < found.heard_since_ms[self.shard]:
             return Knowledge.NEVER
         if self._ends_in_archive(nonce, made_ms, found):
             return Knowledge.KNOWN
-        if position(found.marks[self.shard]) < position(self.archived):
+        if position(known_to) < position(self.archived):
             return Knowledge.NEVER
         if not self.tail.is_whole or nonce in self.tail.unsure:
             return Knowledge.LATER
@@ -98,7 +103,8 @@ class Cold:
 
         It was old by then, and nobody else tells of it, bringing a word of theirs.
         """
-        is_old = made_ms < self.history.oldest_ms(position(found.marks[self.shard]))
+        known_to = found.marks[self.shard]
+        is_old = known_to is not None and made_ms < self.history.oldest_ms(position(known_to))
         return is_old and nonce not in self.told
 
 

@@ -43,14 +43,21 @@ class LookedUp:
     labels: dict[bytes, bytes]
     """By nonce, as the store keeps them: of what was asked for, and of all decisions in `named`.
     There is none of those of which nothing was said."""
-    marks: list[bytes]  # of each shard, the entry up to which all of this is known
+    marks: list[bytes | None]
+    """Of each shard, the entry up to which all of this is known. None: what the store has is not
+    what the archive's newest files were taken from, and nothing is known of what was said."""
     heard_since_ms: list[int]
     """Of each shard: of decisions made since then all that was said up to the mark is known."""
     unread: set[str]  # names of files that are damaged and have no index: what they hold is missing
 
 
 def look_up(
-    archive: Archive, digests: list[bytes], nonces: list[bytes], *, oldest_ms: int
+    archive: Archive,
+    digests: list[bytes],
+    nonces: list[bytes],
+    *,
+    oldest_ms: int,
+    archived: list[bytes] | None = None,
 ) -> LookedUp:
     """Return the decisions that digests name or that have a nonce, and what was said of them.
 
@@ -60,18 +67,24 @@ def look_up(
     Args:
         digests, nonces: 16 bytes each.
         oldest_ms: decisions made before are not looked for.
+        archived: of each shard, the mark up to which the store says that it is archived; unsaid,
+            the newest chains are the store's.
 
     Raises:
         FileNotFoundError: files go faster than they can be listed.
     """
     for _ in range(TRIES - 1):
         with suppress(FileNotFoundError):  # another file took the place of one that was listed
-            return _look_up(archive, digests, nonces, oldest_ms)
-    return _look_up(archive, digests, nonces, oldest_ms)
+            return _look_up(archive, digests, nonces, oldest_ms, archived)
+    return _look_up(archive, digests, nonces, oldest_ms, archived)
 
 
 def _look_up(
-    archive: Archive, digests: list[bytes], nonces: list[bytes], oldest_ms: int
+    archive: Archive,
+    digests: list[bytes],
+    nonces: list[bytes],
+    oldest_ms: int,
+    archived: list[bytes] | None,
 ) -> LookedUp:
     search, unread = _Search.of(digests, nonces, oldest_ms), set[str]()
     shards = range(archive.n_shards)
@@ -82,13 +95,31 @@ def _look_up(
     spoken_of = [*nonces, *(nonce_of(token) for those in named for token in those)]
     once = list(dict.fromkeys(spoken_of))
     labels: dict[bytes, bytes] = {}
-    marks, since_ms = [], []
-    for files in listed:
+    marks, since_ms = list[bytes | None](), []
+    for shard, files in enumerate(listed):
         chain = (archive_files.chains(files) or [[]])[-1]
+        if archived is not None:
+            known = _known_to(chain, archived[shard])
+            if known is None:
+                marks.append(None)
+                since_ms.append(0)
+                continue
+            chain = known
         marks.append(chain[-1].mark if chain else START)
         labels |= _labels(chain, once, oldest_ms, unread)
         since_ms.append(_heard_since_ms(chain, unread))
     return LookedUp(named, search.decisions, labels, marks, since_ms, unread)
+
+
+def _known_to(chain: list[ArchiveFile], archived: bytes) -> list[ArchiveFile] | None:
+    """Return the files of a chain that were taken from what the store has; None where none is.
+
+    A store that came back with less than it had has no part in what came after that.
+    """
+    if archived == START:
+        return []  # of another store: nothing of this one is archived yet
+    ends = [n for n, file in enumerate(chain) if file.mark == archived]
+    return chain[: ends[-1] + 1] if ends else None
 
 
 def _heard_since_ms(chain: list[ArchiveFile], unread: set[str]) -> int:

@@ -25,7 +25,7 @@ from workers.archive.archive import Archive
 from workers.archive.cold import Cold, Knowledge, note_needs, standing
 from workers.archive.lookup import LookedUp, look_up
 from workers.folding.batch import DAY_MS, LABEL_DAYS, position
-from workers.folding.held import MAX_SENT, unfound
+from workers.folding.held import MAX_SENT, sought_in_archive
 from workers.folding.resolution import WaitingFeedback
 from workers.folding.writing import MAX_DEAD
 
@@ -48,7 +48,6 @@ class Asked:
     sent: dict[bytes, bytes] = field(default_factory=dict)  # field of `cold` -> entry of the stream
     early: dict[bytes, bytes] = field(default_factory=dict)
     """Field of `cold` -> archived mark then: nothing can be done about it before the next file."""
-    unfound: set[bytes] = field(default_factory=set)  # events whose reference the archive has not
 
     def is_due(self, name: bytes, mark: bytes, archived: bytes) -> bool:
         """Return whether something can be done about a field of `cold` now."""
@@ -74,7 +73,8 @@ class Thawing:
         client, shards = archive.client, range(archive.n_shards)
         now_ms = _now_ms(client)
         cold = [self._cold(client, shard, now_ms) for shard in shards]
-        held = [self._held(client, shard, now_ms) for shard in shards]
+        n_held = MAX_ROUND // 2
+        held = [sought_in_archive(client, n, now_ms=now_ms, n=n_held) for n in shards]
         digests = [one.reference for those in held for one in those]
         nonces = list({nonce: None for those in cold for nonce in those.made_ms})
         if not digests and not nonces:
@@ -82,24 +82,29 @@ class Thawing:
         # First what is young: what is not there any more is in the archive.
         young = references.look_up(client, digests, n_shards=archive.n_shards, now_ms=now_ms)
         oldest_ms = now_ms - (LABEL_DAYS + 1) * DAY_MS
-        found = look_up(archive, digests, nonces, oldest_ms=oldest_ms)
+        archived = [one.archived for one in cold]
+        found = look_up(archive, digests, nonces, oldest_ms=oldest_ms, archived=archived)
         for one in cold:
             one.read_tail(archive, found)
         n = sum(self._put_back(client, one, found) for one in cold)
         both = zip(young, found.named, strict=True)
         named = iter([references.in_order([*old, *known]) for known, old in both])
         for shard, those in enumerate(held):
-            n += self._choose(client, shard, those, list(islice(named, len(those))))
+            n += _choose(client, shard, those, list(islice(named, len(those))), now_ms=now_ms)
         return n
 
     def give_up(self, client: Client, n_shards: int) -> int:
         """Make dead letters of what waits for an archive, where there is none; return of how many.
 
+        Of feedback by reference it is noted that no archive knows what it means.
+
         Raises:
             redis.RedisError: the store is away.
         """
-        n = 0
+        n, now_ms = 0, _now_ms(client)
         for shard in range(n_shards):
+            waiting = sought_in_archive(client, shard, now_ms=now_ms, n=MAX_ROUND)
+            _note_nowhere(client, shard, [one.event for one in waiting], now_ms)
             names = client.hkeys(keys.cold(shard))[:MAX_ROUND]
             if names:
                 n += thawing.give_up(client, shard, names, reason=UNKNOWN, keep=MAX_DEAD)
@@ -130,16 +135,6 @@ class Thawing:
         note_needs(client, out, now_ms)
         return out
 
-    def _held(self, client: Client, shard: int, now_ms: int) -> list[WaitingFeedback]:
-        """Return feedback by reference that means nothing young and was not looked up yet."""
-        asked = self._of(shard)
-        if not client.hlen(keys.held(shard)):
-            asked.unfound.clear()
-            return []
-        if asked.unfound:
-            asked.unfound &= set(client.hkeys(keys.held(shard)))
-        return unfound(client, shard, now_ms=now_ms, n=MAX_ROUND // 2, but=asked.unfound)
-
     def _put_back(self, client: Client, cold: Cold, found: LookedUp) -> int:
         """Put back and send again what is known, give up what is not; return how many were sent."""
         asked, ready, unknown = self._of(cold.shard), list[bytes](), list[bytes]()
@@ -165,27 +160,39 @@ class Thawing:
             asked.sent |= dict.fromkeys(part, entry)
         return len(ready)
 
-    def _choose(
-        self,
-        client: Client,
-        shard: int,
-        waiting: list[WaitingFeedback],
-        named: list[list[bytes]],
-    ) -> int:
-        """Write down what references mean; return of how many feedbacks."""
-        n, n_tokens = 0, 0
-        for one, tokens in zip(waiting, named, strict=True):
-            meant = one.before(tokens)
-            if meant is None:
-                self._of(shard).unfound.add(one.event)  # what it means may be yet to come
-            elif not meant:
-                reason = one.why_not(tokens)
-                thawing.refuse(client, shard, one.event, reason=reason, keep=MAX_DEAD)
-            elif n_tokens < MAX_SENT:
-                n_tokens += len(meant)
-                resolution = one.resolution(meant, tokens).pack()
-                n += thawing.choose(client, shard, one.event, resolution)
-        return n
+
+def _choose(
+    client: Client,
+    shard: int,
+    waiting: list[WaitingFeedback],
+    named: list[list[bytes]],
+    *,
+    now_ms: int,
+) -> int:
+    """Write down what references mean, or that the archive does not know; return of how many."""
+    n, n_tokens, nowhere = 0, 0, list[bytes]()
+    for one, tokens in zip(waiting, named, strict=True):
+        meant = one.before(tokens)
+        if meant is None:
+            nowhere.append(one.event)  # what it means may be yet to come
+        elif not meant:
+            reason = one.why_not(tokens)
+            thawing.refuse(client, shard, one.event, reason=reason, keep=MAX_DEAD)
+        elif n_tokens < MAX_SENT:
+            n_tokens += len(meant)
+            resolution = one.resolution(meant, tokens).pack()
+            n += thawing.choose(client, shard, one.event, resolution)
+    _note_nowhere(client, shard, nowhere, now_ms)
+    return n
+
+
+def _note_nowhere(client: Client, shard: int, events: list[bytes], now_ms: int) -> None:
+    """Note that the archive was asked, and does not know what these mean: look at them now."""
+    if events:
+        pipeline = client.pipeline(transaction=False)
+        pipeline.hset(keys.sought(shard), mapping=dict.fromkeys(events, now_ms))
+        pipeline.zadd(keys.due(shard), dict.fromkeys(events, now_ms), xx=True)
+        pipeline.execute()
 
 
 def as_thawed(record: np.void) -> bytes:

@@ -31,11 +31,10 @@ def ensure(archive: Archive, between: Callable[[], object] = lambda: None) -> in
         for file in archive_files.list_files(directory):
             try:
                 index.read_head(file)
-            except (DamagedIndex, FileNotFoundError):
+            except (DamagedIndex, OSError):
                 between()
                 with suppress(FileNotFoundError, Damaged):
-                    _make(file)
-                    n += 1
+                    n += _make(file)[1]
         if any(directory.glob(f"*{INDEX_SUFFIX}")):
             _sweep(directory)
     return n
@@ -58,17 +57,17 @@ def opened(file: ArchiveFile, unread: set[str], oldest_ms: int | None = None) ->
         if oldest_ms is not None and head.newest_ms < oldest_ms:
             return None
         return index.read(file, head)
-    except (DamagedIndex, FileNotFoundError):
-        pass
+    except (DamagedIndex, OSError):
+        pass  # of one that is there and may not be read, another is made, in memory
     try:
-        return _make(file)
+        return _make(file)[0]
     except Damaged:
         unread.add(file.path.name)
         return None
 
 
-def _make(file: ArchiveFile) -> Index:
-    """Return the index of a file, made anew.
+def _make(file: ArchiveFile) -> tuple[Index, bool]:
+    """Return the index of a file, made anew, and whether it is kept.
 
     Raises:
         Damaged, FileNotFoundError: as of the file.
@@ -78,10 +77,10 @@ def _make(file: ArchiveFile) -> Index:
     except Damaged as error:
         log.error("a file of the archive is damaged", file=error.path.name)
         raise
-    with locked(file.path.parent) as mine:
-        is_kept = mine and file.path.exists()  # not ours, it is made again another time
-        data = (indexing.make if is_kept else indexing.build)(file, content)
-    return index.parse(data, file.digest)
+    with suppress(OSError), locked(file.path.parent) as mine:
+        if mine and file.path.exists():  # not ours, it is made again another time
+            return index.parse(indexing.make(file, content), file.digest), True
+    return index.parse(indexing.build(file, content), file.digest), False
 
 
 def _sweep(directory: Path) -> None:

@@ -324,7 +324,7 @@ def _refuse(out: Effects, batch: Batch, history: History) -> NDArray[np.void]:
     """Return the feedback that counts: of a decision of the last 30 days, and not a cold one."""
     is_said = batch.is_said
     said, today = batch.records.compress(is_said), batch.today[is_said]
-    age = today - said["token"]["decided_at_ms"] // DAY_MS
+    age = _days_when_heard(said, today) - said["token"]["decided_at_ms"] // DAY_MS
     for wrong, when in ((age > LABEL_DAYS, "over 30 days ago"), (age < -1, "the future")):
         reason = f"feedback for a decision of {when}"
         out.dead += [(reason, record.tobytes()) for record in said[wrong]]
@@ -334,6 +334,15 @@ def _refuse(out: Effects, batch: Batch, history: History) -> NDArray[np.void]:
         counts &= ~is_cold
     out.counts["cold"] = len(out.cold)
     return said if counts.all() else np.asarray(said.compress(counts))
+
+
+def _days_when_heard(said: NDArray[np.void], today: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return (n,) on which day each was heard: what is sent again, once its decision was put back,
+    was heard when it was received.
+    """
+    received = said["received_at_ms"].astype(np.int64) // DAY_MS
+    again = ((said["flags"] & Flag.THAWED) > 0) & (received > 0) & (received < today)
+    return np.where(again, received, today)
 
 
 def is_heard(age_days: NDArray[np.int64]) -> NDArray[np.bool_]:

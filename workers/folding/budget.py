@@ -38,6 +38,7 @@ class Measured:
 
     at_ms: int
     used_bytes: int
+    passing_bytes: int  # of that, what goes by itself within minutes: records beyond their share
     full_bytes: int  # beyond it something must go; 0: there is no limit
     young_bytes: Mapping[int, int]  # by span, over all shards
 
@@ -48,7 +49,7 @@ class Measured:
 
     def left_bytes(self, hours: int) -> int:
         """Return what is used once that is gone."""
-        return self.used_bytes - self.going_bytes(hours)
+        return self.used_bytes - self.passing_bytes - self.going_bytes(hours)
 
     @property
     def bytes_an_hour(self) -> float:
@@ -71,7 +72,7 @@ def weigh(before: Budget, measured: Measured, *, configured_hours: int) -> Budge
         hours = min(before.young_hours, configured_hours)
         if measured.left_bytes(hours) > measured.full_bytes:
             hours = _fewer(measured, hours)
-        elif measured.at_ms - before.changed_at_ms >= REST_MS:
+        elif not 0 <= measured.at_ms - before.changed_at_ms < REST_MS:  # or a clock went back
             hours = _more(measured, hours, configured_hours)
         found = Budget(hours, _keeps_draws(before, measured, hours))
     if (found.young_hours, found.keeps_draws) == (before.young_hours, before.keeps_draws):
@@ -80,8 +81,11 @@ def weigh(before: Budget, measured: Measured, *, configured_hours: int) -> Budge
 
 
 def _fewer(measured: Measured, hours: int) -> int:
-    """Return for how many hours decisions can be young, so that there is room again."""
-    wanted = DOWN_TO * measured.full_bytes
+    """Return for how many hours decisions can be young, so that there is room again.
+
+    Where that is not to be had, since others take the memory, what would not help stays.
+    """
+    wanted = max(DOWN_TO * measured.full_bytes, measured.left_bytes(LEAST_HOURS))
     fits = (h for h in range(hours, LEAST_HOURS, -1) if measured.left_bytes(h) <= wanted)
     return next(fits, LEAST_HOURS)
 
@@ -97,10 +101,13 @@ def _more(measured: Measured, hours: int, configured_hours: int) -> int:
 
 
 def _keeps_draws(before: Budget, measured: Measured, hours: int) -> bool:
-    """Return whether the store takes new draws."""
-    is_patient = measured.at_ms - before.changed_at_ms < PATIENCE_MS
+    """Return whether the store takes new draws: they stay out where nothing else can go."""
+    if hours != before.young_hours:
+        return before.keeps_draws  # what goes first is to be seen first
+    is_patient = 0 <= measured.at_ms - before.changed_at_ms < PATIENCE_MS
     if measured.left_bytes(hours) > measured.full_bytes:
         return False
-    if measured.used_bytes > FAR_BEYOND * measured.full_bytes and not is_patient:
+    staying = measured.used_bytes - measured.passing_bytes
+    if staying > FAR_BEYOND * measured.full_bytes and not is_patient:
         return False
     return before.keeps_draws or measured.used_bytes <= DOWN_TO * measured.full_bytes

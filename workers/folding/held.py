@@ -8,7 +8,7 @@ it was sent: so a crash or a second owner never puts one feedback on two differe
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,6 +38,10 @@ GRACE_MS = 250
 """A producer that was idle sends its first record, and is then waited for, in less."""
 AGAIN_MS = 200
 MOST_AGAIN_MS = 60_000
+SOUGHT_MS = 1000
+"""While the archive is asked; a job looks every five seconds."""
+SOUGHT_AGAIN_MS = 600_000
+"""Between two questions to the archive for the same."""
 
 
 @dataclass(slots=True)
@@ -46,6 +50,8 @@ class Round:
 
     commit: Commit
     now_ms: int
+    has_archive: bool  # what is old may lie there
+    sought: dict[bytes, bytes] = field(default_factory=dict)  # event -> what the archive said
     sending: list[tuple[WaitingFeedback, Resolution]] = field(default_factory=list)
     again: dict[bytes, int] = field(default_factory=dict)  # event -> when to look again
     n_changes: int = 0
@@ -91,22 +97,30 @@ class References:
         rounds = [list(dict.fromkeys(a + b)) for a, b in zip(found[1::3], found[2::3], strict=True)]
         if any(rounds):
             self.settling.look(client, now_ms)  # before references are read
+        has_archive = any(rounds) and self._has_archive(client)
         lost = []
         for (shard, token), events in zip(owned, rounds, strict=True):
             try:
                 if events:
-                    self._resolve(client, shard, token, events, now_ms)
+                    found = Round(Commit(keys.meta(shard.number)), now_ms, has_archive)
+                    self._resolve(client, shard, token, events, found)
             except NotOwner:
                 lost.append(shard.number)
         self.is_unsettled = bool(self._since)
         return lost
 
+    def _has_archive(self, client: Client) -> bool:
+        """Return whether anything was ever archived: then what is old is not in the store."""
+        pipeline = client.pipeline(transaction=False)
+        for shard in range(self.n_shards):
+            pipeline.hexists(keys.meta(shard), "archived")
+        return any(pipeline.execute())
+
     def _resolve(
-        self, client: Client, shard: Shard, token: int, events: list[bytes], now_ms: int
+        self, client: Client, shard: Shard, token: int, events: list[bytes], found: Round
     ) -> None:
-        number = shard.number
-        waiting, chosen = self._read(client, number, events)
-        found = Round(Commit(keys.meta(number)), now_ms)
+        number, now_ms = shard.number, found.now_ms
+        waiting, chosen = self._read(client, number, events, found)
         fresh = [one for event, one in waiting.items() if event not in chosen]
         ready = [one for one in fresh if self._may_be_found(one, found)]
         old = {e: c for e, c in chosen.items() if c.sent_ms and now_ms >= c.forgotten_at_ms}
@@ -131,12 +145,15 @@ class References:
         self._take_effect(client, shard, token, found)
 
     def _read(
-        self, client: Client, number: int, events: list[bytes]
+        self, client: Client, number: int, events: list[bytes], found: Round
     ) -> tuple[dict[bytes, WaitingFeedback], dict[bytes, Resolution]]:
         pipeline = client.pipeline(transaction=False)
         pipeline.hmget(keys.held(number), events)
         pipeline.hmget(keys.chosen(number), events)
-        raws, resolutions = pipeline.execute()
+        pipeline.hmget(keys.sought(number), events)
+        raws, resolutions, sought = pipeline.execute()
+        both = zip(events, sought, strict=True)
+        found.sought = {event: said for event, said in both if said is not None}
         waiting = {}
         for event, raw in zip(events, raws, strict=True):
             record = record_of(raw or b"")
@@ -168,12 +185,14 @@ class References:
         event, now_ms = waiting.event, found.now_ms
         meant = waiting.before(tokens)
         if meant is None and not is_cut(tokens, waiting.received_ms):
-            meant, decided_ms = waiting.after(tokens)
             ends_ms = waiting.received_ms + AHEAD_MS
+            is_over = now_ms > ends_ms and self._is_settled(event, "end", ends_ms, now_ms)
+            if not is_over and not _was_sought(event, number, found):
+                return
+            meant, decided_ms = waiting.after(tokens)
             if meant and not self._is_settled(event, "first", decided_ms, now_ms):
                 found.again[event] = now_ms + AGAIN_MS
                 return
-            is_over = now_ms > ends_ms and self._is_settled(event, "end", ends_ms, now_ms)
             if not meant and not is_over:
                 age_ms = now_ms - waiting.received_ms
                 found.again[event] = now_ms + min(max(age_ms // 2, AGAIN_MS), MOST_AGAIN_MS)
@@ -208,6 +227,8 @@ class References:
         for waiting, resolution in found.sending:
             sent = resolution.sent(found.now_ms)
             commit.add("HDEL", keys.held(number), waiting.event)
+            if waiting.event in found.sought:
+                commit.add("HDEL", keys.sought(number), waiting.event)
             commit.add("HSET", keys.chosen(number), waiting.event, sent.pack())
             commit.add("ZADD", keys.due(number), sent.forgotten_at_ms, waiting.event)
         commit.add("HINCRBY", keys.meta(number), "n_resolved", len(found.sending))
@@ -223,36 +244,51 @@ def take_up(client: Client, shard: int) -> None:
         client.zadd(keys.due(shard), part, nx=True)
 
 
-def unfound(
-    client: Client, shard: int, *, now_ms: int, n: int, but: Container[bytes] = ()
-) -> list[WaitingFeedback]:
-    """Return feedback by reference that means nothing young, up to about `n`, by its event ids.
+def sought_in_archive(client: Client, shard: int, *, now_ms: int, n: int) -> list[WaitingFeedback]:
+    """Return feedback by reference that means nothing young, up to about `n`, to look up elsewhere.
 
     It was looked for once it was settled what had been decided when it came, and nothing was found:
-    what it means is an old decision, or one that is yet to come. It goes on waiting for the latter;
-    whoever finds the former sends it there and takes it out of `keys.held` and `keys.due`.
+    what it means is an old decision, or one that is yet to come. It is due again after a while, as
+    what it means may have come in late, and turned old unseen.
 
     Args:
         now_ms: on the store's clock.
-        but: events that are left out.
     """
-    out: list[WaitingFeedback] = []
-    events = [event for event in client.zrange(keys.due(shard), 0, -1) if event not in but]
-    for start in range(0, len(events), MAX_ROUND):
-        part = events[start : start + MAX_ROUND]
-        pipeline = client.pipeline(transaction=False)
-        pipeline.hmget(keys.held(shard), part)
-        pipeline.hmget(keys.chosen(shard), part)
-        for event, raw, chosen in zip(part, *pipeline.execute(), strict=True):
-            record = None if chosen or raw is None else record_of(raw)
-            if record is None:
-                continue
-            waiting = WaitingFeedback(event, record, raw)
-            if now_ms - waiting.received_ms > MOST_S * 1000:  # nothing is waited for any longer
-                out.append(waiting)
-        if len(out) >= n:
-            break
+    name = keys.sought(shard)
+    asked = client.hgetall(name)
+    due = [e for e, at in asked.items() if not at or now_ms - int(at) >= SOUGHT_AGAIN_MS]
+    due.sort(key=lambda event: (asked[event] != b"", event))  # what nobody looked up comes first
+    if not (picked := due[:n]):
+        return []
+    pipeline = client.pipeline(transaction=False)
+    pipeline.hmget(keys.held(shard), picked)
+    pipeline.hmget(keys.chosen(shard), picked)
+    raws, chosen = pipeline.execute()
+    out, gone = [], []
+    for event, raw, own in zip(picked, raws, chosen, strict=True):
+        record = None if own or raw is None else record_of(raw)
+        if record is None:
+            gone.append(event)
+        else:
+            out.append(WaitingFeedback(event, record, raw))
+    if gone:
+        client.hdel(name, *gone)
     return out
+
+
+def _was_sought(event: bytes, number: int, found: Round) -> bool:
+    """Return whether the archive has nothing of a name either; see to it that it is asked.
+
+    Only then is feedback one that came before its decision: what is decided next under a name is
+    not what was judged days ago.
+    """
+    said = found.sought.get(event)
+    if said or not found.has_archive:
+        return True
+    if said is None:
+        _add(found, "HSET", keys.sought(number), event, b"")
+    found.again[event] = found.now_ms + SOUGHT_MS
+    return False
 
 
 def _add(found: Round, name: str, key: str, *arguments: bytes | str | int) -> None:
@@ -266,6 +302,7 @@ def _give_up(found: Round, number: int, waiting: WaitingFeedback, reason: str) -
     _add(found, "XADD", keys.dead(number), *letter)
     _add(found, "HINCRBY", keys.meta(number), f"n_{reason}", 1)
     _add(found, "HDEL", keys.held(number), waiting.event)
+    _add(found, "HDEL", keys.sought(number), waiting.event)
     _add(found, "ZREM", keys.due(number), waiting.event)
 
 

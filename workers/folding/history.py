@@ -19,8 +19,8 @@ BEGIN: Position = (0, 0)
 EVERYTHING_HOURS = 31 * 24
 """All that feedback is heard for at all: up to the end of the 30th day after."""
 MOST_CHANGES = 100
-"""Of a configuration, that are remembered beside the first one: a file of the archive carries those
-by which its own entries were folded, and nobody changes it so often within one."""
+"""That are remembered beside the first: a file of the archive carries those by which its entries
+were folded, and there are not so many within one. Of earlier ones it is known what was old."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,27 +28,42 @@ class History:
     """For how many hours decisions are young, from which entry on."""
 
     items: tuple[tuple[Position, int], ...] = ()
+    began: Position | None = None  # before the first of these, where some are not remembered
+    floor_ms: int = 0  # what was made before was old by then
 
     @classmethod
     def parse(cls, value: bytes | None) -> History:
         """Return the history in a stored value; none where an earlier version wrote the state."""
-        items = []
+        items, began, floor_ms = [], None, 0
         for part in (value or b"").split():
-            entry, _, hours = part.partition(b":")
-            ms, _, number = entry.partition(b"-")
-            items.append(((int(ms), int(number)), int(hours)))
-        return cls(tuple(items))
+            entry, _, number = part.partition(b":")
+            ms, _, count = entry.partition(b"-")
+            if ms == b"floor":
+                floor_ms = int(number)
+            elif number == b"began":
+                began = int(ms), int(count)
+            else:
+                items.append(((int(ms), int(count)), int(number)))
+        return cls(tuple(items), began, floor_ms)
 
     def pack(self) -> bytes:
         """Return the value to store."""
-        return b" ".join(b"%d-%d:%d" % (*entry, hours) for entry, hours in self.items)
+        parts = [b"%d-%d:%d" % (*entry, hours) for entry, hours in self.items]
+        if self.began is not None:
+            parts = [b"%d-%d:began" % self.began, b"floor:%d" % self.floor_ms, *parts]
+        return b" ".join(parts)
 
     def going_on(self, entry: Position, hours: int) -> History:
         """Return the history once decisions are young for `hours` from an entry on."""
         if self.items and self.items[-1][1] == hours:
             return self
-        first, rest = self.items[:1], self.items[1:]
-        return History((*first, *rest[1 - MOST_CHANGES :], (entry, hours)))
+        items, began, floor_ms = [*self.items, (entry, hours)], self.began, self.floor_ms
+        while len(items) > MOST_CHANGES + 1:
+            (begin, for_hours), (end, _) = items[:2]
+            began = began if began is not None else begin
+            floor_ms = max(floor_ms, end[0] - for_hours * HOUR_MS)
+            items.pop(0)
+        return History(tuple(items), began, floor_ms)
 
     @property
     def since_ms(self) -> int | None:
@@ -59,7 +74,7 @@ class History:
         """
         if not self.items:
             return None
-        began_ms = self.items[0][0][0]
+        began_ms = (self.began or self.items[0][0])[0]
         return (began_ms // SPAN_MS + 1) * SPAN_MS if began_ms else 0
 
     def oldest_ms(self, entry: Position) -> int:
@@ -73,4 +88,4 @@ class History:
         each = (
             end[0] - hours * HOUR_MS for (_, hours), end in zip(self.items[:n], ends, strict=False)
         )
-        return max(each, default=0)
+        return max(self.floor_ms, *each, 0)

@@ -28,15 +28,6 @@ KEPT_DAYS = LABEL_DAYS + 8
 KIND_OF = {LABELS: MemoryKind.LABELS, REFERENCES: MemoryKind.REFERENCES}
 
 
-@dataclass(frozen=True, slots=True)
-class ServerMemory:
-    """What a server says of its memory."""
-
-    used_bytes: int
-    max_bytes: int  # 0: no limit
-    policy: str
-
-
 @dataclass(slots=True)
 class Shares:
     """Bytes by kind, and of what is young by span."""
@@ -47,24 +38,6 @@ class Shares:
     def add(self, kind: MemoryKind, n_bytes: float) -> None:
         """Count some bytes."""
         self.by_kind[kind] = self.by_kind.get(kind, 0) + int(n_bytes)
-
-
-def ask_servers(client: Client) -> list[ServerMemory]:
-    """Return what each server says of its memory; nothing where one does not say it to us.
-
-    Raises:
-        redis.RedisError: the store is away.
-    """
-    found = []
-    for server in servers(client):
-        try:
-            said = server.info("memory")
-        except redis.ResponseError:
-            return []  # not everybody may ask
-        policy = str(said.get("maxmemory_policy", ""))
-        limit = int(said.get("maxmemory", 0))
-        found.append(ServerMemory(int(said.get("used_memory", 0)), limit, policy))
-    return found
 
 
 def shares(client: Client, n_shards: int, *, now_ms: int) -> Shares:
@@ -114,7 +87,7 @@ def _add_single_keys(client: Client, n_shards: int, out: Shares, *, now_ms: int)
     buckets = range(bucket(now_ms - KEPT_DAYS * DAY_MS), bucket(now_ms + BUCKET_MS) + 1)
     told = range(today // SPAN_DAYS - SPANS, today // SPAN_DAYS + 1)
     for n in range(n_shards):
-        waiting = (keys.held, keys.due, keys.chosen, keys.cold, keys.thawed, keys.dead)
+        waiting = (keys.held, keys.due, keys.chosen, keys.sought, keys.cold, keys.thawed, keys.dead)
         by_kind = {
             MemoryKind.POSTERIORS: [keys.rows(n), keys.touched(n)],
             MemoryKind.STREAMS: [keys.stream(n)],

@@ -10,12 +10,15 @@ from dataclasses import dataclass, field
 import structlog
 
 from telemetry import keys
-from telemetry.memory import HARD_FULL, MB, MemoryKind, MemoryUse
+from telemetry.memory import HARD_FULL, MemoryKind, MemoryUse, ask_servers, nearest_limit, policy_of
 from telemetry.store import Client
 from workers.folding.budget import Budget, Measured, weigh
-from workers.folding.measuring import ServerMemory, ask_servers, shares
+from workers.folding.measuring import shares
 
 log = structlog.get_logger()
+
+STREAMS_SHARE = 8
+"""Records beyond this share of what may be used wait for a file of the archive that is due."""
 
 
 @dataclass(slots=True)
@@ -47,12 +50,14 @@ class StoreMemory:
         servers = ask_servers(client)
         if not servers:
             return None
-        used, limit, is_hard = self._limit(servers)
+        used, limit, is_hard = nearest_limit(servers, self.max_mb)
         found = shares(client, self.n_shards, now_ms=now_ms)
         full = int(limit * HARD_FULL) if is_hard else limit
+        streams = found.by_kind.get(MemoryKind.STREAMS, 0)
+        passing = max(streams - limit // STREAMS_SHARE, 0)
         budget = weigh(
             _budget(before, self.configured_hours),
-            Measured(now_ms, used, full, found.young),
+            Measured(now_ms, used, passing, full, found.young),
             configured_hours=self.configured_hours,
         )
         by_kind: dict[str, int] = {kind.value: n for kind, n in found.by_kind.items()}
@@ -65,27 +70,16 @@ class StoreMemory:
             limit_bytes=limit,
             is_hard=is_hard,
             bytes_by_kind=by_kind,
-            policy=next((s.policy for s in servers if s.max_bytes), servers[0].policy),
+            policy=policy_of(servers),
             young_hours=budget.young_hours,
             configured_hours=self.configured_hours,
             keeps_draws=budget.keeps_draws,
             changed_at_ms=budget.changed_at_ms,
+            max_mb=self.max_mb,
         )
-        client.set(keys.MEMORY, use.pack())
         self._tell(use)
+        client.set(keys.MEMORY, use.pack())
         return use
-
-    def _limit(self, servers: list[ServerMemory]) -> tuple[int, int, bool]:
-        """Return what is used, of how much, and whether that is a server's own limit.
-
-        Where there are several limits, the one that is nearest.
-        """
-        own = [(s.used_bytes, s.max_bytes, True) for s in servers if s.max_bytes]
-        if self.max_mb:
-            own.append((sum(s.used_bytes for s in servers), self.max_mb * MB, False))
-        if not own:
-            return sum(s.used_bytes for s in servers), 0, False
-        return max(own, key=lambda one: one[0] / one[1])
 
     def _tell(self, use: MemoryUse) -> None:
         """Log what somebody should know, once each, and when it is over."""

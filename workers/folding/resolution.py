@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from telemetry.events import Flag, Match
-from telemetry.references import choose, first_after, is_cut, is_full, up_to
+from telemetry.references import MAX_REFERENCES, choose, first_after, is_cut, is_full, up_to
 from telemetry.tokens import decided_at_ms, nonce_of
 
 REMEMBERED_MS = 600_000
@@ -27,6 +27,7 @@ class Resolution(msgspec.Struct, array_like=True, frozen=True):
     tokens: list[bytes]  # packed, of what it means; none any more once it was sent
     known: list[bytes]  # nonces of what had been decided when it was received, as far as was known
     sent_ms: int = 0  # on the store's clock; 0: not yet
+    is_counted: bool = True  # of more than are kept it is not remembered which came in late
 
     def pack(self) -> bytes:
         """Return the value to store."""
@@ -39,7 +40,7 @@ class Resolution(msgspec.Struct, array_like=True, frozen=True):
 
     def sent(self, now_ms: int) -> Resolution:
         """Return what is remembered of it once it was sent."""
-        return Resolution(self.received_ms, self.reference, [], self.known, now_ms)
+        return Resolution(self.received_ms, self.reference, [], self.known, now_ms, self.is_counted)
 
     @property
     def forgotten_at_ms(self) -> int:
@@ -48,6 +49,8 @@ class Resolution(msgspec.Struct, array_like=True, frozen=True):
 
     def n_late(self, tokens: list[bytes]) -> int:
         """Return how many decisions had been made by then, and came in after it was found."""
+        if not self.is_counted:
+            return 0
         return len({nonce_of(t) for t in up_to(tokens, self.received_ms)} - {*self.known})
 
 
@@ -110,4 +113,9 @@ class WaitingFeedback(msgspec.Struct, frozen=True):
     def resolution(self, meant: Sequence[bytes], tokens: list[bytes]) -> Resolution:
         """Return the resolution of what is meant among all that is known."""
         known = [nonce_of(token) for token in up_to(tokens, self.received_ms)]
-        return Resolution(self.received_ms, self.reference, list(meant), known)
+        is_counted = len(known) <= MAX_REFERENCES
+        if not is_counted:
+            known = []
+        return Resolution(
+            self.received_ms, self.reference, list(meant), known, is_counted=is_counted
+        )

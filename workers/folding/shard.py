@@ -60,6 +60,8 @@ from workers.folding.young import (
 
 NO_ROW = bytes(8 * N_COLUMNS)
 """What is added to where nothing is known yet."""
+MAX_CHILLED = 5000
+"""In a round, each five seconds: a script that deletes so many takes the server 25 ms."""
 THAWED_MS = 3_600_000
 """As long as what was put back of an old decision stays at least."""
 
@@ -84,6 +86,7 @@ class Shard:
     young: YoungRows = field(init=False)
     expected: dict[bytes, int] = field(default_factory=dict)  # numbers of the store before this one
     counters: Counter[str] = field(default_factory=Counter)
+    thawed_cursor: int = 0  # how far it was looked through what was put back
     ahead: bool = False  # trimming went past the archive
     raters_key: bytes = b""  # of the store, once it was needed
 
@@ -105,6 +108,8 @@ class Shard:
         (mark, version, history), rows, producers, *lying = pipeline.execute()
         self.mark, self.version = mark or START, int(version or 0)
         self.young = YoungRows.parse(self.number, lying, History.parse(history))
+        if self.young.is_unreadable:
+            log.error("the kinds of young decisions are gone: references are", shard=self.number)
         self.rows = {
             key: row
             for key, row in rows.items()
@@ -198,6 +203,7 @@ class Shard:
         )
         commit = Commit(keys.meta(self.number))
         folding.rows = self._add(commit, found.terms)
+        self.young.drop_unreadable(commit, changes)
         write_labels(commit, self.young, folding, found.labels)
         write_days(commit, self.number, keys.raters, found.raters)
         self.young.put_references(commit, changes, references_of(batch.of_kind(Kind.OUTCOME)))
@@ -255,14 +261,15 @@ class Shard:
             del self.windows[name]
 
     def _thawed_before(self, now_ms: int, archived: bytes) -> list[bytes]:
-        """Return fields and values of old decisions that were put back long ago.
+        """Return fields and values of old decisions that were put back long ago: some at a time.
 
         Whoever put one back again meanwhile changed its value, and it stays.
         """
-        found = self.client.hgetall(keys.thawed(self.number))
+        name = keys.thawed(self.number)
+        self.thawed_cursor, found = self.client.hscan(name, self.thawed_cursor, count=MAX_CHILLED)
         until_ms = min(now_ms - THAWED_MS, at_ms(archived))
         old = {n: v for n, v in found.items() if thawed_at_ms(v) < until_ms}
-        return [part for pair in old.items() for part in pair]
+        return [part for pair in islice(old.items(), MAX_CHILLED) for part in pair]
 
     def amend(self, commit: Commit, *, token: int) -> None:
         """Run a commit of something else than stream entries: the mark stays.

@@ -14,6 +14,8 @@ from telemetry.store import Client, memory_per_shard
 
 MAX_TRIMS = 100
 """A round; what is left is for the next one."""
+LEAST_UNARCHIVED_BYTES = 64 << 20
+"""Of a shard, whatever `store.max_mb` says: 170,000 records, a burst between two looks of a job."""
 MOST_UNARCHIVED_BYTES = 256 << 20
 """Four shards then hold 1 GiB at most while nothing can be archived: an hour at 340 records/s each,
 and four times what the archive takes at once."""
@@ -30,11 +32,13 @@ def most_unarchived(client: Client, n_shards: int) -> int:
     """Return how many bytes of a shard's folded entries may wait.
 
     All together a quarter of the memory that any of the store's servers may use, and no more than
-    `store.max_mb`: that is no limit of the server's, and an archive without holes is worth more.
+    `store.max_mb`, unless that is small: it is no limit of the server's, and an archive without
+    holes is worth more.
     """
     share = memory_per_shard(client, n_shards) // 4
     limit = soft_limit_bytes(client.get(keys.MEMORY)) // n_shards
-    return min(n for n in (MOST_UNARCHIVED_BYTES, share, limit) if n)
+    soft = max(limit, LEAST_UNARCHIVED_BYTES) if limit else 0
+    return min(n for n in (MOST_UNARCHIVED_BYTES, share, soft) if n)
 
 
 def trim(client: Client, shard: int, floor: bytes) -> int:

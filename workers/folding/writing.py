@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from telemetry import keys
-from telemetry.scripts import Commit
+from telemetry.scripts import THAW, Commit
 from telemetry.young import SPAN_MS
 from workers.folding.asking import Folding
 from workers.folding.batch import (
@@ -89,7 +89,7 @@ def write_labels(
         else:
             by_day[span * SPAN_MS // DAY_MS, nonce] = widened(row)
     write_days(commit, shard, keys.labels_of_day, by_day)
-    commit.add_all("HSET", keys.thawed(shard), put_back)
+    commit.add_all(THAW, keys.thawed(shard), put_back)
     rated = folding.batch.rated_spans() if folding.seats else set()
     known = folding.lying
     young.put_labels(commit, folding.changes, by_span, known=known, rated=rated)

@@ -101,19 +101,22 @@ class YoungRows:
     kinds: dict[bytes, int] = field(default_factory=dict)
     kinds_id: bytes = b""
     history: History = field(default_factory=History)
+    is_unreadable: bool = False  # what names decisions, as the table of their kinds is gone
     _ending: dict[tuple[str, int, int], bytearray] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, shard: int, replies: Sequence[Any], history: History) -> YoungRows:
         """Return what the store replied to `read` says."""
         spans, sizes, kinds = replies
+        known = {int(span): YoungSpan.parse(value) for span, value in spans.items()}
         return cls(
             shard,
-            {int(span): YoungSpan.parse(value) for span, value in spans.items()},
+            known,
             {name.decode(): int(n) for name, n in sizes.items()},
             {kind: int(number) for number, kind in kinds.items() if number != b"id"},
             kinds.get(b"id", b""),
             history,
+            not kinds and any(span.references for span in known.values()),
         )
 
     @staticmethod
@@ -243,6 +246,7 @@ class YoungRows:
     def take_over(self, changes: Changes) -> None:
         """Note that a commit took effect."""
         self.spans.update(changes.spans)
+        self.is_unreadable = False
         self.kinds.update(changes.kinds)
         self.history = changes.history
 
@@ -267,6 +271,22 @@ class YoungRows:
             if sizes:
                 commit.add("HDEL", keys.sizes(self.shard), *sizes)
         return gone
+
+    def drop_unreadable(self, commit: Commit, changes: Changes) -> None:
+        """Take away what names decisions, where a server dropped the table of their kinds.
+
+        Under new numbers it would name others. What is archived is found there.
+        """
+        if not self.is_unreadable:
+            return
+        for number, span in self.spans.items():
+            if span.references:
+                base = keys.references(self.shard, number, "")
+                commit.add(DROP, keys.parts(self.shard), base, *span.references)
+                names = [young.size_field(REFERENCES, number, n) for n in span.references]
+                commit.add("HDEL", keys.sizes(self.shard), *names)
+                changes.spans[number] = replace(span, references=())
+        self._ending = {key: own for key, own in self._ending.items() if key[0] != REFERENCES}
 
     def drop_labels(self, commit: Commit) -> None:
         """Take away all that was said of decisions, and say that nothing was."""
@@ -342,6 +362,10 @@ class YoungRows:
         generations = self.spans[number].of(sort)
         return sum(self.sizes.get(young.size_field(sort, number, n), 0) for n in generations)
 
+    def _next_kind(self, changes: Changes) -> int:
+        """Return a number that no kind has."""
+        return 1 + max(*self.kinds.values(), *changes.kinds.values(), -1, -1)
+
     def _with_own_kinds(self, commit: Commit, changes: Changes, decisions: Decisions) -> Decisions:
         """Return decisions whose kinds are numbered as in this shard's own table."""
         numbers = []
@@ -349,7 +373,7 @@ class YoungRows:
         for kind in pieces(decisions.kinds):
             number = self.kinds.get(kind, changes.kinds.get(kind))
             if number is None:
-                number = changes.kinds[kind] = len(self.kinds) + len(changes.kinds)
+                number = changes.kinds[kind] = self._next_kind(changes)
                 fields += [number, kind]
             numbers.append(number)
         if fields:

@@ -26,10 +26,10 @@ from telemetry.events import RECORD
 from telemetry.store import Address, connect
 from workers.archive import audit, retention, upkeep
 from workers.archive import files as archive_files
-from workers.archive.archive import EVERY_S, Archive
+from workers.archive.archive import EVERY_S, Archive, identity
 from workers.archive.files import Damaged
 from workers.archive.retention import Keep
-from workers.archive.thaw import Thawing
+from workers.archive.thaw import MAX_ROUND, Thawing
 from workers.folding.batch import take_apart
 from workers.jobs import calibration
 
@@ -93,10 +93,18 @@ def thaw() -> int:
     archive = _place[0].archive()
     _place[0].thawing.looked_at = time.monotonic()
     if _place[0].keep.days == 0:
-        if archive.client.exists(keys.ARCHIVER):
+        holder = archive.client.get(keys.ARCHIVER)
+        if holder is not None and holder.decode() != identity(_place[0].root):
             return 0  # another one takes the records, and knows
         return _place[0].thawing.give_up(archive.client, archive.n_shards)
-    return _place[0].thawing.look(archive) if archive.holds() else 0
+    if not archive.holds():
+        return 0
+    n = _place[0].thawing.look(archive)
+    total, until = n, time.monotonic() + OFTEN_S
+    while n >= MAX_ROUND and time.monotonic() < until and not _place[0].stop.is_set():
+        n = _place[0].thawing.look(archive)  # more waits
+        total += n
+    return total
 
 
 def index() -> int:
@@ -107,7 +115,7 @@ def index() -> int:
 def check() -> dict[str, object]:
     """Audit the state, and leave what was found in the store."""
     archive = _place[0].archive()
-    if not archive.holds():
+    if _place[0].keep.days == 0 or not archive.holds():
         return {}
     size = sum(file.path.stat().st_size for file in _files(archive))
     if size > MAX_AUDIT_BYTES:
@@ -122,7 +130,7 @@ def check() -> dict[str, object]:
 def calibrate() -> dict[str, object]:
     """Compare the last day's predictions with the labels that came; leave that in the store."""
     archive = _place[0].archive()
-    if not archive.holds():
+    if _place[0].keep.days == 0 or not archive.holds():
         return {}
     parts, room = [np.empty(0, dtype=RECORD)], MAX_CALIBRATION_BYTES
     for file in sorted(_files(archive), key=lambda file: file.mark, reverse=True):
