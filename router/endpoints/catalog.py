@@ -86,6 +86,12 @@ class Provider:
     region: str | None
     max_data_class: DataClass
     forwarded: frozenset[bytes] = frozenset()
+    query: bytes = b""  # of every URL
+
+    @property
+    def digest(self) -> int:
+        """What it is known by, where something lies at it."""
+        return digest8("passthrough", self.name)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
