@@ -147,6 +147,7 @@ class Sidecar:
                         self.writer,
                         self.decisions,
                         self.draws,
+                        self.ids,
                         self.observer,
                         self._upstream if isinstance(self._upstream, Pool) else None,
                         self.admission,

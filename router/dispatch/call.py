@@ -141,11 +141,9 @@ class _Call:
                 reply = await self._dispatch()
         else:
             reply = await self._dispatch()
-        if reply.stream is None and self.exchange.started:
-            await self._send_in_stream(reply)
-            return
         if reply.stream is None:
-            await self._send_whole(reply)
+            send = self._send_in_stream if self.exchange.started else self._send_whole
+            await send(reply)
             return
         token = self.home.booking.token(self.decision, reply.attempt.endpoint)
         stream = StreamedAnswer(

@@ -61,7 +61,7 @@ def sole_maker(configuration: Configuration, app: App) -> Maker | Unknown:
 
 
 def server_of(maker: Maker, model: str, app: App, catalog: Catalog) -> Maker:
-    """Return who serves a call that goes on from what `maker` made.
+    """Return who serves a call that goes on from what `maker` made; a provider: it is passed on.
 
     An endpoint is called by its own model where the call leaves the choice to us, or names that
     model. One that is beside it, under the same key, is asked for a model of its own. Else the
@@ -89,7 +89,7 @@ def server_of(maker: Maker, model: str, app: App, catalog: Catalog) -> Maker:
             f"listed that {brief(model)} could mean: name a model",
             param="model",
         )
-    return found or maker
+    return found or as_provider(maker)
 
 
 def as_provider(maker: Maker) -> Provider:
@@ -99,6 +99,7 @@ def as_provider(maker: Maker) -> Provider:
     url = maker.targets[CALL].url
     return Provider(
         name=maker.id,
+        digest=maker.digest,
         base_url=str(url.copy_with(query=None)).removesuffix(f"/{CALL}"),
         auth_header=maker.auth_header,
         client_auth=maker.client_auth,
