@@ -525,6 +525,34 @@ def test_what_was_passed_through_is_found_where_it_went(
     assert not kept["b"].seen
 
 
+def test_the_usage_of_what_is_passed_through_is_counted_once(passing: Sidecar) -> None:
+    booked: list[Any] = []
+    booking = passing.app.routes._services.passing._passthrough._booking
+    write = booking.write
+    booking.write = lambda token, ending, **how: (  # type: ignore[method-assign]
+        booked.append(ending), write(token, ending, **how))  # fmt: skip
+
+    made = ask(passing, "gpt-9").json()["id"]
+    ask(passing, "gpt-9", stream=True)
+    get(passing, f"responses/{made}")
+
+    counted = [(e.usage.prompt_tokens, e.usage.completion_tokens) for e in booked[:2]]
+    assert counted == [(10, 5), (10, 5)]
+    assert booked[2].usage is None
+    assert len(booked) == 3
+
+
+def test_a_stream_that_is_wanted_whole_is_found_as_well(
+    provider: Provider, state_dir: Path, address: Address, kept: dict[str, Keeping]
+) -> None:
+    buffered = {"default": ROUTED["default"] | {"stream": "buffered"}}
+    with serving(two(provider, apps=buffered), state_dir, address) as sidecar:
+        got = ask(sidecar, "b", stream=True)
+        made = next(iter(kept["b"].made))
+        assert made in got.text
+        assert get(sidecar, f"responses/{made}").status_code == 200
+
+
 def test_conversations_stay_where_they_were_made(
     passing: Sidecar, kept: dict[str, Keeping]
 ) -> None:
