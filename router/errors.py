@@ -6,6 +6,7 @@ RouterError
 └── DispatchError               the call was sound and no answer came
     ├── NoCandidates            no endpoint may serve it; carries a reason for each
     ├── Overloaded              those that may serve it have all they take
+    ├── StoreAway               who made what it goes on from is not known while the store is away
     ├── SidecarFull             the sidecar itself has all that it takes
     ├── Misconfigured           the last that might serve it turns our key or model down
     └── AllEndpointsFailed      every attempt failed; carries them
@@ -17,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from telemetry.numbers import clipped
+from telemetry.numbers import brief, clipped
 
 
 class RouterError(Exception):
@@ -60,6 +61,7 @@ STATUS = {
     "forbidden_host": 403,
     "forbidden_origin": 403,
     "not_found": 404,
+    "previous_response_not_found": 404,
     "model_not_found": 404,
     "decision_not_found": 404,
     "decision_not_kept": 404,
@@ -76,6 +78,7 @@ STATUS = {
     "stream_cut": 502,
     "all_endpoints_failed": 503,
     "overloaded": 503,
+    "store_away": 503,
     "telemetry_full": 503,
     "draining": 503,
     "deadline_exceeded": 504,
@@ -136,6 +139,18 @@ class Overloaded(DispatchError):
     def __init__(self, endpoints: Sequence[str]) -> None:
         names = ", ".join(endpoints)
         super().__init__(f"{names}: as many calls are under way as limits.max_in_flight allows")
+
+
+class StoreAway(DispatchError):
+    """The store does not say which endpoint made what the call goes on from, or asks for."""
+
+    code = "store_away"
+
+    def __init__(self, id_: str) -> None:
+        super().__init__(
+            f"the store is away, and which endpoint made {brief(id_)} is not known without it; "
+            "try again soon"
+        )
 
 
 class SidecarFull(DispatchError):

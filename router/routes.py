@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -18,17 +19,17 @@ import structlog
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.keeper import Keeper
 from router.beliefs.switch import Switch
-from router.config.entries import GENERAL
 from router.decision.context import Moment
 from router.decision.decide import Decider
 from router.decision.seal import Seal
 from router.dialects import chat, messages, responses
 from router.dialects.errors import break_off, respond_error
-from router.dialects.opaque import OpaqueBody, take_hints
+from router.dialects.opaque import OpaqueBody, read_opaque
 from router.dialects.request import CallRequest
 from router.dispatch.call import Calls
-from router.dispatch.passthrough import Passed, Passthrough
-from router.dispatch.time_limits import deadline_s
+from router.dispatch.passing import Passing, StoredPath, stored_path
+from router.endpoints.catalog import Provider
+from router.endpoints.entries import Dialect
 from router.errors import DispatchError, RequestRejected
 from router.explain.log import DecisionLog
 from router.intake.events import EventDesk
@@ -36,11 +37,9 @@ from router.intake.feedback import FeedbackDesk
 from router.net.admission import Admission
 from router.net.asgi import Exchange
 from router.net.bodies import MAX_NOTE_BYTES, ClientGone
-from router.net.connection import BodyInPieces
 from router.net.paths import normal_path, shown_path
 from router.net.turns import Turns
 from router.policy.callers import Caller, Keys, check_origin
-from router.policy.hints import read_hints
 from router.report import views
 from router.report.endpoints import endpoint_rows
 from telemetry.crashes import place_of
@@ -78,7 +77,7 @@ class Services:
     keeper: Keeper
     decider: Decider
     calls: Calls
-    passthrough: Passthrough
+    passing: Passing
     feedback: FeedbackDesk
     events: EventDesk
     decisions: DecisionLog
@@ -150,14 +149,17 @@ class Routes:
         request = PARSERS[exchange.path](await _body(exchange, beliefs))
         async with self._services.admission.place(exchange.line):
             at = self._services.clock()  # how long the client took for its body is its own affair
-            context = self._services.decider.context(beliefs, caller, exchange.headers, request, at)
-            if context is not None:
-                await self._services.calls.serve(context, request, exchange)
-                return
-            if beliefs.configuration.catalog.passthrough is None:
-                raise _no_such_model(request.model)
+            decider, passing = self._services.decider, self._services.passing
+            to = await passing.server_of(beliefs, caller, request)
+            if not isinstance(to, Provider):
+                context = decider.context(beliefs, caller, exchange.headers, request, at, maker=to)
+                if context is not None:
+                    await self._services.calls.serve(context, request, exchange)
+                    return
+                if beliefs.configuration.catalog.passthrough is None:
+                    raise _no_such_model(request.model)
             opaque = OpaqueBody(request.without_hints(), request.declared, request.model)
-            await self._pass_on(exchange, beliefs, caller, opaque)
+            await passing.pass_on(exchange, beliefs, caller, opaque, to=to, is_kept=request.is_kept)
 
     async def _feedback(self, exchange: Exchange, beliefs: Beliefs) -> None:
         caller = _caller(exchange, beliefs)
@@ -200,45 +202,27 @@ class Routes:
             raise _no_such_model(exchange.path.removeprefix(MODELS_PATH))
         await exchange.respond_json(200, model)
 
-    async def _anything(self, exchange: Exchange, beliefs: Beliefs) -> None:
-        """Any other `/v1/` path goes to the pass-through provider."""
+    async def _anything(
+        self, exchange: Exchange, beliefs: Beliefs, path: StoredPath | None = None
+    ) -> None:
+        """Any other `/v1/` path goes to the pass-through provider, or to whoever made its id."""
         caller = _caller(exchange, beliefs)
         if self._turns.is_spent():
             await self._turns.wait()
         self._require_room()
-        opaque = await _opaque_body(exchange, beliefs)
+        opaque = await read_opaque(exchange, limit=beliefs.configuration.server.body_limit)
         async with self._services.admission.place(exchange.line):
-            await self._pass_on(exchange, beliefs, caller, opaque)
+            passing = self._services.passing
+            if path is None:
+                await passing.pass_on(exchange, beliefs, caller, opaque)
+            else:
+                await passing.pass_by_id(exchange, beliefs, caller, opaque, path=path)
 
     def _require_room(self) -> None:
         """Turn a call away before its body is read."""
         if self.draining:
             raise RequestRejected("draining", STOPPING)
         self._services.admission.check()
-
-    async def _pass_on(
-        self, exchange: Exchange, beliefs: Beliefs, caller: Caller, opaque: OpaqueBody
-    ) -> None:
-        configuration = beliefs.configuration
-        provider = configuration.catalog.passthrough
-        assert provider is not None  # the route is not taken otherwise
-        hints = read_hints(exchange.headers, opaque.declared)
-        task = hints.task or caller.app.entry.task
-        passed = Passed(
-            caller,
-            opaque.body,
-            opaque.model,
-            task if task in configuration.tasks else GENERAL,
-            caller.app.entry.data_class.tightened(hints.data_class),
-            hints.reference,
-        )
-        await self._services.passthrough.serve(
-            exchange,
-            passed,
-            provider,
-            configuration.catalog,
-            deadline_s=deadline_s(configuration.server.deadline_s, exchange.headers),
-        )
 
     # -- for the owner ----------------------------------------------------------------------
 
@@ -323,6 +307,9 @@ class Routes:
         takes_rest = _takes_rest(path, beliefs)
         if is_ours and not (takes_rest and _listed(path, beliefs) is None):
             return self._model
+        stored = stored_path(exchange.method, path) if passes else None
+        if stored is not None and (takes_rest or _speaks_responses(beliefs)):
+            return partial(self._anything, path=stored)
         if passes and takes_rest:
             return self._anything
         if path.startswith(DECISIONS_PATH) and exchange.method == "GET":
@@ -335,6 +322,12 @@ def _takes_rest(path: str, beliefs: Beliefs) -> bool:
     """Return whether a provider takes what is not ours of a path."""
     passes = path.startswith("/v1/") and not path.startswith(OURS)
     return passes and beliefs.configuration.catalog.passthrough is not None
+
+
+def _speaks_responses(beliefs: Beliefs) -> bool:
+    """Return whether some endpoint may have made a response."""
+    endpoints = beliefs.configuration.catalog.endpoints
+    return any(Dialect.RESPONSES in endpoint.dialects for endpoint in endpoints)
 
 
 async def _fail(exchange: Exchange, error: Exception) -> None:
@@ -361,16 +354,6 @@ async def _note(exchange: Exchange, beliefs: Beliefs) -> bytes:
     """Return a body of feedback or events."""
     limit = beliefs.configuration.server.body_limit
     return await exchange.body(limit=min(limit, MAX_NOTE_BYTES))
-
-
-async def _opaque_body(exchange: Exchange, beliefs: Beliefs) -> OpaqueBody:
-    """Return the body of a call that is passed on: read whole where it is to be taken as JSON."""
-    reading = exchange.reading(limit=beliefs.configuration.server.body_limit)
-    if await reading.opens_object():
-        return take_hints(await reading.whole())
-    if reading.is_here:
-        return OpaqueBody(await reading.whole())
-    return OpaqueBody(BodyInPieces(reading.pieces(), reading.length))
 
 
 def _caller(exchange: Exchange, beliefs: Beliefs) -> Caller:

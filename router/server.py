@@ -22,10 +22,12 @@ from router.decision.context import Moment
 from router.decision.decide import Decider
 from router.decision.draws import Draws
 from router.decision.seal import Seal
+from router.decision.stored_ids import StoredIds
 from router.dispatch.attempt import Dispatcher
 from router.dispatch.booking import Booking
 from router.dispatch.call import Calls
 from router.dispatch.observer_line import ObserverLine
+from router.dispatch.passing import Passing
 from router.dispatch.passthrough import Passthrough
 from router.dispatch.recent import RecentNames
 from router.endpoints.health import Health
@@ -93,6 +95,7 @@ class Sidecar:
             clock=store_clock,
         )
         self.draws = Draws(address, has_room=lambda: self.keeper.memory.has_room_for_draws)
+        self.ids = StoredIds(address, has_room=lambda: self.keeper.memory.has_room_for_draws)
         self.health = Health()
         self.observer = ObserverLine(state_dir, address, n_shards=n_shards) if observing else None
         self.decisions = DecisionLog(
@@ -125,10 +128,11 @@ class Sidecar:
                     decider,
                     Dispatcher(self._upstream, self.health),
                     booking,
+                    ids=self.ids,
                     observer=self.observer,
                     note=self.decisions.put,
                 ),
-                passthrough=Passthrough(self._upstream, booking, self.keeper.names),
+                passing=Passing(Passthrough(self._upstream, booking, self.keeper.names), self.ids),
                 feedback=self.feedback,
                 events=EventDesk(
                     self.writer, self.feedback, recent, key_id=seal.key_id, n_shards=n_shards
@@ -143,6 +147,7 @@ class Sidecar:
                         self.writer,
                         self.decisions,
                         self.draws,
+                        self.ids,
                         self.observer,
                         self._upstream if isinstance(self._upstream, Pool) else None,
                         self.admission,
@@ -192,6 +197,7 @@ class Sidecar:
         self.writer.start()
         self.keeper.start()
         self.draws.start()
+        self.ids.start()
         self.decisions.start()
         if self.observer is not None:
             await self.observer.start()
@@ -204,6 +210,7 @@ class Sidecar:
 
     async def _stop(self) -> None:
         await self.draws.stop()
+        await self.ids.stop()
         if self.observer is not None:
             await self.observer.stop()
         await self._upstream.aclose()

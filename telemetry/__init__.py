@@ -24,7 +24,9 @@ In reading order:
 - `trouble`: why a store does not do what it is asked, and what to do
 - `young`: how what is young lies in the store, packed
 - `references`: which decisions an answer's id or a caller's reference names
-- `conversations`: how conversations without a session id lie in it, packed
+- `packed`: how values that are noted once lie in it
+- `conversations`, `stored_ids`: so do conversations without a session id, and who made what lies
+  at providers
 - `scripts`: the few steps that the store must take atomically
 - `thawing`: those by which what is old is put back
 - `streams`: entries of several streams at once

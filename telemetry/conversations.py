@@ -1,134 +1,37 @@
-"""How conversations without a session id lie in the store: packed, like what is young (`young.py`).
+"""How conversations without a session id lie in the store: packed (`packed.py`), for a day.
 
-Each is what its calls were given, known by a key of 16 random bytes. By the first four bits it
-lies in one of 16 *groups*, so that a cluster spreads them; of a group in the hashes of the *span*
-(two hours) in which it was noted. How many *parts* a span has is chosen when it begins, from what
-the one before it came to; where that is too few, a *generation* of at least twice as many begins,
-and whoever looks asks all of them. A wrong guess costs memory, never truth. To note costs the same
-however much there is: what lies in another span or generation is not looked at, and may lie in
-several; what was noted first holds.
-
-Hashes end by themselves, a day after their span. Spans go by the store's clock: routers' own
-would differ.
+Each is what its calls were given.
 """
 
 from __future__ import annotations
 
 from telemetry import keys
+from telemetry.packed import Command, PackedIndex
 
 SPAN_S = 7200
 """Two hours: a conversation is kept for 25 on average, and a look-up asks 13 spans."""
 KEPT_S = 86_400
 """How long a conversation is kept at least, in whole spans."""
 SPREAD_S = 600
-"""A span's hashes end one after the other over this time: ten thousand at once would keep a server
-busy for longer than a look-up may take."""
-FIELDS = 64
-"""Fields that a part has on average, where a span is as full as the one before it. Half of 128,
-the least that servers' own configurations keep packed."""
-FULL = 96
-"""Beyond so many on average a new generation begins; one part in a thousand has over 128 then."""
-COUNTED = 4
-"""Each hash's fields are counted by so many: most notes are one write then, not two."""
-MOST_PARTS = 1 << 16
-"""Two bytes tell the part."""
-MOST_GROWTH = 8
-"""A generation has at most so many times the parts of the one before it, however fast that filled:
-a burst of a second is no reason to expect two hours of it."""
+"""Over which a span's hashes end."""
 GROUPS = keys.CONVERSATION_GROUPS
-NAME_BYTES = 8
-"""Of the key, the last ones, none of which tells group or part: among 10^7 conversations a day one
-is taken for another once in 10^6 years."""
 
-# KEYS[1] a group. ARGV: name of its hashes up to the span, two bytes that tell the part, field,
-# value, for how many ms it is kept. Returns what holds: the first writer wins.
-#
-# Of a group: `spans` (span and parts of each generation, oldest first), `span` and `parts` of the
-# last one, about how many fields its span has (`n`), at how many the next one begins (`limit`),
-# and when it began itself: `since` (epoch seconds) and `from` (n). Nothing goes back to a
-# span that ended, also what was noted in it and is written late, within a day; only a clock that
-# was set back by more does, or all would stay until it has caught up.
-LUA_NOTE = f"""
-local at = redis.call('TIME')[1] + ARGV[5] / 1000 - {KEPT_S}
-local last = redis.call('HMGET', KEYS[1], 'span', 'parts', 'limit')
-local now, span, parts, limit = math.floor(at / {SPAN_S}), last[1], last[2], tonumber(last[3])
-if not span or now > tonumber(span) or now < span - {KEPT_S // SPAN_S} then
-  local before = redis.call('HMGET', KEYS[1], 'spans', 'n')
-  local kept = ''
-  for old, n in string.gmatch(before[1] or '', '(%d+):(%d+)') do
-    if tonumber(old) >= now - {KEPT_S // SPAN_S} then
-      kept = kept .. old .. ':' .. n .. ' '
-    end
-  end
-  span, parts = now, math.min(math.max(math.ceil((before[2] or 0) / {FIELDS}), 1), {MOST_PARTS})
-  limit = {FULL} * parts
-  redis.call('HSET', KEYS[1], 'span', span, 'parts', parts, 'spans', kept .. span .. ':' .. parts,
-    'n', 0, 'limit', limit, 'since', math.floor(at), 'from', 0)
-  redis.call('EXPIREAT', KEYS[1], (span + 1) * {SPAN_S} + {KEPT_S + SPREAD_S})
-end
-local where = ARGV[1] .. span .. ':' .. parts .. '.' .. math.floor(ARGV[2] * parts / {MOST_PARTS})
-if redis.call('HSETNX', where, ARGV[3], ARGV[4]) == 0 then
-  return redis.call('HGET', where, ARGV[3])
-end
-local fields = redis.call('HLEN', where)
-if fields == 1 then
-  local spread = math.floor(ARGV[2] * {SPREAD_S} / {MOST_PARTS})
-  redis.call('EXPIREAT', where, (span + 1) * {SPAN_S} + {KEPT_S} + spread)
-end
-if fields % {COUNTED} > 0 then
-  return ARGV[4]
-end
-local n = redis.call('HINCRBY', KEYS[1], 'n', {COUNTED})
-if n >= limit and parts * 2 <= {MOST_PARTS} then
-  last = redis.call('HMGET', KEYS[1], 'spans', 'since', 'from')
-  local left = math.max((span + 1) * {SPAN_S} - at, 0)
-  local expected = (n - last[3]) / math.max(at - last[2], 1) * left
-  local more = math.max(math.ceil(expected / {FIELDS}), parts * 2)
-  more = math.min(more, parts * {MOST_GROWTH}, {MOST_PARTS})
-  redis.call('HSET', KEYS[1], 'parts', more, 'spans', last[1] .. ' ' .. span .. ':' .. more,
-    'limit', n + {FULL} * more, 'since', math.floor(at), 'from', n)
-end
-return ARGV[4]
-"""
-
-# KEYS[1] a group. ARGV: as above, up to the field. Returns what was noted first of what is kept.
-LUA_LOOK_UP = f"""
-local spans = redis.call('HGET', KEYS[1], 'spans')
-for span, parts in string.gmatch(spans or '', '(%d+):(%d+)') do
-  local part = math.floor(ARGV[2] * parts / {MOST_PARTS})
-  local value = redis.call('HGET', ARGV[1] .. span .. ':' .. parts .. '.' .. part, ARGV[3])
-  if value then
-    return value
-  end
-end
-return false
-"""
-
-Command = tuple[bytes | str | int, ...]
+_INDEX = PackedIndex(
+    GROUPS,
+    keys.conversations,
+    keys.conversations_of,
+    span_s=SPAN_S,
+    kept_s=KEPT_S,
+    spread_s=SPREAD_S,
+)
+LUA_NOTE = _INDEX.lua_note
 
 
 def note(key: bytes, value: bytes, *, ttl_ms: int) -> Command:
-    """Return the command that notes a conversation, unless it is known; it replies what holds.
-
-    Args:
-        key: 16 bytes, as good as random.
-        value: at most 64 bytes.
-        ttl_ms: for how long it is kept at least; `KEPT_S` but for what is written late.
-    """
-    return ("EVAL", LUA_NOTE, 1, *_place(key), value, ttl_ms)
+    """Return the command that notes a conversation, unless it is known; it replies what holds."""
+    return _INDEX.note(key, value, ttl_ms=ttl_ms)
 
 
 def look_up(key: bytes) -> Command:
     """Return the command that replies what was noted of a conversation, if it is kept."""
-    return ("EVAL", LUA_LOOK_UP, 1, *_place(key))
-
-
-def _place(key: bytes) -> Command:
-    """Return group, name of its hashes up to the span, choice of the part, and field."""
-    group = key[0] * GROUPS >> 8
-    return (
-        keys.conversations(group),
-        keys.conversations_of(group, ""),
-        int.from_bytes(key[1:3]),
-        key[-NAME_BYTES:],
-    )
+    return _INDEX.look_up(key)

@@ -36,6 +36,8 @@ SLOTS = 16_384
 """Of every cluster; a key's slot is the CRC16 of its hash tag."""
 CONVERSATION_GROUPS = 16
 """As many hash tags have conversations, over which a cluster spreads them."""
+STORED_ID_GROUPS = 16
+"""As many have ids of what lies at providers."""
 
 
 def use_prefix(prefix: str) -> None:
@@ -48,6 +50,7 @@ def use_prefix(prefix: str) -> None:
     _prefix = prefix
     tag.cache_clear()
     conversations.cache_clear()
+    stored_ids.cache_clear()
     named = {
         name: value.replace(f"{DEFAULT_PREFIX}:", f"{prefix}:", 1) for name, value in _FIXED.items()
     }
@@ -104,9 +107,30 @@ def conversations_of(group: int, part: str) -> str:
     return f"{conversations(group)}:{part}"
 
 
+@cache
+def stored_ids(group: int) -> str:
+    """Hash with a time to live: which spans a group of stored ids has, and their parts."""
+    n_slots = SLOTS // STORED_ID_GROUPS
+    return f"{{{_tag_within(f'{_prefix}:ids{group}', group * n_slots, n_slots)}}}"
+
+
+def stored_ids_of(group: int, part: str) -> str:
+    """Hash with a time to live: last bytes of keys -> who made the ids of a span.
+
+    Args:
+        part: as of `conversations_of`.
+    """
+    return f"{stored_ids(group)}:{part}"
+
+
 def is_draw(name: bytes) -> bool:
     """Return whether a key holds a draw, or those of many conversations."""
     return name.startswith((draw("").encode(), f"{{{_prefix}:talks".encode()))
+
+
+def is_stored_id(name: bytes) -> bool:
+    """Return whether a key holds who made many ids."""
+    return name.startswith(f"{{{_prefix}:ids".encode())
 
 
 def stream(shard: int) -> str:

@@ -34,6 +34,7 @@ class MemoryKind(StrEnum):
     REFERENCES = "references"  # what names young decisions
     LABELS = "labels"  # what was said of them
     DRAWS = "draws"  # what units and conversations were given
+    RESPONSES = "responses"  # where what lies at providers was made
     STREAMS = "streams"  # records that are not folded, or not archived
     POSTERIORS = "posteriors"  # rows, choices, watches
     RATERS = "raters"  # decisions that count of each
@@ -166,7 +167,10 @@ class MemoryUse:
                 f"want of memory: what is older is looked up in the archive; {self.fix}"
             )
         if not self.keeps_draws:
-            said["draws"] = f"new ones stay in each process, for want of memory; {self.fix}"
+            said["draws"] = (
+                "new ones stay in each process, and so do ids of responses, for want of memory; "
+                f"{self.fix}"
+            )
         if self.limit_bytes and self.is_hard and self.policy != NO_EVICTION:
             said["policy"] = (
                 f"maxmemory-policy is {self.policy}: a full store would drop what was learned; "

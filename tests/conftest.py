@@ -206,6 +206,7 @@ class Seen:
     headers: dict[str, str]
     body: bytes
     at: float
+    method: str = "POST"
 
     @property
     def json(self) -> Any:
@@ -251,7 +252,7 @@ class Provider:
         host = scope["path"].split("/")[1]
         query = scope["query_string"].decode()
         path = scope["path"] + (f"?{query}" if query else "")
-        call = Seen(host, path, headers, body, time.monotonic())
+        call = Seen(host, path, headers, body, time.monotonic(), scope["method"])
         self.calls.append(call)
         reply = self.replies.get(host, default_reply)(call)
         try:

@@ -346,7 +346,7 @@ def test_on_pass_through_coded_answers_travel_as_they_came_and_are_read(
 ) -> None:
     with serving(passing(provider), state_dir, address) as sidecar:
         booked: list[Any] = []
-        booking = sidecar.app.routes._services.passthrough._booking
+        booking = sidecar.app.routes._services.passing._passthrough._booking
         write = booking.write
         booking.write = lambda token, ending, **how: (  # type: ignore[method-assign]
             booked.append(ending), write(token, ending, **how))  # fmt: skip

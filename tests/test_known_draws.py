@@ -17,7 +17,8 @@ from msgspec import structs
 from bandit.draws import Step
 from router.decision.draws import MAX_UNITS, RENEW_S, Draws
 from router.decision.recent import RecentlyUsed
-from router.decision.shared_draws import MAX_UNWRITTEN, StoredDraw
+from router.decision.shared_draws import StoredDraw
+from router.decision.store_line import MAX_UNWRITTEN
 from router.decision.units import SESSION_IDLE_S, SESSION_S, Unit
 from telemetry import conversations, keys
 from telemetry.store import Address

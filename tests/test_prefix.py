@@ -103,6 +103,12 @@ def test_shards_and_conversations_lie_evenly_on_a_cluster_under_any_prefix() -> 
             assert keys.conversations_of(group, "1:2.3") == f"{name}:1:2.3"
             slot = crc_hqx(name.strip("{}").encode(), 0) % keys.SLOTS
             assert slot * keys.CONVERSATION_GROUPS // keys.SLOTS == group
+        for group in range(keys.STORED_ID_GROUPS):
+            name = keys.stored_ids(group)
+            assert name.startswith(f"{{{prefix}:ids{group}.")
+            assert keys.stored_ids_of(group, "1:2.3") == f"{name}:1:2.3"
+            slot = crc_hqx(name.strip("{}").encode(), 0) % keys.SLOTS
+            assert slot * keys.STORED_ID_GROUPS // keys.SLOTS == group
 
 
 def test_every_fixed_name_begins_with_the_prefix_and_the_default_is_what_it_was() -> None:

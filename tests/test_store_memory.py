@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from test_workers_archive import outcome
 from test_young import YoungLife, check, referee, told
 
-from telemetry import keys
+from telemetry import keys, stored_ids
 from telemetry.embedded import PrivateServer
 from telemetry.events import digest16
 from telemetry.memory import MB, TO_SET, MemoryKind, MemoryUse, max_mb_of
@@ -147,6 +147,23 @@ def test_traffic_of_any_rate_settles_within_its_budget() -> None:
 
 
 # -- what takes how much ------------------------------------------------------------------------
+
+
+def test_what_ids_of_responses_take_is_told_from_draws(store: PrivateServer, client: Any) -> None:
+    client.execute_command(*stored_ids.look_up(bytes(16)))  # the script itself
+    client.execute_command(*stored_ids.note(bytes(16), bytes(8), ttl_ms=1000))
+    before = int(client.info("memory")["used_memory"])
+    pipeline = client.pipeline(transaction=False)
+    for i in range(20_000):
+        key = stored_ids.key_of("app", "responses", f"resp_{i}")
+        command = stored_ids.note(key, secrets.token_bytes(8), ttl_ms=stored_ids.KEPT_S * 1000)
+        pipeline.execute_command(*command)
+    pipeline.execute()
+    grew = int(client.info("memory")["used_memory"]) - before
+    found = shares(client, 1, now_ms=NOW_MS)
+
+    assert found.by_kind[MemoryKind.RESPONSES] == pytest.approx(grew, rel=0.35)
+    assert found.by_kind[MemoryKind.DRAWS] == 0
 
 
 def test_shares_are_those_by_which_memory_grew(

@@ -2,8 +2,10 @@
 
 - `seal`: the sealed id that feedback comes back with
 - `units`: who shares a draw
+- `store_line`: how calls talk to the store
 - `shared_draws`: draws in the store
 - `recent`: a table of what was used last
+- `stored_ids`: who made what lies at a provider
 - `draws`: draws that this process knows
 - `planner`: the plan, without any I/O
 - `context`: what is settled before a draw

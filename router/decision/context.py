@@ -118,7 +118,7 @@ def why(context: CallContext) -> str:
     """Return why a call does not explore, or what was not checked."""
     law = context.route.law
     if law is None:
-        return "not routed"
+        return "goes on from what lies at this endpoint" if context.route.goes_on else "not routed"
     if not context.explore:
         return "sensitive data" if context.hints.explore else "asked not to explore"
     if law.is_learning:

@@ -39,7 +39,7 @@ from router.endpoints.token_sizes import TokenSizes
 from router.policy.callers import Caller
 from router.policy.constraints import Exclusion, Filter
 from router.policy.hints import Headers, read_hints
-from router.policy.route import Route
+from router.policy.route import Route, route_to
 from telemetry.references import NONCE_COUNT_BYTES
 
 RANDOM_BYTES = 16 - NONCE_COUNT_BYTES
@@ -103,12 +103,20 @@ class Decider:
         self._nonces = Nonces()
 
     def context(
-        self, beliefs: Beliefs, caller: Caller, headers: Headers, request: CallRequest, at: Moment
+        self,
+        beliefs: Beliefs,
+        caller: Caller,
+        headers: Headers,
+        request: CallRequest,
+        at: Moment,
+        *,
+        maker: Endpoint | None = None,
     ) -> CallContext | None:
         """Return what is settled before a draw; None where no endpoint lists the model.
 
         Args:
             beliefs: those that the call started with.
+            maker: at which that lies from which the call goes on: then nothing is drawn.
 
         Raises:
             RequestRejected: a hint that cannot be followed.
@@ -130,6 +138,8 @@ class Decider:
         )
         seed = unit.key or self._nonces.take()
         route = self._share(routing, app, seed, draw_key)
+        if maker is not None:
+            route = route_to(routing.strategy, maker)
         if route is None:
             return None
         task_index = configuration.task_index[task.name]

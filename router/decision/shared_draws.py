@@ -7,29 +7,21 @@ of which each call notes one, lie packed (`telemetry/conversations.py`).
 
 from __future__ import annotations
 
-import asyncio
 import struct
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 
 from msgspec import Struct
 
 from bandit.draws import Step
+from router.decision.store_line import LateWrites, StoreLine
 from telemetry import conversations, keys
-from telemetry.conversations import Command
+from telemetry.packed import Command
 from telemetry.scripts import CLAIM
-from telemetry.store import Address, AwayErrors, Client, StoreErrors, connect_async
+from telemetry.store import Address
 
 LOOK_UP_S = 0.005
 """The most that an unknown unit may wait for the store."""
-MAX_UNWRITTEN = 50_000
-MAX_LATE = 500
-"""Draws written late in one round trip."""
-STORE_TIMEOUT_S = 0.5
-AWAY_S = 1.0
-"""After a failure the store is tried so often, by nobody's call."""
 STORED = struct.Struct("<QdQQB")
 """A draw as it lies in the store: the fields of `StoredDraw`, the step by its place in `STEPS`."""
 STEPS = list(Step)
@@ -94,11 +86,7 @@ class StoredDraw(Struct, frozen=True, gc=False):
 
 
 class SharedDraws:
-    """The store's side: requests of all calls go out together, nothing is cancelled in flight.
-
-    A store that once took too long is not waited for again before a round trip went well; what
-    it was not told, it is told then, in the order in which it came about.
-    """
+    """The store's side of the draws (`store_line.py`)."""
 
     def __init__(
         self,
@@ -114,40 +102,29 @@ class SharedDraws:
             has_room: whether the store has memory for new draws. Without it what the store knows
                 still holds, and a new draw holds in this process.
         """
-        self._address = address
         self._has_room = has_room
         self._correct = correct
-        self._queue: list[tuple[Command, asyncio.Future[object] | None]] = []
-        self._unwritten: deque[bytes] = deque()  # packed: an outage may last
-        self._late: list[bytes] = []  # those of them that are on their way
-        self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        self._answers = True
-        self._retry_at = 0.0  # monotonic seconds; before it nothing is written late
-        self._stopping = False
+        self._late = LateWrites(_late_command, self._written)
+        self._line = StoreLine(address, self._late)
         self.n_disagreed = 0  # units for which the store knew another draw
 
     @property
     def n_unwritten(self) -> int:
         """Draws that wait to be written."""
-        return len(self._unwritten) + len(self._late)
+        return len(self._late)
 
     @property
     def answers(self) -> bool:
         """Whether the last round trip went well, in time."""
-        return self._answers
+        return self._line.answers
 
     def start(self) -> None:
         """Begin to serve."""
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._line.start()
 
     async def stop(self) -> None:
         """Write what is left and end."""
-        self._stopping = True
-        self._wake.set()
-        if self._task is not None:
-            await asyncio.wait([self._task], timeout=2)
-            self._task.cancel()
+        await self._line.stop()
 
     async def claim(
         self,
@@ -168,7 +145,9 @@ class SharedDraws:
             if held is not None:
                 self._correct(key, held)
 
-        (reply,) = await self._ask(_claim(key, raw, int(ttl_s * 1000), replaced), late=late)
+        (reply,) = await self._line.ask(
+            _claim(key, raw, int(ttl_s * 1000), replaced), within_s=LOOK_UP_S, late=late
+        )
         if isinstance(reply, bytes):
             return self._settle(raw, reply) or given
         self._write_later(key, raw, ttl_s, replaced, is_claim=True)
@@ -176,7 +155,7 @@ class SharedDraws:
 
     async def look_up(self, key: bytes) -> StoredDraw | None:
         """Return a stored draw; None where there is none, or the store takes too long."""
-        (reply,) = await self._ask(("GET", keys.draw(key.hex())))
+        (reply,) = await self._line.ask(("GET", keys.draw(key.hex())), within_s=LOOK_UP_S)
         return StoredDraw.unpack(reply) if isinstance(reply, bytes) else None
 
     async def look_up_conversation(self, key: bytes) -> StoredDraw | None:
@@ -184,7 +163,9 @@ class SharedDraws:
 
         One that an earlier version noted is a string: it came first, and holds until it ends.
         """
-        earlier, noted = await self._ask(("GET", keys.draw(key.hex())), conversations.look_up(key))
+        earlier, noted = await self._line.ask(
+            ("GET", keys.draw(key.hex())), conversations.look_up(key), within_s=LOOK_UP_S
+        )
         found = StoredDraw.unpack(earlier) if isinstance(earlier, bytes) else None
         if found is None and isinstance(noted, bytes):
             found = StoredDraw.unpack_conversation(noted)
@@ -199,19 +180,15 @@ class SharedDraws:
 
     def renew(self, key: bytes, ttl_s: float) -> None:
         """Push a draw's end out; nobody waits for it."""
-        if self._answers:
-            self._queue.append((("PEXPIRE", keys.draw(key.hex()), int(ttl_s * 1000)), None))
-            self._wake.set()
+        self._line.send(("PEXPIRE", keys.draw(key.hex()), int(ttl_s * 1000)))
 
     def _write_later(
         self, key: bytes, raw: bytes, ttl_s: float, replaced: bytes, *, is_claim: bool
     ) -> None:
         if not self._has_room():
             return
-        self._unwritten.append(_UNWRITTEN.pack(key, raw, time.time() + ttl_s, is_claim) + replaced)
-        while len(self._unwritten) > MAX_UNWRITTEN:
-            self._unwritten.popleft()
-        self._wake.set()
+        self._late.put(_UNWRITTEN.pack(key, raw, time.time() + ttl_s, is_claim) + replaced)
+        self._line.wake()
 
     def _settle(self, raw: bytes, reply: bytes) -> StoredDraw | None:
         """Return the draw that holds instead of ours, by what the store says."""
@@ -220,105 +197,23 @@ class SharedDraws:
         self.n_disagreed += 1
         return StoredDraw.unpack(reply)
 
-    async def _ask(
-        self, *commands: Command, late: Callable[[object], object] | None = None
-    ) -> Sequence[object]:
-        """Return the replies to commands, which go out together; None each where it takes too long.
+    def _written(self, packed: bytes, reply: bytes) -> None:
+        """Go by what holds: where another process was first, its draw holds here too."""
+        key, raw, _, is_claim = _UNWRITTEN.unpack_from(packed)
+        held = self._settle(raw if is_claim else _of_conversation(raw), reply)
+        if held is not None and is_claim:
+            self._correct(key, held)
 
-        Args:
-            late: called with the reply to the last one, should it come after that.
-        """
-        nothing = [None] * len(commands)
-        if not self._answers or self._task is None:
-            return nothing
-        loop = asyncio.get_running_loop()
-        futures: list[asyncio.Future[object]] = [loop.create_future() for _ in commands]
-        self._queue += zip(commands, futures, strict=True)
-        self._wake.set()
-        # They are replied to together, in their order.
-        await asyncio.wait([futures[-1]], timeout=LOOK_UP_S)
-        if futures[-1].done():
-            return [future.result() for future in futures]
-        self._answers = False
-        if late is not None:
-            futures[-1].add_done_callback(lambda done: late(done.result()))
-        return nothing
 
-    async def _run(self) -> None:
-        client = connect_async(self._address, timeout_s=STORE_TIMEOUT_S)
-        while not (self._stopping and not self._queue):
-            if not self._queue:
-                await self._rest()
-            self._wake.clear()
-            await self._serve(client)
-        await client.aclose()
-
-    async def _rest(self) -> None:
-        """Wait for a question, or for the time to try again."""
-        tries = self._unwritten or not self._answers
-        with suppress(TimeoutError):
-            async with asyncio.timeout(
-                max(self._retry_at - time.monotonic(), 0.0) if tries else None
-            ):
-                await self._wake.wait()
-
-    async def _serve(self, client: Client) -> None:
-        """Send everything that is waiting in one round trip; without anything, see who is there."""
-        asked, self._queue = self._queue, []
-        is_due = time.monotonic() >= self._retry_at
-        late = self._claim_late() if is_due else []
-        if not asked and not late and (self._answers or not is_due):
-            return
-        pipeline = client.pipeline(transaction=False)
-        for command in (*(command for command, _ in asked), *late):
-            pipeline.execute_command(*command)
-        if not asked and not late:
-            pipeline.ping()
-        try:
-            replies = await pipeline.execute(raise_on_error=False)
-        except StoreErrors:
-            self._answers, self._retry_at = False, time.monotonic() + AWAY_S
-            replies = [None] * (len(asked) + len(late))
-        else:
-            self._answers = True
-            # What one server's client raises, a cluster's hands out as the reply to each command.
-            if any(isinstance(reply, AwayErrors) for reply in replies):
-                self._answers, self._retry_at = False, time.monotonic() + AWAY_S
-                await client.aclose()  # by then the store may be elsewhere
-        self._note_written(replies[len(asked) :][: len(late)])
-        for (_, future), reply in zip(asked, replies, strict=False):
-            if future is not None and not future.done():
-                future.set_result(reply)
-
-    def _claim_late(self) -> list[Command]:
-        """Return the commands that write what was not; what has ended by now needs none."""
-        now = time.time()
-        commands: list[Command] = []
-        while self._unwritten and len(commands) < MAX_LATE:
-            packed = self._unwritten.popleft()
-            key, raw, until, is_claim = _UNWRITTEN.unpack_from(packed)
-            ttl_ms = int((until - now) * 1000)
-            if ttl_ms <= 0:
-                continue
-            self._late.append(packed)
-            if is_claim:
-                commands.append(_claim(key, raw, ttl_ms, packed[_UNWRITTEN.size :]))
-            else:
-                commands.append(conversations.note(key, _of_conversation(raw), ttl_ms=ttl_ms))
-        return commands
-
-    def _note_written(self, replies: list[object]) -> None:
-        """Forget what was written; where another process was first, its draw holds here too."""
-        late, self._late = self._late, []
-        for packed, reply in zip(reversed(late), reversed(replies), strict=True):
-            if not isinstance(reply, bytes):  # refused: full, read-only
-                self._retry_at = time.monotonic() + AWAY_S
-                self._unwritten.appendleft(packed)
-                continue
-            key, raw, _, is_claim = _UNWRITTEN.unpack_from(packed)
-            held = self._settle(raw if is_claim else _of_conversation(raw), reply)
-            if held is not None and is_claim:
-                self._correct(key, held)
+def _late_command(packed: bytes, now: float) -> Command | None:
+    """Return what writes a draw late; None where it has ended."""
+    key, raw, until, is_claim = _UNWRITTEN.unpack_from(packed)
+    ttl_ms = int((until - now) * 1000)
+    if ttl_ms <= 0:
+        return None
+    if is_claim:
+        return _claim(key, raw, ttl_ms, packed[_UNWRITTEN.size :])
+    return conversations.note(key, _of_conversation(raw), ttl_ms=ttl_ms)
 
 
 def _claim(key: bytes, raw: bytes, ttl_ms: int, replaced: bytes) -> Command:

@@ -22,7 +22,7 @@ from router.dialects.fields import (
     top_level,
 )
 from router.dialects.ours import metadata_of, read_reference, read_router
-from router.dialects.request import BodyHints
+from router.dialects.request import BodyHints, StoredId
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
 from router.errors import RequestRejected
@@ -68,6 +68,16 @@ class NativeRequest:
         self._hints = hints
         self._reference = read_reference(metadata)
         self._tags_us = any(name.startswith(ROUTER_KEYS) for name in metadata)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether its answer lies at the provider from then on, under the answer's id."""
+        return False
+
+    @property
+    def continued(self) -> StoredId | None:
+        """What it goes on from that lies at a provider."""
+        return None
 
     def fields(self, endpoint: Endpoint) -> dict[str, bytes]:
         """Return the top-level fields that an endpoint gets, as JSON, without what we add."""

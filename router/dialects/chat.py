@@ -26,8 +26,8 @@ from router.dialects.fields import encoded, top_level
 from router.dialects.request import BodyHints, Declared, Structure
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect, Needs
-from telemetry.wire.chat import parse_answer
-from telemetry.wire.usage import WholeAnswer, id_of, usage_of
+from telemetry.wire.chat import read_chat_answer
+from telemetry.wire.usage import WholeAnswer
 
 IMAGE, SOUND = frozenset({"image_url"}), frozenset({"input_audio"})
 
@@ -145,10 +145,7 @@ class ChatRequest(NativeRequest):
 
     def read_answer(self, body: bytes) -> WholeAnswer | None:
         """Return what is read of an unstreamed answer; None where there is no answer in it."""
-        found = parse_answer(body)
-        if found is None:
-            return None
-        return WholeAnswer(id_of(found.id), usage_of(found.usage), id_of(found.model))
+        return read_chat_answer(body)
 
     def as_stream(self, answer: bytes) -> bytes:
         """Return a whole answer as a stream, for a client whose stream has begun."""

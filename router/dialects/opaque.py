@@ -16,8 +16,15 @@ from router.dialects.fields import (
     top_level,
 )
 from router.dialects.ours import metadata_of, read_reference, read_router
-from router.dialects.request import NOTHING_DECLARED, BodyHints, Declared
+from router.dialects.request import (
+    NOTHING_DECLARED,
+    BodyHints,
+    Declared,
+    StoredId,
+    continued_of,
+)
 from router.errors import RequestRejected
+from router.net.asgi import Exchange
 from router.net.connection import BodyInPieces
 
 STATELESS = frozenset({"/v1/completions", "/v1/embeddings", "/v1/messages"})
@@ -39,6 +46,7 @@ class OpaqueBody(Struct, frozen=True):
     body: bytes | BodyInPieces
     declared: Declared = NOTHING_DECLARED
     model: str = ""
+    continued: StoredId | None = None  # what it goes on from, where a body of Responses says so
 
 
 def take_hints(body: bytes) -> OpaqueBody:
@@ -59,14 +67,31 @@ def take_hints(body: bytes) -> OpaqueBody:
     except (msgspec.DecodeError, ValueError):
         return OpaqueBody(body)
     model = _text(top.get("model")) or ""
+    continued = continued_of(
+        _value(top.get("previous_response_id")), _value(top.get("conversation"))
+    )
     router, metadata = top.get("router"), metadata_of(top.get("metadata"))
     ours = any(name.startswith(ROUTER_KEYS) for name in metadata)
     if router is None and not ours:
-        return OpaqueBody(body, model=model)
+        return OpaqueBody(body, model=model, continued=continued)
     hints = read_router(router) or BodyHints()
     reference = read_reference(metadata)
     strip_hints(top, ours=ours)
-    return OpaqueBody(encoded(top), Declared(hints, reference=reference), model)
+    return OpaqueBody(encoded(top), Declared(hints, reference=reference), model, continued)
+
+
+async def read_opaque(exchange: Exchange, *, limit: int) -> OpaqueBody:
+    """Return the body of a call that is passed on: read whole where it is to be taken as JSON.
+
+    Raises:
+        RequestRejected: as of `take_hints`, or of a body that is too large or damaged.
+    """
+    reading = exchange.reading(limit=limit)
+    if await reading.opens_object():
+        return take_hints(await reading.whole())
+    if reading.is_here:
+        return OpaqueBody(await reading.whole())
+    return OpaqueBody(BodyInPieces(reading.pieces(), reading.length))
 
 
 def _as_utf8(body: bytes) -> bytes:
@@ -76,9 +101,14 @@ def _as_utf8(body: bytes) -> bytes:
 
 
 def _text(raw: Raw | None) -> str | None:
+    found = _value(raw)
+    return found if isinstance(found, str) else None
+
+
+def _value(raw: Raw | None) -> Any:
     try:
-        return msgspec.json.decode(raw, type=str) if raw is not None else None
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return msgspec.json.decode(raw) if raw is not None else None
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
 
 

@@ -6,7 +6,8 @@ Each dialect has its own class with these names; nothing past the dialects asks 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from enum import StrEnum
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -50,6 +51,31 @@ NOTHING_DECLARED = Declared()
 """Of a body that is not read: hints come from headers alone."""
 
 
+class StoredKind(StrEnum):
+    """What may lie at a provider under an id, by the path that it has there."""
+
+    RESPONSE = "responses"
+    CONVERSATION = "conversations"
+
+
+class StoredId(Struct, frozen=True):
+    """What names something that lies at a provider."""
+
+    kind: StoredKind
+    id: str
+
+
+def continued_of(previous_response_id: Any, conversation: Any) -> StoredId | None:
+    """Return what a call goes on from, by these fields of its body."""
+    if isinstance(previous_response_id, str) and previous_response_id:
+        return StoredId(StoredKind.RESPONSE, previous_response_id)
+    if isinstance(conversation, dict):
+        conversation = conversation.get("id")
+    if isinstance(conversation, str) and conversation:
+        return StoredId(StoredKind.CONVERSATION, conversation)
+    return None
+
+
 class CallRequest(Protocol):
     """A request of any dialect."""
 
@@ -72,6 +98,14 @@ class CallRequest(Protocol):
     @property
     def repeatable(self) -> bool:
         """Whether it stores nothing at the provider, so that it may go out twice."""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether its answer lies at the provider from then on, under the answer's id."""
+
+    @property
+    def continued(self) -> StoredId | None:
+        """What it goes on from that lies at a provider."""
 
     @property
     def declared(self) -> Declared:

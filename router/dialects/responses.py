@@ -21,7 +21,7 @@ from router.dialects.body import (
     texts_of,
     whole,
 )
-from router.dialects.request import BodyHints, Declared, Structure
+from router.dialects.request import BodyHints, Declared, StoredId, Structure, continued_of
 from router.dialects.responses_stream import ResponsesStream, response_as_stream
 from router.endpoints.entries import Dialect, Needs
 from router.errors import RequestRejected
@@ -82,12 +82,18 @@ class ResponsesRequest(NativeRequest):
     def repeatable(self) -> bool:
         """Whether it stores nothing at the provider, so that it may go out twice."""
         read = self._read
-        return read.store is False and not (read.background or self.continues)
+        goes_on = read.previous_response_id or read.conversation
+        return not (self.is_kept or goes_on)
 
     @property
-    def continues(self) -> bool:
-        """Whether it goes on from what lies at a provider."""
-        return bool(self._read.previous_response_id or self._read.conversation)
+    def is_kept(self) -> bool:
+        """Whether its answer lies at the provider from then on: unless it says otherwise."""
+        return self._read.store is not False or bool(self._read.background)
+
+    @property
+    def continued(self) -> StoredId | None:
+        """What it goes on from that lies at a provider: an earlier response, or a conversation."""
+        return continued_of(self._read.previous_response_id, self._read.conversation)
 
     @property
     def output_limit(self) -> int | None:
@@ -188,6 +194,9 @@ def parse(body: bytes) -> ResponsesRequest:
         items = [Raw(b'{"role":"user","content":%b}' % raw)]
     elif raw != b"null":
         raise RequestRejected("invalid_request", "input is neither text nor a list", param="input")
+    if read.previous_response_id and read.conversation:  # they may lie at two places
+        message = "give previous_response_id or conversation, not both"
+        raise RequestRejected("invalid_request", message, param="previous_response_id")
     return ResponsesRequest(body, read, items, hints)
 
 

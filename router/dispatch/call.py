@@ -16,8 +16,9 @@ from router.config.entries import Streaming
 from router.decision import planner
 from router.decision.context import CallContext
 from router.decision.decide import Decider, Decision
+from router.decision.stored_ids import StoredIds
 from router.dialects.errors import refusal_event
-from router.dialects.request import CallRequest
+from router.dialects.request import CallRequest, StoredId, StoredKind
 from router.dispatch.answer_headers import answer_headers, decision_headers
 from router.dispatch.attempt import (
     Attempt,
@@ -64,12 +65,14 @@ class Calls:
         dispatcher: Dispatcher,
         booking: Booking,
         *,
+        ids: StoredIds,
         observer: ObserverLine | None = None,
         note: Callable[[Decision], None] = lambda decision: None,
     ) -> None:
         self.decider = decider
         self.dispatcher = dispatcher
         self.booking = booking
+        self.ids = ids
         self.observer = observer
         self.note = note  # of every decision, for later explanations
         self.budget = RetryBudget()
@@ -138,11 +141,9 @@ class _Call:
                 reply = await self._dispatch()
         else:
             reply = await self._dispatch()
-        if reply.stream is None and self.exchange.started:
-            await self._send_in_stream(reply)
-            return
         if reply.stream is None:
-            await self._send_whole(reply)
+            send = self._send_in_stream if self.exchange.started else self._send_whole
+            await send(reply)
             return
         token = self.home.booking.token(self.decision, reply.attempt.endpoint)
         stream = StreamedAnswer(
@@ -151,6 +152,7 @@ class _Call:
             self.guard,
             keep=self.observer is not None,
             book=lambda said, whole: self._end_stream(reply.attempt, said, whole=whole),
+            on_id=lambda answer_id: self._note_id(reply.attempt.endpoint, answer_id),
         )
         await stream.send(self._response_headers(reply, token))
 
@@ -348,21 +350,17 @@ class _Call:
             began_at=attempt.began_at,
             retry_after_s=retry_after_s,
         )
-        health = self.home.dispatcher.health
-        if final and attempt.result is Result.OK and (self.failures or health.suspended):
-            note_answered(
-                endpoint,
-                self.failures,
-                health,
-                fields=self.request.fields,
-                now=time.monotonic(),
-            )
+        if final and attempt.result is Result.OK:
+            health, fields = self.home.dispatcher.health, self.request.fields
+            note_answered(endpoint, self.failures, health, fields=fields, now=time.monotonic())
         flags = self.flags | (STREAMED if self.request.streamed else 0) | (FINAL if final else 0)
         if self.buffers and self.exchange.started:
             flags |= PROMISED
         spent_nano = cost_nano(endpoint, attempt)
         if attempt.usage is not None:
             self.home.decider.learn_size(endpoint, self.request, attempt.usage.prompt_tokens)
+        if final:
+            self._note_id(endpoint, attempt.answer_id)
         token = booking.token(self.decision, endpoint)
         if told is not None and self._tell(token, told, answered=answered) and answered:
             flags |= READ
@@ -377,6 +375,12 @@ class _Call:
         )
         booking.count(endpoint, context.task.name, attempt, spent_nano)
         return token
+
+    def _note_id(self, endpoint: Endpoint, answer_id: str | None) -> None:
+        """Remember who made an answer that lies there from now on."""
+        if answer_id and self.request.is_kept:
+            stored = StoredId(StoredKind.RESPONSE, answer_id)
+            self.home.ids.note(self.decision.context.caller.app.name, stored, endpoint.digest)
 
     def _tell(self, token: bytes, answer: bytes, *, answered: bool) -> bool:
         """Tell the observer how the call ended; return whether it will hear of it."""

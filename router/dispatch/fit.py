@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -16,7 +16,7 @@ log = structlog.get_logger()
 
 def note_answered(
     by: Endpoint,
-    failures: Iterable[tuple[Endpoint, AttemptFailed]],
+    failures: Sequence[tuple[Endpoint, AttemptFailed]],
     health: Health,
     *,
     fields: Callable[[Endpoint], Fields],
@@ -28,6 +28,8 @@ def note_answered(
         fields: of the call's body, as it is sent to an endpoint.
         now: monotonic seconds.
     """
+    if not failures and not health.suspended:
+        return  # most often
     health.note_accepted(by.digest, lambda: fields(by), now)
     for endpoint, failure in failures:
         refusal = failure.refusal

@@ -1,5 +1,7 @@
 """Everything that is not ours to decide: passed on unchanged to the provider that takes it.
 
+So is what is asked of a response or conversation by its id: to whoever made it.
+
 It is booked as `<provider>/<model or path>`, not routed, and counts in no verdict.
 """
 
@@ -9,18 +11,17 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable
 
 import httpx
 from msgspec import Struct
 
 from router.beliefs.names import Names
-from router.dialects.chat_stream import ChatStream
-from router.dialects.errors import error_event
+from router.dialects.errors import dialect_of, error_event
 from router.dialects.opaque import is_repeatable
-from router.dispatch.attempt import AttemptFailed, Ending
+from router.dispatch.attempt import AttemptFailed
 from router.dispatch.booking import FINAL, STREAMED, Booking
+from router.dispatch.copied import MAX_READ_BYTES, AnswerCopy
 from router.dispatch.diagnosis import Complaints
 from router.dispatch.fates import Fate
 from router.dispatch.headers import HOP_BY_HOP, forward_headers, named_by_connection
@@ -29,29 +30,17 @@ from router.endpoints.entries import DataClass
 from router.errors import AllEndpointsFailed, NoCandidates, RequestRejected
 from router.net.asgi import DisconnectGuard, Exchange, Header
 from router.net.bodies import ClientGone
-from router.net.codings import (
-    MAX_ANSWER_BYTES,
-    CodingDamaged,
-    DecodedTooLarge,
-    Decoder,
-    are_known,
-    codings_of,
-)
 from router.net.connection import BodyInPieces
 from router.net.deadline import Deadline
 from router.net.paths import below_version, shown_path
 from router.net.pool import Target, Upstream, UpstreamResponse
 from router.policy.callers import Caller
 from telemetry.events import Result, digest8
-from telemetry.wire.chat import ChatAnswer, parse_answer
 from telemetry.wire.lenient import is_readable
 from telemetry.wire.sse import DONE, EventSplitter, data_of
-from telemetry.wire.usage import id_of, usage_of
 
 MAX_NAMES = 1000
 """Distinct names booked; whatever comes beyond them is booked as `<provider>/other`."""
-MAX_READ_BYTES = 8 << 20
-"""Longer answers pass unread: their usage stays unknown."""
 
 
 KEY_REFUSED = (401, 402, 403)
@@ -68,52 +57,8 @@ class Passed(Struct, frozen=True):
     task: str
     data_class: DataClass
     reference: str | None
-
-
-@dataclass(slots=True)
-class _Copy(Ending):
-    """What is read of an answer on its way."""
-
-    stream: ChatStream | None = None
-    body: bytearray = field(default_factory=bytearray)
-    decoder: Decoder | None = None
-    readable: bool = True
-
-    def begin(self, headers: Sequence[Header]) -> None:
-        """Read the head: what kind of answer it is, and in which codings."""
-        if any(k == b"content-type" and b"event-stream" in v for k, v in headers):
-            self.stream = ChatStream(hide_usage=False)
-        codings = codings_of(headers)
-        self.readable = are_known(codings)
-        if codings and self.readable:
-            self.decoder = Decoder(codings, limit=MAX_ANSWER_BYTES, lenient=True)
-
-    def read(self, chunk: bytes) -> None:
-        """Take a copy of what is needed of a chunk."""
-        if not self.readable:
-            return
-        try:
-            if self.decoder is not None:
-                chunk = self.decoder.feed(chunk)
-        except (CodingDamaged, DecodedTooLarge):
-            self.readable = False
-            return
-        if self.stream is not None:
-            self.stream.feed(chunk)
-        else:
-            self.body += chunk
-            self.readable = len(self.body) <= MAX_READ_BYTES
-        if self.ttft_s is None and self.stream is not None and self.stream.spoke:
-            self.ttft_s = time.monotonic() - self.began_at
-
-    def close(self) -> None:
-        """Work out what the answer reports of itself."""
-        self.latency_s = time.monotonic() - self.began_at
-        if self.stream is not None:
-            self.usage, self.answer_id = self.stream.usage, self.stream.id
-        else:
-            answer = (self.readable and parse_answer(bytes(self.body))) or ChatAnswer()
-            self.usage, self.answer_id = usage_of(answer.usage), id_of(answer.id)
+    on_id: Callable[[str], None] | None = None  # hears the answer's id before the client does
+    is_by_id: bool = False  # of what was answered before: its usage was counted then
 
 
 class Passthrough:
@@ -147,7 +92,7 @@ class Passthrough:
         headers = forward_headers(
             exchange.raw_headers, passed.caller, provider, key_headers=catalog.key_headers
         )
-        name = f"{provider.name}/{self._name(provider, exchange, passed.model)}"
+        name = self._name(provider, exchange, passed.model)
         token = self._booking.foreign_token(
             os.urandom(16),
             endpoint=digest8("passthrough", name),
@@ -162,15 +107,15 @@ class Passthrough:
         await _carry_out(call, exchange, provider, target, headers, limit_s=deadline_s)
 
     def _name(self, provider: Provider, exchange: Exchange, model: str) -> str:
-        """Return the model that a request names, else its path without ids."""
+        """Return the provider, and the model that a request names, else its path without ids."""
         name = (model or shown_path(exchange.path).removeprefix("/v1/"))[:128]
-        if name not in self._booked:
+        full = f"{provider.name}/{name}"
+        if full not in self._booked:
             if len(self._booked) >= MAX_NAMES:
-                return "other"
-            self._booked.add(name)
-            full = f"{provider.name}/{name}"
+                return f"{provider.name}/other"
+            self._booked.add(full)
             self._names.add(digest8("passthrough", full), full)
-        return name
+        return full
 
 
 class _Passing:
@@ -184,13 +129,16 @@ class _Passing:
         token: bytes,
         ours: list[Header],
     ) -> None:
-        self.copy = _Copy(result=Result.CONNECT, began_at=time.monotonic())
+        self.copy = AnswerCopy(
+            result=Result.CONNECT, began_at=time.monotonic(), dialect=dialect_of(exchange.path)
+        )
         self._home = home
         self._exchange = exchange
         self._passed = passed
         self._token = token
         self._ours = ours
         self._written = False
+        self._told = False  # the answer's id
         self._events: EventSplitter | None = None  # of a stream in no coding: whole ones pass
 
     async def run(
@@ -226,16 +174,30 @@ class _Passing:
             self._home._complaints.say(provider.name, target, refused)
         try:
             await self._exchange.start(response.status, self._head(response))
+            last = b""
             async for chunk in response:
                 limit.move(math.inf)  # what a slow client takes is not the provider's
                 copy.read(chunk)
-                if copy.stream is not None and copy.stream.done:
-                    self.write(copy.result)
+                if copy.stream is not None:
+                    self._tell_id(copy.stream.id)
+                    if copy.stream.done:
+                        self.write(copy.result)
+                elif self._passed.on_id is not None:  # its end waits until its id was read
+                    last, chunk = chunk, last
                 await self._exchange.part(self._passed_of(chunk))
                 limit.move(silence_s)
-            await self._exchange.part(self._rest())
+            if last:
+                self._tell_id(copy.whole_id())
+            await self._exchange.part(last + self._rest())
         finally:
             await response.aclose()
+
+    def _tell_id(self, answer_id: str | None) -> None:
+        """Say once what the answer is called, if it is one."""
+        told = self._passed.on_id
+        if told is not None and not self._told and answer_id and self.copy.result is Result.OK:
+            self._told = True
+            told(answer_id)
 
     def _passed_of(self, chunk: bytes) -> bytes:
         """Return what of a piece passes now: all, or of a stream the events that are whole."""
@@ -274,6 +236,8 @@ class _Passing:
         self._written, copy = True, self.copy
         copy.result = result
         copy.close()
+        if self._passed.is_by_id:
+            copy.usage = None
         self._home._booking.write(
             self._token,
             copy,
@@ -367,7 +331,7 @@ def _check(provider: Provider, passed: Passed) -> None:
 
 def _target(provider: Provider, exchange: Exchange) -> Target:
     path = below_version(exchange.raw_path)
-    query = exchange.query.decode("latin-1")
+    query = b"&".join(part for part in (provider.query, exchange.query) if part).decode("latin-1")
     url = provider.base_url + path + (f"?{query}" if query else "")
     try:
         return Target.of(httpx.URL(url))

@@ -30,12 +30,14 @@ class StreamedAnswer:
         *,
         keep: bool,
         book: Callable[[bytes, bool], None],
+        on_id: Callable[[str], None],
     ) -> None:
         """Prepare.
 
         Args:
             keep: keep a copy of what is said, as far as the observer takes it.
             book: writes how the answer ended; is given that copy, and whether it was whole.
+            on_id: hears the answer's id before the client does.
         """
         assert reply.stream is not None
         self._reply = reply
@@ -45,6 +47,8 @@ class StreamedAnswer:
         self._guard = guard
         self._keeps = keep
         self._book = book
+        self._on_id = on_id
+        self._knows_id = False
         self._booked = False
         self._ending = b""
         self._said: list[bytes] = []
@@ -60,6 +64,7 @@ class StreamedAnswer:
                 await exchange.start(self._reply.status, headers)
             held = b"".join(self._source.held)
             self._keep(held)
+            self._tell_id()
             if self._stream.done or self._stream.unreadable:
                 ended = self._end(ended_well=False)
                 await exchange.part(held)
@@ -80,6 +85,7 @@ class StreamedAnswer:
                     limit.move(math.inf)  # what a slow client takes is not the provider's
                     passed = source.feed(chunk)
                     self._keep(chunk)
+                    self._tell_id()
                     if stream.done or stream.unreadable or stream.told:
                         self._ending = self._ending or self._end(ended_well=False)
                     await self._exchange.part(passed)
@@ -118,6 +124,11 @@ class StreamedAnswer:
             return b""
         message = f"{_why(stream, timed_out=timed_out)}; the answer above is not whole"
         return error_event(self._exchange.path, "stream_cut", message)
+
+    def _tell_id(self) -> None:
+        if not self._knows_id and self._stream.id is not None:
+            self._knows_id = True
+            self._on_id(self._stream.id)
 
     def _keep(self, chunk: bytes) -> None:
         if self._keeps and self._said_bytes <= MAX_PART_BYTES:

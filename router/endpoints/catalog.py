@@ -86,6 +86,8 @@ class Provider:
     region: str | None
     max_data_class: DataClass
     forwarded: frozenset[bytes] = frozenset()
+    query: bytes = b""  # of every URL
+    digest: int = 0  # what it is known by, where something lies at it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -273,6 +275,7 @@ def _passthrough(providers: dict[str, ProviderEntry], secrets: bool) -> Provider
             base_url, signed_in = part_user(entry.base_url or "")
             return Provider(
                 name=name,
+                digest=digest8("passthrough", name),
                 base_url=base_url,
                 auth_header=(signed_in or _auth_header(auth)) if secrets else None,
                 client_auth=auth == "client",

@@ -4,5 +4,6 @@
 - `hints`: what a caller says beside the request itself
 - `tasks`: what kind of call it is
 - `route`: how it is routed
+- `makers`: who made what lies at a provider, and who serves what goes on from it
 - `constraints`: which endpoints may not serve it, and why
 """

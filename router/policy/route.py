@@ -35,6 +35,7 @@ class Route(Struct, frozen=True):
     routed: bool
     by_name: bool  # the caller named a model or endpoint
     listed: tuple[Endpoint, ...]  # whom the `model` field may mean, as listed
+    goes_on: bool = False  # from what lies at `first`
 
     @property
     def is_guarded(self) -> bool:
@@ -124,6 +125,12 @@ def _sound_host(
         return first
     like = [e for e in listed if e.group in catalog.kin[first.group] and not e.is_split]
     return next((e for e in like if e in app.permitted), first)
+
+
+def route_to(strategy: Strategy, endpoint: Endpoint) -> Route:
+    """Return the route of a call that goes on from what lies at an endpoint: nobody else has it."""
+    route = _straight(strategy, endpoint, (endpoint,), Fallback.NONE, by_name=True)
+    return structs.replace(route, goes_on=True)
 
 
 def choose_strategy(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from router.beliefs.keeper import Keeper
 from router.decision.draws import Draws
+from router.decision.stored_ids import StoredIds
 from router.dispatch.observer_line import ObserverLine
 from router.explain.log import DecisionLog
 from router.net.admission import Admission
@@ -31,6 +32,7 @@ def gauges(
     writer: Writer,
     decisions: DecisionLog,
     draws: Draws,
+    ids: StoredIds,
     observer: ObserverLine | None,
     pool: Pool | None,
     admission: Admission,
@@ -82,6 +84,11 @@ def gauges(
             draws.shared.n_disagreed,
         ),
         "router_draws_unwritten": ("Draws that wait for the store.", draws.shared.n_unwritten),
+        "router_stored_ids_known": (
+            "Responses and conversations of which it is known here who made them.",
+            ids.n_known,
+        ),
+        "router_stored_ids_unwritten": ("Those of them that wait for the store.", ids.n_unwritten),
         "router_upstream_connections": (
             "Connections to providers, idle ones included.",
             pool.n_open if pool else 0,

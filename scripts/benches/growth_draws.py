@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from router.decision.shared_draws import STORED
 from router.decision.units import APP_SLOT_S, SESSION_IDLE_S
 from scripts.benches.growth_traffic import N_ENDPOINTS, N_TASKS, N_USERS, TrafficStep
-from telemetry import conversations, keys
-from telemetry.conversations import GROUPS, KEPT_S, LUA_NOTE, NAME_BYTES, SPAN_S, SPREAD_S
+from telemetry import keys
+from telemetry.conversations import GROUPS, KEPT_S, LUA_NOTE, SPAN_S, SPREAD_S
+from telemetry.packed import MOST_PARTS, NAME_BYTES
 from telemetry.scripts import CLAIM
 
 DAY_MS = 86_400_000
@@ -140,7 +141,7 @@ class LyingDraws:
         ttl_ms = int((KEPT_S + at_s + 1 - time.time()) * 1000)  # the store counts whole seconds
         values = self.chance.integers(0, 256, (n, CONVERSATION_BYTES), dtype=np.uint8)
         fields = self.chance.integers(0, 256, (n, NAME_BYTES), dtype=np.uint8)
-        parts = self.chance.integers(0, conversations.MOST_PARTS, n)
+        parts = self.chance.integers(0, MOST_PARTS, n)
         powers = 10 ** np.arange(PART_DIGITS - 1, -1, -1)
         digits = (parts[:, None] // powers % 10 + ord("0")).astype(np.uint8)
         for group in range(GROUPS):

@@ -1,9 +1,10 @@
 """How much of the store's memory each kind of thing takes: `scripts/bench memory`.
 
 Frames as the writer sends them and commits of the real learner, in a private server. Bytes are the
-growth of `used_memory`: names, expiry and the allocator's rounding are in them. Conversations are
-those of four spans, the first of which begins without knowing how many there will be. Last, what a
-unit takes in the router that knows it, without that rounding (17 bytes).
+growth of `used_memory`: names, expiry and the allocator's rounding are in them. Conversations, and
+ids of responses, are those of four spans, the first of which begins without knowing how many there
+will be. Last, what a unit and such an id take in the router that knows them, without that rounding
+(17 bytes).
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from pathlib import Path
 from bandit.draws import Step
 from router.decision.draws import MAX_UNITS, Draws
 from router.decision.shared_draws import STORED, StoredDraw
+from router.decision.stored_ids import MAX_KNOWN, StoredIds
 from router.decision.units import Unit
-from telemetry import events, frames, keys
+from router.dialects.request import StoredId, StoredKind
+from telemetry import events, frames, keys, stored_ids
 from telemetry.conversations import KEPT_S, SPAN_S, note
 from telemetry.embedded import PrivateServer
 from telemetry.events import FeedbackKind, Flag, Result
@@ -55,7 +58,9 @@ def run_bench() -> dict[str, float]:
         "label": _growth(lambda c: _fold(c, judged), len(judged)),
         "draw": _growth(_draw, N_DECISIONS),
         "conversation": _growth(_note, N_SPANS * N_DECISIONS),
+        "stored_id": _growth(_note_ids, N_SPANS * N_DECISIONS),
         "unit_in_router": _known(),
+        "stored_id_in_router": _known_ids(),
     }
     return {name: round(size, 1) for name, size in found.items()}
 
@@ -140,6 +145,18 @@ def _note(client: Client) -> None:
     pipeline.execute()
 
 
+def _note_ids(client: Client) -> None:
+    pipeline = client.pipeline(transaction=False)
+    for i in range(N_SPANS * N_DECISIONS):
+        key = stored_ids.key_of("app", "responses", f"resp_{i:048x}")
+        ttl_s = stored_ids.KEPT_S + i // N_DECISIONS * stored_ids.SPAN_S
+        maker = secrets.token_bytes(stored_ids.MAKER_BYTES)
+        pipeline.execute_command(*stored_ids.note(key, maker, ttl_ms=ttl_s * 1000))
+        if len(pipeline) == AT_ONCE:
+            pipeline.execute()
+    pipeline.execute()
+
+
 def _now_ms() -> int:
     return int(time.time() * 1000)
 
@@ -156,6 +173,19 @@ def _known() -> float:
     after, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     return (after - before) / draws.n_known
+
+
+def _known_ids() -> float:
+    """Return what each stored id takes in a router that knows as many as it may."""
+    ids = StoredIds(Address("unix:///nowhere"), has_room=lambda: False)
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for i in range(MAX_KNOWN):
+        stored = StoredId(StoredKind.RESPONSE, f"resp_{i:048x}")
+        ids.note("app", stored, secrets.randbits(64))
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return (after - before) / ids.n_known
 
 
 def _send(client: Client, records: list[bytes], n_records: int) -> None:

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from telemetry.wire.reading import decode, read_object
+from telemetry.wire.usage import WholeAnswer, id_of, usage_of
 
 
 class _WholeChoice(Struct):
@@ -99,6 +100,14 @@ def parse_answer(body: bytes) -> ChatAnswer | None:
     if any(has_failed(choice) or bytes(choice.message) == b"null" for choice in answer.choices):
         return None
     return answer
+
+
+def read_chat_answer(body: bytes) -> WholeAnswer | None:
+    """Return what is read of an unstreamed answer, or None where there is no answer in it."""
+    found = parse_answer(body)
+    if found is None:
+        return None
+    return WholeAnswer(id_of(found.id), usage_of(found.usage), id_of(found.model))
 
 
 def parse_part(data: bytes) -> AnswerPart | None:

@@ -25,6 +25,8 @@ PICKED = 16
 DICE = 100
 """Keys picked at random of a server: a kind that takes half of it is known to a tenth."""
 KEPT_DAYS = LABEL_DAYS + 8
+PICKED_BY = {MemoryKind.DRAWS: keys.is_draw, MemoryKind.RESPONSES: keys.is_stored_id}
+"""What is too much to count, by whose keys are of it."""
 KIND_OF = {LABELS: MemoryKind.LABELS, REFERENCES: MemoryKind.REFERENCES}
 
 
@@ -51,7 +53,7 @@ def shares(client: Client, n_shards: int, *, now_ms: int) -> Shares:
         _add_single_keys(client, n_shards, out, now_ms=now_ms)
         _add_young(client, n_shards, out)
         for server in servers(client):
-            out.add(MemoryKind.DRAWS, _draws(server))
+            _add_picked(server, out)
     except redis.ResponseError:  # MEMORY USAGE or RANDOMKEY are not for everybody
         return Shares()
     return out
@@ -150,12 +152,13 @@ def _picked(shard: int, sort: str, each: dict[tuple[int, int], int]) -> list[str
     ]
 
 
-def _draws(server: Client) -> float:
-    """Return how many bytes draws take on a server, by keys picked at random."""
+def _add_picked(server: Client, out: Shares) -> None:
+    """Count what draws and stored ids take on a server, by keys picked at random."""
     pipeline = server.pipeline(transaction=False)
     pipeline.dbsize()
     for _ in range(DICE):
         pipeline.randomkey()
     n_keys, *found = pipeline.execute()
-    own = [[name] for name in found if name is not None and keys.is_draw(name)]
-    return float(n_keys * sum(size for (size,) in _sizes(server, own)) / DICE)
+    for kind, is_of in PICKED_BY.items():
+        own = [[name] for name in found if name is not None and is_of(name)]
+        out.add(kind, float(n_keys * sum(size for (size,) in _sizes(server, own)) / DICE))

@@ -1,0 +1,200 @@
+"""How calls talk to the store: their commands go out together, and nothing is cancelled in flight.
+
+A store that once took too long is not waited for again before a round trip went well; what it was
+not told, it is told then, in the order in which it came about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from telemetry.packed import Command
+from telemetry.store import Address, AwayErrors, Client, StoreErrors, connect_async
+
+MAX_UNWRITTEN = 50_000
+MAX_LATE = 500
+"""Writes of which nobody waits for the reply, in one round trip."""
+STORE_TIMEOUT_S = 0.5
+AWAY_S = 1.0
+"""After a failure the store is tried so often, by nobody's call."""
+NO_REPLY = ConnectionError("the store did not reply in time")
+"""In the place of a reply."""
+
+
+class LateWrites:
+    """What is to be written soon: packed, bounded, and kept while the store is away."""
+
+    def __init__(
+        self,
+        command_of: Callable[[bytes, float], Command | None],
+        on_written: Callable[[bytes, bytes], None],
+    ) -> None:
+        """Make an empty queue.
+
+        Args:
+            command_of: what writes one, by the epoch seconds that it is; None where it has ended.
+            on_written: called with one, and the store's reply.
+        """
+        self._command_of = command_of
+        self._on_written = on_written
+        self._waiting: deque[bytes] = deque()
+        self._sent: list[bytes] = []
+
+    def __len__(self) -> int:
+        """Return how many are not known to be written."""
+        return len(self._waiting) + len(self._sent)
+
+    def put(self, packed: bytes) -> None:
+        """Take one; beyond `MAX_UNWRITTEN` the oldest go."""
+        self._waiting.append(packed)
+        while len(self._waiting) > MAX_UNWRITTEN:
+            self._waiting.popleft()
+
+    @property
+    def are_waiting(self) -> bool:
+        """Whether there are any that are not on their way."""
+        return bool(self._waiting)
+
+    def send(self) -> list[Command]:
+        """Return the commands that write what was not; what has ended by now needs none."""
+        now = time.time()
+        commands: list[Command] = []
+        while self._waiting and len(commands) < MAX_LATE:
+            packed = self._waiting.popleft()
+            command = self._command_of(packed, now)
+            if command is not None:
+                self._sent.append(packed)
+                commands.append(command)
+        return commands
+
+    def settle(self, replies: Sequence[object]) -> bool:
+        """Forget what was written; return whether that was all."""
+        sent, self._sent = self._sent, []
+        well = True
+        for packed, reply in zip(reversed(sent), reversed(replies), strict=True):
+            if isinstance(reply, bytes):
+                self._on_written(packed, reply)
+            else:  # refused: full, read-only
+                self._waiting.appendleft(packed)
+                well = False
+        return well
+
+
+class StoreLine:
+    """One process's line to the store, for one purpose."""
+
+    def __init__(self, address: Address, late: LateWrites) -> None:
+        """Make it; `start` begins to talk."""
+        self._address = address
+        self._late = late
+        self._queue: list[tuple[Command, asyncio.Future[object] | None]] = []
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._answers = True
+        self._retry_at = 0.0  # monotonic seconds; before it nothing is written late
+        self._stopping = False
+
+    @property
+    def answers(self) -> bool:
+        """Whether the last round trip went well, in time."""
+        return self._answers
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        """Write what is left and end."""
+        self._stopping = True
+        self._wake.set()
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=2)
+            self._task.cancel()
+
+    def wake(self) -> None:
+        """Say that there is something to be written."""
+        self._wake.set()
+
+    def send(self, command: Command) -> None:
+        """Send a command that nobody waits for, nor misses while the store is away."""
+        if self._answers:
+            self._queue.append((command, None))
+            self._wake.set()
+
+    async def ask(
+        self,
+        *commands: Command,
+        within_s: float,
+        late: Callable[[object], object] | None = None,
+    ) -> Sequence[object]:
+        """Return the replies to commands, which go out together; `NO_REPLY` each if it takes long.
+
+        Args:
+            late: called with the reply to the last one, should it come after that.
+        """
+        nothing = [NO_REPLY] * len(commands)
+        if not self._answers or self._task is None:
+            return nothing
+        loop = asyncio.get_running_loop()
+        futures: list[asyncio.Future[object]] = [loop.create_future() for _ in commands]
+        self._queue += zip(commands, futures, strict=True)
+        self._wake.set()
+        # They are replied to together, in their order.
+        await asyncio.wait([futures[-1]], timeout=within_s)
+        if futures[-1].done():
+            return [future.result() for future in futures]
+        self._answers = False
+        if late is not None:
+            futures[-1].add_done_callback(lambda done: late(done.result()))
+        return nothing
+
+    async def _run(self) -> None:
+        client = connect_async(self._address, timeout_s=STORE_TIMEOUT_S)
+        while not (self._stopping and not self._queue):
+            if not self._queue:
+                await self._rest()
+            self._wake.clear()
+            await self._serve(client)
+        await client.aclose()
+
+    async def _rest(self) -> None:
+        """Wait for a question, or for the time to try again."""
+        tries = self._late.are_waiting or not self._answers
+        with suppress(TimeoutError):
+            async with asyncio.timeout(
+                max(self._retry_at - time.monotonic(), 0.0) if tries else None
+            ):
+                await self._wake.wait()
+
+    async def _serve(self, client: Client) -> None:
+        """Send everything that is waiting in one round trip; without anything, see who is there."""
+        asked, self._queue = self._queue, []
+        is_due = time.monotonic() >= self._retry_at
+        late = self._late.send() if is_due else []
+        if not asked and not late and (self._answers or not is_due):
+            return
+        pipeline = client.pipeline(transaction=False)
+        for command in (*(command for command, _ in asked), *late):
+            pipeline.execute_command(*command)
+        if not asked and not late:
+            pipeline.ping()
+        try:
+            replies = await pipeline.execute(raise_on_error=False)
+        except StoreErrors:
+            self._answers, self._retry_at = False, time.monotonic() + AWAY_S
+            replies = [NO_REPLY] * (len(asked) + len(late))
+        else:
+            self._answers = True
+            # What one server's client raises, a cluster's hands out as the reply to each command.
+            if any(isinstance(reply, AwayErrors) for reply in replies):
+                self._answers, self._retry_at = False, time.monotonic() + AWAY_S
+                await client.aclose()  # by then the store may be elsewhere
+        if not self._late.settle(replies[len(asked) :][: len(late)]):
+            self._retry_at = time.monotonic() + AWAY_S
+        for (_, future), reply in zip(asked, replies, strict=False):
+            if future is not None and not future.done():
+                future.set_result(reply)

@@ -1,0 +1,115 @@
+"""Who made what lies at a provider, by its id: known here, and in the store for 30 days.
+
+What a caller goes on from lies at one endpoint alone, so a wrong guess is an error. An id is
+known to the app that it was given to, and to no other.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Callable
+
+from router.decision.recent import RecentlyUsed
+from router.decision.store_line import LateWrites, StoreLine
+from router.dialects.request import StoredId
+from router.errors import StoreAway
+from telemetry import stored_ids
+from telemetry.packed import Command
+from telemetry.store import Address
+from telemetry.stored_ids import KEPT_S, MAKER_BYTES
+
+LOOK_UP_S = 0.5
+"""The most that an id which is not known here may wait for the store: ours, a round trip of it. A
+draw can be made anew after less, this cannot."""
+MAX_KNOWN = 65_536
+"""Ids known here; half of them at least. Most are gone on from within minutes."""
+_UNWRITTEN = struct.Struct(f"<16s{MAKER_BYTES}sd")
+"""The key of an id, its maker, and until when it is kept (epoch seconds)."""
+
+
+class StoredIds:
+    """All ids that this process knows, backed by the store."""
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        most: int = MAX_KNOWN,
+        has_room: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Make it; `start` begins to talk to the store.
+
+        Args:
+            has_room: whether the store has memory for new ids. Without it they are known here.
+        """
+        self._known = RecentlyUsed(most)
+        self._late = LateWrites(_late_command, self._on_written)
+        self._line = StoreLine(address, self._late)
+        self._has_room = has_room
+
+    @property
+    def n_known(self) -> int:
+        """Ids remembered."""
+        return len(self._known)
+
+    @property
+    def n_unwritten(self) -> int:
+        """Ids that wait to be written."""
+        return len(self._late)
+
+    def start(self) -> None:
+        """Begin to talk to the store."""
+        self._line.start()
+
+    async def stop(self) -> None:
+        """Write what is left and end."""
+        await self._line.stop()
+
+    def note(self, app: str, stored: StoredId, maker: int) -> None:
+        """Remember who made what an app is being told the id of; the store hears of it soon.
+
+        It survives the store's absence, bounded. What was noted first holds.
+
+        Args:
+            maker: digest of the endpoint or provider.
+        """
+        key = stored_ids.key_of(app, stored.kind, stored.id)
+        if self._known.get(key) is not None:
+            return
+        value = maker.to_bytes(MAKER_BYTES, "little")
+        self._known.put(key, value)
+        if self._has_room():
+            self._late.put(_UNWRITTEN.pack(key, value, time.time() + KEPT_S))
+            self._line.wake()
+
+    async def find(self, app: str, stored: StoredId) -> int | None:
+        """Return the digest of who made something; None where no index has it for this app.
+
+        Raises:
+            StoreAway: it is not known here, and the store does not say.
+        """
+        key = stored_ids.key_of(app, stored.kind, stored.id)
+        value = self._known.get(key)
+        if value is None:
+            (reply,) = await self._line.ask(stored_ids.look_up(key), within_s=LOOK_UP_S)
+            if reply is None:
+                return None
+            if not isinstance(reply, bytes):
+                raise StoreAway(stored.id)
+            value = reply
+            self._known.put(key, value)
+        return int.from_bytes(value, "little")
+
+    def _on_written(self, packed: bytes, reply: bytes) -> None:
+        """Go by what the store says, should another process have been first."""
+        key, value, _ = _UNWRITTEN.unpack(packed)
+        if reply != value and self._known.get(key) is not None:
+            self._known.put(key, reply)
+
+
+def _late_command(packed: bytes, now: float) -> Command | None:
+    """Return what writes an id; None where it is not kept any more."""
+    key, value, until = _UNWRITTEN.unpack(packed)
+    ttl_ms = int((until - now) * 1000)
+    return stored_ids.note(key, value, ttl_ms=ttl_ms) if ttl_ms > 0 else None

@@ -1,0 +1,82 @@
+"""What is read of an answer that is passed on: its id, its usage, when it began to speak."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from router.dialects.chat_stream import ChatStream
+from router.dialects.responses_stream import ResponsesStream
+from router.dialects.stream import AnswerStream
+from router.dispatch.attempt import Ending
+from router.endpoints.entries import Dialect
+from router.net.asgi import Header
+from router.net.codings import (
+    MAX_ANSWER_BYTES,
+    CodingDamaged,
+    DecodedTooLarge,
+    Decoder,
+    are_known,
+    codings_of,
+)
+from telemetry.wire.chat import read_chat_answer
+from telemetry.wire.responses import read_response
+from telemetry.wire.usage import WholeAnswer
+
+MAX_READ_BYTES = 8 << 20
+"""Longer answers pass unread: their usage stays unknown."""
+
+
+@dataclass(slots=True)
+class AnswerCopy(Ending):
+    """What is read of an answer on its way."""
+
+    dialect: Dialect = Dialect.CHAT
+    stream: AnswerStream | None = None
+    body: bytearray = field(default_factory=bytearray)
+    decoder: Decoder | None = None
+    readable: bool = True
+
+    def begin(self, headers: Sequence[Header]) -> None:
+        """Read the head: what kind of answer it is, and in which codings."""
+        if any(k == b"content-type" and b"event-stream" in v for k, v in headers):
+            is_chat = self.dialect is not Dialect.RESPONSES
+            self.stream = ChatStream(hide_usage=False) if is_chat else ResponsesStream()
+        codings = codings_of(headers)
+        self.readable = are_known(codings)
+        if codings and self.readable:
+            self.decoder = Decoder(codings, limit=MAX_ANSWER_BYTES, lenient=True)
+
+    def read(self, chunk: bytes) -> None:
+        """Take a copy of what is needed of a chunk."""
+        if not self.readable:
+            return
+        try:
+            if self.decoder is not None:
+                chunk = self.decoder.feed(chunk)
+        except (CodingDamaged, DecodedTooLarge):
+            self.readable = False
+            return
+        if self.stream is not None:
+            self.stream.feed(chunk)
+        else:
+            self.body += chunk
+            self.readable = len(self.body) <= MAX_READ_BYTES
+        if self.ttft_s is None and self.stream is not None and self.stream.spoke:
+            self.ttft_s = time.monotonic() - self.began_at
+
+    def whole_id(self) -> str | None:
+        """Return the id of an unstreamed answer that is here, of whatever kind."""
+        found = read_response(bytes(self.body)) if self.readable else None
+        return found.id if found is not None else None
+
+    def close(self) -> None:
+        """Work out what the answer reports of itself."""
+        self.latency_s = time.monotonic() - self.began_at
+        if self.stream is not None:
+            self.usage, self.answer_id = self.stream.usage, self.stream.id
+            return
+        reader = read_response if self.dialect is Dialect.RESPONSES else read_chat_answer
+        answer = (self.readable and reader(bytes(self.body))) or WholeAnswer()
+        self.usage, self.answer_id = answer.usage, answer.id

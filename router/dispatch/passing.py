@@ -1,0 +1,181 @@
+"""Where what is not ours to decide goes, and what lies at a provider: to whoever made it.
+
+Ids of responses and conversations are an app's own: what another app was told of is not there.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from msgspec import Struct
+
+from router.beliefs.beliefs import Beliefs
+from router.config.entries import GENERAL
+from router.decision.stored_ids import StoredIds
+from router.dialects.opaque import OpaqueBody
+from router.dialects.request import CallRequest, StoredId, StoredKind
+from router.dispatch.passthrough import Passed, Passthrough
+from router.dispatch.time_limits import deadline_s
+from router.errors import RequestRejected
+from router.net.asgi import Exchange
+from router.net.paths import shown_path
+from router.policy.callers import Caller
+from router.policy.hints import read_hints
+from router.policy.makers import (
+    Maker,
+    Unknown,
+    as_provider,
+    maker_of,
+    not_found,
+    server_of,
+    sole_maker,
+)
+from telemetry.numbers import clipped
+
+KINDS = frozenset(StoredKind)
+MAKES_IDS = {f"/v1/{kind}": kind for kind in StoredKind}
+"""Where a POST leaves something at a provider that has an id."""
+
+
+class StoredPath(Struct, frozen=True):
+    """A path below something that lies at a provider."""
+
+    stored: StoredId
+    shown: str  # without its ids
+
+
+def stored_path(method: str, path: str) -> StoredPath | None:
+    """Return what a path asks for of a response or conversation by its id; None: of neither.
+
+    A POST right below responses has no id there: what may follow is a verb.
+
+    Raises:
+        RequestRejected: another spelling of such a path, which a provider may take for it.
+    """
+    parts = path.split("/")[2:]
+    kind = parts[0].partition(";")[0].lower()
+    if len(parts) < 2 or kind not in KINDS:
+        return None
+    if kind != parts[0]:
+        raise RequestRejected("not_found", f"there is no {clipped(path)}; write /v1/{kind}/…")
+    if kind == StoredKind.RESPONSE and method == "POST" and len(parts) == 2:
+        return None
+    shown = shown_path("/".join([kind, "*", *parts[2:]]))
+    return StoredPath(StoredId(StoredKind(kind), parts[1]), shown)
+
+
+class Passing:
+    """Finds who is to get what is passed on, and remembers who made what."""
+
+    def __init__(self, passthrough: Passthrough, ids: StoredIds) -> None:
+        self.ids = ids
+        self._passthrough = passthrough
+
+    async def server_of(
+        self, beliefs: Beliefs, caller: Caller, request: CallRequest
+    ) -> Maker | None:
+        """Return who serves a call that goes on from what lies at a provider; None: it does not.
+
+        Raises:
+            RequestRejected: nobody can be asked.
+            StoreAway: who made that is not known while the store is away.
+        """
+        if request.continued is None:
+            return None
+        maker = await self._maker(beliefs, caller, request.continued, in_body=True)
+        return server_of(maker, request.model, caller.app, beliefs.configuration.catalog)
+
+    async def pass_on(
+        self,
+        exchange: Exchange,
+        beliefs: Beliefs,
+        caller: Caller,
+        opaque: OpaqueBody,
+        *,
+        to: Maker | None = None,
+        is_kept: bool = True,
+    ) -> None:
+        """Pass on what is not ours to decide.
+
+        Args:
+            to: who is to get it; the pass-through provider otherwise.
+            is_kept: what it makes has an id that can be asked for later.
+
+        Raises:
+            RequestRejected, DispatchError: nobody can be asked, or nobody answered.
+        """
+        if to is None and opaque.continued and exchange.path.startswith("/v1/responses"):
+            to = await self._maker(beliefs, caller, opaque.continued, in_body=True)
+        kind = MAKES_IDS.get(exchange.path) if is_kept and exchange.method == "POST" else None
+        await self._pass(exchange, beliefs, caller, opaque, to=to, kind=kind)
+
+    async def pass_by_id(
+        self,
+        exchange: Exchange,
+        beliefs: Beliefs,
+        caller: Caller,
+        opaque: OpaqueBody,
+        *,
+        path: StoredPath,
+    ) -> None:
+        """Pass on what is asked of something by its id, to whoever made it.
+
+        Raises:
+            RequestRejected, DispatchError: as `pass_on`.
+            StoreAway: who made it is not known while the store is away.
+        """
+        maker = await self._maker(beliefs, caller, path.stored, in_body=False)
+        named = OpaqueBody(opaque.body, opaque.declared, path.shown)
+        await self._pass(exchange, beliefs, caller, named, to=maker, is_by_id=True)
+
+    async def _maker(
+        self, beliefs: Beliefs, caller: Caller, stored: StoredId, *, in_body: bool
+    ) -> Maker:
+        configuration, app = beliefs.configuration, caller.app
+        digest = await self.ids.find(app.name, stored)
+        if digest is None:
+            maker = sole_maker(configuration, app)
+        else:
+            maker = maker_of(digest, configuration.catalog) or Unknown.GONE
+        if isinstance(maker, Unknown):
+            raise not_found(stored, maker, in_body=in_body)
+        return maker
+
+    async def _pass(
+        self,
+        exchange: Exchange,
+        beliefs: Beliefs,
+        caller: Caller,
+        opaque: OpaqueBody,
+        *,
+        to: Maker | None,
+        kind: StoredKind | None = None,
+        is_by_id: bool = False,
+    ) -> None:
+        configuration = beliefs.configuration
+        maker = to or configuration.catalog.passthrough
+        assert maker is not None  # the route is not taken otherwise
+        hints = read_hints(exchange.headers, opaque.declared)
+        task = hints.task or caller.app.entry.task
+        on_id = partial(self._note, caller.app.name, kind, maker) if kind is not None else None
+        passed = Passed(
+            caller,
+            opaque.body,
+            opaque.model,
+            task if task in configuration.tasks else GENERAL,
+            caller.app.entry.data_class.tightened(hints.data_class),
+            hints.reference,
+            on_id,
+            is_by_id,
+        )
+        await self._passthrough.serve(
+            exchange,
+            passed,
+            as_provider(maker),
+            configuration.catalog,
+            deadline_s=deadline_s(configuration.server.deadline_s, exchange.headers),
+        )
+
+    def _note(self, app: str, kind: StoredKind, maker: Maker, id_: str) -> None:
+        """Remember who made what an app is told the id of."""
+        self.ids.note(app, StoredId(kind, id_), maker.digest)
