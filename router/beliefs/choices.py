@@ -26,7 +26,7 @@ from router.config.compiled import App, Configuration, Strategy
 from router.config.entries import Mode
 from router.endpoints.catalog import Catalog
 from router.endpoints.entries import Dialect
-from router.policy.route import first_permitted, incumbent_of
+from router.policy.route import first_permitted, incumbents_of
 from telemetry.events import digest8
 
 NO_SIGNAL = "no quality signal"
@@ -136,16 +136,6 @@ def is_current(review_key: ReviewKey, configuration: Configuration) -> bool:
         firsts = [first_permitted(app, own).id for own in spoken if own]
         return review_key.incumbent in firsts
     return review_key.incumbent in incumbents_of(app, strategy)
-
-
-def incumbents_of(app: App, strategy: Strategy) -> list[str]:
-    """Return the incumbents of `auto`: one of all dialects, unless it does not speak each.
-
-    Of dialects that nobody speaks there is none.
-    """
-    spoken = [d for d in Dialect if any(d in e.dialects for e in app.permitted)]
-    found = [incumbent_of(app, strategy, dialect) for dialect in spoken]
-    return list(dict.fromkeys(one.id for one in found if one is not None))
 
 
 def review(

@@ -168,6 +168,16 @@ def incumbent_of(app: App, strategy: Strategy, dialect: Dialect = Dialect.CHAT) 
     return next((e for e in app.permitted if dialect in e.dialects), first)
 
 
+def incumbents_of(app: App, strategy: Strategy) -> list[str]:
+    """Return the incumbents of `auto`: one of all dialects, unless it does not speak each.
+
+    Of dialects that nobody speaks there is none.
+    """
+    spoken = [d for d in Dialect if any(d in e.dialects for e in app.permitted)]
+    found = [incumbent_of(app, strategy, dialect) for dialect in spoken]
+    return list(dict.fromkeys(one.id for one in found if one is not None))
+
+
 def first_permitted(app: App, listed: Sequence[Endpoint]) -> Endpoint:
     """Return the first endpoint that an app's standing constraints permit; else the first."""
     return next((e for e in listed if e in app.permitted), listed[0])
