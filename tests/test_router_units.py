@@ -32,7 +32,7 @@ from router.policy.callers import Keys
 from router.policy.constraints import Demand, Exclusion, Filter
 from router.policy.route import find_route, incumbent_of, parse_model
 from router.policy.tasks import categorize, matches
-from router.report import views
+from router.report.models import model_list
 from telemetry.events import Result
 from telemetry.tokens import Token
 from telemetry.wire.chat import parse_answer
@@ -971,7 +971,7 @@ def test_a_stored_draw_comes_back_and_garbage_does_not() -> None:
 
 
 def test_models_are_listed_as_openai_lists_them() -> None:
-    listed = views.models(configuration())
+    listed = model_list(configuration(), Dialect.CHAT)
 
     ids = [m["id"] for m in listed["data"]]
     assert listed["object"] == "list"

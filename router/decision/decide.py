@@ -247,6 +247,29 @@ class Decider:
             held = await self.draws.claim(key, given, context.unit, now=now, instead_of=held)
         return held
 
+    async def foresee(self, context: CallContext, request: CallRequest) -> Endpoint:
+        """Return who would serve the call now, as far as that is settled; nothing is drawn for it.
+
+        That is whom the unit drew or the one that stands in, else the incumbent, else the first
+        that may serve as listed.
+
+        Raises:
+            NoCandidates: no endpoint may serve it.
+        """
+        unit, route = context.unit, context.route
+        held = await self._held(context, request)
+        if held is None and unit.key is not None:
+            held = await self.draws.find(unit.key, unit, now=context.at.epoch_s)
+        standing = self._standing(context, held)
+        if held is not None and standing is not None and route.law is not None:
+            held, standing, _ = self._in_force(context, held, standing)
+            plan = self._follow(context, held, standing)
+        else:
+            plan = self._plan(structs.replace(context, route=structs.replace(route, law=None)))
+        if context.eligibility.reasons[plan.drawn.index] is None:
+            return plan.drawn
+        return next(plan.then(), plan.drawn)
+
     def preview(self, context: CallContext) -> dict[str, Any]:
         """Return what would be decided, and why; nothing is stored or sent.
 

@@ -62,7 +62,7 @@ async def respond_error(
         code=error.code,
         param=param,
         status=error.status,
-        dialect=dialect_of(exchange.path),
+        dialect=caller_dialect(exchange),
         **more,
     )
     if exchange.started:
@@ -104,6 +104,18 @@ def refused_field(error: msgspec.ValidationError, within: str = "") -> RequestRe
     code = "unknown_field" if unknown else "invalid_request"
     shown = f"{said} (in {clipped(param)})" if param else said
     return RequestRejected(code, shown, param=param)
+
+
+def caller_dialect(exchange: Exchange) -> Dialect:
+    """Return the dialect in which whoever asks reads lists and errors.
+
+    Where the path does not tell, as with the list of models, Anthropic's clients do.
+    """
+    dialect = dialect_of(exchange.path)
+    is_chat = exchange.path.startswith(f"/v1/{Dialect.CHAT}")
+    if dialect is Dialect.CHAT and not is_chat and b"anthropic-version" in exchange.headers:
+        return Dialect.MESSAGES
+    return dialect
 
 
 def dialect_of(path: str) -> Dialect:

@@ -16,8 +16,9 @@ from router.dialects.fields import (
     top_level,
 )
 from router.dialects.ours import metadata_of, read_reference, read_router
-from router.dialects.request import NOTHING_DECLARED, BodyHints, Declared
+from router.dialects.request import NOTHING_DECLARED, BodyHints, CallRequest, Declared
 from router.errors import RequestRejected
+from router.net.asgi import Exchange
 from router.net.connection import BodyInPieces
 
 STATELESS = frozenset({"/v1/completions", "/v1/embeddings", "/v1/messages"})
@@ -39,6 +40,25 @@ class OpaqueBody(Struct, frozen=True):
     body: bytes | BodyInPieces
     declared: Declared = NOTHING_DECLARED
     model: str = ""
+
+
+def as_opaque(request: CallRequest) -> OpaqueBody:
+    """Return a request that was read, and that nobody here lists the model of."""
+    return OpaqueBody(request.without_hints(), request.declared, request.model)
+
+
+async def read_opaque(exchange: Exchange, *, limit: int) -> OpaqueBody:
+    """Return the body of a call that is passed on: read whole where it is to be taken as JSON.
+
+    Raises:
+        RequestRejected: it is larger than `limit` bytes, or as in `take_hints`.
+    """
+    reading = exchange.reading(limit=limit)
+    if await reading.opens_object():
+        return take_hints(await reading.whole())
+    if reading.is_here:
+        return OpaqueBody(await reading.whole())
+    return OpaqueBody(BodyInPieces(reading.pieces(), reading.length))
 
 
 def take_hints(body: bytes) -> OpaqueBody:

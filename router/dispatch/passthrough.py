@@ -9,17 +9,16 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 
 import httpx
 from msgspec import Struct
 
 from router.beliefs.names import Names
-from router.dialects.chat_stream import ChatStream
 from router.dialects.errors import error_event
 from router.dialects.opaque import is_repeatable
-from router.dispatch.attempt import AttemptFailed, Ending
+from router.dispatch.answer_copy import MAX_READ_BYTES, AnswerCopy, answered_in
+from router.dispatch.attempt import AttemptFailed
 from router.dispatch.booking import FINAL, STREAMED, Booking
 from router.dispatch.diagnosis import Complaints
 from router.dispatch.fates import Fate
@@ -29,29 +28,17 @@ from router.endpoints.entries import DataClass
 from router.errors import AllEndpointsFailed, NoCandidates, RequestRejected
 from router.net.asgi import DisconnectGuard, Exchange, Header
 from router.net.bodies import ClientGone
-from router.net.codings import (
-    MAX_ANSWER_BYTES,
-    CodingDamaged,
-    DecodedTooLarge,
-    Decoder,
-    are_known,
-    codings_of,
-)
 from router.net.connection import BodyInPieces
 from router.net.deadline import Deadline
 from router.net.paths import below_version, shown_path
 from router.net.pool import Target, Upstream, UpstreamResponse
 from router.policy.callers import Caller
 from telemetry.events import Result, digest8
-from telemetry.wire.chat import ChatAnswer, parse_answer
 from telemetry.wire.lenient import is_readable
 from telemetry.wire.sse import DONE, EventSplitter, data_of
-from telemetry.wire.usage import id_of, usage_of
 
 MAX_NAMES = 1000
 """Distinct names booked; whatever comes beyond them is booked as `<provider>/other`."""
-MAX_READ_BYTES = 8 << 20
-"""Longer answers pass unread: their usage stays unknown."""
 
 
 KEY_REFUSED = (401, 402, 403)
@@ -68,52 +55,6 @@ class Passed(Struct, frozen=True):
     task: str
     data_class: DataClass
     reference: str | None
-
-
-@dataclass(slots=True)
-class _Copy(Ending):
-    """What is read of an answer on its way."""
-
-    stream: ChatStream | None = None
-    body: bytearray = field(default_factory=bytearray)
-    decoder: Decoder | None = None
-    readable: bool = True
-
-    def begin(self, headers: Sequence[Header]) -> None:
-        """Read the head: what kind of answer it is, and in which codings."""
-        if any(k == b"content-type" and b"event-stream" in v for k, v in headers):
-            self.stream = ChatStream(hide_usage=False)
-        codings = codings_of(headers)
-        self.readable = are_known(codings)
-        if codings and self.readable:
-            self.decoder = Decoder(codings, limit=MAX_ANSWER_BYTES, lenient=True)
-
-    def read(self, chunk: bytes) -> None:
-        """Take a copy of what is needed of a chunk."""
-        if not self.readable:
-            return
-        try:
-            if self.decoder is not None:
-                chunk = self.decoder.feed(chunk)
-        except (CodingDamaged, DecodedTooLarge):
-            self.readable = False
-            return
-        if self.stream is not None:
-            self.stream.feed(chunk)
-        else:
-            self.body += chunk
-            self.readable = len(self.body) <= MAX_READ_BYTES
-        if self.ttft_s is None and self.stream is not None and self.stream.spoke:
-            self.ttft_s = time.monotonic() - self.began_at
-
-    def close(self) -> None:
-        """Work out what the answer reports of itself."""
-        self.latency_s = time.monotonic() - self.began_at
-        if self.stream is not None:
-            self.usage, self.answer_id = self.stream.usage, self.stream.id
-        else:
-            answer = (self.readable and parse_answer(bytes(self.body))) or ChatAnswer()
-            self.usage, self.answer_id = usage_of(answer.usage), id_of(answer.id)
 
 
 class Passthrough:
@@ -184,7 +125,11 @@ class _Passing:
         token: bytes,
         ours: list[Header],
     ) -> None:
-        self.copy = _Copy(result=Result.CONNECT, began_at=time.monotonic())
+        self.copy = AnswerCopy(
+            result=Result.CONNECT,
+            began_at=time.monotonic(),
+            dialect=answered_in(exchange.method, exchange.path),
+        )
         self._home = home
         self._exchange = exchange
         self._passed = passed

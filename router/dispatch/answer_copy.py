@@ -1,0 +1,108 @@
+"""What is read of an answer that is passed on: usage and id, in whatever dialect it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from router.dialects.chat_stream import ChatStream
+from router.dialects.errors import dialect_of
+from router.dialects.messages_stream import MessagesStream
+from router.dialects.responses_stream import ResponsesStream
+from router.dialects.stream import AnswerStream
+from router.dispatch.attempt import Ending
+from router.endpoints.catalog import CALL_PATHS
+from router.endpoints.entries import Dialect
+from router.net.asgi import Header
+from router.net.codings import (
+    MAX_ANSWER_BYTES,
+    CodingDamaged,
+    DecodedTooLarge,
+    Decoder,
+    are_known,
+    codings_of,
+)
+from telemetry.wire.chat import ChatAnswer, parse_answer
+from telemetry.wire.messages import read_messages_answer
+from telemetry.wire.responses import read_response
+from telemetry.wire.usage import WholeAnswer, id_of, usage_of
+
+MAX_READ_BYTES = 8 << 20
+"""Longer answers pass unread: their usage stays unknown."""
+
+
+def _read_chat(body: bytes) -> WholeAnswer:
+    answer = parse_answer(body) or ChatAnswer()
+    return WholeAnswer(id_of(answer.id), usage_of(answer.usage))
+
+
+STREAMS: dict[Dialect, Callable[[], AnswerStream]] = {
+    Dialect.CHAT: partial(ChatStream, hide_usage=False),
+    Dialect.MESSAGES: MessagesStream,
+    Dialect.RESPONSES: ResponsesStream,
+}
+READERS: dict[Dialect, Callable[[bytes], WholeAnswer | None]] = {
+    Dialect.CHAT: _read_chat,
+    Dialect.MESSAGES: read_messages_answer,
+    Dialect.RESPONSES: read_response,
+}
+
+
+@dataclass(slots=True)
+class AnswerCopy(Ending):
+    """What is read of an answer on its way."""
+
+    dialect: Dialect = Dialect.CHAT
+    stream: AnswerStream | None = None
+    body: bytearray = field(default_factory=bytearray)
+    decoder: Decoder | None = None
+    readable: bool = True
+
+    def begin(self, headers: Sequence[Header]) -> None:
+        """Read the head: what kind of answer it is, and in which codings."""
+        if any(k == b"content-type" and b"event-stream" in v for k, v in headers):
+            self.stream = STREAMS[self.dialect]()
+        codings = codings_of(headers)
+        self.readable = are_known(codings)
+        if codings and self.readable:
+            self.decoder = Decoder(codings, limit=MAX_ANSWER_BYTES, lenient=True)
+
+    def read(self, chunk: bytes) -> None:
+        """Take a copy of what is needed of a chunk."""
+        if not self.readable:
+            return
+        try:
+            if self.decoder is not None:
+                chunk = self.decoder.feed(chunk)
+        except (CodingDamaged, DecodedTooLarge):
+            self.readable = False
+            return
+        if self.stream is not None:
+            self.stream.feed(chunk)
+        else:
+            self.body += chunk
+            self.readable = len(self.body) <= MAX_READ_BYTES
+        if self.ttft_s is None and self.stream is not None and self.stream.spoke:
+            self.ttft_s = time.monotonic() - self.began_at
+
+    def close(self) -> None:
+        """Work out what the answer reports of itself."""
+        self.latency_s = time.monotonic() - self.began_at
+        if self.stream is not None:
+            self.usage, self.answer_id = self.stream.usage, self.stream.id
+            return
+        answer = READERS[self.dialect](bytes(self.body)) if self.readable else None
+        if answer is not None:
+            self.usage, self.answer_id = answer.usage, answer.id
+
+
+def answered_in(method: str, path: str) -> Dialect:
+    """Return how an answer is to be read; what answers no call of a dialect is read as chat's.
+
+    A response that is only looked up was counted when it was made.
+    """
+    dialect = dialect_of(path)
+    is_call = method == "POST" and path == f"/v1/{CALL_PATHS[dialect]}"
+    return dialect if is_call else Dialect.CHAT
