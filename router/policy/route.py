@@ -80,7 +80,9 @@ def parse_model(model: str) -> ModelField:
 
 
 def no_such_model(model: str) -> RequestRejected:
-    """Return the refusal of a model that nobody takes."""
+    """Return the refusal of a model that nobody takes, or of a call that names none."""
+    if not model:
+        return RequestRejected("invalid_request", "model is missing; name one", param="model")
     return RequestRejected(
         "model_not_found",
         f"no endpoint lists the model {brief(model)}; GET /v1/models shows what there is, "
