@@ -22,10 +22,10 @@ from router.config.entries import GENERAL, is_reserved
 from router.decision.context import Moment
 from router.decision.decide import Decider
 from router.decision.seal import Seal
-from router.dialects import chat, messages, responses
+from router.dialects import messages
 from router.dialects.errors import break_off, caller_dialect, respond_error
 from router.dialects.opaque import OpaqueBody, as_opaque, read_opaque
-from router.dialects.request import CallRequest
+from router.dialects.parsers import PARSERS, parse_alike
 from router.dispatch.call import Calls
 from router.dispatch.counting import count_tokens
 from router.dispatch.headers import request_ids
@@ -55,12 +55,6 @@ from telemetry.writer import Counters
 log = structlog.get_logger()
 
 Handler = Callable[[Exchange, Beliefs], Awaitable[None]]
-PARSERS: dict[str, Callable[[bytes], CallRequest]] = {
-    "/v1/chat/completions": chat.parse,
-    "/v1/messages": messages.parse,
-    "/v1/responses": responses.parse,
-}
-"""By path: how a call of its dialect is read."""
 MODELS_PATH = "/v1/models/"
 DECISIONS_PATH = "/v1/router/decisions/"
 OURS = ("/v1/router/", "/v1/feedback", "/v1/events")
@@ -270,7 +264,8 @@ class Routes:
 
     async def _decide(self, exchange: Exchange, beliefs: Beliefs) -> None:
         _keys(beliefs).require_admin(exchange.headers)
-        request: CallRequest = chat.parse(await _body(exchange, beliefs))
+        by_anthropics = b"anthropic-version" in exchange.headers
+        request = parse_alike(await _body(exchange, beliefs), by_anthropics=by_anthropics)
         decider, at = self._services.decider, self._services.clock()
         caller = _keys(beliefs).caller_or_first(exchange.headers)
         context = decider.context(beliefs, caller, exchange.headers, request, at)

@@ -784,3 +784,73 @@ def test_a_count_that_nobody_answers_is_an_error_of_ours(
         claude(sidecar).messages.count_tokens(model="a", messages=ASK)
 
     assert caught.value.body["error"]["code"] == "all_endpoints_failed"
+
+
+def test_tokens_are_counted_by_whom_the_unit_drew_in_another_process(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    for host in "ab":
+        provider.on(host, speak)
+    value, sessions = configuration(provider), [f"s{number}" for number in range(8)]
+    with serving(value, state_dir, address) as sidecar:
+        for each in sessions:
+            session = {"x-router-session-id": each}
+            claude(sidecar).messages.create(**asked(), extra_headers=session)
+    served = provider.hosts()
+    provider.calls.clear()
+
+    with serving(value, state_dir, address) as sidecar:
+        sidecar.until(lambda: sidecar.app.draws.shared.answers)
+        for each in sessions:
+            session = {"x-router-session-id": each}
+            client = claude(sidecar)
+            client.messages.count_tokens(model="auto", messages=ASK, extra_headers=session)
+
+    assert provider.hosts() == served
+    assert set(served) == {"a", "b"}
+
+
+def test_a_stored_prompt_may_name_the_model(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    """Then no endpoint here can be meant: the provider that takes what is not listed knows."""
+    prompt: Any = {"id": "pmpt_1"}
+    answered = Reply(body=json.dumps(response({"model": "m", "input": "hi"})).encode())
+    with beside_passthrough(provider, state_dir, address) as sidecar:
+        provider.on("p", answered)
+        got = gpt(sidecar).responses.with_raw_response.create(prompt=prompt)
+    with (
+        serving(configuration(provider), state_dir, address) as sidecar,
+        pytest.raises(openai.BadRequestError, match="model is missing"),
+    ):
+        gpt(sidecar).responses.create(prompt=prompt)
+
+    assert got.headers["x-router-endpoint"] == "up/responses"
+    assert provider.calls[0].json == {"prompt": prompt}
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "serving_ids"),
+    [
+        ({}, {"messages": ASK}, {"b"}),
+        ({"anthropic-version": "2023-06-01"}, {"messages": ASK, "max_tokens": 9}, {"a"}),
+        ({}, {"input": "hi"}, {"a"}),
+    ],
+    ids=ALL,
+)
+def test_a_dry_run_knows_the_dialect_of_the_call(
+    headers: dict[str, str],
+    body: dict[str, Any],
+    serving_ids: set[str],
+    provider: Provider,
+    state_dir: Path,
+    address: Address,
+) -> None:
+    value = configuration(provider)
+    value["endpoints"][0]["dialects"] = ["messages", "responses"]
+    value["endpoints"][1]["dialects"] = ["chat"]
+    with serving(value, state_dir, address) as sidecar:
+        asked_for = {"model": "auto", **body}
+        got = sidecar.http.post("/v1/router/decide", json=asked_for, headers=headers)
+
+    assert set(got.json()["propensities"]) == serving_ids
