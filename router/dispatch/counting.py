@@ -20,6 +20,8 @@ from router.net.deadline import Deadline
 from router.net.pool import Target, Upstream, UpstreamResponse
 from router.policy.callers import Caller
 
+MAX_COUNT_BYTES = 1 << 20
+"""A count has a few bytes, a refusal some thousands."""
 KEY_REFUSED = (401, 402, 403)
 """Under our key these are about it, and no affair of the client's."""
 
@@ -74,8 +76,13 @@ async def count_tokens(
 
 
 async def _whole(response: UpstreamResponse) -> bytes:
+    body = bytearray()
     try:
-        return b"".join([chunk async for chunk in response])
+        async for chunk in response:
+            body += chunk
+            if len(body) > MAX_COUNT_BYTES:
+                raise httpx.RemoteProtocolError("more than any count or refusal takes")
+        return bytes(body)
     finally:
         await response.aclose()
 

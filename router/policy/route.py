@@ -85,7 +85,8 @@ def no_such_model(model: str) -> RequestRejected:
         return RequestRejected("invalid_request", "model is missing; name one", param="model")
     return RequestRejected(
         "model_not_found",
-        f"no endpoint lists the model {brief(model)}; GET /v1/models shows what there is, "
+        f"no endpoint that speaks this dialect lists the model {brief(model)}; GET /v1/models "
+        "shows what there is, "
         "and a provider with passthrough: true would take it unlisted",
         param="model",
     )
