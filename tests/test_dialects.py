@@ -244,6 +244,20 @@ def test_versions_and_betas_of_anthropics_travel_byte_for_byte(
     assert "x-api-key" not in call.headers  # it is the caller's, and no provider's business
 
 
+def test_a_key_of_ours_goes_where_anthropics_servers_look_for_it(
+    provider: Provider, state_dir: Path, address: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POINTSMAN_TEST_KEY", "sk-ours")
+    value = configuration(provider)
+    value["endpoints"][0]["auth"] = {"env": "POINTSMAN_TEST_KEY", "header": "x-api-key"}
+    provider.on("a", speak)
+    with serving(value, state_dir, address) as sidecar:
+        claude(sidecar).messages.create(**asked(model="a"))
+        claude(sidecar).messages.count_tokens(model="a", messages=ASK)
+
+    assert [call.headers["x-api-key"] for call in provider.calls] == ["sk-ours", "sk-ours"]
+
+
 # -- Responses -----------------------------------------------------------------------------------
 
 
