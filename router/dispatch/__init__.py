@@ -19,6 +19,6 @@
 - `stream`: a streamed answer on its way to the client
 - `call`: one call of a client, from its plan to the end of its answer
 - `counting`: what the tokens of a prompt are counted as
-- `answer_copy`: what is read of an answer that is passed on
+- `copied`: what is read of an answer that is passed on
 - `passthrough`: what is not ours to decide
 """

@@ -17,9 +17,9 @@ from msgspec import Struct
 from router.beliefs.names import Names
 from router.dialects.errors import error_event
 from router.dialects.opaque import is_repeatable
-from router.dispatch.answer_copy import MAX_READ_BYTES, AnswerCopy, answered_in
 from router.dispatch.attempt import AttemptFailed
 from router.dispatch.booking import FINAL, STREAMED, Booking
+from router.dispatch.copied import MAX_READ_BYTES, AnswerCopy, answered_in
 from router.dispatch.diagnosis import Complaints
 from router.dispatch.fates import Fate
 from router.dispatch.headers import HOP_BY_HOP, forward_headers, named_by_connection
