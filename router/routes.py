@@ -19,15 +19,19 @@ import structlog
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.keeper import Keeper
 from router.beliefs.switch import Switch
+from router.config.entries import is_reserved
 from router.decision.context import Moment
 from router.decision.decide import Decider
 from router.decision.seal import Seal
-from router.dialects import chat, messages, responses
-from router.dialects.errors import break_off, respond_error
-from router.dialects.opaque import OpaqueBody, read_opaque
-from router.dialects.request import CallRequest
+from router.dialects import messages
+from router.dialects.errors import break_off, caller_dialect, respond_error
+from router.dialects.opaque import as_opaque, read_opaque
+from router.dialects.parsers import PARSERS, parse_alike
 from router.dispatch.call import Calls
+from router.dispatch.counting import count_tokens
+from router.dispatch.headers import request_ids
 from router.dispatch.passing import Passing, StoredPath, stored_path
+from router.dispatch.time_limits import deadline_s
 from router.endpoints.catalog import Provider
 from router.endpoints.entries import Dialect
 from router.errors import DispatchError, RequestRejected
@@ -40,22 +44,18 @@ from router.net.bodies import MAX_NOTE_BYTES, ClientGone
 from router.net.paths import normal_path, shown_path
 from router.net.turns import Turns
 from router.policy.callers import Caller, Keys, check_origin
+from router.policy.route import no_such_model, require_meant
 from router.report import views
 from router.report.endpoints import endpoint_rows
+from router.report.models import find_model, model_list
 from telemetry.crashes import place_of
 from telemetry.metrics import Exposition, Metrics
-from telemetry.numbers import brief, clipped
+from telemetry.numbers import clipped
 from telemetry.writer import Counters
 
 log = structlog.get_logger()
 
 Handler = Callable[[Exchange, Beliefs], Awaitable[None]]
-PARSERS: dict[str, Callable[[bytes], CallRequest]] = {
-    "/v1/chat/completions": chat.parse,
-    "/v1/messages": messages.parse,
-    "/v1/responses": responses.parse,
-}
-"""By path: how a call of its dialect is read."""
 MODELS_PATH = "/v1/models/"
 DECISIONS_PATH = "/v1/router/decisions/"
 OURS = ("/v1/router/", "/v1/feedback", "/v1/events")
@@ -100,6 +100,7 @@ class Routes:
         self._services = services
         self._routes: dict[tuple[str, str], Handler] = {
             **{("POST", path): self._call for path in PARSERS},
+            ("POST", f"/v1/{Dialect.MESSAGES}/count_tokens"): self._count_tokens,
             ("POST", "/v1/feedback"): self._feedback,
             ("POST", "/v1/events"): self._events,
             ("GET", "/v1/models"): self._models,
@@ -157,9 +158,32 @@ class Routes:
                     await self._services.calls.serve(context, request, exchange)
                     return
                 if beliefs.configuration.catalog.passthrough is None:
-                    raise _no_such_model(request.model)
-            opaque = OpaqueBody(request.without_hints(), request.declared, request.model)
+                    raise no_such_model(request.model)
+            opaque = as_opaque(request)
             await passing.pass_on(exchange, beliefs, caller, opaque, to=to, is_kept=request.is_kept)
+
+    async def _count_tokens(self, exchange: Exchange, beliefs: Beliefs) -> None:
+        caller = _caller(exchange, beliefs)
+        self._require_room()
+        request = messages.parse(await _body(exchange, beliefs))
+        services, configuration = self._services, beliefs.configuration
+        async with services.admission.place(exchange.line):
+            at, decider = services.clock(), services.decider
+            context = decider.context(beliefs, caller, exchange.headers, request, at)
+            if context is None:
+                if configuration.catalog.passthrough is None:
+                    raise no_such_model(request.model)
+                await services.passing.pass_on(exchange, beliefs, caller, as_opaque(request))
+                return
+            await count_tokens(
+                exchange,
+                request,
+                await decider.foresee(context, request),
+                services.calls.dispatcher.upstream,
+                caller=caller,
+                catalog=configuration.catalog,
+                limit_s=deadline_s(configuration.server.deadline_s, exchange.headers),
+            )
 
     async def _feedback(self, exchange: Exchange, beliefs: Beliefs) -> None:
         caller = _caller(exchange, beliefs)
@@ -193,13 +217,14 @@ class Routes:
 
     async def _models(self, exchange: Exchange, beliefs: Beliefs) -> None:
         _caller(exchange, beliefs)
-        await exchange.respond_json(200, views.models(beliefs.configuration))
+        listed = model_list(beliefs.configuration, caller_dialect(exchange))
+        await exchange.respond_json(200, listed)
 
     async def _model(self, exchange: Exchange, beliefs: Beliefs) -> None:
         _caller(exchange, beliefs)
-        model = _listed(exchange.path, beliefs)
+        model = _listed(exchange, beliefs)
         if model is None:
-            raise _no_such_model(exchange.path.removeprefix(MODELS_PATH))
+            raise no_such_model(exchange.path.removeprefix(MODELS_PATH))
         await exchange.respond_json(200, model)
 
     async def _anything(
@@ -211,6 +236,7 @@ class Routes:
             await self._turns.wait()
         self._require_room()
         opaque = await read_opaque(exchange, limit=beliefs.configuration.server.body_limit)
+        require_meant(opaque.model, exchange.path)
         async with self._services.admission.place(exchange.line):
             passing = self._services.passing
             if path is None:
@@ -227,23 +253,24 @@ class Routes:
     # -- for the owner ----------------------------------------------------------------------
 
     async def _decide(self, exchange: Exchange, beliefs: Beliefs) -> None:
-        _require_admin(exchange, beliefs)
-        request: CallRequest = chat.parse(await _body(exchange, beliefs))
+        _keys(beliefs).require_admin(exchange.headers)
+        by_anthropics = b"anthropic-version" in exchange.headers
+        request = parse_alike(await _body(exchange, beliefs), by_anthropics=by_anthropics)
         decider, at = self._services.decider, self._services.clock()
-        caller = _caller_or_default(exchange, beliefs)
+        caller = _keys(beliefs).caller_or_first(exchange.headers)
         context = decider.context(beliefs, caller, exchange.headers, request, at)
         if context is not None:
             await exchange.respond_json(200, decider.preview(context))
             return
         provider = beliefs.configuration.catalog.passthrough
         if provider is None:
-            raise _no_such_model(request.model)
+            raise no_such_model(request.model)
         name = f"{provider.name}/{request.model}"
         shown = {"endpoint": name, "routed": False, "passthrough": True}
         await exchange.respond_json(200, shown)
 
     async def _decision(self, exchange: Exchange, beliefs: Beliefs) -> None:
-        _require_admin(exchange, beliefs)
+        _keys(beliefs).require_admin(exchange.headers)
         token, _ = self._services.seal.open(exchange.path.removeprefix(DECISIONS_PATH))
         find = self._services.decisions.find
         found = await asyncio.to_thread(find, token.nonce, token.decided_at_ms)
@@ -260,7 +287,7 @@ class Routes:
         await exchange.respond_json(200, found)
 
     async def _posteriors(self, exchange: Exchange, beliefs: Beliefs) -> None:
-        _require_admin(exchange, beliefs)
+        _keys(beliefs).require_admin(exchange.headers)
         strategy = next(iter(beliefs.configuration.apps.values())).entry.strategy
         keeper = self._services.keeper
         switch = views.switch_row(Switch(keeper.off, keeper.off_since_ms))
@@ -269,13 +296,13 @@ class Routes:
         await exchange.respond_json(200, shown)
 
     async def _endpoints(self, exchange: Exchange, beliefs: Beliefs) -> None:
-        _require_admin_or_app(exchange, beliefs)
+        _keys(beliefs).require_admin_or_app(exchange.headers)
         services = self._services
         rows = endpoint_rows(beliefs.configuration, services.decider.health, services.clock())
         await exchange.respond_json(200, rows)
 
     async def _metrics(self, exchange: Exchange, beliefs: Beliefs) -> None:
-        _require_admin(exchange, beliefs)
+        _keys(beliefs).require_admin(exchange.headers)
         kind = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
         await exchange.respond(200, self._services.exposition.text(), [kind])
 
@@ -303,10 +330,11 @@ class Routes:
         if allowed is not None and not _takes_rest(path, beliefs):
             raise RequestRejected("method_not_allowed", f"{path} takes {allowed} only")
         passes = path.startswith("/v1/") and not path.startswith(OURS)
-        is_ours = path.startswith(MODELS_PATH) and exchange.method == "GET"
         takes_rest = _takes_rest(path, beliefs)
-        if is_ours and not (takes_rest and _listed(path, beliefs) is None):
-            return self._model
+        if path.startswith(MODELS_PATH) and exchange.method == "GET":
+            is_known = is_reserved(path.removeprefix(MODELS_PATH)) or _listed(exchange, beliefs)
+            if is_known or not takes_rest:
+                return self._model
         stored = stored_path(exchange.method, path) if passes else None
         if stored is not None and (takes_rest or _speaks_responses(beliefs)):
             return partial(self._anything, path=stored)
@@ -337,13 +365,13 @@ async def _fail(exchange: Exchange, error: Exception) -> None:
     log.error("a request failed", id=failure_id, path=path, error=kind, place=place)
     message = f"internal error in the sidecar; its log has it under {failure_id}"
     rejected = RequestRejected("internal_error", message)
-    await break_off(exchange, rejected, extra=[(b"x-request-id", failure_id.encode())])
+    await break_off(exchange, rejected, extra=request_ids(failure_id.encode()))
 
 
-def _listed(path: str, beliefs: Beliefs) -> dict[str, Any] | None:
+def _listed(exchange: Exchange, beliefs: Beliefs) -> dict[str, Any] | None:
     """Return the model that a path names, if it is listed."""
-    models, wanted = views.models(beliefs.configuration)["data"], path.removeprefix(MODELS_PATH)
-    return next((model for model in models if model["id"] == wanted), None)
+    wanted = exchange.path.removeprefix(MODELS_PATH)
+    return find_model(beliefs.configuration, caller_dialect(exchange), wanted)
 
 
 async def _body(exchange: Exchange, beliefs: Beliefs) -> bytes:
@@ -357,32 +385,8 @@ async def _note(exchange: Exchange, beliefs: Beliefs) -> bytes:
 
 
 def _caller(exchange: Exchange, beliefs: Beliefs) -> Caller:
-    return beliefs.configuration.derive(Keys).caller(exchange.headers)
+    return _keys(beliefs).caller(exchange.headers)
 
 
-def _caller_or_default(exchange: Exchange, beliefs: Beliefs) -> Caller:
-    """A dry run may be asked for with the admin key, for the first app."""
-    try:
-        return _caller(exchange, beliefs)
-    except RequestRejected:
-        return Caller(next(iter(beliefs.configuration.apps.values())))
-
-
-def _require_admin(exchange: Exchange, beliefs: Beliefs) -> None:
-    beliefs.configuration.derive(Keys).require_admin(exchange.headers)
-
-
-def _require_admin_or_app(exchange: Exchange, beliefs: Beliefs) -> None:
-    try:
-        _require_admin(exchange, beliefs)
-    except RequestRejected:
-        _caller(exchange, beliefs)
-
-
-def _no_such_model(model: str) -> RequestRejected:
-    return RequestRejected(
-        "model_not_found",
-        f"no endpoint lists the model {brief(model)}; GET /v1/models shows what there is, "
-        "and a provider with passthrough: true would take it unlisted",
-        param="model",
-    )
+def _keys(beliefs: Beliefs) -> Keys:
+    return beliefs.configuration.derive(Keys)

@@ -688,11 +688,17 @@ def servers(root: Path, program: str | None = None) -> Iterator[Callable[..., Se
             server.process.wait(10)
 
 
+NOT_TRIED = {"test_engines": "servers", "test_clients": "clients"}
+"""What a file tries that a machine may not have."""
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say aloud which servers nothing was tried on, even where skips are not shown."""
+    """Say aloud what nothing was tried on, even where skips are not shown."""
     skipped = terminalreporter.stats.get("skipped", [])
-    missing = sorted({report.longrepr[2] for report in skipped if "test_engines" in report.nodeid})
-    if missing:
-        terminalreporter.write_sep("!", "servers that were not tried", yellow=True, bold=True)
+    for file, what in NOT_TRIED.items():
+        missing = sorted({report.longrepr[2] for report in skipped if file in report.nodeid})
+        if missing:
+            title = f"{what} that were not tried"
+            terminalreporter.write_sep("!", title, yellow=True, bold=True)
         for reason in missing:
             terminalreporter.write_line(reason.removeprefix("Skipped: "), yellow=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import re
@@ -16,6 +17,7 @@ import httpx
 import msgspec
 import yaml
 from conftest import LEARN, ROUTED, SHARDS, answer, until
+from dialects import message, response
 
 from router import server
 from router.config.compiled import compile_text
@@ -83,7 +85,8 @@ class Inside:
 
     async def _provider(self, request: httpx.Request) -> httpx.Response:
         self.n_upstream += 1
-        return httpx.Response(200, content=answer(), headers={"content-type": "application/json"})
+        said = ANSWERS.get(request.url.path.rpartition("/")[2], answer)()
+        return httpx.Response(200, content=said, headers={"content-type": "application/json"})
 
     @property
     def n_written(self) -> int:
@@ -127,9 +130,21 @@ class Inside:
         return Answered(status, b"".join(parts))
 
 
+PLAIN = {"model": "m", "messages": [], "input": []}
+ANSWERS = {
+    "messages": lambda: json.dumps(message({**PLAIN, "messages": [{}]})).encode(),
+    "responses": lambda: json.dumps(response(PLAIN)).encode(),
+    "count_tokens": lambda: b'{"input_tokens":3}',
+}
+"""What the provider says, by the end of a call's path; else it answers as Chat Completions."""
 DOORS = {
     "endpoints": [
-        {"id": name, "model": name, "base_url": f"http://127.0.0.1:9/{name}/v1"}
+        {
+            "id": name,
+            "model": name,
+            "base_url": f"http://127.0.0.1:9/{name}/v1",
+            "dialects": ["chat", "messages", "responses"],
+        }
         for name in ("a", "b")
     ],
     "tasks": {"code": None, "chat": None},

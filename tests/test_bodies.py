@@ -97,9 +97,9 @@ def test_an_object_that_does_not_parse_goes_on_unchanged_where_it_is_not_ours(
 ) -> None:
     bad = b'{"model": "a", "messages": [' + b"x" * 200_000
     assert there.http.post("/v1/chat/completions", content=bad).status_code == 400
-    assert there.http.post("/v1/responses", content=pieces(bad, 7000)).status_code == 200
+    assert there.http.post("/v1/embeddings", content=pieces(bad, 7000)).status_code == 200
     restricted = {"x-router-data-class": "restricted"}
-    assert there.http.post("/v1/responses", content=bad, headers=restricted).status_code == 409
+    assert there.http.post("/v1/embeddings", content=bad, headers=restricted).status_code == 409
 
     assert [call.body for call in provider.calls] == [bad]
 

@@ -112,6 +112,15 @@ def test_limits_of_a_provider_are_told_to_who_named_its_model_only() -> None:
     assert len(returned_headers(said, named=True)) == 2
 
 
+def test_of_a_providers_ids_of_a_request_the_first_goes_back_under_another_name() -> None:
+    said = [(b"request-id", b"one"), (b"x-request-id", b"two"), (b"x-other", b"1")]
+
+    assert returned_headers(said, named=False) == [
+        (b"x-router-upstream-request-id", b"one"),
+        (b"x-other", b"1"),
+    ]
+
+
 USAGE = {
     "prompt_tokens": 40,
     "completion_tokens": 30,

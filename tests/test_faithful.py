@@ -437,7 +437,8 @@ def test_only_whole_events_of_a_stream_that_is_passed_on_reach_the_client(
     value["providers"] = {"p": {"base_url": provider.url("p"), "passthrough": True}}
     provider.on("p", Reply(chunks=[MESSAGE, MESSAGE[:50]], cut=cut))
     with serving(value, state_dir, address) as sidecar:
-        got = sidecar.http.post(f"/v1/{path}", json={"model": "m", "stream": True})
+        asked = {"messages": [{"role": "user", "content": "x"}]} if path == "messages" else {}
+        got = sidecar.http.post(f"/v1/{path}", json={"model": "m", "stream": True, **asked})
 
     first, told = got.content[: len(MESSAGE)], got.content[len(MESSAGE) :]
     assert first == MESSAGE
@@ -454,7 +455,9 @@ def test_a_stream_that_is_passed_on_whole_is_the_bytes_that_came(
     sent = [MESSAGE[:30], MESSAGE[30:] + b": ping\r\n\r\n" + MESSAGE, MESSAGE.rstrip()]
     provider.on("p", Reply(chunks=sent, chunk_delay_s=0.02))
     with serving(value, state_dir, address) as sidecar:
-        got = sidecar.http.post("/v1/messages", json={"model": "m", "stream": True})
+        asked = [{"role": "user", "content": "x"}]
+        body = {"model": "m", "stream": True, "messages": asked}
+        got = sidecar.http.post("/v1/messages", json=body)
 
     assert got.content == b"".join(sent)
 

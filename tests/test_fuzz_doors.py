@@ -76,6 +76,46 @@ CHAT = json.dumps(
 ).encode()
 PLAIN_CHAT = b'{"model":"auto","messages":[{"role":"user","content":"x"}]}'
 
+HINTED = {"metadata": {"router_ref": "r", "user_id": "u_session_12345678"}, "router": {"ref": "r"}}
+MESSAGES = json.dumps(
+    {
+        "model": "claude-auto-learn",
+        "max_tokens": 5,
+        "system": [{"type": "text", "text": "s", "cache_control": {"type": "ephemeral"}}],
+        "messages": [
+            {"role": "user", "content": [{"type": "image", "source": {"type": "base64"}}]},
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "input": {"a": 1}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t"}]},
+        ],
+        "stream": False,
+        "tools": [{"name": "f", "input_schema": {"type": "object"}}],
+        "thinking": {"type": "enabled", "budget_tokens": 1024},
+        "output_config": {"format": {"type": "json_schema", "schema": {}}},
+        **HINTED,
+    },
+    separators=(",", ":"),
+).encode()
+RESPONSES = json.dumps(
+    {
+        "model": "auto/code",
+        "instructions": "s",
+        "input": [
+            {"role": "developer", "content": [{"type": "input_text", "text": "d"}]},
+            {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_image"}]},
+        ],
+        "stream": False,
+        "store": False,
+        "tools": [{"type": "function", "name": "f", "parameters": {}}],
+        "text": {"format": {"type": "json_schema", "name": "n", "schema": {}}},
+        "max_output_tokens": 5,
+        "prompt_cache_key": "k",
+        **HINTED,
+    },
+    separators=(",", ":"),
+).encode()
+PLAIN_RESPONSES = b'{"model":"auto","input":"x"}'
+
 
 def outcome_event(**data: Any) -> dict[str, Any]:
     common = {"specversion": "1.0", "id": "1", "source": "/t", "type": OUTCOME_TYPE, "time": NOW}
@@ -209,16 +249,48 @@ def test_a_call_with_any_body_is_made_once_or_refused_without_effect(door: Insid
     each(mutations("chat", 2500, CHAT, PLAIN_CHAT), check)
 
 
+@pytest.mark.parametrize(
+    ("path", "bodies"),
+    [(b"/v1/messages", (MESSAGES, PLAIN_CHAT)), (b"/v1/responses", (RESPONSES, PLAIN_RESPONSES))],
+    ids=["messages", "responses"],
+)
+def test_a_call_of_another_dialect_is_made_once_or_refused_without_effect(
+    path: bytes, bodies: tuple[bytes, ...], door: Inside
+) -> None:
+    def check(body: bytes) -> None:
+        before = (door.n_written, door.n_upstream)
+        got = door.ask("POST", path, body)
+        if got.status != 200:
+            without_effect(door, got, body, before)
+            return
+        assert (door.n_written, door.n_upstream) == (before[0] + 1, before[1] + 1)
+
+    each(mutations(path.decode(), 1500, *bodies), check)
+
+
+def test_a_count_of_any_body_is_asked_for_or_refused_and_writes_nothing(door: Inside) -> None:
+    def check(body: bytes) -> None:
+        before = door.n_upstream
+        got = door.ask("POST", b"/v1/messages/count_tokens", body)
+        if got.status != 200:
+            require_refusal(got, body)
+        assert door.n_upstream == before + (got.status == 200)
+        assert not door.n_written
+
+    each(mutations("count", 1000, MESSAGES, PLAIN_CHAT), check)
+
+
 def test_what_is_passed_on_may_hold_anything(
     state_dir: Path, address: Address, store: object
 ) -> None:
     def check(body: bytes) -> None:
-        got = door.ask("POST", b"/v1/responses", body)
+        got = door.ask("POST", b"/v1/embeddings", body)
         if got.status != 200:
             require_refusal(got, body)
 
+    unlisted = [body.replace(b'"auto"', b'"embedder"') for body in (CHAT, PLAIN_CHAT)]
     with inside(PASSING, state_dir, address) as door:
-        each(mutations("passed", 1000, CHAT, PLAIN_CHAT), check)
+        each(mutations("passed", 1000, *unlisted), check)
 
 
 HINTS = b"user|session-id|ref|explore|task|strategy|data-class|key|dry-run|timeout|deadline"

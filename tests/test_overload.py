@@ -44,7 +44,6 @@ from router.net.asgi import ClientLine
 from router.net.bodies import ClientGone
 from router.net.listener import Listener, allow_descriptors
 from router.net.turns import LONGEST_S, Turns
-from router.routes import CHAT_PATH
 from scripts.proofs.overload import Phases, TimedCall, judge, passed
 from telemetry.crashes import place_of
 from telemetry.store import Address
@@ -345,7 +344,7 @@ def _written(**more: Any) -> bytes:
     """A call as it stands on the wire."""
     message = {"role": "user", "content": "x"}
     body = json.dumps({"model": "a", "messages": [message], **more}).encode()
-    head = f"POST {CHAT_PATH} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}"
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}"
     return head.encode() + b"\r\n\r\n" + body
 
 

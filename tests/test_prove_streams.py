@@ -5,16 +5,18 @@ from __future__ import annotations
 import pytest
 
 from scripts.proofs.replies import DONE, LAST_FRAME, event, frame, piece, stream_head
-from scripts.proofs.slow_provider import SAID, sample
+from scripts.proofs.samples import DIALECTS, SAID, sample
 from scripts.proofs.stream_client import view
 from scripts.proofs.streams import cuts, is_kept
 
 TOLD = event({"error": {"message": "cut"}})
 
 
+@pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
-def test_a_whole_sample_is_whole(line_end: str) -> None:
-    whole = stream_head() + frame(sample(line_end=line_end, usage=True)) + LAST_FRAME
+def test_a_whole_sample_is_whole(line_end: str, dialect: str) -> None:
+    stream = sample(dialect, line_end=line_end, usage=True)
+    whole = stream_head() + frame(stream) + LAST_FRAME
 
     seen = view(whole)
 
@@ -30,6 +32,10 @@ def test_a_whole_sample_is_whole(line_end: str) -> None:
         (event(piece("m", {"content": "some"})) + DONE, LAST_FRAME, True),
         (event(piece("m", {"content": "some"})), b"", False),
         (event(piece("m", {"content": "some"})) + TOLD, LAST_FRAME, False),
+        (event({"type": "response.output_text.delta", "delta": "some"}), LAST_FRAME, True),
+        (event({"type": "response.failed", "response": {}}), LAST_FRAME, False),
+        (event({"type": "content_block_delta", "delta": {"text": "some"}}), LAST_FRAME, True),
+        (event({"type": "error", "code": "stream_cut"}), LAST_FRAME, False),
     ],
 )
 def test_a_cut_passes_for_whole_unless_it_is_told_or_breaks(
@@ -43,11 +49,14 @@ def test_half_an_event_is_seen() -> None:
 
 
 def test_there_are_ten_thousand_cuts() -> None:
-    assert len(cuts(every=1)) >= 10_000
+    found = cuts(every=1)
+    assert all(sum(cut[4] == dialect for cut in found) >= 5_000 for dialect in DIALECTS)
+    assert len(found) >= 10_000
 
 
 GOOD = {
     "cut": {"false_completions": 0, "unreadable": 0},
+    "held": {"false_completions": 0, "unreadable": 0},
     "left": {
         "longest_s": 0.5,
         "still_under_way": 0,
@@ -64,6 +73,8 @@ GOOD = {
     [
         ("cut", "false_completions", 1),
         ("cut", "unreadable", 1),
+        ("held", "false_completions", 1),
+        ("held", "unreadable", 1),
         ("left", "longest_s", 1.1),
         ("left", "slots", 1),
         ("left", "more_files", 11),

@@ -32,7 +32,7 @@ from router.policy.callers import Keys
 from router.policy.constraints import Demand, Exclusion, Filter
 from router.policy.route import find_route, incumbent_of, parse_model
 from router.policy.tasks import categorize, matches
-from router.report import views
+from router.report.models import model_list
 from telemetry.events import Result
 from telemetry.tokens import Token
 from telemetry.wire.chat import parse_answer
@@ -261,6 +261,10 @@ def test_secrets_never_show_in_errors_or_representations(
         ("auto:fastest", "fastest", None),
         ("auto/code", None, "code"),
         ("auto:fastest/code", "fastest", "code"),
+        ("claude-auto", None, None),
+        ("claude-auto-fastest", "fastest", None),
+        ("claude-auto:fastest/code", "fastest", "code"),
+        ("claude-auto/code", None, "code"),
     ],
 )
 def test_what_auto_asks_for(model: str, strategy: str | None, task: str | None) -> None:
@@ -268,6 +272,23 @@ def test_what_auto_asks_for(model: str, strategy: str | None, task: str | None) 
 
     assert target.automatic
     assert (target.strategy, target.task) == (strategy, task)
+
+
+def test_a_name_that_begins_like_ours_and_means_nothing_is_refused() -> None:
+    with pytest.raises(RequestRejected, match="claude-auto-<strategy>"):
+        parse_model("claude-automatic")
+
+
+@pytest.mark.parametrize("model", ["automatic", "openrouter/auto", "claude-opus-9", "gpt-auto"])
+def test_names_of_others_are_left_to_them(model: str) -> None:
+    assert not parse_model(model).automatic
+
+
+@pytest.mark.parametrize("name", ["auto", "auto/code", "claude-auto", "claude-auto-mine"])
+def test_no_endpoint_goes_by_a_name_of_ours(name: str) -> None:
+    entry = {"id": name, "model": "m", "base_url": "http://h/v1"}
+    with pytest.raises(ConfigError, match="a meaning of its own"):
+        compile_text(yaml.safe_dump({"endpoints": [entry]}), file="t")
 
 
 @pytest.mark.parametrize(
@@ -971,7 +992,7 @@ def test_a_stored_draw_comes_back_and_garbage_does_not() -> None:
 
 
 def test_models_are_listed_as_openai_lists_them() -> None:
-    listed = views.models(configuration())
+    listed = model_list(configuration(), Dialect.CHAT)
 
     ids = [m["id"] for m in listed["data"]]
     assert listed["object"] == "list"

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from router.config.entries import (
-    AUTO,
     DEFAULT_APP,
     GENERAL,
     NO_INCUMBENT,
     File,
     Mode,
     ObjectiveKind,
+    is_reserved,
 )
 from router.config.lines import shown
 from router.config.masking import HIDDEN, NO_KEY_HERE, Place, is_name_of_variable, masked
@@ -93,7 +93,7 @@ def _check_endpoint(
     where: Place = ("endpoints", i)
     if first[endpoint.id] < i:
         yield (*where, "id"), endpoint.id, "another endpoint has this id; ids are unique"
-    if endpoint.id in (AUTO, NO_INCUMBENT) or endpoint.id.startswith(f"{AUTO}/"):
+    if endpoint.id == NO_INCUMBENT or is_reserved(endpoint.id):
         yield (*where, "id"), endpoint.id, "this name has a meaning of its own; choose another"
     yield from _check_name((*where, "provider"), endpoint.provider, entries.providers, "provider")
     if entries.models:

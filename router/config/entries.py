@@ -22,8 +22,15 @@ from router.endpoints.entries import (
 NO_INCUMBENT = "none"
 
 AUTO = "auto"
+CLAUDE_AUTO = "claude-auto"
+"""The same, for clients that show only models whose names begin like Anthropic's."""
 MAX_RELEASE_EVERY_S = 10 * 366 * 86_400
 """Ten years: what is meant to be never."""
+
+
+def is_reserved(model: str) -> bool:
+    """Return whether a model's name is ours: no provider ever gets it."""
+    return model == AUTO or model.startswith((f"{AUTO}:", f"{AUTO}/", CLAUDE_AUTO))
 
 
 class ObjectiveKind(StrEnum):

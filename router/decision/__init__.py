@@ -1,5 +1,6 @@
 """From a call to a plan.
 
+- `nonces`: ids of decisions
 - `seal`: the sealed id that feedback comes back with
 - `units`: who shares a draw
 - `store_line`: how calls talk to the store

@@ -6,7 +6,6 @@ the configuration says is read from the beliefs that the call started with.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from msgspec import Struct, structs
@@ -28,6 +27,7 @@ from router.decision.context import (
     task_of,
 )
 from router.decision.draws import Draws
+from router.decision.nonces import Nonces
 from router.decision.planner import Plan
 from router.decision.shared_draws import StoredDraw
 from router.decision.units import conversation, uniforms, unit_of
@@ -40,9 +40,7 @@ from router.policy.callers import Caller
 from router.policy.constraints import Exclusion, Filter
 from router.policy.hints import Headers, read_hints
 from router.policy.route import Route, route_to
-from telemetry.references import NONCE_COUNT_BYTES
 
-RANDOM_BYTES = 16 - NONCE_COUNT_BYTES
 MEDIA = Needs.IMAGES | Needs.AUDIO
 """Whose tokens are no text."""
 
@@ -69,26 +67,6 @@ class Decision(Struct, frozen=True):
         if self.context.eligibility.reasons[self.plan.drawn.index] is Exclusion.BREAKER:
             return self.plan.drawn.id, "next"
         return None
-
-
-class Nonces:
-    """Random decision ids, fetched from the kernel 256 at a time: it costs a system call.
-
-    The last bytes count up, so that of one process's decisions of one millisecond it shows which
-    came first.
-    """
-
-    def __init__(self) -> None:
-        self._pool: list[bytes] = []
-        self._n_taken = 0
-
-    def take(self) -> bytes:
-        """Return 16 bytes that were never returned before; the first 14 are random."""
-        if not self._pool:
-            fresh = os.urandom(256 * RANDOM_BYTES)
-            self._pool = [fresh[i : i + RANDOM_BYTES] for i in range(0, len(fresh), RANDOM_BYTES)]
-        self._n_taken += 1
-        return self._pool.pop() + (self._n_taken & 0xFFFF).to_bytes(NONCE_COUNT_BYTES, "big")
 
 
 class Decider:
@@ -256,6 +234,29 @@ class Decider:
         if held != given and self._standing(context, held) is None:
             held = await self.draws.claim(key, given, context.unit, now=now, instead_of=held)
         return held
+
+    async def foresee(self, context: CallContext, request: CallRequest) -> Endpoint:
+        """Return who would serve the call now, as far as that is settled; nothing is drawn for it.
+
+        That is whom the unit drew or the one that stands in, else the incumbent, else the first
+        that may serve as listed.
+
+        Raises:
+            NoCandidates: no endpoint may serve it.
+        """
+        unit, route = context.unit, context.route
+        held = await self._held(context, request)
+        if held is None and unit.key is not None:
+            held = await self.draws.find(unit.key, unit, now=context.at.epoch_s)
+        standing = self._standing(context, held)
+        if held is not None and standing is not None and route.law is not None:
+            held, standing, _ = self._in_force(context, held, standing)
+            plan = self._follow(context, held, standing)
+        else:
+            plan = self._plan(structs.replace(context, route=structs.replace(route, law=None)))
+        if context.eligibility.reasons[plan.drawn.index] is None:
+            return plan.drawn
+        return next(plan.then(), plan.drawn)
 
     def preview(self, context: CallContext) -> dict[str, Any]:
         """Return what would be decided, and why; nothing is stored or sent.

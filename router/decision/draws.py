@@ -78,6 +78,16 @@ class Draws:
             self._known.put(key, raw)
         return StoredDraw(endpoint, propensity, at_ms, version, STEPS[step])
 
+    async def find(self, key: bytes, unit: Unit, *, now: float) -> StoredDraw | None:
+        """Return what the unit was given, from here or from the store; nothing is claimed."""
+        known = self.get(key, now=now)
+        if known is None:
+            known = await self._shared.look_up(key)
+            if known is not None:
+                self.keep(key, known, unit, now=now)
+                self._prolong(key, known, unit, now=now)
+        return known
+
     def keep(self, key: bytes, given: StoredDraw, unit: Unit, *, now: float) -> None:
         """Remember a draw in this process."""
         until, renewed_at = unit.ends_at, 0

@@ -107,14 +107,20 @@ class NativeRequest:
             top[name] = Raw(value)
         return encoded(top), asks
 
-    def without_hints(self) -> bytes:
-        """Return the body without what is for us; the original bytes where nothing is."""
-        ours = self._tags_us
-        if not ours and self._hints is None:
+    def renamed(self, model: str) -> bytes:
+        """Return the body with another model and without what is for us; else as it came."""
+        ours, same_model = self._tags_us, self.model == model
+        if same_model and not ours and self._hints is None:
             return self.body
         top = top_level(self.body)
+        if not same_model:
+            top["model"] = Raw(_ENCODER.encode(model))
         strip_hints(top, ours=ours)
         return encoded(top)
+
+    def without_hints(self) -> bytes:
+        """Return the body without what is for us; the original bytes where nothing is."""
+        return self.renamed(self.model)
 
     def _must_ask_usage(self, endpoint: Endpoint) -> bool:
         """Return whether the usage of a stream comes only if somebody asks for it."""

@@ -62,7 +62,7 @@ async def respond_error(
         code=error.code,
         param=param,
         status=error.status,
-        dialect=dialect_of(exchange.path),
+        dialect=caller_dialect(exchange),
         **more,
     )
     if exchange.started:
@@ -106,6 +106,18 @@ def refused_field(error: msgspec.ValidationError, within: str = "") -> RequestRe
     return RequestRejected(code, shown, param=param)
 
 
+def caller_dialect(exchange: Exchange) -> Dialect:
+    """Return the dialect in which whoever asks reads lists and errors.
+
+    Where the path does not tell, as with the list of models, Anthropic's clients do.
+    """
+    dialect = dialect_of(exchange.path)
+    is_chat = exchange.path.startswith(f"/v1/{Dialect.CHAT}")
+    if dialect is Dialect.CHAT and not is_chat and b"anthropic-version" in exchange.headers:
+        return Dialect.MESSAGES
+    return dialect
+
+
 def dialect_of(path: str) -> Dialect:
     """Return the dialect in which whoever asks at a path reads errors."""
     if path.startswith(f"/v1/{Dialect.MESSAGES}"):
@@ -126,8 +138,7 @@ def refusal_event(path: str, body: bytes) -> bytes:
         return error_event(path, "provider_error", "the provider turned the call down")
     dialect = dialect_of(path)
     if dialect is Dialect.RESPONSES and isinstance(error, dict):
-        told = {name: error.get(name) for name in ("code", "message", "param")}
-        return _named_error({"type": "error", **told})
+        return _response_error(error.get("code"), error.get("message"), error.get("param"))
     body = msgspec.json.format(body, indent=-1)  # one line, whatever the provider wrote
     name = b"event: error\n" if dialect is Dialect.MESSAGES else b""
     return name + b"data: " + body + b"\n\n"
@@ -137,13 +148,19 @@ def error_event(path: str, code: str, message: str) -> bytes:
     """Return an error as an event of a stream, in the dialect of the call's path."""
     dialect, status = dialect_of(path), STATUS.get(code, 502)
     if dialect is Dialect.RESPONSES:
-        return _named_error({"type": "error", "code": code, "message": message, "param": None})
+        return _response_error(code, message, None)
     body = error_body(message, code=code, param=None, status=status, dialect=dialect)
     name = b"event: error\n" if dialect is Dialect.MESSAGES else b""
     return name + b"data: " + body + b"\n\n"
 
 
-def _named_error(said: dict[str, Any]) -> bytes:
+def _response_error(code: Any, message: Any, param: Any) -> bytes:
+    """Return an error inside a response, in both forms that OpenAI has.
+
+    Its SDKs raise the one within `error`, and hand the documented one out like any other event.
+    """
+    told = {"code": code, "message": message, "param": param}
+    said = {"type": "error", **told, "sequence_number": 0, "error": {"type": "error", **told}}
     return b"event: error\ndata: " + msgspec.json.encode(said) + b"\n\n"
 
 

@@ -95,6 +95,8 @@ def _in_pieces(block: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, An
             pieces.append({"type": "signature_delta", "signature": block["signature"]})
         pieces += [{"type": "citations_delta", "citation": c} for c in block.get("citations") or []]
         begin = {name: v for name, v in block.items() if name not in ("signature", "citations")}
+        if "signature" in block:
+            begin["signature"] = ""
         return begin | {kind: ""}, pieces
     if isinstance(block.get("input"), dict):  # a call of a tool
         said = msgspec.json.encode(block["input"]).decode()

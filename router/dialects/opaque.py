@@ -19,6 +19,7 @@ from router.dialects.ours import metadata_of, read_reference, read_router
 from router.dialects.request import (
     NOTHING_DECLARED,
     BodyHints,
+    CallRequest,
     Declared,
     StoredId,
     continued_of,
@@ -47,6 +48,11 @@ class OpaqueBody(Struct, frozen=True):
     declared: Declared = NOTHING_DECLARED
     model: str = ""
     continued: StoredId | None = None  # what it goes on from, where a body of Responses says so
+
+
+def as_opaque(request: CallRequest) -> OpaqueBody:
+    """Return a request that was read, and that nobody here lists the model of."""
+    return OpaqueBody(request.without_hints(), request.declared, request.model)
 
 
 def take_hints(body: bytes) -> OpaqueBody:

@@ -36,7 +36,7 @@ OF_A_TURN = frozenset({"message", ""})
 class ResponsesBody(Struct):
     """What is read of a request body; everything else passes unread."""
 
-    model: str
+    model: str = ""  # a stored prompt may name it
     input: Raw = NONE
     instructions: Any = None
     stream: Any = None

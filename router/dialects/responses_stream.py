@@ -12,6 +12,9 @@ from telemetry.wire.responses import ResponsesEvent, parse_responses_event
 from telemetry.wire.sse import DONE, data_of
 from telemetry.wire.usage import id_of, usage_of
 
+BEGINS: dict[Any, dict[str, Any]] = {"message": {"content": []}, "function_call": {"arguments": ""}}
+"""What of an item comes in pieces, by its type, and what it is before them."""
+
 
 class ResponsesStream(AnswerStream):
     """What one stream has shown so far."""
@@ -56,16 +59,27 @@ def response_as_stream(body: bytes) -> bytes:
     begun = answer | {"status": "in_progress", "output": [], "usage": None}
     events: list[dict[str, Any]] = [{"type": "response.created", "response": begun}]
     for index, item in enumerate(answer.get("output") or []):
-        begin = item | ({"content": []} if item.get("type") == "message" else {})
+        kind = item.get("type")
+        begin = item | {name: empty for name, empty in BEGINS.get(kind, {}).items() if name in item}
         events.append({"type": "response.output_item.added", "output_index": index, "item": begin})
-        if item.get("type") == "message":
-            events += _parts(item, index)
+        events += _parts(item, index) if kind == "message" else _arguments(item, index)
         events.append({"type": "response.output_item.done", "output_index": index, "item": item})
     status = answer.get("status")
     end = f"response.{status}" if status in ("incomplete", "cancelled") else "response.completed"
     events.append({"type": end, "response": answer})
     numbered = [event | {"sequence_number": n} for n, event in enumerate(events)]
     return b"".join(named_event(event) for event in numbered)
+
+
+def _arguments(item: dict[str, Any], index: int) -> list[dict[str, Any]]:
+    """Return the events of what a tool is called with."""
+    said = item.get("arguments")
+    if item.get("type") != "function_call" or not isinstance(said, str):
+        return []
+    at = {"item_id": item.get("id"), "output_index": index}
+    kind = "response.function_call_arguments"
+    done = {"type": f"{kind}.done", "name": item.get("name"), "arguments": said}
+    return [{"type": f"{kind}.delta", "delta": said} | at, done | at]
 
 
 def _parts(item: dict[str, Any], index: int) -> list[dict[str, Any]]:

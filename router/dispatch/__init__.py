@@ -18,6 +18,7 @@
 - `diagnosis`: the setting at fault, and the fix
 - `stream`: a streamed answer on its way to the client
 - `call`: one call of a client, from its plan to the end of its answer
+- `counting`: what the tokens of a prompt are counted as
 - `copied`: what is read of an answer that is passed on
 - `passthrough`: what is not ours to decide
 - `passing`: where that goes, and what lies at a provider

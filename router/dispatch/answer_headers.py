@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from router.decision.decide import Decision
 from router.dispatch.attempt import Reply
-from router.dispatch.headers import returned_headers
+from router.dispatch.headers import request_ids, returned_headers
 from router.net.asgi import Header
 
 
@@ -12,7 +12,7 @@ def decision_headers(decision: Decision, decision_id: str) -> list[Header]:
     """Return what can be said before it is known who will answer."""
     context = decision.context
     out = [
-        (b"x-request-id", decision.nonce.hex().encode()),
+        *request_ids(decision.nonce.hex().encode()),
         (b"x-router-decision-id", decision_id.encode()),
         (b"x-router-task", context.task.name.encode()),
         (b"x-router-strategy", context.strategy.name.encode()),

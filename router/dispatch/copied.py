@@ -1,15 +1,19 @@
-"""What is read of an answer that is passed on: its id, its usage, when it began to speak."""
+"""What is read of an answer that is passed on: usage and id, in whatever dialect it is."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from router.dialects.chat_stream import ChatStream
+from router.dialects.errors import dialect_of
+from router.dialects.messages_stream import MessagesStream
 from router.dialects.responses_stream import ResponsesStream
 from router.dialects.stream import AnswerStream
 from router.dispatch.attempt import Ending
+from router.endpoints.catalog import CALL_PATHS
 from router.endpoints.entries import Dialect
 from router.net.asgi import Header
 from router.net.codings import (
@@ -21,11 +25,24 @@ from router.net.codings import (
     codings_of,
 )
 from telemetry.wire.chat import read_chat_answer
+from telemetry.wire.messages import read_messages_answer
 from telemetry.wire.responses import read_response
 from telemetry.wire.usage import WholeAnswer
 
 MAX_READ_BYTES = 8 << 20
 """Longer answers pass unread: their usage stays unknown."""
+
+
+STREAMS: dict[Dialect, Callable[[], AnswerStream]] = {
+    Dialect.CHAT: partial(ChatStream, hide_usage=False),
+    Dialect.MESSAGES: MessagesStream,
+    Dialect.RESPONSES: ResponsesStream,
+}
+READERS: dict[Dialect, Callable[[bytes], WholeAnswer | None]] = {
+    Dialect.CHAT: read_chat_answer,
+    Dialect.MESSAGES: read_messages_answer,
+    Dialect.RESPONSES: read_response,
+}
 
 
 @dataclass(slots=True)
@@ -41,8 +58,7 @@ class AnswerCopy(Ending):
     def begin(self, headers: Sequence[Header]) -> None:
         """Read the head: what kind of answer it is, and in which codings."""
         if any(k == b"content-type" and b"event-stream" in v for k, v in headers):
-            is_chat = self.dialect is not Dialect.RESPONSES
-            self.stream = ChatStream(hide_usage=False) if is_chat else ResponsesStream()
+            self.stream = STREAMS[self.dialect]()
         codings = codings_of(headers)
         self.readable = are_known(codings)
         if codings and self.readable:
@@ -77,6 +93,16 @@ class AnswerCopy(Ending):
         if self.stream is not None:
             self.usage, self.answer_id = self.stream.usage, self.stream.id
             return
-        reader = read_response if self.dialect is Dialect.RESPONSES else read_chat_answer
-        answer = (self.readable and reader(bytes(self.body))) or WholeAnswer()
-        self.usage, self.answer_id = answer.usage, answer.id
+        answer = READERS[self.dialect](bytes(self.body)) if self.readable else None
+        if answer is not None:
+            self.usage, self.answer_id = answer.usage, answer.id
+
+
+def answered_in(method: str, path: str) -> Dialect:
+    """Return how an answer is to be read; what answers no call of a dialect is read as chat's.
+
+    A response that is only looked up was counted when it was made.
+    """
+    dialect = dialect_of(path)
+    is_call = method == "POST" and path == f"/v1/{CALL_PATHS[dialect]}"
+    return dialect if is_call else Dialect.CHAT

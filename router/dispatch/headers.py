@@ -34,6 +34,10 @@ OF_THE_SITE = frozenset(
 )
 """What a provider's site says of itself to browsers and caches; the length is written anew."""
 OF_BROWSERS = b"access-control-"
+REQUEST_IDS = frozenset((b"x-request-id", b"request-id"))
+"""Where OpenAI's and Anthropic's clients look for the id of a request: ours, so that the
+provider's goes back under another name."""
+UPSTREAM_REQUEST_ID = b"x-router-upstream-request-id"
 HOP_BY_HOP = frozenset(
     b"connection keep-alive transfer-encoding te trailer upgrade proxy-authenticate set-cookie "
     b"server date".split()
@@ -95,6 +99,11 @@ def forward_headers(
     return out
 
 
+def request_ids(value: bytes) -> list[Header]:
+    """Return an id of ours under each name that clients look for."""
+    return [(name, value) for name in sorted(REQUEST_IDS, reverse=True)]
+
+
 def forward_query(query: bytes, to: Destination) -> bytes:
     """Return what of a client's query goes to a provider: without keys, unless they are its."""
     if not query or to.client_auth:
@@ -111,14 +120,16 @@ def returned_headers(headers: Iterable[Header], *, named: bool) -> list[Header]:
     """
     listed = list(headers)
     hop = named_by_connection(listed)
-    out = []
+    out, told = [], False
     for name, value in listed:
         if name in HOP_BY_HOP or name in OF_THE_SITE or name in hop:
             continue
         if name.startswith((OURS, OF_BROWSERS)) or (not named and name.startswith(RATE_HEADERS)):
             continue
-        if name == b"x-request-id":
-            name = b"x-router-upstream-request-id"
+        if name in REQUEST_IDS:
+            if told:
+                continue
+            name, told = UPSTREAM_REQUEST_ID, True
         out.append((name, value))
     return out
 

@@ -17,11 +17,11 @@ import httpx
 from msgspec import Struct
 
 from router.beliefs.names import Names
-from router.dialects.errors import dialect_of, error_event
+from router.dialects.errors import error_event
 from router.dialects.opaque import is_repeatable
 from router.dispatch.attempt import AttemptFailed
 from router.dispatch.booking import FINAL, STREAMED, Booking
-from router.dispatch.copied import MAX_READ_BYTES, AnswerCopy
+from router.dispatch.copied import MAX_READ_BYTES, AnswerCopy, answered_in
 from router.dispatch.diagnosis import Complaints
 from router.dispatch.fates import Fate
 from router.dispatch.headers import HOP_BY_HOP, forward_headers, named_by_connection
@@ -130,7 +130,9 @@ class _Passing:
         ours: list[Header],
     ) -> None:
         self.copy = AnswerCopy(
-            result=Result.CONNECT, began_at=time.monotonic(), dialect=dialect_of(exchange.path)
+            result=Result.CONNECT,
+            began_at=time.monotonic(),
+            dialect=answered_in(exchange.method, exchange.path),
         )
         self._home = home
         self._exchange = exchange

@@ -14,8 +14,8 @@ from telemetry.numbers import brief
 
 Headers = Mapping[bytes, bytes]
 
-AGENT_SESSION_HEADERS = (b"x-claude-code-session-id",)
-"""Session ids that coding agents send by themselves."""
+AGENT_SESSION_HEADERS = (b"x-claude-code-session-id", b"session-id")
+"""Session ids that coding agents send by themselves: Claude Code; Codex."""
 
 MAX_HINT = 256
 

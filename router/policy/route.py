@@ -12,11 +12,11 @@ from msgspec import Struct, structs
 
 from bandit.draws import LEARNING, Law
 from router.config.compiled import App, Strategy
-from router.config.entries import AUTO, Fallback, Mode
+from router.config.entries import AUTO, CLAUDE_AUTO, Fallback, Mode, is_reserved
 from router.endpoints.catalog import Catalog, Endpoint
 from router.endpoints.entries import Dialect
 from router.errors import RequestRejected
-from telemetry.numbers import brief
+from telemetry.numbers import brief, clipped
 
 
 class Route(Struct, frozen=True):
@@ -53,15 +53,59 @@ class ModelField(Struct, frozen=True):
 
 
 def parse_model(model: str) -> ModelField:
-    """Return what `auto`, `auto:<strategy>`, `auto/<task>` or a name asks for."""
-    if model == AUTO:
+    """Return what `auto`, `auto:<strategy>`, `auto/<task>` or a name asks for.
+
+    `claude-auto` and `claude-auto-<strategy>` are `auto` and `auto:<strategy>` by other names.
+
+    Raises:
+        RequestRejected: the name is ours, and means nothing.
+    """
+    if not is_reserved(model):
+        return ModelField(model)
+    rest = model.removeprefix("claude-").removeprefix(AUTO)
+    if model.startswith(f"{CLAUDE_AUTO}-"):
+        return ModelField(model, automatic=True, strategy=rest[1:])
+    if not rest:
         return ModelField(model, automatic=True)
-    if model.startswith("auto:"):
-        strategy, _, task = model[5:].partition("/")
+    if rest.startswith("/"):
+        return ModelField(model, automatic=True, task=rest[1:])
+    if rest.startswith(":"):
+        strategy, _, task = rest[1:].partition("/")
         return ModelField(model, automatic=True, strategy=strategy, task=task or None)
-    if model.startswith("auto/"):
-        return ModelField(model, automatic=True, task=model[5:])
-    return ModelField(model)
+    raise RequestRejected(
+        "model_not_found",
+        f"names that begin with {CLAUDE_AUTO} are ours, and {brief(model)} is none that we know; "
+        f"write {CLAUDE_AUTO} or {CLAUDE_AUTO}-<strategy>",
+        param="model",
+    )
+
+
+def no_such_model(model: str) -> RequestRejected:
+    """Return the refusal of a model that nobody takes, or of a call that names none."""
+    if not model:
+        return RequestRejected("invalid_request", "model is missing; name one", param="model")
+    return RequestRejected(
+        "model_not_found",
+        f"no endpoint that speaks this dialect lists the model {brief(model)}; GET /v1/models "
+        "shows what there is, "
+        "and a provider with passthrough: true would take it unlisted",
+        param="model",
+    )
+
+
+def require_meant(model: str, path: str) -> None:
+    """Refuse a name of ours where nothing is routed: to a provider it would mean nothing.
+
+    Raises:
+        RequestRejected: it is one.
+    """
+    if is_reserved(model):
+        raise RequestRejected(
+            "model_not_found",
+            f"{brief(model)} is a name of this sidecar's, and calls of {clipped(path)} are not "
+            "routed; name a model of the provider that takes them",
+            param="model",
+        )
 
 
 def find_route(

@@ -1,7 +1,8 @@
 """What people read.
 
 - `hosts`: how hosts of a group differ, and which were split off
-- `views`: posteriors as rows, models as a list, readiness
+- `models`: the list of models
+- `views`: posteriors as rows, readiness
 - `gauges`: what is measured of the process as it stands
 - `endpoints`: how the endpoints are doing, as rows and as gauges
 - `gather`: the report of a store

@@ -1,4 +1,4 @@
-"""What people read: posteriors as rows, models as a list, readiness."""
+"""What people read: posteriors as rows, readiness."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from router.beliefs.outlooks import Outlook, tasks_of
 from router.beliefs.splits import compare_hosts
 from router.beliefs.switch import Switch
 from router.config.compiled import Configuration, category_digest
-from router.config.entries import AUTO, Learn
+from router.config.entries import Learn
 from router.endpoints.catalog import Endpoint
 from router.policy.route import incumbent_of
 from router.report.hosts import host_rows, split_rows
@@ -144,21 +144,6 @@ def damaged_rows(beliefs: Beliefs) -> list[dict[str, str]]:
 def switch_row(switch: Switch) -> dict[str, Any]:
     """Return whether routing is switched off, and since when as far as that is known."""
     return {"off": switch.off, "off_since_ms": switch.since_ms}
-
-
-def models(configuration: Configuration) -> dict[str, Any]:
-    """Return the list of models in OpenAI's shape."""
-    catalog = configuration.catalog
-    names = [AUTO, *(f"{AUTO}:{s}" for s in configuration.strategies)]
-    names += [f"{AUTO}/{t}" for t in configuration.tasks]
-    names += list(catalog.by_id)
-    names += [m for m in catalog.by_model if m not in catalog.by_id]
-    owner = {e.id: e.provider or "pointsman" for e in catalog.endpoints}
-    data = [
-        {"id": n, "object": "model", "created": 0, "owned_by": owner.get(n, "pointsman")}
-        for n in names
-    ]
-    return {"object": "list", "data": data}
 
 
 def readiness(keeper: Keeper, sending: Counters, *, draining: bool) -> dict[str, Any]:

@@ -21,8 +21,9 @@
 - `views`: what a client saw, straight and through the sidecar
 - `script_caller`: the real SDK as the caller of scripts
 - `direct`: that no call is worse for going through
+- `samples`: whole streams of every dialect, to be cut
 - `stream_client`: a client on a bare socket
-- `slow_provider`: a provider of slow streams, and samples to be cut
+- `slow_provider`: a provider of slow streams
 - `streams`: that cut streams are told, and that leaving clients leave nothing behind
 - `canaries`: marked secrets, and how they are found again
 - `secret_provider`: a provider that repeats in its errors whatever it was told

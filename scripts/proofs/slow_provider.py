@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 
-from scripts.proofs.replies import LAST_FRAME, WORDS, event, frame, piece, stream_head
+from scripts.proofs.replies import LAST_FRAME, event, frame, piece, stream_head
 
 EVENT = event(piece("slow", {"content": "word "}))
 
@@ -51,19 +51,3 @@ class SlowProvider:
             self.under_way -= 1
             gone.cancel()
             await asyncio.wait([gone])
-
-
-def sample(*, line_end: str, usage: bool) -> bytes:
-    """Return a whole stream: a role, comments, words, a finish reason, usage, the terminator."""
-    events = [event(piece("cut", {"role": "assistant", "content": ""})), b": thinking\n\n"]
-    events += [event(piece("cut", {"content": f"{word} "})) for word in WORDS[:8]]
-    events.append(event(piece("cut", {}, "stop")))
-    if usage:
-        counts = {"prompt_tokens": 7, "completion_tokens": 8, "total_tokens": 15}
-        events.append(event({**piece("cut", {}), "choices": [], "usage": counts}))
-    events.append(b"data: [DONE]\n\n")
-    return b"".join(events).replace(b"\n", line_end.encode())
-
-
-SAID = "".join(f"{word} " for word in WORDS[:8])
-"""What a sample says."""

@@ -9,14 +9,17 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-PATH = "/v1/chat/completions"
+from scripts.proofs.samples import PATHS
+
+ENDS_BADLY = ("error", "response.failed")
+"""Events that say that there is no answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamView:
     """What came of one stream."""
 
-    text: str  # of choice 0, joined
+    text: str  # all pieces of it, joined
     ended_well: bool  # the connection, or its last frame
     has_error: bool  # an event says so
     unreadable: int  # data that is neither JSON nor the terminator
@@ -26,14 +29,19 @@ class StreamView:
         return self.ended_well and not self.has_error and self.text != whole
 
 
-def request(model: str, *, user: str, usage: bool) -> bytes:
+def request(model: str, *, user: str, usage: bool, dialect: str = "chat") -> bytes:
     """Return the bytes of a streamed call."""
     body: dict[str, Any] = {"model": model, "stream": True, "user": user}
-    body["messages"] = [{"role": "user", "content": "go"}]
-    if usage:
+    asked = [{"role": "user", "content": "go"}]
+    body |= {"input": asked, "store": False} if dialect == "responses" else {"messages": asked}
+    if dialect == "messages":
+        body["max_tokens"] = 100
+    if usage and dialect == "chat":
         body["stream_options"] = {"include_usage": True}
     text = json.dumps(body).encode()
-    head = f"POST {PATH} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    head = (
+        f"POST {PATHS[dialect]} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    )
     return head.encode() + b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(text) + text
 
 
@@ -83,10 +91,20 @@ def view(answer: bytes) -> StreamView:
         except ValueError:
             unreadable += 1
             continue
-        has_error |= "error" in value
-        for choice in value.get("choices") or ():
-            words.append((choice.get("delta") or {}).get("content") or "")
+        has_error |= bool(value.get("error")) or value.get("type") in ENDS_BADLY
+        words += _pieces(value)
     return StreamView("".join(words), ended_well, has_error, unreadable)
+
+
+def _pieces(value: dict[str, Any]) -> list[str]:
+    """Return the pieces of text in an event of any dialect."""
+    delta = value.get("delta")
+    if isinstance(delta, str):
+        return [delta]
+    if isinstance(delta, dict):
+        return [delta.get("text") or ""]
+    deltas = [choice.get("delta") or {} for choice in value.get("choices") or ()]
+    return [each.get("content") or "" for each in deltas]
 
 
 def _unframed(rest: bytes) -> tuple[bytes, bool]:

@@ -1,9 +1,9 @@
 """`prove streams`: streams that are cut, clients that leave, and very many slow ones.
 
-Three parts, on one sidecar: a sample stream is cut at every byte, in three ways, and no cut passes
-for a whole answer; clients leave at random moments, and the provider is left within a second,
-without a slot, a socket or memory kept; two thousand streams of an event a second go through one
-process, and its loop stays quick.
+Three parts: a sample stream of each dialect is cut at every byte, in three ways, as it comes and
+where an app wants its streams whole, and no cut passes for a whole answer; clients leave at random
+moments, and the provider is left within a second, without a slot, a socket or memory kept; two
+thousand streams of an event a second go through one process, and its loop stays quick.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from typing import Any
 
 from scripts.proofs.provider import Cut, ProviderRequest, ScriptedProvider, Send, Step
 from scripts.proofs.replies import frame, head, stream_head
+from scripts.proofs.samples import DIALECTS, SAID, sample
 from scripts.proofs.sidecar import RunningSidecar, sidecar
-from scripts.proofs.slow_provider import SAID, SlowProvider, sample
+from scripts.proofs.slow_provider import SlowProvider
 from scripts.proofs.stream_client import leave, read_all, request, view
 
 AT_ONCE = 64
@@ -48,20 +49,25 @@ QUICK = 10
 HEAD = head(200, [("content-type", "text/event-stream"), ("connection", "close")])
 
 
-def cuts(*, every: int) -> list[tuple[int, str, str, bool]]:
-    """Return all cuts: at which byte, in which way, with which line ends, usage asked for."""
+Cutting = tuple[int, str, str, bool, str]
+"""At which byte, in which way, with which line ends, usage asked for, in which dialect."""
+
+
+def cuts(*, every: int) -> list[Cutting]:
+    """Return all cuts; every so many bytes."""
     return [
-        (at, way, line_end, usage)
+        (at, way, line_end, usage, dialect)
+        for dialect in DIALECTS
         for line_end, usage in (("\n", True), ("\r\n", False))
         for way in WAYS
-        for at in range(0, len(sample(line_end=line_end, usage=usage)), every)
+        for at in range(0, len(sample(dialect, line_end=line_end, usage=usage)), every)
     ]
 
 
 def cut_stream(sent: ProviderRequest) -> Sequence[Step]:
     """Return the steps of the cut that a call names in its field `user`."""
-    at, way, line_end, usage = json.loads(sent.body["user"])
-    begun = sample(line_end=line_end, usage=usage)[:at]
+    at, way, line_end, usage, dialect = json.loads(sent.body["user"])
+    begun = sample(dialect, line_end=line_end, usage=usage)[:at]
     if way == "clean":
         return [Send(HEAD + begun), Cut.CLOSE]
     last = b"0\r\n\r\n" if way == "last frame" else b""
@@ -73,8 +79,8 @@ async def prove_cuts(port: int, *, every: int) -> dict[str, int]:
     """Cut the samples at every byte; return how many cuts passed for whole answers."""
     found = {"cuts": 0, "false_completions": 0, "unreadable": 0}
 
-    async def one(cut: tuple[int, str, str, bool]) -> None:
-        sent = request("cut", user=json.dumps(cut), usage=cut[3])
+    async def one(cut: Cutting) -> None:
+        sent = request("cut", user=json.dumps(cut), usage=cut[3], dialect=cut[4])
         seen = view(await read_all(port, sent, within_s=30))
         found["cuts"] += 1
         found["unreadable"] += seen.unreadable
@@ -198,11 +204,18 @@ async def run(directory: Path, *, part: int, seed: int) -> dict[str, dict[str, f
     many = SlowProvider(every_s=1.0, n_events=max(60 // part, 5))
     async with cutter.listening(), _serving(leaving) as slow_url, _serving(many) as many_url:
         urls = {"cut": f"{cutter.url()}/v1", "slow": slow_url, "many": many_url}
-        endpoints = [{"id": name, "model": name, "base_url": url} for name, url in urls.items()]
-        apps = {"default": {"mode": "observe", "unit": "call", "signals": False}}
-        value = {"endpoints": endpoints, "apps": apps}
+        endpoints = [
+            {"id": name, "model": name, "base_url": url, "dialects": list(DIALECTS)}
+            for name, url in urls.items()
+        ]
+        app = {"mode": "observe", "unit": "call", "signals": False}
+        value = {"endpoints": endpoints, "apps": {"default": app}}
+        buffered = {**value, "apps": {"default": {**app, "stream": "buffered"}}}
+        with sidecar(directory / "buffered", buffered) as running:
+            held = await prove_cuts(running.port, every=part)
         with sidecar(directory, value) as running:
             return {
+                "held": dict(held),
                 "cut": dict(await prove_cuts(running.port, every=part)),
                 "left": await prove_leaving(running, leaving, n=10_000 // part, seed=seed),
                 "slow": await prove_many(running.port, n=2000 // part, within_s=many.n_events + 60),
@@ -211,9 +224,10 @@ async def run(directory: Path, *, part: int, seed: int) -> dict[str, dict[str, f
 
 def is_kept(found: dict[str, dict[str, float]]) -> bool:
     """Return whether everything that is claimed was seen."""
-    cut, left, slow = found["cut"], found["left"], found["slow"]
+    cut, held, left, slow = found["cut"], found["held"], found["left"], found["slow"]
     return (
         cut["false_completions"] == cut["unreadable"] == 0
+        and held["false_completions"] == held["unreadable"] == 0
         and left["longest_s"] <= LEFT_WITHIN_S
         and left["still_under_way"] == left["slots"] == 0
         and left["more_files"] <= MORE_FILES

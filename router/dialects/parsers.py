@@ -1,0 +1,45 @@
+"""How calls are read: by their path, or by what they look like where a path says nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from msgspec import Struct
+
+from router.dialects import chat, messages, responses
+from router.dialects.body import NONE
+from router.dialects.request import CallRequest
+
+PARSERS: dict[str, Callable[[bytes], CallRequest]] = {
+    "/v1/chat/completions": chat.parse,
+    "/v1/messages": messages.parse,
+    "/v1/responses": responses.parse,
+}
+"""By path: how a call of its dialect is read."""
+
+
+class _Shape(Struct):
+    """What tells a body of Responses from one of Chat Completions."""
+
+    messages: msgspec.Raw = NONE
+    input: msgspec.Raw = NONE
+
+
+def parse_alike(body: bytes, *, by_anthropics: bool) -> CallRequest:
+    """Return what is read of a call whose path is not known.
+
+    Args:
+        by_anthropics: a client of Anthropic's sent it.
+
+    Raises:
+        RequestRejected: as in the parser of its dialect.
+    """
+    if by_anthropics:
+        return messages.parse(body)
+    try:
+        shape = msgspec.json.decode(body, type=_Shape)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return chat.parse(body)
+    is_response = bytes(shape.messages) == b"null" != bytes(shape.input)
+    return responses.parse(body) if is_response else chat.parse(body)

@@ -1,0 +1,92 @@
+"""What a prompt's tokens are counted as: asked of whoever would serve the call, and booked nowhere.
+
+An answer passes as it came. It says nothing of how the endpoint is doing: many do not count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import httpx
+
+from router.dialects.body import NativeRequest
+from router.dispatch.headers import forward_headers, forward_query, request_ids, returned_headers
+from router.endpoints.catalog import Catalog, Endpoint
+from router.errors import AllEndpointsFailed, Misconfigured
+from router.net.asgi import DisconnectGuard, Exchange
+from router.net.codings import decoded
+from router.net.deadline import Deadline
+from router.net.pool import Target, Upstream, UpstreamResponse
+from router.policy.callers import Caller
+
+MAX_COUNT_BYTES = 1 << 20
+"""A count has a few bytes, a refusal some thousands."""
+KEY_REFUSED = (401, 402, 403)
+"""Under our key these are about it, and no affair of the client's."""
+
+
+async def count_tokens(
+    exchange: Exchange,
+    request: NativeRequest,
+    endpoint: Endpoint,
+    upstream: Upstream,
+    *,
+    caller: Caller,
+    catalog: Catalog,
+    limit_s: float,
+) -> None:
+    """Ask an endpoint for the size of a prompt, and pass its answer back.
+
+    Args:
+        limit_s: for all of it, in seconds.
+
+    Raises:
+        Misconfigured: it turns our key down.
+        AllEndpointsFailed: it did not answer.
+    """
+    headers = forward_headers(
+        exchange.raw_headers, caller, endpoint, key_headers=catalog.key_headers
+    )
+    query = forward_query(exchange.query, endpoint)
+    body = request.renamed(endpoint.upstream_model)
+    guard = DisconnectGuard(exchange.line)
+    try:
+        with Deadline(limit_s):
+            target = _target(endpoint, request).with_query(query)
+            sent = upstream.send("POST", target, headers, body, repeatable=True)
+            response = decoded(await sent)
+            counted = await _whole(response)
+    except asyncio.CancelledError:
+        if not guard.client_gone:
+            raise
+        guard.forgive()
+        return
+    except (httpx.TransportError, TimeoutError) as error:
+        guard.finish()
+        failed = [(endpoint.id, type(error).__name__)]
+        raise AllEndpointsFailed(failed, timed_out=isinstance(error, TimeoutError)) from None
+    guard.finish()
+    if response.status in KEY_REFUSED and not endpoint.client_auth:
+        raise Misconfigured(endpoint.id)
+    ours = [*request_ids(os.urandom(16).hex().encode())]
+    ours.append((b"x-router-endpoint", endpoint.id.encode()))
+    returned = returned_headers(response.headers, named=False)
+    await exchange.respond(response.status, counted, returned + ours)
+
+
+async def _whole(response: UpstreamResponse) -> bytes:
+    body = bytearray()
+    try:
+        async for chunk in response:
+            body += chunk
+            if len(body) > MAX_COUNT_BYTES:
+                raise httpx.RemoteProtocolError("more than any count or refusal takes")
+        return bytes(body)
+    finally:
+        await response.aclose()
+
+
+def _target(endpoint: Endpoint, request: NativeRequest) -> Target:
+    url = endpoint.targets[request.dialect].url
+    return Target.of(url.copy_with(path=f"{url.path}/count_tokens"))
