@@ -147,7 +147,7 @@ class Decider:
 
     def learn_size(self, endpoint: Endpoint, request: CallRequest, tokens: int) -> None:
         """Take note of what a prompt that was answered was counted as, if it is text alone."""
-        if not request.needs & MEDIA:
+        if not request.needs & MEDIA and request.text_bytes:
             self.sizes.learn(endpoint.digest, request.text_bytes, tokens)
 
     def _share(self, routing: Routing, app: App, seed: bytes, draw_key: str) -> Route | None:
@@ -349,9 +349,10 @@ class Decider:
     def _note_conversation(
         self, context: CallContext, request: CallRequest, given: StoredDraw
     ) -> None:
-        if context.unit.key is not None and not context.unit.is_session:
+        said = request.conversation()
+        if said and context.unit.key is not None and not context.unit.is_session:
             app = context.caller.app.digest
-            key = conversation(app, request.conversation(), context.draw_key)
+            key = conversation(app, said, context.draw_key)
             self.draws.note_conversation(key, given, now=context.at.epoch_s)
 
     def _standing(self, context: CallContext, held: StoredDraw | None) -> Endpoint | None:

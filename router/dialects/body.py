@@ -58,6 +58,8 @@ class NativeRequest:
     __slots__ = ("_hints", "_reference", "_tags_us", "body", "model", "needs", "streamed")
 
     dialect: ClassVar[Dialect]
+    says_something: ClassVar[bool] = True
+    """Its answer says something that a label may be read off."""
 
     def __init__(self, body: bytes, read: BodyFields, hints: BodyHints | None, needs: int) -> None:
         metadata = metadata_of(read.metadata)

@@ -124,6 +124,8 @@ def dialect_of(path: str) -> Dialect:
         return Dialect.MESSAGES
     if path.startswith(f"/v1/{Dialect.RESPONSES}"):
         return Dialect.RESPONSES
+    if path.startswith(f"/v1/{Dialect.EMBEDDINGS}"):
+        return Dialect.EMBEDDINGS
     return Dialect.CHAT
 
 

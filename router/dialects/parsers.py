@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Struct
 
-from router.dialects import chat, messages, responses
+from router.dialects import chat, embeddings, messages, responses
 from router.dialects.body import NONE
 from router.dialects.request import CallRequest
 
@@ -15,6 +15,7 @@ PARSERS: dict[str, Callable[[bytes], CallRequest]] = {
     "/v1/chat/completions": chat.parse,
     "/v1/messages": messages.parse,
     "/v1/responses": responses.parse,
+    "/v1/embeddings": embeddings.parse,
 }
 """By path: how a call of its dialect is read."""
 

@@ -96,6 +96,10 @@ class CallRequest(Protocol):
         """Whether the answer is to come in pieces."""
 
     @property
+    def says_something(self) -> bool:
+        """Whether its answer says something that a label may be read off."""
+
+    @property
     def repeatable(self) -> bool:
         """Whether it stores nothing at the provider, so that it may go out twice."""
 

@@ -131,8 +131,10 @@ class _Call:
         self.buffers = request.streamed and context.caller.app.entry.stream is Streaming.BUFFERED
         self.under_way: list[Attempt] = []
         self.failures: list[Failed] = []
-        observes = context.caller.app.entry.signals
-        self.observer = home.observer if observes else None
+        is_read = (
+            context.caller.app.entry.signals and request.dialect is not Dialect.EMBEDDINGS
+        )  # vectors say nothing
+        self.observer = home.observer if is_read else None
 
     async def run(self) -> None:
         """Send the first answer that may go to the client."""

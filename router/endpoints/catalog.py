@@ -245,6 +245,7 @@ CALL_PATHS = {
     Dialect.CHAT: "chat/completions",
     Dialect.MESSAGES: "messages",
     Dialect.RESPONSES: "responses",
+    Dialect.EMBEDDINGS: "embeddings",
 }
 """Below the version."""
 

@@ -58,6 +58,7 @@ class Dialect(StrEnum):
     CHAT = "chat"
     MESSAGES = "messages"
     RESPONSES = "responses"
+    EMBEDDINGS = "embeddings"
 
 
 class Capability(StrEnum):

@@ -135,6 +135,8 @@ def find_route(
         fallback = entry.fallback or Fallback.NONE
         return _straight(strategy, pinned, (pinned,), fallback, by_name=True)
     draws = entry.mode is Mode.ROUTE and not off and share * 100 < entry.percent
+    if dialect is Dialect.EMBEDDINGS:
+        return _vectors(target, app, strategy, catalog, draws=draws)
     if target.automatic:
         fallback = entry.fallback or Fallback.ANY
         incumbent = incumbent_of(app, strategy, dialect)
@@ -155,6 +157,35 @@ def find_route(
     fallback = entry.fallback or Fallback.GROUP
     route = _drawn(strategy, first, listed, own, fallback, by_name=True)
     served = _sound_host(app, first, listed, catalog).group
+    return structs.replace(route, law=Law(incumbent=served, current=served, stay=1.0))
+
+
+def _vectors(
+    target: ModelField, app: App, strategy: Strategy, catalog: Catalog, *, draws: bool
+) -> Route | None:
+    """Return how a call for vectors is routed: over hosts of one model, for good.
+
+    Vectors of two models do not mix. So nothing is learned, tried or fallen back to beyond the
+    group of the incumbent, or of the first that has the model that is named.
+    """
+    spoken = [e for e in catalog.endpoints if Dialect.EMBEDDINGS in e.dialects]
+    named = catalog.by_model.get(target.name, ())
+    listed = spoken if target.automatic else [e for e in spoken if e in named]
+    if not listed and target.automatic:  # nobody: that is said, and no provider asked for `auto`
+        return _straight(strategy, None, catalog.endpoints, Fallback.NONE, by_name=False)
+    if not listed:
+        return None
+    incumbent = incumbent_of(app, strategy, Dialect.EMBEDDINGS) if target.automatic else None
+    first = incumbent if incumbent in listed else first_permitted(app, listed)
+    kin = catalog.kin[first.group]
+    hosts = tuple(e for e in listed if e.group in kin)
+    fallback = Fallback.NONE if app.entry.fallback is Fallback.NONE else Fallback.GROUP
+    by_name = not target.automatic
+    if not draws:
+        return _straight(strategy, first, hosts, fallback, by_name=by_name)
+    own = frozenset(e.group for e in hosts)
+    route = _drawn(strategy, first, hosts, own, fallback, by_name=by_name)
+    served = _sound_host(app, first, hosts, catalog).group
     return structs.replace(route, law=Law(incumbent=served, current=served, stay=1.0))
 
 
@@ -215,9 +246,10 @@ def incumbent_of(app: App, strategy: Strategy, dialect: Dialect = Dialect.CHAT) 
 def incumbents_of(app: App, strategy: Strategy) -> list[str]:
     """Return the incumbents of `auto`: one of all dialects, unless it does not speak each.
 
-    Of dialects that nobody speaks there is none.
+    Of dialects that nobody speaks there is none, and vectors have none that is challenged.
     """
-    spoken = [d for d in Dialect if any(d in e.dialects for e in app.permitted)]
+    challenged = [d for d in Dialect if d is not Dialect.EMBEDDINGS]
+    spoken = [d for d in challenged if any(d in e.dialects for e in app.permitted)]
     found = [incumbent_of(app, strategy, dialect) for dialect in spoken]
     return list(dict.fromkeys(one.id for one in found if one is not None))
 

@@ -7,4 +7,5 @@
 - `chat`: OpenAI Chat Completions: answers whole and in pieces
 - `messages`: Anthropic's Messages
 - `responses`: OpenAI's Responses
+- `embeddings`: vectors of texts
 """
