@@ -131,9 +131,7 @@ class _Call:
         self.buffers = request.streamed and context.caller.app.entry.stream is Streaming.BUFFERED
         self.under_way: list[Attempt] = []
         self.failures: list[Failed] = []
-        is_read = (
-            context.caller.app.entry.signals and request.dialect is not Dialect.EMBEDDINGS
-        )  # vectors say nothing
+        is_read = context.caller.app.entry.signals and request.says_something
         self.observer = home.observer if is_read else None
 
     async def run(self) -> None:
