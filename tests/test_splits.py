@@ -39,6 +39,7 @@ from router.beliefs.splits import (
 from router.config.compiled import Configuration, compile_text
 from router.decision import planner
 from router.decision.context import Routings
+from router.endpoints.entries import Dialect
 from router.policy.route import incumbent_of
 from router.report import hosts as report_hosts
 from router.report.views import report_rows
@@ -227,9 +228,13 @@ def test_a_damaged_cell_splits_nobody_off() -> None:
 
 def test_a_call_that_names_its_model_goes_to_the_sound_hosts() -> None:
     app = ABC.apps["default"]
-    before = ABC.derive(Routings).of("m", None, app)
-    first_is_worse = split("a").derive(Routings).of("m", None, split("a").apps["default"])
-    other_is_worse = split("b").derive(Routings).of("m", None, split("b").apps["default"])
+    before = ABC.derive(Routings).of("m", None, app, Dialect.CHAT)
+    first_is_worse = (
+        split("a").derive(Routings).of("m", None, split("a").apps["default"], Dialect.CHAT)
+    )
+    other_is_worse = (
+        split("b").derive(Routings).of("m", None, split("b").apps["default"], Dialect.CHAT)
+    )
 
     assert before.within.law == Law(0, 0, (), stay=1.0)
     assert first_is_worse.within.law == Law(1, 1, (), stay=1.0)
