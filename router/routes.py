@@ -24,7 +24,7 @@ from router.decision.context import Moment
 from router.decision.decide import Decider
 from router.decision.seal import Seal
 from router.dialects import messages
-from router.dialects.errors import break_off, caller_dialect, respond_error
+from router.dialects.errors import break_off, caller_dialect, dialect_of, respond_error
 from router.dialects.opaque import as_opaque, read_opaque
 from router.dialects.parsers import PARSERS, parse_alike
 from router.dispatch.call import Calls
@@ -56,6 +56,9 @@ from telemetry.writer import Counters
 log = structlog.get_logger()
 
 Handler = Callable[[Exchange, Beliefs], Awaitable[None]]
+COUNT_PATH = f"/v1/{Dialect.MESSAGES}/count_tokens"
+CALLS = {path: dialect_of(path) for path in (*PARSERS, COUNT_PATH)}
+"""By path: the dialect of what is decided here, where some endpoint speaks it."""
 MODELS_PATH = "/v1/models/"
 DECISIONS_PATH = "/v1/router/decisions/"
 OURS = ("/v1/router/", "/v1/feedback", "/v1/events")
@@ -100,7 +103,7 @@ class Routes:
         self._services = services
         self._routes: dict[tuple[str, str], Handler] = {
             **{("POST", path): self._call for path in PARSERS},
-            ("POST", f"/v1/{Dialect.MESSAGES}/count_tokens"): self._count_tokens,
+            ("POST", COUNT_PATH): self._count_tokens,
             ("POST", "/v1/feedback"): self._feedback,
             ("POST", "/v1/events"): self._events,
             ("GET", "/v1/models"): self._models,
@@ -121,7 +124,7 @@ class Routes:
             check_origin(exchange.headers, beliefs.configuration)
             exchange.path = normal_path(exchange.raw_path)
             handler = self._routes.get((exchange.method, exchange.path))
-            if handler is None:
+            if handler is None or _is_passed_on(exchange, beliefs):
                 handler = self._other(exchange, beliefs)
             await handler(exchange, beliefs)
         except (RequestRejected, DispatchError) as error:
@@ -336,7 +339,8 @@ class Routes:
             if is_known or not takes_rest:
                 return self._model
         stored = stored_path(exchange.method, path) if passes else None
-        if stored is not None and (takes_rest or _speaks_responses(beliefs)):
+        made_here = Dialect.RESPONSES in beliefs.configuration.catalog.spoken
+        if stored is not None and (takes_rest or made_here):
             return partial(self._anything, path=stored)
         if passes and takes_rest:
             return self._anything
@@ -352,10 +356,14 @@ def _takes_rest(path: str, beliefs: Beliefs) -> bool:
     return passes and beliefs.configuration.catalog.passthrough is not None
 
 
-def _speaks_responses(beliefs: Beliefs) -> bool:
-    """Return whether some endpoint may have made a response."""
-    endpoints = beliefs.configuration.catalog.endpoints
-    return any(Dialect.RESPONSES in endpoint.dialects for endpoint in endpoints)
+def _is_passed_on(exchange: Exchange, beliefs: Beliefs) -> bool:
+    """Return whether a call of a dialect that no endpoint speaks has a provider that takes it.
+
+    Then nothing of it is ours to decide, and its body goes there as it is.
+    """
+    dialect = CALLS.get(exchange.path) if exchange.method == "POST" else None
+    is_spoken = dialect is None or dialect in beliefs.configuration.catalog.spoken
+    return not is_spoken and _takes_rest(exchange.path, beliefs)
 
 
 async def _fail(exchange: Exchange, error: Exception) -> None:

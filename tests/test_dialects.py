@@ -688,15 +688,39 @@ def test_where_no_endpoint_speaks_a_dialect_auto_is_refused_there(
     for entry in value["endpoints"]:
         entry["dialects"] = ["chat"]
     with serving(value, state_dir, address) as sidecar:
-        with pytest.raises(anthropic.ConflictError) as caught:
+        with pytest.raises(anthropic.NotFoundError, match="not routed"):
             claude(sidecar).messages.create(**asked())
-        with pytest.raises(anthropic.ConflictError):
+        with pytest.raises(anthropic.NotFoundError):
             claude(sidecar).messages.count_tokens(model="auto", messages=ASK)
-        with pytest.raises(openai.ConflictError):
+        with pytest.raises(openai.NotFoundError):
             gpt(sidecar).responses.create(model="auto", input="hi")
+    assert not provider.calls
 
+    del value["providers"]
+    with (
+        serving(value, state_dir, address) as sidecar,
+        pytest.raises(anthropic.ConflictError) as caught,
+    ):
+        claude(sidecar).messages.create(**asked())
     assert caught.value.body["error"]["exclusions"] == {"a": "dialect", "b": "dialect"}
     assert not provider.calls
+
+
+def test_where_no_endpoint_speaks_a_dialect_its_bodies_are_not_read(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    """A provider that takes them as they come gets what it would get directly."""
+    value = configuration(provider, providers=passing(provider))
+    for entry in value["endpoints"]:
+        entry["dialects"] = ["chat"]
+    provider.on("p", Reply(body=b"{}"))
+    odd = b'{"model": "m", "messages": [], "input": 7, "stream": '
+    with serving(value, state_dir, address) as sidecar:
+        for path in ("messages", "responses", "embeddings", "messages/count_tokens"):
+            got = HTTP.post(f"{sidecar.url}/v1/{path}", content=odd)
+            assert got.status_code == 200, path
+
+    assert [call.body for call in provider.calls] == [odd] * 4
 
 
 # -- the list of models --------------------------------------------------------------------------

@@ -102,6 +102,7 @@ class Catalog:
     kin: tuple[tuple[int, ...], ...]  # by group: itself, then those declared equivalent to it
     passthrough: Provider | None
     key_headers: frozenset[bytes]  # names in which some provider's key travels
+    spoken: frozenset[Dialect]  # by some endpoint
     arms: Arms = field(repr=False)
 
     @property
@@ -187,6 +188,7 @@ def _assembled(
         key_headers=frozenset(
             to.auth_header[0] for to in (*endpoints, passthrough) if to and to.auth_header
         ),
+        spoken=frozenset(dialect for e in endpoints for dialect in e.dialects),
         arms=Arms(
             group=group,
             family=np.array(family_of_group, dtype=np.intp),
