@@ -24,13 +24,13 @@ from router.decision.context import Moment
 from router.decision.decide import Decider
 from router.decision.seal import Seal
 from router.dialects import messages
-from router.dialects.errors import break_off, caller_dialect, dialect_of, respond_error
-from router.dialects.opaque import as_opaque, read_opaque
-from router.dialects.parsers import PARSERS, parse_alike
+from router.dialects.errors import break_off, caller_dialect, respond_error
+from router.dialects.opaque import OpaqueBody, as_opaque, read_opaque
+from router.dialects.parsers import CALLS, COUNT_PATH, PARSERS, parse_alike
 from router.dispatch.call import Calls
 from router.dispatch.counting import count_tokens
 from router.dispatch.headers import request_ids
-from router.dispatch.passing import Passing, StoredPath, stored_path
+from router.dispatch.passing import Passing, StoredPath, read_call, stored_path
 from router.dispatch.time_limits import deadline_s
 from router.endpoints.catalog import Provider
 from router.endpoints.entries import Dialect
@@ -56,15 +56,10 @@ from telemetry.writer import Counters
 log = structlog.get_logger()
 
 Handler = Callable[[Exchange, Beliefs], Awaitable[None]]
-COUNT_PATH = f"/v1/{Dialect.MESSAGES}/count_tokens"
-CALLS = {path: dialect_of(path) for path in (*PARSERS, COUNT_PATH)}
-"""By path: the dialect of what is decided here, where some endpoint speaks it."""
 MODELS_PATH = "/v1/models/"
 DECISIONS_PATH = "/v1/router/decisions/"
 OURS = ("/v1/router/", "/v1/feedback", "/v1/events")
 """What no provider ever sees."""
-
-
 STOPPING = "the sidecar is stopping"
 
 
@@ -150,17 +145,21 @@ class Routes:
         if self._turns.is_spent():
             await self._turns.wait()
         self._require_room()
-        request = PARSERS[exchange.path](await _body(exchange, beliefs))
+        catalog = beliefs.configuration.catalog
+        request = read_call(await _body(exchange, beliefs), exchange.path, catalog)
         async with self._services.admission.place(exchange.line):
             at = self._services.clock()  # how long the client took for its body is its own affair
             decider, passing = self._services.decider, self._services.passing
+            if isinstance(request, OpaqueBody):
+                await passing.pass_on(exchange, beliefs, caller, request)
+                return
             to = await passing.server_of(beliefs, caller, request)
             if not isinstance(to, Provider):
                 context = decider.context(beliefs, caller, exchange.headers, request, at, maker=to)
                 if context is not None:
                     await self._services.calls.serve(context, request, exchange)
                     return
-                if beliefs.configuration.catalog.passthrough is None:
+                if catalog.passthrough is None:
                     raise no_such_model(request.model)
             opaque = as_opaque(request)
             await passing.pass_on(exchange, beliefs, caller, opaque, to=to, is_kept=request.is_kept)

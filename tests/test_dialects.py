@@ -706,6 +706,28 @@ def test_where_no_endpoint_speaks_a_dialect_auto_is_refused_there(
     assert not provider.calls
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("responses", b'{"model": null, "prompt": {"id": "pmpt_1"}}'),
+        ("responses", b'{"model": "other", "input": {"text": "hi"}}'),
+        ("messages", b'{"model": "other", "messages": "hi"}'),
+        ("messages", b'{"model": "other", "messages": []}'),
+    ],
+)
+def test_what_may_be_asked_of_an_unlisted_model_its_provider_says(
+    provider: Provider, state_dir: Path, address: Address, path: str, body: bytes
+) -> None:
+    value = configuration(provider, providers=passing(provider))
+    provider.on("p", Reply(body=b"{}"))
+    with serving(value, state_dir, address) as sidecar:
+        assert HTTP.post(f"{sidecar.url}/v1/{path}", content=body).status_code == 200
+        listed = body.replace(b'"other"', b'"small"').replace(b"null", b'"auto", "input": 7')
+        assert HTTP.post(f"{sidecar.url}/v1/{path}", content=listed).status_code == 400
+
+    assert [call.body for call in provider.calls] == [body]
+
+
 def test_where_no_endpoint_speaks_a_dialect_its_bodies_are_not_read(
     provider: Provider, state_dir: Path, address: Address
 ) -> None:

@@ -156,3 +156,35 @@ def test_where_nobody_makes_vectors_auto_is_refused(
         client.embeddings.create(model="text-embedding-3-small", input="a", encoding_format="float")
 
     assert [call.json["model"] for call in provider.calls] == ["text-embedding-3-small"]
+
+
+@pytest.mark.parametrize("off", [False, True])
+def test_a_mode_or_a_switch_changes_no_model(
+    provider: Provider, state_dir: Path, address: Address, off: bool
+) -> None:
+    """Who is pinned gets the pinned model by `auto`, and otherwise the one that he names."""
+    on_all(provider)
+    value = configuration(provider, mode="pinned", endpoint="b", fallback="any")
+    value["providers"] = {"rest": {"base_url": provider.url("rest"), "passthrough": True}}
+    with serving(value, state_dir, address) as sidecar, gpt(sidecar) as client:
+        sidecar.app.keeper.off = off
+        assert served(client, "auto", "a text") == "b"
+        assert served(client, "small", "a text") in ("a1", "a2")
+        assert served(client, "a1", "a text") in ("a1", "a2")
+        assert served(client, "other", "a text") == "rest/other"
+
+    assert [call.json["model"] for call in provider.calls] == ["large", "small", "small", "other"]
+
+
+def test_a_pinned_host_that_fails_brings_no_other_model(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    on_all(provider)
+    provider.on("b", Reply(status=500))
+    value = configuration(provider, mode="pinned", endpoint="b", fallback="any")
+    with serving(value, state_dir, address) as sidecar, gpt(sidecar) as client:
+        for model in ("auto", "large", "b"):
+            with pytest.raises(openai.APIStatusError):
+                served(client, model, "a text")
+
+    assert {call.json["model"] for call in provider.calls} == {"large"}

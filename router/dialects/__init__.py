@@ -10,7 +10,7 @@
 - `messages_stream`, `messages`: Anthropic's Messages
 - `responses_stream`, `responses`: OpenAI's Responses
 - `embeddings`: vectors of texts
-- `parsers`: which of them reads a call
 - `unread`: streams in a coding that we do not know
 - `opaque`: bodies that are passed on unread
+- `parsers`: which of them reads a call
 """

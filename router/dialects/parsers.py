@@ -9,7 +9,9 @@ from msgspec import Struct
 
 from router.dialects import chat, embeddings, messages, responses
 from router.dialects.body import NONE
+from router.dialects.errors import dialect_of
 from router.dialects.request import CallRequest
+from router.endpoints.entries import Dialect
 
 PARSERS: dict[str, Callable[[bytes], CallRequest]] = {
     "/v1/chat/completions": chat.parse,
@@ -18,6 +20,9 @@ PARSERS: dict[str, Callable[[bytes], CallRequest]] = {
     "/v1/embeddings": embeddings.parse,
 }
 """By path: how a call of its dialect is read."""
+COUNT_PATH = f"/v1/{Dialect.MESSAGES}/count_tokens"
+CALLS = {path: dialect_of(path) for path in (*PARSERS, COUNT_PATH)}
+"""By path: the dialect of what is decided here, where some endpoint speaks it."""
 
 
 class _Shape(Struct):

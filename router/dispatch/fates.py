@@ -84,6 +84,21 @@ NAMED = re.compile(
 """Where a message names the field that does not fit."""
 MAX_NAMED = 2048
 """Of a message, in which a field's name is looked for."""
+_THING = (
+    r"(?:file|item|prompt|container|response|conversation|message|thread|skill|vector[ _]store)"
+)
+LIES_THERE = re.compile(
+    rf"\b{_THING}s?\b[^.]{{0,120}}(not found|does ?n[o']t exist|could not be found)"
+    rf"|(no such|not found:?|unknown) {_THING}\b",
+    re.I,
+)
+"""Something that the request names does not lie there: it may at another."""
+NO_CREDIT = re.compile(
+    r"credit balance is too low|reached your (specified )?(api )?usage limit"
+    r"|insufficient (credits?|funds|balance)",
+    re.I,
+)
+"""What is a 402 by its words: Anthropic says so with a 400."""
 MODEL_CODES = frozenset({"model_not_found"})
 UNSUITED_CODES = MODEL_CODES | {"unsupported_parameter", "unsupported_value", "unknown_parameter"}
 PLAIN_TO_TLS = re.compile(r"HTTP request( was sent)? to (an )?HTTPS (port|server)", re.I)
@@ -116,6 +131,10 @@ def read_refusal(status: int, body: bytes, *, client_auth: bool) -> Refusal:
     if status in MISCONFIGURED:
         if client_auth:
             return Refusal(Fate.REQUEST, Result.CLIENT_ERROR, code)
+        if status == 404 and not _lacks_model(code, text) and LIES_THERE.search(text):
+            return Refusal(Fate.FIT, Result.CLIENT_ERROR, code)
+        return Refusal(Fate.ENDPOINT, Result.REFUSED, code)
+    if status == 400 and not client_auth and NO_CREDIT.search(text):
         return Refusal(Fate.ENDPOINT, Result.REFUSED, code)
     if status in NEVER_FITS and not client_auth and _lacks_model(code, text):
         return Refusal(Fate.ENDPOINT, Result.REFUSED, code, lacks_model=True)

@@ -10,12 +10,15 @@ from functools import partial
 from msgspec import Struct
 
 from router.beliefs.beliefs import Beliefs
-from router.config.entries import GENERAL
+from router.config.entries import GENERAL, is_reserved
 from router.decision.stored_ids import StoredIds
-from router.dialects.opaque import OpaqueBody
+from router.dialects import chat, responses
+from router.dialects.opaque import OpaqueBody, take_hints
+from router.dialects.parsers import PARSERS
 from router.dialects.request import CallRequest, StoredId, StoredKind
 from router.dispatch.passthrough import Passed, Passthrough
 from router.dispatch.time_limits import deadline_s
+from router.endpoints.catalog import Catalog
 from router.errors import RequestRejected
 from router.net.asgi import Exchange
 from router.net.paths import shown_path
@@ -62,6 +65,27 @@ def stored_path(method: str, path: str) -> StoredPath | None:
         return None
     shown = shown_path("/".join([kind, "*", *parts[2:]]))
     return StoredPath(StoredId(StoredKind(kind), parts[1]), shown)
+
+
+def read_call(body: bytes, path: str, catalog: Catalog) -> CallRequest | OpaqueBody:
+    """Return what is read of a call; unread where it is not well formed, and not ours to judge.
+
+    Of a model that no endpoint lists the provider that takes it knows what may be asked.
+
+    Raises:
+        RequestRejected: not JSON, or a field that we read is missing or of the wrong type.
+    """
+    try:
+        return PARSERS[path](body)
+    except RequestRejected:
+        if catalog.passthrough is None or PARSERS[path] is chat.parse:
+            raise
+        opaque = take_hints(body)
+        is_listed = opaque.model in catalog.by_id or opaque.model in catalog.by_model
+        is_named = bool(opaque.model) or PARSERS[path] is responses.parse  # a prompt may name it
+        if is_listed or is_reserved(opaque.model) or not is_named:
+            raise
+        return opaque
 
 
 class Passing:

@@ -128,6 +128,9 @@ def find_route(
         off: routing is switched off for everybody.
     """
     entry = app.entry
+    if dialect is Dialect.EMBEDDINGS:
+        draws = entry.mode is Mode.ROUTE and not off and share * 100 < entry.percent
+        return _vectors(target, app, strategy, catalog, draws=draws)
     pinned = catalog.by_id.get(target.name)
     if pinned is None and entry.mode is Mode.PINNED and not off:
         pinned = catalog.by_id[entry.endpoint or ""]
@@ -135,8 +138,6 @@ def find_route(
         fallback = entry.fallback or Fallback.NONE
         return _straight(strategy, pinned, (pinned,), fallback, by_name=True)
     draws = entry.mode is Mode.ROUTE and not off and share * 100 < entry.percent
-    if dialect is Dialect.EMBEDDINGS:
-        return _vectors(target, app, strategy, catalog, draws=draws)
     if target.automatic:
         fallback = entry.fallback or Fallback.ANY
         incumbent = incumbent_of(app, strategy, dialect)
@@ -166,10 +167,13 @@ def _vectors(
     """Return how a call for vectors is routed: over hosts of one model, for good.
 
     Vectors of two models do not mix. So nothing is learned, tried or fallen back to beyond the
-    group of the incumbent, or of the first that has the model that is named.
+    group of the incumbent, or of the first that has the model that is named. A mode or a switch
+    changes the model as little: who is pinned means the pinned endpoint's by `auto` alone.
     """
     spoken = [e for e in catalog.endpoints if Dialect.EMBEDDINGS in e.dialects]
     named = catalog.by_model.get(target.name, ())
+    if target.name in catalog.by_id:
+        named = (catalog.by_id[target.name],)
     listed = spoken if target.automatic else [e for e in spoken if e in named]
     if not listed and target.automatic:  # nobody: that is said, and no provider asked for `auto`
         return _straight(strategy, None, catalog.endpoints, Fallback.NONE, by_name=False)
@@ -177,6 +181,9 @@ def _vectors(
         return None
     incumbent = incumbent_of(app, strategy, Dialect.EMBEDDINGS) if target.automatic else None
     first = incumbent if incumbent in listed else first_permitted(app, listed)
+    pinned = catalog.by_id.get(app.entry.endpoint or "")
+    if target.automatic and app.entry.mode is Mode.PINNED and pinned in spoken:
+        first = pinned
     kin = catalog.kin[first.group]
     hosts = tuple(e for e in listed if e.group in kin)
     fallback = Fallback.NONE if app.entry.fallback is Fallback.NONE else Fallback.GROUP
