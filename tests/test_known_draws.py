@@ -11,10 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import LEARN, ROUTED, Provider, Sidecar, endpoint, serving
 from msgspec import structs
 
 from bandit.draws import Step
+from router.decision import shared_draws
 from router.decision.draws import MAX_UNITS, RENEW_S, Draws
 from router.decision.recent import RecentlyUsed
 from router.decision.shared_draws import StoredDraw
@@ -25,6 +27,12 @@ from telemetry.store import Address
 
 NOWHERE = Address("unix:///nowhere/store.sock")
 NOW = 1_700_000_000.0
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine may be busy: a look-up that takes long says nothing here."""
+    monkeypatch.setattr(shared_draws, "LOOK_UP_S", 2.0)
 
 
 def key(i: int) -> bytes:

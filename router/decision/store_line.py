@@ -153,8 +153,13 @@ class StoreLine:
         return nothing
 
     async def _run(self) -> None:
-        client = connect_async(self._address, timeout_s=STORE_TIMEOUT_S)
-        while not (self._stopping and not self._queue):
+        client, task = (
+            connect_async(self._address, timeout_s=STORE_TIMEOUT_S),
+            asyncio.current_task(),
+        )
+        assert task is not None
+        # A client library may take being cancelled for a connection that broke: then it ends here.
+        while not (self._stopping and not self._queue) and not task.cancelling():
             if not self._queue:
                 await self._rest()
             self._wake.clear()
