@@ -277,8 +277,10 @@ def _read_family(
 ) -> NDArray[np.float64]:
     """Return the evidence of one family, given where each row belongs (-1: nowhere)."""
     out = np.zeros(shape)
-    pick = is_of(rows.keys, family) & (category >= 0) & (arm >= 0)
-    if pick.any():
+    pick = np.flatnonzero(is_of(rows.keys, family) & (category >= 0) & (arm >= 0))
+    if len(pick):
+        # Floats add up in the order of windows, each before its carry, however rows lie.
+        pick = pick[np.lexsort((rows.keys["family"][pick], rows.keys["window"][pick]))]
         window = rows.keys["window"][pick].astype(np.int64)
         scale = decay.window_scale(window, HALF_LIFE_MS[family], now_ms=now_ms)
         scale *= _units(rows.keys[pick])
@@ -308,7 +310,8 @@ def read_plain(
     out = np.zeros((len(names), len(endpoints), N_COLUMNS))
     k = _positions(keys["category"], names)
     e = _positions(keys["endpoint"], endpoints)
-    pick = (k >= 0) & (e >= 0)
+    pick = np.flatnonzero((k >= 0) & (e >= 0))
+    pick = pick[np.argsort(keys["family"][pick], kind="stable")]  # carries last, however rows lie
     np.add.at(out, (k[pick], e[pick]), values[pick] / _FIXED_POINT[family])
     out[damaged(out, family)] = np.nan
     return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -108,6 +109,45 @@ def test_the_order_in_which_windows_come_changes_no_bit(seed: int) -> None:
         fold(backward, [item])
 
     assert bits(forward.read(now_ms=now_ms)) == bits(backward.read(now_ms=now_ms))
+
+
+@pytest.mark.parametrize("family", FADING)
+def test_the_order_in_which_rows_lie_changes_no_bit(family: Family) -> None:
+    rng = np.random.default_rng(int(family))
+    reached = 0
+    for _ in range(50):
+        ages = (np.arange(12) % 3 + rng.random(12) / 2) * (1 << 20) * 8 / 26
+        items: list[Record] = [
+            (family, 0, 0, int(age), float(x)) for age, x in zip(ages, rng.random(12), strict=True)
+        ]
+        grid = Grid(3, 2)
+        fold(grid, items)
+        rows = cells.merge(as_rows(items))
+        reached = max(reached, len(rows.keys))
+
+        found = {
+            tuple(bits(cells.read(each, categories=CATEGORIES, endpoints=ENDPOINTS, now_ms=NOW_MS)))
+            for order in permutations(range(len(rows.keys)))
+            for each in [Terms(rows.keys[list(order)], rows.values[list(order)])]
+        }
+
+        assert found == {tuple(bits(grid.read(now_ms=NOW_MS)))}
+    assert reached >= 3  # two windows add up the same either way
+
+
+def test_the_order_of_books_and_their_carries_changes_no_bit() -> None:
+    keys = np.zeros(3, dtype=cells.KEY)
+    keys["category"], keys["endpoint"] = CATEGORIES[0], ENDPOINTS[0]
+    keys["family"] = [int(Family.BOOKS), int(Family.BOOKS), int(Family.BOOKS) + cells.CARRY]
+    values = np.array([[1] * N_COLUMNS, [3] * N_COLUMNS, [1] * N_COLUMNS])
+    values[:2] += (1 << 61) // 3
+
+    def read(order: tuple[int, ...]) -> bytes:
+        rows = Terms(keys[list(order)], values[list(order)])
+        out = cells.read_plain(rows, Family.BOOKS, names=CATEGORIES, endpoints=ENDPOINTS)
+        return out.tobytes()
+
+    assert len({read(order) for order in permutations(range(3))}) == 1
 
 
 def test_a_grid_refuses_what_is_not_finite() -> None:
