@@ -22,7 +22,7 @@ from router.dialects.fields import (
     top_level,
 )
 from router.dialects.ours import metadata_of, read_reference, read_router
-from router.dialects.request import BodyHints, StoredId
+from router.dialects.request import BodyHints, Declared, StoredId
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
 from router.errors import RequestRejected
@@ -123,6 +123,10 @@ class NativeRequest:
     def without_hints(self) -> bytes:
         """Return the body without what is for us; the original bytes where nothing is."""
         return self.renamed(self.model)
+
+    def _declared(self, user: str | None, session: str | None) -> Declared:
+        """Return what it says of who asks."""
+        return Declared(self._hints or NO_HINTS, user, session, self._reference)
 
     def _must_ask_usage(self, endpoint: Endpoint) -> bool:
         """Return whether the usage of a stream comes only if somebody asks for it."""
@@ -234,6 +238,21 @@ def message_of(raw: Raw) -> WrittenMessage:
         return _MESSAGE.decode(raw)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return WrittenMessage()
+
+
+def before_answer(messages: Sequence[Raw]) -> Sequence[Raw] | None:
+    """Return what stands before the last of an assistant's turns; None where there is none."""
+    for i in range(len(messages) - 1, 0, -1):
+        raw = messages[i]
+        if b'"assistant"' in bytes(raw) and message_of(raw).role == "assistant":
+            return messages[:i]
+    return None
+
+
+def bytes_without(media: Sequence[bytes], messages: Sequence[Raw]) -> int:
+    """Return the size of messages, leaving out those in which one of `media` stands."""
+    written = [bytes(raw) for raw in messages]
+    return sum(len(one) for one in written if not any(mark in one for mark in media))
 
 
 def texts_of(content: Any) -> list[str]:

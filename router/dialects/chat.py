@@ -8,10 +8,11 @@ import msgspec
 from msgspec import Raw, Struct
 
 from router.dialects.body import (
-    NO_HINTS,
     NONE,
     BodyReader,
     NativeRequest,
+    before_answer,
+    bytes_without,
     has_part,
     holds_any,
     listed,
@@ -30,6 +31,7 @@ from telemetry.wire.chat import read_chat_answer
 from telemetry.wire.usage import WholeAnswer
 
 IMAGE, SOUND = frozenset({"image_url"}), frozenset({"input_audio"})
+MEDIA = (b'"data:', b'"input_audio"')
 
 
 class _Function(Struct):
@@ -100,20 +102,15 @@ class ChatRequest(NativeRequest):
     def declared(self) -> Declared:
         """What it says of who asks."""
         read = self._read
-        return Declared(
-            self._hints or NO_HINTS,
-            named(read.safety_identifier) or named(read.user),
-            named(read.prompt_cache_key),
-            self._reference,
-        )
+        user = named(read.safety_identifier) or named(read.user)
+        return self._declared(user, named(read.prompt_cache_key))
 
     @property
     def text_bytes(self) -> int:
         """The size of its text; data of images and sounds does not count."""
         if not self.needs & (Needs.IMAGES | Needs.AUDIO):
             return len(self.body)
-        parts = [bytes(m) for m in self._read.messages]
-        return sum(len(m) for m in parts if b'"data:' not in m and b'"input_audio"' not in m)
+        return bytes_without(MEDIA, self._read.messages)
 
     def structure(self, *, read_system: bool) -> Structure:
         """Return what structural rules may look at; the system prompt only where one does."""
@@ -132,12 +129,8 @@ class ChatRequest(NativeRequest):
 
     def earlier(self) -> list[bytes] | None:
         """Return what an earlier call of this conversation was asked, if there was one."""
-        messages = self._read.messages
-        for i in range(len(messages) - 1, 0, -1):
-            raw = messages[i]
-            if b'"assistant"' in bytes(raw) and message_of(raw).role == "assistant":
-                return [bytes(m) for m in messages[:i]]
-        return None
+        asked = before_answer(self._read.messages)
+        return None if asked is None else [bytes(m) for m in asked]
 
     def open_stream(self, *, hide_usage: bool) -> ChatStream:
         """Return a reader of the streamed answer."""

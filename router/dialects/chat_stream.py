@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from router.dialects.stream import AnswerStream, is_named_error
-from telemetry.wire.chat import ChoicePart, has_failed, parse_part, says_something
+from router.dialects.stream import EventStream, is_named_error
+from telemetry.wire.chat import AnswerPart, ChoicePart, has_failed, parse_part, says_something
 from telemetry.wire.lenient import read_leniently
 from telemetry.wire.sse import DONE, data_of
 from telemetry.wire.usage import id_of, usage_of
@@ -26,7 +26,7 @@ class _Choice:
         return self.spoke and self.finished and not self.late
 
 
-class ChatStream(AnswerStream):
+class ChatStream(EventStream):
     """What one stream has shown so far."""
 
     __slots__ = ("_choices", "_hide_usage", "_n_choices")
@@ -60,7 +60,7 @@ class ChatStream(AnswerStream):
         if data == DONE:
             self.done = True
             return self.failed and not self.told  # our own event, which tells of it, comes last
-        chunk = parse_part(data)
+        chunk = self._parse(data)
         if chunk is None:
             self.unreadable = True
             return True
@@ -78,9 +78,8 @@ class ChatStream(AnswerStream):
             self._follow(choice)
         return self._hide_usage and not (chunk.choices or self.failed) and chunk.usage is not None
 
-    def _is_readable(self, event: bytes) -> bool:
-        data = data_of(event)
-        return data == DONE or (bool(data) and parse_part(data) is not None)
+    def _parse(self, data: bytes) -> AnswerPart | None:
+        return parse_part(data)
 
     def _follow(self, part: ChoicePart) -> None:
         index = part.index if isinstance(part.index, int) else 0

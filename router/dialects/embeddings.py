@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Raw, Struct
 
-from router.dialects.body import NO_HINTS, NONE, BodyReader, NativeRequest, named
+from router.dialects.body import NONE, BodyReader, NativeRequest, named
 from router.dialects.request import BodyHints, Declared, StoredId, Structure
 from router.dialects.stream import AnswerStream
 from router.endpoints.entries import Dialect
@@ -51,7 +51,7 @@ class EmbeddingsRequest(NativeRequest):
     @property
     def declared(self) -> Declared:
         """What it says of who asks."""
-        return Declared(self._hints or NO_HINTS, named(self._read.user), None, self._reference)
+        return self._declared(named(self._read.user), None)
 
     @property
     def text_bytes(self) -> int:

@@ -9,14 +9,14 @@ import msgspec
 from msgspec import Raw, Struct
 
 from router.dialects.body import (
-    NO_HINTS,
     NONE,
     BodyReader,
     NativeRequest,
+    before_answer,
+    bytes_without,
     has_part,
     holds_any,
     listed,
-    message_of,
     named,
     require_messages,
     texts_of,
@@ -29,6 +29,7 @@ from telemetry.wire.messages import read_messages_answer
 from telemetry.wire.usage import WholeAnswer
 
 IMAGE = frozenset({"image"})
+MEDIA = (b'"base64"',)
 AGENT_USER = re.compile(r"(?P<user>.*?)_*session_(?P<session>[0-9A-Za-z-]{8,64})$")
 """How Claude Code names user and session in one field."""
 
@@ -84,15 +85,14 @@ class MessagesRequest(NativeRequest):
     def declared(self) -> Declared:
         """What it says of who asks."""
         user, session = _who(self._read.metadata)
-        return Declared(self._hints or NO_HINTS, user, session, self._reference)
+        return self._declared(user, session)
 
     @property
     def text_bytes(self) -> int:
         """The size of its text; data of images does not count."""
         if not self.needs & Needs.IMAGES:
             return len(self.body)
-        parts = [bytes(m) for m in (self._read.system, *self._read.messages)]
-        return sum(len(m) for m in parts if b'"base64"' not in m)
+        return bytes_without(MEDIA, (self._read.system, *self._read.messages))
 
     def structure(self, *, read_system: bool) -> Structure:
         """Return what structural rules may look at; the system prompt only where one does."""
@@ -110,12 +110,8 @@ class MessagesRequest(NativeRequest):
 
     def earlier(self) -> list[bytes] | None:
         """Return what an earlier call of this conversation was asked, if there was one."""
-        messages = self._read.messages
-        for i in range(len(messages) - 1, 0, -1):
-            raw = messages[i]
-            if b'"assistant"' in bytes(raw) and message_of(raw).role == "assistant":
-                return [_said(raw) for raw in (self._read.system, *messages[:i])]
-        return None
+        asked = before_answer(self._read.messages)
+        return None if asked is None else [_said(raw) for raw in (self._read.system, *asked)]
 
     def open_stream(self, *, hide_usage: bool) -> MessagesStream:
         """Return a reader of the streamed answer; its usage is never to be hidden."""

@@ -6,19 +6,20 @@ from typing import Any
 
 import msgspec
 
-from router.dialects.stream import AnswerStream, is_named_error
+from router.dialects.stream import NamedEventStream
 from telemetry.wire.messages import MessagesEvent, merged_usage, parse_messages_event
-from telemetry.wire.sse import DONE, data_of
 from telemetry.wire.usage import id_of
 
 DELTAS = {"text": "text_delta", "thinking": "thinking_delta"}
 """Of blocks that come in pieces of text, under the block's own name."""
 
 
-class MessagesStream(AnswerStream):
+class MessagesStream(NamedEventStream[MessagesEvent]):
     """What one stream has shown so far."""
 
     __slots__ = ("_finished", "_usage")
+
+    done_ends = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,21 +31,8 @@ class MessagesStream(AnswerStream):
         """Whether there was a reason for its end."""
         return self._finished
 
-    def _read(self, event: bytes) -> bool:
-        data = data_of(event)
-        if not data:
-            return False
-        if data == DONE:  # some servers end every stream so
-            self.done = True
-            return False
-        found = parse_messages_event(data)
-        if found is None:
-            self.unreadable = True
-            return True
-        self._note(found)
-        if found.is_error or is_named_error(event):
-            self.failed = self.told = True
-        return False
+    def _parse(self, data: bytes) -> MessagesEvent | None:
+        return parse_messages_event(data)
 
     def _note(self, event: MessagesEvent) -> None:
         self.spoke |= event.says_something
@@ -57,10 +45,6 @@ class MessagesStream(AnswerStream):
             self.usage = merged_usage(self._usage, event.usage) or self.usage
         elif event.type == "message_stop":
             self.done = True
-
-    def _is_readable(self, event: bytes) -> bool:
-        data = data_of(event)
-        return data == DONE or (bool(data) and parse_messages_event(data) is not None)
 
 
 def message_as_stream(body: bytes) -> bytes:

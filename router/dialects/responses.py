@@ -8,10 +8,10 @@ import msgspec
 from msgspec import Raw, Struct
 
 from router.dialects.body import (
-    NO_HINTS,
     NONE,
     BodyReader,
     NativeRequest,
+    bytes_without,
     has_part,
     holds_any,
     listed,
@@ -29,8 +29,7 @@ from telemetry.wire.responses import read_response
 from telemetry.wire.usage import WholeAnswer
 
 IMAGE, SOUND = frozenset({"input_image"}), frozenset({"input_audio"})
-OF_A_TURN = frozenset({"message", ""})
-"""Types of items with a role."""
+MEDIA = (b'"data:', b'"input_audio"')
 
 
 class ResponsesBody(Struct):
@@ -104,20 +103,15 @@ class ResponsesRequest(NativeRequest):
     def declared(self) -> Declared:
         """What it says of who asks."""
         read = self._read
-        return Declared(
-            self._hints or NO_HINTS,
-            named(read.safety_identifier) or named(read.user),
-            named(read.prompt_cache_key),
-            self._reference,
-        )
+        user = named(read.safety_identifier) or named(read.user)
+        return self._declared(user, named(read.prompt_cache_key))
 
     @property
     def text_bytes(self) -> int:
         """The size of its text; data of images and sounds does not count."""
         if not self.needs & (Needs.IMAGES | Needs.AUDIO):
             return len(self.body)
-        items = [bytes(item) for item in self._items]
-        return sum(len(i) for i in items if b'"data:' not in i and b'"input_audio"' not in i)
+        return bytes_without(MEDIA, self._items)
 
     def structure(self, *, read_system: bool) -> Structure:
         """Return what structural rules may look at; the system prompt only where one does."""

@@ -7,16 +7,15 @@ from typing import Any
 import msgspec
 
 from router.dialects.messages_stream import named_event
-from router.dialects.stream import AnswerStream, is_named_error
+from router.dialects.stream import NamedEventStream
 from telemetry.wire.responses import ResponsesEvent, parse_responses_event
-from telemetry.wire.sse import DONE, data_of
 from telemetry.wire.usage import id_of, usage_of
 
 BEGINS: dict[Any, dict[str, Any]] = {"message": {"content": []}, "function_call": {"arguments": ""}}
 """What of an item comes in pieces, by its type, and what it is before them."""
 
 
-class ResponsesStream(AnswerStream):
+class ResponsesStream(NamedEventStream[ResponsesEvent]):
     """What one stream has shown so far."""
 
     __slots__ = ()
@@ -26,18 +25,8 @@ class ResponsesStream(AnswerStream):
         """Whether it has come to its end: nothing else says why it ends."""
         return self.done
 
-    def _read(self, event: bytes) -> bool:
-        data = data_of(event)
-        if not data or data == DONE:  # some servers end every stream so
-            return False
-        found = parse_responses_event(data)
-        if found is None:
-            self.unreadable = True
-            return True
-        self._note(found)
-        if found.is_error or is_named_error(event):
-            self.failed = self.told = True
-        return False
+    def _parse(self, data: bytes) -> ResponsesEvent | None:
+        return parse_responses_event(data)
 
     def _note(self, event: ResponsesEvent) -> None:
         self.spoke |= event.says_something
@@ -47,10 +36,6 @@ class ResponsesStream(AnswerStream):
             return
         self.id, self.model = id_of(response.id) or self.id, id_of(response.model) or self.model
         self.usage = usage_of(response.usage) or self.usage
-
-    def _is_readable(self, event: bytes) -> bool:
-        data = data_of(event)
-        return data == DONE or (bool(data) and parse_responses_event(data) is not None)
 
 
 def response_as_stream(body: bytes) -> bytes:

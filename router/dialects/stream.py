@@ -6,27 +6,20 @@ and data that is no JSON. Nothing is ever finished on the provider's behalf.
 
 from __future__ import annotations
 
-from telemetry.wire.sse import EventSplitter
+from abc import ABC, abstractmethod
+from typing import ClassVar, Generic, Protocol, TypeVar
+
+from telemetry.wire.sse import DONE, EventSplitter, data_of
 from telemetry.wire.usage import Usage
 
 MAX_EVENT_BYTES = 16 << 20
 """An image or a sound in one event; beyond this no client reads on either."""
 
 
-class AnswerStream:
-    """What one stream has shown so far; each dialect reads its own events."""
+class AnswerStream(ABC):
+    """What one stream has shown so far."""
 
-    __slots__ = (
-        "_splitter",
-        "done",
-        "failed",
-        "id",
-        "model",
-        "spoke",
-        "told",
-        "unreadable",
-        "usage",
-    )
+    __slots__ = ("done", "failed", "id", "model", "spoke", "told", "unreadable", "usage")
 
     def __init__(self) -> None:
         self.id: str | None = None
@@ -37,12 +30,11 @@ class AnswerStream:
         self.failed = False  # the provider says that this is no answer
         self.told = False  # in an event that every client takes for an error
         self.unreadable = False  # from here on nothing passes
-        self._splitter = EventSplitter()
 
     @property
+    @abstractmethod
     def finished(self) -> bool:
         """Whether the answer says why it ends."""
-        raise NotImplementedError
 
     @property
     def is_empty(self) -> bool:
@@ -63,6 +55,24 @@ class AnswerStream:
         if self.failed or self.unreadable or self.is_empty:
             return False
         return self.done or (self.finished if ended_well else self.trusted)
+
+    @abstractmethod
+    def feed(self, data: bytes) -> bytes:
+        """Read `data`; return what is to be passed on now."""
+
+    @abstractmethod
+    def flush(self) -> bytes:
+        """Read what is left at the proper end of the stream; return what of it passes."""
+
+
+class EventStream(AnswerStream):
+    """A stream of events; each dialect reads its own."""
+
+    __slots__ = ("_splitter",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._splitter = EventSplitter()
 
     def feed(self, data: bytes) -> bytes:
         """Read `data`; return the whole events to pass on now."""
@@ -87,13 +97,62 @@ class AnswerStream:
             return b""
         return b"" if self._read(rest) else rest + b"\n\n"
 
+    @abstractmethod
     def _read(self, event: bytes) -> bool:
         """Take note of one event; return whether it is to be hidden from the client."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def _parse(self, data: bytes) -> object | None:
+        """Return what is read of an event's data; None where it cannot be read."""
 
     def _is_readable(self, event: bytes) -> bool:
         """Return whether the rest of a stream is an event."""
-        raise NotImplementedError
+        data = data_of(event)
+        return data == DONE or (bool(data) and self._parse(data) is not None)
+
+
+class NamedEvent(Protocol):
+    """What is read of an event that has a name."""
+
+    @property
+    def is_error(self) -> bool:
+        """Whether it says that this is no answer."""
+
+
+E = TypeVar("E", bound=NamedEvent)
+
+
+class NamedEventStream(EventStream, Generic[E]):
+    """A stream of named events, one of which is the last."""
+
+    __slots__ = ()
+
+    done_ends: ClassVar[bool] = False
+    """Whether `[DONE]`, which some servers end every stream with, stands for that one."""
+
+    @abstractmethod
+    def _parse(self, data: bytes) -> E | None:
+        """Return what is read of an event's data; None where it cannot be read."""
+
+    @abstractmethod
+    def _note(self, event: E) -> None:
+        """Take note of what an event says."""
+
+    def _read(self, event: bytes) -> bool:
+        data = data_of(event)
+        if not data:
+            return False
+        if data == DONE:
+            self.done |= self.done_ends
+            return False
+        found = self._parse(data)
+        if found is None:
+            self.unreadable = True
+            return True
+        self._note(found)
+        if found.is_error or is_named_error(event):
+            self.failed = self.told = True
+        return False
 
 
 def is_named_error(event: bytes) -> bool:

@@ -8,6 +8,7 @@ limit is kept up to `TICK_S` late, and never early.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Protocol, Self
 from weakref import WeakKeyDictionary
@@ -65,7 +66,7 @@ def clock_of(loop: asyncio.AbstractEventLoop) -> Clock:
     return found
 
 
-class Interrupting:
+class Interrupting(ABC):
     """A block that something may end from outside; a cancellation from elsewhere stays one."""
 
     __slots__ = ("_clock", "_loop", "_n_cancelling", "_passed", "_task", "due_at")
@@ -83,9 +84,9 @@ class Interrupting:
         self._clock.add(self)
         return self
 
+    @abstractmethod
     def ring(self) -> None:
         """The limit has passed."""
-        raise NotImplementedError
 
     def _interrupt(self) -> None:
         self._passed = True
