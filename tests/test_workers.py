@@ -26,7 +26,8 @@ from telemetry.frames import Frame
 from telemetry.store import Address
 from telemetry.tokens import Token, nonce_of
 from workers.folding import hearing, labels
-from workers.folding.batch import Batch, effects
+from workers.folding.batch import Batch
+from workers.folding.effects import effects
 from workers.folding.held import References
 from workers.folding.labels import Word
 from workers.folding.learner import Learner

@@ -39,12 +39,14 @@ from workers.archive.archive import Archive
 from workers.archive.lookup import look_up
 from workers.archive.rebuilt import Rebuilt, difference
 from workers.archive.restore import restore
-from workers.folding.batch import NO_HISTORY, START, Batch, Entries, position
+from workers.folding.batch import START, Batch, Entries, position
+from workers.folding.effects import NO_HISTORY
 from workers.folding.held import References, sought_in_archive, take_up
 from workers.folding.history import BEGIN, EVERYTHING_HOURS, MOST_CHANGES, History
 from workers.folding.labels import EVENT_BYTES, narrowed, parse, widened
 from workers.folding.shard import THAWED_MS, Shard
-from workers.folding.young import MAX_DROPPED, thawed_row
+from workers.folding.thawed import thawed_row
+from workers.folding.young import MAX_DROPPED
 
 DAY_MS = 86_400_000
 HERE = Path(__file__).parent / "data"

@@ -19,7 +19,8 @@ from scripts.benches.derived_traffic import KINDS, SimulatedCall, faulty_traffic
 from telemetry import events
 from telemetry.events import FeedbackKind, Flag, Result, decode
 from telemetry.tokens import Token
-from workers.folding.batch import NO_HISTORY, Batch, Decision, effects
+from workers.folding.batch import Batch, Decision
+from workers.folding.effects import NO_HISTORY, effects
 from workers.observer import rewards
 from workers.observer.rewards import DerivedLabel, Memory, ObservedCall
 

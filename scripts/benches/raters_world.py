@@ -18,7 +18,8 @@ from scripts.benches.truth_records import outcomes
 from scripts.benches.truth_setting import Setting
 from scripts.benches.truth_world import BEGAN_MS, SimulatedWorld
 from telemetry.events import MICRO, RECORD, FeedbackKind, Flag, Kind
-from workers.folding.batch import DAY_MS, Batch, Decision, effects
+from workers.folding.batch import DAY_MS, Batch, Decision
+from workers.folding.effects import effects
 from workers.folding.raters import Seat
 
 QUALITY = (0.75, 0.70, 0.70, 0.70)

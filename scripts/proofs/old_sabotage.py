@@ -15,7 +15,7 @@ from scripts.proofs.old_world import N_SHARDS
 from scripts.proofs.sabotage import NothingToSabotage
 from telemetry import keys
 from telemetry.tokens import nonce_of
-from workers.folding.young import THAWED_AT_BYTES
+from workers.folding.thawed import THAWED_AT_BYTES
 
 FIND_S = 25.0
 """The job looks every five seconds, once it runs."""

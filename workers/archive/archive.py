@@ -26,9 +26,9 @@ from workers.archive import files as archive_files
 from workers.archive import indexing
 from workers.archive.files import HEARD_SINCE, ArchiveFile, Content
 from workers.folding.batch import DAY_MS, LABEL_DAYS, SPAN_DAYS, SPANS, START, position
+from workers.folding.thawed import THAWED_AT_BYTES
 from workers.folding.trimming import most_unarchived
 from workers.folding.writing import LAG_DAYS
-from workers.folding.young import THAWED_AT_BYTES
 
 log = structlog.get_logger()
 

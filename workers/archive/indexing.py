@@ -16,7 +16,8 @@ from workers.archive.columns import digests_of, from_end, nonces_in, nonces_of
 from workers.archive.files import ArchiveFile, Content
 from workers.archive.index import FACTS, seal, write
 from workers.folding import hearing
-from workers.folding.batch import DAY_MS, Batch, is_heard, take_apart
+from workers.folding.batch import DAY_MS, Batch, take_apart
+from workers.folding.effects import is_heard
 from workers.folding.hearing import ENTRIES, pieces
 from workers.folding.history import History
 from workers.folding.labels import narrowed

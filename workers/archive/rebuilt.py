@@ -26,9 +26,9 @@ from workers.folding.batch import (
     Window,
     at_ms,
     cold_field,
-    effects,
     take_apart,
 )
+from workers.folding.effects import effects
 from workers.folding.hearing import pieces
 from workers.folding.history import History
 from workers.folding.labels import narrowed, widened

@@ -40,8 +40,9 @@ from workers.folding.batch import (
 )
 from workers.folding.hearing import pieces
 from workers.folding.history import History
+from workers.folding.thawed import thawed_row
 from workers.folding.writing import ingested_expiry_s, label_expiry_s
-from workers.folding.young import Changes, YoungRows, thawed_row
+from workers.folding.young import Changes, YoungRows
 
 ABOVE = 1 << 32
 """What versions rise by: more than a lost store can have committed since its last checkpoint."""

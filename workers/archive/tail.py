@@ -14,7 +14,8 @@ import numpy as np
 from telemetry.events import Flag, Kind
 from workers.archive.archive import EVERY_BYTES, Archive
 from workers.folding import hearing
-from workers.folding.batch import DAY_MS, is_heard, take_apart
+from workers.folding.batch import DAY_MS, take_apart
+from workers.folding.effects import is_heard
 from workers.folding.hearing import pieces
 from workers.folding.history import History
 

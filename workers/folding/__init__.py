@@ -7,6 +7,8 @@
 - `terms`: what records add to the rows
 - `history`: for how long decisions were young
 - `batch`: what a part of a stream says
+- `effects`: what that changes
+- `thawed`: how a row is written that was put back
 - `young`: where what is young lies, and when it goes
 - `asking`: what a batch must know before it can be folded
 - `writing`: what a commit writes beside the rows

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from telemetry.scripts import Argument, in_parts
-from workers.folding.batch import Batch, Decision, Effects
+from workers.folding.batch import Batch, Decision
+from workers.folding.effects import Effects
 from workers.folding.raters import Seat
 from workers.folding.young import Changes, Question
 

@@ -35,14 +35,15 @@ from workers.folding.batch import (
     Entries,
     Window,
     at_ms,
-    effects,
     position,
     references_of,
     take_apart,
 )
+from workers.folding.effects import effects
 from workers.folding.hearing import pieces
 from workers.folding.history import BEGIN, EVERYTHING_HOURS, History
 from workers.folding.raters import sitting_beside
+from workers.folding.thawed import thawed_at_ms
 from workers.folding.trimming import MOST_UNARCHIVED_BYTES, stale_rows, trim
 from workers.folding.writing import (
     hold,
@@ -52,11 +53,7 @@ from workers.folding.writing import (
     write_ingested,
     write_labels,
 )
-from workers.folding.young import (
-    Changes,
-    YoungRows,
-    thawed_at_ms,
-)
+from workers.folding.young import Changes, YoungRows
 
 NO_ROW = bytes(8 * N_COLUMNS)
 """What is added to where nothing is known yet."""

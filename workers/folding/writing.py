@@ -18,12 +18,13 @@ from workers.folding.batch import (
     SPANS,
     Batch,
     Decision,
-    Effects,
     at_ms,
     cold_field,
 )
+from workers.folding.effects import Effects
 from workers.folding.labels import widened
-from workers.folding.young import YoungRows, thawed_row
+from workers.folding.thawed import thawed_row
+from workers.folding.young import YoungRows
 
 LAG_DAYS = 7
 """A labels row outlives its last use by this much, as nobody may have folded for a week."""

@@ -33,6 +33,7 @@ from workers.folding.batch import DAY_MS, Decision, Named, position
 from workers.folding.hearing import pieces
 from workers.folding.history import History
 from workers.folding.labels import narrowed
+from workers.folding.thawed import THAWED_AT_BYTES
 
 LOOKED_BACK = 2
 """Spans whose size tells how a new one begins: the one before it may be young and half empty."""
@@ -60,25 +61,6 @@ class Question:
                 if self.is_thawed:
                     row = row[THAWED_AT_BYTES:]
                 yield decision, narrowed(row) if self.is_wide else row
-
-
-THAWED_AT_BYTES = 6
-"""A row of `keys.thawed` begins with the time at which it was put there, in milliseconds."""
-
-
-def thawed_row(row: bytes, at_ms: int) -> bytes:
-    """Return the value under an old decision's nonce in `keys.thawed`.
-
-    Args:
-        row: what was said of it so far, all of it; empty where nothing was.
-        at_ms: now, on the store's clock.
-    """
-    return at_ms.to_bytes(THAWED_AT_BYTES, "big") + row
-
-
-def thawed_at_ms(value: bytes) -> int:
-    """Return when a value of `keys.thawed` was put there."""
-    return int.from_bytes(value[:THAWED_AT_BYTES], "big")
 
 
 @dataclass(slots=True)
