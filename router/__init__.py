@@ -6,6 +6,7 @@ Rooms from the ground up; a file imports its own room and those before it:
 - `net`: sockets, both sides
 - `endpoints`: what can be called, and how it is doing
 - `dialects`: the wire dialects
+- `translation`: between them
 - `config`: the one YAML file
 - `policy`: who may, for what, under which rules
 - `beliefs`: what is known now

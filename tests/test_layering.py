@@ -31,6 +31,7 @@ ROOMS = {
         "net",
         "endpoints",
         "dialects",
+        "translation",
         "config",
         "policy",
         "beliefs",
