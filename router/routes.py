@@ -356,13 +356,13 @@ def _takes_rest(path: str, beliefs: Beliefs) -> bool:
 
 
 def _is_passed_on(exchange: Exchange, beliefs: Beliefs) -> bool:
-    """Return whether a call of a dialect that no endpoint speaks has a provider that takes it.
+    """Return whether a call of a dialect that no endpoint takes has a provider that takes it.
 
     Then nothing of it is ours to decide, and its body goes there as it is.
     """
     dialect = CALLS.get(exchange.path) if exchange.method == "POST" else None
-    is_spoken = dialect is None or dialect in beliefs.configuration.catalog.spoken
-    return not is_spoken and _takes_rest(exchange.path, beliefs)
+    is_taken = dialect is None or dialect in beliefs.configuration.catalog.taken
+    return not is_taken and _takes_rest(exchange.path, beliefs)
 
 
 async def _fail(exchange: Exchange, error: Exception) -> None:

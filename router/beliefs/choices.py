@@ -24,7 +24,7 @@ from bandit.utility import Order
 from router.beliefs.books import DAY_MS, calls_a_day, read_books
 from router.config.compiled import App, Configuration, Strategy
 from router.config.entries import Mode
-from router.endpoints.catalog import Catalog
+from router.endpoints.catalog import Catalog, speakers
 from router.endpoints.entries import Dialect
 from router.policy.route import first_permitted, incumbents_of
 from telemetry.events import digest8
@@ -132,8 +132,8 @@ def is_current(review_key: ReviewKey, configuration: Configuration) -> bool:
         listed = configuration.catalog.by_model.get(review_key.model) or ()
         if not (app.entry.map_models and listed):
             return False
-        spoken = ([e for e in listed if dialect in e.dialects] for dialect in Dialect)
-        firsts = [first_permitted(app, own).id for own in spoken if own]
+        taking = (speakers(listed, dialect) for dialect in Dialect)
+        firsts = [first_permitted(app, own).id for own in taking if own]
         return review_key.incumbent in firsts
     return review_key.incumbent in incumbents_of(app, strategy)
 

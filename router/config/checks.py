@@ -101,12 +101,29 @@ def _check_endpoint(
     provider = entries.providers.get(endpoint.provider or "")
     if not endpoint.base_url and not (provider and provider.base_url):
         yield (*where, "base_url"), "missing", "give it, or name a provider that has one"
+    yield from _check_translate(where, endpoint, provider)
     yield from _check_auth((*where, "auth"), endpoint.auth)
     if endpoint.base_url or endpoint.auth:  # else what is wrong is the provider's
         base_url = endpoint.base_url or (provider.base_url if provider else None)
         yield from _check_one_auth(
             where, base_url, endpoint.auth or (provider.auth if provider else None)
         )
+
+
+def _check_translate(
+    where: Place, endpoint: EndpointEntry, provider: ProviderEntry | None
+) -> Iterator[tuple[Place, str, str]]:
+    """Yield a dialect that needs no translation at this endpoint, or has none."""
+    if endpoint.translate is None:
+        return  # a provider's holds for those of its endpoints that it means something for
+    spoken = endpoint.dialects or (provider and provider.dialects) or [Dialect.CHAT]
+    for i, dialect in enumerate(endpoint.translate.calls_of):
+        at: Place = (*where, "translate", "from", i)
+        if dialect in spoken:
+            yield at, dialect, "the endpoint speaks it: such calls pass as they come; leave it out"
+        elif not any(to in spoken for to in TRANSLATED[dialect]):
+            into = " or ".join(TRANSLATED[dialect])
+            yield at, dialect, f"it can be said in {into}, and the endpoint speaks neither"
 
 
 def _check_one_auth(

@@ -17,6 +17,7 @@ from router.policy.constraints import Demand, Eligibility
 from router.policy.hints import Hints
 from router.policy.route import ModelField, Route, choose_strategy, find_route, parse_model
 from router.policy.tasks import Task, categorize
+from router.translation.translations import Translations
 
 MAX_ROUTINGS = 4096
 """Kinds of calls remembered; a model's name is the caller's to choose, so there is a bound."""
@@ -46,6 +47,7 @@ class CallContext(Struct, frozen=True):
     strategy: Strategy
     route: Route
     eligibility: Eligibility
+    translations: Translations
     unit: Unit
     draw_key: str
     seed: bytes
@@ -136,7 +138,9 @@ def task_of(hint: str | None, app: App, request: CallRequest, configuration: Con
     return categorize(hint, app.entry.task, structure, configuration.tasks)
 
 
-def demand_of(caller: Caller, request: CallRequest, data_class: DataClass) -> Demand:
+def demand_of(
+    caller: Caller, request: CallRequest, data_class: DataClass, translations: Translations
+) -> Demand:
     """Return what the call asks of an endpoint."""
     entry = caller.app.entry
     return Demand(
@@ -147,6 +151,7 @@ def demand_of(caller: Caller, request: CallRequest, data_class: DataClass) -> De
         has_credential=bool(caller.credentials),
         text_bytes=request.text_bytes,
         max_tokens=request.output_limit,
+        translations=translations,
     )
 
 

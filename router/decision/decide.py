@@ -40,6 +40,7 @@ from router.policy.callers import Caller
 from router.policy.constraints import Exclusion, Filter
 from router.policy.hints import Headers, read_hints
 from router.policy.route import Route, route_to
+from router.translation.translations import Translations
 
 MEDIA = Needs.IMAGES | Needs.AUDIO
 """Whose tokens are no text."""
@@ -124,7 +125,8 @@ class Decider:
         review_key = routing.choices if route.is_guarded else None
         choices = beliefs.choices.get(review_key) if review_key else None
         data_class = app.entry.data_class.tightened(hints.data_class)
-        demand = demand_of(caller, request, data_class)
+        translations = Translations(request, begun_at_s=at.epoch_s)
+        demand = demand_of(caller, request, data_class, translations)
         constraints = configuration.derive(Filter.of)
         return CallContext(
             caller=caller,
@@ -135,6 +137,7 @@ class Decider:
             strategy=routing.strategy,
             route=_with_law_in_force(route, choices, task_index, beliefs),
             eligibility=constraints.apply(demand, self.health, self.sizes, at.monotonic_s),
+            translations=translations,
             unit=unit,
             draw_key=draw_key,
             seed=seed,
@@ -294,6 +297,8 @@ class Decider:
             **choice_of(context),
             "then": [e.id for e in plan.then()],
             "exclusions": context.eligibility.exclusions(catalog),
+            "translated": context.translations.told_of(drawn),
+            "left_out": context.translations.left_out(drawn),
             "posterior_version": context.beliefs.version,
             "fallback": route.fallback.value,
         }

@@ -214,8 +214,7 @@ def _nobody(
     full = [arm for arm in arms if eligibility.reasons[arm] is Exclusion.IN_FLIGHT]
     if full:
         return Overloaded([catalog.endpoints[arm].id for arm in full])
-    reasons = {catalog.endpoints[arm].id: eligibility.reasons[arm] for arm in arms}
-    return NoCandidates({id_: str(reason) for id_, reason in reasons.items() if reason})
+    return NoCandidates(eligibility.said_of(arms, catalog))
 
 
 def _hosts(catalog: Catalog, table: Table, group: int, of: Plan) -> Iterator[Endpoint]:

@@ -58,6 +58,8 @@ class NativeRequest:
     __slots__ = ("_hints", "_reference", "_tags_us", "body", "model", "needs", "streamed")
 
     dialect: ClassVar[Dialect]
+    is_translated: ClassVar[bool] = False
+    left_out: ClassVar[tuple[str, ...]] = ()
     says_something: ClassVar[bool] = True
     """Its answer says something that a label may be read off."""
 
@@ -108,6 +110,14 @@ class NativeRequest:
         for name, value in endpoint.params.items():
             top[name] = Raw(value)
         return encoded(top), asks
+
+    def as_callers(self, answer: bytes) -> bytes:
+        """Return an unstreamed answer as its caller reads it: as it came."""
+        return answer
+
+    def refusal_as_callers(self, status: int, body: bytes) -> bytes:
+        """Return a provider's refusal as its caller reads it: as it came."""
+        return body
 
     def renamed(self, model: str) -> bytes:
         """Return the body with another model and without what is for us; else as it came."""

@@ -76,12 +76,50 @@ def continued_of(previous_response_id: Any, conversation: Any) -> StoredId | Non
     return None
 
 
-class CallRequest(Protocol):
-    """A request of any dialect."""
+class Outgoing(Protocol):
+    """What goes out of a call to one endpoint, and how its answer comes back to the caller."""
 
     @property
     def dialect(self) -> Dialect:
-        """The dialect that it came in."""
+        """The dialect that it is in."""
+
+    @property
+    def is_translated(self) -> bool:
+        """Whether the caller speaks another."""
+
+    @property
+    def left_out(self) -> Sequence[str]:
+        """The names of fields that a translation does not carry."""
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the answer is to come in pieces."""
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it stores nothing at the provider, so that it may go out twice."""
+
+    def fields(self, endpoint: Endpoint) -> dict[str, bytes]:
+        """Return the top-level fields that an endpoint gets, as JSON, without what we add."""
+
+    def rewritten(self, endpoint: Endpoint, *, ask_usage: bool = True) -> tuple[bytes, bool]:
+        """Return the body for an endpoint, and whether its usage chunk must be hidden."""
+
+    def open_stream(self, *, hide_usage: bool) -> AnswerStream:
+        """Return a reader of the streamed answer, which passes on what the caller reads."""
+
+    def read_answer(self, body: bytes) -> WholeAnswer | None:
+        """Return what is read of an unstreamed answer; None where there is no answer in it."""
+
+    def as_callers(self, answer: bytes) -> bytes:
+        """Return an unstreamed answer as its caller reads it."""
+
+    def refusal_as_callers(self, status: int, body: bytes) -> bytes:
+        """Return a provider's refusal as its caller reads it."""
+
+
+class CallRequest(Outgoing, Protocol):
+    """A request of any dialect, as it came."""
 
     @property
     def model(self) -> str:
@@ -92,16 +130,8 @@ class CallRequest(Protocol):
         """The request as it came."""
 
     @property
-    def streamed(self) -> bool:
-        """Whether the answer is to come in pieces."""
-
-    @property
     def says_something(self) -> bool:
         """Whether its answer says something that a label may be read off."""
-
-    @property
-    def repeatable(self) -> bool:
-        """Whether it stores nothing at the provider, so that it may go out twice."""
 
     @property
     def is_kept(self) -> bool:
@@ -133,20 +163,8 @@ class CallRequest(Protocol):
     def conversation(self) -> Sequence[bytes]:
         """Return its messages."""
 
-    def fields(self, endpoint: Endpoint) -> dict[str, bytes]:
-        """Return the top-level fields that an endpoint gets, as JSON, without what we add."""
-
-    def rewritten(self, endpoint: Endpoint, *, ask_usage: bool = True) -> tuple[bytes, bool]:
-        """Return the body for an endpoint, and whether its usage chunk must be hidden."""
-
     def without_hints(self) -> bytes:
         """Return the body without what is for us."""
-
-    def open_stream(self, *, hide_usage: bool) -> AnswerStream:
-        """Return a reader of the streamed answer."""
-
-    def read_answer(self, body: bytes) -> WholeAnswer | None:
-        """Return what is read of an unstreamed answer; None where there is no answer in it."""
 
     def as_stream(self, answer: bytes) -> bytes:
         """Return a whole answer as a stream, for a client whose stream has begun."""

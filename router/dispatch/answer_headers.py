@@ -30,11 +30,19 @@ def answer_headers(
     """Return the headers of an answer: what of the provider's goes back, and ours."""
     attempt = reply.attempt
     upstream_s = attempt.ttft_s or attempt.latency_s
+    sent = attempt.outgoing
+    translated: list[Header] = []
+    if sent is not None and sent.is_translated:
+        told = decision.context.translations.told_of(attempt.endpoint) or ""
+        translated.append((b"x-router-translated", told.encode()))
+        if sent.left_out:
+            translated.append((b"x-router-left-out", ", ".join(sent.left_out).encode()))
     timing = f"decide;dur={decide_s * 1e3:.2f}, upstream;dur={upstream_s * 1e3:.1f}"
     return [
         *returned_headers(reply.headers, named=decision.context.route.by_name),
         *decision_headers(decision, decision_id),
         (b"x-router-endpoint", attempt.endpoint.id.encode()),
         (b"x-router-attempts", str(attempt.number).encode()),
+        *translated,
         (b"server-timing", timing.encode()),
     ]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from router.dialects.request import CallRequest
+from router.dialects.request import Outgoing
 from router.dialects.unread import LateAnswer, UnreadStream
 from router.dispatch.codes import shown_code
 from router.dispatch.fates import (
@@ -69,6 +69,7 @@ class Attempt(Ending):
     let_go_s: float = math.inf  # of a client that is less patient: signs of life pass after this
     hold: Hold = Hold.CONTENT
     stream: HeldStream | None = None
+    outgoing: Outgoing | None = None  # as it was sent
 
     @property
     def has_spoken(self) -> bool:
@@ -82,7 +83,7 @@ class Sending:
 
     headers: list[Header]
     body: bytes
-    request: CallRequest
+    request: Outgoing
     hide_usage: bool
     query: bytes = b""  # of the client's own URL
 
@@ -212,6 +213,11 @@ class Dispatcher:
         if not 200 <= response.status < 300:
             return await self._read_refusal(attempt, response, sending, clock)
         if isinstance(response, CodedAnswer):
+            if sending.request.is_translated:
+                why = f"status {response.status} in a coding that cannot be translated"
+                raise AttemptFailed(
+                    Result.BAD_REPLY, why, status=response.status, fate=Fate.FIT
+                )
             return await _read_unread(attempt, response, sending, clock)
         chunks, first = aiter(response), b""
         if sending.streamed:
@@ -222,7 +228,7 @@ class Dispatcher:
                 stream = await _open(attempt, sending, response, chunks, first)
                 return Reply(attempt, response.status, response.headers, None, stream, response)
         patience_s = math.inf
-        if not sending.streamed:
+        if not (sending.streamed or sending.request.is_translated):  # else it is told whole
             patience_s = COMMIT_S if attempt.hold is Hold.NOTHING else attempt.let_go_s
         body, is_end = await _read_body(attempt, chunks, first, clock, patience_s=patience_s)
         if not is_end:
@@ -240,10 +246,12 @@ class Dispatcher:
         answer = sending.request.read_answer(body)
         if answer is None:
             why = f"status {response.status} without an answer"
+            shown = None if sending.request.is_translated else own
             raise AttemptFailed(
-                Result.BAD_REPLY, why, status=response.status, fate=Fate.FIT, own=own
+                Result.BAD_REPLY, why, status=response.status, fate=Fate.FIT, own=shown
             )
         attempt.usage, attempt.answer_id = answer.usage, answer.id
+        own.body = sending.request.as_callers(body)
         await response.aclose()
         return own
 
@@ -258,7 +266,8 @@ class Dispatcher:
             raise StreamOptionsRefused
         found = read_refusal(status, body, client_auth=endpoint.client_auth)
         attempt.result = found.result
-        own = Reply(attempt, status, response.headers, body)
+        told = sending.request.refusal_as_callers(status, body)
+        own = Reply(attempt, status, response.headers, told)
         code = shown_code(found.code)
         raise AttemptFailed(
             found.result,

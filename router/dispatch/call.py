@@ -18,7 +18,7 @@ from router.decision.context import CallContext
 from router.decision.decide import Decider, Decision
 from router.decision.stored_ids import StoredIds
 from router.dialects.errors import refusal_event
-from router.dialects.request import CallRequest, StoredId, StoredKind
+from router.dialects.request import CallRequest, Outgoing, StoredId, StoredKind
 from router.dispatch.answer_headers import answer_headers, decision_headers
 from router.dispatch.attempt import (
     Attempt,
@@ -40,7 +40,7 @@ from router.dispatch.booking import (
 from router.dispatch.diagnosis import Complaints
 from router.dispatch.fates import Fate, said_of_endpoint
 from router.dispatch.fit import note_answered
-from router.dispatch.headers import forward_headers, forward_query
+from router.dispatch.headers import forward_headers, forward_query, headers_in
 from router.dispatch.heartbeat import Heartbeat
 from router.dispatch.held import Hold
 from router.dispatch.observer_line import ObserverLine, observed
@@ -101,6 +101,8 @@ class Calls:
         except Exception:
             call.note_client_gone()  # whatever failed in here, it was no endpoint
             raise
+        finally:
+            context.translations.let_go()
 
 
 class _Call:
@@ -167,7 +169,7 @@ class _Call:
         home.budget.earn()
         usable = planner.may_serve(plan, plan.drawn)
         candidates = order(
-            plan.drawn, plan.then(), health, usable=usable, fields=self.request.fields
+            plan.drawn, plan.then(), health, usable=usable, fields=self._fields
         )
         first = next(candidates, None)
         if first is None:
@@ -246,18 +248,13 @@ class _Call:
             AttemptFailed: it came to nothing.
         """
         endpoint = attempt.endpoint
-        headers = forward_headers(
-            self.exchange.raw_headers,
-            self.decision.context.caller,
-            endpoint,
-            key_headers=self.configuration.catalog.key_headers,
-        )
+        attempt.outgoing = self.decision.context.translations.outgoing(endpoint)
         breaker = self.home.dispatcher.health.breakers[endpoint.digest]
         asks = not breaker.refuses_stream_options
         try:
-            return await self._ask(attempt, headers, ask_usage=asks)
+            return await self._ask(attempt, attempt.outgoing, ask_usage=asks)
         except StreamOptionsRefused:  # a field of ours: no failure, and sent again without it
-            reply = await self._ask(attempt, headers, ask_usage=False)
+            reply = await self._ask(attempt, attempt.outgoing, ask_usage=False)
         if reply.status == 200:
             breaker.refuses_stream_options = True
             log.warning(
@@ -266,16 +263,24 @@ class _Call:
             )
         return reply
 
-    async def _ask(self, attempt: Attempt, headers: list[Header], *, ask_usage: bool) -> Reply:
-        body, hide_usage = self.request.rewritten(attempt.endpoint, ask_usage=ask_usage)
-        sending = Sending(
-            headers,
-            body,
-            self.request,
-            hide_usage,
-            forward_query(self.exchange.query, attempt.endpoint),
+    async def _ask(self, attempt: Attempt, outgoing: Outgoing, *, ask_usage: bool) -> Reply:
+        endpoint = attempt.endpoint
+        body, hide_usage = outgoing.rewritten(endpoint, ask_usage=ask_usage)
+        headers = forward_headers(
+            self.exchange.raw_headers,
+            self.decision.context.caller,
+            endpoint,
+            key_headers=self.configuration.catalog.key_headers,
         )
+        query = forward_query(self.exchange.query, endpoint)
+        if outgoing.is_translated:
+            headers, query = headers_in(outgoing.dialect, headers, endpoint), b""
+        sending = Sending(headers, body, outgoing, hide_usage, query)
         return await self.home.dispatcher.attempt(attempt, sending)
+
+    def _fields(self, endpoint: Endpoint) -> dict[str, bytes]:
+        """Return the top-level fields that an endpoint gets of the call."""
+        return self.decision.context.translations.outgoing(endpoint).fields(endpoint)
 
     def fail(self, attempt: Attempt, failure: AttemptFailed) -> None:
         """Book that an attempt failed, and say so in the log."""
@@ -351,8 +356,10 @@ class _Call:
             retry_after_s=retry_after_s,
         )
         if final and attempt.result is Result.OK:
-            health, fields = self.home.dispatcher.health, self.request.fields
-            note_answered(endpoint, self.failures, health, fields=fields, now=time.monotonic())
+            health = self.home.dispatcher.health
+            note_answered(
+                endpoint, self.failures, health, fields=self._fields, now=time.monotonic()
+            )
         flags = self.flags | (STREAMED if self.request.streamed else 0) | (FINAL if final else 0)
         if self.buffers and self.exchange.started:
             flags |= PROMISED
@@ -378,7 +385,7 @@ class _Call:
 
     def _note_id(self, endpoint: Endpoint, answer_id: str | None) -> None:
         """Remember who made an answer that lies there from now on."""
-        if answer_id and self.request.is_kept:
+        if answer_id and self.request.is_kept and self.request.dialect in endpoint.dialects:
             stored = StoredId(StoredKind.RESPONSE, answer_id)
             self.home.ids.note(self.decision.context.caller.app.name, stored, endpoint.digest)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from router.endpoints.entries import Dialect
 from router.net.asgi import Header
 from router.policy.callers import Caller
 
@@ -26,6 +27,11 @@ TRAVEL = frozenset(
 """What goes to a provider that is called under our key: whatever else a client sends may be a
 secret of another provider's. `forward_headers` adds to it."""
 TRAVEL_PREFIXES = (b"x-stainless-",)
+OF_A_DIALECT = (b"anthropic-", b"openai-", b"x-stainless-")
+"""What says something to providers of one dialect only."""
+BEARER = b"Bearer "
+ANTHROPIC_VERSION = b"2023-06-01"
+"""The only one that there is; a call without it is refused."""
 OURS = b"x-router-"
 RATE_HEADERS = (b"x-ratelimit-", b"anthropic-ratelimit-")
 """Passed back only to a caller who named the model: of an unnamed one they say nothing."""
@@ -96,6 +102,25 @@ def forward_headers(
         out.append(to.auth_header)
     elif to.client_auth:
         out += caller.credentials
+    return out
+
+
+def headers_in(dialect: Dialect, headers: Sequence[Header], to: Destination) -> list[Header]:
+    """Return what of the headers to a provider means something in another dialect than its caller's.
+
+    The caller's own key stays one, in the header where the dialect has it.
+    """
+    out = []
+    for name, value in headers:
+        if name.startswith(OF_A_DIALECT):
+            continue
+        if to.client_auth and dialect is Dialect.MESSAGES and value.startswith(BEARER):
+            name, value = b"x-api-key", value.removeprefix(BEARER)
+        elif to.client_auth and dialect is not Dialect.MESSAGES and name == b"x-api-key":
+            name, value = b"authorization", BEARER + value
+        out.append((name, value))
+    if dialect is Dialect.MESSAGES:
+        out.append((b"anthropic-version", ANTHROPIC_VERSION))
     return out
 
 

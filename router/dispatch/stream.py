@@ -84,7 +84,7 @@ class StreamedAnswer:
                 async for chunk in source.chunks:
                     limit.move(math.inf)  # what a slow client takes is not the provider's
                     passed = source.feed(chunk)
-                    self._keep(chunk)
+                    self._keep(passed)
                     self._tell_id()
                     if stream.done or stream.unreadable or stream.told:
                         self._ending = self._ending or self._end(ended_well=False)

@@ -56,7 +56,8 @@ class TimeLimitTable:
         known = self._known.get(key)
         if known is None:
             said = (endpoint.timeouts, strategy.timeouts, app.entry.timeouts)
-            known = self._known[key] = tightest(endpoint.targets[dialect], said)
+            target = endpoint.targets[endpoint.spoken_for(dialect)]
+            known = self._known[key] = tightest(target, said)
         return known
 
 

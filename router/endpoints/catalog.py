@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 import httpx
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bandit.posterior import Arms
 from router.endpoints.base_url import part_user
 from router.endpoints.entries import (
+    TRANSLATED,
     Auth,
     AuthEntry,
     Capability,
@@ -23,6 +24,7 @@ from router.endpoints.entries import (
     ModelEntry,
     ProviderEntry,
     TimeoutsEntry,
+    TranslateEntry,
     needs_of,
 )
 from router.net.pool import Target
@@ -40,6 +42,8 @@ class Endpoint:
     provider: str
     dialects: frozenset[Dialect]
     targets: dict[Dialect, Target]  # of each that it speaks
+    translated: dict[Dialect, Dialect]  # of calls that it takes: into which that it speaks
+    drop: frozenset[str]  # what a translation may leave out
     auth_header: tuple[bytes, bytes] | None
     client_auth: bool
     params: dict[str, bytes]  # name -> JSON
@@ -58,6 +62,14 @@ class Endpoint:
     forwarded: frozenset[bytes]  # names of headers that travel beside the usual ones
     may_split: bool  # its own labels may end its equivalence
     is_split: bool = False  # they did: it has a group of its own
+
+    def takes(self, dialect: Dialect) -> bool:
+        """Return whether it takes calls of a dialect: as they come, or translated."""
+        return dialect in self.dialects or dialect in self.translated
+
+    def spoken_for(self, dialect: Dialect) -> Dialect:
+        """Return the dialect in which a call of one that it takes goes to it."""
+        return dialect if dialect in self.dialects else self.translated[dialect]
 
     @property
     def target(self) -> Target:
@@ -103,6 +115,7 @@ class Catalog:
     passthrough: Provider | None
     key_headers: frozenset[bytes]  # names in which some provider's key travels
     spoken: frozenset[Dialect]  # by some endpoint
+    taken: frozenset[Dialect]  # those, and what is translated into them
     arms: Arms = field(repr=False)
 
     @property
@@ -189,6 +202,7 @@ def _assembled(
             to.auth_header[0] for to in (*endpoints, passthrough) if to and to.auth_header
         ),
         spoken=frozenset(dialect for e in endpoints for dialect in e.dialects),
+        taken=frozenset(dialect for e in endpoints for dialect in Dialect if e.takes(dialect)),
         arms=Arms(
             group=group,
             family=np.array(family_of_group, dtype=np.intp),
@@ -215,6 +229,7 @@ def _endpoint(
     cached = prices.cached_input_usd_per_mtok if prices else None
     capabilities = model.capabilities
     dialects = entry.dialects or provider.dialects or [Dialect.CHAT]
+    translate = entry.translate or provider.translate
     return Endpoint(
         index=index,
         id=entry.id,
@@ -223,6 +238,8 @@ def _endpoint(
         provider=entry.provider or "",
         dialects=frozenset(dialects),
         targets={d: Target.of(httpx.URL(_call_url(base_url, auth, d))) for d in dialects},
+        translated=_translated(dialects, translate),
+        drop=frozenset(translate.drop if translate else ()),
         auth_header=(signed_in or _auth_header(auth)) if secrets else None,
         client_auth=auth == "client",
         params={name: json.dumps(value).encode() for name, value in entry.params.items()},
@@ -241,6 +258,29 @@ def _endpoint(
         forwarded=_names(entry.forward_headers or provider.forward_headers),
         may_split=entry.equivalent is None,
     )
+
+
+def speakers(endpoints: Iterable[Endpoint], dialect: Dialect) -> tuple[Endpoint, ...]:
+    """Return who takes calls of a dialect, as listed: first who speaks it, then who translates."""
+    native, translating = [], []
+    for endpoint in endpoints:
+        if dialect in endpoint.dialects:
+            native.append(endpoint)
+        elif dialect in endpoint.translated:
+            translating.append(endpoint)
+    return (*native, *translating)
+
+
+def _translated(
+    dialects: Sequence[Dialect], translate: TranslateEntry | None
+) -> dict[Dialect, Dialect]:
+    """Return what calls of each dialect that is not spoken are translated into."""
+    out = {}
+    for dialect in translate.calls_of if translate else ():
+        into = next((to for to in TRANSLATED[dialect] if to in dialects), None)
+        if into is not None and dialect not in dialects:
+            out[dialect] = into
+    return out
 
 
 CALL_PATHS = {

@@ -227,12 +227,39 @@ class LimitsEntry(Entry):
     max_in_flight: Annotated[int, Field(gt=0, le=1_000_000)] | None = None
 
 
+TRANSLATED = {
+    Dialect.CHAT: (Dialect.MESSAGES,),
+    Dialect.MESSAGES: (Dialect.CHAT,),
+    Dialect.RESPONSES: (Dialect.CHAT, Dialect.MESSAGES),
+}
+"""By the dialect of a call: those that it can be said in, the nearest first."""
+
+
+class TranslateEntry(Entry):
+    """Which calls an endpoint takes that come in a dialect which it does not speak."""
+
+    calls_of: Annotated[list[Dialect], Field(min_length=1, alias="from")]
+    drop: list[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]] = []
+    """What may be left out though it means something: types of provider-run tools, `store`,
+    `reasoning`."""
+
+    @field_validator("calls_of")
+    @classmethod
+    def _can_be_said(cls, value: list[Dialect]) -> list[Dialect]:
+        for dialect in value:
+            if dialect not in TRANSLATED:
+                known = ", ".join(TRANSLATED)
+                raise ValueError(f"nothing translates {dialect}; of {known} name those to take")
+        return value
+
+
 class Hosting(Entry):
     """What a provider says once for all its endpoints, and an endpoint may say for itself."""
 
     base_url: str | None = None
     auth: Auth | None = None
     dialects: Annotated[list[Dialect], Field(min_length=1)] | None = None
+    translate: TranslateEntry | None = None
     region: str | None = None
     max_data_class: DataClass | None = None
     forward_headers: list[HeaderName] | None = None  # beside those that travel anyway

@@ -54,6 +54,8 @@ def of_decision(decision: Decision) -> dict[str, Any]:
         "follows": _follows(decision.held),
         "stands_in_for": decision.stands_in_for.id if decision.stands_in_for else None,
         "note": why(context),
+        "translated": context.translations.told_of(plan.drawn),
+        "left_out": context.translations.left_out(plan.drawn),
     }
 
 

@@ -7,7 +7,7 @@ and health are looked at for every call.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
@@ -19,12 +19,14 @@ from router.endpoints.catalog import Catalog, Endpoint
 from router.endpoints.entries import DataClass, Dialect
 from router.endpoints.health import Health
 from router.endpoints.token_sizes import TokenSizes
+from router.translation.translations import Translations
 
 
 class Exclusion(StrEnum):
     """Why an endpoint may not serve a call."""
 
     DIALECT = "dialect"
+    TRANSLATION = "translation"  # something of it cannot be said in the endpoint's dialect
     DATA_CLASS = "data_class"
     REGION = "region"
     CLIENT_KEY = "client_key"  # it needs the caller's own key, and there is none to pass on
@@ -36,12 +38,12 @@ class Exclusion(StrEnum):
 
 
 PRIVACY = frozenset(
-    {Exclusion.DIALECT, Exclusion.DATA_CLASS, Exclusion.REGION, Exclusion.CLIENT_KEY}
+    {Exclusion.DIALECT, Exclusion.TRANSLATION, Exclusion.DATA_CLASS, Exclusion.REGION, Exclusion.CLIENT_KEY}
 )
 """What holds in every mode, also for a model that the caller named."""
 
 
-class Demand(Struct, frozen=True):
+class Demand(Struct, frozen=True, kw_only=True):
     """What a call asks of an endpoint."""
 
     dialect: Dialect
@@ -51,6 +53,7 @@ class Demand(Struct, frozen=True):
     has_credential: bool
     text_bytes: int
     max_tokens: int | None
+    translations: Translations  # what it is in other dialects
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class Eligibility:
     reasons: tuple[Exclusion | None, ...]
     rests_until: tuple[float, ...] = ()  # monotonic seconds at which breakers may be probed
     contexts: tuple[int, ...] = ()  # tokens; 0 where no limit is known
+    untranslated: dict[int, str] = field(default_factory=dict)  # by arm: what cannot be said
 
     def least_bad(self, arms: Iterable[int]) -> int | None:
         """Return whom to ask among these where only breakers or context exclude; None: nobody.
@@ -77,8 +81,17 @@ class Eligibility:
 
     def exclusions(self, catalog: Catalog) -> dict[str, str]:
         """Return the reason of every excluded endpoint, by its id."""
-        pairs = zip(catalog.endpoints, self.reasons, strict=True)
-        return {e.id: reason.value for e, reason in pairs if reason is not None}
+        return self.said_of(range(len(self.reasons)), catalog)
+
+    def said_of(self, arms: Iterable[int], catalog: Catalog) -> dict[str, str]:
+        """Return the reason of each of these that is excluded, by its id."""
+        out = {}
+        for arm in arms:
+            reason, detail = self.reasons[arm], self.untranslated.get(arm)
+            if reason is not None:
+                shown = f"{reason.value}: {detail}" if detail else reason.value
+                out[catalog.endpoints[arm].id] = shown
+        return out
 
 
 class Filter:
@@ -91,6 +104,7 @@ class Filter:
         self._least_context = min(filter(None, self._contexts), default=None)
         self._any_output_limit = any(e.limits.max_output_tokens for e in catalog.endpoints)
         self._any_in_flight = any(e.limits.max_in_flight for e in catalog.endpoints)
+        self._translated = frozenset(d for e in catalog.endpoints for d in e.translated)
 
     @classmethod
     def of(cls, configuration: Configuration) -> Filter:
@@ -103,14 +117,18 @@ class Filter:
         tokens = demand.text_bytes / sizes.least + (demand.max_tokens or 0)
         unusual = (
             health.troubled
+            or demand.dialect in self._translated
             or self._any_in_flight
             or (self._least_context is not None and tokens > self._least_context)
             or (self._any_output_limit and demand.max_tokens)
         )
         if not unusual:
             return static
+        untranslated = self._untranslated(demand, static)
         reasons = tuple(
-            known or self._dynamic(endpoint, demand, sizes, health, now)
+            known
+            or (Exclusion.TRANSLATION if endpoint.index in untranslated else None)
+            or self._dynamic(endpoint, demand, sizes, health, now)
             for endpoint, known in zip(self._catalog.endpoints, static.reasons, strict=True)
         )
         return Eligibility(
@@ -118,7 +136,20 @@ class Filter:
             reasons,
             tuple(health.breakers[e.digest].rests_until for e in self._catalog.endpoints),
             self._contexts,
+            untranslated,
         )
+
+    def _untranslated(self, demand: Demand, static: Eligibility) -> dict[int, str]:
+        """Return by arm what of a call cannot be said in the dialect of whom nothing else bars."""
+        if demand.dialect not in self._translated:
+            return {}
+        out = {}
+        for endpoint, known in zip(self._catalog.endpoints, static.reasons, strict=True):
+            if known is None and demand.dialect in endpoint.translated:
+                why = demand.translations.refusal(endpoint)
+                if why is not None:
+                    out[endpoint.index] = why
+        return out
 
     def _static(self, demand: Demand) -> Eligibility:
         key = (
@@ -154,7 +185,7 @@ class Filter:
 
 
 def _structural(endpoint: Endpoint, demand: Demand) -> Exclusion | None:
-    if demand.dialect not in endpoint.dialects:
+    if not endpoint.takes(demand.dialect):
         return Exclusion.DIALECT
     if demand.data_class.level > endpoint.max_data_class.level:
         return Exclusion.DATA_CLASS

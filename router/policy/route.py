@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 from bandit.draws import LEARNING, Law
 from router.config.compiled import App, Strategy
 from router.config.entries import AUTO, CLAUDE_AUTO, Fallback, Mode, is_reserved
-from router.endpoints.catalog import Catalog, Endpoint
+from router.endpoints.catalog import Catalog, Endpoint, speakers
 from router.endpoints.entries import Dialect
 from router.errors import RequestRejected
 from telemetry.numbers import brief, clipped
@@ -86,7 +86,7 @@ def no_such_model(model: str) -> RequestRejected:
         return RequestRejected("invalid_request", "model is missing; name one", param="model")
     return RequestRejected(
         "model_not_found",
-        f"no endpoint that speaks this dialect lists the model {brief(model)}; GET /v1/models "
+        f"no endpoint that takes this dialect lists the model {brief(model)}; GET /v1/models "
         "shows what there is, "
         "and a provider with passthrough: true would take it unlisted",
         param="model",
@@ -120,7 +120,7 @@ def find_route(
 ) -> Route | None:
     """Return how the call is routed; None means that no endpoint lists the model.
 
-    An endpoint that does not speak the call's dialect lists nothing for it: where a provider takes
+    An endpoint that does not take the call's dialect lists nothing for it: where a provider takes
     what is not listed, that one may well speak it.
 
     Args:
@@ -134,7 +134,7 @@ def find_route(
     pinned = catalog.by_id.get(target.name)
     if pinned is None and entry.mode is Mode.PINNED and not off:
         pinned = catalog.by_id[entry.endpoint or ""]
-    if pinned is not None and (dialect in pinned.dialects or target.automatic):
+    if pinned is not None and (pinned.takes(dialect) or target.automatic):
         fallback = entry.fallback or Fallback.NONE
         return _straight(strategy, pinned, (pinned,), fallback, by_name=True)
     draws = entry.mode is Mode.ROUTE and not off and share * 100 < entry.percent
@@ -144,8 +144,7 @@ def find_route(
         if not draws:
             return _straight(strategy, incumbent, catalog.endpoints, fallback, by_name=False)
         return _drawn(strategy, incumbent, catalog.endpoints, None, fallback, by_name=False)
-    named = catalog.by_model.get(target.name, ())
-    listed = tuple(endpoint for endpoint in named if dialect in endpoint.dialects)
+    listed = speakers(catalog.by_model.get(target.name, ()), dialect)
     if not listed:
         return None
     first = first_permitted(app, listed)
@@ -239,7 +238,8 @@ def incumbent_of(app: App, strategy: Strategy, dialect: Dialect = Dialect.CHAT) 
 
     The one that app or strategy names, else the first listed; in either case one that the app's
     standing constraints permit, so that it is the same in every mode, and while routing is off.
-    Where that one does not speak the call's dialect, the first that does.
+    Where that one does not speak the call's dialect, the first that does; where none speaks it, the
+    first that translates it.
     """
     named = strategy.incumbent if app.incumbent is None else app.incumbent
     if isinstance(named, str):
@@ -247,7 +247,7 @@ def incumbent_of(app: App, strategy: Strategy, dialect: Dialect = Dialect.CHAT) 
     first = named if named is not None and named in app.permitted else app.permitted[0]
     if dialect in first.dialects:
         return first
-    return next((e for e in app.permitted if dialect in e.dialects), first)
+    return next(iter(speakers(app.permitted, dialect)), first)
 
 
 def incumbents_of(app: App, strategy: Strategy) -> list[str]:
@@ -256,8 +256,8 @@ def incumbents_of(app: App, strategy: Strategy) -> list[str]:
     Of dialects that nobody speaks there is none, and vectors have none that is challenged.
     """
     challenged = [d for d in Dialect if d is not Dialect.EMBEDDINGS]
-    spoken = [d for d in challenged if any(d in e.dialects for e in app.permitted)]
-    found = [incumbent_of(app, strategy, dialect) for dialect in spoken]
+    taken = [d for d in challenged if any(e.takes(d) for e in app.permitted)]
+    found = [incumbent_of(app, strategy, dialect) for dialect in taken]
     return list(dict.fromkeys(one.id for one in found if one is not None))
 
 

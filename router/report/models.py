@@ -41,11 +41,11 @@ def find_model(configuration: Configuration, dialect: Dialect, name: str) -> dic
 
 
 def _listed(configuration: Configuration, dialect: Dialect | None) -> list[str]:
-    """Return ids of endpoints, then names of models: of those that speak a dialect, or of all."""
+    """Return ids of endpoints, then names of models: of those that take a dialect, or of all."""
     catalog = configuration.catalog
-    spoken = [e for e in catalog.endpoints if dialect is None or dialect in e.dialects]
-    models = [m for m, hosts in catalog.by_model.items() if any(e in spoken for e in hosts)]
-    return list(dict.fromkeys([*(e.id for e in spoken), *models]))
+    shown = [e for e in catalog.endpoints if dialect is None or e.takes(dialect)]
+    models = [m for m, hosts in catalog.by_model.items() if any(e in shown for e in hosts)]
+    return list(dict.fromkeys([*(e.id for e in shown), *models]))
 
 
 def _anthropic(name: str) -> dict[str, Any]:

@@ -1,0 +1,105 @@
+"""What one call is in the dialects of endpoints that do not speak its own; worked out when asked."""
+
+from __future__ import annotations
+
+from router.dialects.request import CallRequest, Outgoing
+from router.endpoints.catalog import Endpoint
+from router.endpoints.entries import Dialect
+from router.translation import requests
+from router.translation.prompt import Manner, Prompt, Untranslatable, Written
+from router.translation.translated import TranslatedCall
+
+LONGEST_REASON = 200
+"""Characters: it goes into errors, explanations and their log."""
+
+Way = tuple[Dialect, Manner]
+
+
+class Translations:
+    """The translations of one call; each is made once, however many endpoints ask."""
+
+    __slots__ = ("_begun_at_s", "_dialect", "_left_out", "_prompt", "_request", "_written")
+
+    def __init__(self, request: CallRequest, *, begun_at_s: float) -> None:
+        """Begin; nothing is read yet.
+
+        Args:
+            begun_at_s: epoch seconds, for answers that must say when they were made.
+        """
+        self._dialect = request.dialect
+        self._request: CallRequest | None = request
+        self._begun_at_s = begun_at_s
+        self._prompt: Prompt | None = None
+        self._written: dict[Way, Written | Untranslatable] = {}
+        self._left_out: dict[Way, list[str]] = {}
+
+    def refusal(self, endpoint: Endpoint) -> str | None:
+        """Return what of the call an endpoint's dialect has no word for; None: all can be said."""
+        found = self._of(endpoint)
+        return str(found)[:LONGEST_REASON] if isinstance(found, Untranslatable) else None
+
+    def told_of(self, endpoint: Endpoint) -> str | None:
+        """Return from which dialect into which a call to an endpoint is translated, if it is."""
+        if not self._is_needed(endpoint):
+            return None
+        return f"{self._dialect} to {endpoint.spoken_for(self._dialect)}"
+
+    def left_out(self, endpoint: Endpoint) -> list[str]:
+        """Return the names of fields that an endpoint is not told of."""
+        return self._left_out.get(self._way(endpoint), []) if self._is_needed(endpoint) else []
+
+    def outgoing(self, endpoint: Endpoint) -> Outgoing:
+        """Return the call as an endpoint gets it.
+
+        Raises:
+            Untranslatable: it cannot be said; whoever may serve it was chosen otherwise.
+        """
+        assert self._request is not None  # until it was let go, no attempt is begun
+        if not self._is_needed(endpoint):
+            return self._request
+        found = self._of(endpoint)
+        if isinstance(found, Untranslatable):
+            raise found
+        assert self._prompt is not None  # it was read to be written
+        return TranslatedCall(
+            self._request, self._prompt, found, self._way(endpoint)[0], begun_at_s=self._begun_at_s
+        )
+
+    def let_go(self) -> None:
+        """Forget all but what is told of it: an explanation outlives its call's body."""
+        self._request = self._prompt = None
+        self._written.clear()
+
+    def _is_needed(self, endpoint: Endpoint) -> bool:
+        return self._dialect not in endpoint.dialects and self._dialect in endpoint.translated
+
+    def _way(self, endpoint: Endpoint) -> Way:
+        return endpoint.spoken_for(self._dialect), manner_of(endpoint)
+
+    def _of(self, endpoint: Endpoint) -> Written | Untranslatable:
+        way = self._way(endpoint)
+        found = self._written.get(way)
+        if found is None:
+            found = self._written[way] = self._write(way)
+            if isinstance(found, Written):
+                self._left_out[way] = sorted(found.left_out)
+        return found
+
+    def _write(self, way: Way) -> Written | Untranslatable:
+        assert self._request is not None
+        try:
+            if self._prompt is None:
+                self._prompt = requests.read(self._dialect, self._request.body)
+            return requests.write(self._prompt, *way)
+        except Untranslatable as why:
+            return why
+
+
+def manner_of(endpoint: Endpoint) -> Manner:
+    """Return how an endpoint is spoken to."""
+    most = (endpoint.output_tokens, endpoint.limits.max_output_tokens)
+    return Manner(
+        output_tokens=min((n for n in most if n is not None), default=None),
+        reasoning=endpoint.reasoning,
+        drop=endpoint.drop,
+    )
