@@ -215,9 +215,7 @@ class Dispatcher:
         if isinstance(response, CodedAnswer):
             if sending.request.is_translated:
                 why = f"status {response.status} in a coding that cannot be translated"
-                raise AttemptFailed(
-                    Result.BAD_REPLY, why, status=response.status, fate=Fate.FIT
-                )
+                raise AttemptFailed(Result.BAD_REPLY, why, status=response.status, fate=Fate.FIT)
             return await _read_unread(attempt, response, sending, clock)
         chunks, first = aiter(response), b""
         if sending.streamed:

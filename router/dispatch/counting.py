@@ -9,12 +9,13 @@ import asyncio
 import os
 
 import httpx
+import msgspec
 
 from router.dialects.body import NativeRequest
 from router.dispatch.headers import forward_headers, forward_query, request_ids, returned_headers
 from router.endpoints.catalog import Catalog, Endpoint
 from router.errors import AllEndpointsFailed, Misconfigured
-from router.net.asgi import DisconnectGuard, Exchange
+from router.net.asgi import JSON, DisconnectGuard, Exchange
 from router.net.codings import decoded
 from router.net.deadline import Deadline
 from router.net.pool import Target, Upstream, UpstreamResponse
@@ -73,6 +74,16 @@ async def count_tokens(
     ours.append((b"x-router-endpoint", endpoint.id.encode()))
     returned = returned_headers(response.headers, named=False)
     await exchange.respond(response.status, counted, returned + ours)
+
+
+async def tell_estimate(exchange: Exchange, endpoint: Endpoint, tokens: int) -> None:
+    """Answer with what a prompt probably is at an endpoint of another dialect, and say so."""
+    warning = "estimated from bytes: the endpoint counts no tokens in this dialect"
+    headers = [*request_ids(os.urandom(16).hex().encode())]
+    headers.append((b"x-router-endpoint", endpoint.id.encode()))
+    headers.append((b"x-router-warning", warning.encode()))
+    body = msgspec.json.encode({"input_tokens": tokens})
+    await exchange.respond(200, body, [JSON, *headers])
 
 
 async def _whole(response: UpstreamResponse) -> bytes:

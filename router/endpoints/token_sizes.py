@@ -15,6 +15,8 @@ LEAST_BYTES = 2.0
 """Fewer come of prompts that a provider adds by itself, and say nothing of a longer text."""
 LEAST_TOKENS = 100
 """In shorter prompts what is around the text weighs too much."""
+SEED_BYTES = 3.6
+"""What a token takes of mixed text, until calls have shown it."""
 ENOUGH_CALLS = 8
 LAST_CALLS = 64
 MARGIN = 1.1
@@ -38,6 +40,12 @@ class TokenSizes:
     def bytes_per_token(self, digest: int) -> float:
         """Return how many bytes of text a token takes at most."""
         return self._bytes.get(digest, UNKNOWN_BYTES)
+
+    def expected(self, digest: int, text_bytes: int) -> int:
+        """Return how many tokens a text probably has at an endpoint, by its last calls."""
+        seen = self._seen.get(digest)
+        ratio = sum(seen.last) / len(seen.last) if seen and seen.last else SEED_BYTES
+        return max(round(text_bytes / ratio), 1)
 
     def learn(self, digest: int, text_bytes: int, tokens: int) -> None:
         """Take note of a prompt of text alone that was answered, and of what it was counted as."""

@@ -38,7 +38,13 @@ class Exclusion(StrEnum):
 
 
 PRIVACY = frozenset(
-    {Exclusion.DIALECT, Exclusion.TRANSLATION, Exclusion.DATA_CLASS, Exclusion.REGION, Exclusion.CLIENT_KEY}
+    {
+        Exclusion.DIALECT,
+        Exclusion.TRANSLATION,
+        Exclusion.DATA_CLASS,
+        Exclusion.REGION,
+        Exclusion.CLIENT_KEY,
+    }
 )
 """What holds in every mode, also for a model that the caller named."""
 

@@ -1,0 +1,323 @@
+"""The SDKs of OpenAI and Anthropic, unchanged, at endpoints that do not speak their dialect."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import httpx2
+import numpy as np
+import openai
+import pytest
+from conftest import SHARDS, Provider, Reply, Seen, Sidecar, answer, chunks, endpoint, serving
+from dialects import ARGUMENTS, PERSON, SAID, named, speak
+from pydantic import BaseModel
+
+from telemetry import events, frames, keys
+from telemetry.store import Address, connect
+
+HTTP = httpx2.Client(trust_env=False, verify=False)
+ASK = [{"role": "user", "content": "hi"}]
+SCHEMA = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+OF_ANTHROPIC = [{"name": "weather", "description": "d", "input_schema": SCHEMA}]
+OF_CHAT = [{"type": "function", "function": {"name": "weather", "parameters": SCHEMA}}]
+OF_RESPONSES = [{"type": "function", "name": "weather", "parameters": SCHEMA, "strict": True}]
+SEARCH = {"type": "web_search"}
+USED = {"prompt_tokens": 45, "completion_tokens": 6, "total_tokens": 51}
+CACHED = {"prompt_tokens_details": {"cached_tokens": 30}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _closed_at_the_end() -> Iterator[None]:
+    yield
+    HTTP.close()
+
+
+class Person(BaseModel):
+    name: str
+    age: int
+
+
+def chat(call: Seen) -> Reply:
+    """Answer a call of Chat Completions: with a tool's call where one is offered, else words."""
+    wanted = call.json
+    has_result = any(m["role"] == "tool" for m in wanted["messages"])
+    text = json.dumps(PERSON) if wanted.get("response_format") else SAID
+    said: dict[str, Any] = {"role": "assistant", "content": text}
+    if wanted.get("tools") and not has_result:
+        function = {"name": "weather", "arguments": json.dumps(ARGUMENTS)}
+        said["tool_calls"] = [{"id": "call_1", "type": "function", "function": function}]
+    reason = "tool_calls" if "tool_calls" in said else "stop"
+    usage = USED | CACHED
+    if not wanted.get("stream"):
+        choice = {"index": 0, "message": said, "finish_reason": reason}
+        body = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m"}
+        return Reply(body=json.dumps(body | {"choices": [choice], "usage": usage}).encode())
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
+    deltas += [{"content": piece} for piece in (text[:5], text[5:])]
+    for tool in said.get("tool_calls", ()):
+        begin = {**tool, "index": 0, "function": {**tool["function"], "arguments": ""}}
+        deltas.append({"tool_calls": [begin]})
+        arguments = tool["function"]["arguments"]
+        pieces = (arguments[:9], arguments[9:])
+        deltas += [{"tool_calls": [{"index": 0, "function": {"arguments": p}}]} for p in pieces]
+    return Reply(chunks=[*_chunks(deltas, reason, usage), b"data: [DONE]\n\n"])
+
+
+def _chunks(deltas: list[dict[str, Any]], reason: str, usage: dict[str, Any]) -> list[bytes]:
+    head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    choices = [[{"index": 0, "delta": d, "finish_reason": None}] for d in deltas]
+    choices.append([{"index": 0, "delta": {}, "finish_reason": reason}])
+    said = [head | {"choices": c} for c in choices] + [head | {"choices": [], "usage": usage}]
+    return [b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in said]
+
+
+def anthropics(call: Seen) -> Reply:
+    """Answer a call of Messages, and nothing else."""
+    assert call.path.partition("?")[0].endswith("/messages")
+    return speak(call)
+
+
+@pytest.fixture
+def sidecar(provider: Provider, state_dir: Path, address: Address) -> Iterator[Sidecar]:
+    """Two endpoints, each of which takes the other's dialect, and Responses, in translation."""
+    provider.on("c", chat)
+    provider.on("m", anthropics)
+    with serving(configuration(provider), state_dir, address) as found:
+        yield found
+
+
+def configuration(provider: Provider, **more: Any) -> dict[str, Any]:
+    drop = ["web_search", "store"]
+    of_chat = {"from": ["messages", "responses"], "drop": drop}
+    of_messages = {"from": ["chat", "responses"], "drop": drop}
+    models = {"gpt": {"output_tokens": 4000}, "claude": {"output_tokens": 4000}}
+    models["gpt"]["reasoning"] = "effort"
+    models["claude"]["reasoning"] = "adaptive"
+    return {
+        "models": models,
+        "endpoints": [
+            endpoint(provider, "c", model="gpt", dialects=["chat"], translate=of_chat),
+            endpoint(provider, "m", model="claude", dialects=["messages"], translate=of_messages),
+        ],
+        "strategies": {"learn": {"objective": "quality", "incumbent": "none"}},
+        "apps": {"default": {"mode": "route", "strategy": "learn"}},
+        **more,
+    }
+
+
+def claude(sidecar: Sidecar) -> anthropic.Anthropic:
+    return anthropic.Anthropic(
+        base_url=sidecar.url, http_client=HTTP, max_retries=0, api_key="sk-own"
+    )
+
+
+def gpt(sidecar: Sidecar) -> openai.OpenAI:
+    return openai.OpenAI(
+        base_url=sidecar.url + "/v1", http_client=HTTP, max_retries=0, api_key="sk-own"
+    )
+
+
+# -- Anthropic's SDK at an endpoint of Chat Completions --------------------------------------------
+
+
+def test_anthropics_sdk_is_served_by_an_endpoint_of_chat(
+    sidecar: Sidecar, provider: Provider
+) -> None:
+    got = claude(sidecar).messages.with_raw_response.create(
+        model="c", max_tokens=100, messages=ASK, system="Be brief.", metadata={"user_id": "u"}
+    )
+
+    said = got.parse()
+    assert said.content[0].text == SAID
+    assert (said.stop_reason, said.id) == ("end_turn", "chatcmpl-1")
+    assert (said.usage.input_tokens, said.usage.cache_read_input_tokens) == (15, 30)
+    assert got.headers["x-router-translated"] == "messages to chat"
+    assert got.headers["x-router-left-out"] == "metadata"
+    (call,) = provider.calls
+    assert call.json["messages"][0] == {"role": "system", "content": "Be brief."}
+    assert "anthropic-version" not in call.headers
+
+
+def test_a_stream_of_chat_is_a_stream_of_messages_to_anthropics_sdk(sidecar: Sidecar) -> None:
+    with claude(sidecar).messages.stream(model="c", max_tokens=100, messages=ASK) as stream:
+        text = list(stream.text_stream)
+        last = stream.get_final_message()
+
+    assert text == ["hello", " there"]
+    assert (last.stop_reason, last.usage.output_tokens) == ("end_turn", 6)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_two_turns_with_a_tool_work_in_anthropics_sdk(
+    streamed: bool, sidecar: Sidecar, provider: Provider
+) -> None:
+    client = claude(sidecar)
+    wants = {"model": "c", "max_tokens": 100, "tools": OF_ANTHROPIC}
+
+    def ask(turns: list[dict[str, Any]]) -> anthropic.types.Message:
+        if not streamed:
+            return client.messages.create(**wants, messages=turns)
+        with client.messages.stream(**wants, messages=turns) as stream:
+            return stream.get_final_message()
+
+    first = ask(ASK)
+    call = first.content[-1]
+    result = {"type": "tool_result", "tool_use_id": call.id, "content": "20 degrees"}
+    said = [b.to_dict() for b in first.content]
+    turns = [*ASK, {"role": "assistant", "content": said}, {"role": "user", "content": [result]}]
+    second = ask(turns)
+
+    assert (call.name, call.input, first.stop_reason) == ("weather", ARGUMENTS, "tool_use")
+    assert second.content[-1].text == SAID
+    told = provider.calls[1].json["messages"]
+    assert [m["role"] for m in told] == ["user", "assistant", "tool"]
+    assert json.loads(told[1]["tool_calls"][0]["function"]["arguments"]) == ARGUMENTS
+    assert told[2] == {"role": "tool", "tool_call_id": call.id, "content": "20 degrees"}
+
+
+def test_structured_output_of_messages_comes_from_chat(sidecar: Sidecar) -> None:
+    got = claude(sidecar).messages.parse(
+        model="c", max_tokens=100, messages=ASK, output_format=Person
+    )
+
+    assert got.parsed_output == Person(**PERSON)
+
+
+def test_tokens_are_estimated_where_the_endpoint_counts_none(sidecar: Sidecar) -> None:
+    text = "many words " * 100
+    ask = [{"role": "user", "content": text}]
+    got = claude(sidecar).messages.with_raw_response.count_tokens(model="c", messages=ask)
+
+    assert 200 < got.parse().input_tokens < 500
+    assert got.headers["x-router-warning"].startswith("estimated")
+
+
+# -- OpenAI's SDK at an endpoint of Messages -------------------------------------------------------
+
+
+def test_openais_sdk_is_served_by_an_endpoint_of_messages(
+    sidecar: Sidecar, provider: Provider
+) -> None:
+    got = gpt(sidecar).chat.completions.with_raw_response.create(model="m", messages=ASK)
+
+    said = got.parse()
+    assert said.choices[0].message.content == SAID
+    assert (said.choices[0].finish_reason, said.id) == ("stop", "msg_1")
+    assert said.usage.prompt_tokens == 45
+    assert got.headers["x-router-translated"] == "chat to messages"
+    (call,) = provider.calls
+    assert call.json["max_tokens"] == 4000
+    assert call.headers["anthropic-version"] == "2023-06-01"
+
+
+def test_a_stream_of_messages_is_a_stream_of_chat_to_openais_sdk(sidecar: Sidecar) -> None:
+    stream = gpt(sidecar).chat.completions.create(
+        model="m", messages=ASK, stream=True, stream_options={"include_usage": True}
+    )
+    got = list(stream)
+
+    assert "".join(c.choices[0].delta.content or "" for c in got if c.choices) == SAID
+    assert got[-1].usage.completion_tokens == 6
+    assert len({chunk.id for chunk in got}) == 1
+
+
+def test_two_turns_with_a_tool_work_in_openais_sdk(sidecar: Sidecar, provider: Provider) -> None:
+    client = gpt(sidecar)
+    first = client.chat.completions.create(model="m", messages=ASK, tools=OF_CHAT)
+    said = first.choices[0].message
+    (call,) = said.tool_calls
+    result = {"role": "tool", "tool_call_id": call.id, "content": "20 degrees"}
+    turns = [*ASK, said.to_dict(), result]
+    second = client.chat.completions.create(model="m", messages=turns, tools=OF_CHAT)
+
+    assert json.loads(call.function.arguments) == ARGUMENTS
+    assert first.choices[0].finish_reason == "tool_calls"
+    assert second.choices[0].message.content == SAID
+    told = provider.calls[1].json["messages"]
+    assert told[1]["content"][-1]["input"] == ARGUMENTS
+    assert told[2]["content"][0]["tool_use_id"] == call.id
+
+
+# -- Responses at both -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["c", "m"])
+def test_responses_are_served_by_endpoints_of_either_dialect(model: str, sidecar: Sidecar) -> None:
+    client = gpt(sidecar)
+    whole = client.responses.create(model=model, input="hi", store=False)
+    with client.responses.stream(model=model, input="hi", store=False) as stream:
+        streamed = stream.get_final_response()
+
+    assert (whole.output_text, streamed.output_text) == (SAID, SAID)
+    assert whole.status == streamed.status == "completed"
+    assert whole.usage.input_tokens == streamed.usage.input_tokens == 45
+
+
+@pytest.mark.parametrize("model", ["c", "m"])
+def test_two_turns_with_a_tool_work_in_responses(model: str, sidecar: Sidecar) -> None:
+    client = gpt(sidecar)
+    wants = {"model": model, "tools": OF_RESPONSES, "store": False}
+    turns: list[Any] = [*ASK]
+    with client.responses.stream(**wants, input=turns) as stream:
+        first = stream.get_final_response()
+    (call,) = [item for item in first.output if item.type == "function_call"]
+    turns += [item.to_dict() for item in first.output]
+    turns.append({"type": "function_call_output", "call_id": call.call_id, "output": "20"})
+    second = client.responses.create(**wants, input=turns)
+
+    assert json.loads(call.arguments) == ARGUMENTS
+    assert second.output_text == SAID
+
+
+def test_a_response_that_was_to_be_kept_is_not_there_later(sidecar: Sidecar) -> None:
+    client = gpt(sidecar)
+    got = client.responses.with_raw_response.create(model="c", input="hi", tools=[SEARCH])
+
+    assert got.headers["x-router-left-out"] == "store, tools.web_search"
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(got.parse().id)
+
+
+# -- What cannot be said ---------------------------------------------------------------------------
+
+
+def test_what_cannot_be_said_goes_to_who_speaks_the_dialect(
+    sidecar: Sidecar, provider: Provider
+) -> None:
+    for _ in range(10):
+        claude(sidecar).messages.create(model="auto", max_tokens=9, messages=ASK, top_k=5)
+
+    assert {call.host for call in provider.calls} == {"m"}
+
+
+def test_what_nobody_can_be_told_is_refused_with_the_field(sidecar: Sidecar) -> None:
+    with pytest.raises(openai.ConflictError) as refused:
+        gpt(sidecar).responses.create(
+            model="auto", input="hi", store=False, tools=[{"type": "code_interpreter"}]
+        )
+
+    assert set(refused.value.body["exclusions"]) == {"c", "m"}
+    for reason in refused.value.body["exclusions"].values():
+        assert reason.startswith("translation: tools[0]")
+
+
+def test_a_dry_run_and_an_explanation_name_what_is_left_out(sidecar: Sidecar) -> None:
+    body = {"model": "c", "max_tokens": 9, "messages": ASK, "metadata": {"user_id": "u"}}
+    said = {"anthropic-version": "2023-06-01"}
+    dry = sidecar.http.post("/v1/router/decide", json=body, headers=said)
+    sent = sidecar.http.post("/v1/messages", json=body, headers=said)
+    decision_id = sent.headers["x-router-decision-id"]
+    kept = sidecar.http.get(f"/v1/router/decisions/{decision_id}")
+
+    for shown in (dry.json(), kept.json()):
+        assert (shown["translated"], shown["left_out"]) == ("messages to chat", ["metadata"])
