@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,15 +9,13 @@ from typing import Any
 
 import anthropic
 import httpx2
-import numpy as np
 import openai
 import pytest
-from conftest import SHARDS, Provider, Reply, Seen, Sidecar, answer, chunks, endpoint, serving
-from dialects import ARGUMENTS, PERSON, SAID, named, speak
+from conftest import Provider, Reply, Seen, Sidecar, endpoint, serving
+from dialects import ARGUMENTS, PERSON, SAID, speak
 from pydantic import BaseModel
 
-from telemetry import events, frames, keys
-from telemetry.store import Address, connect
+from telemetry.store import Address
 
 HTTP = httpx2.Client(trust_env=False, verify=False)
 ASK = [{"role": "user", "content": "hi"}]

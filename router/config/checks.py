@@ -20,8 +20,11 @@ from router.config.lines import shown
 from router.config.masking import HIDDEN, NO_KEY_HERE, Place, is_name_of_variable, masked
 from router.endpoints.base_url import part_user, without_user
 from router.endpoints.entries import (
+    TRANSLATED,
     AuthEntry,
+    Dialect,
     EndpointEntry,
+    ProviderEntry,
 )
 from telemetry.address import parse_topology
 from telemetry.errors import StoreUnavailable

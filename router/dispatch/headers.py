@@ -106,7 +106,7 @@ def forward_headers(
 
 
 def headers_in(dialect: Dialect, headers: Sequence[Header], to: Destination) -> list[Header]:
-    """Return what of the headers to a provider means something in another dialect than its caller's.
+    """Return what of the headers to a provider means something in another dialect as well.
 
     The caller's own key stays one, in the header where the dialect has it.
     """

@@ -1,4 +1,4 @@
-"""What one call is in the dialects of endpoints that do not speak its own; worked out when asked."""
+"""What one call is in the dialects of endpoints that do not speak its own."""
 
 from __future__ import annotations
 
