@@ -7,6 +7,13 @@ from typing import Any
 from router.endpoints.entries import Dialect
 from router.translation.fields import Nothing, StrictFields, opened
 from router.translation.media import is_url
+from router.translation.openai_shapes import (
+    ROLES,
+    grammar_of,
+    schema_said,
+    sound_said,
+    word_chosen,
+)
 from router.translation.prompt import (
     Choosing,
     CustomTool,
@@ -18,7 +25,6 @@ from router.translation.prompt import (
     ProviderTool,
     Role,
     Schema,
-    Sound,
     Text,
     Tool,
     ToolChoice,
@@ -27,10 +33,8 @@ from router.translation.prompt import (
     Untranslatable,
 )
 from router.translation.tools import PLAIN, provider_tool, schema_of
-from router.translation.turns import Said, conversation
+from router.translation.turns import Utterance, conversation
 
-ROLES = {"system": Role.SYSTEM, "developer": Role.SYSTEM, "user": Role.USER, "tool": Role.USER}
-CHOICES = {"auto": Choosing.AUTO, "none": Choosing.NONE, "required": Choosing.ANY}
 NOTHING: Nothing = {
     "n": (1,),
     "logprobs": (False,),
@@ -93,7 +97,7 @@ def _left_out(fields: StrictFields) -> frozenset[str]:
 # -- messages -------------------------------------------------------------------------------------
 
 
-def _said(fields: StrictFields) -> list[Said]:
+def _said(fields: StrictFields) -> list[Utterance]:
     calls: dict[str, ToolUse] = {}  # of the last turn that made some
     said = []
     for message in fields.each("messages"):
@@ -101,10 +105,11 @@ def _said(fields: StrictFields) -> list[Said]:
         if role == "assistant":
             parts = _assistant(message)
             calls |= {part.id: part for part in parts if isinstance(part, ToolUse)}
-            said.append(Said(Role.ASSISTANT, parts, message.path))
+            said.append(Utterance(Role.ASSISTANT, parts, message.path))
+        elif role == "tool":
+            said.append(Utterance(Role.USER, (_result(message, calls),), message.path))
         elif role in ROLES:
-            parts = (_result(message, calls),) if role == "tool" else _content(message, role)
-            said.append(Said(ROLES[role], parts, message.path))
+            said.append(Utterance(ROLES[role], _content(message, role), message.path))
         else:
             raise message.refusal("role", f"{role!r} is no role that translations know")
         message.close("message", IN_MESSAGE)
@@ -122,7 +127,7 @@ def _part(part: StrictFields, texts_only: bool) -> Part:
     kind = part.some_text("type")
     found: Part
     if kind == "text":
-        found = Text(_words(part, "text"))
+        found = Text(part.any_text("text"))
     elif texts_only:
         raise part.refusal("type", f"{kind!r} stands where only text may")
     elif kind == "image_url":
@@ -130,20 +135,11 @@ def _part(part: StrictFields, texts_only: bool) -> Part:
     elif kind == "file":
         found = _document(part.must("file"))
     elif kind == "input_audio":
-        sound = part.must("input_audio")
-        found = Sound(sound.some_text("data"), sound.some_text("format"))
-        sound.close("sound")
+        found = sound_said(part.must("input_audio"))
     else:
         raise part.refusal("type", f"{kind!r} is no content that translations know")
     part.close("part")
     return found
-
-
-def _words(part: StrictFields, name: str) -> str:
-    text = part.text(name)
-    if text is None:
-        raise part.refusal(name, "is missing")
-    return text
 
 
 def _image(image: StrictFields) -> Image:
@@ -168,7 +164,7 @@ def _assistant(message: StrictFields) -> tuple[Part, ...]:
         kind = part.some_text("type")
         if kind not in ("text", "refusal"):
             raise part.refusal("type", f"{kind!r} is nothing that translations let it say")
-        said.append(Text(_words(part, kind)))
+        said.append(Text(part.any_text(kind)))
         part.close("part")
     refused = message.text("refusal")
     said += [Text(refused)] if refused else []
@@ -185,7 +181,7 @@ def _call(call: StrictFields) -> ToolUse:
     use = ToolUse(
         id=call.some_text("id"),
         name=inner.some_text("name"),
-        arguments=_words(inner, takes),
+        arguments=inner.any_text(takes),
         is_custom=kind == "custom",
     )
     inner.close("call")
@@ -238,28 +234,17 @@ def _function(tool: StrictFields) -> Tool:
 
 def _custom(tool: StrictFields) -> CustomTool:
     name, description = tool.some_text("name"), tool.text("description")
-    grammar = None
-    if shape := tool.inner("format"):
-        if shape.some_text("type") == "grammar":
-            inner = shape.must("grammar")
-            grammar = {"type": "grammar"} | {
-                key: inner.some_text(key) for key in ("syntax", "definition")
-            }
-            inner.close("tool")
-        shape.close("tool")
+    shape = tool.inner("format")
+    grammar = None if shape is None else grammar_of(shape, "grammar")
     tool.close("tool", PLAIN)
     return CustomTool(name, description, grammar)
 
 
 def _choice(fields: StrictFields) -> ToolChoice | None:
-    value = fields.take("tool_choice")
-    if value is None:
-        return None
-    if isinstance(value, str):
-        if value not in CHOICES:
-            raise fields.refusal("tool_choice", "is none of auto, none, required and a tool")
-        return ToolChoice(CHOICES[value])
-    choice = fields.within("tool_choice", value)
+    word = word_chosen(fields)
+    choice = fields.inner("tool_choice")
+    if choice is None:
+        return word
     kind = choice.some_text("type")
     if kind not in ("function", "custom"):
         raise choice.refusal("type", f"{kind!r} has no counterpart in another dialect")
@@ -288,18 +273,3 @@ def _format(fields: StrictFields) -> tuple[Schema | None, bool]:
         raise shape.refusal("type", f"{kind!r} has no counterpart in another dialect")
     shape.close("format")
     return schema, kind == "json_object"
-
-
-def schema_said(fields: StrictFields) -> Schema:
-    """Return the shape that an answer must have, as OpenAI's dialects say it."""
-    schema = fields.mapping("schema")
-    if schema is None:
-        raise fields.refusal("schema", "is missing")
-    found = Schema(
-        schema=schema,
-        name=fields.some_text("name"),
-        strict=fields.flag("strict"),
-        description=fields.text("description") or None,
-    )
-    fields.close("schema")
-    return found

@@ -74,6 +74,17 @@ class StrictFields:
             raise self.refusal(name, "is missing")
         return value
 
+    def any_text(self, name: str) -> str:
+        """Return a field that must hold text, be it empty."""
+        value = self.text(name)
+        if value is None:
+            raise self.refusal(name, "is missing")
+        return value
+
+    def alone(self, name: str) -> str | None:
+        """Return a field if it holds text; what holds something else is not taken."""
+        return self.text(name) if isinstance(self._rest.get(name), str) else None
+
     def flag(self, name: str) -> bool | None:
         """Return a field that holds true or false."""
         value = self.take(name)
@@ -112,10 +123,10 @@ class StrictFields:
 
     def texts_or_one(self, name: str) -> tuple[str, ...]:
         """Return a field that holds texts, or one of them alone."""
-        value = self._rest.get(name)
-        if isinstance(value, str):
-            self._rest[name] = [value]
-        return self.texts(name)
+        one = self.alone(name)
+        if one == "":
+            raise self.refusal(name, "is empty")
+        return self.texts(name) if one is None else (one,)
 
     def word(self, name: str, words: type[W]) -> W | None:
         """Return a field that holds one of these words."""
@@ -160,11 +171,11 @@ class StrictFields:
 
     def parts(self, name: str, kind: str) -> Iterator[StrictFields]:
         """Yield the fields of each part of some content; text alone is one part of type `kind`."""
-        value = self._rest.get(name)
-        if isinstance(value, str):
-            yield self.within(name, {"type": kind, "text": self.take(name)})
-        else:
+        text = self.alone(name)
+        if text is None:
             yield from self.each(name)
+        else:
+            yield self.within(name, {"type": kind, "text": text})
 
     def close(self, place: str, nothing: Nothing = NO_FIELDS) -> None:
         """Judge what was not taken: see the head of this file.

@@ -11,7 +11,7 @@ SCHEMES = ("https://", "http://", "data:")
 PDF = "application/pdf"
 
 
-class HeldData(Struct, frozen=True):
+class DataUrl(Struct, frozen=True):
     """What a `data:` URL holds."""
 
     media_type: str
@@ -23,10 +23,10 @@ class HeldData(Struct, frozen=True):
         return f"data:{self.media_type};base64,{self.base64}"
 
 
-def held(url: str) -> HeldData | None:
+def held(url: str) -> DataUrl | None:
     """Return what a `data:` URL holds in base64; None where it is another URL."""
     found = DATA.fullmatch(url)
-    return None if found is None else HeldData(found[1], found[2])
+    return None if found is None else DataUrl(found[1], found[2])
 
 
 def is_url(text: str) -> bool:

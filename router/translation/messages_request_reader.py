@@ -11,7 +11,7 @@ from router.translation.advisory import THINKING
 from router.translation.efforts import effort_of
 from router.translation.exact import encoded
 from router.translation.fields import Nothing, StrictFields, opened
-from router.translation.media import HeldData, is_url
+from router.translation.media import DataUrl, is_url
 from router.translation.prompt import (
     Choosing,
     Document,
@@ -29,7 +29,7 @@ from router.translation.prompt import (
     ToolUse,
 )
 from router.translation.tools import CALLER, PLAIN, provider_tool, schema_of
-from router.translation.turns import Said, conversation
+from router.translation.turns import Utterance, conversation
 
 CHOICES = {
     "auto": Choosing.AUTO,
@@ -70,7 +70,7 @@ def read(body: dict[str, Any]) -> Prompt:
     """
     fields = opened(body, Dialect.MESSAGES)
     system = tuple(_block(block, ("text",)) for block in fields.parts("system", "text"))
-    first = Said(Role.SYSTEM, tuple(part for part in system if part), "system")
+    first = Utterance(Role.SYSTEM, tuple(part for part in system if part), "system")
     before, turns = conversation([*([first] if first.parts else []), *_said(fields)])
     tools, provided = _tools(fields)
     choice, parallel = _choice(fields)
@@ -96,7 +96,7 @@ def read(body: dict[str, Any]) -> Prompt:
 # -- messages -------------------------------------------------------------------------------------
 
 
-def _said(fields: StrictFields) -> list[Said]:
+def _said(fields: StrictFields) -> list[Utterance]:
     said = []
     for message in fields.each("messages"):
         role = message.word("role", Role)
@@ -105,7 +105,7 @@ def _said(fields: StrictFields) -> list[Said]:
         if not message.has("content"):
             raise message.refusal("content", "is missing")
         blocks = [_block(block, BLOCKS[role]) for block in message.parts("content", "text")]
-        said.append(Said(role, tuple(block for block in blocks if block), message.path))
+        said.append(Utterance(role, tuple(block for block in blocks if block), message.path))
         message.close("message")
     return said
 
@@ -117,7 +117,7 @@ def _block(block: StrictFields, kinds: tuple[str, ...]) -> Part | None:
         raise block.refusal("type", f"{kind!r} is nothing that translations know in this place")
     found: Part | None = None
     if kind == "text":
-        found = Text(_text(block))
+        found = Text(block.any_text("text"))
     elif kind == "tool_use":
         found = _call(block)
     elif kind == "tool_result":
@@ -132,13 +132,6 @@ def _block(block: StrictFields, kinds: tuple[str, ...]) -> Part | None:
         return None
     block.close("tool result" if kind == "tool_result" else "block", IN_BLOCK)
     return found
-
-
-def _text(block: StrictFields) -> str:
-    text = block.text("text")
-    if text is None:
-        raise block.refusal("text", "is missing")
-    return text
 
 
 def _call(block: StrictFields) -> ToolUse:
@@ -161,7 +154,7 @@ def _result(block: StrictFields) -> ToolResult:
 def _url(source: StrictFields, media_types: tuple[str, ...]) -> str:
     kind = source.some_text("type")
     if kind == "base64":
-        held = HeldData(source.some_text("media_type"), source.some_text("data"))
+        held = DataUrl(source.some_text("media_type"), source.some_text("data"))
         if media_types and held.media_type not in media_types:
             raise source.refusal("media_type", f"is none of {', '.join(media_types)}")
         url = held.url

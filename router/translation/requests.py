@@ -11,6 +11,7 @@ from router.translation import (
     chat_request_writer,
     messages_request_reader,
     messages_request_writer,
+    responses_request,
 )
 from router.translation.exact import decoded
 from router.translation.prompt import Manner, Prompt, Untranslatable, Written
@@ -18,6 +19,7 @@ from router.translation.prompt import Manner, Prompt, Untranslatable, Written
 READERS: dict[Dialect, Callable[[dict[str, Any]], Prompt]] = {
     Dialect.CHAT: chat_request_reader.read,
     Dialect.MESSAGES: messages_request_reader.read,
+    Dialect.RESPONSES: responses_request.read,
 }
 WRITERS: dict[Dialect, Callable[[Prompt, Manner], Written]] = {
     Dialect.CHAT: chat_request_writer.write,

@@ -17,7 +17,7 @@ from router.translation.prompt import (
 )
 
 
-class Said(Struct, frozen=True):
+class Utterance(Struct, frozen=True):
     """What one message or item of a request says, and where it stands there."""
 
     role: Role
@@ -25,7 +25,7 @@ class Said(Struct, frozen=True):
     path: str
 
 
-def conversation(said: Sequence[Said]) -> tuple[tuple[str, ...], tuple[Talk, ...]]:
+def conversation(said: Sequence[Utterance]) -> tuple[tuple[str, ...], tuple[Talk, ...]]:
     """Return what the system says before all others, and the turns after it.
 
     Raises:
@@ -41,21 +41,21 @@ def conversation(said: Sequence[Said]) -> tuple[tuple[str, ...], tuple[Talk, ...
     return tuple(text for text in texts if text), turns
 
 
-def _merged(said: Sequence[Said]) -> list[Said]:
+def _merged(said: Sequence[Utterance]) -> list[Utterance]:
     """Return turns of which no two in a row are of one role; empty text says nothing in them."""
     gathered: list[tuple[Role, list[Part], str]] = []
     for one in said:
         if not gathered or gathered[-1][0] is not one.role:
             gathered.append((one.role, [], one.path))
         gathered[-1][1].extend(one.parts)
-    return [Said(role, _without_empty(parts), path) for role, parts, path in gathered]
+    return [Utterance(role, _without_empty(parts), path) for role, parts, path in gathered]
 
 
 def _without_empty(parts: list[Part]) -> tuple[Part, ...]:
     return tuple(part for part in parts if part != Text("")) or (Text(""),)
 
 
-def _require_order(turns: Sequence[Said]) -> None:
+def _require_order(turns: Sequence[Utterance]) -> None:
     before: dict[str, ToolUse] = {}
     for turn in turns:
         _require_answers(turn, before)
@@ -67,7 +67,7 @@ def _require_order(turns: Sequence[Said]) -> None:
         raise Untranslatable(turns[-1].path, "a tool call has no result after it")
 
 
-def _require_answers(turn: Said, calls: dict[str, ToolUse]) -> None:
+def _require_answers(turn: Utterance, calls: dict[str, ToolUse]) -> None:
     """Refuse a turn that does not begin with the results of these calls, one each."""
     results = [part for part in turn.parts if isinstance(part, ToolResult)]
     if any(not isinstance(part, ToolResult) for part in turn.parts[: len(results)]):
