@@ -5,4 +5,16 @@ closed table of advisory fields, which are named wherever they are left out.
 
 - `prompt`: what a request says, whatever dialect it came in
 - `completion`: what an answer says, whole and piece by piece
+- `advisory`: what may be left out of a request
+- `exact`: JSON, read so that it can be said again
+- `fields`: objects of a request, in which nothing is overlooked
+- `media`: what the URLs of pictures and documents hold
+- `efforts`: how much is to be thought, as a word and as a number
+- `turns`: a conversation in an order that every dialect can say
+- `tools`: what dialects ask of tools, and what an endpoint lets go
+- `openai_shapes`: what OpenAI's two dialects say alike
+- `chat_request_reader`, `chat_request_writer`: requests of OpenAI Chat Completions
+- `messages_request_reader`, `messages_thinking`, `messages_request_writer`: of Anthropic's Messages
+- `responses_request`: requests of OpenAI's Responses
+- `requests`: a request, read in one dialect and written in another
 """

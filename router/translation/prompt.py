@@ -138,6 +138,7 @@ class Schema(Struct, frozen=True):
     schema: dict[str, Any]
     name: str | None = None
     strict: bool | None = None
+    description: str | None = None
 
 
 class Effort(StrEnum):

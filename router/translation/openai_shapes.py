@@ -1,0 +1,61 @@
+"""What OpenAI's two dialects say in the same shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from router.translation.fields import StrictFields
+from router.translation.prompt import Choosing, Role, Schema, Sound, ToolChoice
+
+ROLES = {"system": Role.SYSTEM, "developer": Role.SYSTEM, "user": Role.USER}
+CHOICES = {"auto": Choosing.AUTO, "none": Choosing.NONE, "required": Choosing.ANY}
+
+
+def sound_said(fields: StrictFields) -> Sound:
+    """Return a recording."""
+    found = Sound(fields.some_text("data"), fields.some_text("format"))
+    fields.close("sound")
+    return found
+
+
+def grammar_of(format_: StrictFields, inner: str | None) -> dict[str, Any] | None:
+    """Return the grammar of what a tool takes; None where it takes any text.
+
+    Args:
+        inner: the field that holds the grammar, where it is not the format itself.
+    """
+    kind, grammar = format_.some_text("type"), None
+    if kind == "grammar":
+        holder = format_.must(inner) if inner else format_
+        words = {key: holder.some_text(key) for key in ("syntax", "definition")}
+        grammar = {"type": "grammar", **words}
+        holder.close("format")
+    elif kind != "text":
+        raise format_.refusal("type", f"{kind!r} is no format that translations know")
+    format_.close("format")
+    return grammar
+
+
+def word_chosen(fields: StrictFields) -> ToolChoice | None:
+    """Return how a tool is to be chosen, if a word says it; an object is not taken."""
+    word = fields.alone("tool_choice")
+    if word is None:
+        return None
+    if word not in CHOICES:
+        raise fields.refusal("tool_choice", f"is none of {', '.join(CHOICES)} and a tool")
+    return ToolChoice(CHOICES[word])
+
+
+def schema_said(fields: StrictFields) -> Schema:
+    """Return the shape that an answer must have."""
+    schema = fields.mapping("schema")
+    if schema is None:
+        raise fields.refusal("schema", "is missing")
+    found = Schema(
+        schema=schema,
+        name=fields.some_text("name"),
+        strict=fields.flag("strict"),
+        description=fields.text("description") or None,
+    )
+    fields.close("schema")
+    return found
