@@ -108,9 +108,15 @@ class SaidCall:
 
     __slots__ = ("arguments", "id", "index", "is_custom", "name")
 
-    def __init__(self, call: dict[str, Any]) -> None:
+    def __init__(self, call: dict[str, Any], place: int | None = None) -> None:
+        """Read it.
+
+        Args:
+            place: its index, where it does not say.
+        """
         index, self.id = call.get("index"), id_of(call.get("id"))
-        self.index = index if isinstance(index, int) and not isinstance(index, bool) else None
+        is_number = isinstance(index, int) and not isinstance(index, bool)
+        self.index: int | None = index if is_number else place
         self.is_custom = call.get("type") == "custom" or isinstance(call.get("custom"), dict)
         tool = call.get("custom") if self.is_custom else call.get("function")
         tool = tool if isinstance(tool, dict) else {}

@@ -50,8 +50,9 @@ class ChatEventReader:
                 self._begun = Begun(answer_id, id_of(chunk.model))
                 out.append(self._begun)
         out += [Piece(type(part), part.text) for part in spoken(said)]
-        for call in calls_of(said):
-            out += self._follow(SaidCall(call))
+        calls = calls_of(said)
+        for place, call in enumerate(calls):  # what comes at once is each one of its own
+            out += self._follow(SaidCall(call, place if len(calls) > 1 else None))
         if choice.finish_reason:
             out.append(Stopped(stop_named(choice.finish_reason)))
         if (count := counts.count_of(chunk.reported)) is not None:
@@ -76,16 +77,16 @@ class ChatEventReader:
     def _call_of(self, said: SaidCall) -> _Call:
         """Return the call that a piece belongs to.
 
-        Some servers number no calls, or all of them alike, and some give every piece an id of
-        its own: another call begins with another id and a name, where the one before is complete.
+        Some servers number no calls, or all of them alike, and some give every piece a name and
+        an id of its own: another call begins with a name, where the one before is complete.
         """
-        found = None
-        for call in reversed(self._calls):
-            if said.index is None or call.index == said.index:
-                found = call
-                break
-        if found is not None and said.name and said.id and said.id != found.id:
-            found = None if is_json_object(found.said) or said.index is None else found
+        alike = (call for call in reversed(self._calls) if said.index in (None, call.index))
+        found = next(alike, None)
+        if found is not None and said.name and (said.id or said.index is None):
+            is_other = said.id is None or said.id != found.id
+            is_marked = said.id is not None and said.index is None
+            if is_other and (is_marked or is_json_object(found.said)):
+                found = None
         if found is None:
             found = _Call(said, len(self._calls))
             self._calls.append(found)

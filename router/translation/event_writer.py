@@ -123,7 +123,7 @@ class Block:
         """Whether nothing can follow, should another part have begun."""
         if self.call is None:
             return True
-        ends = bool(self.said) and self.said[-1].rstrip().endswith("}")
+        ends = bool(self.said) and self.said[-1].rstrip()[-1:] in ("}", "")
         return ends and not self.call.is_custom and is_json_object(self.text)
 
 

@@ -148,6 +148,15 @@ class MessagesEventWriter(SequentialWriter):
 
     ping = named_event({"type": "ping"})
 
+    def __init__(self, *, shows_thinking: bool) -> None:
+        """Begin.
+
+        Args:
+            shows_thinking: the caller reads what was thought.
+        """
+        super().__init__(shows_thinking=shows_thinking)
+        self._objects: set[int] = set()  # places of calls that began like an object
+
     def _begin(self, begun: Begun) -> bytes:
         usage = counts.as_messages(begun.count)
         message = {
@@ -173,15 +182,16 @@ class MessagesEventWriter(SequentialWriter):
         if block.call is None:
             kind = "thinking" if block.of is Thought else "text"
             return self._delta(block, {"type": f"{kind}_delta", kind: text})
-        if not block.text.lstrip().startswith("{"):
-            return b""
-        if not block.text[: -len(text)].lstrip().startswith("{"):
+        if block.place not in self._objects:
             text = block.text  # with what was kept
+            if not text.lstrip().startswith("{"):
+                return b""
+            self._objects.add(block.place)
         return self._delta(block, {"type": "input_json_delta", "partial_json": text})
 
     def _close(self, block: Block, *, is_last: bool) -> bytes:
         kept = b""
-        if block.call is not None and not block.text.lstrip().startswith("{"):
+        if block.call is not None and block.place not in self._objects:
             said = bytes(input_of(block.text)).decode()
             kept = self._delta(block, {"type": "input_json_delta", "partial_json": said})
         return kept + named_event({"type": "content_block_stop", "index": block.place})

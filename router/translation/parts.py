@@ -69,7 +69,7 @@ def call_id(given: object, answer_id: str | None, place: int) -> str:
 
 def is_json_object(text: str) -> bool:
     """Return whether it is an object, from its first to its last byte."""
-    if not text.lstrip().startswith("{"):
+    if not (text.lstrip().startswith("{") and text.rstrip().endswith("}")):
         return False
     try:
         msgspec.json.decode(text)
