@@ -111,8 +111,8 @@ class Outgoing(Protocol):
     def read_answer(self, body: bytes) -> WholeAnswer | None:
         """Return what is read of an unstreamed answer; None where there is no answer in it."""
 
-    def as_callers(self, answer: bytes) -> bytes:
-        """Return an unstreamed answer as its caller reads it."""
+    def as_callers(self, answer: bytes) -> bytes | None:
+        """Return an unstreamed answer as its caller reads it; None where it cannot be said."""
 
     def refusal_as_callers(self, status: int, body: bytes) -> bytes:
         """Return a provider's refusal as its caller reads it."""

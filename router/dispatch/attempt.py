@@ -240,18 +240,19 @@ class Dispatcher:
                 response,
             )
         attempt.latency_s = time.monotonic() - attempt.began_at
-        own = Reply(attempt, response.status, response.headers, body)
         answer = sending.request.read_answer(body)
-        if answer is None:
+        told = sending.request.as_callers(body) if answer is not None else None
+        if answer is None or told is None:
+            shown = None
+            if not sending.request.is_translated:
+                shown = Reply(attempt, response.status, response.headers, body)
             why = f"status {response.status} without an answer"
-            shown = None if sending.request.is_translated else own
             raise AttemptFailed(
                 Result.BAD_REPLY, why, status=response.status, fate=Fate.FIT, own=shown
             )
         attempt.usage, attempt.answer_id = answer.usage, answer.id
-        own.body = sending.request.as_callers(body)
         await response.aclose()
-        return own
+        return Reply(attempt, response.status, response.headers, told)
 
     async def _read_refusal(
         self, attempt: Attempt, response: UpstreamResponse, sending: Sending, clock: Deadline

@@ -119,9 +119,11 @@ class HeldStream:
             if not state.is_whole(ended_well=False):
                 why = "silent inside its answer" if state.spoke else "no content in time"
                 raise StreamFailed(Result.TIMEOUT, why) from None
+            self.held.append(state.close())
         except httpx.RemoteProtocolError as error:
             if not state.is_whole(ended_well=False):
                 raise StreamFailed(Result.CUT, f"cut before it could be let go ({error})") from None
+            self.held.append(state.close())
         if is_end and not state.is_whole(ended_well=True):
             raise StreamFailed(Result.CUT, "ended before its end")
         if how is Hold.END:

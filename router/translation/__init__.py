@@ -4,7 +4,6 @@ Nothing is dropped in silence. What has no counterpart makes an endpoint ineligi
 closed table of advisory fields, which are named wherever they are left out.
 
 - `prompt`: what a request says, whatever dialect it came in
-- `completion`: what an answer says, whole and piece by piece
 - `advisory`: what may be left out of a request
 - `exact`: JSON, read so that it can be said again
 - `fields`: objects of a request, in which nothing is overlooked
@@ -17,4 +16,15 @@ closed table of advisory fields, which are named wherever they are left out.
 - `messages_request_reader`, `messages_thinking`, `messages_request_writer`: of Anthropic's Messages
 - `responses_request`: requests of OpenAI's Responses
 - `requests`: a request, read in one dialect and written in another
+- `completion`: what an answer says, whole and piece by piece
+- `parts`: its parts in the one form that all dialects share
+- `counts`: its tokens, as each dialect counts them
+- `chat_answer`, `messages_answer`, `responses_answer`: whole answers, read and said
+- `event_writer`: streamed answers, said one part after another, and their end last
+- `chat_events`, `messages_events`, `responses_events`: streams, read and said
+- `errors`: errors of providers, whole and in a stream
+- `stream`: a streamed answer while it comes
+- `answers`: which of them an answer goes through
+- `translated`: a call in another dialect, and the way back of its answer
+- `translations`: what one call is to each endpoint
 """

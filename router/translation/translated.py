@@ -6,11 +6,15 @@ import json
 from typing import Any
 
 from router.dialects.request import CallRequest
-from router.dialects.stream import AnswerStream
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
+from router.translation import exact
+from router.translation.answers import translated_answer, translated_stream
 from router.translation.errors import translated_refusal
 from router.translation.prompt import Prompt, Written
+from router.translation.stream import TranslatedStream
+from telemetry.wire.chat import read_chat_answer
+from telemetry.wire.messages import read_messages_answer
 from telemetry.wire.usage import WholeAnswer
 
 
@@ -38,7 +42,7 @@ class TranslatedCall:
         self.dialect = into
         self.left_out = tuple(sorted(written.left_out))
         self.streamed = came.streamed
-        self.repeatable = True  # what would be kept is not sent, or left out
+        self.repeatable = True  # nothing is kept by whom it is sent to
         self._came = came
         self._asked = asked
         self._body = written.body
@@ -46,33 +50,52 @@ class TranslatedCall:
 
     def fields(self, endpoint: Endpoint) -> dict[str, bytes]:
         """Return the top-level fields that an endpoint gets, as JSON, without what we add."""
-        top = {name: _encoded(value) for name, value in self._body.items()}
+        top = {name: exact.encoded(value).encode() for name, value in self._body.items()}
         return top | endpoint.params
 
     def rewritten(self, endpoint: Endpoint, *, ask_usage: bool = True) -> tuple[bytes, bool]:
-        """Return the body for an endpoint; its usage chunk is read here, and never hidden."""
+        """Return the body for an endpoint, and whether its usage was asked for by us alone."""
         body = {"model": endpoint.upstream_model} | self._body
         if not (ask_usage and endpoint.stream_usage):
             body.pop("stream_options", None)
         params = {name: json.loads(value) for name, value in endpoint.params.items()}
-        return _encoded(body | params), "stream_options" in body
+        return exact.encoded(body | params).encode(), "stream_options" in body
 
-    def open_stream(self, *, hide_usage: bool) -> AnswerStream:
+    def open_stream(self, *, hide_usage: bool) -> TranslatedStream:
         """Return a reader of the streamed answer, which passes on what the caller reads."""
-        return self._back.open_stream()
+        echo = self._echo()
+        options = echo.get("stream_options")
+        return translated_stream(
+            speaks=self.dialect,
+            to=self._came.dialect,
+            asked=self._asked,
+            echo=echo,
+            created=self._created,
+            shows_usage=isinstance(options, dict) and bool(options.get("include_usage")),
+        )
 
     def read_answer(self, body: bytes) -> WholeAnswer | None:
         """Return what is read of an unstreamed answer; None where there is no answer in it."""
-        return self._back.read(body)
+        reads = read_messages_answer if self.dialect is Dialect.MESSAGES else read_chat_answer
+        return reads(body)
 
-    def as_callers(self, answer: bytes) -> bytes:
-        """Return an unstreamed answer as its caller reads it."""
-        return self._back.whole(answer)
+    def as_callers(self, answer: bytes) -> bytes | None:
+        """Return an unstreamed answer as its caller reads it; None where it cannot be said."""
+        return translated_answer(
+            answer,
+            speaks=self.dialect,
+            to=self._came.dialect,
+            asked=self._asked,
+            echo=self._echo(),
+            created=self._created,
+        )
 
     def refusal_as_callers(self, status: int, body: bytes) -> bytes:
         """Return a provider's refusal as its caller reads it."""
         return translated_refusal(status, body, self.dialect, self._came.dialect)
 
-
-def _encoded(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    def _echo(self) -> dict[str, Any]:
+        """Return the request as it came, of which some answers say fields again."""
+        found = exact.decoded(self._came.body.decode("utf-8-sig"))
+        assert isinstance(found, dict)  # it was read before
+        return found
