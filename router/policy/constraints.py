@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import reduce
+from operator import or_
 
 import numpy as np
 from msgspec import Struct
@@ -45,7 +47,7 @@ class Demand(Struct, frozen=True):
     """What a call asks of an endpoint."""
 
     dialect: Dialect
-    needs: int  # bits of catalog.Needs
+    needs: int  # bits of Needs
     data_class: DataClass
     regions: frozenset[str] | None
     has_credential: bool
@@ -87,9 +89,10 @@ class Filter:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._known: dict[tuple[object, ...], Eligibility] = {}
+        self.lacking = reduce(or_, (~e.capabilities for e in catalog.endpoints), 0)
         self._contexts = tuple(e.context_tokens or 0 for e in catalog.endpoints)
         self._least_context = min(filter(None, self._contexts), default=None)
-        self._any_output_limit = any(e.limits.max_output_tokens for e in catalog.endpoints)
+        self._any_output_limit = any(e.output_limit for e in catalog.endpoints)
         self._any_in_flight = any(e.limits.max_in_flight for e in catalog.endpoints)
 
     @classmethod
@@ -123,7 +126,7 @@ class Filter:
     def _static(self, demand: Demand) -> Eligibility:
         key = (
             demand.dialect,
-            demand.needs,
+            demand.needs & self.lacking,  # what nobody lacks tells no two kinds apart
             demand.data_class,
             demand.regions,
             demand.has_credential,
@@ -138,8 +141,8 @@ class Filter:
     def _dynamic(
         self, endpoint: Endpoint, demand: Demand, sizes: TokenSizes, health: Health, now: float
     ) -> Exclusion | None:
-        limit, most = endpoint.limits, endpoint.context_tokens
-        if limit.max_output_tokens and (demand.max_tokens or 0) > limit.max_output_tokens:
+        most, most_output = endpoint.context_tokens, endpoint.output_limit
+        if most_output and (demand.max_tokens or 0) > most_output:
             return Exclusion.OUTPUT_LIMIT
         if most is not None:
             tokens = demand.text_bytes / sizes.bytes_per_token(endpoint.digest)
@@ -148,7 +151,7 @@ class Filter:
         if health.is_blocked(endpoint.digest, now):
             return Exclusion.BREAKER
         in_flight = health.breakers[endpoint.digest].in_flight
-        if limit.max_in_flight and in_flight >= limit.max_in_flight:
+        if endpoint.limits.max_in_flight and in_flight >= endpoint.limits.max_in_flight:
             return Exclusion.IN_FLIGHT
         return None
 
