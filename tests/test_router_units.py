@@ -23,7 +23,8 @@ from router.dialects import chat
 from router.dialects.chat_stream import ChatStream
 from router.dialects.request import Structure
 from router.endpoints.breaker import RULES, Trouble
-from router.endpoints.entries import Capability, DataClass, Dialect, Needs
+from router.endpoints.capabilities import Capability, Needs
+from router.endpoints.entries import DataClass, Dialect
 from router.endpoints.health import Health
 from router.endpoints.token_sizes import TokenSizes
 from router.errors import ConfigError, RequestRejected

@@ -11,6 +11,7 @@ from router.beliefs.choices import Choices, ReviewKey, host_of, key_text
 from router.config.compiled import App, Configuration, Strategy
 from router.decision.units import Unit
 from router.dialects.request import CallRequest, Structure
+from router.endpoints.capabilities import Needs
 from router.endpoints.entries import DataClass, Dialect
 from router.policy.callers import Caller
 from router.policy.constraints import Demand, Eligibility
@@ -139,13 +140,24 @@ def task_of(hint: str | None, app: App, request: CallRequest, configuration: Con
 
 
 def demand_of(
-    caller: Caller, request: CallRequest, data_class: DataClass, translations: Translations
+    caller: Caller,
+    request: CallRequest,
+    data_class: DataClass,
+    translations: Translations,
+    *,
+    lacking: int,
 ) -> Demand:
-    """Return what the call asks of an endpoint."""
-    entry = caller.app.entry
+    """Return what the call asks of an endpoint.
+
+    Args:
+        lacking: bits of `Needs` that some endpoint does not meet; of others nothing hangs on it.
+    """
+    entry, needs = caller.app.entry, request.needs
+    if lacking & Needs.PARALLEL_TOOLS and request.calls_together():
+        needs |= Needs.PARALLEL_TOOLS
     return Demand(
         dialect=request.dialect,
-        needs=request.needs,
+        needs=needs,
         data_class=data_class,
         regions=frozenset(entry.regions) if entry.regions else None,
         has_credential=bool(caller.credentials),

@@ -32,8 +32,9 @@ from router.decision.planner import Plan
 from router.decision.shared_draws import StoredDraw
 from router.decision.units import conversation, uniforms, unit_of
 from router.dialects.request import CallRequest
+from router.endpoints.capabilities import MEDIA_NEEDS
 from router.endpoints.catalog import Endpoint
-from router.endpoints.entries import SENSITIVE, Needs
+from router.endpoints.entries import SENSITIVE
 from router.endpoints.health import Health
 from router.endpoints.token_sizes import TokenSizes
 from router.policy.callers import Caller
@@ -41,9 +42,6 @@ from router.policy.constraints import Exclusion, Filter
 from router.policy.hints import Headers, read_hints
 from router.policy.route import Route, route_to
 from router.translation.translations import Translations
-
-MEDIA = Needs.IMAGES | Needs.AUDIO
-"""Whose tokens are no text."""
 
 
 class Decision(Struct, frozen=True):
@@ -126,8 +124,8 @@ class Decider:
         choices = beliefs.choices.get(review_key) if review_key else None
         data_class = app.entry.data_class.tightened(hints.data_class)
         translations = Translations(request, begun_at_s=at.epoch_s)
-        demand = demand_of(caller, request, data_class, translations)
         constraints = configuration.derive(Filter.of)
+        demand = demand_of(caller, request, data_class, translations, lacking=constraints.lacking)
         return CallContext(
             caller=caller,
             hints=hints,
@@ -150,7 +148,7 @@ class Decider:
 
     def learn_size(self, endpoint: Endpoint, request: CallRequest, tokens: int) -> None:
         """Take note of what a prompt that was answered was counted as, if it is text alone."""
-        if not request.needs & MEDIA and request.text_bytes:
+        if not request.needs & MEDIA_NEEDS and request.text_bytes:
             self.sizes.learn(endpoint.digest, request.text_bytes, tokens)
 
     def _share(self, routing: Routing, app: App, seed: bytes, draw_key: str) -> Route | None:

@@ -23,6 +23,7 @@ from router.dialects.fields import (
 )
 from router.dialects.ours import metadata_of, read_reference, read_router
 from router.dialects.request import BodyHints, Declared, StoredId
+from router.endpoints.capabilities import Needs
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
 from router.errors import RequestRejected
@@ -34,6 +35,8 @@ FRAMES = 32
 """How much deeper than here a body is read once more, and then some: how far it may be nested
 depends on the calls under way, and what is refused for it is refused before anything is done."""
 MAX_NUMBER = 1 << 53
+FORMAT_NEEDS = {"json_schema": Needs.SCHEMA, "json_object": Needs.JSON}
+"""By the format of an answer that is asked for."""
 NONE = Raw(b"null")
 NO_HINTS = BodyHints()
 _ENCODER = msgspec.json.Encoder()
@@ -209,6 +212,11 @@ def holds_any(raw: Raw) -> bool:
     return bytes(raw) not in (b"null", b"[]", b"{}", b"false", b'""')
 
 
+def is_thinking_word(effort: Any) -> bool:
+    """Return whether an effort that is asked for is one to think."""
+    return isinstance(effort, str) and effort not in ("", "none")
+
+
 def listed(decoder: msgspec.json.Decoder[list[T]], raw: Raw) -> list[T]:
     """Return the entries of a field; none where it has another shape than ours."""
     try:
@@ -237,6 +245,7 @@ class WrittenMessage(Struct):
     role: Any = ""
     type: Any = ""
     content: Any = None
+    tool_calls: Any = None
 
 
 _MESSAGE = msgspec.json.Decoder(WrittenMessage)

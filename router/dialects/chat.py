@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from router.dialects.body import (
+    FORMAT_NEEDS,
     NONE,
     BodyReader,
     NativeRequest,
@@ -15,6 +16,7 @@ from router.dialects.body import (
     bytes_without,
     has_part,
     holds_any,
+    is_thinking_word,
     listed,
     message_of,
     named,
@@ -25,12 +27,16 @@ from router.dialects.body import (
 from router.dialects.chat_stream import ChatStream, whole_as_stream
 from router.dialects.fields import encoded, top_level
 from router.dialects.request import BodyHints, Declared, Structure
+from router.endpoints.capabilities import MEDIA_NEEDS, Needs
 from router.endpoints.catalog import Endpoint
-from router.endpoints.entries import Dialect, Needs
+from router.endpoints.entries import Dialect
 from telemetry.wire.chat import read_chat_answer
 from telemetry.wire.usage import WholeAnswer
 
 IMAGE, SOUND = frozenset({"image_url"}), frozenset({"input_audio"})
+DOCUMENT = frozenset({"file"})
+DOCUMENT_MARKS = (b'"file_data"', b'"file_id"')
+"""One of them is in every such part; many a tool has a parameter `file`."""
 MEDIA = (b'"data:', b'"input_audio"')
 
 
@@ -56,6 +62,8 @@ class ChatBody(Struct):
     tools: Raw = NONE
     functions: Raw = NONE
     response_format: Any = None
+    reasoning_effort: Any = None
+    reasoning: Any = None  # as aggregators have it
     max_tokens: Any = None
     max_completion_tokens: Any = None
     n: Any = None
@@ -107,8 +115,8 @@ class ChatRequest(NativeRequest):
 
     @property
     def text_bytes(self) -> int:
-        """The size of its text; data of images and sounds does not count."""
-        if not self.needs & (Needs.IMAGES | Needs.AUDIO):
+        """The size of its text; data of pictures, sounds and documents does not count."""
+        if not self.needs & MEDIA_NEEDS:
             return len(self.body)
         return bytes_without(MEDIA, self._read.messages)
 
@@ -122,6 +130,16 @@ class ChatRequest(NativeRequest):
             has_image=bool(self.needs & Needs.IMAGES),
             system=_system_prompt(self._read.messages) if read_system else "",
         )
+
+    def calls_together(self) -> bool:
+        """Return whether some turn in it calls several tools at once."""
+        for raw in self._read.messages:
+            written = bytes(raw)
+            if b'"tool_calls"' in written and written.count(b'"id"') > 1:
+                calls = message_of(raw).tool_calls
+                if isinstance(calls, list) and len(calls) > 1:
+                    return True
+        return False
 
     def conversation(self) -> list[bytes]:
         """Return its messages."""
@@ -177,13 +195,26 @@ def _needs(request: ChatBody, body: bytes) -> int:
     bits = 0
     if holds_any(request.tools) or holds_any(request.functions):
         bits |= Needs.TOOLS
-    if _format(request) == "json_schema":
-        bits |= Needs.SCHEMA
+    bits |= FORMAT_NEEDS.get(_format(request), 0)
+    if _thinks(request):
+        bits |= Needs.REASONING
     if b'"image_url"' in body and has_part(request.messages, IMAGE):
         bits |= Needs.IMAGES
     if b'"input_audio"' in body and has_part(request.messages, SOUND):
         bits |= Needs.AUDIO
+    if b'"file"' in body and any(mark in body for mark in DOCUMENT_MARKS):
+        bits |= Needs.DOCUMENTS if has_part(request.messages, DOCUMENT) else 0
     return bits
+
+
+def _thinks(request: ChatBody) -> bool:
+    """Return whether thinking is asked for."""
+    asked = request.reasoning
+    if isinstance(asked, dict) and asked.get("enabled") is not False:
+        effort = asked.get("effort")
+        if asked.get("enabled") or asked.get("max_tokens") or is_thinking_word(effort):
+            return True
+    return is_thinking_word(request.reasoning_effort)
 
 
 def _format(request: ChatBody) -> str:

@@ -12,6 +12,7 @@ from msgspec import Raw, Struct
 from router.dialects.body import NONE, BodyReader, NativeRequest, named
 from router.dialects.request import BodyHints, Declared, StoredId, Structure
 from router.dialects.stream import AnswerStream
+from router.endpoints.capabilities import Needs
 from router.endpoints.entries import Dialect
 from telemetry.wire.embeddings import read_embeddings
 from telemetry.wire.usage import WholeAnswer
@@ -44,7 +45,7 @@ class EmbeddingsRequest(NativeRequest):
     output_limit = None
 
     def __init__(self, body: bytes, read: EmbeddingsBody, hints: BodyHints | None) -> None:
-        super().__init__(body, read, hints, 0)
+        super().__init__(body, read, hints, Needs.EMBEDDINGS)
         self.streamed = False  # whatever is asked: nobody streams vectors
         self._read = read
 
@@ -61,6 +62,10 @@ class EmbeddingsRequest(NativeRequest):
     def structure(self, *, read_system: bool) -> Structure:
         """Return nothing: there are no tools, schemas or images."""
         return Structure()
+
+    def calls_together(self) -> bool:
+        """Return False: there are no tools."""
+        return False
 
     def conversation(self) -> list[bytes]:
         """Return nothing: each call stands for itself."""

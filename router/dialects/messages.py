@@ -16,7 +16,9 @@ from router.dialects.body import (
     bytes_without,
     has_part,
     holds_any,
+    is_thinking_word,
     listed,
+    message_of,
     named,
     require_messages,
     texts_of,
@@ -24,11 +26,12 @@ from router.dialects.body import (
 )
 from router.dialects.messages_stream import MessagesStream, message_as_stream
 from router.dialects.request import BodyHints, Declared, Structure
-from router.endpoints.entries import Dialect, Needs
+from router.endpoints.capabilities import MEDIA_NEEDS, Needs
+from router.endpoints.entries import Dialect
 from telemetry.wire.messages import read_messages_answer
 from telemetry.wire.usage import WholeAnswer
 
-IMAGE = frozenset({"image"})
+IMAGE, DOCUMENT = frozenset({"image"}), frozenset({"document"})
 MEDIA = (b'"base64"',)
 AGENT_USER = re.compile(r"(?P<user>.*?)_*session_(?P<session>[0-9A-Za-z-]{8,64})$")
 """How Claude Code names user and session in one field."""
@@ -45,6 +48,7 @@ class MessagesBody(Struct):
     max_tokens: Any = None
     output_format: Any = None
     output_config: Any = None
+    thinking: Any = None
     metadata: Raw = NONE
     router: Raw = NONE
 
@@ -89,8 +93,8 @@ class MessagesRequest(NativeRequest):
 
     @property
     def text_bytes(self) -> int:
-        """The size of its text; data of images does not count."""
-        if not self.needs & Needs.IMAGES:
+        """The size of its text; data of pictures and documents does not count."""
+        if not self.needs & MEDIA_NEEDS:
             return len(self.body)
         return bytes_without(MEDIA, (self._read.system, *self._read.messages))
 
@@ -103,6 +107,16 @@ class MessagesRequest(NativeRequest):
             has_image=bool(self.needs & Needs.IMAGES),
             system="\n".join(texts_of(_system(self._read.system))) if read_system else "",
         )
+
+    def calls_together(self) -> bool:
+        """Return whether some turn in it calls several tools at once."""
+        for raw in self._read.messages:
+            if bytes(raw).count(b'"tool_use"') > 1:
+                content = message_of(raw).content
+                parts = content if isinstance(content, list) else []
+                if sum(isinstance(p, dict) and p.get("type") == "tool_use" for p in parts) > 1:
+                    return True
+        return False
 
     def conversation(self) -> list[bytes]:
         """Return what its system prompt and its messages say."""
@@ -143,9 +157,21 @@ def _needs(request: MessagesBody, body: bytes) -> int:
         bits |= Needs.TOOLS
     if _wants_schema(request):
         bits |= Needs.SCHEMA
+    if _thinks(request):
+        bits |= Needs.REASONING
     if b'"image"' in body and has_part(request.messages, IMAGE):
         bits |= Needs.IMAGES
+    if b'"document"' in body and has_part(request.messages, DOCUMENT):
+        bits |= Needs.DOCUMENTS
     return bits
+
+
+def _thinks(request: MessagesBody) -> bool:
+    """Return whether thinking is asked for, or how much of it there should be."""
+    thinking, config = request.thinking, request.output_config
+    if isinstance(thinking, dict) and thinking.get("type") not in (None, "disabled"):
+        return True
+    return isinstance(config, dict) and is_thinking_word(config.get("effort"))
 
 
 def _wants_schema(request: MessagesBody) -> bool:

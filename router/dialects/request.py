@@ -147,11 +147,11 @@ class CallRequest(Outgoing, Protocol):
 
     @property
     def needs(self) -> int:
-        """The capabilities that it needs, as bits of `Needs`."""
+        """The capabilities that it needs, as bits of `Needs`; but for parallel tools."""
 
     @property
     def text_bytes(self) -> int:
-        """The size of its text; data of images and sounds does not count."""
+        """The size of its text; data of pictures, sounds and documents does not count."""
 
     @property
     def output_limit(self) -> int | None:
@@ -159,6 +159,12 @@ class CallRequest(Outgoing, Protocol):
 
     def structure(self, *, read_system: bool) -> Structure:
         """Return what structural rules may look at; the system prompt only where one does."""
+
+    def calls_together(self) -> bool:
+        """Return whether some turn in it calls several tools at once.
+
+        All of a conversation is looked through for that: asked only where some endpoint minds.
+        """
 
     def conversation(self) -> Sequence[bytes]:
         """Return its messages."""

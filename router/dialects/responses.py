@@ -8,12 +8,14 @@ import msgspec
 from msgspec import Raw, Struct
 
 from router.dialects.body import (
+    FORMAT_NEEDS,
     NONE,
     BodyReader,
     NativeRequest,
     bytes_without,
     has_part,
     holds_any,
+    is_thinking_word,
     listed,
     message_of,
     named,
@@ -23,12 +25,15 @@ from router.dialects.body import (
 )
 from router.dialects.request import BodyHints, Declared, StoredId, Structure, continued_of
 from router.dialects.responses_stream import ResponsesStream, response_as_stream
-from router.endpoints.entries import Dialect, Needs
+from router.endpoints.capabilities import MEDIA_NEEDS, Needs
+from router.endpoints.entries import Dialect
 from router.errors import RequestRejected
 from telemetry.wire.responses import read_response
 from telemetry.wire.usage import WholeAnswer
 
 IMAGE, SOUND = frozenset({"input_image"}), frozenset({"input_audio"})
+DOCUMENT = frozenset({"input_file"})
+TOOL_CALLS = ("function_call", "custom_tool_call")
 MEDIA = (b'"data:', b'"input_audio"')
 
 
@@ -41,6 +46,7 @@ class ResponsesBody(Struct):
     stream: Any = None
     tools: Raw = NONE
     text: Any = None
+    reasoning: Any = None
     max_output_tokens: Any = None
     user: Any = None
     safety_identifier: Any = None
@@ -108,8 +114,8 @@ class ResponsesRequest(NativeRequest):
 
     @property
     def text_bytes(self) -> int:
-        """The size of its text; data of images and sounds does not count."""
-        if not self.needs & (Needs.IMAGES | Needs.AUDIO):
+        """The size of its text; data of pictures, sounds and documents does not count."""
+        if not self.needs & MEDIA_NEEDS:
             return len(self.body)
         return bytes_without(MEDIA, self._items)
 
@@ -131,6 +137,16 @@ class ResponsesRequest(NativeRequest):
                 break
             texts += texts_of(item.content)
         return "\n".join(texts)
+
+    def calls_together(self) -> bool:
+        """Return whether a tool is called right after another, before either gave a result."""
+        was_call = False
+        for item in self._items:
+            is_call = b'_call"' in bytes(item) and message_of(item).type in TOOL_CALLS
+            if was_call and is_call:
+                return True
+            was_call = is_call
+        return False
 
     def conversation(self) -> list[bytes]:
         """Return what it asks: instructions, then items."""
@@ -198,12 +214,16 @@ def _needs(request: ResponsesBody, items: list[Raw], body: bytes) -> int:
     bits = 0
     if holds_any(request.tools):
         bits |= Needs.TOOLS
-    if _format(request) == "json_schema":
-        bits |= Needs.SCHEMA
+    bits |= FORMAT_NEEDS.get(_format(request), 0)
+    thinking = request.reasoning
+    if isinstance(thinking, dict) and is_thinking_word(thinking.get("effort")):
+        bits |= Needs.REASONING
     if b'"input_image"' in body and _has_part(items, IMAGE):
         bits |= Needs.IMAGES
     if b'"input_audio"' in body and _has_part(items, SOUND):
         bits |= Needs.AUDIO
+    if b'"input_file"' in body and _has_part(items, DOCUMENT):
+        bits |= Needs.DOCUMENTS
     return bits
 
 

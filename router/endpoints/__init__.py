@@ -2,8 +2,10 @@
 
 - `base_url`: the address of a provider, and who signs in there
 - `scalars`: what a scalar means: numbers, true and false
+- `capabilities`: what models can do, by name and as bits
 - `entries`: models, providers and endpoints as they are written
-- `catalog`: the same, compiled
+- `profile`: what a model can do where it is hosted
+- `catalog`: all of them, compiled
 - `headroom`: what an endpoint says that it has left
 - `suspensions`: what an endpoint does not take and others do
 - `breaker`: one endpoint's breaker

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from bandit.posterior import Arms
 from router.endpoints.base_url import part_user
+from router.endpoints.capabilities import Reasoning
 from router.endpoints.entries import (
     TRANSLATED,
     Auth,
     AuthEntry,
-    Capability,
     DataClass,
     Dialect,
     EndpointEntry,
@@ -25,8 +25,8 @@ from router.endpoints.entries import (
     ProviderEntry,
     TimeoutsEntry,
     TranslateEntry,
-    needs_of,
 )
+from router.endpoints.profile import ModelProfile, profile_of
 from router.net.pool import Target
 from telemetry.events import digest8
 
@@ -54,8 +54,7 @@ class Endpoint:
     max_data_class: DataClass
     timeouts: TimeoutsEntry
     limits: LimitsEntry
-    context_tokens: int | None
-    capabilities: int  # bits of Needs
+    profile: ModelProfile
     stream_usage: bool
     digest: int
     group: int
@@ -75,6 +74,32 @@ class Endpoint:
     def target(self) -> Target:
         """Where it is: that of a dialect which it speaks."""
         return next(iter(self.targets.values()))
+
+    @property
+    def context_tokens(self) -> int | None:
+        """The most that it takes and writes together."""
+        return self.profile.context_tokens
+
+    @property
+    def output_tokens(self) -> int | None:
+        """The most that its model writes."""
+        return self.profile.output_tokens
+
+    @property
+    def output_limit(self) -> int | None:
+        """The most that it may be asked to write: by its model, and by its own limit."""
+        most = self.limits.max_output_tokens, self.profile.output_tokens
+        return min(filter(None, most), default=None)
+
+    @property
+    def reasoning(self) -> Reasoning | None:
+        """How it is told how much to think; None: not known."""
+        return self.profile.reasoning
+
+    @property
+    def capabilities(self) -> int:
+        """What it can do, as bits of `Needs`."""
+        return self.profile.capabilities
 
     def cost_nano(self, tokens_in: int, tokens_out: int, tokens_cached: int) -> int | None:
         """Return the list price of a call in nano-USD, or None where no price is known."""
@@ -227,7 +252,6 @@ def _endpoint(
     params = json.dumps(entry.params, sort_keys=True)
     prices = entry.prices
     cached = prices.cached_input_usd_per_mtok if prices else None
-    capabilities = model.capabilities
     dialects = entry.dialects or provider.dialects or [Dialect.CHAT]
     translate = entry.translate or provider.translate
     return Endpoint(
@@ -250,8 +274,7 @@ def _endpoint(
         max_data_class=entry.max_data_class or provider.max_data_class or DataClass.INTERNAL,
         timeouts=entry.timeouts,
         limits=entry.limits,
-        context_tokens=model.context_tokens,
-        capabilities=needs_of(list(Capability) if capabilities is None else capabilities),
+        profile=profile_of(model, entry),
         stream_usage=entry.stream_usage,
         digest=digest8(entry.id, entry.provider or "", base_url, upstream_model, params),
         group=group,

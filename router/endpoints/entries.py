@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from router.endpoints.base_url import check_base_url
+from router.endpoints.capabilities import LISTED, Capability, Reasoning
 from router.endpoints.scalars import as_meant, kinds_of
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@+-]{0,127}")
@@ -61,24 +62,6 @@ class Dialect(StrEnum):
     EMBEDDINGS = "embeddings"
 
 
-class Capability(StrEnum):
-    """What a request may need of a model."""
-
-    TOOLS = "tools"
-    IMAGES = "images"
-    AUDIO = "audio"
-    SCHEMA = "schema"
-
-
-class Needs:
-    """Capabilities as bits of a plain integer; enum arithmetic has no place in a call's path."""
-
-    TOOLS = 1
-    IMAGES = 2
-    AUDIO = 4
-    SCHEMA = 8
-
-
 class DataClass(StrEnum):
     """How sensitive a request is, from least to most."""
 
@@ -107,11 +90,56 @@ Tokens = Annotated[int, Field(gt=0, le=1_000_000_000)]
 """A hundred times the longest context that there is."""
 
 
-class ModelEntry(Entry):
-    """A model, wherever it is hosted."""
+def _truth(value: Any) -> Any:
+    return as_meant(value, frozenset({bool}))
+
+
+def _list_or_map(value: object) -> str:
+    return "map" if isinstance(value, dict) else "list"
+
+
+Capabilities = Annotated[
+    Annotated[list[Capability], Tag("list")]
+    | Annotated[dict[Capability, Annotated[bool, BeforeValidator(_truth)]], Tag("map")],
+    Discriminator(_list_or_map),
+]
+
+
+class ProfileEntry(Entry):
+    """What a model can do; what is left out is not known, and keeps nothing away."""
 
     context_tokens: Tokens | None = None
-    capabilities: list[Capability] | None = None  # unnamed: all
+    output_tokens: Tokens | None = None  # the most that it writes
+    capabilities: Capabilities | None = None
+    reasoning: Reasoning | None = None  # how it is asked for
+
+    @property
+    def said(self) -> dict[Capability, bool]:
+        """What it can do and what not, as far as that is said."""
+        named = self.capabilities
+        if isinstance(named, list):
+            said = {c: c in named for c in Capability if c in named or c in LISTED}
+        else:
+            said = dict(named or {})
+        if self.reasoning is not None:
+            said[Capability.REASONING] = self.reasoning is not Reasoning.NEVER
+        return said
+
+    @field_validator("reasoning")
+    @classmethod
+    def _agrees(cls, value: Reasoning | None, info: ValidationInfo) -> Reasoning | None:
+        """Refuse a way of reasoning of a model that is said not to, and the other way round."""
+        named = info.data.get("capabilities") or []
+        able = named.get(Capability.REASONING) if isinstance(named, dict) else None
+        if isinstance(named, list) and Capability.REASONING in named:
+            able = True
+        if value is not None and able is (value is Reasoning.NEVER):
+            raise ValueError("capabilities say the opposite of reasoning; leave one of them out")
+        return value
+
+
+class ModelEntry(ProfileEntry):
+    """A model, wherever it is hosted."""
 
 
 class AzureEntry(Entry):
@@ -279,8 +307,8 @@ class ProviderEntry(Hosting):
     passthrough: bool = False
 
 
-class EndpointEntry(Hosting):
-    """One callable target."""
+class EndpointEntry(Hosting, ProfileEntry):
+    """One callable target; what it says of its model holds here, whatever `models` says."""
 
     id: Name
     model: Name
@@ -313,11 +341,3 @@ class EndpointEntry(Hosting):
         except (TypeError, ValueError) as error:
             raise ValueError(f"params must be JSON ({error})") from None
         return value
-
-
-def needs_of(capabilities: Sequence[Capability]) -> int:
-    """Return capabilities as bits."""
-    bits = 0
-    for capability in capabilities:
-        bits |= getattr(Needs, capability.name)
-    return bits

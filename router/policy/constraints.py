@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import reduce
+from operator import or_
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
 from router.config.compiled import Configuration
+from router.endpoints.capabilities import Needs
 from router.endpoints.catalog import Catalog, Endpoint
 from router.endpoints.entries import DataClass, Dialect
 from router.endpoints.health import Health
@@ -49,11 +52,15 @@ PRIVACY = frozenset(
 """What holds in every mode, also for a model that the caller named."""
 
 
+WISH = "reasoning"
+"""What an endpoint lets go of by this name: how much a caller wants it to think."""
+
+
 class Demand(Struct, frozen=True, kw_only=True):
     """What a call asks of an endpoint."""
 
     dialect: Dialect
-    needs: int  # bits of catalog.Needs
+    needs: int  # bits of Needs
     data_class: DataClass
     regions: frozenset[str] | None
     has_credential: bool
@@ -106,9 +113,10 @@ class Filter:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._known: dict[tuple[object, ...], Eligibility] = {}
+        self.lacking = reduce(or_, (~e.capabilities for e in catalog.endpoints), 0)
         self._contexts = tuple(e.context_tokens or 0 for e in catalog.endpoints)
         self._least_context = min(filter(None, self._contexts), default=None)
-        self._any_output_limit = any(e.limits.max_output_tokens for e in catalog.endpoints)
+        self._any_output_limit = any(e.output_limit for e in catalog.endpoints)
         self._any_in_flight = any(e.limits.max_in_flight for e in catalog.endpoints)
         self._translated = frozenset(d for e in catalog.endpoints for d in e.translated)
 
@@ -160,7 +168,7 @@ class Filter:
     def _static(self, demand: Demand) -> Eligibility:
         key = (
             demand.dialect,
-            demand.needs,
+            demand.needs & self.lacking,  # what nobody lacks tells no two kinds apart
             demand.data_class,
             demand.regions,
             demand.has_credential,
@@ -175,8 +183,8 @@ class Filter:
     def _dynamic(
         self, endpoint: Endpoint, demand: Demand, sizes: TokenSizes, health: Health, now: float
     ) -> Exclusion | None:
-        limit, most = endpoint.limits, endpoint.context_tokens
-        if limit.max_output_tokens and (demand.max_tokens or 0) > limit.max_output_tokens:
+        most, most_output = endpoint.context_tokens, endpoint.output_limit
+        if most_output and (demand.max_tokens or 0) > most_output:
             return Exclusion.OUTPUT_LIMIT
         if most is not None:
             tokens = demand.text_bytes / sizes.bytes_per_token(endpoint.digest)
@@ -185,7 +193,7 @@ class Filter:
         if health.is_blocked(endpoint.digest, now):
             return Exclusion.BREAKER
         in_flight = health.breakers[endpoint.digest].in_flight
-        if limit.max_in_flight and in_flight >= limit.max_in_flight:
+        if endpoint.limits.max_in_flight and in_flight >= endpoint.limits.max_in_flight:
             return Exclusion.IN_FLIGHT
         return None
 
@@ -199,6 +207,9 @@ def _structural(endpoint: Endpoint, demand: Demand) -> Exclusion | None:
         return Exclusion.REGION
     if endpoint.client_auth and not demand.has_credential:
         return Exclusion.CLIENT_KEY
-    if demand.needs & ~endpoint.capabilities:
+    needs = demand.needs
+    if demand.dialect not in endpoint.dialects and WISH in endpoint.drop:
+        needs &= ~Needs.REASONING  # a translation may leave that wish out here
+    if needs & ~endpoint.capabilities:
         return Exclusion.CAPABILITY
     return None

@@ -1,6 +1,7 @@
 """What people read.
 
 - `hosts`: how hosts of a group differ, and which were split off
+- `profiles`: what models can do, as rows and as lines
 - `models`: the list of models
 - `views`: posteriors as rows, readiness
 - `gauges`: what is measured of the process as it stands

@@ -67,6 +67,7 @@ def _row(endpoint: Endpoint, breaker: Breaker, at: Moment) -> dict[str, Any]:
 
     return {
         "endpoint": endpoint.id,
+        "profile": endpoint.profile.as_json(),
         "state": _state(breaker, now),
         "troubles": {
             trouble.value: {

@@ -13,6 +13,7 @@ from bandit.report import ReportRow
 from router.beliefs.damage import REPAIR
 from router.report.gather import Report
 from router.report.hosts import split_lines
+from router.report.profiles import profile_lines
 from telemetry.memory import MemoryUse
 from telemetry.reader import RaterCounts
 
@@ -54,6 +55,8 @@ def print_report(report: Report, to: Console | None = None) -> None:
         if len(report.posteriors.get("apps", ())) > 1 and (line := teachers_line(rows)):
             to.print(line, markup=False, highlight=False)
     for line in choice_lines(report.posteriors.get("choices", [])):
+        to.print(line, highlight=False, markup=False)
+    for line in profile_lines(report.posteriors.get("profiles", [])):
         to.print(line, highlight=False, markup=False)
     for line in alarm_lines(report.posteriors.get("alarms", [])):
         to.print(line, highlight=False, markup=False)

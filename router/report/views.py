@@ -22,6 +22,7 @@ from router.config.entries import Learn
 from router.endpoints.catalog import Endpoint
 from router.policy.route import incumbent_of
 from router.report.hosts import host_rows, split_rows
+from router.report.profiles import profile_rows
 from telemetry.writer import Counters
 
 
@@ -95,6 +96,7 @@ def posteriors(beliefs: Beliefs, strategy: str) -> dict[str, Any]:
         "hosts": host_rows(beliefs),
         "splits": split_rows(beliefs),
         "damaged": damaged_rows(beliefs),
+        "profiles": profile_rows(beliefs.configuration.catalog),
         "apps": {name: app.entry.learn.value for name, app in beliefs.configuration.apps.items()},
         "rows": [asdict(row) for row in report_rows(beliefs, strategy)],
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from router.endpoints.capabilities import Reasoning
 from router.translation.efforts import is_thinking_wanted, told_effort
 from router.translation.media import PDF, held
 from router.translation.prompt import (
@@ -15,7 +16,6 @@ from router.translation.prompt import (
     Manner,
     Part,
     Prompt,
-    Reasoning,
     Role,
     Schema,
     Sound,

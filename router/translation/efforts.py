@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from router.translation.prompt import Effort, Manner, Prompt, Reasoning, Untranslatable
+from router.endpoints.capabilities import Reasoning
+from router.translation.prompt import Effort, Manner, Prompt, Untranslatable
 
 BUDGETS = {
     Effort.MINIMAL: 1024,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from router.endpoints.capabilities import Reasoning
 from router.translation.efforts import (
     BUDGETS,
     LEAST_BUDGET,
@@ -16,7 +17,6 @@ from router.translation.prompt import (
     Effort,
     Manner,
     Prompt,
-    Reasoning,
     ToolResult,
     Untranslatable,
 )

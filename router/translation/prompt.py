@@ -11,6 +11,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from router.endpoints.capabilities import Reasoning
+
 
 class Untranslatable(Exception):
     """Something of a request has no counterpart in the other dialect.
@@ -177,15 +179,6 @@ class Prompt(Struct, frozen=True, kw_only=True):
     is_kept: bool = False  # the answer is to lie at the provider under its id
     left_out: frozenset[str] = frozenset()
     """Advisory fields, by name, that no translation carries."""
-
-
-class Reasoning(StrEnum):
-    """How a model is told how much to think."""
-
-    EFFORT = "effort"  # a word
-    BUDGET = "budget"  # a number of tokens
-    ADAPTIVE = "adaptive"  # a word, beside `thinking: {type: adaptive}`
-    NEVER = "never"  # it does not think
 
 
 class Manner(Struct, frozen=True):

@@ -97,9 +97,8 @@ class Translations:
 
 def manner_of(endpoint: Endpoint) -> Manner:
     """Return how an endpoint is spoken to."""
-    most = (endpoint.output_tokens, endpoint.limits.max_output_tokens)
     return Manner(
-        output_tokens=min((n for n in most if n is not None), default=None),
+        output_tokens=endpoint.output_limit,
         reasoning=endpoint.reasoning,
         drop=endpoint.drop,
     )

@@ -1,0 +1,68 @@
+"""What a model can do where it is hosted: what was said of it, and what is assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from router.endpoints.capabilities import Capability, Reasoning, bits_of
+from router.endpoints.entries import ProfileEntry
+
+
+class Provenance(StrEnum):
+    """Where a value of a profile comes from."""
+
+    DECLARED = "declared"  # the configuration says so
+    DEFAULT = "default"  # nobody said anything
+
+
+@dataclass(frozen=True, slots=True)
+class ModelProfile:
+    """What is known of a model at one endpoint; what is None is not known."""
+
+    context_tokens: int | None = None
+    output_tokens: int | None = None  # the most that it writes
+    reasoning: Reasoning | None = None
+    said: Mapping[Capability, bool] = field(default_factory=dict)
+    capabilities: int = bits_of({})  # bits of Needs
+
+    def as_json(self) -> dict[str, Any]:
+        """Return every value beside where it comes from."""
+        return {
+            "context_tokens": _told(self.context_tokens, None),
+            "output_tokens": _told(self.output_tokens, None),
+            "reasoning": _told(self.reasoning, None),
+            "capabilities": {c.value: _told(self.said.get(c), True) for c in Capability},
+        }
+
+
+def profile_of(model: ProfileEntry, host: ProfileEntry) -> ModelProfile:
+    """Return what a model can do at an endpoint; what is said here goes before what is said of it.
+
+    Args:
+        model: of the model, wherever it is hosted.
+        host: of the endpoint.
+    """
+    said = model.said | host.said
+    return ModelProfile(
+        context_tokens=host.context_tokens or model.context_tokens,
+        output_tokens=host.output_tokens or model.output_tokens,
+        reasoning=_reasoning(host.reasoning or model.reasoning, said.get(Capability.REASONING)),
+        said=said,
+        capabilities=bits_of(said),
+    )
+
+
+def _reasoning(asked_by: Reasoning | None, is_able: bool | None) -> Reasoning | None:
+    """Return how thinking is asked for here, where the host's own word may be the other half."""
+    if is_able is False:
+        return Reasoning.NEVER
+    return None if is_able and asked_by is Reasoning.NEVER else asked_by
+
+
+def _told(declared: Any, default: Any) -> dict[str, Any]:
+    if declared is None:
+        return {"value": default, "source": Provenance.DEFAULT.value}
+    return {"value": declared, "source": Provenance.DECLARED.value}
