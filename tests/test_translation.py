@@ -268,7 +268,7 @@ def test_two_turns_with_a_tool_work_in_responses(model: str, sidecar: Sidecar) -
     with client.responses.stream(**wants, input=turns) as stream:
         first = stream.get_final_response()
     (call,) = [item for item in first.output if item.type == "function_call"]
-    turns += [item.to_dict() for item in first.output]
+    turns += first.output
     turns.append({"type": "function_call_output", "call_id": call.call_id, "output": "20"})
     second = client.responses.create(**wants, input=turns)
 
@@ -292,7 +292,9 @@ def test_what_cannot_be_said_goes_to_who_speaks_the_dialect(
     sidecar: Sidecar, provider: Provider
 ) -> None:
     for _ in range(10):
-        claude(sidecar).messages.create(model="auto", max_tokens=9, messages=ASK, top_k=5)
+        claude(sidecar).messages.create(
+            model="auto", max_tokens=9, messages=ASK, extra_body={"top_k": 5}
+        )
 
     assert {call.host for call in provider.calls} == {"m"}
 
@@ -305,7 +307,7 @@ def test_what_nobody_can_be_told_is_refused_with_the_field(sidecar: Sidecar) -> 
 
     assert set(refused.value.body["exclusions"]) == {"c", "m"}
     for reason in refused.value.body["exclusions"].values():
-        assert reason.startswith("translation: tools[0]")
+        assert reason.startswith("translation: tools: code_interpreter")
 
 
 def test_a_dry_run_and_an_explanation_name_what_is_left_out(sidecar: Sidecar) -> None:
