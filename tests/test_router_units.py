@@ -34,6 +34,7 @@ from router.policy.constraints import Demand, Exclusion, Filter
 from router.policy.route import find_route, incumbent_of, parse_model
 from router.policy.tasks import categorize, matches
 from router.report.models import model_list
+from router.translation.translations import Translations
 from telemetry.events import Result
 from telemetry.tokens import Token
 from telemetry.wire.chat import parse_answer
@@ -407,6 +408,9 @@ def test_every_part_of_a_rule_must_hold() -> None:
 # -- constraints --------------------------------------------------------------------------------
 
 
+ASKED = b'{"model":"auto","messages":[{"role":"user","content":"hi"}]}'
+
+
 def demand(**more: Any) -> Demand:
     value: dict[str, Any] = {
         "dialect": Dialect.CHAT,
@@ -416,6 +420,7 @@ def demand(**more: Any) -> Demand:
         "has_credential": False,
         "text_bytes": 100,
         "max_tokens": None,
+        "translations": Translations(chat.parse(ASKED), begun_at_s=0.0),
     }
     return Demand(**{**value, **more})
 

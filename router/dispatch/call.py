@@ -18,15 +18,14 @@ from router.decision.context import CallContext
 from router.decision.decide import Decider, Decision
 from router.decision.stored_ids import StoredIds
 from router.dialects.errors import refusal_event
-from router.dialects.request import CallRequest, Outgoing, StoredId, StoredKind
+from router.dialects.request import CallRequest, StoredId, StoredKind
 from router.dispatch.answer_headers import answer_headers, decision_headers
+from router.dispatch.asking import Asking
 from router.dispatch.attempt import (
     Attempt,
     AttemptFailed,
     Dispatcher,
     Reply,
-    Sending,
-    StreamOptionsRefused,
 )
 from router.dispatch.booking import (
     FINAL,
@@ -40,7 +39,6 @@ from router.dispatch.booking import (
 from router.dispatch.diagnosis import Complaints
 from router.dispatch.fates import Fate, said_of_endpoint
 from router.dispatch.fit import note_answered
-from router.dispatch.headers import forward_headers, forward_query, headers_in
 from router.dispatch.heartbeat import Heartbeat
 from router.dispatch.held import Hold
 from router.dispatch.observer_line import ObserverLine, observed
@@ -131,6 +129,7 @@ class _Call:
         self.deadline = context.at.monotonic_s + self.deadline_s
         self.flags = decision_flags(decision)
         self.buffers = request.streamed and context.caller.app.entry.stream is Streaming.BUFFERED
+        self.asking = Asking(decision, exchange, home.dispatcher)
         self.under_way: list[Attempt] = []
         self.failures: list[Failed] = []
         is_read = context.caller.app.entry.signals and request.says_something
@@ -245,40 +244,7 @@ class _Call:
         Raises:
             AttemptFailed: it came to nothing.
         """
-        endpoint = attempt.endpoint
-        attempt.outgoing = self.decision.context.translations.outgoing(endpoint)
-        breaker = self.home.dispatcher.health.breakers[endpoint.digest]
-        asks = not breaker.refuses_stream_options
-        try:
-            return await self._ask(attempt, attempt.outgoing, ask_usage=asks)
-        except StreamOptionsRefused:  # a field of ours: no failure, and sent again without it
-            reply = await self._ask(attempt, attempt.outgoing, ask_usage=False)
-        if reply.status == 200:
-            breaker.refuses_stream_options = True
-            log.warning(
-                "an endpoint refuses stream_options: what its streams cost is not known",
-                endpoint=endpoint.id,
-            )
-        return reply
-
-    async def _ask(self, attempt: Attempt, outgoing: Outgoing, *, ask_usage: bool) -> Reply:
-        endpoint = attempt.endpoint
-        body, hide_usage = outgoing.rewritten(endpoint, ask_usage=ask_usage)
-        headers = forward_headers(
-            self.exchange.raw_headers,
-            self.decision.context.caller,
-            endpoint,
-            key_headers=self.configuration.catalog.key_headers,
-        )
-        query = forward_query(self.exchange.query, endpoint)
-        if outgoing.is_translated:
-            headers, query = headers_in(outgoing.dialect, headers, endpoint), b""
-        sending = Sending(headers, body, outgoing, hide_usage, query)
-        return await self.home.dispatcher.attempt(attempt, sending)
-
-    def _fields(self, endpoint: Endpoint) -> dict[str, bytes]:
-        """Return the top-level fields that an endpoint gets of the call."""
-        return self.decision.context.translations.outgoing(endpoint).fields(endpoint)
+        return await self.asking.ask(attempt)
 
     def fail(self, attempt: Attempt, failure: AttemptFailed) -> None:
         """Book that an attempt failed, and say so in the log."""
@@ -356,7 +322,7 @@ class _Call:
         if final and attempt.result is Result.OK:
             health = self.home.dispatcher.health
             note_answered(
-                endpoint, self.failures, health, fields=self._fields, now=time.monotonic()
+                endpoint, self.failures, health, fields=self.asking.fields, now=time.monotonic()
             )
         flags = self.flags | (STREAMED if self.request.streamed else 0) | (FINAL if final else 0)
         if self.buffers and self.exchange.started:
