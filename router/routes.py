@@ -28,7 +28,7 @@ from router.dialects.errors import break_off, caller_dialect, respond_error
 from router.dialects.opaque import OpaqueBody, as_opaque, read_opaque
 from router.dialects.parsers import CALLS, COUNT_PATH, PARSERS, parse_alike
 from router.dispatch.call import Calls
-from router.dispatch.counting import count_tokens, tell_estimate
+from router.dispatch.counting import count_tokens
 from router.dispatch.headers import request_ids
 from router.dispatch.passing import Passing, StoredPath, read_call, stored_path
 from router.dispatch.time_limits import deadline_s
@@ -177,18 +177,14 @@ class Routes:
                     raise no_such_model(request.model)
                 await services.passing.pass_on(exchange, beliefs, caller, as_opaque(request))
                 return
-            endpoint = await decider.foresee(context, request)
-            if Dialect.MESSAGES not in endpoint.dialects:
-                tokens = decider.sizes.expected(endpoint.digest, request.text_bytes)
-                await tell_estimate(exchange, endpoint, tokens)
-                return
             await count_tokens(
                 exchange,
                 request,
-                endpoint,
+                await decider.foresee(context, request),
                 services.calls.dispatcher.upstream,
                 caller=caller,
                 catalog=configuration.catalog,
+                sizes=decider.sizes,
                 limit_s=deadline_s(configuration.server.deadline_s, exchange.headers),
             )
 

@@ -14,6 +14,7 @@ import msgspec
 from router.dialects.body import NativeRequest
 from router.dispatch.headers import forward_headers, forward_query, request_ids, returned_headers
 from router.endpoints.catalog import Catalog, Endpoint
+from router.endpoints.token_sizes import TokenSizes
 from router.errors import AllEndpointsFailed, Misconfigured
 from router.net.asgi import JSON, DisconnectGuard, Exchange
 from router.net.codings import decoded
@@ -35,17 +36,26 @@ async def count_tokens(
     *,
     caller: Caller,
     catalog: Catalog,
+    sizes: TokenSizes,
     limit_s: float,
 ) -> None:
     """Ask an endpoint for the size of a prompt, and pass its answer back.
 
+    One that does not speak the dialect has no count in it: it is told what that probably is.
+
     Args:
+        sizes: what prompts were counted as.
         limit_s: for all of it, in seconds.
 
     Raises:
         Misconfigured: it turns our key down.
         AllEndpointsFailed: it did not answer.
     """
+    if request.dialect not in endpoint.dialects:
+        await _tell_estimate(
+            exchange, endpoint, sizes.expected(endpoint.digest, request.text_bytes)
+        )
+        return
     headers = forward_headers(
         exchange.raw_headers, caller, endpoint, key_headers=catalog.key_headers
     )
@@ -76,7 +86,7 @@ async def count_tokens(
     await exchange.respond(response.status, counted, returned + ours)
 
 
-async def tell_estimate(exchange: Exchange, endpoint: Endpoint, tokens: int) -> None:
+async def _tell_estimate(exchange: Exchange, endpoint: Endpoint, tokens: int) -> None:
     """Answer with what a prompt probably is at an endpoint of another dialect, and say so."""
     warning = "estimated from bytes: the endpoint counts no tokens in this dialect"
     headers = [*request_ids(os.urandom(16).hex().encode())]
