@@ -167,7 +167,9 @@ class _Call:
         health = home.dispatcher.health
         home.budget.earn()
         usable = planner.may_serve(plan, plan.drawn)
-        candidates = order(plan.drawn, plan.then(), health, usable=usable, fields=self._fields)
+        candidates = order(
+            plan.drawn, plan.then(), health, usable=usable, fields=self.asking.fields
+        )
         first = next(candidates, None)
         if first is None:
             first = planner.last_resort(plan.route, plan.eligibility, self.configuration.catalog)

@@ -11,7 +11,7 @@ import os
 import httpx
 import msgspec
 
-from router.dialects.body import NativeRequest
+from router.dialects.messages import MessagesRequest
 from router.dispatch.headers import forward_headers, forward_query, request_ids, returned_headers
 from router.endpoints.catalog import Catalog, Endpoint
 from router.endpoints.token_sizes import TokenSizes
@@ -30,7 +30,7 @@ KEY_REFUSED = (401, 402, 403)
 
 async def count_tokens(
     exchange: Exchange,
-    request: NativeRequest,
+    request: MessagesRequest,
     endpoint: Endpoint,
     upstream: Upstream,
     *,
@@ -108,6 +108,6 @@ async def _whole(response: UpstreamResponse) -> bytes:
         await response.aclose()
 
 
-def _target(endpoint: Endpoint, request: NativeRequest) -> Target:
+def _target(endpoint: Endpoint, request: MessagesRequest) -> Target:
     url = endpoint.targets[request.dialect].url
     return Target.of(url.copy_with(path=f"{url.path}/count_tokens"))
