@@ -11,10 +11,15 @@ import anthropic
 import httpx2
 import openai
 import pytest
+import yaml
 from conftest import Provider, Reply, Seen, Sidecar, endpoint, serving
-from dialects import ARGUMENTS, PERSON, SAID, speak
+from dialects import ARGUMENTS, PERSON, SAID, message_error, speak
 from pydantic import BaseModel
 
+from router.config.compiled import compile_text
+from router.endpoints.entries import Dialect
+from router.errors import ConfigError
+from router.policy.route import incumbent_of
 from telemetry.store import Address
 
 HTTP = httpx2.Client(trust_env=False, verify=False)
@@ -320,3 +325,169 @@ def test_a_dry_run_and_an_explanation_name_what_is_left_out(sidecar: Sidecar) ->
 
     for shown in (dry.json(), kept.json()):
         assert (shown["translated"], shown["left_out"]) == ("messages to chat", ["metadata"])
+
+
+# -- Failures --------------------------------------------------------------------------------------
+
+
+def refusal(status: int, message: str, **headers: str) -> Reply:
+    error = {"message": message, "type": "requests", "param": None, "code": "rate_limit_exceeded"}
+    return Reply(status=status, body=json.dumps({"error": error}).encode(), headers=headers)
+
+
+def test_a_refusal_of_chat_is_an_error_of_anthropics_sdk(
+    sidecar: Sidecar, provider: Provider
+) -> None:
+    provider.on("c", refusal(429, "slow down", **{"retry-after": "7"}))
+
+    with pytest.raises(anthropic.RateLimitError) as refused:
+        claude(sidecar).messages.create(model="c", max_tokens=9, messages=ASK)
+
+    assert refused.value.body["error"]["type"] == "rate_limit_error"
+    assert refused.value.body["error"]["message"] == "slow down"
+    assert refused.value.response.headers["retry-after"] == "7"
+
+
+def test_a_refusal_of_messages_is_an_error_of_openais_sdk(
+    sidecar: Sidecar, provider: Provider
+) -> None:
+    provider.on("m", message_error("invalid_request_error", 400))
+
+    with pytest.raises(openai.BadRequestError) as refused:
+        gpt(sidecar).chat.completions.create(model="m", messages=ASK)
+
+    assert refused.value.body["message"] == "no"
+    assert refused.value.code == "invalid_request_error"
+
+
+def broken(call: Seen) -> Reply:
+    whole = chat(call)
+    return Reply(chunks=(whole.chunks or [])[:3], cut=True)
+
+
+def test_a_stream_of_chat_that_is_cut_has_no_end_in_messages(
+    sidecar: Sidecar, provider: Provider
+) -> None:
+    provider.on("c", broken)
+    body = {"model": "c", "max_tokens": 9, "messages": ASK, "stream": True}
+
+    got = sidecar.http.post("/v1/messages", json=body).text
+
+    assert "hello" in got
+    assert "message_stop" not in got
+    assert 'stop_reason": "end_turn' not in got
+    assert "event: error" in got
+
+
+def test_an_error_inside_a_stream_of_chat_is_told_in_messages(
+    sidecar: Sidecar, provider: Provider
+) -> None:
+    event = b'data: {"error": {"message": "it broke", "code": 500}}\n\n'
+    provider.on("c", lambda call: Reply(chunks=[*(chat(call).chunks or [])[:3], event]))
+
+    with (
+        pytest.raises(anthropic.APIStatusError, match="it broke"),
+        claude(sidecar).messages.stream(model="c", max_tokens=9, messages=ASK) as stream,
+    ):
+        stream.get_final_message()
+
+
+def test_who_fails_is_followed_by_who_translates(sidecar: Sidecar, provider: Provider) -> None:
+    provider.on("m", Reply(status=500, body=b"{}"))
+    for _ in range(4):
+        got = claude(sidecar).messages.create(model="auto", max_tokens=9, messages=ASK)
+        assert got.content[0].text == SAID
+
+
+def test_an_answer_that_cannot_be_read_is_no_answer(sidecar: Sidecar, provider: Provider) -> None:
+    provider.on("c", Reply(body=b'{"nothing": "of a completion"}'))
+
+    with pytest.raises(anthropic.InternalServerError):
+        claude(sidecar).messages.create(model="c", max_tokens=9, messages=ASK)
+
+
+# -- Configuration ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"translate": {"from": ["chat"]}}, "the endpoint speaks it"),
+        ({"dialects": ["messages"], "translate": {"from": ["embeddings"]}}, "nothing translates"),
+        ({"dialects": ["responses"], "translate": {"from": ["chat"]}}, "can be said in messages"),
+        ({"translate": {"from": []}}, "at least 1"),
+        ({"translate": {"from": ["messages"], "drop": ["Web Search"]}}, "drop"),
+        ({"translate": {"form": ["messages"]}}, "form"),
+    ],
+)
+def test_what_cannot_be_translated_is_refused_with_its_place(
+    more: dict[str, Any], said: str
+) -> None:
+    file = {"endpoints": [{"id": "e", "model": "m", "base_url": "http://h/v1", **more}]}
+
+    with pytest.raises(ConfigError) as refused:
+        compile_text(yaml.safe_dump(file), file="f")
+
+    assert said in str(refused.value)
+    assert "translate" in str(refused.value)
+
+
+def test_the_incumbent_of_a_dialect_speaks_it_where_anybody_does(provider: Provider) -> None:
+    found = compile_text(yaml.safe_dump(configuration(provider)), file="f")
+    app, strategy = found.apps["default"], found.strategies["quality"]
+
+    incumbents = {d: incumbent_of(app, strategy, d) for d in Dialect}
+
+    assert {d: e.id for d, e in incumbents.items() if e} == {
+        Dialect.CHAT: "c",
+        Dialect.MESSAGES: "m",
+        Dialect.RESPONSES: "c",
+        Dialect.EMBEDDINGS: "c",
+    }
+
+
+def test_what_is_translated_is_listed_to_anthropics_clients(sidecar: Sidecar) -> None:
+    listed = [model.id for model in claude(sidecar).models.list(limit=100)]
+
+    assert {"c", "m", "gpt", "claude"} <= set(listed)
+
+
+def test_a_callers_own_key_stands_where_the_other_dialect_has_it(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    provider.on("c", chat)
+    provider.on("m", anthropics)
+    found = configuration(provider)
+    for each in found["endpoints"]:
+        each["auth"] = "client"
+    with serving(found, state_dir, address) as sidecar:
+        claude(sidecar).messages.create(model="c", max_tokens=9, messages=ASK)
+        gpt(sidecar).chat.completions.create(model="m", messages=ASK)
+
+    to_chat, to_messages = (call.headers for call in provider.calls)
+    assert to_chat["authorization"] == "Bearer sk-own"
+    assert "x-api-key" not in to_chat
+    assert to_messages["x-api-key"] == "sk-own"
+    assert "authorization" not in to_messages
+
+
+@pytest.mark.parametrize("model", ["c", "m"])
+def test_labels_are_read_off_what_the_caller_sees(
+    model: str, provider: Provider, state_dir: Path, address: Address, learner: Any
+) -> None:
+    provider.on("c", chat)
+    provider.on("m", anthropics)
+    schema = {**SCHEMA, "required": ["planet"]}  # which no call of theirs names
+    function = {"type": "function", "function": {"name": "weather", "parameters": schema}}
+    tool = {"name": "weather", "input_schema": schema}
+
+    def signals() -> dict[str, int]:
+        found = sidecar.http.get("/v1/router/posteriors").json()["categories"]
+        return found[0]["signals"] if found else {}
+
+    with serving(configuration(provider), state_dir, address, observing=True) as sidecar:
+        if model == "c":
+            claude(sidecar).messages.create(model="c", max_tokens=9, messages=ASK, tools=[tool])
+        else:
+            gpt(sidecar).chat.completions.create(model="m", messages=ASK, tools=[function])
+        sidecar.until(lambda: signals() == {"tools": 1})
