@@ -38,6 +38,7 @@ def usage_of(value: Any) -> Usage | None:
     | `cached_tokens` at the top | Moonshot, and others |
     | reasoning beside the completion, so that only all three make the total | xAI, and others |
     | more reasoning than completion | the same, without a total |
+    | `thinking_tokens` in `output_tokens_details` | Anthropic: its reasoning |
     | `cache_read_input_tokens` | Anthropic: beside `input_tokens`, or of `prompt_tokens` |
     | in a choice, or under `x_groq` | Moonshot; Groq: see `AnswerPart.reported` |
     """
@@ -66,8 +67,17 @@ def reasoning_of(value: Any) -> int:
     if not isinstance(value, dict):
         return 0
     details = value.get("completion_tokens_details") or value.get("output_tokens_details")
-    found = _first(details, "reasoning_tokens")
+    found = _first(details, "reasoning_tokens", "thinking_tokens")
     return found if found is not None else _first(value, "reasoning_tokens") or 0
+
+
+def cache_written_of(value: Any) -> int:
+    """Return how many tokens of the prompt were written to the provider's cache."""
+    if not isinstance(value, dict):
+        return 0
+    details = value.get("prompt_tokens_details") or value.get("input_tokens_details")
+    found = _first(details, "cache_write_tokens")
+    return found if found is not None else _first(value, "cache_creation_input_tokens") or 0
 
 
 def id_of(value: Any) -> str | None:
