@@ -64,6 +64,10 @@ class AnswerStream(ABC):
     def flush(self) -> bytes:
         """Read what is left at the proper end of the stream; return what of it passes."""
 
+    def close(self) -> bytes:
+        """Return what the client lacks of an answer whose connection broke, or fell silent."""
+        return b""
+
 
 class EventStream(AnswerStream):
     """A stream of events; each dialect reads its own."""

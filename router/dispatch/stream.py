@@ -93,7 +93,8 @@ class StreamedAnswer:
                         return self._ending
                     limit.move(source.left_s())
         except (TimeoutError, httpx.RemoteProtocolError) as error:
-            return self._end(ended_well=False, timed_out=isinstance(error, TimeoutError))
+            ended = self._end(ended_well=False, timed_out=isinstance(error, TimeoutError))
+            return stream.close() + ended
         rest = stream.flush()
         return rest + self._end(ended_well=True)
 
