@@ -242,6 +242,15 @@ def test_a_user_is_booked_by_a_digest_that_nobody_can_guess_back(
             },
             Usage(7, 3, 4, 2),
         ),
+        (
+            {
+                "input_tokens": 7,
+                "cache_read_input_tokens": 4,
+                "output_tokens": 3,
+                "output_tokens_details": {"thinking_tokens": 2},
+            },
+            Usage(11, 3, 4, 2),
+        ),
         ({"prompt_tokens": 10.0, "completion_tokens": 5.0}, Usage(10, 5, 0, 0)),
         ({"prompt_tokens": 10, "completion_tokens": -5}, Usage(10, 0, 0, 0)),
         ({"prompt_tokens": 10, "cached_tokens": 99}, Usage(10, 0, 10, 0)),

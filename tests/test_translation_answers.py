@@ -10,6 +10,17 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from translated import (
+    CREATED,
+    HIDING,
+    IN_CHAT,
+    SAMPLES,
+    SHOWING,
+    answers,
+    chat_parts,
+    message_parts,
+    texts,
+)
 
 from router.endpoints.entries import Dialect
 from router.translation import chat_answer, messages_answer, responses_answer
@@ -17,15 +28,11 @@ from router.translation.answers import translated_answer
 from router.translation.completion import Completion, Count, Declined, Stop
 from router.translation.counts import count_of
 from router.translation.errors import translated_refusal
-from router.translation.parts import joined, stop_of
-from router.translation.prompt import Prompt, Text, Thought, ToolUse
+from router.translation.parts import shown
+from router.translation.prompt import Prompt, Text, Thought
 from telemetry.wire.chat import read_chat_answer
 from telemetry.wire.messages import read_messages_answer
 from telemetry.wire.responses import read_response
-
-SAMPLES = sorted((Path(__file__).parent / "data" / "translation" / "answers").glob("*.json"))
-SHOWING, HIDING = Prompt(shows_thinking=True), Prompt()
-CREATED = 7
 
 
 def translated(body: Any, speaks: str, to: str, asked: Prompt = SHOWING, **echo: Any) -> Any:
@@ -204,6 +211,37 @@ def test_numbers_of_arguments_keep_their_digits() -> None:
     assert b'"input":{"price": 4.10, "small": 1e-9}' in said
 
 
+@pytest.mark.parametrize("to", ["messages", "responses"])
+def test_blanks_alone_are_no_part_of_an_answer(to: str) -> None:
+    call = {"id": "a", "function": {"name": "f", "arguments": "{}"}}
+    message = {"content": "\n\n", "reasoning_content": " ", "tool_calls": [call]}
+
+    said = translated({"choices": [{"message": message}]}, "chat", to)
+
+    assert len(said["content" if to == "messages" else "output"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["a", "b"], ["a", "b"]),
+        (["a", "a", "a"], ["a", "call_x_1", "call_x_2"]),
+        (["", None, 7], ["call_x_0", "call_x_1", "call_x_2"]),
+        (["call_x_1", ""], ["call_x_1", "call_x_2"]),
+    ],
+)
+def test_every_call_of_an_answer_has_an_id_of_its_own(given: list[Any], expected: Any) -> None:
+    tools = [{"id": each, "function": {"name": "f", "arguments": "{}"}} for each in given]
+    blocks = [{"type": "tool_use", "id": each, "name": "f", "input": {}} for each in given]
+
+    chat = translated({"id": "x", "choices": [{"message": {"tool_calls": tools}}]}, "chat", "chat")
+    back = translated({"id": "x", "content": blocks}, "messages", "chat")
+
+    for said in (chat, back):
+        calls = said["choices"][0]["message"]["tool_calls"]
+        assert [call["id"] for call in calls] == expected
+
+
 WRITTEN = {"cache_read_input_tokens": 30, "cache_creation_input_tokens": 5}
 DETAILED = {"cached_tokens": 8, "cache_write_tokens": 7}
 BESIDE = {"completion_tokens_details": {"reasoning_tokens": 4}, "total_tokens": 55}
@@ -233,50 +271,9 @@ def test_every_form_of_usage_is_read(reported: Any, expected: Count | None) -> N
 
 # -- there and back -----------------------------------------------------------------------------
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
-values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
-    | texts,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
-    max_leaves=6,
-)  # fmt: skip
-objects = st.dictionaries(texts, values, max_size=3).map(lambda v: msgspec.json.encode(v).decode())
-calls = st.builds(ToolUse, id=texts, name=texts, arguments=objects)
-tokens = st.builds(
-    lambda fresh, cached, written, output, reasoning: Count(
-        fresh + cached + written, max(output, reasoning), cached, written, reasoning
-    ),
-    *[st.integers(0, 1 << 20)] * 5,
-)
-
-
-def answers(stops: list[Stop], *, kinds: Any) -> st.SearchStrategy[Completion]:
-    """Answers as a reader makes them: their parts joined, their reason for the end settled."""
-
-    def made(parts: list[Any], called: list[ToolUse], stop: Stop, **more: Any) -> Completion:
-        found = Completion(parts=joined((*parts, *called)), stop=stop, **more)
-        return msgspec.structs.replace(found, stop=stop_of(found))
-
-    return st.builds(
-        made,
-        parts=kinds,
-        called=st.lists(calls, max_size=3),
-        stop=st.sampled_from(stops),
-        id=st.none() | texts,
-        model=st.none() | texts,
-        count=st.none() | tokens,
-    )
-
-
-chat_parts = st.tuples(
-    st.lists(st.builds(Thought, texts), max_size=1), st.lists(st.builds(Text, texts), max_size=1)
-).map(lambda both: [*both[0], *both[1]])
-"""In the one order that a chat has."""
-in_chat = [Stop.END, Stop.LENGTH, Stop.TOOLS, Stop.REFUSAL]
-
 
 @settings(max_examples=400, deadline=None)
-@given(answers(in_chat, kinds=chat_parts))
+@given(answers(IN_CHAT, kinds=chat_parts))
 def test_an_answer_there_and_back_is_equal(answer: Completion) -> None:
     """Chat, Messages, Chat; where no usage is known Messages says zeros."""
     chat = chat_answer.read(chat_answer.write(answer, created=CREATED))
@@ -289,16 +286,13 @@ def test_an_answer_there_and_back_is_equal(answer: Completion) -> None:
     assert once_more == msgspec.structs.replace(answer, count=answer.count or Count(0, 0))
 
 
-in_messages = st.lists(st.one_of(st.builds(Thought, texts), st.builds(Text, texts)), max_size=5)
-
-
 @settings(max_examples=200, deadline=None)
-@given(answers(list(Stop), kinds=in_messages), st.booleans())
+@given(answers(list(Stop), kinds=message_parts), st.booleans())
 def test_messages_say_any_order_of_parts(answer: Completion, shows: bool) -> None:
     read = messages_answer.read(messages_answer.write(answer, Prompt(shows_thinking=shows)))
 
     assert read is not None
-    assert read.parts == joined(answer.parts, thoughts=shows)
+    assert read.parts == shown(answer.parts, thoughts=shows)
     assert read.stop == answer.stop
     assert (read.id, read.model) == (answer.id, answer.model)
 
@@ -314,8 +308,9 @@ anything = st.lists(
 def test_a_response_has_an_item_a_part_and_no_id_twice(answer: Completion) -> None:
     said = json.loads(responses_answer.write(answer, SHOWING, {}, created=CREATED))
 
-    assert len(said["output"]) == len(answer.parts)
-    assert len({item["id"] for item in said["output"]}) == len(answer.parts)
+    n_shown = len(shown(answer.parts, thoughts=True))
+    assert len(said["output"]) == n_shown
+    assert len({item["id"] for item in said["output"]}) == n_shown
     assert (said["status"] == "incomplete") == (answer.stop in (Stop.LENGTH, Stop.REFUSAL))
 
 

@@ -17,17 +17,26 @@ import httpx2
 import msgspec
 import openai
 import pytest
-from fuzzing import WORDS, mutated, times
+from fuzzing import SEED, WORDS, mutated, times
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_translation_answers import CREATED, HIDING, SAMPLES, SHOWING, answers, chat_parts
+from translated import (
+    CREATED,
+    HIDING,
+    IN_CHAT,
+    SAMPLES,
+    SHOWING,
+    answers,
+    chat_parts,
+    message_parts,
+)
 
 from router.dialects.stream import MAX_EVENT_BYTES
 from router.dispatch.attempt import Reply
 from router.dispatch.held import HeldStream, Hold, StreamFailed
 from router.dispatch.stream import StreamedAnswer
 from router.endpoints.entries import Dialect
-from router.translation import chat_answer
+from router.translation import chat_answer, counts, messages_answer, responses_answer
 from router.translation.answers import translated_answer, translated_stream
 from router.translation.completion import Completion, Declined, Stop
 from router.translation.prompt import Prompt, Text, Thought, ToolUse
@@ -305,6 +314,38 @@ def test_a_client_that_hears_the_stream_has_the_whole_answer(path: Path, to: str
     agree(heard, whole, to)
 
 
+CUT_SHORT = ("messages_context", "messages_length", "messages_refusal")
+"""Of these the helper raises why they end."""
+
+
+@pytest.mark.parametrize(
+    "path", [p for p, to in CASES if to == "chat" and p.stem not in CUT_SHORT], ids=lambda p: p.stem
+)
+def test_the_stream_helper_of_openai_has_the_whole_answer(path: Path) -> None:
+    speaks, events = stream_of(path)
+    client = openai.OpenAI(
+        api_key="k", http_client=answering(opened(speaks, "chat").feed(b"".join(events)))
+    )
+    ask: Any = [{"role": "user", "content": "hi"}]
+
+    with client.chat.completions.stream(model="auto", messages=ask) as stream:
+        heard = stream.get_final_completion().to_dict()
+
+    whole = json.loads(path.read_text())["whole"]["chat"]
+    (choice,) = whole["choices"]
+    choice["message"]["content"] = choice["message"]["content"] or ""
+    assert _filled(without(heard, "index", "object", *OF_CLIENTS)) == _filled(
+        without(whole, "index", "object")
+    )
+
+
+def _filled(value: Any) -> Any:
+    """What says nothing is left out."""
+    if isinstance(value, dict):
+        return {k: _filled(v) for k, v in value.items() if v is not None}
+    return [_filled(v) for v in value] if isinstance(value, list) else value
+
+
 # -- generated answers ---------------------------------------------------------------------------
 
 
@@ -358,7 +399,7 @@ def cut(text: str, rng: random.Random) -> list[str]:
     return [text[a:b] for a, b in itertools.pairwise([0, *places, len(text)])]
 
 
-generated = answers([Stop.END, Stop.LENGTH, Stop.TOOLS, Stop.REFUSAL], kinds=chat_parts)
+generated = answers(IN_CHAT, kinds=chat_parts)
 
 
 @settings(max_examples=150, deadline=None)
@@ -375,9 +416,53 @@ def test_any_stream_of_chat_says_what_the_whole_answer_says(
     how = {"speaks": Dialect.CHAT, "to": Dialect(to), "asked": SHOWING, "created": CREATED}
     whole = translated_answer(body, echo={}, **how)
     assert whole is not None
-    ids = [part.id for part in answer.parts if isinstance(part, ToolUse)]
-    if to == "messages" or len(set(ids)) == len(ids):  # else the client refuses it
-        agree(CLIENTS[to](said), json.loads(whole), to)
+    agree(CLIENTS[to](said), json.loads(whole), to)
+
+
+def as_events(answer: Completion, rng: random.Random) -> Iterator[dict[str, Any]]:
+    """A streamed message, its blocks cut at random."""
+    told = {"id": answer.id, "model": answer.model, "content": [], "usage": {"output_tokens": 0}}
+    yield {"type": "message_start", "message": told}
+    for index, part in enumerate(answer.parts):
+        block: dict[str, Any] = {"type": "text", "text": ""}
+        kind, name, text = "text_delta", "text", getattr(part, "text", "")
+        if isinstance(part, ToolUse):
+            block = {"type": "tool_use", "id": part.id, "name": part.name, "input": {}}
+            kind, name, text = "input_json_delta", "partial_json", part.arguments
+        elif isinstance(part, Thought):
+            block = {"type": "thinking", "thinking": "", "signature": ""}
+            kind, name = "thinking_delta", "thinking"
+        yield {"type": "content_block_start", "index": index, "content_block": block}
+        for piece in cut(text, rng):
+            delta = {"type": kind, name: piece}
+            yield {"type": "content_block_delta", "index": index, "delta": delta}
+        yield {"type": "content_block_stop", "index": index}
+    reason = messages_answer.REASONS[answer.stop]
+    usage = counts.as_messages(answer.count) if answer.count else None
+    yield {"type": "message_delta", "delta": {"stop_reason": reason}, "usage": usage}
+    yield {"type": "message_stop"}
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    answers(list(Stop), kinds=message_parts),
+    st.integers(0, 1 << 30),
+    st.sampled_from(["chat", "responses"]),
+    st.booleans(),
+)
+def test_any_stream_of_messages_says_what_the_whole_answer_says(
+    answer: Completion, seed: int, to: str, shows: bool
+) -> None:
+    asked = Prompt(shows_thinking=shows)
+    stream = opened("messages", to, asked)
+
+    said = b"".join(stream.feed(sent(event)) for event in as_events(answer, random.Random(seed)))
+
+    if to == "chat":
+        whole = chat_answer.write(answer, created=CREATED)
+    else:
+        whole = responses_answer.write(answer, asked, {}, created=CREATED)
+    agree(CLIENTS[to](said), json.loads(whole), to)
 
 
 # -- signs of life, thoughts, usage --------------------------------------------------------------
@@ -403,6 +488,48 @@ def test_who_does_not_see_the_thoughts_sees_that_there_are_some(to: str) -> None
     assert read(begun).events
     assert [each.events for each in said] == [[PINGS[to]], [PINGS[to]]]
     assert "They" not in json.dumps(read(stream.feed(b"".join(events[3:]))).events)
+
+
+def test_calls_that_have_one_id_have_two_in_a_stream() -> None:
+    tool = {"name": "f", "arguments": '{"a":1}'}
+    calls = [{"index": at, "id": "same", "type": "function", "function": tool} for at in (0, 1)]
+    chunks = [{"id": "x", "choices": [{"index": 0, "delta": {"tool_calls": [c]}}]} for c in calls]
+    said = opened("chat", "responses").feed(b"".join(map(sent, chunks)) + b"data: [DONE]\n\n")
+
+    heard = CLIENTS["responses"](said)
+
+    assert [item["call_id"] for item in heard["output"]] == ["same", "call_x_1"]
+
+
+X = '{"x":1}'
+PIECES: list[tuple[list[tuple[int | None, str | None, str | None, str]], list[str]]] = [
+    ([(0, "a", "f", '{"x":'), (0, "b", "f", "1}")], [X]),  # an id of its own for every piece
+    ([(0, "a", "f", X), (0, "b", "f", X)], [X, X]),  # one number for all calls
+    ([(None, "a", "f", X), (None, "b", "f", X)], [X, X]),  # no number at all
+    ([(None, "a", "f", '{"x":'), (None, None, None, "1}"), (None, "b", "f", X)], [X, X]),
+    ([(0, "a", "f", '{"x":'), (0, "a", "f", "1}"), (0, "a", "f", "")], [X]),  # said again
+    ([(0, "a", "f", ""), (0, None, None, '{"x":'), (0, "", "", "1}")], [X]),
+    ([(0, "a", None, ""), (0, None, "f", ""), (0, None, None, X)], [X]),  # the name comes late
+    ([(3, "a", "f", X), (1, "b", "f", X)], [X, X]),  # numbers that begin anywhere
+]
+
+
+@pytest.mark.parametrize(("pieces", "expected"), PIECES)
+@pytest.mark.parametrize("to", ["messages", "responses"])
+def test_pieces_of_a_call_find_it_however_servers_number_them(
+    to: str, pieces: list[tuple[int | None, str | None, str | None, str]], expected: list[str]
+) -> None:
+    stream, said = opened("chat", to), b""
+    for index, its_id, name, arguments in pieces:
+        call = {"index": index, "id": its_id, "function": {"name": name, "arguments": arguments}}
+        said += stream.feed(sent({"choices": [{"delta": {"tool_calls": [call]}}]}))
+
+    heard = CLIENTS[to](said + stream.feed(b"data: [DONE]\n\n"))
+
+    calls = heard["output"] if to == "responses" else heard["content"]
+    found = [call["arguments"] if to == "responses" else call["input"] for call in calls]
+    assert found == (expected if to == "responses" else [json.loads(each) for each in expected])
+    assert {call["name"] for call in calls} == {"f"}
 
 
 def test_usage_is_told_to_who_asked_for_it() -> None:
@@ -528,17 +655,30 @@ def test_what_only_some_clients_take_for_an_error_ends_nothing(to: str, failure:
     assert stream.done
 
 
-@pytest.mark.parametrize(("to", "expected"), [(to, RAISES[to]) for to in ("messages", "responses")])
-def test_an_end_without_an_answer_is_an_error(to: str, expected: type[Exception]) -> None:
-    stream = opened("chat", to)
+def test_an_error_is_told_also_where_a_choice_failed_before() -> None:
+    _, events = stream_of(next(p for p in SAMPLES if p.stem == "chat_text"))
+    failure = sent({"choices": [{"delta": {}, "finish_reason": "error"}]})
+    stream = opened("chat", "messages")
 
-    said = stream.feed(b"data: [DONE]\n\n") + stream.flush()
+    said = stream.feed(b"".join([*events[:3], failure, ERRORS["chat"][0][0], *events[3:]]))
+
+    assert stream.told
+    assert read(said).failed
+    assert not read(said).ended
+
+
+@EVERY_PAIR
+def test_an_end_without_an_answer_is_an_error(speaks: str, to: str) -> None:
+    end = sent("[DONE]") if speaks == "chat" else sent({"type": "message_stop"})
+    stream = opened(speaks, to)
+
+    said = stream.feed(end) + stream.flush()
 
     assert stream.is_empty
     assert stream.told
     assert not stream.is_whole(ended_well=True)
     assert not read(said).ended
-    with pytest.raises(expected, match="without one"):
+    with pytest.raises(RAISES[to], match="without one"):
         CLIENTS[to](said)
 
 
@@ -661,7 +801,7 @@ def test_a_client_hears_an_end_exactly_where_the_answer_is_booked_as_whole(
 
 
 def test_whatever_comes_as_an_event_raises_nothing() -> None:
-    rng = random.Random(7)
+    rng = random.Random(7 + SEED)
     samples = [stream_of(path) for path in SAMPLES]
     for _ in range(times(3000)):
         speaks, events = rng.choice(samples)
@@ -681,7 +821,7 @@ def test_whatever_comes_as_an_event_raises_nothing() -> None:
 
 
 def test_whatever_comes_as_an_answer_raises_nothing() -> None:
-    rng = random.Random(8)
+    rng = random.Random(8 + SEED)
     for _ in range(times(3000)):
         path = rng.choice(SAMPLES)
         body = json.dumps(json.loads(path.read_text())["answer"]).encode()

@@ -93,9 +93,11 @@ class StreamedAnswer:
                         return self._ending
                     limit.move(source.left_s())
         except (TimeoutError, httpx.RemoteProtocolError) as error:
-            ended = self._end(ended_well=False, timed_out=isinstance(error, TimeoutError))
-            return stream.close() + ended
+            rest = stream.close()
+            self._keep(rest)
+            return rest + self._end(ended_well=False, timed_out=isinstance(error, TimeoutError))
         rest = stream.flush()
+        self._keep(rest)
         return rest + self._end(ended_well=True)
 
     def _end(self, *, ended_well: bool, timed_out: bool = False) -> bytes:

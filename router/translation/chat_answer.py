@@ -12,7 +12,7 @@ import msgspec
 
 from router.translation import counts
 from router.translation.completion import Completion, Declined, Stop
-from router.translation.parts import Said, call_id, joined, stop_of
+from router.translation.parts import CallIds, Said, joined, stop_of
 from router.translation.prompt import Text, Thought, ToolUse
 from telemetry.wire.chat import parse_answer
 from telemetry.wire.reading import decode
@@ -47,10 +47,10 @@ def read(body: bytes) -> Completion | None:
     message = decode(_MESSAGE, bytes(choice.message))
     if message is None:
         return None
-    answer_id = id_of(found.id)
+    answer_id, ids = id_of(found.id), CallIds()
     calls = (
-        ToolUse(call_id(said.id, answer_id, place), said.name, said.arguments, said.is_custom)
-        for place, said in enumerate(map(SaidCall, calls_of(message)))
+        ToolUse(ids.next(said.id, answer_id), said.name, said.arguments, said.is_custom)
+        for said in map(SaidCall, calls_of(message))
     )
     answer = Completion(
         id=answer_id,

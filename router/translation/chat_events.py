@@ -19,7 +19,7 @@ from router.translation.completion import (
     Stopped,
 )
 from router.translation.event_writer import EventWriter, Saying
-from router.translation.parts import NO_ARGUMENTS, call_id, is_json_object
+from router.translation.parts import NO_ARGUMENTS, CallIds, is_json_object
 from router.translation.prompt import Text, Thought
 from telemetry.wire.chat import AnswerPart, ChoicePart, parse_part, says_something
 from telemetry.wire.sse import DONE
@@ -35,6 +35,7 @@ class ChatEventReader:
     def __init__(self) -> None:
         self._begun: Begun | None = None
         self._calls: list[_Call] = []
+        self._ids = CallIds()
 
     def feed(self, data: bytes) -> list[Event] | None:
         """Return what the data of one event says; None where nobody can tell."""
@@ -63,12 +64,13 @@ class ChatEventReader:
         """Return what a piece of a call says."""
         call = self._call_of(said)
         call.name = call.name or said.name
-        call.said += said.arguments
+        if said.arguments:
+            call.said.append(said.arguments)
         out: list[Event] = []
         if not call.is_begun and (call.name or call.said):
             call.is_begun = True
             answer_id = self._begun.id if self._begun else None
-            its_id = call_id(call.id, answer_id, call.place)
+            its_id = self._ids.next(call.id, answer_id)
             out.append(CallBegun(call.place, its_id, call.name, said.is_custom))
         if said.arguments:
             out.append(Arguments(call.place, said.arguments))
@@ -85,7 +87,7 @@ class ChatEventReader:
         if found is not None and said.name and (said.id or said.index is None):
             is_other = said.id is None or said.id != found.id
             is_marked = said.id is not None and said.index is None
-            if is_other and (is_marked or is_json_object(found.said)):
+            if is_other and (is_marked or found.is_complete):
                 found = None
         if found is None:
             found = _Call(said, len(self._calls))
@@ -101,8 +103,14 @@ class _Call:
     def __init__(self, said: SaidCall, place: int) -> None:
         self.id, self.index, self.name = said.id, said.index, said.name
         self.place = place
-        self.said = ""
+        self.said: list[str] = []
         self.is_begun = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no piece can follow."""
+        ends = bool(self.said) and self.said[-1].rstrip().endswith("}")
+        return ends and is_json_object("".join(self.said))
 
 
 _NOTHING = ChoicePart()

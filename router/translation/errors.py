@@ -30,17 +30,14 @@ def translated_refusal(status: int, body: bytes, from_: Dialect, to: Dialect) ->
     Args:
         from_: what the endpoint speaks; its errors may still have any form.
     """
-    said = decode(_ANY, body)
-    if said is None:
-        text = body[: SHOWN * 4].decode(errors="replace").strip()[:SHOWN]
-        message = text or f"the endpoint answered with status {status} and says no more"
-        return error_body(message, code=_code(None, {}), param=None, status=status, dialect=to)
+    said: Any = decode(_ANY, body)
+    if said is None:  # a page, or nothing
+        said = body[: SHOWN * 4].decode(errors="replace").strip()[:SHOWN]
     error = _error_in(said)
-    message = _message(error) or f"the endpoint answered with status {status} and says no more"
     param = error.get("param")
     return error_body(
-        message,
-        code=_code(from_, error),
+        _message(error) or f"the endpoint answered with status {status} and says no more",
+        code=_code(error, from_),
         param=param if isinstance(param, str) else None,
         status=status,
         dialect=to,
@@ -83,7 +80,7 @@ def _message(error: dict[str, Any]) -> str:
     return ""
 
 
-def _code(from_: Dialect | None, error: dict[str, Any]) -> str:
+def _code(error: dict[str, Any], from_: Dialect) -> str:
     """Return an error's code; Messages has types alone, and they say as much."""
     code = error.get("code")
     if code is None and from_ is Dialect.MESSAGES:

@@ -59,7 +59,8 @@ class EventWriter(ABC):
                 self.count = event.count
             case _:
                 self.calls |= isinstance(event, CallBegun)
-                self.declined |= isinstance(event, Piece) and event.of is Declined
+                if isinstance(event, Piece) and event.of is Declined:
+                    self.declined |= bool(event.text.strip())
                 return self._start() + self._say(event)
         return b""
 
@@ -140,6 +141,7 @@ class SequentialWriter(EventWriter):
         self._waiting: deque[Block] = deque()  # the first of them is the one that is open
         self._by_index: dict[int, Block] = {}  # calls
         self._n_blocks = 0
+        self._blank: Piece | None = None  # it begins a part only if more of it follows
 
     @abstractmethod
     def _open(self, block: Block) -> bytes:
@@ -158,16 +160,26 @@ class SequentialWriter(EventWriter):
             case Piece(of, text):
                 if not text or (of is Thought and not self._shows_thinking):
                     return b""
-                if not self._waiting or self._waiting[-1].of is not of:
-                    self._append(Block(of, self._n_blocks))
-                self._waiting[-1].unsent.append(text)
+                self._say_piece(event)
             case CallBegun(index):
+                self._blank = None
                 if index not in self._by_index:
                     self._by_index[index] = self._append(Block(event, self._n_blocks))
             case Arguments(index, text):
                 if text and index in self._by_index:
                     self._by_index[index].unsent.append(text)
         return self._advance()
+
+    def _say_piece(self, piece: Piece) -> None:
+        before, self._blank = self._blank, None
+        if self._waiting and self._waiting[-1].of is piece.of:
+            self._waiting[-1].unsent.append(piece.text)
+            return
+        blank = before.text if before is not None and before.of is piece.of else ""
+        if not piece.text.strip():
+            self._blank = Piece(piece.of, blank + piece.text)
+            return
+        self._append(Block(piece.of, self._n_blocks)).unsent.append(blank + piece.text)
 
     def _append(self, block: Block) -> Block:
         self._waiting.append(block)

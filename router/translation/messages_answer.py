@@ -12,7 +12,7 @@ import msgspec
 
 from router.translation import counts
 from router.translation.completion import Completion, Declined, Stop
-from router.translation.parts import Said, call_id, is_json_object, joined, stop_of
+from router.translation.parts import CallIds, Said, is_json_object, joined, shown, stop_of
 from router.translation.prompt import Prompt, Text, Thought, ToolUse
 from telemetry.wire.messages import parse_messages_answer
 from telemetry.wire.reading import decode
@@ -46,10 +46,15 @@ def read(body: bytes) -> Completion | None:
     found = parse_messages_answer(body)
     if found is None:
         return None
-    answer_id, parts = id_of(found.id), list[Said]()
+    answer_id, ids, parts = id_of(found.id), CallIds(), list[Said]()
     for block in found.content or ():
-        if isinstance(block, dict) and (part := _part(block, answer_id, parts)) is not None:
-            parts.append(part)
+        if not isinstance(block, dict):
+            continue
+        if block.get("type") == "tool_use":
+            its_id = ids.next(block.get("id"), answer_id)
+            parts.append(ToolUse(its_id, name_of(block), arguments_of(block)))
+        elif (said := spoken(block)) is not None:
+            parts.append(said)
     stop = stop_named(found.stop_reason)
     sequence = None
     if stop is Stop.SEQUENCE:  # the answer's top does not hold what nobody else looks at
@@ -70,16 +75,16 @@ def stop_named(reason: Any) -> Stop:
     return STOPS.get(reason, Stop.END) if isinstance(reason, str) else Stop.END
 
 
-def _part(block: dict[str, Any], answer_id: str | None, before: list[Said]) -> Said | None:
+def spoken(block: dict[str, Any]) -> Thought | Text | None:
+    """Return what is said in a block, or in a piece of one, if it is that."""
     kind = block.get("type")
-    if kind in ("text", "thinking"):
-        text = block.get(kind)
-        text = text if isinstance(text, str) else ""
-        return Text(text) if kind == "text" else Thought(text)
-    if kind != "tool_use":
-        return None
-    place = sum(isinstance(part, ToolUse) for part in before)
-    return ToolUse(call_id(block.get("id"), answer_id, place), name_of(block), arguments_of(block))
+    if kind in ("text", "text_delta"):
+        text = block.get("text")
+        return Text(text) if isinstance(text, str) else None
+    if kind in ("thinking", "thinking_delta"):
+        text = block.get("thinking")
+        return Thought(text) if isinstance(text, str) else None
+    return None
 
 
 def name_of(block: dict[str, Any]) -> str:
@@ -110,7 +115,7 @@ def reason_of(stop: Stop, *, declined: bool) -> str:
 
 def write(answer: Completion, asked: Prompt) -> bytes:
     """Return the answer as JSON, for who asked that."""
-    said = joined(answer.parts, thoughts=asked.shows_thinking)
+    said = shown(answer.parts, thoughts=asked.shows_thinking)
     declined = any(isinstance(part, Declined) for part in said)
     return msgspec.json.encode(
         {

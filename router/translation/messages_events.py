@@ -23,10 +23,11 @@ from router.translation.messages_answer import (
     input_of,
     name_of,
     reason_of,
+    spoken,
     stop_named,
 )
-from router.translation.parts import call_id
-from router.translation.prompt import Text, Thought
+from router.translation.parts import CallIds
+from router.translation.prompt import Thought
 from telemetry.wire.messages import MessagesEvent, parse_messages_event
 from telemetry.wire.usage import id_of
 
@@ -38,6 +39,7 @@ class MessagesEventReader:
         self._id: str | None = None
         self._usage: dict[str, Any] = {}  # what is said last of each count holds
         self._calls: list[_Called] = []
+        self._ids = CallIds()
 
     def feed(self, data: bytes) -> list[Event] | None:
         """Return what the data of one event says; None where nobody can tell."""
@@ -68,7 +70,7 @@ class MessagesEventReader:
         block = event.content_block or {}
         if block.get("type") == "tool_use":
             place = len(self._calls)
-            its_id = call_id(block.get("id"), self._id, place)
+            its_id = self._ids.next(block.get("id"), self._id)
             self._calls.append(_Called(event.index, arguments_of(block)))
             return [CallBegun(place, its_id, name_of(block))]
         return _pieces(block)
@@ -123,16 +125,8 @@ class _Called:
 
 def _pieces(said: dict[str, Any]) -> list[Event]:
     """Return what is said in a block that begins, or in a piece of one."""
-    kinds: dict[Any, tuple[type[Text | Thought], str]] = {
-        "text": (Text, "text"),
-        "text_delta": (Text, "text"),
-        "thinking": (Thought, "thinking"),
-        "thinking_delta": (Thought, "thinking"),
-    }
-    kind = said.get("type")
-    of, field = kinds.get(kind if isinstance(kind, str) else None, (Text, ""))
-    text = said.get(field)
-    return [Piece(of, text)] if isinstance(text, str) and text else []
+    part = spoken(said)
+    return [Piece(type(part), part.text)] if part is not None and part.text else []
 
 
 def _known(usage: Any) -> dict[str, Any]:

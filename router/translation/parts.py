@@ -18,23 +18,32 @@ Said = Thought | Text | Declined | ToolUse
 NO_ARGUMENTS = "{}"
 
 
-def joined(parts: Iterable[Said], *, thoughts: bool = True) -> tuple[Said, ...]:
-    """Return parts without the empty ones; those of one kind that follow each other are one.
-
-    Args:
-        thoughts: whether the reader gets to see what was thought.
-    """
+def joined(parts: Iterable[Said]) -> tuple[Said, ...]:
+    """Return parts without the empty ones; those of one kind that follow each other are one."""
     out: list[Said] = []
     for part in parts:
         if isinstance(part, ToolUse):
             out.append(with_arguments(part))
-        elif part.text and (thoughts or not isinstance(part, Thought)):
+        elif part.text:
             last = out[-1] if out else None
             if not isinstance(last, ToolUse) and isinstance(last, type(part)):
                 out[-1] = type(part)(last.text + part.text)
             else:
                 out.append(part)
     return tuple(out)
+
+
+def shown(parts: Iterable[Said], *, thoughts: bool) -> tuple[Said, ...]:
+    """Return parts as they are shown one after another.
+
+    Blanks alone are no part: models leave some before a call, and Anthropic's own servers refuse
+    them when the conversation comes back.
+
+    Args:
+        thoughts: whether the reader gets to see what was thought.
+    """
+    seen = (part for part in parts if thoughts or not isinstance(part, Thought))
+    return joined(p for p in joined(seen) if isinstance(p, ToolUse) or p.text.strip())
 
 
 def with_arguments(call: ToolUse) -> ToolUse:
@@ -60,11 +69,26 @@ def stop_of(answer: Completion) -> Stop:
     return settled(answer.stop, calls=any(isinstance(part, ToolUse) for part in answer.parts))
 
 
-def call_id(given: object, answer_id: str | None, place: int) -> str:
-    """Return the id of a call of a tool; where it has none, one that no other answer gives."""
-    if isinstance(given, str) and given:
-        return given
-    return f"call_{answer_id}_{place}" if answer_id else f"call_{place}"
+class CallIds:
+    """Ids of the calls of one answer: the endpoint's own, where there is one and none like it.
+
+    Results of tools are told apart by them, and clients refuse answers that have one twice.
+    """
+
+    __slots__ = ("_taken",)
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def next(self, given: object, answer_id: str | None) -> str:
+        """Return the id of the next call; where one must be made up, no other answer has it."""
+        found = given if isinstance(given, str) and given else None
+        place = len(self._taken)
+        while found is None or found in self._taken:
+            found = f"call_{answer_id}_{place}" if answer_id else f"call_{place}"
+            place += 1
+        self._taken.add(found)
+        return found
 
 
 def is_json_object(text: str) -> bool:

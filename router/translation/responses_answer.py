@@ -11,7 +11,7 @@ import msgspec
 
 from router.translation import counts
 from router.translation.completion import Completion, Count, Declined, Stop
-from router.translation.parts import Said, joined, stop_of
+from router.translation.parts import Said, shown, stop_of
 from router.translation.prompt import Prompt, Text, Thought, ToolUse
 
 ECHOED: dict[str, Any] = {
@@ -48,7 +48,7 @@ def write(answer: Completion, asked: Prompt, echo: dict[str, Any], *, created: i
         echo: the caller's own request, of which an answer repeats some fields.
         created: when it was made, in seconds since 1970.
     """
-    said = joined(answer.parts, thoughts=asked.shows_thinking)
+    said = shown(answer.parts, thoughts=asked.shows_thinking)
     stop, last = stop_of(answer), len(said) - 1
     items = [
         item(part, item_id(answer.id, part, place), is_short=stop in SHORTFALLS and place == last)

@@ -11,6 +11,7 @@ from router.translation.errors import translated_error
 from router.translation.event_writer import EventWriter
 from telemetry.wire.sse import EventSplitter, data_of
 
+# what is told of an end without an answer
 SILENT_END = b'{"error":{"message":"the endpoint ended its answer without one","code":"no_answer"}}'
 
 
@@ -103,12 +104,12 @@ class TranslatedStream(AnswerStream):
     def _pass(self, event: bytes) -> bytes:
         """Return what the client is sent of an event that the native reader has read."""
         native = self._native
+        if native.told and not (self.told or self.unreadable or native.unreadable):
+            self._is_over = self.told = True
+            return translated_error(data_of(event), self._speaks, self._to)
+        self._is_over |= native.unreadable or native.failed
         if self._is_over:
             return b""
-        if native.unreadable or native.failed:
-            self._is_over = True
-            is_told = native.told and not native.unreadable
-            return translated_error(data_of(event), self._speaks, self._to) if is_told else b""
         if native.done:
             return self._finish()
         data = data_of(event)
@@ -141,5 +142,4 @@ class TranslatedStream(AnswerStream):
         native = self._native
         self.id, self.model, self.usage = native.id, native.model, native.usage
         self.spoke, self.done, self.failed = native.spoke, native.done, native.failed
-        self.told |= native.told
         self.unreadable |= native.unreadable
