@@ -6,6 +6,7 @@ import json
 import random
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import anthropic.types.message_create_params as anthropic_params
@@ -29,6 +30,7 @@ from translating import (
 )
 
 from router.endpoints.entries import Dialect
+from router.translation.advisory import ADVISORY, LOST_IN
 from router.translation.prompt import Manner, Prompt, Reasoning, Untranslatable, Written
 from router.translation.requests import read, write
 
@@ -200,6 +202,58 @@ def test_nothing_is_said_in_dialects_that_no_request_is_translated_to() -> None:
             write(prompt, dialect, OPEN)
     with pytest.raises(Untranslatable):
         read(Dialect.EMBEDDINGS, b'{"input": "hi"}')
+
+
+# -- transcripts, written by hand -----------------------------------------------------------------
+
+TRANSCRIPTS = Path(__file__).parent / "data" / "translation"
+GOLDEN = [
+    pytest.param(whole, case, id=f"{whole['from']} {whole['to']}: {case['about']}")
+    for file in sorted(TRANSCRIPTS.glob("request_*.json"))
+    for whole in [json.loads(file.read_text())]
+    for case in whole["cases"]
+]
+"""What a case leaves open is as it stands at the head of its file; null: not said at all."""
+
+
+def golden_manner(said: Json) -> Manner:
+    reasoning = said.get("reasoning")
+    return Manner(
+        output_tokens=said.get("output_tokens"),
+        reasoning=reasoning and Reasoning(reasoning),
+        drop=frozenset(said.get("drop", ())),
+    )
+
+
+@pytest.mark.parametrize(("whole", "case"), GOLDEN)
+def test_a_request_is_said_as_its_transcript_has_it(whole: Json, case: Json) -> None:
+    how = golden_manner(case.get("manner", whole["manner"]))
+    from_, to = Dialect(whole["from"]), Dialect(whole["to"])
+
+    found = said_again(whole["asked"] | case["asked"], from_, to, how)
+
+    if "refused" in case:
+        assert isinstance(found, Untranslatable), found
+        assert found.field == case["refused"]
+        assert case["why"] in found.why
+        return
+    assert isinstance(found, tuple), found
+    expected = {k: v for k, v in (whole["said"] | case["said"]).items() if v is not None}
+    assert json.loads(json.dumps(found[1].body)) == expected
+    assert sorted(found[1].left_out) == case.get("left_out", [])
+
+
+def test_transcripts_cover_all_that_may_be_left_out() -> None:
+    shown: dict[tuple[str, bool], set[str]] = {}
+    for param in GOLDEN:
+        whole, case = param.values
+        for key in ((whole["from"], True), (whole["to"], False)):
+            shown.setdefault(key, set()).update(case.get("left_out", ()))
+
+    for dialect, rows in ADVISORY.items():
+        assert {row.name for row in rows} <= shown[dialect, True]
+    for dialect, names in LOST_IN.items():
+        assert set(names) <= shown[dialect, False]
 
 
 # -- what providers' own packages say of a body ---------------------------------------------------

@@ -148,6 +148,10 @@ def _result(block: StrictFields) -> ToolResult:
         part = _block(inner, IN_RESULT)
         if isinstance(part, Text | Image | Document) and part != Text(""):
             content.append(part)
+    if block.flag("is_error"):
+        if not content:
+            raise block.refusal("is_error", "is all that says that the tool failed")
+        block.left_out.add("is_error")
     return ToolResult(call_id, tuple(content))
 
 

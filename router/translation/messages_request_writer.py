@@ -91,9 +91,7 @@ def _messages(turns: tuple[Talk, ...]) -> list[dict[str, Any]]:
     if turns[0].role is not Role.USER:
         raise Untranslatable("messages", "the conversation does not begin with the user")
     if turns[-1].role is Role.ASSISTANT:
-        why = (
-            "the conversation ends in the assistant's words; there an answer would go on from them"
-        )
+        why = "the conversation ends in the assistant's words; an answer there goes on from them"
         raise Untranslatable("messages", why)
     _require_ids(turns)
     return [_message(turn) for turn in turns]

@@ -45,6 +45,7 @@ NOTHING: Nothing = {
     "image": (),
 }
 """What no other dialect has, and what it may hold without saying anything."""
+IN_ITEM: Nothing = {**CALLER, "name": ()}
 IN_PART: Nothing = {"file_id": (), "annotations": ([],), "logprobs": ([],)}
 IN_TOOL: Nothing = {**PLAIN, "output_schema": (), "async": (False,)}
 IN_REASONING: Nothing = {"context": ("auto",), "mode": ("standard",)}
@@ -96,7 +97,7 @@ def _said(fields: StrictFields) -> Iterator[Utterance]:
         if said is None:
             item.left_out.add(THINKING)
         else:
-            item.close("item", CALLER)
+            item.close("item", IN_ITEM)
             yield said
 
 
