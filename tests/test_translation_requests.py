@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -31,6 +32,7 @@ from translating import (
 
 from router.endpoints.entries import Dialect
 from router.translation.advisory import ADVISORY, LOST_IN
+from router.translation.efforts import BUDGETS, effort_of
 from router.translation.prompt import Manner, Prompt, Reasoning, Untranslatable, Written
 from router.translation.requests import read, write
 
@@ -254,6 +256,45 @@ def test_transcripts_cover_all_that_may_be_left_out() -> None:
         assert {row.name for row in rows} <= shown[dialect, True]
     for dialect, names in LOST_IN.items():
         assert set(names) <= shown[dialect, False]
+
+
+# -- what the documents say -----------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[1] / "docs" / "translation.md").read_text()
+
+
+def cells(*head: str) -> list[list[str]]:
+    """The rows of the table with this head, without the marks of code."""
+    table = PAGE.split("\n| " + " | ".join(head) + " |\n", 1)[1].split("\n\n", 1)[0]
+    lines = table.splitlines()[1:]
+    return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_documented_advisory_fields_are_all_and_the_only_ones() -> None:
+    documented = {
+        (dialect, field, place, name, why)
+        for field, place, dialects, name, why in cells(
+            "field", "in", "of a request in", "named", "why it may go"
+        )
+        for dialect in dialects.split(", ")
+    }
+    lost = cells("named", "why it may go")
+
+    assert documented == {
+        (str(dialect), row.field, row.place, row.name, row.why)
+        for dialect, rows in ADVISORY.items()
+        for row in rows
+    }
+    assert {name: why for name, why in lost} == LOST_IN[Dialect.MESSAGES]
+
+
+def test_the_documented_budgets_are_those_that_are_written_and_read() -> None:
+    rows = cells("effort", "budget that is written", "budgets that are read so")
+
+    assert {word: int(budget) for word, budget, _ in rows} == BUDGETS
+    for word, _, span in rows[1:]:
+        ends = [int(number) for number in re.findall(r"\d+", span)]
+        assert {effort_of(end) for end in ends} == {word}
 
 
 # -- what providers' own packages say of a body ---------------------------------------------------

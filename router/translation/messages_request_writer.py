@@ -6,6 +6,7 @@ from typing import Any
 
 from router.translation.advisory import BLANK_TEXT
 from router.translation.exact import decoded
+from router.translation.fields import SHOWN
 from router.translation.media import PDF, held
 from router.translation.messages_thinking import is_thinking_lost, thinking_said
 from router.translation.prompt import (
@@ -103,7 +104,7 @@ def _require_ids(turns: tuple[Talk, ...]) -> None:
         raise Untranslatable("messages", "two tool calls have the same id")
     for one in ids:
         if not NAME.fullmatch(one):
-            why = f"the tool call {one[:80]!r} has an id of other than letters, digits, _ and -"
+            why = f"the tool call {one[:SHOWN]!r} has an id of other than letters, digits, _ and -"
             raise Untranslatable("messages", why)
 
 
@@ -155,7 +156,7 @@ def _source(url: str, media_types: tuple[str, ...]) -> dict[str, str]:
             raise Untranslatable("messages", "a URL is neither https: nor data: in base64")
         return {"type": "url", "url": url}
     if holds.media_type not in media_types:
-        why = f"{holds.media_type[:80]} is none of {', '.join(media_types)}"
+        why = f"{holds.media_type[:SHOWN]} is none of {', '.join(media_types)}"
         raise Untranslatable("messages", why)
     return {"type": "base64", "media_type": holds.media_type, "data": holds.base64}
 
