@@ -485,7 +485,25 @@ FREE = {
 """What holds whatever the client likes."""
 UNREAD = {"web_search", "web_search_20250305", "thinking", "reasoning"}
 """Types of what is left out as a whole."""
-ODD = [None, True, 0, -1, 1.5, 10**30, "", "x", [], [None], {}, {"type": "x"}, [[]], [{}], "auto"]
+LONG = "a secret of mine " * 100
+ODD = [
+    None,
+    True,
+    0,
+    -1,
+    1.5,
+    10**30,
+    "",
+    "x",
+    [],
+    [None],
+    {},
+    {"type": "x"},
+    [[]],
+    [{}],
+    "auto",
+    LONG,
+]
 
 
 def judged(value: Any) -> list[Json]:
@@ -513,7 +531,7 @@ def mutated(body: Json, rng: random.Random) -> Any:
         elif drawn < 0.85 and isinstance(holder, list):
             holder.insert(0, deepcopy(holder[key]))
         elif isinstance(holder, dict):
-            holder[rng.choice([*NAMES, "x"])] = deepcopy(rng.choice([*ODD, holder[key]]))
+            holder[rng.choice([*NAMES, "x", LONG])] = deepcopy(rng.choice([*ODD, holder[key]]))
     return value
 
 

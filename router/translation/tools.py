@@ -51,8 +51,8 @@ def let_go(prompt: Prompt, manner: Manner) -> frozenset[str]:
         raise Untranslatable("store", f"{why} (translate.drop)")
     for tool in prompt.provider_tools:
         if tool.type not in manner.drop:
-            why = f"{tool.type[:SHOWN]} is run by the provider; an endpoint may drop it (translate.drop)"
-            raise Untranslatable("tools", why)
+            why = "is run by the provider; an endpoint may drop it (translate.drop)"
+            raise Untranslatable("tools", f"{tool.type[:SHOWN]} {why}")
     dropped = {f"tools.{tool.type}" for tool in prompt.provider_tools}
     return frozenset(dropped | ({"store"} if prompt.is_kept else set()))
 
@@ -68,10 +68,9 @@ def choice_of(prompt: Prompt) -> ToolChoice | None:
         return choice if prompt.tools else None
     if not prompt.tools:
         raise Untranslatable("tool_choice", "demands a tool, and none is carried")
-    if choice.choosing is Choosing.ONE and choice.name not in {tool.name for tool in prompt.tools}:
-        raise Untranslatable(
-            "tool_choice", f"demands {(choice.name or '')[:SHOWN]!r}, which is not carried"
-        )
+    if choice.name is not None and choice.name not in {tool.name for tool in prompt.tools}:
+        why = f"demands {choice.name[:SHOWN]!r}, which is not carried"
+        raise Untranslatable("tool_choice", why)
     return choice
 
 
