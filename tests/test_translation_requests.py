@@ -200,6 +200,35 @@ def test_numbers_of_any_size_survive() -> None:
     assert block["input"] == json.loads(arguments)
 
 
+@pytest.mark.parametrize(
+    ("dialect", "said", "tokens", "shows"),
+    [
+        (Dialect.MESSAGES, {"thinking": {"type": "enabled", "budget_tokens": 4000}}, 4000, True),
+        (Dialect.MESSAGES, {"thinking": {"type": "adaptive"}}, None, True),
+        (Dialect.MESSAGES, {"thinking": {"type": "adaptive", "display": "omitted"}}, None, False),
+        (Dialect.MESSAGES, {"thinking": {"type": "disabled"}}, None, False),
+        (Dialect.MESSAGES, {"output_config": {"effort": "low"}}, None, False),
+        (Dialect.CHAT, {"reasoning_effort": "low"}, None, False),
+        (Dialect.RESPONSES, {"reasoning": {"effort": "low"}}, None, False),
+        (Dialect.RESPONSES, {"reasoning": {"summary": "auto"}}, None, True),
+    ],
+)
+def test_who_asks_to_see_what_is_thought_is_known(
+    dialect: Dialect, said: Json, tokens: int | None, shows: bool
+) -> None:
+    prompt = read(dialect, json.dumps(said).encode())
+
+    assert (prompt.thinking_tokens, prompt.shows_thinking) == (tokens, shows)
+
+
+@pytest.mark.parametrize(
+    ("said", "is_kept"),
+    [({}, True), ({"store": None}, True), ({"store": True}, True), ({"store": False}, False)],
+)
+def test_a_response_is_kept_unless_it_says_otherwise(said: Json, is_kept: bool) -> None:
+    assert read(Dialect.RESPONSES, json.dumps(said).encode()).is_kept is is_kept
+
+
 def test_nothing_is_said_in_dialects_that_no_request_is_translated_to() -> None:
     prompt = read(Dialect.CHAT, b'{"messages": [{"role": "user", "content": "hi"}]}')
 
