@@ -8,6 +8,7 @@ from router.endpoints.entries import Dialect
 from router.translation.fields import Nothing, StrictFields, opened
 from router.translation.media import is_url
 from router.translation.openai_shapes import (
+    FORMATS,
     ROLES,
     grammar_of,
     schema_said,
@@ -35,6 +36,7 @@ from router.translation.prompt import (
 from router.translation.tools import PLAIN, provider_tool, schema_of
 from router.translation.turns import Utterance, conversation
 
+PARTS = ("text", "image_url", "file", "input_audio")
 NOTHING: Nothing = {
     "n": (1,),
     "logprobs": (False,),
@@ -98,20 +100,18 @@ def _left_out(fields: StrictFields) -> frozenset[str]:
 
 
 def _said(fields: StrictFields) -> list[Utterance]:
-    calls: dict[str, ToolUse] = {}  # of the last turn that made some
+    calls: dict[str, ToolUse] = {}  # the latest under each id
     said = []
     for message in fields.each("messages"):
-        role = message.some_text("role")
+        role = message.kind((*ROLES, "assistant", "tool"), "role")
         if role == "assistant":
             parts = _assistant(message)
             calls |= {part.id: part for part in parts if isinstance(part, ToolUse)}
             said.append(Utterance(Role.ASSISTANT, parts, message.path))
         elif role == "tool":
             said.append(Utterance(Role.USER, (_result(message, calls),), message.path))
-        elif role in ROLES:
-            said.append(Utterance(ROLES[role], _content(message, role), message.path))
         else:
-            raise message.refusal("role", f"{role!r} is no role that translations know")
+            said.append(Utterance(ROLES[role], _content(message, role), message.path))
         message.close("message", IN_MESSAGE)
     return said
 
@@ -119,25 +119,21 @@ def _said(fields: StrictFields) -> list[Utterance]:
 def _content(message: StrictFields, role: str) -> tuple[Part, ...]:
     if not message.has("content"):
         raise message.refusal("content", "is missing")
-    texts_only = role != "user"
-    return tuple(_part(part, texts_only) for part in message.parts("content", "text"))
+    kinds = PARTS if role == "user" else ("text",)
+    return tuple(_part(part, kinds) for part in message.parts("content", "text"))
 
 
-def _part(part: StrictFields, texts_only: bool) -> Part:
-    kind = part.some_text("type")
+def _part(part: StrictFields, kinds: tuple[str, ...]) -> Part:
+    kind = part.kind(kinds)
     found: Part
     if kind == "text":
         found = Text(part.any_text("text"))
-    elif texts_only:
-        raise part.refusal("type", f"{kind!r} stands where only text may")
     elif kind == "image_url":
         found = _image(part.must("image_url"))
     elif kind == "file":
         found = _document(part.must("file"))
-    elif kind == "input_audio":
-        found = sound_said(part.must("input_audio"))
     else:
-        raise part.refusal("type", f"{kind!r} is no content that translations know")
+        found = sound_said(part.must("input_audio"))
     part.close("part")
     return found
 
@@ -161,9 +157,7 @@ def _document(file: StrictFields) -> Document:
 def _assistant(message: StrictFields) -> tuple[Part, ...]:
     said: list[Part] = []
     for part in message.parts("content", "text"):
-        kind = part.some_text("type")
-        if kind not in ("text", "refusal"):
-            raise part.refusal("type", f"{kind!r} is nothing that translations let it say")
+        kind = part.kind(("text", "refusal"))
         said.append(Text(part.any_text(kind)))
         part.close("part")
     refused = message.text("refusal")
@@ -173,9 +167,7 @@ def _assistant(message: StrictFields) -> tuple[Part, ...]:
 
 
 def _call(call: StrictFields) -> ToolUse:
-    kind = call.some_text("type")
-    if kind not in ("function", "custom"):
-        raise call.refusal("type", f"{kind!r} is no tool that translations know")
+    kind = call.kind(("function", "custom"))
     inner = call.must(kind)
     takes = "input" if kind == "custom" else "arguments"
     use = ToolUse(
@@ -245,9 +237,7 @@ def _choice(fields: StrictFields) -> ToolChoice | None:
     choice = fields.inner("tool_choice")
     if choice is None:
         return word
-    kind = choice.some_text("type")
-    if kind not in ("function", "custom"):
-        raise choice.refusal("type", f"{kind!r} has no counterpart in another dialect")
+    kind = choice.kind(("function", "custom"))
     inner = choice.must(kind)
     found = ToolChoice(Choosing.ONE, inner.some_text("name"))
     inner.close("tool choice")
@@ -266,10 +256,7 @@ def _format(fields: StrictFields) -> tuple[Schema | None, bool]:
     shape = fields.inner("response_format")
     if shape is None:
         return None, False
-    kind, schema = shape.some_text("type"), None
-    if kind == "json_schema":
-        schema = schema_said(shape.must("json_schema"))
-    elif kind not in ("text", "json_object"):
-        raise shape.refusal("type", f"{kind!r} has no counterpart in another dialect")
+    kind = shape.kind(FORMATS)
+    schema = schema_said(shape.must("json_schema")) if kind == "json_schema" else None
     shape.close("format")
     return schema, kind == "json_object"

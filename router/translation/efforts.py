@@ -16,8 +16,8 @@ BUDGETS = {
     Effort.MAX: 65_536,
 }
 """Tokens to think with, for each word. 1024 is the least that Messages takes; from low to max they
-span what models of either kind use, and the sizes that are asked for by habit fall in the middle
-of their buckets: 4000 is low, 10000 medium, 31999 high. UNVALIDATED beyond that."""
+double or more, so that the sizes that clients ask for by habit read as what is meant by them: 4000
+is low, 10000 medium, 31999 high. How well a model thinks within them is UNVALIDATED."""
 LEAST_BUDGET = BUDGETS[Effort.MINIMAL]
 LEAST_WORD = Effort.LOW
 """Messages has no word for less, and many models behind Chat Completions know no other."""

@@ -20,6 +20,8 @@ from router.translation.prompt import Untranslatable
 Nothing = Mapping[str, tuple[Any, ...]]
 """Fields without a counterpart, with the values that say nothing; null never does."""
 NO_FIELDS: Nothing = {}
+SHOWN = 64
+"""Characters of a name that an error shows; a client may write anything there."""
 W = TypeVar("W", bound=StrEnum)
 _advisory = cache(advisory_of)
 
@@ -84,6 +86,14 @@ class StrictFields:
     def alone(self, name: str) -> str | None:
         """Return a field if it holds text; what holds something else is not taken."""
         return self.text(name) if isinstance(self._rest.get(name), str) else None
+
+    def kind(self, known: Collection[str], name: str = "type") -> str:
+        """Return what says which kind of object this is: one of those that translations know."""
+        kind = self.some_text(name)
+        if kind not in known:
+            ours = ", ".join(known)
+            raise self.refusal(name, f"{kind[:SHOWN]!r} has no counterpart; this may be {ours}")
+        return kind
 
     def flag(self, name: str) -> bool | None:
         """Return a field that holds true or false."""
@@ -188,7 +198,7 @@ class StrictFields:
             if name in advisory:
                 self._leave_out(advisory[name], value)
             elif name not in nothing:
-                raise self.refusal(name, "no translation knows this field")
+                raise self.refusal(name[:SHOWN], "no translation knows this field")
             elif value is not None and not _is_among(value, nothing[name]):
                 raise self.refusal(name, "has no counterpart in another dialect")
         self._rest.clear()

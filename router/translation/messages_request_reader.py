@@ -112,9 +112,7 @@ def _said(fields: StrictFields) -> list[Utterance]:
 
 def _block(block: StrictFields, kinds: tuple[str, ...]) -> Part | None:
     """Return what a block says; None where it is a thought, which is never sent on."""
-    kind = block.some_text("type")
-    if kind not in kinds:
-        raise block.refusal("type", f"{kind!r} is nothing that translations know in this place")
+    kind = block.kind(kinds)
     found: Part | None = None
     if kind == "text":
         found = Text(block.any_text("text"))
@@ -148,22 +146,23 @@ def _result(block: StrictFields) -> ToolResult:
         part = _block(inner, IN_RESULT)
         if isinstance(part, Text | Image | Document) and part != Text(""):
             content.append(part)
+    if block.flag("is_error"):
+        if not content:
+            raise block.refusal("is_error", "is all that says that the tool failed")
+        block.left_out.add("is_error")
     return ToolResult(call_id, tuple(content))
 
 
 def _url(source: StrictFields, media_types: tuple[str, ...]) -> str:
-    kind = source.some_text("type")
-    if kind == "base64":
+    if source.kind(("base64", "url")) == "base64":
         held = DataUrl(source.some_text("media_type"), source.some_text("data"))
         if media_types and held.media_type not in media_types:
             raise source.refusal("media_type", f"is none of {', '.join(media_types)}")
         url = held.url
-    elif kind == "url":
+    else:
         url = source.some_text("url")
         if not is_url(url) or url.startswith("data:"):
             raise source.refusal("url", "is no https: URL")
-    else:
-        raise source.refusal("type", f"{kind!r} has no counterpart in another dialect")
     source.close("source")
     return url
 
@@ -195,9 +194,7 @@ def _choice(fields: StrictFields) -> tuple[ToolChoice | None, bool | None]:
     choice = fields.inner("tool_choice")
     if choice is None:
         return None, None
-    kind = choice.some_text("type")
-    if kind not in CHOICES:
-        raise choice.refusal("type", f"is none of {', '.join(CHOICES)}")
+    kind = choice.kind(CHOICES)
     name = choice.some_text("name") if kind == "tool" else None
     one_by_one = choice.flag("disable_parallel_tool_use")
     choice.close("tool choice")
@@ -224,15 +221,16 @@ def _with_output(fields: StrictFields, prompt: Prompt) -> Prompt:
 def _schema(shape: StrictFields | None) -> Schema | None:
     if shape is None:
         return None
-    kind, schema = shape.some_text("type"), shape.mapping("schema")
-    if kind != "json_schema" or schema is None:
-        raise shape.refusal("type", "is no json_schema with its schema")
+    shape.kind(("json_schema",))
+    schema = shape.mapping("schema")
+    if schema is None:
+        raise shape.refusal("schema", "is missing")
     shape.close("schema")
     return Schema(schema)
 
 
 def _with_thinking(thinking: StrictFields, prompt: Prompt) -> Prompt:
-    kind, word = thinking.some_text("type"), prompt.effort
+    kind, word = thinking.kind(("enabled", "adaptive", "disabled")), prompt.effort
     budget = thinking.count("budget_tokens") if kind == "enabled" else None
     display = thinking.text("display")
     if display not in (None, "summarized", "omitted"):
@@ -241,8 +239,6 @@ def _with_thinking(thinking: StrictFields, prompt: Prompt) -> Prompt:
     if kind == "disabled":
         thinking.left_out |= {"output_config.effort"} if word else set()
         return replace(prompt, effort=Effort.NONE)
-    if kind not in ("enabled", "adaptive"):
-        raise thinking.refusal("type", "is none of enabled, adaptive and disabled")
     if kind == "enabled" and budget is None:
         raise thinking.refusal("budget_tokens", "is missing")
     asked = word or (Effort.HIGH if budget is None else effort_of(budget))

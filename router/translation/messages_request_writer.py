@@ -6,6 +6,7 @@ from typing import Any
 
 from router.translation.advisory import BLANK_TEXT
 from router.translation.exact import decoded
+from router.translation.fields import SHOWN
 from router.translation.media import PDF, held
 from router.translation.messages_thinking import is_thinking_lost, thinking_said
 from router.translation.prompt import (
@@ -91,9 +92,7 @@ def _messages(turns: tuple[Talk, ...]) -> list[dict[str, Any]]:
     if turns[0].role is not Role.USER:
         raise Untranslatable("messages", "the conversation does not begin with the user")
     if turns[-1].role is Role.ASSISTANT:
-        why = (
-            "the conversation ends in the assistant's words; there an answer would go on from them"
-        )
+        why = "the conversation ends in the assistant's words; an answer there goes on from them"
         raise Untranslatable("messages", why)
     _require_ids(turns)
     return [_message(turn) for turn in turns]
@@ -105,7 +104,7 @@ def _require_ids(turns: tuple[Talk, ...]) -> None:
         raise Untranslatable("messages", "two tool calls have the same id")
     for one in ids:
         if not NAME.fullmatch(one):
-            why = f"the tool call {one[:80]!r} has an id of other than letters, digits, _ and -"
+            why = f"the tool call {one[:SHOWN]!r} has an id of other than letters, digits, _ and -"
             raise Untranslatable("messages", why)
 
 
@@ -157,7 +156,7 @@ def _source(url: str, media_types: tuple[str, ...]) -> dict[str, str]:
             raise Untranslatable("messages", "a URL is neither https: nor data: in base64")
         return {"type": "url", "url": url}
     if holds.media_type not in media_types:
-        why = f"{holds.media_type[:80]} is none of {', '.join(media_types)}"
+        why = f"{holds.media_type[:SHOWN]} is none of {', '.join(media_types)}"
         raise Untranslatable("messages", why)
     return {"type": "base64", "media_type": holds.media_type, "data": holds.base64}
 

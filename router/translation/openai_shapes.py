@@ -8,6 +8,7 @@ from router.translation.fields import StrictFields
 from router.translation.prompt import Choosing, Role, Schema, Sound, ToolChoice
 
 ROLES = {"system": Role.SYSTEM, "developer": Role.SYSTEM, "user": Role.USER}
+FORMATS = ("text", "json_schema", "json_object")
 CHOICES = {"auto": Choosing.AUTO, "none": Choosing.NONE, "required": Choosing.ANY}
 
 
@@ -24,14 +25,12 @@ def grammar_of(format_: StrictFields, inner: str | None) -> dict[str, Any] | Non
     Args:
         inner: the field that holds the grammar, where it is not the format itself.
     """
-    kind, grammar = format_.some_text("type"), None
-    if kind == "grammar":
+    grammar = None
+    if format_.kind(("text", "grammar")) == "grammar":
         holder = format_.must(inner) if inner else format_
         words = {key: holder.some_text(key) for key in ("syntax", "definition")}
         grammar = {"type": "grammar", **words}
         holder.close("format")
-    elif kind != "text":
-        raise format_.refusal("type", f"{kind!r} is no format that translations know")
     format_.close("format")
     return grammar
 

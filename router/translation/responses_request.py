@@ -11,7 +11,14 @@ from router.endpoints.entries import Dialect
 from router.translation.advisory import THINKING
 from router.translation.fields import Nothing, StrictFields, opened
 from router.translation.media import is_url
-from router.translation.openai_shapes import ROLES, grammar_of, schema_said, sound_said, word_chosen
+from router.translation.openai_shapes import (
+    FORMATS,
+    ROLES,
+    grammar_of,
+    schema_said,
+    sound_said,
+    word_chosen,
+)
 from router.translation.prompt import (
     Choosing,
     CustomTool,
@@ -45,12 +52,22 @@ NOTHING: Nothing = {
     "image": (),
 }
 """What no other dialect has, and what it may hold without saying anything."""
+IN_ITEM: Nothing = {**CALLER, "name": ()}
 IN_PART: Nothing = {"file_id": (), "annotations": ([],), "logprobs": ([],)}
 IN_TOOL: Nothing = {**PLAIN, "output_schema": (), "async": (False,)}
 IN_REASONING: Nothing = {"context": ("auto",), "mode": ("standard",)}
 SPOKEN = ("input_text", "output_text", "text")
 CALLS = {"function_call": "arguments", "custom_tool_call": "input"}
 RESULTS = ("function_call_output", "custom_tool_call_output")
+ITEMS = ("message", "reasoning", *CALLS, *RESULTS)
+PARTS = {
+    "system": SPOKEN,
+    "developer": SPOKEN,
+    "user": (*SPOKEN, "input_image", "input_file", "input_audio"),
+    "assistant": (*SPOKEN, "refusal"),
+    "tool": (*SPOKEN, "input_image", "input_file"),
+}
+"""What may stand in the content of a message, by its role, and in what a tool gave back."""
 
 
 def read(body: dict[str, Any]) -> Prompt:
@@ -96,14 +113,14 @@ def _said(fields: StrictFields) -> Iterator[Utterance]:
         if said is None:
             item.left_out.add(THINKING)
         else:
-            item.close("item", CALLER)
+            item.close("item", IN_ITEM)
             yield said
 
 
 def _item(item: StrictFields) -> Utterance | None:
     """Return what an item says; None where it is a thought, which is never sent on."""
-    kind = item.text("type") or "message"
-    if kind == "message" and item.has("role"):
+    kind = item.kind(ITEMS) if item.has("type") else "message"
+    if kind == "message":
         return _message(item)
     if kind == "reasoning":
         return None
@@ -115,15 +132,11 @@ def _item(item: StrictFields) -> Utterance | None:
             is_custom=kind == "custom_tool_call",
         )
         return Utterance(Role.ASSISTANT, (use,), item.path)
-    if kind in RESULTS:
-        return Utterance(Role.USER, (_result(item, kind),), item.path)
-    raise item.refusal("type", f"{kind!r} has no counterpart in another dialect")
+    return Utterance(Role.USER, (_result(item, kind),), item.path)
 
 
 def _message(item: StrictFields) -> Utterance:
-    role = item.some_text("role")
-    if role != "assistant" and role not in ROLES:
-        raise item.refusal("role", f"{role!r} is no role that translations know")
+    role = item.kind((*ROLES, "assistant"), "role")
     if not item.has("content"):
         raise item.refusal("content", "is missing")
     parts = tuple(_part(part, role) for part in item.parts("content", "input_text"))
@@ -142,20 +155,18 @@ def _result(item: StrictFields, kind: str) -> ToolResult:
 
 
 def _part(part: StrictFields, role: str) -> Part:
-    kind = part.some_text("type")
+    kind = part.kind(PARTS[role])
     found: Part
     if kind in SPOKEN:
         found = Text(part.any_text("text"))
-    elif kind == "refusal" and role == "assistant":
+    elif kind == "refusal":
         found = Text(part.any_text("refusal"))
-    elif kind == "input_image" and role in ("user", "tool"):
+    elif kind == "input_image":
         found = _image(part)
-    elif kind == "input_file" and role in ("user", "tool"):
+    elif kind == "input_file":
         found = _document(part)
-    elif kind == "input_audio" and role == "user":
-        found = sound_said(part.must("input_audio"))
     else:
-        raise part.refusal("type", f"{kind!r} is nothing that translations know in this place")
+        found = sound_said(part.must("input_audio"))
     part.close({"input_image": "image", "input_file": "file"}.get(kind, "part"), IN_PART)
     return found
 
@@ -219,9 +230,7 @@ def _choice(fields: StrictFields) -> ToolChoice | None:
     choice = fields.inner("tool_choice")
     if choice is None:
         return word
-    kind = choice.some_text("type")
-    if kind not in ("function", "custom"):
-        raise choice.refusal("type", f"{kind!r} has no counterpart in another dialect")
+    choice.kind(("function", "custom"))
     name = choice.some_text("name")
     choice.close("tool choice")
     return ToolChoice(Choosing.ONE, name)
@@ -237,11 +246,9 @@ def _with_text(fields: StrictFields, prompt: Prompt) -> Prompt:
     text.close("text")
     if shape is None:
         return prompt
-    kind = shape.some_text("type")
+    kind = shape.kind(FORMATS)
     if kind == "json_schema":
         return replace(prompt, schema=schema_said(shape))
-    if kind not in ("text", "json_object"):
-        raise shape.refusal("type", f"{kind!r} has no counterpart in another dialect")
     shape.close("format")
     return replace(prompt, is_json=kind == "json_object")
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from router.translation.fields import Nothing, StrictFields
+from router.translation.fields import SHOWN, Nothing, StrictFields
 from router.translation.prompt import (
     Choosing,
     CustomTool,
@@ -51,8 +51,8 @@ def let_go(prompt: Prompt, manner: Manner) -> frozenset[str]:
         raise Untranslatable("store", f"{why} (translate.drop)")
     for tool in prompt.provider_tools:
         if tool.type not in manner.drop:
-            why = f"{tool.type} is run by the provider; an endpoint may drop it (translate.drop)"
-            raise Untranslatable("tools", why)
+            why = "is run by the provider; an endpoint may drop it (translate.drop)"
+            raise Untranslatable("tools", f"{tool.type[:SHOWN]} {why}")
     dropped = {f"tools.{tool.type}" for tool in prompt.provider_tools}
     return frozenset(dropped | ({"store"} if prompt.is_kept else set()))
 
@@ -68,8 +68,9 @@ def choice_of(prompt: Prompt) -> ToolChoice | None:
         return choice if prompt.tools else None
     if not prompt.tools:
         raise Untranslatable("tool_choice", "demands a tool, and none is carried")
-    if choice.choosing is Choosing.ONE and choice.name not in {tool.name for tool in prompt.tools}:
-        raise Untranslatable("tool_choice", f"demands {choice.name!r}, which is not carried")
+    if choice.name is not None and choice.name not in {tool.name for tool in prompt.tools}:
+        why = f"demands {choice.name[:SHOWN]!r}, which is not carried"
+        raise Untranslatable("tool_choice", why)
     return choice
 
 
@@ -81,7 +82,7 @@ def require_names(prompt: Prompt, longest: int) -> None:
     """
     for name in _names(prompt.tools, prompt.turns):
         if len(name) > longest or not NAME.fullmatch(name):
-            why = f"{name[:80]!r} is no name there: up to {longest} of letters, digits, _ and -"
+            why = f"{name[:SHOWN]!r} is no name there: up to {longest} of letters, digits, _ and -"
             raise Untranslatable("tools", why)
 
 
