@@ -327,6 +327,19 @@ def test_a_dry_run_and_an_explanation_name_what_is_left_out(sidecar: Sidecar) ->
         assert (shown["translated"], shown["left_out"]) == ("messages to chat", ["metadata"])
 
 
+def test_a_body_nested_as_deep_as_may_be_is_answered_or_refused(sidecar: Sidecar) -> None:
+    statuses = set()
+    for depth in range(100, 1000, 25):
+        schema = b'{"a":' * depth + b"{}" + b"}" * depth
+        tool = b'{"name":"t","input_schema":{"type":"object","properties":%b}}' % schema
+        head = b'{"model":"c","max_tokens":9,"messages":[{"role":"user","content":"hi"}]'
+        got = sidecar.http.post("/v1/messages", content=head + b',"tools":[%b]}' % tool)
+        statuses.add(got.status_code)
+
+    assert statuses <= {200, 400, 409}
+    assert 200 in statuses
+
+
 # -- Failures --------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,10 @@ import json
 import math
 from typing import Any
 
+FRAMES = 48
+"""How much deeper than here what was read is said again, and then some: how far it may be nested
+depends on the calls under way, and what is refused for it is refused before anything is sent."""
+
 
 def decoded(text: str) -> Any:
     """Return what JSON says: whole numbers of any size, and no key twice in one object.
@@ -14,15 +18,22 @@ def decoded(text: str) -> Any:
         ValueError: it is no JSON, or says what cannot be said again.
         RecursionError: it is nested too deeply.
     """
-    value = json.loads(
-        text, object_pairs_hook=_object, parse_float=_number, parse_constant=_no_constant
-    )
+    value = _with_room(text, FRAMES)
     if "\\ud" in text or "\\uD" in text:  # escapes may leave half of a character
         try:
             encoded(value).encode()
         except UnicodeEncodeError:
             raise ValueError("it holds half of a character") from None
     return value
+
+
+def _with_room(text: str, frames: int) -> Any:
+    """Return what is read of a text that can be said again `frames` calls further in."""
+    if frames:
+        return _with_room(text, frames - 1)
+    return json.loads(
+        text, object_pairs_hook=_object, parse_float=_number, parse_constant=_no_constant
+    )
 
 
 def encoded(value: Any) -> str:
