@@ -356,6 +356,7 @@ class _Call:
         flags = self.flags | (STREAMED if self.request.streamed else 0) | (FINAL if final else 0)
         if self.buffers and self.exchange.started:
             flags |= PROMISED
+        flags |= booking.note_served(endpoint, attempt)
         spent_nano = cost_nano(endpoint, attempt)
         if attempt.usage is not None:
             self.home.decider.learn_size(endpoint, self.request, attempt.usage.prompt_tokens)

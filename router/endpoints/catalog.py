@@ -24,6 +24,7 @@ from router.endpoints.entries import (
     ProviderEntry,
     TimeoutsEntry,
 )
+from router.endpoints.model_names import is_same_model
 from router.endpoints.profile import ModelProfile, profile_of
 from router.net.pool import Target
 from telemetry.events import digest8
@@ -37,6 +38,7 @@ class Endpoint:
     id: str
     model: str
     upstream_model: str
+    served_as: tuple[str, ...] | None  # names that its answers may carry; None: any
     provider: str
     dialects: frozenset[Dialect]
     targets: dict[Dialect, Target]  # of each that it speaks
@@ -244,6 +246,7 @@ def _endpoint(
         id=entry.id,
         model=entry.model,
         upstream_model=upstream_model,
+        served_as=None if entry.opaque else _answer_names(entry, upstream_model),
         provider=entry.provider or "",
         dialects=frozenset(dialects),
         targets={d: Target.of(httpx.URL(_call_url(base_url, auth, d))) for d in dialects},
@@ -264,6 +267,16 @@ def _endpoint(
         forwarded=_names(entry.forward_headers or provider.forward_headers),
         may_split=entry.equivalent is None,
     )
+
+
+def _answer_names(entry: EndpointEntry, upstream_model: str) -> tuple[str, ...]:
+    """Return the names that its answers may carry.
+
+    The model's own is one where the provider calls it something else, as a deployment is called;
+    where the provider's name is one of its versions, no other version is meant.
+    """
+    names = upstream_model, *entry.served_as
+    return names if is_same_model(entry.model, upstream_model) else (*names, entry.model)
 
 
 CALL_PATHS = {
