@@ -14,6 +14,7 @@ from bandit.posterior import Arms
 from router.endpoints.base_url import part_user
 from router.endpoints.capabilities import Reasoning
 from router.endpoints.entries import (
+    DEFAULT_DIALECT,
     Auth,
     AuthEntry,
     DataClass,
@@ -240,7 +241,8 @@ def _endpoint(
     params = json.dumps(entry.params, sort_keys=True)
     prices = entry.prices
     cached = prices.cached_input_usd_per_mtok if prices else None
-    dialects = entry.dialects or provider.dialects or [Dialect.CHAT]
+    said = entry.dialects or provider.dialects
+    dialects = said or [DEFAULT_DIALECT]
     return Endpoint(
         index=index,
         id=entry.id,
@@ -260,7 +262,7 @@ def _endpoint(
         max_data_class=entry.max_data_class or provider.max_data_class or DataClass.INTERNAL,
         timeouts=entry.timeouts,
         limits=entry.limits,
-        profile=profile_of(model, entry),
+        profile=profile_of(model, entry, said),
         stream_usage=entry.stream_usage,
         digest=digest8(entry.id, entry.provider or "", base_url, upstream_model, params),
         group=group,

@@ -62,6 +62,9 @@ class Dialect(StrEnum):
     EMBEDDINGS = "embeddings"
 
 
+DEFAULT_DIALECT = Dialect.CHAT
+
+
 class DataClass(StrEnum):
     """How sensitive a request is, from least to most."""
 
