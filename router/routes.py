@@ -18,7 +18,6 @@ import structlog
 
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.keeper import Keeper
-from router.beliefs.switch import Switch
 from router.config.entries import is_reserved
 from router.decision.context import Moment
 from router.decision.decide import Decider
@@ -292,16 +291,14 @@ class Routes:
     async def _posteriors(self, exchange: Exchange, beliefs: Beliefs) -> None:
         _keys(beliefs).require_admin(exchange.headers)
         strategy = next(iter(beliefs.configuration.apps.values())).entry.strategy
-        keeper = self._services.keeper
-        switch = views.switch_row(Switch(keeper.off, keeper.off_since_ms))
-        shown = views.posteriors(beliefs, strategy) | switch
-        shown |= {"configuration": views.file_row(keeper), "references": keeper.references}
+        shown = views.posteriors(beliefs, strategy) | views.keeper_rows(self._services.keeper)
         await exchange.respond_json(200, shown)
 
     async def _endpoints(self, exchange: Exchange, beliefs: Beliefs) -> None:
         _keys(beliefs).require_admin_or_app(exchange.headers)
         services = self._services
-        rows = endpoint_rows(beliefs.configuration, services.decider.health, services.clock())
+        health, served = services.decider.health, services.keeper.served
+        rows = endpoint_rows(beliefs.configuration, health, served, services.clock())
         await exchange.respond_json(200, rows)
 
     async def _metrics(self, exchange: Exchange, beliefs: Beliefs) -> None:

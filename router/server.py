@@ -110,7 +110,8 @@ class Sidecar:
         self.failure: OSError | None = None  # why it could not start
         seal = Seal.load(state_dir)
         recent, secret = RecentNames(), self.keeper.secret
-        booking = Booking(self.writer, seal, secret, metrics, recent, n_shards=n_shards)
+        served = self.keeper.served
+        booking = Booking(self.writer, seal, secret, metrics, recent, served, n_shards=n_shards)
         self.feedback = FeedbackDesk(
             self.writer,
             seal,

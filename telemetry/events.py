@@ -72,6 +72,8 @@ class Flag(IntFlag):
     READ = 2048  # request and answer went to who reads labels off them
     KNOWN = 8192  # of feedback by reference: who took it knew a decision that it means
     RATED = 4096  # of an app whose raters are told apart: a few of each one's labels count
+    OTHER_MODEL = 32768  # the answer names another model than was asked for
+    TRANSLATED = 65536  # the endpoint does not speak the caller's dialect
     THAWED = 16384  # of feedback: what was said of its decision, an old one, was put back before
 
 
@@ -143,7 +145,7 @@ RECORD = np.dtype(
         ("episode", "<u8"),
         ("prompt", "<u8"),  # its version
         ("zone", "<u8"),
-        ("served_model", "<u8"),
+        ("served_model", "<u8"),  # digest of the name that the answer carries
         ("fingerprint", "<u8"),  # of the system that served
         ("configuration", "<u8"),
         ("value_micro", "<i8"),
@@ -162,7 +164,7 @@ RECORD_SIZE = RECORD.itemsize
 DTYPES = {narrow.RECORD_VERSION: narrow.RECORD, RECORD_VERSION: RECORD}
 """Layouts that are read, by version; the last is written."""
 _HEAD = struct.Struct("<BBBBHxx")
-_OUTCOME = struct.Struct("<8IQ16x16s16s16x16s80xQqI4B8x")
+_OUTCOME = struct.Struct("<8IQ16x16s16s16x16s64x3QqI4B8x")
 _FEEDBACK = struct.Struct("<I44xq16x16s16s16s88xqI4B8x")
 """What stands behind the token; of a feedback all that tells of an attempt is left out."""
 _SEAL = struct.Struct("<II")
@@ -193,6 +195,8 @@ def outcome(
     said: tuple[FeedbackKind, float] | None = None,
     event: bytes = NO_DIGEST,
     configuration: int = 0,
+    served_model: int = 0,
+    fingerprint: int = 0,
 ) -> bytes:
     """Return the record of one attempt of the decision in `token` (a packed body).
 
@@ -201,6 +205,7 @@ def outcome(
             that both count or neither.
         event: the id under which `said` is heard.
         configuration: digest of the one that was in force.
+        served_model, fingerprint: digests of what the answer says of who made it; 0: nothing.
     """
     head = _HEAD.pack(Kind.OUTCOME, RECORD_VERSION, result, min(attempt, 255), status)
     tail = _OUTCOME.pack(
@@ -216,6 +221,8 @@ def outcome(
         response,
         reference,
         event,
+        served_model,
+        fingerprint,
         configuration,
         round(said[1] * MICRO) if said else 0,
         0,

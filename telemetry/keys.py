@@ -18,6 +18,9 @@ RELEASES = "{pm:choices}:releases"  # stream, bounded: each choice that changed,
 DRIFT = "{pm:drift}:state"  # hash, permanent: endpoint -> what is known; last closed bucket
 LOOKED_AT = "{pm:drift}:seen"  # hash, permanent: endpoint -> its labels as of the last look
 ALARMS = "{pm:drift}:alarms"  # stream, bounded: each alarm and split, with its evidence
+SERVED = (
+    "pm:served"  # hash, permanent: what of it:endpoint:mark:name -> under which names it answered
+)
 ARCHIVER = "pm:archiver"  # string with a time to live: which archive takes the records
 AUDIT = "pm:audit"  # string, permanent: what the last audit of the state found
 CALIBRATION = "pm:calibration"  # string, permanent: how often predictions held, by endpoint

@@ -68,6 +68,8 @@ class Metrics:
     upstream_s: dict[str, Histogram] = field(default_factory=dict)
     second_starts: Counter[str] = field(default_factory=Counter)
     """By the endpoint that was started beside a slow one."""
+    served_other: Counter[str] = field(default_factory=Counter)
+    """Answers that name another model than was asked for, by endpoint."""
     ttft_s: dict[str, Histogram] = field(default_factory=dict)
     decide_s: Histogram = field(default_factory=lambda: Histogram(DECIDE_SECONDS))
 
@@ -127,6 +129,9 @@ class Exposition(Collector):
         starts = {(k,): n for k, n in m.second_starts.items()}
         what = "Attempts that were started beside a slow one."
         yield _counter("router_second_starts", what, ["endpoint"], starts)
+        others = {(k,): n for k, n in m.served_other.items()}
+        what = "Answers that name another model than was asked for."
+        yield _counter("router_served_other_model", what, ["endpoint"], others)
         yield _counter(
             "router_diverted", "Calls kept from what they drew.", ["endpoint", "by"], m.diverted
         )

@@ -296,8 +296,18 @@ def test_what_nobody_declared_is_shown_as_default_and_takes_no_line() -> None:
     [row] = profile_rows(found)
 
     assert row["context_tokens"] == {"value": None, "source": "default"}
+    assert row["dialects"] == {"value": ["chat"], "source": "default"}
     assert row["capabilities"]["documents"] == {"value": True, "source": "default"}
     assert profile_lines([row]) == []
+
+
+def test_dialects_are_declared_by_the_endpoint_or_its_provider() -> None:
+    found = catalog(None, dialects=["messages", "chat"])
+
+    [row] = profile_rows(found)
+
+    assert row["dialects"] == {"value": ["messages", "chat"], "source": "declared"}
+    assert json.loads(json.dumps(row)) == row
 
 
 def test_hosts_of_one_profile_share_a_line() -> None:

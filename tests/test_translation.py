@@ -9,10 +9,11 @@ from typing import Any
 
 import anthropic
 import httpx2
+import numpy as np
 import openai
 import pytest
 import yaml
-from conftest import Provider, Reply, Seen, Sidecar, endpoint, serving
+from conftest import SHARDS, Provider, Reply, Seen, Sidecar, endpoint, serving
 from dialects import ARGUMENTS, PERSON, SAID, message_error, speak
 from pydantic import BaseModel
 
@@ -20,7 +21,9 @@ from router.config.compiled import compile_text
 from router.endpoints.entries import Dialect
 from router.errors import ConfigError
 from router.policy.route import incumbent_of
-from telemetry.store import Address
+from telemetry import events, frames, keys
+from telemetry.events import Flag
+from telemetry.store import Address, connect
 
 HTTP = httpx2.Client(trust_env=False, verify=False)
 ASK = [{"role": "user", "content": "hi"}]
@@ -127,6 +130,16 @@ def gpt(sidecar: Sidecar) -> openai.OpenAI:
     return openai.OpenAI(
         base_url=sidecar.url + "/v1", http_client=HTTP, max_retries=0, api_key="sk-own"
     )
+
+
+def records(address: Address) -> np.ndarray:
+    """All records in the streams; nobody reads them here."""
+    client, found = connect(address), []
+    for shard in range(SHARDS):
+        for _, entry in client.xrange(keys.stream(shard)):
+            found.append(events.decode(frames.unpack(entry[b"f"]).body)[0])
+    client.close()
+    return np.concatenate(found)
 
 
 # -- Anthropic's SDK at an endpoint of Chat Completions --------------------------------------------
@@ -288,6 +301,19 @@ def test_a_response_that_was_to_be_kept_is_not_there_later(sidecar: Sidecar) -> 
     assert got.headers["x-router-left-out"] == "store, tools.web_search"
     with pytest.raises(openai.NotFoundError):
         client.responses.retrieve(got.parse().id)
+
+
+@pytest.mark.parametrize(("model", "is_translated"), [("c", True), ("m", False)])
+def test_the_books_say_what_was_translated_and_what_it_took(
+    model: str, is_translated: bool, sidecar: Sidecar, address: Address
+) -> None:
+    claude(sidecar).messages.create(model=model, max_tokens=100, messages=ASK)
+    sidecar.until(lambda: sidecar.app.writer.counters.sent == 1)
+
+    (found,) = records(address)
+    booked = [int(found[f"tokens_{name}"]) for name in ("in", "cached", "out")]
+    assert booked == [45, 30, 6]
+    assert bool(found["flags"] & Flag.TRANSLATED) is is_translated
 
 
 # -- What cannot be said ---------------------------------------------------------------------------

@@ -7,6 +7,7 @@
 - `choices`: what release keys stand at, and the law that follows
 - `releases`: the same in the store
 - `names`: what digests stand for, to be told to the store
+- `served`: under which names endpoints answer
 - `store_memory`: what takes the memory of the store
 - `switch`: whether routing is off, and since when
 - `outlooks`: what each set of labels supports: that of all that share, and apps' own

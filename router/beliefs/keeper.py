@@ -22,6 +22,7 @@ from router.beliefs.damage import DamageNotices
 from router.beliefs.names import Names
 from router.beliefs.outlooks import tasks_of
 from router.beliefs.releases import Releases
+from router.beliefs.served import ServedModels
 from router.beliefs.store_memory import SeenMemory
 from router.beliefs.switch import read_switch
 from router.config.compiled import Configuration
@@ -146,6 +147,7 @@ class Keeper:
         self.raters = NO_RATERS
         self.memory = SeenMemory()  # of the store
         self.names = Names()
+        self.served = ServedModels()
         self.secret = StoreSecret(state_dir)
         self.file = file
         self.on_taken: Callable[[Configuration], None] = lambda configuration: None
@@ -266,6 +268,7 @@ class Keeper:
             self._agree(followed, seen.secret)
             self._off_in_store = seen.off
             self.memory.look(followed.client, seen.memory)
+            self.served.exchange(followed.client)
             if not reader.keeping:
                 followed.stale |= releases.take(seen.standings)
                 followed.stale |= watches.take(seen.watches)

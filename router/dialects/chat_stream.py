@@ -67,6 +67,7 @@ class ChatStream(EventStream):
         self.spoke |= chunk.is_odd
         if self.id is None:
             self.id, self.model = id_of(chunk.id), id_of(chunk.model)
+            self.fingerprint = id_of(chunk.system_fingerprint)
         reported = chunk.reported
         if reported is not None:
             self.usage = usage_of(reported) or self.usage

@@ -19,11 +19,14 @@ MAX_EVENT_BYTES = 16 << 20
 class AnswerStream(ABC):
     """What one stream has shown so far."""
 
-    __slots__ = ("done", "failed", "id", "model", "spoke", "told", "unreadable", "usage")
+    __slots__ = (
+        *("done", "failed", "fingerprint", "id", "model", "spoke", "told", "unreadable", "usage"),
+    )
 
     def __init__(self) -> None:
         self.id: str | None = None
         self.model: str | None = None  # who answered, as the answer says
+        self.fingerprint: str | None = None  # of the system that served
         self.usage: Usage | None = None
         self.spoke = False  # there was content
         self.done = False  # the terminator was seen

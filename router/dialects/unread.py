@@ -60,6 +60,7 @@ class LateAnswer(UnreadStream):
             self.failed = True
         else:
             self.usage, self.id, self.model = answer.usage, answer.id, answer.model
+            self.fingerprint = answer.fingerprint
         return b""
 
     def is_whole(self, *, ended_well: bool) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import httpx
 
+from router.beliefs.served import NOTHING_SEEN, Seen
 from router.dialects.request import Outgoing
 from router.dialects.unread import LateAnswer, UnreadStream
 from router.dispatch.codes import shown_code
@@ -56,6 +57,9 @@ class Ending:
     ttft_s: float | None = None
     usage: Usage | None = None
     answer_id: str | None = None
+    model: str | None = None  # who answered, as the answer says
+    fingerprint: str | None = None
+    seen: Seen = NOTHING_SEEN  # of these two
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -251,6 +255,7 @@ class Dispatcher:
                 Result.BAD_REPLY, why, status=response.status, fate=Fate.FIT, own=shown
             )
         attempt.usage, attempt.answer_id = answer.usage, answer.id
+        attempt.model, attempt.fingerprint = answer.model, answer.fingerprint
         await response.aclose()
         return Reply(attempt, response.status, response.headers, told)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from router.beliefs.choices import release_key
+from router.beliefs.served import ServedModels
 from router.config.compiled import App
 from router.config.entries import Learn
 from router.decision.decide import Decision
@@ -25,7 +26,8 @@ STREAMED, USAGE_KNOWN, ROUTED = int(Flag.STREAMED), int(Flag.USAGE_KNOWN), int(F
 BY_INCUMBENT, DRAWN_NOW, FINAL = int(Flag.BY_INCUMBENT), int(Flag.DRAWN_NOW), int(Flag.FINAL)
 PRICED, TTFT_KNOWN = int(Flag.PRICED), int(Flag.TTFT_KNOWN)
 TTFT_BOUND, PROMISED, READ = int(Flag.TTFT_BOUND), int(Flag.PROMISED), int(Flag.READ)
-RATED = int(Flag.RATED)
+RATED, OTHER_MODEL = int(Flag.RATED), int(Flag.OTHER_MODEL)
+TRANSLATED = int(Flag.TRANSLATED)
 NOTHING_USED = Usage(0, 0, 0, 0)
 RESULT_NAMES = {result: result.name.lower() for result in Result}
 
@@ -40,10 +42,12 @@ class Booking:
         secret: StoreSecret,
         metrics: Metrics,
         recent: RecentNames,
+        served: ServedModels,
         *,
         n_shards: int,
     ) -> None:
         self.seal = seal
+        self._served = served
         self._secret = secret
         self._recent = recent
         self.metrics = metrics
@@ -151,6 +155,16 @@ class Booking:
         )
         if self._writer.put(record) and final:
             self._recent.note(record)
+
+    def note_served(self, endpoint: Endpoint, attempt: Ending) -> int:
+        """Take note of who answered, as the answer says; return what flags say of it."""
+        if attempt.model is None and attempt.fingerprint is None:
+            return 0
+        attempt.seen = self._served.note(endpoint, attempt.model, attempt.fingerprint)
+        if not attempt.seen.is_other:
+            return 0
+        self.metrics.served_other[endpoint.id] += 1
+        return OTHER_MODEL
 
     def count_decision(self, decision: Decision, decide_s: float) -> None:
         """Count a decision in the metrics."""
@@ -260,6 +274,8 @@ def outcome(
         said=said,
         event=event,
         configuration=configuration,
+        served_model=ended.seen.model,
+        fingerprint=ended.seen.fingerprint,
     )
 
 

@@ -32,6 +32,7 @@ from router.dispatch.booking import (
     PROMISED,
     READ,
     STREAMED,
+    TRANSLATED,
     Booking,
     cost_nano,
     decision_flags,
@@ -327,8 +328,11 @@ class _Call:
                 endpoint, self.failures, health, fields=self.asking.fields, now=time.monotonic()
             )
         flags = self.flags | (STREAMED if self.request.streamed else 0) | (FINAL if final else 0)
+        if attempt.outgoing is not None and attempt.outgoing.is_translated:
+            flags |= TRANSLATED
         if self.buffers and self.exchange.started:
             flags |= PROMISED
+        flags |= booking.note_served(endpoint, attempt)
         spent_nano = cost_nano(endpoint, attempt)
         if attempt.usage is not None:
             self.home.decider.learn_size(endpoint, self.request, attempt.usage.prompt_tokens)

@@ -111,6 +111,7 @@ class StreamedAnswer:
         self._booked = True
         stream, attempt = self._stream, self._reply.attempt
         attempt.usage, attempt.answer_id = stream.usage, stream.id
+        attempt.model, attempt.fingerprint = stream.model, stream.fingerprint
         if self._source.spoke_at is not None:
             attempt.ttft_s = self._source.spoke_at - attempt.began_at
         attempt.latency_s = time.monotonic() - attempt.began_at

@@ -5,6 +5,7 @@
 - `capabilities`: what models can do, by name and as bits
 - `entries`: models, providers and endpoints as they are written
 - `profile`: what a model can do where it is hosted
+- `model_names`: when two names of models mean one model
 - `catalog`: all of them, compiled
 - `headroom`: what an endpoint says that it has left
 - `suspensions`: what an endpoint does not take and others do

@@ -14,6 +14,7 @@ from bandit.posterior import Arms
 from router.endpoints.base_url import part_user
 from router.endpoints.capabilities import Reasoning
 from router.endpoints.entries import (
+    DEFAULT_DIALECT,
     TRANSLATED,
     Auth,
     AuthEntry,
@@ -26,6 +27,7 @@ from router.endpoints.entries import (
     TimeoutsEntry,
     TranslateEntry,
 )
+from router.endpoints.model_names import is_same_model
 from router.endpoints.profile import ModelProfile, profile_of
 from router.net.pool import Target
 from telemetry.events import digest8
@@ -39,6 +41,7 @@ class Endpoint:
     id: str
     model: str
     upstream_model: str
+    served_as: tuple[str, ...] | None  # names that its answers may carry; None: any
     provider: str
     dialects: frozenset[Dialect]
     targets: dict[Dialect, Target]  # of each that it speaks
@@ -252,13 +255,15 @@ def _endpoint(
     params = json.dumps(entry.params, sort_keys=True)
     prices = entry.prices
     cached = prices.cached_input_usd_per_mtok if prices else None
-    dialects = entry.dialects or provider.dialects or [Dialect.CHAT]
+    said = entry.dialects or provider.dialects
+    dialects = said or [DEFAULT_DIALECT]
     translate = entry.translate or provider.translate
     return Endpoint(
         index=index,
         id=entry.id,
         model=entry.model,
         upstream_model=upstream_model,
+        served_as=None if entry.opaque else _answer_names(entry, upstream_model),
         provider=entry.provider or "",
         dialects=frozenset(dialects),
         targets={d: Target.of(httpx.URL(_call_url(base_url, auth, d))) for d in dialects},
@@ -274,7 +279,7 @@ def _endpoint(
         max_data_class=entry.max_data_class or provider.max_data_class or DataClass.INTERNAL,
         timeouts=entry.timeouts,
         limits=entry.limits,
-        profile=profile_of(model, entry),
+        profile=profile_of(model, entry, said),
         stream_usage=entry.stream_usage,
         digest=digest8(entry.id, entry.provider or "", base_url, upstream_model, params),
         group=group,
@@ -304,6 +309,16 @@ def _translated(
         if into is not None and dialect not in dialects:
             out[dialect] = into
     return out
+
+
+def _answer_names(entry: EndpointEntry, upstream_model: str) -> tuple[str, ...]:
+    """Return the names that its answers may carry.
+
+    The model's own is one where the provider calls it something else, as a deployment is called;
+    where the provider's name is one of its versions, no other version is meant.
+    """
+    names = upstream_model, *entry.served_as
+    return names if is_same_model(entry.model, upstream_model) else (*names, entry.model)
 
 
 CALL_PATHS = {

@@ -62,6 +62,9 @@ class Dialect(StrEnum):
     EMBEDDINGS = "embeddings"
 
 
+DEFAULT_DIALECT = Dialect.CHAT
+
+
 class DataClass(StrEnum):
     """How sensitive a request is, from least to most."""
 
@@ -307,13 +310,19 @@ class ProviderEntry(Hosting):
     passthrough: bool = False
 
 
+UpstreamName = Annotated[str, Field(min_length=1, max_length=256)]
+"""What a provider calls a model."""
+
+
 class EndpointEntry(Hosting, ProfileEntry):
     """One callable target; what it says of its model holds here, whatever `models` says."""
 
     id: Name
     model: Name
     provider: Name | None = None
-    upstream_model: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    upstream_model: UpstreamName | None = None
+    served_as: list[UpstreamName] = Field(default_factory=list)
+    """Names that its answers may carry, beside that of the model and those of its versions."""
     params: dict[str, Any] = Field(default_factory=dict)
     prices: PricesEntry | None = None
     timeouts: TimeoutsEntry = TimeoutsEntry()

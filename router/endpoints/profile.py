@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from router.endpoints.capabilities import Capability, Reasoning, bits_of
-from router.endpoints.entries import ProfileEntry
+from router.endpoints.entries import DEFAULT_DIALECT, Dialect, ProfileEntry
 
 
 class Provenance(StrEnum):
@@ -22,6 +22,7 @@ class Provenance(StrEnum):
 class ModelProfile:
     """What is known of a model at one endpoint; what is None is not known."""
 
+    dialects: list[Dialect] | None = None  # that it is said to speak
     context_tokens: int | None = None
     output_tokens: int | None = None  # the most that it writes
     reasoning: Reasoning | None = None
@@ -31,6 +32,7 @@ class ModelProfile:
     def as_json(self) -> dict[str, Any]:
         """Return every value beside where it comes from."""
         return {
+            "dialects": _told(self.dialects, [DEFAULT_DIALECT]),
             "context_tokens": _told(self.context_tokens, None),
             "output_tokens": _told(self.output_tokens, None),
             "reasoning": _told(self.reasoning, None),
@@ -38,15 +40,19 @@ class ModelProfile:
         }
 
 
-def profile_of(model: ProfileEntry, host: ProfileEntry) -> ModelProfile:
+def profile_of(
+    model: ProfileEntry, host: ProfileEntry, dialects: list[Dialect] | None
+) -> ModelProfile:
     """Return what a model can do at an endpoint; what is said here goes before what is said of it.
 
     Args:
         model: of the model, wherever it is hosted.
         host: of the endpoint.
+        dialects: that the endpoint, or its provider, says it speaks.
     """
     said = model.said | host.said
     return ModelProfile(
+        dialects=dialects,
         context_tokens=host.context_tokens or model.context_tokens,
         output_tokens=host.output_tokens or model.output_tokens,
         reasoning=_reasoning(host.reasoning or model.reasoning, said.get(Capability.REASONING)),

@@ -2,6 +2,7 @@
 
 - `hosts`: how hosts of a group differ, and which were split off
 - `profiles`: what models can do, as rows and as lines
+- `served`: under which names endpoints answer, as rows and as lines
 - `models`: the list of models
 - `views`: posteriors as rows, readiness
 - `gauges`: what is measured of the process as it stands

@@ -5,19 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from router.beliefs.served import ServedModels
 from router.config.compiled import Configuration
 from router.decision.context import Moment
 from router.endpoints.breaker import Breaker
 from router.endpoints.catalog import Endpoint
 from router.endpoints.headroom import read_headroom
 from router.endpoints.health import Health
+from router.report.served import served_row
 from telemetry.metrics import EndpointGauge
 
 
-def endpoint_rows(configuration: Configuration, health: Health, at: Moment) -> dict[str, Any]:
+def endpoint_rows(
+    configuration: Configuration, health: Health, served: ServedModels, at: Moment
+) -> dict[str, Any]:
     """Return the state of every endpoint, as JSON; times in epoch milliseconds."""
     endpoints = configuration.catalog.endpoints
-    return {"endpoints": [_row(each, health.breakers[each.digest], at) for each in endpoints]}
+    return {
+        "endpoints": [
+            _row(each, health.breakers[each.digest], at) | {"served": served_row(each, served)}
+            for each in endpoints
+        ]
+    }
 
 
 def endpoint_gauges(

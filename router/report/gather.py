@@ -19,6 +19,7 @@ from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.keeper import known_review_keys
 from router.beliefs.outlooks import tasks_of
 from router.beliefs.releases import Releases
+from router.beliefs.served import ServedModels
 from router.beliefs.switch import read_switch
 from router.config.compiled import Configuration, compile_text
 from router.config.file import read
@@ -26,6 +27,7 @@ from router.config.places import OFF_FILE, NoHome, places, state_problem
 from router.config.watch import read_kept
 from router.errors import ConfigError
 from router.report import views
+from router.report.served import served_rows
 from telemetry import keys
 from telemetry.errors import TelemetryError
 from telemetry.memory import MemoryUse, ask_servers
@@ -163,9 +165,12 @@ def _fill(report: Report, configuration: Configuration, address: Address, strate
         use = MemoryUse.parse(client.get(keys.MEMORY))
         report.memory = use.as_of(ask_servers(client)) if use is not None else None
         references = fates_of_references(client, n_shards)
+        served = ServedModels()
+        served.read(client)
         report.store = _refusal(client)
     report.posteriors |= views.posteriors(beliefs, strategy) | views.switch_row(switch)
     report.posteriors["references"] = references
+    report.posteriors["served"] = served_rows(configuration.catalog, served)
     report.audit, report.calibration = (json.loads(value) if value else None for value in found)
     if report.store is not None:
         report.missing.append(f"the store takes nothing: {report.store.shown}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +15,7 @@ from router.beliefs.damage import REPAIR
 from router.report.gather import Report
 from router.report.hosts import split_lines
 from router.report.profiles import profile_lines
+from router.report.served import served_lines
 from telemetry.memory import MemoryUse
 from telemetry.reader import RaterCounts
 
@@ -58,6 +60,8 @@ def print_report(report: Report, to: Console | None = None) -> None:
         to.print(line, highlight=False, markup=False)
     for line in profile_lines(report.posteriors.get("profiles", [])):
         to.print(line, highlight=False, markup=False)
+    for line in served_lines(report.posteriors.get("served", []), now_ms=_now_ms()):
+        to.print(line, style="yellow", highlight=False, markup=False)
     for line in alarm_lines(report.posteriors.get("alarms", [])):
         to.print(line, highlight=False, markup=False)
     for line in split_lines(report.posteriors.get("splits", [])):
@@ -202,6 +206,10 @@ def alarm_lines(alarms: list[dict[str, Any]]) -> list[str]:
         + (", watched for a recovery" if alarm["suspect"] else "")
         for alarm in alarms
     ]
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 def _at(ms: int) -> str:

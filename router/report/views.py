@@ -23,6 +23,7 @@ from router.endpoints.catalog import Endpoint
 from router.policy.route import incumbent_of
 from router.report.hosts import host_rows, split_rows
 from router.report.profiles import profile_rows
+from router.report.served import served_rows
 from telemetry.writer import Counters
 
 
@@ -146,6 +147,16 @@ def damaged_rows(beliefs: Beliefs) -> list[dict[str, str]]:
 def switch_row(switch: Switch) -> dict[str, Any]:
     """Return whether routing is switched off, and since when as far as that is known."""
     return {"off": switch.off, "off_since_ms": switch.since_ms}
+
+
+def keeper_rows(keeper: Keeper) -> dict[str, Any]:
+    """Return what a report needs and only a running process has at hand, as JSON."""
+    return {
+        **switch_row(Switch(keeper.off, keeper.off_since_ms)),
+        "configuration": file_row(keeper),
+        "references": keeper.references,
+        "served": served_rows(keeper.current.configuration.catalog, keeper.served),
+    }
 
 
 def readiness(keeper: Keeper, sending: Counters, *, draining: bool) -> dict[str, Any]:

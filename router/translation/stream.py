@@ -140,6 +140,7 @@ class TranslatedStream(AnswerStream):
     def _follow(self) -> None:
         """Show what the native reader has seen."""
         native = self._native
-        self.id, self.model, self.usage = native.id, native.model, native.usage
+        self.id, self.usage = native.id, native.usage
+        self.model, self.fingerprint = native.model, native.fingerprint
         self.spoke, self.done, self.failed = native.spoke, native.done, native.failed
         self.unreadable |= native.unreadable

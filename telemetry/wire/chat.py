@@ -25,6 +25,7 @@ class ChatAnswer(Struct):
 
     id: Any = None
     model: Any = None
+    system_fingerprint: Any = None
     object: Any = None
     choices: list[_WholeChoice] | None = None
     usage: Any = None
@@ -47,6 +48,7 @@ class AnswerPart(Struct):
 
     id: Any = None
     model: Any = None
+    system_fingerprint: Any = None
     object: Any = None
     choices: list[ChoicePart] | None = None
     usage: Any = None
@@ -107,7 +109,8 @@ def read_chat_answer(body: bytes) -> WholeAnswer | None:
     found = parse_answer(body)
     if found is None:
         return None
-    return WholeAnswer(id_of(found.id), usage_of(found.usage), id_of(found.model))
+    fingerprint = id_of(found.system_fingerprint)
+    return WholeAnswer(id_of(found.id), usage_of(found.usage), id_of(found.model), fingerprint)
 
 
 def parse_part(data: bytes) -> AnswerPart | None:

@@ -25,6 +25,7 @@ class WholeAnswer(Struct, frozen=True):
     id: str | None = None
     usage: Usage | None = None
     model: str | None = None  # who answered, as the answer says
+    fingerprint: str | None = None  # of the system that served
 
 
 def usage_of(value: Any) -> Usage | None:
