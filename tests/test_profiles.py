@@ -20,6 +20,7 @@ from router.endpoints.token_sizes import TokenSizes
 from router.errors import ConfigError
 from router.policy.constraints import Demand, Exclusion, Filter
 from router.report.profiles import profile_lines, profile_rows
+from router.translation.translations import Translations
 from telemetry.store import Address
 
 ALL = sum(getattr(Needs, capability.name) for capability in Capability)
@@ -37,7 +38,16 @@ def catalog(model: dict[str, Any] | None, **host: Any) -> Catalog:
 
 def excluded(found: Catalog, needs: int = 0, max_tokens: int | None = None) -> Exclusion | None:
     """Why the endpoint may not serve such a call."""
-    demand = Demand(Dialect.CHAT, needs, DataClass.INTERNAL, None, True, 100, max_tokens)
+    demand = Demand(
+        dialect=Dialect.CHAT,
+        needs=needs,
+        data_class=DataClass.INTERNAL,
+        regions=None,
+        has_credential=True,
+        text_bytes=100,
+        max_tokens=max_tokens,
+        translations=Translations(chat.parse(chat_body()), begun_at_s=0.0),
+    )
     return Filter(found).apply(demand, Health(), TokenSizes(), 0.0).reasons[0]
 
 
