@@ -8,6 +8,7 @@ from router.dialects.stream import EventStream, is_named_error
 from telemetry.wire.chat import AnswerPart, ChoicePart, has_failed, parse_part, says_something
 from telemetry.wire.lenient import read_leniently
 from telemetry.wire.sse import DONE, data_of
+from telemetry.wire.thoughts import IN_CHAT, may_hold, message_marks
 from telemetry.wire.usage import id_of, usage_of
 
 
@@ -77,6 +78,9 @@ class ChatStream(EventStream):
             self.failed = True
         for choice in chunk.choices or ():
             self._follow(choice)
+        if may_hold(data, IN_CHAT):
+            for choice in chunk.choices or ():
+                self.thoughts += tuple(message_marks(choice.delta or choice.message))
         return self._hide_usage and not (chunk.choices or self.failed) and chunk.usage is not None
 
     def _parse(self, data: bytes) -> AnswerPart | None:

@@ -20,7 +20,8 @@ class AnswerStream(ABC):
     """What one stream has shown so far."""
 
     __slots__ = (
-        *("done", "failed", "fingerprint", "id", "model", "spoke", "told", "unreadable", "usage"),
+        *("done", "failed", "fingerprint", "id", "model", "spoke", "thoughts", "told"),
+        *("unreadable", "usage"),
     )
 
     def __init__(self) -> None:
@@ -28,6 +29,7 @@ class AnswerStream(ABC):
         self.model: str | None = None  # who answered, as the answer says
         self.fingerprint: str | None = None  # of the system that served
         self.usage: Usage | None = None
+        self.thoughts: tuple[str, ...] = ()  # marks of those that are whole
         self.spoke = False  # there was content
         self.done = False  # the terminator was seen
         self.failed = False  # the provider says that this is no answer

@@ -61,6 +61,7 @@ class LateAnswer(UnreadStream):
         else:
             self.usage, self.id, self.model = answer.usage, answer.id, answer.model
             self.fingerprint = answer.fingerprint
+            self.thoughts = answer.thoughts
         return b""
 
     def is_whole(self, *, ended_well: bool) -> bool:

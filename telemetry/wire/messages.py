@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from telemetry.wire.reading import read_object
+from telemetry.wire.thoughts import block_mark
 from telemetry.wire.usage import Usage, WholeAnswer, id_of, usage_of
 
 
@@ -72,7 +73,8 @@ def read_messages_answer(body: bytes) -> WholeAnswer | None:
     found = parse_messages_answer(body)
     if found is None:
         return None
-    return WholeAnswer(id_of(found.id), usage_of(found.usage), id_of(found.model))
+    marks = tuple(mark for mark in map(block_mark, found.content or ()) if mark)
+    return WholeAnswer(id_of(found.id), usage_of(found.usage), id_of(found.model), thoughts=marks)
 
 
 def parse_messages_event(data: bytes) -> MessagesEvent | None:

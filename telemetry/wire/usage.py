@@ -26,6 +26,7 @@ class WholeAnswer(Struct, frozen=True):
     usage: Usage | None = None
     model: str | None = None  # who answered, as the answer says
     fingerprint: str | None = None  # of the system that served
+    thoughts: tuple[str, ...] = ()  # marks of what it thought
 
 
 def usage_of(value: Any) -> Usage | None:
