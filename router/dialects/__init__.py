@@ -6,6 +6,7 @@
 - `fields`: the top level of a body, and what of it is for us
 - `ours`: what that says
 - `body`: what requests have in common
+- `thoughts`: what models thought, taken out of a conversation
 - `chat_stream`, `chat`: OpenAI Chat Completions, answered and asked
 - `messages_stream`, `messages`: Anthropic's Messages
 - `responses_stream`, `responses`: OpenAI's Responses

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, structs
 
 from router.dialects.body import (
     FORMAT_NEEDS,
@@ -27,10 +28,12 @@ from router.dialects.body import (
 from router.dialects.chat_stream import ChatStream, whole_as_stream
 from router.dialects.fields import encoded, top_level
 from router.dialects.request import BodyHints, Declared, Structure
+from router.dialects.thoughts import messages_without
 from router.endpoints.capabilities import MEDIA_NEEDS, Needs
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
 from telemetry.wire.chat import read_chat_answer
+from telemetry.wire.thoughts import IN_CHAT, marks_in, message_marks
 from telemetry.wire.usage import WholeAnswer
 
 IMAGE, SOUND = frozenset({"image_url"}), frozenset({"input_audio"})
@@ -119,6 +122,15 @@ class ChatRequest(NativeRequest):
         if not self.needs & MEDIA_NEEDS:
             return len(self.body)
         return bytes_without(MEDIA, self._read.messages)
+
+    def _read_thoughts(self) -> tuple[str, ...]:
+        return marks_in(map(bytes, self._read.messages), IN_CHAT, message_marks)
+
+    def without_thoughts(self, marks: Collection[str]) -> ChatRequest:
+        """Return it without these."""
+        messages = messages_without(self._read.messages, marks)
+        read = structs.replace(self._read, messages=messages)
+        return self._less(ChatRequest(self._with("messages", messages), read, self._hints))
 
     def structure(self, *, read_system: bool) -> Structure:
         """Return what structural rules may look at; the system prompt only where one does."""

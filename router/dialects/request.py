@@ -5,7 +5,7 @@ Each dialect has its own class with these names; nothing past the dialects asks 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -89,7 +89,7 @@ class Outgoing(Protocol):
 
     @property
     def left_out(self) -> Sequence[str]:
-        """The names of fields that a translation does not carry."""
+        """The names of fields of the call that it does not carry."""
 
     @property
     def streamed(self) -> bool:
@@ -157,6 +157,16 @@ class CallRequest(Outgoing, Protocol):
     def output_limit(self) -> int | None:
         """The most tokens that the caller wants."""
 
+    @property
+    def thoughts(self) -> Sequence[str]:
+        """The marks of thoughts that it carries, in the order of the conversation."""
+
+    def bound_thoughts(self, endpoint: Endpoint) -> Sequence[str]:
+        """Return the marks of thoughts that an endpoint must be sent, or cannot go on."""
+
+    def without_thoughts(self, marks: Collection[str]) -> CallRequest:
+        """Return it without these; everything else is the bytes that came."""
+
     def structure(self, *, read_system: bool) -> Structure:
         """Return what structural rules may look at; the system prompt only where one does."""
 
@@ -168,6 +178,9 @@ class CallRequest(Outgoing, Protocol):
 
     def conversation(self) -> Sequence[bytes]:
         """Return its messages."""
+
+    def renamed(self, model: str) -> bytes:
+        """Return the body with another model and without what is for us; else as it came."""
 
     def without_hints(self) -> bytes:
         """Return the body without what is for us."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -25,10 +26,13 @@ from router.dialects.body import (
 )
 from router.dialects.request import BodyHints, Declared, StoredId, Structure, continued_of
 from router.dialects.responses_stream import ResponsesStream, response_as_stream
+from router.dialects.thoughts import is_answer, items_without
 from router.endpoints.capabilities import MEDIA_NEEDS, Needs
+from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
 from router.errors import RequestRejected
 from telemetry.wire.responses import read_response
+from telemetry.wire.thoughts import IN_RESPONSES, compact_marks, item_marks, marks_in
 from telemetry.wire.usage import WholeAnswer
 
 IMAGE, SOUND = frozenset({"input_image"}), frozenset({"input_audio"})
@@ -119,6 +123,20 @@ class ResponsesRequest(NativeRequest):
             return len(self.body)
         return bytes_without(MEDIA, self._items)
 
+    def _read_thoughts(self) -> tuple[str, ...]:
+        return marks_in(map(bytes, self._items), IN_RESPONSES, item_marks)
+
+    def bound_thoughts(self, endpoint: Endpoint) -> tuple[str, ...]:
+        """Return the marks of what a conversation was made compact into: nothing stands for it."""
+        compact = [bytes(item) for item in self._items if b'"compaction' in bytes(item)]
+        return marks_in(compact, (b'"encrypted_content"',), compact_marks)
+
+    def without_thoughts(self, marks: Collection[str]) -> ResponsesRequest:
+        """Return it without these, nor ids of what was said after them."""
+        items = items_without(self._items, marks)
+        body = self._with("input", items)
+        return self._less(ResponsesRequest(body, self._read, items, self._hints))
+
     def structure(self, *, read_system: bool) -> Structure:
         """Return what structural rules may look at; the system prompt only where one does."""
         tools = [t.name or t.type for t in listed(_TOOLS, self._read.tools)]
@@ -169,10 +187,7 @@ class ResponsesRequest(NativeRequest):
 
     def _is_answer(self, place: int) -> bool:
         """Return whether an item is of an answer: an assistant's turn, a call, a thought."""
-        item = message_of(self._items[place])
-        if item.role:
-            return bool(item.role == "assistant")
-        return isinstance(item.type, str) and not item.type.endswith("_output")
+        return is_answer(self._items[place])
 
     def open_stream(self, *, hide_usage: bool) -> ResponsesStream:
         """Return a reader of the streamed answer; its usage is never to be hidden."""
