@@ -154,7 +154,9 @@ class Routes:
                 return
             to = await passing.server_of(beliefs, caller, request)
             if not isinstance(to, Provider):
-                context = decider.context(beliefs, caller, exchange.headers, request, at, maker=to)
+                context = await decider.context(
+                    beliefs, caller, exchange.headers, request, at, maker=to
+                )
                 if context is not None:
                     await self._services.calls.serve(context, request, exchange)
                     return
@@ -170,7 +172,7 @@ class Routes:
         services, configuration = self._services, beliefs.configuration
         async with services.admission.place(exchange.line):
             at, decider = services.clock(), services.decider
-            context = decider.context(beliefs, caller, exchange.headers, request, at)
+            context = await decider.context(beliefs, caller, exchange.headers, request, at)
             if context is None:
                 if configuration.catalog.passthrough is None:
                     raise no_such_model(request.model)
@@ -178,11 +180,9 @@ class Routes:
                 return
             await count_tokens(
                 exchange,
-                request,
+                context,
                 await decider.foresee(context, request),
                 services.calls.dispatcher.upstream,
-                caller=caller,
-                catalog=configuration.catalog,
                 sizes=decider.sizes,
                 limit_s=deadline_s(configuration.server.deadline_s, exchange.headers),
             )
@@ -260,7 +260,7 @@ class Routes:
         request = parse_alike(await _body(exchange, beliefs), by_anthropics=by_anthropics)
         decider, at = self._services.decider, self._services.clock()
         caller = _keys(beliefs).caller_or_first(exchange.headers)
-        context = decider.context(beliefs, caller, exchange.headers, request, at)
+        context = await decider.context(beliefs, caller, exchange.headers, request, at)
         if context is not None:
             await exchange.respond_json(200, decider.preview(context))
             return

@@ -96,6 +96,7 @@ class Sidecar:
         )
         self.draws = Draws(address, has_room=lambda: self.keeper.memory.has_room_for_draws)
         self.ids = StoredIds(address, has_room=lambda: self.keeper.memory.has_room_for_draws)
+        self.thoughts = StoredIds(address, has_room=lambda: self.keeper.memory.has_room_for_draws)
         self.health = Health()
         self.observer = ObserverLine(state_dir, address, n_shards=n_shards) if observing else None
         self.decisions = DecisionLog(
@@ -120,7 +121,9 @@ class Sidecar:
             n_shards=n_shards,
             is_store_up=lambda: self.keeper.store_up,
         )
-        decider = Decider(self.keeper, self.health, self.draws, seal.secret(b"draws"))
+        decider = Decider(
+            self.keeper, self.health, self.draws, self.thoughts, seal.secret(b"draws")
+        )
         self.routes = Routes(
             Services(
                 keeper=self.keeper,
@@ -130,6 +133,7 @@ class Sidecar:
                     Dispatcher(self._upstream, self.health),
                     booking,
                     ids=self.ids,
+                    thoughts=self.thoughts,
                     observer=self.observer,
                     note=self.decisions.put,
                 ),
@@ -199,6 +203,7 @@ class Sidecar:
         self.keeper.start()
         self.draws.start()
         self.ids.start()
+        self.thoughts.start()
         self.decisions.start()
         if self.observer is not None:
             await self.observer.start()
@@ -212,6 +217,7 @@ class Sidecar:
     async def _stop(self) -> None:
         await self.draws.stop()
         await self.ids.stop()
+        await self.thoughts.stop()
         if self.observer is not None:
             await self.observer.stop()
         await self._upstream.aclose()

@@ -30,6 +30,7 @@ from router.decision.draws import Draws
 from router.decision.nonces import Nonces
 from router.decision.planner import Plan
 from router.decision.shared_draws import StoredDraw
+from router.decision.stored_ids import StoredIds
 from router.decision.units import conversation, uniforms, unit_of
 from router.dialects.request import CallRequest
 from router.endpoints.capabilities import MEDIA_NEEDS
@@ -71,15 +72,18 @@ class Decision(Struct, frozen=True):
 class Decider:
     """Makes decisions; one for the process."""
 
-    def __init__(self, keeper: Keeper, health: Health, draws: Draws, secret: bytes) -> None:
+    def __init__(
+        self, keeper: Keeper, health: Health, draws: Draws, thoughts: StoredIds, secret: bytes
+    ) -> None:
         self.keeper = keeper
         self.health = health
         self.draws = draws
+        self.thoughts = thoughts
         self.sizes = TokenSizes()
         self._secret = secret
         self._nonces = Nonces()
 
-    def context(
+    async def context(
         self,
         beliefs: Beliefs,
         caller: Caller,
@@ -123,7 +127,8 @@ class Decider:
         review_key = routing.choices if route.is_guarded else None
         choices = beliefs.choices.get(review_key) if review_key else None
         data_class = app.entry.data_class.tightened(hints.data_class)
-        translations = Translations(request, begun_at_s=at.epoch_s)
+        makers = await self.thoughts.makers_of(app.name, request.thoughts, configuration.catalog)
+        translations = Translations(request, begun_at_s=at.epoch_s, makers=makers)
         constraints = configuration.derive(Filter.of)
         demand = demand_of(caller, request, data_class, translations, lacking=constraints.lacking)
         return CallContext(

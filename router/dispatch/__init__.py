@@ -7,7 +7,7 @@
 - `time_limits`: how long a call is waited for
 - `held`: a stream until it may be let go
 - `attempt`: one call to one endpoint
-- `asking`: how a call is put to an endpoint
+- `asking`: how a call is put to an endpoint, and put again without what need not be sent
 - `answer_headers`: what the headers of an answer say of its decision
 - `fit`: what endpoints do not take
 - `retries`: the same endpoint again, the next one, or the end

@@ -20,7 +20,9 @@ from router.dispatch.codes import shown_code
 from router.dispatch.fates import (
     Fate,
     Refusal,
+    ThoughtsRefused,
     is_about_stream_options,
+    is_about_thoughts,
     read_refusal,
     retry_after_s,
 )
@@ -60,6 +62,7 @@ class Ending:
     model: str | None = None  # who answered, as the answer says
     fingerprint: str | None = None
     seen: Seen = NOTHING_SEEN  # of these two
+    thoughts: tuple[str, ...] = ()  # their marks
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -90,6 +93,7 @@ class Sending:
     request: Outgoing
     hide_usage: bool
     query: bytes = b""  # of the client's own URL
+    may_shed: bool = False  # it holds thoughts that the endpoint may not have made
 
     @property
     def streamed(self) -> bool:
@@ -160,7 +164,7 @@ class Dispatcher:
 
         Raises:
             AttemptFailed: there is none; says of what kind, and why.
-            StreamOptionsRefused: there is none, because we asked for the usage.
+            StreamOptionsRefused, ThoughtsRefused: there is none, because of what need not be sent.
         """
         now = attempt.began_at = time.monotonic()
         limits = attempt.limits
@@ -235,27 +239,20 @@ class Dispatcher:
         body, is_end = await _read_body(attempt, chunks, first, clock, patience_s=patience_s)
         if not is_end:
             clock.move(math.inf)
-            return Reply(
-                attempt,
-                response.status,
-                response.headers,
-                None,
-                _unread(attempt, LateAnswer(sending.request.read_answer), chunks, body),
-                response,
-            )
+            late = _unread(attempt, LateAnswer(sending.request.read_answer), chunks, body)
+            return Reply(attempt, response.status, response.headers, None, late, response)
         attempt.latency_s = time.monotonic() - attempt.began_at
         answer = sending.request.read_answer(body)
         told = sending.request.as_callers(body) if answer is not None else None
         if answer is None or told is None:
-            shown = None
-            if not sending.request.is_translated:
-                shown = Reply(attempt, response.status, response.headers, body)
+            own = Reply(attempt, response.status, response.headers, body)
+            shown = None if sending.request.is_translated else own
             why = f"status {response.status} without an answer"
             raise AttemptFailed(
                 Result.BAD_REPLY, why, status=response.status, fate=Fate.FIT, own=shown
             )
-        attempt.usage, attempt.answer_id = answer.usage, answer.id
-        attempt.model, attempt.fingerprint = answer.model, answer.fingerprint
+        attempt.usage, attempt.answer_id, attempt.model = answer.usage, answer.id, answer.model
+        attempt.fingerprint, attempt.thoughts = answer.fingerprint, answer.thoughts
         await response.aclose()
         return Reply(attempt, response.status, response.headers, told)
 
@@ -268,6 +265,8 @@ class Dispatcher:
         attempt.latency_s = time.monotonic() - attempt.began_at
         if sending.hide_usage and is_about_stream_options(status, body):
             raise StreamOptionsRefused
+        if sending.may_shed and is_about_thoughts(status, body):
+            raise ThoughtsRefused
         found = read_refusal(status, body, client_auth=endpoint.client_auth)
         attempt.result = found.result
         told = sending.request.refusal_as_callers(status, body)

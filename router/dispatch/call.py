@@ -65,6 +65,7 @@ class Calls:
         booking: Booking,
         *,
         ids: StoredIds,
+        thoughts: StoredIds,
         observer: ObserverLine | None = None,
         note: Callable[[Decision], None] = lambda decision: None,
     ) -> None:
@@ -72,6 +73,7 @@ class Calls:
         self.dispatcher = dispatcher
         self.booking = booking
         self.ids = ids
+        self.thoughts = thoughts
         self.observer = observer
         self.note = note  # of every decision, for later explanations
         self.budget = RetryBudget()
@@ -334,10 +336,13 @@ class _Call:
             flags |= PROMISED
         flags |= booking.note_served(endpoint, attempt)
         spent_nano = cost_nano(endpoint, attempt)
-        if attempt.usage is not None:
+        sent = attempt.outgoing
+        is_as_it_came = sent is not None and (sent.is_translated or not sent.left_out)
+        if attempt.usage is not None and is_as_it_came:
             self.home.decider.learn_size(endpoint, self.request, attempt.usage.prompt_tokens)
         if final:
             self._note_id(endpoint, attempt.answer_id)
+        self._note_thoughts(attempt)
         token = booking.token(self.decision, endpoint)
         if told is not None and self._tell(token, told, answered=answered) and answered:
             flags |= READ
@@ -358,6 +363,13 @@ class _Call:
         if answer_id and self.request.is_kept and self.request.dialect in endpoint.dialects:
             stored = StoredId(StoredKind.RESPONSE, answer_id)
             self.home.ids.note(self.decision.context.caller.app.name, stored, endpoint.digest)
+
+    def _note_thoughts(self, attempt: Attempt) -> None:
+        """Remember who thought what the client was told, also where it left before the end."""
+        marks = attempt.stream.state.thoughts if attempt.stream is not None else attempt.thoughts
+        if marks:
+            app = self.decision.context.caller.app.name
+            self.home.thoughts.note_thoughts(app, marks, attempt.endpoint.digest)
 
     def _tell(self, token: bytes, answer: bytes, *, answered: bool) -> bool:
         """Tell the observer how the call ended; return whether it will hear of it."""

@@ -11,16 +11,16 @@ import os
 import httpx
 import msgspec
 
-from router.dialects.messages import MessagesRequest
+from router.decision.context import CallContext
+from router.dialects.request import CallRequest
 from router.dispatch.headers import forward_headers, forward_query, request_ids, returned_headers
-from router.endpoints.catalog import Catalog, Endpoint
+from router.endpoints.catalog import Endpoint
 from router.endpoints.token_sizes import TokenSizes
 from router.errors import AllEndpointsFailed, Misconfigured
 from router.net.asgi import JSON, DisconnectGuard, Exchange
 from router.net.codings import decoded
 from router.net.deadline import Deadline
 from router.net.pool import Target, Upstream, UpstreamResponse
-from router.policy.callers import Caller
 
 MAX_COUNT_BYTES = 1 << 20
 """A count has a few bytes, a refusal some thousands."""
@@ -30,12 +30,10 @@ KEY_REFUSED = (401, 402, 403)
 
 async def count_tokens(
     exchange: Exchange,
-    request: MessagesRequest,
+    context: CallContext,
     endpoint: Endpoint,
     upstream: Upstream,
     *,
-    caller: Caller,
-    catalog: Catalog,
     sizes: TokenSizes,
     limit_s: float,
 ) -> None:
@@ -51,13 +49,15 @@ async def count_tokens(
         Misconfigured: it turns our key down.
         AllEndpointsFailed: it did not answer.
     """
+    request = context.translations.thoughts.outgoing(endpoint)
     if request.dialect not in endpoint.dialects:
         await _tell_estimate(
             exchange, endpoint, sizes.expected(endpoint.digest, request.text_bytes)
         )
         return
+    key_headers = context.beliefs.configuration.catalog.key_headers
     headers = forward_headers(
-        exchange.raw_headers, caller, endpoint, key_headers=catalog.key_headers
+        exchange.raw_headers, context.caller, endpoint, key_headers=key_headers
     )
     query = forward_query(exchange.query, endpoint)
     body = request.renamed(endpoint.upstream_model)
@@ -108,6 +108,6 @@ async def _whole(response: UpstreamResponse) -> bytes:
         await response.aclose()
 
 
-def _target(endpoint: Endpoint, request: MessagesRequest) -> Target:
+def _target(endpoint: Endpoint, request: CallRequest) -> Target:
     url = endpoint.targets[request.dialect].url
     return Target.of(url.copy_with(path=f"{url.path}/count_tokens"))

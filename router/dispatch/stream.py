@@ -110,8 +110,8 @@ class StreamedAnswer:
             return b""
         self._booked = True
         stream, attempt = self._stream, self._reply.attempt
-        attempt.usage, attempt.answer_id = stream.usage, stream.id
-        attempt.model, attempt.fingerprint = stream.model, stream.fingerprint
+        attempt.usage, attempt.answer_id, attempt.model = stream.usage, stream.id, stream.model
+        attempt.fingerprint, attempt.thoughts = stream.fingerprint, stream.thoughts
         if self._source.spoke_at is not None:
             attempt.ttft_s = self._source.spoke_at - attempt.began_at
         attempt.latency_s = time.monotonic() - attempt.began_at

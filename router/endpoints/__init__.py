@@ -7,6 +7,7 @@
 - `profile`: what a model can do where it is hosted
 - `model_names`: when two names of models mean one model
 - `catalog`: all of them, compiled
+- `kinship`: whose thoughts an endpoint can go on from
 - `headroom`: what an endpoint says that it has left
 - `suspensions`: what an endpoint does not take and others do
 - `breaker`: one endpoint's breaker
