@@ -521,6 +521,44 @@ def test_the_store_is_asked_once_and_for_the_latest(monkeypatch: pytest.MonkeyPa
     asyncio.run(run())
 
 
+def test_what_the_store_does_not_have_it_is_asked_for_once_a_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+    now_s = time.time()
+
+    async def ask(*commands: Any, within_s: float) -> list[object]:
+        asked.append(len(commands))
+        return [None] * len(commands)
+
+    async def run() -> None:
+        ids = StoredIds(NOWHERE)
+        monkeypatch.setattr(ids._line, "ask", ask)
+        for later_s in (0, 30, 59, 62):
+            monkeypatch.setattr(time, "time", lambda: now_s + later_s)  # noqa: B023
+            assert await ids.find_thoughts("ann", ["m"]) == {}
+        assert asked == [1, 1]
+
+        ids.note_thoughts("ann", ["m"], 7)
+        assert await ids.find_thoughts("ann", ["m"]) == {"m": 7}
+
+    asyncio.run(run())
+
+
+def test_what_an_endpoint_made_that_is_gone_is_of_nobody(provider: Provider) -> None:
+    found = catalog(provider, [{"id": "m"}])
+    marks = ["here", "gone"]
+
+    async def run() -> None:
+        ids = StoredIds(NOWHERE)
+        ids.note_thoughts("ann", marks[:1], found.by_id["m"].digest)
+        ids.note_thoughts("ann", marks[1:], 7)
+        assert await ids.makers_of("ann", marks, found) == {"here": found.by_id["m"]}
+        assert await ids.makers_of("ann", (), found) == {}
+
+    asyncio.run(run())
+
+
 def test_with_the_store_away_nothing_is_known_and_nobody_waits() -> None:
     async def run() -> float:
         ids = StoredIds(NOWHERE)

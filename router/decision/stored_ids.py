@@ -32,10 +32,15 @@ LOOK_UP_THOUGHTS_S = 0.005
 MOST_ASKED = 32
 """Thoughts of one call that the store is asked for, the latest of the conversation first: so it is
 held up for a millisecond. Which are not known then are asked for with the next call."""
+ASKED_AGAIN_S = 60
+"""After this the store is asked again for a thought that it did not have: another process may have
+told it late. Thoughts of before us are nobody's, and come with every call of their conversation."""
 MAX_KNOWN = 65_536
 """Ids known here; half of them at least. Most are gone on from within minutes."""
 _UNWRITTEN = struct.Struct(f"<16s{MAKER_BYTES}sd")
 """The key of an id, its maker, and until when it is kept (epoch seconds)."""
+_ASKED = struct.Struct("<I")
+"""In the place of a maker: when the store was asked in vain (epoch seconds)."""
 
 
 class StoredIds:
@@ -93,7 +98,7 @@ class StoredIds:
             self._note(stored_ids.key_of(app, THOUGHT, mark), maker)
 
     def _note(self, key: bytes, maker: int) -> None:
-        if self._known.get(key) is not None:
+        if _is_maker(self._known.get(key)):
             return
         value = maker.to_bytes(MAKER_BYTES, "little")
         self._known.put(key, value)
@@ -122,8 +127,10 @@ class StoredIds:
     async def find_thoughts(self, app: str, marks: Sequence[str]) -> dict[str, int]:
         """Return by mark the digests of who thought what an app was told, as far as is known."""
         keys = {mark: stored_ids.key_of(app, THOUGHT, mark) for mark in marks}
+        now_s = int(time.time())
         known = {mark: self._known.get(key) for mark, key in keys.items()}
-        asked = [mark for mark in reversed(keys) if known[mark] is None][:MOST_ASKED]
+        unknown = [mark for mark in reversed(keys) if _is_worth_asking(known[mark], now_s)]
+        asked = unknown[:MOST_ASKED]
         if asked:
             commands = (stored_ids.look_up(keys[mark]) for mark in asked)
             replies = await self._line.ask(*commands, within_s=LOOK_UP_THOUGHTS_S)
@@ -131,7 +138,10 @@ class StoredIds:
                 if isinstance(reply, bytes):
                     known[mark] = reply
                     self._known.put(keys[mark], reply)
-        return {m: int.from_bytes(value, "little") for m, value in known.items() if value}
+                elif reply is None:
+                    self._known.put(keys[mark], _ASKED.pack(now_s))
+        makers = ((mark, value) for mark, value in known.items() if _is_maker(value))
+        return {mark: int.from_bytes(value or b"", "little") for mark, value in makers}
 
     async def makers_of(
         self, app: str, marks: Sequence[str], catalog: Catalog
@@ -151,6 +161,18 @@ class StoredIds:
         key, value, _ = _UNWRITTEN.unpack(packed)
         if reply != value and self._known.get(key) is not None:
             self._known.put(key, reply)
+
+
+def _is_maker(value: bytes | None) -> bool:
+    """Return whether what is known of a thought is who made it."""
+    return value is not None and len(value) == MAKER_BYTES
+
+
+def _is_worth_asking(value: bytes | None, now_s: int) -> bool:
+    """Return whether the store may know who made a thought, by what is known here."""
+    if value is None or _is_maker(value):
+        return value is None
+    return now_s - int(_ASKED.unpack(value)[0]) > ASKED_AGAIN_S
 
 
 def _late_command(packed: bytes, now: float) -> Command | None:
