@@ -21,5 +21,6 @@
 - `counting`: what the tokens of a prompt are counted as
 - `copied`: what is read of an answer that is passed on
 - `passthrough`: what is not ours to decide
+- `takers`: which requests those are, and which provider takes each
 - `passing`: where that goes, and what lies at a provider
 """

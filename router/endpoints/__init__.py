@@ -3,7 +3,8 @@
 - `base_url`: the address of a provider, and who signs in there
 - `scalars`: what a scalar means: numbers, true and false
 - `entries`: models, providers and endpoints as they are written
-- `catalog`: the same, compiled
+- `providers`: who takes what no endpoint lists
+- `catalog`: all of it, compiled
 - `headroom`: what an endpoint says that it has left
 - `suspensions`: what an endpoint does not take and others do
 - `breaker`: one endpoint's breaker
