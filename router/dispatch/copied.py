@@ -25,6 +25,7 @@ from router.net.codings import (
     codings_of,
 )
 from telemetry.wire.chat import read_chat_answer
+from telemetry.wire.completions import read_completion
 from telemetry.wire.embeddings import read_embeddings
 from telemetry.wire.messages import read_messages_answer
 from telemetry.wire.responses import read_response
@@ -39,12 +40,14 @@ STREAMS: dict[Dialect, Callable[[], AnswerStream]] = {
     Dialect.MESSAGES: MessagesStream,
     Dialect.RESPONSES: ResponsesStream,
     Dialect.EMBEDDINGS: partial(ChatStream, hide_usage=False),
+    Dialect.COMPLETIONS: partial(ChatStream, hide_usage=False),
 }
 READERS: dict[Dialect, Callable[[bytes], WholeAnswer | None]] = {
     Dialect.CHAT: read_chat_answer,
     Dialect.MESSAGES: read_messages_answer,
     Dialect.RESPONSES: read_response,
     Dialect.EMBEDDINGS: read_embeddings,
+    Dialect.COMPLETIONS: read_completion,
 }
 
 

@@ -5,6 +5,7 @@
 - `reading`: objects, as far as anybody looks
 - `usage`: what answers of every dialect report of themselves
 - `chat`: OpenAI Chat Completions: answers whole and in pieces
+- `completions`: OpenAI's legacy completions
 - `messages`: Anthropic's Messages
 - `responses`: OpenAI's Responses
 - `embeddings`: vectors of texts
