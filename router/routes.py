@@ -185,6 +185,7 @@ class Routes:
                 caller=caller,
                 catalog=configuration.catalog,
                 limit_s=deadline_s(configuration.server.deadline_s, exchange.headers),
+                named=context.route.by_name,
             )
 
     async def _feedback(self, exchange: Exchange, beliefs: Beliefs) -> None:

@@ -40,6 +40,7 @@ from telemetry.store import Address
 NOWHERE = Address("unix:///nowhere/store.sock")
 SPEAKS = {"dialects": ["responses"]}
 NUMBERS = itertools.count()
+JSON = {"content-type": "application/json"}
 
 
 class Keeping:
@@ -523,6 +524,26 @@ def test_what_was_passed_through_is_found_where_it_went(
         names = [got.headers["x-router-endpoint"] for got in (plain, own, drawn)]
         assert names == ["prov/gpt-9", "x", "x"]
     assert not kept["b"].seen
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_long_answer_is_found_by_the_id_at_its_head(
+    passing: Sidecar, kept: dict[str, Keeping], provider: Provider, cut: bool
+) -> None:
+    """Of 9 MiB, more than anybody reads; and of one that breaks off once its id has passed."""
+    picture = json.dumps({"id": "resp_long", "object": "response", "big": "x" * (9 << 20)}).encode()
+    chunks = [picture[:1000], picture[1000:]]
+    provider.on("a", Reply(chunks=chunks[: 1 if cut else 2], cut=cut, headers=JSON))
+    body = {"model": "gpt-9", "input": "draw"}
+    if cut:
+        with pytest.raises(httpx.TransportError):
+            passing.http.post("/v1/responses", json=body)
+    else:
+        assert len(passing.http.post("/v1/responses", json=body).content) == len(picture)
+    provider.on("a", kept["a"].reply)
+    kept["a"].made["resp_long"] = {"id": "resp_long", "object": "response"}
+
+    assert get(passing, "responses/resp_long").json()["id"] == "resp_long"
 
 
 def test_the_usage_of_what_is_passed_through_is_counted_once(passing: Sidecar) -> None:

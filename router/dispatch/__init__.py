@@ -5,6 +5,7 @@
 - `fates`: what a refusal is about
 - `codes`: codes of providers' errors as they may be shown
 - `time_limits`: how long a call is waited for
+- `redirects`: where a request goes in the end
 - `held`: a stream until it may be let go
 - `attempt`: one call to one endpoint
 - `answer_headers`: what the headers of an answer say of its decision

@@ -186,6 +186,7 @@ class _Passing:
                     if copy.stream.done:
                         self.write(copy.result)
                 elif self._passed.on_id is not None:  # its end waits until its id was read
+                    self._tell_id(copy.early_id())
                     last, chunk = chunk, last
                 await self._exchange.part(self._passed_of(chunk))
                 limit.move(silence_s)
