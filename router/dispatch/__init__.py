@@ -12,7 +12,7 @@
 - `fit`: what endpoints do not take
 - `retries`: the same endpoint again, the next one, or the end
 - `rival`: a second start beside a slow one
-- `heartbeat`: signs of life before a stream that is sent whole
+- `heartbeat`: signs of life while a stream is held
 - `race`: the attempts of one call
 - `recent`: what a name was lately known to mean
 - `booking`: the one place where tokens and outcomes are made

@@ -288,7 +288,7 @@ async def _open(
     first: bytes,
 ) -> HeldStream:
     """Return a stream of which as much is there as must be, before it is let go."""
-    content_by = attempt.began_at + attempt.limits.first_token_s
+    content_by = configured_by = attempt.began_at + attempt.limits.first_token_s
     if attempt.hold is not Hold.NOTHING:
         content_by = min(content_by, attempt.deadline)
     stream = attempt.stream = HeldStream(
@@ -299,7 +299,8 @@ async def _open(
         silence_s=min(attempt.limits.stall_s, attempt.deadline_s),
     )
     try:
-        await stream.hold(attempt.hold, let_go_at=attempt.began_at + attempt.let_go_s)
+        let_go_at = attempt.began_at + attempt.let_go_s
+        await stream.hold(attempt.hold, let_go_at=let_go_at, then_by=configured_by)
     except StreamFailed as failed:
         said = b"".join(stream.held)
         own = Reply(attempt, response.status, response.headers, said, is_events=True)
