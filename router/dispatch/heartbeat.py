@@ -19,7 +19,7 @@ COMMENT = b": waiting for the answer\n\n"
 EVENT_STREAM: Header = (b"content-type", b"text/event-stream; charset=utf-8")
 
 
-class Waiting(Protocol):
+class HeldCall(Protocol):
     """A call of which nothing is let go yet."""
 
     def early_headers(self) -> list[Header]:
@@ -35,7 +35,7 @@ class Heartbeat:
     def __init__(
         self,
         exchange: Exchange,
-        waiting: Waiting,
+        waiting: HeldCall,
         *,
         client_s: float | None,
     ) -> None:
