@@ -60,6 +60,7 @@ STATUS = {
     "admin_key_required": 401,
     "forbidden_host": 403,
     "forbidden_origin": 403,
+    "shared_state": 403,
     "not_found": 404,
     "previous_response_not_found": 404,
     "model_not_found": 404,

@@ -95,7 +95,7 @@ class Sidecar:
             clock=store_clock,
         )
         self.draws = Draws(address, has_room=lambda: self.keeper.memory.has_room_for_draws)
-        self.ids = StoredIds(address, has_room=lambda: self.keeper.memory.has_room_for_draws)
+        self.ids = StoredIds(address, has_room=lambda: self.keeper.memory.has_room_for_ids)
         self.thoughts = StoredIds(address, has_room=lambda: self.keeper.memory.has_room_for_draws)
         self.health = Health()
         self.observer = ObserverLine(state_dir, address, n_shards=n_shards) if observing else None

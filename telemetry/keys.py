@@ -112,13 +112,13 @@ def conversations_of(group: int, part: str) -> str:
 
 @cache
 def stored_ids(group: int) -> str:
-    """Hash with a time to live: which spans a group of stored ids has, and their parts."""
+    """Hash with a time to live: which days a group of stored ids has, their parts and makers."""
     n_slots = SLOTS // STORED_ID_GROUPS
     return f"{{{_tag_within(f'{_prefix}:ids{group}', group * n_slots, n_slots)}}}"
 
 
 def stored_ids_of(group: int, part: str) -> str:
-    """Hash with a time to live: last bytes of keys -> who made the ids of a span.
+    """String with a time to live: marks of a day's ids, and who made each; up to schema 5 a hash.
 
     Args:
         part: as of `conversations_of`.

@@ -8,6 +8,7 @@
 - `process`: how the process itself runs: address, limits, state directory, store
 - `entries`: strategies, apps and tasks as they are written, and the whole file
 - `standing`: which endpoints may ever serve an app
+- `claims`: which provider takes what no endpoint lists
 - `checks`: what one entry says of another
 - `unmeant`: values that nobody can have meant: placeholders
 - `repairs`: wrong values taken out, so that all errors are found in one round

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from router.config.claims import check_claims
 from router.config.entries import (
     DEFAULT_APP,
     GENERAL,
@@ -39,17 +40,9 @@ def cross_check(entries: File) -> Iterator[tuple[Place, str, str]]:
     for i, endpoint in enumerate(entries.endpoints):
         yield from _check_endpoint(i, endpoint, entries, first)
     for name, provider in entries.providers.items():
-        if provider.passthrough and not provider.base_url:
-            yield ("providers", name, "passthrough"), "true", "give the provider a base_url"
         yield from _check_auth(("providers", name, "auth"), provider.auth)
         yield from _check_one_auth(("providers", name), provider.base_url, provider.auth)
-    marked = [name for name, p in entries.providers.items() if p.passthrough]
-    for name in marked[1:]:
-        yield (
-            ("providers", name, "passthrough"),
-            "true",
-            f"only one provider may take what is not listed; {marked[0]!r} already does",
-        )
+    yield from check_claims(entries.providers)
     for name, strategy in entries.strategies.items():
         yield from _check_name(
             ("strategies", name, "incumbent"), strategy.incumbent, [*ids, NO_INCUMBENT], "endpoint"

@@ -6,10 +6,12 @@
 - `fields`: the top level of a body, and what of it is for us
 - `ours`: what that says
 - `body`: what requests have in common
+- `stream_options`: the one field that is added
 - `thoughts`: what models thought, taken out of a conversation
 - `chat_stream`, `chat`: OpenAI Chat Completions, answered and asked
 - `messages_stream`, `messages`: Anthropic's Messages
 - `responses_stream`, `responses`: OpenAI's Responses
+- `completions`: OpenAI's legacy completions
 - `embeddings`: vectors of texts
 - `unread`: streams in a coding that we do not know
 - `opaque`: bodies that are passed on unread

@@ -26,8 +26,8 @@ from router.dialects.body import (
     whole,
 )
 from router.dialects.chat_stream import ChatStream, whole_as_stream
-from router.dialects.fields import encoded, top_level
 from router.dialects.request import BodyHints, Declared, Structure
+from router.dialects.stream_options import asking_for_usage, leaves_usage_out
 from router.dialects.thoughts import messages_without
 from router.endpoints.capabilities import MEDIA_NEEDS, Needs
 from router.endpoints.catalog import Endpoint
@@ -175,20 +175,11 @@ class ChatRequest(NativeRequest):
         return whole_as_stream(answer)
 
     def _must_ask_usage(self, endpoint: Endpoint) -> bool:
-        options = self._read.stream_options
-        return (
-            self.streamed
-            and endpoint.stream_usage
-            and (options is None or isinstance(options, dict))
-            and not (options or {}).get("include_usage")
-        )
+        asks = self.streamed and endpoint.stream_usage
+        return asks and leaves_usage_out(self._read.stream_options)
 
     def _ask_usage(self, top: dict[str, Raw]) -> None:
-        options = {}
-        if self._read.stream_options is not None:
-            options = top_level(bytes(top["stream_options"]))
-        options["include_usage"] = Raw(b"true")
-        top["stream_options"] = Raw(encoded(options))
+        top["stream_options"] = asking_for_usage(top.get("stream_options"))
 
 
 def parse(body: bytes) -> ChatRequest:

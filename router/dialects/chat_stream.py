@@ -1,4 +1,4 @@
-"""Streams of Chat Completions: choices with finish reasons, and a terminator."""
+"""Streams of Chat Completions, and of legacy ones: choices with finish reasons, a terminator."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class ChatStream(EventStream):
         if choice is None:
             choice = self._choices[index] = _Choice()
         said = part.delta or part.message  # some servers send a whole message in one event
-        speaks = said is not None and says_something(said)
+        speaks = bool(part.text) or (said is not None and says_something(said))
         self.spoke |= speaks
         if has_failed(part):
             self.failed = True

@@ -27,19 +27,19 @@ from router.dispatch.fates import (
     retry_after_s,
 )
 from router.dispatch.held import HeldStream, Hold, StreamFailed, first_bytes
+from router.dispatch.redirects import header_of, post
 from router.dispatch.time_limits import TimeLimits
 from router.endpoints.catalog import Endpoint
 from router.endpoints.health import Health
 from router.net.codings import CodedAnswer, decoded
 from router.net.connection import Header
 from router.net.deadline import Deadline
-from router.net.pool import Target, Upstream, UpstreamResponse
+from router.net.pool import Upstream, UpstreamResponse
 from telemetry.events import Result
 from telemetry.wire.sse import may_be_events
 from telemetry.wire.usage import Usage
 
 MAX_ANSWER_BYTES = 64 << 20
-MAX_REDIRECTS = 3
 COMMIT_S = 1.0
 """Where nobody else may serve an unstreamed call, a body that still comes after this passes as it
 comes: some providers send white space until the answer is there, and clients wait on that."""
@@ -172,7 +172,15 @@ class Dispatcher:
         limit_s = max(min(first_s, attempt.deadline - now), 0.0)
         try:
             with Deadline(limit_s) as clock:
-                response = decoded(await self._send(limits.target, sending))
+                target = limits.target.with_query(sending.query)
+                sent = await post(
+                    self.upstream,
+                    target,
+                    sending.headers,
+                    sending.body,
+                    repeatable=sending.request.repeatable,
+                )
+                response = decoded(sent)
                 try:
                     return await self._read(attempt, response, sending, clock)
                 except BaseException:
@@ -194,22 +202,6 @@ class Dispatcher:
                 Result.CONNECT, f"not sent ({type(error).__name__})", is_sent=False
             ) from None
 
-    async def _send(self, target: Target, sending: Sending) -> UpstreamResponse:
-        """Return the head of an answer; a redirect within the host is followed, as SDKs do."""
-        target = target.with_query(sending.query)
-        for _ in range(MAX_REDIRECTS + 1):
-            response = await self.upstream.send(
-                "POST", target, sending.headers, sending.body, repeatable=sending.request.repeatable
-            )
-            elsewhere = None
-            if response.status in (307, 308):
-                elsewhere = target.redirected(_header(response, b"location"))
-            if elsewhere is None:
-                break
-            await response.aclose()
-            target = elsewhere
-        return response
-
     async def _read(
         self, attempt: Attempt, response: UpstreamResponse, sending: Sending, clock: Deadline
     ) -> Reply:
@@ -227,7 +219,7 @@ class Dispatcher:
             return await _read_unread(attempt, response, sending, clock)
         chunks, first = aiter(response), b""
         if sending.streamed:
-            if b"event-stream" not in _header(response, b"content-type").lower():
+            if b"event-stream" not in header_of(response, b"content-type").lower():
                 first = await _peek(chunks, response.status)
             if not first or may_be_events(first):
                 clock.move(math.inf)  # from here on the stream has limits of its own
@@ -288,7 +280,7 @@ async def _read_unread(
 ) -> Reply:
     """Return an answer that nobody here can read: it counts as one by its status."""
     status, headers, chunks = response.status, response.headers, aiter(response)
-    is_stream = b"event-stream" in _header(response, b"content-type").lower()
+    is_stream = b"event-stream" in header_of(response, b"content-type").lower()
     if sending.streamed and is_stream:
         clock.move(math.inf)
         attempt.ttft_s = time.monotonic() - attempt.began_at
@@ -308,7 +300,7 @@ async def _open(
     first: bytes,
 ) -> HeldStream:
     """Return a stream of which as much is there as must be, before it is let go."""
-    content_by = attempt.began_at + attempt.limits.first_token_s
+    content_by = configured_by = attempt.began_at + attempt.limits.first_token_s
     if attempt.hold is not Hold.NOTHING:
         content_by = min(content_by, attempt.deadline)
     stream = attempt.stream = HeldStream(
@@ -319,7 +311,8 @@ async def _open(
         silence_s=min(attempt.limits.stall_s, attempt.deadline_s),
     )
     try:
-        await stream.hold(attempt.hold, let_go_at=attempt.began_at + attempt.let_go_s)
+        let_go_at = attempt.began_at + attempt.let_go_s
+        await stream.hold(attempt.hold, let_go_at=let_go_at, then_by=configured_by)
     except StreamFailed as failed:
         said = b"".join(stream.held)
         own = Reply(attempt, response.status, response.headers, said, is_events=True)
@@ -386,10 +379,3 @@ async def _read_body(
     except httpx.RemoteProtocolError as error:
         raise AttemptFailed(Result.CUT, f"cut ({error})", status=status) from None
     return b"".join(parts), True
-
-
-def _header(response: UpstreamResponse, name: bytes) -> bytes:
-    for key, value in response.headers:
-        if key == name:
-            return value
-    return b""

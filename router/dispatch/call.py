@@ -38,17 +38,17 @@ from router.dispatch.booking import (
     decision_flags,
 )
 from router.dispatch.diagnosis import Complaints
-from router.dispatch.fates import Fate, said_of_endpoint
+from router.dispatch.fates import said_of_endpoint
 from router.dispatch.fit import note_answered
 from router.dispatch.heartbeat import Heartbeat
 from router.dispatch.held import Hold
 from router.dispatch.observer_line import ObserverLine, observed
-from router.dispatch.race import Failed, Race, Unanswered, choose_refusal, order
+from router.dispatch.race import Failed, Race, Unanswered, choose_refusal, error_of, order
 from router.dispatch.stream import StreamedAnswer
 from router.dispatch.time_limits import TimeLimitTable, beside_s, client_s, deadline_s
 from router.endpoints.catalog import Endpoint
 from router.endpoints.retries import RetryBudget
-from router.errors import AllEndpointsFailed, Misconfigured, Overloaded
+from router.errors import AllEndpointsFailed, Overloaded
 from router.net.asgi import DisconnectGuard, Exchange, Header
 from telemetry.events import Result
 
@@ -133,6 +133,7 @@ class _Call:
         self.flags = decision_flags(decision)
         self.buffers = request.streamed and context.caller.app.entry.stream is Streaming.BUFFERED
         self.asking = Asking(decision, exchange, home.dispatcher)
+        self.promised = False  # its id has left before it was known who answers
         self.under_way: list[Attempt] = []
         self.failures: list[Failed] = []
         is_read = context.caller.app.entry.signals and request.says_something
@@ -140,8 +141,8 @@ class _Call:
 
     async def run(self) -> None:
         """Send the first answer that may go to the client."""
-        if self.buffers:
-            async with Heartbeat(self.exchange, self._early_headers, client_s=self.client_s):
+        if self.request.streamed:
+            async with Heartbeat(self.exchange, self, client_s=self.client_s):
                 reply = await self._dispatch()
         else:
             reply = await self._dispatch()
@@ -202,12 +203,7 @@ class _Call:
         own = choose_refusal(failures)
         if own is not None:
             return own
-        if all(f.failure.fate is Fate.ENDPOINT for f in failures):
-            raise Misconfigured(last.id)
-        timed_out = time.monotonic() >= self.deadline
-        raise AllEndpointsFailed(
-            [(f.endpoint.id, str(f.failure)) for f in failures], timed_out=timed_out
-        )
+        raise error_of(failures, timed_out=time.monotonic() >= self.deadline)
 
     def begin(self, endpoint: Endpoint, number: int, *, has_others: bool) -> Attempt:
         """Return an attempt that is under way from now on."""
@@ -332,7 +328,7 @@ class _Call:
         flags = self.flags | (STREAMED if self.request.streamed else 0) | (FINAL if final else 0)
         if attempt.outgoing is not None and attempt.outgoing.is_translated:
             flags |= TRANSLATED
-        if self.buffers and self.exchange.started:
+        if self.promised:
             flags |= PROMISED
         flags |= booking.note_served(endpoint, attempt)
         spent_nano = cost_nano(endpoint, attempt)
@@ -382,7 +378,12 @@ class _Call:
         sealed = self.home.booking.seal.close(token)
         return answer_headers(self.decision, sealed, reply, decide_s=self.decide_s)
 
-    def _early_headers(self) -> list[Header]:
+    def lives(self) -> bool:
+        """Return whether the client would have a head by now, were it not held for what follows."""
+        return self.buffers or any(one.stream is not None for one in self.under_way)
+
+    def early_headers(self) -> list[Header]:
         """Return what can be said before it is known who will answer."""
+        self.promised = True
         token = self.home.booking.early_token(self.decision)
         return decision_headers(self.decision, self.home.booking.seal.close(token))

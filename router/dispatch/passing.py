@@ -17,6 +17,7 @@ from router.dialects.opaque import OpaqueBody, take_hints
 from router.dialects.parsers import PARSERS
 from router.dialects.request import CallRequest, StoredId, StoredKind
 from router.dispatch.passthrough import Passed, Passthrough
+from router.dispatch.takers import nobody_takes, taker
 from router.dispatch.time_limits import deadline_s
 from router.endpoints.catalog import Catalog
 from router.errors import RequestRejected
@@ -30,6 +31,7 @@ from router.policy.makers import (
     as_provider,
     maker_of,
     not_found,
+    require_own_state,
     server_of,
     sole_maker,
 )
@@ -78,7 +80,7 @@ def read_call(body: bytes, path: str, catalog: Catalog) -> CallRequest | OpaqueB
     try:
         return PARSERS[path](body)
     except RequestRejected:
-        if catalog.passthrough is None or PARSERS[path] is chat.parse:
+        if catalog.passthrough(path) is None or PARSERS[path] is chat.parse:
             raise
         opaque = take_hints(body)
         is_listed = opaque.model in catalog.by_id or opaque.model in catalog.by_model
@@ -158,7 +160,7 @@ class Passing:
         configuration, app = beliefs.configuration, caller.app
         digest = await self.ids.find(app.name, stored)
         if digest is None:
-            maker = sole_maker(configuration, app)
+            maker = sole_maker(configuration, app, stored.kind)
         else:
             maker = maker_of(digest, configuration.catalog) or Unknown.GONE
         if isinstance(maker, Unknown):
@@ -177,8 +179,17 @@ class Passing:
         is_by_id: bool = False,
     ) -> None:
         configuration = beliefs.configuration
-        maker = to or configuration.catalog.passthrough
-        assert maker is not None  # the route is not taken otherwise
+        maker = to or taker(exchange, configuration.catalog)
+        if maker is None:
+            raise nobody_takes(exchange.path)
+        if not is_by_id:
+            require_own_state(
+                as_provider(maker),
+                configuration,
+                caller.app,
+                method=exchange.method,
+                path=exchange.path,
+            )
         hints = read_hints(exchange.headers, opaque.declared)
         task = hints.task or caller.app.entry.task
         on_id = partial(self._note, caller.app.name, kind, maker) if kind is not None else None

@@ -25,8 +25,9 @@ from router.dispatch.copied import MAX_READ_BYTES, AnswerCopy, answered_in
 from router.dispatch.diagnosis import Complaints
 from router.dispatch.fates import Fate
 from router.dispatch.headers import HOP_BY_HOP, forward_headers, named_by_connection
-from router.endpoints.catalog import Catalog, Provider
+from router.endpoints.catalog import Catalog
 from router.endpoints.entries import DataClass
+from router.endpoints.providers import Provider
 from router.errors import AllEndpointsFailed, NoCandidates, RequestRejected
 from router.net.asgi import DisconnectGuard, Exchange, Header
 from router.net.bodies import ClientGone
@@ -62,7 +63,7 @@ class Passed(Struct, frozen=True):
 
 
 class Passthrough:
-    """Passes requests on to the provider that is marked `passthrough: true`."""
+    """Passes requests on to providers that take what is not listed."""
 
     def __init__(self, upstream: Upstream, booking: Booking, names: Names) -> None:
         self._upstream = upstream
@@ -185,6 +186,7 @@ class _Passing:
                     if copy.stream.done:
                         self.write(copy.result)
                 elif self._passed.on_id is not None:  # its end waits until its id was read
+                    self._tell_id(copy.early_id())
                     last, chunk = chunk, last
                 await self._exchange.part(self._passed_of(chunk))
                 limit.move(silence_s)

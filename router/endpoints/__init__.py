@@ -6,7 +6,8 @@
 - `entries`: models, providers and endpoints as they are written
 - `profile`: what a model can do where it is hosted
 - `model_names`: when two names of models mean one model
-- `catalog`: all of them, compiled
+- `providers`: who takes what no endpoint lists
+- `catalog`: all of it, compiled
 - `kinship`: whose thoughts an endpoint can go on from
 - `headroom`: what an endpoint says that it has left
 - `suspensions`: what an endpoint does not take and others do

@@ -29,6 +29,7 @@ from router.endpoints.entries import (
 )
 from router.endpoints.model_names import is_same_model
 from router.endpoints.profile import ModelProfile, profile_of
+from router.endpoints.providers import Claims, Provider, claims_of
 from router.net.pool import Target
 from telemetry.events import digest8
 
@@ -116,21 +117,6 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Provider:
-    """Where unlisted models and paths go."""
-
-    name: str
-    base_url: str
-    auth_header: tuple[bytes, bytes] | None
-    client_auth: bool
-    region: str | None
-    max_data_class: DataClass
-    forwarded: frozenset[bytes] = frozenset()
-    query: bytes = b""  # of every URL
-    digest: int = 0  # what it is known by, where something lies at it
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Catalog:
     """All endpoints, in the order in which they are listed."""
 
@@ -140,11 +126,15 @@ class Catalog:
     by_digest: dict[int, Endpoint]
     group_members: tuple[tuple[int, ...], ...]  # arm indices of each group
     kin: tuple[tuple[int, ...], ...]  # by group: itself, then those declared equivalent to it
-    passthrough: Provider | None
+    claims: Claims  # who takes what is not listed
     key_headers: frozenset[bytes]  # names in which some provider's key travels
     spoken: frozenset[Dialect]  # by some endpoint
     taken: frozenset[Dialect]  # those, and what is translated into them
     arms: Arms = field(repr=False)
+
+    def passthrough(self, path: str, *, by_anthropics: bool = False) -> Provider | None:
+        """Return who takes what is not listed, at a path; None: nobody does."""
+        return self.claims.taker(path, by_anthropics=by_anthropics)
 
     @property
     def digests(self) -> NDArray[np.uint64]:
@@ -179,9 +169,9 @@ def compile_catalog(
         provider = providers.get(entry.provider or "", ProviderEntry())
         model = models.get(entry.model, ModelEntry())
         endpoints.append(_endpoint(index, entry, provider, model, groups[key], secrets))
-    passthrough = _passthrough(providers, secrets)
+    claims = claims_of(providers, _compiled_providers(providers, secrets))
     kin = tuple((group,) for group in range(len(groups)))
-    return _assembled(endpoints, family_of_group, kin, passthrough)
+    return _assembled(endpoints, family_of_group, kin, claims)
 
 
 def split_off(catalog: Catalog, digests: Set[int]) -> Catalog:
@@ -202,14 +192,14 @@ def split_off(catalog: Catalog, digests: Set[int]) -> Catalog:
         for number, group in enumerate(declared)
     )
     family = [int(catalog.arms.family[group]) for group in declared]
-    return _assembled(endpoints, family, kin, catalog.passthrough)
+    return _assembled(endpoints, family, kin, catalog.claims)
 
 
 def _assembled(
     endpoints: list[Endpoint],
     family_of_group: list[int],
     kin: tuple[tuple[int, ...], ...],
-    passthrough: Provider | None,
+    claims: Claims,
 ) -> Catalog:
     by_model: dict[str, list[Endpoint]] = {}
     for endpoint in endpoints:
@@ -225,10 +215,8 @@ def _assembled(
             tuple(int(a) for a in np.flatnonzero(group == g)) for g in range(len(family_of_group))
         ),
         kin=kin,
-        passthrough=passthrough,
-        key_headers=frozenset(
-            to.auth_header[0] for to in (*endpoints, passthrough) if to and to.auth_header
-        ),
+        claims=claims,
+        key_headers=frozenset(to.auth_header[0] for to in (*endpoints, *claims) if to.auth_header),
         spoken=frozenset(dialect for e in endpoints for dialect in e.dialects),
         taken=frozenset(dialect for e in endpoints for dialect in Dialect if e.takes(dialect)),
         arms=Arms(
@@ -326,6 +314,7 @@ CALL_PATHS = {
     Dialect.MESSAGES: "messages",
     Dialect.RESPONSES: "responses",
     Dialect.EMBEDDINGS: "embeddings",
+    Dialect.COMPLETIONS: "completions",
 }
 """Below the version."""
 
@@ -349,22 +338,29 @@ def _auth_header(auth: Auth) -> tuple[bytes, bytes] | None:
     return b"authorization", b"Bearer " + secret.encode()
 
 
-def _passthrough(providers: dict[str, ProviderEntry], secrets: bool) -> Provider | None:
-    for name, entry in providers.items():
-        if entry.passthrough:
-            auth = entry.auth or "none"
-            base_url, signed_in = part_user(entry.base_url or "")
-            return Provider(
-                name=name,
-                digest=digest8("passthrough", name),
-                base_url=base_url,
-                auth_header=(signed_in or _auth_header(auth)) if secrets else None,
-                client_auth=auth == "client",
-                region=entry.region,
-                max_data_class=entry.max_data_class or DataClass.INTERNAL,
-                forwarded=_names(entry.forward_headers),
-            )
-    return None
+def _compiled_providers(entries: dict[str, ProviderEntry], secrets: bool) -> dict[str, Provider]:
+    """Return the providers that take something that is not listed."""
+    return {
+        name: _provider(name, entry, secrets)
+        for name, entry in entries.items()
+        if entry.passthrough
+    }
+
+
+def _provider(name: str, entry: ProviderEntry, secrets: bool) -> Provider:
+    auth = entry.auth or "none"
+    base_url, signed_in = part_user(entry.base_url or "")
+    return Provider(
+        name=name,
+        digest=digest8("passthrough", name),
+        base_url=base_url,
+        auth_header=(signed_in or _auth_header(auth)) if secrets else None,
+        client_auth=auth == "client",
+        region=entry.region,
+        max_data_class=entry.max_data_class or DataClass.INTERNAL,
+        forwarded=_names(entry.forward_headers),
+        shares_state=entry.passthrough_state == "shared",
+    )
 
 
 def _names(headers: Sequence[str] | None) -> frozenset[bytes]:

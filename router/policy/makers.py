@@ -5,7 +5,7 @@ What lies under one key at one address lies at one place, whichever of its model
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 
 import httpx
@@ -14,14 +14,28 @@ from router.config.compiled import App, Configuration
 from router.config.entries import Fallback, Mode
 from router.config.standing import why_forbidden
 from router.dialects.request import StoredId, StoredKind
-from router.endpoints.catalog import Catalog, Endpoint, Provider
+from router.endpoints.catalog import CALL_PATHS, Catalog, Endpoint
 from router.endpoints.entries import Dialect
+from router.endpoints.providers import Provider
 from router.errors import RequestRejected
+from router.net.paths import shown_path
 from router.policy.route import parse_model
-from telemetry.numbers import brief
+from telemetry.numbers import brief, clipped
 
 Maker = Endpoint | Provider
 CALL = Dialect.RESPONSES
+STATELESS = frozenset(
+    {
+        *("chat/completions", "completions", "fim/completions", "complete"),
+        *("messages", "messages/count_tokens"),
+        *("responses", "responses/compact", "responses/input_tokens", "conversations"),
+        *("embeddings", "moderations", "rerank", "score", "classify", "tokenize", "detokenize"),
+        *("images/generations", "images/edits", "images/variations"),
+        *("audio/speech", "audio/transcriptions", "audio/translations"),
+    }
+)
+"""POSTs that leave nothing that another app could list, change or take away: nothing at all, or
+what only its id opens."""
 
 
 class Unknown(StrEnum):
@@ -38,25 +52,22 @@ def maker_of(digest: int, catalog: Catalog) -> Maker | None:
     found = catalog.by_digest.get(digest)
     if found is not None:
         return found if CALL in found.dialects else None
-    provider = catalog.passthrough
-    return provider if provider is not None and provider.digest == digest else None
+    return next((one for one in catalog.claims if one.digest == digest), None)
 
 
-def sole_maker(configuration: Configuration, app: App) -> Maker | Unknown:
+def sole_maker(configuration: Configuration, app: App, kind: StoredKind) -> Maker | Unknown:
     """Return who alone can have made what is in no index: that is where the call goes directly.
 
     Under a key of ours only where no other app's may lie at the same place; a caller's own key
     opens nothing else to it.
     """
-    makers = list(_makers(configuration.catalog))
+    makers = list(_makers(configuration.catalog, kind))
     if not makers:
         return Unknown.NOBODY
     if len({_place(maker) for maker in makers}) > 1:
         return Unknown.SEVERAL
-    if not makers[0].client_auth:
-        others = set(configuration.app_keys.values()) - {app.name}
-        if any(_may_reach(configuration.apps[name], m) for name in others for m in makers):
-            return Unknown.SHARED
+    if not makers[0].client_auth and _others_reach(configuration, app, makers):
+        return Unknown.SHARED
     return next((maker for maker in makers if _may_reach(app, maker)), makers[0])
 
 
@@ -132,10 +143,50 @@ def not_found(stored: StoredId, why: Unknown, *, in_body: bool) -> RequestReject
     return RequestRejected("previous_response_not_found", message, param="previous_response_id")
 
 
-def _makers(catalog: Catalog) -> Iterator[Maker]:
+def require_own_state(
+    provider: Provider, configuration: Configuration, app: App, *, method: str, path: str
+) -> None:
+    """Refuse a path that keeps state at a provider, where other apps are there under the same key.
+
+    What is not known to keep none counts as state. Responses and conversations are told apart by
+    their ids: making one is no affair of others, listing them is.
+
+    Raises:
+        RequestRejected: the provider does not say that they may share it.
+    """
+    if provider.client_auth or provider.shares_state or _keeps_none(method, path):
+        return
+    catalog = configuration.catalog
+    beside: list[Maker] = [one for one in catalog.claims if _place(one) == _place(provider)]
+    beside += [endpoint for endpoint in catalog.endpoints if _is_beside(endpoint, provider)]
+    if not _others_reach(configuration, app, beside):
+        return
+    raise RequestRejected(
+        "shared_state",
+        f"what {clipped(shown_path(path))} keeps at {provider.name} would be seen by all apps that "
+        "use it under one key: set passthrough_state: shared on the provider if they may, give "
+        "each app a provider and key of its own, or auth: client",
+    )
+
+
+def _keeps_none(method: str, path: str) -> bool:
+    name = path.removeprefix("/v1/")
+    if method == "POST":
+        return name in STATELESS
+    return method in ("GET", "HEAD") and name.startswith("models/")
+
+
+def _others_reach(configuration: Configuration, app: App, makers: Sequence[Maker]) -> bool:
+    """Return whether another app that has a key may go to one of these."""
+    others = set(configuration.app_keys.values()) - {app.name}
+    return any(_may_reach(configuration.apps[name], one) for name in others for one in makers)
+
+
+def _makers(catalog: Catalog, kind: StoredKind) -> Iterator[Maker]:
     yield from (endpoint for endpoint in catalog.endpoints if CALL in endpoint.dialects)
-    if catalog.passthrough is not None:
-        yield catalog.passthrough
+    provider = catalog.passthrough(f"/v1/{kind}")
+    if provider is not None:
+        yield provider
 
 
 def _place(maker: Maker) -> tuple[httpx.URL, tuple[bytes, bytes] | None, bool]:
@@ -145,6 +196,14 @@ def _place(maker: Maker) -> tuple[httpx.URL, tuple[bytes, bytes] | None, bool]:
     else:
         url = httpx.URL(f"{maker.base_url}/{CALL}")
     return url, maker.auth_header, maker.client_auth
+
+
+def _is_beside(endpoint: Endpoint, provider: Provider) -> bool:
+    """Return whether calls of an endpoint come to where a provider is, under the same key."""
+    if (endpoint.auth_header, endpoint.client_auth) != (provider.auth_header, provider.client_auth):
+        return False
+    at = [httpx.URL(f"{provider.base_url}/{CALL_PATHS[dialect]}") for dialect in endpoint.targets]
+    return any(target.url in at for target in endpoint.targets.values())
 
 
 def _may_reach(app: App, maker: Maker) -> bool:

@@ -88,7 +88,7 @@ def no_such_model(model: str) -> RequestRejected:
         "model_not_found",
         f"no endpoint that takes this dialect lists the model {brief(model)}; GET /v1/models "
         "shows what there is, "
-        "and a provider with passthrough: true would take it unlisted",
+        "and a provider with passthrough would take it unlisted",
         param="model",
     )
 

@@ -150,7 +150,7 @@ def _note_ids(client: Client) -> None:
     for i in range(N_SPANS * N_DECISIONS):
         key = stored_ids.key_of("app", "responses", f"resp_{i:048x}")
         ttl_s = stored_ids.KEPT_S + i // N_DECISIONS * stored_ids.SPAN_S
-        maker = secrets.token_bytes(stored_ids.MAKER_BYTES)
+        maker = (i % N_ENDPOINTS).to_bytes(stored_ids.MAKER_BYTES)
         pipeline.execute_command(*stored_ids.note(key, maker, ttl_ms=ttl_s * 1000))
         if len(pipeline) == AT_ONCE:
             pipeline.execute()

@@ -6,6 +6,7 @@
 - `thoughts`: what models thought, told by what only its maker can check
 - `usage`: what answers of every dialect report of themselves
 - `chat`: OpenAI Chat Completions: answers whole and in pieces
+- `completions`: OpenAI's legacy completions
 - `messages`: Anthropic's Messages
 - `responses`: OpenAI's Responses
 - `embeddings`: vectors of texts

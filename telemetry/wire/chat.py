@@ -39,6 +39,7 @@ class ChoicePart(Struct):
     index: Any = 0
     message: dict[str, Any] | None = None
     delta: dict[str, Any] | None = None
+    text: Any = None  # of legacy completions, whole or a piece
     finish_reason: Any = None
     error: Any = None
     usage: Any = None
