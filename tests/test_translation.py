@@ -482,6 +482,7 @@ def test_the_incumbent_of_a_dialect_speaks_it_where_anybody_does(provider: Provi
         Dialect.MESSAGES: "m",
         Dialect.RESPONSES: "c",
         Dialect.EMBEDDINGS: "c",
+        Dialect.COMPLETIONS: "c",
     }
 
 
