@@ -8,6 +8,8 @@ from typing import Any
 from scripts.kits.agent import AgentTurn, OfferedTool
 from scripts.kits.answers import CACHED, AgentAnswer, named_event, pieces, text_of
 
+KEPT = ("messages", "system", "tools")
+"""What a thread keeps of its turns."""
 THOUGHT = "The folder first, then the notes."
 
 
@@ -27,6 +29,26 @@ def read(body: Mapping[str, Any]) -> AgentTurn:
         thinks=(body.get("thinking") or {}).get("type") in ("enabled", "adaptive"),
         streamed=body.get("stream") is True,
     )
+
+
+def thread_of(body: Mapping[str, Any]) -> str:
+    """Return the id of the answer that a request goes on from; "" where it holds all itself."""
+    return str((body.get("thread") or {}).get("previous_message_id") or "")
+
+
+def with_thread(body: Mapping[str, Any], kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request as if it held what its thread keeps."""
+    earlier = {name: kept[name] for name in KEPT if name in kept}
+    return {**earlier, **body, "messages": [*kept["messages"], *body["messages"]]}
+
+
+def kept_of(body: Mapping[str, Any], answer: AgentAnswer) -> tuple[str, dict[str, Any]] | None:
+    """Return the id under which a thread goes on, and what it keeps; None where there is none."""
+    if not body.get("thread"):
+        return None
+    said = whole(answer)
+    turns = [*body["messages"], {"role": "assistant", "content": said["content"]}]
+    return said["id"], {**body, "messages": turns}
 
 
 def _results(message: Mapping[str, Any]) -> list[Any]:

@@ -31,6 +31,7 @@ REFUSALS = {
     "down": (503, "server_error", "The server is overloaded."),
     "seal": (400, "invalid_request_error", "Invalid signature in thinking block"),
     "encrypted": (400, "invalid_request_error", "The encrypted content could not be verified."),
+    "thread_not_found": (404, "not_found_error", "The thread is not there."),
     "item": (404, "invalid_request_error", "Item not found."),
     "path": (404, "invalid_request_error", "Not found."),
 }
@@ -70,6 +71,7 @@ class AgentProvider:
     calls: list[ProviderCall] = field(default_factory=list)
     port: int = 0
     _down: str = ""
+    _threads: dict[str, dict[str, Any]] = field(default_factory=dict)
     _n_answers: int = 0
 
     def begin(self, folder: str, *, falls: bool) -> None:
@@ -106,9 +108,13 @@ class AgentProvider:
             self.calls.append(ProviderCall(host, "", path, body, None, None))
             return _elsewhere(path, body)
         dialect, wire = named[0], DIALECTS[named[0]][1]
-        turn: AgentTurn = wire.read(body)
         reason = "down" if host == self._down else "" if self.lenient else _foreign(host, body)
+        whole, is_lost = self._whole(host, body)
+        reason = reason or ("thread_not_found" if is_lost else "")
+        turn: AgentTurn = wire.read(whole)
         answer = None if reason else self._answer(host, turn, body)
+        if answer and (kept := agent_messages.kept_of(whole, answer)):
+            self._threads.update([kept])
         self.calls.append(ProviderCall(host, dialect, path, body, turn, answer, reason))
         if answer is None:
             return _refusal(reason)
@@ -117,6 +123,14 @@ class AgentProvider:
         if turn.streamed:
             return 200, b"text/event-stream", list(wire.events(answer, body))
         return 200, b"application/json", [json.dumps(wire.whole(answer)).encode()]
+
+    def _whole(self, host: str, body: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+        """Return a request with what its thread keeps, and whether that is not known here."""
+        thread = agent_messages.thread_of(body)
+        if not thread:
+            return body, False
+        kept = self._threads.get(thread) if f"_{host}_" in thread else None
+        return (body, True) if kept is None else (agent_messages.with_thread(body, kept), False)
 
     def _answer(self, host: str, turn: AgentTurn, body: dict[str, Any]) -> AgentAnswer:
         self._n_answers += 1
@@ -144,7 +158,8 @@ def _foreign(host: str, body: dict[str, Any]) -> str:
 
 def _refusal(reason: str) -> Sent:
     status, kind, words = REFUSALS[reason]
-    error = {"type": kind, "message": words, "code": None, "param": None}
+    error: dict[str, Any] = {"type": kind, "message": words, "code": None, "param": None}
+    error["details"] = {"error_code": reason}
     return status, b"application/json", [json.dumps({"type": "error", "error": error}).encode()]
 
 
