@@ -11,7 +11,7 @@ from typing import Any
 
 from router.demo.stack import DidNotStart
 from scripts.kits import standard, third_party
-from scripts.kits.clients import BY_NAME, Client
+from scripts.kits.clients import BY_NAME, ClientProgram
 from scripts.kits.installed import CannotInstall, install
 from scripts.kits.run import run_client
 
@@ -60,7 +60,7 @@ def _runs(
     return runs
 
 
-def _run(client: Client, options: argparse.Namespace) -> dict[str, Any]:
+def _run(client: ClientProgram, options: argparse.Namespace) -> dict[str, Any]:
     how = {"translated": options.translated, "lenient": options.lenient}
     return run_client(client, install(client.package), n_sessions=options.sessions, **how).figures()
 

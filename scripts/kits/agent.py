@@ -54,14 +54,14 @@ class AgentTurn:
 
 
 @dataclass(frozen=True, slots=True)
-class ToolUse:
+class AgentAction:
     """A call of a tool."""
 
     name: str
     arguments: dict[str, Any]
 
 
-Move = ToolUse | dict[str, Any] | str
+Move = AgentAction | dict[str, Any] | str
 """A call of a tool, an object that was asked for by its schema, or words."""
 
 
@@ -83,7 +83,7 @@ def _word(text: str) -> str:
     return words[-1] if words else "nothing"
 
 
-def tool_use(tools: Sequence[OfferedTool], nth: int, folder: str) -> ToolUse:
+def tool_use(tools: Sequence[OfferedTool], nth: int, folder: str) -> AgentAction:
     """Return the nth call: of what coding agents offer, else of the nth tool by its own schema."""
     known: list[dict[str, dict[str, Any]]] = [
         {
@@ -100,9 +100,9 @@ def tool_use(tools: Sequence[OfferedTool], nth: int, folder: str) -> ToolUse:
     offered = {tool.name for tool in tools}
     for name, arguments in known[nth].items():
         if name in offered:
-            return ToolUse(name, arguments)
+            return AgentAction(name, arguments)
     tool = tools[nth % len(tools)]
-    return ToolUse(tool.name, example(tool.schema))
+    return AgentAction(tool.name, example(tool.schema))
 
 
 def example(schema: Mapping[str, Any]) -> dict[str, Any]:

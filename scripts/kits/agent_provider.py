@@ -31,7 +31,7 @@ REFUSALS = {
     "down": (503, "server_error", "The server is overloaded."),
     "seal": (400, "invalid_request_error", "Invalid signature in thinking block"),
     "encrypted": (400, "invalid_request_error", "The encrypted content could not be verified."),
-    "thread_not_found": (404, "not_found_error", "The thread is not there."),
+    "thread_not_found": (404, "not_found_error", "Thread not found."),
     "item": (404, "invalid_request_error", "Item not found."),
     "path": (404, "invalid_request_error", "Not found."),
 }

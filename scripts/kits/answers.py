@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scripts.kits.agent import TARGET, Move, ToolUse
+from scripts.kits.agent import TARGET, AgentAction, Move
 
 CACHED = 10
 """Tokens of each prompt that came out of a cache."""
@@ -26,9 +26,9 @@ class AgentAnswer:
     thinks: bool
 
     @property
-    def call(self) -> ToolUse | None:
+    def call(self) -> AgentAction | None:
         """The call of a tool, if it is one."""
-        return self.move if isinstance(self.move, ToolUse) else None
+        return self.move if isinstance(self.move, AgentAction) else None
 
     @property
     def acts(self) -> bool:
@@ -38,7 +38,7 @@ class AgentAnswer:
     @property
     def text(self) -> str:
         """The words, if it is none."""
-        if isinstance(self.move, ToolUse):
+        if isinstance(self.move, AgentAction):
             return ""
         return self.move if isinstance(self.move, str) else json.dumps(self.move)
 

@@ -36,7 +36,7 @@ class Seat:
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
+class ClientProgram:
     """A program, and how it is told where to go; nothing in it is changed."""
 
     name: str
@@ -130,7 +130,7 @@ PYDANTIC = Package("pypi", ("pydantic-ai-slim[openai,anthropic]==2.68.0",))
 CODEX_DROPS = ("namespace", "web_search", "reasoning")
 
 CLIENTS = [
-    Client(
+    ClientProgram(
         "claude-code",
         Package("npm", ("@anthropic-ai/claude-code@2.1.332",)),
         "messages",
@@ -138,7 +138,7 @@ CLIENTS = [
         _claude_code_environment,
         drop=("reasoning",),
     ),
-    Client(
+    ClientProgram(
         "codex",
         Package("npm", ("@openai/codex@0.171.0",)),
         "responses",
@@ -147,11 +147,11 @@ CLIENTS = [
         _codex_files,
         drop=CODEX_DROPS,
     ),
-    Client(
+    ClientProgram(
         "javascript-kit", KIT, "responses", _javascript("responses"), stays=True, drop=("store",)
     ),
-    Client("javascript-kit-chat", KIT, "chat", _javascript("chat")),
-    Client(
+    ClientProgram("javascript-kit-chat", KIT, "chat", _javascript("chat")),
+    ClientProgram(
         "aider",
         Package("pypi", ("aider-chat==0.86.2",)),
         "chat",
@@ -159,10 +159,10 @@ CLIENTS = [
         lambda _: {"LITELLM_LOCAL_MODEL_COST_MAP": "True"},
         _aider_files,
     ),
-    Client("pydantic-ai-chat", PYDANTIC, "chat", _pydantic_ai("chat")),
-    Client(
+    ClientProgram("pydantic-ai-chat", PYDANTIC, "chat", _pydantic_ai("chat")),
+    ClientProgram(
         "pydantic-ai-responses", PYDANTIC, "responses", _pydantic_ai("responses"), drop=("store",)
     ),
-    Client("pydantic-ai-messages", PYDANTIC, "messages", _pydantic_ai("messages")),
+    ClientProgram("pydantic-ai-messages", PYDANTIC, "messages", _pydantic_ai("messages")),
 ]
 BY_NAME = {client.name: client for client in CLIENTS}

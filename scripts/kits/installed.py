@@ -1,4 +1,4 @@
-"""Client programs from their registries, in a folder of the project's own and nowhere else.
+"""ClientProgram programs from their registries, in a folder of the project's own and nowhere else.
 
 Each is pinned and lies in `.clients/<name>-<version>`, which git does not know. Programs of
 JavaScript run under a Node of our own, from a wheel: a machine's may be too old for them.
@@ -96,7 +96,7 @@ def install(package: Package) -> Path:
 
 def _run(command: Sequence[str], package: Package) -> None:
     inherited = {k: v for k, v in os.environ.items() if k.startswith(REGISTRIES)}
-    environment = bare_environment(CACHE, more=inherited)
+    environment = bare_environment(CACHE / "home", more=inherited)
     what = f"{package.registry} package {package.name} cannot be installed"
     try:
         done = subprocess.run(  # noqa: S603 - pinned names, no shell

@@ -11,7 +11,7 @@ from typing import Any
 
 from scripts.kits.agent_provider import HOSTS, MODELS, AgentProvider, ProviderCall, agent_provider
 from scripts.kits.books import HostBook, booked, seen
-from scripts.kits.clients import Client
+from scripts.kits.clients import ClientProgram
 from scripts.kits.compared import differences
 from scripts.kits.sessions import ClientSession, run_session
 from scripts.proofs.sidecar import sidecar
@@ -32,7 +32,7 @@ MOST_SESSIONS = 12
 class ClientRun:
     """All that was seen of one client."""
 
-    client: Client
+    client: ClientProgram
     translated: bool
     lenient: bool
     direct: ClientSession
@@ -138,7 +138,7 @@ def configuration(
 
 
 def run_client(
-    client: Client, installed: Path, *, n_sessions: int, translated: bool, lenient: bool
+    client: ClientProgram, installed: Path, *, n_sessions: int, translated: bool, lenient: bool
 ) -> ClientRun:
     """Run conversations until both endpoints had some, then one whose endpoint falls.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from scripts.kits.agent import NOTES, TARGET
 from scripts.kits.agent_provider import AgentProvider, ProviderCall
-from scripts.kits.clients import Client, Seat
+from scripts.kits.clients import ClientProgram, Seat
 from scripts.kits.installed import bare_environment
 
 SESSION_S = 240.0
@@ -60,7 +60,7 @@ class ClientSession:
 
 
 def run_session(
-    client: Client,
+    client: ClientProgram,
     installed: Path,
     provider: AgentProvider,
     url: str,
