@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +98,15 @@ def test_a_loop_of_streamed_responses_ends_with_what_the_tools_said(at_work: At)
     assert response.output_text == f"{host} read {WORD} after 2 turns"
 
 
-def own_loop(sidecar: Sidecar, *, streamed: bool, **more: Any) -> Any:
-    """Let Anthropic's SDK call tools until there is an answer; return that."""
+def own_loop(
+    sidecar: Sidecar, *, streamed: bool, between: Callable[[], None] = lambda: None, **more: Any
+) -> Any:
+    """Let Anthropic's SDK call tools until there is an answer; `between` runs with the first."""
 
     @beta_tool
     def look(folder: str) -> str:
         """List a folder."""
+        between()
         return NOTES
 
     @beta_tool
@@ -134,6 +137,19 @@ def test_anthropics_own_loop_runs_to_its_end_and_is_booked_to_the_token(
     assert last.content[0].type == "thinking"
     assert last.content[-1].text == f"{host} read {WORD} after 2 turns"
     sidecar.until(lambda: booked_tokens(sidecar, address) == told_tokens(provider))
+
+
+def test_a_thread_that_its_endpoint_has_lost_is_begun_again_and_rests_nobody(at_work: At) -> None:
+    sidecar, provider = at_work
+
+    last = own_loop(sidecar, streamed=False, between=provider.forget)
+
+    assert WORD in last.content[-1].text
+    begun = [call for call in provider.calls if call.body["thread"] == {"type": "create"}]
+    assert len(begun) == 2
+    assert len(begun[1].body["messages"]) == 3  # all of it once more
+    states = sidecar.http.get("/v1/router/endpoints").json()["endpoints"]
+    assert {state["state"] for state in states} == {"closed"}
 
 
 @pytest.mark.parametrize("call", SDK_CALLS)

@@ -79,6 +79,10 @@ class AgentProvider:
         self.folder, self.falls, self._down = folder, falls, ""
         self.calls = []
 
+    def forget(self) -> None:
+        """Lose what lies here under an id."""
+        self._threads.clear()
+
     def url(self, host: str) -> str:
         """Return a host's base URL, without the version."""
         return f"http://127.0.0.1:{self.port}/{host}"
