@@ -129,4 +129,4 @@ def test_typed_output_comes_by_a_tool_or_by_its_schema(
     with agent_at_work(state_dir, address) as (sidecar, _):
         found = ask(sidecar, dialect, output_type=wanted)
 
-    assert found == Forecast(city=NOTES, days=1)
+    assert found == Forecast(city=NOTES, days=3)

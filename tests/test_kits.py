@@ -107,7 +107,7 @@ def test_the_agent_plays_by_whatever_tools_there_are(host: str) -> None:
     first = next_move(turn, host, "/f")
     assert isinstance(first, AgentAction)
     assert first.arguments == {
-        **{"n": 1, "on": True, "s": "notes.txt", "x": 1, "l": []},
+        **{"n": 3, "on": True, "s": "notes.txt", "x": 3, "l": []},
         **{"e": "b", "o": {}, "any": "notes.txt"},
     }
     assert next_move(bash, host, "/f") == AgentAction(

@@ -40,7 +40,7 @@ class Forecast(BaseModel):
     days: int
 
 
-FORECAST = Forecast(city=NOTES, days=1)
+FORECAST = Forecast(city=NOTES, days=3)
 At = tuple[Sidecar, AgentProvider]
 
 

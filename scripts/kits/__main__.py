@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from router.demo.stack import DidNotStart
+from router.errors import ConfigError
 from scripts.kits import standard, third_party
 from scripts.kits.clients import BY_NAME, ClientProgram
 from scripts.kits.installed import CannotInstall, install
@@ -31,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
             n_skipped += 1
             print(f"SKIPPED {name}: {error}", file=sys.stderr)
             continue
-        except DidNotStart as error:
+        except (ConfigError, DidNotStart, OSError) as error:
             print(f"{name}: {error}", file=sys.stderr)
             return 1
         n_faulty += bool(found["faults"])
@@ -47,12 +48,14 @@ def _runs(
         name: partial(_run, client) for name, client in BY_NAME.items()
     }
     runs["third-party"] = lambda _: third_party.run_third_party().figures()
-    runs["langchain-standard"] = lambda _: standard.run_standard().figures()
+    runs["langchain-standard"] = lambda options: standard.run_standard(
+        translated=options.translated
+    ).figures()
     parser.add_argument("names", nargs="+", choices=[*runs, "all"], metavar="NAME",
                         help=f"all, or any of {', '.join(runs)}")  # fmt: skip
     parser.add_argument("--sessions", type=int, default=N_SESSIONS, help="of each, at least")
     parser.add_argument("--translated", action="store_true",
-                        help="endpoints that speak other dialects only")  # fmt: skip
+                        help="endpoints speak other dialects only; not third-party")  # fmt: skip
     parser.add_argument("--lenient", action="store_true",
                         help="endpoints that take each other's reasoning and items")  # fmt: skip
     parser.add_argument("--require", action="store_true", help="fail where one is skipped")

@@ -118,5 +118,5 @@ def _example_of(schema: Mapping[str, Any]) -> Any:
     kind = schema.get("type")
     if kind == "object":
         return example(schema)
-    of_kind = {"integer": 1, "number": 1, "boolean": True, "array": []}
+    of_kind = {"integer": 3, "number": 3, "boolean": True, "array": []}
     return of_kind.get(kind, NOTES) if isinstance(kind, str) else NOTES

@@ -15,9 +15,13 @@ from scripts.kits.installed import Package, bare_environment, install
 from scripts.kits.run import configuration
 from scripts.proofs.sidecar import sidecar
 
-LANGCHAIN = Package("pypi", ("langchain-openai==1.7.4", "langchain-tests==1.1.9"))
+LANGCHAIN = Package(
+    "pypi", ("langchain-openai==1.7.4", "langchain-tests==1.1.9", "pytest-asyncio==1.5.0")
+)
 SUITE_S = 300.0
-OUTCOME = re.compile(r"^(PASSED|FAILED|ERROR|SKIPPED|XFAIL) \S*::(\w+)", re.MULTILINE)
+ASYNC = ("-o", "asyncio_mode=auto", "-o", "asyncio_default_test_loop_scope=session")
+"""One loop for all: langchain keeps its clients from one test to the next."""
+OUTCOME = re.compile(r"^(PASSED|FAILED|ERROR|SKIPPED|XFAIL) \S*::(\w+(?:\[\w+\])?)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +50,11 @@ class StandardRun:
         }
 
 
-def run_standard() -> StandardRun:
+def run_standard(*, translated: bool) -> StandardRun:
     """Run the suite against one host directly, then through a sidecar over two.
 
+    Args:
+        translated: both speak Messages only.
     Raises:
         CannotInstall: the suite is not to be had.
         DidNotStart: the sidecar never came up.
@@ -58,7 +64,8 @@ def run_standard() -> StandardRun:
         directory = Path(name)
         provider.begin(name, falls=False)
         direct = _suite(installed, directory, f"{provider.url(HOSTS[0])}/v1")
-        value = configuration("chat", provider)
+        manner = {"from": ["chat"]} if translated else None
+        value = configuration("chat", provider, manner)
         with sidecar(directory, value) as running:
             through = _suite(installed, directory, running.url)
     return StandardRun(LANGCHAIN.version, direct, through)
@@ -68,9 +75,10 @@ def _suite(installed: Path, directory: Path, url: str) -> dict[str, str]:
     """Return the outcome of each test against an address."""
     program = directory / "test_standard.py"
     program.write_text((PROGRAMS / "langchain_standard.py").read_text())
-    pytest = [str(installed / "bin/python"), "-m", "pytest", "-q", "--tb=no", "-rA"]
+    pytest = [str(installed / "bin/python"), "-m", "pytest", "-q", "--tb=no", "-rA", *ASYNC]
+    where = ["-p", "no:cacheprovider", "--rootdir", str(directory), str(program)]
     done = subprocess.run(  # noqa: S603 - a pinned program, no shell
-        [*pytest, "-p", "no:cacheprovider", "--rootdir", str(directory), str(program)],
+        [*pytest, *where],
         cwd=directory,
         env=bare_environment(directory, more={"STANDARD_URL": url}),
         stdin=subprocess.DEVNULL,

@@ -18,6 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from anthropic import AnthropicError
+from openai import OpenAIError
+
 from scripts.kits.agent_provider import HOSTS
 from scripts.kits.installed import Package, bare_environment, install, node_folder
 from scripts.kits.sdk_calls import SDK_CALLS, SDKClients
@@ -117,16 +120,17 @@ def run_third_party() -> ThirdPartyRun:
         direct = {h: opened.enter_context(SDKClients(u, h)) for h, u in urls.items()}
         for number in range(N_TIMES):
             for call in SDK_CALLS:
-                host, answer = through.ask(call, session=f"s-{number}")
                 run.n_calls += 1
-                run.by_endpoint[host] += 1
-                _compare(run, call, answer, direct[host].ask(call)[1])
+                host, answer = _asked(run, through, call, number)
+                if host:
+                    run.by_endpoint[host] += 1
+                    _compare(run, call, answer, direct[host].ask(call)[1])
         if len(run.by_endpoint) < len(HOSTS):
             run.faults.append(f"{N_TIMES} sessions drew one endpoint")
         mocks[HOSTS[0]][1]()
         for number in range(N_TIMES):
             for call in SDK_CALLS:
-                host, _ = through.ask(call, session=f"s-{number}")
+                host, _ = _asked(run, through, call, number)
                 run.n_after_fall += host == HOSTS[1]
         if run.n_after_fall != run.n_calls:
             run.faults.append(f"{run.n_calls - run.n_after_fall} calls were not served elsewhere")
@@ -142,6 +146,15 @@ def _configuration(urls: Mapping[str, str]) -> dict[str, Any]:
         "strategies": {"learn": {"objective": "quality", "incumbent": "none"}},
         "apps": {"default": {"mode": "route", "strategy": "learn"}},
     }
+
+
+def _asked(run: ThirdPartyRun, through: SDKClients, call: str, number: int) -> tuple[str, Any]:
+    """Return who served a call of a session and what was read; "" where there was an error."""
+    try:
+        return through.ask(call, session=f"s-{number}")
+    except (OpenAIError, AnthropicError) as error:
+        run.faults.append(f"{call}: {error}")
+        return "", None
 
 
 def _compare(run: ThirdPartyRun, call: str, answer: Any, direct: Any) -> None:
