@@ -97,6 +97,7 @@ LIES_THERE = re.compile(
     re.I,
 )
 """Something that the request names does not lie there: it may at another."""
+LIES_THERE_CODES = frozenset({"thread_not_found", "previous_response_not_found"})
 NO_CREDIT = re.compile(
     r"credit balance is too low|reached your (specified )?(api )?usage limit"
     r"|insufficient (credits?|funds|balance)",
@@ -149,7 +150,8 @@ def read_refusal(status: int, body: bytes, *, client_auth: bool) -> Refusal:
     if status in MISCONFIGURED:
         if client_auth:
             return Refusal(Fate.REQUEST, Result.CLIENT_ERROR, code)
-        if status == 404 and not _lacks_model(code, text) and LIES_THERE.search(text):
+        lies_there = code in LIES_THERE_CODES or LIES_THERE.search(text)
+        if status == 404 and not _lacks_model(code, text) and lies_there:
             return Refusal(Fate.FIT, Result.CLIENT_ERROR, code)
         return Refusal(Fate.ENDPOINT, Result.REFUSED, code)
     if status == 400 and not client_auth and NO_CREDIT.search(text):
@@ -259,8 +261,9 @@ def _said(body: bytes) -> tuple[str, str, str]:
     error = value.get("error", value) if isinstance(value, dict) else value
     if not isinstance(error, dict):
         return "", str(error), ""
-    inner = error.get("innererror")
-    code = error.get("code") or error.get("type") or ""
+    inner, details = error.get("innererror"), error.get("details")
+    told = details.get("error_code") if isinstance(details, dict) else None  # Anthropic's
+    code = error.get("code") or told or error.get("type") or ""
     texts = [error.get("message"), error.get("detail"), error.get("type"), error.get("status")]
     texts += [inner.get("code")] if isinstance(inner, dict) else []
     param = error.get("param") or _place(error.get("detail"))
