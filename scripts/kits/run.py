@@ -28,6 +28,12 @@ MOST_SESSIONS = 12
 """So many at most until both endpoints were drawn: one in two thousand sees but one."""
 
 
+OUTPUT_TOKENS = 64_000
+"""More than any of the clients asks for."""
+REASONING = {"chat": "effort", "messages": "adaptive", "responses": "effort"}
+"""How the models of each dialect are told how much to think."""
+
+
 @dataclass(slots=True)
 class ClientRun:
     """All that was seen of one client."""
@@ -129,6 +135,7 @@ def configuration(
             "auth": "none",
         }
         entry |= {"base_url": f"{provider.url(host)}/v1", "dialects": [own], "prices": prices}
+        entry |= {"output_tokens": OUTPUT_TOKENS, "reasoning": REASONING[own]}
         endpoints.append(entry | ({"translate": dict(translated)} if translated else {}))
     return {
         "endpoints": endpoints,
