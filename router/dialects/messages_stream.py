@@ -60,6 +60,7 @@ class MessagesStream(NamedEventStream[MessagesEvent]):
 
     def _note(self, event: MessagesEvent) -> None:
         self.spoke |= event.says_something
+        self.container = event.container or self.container
         if event.type == "message_start" and event.message is not None:
             self.id, self.model = id_of(event.message.get("id")), id_of(event.message.get("model"))
             self._usage = event.message.get("usage")
@@ -97,6 +98,8 @@ def message_as_stream(body: bytes) -> bytes:
         events += [{"type": "content_block_delta", "index": index, "delta": p} for p in pieces]
         events.append({"type": "content_block_stop", "index": index})
     end = {name: answer.get(name) for name in ("stop_reason", "stop_sequence")}
+    if answer.get("container"):
+        end["container"] = answer["container"]
     events.append({"type": "message_delta", "delta": end, "usage": usage})
     events.append({"type": "message_stop"})
     return b"".join(named_event(event) for event in events)
