@@ -98,8 +98,6 @@ def message_as_stream(body: bytes) -> bytes:
         events += [{"type": "content_block_delta", "index": index, "delta": p} for p in pieces]
         events.append({"type": "content_block_stop", "index": index})
     end = {name: answer.get(name) for name in ("stop_reason", "stop_sequence")}
-    if answer.get("container"):
-        end["container"] = answer["container"]
     events.append({"type": "message_delta", "delta": end, "usage": usage})
     events.append({"type": "message_stop"})
     return b"".join(named_event(event) for event in events)

@@ -22,7 +22,14 @@ from router.dialects.request import (
     CallRequest,
     Declared,
 )
-from router.dialects.stored import StoredId, StoredKind, continued_in, continued_thread, kept_at
+from router.dialects.stored import (
+    StoredId,
+    StoredKind,
+    continued_in,
+    continued_thread,
+    kept_at,
+    kept_thread,
+)
 from router.errors import RequestRejected
 from router.net.asgi import Exchange
 from router.net.connection import BodyInPieces
@@ -137,6 +144,6 @@ def is_repeatable(path: str, body: bytes | BodyInPieces) -> bool:
     if path == "/v1/chat/completions":
         return not said.store
     if path == "/v1/messages":
-        return not (said.thread or continued_thread(None, said.container))
+        return not (kept_thread(said.thread) or continued_thread(said.thread, said.container))
     stays = said.background or said.conversation or said.previous_response_id
     return path == "/v1/responses" and said.store is False and not stays
