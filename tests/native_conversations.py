@@ -114,7 +114,7 @@ def piece(index: int, kind: str, **more: Any) -> Json:
 
 
 def threaded(*blocks: Json, answer: Json, labels: list[Label] | None = None) -> list[Turn]:
-    """A call of a tool in a thread, whose turn lies at the provider, and the tools, as it goes on."""
+    """A call of a tool in a thread: its turn and the tools lie at the provider from then on."""
     going_on = ask(results(*blocks), thread=after_message("msg_1"))
     return [
         turn(ASKS | {"thread": {"type": "create"}}, reply(use(), reason="tool_use"), GOOD_CALL),
