@@ -63,6 +63,7 @@ STATUS = {
     "shared_state": 403,
     "not_found": 404,
     "previous_response_not_found": 404,
+    "thread_not_found": 404,
     "model_not_found": 404,
     "decision_not_found": 404,
     "decision_not_kept": 404,

@@ -19,13 +19,14 @@ import structlog
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.keeper import Keeper
 from router.config.entries import is_reserved
-from router.decision.context import Moment
+from router.decision.context import CallContext, Moment
 from router.decision.decide import Decider
 from router.decision.seal import Seal
 from router.dialects import messages
 from router.dialects.errors import break_off, caller_dialect, respond_error
 from router.dialects.opaque import OpaqueBody, as_opaque, read_opaque
 from router.dialects.parsers import COUNT_PATH, PARSERS, parse_alike
+from router.dialects.request import CallRequest
 from router.dispatch.call import Calls
 from router.dispatch.counting import count_tokens
 from router.dispatch.headers import request_ids
@@ -148,22 +149,39 @@ class Routes:
         request = read_call(await _body(exchange, beliefs), exchange.path, catalog)
         async with self._services.admission.place(exchange.line):
             at = self._services.clock()  # how long the client took for its body is its own affair
-            decider, passing = self._services.decider, self._services.passing
+            passing = self._services.passing
             if isinstance(request, OpaqueBody):
                 await passing.pass_on(exchange, beliefs, caller, request)
                 return
-            to = await passing.server_of(beliefs, caller, request)
-            if not isinstance(to, Provider):
-                context = await decider.context(
-                    beliefs, caller, exchange.headers, request, at, maker=to
-                )
-                if context is not None:
-                    await self._services.calls.serve(context, request, exchange)
-                    return
-                if taker(exchange, catalog) is None:
-                    raise no_such_model(request.model)
-            opaque = as_opaque(request)
-            await passing.pass_on(exchange, beliefs, caller, opaque, to=to, is_kept=request.is_kept)
+            found = await self._settled(exchange, beliefs, caller, request, at)
+            if isinstance(found, Provider):
+                await passing.pass_on(exchange, beliefs, caller, as_opaque(request), to=found)
+                return
+            await self._services.calls.serve(found, request, exchange)
+
+    async def _settled(
+        self,
+        exchange: Exchange,
+        beliefs: Beliefs,
+        caller: Caller,
+        request: CallRequest,
+        at: Moment,
+    ) -> CallContext | Provider:
+        """Return what is settled of a call before a draw, or who gets it as it is.
+
+        Raises:
+            RequestRejected: nobody takes it, or it goes on from what nobody can be asked for.
+        """
+        to = await self._services.passing.server_of(beliefs, caller, request)
+        if isinstance(to, Provider):
+            return to
+        context = await self._services.decider.context(
+            beliefs, caller, exchange.headers, request, at, maker=to
+        )
+        found = context or taker(exchange, beliefs.configuration.catalog)
+        if found is None:
+            raise no_such_model(request.model)
+        return found
 
     async def _count_tokens(self, exchange: Exchange, beliefs: Beliefs) -> None:
         caller = _caller(exchange, beliefs)
@@ -172,16 +190,15 @@ class Routes:
         services, configuration = self._services, beliefs.configuration
         async with services.admission.place(exchange.line):
             at, decider = services.clock(), services.decider
-            context = await decider.context(beliefs, caller, exchange.headers, request, at)
-            if context is None:
-                if taker(exchange, configuration.catalog) is None:
-                    raise no_such_model(request.model)
-                await services.passing.pass_on(exchange, beliefs, caller, as_opaque(request))
+            found = await self._settled(exchange, beliefs, caller, request, at)
+            if isinstance(found, Provider):
+                opaque = as_opaque(request)
+                await services.passing.pass_on(exchange, beliefs, caller, opaque, to=found)
                 return
             await count_tokens(
                 exchange,
-                context,
-                await decider.foresee(context, request),
+                found,
+                await decider.foresee(found, request),
                 services.calls.dispatcher.upstream,
                 sizes=decider.sizes,
                 limit_s=deadline_s(configuration.server.deadline_s, exchange.headers),

@@ -28,8 +28,9 @@ from conftest import (
 from router.config.compiled import Configuration, compile_text
 from router.decision.store_line import MAX_UNWRITTEN
 from router.decision.stored_ids import StoredIds
-from router.dialects.request import StoredId, StoredKind
+from router.dialects.stored import StoredId, StoredKind
 from router.dispatch.passing import stored_path
+from router.endpoints.entries import Dialect
 from router.endpoints.providers import Provider as Place
 from router.errors import RequestRejected, StoreAway
 from router.policy.makers import Unknown, as_provider, maker_name, server_of, sole_maker
@@ -448,7 +449,7 @@ def test_by_which_endpoint_a_call_that_goes_on_is_served(monkeypatch: pytest.Mon
     assert p is not None
 
     def served(maker: Any, model: str, app: str = "plain") -> str:
-        return maker_name(server_of(maker, model, found.apps[app], catalog))
+        return maker_name(server_of(maker, model, found.apps[app], catalog, Dialect.RESPONSES))
 
     assert [served(x, m) for m in ("auto", "auto:quality", "large", "large-1", "x")] == ["x"] * 5
     assert served(x, "small") == "y"  # under the same key, and listed
@@ -469,7 +470,9 @@ def test_a_provider_without_endpoints_is_never_sent_a_reserved_name() -> None:
     assert provider is not None
 
     with pytest.raises(RequestRejected, match="lies at p, of which no endpoint is listed"):
-        server_of(provider, "auto", next(iter(found.apps.values())), found.catalog)
+        server_of(
+            provider, "auto", next(iter(found.apps.values())), found.catalog, Dialect.RESPONSES
+        )
 
 
 def test_where_an_endpoints_paths_are() -> None:
@@ -478,7 +481,7 @@ def test_where_an_endpoints_paths_are() -> None:
         '  - {id: x, model: x, base_url: "https://h.example/base/v1/", dialects: [chat, responses]}'
     )
 
-    at = as_provider(found.catalog.by_id["x"])
+    at = as_provider(found.catalog.by_id["x"], Dialect.RESPONSES)
 
     assert isinstance(at, Place)
     assert (at.base_url, at.query, at.name) == ("https://h.example/base/v1", b"", "x")

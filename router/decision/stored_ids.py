@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from router.decision.recent import RecentlyUsed
 from router.decision.store_line import LateWrites, StoreLine
-from router.dialects.request import StoredId
+from router.dialects.stored import StoredId
 from router.endpoints.catalog import Catalog, Endpoint
 from router.errors import StoreAway
 from router.translation.carried import NOBODY

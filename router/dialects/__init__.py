@@ -1,6 +1,7 @@
 """The wire dialects: what of a request is read and rewritten, and how answers are read.
 
 - `stream`: what streamed answers of any of them have in common
+- `stored`: what lies at a provider under an id
 - `request`: what decision and policy see of any of them
 - `errors`: errors as clients read them
 - `fields`: the top level of a body, and what of it is for us

@@ -23,7 +23,8 @@ from router.dialects.fields import (
     top_level,
 )
 from router.dialects.ours import metadata_of, read_reference, read_router
-from router.dialects.request import BodyHints, Declared, StoredId
+from router.dialects.request import BodyHints, Declared
+from router.dialects.stored import StoredId, StoredKind
 from router.endpoints.capabilities import Needs
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
@@ -91,9 +92,9 @@ class NativeRequest:
         self._tags_us = any(name.startswith(ROUTER_KEYS) for name in metadata)
 
     @property
-    def is_kept(self) -> bool:
-        """Whether its answer lies at the provider from then on, under the answer's id."""
-        return False
+    def kept(self) -> StoredKind | None:
+        """What its answer is at the provider from then on, under its id; None: it is not kept."""
+        return None
 
     @property
     def continued(self) -> StoredId | None:

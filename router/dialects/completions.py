@@ -13,7 +13,8 @@ from msgspec import Raw, Struct
 
 from router.dialects.body import NONE, BodyReader, NativeRequest, named, whole
 from router.dialects.chat_stream import ChatStream
-from router.dialects.request import BodyHints, Declared, StoredId, Structure
+from router.dialects.request import BodyHints, Declared, Structure
+from router.dialects.stored import StoredId, StoredKind
 from router.dialects.stream_options import asking_for_usage, leaves_usage_out
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
@@ -50,7 +51,7 @@ class CompletionsRequest(NativeRequest):
     says_something = False
     repeatable = True
     """It stores nothing."""
-    is_kept = False
+    kept: StoredKind | None = None
     continued: StoredId | None = None
 
     def __init__(self, body: bytes, read: CompletionsBody, hints: BodyHints | None) -> None:

@@ -27,6 +27,7 @@ from router.dialects.body import (
 )
 from router.dialects.messages_stream import MessagesStream, message_as_stream
 from router.dialects.request import BodyHints, Declared, Structure
+from router.dialects.stored import StoredId, StoredKind, continued_thread, kept_thread
 from router.dialects.thoughts import begins_loop, turns_without
 from router.endpoints.capabilities import MEDIA_NEEDS, Needs
 from router.endpoints.catalog import Endpoint
@@ -53,6 +54,8 @@ class MessagesBody(Struct):
     output_format: Any = None
     output_config: Any = None
     thinking: Any = None
+    thread: Any = None
+    container: Any = None
     metadata: Raw = NONE
     router: Raw = NONE
 
@@ -77,12 +80,25 @@ class MessagesRequest(NativeRequest):
     __slots__ = ("_read",)
 
     dialect = Dialect.MESSAGES
-    repeatable = True
-    """It stores nothing."""
 
     def __init__(self, body: bytes, read: MessagesBody, hints: BodyHints | None) -> None:
         super().__init__(body, read, hints, _needs(read, body))
         self._read = read
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it stores nothing at the provider, so that it may go out twice."""
+        return self.kept is None and self.continued is None
+
+    @property
+    def kept(self) -> StoredKind | None:
+        """What its answer is at the provider from then on: a thread's end, where it has one."""
+        return kept_thread(self._read.thread)
+
+    @property
+    def continued(self) -> StoredId | None:
+        """What it goes on from that lies at a provider: a thread, or a container."""
+        return continued_thread(self._read.thread, self._read.container)
 
     @property
     def output_limit(self) -> int | None:

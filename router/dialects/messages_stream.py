@@ -60,6 +60,7 @@ class MessagesStream(NamedEventStream[MessagesEvent]):
 
     def _note(self, event: MessagesEvent) -> None:
         self.spoke |= event.says_something
+        self.container = event.container or self.container
         if event.type == "message_start" and event.message is not None:
             self.id, self.model = id_of(event.message.get("id")), id_of(event.message.get("model"))
             self._usage = event.message.get("usage")

@@ -6,11 +6,11 @@ Each dialect has its own class with these names; nothing past the dialects asks 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from enum import StrEnum
-from typing import Any, Protocol
+from typing import Protocol
 
 from msgspec import Struct
 
+from router.dialects.stored import StoredId, StoredKind
 from router.dialects.stream import AnswerStream
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
@@ -49,31 +49,6 @@ class Declared(Struct, frozen=True):
 
 NOTHING_DECLARED = Declared()
 """Of a body that is not read: hints come from headers alone."""
-
-
-class StoredKind(StrEnum):
-    """What may lie at a provider under an id, by the path that it has there."""
-
-    RESPONSE = "responses"
-    CONVERSATION = "conversations"
-
-
-class StoredId(Struct, frozen=True):
-    """What names something that lies at a provider."""
-
-    kind: StoredKind
-    id: str
-
-
-def continued_of(previous_response_id: Any, conversation: Any) -> StoredId | None:
-    """Return what a call goes on from, by these fields of its body."""
-    if isinstance(previous_response_id, str) and previous_response_id:
-        return StoredId(StoredKind.RESPONSE, previous_response_id)
-    if isinstance(conversation, dict):
-        conversation = conversation.get("id")
-    if isinstance(conversation, str) and conversation:
-        return StoredId(StoredKind.CONVERSATION, conversation)
-    return None
 
 
 class Outgoing(Protocol):
@@ -134,8 +109,8 @@ class CallRequest(Outgoing, Protocol):
         """Whether its answer says something that a label may be read off."""
 
     @property
-    def is_kept(self) -> bool:
-        """Whether its answer lies at the provider from then on, under the answer's id."""
+    def kept(self) -> StoredKind | None:
+        """What its answer is at the provider from then on, under its id; None: it is not kept."""
 
     @property
     def continued(self) -> StoredId | None:

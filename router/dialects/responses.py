@@ -24,8 +24,9 @@ from router.dialects.body import (
     texts_of,
     whole,
 )
-from router.dialects.request import BodyHints, Declared, StoredId, Structure, continued_of
+from router.dialects.request import BodyHints, Declared, Structure
 from router.dialects.responses_stream import ResponsesStream, response_as_stream
+from router.dialects.stored import StoredId, StoredKind, continued_of
 from router.dialects.thoughts import is_answer, items_without
 from router.endpoints.capabilities import MEDIA_NEEDS, Needs
 from router.endpoints.catalog import Endpoint
@@ -92,12 +93,13 @@ class ResponsesRequest(NativeRequest):
         """Whether it stores nothing at the provider, so that it may go out twice."""
         read = self._read
         goes_on = read.previous_response_id or read.conversation
-        return not (self.is_kept or goes_on)
+        return not (self.kept or goes_on)
 
     @property
-    def is_kept(self) -> bool:
-        """Whether its answer lies at the provider from then on: unless it says otherwise."""
-        return self._read.store is not False or bool(self._read.background)
+    def kept(self) -> StoredKind | None:
+        """What its answer is at the provider from then on: a response, unless it says otherwise."""
+        is_kept = self._read.store is not False or bool(self._read.background)
+        return StoredKind.RESPONSE if is_kept else None
 
     @property
     def continued(self) -> StoredId | None:

@@ -59,6 +59,7 @@ class Ending:
     ttft_s: float | None = None
     usage: Usage | None = None
     answer_id: str | None = None
+    container: str | None = None  # of the provider's, in which the answer ran tools
     model: str | None = None  # who answered, as the answer says
     fingerprint: str | None = None
     seen: Seen = NOTHING_SEEN  # of these two
@@ -245,6 +246,7 @@ class Dispatcher:
             )
         attempt.usage, attempt.answer_id, attempt.model = answer.usage, answer.id, answer.model
         attempt.fingerprint, attempt.thoughts = answer.fingerprint, answer.thoughts
+        attempt.container = answer.container
         await response.aclose()
         return Reply(attempt, response.status, response.headers, told)
 

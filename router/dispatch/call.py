@@ -9,6 +9,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
@@ -18,7 +19,8 @@ from router.decision.context import CallContext
 from router.decision.decide import Decider, Decision
 from router.decision.stored_ids import StoredIds
 from router.dialects.errors import refusal_event
-from router.dialects.request import CallRequest, StoredId, StoredKind
+from router.dialects.request import CallRequest
+from router.dialects.stored import left_behind
 from router.dispatch.answer_headers import answer_headers, decision_headers
 from router.dispatch.asking import Asking
 from router.dispatch.attempt import (
@@ -157,7 +159,7 @@ class _Call:
             self.guard,
             keep=self.observer is not None,
             book=lambda said, whole: self._end_stream(reply.attempt, said, whole=whole),
-            on_id=lambda answer_id: self._note_id(reply.attempt.endpoint, answer_id),
+            on_ids=partial(self._note_ids, reply.attempt.endpoint),
         )
         await stream.send(self._response_headers(reply, token))
 
@@ -337,7 +339,7 @@ class _Call:
         if attempt.usage is not None and is_as_it_came:
             self.home.decider.learn_size(endpoint, self.request, attempt.usage.prompt_tokens)
         if final:
-            self._note_id(endpoint, attempt.answer_id)
+            self._note_ids(endpoint, attempt.answer_id, attempt.container)
         self._note_thoughts(attempt)
         token = booking.token(self.decision, endpoint)
         if told is not None and self._tell(token, told, answered=answered) and answered:
@@ -354,11 +356,13 @@ class _Call:
         booking.count(endpoint, context.task.name, attempt, spent_nano)
         return token
 
-    def _note_id(self, endpoint: Endpoint, answer_id: str | None) -> None:
-        """Remember who made an answer that lies there from now on."""
-        if answer_id and self.request.is_kept and self.request.dialect in endpoint.dialects:
-            stored = StoredId(StoredKind.RESPONSE, answer_id)
-            self.home.ids.note(self.decision.context.caller.app.name, stored, endpoint.digest)
+    def _note_ids(self, endpoint: Endpoint, answer_id: str | None, container: str | None) -> None:
+        """Remember who made what lies there from now on."""
+        if self.request.dialect not in endpoint.dialects:
+            return  # of a translated answer nothing does
+        app = self.decision.context.caller.app.name
+        for stored in left_behind(self.request.kept, answer_id, container):
+            self.home.ids.note(app, stored, endpoint.digest)
 
     def _note_thoughts(self, attempt: Attempt) -> None:
         """Remember who thought what the client was told, also where it left before the end."""

@@ -97,15 +97,17 @@ class AnswerCopy(Ending):
         self.is_begun = len(self.body) >= LEADING_BYTES
         return leading_id(bytes(self.body[:LEADING_BYTES]))
 
-    def whole_id(self) -> str | None:
-        """Return the id of an unstreamed answer that is here, of whatever kind; of a long one, too.
+    def whole_ids(self) -> tuple[str | None, str | None]:
+        """Return the ids of an unstreamed answer that is here, and of its container.
 
-        One that says that it failed has none.
+        It may be of whatever kind; of a long one its own id is read. One that says that it failed
+        has none.
         """
         if len(self.body) > MAX_READ_BYTES:
-            return leading_id(bytes(self.body[:LEADING_BYTES]))
-        found = read_response(bytes(self.body)) if self.readable else None
-        return found.id if found is not None else None
+            return leading_id(bytes(self.body[:LEADING_BYTES])), None
+        read = read_messages_answer if self.dialect is Dialect.MESSAGES else read_response
+        found = read(bytes(self.body)) if self.readable else None
+        return (found.id, found.container) if found is not None else (None, None)
 
     def close(self) -> None:
         """Work out what the answer reports of itself."""

@@ -21,7 +21,7 @@ from router.decision.draws import MAX_UNITS, Draws
 from router.decision.shared_draws import STORED, StoredDraw
 from router.decision.stored_ids import MAX_KNOWN, StoredIds
 from router.decision.units import Unit
-from router.dialects.request import StoredId, StoredKind
+from router.dialects.stored import StoredId, StoredKind
 from telemetry import events, frames, keys, stored_ids
 from telemetry.conversations import KEPT_S, SPAN_S, note
 from telemetry.embedded import PrivateServer
