@@ -50,7 +50,10 @@ _DETAIL = "how finely a picture is looked at"
 _CONTEXT = "what the provider may clear away"
 
 _DEFERRED = Advisory(
-    "tool", "defer_loading", "spares tokens: elsewhere a tool is shown from the start", default=False
+    "tool",
+    "defer_loading",
+    "spares tokens: elsewhere a tool is shown from the start",
+    default=False,
 )
 
 _OPENAI = (
