@@ -19,19 +19,18 @@ import structlog
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.keeper import Keeper
 from router.config.entries import is_reserved
-from router.decision.context import CallContext, Moment
+from router.decision.context import Moment
 from router.decision.decide import Decider
 from router.decision.seal import Seal
 from router.dialects import messages
 from router.dialects.errors import break_off, caller_dialect, respond_error
 from router.dialects.opaque import OpaqueBody, as_opaque, read_opaque
 from router.dialects.parsers import COUNT_PATH, PARSERS, parse_alike
-from router.dialects.request import CallRequest
 from router.dispatch.call import Calls
 from router.dispatch.counting import count_tokens
 from router.dispatch.headers import request_ids
 from router.dispatch.passing import Passing, StoredPath, read_call, stored_path
-from router.dispatch.takers import OURS, is_passed_on, nobody_takes, taker, takes_rest
+from router.dispatch.takers import OURS, is_passed_on, nobody_takes, takes_rest
 from router.dispatch.time_limits import deadline_s
 from router.endpoints.catalog import CALL_PATHS
 from router.endpoints.entries import Dialect
@@ -153,35 +152,11 @@ class Routes:
             if isinstance(request, OpaqueBody):
                 await passing.pass_on(exchange, beliefs, caller, request)
                 return
-            found = await self._settled(exchange, beliefs, caller, request, at)
+            found = await passing.settle(exchange, beliefs, caller, request, at)
             if isinstance(found, Provider):
                 await passing.pass_on(exchange, beliefs, caller, as_opaque(request), to=found)
                 return
             await self._services.calls.serve(found, request, exchange)
-
-    async def _settled(
-        self,
-        exchange: Exchange,
-        beliefs: Beliefs,
-        caller: Caller,
-        request: CallRequest,
-        at: Moment,
-    ) -> CallContext | Provider:
-        """Return what is settled of a call before a draw, or who gets it as it is.
-
-        Raises:
-            RequestRejected: nobody takes it, or it goes on from what nobody can be asked for.
-        """
-        to = await self._services.passing.server_of(beliefs, caller, request)
-        if isinstance(to, Provider):
-            return to
-        context = await self._services.decider.context(
-            beliefs, caller, exchange.headers, request, at, maker=to
-        )
-        found = context or taker(exchange, beliefs.configuration.catalog)
-        if found is None:
-            raise no_such_model(request.model)
-        return found
 
     async def _count_tokens(self, exchange: Exchange, beliefs: Beliefs) -> None:
         caller = _caller(exchange, beliefs)
@@ -189,11 +164,10 @@ class Routes:
         request = messages.parse(await _body(exchange, beliefs))
         services, configuration = self._services, beliefs.configuration
         async with services.admission.place(exchange.line):
-            at, decider = services.clock(), services.decider
-            found = await self._settled(exchange, beliefs, caller, request, at)
+            at, decider, passing = services.clock(), services.decider, services.passing
+            found = await passing.settle(exchange, beliefs, caller, request, at)
             if isinstance(found, Provider):
-                opaque = as_opaque(request)
-                await services.passing.pass_on(exchange, beliefs, caller, opaque, to=found)
+                await passing.pass_on(exchange, beliefs, caller, as_opaque(request), to=found)
                 return
             await count_tokens(
                 exchange,

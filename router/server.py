@@ -137,7 +137,9 @@ class Sidecar:
                     observer=self.observer,
                     note=self.decisions.put,
                 ),
-                passing=Passing(Passthrough(self._upstream, booking, self.keeper.names), self.ids),
+                passing=Passing(
+                    decider, Passthrough(self._upstream, booking, self.keeper.names), self.ids
+                ),
                 feedback=self.feedback,
                 events=EventDesk(
                     self.writer, self.feedback, recent, key_id=seal.key_id, n_shards=n_shards

@@ -221,6 +221,21 @@ def test_a_call_without_a_thread_leaves_no_id(
         assert sidecar.app.ids.n_known == 0
 
 
+def test_a_thread_begins_elsewhere_where_the_first_is_out_and_goes_on_there(
+    provider: Provider, state_dir: Path, address: Address, held: dict[str, Holding]
+) -> None:
+    down = b'{"type":"error","error":{"type":"api_error","message":"down"}}'
+    provider.on("a", Reply(503, down))
+    falls = ROUTED["default"] | {"fallback": "any"}
+    with serving(two(provider, apps={"default": falls}), state_dir, address) as sidecar:
+        made = ask(sidecar, "a", thread=CREATE)
+        provider.on("a", held["a"].reply)  # back before the next turn
+        got = ask(sidecar, "a", thread=go_on(made))
+
+    assert made.headers["x-router-endpoint"] == got.headers["x-router-endpoint"] == "b"
+    assert got.json()["content"][0]["text"] == "b knows 3"
+
+
 # -- where it cannot go on ----------------------------------------------------------------------
 
 

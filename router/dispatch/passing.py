@@ -11,6 +11,8 @@ from msgspec import Struct
 
 from router.beliefs.beliefs import Beliefs
 from router.config.entries import GENERAL, is_reserved
+from router.decision.context import CallContext, Moment
+from router.decision.decide import Decider
 from router.decision.stored_ids import StoredIds
 from router.dialects import chat, responses
 from router.dialects.opaque import OpaqueBody, take_hints
@@ -37,6 +39,7 @@ from router.policy.makers import (
     server_of,
     sole_maker,
 )
+from router.policy.route import no_such_model
 from telemetry.numbers import clipped
 
 
@@ -91,24 +94,41 @@ def read_call(body: bytes, path: str, catalog: Catalog) -> CallRequest | OpaqueB
 class Passing:
     """Finds who is to get what is passed on, and remembers who made what."""
 
-    def __init__(self, passthrough: Passthrough, ids: StoredIds) -> None:
+    def __init__(self, decider: Decider, passthrough: Passthrough, ids: StoredIds) -> None:
         self.ids = ids
+        self._decider = decider
         self._passthrough = passthrough
 
-    async def server_of(
-        self, beliefs: Beliefs, caller: Caller, request: CallRequest
-    ) -> Maker | None:
-        """Return who serves a call that goes on from what lies at a provider; None: it does not.
+    async def settle(
+        self,
+        exchange: Exchange,
+        beliefs: Beliefs,
+        caller: Caller,
+        request: CallRequest,
+        at: Moment,
+    ) -> CallContext | Provider:
+        """Return what is settled of a call before a draw, or who gets it as it is.
+
+        Nothing is drawn where it goes on from what lies at a provider: who made that serves it.
 
         Raises:
-            RequestRejected: nobody can be asked.
+            RequestRejected: nobody takes it, or nobody can be asked for what it goes on from.
             StoreAway: who made that is not known while the store is away.
         """
-        if request.continued is None:
-            return None
-        maker = await self._maker(beliefs, caller, request.continued, in_body=True)
-        catalog, dialect = beliefs.configuration.catalog, request.continued.kind.dialect
-        return server_of(maker, request.model, caller.app, catalog, dialect)
+        catalog, made = beliefs.configuration.catalog, request.continued
+        to: Maker | None = None
+        if made is not None:
+            maker = await self._maker(beliefs, caller, made, in_body=True)
+            to = server_of(maker, request.model, caller.app, catalog, made.kind.dialect)
+        if isinstance(to, Provider):
+            return to
+        context = await self._decider.context(
+            beliefs, caller, exchange.headers, request, at, maker=to
+        )
+        found = context or taker(exchange, catalog)
+        if found is None:
+            raise no_such_model(request.model)
+        return found
 
     async def pass_on(
         self,
