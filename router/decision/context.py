@@ -113,8 +113,17 @@ class Routings:
         choices = None
         if within is not None and within.is_guarded:
             choices = ReviewKey(app.name, strategy.name, named, incumbent)
-        draw_key = key_text(strategy.name, named, incumbent)
+        # What no incumbent tells apart, whom it may be drawn from does.
+        others = "" if incumbent else _taken_apart(app, dialect)
+        draw_key = key_text(strategy.name, named, incumbent or others)
         return Routing(target, strategy, within, beyond, off, draw_key, choices)
+
+
+def _taken_apart(app: App, dialect: Dialect) -> str:
+    """Return a dialect's name where other endpoints take it than take chats; else nothing."""
+    takers = ({e.index for e in app.permitted if e.takes(d)} for d in (dialect, Dialect.CHAT))
+    own, chat = takers
+    return "" if own == chat else dialect.value
 
 
 def why(context: CallContext) -> str:

@@ -142,8 +142,8 @@ class Filter:
             return static
         untranslated = self._untranslated(demand, static)
         reasons = tuple(
-            known
-            or (_why_unsaid(endpoint, demand) if endpoint.index in untranslated else None)
+            (_why_unsaid(endpoint, demand) if endpoint.index in untranslated else None)
+            or known
             or self._dynamic(endpoint, demand, sizes, health, now)
             for endpoint, known in zip(self._catalog.endpoints, static.reasons, strict=True)
         )
@@ -156,14 +156,19 @@ class Filter:
         )
 
     def _untranslated(self, demand: Demand, static: Eligibility) -> dict[int, str]:
-        """Return by arm what of a call cannot be said to whom nothing else bars."""
+        """Return by arm what of a call cannot be said to whom it might be sent.
+
+        Where the caller names it, that is also who lacks a capability.
+        """
         translations = demand.translations
         have_makers = translations.thoughts.have_makers
         if demand.dialect not in self._translated and not have_makers:
             return {}
         out = {}
         for endpoint, known in zip(self._catalog.endpoints, static.reasons, strict=True):
-            if known is None and (have_makers or demand.dialect in endpoint.translated):
+            if known in (None, Exclusion.CAPABILITY) and (
+                have_makers or demand.dialect in endpoint.translated
+            ):
                 why = translations.refusal(endpoint)
                 if why is not None:
                     out[endpoint.index] = why

@@ -18,6 +18,9 @@ from router.endpoints.entries import Dialect
 from router.errors import RequestRejected
 from telemetry.numbers import brief, clipped
 
+CHALLENGED = tuple(dialect for dialect in Dialect if dialect is not Dialect.EMBEDDINGS)
+"""Dialects of which a choice may change: vectors of two models do not mix."""
+
 
 class Route(Struct, frozen=True):
     """How one call is routed.
@@ -255,8 +258,7 @@ def incumbents_of(app: App, strategy: Strategy) -> list[str]:
 
     Of dialects that nobody speaks there is none, and vectors have none that is challenged.
     """
-    challenged = [d for d in Dialect if d is not Dialect.EMBEDDINGS]
-    taken = [d for d in challenged if any(e.takes(d) for e in app.permitted)]
+    taken = [d for d in CHALLENGED if any(e.takes(d) for e in app.permitted)]
     found = [incumbent_of(app, strategy, dialect) for dialect in taken]
     return list(dict.fromkeys(one.id for one in found if one is not None))
 
