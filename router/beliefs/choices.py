@@ -24,9 +24,9 @@ from bandit.utility import Order
 from router.beliefs.books import DAY_MS, calls_a_day, read_books
 from router.config.compiled import App, Configuration, Strategy
 from router.config.entries import Mode
-from router.endpoints.catalog import Catalog, Endpoint, speakers
+from router.endpoints.catalog import Catalog, speakers
 from router.endpoints.entries import Dialect
-from router.policy.route import CHALLENGED, first_permitted, incumbents_of
+from router.policy.route import first_permitted, incumbents_of, rivals_of
 from telemetry.events import digest8
 
 NO_SIGNAL = "no quality signal"
@@ -304,24 +304,12 @@ def host_of(app: App, catalog: Catalog, group: int) -> str:
     return first_permitted(app, [catalog.endpoints[arm] for arm in catalog.group_members[group]]).id
 
 
-def _rivals(review_key: ReviewKey, configuration: Configuration) -> list[Endpoint]:
-    """Return whom the app's standing constraints permit, and who can serve what the incumbent does.
-
-    Who makes nothing but vectors is no rival of who chats, whatever it costs.
-    """
-    permitted = configuration.apps[review_key.app].permitted
-    served = [d for d in CHALLENGED if configuration.catalog.by_id[review_key.incumbent].takes(d)]
-    return [endpoint for endpoint in permitted if any(endpoint.takes(d) for d in served)]
-
-
 def _available(
     review_key: ReviewKey, configuration: Configuration
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return (n_arms,) and (n_groups,) of the rivals.
-
-    Nobody else is tried or released.
-    """
-    rivals, catalog = _rivals(review_key, configuration), configuration.catalog
+    """Return (n_arms,) and (n_groups,) of the rivals: nobody else is tried or released."""
+    app, catalog = configuration.apps[review_key.app], configuration.catalog
+    rivals = rivals_of(app, catalog.by_id[review_key.incumbent])
     hosts = np.zeros(len(catalog.endpoints), dtype=bool)
     groups = np.zeros(len(catalog.group_members), dtype=bool)
     hosts[[e.index for e in rivals]] = True
@@ -347,8 +335,8 @@ def _standings(kept: Kept, configuration: Configuration) -> tuple[Standings, lis
     """
     catalog = configuration.catalog
     app = configuration.apps[kept.review_key.app]
-    rivals = {e.id for e in _rivals(kept.review_key, configuration)}
     inc = catalog.by_id[kept.review_key.incumbent]
+    rivals = {e.id for e in rivals_of(app, inc)}
     standings = incumbent.begin(inc.group, len(configuration.task_index))
     current = standings.current.copy()
     removed = []

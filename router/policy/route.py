@@ -263,6 +263,15 @@ def incumbents_of(app: App, strategy: Strategy) -> list[str]:
     return list(dict.fromkeys(one.id for one in found if one is not None))
 
 
+def rivals_of(app: App, incumbent: Endpoint) -> list[Endpoint]:
+    """Return whom an app permits that can serve what an incumbent does.
+
+    Who makes nothing but vectors is no rival of who chats, whatever it costs.
+    """
+    served = [d for d in CHALLENGED if incumbent.takes(d)]
+    return [endpoint for endpoint in app.permitted if any(endpoint.takes(d) for d in served)]
+
+
 def first_permitted(app: App, listed: Sequence[Endpoint]) -> Endpoint:
     """Return the first endpoint that an app's standing constraints permit; else the first."""
     return next((e for e in listed if e in app.permitted), listed[0])
