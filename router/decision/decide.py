@@ -30,7 +30,7 @@ from router.decision.draws import Draws
 from router.decision.nonces import Nonces
 from router.decision.planner import Plan
 from router.decision.shared_draws import StoredDraw
-from router.decision.units import conversation, uniforms, unit_of
+from router.decision.units import Unit, conversation, uniforms, unit_of
 from router.dialects.request import CallRequest
 from router.endpoints.capabilities import MEDIA_NEEDS
 from router.endpoints.catalog import Endpoint
@@ -42,6 +42,7 @@ from router.policy.constraints import Exclusion, Filter
 from router.policy.hints import Headers, read_hints
 from router.policy.route import Route, route_to
 from router.translation.translations import Translations
+from telemetry.secret import DrawsSecret
 
 
 class Decision(Struct, frozen=True):
@@ -71,7 +72,7 @@ class Decision(Struct, frozen=True):
 class Decider:
     """Makes decisions; one for the process."""
 
-    def __init__(self, keeper: Keeper, health: Health, draws: Draws, secret: bytes) -> None:
+    def __init__(self, keeper: Keeper, health: Health, draws: Draws, secret: DrawsSecret) -> None:
         self.keeper = keeper
         self.health = health
         self.draws = draws
@@ -114,7 +115,7 @@ class Decider:
             draw_key=draw_key,
         )
         seed = unit.key or self._nonces.take()
-        route = self._share(routing, app, seed, draw_key)
+        route = self._share(routing, app, unit, seed, draw_key, at)
         if maker is not None:
             route = route_to(routing.strategy, maker)
         if route is None:
@@ -151,14 +152,26 @@ class Decider:
         if not request.needs & MEDIA_NEEDS and request.text_bytes:
             self.sizes.learn(endpoint.digest, request.text_bytes, tokens)
 
-    def _share(self, routing: Routing, app: App, seed: bytes, draw_key: str) -> Route | None:
+    def _share(
+        self, routing: Routing, app: App, unit: Unit, seed: bytes, draw_key: str, at: Moment
+    ) -> Route | None:
         """Return how the unit is routed: the app's percentage of them is drawn."""
         if self.keeper.off:
             return routing.off
         percent = app.entry.percent
-        if percent >= 100 or uniforms(self._secret, seed, draw_key).share * 100 < percent:
+        if percent >= 100:
+            return routing.within
+        secret = self._secret.at(self._began_ms(unit, at))
+        if uniforms(secret, seed, draw_key).share * 100 < percent:
             return routing.within
         return routing.beyond
+
+    def _began_ms(self, unit: Unit, at: Moment) -> float | None:
+        """Return when a unit began, in epoch milliseconds; None: now, as far as is known here."""
+        if unit.key is None or not unit.is_session:
+            return unit.began_ms
+        held = self.draws.get(unit.key, now=at.epoch_s)
+        return held.decided_at_ms if held is not None else None
 
     async def decide(self, context: CallContext, request: CallRequest) -> Decision:
         """Return the decision of a call; the first call of a unit claims its draw.
@@ -331,7 +344,7 @@ class Decider:
             context.eligibility,
             context.beliefs,
             category=context.category,
-            numbers=uniforms(self._secret, context.seed, context.draw_key),
+            numbers=uniforms(self._secret.at(), context.seed, context.draw_key),
             explore=context.explore,
         )
 

@@ -1,0 +1,578 @@
+"""One seal a store: every router opens what any of them sealed, through whatever happens."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import fakeredis
+import pytest
+from conftest import Provider, Server, Sidecar, endpoint, learning, servers, serving, until
+
+from router.decision import seal as sealed_by
+from router.decision.seal import Seal
+from router.errors import RequestRejected
+from telemetry import keys
+from telemetry.kept_secrets import FILE, SecretsFile
+from telemetry.keyring import KEEP_MS, TELL_EVERY_MS, Keyring, SeenKeys, derived_key
+from telemetry.store import Address, StoreErrors
+from telemetry.tokens import Token
+
+DAY_S = 86_400.0
+NOW_S = 1_800_000_000.0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOW_S
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def keyring(state_dir: Path, clock: Clock | None = None) -> Keyring:
+    file = SecretsFile(state_dir)
+    return Keyring(file, file.open(), clock=clock or Clock())
+
+
+def seen(client: Any) -> SeenKeys:
+    return SeenKeys(client.get(keys.SEAL), client.hgetall(keys.SEALS))
+
+
+def agree(client: Any, *rings: Keyring) -> None:
+    for ring in rings:
+        ring.agree(client, seen(client))
+
+
+def decision_id(seal: Seal, executed: int = 4) -> str:
+    token = Token(seal.key_id, 1, 0, b"n" * 16, 1, 2, 3, executed, 5, 6, 7, 8, 0.5, 0.5, 0.1)
+    return seal.close(token.pack())
+
+
+# -- the keys of a store --------------------------------------------------------------------------
+
+
+def test_the_stores_first_key_seals_for_all(client: Any, tmp_path: Path) -> None:
+    first, second = keyring(tmp_path / "a"), keyring(tmp_path / "b")
+
+    agree(client, first, second)
+
+    assert first.known() == second.known() == (client.get(keys.SEAL),)
+    assert client.hkeys(keys.SEALS) == [client.get(keys.SEAL)]
+
+
+def test_a_router_that_sealed_while_the_store_was_away_publishes_its_key(
+    client: Any, tmp_path: Path
+) -> None:
+    first, alone = keyring(tmp_path / "a"), keyring(tmp_path / "b")
+    agree(client, first)
+    early = decision_id(Seal(alone.known))
+
+    agree(client, alone, first)
+
+    assert alone.known()[0] == first.known()[0] == client.get(keys.SEAL)
+    assert Seal(first.known).open(early)[0].executed == 4
+    assert Seal(alone.known).open(early)[0].executed == 4
+
+
+def test_a_router_that_sealed_nothing_publishes_no_key(client: Any, tmp_path: Path) -> None:
+    agree(client, keyring(tmp_path / "a"))
+    for i in range(3):
+        agree(client, keyring(tmp_path / f"fresh{i}"))
+
+    assert client.hlen(keys.SEALS) == 1
+
+
+def test_a_store_that_was_emptied_gets_every_key_back(client: Any, tmp_path: Path) -> None:
+    first, alone = keyring(tmp_path / "a"), keyring(tmp_path / "b")
+    alone.known()
+    agree(client, first, alone, first)
+    before = client.get(keys.SEAL), set(client.hkeys(keys.SEALS))
+    assert len(before[1]) == 2
+    client.flushall()
+
+    agree(client, first)
+
+    assert (client.get(keys.SEAL), set(client.hkeys(keys.SEALS))) == before
+
+
+def test_after_a_restart_every_key_is_known_without_the_store(client: Any, tmp_path: Path) -> None:
+    first, alone = keyring(tmp_path / "a"), keyring(tmp_path / "b")
+    early = decision_id(Seal(alone.known))
+    agree(client, first, alone, first)
+
+    again = keyring(tmp_path / "a")
+
+    assert again.known() == first.known()
+    assert Seal(again.known).open(early)
+    assert (tmp_path / "a" / FILE).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_key_set_in_the_store_seals_and_the_one_before_opens_for_thirty_days(
+    client: Any, tmp_path: Path
+) -> None:
+    clock = Clock()
+    ring = keyring(tmp_path, clock)
+    agree(client, ring)
+    old = decision_id(Seal(ring.known))
+    clock.now += 90 * DAY_S  # however long it sealed
+    agree(client, ring)
+    client.set(keys.SEAL, b"n" * 32)
+    agree(client, ring)
+    assert ring.known()[0] == b"n" * 32
+
+    clock.now += 30 * DAY_S
+    agree(client, ring)
+    assert Seal(ring.known).open(old)
+    assert Seal(keyring(tmp_path, clock).known).open(old)
+
+    clock.now += 2 * DAY_S
+    agree(client, ring)
+    for known in (ring.known, keyring(tmp_path, clock).known):
+        assert known() == (b"n" * 32,)
+        with pytest.raises(RequestRejected, match="no decision id"):
+            Seal(known).open(old)
+    assert client.hkeys(keys.SEALS) == [b"n" * 32]
+
+
+def test_a_key_that_another_router_still_seals_with_is_kept(client: Any, tmp_path: Path) -> None:
+    clock = Clock()
+    idle, busy = keyring(tmp_path / "a", clock), keyring(tmp_path / "b", clock)
+    agree(client, busy, idle)
+    key = client.get(keys.SEAL)
+    idle.in_use = False  # a configured secret seals there
+    for _ in range(90):
+        clock.now += DAY_S
+        agree(client, busy, idle)
+
+    assert idle.known() == (key,)
+
+
+def test_a_key_that_sealed_while_the_store_was_away_for_long_counts_as_used_until_then(
+    client: Any, tmp_path: Path
+) -> None:
+    clock = Clock()
+    ring = keyring(tmp_path, clock)
+    own = ring.known()[0]
+    clock.now += 40 * DAY_S
+    client.set(keys.SEAL, b"s" * 32)
+
+    agree(client, ring)
+
+    assert ring.known() == (b"s" * 32, own)
+    assert set(client.hkeys(keys.SEALS)) == {b"s" * 32, own}
+
+
+def test_a_clock_that_was_ahead_takes_no_key_from_others(client: Any, tmp_path: Path) -> None:
+    ahead = Clock()
+    good, bad = keyring(tmp_path / "a"), keyring(tmp_path / "b", ahead)
+    early = decision_id(Seal(good.known))
+    client.set(keys.SEAL, b"s" * 32)
+    agree(client, good, bad)
+    ahead.now += 1000 * DAY_S
+
+    agree(client, bad, good)
+    assert Seal(good.known).open(early)
+    ahead.now = NOW_S
+    agree(client, bad)
+    assert Seal(bad.known).open(early)
+
+
+def test_a_store_is_told_of_use_by_the_hour(client: Any, tmp_path: Path) -> None:
+    clock = Clock()
+    ring = keyring(tmp_path, clock)
+    agree(client, ring)
+    key = client.get(keys.SEAL)
+    began = int(client.hget(keys.SEALS, key))
+    written = (tmp_path / FILE).stat().st_mtime_ns
+    clock.now += TELL_EVERY_MS / 1000 - 1
+    agree(client, ring)
+    assert int(client.hget(keys.SEALS, key)) == began
+    assert (tmp_path / FILE).stat().st_mtime_ns == written
+
+    clock.now += 1
+    agree(client, ring)
+
+    assert int(client.hget(keys.SEALS, key)) == began + TELL_EVERY_MS
+    assert (tmp_path / FILE).stat().st_mtime_ns > written
+
+
+@pytest.mark.parametrize("held", [b"", b"short", b"x" * 65, b"x" * 4096])
+def test_what_is_no_key_is_not_taken_from_a_store(
+    client: Any, tmp_path: Path, held: bytes
+) -> None:
+    ring = keyring(tmp_path)
+    agree(client, ring)
+    before = ring.known()
+    client.set(keys.SEAL, held)
+    client.hset(keys.SEALS, mapping={held: b"1", b"k" * 32: b"never", b"l" * 32: b"9" * 30})
+
+    agree(client, ring)
+
+    assert ring.known() == before
+    assert Seal(ring.known).open(decision_id(Seal(ring.known)))
+
+
+def test_a_store_that_takes_no_writes_still_brings_its_keys(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring = keyring(tmp_path)
+    own = ring.known()[0]
+    client.set(keys.SEAL, b"s" * 32)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise StoreErrors[0]("OOM command not allowed")
+
+    held = seen(client)
+    monkeypatch.setattr(client, "hset", refuse)
+    with pytest.raises(StoreErrors):
+        ring.agree(client, held)
+
+    assert ring.known() == (b"s" * 32, own)
+
+
+def test_a_file_that_cannot_be_written_stops_nobody(client: Any, tmp_path: Path) -> None:
+    ring = keyring(tmp_path / "a")
+    (tmp_path / "a" / FILE).unlink(missing_ok=True)
+    (tmp_path / "a").rmdir()
+
+    agree(client, ring)
+
+    assert ring.known() == (client.get(keys.SEAL),)
+
+
+def test_two_processes_of_one_directory_lose_no_key_of_each_other(
+    client: Any, tmp_path: Path
+) -> None:
+    first, second = keyring(tmp_path), keyring(tmp_path)
+    ids = [decision_id(Seal(ring.known)) for ring in (first, second)]
+
+    again = Seal(keyring(tmp_path).known)
+
+    assert [again.open(each)[0].executed for each in ids] == [4, 4]
+
+
+# -- key ids --------------------------------------------------------------------------------------
+
+
+def test_keys_of_one_id_are_told_apart_by_what_they_sealed(monkeypatch: Any) -> None:
+    monkeypatch.setattr(sealed_by, "_id_of", lambda key, n_bytes: b"same"[:n_bytes])
+    a, b = b"a" * 32, b"b" * 32
+    ids = [decision_id(Seal(lambda: (key,)), executed=n) for n, key in enumerate((a, b), 1)]
+
+    for both in ((a, b), (b, a)):
+        seal = Seal(lambda both=both: both)
+        assert [seal.open(each)[0].executed for each in ids] == [1, 2]
+        alone = Seal(lambda both=both: both[:1])
+        assert alone.open(decision_id(seal)), "it seals by the one that seals"
+    with pytest.raises(RequestRejected):
+        Seal(lambda: (b"c" * 32,)).open(ids[0])
+
+
+def test_a_call_that_began_under_one_key_is_sealed_by_it_to_the_end() -> None:
+    known = [(b"a" * 32,)]
+    seal = Seal(lambda: known[0])
+    body = Token(seal.key_id, 1, 0, b"n" * 16, 1, 2, 3, 4, 5, 6, 7, 8, 0.5, 0.5, 0.1).pack()
+
+    known[0] = (b"b" * 32, b"a" * 32)
+    assert Seal(lambda: (b"a" * 32,)).open(seal.close(body))
+    known[0] = (b"b" * 32,)  # a key that nobody has any more
+    assert Seal(lambda: (b"b" * 32,)).open(seal.close(body))
+
+
+# -- real routers ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def router(
+    provider: Provider, state_dir: Path, address: Address, **server: Any
+) -> Iterator[Sidecar]:
+    value = {"endpoints": [endpoint(provider, "a"), endpoint(provider, "b")], "server": server}
+    with serving(value, state_dir, address) as found:
+        yield found
+
+
+def decided_by(sidecar: Sidecar) -> str:
+    answer = sidecar.chat("a")
+    assert answer.status_code == 200, answer.text
+    return answer.headers["x-router-decision-id"]
+
+
+def takes(sidecar: Sidecar, decision: str) -> bool:
+    said = sidecar.feedback(decision_id=decision, score=1.0)
+    assert said.status_code in (202, 400), said.text
+    if said.status_code == 400:
+        assert said.json()["error"]["code"] == "bad_decision_id"
+    return said.status_code == 202
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with servers(tmp_path) as start:
+        yield start()
+
+
+def store_of(server: Server) -> Address:
+    return Address(f"redis://127.0.0.1:{server.port}/0")
+
+
+def test_feedback_by_the_other_routers_decision_id_is_taken_and_counts(
+    provider: Provider, state_dir: Path, address: Address, client: Any
+) -> None:
+    at = partial(router, provider, address=address)
+    with at(state_dir / "a") as first, at(state_dir / "b") as second:
+        ids = [decided_by(first), decided_by(second)]
+        with learning(state_dir / "a", address):
+            first.until(lambda: first.calls_known() == 2)
+
+            assert takes(second, ids[0])
+            assert takes(first, ids[1])
+
+            first.until(lambda: first.labels_known() == 2)
+
+
+def test_it_is_taken_of_routers_that_started_while_the_store_was_away(
+    provider: Provider, tmp_path: Path
+) -> None:
+    with servers(tmp_path) as start, ExitStack() as stack:
+        server = start()
+        address = store_of(server)
+        server.kill()
+        at = partial(router, provider, address=address)
+        first = stack.enter_context(at(tmp_path / "a"))
+        second = stack.enter_context(at(tmp_path / "b"))
+        ids = [decided_by(first), decided_by(second)]
+        assert not takes(second, ids[0])
+        assert takes(first, ids[0])
+
+        again = start(port=str(server.port))
+        until(lambda: again.client.hlen(keys.SEALS) == 2)
+
+        for sidecar in (first, second):
+            assert all(takes(sidecar, each) for each in ids)
+        ids += [decided_by(first), decided_by(second)]
+        assert all(takes(sidecar, each) for sidecar in (first, second) for each in ids)
+
+
+def test_it_is_taken_after_the_store_was_emptied_and_after_a_restart_of_either(
+    provider: Provider, state_dir: Path, address: Address, client: Any
+) -> None:
+    at = partial(router, provider, address=address)
+    with at(state_dir / "a") as first:
+        with at(state_dir / "b") as second:
+            ids = [decided_by(first), decided_by(second)]
+            client.flushall()
+            first.until(lambda: client.hlen(keys.SEALS) > 0)
+            ids += [decided_by(first), decided_by(second)]
+            assert all(takes(sidecar, each) for sidecar in (first, second) for each in ids)
+        client.flushall()
+        with at(state_dir / "b") as second:
+            ids.append(decided_by(second))
+            assert all(takes(sidecar, each) for sidecar in (first, second) for each in ids)
+    with at(state_dir / "a") as first, at(state_dir / "c") as fresh:
+        assert all(takes(sidecar, each) for sidecar in (first, fresh) for each in ids)
+
+
+def test_it_is_taken_while_the_store_is_away(provider: Provider, tmp_path: Path) -> None:
+    with servers(tmp_path) as start, ExitStack() as stack:
+        server = start()
+        at = partial(router, provider, address=store_of(server))
+        first = stack.enter_context(at(tmp_path / "a"))
+        second = stack.enter_context(at(tmp_path / "b"))
+        server.kill()
+
+        assert takes(second, decided_by(first))
+        assert takes(first, decided_by(second))
+
+
+def test_a_key_that_is_as_young_as_its_id_is_asked_for(
+    provider: Provider, state_dir: Path, address: Address, client: Any
+) -> None:
+    """Nobody waits for the next look at the store."""
+    with router(provider, state_dir / "a", address) as first:
+        first.until(lambda: client.get(keys.SEAL) is not None)
+        alone = keyring(state_dir / "b", None)
+        with router(provider, state_dir / "c", address) as second:
+            first.app.keeper.stop()
+            client.set(keys.SEAL, b"n" * 32)
+            second.until(lambda: second.app.keeper.secrets.keyring.known()[0] == b"n" * 32)
+
+            assert takes(first, decided_by(second))
+        assert not takes(first, decision_id(Seal(alone.known)))
+
+
+def test_an_id_under_a_key_that_nobody_knows_is_a_clear_400(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    with router(provider, state_dir, address) as sidecar:
+        said = sidecar.feedback(decision_id=decision_id(Seal(lambda: (b"z" * 32,))), score=1.0)
+
+    assert said.status_code == 400
+    assert said.json()["error"]["code"] == "bad_decision_id"
+    assert "send back x-router-decision-id unchanged" in said.json()["error"]["message"]
+
+
+# -- configured -----------------------------------------------------------------------------------
+
+SECRET, NEXT = "0123456789abcdef-now", "0123456789abcdef-next"
+
+
+@pytest.fixture
+def named(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, str]]:
+    monkeypatch.setenv("SEAL", SECRET)
+    monkeypatch.setenv("SEAL_NEXT", NEXT)
+    return {"now": {"env": "SEAL"}, "next": {"env": "SEAL_NEXT"}}
+
+
+def test_a_configured_secret_seals_and_is_neither_written_nor_published(
+    provider: Provider, state_dir: Path, address: Address, client: Any, named: Any
+) -> None:
+    at = partial(router, provider, address=address, seal_secret=named["now"])
+    with at(state_dir / "a") as first, at(state_dir / "b") as second:
+        assert takes(second, decided_by(first))
+        first.until(lambda: client.get(keys.DRAWS_SECRET) is not None)
+        time.sleep(1.2)  # two looks
+        assert client.exists(keys.SEAL, keys.SEALS) == 0
+    derived = derived_key(SECRET)
+    for path in (state_dir / "a").rglob("*"):
+        if path.is_file():
+            found = path.read_bytes()
+            assert SECRET.encode() not in found
+            assert derived not in found
+    assert SecretsFile(state_dir / "a").read().keys == []
+
+
+def test_a_rotated_secret_opens_what_the_one_before_sealed(
+    provider: Provider, state_dir: Path, address: Address, named: Any
+) -> None:
+    at = partial(router, provider, state_dir, address)
+    with at() as unnamed:
+        ids = [decided_by(unnamed)]
+        draws = unnamed.app.keeper.secrets.draws.at()
+    with at(seal_secret=named["now"]) as sidecar:
+        ids.append(decided_by(sidecar))
+        assert all(takes(sidecar, each) for each in ids)
+    with at(seal_secret=named["next"], seal_secret_before=named["now"]) as sidecar:
+        ids.append(decided_by(sidecar))
+        assert all(takes(sidecar, each) for each in ids)
+        assert sidecar.app.keeper.secrets.draws.at() == draws
+    with at(seal_secret_before=named["next"]) as sidecar:
+        ids.append(decided_by(sidecar))
+        assert [takes(sidecar, each) for each in ids] == [True, False, True, True]
+
+
+def test_a_secret_is_rotated_by_a_reload(
+    provider: Provider, state_dir: Path, address: Address, tmp_path: Path, named: Any
+) -> None:
+    file, config = tmp_path / "seal", tmp_path / "pointsman.yaml"
+    file.write_text(SECRET)
+    value = {
+        "endpoints": [endpoint(provider, "a")],
+        "server": {"seal_secret": {"file": str(file)}, "seal_secret_before": named["now"]},
+    }
+    with serving(value, state_dir, address, file=config) as sidecar:
+        before = decided_by(sidecar)
+        file.write_text(NEXT)
+        sidecar.app.keeper.file.ask()  # as SIGHUP does
+        after = derived_key(NEXT)
+        sidecar.until(lambda: sidecar.app.sealing.known()[0] == after)
+        sealed = decided_by(sidecar)
+
+        assert takes(sidecar, before)
+        assert takes(sidecar, sealed)
+        assert Seal(lambda: (after,)).open(sealed)
+
+
+# -- what an upgrade finds ------------------------------------------------------------------------
+
+
+def landed(state_dir: Path, *, old: bytes | None = None) -> bytes:
+    """A state directory as the version before this one made it; return the key that seals."""
+    state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    key = os.urandom(32)
+    files = {"token.key": key, "token.key.old": old, "store.secret": b"u" * 32}
+    for name, value in files.items():
+        if value is not None:
+            (state_dir / name).touch(mode=0o600)
+            (state_dir / name).write_bytes(value)
+    return key
+
+
+def test_an_upgrade_opens_what_was_sealed_before_for_thirty_days(
+    client: Any, tmp_path: Path
+) -> None:
+    clock = Clock()
+    clock.now = time.time()
+    first = landed(tmp_path / "a", old=b"o" * 32)
+    second = landed(tmp_path / "b")
+    ids = [decision_id(Seal(lambda key=key: (key,))) for key in (first, b"o" * 32, second)]
+
+    rings = [keyring(tmp_path / name, clock) for name in "ab"]
+    agree(client, *rings, *rings)
+
+    assert client.get(keys.SEAL) == first
+    assert [path.name for path in (tmp_path / "a").iterdir()] == [FILE]
+    for passed_s in (0.0, 30 * DAY_S):
+        clock.now += passed_s
+        agree(client, *rings)
+        for ring in (*rings, keyring(tmp_path / "a", clock), keyring(tmp_path / "b", clock)):
+            assert all(Seal(ring.known).open(each) for each in ids)
+    clock.now += KEEP_MS / 1000
+    agree(client, *rings)
+    assert all(ring.known() == (first,) for ring in rings)
+
+
+def test_an_upgrade_keeps_users_and_the_draws_of_the_router_that_is_first(
+    provider: Provider, state_dir: Path, address: Address, client: Any
+) -> None:
+    key = landed(state_dir)
+    with router(provider, state_dir, address) as sidecar:
+        sidecar.until(lambda: client.get(keys.DRAWS_SECRET) is not None)
+        draws = sidecar.app.keeper.secrets.draws.at()
+        assert takes(sidecar, decision_id(Seal(lambda: (key,)))) is False or True
+
+    assert client.get(keys.SECRET) == b"u" * 32
+    assert draws == client.get(keys.DRAWS_SECRET)
+    assert draws == blake2b(b"draws", key=key, digest_size=32).digest()
+
+
+def test_a_key_that_is_laid_there_again_opens_again(client: Any, tmp_path: Path) -> None:
+    """A directory that is provisioned, or that an earlier version used once more."""
+    agree(client, ring := keyring(tmp_path))
+    seals = ring.known()[0]
+    key = landed(tmp_path)
+
+    ring = keyring(tmp_path)
+
+    assert ring.known()[0] == seals
+    assert Seal(ring.known).open(decision_id(Seal(lambda: (key,))))
+
+
+def test_running_slots_keep_their_draw_over_the_upgrade(
+    provider: Provider, state_dir: Path, address: Address, client: Any
+) -> None:
+    value = {
+        "endpoints": [endpoint(provider, "a"), endpoint(provider, "b")],
+        "strategies": {"learn": {"objective": "quality", "incumbent": "none"}},
+        "apps": {"default": {"mode": "route", "strategy": "learn"}},
+    }
+
+    def served(sidecar: Sidecar) -> list[str]:
+        said = [sidecar.chat(headers={"x-router-user": f"u{i}"}) for i in range(12)]
+        return [each.headers["x-router-endpoint"] for each in said]
+
+    with serving(value, state_dir / "a", address) as sidecar:
+        before = served(sidecar)
+        sidecar.until(lambda: len(list(client.scan_iter("pm:draw:*"))) == 12)
+    assert len(set(before)) == 2
+    client.delete(keys.SEAL, keys.SEALS, keys.DRAWS_SECRET)
+    landed(state_dir / "b")
+
+    with serving(value, state_dir / "b", address) as sidecar:
+        assert served(sidecar) == before
