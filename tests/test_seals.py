@@ -4,33 +4,48 @@ from __future__ import annotations
 
 import os
 import time
+from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
-import fakeredis
 import pytest
-from conftest import Provider, Server, Sidecar, endpoint, learning, servers, serving, until
+from conftest import (
+    SHARDS,
+    Provider,
+    Sidecar,
+    endpoint,
+    learning,
+    pointsman,
+    serving,
+    until,
+)
 
+from router.config.file import parse
 from router.decision import seal as sealed_by
 from router.decision.seal import Seal
-from router.errors import RequestRejected
+from router.errors import ConfigError, RequestRejected
+from scripts.proofs.searched import files_in
 from telemetry import keys
+from telemetry.embedded import PrivateServer
 from telemetry.kept_secrets import FILE, SecretsFile
 from telemetry.keyring import KEEP_MS, TELL_EVERY_MS, Keyring, SeenKeys, derived_key
-from telemetry.store import Address, StoreErrors
+from telemetry.store import Address, StoreErrors, connect
 from telemetry.tokens import Token
+from workers.archive.archive import Archive, ArchiveLimits
+from workers.archive.restore import restore
 
 DAY_S = 86_400.0
-NOW_S = 1_800_000_000.0
+BASE = "endpoints: [{id: a, model: a, base_url: 'http://h/v1'}]\n"
 
 
 class Clock:
     def __init__(self) -> None:
-        self.now = NOW_S
+        self.now = self.began = time.time()
 
     def __call__(self) -> float:
         return self.now
@@ -179,7 +194,7 @@ def test_a_clock_that_was_ahead_takes_no_key_from_others(client: Any, tmp_path: 
 
     agree(client, bad, good)
     assert Seal(good.known).open(early)
-    ahead.now = NOW_S
+    ahead.now = ahead.began
     agree(client, bad)
     assert Seal(bad.known).open(early)
 
@@ -204,9 +219,7 @@ def test_a_store_is_told_of_use_by_the_hour(client: Any, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("held", [b"", b"short", b"x" * 65, b"x" * 4096])
-def test_what_is_no_key_is_not_taken_from_a_store(
-    client: Any, tmp_path: Path, held: bytes
-) -> None:
+def test_what_is_no_key_is_not_taken_from_a_store(client: Any, tmp_path: Path, held: bytes) -> None:
     ring = keyring(tmp_path)
     agree(client, ring)
     before = ring.known()
@@ -264,7 +277,7 @@ def test_two_processes_of_one_directory_lose_no_key_of_each_other(
 def test_keys_of_one_id_are_told_apart_by_what_they_sealed(monkeypatch: Any) -> None:
     monkeypatch.setattr(sealed_by, "_id_of", lambda key, n_bytes: b"same"[:n_bytes])
     a, b = b"a" * 32, b"b" * 32
-    ids = [decision_id(Seal(lambda: (key,)), executed=n) for n, key in enumerate((a, b), 1)]
+    ids = [decision_id(Seal(lambda key=key: (key,)), executed=n) for n, key in enumerate((a, b), 1)]
 
     for both in ((a, b), (b, a)):
         seal = Seal(lambda both=both: both)
@@ -312,16 +325,6 @@ def takes(sidecar: Sidecar, decision: str) -> bool:
     return said.status_code == 202
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    with servers(tmp_path) as start:
-        yield start()
-
-
-def store_of(server: Server) -> Address:
-    return Address(f"redis://127.0.0.1:{server.port}/0")
-
-
 def test_feedback_by_the_other_routers_decision_id_is_taken_and_counts(
     provider: Provider, state_dir: Path, address: Address, client: Any
 ) -> None:
@@ -338,25 +341,23 @@ def test_feedback_by_the_other_routers_decision_id_is_taken_and_counts(
 
 
 def test_it_is_taken_of_routers_that_started_while_the_store_was_away(
-    provider: Provider, tmp_path: Path
+    provider: Provider, state_dir: Path
 ) -> None:
-    with servers(tmp_path) as start, ExitStack() as stack:
-        server = start()
-        address = store_of(server)
-        server.kill()
-        at = partial(router, provider, address=address)
-        first = stack.enter_context(at(tmp_path / "a"))
-        second = stack.enter_context(at(tmp_path / "b"))
+    store = PrivateServer(state_dir / "store")
+    address = Address(f"unix://{store.socket_path}")
+    at = partial(router, provider, address=address)
+    with at(state_dir / "a") as first, at(state_dir / "b") as second:
         ids = [decided_by(first), decided_by(second)]
         assert not takes(second, ids[0])
         assert takes(first, ids[0])
 
-        again = start(port=str(server.port))
-        until(lambda: again.client.hlen(keys.SEALS) == 2)
+        with store, closing(connect(address)) as client:
+            until(lambda: client.hlen(keys.SEALS) == 2)
+            for sidecar in (first, second):
+                until(lambda sidecar=sidecar: all(takes(sidecar, each) for each in ids))
+            ids += [decided_by(first), decided_by(second)]
+            assert all(takes(sidecar, each) for sidecar in (first, second) for each in ids)
 
-        for sidecar in (first, second):
-            assert all(takes(sidecar, each) for each in ids)
-        ids += [decided_by(first), decided_by(second)]
         assert all(takes(sidecar, each) for sidecar in (first, second) for each in ids)
 
 
@@ -379,16 +380,26 @@ def test_it_is_taken_after_the_store_was_emptied_and_after_a_restart_of_either(
         assert all(takes(sidecar, each) for sidecar in (first, fresh) for each in ids)
 
 
-def test_it_is_taken_while_the_store_is_away(provider: Provider, tmp_path: Path) -> None:
-    with servers(tmp_path) as start, ExitStack() as stack:
-        server = start()
-        at = partial(router, provider, address=store_of(server))
-        first = stack.enter_context(at(tmp_path / "a"))
-        second = stack.enter_context(at(tmp_path / "b"))
-        server.kill()
-
-        assert takes(second, decided_by(first))
-        assert takes(first, decided_by(second))
+def test_it_is_taken_while_the_store_is_away_and_when_it_is_back_without_what_it_had(
+    provider: Provider, state_dir: Path
+) -> None:
+    store = PrivateServer(state_dir / "store")
+    address = Address(f"unix://{store.socket_path}")
+    at = partial(router, provider, address=address)
+    with ExitStack() as stack:
+        with store:
+            first = stack.enter_context(at(state_dir / "a"))
+            second = stack.enter_context(at(state_dir / "b"))
+        ids = [decided_by(first), decided_by(second)]
+        assert all(takes(sidecar, each) for sidecar in (first, second) for each in ids)
+        with at(state_dir / "c") as third:  # it never met the store
+            ids.append(decided_by(third))
+            rmtree(state_dir / "store")
+            with PrivateServer(state_dir / "store"), closing(connect(address)) as client:
+                until(lambda: client.hlen(keys.SEALS) == 2)
+                ids += [decided_by(first), decided_by(second), decided_by(third)]
+                for sidecar in (first, second, third):
+                    until(lambda sidecar=sidecar: all(takes(sidecar, each) for each in ids))
 
 
 def test_a_key_that_is_as_young_as_its_id_is_asked_for(
@@ -489,6 +500,100 @@ def test_a_secret_is_rotated_by_a_reload(
         assert Seal(lambda: (after,)).open(sealed)
 
 
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        ("", "is not set"),
+        ("short-of-sixteen", None),
+        ("short-of-sixtee", "less than 16 characters"),
+    ],
+)
+def test_a_secret_that_can_be_guessed_is_refused(
+    monkeypatch: pytest.MonkeyPatch, value: str, hint: str | None
+) -> None:
+    monkeypatch.setenv("SEAL", value)
+    for name in ("seal_secret", "seal_secret_before"):
+        text = BASE + f"server: {{{name}: {{env: SEAL}}}}"
+        parse(text, file="f", secrets=False)
+        if hint is None:
+            parse(text, file="f")
+            continue
+        with pytest.raises(ConfigError, match=rf"server\.{name}\.env: SEAL: .*{hint}"):
+            parse(text, file="f")
+
+
+def test_a_secret_that_is_also_a_callers_key_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ADMIN", "APP", "SEAL"):
+        monkeypatch.setenv(name, SECRET)
+    seal = "seal_secret: {env: SEAL}, seal_secret_before: {env: SEAL}"
+    parse(BASE + f"server: {{{seal}}}", file="f")
+
+    for text in (
+        f"server: {{admin_key: {{env: ADMIN}}, {seal}}}",
+        f"server: {{{seal}}}\napps: {{default: {{keys: [{{env: APP}}]}}}}",
+    ):
+        with pytest.raises(ConfigError, match="could make decision ids up") as caught:
+            parse(BASE + text, file="f")
+        assert len(caught.value.problems) == 2
+        assert SECRET not in str(caught.value)
+
+
+# -- never in archives, reports and logs ----------------------------------------------------------
+
+
+def test_no_key_is_part_of_an_archive_a_restore_an_audit_or_a_report(
+    provider: Provider, state_dir: Path, store: PrivateServer, address: Address, client: Any
+) -> None:
+    config = state_dir / "pointsman.yaml"
+    value = {"endpoints": [endpoint(provider, "a")]}
+    with serving(value, state_dir, address, file=config) as sidecar:
+        ids = [decided_by(sidecar) for _ in range(8)]
+        with learning(state_dir, address):
+            assert all(takes(sidecar, each) for each in ids)
+            sidecar.until(lambda: sidecar.labels_known() == 8)
+        told = [sidecar.http.get(path).content for path in ("/metrics", "/v1/router/posteriors")]
+        told.append(pointsman("report", "--config", config, "--json").output.encode())
+    values = [keys.SECRET, keys.DRAWS_SECRET, keys.SEAL]
+    hidden = [client.get(name) for name in values]
+    assert all(hidden)
+
+    archive = Archive(client, state_dir / "archive", SHARDS)
+    assert archive.take(now_ms=int(time.time() * 1000), limits=ArchiveLimits(every_bytes=0))
+    told.append(pointsman("audit", "state", "--config", config, "--json").output.encode())
+    client.flushall()
+    restore(archive)
+
+    assert client.exists(*values, keys.SEALS) == 0
+    with serving(value, state_dir, address) as sidecar:
+        sidecar.until(lambda: [client.get(name) for name in values] == hidden)
+        assert all(takes(sidecar, each) for each in ids)
+    private = {FILE}
+    for name, data in (*files_in(state_dir), *(("told", each) for each in told)):
+        if not name.startswith("file store/") and name.removeprefix("file ") not in private:
+            for secret in hidden:
+                for form in (secret, secret.hex().encode(), b64encode(secret)):
+                    assert form not in data, name
+
+
+def test_nothing_of_a_key_is_logged(
+    client: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ring = keyring(tmp_path / "a")
+    own = ring.known()[0]
+    (tmp_path / "a" / FILE).unlink()
+    (tmp_path / "a").rmdir()
+    client.set(keys.SEAL, b"s" * 32)
+
+    agree(client, ring)
+
+    told = capsys.readouterr()
+    said = told.out + told.err
+    assert "the store's secrets cannot be kept" in said
+    for key in (own, b"s" * 32):
+        for form in (key.hex(), b64encode(key).decode(), repr(key)[2:-1]):
+            assert form[:8] not in said
+
+
 # -- what an upgrade finds ------------------------------------------------------------------------
 
 
@@ -535,8 +640,9 @@ def test_an_upgrade_keeps_users_and_the_draws_of_the_router_that_is_first(
     with router(provider, state_dir, address) as sidecar:
         sidecar.until(lambda: client.get(keys.DRAWS_SECRET) is not None)
         draws = sidecar.app.keeper.secrets.draws.at()
-        assert takes(sidecar, decision_id(Seal(lambda: (key,)))) is False or True
+        decision = decided_by(sidecar)
 
+    assert Seal(lambda: (key,)).open(decision), "and what seals"
     assert client.get(keys.SECRET) == b"u" * 32
     assert draws == client.get(keys.DRAWS_SECRET)
     assert draws == blake2b(b"draws", key=key, digest_size=32).digest()

@@ -161,17 +161,9 @@ class Decider:
         percent = app.entry.percent
         if percent >= 100:
             return routing.within
-        secret = self._secret.at(self._began_ms(unit, at))
-        if uniforms(secret, seed, draw_key).share * 100 < percent:
-            return routing.within
-        return routing.beyond
-
-    def _began_ms(self, unit: Unit, at: Moment) -> float | None:
-        """Return when a unit began, in epoch milliseconds; None: now, as far as is known here."""
-        if unit.key is None or not unit.is_session:
-            return unit.began_ms
-        held = self.draws.get(unit.key, now=at.epoch_s)
-        return held.decided_at_ms if held is not None else None
+        secret = self._secret.at(self.draws.began_ms(unit, now=at.epoch_s))
+        is_within = uniforms(secret, seed, draw_key).share * 100 < percent
+        return routing.within if is_within else routing.beyond
 
     async def decide(self, context: CallContext, request: CallRequest) -> Decision:
         """Return the decision of a call; the first call of a unit claims its draw.
