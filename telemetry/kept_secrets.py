@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 log = structlog.get_logger()
 
-FILE = "secrets.json"
+FILE, LOCK_FILE = "secrets.json", "secrets.lock"
 SECRET_BYTES = 32
 KEY_BYTES = range(16, 65)
 """Lengths that a sealing key may have; ours have 32 bytes."""
@@ -63,12 +63,11 @@ class SecretsFile:
             OSError: it cannot be used.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        earlier = [self.path.with_name(n) for n in (USERS_FILE, KEY_FILE, OLD_KEY_FILE)]
-        users, *keys = [_bytes_of(path) for path in earlier]
-        kept = self.change(lambda kept: _taken_over(kept, users, keys))
-        for path in earlier:
+        keys = [self._earlier(name) for name in (KEY_FILE, OLD_KEY_FILE)]
+        kept = self.change(lambda kept: _taken_over(kept, *keys))
+        for name in (USERS_FILE, KEY_FILE, OLD_KEY_FILE):
             with suppress(OSError):
-                path.unlink(missing_ok=True)
+                self.path.with_name(name).unlink(missing_ok=True)
         return kept
 
     def change(self, made: Callable[[KeptSecrets], KeptSecrets]) -> KeptSecrets:
@@ -93,15 +92,14 @@ class SecretsFile:
 
     def read(self) -> KeptSecrets:
         """Return what is kept, as far as it can be read; nobody else may read it from then on."""
-        try:
+        found = KeptSecrets()
+        with suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
             found = msgspec.json.decode(self.path.read_bytes(), type=KeptSecrets)
             if self.path.stat().st_mode & 0o077:
                 self.path.chmod(0o600)
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-            return KeptSecrets()
         return replace(
             found,
-            users=secret_in(found.users),
+            users=secret_in(found.users) or secret_in(self._earlier(USERS_FILE)),
             draws=secret_in(found.draws),
             draws_before=secret_in(found.draws_before),
             seal=key_in(found.seal),
@@ -110,12 +108,20 @@ class SecretsFile:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        descriptor = os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        path = self.path.with_name(LOCK_FILE)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
             os.close(descriptor)
+
+    def _earlier(self, name: str) -> bytes | None:
+        """Return what a file of an earlier version holds, if it is there."""
+        try:
+            return self.path.with_name(name).read_bytes()
+        except OSError:
+            return None
 
     def _write(self, value: bytes) -> None:
         """Put the file there whole, readable by its owner only."""
@@ -142,28 +148,20 @@ def key_in(value: bytes | None) -> bytes | None:
     return value if value is not None and len(value) in KEY_BYTES else None
 
 
-def _bytes_of(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return None
-
-
-def _taken_over(kept: KeptSecrets, users: bytes | None, keys: list[bytes | None]) -> KeptSecrets:
-    """Return what is kept with what earlier versions kept in files of their own.
+def _taken_over(kept: KeptSecrets, key: bytes | None, old_key: bytes | None) -> KeptSecrets:
+    """Return what is kept with the keys that earlier versions kept in files of their own.
 
     Their draws followed from the key that sealed; they go on to. A key counts as used until now:
     nobody wrote down when it last was.
     """
     now_ms = int(time.time() * 1000)
-    found = [key for key in keys if key_in(key)]
-    sealed = key_in(keys[0])
-    used = {each.key: each.used_ms for each in kept.keys} | dict.fromkeys(found, now_ms)
+    sealed = key_in(key)
+    used = {each.key: each.used_ms for each in kept.keys}
+    used |= {each: now_ms for each in (sealed, key_in(old_key)) if each is not None}
     draws = blake2b(b"draws", key=sealed, digest_size=SECRET_BYTES).digest() if sealed else None
     return replace(
         kept,
-        users=kept.users or secret_in(users),
         draws=kept.draws or draws,
         seal=kept.seal or sealed,
-        keys=[KeptKey(key, at_ms) for key, at_ms in used.items() if key is not None],
+        keys=[KeptKey(*each) for each in used.items()],
     )

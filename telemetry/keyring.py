@@ -15,12 +15,22 @@ from contextlib import suppress
 from hashlib import scrypt
 from typing import NamedTuple
 
+import structlog
 from msgspec.structs import replace
 
 from telemetry import keys
-from telemetry.kept_secrets import SECRET_BYTES, KeptKey, KeptSecrets, SecretsFile, key_in
+from telemetry.kept_secrets import (
+    KEY_BYTES,
+    SECRET_BYTES,
+    KeptKey,
+    KeptSecrets,
+    SecretsFile,
+    key_in,
+)
 from telemetry.secret import of_store
 from telemetry.store import Client, StoreErrors
+
+log = structlog.get_logger()
 
 KEEP_MS = 31 * 86_400_000
 """A day more than feedback for a decision counts: clocks differ, and use is told by the hour."""
@@ -56,7 +66,7 @@ class Keyring:
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Know what the state directory kept; what sealed until now counts as used until now.
+        """Know what the state directory kept.
 
         Args:
             clock: epoch seconds.
@@ -67,10 +77,10 @@ class Keyring:
         self._seal = kept.seal
         self._used = {each.key: each.used_ms for each in kept.keys}
         self._all: tuple[bytes, ...] = ()
+        self._is_refused = False  # what the store has as the key that seals
         self._told: Mapping[bytes, int] = {}  # as the file has them
         self._lock = threading.Lock()
-        now_ms = self._now_ms()
-        self._put(self._marked(self._used, now_ms), now_ms)
+        self._put(self._used, self._now_ms())
 
     def known(self) -> tuple[bytes, ...]:
         """Return all keys, first the one that seals; another tuple only where they changed.
@@ -125,9 +135,18 @@ class Keyring:
             for key, value in seen.used.items():
                 if key_in(key):
                     used[key] = max(used.get(key, 0), min(_time(value), now_ms))
-            if seal := key_in(seen.seal):
+            seal = key_in(seen.seal)
+            if seal is not None:
                 used.setdefault(seal, now_ms)
                 self._seal = seal
+            elif seen.seal is not None and not self._is_refused:
+                log.error(
+                    "the store's key of decision ids is none, and is not used",
+                    key=keys.SEAL,
+                    size=len(seen.seal),
+                    fix=f"set it to {KEY_BYTES.start} to {KEY_BYTES.stop - 1} random bytes",
+                )
+            self._is_refused = seal is None and seen.seal is not None
             self._put(used, now_ms)
 
     def _marked(self, used: Mapping[bytes, int], now_ms: int) -> dict[bytes, int]:
@@ -139,8 +158,8 @@ class Keyring:
 
     def _put(self, used: Mapping[bytes, int], now_ms: int) -> None:
         """Know these, but for those of which no id counts; keep them where there is news."""
-        seal = self._seal
-        self._used = fresh = _counting(used, seal, now_ms)
+        self._used = fresh = _counting(used, self._seal if self.in_use else None, now_ms)
+        self._seal = seal = self._seal if self._seal in fresh else None
         known = tuple(sorted(fresh, key=lambda key: (key != seal, key)))
         is_told = all(at - self._told.get(key, 0) < TELL_EVERY_MS for key, at in fresh.items())
         if known == self._all and is_told:
@@ -159,9 +178,9 @@ def _with(
     both = {each.key: each.used_ms for each in kept.keys}
     for key, at_ms in used.items():
         both[key] = max(at_ms, both.get(key, 0))
-    seal = seal or kept.seal
-    left = [KeptKey(*each) for each in sorted(_counting(both, seal, now_ms).items())]
-    return replace(kept, seal=seal, keys=left)
+    left = _counting(both, seal, now_ms)
+    seal = seal or (kept.seal if kept.seal in left else None)
+    return replace(kept, seal=seal, keys=[KeptKey(*each) for each in sorted(left.items())])
 
 
 def _counting(used: Mapping[bytes, int], seal: bytes | None, now_ms: int) -> dict[bytes, int]:

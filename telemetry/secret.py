@@ -12,14 +12,11 @@ import threading
 import time
 from hashlib import blake2b
 
-import structlog
 from msgspec.structs import replace
 
 from telemetry import keys
 from telemetry.kept_secrets import SECRET_BYTES, KeptSecrets, SecretsFile, secret_in
 from telemetry.store import Client
-
-log = structlog.get_logger()
 
 RATERS_FIELD = "raters_key"
 NOBODY = 0

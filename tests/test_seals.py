@@ -32,8 +32,9 @@ from router.errors import ConfigError, RequestRejected
 from scripts.proofs.searched import files_in
 from telemetry import keys
 from telemetry.embedded import PrivateServer
-from telemetry.kept_secrets import FILE, SecretsFile
+from telemetry.kept_secrets import FILE, LOCK_FILE, SecretsFile
 from telemetry.keyring import KEEP_MS, TELL_EVERY_MS, Keyring, SeenKeys, derived_key
+from telemetry.secret import StoreSecret
 from telemetry.store import Address, StoreErrors, connect
 from telemetry.tokens import Token
 from workers.archive.archive import Archive, ArchiveLimits
@@ -252,8 +253,7 @@ def test_a_store_that_takes_no_writes_still_brings_its_keys(
 
 def test_a_file_that_cannot_be_written_stops_nobody(client: Any, tmp_path: Path) -> None:
     ring = keyring(tmp_path / "a")
-    (tmp_path / "a" / FILE).unlink(missing_ok=True)
-    (tmp_path / "a").rmdir()
+    rmtree(tmp_path / "a")
 
     agree(client, ring)
 
@@ -269,6 +269,50 @@ def test_two_processes_of_one_directory_lose_no_key_of_each_other(
     again = Seal(keyring(tmp_path).known)
 
     assert [again.open(each)[0].executed for each in ids] == [4, 4]
+
+
+def test_where_a_configured_secret_seals_a_key_of_before_ends_as_well(
+    client: Any, tmp_path: Path
+) -> None:
+    clock = Clock()
+    landed(tmp_path)
+    for _ in range(5):
+        ring = keyring(tmp_path, clock)
+        ring.in_use = False
+        agree(client, ring)
+        clock.now += 8 * DAY_S
+
+    assert keyring(tmp_path, clock).known()[1:] == ()
+    ring.learn(SeenKeys(None, {}))
+    assert ring.known() == ()
+    ring.in_use = True
+    assert len(ring.known()) == 1
+
+
+def test_a_key_that_is_none_is_told_once(
+    client: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ring = keyring(tmp_path)
+    client.set(keys.SEAL, "x" * 65)  # hexadecimal digits and a line's end
+    for _ in range(3):
+        agree(client, ring)
+
+    told = capsys.readouterr().out
+    assert told.count("the store's key of decision ids is none") == 1
+    assert "16 to 64 random bytes" in told
+
+
+def test_a_worker_leaves_the_files_of_a_router_of_an_earlier_version(
+    client: Any, tmp_path: Path
+) -> None:
+    key = landed(tmp_path)
+    file = SecretsFile(tmp_path)
+
+    StoreSecret(file, file.read()).agree(client, None)
+
+    assert client.get(keys.SECRET) == b"u" * 32
+    assert (tmp_path / "token.key").read_bytes() == key
+    assert keyring(tmp_path).known() == (key,)
 
 
 # -- key ids --------------------------------------------------------------------------------------
@@ -580,8 +624,7 @@ def test_nothing_of_a_key_is_logged(
 ) -> None:
     ring = keyring(tmp_path / "a")
     own = ring.known()[0]
-    (tmp_path / "a" / FILE).unlink()
-    (tmp_path / "a").rmdir()
+    rmtree(tmp_path / "a")
     client.set(keys.SEAL, b"s" * 32)
 
     agree(client, ring)
@@ -622,7 +665,7 @@ def test_an_upgrade_opens_what_was_sealed_before_for_thirty_days(
     agree(client, *rings, *rings)
 
     assert client.get(keys.SEAL) == first
-    assert [path.name for path in (tmp_path / "a").iterdir()] == [FILE]
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {FILE, LOCK_FILE}
     for passed_s in (0.0, 30 * DAY_S):
         clock.now += passed_s
         agree(client, *rings)

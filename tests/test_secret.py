@@ -14,7 +14,7 @@ import pytest
 from conftest import Provider, endpoint, fake_store, serving
 
 from telemetry import keys
-from telemetry.kept_secrets import FILE, KeptSecrets, SecretsFile
+from telemetry.kept_secrets import FILE, LOCK_FILE, KeptSecrets, SecretsFile
 from telemetry.secret import NOBODY, DrawsSecret, StoreSecret, raters_key
 from telemetry.store import Address
 
@@ -55,7 +55,7 @@ def test_the_file_is_its_owners_only(client: Any, tmp_path: Path) -> None:
     mode = (tmp_path / "a" / FILE).stat().st_mode
 
     assert stat.S_IMODE(mode) == 0o600
-    assert [path.name for path in (tmp_path / "a").iterdir()] == [FILE]
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {FILE, LOCK_FILE}
 
 
 def test_without_the_secret_nobody_is_named(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import structlog
 
 from telemetry import keys
 from telemetry.clock import StoreClock
-from telemetry.kept_secrets import KeptSecrets, SecretsFile
+from telemetry.kept_secrets import SecretsFile
 from telemetry.pacer import Pacer
 from telemetry.passed import forget_silent
 from telemetry.secret import StoreSecret
@@ -100,10 +100,8 @@ class Learner:
     _memory: StoreMemory = field(init=False)
 
     def __post_init__(self) -> None:
-        file, kept = SecretsFile(self.journals.parent), KeptSecrets()
-        with suppress(OSError):  # then the store says it all
-            kept = file.open()
-        self._secret = StoreSecret(file, kept)
+        file = SecretsFile(self.journals.parent)
+        self._secret = StoreSecret(file, file.read())
         self._references = References(self.n_shards, self.clock)
         self._memory = StoreMemory(self.n_shards, self.young_hours, self.max_mb)
 
