@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
-from hashlib import blake2b
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -24,6 +24,7 @@ from conftest import (
     serving,
     until,
 )
+from msgspec.structs import replace
 
 from router.config.file import parse
 from router.decision import seal as sealed_by
@@ -641,7 +642,7 @@ def test_nothing_of_a_key_is_logged(
 
 
 def landed(state_dir: Path, *, old: bytes | None = None) -> bytes:
-    """A state directory as the version before this one made it; return the key that seals."""
+    """A state directory as the version before this one has it; return the key that seals."""
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     key = os.urandom(32)
     files = {"token.key": key, "token.key.old": old, "store.secret": b"u" * 32}
@@ -676,19 +677,46 @@ def test_an_upgrade_opens_what_was_sealed_before_for_thirty_days(
     assert all(ring.known() == (first,) for ring in rings)
 
 
-def test_an_upgrade_keeps_users_and_the_draws_of_the_router_that_is_first(
+EARLIER = json.loads((Path(__file__).parent / "data/state_with_a_seal_of_its_own.json").read_text())
+"""A state directory of the version before: its key was changed between two calls of a user."""
+
+
+def earlier_state(state_dir: Path) -> None:
+    state_dir.mkdir(parents=True, exist_ok=True)
+    for name, value in EARLIER["files"].items():
+        (state_dir / name).write_bytes(bytes.fromhex(value))
+
+
+def as_of_now(decision: str, key: bytes) -> str:
+    """The same id, had the call been made now: else feedback for it is too old some day."""
+    seal = Seal(lambda: (key,))
+    token = replace(seal.open(decision)[0], decided_at_ms=int(time.time() * 1000))
+    return seal.close(token.pack())
+
+
+def test_a_state_directory_of_the_version_before_is_taken_over_whole(
     provider: Provider, state_dir: Path, address: Address, client: Any
 ) -> None:
-    key = landed(state_dir)
-    with router(provider, state_dir, address) as sidecar:
-        sidecar.until(lambda: client.get(keys.DRAWS_SECRET) is not None)
-        draws = sidecar.app.keeper.secrets.draws.at()
-        decision = decided_by(sidecar)
+    earlier_state(state_dir / "a")
+    landed(state_dir / "b")
+    made_by = [bytes.fromhex(EARLIER["files"][name]) for name in ("token.key.old", "token.key")]
+    ids = [as_of_now(*each) for each in zip(EARLIER["decision_ids"], made_by, strict=True)]
+    at = partial(router, provider, address=address)
+    with at(state_dir / "a") as first, at(state_dir / "b") as second:
+        for sidecar in (first, second):
+            until(lambda sidecar=sidecar: all(takes(sidecar, each) for each in ids))
+        opened = [Seal(first.app.sealing.known).open(each)[0] for each in EARLIER["decision_ids"]]
+        assert [token.nonce.hex() for token in opened] == EARLIER["nonces"]
+        sealed = decided_by(first)
+        secrets = first.app.keeper.secrets
+        assert secrets.users.digest(b"user", "default", "ann") == EARLIER["user"]
+        assert secrets.draws.at().hex() == EARLIER["draws"]
 
-    assert Seal(lambda: (key,)).open(decision), "and what seals"
-    assert client.get(keys.SECRET) == b"u" * 32
-    assert draws == client.get(keys.DRAWS_SECRET)
-    assert draws == blake2b(b"draws", key=key, digest_size=32).digest()
+    assert Seal(lambda: made_by[1:]).open(sealed), "it goes on sealing as it did"
+    assert client.get(keys.SECRET).hex() == EARLIER["files"]["store.secret"]
+    assert client.get(keys.DRAWS_SECRET).hex() == EARLIER["draws"]
+    for name in EARLIER["files"]:
+        assert not (state_dir / "a" / name).exists()
 
 
 def test_a_key_that_is_laid_there_again_opens_again(client: Any, tmp_path: Path) -> None:
@@ -704,8 +732,14 @@ def test_a_key_that_is_laid_there_again_opens_again(client: Any, tmp_path: Path)
 
 
 def test_running_slots_keep_their_draw_over_the_upgrade(
-    provider: Provider, state_dir: Path, address: Address, client: Any
+    provider: Provider,
+    state_dir: Path,
+    address: Address,
+    client: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Also where another router's secret of draws is the store's by then."""
+    monkeypatch.setattr("router.decision.shared_draws.LOOK_UP_S", 5.0)  # however busy this machine
     value = {
         "endpoints": [endpoint(provider, "a"), endpoint(provider, "b")],
         "strategies": {"learn": {"objective": "quality", "incumbent": "none"}},
