@@ -22,6 +22,7 @@ from router.decision.context import Moment
 from router.decision.decide import Decider
 from router.decision.draws import Draws
 from router.decision.seal import Seal
+from router.decision.sealing import SealingKeys
 from router.decision.stored_ids import StoredIds
 from router.dispatch.attempt import Dispatcher
 from router.dispatch.booking import Booking
@@ -109,21 +110,22 @@ class Sidecar:
         self.admission = Admission(entry.max_in_flight, max_queued=entry.max_queued)
         self.budget = BodyBudget(entry.max_held_bytes)
         self.failure: OSError | None = None  # why it could not start
-        seal = Seal.load(state_dir)
-        recent, secret = RecentNames(), self.keeper.secret
-        served = self.keeper.served
-        booking = Booking(self.writer, seal, secret, metrics, recent, served, n_shards=n_shards)
+        recent, secrets, served = RecentNames(), self.keeper.secrets, self.keeper.served
+        self.sealing = SealingKeys(secrets.keyring, configuration)
+        seal = Seal(self.sealing.known)
+        booking = Booking(
+            self.writer, seal, secrets.users, metrics, recent, served, n_shards=n_shards
+        )
         self.feedback = FeedbackDesk(
             self.writer,
             seal,
             connect(address, timeout_s=FEEDBACK_TIMEOUT_S),
             recent,
+            secrets.keyring,
             n_shards=n_shards,
             is_store_up=lambda: self.keeper.store_up,
         )
-        decider = Decider(
-            self.keeper, self.health, self.draws, self.thoughts, seal.secret(b"draws")
-        )
+        decider = Decider(self.keeper, self.health, self.draws, self.thoughts, secrets.draws)
         self.routes = Routes(
             Services(
                 keeper=self.keeper,
@@ -141,9 +143,7 @@ class Sidecar:
                     decider, Passthrough(self._upstream, booking, self.keeper.names), self.ids
                 ),
                 feedback=self.feedback,
-                events=EventDesk(
-                    self.writer, self.feedback, recent, key_id=seal.key_id, n_shards=n_shards
-                ),
+                events=EventDesk(self.writer, self.feedback, recent, seal=seal, n_shards=n_shards),
                 decisions=self.decisions,
                 seal=seal,
                 metrics=metrics,
@@ -214,6 +214,7 @@ class Sidecar:
     def _follow(self, configuration: Configuration) -> None:
         """Have what outlives a configuration go on under this one."""
         self.health.follow(configuration.catalog, time.monotonic())
+        self.sealing.follow(configuration)
         self.keeper.names.add_all(views.names_of(configuration))
 
     async def _stop(self) -> None:

@@ -394,6 +394,7 @@ def test_an_address_with_a_placeholder_is_refused(url: str, hint: str) -> None:
     [
         ('store: {url_env: "${REDIS_URL}"}\n', "store.url_env", "url_env: REDIS_URL"),
         ("server: {admin_key: os.environ/A}\n", "server.admin_key", "admin_key: {env: A}"),
+        ("server: {seal_secret: $S}\n", "server.seal_secret", "seal_secret: {env: S}"),
         ("server: {state_dir: $HOME/pm}\n", "server.state_dir", "the value of HOME itself"),
         ("apps: {default: {keys: [$K]}}\n", "apps.default.keys[0]", "keys: [{env: K}]"),
     ],

@@ -29,11 +29,11 @@ from router.config.compiled import Configuration
 from router.config.places import OFF_FILE
 from router.config.watch import WatchedFile
 from router.errors import Problem
-from telemetry import keys
+from telemetry import keys, store_secrets
 from telemetry.pacer import Pacer
 from telemetry.reader import FRESH_S, NO_RATERS, Reader
-from telemetry.secret import StoreSecret
 from telemetry.store import Address, Client, StoreErrors, connect
+from telemetry.store_secrets import SeenSecrets, StoreSecrets
 from telemetry.trouble import StoreTrouble, trouble_of
 from telemetry.wakeup import Wakeup
 
@@ -81,8 +81,8 @@ class _Seen(NamedTuple):
     standings: dict[bytes, bytes]
     watches: dict[bytes, bytes]
     off: bytes | None
-    secret: bytes | None
     memory: bytes | None
+    secrets: SeenSecrets
 
 
 @dataclass(slots=True)
@@ -108,7 +108,7 @@ class _Followed:
         return self.names
 
     def look(self) -> _Seen:
-        """Look at standings, watches, switch and secret in one round trip.
+        """Look at standings, watches, switch and secrets in one round trip.
 
         Raises:
             redis.RedisError: the store is away.
@@ -117,9 +117,10 @@ class _Followed:
         pipeline.hgetall(keys.STANDINGS)
         pipeline.hgetall(keys.DRIFT)
         pipeline.get(keys.OFF)
-        pipeline.get(keys.SECRET)
         pipeline.get(keys.MEMORY)
-        return _Seen(*pipeline.execute())
+        store_secrets.ask(pipeline)
+        standings, watches, off, memory, *secrets = pipeline.execute()
+        return _Seen(standings, watches, off, memory, SeenSecrets(*secrets))
 
 
 class Keeper:
@@ -148,7 +149,7 @@ class Keeper:
         self.memory = SeenMemory()  # of the store
         self.names = Names()
         self.served = ServedModels()
-        self.secret = StoreSecret(state_dir)
+        self.secrets = StoreSecrets(state_dir)
         self.file = file
         self.on_taken: Callable[[Configuration], None] = lambda configuration: None
         self._configuration = configuration
@@ -265,7 +266,7 @@ class Keeper:
         self.references = reader.references
         self.raters = reader.raters
         if seen is not None:
-            self._agree(followed, seen.secret)
+            self._agree(followed, seen.secrets)
             self._off_in_store = seen.off
             self.memory.look(followed.client, seen.memory)
             self.served.exchange(followed.client)
@@ -282,10 +283,10 @@ class Keeper:
         self.names.tell(followed.client)
         return is_new
 
-    def _agree(self, followed: _Followed, held: bytes | None) -> None:
-        """Know the store's secret; without it calls are booked without their user."""
+    def _agree(self, followed: _Followed, seen: SeenSecrets) -> None:
+        """Know the store's secrets; without that of users calls are booked without their user."""
         with suppress(*StoreErrors):  # one that takes no writes still brings posteriors
-            self.secret.agree(followed.client, held)
+            self.secrets.agree(followed.client, seen)
 
     def _is_due(self) -> bool:
         """Return whether a review key was asked for, or has its review, although no row changed."""

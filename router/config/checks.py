@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from router.config.claims import check_claims
@@ -29,6 +30,9 @@ from router.endpoints.entries import (
 )
 from telemetry.address import parse_topology
 from telemetry.errors import StoreUnavailable
+from telemetry.keyring import LEAST_CHARACTERS
+
+SEALS = ("seal_secret", "seal_secret_before")
 
 
 def cross_check(entries: File) -> Iterator[tuple[Place, str, str]]:
@@ -70,17 +74,22 @@ def _check_keys(entries: File) -> Iterator[tuple[Place, str, str]]:
         places.append((("server", "admin_key"), entries.server.admin_key))
     for name, app in entries.apps.items():
         places += [(("apps", name, "keys", i), key) for i, key in enumerate(app.keys)]
+    for field in SEALS:
+        if (secret := getattr(entries.server, field)) is not None:
+            places.append((("server", field), secret))
     seen: dict[str, Place] = {}
     for where, key in places:
         try:
-            secret = key.secret()
+            value = key.secret()
         except LookupError:
             continue
-        if secret in seen:
-            hint = f"the same key as {shown(seen[secret])}; give each caller its own"
+        first = seen.setdefault(value, where)
+        if first != where and not (first[-1] in SEALS and where[-1] in SEALS):
+            hint = f"the same key as {shown(first)}; give each caller its own"
+            if where[-1] in SEALS:
+                hint = f"the same as {shown(first)}: whoever has that could make decision ids up"
             source = HIDDEN if _is_hidden(key) else str(key.env or key.file)
             yield (*where, "env" if key.env else "file"), source, hint
-        seen.setdefault(secret, where)
 
 
 def _check_endpoint(
@@ -135,6 +144,8 @@ def _check_one_auth(
 def _check_server(entries: File) -> Iterator[tuple[Place, str, str]]:
     server = entries.server
     yield from _check_auth(("server", "admin_key"), server.admin_key)
+    for field in SEALS:
+        yield from _check_seal(("server", field), getattr(server, field))
     keyed = any(app.keys for app in entries.apps.values())
     if not server.is_loopback and not keyed:
         yield (
@@ -180,6 +191,18 @@ def _check_auth(where: Place, auth: object) -> Iterator[tuple[Place, str, str]]:
             auth.secret()
         except LookupError as error:
             yield (*where, part), str(source), str(error)
+
+
+def _check_seal(where: Place, auth: AuthEntry | None) -> Iterator[tuple[Place, str, str]]:
+    """Yield a secret that is not there, or that whoever holds a decision id could guess."""
+    yield from _check_auth(where, auth)
+    if auth is None or _is_hidden(auth):
+        return
+    with suppress(LookupError):
+        if len(auth.secret()) < LEAST_CHARACTERS:
+            part, source = ("env", auth.env) if auth.env else ("file", str(auth.file))
+            hint = f"it has less than {LEAST_CHARACTERS} characters; make one: openssl rand -hex 32"
+            yield (*where, part), str(source), hint
 
 
 def _is_hidden(auth: AuthEntry) -> bool:

@@ -17,8 +17,9 @@ Place = tuple[str | int, ...]
 HIDDEN = "…"
 MAX_VALUE = 80
 MAX_FIELD = 200
-SECRET_PLACES = frozenset({"auth", "keys", "admin_key", "url_env"})
-FIELDS = frozenset({"auth", "keys", "admin_key", "url_env", "env", "file", "header", "azure"})
+KEYS_OF_SERVER = frozenset({"admin_key", "seal_secret", "seal_secret_before"})
+SECRET_PLACES = frozenset({"auth", "keys", "url_env"}) | KEYS_OF_SERVER
+FIELDS = SECRET_PLACES | {"env", "file", "header", "azure"}
 FIELDS_OF_AZURE = frozenset({"deployment", "api_version"})
 USER = re.compile(r"(?<=://)[^/?#\s'\"]*@")
 QUERY = re.compile(r"(?<=://)([^?\s'\"]*\?)[^\s'\"]+")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
+from bandit.draws import LEARNING
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.choices import Choices, ReviewKey, host_of, key_text
 from router.config.compiled import App, Configuration, Strategy
@@ -117,6 +118,15 @@ class Routings:
         others = "" if incumbent else _taken_apart(app, dialect)
         draw_key = key_text(strategy.name, named, incumbent or others)
         return Routing(target, strategy, within, beyond, off, draw_key, choices)
+
+
+def with_law_in_force(route: Route, choices: Choices | None, task: int, beliefs: Beliefs) -> Route:
+    """Return the route under the law of its choices, or of learning mode as it stands now."""
+    if choices is not None:
+        return structs.replace(route, law=choices.laws[task])
+    if route.law is LEARNING and beliefs.learning is not LEARNING:
+        return structs.replace(route, law=beliefs.learning)
+    return route
 
 
 def _taken_apart(app: App, dialect: Dialect) -> str:
