@@ -16,6 +16,7 @@ from router.config.entries import (
     ObjectiveKind,
     is_reserved,
 )
+from router.config.keys import digest_of, short_id
 from router.config.lines import shown
 from router.config.masking import HIDDEN, NO_KEY_HERE, Place, is_name_of_variable, masked
 from router.endpoints.base_url import part_user, without_user
@@ -72,22 +73,25 @@ def cross_check(entries: File) -> Iterator[tuple[Place, str, str]]:
 
 def _check_keys(entries: File) -> Iterator[tuple[Place, str, str]]:
     """Yield keys that stand for two callers: whose call would it be?"""
-    places: list[tuple[Place, AuthEntry]] = []
+    places: list[tuple[Place, AuthEntry | str]] = []
     if entries.server.admin_key:
         places.append((("server", "admin_key"), entries.server.admin_key))
     for name, app in entries.apps.items():
         places += [(("apps", name, "keys", i), key) for i, key in enumerate(app.keys)]
-    seen: dict[str, Place] = {}
+    seen: dict[bytes, Place] = {}
     for where, key in places:
         try:
-            secret = key.secret()
+            digest = digest_of(key)
         except LookupError:
             continue
-        if secret in seen:
-            hint = f"the same key as {shown(seen[secret])}; give each caller its own"
-            source = HIDDEN if _is_hidden(key) else str(key.env or key.file)
-            yield (*where, "env" if key.env else "file"), source, hint
-        seen.setdefault(secret, where)
+        if digest in seen:
+            hint = f"the same key as {shown(seen[digest])}; give each caller its own"
+            if isinstance(key, str):
+                yield where, short_id(key), hint
+            else:
+                source = HIDDEN if _is_hidden(key) else str(key.env or key.file)
+                yield (*where, "env" if key.env else "file"), source, hint
+        seen.setdefault(digest, where)
 
 
 def _check_endpoint(
@@ -102,7 +106,8 @@ def _check_endpoint(
     if entries.models:
         yield from _check_name((*where, "model"), endpoint.model, entries.models, "model")
     provider = entries.providers.get(endpoint.provider or "")
-    if not endpoint.base_url and not (provider and provider.base_url):
+    is_known = endpoint.provider is None or provider is not None
+    if is_known and not endpoint.base_url and not (provider and provider.base_url):
         yield (*where, "base_url"), "missing", "give it, or name a provider that has one"
     yield from _check_translate(where, endpoint, provider)
     yield from _check_auth((*where, "auth"), endpoint.auth)

@@ -9,8 +9,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from router.config.keys import CallersKey
 from router.config.places import STORE_PREFIX, state_directory
-from router.endpoints.entries import AuthEntry, Entry
+from router.endpoints.entries import Entry
 from telemetry.keys import DEFAULT_PREFIX
 
 MAX_HELD_BYTES = 256 << 20
@@ -33,7 +34,7 @@ class ServerEntry(Entry):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8787
-    admin_key: AuthEntry | None = None
+    admin_key: CallersKey | None = None
     deadline_s: Annotated[float, Field(gt=0, le=86_400)] | None = None
     """For content of an answer; unset, what the client's own headers say, else ten minutes."""
     max_body_bytes: Annotated[int, Field(gt=0, le=256 << 20)] = 64 << 20
