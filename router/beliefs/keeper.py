@@ -24,9 +24,8 @@ from router.beliefs.outlooks import tasks_of
 from router.beliefs.releases import Releases
 from router.beliefs.served import ServedModels
 from router.beliefs.store_memory import SeenMemory
-from router.beliefs.switch import read_switch
+from router.beliefs.switch import KeptSwitch, Switch
 from router.config.compiled import Configuration
-from router.config.places import OFF_FILE
 from router.config.watch import WatchedFile
 from router.errors import Problem
 from telemetry import keys
@@ -81,6 +80,7 @@ class _Seen(NamedTuple):
     standings: dict[bytes, bytes]
     watches: dict[bytes, bytes]
     off: bytes | None
+    on: bytes | None
     secret: bytes | None
     memory: bytes | None
 
@@ -117,6 +117,7 @@ class _Followed:
         pipeline.hgetall(keys.STANDINGS)
         pipeline.hgetall(keys.DRIFT)
         pipeline.get(keys.OFF)
+        pipeline.get(keys.ON)
         pipeline.get(keys.SECRET)
         pipeline.get(keys.MEMORY)
         return _Seen(*pipeline.execute())
@@ -139,8 +140,7 @@ class Keeper:
         """
         review_keys = choices.seeds(configuration)
         self.current = believe(configuration, NOTHING, version=0, review_keys=review_keys)
-        self.off = False
-        self.off_since_ms: int | None = None
+        self.switch = Switch()
         self.store_up = False
         self.trouble: StoreTrouble | None = None  # why the store could not be read
         self.references: dict[str, int] = {}  # what became of feedback by them
@@ -153,8 +153,7 @@ class Keeper:
         self.on_taken: Callable[[Configuration], None] = lambda configuration: None
         self._configuration = configuration
         self._address = address
-        self._off_file = state_dir / OFF_FILE
-        self._off_in_store: bytes | None = None
+        self._kept_switch = KeptSwitch(state_dir)
         self._wanted: dict[ReviewKey, None] = {}
         self._next_look = 0.0  # monotonic seconds
         self._review_at_ms = 0  # the next review that is due by time
@@ -179,6 +178,11 @@ class Keeper:
         """End the thread."""
         self._stop.set()
         self._thread.join(2)
+
+    @property
+    def off(self) -> bool:
+        """Whether routing is switched off."""
+        return self.switch.off
 
     @property
     def age_s(self) -> float:
@@ -266,7 +270,7 @@ class Keeper:
         self.raters = reader.raters
         if seen is not None:
             self._agree(followed, seen.secret)
-            self._off_in_store = seen.off
+            self._kept_switch.hear(followed.client, seen.off, seen.on)
             self.memory.look(followed.client, seen.memory)
             self.served.exchange(followed.client)
             if not reader.keeping:
@@ -385,11 +389,8 @@ class Keeper:
             return False
 
     def _look_at_switch(self) -> None:
-        """A file in the state directory switches off whoever shares it, the store the others.
-
-        Of a store that is away the last word holds.
-        """
-        off, self.off_since_ms = read_switch(self._off_file, self._off_in_store)
-        if off is not self.off:
-            log.warning("routing is switched off" if off else "routing is switched on")
-        self.off = off
+        """Go by the last word, whether it was said in the state directory or to the store."""
+        switch = self._kept_switch.look()
+        if switch.off is not self.off:
+            log.warning("routing is switched off" if switch.off else "routing is switched on")
+        self.switch = switch

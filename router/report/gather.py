@@ -20,10 +20,10 @@ from router.beliefs.keeper import known_review_keys
 from router.beliefs.outlooks import tasks_of
 from router.beliefs.releases import Releases
 from router.beliefs.served import ServedModels
-from router.beliefs.switch import read_switch
+from router.beliefs.switch import SwitchFile, read_store, switch_of
 from router.config.compiled import Configuration, compile_text
 from router.config.file import read
-from router.config.places import OFF_FILE, NoHome, places, state_problem
+from router.config.places import NoHome, places, state_problem
 from router.config.watch import read_kept
 from router.errors import ConfigError
 from router.report import views
@@ -89,7 +89,7 @@ def gather(file: Path, strategy: str | None) -> Report:
         report.bad_input = f"--strategy {chosen}: no such strategy; known: {known}"
         return report
     state_dir = configuration.server.state_directory()
-    report.posteriors |= views.switch_row(read_switch(state_dir / OFF_FILE, None))
+    report.posteriors |= views.switch_row(switch_of(SwitchFile(state_dir).read(), None))
     try:
         store = configuration.store
         named, prefix = store.url_env, store.prefix
@@ -158,10 +158,10 @@ def read_beliefs(
 def _fill(report: Report, configuration: Configuration, address: Address, strategy: str) -> None:
     beliefs, rows, names, report.raters = read_beliefs(configuration, address)
     n_shards = configuration.store.shards
-    off_file = configuration.server.state_directory() / OFF_FILE
+    in_file = SwitchFile(configuration.server.state_directory()).read()
     with closing(connect(address)) as client:
         found = [client.get(key) for key in (keys.AUDIT, keys.CALIBRATION)]
-        switch = read_switch(off_file, client.get(keys.OFF))
+        switch = switch_of(in_file, read_store(client))
         use = MemoryUse.parse(client.get(keys.MEMORY))
         report.memory = use.as_of(ask_servers(client)) if use is not None else None
         references = fates_of_references(client, n_shards)
