@@ -334,16 +334,16 @@ def test_report_says_of_a_wrong_address_what_to_write(config: Path) -> None:
 
     done = pointsman("report", "--config", config, environment=wrong)
 
-    assert done.exit_code == 0
+    assert done.exit_code == 1
     assert "/service[/db]" in done.stdout
 
 
-def test_report_works_with_nothing_at_all(tmp_path: Path) -> None:
+def test_report_says_what_to_begin_with_where_there_is_nothing(tmp_path: Path) -> None:
     missing = str(tmp_path / "none.yaml")
 
     plain, as_json = (pointsman("report", "--config", missing, *more) for more in ([], ["--json"]))
 
-    assert plain.exit_code == as_json.exit_code == 0
+    assert plain.exit_code == as_json.exit_code == 1
     assert "pointsman demo" in plain.stdout
     assert json.loads(as_json.stdout)["rows"] == []
 

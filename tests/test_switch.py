@@ -33,7 +33,7 @@ from router.beliefs.switch import (
     KeptSwitch,
     Switch,
     SwitchFile,
-    Word,
+    SwitchWord,
     last_of,
     next_word,
     parse_word,
@@ -50,12 +50,12 @@ NOW = 1_764_000_000_000
 HOUR = 3_600_000
 
 
-def off(at: int, since: int | None = -1) -> Word:
-    return Word(at, True, at if since == -1 else since)
+def off(at: int, since: int | None = -1) -> SwitchWord:
+    return SwitchWord(at, True, at if since == -1 else since)
 
 
-def on(at: int, since: int | None = -1) -> Word:
-    return Word(at, False, at if since == -1 else since)
+def on(at: int, since: int | None = -1) -> SwitchWord:
+    return SwitchWord(at, False, at if since == -1 else since)
 
 
 # -- words --------------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ def on(at: int, since: int | None = -1) -> Word:
     ],
 )
 def test_the_latest_word_holds_wherever_it_was_said(
-    in_file: Word | None, in_store: Word | None, holds: bool, since: int | None
+    in_file: SwitchWord | None, in_store: SwitchWord | None, holds: bool, since: int | None
 ) -> None:
     for found in (switch_of(in_file, in_store), switch_of(in_store, in_file)):
         assert (found.off, found.since_ms) == (holds, since)
@@ -94,12 +94,12 @@ def test_a_new_word_is_later_than_the_one_before_whatever_the_clock_says() -> No
 
 
 WORDS = st.builds(
-    Word, st.integers(NOW, 10 * NOW // 2), st.booleans(), st.integers(NOW, 10 * NOW // 2)
+    SwitchWord, st.integers(NOW, 10 * NOW // 2), st.booleans(), st.integers(NOW, 10 * NOW // 2)
 )
 
 
 @given(word=WORDS)
-def test_a_word_is_read_as_it_was_written(word: Word) -> None:
+def test_a_word_is_read_as_it_was_written(word: SwitchWord) -> None:
     assert parse_word(word.text, off=word.off) == word
 
 
@@ -142,7 +142,7 @@ def test_a_later_word_of_somebody_else_stays(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("before", [None, off(NOW - 5), on(NOW - 5)])
 def test_on_a_full_disk_an_empty_file_says_it_by_its_time(
-    before: Word | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    before: SwitchWord | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if before is not None:
         SwitchFile(tmp_path).write(before)
@@ -507,7 +507,7 @@ def test_a_restart_without_the_store_keeps_what_the_store_said(
 def test_a_state_directory_that_cannot_be_written_leaves_the_stores_word_in_force(
     client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(file: Path, word: Word) -> None:
+    def refuse(file: Path, word: SwitchWord) -> None:
         raise OSError(errno.EROFS, "read-only", str(file))
 
     tell_store(client, off(NOW))

@@ -21,7 +21,7 @@ LEAST_DIGITS, MOST_DIGITS = 13, 16
 """Of a moment in epoch milliseconds since 2001; earlier versions wrote a plain 1."""
 
 
-class Word(NamedTuple):
+class SwitchWord(NamedTuple):
     """What was said of routing, and when."""
 
     at_ms: int  # epoch; 0: not known
@@ -45,7 +45,7 @@ class Switch(NamedTuple):
 
     off: bool = False
     since_ms: int | None = None
-    word: Word | None = None
+    word: SwitchWord | None = None
     said_in: tuple[str, ...] = ()  # file, store
 
     @property
@@ -54,7 +54,7 @@ class Switch(NamedTuple):
         return self.since_ms if self.off else None
 
 
-def parse_word(text: bytes, *, off: bool, changed_ms: int = 0) -> Word:
+def parse_word(text: bytes, *, off: bool, changed_ms: int = 0) -> SwitchWord:
     """Return the word in a file or a value.
 
     Args:
@@ -62,25 +62,25 @@ def parse_word(text: bytes, *, off: bool, changed_ms: int = 0) -> Word:
     """
     moments = [int(part) for part in text.split() if _is_moment(part)]
     at_ms = moments[0] if moments else changed_ms
-    return Word(at_ms, off, (moments[-1] if moments else changed_ms) or None)
+    return SwitchWord(at_ms, off, (moments[-1] if moments else changed_ms) or None)
 
 
 def _is_moment(text: bytes) -> bool:
     return text.isdigit() and LEAST_DIGITS <= len(text) <= MOST_DIGITS
 
 
-def last_of(words: Iterable[Word]) -> Word | None:
+def last_of(words: Iterable[SwitchWord]) -> SwitchWord | None:
     """Return the word that holds, of several; None of none."""
     return max(words, key=lambda word: word.order, default=None)
 
 
-def word_in_store(off: bytes | None, on: bytes | None) -> Word | None:
+def word_in_store(off: bytes | None, on: bytes | None) -> SwitchWord | None:
     """Return the store's word, from the values of its two keys."""
     values = ((True, off), (False, on))
     return last_of(parse_word(text, off=is_off) for is_off, text in values if text is not None)
 
 
-def read_store(client: Client) -> Word | None:
+def read_store(client: Client) -> SwitchWord | None:
     """Return the store's word.
 
     Raises:
@@ -95,7 +95,7 @@ class SwitchFile:
     def __init__(self, state_dir: Path) -> None:
         self._files = {True: state_dir / OFF_FILE, False: state_dir / ON_FILE}
 
-    def read(self) -> Word | None:
+    def read(self) -> SwitchWord | None:
         """Return its word. One that cannot be read, or is empty, was said when it was written."""
         found = []
         for off, file in self._files.items():
@@ -106,7 +106,7 @@ class SwitchFile:
                 found.append(parse_word(text, off=off, changed_ms=changed_ms))
         return last_of(found)
 
-    def write(self, word: Word) -> None:
+    def write(self, word: SwitchWord) -> None:
         """Put a word in the place of the one that is there, unless another came meanwhile.
 
         Raises:
@@ -120,7 +120,7 @@ class SwitchFile:
                 self._files[not word.off].unlink(missing_ok=True)
 
 
-def _write(file: Path, word: Word) -> None:
+def _write(file: Path, word: SwitchWord) -> None:
     """Write a word as a whole; on a full disk as an empty file, which says it by its time."""
     fresh, moment = file.with_suffix(".new"), (word.at_ms * 1_000_000,) * 2
     try:
@@ -136,7 +136,7 @@ def _write(file: Path, word: Word) -> None:
         os.utime(file, ns=moment)
 
 
-def switch_of(in_file: Word | None, in_store: Word | None) -> Switch:
+def switch_of(in_file: SwitchWord | None, in_store: SwitchWord | None) -> Switch:
     """Return how the switch stands by the words of both places."""
     said = {"file": in_file, "store": in_store}
     words = sorted((w for w in said.values() if w is not None), key=lambda word: word.order)
@@ -152,14 +152,14 @@ def switch_of(in_file: Word | None, in_store: Word | None) -> Switch:
     return Switch(last.off, since_ms, last._replace(since_ms=since_ms), where)
 
 
-def next_word(before: Switch, *, off: bool, now_ms: int) -> Word:
+def next_word(before: Switch, *, off: bool, now_ms: int) -> SwitchWord:
     """Return a word that is said now: later than the one before, whatever the clock says."""
     at_ms = max(now_ms, before.word.at_ms + 1) if before.word is not None else now_ms
     goes_on = before.word is not None and before.off == off and before.since_ms is not None
-    return Word(at_ms, off, before.since_ms if goes_on else at_ms)
+    return SwitchWord(at_ms, off, before.since_ms if goes_on else at_ms)
 
 
-def tell_store(client: Client, word: Word) -> bool:
+def tell_store(client: Client, word: SwitchWord) -> bool:
     """Return whether the store has the word now; if not, it has a later one.
 
     Raises:
@@ -173,7 +173,7 @@ class KeptSwitch:
 
     def __init__(self, state_dir: Path) -> None:
         self._file = SwitchFile(state_dir)
-        self._in_store: Word | None = None
+        self._in_store: SwitchWord | None = None
 
     def look(self) -> Switch:
         """Return how it stands. Of a store that is away the last word counts."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from router.beliefs.switch import (
     SwitchFile,
-    Word,
+    SwitchWord,
     next_word,
     read_store,
     switch_of,
@@ -57,7 +57,7 @@ class _Said:
         self.is_in_store = False
         self.problems: list[str] = []
         self._off = off
-        self._before: Word | None = None
+        self._before: SwitchWord | None = None
         self._file: SwitchFile | None = None
 
     def to_file(self, where: Places) -> None:
@@ -131,5 +131,7 @@ class _Said:
                 self._file.write(word)
 
 
-def _word(off: bool, in_file: Word | None, in_store: Word | None, now_ms: float) -> Word:
+def _word(
+    off: bool, in_file: SwitchWord | None, in_store: SwitchWord | None, now_ms: float
+) -> SwitchWord:
     return next_word(switch_of(in_file, in_store), off=off, now_ms=int(now_ms))

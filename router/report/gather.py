@@ -1,6 +1,6 @@
 """The report of a store, gathered from whatever is there.
 
-It works without configuration, store or data: then it says what is missing, and how to begin.
+Without configuration, store or data it says what is missing, and how to begin.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ class Report:
     memory: MemoryUse | None = None  # of the store, as a worker measured it last
     missing: list[str] = field(default_factory=list)
     bad_input: str = ""
+    failed: bool = False  # there is no configuration, or no store that answers
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as one object."""
@@ -75,6 +76,7 @@ def gather(file: Path, strategy: str | None) -> Report:
     """Return the report of a configuration's store."""
     report = Report(posteriors={"rows": [], "categories": [], "choices": []})
     if not file.exists():
+        report.failed = True
         report.missing.append(
             f"no configuration at {file}: start from docs/examples/pointsman.yaml, "
             "or see the whole loop with `pointsman demo`"
@@ -96,12 +98,14 @@ def gather(file: Path, strategy: str | None) -> Report:
         with open_store(state_dir, url=store.url(), named=named, prefix=prefix) as address:
             _fill(report, configuration, address, chosen)
     except TelemetryError as error:
+        report.failed = True
         report.missing.append(f"no store: {error}")
     except StoreErrors as error:
         problem = state_problem(state_dir, error) if isinstance(error, OSError) else None
         if problem is not None:
             report.bad_input = problem
         else:
+            report.failed = True
             report.store = trouble_of(error)
             report.missing.append(f"no store: {report.store.shown}")
     return report
