@@ -35,7 +35,8 @@ from redis.crc import key_slot
 from bandit.cells import KEY
 from bandit.draws import Step
 from bandit.families import N_COLUMNS
-from router.beliefs.switch import SwitchWord, read_store, tell_store
+from router.beliefs.kept_switch import read_store, tell_store
+from router.beliefs.switch import SwitchWord
 from router.decision.draws import Draws
 from router.decision.shared_draws import StoredDraw
 from router.demo.stack import stack

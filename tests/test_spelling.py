@@ -136,6 +136,15 @@ def test_a_slip_beside_a_key_shows_neither(monkeypatch: pytest.MonkeyPatch) -> N
         assert "hunter2" not in problem.shown("f")
 
 
+@pytest.mark.parametrize("name", ["api_key", "apiKey", "token", "bearer_token"])
+def test_a_key_under_another_programs_name_is_told_where_it_belongs(name: str) -> None:
+    (problem,) = problems(ONE.replace("/v1", f"/v1, {name}: hunter2"))
+
+    assert (problem.field, problem.value) == (f"endpoints[0].{name}", name)
+    assert "write auth: {env: NAME}" in problem.hint
+    assert "hunter2" not in problem.shown("f")
+
+
 def test_a_provider_that_is_misspelt_leaves_no_address_missing() -> None:
     text = "providers: {openai: {base_url: http://h/v1}}\nendpoints:\n"
 

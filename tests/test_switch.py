@@ -7,6 +7,8 @@ import json
 import os
 import socket
 import stat
+import subprocess
+import sys
 import time
 from contextlib import closing
 from itertools import pairwise
@@ -29,17 +31,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.beliefs import switch as switch_file
+from router.beliefs.kept_switch import KeptSwitch, read_store, tell_store
 from router.beliefs.switch import (
-    KeptSwitch,
     Switch,
     SwitchFile,
     SwitchWord,
     last_of,
     next_word,
     parse_word,
-    read_store,
     switch_of,
-    tell_store,
     word_in_store,
 )
 from router.config.places import places
@@ -284,6 +284,16 @@ def test_on_holds_against_a_word_that_a_wrong_clock_put_into_the_future(
         assert read_store(client) == SwitchFile(config.parent).read() == on(future + 1)
 
 
+def test_the_file_is_written_before_anything_that_talks_to_a_store_is_loaded() -> None:
+    program = "import sys, router.commands.switch; print({'redis', 'numpy'} & set(sys.modules))"
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+
+    assert done.stdout == "set()\n"
+
+
 def test_without_a_configuration_the_default_state_directory_is_switched_and_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -302,15 +312,17 @@ def test_without_a_configuration_the_default_state_directory_is_switched_and_nam
 
 
 def test_a_configuration_that_is_named_and_missing_is_said_and_the_file_in_force(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: Address
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
 
-    done = pointsman("off", "--config", tmp_path / "typo.yaml")
+    for url, told in (("", ""), (address.url, " and everywhere on its store")):
+        done = pointsman("off", "--config", tmp_path / "typo.yaml", environment={"REDIS_URL": url})
 
-    assert done.exit_code == 1
-    assert "typo.yaml: there is no such file" in done.stderr
-    assert (tmp_path / "pointsman" / "off").exists()
+        assert done.exit_code == 1
+        assert done.stdout.endswith(f"there is no {tmp_path / 'typo.yaml'}){told}\n")
+        assert "typo.yaml: there is no such file" in done.stderr
+        assert (tmp_path / "pointsman" / "off").exists()
 
 
 @pytest.fixture

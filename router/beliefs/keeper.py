@@ -19,12 +19,13 @@ from router.beliefs.alarms import Alarms
 from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.choices import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.damage import DamageNotices
+from router.beliefs.kept_switch import KeptSwitch
 from router.beliefs.names import Names
 from router.beliefs.outlooks import tasks_of
 from router.beliefs.releases import Releases
 from router.beliefs.served import ServedModels
 from router.beliefs.store_memory import SeenMemory
-from router.beliefs.switch import KeptSwitch, Switch
+from router.beliefs.switch import Switch
 from router.config.compiled import Configuration
 from router.config.watch import WatchedFile
 from router.errors import Problem

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from router.config.places import DISK_FULL, OFF_FILE, ON_FILE
-from telemetry import keys, scripts
-from telemetry.store import Client, StoreErrors
 
 LEAST_DIGITS, MOST_DIGITS = 13, 16
 """Of a moment in epoch milliseconds since 2001; earlier versions wrote a plain 1."""
@@ -78,15 +76,6 @@ def word_in_store(off: bytes | None, on: bytes | None) -> SwitchWord | None:
     """Return the store's word, from the values of its two keys."""
     values = ((True, off), (False, on))
     return last_of(parse_word(text, off=is_off) for is_off, text in values if text is not None)
-
-
-def read_store(client: Client) -> SwitchWord | None:
-    """Return the store's word.
-
-    Raises:
-        redis.RedisError: the store is away.
-    """
-    return word_in_store(*client.mget([keys.OFF, keys.ON]))
 
 
 class SwitchFile:
@@ -157,41 +146,3 @@ def next_word(before: Switch, *, off: bool, now_ms: int) -> SwitchWord:
     at_ms = max(now_ms, before.word.at_ms + 1) if before.word is not None else now_ms
     goes_on = before.word is not None and before.off == off and before.since_ms is not None
     return SwitchWord(at_ms, off, before.since_ms if goes_on else at_ms)
-
-
-def tell_store(client: Client, word: SwitchWord) -> bool:
-    """Return whether the store has the word now; if not, it has a later one.
-
-    Raises:
-        redis.RedisError: the store is away, or takes nothing.
-    """
-    return scripts.say_switch(client, off=word.off, at_ms=word.at_ms, text=word.text)
-
-
-class KeptSwitch:
-    """The switch as a sidecar knows it: by its file, and by what its store said last."""
-
-    def __init__(self, state_dir: Path) -> None:
-        self._file = SwitchFile(state_dir)
-        self._in_store: SwitchWord | None = None
-
-    def look(self) -> Switch:
-        """Return how it stands. Of a store that is away the last word counts."""
-        return switch_of(self._file.read(), self._in_store)
-
-    def hear(self, client: Client, off: bytes | None, on: bytes | None) -> None:
-        """Take over what the store says, and bring the older of the two places up to date.
-
-        One that cannot be written is tried again at the next look.
-        """
-        self._in_store = word_in_store(off, on)
-        in_file = self._file.read()
-        word = switch_of(in_file, self._in_store).word
-        if word is None:
-            return
-        if word != in_file:
-            with contextlib.suppress(OSError):
-                self._file.write(word)
-        if word != self._in_store:
-            with contextlib.suppress(*StoreErrors):
-                tell_store(client, word)

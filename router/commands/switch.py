@@ -1,7 +1,8 @@
 """`pointsman off` and `pointsman on`: they must work when little else does, and never refuse.
 
-The file comes first: it switches whoever shares the state directory, and needs nobody. Then the
-store is told, for the others. What did not work is said, and ends in 1.
+The file comes first: it switches whoever shares the state directory, and needs nobody, not even
+the libraries that talk to a store. Then the store is told, for the others. What did not work is
+said, and ends in 1.
 """
 
 from __future__ import annotations
@@ -10,18 +11,12 @@ import time
 from contextlib import closing, suppress
 from pathlib import Path
 
-from router.beliefs.switch import (
-    SwitchFile,
-    SwitchWord,
-    next_word,
-    read_store,
-    switch_of,
-    tell_store,
-)
+from router.beliefs.switch import SwitchFile, SwitchWord, next_word, switch_of
 from router.commands.console import FAILED, say
 from router.config.masking import is_name_of_variable
 from router.config.places import NoHome, Places, find_file, places, state_problem
 
+NOT_THERE = "--config {}: there is no such file; did it name another state directory, or a store?"
 MEANWHILE = "others go on saying something else to it; say it again"
 TIMES = 3
 """A word is said so often to a store that hears a later one meanwhile."""
@@ -33,7 +28,9 @@ def switch(config: Path | None, *, off: bool) -> None:
     where = places(file)
     said = _Said(off)
     said.to_file(where)
-    said.to_store(where, named_in=file if config is not None and not file.exists() else None)
+    said.to_store(where)
+    if config is not None and not file.exists():
+        said.problems.append(NOT_THERE.format(file))
     word = "off" if off else "on"
     if said.directory is not None:
         known = "" if file.exists() else f" (the default: there is no {file})"
@@ -78,20 +75,14 @@ class _Said:
             return
         self.directory, self._file = directory, file
 
-    def to_store(self, where: Places, *, named_in: Path | None) -> None:
-        """Tell the store, and give the file the time by the store's clock.
-
-        Args:
-            named_in: the configuration that would say which store it is, and is not there.
-        """
+    def to_store(self, where: Places) -> None:
+        """Tell the store, and give the file the time by the store's clock."""
         from telemetry.errors import TelemetryError
         from telemetry.store import StoreErrors
         from telemetry.trouble import trouble_of
 
         problem = ""
-        if named_in is not None:
-            problem = f"--config {named_in}: there is no such file, which would name the store"
-        elif where.unset:
+        if where.unset:
             named = where.unset if is_name_of_variable(where.unset) else "of store.url_env"
             problem = f"environment variable {named} is not set; export it"
         elif where.store_url:
@@ -113,6 +104,7 @@ class _Said:
         Raises:
             TelemetryError, StoreErrors: the store did not hear it.
         """
+        from router.beliefs.kept_switch import read_store, tell_store
         from telemetry import keys
         from telemetry.clock import StoreClock
         from telemetry.store import connect, parse_address

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,6 +12,7 @@ from router.config.entries import File
 from router.config.lines import Findings, Spots
 from router.config.masking import (
     HIDDEN,
+    NO_KEY_HERE,
     Place,
     is_secret_place,
     no_key_at,
@@ -32,6 +34,8 @@ PLAIN_HINTS = {
     "list_type": "a list belongs here: [a, b]",
     "string_type": "a text belongs here; put it in quotes",
 }
+LIKE_A_KEY = re.compile(r"(?i)key|token|secret|password|bearer|credential")
+"""Names under which a key may stand beside `auth`, as other programs have it."""
 NOTHING = "write a value, or leave the field out"
 
 
@@ -130,6 +134,8 @@ def _explain(where: Place, detail: Any, findings: Findings) -> None:
     if kind == "extra_forbidden":
         known = fields_at(where[:-1], File)
         hint = f"unknown key{did_you_mean(str(where[-1]), known)}"
+        if "auth" in known and LIKE_A_KEY.search(str(where[-1])):
+            hint = f"unknown key; write auth: {{env: NAME}}; {NO_KEY_HERE}"
         findings.add(where, str(where[-1]), hint)
         return
     if detail["loc"][-1] == "[key]":

@@ -17,10 +17,11 @@ from bandit.report import ReportRow
 from router.beliefs.alarms import Alarms
 from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.keeper import known_review_keys
+from router.beliefs.kept_switch import read_store
 from router.beliefs.outlooks import tasks_of
 from router.beliefs.releases import Releases
 from router.beliefs.served import ServedModels
-from router.beliefs.switch import SwitchFile, read_store, switch_of
+from router.beliefs.switch import SwitchFile, switch_of
 from router.config.compiled import Configuration, compile_text
 from router.config.file import read
 from router.config.places import NoHome, places, state_problem
