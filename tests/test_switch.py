@@ -321,7 +321,7 @@ def test_a_configuration_that_is_named_and_missing_is_said_and_the_file_in_force
 
         assert done.exit_code == 1
         assert done.stdout.endswith(f"there is no {tmp_path / 'typo.yaml'}){told}\n")
-        assert "typo.yaml: there is no such file" in done.stderr
+        assert "typo.yaml cannot be read (No such file" in done.stderr
         assert (tmp_path / "pointsman" / "off").exists()
 
 
@@ -436,6 +436,37 @@ def test_a_file_that_is_no_yaml_any_more_still_says_where_the_state_lies(
     assert (found.store_url, found.unset) == (
         (None, "") if '"url_env' in text else ("redis://h", "")
     )
+
+
+def test_a_file_that_may_not_be_read_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    (tmp_path / "pointsman.yaml").mkdir()
+
+    done = pointsman("off")
+
+    assert done.exit_code == 1
+    assert "pointsman.yaml cannot be read" in done.stderr
+    assert (tmp_path / "pointsman" / "off").exists()
+
+
+@pytest.mark.parametrize("text", ["a: [\nstate_dir: *d\n", "a: [\n# state_dir: /x\n", "\xff: ["])
+def test_of_a_broken_file_no_place_is_made_up(text: str, tmp_path: Path) -> None:
+    (tmp_path / "pointsman.yaml").write_bytes(text.encode("latin-1"))
+
+    assert places(tmp_path / "pointsman.yaml").named is None
+
+
+@pytest.mark.parametrize("text", [" " * 4_000_000, "state_dir:" * 400_000, "{ ," * 1_300_000])
+def test_a_large_broken_file_is_read_by_lines_in_bounded_time(text: str, tmp_path: Path) -> None:
+    (tmp_path / "pointsman.yaml").write_text(f"a: [\n{text}\n\t}}")
+    began = time.process_time()
+
+    places(tmp_path / "pointsman.yaml")
+
+    assert time.process_time() - began < 20
 
 
 # -- sidecars -----------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from router.commands.console import FAILED, say
 from router.config.masking import is_name_of_variable
 from router.config.places import NoHome, Places, find_file, places, state_problem
 
-NOT_THERE = "--config {}: there is no such file; did it name another state directory, or a store?"
+UNREAD = "{} cannot be read ({}); does it name another state directory, or a store?"
 MEANWHILE = "others go on saying something else to it; say it again"
 TIMES = 3
 """A word is said so often to a store that hears a later one meanwhile."""
@@ -29,8 +29,8 @@ def switch(config: Path | None, *, off: bool) -> None:
     said = _Said(off)
     said.to_file(where)
     said.to_store(where)
-    if config is not None and not file.exists():
-        said.problems.append(NOT_THERE.format(file))
+    if where.unread and (config is not None or file.exists()):
+        said.problems.append(UNREAD.format(file, where.unread))
     word = "off" if off else "on"
     if said.directory is not None:
         known = "" if file.exists() else f" (the default: there is no {file})"

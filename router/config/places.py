@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import re
@@ -67,6 +66,7 @@ class Places(NamedTuple):
     store_url: str | None
     store_prefix: str
     unset: str = ""  # the variable that is to hold the store's URL, and does not
+    unread: str = ""  # why the file could not be read
 
     @property
     def state_dir(self) -> Path:
@@ -80,26 +80,28 @@ class Places(NamedTuple):
 
 def places(path: Path) -> Places:
     """Return where the state lies as far as a file says so, however broken it is."""
-    said: dict[str, str | None] = {}
-    with contextlib.suppress(OSError, ValueError):
-        text = path.read_text(encoding="utf-8")
-        try:
-            spots = parse_yaml(text, str(path)).findings.spots
-            said = {name: _text(spots.get((section, name))) for section, name in NAMING}
-        except ConfigError:
-            said = {name: _in_lines(name, text) for _, name in NAMING}
+    text, unread = "", ""
+    try:
+        text = path.read_bytes().decode("utf-8", "replace")
+    except OSError as error:
+        unread = str(error.strerror)
+    try:
+        spots = parse_yaml(text, str(path)).findings.spots
+        said = {name: _text(spots.get((section, name))) for section, name in NAMING}
+    except ConfigError:
+        said = {name: _in_lines(name, text) for _, name in NAMING}
     named, variable, prefix = (said.get(name) or "" for _, name in NAMING)
     own = os.environ.get(variable)
     url = own or os.environ.get("REDIS_URL")
     prefix = prefix if re.fullmatch(STORE_PREFIX, prefix) else DEFAULT_PREFIX
-    return Places(Path(named) if named else None, url, prefix, "" if own else variable)
+    unset = "" if own else variable
+    return Places(Path(named) if named else None, url, prefix, unset, unread)
 
 
 def _in_lines(name: str, text: str) -> str | None:
     """Return what stands behind a name in a file that is no YAML: somebody just broke it."""
-    at = (
-        rf"^(?:[^#\n]*[\s{{,])?{name}:[ \t]+(?:\"([^\"\n]*)\"|'([^'\n]*)'|([^\s#,}}\"'][^\n#,}}]*))"
-    )
+    quoted, plain = r"\"([^\"\n]*)\"|'([^'\n]*)'", r"([^\s#,}\"'*&!|>][^\n#,}]*)"
+    at = rf"^(?:[^#\n]*[\s{{,])?{name}:[ \t]+(?:{quoted}|{plain})"
     found = re.search(at, text, re.M)
     value = next((part for part in found.groups() if part), "").strip() if found else ""
     return None if value in NULLS else NO_TEXT.sub("", value)
