@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import random
 import socket
 import stat
 import subprocess
@@ -223,6 +224,65 @@ def test_both_places_come_to_say_the_same_and_stay_so(client: Any, tmp_path: Pat
         held = [SwitchFile(directory).read() for directory in dirs] + [read_store(client)]
         assert {word and word.order for word in held} == {latest and latest.order}
         assert len({sidecar.look() for sidecar in sidecars}) == 1
+
+
+class Machines:
+    """Three of them with clocks of their own, and a store that is away now and then."""
+
+    def __init__(self, client: Any, root: Path, rng: random.Random) -> None:
+        self.client, self.rng, self.now_ms, self.is_up = client, rng, NOW, True
+        self.dirs = [root / str(i) for i in range(3)]
+        for directory in self.dirs:
+            directory.mkdir(parents=True)
+        self.sidecars = [KeptSwitch(directory) for directory in self.dirs]
+        self.skews_ms = [rng.randint(-HOUR, HOUR) for _ in self.dirs]
+
+    def look(self, i: int) -> None:
+        if self.is_up:
+            self.sidecars[i].hear(self.client, self.client.get(keys.OFF), self.client.get(keys.ON))
+
+    def say(self, *, off: bool) -> None:
+        """Say a word as the verbs do, while sidecars look."""
+        i = self.rng.randrange(3)
+        file, now_ms = SwitchFile(self.dirs[i]), self.now_ms
+        before = file.read()
+        file.write(next_word(switch_of(before, None), off=off, now_ms=now_ms + self.skews_ms[i]))
+        if self.rng.random() < 0.5:
+            self.look(i)
+        if self.is_up:
+            word = next_word(switch_of(before, read_store(self.client)), off=off, now_ms=now_ms)
+            assert tell_store(self.client, word)
+            file.write(word)
+
+    def pass_some_time(self) -> None:
+        self.now_ms += self.rng.randint(1, HOUR // 4)
+        what = self.rng.random()
+        if what < 0.2:
+            self.is_up = not self.is_up
+        elif what < 0.5:
+            self.look(self.rng.randrange(3))
+        else:
+            self.say(off=self.rng.random() < 0.5)
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_what_was_said_last_holds_everywhere_whatever_the_clocks_show(
+    seed: int, client: Any, tmp_path: Path
+) -> None:
+    machines = Machines(client, tmp_path, random.Random(seed))
+    for _ in range(40):
+        machines.pass_some_time()
+    machines.is_up = True
+    for i in (0, 1, 2, 0, 1, 2):
+        machines.look(i)
+
+    machines.say(off=bool(seed % 2))
+    for i in (0, 1, 2, 0, 1, 2):
+        machines.look(i)
+
+    (found,) = {sidecar.look() for sidecar in machines.sidecars}
+    assert found.off is bool(seed % 2)
+    assert found.said_in == ("file", "store")
 
 
 # -- the verbs ----------------------------------------------------------------------------------
