@@ -12,7 +12,8 @@ from itertools import count
 
 META = "pm:meta"  # hash, permanent: schema, shards, incarnation, key of the raters' ranks
 NAMES = "pm:names"  # hash, permanent: digest -> what it stands for
-OFF = "pm:off"  # string, permanent: while routing is off, since when (epoch ms)
+OFF = "pm:off"  # string, permanent, while it is the last word: when it was said, and since when
+ON = "{pm:off}:on"  # the same of the word that routing is on; in one slot with it
 STANDINGS = "{pm:choices}:standings"  # hash, permanent: scope -> what its choices stand at
 RELEASES = "{pm:choices}:releases"  # stream, bounded: each choice that changed, with its evidence
 DRIFT = "{pm:drift}:state"  # hash, permanent: endpoint -> what is known; last closed bucket

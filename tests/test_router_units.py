@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -240,7 +241,9 @@ def test_bound_beyond_this_machine_keys_are_required(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setenv("APP_KEY", "k")
     app = {"mine": {"keys": [{"env": "APP_KEY"}]}}
-    assert configuration(server={"host": "0.0.0.0"}, apps=app).app_keys == {"k": "mine"}
+    assert configuration(server={"host": "0.0.0.0"}, apps=app).app_keys == {
+        sha256(b"k").digest(): "mine"
+    }
 
 
 def test_secrets_never_show_in_errors_or_representations(

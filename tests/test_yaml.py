@@ -275,7 +275,6 @@ def test_every_error_comes_in_one_round_merges_included() -> None:
         (13, "endpoints[2].colour", "colour"),
         (14, "endpoints[3]", "foo"),
         (15, "endpoints[4].provider", "opanai"),
-        (15, "endpoints[4].base_url", "missing"),
         (16, "endpoints[5].<<", "3"),
         (17, "endpoints[6].id", "a"),
         (17, "endpoints[6].auth.env", "POINTSMAN_TEST_MISSING"),

@@ -19,14 +19,14 @@ from router.beliefs.alarms import Alarms
 from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.choices import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.damage import DamageNotices
+from router.beliefs.kept_switch import KeptSwitch
 from router.beliefs.names import Names
 from router.beliefs.outlooks import tasks_of
 from router.beliefs.releases import Releases
 from router.beliefs.served import ServedModels
 from router.beliefs.store_memory import SeenMemory
-from router.beliefs.switch import read_switch
+from router.beliefs.switch import Switch
 from router.config.compiled import Configuration
-from router.config.places import OFF_FILE
 from router.config.watch import WatchedFile
 from router.errors import Problem
 from telemetry import keys, store_secrets
@@ -81,6 +81,7 @@ class _Seen(NamedTuple):
     standings: dict[bytes, bytes]
     watches: dict[bytes, bytes]
     off: bytes | None
+    on: bytes | None
     memory: bytes | None
     secrets: SeenSecrets
 
@@ -117,10 +118,11 @@ class _Followed:
         pipeline.hgetall(keys.STANDINGS)
         pipeline.hgetall(keys.DRIFT)
         pipeline.get(keys.OFF)
+        pipeline.get(keys.ON)
         pipeline.get(keys.MEMORY)
         store_secrets.ask(pipeline)
-        standings, watches, off, memory, *secrets = pipeline.execute()
-        return _Seen(standings, watches, off, memory, SeenSecrets(*secrets))
+        standings, watches, off, on, memory, *secrets = pipeline.execute()
+        return _Seen(standings, watches, off, on, memory, SeenSecrets(*secrets))
 
 
 class Keeper:
@@ -140,8 +142,7 @@ class Keeper:
         """
         review_keys = choices.seeds(configuration)
         self.current = believe(configuration, NOTHING, version=0, review_keys=review_keys)
-        self.off = False
-        self.off_since_ms: int | None = None
+        self.switch = Switch()
         self.store_up = False
         self.trouble: StoreTrouble | None = None  # why the store could not be read
         self.references: dict[str, int] = {}  # what became of feedback by them
@@ -154,8 +155,7 @@ class Keeper:
         self.on_taken: Callable[[Configuration], None] = lambda configuration: None
         self._configuration = configuration
         self._address = address
-        self._off_file = state_dir / OFF_FILE
-        self._off_in_store: bytes | None = None
+        self._kept_switch = KeptSwitch(state_dir)
         self._wanted: dict[ReviewKey, None] = {}
         self._next_look = 0.0  # monotonic seconds
         self._review_at_ms = 0  # the next review that is due by time
@@ -180,6 +180,11 @@ class Keeper:
         """End the thread."""
         self._stop.set()
         self._thread.join(2)
+
+    @property
+    def off(self) -> bool:
+        """Whether routing is switched off."""
+        return self.switch.off
 
     @property
     def age_s(self) -> float:
@@ -267,7 +272,7 @@ class Keeper:
         self.raters = reader.raters
         if seen is not None:
             self._agree(followed, seen.secrets)
-            self._off_in_store = seen.off
+            self._kept_switch.hear(followed.client, seen.off, seen.on)
             self.memory.look(followed.client, seen.memory)
             self.served.exchange(followed.client)
             if not reader.keeping:
@@ -386,11 +391,8 @@ class Keeper:
             return False
 
     def _look_at_switch(self) -> None:
-        """A file in the state directory switches off whoever shares it, the store the others.
-
-        Of a store that is away the last word holds.
-        """
-        off, self.off_since_ms = read_switch(self._off_file, self._off_in_store)
-        if off is not self.off:
-            log.warning("routing is switched off" if off else "routing is switched on")
-        self.off = off
+        """Go by the last word, whether it was said in the state directory or to the store."""
+        switch = self._kept_switch.look()
+        if switch.off is not self.off:
+            log.warning("routing is switched off" if switch.off else "routing is switched on")
+        self.switch = switch

@@ -18,6 +18,7 @@ from router.config.entries import (
     ObjectiveKind,
     is_reserved,
 )
+from router.config.keys import digest_of, short_id
 from router.config.lines import shown
 from router.config.masking import HIDDEN, NO_KEY_HERE, Place, is_name_of_variable, masked
 from router.endpoints.base_url import part_user, without_user
@@ -69,7 +70,7 @@ def cross_check(entries: File) -> Iterator[tuple[Place, str, str]]:
 
 def _check_keys(entries: File) -> Iterator[tuple[Place, str, str]]:
     """Yield keys that stand for two callers: whose call would it be?"""
-    places: list[tuple[Place, AuthEntry]] = []
+    places: list[tuple[Place, AuthEntry | str]] = []
     if entries.server.admin_key:
         places.append((("server", "admin_key"), entries.server.admin_key))
     for name, app in entries.apps.items():
@@ -77,17 +78,21 @@ def _check_keys(entries: File) -> Iterator[tuple[Place, str, str]]:
     for field in SEALS:
         if (secret := getattr(entries.server, field)) is not None:
             places.append((("server", field), secret))
-    seen: dict[str, Place] = {}
+    seen: dict[bytes, Place] = {}
     for where, key in places:
         try:
-            value = key.secret()
+            digest = digest_of(key)
         except LookupError:
             continue
-        first = seen.setdefault(value, where)
-        if first != where and not (first[-1] in SEALS and where[-1] in SEALS):
-            hint = f"the same key as {shown(first)}; give each caller its own"
-            if where[-1] in SEALS:
-                hint = f"the same as {shown(first)}: whoever has that could make decision ids up"
+        first = seen.setdefault(digest, where)
+        if first == where or (first[-1] in SEALS and where[-1] in SEALS):
+            continue
+        hint = f"the same key as {shown(first)}; give each caller its own"
+        if where[-1] in SEALS:
+            hint = f"the same as {shown(first)}: whoever has that could make decision ids up"
+        if isinstance(key, str):
+            yield where, short_id(key), hint
+        else:
             source = HIDDEN if _is_hidden(key) else str(key.env or key.file)
             yield (*where, "env" if key.env else "file"), source, hint
 
@@ -104,7 +109,8 @@ def _check_endpoint(
     if entries.models:
         yield from _check_name((*where, "model"), endpoint.model, entries.models, "model")
     provider = entries.providers.get(endpoint.provider or "")
-    if not endpoint.base_url and not (provider and provider.base_url):
+    is_known = endpoint.provider is None or provider is not None
+    if is_known and not endpoint.base_url and not (provider and provider.base_url):
         yield (*where, "base_url"), "missing", "give it, or name a provider that has one"
     yield from _check_translate(where, endpoint, provider)
     yield from _check_auth((*where, "auth"), endpoint.auth)

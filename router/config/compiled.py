@@ -19,6 +19,7 @@ from router.config.entries import (
     TaskEntry,
 )
 from router.config.file import parse, read
+from router.config.keys import digest_of
 from router.config.process import ArchiveEntry, ServerEntry, StoreEntry
 from router.config.standing import why_forbidden
 from router.endpoints.catalog import Catalog, Endpoint, compile_catalog
@@ -93,8 +94,8 @@ class Configuration:
     task_index: dict[str, int]
     strategies: dict[str, Strategy]
     apps: dict[str, App]
-    app_keys: dict[str, str]  # key -> app
-    admin_key: str | None
+    app_keys: dict[bytes, str]  # digest of a key -> app
+    admin_key: bytes | None  # its digest
     seal_key: bytes | None = field(repr=False)  # of `seal_secret`; None: the store's seals
     seal_key_before: bytes | None = field(repr=False)
     task_digests: tuple[int, ...]  # in the order of `task_index`
@@ -197,9 +198,12 @@ def compile_entries(entries: File, *, version: int, secrets: bool) -> Configurat
         strategies=strategies,
         apps=apps,
         app_keys={
-            key.secret(): name for name, e in entries.all_apps.items() for key in e.keys if secrets
+            digest_of(key): name
+            for name, e in entries.all_apps.items()
+            for key in e.keys
+            if secrets
         },
-        admin_key=admin.secret() if admin and secrets else None,
+        admin_key=digest_of(admin) if admin and secrets else None,
         seal_key=_seal_key(entries.server.seal_secret if secrets else None),
         seal_key_before=_seal_key(entries.server.seal_secret_before if secrets else None),
         task_digests=tuple(digest8("task", name) for name in tasks),

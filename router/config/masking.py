@@ -35,6 +35,18 @@ NO_KEY_HERE = (
 )
 
 
+NO_CALLERS_KEY_HERE = (
+    "a key never stands in this file: write its digest, as `pointsman key` prints it, or put it "
+    "into an environment variable and name that, {env: NAME}, or into a file, {file: PATH}"
+)
+
+
+def no_key_at(where: Place) -> str:
+    """Return what to write instead of a key at a place of the file."""
+    is_callers = "keys" in where[2:3] or "admin_key" in where[1:2]
+    return NO_CALLERS_KEY_HERE if is_callers else NO_KEY_HERE
+
+
 def masked(text: str) -> str:
     """Return a text without what looks like a secret."""
     return KEY.sub(HIDDEN, QUERY.sub(rf"\1{HIDDEN}", USER.sub(f"{HIDDEN}@", text)))

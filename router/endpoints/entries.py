@@ -30,8 +30,13 @@ from router.endpoints.scalars import as_meant, kinds_of
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@+-]{0,127}")
 
 
+def is_name(text: str) -> bool:
+    """Return whether a text may be a name."""
+    return _NAME.fullmatch(text) is not None
+
+
 def _checked_name(value: str) -> str:
-    if not _NAME.fullmatch(value):
+    if not is_name(value):
         raise ValueError("use 1 to 128 letters, digits and . _ / @ + -; no spaces, no colons")
     return value
 
