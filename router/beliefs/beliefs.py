@@ -25,7 +25,8 @@ from bandit.posterior import Bank, Posterior
 from bandit.utility import Objective
 from router.beliefs import alarms, choices, outlooks, splits
 from router.beliefs.alarms import EndpointWatch
-from router.beliefs.choices import Choices, Kept, ReviewKey
+from router.beliefs.choices import Choices
+from router.beliefs.kept import Kept, ReviewKey
 from router.beliefs.outlooks import Outlook
 from router.config.compiled import App, Configuration
 

@@ -17,14 +17,15 @@ from bandit.families import N_COLUMNS
 from router.beliefs import alarms, choices, splits
 from router.beliefs.alarms import Alarms
 from router.beliefs.beliefs import Beliefs, believe
-from router.beliefs.choices import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.damage import DamageNotices
+from router.beliefs.kept import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.names import Names
 from router.beliefs.outlooks import tasks_of
 from router.beliefs.releases import Releases
 from router.beliefs.served import ServedModels
 from router.beliefs.store_memory import SeenMemory
 from router.beliefs.switch import read_switch
+from router.beliefs.teachers import with_teachers
 from router.config.compiled import Configuration
 from router.config.places import OFF_FILE
 from router.config.watch import WatchedFile
@@ -151,6 +152,8 @@ class Keeper:
         self.secret = StoreSecret(state_dir)
         self.file = file
         self.on_taken: Callable[[Configuration], None] = lambda configuration: None
+        self.find_lost: Callable[[], frozenset[str]] = frozenset
+        self._lost = frozenset[str]()  # ids of endpoints that are away for so long
         self._configuration = configuration
         self._address = address
         self._off_file = state_dir / OFF_FILE
@@ -291,7 +294,8 @@ class Keeper:
         """Return whether a review key was asked for, or has its review, although no row changed."""
         wanted = [key for key in list(self._wanted) if choices.is_current(key, self._configuration)]
         new = any(review_key not in self.current.choices for review_key in wanted)
-        return new or time.time() * 1000 >= self._review_at_ms
+        lost, self._lost = self._lost, self.find_lost()
+        return new or lost != self._lost or time.time() * 1000 >= self._review_at_ms
 
     def _close_bucket(self, reader: Reader, watches: Alarms) -> bool:
         """Look whether an endpoint changed; return whether to believe otherwise."""
@@ -356,9 +360,10 @@ class Keeper:
                 configuration,
                 now_ms=now_ms,
                 alarmed_at_ms=alarmed_at_ms,
+                lost=self._lost,
             )
             if found is not None:
-                written = self._write(releases, *found, now_ms=now_ms)
+                written = self._write(releases, *with_teachers(*found, beliefs), now_ms=now_ms)
                 changed |= written
                 if not written:
                     next_ms.append(now_ms)

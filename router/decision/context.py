@@ -7,7 +7,8 @@ from typing import Any
 from msgspec import Struct
 
 from router.beliefs.beliefs import Beliefs
-from router.beliefs.choices import Choices, ReviewKey, host_of, key_text
+from router.beliefs.choices import Choices, host_of
+from router.beliefs.kept import ReviewKey, key_text
 from router.config.compiled import App, Configuration, Strategy
 from router.decision.units import Unit
 from router.dialects.request import CallRequest, Structure
