@@ -133,6 +133,16 @@ def test_who_is_below_the_floor_yields_at_once_to_the_next_in_the_order() -> Non
     assert reviewed(found, CHEAPEST, at=3, due=NOT_DUE)[1][0].reason == "below its floor"
 
 
+def test_who_fell_yields_to_the_next_that_is_rather_above_the_floor_than_to_the_dearest() -> None:
+    """Somebody of whom little is known serves before it is told that only the dearest is good."""
+    found = posterior(calls=[100] * 4, quality=[0.9, 0.86, 0.9, 0.3], labels=[400, 400, 6, 400])
+    p = p_above_floor(found, 0)
+
+    assert 0.5 < p[2] < 0.7
+    assert reviewed(found, CHEAPEST)[0] == 1
+    assert reviewed(found, CHEAPEST, at=3, due=NOT_DUE)[0] == 2
+
+
 @pytest.mark.parametrize(("labels", "serves"), [(19, 3), (20, 2)])
 def test_nobody_falls_below_the_floor_on_fewer_than_twenty_labels_of_its_own(
     labels: int, serves: int
@@ -291,7 +301,7 @@ def test_whatever_is_believed_every_move_is_calm(days: list, objective: Objectiv
         for move in released:
             need = 0.95 if at_ms < left.get(move.after, -DAY_MS) + DAY_MS else None
             p = p_above_floor(found, 0)
-            assert p[move.after] >= (need or 0.7)
+            assert p[move.after] >= (need or (0.5 if move.reason == "below its floor" else 0.7))
             if move.reason == "first in the order":
                 assert due
                 ahead = Ordering(found, objective, 0, EVERYBODY).p_ahead(now)[move.after]

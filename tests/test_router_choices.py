@@ -594,6 +594,38 @@ def test_keepers_release_what_is_certain_once_although_no_review_is_due(
     assert [(t["task"], t["after"], t["reason"]) for t in told] == [("code", "b", "certain")]
 
 
+@pytest.mark.usefixtures("store")  # a script decides
+def test_a_keeper_sees_to_what_is_lost_although_nothing_else_changed(
+    client: Any, address: Address, state_dir: Path
+) -> None:
+    _store(client, calls_of(("code", "a", 20)))
+    keeper = Keeper(PRICED, address, state_dir)
+
+    def stands_at(group: int) -> bool:
+        found = keeper.current.choices.get(ORDERED)
+        return found is not None and law_of(found, "code", PRICED).current == group
+
+    def until_at(group: int) -> None:
+        deadline = time.monotonic() + 10
+        while not stands_at(group):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    keeper.start()
+    try:
+        until_at(2)
+        keeper.find_lost = lambda: frozenset({"c"})
+        until_at(1)
+    finally:
+        keeper.stop()
+
+    told = [json.loads(entry[1][b"release"]) for entry in client.xrange(keys.RELEASES)]
+    assert [(t["before"], t["after"], t["reason"]) for t in told] == [
+        ("a", "c", "first in the order"),
+        ("c", "b", "next after a loss"),
+    ]
+
+
 def test_a_start_knows_the_choices_before_its_first_draw(
     client: Any, address: Address, state_dir: Path
 ) -> None:
