@@ -105,7 +105,8 @@ class HastyRules:
     """The rules before: by expectation alone, from the first call on, and below the floor at once.
 
     The floor was held against posterior means; challengers were the least measured above it. Nobody
-    was ever lost.
+    was ever lost. One thing is not as it was: a choice that seems below the floor, and whom nobody
+    may replace, is still a candidate of the step *sample*.
     """
 
     name = "before"
