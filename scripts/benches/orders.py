@@ -18,7 +18,7 @@ Measured = dict[str, Any]
 RULES = ("before", "after")
 LABELS = {"sparse": SPARSE, "plenty": PLENTY}
 REPORTED = 100
-"""The first seed of those that are reported; rules were tried on 1 to 8."""
+"""The first seed of those that are reported; rules were tried on 1 to 8 and 20 to 25."""
 MOST_MOVES, MOST_OVER, MOST_BELOW = 2.0, 0.02, 0.1
 QUICK_WEEKS, QUICK_MOVES = 2, 3.5
 """Two weeks with sparse labels say little: what they keep is that nothing is as before."""
