@@ -19,6 +19,7 @@ Nothing here does I/O, reads a clock, owns a random generator or logs. In readin
 - `pacing`: the price of money at which a budget lasts
 - `draws`: the law by which one endpoint is drawn, with its exact propensity
 - `incumbent`: the guarded law: challengers, allowance, releases
+- `ordering`: what `cheapest` and `fastest` sort by, and how surely
 - `orders`: the law of `cheapest` and `fastest`
 - `regimes`: which evidence counts after it did
 - `watcher`: both, for one endpoint and for all

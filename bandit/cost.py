@@ -10,6 +10,8 @@ TOKENS_PRIOR_N = 3.0
 TOKENS_DEFAULT = (500.0, 200.0)
 """Tokens in and out where nothing was ever called; only their ratio matters, and that little."""
 Z90 = 1.2816
+MAX_LN_VARIANCE = 1.0
+"""Of a call's ln(tokens): two odd calls make no endpoint's cost a guess."""
 TOKENS_DEFAULT_N = 0.001
 """So that the default yields to the first real call."""
 
@@ -39,10 +41,28 @@ def bound_factor(
 
     Tokens are taken as log-normal; their spread is shrunk to sd 1, worth three calls.
     """
+    variance = _ln_variance(n, ln, ln2)
+    return np.asarray(np.exp(Z90 * np.sqrt(variance) - variance / 2))
+
+
+def relative_sd(
+    n: NDArray[np.float64], ln: NDArray[np.float64], ln2: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return how uncertain expected tokens are, as a share of them, (n_categories, n_arms).
+
+    That of a mean of log-normals; .76 where nobody called, since endpoints differ in wordiness.
+    """
+    variance = np.minimum(_ln_variance(n, ln, ln2), MAX_LN_VARIANCE)
+    return np.asarray(np.sqrt(np.expm1(variance) / (n + TOKENS_PRIOR_N)))
+
+
+def _ln_variance(
+    n: NDArray[np.float64], ln: NDArray[np.float64], ln2: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the variance of ln(tokens of a call), shrunk to 1, worth three calls."""
     mean = np.divide(ln, n, out=np.zeros_like(ln), where=n > 0)
     scatter = np.maximum(ln2 - n * mean**2, 0)
-    variance = (scatter + TOKENS_PRIOR_N) / (np.maximum(n - 1, 0) + TOKENS_PRIOR_N)
-    return np.asarray(np.exp(Z90 * np.sqrt(variance) - variance / 2))
+    return np.asarray((scatter + TOKENS_PRIOR_N) / (np.maximum(n - 1, 0) + TOKENS_PRIOR_N))
 
 
 def _wordiness(

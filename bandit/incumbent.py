@@ -18,7 +18,7 @@ from scipy.special import expit, log_ndtr, ndtr
 
 from bandit.draws import Law
 from bandit.posterior import Posterior
-from bandit.utility import Objective, mean_utility
+from bandit.utility import Objective, enough_labels, mean_utility
 
 ALLOWANCE = 0.01
 """Share of the incumbent's successes that exploring may cost."""
@@ -45,8 +45,6 @@ SURELY = "certain"
 LEAST_HEADROOM = 0.01
 TIE_BREAK = 1e-6
 """Groups of which nothing is known gain alike; among them the given order decides."""
-TASK_LABELS, APP_LABELS = 20, 30
-"""Labels in this task, or over all tasks of the app, without which nothing is explored."""
 STAY_AT_INCUMBENT = 0.4
 """Below .5 only while trials are running: with .55 winners wait longer for their traffic."""
 STAY_AT_RELEASED = 0.97
@@ -111,11 +109,6 @@ def room(books: Books, posterior: Posterior, objective: Objective, incumbent: in
     n = float(books.routed.sum())
     total = float(gained.sum() + lost.sum())
     return ALLOWANCE * max(n, LEAST_CALLS) + total - BOUND_Z * float(spread.sum()) ** 0.5 - RESERVE
-
-
-def enough_labels(labels: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return (n_tasks, n_groups) where (n_tasks, n_groups) labels suffice for a verdict."""
-    return (labels >= TASK_LABELS) | (labels.sum(axis=0) >= APP_LABELS)
 
 
 def contrast(

@@ -52,6 +52,11 @@ class Latency:
         typical = np.minimum(self.beta / (self.alpha - 1), MAX_LOG_VARIANCE)
         return np.asarray(np.exp(self.mean + typical / 2))
 
+    @property
+    def ln_variance(self) -> NDArray[np.float64]:
+        """Variance of the logarithm of `expected`, (n_categories, n_arms)."""
+        return self.beta / ((self.alpha - 1) * self.kappa)
+
     def quantile(self, probability: float) -> NDArray[np.float64]:
         """Return predictive quantiles in seconds, (n_categories, n_arms)."""
         return np.asarray(np.exp(self.mean + self._scale * stdtrit(2 * self.alpha, probability)))

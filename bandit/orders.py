@@ -2,12 +2,13 @@
 
 `cheapest` and `fastest` act without labels. The choice is the first in the order among the groups
 that qualify; a tenth of the calls may try others. There is no room and no *better* here: what
-they try is bounded by the share that stays.
+they try is bounded by the share that stays. They are calm: a move takes an order that surely
+holds, comes at most once an hour, and who was left within a day has to be surer still.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import nan
 
 import numpy as np
@@ -15,60 +16,57 @@ from numpy.typing import NDArray
 
 from bandit.draws import Law
 from bandit.incumbent import FLOOR, N_CHALLENGERS, Release, Standings
+from bandit.ordering import Ordering
 from bandit.posterior import Posterior
-from bandit.reliability import lower_bound
-from bandit.utility import (
-    FASTEST_LEVEL,
-    FASTEST_OK_RATE,
-    LEAST_QUALITY,
-    Objective,
-    Order,
-    above_floor,
-    admitted,
-)
+from bandit.utility import LEAST_ODDS, Objective, enough_labels
 
 STAY = 0.9
 REVIEW_EVERY_S = 3600.0
 """Prices and latencies move by the hour; releases of the guarded law by the week."""
+REST_MS, BACK_MS = 3_600_000, 86_400_000
+"""A task moves once an hour at most; for a day it is remembered whom it left."""
+AHEAD = 0.9
+"""P(ahead of the choice) that a move takes."""
+ABOVE = 0.7
+"""P(quality ≥ floor), where anything is labelled, of whom it goes to. Who serves is left only below
+`LEAST_ODDS`: between the two nothing moves."""
+EVEN = 0.5
+"""The same, of whom a fallen choice yields to. To ask for more leads past all who are not known
+well, to the dearest: in simulated weeks it cost more, moved more often and kept no floor better."""
+BACK = 0.95
+"""All of those, for whom the task left within a day."""
+MAY_BE_AHEAD = 0.1
+"""A challenger is tried while P(ahead of the choice) is so much: else the least measured would be
+those that are never drawn, and nobody else's turn would come."""
+NEVER_MS = -(1 << 61)
+FIRST, FALLEN, FAILS, LOST = (
+    "first in the order",
+    "below its floor",
+    "fails too often",
+    "next after a loss",
+)
 
 
-def measure(
-    posterior: Posterior, objective: Objective, task: int, available: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    """Return (n_groups,) what the order sorts by, at each group's best host: least comes first.
+@dataclass(frozen=True, slots=True)
+class Departures:
+    """When each task was last moved by the order, and when it left whom; epoch ms."""
 
-    inf where no host is available. `cheapest`: expected USD an answered call, per success once
-    labels exist. `fastest`: expected seconds an answered call.
-    """
-    arms = posterior.arms
-    ok = posterior.reliability.mean[task]
-    if objective.order is Order.CHEAPEST:
-        by_host = posterior.cost_usd[task] / ok
-        if posterior.judged[task].any():
-            by_host = by_host / np.maximum(posterior.quality.mean[task], LEAST_QUALITY)[arms.group]
-    else:
-        by_host = posterior.latency.expected[task] / ok
-    best = np.full(arms.n_groups, np.inf)
-    np.minimum.at(best, arms.group[available], by_host[available])
-    return best
+    moved_at_ms: NDArray[np.int64]  # (n_tasks,) what was lost is no move
+    left_at_ms: NDArray[np.int64]  # (n_tasks, n_groups)
 
+    @classmethod
+    def none(cls, n_tasks: int, n_groups: int) -> Departures:
+        """Return those before the first move."""
+        return cls(np.full(n_tasks, NEVER_MS), np.full((n_tasks, n_groups), NEVER_MS))
 
-def qualified(
-    posterior: Posterior, objective: Objective, task: int, available: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """Return (n_groups,) which groups may become the choice.
-
-    `fastest` asks for calls enough: a one-sided lower 90 % bound of the answered share of .95
-    takes 44 without a failure. They are counted over all that is kept: by the decayed counts,
-    which see outages, an endpoint of few calls an hour would never qualify.
-    """
-    fit = _admitted(posterior, objective, task, available)
-    if objective.order is Order.FASTEST:
-        calls = posterior.arms.by_group(posterior.calls)[task]
-        failed = posterior.arms.by_group(posterior.failures)[task]
-        bound = lower_bound(calls - failed, failed, level=FASTEST_LEVEL)
-        fit &= bound >= FASTEST_OK_RATE
-    return fit
+    def after(self, released: list[Release], *, now_ms: int) -> Departures:
+        """Return these with what was released now."""
+        moved, left = self.moved_at_ms.copy(), self.left_at_ms.copy()
+        for release in released:
+            left[release.task, release.before] = now_ms
+            if release.reason != LOST:
+                moved[release.task] = now_ms
+        return Departures(moved, left)
 
 
 def review(
@@ -77,6 +75,10 @@ def review(
     objective: Objective,
     available: NDArray[np.bool_],
     due: NDArray[np.bool_],
+    *,
+    lost: NDArray[np.bool_],
+    departures: Departures,
+    now_ms: int,
 ) -> tuple[Standings, list[Release], NDArray[np.bool_]]:
     """Return the standings after a review, what was released, and (n_tasks,) which were settled.
 
@@ -84,30 +86,65 @@ def review(
 
     Args:
         available: (n_arms,) endpoints that may serve at all.
-        due: (n_tasks,) tasks to review; the others change only if their choice fell below its
-            floor of quality.
+        due: (n_tasks,) tasks to review; the others change only if their choice is lost or fell
+            below its floor of quality.
+        lost: (n_tasks,) whose choice cannot serve any more.
     """
     current = standings.current.copy()
     settled = np.zeros(len(current), dtype=bool)
     released = []
     for task, now in enumerate(standings.current):
-        fallen = not above_floor(posterior, task)[now]
-        fit = qualified(posterior, objective, task, available)
-        if not (due[task] or fallen) or not fit.any():
+        ordering = Ordering(posterior, objective, task, available)
+        reason = LOST if lost[task] else _reason(ordering, int(now))
+        rests = now_ms < departures.moved_at_ms[task] + REST_MS and reason != LOST
+        if rests or not (due[task] or reason in (LOST, FALLEN)):
             continue
-        settled[task] = True
-        by = measure(posterior, objective, task, available)
-        first = int(np.where(fit, by, np.inf).argmin())
-        # Among equals the present choice stays.
-        if first == now or (fit[now] and by[now] <= by[first]):
-            continue
-        current[task] = first
-        reason = "below its floor" if fallen else "first in the order"
-        # A user's order is no belief, so there is no P(better).
-        released.append(Release(task, int(now), first, nan, float(by[now] - by[first]), reason))
+        fit = ordering.qualified()
+        if reason == LOST and not fit.any():
+            fit = ordering.servable()
+        settled[task] = fit.any()
+        left = now_ms < departures.left_at_ms[task] + BACK_MS
+        release = _move(ordering, int(now), reason, fit=fit, left=left)
+        if release is not None:
+            current[task] = release.after
+            released.append(release)
     if released:
         standings = replace(standings, current=current, version=standings.version + 1)
     return standings, released, settled
+
+
+def _reason(ordering: Ordering, now: int) -> str:
+    """Return why a task is to leave its choice, if for somebody: the order alone comes last."""
+    posterior, task = ordering.posterior, ordering.task
+    enough = enough_labels(posterior.arms.by_group(posterior.labels))[task, now]
+    if enough and ordering.p_above_floor()[now] < LEAST_ODDS:
+        return FALLEN
+    return FAILS if ordering.fails_too_often(now) else FIRST
+
+
+def _move(
+    ordering: Ordering, now: int, reason: str, *, fit: NDArray[np.bool_], left: NDArray[np.bool_]
+) -> Release | None:
+    """Return a task's move to the first in the order of those who may be moved to, if any.
+
+    Args:
+        fit, left: (n_groups,) who qualifies, and whom the task left within a day.
+    """
+    ahead = ordering.p_ahead(now)
+    above = EVEN if reason == FALLEN else ABOVE
+    able = fit & (ordering.p_above_floor() >= np.where(left, BACK, above))
+    if reason == FIRST:
+        able &= ahead >= np.where(left, BACK, AHEAD)
+    able[now] &= reason == LOST  # the incumbent, where the choice was removed
+    if reason == LOST and not able.any():
+        able = fit
+    measure = ordering.measure()
+    first = int(np.where(able, measure, np.inf).argmin())
+    if not able.any() or first == now:
+        return None
+    # Only an order has odds that it holds; who fell, fails or is lost is left to whoever is next.
+    p = float(ahead[first]) if reason == FIRST else nan
+    return Release(ordering.task, now, first, p, float(measure[now] - measure[first]), reason)
 
 
 def choose_challengers(
@@ -119,6 +156,8 @@ def choose_challengers(
 ) -> Standings:
     """Return the standings with each task's two least measured groups as challengers.
 
+    Only such as may yet be ahead of the choice.
+
     Args:
         available: (n_arms,) endpoints that may serve at all.
         order: (n_groups,) who comes first among the equally measured: the greatest.
@@ -126,7 +165,8 @@ def choose_challengers(
     calls = posterior.arms.by_group(posterior.calls)
     chosen = []
     for task, cur in enumerate(standings.current):
-        able = _admitted(posterior, objective, task, available)
+        ordering = Ordering(posterior, objective, task, available)
+        able = ordering.servable() & (ordering.p_ahead(int(cur)) >= MAY_BE_AHEAD)
         able[[int(cur), standings.incumbent]] = False
         least = np.lexsort((-order, calls[task]))
         chosen.append(tuple(int(g) for g in least if able[g])[:N_CHALLENGERS])
@@ -137,12 +177,3 @@ def law(standings: Standings, task: int, *, floor: float = FLOOR) -> Law:
     """Return the law of a task's next draw."""
     inc, cur = standings.incumbent, int(standings.current[task])
     return Law(inc, cur, standings.challengers[task], floor=floor, stay=STAY)
-
-
-def _admitted(
-    posterior: Posterior, objective: Objective, task: int, available: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """Return (n_groups,) groups of which some host may serve under the order."""
-    group = posterior.arms.group
-    hosts = admitted(posterior, task, objective, available)
-    return np.bincount(group, hosts, minlength=posterior.arms.n_groups) > 0

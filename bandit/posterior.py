@@ -100,6 +100,15 @@ class Bank:
         """(n_arms,) expected; prices are known, tokens learned fast."""
         return self.posterior.cost_usd[self.category]
 
+    @cached_property
+    def spent_usd(self) -> NDArray[np.float64]:
+        """(n_draws, n_arms) of the expected USD a call, where it is to be tried who is cheaper."""
+        rng = np.random.default_rng([self.category, 3])
+        sharpness = quality.SHARPNESS if self.sharpness is None else self.sharpness
+        sd = self.posterior.cost_ln_sd[self.category] / np.sqrt(sharpness)
+        shape = (N_DRAWS, len(sd))
+        return np.asarray(self.cost_usd * np.exp(sd * rng.standard_normal(shape)))
+
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
@@ -157,8 +166,8 @@ class Posterior:
         return derived.calibrate(self.evidence.derived)
 
     @cached_property
-    def cost_usd(self) -> NDArray[np.float64]:
-        """(n_categories, n_arms) expected USD a call."""
+    def _tokens(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Expected tokens in and out of a call, each (n_categories, n_arms)."""
         use = self.evidence.usage
         tokens_out = cost.expected_tokens(
             use[..., U.N], use[..., U.TOKENS_OUT], default=cost.TOKENS_DEFAULT[1]
@@ -173,12 +182,28 @@ class Posterior:
             len(self.arms.group),
             axis=1,
         )
+        return tokens_in, tokens_out
+
+    @cached_property
+    def cost_usd(self) -> NDArray[np.float64]:
+        """(n_categories, n_arms) expected USD a call."""
+        tokens_in, tokens_out = self._tokens
         return cost.expected_cost(
             tokens_in,
             tokens_out,
             input_usd_per_mtok=self.arms.input_usd_per_mtok,
             output_usd_per_mtok=self.arms.output_usd_per_mtok,
         )
+
+    @cached_property
+    def cost_ln_sd(self) -> NDArray[np.float64]:
+        """(n_categories, n_arms) sd of ln(`cost_usd`): of tokens, as prices are known."""
+        use, (tokens_in, tokens_out) = self.evidence.usage, self._tokens
+        usd_in = np.nan_to_num(tokens_in * self.arms.input_usd_per_mtok)
+        usd_out = np.nan_to_num(tokens_out * self.arms.output_usd_per_mtok)
+        usd = usd_in + usd_out
+        by_output = np.divide(usd_out, usd, out=np.zeros_like(usd), where=usd > 0)
+        return by_output * cost.relative_sd(use[..., U.N], use[..., U.LN_OUT], use[..., U.LN_OUT2])
 
     @cached_property
     def cost_bound_usd(self) -> NDArray[np.float64]:

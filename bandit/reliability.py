@@ -34,6 +34,12 @@ class Reliability:
         return self.ok / (self.ok + self.fail) * self.usable
 
     @property
+    def ln_variance(self) -> NDArray[np.float64]:
+        """Variance of the logarithm of `mean`, (n_categories, n_arms)."""
+        n, m = self.ok + self.fail, self.valid + self.invalid
+        return np.asarray(self.fail / (self.ok * (n + 1)) + self.invalid / (self.valid * (m + 1)))
+
+    @property
     def usable(self) -> NDArray[np.float64]:
         """Posterior means of the usable share of answers, (n_categories, n_arms)."""
         return self.valid / (self.valid + self.invalid)

@@ -7,12 +7,18 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from bandit.posterior import N_DRAWS, Bank, Posterior
 from bandit.reliability import upper_bound
 
 FLOOR_SHARE = 0.9
 """An order strategy serves nothing below this share of the best known quality."""
+TASK_LABELS, APP_LABELS = 20, 30
+"""Labels in this task, or over all tasks of the app, without which there is no verdict: nothing is
+explored beside an incumbent, and nobody falls below an order's floor."""
+LEAST_ODDS = 0.3
+"""P(quality ≥ floor) below which nobody is served under an order."""
 FASTEST_OK_RATE = 0.95
 FASTEST_LEVEL = 0.9
 """`fastest` leaves out endpoints whose answered share is below .95 with 90 % certainty."""
@@ -20,6 +26,11 @@ EQUAL_COST = 1.01
 """Hosts within 1 % of the least cost count as equally dear."""
 LEAST_QUALITY = 0.01
 """Cost per success divides by quality; below this an endpoint is as good as useless."""
+
+
+def enough_labels(labels: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return (n_tasks, n_groups) where (n_tasks, n_groups) labels suffice for a verdict."""
+    return (labels >= TASK_LABELS) | (labels.sum(axis=0) >= APP_LABELS)
 
 
 class Order(StrEnum):
@@ -76,7 +87,7 @@ def _scores(bank: Bank, objective: Objective) -> NDArray[np.float64]:
     if objective.order is Order.CHEAPEST:
         labelled = bank.posterior.judged[bank.category].any()
         success = np.maximum(bank.quality, LEAST_QUALITY) if labelled else 1.0
-        return -bank.cost_usd / (bank.ok * success)
+        return -bank.spent_usd / (bank.ok * success)
     if objective.order is Order.FASTEST:
         return -bank.latency_s / bank.ok
     if objective.value_usd is None:
@@ -181,10 +192,24 @@ def admitted(
 def above_floor(
     posterior: Posterior, category: int, eligible: NDArray[np.bool_] | None = None
 ) -> NDArray[np.bool_]:
-    """Return (n_groups,) groups with P(quality ≥ floor) ≥ .5; all, while nothing is labelled.
+    """Return (n_groups,) groups that an order may serve: P(quality ≥ floor) ≥ .3.
+
+    All, while nothing is labelled. At even odds those of whom nothing is known would be left out
+    as soon as others are labelled, and so never be known.
 
     Args:
         eligible: (n_arms,) endpoints whose groups' best quality makes the floor; None is all.
+    """
+    return p_above_floor(posterior, category, eligible) >= LEAST_ODDS
+
+
+def p_above_floor(
+    posterior: Posterior, category: int, eligible: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
+    """Return (n_groups,) P(quality ≥ floor); 1 while nothing is labelled.
+
+    It is asked of the difference to the best known: what is not known of that one counts as well,
+    and how hard the category is cancels.
     """
     judged = posterior.judged[category]
     if eligible is not None:
@@ -192,6 +217,9 @@ def above_floor(
     known = np.bincount(posterior.arms.group, judged) > 0
     mean = posterior.quality.mean[category]
     if not known.any():
-        return np.ones(len(mean), dtype=bool)
-    # A Gaussian: its mean ≥ floor iff P(≥ floor) ≥ .5.
-    return np.asarray(mean >= FLOOR_SHARE * mean[known].max())
+        return np.ones(len(mean))
+    best = int(np.where(known, mean, -np.inf).argmax())
+    margin = (1 - FLOOR_SHARE) * max(float(mean[best]), 0.0)
+    difference, sd = posterior.quality.difference(category, best)
+    z = (difference + margin) / np.maximum(sd, 1e-12)
+    return np.where(sd > 0, ndtr(z), 1.0)

@@ -99,6 +99,9 @@ class Sidecar:
         self.ids = StoredIds(address, has_room=lambda: self.keeper.memory.has_room_for_ids)
         self.thoughts = StoredIds(address, has_room=lambda: self.keeper.memory.has_room_for_draws)
         self.health = Health()
+        self.keeper.find_lost = lambda: self.health.lost(
+            self.keeper.current.configuration.catalog, time.monotonic()
+        )
         self.observer = ObserverLine(state_dir, address, n_shards=n_shards) if observing else None
         self.decisions = DecisionLog(
             state_dir / "decisions",

@@ -26,7 +26,7 @@ from bandit.regimes import FIRST, count_derived, count_quality
 from router.beliefs import choices
 from router.beliefs.alarms import AlarmNotice, Alarms, EndpointWatch
 from router.beliefs.beliefs import Beliefs, believe
-from router.beliefs.choices import Kept
+from router.beliefs.kept import Kept
 from router.report import terminal
 from telemetry import events, frames, keys
 from telemetry.events import FeedbackKind, digest8

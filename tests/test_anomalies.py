@@ -25,7 +25,7 @@ from pipeline import NOW_MS, fold_all, journalled, reset, send_all, state
 from bandit import cells
 from bandit.draws import Step
 from bandit.families import N_COLUMNS
-from router.beliefs.choices import Kept, ReleaseNotice, ReviewKey
+from router.beliefs.kept import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.releases import Releases
 from router.decision.draws import Draws
 from router.decision.shared_draws import StoredDraw

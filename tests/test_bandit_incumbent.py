@@ -20,7 +20,7 @@ from bandit.reliability import Reliability
 from bandit.replay.loop import Loop, Rules
 from bandit.replay.run import Pointsman, run
 from bandit.replay.scenarios import Outcomes, Scenario, make_stream
-from bandit.utility import Objective
+from bandit.utility import Objective, enough_labels
 
 QUALITY = Objective()
 PRICED = Objective(value_usd=0.1)
@@ -180,11 +180,11 @@ def test_expected_gain_is_the_integral_of_the_clipped_difference(mean, sd, refer
 def test_a_verdict_takes_20_labels_here_or_30_over_all_tasks(labels, enough) -> None:
     over_tasks = np.array(labels, dtype=float)[:, None]
 
-    assert incumbent.enough_labels(over_tasks)[:, 0].tolist() == enough
+    assert enough_labels(over_tasks)[:, 0].tolist() == enough
 
 
 def test_29_labels_over_all_tasks_are_too_few() -> None:
-    assert not incumbent.enough_labels(np.array([[19.0], [10.0]])).any()
+    assert not enough_labels(np.array([[19.0], [10.0]])).any()
 
 
 def test_challengers_are_the_two_of_most_expected_gain() -> None:

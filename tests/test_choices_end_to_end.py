@@ -141,19 +141,108 @@ def test_sensitive_calls_and_those_that_ask_do_not_explore(
                 assert answer.headers["x-router-endpoint"] == "a"
 
 
-def test_cheapest_needs_no_labels(
+def cheapest(provider: Provider, **usd: float) -> dict[str, Any]:
+    """An app that wants the cheapest beside one that only judges."""
+    value = configured(provider)
+    value["endpoints"] = [
+        endpoint(provider, name, prices={"input_usd_per_mtok": price, "output_usd_per_mtok": price})
+        for name, price in usd.items()
+    ]
+    value["apps"]["default"]["strategy"] = "cheapest"
+    return value
+
+
+def test_cheapest_needs_no_labels_but_twenty_calls(
     provider: Provider, state_dir: Path, address: Address, client: Any
 ) -> None:
-    value = configured(provider)
-    value["endpoints"][1]["prices"] = {"input_usd_per_mtok": 0.1, "output_usd_per_mtok": 0.1}
-    value["apps"]["default"]["strategy"] = "cheapest"
-    with whole(value, state_dir, address) as sidecar:
-        served = serve(sidecar, 100, None)
-        assert served["b"] >= 90
-        sidecar.until(lambda: choice(sidecar).get("calls") == 100)
+    with whole(cheapest(provider, a=2, b=0.1), state_dir, address) as sidecar:
+        sidecar.http.headers["x-router-explore"] = "0"
+        assert serve(sidecar, 20, None) == {"a": 20}
+        del sidecar.http.headers["x-router-explore"]
+        sidecar.until(lambda: choice(sidecar).get("current") == "b")
+        assert serve(sidecar, 100, None)["b"] >= 90
+        sidecar.until(lambda: choice(sidecar).get("calls") == 120)
         found = choice(sidecar)
         assert (found["incumbent"], found["current"], found["room"]) == ("a", "b", None)
         assert found["note"] == "floor not checked: no quality signal"
+        last = found["last_release"]
+        assert (last["before"], last["after"], last["labels"]) == ("a", "b", {})
+        assert last["reason"] == "first in the order"
+
+
+def test_an_order_stays_calm_on_the_thumbs_of_another_app(
+    provider: Provider, state_dir: Path, address: Address, client: Any, monkeypatch: Any
+) -> None:
+    """Their thumbs once moved it three times in twelve seconds, to the dearest in the end."""
+    monkeypatch.setenv("MINE", "mine")
+    monkeypatch.setenv("THEIRS", "theirs")
+    value = cheapest(provider, a=8, b=0.1, c=0.5, d=2)
+    value["apps"]["default"]["keys"] = [{"env": "MINE"}]
+    value["apps"]["theirs"] = {"mode": "observe", "keys": [{"env": "THEIRS"}]}
+    with whole(value, state_dir, address) as sidecar:
+        mine, theirs = ({"x-router-key": key} for key in ("mine", "theirs"))
+
+        def stands_at() -> str:
+            return str(choice_of(sidecar, mine).get("current"))
+
+        for _ in range(25):
+            sidecar.chat("auto/code", headers=mine)
+        sidecar.until(lambda: stands_at() == "b")
+        for name, good in (("b", False), ("d", True), ("c", False), ("a", True)):
+            for _ in range(25):
+                got = sidecar.chat(name, headers={**theirs, "x-router-task": "code"})
+                said = {"decision_id": got.headers["x-router-decision-id"], "passed": good}
+                sidecar.http.post("/v1/feedback", json=said, headers=theirs)
+            for _ in range(5):
+                sidecar.chat("auto/code", headers=mine)
+        sidecar.until(lambda: labels_of(sidecar, mine) == 100)
+        assert stands_at() == "b"  # it moved within the hour already
+
+    told = [json.loads(e[1][b"release"]) for e in client.xrange(keys.RELEASES)]
+    moves = [(t["before"], t["after"], t["reason"]) for t in told if t["app"] == "default"]
+    assert moves == [("a", "b", "first in the order")]
+
+
+def test_a_move_says_from_whom_to_whom_why_and_on_whose_labels(
+    provider: Provider, state_dir: Path, address: Address, client: Any, monkeypatch: Any
+) -> None:
+    from router.report.terminal import choice_lines
+
+    monkeypatch.setenv("MINE", "mine")
+    monkeypatch.setenv("THEIRS", "theirs")
+    value = cheapest(provider, a=8, b=0.1)
+    value["apps"]["default"]["keys"] = [{"env": "MINE"}]
+    value["apps"]["theirs"] = {"mode": "observe", "keys": [{"env": "THEIRS"}]}
+    with whole(value, state_dir, address) as sidecar:
+        mine, theirs = ({"x-router-key": key} for key in ("mine", "theirs"))
+        for _ in range(12):
+            got = sidecar.chat("b", headers={**theirs, "x-router-task": "code"})
+            said = {"decision_id": got.headers["x-router-decision-id"], "passed": True}
+            sidecar.http.post("/v1/feedback", json=said, headers=theirs)
+        sidecar.until(lambda: labels_of(sidecar, mine) == 12)
+        for _ in range(20):
+            sidecar.chat("auto/code", headers=mine)
+        sidecar.until(lambda: choice_of(sidecar, mine).get("current") == "b")
+        row = choice_of(sidecar, mine)
+
+    last = row["last_release"]
+    assert (last["before"], last["after"], last["reason"]) == ("a", "b", "first in the order")
+    assert last["labels"] == {"theirs": 12}
+    (line,) = choice_lines([row])
+    assert "from a to b: first in the order with P = " in line
+    assert line.endswith("on labels: theirs 12")
+    told = [json.loads(e[1][b"release"]) for e in client.xrange(keys.RELEASES)]
+    assert [t["labels"] for t in told if t["task"] == "code"] == [{"theirs": 12}]
+
+
+def choice_of(sidecar: Sidecar, headers: dict[str, str]) -> dict[str, Any]:
+    rows = sidecar.http.get("/v1/router/posteriors", headers=headers).json()["choices"]
+    return next((r for r in rows if r["task"] == "code" and r["app"] == "default"), {})
+
+
+def labels_of(sidecar: Sidecar, headers: dict[str, str]) -> int:
+    rows = sidecar.http.get("/v1/router/posteriors", headers=headers).json()["rows"]
+    return sum(row["labels"] for row in rows if row["category"] == "code")
 
 
 def test_a_model_that_callers_name_has_choices_of_its_own(

@@ -21,7 +21,7 @@ from pipeline import NOW_MS, RECORDS, fold_all, journalled, send_all, state
 from bandit import cells
 from bandit.draws import Step
 from bandit.families import N_COLUMNS, Family, Q, U
-from router.beliefs.choices import Kept, ReleaseNotice, ReviewKey
+from router.beliefs.kept import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.releases import Releases
 from router.decision.draws import Draws
 from router.decision.shared_draws import StoredDraw

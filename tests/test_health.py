@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from conftest import LEARN, ROUTED, Provider, Reply, answer, endpoint, serving
 
+from router.config.compiled import compile_text
 from router.endpoints.breaker import (
     LONGEST_REST_S,
     OUTAGE_S,
@@ -21,6 +23,7 @@ from router.endpoints.breaker import (
     Trouble,
     calls_back,
 )
+from router.endpoints.catalog import Catalog
 from router.endpoints.headroom import read_headroom
 from router.endpoints.health import Health
 from telemetry.events import Result
@@ -58,6 +61,26 @@ def test_breakers_open_rest_probe_and_close() -> None:
     health.end(0, Result.OK, 3.5)
     assert not health.is_blocked(0, 3.5)
     assert not health.is_open(0)
+
+
+def test_who_is_away_for_ten_minutes_is_lost_until_it_answers() -> None:
+    catalog = parse_catalog("a", "b")
+    health = Health()
+    digest = catalog.by_id["a"].digest
+    for _ in range(5):
+        health.begin(digest, 0.0)
+        health.end(digest, Result.CONNECT, 0.0)
+
+    assert health.lost(catalog, 599.0) == frozenset()
+    assert health.lost(catalog, 600.0) == {"a"}
+    health.begin(digest, 600.0)
+    health.end(digest, Result.OK, 601.0)
+    assert health.lost(catalog, 1300.0) == frozenset()
+
+
+def parse_catalog(*names: str) -> Catalog:
+    entries = [{"id": n, "model": n, "base_url": "http://127.0.0.1:1/"} for n in names]
+    return compile_text(yaml.safe_dump({"endpoints": entries}), file="test.yaml").catalog
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from conftest import Provider, Sidecar, endpoint, serving
 
+from bandit import cells
+from bandit.families import N_COLUMNS, Family, U
 from router.beliefs.beliefs import believe
-from router.beliefs.choices import ReviewKey, review, rows_of, seeds, weigh
+from router.beliefs.choices import review, rows_of, seeds, weigh
 from router.beliefs.keeper import NOTHING
+from router.beliefs.kept import ReviewKey
 from router.config.compiled import Configuration, compile_text
 from router.errors import ConfigError
 from telemetry.store import Address
@@ -157,11 +162,20 @@ def test_releases_and_reports_name_nobody_whom_the_app_may_not_use(provider: Pro
         ("first", "m", "us", 1.0),
         ("second", "m", "eu", 3.0),
         ("cheap", "n", "us", 0.1),
-        ("mid-us", "o", "us", 2.0),
-        ("mid", "o", "eu", 2.0),
+        ("mid-us", "o", "us", 0.2),
+        ("mid", "o", "eu", 0.2),
     )
     (key,) = seeds(of)
-    found = believe(of, NOTHING, version=0, review_keys=[key])
+    calls = np.zeros((20, N_COLUMNS))
+    calls[:, U.CALLS] = 1
+    answered = cells.terms(
+        Family.USAGE,
+        category=np.full(20, of.task_digests[0], dtype=np.uint64),
+        endpoint=np.full(20, of.catalog.by_id["second"].digest, dtype=np.uint64),
+        at_ms=np.full(20, int(time.time() * 1000)),
+        columns=calls,
+    )
+    found = believe(of, cells.merge([answered]), version=0, review_keys=[key])
     after, released = review(key, None, found.posterior, of, now_ms=1) or (None, [])
     assert after is not None
     stands = weigh(key, after, found.posterior, NOTHING, of, now_ms=0)

@@ -19,8 +19,8 @@ from bandit.draws import LEARNING, Law
 from bandit.families import N_COLUMNS, B, Family, Q, U
 from router.beliefs import choices
 from router.beliefs.beliefs import Beliefs, believe
-from router.beliefs.choices import Kept, ReviewKey
 from router.beliefs.keeper import Keeper, known_review_keys
+from router.beliefs.kept import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.releases import Releases
 from router.config.compiled import Configuration, compile_text
 from router.errors import ConfigError
@@ -29,7 +29,7 @@ from telemetry.events import digest8
 from telemetry.store import Address
 
 NOW_MS = 1_800_000_000_000
-DAY_MS = 86_400_000
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 WEEK_MS = 7 * DAY_MS
 
 
@@ -336,8 +336,9 @@ def test_learning_mode_and_apps_that_observe_have_no_choices() -> None:
     assert known_review_keys(learning, [SCOPE], [SCOPE]) == []
 
 
-def test_cheapest_serves_the_first_in_the_order_from_the_beginning() -> None:
-    cheap = configuration(
+def priced(*names_and_usd: tuple[str, float]) -> Configuration:
+    """Endpoints with prices, for an app that wants the cheapest."""
+    return configuration(
         endpoints=[
             {
                 "id": name,
@@ -345,43 +346,77 @@ def test_cheapest_serves_the_first_in_the_order_from_the_beginning() -> None:
                 "base_url": "http://127.0.0.1:1/",
                 "prices": {"input_usd_per_mtok": usd, "output_usd_per_mtok": usd},
             }
-            for name, usd in (("a", 3), ("b", 2), ("c", 1))
+            for name, usd in names_and_usd
         ],
         apps={"default": {"mode": "route", "strategy": "cheapest"}},
     )
-    review_key = ReviewKey("default", "cheapest", "", "a")
-    posterior = beliefs(rows([]), cheap).posterior
-    after, released = choices.review(review_key, None, posterior, cheap, now_ms=NOW_MS) or (
-        BEGUN,
-        [],
-    )
 
-    assert set(after.current.values()) == {"c"}
-    assert {(r.after, r.reason, r.p_better) for r in released} == {
-        ("c", "first in the order", None)
-    }
-    assert choices.review(review_key, after, posterior, cheap, now_ms=NOW_MS + 1000) is None
-    found = state(rows([]), cheap, after)
-    assert found.room is None
-    assert law_of(found, "code", cheap).stay == 0.9
-    assert note_of(found, "code", cheap) == choices.UNCHECKED
-    assert cheap.strategies["cheapest"].release_every_s == 3600
+
+PRICED = priced(("a", 30), ("b", 20), ("c", 1))
+ORDERED = ReviewKey("default", "cheapest", "", "a")
+
+
+def calls_of(*counts: tuple[str, str, int], of: Configuration = PRICED) -> Terms:
+    """Calls without labels that are `(task, endpoint, n)`."""
+    return rows([(t, e, n, 0.0) for t, e, n in counts], of, ORDERED, labelled=False)
+
+
+def ordered(found: Terms, kept: Kept | None, at_ms: int, *, lost: tuple[str, ...] = ()):
+    posterior = beliefs(found, PRICED).posterior
+    return choices.review(ORDERED, kept, posterior, PRICED, now_ms=at_ms, lost=lost)
+
+
+def test_cheapest_serves_the_first_in_the_order_once_a_task_has_twenty_calls() -> None:
+    before = ordered(calls_of(("code", "a", 19)), None, NOW_MS)
+    found = calls_of(("code", "a", 20))
+    after, released = ordered(found, None, NOW_MS) or (BEGUN, [])
+
+    assert before is not None
+    assert before[0].current == {}
+    assert after.current == {"code": "c"}
+    assert [(r.task, r.after, r.reason) for r in released] == [("code", "c", "first in the order")]
+    assert (released[0].p_better or 0) >= 0.9
+    assert ordered(found, after, NOW_MS + 1000) is None
+    stands = state(found, PRICED, after)
+    assert stands.room is None
+    assert law_of(stands, "code", PRICED).stay == 0.9
+    assert note_of(stands, "code", PRICED) == choices.UNCHECKED
+    assert PRICED.strategies["cheapest"].release_every_s == 3600
+
+
+def test_an_order_leaves_what_is_lost_at_once_and_its_return_is_no_second_move() -> None:
+    found = calls_of(("code", "a", 20))
+    stood, _ = ordered(found, None, NOW_MS) or (BEGUN, [])
+    after, released = ordered(found, stood, NOW_MS + 1, lost=("c",)) or (BEGUN, [])
+
+    assert [(r.before, r.after, r.reason) for r in released] == [("c", "b", "next after a loss")]
+    assert after.moved_at_ms == {"code": NOW_MS}
+    assert after.left_at_ms == {"code": {"a": NOW_MS, "c": NOW_MS + 1}}
+    assert ordered(found, after, NOW_MS + 2, lost=("c",)) is None
+    assert ordered(found, after, NOW_MS + 3) is None  # it waits for the review
+    back, _ = ordered(found, after, NOW_MS + HOUR_MS) or (BEGUN, [])
+    assert back.current == {"code": "c"}  # at these prices surely
+
+
+def test_with_everybody_lost_an_order_stays() -> None:
+    found = calls_of(("code", "a", 20))
+    stood, _ = ordered(found, None, NOW_MS) or (BEGUN, [])
+
+    assert ordered(found, stood, NOW_MS + 1, lost=("a", "b", "c")) is None
+
+
+def test_whom_an_order_left_is_remembered_for_a_day() -> None:
+    found = calls_of(("code", "a", 20))
+    stood, _ = ordered(found, None, NOW_MS) or (BEGUN, [])
+    lost, _ = ordered(found, stood, NOW_MS + DAY_MS, lost=("c",)) or (BEGUN, [])
+
+    assert stood.left_at_ms == {"code": {"a": NOW_MS}}
+    assert lost.left_at_ms == {"code": {"c": NOW_MS + DAY_MS}}
 
 
 def test_an_order_goes_on_to_the_next_when_its_first_is_removed() -> None:
-    of = configuration(
-        endpoints=[
-            {
-                "id": name,
-                "model": name,
-                "base_url": "http://127.0.0.1:1/",
-                "prices": {"input_usd_per_mtok": usd, "output_usd_per_mtok": usd},
-            }
-            for name, usd in (("a", 3), ("b", 2))
-        ],
-        apps={"default": {"mode": "route", "strategy": "cheapest"}},
-    )
-    kept = Kept(ReviewKey("default", "cheapest", "", "a"), 4, NOW_MS, dict.fromkeys(of.tasks, "c"))
+    of = priced(("a", 3), ("b", 2))
+    kept = Kept(ORDERED, 4, NOW_MS, dict.fromkeys(of.tasks, "c"))
     posterior = beliefs(rows([]), of).posterior
     after, released = choices.review(kept.review_key, kept, posterior, of, now_ms=NOW_MS + 1) or (
         BEGUN,
@@ -389,7 +424,8 @@ def test_an_order_goes_on_to_the_next_when_its_first_is_removed() -> None:
     )
 
     assert set(after.current.values()) == {"b"}
-    assert [r.reason for r in released] == ["removed"] * 3 + ["first in the order"] * 3
+    assert [r.reason for r in released] == ["removed"] * 3 + ["next after a loss"] * 3
+    assert after.left_at_ms == {}  # by the incumbent they only passed
 
 
 def test_release_every_s_is_checked() -> None:
@@ -403,7 +439,7 @@ def test_release_every_s_is_checked() -> None:
 @pytest.mark.usefixtures("store")  # a script decides
 def test_of_two_that_change_the_same_version_one_wins(client: Any) -> None:
     one, two = Releases(client), Releases(client)
-    change = choices.ReleaseNotice("code", "a", "b", 0.95, 0.1, "better")
+    change = ReleaseNotice("code", "a", "b", 0.95, 0.1, "better")
     assert one.change(BEGUN, [], now_ms=NOW_MS)
     assert two.read()
     later = Kept(SCOPE, 2, NOW_MS + 1, {"code": "b"})
@@ -452,6 +488,37 @@ def test_standings_of_the_version_before_are_read_and_go_on(client: Any) -> None
     assert ledger.change(after, released, now_ms=NOW_MS + 5)
     assert Releases(client).read()
     assert after.begun_at_ms == NOW_MS
+
+
+@pytest.mark.usefixtures("store")  # a script decides
+def test_an_order_goes_on_from_standings_that_knew_no_moves(client: Any) -> None:
+    """Laid down by the version before, they are read, moved on from, and read by the next."""
+    written = {
+        "version": 3,
+        "reviewed_at_ms": NOW_MS,
+        "current": {"code": "b", "chat": "c"},
+        "hosts": {"b": ["b"], "c": ["c"]},
+        "certain_at_ms": {},
+        "begun_at_ms": NOW_MS - 7,
+        "scope": {"app": "default", "strategy": "cheapest", "model": "", "incumbent": "a"},
+    }
+    client.hset(keys.STANDINGS, f"{ORDERED.digest:016x}", json.dumps(written).encode())
+    ledger = Releases(client)
+    ledger.read()
+    kept = ledger.kept[ORDERED]
+
+    assert kept == Kept(ORDERED, 3, NOW_MS, {"code": "b", "chat": "c"})
+    found = calls_of(("code", "b", 30), ("chat", "c", 30))
+    after, released = ordered(found, kept, NOW_MS + HOUR_MS) or (kept, [])
+    assert [(r.task, r.before, r.after) for r in released] == [("code", "b", "c")]
+    assert ledger.change(after, released, now_ms=NOW_MS + HOUR_MS)
+    other = Releases(client)
+    other.read()
+    assert other.kept[ORDERED] == after
+    assert other.kept[ORDERED].moved_at_ms == {"code": NOW_MS + HOUR_MS}
+    assert other.kept[ORDERED].left_at_ms == {"code": {"b": NOW_MS + HOUR_MS}}
+    assert other.kept[ORDERED].last == after.last
+    assert other.kept[ORDERED].begun_at_ms == NOW_MS - 7
 
 
 @pytest.mark.usefixtures("store")  # a script reads them
@@ -525,6 +592,38 @@ def test_keepers_release_what_is_certain_once_although_no_review_is_due(
 
     told = [json.loads(entry[1][b"release"]) for entry in client.xrange(keys.RELEASES)]
     assert [(t["task"], t["after"], t["reason"]) for t in told] == [("code", "b", "certain")]
+
+
+@pytest.mark.usefixtures("store")  # a script decides
+def test_a_keeper_sees_to_what_is_lost_although_nothing_else_changed(
+    client: Any, address: Address, state_dir: Path
+) -> None:
+    _store(client, calls_of(("code", "a", 20)))
+    keeper = Keeper(PRICED, address, state_dir)
+
+    def stands_at(group: int) -> bool:
+        found = keeper.current.choices.get(ORDERED)
+        return found is not None and law_of(found, "code", PRICED).current == group
+
+    def until_at(group: int) -> None:
+        deadline = time.monotonic() + 10
+        while not stands_at(group):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    keeper.start()
+    try:
+        until_at(2)
+        keeper.find_lost = lambda: frozenset({"c"})
+        until_at(1)
+    finally:
+        keeper.stop()
+
+    told = [json.loads(entry[1][b"release"]) for entry in client.xrange(keys.RELEASES)]
+    assert [(t["before"], t["after"], t["reason"]) for t in told] == [
+        ("a", "c", "first in the order"),
+        ("c", "b", "next after a loss"),
+    ]
 
 
 def test_a_start_knows_the_choices_before_its_first_draw(

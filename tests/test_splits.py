@@ -25,8 +25,9 @@ from bandit.draws import Law
 from bandit.drift import BUCKET_MS, AlarmKind, Watch
 from router.beliefs.alarms import Alarms, EndpointWatch
 from router.beliefs.beliefs import Beliefs, believe
-from router.beliefs.choices import Kept, ReviewKey, weigh
+from router.beliefs.choices import weigh
 from router.beliefs.keeper import NOTHING, Keeper
+from router.beliefs.kept import Kept, ReviewKey
 from router.beliefs.splits import (
     WORSE,
     SplitNotice,

@@ -28,7 +28,8 @@ from bandit.families import N_COLUMNS, B, D, Family, Q, U
 from bandit.report import ReportRow
 from bandit.teaching import MOST_BORROWED_N
 from router.beliefs.beliefs import Beliefs, believe
-from router.beliefs.choices import ReviewKey, weigh_all
+from router.beliefs.choices import weigh_all
+from router.beliefs.kept import ReviewKey
 from router.beliefs.outlooks import tasks_of
 from router.config import watch
 from router.config.compiled import Configuration, compile_text

@@ -135,6 +135,7 @@ class Loop:
             self._standings = incumbent.begin(rules.incumbent, n_categories)
         self._room = 0.0
         self._hour, self._settled = 0, np.zeros(n_categories, dtype=bool)
+        self._departures = orders.Departures.none(n_categories, n_arms)
         self._order = rng.permutation(n_arms).astype(float)
         self._horizon = n_calls
         self._spent_usd = 0.0
@@ -418,8 +419,16 @@ class Loop:
         objective = self.rules.objective
         if objective.order is not Order.UTILITY:
             standings, released, settled = orders.review(
-                standings, self.posterior, objective, everybody, self._due()
+                standings,
+                self.posterior,
+                objective,
+                everybody,
+                self._due(),
+                lost=np.zeros(self._n_categories, dtype=bool),
+                departures=self._departures,
+                now_ms=self._now_ms,
             )
+            self._departures = self._departures.after(released, now_ms=self._now_ms)
             self._settled |= settled
             self.releases += [(self._n_calls, r) for r in released]
             self._standings = orders.choose_challengers(

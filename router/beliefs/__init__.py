@@ -4,6 +4,8 @@
 - `splits`: which hosts are worse than the others of their group
 - `alarms`: which endpoints changed, and since when
 - `books`: what exploring cost, and how many calls a day bring
+- `kept`: what the store keeps of choices
+- `moves`: what an order moves, and whom it left
 - `choices`: what release keys stand at, and the law that follows
 - `releases`: the same in the store
 - `names`: what digests stand for, to be told to the store
@@ -14,5 +16,6 @@
 - `outlooks`: what each set of labels supports: that of all that share, and apps' own
 - `damage`: cells that count as unknown, and that this is told once
 - `beliefs`: configuration and posteriors of one version
+- `teachers`: whose labels are behind it
 - `keeper`: the thread that keeps them fresh
 """

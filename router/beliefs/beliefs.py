@@ -25,7 +25,8 @@ from bandit.posterior import Bank, Posterior
 from bandit.utility import Objective
 from router.beliefs import alarms, choices, outlooks, splits
 from router.beliefs.alarms import EndpointWatch
-from router.beliefs.choices import Choices, Kept, ReviewKey
+from router.beliefs.choices import Choices
+from router.beliefs.kept import Kept, ReviewKey
 from router.beliefs.outlooks import Outlook
 from router.config.compiled import App, Configuration
 
@@ -173,3 +174,14 @@ def _learning(configuration: Configuration, known: tuple[EndpointWatch, ...]) ->
     if arm is None:
         return LEARNING
     return replace(LEARNING, floor=share, declared=(configuration.catalog.endpoints[arm].group,))
+
+
+def draw_ahead(before: Beliefs, fresh: Beliefs) -> None:
+    """Draw the banks that were in use, of the tasks and outlooks that are still there."""
+    tasks = list(before.configuration.task_index)
+    own = [outlook.app for outlook in fresh.outlooks]
+    for category, exact in list(before.banks):
+        outlook, task = divmod(category, len(tasks))
+        there, app = fresh.configuration.task_index.get(tasks[task]), before.outlooks[outlook].app
+        if there is not None and app in own:
+            fresh.bank(own.index(app) * len(fresh.configuration.task_index) + there, exact=exact)

@@ -6,9 +6,8 @@ the posterior, so that processes that know the same agree.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from typing import Any
 
@@ -20,14 +19,15 @@ from bandit.cells import Terms
 from bandit.draws import Law
 from bandit.incumbent import Books, Release, Standings
 from bandit.posterior import Posterior
-from bandit.utility import Order
+from bandit.utility import Order, enough_labels
 from router.beliefs.books import DAY_MS, calls_a_day, read_books
+from router.beliefs.kept import Kept, ReleaseNotice, ReviewKey
+from router.beliefs.moves import Situation, by_order, departed
 from router.config.compiled import App, Configuration, Strategy
 from router.config.entries import Mode
 from router.endpoints.catalog import Catalog, speakers
 from router.endpoints.entries import Dialect
 from router.policy.route import first_permitted, incumbents_of, rivals_of
-from telemetry.events import digest8
 
 NO_SIGNAL = "no quality signal"
 SPENT = "allowance spent"
@@ -35,67 +35,6 @@ NOBODY = "nobody promises a gain"
 ELSEWHERE = "another task pays more"
 UNCHECKED = f"floor not checked: {NO_SIGNAL}"
 REMOVED = "removed"
-
-
-@lru_cache(maxsize=4096)
-def release_key(app: int, review_key: str) -> int:
-    """Return the digest of what a choice is kept under: app × task × strategy (× model)."""
-    return digest8("release", str(app), review_key)
-
-
-def key_text(strategy: str, model: str, incumbent_id: str) -> str:
-    """Return what of a review key a unit's draw is stored under, beside app and task."""
-    return f"{strategy}\x1f{model}\x1f{incumbent_id}"
-
-
-@dataclass(frozen=True, slots=True)
-class ReviewKey:
-    """Whose choices are reviewed together and share one room: an app's calls of one strategy."""
-
-    app: str
-    strategy: str
-    model: str  # the caller's own under `map_models`, else empty
-    incumbent: str  # endpoint id
-
-    @property
-    def digest(self) -> int:
-        """Names the key in the store, and sets who comes first among the unknown."""
-        text = key_text(self.strategy, self.model, self.incumbent)
-        return digest8("choices", self.app, text)
-
-    def release_keys(self, tasks: Iterable[str]) -> list[int]:
-        """Return the digest under which each task's books are kept."""
-        text = key_text(self.strategy, self.model, self.incumbent)
-        app = digest8("app", self.app)
-        return [release_key(app, f"{task}\x1f{text}") for task in tasks]
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What the store keeps of a review key: the choices that a review settled, by task."""
-
-    review_key: ReviewKey
-    version: int = 0
-    reviewed_at_ms: int = 0
-    current: Mapping[str, str] = field(default_factory=dict)  # task -> id of the group's first host
-    hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
-    """All hosts of those groups, by the first: a group outlives the removal of one of them."""
-    certain_at_ms: Mapping[str, int] = field(default_factory=dict)
-    """When a task's last release between reviews was, by task."""
-    begun_at_ms: int = field(default=0, compare=False)
-    """Since when the key's calls are counted, for their rate; 0: just now."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReleaseNotice:
-    """A release as it is announced; figures are None where the reason is no belief."""
-
-    task: str
-    before: str
-    after: str
-    p_better: float | None
-    gain: float | None
-    reason: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,6 +48,7 @@ class Choices:
     room: float | None  # in successes; None where an order decides
     laws: tuple[Law, ...]
     notes: tuple[str, ...]  # why a task is not explored, or what was not checked
+    last: Mapping[str, ReleaseNotice]  # the last release of each task
 
 
 def seeds(configuration: Configuration) -> list[ReviewKey]:
@@ -146,16 +86,18 @@ def review(
     *,
     now_ms: int,
     alarmed_at_ms: Sequence[int] = (),
+    lost: Collection[str] = (),
 ) -> tuple[Kept, list[ReleaseNotice]] | None:
     """Return what the choices of a review key are to be; None: nothing is to be written.
 
     All tasks together once in `release_every_s`; at once only what was removed and, under an
-    order strategy, what was never settled or fell below its floor. Under any other, at once also
-    what is certain, at most once a day and task, and all once an alarm names a group that a task
-    stands at, as soon as its labels since suffice for a verdict.
+    order strategy, what was never settled, is lost, or fell below its floor. Under any other,
+    at once also what is certain, at most once a day and task, and all once an alarm names a group
+    that a task stands at, as soon as its labels since suffice for a verdict.
 
     Args:
         alarmed_at_ms: (n_groups,) when the last alarm named a group, in epoch ms; 0: never.
+        lost: ids of endpoints that are away for so long that they are lost, to an order.
     """
     strategy = configuration.strategies[review_key.strategy]
     before = kept or Kept(review_key, reviewed_at_ms=now_ms, begun_at_ms=now_ms)
@@ -164,30 +106,42 @@ def review(
     due = now_ms >= before.reviewed_at_ms + strategy.release_every_s * 1000
     if strategy.objective.order is Order.UTILITY and len(alarmed_at_ms):
         due |= _is_alarmed(standings, posterior, np.array(alarmed_at_ms) > before.reviewed_at_ms)
-    arms, groups = _available(review_key, configuration)
-    released: list[Release] = []
-    tasks = list(configuration.task_index)
+    gone = {c.task for c in changes}
     if strategy.objective.order is not Order.UTILITY:
-        settled_before = set(current) - {c.task for c in changes}
-        asked = np.array([due or task not in settled_before for task in tasks])
-        standings, released, settled = orders.review(
-            standings, posterior, strategy.objective, arms, asked
-        )
+        arms, _ = _available(review_key, configuration)
+        situation = Situation(before, configuration, arms, due=due, gone=gone, lost=lost)
+        released, settled = by_order(situation, standings, posterior, now_ms=now_ms)
         names = _first_hosts(review_key, configuration)
-        settles = zip(tasks, settled, standings.current, strict=True)
-        current |= {task: names[int(group)] for task, is_new, group in settles if is_new}
-    elif due:
-        standings, released = incumbent.review(standings, posterior, strategy.objective, groups)
+        current |= {task: names[group] for task, group in settled.items()}
     else:
-        standings, released = incumbent.certain(
-            standings, posterior, strategy.objective, groups, _asked(before, tasks, now_ms)
-        )
-    changes += [_change(r, review_key, configuration) for r in released]
+        _, groups = _available(review_key, configuration)
+        asked = None if due else _asked(before, configuration.task_index, now_ms)
+        released = _by_belief(standings, posterior, strategy, groups, asked)
+    moves = [_change(r, review_key, configuration) for r in released]
+    changes += moves
     current.update({c.task: c.after for c in changes})
     if kept is not None and not due and current == before.current:
         return None
     after = _after(before, current, changes, configuration.catalog, now_ms=now_ms)
+    if strategy.objective.order is not Order.UTILITY:
+        # Whose choice was removed only passes by the incumbent.
+        left = [c for c in moves if c.task not in gone]
+        after = departed(after, left, now_ms=now_ms)
     return (replace(after, reviewed_at_ms=now_ms) if due else after), changes
+
+
+def _by_belief(
+    standings: Standings,
+    posterior: Posterior,
+    strategy: Strategy,
+    groups: NDArray[np.bool_],
+    asked: NDArray[np.bool_] | None,
+) -> list[Release]:
+    """Return what a review releases; what is certain, where tasks are asked between two."""
+    objective = strategy.objective
+    if asked is None:
+        return incumbent.review(standings, posterior, objective, groups)[1]
+    return incumbent.certain(standings, posterior, objective, groups, asked)[1]
 
 
 def _after(
@@ -208,6 +162,7 @@ def _after(
         current=current,
         hosts=hosts,
         certain_at_ms={**before.certain_at_ms, **certain},
+        last={**before.last, **{c.task: replace(c, at_ms=now_ms) for c in changes}},
     )
 
 
@@ -240,7 +195,7 @@ def weigh(
         laws = tuple(orders.law(standings, task) for task in range(n_tasks))
         labelled = [bool(known.any()) for known in posterior.judged]
         notes = tuple("" if known else UNCHECKED for known in labelled)
-        return Choices(review_key, kept.version, standings, books, None, laws, notes)
+        return Choices(review_key, kept.version, standings, books, None, laws, notes, kept.last)
     standings = incumbent.choose_challengers(
         standings, posterior, strategy.objective, groups, order
     )
@@ -248,7 +203,7 @@ def weigh(
     a_day = calls_a_day(books, age_ms=now_ms - (kept.begun_at_ms or now_ms))
     explored = incumbent.explored_tasks(standings, posterior, strategy.objective, a_day, room=room)
     laws, notes = _guarded(standings, posterior, strategy, explored, room)
-    return Choices(review_key, kept.version, standings, books, room, laws, notes)
+    return Choices(review_key, kept.version, standings, books, room, laws, notes, kept.last)
 
 
 def weigh_all(
@@ -294,6 +249,7 @@ def rows_of(choices: Choices, configuration: Configuration) -> list[dict[str, An
                 "explored_calls": int(others.sum()),
                 "exploring": choices.laws[index].stay < 1,
                 "note": choices.notes[index],
+                "last_release": asdict(last) if (last := choices.last.get(task)) else None,
             }
         )
     return out
@@ -355,7 +311,7 @@ def _standings(kept: Kept, configuration: Configuration) -> tuple[Standings, lis
 
 def _is_alarmed(standings: Standings, posterior: Posterior, named: NDArray[np.bool_]) -> bool:
     """Return whether a task stands at a group that an alarm named, and that can be judged again."""
-    enough = incumbent.enough_labels(posterior.arms.by_group(posterior.labels))
+    enough = enough_labels(posterior.arms.by_group(posterior.labels))
     tasks = np.arange(len(standings.current))
     return bool((named[standings.current] & enough[tasks, standings.current]).any())
 
@@ -369,7 +325,7 @@ def _guarded(
 ) -> tuple[tuple[Law, ...], tuple[str, ...]]:
     """Return each task's law, and why it is not explored."""
     objective = strategy.objective
-    enough = incumbent.enough_labels(posterior.arms.by_group(posterior.labels))
+    enough = enough_labels(posterior.arms.by_group(posterior.labels))
     laws, notes = [], []
     for task, cur in enumerate(standings.current):
         pays_most = bool(explored[task])

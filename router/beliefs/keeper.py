@@ -16,9 +16,9 @@ from bandit import cells
 from bandit.families import N_COLUMNS
 from router.beliefs import alarms, choices, splits
 from router.beliefs.alarms import Alarms
-from router.beliefs.beliefs import Beliefs, believe
-from router.beliefs.choices import Kept, ReleaseNotice, ReviewKey
+from router.beliefs.beliefs import Beliefs, believe, draw_ahead
 from router.beliefs.damage import DamageNotices
+from router.beliefs.kept import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.kept_switch import KeptSwitch
 from router.beliefs.names import Names
 from router.beliefs.outlooks import tasks_of
@@ -26,6 +26,7 @@ from router.beliefs.releases import Releases
 from router.beliefs.served import ServedModels
 from router.beliefs.store_memory import SeenMemory
 from router.beliefs.switch import Switch
+from router.beliefs.teachers import with_teachers
 from router.config.compiled import Configuration
 from router.config.watch import WatchedFile
 from router.errors import Problem
@@ -62,17 +63,6 @@ def known_review_keys(
 
 NOTHING = cells.from_bytes(b"", b"")
 """No rows: everything at its prior."""
-
-
-def _draw_ahead(before: Beliefs, fresh: Beliefs) -> None:
-    """Draw the banks that were in use, of the tasks and outlooks that are still there."""
-    tasks = list(before.configuration.task_index)
-    own = [outlook.app for outlook in fresh.outlooks]
-    for category, exact in list(before.banks):
-        outlook, task = divmod(category, len(tasks))
-        there, app = fresh.configuration.task_index.get(tasks[task]), before.outlooks[outlook].app
-        if there is not None and app in own:
-            fresh.bank(own.index(app) * len(fresh.configuration.task_index) + there, exact=exact)
 
 
 class _Seen(NamedTuple):
@@ -153,6 +143,8 @@ class Keeper:
         self.secrets = StoreSecrets(state_dir)
         self.file = file
         self.on_taken: Callable[[Configuration], None] = lambda configuration: None
+        self.find_lost: Callable[[], frozenset[str]] = frozenset
+        self._lost = frozenset[str]()  # ids of endpoints that are away for so long
         self._configuration = configuration
         self._address = address
         self._kept_switch = KeptSwitch(state_dir)
@@ -297,7 +289,8 @@ class Keeper:
         """Return whether a review key was asked for, or has its review, although no row changed."""
         wanted = [key for key in list(self._wanted) if choices.is_current(key, self._configuration)]
         new = any(review_key not in self.current.choices for review_key in wanted)
-        return new or time.time() * 1000 >= self._review_at_ms
+        lost, self._lost = self._lost, self.find_lost()
+        return new or lost != self._lost or time.time() * 1000 >= self._review_at_ms
 
     def _close_bucket(self, reader: Reader, watches: Alarms) -> bool:
         """Look whether an endpoint changed; return whether to believe otherwise."""
@@ -344,7 +337,7 @@ class Keeper:
                 now_ms=int(time.time() * 1000),
             )
             fresh = replace(fresh, choices=again)
-        _draw_ahead(before, fresh)
+        draw_ahead(before, fresh)
         self._damage.tell(fresh.outlooks, fresh.configuration)
         self.current = fresh
 
@@ -362,9 +355,10 @@ class Keeper:
                 configuration,
                 now_ms=now_ms,
                 alarmed_at_ms=alarmed_at_ms,
+                lost=self._lost,
             )
             if found is not None:
-                written = self._write(releases, *found, now_ms=now_ms)
+                written = self._write(releases, *with_teachers(*found, beliefs), now_ms=now_ms)
                 changed |= written
                 if not written:
                     next_ms.append(now_ms)

@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from router.beliefs.choices import Kept, ReleaseNotice, ReviewKey
+from router.beliefs.kept import Kept, ReleaseNotice, ReviewKey
 from telemetry import keys
 from telemetry.scripts import change_standings
 from telemetry.store import Client
@@ -70,6 +70,9 @@ class Releases:
             "current": dict(kept.current),
             "hosts": dict(kept.hosts),
             "certain_at_ms": dict(kept.certain_at_ms),
+            "moved_at_ms": dict(kept.moved_at_ms),
+            "left_at_ms": {task: dict(names) for task, names in kept.left_at_ms.items()},
+            "last": {task: asdict(notice) for task, notice in kept.last.items()},
             "begun_at_ms": kept.begun_at_ms,
             "scope": asdict(kept.review_key),
         }
@@ -116,10 +119,25 @@ def _parse(name: bytes, raw: bytes) -> Kept | None:
         current = {str(task): str(host) for task, host in value["current"].items()}
         hosts = {str(first): tuple(map(str, ids)) for first, ids in value["hosts"].items()}
         version, reviewed_at_ms = int(value["version"]), int(value["reviewed_at_ms"])
-        # Earlier versions released nothing between reviews, and did not note when a key began.
-        certain = {str(t): int(ms) for t, ms in value.get("certain_at_ms", {}).items()}
+        # Earlier versions released nothing between reviews, did not note when a key began, and
+        # knew no moves of an order.
+        certain = _times(value.get("certain_at_ms", {}))
+        moved = _times(value.get("moved_at_ms", {}))
+        left = {str(task): _times(names) for task, names in value.get("left_at_ms", {}).items()}
+        last = {str(t): ReleaseNotice(**told) for t, told in value.get("last", {}).items()}
         begun_at_ms = int(value.get("begun_at_ms", reviewed_at_ms))
-        kept = Kept(review_key, version, reviewed_at_ms, current, hosts, certain, begun_at_ms)
+        kept = Kept(
+            review_key,
+            version,
+            reviewed_at_ms,
+            current,
+            hosts,
+            certain,
+            moved,
+            left,
+            last,
+            begun_at_ms,
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         log.error("standings cannot be read", review_key=name.decode(), error=type(error).__name__)
         return None
@@ -127,3 +145,7 @@ def _parse(name: bytes, raw: bytes) -> Kept | None:
         log.error("standings under a name that is not theirs", review_key=name.decode())
         return None
     return kept
+
+
+def _times(value: dict[str, Any]) -> dict[str, int]:
+    return {str(name): int(ms) for name, ms in value.items()}

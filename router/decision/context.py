@@ -8,7 +8,8 @@ from msgspec import Struct, structs
 
 from bandit.draws import LEARNING
 from router.beliefs.beliefs import Beliefs
-from router.beliefs.choices import Choices, ReviewKey, host_of, key_text
+from router.beliefs.choices import Choices, host_of
+from router.beliefs.kept import ReviewKey, key_text
 from router.config.compiled import App, Configuration, Strategy
 from router.decision.units import Unit
 from router.dialects.request import CallRequest, Structure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from router.beliefs.choices import release_key
+from router.beliefs.kept import release_key
 from router.beliefs.served import ServedModels
 from router.config.compiled import App
 from router.config.entries import Learn

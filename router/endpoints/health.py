@@ -14,6 +14,8 @@ from router.endpoints.headroom import RateHeaders, may_be_empty, rate_headers, r
 from router.endpoints.suspensions import Fields, Refused
 from telemetry.events import Result
 
+LOST_S = 600.0
+"""Whose breaker is open for so long is lost to whom it serves under an order."""
 LATELY_S = 10.0
 """Whoever failed within this time is asked again out of the retry budget only."""
 
@@ -58,6 +60,12 @@ class Health:
     def is_open(self, digest: int) -> bool:
         """Return whether the breaker is open, be it due for a probe or not."""
         return self.breakers[digest].open_since is not None
+
+    def lost(self, catalog: Catalog, now: float) -> frozenset[str]:
+        """Return the ids of endpoints that are away for so long that choices leave them."""
+        known = ((e.id, self.breakers.get(e.digest)) for e in catalog.endpoints)
+        since = {id_: breaker.open_since for id_, breaker in known if breaker is not None}
+        return frozenset(id_ for id_, at in since.items() if at is not None and now - at >= LOST_S)
 
     def is_full(self, endpoint: Endpoint) -> bool:
         """Return whether as many calls are under way as the endpoint takes."""

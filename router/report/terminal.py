@@ -197,10 +197,21 @@ def choice_lines(choices: list[dict[str, Any]]) -> list[str]:
             + ("" if row["current"] == row["incumbent"] else f" (instead of {row['incumbent']})")
             + (f" trying {', '.join(row['challengers'])}" if row["exploring"] else "")
             + (f" ({row['note']})" if row["note"] else "")
+            + (f", {_release(last)}" if (last := row["last_release"]) else "")
             for row in rows
         )
         lines.append(f"choices of {whose} (version {rows[0]['version']}{room}): {tasks}")
     return lines
+
+
+def _release(last: dict[str, Any]) -> str:
+    """Return when and why a task went where it stands, and on whose labels."""
+    odds = "" if last["p_better"] is None else f" with P = {last['p_better']:.3f}"
+    labels = ", ".join(f"{app} {n}" for app, n in last["labels"].items()) or "nobody's"
+    return (
+        f"{_at(last['at_ms'])} from {last['before']} to {last['after']}: "
+        f"{last['reason']}{odds}, on labels: {labels}"
+    )
 
 
 def alarm_lines(alarms: list[dict[str, Any]]) -> list[str]:

@@ -8,17 +8,16 @@ from typing import Any
 import numpy as np
 
 from bandit.families import S
-from bandit.report import ReportRow, Teacher, rows
-from bandit.teaching import read_teaching
+from bandit.report import ReportRow, rows
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.choices import rows_of
 from router.beliefs.damage import damaged_cells
 from router.beliefs.keeper import Keeper
-from router.beliefs.outlooks import Outlook, tasks_of
+from router.beliefs.outlooks import tasks_of
 from router.beliefs.splits import compare_hosts
 from router.beliefs.switch import Switch
-from router.config.compiled import Configuration, category_digest
-from router.config.entries import Learn
+from router.beliefs.teachers import teachers_of
+from router.config.compiled import Configuration
 from router.endpoints.catalog import Endpoint
 from router.policy.route import incumbent_of
 from router.report.hosts import host_rows, split_rows
@@ -42,28 +41,11 @@ def report_rows(beliefs: Beliefs, strategy: str) -> list[ReportRow]:
             categories=list(configuration.task_index),
             endpoints=[e.id for e in configuration.catalog.endpoints],
             objective=configuration.strategies[strategy].objective,
-            teachers=_teachers(beliefs, outlook),
+            teachers=teachers_of(beliefs, outlook),
             app=outlook.app,
             borrowed=outlook.borrowed,
         )
     ]
-
-
-def _teachers(beliefs: Beliefs, outlook: Outlook) -> list[Teacher]:
-    """Return whose labels an outlook holds: of all apps, as any may have shared before."""
-    configuration = beliefs.configuration
-    apps, found = configuration.apps, []
-    for name in [outlook.app] if outlook.app is not None else apps:
-        learn = Learn.OWN if outlook.app is not None else Learn.SHARE
-        digests = [category_digest(task, name, learn) for task in configuration.task_index]
-        labels, reward = read_teaching(
-            beliefs.teaching,
-            app=apps[name].digest,
-            categories=np.array(digests, dtype=np.uint64),
-            endpoints=configuration.catalog.digests,
-        )
-        found.append(Teacher(name, labels, reward))
-    return found
 
 
 def posteriors(beliefs: Beliefs, strategy: str) -> dict[str, Any]:

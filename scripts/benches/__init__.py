@@ -30,6 +30,10 @@
 - `truth_tally`: what is shown of it, held against the truth
 - `truth_falls`: one endpoint falls
 - `truth`: whether posteriors tell the truth while nothing happens
+- `orders_world`: a week of simulated calls at twenty endpoints
+- `orders_rules`: the order strategies' rules as they are and as they were
+- `orders_week`: such a week under either
+- `orders`: whether order strategies are calm, keep their floor, and what they cost
 - `raters_world`: raters of whom a few rate to move traffic, through the code that folds and draws
 - `raters`: what they move, with the bound on each rater and without it
 - `__main__`: `scripts/bench NAME`

@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     """Measure the sidecar, a part of it, or how it learns; return the exit code."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=main.__doc__)
     known = ["http", "draw", "pipeline", "memory", "lookup", "derived", "hosts"]
-    known += ["growth", "learning", "truth", "raters"]
+    known += ["growth", "learning", "truth", "raters", "orders"]
     parser.add_argument("what", nargs="?", choices=known, default="http", help="default: http")
     add = parser.add_argument
     add("--rounds", type=bounded(1, 100, int), default=5, help="of http")
@@ -41,7 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     add("--calls-per-s", type=bounded(0.1, 1000, float), default=10.0, help="of lookup")
     add("--days", type=bounded(1, 30, int), default=30, help="of growth")
     add("--runs", type=bounded(10, 10_000, int), default=100, help="of hosts")
-    add("--quick", action="store_true", help="of pipeline, truth, raters: less of it")
+    add("--quick", action="store_true", help="of pipeline, truth, raters, orders: less of it")
+    add("--weeks", type=bounded(2, 1000, int), default=20, help="of orders: of a row")
     add("--seed", type=bounded(0, 2**32 - 1, int), default=0, help="of truth")
     add("--labels", type=bounded(1000, 1e9, int), help="of truth: in all its worlds together")
     add("--streams", type=bounded(1, 1000, int), default=16, help="of learning, raters: of a row")
@@ -62,6 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         "learning": _learning,
         "truth": _truth,
         "raters": _raters,
+        "orders": _orders,
     }
     measured, show = runs[options.what](options)
     if measured is None:
@@ -161,6 +163,12 @@ def _raters(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]
 
     logs.configure(level=logging.CRITICAL)  # an alarm is a line
     return run_bench(runs=options.streams, quick=options.quick), print_table
+
+
+def _orders(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]:
+    from scripts.benches.orders import print_table, run_bench
+
+    return run_bench(weeks=options.weeks, quick=options.quick), print_table
 
 
 if __name__ == "__main__":
