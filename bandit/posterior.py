@@ -35,6 +35,7 @@ class Arms:
     input_usd_per_mtok: NDArray[np.float64]  # (n_arms,) NaN where no price is known
     output_usd_per_mtok: NDArray[np.float64]  # (n_arms,)
     compared: NDArray[np.bool_] | None = None  # (n_arms,) may be split off by labels; None: all
+    machine_usd_per_s: NDArray[np.float64] | None = None  # (n_arms,) 0 where tokens are paid for
 
     @property
     def n_groups(self) -> int:
@@ -178,7 +179,18 @@ class Posterior:
             tokens_out,
             input_usd_per_mtok=self.arms.input_usd_per_mtok,
             output_usd_per_mtok=self.arms.output_usd_per_mtok,
+            machine_usd=self._machine_usd,
         )
+
+    @property
+    def _machine_usd(self) -> NDArray[np.float64] | float:
+        """(n_categories, n_arms) USD a call of machines that are paid by the hour."""
+        usd_per_s = self.arms.machine_usd_per_s
+        if usd_per_s is None or not usd_per_s.any():
+            return 0.0
+        use = self.evidence.usage
+        spent_usd = use[..., U.COST_NANO] / 1e9
+        return cost.expected_machine_cost(use[..., U.PRICED], spent_usd, usd_per_s=usd_per_s)
 
     @cached_property
     def cost_bound_usd(self) -> NDArray[np.float64]:

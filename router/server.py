@@ -31,6 +31,7 @@ from router.dispatch.passing import Passing
 from router.dispatch.passthrough import Passthrough
 from router.dispatch.recent import RecentNames
 from router.endpoints.health import Health
+from router.endpoints.upkeep import Upkeep
 from router.explain.log import DecisionLog
 from router.intake.events import EventDesk
 from router.intake.feedback import FeedbackDesk
@@ -97,6 +98,11 @@ class Sidecar:
         self.draws = Draws(address, has_room=lambda: self.keeper.memory.has_room_for_draws)
         self.ids = StoredIds(address, has_room=lambda: self.keeper.memory.has_room_for_draws)
         self.health = Health()
+        self.upkeep = Upkeep(
+            on_new_key=lambda: self._on_new_key(),
+            on_new_prices=lambda: self.keeper.file.ask() if self.keeper.file is not None else None,
+            clock=lambda: clock().epoch_s,
+        )
         self.observer = ObserverLine(state_dir, address, n_shards=n_shards) if observing else None
         self.decisions = DecisionLog(
             state_dir / "decisions",
@@ -108,6 +114,7 @@ class Sidecar:
         self.admission = Admission(entry.max_in_flight, max_queued=entry.max_queued)
         self.budget = BodyBudget(entry.max_held_bytes)
         self.failure: OSError | None = None  # why it could not start
+        self._on_new_key: Callable[[], None] = lambda: None  # until there is a loop
         seal = Seal.load(state_dir)
         recent, secret = RecentNames(), self.keeper.secret
         served = self.keeper.served
@@ -193,13 +200,16 @@ class Sidecar:
                 return
 
     async def _start(self) -> None:
-        self.keeper.on_taken = partial(_on_loop, asyncio.get_running_loop(), self._follow)
+        loop = asyncio.get_running_loop()
+        self.keeper.on_taken = partial(_on_loop, loop, self._follow)
+        self._on_new_key = partial(_on_loop, loop, self._renew_keys)
         self._follow(self.keeper.current.configuration)
         self.writer.start()
         self.keeper.start()
         self.draws.start()
         self.ids.start()
         self.decisions.start()
+        self.upkeep.start()
         if self.observer is not None:
             await self.observer.start()
         _calm_collector()
@@ -208,6 +218,10 @@ class Sidecar:
         """Have what outlives a configuration go on under this one."""
         self.health.follow(configuration.catalog, time.monotonic())
         self.keeper.names.add_all(views.names_of(configuration))
+        self.upkeep.follow(configuration.catalog)
+
+    def _renew_keys(self) -> None:
+        self.health.renew_keys(self.keeper.current.configuration.catalog, time.monotonic())
 
     async def _stop(self) -> None:
         await self.draws.stop()
@@ -215,6 +229,7 @@ class Sidecar:
         if self.observer is not None:
             await self.observer.stop()
         await self._upstream.aclose()
+        self.upkeep.stop()
         self.keeper.stop()
         self.feedback.close()
         await asyncio.to_thread(self.writer.close)
@@ -234,13 +249,9 @@ def _told_apart(clock: Callable[[], Moment], store_clock: StoreClock) -> Moment:
     return Moment(at.epoch_s, at.monotonic_s, store_clock.now_ms() - at.epoch_s * 1000)
 
 
-def _on_loop(
-    loop: asyncio.AbstractEventLoop,
-    follow: Callable[[Configuration], None],
-    configuration: Configuration,
-) -> None:
+def _on_loop(loop: asyncio.AbstractEventLoop, change: Callable[..., None], *of: object) -> None:
     """Call from another thread what changes things of the loop's."""
-    loop.call_soon_threadsafe(follow, configuration)
+    loop.call_soon_threadsafe(change, *of)
 
 
 def run(

@@ -24,6 +24,7 @@ SERVED = (
 ARCHIVER = "pm:archiver"  # string with a time to live: which archive takes the records
 AUDIT = "pm:audit"  # string, permanent: what the last audit of the state found
 CALIBRATION = "pm:calibration"  # string, permanent: how often predictions held, by endpoint
+AVAILABILITY = "pm:availability"  # string, permanent: how often endpoints answered in 30 days
 CHANGED = "pm:changed"  # pub/sub channel: a shard has a new version
 SECRET = "pm:secret"  # noqa: S105 - a key of the store. String, permanent: what digests of users are keyed with
 PASSED = "pm:passed"  # hash, pruned of those silent for an hour: producer -> how far it is, in ms

@@ -18,10 +18,10 @@ from router.config.entries import (
 )
 from router.config.lines import shown
 from router.config.masking import HIDDEN, NO_KEY_HERE, Place, is_name_of_variable, masked
+from router.endpoints.auth import AuthEntry
 from router.endpoints.base_url import part_user, without_user
 from router.endpoints.entries import (
     TRANSLATED,
-    AuthEntry,
     Dialect,
     EndpointEntry,
     ProviderEntry,
@@ -65,7 +65,7 @@ def cross_check(entries: File) -> Iterator[tuple[Place, str, str]]:
         if app.mode is Mode.PINNED and app.endpoint is None:
             yield (*where, "mode"), "pinned", "name the endpoint: endpoint: <id>"
         for i, key in enumerate(app.keys):
-            yield from _check_auth((*where, "keys", i), key)
+            yield from _check_callers_key((*where, "keys", i), key)
     yield from _check_keys(entries)
     yield from _check_server(entries)
 
@@ -80,13 +80,14 @@ def _check_keys(entries: File) -> Iterator[tuple[Place, str, str]]:
     seen: dict[str, Place] = {}
     for where, key in places:
         try:
-            secret = key.secret()
+            key.require()
+            secret = "" if key.command else key.secret()
         except LookupError:
             continue
-        if secret in seen:
+        if secret and secret in seen:
             hint = f"the same key as {shown(seen[secret])}; give each caller its own"
-            source = HIDDEN if _is_hidden(key) else str(key.env or key.file)
-            yield (*where, "env" if key.env else "file"), source, hint
+            field, source = key.source
+            yield (*where, field), HIDDEN if _is_hidden(key) else source, hint
         seen.setdefault(secret, where)
 
 
@@ -141,7 +142,8 @@ def _check_one_auth(
 
 def _check_server(entries: File) -> Iterator[tuple[Place, str, str]]:
     server = entries.server
-    yield from _check_auth(("server", "admin_key"), server.admin_key)
+    if server.admin_key is not None:
+        yield from _check_callers_key(("server", "admin_key"), server.admin_key)
     keyed = any(app.keys for app in entries.apps.values())
     if not server.is_loopback and not keyed:
         yield (
@@ -177,20 +179,31 @@ def address_problem(url: str, *, named: str) -> str | None:
     return None
 
 
+def _check_callers_key(where: Place, key: AuthEntry) -> Iterator[tuple[Place, str, str]]:
+    """Yield what is wrong with a key that callers bring: theirs do not end by themselves."""
+    if key.command is not None:
+        hint = "only endpoints take their keys from a command; write {env: NAME} or {file: PATH}"
+        yield (*where, "command"), HIDDEN, hint
+    else:
+        yield from _check_auth(where, key)
+
+
 def _check_auth(where: Place, auth: object) -> Iterator[tuple[Place, str, str]]:
     if isinstance(auth, AuthEntry):
-        part, source = ("env", auth.env) if auth.env else ("file", str(auth.file))
+        part, source = auth.source
         if _is_hidden(auth):
             yield (*where, part), HIDDEN, NO_KEY_HERE
             return
         try:
-            auth.secret()
+            auth.require()
         except LookupError as error:
-            yield (*where, part), str(source), str(error)
+            yield (*where, part), source, str(error)
 
 
 def _is_hidden(auth: AuthEntry) -> bool:
     """Return whether a key itself was written where its source belongs."""
+    if auth.command is not None:
+        return any(masked(word) != word for word in auth.command)
     if auth.env is not None:
         return not is_name_of_variable(auth.env)
     return masked(str(auth.file)) != str(auth.file) and not auth.file_exists

@@ -8,16 +8,15 @@ from typing import Annotated
 from pydantic import Field
 
 from router.config.process import ArchiveEntry, ServerEntry, StoreEntry
+from router.endpoints.auth import AuthEntry
 from router.endpoints.entries import (
-    AuthEntry,
     DataClass,
     EndpointEntry,
-    Entry,
     ModelEntry,
-    Name,
     ProviderEntry,
     TimeoutsEntry,
 )
+from router.endpoints.entry import Entry, Name
 
 NO_INCUMBENT = "none"
 

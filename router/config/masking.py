@@ -18,7 +18,20 @@ HIDDEN = "…"
 MAX_VALUE = 80
 MAX_FIELD = 200
 SECRET_PLACES = frozenset({"auth", "keys", "admin_key", "url_env"})
-FIELDS = frozenset({"auth", "keys", "admin_key", "url_env", "env", "file", "header", "azure"})
+FIELDS = frozenset(
+    [
+        "auth",
+        "keys",
+        "admin_key",
+        "url_env",
+        "env",
+        "file",
+        "command",
+        "refresh_s",
+        "header",
+        "azure",
+    ]
+)
 FIELDS_OF_AZURE = frozenset({"deployment", "api_version"})
 USER = re.compile(r"(?<=://)[^/?#\s'\"]*@")
 QUERY = re.compile(r"(?<=://)([^?\s'\"]*\?)[^\s'\"]+")

@@ -10,7 +10,8 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from router.config.places import STORE_PREFIX, state_directory
-from router.endpoints.entries import AuthEntry, Entry
+from router.endpoints.auth import AuthEntry
+from router.endpoints.entry import Entry
 from telemetry.keys import DEFAULT_PREFIX
 
 MAX_HELD_BYTES = 256 << 20

@@ -20,7 +20,7 @@ from router.config.masking import (
 from router.config.repairs import is_below, take_out
 from router.config.tree import Tree
 from router.config.unmeant import find_unmeant
-from router.endpoints.entries import Entry
+from router.endpoints.entry import Entry
 
 MAX_ROUNDS = 16
 """Of taking wrong values out; each round finds all errors of one depth, and ten are the most."""

@@ -35,7 +35,7 @@ class ResponsesStream(NamedEventStream[ResponsesEvent]):
         if response is None:
             return
         self.id, self.model = id_of(response.id) or self.id, id_of(response.model) or self.model
-        self.usage = usage_of(response.usage) or self.usage
+        self.usage = usage_of(response.usage, response.service_tier) or self.usage
 
 
 def response_as_stream(body: bytes) -> bytes:

@@ -60,6 +60,7 @@ class Ending:
     model: str | None = None  # who answered, as the answer says
     fingerprint: str | None = None
     seen: Seen = NOTHING_SEEN  # of these two
+    had_headroom: bool = True  # the endpoint had not said that nothing was left of its limits
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -163,6 +164,7 @@ class Dispatcher:
             StreamOptionsRefused: there is none, because we asked for the usage.
         """
         now = attempt.began_at = time.monotonic()
+        attempt.had_headroom = self.health.had_headroom(attempt.endpoint.digest, now)
         limits = attempt.limits
         first_s = limits.first_token_s if sending.streamed else limits.answer_s
         limit_s = max(min(first_s, attempt.deadline - now), 0.0)

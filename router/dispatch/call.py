@@ -333,7 +333,8 @@ class _Call:
         if self.buffers and self.exchange.started:
             flags |= PROMISED
         flags |= booking.note_served(endpoint, attempt)
-        spent_nano = cost_nano(endpoint, attempt)
+        others = self.home.dispatcher.health.breakers[endpoint.digest].in_flight
+        spent_nano = cost_nano(attempt, at_s=time.time(), others=others)
         if attempt.usage is not None:
             self.home.decider.learn_size(endpoint, self.request, attempt.usage.prompt_tokens)
         if final:

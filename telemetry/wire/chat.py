@@ -29,6 +29,7 @@ class ChatAnswer(Struct):
     object: Any = None
     choices: list[_WholeChoice] | None = None
     usage: Any = None
+    service_tier: Any = None
     error: Any = None
 
 
@@ -52,6 +53,7 @@ class AnswerPart(Struct):
     object: Any = None
     choices: list[ChoicePart] | None = None
     usage: Any = None
+    service_tier: Any = None
     error: Any = None
     x_groq: Any = None
     is_odd: bool = False  # of a shape that we do not know, and so content
@@ -110,7 +112,8 @@ def read_chat_answer(body: bytes) -> WholeAnswer | None:
     if found is None:
         return None
     fingerprint = id_of(found.system_fingerprint)
-    return WholeAnswer(id_of(found.id), usage_of(found.usage), id_of(found.model), fingerprint)
+    usage = usage_of(found.usage, found.service_tier)
+    return WholeAnswer(id_of(found.id), usage, id_of(found.model), fingerprint)
 
 
 def parse_part(data: bytes) -> AnswerPart | None:

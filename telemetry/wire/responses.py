@@ -21,6 +21,7 @@ class ResponsesAnswer(Struct):
     model: Any = None
     output: list[Any] | None = None
     usage: Any = None
+    service_tier: Any = None
     error: Any = None
 
     @property
@@ -90,7 +91,8 @@ def read_response(body: bytes) -> WholeAnswer | None:
     found = parse_response(body)
     if found is None:
         return None
-    return WholeAnswer(id_of(found.id), usage_of(found.usage), id_of(found.model))
+    usage = usage_of(found.usage, found.service_tier)
+    return WholeAnswer(id_of(found.id), usage, id_of(found.model))
 
 
 def parse_responses_event(data: bytes) -> ResponsesEvent | None:

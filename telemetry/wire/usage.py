@@ -10,6 +10,10 @@ MAX_TOKENS = 1 << 31
 """What a provider may claim to have counted; more is a mistake of its own."""
 
 
+MAX_TIER = 32
+"""A service tier is a word."""
+
+
 class Usage(Struct, frozen=True):
     """Token counts of an answer."""
 
@@ -17,6 +21,9 @@ class Usage(Struct, frozen=True):
     completion_tokens: int
     cached_tokens: int  # of the prompt, from the provider's cache
     reasoning_tokens: int  # of the completion, that nobody sees
+    written_tokens: int = 0  # of the prompt, to the provider's cache
+    written_1h_tokens: int = 0  # of those, to be kept for an hour
+    tier: str | None = None  # the service tier that served
 
 
 class WholeAnswer(Struct, frozen=True):
@@ -28,8 +35,12 @@ class WholeAnswer(Struct, frozen=True):
     fingerprint: str | None = None  # of the system that served
 
 
-def usage_of(value: Any) -> Usage | None:
+def usage_of(value: Any, tier: Any = None) -> Usage | None:
     """Return what a provider reports, as far as it makes sense; None where it does not.
+
+    Args:
+        tier: the service tier, where the answer says it beside the usage (OpenAI); within it,
+            where Anthropic does, it goes before.
 
     | form | who |
     |---|---|
@@ -60,7 +71,11 @@ def usage_of(value: Any) -> Usage | None:
     total = _first(value, "total_tokens")
     if reasoning and (total == prompt + completion + reasoning or reasoning > completion):
         completion += reasoning
-    return Usage(prompt, completion, min(cached, prompt), reasoning)
+    cached = min(cached, prompt)
+    written = min(cache_written_of(value), prompt - cached)
+    hourly = min(_first(value.get("cache_creation"), "ephemeral_1h_input_tokens") or 0, written)
+    tier = tier_of(value.get("service_tier")) or tier_of(tier)
+    return Usage(prompt, completion, cached, reasoning, written, hourly, tier)
 
 
 def reasoning_of(value: Any) -> int:
@@ -79,6 +94,11 @@ def cache_written_of(value: Any) -> int:
     details = value.get("prompt_tokens_details") or value.get("input_tokens_details")
     found = _first(details, "cache_write_tokens")
     return found if found is not None else _first(value, "cache_creation_input_tokens") or 0
+
+
+def tier_of(value: Any) -> str | None:
+    """Return the name of a service tier where it is one."""
+    return value if isinstance(value, str) and 0 < len(value) <= MAX_TIER else None
 
 
 def id_of(value: Any) -> str | None:
