@@ -6,6 +6,7 @@
 - `codes`: codes of providers' errors as they may be shown
 - `time_limits`: how long a call is waited for
 - `held`: a stream until it may be let go
+- `ending`: how one upstream call ended
 - `attempt`: one call to one endpoint
 - `asking`: how a call is put to an endpoint
 - `answer_headers`: what the headers of an answer say of its decision

@@ -11,7 +11,8 @@ from router.config.compiled import App
 from router.config.entries import Learn
 from router.decision.decide import Decision
 from router.decision.seal import Seal
-from router.dispatch.attempt import Attempt, Ending
+from router.dispatch.attempt import Attempt
+from router.dispatch.ending import Ending
 from router.dispatch.recent import RecentNames
 from router.endpoints.catalog import Endpoint
 from telemetry import events
@@ -280,7 +281,7 @@ def outcome(
     )
 
 
-def cost_nano(attempt: Attempt, *, at_s: float, others: int) -> int | None:
+def cost_nano(attempt: Attempt, *, at_s: float) -> int | None:
     """Return what an attempt cost in nano-USD; None where usage or price is not known.
 
     That is what it cost more than not to make it: nothing where a subscription had room for it,
@@ -288,7 +289,6 @@ def cost_nano(attempt: Attempt, *, at_s: float, others: int) -> int | None:
 
     Args:
         at_s: epoch seconds.
-        others: calls that share the endpoint's machine with this one.
     """
     endpoint, usage, prices = attempt.endpoint, attempt.usage, attempt.endpoint.prices
     if endpoint.terms.is_subscribed and attempt.had_headroom:
@@ -298,7 +298,7 @@ def cost_nano(attempt: Attempt, *, at_s: float, others: int) -> int | None:
     tier = None
     if prices.has_tiers and attempt.outgoing is not None and usage is not None:
         tier = usage.tier or _asked_tier(attempt.outgoing.fields(endpoint))
-    return prices.nano(usage, at_s, tier=tier, machine_s=attempt.latency_s / (1 + others))
+    return prices.nano(usage, at_s, tier=tier, machine_s=attempt.machine_s)
 
 
 def _asked_tier(fields: Mapping[str, bytes]) -> str | None:

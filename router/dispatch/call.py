@@ -223,7 +223,10 @@ class _Call:
             hold=Hold.END if self.buffers else Hold.CONTENT if waits else Hold.NOTHING,
         )
         self.under_way.append(attempt)
-        self.home.dispatcher.health.begin(endpoint.digest, time.monotonic())
+        now = time.monotonic()
+        self.home.dispatcher.health.begin(endpoint.digest, now)
+        if endpoint.has_machine:
+            attempt.machine_s = self.home.dispatcher.machines.begin(endpoint.digest, now)
         return attempt
 
     def beside_s(self, attempt: Attempt) -> float:
@@ -333,8 +336,10 @@ class _Call:
         if self.buffers and self.exchange.started:
             flags |= PROMISED
         flags |= booking.note_served(endpoint, attempt)
-        others = self.home.dispatcher.health.breakers[endpoint.digest].in_flight
-        spent_nano = cost_nano(attempt, at_s=time.time(), others=others)
+        if endpoint.has_machine:
+            machines, begun_at = self.home.dispatcher.machines, attempt.machine_s
+            attempt.machine_s = machines.end(endpoint.digest, time.monotonic(), begun_at)
+        spent_nano = cost_nano(attempt, at_s=time.time())
         if attempt.usage is not None:
             self.home.decider.learn_size(endpoint, self.request, attempt.usage.prompt_tokens)
         if final:

@@ -22,6 +22,7 @@
 - `suspensions`: what an endpoint does not take and others do
 - `breaker`: one endpoint's breaker
 - `health`: all of them, by the endpoint's digest
+- `machine_time`: how calls at once share a machine
 - `token_sizes`: how many tokens a text has at least
 - `retries`: how many attempts beyond the first the process may make
 """

@@ -71,6 +71,11 @@ class Endpoint:
         """Where it is."""
         return self.terms.region
 
+    @property
+    def has_machine(self) -> bool:
+        """Whether it is, or will be, paid by the hour."""
+        return self.prices is not None and self.prices.has_machine
+
     def class_at(self, at_s: float) -> DataClass:
         """Return the most sensitive class that it may receive at a moment, in epoch seconds."""
         return _class_at(self.max_data_class, self.terms, at_s)

@@ -7,6 +7,7 @@ machine of one's own; it takes .2 s of CPU, once a process, and asks no network.
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -63,7 +64,16 @@ def _find(base_url: str, upstream_model: str) -> ModelInfo | None:
         provider, model = snapshot.find_provider_model(upstream_model, None, None, base_url)
     except LookupError:
         return None
-    return None if provider.id in OWN_MACHINES else model
+    is_theirs = _ends_with_the_host(provider.api_pattern, base_url)
+    return model if is_theirs and provider.id not in OWN_MACHINES else None
+
+
+def _ends_with_the_host(pattern: str, base_url: str) -> bool:
+    """Return whether an address is one that a pattern means, and no longer name that begins so."""
+    found = re.match(pattern, base_url)
+    return found is not None and (
+        found[0][-1:] in (".", "/") or base_url[found.end() :][:1] in ("", "/", ":")
+    )
 
 
 @contextmanager

@@ -150,8 +150,11 @@ class PriceList:
     tariffs: tuple[Tariff, ...]
     is_declared: bool = True  # else they are what is known of the provider
     has_tiers: bool = field(init=False)
+    has_machine: bool = field(init=False)
 
     def __post_init__(self) -> None:
+        by_hour = any(t.usd_per_hour is not None for t in self.tariffs)
+        object.__setattr__(self, "has_machine", by_hour)
         object.__setattr__(self, "has_tiers", any(t.tiers for t in self.tariffs))
 
     def at(self, at_s: float) -> Tariff:

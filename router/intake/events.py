@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from router.config.compiled import Configuration
 from router.config.entries import GENERAL
 from router.dispatch import booking
-from router.dispatch.attempt import Ending
+from router.dispatch.ending import Ending
 from router.dispatch.recent import RecentNames
 from router.endpoints.catalog import Endpoint
 from router.errors import RequestRejected
