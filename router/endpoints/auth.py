@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from router.endpoints.entry import Entry, HeaderName
 from router.endpoints.key_command import run_key_command
@@ -53,12 +53,23 @@ class AzureEntry(Entry):
 Word = Annotated[str, Field(min_length=1, max_length=4096)]
 
 
+def _words(value: object) -> object:
+    if not isinstance(value, list | tuple) or not value:
+        raise ValueError(
+            "write the program and its arguments as a list, which no shell reads: "
+            "[gcloud, auth, print-access-token]"
+        )
+    return value
+
+
 class AuthEntry(Entry):
     """Where a key comes from, and how it is sent."""
 
     env: str | None = None
     file: Path | None = None
-    command: Annotated[tuple[Word, ...], Field(min_length=1, max_length=64)] | None = None
+    command: Annotated[tuple[Word, ...], BeforeValidator(_words), Field(max_length=64)] | None = (
+        None
+    )
     """A program and its arguments, run without a shell; its output is the key."""
     refresh_s: Annotated[float, Field(ge=1, le=86_400)] | None = None
     """How often the command is run; let it be shorter than the key lives."""
@@ -70,14 +81,8 @@ class AuthEntry(Entry):
     @classmethod
     def _is_known(cls, value: Any) -> Any:
         """Refuse ways of signing in that there are elsewhere, with what to use in their place."""
-        names = {str(name).lower() for name in value} if isinstance(value, dict) else set()
-        for known, fix in (
-            (SIGNED, NOT_SIGNED),
-            (TOKENS_OF_GOOGLE, OF_GOOGLE),
-            (TOKENS_OF_AZURE, OF_AZURE),
-        ):
-            if names & known:
-                raise ValueError(fix)
+        if isinstance(value, dict):
+            _refuse_others({str(name).lower() for name in value})
         return value
 
     @model_validator(mode="after")
@@ -156,11 +161,28 @@ def _sound(secret: str, source: str) -> str:
     return secret
 
 
+def _known_word(value: object) -> object:
+    """Refuse the name of a way to sign in that there are elsewhere, with what to use."""
+    _refuse_others({str(value).lower()})
+    return value
+
+
+def _refuse_others(names: set[str]) -> None:
+    for known, fix in (
+        (SIGNED, NOT_SIGNED),
+        (TOKENS_OF_GOOGLE, OF_GOOGLE),
+        (TOKENS_OF_AZURE, OF_AZURE),
+    ):
+        if names & known:
+            raise ValueError(fix)
+
+
 def _kind_of_auth(value: object) -> str:
     return "word" if isinstance(value, str) else "key"
 
 
 Auth = Annotated[
-    Annotated[AuthEntry, Tag("key")] | Annotated[Literal["client", "none"], Tag("word")],
+    Annotated[AuthEntry, Tag("key")]
+    | Annotated[Literal["client", "none"], BeforeValidator(_known_word), Tag("word")],
     Discriminator(_kind_of_auth),
 ]

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from router.endpoints.entry import Day, Entry
 
@@ -27,7 +27,7 @@ def _time_of_day(value: str) -> str:
 def _zone(value: str) -> str:
     try:
         ZoneInfo(value)
-    except (ValueError, OSError):  # no such name; no name at all, or a folder of them
+    except (KeyError, ValueError, OSError):  # no such name; no name at all, or a folder of them
         raise ValueError("no such time zone; write one such as Europe/Berlin or UTC") from None
     return value
 
@@ -57,13 +57,19 @@ class MaintenanceEntry(Entry):
     """Earlier than `from`: on the next day."""
     timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
 
-    @model_validator(mode="after")
-    def _is_a_span(self) -> MaintenanceEntry:
-        if self.from_ in (self.to, MIDNIGHT):
+    @field_validator("date")
+    @classmethod
+    def _is_one_of_two(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is not None and info.data.get("days") is not None:
+            raise ValueError("days of the week are named as well; leave one of them out")
+        return value
+
+    @field_validator("to")
+    @classmethod
+    def _is_a_span(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("from_") in (value, MIDNIGHT):
             raise ValueError("from and to are one moment; a whole day is from 00:00 to 24:00")
-        if self.days is not None and self.date is not None:
-            raise ValueError("name days of the week or one date, not both")
-        return self
+        return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from router.endpoints.entry import Day, Entry, Name
 from router.endpoints.maintenance import MaintenanceEntry
@@ -49,12 +49,13 @@ class TermsEntry(Entry):
     maintenance: list[MaintenanceEntry] | None = None
     billing: Billing | None = None
 
-    @model_validator(mode="after")
-    def _keeps_one_word(self) -> TermsEntry:
-        kept, none = self.retention_days, self.zero_retention
-        if kept is not None and none is not None and (kept == 0) is not none:
-            raise ValueError("retention_days and zero_retention say the opposite; leave one out")
-        return self
+    @field_validator("zero_retention")
+    @classmethod
+    def _keeps_one_word(cls, value: bool | None, info: ValidationInfo) -> bool | None:
+        kept = info.data.get("retention_days")
+        if kept is not None and value is not None and (kept == 0) is not value:
+            raise ValueError("retention_days says the opposite; leave one of them out")
+        return value
 
     @property
     def kept_days(self) -> int | None:
