@@ -77,6 +77,8 @@ def _row(endpoint: Endpoint, breaker: Breaker, at: Moment) -> dict[str, Any]:
     return {
         "endpoint": endpoint.id,
         "profile": endpoint.profile.as_json(),
+        "terms": endpoint.terms.said(at.epoch_s),
+        "in_maintenance": any(window.holds(at.epoch_s) for window in endpoint.windows),
         "state": _state(breaker, now),
         "troubles": {
             trouble.value: {
