@@ -147,7 +147,8 @@ class Dispatcher:
             StreamOptionsRefused: there is none, because we asked for the usage.
         """
         now = attempt.began_at = time.monotonic()
-        attempt.had_headroom = self.health.had_headroom(attempt.endpoint.digest, now)
+        if attempt.endpoint.terms.is_subscribed:
+            attempt.had_headroom = self.health.had_headroom(attempt.endpoint.digest, now)
         limits = attempt.limits
         first_s = limits.first_token_s if sending.streamed else limits.answer_s
         limit_s = max(min(first_s, attempt.deadline - now), 0.0)

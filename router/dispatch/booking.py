@@ -290,11 +290,14 @@ def cost_nano(attempt: Attempt, *, at_s: float) -> int | None:
     Args:
         at_s: epoch seconds.
     """
-    endpoint, usage, prices = attempt.endpoint, attempt.usage, attempt.endpoint.prices
+    endpoint, usage = attempt.endpoint, attempt.usage
+    prices = endpoint.prices
     if endpoint.terms.is_subscribed and attempt.had_headroom:
         return 0 if usage is not None else None
     if prices is None:
         return None
+    if prices.only is not None:
+        return None if usage is None else prices.only.nano(usage)
     tier = None
     if prices.has_tiers and attempt.outgoing is not None and usage is not None:
         tier = usage.tier or _asked_tier(attempt.outgoing.fields(endpoint))

@@ -39,6 +39,7 @@ class Endpoint:
     client_auth: bool
     params: dict[str, bytes]  # name -> JSON
     prices: PriceList | None
+    has_machine: bool  # that is paid by the hour, now or later
     terms: HostingTerms
     windows: tuple[MaintenanceWindow, ...]  # of maintenance
     max_data_class: DataClass
@@ -70,11 +71,6 @@ class Endpoint:
     def region(self) -> str | None:
         """Where it is."""
         return self.terms.region
-
-    @property
-    def has_machine(self) -> bool:
-        """Whether it is, or will be, paid by the hour."""
-        return self.prices is not None and self.prices.has_machine
 
     def class_at(self, at_s: float) -> DataClass:
         """Return the most sensitive class that it may receive at a moment, in epoch seconds."""

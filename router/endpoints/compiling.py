@@ -80,6 +80,7 @@ def _endpoint(
     auth = entry.auth or provider.auth or "none"
     upstream_model = entry.upstream_model or entry.model
     params = json.dumps(entry.params, sort_keys=True)
+    prices = compile_prices(entry.prices) or default_prices(base_url, upstream_model)
     said = entry.dialects or provider.dialects
     dialects = said or [DEFAULT_DIALECT]
     translate = entry.translate or provider.translate
@@ -97,7 +98,8 @@ def _endpoint(
         key=_key(auth, signed_in, keys),
         client_auth=auth == "client",
         params={name: json.dumps(value).encode() for name, value in entry.params.items()},
-        prices=compile_prices(entry.prices) or default_prices(base_url, upstream_model),
+        prices=prices,
+        has_machine=prices is not None and prices.has_machine,
         terms=HostingTerms.of(entry, provider),
         windows=compile_windows(
             provider.maintenance if entry.maintenance is None else entry.maintenance

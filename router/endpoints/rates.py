@@ -9,6 +9,8 @@ from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from msgspec import Struct
+
 from router.endpoints.prices import MachineEntry, PricesEntry, RatesEntry, TierEntry
 from telemetry.wire.usage import Usage
 
@@ -17,7 +19,7 @@ NANO_PER_TOKEN = 1e3
 EVER = float("-inf")
 
 
-class Rates(NamedTuple):
+class Rates(Struct, frozen=True):
     """Nano-USD a token; what has no price of its own costs as what it is part of."""
 
     tokens_in: float
@@ -68,8 +70,9 @@ class Rates(NamedTuple):
 
     def nano(self, usage: Usage) -> int:
         """Return what these tokens cost, in nano-USD."""
-        n_in, n_out = usage.prompt_tokens, usage.completion_tokens
-        cached = min(usage.cached_tokens, n_in)
+        n_in, n_out, cached = usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens
+        if cached > n_in:
+            cached = n_in
         if self.is_plain:
             rest = n_in - cached
             return round(rest * self.tokens_in + cached * self.cached + n_out * self.tokens_out)
@@ -151,11 +154,15 @@ class PriceList:
     is_declared: bool = True  # else they are what is known of the provider
     has_tiers: bool = field(init=False)
     has_machine: bool = field(init=False)
+    only: Rates | None = field(init=False)  # where nothing but tokens tells two calls apart
 
     def __post_init__(self) -> None:
         by_hour = any(t.usd_per_hour is not None for t in self.tariffs)
         object.__setattr__(self, "has_machine", by_hour)
         object.__setattr__(self, "has_tiers", any(t.tiers for t in self.tariffs))
+        first = self.tariffs[0]
+        is_one = len(self.tariffs) == 1 and not (self.has_tiers or by_hour or first.usual.longer)
+        object.__setattr__(self, "only", first.usual.usual if is_one else None)
 
     def at(self, at_s: float) -> Tariff:
         """Return what is in force; before the first there is, that one."""
@@ -222,4 +229,4 @@ def _tariff(entry: PricesEntry | MachineEntry) -> Tariff:
 
 def _schedule(entry: TierEntry) -> Schedule:
     longer = ((each.above_tokens, Rates.of(each)) for each in entry.long_prompts)
-    return Schedule(Rates.of(entry), tuple(sorted(longer)))
+    return Schedule(Rates.of(entry), tuple(sorted(longer, key=lambda each: each[0])))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
@@ -75,6 +75,10 @@ class HostingTerms:
     zone: str | None = None
     agreed_until: date | None = None
     billing: Billing | None = None
+    is_subscribed: bool = field(init=False)  # calls cost nothing more
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_subscribed", self.billing is Billing.SUBSCRIPTION)
 
     @classmethod
     def of(cls, own: TermsEntry, provider: TermsEntry) -> HostingTerms:
@@ -101,11 +105,6 @@ class HostingTerms:
     def zone_at(self, at_s: float) -> str | None:
         """Return the zone as it counts at a moment; None: undeclared."""
         return None if self.has_lapsed(at_s) else self.zone
-
-    @property
-    def is_subscribed(self) -> bool:
-        """Whether calls cost nothing more."""
-        return self.billing is Billing.SUBSCRIPTION
 
     def said(self, at_s: float) -> dict[str, Any]:
         """Return every value by its name in the configuration, the zone as it counts now."""
