@@ -20,6 +20,8 @@ from bandit.evidence import Evidence
 from bandit.families import Q, U
 from bandit.posterior import Arms, infer
 from router.config.compiled import compile_text
+from router.dialects.chat_stream import ChatStream
+from router.dialects.responses_stream import ResponsesStream
 from router.endpoints.catalog import Endpoint
 from router.endpoints.default_prices import default_prices
 from router.endpoints.health import Health
@@ -29,6 +31,9 @@ from router.errors import ConfigError
 from router.report.costs import list_cost_lines, list_cost_rows
 from router.report.views import report_rows
 from telemetry.store import Address
+from telemetry.wire.chat import read_chat_answer
+from telemetry.wire.messages import read_messages_answer
+from telemetry.wire.responses import read_response
 from telemetry.wire.usage import Usage, usage_of
 
 NOW_S = datetime(2026, 12, 1, tzinfo=UTC).timestamp()
@@ -473,3 +478,32 @@ def test_an_answer_says_what_was_written_to_a_cache_and_who_served(
     value: dict[str, Any], tier: Any, usage: Usage
 ) -> None:
     assert usage_of(value, tier) == usage
+
+
+@pytest.mark.parametrize(
+    ("read", "answer_of"),
+    [
+        (read_chat_answer, {"choices": [{"message": {"content": "x"}}], "service_tier": "flex"}),
+        (read_response, {"output": [], "service_tier": "flex"}),
+        (read_messages_answer, {"content": []}),
+    ],
+)
+def test_the_tier_is_read_where_each_dialect_says_it(read: Any, answer_of: dict[str, Any]) -> None:
+    used = {"input_tokens": 3, "output_tokens": 1, "prompt_tokens": 3}
+    if "service_tier" not in answer_of:
+        used["service_tier"] = "flex"  # type: ignore[assignment]
+
+    found = read(json.dumps({"id": "x", **answer_of, "usage": used}).encode())
+
+    assert found.usage.tier == "flex"
+
+
+def test_the_tier_of_a_stream_is_read_off_its_last_event_or_off_any_chunk() -> None:
+    whole = {"id": "r", "output": [], "service_tier": "flex", "usage": {"input_tokens": 3}}
+    responses, chat = ResponsesStream(), ChatStream(hide_usage=False)
+
+    responses.feed(event({"type": "response.completed", "response": whole}))
+    chat.feed(event({"id": "c", "choices": [], "service_tier": "flex"}))
+    chat.feed(event({"id": "c", "choices": [], "usage": {"prompt_tokens": 3}}))
+
+    assert [s.usage.tier for s in (responses, chat) if s.usage] == ["flex", "flex"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,9 @@ from router.endpoints.upkeep import Upkeep
 from router.errors import ConfigError
 from router.report.catalog import catalog_lines, catalog_rows
 from router.report.costs import availability_lines, availability_rows
-from telemetry import events
+from telemetry import events, keys
 from telemetry.events import Flag, Result
-from telemetry.store import Address
+from telemetry.store import Address, connect
 from telemetry.tokens import Token
 from workers.jobs.availability import count_answers
 
@@ -425,6 +426,41 @@ def test_the_catalog_reads_as_a_paragraph_an_endpoint() -> None:
         "  paid by subscription: a call costs nothing more while something is left of it\n"
         "  not known: prices, context_tokens, zone, jurisdiction, retention_days",
     ]
+
+
+def test_what_has_lapsed_is_not_shown_as_declared() -> None:
+    agreed = {"zone": "z", "max_data_class": "restricted", "agreement": {"until": "2026-12-24"}}
+    before, after = (catalog_rows(catalog(agreed), at_s)[0] for at_s in (AGREED_S, LAPSED_S))
+
+    assert before["max_data_class"] == {"value": "restricted", "source": "declared"}
+    assert after["max_data_class"] == {"value": "internal", "source": "default"}
+    assert (before["zone"]["value"], after["zone"]["value"]) == ("z", None)
+    assert "zone" in after["missing"]
+
+
+def test_a_report_tells_of_agreements_published_prices_and_availability(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    openai = {"id": "o", "model": "gpt-4o", "base_url": "https://api.openai.com/v1"}
+    vault = endpoint(provider, "vault", agreement={"until": "2020-01-01"})
+    file = state_dir / "pointsman.yaml"
+    with serving({"endpoints": [openai, vault]}, state_dir, address, file=file) as sidecar:
+        digest = f"{sidecar.digest('vault'):016x}"
+        with closing(connect(address)) as client:
+            counted = {"endpoint": digest, "asked": 4, "answered": 3, "share": 0.75}
+            client.set(keys.AVAILABILITY, json.dumps({"at_ms": 1, "endpoints": [counted]}))
+        rows = sidecar.http.get("/v1/router/endpoints").json()["endpoints"]
+        url = {"REDIS_URL": address.url}
+        said = pointsman("report", "--config", file, environment=url).stdout
+        found = json.loads(pointsman("report", "--json", "--config", file, environment=url).stdout)
+
+    assert "the agreement of vault ended on 2020-01-01" in said
+    assert "costs at published prices, by default: o" in said
+    assert "answered in 30 days: vault 75.000% of 4" in said
+    assert found["availability"] == [{**counted, "endpoint": "vault"}]
+    assert [row["prices"]["source"] for row in rows] == ["default", "declared"]
+    assert rows[1]["terms"]["agreed_until"] == "2020-01-01"
+    assert rows[1]["in_maintenance"] is False
 
 
 # -- availability -------------------------------------------------------------------------------

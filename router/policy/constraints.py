@@ -193,9 +193,9 @@ class Filter:
         return self._shut
 
     def _static(self, demand: Demand, at_s: float) -> Eligibility:
-        lapsed = frozenset(e.index for e in self._agreed if e.terms.has_lapsed(at_s))
+        lapsed = [e.index for e in self._agreed if e.terms.has_lapsed(at_s)]
         key = (
-            lapsed,
+            tuple(lapsed),
             demand.dialect,
             demand.needs & self.lacking,  # what nobody lacks tells no two kinds apart
             demand.data_class,

@@ -39,12 +39,9 @@ def _row(endpoint: Endpoint, at_s: float) -> dict[str, Any]:
         "host": endpoint.target.authority.decode("latin-1"),
         **endpoint.profile.as_json(),
         **terms,
-        "max_data_class": told(
-            endpoint.class_at(at_s).value if endpoint.says_class else None,
-            endpoint.class_at(at_s).value,
-        ),
+        "max_data_class": _data_class(endpoint, at_s),
         "billing": told(endpoint.terms.said(at_s)["billing"], Billing.TOKENS.value),
-        "prices": _prices(endpoint.prices, at_s),
+        "prices": price_row(endpoint.prices, at_s),
         "limits": {
             "max_output_tokens": told(endpoint.limits.max_output_tokens, None),
             "max_in_flight": told(endpoint.limits.max_in_flight, None),
@@ -54,7 +51,14 @@ def _row(endpoint: Endpoint, at_s: float) -> dict[str, Any]:
     return {**row, "missing": [name for name in WORTH_SAYING if row[name]["value"] is None]}
 
 
-def _prices(prices: PriceList | None, at_s: float) -> dict[str, Any]:
+def _data_class(endpoint: Endpoint, at_s: float) -> dict[str, Any]:
+    """Return the most sensitive class that may go there; what has lapsed is not declared."""
+    most = endpoint.class_at(at_s)
+    holds = endpoint.says_class and most is endpoint.max_data_class
+    return told(most.value if holds else None, most.value)
+
+
+def price_row(prices: PriceList | None, at_s: float) -> dict[str, Any]:
     """Return the prices in force, those that follow, and where they come from."""
     if prices is None:
         return {"value": None, "source": None, "next": []}

@@ -41,6 +41,16 @@ def list_cost_lines(rows: list[dict[str, Any]]) -> list[str]:
     ]
 
 
+def published_prices(catalog: Catalog) -> list[str]:
+    """Return whose prices nobody wrote down, and are those that the provider publishes."""
+    return [e.id for e in catalog.endpoints if e.prices is not None and not e.prices.is_declared]
+
+
+def published_lines(ids: list[str]) -> list[str]:
+    """Return a line that names them."""
+    return [f"costs at published prices, by default: {', '.join(ids)}"] if ids else []
+
+
 def availability_rows(found: dict[str, Any] | None, catalog: Catalog) -> list[dict[str, Any]]:
     """Return how often each endpoint that is listed answered, as the last count had it."""
     ids = {f"{e.digest:016x}": e.id for e in catalog.endpoints}

@@ -29,7 +29,7 @@ from router.config.watch import read_kept
 from router.errors import ConfigError
 from router.report import views
 from router.report.catalog import catalog_warnings
-from router.report.costs import availability_rows, list_cost_rows
+from router.report.costs import availability_rows, list_cost_rows, published_prices
 from router.report.served import served_rows
 from telemetry import keys
 from telemetry.errors import TelemetryError
@@ -177,6 +177,7 @@ def _fill(report: Report, configuration: Configuration, address: Address, strate
     report.posteriors["served"] = served_rows(configuration.catalog, served)
     report.audit, report.calibration, counted = found
     report.posteriors["availability"] = availability_rows(counted, configuration.catalog)
+    report.posteriors["published_prices"] = published_prices(configuration.catalog)
     report.posteriors["list_costs"] = list_cost_rows(beliefs, time.time())
     report.posteriors["agreements"] = catalog_warnings(configuration.catalog, time.time())
     if report.store is not None:
