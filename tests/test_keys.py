@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import Provider, endpoint, pointsman, serving, until
+from conftest import Provider, Reply, default_reply, endpoint, pointsman, serving, until
 from structlog.testing import capture_logs
 
 from router.config.compiled import Configuration, compile_text
@@ -327,3 +327,40 @@ def test_a_new_key_opens_what_the_old_one_was_refused_for_and_leaves_the_rest_al
     assert unchanged is not None
     assert circuits[Trouble.MISCONFIGURED].open_since is None
     assert circuits[Trouble.FAILING].open_since is not None
+
+
+def test_a_key_that_is_refused_is_renewed_before_it_is_due(
+    provider: Provider, state_dir: Path, address: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr(keys, "RETRY_S", 0.0)
+
+    def reply(call: Any) -> Reply:
+        refused = Reply(401, b'{"error": {"message": "it has expired"}}')
+        return refused if call.headers["authorization"] == "Bearer tok1" else default_reply(call)
+
+    provider.on("a", reply)
+    auth = {"command": counting(state_dir / "n"), "refresh_s": 3600}
+    with serving(
+        {"endpoints": [endpoint(provider, "a", auth=auth)]}, state_dir, address
+    ) as sidecar:
+        assert sidecar.chat("a").status_code >= 400
+        until(lambda: sidecar.chat("a").status_code == 200)
+        breaker = sidecar.app.health.breakers[sidecar.digest("a")]
+
+        assert breaker.open_since is None
+    assert len((state_dir / "n").read_text()) == 2, "and not again"
+
+
+def test_a_key_that_is_refused_again_and_again_is_not_asked_for_all_the_time(
+    tmp_path: Path,
+) -> None:
+    found = configured({"command": counting(tmp_path / "n"), "refresh_s": 3600})
+    ring, key, now = found.catalog.keys, found.catalog.endpoints[0].key, time.monotonic()
+    assert key is not None
+
+    for passed in range(0, 100, 5):
+        key.doubt()
+        ring.look(now + passed)
+
+    assert len((tmp_path / "n").read_text()) == 1 + 3

@@ -325,6 +325,8 @@ class _Call:
             began_at=attempt.began_at,
             retry_after_s=retry_after_s,
         )
+        if attempt.result is Result.REFUSED and endpoint.key is not None:
+            endpoint.key.doubt()
         if final and attempt.result is Result.OK:
             health = self.home.dispatcher.health
             note_answered(

@@ -23,7 +23,7 @@ RETRY_S = 30.0
 class HeldKey:
     """A key as it goes out now."""
 
-    __slots__ = ("_auth", "_due_s", "_stamp", "header")
+    __slots__ = ("_auth", "_due_s", "_ran_s", "_stamp", "header")
 
     def __init__(
         self, header: tuple[bytes, bytes], auth: AuthEntry | None = None, *, now: float = 0.0
@@ -37,6 +37,7 @@ class HeldKey:
         self.header = header
         self._auth = auth
         self._stamp = _stamp(auth.file) if auth is not None and auth.file is not None else None
+        self._ran_s = now
         self._due_s = now + auth.every_s if auth is not None and auth.command is not None else None
 
     def look(self, now: float) -> bool:
@@ -60,11 +61,16 @@ class HeldKey:
             log.info("a key was renewed", source=auth.source[1])
         return is_new
 
+    def doubt(self) -> None:
+        """Note that the key was refused: it may have ended early, so its command is run soon."""
+        if self._due_s is not None:
+            self._due_s = min(self._due_s, self._ran_s + RETRY_S)
+
     def _is_due(self, auth: AuthEntry, now: float) -> bool:
         if self._due_s is not None:
             if now < self._due_s:
                 return False
-            self._due_s = now + auth.every_s
+            self._ran_s, self._due_s = now, now + auth.every_s
             return True
         if auth.file is None:
             return False
