@@ -205,6 +205,21 @@ def on(config: Config = None) -> None:
 
 
 @app.command(hidden=True)
+def key(
+    what: Annotated[str, typer.Argument(help="make, list or revoke.")] = "make",
+    id_: Annotated[str, typer.Argument(metavar="[ID]", help="Of the key to revoke.")] = "",
+    app_: Annotated[str | None, typer.Option("--app", help="Whose key it is to be.")] = None,
+    admin: Annotated[bool, typer.Option("--admin", help="The admin's, not an app's.")] = False,
+    config: Config = None,
+    json_: Json = False,
+) -> None:
+    """Make a key for an app, list the keys, or say how one is revoked."""
+    from router.commands import key as verb
+
+    verb.key(what, id_, app=app_, admin=admin, config=config, as_json=json_)
+
+
+@app.command(hidden=True)
 def audit(
     what: Annotated[str, typer.Argument(help="What to audit: state.")] = "state",
     config: Config = None,

@@ -25,14 +25,16 @@ from router.decision.seal import Seal
 from router.dialects import messages
 from router.dialects.errors import break_off, caller_dialect, respond_error
 from router.dialects.opaque import OpaqueBody, as_opaque, read_opaque
-from router.dialects.parsers import CALLS, COUNT_PATH, PARSERS, parse_alike
+from router.dialects.parsers import COUNT_PATH, PARSERS, parse_alike
 from router.dispatch.call import Calls
 from router.dispatch.counting import count_tokens
 from router.dispatch.headers import request_ids
 from router.dispatch.passing import Passing, StoredPath, read_call, stored_path
+from router.dispatch.takers import OURS, is_passed_on, nobody_takes, takes_rest
 from router.dispatch.time_limits import deadline_s
-from router.endpoints.catalog import Provider
+from router.endpoints.catalog import CALL_PATHS
 from router.endpoints.entries import Dialect
+from router.endpoints.providers import Provider
 from router.errors import DispatchError, RequestRejected
 from router.explain.log import DecisionLog
 from router.intake.events import EventDesk
@@ -57,8 +59,6 @@ log = structlog.get_logger()
 Handler = Callable[[Exchange, Beliefs], Awaitable[None]]
 MODELS_PATH = "/v1/models/"
 DECISIONS_PATH = "/v1/router/decisions/"
-OURS = ("/v1/router/", "/v1/feedback", "/v1/events")
-"""What no provider ever sees."""
 STOPPING = "the sidecar is stopping"
 
 
@@ -118,7 +118,7 @@ class Routes:
             check_origin(exchange.headers, beliefs.configuration)
             exchange.path = normal_path(exchange.raw_path)
             handler = self._routes.get((exchange.method, exchange.path))
-            if handler is None or _is_passed_on(exchange, beliefs):
+            if handler is None or is_passed_on(exchange, beliefs.configuration.catalog):
                 handler = self._other(exchange, beliefs)
             await handler(exchange, beliefs)
         except (RequestRejected, DispatchError) as error:
@@ -148,20 +148,15 @@ class Routes:
         request = read_call(await _body(exchange, beliefs), exchange.path, catalog)
         async with self._services.admission.place(exchange.line):
             at = self._services.clock()  # how long the client took for its body is its own affair
-            decider, passing = self._services.decider, self._services.passing
+            passing = self._services.passing
             if isinstance(request, OpaqueBody):
                 await passing.pass_on(exchange, beliefs, caller, request)
                 return
-            to = await passing.server_of(beliefs, caller, request)
-            if not isinstance(to, Provider):
-                context = decider.context(beliefs, caller, exchange.headers, request, at, maker=to)
-                if context is not None:
-                    await self._services.calls.serve(context, request, exchange)
-                    return
-                if catalog.passthrough is None:
-                    raise no_such_model(request.model)
-            opaque = as_opaque(request)
-            await passing.pass_on(exchange, beliefs, caller, opaque, to=to, is_kept=request.is_kept)
+            found = await passing.settle(exchange, beliefs, caller, request, at)
+            if isinstance(found, Provider):
+                await passing.pass_on(exchange, beliefs, caller, as_opaque(request), to=found)
+                return
+            await self._services.calls.serve(found, request, exchange)
 
     async def _count_tokens(self, exchange: Exchange, beliefs: Beliefs) -> None:
         caller = _caller(exchange, beliefs)
@@ -169,20 +164,16 @@ class Routes:
         request = messages.parse(await _body(exchange, beliefs))
         services, configuration = self._services, beliefs.configuration
         async with services.admission.place(exchange.line):
-            at, decider = services.clock(), services.decider
-            context = decider.context(beliefs, caller, exchange.headers, request, at)
-            if context is None:
-                if configuration.catalog.passthrough is None:
-                    raise no_such_model(request.model)
-                await services.passing.pass_on(exchange, beliefs, caller, as_opaque(request))
+            at, decider, passing = services.clock(), services.decider, services.passing
+            found = await passing.settle(exchange, beliefs, caller, request, at)
+            if isinstance(found, Provider):
+                await passing.pass_on(exchange, beliefs, caller, as_opaque(request), to=found)
                 return
             await count_tokens(
                 exchange,
-                request,
-                await decider.foresee(context, request),
+                found,
+                await decider.foresee(found, request),
                 services.calls.dispatcher.upstream,
-                caller=caller,
-                catalog=configuration.catalog,
                 sizes=decider.sizes,
                 limit_s=deadline_s(configuration.server.deadline_s, exchange.headers),
             )
@@ -232,7 +223,7 @@ class Routes:
     async def _anything(
         self, exchange: Exchange, beliefs: Beliefs, path: StoredPath | None = None
     ) -> None:
-        """Any other `/v1/` path goes to the pass-through provider, or to whoever made its id."""
+        """Any other `/v1/` path goes to the provider that takes it, or to whoever made its id."""
         caller = _caller(exchange, beliefs)
         if self._turns.is_spent():
             await self._turns.wait()
@@ -260,11 +251,12 @@ class Routes:
         request = parse_alike(await _body(exchange, beliefs), by_anthropics=by_anthropics)
         decider, at = self._services.decider, self._services.clock()
         caller = _keys(beliefs).caller_or_first(exchange.headers)
-        context = decider.context(beliefs, caller, exchange.headers, request, at)
+        context = await decider.context(beliefs, caller, exchange.headers, request, at)
         if context is not None:
             await exchange.respond_json(200, decider.preview(context))
             return
-        provider = beliefs.configuration.catalog.passthrough
+        path = f"/v1/{CALL_PATHS[request.dialect]}"
+        provider = beliefs.configuration.catalog.passthrough(path)
         if provider is None:
             raise no_such_model(request.model)
         name = f"{provider.name}/{request.model}"
@@ -326,41 +318,26 @@ class Routes:
             raise RequestRejected(
                 "not_found", f"there is no {clipped(path)}; write {clipped(meant)}"
             )
-        allowed = self._methods.get(path)
-        if allowed is not None and not _takes_rest(path, beliefs):
+        allowed, catalog = self._methods.get(path), beliefs.configuration.catalog
+        passes_on = takes_rest(exchange, catalog)
+        if allowed is not None and not passes_on:
             raise RequestRejected("method_not_allowed", f"{path} takes {allowed} only")
         passes = path.startswith("/v1/") and not path.startswith(OURS)
-        takes_rest = _takes_rest(path, beliefs)
         if path.startswith(MODELS_PATH) and exchange.method == "GET":
             is_known = is_reserved(path.removeprefix(MODELS_PATH)) or _listed(exchange, beliefs)
-            if is_known or not takes_rest:
+            if is_known or not passes_on:
                 return self._model
         stored = stored_path(exchange.method, path) if passes else None
-        made_here = Dialect.RESPONSES in beliefs.configuration.catalog.spoken
-        if stored is not None and (takes_rest or made_here):
+        made_here = Dialect.RESPONSES in catalog.spoken
+        if stored is not None and (passes_on or made_here):
             return partial(self._anything, path=stored)
-        if passes and takes_rest:
+        if passes and passes_on:
             return self._anything
         if path.startswith(DECISIONS_PATH) and exchange.method == "GET":
             return self._decision
-        hint = "; a provider with passthrough: true would take it" if passes else ""
-        raise RequestRejected("not_found", f"there is no {clipped(path)}{hint}")
-
-
-def _takes_rest(path: str, beliefs: Beliefs) -> bool:
-    """Return whether a provider takes what is not ours of a path."""
-    passes = path.startswith("/v1/") and not path.startswith(OURS)
-    return passes and beliefs.configuration.catalog.passthrough is not None
-
-
-def _is_passed_on(exchange: Exchange, beliefs: Beliefs) -> bool:
-    """Return whether a call of a dialect that no endpoint takes has a provider that takes it.
-
-    Then nothing of it is ours to decide, and its body goes there as it is.
-    """
-    dialect = CALLS.get(exchange.path) if exchange.method == "POST" else None
-    is_taken = dialect is None or dialect in beliefs.configuration.catalog.taken
-    return not is_taken and _takes_rest(exchange.path, beliefs)
+        if passes:
+            raise nobody_takes(path)
+        raise RequestRejected("not_found", f"there is no {clipped(path)}")
 
 
 async def _fail(exchange: Exchange, error: Exception) -> None:

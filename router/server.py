@@ -22,6 +22,7 @@ from router.decision.context import Moment
 from router.decision.decide import Decider
 from router.decision.draws import Draws
 from router.decision.seal import Seal
+from router.decision.sealing import SealingKeys
 from router.decision.stored_ids import StoredIds
 from router.dispatch.attempt import Dispatcher
 from router.dispatch.booking import Booking
@@ -96,7 +97,8 @@ class Sidecar:
             clock=store_clock,
         )
         self.draws = Draws(address, has_room=lambda: self.keeper.memory.has_room_for_draws)
-        self.ids = StoredIds(address, has_room=lambda: self.keeper.memory.has_room_for_draws)
+        self.ids = StoredIds(address, has_room=lambda: self.keeper.memory.has_room_for_ids)
+        self.thoughts = StoredIds(address, has_room=lambda: self.keeper.memory.has_room_for_draws)
         self.health = Health()
         self.upkeep = Upkeep(
             on_new_key=lambda: self._on_new_key(),
@@ -115,19 +117,22 @@ class Sidecar:
         self.budget = BodyBudget(entry.max_held_bytes)
         self.failure: OSError | None = None  # why it could not start
         self._on_new_key: Callable[[], None] = lambda: None  # until there is a loop
-        seal = Seal.load(state_dir)
-        recent, secret = RecentNames(), self.keeper.secret
-        served = self.keeper.served
-        booking = Booking(self.writer, seal, secret, metrics, recent, served, n_shards=n_shards)
+        recent, secrets, served = RecentNames(), self.keeper.secrets, self.keeper.served
+        self.sealing = SealingKeys(secrets.keyring, configuration)
+        seal = Seal(self.sealing.known)
+        booking = Booking(
+            self.writer, seal, secrets.users, metrics, recent, served, n_shards=n_shards
+        )
         self.feedback = FeedbackDesk(
             self.writer,
             seal,
             connect(address, timeout_s=FEEDBACK_TIMEOUT_S),
             recent,
+            secrets.keyring,
             n_shards=n_shards,
             is_store_up=lambda: self.keeper.store_up,
         )
-        decider = Decider(self.keeper, self.health, self.draws, seal.secret(b"draws"))
+        decider = Decider(self.keeper, self.health, self.draws, self.thoughts, secrets.draws)
         self.routes = Routes(
             Services(
                 keeper=self.keeper,
@@ -137,14 +142,15 @@ class Sidecar:
                     Dispatcher(self._upstream, self.health),
                     booking,
                     ids=self.ids,
+                    thoughts=self.thoughts,
                     observer=self.observer,
                     note=self.decisions.put,
                 ),
-                passing=Passing(Passthrough(self._upstream, booking, self.keeper.names), self.ids),
-                feedback=self.feedback,
-                events=EventDesk(
-                    self.writer, self.feedback, recent, key_id=seal.key_id, n_shards=n_shards
+                passing=Passing(
+                    decider, Passthrough(self._upstream, booking, self.keeper.names), self.ids
                 ),
+                feedback=self.feedback,
+                events=EventDesk(self.writer, self.feedback, recent, seal=seal, n_shards=n_shards),
                 decisions=self.decisions,
                 seal=seal,
                 metrics=metrics,
@@ -208,6 +214,7 @@ class Sidecar:
         self.keeper.start()
         self.draws.start()
         self.ids.start()
+        self.thoughts.start()
         self.decisions.start()
         self.upkeep.start()
         if self.observer is not None:
@@ -217,6 +224,7 @@ class Sidecar:
     def _follow(self, configuration: Configuration) -> None:
         """Have what outlives a configuration go on under this one."""
         self.health.follow(configuration.catalog, time.monotonic())
+        self.sealing.follow(configuration)
         self.keeper.names.add_all(views.names_of(configuration))
         self.upkeep.follow(configuration.catalog)
 
@@ -226,6 +234,7 @@ class Sidecar:
     async def _stop(self) -> None:
         await self.draws.stop()
         await self.ids.stop()
+        await self.thoughts.stop()
         if self.observer is not None:
             await self.observer.stop()
         await self._upstream.aclose()

@@ -17,7 +17,10 @@ In reading order:
 - `keys`: every name in the store
 - `address`, `topology`: where a store is as its address says, and its clients
 - `embedded`, `store`: the private server, and how a store is found and laid out
-- `secret`: what digests of users are keyed with
+- `kept_secrets`: the file that keeps what a store holds secret
+- `secret`: what digests of users are keyed with, and what draws follow from
+- `keyring`: the keys that seal decision ids
+- `store_secrets`: all of them, as one thread follows the store
 - `clock`: the store's clock
 - `passed`: up to when what a producer recorded is in the streams
 - `memory`: what the store's memory is used for, in words

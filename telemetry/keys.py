@@ -12,7 +12,8 @@ from itertools import count
 
 META = "pm:meta"  # hash, permanent: schema, shards, incarnation, key of the raters' ranks
 NAMES = "pm:names"  # hash, permanent: digest -> what it stands for
-OFF = "pm:off"  # string, permanent: while routing is off, since when (epoch ms)
+OFF = "pm:off"  # string, permanent, while it is the last word: when it was said, and since when
+ON = "{pm:off}:on"  # the same of the word that routing is on; in one slot with it
 STANDINGS = "{pm:choices}:standings"  # hash, permanent: scope -> what its choices stand at
 RELEASES = "{pm:choices}:releases"  # stream, bounded: each choice that changed, with its evidence
 DRIFT = "{pm:drift}:state"  # hash, permanent: endpoint -> what is known; last closed bucket
@@ -27,6 +28,9 @@ CALIBRATION = "pm:calibration"  # string, permanent: how often predictions held,
 AVAILABILITY = "pm:availability"  # string, permanent: how often endpoints answered in 30 days
 CHANGED = "pm:changed"  # pub/sub channel: a shard has a new version
 SECRET = "pm:secret"  # noqa: S105 - a key of the store. String, permanent: what digests of users are keyed with
+DRAWS_SECRET = "pm:secret:draws"  # noqa: S105 - a key of the store. String, permanent: what draws follow from
+SEAL = "pm:seal"  # string, permanent: the key that seals decision ids
+SEALS = "pm:seals"  # hash, pruned of those unused for 31 days: key that seals or did -> when, in ms
 PASSED = "pm:passed"  # hash, pruned of those silent for an hour: producer -> how far it is, in ms
 MEMORY = "pm:memory"  # string, permanent: what the store's memory is used for, as last measured
 PROBE = "pm:probe"  # never made: what asks whether the store would take a write, and a script
@@ -113,13 +117,13 @@ def conversations_of(group: int, part: str) -> str:
 
 @cache
 def stored_ids(group: int) -> str:
-    """Hash with a time to live: which spans a group of stored ids has, and their parts."""
+    """Hash with a time to live: which days a group of stored ids has, their parts and makers."""
     n_slots = SLOTS // STORED_ID_GROUPS
     return f"{{{_tag_within(f'{_prefix}:ids{group}', group * n_slots, n_slots)}}}"
 
 
 def stored_ids_of(group: int, part: str) -> str:
-    """Hash with a time to live: last bytes of keys -> who made the ids of a span.
+    """String with a time to live: marks of a day's ids, and who made each; up to schema 5 a hash.
 
     Args:
         part: as of `conversations_of`.

@@ -103,8 +103,9 @@ class MemoryUse:
     young_hours: Count = 0  # for which decisions are young
     configured_hours: Count = 0
     keeps_draws: bool = True  # new ones are kept in the store
-    changed_at_ms: Count = 0  # when either of these last did
+    changed_at_ms: Count = 0  # when one of these last did
     max_mb: Count = 0  # as configured; 0: as the servers say
+    keeps_ids: bool = True  # new ones, of what lies at providers, are kept in the store
 
     @classmethod
     def parse(cls, value: bytes | None) -> MemoryUse | None:
@@ -144,6 +145,7 @@ class MemoryUse:
             "mb_by_kind": {kind: round(n / MB, 1) for kind, n in self.bytes_by_kind.items()},
             "young_hours": self.young_hours,
             "keeps_draws": self.keeps_draws,
+            "keeps_ids": self.keeps_ids,
             "measured_at_ms": self.at_ms,
             "warnings": self.warnings(),
         }
@@ -167,9 +169,11 @@ class MemoryUse:
                 f"want of memory: what is older is looked up in the archive; {self.fix}"
             )
         if not self.keeps_draws:
-            said["draws"] = (
-                "new ones stay in each process, and so do ids of responses, for want of memory; "
-                f"{self.fix}"
+            said["draws"] = f"new ones stay in each process, for want of memory; {self.fix}"
+        if not self.keeps_ids:
+            said["ids"] = (
+                "new ids of responses stay in each process, for want of memory: no other router "
+                f"finds them; {self.fix}"
             )
         if self.limit_bytes and self.is_hard and self.policy != NO_EVICTION:
             said["policy"] = (

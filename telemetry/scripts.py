@@ -163,6 +163,21 @@ return 1
 """
 
 # KEYS[1] meta. ARGV: archived mark that was seen, new one, bytes folded up to it.
+# ARGV: the word's moment, its text, whether it is `off`, which is what holds of one moment.
+_SAY_SWITCH = """
+local function said_at(key)
+  local held = redis.call('GET', key)
+  return held and (tonumber(string.match(held, '^%d+')) or 0) or -1
+end
+local at, other = tonumber(ARGV[1]), said_at(KEYS[2])
+if at < said_at(KEYS[1]) or at < other or (at == other and ARGV[3] == '0') then
+  return 0
+end
+redis.call('SET', KEYS[1], ARGV[2])
+redis.call('DEL', KEYS[2])
+return 1
+"""
+
 _SET_ARCHIVED = """
 if (redis.call('HGET', KEYS[1], 'archived') or '0-0') ~= ARGV[1] then
   return 0
@@ -368,6 +383,13 @@ def close_bucket(
     script = client.register_script(_CLOSE_BUCKET)
     arguments = [seen, closed, keep, len(known), len(labels), *known, *labels, *alarms]
     return bool(script(keys=[keys.DRIFT, keys.ALARMS, keys.LOOKED_AT], args=arguments))
+
+
+def say_switch(client: Client, *, off: bool, at_ms: int, text: bytes) -> bool:
+    """Return whether the switch has this word now; if not, it has a later one."""
+    mine, other = (keys.OFF, keys.ON) if off else (keys.ON, keys.OFF)
+    script = client.register_script(_SAY_SWITCH)
+    return bool(script(keys=[mine, other], args=[at_ms, text, int(off)]))
 
 
 def set_archived(client: Client, shard: int, *, seen: bytes, mark: bytes, n_bytes: int) -> bool:

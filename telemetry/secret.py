@@ -1,37 +1,37 @@
-"""The store's secret: what digests of users are keyed with, so that nobody can guess them back.
+"""The store's secrets: what digests of users are keyed with, and what draws follow from.
 
-It is made once, by whoever meets the store first, and kept by each process's state directory,
-readable by its owner only. So a store that was emptied gets the same one again, and the digests of
-two routers agree. A process that never saw it makes no such digest.
+Each is made once, by whoever meets the store first, and kept by each process in its state
+directory. So a store that was emptied gets the same ones again, and two routers agree. They have
+nothing to do with what seals decision ids: keys of that come and go, and these stay.
 """
 
 from __future__ import annotations
 
-import os
 import secrets
+import threading
+import time
 from hashlib import blake2b
-from pathlib import Path
 
-import structlog
+from msgspec.structs import replace
 
 from telemetry import keys
+from telemetry.kept_secrets import SECRET_BYTES, KeptSecrets, SecretsFile, secret_in
 from telemetry.store import Client
 
-log = structlog.get_logger()
-
-FILE = "store.secret"
-N_BYTES = 32
 RATERS_FIELD = "raters_key"
 NOBODY = 0
 """Digest of no user, and of one that cannot be told."""
 
 
 class StoreSecret:
-    """The secret as this process knows it. `digest` is for any thread, `agree` for one."""
+    """The secret of users as this process knows it. `digest` is for any thread, `agree` for one.
 
-    def __init__(self, state_dir: Path) -> None:
-        self._path = state_dir / FILE
-        self._value = _read(self._path)
+    A process that never saw it makes no digest.
+    """
+
+    def __init__(self, file: SecretsFile, kept: KeptSecrets) -> None:
+        self._file = file
+        self._value = kept.users
 
     def agree(self, client: Client, held: bytes | None) -> None:
         """Take over the secret of a store, or give it ours where it has none.
@@ -42,13 +42,10 @@ class StoreSecret:
         Raises:
             redis.RedisError: the store is away, or takes no writes.
         """
-        value = held or of_store(client, self._value or secrets.token_bytes(N_BYTES))
-        if value != self._value:
+        value = held or of_store(client, keys.SECRET, self._value or _fresh())
+        if value != self._value and secret_in(value):
             self._value = value
-            try:
-                write_secret(self._path, value)
-            except OSError as error:  # known until this process ends
-                log.error("the store's secret cannot be kept", reason=error.strerror)
+            self._file.keep(lambda kept: replace(kept, users=value))
 
     def digest(self, kind: bytes, *parts: str) -> int:
         """Return a keyed digest of 8 bytes; `NOBODY` while the secret is not known.
@@ -63,16 +60,71 @@ class StoreSecret:
         return int.from_bytes(found, "little") or 1
 
 
-def of_store(client: Client, offered: bytes) -> bytes:
-    """Return the secret of a store; `offered` where it had none.
+class DrawsSecret:
+    """The secret of draws as this process knows it. `agree` is for one thread, the rest for any.
+
+    A router that draws before it ever met a store makes one of its own. What had begun by then goes
+    on by it: a unit's share would else change while it runs.
+    """
+
+    def __init__(self, file: SecretsFile, kept: KeptSecrets) -> None:
+        self._file = file
+        self._value, self._before = kept.draws, kept.draws_before
+        self._since_ms = kept.draws_since_ms
+        self._lock = threading.Lock()
+
+    def agree(self, client: Client, held: bytes | None) -> None:
+        """Take over the secret of a store, or give it ours where it has none.
+
+        Args:
+            held: what the store was just seen to hold.
+
+        Raises:
+            redis.RedisError: the store is away, or takes no writes.
+        """
+        value = held or of_store(client, keys.DRAWS_SECRET, self._value or _fresh())
+        with self._lock:
+            if value != self._value and secret_in(value):
+                if self._value is not None:
+                    self._before, self._since_ms = self._value, int(time.time() * 1000)
+                self._value = value
+                self._keep()
+
+    def at(self, began_ms: float | None = None) -> bytes:
+        """Return the secret by which a unit draws.
+
+        Args:
+            began_ms: epoch milliseconds at which the unit began; None: now.
+        """
+        before = self._before
+        if before is not None and began_ms is not None and began_ms < self._since_ms:
+            return before
+        return self._value or self._own()
+
+    def _own(self) -> bytes:
+        with self._lock:
+            if self._value is None:
+                self._value = _fresh()
+                self._keep()
+            return self._value
+
+    def _keep(self) -> None:
+        value, before, since_ms = self._value, self._before, self._since_ms
+        self._file.keep(
+            lambda kept: replace(kept, draws=value, draws_before=before, draws_since_ms=since_ms)
+        )
+
+
+def of_store(client: Client, name: str, offered: bytes) -> bytes:
+    """Return the value that a store has under a name; `offered` where it had none.
 
     Raises:
         redis.RedisError: the store is away, or has none and takes no writes.
     """
-    found: bytes | None = client.get(keys.SECRET)
+    found: bytes | None = client.get(name)
     if found is None:
-        client.set(keys.SECRET, offered, nx=True)
-        found = client.get(keys.SECRET)
+        client.set(name, offered, nx=True)
+        found = client.get(name)
     return found or offered
 
 
@@ -87,29 +139,12 @@ def raters_key(client: Client) -> bytes:
     """
     found: bytes | None = client.hget(keys.META, RATERS_FIELD)
     if found is None:
-        secret = of_store(client, secrets.token_bytes(N_BYTES))
-        made = blake2b(key=secret, digest_size=N_BYTES, person=b"raters").digest()
+        secret = of_store(client, keys.SECRET, _fresh())
+        made = blake2b(key=secret, digest_size=SECRET_BYTES, person=b"raters").digest()
         client.hsetnx(keys.META, RATERS_FIELD, made)
         found = client.hget(keys.META, RATERS_FIELD) or made
     return found
 
 
-def _read(path: Path) -> bytes | None:
-    try:
-        found = path.read_bytes()
-        if path.stat().st_mode & 0o077:
-            path.chmod(0o600)
-    except OSError:
-        return None
-    return found if len(found) == N_BYTES else None
-
-
-def write_secret(path: Path, value: bytes) -> None:
-    """Put the file there whole, readable by its owner only."""
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(descriptor, value)
-    finally:
-        os.close(descriptor)
-    fresh.rename(path)
+def _fresh() -> bytes:
+    return secrets.token_bytes(SECRET_BYTES)

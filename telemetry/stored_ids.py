@@ -1,33 +1,46 @@
 """Ids of what lies at a provider, responses and conversations: where each was made, for 30 days.
 
-They lie packed (`packed.py`), known by a digest of the app, the kind of thing and the id, so that
-an app finds its own alone, and nobody who reads the store an id. The value is the digest of the
-endpoint, or of the provider, that made it.
+There may be tens of millions, so each is a *mark* of six bytes within a string: five of a digest of
+app, kind and id, by which an app finds its own alone and nobody who reads the store an id; and the
+number of who made it, in a list that each day has of its own. By the digest's first bits it lies in
+one of 16 *groups*, so that a cluster spreads them, and there in one of the day's *parts*. How many
+parts a day has follows from the day before; where that is too few, a *generation* of at least twice
+as many begins, and whoever looks asks all of them. A wrong guess costs memory, never truth. What
+was noted first holds. Days go by the store's clock: routers' own would differ.
+
+A string grows by `BLOCK` marks at a time, written as a whole: servers give one that is appended to
+twice what it needs.
 """
 
 from __future__ import annotations
 
 from telemetry import keys
 from telemetry.events import digest16
-from telemetry.packed import Command, PackedIndex
+from telemetry.packed import MOST_GROWTH, MOST_PARTS, NAME_BYTES, Command
 
 SPAN_S = 86_400
 """A day: a look-up asks 31 spans at most."""
 KEPT_S = 30 * SPAN_S
 """As long as OpenAI keeps a response."""
 SPREAD_S = 3600
-"""Over which a span's hashes end."""
+"""Over which a day's strings end: thousands at once would keep a server busy for longer than a
+look-up may take."""
 GROUPS = keys.STORED_ID_GROUPS
 MAKER_BYTES = 8
-
-_INDEX = PackedIndex(
-    GROUPS,
-    keys.stored_ids,
-    keys.stored_ids_of,
-    span_s=SPAN_S,
-    kept_s=KEPT_S,
-    spread_s=SPREAD_S,
-)
+DIGEST_BYTES = 5
+"""Of the digest, the last ones, none of which tells group or part. Among 26 million ids (30 days at
+ten a second) one that nobody noted is taken for another once in 10^8 look-ups."""
+MARK_BYTES = DIGEST_BYTES + 1
+MOST_MAKERS = 255
+"""Of a day, in a group; ids of others are known to their routers alone."""
+MARKS = 480
+"""That a part has on average, where a day is as full as the one before it: 3 KB, so that names and
+the server's own bookkeeping come to a third of a byte for each."""
+FULL = 720
+"""Beyond so many on average a new generation begins."""
+BLOCK = 16
+COUNTED = 8
+"""Each part's marks are counted by so many: most notes are one write then, not two."""
 
 
 def key_of(app: str, kind: str, id_: str) -> bytes:
@@ -42,9 +55,143 @@ def note(key: bytes, maker: bytes, *, ttl_ms: int) -> Command:
         maker: `MAKER_BYTES` of a digest.
         ttl_ms: for how long it is kept at least; `KEPT_S` but for what is written late.
     """
-    return _INDEX.note(key, maker, ttl_ms=ttl_ms)
+    return ("EVAL", LUA_NOTE, 1, *_place(key), key[-DIGEST_BYTES:], maker, ttl_ms)
 
 
 def look_up(key: bytes) -> Command:
     """Return the command that replies who made an id, if that is kept."""
-    return _INDEX.look_up(key)
+    return ("EVAL", LUA_LOOK_UP, 1, *_place(key), key[-DIGEST_BYTES:], key[-NAME_BYTES:])
+
+
+def _place(key: bytes) -> Command:
+    """Return group, name of its strings up to the day, and choice of the part."""
+    group = key[0] * GROUPS >> 8
+    return keys.stored_ids(group), keys.stored_ids_of(group, ""), int.from_bytes(key[1:3])
+
+
+# Where a part lies, the number beside a digest in it, and whose that is.
+_LUA_MARKS = f"""
+local function part_of(day, parts)
+  return ARGV[1] .. 'd' .. day .. ':' .. parts .. '.' .. math.floor(ARGV[2] * parts / {MOST_PARTS})
+end
+local function place_of(wanted, within, size)
+  local at = string.find(within, wanted, 1, true)
+  while at and at % size ~= 1 do
+    at = string.find(within, wanted, at + 1, true)
+  end
+  return at
+end
+local function number_in(packed, digest)
+  local at = place_of(digest, packed, {MARK_BYTES})
+  return at and string.byte(packed, at + {DIGEST_BYTES}) or 0
+end
+local function maker_of(day, number)
+  local makers = redis.call('HGET', KEYS[1], 'makers:' .. day)
+  return string.sub(makers, (number - 1) * {MAKER_BYTES} + 1, number * {MAKER_BYTES})
+end
+"""
+
+# KEYS[1] a group. ARGV: name of its strings up to the day, two bytes that tell the part, digest,
+# maker, for how many ms it is kept. Returns what holds: the first writer wins.
+#
+# Of a group: `days` (day and parts of each generation, oldest first), `day` and `count` of the last
+# one, about how many marks its day has (`n`), at how many the next one begins (`limit`), when and
+# at which it began itself (`began`, `from`), and of each day `makers:<day>`, digests back to back.
+# Nothing goes back to a day that ended, also what was noted in it and is written late, while it is
+# kept; only a clock that was set back by more does, or all would stay until it has caught up. What
+# schema 5 wrote down of its own spans goes once they are over.
+LUA_NOTE = (
+    _LUA_MARKS
+    + f"""
+local at = redis.call('TIME')[1] + ARGV[5] / 1000 - {KEPT_S}
+local last = redis.call('HMGET', KEYS[1], 'day', 'count', 'limit')
+local now, day, parts, limit = math.floor(at / {SPAN_S}), last[1], last[2], tonumber(last[3])
+if not day or now > tonumber(day) or now < day - {KEPT_S // SPAN_S} then
+  local before, kept = redis.call('HMGET', KEYS[1], 'days', 'n'), ''
+  for old, n in string.gmatch(before[1] or '', '(%d+):(%d+)') do
+    if tonumber(old) >= now - {KEPT_S // SPAN_S} then
+      kept = kept .. old .. ':' .. n .. ' '
+    else
+      redis.call('HDEL', KEYS[1], 'makers:' .. old)
+    end
+  end
+  local older = redis.call('HGET', KEYS[1], 'span')
+  if older and tonumber(older) < now - {KEPT_S // SPAN_S} then
+    redis.call('HDEL', KEYS[1], 'spans', 'span', 'parts', 'since')
+  end
+  day, parts = now, math.min(math.max(math.ceil((before[2] or 0) / {MARKS}), 1), {MOST_PARTS})
+  limit = {FULL} * parts
+  redis.call('HSET', KEYS[1], 'day', day, 'count', parts, 'days', kept .. day .. ':' .. parts,
+    'n', 0, 'limit', limit, 'began', math.floor(at), 'from', 0)
+  redis.call('EXPIREAT', KEYS[1], (day + 1) * {SPAN_S} + {KEPT_S + SPREAD_S})
+end
+local where = part_of(day, parts)
+local packed = redis.call('GET', where) or ''
+local number = number_in(packed, ARGV[3])
+if number > 0 then
+  return maker_of(day, number)
+end
+local makers = redis.call('HGET', KEYS[1], 'makers:' .. day) or ''
+number = ((place_of(ARGV[4], makers, {MAKER_BYTES}) or #makers + 1) - 1) / {MAKER_BYTES} + 1
+if number > {MOST_MAKERS} then
+  return ARGV[4]
+end
+if number * {MAKER_BYTES} > #makers then
+  redis.call('HSET', KEYS[1], 'makers:' .. day, makers .. ARGV[4])
+end
+local low, high = 0, #packed / {MARK_BYTES}
+while low < high do
+  local middle = math.floor((low + high) / 2)
+  if string.byte(packed, (middle + 1) * {MARK_BYTES}) > 0 then
+    low = middle + 1
+  else
+    high = middle
+  end
+end
+local mark = ARGV[3] .. string.char(number)
+if low * {MARK_BYTES} < #packed then
+  redis.call('SETRANGE', where, low * {MARK_BYTES}, mark)
+else
+  redis.call('SET', where, packed .. mark .. string.rep('\\0', {MARK_BYTES * (BLOCK - 1)}))
+  local spread = math.floor(ARGV[2] * {SPREAD_S} / {MOST_PARTS})
+  redis.call('EXPIREAT', where, (day + 1) * {SPAN_S} + {KEPT_S} + spread)
+end
+if (low + 1) % {COUNTED} > 0 then
+  return ARGV[4]
+end
+local n = redis.call('HINCRBY', KEYS[1], 'n', {COUNTED})
+if n >= limit and parts * 2 <= {MOST_PARTS} then
+  last = redis.call('HMGET', KEYS[1], 'days', 'began', 'from')
+  local left = math.max((day + 1) * {SPAN_S} - at, 0)
+  local expected = (n - last[3]) / math.max(at - last[2], 1) * left
+  local more = math.max(math.ceil(expected / {MARKS}), parts * 2)
+  more = math.min(more, parts * {MOST_GROWTH}, {MOST_PARTS})
+  redis.call('HSET', KEYS[1], 'count', more, 'days', last[1] .. ' ' .. day .. ':' .. more,
+    'limit', n + {FULL} * more, 'began', math.floor(at), 'from', n)
+end
+return ARGV[4]
+"""
+)
+
+# KEYS[1] a group. ARGV: as above up to the digest, then a longer one. Returns what was noted first
+# of what is kept. Up to schema 5 each day had hashes, under `spans`, longer digest -> maker.
+LUA_LOOK_UP = (
+    _LUA_MARKS
+    + f"""
+local known = redis.call('HMGET', KEYS[1], 'spans', 'days')
+for span, parts in string.gmatch(known[1] or '', '(%d+):(%d+)') do
+  local part = math.floor(ARGV[2] * parts / {MOST_PARTS})
+  local maker = redis.call('HGET', ARGV[1] .. span .. ':' .. parts .. '.' .. part, ARGV[4])
+  if maker then
+    return maker
+  end
+end
+for day, parts in string.gmatch(known[2] or '', '(%d+):(%d+)') do
+  local number = number_in(redis.call('GET', part_of(day, parts)) or '', ARGV[3])
+  if number > 0 then
+    return maker_of(day, number)
+  end
+end
+return false
+"""
+)

@@ -102,9 +102,9 @@ def _answer_of(read: Callable[..., Any], *how: Any, **more: Any) -> Any:
 
 
 @contextmanager
-def fake_store() -> Iterator[Address]:
+def fake_store(port: int = 0) -> Iterator[Address]:
     """Run fakeredis for whoever connects by address."""
-    with fakeredis.TcpFakeServer(("127.0.0.1", 0), server_type="valkey") as server:
+    with fakeredis.TcpFakeServer(("127.0.0.1", port), server_type="valkey") as server:
         handler = server.RequestHandlerClass
         server.RequestHandlerClass = type("Handler", (_Mended, handler), {})
         thread = threading.Thread(target=server.serve_forever, args=(0.005,))

@@ -1,4 +1,4 @@
-"""A provider that speaks Messages, Responses and Chat Completions as their makers' servers do.
+"""A provider that speaks every dialect that there is as their makers' servers do.
 
 What it answers follows from what it is asked: a call of a tool where tools are offered, thinking
 where that is asked for, an object where a schema is, else two words.
@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from conftest import Reply, Seen, default_reply
+from conftest import Reply, Seen, default_reply, event
 
 WORDS = ("hello", " there")
 SAID = "".join(WORDS)
@@ -30,6 +30,8 @@ def speak(call: Seen) -> Reply:
         return Reply(body=json.dumps({"input_tokens": COUNTED}).encode())
     if path.endswith("/messages"):
         return _reply(message(call.json), call, message_events)
+    if path.endswith("/v1/completions"):
+        return completion_reply(call.json)
     if path.endswith("/responses"):
         return _reply(response(call.json), call, response_events)
     return default_reply(call)
@@ -165,8 +167,8 @@ def response(asked: dict[str, Any]) -> dict[str, Any]:
 
 def response_events(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The same, as it is streamed."""
-    for number, event in enumerate(_response_events(answer)):
-        yield {**event, "sequence_number": number}
+    for number, said in enumerate(_response_events(answer)):
+        yield {**said, "sequence_number": number}
 
 
 def _response_events(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -216,3 +218,47 @@ def response_incomplete(answer: dict[str, Any]) -> dict[str, Any]:
         "status": "incomplete",
         "incomplete_details": {"reason": "max_output_tokens"},
     }
+
+
+# -- legacy completions --------------------------------------------------------------------------
+
+
+def completion(asked: dict[str, Any]) -> dict[str, Any]:
+    """A whole answer: a choice for each prompt."""
+    prompts = asked.get("prompt", "")
+    n = len(prompts) if isinstance(prompts, list) and isinstance(prompts[0], str | list) else 1
+    choices = [
+        {"text": SAID, "index": i, "logprobs": None, "finish_reason": "length"} for i in range(n)
+    ]
+    return {
+        "id": "cmpl_1",
+        "object": "text_completion",
+        "created": 1,
+        "model": asked["model"],
+        "choices": choices,
+        "usage": {
+            "prompt_tokens": PROMPT,
+            "completion_tokens": OUTPUT,
+            "total_tokens": PROMPT + OUTPUT,
+        },
+    }
+
+
+def completion_events(asked: dict[str, Any]) -> list[bytes]:
+    """The same, as it is streamed: text, a reason for each end, the usage, the terminator."""
+    whole = completion(asked)
+    usage, choices = whole.pop("usage"), whole.pop("choices")
+    out = []
+    for text, finish in [*((word, None) for word in WORDS), ("", "length")]:
+        for choice in choices:
+            piece = choice | {"text": text, "finish_reason": finish}
+            out.append(event(whole | {"choices": [piece]}))
+    if (asked.get("stream_options") or {}).get("include_usage"):
+        out.append(event(whole | {"choices": [], "usage": usage}))
+    return [*out, b"data: [DONE]\n\n"]
+
+
+def completion_reply(asked: dict[str, Any]) -> Reply:
+    if asked.get("stream"):
+        return Reply(chunks=completion_events(asked))
+    return Reply(body=json.dumps(completion(asked)).encode())

@@ -113,7 +113,42 @@ def piece(index: int, kind: str, **more: Any) -> Json:
     return {"type": "content_block_delta", "index": index, "delta": {"type": kind, **more}}
 
 
+def threaded(*blocks: Json, answer: Json, labels: list[Label] | None = None) -> list[Turn]:
+    """A call of a tool in a thread: its turn and the tools lie at the provider from then on."""
+    going_on = ask(results(*blocks), thread=after_message("msg_1"))
+    return [
+        turn(ASKS | {"thread": {"type": "create"}}, reply(use(), reason="tool_use"), GOOD_CALL),
+        turn(going_on, answer, labels, at_s=5),
+    ]
+
+
+def after_message(id_: str) -> Json:
+    return {"type": "continue", "previous_message_id": id_}
+
+
+def twice_after(labels: list[Label], first: str, second: str) -> list[Turn]:
+    """The same words twice in a session, each after a message of a thread."""
+    return [
+        turn(ask(Q, thread=after_message(first)), reply(TEXT), session=True),
+        turn(ask(Q, thread=after_message(second)), reply(TEXT), labels, at_s=20, session=True),
+    ]
+
+
 MESSAGES: dict[str, list[Turn]] = {
+    "thread: its tool failed": threaded(
+        result("no such city", is_error=True), answer=reply(TEXT), labels=FAILED
+    ),
+    "thread: its tool worked": threaded(result("sunny"), answer=reply(TEXT)),
+    "thread: its tools are not told again": threaded(
+        result("sunny"), answer=reply(use(id_=OTHER_ID, city="Rome"), reason="tool_use")
+    ),
+    "thread: a tool that is none of those told": one(
+        ask(Q, tools=[WEATHER_TOOL], thread=after_message("msg_1")),
+        reply(use("get_time"), reason="tool_use"),
+        S.TOOL_CALL,
+    ),
+    "thread: the same words after another message": twice_after([], "msg_1", "msg_2"),
+    "thread: regenerated": twice_after([(0, S.REGENERATED, 0.0)], "msg_1", "msg_1"),
     "tool: is_error": after(result("no such city", is_error=True), labels=FAILED),
     "tool: is_error, with parts": after(
         result([{"type": "text", "text": "no such city"}], is_error=True), labels=FAILED

@@ -12,9 +12,9 @@ from conftest import SHARDS, Provider, Reply, answer, endpoint, serving
 from router.config.compiled import App
 from router.config.entries import AppEntry
 from router.dispatch.headers import forward_headers, returned_headers
-from router.endpoints.catalog import Provider as PassthroughProvider
 from router.endpoints.entries import DataClass
 from router.endpoints.keys import HeldKey
+from router.endpoints.providers import Provider as PassthroughProvider
 from router.endpoints.terms import HostingTerms
 from router.policy.callers import Caller
 from telemetry import events, frames, keys

@@ -35,6 +35,8 @@ from redis.crc import key_slot
 from bandit.cells import KEY
 from bandit.draws import Step
 from bandit.families import N_COLUMNS
+from router.beliefs.kept_switch import read_store, tell_store
+from router.beliefs.switch import SwitchWord
 from router.decision.draws import Draws
 from router.decision.shared_draws import StoredDraw
 from router.demo.stack import stack
@@ -151,6 +153,9 @@ def test_the_whole_loop_runs_on_a_cluster(
 
     client.set(keys.OFF, "1")
     one.until(lambda: one.app.keeper.off and two.app.keeper.off, within_s=2)
+    assert tell_store(client, SwitchWord(1_764_000_000_000, False, None))
+    one.until(lambda: not (one.app.keeper.off or two.app.keeper.off), within_s=2)
+    assert read_store(client) == SwitchWord(1_764_000_000_000, False, 1_764_000_000_000)
 
 
 def test_two_sidecars_give_a_session_one_draw(sidecars: list[Sidecar]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import random
 import struct
 import time
@@ -273,11 +272,12 @@ def test_no_generation_has_more_parts_than_two_bytes_tell(client: Any) -> None:
 @pytest.mark.usefixtures("store")  # what a server takes is the question
 def test_a_conversation_takes_at_most_45_bytes_and_all_hashes_stay_packed(client: Any) -> None:
     n_each, value = 20_000, draw(0).pack_conversation()
-    note(client, [os.urandom(16) for _ in range(n_each)], value)
+    names = random.Random(7)
+    note(client, [names.randbytes(16) for _ in range(n_each)], value)
     before = int(client.info("memory")["used_memory"])
 
     for span in range(1, 3):
-        note(client, [os.urandom(16) for _ in range(n_each)], value, FIRST + span * SPAN_S)
+        note(client, [names.randbytes(16) for _ in range(n_each)], value, FIRST + span * SPAN_S)
 
     assert (int(client.info("memory")["used_memory"]) - before) / (2 * n_each) <= 45
     for group in range(GROUPS):

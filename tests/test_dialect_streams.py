@@ -16,6 +16,8 @@ from conftest import Provider, Reply, chunks, endpoint, serving
 from dialects import (
     OVERLOADED,
     SAID,
+    completion,
+    completion_events,
     message,
     message_events,
     named,
@@ -25,7 +27,7 @@ from dialects import (
     response_incomplete,
 )
 
-from router.dialects import chat, messages, responses
+from router.dialects import chat, completions, messages, responses
 from router.dialects.errors import error_event
 from router.dialects.request import CallRequest
 from telemetry.store import Address
@@ -42,12 +44,15 @@ ASKED: dict[str, dict[str, Any]] = {
         "thinking": {"type": "adaptive"},
     },
     "responses": {"input": ASK, "tools": TOOLS, "reasoning": {"effort": "low"}},
+    "completions": {"prompt": ["a", "b"], "stream_options": {"include_usage": True}},
 }
 PARSERS: dict[str, Callable[[bytes], CallRequest]] = {
     "chat/completions": chat.parse,
     "messages": messages.parse,
     "responses": responses.parse,
+    "completions": completions.parse,
 }
+ALL = ["chat", "messages", "responses", "completions"]
 
 
 def body_of(path: str, model: str = "a") -> dict[str, Any]:
@@ -59,7 +64,9 @@ def request_of(path: str) -> CallRequest:
 
 
 def whole_of(path: str) -> dict[str, Any]:
-    """The whole answer of Messages or Responses that the sample says in pieces."""
+    """The whole answer that the sample says in pieces."""
+    if path == "completions":
+        return completion(body_of(path))
     return (message if path == "messages" else response)(body_of(path))
 
 
@@ -67,6 +74,8 @@ def sample(path: str) -> list[bytes]:
     """The events of a stream."""
     if path == "chat/completions":
         return chunks("hel", "lo", usage=True)
+    if path == "completions":
+        return completion_events(body_of(path))
     events = message_events if path == "messages" else response_events
     return [named(event) for event in events(whole_of(path))]
 
@@ -110,7 +119,8 @@ def _content(value: dict[str, Any]) -> str:
         found = [delta.get(k) for k in ("text", "thinking", "signature", "partial_json")]
         return "".join(each for each in found if each)
     choices = value.get("choices") or ()
-    return "".join(choice.get("delta", {}).get("content") or "" for choice in choices)
+    said = (c.get("text") or c.get("delta", {}).get("content") for c in choices)
+    return "".join(each for each in said if each)
 
 
 PATHS = pytest.mark.parametrize("path", list(ASKED))
@@ -171,6 +181,7 @@ ERRORS = {
         b'event: error\ndata: {"message":"odd"}\n\n',
     ],
     "chat/completions": [b'data: {"error":{"message":"m"}}\n\n'],
+    "completions": [b'data: {"error":{"message":"m"}}\n\n'],
 }
 
 
@@ -228,7 +239,7 @@ def test_no_cut_reaches_the_client_as_an_answer(
     whole = b"".join(sample(path))
     app = {"mode": "observe", "signals": False, "stream": mode if mode == "buffered" else "live"}
     value = {
-        "endpoints": [endpoint(provider, "a", dialects=["chat", "messages", "responses"])],
+        "endpoints": [endpoint(provider, "a", dialects=ALL)],
         "apps": {"default": app},
     }
     with serving(value, state_dir, address) as sidecar:
@@ -246,11 +257,11 @@ def test_no_cut_reaches_the_client_as_an_answer(
 def test_a_stream_that_is_wanted_whole_is_begun_again_elsewhere(
     path: str, provider: Provider, state_dir: Path, address: Address
 ) -> None:
-    events, dialects = sample(path), ["chat", "messages", "responses"]
+    events = sample(path)
     value = {
         "endpoints": [
-            endpoint(provider, "a", dialects=dialects),
-            endpoint(provider, "b", dialects=dialects),
+            endpoint(provider, "a", dialects=ALL),
+            endpoint(provider, "b", dialects=ALL),
         ],
         "apps": {"default": {"mode": "observe", "stream": "buffered"}},
     }
@@ -324,7 +335,7 @@ def test_a_whole_response_is_read_the_same_as_a_stream() -> None:
     assert "response.function_call_arguments.done" in kinds
 
 
-@pytest.mark.parametrize("path", ["messages", "responses"])
+@pytest.mark.parametrize("path", ["messages", "responses", "completions"])
 def test_a_whole_answer_as_a_stream_is_whole_to_our_own_reader(path: str) -> None:
     request = request_of(path)
     state = request.open_stream(hide_usage=False)
@@ -338,13 +349,13 @@ def test_a_whole_answer_as_a_stream_is_whole_to_our_own_reader(path: str) -> Non
     assert (state.id, state.usage, state.model) == (answer.id, answer.usage, answer.model)
 
 
-@pytest.mark.parametrize("path", ["messages", "responses"])
+@pytest.mark.parametrize("path", ["messages", "responses", "completions"])
 def test_a_whole_answer_reaches_a_client_whose_stream_has_begun_as_one(
     path: str, provider: Provider, state_dir: Path, address: Address
 ) -> None:
     """Its app wants streams whole, so it hears comments meanwhile; its provider streams nothing."""
     value = {
-        "endpoints": [endpoint(provider, "a", dialects=["messages", "responses"])],
+        "endpoints": [endpoint(provider, "a", dialects=ALL)],
         "apps": {"default": {"mode": "observe", "stream": "buffered"}},
     }
     body = json.dumps(whole_of(path)).encode()

@@ -833,6 +833,58 @@ def test_what_counts_nothing_says_so_to_the_client(routed: Sidecar, provider: Pr
     assert misconfigured.value.body["error"]["code"] == "endpoint_misconfigured"
 
 
+LIMITED = {
+    "retry-after": "7",
+    "anthropic-ratelimit-requests-remaining": "0",
+    "x-should-retry": "true",
+}
+
+
+@pytest.mark.parametrize("model", ["big", "auto"])
+@pytest.mark.parametrize(
+    ("status", "kind", "seen"),
+    [
+        (400, "invalid_request_error", 400),
+        (403, "permission_error", 502),  # about our key
+        (404, "not_found_error", 404),
+        (413, "request_too_large", 413),
+        (429, "rate_limit_error", 429),
+        (500, "api_error", 500),
+        (529, "overloaded_error", 529),
+    ],
+)
+def test_a_count_is_refused_as_it_would_be_directly(
+    status: int, kind: str, seen: int, model: str, routed: Sidecar, provider: Provider
+) -> None:
+    for host in "ab":
+        provider.on(host, message_error(kind, status, **LIMITED))
+    got = routed.http.post("/v1/messages/count_tokens", json={"model": model, "messages": ASK})
+
+    assert got.status_code == seen
+    if seen == status:
+        assert got.json()["error"]["type"] == kind
+        assert got.headers["retry-after"] == "7"
+        assert got.headers["x-should-retry"] == "true"
+        remaining = "anthropic-ratelimit-requests-remaining"
+        assert got.headers.get(remaining) == ("0" if model == "big" else None)
+
+
+def test_a_verdict_on_what_is_counted_is_the_clients(routed: Sidecar, provider: Provider) -> None:
+    error = {"type": "permission_error", "message": "flagged by our usage policies"}
+    body = json.dumps({"type": "error", "error": error}).encode()
+    provider.on("a", Reply(status=403, body=body))
+    with pytest.raises(anthropic.PermissionDeniedError):
+        claude(routed).messages.count_tokens(model="a", messages=ASK)
+
+
+def test_a_count_follows_a_redirect_within_the_host(routed: Sidecar, provider: Provider) -> None:
+    provider.on("a", Reply(status=307, headers={"location": provider.url("b") + "/count_tokens"}))
+    got = claude(routed).messages.count_tokens(model="a", messages=ASK)
+
+    assert got.input_tokens == COUNTED
+    assert provider.hosts() == ["a", "b"]
+
+
 def test_a_count_that_nobody_answers_is_an_error_of_ours(
     provider: Provider, state_dir: Path, address: Address
 ) -> None:

@@ -16,6 +16,7 @@ from router.policy.constraints import Exclusion
 from telemetry.metrics import Exposition, Metrics
 
 ROOT = Path(__file__).parent.parent
+OURS = ("POINTSMAN_ADMIN_KEY", "POINTSMAN_SEAL", "POINTSMAN_SEAL_BEFORE")
 DOCS = {p.name: p.read_text() for p in (ROOT / "docs").glob("*.md")}
 README = (ROOT / "README.md").read_text()
 
@@ -58,7 +59,7 @@ def test_the_annotated_example_is_sound_with_its_comments_taken_in(
 ) -> None:
     """The app's optional lines, uncommented, are fields that exist."""
     text = (ROOT / "docs/examples/pointsman.yaml").read_text()
-    for variable in ("AZURE_KEY", "POINTSMAN_ADMIN_KEY", "MY_APP_KEY", "REDIS_URL"):
+    for variable in ("AZURE_KEY", *OURS, "MY_APP_KEY", "REDIS_URL"):
         monkeypatch.setenv(variable, f"redis://{variable}")
     whole = re.sub(r"^( *)# ([a-z_-]+: |- id: |  )", r"\1\2", text, flags=re.M)
     whole = whole.replace("    auth: {file: /run/secrets/key}", "    auth: {env: AZURE_KEY}")

@@ -16,7 +16,7 @@ from conftest import LEARN, ROUTED, Provider, Reply, Seen, answer, endpoint, lis
 
 from router.dispatch.attempt import AttemptFailed
 from router.dispatch.codes import shown_code
-from router.dispatch.fates import Fate, read_refusal, retry_after_s
+from router.dispatch.fates import Fate, is_about_thoughts, read_refusal, retry_after_s
 from router.dispatch.retries import pause_before_repeat_s
 from router.endpoints.retries import RetryBudget
 from telemetry.events import Result
@@ -28,6 +28,50 @@ SOON = datetime.fromtimestamp(NOW_S + 7, UTC)
 
 def error(code: Any = None, message: str = "no", **more: Any) -> bytes:
     return json.dumps({"error": {"message": message, "code": code, **more}}).encode()
+
+
+OF_THOUGHTS = [
+    "messages.1.content.0: Invalid `signature` in `thinking` block",
+    "messages.3.content.13: Invalid signature in thinking block",
+    "messages.1.content.0: Invalid `data` in `redacted_thinking` block",
+    "messages.1.content.0.thinking.signature: Field required",
+    "`thinking` or `redacted_thinking` blocks in the latest assistant message cannot be modified.",
+    "The encrypted content gAAA...DQ== could not be verified.",
+    "The encrypted content for item cmp_3 could not be verified. Reason: it could not be parsed.",
+    "Corrupted thought signature.",
+    "Invalid value at 'request.contents[3].parts[0].thought_signature' (TYPE_BYTES)",
+    "Item with id 'rs_abc' not found. Items are not persisted when `store` is set to false.",
+    "Item 'msg_1' of type 'message' was provided without its required 'reasoning' item: 'rs_1'.",
+]
+OF_OTHERS = [
+    "max_tokens must be greater than thinking.budget_tokens",
+    "thinking.type: adaptive is not supported on this model",
+    "temperature may only be set to 1 when thinking is enabled",
+    "Unknown parameter: 'reasoning.effort'",
+    "Item with id 'msg_1' not found.",
+    "The request signature we calculated does not match the signature you provided",
+    "Function call is missing a thought_signature in functionCall parts.",
+    "Expected `thinking` or `redacted_thinking`, but found `tool_use`.",
+]
+
+
+@pytest.mark.parametrize("message", OF_THOUGHTS)
+def test_a_refusal_of_a_foreign_thought_is_told_by_its_words(message: str) -> None:
+    assert is_about_thoughts(400, error("invalid_request_error", message))
+    assert not is_about_thoughts(500, error("invalid_request_error", message))
+    assert not is_about_thoughts(401, error("invalid_request_error", message))
+
+
+@pytest.mark.parametrize("message", OF_THOUGHTS)
+def test_so_is_one_that_a_gateway_hands_on(message: str) -> None:
+    raw = json.dumps({"type": "error", "error": {"message": message}})
+    handed_on = error(400, "Provider returned error", metadata={"raw": raw})
+    assert is_about_thoughts(400, handed_on)
+
+
+@pytest.mark.parametrize("message", OF_OTHERS)
+def test_other_words_of_thinking_and_signatures_are_no_such_refusal(message: str) -> None:
+    assert not is_about_thoughts(400, error("invalid_request_error", message))
 
 
 @pytest.mark.parametrize(
@@ -46,6 +90,10 @@ def error(code: Any = None, message: str = "no", **more: Any) -> bytes:
         (404, error(message="File not found: file_011abc"), Fate.FIT, Result.CLIENT_ERROR),
         (404, error(message="Item with id 'rs_1' not found."), Fate.FIT, Result.CLIENT_ERROR),
         (404, error(message="Prompt pmpt_1 does not exist"), Fate.FIT, Result.CLIENT_ERROR),
+        (404, error(details={"error_code": "thread_not_found"}), Fate.FIT, Result.CLIENT_ERROR),
+        (404, error(details={"error_code": "elsewhere"}), Fate.ENDPOINT, Result.REFUSED),
+        (404, error(details=["odd"]), Fate.ENDPOINT, Result.REFUSED),
+        (404, error("previous_response_not_found"), Fate.FIT, Result.CLIENT_ERROR),
         (404, error(message="model: claude-9"), Fate.ENDPOINT, Result.REFUSED),
         (404, b"<html>not found</html>", Fate.ENDPOINT, Result.REFUSED),
         (
@@ -78,6 +126,24 @@ def error(code: Any = None, message: str = "no", **more: Any) -> bytes:
         ),
         (422, error(None, "Extra inputs are not permitted"), Fate.FIT, Result.CLIENT_ERROR),
         (400, b'[{"error": {"message": "is not supported"}}]', Fate.FIT, Result.CLIENT_ERROR),
+        (
+            400,
+            error(400, "Function call is missing a thought_signature in functionCall parts."),
+            Fate.FIT,
+            Result.CLIENT_ERROR,
+        ),
+        (
+            400,
+            error(None, "Expected `thinking` or `redacted_thinking`, but found `tool_use`."),
+            Fate.FIT,
+            Result.CLIENT_ERROR,
+        ),
+        (
+            400,
+            error(None, "messages.1.content.0: Invalid `signature` in `thinking` block"),
+            Fate.REQUEST,
+            Result.CLIENT_ERROR,
+        ),
         (400, error("invalid_value", "temperature is hot"), Fate.REQUEST, Result.CLIENT_ERROR),
         (403, error(None, "Content violates usage guidelines."), Fate.VERDICT, Result.CLIENT_ERROR),
         (403, error(None, "blocked by guardrail"), Fate.VERDICT, Result.CLIENT_ERROR),

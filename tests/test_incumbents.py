@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from conftest import Provider, Sidecar, endpoint, pointsman, serving
+from conftest import Provider, Sidecar, endpoint, serving
 
 from router.beliefs.beliefs import believe
 from router.beliefs.choices import ReviewKey, review, rows_of, seeds, weigh
 from router.beliefs.keeper import NOTHING
 from router.config.compiled import Configuration, compile_text
 from router.errors import ConfigError
-from telemetry import keys
-from telemetry.store import Address, connect
+from telemetry.store import Address
 
 RESTRICTED: dict[str, Any] = {"app": {"data_class": "restricted"}}
 RESTRICTED["allowed"] = {"max_data_class": "restricted"}
@@ -235,41 +231,3 @@ def test_what_a_provider_says_of_its_endpoints_counts(provider: Provider) -> Non
     found = compiled(entries)
 
     assert [e.id for e in found.apps["default"].permitted] == ["b"]
-
-
-# -- since when it is off -----------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("store")
-def test_reports_say_that_routing_is_off_and_since_when(
-    provider: Provider, state_dir: Path, address: Address, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = state_dir / "pointsman.yaml"
-    entries = value(provider, RESTRICTED, "observe")
-    config.write_text(
-        json.dumps(
-            {**entries, "server": {"state_dir": str(state_dir)}, "store": {"url_env": "STORE"}}
-        )
-    )
-    monkeypatch.setenv("STORE", address.url)
-    before = int(time.time() * 1000)
-    for _ in range(2):  # the second changes nothing: it was off already
-        assert pointsman("off", "--config", config).exit_code == 0
-    with connect(address) as client:
-        in_store = int(client.get(keys.OFF))
-    hour_ago = before / 1000 - 3600
-    os.utime(state_dir / "off", (hour_ago, hour_ago))
-    assert pointsman("off", "--config", config).exit_code == 0
-
-    with serving(entries, state_dir, address) as sidecar:
-        shown = sidecar.http.get("/v1/router/posteriors").json()
-    as_json = json.loads(pointsman("report", "--config", config, "--json").stdout)
-    printed = pointsman("report", "--config", config).stdout
-
-    assert before <= in_store <= time.time() * 1000
-    assert shown["off"] is True
-    assert as_json["off"] is True
-    assert shown["off_since_ms"] == as_json["off_since_ms"] == int(hour_ago * 1000)
-    assert f"routing is off since {time.strftime('%Y-%m-%d', time.gmtime(hour_ago))}" in printed
-    assert pointsman("on", "--config", config).exit_code == 0
-    assert "routing is off" not in pointsman("report", "--config", config).stdout

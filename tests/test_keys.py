@@ -1,366 +1,276 @@
-"""Keys of endpoints: from a command or a file, renewed while calls go on, and never shown."""
+"""Keys of callers: made, listed, revoked; in the file as digests, and held by a running sidecar."""
 
 from __future__ import annotations
 
-import os
-import sys
-import time
+import json
+import re
+from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from conftest import Provider, Reply, default_reply, endpoint, pointsman, serving, until
-from structlog.testing import capture_logs
+from conftest import SHARDS, Provider, Sidecar, endpoint, pointsman, serving
 
+from router.config import watch
 from router.config.compiled import Configuration, compile_text
-from router.config.reload import take
-from router.endpoints import keys, upkeep
-from router.endpoints.breaker import Trouble
-from router.endpoints.health import Health
-from router.endpoints.key_command import run_key_command
-from router.errors import ConfigError
-from telemetry.events import Result
+from router.config.file import parse
+from router.config.keys import hashed, make_key
+from router.errors import ConfigError, Problem, RequestRejected
+from router.policy.callers import Keys
 from telemetry.store import Address
 
-SECRET = "tok-3f9a77c1"
+ONE = "endpoints:\n  - {id: a, model: m, base_url: http://h/v1}\n"
+MADE = re.compile(r"pm-[0-9a-f]{48}")
 
 
-def printing(what: str) -> list[str]:
-    return [sys.executable, "-c", f"print({what!r})"]
+def compiled(more: str) -> Configuration:
+    return compile_text(ONE + more, file="f")
 
 
-def counting(at: Path, text: str = "tok") -> list[str]:
-    """A command that prints another key each time, and says how often it ran by a file's length."""
-    code = f"p={str(at)!r}; open(p, 'a').write('x'); print({text!r} + str(len(open(p).read())))"
-    return [sys.executable, "-c", code]
-
-
-def configured(auth: Any, n: int = 1, **more: Any) -> Configuration:
-    listed = [
-        {"id": f"e{i}", "model": "m", "base_url": f"http://h{i}/v1", "auth": auth} for i in range(n)
-    ]
-    return compile_text(yaml.safe_dump({"endpoints": listed, **more}), file="t.yaml")
-
-
-def problems(auth: Any, **more: Any) -> list[str]:
+def refused(more: str) -> list[Problem]:
     with pytest.raises(ConfigError) as caught:
-        configured(auth, **more)
-    return [p.shown("t.yaml") for p in caught.value.problems]
+        parse(ONE + more, file="f")
+    return caught.value.problems
 
 
-def headers(found: Configuration) -> list[bytes]:
-    return [e.auth_header[1] for e in found.catalog.endpoints if e.auth_header]
+def bearer(key: str) -> dict[bytes, bytes]:
+    return {b"authorization": f"Bearer {key}".encode()}
 
 
-# -- commands -----------------------------------------------------------------------------------
+# -- in the file --------------------------------------------------------------------------------
 
 
-def test_a_command_is_run_once_for_all_that_sign_in_by_it(tmp_path: Path) -> None:
-    found = configured({"command": counting(tmp_path / "n")}, n=3)
+def test_a_digest_lets_its_key_in_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTHER", "other-key")
+    made, admin = make_key(), make_key()
+    text = f"apps: {{web: {{keys: [{{env: OTHER}}, '{hashed(made).upper()}']}}}}\n"
+    keys = Keys(compiled(text + f"server: {{host: 0.0.0.0, admin_key: {hashed(admin)}}}\n"))
 
-    assert headers(found) == [b"Bearer tok1"] * 3
-
-
-def test_no_shell_reads_a_command() -> None:
-    words = [sys.executable, "-c", "import sys; print(sys.argv[1])", "$HOME;`id`|x"]
-
-    assert run_key_command(words) == "$HOME;`id`|x"
-
-
-@pytest.mark.parametrize(
-    ("code", "says"),
-    [
-        ("pass", "prints nothing"),
-        ("print('tok'); raise SystemExit(3)", "ended with 3"),
-        ("print('x' * 100_000)", "prints more than"),
-        ("import time; time.sleep(60)", "takes longer than"),
-        ("import os, time; os.close(1); time.sleep(60)", "takes longer than"),
-        ("import time\nwhile True: print('x', flush=True); time.sleep(.05)", "takes longer than"),
-    ],
-)
-def test_a_command_is_bounded_in_time_and_output_and_its_words_are_not_repeated(
-    code: str, says: str
-) -> None:
-    began = time.monotonic()
-
-    with pytest.raises(LookupError) as caught:
-        run_key_command([sys.executable, "-c", code], most_s=1.0)
-
-    assert says in str(caught.value)
-    assert "tok" not in str(caught.value)
-    assert time.monotonic() - began < 5
+    assert keys.caller(bearer(made)).app.name == "web"
+    assert keys.caller(bearer("other-key")).app.name == "web"
+    keys.require_admin(bearer(admin))
+    for wrong in (hashed(made), hashed(made).removeprefix("sha256:"), made[:-1], "", admin, "x"):
+        with pytest.raises(RequestRejected):
+            keys.caller(bearer(wrong))
+    for wrong in (hashed(admin), made, ""):
+        with pytest.raises(RequestRejected):
+            keys.require_admin(bearer(wrong))
 
 
-def test_what_a_command_has_started_ends_with_it(tmp_path: Path) -> None:
-    """One that leaves another process behind, which keeps the output open, holds up nobody."""
-    code = (
-        "import os, time\nif os.fork() == 0:\n"
-        f"    open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)\n"
-        "print('tok', flush=True)"
-    )
-    with pytest.raises(LookupError, match="takes longer"):
-        run_key_command([sys.executable, "-c", code], most_s=1.0)
+def test_a_key_that_was_made_here_never_travels_on_not_even_a_revoked_one() -> None:
+    keys = Keys(compiled(""))
 
-    pid = int((tmp_path / "pid").read_text())
-    until(lambda: not _is_alive(pid))
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-
-
-@pytest.mark.parametrize("argv", [["/no/such/program"], ["\0"]])
-def test_what_cannot_be_run_is_told(argv: list[str]) -> None:
-    with pytest.raises(LookupError, match="cannot be run"):
-        run_key_command(argv)
-
-
-def test_a_command_is_run_again_when_it_is_due_and_each_sender_has_the_new_key(
-    tmp_path: Path,
-) -> None:
-    found = configured({"command": counting(tmp_path / "n"), "refresh_s": 100}, n=2)
-    ring, now = found.catalog.keys, time.monotonic()
-
-    assert not ring.look(now + 90)
-    assert ring.look(now + 101)
-    assert headers(found) == [b"Bearer tok2"] * 2
-    assert not ring.look(now + 102)
-
-
-def test_the_last_good_key_stays_while_a_command_fails_and_the_log_holds_none(
-    tmp_path: Path,
-) -> None:
-    flag = tmp_path / "broken"
-    code = f"import os; print({SECRET!r}); raise SystemExit(os.path.exists({str(flag)!r}))"
-    found = configured({"command": [sys.executable, "-c", code], "refresh_s": 100})
-    ring, now = found.catalog.keys, time.monotonic()
-    flag.touch()
-
-    with capture_logs() as logged:
-        assert not ring.look(now + 101)
-        assert not ring.look(now + 102), "it is left alone for a while"
-        flag.unlink()
-        assert not ring.look(now + 140), "it works again, and the key is the same"
-
-    assert headers(found) == [f"Bearer {SECRET}".encode()]
-    assert [line["log_level"] for line in logged] == ["warning"]
-    assert "ended with 1" in logged[0]["why"]
-    assert SECRET not in str(logged)
-
-
-def test_a_reload_keeps_what_a_command_printed(tmp_path: Path) -> None:
-    found = configured({"command": counting(tmp_path / "n")})
-    text = yaml.safe_dump(
-        {
-            "endpoints": [
-                {
-                    "id": "other",
-                    "model": "m",
-                    "base_url": "http://o/v1",
-                    "auth": {"command": counting(tmp_path / "n")},
-                }
-            ]
-        }
-    )
-
-    taken = take(text, file="t.yaml", running=found)
-
-    assert headers(taken.configuration) == [b"Bearer tok1"]
-
-
-def test_check_runs_no_command_and_knows_one_that_is_missing(tmp_path: Path) -> None:
-    file = tmp_path / "c.yaml"
-    one = {"id": "a", "model": "m", "base_url": "http://h/v1"}
-    one["auth"] = {"command": counting(tmp_path / "n")}  # type: ignore[assignment]
-    file.write_text(yaml.safe_dump({"endpoints": [one], "server": {"state_dir": str(tmp_path)}}))
-
-    assert pointsman("check", "--config", file).exit_code == 0
-    assert pointsman("catalog", "--config", file).exit_code == 0
-    assert not (tmp_path / "n").exists()
-    assert "no-such-program is no program" in problems({"command": ["no-such-program"]})[0]
-
-
-def test_a_command_that_fails_at_the_start_is_a_problem_of_the_file() -> None:
-    found = problems({"command": [sys.executable, "-c", f"print({SECRET!r}); exit(1)"]})
-
-    assert len(found) == 1
-    assert "ended with 1" in found[0]
-    assert SECRET not in found[0]
+    assert keys.caller(bearer(make_key())).credentials == ()
+    assert keys.caller(bearer("sk-own")).credentials == ((b"authorization", b"Bearer sk-own"),)
 
 
 @pytest.mark.parametrize(
-    ("auth", "says"),
+    "pair",
+    ["[{env: K}, sha256]", "[sha256, {env: K}]", "[sha256, SHA256]", "[sha256, {file: FILE}]"],
+)
+@pytest.mark.parametrize("where", ["one app", "two apps", "admin"])
+def test_one_key_of_two_callers_is_refused_whatever_its_forms(
+    pair: str, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_key()
+    monkeypatch.setenv("K", made)
+    (tmp_path / "key").write_text(f"{made}\n")
+    written = pair.replace("sha256", hashed(made)).replace("SHA256", hashed(made).upper())
+    first, second = yaml.safe_load(written.replace("FILE", str(tmp_path / "key")))
+    value: dict[str, Any] = {
+        "one app": {"apps": {"a": {"keys": [first, second]}}},
+        "two apps": {"apps": {"a": {"keys": [first]}, "b": {"keys": [second]}}},
+        "admin": {"apps": {"a": {"keys": [second]}}, "server": {"admin_key": first}},
+    }[where]
+
+    (problem,) = refused(yaml.safe_dump(value))
+
+    assert "the same key as" in problem.hint
+    assert made not in problem.shown("f")
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
     [
-        ({"command": []}, "as a list, which no shell reads"),
-        ({"command": "gcloud auth print-access-token"}, "as a list, which no shell reads"),
-        ({"command": ["sh"], "env": "K"}, "exactly one of env, file and command"),
-        ({"env": "PATH", "refresh_s": 5}, "refresh_s says how often a command is run"),
-        ({"command": ["sh"], "refresh_s": 0}, "refresh_s"),
-        ({"sigv4": {"region": "us-east-1"}}, "AWS_BEARER_TOKEN_BEDROCK"),
-        ({"aws_sigv4": True}, "AWS_BEARER_TOKEN_BEDROCK"),
-        ({"aws_access_key_id": "AKIAIOSFODNN7EXAMPLE"}, "AWS_BEARER_TOKEN_BEDROCK"),
-        ("sigv4", "AWS_BEARER_TOKEN_BEDROCK"),
-        ({"service_account": "x.json"}, "gcloud, auth, print-access-token"),
-        ({"azure_ad": True}, "get-access-token"),
+        ("'sha256:'", "64 hexadecimal digits"),
+        ("sha256:" + "0" * 63, "64 hexadecimal digits"),
+        ("sha256:" + "g" * 64, "64 hexadecimal digits"),
+        (hashed(""), "the digest of nothing"),
+        ("hunter2", "write its digest"),
+        ("pm-" + "0" * 48, "write its digest"),
+        ("12345678", "write its digest"),
+        ("{evn: K}", "did you mean 'env'?"),
+        ("{value: hunter2}", "write its digest"),
     ],
 )
-def test_a_way_to_sign_in_that_there_is_not_is_refused_with_what_to_use(
-    auth: Any, says: str
+@pytest.mark.parametrize("place", ["apps.default.keys[0]", "server.admin_key"])
+def test_what_is_no_digest_is_one_error_that_shows_no_key(
+    written: str, says: str, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = problems(auth)
+    monkeypatch.setenv("K", "k")
+    if place == "server.admin_key":
+        more = f"server: {{admin_key: {written}}}\n"
+    else:
+        more = f"apps: {{default: {{keys: [{written}]}}}}\n"
 
-    assert len(found) == 1, found
-    assert says in found[0]
-    assert "AKIA" not in found[0]
+    (problem,) = refused(more)
 
-
-def test_a_key_that_was_written_into_a_command_is_not_repeated() -> None:
-    found = problems({"command": ["echo", "sk-live-0123456789abcdef"]})
-
-    assert len(found) == 1
-    assert "a key never stands in this file" in found[0]
-    assert "0123456789" not in found[0]
+    assert problem.field == place
+    assert says in problem.hint
+    assert "hunter2" not in problem.shown("f")
 
 
-def test_callers_bring_no_keys_from_commands() -> None:
-    apps = {"default": {"keys": [{"command": printing("k")}]}}
+@pytest.mark.parametrize("written", ["sha256: " + "0" * 64, "sha256:", "{sha256: x}"])
+def test_a_digest_with_a_space_is_told_to_be_one_word(written: str) -> None:
+    (problem,) = refused(f"apps: {{default: {{keys: [{written}]}}}}\n")
 
-    assert "only endpoints take their keys from a command" in problems("none", apps=apps)[0]
-
-
-# -- files --------------------------------------------------------------------------------------
+    assert "without a space" in problem.hint
 
 
-def rewrite(file: Path, text: str) -> None:
-    """As a secret that is mounted is: another file under the same name."""
-    fresh = file.with_suffix(".new")
-    fresh.write_text(text)
-    os.replace(fresh, file)
+def test_keys_that_are_no_list_are_told_what_to_write() -> None:
+    (problem,) = refused("apps: {default: {keys: {env: K}}}\n")
+
+    assert problem.field == "apps.default.keys"
+    assert "keys: [{env: NAME}]" in problem.hint
 
 
-def test_a_file_is_read_again_when_it_changes_and_never_for_nothing(tmp_path: Path) -> None:
-    file = tmp_path / "key"
-    file.write_text("one\n")
-    found = configured({"file": str(file), "header": "x-api-key"})
-    ring = found.catalog.keys
-
-    assert not ring.look(0.0)
-    rewrite(file, "two\n")
-    assert ring.look(1.0)
-    assert headers(found) == [b"two"]
-    assert not ring.look(2.0)
+# -- the verb -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("broken", ["", "zwei\nZeilen", "schlüssel"])
-def test_the_last_good_key_stays_while_its_file_is_broken(tmp_path: Path, broken: str) -> None:
-    file = tmp_path / "key"
-    file.write_text("one")
-    found = configured({"file": str(file)})
-    ring = found.catalog.keys
-    rewrite(file, broken)
-
-    with capture_logs() as logged:
-        assert not ring.look(1.0)
-        assert not ring.look(2.0)
-        file.unlink()
-        assert not ring.look(3.0)
-
-    assert headers(found) == [b"Bearer one"]
-    assert len(logged) == 2, "once for each change"
-    rewrite(file, "two")
-    assert ring.look(4.0)
-    assert headers(found) == [b"Bearer two"]
+def written(path: Path, *keys: object) -> Path:
+    apps = {"web": {"keys": list(keys)}, "idle": {}}
+    value = {"endpoints": [{"id": "a", "model": "m", "base_url": "http://h/v1"}], "apps": apps}
+    path.write_text(yaml.safe_dump(value, sort_keys=False))
+    return path
 
 
-# -- while calls go on --------------------------------------------------------------------------
+def test_a_key_is_made_with_the_line_that_lets_it_in(tmp_path: Path) -> None:
+    file = written(tmp_path / "p.yaml", hashed("x"))
+    seen = set()
+    for arguments in (["--app", "web"], ["--app", "idle"], ["--app", "new"], ["--admin"], []):
+        done = pointsman("key", *arguments, "--config", file)
+        made, line = done.stdout.splitlines()
+        assert done.exit_code == 0
+        assert MADE.fullmatch(made)
+        assert len(bytes.fromhex(made.removeprefix("pm-"))) * 8 >= 192
+        digest = f"sha256:{sha256(made.encode()).hexdigest()}"
+        name = "admin_key" if "--admin" in arguments else "keys"
+        assert yaml.safe_load(line) == {name: digest if name == "admin_key" else [digest]}
+        assert made not in done.stderr
+        seen.add(made)
+    assert len(seen) == 5
+    assert f"{file}:8" in pointsman("key", "--app", "web", "--config", file).stderr
+    assert f"apps.idle, {file}:9" in pointsman("key", "--app", "idle", "--config", file).stderr
+    assert "did you mean 'idle'?" in pointsman("key", "--app", "idel", "--config", file).stderr
 
 
-def test_a_running_sidecar_takes_a_new_key_without_a_reload(
-    provider: Provider, state_dir: Path, address: Address, monkeypatch: pytest.MonkeyPatch
+def test_a_key_is_made_without_a_configuration(tmp_path: Path) -> None:
+    done = pointsman("key", "--json", "--config", tmp_path / "none.yaml")
+
+    found = json.loads(done.stdout)
+    assert done.exit_code == 0
+    assert found["line"] == f"keys: [{hashed(found['key'])}]"
+    assert hashed(found["key"]).startswith(found["id"])
+
+
+def test_keys_are_listed_by_where_they_stand_and_never_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upkeep, "LOOK_EVERY_S", 0.02)
-    monkeypatch.setattr(keys, "RETRY_S", 0.05)
-    file = state_dir / "key"
-    file.write_text("one")
-    by_file = endpoint(provider, "f", auth={"file": str(file)})
-    command = counting(state_dir / "n")
-    by_command = endpoint(provider, "c", auth={"command": command, "refresh_s": 1})
-    with serving({"endpoints": [by_file, by_command]}, state_dir, address) as sidecar:
-        sidecar.chat("f")
-        sidecar.chat("c")
-        before = [call.headers["authorization"] for call in provider.calls]
-        rewrite(file, "two")
+    monkeypatch.setenv("K", "weak")
+    literal = "sk-live-abcdefghijk12345"
+    file = written(tmp_path / "p.yaml", {"env": "K"}, hashed("x"), literal, {"env": literal}, 3)
+    file.write_text(file.read_text() + "colour: red\n")  # whatever else is wrong
 
-        def sent(name: str) -> str:
-            sidecar.chat(name)
-            return provider.calls[-1].headers["authorization"]
+    done = pointsman("key", "list", "--config", file)
+    found = json.loads(pointsman("key", "list", "--json", "--config", file).stdout)
 
-        until(lambda: sent("f") == "Bearer two")
-        until(lambda: sent("c") != "Bearer tok1")
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert lines == [
+        f"apps.web.keys[0] env:K {file}:8",
+        f"apps.web.keys[1] {hashed('x')[:19]} {file}:9",
+        f"apps.web.keys[2] … {file}:10",
+        f"apps.web.keys[3] … {file}:11",
+        f"apps.web.keys[4] … {file}:12",
+    ]
+    assert [key["line"] for key in found["keys"]] == [8, 9, 10, 11, 12]
+    weak = sha256(b"weak").hexdigest()
+    for secret in ("weak", weak[:6], literal, hashed("x")):
+        assert secret not in done.output + json.dumps(found)
 
-    assert before == ["Bearer one", "Bearer tok1"]
+
+@pytest.mark.parametrize("name", [lambda d: d[:19], lambda d: d[7:13], lambda d: d.upper()])
+def test_revoking_names_the_line_and_leaves_the_file_alone(
+    name: Callable[[str], str], tmp_path: Path
+) -> None:
+    file = written(tmp_path / "p.yaml", {"env": "K"}, hashed("x"))
+    before = file.read_bytes()
+
+    done = pointsman("key", "revoke", name(hashed("x")), "--config", file)
+
+    assert done.exit_code == 0
+    assert f"{file}:9" in done.stdout
+    assert "- sha256:" in before.decode().splitlines()[9 - 1]
+    assert file.read_bytes() == before
 
 
-def test_a_new_key_opens_what_the_old_one_was_refused_for_and_leaves_the_rest_alone(
+def test_revoking_tells_of_an_apps_last_key_and_refuses_what_names_none_or_many(
     tmp_path: Path,
 ) -> None:
-    file = tmp_path / "key"
-    file.write_text("one")
-    found = configured({"file": str(file)})
-    digest, health = found.catalog.endpoints[0].digest, Health()
-    health.follow(found.catalog, 0.0)
-    for result in (Result.REFUSED, *[Result.SERVER] * 5):
-        health.begin(digest, 1.0)
-        health.end(digest, result, 1.0)
-    rewrite(file, "two")
+    twins = [f"sha256:{'a' * 10}{n}{'0' * 53}" for n in (1, 2)]
+    file = written(tmp_path / "p.yaml", *twins)
+    only = written(tmp_path / "one.yaml", {"env": "K"})
 
-    health.renew_keys(found.catalog, 2.0)
-    unchanged = health.breakers[digest].circuits[Trouble.MISCONFIGURED].open_since
-    found.catalog.keys.look(2.0)
-    health.renew_keys(found.catalog, 2.0)
-
-    circuits = health.breakers[digest].circuits
-    assert unchanged is not None
-    assert circuits[Trouble.MISCONFIGURED].open_since is None
-    assert circuits[Trouble.FAILING].open_since is not None
+    assert "no other key" in pointsman("key", "revoke", "env:K", "--config", only).stderr
+    for id_, says in {"a" * 8: "several", "b" * 8: "no key", "aa": "no key", "": "name"}.items():
+        done = pointsman("key", "revoke", id_, "--config", file)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert says in done.stderr
+    assert pointsman("key", "frobnicate", "--config", file).exit_code == 2
+    assert pointsman("key", "--app", "a b", "--config", file).exit_code == 2
+    assert pointsman("key", "--app", "a", "--admin", "--config", file).exit_code == 2
+    assert pointsman("key", "list", "--config", tmp_path / "none.yaml").exit_code == 2
 
 
-def test_a_key_that_is_refused_is_renewed_before_it_is_due(
+# -- a running sidecar --------------------------------------------------------------------------
+
+
+def test_a_reload_lets_the_new_key_in_and_the_old_one_no_more(
     provider: Provider, state_dir: Path, address: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upkeep, "LOOK_EVERY_S", 0.02)
-    monkeypatch.setattr(keys, "RETRY_S", 0.0)
+    monkeypatch.setattr(watch, "STILL_S", 0.05)
+    monkeypatch.setattr(watch, "LOOK_EVERY_S", 0.05)
+    file = state_dir / "pointsman.yaml"
+    base = {"endpoints": [endpoint(provider, "a")]}
+    old, new = (pointsman("key", "--app", "web", "--config", file) for _ in range(2))
+    (old_key, old_line), (new_key, new_line) = (
+        old.stdout.split("\n")[:2],
+        new.stdout.split("\n")[:2],
+    )
 
-    def reply(call: Any) -> Reply:
-        refused = Reply(401, b'{"error": {"message": "it has expired"}}')
-        return refused if call.headers["authorization"] == "Bearer tok1" else default_reply(call)
+    def app(*lines: str) -> dict[str, Any]:
+        keys = [key for line in lines for key in yaml.safe_load(line)["keys"]]
+        return {**base, "apps": {"web": {"keys": keys}}}
 
-    provider.on("a", reply)
-    auth = {"command": counting(state_dir / "n"), "refresh_s": 3600}
-    with serving(
-        {"endpoints": [endpoint(provider, "a", auth=auth)]}, state_dir, address
-    ) as sidecar:
-        assert sidecar.chat("a").status_code >= 400
-        until(lambda: sidecar.chat("a").status_code == 200)
-        breaker = sidecar.app.health.breakers[sidecar.digest("a")]
+    def write(value: dict[str, Any]) -> None:
+        server = {"port": 0, "state_dir": str(state_dir)}
+        file.write_text(yaml.safe_dump({**value, "server": server, "store": {"shards": SHARDS}}))
 
-        assert breaker.open_since is None
-    assert len((state_dir / "n").read_text()) == 2, "and not again"
+    def status(sidecar: Sidecar, key: str) -> int:
+        return sidecar.chat(headers={"authorization": f"Bearer {key}"}).status_code
 
+    with serving(app(old_line), state_dir, address, file=file) as sidecar:
+        assert (status(sidecar, old_key), status(sidecar, new_key)) == (200, 401)
+        write(app(old_line, new_line))
+        sidecar.until(lambda: status(sidecar, new_key) == 200)
+        assert status(sidecar, old_key) == 200
+        id_ = json.loads(old.stdout and pointsman("key", "list", "--json", "--config", file).stdout)
+        gone = pointsman("key", "revoke", id_["keys"][0]["id"], "--config", file).stdout
+        lines = file.read_text().splitlines()
+        del lines[int(gone.rpartition(":")[2]) - 1]
+        file.write_text("\n".join(lines))
+        sidecar.until(lambda: status(sidecar, old_key) == 401)
 
-def test_a_key_that_is_refused_again_and_again_is_not_asked_for_all_the_time(
-    tmp_path: Path,
-) -> None:
-    found = configured({"command": counting(tmp_path / "n"), "refresh_s": 3600})
-    ring, key, now = found.catalog.keys, found.catalog.endpoints[0].key, time.monotonic()
-    assert key is not None
-
-    for passed in range(0, 100, 5):
-        key.doubt()
-        ring.look(now + passed)
-
-    assert len((tmp_path / "n").read_text()) == 1 + 3
+        assert status(sidecar, new_key) == 200
+        assert all(old_key not in str(c.headers) + str(c.json) for c in provider.calls)

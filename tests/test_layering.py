@@ -131,7 +131,7 @@ def test_decisions_import_no_dialect_but_what_all_have_in_common() -> None:
     for path in (ROOT / "router" / "decision").glob("*.py"):
         found = modules(ast.parse(path.read_text()))
         dialects = {n for n in found if n.startswith("router.dialects.")}
-        assert {n.split(".")[2] for n in dialects} <= {"request"}, path
+        assert {n.split(".")[2] for n in dialects} <= {"request", "stored"}, path
 
 
 def test_decisions_are_handed_the_time() -> None:

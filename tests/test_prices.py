@@ -355,6 +355,45 @@ def test_a_call_is_booked_at_the_tier_that_served_it(
         assert spent_usd(sidecar, "a") == pytest.approx(nano / 1e9)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("path", "asks"),
+    [
+        ("/v1/messages", {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 9}),
+        ("/v1/completions", {"prompt": "hi"}),
+    ],
+)
+def test_calls_of_other_dialects_are_booked_at_the_tier_that_served_them(
+    path: str,
+    asks: dict[str, Any],
+    stream: bool,
+    provider: Provider,
+    state_dir: Path,
+    address: Address,
+) -> None:
+    """One is translated, the other is spoken; both ways usage and tier are read off the answer."""
+    used = {"prompt_tokens": 10, "completion_tokens": 5}
+    said = json.loads(with_tier("flex", **used))
+    if path == "/v1/completions":
+        said["choices"] = [{"index": 0, "text": "hi", "finish_reason": "stop"}]
+    reply = Reply(body=json.dumps(said).encode())
+    if stream and path == "/v1/completions":
+        reply = Reply(chunks=[event(said), b"data: [DONE]\n\n"])
+    elif stream:
+        parts = [json.loads(c[6:]) for c in chunks("hi", usage=True)[:-1]]
+        events = [event({**part, "service_tier": "flex"}) for part in parts]
+        reply = Reply(chunks=[*events, b"data: [DONE]\n\n"])
+    provider.on("a", reply)
+    more = {"dialects": ["chat", "completions"], "translate": {"from": ["messages"]}}
+    listed = endpoint(provider, "a", prices={**PLAIN, "tiers": FLEX}, **more)
+    with serving({"endpoints": [listed]}, state_dir, address) as sidecar:
+        got = sidecar.http.post(path, json={"model": "a", "stream": stream, **asks})
+        assert got.status_code == 200, got.text
+        until(lambda: spent_usd(sidecar, "a") > 0)
+
+        assert spent_usd(sidecar, "a") == pytest.approx(15e-6)
+
+
 def test_settings_of_an_endpoint_ask_for_a_tier_as_callers_do(
     provider: Provider, state_dir: Path, address: Address
 ) -> None:

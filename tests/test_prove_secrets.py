@@ -122,14 +122,14 @@ def test_what_is_allowed_is_allowed_in_its_own_place_only() -> None:
 
 
 def test_a_private_file_that_others_may_read_is_a_hit(tmp_path: Path) -> None:
-    (tmp_path / "token.key").write_text("x")
-    (tmp_path / "token.key").chmod(0o640)
+    (tmp_path / "secrets.json").write_text("x")
+    (tmp_path / "secrets.json").chmod(0o640)
     hits = Hits()
 
     hits.check_modes(tmp_path)
 
     assert hits.figures(0, [])["hits"] == [
-        {"secret": "file token.key", "where": "may be read by others"}
+        {"secret": "file secrets.json", "where": "may be read by others"}
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,23 @@ def test_where_nothing_young_is_left_to_go_draws_stay_in_the_processes() -> None
     assert not later.keeps_draws
     again = weigh(later, measured(170, 200, 15), configured_hours=24)
     assert again.keeps_draws
+
+
+def test_ids_of_responses_are_the_last_to_stay_in_the_processes() -> None:
+    hour, day = 3_600_000, 24 * 3_600_000
+
+    def later(before: Budget, used_mb: float, after_ms: int) -> Budget:
+        at_ms = before.changed_at_ms + after_ms
+        return weigh(before, measured(used_mb, 200, 0.0, at_ms=at_ms), configured_hours=24)
+
+    without = later(Budget(1, True, NOW_MS), 205, hour)
+    assert (without.keeps_draws, without.keeps_ids) == (False, True)
+    assert later(without, 205, day - 1) is without, "draws end within a day"
+    last = later(without, 205, day)
+    assert not last.keeps_ids
+    assert not later(last, 190, hour).keeps_ids
+    back = later(last, 180, hour)
+    assert (back.keeps_draws, back.keeps_ids) == (True, True)
 
 
 def test_memory_that_others_take_costs_nothing_that_would_not_help() -> None:
@@ -154,11 +172,12 @@ def test_what_ids_of_responses_take_is_told_from_draws(store: PrivateServer, cli
     client.execute_command(*stored_ids.note(bytes(16), bytes(8), ttl_ms=1000))
     before = int(client.info("memory")["used_memory"])
     pipeline = client.pipeline(transaction=False)
-    for i in range(20_000):
+    for i in range(60_000):
         key = stored_ids.key_of("app", "responses", f"resp_{i}")
-        command = stored_ids.note(key, secrets.token_bytes(8), ttl_ms=stored_ids.KEPT_S * 1000)
+        command = stored_ids.note(key, (i % 9).to_bytes(8), ttl_ms=stored_ids.KEPT_S * 1000)
         pipeline.execute_command(*command)
-    pipeline.execute()
+        if len(pipeline) == 1000:
+            pipeline.execute()
     grew = int(client.info("memory")["used_memory"]) - before
     found = shares(client, 1, now_ms=NOW_MS)
 
@@ -294,6 +313,7 @@ def test_what_went_is_said() -> None:
     use = MemoryUse(1, 1, 256 * MB, False, young_hours=6, configured_hours=24, keeps_draws=False)
 
     assert list(use.warnings()) == ["young", "draws"]
+    assert list(replace(use, keeps_ids=False).warnings()) == ["young", "draws", "ids"]
     assert "young for 6 h, not 24" in use.warnings()["young"]
 
 

@@ -28,9 +28,10 @@ from conftest import (
 from router.config.compiled import Configuration, compile_text
 from router.decision.store_line import MAX_UNWRITTEN
 from router.decision.stored_ids import StoredIds
-from router.dialects.request import StoredId, StoredKind
+from router.dialects.stored import StoredId, StoredKind
 from router.dispatch.passing import stored_path
-from router.endpoints.catalog import Provider as Place
+from router.endpoints.entries import Dialect
+from router.endpoints.providers import Provider as Place
 from router.errors import RequestRejected, StoreAway
 from router.policy.makers import Unknown, as_provider, maker_name, server_of, sole_maker
 from telemetry import keys, stored_ids
@@ -40,6 +41,7 @@ from telemetry.store import Address
 NOWHERE = Address("unix:///nowhere/store.sock")
 SPEAKS = {"dialects": ["responses"]}
 NUMBERS = itertools.count()
+JSON = {"content-type": "application/json"}
 
 
 class Keeping:
@@ -389,7 +391,7 @@ def test_who_alone_can_have_made_something() -> None:
     def sole(*endpoints: str, more: str = "") -> str:
         listed = "".join(f"  - {{{one}}}\n" for one in endpoints)
         found = compiled(f"endpoints:\n{listed}{more}")
-        maker = sole_maker(found, next(iter(found.apps.values())))
+        maker = sole_maker(found, next(iter(found.apps.values())), StoredKind.RESPONSE)
         return maker.name if isinstance(maker, Unknown) else maker_name(maker)
 
     first, beside = f"id: x, model: x, {at_a}", f"id: y, model: y, {at_a}"
@@ -443,11 +445,11 @@ def test_by_which_endpoint_a_call_that_goes_on_is_served(monkeypatch: pytest.Mon
         f"apps: {{{written}}}\n"
     )
     catalog = found.catalog
-    x, z, p = catalog.by_id["x"], catalog.by_id["z"], catalog.passthrough
+    x, z, p = catalog.by_id["x"], catalog.by_id["z"], catalog.claims.rest
     assert p is not None
 
     def served(maker: Any, model: str, app: str = "plain") -> str:
-        return maker_name(server_of(maker, model, found.apps[app], catalog))
+        return maker_name(server_of(maker, model, found.apps[app], catalog, Dialect.RESPONSES))
 
     assert [served(x, m) for m in ("auto", "auto:quality", "large", "large-1", "x")] == ["x"] * 5
     assert served(x, "small") == "y"  # under the same key, and listed
@@ -464,11 +466,13 @@ def test_a_provider_without_endpoints_is_never_sent_a_reserved_name() -> None:
         'providers: {p: {base_url: "http://a/v1", passthrough: true}}\n'
         'endpoints: [{id: z, model: other, base_url: "http://b/v1", dialects: [responses]}]\n'
     )
-    provider = found.catalog.passthrough
+    provider = found.catalog.claims.rest
     assert provider is not None
 
     with pytest.raises(RequestRejected, match="lies at p, of which no endpoint is listed"):
-        server_of(provider, "auto", next(iter(found.apps.values())), found.catalog)
+        server_of(
+            provider, "auto", next(iter(found.apps.values())), found.catalog, Dialect.RESPONSES
+        )
 
 
 def test_where_an_endpoints_paths_are() -> None:
@@ -477,7 +481,7 @@ def test_where_an_endpoints_paths_are() -> None:
         '  - {id: x, model: x, base_url: "https://h.example/base/v1/", dialects: [chat, responses]}'
     )
 
-    at = as_provider(found.catalog.by_id["x"])
+    at = as_provider(found.catalog.by_id["x"], Dialect.RESPONSES)
 
     assert isinstance(at, Place)
     assert (at.base_url, at.query, at.name) == ("https://h.example/base/v1", b"", "x")
@@ -523,6 +527,26 @@ def test_what_was_passed_through_is_found_where_it_went(
         names = [got.headers["x-router-endpoint"] for got in (plain, own, drawn)]
         assert names == ["prov/gpt-9", "x", "x"]
     assert not kept["b"].seen
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_long_answer_is_found_by_the_id_at_its_head(
+    passing: Sidecar, kept: dict[str, Keeping], provider: Provider, cut: bool
+) -> None:
+    """Of 9 MiB, more than anybody reads; and of one that breaks off once its id has passed."""
+    picture = json.dumps({"id": "resp_long", "object": "response", "big": "x" * (9 << 20)}).encode()
+    chunks = [picture[:1000], picture[1000:]]
+    provider.on("a", Reply(chunks=chunks[: 1 if cut else 2], cut=cut, headers=JSON))
+    body = {"model": "gpt-9", "input": "draw"}
+    if cut:
+        with pytest.raises(httpx.TransportError):
+            passing.http.post("/v1/responses", json=body)
+    else:
+        assert len(passing.http.post("/v1/responses", json=body).content) == len(picture)
+    provider.on("a", kept["a"].reply)
+    kept["a"].made["resp_long"] = {"id": "resp_long", "object": "response"}
+
+    assert get(passing, "responses/resp_long").json()["id"] == "resp_long"
 
 
 def test_the_usage_of_what_is_passed_through_is_counted_once(passing: Sidecar) -> None:

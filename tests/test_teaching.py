@@ -155,16 +155,16 @@ def test_apps_that_share_teach_each_other(
 ) -> None:
     at = office(stack, configuration(provider), state_dir, address, client)
 
-    at.teach("first", 30, **GOOD_A)
+    at.teach("first", 12, **GOOD_A)
     a, b = at.quality("second")
     assert a > 0.8 > 0.2 > b
 
-    at.teach("second", 30, **GOOD_B)
+    at.teach("second", 12, **GOOD_B)  # too few to tell a change of mind from one of the endpoint
     assert at.quality("first") == at.quality("second")
     assert at.quality("first") == pytest.approx([0.5, 0.5], abs=0.1)
     row = at.shown()["a"]
-    assert row["labels"] == 60
-    assert row["apps"] == {"first": 30, "second": 30}
+    assert row["labels"] == 24
+    assert row["apps"] == {"first": 12, "second": 12}
     assert row["rewards"] == {"first": 1.0, "second": 0.0}
     assert row["unnamed"] == 0
 

@@ -253,12 +253,30 @@ def test_pass_through_asks_for_the_agreement_as_well(
         "max_data_class": "confidential",
         "agreement": {"until": "2020-01-01"},
     }
-    value = {"providers": {"v": vendor}, "endpoints": [endpoint(provider, "a")]}
+    other = {
+        "base_url": provider.url("w"),
+        "passthrough": {"paths": ["/v1/moderations"]},
+        "max_data_class": "confidential",
+        "agreement": {"until": "2099-01-01"},
+    }
+    value = {"providers": {"v": vendor, "w": other}, "endpoints": [endpoint(provider, "a")]}
     headers = {"x-router-data-class": "confidential"}
     with serving(value, state_dir, address) as sidecar:
         assert sidecar.chat("unlisted", headers=headers).status_code == 409
         assert provider.calls == []
         assert sidecar.chat("unlisted").status_code == 200
+        asked = sidecar.http.post("/v1/moderations", json={"input": "x"}, headers=headers)
+        assert asked.status_code == 200
+
+
+def test_every_provider_that_takes_what_is_not_listed_is_told_of_by_its_agreement() -> None:
+    until = {"agreement": {"until": "2026-07-10"}, "base_url": "http://v/v1"}
+    claims = [True, {"paths": ["/v1/files"]}, {"dialects": ["messages"]}, False]
+    providers = {f"p{i}": until | {"passthrough": claim} for i, claim in enumerate(claims)}
+
+    told = [name for name, until in catalog({"id": "e"}, providers=providers).agreed if until]
+
+    assert sorted(told) == ["p0", "p1", "p2"]
 
 
 # -- maintenance --------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from router.config.compiled import compile_text
 from router.endpoints.entries import Dialect
 from router.errors import ConfigError
-from router.policy.route import incumbent_of
+from router.policy.route import incumbent_of, rivals_of
 from telemetry import events, frames, keys
 from telemetry.events import Flag
 from telemetry.store import Address, connect
@@ -482,6 +482,7 @@ def test_the_incumbent_of_a_dialect_speaks_it_where_anybody_does(provider: Provi
         Dialect.MESSAGES: "m",
         Dialect.RESPONSES: "c",
         Dialect.EMBEDDINGS: "c",
+        Dialect.COMPLETIONS: "c",
     }
 
 
@@ -530,3 +531,84 @@ def test_labels_are_read_off_what_the_caller_sees(
         else:
             gpt(sidecar).chat.completions.create(model="m", messages=ASK, tools=[function])
         sidecar.until(lambda: signals() == {"tools": 1})
+
+
+# -- Sessions over dialects ------------------------------------------------------------------------
+
+
+def in_dialects(provider: Provider, **more: Any) -> dict[str, Any]:
+    """Hosts of two addresses, each of its own dialect, that take the caller's own key."""
+    found = configuration(provider, **more)
+    found["endpoints"] = [
+        endpoint(provider, "c", model="gpt", dialects=["chat"], auth="client"),
+        endpoint(provider, "m", model="claude", dialects=["messages"], auth="client"),
+    ]
+    found["endpoints"][1]["base_url"] = found["endpoints"][1]["base_url"].replace(
+        "127.0.0.1", "localhost"
+    )
+    return found
+
+
+@pytest.mark.parametrize("session", [{}, {"x-router-session-id": "s"}])
+def test_a_session_may_speak_several_dialects(
+    session: dict[str, str], provider: Provider, state_dir: Path, address: Address
+) -> None:
+    provider.on("c", chat)
+    provider.on("m", anthropics)
+    own = {**session, "authorization": "Bearer sk-own"}
+    paths = ["messages", "chat/completions", "messages", "chat/completions"]
+    body = {"model": "auto", "max_tokens": 9, "messages": ASK}
+
+    with serving(in_dialects(provider), state_dir, address) as sidecar:
+        got = [sidecar.http.post(f"/v1/{path}", json=body, headers=own) for path in paths]
+
+    assert [one.headers["x-router-endpoint"] for one in got] == ["m", "c", "m", "c"]
+
+
+def test_a_call_that_the_drawn_endpoint_may_not_serve_goes_on_under_the_callers_key(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    provider.on("c", chat)
+    provider.on("m", anthropics)
+    found = in_dialects(provider)
+    found["endpoints"][0]["translate"] = {"from": ["messages"]}
+    own = {"authorization": "Bearer sk-own"}
+    body = {"model": "auto", "max_tokens": 9, "messages": ASK}
+    drawn = set()
+
+    with serving(found, state_dir, address) as sidecar:
+        for number in range(12):
+            session = {**own, "x-router-session-id": f"s-{number}"}
+            first = sidecar.http.post("/v1/messages", json=body, headers=session)
+            odd = sidecar.http.post("/v1/messages", json={**body, "top_k": 4}, headers=session)
+            again = sidecar.http.post("/v1/messages", json=body, headers=session)
+            drawn.add(first.headers["x-router-endpoint"])
+            assert odd.headers["x-router-endpoint"] == "m"
+            assert again.headers["x-router-endpoint"] == first.headers["x-router-endpoint"]
+
+    assert drawn == {"c", "m"}
+
+
+def test_what_cannot_be_said_is_refused_also_where_a_capability_lacks(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    found = configuration(provider)
+    found["models"]["claude"]["capabilities"] = {"reasoning": False, "images": False}
+    found["models"]["claude"]["reasoning"] = "never"
+    found["apps"]["default"]["mode"] = "observe"
+    body = {"model": "m", "messages": ASK, "reasoning_effort": "high"}
+
+    with serving(found, state_dir, address) as sidecar:
+        got = sidecar.http.post("/v1/chat/completions", json=body)
+
+    assert got.status_code == 409
+    assert got.json()["error"]["exclusions"]["m"].startswith("translation: ")
+
+
+def test_who_makes_vectors_is_no_rival_of_who_chats(provider: Provider) -> None:
+    found = configuration(provider)
+    found["endpoints"].append(endpoint(provider, "e", model="gpt", dialects=["embeddings"]))
+    compiled = compile_text(yaml.safe_dump(found), file="f")
+    app = compiled.apps["default"]
+
+    assert {e.id for e in rivals_of(app, compiled.catalog.by_id["c"])} == {"c", "m"}

@@ -9,7 +9,8 @@
 - `names`: what digests stand for, to be told to the store
 - `served`: under which names endpoints answer
 - `store_memory`: what takes the memory of the store
-- `switch`: whether routing is off, and since when
+- `switch`: whether routing is off, since when and by which word
+- `kept_switch`: the same of a sidecar and its store
 - `outlooks`: what each set of labels supports: that of all that share, and apps' own
 - `damage`: cells that count as unknown, and that this is told once
 - `beliefs`: configuration and posteriors of one version

@@ -26,7 +26,7 @@ from router.config.compiled import App, Configuration, Strategy
 from router.config.entries import Mode
 from router.endpoints.catalog import Catalog, speakers
 from router.endpoints.entries import Dialect
-from router.policy.route import first_permitted, incumbents_of
+from router.policy.route import first_permitted, incumbents_of, rivals_of
 from telemetry.events import digest8
 
 NO_SIGNAL = "no quality signal"
@@ -307,15 +307,13 @@ def host_of(app: App, catalog: Catalog, group: int) -> str:
 def _available(
     review_key: ReviewKey, configuration: Configuration
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return (n_arms,) and (n_groups,) whom the app's standing constraints permit.
-
-    What they forbid is neither tried nor released.
-    """
-    permitted, catalog = configuration.apps[review_key.app].permitted, configuration.catalog
+    """Return (n_arms,) and (n_groups,) of the rivals: nobody else is tried or released."""
+    app, catalog = configuration.apps[review_key.app], configuration.catalog
+    rivals = rivals_of(app, catalog.by_id[review_key.incumbent])
     hosts = np.zeros(len(catalog.endpoints), dtype=bool)
     groups = np.zeros(len(catalog.group_members), dtype=bool)
-    hosts[[e.index for e in permitted]] = True
-    groups[[e.group for e in permitted]] = True
+    hosts[[e.index for e in rivals]] = True
+    groups[[e.group for e in rivals]] = True
     return hosts, groups
 
 
@@ -333,12 +331,12 @@ def _first_hosts(review_key: ReviewKey, configuration: Configuration) -> list[st
 def _standings(kept: Kept, configuration: Configuration) -> tuple[Standings, list[ReleaseNotice]]:
     """Return what the tasks stand at; a choice that was removed falls back to the incumbent.
 
-    So does one that the app's standing constraints do not permit any more.
+    So does one that is no rival any more.
     """
     catalog = configuration.catalog
     app = configuration.apps[kept.review_key.app]
-    permitted = {e.id for e in app.permitted}
     inc = catalog.by_id[kept.review_key.incumbent]
+    rivals = {e.id for e in rivals_of(app, inc)}
     standings = incumbent.begin(inc.group, len(configuration.task_index))
     current = standings.current.copy()
     removed = []
@@ -346,7 +344,7 @@ def _standings(kept: Kept, configuration: Configuration) -> tuple[Standings, lis
         name = kept.current.get(task)
         if name is None:
             continue
-        hosts = [h for h in (name, *kept.hosts.get(name, ())) if h in permitted]
+        hosts = [h for h in (name, *kept.hosts.get(name, ())) if h in rivals]
         if hosts:
             current[index] = catalog.by_id[hosts[0]].group
         else:

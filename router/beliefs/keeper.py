@@ -19,21 +19,21 @@ from router.beliefs.alarms import Alarms
 from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.choices import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.damage import DamageNotices
+from router.beliefs.kept_switch import KeptSwitch
 from router.beliefs.names import Names
 from router.beliefs.outlooks import tasks_of
 from router.beliefs.releases import Releases
 from router.beliefs.served import ServedModels
 from router.beliefs.store_memory import SeenMemory
-from router.beliefs.switch import read_switch
+from router.beliefs.switch import Switch
 from router.config.compiled import Configuration
-from router.config.places import OFF_FILE
 from router.config.watch import WatchedFile
 from router.errors import Problem
-from telemetry import keys
+from telemetry import keys, store_secrets
 from telemetry.pacer import Pacer
 from telemetry.reader import FRESH_S, NO_RATERS, Reader
-from telemetry.secret import StoreSecret
 from telemetry.store import Address, Client, StoreErrors, connect
+from telemetry.store_secrets import SeenSecrets, StoreSecrets
 from telemetry.trouble import StoreTrouble, trouble_of
 from telemetry.wakeup import Wakeup
 
@@ -81,8 +81,9 @@ class _Seen(NamedTuple):
     standings: dict[bytes, bytes]
     watches: dict[bytes, bytes]
     off: bytes | None
-    secret: bytes | None
+    on: bytes | None
     memory: bytes | None
+    secrets: SeenSecrets
 
 
 @dataclass(slots=True)
@@ -108,7 +109,7 @@ class _Followed:
         return self.names
 
     def look(self) -> _Seen:
-        """Look at standings, watches, switch and secret in one round trip.
+        """Look at standings, watches, switch and secrets in one round trip.
 
         Raises:
             redis.RedisError: the store is away.
@@ -117,9 +118,11 @@ class _Followed:
         pipeline.hgetall(keys.STANDINGS)
         pipeline.hgetall(keys.DRIFT)
         pipeline.get(keys.OFF)
-        pipeline.get(keys.SECRET)
+        pipeline.get(keys.ON)
         pipeline.get(keys.MEMORY)
-        return _Seen(*pipeline.execute())
+        store_secrets.ask(pipeline)
+        standings, watches, off, on, memory, *secrets = pipeline.execute()
+        return _Seen(standings, watches, off, on, memory, SeenSecrets(*secrets))
 
 
 class Keeper:
@@ -139,8 +142,7 @@ class Keeper:
         """
         review_keys = choices.seeds(configuration)
         self.current = believe(configuration, NOTHING, version=0, review_keys=review_keys)
-        self.off = False
-        self.off_since_ms: int | None = None
+        self.switch = Switch()
         self.store_up = False
         self.trouble: StoreTrouble | None = None  # why the store could not be read
         self.references: dict[str, int] = {}  # what became of feedback by them
@@ -148,13 +150,12 @@ class Keeper:
         self.memory = SeenMemory()  # of the store
         self.names = Names()
         self.served = ServedModels()
-        self.secret = StoreSecret(state_dir)
+        self.secrets = StoreSecrets(state_dir)
         self.file = file
         self.on_taken: Callable[[Configuration], None] = lambda configuration: None
         self._configuration = configuration
         self._address = address
-        self._off_file = state_dir / OFF_FILE
-        self._off_in_store: bytes | None = None
+        self._kept_switch = KeptSwitch(state_dir)
         self._wanted: dict[ReviewKey, None] = {}
         self._next_look = 0.0  # monotonic seconds
         self._review_at_ms = 0  # the next review that is due by time
@@ -179,6 +180,11 @@ class Keeper:
         """End the thread."""
         self._stop.set()
         self._thread.join(2)
+
+    @property
+    def off(self) -> bool:
+        """Whether routing is switched off."""
+        return self.switch.off
 
     @property
     def age_s(self) -> float:
@@ -265,8 +271,8 @@ class Keeper:
         self.references = reader.references
         self.raters = reader.raters
         if seen is not None:
-            self._agree(followed, seen.secret)
-            self._off_in_store = seen.off
+            self._agree(followed, seen.secrets)
+            self._kept_switch.hear(followed.client, seen.off, seen.on)
             self.memory.look(followed.client, seen.memory)
             self.served.exchange(followed.client)
             if not reader.keeping:
@@ -282,10 +288,10 @@ class Keeper:
         self.names.tell(followed.client)
         return is_new
 
-    def _agree(self, followed: _Followed, held: bytes | None) -> None:
-        """Know the store's secret; without it calls are booked without their user."""
+    def _agree(self, followed: _Followed, seen: SeenSecrets) -> None:
+        """Know the store's secrets; without that of users calls are booked without their user."""
         with suppress(*StoreErrors):  # one that takes no writes still brings posteriors
-            self.secret.agree(followed.client, held)
+            self.secrets.agree(followed.client, seen)
 
     def _is_due(self) -> bool:
         """Return whether a review key was asked for, or has its review, although no row changed."""
@@ -385,11 +391,8 @@ class Keeper:
             return False
 
     def _look_at_switch(self) -> None:
-        """A file in the state directory switches off whoever shares it, the store the others.
-
-        Of a store that is away the last word holds.
-        """
-        off, self.off_since_ms = read_switch(self._off_file, self._off_in_store)
-        if off is not self.off:
-            log.warning("routing is switched off" if off else "routing is switched on")
-        self.off = off
+        """Go by the last word, whether it was said in the state directory or to the store."""
+        switch = self._kept_switch.look()
+        if switch.off is not self.off:
+            log.warning("routing is switched off" if switch.off else "routing is switched on")
+        self.switch = switch

@@ -25,6 +25,11 @@ class SeenMemory:
         """Whether the store has memory for new draws, as far as is known."""
         return self.use is None or self.use.keeps_draws
 
+    @property
+    def has_room_for_ids(self) -> bool:
+        """Whether the store has memory for new ids of what lies at providers."""
+        return self.use is None or self.use.keeps_ids
+
     def look(self, client: Client, value: bytes | None) -> None:
         """Note what was measured; servers are asked as well, since a full one is told nothing.
 

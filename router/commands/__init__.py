@@ -4,6 +4,7 @@
 - `state`: whether the state directory can be used
 - `inputs`: what verbs are given: configuration, store, archive, the sidecar's address
 - `check`, `catalog`, `switch`: the configuration, its endpoints, and routing on and off
+- `key`: keys of callers
 - `supervisor`, `up`, `serve`: the running parts
 - `report`, `explain`, `feedback`: what people read and say
 - `ingest_event`, `ingest_file`, `ingest`: calls that others dispatched

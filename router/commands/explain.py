@@ -86,8 +86,9 @@ def _lines(found: dict[str, Any]) -> list[str]:
     if found.get("stands_in_for"):
         lines.append(f"it stands in for {found['stands_in_for']}, whose breaker was open")
     if found.get("translated"):
-        unsaid = ", ".join(found["left_out"])
-        lines.append(f"translated from {found['translated']}{unsaid and f'; left out: {unsaid}'}")
+        lines.append(f"translated from {found['translated']}")
+    if found.get("left_out"):
+        lines.append(f"left out: {', '.join(found['left_out'])}")
     if found["step"] is not None:
         lines.append(f"step of the law: {found['step']}, probability {found['propensity']:.6g}")
     if found["answered_by"] not in (None, found["drawn"]):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from router.config.process import ServerEntry
 
 NO_URL = "--url {}: write a whole URL, such as http://127.0.0.1:8787"
+NO_CONFIGURATION = "no configuration at {}: name it by --config, or the sidecar by --url"
 NO_SIDECAR = "no sidecar at {} ({}); start it with `pointsman up`"
 NO_POINTSMAN = "{} answered, but is not a Pointsman sidecar (status {})"
 
@@ -128,6 +129,9 @@ def require_port(server: ServerEntry) -> None:
 def sidecar(url: str | None, key: str, config: Path | None) -> tuple[str, dict[str, str]]:
     """Return where the sidecar is, and the header that carries the app's key."""
     if url is None:
+        file = find_file(config)
+        if not file.exists():
+            fail(NO_CONFIGURATION.format(file), FAILED)
         server = written(config, secrets=False).server
         if server.port == 0:
             fail("server.port is 0, any free one: say where by --url", BAD_INPUT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from router.commands.console import BAD_INPUT, fail, print_json
+from router.commands.console import BAD_INPUT, FAILED, fail, print_json
 from router.config.places import find_file
 from router.report.gather import gather
 from router.report.terminal import print_report
@@ -21,3 +21,5 @@ def report(config: Path | None, strategy: str | None, *, as_json: bool) -> None:
         print_json(found.as_json())
     else:
         print_report(found)
+    if found.failed:
+        raise SystemExit(FAILED)

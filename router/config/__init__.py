@@ -5,10 +5,14 @@
 - `nodes`: YAML 1.2 as nodes
 - `tree`: the tree in the file, merges and aliases written out
 - `places`: where file and state lie
+- `keys`: keys of callers, made and named
+- `key_lines`: where they stand in the file
 - `process`: how the process itself runs: address, limits, state directory, store
 - `entries`: strategies, apps and tasks as they are written, and the whole file
 - `standing`: which endpoints may ever serve an app
+- `claims`: which provider takes what no endpoint lists
 - `checks`: what one entry says of another
+- `spelling`: misspelt sections and fields, put right
 - `unmeant`: values that nobody can have meant: placeholders
 - `repairs`: wrong values taken out, so that all errors are found in one round
 - `validation`: whether the file has that shape

@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
+from router.config.claims import check_claims
 from router.config.entries import (
     DEFAULT_APP,
     GENERAL,
@@ -16,6 +18,7 @@ from router.config.entries import (
     ObjectiveKind,
     is_reserved,
 )
+from router.config.keys import digest_of, short_id
 from router.config.lines import shown
 from router.config.masking import HIDDEN, NO_KEY_HERE, Place, is_name_of_variable, masked
 from router.endpoints.auth import AuthEntry
@@ -28,6 +31,9 @@ from router.endpoints.entries import (
 )
 from telemetry.address import parse_topology
 from telemetry.errors import StoreUnavailable
+from telemetry.keyring import LEAST_CHARACTERS
+
+SEALS = ("seal_secret", "seal_secret_before")
 
 
 def cross_check(entries: File) -> Iterator[tuple[Place, str, str]]:
@@ -39,17 +45,9 @@ def cross_check(entries: File) -> Iterator[tuple[Place, str, str]]:
     for i, endpoint in enumerate(entries.endpoints):
         yield from _check_endpoint(i, endpoint, entries, first)
     for name, provider in entries.providers.items():
-        if provider.passthrough and not provider.base_url:
-            yield ("providers", name, "passthrough"), "true", "give the provider a base_url"
         yield from _check_auth(("providers", name, "auth"), provider.auth)
         yield from _check_one_auth(("providers", name), provider.base_url, provider.auth)
-    marked = [name for name, p in entries.providers.items() if p.passthrough]
-    for name in marked[1:]:
-        yield (
-            ("providers", name, "passthrough"),
-            "true",
-            f"only one provider may take what is not listed; {marked[0]!r} already does",
-        )
+    yield from check_claims(entries.providers)
     for name, strategy in entries.strategies.items():
         yield from _check_name(
             ("strategies", name, "incumbent"), strategy.incumbent, [*ids, NO_INCUMBENT], "endpoint"
@@ -65,30 +63,40 @@ def cross_check(entries: File) -> Iterator[tuple[Place, str, str]]:
         if app.mode is Mode.PINNED and app.endpoint is None:
             yield (*where, "mode"), "pinned", "name the endpoint: endpoint: <id>"
         for i, key in enumerate(app.keys):
-            yield from _check_callers_key((*where, "keys", i), key)
+            yield from _check_own_key((*where, "keys", i), key)
     yield from _check_keys(entries)
     yield from _check_server(entries)
 
 
 def _check_keys(entries: File) -> Iterator[tuple[Place, str, str]]:
     """Yield keys that stand for two callers: whose call would it be?"""
-    places: list[tuple[Place, AuthEntry]] = []
+    places: list[tuple[Place, AuthEntry | str]] = []
     if entries.server.admin_key:
         places.append((("server", "admin_key"), entries.server.admin_key))
     for name, app in entries.apps.items():
         places += [(("apps", name, "keys", i), key) for i, key in enumerate(app.keys)]
-    seen: dict[str, Place] = {}
+    for field in SEALS:
+        if (secret := getattr(entries.server, field)) is not None:
+            places.append((("server", field), secret))
+    seen: dict[bytes, Place] = {}
     for where, key in places:
+        if isinstance(key, AuthEntry) and key.command is not None:
+            continue  # it is refused, and not run for that
         try:
-            key.require()
-            secret = "" if key.command else key.secret()
+            digest = digest_of(key)
         except LookupError:
             continue
-        if secret and secret in seen:
-            hint = f"the same key as {shown(seen[secret])}; give each caller its own"
+        first = seen.setdefault(digest, where)
+        if first == where or (first[-1] in SEALS and where[-1] in SEALS):
+            continue
+        hint = f"the same key as {shown(first)}; give each caller its own"
+        if where[-1] in SEALS:
+            hint = f"the same as {shown(first)}: whoever has that could make decision ids up"
+        if isinstance(key, str):
+            yield where, short_id(key), hint
+        else:
             field, source = key.source
             yield (*where, field), HIDDEN if _is_hidden(key) else source, hint
-        seen.setdefault(secret, where)
 
 
 def _check_endpoint(
@@ -103,7 +111,8 @@ def _check_endpoint(
     if entries.models:
         yield from _check_name((*where, "model"), endpoint.model, entries.models, "model")
     provider = entries.providers.get(endpoint.provider or "")
-    if not endpoint.base_url and not (provider and provider.base_url):
+    is_known = endpoint.provider is None or provider is not None
+    if is_known and not endpoint.base_url and not (provider and provider.base_url):
         yield (*where, "base_url"), "missing", "give it, or name a provider that has one"
     yield from _check_translate(where, endpoint, provider)
     yield from _check_auth((*where, "auth"), endpoint.auth)
@@ -142,8 +151,9 @@ def _check_one_auth(
 
 def _check_server(entries: File) -> Iterator[tuple[Place, str, str]]:
     server = entries.server
-    if server.admin_key is not None:
-        yield from _check_callers_key(("server", "admin_key"), server.admin_key)
+    yield from _check_own_key(("server", "admin_key"), server.admin_key)
+    for field in SEALS:
+        yield from _check_seal(("server", field), getattr(server, field))
     keyed = any(app.keys for app in entries.apps.values())
     if not server.is_loopback and not keyed:
         yield (
@@ -179,9 +189,9 @@ def address_problem(url: str, *, named: str) -> str | None:
     return None
 
 
-def _check_callers_key(where: Place, key: AuthEntry) -> Iterator[tuple[Place, str, str]]:
-    """Yield what is wrong with a key that callers bring: theirs do not end by themselves."""
-    if key.command is not None:
+def _check_own_key(where: Place, key: object) -> Iterator[tuple[Place, str, str]]:
+    """Yield what is wrong with a key of ours or our callers': these do not end by themselves."""
+    if isinstance(key, AuthEntry) and key.command is not None:
         hint = "only endpoints take their keys from a command; write {env: NAME} or {file: PATH}"
         yield (*where, "command"), HIDDEN, hint
     else:
@@ -198,6 +208,18 @@ def _check_auth(where: Place, auth: object) -> Iterator[tuple[Place, str, str]]:
             auth.require()
         except LookupError as error:
             yield (*where, part), source, str(error)
+
+
+def _check_seal(where: Place, auth: AuthEntry | None) -> Iterator[tuple[Place, str, str]]:
+    """Yield a secret that is not there, or that whoever holds a decision id could guess."""
+    yield from _check_own_key(where, auth)
+    if auth is None or auth.command is not None or _is_hidden(auth):
+        return
+    with suppress(LookupError):
+        if len(auth.secret()) < LEAST_CHARACTERS:
+            part, source = ("env", auth.env) if auth.env else ("file", str(auth.file))
+            hint = f"it has less than {LEAST_CHARACTERS} characters; make one: openssl rand -hex 32"
+            yield (*where, part), str(source), hint
 
 
 def _is_hidden(auth: AuthEntry) -> bool:

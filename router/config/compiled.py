@@ -19,14 +19,17 @@ from router.config.entries import (
     TaskEntry,
 )
 from router.config.file import parse, read
+from router.config.keys import digest_of
 from router.config.process import ArchiveEntry, ServerEntry, StoreEntry
 from router.config.standing import why_forbidden
+from router.endpoints.auth import AuthEntry
 from router.endpoints.catalog import Catalog, Endpoint
 from router.endpoints.compiling import compile_catalog
 from router.endpoints.entries import ModelEntry, TimeoutsEntry
 from router.endpoints.keys import KeyRing
 from router.errors import ConfigError, Problem
 from telemetry.events import digest8
+from telemetry.keyring import derived_key
 
 T = TypeVar("T")
 
@@ -95,8 +98,10 @@ class Configuration:
     task_index: dict[str, int]
     strategies: dict[str, Strategy]
     apps: dict[str, App]
-    app_keys: dict[str, str]  # key -> app
-    admin_key: str | None
+    app_keys: dict[bytes, str]  # digest of a key -> app
+    admin_key: bytes | None  # its digest
+    seal_key: bytes | None = field(repr=False)  # of `seal_secret`; None: the store's seals
+    seal_key_before: bytes | None = field(repr=False)
     task_digests: tuple[int, ...]  # in the order of `task_index`
     own_apps: tuple[str, ...]  # whose labels count for themselves alone; of outlook 1, 2, …
     version: int
@@ -210,9 +215,14 @@ def compile_entries(
         strategies=strategies,
         apps=apps,
         app_keys={
-            key.secret(): name for name, e in entries.all_apps.items() for key in e.keys if secrets
+            digest_of(key): name
+            for name, e in entries.all_apps.items()
+            for key in e.keys
+            if secrets
         },
-        admin_key=admin.secret() if admin and secrets else None,
+        admin_key=digest_of(admin) if admin and secrets else None,
+        seal_key=_seal_key(entries.server.seal_secret if secrets else None),
+        seal_key_before=_seal_key(entries.server.seal_secret_before if secrets else None),
         task_digests=tuple(digest8("task", name) for name in tasks),
         own_apps=tuple(own_apps),
         version=version,
@@ -225,6 +235,10 @@ def compile_entries(
 
 def _incumbent(named: str | None, catalog: Catalog) -> Endpoint | str | None:
     return NO_INCUMBENT if named == NO_INCUMBENT else catalog.by_id.get(named or "")
+
+
+def _seal_key(entry: AuthEntry | None) -> bytes | None:
+    return derived_key(entry.secret()) if entry else None
 
 
 def _permits(app: AppEntry, endpoint: Endpoint) -> bool:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from router.config.keys import CallersKey
 from router.config.process import ArchiveEntry, ServerEntry, StoreEntry
-from router.endpoints.auth import AuthEntry
 from router.endpoints.entries import (
     DataClass,
     EndpointEntry,
@@ -93,7 +93,7 @@ class Learn(StrEnum):
 class AppEntry(Entry):
     """An app that calls through the sidecar."""
 
-    keys: list[AuthEntry] = Field(default_factory=list)
+    keys: list[CallersKey] = Field(default_factory=list)
     mode: Mode = Mode.OBSERVE
     percent: Annotated[float, Field(ge=0, le=100)] = 100.0
     endpoint: Name | None = None  # of mode `pinned`

@@ -17,21 +17,9 @@ Place = tuple[str | int, ...]
 HIDDEN = "…"
 MAX_VALUE = 80
 MAX_FIELD = 200
-SECRET_PLACES = frozenset({"auth", "keys", "admin_key", "url_env"})
-FIELDS = frozenset(
-    [
-        "auth",
-        "keys",
-        "admin_key",
-        "url_env",
-        "env",
-        "file",
-        "command",
-        "refresh_s",
-        "header",
-        "azure",
-    ]
-)
+KEYS_OF_SERVER = frozenset({"admin_key", "seal_secret", "seal_secret_before"})
+SECRET_PLACES = frozenset({"auth", "keys", "url_env"}) | KEYS_OF_SERVER
+FIELDS = SECRET_PLACES | {"env", "file", "command", "refresh_s", "header", "azure"}
 FIELDS_OF_AZURE = frozenset({"deployment", "api_version"})
 USER = re.compile(r"(?<=://)[^/?#\s'\"]*@")
 QUERY = re.compile(r"(?<=://)([^?\s'\"]*\?)[^\s'\"]+")
@@ -45,6 +33,18 @@ NO_KEY_HERE = (
     "a key never stands in this file: put it into an environment variable and name that, "
     "{env: NAME}, or into a file, {file: PATH}"
 )
+
+
+NO_CALLERS_KEY_HERE = (
+    "a key never stands in this file: write its digest, as `pointsman key` prints it, or put it "
+    "into an environment variable and name that, {env: NAME}, or into a file, {file: PATH}"
+)
+
+
+def no_key_at(where: Place) -> str:
+    """Return what to write instead of a key at a place of the file."""
+    is_callers = "keys" in where[2:3] or "admin_key" in where[1:2]
+    return NO_CALLERS_KEY_HERE if is_callers else NO_KEY_HERE
 
 
 def masked(text: str) -> str:

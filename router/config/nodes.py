@@ -72,6 +72,12 @@ def _no_yaml(error: yaml.YAMLError, text: str) -> Problem:
     hint = "is the indentation right, and is every value that holds a colon quoted?"
     if "undefined alias" in reason:
         hint = "an alias needs its anchor (&name) above it; quote a text that begins with *"
+    elif r"'\t'" in reason:
+        reason = "a tab"
+        hint = "indent with spaces, and write a space after a colon and before a comment"
+    elif "duplicate anchor" in str(error):
+        reason = "the same anchor (&name) stands twice"
+        hint = "give each its own name, or nobody knows which one an alias means"
     elif "another document" in reason:
         reason = "a second document"
         hint = "leave out --- and what follows, or make it a file of its own"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import re
@@ -17,10 +16,12 @@ from telemetry.keys import DEFAULT_PREFIX
 STORE_PREFIX = "[a-z0-9][a-z0-9_-]{0,31}"
 """Nothing that a pattern of keys or a hash tag gives a meaning to."""
 NULLS = ("", "~", "null", "Null", "NULL")
-OFF_FILE = "off"
-"""In the state directory: routing is switched off for whoever shares it."""
+OFF_FILE, ON_FILE = "off", "on"
+"""In the state directory: the last word of the switch, for whoever shares it."""
 
 
+NAMING = (("server", "state_dir"), ("store", "url_env"), ("store", "prefix"))
+"""Fields that say where the state lies."""
 FIXES = {
     errno.EACCES: "give its owner, or whoever runs pointsman, the right to write there",
     errno.EPERM: "give its owner, or whoever runs pointsman, the right to write there",
@@ -61,26 +62,49 @@ def state_directory(named: Path | None) -> Path:
 class Places(NamedTuple):
     """Where the state lies."""
 
-    state_dir: Path
+    named: Path | None  # the state directory, where one is named
     store_url: str | None
     store_prefix: str
+    unset: str = ""  # the variable that is to hold the store's URL, and does not
+    unread: str = ""  # why the file could not be read
+
+    @property
+    def state_dir(self) -> Path:
+        """Return the state directory.
+
+        Raises:
+            NoHome: it is in a home directory, and there is none.
+        """
+        return state_directory(self.named)
 
 
 def places(path: Path) -> Places:
-    """Return where the state lies as far as a file says so, however broken it is.
-
-    Raises:
-        NoHome: the directory is in a home directory, and there is none.
-    """
-    named, variable, prefix = None, "", ""
-    with contextlib.suppress(OSError, ValueError, ConfigError):
-        spots = parse_yaml(path.read_text(encoding="utf-8"), str(path)).findings.spots
-        named = _text(spots.get(("server", "state_dir")))
-        variable = _text(spots.get(("store", "url_env"))) or ""
-        prefix = _text(spots.get(("store", "prefix"))) or ""
-    url = os.environ.get(variable) or os.environ.get("REDIS_URL")
+    """Return where the state lies as far as a file says so, however broken it is."""
+    text, unread = "", ""
+    try:
+        text = path.read_bytes().decode("utf-8", "replace")
+    except OSError as error:
+        unread = str(error.strerror)
+    try:
+        spots = parse_yaml(text, str(path)).findings.spots
+        said = {name: _text(spots.get((section, name))) for section, name in NAMING}
+    except ConfigError:
+        said = {name: _in_lines(name, text) for _, name in NAMING}
+    named, variable, prefix = (said.get(name) or "" for _, name in NAMING)
+    own = os.environ.get(variable)
+    url = own or os.environ.get("REDIS_URL")
     prefix = prefix if re.fullmatch(STORE_PREFIX, prefix) else DEFAULT_PREFIX
-    return Places(state_directory(Path(named) if named else None), url, prefix)
+    unset = "" if own else variable
+    return Places(Path(named) if named else None, url, prefix, unset, unread)
+
+
+def _in_lines(name: str, text: str) -> str | None:
+    """Return what stands behind a name in a file that is no YAML: somebody just broke it."""
+    quoted, plain = r"\"([^\"\n]*)\"|'([^'\n]*)'", r"([^\s#,}\"'*&!|>][^\n#,}]*)"
+    at = rf"^(?:[^#\n]*[\s{{,])?{name}:[ \t]+(?:{quoted}|{plain})"
+    found = re.search(at, text, re.M)
+    value = next((part for part in found.groups() if part), "").strip() if found else ""
+    return None if value in NULLS else NO_TEXT.sub("", value)
 
 
 def _text(spot: Spot | None) -> str | None:

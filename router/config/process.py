@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from router.config.keys import CallersKey
 from router.config.places import STORE_PREFIX, state_directory
 from router.endpoints.auth import AuthEntry
 from router.endpoints.entry import Entry
@@ -34,7 +35,11 @@ class ServerEntry(Entry):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8787
-    admin_key: AuthEntry | None = None
+    admin_key: CallersKey | None = None
+    seal_secret: AuthEntry | None = None
+    """What decision ids are sealed by; unset, a key that the store's routers agree on."""
+    seal_secret_before: AuthEntry | None = None
+    """What they were sealed by before; as long as feedback counts."""
     deadline_s: Annotated[float, Field(gt=0, le=86_400)] | None = None
     """For content of an answer; unset, what the client's own headers say, else ten minutes."""
     max_body_bytes: Annotated[int, Field(gt=0, le=256 << 20)] = 64 << 20

@@ -13,6 +13,7 @@ from router.config.lines import Spots
 from router.config.masking import (
     FIELDS_OF_AZURE,
     HIDDEN,
+    KEYS_OF_SERVER,
     NO_KEY_HERE,
     Place,
     is_name_of_variable,
@@ -94,4 +95,5 @@ def _hint_of_key(where: Place, name: str | None) -> str:
     at = next((str(p) for p in reversed(where) if isinstance(p, str)), "auth")
     if at == "keys":
         return f"write keys: [{{env: {name}}}]"
-    return f"write {at}: {{env: {name}}}" if at in ("auth", "admin_key") else f"write env: {name}"
+    is_whole = at == "auth" or at in KEYS_OF_SERVER
+    return f"write {at}: {{env: {name}}}" if is_whole else f"write env: {name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,13 +15,14 @@ from router.config.masking import (
     NO_KEY_HERE,
     Place,
     is_secret_place,
+    no_key_at,
     shown_part,
     shown_value,
 )
 from router.config.repairs import is_below, take_out
+from router.config.spelling import fields_at, respell
 from router.config.tree import Tree
 from router.config.unmeant import find_unmeant
-from router.endpoints.entry import Entry
 
 MAX_ROUNDS = 16
 """Of taking wrong values out; each round finds all errors of one depth, and ten are the most."""
@@ -32,6 +34,8 @@ PLAIN_HINTS = {
     "list_type": "a list belongs here: [a, b]",
     "string_type": "a text belongs here; put it in quotes",
 }
+LIKE_A_KEY = re.compile(r"(?i)key|token|secret|password|bearer|credential")
+"""Names under which a key may stand beside `auth`, as other programs have it."""
 NOTHING = "write a value, or leave the field out"
 
 
@@ -41,6 +45,7 @@ def validate(tree: Tree) -> tuple[File | None, set[Place]]:
     What is wrong in shape is noted and taken out, and the rest is tried again: so a user meets
     every problem in one round, not one layer of them after the other.
     """
+    respelt = respell(tree, File)
     findings, spots = tree.findings, tree.findings.spots
     repaired = set(tree.refused)
     for where, value, hint in find_unmeant(spots):
@@ -59,12 +64,17 @@ def validate(tree: Tree) -> tuple[File | None, set[Place]]:
             continue
         wrong = _places(details, spots)
         for where, detail in wrong.items():
-            if not is_below(where, repaired) and not _is_a_rest(where, repaired):
+            if not (is_below(where, repaired) or where in respelt or _is_a_rest(where, repaired)):
                 _explain(where, detail, findings)
         repaired |= wrong.keys()
         if not all([_take_out(root, where, detail) for where, detail in wrong.items()]):
             return None, repaired
     return None, repaired
+
+
+def _is_emptied(where: Place, repaired: set[Place]) -> bool:
+    """Return whether something was taken out of an auth entry, which may be why it seems wrong."""
+    return is_secret_place(where) and any(place[:-1] == where for place in repaired)
 
 
 def _take_as_text(root: Any, details: list[Any], spots: Spots) -> bool:
@@ -127,8 +137,10 @@ def _explain(where: Place, detail: Any, findings: Findings) -> None:
         findings.add(where, "missing", "this field is required", told=shown_part(where))
         return
     if kind == "extra_forbidden":
-        known = _known_fields(where[:-1])
+        known = fields_at(where[:-1], File)
         hint = f"unknown key{did_you_mean(str(where[-1]), known)}"
+        if "auth" in known and LIKE_A_KEY.search(str(where[-1])):
+            hint = f"unknown key; write auth: {{env: NAME}}; {NO_KEY_HERE}"
         findings.add(where, str(where[-1]), hint)
         return
     if detail["loc"][-1] == "[key]":
@@ -142,9 +154,15 @@ def _explain(where: Place, detail: Any, findings: Findings) -> None:
 
 def _explain_secret(where: Place, detail: Any, findings: Findings) -> None:
     """Note an error where a key may stand by mistake: field and fix, and no value."""
-    hint = NO_KEY_HERE
-    if detail["type"] == "extra_forbidden":
+    hint = no_key_at(where)
+    if detail["type"] in ("literal_key", "no_digest"):
+        hint = detail["msg"]
+    elif detail["type"] == "extra_forbidden" and where[-1] == "sha256":
+        hint = "write the digest as one word, without a space: sha256:…"
+    elif detail["type"] == "extra_forbidden":
         hint = f"unknown key; {hint}"
+    elif detail["type"] == "list_type":
+        hint = f"a list belongs here, such as keys: [{{env: NAME}}]; {hint}"
     elif detail["type"] in ("value_error", "string_pattern_mismatch"):  # they hold no value
         hint = f"{str(detail['msg']).removeprefix('Value error, ')}; {hint}"
     if where[-1] == "auth":
@@ -161,23 +179,3 @@ def _place(detail: Any, spots: Spots) -> Place:
         if (*where, part) in spots:
             where = (*where, part)
     return (*where, last) if is_missing else where
-
-
-def _known_fields(where: Place) -> list[str]:
-    """Return the names that the entry at `where` may hold."""
-    model: Any = File
-    for part in where:
-        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
-        annotation = field.annotation if field else model
-        model = _entry_of(annotation) or model
-    return [f.alias or name for name, f in model.model_fields.items()]
-
-
-def _entry_of(annotation: Any) -> Any:
-    if isinstance(annotation, type) and issubclass(annotation, Entry):
-        return annotation
-    for part in getattr(annotation, "__args__", ()):
-        found = _entry_of(part)
-        if found:
-            return found
-    return None

@@ -2,6 +2,7 @@
 
 - `nonces`: ids of decisions
 - `seal`: the sealed id that feedback comes back with
+- `sealing`: by which keys
 - `units`: who shares a draw
 - `store_line`: how calls talk to the store
 - `shared_draws`: draws in the store

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
+from bandit.draws import LEARNING
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.choices import Choices, ReviewKey, host_of, key_text
 from router.config.compiled import App, Configuration, Strategy
@@ -113,8 +114,26 @@ class Routings:
         choices = None
         if within is not None and within.is_guarded:
             choices = ReviewKey(app.name, strategy.name, named, incumbent)
-        draw_key = key_text(strategy.name, named, incumbent)
+        # What no incumbent tells apart, whom it may be drawn from does.
+        others = "" if incumbent else _taken_apart(app, dialect)
+        draw_key = key_text(strategy.name, named, incumbent or others)
         return Routing(target, strategy, within, beyond, off, draw_key, choices)
+
+
+def with_law_in_force(route: Route, choices: Choices | None, task: int, beliefs: Beliefs) -> Route:
+    """Return the route under the law of its choices, or of learning mode as it stands now."""
+    if choices is not None:
+        return structs.replace(route, law=choices.laws[task])
+    if route.law is LEARNING and beliefs.learning is not LEARNING:
+        return structs.replace(route, law=beliefs.learning)
+    return route
+
+
+def _taken_apart(app: App, dialect: Dialect) -> str:
+    """Return a dialect's name where other endpoints take it than take chats; else nothing."""
+    takers = ({e.index for e in app.permitted if e.takes(d)} for d in (dialect, Dialect.CHAT))
+    own, chat = takers
+    return "" if own == chat else dialect.value
 
 
 def why(context: CallContext) -> str:

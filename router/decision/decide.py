@@ -10,9 +10,8 @@ from typing import Any
 
 from msgspec import Struct, structs
 
-from bandit.draws import LEARNING, Step
+from bandit.draws import Step
 from router.beliefs.beliefs import Beliefs
-from router.beliefs.choices import Choices
 from router.beliefs.keeper import Keeper
 from router.config.compiled import App
 from router.config.entries import UnitKind
@@ -25,12 +24,14 @@ from router.decision.context import (
     choice_of,
     demand_of,
     task_of,
+    with_law_in_force,
 )
 from router.decision.draws import Draws
 from router.decision.nonces import Nonces
 from router.decision.planner import Plan
 from router.decision.shared_draws import StoredDraw
-from router.decision.units import conversation, uniforms, unit_of
+from router.decision.stored_ids import StoredIds
+from router.decision.units import Unit, conversation, uniforms, unit_of
 from router.dialects.request import CallRequest
 from router.endpoints.capabilities import MEDIA_NEEDS
 from router.endpoints.catalog import Endpoint
@@ -42,6 +43,7 @@ from router.policy.constraints import Exclusion, Filter
 from router.policy.hints import Headers, read_hints
 from router.policy.route import Route, route_to
 from router.translation.translations import Translations
+from telemetry.secret import DrawsSecret
 
 
 class Decision(Struct, frozen=True):
@@ -71,15 +73,23 @@ class Decision(Struct, frozen=True):
 class Decider:
     """Makes decisions; one for the process."""
 
-    def __init__(self, keeper: Keeper, health: Health, draws: Draws, secret: bytes) -> None:
+    def __init__(
+        self,
+        keeper: Keeper,
+        health: Health,
+        draws: Draws,
+        thoughts: StoredIds,
+        secret: DrawsSecret,
+    ) -> None:
         self.keeper = keeper
         self.health = health
         self.draws = draws
+        self.thoughts = thoughts
         self.sizes = TokenSizes()
         self._secret = secret
         self._nonces = Nonces()
 
-    def context(
+    async def context(
         self,
         beliefs: Beliefs,
         caller: Caller,
@@ -114,7 +124,7 @@ class Decider:
             draw_key=draw_key,
         )
         seed = unit.key or self._nonces.take()
-        route = self._share(routing, app, seed, draw_key)
+        route = self._share(routing, app, unit, seed, draw_key, at)
         if maker is not None:
             route = route_to(routing.strategy, maker)
         if route is None:
@@ -123,7 +133,8 @@ class Decider:
         review_key = routing.choices if route.is_guarded else None
         choices = beliefs.choices.get(review_key) if review_key else None
         data_class = app.entry.data_class.tightened(hints.data_class)
-        translations = Translations(request, begun_at_s=at.epoch_s)
+        makers = await self.thoughts.makers_of(app.name, request.thoughts, configuration.catalog)
+        translations = Translations(request, begun_at_s=at.epoch_s, makers=makers)
         constraints = configuration.derive(Filter.of)
         demand = demand_of(caller, request, data_class, translations, lacking=constraints.lacking)
         return CallContext(
@@ -133,7 +144,7 @@ class Decider:
             task_index=task_index,
             category=beliefs.category(app, task_index),
             strategy=routing.strategy,
-            route=_with_law_in_force(route, choices, task_index, beliefs),
+            route=with_law_in_force(route, choices, task_index, beliefs),
             eligibility=constraints.apply(
                 demand, self.health, self.sizes, at.monotonic_s, at_s=at.epoch_s
             ),
@@ -153,14 +164,18 @@ class Decider:
         if not request.needs & MEDIA_NEEDS and request.text_bytes:
             self.sizes.learn(endpoint.digest, request.text_bytes, tokens)
 
-    def _share(self, routing: Routing, app: App, seed: bytes, draw_key: str) -> Route | None:
+    def _share(
+        self, routing: Routing, app: App, unit: Unit, seed: bytes, draw_key: str, at: Moment
+    ) -> Route | None:
         """Return how the unit is routed: the app's percentage of them is drawn."""
         if self.keeper.off:
             return routing.off
         percent = app.entry.percent
-        if percent >= 100 or uniforms(self._secret, seed, draw_key).share * 100 < percent:
+        if percent >= 100:
             return routing.within
-        return routing.beyond
+        secret = self._secret.at(self.draws.began_ms(unit, now=at.epoch_s))
+        is_within = uniforms(secret, seed, draw_key).share * 100 < percent
+        return routing.within if is_within else routing.beyond
 
     async def decide(self, context: CallContext, request: CallRequest) -> Decision:
         """Return the decision of a call; the first call of a unit claims its draw.
@@ -333,7 +348,7 @@ class Decider:
             context.eligibility,
             context.beliefs,
             category=context.category,
-            numbers=uniforms(self._secret, context.seed, context.draw_key),
+            numbers=uniforms(self._secret.at(), context.seed, context.draw_key),
             explore=context.explore,
         )
 
@@ -382,12 +397,3 @@ def _given(context: CallContext, plan: Plan) -> StoredDraw:
         context.beliefs.version,
         plan.step or Step.SAMPLE,
     )
-
-
-def _with_law_in_force(route: Route, choices: Choices | None, task: int, beliefs: Beliefs) -> Route:
-    """Return the route under the law of its choices, or of learning mode as it stands now."""
-    if choices is not None:
-        return structs.replace(route, law=choices.laws[task])
-    if route.law is LEARNING and beliefs.learning is not LEARNING:
-        return structs.replace(route, law=beliefs.learning)
-    return route

@@ -78,6 +78,13 @@ class Draws:
             self._known.put(key, raw)
         return StoredDraw(endpoint, propensity, at_ms, version, STEPS[step])
 
+    def began_ms(self, unit: Unit, *, now: float) -> float | None:
+        """Return when a unit began, in epoch milliseconds; None: now, as far as is known here."""
+        if unit.key is None or not unit.is_session:
+            return unit.began_ms
+        held = self.get(unit.key, now=now)
+        return held.decided_at_ms if held is not None else None
+
     async def find(self, key: bytes, unit: Unit, *, now: float) -> StoredDraw | None:
         """Return what the unit was given, from here or from the store; nothing is claimed."""
         known = self.get(key, now=now)

@@ -66,9 +66,14 @@ class Plan(Struct, frozen=True):
         if self.route.fallback is Fallback.ANY:
             ranked = np.argsort(-np.where(table.eligible, table.utility, -np.inf), kind="stable")
             groups += [int(g) for g in ranked if g not in groups]
+        asked_first = _keeps_key(self)
         for group in groups:
-            if table.eligible[group]:
-                yield from _hosts(catalog, table, group, self)
+            if not table.eligible[group]:
+                continue
+            for endpoint in _hosts(catalog, table, group, self):
+                if not _is_foreign(endpoint, asked_first or endpoint):
+                    asked_first = asked_first or endpoint
+                    yield endpoint
 
     def _ranking(self) -> Table:
         """The table of all who are eligible; its means do not depend on the law."""
@@ -118,6 +123,8 @@ def has_others(plan: Plan) -> bool:
     fallback, drawn = plan.route.fallback, plan.drawn
     if fallback is Fallback.NONE:
         return False
+    if _keeps_key(plan) is None:
+        return len(list(plan.then())) > 1
     catalog, mask = plan.beliefs.configuration.catalog, plan.eligibility.mask
     within = [arm for group in catalog.kin[drawn.group] for arm in catalog.group_members[group]]
     arms = within if fallback is Fallback.GROUP else range(len(catalog.endpoints))
@@ -221,9 +228,19 @@ def _hosts(catalog: Catalog, table: Table, group: int, of: Plan) -> Iterator[End
     counts = np.bincount(table.hosts(group), minlength=len(catalog.endpoints))
     for arm in sorted(catalog.group_members[group], key=lambda a: -counts[a]):
         endpoint = catalog.endpoints[arm]
-        foreign = _is_foreign(endpoint, of.drawn)
-        if endpoint is not of.drawn and of.eligibility.reasons[arm] is None and not foreign:
+        if endpoint is not of.drawn and of.eligibility.reasons[arm] is None:
             yield endpoint
+
+
+def _keeps_key(plan: Plan) -> Endpoint | None:
+    """Return the endpoint whose host alone may see the caller's own key; None: whoever is first.
+
+    An outage takes a key nowhere else. What the drawn endpoint may not serve at all was never
+    going to take the key there.
+    """
+    reason = plan.eligibility.reasons[plan.drawn.index]
+    may_be_asked = reason in (None, Exclusion.BREAKER, Exclusion.IN_FLIGHT)
+    return plan.drawn if may_be_asked or plan.route.law is None else None
 
 
 def _is_foreign(endpoint: Endpoint, drawn: Endpoint) -> bool:

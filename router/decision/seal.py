@@ -1,107 +1,122 @@
 """The decision id: a sealed token that carries the decision itself.
 
 The client keeps it and sends it back with feedback; nobody has to look anything up, and nobody
-can make one up. The key lies in the state directory, readable by its owner only.
+can make one up. Whoever knows the key opens it: every router of a store.
 """
 
 from __future__ import annotations
 
 import hmac
-import os
-import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
+from collections.abc import Callable
 from hashlib import blake2b
-from pathlib import Path
 
 from router.errors import RequestRejected
 from telemetry import narrow
 from telemetry.errors import MalformedEvent
-from telemetry.tokens import TOKEN_SIZE, Token
+from telemetry.tokens import TOKEN_SIZE, Token, under_key
 
 PREFIX = "d-"
 SEAL_BYTES = 16
-KEY_BYTES = 32
-KEY_FILE = "token.key"
-OLD_KEY_FILE = "token.key.old"
 KEY_ID_PLACES = {TOKEN_SIZE: slice(4, 8), narrow.TOKEN_SIZE: slice(1, 2)}
 """Where a token says which key sealed it, by its length: of today's, and of earlier ones."""
 
 
 class Seal:
-    """Seals and opens decision ids; accepts a second, older key while keys are rotated."""
+    """Seals and opens decision ids. Keys come and go: a token is sealed by the key that it names.
 
-    def __init__(self, key: bytes, old_key: bytes | None = None) -> None:
-        self._key = key
-        self.key_id = int.from_bytes(_key_id(key, 4), "little")
-        self._keys: dict[bytes, bytes] = {}
-        for known in (key, old_key):
-            if known:
-                self._keys.setdefault(_key_id(known, 4), known)
-                self._keys.setdefault(_key_id(known, 1), known)  # of tokens of earlier versions
+    Two keys may have one id: then each is tried.
+    """
 
-    @classmethod
-    def load(cls, state_dir: Path) -> Seal:
-        """Return the seal of a state directory; its key is made on first use."""
-        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path, old = state_dir / KEY_FILE, state_dir / OLD_KEY_FILE
-        if not path.exists():
-            # Written aside and linked: of two processes that start at once one wins, whole.
-            fresh = state_dir / f".{KEY_FILE}.{secrets.token_hex(4)}"
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            os.write(descriptor, secrets.token_bytes(KEY_BYTES))
-            os.close(descriptor)
-            try:
-                os.link(fresh, path)
-            except FileExistsError:
-                pass
-            finally:
-                fresh.unlink()
-        return cls(path.read_bytes(), old.read_bytes() if old.exists() else None)
+    def __init__(self, keys: Callable[[], tuple[bytes, ...]]) -> None:
+        """Seal by keys that are asked for at each use.
 
-    def secret(self, purpose: bytes) -> bytes:
-        """Return a key derived for another purpose; the sealing key itself serves one only."""
-        return blake2b(purpose, key=self._key, digest_size=32).digest()
+        Args:
+            keys: all that open, first the one that seals; another tuple where they changed.
+        """
+        self._keys = keys
+        self._known: tuple[bytes, ...] = ()
+        self._by_id: dict[bytes, list[bytes]] = {}
+        self._key_id = 0
+
+    @property
+    def key_id(self) -> int:
+        """Which key seals."""
+        self._follow()
+        return self._key_id
 
     def close(self, body: bytes) -> str:
-        """Return the decision id of a packed token."""
-        seal = blake2b(body, key=self._key, digest_size=SEAL_BYTES).digest()
+        """Return the decision id of a packed token; of a key that has gone, under today's."""
+        if not self._named(body):
+            body = under_key(body, self.key_id)
+        seal = _seal(body, self._named(body)[0])
         return PREFIX + urlsafe_b64encode(body + seal).rstrip(b"=").decode()
 
     def open(self, decision_id: str) -> tuple[Token, bytes]:
         """Return the token in a decision id, and its packed body; both in today's layout.
 
         Raises:
-            RequestRejected: this sidecar did not make it.
+            RequestRejected: none of our keys sealed it.
         """
-        wrong = RequestRejected(
-            "bad_decision_id",
-            f"{decision_id[:24]!r} is no decision id of this sidecar; "
-            "send back x-router-decision-id unchanged, or use response_id",
-            param="decision_id",
-        )
-        if not decision_id.startswith(PREFIX) or "=" in decision_id:
-            raise wrong
-        try:
-            text = decision_id[len(PREFIX) :]
-            raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
-        except (Base64Error, ValueError):
-            raise wrong from None
+        raw = _raw(decision_id) or b""
         body, seal = raw[:-SEAL_BYTES], raw[-SEAL_BYTES:]
-        place = KEY_ID_PLACES.get(len(body))
-        key = self._keys.get(body[place]) if place else None
-        if key is None:
-            raise wrong
-        expected = blake2b(body, key=key, digest_size=SEAL_BYTES).digest()
-        if not hmac.compare_digest(seal, expected):
-            raise wrong
+        keys = self._named(body)
+        if not any([hmac.compare_digest(seal, _seal(body, key)) for key in keys]):
+            raise _not_ours(decision_id)
         if narrow.is_token(body):
             body = narrow.widened_token(body)
         try:
             return Token.unpack(body), body
         except MalformedEvent:
-            raise wrong from None
+            raise _not_ours(decision_id) from None
+
+    def is_of_unknown_key(self, decision_id: str) -> bool:
+        """Return whether an id has the shape of one, and names a key that is not among ours."""
+        body = (_raw(decision_id) or b"")[:-SEAL_BYTES]
+        return len(body) in KEY_ID_PLACES and not self._named(body)
+
+    def _named(self, body: bytes) -> list[bytes]:
+        """Return the keys that a token may have been sealed by, the one that seals now first."""
+        self._follow()
+        place = KEY_ID_PLACES.get(len(body))
+        return self._by_id.get(body[place], []) if place else []
+
+    def _follow(self) -> None:
+        known = self._keys()
+        if known is self._known:
+            return
+        by_id: dict[bytes, list[bytes]] = {}
+        for key in dict.fromkeys(known):
+            for n_bytes in (4, 1):  # today's tokens, and those of earlier versions
+                by_id.setdefault(_id_of(key, n_bytes), []).append(key)
+        self._by_id, self._known = by_id, known
+        self._key_id = int.from_bytes(_id_of(known[0], 4), "little")
 
 
-def _key_id(key: bytes, n_bytes: int) -> bytes:
+def _raw(decision_id: str) -> bytes | None:
+    """Return the bytes of a decision id; None where it is none."""
+    if not decision_id.startswith(PREFIX) or "=" in decision_id:
+        return None
+    text = decision_id[len(PREFIX) :]
+    try:
+        return urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except (Base64Error, ValueError):
+        return None
+
+
+def _seal(body: bytes, key: bytes) -> bytes:
+    return blake2b(body, key=key, digest_size=SEAL_BYTES).digest()
+
+
+def _id_of(key: bytes, n_bytes: int) -> bytes:
     return blake2b(key, digest_size=n_bytes, person=b"key id").digest()
+
+
+def _not_ours(decision_id: str) -> RequestRejected:
+    return RequestRejected(
+        "bad_decision_id",
+        f"{decision_id[:24]!r} is no decision id of this sidecar; "
+        "send back x-router-decision-id unchanged, or use response_id",
+        param="decision_id",
+    )

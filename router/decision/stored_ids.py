@@ -1,19 +1,22 @@
 """Who made what lies at a provider, by its id: known here, and in the store for 30 days.
 
 What a caller goes on from lies at one endpoint alone, so a wrong guess is an error. An id is
-known to the app that it was given to, and to no other.
+known to the app that it was given to, and to no other. Thoughts are known by their marks in the
+same way; of these nobody's call depends on knowing.
 """
 
 from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from router.decision.recent import RecentlyUsed
 from router.decision.store_line import LateWrites, StoreLine
-from router.dialects.request import StoredId
+from router.dialects.stored import StoredId
+from router.endpoints.catalog import Catalog, Endpoint
 from router.errors import StoreAway
+from router.translation.carried import NOBODY
 from telemetry import stored_ids
 from telemetry.packed import Command
 from telemetry.store import Address
@@ -22,10 +25,22 @@ from telemetry.stored_ids import KEPT_S, MAKER_BYTES
 LOOK_UP_S = 0.5
 """The most that an id which is not known here may wait for the store: ours, a round trip of it. A
 draw can be made anew after less, this cannot."""
+THOUGHT = "thoughts"
+"""Their kind, beside those of what lies at a provider."""
+LOOK_UP_THOUGHTS_S = 0.005
+"""As for a draw: without knowing, a call goes out as it came."""
+MOST_ASKED = 32
+"""Thoughts of one call that the store is asked for, the latest of the conversation first: so it is
+held up for a millisecond. Which are not known then are asked for with the next call."""
+ASKED_AGAIN_S = 60
+"""After this the store is asked again for a thought that it did not have: another process may have
+told it late. Thoughts of before us are nobody's, and come with every call of their conversation."""
 MAX_KNOWN = 65_536
 """Ids known here; half of them at least. Most are gone on from within minutes."""
 _UNWRITTEN = struct.Struct(f"<16s{MAKER_BYTES}sd")
 """The key of an id, its maker, and until when it is kept (epoch seconds)."""
+_ASKED = struct.Struct("<I")
+"""In the place of a maker: when the store was asked in vain (epoch seconds)."""
 
 
 class StoredIds:
@@ -59,8 +74,9 @@ class StoredIds:
         return len(self._late)
 
     def start(self) -> None:
-        """Begin to talk to the store."""
+        """Begin to talk to the store: a look-up has no time to wait for a connection."""
         self._line.start()
+        self._line.send(("PING",))
 
     async def stop(self) -> None:
         """Write what is left and end."""
@@ -74,8 +90,15 @@ class StoredIds:
         Args:
             maker: digest of the endpoint or provider.
         """
-        key = stored_ids.key_of(app, stored.kind, stored.id)
-        if self._known.get(key) is not None:
+        self._note(stored_ids.key_of(app, stored.kind, stored.id), maker)
+
+    def note_thoughts(self, app: str, marks: Sequence[str], maker: int) -> None:
+        """Remember who thought what an app is being told, by its marks, as ids are remembered."""
+        for mark in marks:
+            self._note(stored_ids.key_of(app, THOUGHT, mark), maker)
+
+    def _note(self, key: bytes, maker: int) -> None:
+        if _is_maker(self._known.get(key)):
             return
         value = maker.to_bytes(MAKER_BYTES, "little")
         self._known.put(key, value)
@@ -101,11 +124,55 @@ class StoredIds:
             self._known.put(key, value)
         return int.from_bytes(value, "little")
 
+    async def find_thoughts(self, app: str, marks: Sequence[str]) -> dict[str, int]:
+        """Return by mark the digests of who thought what an app was told, as far as is known."""
+        keys = {mark: stored_ids.key_of(app, THOUGHT, mark) for mark in marks}
+        now_s = int(time.time())
+        known = {mark: self._known.get(key) for mark, key in keys.items()}
+        unknown = [mark for mark in reversed(keys) if _is_worth_asking(known[mark], now_s)]
+        asked = unknown[:MOST_ASKED]
+        if asked:
+            commands = (stored_ids.look_up(keys[mark]) for mark in asked)
+            replies = await self._line.ask(*commands, within_s=LOOK_UP_THOUGHTS_S)
+            for mark, reply in zip(asked, replies, strict=True):
+                if isinstance(reply, bytes):
+                    known[mark] = reply
+                    self._known.put(keys[mark], reply)
+                elif reply is None:
+                    self._known.put(keys[mark], _ASKED.pack(now_s))
+        makers = ((mark, value) for mark, value in known.items() if _is_maker(value))
+        return {mark: int.from_bytes(value or b"", "little") for mark, value in makers}
+
+    async def makers_of(
+        self, app: str, marks: Sequence[str], catalog: Catalog
+    ) -> Mapping[str, Endpoint]:
+        """Return by mark the endpoints that thought what an app was told, as far as is known.
+
+        Of what an endpoint made that is not configured any more nobody can say who may check it.
+        """
+        if not marks:
+            return NOBODY  # most often
+        found = await self.find_thoughts(app, marks)
+        makers = ((mark, catalog.by_digest.get(digest)) for mark, digest in found.items())
+        return {mark: maker for mark, maker in makers if maker is not None}
+
     def _on_written(self, packed: bytes, reply: bytes) -> None:
         """Go by what the store says, should another process have been first."""
         key, value, _ = _UNWRITTEN.unpack(packed)
         if reply != value and self._known.get(key) is not None:
             self._known.put(key, reply)
+
+
+def _is_maker(value: bytes | None) -> bool:
+    """Return whether what is known of a thought is who made it."""
+    return value is not None and len(value) == MAKER_BYTES
+
+
+def _is_worth_asking(value: bytes | None, now_s: int) -> bool:
+    """Return whether the store may know who made a thought, by what is known here."""
+    if value is None or _is_maker(value):
+        return value is None
+    return now_s - int(_ASKED.unpack(value)[0]) > ASKED_AGAIN_S
 
 
 def _late_command(packed: bytes, now: float) -> Command | None:

@@ -27,6 +27,12 @@ class Unit(Struct, frozen=True):
     ends_at: float  # epoch seconds at which a slot's span ends
     is_day: bool = False  # the slot is a user's
 
+    @property
+    def began_ms(self) -> float | None:
+        """Epoch milliseconds at which a slot's span began; None of what has none."""
+        span_s = USER_SLOT_S if self.is_day else APP_SLOT_S
+        return (self.ends_at - span_s) * 1000 if self.ends_at else None
+
     def ttl_s(self, now: float) -> float:
         """How long a draw of this unit holds from now on."""
         return SESSION_IDLE_S if self.is_session else max(self.ends_at - now, 1.0)

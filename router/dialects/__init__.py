@@ -1,14 +1,18 @@
 """The wire dialects: what of a request is read and rewritten, and how answers are read.
 
 - `stream`: what streamed answers of any of them have in common
+- `stored`: what lies at a provider under an id
 - `request`: what decision and policy see of any of them
 - `errors`: errors as clients read them
 - `fields`: the top level of a body, and what of it is for us
 - `ours`: what that says
 - `body`: what requests have in common
+- `stream_options`: the one field that is added
+- `thoughts`: what models thought, taken out of a conversation
 - `chat_stream`, `chat`: OpenAI Chat Completions, answered and asked
 - `messages_stream`, `messages`: Anthropic's Messages
 - `responses_stream`, `responses`: OpenAI's Responses
+- `completions`: OpenAI's legacy completions
 - `embeddings`: vectors of texts
 - `unread`: streams in a coding that we do not know
 - `opaque`: bodies that are passed on unread

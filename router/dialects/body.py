@@ -7,8 +7,8 @@ images, unknown fields and integers of any size survive.
 from __future__ import annotations
 
 import codecs
-from collections.abc import Sequence
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from collections.abc import Collection, Sequence
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
@@ -16,13 +16,15 @@ from msgspec import Raw, Struct
 from router.dialects.errors import refused_field
 from router.dialects.fields import (
     ROUTER_KEYS,
+    array,
     encoded,
     require_one_router,
     strip_hints,
     top_level,
 )
 from router.dialects.ours import metadata_of, read_reference, read_router
-from router.dialects.request import BodyHints, Declared, StoredId
+from router.dialects.request import BodyHints, Declared
+from router.dialects.stored import StoredId, StoredKind
 from router.endpoints.capabilities import Needs
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
@@ -41,6 +43,8 @@ NONE = Raw(b"null")
 NO_HINTS = BodyHints()
 _ENCODER = msgspec.json.Encoder()
 T = TypeVar("T")
+THINKING = "thinking"
+"""What is left out where thoughts are."""
 
 
 class BodyFields(Protocol):
@@ -58,11 +62,20 @@ F = TypeVar("F", bound=BodyFields)
 class NativeRequest:
     """One request, read as far as anybody looks."""
 
-    __slots__ = ("_hints", "_reference", "_tags_us", "body", "model", "needs", "streamed")
+    __slots__ = (
+        "_hints",
+        "_reference",
+        "_tags_us",
+        "_thoughts",
+        "body",
+        "left_out",
+        "model",
+        "needs",
+        "streamed",
+    )
 
     dialect: ClassVar[Dialect]
     is_translated: ClassVar[bool] = False
-    left_out: ClassVar[tuple[str, ...]] = ()
     says_something: ClassVar[bool] = True
     """Its answer says something that a label may be read off."""
 
@@ -74,17 +87,48 @@ class NativeRequest:
         self.needs = needs  # bits of Needs
         self._hints = hints
         self._reference = read_reference(metadata)
+        self.left_out: tuple[str, ...] = ()
+        self._thoughts: tuple[str, ...] | None = None  # not looked for yet
         self._tags_us = any(name.startswith(ROUTER_KEYS) for name in metadata)
 
     @property
-    def is_kept(self) -> bool:
-        """Whether its answer lies at the provider from then on, under the answer's id."""
-        return False
+    def kept(self) -> StoredKind | None:
+        """What its answer is at the provider from then on, under its id; None: it is not kept."""
+        return None
 
     @property
     def continued(self) -> StoredId | None:
         """What it goes on from that lies at a provider."""
         return None
+
+    @property
+    def thoughts(self) -> tuple[str, ...]:
+        """The marks of thoughts that it carries, in the order of the conversation."""
+        if self._thoughts is None:
+            self._thoughts = self._read_thoughts()
+        return self._thoughts
+
+    def _read_thoughts(self) -> tuple[str, ...]:
+        return ()
+
+    def bound_thoughts(self, endpoint: Endpoint) -> tuple[str, ...]:
+        """Return the marks of thoughts that an endpoint must be sent, or cannot go on."""
+        return ()
+
+    def without_thoughts(self, marks: Collection[str]) -> Self:
+        """Return it without these: each dialect that knows thoughts has its own."""
+        return self
+
+    def _with(self, field: str, entries: Sequence[Raw]) -> bytes:
+        """Return the body with other entries in one of its lists."""
+        top = top_level(self.body)
+        top[field] = array(entries)
+        return encoded(top)
+
+    def _less(self, stripped: R) -> R:
+        """Return what is left of it, which says so."""
+        stripped.left_out = (THINKING,)
+        return stripped
 
     def fields(self, endpoint: Endpoint) -> dict[str, bytes]:
         """Return the top-level fields that an endpoint gets, as JSON, without what we add."""
@@ -147,6 +191,9 @@ class NativeRequest:
 
     def _ask_usage(self, top: dict[str, Raw]) -> None:
         """Ask for it."""
+
+
+R = TypeVar("R", bound=NativeRequest)
 
 
 class BodyReader(Generic[F]):

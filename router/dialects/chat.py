@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, structs
 
 from router.dialects.body import (
     FORMAT_NEEDS,
@@ -25,12 +26,14 @@ from router.dialects.body import (
     whole,
 )
 from router.dialects.chat_stream import ChatStream, whole_as_stream
-from router.dialects.fields import encoded, top_level
 from router.dialects.request import BodyHints, Declared, Structure
+from router.dialects.stream_options import asking_for_usage, leaves_usage_out
+from router.dialects.thoughts import messages_without
 from router.endpoints.capabilities import MEDIA_NEEDS, Needs
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
 from telemetry.wire.chat import read_chat_answer
+from telemetry.wire.thoughts import IN_CHAT, marks_in, message_marks
 from telemetry.wire.usage import WholeAnswer
 
 IMAGE, SOUND = frozenset({"image_url"}), frozenset({"input_audio"})
@@ -120,6 +123,15 @@ class ChatRequest(NativeRequest):
             return len(self.body)
         return bytes_without(MEDIA, self._read.messages)
 
+    def _read_thoughts(self) -> tuple[str, ...]:
+        return marks_in(map(bytes, self._read.messages), IN_CHAT, message_marks)
+
+    def without_thoughts(self, marks: Collection[str]) -> ChatRequest:
+        """Return it without these."""
+        messages = messages_without(self._read.messages, marks)
+        read = structs.replace(self._read, messages=messages)
+        return self._less(ChatRequest(self._with("messages", messages), read, self._hints))
+
     def structure(self, *, read_system: bool) -> Structure:
         """Return what structural rules may look at; the system prompt only where one does."""
         tools = [t.function.name for t in listed(_TOOLS, self._read.tools) if t.function]
@@ -163,20 +175,11 @@ class ChatRequest(NativeRequest):
         return whole_as_stream(answer)
 
     def _must_ask_usage(self, endpoint: Endpoint) -> bool:
-        options = self._read.stream_options
-        return (
-            self.streamed
-            and endpoint.stream_usage
-            and (options is None or isinstance(options, dict))
-            and not (options or {}).get("include_usage")
-        )
+        asks = self.streamed and endpoint.stream_usage
+        return asks and leaves_usage_out(self._read.stream_options)
 
     def _ask_usage(self, top: dict[str, Raw]) -> None:
-        options = {}
-        if self._read.stream_options is not None:
-            options = top_level(bytes(top["stream_options"]))
-        options["include_usage"] = Raw(b"true")
-        top["stream_options"] = Raw(encoded(options))
+        top["stream_options"] = asking_for_usage(top.get("stream_options"))
 
 
 def parse(body: bytes) -> ChatRequest:

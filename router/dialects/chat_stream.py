@@ -1,4 +1,4 @@
-"""Streams of Chat Completions: choices with finish reasons, and a terminator."""
+"""Streams of Chat Completions, and of legacy ones: choices with finish reasons, a terminator."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from router.dialects.stream import EventStream, is_named_error
 from telemetry.wire.chat import AnswerPart, ChoicePart, has_failed, parse_part, says_something
 from telemetry.wire.lenient import read_leniently
 from telemetry.wire.sse import DONE, data_of
+from telemetry.wire.thoughts import IN_CHAT, may_hold, message_marks
 from telemetry.wire.usage import id_of, usage_of
 
 
@@ -80,6 +81,9 @@ class ChatStream(EventStream):
             self.failed = True
         for choice in chunk.choices or ():
             self._follow(choice)
+        if may_hold(data, IN_CHAT):
+            for choice in chunk.choices or ():
+                self.thoughts += tuple(message_marks(choice.delta or choice.message))
         return self._hide_usage and not (chunk.choices or self.failed) and chunk.usage is not None
 
     def _parse(self, data: bytes) -> AnswerPart | None:
@@ -91,7 +95,7 @@ class ChatStream(EventStream):
         if choice is None:
             choice = self._choices[index] = _Choice()
         said = part.delta or part.message  # some servers send a whole message in one event
-        speaks = said is not None and says_something(said)
+        speaks = bool(part.text) or (said is not None and says_something(said))
         self.spoke |= speaks
         if has_failed(part):
             self.failed = True

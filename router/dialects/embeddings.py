@@ -10,7 +10,8 @@ from typing import Any
 from msgspec import Raw, Struct
 
 from router.dialects.body import NONE, BodyReader, NativeRequest, named
-from router.dialects.request import BodyHints, Declared, StoredId, Structure
+from router.dialects.request import BodyHints, Declared, Structure
+from router.dialects.stored import StoredId, StoredKind
 from router.dialects.stream import AnswerStream
 from router.endpoints.capabilities import Needs
 from router.endpoints.entries import Dialect
@@ -40,7 +41,7 @@ class EmbeddingsRequest(NativeRequest):
     says_something = False
     repeatable = True
     """It stores nothing."""
-    is_kept = False
+    kept: StoredKind | None = None
     continued: StoredId | None = None
     output_limit = None
 

@@ -126,6 +126,8 @@ def dialect_of(path: str) -> Dialect:
         return Dialect.RESPONSES
     if path.startswith(f"/v1/{Dialect.EMBEDDINGS}"):
         return Dialect.EMBEDDINGS
+    if path.startswith(f"/v1/{Dialect.COMPLETIONS}"):
+        return Dialect.COMPLETIONS
     return Dialect.CHAT
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -45,6 +46,11 @@ def encoded(top: dict[str, Raw]) -> bytes:
     except UnicodeEncodeError:  # a name holds half a surrogate pair, which only an escape can say
         fields = [json.dumps(name).encode() + b":" + bytes(raw) for name, raw in top.items()]
         return b"{" + b",".join(fields) + b"}"
+
+
+def array(entries: Sequence[Raw | bytes]) -> Raw:
+    """Return a JSON array of these."""
+    return Raw(b"[%b]" % b",".join(map(bytes, entries)))
 
 
 def require_one_router(body: bytes) -> None:

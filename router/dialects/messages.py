@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, structs
 
 from router.dialects.body import (
     NONE,
@@ -26,9 +27,13 @@ from router.dialects.body import (
 )
 from router.dialects.messages_stream import MessagesStream, message_as_stream
 from router.dialects.request import BodyHints, Declared, Structure
+from router.dialects.stored import StoredId, StoredKind, continued_thread, kept_thread
+from router.dialects.thoughts import begins_loop, turns_without
 from router.endpoints.capabilities import MEDIA_NEEDS, Needs
+from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
 from telemetry.wire.messages import read_messages_answer
+from telemetry.wire.thoughts import IN_MESSAGES, block_marks, marks_in
 from telemetry.wire.usage import WholeAnswer
 
 IMAGE, DOCUMENT = frozenset({"image"}), frozenset({"document"})
@@ -49,6 +54,8 @@ class MessagesBody(Struct):
     output_format: Any = None
     output_config: Any = None
     thinking: Any = None
+    thread: Any = None
+    container: Any = None
     metadata: Raw = NONE
     router: Raw = NONE
 
@@ -73,12 +80,25 @@ class MessagesRequest(NativeRequest):
     __slots__ = ("_read",)
 
     dialect = Dialect.MESSAGES
-    repeatable = True
-    """It stores nothing."""
 
     def __init__(self, body: bytes, read: MessagesBody, hints: BodyHints | None) -> None:
         super().__init__(body, read, hints, _needs(read, body))
         self._read = read
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it stores nothing at the provider, so that it may go out twice."""
+        return self.kept is None and self.continued is None
+
+    @property
+    def kept(self) -> StoredKind | None:
+        """What its answer is at the provider from then on: a thread's end, where it has one."""
+        return kept_thread(self._read.thread)
+
+    @property
+    def continued(self) -> StoredId | None:
+        """What it goes on from that lies at a provider: a thread, or a container."""
+        return continued_thread(self._read.thread, self._read.container)
 
     @property
     def output_limit(self) -> int | None:
@@ -97,6 +117,28 @@ class MessagesRequest(NativeRequest):
         if not self.needs & MEDIA_NEEDS:
             return len(self.body)
         return bytes_without(MEDIA, (self._read.system, *self._read.messages))
+
+    def _read_thoughts(self) -> tuple[str, ...]:
+        return marks_in(map(bytes, self._read.messages), IN_MESSAGES, block_marks)
+
+    def bound_thoughts(self, endpoint: Endpoint) -> tuple[str, ...]:
+        """Return the mark of what led to the tool calls that it brings results of.
+
+        With thinking `enabled` a provider wants that back; where it is `adaptive`, it may be gone.
+        """
+        thinking = self._read.thinking
+        if "thinking" in endpoint.params:
+            thinking = msgspec.json.decode(endpoint.params["thinking"])
+        if not isinstance(thinking, dict) or thinking.get("type") != "enabled":
+            return ()
+        mark = begins_loop(self._read.messages)
+        return () if mark is None else (mark,)
+
+    def without_thoughts(self, marks: Collection[str]) -> MessagesRequest:
+        """Return it without these."""
+        messages = turns_without(self._read.messages, marks)
+        read = structs.replace(self._read, messages=messages)
+        return self._less(MessagesRequest(self._with("messages", messages), read, self._hints))
 
     def structure(self, *, read_system: bool) -> Structure:
         """Return what structural rules may look at; the system prompt only where one does."""

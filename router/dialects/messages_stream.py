@@ -8,16 +8,39 @@ import msgspec
 
 from router.dialects.stream import NamedEventStream
 from telemetry.wire.messages import MessagesEvent, merged_usage, parse_messages_event
+from telemetry.wire.thoughts import block_mark
 from telemetry.wire.usage import id_of
 
 DELTAS = {"text": "text_delta", "thinking": "thinking_delta"}
 """Of blocks that come in pieces of text, under the block's own name."""
+THOUGHTS = ("thinking", "redacted_thinking")
+
+
+class _Thought:
+    """A block of thinking, as far as it has come: its signature is in pieces, as its words are."""
+
+    __slots__ = ("_begun", "_pieces")
+
+    def __init__(self, begun: dict[str, Any]) -> None:
+        self._begun = begun
+        self._pieces: dict[str, list[str]] = {"signature": [], "thinking": []}
+        self.add(begun)
+
+    def add(self, piece: dict[str, Any]) -> None:
+        for name, pieces in self._pieces.items():
+            if isinstance(piece.get(name), str):
+                pieces.append(piece[name])
+
+    @property
+    def mark(self) -> str | None:
+        said = {name: "".join(pieces) for name, pieces in self._pieces.items()}
+        return block_mark(self._begun | said)
 
 
 class MessagesStream(NamedEventStream[MessagesEvent]):
     """What one stream has shown so far."""
 
-    __slots__ = ("_finished", "_usage")
+    __slots__ = ("_finished", "_thought", "_usage")
 
     done_ends = True
 
@@ -25,6 +48,7 @@ class MessagesStream(NamedEventStream[MessagesEvent]):
         super().__init__()
         self._finished = False
         self._usage: Any = None  # as the begin said
+        self._thought: _Thought | None = None  # which comes just now
 
     @property
     def finished(self) -> bool:
@@ -36,6 +60,7 @@ class MessagesStream(NamedEventStream[MessagesEvent]):
 
     def _note(self, event: MessagesEvent) -> None:
         self.spoke |= event.says_something
+        self.container = event.container or self.container
         if event.type == "message_start" and event.message is not None:
             self.id, self.model = id_of(event.message.get("id")), id_of(event.message.get("model"))
             self._usage = event.message.get("usage")
@@ -45,6 +70,19 @@ class MessagesStream(NamedEventStream[MessagesEvent]):
             self.usage = merged_usage(self._usage, event.usage) or self.usage
         elif event.type == "message_stop":
             self.done = True
+        elif event.type == "content_block_start":
+            block = event.content_block or {}
+            self._thought = _Thought(block) if block.get("type") in THOUGHTS else None
+        elif self._thought is not None:
+            self._follow(self._thought, event)
+
+    def _follow(self, thought: _Thought, event: MessagesEvent) -> None:
+        if event.type == "content_block_delta":
+            thought.add(event.delta or {})
+        elif event.type == "content_block_stop":
+            mark = thought.mark
+            self.thoughts += (mark,) if mark else ()
+            self._thought = None
 
 
 def message_as_stream(body: bytes) -> bytes:

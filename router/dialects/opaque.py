@@ -21,14 +21,20 @@ from router.dialects.request import (
     BodyHints,
     CallRequest,
     Declared,
+)
+from router.dialects.stored import (
     StoredId,
-    continued_of,
+    StoredKind,
+    continued_in,
+    continued_thread,
+    kept_at,
+    kept_thread,
 )
 from router.errors import RequestRejected
 from router.net.asgi import Exchange
 from router.net.connection import BodyInPieces
 
-STATELESS = frozenset({"/v1/completions", "/v1/embeddings", "/v1/messages"})
+STATELESS = frozenset({"/v1/completions", "/v1/embeddings"})
 """Paths of generation that stores nothing."""
 
 
@@ -39,6 +45,8 @@ class _Storing(Struct):
     background: Any = None
     conversation: Any = None
     previous_response_id: Any = None
+    thread: Any = None
+    container: Any = None
 
 
 class OpaqueBody(Struct, frozen=True):
@@ -47,18 +55,23 @@ class OpaqueBody(Struct, frozen=True):
     body: bytes | BodyInPieces
     declared: Declared = NOTHING_DECLARED
     model: str = ""
-    continued: StoredId | None = None  # what it goes on from, where a body of Responses says so
+    continued: StoredId | None = None  # what it goes on from that lies at a provider
+    kept: StoredKind | None = None  # what its answer may be there from then on, under its id
 
 
 def as_opaque(request: CallRequest) -> OpaqueBody:
     """Return a request that was read, and that nobody here lists the model of."""
-    return OpaqueBody(request.without_hints(), request.declared, request.model)
+    body = request.without_hints()
+    return OpaqueBody(body, request.declared, request.model, request.continued, request.kept)
 
 
-def take_hints(body: bytes) -> OpaqueBody:
+def take_hints(body: bytes, path: str = "") -> OpaqueBody:
     """Return a body that opens an object without what it says to us; else unchanged.
 
     One that is no JSON goes on as it came.
+
+    Args:
+        path: at which it came; it says which of its fields name what lies at a provider.
 
     Raises:
         RequestRejected: our own object in it cannot be read, or may not have been: it may hold a
@@ -71,19 +84,18 @@ def take_hints(body: bytes) -> OpaqueBody:
     except RecursionError:
         raise RequestRejected("invalid_json", "the body is nested too deeply") from None
     except (msgspec.DecodeError, ValueError):
-        return OpaqueBody(body)
+        return OpaqueBody(body, kept=kept_at(path, {}))
     model = _text(top.get("model")) or ""
-    continued = continued_of(
-        _value(top.get("previous_response_id")), _value(top.get("conversation"))
-    )
+    said = {name: _value(top.get(name)) for name in _Storing.__struct_fields__}
+    continued, kept = continued_in(path, said), kept_at(path, said)
     router, metadata = top.get("router"), metadata_of(top.get("metadata"))
     ours = any(name.startswith(ROUTER_KEYS) for name in metadata)
     if router is None and not ours:
-        return OpaqueBody(body, model=model, continued=continued)
+        return OpaqueBody(body, model=model, continued=continued, kept=kept)
     hints = read_router(router) or BodyHints()
     reference = read_reference(metadata)
     strip_hints(top, ours=ours)
-    return OpaqueBody(encoded(top), Declared(hints, reference=reference), model, continued)
+    return OpaqueBody(encoded(top), Declared(hints, reference=reference), model, continued, kept)
 
 
 async def read_opaque(exchange: Exchange, *, limit: int) -> OpaqueBody:
@@ -94,10 +106,11 @@ async def read_opaque(exchange: Exchange, *, limit: int) -> OpaqueBody:
     """
     reading = exchange.reading(limit=limit)
     if await reading.opens_object():
-        return take_hints(await reading.whole())
+        return take_hints(await reading.whole(), exchange.path)
+    kept = kept_at(exchange.path, {})
     if reading.is_here:
-        return OpaqueBody(await reading.whole())
-    return OpaqueBody(BodyInPieces(reading.pieces(), reading.length))
+        return OpaqueBody(await reading.whole(), kept=kept)
+    return OpaqueBody(BodyInPieces(reading.pieces(), reading.length), kept=kept)
 
 
 def _as_utf8(body: bytes) -> bytes:
@@ -130,5 +143,7 @@ def is_repeatable(path: str, body: bytes | BodyInPieces) -> bool:
         return False
     if path == "/v1/chat/completions":
         return not said.store
+    if path == "/v1/messages":
+        return not (kept_thread(said.thread) or continued_thread(said.thread, said.container))
     stays = said.background or said.conversation or said.previous_response_id
     return path == "/v1/responses" and said.store is False and not stays

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Struct
 
-from router.dialects import chat, embeddings, messages, responses
+from router.dialects import chat, completions, embeddings, messages, responses
 from router.dialects.body import NONE
 from router.dialects.errors import dialect_of
 from router.dialects.request import CallRequest
@@ -18,6 +18,7 @@ PARSERS: dict[str, Callable[[bytes], CallRequest]] = {
     "/v1/messages": messages.parse,
     "/v1/responses": responses.parse,
     "/v1/embeddings": embeddings.parse,
+    "/v1/completions": completions.parse,
 }
 """By path: how a call of its dialect is read."""
 COUNT_PATH = f"/v1/{Dialect.MESSAGES}/count_tokens"
@@ -26,10 +27,11 @@ CALLS = {path: dialect_of(path) for path in (*PARSERS, COUNT_PATH)}
 
 
 class _Shape(Struct):
-    """What tells a body of Responses from one of Chat Completions."""
+    """What tells bodies of OpenAI's dialects apart."""
 
     messages: msgspec.Raw = NONE
     input: msgspec.Raw = NONE
+    prompt: msgspec.Raw = NONE
 
 
 def parse_alike(body: bytes, *, by_anthropics: bool) -> CallRequest:
@@ -47,5 +49,9 @@ def parse_alike(body: bytes, *, by_anthropics: bool) -> CallRequest:
         shape = msgspec.json.decode(body, type=_Shape)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return chat.parse(body)
-    is_response = bytes(shape.messages) == b"null" != bytes(shape.input)
-    return responses.parse(body) if is_response else chat.parse(body)
+    if bytes(shape.messages) != b"null":
+        return chat.parse(body)
+    if bytes(shape.input) != b"null":
+        return responses.parse(body)
+    is_text = isinstance(msgspec.json.decode(shape.prompt), str | list)  # else a stored one
+    return completions.parse(body) if is_text else chat.parse(body)

@@ -5,12 +5,12 @@ Each dialect has its own class with these names; nothing past the dialects asks 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from enum import StrEnum
-from typing import Any, Protocol
+from collections.abc import Collection, Sequence
+from typing import Protocol
 
 from msgspec import Struct
 
+from router.dialects.stored import StoredId, StoredKind
 from router.dialects.stream import AnswerStream
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
@@ -51,31 +51,6 @@ NOTHING_DECLARED = Declared()
 """Of a body that is not read: hints come from headers alone."""
 
 
-class StoredKind(StrEnum):
-    """What may lie at a provider under an id, by the path that it has there."""
-
-    RESPONSE = "responses"
-    CONVERSATION = "conversations"
-
-
-class StoredId(Struct, frozen=True):
-    """What names something that lies at a provider."""
-
-    kind: StoredKind
-    id: str
-
-
-def continued_of(previous_response_id: Any, conversation: Any) -> StoredId | None:
-    """Return what a call goes on from, by these fields of its body."""
-    if isinstance(previous_response_id, str) and previous_response_id:
-        return StoredId(StoredKind.RESPONSE, previous_response_id)
-    if isinstance(conversation, dict):
-        conversation = conversation.get("id")
-    if isinstance(conversation, str) and conversation:
-        return StoredId(StoredKind.CONVERSATION, conversation)
-    return None
-
-
 class Outgoing(Protocol):
     """What goes out of a call to one endpoint, and how its answer comes back to the caller."""
 
@@ -89,7 +64,7 @@ class Outgoing(Protocol):
 
     @property
     def left_out(self) -> Sequence[str]:
-        """The names of fields that a translation does not carry."""
+        """The names of fields of the call that it does not carry."""
 
     @property
     def streamed(self) -> bool:
@@ -134,8 +109,8 @@ class CallRequest(Outgoing, Protocol):
         """Whether its answer says something that a label may be read off."""
 
     @property
-    def is_kept(self) -> bool:
-        """Whether its answer lies at the provider from then on, under the answer's id."""
+    def kept(self) -> StoredKind | None:
+        """What its answer is at the provider from then on, under its id; None: it is not kept."""
 
     @property
     def continued(self) -> StoredId | None:
@@ -157,6 +132,16 @@ class CallRequest(Outgoing, Protocol):
     def output_limit(self) -> int | None:
         """The most tokens that the caller wants."""
 
+    @property
+    def thoughts(self) -> Sequence[str]:
+        """The marks of thoughts that it carries, in the order of the conversation."""
+
+    def bound_thoughts(self, endpoint: Endpoint) -> Sequence[str]:
+        """Return the marks of thoughts that an endpoint must be sent, or cannot go on."""
+
+    def without_thoughts(self, marks: Collection[str]) -> CallRequest:
+        """Return it without these; everything else is the bytes that came."""
+
     def structure(self, *, read_system: bool) -> Structure:
         """Return what structural rules may look at; the system prompt only where one does."""
 
@@ -168,6 +153,9 @@ class CallRequest(Outgoing, Protocol):
 
     def conversation(self) -> Sequence[bytes]:
         """Return its messages."""
+
+    def renamed(self, model: str) -> bytes:
+        """Return the body with another model and without what is for us; else as it came."""
 
     def without_hints(self) -> bytes:
         """Return the body without what is for us."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -23,12 +24,16 @@ from router.dialects.body import (
     texts_of,
     whole,
 )
-from router.dialects.request import BodyHints, Declared, StoredId, Structure, continued_of
+from router.dialects.request import BodyHints, Declared, Structure
 from router.dialects.responses_stream import ResponsesStream, response_as_stream
+from router.dialects.stored import StoredId, StoredKind, continued_of
+from router.dialects.thoughts import is_answer, items_without
 from router.endpoints.capabilities import MEDIA_NEEDS, Needs
+from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
 from router.errors import RequestRejected
 from telemetry.wire.responses import read_response
+from telemetry.wire.thoughts import IN_RESPONSES, compact_marks, item_marks, marks_in
 from telemetry.wire.usage import WholeAnswer
 
 IMAGE, SOUND = frozenset({"input_image"}), frozenset({"input_audio"})
@@ -88,12 +93,13 @@ class ResponsesRequest(NativeRequest):
         """Whether it stores nothing at the provider, so that it may go out twice."""
         read = self._read
         goes_on = read.previous_response_id or read.conversation
-        return not (self.is_kept or goes_on)
+        return not (self.kept or goes_on)
 
     @property
-    def is_kept(self) -> bool:
-        """Whether its answer lies at the provider from then on: unless it says otherwise."""
-        return self._read.store is not False or bool(self._read.background)
+    def kept(self) -> StoredKind | None:
+        """What its answer is at the provider from then on: a response, unless it says otherwise."""
+        is_kept = self._read.store is not False or bool(self._read.background)
+        return StoredKind.RESPONSE if is_kept else None
 
     @property
     def continued(self) -> StoredId | None:
@@ -118,6 +124,20 @@ class ResponsesRequest(NativeRequest):
         if not self.needs & MEDIA_NEEDS:
             return len(self.body)
         return bytes_without(MEDIA, self._items)
+
+    def _read_thoughts(self) -> tuple[str, ...]:
+        return marks_in(map(bytes, self._items), IN_RESPONSES, item_marks)
+
+    def bound_thoughts(self, endpoint: Endpoint) -> tuple[str, ...]:
+        """Return the marks of what a conversation was made compact into: nothing stands for it."""
+        compact = [bytes(item) for item in self._items if b'"compaction' in bytes(item)]
+        return marks_in(compact, (b'"encrypted_content"',), compact_marks)
+
+    def without_thoughts(self, marks: Collection[str]) -> ResponsesRequest:
+        """Return it without these, nor ids of what was said after them."""
+        items = items_without(self._items, marks)
+        body = self._with("input", items)
+        return self._less(ResponsesRequest(body, self._read, items, self._hints))
 
     def structure(self, *, read_system: bool) -> Structure:
         """Return what structural rules may look at; the system prompt only where one does."""
@@ -169,10 +189,7 @@ class ResponsesRequest(NativeRequest):
 
     def _is_answer(self, place: int) -> bool:
         """Return whether an item is of an answer: an assistant's turn, a call, a thought."""
-        item = message_of(self._items[place])
-        if item.role:
-            return bool(item.role == "assistant")
-        return isinstance(item.type, str) and not item.type.endswith("_output")
+        return is_answer(self._items[place])
 
     def open_stream(self, *, hide_usage: bool) -> ResponsesStream:
         """Return a reader of the streamed answer; its usage is never to be hidden."""

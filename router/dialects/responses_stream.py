@@ -9,6 +9,7 @@ import msgspec
 from router.dialects.messages_stream import named_event
 from router.dialects.stream import NamedEventStream
 from telemetry.wire.responses import ResponsesEvent, parse_responses_event
+from telemetry.wire.thoughts import item_mark
 from telemetry.wire.usage import id_of, usage_of
 
 BEGINS: dict[Any, dict[str, Any]] = {"message": {"content": []}, "function_call": {"arguments": ""}}
@@ -31,11 +32,15 @@ class ResponsesStream(NamedEventStream[ResponsesEvent]):
     def _note(self, event: ResponsesEvent) -> None:
         self.spoke |= event.says_something
         self.done |= event.is_end
+        if event.kind == "response.output_item.done" and (mark := item_mark(event.item)):
+            self.thoughts += (mark,)
         response = event.response
         if response is None:
             return
         self.id, self.model = id_of(response.id) or self.id, id_of(response.model) or self.model
         self.usage = usage_of(response.usage, response.service_tier) or self.usage
+        if event.is_end:
+            self.thoughts = tuple(dict.fromkeys((*self.thoughts, *response.thoughts)))
 
 
 def response_as_stream(body: bytes) -> bytes:

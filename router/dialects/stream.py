@@ -20,14 +20,17 @@ class AnswerStream(ABC):
     """What one stream has shown so far."""
 
     __slots__ = (
-        *("done", "failed", "fingerprint", "id", "model", "spoke", "told", "unreadable", "usage"),
+        *("container", "done", "failed", "fingerprint", "id", "model", "spoke", "thoughts"),
+        *("told", "unreadable", "usage"),
     )
 
     def __init__(self) -> None:
         self.id: str | None = None
+        self.container: str | None = None  # id of where the provider runs its tools
         self.model: str | None = None  # who answered, as the answer says
         self.fingerprint: str | None = None  # of the system that served
         self.usage: Usage | None = None
+        self.thoughts: tuple[str, ...] = ()  # marks of those that are whole
         self.spoke = False  # there was content
         self.done = False  # the terminator was seen
         self.failed = False  # the provider says that this is no answer

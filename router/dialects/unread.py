@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from router.dialects.stream import AnswerStream
+from telemetry.wire.reading import LEADING_BYTES, leading_id
 from telemetry.wire.usage import WholeAnswer
 
 
@@ -51,6 +52,8 @@ class LateAnswer(UnreadStream):
     def feed(self, data: bytes) -> bytes:
         """Return what came."""
         self._body += data
+        if self.id is None and len(self._body) <= LEADING_BYTES:
+            self.id = leading_id(bytes(self._body))
         return data
 
     def flush(self) -> bytes:
@@ -61,6 +64,7 @@ class LateAnswer(UnreadStream):
         else:
             self.usage, self.id, self.model = answer.usage, answer.id, answer.model
             self.fingerprint = answer.fingerprint
+            self.thoughts = answer.thoughts
         return b""
 
     def is_whole(self, *, ended_well: bool) -> bool:

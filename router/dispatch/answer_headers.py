@@ -35,8 +35,8 @@ def answer_headers(
     if sent is not None and sent.is_translated:
         told = decision.context.translations.told_of(attempt.endpoint) or ""
         translated.append((b"x-router-translated", told.encode()))
-        if sent.left_out:
-            translated.append((b"x-router-left-out", ", ".join(sent.left_out).encode()))
+    if sent is not None and sent.left_out:
+        translated.append((b"x-router-left-out", ", ".join(sent.left_out).encode()))
     timing = f"decide;dur={decide_s * 1e3:.2f}, upstream;dur={upstream_s * 1e3:.1f}"
     return [
         *returned_headers(reply.headers, named=decision.context.route.by_name),

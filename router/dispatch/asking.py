@@ -1,4 +1,8 @@
-"""How one call is put to an endpoint: in its dialect, with what it takes of fields and headers."""
+"""How one call is put to an endpoint: in its dialect, with what it takes of fields and headers.
+
+What need not be sent and is turned down is left out at once, within the same attempt: a field that
+we added, and thoughts that the endpoint may not have made.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,14 @@ import structlog
 
 from router.decision.decide import Decision
 from router.dialects.request import Outgoing
-from router.dispatch.attempt import Attempt, Dispatcher, Reply, Sending, StreamOptionsRefused
+from router.dispatch.attempt import (
+    Attempt,
+    Dispatcher,
+    Reply,
+    Sending,
+    StreamOptionsRefused,
+)
+from router.dispatch.fates import ThoughtsRefused
 from router.dispatch.headers import forward_headers, forward_query, headers_in
 from router.endpoints.catalog import Endpoint
 from router.net.asgi import Exchange
@@ -32,14 +43,34 @@ class Asking:
         Raises:
             AttemptFailed: it came to nothing.
         """
+        translations, endpoint = self._context.translations, attempt.endpoint
+        outgoing = attempt.outgoing = translations.outgoing(endpoint)
+        if outgoing.is_translated:
+            return await self._with_usage(attempt, outgoing)
+        unsure = translations.thoughts.unsure(endpoint)
+        breaker = self._dispatcher.health.breakers[endpoint.digest]
+        if unsure.isdisjoint(breaker.refused_thoughts):
+            try:
+                return await self._with_usage(attempt, outgoing, may_shed=bool(unsure))
+            except ThoughtsRefused:
+                log.info("an endpoint refuses what another may have thought", endpoint=endpoint.id)
+        bare = attempt.outgoing = translations.thoughts.bare(endpoint)
+        reply = await self._with_usage(attempt, bare)
+        if reply.status == 200:
+            breaker.note_refused_thoughts(unsure)
+        return reply
+
+    async def _with_usage(
+        self, attempt: Attempt, outgoing: Outgoing, *, may_shed: bool = False
+    ) -> Reply:
+        """Make a call that asks for the usage of a stream, where the endpoint takes that."""
         endpoint = attempt.endpoint
-        outgoing = attempt.outgoing = self._context.translations.outgoing(endpoint)
         breaker = self._dispatcher.health.breakers[endpoint.digest]
         asks = not breaker.refuses_stream_options
         try:
-            return await self._send(attempt, outgoing, ask_usage=asks)
+            return await self._send(attempt, outgoing, ask_usage=asks, may_shed=may_shed)
         except StreamOptionsRefused:  # a field of ours: no failure, and sent again without it
-            reply = await self._send(attempt, outgoing, ask_usage=False)
+            reply = await self._send(attempt, outgoing, ask_usage=False, may_shed=may_shed)
         if reply.status == 200:
             breaker.refuses_stream_options = True
             log.warning(
@@ -48,7 +79,9 @@ class Asking:
             )
         return reply
 
-    async def _send(self, attempt: Attempt, outgoing: Outgoing, *, ask_usage: bool) -> Reply:
+    async def _send(
+        self, attempt: Attempt, outgoing: Outgoing, *, ask_usage: bool, may_shed: bool
+    ) -> Reply:
         endpoint, exchange, context = attempt.endpoint, self._exchange, self._context
         body, hide_usage = outgoing.rewritten(endpoint, ask_usage=ask_usage)
         headers = forward_headers(
@@ -60,5 +93,5 @@ class Asking:
         query = forward_query(exchange.query, endpoint)
         if outgoing.is_translated:
             headers, query = headers_in(outgoing.dialect, headers, endpoint), b""
-        sending = Sending(headers, body, outgoing, hide_usage, query)
+        sending = Sending(headers, body, outgoing, hide_usage, query, may_shed)
         return await self._dispatcher.attempt(attempt, sending)

@@ -20,11 +20,14 @@ from router.dispatch.ending import Ending
 from router.dispatch.fates import (
     Fate,
     Refusal,
+    ThoughtsRefused,
     is_about_stream_options,
+    is_about_thoughts,
     read_refusal,
     retry_after_s,
 )
 from router.dispatch.held import HeldStream, Hold, StreamFailed, first_bytes
+from router.dispatch.redirects import header_of, post
 from router.dispatch.time_limits import TimeLimits
 from router.endpoints.catalog import Endpoint
 from router.endpoints.health import Health
@@ -32,12 +35,11 @@ from router.endpoints.machine_time import MachineTime
 from router.net.codings import CodedAnswer, decoded
 from router.net.connection import Header
 from router.net.deadline import Deadline
-from router.net.pool import Target, Upstream, UpstreamResponse
+from router.net.pool import Upstream, UpstreamResponse
 from telemetry.events import Result
 from telemetry.wire.sse import may_be_events
 
 MAX_ANSWER_BYTES = 64 << 20
-MAX_REDIRECTS = 3
 COMMIT_S = 1.0
 """Where nobody else may serve an unstreamed call, a body that still comes after this passes as it
 comes: some providers send white space until the answer is there, and clients wait on that."""
@@ -73,6 +75,7 @@ class Sending:
     request: Outgoing
     hide_usage: bool
     query: bytes = b""  # of the client's own URL
+    may_shed: bool = False  # it holds thoughts that the endpoint may not have made
 
     @property
     def streamed(self) -> bool:
@@ -144,7 +147,7 @@ class Dispatcher:
 
         Raises:
             AttemptFailed: there is none; says of what kind, and why.
-            StreamOptionsRefused: there is none, because we asked for the usage.
+            StreamOptionsRefused, ThoughtsRefused: there is none, because of what need not be sent.
         """
         now = attempt.began_at = time.monotonic()
         if attempt.endpoint.terms.is_subscribed:
@@ -154,7 +157,15 @@ class Dispatcher:
         limit_s = max(min(first_s, attempt.deadline - now), 0.0)
         try:
             with Deadline(limit_s) as clock:
-                response = decoded(await self._send(limits.target, sending))
+                target = limits.target.with_query(sending.query)
+                sent = await post(
+                    self.upstream,
+                    target,
+                    sending.headers,
+                    sending.body,
+                    repeatable=sending.request.repeatable,
+                )
+                response = decoded(sent)
                 try:
                     return await self._read(attempt, response, sending, clock)
                 except BaseException:
@@ -176,22 +187,6 @@ class Dispatcher:
                 Result.CONNECT, f"not sent ({type(error).__name__})", is_sent=False
             ) from None
 
-    async def _send(self, target: Target, sending: Sending) -> UpstreamResponse:
-        """Return the head of an answer; a redirect within the host is followed, as SDKs do."""
-        target = target.with_query(sending.query)
-        for _ in range(MAX_REDIRECTS + 1):
-            response = await self.upstream.send(
-                "POST", target, sending.headers, sending.body, repeatable=sending.request.repeatable
-            )
-            elsewhere = None
-            if response.status in (307, 308):
-                elsewhere = target.redirected(_header(response, b"location"))
-            if elsewhere is None:
-                break
-            await response.aclose()
-            target = elsewhere
-        return response
-
     async def _read(
         self, attempt: Attempt, response: UpstreamResponse, sending: Sending, clock: Deadline
     ) -> Reply:
@@ -209,7 +204,7 @@ class Dispatcher:
             return await _read_unread(attempt, response, sending, clock)
         chunks, first = aiter(response), b""
         if sending.streamed:
-            if b"event-stream" not in _header(response, b"content-type").lower():
+            if b"event-stream" not in header_of(response, b"content-type").lower():
                 first = await _peek(chunks, response.status)
             if not first or may_be_events(first):
                 clock.move(math.inf)  # from here on the stream has limits of its own
@@ -221,27 +216,21 @@ class Dispatcher:
         body, is_end = await _read_body(attempt, chunks, first, clock, patience_s=patience_s)
         if not is_end:
             clock.move(math.inf)
-            return Reply(
-                attempt,
-                response.status,
-                response.headers,
-                None,
-                _unread(attempt, LateAnswer(sending.request.read_answer), chunks, body),
-                response,
-            )
+            late = _unread(attempt, LateAnswer(sending.request.read_answer), chunks, body)
+            return Reply(attempt, response.status, response.headers, None, late, response)
         attempt.latency_s = time.monotonic() - attempt.began_at
         answer = sending.request.read_answer(body)
         told = sending.request.as_callers(body) if answer is not None else None
         if answer is None or told is None:
-            shown = None
-            if not sending.request.is_translated:
-                shown = Reply(attempt, response.status, response.headers, body)
+            own = Reply(attempt, response.status, response.headers, body)
+            shown = None if sending.request.is_translated else own
             why = f"status {response.status} without an answer"
             raise AttemptFailed(
                 Result.BAD_REPLY, why, status=response.status, fate=Fate.FIT, own=shown
             )
-        attempt.usage, attempt.answer_id = answer.usage, answer.id
-        attempt.model, attempt.fingerprint = answer.model, answer.fingerprint
+        attempt.usage, attempt.answer_id, attempt.model = answer.usage, answer.id, answer.model
+        attempt.fingerprint, attempt.thoughts = answer.fingerprint, answer.thoughts
+        attempt.container = answer.container
         await response.aclose()
         return Reply(attempt, response.status, response.headers, told)
 
@@ -254,6 +243,8 @@ class Dispatcher:
         attempt.latency_s = time.monotonic() - attempt.began_at
         if sending.hide_usage and is_about_stream_options(status, body):
             raise StreamOptionsRefused
+        if sending.may_shed and is_about_thoughts(status, body):
+            raise ThoughtsRefused
         found = read_refusal(status, body, client_auth=endpoint.client_auth)
         attempt.result = found.result
         told = sending.request.refusal_as_callers(status, body)
@@ -275,7 +266,7 @@ async def _read_unread(
 ) -> Reply:
     """Return an answer that nobody here can read: it counts as one by its status."""
     status, headers, chunks = response.status, response.headers, aiter(response)
-    is_stream = b"event-stream" in _header(response, b"content-type").lower()
+    is_stream = b"event-stream" in header_of(response, b"content-type").lower()
     if sending.streamed and is_stream:
         clock.move(math.inf)
         attempt.ttft_s = time.monotonic() - attempt.began_at
@@ -295,7 +286,7 @@ async def _open(
     first: bytes,
 ) -> HeldStream:
     """Return a stream of which as much is there as must be, before it is let go."""
-    content_by = attempt.began_at + attempt.limits.first_token_s
+    content_by = configured_by = attempt.began_at + attempt.limits.first_token_s
     if attempt.hold is not Hold.NOTHING:
         content_by = min(content_by, attempt.deadline)
     stream = attempt.stream = HeldStream(
@@ -306,7 +297,8 @@ async def _open(
         silence_s=min(attempt.limits.stall_s, attempt.deadline_s),
     )
     try:
-        await stream.hold(attempt.hold, let_go_at=attempt.began_at + attempt.let_go_s)
+        let_go_at = attempt.began_at + attempt.let_go_s
+        await stream.hold(attempt.hold, let_go_at=let_go_at, then_by=configured_by)
     except StreamFailed as failed:
         said = b"".join(stream.held)
         own = Reply(attempt, response.status, response.headers, said, is_events=True)
@@ -373,10 +365,3 @@ async def _read_body(
     except httpx.RemoteProtocolError as error:
         raise AttemptFailed(Result.CUT, f"cut ({error})", status=status) from None
     return b"".join(parts), True
-
-
-def _header(response: UpstreamResponse, name: bytes) -> bytes:
-    for key, value in response.headers:
-        if key == name:
-            return value
-    return b""

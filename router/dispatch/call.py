@@ -9,6 +9,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
@@ -18,7 +19,8 @@ from router.decision.context import CallContext
 from router.decision.decide import Decider, Decision
 from router.decision.stored_ids import StoredIds
 from router.dialects.errors import refusal_event
-from router.dialects.request import CallRequest, StoredId, StoredKind
+from router.dialects.request import CallRequest
+from router.dialects.stored import left_behind
 from router.dispatch.answer_headers import answer_headers, decision_headers
 from router.dispatch.asking import Asking
 from router.dispatch.attempt import (
@@ -38,17 +40,17 @@ from router.dispatch.booking import (
     decision_flags,
 )
 from router.dispatch.diagnosis import Complaints
-from router.dispatch.fates import Fate, said_of_endpoint
+from router.dispatch.fates import said_of_endpoint
 from router.dispatch.fit import note_answered
 from router.dispatch.heartbeat import Heartbeat
 from router.dispatch.held import Hold
 from router.dispatch.observer_line import ObserverLine, observed
-from router.dispatch.race import Failed, Race, Unanswered, choose_refusal, order
+from router.dispatch.race import Failed, Race, Unanswered, choose_refusal, error_of, order
 from router.dispatch.stream import StreamedAnswer
 from router.dispatch.time_limits import TimeLimitTable, beside_s, client_s, deadline_s
 from router.endpoints.catalog import Endpoint
 from router.endpoints.retries import RetryBudget
-from router.errors import AllEndpointsFailed, Misconfigured, Overloaded
+from router.errors import AllEndpointsFailed, Overloaded
 from router.net.asgi import DisconnectGuard, Exchange, Header
 from telemetry.events import Result
 
@@ -65,6 +67,7 @@ class Calls:
         booking: Booking,
         *,
         ids: StoredIds,
+        thoughts: StoredIds,
         observer: ObserverLine | None = None,
         note: Callable[[Decision], None] = lambda decision: None,
     ) -> None:
@@ -72,6 +75,7 @@ class Calls:
         self.dispatcher = dispatcher
         self.booking = booking
         self.ids = ids
+        self.thoughts = thoughts
         self.observer = observer
         self.note = note  # of every decision, for later explanations
         self.budget = RetryBudget()
@@ -131,6 +135,7 @@ class _Call:
         self.flags = decision_flags(decision)
         self.buffers = request.streamed and context.caller.app.entry.stream is Streaming.BUFFERED
         self.asking = Asking(decision, exchange, home.dispatcher)
+        self.promised = False  # its id has left before it was known who answers
         self.under_way: list[Attempt] = []
         self.failures: list[Failed] = []
         is_read = context.caller.app.entry.signals and request.says_something
@@ -138,8 +143,8 @@ class _Call:
 
     async def run(self) -> None:
         """Send the first answer that may go to the client."""
-        if self.buffers:
-            async with Heartbeat(self.exchange, self._early_headers, client_s=self.client_s):
+        if self.request.streamed:
+            async with Heartbeat(self.exchange, self, client_s=self.client_s):
                 reply = await self._dispatch()
         else:
             reply = await self._dispatch()
@@ -154,7 +159,7 @@ class _Call:
             self.guard,
             keep=self.observer is not None,
             book=lambda said, whole: self._end_stream(reply.attempt, said, whole=whole),
-            on_id=lambda answer_id: self._note_id(reply.attempt.endpoint, answer_id),
+            on_ids=partial(self._note_ids, reply.attempt.endpoint),
         )
         await stream.send(self._response_headers(reply, token))
 
@@ -200,12 +205,7 @@ class _Call:
         own = choose_refusal(failures)
         if own is not None:
             return own
-        if all(f.failure.fate is Fate.ENDPOINT for f in failures):
-            raise Misconfigured(last.id)
-        timed_out = time.monotonic() >= self.deadline
-        raise AllEndpointsFailed(
-            [(f.endpoint.id, str(f.failure)) for f in failures], timed_out=timed_out
-        )
+        raise error_of(failures, timed_out=time.monotonic() >= self.deadline)
 
     def begin(self, endpoint: Endpoint, number: int, *, has_others: bool) -> Attempt:
         """Return an attempt that is under way from now on."""
@@ -314,38 +314,39 @@ class _Call:
             attempt.result = result
             attempt.latency_s = time.monotonic() - attempt.began_at
         booking, context, endpoint = self.home.booking, self.decision.context, attempt.endpoint
-        self.home.dispatcher.health.end(
+        health, now = self.home.dispatcher.health, time.monotonic()
+        health.end(
             endpoint.digest,
             said_of_endpoint(
                 attempt.result,
                 client_auth=endpoint.client_auth,
                 silent_s=0.0 if attempt.status else attempt.latency_s,
             ),
-            time.monotonic(),
+            now,
             began_at=attempt.began_at,
             retry_after_s=retry_after_s,
         )
         if attempt.result is Result.REFUSED and endpoint.key is not None:
             endpoint.key.doubt()
         if final and attempt.result is Result.OK:
-            health = self.home.dispatcher.health
-            note_answered(
-                endpoint, self.failures, health, fields=self.asking.fields, now=time.monotonic()
-            )
+            note_answered(endpoint, self.failures, health, fields=self.asking.fields, now=now)
         flags = self.flags | (STREAMED if self.request.streamed else 0) | (FINAL if final else 0)
         if attempt.outgoing is not None and attempt.outgoing.is_translated:
             flags |= TRANSLATED
-        if self.buffers and self.exchange.started:
+        if self.promised:
             flags |= PROMISED
         flags |= booking.note_served(endpoint, attempt)
         if endpoint.has_machine:
             machines, begun_at = self.home.dispatcher.machines, attempt.machine_s
-            attempt.machine_s = machines.end(endpoint.digest, time.monotonic(), begun_at)
+            attempt.machine_s = machines.end(endpoint.digest, now, begun_at)
         spent_nano = cost_nano(attempt, at_s=time.time())
-        if attempt.usage is not None:
+        sent = attempt.outgoing
+        is_as_it_came = sent is not None and (sent.is_translated or not sent.left_out)
+        if attempt.usage is not None and is_as_it_came:
             self.home.decider.learn_size(endpoint, self.request, attempt.usage.prompt_tokens)
         if final:
-            self._note_id(endpoint, attempt.answer_id)
+            self._note_ids(endpoint, attempt.answer_id, attempt.container)
+        self._note_thoughts(attempt)
         token = booking.token(self.decision, endpoint)
         if told is not None and self._tell(token, told, answered=answered) and answered:
             flags |= READ
@@ -361,11 +362,20 @@ class _Call:
         booking.count(endpoint, context.task.name, attempt, spent_nano)
         return token
 
-    def _note_id(self, endpoint: Endpoint, answer_id: str | None) -> None:
-        """Remember who made an answer that lies there from now on."""
-        if answer_id and self.request.is_kept and self.request.dialect in endpoint.dialects:
-            stored = StoredId(StoredKind.RESPONSE, answer_id)
-            self.home.ids.note(self.decision.context.caller.app.name, stored, endpoint.digest)
+    def _note_ids(self, endpoint: Endpoint, answer_id: str | None, container: str | None) -> None:
+        """Remember who made what lies there from now on."""
+        if self.request.dialect not in endpoint.dialects:
+            return  # of a translated answer nothing does
+        app = self.decision.context.caller.app.name
+        for stored in left_behind(self.request.kept, answer_id, container):
+            self.home.ids.note(app, stored, endpoint.digest)
+
+    def _note_thoughts(self, attempt: Attempt) -> None:
+        """Remember who thought what the client was told, also where it left before the end."""
+        marks = attempt.stream.state.thoughts if attempt.stream is not None else attempt.thoughts
+        if marks:
+            app = self.decision.context.caller.app.name
+            self.home.thoughts.note_thoughts(app, marks, attempt.endpoint.digest)
 
     def _tell(self, token: bytes, answer: bytes, *, answered: bool) -> bool:
         """Tell the observer how the call ended; return whether it will hear of it."""
@@ -378,7 +388,12 @@ class _Call:
         sealed = self.home.booking.seal.close(token)
         return answer_headers(self.decision, sealed, reply, decide_s=self.decide_s)
 
-    def _early_headers(self) -> list[Header]:
+    def lives(self) -> bool:
+        """Return whether the client would have a head by now, were it not held for what follows."""
+        return self.buffers or any(one.stream is not None for one in self.under_way)
+
+    def early_headers(self) -> list[Header]:
         """Return what can be said before it is known who will answer."""
+        self.promised = True
         token = self.home.booking.early_token(self.decision)
         return decision_headers(self.decision, self.home.booking.seal.close(token))

@@ -25,8 +25,10 @@ from router.net.codings import (
     codings_of,
 )
 from telemetry.wire.chat import read_chat_answer
+from telemetry.wire.completions import read_completion
 from telemetry.wire.embeddings import read_embeddings
 from telemetry.wire.messages import read_messages_answer
+from telemetry.wire.reading import LEADING_BYTES, leading_id
 from telemetry.wire.responses import read_response
 from telemetry.wire.usage import WholeAnswer
 
@@ -39,12 +41,14 @@ STREAMS: dict[Dialect, Callable[[], AnswerStream]] = {
     Dialect.MESSAGES: MessagesStream,
     Dialect.RESPONSES: ResponsesStream,
     Dialect.EMBEDDINGS: partial(ChatStream, hide_usage=False),
+    Dialect.COMPLETIONS: partial(ChatStream, hide_usage=False),
 }
 READERS: dict[Dialect, Callable[[bytes], WholeAnswer | None]] = {
     Dialect.CHAT: read_chat_answer,
     Dialect.MESSAGES: read_messages_answer,
     Dialect.RESPONSES: read_response,
     Dialect.EMBEDDINGS: read_embeddings,
+    Dialect.COMPLETIONS: read_completion,
 }
 
 
@@ -57,6 +61,7 @@ class AnswerCopy(Ending):
     body: bytearray = field(default_factory=bytearray)
     decoder: Decoder | None = None
     readable: bool = True
+    is_begun: bool = False  # so much is here that its id would be
 
     def begin(self, headers: Sequence[Header]) -> None:
         """Read the head: what kind of answer it is, and in which codings."""
@@ -85,10 +90,24 @@ class AnswerCopy(Ending):
         if self.ttft_s is None and self.stream is not None and self.stream.spoke:
             self.ttft_s = time.monotonic() - self.began_at
 
-    def whole_id(self) -> str | None:
-        """Return the id of an unstreamed answer that is here, of whatever kind."""
-        found = read_response(bytes(self.body)) if self.readable else None
-        return found.id if found is not None else None
+    def early_id(self) -> str | None:
+        """Return the id of an unstreamed answer from its first bytes: it may break off later."""
+        if self.is_begun:
+            return None
+        self.is_begun = len(self.body) >= LEADING_BYTES
+        return leading_id(bytes(self.body[:LEADING_BYTES]))
+
+    def whole_ids(self) -> tuple[str | None, str | None]:
+        """Return the ids of an unstreamed answer that is here, and of its container.
+
+        It may be of whatever kind; of a long one its own id is read. One that says that it failed
+        has none.
+        """
+        if len(self.body) > MAX_READ_BYTES:
+            return leading_id(bytes(self.body[:LEADING_BYTES])), None
+        read = read_messages_answer if self.dialect is Dialect.MESSAGES else read_response
+        found = read(bytes(self.body)) if self.readable else None
+        return (found.id, found.container) if found is not None else (None, None)
 
     def close(self) -> None:
         """Work out what the answer reports of itself."""

@@ -11,31 +11,29 @@ import os
 import httpx
 import msgspec
 
-from router.dialects.messages import MessagesRequest
+from router.decision.context import CallContext
+from router.dialects.request import CallRequest
+from router.dispatch.fates import Fate, read_refusal
 from router.dispatch.headers import forward_headers, forward_query, request_ids, returned_headers
-from router.endpoints.catalog import Catalog, Endpoint
+from router.dispatch.redirects import post
+from router.endpoints.catalog import Endpoint
 from router.endpoints.token_sizes import TokenSizes
 from router.errors import AllEndpointsFailed, Misconfigured
 from router.net.asgi import JSON, DisconnectGuard, Exchange
 from router.net.codings import decoded
 from router.net.deadline import Deadline
 from router.net.pool import Target, Upstream, UpstreamResponse
-from router.policy.callers import Caller
 
 MAX_COUNT_BYTES = 1 << 20
 """A count has a few bytes, a refusal some thousands."""
-KEY_REFUSED = (401, 402, 403)
-"""Under our key these are about it, and no affair of the client's."""
 
 
 async def count_tokens(
     exchange: Exchange,
-    request: MessagesRequest,
+    context: CallContext,
     endpoint: Endpoint,
     upstream: Upstream,
     *,
-    caller: Caller,
-    catalog: Catalog,
     sizes: TokenSizes,
     limit_s: float,
 ) -> None:
@@ -51,13 +49,15 @@ async def count_tokens(
         Misconfigured: it turns our key down.
         AllEndpointsFailed: it did not answer.
     """
+    request = context.translations.thoughts.outgoing(endpoint)
     if request.dialect not in endpoint.dialects:
         await _tell_estimate(
             exchange, endpoint, sizes.expected(endpoint.digest, request.text_bytes)
         )
         return
+    key_headers = context.beliefs.configuration.catalog.key_headers
     headers = forward_headers(
-        exchange.raw_headers, caller, endpoint, key_headers=catalog.key_headers
+        exchange.raw_headers, context.caller, endpoint, key_headers=key_headers
     )
     query = forward_query(exchange.query, endpoint)
     body = request.renamed(endpoint.upstream_model)
@@ -65,8 +65,8 @@ async def count_tokens(
     try:
         with Deadline(limit_s):
             target = _target(endpoint, request).with_query(query)
-            sent = upstream.send("POST", target, headers, body, repeatable=True)
-            response = decoded(await sent)
+            sent = await post(upstream, target, headers, body, repeatable=True)
+            response = decoded(sent)
             counted = await _whole(response)
     except asyncio.CancelledError:
         if not guard.client_gone:
@@ -78,11 +78,11 @@ async def count_tokens(
         failed = [(endpoint.id, type(error).__name__)]
         raise AllEndpointsFailed(failed, timed_out=isinstance(error, TimeoutError)) from None
     guard.finish()
-    if response.status in KEY_REFUSED and not endpoint.client_auth:
+    if _is_our_own_affair(response.status, counted, endpoint):
         raise Misconfigured(endpoint.id)
     ours = [*request_ids(os.urandom(16).hex().encode())]
     ours.append((b"x-router-endpoint", endpoint.id.encode()))
-    returned = returned_headers(response.headers, named=False)
+    returned = returned_headers(response.headers, named=context.route.by_name)
     await exchange.respond(response.status, counted, returned + ours)
 
 
@@ -94,6 +94,17 @@ async def _tell_estimate(exchange: Exchange, endpoint: Endpoint, tokens: int) ->
     headers.append((b"x-router-warning", warning.encode()))
     body = msgspec.json.encode({"input_tokens": tokens})
     await exchange.respond(200, body, [JSON, *headers])
+
+
+def _is_our_own_affair(status: int, body: bytes, endpoint: Endpoint) -> bool:
+    """Return whether a refusal is about our key or address, and so no affair of the client's.
+
+    Whether there is such a path or model is: many servers count nothing.
+    """
+    if 200 <= status < 300 or status == 404:
+        return False
+    refusal = read_refusal(status, body, client_auth=endpoint.client_auth)
+    return refusal.fate is Fate.ENDPOINT and not refusal.lacks_model
 
 
 async def _whole(response: UpstreamResponse) -> bytes:
@@ -108,6 +119,6 @@ async def _whole(response: UpstreamResponse) -> bytes:
         await response.aclose()
 
 
-def _target(endpoint: Endpoint, request: MessagesRequest) -> Target:
+def _target(endpoint: Endpoint, request: CallRequest) -> Target:
     url = endpoint.targets[request.dialect].url
     return Target.of(url.copy_with(path=f"{url.path}/count_tokens"))

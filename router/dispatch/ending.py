@@ -21,8 +21,10 @@ class Ending:
     ttft_s: float | None = None
     usage: Usage | None = None
     answer_id: str | None = None
+    container: str | None = None  # of the provider's, in which the answer ran tools
     model: str | None = None  # who answered, as the answer says
     fingerprint: str | None = None
     seen: Seen = NOTHING_SEEN  # of these two
+    thoughts: tuple[str, ...] = ()  # their marks
     machine_s: float = 0.0  # its share of a machine that is paid by the hour; at first its begin
     had_headroom: bool = True  # the endpoint had not said that nothing was left of its limits

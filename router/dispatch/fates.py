@@ -42,6 +42,10 @@ class Refusal(Struct, frozen=True):
     lacks_model: bool = False  # there is no such model there
 
 
+class ThoughtsRefused(Exception):
+    """An endpoint turns down thoughts that it may not have made: it is asked without them."""
+
+
 MISCONFIGURED = frozenset({401, 402, 403, 404})
 """Under our key: it is wrong, has no credit, may not, or names a model that is not there."""
 MOMENTARY = frozenset({408, 425, 429})
@@ -93,12 +97,27 @@ LIES_THERE = re.compile(
     re.I,
 )
 """Something that the request names does not lie there: it may at another."""
+LIES_THERE_CODES = frozenset({"thread_not_found", "previous_response_not_found"})
 NO_CREDIT = re.compile(
     r"credit balance is too low|reached your (specified )?(api )?usage limit"
     r"|insufficient (credits?|funds|balance)",
     re.I,
 )
 """What is a 402 by its words: Anthropic says so with a 400."""
+FOREIGN_THOUGHT = re.compile(
+    r"invalid_encrypted_content|encrypted content .{0,200}could not be (verified|decrypted|parsed)"
+    r"|invalid .?(signature|data).? in .?(redacted_)?thinking.? block|\.thinking\.signature\b"
+    r"|thinking.{0,40} blocks? .{0,80}cannot be modified|thought[_ ]?signature"
+    r"|\brs_\w+.{0,20} not found|without its required .?reasoning.? item",
+    re.I | re.S,
+)
+"""What a model thought is not the endpoint's own, by what it is signed or encrypted with."""
+LACKING_THOUGHT = re.compile(
+    r"missing a .?thought[_ ]?signature|expected .?thinking.? or .?redacted_thinking.?, but found",
+    re.I,
+)
+"""What led to calls of tools is not there: whoever thought it may go on from there."""
+THOUGHTS_REFUSED = frozenset({400, 404, 422})
 MODEL_CODES = frozenset({"model_not_found"})
 UNSUITED_CODES = MODEL_CODES | {"unsupported_parameter", "unsupported_value", "unknown_parameter"}
 PLAIN_TO_TLS = re.compile(r"HTTP request( was sent)? to (an )?HTTPS (port|server)", re.I)
@@ -131,7 +150,8 @@ def read_refusal(status: int, body: bytes, *, client_auth: bool) -> Refusal:
     if status in MISCONFIGURED:
         if client_auth:
             return Refusal(Fate.REQUEST, Result.CLIENT_ERROR, code)
-        if status == 404 and not _lacks_model(code, text) and LIES_THERE.search(text):
+        lies_there = code in LIES_THERE_CODES or LIES_THERE.search(text)
+        if status == 404 and not _lacks_model(code, text) and lies_there:
             return Refusal(Fate.FIT, Result.CLIENT_ERROR, code)
         return Refusal(Fate.ENDPOINT, Result.REFUSED, code)
     if status == 400 and not client_auth and NO_CREDIT.search(text):
@@ -144,6 +164,8 @@ def read_refusal(status: int, body: bytes, *, client_auth: bool) -> Refusal:
         if code in UNSUITED_CODES or UNSUPPORTED.search(text) or _lacks_model(code, text):
             parameter, of_value = _unfit(code, text, param)
             return Refusal(Fate.FIT, Result.CLIENT_ERROR, code, parameter, of_value)
+        if LACKING_THOUGHT.search(text):
+            return Refusal(Fate.FIT, Result.CLIENT_ERROR, code)
     return Refusal(Fate.REQUEST, Result.CLIENT_ERROR, code)
 
 
@@ -168,6 +190,17 @@ def is_about_stream_options(status: int, body: bytes) -> bool:
         return status in (400, 404, 422, 500, 501)
     found = read_refusal(status, body, client_auth=False)
     return status in (400, 422) and found.fate is Fate.FIT and not found.parameter
+
+
+def is_about_thoughts(status: int, body: bytes) -> bool:
+    """Return whether an endpoint turns down a thought that only its maker can check.
+
+    Gateways put the words of whoever they asked anywhere in their own.
+    """
+    if status not in THOUGHTS_REFUSED:
+        return False
+    said = body[:MAX_READ].decode("utf-8", "replace")
+    return bool(FOREIGN_THOUGHT.search(said)) and not LACKING_THOUGHT.search(said)
 
 
 def retry_after_s(headers: Sequence[Header], *, now_s: float) -> float | None:
@@ -228,8 +261,9 @@ def _said(body: bytes) -> tuple[str, str, str]:
     error = value.get("error", value) if isinstance(value, dict) else value
     if not isinstance(error, dict):
         return "", str(error), ""
-    inner = error.get("innererror")
-    code = error.get("code") or error.get("type") or ""
+    inner, details = error.get("innererror"), error.get("details")
+    told = details.get("error_code") if isinstance(details, dict) else None  # Anthropic's
+    code = error.get("code") or told or error.get("type") or ""
     texts = [error.get("message"), error.get("detail"), error.get("type"), error.get("status")]
     texts += [inner.get("code")] if isinstance(inner, dict) else []
     param = error.get("param") or _place(error.get("detail"))

@@ -93,11 +93,14 @@ class HeldStream:
             return self._silence_s
         return max(min(self._content_by - time.monotonic(), self._silence_s), 0.0)
 
-    async def hold(self, how: Hold, *, let_go_at: float = math.inf) -> None:
+    async def hold(
+        self, how: Hold, *, let_go_at: float = math.inf, then_by: float = math.inf
+    ) -> None:
         """Read until it may be let go.
 
         Args:
             let_go_at: monotonic seconds, after which signs of life are let go as content is.
+            then_by: the same, by when content must come once they were: its client lives on them.
 
         Raises:
             StreamFailed: it came to nothing before.
@@ -109,6 +112,7 @@ class HeldStream:
             with Deadline(self.left_s()) as limit:
                 while not (is_end or self._may_go(how, n_held)):
                     if self.held and how is Hold.CONTENT and time.monotonic() > let_go_at:
+                        self._content_by = then_by
                         return
                     chunk = await anext(self.chunks, None)
                     is_end = chunk is None

@@ -1,6 +1,6 @@
 """Where what is not ours to decide goes, and what lies at a provider: to whoever made it.
 
-Ids of responses and conversations are an app's own: what another app was told of is not there.
+Ids of what lies there are an app's own: what another app was told of is not there.
 """
 
 from __future__ import annotations
@@ -11,14 +11,19 @@ from msgspec import Struct
 
 from router.beliefs.beliefs import Beliefs
 from router.config.entries import GENERAL, is_reserved
+from router.decision.context import CallContext, Moment
+from router.decision.decide import Decider
 from router.decision.stored_ids import StoredIds
 from router.dialects import chat, responses
 from router.dialects.opaque import OpaqueBody, take_hints
 from router.dialects.parsers import PARSERS
-from router.dialects.request import CallRequest, StoredId, StoredKind
+from router.dialects.request import CallRequest
+from router.dialects.stored import HAVE_PATHS, StoredId, StoredKind, left_behind
 from router.dispatch.passthrough import Passed, Passthrough
+from router.dispatch.takers import nobody_takes, taker
 from router.dispatch.time_limits import deadline_s
 from router.endpoints.catalog import Catalog
+from router.endpoints.providers import Provider
 from router.errors import RequestRejected
 from router.net.asgi import Exchange
 from router.net.paths import shown_path
@@ -30,14 +35,12 @@ from router.policy.makers import (
     as_provider,
     maker_of,
     not_found,
+    require_own_state,
     server_of,
     sole_maker,
 )
+from router.policy.route import no_such_model
 from telemetry.numbers import clipped
-
-KINDS = frozenset(StoredKind)
-MAKES_IDS = {f"/v1/{kind}": kind for kind in StoredKind}
-"""Where a POST leaves something at a provider that has an id."""
 
 
 class StoredPath(Struct, frozen=True):
@@ -57,7 +60,7 @@ def stored_path(method: str, path: str) -> StoredPath | None:
     """
     parts = path.split("/")[2:]
     kind = parts[0].partition(";")[0].lower()
-    if len(parts) < 2 or kind not in KINDS:
+    if len(parts) < 2 or kind not in HAVE_PATHS:
         return None
     if kind != parts[0]:
         raise RequestRejected("not_found", f"there is no {clipped(path)}; write /v1/{kind}/…")
@@ -78,9 +81,9 @@ def read_call(body: bytes, path: str, catalog: Catalog) -> CallRequest | OpaqueB
     try:
         return PARSERS[path](body)
     except RequestRejected:
-        if catalog.passthrough is None or PARSERS[path] is chat.parse:
+        if catalog.passthrough(path) is None or PARSERS[path] is chat.parse:
             raise
-        opaque = take_hints(body)
+        opaque = take_hints(body, path)
         is_listed = opaque.model in catalog.by_id or opaque.model in catalog.by_model
         is_named = bool(opaque.model) or PARSERS[path] is responses.parse  # a prompt may name it
         if is_listed or is_reserved(opaque.model) or not is_named:
@@ -91,23 +94,41 @@ def read_call(body: bytes, path: str, catalog: Catalog) -> CallRequest | OpaqueB
 class Passing:
     """Finds who is to get what is passed on, and remembers who made what."""
 
-    def __init__(self, passthrough: Passthrough, ids: StoredIds) -> None:
+    def __init__(self, decider: Decider, passthrough: Passthrough, ids: StoredIds) -> None:
         self.ids = ids
+        self._decider = decider
         self._passthrough = passthrough
 
-    async def server_of(
-        self, beliefs: Beliefs, caller: Caller, request: CallRequest
-    ) -> Maker | None:
-        """Return who serves a call that goes on from what lies at a provider; None: it does not.
+    async def settle(
+        self,
+        exchange: Exchange,
+        beliefs: Beliefs,
+        caller: Caller,
+        request: CallRequest,
+        at: Moment,
+    ) -> CallContext | Provider:
+        """Return what is settled of a call before a draw, or who gets it as it is.
+
+        Nothing is drawn where it goes on from what lies at a provider: who made that serves it.
 
         Raises:
-            RequestRejected: nobody can be asked.
+            RequestRejected: nobody takes it, or nobody can be asked for what it goes on from.
             StoreAway: who made that is not known while the store is away.
         """
-        if request.continued is None:
-            return None
-        maker = await self._maker(beliefs, caller, request.continued, in_body=True)
-        return server_of(maker, request.model, caller.app, beliefs.configuration.catalog)
+        catalog, made = beliefs.configuration.catalog, request.continued
+        to: Maker | None = None
+        if made is not None:
+            maker = await self._maker(beliefs, caller, made, in_body=True)
+            to = server_of(maker, request.model, caller.app, catalog, made.kind.dialect)
+        if isinstance(to, Provider):
+            return to
+        context = await self._decider.context(
+            beliefs, caller, exchange.headers, request, at, maker=to
+        )
+        found = context or taker(exchange, catalog)
+        if found is None:
+            raise no_such_model(request.model)
+        return found
 
     async def pass_on(
         self,
@@ -116,22 +137,21 @@ class Passing:
         caller: Caller,
         opaque: OpaqueBody,
         *,
-        to: Maker | None = None,
-        is_kept: bool = True,
+        to: Provider | None = None,
     ) -> None:
         """Pass on what is not ours to decide.
 
         Args:
-            to: who is to get it; the pass-through provider otherwise.
-            is_kept: what it makes has an id that can be asked for later.
+            to: who is to get it; else whoever made what it goes on from, or the pass-through
+                provider.
 
         Raises:
             RequestRejected, DispatchError: nobody can be asked, or nobody answered.
         """
-        if to is None and opaque.continued and exchange.path.startswith("/v1/responses"):
-            to = await self._maker(beliefs, caller, opaque.continued, in_body=True)
-        kind = MAKES_IDS.get(exchange.path) if is_kept and exchange.method == "POST" else None
-        await self._pass(exchange, beliefs, caller, opaque, to=to, kind=kind)
+        if to is None and opaque.continued is not None:
+            maker = await self._maker(beliefs, caller, opaque.continued, in_body=True)
+            to = as_provider(maker, opaque.continued.kind.dialect)
+        await self._pass(exchange, beliefs, caller, opaque, to=to)
 
     async def pass_by_id(
         self,
@@ -150,7 +170,8 @@ class Passing:
         """
         maker = await self._maker(beliefs, caller, path.stored, in_body=False)
         named = OpaqueBody(opaque.body, opaque.declared, path.shown)
-        await self._pass(exchange, beliefs, caller, named, to=maker, is_by_id=True)
+        to = as_provider(maker, path.stored.kind.dialect)
+        await self._pass(exchange, beliefs, caller, named, to=to, is_by_id=True)
 
     async def _maker(
         self, beliefs: Beliefs, caller: Caller, stored: StoredId, *, in_body: bool
@@ -158,9 +179,9 @@ class Passing:
         configuration, app = beliefs.configuration, caller.app
         digest = await self.ids.find(app.name, stored)
         if digest is None:
-            maker = sole_maker(configuration, app)
+            maker = sole_maker(configuration, app, stored.kind)
         else:
-            maker = maker_of(digest, configuration.catalog) or Unknown.GONE
+            maker = maker_of(digest, configuration.catalog, stored.kind.dialect) or Unknown.GONE
         if isinstance(maker, Unknown):
             raise not_found(stored, maker, in_body=in_body)
         return maker
@@ -172,16 +193,19 @@ class Passing:
         caller: Caller,
         opaque: OpaqueBody,
         *,
-        to: Maker | None,
-        kind: StoredKind | None = None,
+        to: Provider | None,
         is_by_id: bool = False,
     ) -> None:
-        configuration = beliefs.configuration
-        maker = to or configuration.catalog.passthrough
-        assert maker is not None  # the route is not taken otherwise
+        configuration, method = beliefs.configuration, exchange.method
+        to = to or taker(exchange, configuration.catalog)
+        if to is None:
+            raise nobody_takes(exchange.path)
+        if not is_by_id:
+            require_own_state(to, configuration, caller.app, method=method, path=exchange.path)
         hints = read_hints(exchange.headers, opaque.declared)
         task = hints.task or caller.app.entry.task
-        on_id = partial(self._note, caller.app.name, kind, maker) if kind is not None else None
+        leaves_ids = method == "POST" and any(kind.made_at == exchange.path for kind in StoredKind)
+        note = partial(self._note, caller.app.name, opaque.kept, to) if leaves_ids else None
         passed = Passed(
             caller,
             opaque.body,
@@ -189,17 +213,25 @@ class Passing:
             task if task in configuration.tasks else GENERAL,
             caller.app.entry.data_class.tightened(hints.data_class),
             hints.reference,
-            on_id,
+            note,
             is_by_id,
         )
         await self._passthrough.serve(
             exchange,
             passed,
-            as_provider(maker),
+            to,
             configuration.catalog,
             deadline_s=deadline_s(configuration.server.deadline_s, exchange.headers),
         )
 
-    def _note(self, app: str, kind: StoredKind, maker: Maker, id_: str) -> None:
-        """Remember who made what an app is told the id of."""
-        self.ids.note(app, StoredId(kind, id_), maker.digest)
+    def _note(
+        self,
+        app: str,
+        kept: StoredKind | None,
+        maker: Provider,
+        answer_id: str | None,
+        container: str | None,
+    ) -> None:
+        """Remember who made what an app is told the ids of."""
+        for stored in left_behind(kept, answer_id, container):
+            self.ids.note(app, stored, maker.digest)

@@ -25,8 +25,9 @@ from router.dispatch.copied import MAX_READ_BYTES, AnswerCopy, answered_in
 from router.dispatch.diagnosis import Complaints
 from router.dispatch.fates import Fate
 from router.dispatch.headers import HOP_BY_HOP, forward_headers, named_by_connection
-from router.endpoints.catalog import Catalog, Provider
+from router.endpoints.catalog import Catalog
 from router.endpoints.entries import DataClass
+from router.endpoints.providers import Provider
 from router.errors import AllEndpointsFailed, NoCandidates, RequestRejected
 from router.net.asgi import DisconnectGuard, Exchange, Header
 from router.net.bodies import ClientGone
@@ -57,12 +58,13 @@ class Passed(Struct, frozen=True):
     task: str
     data_class: DataClass
     reference: str | None
-    on_id: Callable[[str], None] | None = None  # hears the answer's id before the client does
+    on_ids: Callable[[str | None, str | None], None] | None = None
+    """Hears the ids of the answer and of its container before the client does."""
     is_by_id: bool = False  # of what was answered before: its usage was counted then
 
 
 class Passthrough:
-    """Passes requests on to the provider that is marked `passthrough: true`."""
+    """Passes requests on to providers that take what is not listed."""
 
     def __init__(self, upstream: Upstream, booking: Booking, names: Names) -> None:
         self._upstream = upstream
@@ -140,7 +142,7 @@ class _Passing:
         self._token = token
         self._ours = ours
         self._written = False
-        self._told = False  # the answer's id
+        self._told: tuple[str | None, str | None] = (None, None)  # ids of it and its container
         self._events: EventSplitter | None = None  # of a stream in no coding: whole ones pass
 
     async def run(
@@ -181,25 +183,27 @@ class _Passing:
                 limit.move(math.inf)  # what a slow client takes is not the provider's
                 copy.read(chunk)
                 if copy.stream is not None:
-                    self._tell_id(copy.stream.id)
+                    self._tell_ids(copy.stream.id, copy.stream.container)
                     if copy.stream.done:
                         self.write(copy.result)
-                elif self._passed.on_id is not None:  # its end waits until its id was read
+                elif self._passed.on_ids is not None:  # its end waits until its ids were read
+                    self._tell_ids(copy.early_id(), None)
                     last, chunk = chunk, last
                 await self._exchange.part(self._passed_of(chunk))
                 limit.move(silence_s)
             if last:
-                self._tell_id(copy.whole_id())
+                self._tell_ids(*copy.whole_ids())
             await self._exchange.part(last + self._rest())
         finally:
             await response.aclose()
 
-    def _tell_id(self, answer_id: str | None) -> None:
-        """Say once what the answer is called, if it is one."""
-        told = self._passed.on_id
-        if told is not None and not self._told and answer_id and self.copy.result is Result.OK:
-            self._told = True
-            told(answer_id)
+    def _tell_ids(self, answer_id: str | None, container: str | None) -> None:
+        """Say once what the answer is called, if it is one, and its container."""
+        tell, told = self._passed.on_ids, self._told
+        ids = told[0] or answer_id, told[1] or container
+        if tell is not None and ids != told and self.copy.result is Result.OK:
+            self._told = ids
+            tell(*ids)
 
     def _passed_of(self, chunk: bytes) -> bytes:
         """Return what of a piece passes now: all, or of a stream the events that are whole."""

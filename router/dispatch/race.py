@@ -17,6 +17,7 @@ from router.endpoints.catalog import Endpoint
 from router.endpoints.health import Health
 from router.endpoints.retries import RetryBudget
 from router.endpoints.suspensions import Fields
+from router.errors import AllEndpointsFailed, DispatchError, Misconfigured
 
 
 class Failed(NamedTuple):
@@ -257,6 +258,14 @@ def choose_refusal(failures: Sequence[Failed]) -> Reply | None:
     if mine or not moments:
         return next((f.failure.own for f in reversed(mine or told)), None)
     return None
+
+
+def error_of(failures: Sequence[Failed], *, timed_out: bool) -> DispatchError:
+    """Return what is said where nobody answered, and no refusal is the client's to see."""
+    if all(f.failure.fate is Fate.ENDPOINT for f in failures):
+        return Misconfigured(failures[-1].endpoint.id)
+    said = [(f.endpoint.id, str(f.failure)) for f in failures]
+    return AllEndpointsFailed(said, timed_out=timed_out)
 
 
 async def _give_up(rival: Rival[Reply]) -> None:

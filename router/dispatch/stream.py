@@ -30,14 +30,14 @@ class StreamedAnswer:
         *,
         keep: bool,
         book: Callable[[bytes, bool], None],
-        on_id: Callable[[str], None],
+        on_ids: Callable[[str | None, str | None], None],
     ) -> None:
         """Prepare.
 
         Args:
             keep: keep a copy of what is said, as far as the observer takes it.
             book: writes how the answer ended; is given that copy, and whether it was whole.
-            on_id: hears the answer's id before the client does.
+            on_ids: hears the ids of the answer and of its container before the client does.
         """
         assert reply.stream is not None
         self._reply = reply
@@ -47,8 +47,8 @@ class StreamedAnswer:
         self._guard = guard
         self._keeps = keep
         self._book = book
-        self._on_id = on_id
-        self._knows_id = False
+        self._on_ids = on_ids
+        self._told_ids: tuple[str | None, str | None] = (None, None)
         self._booked = False
         self._ending = b""
         self._said: list[bytes] = []
@@ -64,7 +64,7 @@ class StreamedAnswer:
                 await exchange.start(self._reply.status, headers)
             held = b"".join(self._source.held)
             self._keep(held)
-            self._tell_id()
+            self._tell_ids()
             if self._stream.done or self._stream.unreadable:
                 ended = self._end(ended_well=False)
                 await exchange.part(held)
@@ -85,7 +85,7 @@ class StreamedAnswer:
                     limit.move(math.inf)  # what a slow client takes is not the provider's
                     passed = source.feed(chunk)
                     self._keep(passed)
-                    self._tell_id()
+                    self._tell_ids()
                     if stream.done or stream.unreadable or stream.told:
                         self._ending = self._ending or self._end(ended_well=False)
                     await self._exchange.part(passed)
@@ -110,8 +110,9 @@ class StreamedAnswer:
             return b""
         self._booked = True
         stream, attempt = self._stream, self._reply.attempt
-        attempt.usage, attempt.answer_id = stream.usage, stream.id
-        attempt.model, attempt.fingerprint = stream.model, stream.fingerprint
+        attempt.usage, attempt.answer_id, attempt.model = stream.usage, stream.id, stream.model
+        attempt.fingerprint, attempt.thoughts = stream.fingerprint, stream.thoughts
+        attempt.container = stream.container
         if self._source.spoke_at is not None:
             attempt.ttft_s = self._source.spoke_at - attempt.began_at
         attempt.latency_s = time.monotonic() - attempt.began_at
@@ -129,10 +130,11 @@ class StreamedAnswer:
         message = f"{_why(stream, timed_out=timed_out)}; the answer above is not whole"
         return error_event(self._exchange.path, "stream_cut", message)
 
-    def _tell_id(self) -> None:
-        if not self._knows_id and self._stream.id is not None:
-            self._knows_id = True
-            self._on_id(self._stream.id)
+    def _tell_ids(self) -> None:
+        ids = self._stream.id, self._stream.container
+        if ids != self._told_ids:
+            self._told_ids = ids
+            self._on_ids(*ids)
 
     def _keep(self, chunk: bytes) -> None:
         if self._keeps and self._said_bytes <= MAX_PART_BYTES:

@@ -15,9 +15,11 @@
 - `profile`: what a model can do where it is hosted
 - `model_names`: when two names of models mean one model
 - `keys`: the keys that calls are made with, kept fresh
-- `catalog`: all of them, compiled
+- `providers`: who takes what no endpoint lists
+- `catalog`: all of it, compiled
 - `compiling`: how the catalog is made of entries
 - `upkeep`: what time alone changes of it: keys and days
+- `kinship`: whose thoughts an endpoint can go on from
 - `headroom`: what an endpoint says that it has left
 - `suspensions`: what an endpoint does not take and others do
 - `breaker`: one endpoint's breaker

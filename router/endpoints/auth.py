@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
@@ -65,6 +65,7 @@ def _words(value: object) -> object:
 class AuthEntry(Entry):
     """Where a key comes from, and how it is sent."""
 
+    foreign: ClassVar[frozenset[str]] = SIGNED | TOKENS_OF_GOOGLE | TOKENS_OF_AZURE
     env: str | None = None
     file: Path | None = None
     command: Annotated[tuple[Word, ...], BeforeValidator(_words), Field(max_length=64)] | None = (

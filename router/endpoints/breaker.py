@@ -8,6 +8,7 @@ monotonic seconds.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -35,6 +36,8 @@ class Rule(NamedTuple):
 
 LONGEST_REST_S = 15.0
 """With calls every few seconds an endpoint is back within half a minute of its recovery."""
+MAX_REFUSED_THOUGHTS = 4096
+"""Those of the conversations of an hour or so; a megabyte at most."""
 RULES = {
     # Where one call in a hundred fails by itself, five in a row come once in 10^10 calls.
     Trouble.FAILING: Rule(5, 1.0, LONGEST_REST_S),
@@ -115,6 +118,7 @@ class Breaker:
     spent_until: float = _NEVER  # the same, however long that is
     suspensions: Suspensions = field(default_factory=Suspensions)
     refuses_stream_options: bool = False
+    refused_thoughts: set[str] = field(default_factory=set)  # by marks
 
     @property
     def rests_until(self) -> float:
@@ -166,6 +170,12 @@ class Breaker:
         elif result is Result.CLIENT_ERROR:  # it answers; of key and quota that says nothing
             self.circuits[Trouble.FAILING].succeed(began_at)
         self._settle(now, probed)
+
+    def note_refused_thoughts(self, marks: Collection[str]) -> None:
+        """Note which thoughts are not the endpoint's own, so that it is not sent them again."""
+        if len(self.refused_thoughts) > MAX_REFUSED_THOUGHTS:
+            self.refused_thoughts.clear()
+        self.refused_thoughts.update(marks)
 
     def reconfigure(self, now: float, *, new_key: bool) -> None:
         """Forget what another configuration may have mended: key and model, and with a new key all.

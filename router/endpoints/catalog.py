@@ -16,6 +16,7 @@ from router.endpoints.entries import DataClass, Dialect, LimitsEntry, TimeoutsEn
 from router.endpoints.keys import HeldKey, KeyRing
 from router.endpoints.maintenance import MaintenanceWindow
 from router.endpoints.profile import ModelProfile
+from router.endpoints.providers import Claims, Provider, class_under
 from router.endpoints.rates import NANO_PER_TOKEN, PriceList
 from router.endpoints.terms import HostingTerms
 from router.net.pool import Target
@@ -74,7 +75,7 @@ class Endpoint:
 
     def class_at(self, at_s: float) -> DataClass:
         """Return the most sensitive class that it may receive at a moment, in epoch seconds."""
-        return _class_at(self.max_data_class, self.terms, at_s)
+        return class_under(self.max_data_class, self.terms, at_s)
 
     @property
     def target(self) -> Target:
@@ -109,42 +110,6 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Provider:
-    """Where unlisted models and paths go."""
-
-    name: str
-    base_url: str
-    key: HeldKey | None
-    client_auth: bool
-    terms: HostingTerms
-    max_data_class: DataClass
-    forwarded: frozenset[bytes] = frozenset()
-    query: bytes = b""  # of every URL
-    digest: int = 0  # what it is known by, where something lies at it
-
-    @property
-    def auth_header(self) -> tuple[bytes, bytes] | None:
-        """The key that it is called with now, if that is ours."""
-        return self.key.header if self.key is not None else None
-
-    @property
-    def region(self) -> str | None:
-        """Where it is."""
-        return self.terms.region
-
-    def class_at(self, at_s: float) -> DataClass:
-        """Return the most sensitive class that it may receive at a moment, in epoch seconds."""
-        return _class_at(self.max_data_class, self.terms, at_s)
-
-
-def _class_at(most: DataClass, terms: HostingTerms, at_s: float) -> DataClass:
-    """Return a class, and after the end of the agreement that it rested on no more than usual."""
-    if most.level > DataClass.INTERNAL.level and terms.has_lapsed(at_s):
-        return DataClass.INTERNAL
-    return most
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Catalog:
     """All endpoints, in the order in which they are listed."""
 
@@ -154,19 +119,22 @@ class Catalog:
     by_digest: dict[int, Endpoint]
     group_members: tuple[tuple[int, ...], ...]  # arm indices of each group
     kin: tuple[tuple[int, ...], ...]  # by group: itself, then those declared equivalent to it
-    passthrough: Provider | None
+    claims: Claims  # who takes what is not listed
     key_headers: frozenset[bytes]  # names in which some provider's key travels
     spoken: frozenset[Dialect]  # by some endpoint
     taken: frozenset[Dialect]  # those, and what is translated into them
     keys: KeyRing = field(repr=False)
     arms: Arms = field(repr=False)
 
+    def passthrough(self, path: str, *, by_anthropics: bool = False) -> Provider | None:
+        """Return who takes what is not listed, at a path; None: nobody does."""
+        return self.claims.taker(path, by_anthropics=by_anthropics)
+
     @property
     def agreed(self) -> Iterator[tuple[str, date | None]]:
         """Who is used by agreement, and the last days of that."""
         yield from ((e.id, e.terms.agreed_until) for e in self.endpoints)
-        if self.passthrough is not None:
-            yield self.passthrough.name, self.passthrough.terms.agreed_until
+        yield from ((one.name, one.terms.agreed_until) for one in self.claims)
 
     @property
     def digests(self) -> NDArray[np.uint64]:
@@ -192,14 +160,14 @@ def split_off(catalog: Catalog, digests: Set[int]) -> Catalog:
         for number, group in enumerate(declared)
     )
     family = [int(catalog.arms.family[group]) for group in declared]
-    return assembled(endpoints, family, kin, catalog.passthrough, catalog.keys)
+    return assembled(endpoints, family, kin, catalog.claims, catalog.keys)
 
 
 def assembled(
     endpoints: list[Endpoint],
     family_of_group: list[int],
     kin: tuple[tuple[int, ...], ...],
-    passthrough: Provider | None,
+    claims: Claims,
     keys: KeyRing,
 ) -> Catalog:
     """Return the catalog of endpoints, with all that follows from them.
@@ -224,10 +192,8 @@ def assembled(
             tuple(int(a) for a in np.flatnonzero(group == g)) for g in range(len(family_of_group))
         ),
         kin=kin,
-        passthrough=passthrough,
-        key_headers=frozenset(
-            to.auth_header[0] for to in (*endpoints, passthrough) if to and to.auth_header
-        ),
+        claims=claims,
+        key_headers=frozenset(to.auth_header[0] for to in (*endpoints, *claims) if to.auth_header),
         spoken=frozenset(dialect for e in endpoints for dialect in e.dialects),
         taken=frozenset(dialect for e in endpoints for dialect in Dialect if e.takes(dialect)),
         keys=keys,
@@ -258,6 +224,7 @@ CALL_PATHS = {
     Dialect.MESSAGES: "messages",
     Dialect.RESPONSES: "responses",
     Dialect.EMBEDDINGS: "embeddings",
+    Dialect.COMPLETIONS: "completions",
 }
 """Below the version."""
 

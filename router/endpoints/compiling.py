@@ -9,7 +9,7 @@ import httpx
 
 from router.endpoints.auth import Auth, AuthEntry
 from router.endpoints.base_url import part_user
-from router.endpoints.catalog import CALL_PATHS, Catalog, Endpoint, Provider, assembled
+from router.endpoints.catalog import CALL_PATHS, Catalog, Endpoint, assembled
 from router.endpoints.default_prices import default_prices
 from router.endpoints.entries import (
     DEFAULT_DIALECT,
@@ -25,6 +25,7 @@ from router.endpoints.keys import HeldKey, KeyRing
 from router.endpoints.maintenance import compile_windows
 from router.endpoints.model_names import is_same_model
 from router.endpoints.profile import profile_of
+from router.endpoints.providers import Provider, claims_of
 from router.endpoints.rates import compile_prices
 from router.endpoints.terms import HostingTerms
 from router.net.pool import Target
@@ -63,9 +64,9 @@ def compile_catalog(
         endpoints.append(
             _endpoint(index, entry, provider, model, groups[key], keys if secrets else None)
         )
-    passthrough = _passthrough(providers, keys if secrets else None)
+    claims = claims_of(providers, _compiled_providers(providers, keys if secrets else None))
     kin = tuple((group,) for group in range(len(groups)))
-    return assembled(endpoints, family_of_group, kin, passthrough, keys)
+    return assembled(endpoints, family_of_group, kin, claims, keys)
 
 
 def _endpoint(
@@ -154,22 +155,29 @@ def _key(auth: Auth, signed_in: tuple[bytes, bytes] | None, keys: KeyRing | None
     return HeldKey(signed_in) if signed_in else keys.key_of(auth)
 
 
-def _passthrough(providers: dict[str, ProviderEntry], keys: KeyRing | None) -> Provider | None:
-    for name, entry in providers.items():
-        if entry.passthrough:
-            auth = entry.auth or "none"
-            base_url, signed_in = part_user(entry.base_url or "")
-            return Provider(
-                name=name,
-                digest=digest8("passthrough", name),
-                base_url=base_url,
-                key=_key(auth, signed_in, keys),
-                client_auth=auth == "client",
-                terms=HostingTerms.of(entry, entry),
-                max_data_class=entry.max_data_class or DataClass.INTERNAL,
-                forwarded=_names(entry.forward_headers),
-            )
-    return None
+def _compiled_providers(
+    entries: dict[str, ProviderEntry], keys: KeyRing | None
+) -> dict[str, Provider]:
+    """Return the providers that take something that is not listed."""
+    return {
+        name: _provider(name, entry, keys) for name, entry in entries.items() if entry.passthrough
+    }
+
+
+def _provider(name: str, entry: ProviderEntry, keys: KeyRing | None) -> Provider:
+    auth = entry.auth or "none"
+    base_url, signed_in = part_user(entry.base_url or "")
+    return Provider(
+        name=name,
+        digest=digest8("passthrough", name),
+        base_url=base_url,
+        key=_key(auth, signed_in, keys),
+        client_auth=auth == "client",
+        terms=HostingTerms.of(entry, entry),
+        max_data_class=entry.max_data_class or DataClass.INTERNAL,
+        forwarded=_names(entry.forward_headers),
+        shares_state=entry.passthrough_state == "shared",
+    )
 
 
 def _names(headers: Sequence[str] | None) -> frozenset[bytes]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -13,6 +14,7 @@ from pydantic import (
     Tag,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from router.endpoints.auth import Auth
@@ -31,6 +33,7 @@ class Dialect(StrEnum):
     MESSAGES = "messages"
     RESPONSES = "responses"
     EMBEDDINGS = "embeddings"
+    COMPLETIONS = "completions"
 
 
 DEFAULT_DIALECT = Dialect.CHAT
@@ -186,10 +189,52 @@ class Hosting(TermsEntry):
 NO_PARAMS = frozenset({"model", "messages", "stream", "stream_options", "router", "metadata"})
 
 
-class ProviderEntry(Hosting):
-    """A provider; `passthrough` marks where unlisted models and paths may go."""
+class PassthroughEntry(Entry):
+    """What a provider takes of what no endpoint lists."""
 
-    passthrough: bool = False
+    dialects: list[Dialect] = Field(default_factory=list)
+    paths: list[str] = Field(default_factory=list)  # each with all that is below it
+
+    @field_validator("paths")
+    @classmethod
+    def _are_sound(cls, value: list[str]) -> list[str]:
+        return [_claimed_path(path) for path in value]
+
+    @model_validator(mode="after")
+    def _takes_something(self) -> PassthroughEntry:
+        if not (self.dialects or self.paths):
+            raise ValueError("name dialects or paths, or write true for all that nobody claims")
+        return self
+
+
+OURS = ("/v1/models", "/v1/router", "/v1/feedback", "/v1/events")
+"""Paths that no provider takes."""
+_PATH = re.compile(r"/v1(?:/[A-Za-z0-9._~-]+)+")
+
+
+def _claimed_path(path: str) -> str:
+    path = path.removesuffix("/")
+    if not _PATH.fullmatch(path) or "/." in path:
+        raise ValueError("write a path as clients call it, such as /v1/files; no *, no query")
+    if any(f"{path}/".startswith(f"{ours}/") for ours in OURS):
+        raise ValueError(f"{path} is answered here; no provider takes it")
+    return path
+
+
+def _kind_of_passthrough(value: object) -> str:
+    return "claims" if isinstance(value, dict | PassthroughEntry) else "word"
+
+
+class ProviderEntry(Hosting):
+    """A provider; `passthrough` says which unlisted models and paths go there."""
+
+    passthrough: Annotated[
+        Annotated[PassthroughEntry, Tag("claims")] | Annotated[bool, Tag("word")],
+        Discriminator(_kind_of_passthrough),
+    ] = False
+    """True: all that no other provider claims."""
+    passthrough_state: Literal["shared"] | None = None
+    """Unsaid: apps under one key of ours see nothing of what others may have left there."""
 
 
 UpstreamName = Annotated[str, Field(min_length=1, max_length=256)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import date
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import (
     AfterValidator,
@@ -22,8 +22,13 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@+-]{0,127}")
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
+def is_name(text: str) -> bool:
+    """Return whether a text may be a name."""
+    return _NAME.fullmatch(text) is not None
+
+
 def _checked_name(value: str) -> str:
-    if not _NAME.fullmatch(value):
+    if not is_name(value):
         raise ValueError("use 1 to 128 letters, digits and . _ / @ + -; no spaces, no colons")
     return value
 
@@ -35,6 +40,8 @@ Name = Annotated[str, AfterValidator(_checked_name)]
 class Entry(BaseModel):
     """Base of all configuration entries: a key that is not known is an error, not a comment."""
 
+    foreign: ClassVar[frozenset[str]] = frozenset()
+    """Fields that other programs have, refused with what to write here: no slips of ours."""
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from router.config.compiled import Configuration
 from router.config.entries import GENERAL
+from router.decision.seal import Seal
 from router.dispatch import booking
 from router.dispatch.ending import Ending
 from router.dispatch.recent import RecentNames
@@ -76,13 +77,13 @@ class EventDesk:
         desk: FeedbackDesk,
         recent: RecentNames,
         *,
-        key_id: int,
+        seal: Seal,
         n_shards: int,
     ) -> None:
         self._writer = writer
         self._desk = desk
         self._recent = recent
-        self._key_id = key_id
+        self._seal = seal
         self._n_shards = n_shards
 
     async def take(
@@ -161,7 +162,7 @@ class EventDesk:
         data = event.data
         token = booking.undrawn_token(
             key,
-            key_id=self._key_id,
+            key_id=self._seal.key_id,
             n_shards=self._n_shards,
             at_ms=at_ms,
             endpoint=endpoint.digest,

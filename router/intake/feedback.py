@@ -25,6 +25,7 @@ from router.policy.hints import short_name
 from telemetry import events
 from telemetry.columns import BadColumns, meant, once
 from telemetry.events import FeedbackKind, Flag, Match, name_digest
+from telemetry.keyring import Keyring
 from telemetry.names import NotText, text_of
 from telemetry.numbers import brief, is_number, unsendable, whole_of
 from telemetry.references import MAX_REFERENCES, choose, in_order, is_full, look_up, up_to
@@ -74,6 +75,7 @@ class FeedbackDesk:
         seal: Seal,
         client: Client,
         recent: RecentNames,
+        keyring: Keyring,
         *,
         n_shards: int,
         is_store_up: Callable[[], bool] = lambda: True,
@@ -82,6 +84,7 @@ class FeedbackDesk:
         self._seal = seal
         self._client = client
         self._recent = recent
+        self._keyring = keyring
         self._n_shards = n_shards
         self._is_store_up = is_store_up
 
@@ -119,6 +122,7 @@ class FeedbackDesk:
         Args:
             received_ms: when they came, on the store's clock.
         """
+        await self._know_keys_of(items)
         named = [self._name_of(item, caller) for item in items]
         asked = [i for i, name in enumerate(named) if name is not None]
         digests = [name for name in named if name is not None]
@@ -139,6 +143,12 @@ class FeedbackDesk:
                 error.param = item.at + item.name
                 out.append(error)
         return out
+
+    async def _know_keys_of(self, items: list[FeedbackItem]) -> None:
+        """Ask the store for its keys where another router may have sealed by one that is new."""
+        ids = [item.id for item in items if item.name == "decision_id"]
+        if self._is_store_up() and any(map(self._seal.is_of_unknown_key, ids)):
+            await asyncio.to_thread(self._keyring.look, self._client)
 
     def write(
         self,

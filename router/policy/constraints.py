@@ -30,6 +30,7 @@ class Exclusion(StrEnum):
 
     DIALECT = "dialect"
     TRANSLATION = "translation"  # something of it cannot be said in the endpoint's dialect
+    THINKING = "thinking"  # another thought what it would have to go on from
     DATA_CLASS = "data_class"
     REGION = "region"
     CLIENT_KEY = "client_key"  # it needs the caller's own key, and there is none to pass on
@@ -150,6 +151,7 @@ class Filter:
             health.troubled
             or shut
             or demand.dialect in self._translated
+            or demand.translations.thoughts.have_makers
             or self._any_in_flight
             or (self._least_context is not None and tokens > self._least_context)
             or (self._any_output_limit and demand.max_tokens)
@@ -158,8 +160,8 @@ class Filter:
             return static
         untranslated = self._untranslated(demand, static)
         reasons = tuple(
-            known
-            or (Exclusion.TRANSLATION if endpoint.index in untranslated else None)
+            (_why_unsaid(endpoint, demand) if endpoint.index in untranslated else None)
+            or known
             or (Exclusion.MAINTENANCE if endpoint.index in shut else None)
             or self._dynamic(endpoint, demand, sizes, health, now)
             for endpoint, known in zip(self._catalog.endpoints, static.reasons, strict=True)
@@ -173,13 +175,20 @@ class Filter:
         )
 
     def _untranslated(self, demand: Demand, static: Eligibility) -> dict[int, str]:
-        """Return by arm what of a call cannot be said in the dialect of whom nothing else bars."""
-        if demand.dialect not in self._translated:
+        """Return by arm what of a call cannot be said to whom it might be sent.
+
+        Where the caller names it, that is also who lacks a capability.
+        """
+        translations = demand.translations
+        have_makers = translations.thoughts.have_makers
+        if demand.dialect not in self._translated and not have_makers:
             return {}
         out = {}
         for endpoint, known in zip(self._catalog.endpoints, static.reasons, strict=True):
-            if known is None and demand.dialect in endpoint.translated:
-                why = demand.translations.refusal(endpoint)
+            if known in (None, Exclusion.CAPABILITY) and (
+                have_makers or demand.dialect in endpoint.translated
+            ):
+                why = translations.refusal(endpoint)
                 if why is not None:
                     out[endpoint.index] = why
         return out
@@ -225,6 +234,12 @@ class Filter:
         if endpoint.limits.max_in_flight and in_flight >= endpoint.limits.max_in_flight:
             return Exclusion.IN_FLIGHT
         return None
+
+
+def _why_unsaid(endpoint: Endpoint, demand: Demand) -> Exclusion:
+    """Return why a call cannot be said to an endpoint: in its dialect, or at all."""
+    is_spoken = demand.dialect in endpoint.dialects
+    return Exclusion.THINKING if is_spoken else Exclusion.TRANSLATION
 
 
 def _structural(endpoint: Endpoint, demand: Demand, at_s: float) -> Exclusion | None:

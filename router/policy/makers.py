@@ -5,62 +5,95 @@ What lies under one key at one address lies at one place, whichever of its model
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 
 import httpx
+from msgspec import Struct
 
 from router.config.compiled import App, Configuration
 from router.config.entries import Fallback, Mode
 from router.config.standing import why_forbidden
-from router.dialects.request import StoredId, StoredKind
-from router.endpoints.catalog import Catalog, Endpoint, Provider
+from router.dialects.stored import StoredId, StoredKind
+from router.endpoints.catalog import CALL_PATHS, Catalog, Endpoint
 from router.endpoints.entries import Dialect
+from router.endpoints.providers import Provider
 from router.errors import RequestRejected
+from router.net.paths import shown_path
 from router.policy.route import parse_model
-from telemetry.numbers import brief
+from telemetry.numbers import brief, clipped
 
 Maker = Endpoint | Provider
-CALL = Dialect.RESPONSES
+STATELESS = frozenset(
+    {
+        *("chat/completions", "completions", "fim/completions", "complete"),
+        *("messages", "messages/count_tokens"),
+        *("responses", "responses/compact", "responses/input_tokens", "conversations"),
+        *("embeddings", "moderations", "rerank", "score", "classify", "tokenize", "detokenize"),
+        *("images/generations", "images/edits", "images/variations"),
+        *("audio/speech", "audio/transcriptions", "audio/translations"),
+    }
+)
+"""POSTs that leave nothing that another app could list, change or take away: nothing at all, or
+what only its id opens."""
+
+
+class _Words(Struct, frozen=True):
+    """How a call is refused that goes on from something unknown."""
+
+    noun: str
+    code: str  # by which SDKs know it, where they do
+    param: str
+    advice: str = ""
+
+
+WORDS = {
+    StoredKind.RESPONSE: _Words("response", "previous_response_not_found", "previous_response_id"),
+    StoredKind.CONVERSATION: _Words("conversation", "not_found", "conversation"),
+    StoredKind.THREAD: _Words(
+        "thread",
+        "thread_not_found",
+        "thread.previous_message_id",
+        "; send all of the conversation, with thread of type create",
+    ),
+    StoredKind.CONTAINER: _Words("container", "not_found", "container"),
+}
 
 
 class Unknown(StrEnum):
     """Why nobody is asked for an id: it is in no index, or who made it is gone."""
 
-    NOBODY = "no endpoint speaks responses"
+    NOBODY = "no endpoint or provider can have made it"
     SEVERAL = "more than one endpoint or provider may have made it"
     SHARED = "the one that may have made it serves other apps under the same key"
     GONE = "the endpoint or provider that made it is not configured any more"
 
 
-def maker_of(digest: int, catalog: Catalog) -> Maker | None:
-    """Return who has a digest; None where it is not configured any more."""
+def maker_of(digest: int, catalog: Catalog, dialect: Dialect) -> Maker | None:
+    """Return who has a digest, and speaks a dialect; None where it is not configured any more."""
     found = catalog.by_digest.get(digest)
     if found is not None:
-        return found if CALL in found.dialects else None
-    provider = catalog.passthrough
-    return provider if provider is not None and provider.digest == digest else None
+        return found if dialect in found.dialects else None
+    return next((one for one in catalog.claims if one.digest == digest), None)
 
 
-def sole_maker(configuration: Configuration, app: App) -> Maker | Unknown:
+def sole_maker(configuration: Configuration, app: App, kind: StoredKind) -> Maker | Unknown:
     """Return who alone can have made what is in no index: that is where the call goes directly.
 
     Under a key of ours only where no other app's may lie at the same place; a caller's own key
     opens nothing else to it.
     """
-    makers = list(_makers(configuration.catalog))
+    makers = list(_makers(configuration.catalog, kind))
     if not makers:
         return Unknown.NOBODY
-    if len({_place(maker) for maker in makers}) > 1:
+    if len({_place(maker, kind.dialect) for maker in makers}) > 1:
         return Unknown.SEVERAL
-    if not makers[0].client_auth:
-        others = set(configuration.app_keys.values()) - {app.name}
-        if any(_may_reach(configuration.apps[name], m) for name in others for m in makers):
-            return Unknown.SHARED
+    if not makers[0].client_auth and _others_reach(configuration, app, makers):
+        return Unknown.SHARED
     return next((maker for maker in makers if _may_reach(app, maker)), makers[0])
 
 
-def server_of(maker: Maker, model: str, app: App, catalog: Catalog) -> Maker:
+def server_of(maker: Maker, model: str, app: App, catalog: Catalog, dialect: Dialect) -> Maker:
     """Return who serves a call that goes on from what `maker` made; a provider: it is passed on.
 
     An endpoint is called by its own model where the call leaves the choice to us, or names that
@@ -79,8 +112,8 @@ def server_of(maker: Maker, model: str, app: App, catalog: Catalog) -> Maker:
             return maker
     if target.automatic:
         named = tuple(e for e in catalog.endpoints if e in app.permitted) or catalog.endpoints
-    place = _place(maker)
-    beside = (e for e in named if CALL in e.dialects and _place(e) == place)
+    place = _place(maker, dialect)
+    beside = (e for e in named if dialect in e.dialects and _place(e, dialect) == place)
     found = next(beside, None)
     if found is None and target.automatic:
         raise RequestRejected(
@@ -89,18 +122,18 @@ def server_of(maker: Maker, model: str, app: App, catalog: Catalog) -> Maker:
             f"listed that {brief(model)} could mean: name a model",
             param="model",
         )
-    return found or as_provider(maker)
+    return found or as_provider(maker, dialect)
 
 
-def as_provider(maker: Maker) -> Provider:
-    """Return where paths go that are passed on to a maker."""
+def as_provider(maker: Maker, dialect: Dialect) -> Provider:
+    """Return where paths go that are passed on to a maker, which speaks a dialect."""
     if isinstance(maker, Provider):
         return maker
-    url = maker.targets[CALL].url
+    url = maker.targets[dialect].url
     return Provider(
         name=maker.id,
         digest=maker.digest,
-        base_url=str(url.copy_with(query=None)).removesuffix(f"/{CALL}"),
+        base_url=str(url.copy_with(query=None)).removesuffix(f"/{CALL_PATHS[dialect]}"),
         key=maker.key,
         client_auth=maker.client_auth,
         terms=maker.terms,
@@ -121,30 +154,86 @@ def not_found(stored: StoredId, why: Unknown, *, in_body: bool) -> RequestReject
     Args:
         in_body: a call goes on from it; else it is asked for by its path.
     """
-    what = "conversation" if stored.kind is StoredKind.CONVERSATION else "response"
-    message = f"this app was told of no {what} {brief(stored.id)} in the last 30 days; {why}"
+    words = WORDS[stored.kind]
+    what = f"{words.noun} {brief(stored.id)}"
+    message = f"this app was told of no {what} in the last 30 days; {why}"
     if why is Unknown.GONE:
-        message = f"{what} {brief(stored.id)} lies where this sidecar cannot ask: {why}"
+        message = f"{what} lies where this sidecar cannot ask: {why}"
     if not in_body:
         return RequestRejected("not_found", message)
-    if stored.kind is StoredKind.CONVERSATION:
-        return RequestRejected("not_found", message, param="conversation")
-    return RequestRejected("previous_response_not_found", message, param="previous_response_id")
+    is_thread = stored.kind is StoredKind.THREAD  # Anthropic's SDKs begin anew by what is in there
+    details = {"details": {"error_code": words.code}} if is_thread else None
+    return RequestRejected(words.code, message + words.advice, param=words.param, details=details)
 
 
-def _makers(catalog: Catalog) -> Iterator[Maker]:
-    yield from (endpoint for endpoint in catalog.endpoints if CALL in endpoint.dialects)
-    if catalog.passthrough is not None:
-        yield catalog.passthrough
+def require_own_state(
+    provider: Provider, configuration: Configuration, app: App, *, method: str, path: str
+) -> None:
+    """Refuse a path that keeps state at a provider, where other apps are there under the same key.
+
+    What is not known to keep none counts as state. Responses and conversations are told apart by
+    their ids: making one is no affair of others, listing them is.
+
+    Raises:
+        RequestRejected: the provider does not say that they may share it.
+    """
+    if provider.client_auth or provider.shares_state or _keeps_none(method, path):
+        return
+    catalog = configuration.catalog
+    beside: list[Maker] = [one for one in catalog.claims if _is_same_place(one, provider)]
+    beside += [endpoint for endpoint in catalog.endpoints if _is_beside(endpoint, provider)]
+    if not _others_reach(configuration, app, beside):
+        return
+    raise RequestRejected(
+        "shared_state",
+        f"what {clipped(shown_path(path))} keeps at {provider.name} would be seen by all apps that "
+        "use it under one key: set passthrough_state: shared on the provider if they may, give "
+        "each app a provider and key of its own, or auth: client",
+    )
 
 
-def _place(maker: Maker) -> tuple[httpx.URL, tuple[bytes, bytes] | None, bool]:
+def _keeps_none(method: str, path: str) -> bool:
+    name = path.removeprefix("/v1/")
+    if method == "POST":
+        return name in STATELESS
+    return method in ("GET", "HEAD") and name.startswith("models/")
+
+
+def _others_reach(configuration: Configuration, app: App, makers: Sequence[Maker]) -> bool:
+    """Return whether another app that has a key may go to one of these."""
+    others = set(configuration.app_keys.values()) - {app.name}
+    return any(_may_reach(configuration.apps[name], one) for name in others for one in makers)
+
+
+def _makers(catalog: Catalog, kind: StoredKind) -> Iterator[Maker]:
+    yield from (e for e in catalog.endpoints if kind.dialect in e.dialects)
+    provider = catalog.passthrough(kind.made_at)
+    if provider is not None:
+        yield provider
+
+
+def _place(maker: Maker, dialect: Dialect) -> tuple[httpx.URL, tuple[bytes, bytes] | None, bool]:
     """Return what makers have in common where the one knows what the other made."""
     if isinstance(maker, Endpoint):
-        url = maker.targets[CALL].url
+        url = maker.targets[dialect].url
     else:
-        url = httpx.URL(f"{maker.base_url}/{CALL}")
+        url = httpx.URL(f"{maker.base_url}/{CALL_PATHS[dialect]}")
     return url, maker.auth_header, maker.client_auth
+
+
+def _is_same_place(one: Provider, other: Provider) -> bool:
+    """Return whether paths that go to one provider come to where another is, under the same key."""
+    if (one.auth_header, one.client_auth) != (other.auth_header, other.client_auth):
+        return False
+    return httpx.URL(one.base_url) == httpx.URL(other.base_url)
+
+
+def _is_beside(endpoint: Endpoint, provider: Provider) -> bool:
+    """Return whether calls of an endpoint come to where a provider is, under the same key."""
+    if (endpoint.auth_header, endpoint.client_auth) != (provider.auth_header, provider.client_auth):
+        return False
+    at = [httpx.URL(f"{provider.base_url}/{CALL_PATHS[dialect]}") for dialect in endpoint.targets]
+    return any(target.url in at for target in endpoint.targets.values())
 
 
 def _may_reach(app: App, maker: Maker) -> bool:

@@ -18,6 +18,9 @@ from router.endpoints.entries import Dialect
 from router.errors import RequestRejected
 from telemetry.numbers import brief, clipped
 
+CHALLENGED = tuple(dialect for dialect in Dialect if dialect is not Dialect.EMBEDDINGS)
+"""Dialects of which a choice may change: vectors of two models do not mix."""
+
 
 class Route(Struct, frozen=True):
     """How one call is routed.
@@ -88,7 +91,7 @@ def no_such_model(model: str) -> RequestRejected:
         "model_not_found",
         f"no endpoint that takes this dialect lists the model {brief(model)}; GET /v1/models "
         "shows what there is, "
-        "and a provider with passthrough: true would take it unlisted",
+        "and a provider with passthrough would take it unlisted",
         param="model",
     )
 
@@ -255,10 +258,18 @@ def incumbents_of(app: App, strategy: Strategy) -> list[str]:
 
     Of dialects that nobody speaks there is none, and vectors have none that is challenged.
     """
-    challenged = [d for d in Dialect if d is not Dialect.EMBEDDINGS]
-    taken = [d for d in challenged if any(e.takes(d) for e in app.permitted)]
+    taken = [d for d in CHALLENGED if any(e.takes(d) for e in app.permitted)]
     found = [incumbent_of(app, strategy, dialect) for dialect in taken]
     return list(dict.fromkeys(one.id for one in found if one is not None))
+
+
+def rivals_of(app: App, incumbent: Endpoint) -> list[Endpoint]:
+    """Return whom an app permits that can serve what an incumbent does.
+
+    Who makes nothing but vectors is no rival of who chats, whatever it costs.
+    """
+    served = [d for d in CHALLENGED if incumbent.takes(d)]
+    return [endpoint for endpoint in app.permitted if any(endpoint.takes(d) for d in served)]
 
 
 def first_permitted(app: App, listed: Sequence[Endpoint]) -> Endpoint:

@@ -1,6 +1,6 @@
 """The report of a store, gathered from whatever is there.
 
-It works without configuration, store or data: then it says what is missing, and how to begin.
+Without configuration, store or data it says what is missing, and how to begin.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from bandit.report import ReportRow
 from router.beliefs.alarms import Alarms
 from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.keeper import known_review_keys
+from router.beliefs.kept_switch import read_store
 from router.beliefs.outlooks import tasks_of
 from router.beliefs.releases import Releases
 from router.beliefs.served import ServedModels
-from router.beliefs.switch import read_switch
+from router.beliefs.switch import SwitchFile, switch_of
 from router.config.compiled import Configuration, compile_text
 from router.config.file import read
-from router.config.places import OFF_FILE, NoHome, places, state_problem
+from router.config.places import NoHome, places, state_problem
 from router.config.watch import read_kept
 from router.errors import ConfigError
 from router.report import views
@@ -62,6 +63,7 @@ class Report:
     memory: MemoryUse | None = None  # of the store, as a worker measured it last
     missing: list[str] = field(default_factory=list)
     bad_input: str = ""
+    failed: bool = False  # there is no configuration, or no store that answers
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as one object."""
@@ -78,6 +80,7 @@ def gather(file: Path, strategy: str | None) -> Report:
     """Return the report of a configuration's store."""
     report = Report(posteriors={"rows": [], "categories": [], "choices": []})
     if not file.exists():
+        report.failed = True
         report.missing.append(
             f"no configuration at {file}: start from docs/examples/pointsman.yaml, "
             "or see the whole loop with `pointsman demo`"
@@ -92,19 +95,21 @@ def gather(file: Path, strategy: str | None) -> Report:
         report.bad_input = f"--strategy {chosen}: no such strategy; known: {known}"
         return report
     state_dir = configuration.server.state_directory()
-    report.posteriors |= views.switch_row(read_switch(state_dir / OFF_FILE, None))
+    report.posteriors |= views.switch_row(switch_of(SwitchFile(state_dir).read(), None))
     try:
         store = configuration.store
         named, prefix = store.url_env, store.prefix
         with open_store(state_dir, url=store.url(), named=named, prefix=prefix) as address:
             _fill(report, configuration, address, chosen)
     except TelemetryError as error:
+        report.failed = True
         report.missing.append(f"no store: {error}")
     except StoreErrors as error:
         problem = state_problem(state_dir, error) if isinstance(error, OSError) else None
         if problem is not None:
             report.bad_input = problem
         else:
+            report.failed = True
             report.store = trouble_of(error)
             report.missing.append(f"no store: {report.store.shown}")
     return report
@@ -161,11 +166,11 @@ def read_beliefs(
 def _fill(report: Report, configuration: Configuration, address: Address, strategy: str) -> None:
     beliefs, rows, names, report.raters = read_beliefs(configuration, address)
     n_shards = configuration.store.shards
-    off_file = configuration.server.state_directory() / OFF_FILE
+    in_file = SwitchFile(configuration.server.state_directory()).read()
     with closing(connect(address)) as client:
         told = (keys.AUDIT, keys.CALIBRATION, keys.AVAILABILITY)
         found = [json.loads(value) if value else None for value in map(client.get, told)]
-        switch = read_switch(off_file, client.get(keys.OFF))
+        switch = switch_of(in_file, read_store(client))
         use = MemoryUse.parse(client.get(keys.MEMORY))
         report.memory = use.as_of(ask_servers(client)) if use is not None else None
         references = fates_of_references(client, n_shards)

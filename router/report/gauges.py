@@ -114,4 +114,5 @@ def _memory_gauges(use: MemoryUse | None) -> dict[str, tuple[str, float]]:
         **kinds,
         "router_store_young_hours": ("For how long decisions are young.", float(use.young_hours)),
         "router_store_keeps_draws": ("Whether it takes new draws.", float(use.keeps_draws)),
+        "router_store_keeps_ids": ("Whether it takes new ids.", float(use.keeps_ids)),
     }

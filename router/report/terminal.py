@@ -23,6 +23,7 @@ from telemetry.reader import RaterCounts
 PIPE_WIDTH = 120
 CHANGED = {"down": "fell", "up": "rose", "restored": "recovered"}
 USABLE = "usable"
+SAID_IN = {"file": "the state directory", "store": "the store"}
 COLUMNS = (
     "n",
     "quality",
@@ -149,7 +150,12 @@ def off_line(posteriors: dict[str, Any]) -> str:
     """Return the line that says that routing is off, and since when where that is known."""
     since_ms = posteriors.get("off_since_ms")
     since = f" since {_at(since_ms)}" if since_ms else ""
-    return f"routing is off{since}: incumbents serve everything until `pointsman on`"
+    switch = posteriors.get("switch") or {}
+    said_in, said_at_ms = switch.get("said_in") or [], switch.get("said_at_ms")
+    said_at = f" of {_at(said_at_ms)}" if said_at_ms else ""
+    places = " and ".join(SAID_IN[place] for place in said_in)
+    by = f", by the word{said_at} in {places}" if places else ""
+    return f"routing is off{since}{by}: incumbents serve everything until `pointsman on`"
 
 
 def teachers_line(rows: list[ReportRow]) -> str:

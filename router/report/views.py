@@ -145,14 +145,21 @@ def damaged_rows(beliefs: Beliefs) -> list[dict[str, str]]:
 
 
 def switch_row(switch: Switch) -> dict[str, Any]:
-    """Return whether routing is switched off, and since when as far as that is known."""
-    return {"off": switch.off, "off_since_ms": switch.since_ms}
+    """Return whether routing is switched off, since when as far as that is known, and its word."""
+    word = switch.word
+    said = {
+        "word": None if word is None else "off" if word.off else "on",
+        "since_ms": switch.since_ms,
+        "said_at_ms": (word.at_ms or None) if word is not None else None,
+        "said_in": list(switch.said_in),
+    }
+    return {"off": switch.off, "off_since_ms": switch.off_since_ms, "switch": said}
 
 
 def keeper_rows(keeper: Keeper) -> dict[str, Any]:
     """Return what a report needs and only a running process has at hand, as JSON."""
     return {
-        **switch_row(Switch(keeper.off, keeper.off_since_ms)),
+        **switch_row(keeper.switch),
         "configuration": file_row(keeper),
         "references": keeper.references,
         "served": served_rows(keeper.current.configuration.catalog, keeper.served),
@@ -168,8 +175,7 @@ def readiness(keeper: Keeper, sending: Counters, *, draining: bool) -> dict[str,
         "degraded": not (keeper.store_up and sending.store_up),
         "store": trouble.as_json() if trouble is not None else None,
         "memory": memory.as_json() if memory is not None else None,
-        "off": keeper.off,
-        "off_since_ms": keeper.off_since_ms,
+        **switch_row(keeper.switch),
         "snapshot_age_s": round(keeper.age_s, 3),
         "posterior_version": keeper.current.version,
         "configuration": file_row(keeper),

@@ -25,6 +25,7 @@ closed table of advisory fields, which are named wherever they are left out.
 - `errors`: errors of providers, whole and in a stream
 - `stream`: a streamed answer while it comes
 - `answers`: which of them an answer goes through
+- `carried`: thoughts that a call carries, and the call without those that are another's
 - `translated`: a call in another dialect, and the way back of its answer
 - `translations`: what one call is to each endpoint
 """

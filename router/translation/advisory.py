@@ -49,6 +49,13 @@ _ID = "names an item at the provider"
 _DETAIL = "how finely a picture is looked at"
 _CONTEXT = "what the provider may clear away"
 
+_DEFERRED = Advisory(
+    "tool",
+    "defer_loading",
+    "spares tokens: elsewhere a tool is shown from the start",
+    default=False,
+)
+
 _OPENAI = (
     Advisory("request", "metadata", _LABEL),
     Advisory("request", "user", _USER),
@@ -88,6 +95,7 @@ ADVISORY: dict[Dialect, tuple[Advisory, ...]] = {
             "beside thinking that is off: how many words an answer takes",
             named="output_config.effort",
         ),
+        _DEFERRED,
         Advisory("tool", "eager_input_streaming", "how its input is streamed"),
         Advisory("tool", "input_examples", "shows what its schema says"),
         Advisory("tool result", "is_error", "its content says what went wrong"),
@@ -96,6 +104,7 @@ ADVISORY: dict[Dialect, tuple[Advisory, ...]] = {
     ),
     Dialect.RESPONSES: (
         *_OPENAI,
+        _DEFERRED,
         Advisory("request", "include", "asks for more about the answer"),
         Advisory("request", "context_management", _CONTEXT),
         Advisory("request", "client_metadata", _LABEL),

@@ -6,6 +6,7 @@ from typing import Any
 
 from router.dialects.chat_stream import ChatStream
 from router.dialects.messages_stream import MessagesStream
+from router.dialects.stream import AnswerStream
 from router.endpoints.entries import Dialect
 from router.translation import chat_answer, messages_answer, responses_answer
 from router.translation.chat_events import ChatEventReader, ChatEventWriter
@@ -53,11 +54,13 @@ def translated_stream(
     echo: dict[str, Any],
     created: int,
     shows_usage: bool,
+    told: AnswerStream | None = None,
 ) -> TranslatedStream:
     """Return what reads a stream of an endpoint and passes it on as the caller speaks.
 
     Args:
         shows_usage: a caller of Chat Completions asked for the chunk that tells of it.
+        told: reads what the caller is told, where that may hold thoughts.
     """
     writer: EventWriter
     if to is Dialect.MESSAGES:
@@ -69,6 +72,6 @@ def translated_stream(
         writer = ChatEventWriter(created=created, shows_usage=shows_usage)
     if speaks is Dialect.MESSAGES:
         native, reader = MessagesStream(), MessagesEventReader()
-        return TranslatedStream(native, reader, writer, speaks=speaks, to=to)
+        return TranslatedStream(native, reader, writer, speaks=speaks, to=to, told=told)
     chunks = ChatStream(hide_usage=False)
-    return TranslatedStream(chunks, ChatEventReader(), writer, speaks=speaks, to=to)
+    return TranslatedStream(chunks, ChatEventReader(), writer, speaks=speaks, to=to, told=told)

@@ -42,7 +42,7 @@ BLOCKS = {
     Role.USER: ("text", "image", "document", "tool_result"),
     Role.ASSISTANT: ("text", "thinking", "redacted_thinking", "tool_use"),
 }
-IN_RESULT = ("text", "image", "document")
+IN_RESULT = ("text", "image", "document", "tool_reference")
 NOTHING: Nothing = {
     "betas": ([],),
     "container": (),
@@ -120,6 +120,8 @@ def _block(block: StrictFields, kinds: tuple[str, ...]) -> Part | None:
         found = _call(block)
     elif kind == "tool_result":
         found = _result(block)
+    elif kind == "tool_reference":
+        found = Text(block.some_text("tool_name"))  # who reads it has the tool before its eyes
     elif kind == "image":
         found = Image(_url(block.must("source"), ()))
     elif kind == "document":

@@ -30,7 +30,16 @@ class TranslatedStream(AnswerStream):
     dialect. Whatever the endpoint sends that leaves nothing to say is a sign of life.
     """
 
-    __slots__ = ("_is_over", "_native", "_reader", "_speaks", "_splitter", "_to", "_writer")
+    __slots__ = (
+        "_is_over",
+        "_native",
+        "_reader",
+        "_speaks",
+        "_splitter",
+        "_to",
+        "_told",
+        "_writer",
+    )
 
     def __init__(
         self,
@@ -40,6 +49,7 @@ class TranslatedStream(AnswerStream):
         *,
         speaks: Dialect,
         to: Dialect,
+        told: AnswerStream | None = None,
     ) -> None:
         """Begin.
 
@@ -47,6 +57,7 @@ class TranslatedStream(AnswerStream):
             native: what reads the endpoint's dialect; it hides nothing.
             speaks: that dialect.
             to: the caller's.
+            told: what reads that, where the caller is told thoughts.
         """
         super().__init__()
         self._native = native
@@ -54,6 +65,7 @@ class TranslatedStream(AnswerStream):
         self._writer = writer
         self._speaks = speaks
         self._to = to
+        self._told = told
         self._splitter = EventSplitter()
         self._is_over = False  # nothing passes from here on
 
@@ -86,7 +98,7 @@ class TranslatedStream(AnswerStream):
         if self._splitter.n_held > MAX_EVENT_BYTES:
             self._is_over = self.unreadable = True
         self._follow()
-        return b"".join(out)
+        return self._tell(b"".join(out))
 
     def flush(self) -> bytes:
         """Read what is left at the proper end of the stream; return what of it is to be sent."""
@@ -95,7 +107,7 @@ class TranslatedStream(AnswerStream):
             self._native.feed(rest)
             out = self._pass(self._native.flush())
             self._follow()
-        return out + self._end(ended_well=True)
+        return self._tell(out + self._end(ended_well=True))
 
     def close(self) -> bytes:
         """Return the end of an answer that is whole though no end of it came."""
@@ -136,6 +148,13 @@ class TranslatedStream(AnswerStream):
             return b""
         self._is_over = True
         return self._writer.end()
+
+    def _tell(self, said: bytes) -> bytes:
+        """Take note of thoughts as the caller is told them."""
+        if self._told is not None:
+            self._told.feed(said)
+            self.thoughts = self._told.thoughts
+        return said
 
     def _follow(self) -> None:
         """Show what the native reader has seen."""

@@ -26,7 +26,7 @@ NAME = re.compile(r"[a-zA-Z0-9_-]+")
 TAKES_NOTHING = {"type": "object", "properties": {}}
 CALLER: Nothing = {"caller": ({"type": "direct"},), "namespace": (), "toolset_name": ()}
 """Of a call and of its result: the model itself made it."""
-PLAIN: Nothing = {"allowed_callers": (["direct"],), "defer_loading": (False,)}
+PLAIN: Nothing = {"allowed_callers": (["direct"],)}
 """Of a tool: the model itself calls it, and knows it from the beginning."""
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from msgspec import structs
+
 from router.dialects.request import CallRequest
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
@@ -71,13 +73,19 @@ class TranslatedCall:
             asked=self._asked,
             echo=echo,
             created=self._created,
+            told=self._came.open_stream(hide_usage=False) if self._tells_thoughts else None,
             shows_usage=isinstance(options, dict) and bool(options.get("include_usage")),
         )
 
     def read_answer(self, body: bytes) -> WholeAnswer | None:
         """Return what is read of an unstreamed answer; None where there is no answer in it."""
         reads = read_messages_answer if self.dialect is Dialect.MESSAGES else read_chat_answer
-        return reads(body)
+        found = reads(body)
+        if found is None:
+            return None
+        told = self.as_callers(body) if self._tells_thoughts else None
+        as_told = self._came.read_answer(told) if told is not None else None
+        return structs.replace(found, thoughts=as_told.thoughts if as_told else ())
 
     def as_callers(self, answer: bytes) -> bytes | None:
         """Return an unstreamed answer as its caller reads it; None where it cannot be said."""
@@ -93,6 +101,11 @@ class TranslatedCall:
     def refusal_as_callers(self, status: int, body: bytes) -> bytes:
         """Return a provider's refusal as its caller reads it."""
         return translated_refusal(status, body, self.dialect, self._came.dialect)
+
+    @property
+    def _tells_thoughts(self) -> bool:
+        """Whether the caller may send back what it is told of thoughts."""
+        return self._asked.shows_thinking and self._came.dialect is not Dialect.CHAT
 
     def _echo(self) -> dict[str, Any]:
         """Return the request as it came, of which some answers say fields again."""

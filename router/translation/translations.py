@@ -1,11 +1,15 @@
-"""What one call is in the dialects of endpoints that do not speak its own."""
+"""What one call is to each endpoint, in its own dialect or another; worked out when asked."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from router.dialects.body import THINKING
 from router.dialects.request import CallRequest, Outgoing
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
 from router.translation import requests
+from router.translation.carried import NOBODY, CarriedThoughts
 from router.translation.prompt import Manner, Prompt, Untranslatable, Written
 from router.translation.translated import TranslatedCall
 
@@ -18,14 +22,30 @@ Way = tuple[Dialect, Manner]
 class Translations:
     """The translations of one call; each is made once, however many endpoints ask."""
 
-    __slots__ = ("_begun_at_s", "_dialect", "_left_out", "_prompt", "_request", "_written")
+    __slots__ = (
+        "_begun_at_s",
+        "_dialect",
+        "_left_out",
+        "_prompt",
+        "_request",
+        "_written",
+        "thoughts",
+    )
 
-    def __init__(self, request: CallRequest, *, begun_at_s: float) -> None:
+    def __init__(
+        self,
+        request: CallRequest,
+        *,
+        begun_at_s: float,
+        makers: Mapping[str, Endpoint] = NOBODY,
+    ) -> None:
         """Begin; nothing is read yet.
 
         Args:
             begun_at_s: epoch seconds, for answers that must say when they were made.
+            makers: by mark: who made the thoughts that it carries, as far as that is known.
         """
+        self.thoughts = CarriedThoughts(request, makers)
         self._dialect = request.dialect
         self._request: CallRequest | None = request
         self._begun_at_s = begun_at_s
@@ -34,7 +54,9 @@ class Translations:
         self._left_out: dict[Way, list[str]] = {}
 
     def refusal(self, endpoint: Endpoint) -> str | None:
-        """Return what of the call an endpoint's dialect has no word for; None: all can be said."""
+        """Return what of the call cannot be said to an endpoint; None: all can be."""
+        if not self._is_needed(endpoint):
+            return self.thoughts.refusal(endpoint)
         found = self._of(endpoint)
         return str(found)[:LONGEST_REASON] if isinstance(found, Untranslatable) else None
 
@@ -46,7 +68,9 @@ class Translations:
 
     def left_out(self, endpoint: Endpoint) -> list[str]:
         """Return the names of fields that an endpoint is not told of."""
-        return self._left_out.get(self._way(endpoint), []) if self._is_needed(endpoint) else []
+        if self._is_needed(endpoint):
+            return self._left_out.get(self._way(endpoint), [])
+        return [THINKING] if self.thoughts.foreign(endpoint) else []
 
     def outgoing(self, endpoint: Endpoint) -> Outgoing:
         """Return the call as an endpoint gets it.
@@ -56,7 +80,7 @@ class Translations:
         """
         assert self._request is not None  # until it was let go, no attempt is begun
         if not self._is_needed(endpoint):
-            return self._request
+            return self.thoughts.outgoing(endpoint)
         found = self._of(endpoint)
         if isinstance(found, Untranslatable):
             raise found
@@ -69,6 +93,7 @@ class Translations:
         """Forget all but what is told of it: an explanation outlives its call's body."""
         self._request = self._prompt = None
         self._written.clear()
+        self.thoughts.let_go()
 
     def _is_needed(self, endpoint: Endpoint) -> bool:
         return self._dialect not in endpoint.dialects and self._dialect in endpoint.translated

@@ -21,7 +21,7 @@ from router.decision.draws import MAX_UNITS, Draws
 from router.decision.shared_draws import STORED, StoredDraw
 from router.decision.stored_ids import MAX_KNOWN, StoredIds
 from router.decision.units import Unit
-from router.dialects.request import StoredId, StoredKind
+from router.dialects.stored import StoredId, StoredKind
 from telemetry import events, frames, keys, stored_ids
 from telemetry.conversations import KEPT_S, SPAN_S, note
 from telemetry.embedded import PrivateServer
@@ -150,7 +150,7 @@ def _note_ids(client: Client) -> None:
     for i in range(N_SPANS * N_DECISIONS):
         key = stored_ids.key_of("app", "responses", f"resp_{i:048x}")
         ttl_s = stored_ids.KEPT_S + i // N_DECISIONS * stored_ids.SPAN_S
-        maker = secrets.token_bytes(stored_ids.MAKER_BYTES)
+        maker = (i % N_ENDPOINTS).to_bytes(stored_ids.MAKER_BYTES)
         pipeline.execute_command(*stored_ids.note(key, maker, ttl_ms=ttl_s * 1000))
         if len(pipeline) == AT_ONCE:
             pipeline.execute()

@@ -31,7 +31,7 @@ def booked_attempts(
     while True:
         booked: defaultdict[str, list[BookedAttempt]] = defaultdict(list)
         n = 0
-        for drawn, executed, attempt in _outcomes(sidecar):
+        for drawn, executed, attempt in outcomes(sidecar):
             primary = by_digest.get(drawn, "")
             if primary in wanted:
                 at_primary = by_digest.get(executed) == primary
@@ -42,9 +42,10 @@ def booked_attempts(
         time.sleep(0.1)
 
 
-def _outcomes(
+def outcomes(
     sidecar: RunningSidecar,
 ) -> list[tuple[int, int, tuple[str, bool, int, int]]]:
+    """Return whom each attempt was drawn for and made at, and result, finality, tokens, cost."""
     client = connect(sidecar.address)
     rows: list[tuple[int, int, tuple[str, bool, int, int]]] = []
     for shard in range(sidecar.configuration.store.shards):

@@ -19,7 +19,7 @@ class Allowance:
         return bool(re.fullmatch(self.secret, secret) and re.fullmatch(self.place, place))
 
 
-PRIVATE = ("configuration.json", "token.key", "store.secret")
+PRIVATE = ("configuration.json", "secrets.json")
 """Files in the state directory that must be nobody else's to read."""
 REFUSED = "a refusal repeats the wrong value to whoever sent it, in the same request, and to nobody"
 MODEL = "who is called is booked by name, and reports name an unlisted model as its caller wrote it"
@@ -30,8 +30,9 @@ ALLOWED: tuple[Allowance, ...] = (
         "the configuration in force is kept as it was written, in a file of mode 0600",
     ),
     Allowance(
-        "secret of the store",
-        r"file state/store\.secret|store pm:secret|file store/appendonlydir/.*\.aof",
+        "secret of the store: .*",
+        r"file state/secrets\.json|store pm:(secret|secret:draws|seal|seals)"
+        r"|file store/appendonlydir/.*\.aof",
         "the store has it, and each router keeps it, in a file of mode 0600",
     ),
     *(

@@ -25,15 +25,15 @@ from scripts.proofs.canaries import Canaries
 from scripts.proofs.chaos import listens
 from scripts.proofs.secret_provider import BEHAVIOURS, SILENT
 from telemetry.embedded import server_program
-from telemetry.secret import FILE, N_BYTES, write_secret
+from telemetry.kept_secrets import SECRET_BYTES, KeptKey, KeptSecrets, SecretsFile
 from telemetry.store import Address, connect
 
 START_S = 60.0
 ARCHIVE_EVERY_S = 1.0
 MAX_BODY_BYTES = 1 << 20
 ROOT = Path(__file__).resolve().parents[2]
-STORE_URL, KEY, APP_KEY, ADMIN_KEY = (
-    f"PROVE_{name}" for name in ("STORE_URL", "PROVIDER_KEY", "APP_KEY", "ADMIN_KEY")
+STORE_URL, KEY, APP_KEY, ADMIN_KEY, SEAL = (
+    f"PROVE_{name}" for name in ("STORE_URL", "PROVIDER_KEY", "APP_KEY", "ADMIN_KEY", "SEAL")
 )
 ALONE, AFTER, BUFFERED, ROUTED = "alone", "after", "buffered", "routed"
 """Apps: whose failed calls go nowhere else, go on to others, come whole, and are routed."""
@@ -59,6 +59,7 @@ class GivenSecrets:
         self.environment |= {
             KEY: plant("provider's key in a variable"),
             ADMIN_KEY: self.admin_key,
+            SEAL: plant("secret that sealed decision ids"),
             **{f"{APP_KEY}_{app.upper()}": key for app, key in self.app_keys.items()},
         }
 
@@ -76,8 +77,13 @@ def configuration(secrets: GivenSecrets, provider: str, seen: Path, port: int) -
     user, password = plant("user in base_url"), plant("password in base_url")
     salt = plant("value of a parameter in the configuration")
     (seen / "state").mkdir(parents=True, exist_ok=True, mode=0o700)
-    keyed_with = plant("secret of the store").ljust(N_BYTES, "=").encode()
-    write_secret(seen / "state" / FILE, keyed_with)
+    of_users, of_draws, seal = (
+        plant(f"secret of the store: {name}").ljust(SECRET_BYTES, "=").encode()
+        for name in ("users", "draws", "seal")
+    )
+    key = KeptKey(seal, int(time.time() * 1000))
+    kept = KeptSecrets(users=of_users, draws=of_draws, seal=seal, keys=[key])
+    SecretsFile(seen / "state").change(lambda _: kept)
     key_file = secrets.key_file("provider.key", plant("provider's key in a file"))
     app_file = secrets.key_file("app.key", secrets.app_keys[ROUTED])
     hosting: dict[str, dict[str, Any]] = {name: {"auth": {"env": KEY}} for name in BEHAVIOURS}
@@ -104,6 +110,7 @@ def configuration(secrets: GivenSecrets, provider: str, seen: Path, port: int) -
             "port": port,
             "state_dir": str(seen / "state"),
             "admin_key": {"env": ADMIN_KEY},
+            "seal_secret_before": {"env": SEAL},
             "max_body_bytes": MAX_BODY_BYTES,
             "drain_s": 1,
             "drain_most_s": 2,

@@ -29,6 +29,7 @@ class Verbs:
         """Yield what the verbs print."""
         admin, key = self._stack.secrets.admin_key, self._stack.secrets.app_keys[ALONE]
         yield self.report("report")
+        yield self._verb("key list", "key", "list")
         yield self._verb("audit", "audit", "state", "--json")
         for i, decision in enumerate(self.decisions[: 1 if quick else 2]):
             form = ["--json"] if i == 0 else []

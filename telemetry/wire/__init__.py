@@ -3,8 +3,10 @@
 - `sse`: events of a stream
 - `lenient`: JSON that strict readers refuse and most clients take
 - `reading`: objects, as far as anybody looks
+- `thoughts`: what models thought, told by what only its maker can check
 - `usage`: what answers of every dialect report of themselves
 - `chat`: OpenAI Chat Completions: answers whole and in pieces
+- `completions`: OpenAI's legacy completions
 - `messages`: Anthropic's Messages
 - `responses`: OpenAI's Responses
 - `embeddings`: vectors of texts

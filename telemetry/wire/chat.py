@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from telemetry.wire.reading import decode, read_object
+from telemetry.wire.thoughts import IN_CHAT, marks_in, message_marks
 from telemetry.wire.usage import WholeAnswer, id_of, usage_of
 
 
@@ -39,6 +40,7 @@ class ChoicePart(Struct):
     index: Any = 0
     message: dict[str, Any] | None = None
     delta: dict[str, Any] | None = None
+    text: Any = None  # of legacy completions, whole or a piece
     finish_reason: Any = None
     error: Any = None
     usage: Any = None
@@ -111,9 +113,14 @@ def read_chat_answer(body: bytes) -> WholeAnswer | None:
     found = parse_answer(body)
     if found is None:
         return None
-    fingerprint = id_of(found.system_fingerprint)
-    usage = usage_of(found.usage, found.service_tier)
-    return WholeAnswer(id_of(found.id), usage, id_of(found.model), fingerprint)
+    said = (bytes(choice.message) for choice in found.choices or ())
+    return WholeAnswer(
+        id_of(found.id),
+        usage_of(found.usage, found.service_tier),
+        id_of(found.model),
+        id_of(found.system_fingerprint),
+        marks_in(said, IN_CHAT, message_marks),
+    )
 
 
 def parse_part(data: bytes) -> AnswerPart | None:

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from telemetry.wire.reading import read_object
+from telemetry.wire.thoughts import block_mark
 from telemetry.wire.usage import Usage, WholeAnswer, id_of, usage_of
 
 
@@ -19,6 +20,7 @@ class MessagesAnswer(Struct):
     model: Any = None
     content: list[Any] | None = None
     stop_reason: Any = None
+    container: Any = None
     usage: Any = None
     error: Any = None
 
@@ -51,6 +53,12 @@ class MessagesEvent(Struct):
         """Why the answer ends, where this event says so."""
         return (self.delta or {}).get("stop_reason") if self.type == "message_delta" else None
 
+    @property
+    def container(self) -> str | None:
+        """The id of where the provider runs tools, where this event says so."""
+        said = {"message_start": self.message, "message_delta": self.delta}.get(str(self.type))
+        return _container(said.get("container")) if said else None
+
 
 NO_CONTENT = frozenset({"type", "index", "citations"})
 """What a block or a piece of one may say without saying anything."""
@@ -72,7 +80,14 @@ def read_messages_answer(body: bytes) -> WholeAnswer | None:
     found = parse_messages_answer(body)
     if found is None:
         return None
-    return WholeAnswer(id_of(found.id), usage_of(found.usage), id_of(found.model))
+    marks = tuple(mark for mark in map(block_mark, found.content or ()) if mark)
+    return WholeAnswer(
+        id_of(found.id),
+        usage_of(found.usage),
+        id_of(found.model),
+        thoughts=marks,
+        container=_container(found.container),
+    )
 
 
 def parse_messages_event(data: bytes) -> MessagesEvent | None:
@@ -88,6 +103,10 @@ def merged_usage(start: Any, delta: Any) -> Usage | None:
     parts = [part for part in (start, delta) if isinstance(part, dict)]
     known = {name: n for part in parts for name, n in part.items() if n is not None}
     return usage_of(known)
+
+
+def _container(said: Any) -> str | None:
+    return id_of(said.get("id")) if isinstance(said, dict) else None
 
 
 def _says(said: dict[str, Any] | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -11,6 +12,10 @@ from telemetry.wire.lenient import read_leniently, softened
 from telemetry.wire.sse import BOM
 
 T = TypeVar("T")
+LEADING_BYTES = 64 << 10
+"""Of an answer, in which its id is looked for."""
+WHITE = (" ", "\t", "\n", "\r")
+_VALUE = json.JSONDecoder()
 
 
 def decode(decoder: msgspec.json.Decoder[T], data: bytes) -> T | None:
@@ -27,6 +32,34 @@ def decode(decoder: msgspec.json.Decoder[T], data: bytes) -> T | None:
         return decoder.decode(softened(data))
     except (msgspec.DecodeError, RecursionError, ValueError):
         return None
+
+
+def leading_id(head: bytes) -> str | None:
+    """Return the id of an object, where that stands whole in its first bytes, at its top.
+
+    Of a long answer that is read no further: nearly all begin with it.
+    """
+    text = head.removeprefix(BOM)[:LEADING_BYTES].decode("utf-8", "ignore")
+    at = _skip(text, 0)
+    if text[at : at + 1] != "{":
+        return None
+    try:
+        while text[at : at + 1] in ("{", ","):
+            name, at = _VALUE.raw_decode(text, _skip(text, at + 1))
+            at = _skip(text, at)
+            value, at = _VALUE.raw_decode(text, _skip(text, at + 1))
+            if name == "id":
+                return value if isinstance(value, str) and value else None
+            at = _skip(text, at)
+    except (ValueError, RecursionError):
+        pass  # what is there ends inside a value
+    return None
+
+
+def _skip(text: str, at: int) -> int:
+    while text[at : at + 1] in WHITE:
+        at += 1
+    return at
 
 
 def is_object(data: bytes) -> bool:

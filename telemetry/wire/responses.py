@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from telemetry.wire.reading import read_object
+from telemetry.wire.thoughts import item_mark
 from telemetry.wire.usage import WholeAnswer, id_of, usage_of
 
 
@@ -23,6 +24,11 @@ class ResponsesAnswer(Struct):
     usage: Any = None
     service_tier: Any = None
     error: Any = None
+
+    @property
+    def thoughts(self) -> tuple[str, ...]:
+        """The marks of what it thought."""
+        return tuple(mark for mark in map(item_mark, self.output or ()) if mark)
 
     @property
     def has_failed(self) -> bool:
@@ -92,7 +98,7 @@ def read_response(body: bytes) -> WholeAnswer | None:
     if found is None:
         return None
     usage = usage_of(found.usage, found.service_tier)
-    return WholeAnswer(id_of(found.id), usage, id_of(found.model))
+    return WholeAnswer(id_of(found.id), usage, id_of(found.model), thoughts=found.thoughts)
 
 
 def parse_responses_event(data: bytes) -> ResponsesEvent | None:

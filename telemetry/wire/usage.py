@@ -36,6 +36,8 @@ class WholeAnswer(Struct, frozen=True):
     usage: Usage | None = None
     model: str | None = None  # who answered, as the answer says
     fingerprint: str | None = None  # of the system that served
+    thoughts: tuple[str, ...] = ()  # marks of what it thought
+    container: str | None = None  # id of where the provider ran its tools
 
 
 def usage_of(value: Any, tier: Any = None) -> Usage | None:

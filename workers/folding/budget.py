@@ -1,7 +1,8 @@
 """For how many hours decisions are young where the store's memory would not hold more. Pure.
 
 What is young is made old earlier, since the archive has it; after that new draws are kept in the
-processes only. Nothing else is ever given up for memory: no event, no row, no budget.
+processes only, and last new ids of responses. Nothing else is ever given up for memory: no event,
+no row, no budget.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ FAR_BEYOND = 1.1
 PATIENCE_MS = 600_000
 """What is due to go may have to wait for the archive; beyond so much, and so long, draws do not."""
 
+DRAWS_END_MS = 24 * HOUR_MS
+"""Draws are kept for a day at most: so long after the last new one there may be room again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
@@ -30,6 +34,7 @@ class Budget:
     young_hours: int
     keeps_draws: bool = True
     changed_at_ms: int = 0
+    keeps_ids: bool = True  # of what lies at providers
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +79,10 @@ def weigh(before: Budget, measured: Measured, *, configured_hours: int) -> Budge
             hours = _fewer(measured, hours)
         elif not 0 <= measured.at_ms - before.changed_at_ms < REST_MS:  # or a clock went back
             hours = _more(measured, hours, configured_hours)
-        found = Budget(hours, _keeps_draws(before, measured, hours))
-    if (found.young_hours, found.keeps_draws) == (before.young_hours, before.keeps_draws):
+        keeps_draws = _keeps_draws(before, measured, hours)
+        keeps_ids = keeps_draws or _keeps_ids(before, measured, hours)
+        found = Budget(hours, keeps_draws, keeps_ids=keeps_ids)
+    if found == replace(before, changed_at_ms=0):
         return before
     return replace(found, changed_at_ms=measured.at_ms)
 
@@ -111,3 +118,13 @@ def _keeps_draws(before: Budget, measured: Measured, hours: int) -> bool:
     if staying > FAR_BEYOND * measured.full_bytes and not is_patient:
         return False
     return before.keeps_draws or measured.used_bytes <= DOWN_TO * measured.full_bytes
+
+
+def _keeps_ids(before: Budget, measured: Measured, hours: int) -> bool:
+    """Return whether the store takes new ids where it takes no draws: until those have ended."""
+    if before.keeps_draws:
+        return before.keeps_ids
+    if not before.keeps_ids:
+        return measured.used_bytes <= DOWN_TO * measured.full_bytes
+    is_patient = 0 <= measured.at_ms - before.changed_at_ms < DRAWS_END_MS
+    return is_patient or measured.left_bytes(hours) <= measured.full_bytes

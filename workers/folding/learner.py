@@ -14,6 +14,7 @@ import structlog
 
 from telemetry import keys
 from telemetry.clock import StoreClock
+from telemetry.kept_secrets import SecretsFile
 from telemetry.pacer import Pacer
 from telemetry.passed import forget_silent
 from telemetry.secret import StoreSecret
@@ -99,7 +100,8 @@ class Learner:
     _memory: StoreMemory = field(init=False)
 
     def __post_init__(self) -> None:
-        self._secret = StoreSecret(self.journals.parent)
+        file = SecretsFile(self.journals.parent)
+        self._secret = StoreSecret(file, file.read())
         self._references = References(self.n_shards, self.clock)
         self._memory = StoreMemory(self.n_shards, self.young_hours, self.max_mb)
 

@@ -74,6 +74,7 @@ class StoreMemory:
             young_hours=budget.young_hours,
             configured_hours=self.configured_hours,
             keeps_draws=budget.keeps_draws,
+            keeps_ids=budget.keeps_ids,
             changed_at_ms=budget.changed_at_ms,
             max_mb=self.max_mb,
         )
@@ -96,4 +97,4 @@ def _budget(before: MemoryUse | None, configured_hours: int) -> Budget:
     """Return what the store kept so far."""
     if before is None or not before.young_hours:
         return Budget(configured_hours)
-    return Budget(before.young_hours, before.keeps_draws, before.changed_at_ms)
+    return Budget(before.young_hours, before.keeps_draws, before.changed_at_ms, before.keeps_ids)

@@ -78,6 +78,7 @@ class _Body(Struct):
     stop_sequences: Any = None
     temperature: Any = None
     top_p: Any = None
+    thread: Any = None
 
 
 _BODY = msgspec.json.Decoder(_Body)
@@ -94,11 +95,14 @@ def read_request(body: bytes) -> ReadRequest:
     choice = read.tool_choice if isinstance(read.tool_choice, dict) else {}
     known = [tool for tool in read.tools or () if bytes(tool.input_schema) != NONE]
     tools = {as_text(tool.name): bytes(tool.input_schema) for tool in known}
+    thread = read.thread if isinstance(read.thread, dict) else {}
+    before = as_text(thread.get("previous_message_id"))
+    holds_tools = bool(before) and read.tools is None  # the provider has them, with the turns
     return ReadRequest(
         messages=[*_system(read.system), *(m for raw in read.messages for m in _messages(raw))],
         tools={**tools},
         n_tools=len(read.tools or ()),
-        has_own_tools=len(known) < len(read.tools or ()),
+        has_own_tools=holds_tools or len(known) < len(read.tools or ()),
         choice=(choice.get("type"), choice.get("name")) if choice else None,
         demanded=_demanded(choice, tools),
         forbids_tools=choice.get("type") == "none",
@@ -109,6 +113,8 @@ def read_request(body: bytes) -> ReadRequest:
         model=read.model,
         temperature=read.temperature,
         top_p=read.top_p,
+        goes_on_from=before,
+        is_partial=bool(before),
     )
 
 

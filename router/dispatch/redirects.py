@@ -1,0 +1,33 @@
+"""A request sent on where its server says, within the host or to its TLS, as SDKs do."""
+
+from __future__ import annotations
+
+from router.net.connection import Header
+from router.net.pool import Target, Upstream, UpstreamResponse
+
+MAX_REDIRECTS = 3
+
+
+async def post(
+    upstream: Upstream, target: Target, headers: list[Header], body: bytes, *, repeatable: bool
+) -> UpstreamResponse:
+    """Return the head of an answer, of whoever answered in the end.
+
+    Args:
+        repeatable: it may go out twice, where a kept connection was lost.
+    """
+    for _ in range(MAX_REDIRECTS + 1):
+        response = await upstream.send("POST", target, headers, body, repeatable=repeatable)
+        elsewhere = None
+        if response.status in (307, 308):
+            elsewhere = target.redirected(header_of(response, b"location"))
+        if elsewhere is None:
+            break
+        await response.aclose()
+        target = elsewhere
+    return response
+
+
+def header_of(response: UpstreamResponse, name: bytes) -> bytes:
+    """Return a header of an answer; nothing where it is not there."""
+    return next((value for key, value in response.headers if key == name), b"")
