@@ -9,6 +9,9 @@ TOKENS_PRIOR_N = 3.0
 """A new endpoint is taken to use its category's mean tokens, worth three calls."""
 TOKENS_DEFAULT = (500.0, 200.0)
 """Tokens in and out where nothing was ever called; only their ratio matters, and that little."""
+MACHINE_PRIOR_S = 1.0
+MACHINE_PRIOR_N = 3.0
+"""A call is taken to have a machine of its own for a second, worth three calls: UNVALIDATED."""
 Z90 = 1.2816
 MAX_LN_VARIANCE = 1.0
 """Of a call's ln(tokens): two odd calls make no endpoint's cost a guess."""
@@ -65,6 +68,33 @@ def _ln_variance(
     return np.asarray((scatter + TOKENS_PRIOR_N) / (np.maximum(n - 1, 0) + TOKENS_PRIOR_N))
 
 
+def expected_machine_cost(
+    n: NDArray[np.float64], spent_usd: NDArray[np.float64], *, usd_per_s: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return expected USD a call of a machine's time, (n_categories, n_arms); 0 where it has none.
+
+    How many calls share the machine is known from the books alone, so they are what is gone by.
+
+    Args:
+        n: (n_categories, n_arms) decayed calls with a known cost.
+        spent_usd: decayed sums of it.
+        usd_per_s: (n_arms,) of the machine.
+    """
+    seen = (spent_usd + MACHINE_PRIOR_N * MACHINE_PRIOR_S * usd_per_s) / (n + MACHINE_PRIOR_N)
+    return np.where(usd_per_s > 0, seen, 0.0)
+
+
+def machine_sd(n: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how uncertain a call's expected share of a machine is, as a part of it.
+
+    That of a mean of calls whose shares vary as much as their mean: UNVALIDATED.
+
+    Args:
+        n: (n_categories, n_arms) decayed calls with a known cost.
+    """
+    return np.asarray(1 / np.sqrt(n + MACHINE_PRIOR_N))
+
+
 def _wordiness(
     n: NDArray[np.float64], tokens: NDArray[np.float64], mean: NDArray[np.float64]
 ) -> NDArray[np.float64]:
@@ -80,13 +110,17 @@ def expected_cost(
     *,
     input_usd_per_mtok: NDArray[np.float64],
     output_usd_per_mtok: NDArray[np.float64],
+    machine_usd: NDArray[np.float64] | float = 0.0,
 ) -> NDArray[np.float64]:
     """Return expected USD a call, (n_categories, n_arms); an unpriced arm costs as the dearest.
 
     Pessimism is the point: a price that nobody wrote down must not attract traffic. Where no arm
     has a price all cost 0.
+
+    Args:
+        machine_usd: a call's share of a machine that is paid by the hour.
     """
-    usd = (tokens_in * input_usd_per_mtok + tokens_out * output_usd_per_mtok) / 1e6
+    usd = (tokens_in * input_usd_per_mtok + tokens_out * output_usd_per_mtok) / 1e6 + machine_usd
     known = np.isfinite(usd)
     if not known.any():
         return np.zeros_like(usd)

@@ -35,6 +35,7 @@ class Arms:
     input_usd_per_mtok: NDArray[np.float64]  # (n_arms,) NaN where no price is known
     output_usd_per_mtok: NDArray[np.float64]  # (n_arms,)
     compared: NDArray[np.bool_] | None = None  # (n_arms,) may be split off by labels; None: all
+    machine_usd_per_s: NDArray[np.float64] | None = None  # (n_arms,) 0 where tokens are paid for
 
     @property
     def n_groups(self) -> int:
@@ -193,17 +194,33 @@ class Posterior:
             tokens_out,
             input_usd_per_mtok=self.arms.input_usd_per_mtok,
             output_usd_per_mtok=self.arms.output_usd_per_mtok,
+            machine_usd=self._machine_usd,
         )
+
+    @property
+    def _machine_usd(self) -> NDArray[np.float64] | float:
+        """(n_categories, n_arms) USD a call of machines that are paid by the hour."""
+        usd_per_s = self.arms.machine_usd_per_s
+        if usd_per_s is None or not usd_per_s.any():
+            return 0.0
+        use = self.evidence.usage
+        spent_usd = use[..., U.COST_NANO] / 1e9
+        return cost.expected_machine_cost(use[..., U.PRICED], spent_usd, usd_per_s=usd_per_s)
 
     @cached_property
     def cost_ln_sd(self) -> NDArray[np.float64]:
-        """(n_categories, n_arms) sd of ln(`cost_usd`): of tokens, as prices are known."""
+        """(n_categories, n_arms) sd of ln(`cost_usd`): of tokens and of shares of machines, as
+        prices are known."""
         use, (tokens_in, tokens_out) = self.evidence.usage, self._tokens
-        usd_in = np.nan_to_num(tokens_in * self.arms.input_usd_per_mtok)
-        usd_out = np.nan_to_num(tokens_out * self.arms.output_usd_per_mtok)
-        usd = usd_in + usd_out
-        by_output = np.divide(usd_out, usd, out=np.zeros_like(usd), where=usd > 0)
-        return by_output * cost.relative_sd(use[..., U.N], use[..., U.LN_OUT], use[..., U.LN_OUT2])
+        usd_in = np.nan_to_num(tokens_in * self.arms.input_usd_per_mtok) / 1e6
+        usd_out = np.nan_to_num(tokens_out * self.arms.output_usd_per_mtok) / 1e6
+        usd_machine = np.broadcast_to(self._machine_usd, usd_out.shape)
+        usd = usd_in + usd_out + usd_machine
+        share = np.divide(
+            np.stack([usd_out, usd_machine]), usd, out=np.zeros((2, *usd.shape)), where=usd > 0
+        )
+        of_tokens = cost.relative_sd(use[..., U.N], use[..., U.LN_OUT], use[..., U.LN_OUT2])
+        return np.hypot(share[0] * of_tokens, share[1] * cost.machine_sd(use[..., U.PRICED]))
 
     @cached_property
     def cost_bound_usd(self) -> NDArray[np.float64]:

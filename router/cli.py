@@ -84,6 +84,14 @@ def check(config: Config = None, json_: Json = False) -> None:
     verb.check(config, as_json=json_)
 
 
+@app.command(hidden=True)
+def catalog(config: Config = None, json_: Json = False) -> None:
+    """List every endpoint with all that is known of it, and what is missing."""
+    from router.commands import catalog as verb
+
+    verb.catalog(config, as_json=json_)
+
+
 @app.command()
 def report(
     config: Config = None,

@@ -32,6 +32,7 @@ from router.dispatch.passing import Passing
 from router.dispatch.passthrough import Passthrough
 from router.dispatch.recent import RecentNames
 from router.endpoints.health import Health
+from router.endpoints.upkeep import Upkeep
 from router.explain.log import DecisionLog
 from router.intake.events import EventDesk
 from router.intake.feedback import FeedbackDesk
@@ -102,6 +103,11 @@ class Sidecar:
         self.keeper.find_lost = lambda: self.health.lost(
             self.keeper.current.configuration.catalog, time.monotonic()
         )
+        self.upkeep = Upkeep(
+            on_new_key=lambda: self._on_new_key(),
+            on_new_prices=lambda: self.keeper.file.ask() if self.keeper.file is not None else None,
+            clock=lambda: clock().epoch_s,
+        )
         self.observer = ObserverLine(state_dir, address, n_shards=n_shards) if observing else None
         self.decisions = DecisionLog(
             state_dir / "decisions",
@@ -113,6 +119,7 @@ class Sidecar:
         self.admission = Admission(entry.max_in_flight, max_queued=entry.max_queued)
         self.budget = BodyBudget(entry.max_held_bytes)
         self.failure: OSError | None = None  # why it could not start
+        self._on_new_key: Callable[[], None] = lambda: None  # until there is a loop
         recent, secrets, served = RecentNames(), self.keeper.secrets, self.keeper.served
         self.sealing = SealingKeys(secrets.keyring, configuration)
         seal = Seal(self.sealing.known)
@@ -202,7 +209,9 @@ class Sidecar:
                 return
 
     async def _start(self) -> None:
-        self.keeper.on_taken = partial(_on_loop, asyncio.get_running_loop(), self._follow)
+        loop = asyncio.get_running_loop()
+        self.keeper.on_taken = partial(_on_loop, loop, self._follow)
+        self._on_new_key = partial(_on_loop, loop, self._renew_keys)
         self._follow(self.keeper.current.configuration)
         self.writer.start()
         self.keeper.start()
@@ -210,6 +219,7 @@ class Sidecar:
         self.ids.start()
         self.thoughts.start()
         self.decisions.start()
+        self.upkeep.start()
         if self.observer is not None:
             await self.observer.start()
         _calm_collector()
@@ -219,6 +229,10 @@ class Sidecar:
         self.health.follow(configuration.catalog, time.monotonic())
         self.sealing.follow(configuration)
         self.keeper.names.add_all(views.names_of(configuration))
+        self.upkeep.follow(configuration.catalog)
+
+    def _renew_keys(self) -> None:
+        self.health.renew_keys(self.keeper.current.configuration.catalog, time.monotonic())
 
     async def _stop(self) -> None:
         await self.draws.stop()
@@ -227,6 +241,7 @@ class Sidecar:
         if self.observer is not None:
             await self.observer.stop()
         await self._upstream.aclose()
+        self.upkeep.stop()
         self.keeper.stop()
         self.feedback.close()
         await asyncio.to_thread(self.writer.close)
@@ -246,13 +261,9 @@ def _told_apart(clock: Callable[[], Moment], store_clock: StoreClock) -> Moment:
     return Moment(at.epoch_s, at.monotonic_s, store_clock.now_ms() - at.epoch_s * 1000)
 
 
-def _on_loop(
-    loop: asyncio.AbstractEventLoop,
-    follow: Callable[[Configuration], None],
-    configuration: Configuration,
-) -> None:
+def _on_loop(loop: asyncio.AbstractEventLoop, change: Callable[..., None], *of: object) -> None:
     """Call from another thread what changes things of the loop's."""
-    loop.call_soon_threadsafe(follow, configuration)
+    loop.call_soon_threadsafe(change, *of)
 
 
 def run(

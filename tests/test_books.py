@@ -13,7 +13,9 @@ from router.config.compiled import App
 from router.config.entries import AppEntry
 from router.dispatch.headers import forward_headers, returned_headers
 from router.endpoints.entries import DataClass
+from router.endpoints.keys import HeldKey
 from router.endpoints.providers import Provider as PassthroughProvider
+from router.endpoints.terms import HostingTerms
 from router.policy.callers import Caller
 from telemetry import events, frames, keys
 from telemetry.events import Flag, digest8
@@ -29,8 +31,9 @@ KEYED = (b"x-tenant-key", b"theirs")
 def provider_of(
     auth_header: tuple[bytes, bytes] | None = KEYED, *, client_auth: bool = False
 ) -> PassthroughProvider:
+    key = HeldKey(auth_header) if auth_header is not None else None
     return PassthroughProvider(
-        "p", "http://h/v1", auth_header, client_auth, None, DataClass.INTERNAL
+        "p", "http://h/v1", key, client_auth, HostingTerms(), DataClass.INTERNAL
     )
 
 

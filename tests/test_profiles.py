@@ -48,7 +48,7 @@ def excluded(found: Catalog, needs: int = 0, max_tokens: int | None = None) -> E
         max_tokens=max_tokens,
         translations=Translations(chat.parse(chat_body()), begun_at_s=0.0),
     )
-    return Filter(found).apply(demand, Health(), TokenSizes(), 0.0).reasons[0]
+    return Filter(found).apply(demand, Health(), TokenSizes(), 0.0, at_s=0.0).reasons[0]
 
 
 def chat_body(**more: Any) -> bytes:

@@ -458,7 +458,7 @@ RICH = {
 def test_every_exclusion_has_its_reason(asked: dict[str, Any], reasons: list[Any]) -> None:
     catalog = configuration(**RICH).catalog
 
-    found = Filter(catalog).apply(demand(**asked), Health(), TokenSizes(), 0.0)
+    found = Filter(catalog).apply(demand(**asked), Health(), TokenSizes(), 0.0, at_s=0.0)
 
     assert list(found.reasons) == reasons
     assert found.mask.tolist() == [r is None for r in reasons]
@@ -473,7 +473,7 @@ def test_open_breakers_and_full_endpoints_are_excluded() -> None:
         health.end(first, Result.SERVER, 0.0)
     health.begin(second, 0.0)
 
-    found = Filter(catalog).apply(demand(has_credential=True), health, TokenSizes(), 0.1)
+    found = Filter(catalog).apply(demand(has_credential=True), health, TokenSizes(), 0.1, at_s=0.1)
 
     assert list(found.reasons) == [Exclusion.BREAKER, Exclusion.IN_FLIGHT, None]
 

@@ -29,7 +29,8 @@ def problems(text: str) -> list[Problem]:
 @pytest.fixture
 def whole(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A sound configuration with every field that an example shows, and those nested deepest."""
-    for name in ("AZURE_KEY", "POINTSMAN_ADMIN_KEY", "MY_APP_KEY", "REDIS_URL"):
+    seals = ("POINTSMAN_SEAL", "POINTSMAN_SEAL_BEFORE")
+    for name in ("AZURE_KEY", "POINTSMAN_ADMIN_KEY", "MY_APP_KEY", "REDIS_URL", *seals):
         monkeypatch.setenv(name, f"redis://{name}")
     text = (ROOT / "docs/examples/pointsman.yaml").read_text()
     text = re.sub(r"^( *)# ([a-z_-]+: |- id: |  )", r"\1\2", text, flags=re.M)
@@ -45,13 +46,14 @@ def whole(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def fields(node: Any, where: Path_ = ()) -> Iterator[Path_]:
-    """Every field that is written; names of entries, settings and capabilities are none."""
+    """Every field that is written; names of entries, tiers, settings and capabilities are none."""
     parts = node.items() if isinstance(node, dict) else enumerate(node)
     for part, value in parts:
         at = (*where, part)
         if "params" in where or "capabilities" in where:
             continue
-        if isinstance(part, str) and not (len(where) == 1 and where[0] in NAMED):
+        is_name = (len(where) == 1 and where[0] in NAMED) or where[-1:] == ("tiers",)
+        if isinstance(part, str) and not is_name:
             yield at
         if isinstance(value, dict | list):
             yield from fields(value, at)

@@ -210,7 +210,7 @@ def test_the_process_archives_audits_and_calibrates(
         process = processes.start("jobs", "workers", *arguments)
 
         deadline = time.monotonic() + 40
-        while not client.exists(keys.CALIBRATION):
+        while client.exists(keys.CALIBRATION, keys.AVAILABILITY) < 2:
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.05)
@@ -220,6 +220,7 @@ def test_the_process_archives_audits_and_calibrates(
     found = json.loads(client.get(keys.AUDIT))
     assert (found["equal"], found["records"]) == (True, 40)
     assert json.loads(client.get(keys.CALIBRATION))["endpoints"][0]["labels"] > 0
+    assert json.loads(client.get(keys.AVAILABILITY))["endpoints"][0]["share"] == 1
     for line in (state_dir / "jobs.log").read_text().splitlines():
         json.loads(line)
 
@@ -315,7 +316,7 @@ def test_without_an_archive_what_waits_for_one_is_given_up(
     client.set(keys.ARCHIVER, "another")
     assert jobs.thaw() == 0, "it takes the records, and knows"
     client.set(keys.ARCHIVER, identity(state_dir / "archive"))  # as before there was none
-    assert jobs.check() == jobs.calibrate() == {}, "nothing is claimed or compared"
+    assert jobs.check() == jobs.calibrate() == jobs.measure() == {}, "nothing is claimed"
 
     assert jobs.thaw() == 1
 
@@ -344,7 +345,7 @@ def test_old_decisions_are_put_back_by_a_job(queue: Queue, client: Any, state_di
     assert life.audit().equal
 
 
-@pytest.mark.parametrize("job", [jobs.check, jobs.calibrate])
+@pytest.mark.parametrize("job", [jobs.check, jobs.calibrate, jobs.measure])
 def test_a_long_job_does_not_hold_up_what_is_said_of_old_decisions(
     job: Callable[[], object], queue: Queue, client: Any, state_dir: Path
 ) -> None:

@@ -20,7 +20,7 @@ from router.config.file import parse
 from router.config.places import places
 from router.config.reload import take
 from router.config.watch import WatchedFile
-from router.endpoints.entries import AuthEntry
+from router.endpoints.auth import AuthEntry
 from router.errors import ConfigError, Problem
 
 ROOT = Path(__file__).parent.parent

@@ -3,7 +3,7 @@
 - `console`: what a verb says, and how it ends
 - `state`: whether the state directory can be used
 - `inputs`: what verbs are given: configuration, store, archive, the sidecar's address
-- `check`, `switch`: the configuration, and routing on and off
+- `check`, `catalog`, `switch`: the configuration, its endpoints, and routing on and off
 - `key`: keys of callers
 - `supervisor`, `up`, `serve`: the running parts
 - `report`, `explain`, `feedback`: what people read and say

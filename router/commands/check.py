@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 from router.commands.console import BAD_INPUT, print_json, say
@@ -13,6 +15,7 @@ from router.config.entries import File
 from router.config.file import parse, read
 from router.config.masking import HIDDEN
 from router.config.places import NoHome, find_file
+from router.endpoints.terms import agreement_warnings
 from router.errors import ConfigError, Problem
 from telemetry.embedded import socket_path
 from telemetry.errors import StoreUnavailable
@@ -48,10 +51,25 @@ def check(config: Path | None, *, as_json: bool) -> None:
         "strategies": len(entries.all_strategies),
         "apps": len(entries.all_apps),
     }
+    warnings = agreement_warnings(_agreed(entries), time.time())
     if as_json:
-        print_json({"ok": True, "file": str(file), "problems": [], **counts})
+        sound = {"ok": True, "file": str(file), "problems": []}
+        print_json({**sound, **counts, "warnings": warnings})
     else:
+        for line in warnings:
+            say(line)
         print(f"{file}: ok, " + ", ".join(f"{n} {what}" for what, n in counts.items()))
+
+
+def _agreed(entries: File) -> Iterator[tuple[str, date | None]]:
+    """Yield what is used by agreement, and the last day of that."""
+    for endpoint in entries.endpoints:
+        provider = entries.providers.get(endpoint.provider or "")
+        agreement = endpoint.agreement or (provider and provider.agreement)
+        yield endpoint.id, agreement.until if agreement else None
+    for name, provider in entries.providers.items():
+        if provider.passthrough and provider.agreement:
+            yield name, provider.agreement.until
 
 
 def _problems_here(entries: File) -> Iterator[Problem]:

@@ -17,7 +17,7 @@ from router.config.key_lines import LEAST_DIGITS, KeyLine, find_keys, line_of_ap
 from router.config.keys import hashed, make_key, short_id
 from router.config.places import find_file
 from router.config.tree import Tree, parse_yaml
-from router.endpoints.entries import is_name
+from router.endpoints.entry import is_name
 from router.errors import ConfigError
 
 ONCE = "this key is shown once, and kept nowhere: only its digest goes into the file"

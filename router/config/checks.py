@@ -21,10 +21,10 @@ from router.config.entries import (
 from router.config.keys import digest_of, short_id
 from router.config.lines import shown
 from router.config.masking import HIDDEN, NO_KEY_HERE, Place, is_name_of_variable, masked
+from router.endpoints.auth import AuthEntry
 from router.endpoints.base_url import part_user, without_user
 from router.endpoints.entries import (
     TRANSLATED,
-    AuthEntry,
     Dialect,
     EndpointEntry,
     ProviderEntry,
@@ -63,7 +63,7 @@ def cross_check(entries: File) -> Iterator[tuple[Place, str, str]]:
         if app.mode is Mode.PINNED and app.endpoint is None:
             yield (*where, "mode"), "pinned", "name the endpoint: endpoint: <id>"
         for i, key in enumerate(app.keys):
-            yield from _check_auth((*where, "keys", i), key)
+            yield from _check_own_key((*where, "keys", i), key)
     yield from _check_keys(entries)
     yield from _check_server(entries)
 
@@ -80,6 +80,8 @@ def _check_keys(entries: File) -> Iterator[tuple[Place, str, str]]:
             places.append((("server", field), secret))
     seen: dict[bytes, Place] = {}
     for where, key in places:
+        if isinstance(key, AuthEntry) and key.command is not None:
+            continue  # it is refused, and not run for that
         try:
             digest = digest_of(key)
         except LookupError:
@@ -93,8 +95,8 @@ def _check_keys(entries: File) -> Iterator[tuple[Place, str, str]]:
         if isinstance(key, str):
             yield where, short_id(key), hint
         else:
-            source = HIDDEN if _is_hidden(key) else str(key.env or key.file)
-            yield (*where, "env" if key.env else "file"), source, hint
+            field, source = key.source
+            yield (*where, field), HIDDEN if _is_hidden(key) else source, hint
 
 
 def _check_endpoint(
@@ -149,7 +151,7 @@ def _check_one_auth(
 
 def _check_server(entries: File) -> Iterator[tuple[Place, str, str]]:
     server = entries.server
-    yield from _check_auth(("server", "admin_key"), server.admin_key)
+    yield from _check_own_key(("server", "admin_key"), server.admin_key)
     for field in SEALS:
         yield from _check_seal(("server", field), getattr(server, field))
     keyed = any(app.keys for app in entries.apps.values())
@@ -187,22 +189,31 @@ def address_problem(url: str, *, named: str) -> str | None:
     return None
 
 
+def _check_own_key(where: Place, key: object) -> Iterator[tuple[Place, str, str]]:
+    """Yield what is wrong with a key of ours or our callers': these do not end by themselves."""
+    if isinstance(key, AuthEntry) and key.command is not None:
+        hint = "only endpoints take their keys from a command; write {env: NAME} or {file: PATH}"
+        yield (*where, "command"), HIDDEN, hint
+    else:
+        yield from _check_auth(where, key)
+
+
 def _check_auth(where: Place, auth: object) -> Iterator[tuple[Place, str, str]]:
     if isinstance(auth, AuthEntry):
-        part, source = ("env", auth.env) if auth.env else ("file", str(auth.file))
+        part, source = auth.source
         if _is_hidden(auth):
             yield (*where, part), HIDDEN, NO_KEY_HERE
             return
         try:
-            auth.secret()
+            auth.require()
         except LookupError as error:
-            yield (*where, part), str(source), str(error)
+            yield (*where, part), source, str(error)
 
 
 def _check_seal(where: Place, auth: AuthEntry | None) -> Iterator[tuple[Place, str, str]]:
     """Yield a secret that is not there, or that whoever holds a decision id could guess."""
-    yield from _check_auth(where, auth)
-    if auth is None or _is_hidden(auth):
+    yield from _check_own_key(where, auth)
+    if auth is None or auth.command is not None or _is_hidden(auth):
         return
     with suppress(LookupError):
         if len(auth.secret()) < LEAST_CHARACTERS:
@@ -213,6 +224,8 @@ def _check_seal(where: Place, auth: AuthEntry | None) -> Iterator[tuple[Place, s
 
 def _is_hidden(auth: AuthEntry) -> bool:
     """Return whether a key itself was written where its source belongs."""
+    if auth.command is not None:
+        return any(masked(word) != word for word in auth.command)
     if auth.env is not None:
         return not is_name_of_variable(auth.env)
     return masked(str(auth.file)) != str(auth.file) and not auth.file_exists

@@ -22,8 +22,12 @@ from router.config.file import parse, read
 from router.config.keys import digest_of
 from router.config.process import ArchiveEntry, ServerEntry, StoreEntry
 from router.config.standing import why_forbidden
-from router.endpoints.catalog import Catalog, Endpoint, compile_catalog
-from router.endpoints.entries import AuthEntry, ModelEntry, TimeoutsEntry
+from router.endpoints.auth import AuthEntry
+from router.endpoints.catalog import Catalog, Endpoint
+from router.endpoints.compiling import compile_catalog
+from router.endpoints.entries import ModelEntry, TimeoutsEntry
+from router.endpoints.keys import KeyRing
+from router.errors import ConfigError, Problem
 from telemetry.events import digest8
 from telemetry.keyring import derived_key
 
@@ -151,16 +155,29 @@ def compile_text(text: str, *, file: str, secrets: bool = True) -> Configuration
         ConfigError: with every problem found.
     """
     entries = parse(text, file=file, secrets=secrets)
-    return compile_entries(entries, version=digest8("configuration", text), secrets=secrets)
+    try:
+        return compile_entries(entries, version=digest8("configuration", text), secrets=secrets)
+    except LookupError as error:  # a command that prints no key, or one that went since
+        raise ConfigError(file, [Problem(0, "auth", "missing", str(error))]) from None
 
 
-def compile_entries(entries: File, *, version: int, secrets: bool) -> Configuration:
-    """Return the configuration that entries mean; everything in them was checked before."""
+def compile_entries(
+    entries: File, *, version: int, secrets: bool, keys: KeyRing | None = None
+) -> Configuration:
+    """Return the configuration that entries mean; everything in them was checked before.
+
+    Args:
+        keys: those of the configuration that this one follows.
+
+    Raises:
+        LookupError: a key is not to be had.
+    """
     catalog = compile_catalog(
         {name: entry or ModelEntry() for name, entry in entries.models.items()},
         entries.providers,
         entries.endpoints,
         secrets=secrets,
+        before=keys,
     )
     strategies = {
         name: Strategy(

@@ -12,12 +12,11 @@ from router.config.process import ArchiveEntry, ServerEntry, StoreEntry
 from router.endpoints.entries import (
     DataClass,
     EndpointEntry,
-    Entry,
     ModelEntry,
-    Name,
     ProviderEntry,
     TimeoutsEntry,
 )
+from router.endpoints.entry import Entry, Name
 
 NO_INCUMBENT = "none"
 

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Discriminator, Tag
 from pydantic_core import PydanticCustomError
 
 from router.config.masking import NO_CALLERS_KEY_HERE
-from router.endpoints.entries import AuthEntry
+from router.endpoints.auth import AuthEntry
 
 HASHED = "sha256:"
 N_BYTES = 24

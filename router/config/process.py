@@ -11,7 +11,8 @@ from pydantic import AfterValidator, Field
 
 from router.config.keys import CallersKey
 from router.config.places import STORE_PREFIX, state_directory
-from router.endpoints.entries import AuthEntry, Entry
+from router.endpoints.auth import AuthEntry
+from router.endpoints.entry import Entry
 from telemetry.keys import DEFAULT_PREFIX
 
 MAX_HELD_BYTES = 256 << 20

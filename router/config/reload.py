@@ -60,7 +60,9 @@ def take(text: str, *, file: str, running: Configuration) -> Taken:
         if problems:
             raise ConfigError(file, problems)
     try:
-        configuration = compile_entries(held, version=version_of(text), secrets=True)
+        configuration = compile_entries(
+            held, version=version_of(text), secrets=True, keys=running.catalog.keys
+        )
     except LookupError as error:  # a key went between the check and now
         raise ConfigError(file, [Problem(0, "auth", "missing", str(error))]) from None
     return Taken(configuration, text, needs_restart)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from router.config.lines import Findings
 from router.config.masking import HIDDEN, Place, is_secret_place, no_key_at, shown_part
 from router.config.tree import Tree
-from router.endpoints.entries import Entry
+from router.endpoints.entry import Entry
 
 LIKENESS = 0.65
 """From which on one name is likely another's slip: `evn` is .67 like `env`, `value` .6 `azure`."""
@@ -85,6 +85,8 @@ def _misspelt_in(
     fields = _fields(model)
     for written in list(node):
         name = written
+        if written.lower() in model.foreign:
+            continue
         if written not in fields:
             left = [field for field in fields if field not in node]
             meant = meant_field(written, left)

@@ -64,7 +64,7 @@ def validate(tree: Tree) -> tuple[File | None, set[Place]]:
             continue
         wrong = _places(details, spots)
         for where, detail in wrong.items():
-            if not (is_below(where, repaired) or where in respelt or _is_emptied(where, repaired)):
+            if not (is_below(where, repaired) or where in respelt or _is_a_rest(where, repaired)):
                 _explain(where, detail, findings)
         repaired |= wrong.keys()
         if not all([_take_out(root, where, detail) for where, detail in wrong.items()]):
@@ -113,6 +113,11 @@ def _places(details: list[Any], spots: Spots) -> dict[Place, Any]:
         for where, detail in wrong.items()
         if where not in outer or not detail["type"].endswith("_type")
     }
+
+
+def _is_a_rest(where: Place, repaired: set[Place]) -> bool:
+    """Return whether a place is a way to sign in of which a part was wrong: the rest is none."""
+    return is_secret_place(where) and any(is_below(part, {where}) for part in repaired)
 
 
 def _take_out(root: Any, where: Place, detail: Any) -> bool:

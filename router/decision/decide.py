@@ -145,7 +145,9 @@ class Decider:
             category=beliefs.category(app, task_index),
             strategy=routing.strategy,
             route=with_law_in_force(route, choices, task_index, beliefs),
-            eligibility=constraints.apply(demand, self.health, self.sizes, at.monotonic_s),
+            eligibility=constraints.apply(
+                demand, self.health, self.sizes, at.monotonic_s, at_s=at.epoch_s
+            ),
             translations=translations,
             unit=unit,
             draw_key=draw_key,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from router.dialects.stream import EventStream, is_named_error
 from telemetry.wire.chat import AnswerPart, ChoicePart, has_failed, parse_part, says_something
@@ -30,13 +31,14 @@ class _Choice:
 class ChatStream(EventStream):
     """What one stream has shown so far."""
 
-    __slots__ = ("_choices", "_hide_usage", "_n_choices")
+    __slots__ = ("_choices", "_hide_usage", "_n_choices", "_tier")
 
     def __init__(self, *, hide_usage: bool, n_choices: int = 1) -> None:
         super().__init__()
         self._hide_usage = hide_usage
         self._n_choices = n_choices
         self._choices: dict[int, _Choice] = {}
+        self._tier: Any = None
 
     @property
     def finished(self) -> bool:
@@ -69,9 +71,10 @@ class ChatStream(EventStream):
         if self.id is None:
             self.id, self.model = id_of(chunk.id), id_of(chunk.model)
             self.fingerprint = id_of(chunk.system_fingerprint)
+        self._tier = chunk.service_tier or self._tier
         reported = chunk.reported
         if reported is not None:
-            self.usage = usage_of(reported) or self.usage
+            self.usage = usage_of(reported, self._tier) or self.usage
         if chunk.error:
             self.failed = self.told = True
         elif chunk.object == "error" or is_named_error(event):

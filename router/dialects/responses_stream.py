@@ -38,7 +38,7 @@ class ResponsesStream(NamedEventStream[ResponsesEvent]):
         if response is None:
             return
         self.id, self.model = id_of(response.id) or self.id, id_of(response.model) or self.model
-        self.usage = usage_of(response.usage) or self.usage
+        self.usage = usage_of(response.usage, response.service_tier) or self.usage
         if event.is_end:
             self.thoughts = tuple(dict.fromkeys((*self.thoughts, *response.thoughts)))
 

@@ -7,6 +7,7 @@
 - `time_limits`: how long a call is waited for
 - `redirects`: where a request goes in the end
 - `held`: a stream until it may be let go
+- `ending`: how one upstream call ended
 - `attempt`: one call to one endpoint
 - `asking`: how a call is put to an endpoint, and put again without what need not be sent
 - `answer_headers`: what the headers of an answer say of its decision

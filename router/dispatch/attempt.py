@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import httpx
 
-from router.beliefs.served import NOTHING_SEEN, Seen
 from router.dialects.request import Outgoing
 from router.dialects.unread import LateAnswer, UnreadStream
 from router.dispatch.codes import shown_code
+from router.dispatch.ending import Ending
 from router.dispatch.fates import (
     Fate,
     Refusal,
@@ -31,13 +31,13 @@ from router.dispatch.redirects import header_of, post
 from router.dispatch.time_limits import TimeLimits
 from router.endpoints.catalog import Endpoint
 from router.endpoints.health import Health
+from router.endpoints.machine_time import MachineTime
 from router.net.codings import CodedAnswer, decoded
 from router.net.connection import Header
 from router.net.deadline import Deadline
 from router.net.pool import Upstream, UpstreamResponse
 from telemetry.events import Result
 from telemetry.wire.sse import may_be_events
-from telemetry.wire.usage import Usage
 
 MAX_ANSWER_BYTES = 64 << 20
 COMMIT_S = 1.0
@@ -45,25 +45,6 @@ COMMIT_S = 1.0
 comes: some providers send white space until the answer is there, and clients wait on that."""
 MAX_ATTEMPTS = 3
 """More than one retry storm is not worth anybody's wait."""
-
-
-@dataclass(slots=True, eq=False)
-class Ending:
-    """How one upstream call ended, as far as it has."""
-
-    number: int = 1
-    result: Result = Result.OK
-    status: int = 0
-    began_at: float = 0.0  # monotonic seconds
-    latency_s: float = 0.0
-    ttft_s: float | None = None
-    usage: Usage | None = None
-    answer_id: str | None = None
-    container: str | None = None  # of the provider's, in which the answer ran tools
-    model: str | None = None  # who answered, as the answer says
-    fingerprint: str | None = None
-    seen: Seen = NOTHING_SEEN  # of these two
-    thoughts: tuple[str, ...] = ()  # their marks
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -159,6 +140,7 @@ class Dispatcher:
 
     upstream: Upstream
     health: Health
+    machines: MachineTime = field(default_factory=MachineTime)
 
     async def attempt(self, attempt: Attempt, sending: Sending) -> Reply:
         """Make one upstream call; return its answer once it may be let go.
@@ -168,6 +150,8 @@ class Dispatcher:
             StreamOptionsRefused, ThoughtsRefused: there is none, because of what need not be sent.
         """
         now = attempt.began_at = time.monotonic()
+        if attempt.endpoint.terms.is_subscribed:
+            attempt.had_headroom = self.health.had_headroom(attempt.endpoint.digest, now)
         limits = attempt.limits
         first_s = limits.first_token_s if sending.streamed else limits.answer_s
         limit_s = max(min(first_s, attempt.deadline - now), 0.0)

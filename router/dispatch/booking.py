@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from router.beliefs.kept import release_key
@@ -10,7 +11,8 @@ from router.config.compiled import App
 from router.config.entries import Learn
 from router.decision.decide import Decision
 from router.decision.seal import Seal
-from router.dispatch.attempt import Ending
+from router.dispatch.attempt import Attempt
+from router.dispatch.ending import Ending
 from router.dispatch.recent import RecentNames
 from router.endpoints.catalog import Endpoint
 from telemetry import events
@@ -279,9 +281,29 @@ def outcome(
     )
 
 
-def cost_nano(endpoint: Endpoint, attempt: Ending) -> int | None:
-    """Return the list price of an attempt in nano-USD; None where usage or price is not known."""
-    usage = attempt.usage
-    if usage is None:
+def cost_nano(attempt: Attempt, *, at_s: float) -> int | None:
+    """Return what an attempt cost in nano-USD; None where usage or price is not known.
+
+    That is what it cost more than not to make it: nothing where a subscription had room for it,
+    and of a machine that is paid by the hour its share while it was busy.
+
+    Args:
+        at_s: epoch seconds.
+    """
+    endpoint, usage = attempt.endpoint, attempt.usage
+    prices = endpoint.prices
+    if endpoint.terms.is_subscribed and attempt.had_headroom:
+        return 0 if usage is not None else None
+    if prices is None:
         return None
-    return endpoint.cost_nano(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
+    if prices.only is not None:
+        return None if usage is None else prices.only.nano(usage)
+    tier = None
+    if prices.has_tiers and attempt.outgoing is not None and usage is not None:
+        tier = usage.tier or _asked_tier(attempt.outgoing.fields(endpoint))
+    return prices.nano(usage, at_s, tier=tier, machine_s=attempt.machine_s)
+
+
+def _asked_tier(fields: Mapping[str, bytes]) -> str | None:
+    """Return the service tier that a call asks for."""
+    return fields.get("service_tier", b"").decode("utf-8", "replace").strip(' "') or None

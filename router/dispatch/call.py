@@ -223,7 +223,10 @@ class _Call:
             hold=Hold.END if self.buffers else Hold.CONTENT if waits else Hold.NOTHING,
         )
         self.under_way.append(attempt)
-        self.home.dispatcher.health.begin(endpoint.digest, time.monotonic())
+        now = time.monotonic()
+        self.home.dispatcher.health.begin(endpoint.digest, now)
+        if endpoint.has_machine:
+            attempt.machine_s = self.home.dispatcher.machines.begin(endpoint.digest, now)
         return attempt
 
     def beside_s(self, attempt: Attempt) -> float:
@@ -311,29 +314,32 @@ class _Call:
             attempt.result = result
             attempt.latency_s = time.monotonic() - attempt.began_at
         booking, context, endpoint = self.home.booking, self.decision.context, attempt.endpoint
-        self.home.dispatcher.health.end(
+        health, now = self.home.dispatcher.health, time.monotonic()
+        health.end(
             endpoint.digest,
             said_of_endpoint(
                 attempt.result,
                 client_auth=endpoint.client_auth,
                 silent_s=0.0 if attempt.status else attempt.latency_s,
             ),
-            time.monotonic(),
+            now,
             began_at=attempt.began_at,
             retry_after_s=retry_after_s,
         )
+        if attempt.result is Result.REFUSED and endpoint.key is not None:
+            endpoint.key.doubt()
         if final and attempt.result is Result.OK:
-            health = self.home.dispatcher.health
-            note_answered(
-                endpoint, self.failures, health, fields=self.asking.fields, now=time.monotonic()
-            )
+            note_answered(endpoint, self.failures, health, fields=self.asking.fields, now=now)
         flags = self.flags | (STREAMED if self.request.streamed else 0) | (FINAL if final else 0)
         if attempt.outgoing is not None and attempt.outgoing.is_translated:
             flags |= TRANSLATED
         if self.promised:
             flags |= PROMISED
         flags |= booking.note_served(endpoint, attempt)
-        spent_nano = cost_nano(endpoint, attempt)
+        if endpoint.has_machine:
+            machines, begun_at = self.home.dispatcher.machines, attempt.machine_s
+            attempt.machine_s = machines.end(endpoint.digest, now, begun_at)
+        spent_nano = cost_nano(attempt, at_s=time.time())
         sent = attempt.outgoing
         is_as_it_came = sent is not None and (sent.is_translated or not sent.left_out)
         if attempt.usage is not None and is_as_it_came:

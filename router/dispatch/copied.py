@@ -12,7 +12,7 @@ from router.dialects.errors import dialect_of
 from router.dialects.messages_stream import MessagesStream
 from router.dialects.responses_stream import ResponsesStream
 from router.dialects.stream import AnswerStream
-from router.dispatch.attempt import Ending
+from router.dispatch.ending import Ending
 from router.endpoints.catalog import CALL_PATHS
 from router.endpoints.entries import Dialect
 from router.net.asgi import Header

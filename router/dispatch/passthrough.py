@@ -323,7 +323,7 @@ async def _carry_out(
 
 def _check(provider: Provider, passed: Passed) -> None:
     entry = passed.caller.app.entry
-    if passed.data_class.level > provider.max_data_class.level:
+    if passed.data_class.level > provider.class_at(time.time()).level:
         raise NoCandidates({provider.name: "data_class"})
     if entry.regions and provider.region not in entry.regions:
         raise NoCandidates({provider.name: "region"})

@@ -115,6 +115,7 @@ class Breaker:
     outage_ended_at: float = _NEVER  # when it closed after having been open for `OUTAGE_S`
     rate_headers: RateHeaders = ()  # the last that it sent
     empty_until: float = _NEVER  # it said itself that nothing is left until then
+    spent_until: float = _NEVER  # the same, however long that is
     suspensions: Suspensions = field(default_factory=Suspensions)
     refuses_stream_options: bool = False
     refused_thoughts: set[str] = field(default_factory=set)  # by marks
@@ -186,7 +187,17 @@ class Breaker:
             if new_key or trouble is Trouble.MISCONFIGURED:
                 circuit.succeed(now)
         if new_key:
-            self.empty_until = _NEVER
+            self.empty_until = self.spent_until = _NEVER
+        self._settle(now, probed=False)
+
+    def renew_key(self, now: float) -> None:
+        """Forget what the key before was refused for: of how the endpoint does a new one says none.
+
+        What it was learnt to refuse stays: keys of some hours are renewed all day.
+        """
+        for trouble in (Trouble.MISCONFIGURED, Trouble.EXHAUSTED):
+            self.circuits[trouble].succeed(now)
+        self.empty_until = self.spent_until = _NEVER
         self._settle(now, probed=False)
 
     def _fail(

@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence, Set
+import time
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field, replace
+from datetime import date
 
-import httpx
 import numpy as np
 from numpy.typing import NDArray
 
 from bandit.posterior import Arms
-from router.endpoints.base_url import part_user
 from router.endpoints.capabilities import Reasoning
-from router.endpoints.entries import (
-    DEFAULT_DIALECT,
-    TRANSLATED,
-    Auth,
-    AuthEntry,
-    DataClass,
-    Dialect,
-    EndpointEntry,
-    LimitsEntry,
-    ModelEntry,
-    ProviderEntry,
-    TimeoutsEntry,
-    TranslateEntry,
-)
-from router.endpoints.model_names import is_same_model
-from router.endpoints.profile import ModelProfile, profile_of
-from router.endpoints.providers import Claims, Provider, claims_of
+from router.endpoints.entries import DataClass, Dialect, LimitsEntry, TimeoutsEntry
+from router.endpoints.keys import HeldKey, KeyRing
+from router.endpoints.maintenance import MaintenanceWindow
+from router.endpoints.profile import ModelProfile
+from router.endpoints.providers import Claims, Provider, class_under
+from router.endpoints.rates import NANO_PER_TOKEN, PriceList
+from router.endpoints.terms import HostingTerms
 from router.net.pool import Target
-from telemetry.events import digest8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,14 +36,15 @@ class Endpoint:
     targets: dict[Dialect, Target]  # of each that it speaks
     translated: dict[Dialect, Dialect]  # of calls that it takes: into which that it speaks
     drop: frozenset[str]  # what a translation may leave out
-    auth_header: tuple[bytes, bytes] | None
+    key: HeldKey | None
     client_auth: bool
     params: dict[str, bytes]  # name -> JSON
-    nano_in: float | None  # nano-USD a token
-    nano_out: float | None
-    nano_cached: float | None
-    region: str | None
+    prices: PriceList | None
+    has_machine: bool  # that is paid by the hour, now or later
+    terms: HostingTerms
+    windows: tuple[MaintenanceWindow, ...]  # of maintenance
     max_data_class: DataClass
+    says_class: bool  # that one; else nobody did
     timeouts: TimeoutsEntry
     limits: LimitsEntry
     profile: ModelProfile
@@ -73,6 +62,20 @@ class Endpoint:
     def spoken_for(self, dialect: Dialect) -> Dialect:
         """Return the dialect in which a call of one that it takes goes to it."""
         return dialect if dialect in self.dialects else self.translated[dialect]
+
+    @property
+    def auth_header(self) -> tuple[bytes, bytes] | None:
+        """The key that it is called with now, if that is ours."""
+        return self.key.header if self.key is not None else None
+
+    @property
+    def region(self) -> str | None:
+        """Where it is."""
+        return self.terms.region
+
+    def class_at(self, at_s: float) -> DataClass:
+        """Return the most sensitive class that it may receive at a moment, in epoch seconds."""
+        return class_under(self.max_data_class, self.terms, at_s)
 
     @property
     def target(self) -> Target:
@@ -105,16 +108,6 @@ class Endpoint:
         """What it can do, as bits of `Needs`."""
         return self.profile.capabilities
 
-    def cost_nano(self, tokens_in: int, tokens_out: int, tokens_cached: int) -> int | None:
-        """Return the list price of a call in nano-USD, or None where no price is known."""
-        if self.nano_in is None or self.nano_out is None:
-            return None
-        cached = min(tokens_cached, tokens_in)
-        cheap = self.nano_in if self.nano_cached is None else self.nano_cached
-        return round(
-            (tokens_in - cached) * self.nano_in + cached * cheap + tokens_out * self.nano_out
-        )
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Catalog:
@@ -130,6 +123,7 @@ class Catalog:
     key_headers: frozenset[bytes]  # names in which some provider's key travels
     spoken: frozenset[Dialect]  # by some endpoint
     taken: frozenset[Dialect]  # those, and what is translated into them
+    keys: KeyRing = field(repr=False)
     arms: Arms = field(repr=False)
 
     def passthrough(self, path: str, *, by_anthropics: bool = False) -> Provider | None:
@@ -137,41 +131,15 @@ class Catalog:
         return self.claims.taker(path, by_anthropics=by_anthropics)
 
     @property
+    def agreed(self) -> Iterator[tuple[str, date | None]]:
+        """Who is used by agreement, and the last days of that."""
+        yield from ((e.id, e.terms.agreed_until) for e in self.endpoints)
+        yield from ((one.name, one.terms.agreed_until) for one in self.claims)
+
+    @property
     def digests(self) -> NDArray[np.uint64]:
         """(n_arms,) identity digests."""
         return np.array([e.digest for e in self.endpoints], dtype=np.uint64)
-
-
-def compile_catalog(
-    models: dict[str, ModelEntry],
-    providers: dict[str, ProviderEntry],
-    entries: Sequence[EndpointEntry],
-    *,
-    secrets: bool = True,
-) -> Catalog:
-    """Return the catalog; everything in it was checked before.
-
-    Args:
-        secrets: False leaves keys out, for whoever reads reports and sends nothing.
-
-    Raises:
-        LookupError: a key is missing.
-    """
-    groups: dict[tuple[str, ...], int] = {}
-    families: dict[str, int] = {}
-    family_of_group: list[int] = []
-    endpoints: list[Endpoint] = []
-    for index, entry in enumerate(entries):
-        key = entry.group_key
-        if key not in groups:
-            groups[key] = len(groups)
-            family_of_group.append(families.setdefault(entry.model, len(families)))
-        provider = providers.get(entry.provider or "", ProviderEntry())
-        model = models.get(entry.model, ModelEntry())
-        endpoints.append(_endpoint(index, entry, provider, model, groups[key], secrets))
-    claims = claims_of(providers, _compiled_providers(providers, secrets))
-    kin = tuple((group,) for group in range(len(groups)))
-    return _assembled(endpoints, family_of_group, kin, claims)
 
 
 def split_off(catalog: Catalog, digests: Set[int]) -> Catalog:
@@ -192,20 +160,29 @@ def split_off(catalog: Catalog, digests: Set[int]) -> Catalog:
         for number, group in enumerate(declared)
     )
     family = [int(catalog.arms.family[group]) for group in declared]
-    return _assembled(endpoints, family, kin, catalog.claims)
+    return assembled(endpoints, family, kin, catalog.claims, catalog.keys)
 
 
-def _assembled(
+def assembled(
     endpoints: list[Endpoint],
     family_of_group: list[int],
     kin: tuple[tuple[int, ...], ...],
     claims: Claims,
+    keys: KeyRing,
 ) -> Catalog:
+    """Return the catalog of endpoints, with all that follows from them.
+
+    Args:
+        family_of_group: groups of one model share a number.
+        kin: by group, see `Catalog`.
+    """
     by_model: dict[str, list[Endpoint]] = {}
     for endpoint in endpoints:
         for name in {endpoint.model, endpoint.upstream_model}:
             by_model.setdefault(name, []).append(endpoint)
     group = np.array([e.group for e in endpoints], dtype=np.intp)
+    at_s = time.time()
+    marginal = np.array([_marginal(e, at_s) for e in endpoints])
     return Catalog(
         endpoints=tuple(endpoints),
         by_id={e.id: e for e in endpoints},
@@ -219,60 +196,15 @@ def _assembled(
         key_headers=frozenset(to.auth_header[0] for to in (*endpoints, *claims) if to.auth_header),
         spoken=frozenset(dialect for e in endpoints for dialect in e.dialects),
         taken=frozenset(dialect for e in endpoints for dialect in Dialect if e.takes(dialect)),
+        keys=keys,
         arms=Arms(
             group=group,
             family=np.array(family_of_group, dtype=np.intp),
-            input_usd_per_mtok=_prices([e.nano_in for e in endpoints]),
-            output_usd_per_mtok=_prices([e.nano_out for e in endpoints]),
+            input_usd_per_mtok=marginal[:, 0],
+            output_usd_per_mtok=marginal[:, 1],
+            machine_usd_per_s=marginal[:, 2],
             compared=np.array([e.may_split for e in endpoints], dtype=np.bool_),
         ),
-    )
-
-
-def _endpoint(
-    index: int,
-    entry: EndpointEntry,
-    provider: ProviderEntry,
-    model: ModelEntry,
-    group: int,
-    secrets: bool,
-) -> Endpoint:
-    base_url, signed_in = part_user(entry.base_url or provider.base_url or "")
-    auth = entry.auth or provider.auth or "none"
-    upstream_model = entry.upstream_model or entry.model
-    params = json.dumps(entry.params, sort_keys=True)
-    prices = entry.prices
-    cached = prices.cached_input_usd_per_mtok if prices else None
-    said = entry.dialects or provider.dialects
-    dialects = said or [DEFAULT_DIALECT]
-    translate = entry.translate or provider.translate
-    return Endpoint(
-        index=index,
-        id=entry.id,
-        model=entry.model,
-        upstream_model=upstream_model,
-        served_as=None if entry.opaque else _answer_names(entry, upstream_model),
-        provider=entry.provider or "",
-        dialects=frozenset(dialects),
-        targets={d: Target.of(httpx.URL(_call_url(base_url, auth, d))) for d in dialects},
-        translated=_translated(dialects, translate),
-        drop=frozenset(translate.drop if translate else ()),
-        auth_header=(signed_in or _auth_header(auth)) if secrets else None,
-        client_auth=auth == "client",
-        params={name: json.dumps(value).encode() for name, value in entry.params.items()},
-        nano_in=float(prices.input_usd_per_mtok) * 1e3 if prices else None,
-        nano_out=float(prices.output_usd_per_mtok) * 1e3 if prices else None,
-        nano_cached=float(cached) * 1e3 if cached is not None else None,
-        region=entry.region or provider.region,
-        max_data_class=entry.max_data_class or provider.max_data_class or DataClass.INTERNAL,
-        timeouts=entry.timeouts,
-        limits=entry.limits,
-        profile=profile_of(model, entry, said),
-        stream_usage=entry.stream_usage,
-        digest=digest8(entry.id, entry.provider or "", base_url, upstream_model, params),
-        group=group,
-        forwarded=_names(entry.forward_headers or provider.forward_headers),
-        may_split=entry.equivalent is None,
     )
 
 
@@ -287,28 +219,6 @@ def speakers(endpoints: Iterable[Endpoint], dialect: Dialect) -> tuple[Endpoint,
     return (*native, *translating)
 
 
-def _translated(
-    dialects: Sequence[Dialect], translate: TranslateEntry | None
-) -> dict[Dialect, Dialect]:
-    """Return what calls of each dialect that is not spoken are translated into."""
-    out = {}
-    for dialect in translate.calls_of if translate else ():
-        into = next((to for to in TRANSLATED[dialect] if to in dialects), None)
-        if into is not None and dialect not in dialects:
-            out[dialect] = into
-    return out
-
-
-def _answer_names(entry: EndpointEntry, upstream_model: str) -> tuple[str, ...]:
-    """Return the names that its answers may carry.
-
-    The model's own is one where the provider calls it something else, as a deployment is called;
-    where the provider's name is one of its versions, no other version is meant.
-    """
-    names = upstream_model, *entry.served_as
-    return names if is_same_model(entry.model, upstream_model) else (*names, entry.model)
-
-
 CALL_PATHS = {
     Dialect.CHAT: "chat/completions",
     Dialect.MESSAGES: "messages",
@@ -319,53 +229,16 @@ CALL_PATHS = {
 """Below the version."""
 
 
-def _call_url(base_url: str, auth: Auth, dialect: Dialect) -> str:
-    path = CALL_PATHS[dialect]
-    if isinstance(auth, AuthEntry) and auth.azure:
-        path = f"openai/deployments/{auth.azure.deployment}/{path}"
-        return f"{base_url}/{path}?api-version={auth.azure.api_version}"
-    return f"{base_url}/{path}"
+def _marginal(endpoint: Endpoint, at_s: float) -> tuple[float, float, float]:
+    """Return what one more call costs: USD a million tokens in and out, and USD a machine's second.
 
-
-def _auth_header(auth: Auth) -> tuple[bytes, bytes] | None:
-    if not isinstance(auth, AuthEntry):
-        return None
-    secret = auth.secret()
-    if auth.azure:
-        return b"api-key", secret.encode()
-    if auth.header:
-        return auth.header.lower().encode(), secret.encode()
-    return b"authorization", b"Bearer " + secret.encode()
-
-
-def _compiled_providers(entries: dict[str, ProviderEntry], secrets: bool) -> dict[str, Provider]:
-    """Return the providers that take something that is not listed."""
-    return {
-        name: _provider(name, entry, secrets)
-        for name, entry in entries.items()
-        if entry.passthrough
-    }
-
-
-def _provider(name: str, entry: ProviderEntry, secrets: bool) -> Provider:
-    auth = entry.auth or "none"
-    base_url, signed_in = part_user(entry.base_url or "")
-    return Provider(
-        name=name,
-        digest=digest8("passthrough", name),
-        base_url=base_url,
-        auth_header=(signed_in or _auth_header(auth)) if secrets else None,
-        client_auth=auth == "client",
-        region=entry.region,
-        max_data_class=entry.max_data_class or DataClass.INTERNAL,
-        forwarded=_names(entry.forward_headers),
-        shares_state=entry.passthrough_state == "shared",
-    )
-
-
-def _names(headers: Sequence[str] | None) -> frozenset[bytes]:
-    return frozenset(name.lower().encode() for name in headers or ())
-
-
-def _prices(nano: list[float | None]) -> NDArray[np.float64]:
-    return np.array([np.nan if n is None else n / 1e3 for n in nano])
+    NaN where no price is known; nothing under a subscription.
+    """
+    if endpoint.terms.is_subscribed:
+        return 0.0, 0.0, 0.0
+    if endpoint.prices is None:
+        return np.nan, np.nan, 0.0
+    tariff = endpoint.prices.at(at_s)
+    usual = tariff.usual.usual
+    in_usd, out_usd = (nano / NANO_PER_TOKEN for nano in (usual.tokens_in, usual.tokens_out))
+    return in_usd, out_usd, tariff.usd_per_s

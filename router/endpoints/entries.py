@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from decimal import Decimal
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
@@ -23,39 +17,13 @@ from pydantic import (
     model_validator,
 )
 
+from router.endpoints.auth import Auth
 from router.endpoints.base_url import check_base_url
 from router.endpoints.capabilities import LISTED, Capability, Reasoning
-from router.endpoints.scalars import as_meant, kinds_of
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@+-]{0,127}")
-
-
-def is_name(text: str) -> bool:
-    """Return whether a text may be a name."""
-    return _NAME.fullmatch(text) is not None
-
-
-def _checked_name(value: str) -> str:
-    if not is_name(value):
-        raise ValueError("use 1 to 128 letters, digits and . _ / @ + -; no spaces, no colons")
-    return value
-
-
-Name = Annotated[str, AfterValidator(_checked_name)]
-"""Ids and names appear in headers and metrics."""
-
-
-class Entry(BaseModel):
-    """Base of all configuration entries: a key that is not known is an error, not a comment."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _is_as_meant(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse what only looks like a number or a truth value; others would be read into it."""
-        field = cls.model_fields[info.field_name or ""]
-        return as_meant(value, kinds_of(field.annotation))
+from router.endpoints.entry import Entry, HeaderName, Name, Tokens, list_or_map
+from router.endpoints.prices import Prices
+from router.endpoints.scalars import as_meant
+from router.endpoints.terms import TermsEntry
 
 
 class Dialect(StrEnum):
@@ -95,22 +63,14 @@ SENSITIVE = DataClass.CONFIDENTIAL
 """From here on nothing is explored."""
 
 
-Tokens = Annotated[int, Field(gt=0, le=1_000_000_000)]
-"""A hundred times the longest context that there is."""
-
-
 def _truth(value: Any) -> Any:
     return as_meant(value, frozenset({bool}))
-
-
-def _list_or_map(value: object) -> str:
-    return "map" if isinstance(value, dict) else "list"
 
 
 Capabilities = Annotated[
     Annotated[list[Capability], Tag("list")]
     | Annotated[dict[Capability, Annotated[bool, BeforeValidator(_truth)]], Tag("map")],
-    Discriminator(_list_or_map),
+    Discriminator(list_or_map),
 ]
 
 
@@ -149,88 +109,6 @@ class ProfileEntry(Entry):
 
 class ModelEntry(ProfileEntry):
     """A model, wherever it is hosted."""
-
-
-class AzureEntry(Entry):
-    """How Azure names a model in the path."""
-
-    deployment: str
-    api_version: str
-
-
-HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
-
-
-class AuthEntry(Entry):
-    """Where an endpoint's key comes from, and how it is sent."""
-
-    env: str | None = None
-    file: Path | None = None
-    header: HeaderName | None = None
-    """Unnamed: `Authorization: Bearer`."""
-    azure: AzureEntry | None = None
-
-    @model_validator(mode="after")
-    def _one_source(self) -> AuthEntry:
-        if (self.env is None) == (self.file is None):
-            raise ValueError("name the key's source: exactly one of env and file")
-        return self
-
-    @property
-    def file_exists(self) -> bool:
-        """Whether there is such a file."""
-        return self.file is not None and os.path.exists(self.file)  # an overlong name is none
-
-    def secret(self) -> str:
-        """Return the key.
-
-        Raises:
-            LookupError: the variable is not set, or the file cannot be read; names the fix.
-        """
-        if self.env is not None:
-            value = os.environ.get(self.env, "").strip()
-            if not value:
-                raise LookupError(f"environment variable {self.env} is not set; export it")
-            return _sound(value, self.env)
-        assert self.file is not None
-        try:
-            value = self.file.read_text().strip()
-        except OSError as error:
-            raise LookupError(f"{self.file} cannot be read ({error.strerror})") from None
-        except UnicodeDecodeError:
-            raise LookupError(f"{self.file} holds no text") from None
-        if not value:
-            raise LookupError(f"{self.file} is empty")
-        return _sound(value, str(self.file))
-
-
-def _sound(secret: str, source: str) -> str:
-    if not secret.isascii() or not secret.isprintable():
-        raise LookupError(f"{source} holds characters that no header may carry")
-    return secret
-
-
-def _kind_of_auth(value: object) -> str:
-    return "word" if isinstance(value, str) else "key"
-
-
-Auth = Annotated[
-    Annotated[AuthEntry, Tag("key")] | Annotated[Literal["client", "none"], Tag("word")],
-    Discriminator(_kind_of_auth),
-]
-
-
-Price = Annotated[Decimal, Field(ge=0, le=100_000)]
-"""USD a million tokens. The dearest that is sold costs some hundreds; the bound keeps out prices of
-other units, and costs that no sum of theirs could tell apart."""
-
-
-class PricesEntry(Entry):
-    """List prices; USD a million tokens."""
-
-    input_usd_per_mtok: Price
-    output_usd_per_mtok: Price
-    cached_input_usd_per_mtok: Price | None = None
 
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -276,7 +154,9 @@ class TranslateEntry(Entry):
     """Which calls an endpoint takes that come in a dialect which it does not speak."""
 
     calls_of: Annotated[list[Dialect], Field(min_length=1, alias="from")]
-    drop: list[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]] = []
+    drop: list[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]] = Field(
+        default_factory=list
+    )
     """What may be left out though it means something: types of provider-run tools, `store`,
     `reasoning`."""
 
@@ -290,14 +170,13 @@ class TranslateEntry(Entry):
         return value
 
 
-class Hosting(Entry):
+class Hosting(TermsEntry):
     """What a provider says once for all its endpoints, and an endpoint may say for itself."""
 
     base_url: str | None = None
     auth: Auth | None = None
     dialects: Annotated[list[Dialect], Field(min_length=1)] | None = None
     translate: TranslateEntry | None = None
-    region: str | None = None
     max_data_class: DataClass | None = None
     forward_headers: list[HeaderName] | None = None  # beside those that travel anyway
 
@@ -372,7 +251,7 @@ class EndpointEntry(Hosting, ProfileEntry):
     served_as: list[UpstreamName] = Field(default_factory=list)
     """Names that its answers may carry, beside that of the model and those of its versions."""
     params: dict[str, Any] = Field(default_factory=dict)
-    prices: PricesEntry | None = None
+    prices: Prices | None = None
     timeouts: TimeoutsEntry = TimeoutsEntry()
     limits: LimitsEntry = LimitsEntry()
     equivalent: bool | None = None

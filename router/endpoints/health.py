@@ -48,6 +48,21 @@ class Health:
                     known.discard(digest)
         self._keys = keys
 
+    def renew_keys(self, catalog: Catalog, now: float) -> None:
+        """Take note of keys that are other ones, of the same catalog."""
+        for endpoint in catalog.endpoints:
+            digest, key = endpoint.digest, endpoint.auth_header
+            if key != self._keys.get(digest):
+                self._keys[digest] = key
+                if digest in self.breakers:
+                    self.breakers[digest].renew_key(now)
+                    self._file(digest, now)
+
+    def had_headroom(self, digest: int, now: float) -> bool:
+        """Return whether the endpoint's last word was not that nothing is left of its limits."""
+        found = self.breakers.get(digest)
+        return found is None or now >= found.spent_until
+
     def is_blocked(self, digest: int, now: float) -> bool:
         """Return whether the endpoint may not be called now, while another one may serve."""
         if digest not in self.troubled:
@@ -131,6 +146,7 @@ class Health:
             empty_for_s = read_headroom(found, now_s=now_s).empty_for_s
             if empty_for_s > 0:
                 breaker.empty_until = now + min(empty_for_s, LONGEST_PAUSE_S)
+                breaker.spent_until = now + empty_for_s
                 self._file(digest, now)
 
     def note_refusal(self, digest: int, refused: Refused, now: float) -> bool:

@@ -32,11 +32,11 @@ class ModelProfile:
     def as_json(self) -> dict[str, Any]:
         """Return every value beside where it comes from."""
         return {
-            "dialects": _told(self.dialects, [DEFAULT_DIALECT]),
-            "context_tokens": _told(self.context_tokens, None),
-            "output_tokens": _told(self.output_tokens, None),
-            "reasoning": _told(self.reasoning, None),
-            "capabilities": {c.value: _told(self.said.get(c), True) for c in Capability},
+            "dialects": told(self.dialects, [DEFAULT_DIALECT]),
+            "context_tokens": told(self.context_tokens, None),
+            "output_tokens": told(self.output_tokens, None),
+            "reasoning": told(self.reasoning, None),
+            "capabilities": {c.value: told(self.said.get(c), True) for c in Capability},
         }
 
 
@@ -68,7 +68,8 @@ def _reasoning(asked_by: Reasoning | None, is_able: bool | None) -> Reasoning | 
     return None if is_able and asked_by is Reasoning.NEVER else asked_by
 
 
-def _told(declared: Any, default: Any) -> dict[str, Any]:
+def told(declared: Any, default: Any) -> dict[str, Any]:
+    """Return a value beside where it comes from; None was not declared."""
     if declared is None:
         return {"value": default, "source": Provenance.DEFAULT.value}
     return {"value": declared, "source": Provenance.DECLARED.value}

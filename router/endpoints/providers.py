@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from router.endpoints.entries import DataClass, Dialect, PassthroughEntry, ProviderEntry
+from router.endpoints.keys import HeldKey
+from router.endpoints.terms import HostingTerms
 
 DIALECT_PATHS = {
     "chat": Dialect.CHAT,
@@ -28,14 +30,35 @@ class Provider:
 
     name: str
     base_url: str
-    auth_header: tuple[bytes, bytes] | None
+    key: HeldKey | None
     client_auth: bool
-    region: str | None
+    terms: HostingTerms
     max_data_class: DataClass
     forwarded: frozenset[bytes] = frozenset()
     query: bytes = b""  # of every URL
     digest: int = 0  # what it is known by, where something lies at it
     shares_state: bool = False  # apps may see what others left there under our key
+
+    @property
+    def auth_header(self) -> tuple[bytes, bytes] | None:
+        """The key that it is called with now, if that is ours."""
+        return self.key.header if self.key is not None else None
+
+    @property
+    def region(self) -> str | None:
+        """Where it is."""
+        return self.terms.region
+
+    def class_at(self, at_s: float) -> DataClass:
+        """Return the most sensitive class that it may receive at a moment, in epoch seconds."""
+        return class_under(self.max_data_class, self.terms, at_s)
+
+
+def class_under(most: DataClass, terms: HostingTerms, at_s: float) -> DataClass:
+    """Return a class, and after the end of the agreement that it rested on no more than usual."""
+    if most.level > DataClass.INTERNAL.level and terms.has_lapsed(at_s):
+        return DataClass.INTERNAL
+    return most
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,7 +17,7 @@ from router.config.compiled import Configuration
 from router.config.entries import GENERAL
 from router.decision.seal import Seal
 from router.dispatch import booking
-from router.dispatch.attempt import Ending
+from router.dispatch.ending import Ending
 from router.dispatch.recent import RecentNames
 from router.endpoints.catalog import Endpoint
 from router.errors import RequestRejected
@@ -171,11 +171,9 @@ class EventDesk:
         )
         ended = _ended(data)
         cost = None if data.cost_usd is None else round(data.cost_usd * 1e9)
-        if cost is None and data.tokens_out is not None and ended.usage is not None:
-            used = ended.usage
-            cost = endpoint.cost_nano(
-                used.prompt_tokens, used.completion_tokens, used.cached_tokens
-            )
+        if cost is None and data.tokens_out is not None and endpoint.prices is not None:
+            spent = endpoint.prices.nano(ended.usage, at_ms / 1000)
+            cost = 0 if endpoint.terms.is_subscribed else spent
         return booking.outcome(
             token,
             ended,
@@ -218,14 +216,18 @@ def _time(event: OutcomeEvent | FeedbackEvent, now_ms: int) -> int:
 
 def _ended(data: Outcome) -> Ending:
     """Return how a call ended that somebody else dispatched."""
-    tokens = (data.tokens_in, data.tokens_out, data.tokens_cached, data.tokens_reasoning)
     return Ending(
         number=data.attempt or 1,
         result=data.ended,
         status=data.status or (200 if data.ended is Result.OK else 0),
         latency_s=data.latency_s or 0.0,
         ttft_s=data.ttft_s,
-        usage=Usage(*(n or 0 for n in tokens)),
+        usage=Usage(
+            data.tokens_in or 0,
+            data.tokens_out or 0,
+            data.tokens_cached or 0,
+            data.tokens_reasoning or 0,
+        ),
         answer_id=data.response_id,
     )
 

@@ -39,6 +39,7 @@ class Exclusion(StrEnum):
     OUTPUT_LIMIT = "output_limit"
     BREAKER = "breaker"
     IN_FLIGHT = "in_flight"
+    MAINTENANCE = "maintenance"
 
 
 PRIVACY = frozenset(
@@ -83,13 +84,17 @@ class Eligibility:
     def least_bad(self, arms: Iterable[int]) -> int | None:
         """Return whom to ask among these where only breakers or context exclude; None: nobody.
 
-        A breaker diverts, and how long a text is is an estimate: neither refuses a call. Where
-        nobody else may serve, whoever may be back soonest gets it, else who takes the longest text.
+        A breaker and maintenance divert, and how long a text is is an estimate: none of them
+        refuses a call. Where nobody else may serve, whoever may be back soonest gets it, else the
+        first that is under maintenance, else who takes the longest text.
         """
         asked = list(arms)
         resting = [arm for arm in asked if self.reasons[arm] is Exclusion.BREAKER]
         if resting:
             return min(resting, key=lambda arm: self.rests_until[arm])
+        shut = next((arm for arm in asked if self.reasons[arm] is Exclusion.MAINTENANCE), None)
+        if shut is not None:
+            return shut
         small = [arm for arm in asked if self.reasons[arm] is Exclusion.CONTEXT]
         return max(small, key=lambda arm: self.contexts[arm], default=None)
 
@@ -120,18 +125,31 @@ class Filter:
         self._any_output_limit = any(e.output_limit for e in catalog.endpoints)
         self._any_in_flight = any(e.limits.max_in_flight for e in catalog.endpoints)
         self._translated = frozenset(d for e in catalog.endpoints for d in e.translated)
+        self._kept_up = tuple(e for e in catalog.endpoints if e.windows)
+        self._agreed = tuple(e for e in catalog.endpoints if e.terms.agreed_until)
+        self._minute = -1
+        self._shut: frozenset[int] = frozenset()  # arms under maintenance in that minute
 
     @classmethod
     def of(cls, configuration: Configuration) -> Filter:
         """Return the filter of a configuration's endpoints."""
         return cls(configuration.catalog)
 
-    def apply(self, demand: Demand, health: Health, sizes: TokenSizes, now: float) -> Eligibility:
-        """Return who may serve the call."""
-        static = self._static(demand)
+    def apply(
+        self, demand: Demand, health: Health, sizes: TokenSizes, now: float, *, at_s: float
+    ) -> Eligibility:
+        """Return who may serve the call.
+
+        Args:
+            now: monotonic seconds.
+            at_s: the same time in epoch seconds.
+        """
+        static = self._static(demand, at_s)
+        shut = self._under_maintenance(at_s) if self._kept_up else self._shut
         tokens = demand.text_bytes / sizes.least + (demand.max_tokens or 0)
         unusual = (
             health.troubled
+            or shut
             or demand.dialect in self._translated
             or demand.translations.thoughts.have_makers
             or self._any_in_flight
@@ -144,6 +162,7 @@ class Filter:
         reasons = tuple(
             (_why_unsaid(endpoint, demand) if endpoint.index in untranslated else None)
             or known
+            or (Exclusion.MAINTENANCE if endpoint.index in shut else None)
             or self._dynamic(endpoint, demand, sizes, health, now)
             for endpoint, known in zip(self._catalog.endpoints, static.reasons, strict=True)
         )
@@ -174,8 +193,18 @@ class Filter:
                     out[endpoint.index] = why
         return out
 
-    def _static(self, demand: Demand) -> Eligibility:
+    def _under_maintenance(self, at_s: float) -> frozenset[int]:
+        """Return the arms that are under maintenance; windows begin and end with a minute."""
+        minute = int(at_s // 60)
+        if minute != self._minute:
+            shut = (e for e in self._kept_up if any(w.holds(at_s) for w in e.windows))
+            self._shut, self._minute = frozenset(e.index for e in shut), minute
+        return self._shut
+
+    def _static(self, demand: Demand, at_s: float) -> Eligibility:
+        lapsed = [e.index for e in self._agreed if e.terms.has_lapsed(at_s)]
         key = (
+            tuple(lapsed),
             demand.dialect,
             demand.needs & self.lacking,  # what nobody lacks tells no two kinds apart
             demand.data_class,
@@ -184,7 +213,7 @@ class Filter:
         )
         found = self._known.get(key)
         if found is None:
-            reasons = tuple(_structural(e, demand) for e in self._catalog.endpoints)
+            reasons = tuple(_structural(e, demand, at_s) for e in self._catalog.endpoints)
             found = Eligibility(np.array([r is None for r in reasons]), reasons)
             self._known[key] = found
         return found
@@ -213,10 +242,10 @@ def _why_unsaid(endpoint: Endpoint, demand: Demand) -> Exclusion:
     return Exclusion.THINKING if is_spoken else Exclusion.TRANSLATION
 
 
-def _structural(endpoint: Endpoint, demand: Demand) -> Exclusion | None:
+def _structural(endpoint: Endpoint, demand: Demand, at_s: float) -> Exclusion | None:
     if not endpoint.takes(demand.dialect):
         return Exclusion.DIALECT
-    if demand.data_class.level > endpoint.max_data_class.level:
+    if demand.data_class.level > endpoint.class_at(at_s).level:
         return Exclusion.DATA_CLASS
     if demand.regions is not None and endpoint.region not in demand.regions:
         return Exclusion.REGION

@@ -2,6 +2,8 @@
 
 - `hosts`: how hosts of a group differ, and which were split off
 - `profiles`: what models can do, as rows and as lines
+- `catalog`: every value of every endpoint, and what is missing
+- `costs`: what the books leave out of costs, and availability
 - `served`: under which names endpoints answer, as rows and as lines
 - `models`: the list of models
 - `views`: posteriors as rows, readiness

@@ -12,6 +12,7 @@ from router.endpoints.breaker import Breaker
 from router.endpoints.catalog import Endpoint
 from router.endpoints.headroom import read_headroom
 from router.endpoints.health import Health
+from router.report.catalog import price_row
 from router.report.served import served_row
 from telemetry.metrics import EndpointGauge
 
@@ -77,6 +78,9 @@ def _row(endpoint: Endpoint, breaker: Breaker, at: Moment) -> dict[str, Any]:
     return {
         "endpoint": endpoint.id,
         "profile": endpoint.profile.as_json(),
+        "terms": endpoint.terms.said(at.epoch_s),
+        "prices": price_row(endpoint.prices, at.epoch_s),
+        "in_maintenance": any(window.holds(at.epoch_s) for window in endpoint.windows),
         "state": _state(breaker, now),
         "troubles": {
             trouble.value: {

@@ -6,6 +6,7 @@ Without configuration, store or data it says what is missing, and how to begin.
 from __future__ import annotations
 
 import json
+import time
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,8 @@ from router.config.places import NoHome, places, state_problem
 from router.config.watch import read_kept
 from router.errors import ConfigError
 from router.report import views
+from router.report.catalog import catalog_warnings
+from router.report.costs import availability_rows, list_cost_rows, published_prices
 from router.report.served import served_rows
 from telemetry import keys
 from telemetry.errors import TelemetryError
@@ -165,7 +168,8 @@ def _fill(report: Report, configuration: Configuration, address: Address, strate
     n_shards = configuration.store.shards
     in_file = SwitchFile(configuration.server.state_directory()).read()
     with closing(connect(address)) as client:
-        found = [client.get(key) for key in (keys.AUDIT, keys.CALIBRATION)]
+        told = (keys.AUDIT, keys.CALIBRATION, keys.AVAILABILITY)
+        found = [json.loads(value) if value else None for value in map(client.get, told)]
         switch = switch_of(in_file, read_store(client))
         use = MemoryUse.parse(client.get(keys.MEMORY))
         report.memory = use.as_of(ask_servers(client)) if use is not None else None
@@ -176,7 +180,11 @@ def _fill(report: Report, configuration: Configuration, address: Address, strate
     report.posteriors |= views.posteriors(beliefs, strategy) | views.switch_row(switch)
     report.posteriors["references"] = references
     report.posteriors["served"] = served_rows(configuration.catalog, served)
-    report.audit, report.calibration = (json.loads(value) if value else None for value in found)
+    report.audit, report.calibration, counted = found
+    report.posteriors["availability"] = availability_rows(counted, configuration.catalog)
+    report.posteriors["published_prices"] = published_prices(configuration.catalog)
+    report.posteriors["list_costs"] = list_cost_rows(beliefs, time.time())
+    report.posteriors["agreements"] = catalog_warnings(configuration.catalog, time.time())
     if report.store is not None:
         report.missing.append(f"the store takes nothing: {report.store.shown}")
     report.rows = views.report_rows(beliefs, strategy)

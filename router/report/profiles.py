@@ -22,12 +22,13 @@ def profile_lines(rows: list[dict[str, Any]]) -> list[str]:
     """
     ids: dict[str, list[str]] = {}
     for row in rows:
-        if known := "; ".join(_known(row)):
+        if known := "; ".join(known_of(row)):
             ids.setdefault(f"{row['model']}: {known}", []).append(row["endpoint"])
     return [f"profile of {', '.join(names)}, model {said}" for said, names in ids.items()]
 
 
-def _known(row: dict[str, Any]) -> Iterator[str]:
+def known_of(row: dict[str, Any]) -> Iterator[str]:
+    """Yield what is known of a model at one endpoint, in a few words each."""
     default = Provenance.DEFAULT.value
     sizes = (("context", "context_tokens"), ("output", "output_tokens"))
     known = [(name, row[field]["value"]) for name, field in sizes]

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from bandit.report import ReportRow
 from router.beliefs.damage import REPAIR
+from router.report.costs import availability_lines, list_cost_lines, published_lines
 from router.report.gather import Report
 from router.report.hosts import split_lines
 from router.report.profiles import profile_lines
@@ -60,6 +61,14 @@ def print_report(report: Report, to: Console | None = None) -> None:
     for line in choice_lines(report.posteriors.get("choices", [])):
         to.print(line, highlight=False, markup=False)
     for line in profile_lines(report.posteriors.get("profiles", [])):
+        to.print(line, highlight=False, markup=False)
+    for line in report.posteriors.get("agreements", []):
+        to.print(line, style="yellow", highlight=False, markup=False)
+    for line in [
+        *published_lines(report.posteriors.get("published_prices", [])),
+        *list_cost_lines(report.posteriors.get("list_costs", [])),
+        *availability_lines(report.posteriors.get("availability", [])),
+    ]:
         to.print(line, highlight=False, markup=False)
     for line in served_lines(report.posteriors.get("served", []), now_ms=_now_ms()):
         to.print(line, style="yellow", highlight=False, markup=False)

@@ -30,6 +30,7 @@ class ChatAnswer(Struct):
     object: Any = None
     choices: list[_WholeChoice] | None = None
     usage: Any = None
+    service_tier: Any = None
     error: Any = None
 
 
@@ -54,6 +55,7 @@ class AnswerPart(Struct):
     object: Any = None
     choices: list[ChoicePart] | None = None
     usage: Any = None
+    service_tier: Any = None
     error: Any = None
     x_groq: Any = None
     is_odd: bool = False  # of a shape that we do not know, and so content
@@ -114,7 +116,7 @@ def read_chat_answer(body: bytes) -> WholeAnswer | None:
     said = (bytes(choice.message) for choice in found.choices or ())
     return WholeAnswer(
         id_of(found.id),
-        usage_of(found.usage),
+        usage_of(found.usage, found.service_tier),
         id_of(found.model),
         id_of(found.system_fingerprint),
         marks_in(said, IN_CHAT, message_marks),

@@ -30,6 +30,7 @@ class _TextAnswer(Struct):
     object: Any = None
     choices: list[_TextChoice] | None = None
     usage: Any = None
+    service_tier: Any = None
     error: Any = None
 
 
@@ -43,4 +44,5 @@ def read_completion(body: bytes) -> WholeAnswer | None:
         return None
     if any(choice.has_failed for choice in found.choices):
         return None
-    return WholeAnswer(id_of(found.id), usage_of(found.usage), id_of(found.model))
+    usage = usage_of(found.usage, found.service_tier)
+    return WholeAnswer(id_of(found.id), usage, id_of(found.model))

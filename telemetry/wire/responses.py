@@ -22,6 +22,7 @@ class ResponsesAnswer(Struct):
     model: Any = None
     output: list[Any] | None = None
     usage: Any = None
+    service_tier: Any = None
     error: Any = None
 
     @property
@@ -96,7 +97,7 @@ def read_response(body: bytes) -> WholeAnswer | None:
     found = parse_response(body)
     if found is None:
         return None
-    usage = usage_of(found.usage)
+    usage = usage_of(found.usage, found.service_tier)
     return WholeAnswer(id_of(found.id), usage, id_of(found.model), thoughts=found.thoughts)
 
 

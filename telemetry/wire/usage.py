@@ -10,6 +10,13 @@ MAX_TOKENS = 1 << 31
 """What a provider may claim to have counted; more is a mistake of its own."""
 
 
+CREATED, CREATED_1H = "cache_creation_input_tokens", "ephemeral_1h_input_tokens"
+WRITTEN = "cache_write_tokens"
+"""What was written to a cache, as Anthropic says it, and as others do."""
+MAX_TIER = 32
+"""A service tier is a word."""
+
+
 class Usage(Struct, frozen=True):
     """Token counts of an answer."""
 
@@ -17,6 +24,9 @@ class Usage(Struct, frozen=True):
     completion_tokens: int
     cached_tokens: int  # of the prompt, from the provider's cache
     reasoning_tokens: int  # of the completion, that nobody sees
+    written_tokens: int = 0  # of the prompt, to the provider's cache
+    written_1h_tokens: int = 0  # of those, to be kept for an hour
+    tier: str | None = None  # the service tier that served
 
 
 class WholeAnswer(Struct, frozen=True):
@@ -30,8 +40,12 @@ class WholeAnswer(Struct, frozen=True):
     container: str | None = None  # id of where the provider ran its tools
 
 
-def usage_of(value: Any) -> Usage | None:
+def usage_of(value: Any, tier: Any = None) -> Usage | None:
     """Return what a provider reports, as far as it makes sense; None where it does not.
+
+    Args:
+        tier: the service tier, where the answer says it beside the usage (OpenAI); within it,
+            where Anthropic does, it goes before.
 
     | form | who |
     |---|---|
@@ -57,12 +71,18 @@ def usage_of(value: Any) -> Usage | None:
         names = ("prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens")
         cached = _first(value, *names) or 0
     if "prompt_tokens" not in value and _first(value, "cache_read_input_tokens") is not None:
-        prompt += cached + (_first(value, "cache_creation_input_tokens") or 0)
+        prompt += cached + (_first(value, CREATED) or 0)
     reasoning = reasoning_of(value)
     total = _first(value, "total_tokens")
     if reasoning and (total == prompt + completion + reasoning or reasoning > completion):
         completion += reasoning
-    return Usage(prompt, completion, min(cached, prompt), reasoning)
+    cached, written, hourly = min(cached, prompt), 0, 0
+    if CREATED in value or (isinstance(details, dict) and WRITTEN in details):
+        written = min(cache_written_of(value), prompt - cached)
+        hourly = min(_first(value.get("cache_creation"), CREATED_1H) or 0, written)
+    if tier is not None or "service_tier" in value:
+        tier = tier_of(value.get("service_tier")) or tier_of(tier)
+    return Usage(prompt, completion, cached, reasoning, written, hourly, tier)
 
 
 def reasoning_of(value: Any) -> int:
@@ -79,8 +99,13 @@ def cache_written_of(value: Any) -> int:
     if not isinstance(value, dict):
         return 0
     details = value.get("prompt_tokens_details") or value.get("input_tokens_details")
-    found = _first(details, "cache_write_tokens")
-    return found if found is not None else _first(value, "cache_creation_input_tokens") or 0
+    found = _first(details, WRITTEN)
+    return found if found is not None else _first(value, CREATED) or 0
+
+
+def tier_of(value: Any) -> str | None:
+    """Return the name of a service tier where it is one."""
+    return value if isinstance(value, str) and 0 < len(value) <= MAX_TIER else None
 
 
 def id_of(value: Any) -> str | None:

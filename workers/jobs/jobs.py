@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 from rq import SimpleWorker
 from rq.job import Job
 
@@ -31,13 +32,13 @@ from workers.archive.files import Damaged
 from workers.archive.retention import Keep
 from workers.archive.thaw import MAX_ROUND, Thawing
 from workers.folding.batch import take_apart
-from workers.jobs import calibration
+from workers.jobs import availability, calibration
 
 log = structlog.get_logger()
 
 MAX_AUDIT_BYTES = 2 << 30
 """Some minutes of one core, each day. Larger archives are audited by hand."""
-MAX_CALIBRATION_BYTES = 256 << 20
+MAX_READ_BYTES = 256 << 20
 """Of compressed records: under a minute."""
 OFTEN_S = 5.0
 DAY_S = 86_400.0
@@ -132,25 +133,43 @@ def calibrate() -> dict[str, object]:
     archive = _place[0].archive()
     if _place[0].keep.days == 0 or not archive.holds():
         return {}
-    parts, room = [np.empty(0, dtype=RECORD)], MAX_CALIBRATION_BYTES
+    parts = [np.empty(0, dtype=RECORD), *_records(archive, days=1)]
+    held = calibration.calibrate(np.concatenate(parts))
+    return _leave(archive, keys.CALIBRATION, {"endpoints": [h.as_json() for h in held]})
+
+
+def measure() -> dict[str, object]:
+    """Count how often endpoints answered in the last days; leave that in the store."""
+    archive = _place[0].archive()
+    if _place[0].keep.days == 0 or not archive.holds():
+        return {}
+    since_ms = _now_ms() - int(availability.DAYS * DAY_S * 1000)
+    found = availability.count_answers(_records(archive, days=availability.DAYS), since_ms=since_ms)
+    return _leave(archive, keys.AVAILABILITY, {"endpoints": [one.as_json() for one in found]})
+
+
+def _records(archive: Archive, *, days: int) -> Iterator[NDArray[np.void]]:
+    """Yield the archived records of the last days, the newest first, as many as are read at once.
+
+    The rest is left out: of whom so much is said the newest says enough.
+    """
+    room = MAX_READ_BYTES
     for file in sorted(_files(archive), key=lambda file: file.mark, reverse=True):
         room -= file.path.stat().st_size
         _breathe()
-        if room < 0 or archive_files.age_days(file, now_ms=_now_ms()) > 1:
-            break
+        if room < 0 or archive_files.age_days(file, now_ms=_now_ms()) > days:
+            return
         try:
-            parts.append(take_apart(archive_files.read(file).as_entries(), {}).records)
+            yield take_apart(archive_files.read(file).as_entries(), {}).records
         except Damaged as error:
             log.error("a file of the archive is damaged", file=error.path.name)
-    held = calibration.calibrate(np.concatenate(parts))
-    return _leave(archive, keys.CALIBRATION, {"endpoints": [h.as_json() for h in held]})
 
 
 ALLOWED: dict[str, tuple[Callable[[], Any], float]] = {
     f"workers.jobs.{job.__name__}": (job, every_s)
     for job, every_s in (
         *((take, OFTEN_S), (thaw, OFTEN_S), (prune, 3600.0), (index, 3600.0)),
-        *((check, DAY_S), (calibrate, DAY_S)),
+        *((check, DAY_S), (calibrate, DAY_S), (measure, DAY_S)),
     )
 }
 """By name: the job, and how often it is due. Whether a file is, `take` sees for itself. The names

@@ -1,0 +1,30 @@
+"""`pointsman catalog`: every endpoint with all that is known of it, and where that comes from."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from router.commands.console import BAD_INPUT, fail, print_json, say
+from router.config.compiled import load
+from router.config.places import find_file
+from router.errors import ConfigError
+from router.report.catalog import catalog_lines, catalog_rows, catalog_warnings
+
+
+def catalog(config: Path | None, *, as_json: bool) -> None:
+    """List the endpoints of a configuration; neither a store nor a key is asked for."""
+    file = find_file(config)
+    try:
+        found = load(file, secrets=False).catalog
+    except ConfigError as error:
+        fail(str(error), BAD_INPUT)
+    at_s = time.time()
+    rows, warnings = catalog_rows(found, at_s), catalog_warnings(found, at_s)
+    if as_json:
+        print_json({"file": str(file), "endpoints": rows, "warnings": warnings})
+        return
+    for paragraph in catalog_lines(rows):
+        print(paragraph)
+    for line in warnings:
+        say(line)
