@@ -767,7 +767,7 @@ def passed_on(stream: TranslatedStream, *parts: bytes, breaks: bool, hold: Hold)
         reply = Reply(attempt, 200, (), None, source)
         book = lambda _, whole: booked.append(whole)  # noqa: E731
         await StreamedAnswer(
-            reply, client, client, keep=False, book=book, on_id=lambda _: None
+            reply, client, client, keep=False, book=book, on_ids=lambda *_: None
         ).send([])
 
     client = Client()
