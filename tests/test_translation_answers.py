@@ -151,7 +151,7 @@ def test_every_finish_reason_has_its_stop_reason(finish: Any, calls: bool, expec
     [
         ("end_turn", "stop", "completed", None),
         ("stop_sequence", "stop", "completed", None),
-        ("pause_turn", "stop", "completed", None),
+        ("pause_turn", "length", "incomplete", "max_output_tokens"),
         ("max_tokens", "length", "incomplete", "max_output_tokens"),
         ("model_context_window_exceeded", "length", "incomplete", "max_output_tokens"),
         ("refusal", "content_filter", "incomplete", "content_filter"),

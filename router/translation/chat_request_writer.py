@@ -97,10 +97,9 @@ def _result(result: ToolResult) -> dict[str, Any]:
 
 
 def _assistant(turn: Talk) -> dict[str, Any]:
+    """Return a turn of the assistant's: there its words stand before its calls."""
     calls = [part for part in turn.parts if isinstance(part, ToolUse)]
-    said = turn.parts[: len(turn.parts) - len(calls)]
-    if any(isinstance(part, ToolUse) for part in said):
-        raise Untranslatable("messages", "the assistant speaks after it calls a tool")
+    said = [part for part in turn.parts if not isinstance(part, ToolUse)]
     message: dict[str, Any] = {"role": "assistant", "content": _content(said) if said else None}
     return message | ({"tool_calls": [_call(call) for call in calls]} if calls else {})
 

@@ -21,6 +21,9 @@ class EventReader(Protocol):
     def feed(self, data: bytes) -> list[Event] | None:
         """Return what the data of one event says; None where nobody can tell."""
 
+    def finish(self) -> list[Event]:
+        """Return what was not told before the end, because more of it might have come."""
+
 
 class TranslatedStream(AnswerStream):
     """Reads a stream as its endpoint speaks it, and passes it on as the caller does.
@@ -147,7 +150,8 @@ class TranslatedStream(AnswerStream):
         if self._is_over or not self.is_whole(ended_well=ended_well):
             return b""
         self._is_over = True
-        return self._writer.end()
+        rest = [self._writer.write(each) for each in self._reader.finish()]
+        return b"".join([*rest, self._writer.end()])
 
     def _tell(self, said: bytes) -> bytes:
         """Take note of thoughts as the caller is told them."""
