@@ -354,6 +354,27 @@ def test_an_error_of_messages_reads_as_one_of_openai(to: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("status", "openai", "anthropic"),
+    [
+        (400, "invalid_request_error", "invalid_request_error"),
+        (401, "authentication_error", "authentication_error"),
+        (403, "permission_error", "permission_error"),
+        (404, "invalid_request_error", "not_found_error"),
+        (429, "rate_limit_error", "rate_limit_error"),
+        (500, "api_error", "api_error"),
+        (503, "api_error", "overloaded_error"),
+        (529, "api_error", "overloaded_error"),
+    ],
+)
+def test_an_error_is_of_the_kind_that_its_status_has(
+    status: int, openai: str, anthropic: str
+) -> None:
+    for to, kind in (("chat", openai), ("responses", openai), ("messages", anthropic)):
+        speaks = "chat" if to == "messages" else "messages"
+        assert refusal(status, {"error": {"message": "no"}}, speaks, to)["error"]["type"] == kind
+
+
+@pytest.mark.parametrize(
     ("body", "message"),
     [
         ({"error": "no such model"}, "no such model"),

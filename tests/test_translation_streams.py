@@ -31,6 +31,7 @@ from translated import (
     message_parts,
 )
 
+from router.dialects.errors import error_event
 from router.dialects.stream import MAX_EVENT_BYTES
 from router.dispatch.attempt import Reply
 from router.dispatch.held import HeldStream, Hold, StreamFailed
@@ -740,6 +741,25 @@ def test_an_error_inside_a_stream_is_one_to_every_client(speaks: str, to: str) -
         assert not stream.is_whole(ended_well=True)
         with pytest.raises(RAISES[to], match="it broke"):
             CLIENTS[to](said)
+
+
+@pytest.mark.parametrize("speaks", ["chat", "messages"])
+@pytest.mark.parametrize("is_told", [True, False])
+def test_an_error_inside_a_response_has_the_number_that_comes_next(
+    speaks: str, is_told: bool
+) -> None:
+    name = {"chat": "chat_text", "messages": "messages_text"}[speaks]
+    _, events = stream_of(next(p for p in SAMPLES if p.stem == name))
+    stream = opened(speaks, "responses")
+    error = ERRORS[speaks][0][0] if is_told else b""
+
+    said = stream.feed(b"".join([*events[:3], error]))
+    if not is_told:
+        said += error_event("/v1/responses", "stream_cut", "cut", number=stream.n_events)
+
+    numbers = [e["sequence_number"] for e in read(said).events if isinstance(e, dict)]
+    assert numbers == list(range(len(numbers)))
+    assert len(numbers) > 1
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,8 @@ class StreamedAnswer:
         if whole or stream.told or stream.is_empty:  # its own event has told the client
             return b""
         message = f"{_why(stream, timed_out=timed_out)}; the answer above is not whole"
-        return error_event(self._exchange.path, "stream_cut", message)
+        path, number = self._exchange.path, stream.n_events
+        return error_event(path, "stream_cut", message, number=number)
 
     def _tell_ids(self) -> None:
         ids = self._stream.id, self._stream.container

@@ -38,6 +38,7 @@ class EventWriter(ABC):
         self._fitting = fitting
         self._stopped: Stopped | None = None
         self.count: Count | None = None
+        self.n_events = 0  # said so far, where they are numbered
         self.calls = False
         self.declined = False
 

@@ -44,7 +44,6 @@ class ResponsesEventWriter(SequentialWriter):
         self._created = created
         self._head: dict[str, Any] = {}
         self._items: list[dict[str, Any]] = []
-        self._n_events = 0
 
     def _begin(self, begun: Begun) -> bytes:
         head = responses_answer.head(begun.id, begun.model, self._echo, created=self._created)
@@ -112,7 +111,7 @@ class ResponsesEventWriter(SequentialWriter):
         )
 
     def _event(self, kind: str, said: dict[str, Any]) -> bytes:
-        number, self._n_events = self._n_events, self._n_events + 1
+        number, self.n_events = self.n_events, self.n_events + 1
         return named_event({"type": kind, "sequence_number": number, **said})
 
 
