@@ -32,6 +32,8 @@ class ResponsesStream(NamedEventStream[ResponsesEvent]):
     def _note(self, event: ResponsesEvent) -> None:
         self.spoke |= event.says_something
         self.done |= event.is_end
+        if isinstance(event.sequence_number, int):
+            self.n_events = event.sequence_number + 1
         if event.kind == "response.output_item.done" and (mark := item_mark(event.item)):
             self.thoughts += (mark,)
         response = event.response

@@ -20,8 +20,8 @@ class AnswerStream(ABC):
     """What one stream has shown so far."""
 
     __slots__ = (
-        *("container", "done", "failed", "fingerprint", "id", "model", "spoke", "thoughts"),
-        *("told", "unreadable", "usage"),
+        *("container", "done", "failed", "fingerprint", "id", "model", "n_events", "spoke"),
+        *("thoughts", "told", "unreadable", "usage"),
     )
 
     def __init__(self) -> None:
@@ -31,6 +31,7 @@ class AnswerStream(ABC):
         self.fingerprint: str | None = None  # of the system that served
         self.usage: Usage | None = None
         self.thoughts: tuple[str, ...] = ()  # marks of those that are whole
+        self.n_events = 0  # where they are numbered: the number of the next one
         self.spoke = False  # there was content
         self.done = False  # the terminator was seen
         self.failed = False  # the provider says that this is no answer

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import httpx
 
@@ -58,7 +57,7 @@ class StreamedAnswer:
         """Send all of it, from its head to its end."""
         exchange = self._exchange
         if not isinstance(self._stream, UnreadStream):  # only whole events leave
-            exchange.tell = partial(error_event, exchange.path)
+            exchange.tell = self._error
         try:
             if not exchange.started:  # a stream that is wanted whole may have begun with comments
                 await exchange.start(self._reply.status, headers)
@@ -128,7 +127,11 @@ class StreamedAnswer:
         if whole or stream.told or stream.is_empty:  # its own event has told the client
             return b""
         message = f"{_why(stream, timed_out=timed_out)}; the answer above is not whole"
-        return error_event(self._exchange.path, "stream_cut", message)
+        return self._error("stream_cut", message)
+
+    def _error(self, code: str, message: str) -> bytes:
+        path, number = self._exchange.path, self._stream.n_events
+        return error_event(path, code, message, number=number)
 
     def _tell_ids(self) -> None:
         ids = self._stream.id, self._stream.container

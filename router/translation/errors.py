@@ -44,8 +44,12 @@ def translated_refusal(status: int, body: bytes, from_: Dialect, to: Dialect) ->
     )
 
 
-def translated_error(data: bytes, from_: Dialect, to: Dialect) -> bytes:
-    """Return an error inside a stream as the event that the caller's dialect has for it."""
+def translated_error(data: bytes, from_: Dialect, to: Dialect, *, number: int) -> bytes:
+    """Return an error inside a stream as the event that the caller's dialect has for it.
+
+    Args:
+        number: of the event, where events are numbered.
+    """
     error = _error_in(decode(_ANY, data))
     status = IN_BAND
     for said in (error.get("code"), error.get("type")):
@@ -55,7 +59,8 @@ def translated_error(data: bytes, from_: Dialect, to: Dialect) -> bytes:
         if isinstance(said, str) and said in STATUSES:
             status = STATUSES[said]
             break
-    return refusal_event(f"/v1/{to}", translated_refusal(status, data, from_, to))
+    refusal = translated_refusal(status, data, from_, to)
+    return refusal_event(f"/v1/{to}", refusal, number=number)
 
 
 def _error_in(said: Any) -> dict[str, Any]:

@@ -23,6 +23,9 @@ from router.translation.prompt import (
 DATE = re.compile(r"_(?:\d{8}|\d{4}_\d\d_\d\d)$")
 """What some types of tools carry: `web_search_20250305`, `web_search_2025_08_26`."""
 NAME = re.compile(r"[a-zA-Z0-9_-]+")
+INVALID = "INVALID_JSON"
+"""Under this name lies what a tool is called with where it is no object: the name that Anthropic
+gives for that. The tool's schema then refuses it, and the model sees what it said."""
 TAKES_NOTHING = {"type": "object", "properties": {}}
 CALLER: Nothing = {"caller": ({"type": "direct"},), "namespace": (), "toolset_name": ()}
 """Of a call and of its result: the model itself made it."""

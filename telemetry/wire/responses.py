@@ -39,6 +39,7 @@ class ResponsesEvent(Struct):
     """One event of a stream."""
 
     type: Any = None
+    sequence_number: Any = None
     response: ResponsesAnswer | None = None
     item: dict[str, Any] | None = None
     delta: Any = None
