@@ -18,6 +18,7 @@ import httpx
 import pytest
 from conftest import LEARN, ROUTED, Provider, Reply, Sidecar, endpoint, learning, pointsman, serving
 
+from router.commands.explain import ask
 from router.explain.files import DecisionFiles, DecisionRow
 from telemetry.store import Address
 
@@ -338,3 +339,28 @@ def test_explain_prints_the_candidates_or_one_object(sidecar: Sidecar) -> None:
     assert json.loads(one.stdout)["drawn"] in ("a", "b")
     assert wrong.exit_code == 2
     assert "no decision id" in wrong.stderr
+
+
+def test_the_verb_finds_the_admin_key_where_the_configuration_says_and_sends_it_there_alone(
+    provider: Provider, state_dir: Path, address: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OWNER", "key-owner")
+    with serving(two(provider, admin_key={"env": "OWNER"}), state_dir, address) as sidecar:
+        decision_id = sidecar.chat("auto").headers["x-router-decision-id"]
+        owner = {"authorization": "Bearer key-owner"}
+        sidecar.until(lambda: ask(decision_id, url=sidecar.url, headers=owner).is_success)
+        file = state_dir / "pointsman.yaml"
+        server = {"port": sidecar.port, "admin_key": {"env": "OWNER"}}
+        value = {"endpoints": [endpoint(provider, "a")], "server": server}
+        file.write_text(json.dumps(value))
+
+        found = pointsman("explain", decision_id, "--config", file, "--json")
+        elsewhere = pointsman(
+            "explain", decision_id, "--config", file, "--url", sidecar.url, "--json"
+        )
+        monkeypatch.delenv("OWNER")
+        without = pointsman("explain", decision_id, "--config", file)
+
+    assert (found.exit_code, json.loads(found.stdout)["drawn"] in "ab") == (0, True)
+    assert (elsewhere.exit_code, "admin key" in elsewhere.stderr) == (2, True)
+    assert (without.exit_code, "OWNER" in without.stderr) == (2, True)
