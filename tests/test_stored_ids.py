@@ -643,7 +643,7 @@ def test_with_the_store_away_what_is_known_here_goes_on_and_the_rest_is_for_late
         ):
             assert (got.status_code, code(got)) == (503, "store_away")
             assert got.headers["retry-after"] == "1"
-        assert sidecar.app.ids.n_unwritten == 1
+        assert sidecar.app.ids.n_unwritten == 2  # the response, and its item
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -102,6 +102,11 @@ class NativeRequest:
         return None
 
     @property
+    def references(self) -> Sequence[StoredId]:
+        """What lies at a provider that it holds the names of only, in order."""
+        return ()
+
+    @property
     def thoughts(self) -> tuple[str, ...]:
         """The marks of thoughts that it carries, in the order of the conversation."""
         if self._thoughts is None:

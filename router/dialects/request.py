@@ -117,6 +117,10 @@ class CallRequest(Outgoing, Protocol):
         """What it goes on from that lies at a provider."""
 
     @property
+    def references(self) -> Sequence[StoredId]:
+        """What lies at a provider that it holds the names of only, in order."""
+
+    @property
     def declared(self) -> Declared:
         """What it says of who asks."""
 

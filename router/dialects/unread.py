@@ -64,7 +64,7 @@ class LateAnswer(UnreadStream):
         else:
             self.usage, self.id, self.model = answer.usage, answer.id, answer.model
             self.fingerprint = answer.fingerprint
-            self.thoughts = answer.thoughts
+            self.thoughts, self.item_ids = answer.thoughts, answer.item_ids
         return b""
 
     def is_whole(self, *, ended_well: bool) -> bool:

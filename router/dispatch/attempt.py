@@ -60,6 +60,7 @@ class Ending:
     usage: Usage | None = None
     answer_id: str | None = None
     container: str | None = None  # of the provider's, in which the answer ran tools
+    item_ids: tuple[str, ...] = ()  # of what it consists of
     model: str | None = None  # who answered, as the answer says
     fingerprint: str | None = None
     seen: Seen = NOTHING_SEEN  # of these two
@@ -246,7 +247,7 @@ class Dispatcher:
             )
         attempt.usage, attempt.answer_id, attempt.model = answer.usage, answer.id, answer.model
         attempt.fingerprint, attempt.thoughts = answer.fingerprint, answer.thoughts
-        attempt.container = answer.container
+        attempt.container, attempt.item_ids = answer.container, answer.item_ids
         await response.aclose()
         return Reply(attempt, response.status, response.headers, told)
 

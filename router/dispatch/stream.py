@@ -112,7 +112,7 @@ class StreamedAnswer:
         stream, attempt = self._stream, self._reply.attempt
         attempt.usage, attempt.answer_id, attempt.model = stream.usage, stream.id, stream.model
         attempt.fingerprint, attempt.thoughts = stream.fingerprint, stream.thoughts
-        attempt.container = stream.container
+        attempt.container, attempt.item_ids = stream.container, stream.item_ids
         if self._source.spoke_at is not None:
             attempt.ttft_s = self._source.spoke_at - attempt.began_at
         attempt.latency_s = time.monotonic() - attempt.began_at

@@ -57,6 +57,7 @@ WORDS = {
         "; send all of the conversation, with thread of type create",
     ),
     StoredKind.CONTAINER: _Words("container", "not_found", "container"),
+    StoredKind.ITEM: _Words("item", "not_found", "input", "; send all of the item, not its name"),
 }
 
 
@@ -91,6 +92,28 @@ def sole_maker(configuration: Configuration, app: App, kind: StoredKind) -> Make
     if not makers[0].client_auth and _others_reach(configuration, app, makers):
         return Unknown.SHARED
     return next((maker for maker in makers if _may_reach(app, maker)), makers[0])
+
+
+class ItemMakers:
+    """Whether it matters who made an item of a response that a call holds the name of only.
+
+    It does where responses may lie at several places, or several apps' at one under a key of ours.
+    """
+
+    def __init__(self, configuration: Configuration) -> None:
+        makers = list(_makers(configuration.catalog, StoredKind.RESPONSE))
+        ours = [maker for maker in makers if not maker.client_auth]
+        apps = configuration.apps.values()
+        self.are_several = len({_place(maker, Dialect.RESPONSES) for maker in makers}) > 1
+        self._sharers = {a.name for a in apps if _others_reach(configuration, a, ours)}
+
+    def are_shared(self, app: App) -> bool:
+        """Return whether what an app's calls leave lies beside what another's do."""
+        return app.name in self._sharers
+
+    def matter_to(self, app: App) -> bool:
+        """Return whether items are noted and looked up for an app."""
+        return self.are_several or self.are_shared(app)
 
 
 def server_of(maker: Maker, model: str, app: App, catalog: Catalog, dialect: Dialect) -> Maker:
