@@ -171,6 +171,10 @@ class NativeRequest:
         """Return a provider's refusal as its caller reads it: as it came."""
         return body
 
+    def instead_as_callers(self, status: int, body: bytes) -> tuple[int, bytes]:
+        """Return what came for an answer as its caller reads it: as it came."""
+        return status, body
+
     def renamed(self, model: str) -> bytes:
         """Return the body with another model and without what is for us; else as it came."""
         ours, same_model = self._tags_us, self.model == model

@@ -92,6 +92,9 @@ class Outgoing(Protocol):
     def refusal_as_callers(self, status: int, body: bytes) -> bytes:
         """Return a provider's refusal as its caller reads it."""
 
+    def instead_as_callers(self, status: int, body: bytes) -> tuple[int, bytes] | None:
+        """Return status and body that tell of what came for an answer; None: it says nothing."""
+
 
 class CallRequest(Outgoing, Protocol):
     """A request of any dialect, as it came."""

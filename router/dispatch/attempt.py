@@ -239,11 +239,11 @@ class Dispatcher:
         answer = sending.request.read_answer(body)
         told = sending.request.as_callers(body) if answer is not None else None
         if answer is None or told is None:
-            own = Reply(attempt, response.status, response.headers, body)
-            shown = None if sending.request.is_translated else own
+            said = sending.request.instead_as_callers(response.status, body)
+            own = Reply(attempt, said[0], response.headers, said[1]) if said else None
             why = f"status {response.status} without an answer"
             raise AttemptFailed(
-                Result.BAD_REPLY, why, status=response.status, fate=Fate.FIT, own=shown
+                Result.BAD_REPLY, why, status=response.status, fate=Fate.FIT, own=own
             )
         attempt.usage, attempt.answer_id, attempt.model = answer.usage, answer.id, answer.model
         attempt.fingerprint, attempt.thoughts = answer.fingerprint, answer.thoughts
