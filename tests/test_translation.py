@@ -541,6 +541,20 @@ def test_who_answers_with_an_error_is_followed_by_another(
         ({"translate": {"from": []}}, "at least 1"),
         ({"translate": {"from": ["messages"], "drop": ["Web Search"]}}, "drop"),
         ({"translate": {"form": ["messages"]}}, "form"),
+        *(
+            ({"translate": {"from": ["messages"], "drop": ["bash", word]}}, said)
+            for word, said in (
+                ("resoning", "drop[1]"),
+                ("resoning", "did you mean reasoning?"),
+                ("stores", "did you mean store?"),
+                ("temperature", "only tools that a provider runs"),
+                ("function", "such tools are translated"),
+                ("web_search_20250305", "write web_search"),
+                ("web_search_2025_08_26", "write web_search"),
+                ("web_serch", "did you mean web_search?"),
+                ("code_interpeter", "did you mean code_interpreter?"),
+            )
+        ),
     ],
 )
 def test_what_cannot_be_translated_is_refused_with_its_place(

@@ -92,7 +92,9 @@ def _lines(found: dict[str, Any]) -> list[str]:
     if found["step"] is not None:
         lines.append(f"step of the law: {found['step']}, probability {found['propensity']:.6g}")
     if found["answered_by"] not in (None, found["drawn"]):
-        lines.append(f"it failed, and {found['answered_by']} answered")
+        was_asked = found["drawn"] not in (found["exclusions"] or {})
+        why = "it failed" if was_asked else "it may not serve this call"
+        lines.append(f"{why}, and {found['answered_by']} answered")
     if found["note"]:
         lines.append(f"note: {found['note']}")
     return lines

@@ -340,8 +340,7 @@ class _Call:
         if attempt.usage is not None and is_as_it_came:
             self.home.decider.learn_size(endpoint, self.request, attempt.usage.prompt_tokens)
         if final:
-            items = attempt.item_ids if self._notes_items else ()
-            self._note_ids(endpoint, attempt.answer_id, attempt.container, items)
+            self._note_ids(endpoint, attempt.answer_id, attempt.container, attempt.item_ids)
         self._note_thoughts(attempt)
         token = booking.token(self.decision, endpoint)
         if told is not None and self._tell(token, told, answered=answered) and answered:
@@ -358,12 +357,6 @@ class _Call:
         booking.count(endpoint, context.task.name, attempt, spent_nano)
         return token
 
-    @property
-    def _notes_items(self) -> bool:
-        """Whether it matters later who was told of what its answer consists of."""
-        app = self.decision.context.caller.app
-        return self.configuration.derive(ItemMakers).matter_to(app)
-
     def _note_ids(
         self,
         endpoint: Endpoint,
@@ -374,9 +367,10 @@ class _Call:
         """Remember who made what lies there from now on."""
         if self.request.dialect not in endpoint.dialects:
             return  # of a translated answer nothing does
-        app = self.decision.context.caller.app.name
+        app = self.decision.context.caller.app
+        items = items if self.configuration.derive(ItemMakers).matter_to(app) else ()
         for stored in left_behind(self.request.kept, answer_id, container, items):
-            self.home.ids.note(app, stored, endpoint.digest)
+            self.home.ids.note(app.name, stored, endpoint.digest)
 
     def _note_thoughts(self, attempt: Attempt) -> None:
         """Remember who thought what the client was told, also where it left before the end."""

@@ -48,7 +48,12 @@ class _Words(Struct, frozen=True):
 
 
 WORDS = {
-    StoredKind.RESPONSE: _Words("response", "previous_response_not_found", "previous_response_id"),
+    StoredKind.RESPONSE: _Words(
+        "response",
+        "previous_response_not_found",
+        "previous_response_id",
+        "; answers that are translated are kept nowhere: send all of the conversation",
+    ),
     StoredKind.CONVERSATION: _Words("conversation", "not_found", "conversation"),
     StoredKind.THREAD: _Words(
         "thread",
@@ -145,6 +150,13 @@ def server_of(maker: Maker, model: str, app: App, catalog: Catalog, dialect: Dia
             f"listed that {brief(model)} could mean: name a model",
             param="model",
         )
+    if found is None and model in catalog.by_id and not listed:
+        raise RequestRejected(
+            "model_not_found",
+            f"{brief(model)} is an endpoint where nothing lies that the call goes on from: that is "
+            f"at {maker_name(maker)}",
+            param="model",
+        )
     return found or as_provider(maker, dialect)
 
 
@@ -179,7 +191,7 @@ def not_found(stored: StoredId, why: Unknown, *, in_body: bool) -> RequestReject
     """
     words = WORDS[stored.kind]
     what = f"{words.noun} {brief(stored.id)}"
-    message = f"this app was told of no {what} in the last 30 days; {why}"
+    message = f"this app was told of no {what} that is kept, in the last 30 days; {why}"
     if why is Unknown.GONE:
         message = f"{what} lies where this sidecar cannot ask: {why}"
     if not in_body:
@@ -219,7 +231,7 @@ def _keeps_none(method: str, path: str) -> bool:
     name = path.removeprefix("/v1/")
     if method == "POST":
         return name in STATELESS
-    return method in ("GET", "HEAD") and name.startswith("models/")
+    return method == "OPTIONS" or (method in ("GET", "HEAD") and name.startswith("models/"))
 
 
 def _others_reach(configuration: Configuration, app: App, makers: Sequence[Maker]) -> bool:
