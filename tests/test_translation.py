@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import anthropic
+import httpx
 import httpx2
 import numpy as np
 import openai
@@ -24,7 +25,7 @@ from router.endpoints.entries import Dialect
 from router.errors import ConfigError
 from router.policy.route import incumbent_of
 from telemetry import events, frames, keys
-from telemetry.events import Flag
+from telemetry.events import Flag, Result
 from telemetry.store import Address, connect
 
 HTTP = httpx2.Client(trust_env=False, verify=False)
@@ -527,6 +528,61 @@ def test_who_answers_with_an_error_is_followed_by_another(
     for _ in range(4):
         got = claude(sidecar).messages.create(model="auto", max_tokens=9, messages=ASK)
         assert got.content[0].text == SAID
+
+
+def late(call: Seen, pause_s: float = 0.4) -> Reply:
+    """An answer behind signs of life, and in two pieces."""
+    said = (chat if call.host == "c" else anthropics)(call).body
+    pieces = [*[b" "] * 4, said[:40], said[40:]]
+    kind = {"content-type": "application/json"}
+    return Reply(chunks=pieces, chunk_delay_s=pause_s, headers=kind)
+
+
+@pytest.mark.parametrize(
+    ("model", "path", "more"),
+    [
+        ("c", "/v1/messages", {"max_tokens": 9, "messages": ASK}),
+        ("m", "/v1/chat/completions", {"messages": ASK}),
+        ("c", "/v1/responses", {"input": "hi", "store": False}),
+    ],
+)
+def test_a_client_hears_of_a_late_answer_while_it_is_translated(
+    sidecar: Sidecar, provider: Provider, model: str, path: str, more: dict[str, Any]
+) -> None:
+    provider.on(model, late)
+    with httpx.Client(base_url=sidecar.url, trust_env=False, timeout=1.5) as client:
+        got = client.post(path, json={"model": model, **more})
+
+    assert got.status_code == 200
+    assert got.content.startswith(b"  ")
+    assert SAID in json.dumps(got.json())
+    assert got.headers["x-router-translated"]
+    assert got.headers["content-type"].startswith("application/json")
+
+
+@pytest.mark.parametrize("said", [b'{"error": {"message": "quota"}}', b"{", b'{"choices": []}'])
+def test_a_late_answer_that_is_none_ends_in_no_whole_answer(
+    sidecar: Sidecar, provider: Provider, said: bytes
+) -> None:
+    pieces = [*[b" "] * 4, said[:1], said[1:]]
+    kind = {"content-type": "application/json"}
+    provider.on("c", Reply(chunks=pieces, chunk_delay_s=0.4, headers=kind))
+    body = {"model": "c", "max_tokens": 9, "messages": ASK}
+
+    with pytest.raises(httpx.RemoteProtocolError):
+        sidecar.http.post("/v1/messages", json=body)
+
+
+def test_a_late_answer_is_booked_as_any_other(
+    sidecar: Sidecar, provider: Provider, address: Address
+) -> None:
+    provider.on("c", late)
+    got = sidecar.http.post("/v1/messages", json={"model": "c", "max_tokens": 9, "messages": ASK})
+
+    assert got.json()["usage"]["output_tokens"] == USED["completion_tokens"]
+    sidecar.until(lambda: sidecar.app.writer.counters.sent == 1)
+    (record,) = records(address)
+    assert (record["result"], record["tokens_out"]) == (Result.OK, USED["completion_tokens"])
 
 
 # -- Configuration ---------------------------------------------------------------------------------

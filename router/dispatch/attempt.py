@@ -15,7 +15,7 @@ import httpx
 
 from router.beliefs.served import NOTHING_SEEN, Seen
 from router.dialects.request import Outgoing
-from router.dialects.unread import LateAnswer, UnreadStream
+from router.dialects.unread import LateAnswer, LateTranslation, UnreadStream
 from router.dispatch.codes import shown_code
 from router.dispatch.fates import (
     Fate,
@@ -228,12 +228,12 @@ class Dispatcher:
                 stream = await _open(attempt, sending, response, chunks, first)
                 return Reply(attempt, response.status, response.headers, None, stream, response)
         patience_s = math.inf
-        if not (sending.streamed or sending.request.is_translated):  # else it is told whole
+        if not sending.streamed:
             patience_s = COMMIT_S if attempt.hold is Hold.NOTHING else attempt.let_go_s
         body, is_end = await _read_body(attempt, chunks, first, clock, patience_s=patience_s)
         if not is_end:
             clock.move(math.inf)
-            late = _unread(attempt, LateAnswer(sending.request.read_answer), chunks, body)
+            late = _unread(attempt, _late(sending.request), chunks, body)
             return Reply(attempt, response.status, response.headers, None, late, response)
         attempt.latency_s = time.monotonic() - attempt.began_at
         answer = sending.request.read_answer(body)
@@ -276,6 +276,13 @@ class Dispatcher:
             own=own,
             refusal=found,
         )
+
+
+def _late(request: Outgoing) -> LateAnswer:
+    """Return what an answer goes through that passes before all of it is there."""
+    if request.is_translated:
+        return LateTranslation(request.read_answer, request.as_callers)
+    return LateAnswer(request.read_answer)
 
 
 async def _read_unread(

@@ -23,12 +23,7 @@ from router.dialects.request import CallRequest
 from router.dialects.stored import left_behind
 from router.dispatch.answer_headers import answer_headers, decision_headers
 from router.dispatch.asking import Asking
-from router.dispatch.attempt import (
-    Attempt,
-    AttemptFailed,
-    Dispatcher,
-    Reply,
-)
+from router.dispatch.attempt import Attempt, AttemptFailed, Dispatcher, Reply
 from router.dispatch.booking import (
     FINAL,
     PROMISED,

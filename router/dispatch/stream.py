@@ -121,7 +121,7 @@ class StreamedAnswer:
             attempt.result = _result(stream, timed_out=timed_out)
         if isinstance(stream, UnreadStream):
             self._book(b"".join(self._said) if stream.is_read else b"", whole and stream.is_read)
-            if not ended_well:
+            if stream.unreadable or not ended_well:
                 raise ConnectionResetError("cut, where nothing can be said")
             return b""
         self._book(b"".join(self._said), whole)
