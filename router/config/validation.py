@@ -59,12 +59,18 @@ def validate(tree: Tree) -> tuple[File | None, set[Place]]:
             continue
         wrong = _places(details, spots)
         for where, detail in wrong.items():
-            if not is_below(where, repaired):
+            if not (is_below(where, repaired) or _follows(where, detail, repaired)):
                 _explain(where, detail, findings)
         repaired |= wrong.keys()
         if not all([_take_out(root, where, detail) for where, detail in wrong.items()]):
             return None, repaired
     return None, repaired
+
+
+def _follows(where: Place, detail: Any, repaired: set[Place]) -> bool:
+    """Return whether a whole is wrong that lacks what was taken out of it."""
+    is_of_whole = detail["type"] == "value_error"
+    return is_of_whole and any(place[: len(where)] == where for place in repaired)
 
 
 def _take_as_text(root: Any, details: list[Any], spots: Spots) -> bool:

@@ -111,7 +111,7 @@ class StreamedAnswer:
         stream, attempt = self._stream, self._reply.attempt
         attempt.usage, attempt.answer_id, attempt.model = stream.usage, stream.id, stream.model
         attempt.fingerprint, attempt.thoughts = stream.fingerprint, stream.thoughts
-        attempt.container = stream.container
+        attempt.container, attempt.item_ids = stream.container, stream.item_ids
         if self._source.spoke_at is not None:
             attempt.ttft_s = self._source.spoke_at - attempt.began_at
         attempt.latency_s = time.monotonic() - attempt.began_at
@@ -120,7 +120,7 @@ class StreamedAnswer:
             attempt.result = _result(stream, timed_out=timed_out)
         if isinstance(stream, UnreadStream):
             self._book(b"".join(self._said) if stream.is_read else b"", whole and stream.is_read)
-            if not ended_well:
+            if stream.unreadable or not ended_well:
                 raise ConnectionResetError("cut, where nothing can be said")
             return b""
         self._book(b"".join(self._said), whole)

@@ -3,6 +3,7 @@
 - `base_url`: the address of a provider, and who signs in there
 - `scalars`: what a scalar means: numbers, true and false
 - `capabilities`: what models can do, by name and as bits
+- `droppable`: what an endpoint that translates may leave out though it means something
 - `entries`: models, providers and endpoints as they are written
 - `profile`: what a model can do where it is hosted
 - `model_names`: when two names of models mean one model

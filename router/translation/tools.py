@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from router.endpoints.droppable import undated
 from router.translation.fields import SHOWN, Nothing, StrictFields
 from router.translation.prompt import (
     Choosing,
@@ -20,8 +21,6 @@ from router.translation.prompt import (
     Untranslatable,
 )
 
-DATE = re.compile(r"_(?:\d{8}|\d{4}_\d\d_\d\d)$")
-"""What some types of tools carry: `web_search_20250305`, `web_search_2025_08_26`."""
 NAME = re.compile(r"[a-zA-Z0-9_-]+")
 INVALID = "INVALID_JSON"
 """Under this name lies what a tool is called with where it is no object: the name that Anthropic
@@ -35,7 +34,7 @@ PLAIN: Nothing = {"allowed_callers": (["direct"],)}
 
 def provider_tool(kind: str) -> ProviderTool:
     """Return a tool that the provider runs, by its type."""
-    return ProviderTool(DATE.sub("", kind))
+    return ProviderTool(undated(kind))
 
 
 def schema_of(fields: StrictFields, name: str) -> dict[str, Any]:
