@@ -139,7 +139,7 @@ def feedback(
 def explain(
     decision_id: Annotated[str, typer.Argument(help="x-router-decision-id of an answer.")],
     key: Annotated[
-        str, typer.Option(envvar="POINTSMAN_ADMIN_KEY", help="The admin key, if one is needed.")
+        str, typer.Option(envvar="POINTSMAN_ADMIN_KEY", help="The admin key; else as configured.")
     ] = "",
     url: Url = None,
     config: Config = None,

@@ -34,7 +34,7 @@ from router.dispatch.takers import OURS, is_passed_on, nobody_takes, takes_rest
 from router.dispatch.time_limits import deadline_s
 from router.endpoints.catalog import CALL_PATHS
 from router.endpoints.entries import Dialect
-from router.endpoints.providers import Provider
+from router.endpoints.providers import Provider, dialect_at
 from router.errors import DispatchError, RequestRejected
 from router.explain.log import DecisionLog
 from router.intake.events import EventDesk
@@ -45,7 +45,7 @@ from router.net.bodies import MAX_NOTE_BYTES, ClientGone
 from router.net.paths import normal_path, shown_path
 from router.net.turns import Turns
 from router.policy.callers import Caller, Keys, check_origin
-from router.policy.route import no_such_model, require_meant
+from router.policy.route import no_such_model, require_meant, require_spoken
 from router.report import views
 from router.report.endpoints import endpoint_rows
 from router.report.models import find_model, model_list
@@ -117,7 +117,7 @@ class Routes:
         try:
             check_origin(exchange.headers, beliefs.configuration)
             exchange.path = normal_path(exchange.raw_path)
-            handler = self._routes.get((exchange.method, exchange.path))
+            handler = self._routes.get((_read_as(exchange), exchange.path))
             if handler is None or is_passed_on(exchange, beliefs.configuration.catalog):
                 handler = self._other(exchange, beliefs)
             await handler(exchange, beliefs)
@@ -230,6 +230,11 @@ class Routes:
         self._require_room()
         opaque = await read_opaque(exchange, limit=beliefs.configuration.server.body_limit)
         require_meant(opaque.model, exchange.path)
+        for i, model in enumerate(opaque.batched):
+            require_meant(model, exchange.path, at=f"requests[{i}].params.model")
+        dialect = dialect_at(exchange.path)
+        if dialect is not None:
+            require_spoken(opaque.model, dialect, beliefs.configuration.catalog)
         async with self._services.admission.place(exchange.line):
             passing = self._services.passing
             if path is None:
@@ -323,7 +328,7 @@ class Routes:
         if allowed is not None and not passes_on:
             raise RequestRejected("method_not_allowed", f"{path} takes {allowed} only")
         passes = path.startswith("/v1/") and not path.startswith(OURS)
-        if path.startswith(MODELS_PATH) and exchange.method == "GET":
+        if path.startswith(MODELS_PATH) and _read_as(exchange) == "GET":
             is_known = is_reserved(path.removeprefix(MODELS_PATH)) or _listed(exchange, beliefs)
             if is_known or not passes_on:
                 return self._model
@@ -338,6 +343,12 @@ class Routes:
         if passes:
             raise nobody_takes(path)
         raise RequestRejected("not_found", f"there is no {clipped(path)}")
+
+
+def _read_as(exchange: Exchange) -> str:
+    """Return the method by which a request is served: of models HEAD is GET without its body."""
+    is_of_models = f"{exchange.path}/".startswith(MODELS_PATH)
+    return "GET" if exchange.method == "HEAD" and is_of_models else exchange.method
 
 
 async def _fail(exchange: Exchange, error: Exception) -> None:

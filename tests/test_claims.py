@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Provider, Sidecar, endpoint, serving
+from conftest import Provider, Reply, Sidecar, endpoint, serving
 from dialects import speak
 
 from router.config.compiled import Configuration, compile_text
@@ -341,3 +341,97 @@ def test_whose_calls_come_to_the_same_key_by_an_endpoint_shares_it_too(
     with serving(value | {"endpoints": [beside]}, state_dir, address) as sidecar:
         got = status_of(sidecar, "GET", "/v1/chat/completions", "ann")
     assert got == (403, "shared_state")
+
+
+def test_models_are_listed_to_who_asks_for_the_head_and_options_keep_no_state(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    key = {"x-router-key": "key-ann"}
+    with serving(shared(provider), state_dir, address) as sidecar:
+        for path in ("/v1/models", "/v1/models/a"):
+            whole = sidecar.http.get(path, headers=key)
+            head = sidecar.http.head(path, headers=key)
+            assert (head.status_code, head.content) == (200, b"")
+            assert head.headers["content-length"] == str(len(whole.content))
+        assert sidecar.http.head("/v1/files", headers=key).status_code == 403
+        assert not provider.calls
+        provider.on("p", Reply(body=b"{}"))
+        for path in ("/v1/chat/completions", "/v1/responses", "/v1/messages", "/v1/files"):
+            assert sidecar.http.options(path, headers=key).status_code == 200
+        assert {call.method for call in provider.calls} == {"OPTIONS"}
+
+
+def test_a_path_that_no_provider_can_take_is_named_alone() -> None:
+    paths = "[files, '/v1/files/', '/v1/files*', /files]"
+    with pytest.raises(ConfigError) as caught:
+        compiled(f"  p: {{base_url: 'http://p/v1', passthrough: {{paths: {paths}}}}}\n")
+
+    at = "providers.p.passthrough.paths"
+    assert [(one.field, one.value) for one in caught.value.problems] == [
+        (f"{at}[0]", "files"),
+        (f"{at}[2]", "'/v1/files*'"),
+        (f"{at}[3]", "/files"),
+    ]
+    assert all("/v1/files" in one.hint for one in caught.value.problems)
+
+
+@pytest.mark.parametrize("name", ["auto", "auto/code", "claude-auto"])
+def test_a_name_of_ours_is_no_models_in_the_file(name: str) -> None:
+    for written, field in (
+        (f"models: {{{name}: {{}}}}\nendpoints: [{{id: a, model: {name}", "model"),
+        (f"endpoints: [{{id: a, model: {name}", "model"),
+        (f"endpoints: [{{id: a, model: m, upstream_model: {name}", "upstream_model"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            compile_text(f"{written}, base_url: 'http://a/v1'}}]\n", file="test.yaml")
+        found = {one.field: one.value for one in caught.value.problems}
+        assert found[f"endpoints[0].{field}"] == name
+        assert (f"models.{name}" in found) == written.startswith("models")
+
+
+def test_a_name_of_ours_reaches_no_provider_inside_a_batch(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    def batch(*models: Any) -> dict[str, Any]:
+        calls = [{"custom_id": str(i), "params": {"model": m}} for i, m in enumerate(models)]
+        return {"requests": calls}
+
+    path = "/v1/messages/batches"
+    with serving(several(provider, p=True), state_dir, address) as sidecar:
+        got = sidecar.http.post(path, json=batch("claude-x", "auto"))
+        assert not provider.calls
+        assert sidecar.http.post(path, json=batch("claude-x", 7)).status_code == 200
+
+    error = got.json()["error"]
+    assert (got.status_code, error["code"]) == (404, "model_not_found")
+    assert "auto" in error["message"]
+    assert error["param"] == "requests[1].params.model"
+
+
+def test_an_endpoints_id_is_no_providers_model_in_a_dialect_that_it_does_not_take(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    value = several(provider, p=True)
+    value["endpoints"] = [
+        endpoint(provider, "msg1", model="claude", dialects=["messages"]),
+        endpoint(provider, "resp1", model="gpt", dialects=["responses"]),
+        endpoint(provider, "both", model="both", dialects=["messages"]),
+    ]
+    say = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 9}
+    with serving(value, state_dir, address) as sidecar:
+        for path, body in (
+            ("completions", {"model": "msg1", "prompt": "hi"}),
+            ("chat/completions", {"model": "msg1", **say}),
+            ("responses", {"model": "msg1", "input": "hi"}),
+            ("embeddings", {"model": "msg1", "input": "hi"}),
+            ("messages", {"model": "resp1", **say}),
+            ("messages/count_tokens", {"model": "resp1", **say}),
+        ):
+            got = sidecar.http.post(f"/v1/{path}", json=body)
+            assert got.status_code == 404, path
+            taken = "responses" if body["model"] == "resp1" else "messages"
+            assert f"an endpoint that takes {taken}" in got.json()["error"]["message"]
+        assert not provider.calls
+        for model in ("claude", "both"):  # a provider may have one of that name
+            got = sidecar.http.post("/v1/chat/completions", json={"model": model, **say})
+            assert got.headers["x-router-endpoint"] == f"p/{model}"

@@ -220,6 +220,16 @@ def test_an_error_of_ours_ends_a_stream_in_its_dialect(path: str) -> None:
     assert read(error_event(f"/v1/{path}", "stream_cut", "cut")).failed
 
 
+def test_an_error_of_ours_has_the_number_that_comes_next_in_a_response() -> None:
+    state = request_of("responses").open_stream(hide_usage=False)
+    passed = state.feed(b"".join(sample("responses")[:4]))
+
+    error = error_event("/v1/responses", "stream_cut", "cut", number=state.n_events)
+
+    events = [json.loads(data_of(each)) for each in EventSplitter().feed(passed + error)]
+    assert [each["sequence_number"] for each in events] == list(range(5))
+
+
 # -- through a sidecar ---------------------------------------------------------------------------
 
 EVERY = 23

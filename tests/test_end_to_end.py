@@ -867,6 +867,45 @@ def test_apps_see_their_own_decisions_only_and_the_owner_everything(
         assert own.status_code == 202
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/metrics"),
+        ("GET", "/v1/router/posteriors"),
+        ("GET", "/v1/router/decisions/d-any"),
+        ("POST", "/v1/router/decide"),
+        ("GET", "/v1/router/endpoints"),
+    ],
+)
+def test_where_an_admin_key_is_set_the_owners_routes_want_it_on_loopback_too(
+    provider: Provider,
+    state_dir: Path,
+    address: Address,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    path: str,
+) -> None:
+    for name in ("APP", "ADMIN"):
+        monkeypatch.setenv(name, f"key-{name}")
+    value = {
+        "server": {"admin_key": {"env": "ADMIN"}},
+        "endpoints": [endpoint(provider, "a")],
+        "apps": {"one": {"keys": [{"env": "APP"}]}},
+    }
+    with serving(value, state_dir, address) as sidecar:
+
+        def status(**headers: str) -> int:
+            body = {"json": GOOD} if method == "POST" else {}
+            return sidecar.http.request(method, path, headers=headers, **body).status_code
+
+        assert status() == 401
+        assert status(authorization="Bearer wrong") == 401
+        assert status(authorization="Bearer key-APP") == (401, 200)[path.endswith("endpoints")]
+        found = 400 if "decisions" in path else 200  # no such id
+        assert status(authorization="Bearer key-ADMIN") == found
+        assert status(**{"x-router-key": "key-ADMIN"}) == found
+
+
 # -- bad input ----------------------------------------------------------------------------------
 
 GOOD = {"model": "auto", "messages": [{"role": "user", "content": "x"}]}

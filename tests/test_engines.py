@@ -26,7 +26,7 @@ from router.beliefs.releases import Releases
 from router.decision.draws import Draws
 from router.decision.shared_draws import StoredDraw
 from router.decision.units import Unit
-from telemetry import events, keys
+from telemetry import events, keys, stored_ids
 from telemetry.embedded import PrivateServer
 from telemetry.reader import Reader
 from telemetry.references import look_up
@@ -82,6 +82,7 @@ def run_everything(address: Address, tmp_path: Path) -> dict[str, Any]:
     check_reader(client)
     check_standings(client)
     asyncio.run(check_draws(address))
+    check_stored_ids(client)
     digest = events.digest16("app", "ref", "1")
     assert len(look_up(client, [digest], n_shards=SHARDS)[0]) == 10
     writer = Writer(tmp_path / "threads", address, SHARDS)
@@ -117,6 +118,15 @@ def check_standings(client: Any) -> None:
     assert not ledger.change(kept, [change], now_ms=NOW_MS)
     assert ledger.read()
     assert client.xlen(keys.RELEASES) == 1
+
+
+def check_stored_ids(client: Any) -> None:
+    noted = [stored_ids.key_of("app", "responses", f"resp_{i}") for i in range(2000)]
+    for i, key in enumerate(noted):
+        command = stored_ids.note(key, (i % 7).to_bytes(8), ttl_ms=stored_ids.KEPT_S * 1000)
+        assert client.execute_command(*command) == (i % 7).to_bytes(8)
+    for i, key in enumerate(noted):
+        assert client.execute_command(*stored_ids.look_up(key)) == (i % 7).to_bytes(8)
 
 
 async def check_draws(address: Address) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import resource
@@ -17,7 +18,9 @@ from typing import Any
 import httpx
 import pytest
 from conftest import LEARN, ROUTED, Provider, Reply, Sidecar, endpoint, learning, pointsman, serving
+from rich.console import Console
 
+from router.commands.explain import ask, show
 from router.explain.files import DecisionFiles, DecisionRow
 from telemetry.store import Address
 
@@ -338,3 +341,50 @@ def test_explain_prints_the_candidates_or_one_object(sidecar: Sidecar) -> None:
     assert json.loads(one.stdout)["drawn"] in ("a", "b")
     assert wrong.exit_code == 2
     assert "no decision id" in wrong.stderr
+
+
+def test_the_verb_finds_the_admin_key_where_the_configuration_says_and_sends_it_there_alone(
+    provider: Provider, state_dir: Path, address: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OWNER", "key-owner")
+    with serving(two(provider, admin_key={"env": "OWNER"}), state_dir, address) as sidecar:
+        decision_id = sidecar.chat("auto").headers["x-router-decision-id"]
+        owner = {"authorization": "Bearer key-owner"}
+        sidecar.until(lambda: ask(decision_id, url=sidecar.url, headers=owner).is_success)
+        file = state_dir / "pointsman.yaml"
+        server = {"port": sidecar.port, "admin_key": {"env": "OWNER"}}
+        value = {"endpoints": [endpoint(provider, "a")], "server": server}
+        file.write_text(json.dumps(value))
+
+        found = pointsman("explain", decision_id, "--config", file, "--json")
+        elsewhere = pointsman(
+            "explain", decision_id, "--config", file, "--url", sidecar.url, "--json"
+        )
+        monkeypatch.delenv("OWNER")
+        without = pointsman("explain", decision_id, "--config", file)
+
+    assert (found.exit_code, json.loads(found.stdout)["drawn"] in "ab") == (0, True)
+    assert (elsewhere.exit_code, "admin key" in elsewhere.stderr) == (2, True)
+    assert (without.exit_code, "OWNER" in without.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("exclusions", "said"),
+    [
+        ({}, "it failed, and b answered"),
+        (None, "it failed, and b answered"),
+        ({"c": "region"}, "it failed, and b answered"),
+        ({"a": "capability"}, "it may not serve this call, and b answered"),
+    ],
+)
+def test_who_was_drawn_and_never_asked_has_not_failed(exclusions: Any, said: str) -> None:
+    found = {
+        **{"decided_at_ms": 0, "drawn": "a", "task": "general", "app": "x", "strategy": "s"},
+        **{"posterior_version": 1, "routed": True, "step": 1, "follows": None, "propensity": 1.0},
+        **{"answered_by": "b", "note": "", "draw": None, "draw_of": None},
+    }
+    out = Console(file=io.StringIO(), width=100)
+
+    show(found | {"exclusions": exclusions}, out)
+
+    assert said in out.file.getvalue()  # type: ignore[attr-defined]

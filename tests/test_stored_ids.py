@@ -643,7 +643,7 @@ def test_with_the_store_away_what_is_known_here_goes_on_and_the_rest_is_for_late
         ):
             assert (got.status_code, code(got)) == (503, "store_away")
             assert got.headers["retry-after"] == "1"
-        assert sidecar.app.ids.n_unwritten == 1
+        assert sidecar.app.ids.n_unwritten == 2  # the response, and its item
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -762,3 +762,30 @@ def test_a_look_up_over_thirty_full_days_is_quick(
         assert client.execute_command(*command) == bytes(8)
 
     assert (time.perf_counter() - began) / 100 < 0.02
+
+
+def test_an_id_of_another_endpoint_is_no_model_of_where_a_response_lies(
+    provider: Provider, state_dir: Path, address: Address, kept: dict[str, Keeping]
+) -> None:
+    value = two(provider)
+    for one in value["endpoints"]:
+        one["model"] = f"model-{one['id']}"
+    with serving(value, state_dir, address) as sidecar:
+        made = ask(sidecar, "a").json()["id"]
+        asked = len(provider.calls)
+        got = ask(sidecar, "b", previous_response_id=made)
+        assert (got.status_code, code(got)) == (404, "model_not_found")
+        assert "that is at a" in got.json()["error"]["message"]
+        assert len(provider.calls) == asked
+        assert ask(sidecar, "a", previous_response_id=made).status_code == 200
+
+
+def test_an_unknown_response_may_have_been_translated_and_that_is_said(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    with serving(two(provider), state_dir, address) as sidecar:
+        got = ask(sidecar, previous_response_id="chatcmpl-1")
+
+    message = got.json()["error"]["message"]
+    assert "this app was told of no response 'chatcmpl-1' that is kept" in message
+    assert "answers that are translated are kept nowhere" in message

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import anthropic
+import httpx
 import httpx2
 import numpy as np
 import openai
@@ -18,11 +20,12 @@ from dialects import ARGUMENTS, PERSON, SAID, message_error, speak
 from pydantic import BaseModel
 
 from router.config.compiled import compile_text
+from router.dialects.prompt_size import size_of
 from router.endpoints.entries import Dialect
 from router.errors import ConfigError
 from router.policy.route import incumbent_of, rivals_of
 from telemetry import events, frames, keys
-from telemetry.events import Flag
+from telemetry.events import Flag, Result
 from telemetry.store import Address, connect
 
 HTTP = httpx2.Client(trust_env=False, verify=False)
@@ -215,6 +218,35 @@ def test_tokens_are_estimated_where_the_endpoint_counts_none(sidecar: Sidecar) -
 
     assert 200 < got.parse().input_tokens < 500
     assert got.headers["x-router-warning"].startswith("estimated")
+
+
+def test_pictures_and_documents_count_in_an_estimate_by_what_they_may_take(
+    sidecar: Sidecar,
+) -> None:
+    def count(*parts: Any) -> int:
+        said = [{"type": "text", "text": "many words " * 100}, *parts]
+        body = {"model": "c", "messages": [{"role": "user", "content": said}]}
+        got = sidecar.http.post("/v1/messages/count_tokens", json=body)
+        return int(got.json()["input_tokens"])
+
+    def held(kind: str, media_type: str, size: int) -> dict[str, Any]:
+        data = base64.b64encode(bytes(size)).decode()
+        source = {"type": "base64", "media_type": media_type, "data": data}
+        return {"type": kind, "source": source}
+
+    picture = held("image", "image/png", 300_000)
+    linked = {"type": "image", "source": {"type": "url", "url": "https://x.example/y.png"}}
+    result = {
+        "messages": [{"role": "user", "content": [{"type": "tool_result", "content": [linked]}]}]
+    }
+    plain = count()
+
+    assert 1600 <= count(picture) - plain < 1700
+    assert 3200 <= count(picture, linked) - plain < 3300
+    assert size_of(json.dumps(result).encode()).media_tokens == 1600
+    assert 3000 <= count(held("document", "application/pdf", 2000)) - plain < 3100
+    assert 21_000 <= count(held("document", "application/pdf", 100_000)) - plain < 21_100
+    assert 300_000 <= count(held("document", "application/pdf", 5 << 20)) - plain < 300_100
 
 
 # -- OpenAI's SDK at an endpoint of Messages -------------------------------------------------------
@@ -445,6 +477,114 @@ def test_an_answer_that_cannot_be_read_is_no_answer(sidecar: Sidecar, provider: 
         claude(sidecar).messages.create(model="c", max_tokens=9, messages=ASK)
 
 
+IN_CHOICE = {"choices": [{"finish_reason": "error", "error": {"code": 429, "message": "quota"}}]}
+OVERLOADED = {"type": "error", "error": {"type": "overloaded_error", "message": "quota"}}
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ({"error": {"message": "quota exceeded for org"}}, 502),
+        ({"error": "quota"}, 502),
+        ([{"error": {"message": "quota", "code": 503}}], 503),
+        ({"error": {"message": "quota", "type": "insufficient_quota"}, "choices": []}, 429),
+        (IN_CHOICE, 429),
+        ({"object": "error", "message": "quota", "code": 400}, 400),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_error_of_chat_in_the_place_of_an_answer_reaches_anthropics_sdk(
+    sidecar: Sidecar, provider: Provider, said: Any, status: int, stream: bool
+) -> None:
+    provider.on("c", Reply(body=json.dumps(said).encode()))
+
+    with pytest.raises(anthropic.APIStatusError, match="quota") as refused:
+        claude(sidecar).messages.create(model="c", max_tokens=9, messages=ASK, stream=stream)
+
+    assert refused.value.status_code == status
+    assert refused.value.body["type"] == "error"
+
+
+@pytest.mark.parametrize(
+    ("said", "status"), [(OVERLOADED, 503), ({"error": {"message": "quota"}}, 502)]
+)
+def test_an_error_of_messages_in_the_place_of_an_answer_reaches_openais_sdk(
+    sidecar: Sidecar, provider: Provider, said: Any, status: int
+) -> None:
+    provider.on("m", Reply(body=json.dumps(said).encode()))
+
+    with pytest.raises(openai.APIStatusError, match="quota") as of_chat:
+        gpt(sidecar).chat.completions.create(model="m", messages=ASK)
+    with pytest.raises(openai.APIStatusError, match="quota") as of_responses:
+        gpt(sidecar).responses.create(model="m", input="hi")
+
+    assert of_chat.value.status_code == of_responses.value.status_code == status
+
+
+def test_who_answers_with_an_error_is_followed_by_another(
+    sidecar: Sidecar, provider: Provider
+) -> None:
+    provider.on("c", Reply(body=b'{"error": {"message": "quota"}}'))
+    for _ in range(4):
+        got = claude(sidecar).messages.create(model="auto", max_tokens=9, messages=ASK)
+        assert got.content[0].text == SAID
+
+
+def late(call: Seen, pause_s: float = 0.4) -> Reply:
+    """An answer behind signs of life, and in two pieces."""
+    said = (chat if call.host == "c" else anthropics)(call).body
+    pieces = [*[b" "] * 4, said[:40], said[40:]]
+    kind = {"content-type": "application/json"}
+    return Reply(chunks=pieces, chunk_delay_s=pause_s, headers=kind)
+
+
+@pytest.mark.parametrize(
+    ("model", "path", "more"),
+    [
+        ("c", "/v1/messages", {"max_tokens": 9, "messages": ASK}),
+        ("m", "/v1/chat/completions", {"messages": ASK}),
+        ("c", "/v1/responses", {"input": "hi", "store": False}),
+    ],
+)
+def test_a_client_hears_of_a_late_answer_while_it_is_translated(
+    sidecar: Sidecar, provider: Provider, model: str, path: str, more: dict[str, Any]
+) -> None:
+    provider.on(model, late)
+    with httpx.Client(base_url=sidecar.url, trust_env=False, timeout=1.5) as client:
+        got = client.post(path, json={"model": model, **more})
+
+    assert got.status_code == 200
+    assert got.content.startswith(b"  ")
+    assert SAID in json.dumps(got.json())
+    assert got.headers["x-router-translated"]
+    assert got.headers["content-type"].startswith("application/json")
+
+
+@pytest.mark.parametrize("said", [b'{"error": {"message": "quota"}}', b"{", b'{"choices": []}'])
+def test_a_late_answer_that_is_none_ends_in_no_whole_answer(
+    sidecar: Sidecar, provider: Provider, said: bytes
+) -> None:
+    pieces = [*[b" "] * 4, said[:1], said[1:]]
+    kind = {"content-type": "application/json"}
+    provider.on("c", Reply(chunks=pieces, chunk_delay_s=0.4, headers=kind))
+    body = {"model": "c", "max_tokens": 9, "messages": ASK}
+
+    with pytest.raises(httpx.RemoteProtocolError):
+        sidecar.http.post("/v1/messages", json=body)
+
+
+def test_a_late_answer_is_booked_as_any_other(
+    sidecar: Sidecar, provider: Provider, address: Address
+) -> None:
+    provider.on("c", late)
+    got = sidecar.http.post("/v1/messages", json={"model": "c", "max_tokens": 9, "messages": ASK})
+
+    assert got.json()["usage"]["output_tokens"] == USED["completion_tokens"]
+    sidecar.until(lambda: sidecar.app.writer.counters.sent == 1)
+    (record,) = records(address)
+    assert (record["result"], record["tokens_out"]) == (Result.OK, USED["completion_tokens"])
+
+
 # -- Configuration ---------------------------------------------------------------------------------
 
 
@@ -457,6 +597,20 @@ def test_an_answer_that_cannot_be_read_is_no_answer(sidecar: Sidecar, provider: 
         ({"translate": {"from": []}}, "at least 1"),
         ({"translate": {"from": ["messages"], "drop": ["Web Search"]}}, "drop"),
         ({"translate": {"form": ["messages"]}}, "form"),
+        *(
+            ({"translate": {"from": ["messages"], "drop": ["bash", word]}}, said)
+            for word, said in (
+                ("resoning", "drop[1]"),
+                ("resoning", "did you mean reasoning?"),
+                ("stores", "did you mean store?"),
+                ("temperature", "only tools that a provider runs"),
+                ("function", "such tools are translated"),
+                ("web_search_20250305", "write web_search"),
+                ("web_search_2025_08_26", "write web_search"),
+                ("web_serch", "did you mean web_search?"),
+                ("code_interpeter", "did you mean code_interpreter?"),
+            )
+        ),
     ],
 )
 def test_what_cannot_be_translated_is_refused_with_its_place(

@@ -25,11 +25,13 @@ from translated import (
 from router.endpoints.entries import Dialect
 from router.translation import chat_answer, messages_answer, responses_answer
 from router.translation.answers import translated_answer
-from router.translation.completion import Completion, Count, Declined, Stop
+from router.translation.completion import CallBegun, Completion, Count, Declined, Stop
 from router.translation.counts import count_of
 from router.translation.errors import translated_refusal
+from router.translation.fitting import Fitting
 from router.translation.parts import shown
-from router.translation.prompt import Prompt, Text, Thought
+from router.translation.prompt import Prompt, Role, Talk, Text, Thought, Tool, ToolResult, ToolUse
+from router.translation.tools import NAME
 from telemetry.wire.chat import read_chat_answer
 from telemetry.wire.messages import read_messages_answer
 from telemetry.wire.responses import read_response
@@ -151,7 +153,7 @@ def test_every_finish_reason_has_its_stop_reason(finish: Any, calls: bool, expec
     [
         ("end_turn", "stop", "completed", None),
         ("stop_sequence", "stop", "completed", None),
-        ("pause_turn", "stop", "completed", None),
+        ("pause_turn", "length", "incomplete", "max_output_tokens"),
         ("max_tokens", "length", "incomplete", "max_output_tokens"),
         ("model_context_window_exceeded", "length", "incomplete", "max_output_tokens"),
         ("refusal", "content_filter", "incomplete", "content_filter"),
@@ -240,6 +242,88 @@ def test_every_call_of_an_answer_has_an_id_of_its_own(given: list[Any], expected
     for said in (chat, back):
         calls = said["choices"][0]["message"]["tool_calls"]
         assert [call["id"] for call in calls] == expected
+
+
+def in_turn(*ids: str) -> tuple[Talk, ...]:
+    """A conversation in which these calls were made, one a turn."""
+    turns: list[Talk] = [Talk(Role.USER, (Text("hi"),))]
+    for each in ids:
+        turns.append(Talk(Role.ASSISTANT, (ToolUse(each, "f", "{}"),)))
+        turns.append(Talk(Role.USER, (ToolResult(each, ()),)))
+    return tuple(turns)
+
+
+@pytest.mark.parametrize(
+    ("answer_id", "before", "given", "expected"),
+    [
+        ("x", (), "functions.f:0", "call_x_0"),
+        ("x", ("call_0",), "call_0", "call_x_0"),
+        ("x", ("call_0", "call_x_0"), "call_0", "call_x_1"),
+        (None, ("call_0", "call_1"), "call_0", "call_2"),
+        ("x", ("other",), "call_0", "call_0"),
+    ],
+)
+@pytest.mark.parametrize("speaks", ["chat", "messages"])
+def test_the_id_of_a_call_is_one_that_the_conversation_can_hold(
+    speaks: str, answer_id: str | None, before: tuple[str, ...], given: str, expected: str
+) -> None:
+    asked = Prompt(turns=in_turn(*before))
+    tool = {"id": given, "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    chat = {"id": answer_id, "choices": [{"message": {"tool_calls": [tool]}}]}
+    block = {"type": "tool_use", "id": given, "name": "f", "input": {}}
+
+    if speaks == "chat":
+        said = translated(chat, "chat", "messages", asked)["content"][0]
+    else:
+        message = translated({"id": answer_id, "content": [block]}, "messages", "chat", asked)
+        said = message["choices"][0]["message"]["tool_calls"][0]
+
+    assert said["id"] == expected
+
+
+def test_an_id_made_up_from_a_long_one_fits_where_ids_are_short() -> None:
+    said = [
+        Fitting(Prompt()).begun(CallBegun(0, "", "f"), f"chatcmpl-{'a' * 40}{end}").id
+        for end in ("", "b", "")
+    ]
+
+    assert said[0] == said[2] != said[1]
+    assert all(len(each) <= 40 and NAME.fullmatch(each) for each in said)
+
+
+def test_responses_from_chat_keep_ids_of_any_characters() -> None:
+    tool = {"id": "functions.f:0", "function": {"name": "f", "arguments": "{}"}}
+
+    said = translated({"choices": [{"message": {"tool_calls": [tool]}}]}, "chat", "responses")
+
+    assert said["output"][0]["call_id"] == "functions.f:0"
+
+
+@pytest.mark.parametrize(
+    ("name", "tools", "expected"),
+    [
+        ("f", (), "f"),
+        ("f.g h", (), "f_g_h"),
+        ("f.g h", ("f_g_h",), "f_g_h_1"),
+        ("f.g h", ("f_g_h", "f_g_h_1"), "f_g_h_2"),
+        ("n" * 80, (), "n" * 64),
+        ("n" * 80, ("n" * 80,), "n" * 80),
+        ("n" * 80, ("n" * 64,), "n" * 56 + "_1"),
+        ("", (), "unnamed"),
+        ("", ("unnamed",), "unnamed_1"),
+        ("é", (), "_"),
+    ],
+)
+def test_a_name_that_is_made_up_is_a_name_everywhere_and_no_other_tools(
+    name: str, tools: tuple[str, ...], expected: str
+) -> None:
+    asked = Prompt(tools=tuple(Tool(each, None, {}) for each in tools))
+    block = {"type": "tool_use", "id": "a", "name": name, "input": {}}
+
+    said = translated({"content": [block]}, "messages", "chat", asked)
+
+    (call,) = said["choices"][0]["message"]["tool_calls"]
+    assert call["function"]["name"] == expected
 
 
 WRITTEN = {"cache_read_input_tokens": 30, "cache_creation_input_tokens": 5}
@@ -351,6 +435,27 @@ def test_an_error_of_messages_reads_as_one_of_openai(to: str) -> None:
     assert set(said) == {"error"}
     assert said["error"]["message"] == "slow down"
     assert said["error"]["code"] == "rate_limit_error"
+
+
+@pytest.mark.parametrize(
+    ("status", "openai", "anthropic"),
+    [
+        (400, "invalid_request_error", "invalid_request_error"),
+        (401, "authentication_error", "authentication_error"),
+        (403, "permission_error", "permission_error"),
+        (404, "invalid_request_error", "not_found_error"),
+        (429, "rate_limit_error", "rate_limit_error"),
+        (500, "api_error", "api_error"),
+        (503, "api_error", "overloaded_error"),
+        (529, "api_error", "overloaded_error"),
+    ],
+)
+def test_an_error_is_of_the_kind_that_its_status_has(
+    status: int, openai: str, anthropic: str
+) -> None:
+    for to, kind in (("chat", openai), ("responses", openai), ("messages", anthropic)):
+        speaks = "chat" if to == "messages" else "messages"
+        assert refusal(status, {"error": {"message": "no"}}, speaks, to)["error"]["type"] == kind
 
 
 @pytest.mark.parametrize(

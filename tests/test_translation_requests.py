@@ -183,6 +183,37 @@ def test_a_body_that_cannot_be_said_again_exactly_is_refused(dialect: Dialect, r
     assert error.value.field
 
 
+@EACH_DIALECT
+def test_a_number_that_is_too_long_is_refused_in_our_own_words(dialect: Dialect) -> None:
+    read(dialect, b'{"metadata": {"n": ' + b"-" + b"1" * 4300 + b"}}")
+
+    with pytest.raises(Untranslatable, match=r"is not JSON: a number of more than 4300 digits$"):
+        read(dialect, b'{"metadata": {"n": ' + b"1" * 5000 + b"}}")
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [("image/jpg", "image/jpeg"), ("image/PNG", "image/png"), ("IMAGE/JPG", "image/jpeg")],
+)
+def test_a_pictures_type_is_named_as_providers_know_it(named: str, expected: str) -> None:
+    url = {"url": f"data:{named};base64,iVBORw0KGgo="}
+    source = {"type": "base64", "media_type": named, "data": "iVBORw0KGgo="}
+    parts = {
+        Dialect.CHAT: {"type": "image_url", "image_url": url},
+        Dialect.MESSAGES: {"type": "image", "source": source},
+    }
+    said = {}
+    for from_, to in ((Dialect.CHAT, Dialect.MESSAGES), (Dialect.MESSAGES, Dialect.CHAT)):
+        found = said_again(
+            {"messages": [{"role": "user", "content": [parts[from_]]}]}, from_, to, OPEN
+        )
+        assert isinstance(found, tuple)
+        said[to] = found[1].body["messages"][0]["content"][0]
+
+    assert said[Dialect.MESSAGES]["source"]["media_type"] == expected
+    assert said[Dialect.CHAT]["image_url"]["url"] == f"data:{expected};base64,iVBORw0KGgo="
+
+
 def test_numbers_of_any_size_survive() -> None:
     call = {"id": "a", "type": "function"}
     arguments = '{"big": 123456789012345678901234567890, "small": 1e-300, "half": 0.1}'

@@ -24,6 +24,7 @@ from router.translation.prompt import (
     Part,
     Prompt,
     Reasoning,
+    Role,
     Schema,
     Talk,
     Text,
@@ -556,7 +557,7 @@ def normal(prompt: Prompt, to: Dialect, how: Manner, left_out: frozenset[str]) -
     prompt = replace(
         prompt,
         system=tuple(text for text in prompt.system if text.strip() or not blank),
-        turns=tuple(_normal_turn(turn, to, blank=blank) for turn in prompt.turns),
+        turns=tuple(_normal_turn(turn, to, blank=blank) for turn in _spoken(prompt.turns, blank)),
         provider_tools=(),
         choice=_normal_choice(prompt),
         parallel=_normal_parallel(prompt),
@@ -573,8 +574,23 @@ def normal(prompt: Prompt, to: Dialect, how: Manner, left_out: frozenset[str]) -
     return prompt
 
 
+def _spoken(turns: tuple[Talk, ...], blank: bool) -> list[Talk]:
+    """Turns without answers that said nothing, where such text is left out."""
+    kept: list[Talk] = []
+    for turn in turns:
+        nothing = all(isinstance(p, Text) and not p.text.strip() for p in turn.parts)
+        if kept and kept[-1].role is turn.role:
+            kept[-1] = Talk(turn.role, kept[-1].parts + turn.parts)
+        elif not (blank and nothing and turn.role is Role.ASSISTANT):
+            kept.append(turn)
+    return kept
+
+
 def _normal_turn(turn: Talk, to: Dialect, *, blank: bool) -> Talk:
-    return Talk(turn.role, _normal_parts(turn.parts, to, blank=blank))
+    parts = _normal_parts(turn.parts, to, blank=blank)
+    if to is Dialect.CHAT and turn.role is Role.ASSISTANT:  # there words stand before calls
+        parts = tuple(sorted(parts, key=lambda part: isinstance(part, ToolUse)))
+    return Talk(turn.role, parts)
 
 
 def _normal_parts(parts: tuple[Part, ...], to: Dialect, *, blank: bool) -> tuple[Part, ...]:
@@ -587,7 +603,7 @@ def _normal_part(part: Part, to: Dialect, *, blank: bool) -> Part:
         try:
             found = json.dumps(json.loads(part.arguments), sort_keys=True)
         except ValueError:
-            return part
+            found = json.dumps({"INVALID_JSON": part.arguments})
         return replace(part, arguments=found)
     if isinstance(part, ToolResult):
         return replace(part, content=_normal_parts(part.content, to, blank=blank))

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from router.commands.console import BAD_INPUT, FAILED, fail, print_json
-from router.commands.inputs import NO_POINTSMAN, reaching, sidecar
+from router.commands.inputs import NO_POINTSMAN, owners_sidecar, reaching
 from router.report.terminal import console
 
 COLUMNS = (
@@ -32,7 +32,7 @@ def explain(
     decision_id: str, *, url: str | None, key: str, config: Path | None, as_json: bool
 ) -> None:
     """Print what the sidecar says of a decision."""
-    url, headers = sidecar(url, key, config)
+    url, headers = owners_sidecar(url, key, config)
     with reaching(url):
         answer = ask(decision_id, url=url, headers=headers)
     try:
@@ -92,7 +92,9 @@ def _lines(found: dict[str, Any]) -> list[str]:
     if found["step"] is not None:
         lines.append(f"step of the law: {found['step']}, probability {found['propensity']:.6g}")
     if found["answered_by"] not in (None, found["drawn"]):
-        lines.append(f"it failed, and {found['answered_by']} answered")
+        was_asked = found["drawn"] not in (found["exclusions"] or {})
+        why = "it failed" if was_asked else "it may not serve this call"
+        lines.append(f"{why}, and {found['answered_by']} answered")
     if found["note"]:
         lines.append(f"note: {found['note']}")
     return lines

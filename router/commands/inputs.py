@@ -136,6 +136,29 @@ def sidecar(url: str | None, key: str, config: Path | None) -> tuple[str, dict[s
         if server.port == 0:
             fail("server.port is 0, any free one: say where by --url", BAD_INPUT)
         url = server.url
+    return url, _bearer(key)
+
+
+def owners_sidecar(url: str | None, key: str, config: Path | None) -> tuple[str, dict[str, str]]:
+    """Return where the sidecar is, and the header that carries the admin key.
+
+    One that is not given is the configured one, which goes to the configured address alone.
+    """
+    if url is not None:
+        return url, _bearer(key)
+    url, headers = sidecar(None, key, config)
+    admin = written(config, secrets=False).server.admin_key
+    if headers or admin is None:
+        return url, headers
+    if isinstance(admin, str):
+        fail("the file holds the admin key's digest alone: give the key by --key", BAD_INPUT)
+    try:
+        return url, _bearer(admin.secret())
+    except LookupError as error:
+        fail(f"the admin key: {error}; or give it by --key", BAD_INPUT)
+
+
+def _bearer(key: str) -> dict[str, str]:
     if not key.isascii() or not key.isprintable():
         fail("--key holds characters that no header may carry", BAD_INPUT)
-    return url, {"authorization": f"Bearer {key}"} if key else {}
+    return {"authorization": f"Bearer {key}"} if key else {}

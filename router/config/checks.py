@@ -35,6 +35,8 @@ from telemetry.keyring import LEAST_CHARACTERS
 
 SEALS = ("seal_secret", "seal_secret_before")
 
+RESERVED = "this name means that the sidecar chooses, and reaches no provider; name a model"
+
 
 def cross_check(entries: File) -> Iterator[tuple[Place, str, str]]:
     """Yield what one entry says of another, and is not so: place, value, hint."""
@@ -44,6 +46,8 @@ def cross_check(entries: File) -> Iterator[tuple[Place, str, str]]:
     first = {id_: i for i, id_ in reversed(list(enumerate(ids)))}
     for i, endpoint in enumerate(entries.endpoints):
         yield from _check_endpoint(i, endpoint, entries, first)
+    for name in filter(is_reserved, entries.models):
+        yield ("models", name), name, RESERVED
     for name, provider in entries.providers.items():
         yield from _check_auth(("providers", name, "auth"), provider.auth)
         yield from _check_one_auth(("providers", name), provider.base_url, provider.auth)
@@ -107,6 +111,9 @@ def _check_endpoint(
         yield (*where, "id"), endpoint.id, "another endpoint has this id; ids are unique"
     if endpoint.id == NO_INCUMBENT or is_reserved(endpoint.id):
         yield (*where, "id"), endpoint.id, "this name has a meaning of its own; choose another"
+    for field, name in (("model", endpoint.model), ("upstream_model", endpoint.upstream_model)):
+        if is_reserved(name or ""):
+            yield (*where, field), name or "", RESERVED
     yield from _check_name((*where, "provider"), endpoint.provider, entries.providers, "provider")
     if entries.models:
         yield from _check_name((*where, "model"), endpoint.model, entries.models, "model")

@@ -64,7 +64,8 @@ def validate(tree: Tree) -> tuple[File | None, set[Place]]:
             continue
         wrong = _places(details, spots)
         for where, detail in wrong.items():
-            if not (is_below(where, repaired) or where in respelt or _is_a_rest(where, repaired)):
+            is_rest = _is_a_rest(where, repaired) or _follows(where, detail, repaired)
+            if not (is_below(where, repaired) or where in respelt or is_rest):
                 _explain(where, detail, findings)
         repaired |= wrong.keys()
         if not all([_take_out(root, where, detail) for where, detail in wrong.items()]):
@@ -72,9 +73,10 @@ def validate(tree: Tree) -> tuple[File | None, set[Place]]:
     return None, repaired
 
 
-def _is_emptied(where: Place, repaired: set[Place]) -> bool:
-    """Return whether something was taken out of an auth entry, which may be why it seems wrong."""
-    return is_secret_place(where) and any(place[:-1] == where for place in repaired)
+def _follows(where: Place, detail: Any, repaired: set[Place]) -> bool:
+    """Return whether a whole is wrong that lacks what was taken out of it."""
+    is_of_whole = detail["type"] == "value_error"
+    return is_of_whole and any(place[: len(where)] == where for place in repaired)
 
 
 def _take_as_text(root: Any, details: list[Any], spots: Spots) -> bool:

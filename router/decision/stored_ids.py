@@ -112,17 +112,27 @@ class StoredIds:
         Raises:
             StoreAway: it is not known here, and the store does not say.
         """
-        key = stored_ids.key_of(app, stored.kind, stored.id)
-        value = self._known.get(key)
-        if value is None:
-            (reply,) = await self._line.ask(stored_ids.look_up(key), within_s=LOOK_UP_S)
-            if reply is None:
-                return None
-            if not isinstance(reply, bytes):
-                raise StoreAway(stored.id)
-            value = reply
-            self._known.put(key, value)
-        return int.from_bytes(value, "little")
+        return (await self.find_all(app, (stored,)))[0]
+
+    async def find_all(self, app: str, named: Sequence[StoredId]) -> list[int | None]:
+        """Return the digests of who made each of these; None as of `find`.
+
+        Raises:
+            StoreAway: one is not known here, and the store does not say.
+        """
+        keys = [stored_ids.key_of(app, one.kind, one.id) for one in named]
+        values = [self._known.get(key) for key in keys]
+        unknown = [i for i, value in enumerate(values) if value is None]
+        if unknown:
+            commands = (stored_ids.look_up(keys[i]) for i in unknown)
+            replies = await self._line.ask(*commands, within_s=LOOK_UP_S)
+            for i, reply in zip(unknown, replies, strict=True):
+                if isinstance(reply, bytes):
+                    values[i] = reply
+                    self._known.put(keys[i], reply)
+                elif reply is not None:
+                    raise StoreAway(named[i].id)
+        return [None if v is None else int.from_bytes(v, "little") for v in values]
 
     async def find_thoughts(self, app: str, marks: Sequence[str]) -> dict[str, int]:
         """Return by mark the digests of who thought what an app was told, as far as is known."""

@@ -11,6 +11,7 @@
 - `thoughts`: what models thought, taken out of a conversation
 - `chat_stream`, `chat`: OpenAI Chat Completions, answered and asked
 - `messages_stream`, `messages`: Anthropic's Messages
+- `prompt_size`: how large a prompt of Messages is, where nobody counts it
 - `responses_stream`, `responses`: OpenAI's Responses
 - `completions`: OpenAI's legacy completions
 - `embeddings`: vectors of texts

@@ -102,6 +102,11 @@ class NativeRequest:
         return None
 
     @property
+    def references(self) -> Sequence[StoredId]:
+        """What lies at a provider that it holds the names of only, in order."""
+        return ()
+
+    @property
     def thoughts(self) -> tuple[str, ...]:
         """The marks of thoughts that it carries, in the order of the conversation."""
         if self._thoughts is None:
@@ -165,6 +170,10 @@ class NativeRequest:
     def refusal_as_callers(self, status: int, body: bytes) -> bytes:
         """Return a provider's refusal as its caller reads it: as it came."""
         return body
+
+    def instead_as_callers(self, status: int, body: bytes) -> tuple[int, bytes]:
+        """Return what came for an answer as its caller reads it: as it came."""
+        return status, body
 
     def renamed(self, model: str) -> bytes:
         """Return the body with another model and without what is for us; else as it came."""

@@ -6,6 +6,7 @@ There are no tools, no turns and no schemas. Nothing is read off what is said.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -53,6 +54,7 @@ class CompletionsRequest(NativeRequest):
     """It stores nothing."""
     kept: StoredKind | None = None
     continued: StoredId | None = None
+    references: Sequence[StoredId] = ()
 
     def __init__(self, body: bytes, read: CompletionsBody, hints: BodyHints | None) -> None:
         super().__init__(body, read, hints, 0)

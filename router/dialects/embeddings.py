@@ -5,6 +5,7 @@ Vectors of two models do not mix, so a call is never served by another model tha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Raw, Struct
@@ -43,6 +44,7 @@ class EmbeddingsRequest(NativeRequest):
     """It stores nothing."""
     kept: StoredKind | None = None
     continued: StoredId | None = None
+    references: Sequence[StoredId] = ()
     output_limit = None
 
     def __init__(self, body: bytes, read: EmbeddingsBody, hints: BodyHints | None) -> None:

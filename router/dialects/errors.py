@@ -25,8 +25,16 @@ MESSAGES_KINDS = {
     429: "rate_limit_error",
     503: "overloaded_error",
     504: "timeout_error",
+    529: "overloaded_error",
 }
 """What Anthropic calls an error of a status; of others below 500 a wrong request."""
+OPENAI_KINDS = {
+    401: "authentication_error",
+    403: "permission_error",
+    429: "rate_limit_error",
+}
+"""What clients of OpenAI's dialects call it. OpenAI itself says which limit it was where its codes
+do (`requests`, `tokens`); what is not found is a wrong request there, too."""
 
 
 async def respond_error(
@@ -131,8 +139,12 @@ def dialect_of(path: str) -> Dialect:
     return Dialect.CHAT
 
 
-def refusal_event(path: str, body: bytes) -> bytes:
-    """Return a refusal's body as an event of a stream that has begun."""
+def refusal_event(path: str, body: bytes, *, number: int = 0) -> bytes:
+    """Return a refusal's body as an event of a stream that has begun.
+
+    Args:
+        number: of the event, where events are numbered.
+    """
     try:
         said = msgspec.json.decode(body)
     except msgspec.DecodeError:
@@ -142,29 +154,34 @@ def refusal_event(path: str, body: bytes) -> bytes:
         return error_event(path, "provider_error", "the provider turned the call down")
     dialect = dialect_of(path)
     if dialect is Dialect.RESPONSES and isinstance(error, dict):
-        return _response_error(error.get("code"), error.get("message"), error.get("param"))
+        said = (error.get("code"), error.get("message"), error.get("param"))
+        return _response_error(*said, number)
     body = msgspec.json.format(body, indent=-1)  # one line, whatever the provider wrote
     name = b"event: error\n" if dialect is Dialect.MESSAGES else b""
     return name + b"data: " + body + b"\n\n"
 
 
-def error_event(path: str, code: str, message: str) -> bytes:
-    """Return an error as an event of a stream, in the dialect of the call's path."""
+def error_event(path: str, code: str, message: str, *, number: int = 0) -> bytes:
+    """Return an error as an event of a stream, in the dialect of the call's path.
+
+    Args:
+        number: of the event, where events are numbered.
+    """
     dialect, status = dialect_of(path), STATUS.get(code, 502)
     if dialect is Dialect.RESPONSES:
-        return _response_error(code, message, None)
+        return _response_error(code, message, None, number)
     body = error_body(message, code=code, param=None, status=status, dialect=dialect)
     name = b"event: error\n" if dialect is Dialect.MESSAGES else b""
     return name + b"data: " + body + b"\n\n"
 
 
-def _response_error(code: Any, message: Any, param: Any) -> bytes:
+def _response_error(code: Any, message: Any, param: Any, number: int) -> bytes:
     """Return an error inside a response, in both forms that OpenAI has.
 
     Its SDKs raise the one within `error`, and hand the documented one out like any other event.
     """
     told = {"code": code, "message": message, "param": param}
-    said = {"type": "error", **told, "sequence_number": 0, "error": {"type": "error", **told}}
+    said = {"type": "error", **told, "sequence_number": number, "error": {"type": "error", **told}}
     return b"event: error\ndata: " + msgspec.json.encode(said) + b"\n\n"
 
 
@@ -182,6 +199,6 @@ def error_body(
         kind = MESSAGES_KINDS.get(status, "invalid_request_error" if status < 500 else "api_error")
         error = {"type": kind, "message": message, "param": param, "code": code, **more}
         return msgspec.json.encode({"type": "error", "error": error})
-    kind = "invalid_request_error" if status < 500 else "api_error"
+    kind = OPENAI_KINDS.get(status, "invalid_request_error" if status < 500 else "api_error")
     error = {"message": message, "type": kind, "param": param, "code": code, **more}
     return msgspec.json.encode({"error": error})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -29,6 +30,7 @@ from router.dialects.stored import (
     continued_thread,
     kept_at,
     kept_thread,
+    references_in,
 )
 from router.errors import RequestRejected
 from router.net.asgi import Exchange
@@ -36,6 +38,14 @@ from router.net.connection import BodyInPieces
 
 STATELESS = frozenset({"/v1/completions", "/v1/embeddings"})
 """Paths of generation that stores nothing."""
+
+
+BATCHES = "/v1/messages/batches"
+"""Where many calls of Messages come in one body."""
+
+
+class _Batched(Struct):
+    params: Any = None
 
 
 class _Storing(Struct):
@@ -57,12 +67,21 @@ class OpaqueBody(Struct, frozen=True):
     model: str = ""
     continued: StoredId | None = None  # what it goes on from that lies at a provider
     kept: StoredKind | None = None  # what its answer may be there from then on, under its id
+    batched: Sequence[str] = ()  # the model of each call in a batch
+    references: Sequence[StoredId] = ()  # what lies there that it holds the names of only
 
 
 def as_opaque(request: CallRequest) -> OpaqueBody:
     """Return a request that was read, and that nobody here lists the model of."""
     body = request.without_hints()
-    return OpaqueBody(body, request.declared, request.model, request.continued, request.kept)
+    return OpaqueBody(
+        body,
+        request.declared,
+        request.model,
+        request.continued,
+        request.kept,
+        references=request.references,
+    )
 
 
 def take_hints(body: bytes, path: str = "") -> OpaqueBody:
@@ -87,15 +106,17 @@ def take_hints(body: bytes, path: str = "") -> OpaqueBody:
         return OpaqueBody(body, kept=kept_at(path, {}))
     model = _text(top.get("model")) or ""
     said = {name: _value(top.get(name)) for name in _Storing.__struct_fields__}
-    continued, kept = continued_in(path, said), kept_at(path, said)
+    continued, kept, named = continued_in(path, said), kept_at(path, said), references_in(path, top)
+    batched = _batched(top.get("requests")) if path == BATCHES else ()
     router, metadata = top.get("router"), metadata_of(top.get("metadata"))
     ours = any(name.startswith(ROUTER_KEYS) for name in metadata)
     if router is None and not ours:
-        return OpaqueBody(body, model=model, continued=continued, kept=kept)
+        return OpaqueBody(body, NOTHING_DECLARED, model, continued, kept, batched, named)
     hints = read_router(router) or BodyHints()
     reference = read_reference(metadata)
     strip_hints(top, ours=ours)
-    return OpaqueBody(encoded(top), Declared(hints, reference=reference), model, continued, kept)
+    declared = Declared(hints, reference=reference)
+    return OpaqueBody(encoded(top), declared, model, continued, kept, batched, named)
 
 
 async def read_opaque(exchange: Exchange, *, limit: int) -> OpaqueBody:
@@ -111,6 +132,16 @@ async def read_opaque(exchange: Exchange, *, limit: int) -> OpaqueBody:
     if reading.is_here:
         return OpaqueBody(await reading.whole(), kept=kept)
     return OpaqueBody(BodyInPieces(reading.pieces(), reading.length), kept=kept)
+
+
+def _batched(raw: Raw | None) -> list[str]:
+    """Return which model each call of a batch names."""
+    try:
+        calls = msgspec.json.decode(raw, type=list[_Batched]) if raw is not None else []
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return []
+    said = (call.params.get("model") if isinstance(call.params, dict) else None for call in calls)
+    return [model if isinstance(model, str) else "" for model in said]
 
 
 def _as_utf8(body: bytes) -> bytes:

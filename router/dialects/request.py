@@ -92,6 +92,9 @@ class Outgoing(Protocol):
     def refusal_as_callers(self, status: int, body: bytes) -> bytes:
         """Return a provider's refusal as its caller reads it."""
 
+    def instead_as_callers(self, status: int, body: bytes) -> tuple[int, bytes] | None:
+        """Return status and body that tell of what came for an answer; None: it says nothing."""
+
 
 class CallRequest(Outgoing, Protocol):
     """A request of any dialect, as it came."""
@@ -115,6 +118,10 @@ class CallRequest(Outgoing, Protocol):
     @property
     def continued(self) -> StoredId | None:
         """What it goes on from that lies at a provider."""
+
+    @property
+    def references(self) -> Sequence[StoredId]:
+        """What lies at a provider that it holds the names of only, in order."""
 
     @property
     def declared(self) -> Declared:

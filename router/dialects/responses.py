@@ -26,7 +26,7 @@ from router.dialects.body import (
 )
 from router.dialects.request import BodyHints, Declared, Structure
 from router.dialects.responses_stream import ResponsesStream, response_as_stream
-from router.dialects.stored import StoredId, StoredKind, continued_of
+from router.dialects.stored import StoredId, StoredKind, continued_of, references_of
 from router.dialects.thoughts import is_answer, items_without
 from router.endpoints.capabilities import MEDIA_NEEDS, Needs
 from router.endpoints.catalog import Endpoint
@@ -105,6 +105,11 @@ class ResponsesRequest(NativeRequest):
     def continued(self) -> StoredId | None:
         """What it goes on from that lies at a provider: an earlier response, or a conversation."""
         return continued_of(self._read.previous_response_id, self._read.conversation)
+
+    @property
+    def references(self) -> tuple[StoredId, ...]:
+        """Items of earlier responses that it holds the names of only, in order."""
+        return references_of(self._items)
 
     @property
     def output_limit(self) -> int | None:

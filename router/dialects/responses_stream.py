@@ -32,8 +32,12 @@ class ResponsesStream(NamedEventStream[ResponsesEvent]):
     def _note(self, event: ResponsesEvent) -> None:
         self.spoke |= event.says_something
         self.done |= event.is_end
+        if isinstance(event.sequence_number, int):
+            self.n_events = event.sequence_number + 1
         if event.kind == "response.output_item.done" and (mark := item_mark(event.item)):
             self.thoughts += (mark,)
+        if event.kind == "response.output_item.done" and (item_id := id_of(event.item_id)):
+            self.item_ids += (item_id,)
         response = event.response
         if response is None:
             return
@@ -41,6 +45,7 @@ class ResponsesStream(NamedEventStream[ResponsesEvent]):
         self.usage = usage_of(response.usage, response.service_tier) or self.usage
         if event.is_end:
             self.thoughts = tuple(dict.fromkeys((*self.thoughts, *response.thoughts)))
+            self.item_ids = tuple(dict.fromkeys((*self.item_ids, *response.item_ids)))
 
 
 def response_as_stream(body: bytes) -> bytes:

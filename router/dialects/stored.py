@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Any
 
-from msgspec import Struct
+import msgspec
+from msgspec import Raw, Struct
 
 from router.endpoints.entries import Dialect
 
@@ -18,6 +19,7 @@ class StoredKind(StrEnum):
     CONVERSATION = "conversations"
     THREAD = "threads"  # of Messages, under the id of its latest answer
     CONTAINER = "containers"  # in which the provider runs tools of Messages
+    ITEM = "items"  # of a response: a later call may hold its name alone
 
     @property
     def dialect(self) -> Dialect:
@@ -27,11 +29,11 @@ class StoredKind(StrEnum):
     @property
     def made_at(self) -> str:
         """The path at which a POST makes it."""
-        return f"/v1/{self.dialect}" if self in OF_MESSAGES else f"/v1/{self}"
+        return f"/v1/{self}" if self in HAVE_PATHS else f"/v1/{self.dialect}"
 
 
 OF_MESSAGES = frozenset({StoredKind.THREAD, StoredKind.CONTAINER})
-HAVE_PATHS = frozenset(StoredKind) - OF_MESSAGES
+HAVE_PATHS = frozenset({StoredKind.RESPONSE, StoredKind.CONVERSATION})
 """Those that can be asked for by a path: `/v1/<kind>/<id>`."""
 
 
@@ -40,6 +42,55 @@ class StoredId(Struct, frozen=True):
 
     kind: StoredKind
     id: str
+
+
+class _Item(Struct):
+    """An item as far as it takes to see whether it is the name of one alone."""
+
+    id: Any = None
+    type: Any = None
+    role: Any = None
+    content: Any = None
+    result: Any = None
+
+
+_ITEM = msgspec.json.Decoder(_Item)
+_ITEMS = msgspec.json.Decoder(list[Raw])
+
+
+def references_of(items: Iterable[Raw]) -> tuple[StoredId, ...]:
+    """Return what these items name without saying it: the provider looks it up where it lies.
+
+    That is an `item_reference`, whose type may be left out, and a picture by its call.
+    """
+    named = dict.fromkeys(_named_by(raw) for raw in items)
+    return tuple(StoredId(StoredKind.ITEM, id_) for id_ in named if id_)
+
+
+def references_in(path: str, fields: Mapping[str, Raw]) -> tuple[StoredId, ...]:
+    """Return the items that a body which comes at a path holds the names of only."""
+    if path.split("/")[2:3] not in ([StoredKind.RESPONSE], [StoredKind.CONVERSATION]):
+        return ()
+    found: list[Raw] = []
+    for name in ("input", "items"):
+        try:
+            found += _ITEMS.decode(fields[name])
+        except (KeyError, msgspec.DecodeError, RecursionError):  # text, or nothing
+            continue
+    return references_of(found)
+
+
+def _named_by(raw: Raw) -> str | None:
+    try:
+        item = _ITEM.decode(raw)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+    is_name = (
+        item.type == "item_reference"
+        or (item.type == "image_generation_call" and not item.result)
+        or (item.type is None and item.role is None and item.content is None)
+    )
+    return item.id if is_name and isinstance(item.id, str) else None
 
 
 def continued_of(previous_response_id: Any, conversation: Any) -> StoredId | None:
@@ -84,14 +135,20 @@ def kept_thread(thread: Any) -> StoredKind | None:
 
 
 def left_behind(
-    kept: StoredKind | None, answer_id: str | None, container: str | None
+    kept: StoredKind | None,
+    answer_id: str | None,
+    container: str | None,
+    items: Iterable[str] = (),
 ) -> Iterator[StoredId]:
     """Yield what an answer leaves at the provider.
 
     Args:
         kept: what it is there itself, under its id.
         container: in which it ran tools.
+        items: ids of what it consists of.
     """
+    if kept is StoredKind.RESPONSE:
+        yield from (StoredId(StoredKind.ITEM, id_) for id_ in items)
     if kept is not None and answer_id:
         yield StoredId(kept, answer_id)
     if container:

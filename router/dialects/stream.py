@@ -20,17 +20,19 @@ class AnswerStream(ABC):
     """What one stream has shown so far."""
 
     __slots__ = (
-        *("container", "done", "failed", "fingerprint", "id", "model", "spoke", "thoughts"),
-        *("told", "unreadable", "usage"),
+        *("container", "done", "failed", "fingerprint", "id", "item_ids", "model", "n_events"),
+        *("spoke", "thoughts", "told", "unreadable", "usage"),
     )
 
     def __init__(self) -> None:
         self.id: str | None = None
         self.container: str | None = None  # id of where the provider runs its tools
+        self.item_ids: tuple[str, ...] = ()  # by which a later call may name what it consists of
         self.model: str | None = None  # who answered, as the answer says
         self.fingerprint: str | None = None  # of the system that served
         self.usage: Usage | None = None
         self.thoughts: tuple[str, ...] = ()  # marks of those that are whole
+        self.n_events = 0  # where they are numbered: the number of the next one
         self.spoke = False  # there was content
         self.done = False  # the terminator was seen
         self.failed = False  # the provider says that this is no answer

@@ -8,6 +8,10 @@ from router.dialects.stream import AnswerStream
 from telemetry.wire.reading import LEADING_BYTES, leading_id
 from telemetry.wire.usage import WholeAnswer
 
+MAX_KEPT_BYTES = 64 << 20
+"""Of an answer that is translated once all of it is there."""
+BLANK = b" "
+
 
 class UnreadStream(AnswerStream):
     """A stream in a coding that nobody here can undo: only its connection tells of its end."""
@@ -64,9 +68,42 @@ class LateAnswer(UnreadStream):
         else:
             self.usage, self.id, self.model = answer.usage, answer.id, answer.model
             self.fingerprint = answer.fingerprint
-            self.thoughts = answer.thoughts
+            self.thoughts, self.item_ids = answer.thoughts, answer.item_ids
         return b""
 
     def is_whole(self, *, ended_well: bool) -> bool:
         """Return whether an answer has passed."""
         return ended_well and not self.failed
+
+
+class LateTranslation(LateAnswer):
+    """The same in another dialect: white space, which JSON begins with as well, until it is there.
+
+    What turns out to be no answer has no words left: it breaks off.
+    """
+
+    def __init__(
+        self,
+        read_answer: Callable[[bytes], WholeAnswer | None],
+        as_callers: Callable[[bytes], bytes | None],
+    ) -> None:
+        """Begin.
+
+        Args:
+            as_callers: says a whole answer in the caller's dialect; None where that cannot be.
+        """
+        super().__init__(read_answer)
+        self._as_callers = as_callers
+
+    def feed(self, data: bytes) -> bytes:
+        """Return a sign of life; what came is kept."""
+        super().feed(data)
+        self.unreadable = len(self._body) > MAX_KEPT_BYTES
+        return BLANK
+
+    def flush(self) -> bytes:
+        """Return all of the answer as its caller reads it."""
+        super().flush()
+        said = None if self.failed else self._as_callers(bytes(self._body))
+        self.failed = self.unreadable = said is None
+        return said or b""

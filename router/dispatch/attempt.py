@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from router.dialects.request import Outgoing
-from router.dialects.unread import LateAnswer, UnreadStream
+from router.dialects.unread import LateAnswer, LateTranslation, UnreadStream
 from router.dispatch.codes import shown_code
 from router.dispatch.ending import Ending
 from router.dispatch.fates import (
@@ -211,26 +211,26 @@ class Dispatcher:
                 stream = await _open(attempt, sending, response, chunks, first)
                 return Reply(attempt, response.status, response.headers, None, stream, response)
         patience_s = math.inf
-        if not (sending.streamed or sending.request.is_translated):  # else it is told whole
+        if not sending.streamed:
             patience_s = COMMIT_S if attempt.hold is Hold.NOTHING else attempt.let_go_s
         body, is_end = await _read_body(attempt, chunks, first, clock, patience_s=patience_s)
         if not is_end:
             clock.move(math.inf)
-            late = _unread(attempt, LateAnswer(sending.request.read_answer), chunks, body)
+            late = _unread(attempt, _late(sending.request), chunks, body)
             return Reply(attempt, response.status, response.headers, None, late, response)
         attempt.latency_s = time.monotonic() - attempt.began_at
         answer = sending.request.read_answer(body)
         told = sending.request.as_callers(body) if answer is not None else None
         if answer is None or told is None:
-            own = Reply(attempt, response.status, response.headers, body)
-            shown = None if sending.request.is_translated else own
+            said = sending.request.instead_as_callers(response.status, body)
+            own = Reply(attempt, said[0], response.headers, said[1]) if said else None
             why = f"status {response.status} without an answer"
             raise AttemptFailed(
-                Result.BAD_REPLY, why, status=response.status, fate=Fate.FIT, own=shown
+                Result.BAD_REPLY, why, status=response.status, fate=Fate.FIT, own=own
             )
         attempt.usage, attempt.answer_id, attempt.model = answer.usage, answer.id, answer.model
         attempt.fingerprint, attempt.thoughts = answer.fingerprint, answer.thoughts
-        attempt.container = answer.container
+        attempt.container, attempt.item_ids = answer.container, answer.item_ids
         await response.aclose()
         return Reply(attempt, response.status, response.headers, told)
 
@@ -259,6 +259,13 @@ class Dispatcher:
             own=own,
             refusal=found,
         )
+
+
+def _late(request: Outgoing) -> LateAnswer:
+    """Return what an answer goes through that passes before all of it is there."""
+    if request.is_translated:
+        return LateTranslation(request.read_answer, request.as_callers)
+    return LateAnswer(request.read_answer)
 
 
 async def _read_unread(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import structlog
@@ -23,12 +23,7 @@ from router.dialects.request import CallRequest
 from router.dialects.stored import left_behind
 from router.dispatch.answer_headers import answer_headers, decision_headers
 from router.dispatch.asking import Asking
-from router.dispatch.attempt import (
-    Attempt,
-    AttemptFailed,
-    Dispatcher,
-    Reply,
-)
+from router.dispatch.attempt import Attempt, AttemptFailed, Dispatcher, Reply
 from router.dispatch.booking import (
     FINAL,
     PROMISED,
@@ -52,6 +47,7 @@ from router.endpoints.catalog import Endpoint
 from router.endpoints.retries import RetryBudget
 from router.errors import AllEndpointsFailed, Overloaded
 from router.net.asgi import DisconnectGuard, Exchange, Header
+from router.policy.makers import ItemMakers
 from telemetry.events import Result
 
 log = structlog.get_logger()
@@ -345,7 +341,7 @@ class _Call:
         if attempt.usage is not None and is_as_it_came:
             self.home.decider.learn_size(endpoint, self.request, attempt.usage.prompt_tokens)
         if final:
-            self._note_ids(endpoint, attempt.answer_id, attempt.container)
+            self._note_ids(endpoint, attempt.answer_id, attempt.container, attempt.item_ids)
         self._note_thoughts(attempt)
         token = booking.token(self.decision, endpoint)
         if told is not None and self._tell(token, told, answered=answered) and answered:
@@ -362,13 +358,20 @@ class _Call:
         booking.count(endpoint, context.task.name, attempt, spent_nano)
         return token
 
-    def _note_ids(self, endpoint: Endpoint, answer_id: str | None, container: str | None) -> None:
+    def _note_ids(
+        self,
+        endpoint: Endpoint,
+        answer_id: str | None,
+        container: str | None,
+        items: Sequence[str] = (),
+    ) -> None:
         """Remember who made what lies there from now on."""
         if self.request.dialect not in endpoint.dialects:
             return  # of a translated answer nothing does
-        app = self.decision.context.caller.app.name
-        for stored in left_behind(self.request.kept, answer_id, container):
-            self.home.ids.note(app, stored, endpoint.digest)
+        app = self.decision.context.caller.app
+        items = items if self.configuration.derive(ItemMakers).matter_to(app) else ()
+        for stored in left_behind(self.request.kept, answer_id, container, items):
+            self.home.ids.note(app.name, stored, endpoint.digest)
 
     def _note_thoughts(self, attempt: Attempt) -> None:
         """Remember who thought what the client was told, also where it left before the end."""

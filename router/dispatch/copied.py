@@ -29,7 +29,7 @@ from telemetry.wire.completions import read_completion
 from telemetry.wire.embeddings import read_embeddings
 from telemetry.wire.messages import read_messages_answer
 from telemetry.wire.reading import LEADING_BYTES, leading_id
-from telemetry.wire.responses import read_response
+from telemetry.wire.responses import read_item_ids, read_response
 from telemetry.wire.usage import WholeAnswer
 
 MAX_READ_BYTES = 8 << 20
@@ -108,6 +108,13 @@ class AnswerCopy(Ending):
         read = read_messages_answer if self.dialect is Dialect.MESSAGES else read_response
         found = read(bytes(self.body)) if self.readable else None
         return (found.id, found.container) if found is not None else (None, None)
+
+    def item_ids_here(self) -> tuple[str, ...]:
+        """Return the ids of items in what has passed: of a response, or of a list of them."""
+        if self.stream is not None:
+            return self.stream.item_ids
+        is_read = self.readable and len(self.body) <= MAX_READ_BYTES
+        return read_item_ids(bytes(self.body)) if is_read else ()
 
     def close(self) -> None:
         """Work out what the answer reports of itself."""

@@ -12,6 +12,7 @@ import httpx
 import msgspec
 
 from router.decision.context import CallContext
+from router.dialects.prompt_size import size_of
 from router.dialects.request import CallRequest
 from router.dispatch.fates import Fate, read_refusal
 from router.dispatch.headers import forward_headers, forward_query, request_ids, returned_headers
@@ -51,9 +52,9 @@ async def count_tokens(
     """
     request = context.translations.thoughts.outgoing(endpoint)
     if request.dialect not in endpoint.dialects:
-        await _tell_estimate(
-            exchange, endpoint, sizes.expected(endpoint.digest, request.text_bytes)
-        )
+        size = size_of(request.body)
+        tokens = sizes.expected(endpoint.digest, size.text_bytes) + size.media_tokens
+        await _tell_estimate(exchange, endpoint, tokens)
         return
     key_headers = context.beliefs.configuration.catalog.key_headers
     headers = forward_headers(

@@ -22,6 +22,7 @@ class Ending:
     usage: Usage | None = None
     answer_id: str | None = None
     container: str | None = None  # of the provider's, in which the answer ran tools
+    item_ids: tuple[str, ...] = ()  # of what it consists of
     model: str | None = None  # who answered, as the answer says
     fingerprint: str | None = None
     seen: Seen = NOTHING_SEEN  # of these two

@@ -5,6 +5,7 @@ Ids of what lies there are an app's own: what another app was told of is not the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from msgspec import Struct
@@ -23,6 +24,7 @@ from router.dispatch.passthrough import Passed, Passthrough
 from router.dispatch.takers import nobody_takes, taker
 from router.dispatch.time_limits import deadline_s
 from router.endpoints.catalog import Catalog
+from router.endpoints.entries import Dialect
 from router.endpoints.providers import Provider
 from router.errors import RequestRejected
 from router.net.asgi import Exchange
@@ -30,6 +32,7 @@ from router.net.paths import shown_path
 from router.policy.callers import Caller
 from router.policy.hints import read_hints
 from router.policy.makers import (
+    ItemMakers,
     Maker,
     Unknown,
     as_provider,
@@ -91,6 +94,11 @@ def read_call(body: bytes, path: str, catalog: Catalog) -> CallRequest | OpaqueB
         return opaque
 
 
+def _gone_on_in(opaque: OpaqueBody) -> Dialect:
+    """Return in which dialect a body goes on from something; items are of Responses alone."""
+    return opaque.continued.kind.dialect if opaque.continued else StoredKind.ITEM.dialect
+
+
 class Passing:
     """Finds who is to get what is passed on, and remembers who made what."""
 
@@ -117,9 +125,11 @@ class Passing:
         """
         catalog, made = beliefs.configuration.catalog, request.continued
         to: Maker | None = None
+        maker = await self._maker_of_items(beliefs, caller, request)
         if made is not None:
             maker = await self._maker(beliefs, caller, made, in_body=True)
-            to = server_of(maker, request.model, caller.app, catalog, made.kind.dialect)
+        if maker is not None:
+            to = server_of(maker, request.model, caller.app, catalog, request.dialect)
         if isinstance(to, Provider):
             return to
         context = await self._decider.context(
@@ -148,9 +158,12 @@ class Passing:
         Raises:
             RequestRejected, DispatchError: nobody can be asked, or nobody answered.
         """
-        if to is None and opaque.continued is not None:
-            maker = await self._maker(beliefs, caller, opaque.continued, in_body=True)
-            to = as_provider(maker, opaque.continued.kind.dialect)
+        if to is None:  # else it was settled before
+            maker = await self._maker_of_items(beliefs, caller, opaque)
+            if opaque.continued is not None:
+                maker = await self._maker(beliefs, caller, opaque.continued, in_body=True)
+            if maker is not None:
+                to = as_provider(maker, _gone_on_in(opaque))
         await self._pass(exchange, beliefs, caller, opaque, to=to)
 
     async def pass_by_id(
@@ -169,6 +182,7 @@ class Passing:
             StoreAway: who made it is not known while the store is away.
         """
         maker = await self._maker(beliefs, caller, path.stored, in_body=False)
+        await self._maker_of_items(beliefs, caller, opaque)  # of an app's own alone
         named = OpaqueBody(opaque.body, opaque.declared, path.shown)
         to = as_provider(maker, path.stored.kind.dialect)
         await self._pass(exchange, beliefs, caller, named, to=to, is_by_id=True)
@@ -184,6 +198,30 @@ class Passing:
             maker = maker_of(digest, configuration.catalog, stored.kind.dialect) or Unknown.GONE
         if isinstance(maker, Unknown):
             raise not_found(stored, maker, in_body=in_body)
+        return maker
+
+    async def _maker_of_items(
+        self, beliefs: Beliefs, caller: Caller, said: CallRequest | OpaqueBody
+    ) -> Maker | None:
+        """Return who made what a call holds the names of only, by the latest; None: any may serve.
+
+        Raises:
+            RequestRejected: of none it is known who made it; or of some, where another app's may
+                lie at the same place.
+            StoreAway: it is not known while the store is away.
+        """
+        makers = beliefs.configuration.derive(ItemMakers)
+        named = said.references if makers.matter_to(caller.app) else ()
+        if not named:
+            return None  # most often
+        found = await self.ids.find_all(caller.app.name, named)
+        known = [digest for digest in found if digest is not None]
+        if not known or (len(known) < len(found) and makers.are_shared(caller.app)):
+            why = Unknown.SEVERAL if makers.are_several else Unknown.SHARED
+            raise not_found(named[found.index(None)], why, in_body=True)
+        maker = maker_of(known[-1], beliefs.configuration.catalog, StoredKind.ITEM.dialect)
+        if maker is None:
+            raise not_found(named[found.index(known[-1])], Unknown.GONE, in_body=True)
         return maker
 
     async def _pass(
@@ -206,6 +244,9 @@ class Passing:
         task = hints.task or caller.app.entry.task
         leaves_ids = method == "POST" and any(kind.made_at == exchange.path for kind in StoredKind)
         note = partial(self._note, caller.app.name, opaque.kept, to) if leaves_ids else None
+        tells_items = configuration.derive(ItemMakers).matter_to(caller.app) and (
+            is_by_id or opaque.kept is StoredKind.RESPONSE
+        )
         passed = Passed(
             caller,
             opaque.body,
@@ -214,6 +255,7 @@ class Passing:
             caller.app.entry.data_class.tightened(hints.data_class),
             hints.reference,
             note,
+            partial(self._note_items, caller.app.name, to) if tells_items else None,
             is_by_id,
         )
         await self._passthrough.serve(
@@ -235,3 +277,8 @@ class Passing:
         """Remember who made what an app is told the ids of."""
         for stored in left_behind(kept, answer_id, container):
             self.ids.note(app, stored, maker.digest)
+
+    def _note_items(self, app: str, maker: Provider, items: Sequence[str]) -> None:
+        """Remember who made the items that an app is told of."""
+        for id_ in items:
+            self.ids.note(app, StoredId(StoredKind.ITEM, id_), maker.digest)

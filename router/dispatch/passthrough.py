@@ -11,7 +11,7 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import httpx
 from msgspec import Struct
@@ -60,6 +60,8 @@ class Passed(Struct, frozen=True):
     reference: str | None
     on_ids: Callable[[str | None, str | None], None] | None = None
     """Hears the ids of the answer and of its container before the client does."""
+    on_items: Callable[[Sequence[str]], None] | None = None
+    """Hears the ids of items in the answer before the client has all of it."""
     is_by_id: bool = False  # of what was answered before: its usage was counted then
 
 
@@ -185,14 +187,16 @@ class _Passing:
                 if copy.stream is not None:
                     self._tell_ids(copy.stream.id, copy.stream.container)
                     if copy.stream.done:
+                        self._tell_items()
                         self.write(copy.result)
-                elif self._passed.on_ids is not None:  # its end waits until its ids were read
+                elif self._waits:  # its end waits until its ids were read
                     self._tell_ids(copy.early_id(), None)
                     last, chunk = chunk, last
                 await self._exchange.part(self._passed_of(chunk))
                 limit.move(silence_s)
             if last:
                 self._tell_ids(*copy.whole_ids())
+                self._tell_items()
             await self._exchange.part(last + self._rest())
         finally:
             await response.aclose()
@@ -204,6 +208,16 @@ class _Passing:
         if tell is not None and ids != told and self.copy.result is Result.OK:
             self._told = ids
             tell(*ids)
+
+    @property
+    def _waits(self) -> bool:
+        return self._passed.on_ids is not None or self._passed.on_items is not None
+
+    def _tell_items(self) -> None:
+        """Say of which items the answer consists, if it is one."""
+        tell = self._passed.on_items
+        if tell is not None and self.copy.result is Result.OK:
+            tell(self.copy.item_ids_here())
 
     def _passed_of(self, chunk: bytes) -> bytes:
         """Return what of a piece passes now: all, or of a stream the events that are whole."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import httpx
 
@@ -58,7 +57,7 @@ class StreamedAnswer:
         """Send all of it, from its head to its end."""
         exchange = self._exchange
         if not isinstance(self._stream, UnreadStream):  # only whole events leave
-            exchange.tell = partial(error_event, exchange.path)
+            exchange.tell = self._error
         try:
             if not exchange.started:  # a stream that is wanted whole may have begun with comments
                 await exchange.start(self._reply.status, headers)
@@ -112,7 +111,7 @@ class StreamedAnswer:
         stream, attempt = self._stream, self._reply.attempt
         attempt.usage, attempt.answer_id, attempt.model = stream.usage, stream.id, stream.model
         attempt.fingerprint, attempt.thoughts = stream.fingerprint, stream.thoughts
-        attempt.container = stream.container
+        attempt.container, attempt.item_ids = stream.container, stream.item_ids
         if self._source.spoke_at is not None:
             attempt.ttft_s = self._source.spoke_at - attempt.began_at
         attempt.latency_s = time.monotonic() - attempt.began_at
@@ -121,14 +120,18 @@ class StreamedAnswer:
             attempt.result = _result(stream, timed_out=timed_out)
         if isinstance(stream, UnreadStream):
             self._book(b"".join(self._said) if stream.is_read else b"", whole and stream.is_read)
-            if not ended_well:
+            if stream.unreadable or not ended_well:
                 raise ConnectionResetError("cut, where nothing can be said")
             return b""
         self._book(b"".join(self._said), whole)
         if whole or stream.told or stream.is_empty:  # its own event has told the client
             return b""
         message = f"{_why(stream, timed_out=timed_out)}; the answer above is not whole"
-        return error_event(self._exchange.path, "stream_cut", message)
+        return self._error("stream_cut", message)
+
+    def _error(self, code: str, message: str) -> bytes:
+        path, number = self._exchange.path, self._stream.n_events
+        return error_event(path, code, message, number=number)
 
     def _tell_ids(self) -> None:
         ids = self._stream.id, self._stream.container

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Discriminator,
     Field,
@@ -20,6 +21,7 @@ from pydantic import (
 from router.endpoints.auth import Auth
 from router.endpoints.base_url import check_base_url
 from router.endpoints.capabilities import LISTED, Capability, Reasoning
+from router.endpoints.droppable import checked_droppable
 from router.endpoints.entry import Entry, HeaderName, Name, Tokens, list_or_map
 from router.endpoints.prices import Prices
 from router.endpoints.scalars import as_meant
@@ -150,13 +152,16 @@ TRANSLATED = {
 """By the dialect of a call: those that it can be said in, the nearest first."""
 
 
+Droppable = Annotated[
+    str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$"), AfterValidator(checked_droppable)
+]
+
+
 class TranslateEntry(Entry):
     """Which calls an endpoint takes that come in a dialect which it does not speak."""
 
     calls_of: Annotated[list[Dialect], Field(min_length=1, alias="from")]
-    drop: list[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]] = Field(
-        default_factory=list
-    )
+    drop: list[Droppable] = Field(default_factory=list)
     """What may be left out though it means something: types of provider-run tools, `store`,
     `reasoning`."""
 
@@ -189,24 +194,6 @@ class Hosting(TermsEntry):
 NO_PARAMS = frozenset({"model", "messages", "stream", "stream_options", "router", "metadata"})
 
 
-class PassthroughEntry(Entry):
-    """What a provider takes of what no endpoint lists."""
-
-    dialects: list[Dialect] = Field(default_factory=list)
-    paths: list[str] = Field(default_factory=list)  # each with all that is below it
-
-    @field_validator("paths")
-    @classmethod
-    def _are_sound(cls, value: list[str]) -> list[str]:
-        return [_claimed_path(path) for path in value]
-
-    @model_validator(mode="after")
-    def _takes_something(self) -> PassthroughEntry:
-        if not (self.dialects or self.paths):
-            raise ValueError("name dialects or paths, or write true for all that nobody claims")
-        return self
-
-
 OURS = ("/v1/models", "/v1/router", "/v1/feedback", "/v1/events")
 """Paths that no provider takes."""
 _PATH = re.compile(r"/v1(?:/[A-Za-z0-9._~-]+)+")
@@ -219,6 +206,22 @@ def _claimed_path(path: str) -> str:
     if any(f"{path}/".startswith(f"{ours}/") for ours in OURS):
         raise ValueError(f"{path} is answered here; no provider takes it")
     return path
+
+
+ClaimedPath = Annotated[str, AfterValidator(_claimed_path)]
+
+
+class PassthroughEntry(Entry):
+    """What a provider takes of what no endpoint lists."""
+
+    dialects: list[Dialect] = Field(default_factory=list)
+    paths: list[ClaimedPath] = Field(default_factory=list)  # each with all that is below it
+
+    @model_validator(mode="after")
+    def _takes_something(self) -> PassthroughEntry:
+        if not (self.dialects or self.paths):
+            raise ValueError("name dialects or paths, or write true for all that nobody claims")
+        return self
 
 
 def _kind_of_passthrough(value: object) -> str:

@@ -70,7 +70,7 @@ class Keys:
         return Caller(self._configuration.apps[name], theirs)
 
     def require_admin(self, headers: Headers) -> None:
-        """Let only the admin key pass, unless only this machine can reach us.
+        """Let only the admin key pass; where none is set, whoever can reach us on this machine.
 
         Raises:
             RequestRejected: the admin key is needed and missing.
@@ -82,7 +82,7 @@ class Keys:
                 "admin_key_required", "set server.admin_key to use this route from elsewhere"
             )
         given = headers.get(b"x-router-key") or next(map(_secret, _credentials(headers)), b"")
-        if not self._open and not hmac.compare_digest(_digest(given), self._admin):
+        if not hmac.compare_digest(_digest(given), self._admin):
             raise RequestRejected("admin_key_required", "this route needs the admin key")
 
     def caller_or_first(self, headers: Headers) -> Caller:

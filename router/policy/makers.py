@@ -48,7 +48,12 @@ class _Words(Struct, frozen=True):
 
 
 WORDS = {
-    StoredKind.RESPONSE: _Words("response", "previous_response_not_found", "previous_response_id"),
+    StoredKind.RESPONSE: _Words(
+        "response",
+        "previous_response_not_found",
+        "previous_response_id",
+        "; answers that are translated are kept nowhere: send all of the conversation",
+    ),
     StoredKind.CONVERSATION: _Words("conversation", "not_found", "conversation"),
     StoredKind.THREAD: _Words(
         "thread",
@@ -57,6 +62,7 @@ WORDS = {
         "; send all of the conversation, with thread of type create",
     ),
     StoredKind.CONTAINER: _Words("container", "not_found", "container"),
+    StoredKind.ITEM: _Words("item", "not_found", "input", "; send all of the item, not its name"),
 }
 
 
@@ -93,6 +99,28 @@ def sole_maker(configuration: Configuration, app: App, kind: StoredKind) -> Make
     return next((maker for maker in makers if _may_reach(app, maker)), makers[0])
 
 
+class ItemMakers:
+    """Whether it matters who made an item of a response that a call holds the name of only.
+
+    It does where responses may lie at several places, or several apps' at one under a key of ours.
+    """
+
+    def __init__(self, configuration: Configuration) -> None:
+        makers = list(_makers(configuration.catalog, StoredKind.RESPONSE))
+        ours = [maker for maker in makers if not maker.client_auth]
+        apps = configuration.apps.values()
+        self.are_several = len({_place(maker, Dialect.RESPONSES) for maker in makers}) > 1
+        self._sharers = {a.name for a in apps if _others_reach(configuration, a, ours)}
+
+    def are_shared(self, app: App) -> bool:
+        """Return whether what an app's calls leave lies beside what another's do."""
+        return app.name in self._sharers
+
+    def matter_to(self, app: App) -> bool:
+        """Return whether items are noted and looked up for an app."""
+        return self.are_several or self.are_shared(app)
+
+
 def server_of(maker: Maker, model: str, app: App, catalog: Catalog, dialect: Dialect) -> Maker:
     """Return who serves a call that goes on from what `maker` made; a provider: it is passed on.
 
@@ -120,6 +148,13 @@ def server_of(maker: Maker, model: str, app: App, catalog: Catalog, dialect: Dia
             "model_not_found",
             f"what the call goes on from lies at {maker_name(maker)}, of which no endpoint is "
             f"listed that {brief(model)} could mean: name a model",
+            param="model",
+        )
+    if found is None and model in catalog.by_id and not listed:
+        raise RequestRejected(
+            "model_not_found",
+            f"{brief(model)} is an endpoint where nothing lies that the call goes on from: that is "
+            f"at {maker_name(maker)}",
             param="model",
         )
     return found or as_provider(maker, dialect)
@@ -156,7 +191,7 @@ def not_found(stored: StoredId, why: Unknown, *, in_body: bool) -> RequestReject
     """
     words = WORDS[stored.kind]
     what = f"{words.noun} {brief(stored.id)}"
-    message = f"this app was told of no {what} in the last 30 days; {why}"
+    message = f"this app was told of no {what} that is kept, in the last 30 days; {why}"
     if why is Unknown.GONE:
         message = f"{what} lies where this sidecar cannot ask: {why}"
     if not in_body:
@@ -196,7 +231,7 @@ def _keeps_none(method: str, path: str) -> bool:
     name = path.removeprefix("/v1/")
     if method == "POST":
         return name in STATELESS
-    return method in ("GET", "HEAD") and name.startswith("models/")
+    return method == "OPTIONS" or (method in ("GET", "HEAD") and name.startswith("models/"))
 
 
 def _others_reach(configuration: Configuration, app: App, makers: Sequence[Maker]) -> bool:

@@ -96,8 +96,11 @@ def no_such_model(model: str) -> RequestRejected:
     )
 
 
-def require_meant(model: str, path: str) -> None:
+def require_meant(model: str, path: str, *, at: str = "model") -> None:
     """Refuse a name of ours where nothing is routed: to a provider it would mean nothing.
+
+    Args:
+        at: where in the body it stands.
 
     Raises:
         RequestRejected: it is one.
@@ -107,8 +110,25 @@ def require_meant(model: str, path: str) -> None:
             "model_not_found",
             f"{brief(model)} is a name of this sidecar's, and calls of {clipped(path)} are not "
             "routed; name a model of the provider that takes them",
-            param="model",
+            param=at,
         )
+
+
+def require_spoken(model: str, dialect: Dialect, catalog: Catalog) -> None:
+    """Refuse an endpoint's id in a dialect that it does not take: it is no provider's model.
+
+    Raises:
+        RequestRejected: it is one, and nothing else that is listed has the name.
+    """
+    named = catalog.by_id.get(model)
+    if named is None or named.takes(dialect) or model in catalog.by_model:
+        return
+    taken = ", ".join(one for one in Dialect if named.takes(one))
+    raise RequestRejected(
+        "model_not_found",
+        f"{brief(model)} is an endpoint that takes {taken}, and no calls of {dialect}",
+        param="model",
+    )
 
 
 def find_route(
@@ -129,8 +149,12 @@ def find_route(
     Args:
         share: the unit's own uniform in [0, 1), against the app's percentage.
         off: routing is switched off for everybody.
+
+    Raises:
+        RequestRejected: the call names an endpoint that does not take its dialect.
     """
     entry = app.entry
+    require_spoken(target.name, dialect, catalog)
     if dialect is Dialect.EMBEDDINGS:
         draws = entry.mode is Mode.ROUTE and not off and share * 100 < entry.percent
         return _vectors(target, app, strategy, catalog, draws=draws)

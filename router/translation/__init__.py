@@ -18,6 +18,7 @@ closed table of advisory fields, which are named wherever they are left out.
 - `requests`: a request, read in one dialect and written in another
 - `completion`: what an answer says, whole and piece by piece
 - `parts`: its parts in the one form that all dialects share
+- `fitting`: an answer as it can stand in its conversation
 - `counts`: its tokens, as each dialect counts them
 - `chat_answer`, `messages_answer`, `responses_answer`: whole answers, read and said
 - `event_writer`: streamed answers, said one part after another, and their end last

@@ -130,7 +130,7 @@ LOST_IN: dict[Dialect, dict[str, str]] = {
         "schema.name": "a schema has no name there",
         "schema.description": "a schema has no description there",
         "schema.strict": "an answer always keeps to its schema there",
-        BLANK_TEXT: "text of whitespace alone, beside other content, is refused there",
+        BLANK_TEXT: "text of whitespace alone is refused there, also where an answer is no more",
     },
 }
 """What is left out of a request that came in another dialect, by the dialect that it is said in."""

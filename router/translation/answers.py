@@ -11,6 +11,7 @@ from router.endpoints.entries import Dialect
 from router.translation import chat_answer, messages_answer, responses_answer
 from router.translation.chat_events import ChatEventReader, ChatEventWriter
 from router.translation.event_writer import EventWriter
+from router.translation.fitting import Fitting
 from router.translation.messages_events import MessagesEventReader, MessagesEventWriter
 from router.translation.prompt import Prompt
 from router.translation.responses_events import ResponsesEventWriter
@@ -39,6 +40,7 @@ def translated_answer(
     answer = read(body)
     if answer is None:
         return None
+    answer = _fitting(speaks, to, asked).answer(answer)
     if to is Dialect.MESSAGES:
         return messages_answer.write(answer, asked)
     if to is Dialect.RESPONSES:
@@ -63,15 +65,20 @@ def translated_stream(
         told: reads what the caller is told, where that may hold thoughts.
     """
     writer: EventWriter
+    fitting = _fitting(speaks, to, asked)
     if to is Dialect.MESSAGES:
-        writer = MessagesEventWriter(shows_thinking=asked.shows_thinking)
+        writer = MessagesEventWriter(fitting, shows_thinking=asked.shows_thinking)
     elif to is Dialect.RESPONSES:
         shown = asked.shows_thinking
-        writer = ResponsesEventWriter(echo=echo, created=created, shows_thinking=shown)
+        writer = ResponsesEventWriter(fitting, echo=echo, created=created, shows_thinking=shown)
     else:
-        writer = ChatEventWriter(created=created, shows_usage=shows_usage)
+        writer = ChatEventWriter(fitting, created=created, shows_usage=shows_usage)
     if speaks is Dialect.MESSAGES:
         native, reader = MessagesStream(), MessagesEventReader()
         return TranslatedStream(native, reader, writer, speaks=speaks, to=to, told=told)
     chunks = ChatStream(hide_usage=False)
     return TranslatedStream(chunks, ChatEventReader(), writer, speaks=speaks, to=to, told=told)
+
+
+def _fitting(speaks: Dialect, to: Dialect, asked: Prompt) -> Fitting:
+    return Fitting(asked, any_id=Dialect.MESSAGES not in (speaks, to))

@@ -12,7 +12,7 @@ import msgspec
 
 from router.translation import counts
 from router.translation.completion import Completion, Declined, Stop
-from router.translation.parts import CallIds, Said, joined, stop_of
+from router.translation.parts import Said, joined, stop_of
 from router.translation.prompt import Text, Thought, ToolUse
 from telemetry.wire.chat import parse_answer
 from telemetry.wire.reading import decode
@@ -47,16 +47,17 @@ def read(body: bytes) -> Completion | None:
     message = decode(_MESSAGE, bytes(choice.message))
     if message is None:
         return None
-    answer_id, ids = id_of(found.id), CallIds()
     calls = (
-        ToolUse(ids.next(said.id, answer_id), said.name, said.arguments, said.is_custom)
+        ToolUse(said.id or "", said.name, said.arguments, said.is_custom)
         for said in map(SaidCall, calls_of(message))
+        if said.name or said.arguments
     )
     answer = Completion(
-        id=answer_id,
+        id=id_of(found.id),
         model=id_of(found.model),
         parts=joined((*spoken(message), *calls)),
         stop=stop_named(choice.finish_reason),
+        stop_sequence=id_of(choice.stop_reason),
         count=counts.count_of(found.usage),
     )
     return msgspec.structs.replace(answer, stop=stop_of(answer))

@@ -12,6 +12,7 @@ from router.translation.completion import (
     Arguments,
     Begun,
     CallBegun,
+    CallEnded,
     Counted,
     Declined,
     Event,
@@ -19,7 +20,8 @@ from router.translation.completion import (
     Stopped,
 )
 from router.translation.event_writer import EventWriter, Saying
-from router.translation.parts import NO_ARGUMENTS, CallIds, is_json_object
+from router.translation.fitting import Fitting
+from router.translation.parts import NO_ARGUMENTS, is_json_object
 from router.translation.prompt import Text, Thought
 from telemetry.wire.chat import AnswerPart, ChoicePart, parse_part, says_something
 from telemetry.wire.sse import DONE
@@ -35,7 +37,7 @@ class ChatEventReader:
     def __init__(self) -> None:
         self._begun: Begun | None = None
         self._calls: list[_Call] = []
-        self._ids = CallIds()
+        self._unbegun: _Call | None = None  # of whose name more may come
 
     def feed(self, data: bytes) -> list[Event] | None:
         """Return what the data of one event says; None where nobody can tell."""
@@ -50,12 +52,14 @@ class ChatEventReader:
             if answer_id or says_something(said) or choice.finish_reason:
                 self._begun = Begun(answer_id, id_of(chunk.model))
                 out.append(self._begun)
-        out += [Piece(type(part), part.text) for part in spoken(said)]
+        if pieces := [Piece(type(part), part.text) for part in spoken(said)]:
+            out += [*self.finish(), *pieces]
         calls = calls_of(said)
         for place, call in enumerate(calls):  # what comes at once is each one of its own
             out += self._follow(SaidCall(call, place if len(calls) > 1 else None))
         if choice.finish_reason:
-            out.append(Stopped(stop_named(choice.finish_reason)))
+            sequence = id_of(choice.stop_reason)
+            out += [*self.finish(), Stopped(stop_named(choice.finish_reason), sequence)]
         if (count := counts.count_of(chunk.reported)) is not None:
             out.append(Counted(count))
         return out
@@ -63,18 +67,22 @@ class ChatEventReader:
     def _follow(self, said: SaidCall) -> list[Event]:
         """Return what a piece of a call says."""
         call = self._call_of(said)
-        call.name = call.name or said.name
+        out = [] if call is self._unbegun else self.finish()
+        if not call.is_begun:
+            call.take_name(said)
+            self._unbegun = call
         if said.arguments:
             call.said.append(said.arguments)
-        out: list[Event] = []
-        if not call.is_begun and (call.name or call.said):
-            call.is_begun = True
-            answer_id = self._begun.id if self._begun else None
-            its_id = self._ids.next(call.id, answer_id)
-            out.append(CallBegun(call.place, its_id, call.name, said.is_custom))
-        if said.arguments:
-            out.append(Arguments(call.place, said.arguments))
+            out += [*self.finish(), Arguments(call.place, said.arguments)]
         return out
+
+    def finish(self) -> list[Event]:
+        """Return the begin of the call that waits for more of its name, if there is one."""
+        call, self._unbegun = self._unbegun, None
+        if call is None or not (call.name or call.said):
+            return []
+        call.is_begun = True
+        return [CallBegun(call.place, call.id or "", call.name, call.is_custom)]
 
     def _call_of(self, said: SaidCall) -> _Call:
         """Return the call that a piece belongs to.
@@ -98,13 +106,22 @@ class ChatEventReader:
 class _Call:
     """A call of a tool, as far as it came."""
 
-    __slots__ = ("id", "index", "is_begun", "name", "place", "said")
+    __slots__ = ("id", "index", "is_begun", "is_custom", "name", "place", "said")
 
     def __init__(self, said: SaidCall, place: int) -> None:
-        self.id, self.index, self.name = said.id, said.index, said.name
+        self.id, self.index, self.name = said.id, said.index, ""
         self.place = place
+        self.is_custom = False
         self.said: list[str] = []
         self.is_begun = False
+
+    def take_name(self, said: SaidCall) -> None:
+        """Add what a piece says of the name; some servers say all of it again beside its id."""
+        is_again = said.id is not None and (said.id != self.id or said.name == self.name)
+        if not (self.name and is_again):
+            self.name += said.name
+        self.id = self.id or said.id
+        self.is_custom |= said.is_custom
 
     @property
     def is_complete(self) -> bool:
@@ -128,14 +145,15 @@ class ChatEventWriter(EventWriter):
 
     ping = b": ping\n\n"
 
-    def __init__(self, *, created: int, shows_usage: bool) -> None:
+    def __init__(self, fitting: Fitting, *, created: int, shows_usage: bool) -> None:
         """Begin.
 
         Args:
+            fitting: what the answer is fitted to.
             created: when the answer was made, in seconds since 1970.
             shows_usage: the caller asked for the chunk that tells of it.
         """
-        super().__init__()
+        super().__init__(fitting)
         self._created = created
         self._shows_usage = shows_usage
         self._places: dict[int, int] = {}  # of calls, by their index
@@ -156,6 +174,11 @@ class ChatEventWriter(EventWriter):
                 if text.strip():
                     self._silent.discard(index)
                 return self._arguments(index, text)
+            case CallEnded(index):
+                if index not in self._silent:
+                    return b""
+                self._silent.discard(index)
+                return self._arguments(index, NO_ARGUMENTS)
 
     def _begin_call(self, call: CallBegun) -> bytes:
         if call.index in self._places:

@@ -53,6 +53,9 @@ NOTHING: Nothing = {
     "function_call": ("none",),
 }
 """What no other dialect has, and what it may hold without saying anything."""
+OF_CLIENTS = ("index", "parsed", "parsed_arguments")
+"""What OpenAI's own package adds to an answer that it streamed, and sends back with it: it says
+again what stands beside it."""
 IN_MESSAGE: Nothing = {"name": (), "audio": (), "function_call": (), "annotations": ([],)}
 
 
@@ -163,6 +166,7 @@ def _assistant(message: StrictFields) -> tuple[Part, ...]:
     refused = message.text("refusal")
     said += [Text(refused)] if refused else []
     said += [_call(call) for call in message.each("tool_calls")]
+    _drop_clients_own(message)
     return tuple(said)
 
 
@@ -176,9 +180,15 @@ def _call(call: StrictFields) -> ToolUse:
         arguments=inner.any_text(takes),
         is_custom=kind == "custom",
     )
-    inner.close("call")
-    call.close("call")
+    for fields in (inner, call):
+        _drop_clients_own(fields)
+        fields.close("call")
     return use
+
+
+def _drop_clients_own(fields: StrictFields) -> None:
+    for name in OF_CLIENTS:
+        fields.take(name)
 
 
 def _result(message: StrictFields, calls: dict[str, ToolUse]) -> ToolResult:

@@ -97,10 +97,9 @@ def _result(result: ToolResult) -> dict[str, Any]:
 
 
 def _assistant(turn: Talk) -> dict[str, Any]:
+    """Return a turn of the assistant's: there its words stand before its calls."""
     calls = [part for part in turn.parts if isinstance(part, ToolUse)]
-    said = turn.parts[: len(turn.parts) - len(calls)]
-    if any(isinstance(part, ToolUse) for part in said):
-        raise Untranslatable("messages", "the assistant speaks after it calls a tool")
+    said = [part for part in turn.parts if not isinstance(part, ToolUse)]
     message: dict[str, Any] = {"role": "assistant", "content": _content(said) if said else None}
     return message | ({"tool_calls": [_call(call) for call in calls]} if calls else {})
 
@@ -125,7 +124,8 @@ def _part(part: Part) -> dict[str, Any]:
         case Text(text=text):
             return {"type": "text", "text": text}
         case Image(url=url):
-            return {"type": "image_url", "image_url": {"url": url}}
+            holds = held(url)
+            return {"type": "image_url", "image_url": {"url": holds.url if holds else url}}
         case Sound(base64=base64, format=kind):
             return {"type": "input_audio", "input_audio": {"data": base64, "format": kind}}
         case Document():
@@ -138,7 +138,7 @@ def _file(document: Document) -> dict[str, str]:
     if holds is None:
         raise Untranslatable("messages", "a document is named by its URL; there it must be held")
     name = document.name or (UNNAMED_PDF if holds.media_type == PDF else None)
-    return ({"filename": name} if name else {}) | {"file_data": document.url}
+    return ({"filename": name} if name else {}) | {"file_data": holds.url}
 
 
 # -- settings -------------------------------------------------------------------------------------

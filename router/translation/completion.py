@@ -65,7 +65,7 @@ class CallBegun(Struct, frozen=True):
     """A tool call begins; `index` tells calls apart that come at once."""
 
     index: int
-    id: str
+    id: str  # empty where it has none
     name: str
     is_custom: bool = False
 
@@ -77,11 +77,17 @@ class Arguments(Struct, frozen=True):
     text: str
 
 
+class CallEnded(Struct, frozen=True):
+    """A tool call is all there; not every dialect says so."""
+
+    index: int
+
+
 class Stopped(Struct, frozen=True):
     """An answer says why it ends."""
 
     stop: Stop
-    sequence: str | None = None
+    sequence: str | None = None  # that came, as far as its server says
 
 
 class Counted(Struct, frozen=True):
@@ -90,4 +96,4 @@ class Counted(Struct, frozen=True):
     count: Count
 
 
-Event = Begun | Piece | CallBegun | Arguments | Stopped | Counted
+Event = Begun | Piece | CallBegun | Arguments | CallEnded | Stopped | Counted

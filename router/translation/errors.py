@@ -33,7 +33,35 @@ def translated_refusal(status: int, body: bytes, from_: Dialect, to: Dialect) ->
     said: Any = decode(_ANY, body)
     if said is None:  # a page, or nothing
         said = body[: SHOWN * 4].decode(errors="replace").strip()[:SHOWN]
-    error = _error_in(said)
+    return _told(_error_in(said), status, from_, to)
+
+
+def error_instead(body: bytes, from_: Dialect, to: Dialect) -> tuple[int, bytes] | None:
+    """Return what a body says that came in the place of an answer; None where it says nothing.
+
+    Providers send it under status 200, which no client takes for an error: so here it has the
+    status that its type or code stands for, else 502.
+    """
+    said: Any = decode(_ANY, body)
+    error = _error_in_choice(said) or _error_in(said)
+    if not _message(error):
+        return None
+    status = _status_of(error)
+    return status, _told(error, status, from_, to)
+
+
+def translated_error(data: bytes, from_: Dialect, to: Dialect, *, number: int) -> bytes:
+    """Return an error inside a stream as the event that the caller's dialect has for it.
+
+    Args:
+        number: of the event, where events are numbered.
+    """
+    status = _status_of(_error_in(decode(_ANY, data)))
+    refusal = translated_refusal(status, data, from_, to)
+    return refusal_event(f"/v1/{to}", refusal, number=number)
+
+
+def _told(error: dict[str, Any], status: int, from_: Dialect, to: Dialect) -> bytes:
     param = error.get("param")
     return error_body(
         _message(error) or f"the endpoint answered with status {status} and says no more",
@@ -44,18 +72,23 @@ def translated_refusal(status: int, body: bytes, from_: Dialect, to: Dialect) ->
     )
 
 
-def translated_error(data: bytes, from_: Dialect, to: Dialect) -> bytes:
-    """Return an error inside a stream as the event that the caller's dialect has for it."""
-    error = _error_in(decode(_ANY, data))
-    status = IN_BAND
+def _status_of(error: dict[str, Any]) -> int:
+    """Return the status that an error would have had as an answer of its own."""
     for said in (error.get("code"), error.get("type")):
         if isinstance(said, int) and 400 <= said < 600:
-            status = said
-            break
+            return said
         if isinstance(said, str) and said in STATUSES:
-            status = STATUSES[said]
-            break
-    return refusal_event(f"/v1/{to}", translated_refusal(status, data, from_, to))
+            return STATUSES[said]
+    return IN_BAND
+
+
+def _error_in_choice(said: Any) -> dict[str, Any]:
+    """Return the error that stands in the place of what a chat would say; empty: there is none."""
+    choices = said.get("choices") if isinstance(said, dict) else None
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict) and choice.get("error"):
+            return _error_in(choice)
+    return {}
 
 
 def _error_in(said: Any) -> dict[str, Any]:

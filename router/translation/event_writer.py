@@ -13,6 +13,7 @@ from router.translation.completion import (
     Arguments,
     Begun,
     CallBegun,
+    CallEnded,
     Count,
     Counted,
     Declined,
@@ -21,32 +22,41 @@ from router.translation.completion import (
     Stop,
     Stopped,
 )
+from router.translation.fitting import Fitting
 from router.translation.parts import NO_ARGUMENTS, is_json_object, settled
 from router.translation.prompt import Text, Thought
 
-Saying = Piece | CallBegun | Arguments
+Saying = Piece | CallBegun | Arguments | CallEnded
 """Events that say something of the answer itself."""
 
 
 class EventWriter(ABC):
     """Says a streamed answer in one dialect."""
 
-    def __init__(self) -> None:
+    def __init__(self, fitting: Fitting) -> None:
         self.begun: Begun | None = None
-        self.stopped: Stopped | None = None
+        self._fitting = fitting
+        self._stopped: Stopped | None = None
         self.count: Count | None = None
+        self.n_events = 0  # said so far, where they are numbered
         self.calls = False
         self.declined = False
 
     @property
     def stop(self) -> Stop:
         """Why the answer ends, as far as it is known."""
-        return settled(self.stopped.stop if self.stopped else None, calls=self.calls)
+        return self._ending[0]
 
     @property
     def sequence(self) -> str | None:
         """The stop sequence that came."""
-        return self.stopped.sequence if self.stopped else None
+        return self._ending[1]
+
+    @property
+    def _ending(self) -> tuple[Stop, str | None]:
+        said = self._stopped
+        stop = settled(said.stop if said else None, calls=self.calls)
+        return self._fitting.end(stop, said.sequence if said else None)
 
     def write(self, event: Event) -> bytes:
         """Return what a client is to be sent now."""
@@ -54,11 +64,15 @@ class EventWriter(ABC):
             case Begun():
                 return self._start(event)
             case Stopped():
-                self.stopped = event
+                self._stopped = event
             case Counted():
                 self.count = event.count
+            case CallBegun():
+                self.calls = True
+                out = self._start()
+                answer_id = self.begun.id if self.begun else None
+                return out + self._say(self._fitting.begun(event, answer_id))
             case _:
-                self.calls |= isinstance(event, CallBegun)
                 if isinstance(event, Piece) and event.of is Declined:
                     self.declined |= bool(event.text.strip())
                 return self._start() + self._say(event)
@@ -97,13 +111,14 @@ class EventWriter(ABC):
 class Block:
     """A part of an answer on its way: a thought, words, a refusal, or the call of a tool."""
 
-    __slots__ = ("call", "is_open", "of", "place", "said", "unsent")
+    __slots__ = ("call", "is_ended", "is_open", "of", "place", "said", "unsent")
 
     def __init__(self, of: type[Thought | Text | Declined] | CallBegun, place: int) -> None:
         self.call = of if isinstance(of, CallBegun) else None
         self.of = None if isinstance(of, CallBegun) else of
         self.place = place  # among the parts of its answer
         self.is_open = False
+        self.is_ended = False  # its endpoint said so
         self.said: list[str] = []
         self.unsent: list[str] = []
 
@@ -122,7 +137,7 @@ class Block:
     @property
     def is_complete(self) -> bool:
         """Whether nothing can follow, should another part have begun."""
-        if self.call is None:
+        if self.call is None or self.is_ended:
             return True
         ends = bool(self.said) and self.said[-1].rstrip()[-1:] in ("}", "")
         return ends and not self.call.is_custom and is_json_object(self.text)
@@ -135,8 +150,8 @@ class SequentialWriter(EventWriter):
     complete, or the answer is.
     """
 
-    def __init__(self, *, shows_thinking: bool) -> None:
-        super().__init__()
+    def __init__(self, fitting: Fitting, *, shows_thinking: bool) -> None:
+        super().__init__(fitting)
         self._shows_thinking = shows_thinking
         self._waiting: deque[Block] = deque()  # the first of them is the one that is open
         self._by_index: dict[int, Block] = {}  # calls
@@ -168,6 +183,9 @@ class SequentialWriter(EventWriter):
             case Arguments(index, text):
                 if text and index in self._by_index:
                     self._by_index[index].unsent.append(text)
+            case CallEnded(index):
+                if index in self._by_index:
+                    self._by_index[index].is_ended = True
         return self._advance()
 
     def _say_piece(self, piece: Piece) -> None:
@@ -194,7 +212,7 @@ class SequentialWriter(EventWriter):
             if not block.is_open:
                 block.is_open = True
                 out.append(self._open(block))
-            if is_end and block.lacks_arguments:
+            if (is_end or block.is_ended) and block.lacks_arguments:
                 block.unsent = [NO_ARGUMENTS]
             if block.unsent:
                 text = "".join(block.unsent)

@@ -9,6 +9,8 @@ from typing import Any
 FRAMES = 48
 """How much deeper than here what was read is said again, and then some: how far it may be nested
 depends on the calls under way, and what is refused for it is refused before anything is sent."""
+MOST_DIGITS = 4300
+"""Digits of a whole number that are read: beyond them the time that it takes grows fast."""
 
 
 def decoded(text: str) -> Any:
@@ -32,7 +34,11 @@ def _with_room(text: str, frames: int) -> Any:
     if frames:
         return _with_room(text, frames - 1)
     return json.loads(
-        text, object_pairs_hook=_object, parse_float=_number, parse_constant=_no_constant
+        text,
+        object_pairs_hook=_object,
+        parse_float=_number,
+        parse_int=_whole_number,
+        parse_constant=_no_constant,
     )
 
 
@@ -53,6 +59,12 @@ def _number(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text[:40]} is beyond what a number can be")
     return value
+
+
+def _whole_number(text: str) -> int:
+    if len(text.lstrip("-")) > MOST_DIGITS:
+        raise ValueError(f"a number of more than {MOST_DIGITS} digits")
+    return int(text)
 
 
 def _no_constant(text: str) -> Any:

@@ -7,6 +7,8 @@ import re
 from msgspec import Struct
 
 DATA = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,(.*)", re.DOTALL | re.ASCII)
+OTHER_NAMES = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-png": "image/png"}
+"""What clients call a type that providers know by one name."""
 SCHEMES = ("https://", "http://", "data:")
 PDF = "application/pdf"
 
@@ -26,7 +28,13 @@ class DataUrl(Struct, frozen=True):
 def held(url: str) -> DataUrl | None:
     """Return what a `data:` URL holds in base64; None where it is another URL."""
     found = DATA.fullmatch(url)
-    return None if found is None else DataUrl(found[1], found[2])
+    return None if found is None else DataUrl(media_type(found[1]), found[2])
+
+
+def media_type(said: str) -> str:
+    """Return a type as providers name it: in small letters, by its registered name."""
+    small = said.lower()
+    return OTHER_NAMES.get(small, small)
 
 
 def is_url(text: str) -> bool:

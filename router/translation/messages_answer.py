@@ -12,15 +12,16 @@ import msgspec
 
 from router.translation import counts
 from router.translation.completion import Completion, Declined, Stop
-from router.translation.parts import CallIds, Said, is_json_object, joined, shown, stop_of
+from router.translation.parts import Said, is_json_object, joined, shown, stop_of
 from router.translation.prompt import Prompt, Text, Thought, ToolUse
+from router.translation.tools import INVALID
 from telemetry.wire.messages import parse_messages_answer
 from telemetry.wire.reading import decode
 from telemetry.wire.usage import id_of
 
 STOPS = {
     "end_turn": Stop.END,
-    "pause_turn": Stop.END,
+    "pause_turn": Stop.LENGTH,  # unfinished
     "stop_sequence": Stop.SEQUENCE,
     "max_tokens": Stop.LENGTH,
     "model_context_window_exceeded": Stop.LENGTH,
@@ -35,9 +36,6 @@ REASONS = {
     Stop.TOOLS: "tool_use",
     Stop.REFUSAL: "refusal",
 }
-INVALID = "INVALID_JSON"
-"""Under this name lies what a tool is called with where it is no object: the name that Anthropic
-gives for that. The tool's schema then refuses it, and the model sees what it said."""
 _TOP = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -46,12 +44,12 @@ def read(body: bytes) -> Completion | None:
     found = parse_messages_answer(body)
     if found is None:
         return None
-    answer_id, ids, parts = id_of(found.id), CallIds(), list[Said]()
+    parts = list[Said]()
     for block in found.content or ():
         if not isinstance(block, dict):
             continue
         if block.get("type") == "tool_use":
-            its_id = ids.next(block.get("id"), answer_id)
+            its_id = id_of(block.get("id")) or ""
             parts.append(ToolUse(its_id, name_of(block), arguments_of(block)))
         elif (said := spoken(block)) is not None:
             parts.append(said)
@@ -60,7 +58,7 @@ def read(body: bytes) -> Completion | None:
     if stop is Stop.SEQUENCE:  # the answer's top does not hold what nobody else looks at
         sequence = id_of((decode(_TOP, body) or {}).get("stop_sequence"))
     answer = Completion(
-        id=answer_id,
+        id=id_of(found.id),
         model=id_of(found.model),
         parts=joined(parts),
         stop=stop,

@@ -10,6 +10,7 @@ from router.translation.completion import (
     Arguments,
     Begun,
     CallBegun,
+    CallEnded,
     Counted,
     Event,
     Piece,
@@ -26,7 +27,6 @@ from router.translation.messages_answer import (
     spoken,
     stop_named,
 )
-from router.translation.parts import CallIds
 from router.translation.prompt import Thought
 from telemetry.wire.messages import MessagesEvent, parse_messages_event
 from telemetry.wire.usage import id_of
@@ -36,10 +36,8 @@ class MessagesEventReader:
     """Reads one stream."""
 
     def __init__(self) -> None:
-        self._id: str | None = None
         self._usage: dict[str, Any] = {}  # what is said last of each count holds
         self._calls: list[_Called] = []
-        self._ids = CallIds()
 
     def feed(self, data: bytes) -> list[Event] | None:
         """Return what the data of one event says; None where nobody can tell."""
@@ -61,18 +59,17 @@ class MessagesEventReader:
                 return []
 
     def _begin(self, message: dict[str, Any]) -> list[Event]:
-        self._id = id_of(message.get("id"))
         usage = message.get("usage")
         self._usage = _known(usage)
-        return [Begun(self._id, id_of(message.get("model")), counts.count_of(self._usage))]
+        its_id, model = id_of(message.get("id")), id_of(message.get("model"))
+        return [Begun(its_id, model, counts.count_of(self._usage))]
 
     def _open(self, event: MessagesEvent) -> list[Event]:
         block = event.content_block or {}
         if block.get("type") == "tool_use":
             place = len(self._calls)
-            its_id = self._ids.next(block.get("id"), self._id)
             self._calls.append(_Called(event.index, arguments_of(block)))
-            return [CallBegun(place, its_id, name_of(block))]
+            return [CallBegun(place, id_of(block.get("id")) or "", name_of(block))]
         return _pieces(block)
 
     def _more(self, event: MessagesEvent) -> list[Event]:
@@ -87,12 +84,12 @@ class MessagesEventReader:
         return [Arguments(place, said)]
 
     def _close(self, event: MessagesEvent) -> list[Event]:
-        """Return what a call began with, where nothing came in pieces."""
+        """Return the end of a call, after what it began with where nothing came in pieces."""
         place = self._place(event.index)
-        if place is None or not self._calls[place].whole:
+        if place is None:
             return []
         whole, self._calls[place].whole = self._calls[place].whole, ""
-        return [Arguments(place, whole)]
+        return [*([Arguments(place, whole)] if whole else []), CallEnded(place)]
 
     def _end(self, event: MessagesEvent) -> list[Event]:
         out: list[Event] = []
@@ -104,6 +101,10 @@ class MessagesEventReader:
         if (count := counts.count_of(self._usage)) is not None:
             out.append(Counted(count))
         return out
+
+    def finish(self) -> list[Event]:
+        """Return nothing: whatever begins here is told at once."""
+        return []
 
     def _place(self, index: Any) -> int | None:
         """Return the place of the call that is the block of an index."""
@@ -136,20 +137,11 @@ def _known(usage: Any) -> dict[str, Any]:
 class MessagesEventWriter(SequentialWriter):
     """Says a streamed answer, one block after another.
 
-    What a tool is called with passes as it comes while it begins like an object. What does not is
-    kept until it is all there: clients read it as JSON while it grows.
+    What a tool is called with is kept until it is all there: clients read it as an object while it
+    grows, and before its end nobody knows whether it becomes one.
     """
 
     ping = named_event({"type": "ping"})
-
-    def __init__(self, *, shows_thinking: bool) -> None:
-        """Begin.
-
-        Args:
-            shows_thinking: the caller reads what was thought.
-        """
-        super().__init__(shows_thinking=shows_thinking)
-        self._objects: set[int] = set()  # places of calls that began like an object
 
     def _begin(self, begun: Begun) -> bytes:
         usage = counts.as_messages(begun.count)
@@ -176,16 +168,11 @@ class MessagesEventWriter(SequentialWriter):
         if block.call is None:
             kind = "thinking" if block.of is Thought else "text"
             return self._delta(block, {"type": f"{kind}_delta", kind: text})
-        if block.place not in self._objects:
-            text = block.text  # with what was kept
-            if not text.lstrip().startswith("{"):
-                return b""
-            self._objects.add(block.place)
-        return self._delta(block, {"type": "input_json_delta", "partial_json": text})
+        return b""
 
     def _close(self, block: Block, *, is_last: bool) -> bytes:
         kept = b""
-        if block.call is not None and block.place not in self._objects:
+        if block.call is not None:
             said = bytes(input_of(block.text)).decode()
             kept = self._delta(block, {"type": "input_json_delta", "partial_json": said})
         return kept + named_event({"type": "content_block_stop", "index": block.place})

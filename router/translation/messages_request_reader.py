@@ -11,7 +11,7 @@ from router.translation.advisory import THINKING
 from router.translation.efforts import effort_of
 from router.translation.exact import encoded
 from router.translation.fields import Nothing, StrictFields, opened
-from router.translation.media import DataUrl, is_url
+from router.translation.media import DataUrl, is_url, media_type
 from router.translation.prompt import (
     Choosing,
     Document,
@@ -157,7 +157,7 @@ def _result(block: StrictFields) -> ToolResult:
 
 def _url(source: StrictFields, media_types: tuple[str, ...]) -> str:
     if source.kind(("base64", "url")) == "base64":
-        held = DataUrl(source.some_text("media_type"), source.some_text("data"))
+        held = DataUrl(media_type(source.some_text("media_type")), source.some_text("data"))
         if media_types and held.media_type not in media_types:
             raise source.refusal("media_type", f"is none of {', '.join(media_types)}")
         url = held.url

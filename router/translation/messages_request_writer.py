@@ -28,7 +28,7 @@ from router.translation.prompt import (
     Untranslatable,
     Written,
 )
-from router.translation.tools import NAME, choice_of, let_go, require_names
+from router.translation.tools import INVALID, NAME, choice_of, let_go, require_names
 
 LONGEST_NAME = 128
 PICTURES = ("image/jpeg", "image/png", "image/gif", "image/webp")
@@ -76,7 +76,7 @@ def _lost(prompt: Prompt) -> set[str]:
         lost |= {"schema.name"} if shape.name else set()
         lost |= {"schema.description"} if shape.description else set()
         lost |= {"schema.strict"} if shape.strict is False else set()
-    if any(_drops_blank(turn.parts) for turn in prompt.turns) or any(
+    if any(_is_silent(turn) or _drops_blank(turn.parts) for turn in prompt.turns) or any(
         not text.strip() for text in prompt.system
     ):
         lost |= {BLANK_TEXT}
@@ -95,7 +95,22 @@ def _messages(turns: tuple[Talk, ...]) -> list[dict[str, Any]]:
         why = "the conversation ends in the assistant's words; an answer there goes on from them"
         raise Untranslatable("messages", why)
     _require_ids(turns)
-    return [_message(turn) for turn in turns]
+    return [_message(turn) for turn in _without_silent(turns)]
+
+
+def _without_silent(turns: tuple[Talk, ...]) -> list[Talk]:
+    """Return turns without answers that said nothing, which are refused there."""
+    kept: list[Talk] = []
+    for turn in turns:
+        if kept and kept[-1].role is turn.role:
+            kept[-1] = Talk(turn.role, kept[-1].parts + turn.parts)
+        elif not _is_silent(turn):
+            kept.append(turn)
+    return kept
+
+
+def _is_silent(turn: Talk) -> bool:
+    return turn.role is Role.ASSISTANT and all(_is_blank(part) for part in turn.parts)
 
 
 def _require_ids(turns: tuple[Talk, ...]) -> None:
@@ -169,7 +184,7 @@ def _call(call: ToolUse) -> dict[str, Any]:
     except ValueError:
         takes = None
     if not isinstance(takes, dict):
-        raise Untranslatable("messages", f"{call.name!r} was called with what is no JSON object")
+        takes = {INVALID: call.arguments}
     return {"type": "tool_use", "id": call.id, "name": call.name, "input": takes}
 
 

@@ -69,28 +69,6 @@ def stop_of(answer: Completion) -> Stop:
     return settled(answer.stop, calls=any(isinstance(part, ToolUse) for part in answer.parts))
 
 
-class CallIds:
-    """Ids of the calls of one answer: the endpoint's own, where there is one and none like it.
-
-    Results of tools are told apart by them, and clients refuse answers that have one twice.
-    """
-
-    __slots__ = ("_taken",)
-
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
-
-    def next(self, given: object, answer_id: str | None) -> str:
-        """Return the id of the next call; where one must be made up, no other answer has it."""
-        found = given if isinstance(given, str) and given else None
-        place = len(self._taken)
-        while found is None or found in self._taken:
-            found = f"call_{answer_id}_{place}" if answer_id else f"call_{place}"
-            place += 1
-        self._taken.add(found)
-        return found
-
-
 def is_json_object(text: str) -> bool:
     """Return whether it is an object, from its first to its last byte."""
     if not (text.lstrip().startswith("{") and text.rstrip().endswith("}")):

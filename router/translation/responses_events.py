@@ -8,6 +8,7 @@ from router.dialects.messages_stream import named_event
 from router.translation import responses_answer
 from router.translation.completion import Begun, Declined
 from router.translation.event_writer import Block, SequentialWriter
+from router.translation.fitting import Fitting
 from router.translation.parts import Said
 from router.translation.prompt import Text, Thought, ToolUse
 from router.translation.responses_answer import SHORTFALLS
@@ -27,20 +28,22 @@ class ResponsesEventWriter(SequentialWriter):
 
     ping = b": ping\n\n"
 
-    def __init__(self, *, echo: dict[str, Any], created: int, shows_thinking: bool) -> None:
+    def __init__(
+        self, fitting: Fitting, *, echo: dict[str, Any], created: int, shows_thinking: bool
+    ) -> None:
         """Begin.
 
         Args:
+            fitting: what the answer is fitted to.
             echo: the caller's own request, of which an answer repeats some fields.
             created: when the answer was made, in seconds since 1970.
             shows_thinking: the caller reads what was thought.
         """
-        super().__init__(shows_thinking=shows_thinking)
+        super().__init__(fitting, shows_thinking=shows_thinking)
         self._echo = echo
         self._created = created
         self._head: dict[str, Any] = {}
         self._items: list[dict[str, Any]] = []
-        self._n_events = 0
 
     def _begin(self, begun: Begun) -> bytes:
         head = responses_answer.head(begun.id, begun.model, self._echo, created=self._created)
@@ -108,7 +111,7 @@ class ResponsesEventWriter(SequentialWriter):
         )
 
     def _event(self, kind: str, said: dict[str, Any]) -> bytes:
-        number, self._n_events = self._n_events, self._n_events + 1
+        number, self.n_events = self.n_events, self.n_events + 1
         return named_event({"type": kind, "sequence_number": number, **said})
 
 

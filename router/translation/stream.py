@@ -21,6 +21,9 @@ class EventReader(Protocol):
     def feed(self, data: bytes) -> list[Event] | None:
         """Return what the data of one event says; None where nobody can tell."""
 
+    def finish(self) -> list[Event]:
+        """Return what was not told before the end, because more of it might have come."""
+
 
 class TranslatedStream(AnswerStream):
     """Reads a stream as its endpoint speaks it, and passes it on as the caller does.
@@ -118,7 +121,7 @@ class TranslatedStream(AnswerStream):
         native = self._native
         if native.told and not (self.told or self.unreadable or native.unreadable):
             self._is_over = self.told = True
-            return translated_error(data_of(event), self._speaks, self._to)
+            return self._error(data_of(event), self._speaks)
         self._is_over |= native.unreadable or native.failed
         if self._is_over:
             return b""
@@ -141,13 +144,17 @@ class TranslatedStream(AnswerStream):
             return self._end(ended_well=False)
         self._is_over = True
         self.told = True
-        return translated_error(SILENT_END, Dialect.CHAT, self._to)
+        return self._error(SILENT_END, Dialect.CHAT)
+
+    def _error(self, data: bytes, from_: Dialect) -> bytes:
+        return translated_error(data, from_, self._to, number=self._writer.n_events)
 
     def _end(self, *, ended_well: bool) -> bytes:
         if self._is_over or not self.is_whole(ended_well=ended_well):
             return b""
         self._is_over = True
-        return self._writer.end()
+        rest = [self._writer.write(each) for each in self._reader.finish()]
+        return b"".join([*rest, self._writer.end()])
 
     def _tell(self, said: bytes) -> bytes:
         """Take note of thoughts as the caller is told them."""
@@ -163,3 +170,4 @@ class TranslatedStream(AnswerStream):
         self.model, self.fingerprint = native.model, native.fingerprint
         self.spoke, self.done, self.failed = native.spoke, native.done, native.failed
         self.unreadable |= native.unreadable
+        self.n_events = self._writer.n_events

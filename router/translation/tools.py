@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from router.endpoints.droppable import undated
 from router.translation.fields import SHOWN, Nothing, StrictFields
 from router.translation.prompt import (
     Choosing,
@@ -20,9 +21,10 @@ from router.translation.prompt import (
     Untranslatable,
 )
 
-DATE = re.compile(r"_(?:\d{8}|\d{4}_\d\d_\d\d)$")
-"""What some types of tools carry: `web_search_20250305`, `web_search_2025_08_26`."""
 NAME = re.compile(r"[a-zA-Z0-9_-]+")
+INVALID = "INVALID_JSON"
+"""Under this name lies what a tool is called with where it is no object: the name that Anthropic
+gives for that. The tool's schema then refuses it, and the model sees what it said."""
 TAKES_NOTHING = {"type": "object", "properties": {}}
 CALLER: Nothing = {"caller": ({"type": "direct"},), "namespace": (), "toolset_name": ()}
 """Of a call and of its result: the model itself made it."""
@@ -32,7 +34,7 @@ PLAIN: Nothing = {"allowed_callers": (["direct"],)}
 
 def provider_tool(kind: str) -> ProviderTool:
     """Return a tool that the provider runs, by its type."""
-    return ProviderTool(DATE.sub("", kind))
+    return ProviderTool(undated(kind))
 
 
 def schema_of(fields: StrictFields, name: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
 from router.translation import exact
 from router.translation.answers import translated_answer, translated_stream
-from router.translation.errors import translated_refusal
+from router.translation.errors import error_instead, translated_refusal
 from router.translation.prompt import Prompt, Written
 from router.translation.stream import TranslatedStream
 from telemetry.wire.chat import read_chat_answer
@@ -101,6 +101,10 @@ class TranslatedCall:
     def refusal_as_callers(self, status: int, body: bytes) -> bytes:
         """Return a provider's refusal as its caller reads it."""
         return translated_refusal(status, body, self.dialect, self._came.dialect)
+
+    def instead_as_callers(self, status: int, body: bytes) -> tuple[int, bytes] | None:
+        """Return status and body that tell of what came for an answer; None: it says nothing."""
+        return error_instead(body, self.dialect, self._came.dialect)
 
     @property
     def _tells_thoughts(self) -> bool:

@@ -18,6 +18,7 @@ from telemetry.wire.usage import WholeAnswer, id_of, usage_of
 class _WholeChoice(Struct):
     message: Raw = Raw(b"")
     finish_reason: Any = None
+    stop_reason: Any = None  # vLLM: the stop sequence that came
     error: Any = None
 
 
@@ -42,6 +43,7 @@ class ChoicePart(Struct):
     delta: dict[str, Any] | None = None
     text: Any = None  # of legacy completions, whole or a piece
     finish_reason: Any = None
+    stop_reason: Any = None  # vLLM: the stop sequence that came
     error: Any = None
     usage: Any = None
 

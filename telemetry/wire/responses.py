@@ -31,15 +31,28 @@ class ResponsesAnswer(Struct):
         return tuple(mark for mark in map(item_mark, self.output or ()) if mark)
 
     @property
+    def item_ids(self) -> tuple[str, ...]:
+        """The ids of what it consists of, by which a later call may name that."""
+        return _ids_in(self.output)
+
+    @property
     def has_failed(self) -> bool:
         """Whether it says that it is none."""
         return bool(self.error) or self.status == "failed" or self.object == "error"
+
+
+class _Holder(Struct):
+    """What holds items: a response, or a page of a list."""
+
+    output: list[Any] | None = None
+    data: list[Any] | None = None
 
 
 class ResponsesEvent(Struct):
     """One event of a stream."""
 
     type: Any = None
+    sequence_number: Any = None
     response: ResponsesAnswer | None = None
     item: dict[str, Any] | None = None
     delta: Any = None
@@ -49,6 +62,11 @@ class ResponsesEvent(Struct):
     def kind(self) -> str:
         """Its type, where it has one that means anything."""
         return self.type if isinstance(self.type, str) else ""
+
+    @property
+    def item_id(self) -> Any:
+        """The id of the item that it tells of, if it does."""
+        return (self.item or {}).get("id")
 
     @property
     def is_error(self) -> bool:
@@ -78,6 +96,7 @@ ENDS = frozenset(
 FAILURES = frozenset({"response.failed", "error"})
 
 _ANSWER = msgspec.json.Decoder(ResponsesAnswer)
+_HOLDER = msgspec.json.Decoder(_Holder)
 _EVENT = msgspec.json.Decoder(ResponsesEvent)
 
 
@@ -98,7 +117,24 @@ def read_response(body: bytes) -> WholeAnswer | None:
     if found is None:
         return None
     usage = usage_of(found.usage, found.service_tier)
-    return WholeAnswer(id_of(found.id), usage, id_of(found.model), thoughts=found.thoughts)
+    return WholeAnswer(
+        id_of(found.id),
+        usage,
+        id_of(found.model),
+        thoughts=found.thoughts,
+        item_ids=found.item_ids,
+    )
+
+
+def read_item_ids(body: bytes) -> tuple[str, ...]:
+    """Return the ids of all items that a response holds, or a list of items."""
+    found = read_object(_HOLDER, body)
+    return () if found is None else _ids_in([*(found.output or ()), *(found.data or ())])
+
+
+def _ids_in(items: list[Any] | None) -> tuple[str, ...]:
+    found = (id_of(item.get("id")) for item in items or () if isinstance(item, dict))
+    return tuple(dict.fromkeys(id_ for id_ in found if id_))
 
 
 def parse_responses_event(data: bytes) -> ResponsesEvent | None:

@@ -38,6 +38,7 @@ class WholeAnswer(Struct, frozen=True):
     fingerprint: str | None = None  # of the system that served
     thoughts: tuple[str, ...] = ()  # marks of what it thought
     container: str | None = None  # id of where the provider ran its tools
+    item_ids: tuple[str, ...] = ()  # by which a later call may name what it consists of
 
 
 def usage_of(value: Any, tier: Any = None) -> Usage | None:
