@@ -61,6 +61,17 @@ class Attempt(Ending):
     outgoing: Outgoing | None = None  # as it was sent
 
     @property
+    def is_translated(self) -> bool:
+        """Whether the call was said in another dialect than it came in."""
+        return self.outgoing is not None and self.outgoing.is_translated
+
+    @property
+    def was_told_all(self) -> bool:
+        """Whether the endpoint was sent all that the call says, so that its count is of that."""
+        sent = self.outgoing
+        return sent is not None and (sent.is_translated or not sent.left_out)
+
+    @property
     def has_spoken(self) -> bool:
         """Whether there is content of its answer, be it held or not."""
         return self.stream is not None and self.stream.state.spoke

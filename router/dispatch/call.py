@@ -327,7 +327,7 @@ class _Call:
         if final and attempt.result is Result.OK:
             note_answered(endpoint, self.failures, health, fields=self.asking.fields, now=now)
         flags = self.flags | (STREAMED if self.request.streamed else 0) | (FINAL if final else 0)
-        if attempt.outgoing is not None and attempt.outgoing.is_translated:
+        if attempt.is_translated:
             flags |= TRANSLATED
         if self.promised:
             flags |= PROMISED
@@ -336,9 +336,7 @@ class _Call:
             machines, begun_at = self.home.dispatcher.machines, attempt.machine_s
             attempt.machine_s = machines.end(endpoint.digest, now, begun_at)
         spent_nano = cost_nano(attempt, at_s=time.time())
-        sent = attempt.outgoing
-        is_as_it_came = sent is not None and (sent.is_translated or not sent.left_out)
-        if attempt.usage is not None and is_as_it_came:
+        if attempt.usage is not None and attempt.was_told_all:
             self.home.decider.learn_size(endpoint, self.request, attempt.usage.prompt_tokens)
         if final:
             self._note_ids(endpoint, attempt.answer_id, attempt.container, attempt.item_ids)
