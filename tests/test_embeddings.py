@@ -13,6 +13,7 @@ import pytest
 from conftest import LEARN, ROUTED, Provider, Reply, Seen, Sidecar, default_reply, endpoint, serving
 from test_dialects import records
 
+from router.beliefs.switch import Switch
 from telemetry.store import Address
 
 VECTOR = [0.25, -0.5, 1.0]
@@ -167,7 +168,7 @@ def test_a_mode_or_a_switch_changes_no_model(
     value = configuration(provider, mode="pinned", endpoint="b", fallback="any")
     value["providers"] = {"rest": {"base_url": provider.url("rest"), "passthrough": True}}
     with serving(value, state_dir, address) as sidecar, gpt(sidecar) as client:
-        sidecar.app.keeper.off = off
+        sidecar.app.keeper.switch = Switch(off=off)
         assert served(client, "auto", "a text") == "b"
         assert served(client, "small", "a text") in ("a1", "a2")
         assert served(client, "a1", "a text") in ("a1", "a2")

@@ -506,7 +506,7 @@ def test_an_error_of_chat_in_the_place_of_an_answer_reaches_anthropics_sdk(
 
 
 @pytest.mark.parametrize(
-    ("said", "status"), [(OVERLOADED, 503), ({"error": {"message": "quota"}}, 502)]
+    ("said", "status"), [(OVERLOADED, 529), ({"error": {"message": "quota"}}, 502)]
 )
 def test_an_error_of_messages_in_the_place_of_an_answer_reaches_openais_sdk(
     sidecar: Sidecar, provider: Provider, said: Any, status: int
