@@ -486,3 +486,18 @@ def test_an_error_without_words_gets_some(body: bytes) -> None:
         said = refusal(500, body, speaks, to)["error"]
         assert said["message"]
         assert said["code"] == "provider_error"
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ([Text("0"), Thought(" "), Text(" ")], [Text("0 ")]),
+        ([Text(" "), Thought(" "), Text("x")], [Text("x")]),
+        ([Text(" "), Text("x")], [Text(" x")]),
+        ([Thought("a"), Text(" "), Thought("b")], [Thought("ab")]),
+        ([Text("0"), Text(" ")], [Text("0 ")]),
+        ([Text(" "), Thought("a")], [Thought("a")]),
+    ],
+)
+def test_what_blanks_stood_between_is_one_part(parts: list[Any], said: list[Any]) -> None:
+    assert shown(parts, thoughts=True) == tuple(said)

@@ -37,13 +37,29 @@ def shown(parts: Iterable[Said], *, thoughts: bool) -> tuple[Said, ...]:
     """Return parts as they are shown one after another.
 
     Blanks alone are no part: models leave some before a call, and Anthropic's own servers refuse
-    them when the conversation comes back.
+    them when the conversation comes back. What they stood between is one part, as in a stream,
+    where nobody knows yet what follows.
 
     Args:
         thoughts: whether the reader gets to see what was thought.
     """
-    seen = (part for part in parts if thoughts or not isinstance(part, Thought))
-    return joined(p for p in joined(seen) if isinstance(p, ToolUse) or p.text.strip())
+    out: list[Said] = []
+    blank: Thought | Text | Declined | None = None  # it begins a part only if more of it follows
+    for part in joined(p for p in parts if thoughts or not isinstance(p, Thought)):
+        before, blank = blank, None
+        if isinstance(part, ToolUse):
+            out.append(part)
+            continue
+        last = out[-1] if out else None
+        if not isinstance(last, ToolUse) and isinstance(last, type(part)):
+            out[-1] = type(part)(last.text + part.text)
+            continue
+        text = (before.text if isinstance(before, type(part)) else "") + part.text
+        if text.strip():
+            out.append(type(part)(text))
+        else:
+            blank = type(part)(text)
+    return tuple(out)
 
 
 def with_arguments(call: ToolUse) -> ToolUse:
