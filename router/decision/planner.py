@@ -239,7 +239,9 @@ def _keeps_key(plan: Plan) -> Endpoint | None:
     going to take the key there.
     """
     reason = plan.eligibility.reasons[plan.drawn.index]
-    may_be_asked = reason in (None, Exclusion.BREAKER, Exclusion.IN_FLIGHT)
+    if reason is None:
+        return plan.drawn  # most often
+    may_be_asked = reason in (Exclusion.BREAKER, Exclusion.IN_FLIGHT)
     return plan.drawn if may_be_asked or plan.route.law is None else None
 
 

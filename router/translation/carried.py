@@ -16,6 +16,7 @@ from router.endpoints.kinship import can_check, made_alike
 NOBODY: Mapping[str, Endpoint] = MappingProxyType({})
 """Where a call carries no thoughts, or of nobody that is known."""
 BOUND = "it would have to be sent what another endpoint thought, and cannot check"
+NO_MARKS = frozenset[str]()
 
 
 class CarriedThoughts:
@@ -44,6 +45,8 @@ class CarriedThoughts:
 
     def foreign(self, endpoint: Endpoint) -> frozenset[str]:
         """Return the marks of those that an endpoint cannot check."""
+        if not self._by_maker:
+            return NO_MARKS  # most often
         found = self._foreign.get(endpoint)
         if found is None:
             others = [m for m in self._by_maker if not can_check(endpoint, m, self._dialect)]
