@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +19,7 @@ NUMBERS = itertools.count(1)
 TOOL = {"type": "object", "properties": {"city": {"type": "string"}}}
 
 
-class Signing:
+class Signing(ABC):
     """A host of the fake provider: it takes only thoughts that it signed itself."""
 
     path: str
@@ -52,26 +53,32 @@ class Signing:
         return Reply(chunks=list(self.events(answer)), chunk_delay_s=self.chunk_delay_s)
 
     @staticmethod
+    @abstractmethod
     def first(**more: Any) -> dict[str, Any]:
-        raise NotImplementedError
+        """The first turn of a conversation."""
 
+    @abstractmethod
     def answer(self, asked: dict[str, Any], signature: str) -> dict[str, Any]:
-        raise NotImplementedError
+        """A whole answer, with what was thought under a signature."""
 
+    @abstractmethod
     def events(self, answer: dict[str, Any]) -> Iterator[bytes]:
-        raise NotImplementedError
+        """The same, as it is streamed."""
 
     @staticmethod
+    @abstractmethod
     def whole(stream: bytes) -> dict[str, Any]:
-        raise NotImplementedError
+        """What a client makes of the stream."""
 
     @staticmethod
+    @abstractmethod
     def going_on(asked: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
-        raise NotImplementedError
+        """The next turn."""
 
     @staticmethod
+    @abstractmethod
     def signatures(asked: dict[str, Any]) -> list[str]:
-        raise NotImplementedError
+        """The signatures that a call carries."""
 
 
 def data(stream: bytes) -> list[dict[str, Any]]:
