@@ -23,7 +23,7 @@ from router.dialects.fields import (
     top_level,
 )
 from router.dialects.ours import metadata_of, read_reference, read_router
-from router.dialects.request import BodyHints, Declared
+from router.dialects.request import BodyHints, Declared, Structure
 from router.dialects.stored import StoredId, StoredKind
 from router.endpoints.capabilities import Needs
 from router.endpoints.catalog import Endpoint
@@ -203,6 +203,35 @@ class NativeRequest:
 
 
 R = TypeVar("R", bound=NativeRequest)
+
+
+class LoneRequest(NativeRequest):
+    """A request without turns and tools: each stands for itself, and no label is read off it."""
+
+    __slots__ = ()
+
+    says_something = False
+    repeatable = True
+    """It stores nothing."""
+    kept: StoredKind | None = None
+    continued: StoredId | None = None
+    references: Sequence[StoredId] = ()
+
+    def structure(self, *, read_system: bool) -> Structure:
+        """Return nothing: there are no tools, schemas or images."""
+        return Structure()
+
+    def calls_together(self) -> bool:
+        """Return False: there are no tools."""
+        return False
+
+    def conversation(self) -> list[bytes]:
+        """Return nothing: each call stands for itself."""
+        return []
+
+    def earlier(self) -> list[bytes] | None:
+        """Return None: nothing came before it."""
+        return None
 
 
 class BodyReader(Generic[F]):

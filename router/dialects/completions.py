@@ -6,16 +6,14 @@ There are no tools, no turns and no schemas. Nothing is read off what is said.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
-from router.dialects.body import NONE, BodyReader, NativeRequest, named, whole
+from router.dialects.body import NONE, BodyReader, LoneRequest, named, whole
 from router.dialects.chat_stream import ChatStream
-from router.dialects.request import BodyHints, Declared, Structure
-from router.dialects.stored import StoredId, StoredKind
+from router.dialects.request import BodyHints, Declared
 from router.dialects.stream_options import asking_for_usage, leaves_usage_out
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
@@ -43,18 +41,12 @@ _READER = BodyReader(CompletionsBody)
 _PROMPTS = msgspec.json.Decoder(list[Raw])
 
 
-class CompletionsRequest(NativeRequest):
+class CompletionsRequest(LoneRequest):
     """One request, read as far as anybody looks."""
 
     __slots__ = ("_n_prompts", "_read")
 
     dialect = Dialect.COMPLETIONS
-    says_something = False
-    repeatable = True
-    """It stores nothing."""
-    kept: StoredKind | None = None
-    continued: StoredId | None = None
-    references: Sequence[StoredId] = ()
 
     def __init__(self, body: bytes, read: CompletionsBody, hints: BodyHints | None) -> None:
         super().__init__(body, read, hints, 0)
@@ -75,22 +67,6 @@ class CompletionsRequest(NativeRequest):
     def text_bytes(self) -> int:
         """The size of its text; of several prompts each may be as long as the model takes."""
         return len(self.body) if self._n_prompts == 1 else 0
-
-    def structure(self, *, read_system: bool) -> Structure:
-        """Return nothing: there are no tools, schemas or images."""
-        return Structure()
-
-    def calls_together(self) -> bool:
-        """Return False: there are no tools."""
-        return False
-
-    def conversation(self) -> list[bytes]:
-        """Return nothing: each call stands for itself."""
-        return []
-
-    def earlier(self) -> list[bytes] | None:
-        """Return None: nothing came before it."""
-        return None
 
     def open_stream(self, *, hide_usage: bool) -> ChatStream:
         """Return a reader of the streamed answer; its choices end as those of chats do."""

@@ -5,14 +5,12 @@ Vectors of two models do not mix, so a call is never served by another model tha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Raw, Struct
 
-from router.dialects.body import NONE, BodyReader, NativeRequest, named
-from router.dialects.request import BodyHints, Declared, Structure
-from router.dialects.stored import StoredId, StoredKind
+from router.dialects.body import NONE, BodyReader, LoneRequest, named
+from router.dialects.request import BodyHints, Declared
 from router.dialects.stream import AnswerStream
 from router.endpoints.capabilities import Needs
 from router.endpoints.entries import Dialect
@@ -33,18 +31,12 @@ class EmbeddingsBody(Struct):
 _READER = BodyReader(EmbeddingsBody)
 
 
-class EmbeddingsRequest(NativeRequest):
+class EmbeddingsRequest(LoneRequest):
     """One request, read as far as anybody looks."""
 
     __slots__ = ("_read",)
 
     dialect = Dialect.EMBEDDINGS
-    says_something = False
-    repeatable = True
-    """It stores nothing."""
-    kept: StoredKind | None = None
-    continued: StoredId | None = None
-    references: Sequence[StoredId] = ()
     output_limit = None
 
     def __init__(self, body: bytes, read: EmbeddingsBody, hints: BodyHints | None) -> None:
@@ -61,22 +53,6 @@ class EmbeddingsRequest(NativeRequest):
     def text_bytes(self) -> int:
         """The size of its text. What it holds are many texts, each as long as may be."""
         return 0
-
-    def structure(self, *, read_system: bool) -> Structure:
-        """Return nothing: there are no tools, schemas or images."""
-        return Structure()
-
-    def calls_together(self) -> bool:
-        """Return False: there are no tools."""
-        return False
-
-    def conversation(self) -> list[bytes]:
-        """Return nothing: each call stands for itself."""
-        return []
-
-    def earlier(self) -> list[bytes] | None:
-        """Return None: nothing came before it."""
-        return None
 
     def read_answer(self, body: bytes) -> WholeAnswer | None:
         """Return what is read of an answer; None where there is no answer in it."""
