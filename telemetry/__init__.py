@@ -30,6 +30,7 @@ In reading order:
 - `packed`: how values that are noted once lie in it
 - `conversations`, `stored_ids`: so do conversations without a session id, and who made what lies
   at providers
+- `leases`: who may fold a shard
 - `scripts`: the few steps that the store must take atomically
 - `thawing`: those by which what is old is put back
 - `streams`: entries of several streams at once

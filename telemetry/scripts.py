@@ -19,31 +19,6 @@ from telemetry.young import LUA_ROWS
 
 Argument = bytes | str | int | float
 
-_TAKE_LEASE = """
-local held = redis.call('GET', KEYS[1])
-if held and held ~= ARGV[1] then
-  return 0
-end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-local token = redis.call('HINCRBY', KEYS[2], 'fence', 1)
-redis.call('HSET', KEYS[2], 'token', token, 'owner', ARGV[3])
-return token
-"""
-
-_RENEW_LEASE = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then
-  return redis.call('PEXPIRE', KEYS[1], ARGV[2])
-end
-return 0
-"""
-
-_RELEASE_LEASE = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then
-  return redis.call('DEL', KEYS[1])
-end
-return 0
-"""
-
 # ARGV from `i` on: commands as name, index into KEYS, number of further arguments, the arguments.
 # Four names are the script's own: ROWS puts rows into a span's hashes and DROP takes hashes away
 # (`telemetry/young.py`). THAW writes fields that begin with a time, none of which goes back. CHILL
@@ -200,34 +175,6 @@ ROWS, DROP, THAW, CHILL = "ROWS", "DROP", "THAW", "CHILL"
 """Commands of the commit's own script, for what is young."""
 MAX_ARGUMENTS = 1000
 """Arguments of one command inside a commit: `unpack` fails near 8,000."""
-
-
-class LeaseScripts:
-    """The right to fold one shard, with the token that outdates every earlier holder."""
-
-    def __init__(self, client: Client) -> None:
-        self._take = client.register_script(_TAKE_LEASE)
-        self._renew = client.register_script(_RENEW_LEASE)
-        self._release = client.register_script(_RELEASE_LEASE)
-
-    def take(self, lease: str, meta: str, *, owner: str, ttl_ms: int, tenure: str) -> int:
-        """Return the fencing token, or 0 where somebody else holds the lease.
-
-        One's own lease is taken anew, with a new token: so an owner that does not know whether it
-        still holds it need not wait.
-
-        Args:
-            tenure: a name for this one holding, by which readers see that commits are another's.
-        """
-        return int(self._take(keys=[lease, meta], args=[owner, ttl_ms, tenure]))
-
-    def renew(self, lease: str, *, owner: str, ttl_ms: int) -> bool:
-        """Return whether the lease was still ours and holds on."""
-        return bool(self._renew(keys=[lease], args=[owner, ttl_ms]))
-
-    def release(self, lease: str, *, owner: str) -> None:
-        """Give the lease back, if it is ours."""
-        self._release(keys=[lease], args=[owner])
 
 
 def in_parts(arguments: Sequence[Argument]) -> list[Sequence[Argument]]:

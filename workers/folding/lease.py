@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from telemetry import keys
-from telemetry.scripts import LeaseScripts
+from telemetry.leases import LeaseScripts
 from telemetry.store import Client
 
 TTL_MS = 2400
