@@ -46,6 +46,7 @@ from router.net.paths import normal_path, shown_path
 from router.net.turns import Turns
 from router.policy.callers import Caller, Keys, check_origin
 from router.policy.route import no_such_model, require_meant, require_spoken
+from router.policy.standing import usual_strategy
 from router.report import views
 from router.report.endpoints import endpoint_rows
 from router.report.models import find_model, model_list
@@ -287,7 +288,7 @@ class Routes:
 
     async def _posteriors(self, exchange: Exchange, beliefs: Beliefs) -> None:
         _keys(beliefs).require_admin(exchange.headers)
-        strategy = next(iter(beliefs.configuration.apps.values())).entry.strategy
+        strategy = usual_strategy(beliefs.configuration)
         shown = views.posteriors(beliefs, strategy) | views.keeper_rows(self._services.keeper)
         await exchange.respond_json(200, shown)
 

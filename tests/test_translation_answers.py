@@ -31,7 +31,16 @@ from router.translation.counts import count_of
 from router.translation.errors import translated_refusal
 from router.translation.fitting import Fitting
 from router.translation.parts import shown
-from router.translation.prompt import Prompt, Role, Talk, Text, Thought, Tool, ToolResult, ToolUse
+from router.translation.prompt import (
+    Prompt,
+    TurnRole,
+    Talk,
+    Text,
+    Thought,
+    Tool,
+    ToolResult,
+    ToolUse,
+)
 from router.translation.tools import NAME
 from telemetry.wire.chat import read_chat_answer
 from telemetry.wire.messages import read_messages_answer
@@ -251,10 +260,10 @@ def test_every_call_of_an_answer_has_an_id_of_its_own(given: list[Any], expected
 
 def in_turn(*ids: str) -> tuple[Talk, ...]:
     """A conversation in which these calls were made, one a turn."""
-    turns: list[Talk] = [Talk(Role.USER, (Text("hi"),))]
+    turns: list[Talk] = [Talk(TurnRole.USER, (Text("hi"),))]
     for each in ids:
-        turns.append(Talk(Role.ASSISTANT, (ToolUse(each, "f", "{}"),)))
-        turns.append(Talk(Role.USER, (ToolResult(each, ()),)))
+        turns.append(Talk(TurnRole.ASSISTANT, (ToolUse(each, "f", "{}"),)))
+        turns.append(Talk(TurnRole.USER, (ToolResult(each, ()),)))
     return tuple(turns)
 
 

@@ -24,7 +24,7 @@ from router.translation.prompt import (
     Part,
     Prompt,
     Reasoning,
-    Role,
+    TurnRole,
     Schema,
     Talk,
     Text,
@@ -581,14 +581,14 @@ def _spoken(turns: tuple[Talk, ...], blank: bool) -> list[Talk]:
         nothing = all(isinstance(p, Text) and not p.text.strip() for p in turn.parts)
         if kept and kept[-1].role is turn.role:
             kept[-1] = Talk(turn.role, kept[-1].parts + turn.parts)
-        elif not (blank and nothing and turn.role is Role.ASSISTANT):
+        elif not (blank and nothing and turn.role is TurnRole.ASSISTANT):
             kept.append(turn)
     return kept
 
 
 def _normal_turn(turn: Talk, to: Dialect, *, blank: bool) -> Talk:
     parts = _normal_parts(turn.parts, to, blank=blank)
-    if to is Dialect.CHAT and turn.role is Role.ASSISTANT:  # there words stand before calls
+    if to is Dialect.CHAT and turn.role is TurnRole.ASSISTANT:  # there words stand before calls
         parts = tuple(sorted(parts, key=lambda part: isinstance(part, ToolUse)))
     return Talk(turn.role, parts)
 

@@ -23,11 +23,13 @@ from bandit.utility import Order, enough_labels
 from router.beliefs.books import DAY_MS, calls_a_day, read_books
 from router.beliefs.kept import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.moves import Situation, by_order, departed
-from router.config.compiled import App, Configuration, Strategy
+from router.config.compiled import Configuration, Strategy
 from router.config.entries import Mode
 from router.endpoints.catalog import Catalog, speakers
 from router.endpoints.entries import Dialect
+from router.policy.roles import find_role
 from router.policy.route import first_permitted, incumbents_of, rivals_of
+from router.policy.standing import PolicyTable, Standing, choose_strategy, is_apart
 
 NO_SIGNAL = "no quality signal"
 SPENT = "allowance spent"
@@ -54,28 +56,52 @@ class Choices:
 def seeds(configuration: Configuration) -> list[ReviewKey]:
     """Return the review keys that the configuration alone makes known: each app's own strategy."""
     out = []
+    table = configuration.derive(PolicyTable)
     for app in configuration.apps.values():
-        strategy = configuration.strategies[app.entry.strategy]
-        incumbents = incumbents_of(app, strategy)
-        if app.entry.mode is Mode.ROUTE:
-            out += [ReviewKey(app.name, strategy.name, "", name) for name in incumbents]
-    return out
+        if app.entry.mode is not Mode.ROUTE:
+            continue
+        for task in configuration.tasks:
+            strategy = choose_strategy(configuration, app, None, task).strategy
+            standing = table.of(app, None, task, strategy)
+            out += [
+                ReviewKey(app.name, strategy.name, "", name, "", standing.apart)
+                for name in incumbents_of(standing)
+            ]
+    return list(dict.fromkeys(out))
 
 
 def is_current(review_key: ReviewKey, configuration: Configuration) -> bool:
     """Return whether calls of this key can still come; its incumbent may be another."""
-    app = configuration.apps.get(review_key.app)
-    strategy = configuration.strategies.get(review_key.strategy)
-    if app is None or strategy is None or app.entry.mode is not Mode.ROUTE:
+    standing = standing_of(review_key, configuration)
+    if standing is None or standing.app.entry.mode is not Mode.ROUTE:
         return False
     if review_key.model:
         listed = configuration.catalog.by_model.get(review_key.model) or ()
-        if not (app.entry.map_models and listed):
+        asked = find_role(configuration, review_key.model, None, None)
+        is_meant = asked.role is not None and asked.role is standing.role
+        if not ((standing.app.entry.map_models or is_meant) and listed):
             return False
         taking = (speakers(listed, dialect) for dialect in Dialect)
-        firsts = [first_permitted(app, own).id for own in taking if own]
+        firsts = [first_permitted(standing, own).id for own in taking if own]
         return review_key.incumbent in firsts
-    return review_key.incumbent in incumbents_of(app, strategy)
+    return review_key.incumbent in incumbents_of(standing)
+
+
+def standing_of(review_key: ReviewKey, configuration: Configuration) -> Standing | None:
+    """Return what stands for calls of a key; None where no call can be of it any more."""
+    app = configuration.apps.get(review_key.app)
+    strategy = configuration.strategies.get(review_key.strategy)
+    role = configuration.roles.get(review_key.role)
+    if app is None or strategy is None or (review_key.role and role is None):
+        return None
+    if review_key.task and review_key.task not in configuration.tasks:
+        return None  # it was taken out
+    tasks = [review_key.task] if review_key.task else configuration.tasks
+    is_own = bool(review_key.task)
+    task = next((t for t in tasks if is_apart(configuration, t) is is_own), None)
+    if task is None:
+        return None
+    return configuration.derive(PolicyTable).of(app, role, task, strategy)
 
 
 def review(
@@ -238,6 +264,7 @@ def rows_of(choices: Choices, configuration: Configuration) -> list[dict[str, An
             {
                 "app": review_key.app,
                 "strategy": review_key.strategy,
+                "role": review_key.role or None,
                 "model": review_key.model or None,
                 "task": task,
                 "incumbent": review_key.incumbent,
@@ -255,22 +282,30 @@ def rows_of(choices: Choices, configuration: Configuration) -> list[dict[str, An
     return out
 
 
-def host_of(app: App, catalog: Catalog, group: int) -> str:
-    """Return the id of a group's first host that the app may use, by which the group is named."""
-    return first_permitted(app, [catalog.endpoints[arm] for arm in catalog.group_members[group]]).id
+def host_of(standing: Standing, catalog: Catalog, group: int) -> str:
+    """Return the id of a group's first host that is permitted, by which the group is named."""
+    return first_permitted(
+        standing, [catalog.endpoints[arm] for arm in catalog.group_members[group]]
+    ).id
 
 
 def _available(
     review_key: ReviewKey, configuration: Configuration
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return (n_arms,) and (n_groups,) of the rivals: nobody else is tried or released."""
-    app, catalog = configuration.apps[review_key.app], configuration.catalog
-    rivals = rivals_of(app, catalog.by_id[review_key.incumbent])
+    standing, catalog = _standing(review_key, configuration), configuration.catalog
+    rivals = rivals_of(standing, catalog.by_id[review_key.incumbent])
     hosts = np.zeros(len(catalog.endpoints), dtype=bool)
     groups = np.zeros(len(catalog.group_members), dtype=bool)
     hosts[[e.index for e in rivals]] = True
     groups[[e.group for e in rivals]] = True
     return hosts, groups
+
+
+def _standing(review_key: ReviewKey, configuration: Configuration) -> Standing:
+    standing = standing_of(review_key, configuration)
+    assert standing is not None  # keys that no call can be of are left out before
+    return standing
 
 
 def _members(catalog: Catalog) -> dict[str, tuple[str, ...]]:
@@ -280,8 +315,8 @@ def _members(catalog: Catalog) -> dict[str, tuple[str, ...]]:
 
 
 def _first_hosts(review_key: ReviewKey, configuration: Configuration) -> list[str]:
-    app, catalog = configuration.apps[review_key.app], configuration.catalog
-    return [host_of(app, catalog, g) for g in range(len(catalog.group_members))]
+    standing, catalog = _standing(review_key, configuration), configuration.catalog
+    return [host_of(standing, catalog, g) for g in range(len(catalog.group_members))]
 
 
 def _standings(kept: Kept, configuration: Configuration) -> tuple[Standings, list[ReleaseNotice]]:
@@ -290,9 +325,9 @@ def _standings(kept: Kept, configuration: Configuration) -> tuple[Standings, lis
     So does one that is no rival any more.
     """
     catalog = configuration.catalog
-    app = configuration.apps[kept.review_key.app]
+    standing = _standing(kept.review_key, configuration)
     inc = catalog.by_id[kept.review_key.incumbent]
-    rivals = {e.id for e in rivals_of(app, inc)}
+    rivals = {e.id for e in rivals_of(standing, inc)}
     standings = incumbent.begin(inc.group, len(configuration.task_index))
     current = standings.current.copy()
     removed = []
@@ -304,7 +339,7 @@ def _standings(kept: Kept, configuration: Configuration) -> tuple[Standings, lis
         if hosts:
             current[index] = catalog.by_id[hosts[0]].group
         else:
-            after = host_of(app, catalog, inc.group)
+            after = host_of(standing, catalog, inc.group)
             removed.append(ReleaseNotice(task, name, after, None, None, REMOVED))
     return replace(standings, current=current, version=kept.version), removed
 

@@ -14,35 +14,39 @@ from telemetry.events import digest8
 
 @lru_cache(maxsize=4096)
 def release_key(app: int, review_key: str) -> int:
-    """Return the digest of what a choice is kept under: app × task × strategy (× model)."""
+    """Return the digest of what a choice is kept under: app × task × strategy × role (× model)."""
     return digest8("release", str(app), review_key)
-
-
-def key_text(strategy: str, model: str, incumbent_id: str) -> str:
-    """Return what of a review key a unit's draw is stored under, beside app and task."""
-    return f"{strategy}\x1f{model}\x1f{incumbent_id}"
 
 
 @dataclass(frozen=True, slots=True)
 class ReviewKey:
-    """Whose choices are reviewed together and share one room: an app's calls of one strategy."""
+    """Whose choices are reviewed together and share one room: an app's calls of one strategy.
+
+    Those of a role have their own, and those of a task that itself says who may serve it.
+    """
 
     app: str
     strategy: str
-    model: str  # the caller's own under `map_models`, else empty
+    model: str  # the caller's own under `map_models` or of a role's callers, else empty
     incumbent: str  # endpoint id
+    role: str = ""
+    task: str = ""  # of all others together it is empty
+
+    @property
+    def text(self) -> str:
+        """What of it a unit's draw is stored under, beside app and task."""
+        text = f"{self.strategy}\x1f{self.model}\x1f{self.incumbent}"
+        return f"{text}\x1f{self.role}\x1f{self.task}" if self.role or self.task else text
 
     @property
     def digest(self) -> int:
         """Names the key in the store, and sets who comes first among the unknown."""
-        text = key_text(self.strategy, self.model, self.incumbent)
-        return digest8("choices", self.app, text)
+        return digest8("choices", self.app, self.text)
 
     def release_keys(self, tasks: Iterable[str]) -> list[int]:
         """Return the digest under which each task's books are kept."""
-        text = key_text(self.strategy, self.model, self.incumbent)
         app = digest8("app", self.app)
-        return [release_key(app, f"{task}\x1f{text}") for task in tasks]
+        return [release_key(app, f"{task}\x1f{self.text}") for task in tasks]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from bandit import hosts
 from bandit.drift import AlarmKind
 from bandit.hosts import HostDifferences
-from router.config.compiled import App, Configuration, Strategy
+from router.config.compiled import App, Configuration, Role, Strategy
 from router.endpoints.catalog import Catalog, Endpoint, split_off
 
 Labels = tuple[NDArray[np.float64], NDArray[np.bool_]]
@@ -182,13 +182,16 @@ def _regrouped(configuration: Configuration, apart: frozenset[int]) -> Configura
         return replace(before, incumbent=placed(before.incumbent))
 
     def app_in(before: App) -> App:
-        permitted = tuple(catalog.endpoints[e.index] for e in before.permitted)
-        return replace(before, incumbent=placed(before.incumbent), permitted=permitted)
+        return replace(before, incumbent=placed(before.incumbent))
+
+    def role_in(before: Role) -> Role:
+        return replace(before, incumbent=placed(before.incumbent))
 
     return replace(
         configuration,
         catalog=catalog,
         strategies={name: strategy_in(s) for name, s in configuration.strategies.items()},
+        roles={name: role_in(role) for name, role in configuration.roles.items()},
         apps={name: app_in(app) for name, app in configuration.apps.items()},
         _derived={},
     )

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Any
 
 from router.config.claims import check_claims
 from router.config.entries import (
     DEFAULT_APP,
     GENERAL,
     NO_INCUMBENT,
+    AppEntry,
     File,
     Mode,
-    ObjectiveKind,
+    UserEntry,
     is_reserved,
 )
-from router.config.keys import digest_of, short_id
+from router.config.keys import HeldKeyEntry, digest_of, plain_key, short_id
 from router.config.lines import shown
 from router.config.masking import HIDDEN, NO_KEY_HERE, Place, is_name_of_variable, masked
+from router.config.named import check_name
+from router.config.policy_checks import check_policies
 from router.endpoints.auth import AuthEntry
 from router.endpoints.base_url import part_user, without_user
 from router.endpoints.entries import (
@@ -41,7 +42,6 @@ RESERVED = "this name means that the sidecar chooses, and reaches no provider; n
 def cross_check(entries: File) -> Iterator[tuple[Place, str, str]]:
     """Yield what one entry says of another, and is not so: place, value, hint."""
     ids = [e.id for e in entries.endpoints]
-    strategies = {kind.value for kind in ObjectiveKind} | set(entries.strategies)
     tasks = set(entries.tasks) | {GENERAL}
     first = {id_: i for i, id_ in reversed(list(enumerate(ids)))}
     for i, endpoint in enumerate(entries.endpoints):
@@ -52,24 +52,35 @@ def cross_check(entries: File) -> Iterator[tuple[Place, str, str]]:
         yield from _check_auth(("providers", name, "auth"), provider.auth)
         yield from _check_one_auth(("providers", name), provider.base_url, provider.auth)
     yield from check_claims(entries.providers)
+    yield from check_policies(entries)
     for name, strategy in entries.strategies.items():
-        yield from _check_name(
+        yield from check_name(
             ("strategies", name, "incumbent"), strategy.incumbent, [*ids, NO_INCUMBENT], "endpoint"
         )
     for name, app in entries.apps.items():
         where: Place = ("apps", name)
-        yield from _check_name((*where, "strategy"), app.strategy, strategies, "strategy")
-        yield from _check_name((*where, "task"), app.task, tasks, "task")
-        yield from _check_name(
+        yield from check_name((*where, "task"), app.task, tasks, "task")
+        yield from check_name(
             (*where, "incumbent"), app.incumbent, [*ids, NO_INCUMBENT], "endpoint"
         )
-        yield from _check_name((*where, "endpoint"), app.endpoint, ids, "endpoint")
+        yield from check_name((*where, "endpoint"), app.endpoint, ids, "endpoint")
         if app.mode is Mode.PINNED and app.endpoint is None:
             yield (*where, "mode"), "pinned", "name the endpoint: endpoint: <id>"
-        for i, key in enumerate(app.keys):
-            yield from _check_own_key((*where, "keys", i), key)
+    for at, key in _callers_keys(entries):
+        yield from _check_own_key(at, key)
     yield from _check_keys(entries)
     yield from _check_server(entries)
+
+
+def _callers_keys(entries: File) -> Iterator[tuple[Place, AuthEntry | str]]:
+    """Yield the keys of apps and users, and where they stand."""
+    holders: Mapping[str, Mapping[str, AppEntry | UserEntry]]
+    holders = {"apps": entries.apps, "users": entries.users}
+    for section, named in holders.items():
+        for name, entry in named.items():
+            for i, key in enumerate(entry.keys):
+                at: Place = (section, name, "keys", i)
+                yield (*at, "key") if isinstance(key, HeldKeyEntry) else at, plain_key(key)
 
 
 def _check_keys(entries: File) -> Iterator[tuple[Place, str, str]]:
@@ -77,8 +88,7 @@ def _check_keys(entries: File) -> Iterator[tuple[Place, str, str]]:
     places: list[tuple[Place, AuthEntry | str]] = []
     if entries.server.admin_key:
         places.append((("server", "admin_key"), entries.server.admin_key))
-    for name, app in entries.apps.items():
-        places += [(("apps", name, "keys", i), key) for i, key in enumerate(app.keys)]
+    places += _callers_keys(entries)
     for field in SEALS:
         if (secret := getattr(entries.server, field)) is not None:
             places.append((("server", field), secret))
@@ -114,9 +124,9 @@ def _check_endpoint(
     for field, name in (("model", endpoint.model), ("upstream_model", endpoint.upstream_model)):
         if is_reserved(name or ""):
             yield (*where, field), name or "", RESERVED
-    yield from _check_name((*where, "provider"), endpoint.provider, entries.providers, "provider")
+    yield from check_name((*where, "provider"), endpoint.provider, entries.providers, "provider")
     if entries.models:
-        yield from _check_name((*where, "model"), endpoint.model, entries.models, "model")
+        yield from check_name((*where, "model"), endpoint.model, entries.models, "model")
     provider = entries.providers.get(endpoint.provider or "")
     is_known = endpoint.provider is None or provider is not None
     if is_known and not endpoint.base_url and not (provider and provider.base_url):
@@ -161,7 +171,7 @@ def _check_server(entries: File) -> Iterator[tuple[Place, str, str]]:
     yield from _check_own_key(("server", "admin_key"), server.admin_key)
     for field in SEALS:
         yield from _check_seal(("server", field), getattr(server, field))
-    keyed = any(app.keys for app in entries.apps.values())
+    keyed = any(True for _ in _callers_keys(entries))
     if not server.is_loopback and not keyed:
         yield (
             ("server", "host"),
@@ -236,18 +246,3 @@ def _is_hidden(auth: AuthEntry) -> bool:
     if auth.env is not None:
         return not is_name_of_variable(auth.env)
     return masked(str(auth.file)) != str(auth.file) and not auth.file_exists
-
-
-def _check_name(
-    where: Place, value: str | None, known: Any, what: str
-) -> Iterator[tuple[Place, str, str]]:
-    if value is not None and value not in known:
-        yield where, value, f"no such {what}{did_you_mean(value, list(known))}"
-
-
-def did_you_mean(value: str, known: list[str]) -> str:
-    """Return the end of a hint: the name that was likely meant, else those that there are."""
-    close = difflib.get_close_matches(value, known, n=1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(sorted(set(known))[:12])}" if known else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from bandit import orders
 from bandit.utility import BALANCED, Objective, Order
 from router.config.entries import (
+    DEFAULT_APP,
     NO_INCUMBENT,
     AppEntry,
     File,
@@ -19,12 +20,14 @@ from router.config.entries import (
     TaskEntry,
 )
 from router.config.file import parse, read
-from router.config.keys import digest_of
+from router.config.keys import HeldKeyEntry, digest_of
+from router.config.policies import ConstraintsEntry, RoleEntry, compile_rules
 from router.config.process import ArchiveEntry, ServerEntry, StoreEntry
-from router.config.standing import why_forbidden
+from router.config.rules import Rules, strictest
 from router.endpoints.auth import AuthEntry
 from router.endpoints.catalog import Catalog, Endpoint
 from router.endpoints.compiling import compile_catalog
+from router.endpoints.data_classes import DataClass, DataClasses
 from router.endpoints.entries import ModelEntry, TimeoutsEntry
 from router.endpoints.keys import KeyRing
 from router.errors import ConfigError, Problem
@@ -44,9 +47,21 @@ class Strategy:
     name: str
     digest: int
     objective: Objective
-    incumbent: Endpoint | str | None  # an endpoint, `none`, or None: the first that an app permits
+    incumbent: Endpoint | str | None  # an endpoint, `none`, or None: the first that is permitted
     release_every_s: float
     timeouts: TimeoutsEntry
+    rules: Rules
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A compiled role."""
+
+    name: str
+    digest: int
+    entry: RoleEntry
+    incumbent: Endpoint | str | None
+    rules: Rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +72,20 @@ class App:
     entry: AppEntry
     digest: int
     incumbent: Endpoint | str | None  # `none`, an endpoint, or None: as the strategy says
-    permitted: tuple[Endpoint, ...]  # by its standing constraints, in order; never empty
+    rules: Rules
     outlook: int  # whose labels it goes by: 0 those that are shared, else its own
     categories: dict[str, int]  # by task the digest under which its calls are booked
+
+
+@dataclass(frozen=True, slots=True)
+class KeyHolder:
+    """Whose key it is, and what it says of the calls that come with it."""
+
+    app: str
+    role: str | None = None
+    task: str | None = None
+    user: str | None = None
+    data_class: DataClass | None = None
 
 
 def compile_objective(entry: StrategyEntry) -> Objective:
@@ -93,12 +119,18 @@ class Configuration:
     server: ServerEntry
     store: StoreEntry
     archive: ArchiveEntry
+    classes: DataClasses
     catalog: Catalog
+    organisation: Rules
     tasks: dict[str, TaskEntry]
+    task_rules: dict[str, Rules]
     task_index: dict[str, int]
+    roles: dict[str, Role]
     strategies: dict[str, Strategy]
+    users: dict[str, Rules]
+    strictest_user: Rules  # the hard constraints of all users together
     apps: dict[str, App]
-    app_keys: dict[bytes, str]  # digest of a key -> app
+    callers_keys: dict[bytes, KeyHolder]  # by the digest of a key
     admin_key: bytes | None  # its digest
     seal_key: bytes | None = field(repr=False)  # of `seal_secret`; None: the store's seals
     seal_key_before: bytes | None = field(repr=False)
@@ -172,13 +204,20 @@ def compile_entries(
     Raises:
         LookupError: a key is not to be had.
     """
+    classes = DataClasses(entries.classes)
     catalog = compile_catalog(
         {name: entry or ModelEntry() for name, entry in entries.models.items()},
         entries.providers,
         entries.endpoints,
+        classes=classes,
         secrets=secrets,
         before=keys,
     )
+    places = entries.known_places
+
+    def rules_of(entry: ConstraintsEntry) -> Rules:
+        return compile_rules(entry, places, classes)
+
     strategies = {
         name: Strategy(
             name,
@@ -187,8 +226,19 @@ def compile_entries(
             _incumbent(entry.incumbent, catalog),
             compile_release_every_s(entry),
             entry.timeouts,
+            rules_of(entry),
         )
         for name, entry in entries.all_strategies.items()
+    }
+    roles = {
+        name: Role(
+            name,
+            digest8("role", name),
+            entry,
+            _incumbent(entry.incumbent, catalog),
+            rules_of(entry),
+        )
+        for name, entry in entries.roles.items()
     }
     tasks = entries.all_tasks
     own_apps = [name for name, entry in entries.all_apps.items() if entry.learn is Learn.OWN]
@@ -198,28 +248,30 @@ def compile_entries(
             entry,
             digest8("app", name),
             _incumbent(entry.incumbent, catalog),
-            tuple(e for e in catalog.endpoints if _permits(entry, e)),
+            rules_of(entry),
             own_apps.index(name) + 1 if name in own_apps else 0,
             {task: category_digest(task, name, entry.learn) for task in tasks},
         )
         for name, entry in entries.all_apps.items()
     }
+    users = {name: rules_of(entry) for name, entry in entries.users.items()}
     admin = entries.server.admin_key
     return Configuration(
         server=entries.server,
         store=entries.store,
         archive=entries.archive,
+        classes=classes,
         catalog=catalog,
+        organisation=rules_of(entries.organisation),
         tasks=tasks,
+        task_rules={name: rules_of(entry) for name, entry in tasks.items()},
         task_index={name: i for i, name in enumerate(tasks)},
+        roles=roles,
         strategies=strategies,
+        users=users,
+        strictest_user=strictest(users.values()),
         apps=apps,
-        app_keys={
-            digest_of(key): name
-            for name, e in entries.all_apps.items()
-            for key in e.keys
-            if secrets
-        },
+        callers_keys=dict(_holders(entries, classes)) if secrets else {},
         admin_key=digest_of(admin) if admin and secrets else None,
         seal_key=_seal_key(entries.server.seal_secret if secrets else None),
         seal_key_before=_seal_key(entries.server.seal_secret_before if secrets else None),
@@ -241,6 +293,20 @@ def _seal_key(entry: AuthEntry | None) -> bytes | None:
     return derived_key(entry.secret()) if entry else None
 
 
-def _permits(app: AppEntry, endpoint: Endpoint) -> bool:
-    region, most = endpoint.region, endpoint.max_data_class
-    return why_forbidden(app, region=region, max_data_class=most) is None
+def _holders(entries: File, classes: DataClasses) -> Iterator[tuple[bytes, KeyHolder]]:
+    """Yield the digest of every key of an app or user, and whose it is."""
+    for name, app in entries.all_apps.items():
+        for key in app.keys:
+            yield digest_of(key), _holder(key, name, None, classes)
+    for name, user in entries.users.items():
+        for key in user.keys:
+            yield digest_of(key), _holder(key, user.app or DEFAULT_APP, name, classes)
+
+
+def _holder(
+    key: AuthEntry | HeldKeyEntry | str, app: str, user: str | None, classes: DataClasses
+) -> KeyHolder:
+    if not isinstance(key, HeldKeyEntry):
+        return KeyHolder(app, user=user)
+    data_class = classes.by_name.get(key.data_class or "")
+    return KeyHolder(app, key.role, key.task, key.user or user, data_class)

@@ -8,9 +8,16 @@ from typing import Annotated
 from pydantic import Field
 
 from router.config.keys import CallersKey
+from router.config.policies import (
+    ConstraintsEntry,
+    KnownPlaces,
+    OrganisationEntry,
+    PreferencesEntry,
+    RoleEntry,
+)
 from router.config.process import ArchiveEntry, ServerEntry, StoreEntry
+from router.endpoints.data_classes import USUAL_CLASSES
 from router.endpoints.entries import (
-    DataClass,
     EndpointEntry,
     ModelEntry,
     ProviderEntry,
@@ -23,13 +30,18 @@ NO_INCUMBENT = "none"
 AUTO = "auto"
 CLAUDE_AUTO = "claude-auto"
 """The same, for clients that show only models whose names begin like Anthropic's."""
+ROLE, CLAUDE_ROLE = "role:", "claude-role-"
+"""Before a role's name, where a model's is asked for."""
 MAX_RELEASE_EVERY_S = 10 * 366 * 86_400
 """Ten years: what is meant to be never."""
 
 
+_RESERVED = (f"{AUTO}:", f"{AUTO}/", CLAUDE_AUTO, ROLE, CLAUDE_ROLE)
+
+
 def is_reserved(model: str) -> bool:
     """Return whether a model's name is ours: no provider ever gets it."""
-    return model == AUTO or model.startswith((f"{AUTO}:", f"{AUTO}/", CLAUDE_AUTO))
+    return model == AUTO or model.startswith(_RESERVED)
 
 
 class ObjectiveKind(StrEnum):
@@ -41,7 +53,7 @@ class ObjectiveKind(StrEnum):
     FASTEST = "fastest"
 
 
-class StrategyEntry(Entry):
+class StrategyEntry(ConstraintsEntry):
     """A named way to choose."""
 
     objective: ObjectiveKind = ObjectiveKind.QUALITY
@@ -90,21 +102,34 @@ class Learn(StrEnum):
     LISTEN = "listen"  # nobody; it goes by what the others share
 
 
-class AppEntry(Entry):
+class Users(StrEnum):
+    """Whether an app's calls must say for whom they are."""
+
+    OPTIONAL = "optional"
+    REQUIRED = "required"  # one that does not, or names nobody known, has the strictest's rules
+
+
+class UserEntry(PreferencesEntry):
+    """A user: a label inside an app, or one with keys."""
+
+    app: Name | None = None  # to which the keys belong
+    keys: list[CallersKey] = Field(default_factory=list)
+
+
+class AppEntry(PreferencesEntry):
     """An app that calls through the sidecar."""
 
     keys: list[CallersKey] = Field(default_factory=list)
     mode: Mode = Mode.OBSERVE
     percent: Annotated[float, Field(ge=0, le=100)] = 100.0
     endpoint: Name | None = None  # of mode `pinned`
-    strategy: Name = "balanced"
+    strategies: dict[Name, Name] = Field(default_factory=dict)  # by task
     incumbent: Name | None = None
     task: Name | None = None
+    users: Users = Users.OPTIONAL
     unit: UnitKind = UnitKind.SESSION
     map_models: bool = False
     fallback: Fallback | None = None
-    regions: list[str] | None = None
-    data_class: DataClass = DataClass.INTERNAL
     signals: bool = True  # read labels off the app's calls
     learn: Learn = Learn.SHARE
     raters: bool = False  # its users rate: of each one three decisions count in a cell and day
@@ -124,13 +149,15 @@ class MatchEntry(Entry):
     system: list[str] | None = None  # any of these, in the system prompt, in any case
 
 
-class TaskEntry(Entry):
+class TaskEntry(PreferencesEntry):
     """A task category."""
 
     match: MatchEntry | None = None
 
 
 DEFAULT_APP = "default"
+BUILT_IN_STRATEGY = "balanced"
+"""Of calls for which nobody says one."""
 
 
 class File(Entry):
@@ -139,12 +166,23 @@ class File(Entry):
     server: ServerEntry = ServerEntry()
     store: StoreEntry = StoreEntry()
     archive: ArchiveEntry = ArchiveEntry()
+    classes: list[Name] = Field(default_factory=lambda: list(USUAL_CLASSES))
+    """All data classes in rising order, the four usual ones among them."""
+    organisation: OrganisationEntry = OrganisationEntry()
     models: dict[str, ModelEntry | None] = Field(default_factory=dict)
     providers: dict[str, ProviderEntry] = Field(default_factory=dict)
     endpoints: list[EndpointEntry] = Field(min_length=1)
     tasks: dict[Name, TaskEntry | None] = Field(default_factory=dict)
+    roles: dict[Name, RoleEntry] = Field(default_factory=dict)
     strategies: dict[Name, StrategyEntry] = Field(default_factory=dict)
+    users: dict[Name, UserEntry] = Field(default_factory=dict)
     apps: dict[Name, AppEntry] = Field(default_factory=dict)
+
+    @property
+    def known_places(self) -> KnownPlaces:
+        """All that may be called, by the names that lists of endpoints may use."""
+        hosts = [(endpoint.id, endpoint.provider) for endpoint in self.endpoints]
+        return KnownPlaces.of(hosts, list(self.providers))
 
     @property
     def all_tasks(self) -> dict[str, TaskEntry]:

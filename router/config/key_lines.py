@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from router.config.entries import DEFAULT_APP
 from router.config.keys import HASHED, is_hashed, short_id
 from router.config.lines import shown, spot_of
 from router.config.masking import HIDDEN, Place, is_name_of_variable, masked
@@ -55,13 +56,25 @@ def line_of_app(tree: Tree, name: str) -> int | None:
 
 def _keys(root: dict[str, Any]) -> Iterator[tuple[Place, str | None, Any]]:
     """Yield each key's place, app and value."""
-    server, apps = root.get("server"), root.get("apps")
+    server = root.get("server")
     if isinstance(server, dict) and server.get("admin_key") is not None:
         yield ("server", "admin_key"), None, server["admin_key"]
-    for name, app in apps.items() if isinstance(apps, dict) else ():
-        keys = app.get("keys") if isinstance(app, dict) else None
-        for i, value in enumerate(keys if isinstance(keys, list) else ()):
-            yield ("apps", name, "keys", i), name, value
+    for section in ("apps", "users"):
+        named = root.get(section)
+        for name, entry in named.items() if isinstance(named, dict) else ():
+            keys = entry.get("keys") if isinstance(entry, dict) else None
+            app = name if section == "apps" else _app_of(entry)
+            for i, value in enumerate(keys if isinstance(keys, list) else ()):
+                at: Place = (section, name, "keys", i)
+                if isinstance(value, dict) and "key" in value:
+                    yield (*at, "key"), app, value["key"]
+                else:
+                    yield at, app, value
+
+
+def _app_of(user: Any) -> str:
+    named = user.get("app") if isinstance(user, dict) else None
+    return named if isinstance(named, str) else DEFAULT_APP
 
 
 def _source(value: Any) -> str:

@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from router.config.masking import NO_CALLERS_KEY_HERE
 from router.endpoints.auth import AuthEntry
+from router.endpoints.entry import Entry, Name
 
 HASHED = "sha256:"
 N_BYTES = 24
@@ -66,22 +67,49 @@ def _checked_digest(value: str) -> str:
 
 
 def _kind_of_key(value: object) -> str:
-    return "digest" if isinstance(value, str) else "source"
+    if isinstance(value, str):
+        return "digest"
+    is_held = isinstance(value, HeldKeyEntry) or (isinstance(value, dict) and "key" in value)
+    return "held" if is_held else "source"
 
 
 KeyDigest = Annotated[str, AfterValidator(_checked_digest)]
-CallersKey = Annotated[
+PlainKey = Annotated[
     Annotated[AuthEntry, Tag("source")] | Annotated[KeyDigest, Tag("digest")],
     Discriminator(_kind_of_key),
 ]
 
 
-def digest_of(key: AuthEntry | str) -> bytes:
+class HeldKeyEntry(Entry):
+    """A key with what it says of the calls that come with it."""
+
+    key: PlainKey
+    role: Name | None = None
+    task: Name | None = None
+    user: Name | None = None
+    data_class: Name | None = None  # at least
+
+
+CallersKey = Annotated[
+    Annotated[AuthEntry, Tag("source")]
+    | Annotated[KeyDigest, Tag("digest")]
+    | Annotated[HeldKeyEntry, Tag("held")],
+    Discriminator(_kind_of_key),
+]
+
+
+def plain_key(key: AuthEntry | HeldKeyEntry | str) -> AuthEntry | str:
+    """Return the key itself, without what it says of calls."""
+    return key.key if isinstance(key, HeldKeyEntry) else key
+
+
+def digest_of(key: AuthEntry | HeldKeyEntry | str) -> bytes:
     """Return the digest of a key, however the file names it.
 
     Raises:
         LookupError: it is not where the file says that it is; names the fix.
     """
+    key = plain_key(key)
     if isinstance(key, str):
         return bytes.fromhex(key.removeprefix(HASHED))
     return digest_of_secret(key.secret().encode())

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from router.config.keys import CallersKey
+from router.config.keys import PlainKey
 from router.config.places import STORE_PREFIX, state_directory
 from router.endpoints.auth import AuthEntry
 from router.endpoints.entry import Entry
@@ -35,7 +35,7 @@ class ServerEntry(Entry):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8787
-    admin_key: CallersKey | None = None
+    admin_key: PlainKey | None = None
     seal_secret: AuthEntry | None = None
     """What decision ids are sealed by; unset, a key that the store's routers agree on."""
     seal_secret_before: AuthEntry | None = None

@@ -10,12 +10,14 @@ from router.config.masking import Place, is_secret_place
 URL = "http://127.0.0.1:9/v1"
 """Stands in for a base URL; nothing is ever sent there, since the file is refused."""
 VARIABLE = "TAKEN_OUT"
-NAMED = frozenset({"models", "providers", "tasks", "strategies", "apps"})
+NAMED = frozenset({"models", "providers", "tasks", "roles", "strategies", "users", "apps"})
 NAMED_BY = {
     "endpoints": {"incumbent", "endpoint"},
     "providers": {"provider", "base_url"},
     "strategies": {"strategy"},
     "tasks": {"task"},
+    "roles": {"role"},
+    "users": {"user"},
 }
 """Fields that name an entry of a section."""
 

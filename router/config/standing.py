@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
-from router.config.entries import AppEntry, File, Mode
+from msgspec import Struct
+
+from router.config.entries import BUILT_IN_STRATEGY, GENERAL, AppEntry, File, Mode
+from router.config.exclusions import Exclusion
 from router.config.masking import Place
-from router.endpoints.entries import DataClass, EndpointEntry, ProviderEntry
+from router.config.policies import ConstraintsEntry, compile_rules
+from router.config.rules import Level, Rules, merge, why_forbidden
+from router.endpoints.compiling import place_of
+from router.endpoints.data_classes import DataClasses, problem_of_classes
+from router.endpoints.entries import ModelEntry, ProviderEntry
+from router.endpoints.places import Whereabouts
+
+ALWAYS = -math.inf
+"""Before any agreement ended: what ends by date is a warning, and refuses no file."""
 
 
-def why_forbidden(app: AppEntry, *, region: str | None, max_data_class: DataClass) -> str | None:
-    """Return why an app's standing constraints forbid an endpoint; None where they permit it."""
-    if app.data_class.level > max_data_class.level:
-        return f"max_data_class is {max_data_class}, data_class of the app {app.data_class}"
-    if app.regions and region not in app.regions:
-        return f"region is {region or 'not given'}, regions of the app {', '.join(app.regions)}"
-    return None
+class Combination(Struct, frozen=True):
+    """Calls of an app that say nothing, or name a task or a role."""
+
+    app: str
+    task: str
+    role: str | None
+    strategy: str
+    is_own: bool  # the app's own defaults lead there; else hints, or rules of structure
 
 
 def check_standing(entries: File) -> Iterator[tuple[Place, str, str]]:
@@ -23,31 +36,146 @@ def check_standing(entries: File) -> Iterator[tuple[Place, str, str]]:
 
     Nothing is asked of what hints alone may reach: there a call that nobody may serve is refused.
     """
-    for name, app in entries.all_apps.items():
+    if problem_of_classes(entries.classes):
+        return  # that is told, and of classes nobody knows then which is above which
+    checker = _Checker(entries)
+    for name in entries.all_apps:
+        combination = checker.own(name)
         where: Place = ("apps", name)
-        forbidden = {
-            e.id: why for e in entries.endpoints if (why := _why_forbidden(app, e, entries))
-        }
+        forbidden = checker.forbidden(combination)
         if len(forbidden) == len(entries.endpoints):
             reasons = "; ".join(f"{id_}: {why}" for id_, why in forbidden.items())
             yield where, name, f"no endpoint may serve this app: {reasons}"
             continue
+        yield from checker.check_named(combination, forbidden)
+
+
+def warn_of_unreachable(entries: File) -> list[str]:
+    """Return a line for each task and role in which nobody may serve an app."""
+    checker = _Checker(entries)
+    out = []
+    for name in entries.all_apps:
+        for combination in checker.reached_by_hints(name):
+            forbidden = checker.forbidden(combination)
+            if len(forbidden) == len(entries.endpoints):
+                at = f"role {combination.role}" if combination.role else f"task {combination.task}"
+                out.append(
+                    f"no endpoint may serve app {name} in {at}: such calls are refused (409); "
+                    + "; ".join(f"{id_}: {why}" for id_, why in forbidden.items())
+                )
+    return out
+
+
+class _Checker:
+    """The merged rules of a file's apps, and whom they forbid."""
+
+    def __init__(self, entries: File) -> None:
+        self._entries = entries
+        self._classes = DataClasses(entries.classes)
+        self._known = entries.known_places
+        self._places = [self._place(i) for i in range(len(entries.endpoints))]
+
+    def own(self, app: str) -> Combination:
+        """Return what an app's calls are that say nothing."""
+        entry = self._entries.all_apps[app]
+        task = entry.task or GENERAL
+        return Combination(app, task, None, self._strategy(entry, task, None), True)
+
+    def reached_by_hints(self, app: str) -> Iterator[Combination]:
+        """Yield what an app's calls are that name a task or a role."""
+        entry = self._entries.all_apps[app]
+        own = entry.task or GENERAL
+        for task in self._entries.all_tasks:
+            if task != own:
+                yield Combination(app, task, None, self._strategy(entry, task, None), False)
+        for role, said in self._entries.roles.items():
+            task = next(iter(said.tasks), own)
+            if said.active:
+                yield Combination(app, task, role, self._strategy(entry, task, role), False)
+
+    def forbidden(self, combination: Combination) -> dict[str, str]:
+        """Return by its id why each endpoint is forbidden that is."""
+        rules = merge(list(self._parts(combination))).rules
+        reasons = ((place, why_forbidden(rules, place, ALWAYS)) for place in self._places)
+        return {p.name: explained(why, rules, p) for p, why in reasons if why is not None}
+
+    def check_named(
+        self, combination: Combination, forbidden: dict[str, str]
+    ) -> Iterator[tuple[Place, str, str]]:
+        """Yield what an app names though its own rules forbid it."""
+        app = self._entries.all_apps[combination.app]
         named = {"incumbent": app.incumbent}
         if app.mode is Mode.PINNED:
             named["endpoint"] = app.endpoint
-        strategy = entries.all_strategies.get(app.strategy)
+        strategy = self._entries.all_strategies.get(combination.strategy)
         if app.incumbent is None and strategy is not None:
             named["strategy"] = strategy.incumbent
         for field, endpoint in named.items():
             if endpoint in forbidden:
                 hint = f"the app's own constraints forbid it: {forbidden[endpoint]}"
-                yield (*where, field), endpoint, hint
+                yield ("apps", combination.app, field), endpoint, hint
+
+    def _parts(self, combination: Combination) -> Iterator[tuple[Level, Rules]]:
+        entries = self._entries
+        role = entries.roles.get(combination.role or "")
+        strategy = entries.all_strategies.get(combination.strategy)
+        parent = combination.task.partition("/")[0]
+        said: list[tuple[Level, ConstraintsEntry | None]] = [
+            (Level.ROLE, role),
+            (Level.TASK, entries.all_tasks.get(combination.task)),
+            (Level.TASK, entries.all_tasks.get(parent)),
+            (Level.APP, entries.all_apps[combination.app]),
+            (Level.ORGANISATION, entries.organisation),
+            (Level.STRATEGY, strategy),
+        ]
+        for level, entry in said:
+            if entry is not None:
+                yield level, compile_rules(entry, self._known, self._classes)
+        yield Level.BUILT_IN, Rules(data_class=self._classes.usual)
+
+    def _strategy(self, app: AppEntry, task: str, role: str | None) -> str:
+        entries = self._entries
+        said: Sequence[str | None] = (
+            entries.roles[role].strategy if role else None,
+            app.strategies.get(task),
+            entries.all_tasks[task].strategy if task in entries.all_tasks else None,
+            app.strategy,
+            entries.organisation.strategy,
+        )
+        return next((name for name in said if name is not None), BUILT_IN_STRATEGY)
+
+    def _place(self, index: int) -> Whereabouts:
+        entries = self._entries
+        endpoint = entries.endpoints[index]
+        provider = entries.providers.get(endpoint.provider or "", ProviderEntry())
+        model = entries.models.get(endpoint.model) or ModelEntry()
+        return place_of(endpoint, provider, model, self._classes)
 
 
-def _why_forbidden(app: AppEntry, endpoint: EndpointEntry, entries: File) -> str | None:
-    provider = entries.providers.get(endpoint.provider or "", ProviderEntry())
-    return why_forbidden(
-        app,
-        region=endpoint.region or provider.region,
-        max_data_class=endpoint.max_data_class or provider.max_data_class or DataClass.INTERNAL,
-    )
+def explained(why: Exclusion, rules: Rules, place: Whereabouts) -> str:
+    """Return why a place is forbidden, with what the rules want and what it says of itself."""
+    terms = place.terms
+    said: dict[Exclusion, tuple[str, object, object]] = {
+        Exclusion.REGION: ("region", terms.region, _names(rules.regions)),
+        Exclusion.JURISDICTION: ("jurisdiction", terms.jurisdiction, _names(rules.jurisdictions)),
+        Exclusion.ZONE: ("zone", terms.zone, _names(rules.zones)),
+        Exclusion.RETENTION: ("retention_days", terms.retention_days, rules.retention_days),
+        Exclusion.TRAINING: ("trains_on_data", terms.trains_on_data, "false"),
+        Exclusion.PRIVATE: ("zone", terms.zone, "local, or zero_retention: true"),
+    }
+    if why is Exclusion.DATA_CLASS:
+        return f"max_data_class is {place.most}, data_class of the app {rules.data_class}"
+    if why is Exclusion.NOT_ALLOWED:
+        return "its rules about endpoints leave it out"
+    if why not in said:
+        return why.value.replace("_", " ")
+    field, own, wanted = said[why]
+    is_said = "not given" if own is None else own
+    return f"{field} is {is_said}, {_PLURAL.get(field, field)} of the app {wanted}"
+
+
+_PLURAL = {"region": "regions", "jurisdiction": "jurisdictions", "zone": "zones"}
+
+
+def _names(names: frozenset[str] | None) -> str:
+    return ", ".join(sorted(names or ()))

@@ -7,7 +7,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from router.config.checks import did_you_mean
 from router.config.entries import File
 from router.config.lines import Findings, Spots
 from router.config.masking import (
@@ -19,6 +18,7 @@ from router.config.masking import (
     shown_part,
     shown_value,
 )
+from router.config.named import did_you_mean
 from router.config.repairs import is_below, take_out
 from router.config.spelling import fields_at, respell
 from router.config.tree import Tree

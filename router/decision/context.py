@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from fnmatch import fnmatchcase
+from typing import Any, TypeVar
 
 from msgspec import Struct, structs
 
 from bandit.draws import LEARNING
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.choices import Choices, host_of
-from router.beliefs.kept import ReviewKey, key_text
-from router.config.compiled import App, Configuration, Strategy
+from router.beliefs.kept import ReviewKey
+from router.config.compiled import Configuration, Role, Strategy
+from router.config.entries import GENERAL
+from router.config.rules import Policy
 from router.decision.units import Unit
 from router.dialects.request import CallRequest, Structure
 from router.endpoints.capabilities import Needs
-from router.endpoints.entries import DataClass, Dialect
+from router.endpoints.catalog import Endpoint
+from router.endpoints.entries import Dialect
+from router.errors import RequestRejected
 from router.policy.callers import Caller
 from router.policy.constraints import Demand, Eligibility
 from router.policy.hints import Hints
-from router.policy.route import ModelField, Route, choose_strategy, find_route, parse_model
+from router.policy.roles import CallersRole, find_role
+from router.policy.route import ModelField, Route, find_route, parse_model
+from router.policy.standing import ChosenStrategy, PolicyTable, Standing, choose_strategy
 from router.policy.tasks import Task, categorize
 from router.translation.translations import Translations
+from telemetry.numbers import brief
 
+T = TypeVar("T")
 MAX_ROUTINGS = 4096
 """Kinds of calls remembered; a model's name is the caller's to choose, so there is a bound."""
 
@@ -45,6 +54,8 @@ class CallContext(Struct, frozen=True):
     caller: Caller
     hints: Hints
     task: Task
+    standing: Standing
+    policy: Policy  # all that holds for this call
     task_index: int  # in the configuration's order, by which laws and notes are kept
     category: int  # of the beliefs: the task by the labels that the app goes by
     strategy: Strategy
@@ -61,11 +72,16 @@ class CallContext(Struct, frozen=True):
     at: Moment
 
 
-class Routing(Struct, frozen=True):
-    """How calls of one app that ask for one model under one strategy are routed."""
+class Asked(Struct, frozen=True):
+    """What a call's `model` field asks for, and in which role."""
 
     target: ModelField
-    strategy: Strategy
+    role: CallersRole
+
+
+class Routing(Struct, frozen=True):
+    """How calls of one standing that ask for one model are routed."""
+
     within: Route | None  # of sessions within the app's percentage
     beyond: Route | None  # of the others
     off: Route | None  # of all, while routing is switched off
@@ -78,47 +94,119 @@ class Routings:
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
-        self._known: dict[tuple[str, str | None, str, Dialect], Routing] = {}
+        self._asked: dict[tuple[object, ...], Asked] = {}
+        self._known: dict[tuple[object, ...], Routing] = {}
 
-    def of(self, model: str, wanted: str | None, app: App, dialect: Dialect) -> Routing:
-        """Return how calls are routed that ask for a model, and maybe for a strategy.
+    def asked(self, model: str, named: str | None, caller: Caller) -> Asked:
+        """Return what a `model` field asks for, in the role that it or a hint names.
 
         Raises:
-            RequestRejected: there is no such strategy.
+            RequestRejected: a name of ours that means nothing, or no such role.
         """
-        key = (model, wanted, app.name, dialect)
-        known = self._known.get(key)
+        key = (model, named, caller.holder)
+        known = self._asked.get(key)
         if known is None:
-            if len(self._known) >= MAX_ROUTINGS:
-                self._known.clear()
-            known = self._known[key] = self._work_out(model, wanted, app, dialect)
+            target = parse_model(model)
+            role = target.role if named is None else named
+            found = find_role(self._configuration, model, role, caller.holder)
+            known = Asked(target, found)
+            _remember(self._asked, key, known)
         return known
 
-    def _work_out(self, model: str, wanted: str | None, app: App, dialect: Dialect) -> Routing:
-        configuration = self._configuration
-        target = parse_model(model)
-        strategy = choose_strategy(wanted, target, app, configuration.strategies)
+    def of(self, asked: Asked, standing: Standing, dialect: Dialect) -> Routing:
+        """Return how calls are routed that ask for a model."""
+        key = (asked.target.name, asked.role.by_model, standing, dialect)
+        known = self._known.get(key)
+        if known is None:
+            known = self._work_out(asked, standing, dialect)
+            _remember(self._known, key, known)
+        return known
+
+    def _work_out(self, asked: Asked, standing: Standing, dialect: Dialect) -> Routing:
+        target = asked.target
         within, beyond, off = (
             find_route(
                 target,
-                app,
-                strategy,
-                configuration.catalog,
+                standing,
+                self._configuration.catalog,
                 dialect=dialect,
                 share=share,
                 off=off,
+                maps=asked.role.by_model,
             )
             for share, off in ((0.0, False), (1.0, False), (0.0, True))
         )
+        if within is not None:
+            within = structs.replace(within, preferred=_preferred(standing, within.first))
         incumbent = within.first.id if within and within.first else ""
         named = "" if target.automatic else target.name
         choices = None
         if within is not None and within.is_guarded:
-            choices = ReviewKey(app.name, strategy.name, named, incumbent)
+            choices = review_key_of(standing, named, incumbent)
         # What no incumbent tells apart, whom it may be drawn from does.
-        others = "" if incumbent else _taken_apart(app, dialect)
-        draw_key = key_text(strategy.name, named, incumbent or others)
-        return Routing(target, strategy, within, beyond, off, draw_key, choices)
+        others = "" if incumbent else _taken_apart(standing, dialect)
+        draw_key = review_key_of(standing, named, incumbent or others).text
+        return Routing(within, beyond, off, draw_key, choices)
+
+
+def _preferred(standing: Standing, incumbent: Endpoint | None) -> frozenset[int] | None:
+    """Return whom calls are drawn from, where some are preferred; the incumbent always is one."""
+    if standing.wanted == standing.permitted:
+        return None
+    firsts = () if incumbent is None else (incumbent,)
+    return frozenset(endpoint.index for endpoint in (*standing.wanted, *firsts))
+
+
+def review_key_of(standing: Standing, model: str, incumbent: str) -> ReviewKey:
+    """Return whose choices calls of a standing follow."""
+    return ReviewKey(
+        standing.app.name,
+        standing.strategy.name,
+        model,
+        incumbent,
+        standing.role_name,
+        standing.apart,
+    )
+
+
+def _remember(known: dict[tuple[object, ...], T], key: tuple[object, ...], value: T) -> None:
+    if len(known) >= MAX_ROUTINGS:
+        known.clear()
+    known[key] = value
+
+
+def strategy_of(
+    configuration: Configuration, asked: Asked, caller: Caller, hints: Hints, task: str
+) -> ChosenStrategy:
+    """Return the strategy of a call, and who set it.
+
+    Raises:
+        RequestRejected: the call asks for one that there is not.
+    """
+    wanted = asked.target.strategy if hints.strategy is None else hints.strategy
+    own = caller.holder.user if caller.holder is not None else None
+    return choose_strategy(
+        configuration, caller.app, asked.role.role, task, wanted=wanted, users=(own, hints.user)
+    )
+
+
+def require_tools(policy: Policy, request: CallRequest) -> None:
+    """Refuse a call that offers a tool which the rules do not name.
+
+    Raises:
+        RequestRejected: it does; names the tool.
+    """
+    if not policy.rules.tools:
+        return  # most often
+    for tool in request.structure(read_system=False).tools:
+        for patterns in policy.rules.tools:
+            if not any(fnmatchcase(tool, pattern) for pattern in patterns):
+                allowed = ", ".join(sorted(patterns)) or "none"
+                raise RequestRejected(
+                    "tool_not_allowed",
+                    f"the tool {brief(tool)} may not be offered here; allowed: {allowed}",
+                    param="tools",
+                )
 
 
 def with_law_in_force(route: Route, choices: Choices | None, task: int, beliefs: Beliefs) -> Route:
@@ -130,9 +218,9 @@ def with_law_in_force(route: Route, choices: Choices | None, task: int, beliefs:
     return route
 
 
-def _taken_apart(app: App, dialect: Dialect) -> str:
+def _taken_apart(standing: Standing, dialect: Dialect) -> str:
     """Return a dialect's name where other endpoints take it than take chats; else nothing."""
-    takers = ({e.index for e in app.permitted if e.takes(d)} for d in (dialect, Dialect.CHAT))
+    takers = ({e.index for e in standing.permitted if e.takes(d)} for d in (dialect, Dialect.CHAT))
     own, chat = takers
     return "" if own == chat else dialect.value
 
@@ -143,7 +231,7 @@ def why(context: CallContext) -> str:
     if law is None:
         return "goes on from what lies at this endpoint" if context.route.goes_on else "not routed"
     if not context.explore:
-        return "sensitive data" if context.hints.explore else "asked not to explore"
+        return _why_held(context.policy)
     if law.is_learning:
         return "learning mode"
     if context.route.groups is not None:
@@ -151,18 +239,76 @@ def why(context: CallContext) -> str:
     return context.choices.notes[context.task_index] if context.choices else "nothing known yet"
 
 
-def task_of(hint: str | None, app: App, request: CallRequest, configuration: Configuration) -> Task:
+def _why_held(policy: Policy) -> str:
+    if policy.data_class.is_sensitive:
+        return "sensitive data"
+    return "high stakes" if policy.rules.high_stakes else "asked not to explore"
+
+
+def may_explore(policy: Policy) -> bool:
+    """Return whether a call may be given to somebody to be tried."""
+    rules = policy.rules
+    return not (rules.no_exploring or rules.high_stakes or policy.data_class.is_sensitive)
+
+
+def task_of(
+    hint: str | None,
+    role: Role | None,
+    caller: Caller,
+    request: CallRequest,
+    configuration: Configuration,
+) -> Task:
     """Return the task of a call; its structure is looked at only where a rule asks for it."""
     structure = Structure()
-    if configuration.has_rules and hint is None and app.entry.task is None:
+    default = caller.app.entry.task
+    if caller.holder is not None and caller.holder.task is not None:
+        default = caller.holder.task
+    tasks = configuration.tasks
+    if role is not None and role.entry.tasks:
+        default = role.entry.tasks[0] if len(role.entry.tasks) == 1 else None
+        tasks = {name: configuration.tasks[name] for name in role.entry.tasks}
+    if configuration.has_rules and hint is None and default is None:
         structure = request.structure(read_system=configuration.reads_system)
-    return categorize(hint, app.entry.task, structure, configuration.tasks)
+    if hint is not None:
+        return categorize(hint, None, structure, configuration.tasks)
+    found = categorize(None, default, structure, tasks)
+    return found if found.name in tasks else Task(next(iter(tasks)))
+
+
+class Unrouted(Struct, frozen=True):
+    """What holds for a call that is passed on as it is."""
+
+    task: str
+    policy: Policy
+
+
+def policy_of_unrouted(
+    configuration: Configuration, caller: Caller, hints: Hints, model: str
+) -> Unrouted:
+    """Return what holds for a call of which nothing is ours to decide but whether it may go.
+
+    Raises:
+        RequestRejected: a hint that cannot be followed.
+    """
+    role = find_role(configuration, model, hints.role, caller.holder).role
+    own = caller.holder.task if caller.holder is not None else None
+    names = (hints.task, *(role.entry.tasks[:1] if role else ()), own, caller.app.entry.task)
+    task = next((name for name in names if name in configuration.tasks), GENERAL)
+    assert task is not None
+    user = caller.holder.user if caller.holder is not None else None
+    chosen = choose_strategy(
+        configuration, caller.app, role, task, wanted=hints.strategy, users=(user, hints.user)
+    )
+    standings = configuration.derive(PolicyTable)
+    standing = standings.of(caller.app, role, task, chosen.strategy)
+    policy = standings.policy(standing, hints.rules(), holder=caller.holder, user=hints.user)
+    return Unrouted(task, policy)
 
 
 def demand_of(
     caller: Caller,
     request: CallRequest,
-    data_class: DataClass,
+    policy: Policy,
     translations: Translations,
     *,
     lacking: int,
@@ -172,14 +318,13 @@ def demand_of(
     Args:
         lacking: bits of `Needs` that some endpoint does not meet; of others nothing hangs on it.
     """
-    entry, needs = caller.app.entry, request.needs
+    needs = request.needs
     if lacking & Needs.PARALLEL_TOOLS and request.calls_together():
         needs |= Needs.PARALLEL_TOOLS
     return Demand(
         dialect=request.dialect,
         needs=needs,
-        data_class=data_class,
-        regions=frozenset(entry.regions) if entry.regions else None,
+        rules=policy.places,
         has_credential=bool(caller.credentials),
         text_bytes=request.text_bytes,
         max_tokens=request.output_limit,
@@ -190,12 +335,12 @@ def demand_of(
 def choice_of(context: CallContext) -> dict[str, Any]:
     """Return what the release key stands at, and whether and why this call explores or not."""
     law, choices = context.route.law, context.choices
-    app, catalog = context.caller.app, context.beliefs.configuration.catalog
+    standing, catalog = context.standing, context.beliefs.configuration.catalog
     current = law.current if law is not None else None
     challengers = (law.challengers or ()) if law is not None else ()
     return {
-        "current": None if current is None else host_of(app, catalog, current),
-        "challengers": [host_of(app, catalog, group) for group in challengers],
+        "current": None if current is None else host_of(standing, catalog, current),
+        "challengers": [host_of(standing, catalog, group) for group in challengers],
         "room": choices.room if choices is not None else None,
         "release_version": choices.version if choices is not None else None,
         "exploring": context.explore and law is not None and law.stay < 1,

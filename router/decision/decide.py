@@ -15,6 +15,7 @@ from router.beliefs.beliefs import Beliefs
 from router.beliefs.keeper import Keeper
 from router.config.compiled import App
 from router.config.entries import UnitKind
+from router.config.exclusions import Exclusion
 from router.decision import planner, stand_ins
 from router.decision.context import (
     CallContext,
@@ -23,6 +24,9 @@ from router.decision.context import (
     Routings,
     choice_of,
     demand_of,
+    may_explore,
+    require_tools,
+    strategy_of,
     task_of,
     with_law_in_force,
 )
@@ -35,13 +39,14 @@ from router.decision.units import Unit, conversation, uniforms, unit_of
 from router.dialects.request import CallRequest
 from router.endpoints.capabilities import MEDIA_NEEDS
 from router.endpoints.catalog import Endpoint
-from router.endpoints.entries import SENSITIVE
 from router.endpoints.health import Health
 from router.endpoints.token_sizes import TokenSizes
 from router.policy.callers import Caller
-from router.policy.constraints import Exclusion, Filter
+from router.policy.constraints import Filter
 from router.policy.hints import Headers, read_hints
 from router.policy.route import Route, route_to
+from router.policy.standing import PolicyTable
+from router.policy.telling import told
 from router.translation.translations import Translations
 from telemetry.secret import DrawsSecret
 
@@ -109,11 +114,16 @@ class Decider:
             RequestRejected: a hint that cannot be followed.
         """
         configuration, app = beliefs.configuration, caller.app
-        hints = read_hints(headers, request.declared)
-        routing = configuration.derive(Routings).of(
-            request.model, hints.strategy, app, request.dialect
-        )
-        task = task_of(hints.task or routing.target.task, app, request, configuration)
+        hints = read_hints(headers, request.declared, configuration.classes)
+        routings, standings = configuration.derive(Routings), configuration.derive(PolicyTable)
+        asked = routings.asked(request.model, hints.role, caller)
+        role = asked.role.role
+        task = task_of(hints.task or asked.target.task, role, caller, request, configuration)
+        chosen = strategy_of(configuration, asked, caller, hints, task.name)
+        standing = standings.of(app, role, task.name, chosen.strategy)
+        routing = routings.of(asked, standing, request.dialect)
+        policy = standings.policy(standing, hints.rules(), holder=caller.holder, user=hints.user)
+        require_tools(policy, request)
         draw_key = f"{task.name}\x1f{routing.draw_key}"
         unit = unit_of(
             app=app.digest,
@@ -126,24 +136,25 @@ class Decider:
         seed = unit.key or self._nonces.take()
         route = self._share(routing, app, unit, seed, draw_key, at)
         if maker is not None:
-            route = route_to(routing.strategy, maker)
+            route = route_to(standing.strategy, maker)
         if route is None:
             return None
         task_index = configuration.task_index[task.name]
         review_key = routing.choices if route.is_guarded else None
         choices = beliefs.choices.get(review_key) if review_key else None
-        data_class = app.entry.data_class.tightened(hints.data_class)
         makers = await self.thoughts.makers_of(app.name, request.thoughts, configuration.catalog)
         translations = Translations(request, begun_at_s=at.epoch_s, makers=makers)
         constraints = configuration.derive(Filter.of)
-        demand = demand_of(caller, request, data_class, translations, lacking=constraints.lacking)
+        demand = demand_of(caller, request, policy, translations, lacking=constraints.lacking)
         return CallContext(
             caller=caller,
             hints=hints,
             task=task,
+            standing=standing,
+            policy=policy,
             task_index=task_index,
             category=beliefs.category(app, task_index),
-            strategy=routing.strategy,
+            strategy=standing.strategy,
             route=with_law_in_force(route, choices, task_index, beliefs),
             eligibility=constraints.apply(
                 demand, self.health, self.sizes, at.monotonic_s, at_s=at.epoch_s
@@ -153,7 +164,7 @@ class Decider:
             draw_key=draw_key,
             seed=seed,
             beliefs=beliefs,
-            explore=hints.explore and data_class.level < SENSITIVE.level,
+            explore=may_explore(policy),
             review_key=review_key,
             choices=choices,
             at=at,
@@ -299,6 +310,7 @@ class Decider:
             "warning": context.task.warning,
             "strategy": context.strategy.name,
             "app": context.caller.app.name,
+            "role": context.standing.role_name or None,
             "mode": context.caller.app.entry.mode.value,
             "routed": route.routed,
             "off": self.keeper.off,
@@ -312,6 +324,7 @@ class Decider:
             **choice_of(context),
             "then": [e.id for e in plan.then()],
             "exclusions": context.eligibility.exclusions(catalog),
+            "policy": told(context.policy),
             "translated": context.translations.told_of(drawn),
             "left_out": context.translations.left_out(drawn),
             "posterior_version": context.beliefs.version,

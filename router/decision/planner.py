@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from bandit.draws import LEARNING, Draw, Law, Step, Table, Uniforms, draw, propensities
 from router.beliefs.beliefs import Beliefs
 from router.config.entries import Fallback
+from router.config.exclusions import BINDING, Exclusion
 from router.endpoints.catalog import Catalog, Endpoint
 from router.errors import NoCandidates, Overloaded
-from router.policy.constraints import PRIVACY, Eligibility, Exclusion
+from router.policy.constraints import Eligibility
 from router.policy.route import Route
 
 
@@ -177,16 +178,19 @@ def may_serve(plan: Plan, endpoint: Endpoint) -> bool:
     """Return whether an endpoint may serve the call; a straight route asks for privacy only."""
     reason = plan.eligibility.reasons[endpoint.index]
     if endpoint is plan.drawn and (plan.route.law is None or plan.step is Step.FAILOVER):
-        return reason not in PRIVACY
+        return reason not in BINDING
     return reason is None
 
 
 def within_groups(route: Route, eligibility: Eligibility, catalog: Catalog) -> Eligibility:
     """Return the eligible endpoints among the groups that may be drawn."""
-    if route.groups is None:
-        return eligibility
-    inside = np.array([e.group in route.groups for e in catalog.endpoints])
-    return Eligibility(eligibility.mask & inside, eligibility.reasons)
+    mask = eligibility.mask
+    if route.groups is not None:
+        mask = mask & np.array([e.group in route.groups for e in catalog.endpoints])
+    if route.preferred is not None:
+        wanted = mask & np.array([e.index in route.preferred for e in catalog.endpoints])
+        mask = wanted if wanted.any() else mask
+    return eligibility if mask is eligibility.mask else Eligibility(mask, eligibility.reasons)
 
 
 def group_shares(law: Law, table: Table) -> list[float]:
@@ -206,7 +210,7 @@ def endpoint_shares(law: Law, table: Table, catalog: Catalog) -> dict[str, float
 
 def _straight(route: Route, eligibility: Eligibility, catalog: Catalog) -> Endpoint:
     """Return whom a call that is not routed goes to; only privacy can turn it from the first."""
-    if route.first is not None and eligibility.reasons[route.first.index] not in PRIVACY:
+    if route.first is not None and eligibility.reasons[route.first.index] not in BINDING:
         return route.first
     for endpoint in route.listed:
         if eligibility.mask[endpoint.index]:

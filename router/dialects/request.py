@@ -31,11 +31,15 @@ class BodyHints(Struct, frozen=True, forbid_unknown_fields=True):
 
     task: str | None = None
     strategy: str | None = None
+    role: str | None = None
     user: str | None = None
     session_id: str | None = None
     ref: str | None = None
     data_class: str | None = None
     explore: bool | None = None
+    max_cost_usd: float | None = None
+    max_latency_ms: float | None = None
+    dry_run: bool | None = None
 
 
 class Declared(Struct, frozen=True):

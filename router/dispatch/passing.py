@@ -11,8 +11,8 @@ from functools import partial
 from msgspec import Struct
 
 from router.beliefs.beliefs import Beliefs
-from router.config.entries import GENERAL, is_reserved
-from router.decision.context import CallContext, Moment
+from router.config.entries import is_reserved
+from router.decision.context import CallContext, Moment, policy_of_unrouted
 from router.decision.decide import Decider
 from router.decision.stored_ids import StoredIds
 from router.dialects import chat, responses
@@ -123,19 +123,19 @@ class Passing:
             RequestRejected: nobody takes it, or nobody can be asked for what it goes on from.
             StoreAway: who made that is not known while the store is away.
         """
-        catalog, made = beliefs.configuration.catalog, request.continued
+        configuration, made = beliefs.configuration, request.continued
         to: Maker | None = None
         maker = await self._maker_of_items(beliefs, caller, request)
         if made is not None:
             maker = await self._maker(beliefs, caller, made, in_body=True)
         if maker is not None:
-            to = server_of(maker, request.model, caller.app, catalog, request.dialect)
+            to = server_of(maker, request.model, caller.app, configuration, request.dialect)
         if isinstance(to, Provider):
             return to
         context = await self._decider.context(
             beliefs, caller, exchange.headers, request, at, maker=to
         )
-        found = context or taker(exchange, catalog)
+        found = context or taker(exchange, configuration.catalog)
         if found is None:
             raise no_such_model(request.model)
         return found
@@ -240,8 +240,8 @@ class Passing:
             raise nobody_takes(exchange.path)
         if not is_by_id:
             require_own_state(to, configuration, caller.app, method=method, path=exchange.path)
-        hints = read_hints(exchange.headers, opaque.declared)
-        task = hints.task or caller.app.entry.task
+        hints = read_hints(exchange.headers, opaque.declared, configuration.classes)
+        unrouted = policy_of_unrouted(configuration, caller, hints, opaque.model)
         leaves_ids = method == "POST" and any(kind.made_at == exchange.path for kind in StoredKind)
         note = partial(self._note, caller.app.name, opaque.kept, to) if leaves_ids else None
         tells_items = configuration.derive(ItemMakers).matter_to(caller.app) and (
@@ -251,8 +251,8 @@ class Passing:
             caller,
             opaque.body,
             opaque.model,
-            task if task in configuration.tasks else GENERAL,
-            caller.app.entry.data_class.tightened(hints.data_class),
+            unrouted.task,
+            unrouted.policy,
             hints.reference,
             note,
             partial(self._note_items, caller.app.name, to) if tells_items else None,

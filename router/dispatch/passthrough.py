@@ -17,6 +17,7 @@ import httpx
 from msgspec import Struct
 
 from router.beliefs.names import Names
+from router.config.rules import Policy, why_forbidden
 from router.dialects.errors import error_event
 from router.dialects.opaque import is_repeatable
 from router.dispatch.attempt import AttemptFailed
@@ -26,7 +27,6 @@ from router.dispatch.diagnosis import Complaints
 from router.dispatch.fates import Fate
 from router.dispatch.headers import HOP_BY_HOP, forward_headers, named_by_connection
 from router.endpoints.catalog import Catalog
-from router.endpoints.entries import DataClass
 from router.endpoints.providers import Provider
 from router.errors import AllEndpointsFailed, NoCandidates, RequestRejected
 from router.net.asgi import DisconnectGuard, Exchange, Header
@@ -56,7 +56,7 @@ class Passed(Struct, frozen=True):
     body: bytes | BodyInPieces
     model: str  # empty where its body names none
     task: str
-    data_class: DataClass
+    policy: Policy
     reference: str | None
     on_ids: Callable[[str | None, str | None], None] | None = None
     """Hears the ids of the answer and of its container before the client does."""
@@ -336,11 +336,9 @@ async def _carry_out(
 
 
 def _check(provider: Provider, passed: Passed) -> None:
-    entry = passed.caller.app.entry
-    if passed.data_class.level > provider.class_at(time.time()).level:
-        raise NoCandidates({provider.name: "data_class"})
-    if entry.regions and provider.region not in entry.regions:
-        raise NoCandidates({provider.name: "region"})
+    forbidden = why_forbidden(passed.policy.rules, provider.place, time.time())
+    if forbidden is not None:
+        raise NoCandidates({provider.name: forbidden})
     if provider.client_auth and not passed.caller.credentials:
         raise RequestRejected(
             "invalid_api_key",

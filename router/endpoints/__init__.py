@@ -10,6 +10,8 @@
 - `default_prices`: prices that nobody wrote down
 - `maintenance`: windows in which nobody is to be asked
 - `terms`: where an endpoint is, what becomes of data there, how it is paid
+- `data_classes`: how sensitive what is sent may be
+- `places`: where a call may go, as rules see it
 - `capabilities`: what models can do, by name and as bits
 - `droppable`: what an endpoint that translates may leave out though it means something
 - `entries`: models, providers and endpoints as they are written

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from bandit.posterior import Arms
 from router.endpoints.capabilities import Reasoning
-from router.endpoints.entries import DataClass, Dialect, LimitsEntry, TimeoutsEntry
+from router.endpoints.data_classes import DataClass
+from router.endpoints.entries import Dialect, LimitsEntry, TimeoutsEntry
 from router.endpoints.keys import HeldKey, KeyRing
 from router.endpoints.maintenance import MaintenanceWindow
+from router.endpoints.places import Whereabouts
 from router.endpoints.profile import ModelProfile
-from router.endpoints.providers import Claims, Provider, class_under
+from router.endpoints.providers import Claims, Provider
 from router.endpoints.rates import NANO_PER_TOKEN, PriceList
 from router.endpoints.terms import HostingTerms
 from router.net.pool import Target
@@ -41,10 +43,9 @@ class Endpoint:
     params: dict[str, bytes]  # name -> JSON
     prices: PriceList | None
     has_machine: bool  # that is paid by the hour, now or later
-    terms: HostingTerms
+    place: Whereabouts
     windows: tuple[MaintenanceWindow, ...]  # of maintenance
-    max_data_class: DataClass
-    says_class: bool  # that one; else nobody did
+    says_class: bool  # how sensitive what it receives may be; else nobody did
     timeouts: TimeoutsEntry
     limits: LimitsEntry
     profile: ModelProfile
@@ -69,13 +70,18 @@ class Endpoint:
         return self.key.header if self.key is not None else None
 
     @property
+    def terms(self) -> HostingTerms:
+        """Where it is, what becomes of data there, how it is paid."""
+        return self.place.terms
+
+    @property
     def region(self) -> str | None:
         """Where it is."""
         return self.terms.region
 
     def class_at(self, at_s: float) -> DataClass:
         """Return the most sensitive class that it may receive at a moment, in epoch seconds."""
-        return class_under(self.max_data_class, self.terms, at_s)
+        return self.place.class_at(at_s)
 
     @property
     def target(self) -> Target:

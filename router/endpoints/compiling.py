@@ -9,12 +9,13 @@ import httpx
 
 from router.endpoints.auth import Auth, AuthEntry
 from router.endpoints.base_url import part_user
+from router.endpoints.capabilities import bits_of
 from router.endpoints.catalog import CALL_PATHS, Catalog, Endpoint, assembled
+from router.endpoints.data_classes import DataClasses
 from router.endpoints.default_prices import default_prices
 from router.endpoints.entries import (
     DEFAULT_DIALECT,
     TRANSLATED,
-    DataClass,
     Dialect,
     EndpointEntry,
     ModelEntry,
@@ -24,6 +25,7 @@ from router.endpoints.entries import (
 from router.endpoints.keys import HeldKey, KeyRing
 from router.endpoints.maintenance import compile_windows
 from router.endpoints.model_names import is_same_model
+from router.endpoints.places import Whereabouts
 from router.endpoints.profile import profile_of
 from router.endpoints.providers import Provider, claims_of
 from router.endpoints.rates import compile_prices
@@ -37,12 +39,14 @@ def compile_catalog(
     providers: dict[str, ProviderEntry],
     entries: Sequence[EndpointEntry],
     *,
+    classes: DataClasses | None = None,
     secrets: bool = True,
     before: KeyRing | None = None,
 ) -> Catalog:
     """Return the catalog; everything in it was checked before.
 
     Args:
+        classes: of data; None: those that everybody has.
         secrets: False leaves keys out, for whoever reads reports and sends nothing.
         before: the keys of the catalog that this one follows.
 
@@ -54,6 +58,7 @@ def compile_catalog(
     family_of_group: list[int] = []
     endpoints: list[Endpoint] = []
     keys = KeyRing(before)
+    classes = classes or DataClasses()
     for index, entry in enumerate(entries):
         key = entry.group_key
         if key not in groups:
@@ -62,9 +67,18 @@ def compile_catalog(
         provider = providers.get(entry.provider or "", ProviderEntry())
         model = models.get(entry.model, ModelEntry())
         endpoints.append(
-            _endpoint(index, entry, provider, model, groups[key], keys if secrets else None)
+            _endpoint(
+                index,
+                entry,
+                provider,
+                model,
+                groups[key],
+                classes,
+                keys if secrets else None,
+            )
         )
-    claims = claims_of(providers, _compiled_providers(providers, keys if secrets else None))
+    compiled = _compiled_providers(providers, classes, keys if secrets else None)
+    claims = claims_of(providers, compiled)
     kin = tuple((group,) for group in range(len(groups)))
     return assembled(endpoints, family_of_group, kin, claims, keys)
 
@@ -75,6 +89,7 @@ def _endpoint(
     provider: ProviderEntry,
     model: ModelEntry,
     group: int,
+    classes: DataClasses,
     keys: KeyRing | None,
 ) -> Endpoint:
     base_url, signed_in = part_user(entry.base_url or provider.base_url or "")
@@ -101,11 +116,10 @@ def _endpoint(
         params={name: json.dumps(value).encode() for name, value in entry.params.items()},
         prices=prices,
         has_machine=prices is not None and prices.has_machine,
-        terms=HostingTerms.of(entry, provider),
+        place=place_of(entry, provider, model, classes),
         windows=compile_windows(
             provider.maintenance if entry.maintenance is None else entry.maintenance
         ),
-        max_data_class=entry.max_data_class or provider.max_data_class or DataClass.INTERNAL,
         says_class=(entry.max_data_class or provider.max_data_class) is not None,
         timeouts=entry.timeouts,
         limits=entry.limits,
@@ -116,6 +130,25 @@ def _endpoint(
         forwarded=_names(entry.forward_headers or provider.forward_headers),
         may_split=entry.equivalent is None,
     )
+
+
+def place_of(
+    entry: EndpointEntry, provider: ProviderEntry, model: ModelEntry, classes: DataClasses
+) -> Whereabouts:
+    """Return an endpoint as rules see it; a class that is not known permits what is usual."""
+    most = classes.by_name.get(entry.max_data_class or provider.max_data_class or "")
+    capabilities = bits_of(model.said | entry.said)
+    terms = HostingTerms.of(entry, provider)
+    return Whereabouts(entry.id, most or classes.usual, classes.usual, terms, capabilities)
+
+
+def place_of_rest(name: str, entry: ProviderEntry, classes: DataClasses) -> Whereabouts:
+    """Return a provider as rules see it that takes what is not listed: what it can do is unknown.
+
+    So it is taken to be able to do all that a rule asks for, or forbids.
+    """
+    most = classes.by_name.get(entry.max_data_class or "", classes.usual)
+    return Whereabouts(f"{name}/", most, classes.usual, HostingTerms.of(entry, entry), bits_of({}))
 
 
 def _translated(
@@ -156,15 +189,19 @@ def _key(auth: Auth, signed_in: tuple[bytes, bytes] | None, keys: KeyRing | None
 
 
 def _compiled_providers(
-    entries: dict[str, ProviderEntry], keys: KeyRing | None
+    entries: dict[str, ProviderEntry], classes: DataClasses, keys: KeyRing | None
 ) -> dict[str, Provider]:
     """Return the providers that take something that is not listed."""
     return {
-        name: _provider(name, entry, keys) for name, entry in entries.items() if entry.passthrough
+        name: _provider(name, entry, classes, keys)
+        for name, entry in entries.items()
+        if entry.passthrough
     }
 
 
-def _provider(name: str, entry: ProviderEntry, keys: KeyRing | None) -> Provider:
+def _provider(
+    name: str, entry: ProviderEntry, classes: DataClasses, keys: KeyRing | None
+) -> Provider:
     auth = entry.auth or "none"
     base_url, signed_in = part_user(entry.base_url or "")
     return Provider(
@@ -173,8 +210,7 @@ def _provider(name: str, entry: ProviderEntry, keys: KeyRing | None) -> Provider
         base_url=base_url,
         key=_key(auth, signed_in, keys),
         client_auth=auth == "client",
-        terms=HostingTerms.of(entry, entry),
-        max_data_class=entry.max_data_class or DataClass.INTERNAL,
+        place=place_of_rest(name, entry, classes),
         forwarded=_names(entry.forward_headers),
         shares_state=entry.passthrough_state == "shared",
     )

@@ -41,30 +41,6 @@ class Dialect(StrEnum):
 DEFAULT_DIALECT = Dialect.CHAT
 
 
-class DataClass(StrEnum):
-    """How sensitive a request is, from least to most."""
-
-    PUBLIC = "public"
-    INTERNAL = "internal"
-    CONFIDENTIAL = "confidential"
-    RESTRICTED = "restricted"
-
-    @property
-    def level(self) -> int:
-        """Order of sensitivity."""
-        return _LEVELS[self]
-
-    def tightened(self, other: DataClass | None) -> DataClass:
-        """Return the more sensitive of the two; None asks for nothing."""
-        return other if other is not None and other.level > self.level else self
-
-
-_LEVELS = {c: i for i, c in enumerate(DataClass)}
-
-SENSITIVE = DataClass.CONFIDENTIAL
-"""From here on nothing is explored."""
-
-
 def _truth(value: Any) -> Any:
     return as_meant(value, frozenset({bool}))
 
@@ -182,7 +158,7 @@ class Hosting(TermsEntry):
     auth: Auth | None = None
     dialects: Annotated[list[Dialect], Field(min_length=1)] | None = None
     translate: TranslateEntry | None = None
-    max_data_class: DataClass | None = None
+    max_data_class: Name | None = None
     forward_headers: list[HeaderName] | None = None  # beside those that travel anyway
 
     @field_validator("base_url")

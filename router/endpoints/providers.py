@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from router.endpoints.entries import DataClass, Dialect, PassthroughEntry, ProviderEntry
+from router.endpoints.data_classes import DataClass
+from router.endpoints.entries import Dialect, PassthroughEntry, ProviderEntry
 from router.endpoints.keys import HeldKey
+from router.endpoints.places import Whereabouts
 from router.endpoints.terms import HostingTerms
 
 DIALECT_PATHS = {
@@ -32,8 +34,7 @@ class Provider:
     base_url: str
     key: HeldKey | None
     client_auth: bool
-    terms: HostingTerms
-    max_data_class: DataClass
+    place: Whereabouts
     forwarded: frozenset[bytes] = frozenset()
     query: bytes = b""  # of every URL
     digest: int = 0  # what it is known by, where something lies at it
@@ -45,20 +46,18 @@ class Provider:
         return self.key.header if self.key is not None else None
 
     @property
+    def terms(self) -> HostingTerms:
+        """Where it is, what becomes of data there, how it is paid."""
+        return self.place.terms
+
+    @property
     def region(self) -> str | None:
         """Where it is."""
         return self.terms.region
 
     def class_at(self, at_s: float) -> DataClass:
         """Return the most sensitive class that it may receive at a moment, in epoch seconds."""
-        return class_under(self.max_data_class, self.terms, at_s)
-
-
-def class_under(most: DataClass, terms: HostingTerms, at_s: float) -> DataClass:
-    """Return a class, and after the end of the agreement that it rested on no more than usual."""
-    if most.level > DataClass.INTERNAL.level and terms.has_lapsed(at_s):
-        return DataClass.INTERNAL
-    return most
+        return self.place.class_at(at_s)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

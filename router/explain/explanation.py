@@ -118,15 +118,15 @@ def drawing_key(decision: Decision) -> tuple[object, ...]:
     context, drawing = decision.context, decision.plan.drawing
     if drawing is None:
         return ()
-    names, mask = context.caller.app.permitted, drawing.mask.tobytes()
+    names, mask = context.standing.permitted, drawing.mask.tobytes()
     return (context.category, context.strategy.name, drawing.law, names, mask)
 
 
 def _law(law: Law, context: CallContext) -> dict[str, Any]:
-    app, catalog = context.caller.app, context.beliefs.configuration.catalog
+    standing, catalog = context.standing, context.beliefs.configuration.catalog
 
     def named(group: int | None) -> str | None:
-        return None if group is None else host_of(app, catalog, group)
+        return None if group is None else host_of(standing, catalog, group)
 
     return {
         "learning_mode": law.is_learning,

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from router.config.compiled import App, Configuration
+from router.config.compiled import App, Configuration, KeyHolder
 from router.config.entries import DEFAULT_APP
 from router.config.keys import MADE_HERE, digest_of_secret
 from router.config.process import LOOPBACK
@@ -33,13 +33,14 @@ class Caller(Struct, frozen=True):
 
     app: App
     credentials: tuple[tuple[bytes, bytes], ...] = ()
+    holder: KeyHolder | None = None  # what its key says of it
 
 
 class Keys:
     """The keys of one configuration, held as digests only."""
 
     def __init__(self, configuration: Configuration) -> None:
-        self._apps = {_blinded(key): name for key, name in configuration.app_keys.items()}
+        self._holders = {_blinded(key): one for key, one in configuration.callers_keys.items()}
         admin = configuration.admin_key
         self._admin = _blinded(admin) if admin else None
         self._configuration = configuration
@@ -55,7 +56,7 @@ class Keys:
         own = headers.get(b"x-router-key")
         given = _credentials(headers)
         theirs = tuple(each for each in given if not self._is_ours(_secret(each)))
-        if not self._apps:
+        if not self._holders:
             assert self._default is not None  # the configuration check sees to it
             return Caller(self._default, theirs)
         secrets = [own] if own is not None else [_secret(each) for each in given]
@@ -63,11 +64,11 @@ class Keys:
             raise RequestRejected(
                 "invalid_api_key", "no key: send the app's key as bearer token or in x-router-key"
             )
-        names = [self._apps.get(_digest(secret)) for secret in secrets]
-        name = next((each for each in names if each is not None), None)
-        if name is None:
+        found = [self._holders.get(_digest(secret)) for secret in secrets]
+        holder = next((each for each in found if each is not None), None)
+        if holder is None:
             raise RequestRejected("invalid_api_key", "this key belongs to no app")
-        return Caller(self._configuration.apps[name], theirs)
+        return Caller(self._configuration.apps[holder.app], theirs, holder)
 
     def require_admin(self, headers: Headers) -> None:
         """Let only the admin key pass; where none is set, whoever can reach us on this machine.
@@ -105,7 +106,7 @@ class Keys:
 
     def _is_ours(self, secret: bytes) -> bool:
         digest = _digest(secret)
-        known = digest in self._apps or digest == self._admin
+        known = digest in self._holders or digest == self._admin
         return known or MADE_HERE.fullmatch(secret) is not None  # also one that was revoked
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import reduce
 from operator import or_
 
@@ -17,43 +16,17 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from router.config.compiled import Configuration
-from router.endpoints.capabilities import Needs
+from router.config.exclusions import Exclusion
+from router.config.rules import Rules, why_forbidden
+from router.endpoints.capabilities import Capability, Needs
 from router.endpoints.catalog import Catalog, Endpoint
-from router.endpoints.entries import DataClass, Dialect
+from router.endpoints.entries import Dialect
 from router.endpoints.health import Health
 from router.endpoints.token_sizes import TokenSizes
 from router.translation.translations import Translations
 
-
-class Exclusion(StrEnum):
-    """Why an endpoint may not serve a call."""
-
-    DIALECT = "dialect"
-    TRANSLATION = "translation"  # something of it cannot be said in the endpoint's dialect
-    THINKING = "thinking"  # another thought what it would have to go on from
-    DATA_CLASS = "data_class"
-    REGION = "region"
-    CLIENT_KEY = "client_key"  # it needs the caller's own key, and there is none to pass on
-    CAPABILITY = "capability"
-    CONTEXT = "context"
-    OUTPUT_LIMIT = "output_limit"
-    BREAKER = "breaker"
-    IN_FLIGHT = "in_flight"
-    MAINTENANCE = "maintenance"
-
-
-PRIVACY = frozenset(
-    {
-        Exclusion.DIALECT,
-        Exclusion.TRANSLATION,
-        Exclusion.DATA_CLASS,
-        Exclusion.REGION,
-        Exclusion.CLIENT_KEY,
-    }
-)
-"""What holds in every mode, also for a model that the caller named."""
-
-
+MAX_KINDS = 8192
+"""Kinds of calls whose answers are remembered."""
 WISH = "reasoning"
 """What an endpoint lets go of by this name: how much a caller wants it to think."""
 
@@ -63,8 +36,7 @@ class Demand(Struct, frozen=True, kw_only=True):
 
     dialect: Dialect
     needs: int  # bits of Needs
-    data_class: DataClass
-    regions: frozenset[str] | None
+    rules: Rules  # what of the policy decides where it may go
     has_credential: bool
     text_bytes: int
     max_tokens: int | None
@@ -79,7 +51,7 @@ class Eligibility:
     reasons: tuple[Exclusion | None, ...]
     rests_until: tuple[float, ...] = ()  # monotonic seconds at which breakers may be probed
     contexts: tuple[int, ...] = ()  # tokens; 0 where no limit is known
-    untranslated: dict[int, str] = field(default_factory=dict)  # by arm: what cannot be said
+    details: dict[int, str] = field(default_factory=dict)  # by arm: what it lacks or cannot be told
 
     def least_bad(self, arms: Iterable[int]) -> int | None:
         """Return whom to ask among these where only breakers or context exclude; None: nobody.
@@ -106,7 +78,7 @@ class Eligibility:
         """Return the reason of each of these that is excluded, by its id."""
         out = {}
         for arm in arms:
-            reason, detail = self.reasons[arm], self.untranslated.get(arm)
+            reason, detail = self.reasons[arm], self.details.get(arm)
             if reason is not None:
                 shown = f"{reason.value}: {detail}" if detail else reason.value
                 out[catalog.endpoints[arm].id] = shown
@@ -171,7 +143,7 @@ class Filter:
             reasons,
             tuple(health.breakers[e.digest].rests_until for e in self._catalog.endpoints),
             self._contexts,
-            untranslated,
+            static.details | untranslated,
         )
 
     def _untranslated(self, demand: Demand, static: Eligibility) -> dict[int, str]:
@@ -207,14 +179,18 @@ class Filter:
             tuple(lapsed),
             demand.dialect,
             demand.needs & self.lacking,  # what nobody lacks tells no two kinds apart
-            demand.data_class,
-            demand.regions,
+            demand.rules,
             demand.has_credential,
         )
         found = self._known.get(key)
         if found is None:
             reasons = tuple(_structural(e, demand, at_s) for e in self._catalog.endpoints)
-            found = Eligibility(np.array([r is None for r in reasons]), reasons)
+            pairs = zip(self._catalog.endpoints, reasons, strict=True)
+            named = {e.index: text for e, r in pairs if (text := _details(e, r, demand))}
+            mask = np.array([r is None for r in reasons])
+            found = Eligibility(mask, reasons, details=named)
+            if len(self._known) >= MAX_KINDS:
+                self._known.clear()
             self._known[key] = found
         return found
 
@@ -245,15 +221,33 @@ def _why_unsaid(endpoint: Endpoint, demand: Demand) -> Exclusion:
 def _structural(endpoint: Endpoint, demand: Demand, at_s: float) -> Exclusion | None:
     if not endpoint.takes(demand.dialect):
         return Exclusion.DIALECT
-    if demand.data_class.level > endpoint.class_at(at_s).level:
-        return Exclusion.DATA_CLASS
-    if demand.regions is not None and endpoint.region not in demand.regions:
-        return Exclusion.REGION
+    forbidden = why_forbidden(demand.rules, endpoint.place, at_s)
+    if forbidden is not None:
+        return forbidden
     if endpoint.client_auth and not demand.has_credential:
         return Exclusion.CLIENT_KEY
+    return Exclusion.CAPABILITY if _missing(endpoint, demand) else None
+
+
+def _missing(endpoint: Endpoint, demand: Demand) -> int:
+    """Return what a call needs and an endpoint cannot do, as bits of `Needs`."""
     needs = demand.needs
     if demand.dialect not in endpoint.dialects and WISH in endpoint.drop:
         needs &= ~Needs.REASONING  # a translation may leave that wish out here
-    if needs & ~endpoint.capabilities:
-        return Exclusion.CAPABILITY
-    return None
+    return needs & ~endpoint.capabilities
+
+
+def _details(endpoint: Endpoint, reason: Exclusion | None, demand: Demand) -> str:
+    """Return what of a reason is to be named: which capabilities."""
+    if reason is Exclusion.CAPABILITY:
+        return names_of(_missing(endpoint, demand))
+    if reason is Exclusion.REQUIRED:
+        return names_of(demand.rules.require & ~endpoint.place.capabilities)
+    if reason is Exclusion.FORBIDDEN:
+        return names_of(demand.rules.forbid & endpoint.place.capabilities)
+    return ""
+
+
+def names_of(bits: int) -> str:
+    """Return the names of capabilities, given as bits of `Needs`."""
+    return ", ".join(one.value for one in Capability if bits & getattr(Needs, one.name))

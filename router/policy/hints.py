@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from hashlib import blake2b
 
 from msgspec import Struct
 
+from router.config.rules import NOTHING, Rules
 from router.dialects.request import Declared
-from router.endpoints.entries import DataClass
+from router.endpoints.data_classes import DataClass, DataClasses
 from router.errors import RequestRejected
 from telemetry.numbers import brief
 
@@ -18,6 +20,7 @@ AGENT_SESSION_HEADERS = (b"x-claude-code-session-id", b"session-id")
 """Session ids that coding agents send by themselves: Claude Code; Codex."""
 
 MAX_HINT = 256
+NO = ("0", "false")
 
 
 class Hints(Struct, frozen=True):
@@ -25,15 +28,37 @@ class Hints(Struct, frozen=True):
 
     task: str | None
     strategy: str | None
+    role: str | None
     user: str | None
     session: str | None
     reference: str | None
     data_class: DataClass | None
     explore: bool
+    max_cost_usd: float | None
+    max_latency_ms: float | None
+    dry_run: bool
+
+    def rules(self) -> Rules:
+        """Return what of them only tightens."""
+        said = (self.data_class, self.max_cost_usd, self.max_latency_ms)
+        if self.explore and said == (None, None, None):
+            return NOTHING  # most often
+        return Rules(
+            data_class=self.data_class,
+            cost_usd=self.max_cost_usd,
+            latency_ms=self.max_latency_ms,
+            no_exploring=not self.explore,
+        )
 
 
-def read_hints(headers: Headers, declared: Declared) -> Hints:
+USUAL = DataClasses()
+
+
+def read_hints(headers: Headers, declared: Declared, classes: DataClasses = USUAL) -> Hints:
     """Return the hints of a call.
+
+    Args:
+        classes: of data, that the configuration knows.
 
     Raises:
         RequestRejected: a hint that could loosen or misapply a hard constraint.
@@ -47,14 +72,21 @@ def read_hints(headers: Headers, declared: Declared) -> Hints:
         session = declared.cache_key
     reference = _text(headers, b"x-router-ref") or hints.ref
     explore = _text(headers, b"x-router-explore")
+    dry_run = _text(headers, b"x-router-dry-run")
     return Hints(
         task=_text(headers, b"x-router-task") or hints.task,
         strategy=_text(headers, b"x-router-strategy") or hints.strategy,
+        role=_text(headers, b"x-router-role") or hints.role,
         user=_short(user),
         session=_short(session),
         reference=_short(declared.reference if reference is None else reference),
-        data_class=_data_class(_text(headers, b"x-router-data-class") or hints.data_class),
-        explore=explore not in ("0", "false") and hints.explore is not False,
+        data_class=_data_class(_text(headers, b"x-router-data-class") or hints.data_class, classes),
+        explore=explore not in NO and hints.explore is not False,
+        max_cost_usd=_limit(headers, b"x-router-max-cost-usd", hints.max_cost_usd, "max_cost_usd"),
+        max_latency_ms=_limit(
+            headers, b"x-router-max-latency-ms", hints.max_latency_ms, "max_latency_ms"
+        ),
+        dry_run=hints.dry_run is True if dry_run is None else dry_run.lower() not in NO,
     )
 
 
@@ -77,12 +109,33 @@ def _short(value: str | None) -> str | None:
     return None if value is None else short_name(value)
 
 
-def _data_class(value: str | None) -> DataClass | None:
+def _data_class(value: str | None, classes: DataClasses) -> DataClass | None:
     if value is None:
         return None
-    try:
-        return DataClass(value)
-    except ValueError:
-        known = ", ".join(DataClass)
+    found = classes.by_name.get(value)
+    if found is None:
+        known = ", ".join(classes.names)
         message = f"unknown data class {brief(value)}; known: {known}"
-        raise RequestRejected("invalid_request", message, param="data_class") from None
+        raise RequestRejected("invalid_request", message, param="data_class")
+    return found
+
+
+def _limit(headers: Headers, name: bytes, in_body: float | None, param: str) -> float | None:
+    """Return the tighter of what header and body allow.
+
+    Raises:
+        RequestRejected: it is no positive number: what it was to hold off is not guessed.
+    """
+    text = _text(headers, name)
+    said = [] if in_body is None else [in_body]
+    if text is not None:
+        try:
+            said.append(float(text))
+        except ValueError:
+            said.append(math.nan)
+    for value in said:
+        if not (0 < value < math.inf):
+            shown = brief(text if text is not None else str(in_body))
+            message = f"{param} is {shown}; write a positive number, such as 0.05"
+            raise RequestRejected("invalid_request", message, param=param)
+    return min(said, default=None)

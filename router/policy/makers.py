@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from router.config.compiled import App, Configuration
 from router.config.entries import Fallback, Mode
-from router.config.standing import why_forbidden
+from router.config.rules import why_forbidden
 from router.dialects.stored import StoredId, StoredKind
 from router.endpoints.catalog import CALL_PATHS, Catalog, Endpoint
 from router.endpoints.entries import Dialect
@@ -21,6 +21,7 @@ from router.endpoints.providers import Provider
 from router.errors import RequestRejected
 from router.net.paths import shown_path
 from router.policy.route import parse_model
+from router.policy.standing import ALWAYS, PolicyTable
 from telemetry.numbers import brief, clipped
 
 Maker = Endpoint | Provider
@@ -96,7 +97,7 @@ def sole_maker(configuration: Configuration, app: App, kind: StoredKind) -> Make
         return Unknown.SEVERAL
     if not makers[0].client_auth and _others_reach(configuration, app, makers):
         return Unknown.SHARED
-    return next((maker for maker in makers if _may_reach(app, maker)), makers[0])
+    return next((maker for maker in makers if _may_reach(configuration, app, maker)), makers[0])
 
 
 class ItemMakers:
@@ -121,7 +122,9 @@ class ItemMakers:
         return self.are_several or self.are_shared(app)
 
 
-def server_of(maker: Maker, model: str, app: App, catalog: Catalog, dialect: Dialect) -> Maker:
+def server_of(
+    maker: Maker, model: str, app: App, configuration: Configuration, dialect: Dialect
+) -> Maker:
     """Return who serves a call that goes on from what `maker` made; a provider: it is passed on.
 
     An endpoint is called by its own model where the call leaves the choice to us, or names that
@@ -131,7 +134,7 @@ def server_of(maker: Maker, model: str, app: App, catalog: Catalog, dialect: Dia
     Raises:
         RequestRejected: a provider made it that has no endpoint, and the call names no model.
     """
-    target = parse_model(model)
+    target, catalog = parse_model(model), configuration.catalog
     listed = catalog.by_model.get(model, ())
     named = (catalog.by_id[model],) if model in catalog.by_id else listed
     if isinstance(maker, Endpoint):
@@ -139,7 +142,10 @@ def server_of(maker: Maker, model: str, app: App, catalog: Catalog, dialect: Dia
         if is_ours or app.entry.mode is Mode.PINNED:
             return maker
     if target.automatic:
-        named = tuple(e for e in catalog.endpoints if e in app.permitted) or catalog.endpoints
+        named = (
+            tuple(e for e in catalog.endpoints if _may_reach(configuration, app, e))
+            or catalog.endpoints
+        )
     place = _place(maker, dialect)
     beside = (e for e in named if dialect in e.dialects and _place(e, dialect) == place)
     found = next(beside, None)
@@ -171,8 +177,7 @@ def as_provider(maker: Maker, dialect: Dialect) -> Provider:
         base_url=str(url.copy_with(query=None)).removesuffix(f"/{CALL_PATHS[dialect]}"),
         key=maker.key,
         client_auth=maker.client_auth,
-        terms=maker.terms,
-        max_data_class=maker.max_data_class,
+        place=maker.place,
         forwarded=maker.forwarded,
         query=url.query,
     )
@@ -236,8 +241,9 @@ def _keeps_none(method: str, path: str) -> bool:
 
 def _others_reach(configuration: Configuration, app: App, makers: Sequence[Maker]) -> bool:
     """Return whether another app that has a key may go to one of these."""
-    others = set(configuration.app_keys.values()) - {app.name}
-    return any(_may_reach(configuration.apps[name], one) for name in others for one in makers)
+    others = {holder.app for holder in configuration.callers_keys.values()} - {app.name}
+    apps = [configuration.apps[name] for name in others]
+    return any(_may_reach(configuration, other, one) for other in apps for one in makers)
 
 
 def _makers(catalog: Catalog, kind: StoredKind) -> Iterator[Maker]:
@@ -271,12 +277,10 @@ def _is_beside(endpoint: Endpoint, provider: Provider) -> bool:
     return any(target.url in at for target in endpoint.targets.values())
 
 
-def _may_reach(app: App, maker: Maker) -> bool:
+def _may_reach(configuration: Configuration, app: App, maker: Maker) -> bool:
     """Return whether an app's standing constraints let any of its calls go there."""
-    if isinstance(maker, Endpoint):
-        return maker in app.permitted
-    forbidden = why_forbidden(app.entry, region=maker.region, max_data_class=maker.max_data_class)
-    return forbidden is None
+    rules = configuration.derive(PolicyTable).usual(app).policy.rules
+    return why_forbidden(rules, maker.place, ALWAYS) is None
 
 
 def _may_serve_for_others(app: App) -> bool:

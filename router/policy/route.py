@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from msgspec import Struct, structs
 
 from bandit.draws import LEARNING, Law
-from router.config.compiled import App, Strategy
-from router.config.entries import AUTO, CLAUDE_AUTO, Fallback, Mode, is_reserved
+from router.config.compiled import Strategy
+from router.config.entries import AUTO, CLAUDE_AUTO, CLAUDE_ROLE, ROLE, Fallback, Mode, is_reserved
 from router.endpoints.catalog import Catalog, Endpoint, speakers
 from router.endpoints.entries import Dialect
 from router.errors import RequestRejected
+from router.policy.standing import Standing
 from telemetry.numbers import brief, clipped
 
 CHALLENGED = tuple(dialect for dialect in Dialect if dialect is not Dialect.EMBEDDINGS)
@@ -39,6 +40,7 @@ class Route(Struct, frozen=True):
     by_name: bool  # the caller named a model or endpoint
     listed: tuple[Endpoint, ...]  # whom the `model` field may mean, as listed
     goes_on: bool = False  # from what lies at `first`
+    preferred: frozenset[int] | None = None  # arms that are drawn, where any of them may serve
 
     @property
     def is_guarded(self) -> bool:
@@ -53,18 +55,22 @@ class ModelField(Struct, frozen=True):
     automatic: bool = False
     strategy: str | None = None
     task: str | None = None
+    role: str | None = None
 
 
 def parse_model(model: str) -> ModelField:
-    """Return what `auto`, `auto:<strategy>`, `auto/<task>` or a name asks for.
+    """Return what `auto`, `auto:<strategy>`, `auto/<task>`, `role:<role>` or a name asks for.
 
-    `claude-auto` and `claude-auto-<strategy>` are `auto` and `auto:<strategy>` by other names.
+    `claude-auto`, `claude-auto-<strategy>` and `claude-role-<role>` are the same by other names.
 
     Raises:
         RequestRejected: the name is ours, and means nothing.
     """
     if not is_reserved(model):
         return ModelField(model)
+    for prefix in (ROLE, CLAUDE_ROLE):
+        if model.startswith(prefix):
+            return ModelField(model, automatic=True, role=model.removeprefix(prefix))
     rest = model.removeprefix("claude-").removeprefix(AUTO)
     if model.startswith(f"{CLAUDE_AUTO}-"):
         return ModelField(model, automatic=True, strategy=rest[1:])
@@ -133,13 +139,13 @@ def require_spoken(model: str, dialect: Dialect, catalog: Catalog) -> None:
 
 def find_route(
     target: ModelField,
-    app: App,
-    strategy: Strategy,
+    standing: Standing,
     catalog: Catalog,
     *,
     dialect: Dialect,
     share: float,
     off: bool,
+    maps: bool = False,
 ) -> Route | None:
     """Return how the call is routed; None means that no endpoint lists the model.
 
@@ -149,15 +155,16 @@ def find_route(
     Args:
         share: the unit's own uniform in [0, 1), against the app's percentage.
         off: routing is switched off for everybody.
+        maps: a model that is named is the incumbent, as under `map_models`.
 
     Raises:
         RequestRejected: the call names an endpoint that does not take its dialect.
     """
-    entry = app.entry
+    entry, strategy = standing.app.entry, standing.strategy
     require_spoken(target.name, dialect, catalog)
     if dialect is Dialect.EMBEDDINGS:
         draws = entry.mode is Mode.ROUTE and not off and share * 100 < entry.percent
-        return _vectors(target, app, strategy, catalog, draws=draws)
+        return _vectors(target, standing, catalog, draws=draws)
     pinned = catalog.by_id.get(target.name)
     if pinned is None and entry.mode is Mode.PINNED and not off:
         pinned = catalog.by_id[entry.endpoint or ""]
@@ -167,28 +174,28 @@ def find_route(
     draws = entry.mode is Mode.ROUTE and not off and share * 100 < entry.percent
     if target.automatic:
         fallback = entry.fallback or Fallback.ANY
-        incumbent = incumbent_of(app, strategy, dialect)
+        incumbent = incumbent_of(standing, dialect)
         if not draws:
             return _straight(strategy, incumbent, catalog.endpoints, fallback, by_name=False)
         return _drawn(strategy, incumbent, catalog.endpoints, None, fallback, by_name=False)
     listed = speakers(catalog.by_model.get(target.name, ()), dialect)
     if not listed:
         return None
-    first = first_permitted(app, listed)
+    first = first_permitted(standing, listed)
     if not draws:
         fallback = entry.fallback or Fallback.GROUP
         return _straight(strategy, first, listed, fallback, by_name=True)
-    if entry.map_models:
+    if entry.map_models or maps:
         return _drawn(strategy, first, listed, None, entry.fallback or Fallback.ANY, by_name=True)
     own = frozenset(e.group for e in listed)
     fallback = entry.fallback or Fallback.GROUP
     route = _drawn(strategy, first, listed, own, fallback, by_name=True)
-    served = _sound_host(app, first, listed, catalog).group
+    served = _sound_host(standing, first, listed, catalog).group
     return structs.replace(route, law=Law(incumbent=served, current=served, stay=1.0))
 
 
 def _vectors(
-    target: ModelField, app: App, strategy: Strategy, catalog: Catalog, *, draws: bool
+    target: ModelField, standing: Standing, catalog: Catalog, *, draws: bool
 ) -> Route | None:
     """Return how a call for vectors is routed: over hosts of one model, for good.
 
@@ -196,6 +203,7 @@ def _vectors(
     group of the incumbent, or of the first that has the model that is named. A mode or a switch
     changes the model as little: who is pinned means the pinned endpoint's by `auto` alone.
     """
+    entry, strategy = standing.app.entry, standing.strategy
     spoken = [e for e in catalog.endpoints if Dialect.EMBEDDINGS in e.dialects]
     named = catalog.by_model.get(target.name, ())
     if target.name in catalog.by_id:
@@ -205,25 +213,25 @@ def _vectors(
         return _straight(strategy, None, catalog.endpoints, Fallback.NONE, by_name=False)
     if not listed:
         return None
-    incumbent = incumbent_of(app, strategy, Dialect.EMBEDDINGS) if target.automatic else None
-    first = incumbent if incumbent in listed else first_permitted(app, listed)
-    pinned = catalog.by_id.get(app.entry.endpoint or "")
-    if target.automatic and app.entry.mode is Mode.PINNED and pinned in spoken:
+    incumbent = incumbent_of(standing, Dialect.EMBEDDINGS) if target.automatic else None
+    first = incumbent if incumbent in listed else first_permitted(standing, listed)
+    pinned = catalog.by_id.get(entry.endpoint or "")
+    if target.automatic and entry.mode is Mode.PINNED and pinned in spoken:
         first = pinned
     kin = catalog.kin[first.group]
     hosts = tuple(e for e in listed if e.group in kin)
-    fallback = Fallback.NONE if app.entry.fallback is Fallback.NONE else Fallback.GROUP
+    fallback = Fallback.NONE if entry.fallback is Fallback.NONE else Fallback.GROUP
     by_name = not target.automatic
     if not draws:
         return _straight(strategy, first, hosts, fallback, by_name=by_name)
     own = frozenset(e.group for e in hosts)
     route = _drawn(strategy, first, hosts, own, fallback, by_name=by_name)
-    served = _sound_host(app, first, hosts, catalog).group
+    served = _sound_host(standing, first, hosts, catalog).group
     return structs.replace(route, law=Law(incumbent=served, current=served, stay=1.0))
 
 
 def _sound_host(
-    app: App, first: Endpoint, listed: Sequence[Endpoint], catalog: Catalog
+    standing: Standing, first: Endpoint, listed: Sequence[Endpoint], catalog: Catalog
 ) -> Endpoint:
     """Return whose group a call that names its model is drawn from.
 
@@ -232,7 +240,7 @@ def _sound_host(
     if not first.is_split:
         return first
     like = [e for e in listed if e.group in catalog.kin[first.group] and not e.is_split]
-    return next((e for e in like if e in app.permitted), first)
+    return next((e for e in like if e in standing.permitted), first)
 
 
 def route_to(strategy: Strategy, endpoint: Endpoint) -> Route:
@@ -241,64 +249,50 @@ def route_to(strategy: Strategy, endpoint: Endpoint) -> Route:
     return structs.replace(route, goes_on=True)
 
 
-def choose_strategy(
-    wanted: str | None, target: ModelField, app: App, strategies: dict[str, Strategy]
-) -> Strategy:
-    """Return the strategy: header or body, else `auto:<strategy>`, else the app's.
-
-    Raises:
-        RequestRejected: no such strategy; it may hold constraints, so it is not guessed.
-    """
-    named = target.strategy if wanted is None else wanted
-    name = app.entry.strategy if named is None else named
-    found = strategies.get(name)
-    if found is None:
-        known = ", ".join(sorted(strategies))
-        raise RequestRejected(
-            "unknown_strategy", f"unknown strategy {brief(name)}; known: {known}", param="strategy"
-        )
-    return found
-
-
-def incumbent_of(app: App, strategy: Strategy, dialect: Dialect = Dialect.CHAT) -> Endpoint | None:
+def incumbent_of(standing: Standing, dialect: Dialect = Dialect.CHAT) -> Endpoint | None:
     """Return who serves `auto` until another is shown better; None in learning mode.
 
-    The one that app or strategy names, else the first listed; in either case one that the app's
-    standing constraints permit, so that it is the same in every mode, and while routing is off.
-    Where that one does not speak the call's dialect, the first that does; where none speaks it, the
-    first that translates it.
+    The one that is named, else the first listed; in either case one that the standing constraints
+    permit, so that it is the same in every mode, and while routing is off. Where that one does not
+    speak the call's dialect, the first that does; where none speaks it, the first that translates
+    it. Where none is permitted at all, the first listed, which no call then comes to.
     """
-    named = strategy.incumbent if app.incumbent is None else app.incumbent
+    named = standing.named
     if isinstance(named, str):
         return None
-    first = named if named is not None and named in app.permitted else app.permitted[0]
+    candidates = standing.wanted
+    if not candidates:
+        return named
+    first = named if named is not None and named in standing.permitted else candidates[0]
     if dialect in first.dialects:
         return first
-    return next(iter(speakers(app.permitted, dialect)), first)
+    return next(iter(speakers(candidates, dialect)), first)
 
 
-def incumbents_of(app: App, strategy: Strategy) -> list[str]:
+def incumbents_of(standing: Standing) -> list[str]:
     """Return the incumbents of `auto`: one of all dialects, unless it does not speak each.
 
     Of dialects that nobody speaks there is none, and vectors have none that is challenged.
     """
-    taken = [d for d in CHALLENGED if any(e.takes(d) for e in app.permitted)]
-    found = [incumbent_of(app, strategy, dialect) for dialect in taken]
+    taken = [d for d in CHALLENGED if any(e.takes(d) for e in standing.permitted)]
+    found = [incumbent_of(standing, dialect) for dialect in taken]
     return list(dict.fromkeys(one.id for one in found if one is not None))
 
 
-def rivals_of(app: App, incumbent: Endpoint) -> list[Endpoint]:
-    """Return whom an app permits that can serve what an incumbent does.
+def rivals_of(standing: Standing, incumbent: Endpoint) -> list[Endpoint]:
+    """Return who can serve what an incumbent does, among those permitted and preferred.
 
     Who makes nothing but vectors is no rival of who chats, whatever it costs.
     """
     served = [d for d in CHALLENGED if incumbent.takes(d)]
-    return [endpoint for endpoint in app.permitted if any(endpoint.takes(d) for d in served)]
+    wanted = (*standing.wanted, incumbent) if incumbent in standing.permitted else standing.wanted
+    rivals = (e for e in standing.permitted if e in wanted)
+    return [endpoint for endpoint in rivals if any(endpoint.takes(d) for d in served)]
 
 
-def first_permitted(app: App, listed: Sequence[Endpoint]) -> Endpoint:
-    """Return the first endpoint that an app's standing constraints permit; else the first."""
-    return next((e for e in listed if e in app.permitted), listed[0])
+def first_permitted(standing: Standing, listed: Sequence[Endpoint]) -> Endpoint:
+    """Return the first endpoint that the standing constraints permit; else the first."""
+    return next((e for e in listed if e in standing.permitted), listed[0])
 
 
 def _straight(

@@ -54,8 +54,8 @@ def _row(endpoint: Endpoint, at_s: float) -> dict[str, Any]:
 def _data_class(endpoint: Endpoint, at_s: float) -> dict[str, Any]:
     """Return the most sensitive class that may go there; what has lapsed is not declared."""
     most = endpoint.class_at(at_s)
-    holds = endpoint.says_class and most is endpoint.max_data_class
-    return told(most.value if holds else None, most.value)
+    holds = endpoint.says_class and most is endpoint.place.most
+    return told(most.name if holds else None, most.name)
 
 
 def price_row(prices: PriceList | None, at_s: float) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from router.config.file import read
 from router.config.places import NoHome, places, state_problem
 from router.config.watch import read_kept
 from router.errors import ConfigError
+from router.policy.standing import usual_strategy
 from router.report import views
 from router.report.catalog import catalog_warnings
 from router.report.costs import availability_rows, list_cost_rows, published_prices
@@ -89,7 +90,7 @@ def gather(file: Path, strategy: str | None) -> Report:
     configuration = _configuration(file, report)
     if configuration is None:
         return report
-    chosen = strategy or next(iter(configuration.apps.values())).entry.strategy
+    chosen = strategy or usual_strategy(configuration)
     if chosen not in configuration.strategies:
         known = ", ".join(configuration.strategies)
         report.bad_input = f"--strategy {chosen}: no such strategy; known: {known}"

@@ -18,8 +18,10 @@ from router.beliefs.splits import compare_hosts
 from router.beliefs.switch import Switch
 from router.beliefs.teachers import teachers_of
 from router.config.compiled import Configuration
+from router.config.entries import GENERAL
 from router.endpoints.catalog import Endpoint
 from router.policy.route import incumbent_of
+from router.policy.standing import PolicyTable
 from router.report.hosts import host_rows, split_rows
 from router.report.profiles import profile_rows
 from router.report.served import served_rows
@@ -88,8 +90,11 @@ def posteriors(beliefs: Beliefs, strategy: str) -> dict[str, Any]:
 def _incumbent(configuration: Configuration, strategy: str) -> Endpoint | None:
     """Return the incumbent of a strategy: of the first app that goes by it, else of the first."""
     apps = list(configuration.apps.values())
-    app = next((app for app in apps if app.entry.strategy == strategy), apps[0])
-    return incumbent_of(app, configuration.strategies[strategy])
+    standings = configuration.derive(PolicyTable)
+    usual = {app.name: standings.usual(app).strategy.name for app in apps}
+    app = next((app for app in apps if usual[app.name] == strategy), apps[0])
+    task = app.entry.task or GENERAL
+    return incumbent_of(standings.of(app, None, task, configuration.strategies[strategy]))
 
 
 def choice_rows(beliefs: Beliefs) -> list[dict[str, Any]]:

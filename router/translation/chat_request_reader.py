@@ -24,13 +24,13 @@ from router.translation.prompt import (
     Part,
     Prompt,
     ProviderTool,
-    Role,
     Schema,
     Text,
     Tool,
     ToolChoice,
     ToolResult,
     ToolUse,
+    TurnRole,
     Untranslatable,
 )
 from router.translation.tools import PLAIN, provider_tool, schema_of
@@ -110,9 +110,9 @@ def _said(fields: StrictFields) -> list[Utterance]:
         if role == "assistant":
             parts = _assistant(message)
             calls |= {part.id: part for part in parts if isinstance(part, ToolUse)}
-            said.append(Utterance(Role.ASSISTANT, parts, message.path))
+            said.append(Utterance(TurnRole.ASSISTANT, parts, message.path))
         elif role == "tool":
-            said.append(Utterance(Role.USER, (_result(message, calls),), message.path))
+            said.append(Utterance(TurnRole.USER, (_result(message, calls),), message.path))
         else:
             said.append(Utterance(ROLES[role], _content(message, role), message.path))
         message.close("message", IN_MESSAGE)

@@ -16,7 +16,6 @@ from router.translation.prompt import (
     Manner,
     Part,
     Prompt,
-    Role,
     Schema,
     Sound,
     Talk,
@@ -25,6 +24,7 @@ from router.translation.prompt import (
     ToolChoice,
     ToolResult,
     ToolUse,
+    TurnRole,
     Untranslatable,
     Written,
 )
@@ -63,7 +63,7 @@ def write(prompt: Prompt, manner: Manner) -> Written:
 
 
 def _messages(prompt: Prompt) -> list[dict[str, Any]]:
-    if prompt.turns and prompt.turns[-1].role is Role.ASSISTANT:
+    if prompt.turns and prompt.turns[-1].role is TurnRole.ASSISTANT:
         why = "the conversation ends in the assistant's words, and none goes on from them there"
         raise Untranslatable("messages", why)
     messages: list[dict[str, Any]] = []
@@ -71,7 +71,7 @@ def _messages(prompt: Prompt) -> list[dict[str, Any]]:
         texts = [Text(text) for text in prompt.system]
         messages.append({"role": "system", "content": _content(texts)})
     for turn in prompt.turns:
-        if turn.role is Role.ASSISTANT:
+        if turn.role is TurnRole.ASSISTANT:
             messages.append(_assistant(turn))
         else:
             messages += _other(turn)

@@ -20,13 +20,13 @@ from router.translation.prompt import (
     Part,
     Prompt,
     ProviderTool,
-    Role,
     Schema,
     Text,
     Tool,
     ToolChoice,
     ToolResult,
     ToolUse,
+    TurnRole,
 )
 from router.translation.tools import CALLER, PLAIN, provider_tool, schema_of
 from router.translation.turns import Utterance, conversation
@@ -38,9 +38,9 @@ CHOICES = {
     "tool": Choosing.ONE,
 }
 BLOCKS = {
-    Role.SYSTEM: ("text",),
-    Role.USER: ("text", "image", "document", "tool_result"),
-    Role.ASSISTANT: ("text", "thinking", "redacted_thinking", "tool_use"),
+    TurnRole.SYSTEM: ("text",),
+    TurnRole.USER: ("text", "image", "document", "tool_result"),
+    TurnRole.ASSISTANT: ("text", "thinking", "redacted_thinking", "tool_use"),
 }
 IN_RESULT = ("text", "image", "document", "tool_reference")
 NOTHING: Nothing = {
@@ -70,7 +70,7 @@ def read(body: dict[str, Any]) -> Prompt:
     """
     fields = opened(body, Dialect.MESSAGES)
     system = tuple(_block(block, ("text",)) for block in fields.parts("system", "text"))
-    first = Utterance(Role.SYSTEM, tuple(part for part in system if part), "system")
+    first = Utterance(TurnRole.SYSTEM, tuple(part for part in system if part), "system")
     before, turns = conversation([*([first] if first.parts else []), *_said(fields)])
     tools, provided = _tools(fields)
     choice, parallel = _choice(fields)
@@ -99,7 +99,7 @@ def read(body: dict[str, Any]) -> Prompt:
 def _said(fields: StrictFields) -> list[Utterance]:
     said = []
     for message in fields.each("messages"):
-        role = message.word("role", Role)
+        role = message.word("role", TurnRole)
         if role is None:
             raise message.refusal("role", "is missing")
         if not message.has("content"):

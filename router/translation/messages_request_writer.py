@@ -17,7 +17,6 @@ from router.translation.prompt import (
     Manner,
     Part,
     Prompt,
-    Role,
     Schema,
     Talk,
     Text,
@@ -25,6 +24,7 @@ from router.translation.prompt import (
     ToolChoice,
     ToolResult,
     ToolUse,
+    TurnRole,
     Untranslatable,
     Written,
 )
@@ -89,9 +89,9 @@ def _lost(prompt: Prompt) -> set[str]:
 def _messages(turns: tuple[Talk, ...]) -> list[dict[str, Any]]:
     if not turns:
         raise Untranslatable("messages", "holds no turn of the user's")
-    if turns[0].role is not Role.USER:
+    if turns[0].role is not TurnRole.USER:
         raise Untranslatable("messages", "the conversation does not begin with the user")
-    if turns[-1].role is Role.ASSISTANT:
+    if turns[-1].role is TurnRole.ASSISTANT:
         why = "the conversation ends in the assistant's words; an answer there goes on from them"
         raise Untranslatable("messages", why)
     _require_ids(turns)
@@ -110,7 +110,7 @@ def _without_silent(turns: tuple[Talk, ...]) -> list[Talk]:
 
 
 def _is_silent(turn: Talk) -> bool:
-    return turn.role is Role.ASSISTANT and all(_is_blank(part) for part in turn.parts)
+    return turn.role is TurnRole.ASSISTANT and all(_is_blank(part) for part in turn.parts)
 
 
 def _require_ids(turns: tuple[Talk, ...]) -> None:
@@ -124,7 +124,7 @@ def _require_ids(turns: tuple[Talk, ...]) -> None:
 
 
 def _message(turn: Talk) -> dict[str, Any]:
-    if turn.role is Role.SYSTEM:
+    if turn.role is TurnRole.SYSTEM:
         raise Untranslatable("messages", "the system speaks in the middle of the conversation")
     said = _without_blank(turn.parts)
     if len(said) == 1 and isinstance(said[0], Text):

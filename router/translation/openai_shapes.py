@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from router.translation.fields import StrictFields
-from router.translation.prompt import Choosing, Role, Schema, Sound, ToolChoice
+from router.translation.prompt import Choosing, Schema, Sound, ToolChoice, TurnRole
 
-ROLES = {"system": Role.SYSTEM, "developer": Role.SYSTEM, "user": Role.USER}
+ROLES = {"system": TurnRole.SYSTEM, "developer": TurnRole.SYSTEM, "user": TurnRole.USER}
 FORMATS = ("text", "json_schema", "json_object")
 CHOICES = {"auto": Choosing.AUTO, "none": Choosing.NONE, "required": Choosing.ANY}
 

@@ -80,7 +80,7 @@ class ToolResult(Struct, frozen=True):
 Part = Text | Image | Document | Sound | Thought | ToolUse | ToolResult
 
 
-class Role(StrEnum):
+class TurnRole(StrEnum):
     """Who says it."""
 
     SYSTEM = "system"  # in the middle of a conversation; what stands first is `system` of it
@@ -91,7 +91,7 @@ class Role(StrEnum):
 class Talk(Struct, frozen=True):
     """What one side says; turns of one role in a row are one."""
 
-    role: Role
+    role: TurnRole
     parts: tuple[Part, ...]
 
 

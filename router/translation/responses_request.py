@@ -28,12 +28,12 @@ from router.translation.prompt import (
     Part,
     Prompt,
     ProviderTool,
-    Role,
     Text,
     Tool,
     ToolChoice,
     ToolResult,
     ToolUse,
+    TurnRole,
 )
 from router.translation.tools import CALLER, PLAIN, provider_tool, schema_of
 from router.translation.turns import Utterance, conversation
@@ -104,10 +104,10 @@ def read(body: dict[str, Any]) -> Prompt:
 
 def _said(fields: StrictFields) -> Iterator[Utterance]:
     if instructions := fields.text("instructions"):
-        yield Utterance(Role.SYSTEM, (Text(instructions),), "instructions")
+        yield Utterance(TurnRole.SYSTEM, (Text(instructions),), "instructions")
     asked = fields.alone("input")
     if asked is not None:
-        yield Utterance(Role.USER, (Text(asked),), "input")
+        yield Utterance(TurnRole.USER, (Text(asked),), "input")
     for item in fields.each("input"):
         said = _item(item)
         if said is None:
@@ -131,8 +131,8 @@ def _item(item: StrictFields) -> Utterance | None:
             arguments=item.any_text(CALLS[kind]),
             is_custom=kind == "custom_tool_call",
         )
-        return Utterance(Role.ASSISTANT, (use,), item.path)
-    return Utterance(Role.USER, (_result(item, kind),), item.path)
+        return Utterance(TurnRole.ASSISTANT, (use,), item.path)
+    return Utterance(TurnRole.USER, (_result(item, kind),), item.path)
 
 
 def _message(item: StrictFields) -> Utterance:
@@ -140,7 +140,7 @@ def _message(item: StrictFields) -> Utterance:
     if not item.has("content"):
         raise item.refusal("content", "is missing")
     parts = tuple(_part(part, role) for part in item.parts("content", "input_text"))
-    return Utterance(ROLES.get(role, Role.ASSISTANT), parts, item.path)
+    return Utterance(ROLES.get(role, TurnRole.ASSISTANT), parts, item.path)
 
 
 def _result(item: StrictFields, kind: str) -> ToolResult:

@@ -8,11 +8,11 @@ from msgspec import Struct
 
 from router.translation.prompt import (
     Part,
-    Role,
     Talk,
     Text,
     ToolResult,
     ToolUse,
+    TurnRole,
     Untranslatable,
 )
 
@@ -20,7 +20,7 @@ from router.translation.prompt import (
 class Utterance(Struct, frozen=True):
     """What one message or item of a request says, and where it stands there."""
 
-    role: Role
+    role: TurnRole
     parts: tuple[Part, ...]
     path: str
 
@@ -33,7 +33,7 @@ def conversation(said: Sequence[Utterance]) -> tuple[tuple[str, ...], tuple[Talk
             result.
     """
     merged = _merged(said)
-    first = merged[0] if merged and merged[0].role is Role.SYSTEM else None
+    first = merged[0] if merged and merged[0].role is TurnRole.SYSTEM else None
     rest = merged[1:] if first else merged
     _require_order(rest)
     texts = [part.text for part in first.parts if isinstance(part, Text)] if first else []
@@ -43,7 +43,7 @@ def conversation(said: Sequence[Utterance]) -> tuple[tuple[str, ...], tuple[Talk
 
 def _merged(said: Sequence[Utterance]) -> list[Utterance]:
     """Return turns of which no two in a row are of one role; empty text says nothing in them."""
-    gathered: list[tuple[Role, list[Part], str]] = []
+    gathered: list[tuple[TurnRole, list[Part], str]] = []
     for one in said:
         if not gathered or gathered[-1][0] is not one.role:
             gathered.append((one.role, [], one.path))

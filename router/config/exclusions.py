@@ -1,0 +1,52 @@
+"""Why an endpoint may not serve a call: a closed list of codes."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Exclusion(StrEnum):
+    """Why an endpoint may not serve a call."""
+
+    DIALECT = "dialect"
+    TRANSLATION = "translation"  # something of it cannot be said in the endpoint's dialect
+    THINKING = "thinking"  # another thought what it would have to go on from
+    NOT_ALLOWED = "not_allowed"  # an `endpoints` list leaves it out, or names it in `deny`
+    DATA_CLASS = "data_class"
+    REGION = "region"
+    JURISDICTION = "jurisdiction"
+    ZONE = "zone"
+    RETENTION = "retention"
+    TRAINING = "training"
+    PRIVATE = "private"  # neither zone `local` nor zero retention
+    REQUIRED = "required_capability"  # that the policy asks for, whatever the call needs
+    FORBIDDEN = "forbidden_capability"
+    KEEPS_CONTENT = "keeps_content"  # the call has the provider keep or forward what it sends
+    CLIENT_KEY = "client_key"  # it needs the caller's own key, and there is none to pass on
+    CAPABILITY = "capability"
+    CONTEXT = "context"
+    OUTPUT_LIMIT = "output_limit"
+    BREAKER = "breaker"
+    IN_FLIGHT = "in_flight"
+    MAINTENANCE = "maintenance"
+
+
+POLICY = frozenset(
+    {
+        Exclusion.NOT_ALLOWED,
+        Exclusion.DATA_CLASS,
+        Exclusion.REGION,
+        Exclusion.JURISDICTION,
+        Exclusion.ZONE,
+        Exclusion.RETENTION,
+        Exclusion.TRAINING,
+        Exclusion.PRIVATE,
+        Exclusion.REQUIRED,
+        Exclusion.FORBIDDEN,
+        Exclusion.KEEPS_CONTENT,
+    }
+)
+"""What the rules of a call forbid, by whatever level they were set."""
+
+BINDING = POLICY | {Exclusion.DIALECT, Exclusion.TRANSLATION, Exclusion.CLIENT_KEY}
+"""What holds in every mode, also for a model that the caller named."""

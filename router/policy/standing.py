@@ -1,0 +1,222 @@
+"""What holds for a release key whatever a call asks: merged rules, who may serve, who is first.
+
+Pure; worked out once for each app, role, task and strategy of a configuration.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from router.config.compiled import App, Configuration, KeyHolder, Role, Strategy
+from router.config.entries import BUILT_IN_STRATEGY, GENERAL, Users
+from router.config.rules import NOTHING, Level, Policy, Rules, merge, of_places, why_forbidden
+from router.endpoints.catalog import Endpoint
+from router.errors import RequestRejected
+from telemetry.numbers import brief
+
+MAX_POLICIES = 4096
+"""Merged policies remembered; what hints say is the caller's to choose, so there is a bound."""
+ALWAYS = -math.inf
+"""Before any agreement ended: what ends by date changes nobody's incumbent."""
+
+
+class Standing(Struct, frozen=True, eq=False):
+    """What holds for calls of an app in a role, of a task, under a strategy."""
+
+    app: App
+    role: Role | None
+    task: str
+    strategy: Strategy
+    policy: Policy
+    permitted: tuple[Endpoint, ...]  # by hard constraints, as listed
+    wanted: tuple[Endpoint, ...]  # of those with the capabilities preferred; all, where none has
+    named: Endpoint | str | None  # the incumbent that is named, or `none`
+    apart: str  # the task, where its own rules permit others than the app's; else empty
+
+    @property
+    def role_name(self) -> str:
+        """The role's name; empty where there is none."""
+        return self.role.name if self.role is not None else ""
+
+
+class ChosenStrategy(Struct, frozen=True):
+    """A strategy, and who set it."""
+
+    strategy: Strategy
+    level: Level
+
+
+class PolicyTable:
+    """The standings of one configuration."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+        self._known: dict[tuple[str, str, str, str], Standing] = {}
+        self._policies: dict[tuple[object, ...], Policy] = {}
+
+    def of(self, app: App, role: Role | None, task: str, strategy: Strategy) -> Standing:
+        """Return what stands for an app in a role, of a task, under a strategy."""
+        key = (app.name, role.name if role else "", task, strategy.name)
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = self._work_out(app, role, task, strategy)
+        return known
+
+    def usual(self, app: App) -> Standing:
+        """Return what stands for calls of an app that say nothing else."""
+        task = app.entry.task or GENERAL
+        chosen = choose_strategy(self._configuration, app, None, task)
+        return self.of(app, None, task, chosen.strategy)
+
+    def policy(
+        self,
+        standing: Standing,
+        request: Rules,
+        *,
+        session: Rules = NOTHING,
+        holder: KeyHolder | None = None,
+        user: str | None = None,
+    ) -> Policy:
+        """Return all that holds for one call.
+
+        Args:
+            request: what its own hints say.
+            session: what earlier calls of its session said.
+            user: the name that it gives its user, which nobody checked: it only tightens.
+        """
+        key = (standing, request, session, holder, user if self._is_known(user) else None)
+        known = self._policies.get(key)
+        if known is None:
+            if len(self._policies) >= MAX_POLICIES:
+                self._policies.clear()
+            levels = [(Level.REQUEST, request), (Level.SESSION, session)]
+            if holder is not None and holder.data_class is not None:
+                levels.append((Level.KEY, Rules(data_class=holder.data_class)))
+            levels += standing.policy.parts
+            levels += [(Level.USER, one) for one in self._users(standing.app, holder, user)]
+            known = self._policies[key] = merge(sorted(levels, key=lambda one: ORDER[one[0]]))
+        return known
+
+    def _is_known(self, user: str | None) -> bool:
+        return user in self._configuration.users
+
+    def _users(self, app: App, holder: KeyHolder | None, user: str | None) -> Iterator[Rules]:
+        users = self._configuration.users
+        own = holder.user if holder is not None else None
+        for name in dict.fromkeys((own, user)):
+            if name is not None and name in users:
+                yield users[name]
+        is_said = own in users or user in users
+        if app.entry.users is Users.REQUIRED and not is_said:
+            yield self._configuration.strictest_user
+
+    def _work_out(self, app: App, role: Role | None, task: str, strategy: Strategy) -> Standing:
+        configuration = self._configuration
+        own = rules_of_task(configuration, task)
+        parts = [
+            (Level.ROLE, role.rules if role else NOTHING),
+            *((Level.TASK, rules) for rules in own),
+            (Level.APP, app.rules),
+            (Level.ORGANISATION, configuration.organisation),
+            (Level.STRATEGY, strategy.rules),
+            (Level.BUILT_IN, Rules(data_class=configuration.classes.usual)),
+        ]
+        policy = merge(parts)
+        endpoints = configuration.catalog.endpoints
+        permitted = tuple(
+            e for e in endpoints if why_forbidden(policy.rules, e.place, ALWAYS) is None
+        )
+        prefer = policy.rules.prefer or 0
+        wanted = tuple(e for e in permitted if not prefer & ~e.capabilities)
+        named = role.incumbent if role is not None else None
+        named = app.incumbent if named is None else named
+        return Standing(
+            app,
+            role,
+            task,
+            strategy,
+            policy,
+            permitted,
+            wanted or permitted,
+            strategy.incumbent if named is None else named,
+            task if is_apart(configuration, task) else "",
+        )
+
+
+def usual_strategy(configuration: Configuration) -> str:
+    """Return the name of the strategy of the first app's calls that say nothing."""
+    app = next(iter(configuration.apps.values()))
+    return configuration.derive(PolicyTable).usual(app).strategy.name
+
+
+ORDER = {level: i for i, level in enumerate(Level)}
+
+
+def rules_of_task(configuration: Configuration, task: str) -> list[Rules]:
+    """Return what a task says, and then the one that it is part of."""
+    names = [task, task.partition("/")[0]] if "/" in task else [task]
+    return [configuration.task_rules[name] for name in names if name in configuration.task_rules]
+
+
+def is_apart(configuration: Configuration, task: str) -> bool:
+    """Return whether a task itself says who may serve it."""
+    own = rules_of_task(configuration, task)
+    return any(of_places(rules) != NOTHING or rules.prefer for rules in own)
+
+
+def choose_strategy(
+    configuration: Configuration,
+    app: App,
+    role: Role | None,
+    task: str,
+    *,
+    wanted: str | None = None,
+    users: tuple[str | None, ...] = (),
+) -> ChosenStrategy:
+    """Return the strategy of a call: the first that is set along the levels.
+
+    What an app says of a task goes before what the task says of itself for everybody.
+
+    Args:
+        wanted: what the call itself asks for.
+        users: whose it is, as far as that is said.
+
+    Raises:
+        RequestRejected: there is no such strategy; it may hold constraints, so it is not guessed.
+    """
+    strategies = configuration.strategies
+    if wanted is not None:
+        if wanted not in strategies:
+            known = ", ".join(sorted(strategies))
+            raise RequestRejected(
+                "unknown_strategy",
+                f"unknown strategy {brief(wanted)}; known: {known}",
+                param="strategy",
+            )
+        return ChosenStrategy(strategies[wanted], Level.REQUEST)
+    for level, name in _strategies(configuration, app, role, task, users):
+        if name is not None:
+            return ChosenStrategy(strategies[name], level)
+    return ChosenStrategy(strategies[BUILT_IN_STRATEGY], Level.BUILT_IN)
+
+
+def _strategies(
+    configuration: Configuration,
+    app: App,
+    role: Role | None,
+    task: str,
+    users: tuple[str | None, ...],
+) -> Iterator[tuple[Level, str | None]]:
+    yield Level.ROLE, role.rules.strategy if role is not None else None
+    parent = task.partition("/")[0]
+    by_task = app.entry.strategies
+    yield Level.TASK, by_task.get(task, by_task.get(parent))
+    for rules in rules_of_task(configuration, task):
+        yield Level.TASK, rules.strategy
+    yield Level.APP, app.rules.strategy
+    for rules in (configuration.users[user] for user in users if user in configuration.users):
+        yield Level.USER, rules.strategy
+    yield Level.ORGANISATION, configuration.organisation.strategy

@@ -1,0 +1,32 @@
+"""A merged policy as JSON: what holds, and which level said it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from router.config.rules import Policy
+from router.endpoints.data_classes import DataClass
+from router.policy.constraints import names_of
+
+BITS = ("require", "forbid", "prefer")
+
+
+def told(policy: Policy) -> dict[str, Any]:
+    """Return by field its value and, the nearest to the call first, what each level said of it."""
+    out: dict[str, Any] = {}
+    for step in policy.trace:
+        field = out.setdefault(
+            step.field, {"value": _shown(step.field, getattr(policy.rules, step.field)), "said": []}
+        )
+        field["said"].append({"by": step.level.value, "value": _shown(step.field, step.value)})
+    return out
+
+
+def _shown(field: str, value: Any) -> Any:
+    if field in BITS:
+        return names_of(value).split(", ")
+    if field == "tools":
+        return [sorted(patterns) for patterns in sorted(value, key=sorted)]
+    if isinstance(value, DataClass):
+        return value.name
+    return sorted(value) if isinstance(value, frozenset) else value
