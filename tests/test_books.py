@@ -11,9 +11,11 @@ from conftest import SHARDS, Provider, Reply, answer, endpoint, serving
 
 from router.config.compiled import App
 from router.config.entries import AppEntry
+from router.config.rules import PolicyRules
 from router.dispatch.headers import forward_headers, returned_headers
-from router.endpoints.entries import DataClass
+from router.endpoints.data_classes import DataClasses
 from router.endpoints.keys import HeldKey
+from router.endpoints.places import Whereabouts
 from router.endpoints.providers import Provider as PassthroughProvider
 from router.endpoints.terms import HostingTerms
 from router.policy.callers import Caller
@@ -23,8 +25,11 @@ from telemetry.store import Address, connect
 from telemetry.wire.usage import Usage, usage_of
 
 CALLER = Caller(
-    App("default", AppEntry(), 1, None, (), 0, {}), ((b"authorization", b"Bearer sk-own"),)
+    App("default", AppEntry(), 1, None, PolicyRules(), 0, {}),
+    ((b"authorization", b"Bearer sk-own"),),
 )
+USUAL = DataClasses().usual
+PLACE = Whereabouts("p/", USUAL, USUAL, HostingTerms(), 0)
 KEYED = (b"x-tenant-key", b"theirs")
 
 
@@ -32,9 +37,7 @@ def provider_of(
     auth_header: tuple[bytes, bytes] | None = KEYED, *, client_auth: bool = False
 ) -> PassthroughProvider:
     key = HeldKey(auth_header) if auth_header is not None else None
-    return PassthroughProvider(
-        "p", "http://h/v1", key, client_auth, HostingTerms(), DataClass.INTERNAL
-    )
+    return PassthroughProvider("p", "http://h/v1", key, client_auth, PLACE)
 
 
 def forwarded(*headers: tuple[bytes, bytes], **more: Any) -> list[tuple[bytes, bytes]]:
@@ -100,9 +103,7 @@ def test_under_the_callers_own_key_everything_travels_but_what_is_of_the_hop() -
 
 
 def test_the_user_says_which_headers_travel_as_well() -> None:
-    to = PassthroughProvider(
-        "p", "http://h/v1", None, False, None, DataClass.INTERNAL, frozenset([b"x-new"])
-    )
+    to = PassthroughProvider("p", "http://h/v1", None, False, PLACE, frozenset([b"x-new"]))
     out = forward_headers([(b"x-new", b"1"), (b"x-old", b"2")], CALLER, to, key_headers=frozenset())
 
     assert [name for name, _ in out] == [b"x-new", b"accept-encoding"]

@@ -11,14 +11,16 @@ import yaml
 from conftest import Provider, endpoint, serving
 
 from router.config.compiled import compile_text
+from router.config.exclusions import Exclusion
+from router.config.rules import PolicyRules
 from router.dialects import chat, embeddings, messages, responses
 from router.endpoints.capabilities import Capability, Needs, Reasoning
 from router.endpoints.catalog import Catalog
-from router.endpoints.entries import DataClass, Dialect
+from router.endpoints.entries import Dialect
 from router.endpoints.health import Health
 from router.endpoints.token_sizes import TokenSizes
 from router.errors import ConfigError
-from router.policy.constraints import Demand, Exclusion, Filter
+from router.policy.constraints import Demand, Filter
 from router.report.profiles import profile_lines, profile_rows
 from router.translation.translations import Translations
 from telemetry.store import Address
@@ -41,8 +43,7 @@ def excluded(found: Catalog, needs: int = 0, max_tokens: int | None = None) -> E
     demand = Demand(
         dialect=Dialect.CHAT,
         needs=needs,
-        data_class=DataClass.INTERNAL,
-        regions=None,
+        rules=PolicyRules(),
         has_credential=True,
         text_bytes=100,
         max_tokens=max_tokens,
@@ -365,7 +366,7 @@ def test_a_call_goes_where_its_need_is_met_and_the_owner_sees_why(
         rows = sidecar.http.get("/v1/router/endpoints").json()["endpoints"]
         known = sidecar.http.get("/v1/router/posteriors").json()["profiles"]
 
-    assert dry["exclusions"] == {"plain": "capability"}
+    assert dry["exclusions"] == {"plain": "capability: documents"}
     profile = rows[0]["profile"]
     assert profile["output_tokens"] == {"value": 10, "source": "declared"}
     assert profile["capabilities"]["documents"] == {"value": False, "source": "declared"}

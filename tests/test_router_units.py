@@ -15,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bandit.draws import Step
-from router.config.compiled import Configuration, compile_text
+from router.config.compiled import Configuration, KeyHolder, compile_text
 from router.config.entries import GENERAL, Fallback, MatchEntry, TaskEntry
+from router.config.exclusions import Exclusion
+from router.config.rules import PolicyRules
 from router.decision import units
 from router.decision.seal import Seal
 from router.decision.shared_draws import StoredDraw
@@ -25,14 +27,16 @@ from router.dialects.chat_stream import ChatStream
 from router.dialects.request import Structure
 from router.endpoints.breaker import RULES, Trouble
 from router.endpoints.capabilities import Capability, Needs
-from router.endpoints.entries import DataClass, Dialect
+from router.endpoints.data_classes import DataClasses
+from router.endpoints.entries import Dialect
 from router.endpoints.health import Health
 from router.endpoints.token_sizes import TokenSizes
 from router.errors import ConfigError, RequestRejected
 from router.intake.feedback import parse as parse_feedback
 from router.policy.callers import Keys
-from router.policy.constraints import Demand, Exclusion, Filter
+from router.policy.constraints import Demand, Filter
 from router.policy.route import find_route, incumbent_of, parse_model
+from router.policy.standing import AppStanding, PolicyTable
 from router.policy.tasks import categorize, matches
 from router.report.models import model_list
 from router.translation.translations import Translations
@@ -165,7 +169,7 @@ def test_a_minimal_file_of_a_few_lines_works() -> None:
     found = configuration()
 
     assert [e.group for e in found.catalog.endpoints] == [0, 0, 1]
-    incumbent = incumbent_of(found.apps["default"], found.strategies["balanced"])
+    incumbent = incumbent_of(standing(found))
     assert incumbent is found.catalog.endpoints[0]
     assert found.apps["default"].entry.mode == "observe"
     assert GENERAL in found.tasks
@@ -241,8 +245,8 @@ def test_bound_beyond_this_machine_keys_are_required(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setenv("APP_KEY", "k")
     app = {"mine": {"keys": [{"env": "APP_KEY"}]}}
-    assert configuration(server={"host": "0.0.0.0"}, apps=app).app_keys == {
-        sha256(b"k").digest(): "mine"
+    assert configuration(server={"host": "0.0.0.0"}, apps=app).callers_keys == {
+        sha256(b"k").digest(): KeyHolder("mine")
     }
 
 
@@ -318,12 +322,10 @@ def test_who_is_routed(
     app: dict[str, Any], model: str, off: bool, first: str, drawn: bool, fallback: Fallback
 ) -> None:
     found = configuration(apps={"default": app})
-    chosen = found.apps["default"]
 
     got = find_route(
         parse_model(model),
-        chosen,
-        found.strategies[chosen.entry.strategy],
+        standing(found),
         found.catalog,
         dialect=Dialect.CHAT,
         share=0.5,
@@ -343,8 +345,7 @@ def test_a_named_model_stays_with_its_own_groups_unless_mapped() -> None:
         found = configuration(apps=app)
         got = find_route(
             parse_model("small"),
-            found.apps["default"],
-            found.strategies["balanced"],
+            standing(found),
             found.catalog,
             dialect=Dialect.CHAT,
             share=0.0,
@@ -356,12 +357,10 @@ def test_a_named_model_stays_with_its_own_groups_unless_mapped() -> None:
 
 def test_a_model_that_nobody_lists_is_not_routed() -> None:
     found = configuration()
-    app, strategy = found.apps["default"], found.strategies["balanced"]
 
     got = find_route(
         parse_model("gpt-9"),
-        app,
-        strategy,
+        standing(found),
         found.catalog,
         dialect=Dialect.CHAT,
         share=0,
@@ -411,6 +410,15 @@ def test_every_part_of_a_rule_must_hold() -> None:
 # -- constraints --------------------------------------------------------------------------------
 
 
+def standing(found: Configuration) -> AppStanding:
+    """Return what stands for the default app's calls that say nothing."""
+    return found.derive(PolicyTable).usual(found.apps["default"])
+
+
+def of_class(name: str) -> PolicyRules:
+    return PolicyRules(data_class=DataClasses().by_name[name])
+
+
 ASKED = b'{"model":"auto","messages":[{"role":"user","content":"hi"}]}'
 
 
@@ -418,8 +426,7 @@ def demand(**more: Any) -> Demand:
     value: dict[str, Any] = {
         "dialect": Dialect.CHAT,
         "needs": 0,
-        "data_class": DataClass.INTERNAL,
-        "regions": None,
+        "rules": of_class("internal"),
         "has_credential": False,
         "text_bytes": 100,
         "max_tokens": None,
@@ -428,6 +435,7 @@ def demand(**more: Any) -> Demand:
     return Demand(**{**value, **more})
 
 
+IN_EU = PolicyRules(regions=frozenset({"eu"}))
 RICH = {
     "models": {
         "big": {"context_tokens": 1000, "capabilities": ["tools", "images"]},
@@ -448,8 +456,11 @@ RICH = {
         ({}, [None, None, Exclusion.CLIENT_KEY]),
         ({"needs": Needs.TOOLS, "has_credential": True}, [None, None, Exclusion.CAPABILITY]),
         ({"needs": Needs.SCHEMA, "has_credential": True}, [Exclusion.CAPABILITY] * 3),
-        ({"data_class": DataClass.CONFIDENTIAL}, [None, "data_class", "data_class"]),
-        ({"regions": frozenset({"eu"})}, [None, Exclusion.REGION, Exclusion.REGION]),
+        ({"rules": of_class("confidential")}, [None, "data_class", "data_class"]),
+        (
+            {"rules": PolicyRules(regions=frozenset({"eu"}))},
+            [None, Exclusion.REGION, Exclusion.REGION],
+        ),
         ({"text_bytes": 1200, "has_credential": True}, [None, None, Exclusion.CONTEXT]),
         ({"text_bytes": 12_000, "has_credential": True}, [Exclusion.CONTEXT] * 3),
         ({"max_tokens": 60, "has_credential": True}, [None, Exclusion.OUTPUT_LIMIT, None]),

@@ -38,10 +38,13 @@ from router.beliefs.splits import (
     with_splits,
 )
 from router.config.compiled import Configuration, compile_text
+from router.config.entries import GENERAL
 from router.decision import planner
-from router.decision.context import Routings
+from router.decision.context import Routing, Routings
 from router.endpoints.entries import Dialect
+from router.policy.callers import Caller
 from router.policy.route import incumbent_of
+from router.policy.standing import PolicyTable
 from router.report import hosts as report_hosts
 from router.report.views import report_rows
 from telemetry import frames, keys
@@ -103,10 +106,11 @@ def test_what_a_configuration_names_is_of_its_own_catalog() -> None:
     found = split("b", of=of)
 
     endpoints = set(map(id, found.catalog.endpoints))
-    app, strategy = found.apps["default"], found.strategies["quality"]
-    assert {id(e) for e in app.permitted} == endpoints
-    assert incumbent_of(app, strategy) is found.catalog.by_id["b"]
-    assert incumbent_of(app, strategy).group == 1
+    table, app = found.derive(PolicyTable), found.apps["default"]
+    standing = table.of(app, None, GENERAL, found.strategies["quality"])
+    assert {id(e) for e in standing.permitted} == endpoints
+    assert incumbent_of(standing) is found.catalog.by_id["b"]
+    assert incumbent_of(standing).group == 1
 
 
 def test_the_same_splits_give_the_same_object_and_none_the_configuration_itself() -> None:
@@ -227,15 +231,15 @@ def test_a_damaged_cell_splits_nobody_off() -> None:
 # -- routes and choices -------------------------------------------------------------------------
 
 
+def routing(of: Configuration) -> Routing:
+    """Return how calls of the default app are routed that name the model."""
+    caller, routings = Caller(of.apps["default"]), of.derive(Routings)
+    standing = of.derive(PolicyTable).usual(caller.app)
+    return routings.of(routings.asked("m", None, caller), standing, Dialect.CHAT)
+
+
 def test_a_call_that_names_its_model_goes_to_the_sound_hosts() -> None:
-    app = ABC.apps["default"]
-    before = ABC.derive(Routings).of("m", None, app, Dialect.CHAT)
-    first_is_worse = (
-        split("a").derive(Routings).of("m", None, split("a").apps["default"], Dialect.CHAT)
-    )
-    other_is_worse = (
-        split("b").derive(Routings).of("m", None, split("b").apps["default"], Dialect.CHAT)
-    )
+    before, first_is_worse, other_is_worse = map(routing, (ABC, split("a"), split("b")))
 
     assert before.within.law == Law(0, 0, (), stay=1.0)
     assert first_is_worse.within.law == Law(1, 1, (), stay=1.0)

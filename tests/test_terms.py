@@ -169,8 +169,8 @@ def test_after_its_agreement_no_more_than_internal_data_goes_there(
     agreed = {"max_data_class": most, "agreement": {"until": ENDS.isoformat()}}
     found = catalog(agreed, apps={"default": {"data_class": "public"}}).endpoints[0]
 
-    assert found.class_at(AGREED_S) == most
-    assert found.class_at(LAPSED_S) == afterwards
+    assert found.class_at(AGREED_S).name == most
+    assert found.class_at(LAPSED_S).name == afterwards
 
 
 @pytest.mark.parametrize(

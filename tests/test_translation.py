@@ -20,10 +20,12 @@ from dialects import ARGUMENTS, PERSON, SAID, message_error, speak
 from pydantic import BaseModel
 
 from router.config.compiled import compile_text
+from router.config.entries import GENERAL
 from router.dialects.prompt_size import size_of
 from router.endpoints.entries import Dialect
 from router.errors import ConfigError
 from router.policy.route import incumbent_of, rivals_of
+from router.policy.standing import PolicyTable
 from telemetry import events, frames, keys
 from telemetry.events import Flag, Result
 from telemetry.store import Address, connect
@@ -628,8 +630,9 @@ def test_what_cannot_be_translated_is_refused_with_its_place(
 def test_the_incumbent_of_a_dialect_speaks_it_where_anybody_does(provider: Provider) -> None:
     found = compile_text(yaml.safe_dump(configuration(provider)), file="f")
     app, strategy = found.apps["default"], found.strategies["quality"]
+    standing = found.derive(PolicyTable).of(app, None, GENERAL, strategy)
 
-    incumbents = {d: incumbent_of(app, strategy, d) for d in Dialect}
+    incumbents = {d: incumbent_of(standing, d) for d in Dialect}
 
     assert {d: e.id for d, e in incumbents.items() if e} == {
         Dialect.CHAT: "c",
@@ -763,6 +766,6 @@ def test_who_makes_vectors_is_no_rival_of_who_chats(provider: Provider) -> None:
     found = configuration(provider)
     found["endpoints"].append(endpoint(provider, "e", model="gpt", dialects=["embeddings"]))
     compiled = compile_text(yaml.safe_dump(found), file="f")
-    app = compiled.apps["default"]
+    standing = compiled.derive(PolicyTable).usual(compiled.apps["default"])
 
-    assert {e.id for e in rivals_of(app, compiled.catalog.by_id["c"])} == {"c", "m"}
+    assert {e.id for e in rivals_of(standing, compiled.catalog.by_id["c"])} == {"c", "m"}

@@ -33,13 +33,13 @@ from router.translation.fitting import Fitting
 from router.translation.parts import shown
 from router.translation.prompt import (
     Prompt,
-    TurnRole,
     Talk,
     Text,
     Thought,
     Tool,
     ToolResult,
     ToolUse,
+    TurnRole,
 )
 from router.translation.tools import NAME
 from telemetry.wire.chat import read_chat_answer

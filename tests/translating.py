@@ -24,13 +24,13 @@ from router.translation.prompt import (
     Part,
     Prompt,
     Reasoning,
-    TurnRole,
     Schema,
     Talk,
     Text,
     ToolChoice,
     ToolResult,
     ToolUse,
+    TurnRole,
     Written,
 )
 

@@ -29,7 +29,7 @@ from router.endpoints.catalog import Catalog, speakers
 from router.endpoints.entries import Dialect
 from router.policy.roles import find_role
 from router.policy.route import first_permitted, incumbents_of, rivals_of
-from router.policy.standing import PolicyTable, Standing, choose_strategy, is_apart
+from router.policy.standing import AppStanding, PolicyTable, choose_strategy, is_apart
 
 NO_SIGNAL = "no quality signal"
 SPENT = "allowance spent"
@@ -87,7 +87,7 @@ def is_current(review_key: ReviewKey, configuration: Configuration) -> bool:
     return review_key.incumbent in incumbents_of(standing)
 
 
-def standing_of(review_key: ReviewKey, configuration: Configuration) -> Standing | None:
+def standing_of(review_key: ReviewKey, configuration: Configuration) -> AppStanding | None:
     """Return what stands for calls of a key; None where no call can be of it any more."""
     app = configuration.apps.get(review_key.app)
     strategy = configuration.strategies.get(review_key.strategy)
@@ -282,7 +282,7 @@ def rows_of(choices: Choices, configuration: Configuration) -> list[dict[str, An
     return out
 
 
-def host_of(standing: Standing, catalog: Catalog, group: int) -> str:
+def host_of(standing: AppStanding, catalog: Catalog, group: int) -> str:
     """Return the id of a group's first host that is permitted, by which the group is named."""
     return first_permitted(
         standing, [catalog.endpoints[arm] for arm in catalog.group_members[group]]
@@ -302,7 +302,7 @@ def _available(
     return hosts, groups
 
 
-def _standing(review_key: ReviewKey, configuration: Configuration) -> Standing:
+def _standing(review_key: ReviewKey, configuration: Configuration) -> AppStanding:
     standing = standing_of(review_key, configuration)
     assert standing is not None  # keys that no call can be of are left out before
     return standing

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from router.commands.console import BAD_INPUT, fail, print_json, say
-from router.config.entries import DEFAULT_APP
 from router.config.file import read
 from router.config.key_lines import LEAST_DIGITS, KeyLine, find_keys, line_of_app
-from router.config.keys import hashed, make_key, short_id
+from router.config.keys import DEFAULT_APP, hashed, make_key, short_id
 from router.config.named import did_you_mean
 from router.config.places import find_file
 from router.config.tree import Tree, parse_yaml

@@ -7,8 +7,13 @@
 - `places`: where file and state lie
 - `keys`: keys of callers, made and named
 - `key_lines`: where they stand in the file
+- `exclusions`: why an endpoint may not serve a call, a closed list
+- `rules`: what each level of the policy says, and how that merges
+- `policies`: the same as it is written
 - `process`: how the process itself runs: address, limits, state directory, store
 - `entries`: strategies, apps and tasks as they are written, and the whole file
+- `named`: names of entries that others mention
+- `policy_checks`: what the levels of the policy mention that there is not
 - `standing`: which endpoints may ever serve an app
 - `claims`: which provider takes what no endpoint lists
 - `checks`: what one entry says of another

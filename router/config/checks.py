@@ -8,7 +8,6 @@ from contextlib import suppress
 
 from router.config.claims import check_claims
 from router.config.entries import (
-    DEFAULT_APP,
     GENERAL,
     NO_INCUMBENT,
     AppEntry,
@@ -17,7 +16,7 @@ from router.config.entries import (
     UserEntry,
     is_reserved,
 )
-from router.config.keys import HeldKeyEntry, digest_of, plain_key, short_id
+from router.config.keys import DEFAULT_APP, HeldKeyEntry, digest_of, plain_key, short_id
 from router.config.lines import shown
 from router.config.masking import HIDDEN, NO_KEY_HERE, Place, is_name_of_variable, masked
 from router.config.named import check_name

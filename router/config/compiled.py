@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 from bandit import orders
 from bandit.utility import BALANCED, Objective, Order
 from router.config.entries import (
-    DEFAULT_APP,
     NO_INCUMBENT,
     AppEntry,
     File,
@@ -20,10 +19,10 @@ from router.config.entries import (
     TaskEntry,
 )
 from router.config.file import parse, read
-from router.config.keys import HeldKeyEntry, digest_of
+from router.config.keys import DEFAULT_APP, HeldKeyEntry, digest_of
 from router.config.policies import ConstraintsEntry, RoleEntry, compile_rules
 from router.config.process import ArchiveEntry, ServerEntry, StoreEntry
-from router.config.rules import Rules, strictest
+from router.config.rules import PolicyRules, strictest
 from router.endpoints.auth import AuthEntry
 from router.endpoints.catalog import Catalog, Endpoint
 from router.endpoints.compiling import compile_catalog
@@ -50,7 +49,7 @@ class Strategy:
     incumbent: Endpoint | str | None  # an endpoint, `none`, or None: the first that is permitted
     release_every_s: float
     timeouts: TimeoutsEntry
-    rules: Rules
+    rules: PolicyRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ class Role:
     digest: int
     entry: RoleEntry
     incumbent: Endpoint | str | None
-    rules: Rules
+    rules: PolicyRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ class App:
     entry: AppEntry
     digest: int
     incumbent: Endpoint | str | None  # `none`, an endpoint, or None: as the strategy says
-    rules: Rules
+    rules: PolicyRules
     outlook: int  # whose labels it goes by: 0 those that are shared, else its own
     categories: dict[str, int]  # by task the digest under which its calls are booked
 
@@ -121,14 +120,14 @@ class Configuration:
     archive: ArchiveEntry
     classes: DataClasses
     catalog: Catalog
-    organisation: Rules
+    organisation: PolicyRules
     tasks: dict[str, TaskEntry]
-    task_rules: dict[str, Rules]
+    task_rules: dict[str, PolicyRules]
     task_index: dict[str, int]
     roles: dict[str, Role]
     strategies: dict[str, Strategy]
-    users: dict[str, Rules]
-    strictest_user: Rules  # the hard constraints of all users together
+    users: dict[str, PolicyRules]
+    strictest_user: PolicyRules  # the hard constraints of all users together
     apps: dict[str, App]
     callers_keys: dict[bytes, KeyHolder]  # by the digest of a key
     admin_key: bytes | None  # its digest
@@ -215,7 +214,7 @@ def compile_entries(
     )
     places = entries.known_places
 
-    def rules_of(entry: ConstraintsEntry) -> Rules:
+    def rules_of(entry: ConstraintsEntry) -> PolicyRules:
         return compile_rules(entry, places, classes)
 
     strategies = {

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from router.config.keys import CallersKey
+from router.config.keys import DEFAULT_APP, CallersKey
 from router.config.policies import (
     ConstraintsEntry,
     KnownPlaces,
@@ -155,7 +155,6 @@ class TaskEntry(PreferencesEntry):
     match: MatchEntry | None = None
 
 
-DEFAULT_APP = "default"
 BUILT_IN_STRATEGY = "balanced"
 """Of calls for which nobody says one."""
 

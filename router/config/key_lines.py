@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from router.config.entries import DEFAULT_APP
-from router.config.keys import HASHED, is_hashed, short_id
+from router.config.keys import DEFAULT_APP, HASHED, is_hashed, short_id
 from router.config.lines import shown, spot_of
 from router.config.masking import HIDDEN, Place, is_name_of_variable, masked
 from router.config.tree import Tree

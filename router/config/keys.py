@@ -18,6 +18,8 @@ from router.config.masking import NO_CALLERS_KEY_HERE
 from router.endpoints.auth import AuthEntry
 from router.endpoints.entry import Entry, Name
 
+DEFAULT_APP = "default"
+"""To which calls belong that come without a key, and keys of users that name no app."""
 HASHED = "sha256:"
 N_BYTES = 24
 MADE_HERE = re.compile(rf"pm-[0-9a-f]{{{2 * N_BYTES}}}".encode())

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import Discriminator, Field, Tag
 
-from router.config.rules import Rules
+from router.config.rules import PolicyRules
 from router.endpoints.capabilities import Capability, Needs
 from router.endpoints.data_classes import DataClasses
 from router.endpoints.entry import Entry, Name, list_or_map
@@ -113,14 +113,16 @@ class KnownPlaces:
         return frozenset().union(*map(self.meant_by, patterns))
 
 
-def compile_rules(entry: ConstraintsEntry, places: KnownPlaces, classes: DataClasses) -> Rules:
+def compile_rules(
+    entry: ConstraintsEntry, places: KnownPlaces, classes: DataClasses
+) -> PolicyRules:
     """Return what an entry says; names that are not known say nothing, and were refused before."""
     endpoints = entry.endpoints
     if isinstance(endpoints, list):
         endpoints = EndpointsEntry(allow=endpoints or None)
     allow = endpoints.allow if endpoints else None
     prefers = entry.prefer if isinstance(entry, PreferencesEntry) else ()
-    return Rules(
+    return PolicyRules(
         data_class=classes.by_name.get(entry.data_class or ""),
         regions=_set(entry.regions),
         jurisdictions=_set(entry.jurisdictions),

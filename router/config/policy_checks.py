@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from router.config.entries import DEFAULT_APP, GENERAL, File, ObjectiveKind
-from router.config.keys import HeldKeyEntry
+from router.config.entries import GENERAL, File, ObjectiveKind
+from router.config.keys import DEFAULT_APP, HeldKeyEntry
 from router.config.masking import Place
 from router.config.named import check_name
 from router.config.policies import ConstraintsEntry, EndpointsEntry, PreferencesEntry

@@ -32,7 +32,7 @@ class Level(StrEnum):
     BUILT_IN = "built_in"
 
 
-class Rules(Struct, frozen=True, kw_only=True):
+class PolicyRules(Struct, frozen=True, kw_only=True):
     """What one level says, or all of them together; None, no bit and False say nothing."""
 
     # Hard: of two values both hold.
@@ -66,12 +66,12 @@ class TraceStep(Struct, frozen=True):
     value: Any
 
 
-class Policy(Struct, frozen=True):
+class MergedPolicy(Struct, frozen=True):
     """Merged rules, and who set them."""
 
-    rules: Rules
-    parts: tuple[tuple[Level, Rules], ...]
-    places: Rules  # what of them decides where calls may go
+    rules: PolicyRules
+    parts: tuple[tuple[Level, PolicyRules], ...]
+    places: PolicyRules  # what of them decides where calls may go
 
     @property
     def trace(self) -> tuple[TraceStep, ...]:
@@ -90,10 +90,10 @@ class Policy(Struct, frozen=True):
         return self.rules.data_class
 
 
-NOTHING = Rules()
+NOTHING = PolicyRules()
 
 
-def merge(parts: Sequence[tuple[Level, Rules]]) -> Policy:
+def merge(parts: Sequence[tuple[Level, PolicyRules]]) -> MergedPolicy:
     """Return what several levels say together, given with the nearest to the call first."""
     merged: dict[str, Any] = {}
     for name, default in _DEFAULTS.items():
@@ -104,40 +104,40 @@ def merge(parts: Sequence[tuple[Level, Rules]]) -> Policy:
                 value = said if value == default else _OPERATORS[name](value, said)
         if value != default:
             merged[name] = value
-    rules = Rules(**merged)
+    rules = PolicyRules(**merged)
     said = tuple(part for part in parts if part[1] != NOTHING)
-    return Policy(rules, said, of_places(rules))
+    return MergedPolicy(rules, said, of_places(rules))
 
 
-def says(rules: Rules, field: str) -> bool:
+def says(rules: PolicyRules, field: str) -> bool:
     """Return whether rules say something of a field."""
     return bool(getattr(rules, field) != _DEFAULTS[field])
 
 
-def loosened(before: Rules, after: Rules) -> list[str]:
+def loosened(before: PolicyRules, after: PolicyRules) -> list[str]:
     """Return the names of the hard fields in which other rules permit something more."""
     return [name for name in HARD if says(before, name) and _is_looser(before, after, name)]
 
 
-def of_places(rules: Rules) -> Rules:
+def of_places(rules: PolicyRules) -> PolicyRules:
     """Return what of rules decides where calls may go: equal for calls that may go alike."""
     return structs.replace(rules, **{name: _DEFAULTS[name] for name in _OF_CALLS})
 
 
-def strictest(rules: Iterable[Rules]) -> Rules:
+def strictest(rules: Iterable[PolicyRules]) -> PolicyRules:
     """Return the hard constraints of all of these together."""
     merged = merge([(Level.USER, one) for one in rules]).rules
     return structs.replace(merged, **{name: _DEFAULTS[name] for name in PREFERENCES})
 
 
-def _is_looser(before: Rules, after: Rules, name: str) -> bool:
+def _is_looser(before: PolicyRules, after: PolicyRules, name: str) -> bool:
     if not says(after, name):
         return True
     both = _OPERATORS[name](getattr(before, name), getattr(after, name))
     return bool(both != getattr(after, name))
 
 
-def why_forbidden(rules: Rules, place: Whereabouts, at_s: float) -> Exclusion | None:
+def why_forbidden(rules: PolicyRules, place: Whereabouts, at_s: float) -> Exclusion | None:
     """Return why rules forbid a place at a moment, in epoch seconds; None where they do not."""
     if place.name in rules.deny or (rules.allow is not None and place.name not in rules.allow):
         return Exclusion.NOT_ALLOWED
@@ -177,7 +177,7 @@ def _first(a: Any, b: Any) -> Any:
     return a
 
 
-_DEFAULTS: dict[str, Any] = {name: getattr(NOTHING, name) for name in Rules.__struct_fields__}
+_DEFAULTS: dict[str, Any] = {name: getattr(NOTHING, name) for name in PolicyRules.__struct_fields__}
 PREFERENCES = ("strategy", "incumbent", "prefer")
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "data_class": DataClass.tightened,

@@ -11,7 +11,7 @@ from router.config.entries import BUILT_IN_STRATEGY, GENERAL, AppEntry, File, Mo
 from router.config.exclusions import Exclusion
 from router.config.masking import Place
 from router.config.policies import ConstraintsEntry, compile_rules
-from router.config.rules import Level, Rules, merge, why_forbidden
+from router.config.rules import Level, PolicyRules, merge, why_forbidden
 from router.endpoints.compiling import place_of
 from router.endpoints.data_classes import DataClasses, problem_of_classes
 from router.endpoints.entries import ModelEntry, ProviderEntry
@@ -115,7 +115,7 @@ class _Checker:
                 hint = f"the app's own constraints forbid it: {forbidden[endpoint]}"
                 yield ("apps", combination.app, field), endpoint, hint
 
-    def _parts(self, combination: Combination) -> Iterator[tuple[Level, Rules]]:
+    def _parts(self, combination: Combination) -> Iterator[tuple[Level, PolicyRules]]:
         entries = self._entries
         role = entries.roles.get(combination.role or "")
         strategy = entries.all_strategies.get(combination.strategy)
@@ -131,7 +131,8 @@ class _Checker:
         for level, entry in said:
             if entry is not None:
                 yield level, compile_rules(entry, self._known, self._classes)
-        yield Level.BUILT_IN, Rules(data_class=self._classes.usual)
+        if not (entries.all_apps[combination.app].data_class or entries.organisation.data_class):
+            yield Level.BUILT_IN, PolicyRules(data_class=self._classes.usual)
 
     def _strategy(self, app: AppEntry, task: str, role: str | None) -> str:
         entries = self._entries
@@ -152,7 +153,7 @@ class _Checker:
         return place_of(endpoint, provider, model, self._classes)
 
 
-def explained(why: Exclusion, rules: Rules, place: Whereabouts) -> str:
+def explained(why: Exclusion, rules: PolicyRules, place: Whereabouts) -> str:
     """Return why a place is forbidden, with what the rules want and what it says of itself."""
     terms = place.terms
     said: dict[Exclusion, tuple[str, object, object]] = {

@@ -12,5 +12,6 @@
 - `planner`: the plan, without any I/O
 - `context`: what is settled before a draw
 - `stand_ins`: who serves a unit while the endpoint that it drew is out
+- `preview`: what would be decided, as JSON
 - `decide`: from a request to a decision
 """

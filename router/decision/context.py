@@ -13,7 +13,7 @@ from router.beliefs.choices import Choices, host_of
 from router.beliefs.kept import ReviewKey
 from router.config.compiled import Configuration, Role, Strategy
 from router.config.entries import GENERAL
-from router.config.rules import Policy
+from router.config.rules import MergedPolicy
 from router.decision.units import Unit
 from router.dialects.request import CallRequest, Structure
 from router.endpoints.capabilities import Needs
@@ -25,7 +25,7 @@ from router.policy.constraints import Demand, Eligibility
 from router.policy.hints import Hints
 from router.policy.roles import CallersRole, find_role
 from router.policy.route import ModelField, Route, find_route, parse_model
-from router.policy.standing import ChosenStrategy, PolicyTable, Standing, choose_strategy
+from router.policy.standing import AppStanding, ChosenStrategy, PolicyTable, choose_strategy
 from router.policy.tasks import Task, categorize
 from router.translation.translations import Translations
 from telemetry.numbers import brief
@@ -54,8 +54,8 @@ class CallContext(Struct, frozen=True):
     caller: Caller
     hints: Hints
     task: Task
-    standing: Standing
-    policy: Policy  # all that holds for this call
+    standing: AppStanding
+    policy: MergedPolicy  # all that holds for this call
     task_index: int  # in the configuration's order, by which laws and notes are kept
     category: int  # of the beliefs: the task by the labels that the app goes by
     strategy: Strategy
@@ -72,7 +72,7 @@ class CallContext(Struct, frozen=True):
     at: Moment
 
 
-class Asked(Struct, frozen=True):
+class AskedModel(Struct, frozen=True):
     """What a call's `model` field asks for, and in which role."""
 
     target: ModelField
@@ -94,10 +94,10 @@ class Routings:
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
-        self._asked: dict[tuple[object, ...], Asked] = {}
+        self._asked: dict[tuple[object, ...], AskedModel] = {}
         self._known: dict[tuple[object, ...], Routing] = {}
 
-    def asked(self, model: str, named: str | None, caller: Caller) -> Asked:
+    def asked(self, model: str, named: str | None, caller: Caller) -> AskedModel:
         """Return what a `model` field asks for, in the role that it or a hint names.
 
         Raises:
@@ -109,11 +109,11 @@ class Routings:
             target = parse_model(model)
             role = target.role if named is None else named
             found = find_role(self._configuration, model, role, caller.holder)
-            known = Asked(target, found)
+            known = AskedModel(target, found)
             _remember(self._asked, key, known)
         return known
 
-    def of(self, asked: Asked, standing: Standing, dialect: Dialect) -> Routing:
+    def of(self, asked: AskedModel, standing: AppStanding, dialect: Dialect) -> Routing:
         """Return how calls are routed that ask for a model."""
         key = (asked.target.name, asked.role.by_model, standing, dialect)
         known = self._known.get(key)
@@ -122,7 +122,7 @@ class Routings:
             _remember(self._known, key, known)
         return known
 
-    def _work_out(self, asked: Asked, standing: Standing, dialect: Dialect) -> Routing:
+    def _work_out(self, asked: AskedModel, standing: AppStanding, dialect: Dialect) -> Routing:
         target = asked.target
         within, beyond, off = (
             find_route(
@@ -149,7 +149,7 @@ class Routings:
         return Routing(within, beyond, off, draw_key, choices)
 
 
-def _preferred(standing: Standing, incumbent: Endpoint | None) -> frozenset[int] | None:
+def _preferred(standing: AppStanding, incumbent: Endpoint | None) -> frozenset[int] | None:
     """Return whom calls are drawn from, where some are preferred; the incumbent always is one."""
     if standing.wanted == standing.permitted:
         return None
@@ -157,7 +157,7 @@ def _preferred(standing: Standing, incumbent: Endpoint | None) -> frozenset[int]
     return frozenset(endpoint.index for endpoint in (*standing.wanted, *firsts))
 
 
-def review_key_of(standing: Standing, model: str, incumbent: str) -> ReviewKey:
+def review_key_of(standing: AppStanding, model: str, incumbent: str) -> ReviewKey:
     """Return whose choices calls of a standing follow."""
     return ReviewKey(
         standing.app.name,
@@ -176,7 +176,7 @@ def _remember(known: dict[tuple[object, ...], T], key: tuple[object, ...], value
 
 
 def strategy_of(
-    configuration: Configuration, asked: Asked, caller: Caller, hints: Hints, task: str
+    configuration: Configuration, asked: AskedModel, caller: Caller, hints: Hints, task: str
 ) -> ChosenStrategy:
     """Return the strategy of a call, and who set it.
 
@@ -190,7 +190,7 @@ def strategy_of(
     )
 
 
-def require_tools(policy: Policy, request: CallRequest) -> None:
+def require_tools(policy: MergedPolicy, request: CallRequest) -> None:
     """Refuse a call that offers a tool which the rules do not name.
 
     Raises:
@@ -218,7 +218,7 @@ def with_law_in_force(route: Route, choices: Choices | None, task: int, beliefs:
     return route
 
 
-def _taken_apart(standing: Standing, dialect: Dialect) -> str:
+def _taken_apart(standing: AppStanding, dialect: Dialect) -> str:
     """Return a dialect's name where other endpoints take it than take chats; else nothing."""
     takers = ({e.index for e in standing.permitted if e.takes(d)} for d in (dialect, Dialect.CHAT))
     own, chat = takers
@@ -239,13 +239,13 @@ def why(context: CallContext) -> str:
     return context.choices.notes[context.task_index] if context.choices else "nothing known yet"
 
 
-def _why_held(policy: Policy) -> str:
+def _why_held(policy: MergedPolicy) -> str:
     if policy.data_class.is_sensitive:
         return "sensitive data"
     return "high stakes" if policy.rules.high_stakes else "asked not to explore"
 
 
-def may_explore(policy: Policy) -> bool:
+def may_explore(policy: MergedPolicy) -> bool:
     """Return whether a call may be given to somebody to be tried."""
     rules = policy.rules
     return not (rules.no_exploring or rules.high_stakes or policy.data_class.is_sensitive)
@@ -279,7 +279,7 @@ class Unrouted(Struct, frozen=True):
     """What holds for a call that is passed on as it is."""
 
     task: str
-    policy: Policy
+    policy: MergedPolicy
 
 
 def policy_of_unrouted(
@@ -308,7 +308,7 @@ def policy_of_unrouted(
 def demand_of(
     caller: Caller,
     request: CallRequest,
-    policy: Policy,
+    policy: MergedPolicy,
     translations: Translations,
     *,
     lacking: int,

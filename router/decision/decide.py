@@ -22,7 +22,6 @@ from router.decision.context import (
     Moment,
     Routing,
     Routings,
-    choice_of,
     demand_of,
     may_explore,
     require_tools,
@@ -33,6 +32,7 @@ from router.decision.context import (
 from router.decision.draws import Draws
 from router.decision.nonces import Nonces
 from router.decision.planner import Plan
+from router.decision.preview import Foreseen, told_of
 from router.decision.shared_draws import StoredDraw
 from router.decision.stored_ids import StoredIds
 from router.decision.units import Unit, conversation, uniforms, unit_of
@@ -46,7 +46,6 @@ from router.policy.constraints import Filter
 from router.policy.hints import Headers, read_hints
 from router.policy.route import Route, route_to
 from router.policy.standing import PolicyTable
-from router.policy.telling import told
 from router.translation.translations import Translations
 from telemetry.secret import DrawsSecret
 
@@ -293,8 +292,6 @@ class Decider:
         Raises:
             NoCandidates: no endpoint may serve it.
         """
-        catalog = context.beliefs.configuration.catalog
-        route = context.route
         plan = fresh = self._plan(context)
         now = context.at.epoch_s
         held = self.draws.get(context.unit.key, now=now) if context.unit.key else None
@@ -302,34 +299,8 @@ class Decider:
         if held is not None and standing is not None:
             held, standing, stands_in_for = self._in_force(context, held, standing)
             plan = self._follow(context, held, standing)
-        drawn = plan.drawn
-        return {
-            "endpoint": drawn.id,
-            "model": drawn.upstream_model,
-            "task": context.task.name,
-            "warning": context.task.warning,
-            "strategy": context.strategy.name,
-            "app": context.caller.app.name,
-            "role": context.standing.role_name or None,
-            "mode": context.caller.app.entry.mode.value,
-            "routed": route.routed,
-            "off": self.keeper.off,
-            "learning_mode": route.law is not None and route.law.incumbent is None,
-            "incumbent": route.first.id if route.first else None,
-            "propensity": plan.propensity,
-            "step": plan.step,
-            "follows_stored_draw": standing is not None,
-            "stands_in_for": stands_in_for.id if stands_in_for else None,
-            "propensities": fresh.shares(),
-            **choice_of(context),
-            "then": [e.id for e in plan.then()],
-            "exclusions": context.eligibility.exclusions(catalog),
-            "policy": told(context.policy),
-            "translated": context.translations.told_of(drawn),
-            "left_out": context.translations.left_out(drawn),
-            "posterior_version": context.beliefs.version,
-            "fallback": route.fallback.value,
-        }
+        shown = Foreseen(plan, fresh, standing is not None, stands_in_for)
+        return told_of(context, shown, off=self.keeper.off)
 
     def _in_force(
         self, context: CallContext, held: StoredDraw, endpoint: Endpoint

@@ -17,7 +17,7 @@ import httpx
 from msgspec import Struct
 
 from router.beliefs.names import Names
-from router.config.rules import Policy, why_forbidden
+from router.config.rules import MergedPolicy, why_forbidden
 from router.dialects.errors import error_event
 from router.dialects.opaque import is_repeatable
 from router.dispatch.attempt import AttemptFailed
@@ -56,7 +56,7 @@ class Passed(Struct, frozen=True):
     body: bytes | BodyInPieces
     model: str  # empty where its body names none
     task: str
-    policy: Policy
+    policy: MergedPolicy
     reference: str | None
     on_ids: Callable[[str | None, str | None], None] | None = None
     """Hears the ids of the answer and of its container before the client does."""

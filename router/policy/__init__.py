@@ -3,7 +3,10 @@
 - `callers`: whose call it is, and which credential may travel on
 - `hints`: what a caller says beside the request itself
 - `tasks`: what kind of call it is
+- `roles`: in which role it comes
+- `standing`: what holds for an app, role, task and strategy, whatever a call asks
 - `route`: how it is routed
 - `makers`: who made what lies at a provider, and who serves what goes on from it
 - `constraints`: which endpoints may not serve it, and why
+- `telling`: merged rules as JSON
 """

@@ -16,8 +16,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from router.config.compiled import App, Configuration, KeyHolder
-from router.config.entries import DEFAULT_APP
-from router.config.keys import MADE_HERE, digest_of_secret
+from router.config.keys import DEFAULT_APP, MADE_HERE, digest_of_secret
 from router.config.process import LOOPBACK
 from router.errors import RequestRejected
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from router.config.compiled import Configuration
 from router.config.exclusions import Exclusion
-from router.config.rules import Rules, why_forbidden
+from router.config.rules import PolicyRules, why_forbidden
 from router.endpoints.capabilities import Capability, Needs
 from router.endpoints.catalog import Catalog, Endpoint
 from router.endpoints.entries import Dialect
@@ -36,7 +36,7 @@ class Demand(Struct, frozen=True, kw_only=True):
 
     dialect: Dialect
     needs: int  # bits of Needs
-    rules: Rules  # what of the policy decides where it may go
+    rules: PolicyRules  # what of the policy decides where it may go
     has_credential: bool
     text_bytes: int
     max_tokens: int | None

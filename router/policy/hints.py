@@ -8,7 +8,7 @@ from hashlib import blake2b
 
 from msgspec import Struct
 
-from router.config.rules import NOTHING, Rules
+from router.config.rules import NOTHING, PolicyRules
 from router.dialects.request import Declared
 from router.endpoints.data_classes import DataClass, DataClasses
 from router.errors import RequestRejected
@@ -38,12 +38,12 @@ class Hints(Struct, frozen=True):
     max_latency_ms: float | None
     dry_run: bool
 
-    def rules(self) -> Rules:
+    def rules(self) -> PolicyRules:
         """Return what of them only tightens."""
         said = (self.data_class, self.max_cost_usd, self.max_latency_ms)
         if self.explore and said == (None, None, None):
             return NOTHING  # most often
-        return Rules(
+        return PolicyRules(
             data_class=self.data_class,
             cost_usd=self.max_cost_usd,
             latency_ms=self.max_latency_ms,

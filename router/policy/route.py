@@ -16,7 +16,7 @@ from router.config.entries import AUTO, CLAUDE_AUTO, CLAUDE_ROLE, ROLE, Fallback
 from router.endpoints.catalog import Catalog, Endpoint, speakers
 from router.endpoints.entries import Dialect
 from router.errors import RequestRejected
-from router.policy.standing import Standing
+from router.policy.standing import AppStanding
 from telemetry.numbers import brief, clipped
 
 CHALLENGED = tuple(dialect for dialect in Dialect if dialect is not Dialect.EMBEDDINGS)
@@ -139,7 +139,7 @@ def require_spoken(model: str, dialect: Dialect, catalog: Catalog) -> None:
 
 def find_route(
     target: ModelField,
-    standing: Standing,
+    standing: AppStanding,
     catalog: Catalog,
     *,
     dialect: Dialect,
@@ -195,7 +195,7 @@ def find_route(
 
 
 def _vectors(
-    target: ModelField, standing: Standing, catalog: Catalog, *, draws: bool
+    target: ModelField, standing: AppStanding, catalog: Catalog, *, draws: bool
 ) -> Route | None:
     """Return how a call for vectors is routed: over hosts of one model, for good.
 
@@ -231,7 +231,7 @@ def _vectors(
 
 
 def _sound_host(
-    standing: Standing, first: Endpoint, listed: Sequence[Endpoint], catalog: Catalog
+    standing: AppStanding, first: Endpoint, listed: Sequence[Endpoint], catalog: Catalog
 ) -> Endpoint:
     """Return whose group a call that names its model is drawn from.
 
@@ -249,7 +249,7 @@ def route_to(strategy: Strategy, endpoint: Endpoint) -> Route:
     return structs.replace(route, goes_on=True)
 
 
-def incumbent_of(standing: Standing, dialect: Dialect = Dialect.CHAT) -> Endpoint | None:
+def incumbent_of(standing: AppStanding, dialect: Dialect = Dialect.CHAT) -> Endpoint | None:
     """Return who serves `auto` until another is shown better; None in learning mode.
 
     The one that is named, else the first listed; in either case one that the standing constraints
@@ -269,7 +269,7 @@ def incumbent_of(standing: Standing, dialect: Dialect = Dialect.CHAT) -> Endpoin
     return next(iter(speakers(candidates, dialect)), first)
 
 
-def incumbents_of(standing: Standing) -> list[str]:
+def incumbents_of(standing: AppStanding) -> list[str]:
     """Return the incumbents of `auto`: one of all dialects, unless it does not speak each.
 
     Of dialects that nobody speaks there is none, and vectors have none that is challenged.
@@ -279,7 +279,7 @@ def incumbents_of(standing: Standing) -> list[str]:
     return list(dict.fromkeys(one.id for one in found if one is not None))
 
 
-def rivals_of(standing: Standing, incumbent: Endpoint) -> list[Endpoint]:
+def rivals_of(standing: AppStanding, incumbent: Endpoint) -> list[Endpoint]:
     """Return who can serve what an incumbent does, among those permitted and preferred.
 
     Who makes nothing but vectors is no rival of who chats, whatever it costs.
@@ -290,7 +290,7 @@ def rivals_of(standing: Standing, incumbent: Endpoint) -> list[Endpoint]:
     return [endpoint for endpoint in rivals if any(endpoint.takes(d) for d in served)]
 
 
-def first_permitted(standing: Standing, listed: Sequence[Endpoint]) -> Endpoint:
+def first_permitted(standing: AppStanding, listed: Sequence[Endpoint]) -> Endpoint:
     """Return the first endpoint that the standing constraints permit; else the first."""
     return next((e for e in listed if e in standing.permitted), listed[0])
 

@@ -12,7 +12,16 @@ from msgspec import Struct
 
 from router.config.compiled import App, Configuration, KeyHolder, Role, Strategy
 from router.config.entries import BUILT_IN_STRATEGY, GENERAL, Users
-from router.config.rules import NOTHING, Level, Policy, Rules, merge, of_places, why_forbidden
+from router.config.rules import (
+    NOTHING,
+    Level,
+    MergedPolicy,
+    PolicyRules,
+    merge,
+    of_places,
+    says,
+    why_forbidden,
+)
 from router.endpoints.catalog import Endpoint
 from router.errors import RequestRejected
 from telemetry.numbers import brief
@@ -23,14 +32,14 @@ ALWAYS = -math.inf
 """Before any agreement ended: what ends by date changes nobody's incumbent."""
 
 
-class Standing(Struct, frozen=True, eq=False):
+class AppStanding(Struct, frozen=True, eq=False):
     """What holds for calls of an app in a role, of a task, under a strategy."""
 
     app: App
     role: Role | None
     task: str
     strategy: Strategy
-    policy: Policy
+    policy: MergedPolicy
     permitted: tuple[Endpoint, ...]  # by hard constraints, as listed
     wanted: tuple[Endpoint, ...]  # of those with the capabilities preferred; all, where none has
     named: Endpoint | str | None  # the incumbent that is named, or `none`
@@ -54,10 +63,10 @@ class PolicyTable:
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
-        self._known: dict[tuple[str, str, str, str], Standing] = {}
-        self._policies: dict[tuple[object, ...], Policy] = {}
+        self._known: dict[tuple[str, str, str, str], AppStanding] = {}
+        self._policies: dict[tuple[object, ...], MergedPolicy] = {}
 
-    def of(self, app: App, role: Role | None, task: str, strategy: Strategy) -> Standing:
+    def of(self, app: App, role: Role | None, task: str, strategy: Strategy) -> AppStanding:
         """Return what stands for an app in a role, of a task, under a strategy."""
         key = (app.name, role.name if role else "", task, strategy.name)
         known = self._known.get(key)
@@ -65,7 +74,7 @@ class PolicyTable:
             known = self._known[key] = self._work_out(app, role, task, strategy)
         return known
 
-    def usual(self, app: App) -> Standing:
+    def usual(self, app: App) -> AppStanding:
         """Return what stands for calls of an app that say nothing else."""
         task = app.entry.task or GENERAL
         chosen = choose_strategy(self._configuration, app, None, task)
@@ -73,13 +82,13 @@ class PolicyTable:
 
     def policy(
         self,
-        standing: Standing,
-        request: Rules,
+        standing: AppStanding,
+        request: PolicyRules,
         *,
-        session: Rules = NOTHING,
+        session: PolicyRules = NOTHING,
         holder: KeyHolder | None = None,
         user: str | None = None,
-    ) -> Policy:
+    ) -> MergedPolicy:
         """Return all that holds for one call.
 
         Args:
@@ -94,7 +103,7 @@ class PolicyTable:
                 self._policies.clear()
             levels = [(Level.REQUEST, request), (Level.SESSION, session)]
             if holder is not None and holder.data_class is not None:
-                levels.append((Level.KEY, Rules(data_class=holder.data_class)))
+                levels.append((Level.KEY, PolicyRules(data_class=holder.data_class)))
             levels += standing.policy.parts
             levels += [(Level.USER, one) for one in self._users(standing.app, holder, user)]
             known = self._policies[key] = merge(sorted(levels, key=lambda one: ORDER[one[0]]))
@@ -103,7 +112,7 @@ class PolicyTable:
     def _is_known(self, user: str | None) -> bool:
         return user in self._configuration.users
 
-    def _users(self, app: App, holder: KeyHolder | None, user: str | None) -> Iterator[Rules]:
+    def _users(self, app: App, holder: KeyHolder | None, user: str | None) -> Iterator[PolicyRules]:
         users = self._configuration.users
         own = holder.user if holder is not None else None
         for name in dict.fromkeys((own, user)):
@@ -113,7 +122,7 @@ class PolicyTable:
         if app.entry.users is Users.REQUIRED and not is_said:
             yield self._configuration.strictest_user
 
-    def _work_out(self, app: App, role: Role | None, task: str, strategy: Strategy) -> Standing:
+    def _work_out(self, app: App, role: Role | None, task: str, strategy: Strategy) -> AppStanding:
         configuration = self._configuration
         own = rules_of_task(configuration, task)
         parts = [
@@ -122,8 +131,10 @@ class PolicyTable:
             (Level.APP, app.rules),
             (Level.ORGANISATION, configuration.organisation),
             (Level.STRATEGY, strategy.rules),
-            (Level.BUILT_IN, Rules(data_class=configuration.classes.usual)),
         ]
+        # A task or role is named by callers: neither may lower what nobody else said.
+        if not (says(app.rules, "data_class") or says(configuration.organisation, "data_class")):
+            parts.append((Level.BUILT_IN, PolicyRules(data_class=configuration.classes.usual)))
         policy = merge(parts)
         endpoints = configuration.catalog.endpoints
         permitted = tuple(
@@ -133,7 +144,7 @@ class PolicyTable:
         wanted = tuple(e for e in permitted if not prefer & ~e.capabilities)
         named = role.incumbent if role is not None else None
         named = app.incumbent if named is None else named
-        return Standing(
+        return AppStanding(
             app,
             role,
             task,
@@ -155,7 +166,7 @@ def usual_strategy(configuration: Configuration) -> str:
 ORDER = {level: i for i, level in enumerate(Level)}
 
 
-def rules_of_task(configuration: Configuration, task: str) -> list[Rules]:
+def rules_of_task(configuration: Configuration, task: str) -> list[PolicyRules]:
     """Return what a task says, and then the one that it is part of."""
     names = [task, task.partition("/")[0]] if "/" in task else [task]
     return [configuration.task_rules[name] for name in names if name in configuration.task_rules]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from router.config.rules import Policy
+from router.config.rules import MergedPolicy
 from router.endpoints.data_classes import DataClass
 from router.policy.constraints import names_of
 
 BITS = ("require", "forbid", "prefer")
 
 
-def told(policy: Policy) -> dict[str, Any]:
+def told(policy: MergedPolicy) -> dict[str, Any]:
     """Return by field its value and, the nearest to the call first, what each level said of it."""
     out: dict[str, Any] = {}
     for step in policy.trace:

@@ -1,0 +1,58 @@
+"""What would be decided of a call, and why, as JSON: the answer of a dry run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from router.decision.context import CallContext, choice_of
+from router.decision.planner import Plan
+from router.endpoints.catalog import Endpoint
+from router.policy.telling import told
+
+
+class Foreseen(Struct, frozen=True):
+    """Who would serve a call now."""
+
+    plan: Plan
+    fresh: Plan  # what would be drawn, whatever the unit was given
+    follows: bool  # a stored draw
+    stands_in_for: Endpoint | None
+
+
+def told_of(context: CallContext, foreseen: Foreseen, *, off: bool) -> dict[str, Any]:
+    """Return what would be decided of a call.
+
+    Args:
+        off: routing is switched off for everybody.
+    """
+    catalog, route, plan = context.beliefs.configuration.catalog, context.route, foreseen.plan
+    drawn, instead_of = plan.drawn, foreseen.stands_in_for
+    return {
+        "endpoint": drawn.id,
+        "model": drawn.upstream_model,
+        "task": context.task.name,
+        "warning": context.task.warning,
+        "strategy": context.strategy.name,
+        "app": context.caller.app.name,
+        "role": context.standing.role_name or None,
+        "mode": context.caller.app.entry.mode.value,
+        "routed": route.routed,
+        "off": off,
+        "learning_mode": route.law is not None and route.law.incumbent is None,
+        "incumbent": route.first.id if route.first else None,
+        "propensity": plan.propensity,
+        "step": plan.step,
+        "follows_stored_draw": foreseen.follows,
+        "stands_in_for": instead_of.id if instead_of else None,
+        "propensities": foreseen.fresh.shares(),
+        **choice_of(context),
+        "then": [e.id for e in plan.then()],
+        "exclusions": context.eligibility.exclusions(catalog),
+        "policy": told(context.policy),
+        "translated": context.translations.told_of(drawn),
+        "left_out": context.translations.left_out(drawn),
+        "posterior_version": context.beliefs.version,
+        "fallback": route.fallback.value,
+    }
