@@ -11,6 +11,7 @@
 - `maintenance`: windows in which nobody is to be asked
 - `terms`: where an endpoint is, what becomes of data there, how it is paid
 - `capabilities`: what models can do, by name and as bits
+- `tool_types`: types of tools, who runs each, and what becomes of content
 - `droppable`: what an endpoint that translates may leave out though it means something
 - `entries`: models, providers and endpoints as they are written
 - `profile`: what a model can do where it is hosted
