@@ -2,10 +2,12 @@
 
 - `stream`: what streamed answers of any of them have in common
 - `stored`: what lies at a provider under an id
+- `fields`: the top level of a body, and what of it is for us
+- `tool_keeping`: what tools keep at a provider, or have passed on
+- `keeping`: the same of whole calls, and of paths that are passed on
 - `request`: what decision and policy see of any of them
 - `errors`: errors as clients read them
-- `fields`: the top level of a body, and what of it is for us
-- `ours`: what that says
+- `ours`: what a body says to us
 - `body`: what requests have in common
 - `stream_options`: the one field that is added
 - `thoughts`: what models thought, taken out of a conversation

@@ -22,6 +22,7 @@ from router.dialects.fields import (
     strip_hints,
     top_level,
 )
+from router.dialects.keeping import KeepingCall
 from router.dialects.ours import metadata_of, read_reference, read_router
 from router.dialects.request import BodyHints, Declared, Structure
 from router.dialects.stored import StoredId, StoredKind
@@ -59,7 +60,7 @@ class BodyFields(Protocol):
 F = TypeVar("F", bound=BodyFields)
 
 
-class NativeRequest:
+class NativeRequest(KeepingCall):
     """One request, read as far as anybody looks."""
 
     __slots__ = (
@@ -80,6 +81,7 @@ class NativeRequest:
     """Its answer says something that a label may be read off."""
 
     def __init__(self, body: bytes, read: BodyFields, hints: BodyHints | None, needs: int) -> None:
+        super().__init__()
         metadata = metadata_of(read.metadata)
         self.body = body  # as the client sent it
         self.model = read.model

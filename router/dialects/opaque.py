@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, structs
 
 from router.dialects.fields import (
     ROUTER_KEYS,
@@ -16,6 +16,7 @@ from router.dialects.fields import (
     strip_hints,
     top_level,
 )
+from router.dialects.keeping import Keeping, keeping_of, with_store_off
 from router.dialects.ours import metadata_of, read_reference, read_router
 from router.dialects.request import (
     NOTHING_DECLARED,
@@ -69,6 +70,16 @@ class OpaqueBody(Struct, frozen=True):
     kept: StoredKind | None = None  # what its answer may be there from then on, under its id
     batched: Sequence[str] = ()  # the model of each call in a batch
     references: Sequence[StoredId] = ()  # what lies there that it holds the names of only
+    keeping: Sequence[Keeping] = ()  # what it keeps there, or has passed on; its path aside
+
+    def kept_nowhere(self) -> OpaqueBody:
+        """Return it with what is kept by default alone forced off; what was asked for stays."""
+        found = tuple(one for one in self.keeping if one.asked)
+        if len(found) == len(self.keeping) or not isinstance(self.body, bytes):
+            return self
+        return structs.replace(
+            self, body=with_store_off(_as_utf8(self.body)), kept=None, keeping=found
+        )
 
 
 def as_opaque(request: CallRequest) -> OpaqueBody:
@@ -81,6 +92,7 @@ def as_opaque(request: CallRequest) -> OpaqueBody:
         request.continued,
         request.kept,
         references=request.references,
+        keeping=request.keeping,
     )
 
 
@@ -103,20 +115,21 @@ def take_hints(body: bytes, path: str = "") -> OpaqueBody:
     except RecursionError:
         raise RequestRejected("invalid_json", "the body is nested too deeply") from None
     except (msgspec.DecodeError, ValueError):
-        return OpaqueBody(body, kept=kept_at(path, {}))
+        return OpaqueBody(body, kept=kept_at(path, {}), keeping=keeping_of(path, None))
     model = _text(top.get("model")) or ""
     said = {name: _value(top.get(name)) for name in _Storing.__struct_fields__}
     continued, kept, named = continued_in(path, said), kept_at(path, said), references_in(path, top)
     batched = _batched(top.get("requests")) if path == BATCHES else ()
+    keeping = keeping_of(path, top)
     router, metadata = top.get("router"), metadata_of(top.get("metadata"))
     ours = any(name.startswith(ROUTER_KEYS) for name in metadata)
     if router is None and not ours:
-        return OpaqueBody(body, NOTHING_DECLARED, model, continued, kept, batched, named)
+        return OpaqueBody(body, NOTHING_DECLARED, model, continued, kept, batched, named, keeping)
     hints = read_router(router) or BodyHints()
     reference = read_reference(metadata)
     strip_hints(top, ours=ours)
     declared = Declared(hints, reference=reference)
-    return OpaqueBody(encoded(top), declared, model, continued, kept, batched, named)
+    return OpaqueBody(encoded(top), declared, model, continued, kept, batched, named, keeping)
 
 
 async def read_opaque(exchange: Exchange, *, limit: int) -> OpaqueBody:
@@ -128,10 +141,11 @@ async def read_opaque(exchange: Exchange, *, limit: int) -> OpaqueBody:
     reading = exchange.reading(limit=limit)
     if await reading.opens_object():
         return take_hints(await reading.whole(), exchange.path)
-    kept = kept_at(exchange.path, {})
+    kept, keeping = kept_at(exchange.path, {}), keeping_of(exchange.path, None)
     if reading.is_here:
-        return OpaqueBody(await reading.whole(), kept=kept)
-    return OpaqueBody(BodyInPieces(reading.pieces(), reading.length), kept=kept)
+        return OpaqueBody(await reading.whole(), kept=kept, keeping=keeping)
+    pieces = BodyInPieces(reading.pieces(), reading.length)
+    return OpaqueBody(pieces, kept=kept, keeping=keeping)
 
 
 def _batched(raw: Raw | None) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from router.dialects.keeping import Keeping
 from router.dialects.stored import StoredId, StoredKind
 from router.dialects.stream import AnswerStream
 from router.endpoints.catalog import Endpoint
@@ -78,6 +79,12 @@ class Outgoing(Protocol):
     def repeatable(self) -> bool:
         """Whether it stores nothing at the provider, so that it may go out twice."""
 
+    def keeping_at(self, endpoint: Endpoint) -> Sequence[Keeping]:
+        """Return what it keeps at an endpoint, or has passed on, beside being answered.
+
+        What the endpoint's own `params` ask for counts as asked.
+        """
+
     def fields(self, endpoint: Endpoint) -> dict[str, bytes]:
         """Return the top-level fields that an endpoint gets, as JSON, without what we add."""
 
@@ -118,6 +125,16 @@ class CallRequest(Outgoing, Protocol):
     @property
     def kept(self) -> StoredKind | None:
         """What its answer is at the provider from then on, under its id; None: it is not kept."""
+
+    @property
+    def keeping(self) -> Sequence[Keeping]:
+        """What it keeps at its provider, or has passed on, beside being answered."""
+
+    def kept_nowhere(self) -> CallRequest:
+        """Return it with what is kept by default alone forced off, and every other byte as it came.
+
+        What the caller asked for stays: look at `keeping`.
+        """
 
     @property
     def continued(self) -> StoredId | None:

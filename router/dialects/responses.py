@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, structs
 
 from router.dialects.body import (
     FORMAT_NEEDS,
@@ -24,6 +24,7 @@ from router.dialects.body import (
     texts_of,
     whole,
 )
+from router.dialects.keeping import with_store_off
 from router.dialects.request import BodyHints, Declared, Structure
 from router.dialects.responses_stream import ResponsesStream, response_as_stream
 from router.dialects.stored import StoredId, StoredKind, continued_of, references_of
@@ -100,6 +101,18 @@ class ResponsesRequest(NativeRequest):
         """What its answer is at the provider from then on: a response, unless it says otherwise."""
         is_kept = self._read.store is not False or bool(self._read.background)
         return StoredKind.RESPONSE if is_kept else None
+
+    def kept_nowhere(self) -> ResponsesRequest:
+        """Return it with `store: false` where it says nothing of that.
+
+        A call in the background stays as it is: it asks for what cannot be without.
+        """
+        if self._read.store is not None or self._read.background:
+            return self
+        body, read = with_store_off(self.body), structs.replace(self._read, store=False)
+        found = ResponsesRequest(body, read, self._items, self._hints)
+        found.left_out = self.left_out
+        return found
 
     @property
     def continued(self) -> StoredId | None:

@@ -13,6 +13,7 @@
 - `data_classes`: how sensitive what is sent may be
 - `places`: where a call may go, as rules see it
 - `capabilities`: what models can do, by name and as bits
+- `tool_types`: types of tools, who runs each, and what becomes of content
 - `droppable`: what an endpoint that translates may leave out though it means something
 - `entries`: models, providers and endpoints as they are written
 - `profile`: what a model can do where it is hosted

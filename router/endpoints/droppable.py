@@ -6,19 +6,22 @@ A type of tool that nobody here knows is taken, since providers bring new ones.
 from __future__ import annotations
 
 import difflib
-import re
+
+from router.endpoints.tool_types import (
+    CALLERS_OF_ANTHROPIC,
+    CALLERS_OF_OPENAI,
+    CARRIED,
+    GROUPS,
+    KEEPING_TOOLS,
+    UNNAMED_TOOLS,
+    undated,
+)
 
 WISHES = ("store", "reasoning")
-PROVIDER_TOOLS = (
-    *("web_search", "web_search_preview", "file_search", "code_interpreter", "image_generation"),
-    *("computer", "computer_use_preview", "local_shell", "shell", "apply_patch", "mcp"),
-    *("namespace", "tool_search", "programmatic_tool_calling"),
-    *("web_fetch", "code_execution", "bash", "text_editor", "memory", "advisor", "mcp_toolset"),
-    *("tool_search_tool_regex", "tool_search_tool_bm25", "computer_toolset", "browser_toolset"),
+PROVIDER_TOOLS = tuple(
+    sorted(KEEPING_TOOLS.keys() | UNNAMED_TOOLS | CALLERS_OF_OPENAI | CALLERS_OF_ANTHROPIC | GROUPS)
 )
 """Types of tools that providers run, or have made, without their dates."""
-CARRIED = frozenset({"function", "custom"})
-"""Types of tools that are translated."""
 SETTINGS = frozenset(
     {
         *("temperature", "top_p", "top_k", "stop", "stop_sequences", "seed", "n", "logprobs"),
@@ -34,13 +37,6 @@ SETTINGS = frozenset(
 """Fields of requests: only tools, `store` and `reasoning` can be dropped."""
 ALIKE = 0.8
 """From here on a word is taken for a known one written wrongly."""
-_DATE = re.compile(r"_(?:\d{8}|\d{4}_\d\d_\d\d)$")
-"""What some types of tools carry: `web_search_20250305`, `web_search_2025_08_26`."""
-
-
-def undated(kind: str) -> str:
-    """Return a type of tool without its date."""
-    return _DATE.sub("", kind)
 
 
 def checked_droppable(word: str) -> str:

@@ -14,6 +14,7 @@ from msgspec import Struct
 from router.config.compiled import App, Configuration
 from router.config.entries import Fallback, Mode
 from router.config.rules import why_forbidden
+from router.dialects.keeping import KEEP_NOTHING
 from router.dialects.stored import StoredId, StoredKind
 from router.endpoints.catalog import CALL_PATHS, Catalog, Endpoint
 from router.endpoints.entries import Dialect
@@ -25,16 +26,7 @@ from router.policy.standing import ALWAYS, PolicyTable
 from telemetry.numbers import brief, clipped
 
 Maker = Endpoint | Provider
-STATELESS = frozenset(
-    {
-        *("chat/completions", "completions", "fim/completions", "complete"),
-        *("messages", "messages/count_tokens"),
-        *("responses", "responses/compact", "responses/input_tokens", "conversations"),
-        *("embeddings", "moderations", "rerank", "score", "classify", "tokenize", "detokenize"),
-        *("images/generations", "images/edits", "images/variations"),
-        *("audio/speech", "audio/transcriptions", "audio/translations"),
-    }
-)
+STATELESS = KEEP_NOTHING | {StoredKind.CONVERSATION}
 """POSTs that leave nothing that another app could list, change or take away: nothing at all, or
 what only its id opens."""
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from router.endpoints.droppable import undated
+from router.endpoints.tool_types import undated
 from router.translation.fields import SHOWN, Nothing, StrictFields
 from router.translation.prompt import (
     Choosing,

@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec import structs
 
+from router.dialects.keeping import FIELDS, Keeping, keeping_in
 from router.dialects.request import CallRequest
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
@@ -54,6 +55,12 @@ class TranslatedCall:
         """Return the top-level fields that an endpoint gets, as JSON, without what we add."""
         top = {name: exact.encoded(value).encode() for name, value in self._body.items()}
         return top | endpoint.params
+
+    def keeping_at(self, endpoint: Endpoint) -> tuple[Keeping, ...]:
+        """Return what it keeps at an endpoint: no more than the endpoint's `params` ask for."""
+        body = {name: value for name, value in self._body.items() if name in FIELDS}
+        top = {name: exact.encoded(value).encode() for name, value in body.items()}
+        return keeping_in(self.dialect, top | endpoint.params)
 
     def rewritten(self, endpoint: Endpoint, *, ask_usage: bool = True) -> tuple[bytes, bool]:
         """Return the body for an endpoint, and whether its usage was asked for by us alone."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from router.dialects.body import THINKING
+from router.dialects.keeping import Keeping, keeping_in
 from router.dialects.request import CallRequest, Outgoing
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
@@ -65,6 +66,16 @@ class Translations:
         if not self._is_needed(endpoint):
             return None
         return f"{self._dialect} to {endpoint.spoken_for(self._dialect)}"
+
+    def keeping(self, endpoint: Endpoint) -> Sequence[Keeping]:
+        """Return what the call keeps at an endpoint, or has passed on, beside being answered.
+
+        A translation carries nothing of that kind: only what `params` ask for counts.
+        """
+        assert self._request is not None  # asked before an attempt is begun
+        if not self._is_needed(endpoint):
+            return self._request.keeping_at(endpoint)
+        return keeping_in(endpoint.spoken_for(self._dialect), endpoint.params)
 
     def left_out(self, endpoint: Endpoint) -> list[str]:
         """Return the names of fields that an endpoint is not told of."""
