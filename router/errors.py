@@ -73,6 +73,7 @@ STATUS = {
     "ambiguous_reference": 409,
     "too_many_decisions": 409,
     "no_eligible_endpoint": 409,
+    "keeps_content": 409,
     "too_old": 410,
     "body_too_large": 413,
     "unsupported_media_type": 415,
@@ -124,6 +125,10 @@ class DispatchError(RouterError):
         return STATUS[self.code]
 
 
+KEEPS_CONTENT = "keeps_content"
+"""What some endpoint would serve, if the call did not have content kept or forwarded there."""
+
+
 class NoCandidates(DispatchError):
     """No endpoint may serve the call."""
 
@@ -131,6 +136,8 @@ class NoCandidates(DispatchError):
 
     def __init__(self, reasons: Mapping[str, str]) -> None:
         self.reasons = dict(reasons)
+        if any(reason.startswith(KEEPS_CONTENT) for reason in self.reasons.values()):
+            self.code = KEEPS_CONTENT
         shown = ", ".join(f"{endpoint}: {reason}" for endpoint, reason in self.reasons.items())
         super().__init__(f"no endpoint may serve this call ({shown})")
 

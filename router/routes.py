@@ -157,7 +157,7 @@ class Routes:
             if isinstance(found, Provider):
                 await passing.pass_on(exchange, beliefs, caller, as_opaque(request), to=found)
                 return
-            await self._services.calls.serve(found, request, exchange)
+            await self._services.calls.serve(found, exchange)
 
     async def _count_tokens(self, exchange: Exchange, beliefs: Beliefs) -> None:
         caller = _caller(exchange, beliefs)
@@ -173,7 +173,7 @@ class Routes:
             await count_tokens(
                 exchange,
                 found,
-                await decider.foresee(found, request),
+                await decider.foresee(found),
                 services.calls.dispatcher.upstream,
                 sizes=decider.sizes,
                 limit_s=deadline_s(configuration.server.deadline_s, exchange.headers),

@@ -43,6 +43,8 @@ class ConstraintsEntry(Entry):
     zones: Annotated[list[Name], Field(min_length=1)] | None = None
     max_retention_days: Annotated[int, Field(ge=0, le=36_500)] | None = None
     no_training: bool = False
+    keep_nothing: bool = False
+    """Nothing that has the provider keep or forward content; so it is from `confidential` up."""
     private: bool = False
     """Zone `local`, or nothing is kept."""
     endpoints: (
@@ -129,6 +131,7 @@ def compile_rules(
         zones=_set(entry.zones),
         retention_days=entry.max_retention_days,
         no_training=entry.no_training,
+        keep_nothing=entry.keep_nothing,
         private=entry.private,
         allow=None if allow is None else places.meant_by_any(allow),
         deny=places.meant_by_any(endpoints.deny if endpoints else ()),

@@ -42,6 +42,7 @@ class PolicyRules(Struct, frozen=True, kw_only=True):
     zones: frozenset[str] | None = None
     retention_days: int | None = None  # at most
     no_training: bool = False
+    keep_nothing: bool = False  # nor forward anything: the request, too
     private: bool = False  # zone `local`, or nothing is kept
     allow: frozenset[str] | None = None  # names of places
     deny: frozenset[str] = frozenset()
@@ -82,6 +83,18 @@ class MergedPolicy(Struct, frozen=True):
             for level, part in self.parts
             if says(part, field)
         )
+
+    @property
+    def keeps_nothing(self) -> bool:
+        """Whether a call may not have its provider keep or forward what it sends.
+
+        What an endpoint promises of zone and retention does not hold for what a request asks it to
+        keep, or to pass on.
+        """
+        rules = self.rules
+        says_where = rules.zones is not None or rules.retention_days is not None
+        is_held = rules.keep_nothing or rules.private or says_where
+        return is_held or self.data_class.is_sensitive
 
     @property
     def data_class(self) -> DataClass:
@@ -184,7 +197,9 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     **dict.fromkeys(("regions", "jurisdictions", "zones", "allow"), _both),
     **dict.fromkeys(("retention_days", "cost_usd", "latency_ms"), min),
     **dict.fromkeys(("deny", "require", "forbid", "tools"), _all),
-    **dict.fromkeys(("no_training", "private", "high_stakes", "no_exploring"), _all),
+    **dict.fromkeys(
+        ("no_training", "keep_nothing", "private", "high_stakes", "no_exploring"), _all
+    ),
     **dict.fromkeys(PREFERENCES, _first),
 }
 """By field how two values make one. A new constraint, such as an allowance in money, is one field

@@ -52,6 +52,7 @@ class CallContext(Struct, frozen=True):
     """Everything about a call that is settled before a draw."""
 
     caller: Caller
+    request: CallRequest  # with what nobody asked for forced off, where nothing may be kept
     hints: Hints
     task: Task
     standing: AppStanding
@@ -329,6 +330,7 @@ def demand_of(
         text_bytes=request.text_bytes,
         max_tokens=request.output_limit,
         translations=translations,
+        keeps_nothing=policy.keeps_nothing,
     )
 
 

@@ -123,6 +123,8 @@ class Decider:
         routing = routings.of(asked, standing, request.dialect)
         policy = standings.policy(standing, hints.rules(), holder=caller.holder, user=hints.user)
         require_tools(policy, request)
+        if policy.keeps_nothing:
+            request = request.kept_nowhere()
         draw_key = f"{task.name}\x1f{routing.draw_key}"
         unit = unit_of(
             app=app.digest,
@@ -147,6 +149,7 @@ class Decider:
         demand = demand_of(caller, request, policy, translations, lacking=constraints.lacking)
         return CallContext(
             caller=caller,
+            request=request,
             hints=hints,
             task=task,
             standing=standing,
@@ -187,7 +190,7 @@ class Decider:
         is_within = uniforms(secret, seed, draw_key).share * 100 < percent
         return routing.within if is_within else routing.beyond
 
-    async def decide(self, context: CallContext, request: CallRequest) -> Decision:
+    async def decide(self, context: CallContext) -> Decision:
         """Return the decision of a call; the first call of a unit claims its draw.
 
         Raises:
@@ -197,7 +200,7 @@ class Decider:
             return Decision(context, self._plan(context), self._nonces.take())
         if context.review_key is not None and context.choices is None:
             self.keeper.want(context.review_key)
-        held = await self._held(context, request)
+        held = await self._held(context)
         endpoint = self._standing(context, held)
         if held is None or endpoint is None:
             plan = self._plan(context)
@@ -206,10 +209,10 @@ class Decider:
             given = _given(context, plan)
             held = await self._claim(context, context.unit.key, given, instead_of=held)
             if held is None or held == given:
-                self._note_conversation(context, request, given)
+                self._note_conversation(context, given)
                 return Decision(context, plan, self._nonces.take())
             endpoint = self._standing(context, held) or plan.drawn
-        self._note_conversation(context, request, held)
+        self._note_conversation(context, held)
         breaker = self.health.breakers[endpoint.digest]
         if stand_ins.may_serve(context.unit, held, breaker, context.at):
             relieved = await self._relieve(context, held, endpoint)
@@ -263,7 +266,7 @@ class Decider:
             held = await self.draws.claim(key, given, context.unit, now=now, instead_of=held)
         return held
 
-    async def foresee(self, context: CallContext, request: CallRequest) -> Endpoint:
+    async def foresee(self, context: CallContext) -> Endpoint:
         """Return who would serve the call now, as far as that is settled; nothing is drawn for it.
 
         That is whom the unit drew or the one that stands in, else the incumbent, else the first
@@ -273,7 +276,7 @@ class Decider:
             NoCandidates: no endpoint may serve it.
         """
         unit, route = context.unit, context.route
-        held = await self._held(context, request)
+        held = await self._held(context)
         if held is None and unit.key is not None:
             held = await self.draws.find(unit.key, unit, now=context.at.epoch_s)
         standing = self._standing(context, held)
@@ -336,13 +339,13 @@ class Decider:
             explore=context.explore,
         )
 
-    async def _held(self, context: CallContext, request: CallRequest) -> StoredDraw | None:
+    async def _held(self, context: CallContext) -> StoredDraw | None:
         """Return what the unit, or the conversation that this call continues, was given."""
         unit, now = context.unit, context.at.epoch_s
         if unit.key is None:
             return None
         if not unit.is_session:
-            earlier = request.earlier()
+            earlier = context.request.earlier()
             if earlier is not None:
                 key = conversation(context.caller.app.digest, earlier, context.draw_key)
                 given = await self.draws.find_conversation(key, now=now)
@@ -350,10 +353,8 @@ class Decider:
                     return given
         return self.draws.get(unit.key, now=now)
 
-    def _note_conversation(
-        self, context: CallContext, request: CallRequest, given: StoredDraw
-    ) -> None:
-        said = request.conversation()
+    def _note_conversation(self, context: CallContext, given: StoredDraw) -> None:
+        said = context.request.conversation()
         if said and context.unit.key is not None and not context.unit.is_session:
             app = context.caller.app.digest
             key = conversation(app, said, context.draw_key)

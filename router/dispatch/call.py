@@ -19,7 +19,6 @@ from router.decision.context import CallContext
 from router.decision.decide import Decider, Decision
 from router.decision.stored_ids import StoredIds
 from router.dialects.errors import refusal_event
-from router.dialects.request import CallRequest
 from router.dialects.stored import left_behind
 from router.dispatch.answer_headers import answer_headers, decision_headers
 from router.dispatch.asking import Asking
@@ -77,19 +76,19 @@ class Calls:
         self.budget = RetryBudget()
         self.complaints = Complaints()
 
-    async def serve(self, context: CallContext, request: CallRequest, exchange: Exchange) -> None:
+    async def serve(self, context: CallContext, exchange: Exchange) -> None:
         """Answer one call.
 
         Raises:
             NoCandidates: no endpoint may serve it.
             AllEndpointsFailed: no endpoint did.
         """
-        decision = await self.decider.decide(context, request)
+        decision = await self.decider.decide(context)
         decide_s = time.monotonic() - context.at.monotonic_s
         self.note(decision)
         self.booking.count_decision(decision, decide_s)
         guard = DisconnectGuard(exchange.line)
-        call = _Call(self, decision, request, exchange, guard, decide_s)
+        call = _Call(self, decision, exchange, guard, decide_s)
         try:
             await call.run()
         except asyncio.CancelledError:
@@ -111,18 +110,17 @@ class _Call:
         self,
         home: Calls,
         decision: Decision,
-        request: CallRequest,
         exchange: Exchange,
         guard: DisconnectGuard,
         decide_s: float,
     ) -> None:
         self.home = home
         self.decision = decision
-        self.request = request
         self.exchange = exchange
         self.guard = guard
         self.decide_s = decide_s
         context = decision.context
+        self.request = request = context.request
         self.configuration = context.beliefs.configuration
         self.client_s = client_s(exchange.headers)
         self.deadline_s = deadline_s(self.configuration.server.deadline_s, exchange.headers)

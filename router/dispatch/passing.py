@@ -5,6 +5,7 @@ Ids of what lies there are an app's own: what another app was told of is not the
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from functools import partial
 
@@ -16,6 +17,7 @@ from router.decision.context import CallContext, Moment, policy_of_unrouted
 from router.decision.decide import Decider
 from router.decision.stored_ids import StoredIds
 from router.dialects import chat, responses
+from router.dialects.keeping import keeps
 from router.dialects.opaque import OpaqueBody, take_hints
 from router.dialects.parsers import PARSERS
 from router.dialects.request import CallRequest
@@ -26,7 +28,8 @@ from router.dispatch.time_limits import deadline_s
 from router.endpoints.catalog import Catalog
 from router.endpoints.entries import Dialect
 from router.endpoints.providers import Provider
-from router.errors import RequestRejected
+from router.endpoints.terms import LOCAL
+from router.errors import KEEPS_CONTENT, NoCandidates, RequestRejected
 from router.net.asgi import Exchange
 from router.net.paths import shown_path
 from router.policy.callers import Caller
@@ -97,6 +100,23 @@ def read_call(body: bytes, path: str, catalog: Catalog) -> CallRequest | OpaqueB
 def _gone_on_in(opaque: OpaqueBody) -> Dialect:
     """Return in which dialect a body goes on from something; items are of Responses alone."""
     return opaque.continued.kind.dialect if opaque.continued else StoredKind.ITEM.dialect
+
+
+def kept_nowhere(opaque: OpaqueBody, to: Provider, *, method: str, path: str) -> OpaqueBody:
+    """Return a body with what nobody asked for forced off.
+
+    Raises:
+        NoCandidates: it, or its path, has the provider keep or forward content.
+    """
+    if to.terms.zone_at(time.time()) == LOCAL:
+        return opaque
+    opaque = opaque.kept_nowhere()
+    names = [one.name for one in opaque.keeping]
+    if keeps(method, path):
+        names.append(f"{method} {shown_path(path)}")
+    if names:
+        raise NoCandidates({to.name: f"{KEEPS_CONTENT}: {', '.join(names)}"})
+    return opaque
 
 
 class Passing:
@@ -242,6 +262,8 @@ class Passing:
             require_own_state(to, configuration, caller.app, method=method, path=exchange.path)
         hints = read_hints(exchange.headers, opaque.declared, configuration.classes)
         unrouted = policy_of_unrouted(configuration, caller, hints, opaque.model)
+        if unrouted.policy.keeps_nothing:
+            opaque = kept_nowhere(opaque, to, method=method, path=exchange.path)
         leaves_ids = method == "POST" and any(kind.made_at == exchange.path for kind in StoredKind)
         note = partial(self._note, caller.app.name, opaque.kept, to) if leaves_ids else None
         tells_items = configuration.derive(ItemMakers).matter_to(caller.app) and (

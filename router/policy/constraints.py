@@ -22,6 +22,7 @@ from router.endpoints.capabilities import Capability, Needs
 from router.endpoints.catalog import Catalog, Endpoint
 from router.endpoints.entries import Dialect
 from router.endpoints.health import Health
+from router.endpoints.terms import LOCAL
 from router.endpoints.token_sizes import TokenSizes
 from router.translation.translations import Translations
 
@@ -41,6 +42,7 @@ class Demand(Struct, frozen=True, kw_only=True):
     text_bytes: int
     max_tokens: int | None
     translations: Translations  # what it is in other dialects
+    keeps_nothing: bool = False  # at a provider, nor has it passed on
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,7 @@ class Filter:
             health.troubled
             or shut
             or demand.dialect in self._translated
+            or demand.keeps_nothing
             or demand.translations.thoughts.have_makers
             or self._any_in_flight
             or (self._least_context is not None and tokens > self._least_context)
@@ -131,9 +134,11 @@ class Filter:
         if not unusual:
             return static
         untranslated = self._untranslated(demand, static)
+        keeping = self._keeping(demand, static, at_s) if demand.keeps_nothing else {}
         reasons = tuple(
             (_why_unsaid(endpoint, demand) if endpoint.index in untranslated else None)
             or known
+            or (Exclusion.KEEPS_CONTENT if endpoint.index in keeping else None)
             or (Exclusion.MAINTENANCE if endpoint.index in shut else None)
             or self._dynamic(endpoint, demand, sizes, health, now)
             for endpoint, known in zip(self._catalog.endpoints, static.reasons, strict=True)
@@ -143,7 +148,7 @@ class Filter:
             reasons,
             tuple(health.breakers[e.digest].rests_until for e in self._catalog.endpoints),
             self._contexts,
-            static.details | untranslated,
+            static.details | keeping | untranslated,
         )
 
     def _untranslated(self, demand: Demand, static: Eligibility) -> dict[int, str]:
@@ -163,6 +168,16 @@ class Filter:
                 why = translations.refusal(endpoint)
                 if why is not None:
                     out[endpoint.index] = why
+        return out
+
+    def _keeping(self, demand: Demand, static: Eligibility, at_s: float) -> dict[int, str]:
+        """Return by arm what a call has kept or passed on there, outside the zone `local`."""
+        out = {}
+        for endpoint, known in zip(self._catalog.endpoints, static.reasons, strict=True):
+            if known in (None, Exclusion.CAPABILITY):
+                names = kept_at(demand.translations, endpoint, at_s)
+                if names:
+                    out[endpoint.index] = names
         return out
 
     def _under_maintenance(self, at_s: float) -> frozenset[int]:
@@ -210,6 +225,13 @@ class Filter:
         if endpoint.limits.max_in_flight and in_flight >= endpoint.limits.max_in_flight:
             return Exclusion.IN_FLIGHT
         return None
+
+
+def kept_at(translations: Translations, endpoint: Endpoint, at_s: float) -> str:
+    """Return what a call has an endpoint keep or pass on; in the zone `local` that is no matter."""
+    if endpoint.terms.zone_at(at_s) == LOCAL:
+        return ""
+    return ", ".join(one.name for one in translations.keeping(endpoint))
 
 
 def _why_unsaid(endpoint: Endpoint, demand: Demand) -> Exclusion:
