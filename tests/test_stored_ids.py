@@ -449,7 +449,7 @@ def test_by_which_endpoint_a_call_that_goes_on_is_served(monkeypatch: pytest.Mon
     assert p is not None
 
     def served(maker: Any, model: str, app: str = "plain") -> str:
-        return maker_name(server_of(maker, model, found.apps[app], catalog, Dialect.RESPONSES))
+        return maker_name(server_of(maker, model, found.apps[app], found, Dialect.RESPONSES))
 
     assert [served(x, m) for m in ("auto", "auto:quality", "large", "large-1", "x")] == ["x"] * 5
     assert served(x, "small") == "y"  # under the same key, and listed
@@ -470,9 +470,7 @@ def test_a_provider_without_endpoints_is_never_sent_a_reserved_name() -> None:
     assert provider is not None
 
     with pytest.raises(RequestRejected, match="lies at p, of which no endpoint is listed"):
-        server_of(
-            provider, "auto", next(iter(found.apps.values())), found.catalog, Dialect.RESPONSES
-        )
+        server_of(provider, "auto", next(iter(found.apps.values())), found, Dialect.RESPONSES)
 
 
 def test_where_an_endpoints_paths_are() -> None:

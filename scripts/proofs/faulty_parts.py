@@ -50,9 +50,9 @@ def _arm_router() -> None:
 
     serve = Calls.serve
 
-    async def faulty(self: Calls, context: Any, request: Any, exchange: Any) -> None:
+    async def faulty(self: Calls, context: Any, exchange: Any) -> None:
         asked = exchange.headers.get(HEADER, b"").decode()
-        words = (request.body, dict(exchange.headers))
+        words = (context.request.body, dict(exchange.headers))
         loop = asyncio.get_running_loop()
         if asked == HANDLER:
             _break(words)
@@ -62,7 +62,7 @@ def _arm_router() -> None:
             loop.call_soon(_break, words)
         elif asked == THREAD:
             threading.Thread(target=_break, args=(words,)).start()
-        await serve(self, context, request, exchange)
+        await serve(self, context, exchange)
 
     Calls.serve = faulty  # type: ignore[method-assign]
 
