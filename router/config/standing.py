@@ -11,9 +11,10 @@ from router.config.entries import BUILT_IN_STRATEGY, GENERAL, AppEntry, File, Mo
 from router.config.exclusions import Exclusion
 from router.config.masking import Place
 from router.config.policies import ConstraintsEntry, compile_rules
+from router.config.policy_checks import check_policies
 from router.config.rules import Level, PolicyRules, merge, why_forbidden
 from router.endpoints.compiling import place_of
-from router.endpoints.data_classes import DataClasses, problem_of_classes
+from router.endpoints.data_classes import DataClasses
 from router.endpoints.entries import ModelEntry, ProviderEntry
 from router.endpoints.places import Whereabouts
 
@@ -36,8 +37,8 @@ def check_standing(entries: File) -> Iterator[tuple[Place, str, str]]:
 
     Nothing is asked of what hints alone may reach: there a call that nobody may serve is refused.
     """
-    if problem_of_classes(entries.classes):
-        return  # that is told, and of classes nobody knows then which is above which
+    if any(True for _ in check_policies(entries)):
+        return  # that is told, and of what is not known nobody knows what it permits
     checker = _Checker(entries)
     for name in entries.all_apps:
         combination = checker.own(name)
