@@ -174,6 +174,7 @@ class Routes:
                 found,
                 await decider.foresee(found, request),
                 services.calls.dispatcher.upstream,
+                intents=services.calls.dispatcher.intents,
                 sizes=decider.sizes,
                 limit_s=deadline_s(configuration.server.deadline_s, exchange.headers),
             )

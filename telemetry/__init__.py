@@ -13,6 +13,7 @@ In reading order:
 - `ingest`: the events that others send
 - `schemas`: JSON Schemas of them all, made from the types
 - `frames`: how records travel in one stream entry
+- `trail`: the records of the audit trail: what is about to leave, which configuration is in force
 - `observed`: what the router tells the observer of a call
 - `keys`: every name in the store
 - `address`, `topology`: where a store is as its address says, and its clients

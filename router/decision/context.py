@@ -56,6 +56,7 @@ class CallContext(Struct, frozen=True):
     seed: bytes
     beliefs: Beliefs
     explore: bool
+    data_class: DataClass
     review_key: ReviewKey | None  # None where no choices apply
     choices: Choices | None  # None also until the key's are known
     at: Moment

@@ -154,6 +154,7 @@ class Decider:
             seed=seed,
             beliefs=beliefs,
             explore=hints.explore and data_class.level < SENSITIVE.level,
+            data_class=data_class,
             review_key=review_key,
             choices=choices,
             at=at,
