@@ -20,7 +20,7 @@ from router.config.entries import (
 )
 from router.config.file import parse, read
 from router.config.keys import digest_of
-from router.config.process import ArchiveEntry, ServerEntry, StoreEntry
+from router.config.process import ArchiveEntry, AuditEntry, ServerEntry, StoreEntry
 from router.config.standing import why_forbidden
 from router.endpoints.auth import AuthEntry
 from router.endpoints.catalog import Catalog, Endpoint
@@ -93,6 +93,7 @@ class Configuration:
     server: ServerEntry
     store: StoreEntry
     archive: ArchiveEntry
+    audit: AuditEntry
     catalog: Catalog
     tasks: dict[str, TaskEntry]
     task_index: dict[str, int]
@@ -209,6 +210,7 @@ def compile_entries(
         server=entries.server,
         store=entries.store,
         archive=entries.archive,
+        audit=entries.audit,
         catalog=catalog,
         tasks=tasks,
         task_index={name: i for i, name in enumerate(tasks)},

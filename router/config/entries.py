@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from router.config.keys import CallersKey
-from router.config.process import ArchiveEntry, ServerEntry, StoreEntry
+from router.config.process import ArchiveEntry, AuditEntry, ServerEntry, StoreEntry
 from router.endpoints.entries import (
     DataClass,
     EndpointEntry,
@@ -139,6 +139,7 @@ class File(Entry):
     server: ServerEntry = ServerEntry()
     store: StoreEntry = StoreEntry()
     archive: ArchiveEntry = ArchiveEntry()
+    audit: AuditEntry = AuditEntry()
     models: dict[str, ModelEntry | None] = Field(default_factory=dict)
     providers: dict[str, ProviderEntry] = Field(default_factory=dict)
     endpoints: list[EndpointEntry] = Field(min_length=1)

@@ -19,7 +19,7 @@ from router.dispatch.attempt import (
 )
 from router.dispatch.fates import ThoughtsRefused
 from router.dispatch.headers import forward_headers, forward_query, headers_in
-from router.dispatch.intents import Destination, is_recorded
+from router.dispatch.intents import Recipient, is_recorded
 from router.endpoints.catalog import Endpoint
 from router.net.asgi import Exchange
 
@@ -104,7 +104,7 @@ class Asking:
         """Record that content is about to leave; raises AuditUnavailable where that fails."""
         context = self._context
         self._dispatcher.intents.intend(
-            Destination.of(attempt.endpoint),
+            Recipient.of(attempt.endpoint),
             data_class=context.data_class,
             app=context.caller.app,
             configuration=context.beliefs.configuration,

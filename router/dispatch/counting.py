@@ -16,7 +16,7 @@ from router.dialects.prompt_size import size_of
 from router.dialects.request import CallRequest
 from router.dispatch.fates import Fate, read_refusal
 from router.dispatch.headers import forward_headers, forward_query, request_ids, returned_headers
-from router.dispatch.intents import Destination, Intents, is_recorded
+from router.dispatch.intents import Intents, Recipient, is_recorded
 from router.dispatch.redirects import post
 from router.endpoints.catalog import Endpoint
 from router.endpoints.token_sizes import TokenSizes
@@ -69,7 +69,7 @@ async def count_tokens(
     body = request.renamed(endpoint.upstream_model)
     if is_recorded(context.data_class):
         intents.intend(
-            Destination.of(endpoint),
+            Recipient.of(endpoint),
             data_class=context.data_class,
             app=context.caller.app,
             configuration=context.beliefs.configuration,

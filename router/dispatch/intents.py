@@ -32,7 +32,7 @@ def is_recorded(data_class: DataClass) -> bool:
     return data_class.level >= RECORDED_FROM
 
 
-class Destination(NamedTuple):
+class Recipient(NamedTuple):
     """Where content is about to go."""
 
     digest: int  # by which outcomes know it
@@ -40,7 +40,7 @@ class Destination(NamedTuple):
     terms: HostingTerms
 
     @classmethod
-    def of(cls, place: Endpoint | Provider) -> Destination:
+    def of(cls, place: Endpoint | Provider) -> Recipient:
         """Return an endpoint, or a provider that is asked for what is no call of ours."""
         name = place.id if isinstance(place, Endpoint) else place.name
         return cls(place.digest, name, place.terms)
@@ -59,7 +59,7 @@ class Intents:
 
     def intend(
         self,
-        to: Destination,
+        to: Recipient,
         *,
         data_class: DataClass,
         app: App,

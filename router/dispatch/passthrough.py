@@ -26,7 +26,7 @@ from router.dispatch.copied import MAX_READ_BYTES, AnswerCopy, answered_in
 from router.dispatch.diagnosis import Complaints
 from router.dispatch.fates import Fate
 from router.dispatch.headers import HOP_BY_HOP, forward_headers, named_by_connection
-from router.dispatch.intents import Destination, Intents, is_recorded
+from router.dispatch.intents import Intents, Recipient, is_recorded
 from router.endpoints.entries import DataClass
 from router.endpoints.providers import Provider
 from router.errors import AllEndpointsFailed, NoCandidates, RequestRejected
@@ -120,7 +120,7 @@ class Passthrough:
         call = _Passing(self, exchange, passed, token, ours)
         if is_recorded(passed.data_class):
             self._intents.intend(
-                Destination(digest, name, provider.terms),
+                Recipient(digest, name, provider.terms),
                 data_class=passed.data_class,
                 app=passed.caller.app,
                 configuration=configuration,
