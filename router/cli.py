@@ -230,9 +230,9 @@ def audit(
 ) -> None:
     """Check the sums against the archived records; or whether sensitive data left a zone."""
     from router.commands import audit as verb
-    from router.commands.audit_privacy import Asked
+    from router.commands.audit_privacy import AskedPrivacy
 
-    verb.audit(what, config, Asked(above, outside, since), as_json=json_)
+    verb.audit(what, config, AskedPrivacy(above, outside, since), as_json=json_)
 
 
 @app.command(hidden=True)

@@ -175,6 +175,7 @@ class Sidecar:
                         self._upstream if isinstance(self._upstream, Pool) else None,
                         self.admission,
                         self.budget,
+                        self.intents,
                     ),
                     lambda: endpoint_gauges(
                         self.keeper.current.configuration, self.health, clock()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from router.commands.audit_privacy import Asked, audit_privacy
+from router.commands.audit_privacy import AskedPrivacy, audit_privacy
 from router.commands.console import BAD_INPUT, FAILED, fail, print_json
 from router.commands.inputs import opened_archive
 from telemetry import keys, logs
@@ -14,12 +14,12 @@ REPAIR = """to repair: stop everything, put the store aside or delete its shards
 `pointsman restore`, start again; docs/operations.md, "A damaged cell" """.strip()
 
 
-def audit(what: str, config: Path | None, asked: Asked, *, as_json: bool) -> None:
+def audit(what: str, config: Path | None, asked: AskedPrivacy, *, as_json: bool) -> None:
     """Answer what is asked of the archive."""
     if what == "privacy":
         audit_privacy(config, asked, as_json=as_json)
         return
-    if asked != Asked():
+    if asked != AskedPrivacy():
         fail("--above, --outside and --since are of `pointsman audit privacy`", BAD_INPUT)
     _audit_state(what, config, as_json=as_json)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from telemetry.trail_content import TrailContent
 
 
-class Asked(NamedTuple):
+class AskedPrivacy(NamedTuple):
     """What is asked, as it was written."""
 
     above: str = ""
@@ -31,7 +31,7 @@ class Asked(NamedTuple):
     since: str = ""
 
 
-def audit_privacy(config: Path | None, asked: Asked, *, as_json: bool) -> None:
+def audit_privacy(config: Path | None, asked: AskedPrivacy, *, as_json: bool) -> None:
     """Say whether anything above a class left a zone, as far as that is on record."""
     logs.configure()
     from router.report.privacy import PrivacyQuestion, answer
@@ -89,7 +89,7 @@ def _time(written: str, *, now_ms: int) -> int:
     return at_ms
 
 
-def _check_names(asked: Asked, hard: Hard, trail: TrailContent) -> None:
+def _check_names(asked: AskedPrivacy, hard: Hard, trail: TrailContent) -> None:
     """Refuse a class or zone that never was: the answer would be a no, or a yes, to nothing."""
     from router.config.hard import PLACES
     from router.endpoints.terms import LOCAL, VENDOR

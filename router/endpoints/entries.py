@@ -44,22 +44,20 @@ DEFAULT_DIALECT = Dialect.CHAT
 class DataClass(StrEnum):
     """How sensitive a request is, from least to most."""
 
+    level: int  # order of sensitivity; plain, as every call and attempt asks for it
+
     PUBLIC = "public"
     INTERNAL = "internal"
     CONFIDENTIAL = "confidential"
     RESTRICTED = "restricted"
-
-    @property
-    def level(self) -> int:
-        """Order of sensitivity."""
-        return _LEVELS[self]
 
     def tightened(self, other: DataClass | None) -> DataClass:
         """Return the more sensitive of the two; None asks for nothing."""
         return other if other is not None and other.level > self.level else self
 
 
-_LEVELS = {c: i for i, c in enumerate(DataClass)}
+for _level, _one in enumerate(DataClass):
+    _one.level = _level
 
 SENSITIVE = DataClass.CONFIDENTIAL
 """From here on nothing is explored."""
