@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from telemetry.events import RECORD_SIZE
 from telemetry.frames import Frame
-from telemetry.trail import INTENT_RECORD, Assembler, InForce, decode_trail
+from telemetry.trail import Assembler, InForce, decode_trail
 
 
 class Hole(NamedTuple):
@@ -75,10 +75,42 @@ def _together(one: _Run, other: _Run) -> _Run:
     return _Run(first.first, last.end, first.first_ms, last.end_ms)
 
 
+class Departure(NamedTuple):
+    """What left alike: only times and decisions differ."""
+
+    class_name: bytes
+    level: int
+    app_name: bytes
+    endpoint_name: bytes
+    endpoint: int
+    zone: bytes
+    configuration: int
+    way: int
+
+
+@dataclass(slots=True)
+class DepartureCount:
+    """How often it did, and when."""
+
+    n: int = 0
+    first_ms: int = 0
+    last_ms: int = 0
+    first_nonce: bytes = b""
+
+    def add(self, at_ms: int, nonce: bytes) -> None:
+        """Count one more."""
+        if not self.n or at_ms < self.first_ms:
+            self.first_ms, self.first_nonce = at_ms, nonce
+        self.last_ms = max(self.last_ms, at_ms)
+        self.n += 1
+
+
 @dataclass(slots=True)
 class TrailContent:
-    """The audit trail, as far as it was read."""
+    """The audit trail, as far as it was read: counts, so that a year of it needs little memory."""
 
+    since_ms: int = 0  # what left before is not counted
+    left: dict[Departure, DepartureCount] = field(default_factory=dict)
     numbers: dict[bytes, NumbersSeen] = field(default_factory=dict)  # by producer
     kept_since_ms: int = 0  # what was older is gone by configuration; 0: nothing is
     looked_at: list[str] = field(default_factory=list)
@@ -86,7 +118,7 @@ class TrailContent:
     damaged: list[str] = field(default_factory=list)
     sent_ms: list[int] = field(default_factory=list)  # up to when producers elsewhere sent
     n_unsound: int = 0
-    _intents: list[NDArray[np.void]] = field(default_factory=list)
+    n_mute: int = 0  # processes that record calls, and keep no trail
     _assembler: Assembler = field(default_factory=Assembler)
 
     def add(self, frame: Frame, at_ms: int) -> None:
@@ -95,8 +127,7 @@ class TrailContent:
             start, stop = first - frame.first, end - frame.first
             found = decode_trail(frame.body[start * RECORD_SIZE : stop * RECORD_SIZE])
             self.n_unsound += found.n_unsound
-            if len(found.intents):
-                self._intents.append(found.intents)
+            self._count(found.intents)
             self._assembler.add(frame.producer, found.parts)
 
     def note(
@@ -106,11 +137,12 @@ class TrailContent:
         seen = self.numbers.setdefault(producer, NumbersSeen())
         return seen.add(first, first + n_records, at_ms)
 
-    @property
-    def intents(self) -> NDArray[np.void]:
-        """All intents, oldest first."""
-        found = np.concatenate([np.empty(0, dtype=INTENT_RECORD), *self._intents])
-        return found[np.argsort(found["at_ms"], kind="stable")]
+    def _count(self, intents: NDArray[np.void]) -> None:
+        wanted = intents[intents["at_ms"] >= self.since_ms]
+        columns = [wanted[name].tolist() for name in (*Departure._fields, "at_ms", "nonce")]
+        for *alike, at_ms, nonce in zip(*columns, strict=True):
+            departure = Departure(*alike)
+            self.left.setdefault(departure, DepartureCount()).add(at_ms, bytes(nonce))
 
     @property
     def said(self) -> list[InForce]:

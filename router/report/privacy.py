@@ -11,13 +11,11 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from router.config.hard import Hard, loosened
 from router.dispatch.intents import RECORDED_FROM
 from telemetry.trail import InForce, IntentWay, TrailWord
-from telemetry.trail_content import TrailContent
+from telemetry.trail_content import Departure, DepartureCount, TrailContent
 
 SILENT_MS = 3_600_000 + 600_000
 """A process says once an hour what it goes by. Of one that did not, nobody knows it."""
@@ -116,22 +114,22 @@ def answer(trail: TrailContent, asked: PrivacyQuestion, now: Hard) -> PrivacyAns
     """
     told = constraints_in(trail.said)
     out = PrivacyAnswer(asked, looked_at=trail.looked_at, not_looked_at=trail.not_looked_at)
-    intents = trail.intents
-    intents = intents[intents["at_ms"] >= asked.since_ms]
-    out.n_recorded = len(intents)
-    out.n_unknown = int((~np.isin(intents["configuration"], _keys(told))).sum())
-    outside = intents["zone"] != asked.outside.encode()
-    thresholds = _thresholds(intents, told, now, asked.above)
-    out.n_of_the_class = int((outside & (intents["level"] == thresholds)).sum())
-    found = intents[outside & (intents["level"] > thresholds)]
-    out.n_left = len(found)
-    out.left = list(_by_place(found))
+    for departure, count in sorted(trail.left.items(), key=lambda item: -item[1].n):
+        known = told.get(departure.configuration)
+        out.n_recorded += count.n
+        out.n_unknown += count.n if known is None else 0
+        if departure.zone == asked.outside.encode():
+            continue
+        bottom = _level(asked.above, known or now, now)
+        if departure.level > bottom:
+            out.n_left += count.n
+            out.left.append(_row(departure, count))
+        elif departure.level == bottom:
+            out.n_of_the_class += count.n
     classes: Mapping[str, int] = now.get("classes", {})
-    bottom = classes.get(asked.above, RECORDED_FROM)
+    bottom = _level(asked.above, now, now)
     out.not_recorded = [c for c, level in classes.items() if bottom < level < RECORDED_FROM]
-    out.loosenings = [
-        one for one in _loosenings(trail.said, told) if one["at_ms"] >= asked.since_ms
-    ]
+    out.loosenings = list(_loosenings(trail.said, told, since_ms=asked.since_ms))
     _judge_completeness(out, trail)
     return out
 
@@ -145,47 +143,31 @@ def constraints_in(said: list[InForce]) -> dict[int, Hard]:
     }
 
 
-def _keys(told: Mapping[int, Hard]) -> NDArray[np.uint64]:
-    return np.fromiter(told, dtype=np.uint64, count=len(told))
+def _level(above: str, then: Hard, now: Hard) -> int:
+    """Return what level a class had under a configuration; one that it did not have, has now."""
+    level: int = then.get("classes", {}).get(above, now.get("classes", {}).get(above, 0))
+    return level
 
 
-def _thresholds(
-    intents: NDArray[np.void], told: Mapping[int, Hard], now: Hard, above: str
-) -> NDArray[np.int64]:
-    """Return (n,) what level the named class had in the configuration of each intent."""
-    out = np.empty(len(intents), dtype=np.int64)
-    for digest in np.unique(intents["configuration"]):
-        ranks = told.get(int(digest), now).get("classes", {})
-        level = ranks.get(above, now.get("classes", {}).get(above, 0))
-        out[intents["configuration"] == digest] = level
-    return out
+def _row(departure: Departure, count: DepartureCount) -> dict[str, Any]:
+    return {
+        "calls": count.n,
+        "class": departure.class_name.decode(),
+        "app": departure.app_name.decode(),
+        "endpoint": departure.endpoint_name.decode(),
+        "endpoint_digest": f"{departure.endpoint:016x}",
+        "zone": departure.zone.decode() or None,
+        "configuration": f"{departure.configuration:016x}",
+        "way": IntentWay(departure.way).name.lower(),
+        "first": shown(count.first_ms),
+        "last": shown(count.last_ms),
+        "first_nonce": count.first_nonce.hex(),
+    }
 
 
-def _by_place(found: NDArray[np.void]) -> Iterator[dict[str, Any]]:
-    """Yield what left, by class, app, endpoint, zone and configuration; the most first."""
-    names = ["class_name", "app_name", "endpoint_name", "endpoint", "zone", "configuration", "way"]
-    groups: dict[tuple[Any, ...], list[int]] = {}
-    columns = [found[name].tolist() for name in names]
-    for i, key in enumerate(zip(*columns, strict=True)):
-        groups.setdefault(key, []).append(i)
-    for key, places in sorted(groups.items(), key=lambda group: -len(group[1])):
-        of_class, app, name, endpoint, zone, configuration, way = key
-        yield {
-            "calls": len(places),
-            "class": of_class.decode(),
-            "app": app.decode(),
-            "endpoint": name.decode(),
-            "endpoint_digest": f"{endpoint:016x}",
-            "zone": zone.decode() or None,
-            "configuration": f"{configuration:016x}",
-            "way": IntentWay(way).name.lower(),
-            "first": shown(int(found["at_ms"][places[0]])),
-            "last": shown(int(found["at_ms"][places[-1]])),
-            "first_nonce": found["nonce"][places[0]].tobytes().hex(),
-        }
-
-
-def _loosenings(said: list[InForce], told: Mapping[int, Hard]) -> Iterator[dict[str, Any]]:
+def _loosenings(
+    said: list[InForce], told: Mapping[int, Hard], *, since_ms: int
+) -> Iterator[dict[str, Any]]:
     """Yield each change of configuration that loosened something, once however many took it.
 
     Of a process's first configuration the one before is what any other went by last.
@@ -196,17 +178,16 @@ def _loosenings(said: list[InForce], told: Mapping[int, Hard]) -> Iterator[dict[
     for one in said:
         before = of_process.get(one.producer, latest)
         latest = of_process[one.producer] = one.configuration
-        if before is None or before == one.configuration:
+        if before in (None, one.configuration) or one.at_ms < since_ms:
             continue
-        pair = (before, one.configuration)
+        pair = (before or 0, one.configuration)
         if pair in seen:
             seen[pair]["times"] += 1
             continue
-        what = loosened(told[before], told[pair[1]]) if before in told and pair[1] in told else None
+        what = loosened(told[pair[0]], told[pair[1]]) if set(pair) <= set(told) else None
         seen[pair] = {
             "at": shown(one.at_ms),
-            "at_ms": one.at_ms,
-            "before": f"{before:016x}",
+            "before": f"{pair[0]:016x}",
             "after": f"{one.configuration:016x}",
             "how": "start" if one.word is TrailWord.BEGAN else "reload",
             "what": what if what is not None else ["not known: one of them is not on record"],
@@ -222,6 +203,9 @@ def _judge_completeness(out: PrivacyAnswer, trail: TrailContent) -> None:
     out.complete_until_ms = min([*trail.sent_ms, asked.now_ms])
     gaps = [*_missing(trail), *_dropped(trail.said), *_silent(trail.said, asked.now_ms)]
     gaps += [TrailGap(f"damaged file: {what}", 0, asked.now_ms) for what in trail.damaged]
+    if trail.n_mute:
+        what = f"{trail.n_mute} running processes of a version that keeps no trail"
+        gaps.append(TrailGap(what, 0, asked.now_ms))
     if trail.n_unsound:
         what = "records that cannot be read"
         gaps.append(TrailGap(what, 0, asked.now_ms, trail.n_unsound))

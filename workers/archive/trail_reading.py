@@ -11,7 +11,6 @@ from pathlib import Path
 from telemetry import frames, journal, keys
 from telemetry.errors import MalformedEvent
 from telemetry.passed import Progress
-from telemetry.store import Client
 from telemetry.trail import decode_trail
 from telemetry.trail_content import TrailContent
 from workers.archive import trail_files
@@ -31,11 +30,16 @@ def read_trail(trail: Trail, journals: Path, *, since_ms: int) -> TrailContent:
     Raises:
         redis.RedisError: the store is away.
     """
-    found = TrailContent()
+    found = TrailContent(since_ms)
     local = _read_journals(journals, trail.n_shards, found)
+    words = trail.client.hgetall(keys.PASSED)
     _read_stream(trail, found)
-    _ask_others(trail.client, local, found)
     _read_files(trail.directory, found, since_ms=since_ms - BEFORE_MS)
+    found.n_mute = len(words.keys() - found.numbers.keys())
+    _note_others({who: word for who, word in words.items() if who not in local}, found)
+    keeper, own = trail.client.get(keys.TRAIL_KEEPER), trail.root / "id"
+    if keeper is not None and not (own.exists() and own.read_text() == keeper.decode()):
+        found.not_looked_at.append("the files: another archive takes the trail; ask where it is")
     return found
 
 
@@ -81,15 +85,13 @@ def _read_stream(trail: Trail, found: TrailContent) -> None:
     found.looked_at.append("the store's stream")
 
 
-def _ask_others(client: Client, local: set[bytes], found: TrailContent) -> None:
-    """Take note of how far those are whose journals lie on other machines."""
-    for producer, value in client.hgetall(keys.PASSED).items():
-        if producer not in local:
-            found.sent_ms.append(Progress.parse(value).passed_ms)
-    if found.sent_ms:
+def _note_others(words: dict[bytes, bytes], found: TrailContent) -> None:
+    """Take note of how far those are whose journals do not lie here."""
+    found.sent_ms = [Progress.parse(word).passed_ms for word in words.values()]
+    if words:
         found.not_looked_at.append(
-            f"journals on other machines: {len(found.sent_ms)} processes there may hold records "
-            "that they have not sent"
+            f"journals that are not here: {len(words)} processes elsewhere, or killed lately, may "
+            "have left records that are not sent"
         )
 
 
