@@ -178,6 +178,7 @@ class Routes:
                 found,
                 await decider.foresee(found),
                 services.calls.dispatcher.upstream,
+                intents=services.calls.dispatcher.intents,
                 sizes=decider.sizes,
                 limit_s=deadline_s(configuration.server.deadline_s, exchange.headers),
             )

@@ -21,7 +21,7 @@ from router.config.entries import (
 from router.config.file import parse, read
 from router.config.keys import DEFAULT_APP, HeldKeyEntry, digest_of
 from router.config.policies import ConstraintsEntry, RoleEntry, compile_rules
-from router.config.process import ArchiveEntry, ServerEntry, StoreEntry
+from router.config.process import ArchiveEntry, AuditEntry, ServerEntry, StoreEntry
 from router.config.rules import PolicyRules, strictest
 from router.endpoints.auth import AuthEntry
 from router.endpoints.catalog import Catalog, Endpoint
@@ -119,6 +119,7 @@ class Configuration:
     store: StoreEntry
     archive: ArchiveEntry
     classes: DataClasses
+    audit: AuditEntry
     catalog: Catalog
     organisation: PolicyRules
     tasks: dict[str, TaskEntry]
@@ -260,6 +261,7 @@ def compile_entries(
         store=entries.store,
         archive=entries.archive,
         classes=classes,
+        audit=entries.audit,
         catalog=catalog,
         organisation=rules_of(entries.organisation),
         tasks=tasks,

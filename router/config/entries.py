@@ -15,7 +15,7 @@ from router.config.policies import (
     PreferencesEntry,
     RoleEntry,
 )
-from router.config.process import ArchiveEntry, ServerEntry, StoreEntry
+from router.config.process import ArchiveEntry, AuditEntry, ServerEntry, StoreEntry
 from router.endpoints.data_classes import USUAL_CLASSES
 from router.endpoints.entries import (
     EndpointEntry,
@@ -168,6 +168,7 @@ class File(Entry):
     classes: list[Name] = Field(default_factory=lambda: list(USUAL_CLASSES))
     """All data classes in rising order, the four usual ones among them."""
     organisation: OrganisationEntry = OrganisationEntry()
+    audit: AuditEntry = AuditEntry()
     models: dict[str, ModelEntry | None] = Field(default_factory=dict)
     providers: dict[str, ProviderEntry] = Field(default_factory=dict)
     endpoints: list[EndpointEntry] = Field(min_length=1)

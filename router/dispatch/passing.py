@@ -308,7 +308,7 @@ class Passing:
             exchange,
             passed,
             to,
-            configuration.catalog,
+            configuration,
             deadline_s=deadline_s(configuration.server.deadline_s, exchange.headers),
         )
 

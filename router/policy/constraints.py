@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from router.config.compiled import Configuration
 from router.config.exclusions import Exclusion
 from router.config.rules import PolicyRules, why_forbidden
-from router.endpoints.capabilities import Capability, Needs
+from router.endpoints.capabilities import Needs, names_of
 from router.endpoints.catalog import Catalog, Endpoint
 from router.endpoints.entries import Dialect
 from router.endpoints.health import Health
@@ -262,14 +262,14 @@ def _missing(endpoint: Endpoint, demand: Demand) -> int:
 def _details(endpoint: Endpoint, reason: Exclusion | None, demand: Demand) -> str:
     """Return what of a reason is to be named: which capabilities."""
     if reason is Exclusion.CAPABILITY:
-        return names_of(_missing(endpoint, demand))
+        return shown_names(_missing(endpoint, demand))
     if reason is Exclusion.REQUIRED:
-        return names_of(demand.rules.require & ~endpoint.place.capabilities)
+        return shown_names(demand.rules.require & ~endpoint.place.capabilities)
     if reason is Exclusion.FORBIDDEN:
-        return names_of(demand.rules.forbid & endpoint.place.capabilities)
+        return shown_names(demand.rules.forbid & endpoint.place.capabilities)
     return ""
 
 
-def names_of(bits: int) -> str:
-    """Return the names of capabilities, given as bits of `Needs`."""
-    return ", ".join(one.value for one in Capability if bits & getattr(Needs, one.name))
+def shown_names(bits: int) -> str:
+    """Return the names of capabilities, given as bits of `Needs`, as they are shown."""
+    return ", ".join(names_of(bits))
