@@ -218,10 +218,13 @@ def _release(
             continue
         mean, sd = contrast(posterior, objective, task, int(now))
         better = p_better(mean, sd)
-        if reason == SURELY:
-            sound = able & (p_lasting(mean, sd, int(able.sum())) >= CERTAIN)
-        else:
-            sound = able & (better >= BETTER)
+        sound = able
+        for extreme in objective.extremes():
+            least, _ = contrast(posterior, extreme, task, int(now))
+            if reason == SURELY:
+                sound = sound & (p_lasting(least, sd, int(able.sum())) >= CERTAIN)
+            else:
+                sound = sound & (p_better(least, sd) >= BETTER)
         if not sound.any():
             continue
         best = int(np.where(sound, mean, -np.inf).argmax())

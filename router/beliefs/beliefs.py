@@ -21,6 +21,7 @@ from bandit import cells, watcher
 from bandit.draws import LEARNING, Law, Table, tabulate
 from bandit.evidence import Evidence
 from bandit.families import Family
+from bandit.limits import Limit, Limits, broken, within
 from bandit.posterior import Bank, Posterior
 from bandit.utility import Objective
 from router.beliefs import alarms, choices, outlooks, splits
@@ -28,10 +29,14 @@ from router.beliefs.alarms import EndpointWatch
 from router.beliefs.choices import Choices
 from router.beliefs.kept import Kept, ReviewKey
 from router.beliefs.outlooks import Outlook
-from router.config.compiled import App, Configuration
+from router.config.compiled import App, Configuration, Strategy
 
 MAX_TABLES = 4096
 """Distinct (category, strategy, law, eligible set) remembered; a bound, not a tuning."""
+
+
+Within = tuple[NDArray[np.bool_], tuple[Limit, ...]]
+"""(n_arms,) who keeps the limits, and which soft ones gave way."""
 
 
 @dataclass(slots=True, eq=False)
@@ -53,6 +58,9 @@ class Beliefs:
     choices: Mapping[ReviewKey, Choices] = field(default_factory=dict)
     banks: dict[tuple[int, bool], Bank] = field(default_factory=dict)
     _tables: dict[tuple[int, Objective, Law, bytes], Table] = field(default_factory=dict)
+    _objectives: dict[tuple[int, int, int], Objective] = field(default_factory=dict)
+    _broken: dict[tuple[int, Limits], list[Limit | None]] = field(default_factory=dict)
+    _within: dict[tuple[int, Limits, bytes], Within] = field(default_factory=dict)
 
     @property
     def evidence(self) -> Evidence:
@@ -100,6 +108,42 @@ class Beliefs:
             posterior, task = self.place(category)
             found = posterior.bank(task, sharpness=sharpness)
             self.banks[category, exact] = found
+        return found
+
+    def objective(self, strategy: Strategy, category: int, incumbent: int) -> Objective:
+        """Return what a strategy maximises in a category; a trade has its value in money there.
+
+        Args:
+            incumbent: arm with whose cost a trade compares.
+        """
+        if strategy.trade is None:
+            return strategy.objective
+        key = (strategy.digest, category, incumbent)
+        found = self._objectives.get(key)
+        if found is None:
+            posterior, task = self.place(category)
+            found = strategy.objective_at(posterior, incumbent).at(task)
+            self._objectives[key] = found
+        return found
+
+    def broken(self, category: int, limits: Limits) -> list[Limit | None]:
+        """Return by arm the first hard limit that it does not keep; worked out once."""
+        key = (category, limits)
+        found = self._broken.get(key)
+        if found is None:
+            if len(self._broken) >= MAX_TABLES:
+                self._broken.clear()
+            found = self._broken[key] = broken(*self.place(category), limits)
+        return found
+
+    def within(self, category: int, limits: Limits, eligible: NDArray[np.bool_]) -> Within:
+        """Return who keeps the limits, and which soft ones gave way; once for each eligible set."""
+        key = (category, limits, eligible.tobytes())
+        found = self._within.get(key)
+        if found is None:
+            if len(self._within) >= MAX_TABLES:
+                self._within.clear()
+            found = self._within[key] = within(*self.place(category), limits, eligible)
         return found
 
     def table(

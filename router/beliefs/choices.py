@@ -19,11 +19,11 @@ from bandit.cells import Terms
 from bandit.draws import Law
 from bandit.incumbent import Books, Release, Standings
 from bandit.posterior import Posterior
-from bandit.utility import Order, enough_labels
+from bandit.utility import Objective, Order, enough_labels
 from router.beliefs.books import DAY_MS, calls_a_day, read_books
 from router.beliefs.kept import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.moves import Situation, by_order, departed
-from router.config.compiled import App, Configuration, Strategy
+from router.config.compiled import App, Configuration
 from router.config.entries import Mode
 from router.endpoints.catalog import Catalog, speakers
 from router.endpoints.entries import Dialect
@@ -45,6 +45,7 @@ class Choices:
     version: int
     standings: Standings
     books: Books
+    objective: Objective  # with the value of a success in each task, where it has one
     room: float | None  # in successes; None where an order decides
     laws: tuple[Law, ...]
     notes: tuple[str, ...]  # why a task is not explored, or what was not checked
@@ -100,14 +101,15 @@ def review(
         lost: ids of endpoints that are away for so long that they are lost, to an order.
     """
     strategy = configuration.strategies[review_key.strategy]
+    objective = _objective(review_key, posterior, configuration)
     before = kept or Kept(review_key, reviewed_at_ms=now_ms, begun_at_ms=now_ms)
     standings, changes = _standings(before, configuration)
     current = {**before.current, **{c.task: c.after for c in changes}}
     due = now_ms >= before.reviewed_at_ms + strategy.release_every_s * 1000
-    if strategy.objective.order is Order.UTILITY and len(alarmed_at_ms):
+    if objective.order is Order.UTILITY and len(alarmed_at_ms):
         due |= _is_alarmed(standings, posterior, np.array(alarmed_at_ms) > before.reviewed_at_ms)
     gone = {c.task for c in changes}
-    if strategy.objective.order is not Order.UTILITY:
+    if objective.order is not Order.UTILITY:
         arms, _ = _available(review_key, configuration)
         situation = Situation(before, configuration, arms, due=due, gone=gone, lost=lost)
         released, settled = by_order(situation, standings, posterior, now_ms=now_ms)
@@ -116,14 +118,14 @@ def review(
     else:
         _, groups = _available(review_key, configuration)
         asked = None if due else _asked(before, configuration.task_index, now_ms)
-        released = _by_belief(standings, posterior, strategy, groups, asked)
+        released = _by_belief(standings, posterior, objective, groups, asked)
     moves = [_change(r, review_key, configuration) for r in released]
     changes += moves
     current.update({c.task: c.after for c in changes})
     if kept is not None and not due and current == before.current:
         return None
     after = _after(before, current, changes, configuration.catalog, now_ms=now_ms)
-    if strategy.objective.order is not Order.UTILITY:
+    if objective.order is not Order.UTILITY:
         # Whose choice was removed only passes by the incumbent.
         left = [c for c in moves if c.task not in gone]
         after = departed(after, left, now_ms=now_ms)
@@ -133,12 +135,11 @@ def review(
 def _by_belief(
     standings: Standings,
     posterior: Posterior,
-    strategy: Strategy,
+    objective: Objective,
     groups: NDArray[np.bool_],
     asked: NDArray[np.bool_] | None,
 ) -> list[Release]:
     """Return what a review releases; what is certain, where tasks are asked between two."""
-    objective = strategy.objective
     if asked is None:
         return incumbent.review(standings, posterior, objective, groups)[1]
     return incumbent.certain(standings, posterior, objective, groups, asked)[1]
@@ -181,7 +182,7 @@ def weigh(
     now_ms: int,
 ) -> Choices:
     """Return what a review key stands at: who may be drawn, and what exploring may cost."""
-    strategy = configuration.strategies[review_key.strategy]
+    objective = _objective(review_key, posterior, configuration)
     kept = kept or Kept(review_key, begun_at_ms=now_ms)
     standings, _ = _standings(kept, configuration)
     inc = standings.incumbent
@@ -190,20 +191,22 @@ def weigh(
     arms, groups = _available(review_key, configuration)
     order = np.random.default_rng(review_key.digest).permutation(len(groups)).astype(float)
     n_tasks = len(configuration.task_index)
-    if strategy.objective.order is not Order.UTILITY:
-        standings = orders.choose_challengers(standings, posterior, strategy.objective, arms, order)
+    if objective.order is not Order.UTILITY:
+        standings = orders.choose_challengers(standings, posterior, objective, arms, order)
         laws = tuple(orders.law(standings, task) for task in range(n_tasks))
         labelled = [bool(known.any()) for known in posterior.judged]
         notes = tuple("" if known else UNCHECKED for known in labelled)
-        return Choices(review_key, kept.version, standings, books, None, laws, notes, kept.last)
-    standings = incumbent.choose_challengers(
-        standings, posterior, strategy.objective, groups, order
-    )
-    room = incumbent.room(books, posterior, strategy.objective, inc)
+        return Choices(
+            review_key, kept.version, standings, books, objective, None, laws, notes, kept.last
+        )
+    standings = incumbent.choose_challengers(standings, posterior, objective, groups, order)
+    room = incumbent.room(books, posterior, objective, inc)
     a_day = calls_a_day(books, age_ms=now_ms - (kept.begun_at_ms or now_ms))
-    explored = incumbent.explored_tasks(standings, posterior, strategy.objective, a_day, room=room)
-    laws, notes = _guarded(standings, posterior, strategy, explored, room)
-    return Choices(review_key, kept.version, standings, books, room, laws, notes, kept.last)
+    explored = incumbent.explored_tasks(standings, posterior, objective, a_day, room=room)
+    laws, notes = _guarded(standings, posterior, objective, explored, room)
+    return Choices(
+        review_key, kept.version, standings, books, objective, room, laws, notes, kept.last
+    )
 
 
 def weigh_all(
@@ -249,6 +252,7 @@ def rows_of(choices: Choices, configuration: Configuration) -> list[dict[str, An
                 "explored_calls": int(others.sum()),
                 "exploring": choices.laws[index].stay < 1,
                 "note": choices.notes[index],
+                "value_usd": choices.objective.at(index).value_usd,
                 "last_release": asdict(last) if (last := choices.last.get(task)) else None,
             }
         )
@@ -258,6 +262,15 @@ def rows_of(choices: Choices, configuration: Configuration) -> list[dict[str, An
 def host_of(app: App, catalog: Catalog, group: int) -> str:
     """Return the id of a group's first host that the app may use, by which the group is named."""
     return first_permitted(app, [catalog.endpoints[arm] for arm in catalog.group_members[group]]).id
+
+
+def _objective(
+    review_key: ReviewKey, posterior: Posterior, configuration: Configuration
+) -> Objective:
+    """Return what the key's strategy maximises, compared with the key's incumbent."""
+    strategy = configuration.strategies[review_key.strategy]
+    incumbent = configuration.catalog.by_id[review_key.incumbent]
+    return strategy.objective_at(posterior, incumbent.index)
 
 
 def _available(
@@ -319,12 +332,11 @@ def _is_alarmed(standings: Standings, posterior: Posterior, named: NDArray[np.bo
 def _guarded(
     standings: Standings,
     posterior: Posterior,
-    strategy: Strategy,
+    objective: Objective,
     explored: NDArray[np.bool_],
     room: float,
 ) -> tuple[tuple[Law, ...], tuple[str, ...]]:
     """Return each task's law, and why it is not explored."""
-    objective = strategy.objective
     enough = enough_labels(posterior.arms.by_group(posterior.labels))
     laws, notes = [], []
     for task, cur in enumerate(standings.current):

@@ -8,8 +8,10 @@
 - `keys`: keys of callers, made and named
 - `key_lines`: where they stand in the file
 - `process`: how the process itself runs: address, limits, state directory, store
+- `wishes`: limits and trades of strategies as they are written
 - `entries`: strategies, apps and tasks as they are written, and the whole file
 - `standing`: which endpoints may ever serve an app
+- `trades`: whether a strategy's trade is said, once
 - `claims`: which provider takes what no endpoint lists
 - `checks`: what one entry says of another
 - `spelling`: misspelt sections and fields, put right

@@ -10,6 +10,7 @@ from typing import Any
 
 from router.config.claims import check_claims
 from router.config.entries import (
+    ALIASES,
     DEFAULT_APP,
     GENERAL,
     NO_INCUMBENT,
@@ -21,6 +22,7 @@ from router.config.entries import (
 from router.config.keys import digest_of, short_id
 from router.config.lines import shown
 from router.config.masking import HIDDEN, NO_KEY_HERE, Place, is_name_of_variable, masked
+from router.config.trades import check_trades
 from router.endpoints.auth import AuthEntry
 from router.endpoints.base_url import part_user, without_user
 from router.endpoints.entries import (
@@ -41,7 +43,7 @@ RESERVED = "this name means that the sidecar chooses, and reaches no provider; n
 def cross_check(entries: File) -> Iterator[tuple[Place, str, str]]:
     """Yield what one entry says of another, and is not so: place, value, hint."""
     ids = [e.id for e in entries.endpoints]
-    strategies = {kind.value for kind in ObjectiveKind} | set(entries.strategies)
+    strategies = {kind.value for kind in ObjectiveKind} | set(entries.strategies) | set(ALIASES)
     tasks = set(entries.tasks) | {GENERAL}
     first = {id_: i for i, id_ in reversed(list(enumerate(ids)))}
     for i, endpoint in enumerate(entries.endpoints):
@@ -52,6 +54,7 @@ def cross_check(entries: File) -> Iterator[tuple[Place, str, str]]:
         yield from _check_auth(("providers", name, "auth"), provider.auth)
         yield from _check_one_auth(("providers", name), provider.base_url, provider.auth)
     yield from check_claims(entries.providers)
+    yield from check_trades(entries)
     for name, strategy in entries.strategies.items():
         yield from _check_name(
             ("strategies", name, "incumbent"), strategy.incumbent, [*ids, NO_INCUMBENT], "endpoint"

@@ -35,7 +35,7 @@ def check_standing(entries: File) -> Iterator[tuple[Place, str, str]]:
         named = {"incumbent": app.incumbent}
         if app.mode is Mode.PINNED:
             named["endpoint"] = app.endpoint
-        strategy = entries.all_strategies.get(app.strategy)
+        strategy = entries.all_strategies.get(entries.aliases.get(app.strategy, app.strategy))
         if app.incumbent is None and strategy is not None:
             named["strategy"] = strategy.incumbent
         for field, endpoint in named.items():

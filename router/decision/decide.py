@@ -27,6 +27,7 @@ from router.decision.context import (
     with_law_in_force,
 )
 from router.decision.draws import Draws
+from router.decision.limiting import with_limits
 from router.decision.nonces import Nonces
 from router.decision.planner import Plan
 from router.decision.shared_draws import StoredDraw
@@ -137,17 +138,19 @@ class Decider:
         translations = Translations(request, begun_at_s=at.epoch_s, makers=makers)
         constraints = configuration.derive(Filter.of)
         demand = demand_of(caller, request, data_class, translations, lacking=constraints.lacking)
+        category = beliefs.category(app, task_index)
+        eligible = constraints.apply(
+            demand, self.health, self.sizes, at.monotonic_s, at_s=at.epoch_s
+        )
         return CallContext(
             caller=caller,
             hints=hints,
             task=task,
             task_index=task_index,
-            category=beliefs.category(app, task_index),
+            category=category,
             strategy=routing.strategy,
             route=with_law_in_force(route, choices, task_index, beliefs),
-            eligibility=constraints.apply(
-                demand, self.health, self.sizes, at.monotonic_s, at_s=at.epoch_s
-            ),
+            eligibility=with_limits(eligible, beliefs, category, routing.strategy.limits),
             translations=translations,
             unit=unit,
             draw_key=draw_key,
@@ -310,6 +313,7 @@ class Decider:
             "stands_in_for": stands_in_for.id if stands_in_for else None,
             "propensities": fresh.shares(),
             **choice_of(context),
+            **planner.limits_of(fresh),
             "then": [e.id for e in plan.then()],
             "exclusions": context.eligibility.exclusions(catalog),
             "translated": context.translations.told_of(drawn),
@@ -390,10 +394,5 @@ class Decider:
 
 def _given(context: CallContext, plan: Plan) -> StoredDraw:
     """Return a fresh draw as it is stored."""
-    return StoredDraw(
-        plan.drawn.digest,
-        plan.propensity,
-        context.at.store_ms,
-        context.beliefs.version,
-        plan.step or Step.SAMPLE,
-    )
+    at_ms, version = context.at.store_ms, context.beliefs.version
+    return StoredDraw(plan.drawn.digest, plan.propensity, at_ms, version, plan.step or Step.SAMPLE)

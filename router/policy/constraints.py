@@ -16,6 +16,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from bandit.limits import NO_LIMITS, Limits
 from router.config.compiled import Configuration
 from router.endpoints.capabilities import Needs
 from router.endpoints.catalog import Catalog, Endpoint
@@ -40,6 +41,10 @@ class Exclusion(StrEnum):
     BREAKER = "breaker"
     IN_FLIGHT = "in_flight"
     MAINTENANCE = "maintenance"
+    LATENCY = "latency"  # hard limits of the strategy or the call: believed not to keep them
+    COST = "cost"
+    QUALITY = "quality"
+    MAX_COST = "max_cost"  # with all the output that this call asks for it may cost more
 
 
 PRIVACY = frozenset(
@@ -52,6 +57,8 @@ PRIVACY = frozenset(
     }
 )
 """What holds in every mode, also for a model that the caller named."""
+BINDING = PRIVACY | {Exclusion.LATENCY, Exclusion.COST, Exclusion.QUALITY, Exclusion.MAX_COST}
+"""That, and hard limits: what nobody is asked in spite of, routed or not, drawn or not."""
 
 
 WISH = "reasoning"
@@ -80,6 +87,7 @@ class Eligibility:
     rests_until: tuple[float, ...] = ()  # monotonic seconds at which breakers may be probed
     contexts: tuple[int, ...] = ()  # tokens; 0 where no limit is known
     untranslated: dict[int, str] = field(default_factory=dict)  # by arm: what cannot be said
+    limits: Limits = NO_LIMITS  # what is asked beside; the hard ones are applied
 
     def least_bad(self, arms: Iterable[int]) -> int | None:
         """Return whom to ask among these where only breakers or context exclude; None: nobody.

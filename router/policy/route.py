@@ -13,6 +13,7 @@ from msgspec import Struct, structs
 from bandit.draws import LEARNING, Law
 from router.config.compiled import App, Strategy
 from router.config.entries import AUTO, CLAUDE_AUTO, Fallback, Mode, is_reserved
+from router.config.trades import BALANCED, NOT_SAID
 from router.endpoints.catalog import Catalog, Endpoint, speakers
 from router.endpoints.entries import Dialect
 from router.errors import RequestRejected
@@ -252,6 +253,8 @@ def choose_strategy(
     named = target.strategy if wanted is None else wanted
     name = app.entry.strategy if named is None else named
     found = strategies.get(name)
+    if name == BALANCED and found is None:
+        raise RequestRejected("unknown_strategy", NOT_SAID, param="strategy")
     if found is None:
         known = ", ".join(sorted(strategies))
         raise RequestRejected(

@@ -18,10 +18,11 @@ def model_list(configuration: Configuration, dialect: Dialect) -> dict[str, Any]
     To Anthropic's clients only what they can call is listed, and what is routed once more under
     names that begin like Anthropic's: some show no others.
     """
-    names = [AUTO, *(f"{AUTO}:{s}" for s in configuration.strategies)]
+    strategies = dict.fromkeys(one.name for one in configuration.strategies.values())
+    names = [AUTO, *(f"{AUTO}:{s}" for s in strategies)]
     names += [f"{AUTO}/{t}" for t in configuration.tasks]
     if dialect is Dialect.MESSAGES:
-        aliases = [CLAUDE_AUTO, *(f"{CLAUDE_AUTO}-{s}" for s in configuration.strategies)]
+        aliases = [CLAUDE_AUTO, *(f"{CLAUDE_AUTO}-{s}" for s in strategies)]
         names = [*aliases, *names, *_listed(configuration, dialect)]
         shown = [_anthropic(name) for name in names]
         return {"data": shown, "has_more": False, "first_id": names[0], "last_id": names[-1]}

@@ -1,0 +1,131 @@
+"""Limits of strategies and calls, applied: hard ones exclude, soft ones say who is drawn. Pure.
+
+What is believed of an endpoint changes with the posteriors, so a hard limit excludes beside every
+other constraint: fresh draws, draws that are followed, stand-ins, fallbacks and calls that are not
+routed alike. It goes before whatever diverts for a while only, such as a breaker, so that a last
+resort is within it, too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit.limits import Limit, Limits
+from router.beliefs.beliefs import Beliefs, Within
+from router.endpoints.catalog import Catalog
+from router.endpoints.token_sizes import TokenSizes
+from router.policy.constraints import BINDING, Eligibility, Exclusion
+
+EXCLUSIONS = {
+    Limit.LATENCY: Exclusion.LATENCY,
+    Limit.COST: Exclusion.COST,
+    Limit.QUALITY: Exclusion.QUALITY,
+}
+
+
+def with_limits(
+    eligibility: Eligibility, beliefs: Beliefs, category: int, limits: Limits
+) -> Eligibility:
+    """Return who may serve under these limits: without those who break a hard one."""
+    if not limits.asked:
+        return eligibility
+    reasons = eligibility.reasons
+    if limits.hard:
+        broken = beliefs.broken(category, limits)
+        codes = [None if kind is None else EXCLUSIONS[kind] for kind in broken]
+        reasons = _excluded(reasons, codes)
+    return _replaced(eligibility, reasons, limits)
+
+
+def with_max_cost(
+    eligibility: Eligibility,
+    catalog: Catalog,
+    *,
+    max_usd: float,
+    text_bytes: int,
+    max_tokens: int,
+    sizes: TokenSizes,
+    at_s: float,
+) -> Eligibility:
+    """Return who may serve a call that may cost so much, whatever it writes.
+
+    Args:
+        max_tokens: the most output that the call asks for; without it there is no such bound, and
+            a hard limit on cost holds what nine calls of ten cost.
+        at_s: when the prices hold, in epoch seconds.
+    """
+    costs = worst_costs_usd(
+        catalog, text_bytes=text_bytes, max_tokens=max_tokens, sizes=sizes, at_s=at_s
+    )
+    codes = [None if usd <= max_usd else Exclusion.MAX_COST for usd in costs]
+    return _replaced(eligibility, _excluded(eligibility.reasons, codes), eligibility.limits)
+
+
+def worst_costs_usd(
+    catalog: Catalog, *, text_bytes: int, max_tokens: int, sizes: TokenSizes, at_s: float
+) -> list[float]:
+    """Return by arm what a call costs at most: prompt tokens and `max_tokens`, at list price.
+
+    The prompt is counted as the endpoint's last calls were, nothing of it as cached, and output at
+    the dearer of its prices. Infinite where no price is known: nobody can promise a bound there.
+    What a machine of one's own costs does not depend on the call.
+    """
+    out = []
+    for endpoint in catalog.endpoints:
+        if endpoint.prices is None:
+            out.append(float("inf"))
+            continue
+        tokens_in = sizes.expected(endpoint.digest, text_bytes)
+        rates = endpoint.prices.at(at_s).usual.rates(tokens_in)
+        per_token_in = max(rates.tokens_in, rates.written)
+        per_token_out = max(rates.tokens_out, rates.reasoning)
+        out.append((tokens_in * per_token_in + max_tokens * per_token_out) / 1e9)
+    return out
+
+
+def drawn_within(
+    eligibility: Eligibility, beliefs: Beliefs, category: int, mask: NDArray[np.bool_]
+) -> Within:
+    """Return which of these may be drawn, and which soft limits gave way for it."""
+    if not eligibility.limits.asked or not mask.any():
+        return mask, ()
+    return beliefs.within(category, eligibility.limits, mask)
+
+
+def told_of(limits: Limits) -> dict[str, Any]:
+    """Return limits as they are shown, by the names of the configuration; {} where none is set."""
+    values: dict[str, dict[str, Any]] = {
+        Limit.LATENCY: {"within_s": limits.latency_s, "probability": limits.latency_prob},
+        Limit.COST: {"usd": limits.cost_usd},
+        Limit.QUALITY: {"floor": limits.quality},
+    }
+    return {kind.value: {**values[kind], "hard": kind in limits.hard} for kind in limits.asked}
+
+
+def _excluded(
+    reasons: tuple[Exclusion | None, ...], codes: list[Exclusion | None]
+) -> tuple[Exclusion | None, ...]:
+    return tuple(
+        known if code is None or known in BINDING else code
+        for known, code in zip(reasons, codes, strict=True)
+    )
+
+
+def _replaced(
+    eligibility: Eligibility, reasons: tuple[Exclusion | None, ...], limits: Limits
+) -> Eligibility:
+    """Return the same with other reasons; written out, as every call comes by here."""
+    mask = eligibility.mask
+    if reasons is not eligibility.reasons:
+        mask = np.array([reason is None for reason in reasons])
+    return Eligibility(
+        mask,
+        reasons,
+        eligibility.rests_until,
+        eligibility.contexts,
+        eligibility.untranslated,
+        limits,
+    )
