@@ -125,6 +125,19 @@ def within(
     return mask, tuple(relaxed)
 
 
+def within_by_category(
+    posterior: Posterior, limits: Limits, eligible: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Return who keeps the limits in each category: (n_categories, n_arms), or as it was given.
+
+    So a review tries and releases nobody who would not be drawn.
+    """
+    if not limits.asked or not eligible.any():
+        return eligible
+    categories = range(len(posterior.labels))
+    return np.array([within(posterior, category, limits, eligible)[0] for category in categories])
+
+
 def _nearest(
     posterior: Posterior, category: int, limits: Limits, kind: Limit, left: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:

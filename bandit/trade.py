@@ -6,8 +6,10 @@ before any call, on the tokens seen as calls come.
 
 What a group is worth then depends on how its cost *compares* with the incumbent's,
 quality − cost ÷ incumbent's cost × gain ÷ pay, so what moves both, such as longer prompts, moves
-nothing. What moves the incumbent's alone moves the value; a release must hold at four fifths and
-at five fourths of it, so no estimate that wavers by less takes a choice there and back.
+nothing. What moves one of the two alone moves the trade; so a release weighs how uncertain both
+costs are as well as quality, and must hold where the money between them counts a quarter more, and
+where it counts a fifth less. An estimate that wavers by less takes no choice there and back, and
+between reviews, at most one a day of what is certain aside, no estimate moves a choice at all.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from bandit.utility import Objective
 LEAST_VALUE_USD = 1e-12
 """Of a success where the incumbent costs nothing: then nothing that costs is worth it."""
 SLACK = 1.25
-"""How far the value may move, up or down, without bringing a release back. UNVALIDATED."""
+"""How far the value may move, up or down, without taking a release back. UNVALIDATED."""
 
 
 @dataclass(frozen=True, slots=True)

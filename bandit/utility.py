@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -53,7 +53,8 @@ class Objective:
     value_usd: float | None = None
     latency_usd_per_s: float = 0.0
     values_usd: tuple[float, ...] | None = None  # (n_categories,) instead of `value_usd`
-    slack: float = 1.0  # a release must hold at so many times the value, and at that part of it
+    slack: float = 1.0  # a release must hold at so many times the value, and at that part of it;
+    # where it is not 1, costs are no more certain than they are known
 
     @property
     def has_value(self) -> bool:
@@ -75,7 +76,7 @@ class Objective:
     def _times(self, factor: float) -> Objective:
         value = None if self.value_usd is None else self.value_usd * factor
         values = self.values_usd and tuple(v * factor for v in self.values_usd)
-        return Objective(self.order, value, self.latency_usd_per_s, values)
+        return replace(self, value_usd=value, values_usd=values)
 
 
 def priced(

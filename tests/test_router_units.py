@@ -165,7 +165,7 @@ def test_a_minimal_file_of_a_few_lines_works() -> None:
     found = configuration()
 
     assert [e.group for e in found.catalog.endpoints] == [0, 0, 1]
-    incumbent = incumbent_of(found.apps["default"], found.strategies["balanced"])
+    incumbent = incumbent_of(found.apps["default"], found.strategies["quality"])
     assert incumbent is found.catalog.endpoints[0]
     assert found.apps["default"].entry.mode == "observe"
     assert GENERAL in found.tasks
@@ -344,7 +344,7 @@ def test_a_named_model_stays_with_its_own_groups_unless_mapped() -> None:
         got = find_route(
             parse_model("small"),
             found.apps["default"],
-            found.strategies["balanced"],
+            found.strategies["quality"],
             found.catalog,
             dialect=Dialect.CHAT,
             share=0.0,
@@ -356,7 +356,7 @@ def test_a_named_model_stays_with_its_own_groups_unless_mapped() -> None:
 
 def test_a_model_that_nobody_lists_is_not_routed() -> None:
     found = configuration()
-    app, strategy = found.apps["default"], found.strategies["balanced"]
+    app, strategy = found.apps["default"], found.strategies["quality"]
 
     got = find_route(
         parse_model("gpt-9"),
@@ -1019,6 +1019,6 @@ def test_capabilities_and_their_bits_agree() -> None:
 def test_balanced_is_the_same_in_a_replay_as_in_the_sidecar() -> None:
     from workers.replay.command import STRATEGIES
 
-    found = configuration().strategies
+    found = configuration(strategies={"balanced": {"value_usd": 0.05}}).strategies
     for name, objective in STRATEGIES.items():
         assert found[name].objective == objective

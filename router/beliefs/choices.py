@@ -18,6 +18,7 @@ from bandit import incumbent, orders
 from bandit.cells import Terms
 from bandit.draws import Law
 from bandit.incumbent import Books, Release, Standings
+from bandit.limits import within_by_category
 from bandit.posterior import Posterior
 from bandit.utility import Objective, Order, enough_labels
 from router.beliefs.books import DAY_MS, calls_a_day, read_books
@@ -110,13 +111,13 @@ def review(
         due |= _is_alarmed(standings, posterior, np.array(alarmed_at_ms) > before.reviewed_at_ms)
     gone = {c.task for c in changes}
     if objective.order is not Order.UTILITY:
-        arms, _ = _available(review_key, configuration)
+        arms = _available(review_key, configuration)
         situation = Situation(before, configuration, arms, due=due, gone=gone, lost=lost)
         released, settled = by_order(situation, standings, posterior, now_ms=now_ms)
         names = _first_hosts(review_key, configuration)
         current |= {task: names[group] for task, group in settled.items()}
     else:
-        _, groups = _available(review_key, configuration)
+        groups = _groups(_limited(review_key, posterior, configuration), configuration.catalog)
         asked = None if due else _asked(before, configuration.task_index, now_ms)
         released = _by_belief(standings, posterior, objective, groups, asked)
     moves = [_change(r, review_key, configuration) for r in released]
@@ -188,8 +189,9 @@ def weigh(
     inc = standings.incumbent
     release_keys = review_key.release_keys(configuration.task_index)
     books = read_books(release_keys, rows, posterior, configuration.catalog, inc)
-    arms, groups = _available(review_key, configuration)
-    order = np.random.default_rng(review_key.digest).permutation(len(groups)).astype(float)
+    arms = _limited(review_key, posterior, configuration)
+    groups = _groups(arms, configuration.catalog)
+    order = np.random.default_rng(review_key.digest).permutation(groups.shape[1]).astype(float)
     n_tasks = len(configuration.task_index)
     if objective.order is not Order.UTILITY:
         standings = orders.choose_challengers(standings, posterior, objective, arms, order)
@@ -273,17 +275,25 @@ def _objective(
     return strategy.objective_at(posterior, incumbent.index)
 
 
-def _available(
-    review_key: ReviewKey, configuration: Configuration
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return (n_arms,) and (n_groups,) of the rivals: nobody else is tried or released."""
+def _available(review_key: ReviewKey, configuration: Configuration) -> NDArray[np.bool_]:
+    """Return (n_arms,) the rivals: nobody else is tried or released."""
     app, catalog = configuration.apps[review_key.app], configuration.catalog
-    rivals = rivals_of(app, catalog.by_id[review_key.incumbent])
     hosts = np.zeros(len(catalog.endpoints), dtype=bool)
-    groups = np.zeros(len(catalog.group_members), dtype=bool)
-    hosts[[e.index for e in rivals]] = True
-    groups[[e.group for e in rivals]] = True
-    return hosts, groups
+    hosts[[e.index for e in rivals_of(app, catalog.by_id[review_key.incumbent])]] = True
+    return hosts
+
+
+def _limited(
+    review_key: ReviewKey, posterior: Posterior, configuration: Configuration
+) -> NDArray[np.bool_]:
+    """Return the rivals within the strategy's limits: (n_tasks, n_arms), or (n_arms,)."""
+    limits = configuration.strategies[review_key.strategy].limits
+    return within_by_category(posterior, limits, _available(review_key, configuration))
+
+
+def _groups(arms: NDArray[np.bool_], catalog: Catalog) -> NDArray[np.bool_]:
+    """Return (n_tasks, n_groups), or (1, n_groups): groups of which some host is among these."""
+    return catalog.arms.by_group(np.atleast_2d(arms).astype(float)) > 0
 
 
 def _members(catalog: Catalog) -> dict[str, tuple[str, ...]]:
