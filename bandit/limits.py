@@ -4,8 +4,8 @@ A hard limit is never relaxed. Soft ones give way in a fixed order, latency firs
 cap, then the quality floor, until somebody is left to serve the call; of those who are left, the
 nearest to what gave way serve it, and it is reported.
 
-Of whom little is known even odds are asked only, and a floor holds for nobody until something is
-labelled: a limit that refused the unknown for good would never let it be known.
+Of whom little is known little is asked, even by a hard limit: one that refused the unknown, for
+what is known of others, would never let it be known.
 """
 
 from __future__ import annotations
@@ -18,13 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from bandit.families import L, Q
+from bandit.latency import DEFAULT_S
 from bandit.posterior import Posterior
 
 FEW_LABELS = 30.0
 """Below so many labels a floor asks for even odds only, or nothing new would ever be tried."""
+FIRST_LABELS = 5.0
+"""Below so many labels over all categories no floor is asked of a group. UNVALIDATED."""
 FEW_TIMED = 8.0
-"""Below so many timed calls a latency is asked for with even odds only, for the same reason: where
-nothing was timed the predictive 95 % lies at 2.5 times the median. UNVALIDATED."""
+"""Below so many calls that were timed, or timed out, a latency is asked for with even odds only,
+and of the usual first guess if that is less than what others take: where nothing was timed the
+predictive 95 % lies at 2.5 times the median. UNVALIDATED."""
 EVEN_ODDS = 0.5
 GOOD_ODDS = 0.8
 NEAR = 0.02
@@ -159,16 +164,17 @@ def keeps(posterior: Posterior, category: int, limits: Limits, kind: Limit) -> N
         assert limits.latency_s is not None
         sure = posterior.latency.bound(limits.latency_prob)[category]
         even = posterior.latency.bound(min(limits.latency_prob, EVEN_ODDS))[category]
-        few = posterior.timed[category] < FEW_TIMED
+        even = np.minimum(even, DEFAULT_S)
+        counts = posterior.evidence.latency[category]
+        few = counts[:, L.N] + counts[:, L.N_CENSORED] < FEW_TIMED
         return np.asarray(np.where(few, even, sure) <= limits.latency_s)
     if kind is Limit.COST:
         assert limits.cost_usd is not None
         return np.asarray(posterior.cost_bound_usd[category] <= limits.cost_usd)
     assert limits.quality is not None
-    if not posterior.judged[category].any():
-        return np.ones(len(posterior.arms.group), dtype=bool)
     group = posterior.arms.group
     mean, sd = posterior.quality.mean[category], posterior.quality.sd[category]
     labels = np.bincount(group, posterior.labels[category])
     odds = np.where(labels < FEW_LABELS, EVEN_ODDS, GOOD_ODDS)
-    return np.asarray((ndtr((mean - limits.quality) / sd) >= odds)[group])
+    known = np.bincount(group, posterior.evidence.quality[..., Q.N].sum(axis=0)) >= FIRST_LABELS
+    return np.asarray((~known | (ndtr((mean - limits.quality) / sd) >= odds))[group])

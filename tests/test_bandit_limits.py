@@ -232,7 +232,7 @@ def test_each_arm_is_told_its_first_broken_hard_limit() -> None:
 @pytest.mark.parametrize(("timed", "kept"), [(7, True), (8, False)])
 def test_a_newcomer_keeps_a_latency_with_even_odds(timed: int, kept: bool) -> None:
     found = known(FAST, CHEAP, GOOD)
-    found.evidence.latency[0, 0] *= timed / 500
+    found.evidence.latency[0, 0] *= timed / 500  # about .2 s a call
     scale = np.sqrt(found.latency.beta * (1 + 1 / found.latency.kappa) / found.latency.alpha)
     student = stats.t(2 * found.latency.alpha[0, 0], found.latency.mean[0, 0], scale[0, 0])
     between = float(np.exp(student.ppf(0.7)))
@@ -243,13 +243,33 @@ def test_a_newcomer_keeps_a_latency_with_even_odds(timed: int, kept: bool) -> No
     assert limits.FEW_TIMED == 8
 
 
-def test_a_floor_holds_for_nobody_until_something_is_labelled() -> None:
-    found = known(FAST, CHEAP)
-    found.evidence.quality[:] = 0
+@pytest.mark.parametrize(("labels", "kept"), [(4, True), (5, False)])
+def test_no_floor_is_asked_of_whom_nothing_is_known_however_bad_others_are(
+    labels: int, kept: bool
+) -> None:
+    found = known((0.0, 1.0, 1.0), CHEAP)
+    found.evidence.quality[0, 1] *= labels / 500
     floor = Limits(quality=0.99, hard=frozenset([Limit.QUALITY]))
 
-    assert within(found, 0, floor, np.ones(2, dtype=bool))[0].all()
-    assert not within(known(FAST, CHEAP), 0, floor, np.ones(2, dtype=bool))[0].any()
+    assert within(found, 0, floor, np.ones(2, dtype=bool))[0].tolist() == [False, kept]
+
+
+def test_who_was_not_timed_is_not_taken_to_be_as_slow_as_others() -> None:
+    found = known((0.5, 60.0, 1.0), (0.5, 60.0, 1.0))
+    found.evidence.latency[0, 1] = 0
+    hard = frozenset([Limit.LATENCY])
+
+    kept = [keeps(found, 0, Limits(s, hard=hard), Limit.LATENCY).tolist() for s in (0.9, 1.1)]
+
+    assert kept == [[False, False], [False, True]]
+
+
+def test_who_only_ever_timed_out_is_known_to_be_slow() -> None:
+    found = known(FAST, CHEAP)
+    found.evidence.latency[0, 1] = 0
+    found.evidence.latency[0, 1, [L.N_CENSORED, L.LN_CENSORED]] = 20, 20 * np.log(30.0)
+
+    assert keeps(found, 0, Limits(5.0), Limit.LATENCY).tolist() == [True, False]
 
 
 def test_reviews_see_who_keeps_the_limits_in_each_category() -> None:

@@ -30,11 +30,17 @@ from router.beliefs.choices import Choices
 from router.beliefs.kept import Kept, ReviewKey
 from router.beliefs.outlooks import Outlook
 from router.config.compiled import App, Configuration, Strategy
+from router.policy.constraints import Exclusion, exclude
 
+MAX_EXCLUDED = 256
+"""Distinct (category, limits, reasons) remembered: each holds as many reasons as endpoints."""
 MAX_TABLES = 4096
 """Distinct (category, strategy, law, eligible set) remembered; a bound, not a tuning."""
 
 
+Reasons = tuple[Exclusion | None, ...]
+Excluded = tuple[NDArray[np.bool_], Reasons]
+"""(n_arms,) who is left, and by arm why it is not."""
 Within = tuple[NDArray[np.bool_], tuple[Limit, ...]]
 """(n_arms,) who keeps the limits, and which soft ones gave way."""
 
@@ -59,7 +65,7 @@ class Beliefs:
     banks: dict[tuple[int, bool], Bank] = field(default_factory=dict)
     _tables: dict[tuple[int, Objective, Law, bytes], Table] = field(default_factory=dict)
     _objectives: dict[tuple[int, int, int], Objective] = field(default_factory=dict)
-    _broken: dict[tuple[int, Limits], list[Limit | None]] = field(default_factory=dict)
+    _excluded: dict[tuple[int, Limits, Reasons], Excluded] = field(default_factory=dict)
     _within: dict[tuple[int, Limits, bytes], Within] = field(default_factory=dict)
 
     @property
@@ -126,14 +132,20 @@ class Beliefs:
             self._objectives[key] = found
         return found
 
-    def broken(self, category: int, limits: Limits) -> list[Limit | None]:
-        """Return by arm the first hard limit that it does not keep; worked out once."""
-        key = (category, limits)
-        found = self._broken.get(key)
+    def excluded(self, category: int, limits: Limits, reasons: Reasons) -> Excluded:
+        """Return who is left under the hard limits, and why others are not; once for each reasons.
+
+        Args:
+            reasons: by arm, why it is excluded already; what binds in every mode keeps its name.
+        """
+        key = (category, limits, reasons)
+        found = self._excluded.get(key)
         if found is None:
-            if len(self._broken) >= MAX_TABLES:
-                self._broken.clear()
-            found = self._broken[key] = broken(*self.place(category), limits)
+            if len(self._excluded) >= MAX_EXCLUDED:
+                self._excluded.clear()
+            kinds = broken(*self.place(category), limits)
+            codes = [None if kind is None else Exclusion(kind.value) for kind in kinds]
+            found = self._excluded[key] = exclude(reasons, codes)
         return found
 
     def within(self, category: int, limits: Limits, eligible: NDArray[np.bool_]) -> Within:

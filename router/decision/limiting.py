@@ -14,16 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.limits import Limit, Limits
-from router.beliefs.beliefs import Beliefs, Within
+from router.beliefs.beliefs import Beliefs, Excluded, Within
 from router.endpoints.catalog import Catalog
 from router.endpoints.token_sizes import TokenSizes
-from router.policy.constraints import BINDING, Eligibility, Exclusion
-
-EXCLUSIONS = {
-    Limit.LATENCY: Exclusion.LATENCY,
-    Limit.COST: Exclusion.COST,
-    Limit.QUALITY: Exclusion.QUALITY,
-}
+from router.policy.constraints import Eligibility, Exclusion, exclude
 
 
 def with_limits(
@@ -32,12 +26,10 @@ def with_limits(
     """Return who may serve under these limits: without those who break a hard one."""
     if not limits.asked:
         return eligibility
-    reasons = eligibility.reasons
+    left = eligibility.mask, eligibility.reasons
     if limits.hard:
-        broken = beliefs.broken(category, limits)
-        codes = [None if kind is None else EXCLUSIONS[kind] for kind in broken]
-        reasons = _excluded(reasons, codes)
-    return _replaced(eligibility, reasons, limits)
+        left = beliefs.excluded(category, limits, eligibility.reasons)
+    return _replaced(eligibility, left, limits)
 
 
 def with_max_cost(
@@ -61,7 +53,7 @@ def with_max_cost(
         catalog, text_bytes=text_bytes, max_tokens=max_tokens, sizes=sizes, at_s=at_s
     )
     codes = [None if usd <= max_usd else Exclusion.MAX_COST for usd in costs]
-    return _replaced(eligibility, _excluded(eligibility.reasons, codes), eligibility.limits)
+    return _replaced(eligibility, exclude(eligibility.reasons, codes), eligibility.limits)
 
 
 def worst_costs_usd(
@@ -105,27 +97,7 @@ def told_of(limits: Limits) -> dict[str, Any]:
     return {kind.value: {**values[kind], "hard": kind in limits.hard} for kind in limits.asked}
 
 
-def _excluded(
-    reasons: tuple[Exclusion | None, ...], codes: list[Exclusion | None]
-) -> tuple[Exclusion | None, ...]:
-    return tuple(
-        known if code is None or known in BINDING else code
-        for known, code in zip(reasons, codes, strict=True)
-    )
-
-
-def _replaced(
-    eligibility: Eligibility, reasons: tuple[Exclusion | None, ...], limits: Limits
-) -> Eligibility:
-    """Return the same with other reasons; written out, as every call comes by here."""
-    mask = eligibility.mask
-    if reasons is not eligibility.reasons:
-        mask = np.array([reason is None for reason in reasons])
-    return Eligibility(
-        mask,
-        reasons,
-        eligibility.rests_until,
-        eligibility.contexts,
-        eligibility.untranslated,
-        limits,
-    )
+def _replaced(eligibility: Eligibility, left: Excluded, limits: Limits) -> Eligibility:
+    """Return the same with others left; written out, as every call comes by here."""
+    known = eligibility
+    return Eligibility(*left, known.rests_until, known.contexts, known.untranslated, limits)

@@ -61,6 +61,21 @@ BINDING = PRIVACY | {Exclusion.LATENCY, Exclusion.COST, Exclusion.QUALITY, Exclu
 """That, and hard limits: what nobody is asked in spite of, routed or not, drawn or not."""
 
 
+def exclude(
+    reasons: tuple[Exclusion | None, ...], codes: Iterable[Exclusion | None]
+) -> tuple[NDArray[np.bool_], tuple[Exclusion | None, ...]]:
+    """Return who is left and the reasons once more endpoints are excluded for good.
+
+    Args:
+        codes: by arm, why it is; None: it is not. What binds in every mode keeps its name.
+    """
+    found = tuple(
+        known if code is None or known in BINDING else code
+        for known, code in zip(reasons, codes, strict=True)
+    )
+    return np.array([reason is None for reason in found]), found
+
+
 WISH = "reasoning"
 """What an endpoint lets go of by this name: how much a caller wants it to think."""
 
