@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,19 @@ import numpy as np
 import pytest
 import yaml
 from conftest import LEARN, Provider, Reply, Sidecar, endpoint, learning, serving
+from rich.console import Console
 
+from bandit.cells import merge
 from bandit.draws import LEARNING
 from bandit.limits import Limit, Limits
 from router.beliefs.beliefs import believe
+from router.commands.explain import show
 from router.config.compiled import Configuration, compile_text
 from router.decision.limiting import drawn_within, with_limits, with_max_cost, worst_costs_usd
 from router.endpoints.token_sizes import TokenSizes
 from router.errors import ConfigError
 from router.policy.constraints import Eligibility, Exclusion
+from router.report.terminal import choice_lines
 from telemetry.store import Address
 
 PRICES = {"dear": 50.0, "cheap": 0.5}
@@ -175,6 +180,25 @@ def test_a_session_leaves_an_endpoint_that_breaks_a_hard_limit_and_keeps_its_dra
     assert named.json()["error"]["exclusions"] == {drawn: "quality"}
 
 
+def test_the_command_explains_who_was_outside_and_what_gave_way(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    limits = {"latency": IN_TIME, "cost": CHEAP_ONLY}
+    with serving(value(provider, limits), state_dir, address) as sidecar:
+        decision_id = sidecar.chat().headers["x-router-decision-id"]
+        found = sidecar.http.get(f"/v1/router/decisions/{decision_id}").json()
+    screen = Console(file=StringIO(), width=200)
+
+    show(found, screen)
+    for name in ("limits", "relaxed", "outside_limits", "value_usd"):
+        del found["draw"][name]  # as it was kept before there were limits
+    show(found, screen)
+
+    said = screen.file.getvalue()  # type: ignore[attr-defined]
+    assert said.count("nobody kept the limit on latency, so it gave way") == 1
+    assert said.count("outside the soft limits: dear") == 1
+
+
 # -- without I/O --------------------------------------------------------------------------------
 
 
@@ -194,8 +218,6 @@ def configuration(**more: Any) -> Configuration:
 
 
 def nothing_known(found: Configuration) -> Any:
-    from bandit.cells import merge
-
     return believe(found, merge([]), version=1)
 
 
@@ -408,6 +430,7 @@ def test_what_a_success_is_worth_follows_from_the_incumbents_cost_and_is_shown(
     assert before["value_usd"] == kept["value_usd"] == pytest.approx(4 * 700 * 0.5e-6)
     assert after["value_usd"] == pytest.approx(4 * cost)
     (choice,) = posteriors["choices"]
+    assert "a success is worth" in choice_lines([choice])[0]
     assert choice["value_usd"] == pytest.approx(4 * cost)
     assert posteriors["categories"][0]["value_usd"] == pytest.approx(4 * cost)
 
