@@ -108,7 +108,7 @@ class _Checker:
         named = {"incumbent": app.incumbent}
         if app.mode is Mode.PINNED:
             named["endpoint"] = app.endpoint
-        strategy = self._entries.all_strategies.get(combination.strategy)
+        strategy = self._entries.strategy(combination.strategy)
         if app.incumbent is None and strategy is not None:
             named["strategy"] = strategy.incumbent
         for field, endpoint in named.items():
@@ -119,7 +119,7 @@ class _Checker:
     def _parts(self, combination: Combination) -> Iterator[tuple[Level, PolicyRules]]:
         entries = self._entries
         role = entries.roles.get(combination.role or "")
-        strategy = entries.all_strategies.get(combination.strategy)
+        strategy = entries.strategy(combination.strategy)
         parent = combination.task.partition("/")[0]
         said: list[tuple[Level, ConstraintsEntry | None]] = [
             (Level.ROLE, role),

@@ -15,8 +15,9 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from bandit.limits import NO_LIMITS, Limits
 from router.config.compiled import Configuration
-from router.config.exclusions import Exclusion
+from router.config.exclusions import BINDING, Exclusion
 from router.config.rules import PolicyRules, why_forbidden
 from router.endpoints.capabilities import Needs, names_of
 from router.endpoints.catalog import Catalog, Endpoint
@@ -28,6 +29,23 @@ from router.translation.translations import Translations
 
 MAX_KINDS = 8192
 """Kinds of calls whose answers are remembered."""
+
+
+def exclude(
+    reasons: tuple[Exclusion | None, ...], codes: Iterable[Exclusion | None]
+) -> tuple[NDArray[np.bool_], tuple[Exclusion | None, ...]]:
+    """Return who is left and the reasons once more endpoints are excluded for good.
+
+    Args:
+        codes: by arm, why it is; None: it is not. What binds in every mode keeps its name.
+    """
+    found = tuple(
+        known if code is None or known in BINDING else code
+        for known, code in zip(reasons, codes, strict=True)
+    )
+    return np.array([reason is None for reason in found]), found
+
+
 WISH = "reasoning"
 """What an endpoint lets go of by this name: how much a caller wants it to think."""
 
@@ -54,6 +72,7 @@ class Eligibility:
     rests_until: tuple[float, ...] = ()  # monotonic seconds at which breakers may be probed
     contexts: tuple[int, ...] = ()  # tokens; 0 where no limit is known
     details: dict[int, str] = field(default_factory=dict)  # by arm: what it lacks or cannot be told
+    limits: Limits = NO_LIMITS  # what is asked beside; the hard ones are applied
 
     def least_bad(self, arms: Iterable[int]) -> int | None:
         """Return whom to ask among these where only breakers or context exclude; None: nobody.

@@ -18,12 +18,13 @@ def model_list(configuration: Configuration, dialect: Dialect) -> dict[str, Any]
     To Anthropic's clients only what they can call is listed, and what is routed once more under
     names that begin like Anthropic's: some show no others.
     """
-    names = [AUTO, *(f"{AUTO}:{s}" for s in configuration.strategies)]
+    strategies = dict.fromkeys(one.name for one in configuration.strategies.values())
+    names = [AUTO, *(f"{AUTO}:{s}" for s in strategies)]
     names += [f"{AUTO}/{t}" for t in configuration.tasks]
     roles = [name for name, role in configuration.roles.items() if role.entry.active]
     names += [f"{ROLE}{name}" for name in roles]
     if dialect is Dialect.MESSAGES:
-        aliases = [CLAUDE_AUTO, *(f"{CLAUDE_AUTO}-{s}" for s in configuration.strategies)]
+        aliases = [CLAUDE_AUTO, *(f"{CLAUDE_AUTO}-{s}" for s in strategies)]
         aliases += [f"{CLAUDE_ROLE}{name}" for name in roles]
         names = [*aliases, *names, *_listed(configuration, dialect)]
         shown = [_anthropic(name) for name in names]
