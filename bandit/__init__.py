@@ -13,6 +13,7 @@ Nothing here does I/O, reads a clock, owns a random generator or logs. In readin
 - `derived`: what derived labels are worth
 - `posterior`: all of them together, for all categories, and the bank drawn from them
 - `utility`: what a strategy maximises, as scores over a bank
+- `trade`: a trade in words, as the money that a success is worth
 - `drift`: whether an endpoint changed
 - `hosts`: whether hosts of a group differ in quality
 - `limits`: who keeps a limit with enough probability

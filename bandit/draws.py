@@ -174,7 +174,7 @@ class Table:
             current = best
             if self.objective.order is not Order.UTILITY:
                 current = int(self.utility.argmax())
-            elif self.objective.value_usd is not None:
+            elif self.objective.has_value:
                 value = bank_utility(bank, self.objective)
                 current = self._first(best_first(bank, value, self.objective))
         good = mean >= SAFE_QUALITY_SHARE * mean[best]

@@ -172,7 +172,7 @@ def review(
     """Return the standings after a review of all tasks, and what was released.
 
     Args:
-        available: (n_groups,) groups that may serve at all.
+        available: (n_groups,) groups that may serve at all, or (n_tasks, n_groups).
     """
     judged = enough_labels(posterior.arms.by_group(posterior.labels))
     return _release(standings, posterior, objective, judged, available, "better")
@@ -188,7 +188,7 @@ def certain(
     """Return the standings after what need not wait for a review, and what was released.
 
     Args:
-        available: (n_groups,) groups that may serve at all.
+        available: (n_groups,) groups that may serve at all, or (n_tasks, n_groups).
         asked: (n_tasks,) tasks that had no such release within a day.
     """
     judged = posterior.arms.by_group(posterior.labels) >= CERTAIN_LABELS
@@ -211,17 +211,22 @@ def _release(
     """
     current = standings.current.copy()
     released = []
+    every = judged & available
     for task, now in enumerate(standings.current):
-        able = judged[task] & available
+        able = every[task].copy()
         able[now] = False
         if not judged[task, now] or not able.any():
             continue
         mean, sd = contrast(posterior, objective, task, int(now))
         better = p_better(mean, sd)
-        if reason == SURELY:
-            sound = able & (p_lasting(mean, sd, int(able.sum())) >= CERTAIN)
-        else:
-            sound = able & (better >= BETTER)
+        sound = able
+        for extreme in objective.extremes():
+            least, spread = contrast(posterior, extreme, task, int(now))
+            spread = np.hypot(spread, _price_sd(posterior, extreme, task, int(now)))
+            if reason == SURELY:
+                sound = sound & (p_lasting(least, spread, int(able.sum())) >= CERTAIN)
+            else:
+                sound = sound & (p_better(least, spread) >= BETTER)
         if not sound.any():
             continue
         best = int(np.where(sound, mean, -np.inf).argmax())
@@ -231,6 +236,23 @@ def _release(
     if released:
         standings = replace(standings, current=current, version=standings.version + 1)
     return standings, released
+
+
+def _price_sd(
+    posterior: Posterior, objective: Objective, task: int, reference: int
+) -> NDArray[np.float64] | float:
+    """Return (n_groups,) sd of each group's price less that of `reference`, in successes.
+
+    0 where nobody says that costs waver; else that of each group's cheapest host.
+    """
+    value = objective.at(task).value_usd
+    if objective.slack == 1 or value is None:
+        return 0.0
+    price, group = posterior.cost_usd[task] / value, posterior.arms.group
+    dearest_first = np.argsort(-price, kind="stable")
+    of_group = np.zeros(posterior.arms.n_groups)
+    of_group[group[dearest_first]] = (price * posterior.cost_ln_sd[task])[dearest_first]
+    return np.hypot(of_group, of_group[reference])
 
 
 def choose_challengers(
@@ -246,13 +268,14 @@ def choose_challengers(
     dozen trials to spend, holding on to the first two would find nobody.
 
     Args:
-        available: (n_groups,) groups that may serve at all.
+        available: (n_groups,) groups that may serve at all, or (n_tasks, n_groups).
         order: (n_groups,) who comes first among the unknown; any numbers below 1000.
     """
     chosen = []
+    every = np.broadcast_to(available, (len(standings.current), available.shape[-1]))
     for task, cur in enumerate(standings.current):
         gain = expected_gain(posterior, objective, task, int(cur)) * (1 + TIE_BREAK * order)
-        gain = np.where(available, gain, -1.0)
+        gain = np.where(every[task], gain, -1.0)
         gain[[int(cur), standings.incumbent]] = -1.0
         best = np.argsort(-gain, kind="stable")[:N_CHALLENGERS]
         chosen.append(tuple(int(g) for g in best if gain[g] > 0))

@@ -85,7 +85,7 @@ def review(
     A task is settled once its choice was compared with a group that qualified.
 
     Args:
-        available: (n_arms,) endpoints that may serve at all.
+        available: (n_arms,) endpoints that may serve at all, or (n_tasks, n_arms).
         due: (n_tasks,) tasks to review; the others change only if their choice is lost or fell
             below its floor of quality.
         lost: (n_tasks,) whose choice cannot serve any more.
@@ -93,8 +93,9 @@ def review(
     current = standings.current.copy()
     settled = np.zeros(len(current), dtype=bool)
     released = []
+    every = np.broadcast_to(available, (len(current), available.shape[-1]))
     for task, now in enumerate(standings.current):
-        ordering = Ordering(posterior, objective, task, available)
+        ordering = Ordering(posterior, objective, task, every[task])
         reason = LOST if lost[task] else _reason(ordering, int(now))
         rests = now_ms < departures.moved_at_ms[task] + REST_MS and reason != LOST
         if rests or not (due[task] or reason in (LOST, FALLEN)):
@@ -159,13 +160,14 @@ def choose_challengers(
     Only such as may yet be ahead of the choice.
 
     Args:
-        available: (n_arms,) endpoints that may serve at all.
+        available: (n_arms,) endpoints that may serve at all, or (n_tasks, n_arms).
         order: (n_groups,) who comes first among the equally measured: the greatest.
     """
     calls = posterior.arms.by_group(posterior.calls)
     chosen = []
+    every = np.broadcast_to(available, (len(standings.current), available.shape[-1]))
     for task, cur in enumerate(standings.current):
-        ordering = Ordering(posterior, objective, task, available)
+        ordering = Ordering(posterior, objective, task, every[task])
         able = ordering.servable() & (ordering.p_ahead(int(cur)) >= MAY_BE_AHEAD)
         able[[int(cur), standings.incumbent]] = False
         least = np.lexsort((-order, calls[task]))

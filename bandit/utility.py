@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -45,12 +45,38 @@ class Order(StrEnum):
 class Objective:
     """What a strategy wants; money in USD.
 
-    `value_usd` is what one success is worth; None means that quality alone counts.
+    `value_usd` is what one success is worth; None means that quality alone counts. Where it is
+    worth something else in each category, `values_usd` says what.
     """
 
     order: Order = Order.UTILITY
     value_usd: float | None = None
     latency_usd_per_s: float = 0.0
+    values_usd: tuple[float, ...] | None = None  # (n_categories,) instead of `value_usd`
+    slack: float = 1.0  # a release must hold at so many times the value, and at that part of it;
+    # where it is not 1, costs are no more certain than they are known
+
+    @property
+    def has_value(self) -> bool:
+        """Whether cost counts: a success is worth some money."""
+        return self.value_usd is not None or self.values_usd is not None
+
+    def at(self, category: int) -> Objective:
+        """Return the objective of one category: the same, unless values differ between them."""
+        if self.values_usd is None:
+            return self
+        return Objective(self.order, self.values_usd[category], self.latency_usd_per_s)
+
+    def extremes(self) -> tuple[Objective, ...]:
+        """Return the objectives under which a release must hold: itself, unless it has slack."""
+        if self.slack == 1 or not self.has_value:
+            return (self,)
+        return tuple(self._times(factor) for factor in (1 / self.slack, self.slack))
+
+    def _times(self, factor: float) -> Objective:
+        value = None if self.value_usd is None else self.value_usd * factor
+        values = self.values_usd and tuple(v * factor for v in self.values_usd)
+        return replace(self, value_usd=value, values_usd=values)
 
 
 def priced(
@@ -60,6 +86,7 @@ def priced(
 
     Args:
         latency_s: shape of `cost_usd`; None where it was not measured, and then is not priced.
+        objective: with one value for all categories, or none.
     """
     if objective.value_usd is None:
         return np.zeros_like(cost_usd)
@@ -84,6 +111,7 @@ def arm_scores(bank: Bank, objective: Objective) -> NDArray[np.float64]:
 
 
 def _scores(bank: Bank, objective: Objective) -> NDArray[np.float64]:
+    objective = objective.at(bank.category)
     if objective.order is Order.CHEAPEST:
         labelled = bank.posterior.judged[bank.category].any()
         success = np.maximum(bank.quality, LEAST_QUALITY) if labelled else 1.0
@@ -137,11 +165,13 @@ def _mean_utility(posterior: Posterior, objective: Objective) -> NDArray[np.floa
     arms = posterior.arms
     mean = posterior.quality.mean
     ok = posterior.reliability.mean
-    if objective.value_usd is not None:
-        price = posterior.cost_usd / objective.value_usd
+    if objective.has_value:
+        values = objective.value_usd if objective.values_usd is None else objective.values_usd
+        value = np.reshape(np.asarray(values, dtype=float), (-1, 1))
+        price = posterior.cost_usd / value
         if objective.latency_usd_per_s:
             seconds = posterior.latency.expected
-            price = price + seconds * (objective.latency_usd_per_s / objective.value_usd)
+            price = price + seconds * (objective.latency_usd_per_s / value)
     else:
         price = np.zeros_like(ok)
     at_host = mean[:, arms.group] * ok - price
@@ -162,6 +192,7 @@ def best_hosts(bank: Bank, objective: Objective, hosts: NDArray[np.intp]) -> NDA
     """
     if len(hosts) == 1:
         return np.full(N_DRAWS, hosts[0])
+    objective = objective.at(bank.category)
     ok, seconds, usd = bank.ok[:, hosts], bank.latency_s[:, hosts], bank.cost_usd[hosts]
     if objective.order is Order.FASTEST:
         return hosts[(seconds / ok).argmin(axis=1)]

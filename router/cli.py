@@ -221,14 +221,18 @@ def key(
 
 @app.command(hidden=True)
 def audit(
-    what: Annotated[str, typer.Argument(help="What to audit: state.")] = "state",
+    what: Annotated[str, typer.Argument(help="What to audit: state or privacy.")] = "state",
+    above: Annotated[str, typer.Option(help="privacy: only classes above this one.")] = "",
+    outside: Annotated[str, typer.Option(help="privacy: only what left this zone.")] = "",
+    since: Annotated[str, typer.Option(help="privacy: a day or time in UTC; else all.")] = "",
     config: Config = None,
     json_: Json = False,
 ) -> None:
-    """Check that the posteriors' sums are what the archived records say, byte for byte."""
+    """Check the sums against the archived records; or whether sensitive data left a zone."""
     from router.commands import audit as verb
+    from router.commands.audit_privacy import AskedPrivacy
 
-    verb.audit(what, config, as_json=json_)
+    verb.audit(what, config, AskedPrivacy(above, outside, since), as_json=json_)
 
 
 @app.command(hidden=True)

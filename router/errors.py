@@ -6,6 +6,7 @@ RouterError
 └── DispatchError               the call was sound and no answer came
     ├── NoCandidates            no endpoint may serve it; carries a reason for each
     ├── Overloaded              those that may serve it have all they take
+    ├── AuditUnavailable        what is about to leave cannot be recorded, and so does not leave
     ├── StoreAway               who made what it goes on from is not known while the store is away
     ├── SidecarFull             the sidecar itself has all that it takes
     ├── Misconfigured           the last that might serve it turns our key or model down
@@ -84,6 +85,7 @@ STATUS = {
     "all_endpoints_failed": 503,
     "overloaded": 503,
     "store_away": 503,
+    "audit_unavailable": 503,
     "telemetry_full": 503,
     "draining": 503,
     "deadline_exceeded": 504,
@@ -150,6 +152,18 @@ class Overloaded(DispatchError):
     def __init__(self, endpoints: Sequence[str]) -> None:
         names = ", ".join(endpoints)
         super().__init__(f"{names}: as many calls are under way as limits.max_in_flight allows")
+
+
+class AuditUnavailable(DispatchError):
+    """What is about to leave cannot be recorded, and so does not leave."""
+
+    code = "audit_unavailable"
+
+    def __init__(self, data_class: str) -> None:
+        super().__init__(
+            f"data of class {data_class} leaves only once that is on record, and the journal takes "
+            "no record now: its disk or its room is full; see the sidecar's log"
+        )
 
 
 class StoreAway(DispatchError):

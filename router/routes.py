@@ -157,6 +157,9 @@ class Routes:
             if isinstance(found, Provider):
                 await passing.pass_on(exchange, beliefs, caller, as_opaque(request), to=found)
                 return
+            if found.hints.dry_run:
+                await exchange.respond_json(200, self._services.decider.preview(found))
+                return
             await self._services.calls.serve(found, exchange)
 
     async def _count_tokens(self, exchange: Exchange, beliefs: Beliefs) -> None:
@@ -175,6 +178,7 @@ class Routes:
                 found,
                 await decider.foresee(found),
                 services.calls.dispatcher.upstream,
+                intents=services.calls.dispatcher.intents,
                 sizes=decider.sizes,
                 limit_s=deadline_s(configuration.server.deadline_s, exchange.headers),
             )

@@ -27,6 +27,8 @@ from router.decision.stored_ids import StoredIds
 from router.dispatch.attempt import Dispatcher
 from router.dispatch.booking import Booking
 from router.dispatch.call import Calls
+from router.dispatch.in_force import ConfigurationTeller
+from router.dispatch.intents import Intents
 from router.dispatch.observer_line import ObserverLine
 from router.dispatch.passing import Passing
 from router.dispatch.passthrough import Passthrough
@@ -126,6 +128,8 @@ class Sidecar:
         booking = Booking(
             self.writer, seal, secrets.users, metrics, recent, served, n_shards=n_shards
         )
+        self.teller = ConfigurationTeller(self.writer, n_shards=n_shards)
+        self.intents = Intents(self.writer, self.teller, n_shards=n_shards)
         self.feedback = FeedbackDesk(
             self.writer,
             seal,
@@ -142,7 +146,7 @@ class Sidecar:
                 decider=decider,
                 calls=Calls(
                     decider,
-                    Dispatcher(self._upstream, self.health),
+                    Dispatcher(self._upstream, self.health, self.intents),
                     booking,
                     ids=self.ids,
                     thoughts=self.thoughts,
@@ -150,7 +154,9 @@ class Sidecar:
                     note=self.decisions.put,
                 ),
                 passing=Passing(
-                    decider, Passthrough(self._upstream, booking, self.keeper.names), self.ids
+                    decider,
+                    Passthrough(self._upstream, booking, self.keeper.names, self.intents),
+                    self.ids,
                 ),
                 feedback=self.feedback,
                 events=EventDesk(self.writer, self.feedback, recent, seal=seal, n_shards=n_shards),
@@ -169,6 +175,7 @@ class Sidecar:
                         self._upstream if isinstance(self._upstream, Pool) else None,
                         self.admission,
                         self.budget,
+                        self.intents,
                     ),
                     lambda: endpoint_gauges(
                         self.keeper.current.configuration, self.health, clock()
@@ -214,6 +221,7 @@ class Sidecar:
         self._on_new_key = partial(_on_loop, loop, self._renew_keys)
         self._follow(self.keeper.current.configuration)
         self.writer.start()
+        self.teller.start(self.keeper.current.configuration)
         self.keeper.start()
         self.draws.start()
         self.ids.start()
@@ -230,6 +238,7 @@ class Sidecar:
         self.sealing.follow(configuration)
         self.keeper.names.add_all(views.names_of(configuration))
         self.upkeep.follow(configuration.catalog)
+        self.teller.follow(configuration)
 
     def _renew_keys(self) -> None:
         self.health.renew_keys(self.keeper.current.configuration.catalog, time.monotonic())
@@ -244,6 +253,7 @@ class Sidecar:
         self.upkeep.stop()
         self.keeper.stop()
         self.feedback.close()
+        await self.teller.stop()
         await asyncio.to_thread(self.writer.close)
         await asyncio.to_thread(self.decisions.close)
 

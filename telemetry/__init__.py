@@ -13,6 +13,8 @@ In reading order:
 - `ingest`: the events that others send
 - `schemas`: JSON Schemas of them all, made from the types
 - `frames`: how records travel in one stream entry
+- `trail`: the records of the audit trail: what is about to leave, which configuration is in force
+- `trail_content`: what was read of it, each record once, and what is missing
 - `observed`: what the router tells the observer of a call
 - `keys`: every name in the store
 - `address`, `topology`: where a store is as its address says, and its clients

@@ -10,9 +10,11 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+import numpy as np
+
 from telemetry import narrow
 from telemetry.errors import MalformedEvent
-from telemetry.events import RECORD_VERSION, size_of
+from telemetry.events import RECORD_VERSION, TOKEN_OFFSET, size_of
 
 MAX_RECORDS = 256
 """94 kB an entry: large enough that the store's work per record vanishes, small enough to
@@ -21,6 +23,8 @@ _HEADER = struct.Struct("<4s16sBBHQ")
 _MAGIC_OF = {narrow.RECORD_VERSION: b"PMF1", RECORD_VERSION: b"PMF2"}
 _VERSIONS = {magic: version for version, magic in _MAGIC_OF.items()}
 """Of a frame's records, by how it begins."""
+SHARD_OFFSET = TOKEN_OFFSET + 2
+"""Where in a record of any version its shard stands."""
 UNNUMBERED = bytes(16)
 """Producer of frames whose repetition has no effect anyway."""
 
@@ -66,3 +70,22 @@ def unpack(data: bytes) -> Frame:
     if len(body) != n_records * size_of(version):
         raise MalformedEvent(f"a frame of {n_records} records holds {len(body)} bytes")
     return Frame(producer, shard, first, body, version)
+
+
+def cut(
+    data: bytes, producer: bytes, bases: list[int], *, version: int = RECORD_VERSION
+) -> list[Frame]:
+    """Return frames of `data` by shard; `bases` advances to the next record of each."""
+    size = size_of(version)
+    records = np.frombuffer(data, dtype=f"V{size}", count=len(data) // size)
+    shards = np.frombuffer(data, dtype=np.uint8)[SHARD_OFFSET::size]
+    out = []
+    for shard in np.unique(shards[: len(records)]).tolist():
+        if shard >= len(bases):
+            continue
+        mine = records[shards[: len(records)] == shard]
+        for start in range(0, len(mine), MAX_RECORDS):
+            part = mine[start : start + MAX_RECORDS]
+            out.append(Frame(producer, shard, bases[shard], part.tobytes(), version))
+            bases[shard] += len(part)
+    return out

@@ -5,7 +5,8 @@ Appending is one copy into a shared mapping of the file: what was copied is the 
 mapped, so a full disk is an error at a known place and never a fault in the middle of a copy.
 
 A journal is a directory of segments, locked by the process that writes it. Segments are numbered;
-each begins with the number of the next record of every shard, so that whoever reads it, the
+each begins with the number of the next record of every shard, and behind them of the audit trail
+(`telemetry/trail.py`), so that whoever reads it, the
 writer or, after a crash, somebody else, cuts the very same frames.
 """
 
@@ -29,7 +30,9 @@ import structlog
 
 from telemetry import narrow
 from telemetry.errors import MalformedEvent
-from telemetry.events import RECORD_SIZE, RECORD_VERSION, TOKEN_OFFSET, size_of
+from telemetry.events import RECORD_SIZE, RECORD_VERSION, size_of
+from telemetry.frames import SHARD_OFFSET
+from telemetry.trail import INTENT
 
 log = structlog.get_logger()
 
@@ -48,8 +51,6 @@ _HEADER = struct.Struct("<4s16sB")
 _VERSIONS = {b"PMJ1": narrow.RECORD_VERSION, b"PMJ2": RECORD_VERSION}
 """Of the records of a segment, by how it begins; the last is written."""
 _MAGIC = b"PMJ2"
-SHARD_OFFSET = TOKEN_OFFSET + 2
-"""Where in a record of any version its shard stands."""
 
 
 class Dropped(StrEnum):
@@ -137,6 +138,11 @@ class Journal:
         """Where the segments lie."""
         return self.root / self.producer.hex()
 
+    @property
+    def _n_streams(self) -> int:
+        """How many streams there are records for: of each shard one, and that of the trail."""
+        return self.n_shards + 1
+
     def open(self) -> None:
         """Take the directory and start the first segment."""
         # Locked before it has its name, so that nobody takes it for an orphan.
@@ -144,13 +150,14 @@ class Journal:
         unnamed.mkdir(parents=True, mode=0o700)
         self._lock = lock_directory(unnamed)
         unnamed.rename(self.directory)
-        self._counts = [0] * self.n_shards
+        self._counts = [0] * self._n_streams
         self._rotate()
 
     def append(self, record: bytes) -> bool:
         """Write one record; return whether it is safe. Never raises: no call fails for it."""
         end = self._size + RECORD_SIZE
-        if record[SHARD_OFFSET] >= self.n_shards:
+        is_of_trail = record[0] >= INTENT  # whose stream follows those of the shards
+        if record[SHARD_OFFSET] >= self.n_shards + is_of_trail:
             self.dropped[Dropped.SHARD] += 1
             return False
         if end > self.segment_bytes:
@@ -210,8 +217,8 @@ class Journal:
     def _rotate(self) -> None:
         path = segment_path(self.directory, self._number + 1)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        head = _HEADER.pack(_MAGIC, self.producer, self.n_shards)
-        head += struct.pack(f"<{self.n_shards}Q", *self._counts)
+        head = _HEADER.pack(_MAGIC, self.producer, self._n_streams)
+        head += struct.pack(f"<{self._n_streams}Q", *self._counts)
         try:
             os.write(descriptor, head)
             _allocate(descriptor, self.segment_bytes)

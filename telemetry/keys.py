@@ -22,6 +22,7 @@ ALARMS = "{pm:drift}:alarms"  # stream, bounded: each alarm and split, with its 
 SERVED = (
     "pm:served"  # hash, permanent: what of it:endpoint:mark:name -> under which names it answered
 )
+TRAIL_KEEPER = "pm:trail"  # string with a time to live: which archive takes the audit trail
 ARCHIVER = "pm:archiver"  # string with a time to live: which archive takes the records
 AUDIT = "pm:audit"  # string, permanent: what the last audit of the state found
 CALIBRATION = "pm:calibration"  # string, permanent: how often predictions held, by endpoint
@@ -142,8 +143,19 @@ def is_stored_id(name: bytes) -> bool:
 
 
 def stream(shard: int) -> str:
-    """Stream, trimmed behind what is folded and archived: frames."""
+    """Stream, trimmed behind what is folded and archived: frames.
+
+    Behind the last shard comes the audit trail, trimmed behind what is archived.
+    """
     return f"{{{tag(shard)}}}:ev"
+
+
+def trail_mark(n_shards: int) -> str:
+    """String, permanent: the last entry of the audit trail that is archived.
+
+    The trail's own stream follows those of the shards: `stream(n_shards)`.
+    """
+    return f"{{{tag(n_shards)}}}:trail"
 
 
 def meta(shard: int) -> str:

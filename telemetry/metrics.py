@@ -57,6 +57,8 @@ class Metrics:
     """By endpoint."""
     decisions: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By strategy and the step of the law that chose."""
+    relaxed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Draws for which a soft limit gave way, by strategy and limit."""
     diverted: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By the endpoint that was drawn, and who serves while its breaker is open."""
     feedback: Counter[str] = field(default_factory=Counter)
@@ -126,6 +128,8 @@ class Exposition(Collector):
             cost.add_metric([endpoint], usd)
         yield cost
         yield _counter("router_decisions", "Decisions.", ["strategy", "step"], m.decisions)
+        what = "Draws for which a soft limit gave way."
+        yield _counter("router_limits_relaxed", what, ["strategy", "limit"], m.relaxed)
         starts = {(k,): n for k, n in m.second_starts.items()}
         what = "Attempts that were started beside a slow one."
         yield _counter("router_second_starts", what, ["endpoint"], starts)

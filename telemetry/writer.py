@@ -16,13 +16,11 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import structlog
 
 from telemetry import frames, journal, keys
 from telemetry.clock import StoreClock
 from telemetry.errors import MalformedEvent
-from telemetry.events import RECORD_VERSION, size_of
 from telemetry.journal import Dropped
 from telemetry.pacer import Bell, Pacer
 from telemetry.passed import ProgressTeller
@@ -68,6 +66,7 @@ class Writer:
     _thread: threading.Thread | None = None
     _sender: Sender | None = None
     _state: str = "up"  # as it was last logged
+    _overflows: bool = False  # the journal's oldest records went unsent, and more would
 
     def start(self) -> None:
         """Open the journal and begin to send."""
@@ -82,6 +81,19 @@ class Writer:
         is_safe = self._journal.append(record)
         self._bell.ring()
         return is_safe
+
+    def put_or_refuse(self, record: bytes) -> bool:
+        """Make one record safe that must not be lost; return whether it is.
+
+        It is not where the journal is full: there it would take the place of others like it.
+        """
+        return not self._overflows and self.put(record)
+
+    @property
+    def n_dropped(self) -> int:
+        """How many records went that had been safe: of this journal, and of those left behind."""
+        dropped = self.counters.dropped
+        return sum(dropped[why] for why in (Dropped.FULL, Dropped.ORPHANED, Dropped.MALFORMED))
 
     @property
     def producer(self) -> bytes:
@@ -126,14 +138,15 @@ class Writer:
                 if is_due or not self.counters.store_up:
                     probe(client)  # after the sending, which may work where a script does not
                 if is_due:
-                    sender.shorten(self._journal.max_bytes)
+                    self._overflows |= sender.shorten(self._journal.max_bytes)
                     next_adoption = time.monotonic() + ADOPT_EVERY_S
                 if not n:
+                    self._overflows = False  # all of it is sent
                     word.give(client, at_ms, is_look=is_due, is_last=stopping)
                 self._note(up=True)
             except Exception as error:
                 self._note(up=False, error=error)
-                sender.shorten(self._journal.max_bytes)
+                self._overflows |= sender.shorten(self._journal.max_bytes)
                 if stopping:
                     return
                 if time.monotonic() >= next_bound:
@@ -254,7 +267,7 @@ class Sender:
         if not data:
             return None
         bases = list(segment.bases)
-        found = cut(data, segment.producer, bases, version=segment.version)
+        found = frames.cut(data, segment.producer, bases, version=segment.version)
         groups = [found]
         if spans_slots(self.client):
             by_shard: dict[int, list[frames.Frame]] = defaultdict(list)
@@ -284,12 +297,17 @@ class Sender:
         if self.word is not None and not is_one_server:
             self.word.add(self.client, batch.passed_ms)
 
-    def shorten(self, max_bytes: int) -> None:
-        """Drop the oldest segments beyond `max_bytes`; what was not sent of them is counted."""
+    def shorten(self, max_bytes: int) -> bool:
+        """Drop the oldest segments beyond `max_bytes`, and return whether there were any.
+
+        What was not sent of them is counted.
+        """
         sizes = journal.sizes(self.directory)
+        n_before = len(sizes)
         while len(sizes) > 1 and sum(size for _, size in sizes) > max_bytes:
             path, _ = sizes.pop(0)
             self._drop(path, Dropped.FULL)
+        return len(sizes) < n_before
 
     def drop_unreadable(self) -> None:
         """Drop what is left of a journal that was sent: segments without a sound header."""
@@ -322,25 +340,6 @@ class Sender:
             except FileNotFoundError:
                 continue
         return None
-
-
-def cut(
-    data: bytes, producer: bytes, bases: list[int], *, version: int = RECORD_VERSION
-) -> list[frames.Frame]:
-    """Return frames of `data` by shard; `bases` advances to the next record of each."""
-    size = size_of(version)
-    records = np.frombuffer(data, dtype=f"V{size}", count=len(data) // size)
-    shards = np.frombuffer(data, dtype=np.uint8)[journal.SHARD_OFFSET :: size]
-    out = []
-    for shard in np.unique(shards[: len(records)]).tolist():
-        if shard >= len(bases):
-            continue
-        mine = records[shards[: len(records)] == shard]
-        for start in range(0, len(mine), frames.MAX_RECORDS):
-            part = mine[start : start + frames.MAX_RECORDS]
-            out.append(frames.Frame(producer, shard, bases[shard], part.tobytes(), version))
-            bases[shard] += len(part)
-    return out
 
 
 def adopt(root: Path, client: Client, counters: Counters, *, own: Path | None = None) -> int:

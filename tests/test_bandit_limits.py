@@ -6,12 +6,14 @@ from itertools import chain, combinations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from bandit import latency, limits
 from bandit.evidence import Evidence
 from bandit.families import L, Q, U
-from bandit.limits import Limit, Limits, within
+from bandit.limits import Limit, Limits, broken, keeps, merged, within, within_by_category
 from bandit.posterior import Arms, Posterior, infer
 
 # arm: quality, median seconds, USD of a million tokens
@@ -169,3 +171,107 @@ def test_the_cost_limit_is_on_the_bound_not_on_the_mean() -> None:
 
     assert mean < bound
     assert not mask.any()
+
+
+def some_limits() -> st.SearchStrategy[Limits]:
+    def optional(least: float, most: float) -> st.SearchStrategy[float | None]:
+        return st.none() | st.floats(least, most)
+
+    return st.builds(
+        Limits,
+        latency_s=optional(0.05, 10),
+        latency_prob=st.sampled_from([0.5, 0.8, 0.95, 0.99]),
+        cost_usd=optional(1e-6, 1e-3),
+        quality=optional(0.05, 0.99),
+        hard=st.frozensets(st.sampled_from(Limit)),
+    )
+
+
+SEVERAL = known(FAST, CHEAP, GOOD, (0.7, 1.0, 1.0), (0.6, 0.5, 0.4), n=60)
+
+
+@given(some_limits(), some_limits())
+def test_merged_limits_are_nowhere_looser_than_any_part(a: Limits, b: Limits) -> None:
+    both = merged(a, b)
+
+    everybody = np.ones(5, dtype=bool)
+    assert set(both.asked) == set(a.asked) | set(b.asked)
+    for part in (a, b):
+        assert part.hard & set(part.asked) <= both.hard
+        for kind in part.asked:
+            tighter, own = keeps(SEVERAL, 0, both, kind), keeps(SEVERAL, 0, part, kind)
+            assert not (tighter & ~own).any()
+        alone = Limits(*(getattr(part, f) for f in FIELDS), hard=part.hard & set(part.asked))
+        served, _ = within(SEVERAL, 0, both, everybody)
+        allowed = [one is None for one in broken(SEVERAL, 0, alone)]
+        assert not (served & ~np.array(allowed)).any()
+
+
+FIELDS = ("latency_s", "latency_prob", "cost_usd", "quality")
+
+
+@given(some_limits(), some_limits(), some_limits())
+def test_the_order_of_merging_tells_nothing(a: Limits, b: Limits, c: Limits) -> None:
+    assert merged(a, merged(b, c)) == merged(merged(c, a), b)
+    assert merged(a, Limits()) == merged(a, a)
+
+
+def test_what_asks_nothing_neither_tightens_nor_hardens() -> None:
+    soft = Limits(latency_s=2.0, latency_prob=0.8)
+
+    assert merged(soft, Limits(latency_prob=0.99, hard=frozenset(Limit))) == soft
+
+
+def test_each_arm_is_told_its_first_broken_hard_limit() -> None:
+    two = asked(*Limit, hard=frozenset([Limit.COST, Limit.LATENCY]))
+
+    assert broken(THREE, 0, two) == [Limit.COST, Limit.LATENCY, Limit.LATENCY]
+    assert broken(THREE, 0, asked(*Limit)) == [None] * 3
+
+
+@pytest.mark.parametrize(("timed", "kept"), [(7, True), (8, False)])
+def test_a_newcomer_keeps_a_latency_with_even_odds(timed: int, kept: bool) -> None:
+    found = known(FAST, CHEAP, GOOD)
+    found.evidence.latency[0, 0] *= timed / 500  # about .2 s a call
+    scale = np.sqrt(found.latency.beta * (1 + 1 / found.latency.kappa) / found.latency.alpha)
+    student = stats.t(2 * found.latency.alpha[0, 0], found.latency.mean[0, 0], scale[0, 0])
+    between = float(np.exp(student.ppf(0.7)))
+
+    mask = keeps(found, 0, Limits(latency_s=between, latency_prob=0.95), Limit.LATENCY)
+
+    assert bool(mask[0]) is kept
+    assert limits.FEW_TIMED == 8
+
+
+@pytest.mark.parametrize(("labels", "kept"), [(4, True), (5, False)])
+def test_no_floor_is_asked_of_whom_nothing_is_known_however_bad_others_are(
+    labels: int, kept: bool
+) -> None:
+    found = known((0.0, 1.0, 1.0), CHEAP)
+    found.evidence.quality[0, 1] *= labels / 500
+    floor = Limits(quality=0.99, hard=frozenset([Limit.QUALITY]))
+
+    assert within(found, 0, floor, np.ones(2, dtype=bool))[0].tolist() == [False, kept]
+
+
+def test_who_was_not_timed_is_not_taken_to_be_as_slow_as_others() -> None:
+    found = known((0.5, 60.0, 1.0), (0.5, 60.0, 1.0))
+    found.evidence.latency[0, 1] = 0
+    hard = frozenset([Limit.LATENCY])
+
+    kept = [keeps(found, 0, Limits(s, hard=hard), Limit.LATENCY).tolist() for s in (0.9, 1.1)]
+
+    assert kept == [[False, False], [False, True]]
+
+
+def test_who_only_ever_timed_out_is_known_to_be_slow() -> None:
+    found = known(FAST, CHEAP)
+    found.evidence.latency[0, 1] = 0
+    found.evidence.latency[0, 1, [L.N_CENSORED, L.LN_CENSORED]] = 20, 20 * np.log(30.0)
+
+    assert keeps(found, 0, Limits(5.0), Limit.LATENCY).tolist() == [True, False]
+
+
+def test_reviews_see_who_keeps_the_limits_in_each_category() -> None:
+    assert within_by_category(THREE, asked(Limit.COST), ALL).tolist() == [[False, True, False]]
+    assert within_by_category(THREE, Limits(), ALL) is ALL

@@ -309,7 +309,7 @@ def test_an_incumbent_without_feedback_keeps_everything(
                 provider, "cheap", "c", prices={"input_usd_per_mtok": 0, "output_usd_per_mtok": 0}
             ),
         ],
-        "apps": {"default": {"mode": "route", "strategy": "balanced"}},
+        "apps": {"default": {"mode": "route", "strategy": "quality"}},
     }
     with serving(value, state_dir, address) as sidecar, learning(state_dir, address):
         served = Counter()
@@ -326,7 +326,7 @@ def test_an_incumbent_without_feedback_keeps_everything(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("store")  # a worker folds
-@pytest.mark.parametrize("strategy", ["balanced", "quality"])
+@pytest.mark.parametrize("strategy", ["priced", "quality"])
 def test_new_sessions_leave_the_slower_of_two_equal_hosts(
     provider: Provider, state_dir: Path, address: Address, strategy: str
 ) -> None:
@@ -337,6 +337,7 @@ def test_new_sessions_leave_the_slower_of_two_equal_hosts(
             endpoint(provider, "slow", model="same"),
             endpoint(provider, "quick", model="same"),
         ],
+        "strategies": {"priced": {"objective": "balanced", "value_usd": 0.05}},
         "apps": {"default": {"mode": "route", "strategy": strategy}},
     }
     with serving(value, state_dir, address) as sidecar, learning(state_dir, address):

@@ -57,7 +57,7 @@ def switch_off(sidecar: Sidecar) -> None:
 
 @pytest.mark.parametrize("kind", [RESTRICTED, EUROPEAN])
 @pytest.mark.parametrize("mode", ["observe", "route", "off"])
-@pytest.mark.parametrize("strategy", ["balanced", "quality", "cheapest"])
+@pytest.mark.parametrize("strategy", ["performance", "quality", "cheapest"])
 def test_auto_goes_to_the_first_endpoint_that_the_app_may_use(
     kind: dict[str, Any],
     mode: str,

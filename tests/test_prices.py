@@ -471,7 +471,7 @@ def test_the_list_value_of_what_a_subscription_served_is_shown_apart(
         sidecar.chat("b")
         sidecar.until(lambda: sidecar.calls_known() == 2)
         beliefs = sidecar.app.keeper.current
-        rows, known = list_cost_rows(beliefs, NOW_S), report_rows(beliefs, "balanced")
+        rows, known = list_cost_rows(beliefs, NOW_S), report_rows(beliefs, "quality")
 
     assert [row["endpoint"] for row in rows] == ["a"]
     assert rows[0]["list_cost_usd"] == pytest.approx(70e-6)

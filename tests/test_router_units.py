@@ -1030,6 +1030,6 @@ def test_capabilities_and_their_bits_agree() -> None:
 def test_balanced_is_the_same_in_a_replay_as_in_the_sidecar() -> None:
     from workers.replay.command import STRATEGIES
 
-    found = configuration().strategies
+    found = configuration(strategies={"balanced": {"value_usd": 0.05}}).strategies
     for name, objective in STRATEGIES.items():
         assert found[name].objective == objective

@@ -29,7 +29,7 @@ from telemetry.frames import Frame
 from telemetry.store import Address, StoreErrors, connect, open_store, parse_address, prepare
 from telemetry.tokens import TOKEN_SIZE, Token
 from telemetry.wakeup import Wakeup
-from telemetry.writer import Counters, Sender, Writer, adopt, cut, shorten_orphans
+from telemetry.writer import Counters, Sender, Writer, adopt, shorten_orphans
 
 
 def token(nonce: int = 1, *, shard: int = 0, at_ms: int = 1_790_000_000_000) -> bytes:
@@ -142,7 +142,7 @@ def test_frames_of_a_journal_are_numbered_per_shard_without_gaps() -> None:
     data = b"".join(record(i, shard=i % 3) for i in range(700))
     bases = [0, 0, 5]
 
-    got = cut(data, b"p" * 16, bases)
+    got = frames.cut(data, b"p" * 16, bases)
 
     assert sum(f.n_records for f in got) == 700
     assert all(f.n_records <= frames.MAX_RECORDS for f in got)
@@ -178,7 +178,7 @@ def test_segments_say_where_their_numbers_begin(log: journal.Journal) -> None:
     bases = [journal.Segment.open(p).bases for p in paths]
 
     assert len(paths) == 3
-    assert bases[0] == [0, 0]
+    assert bases[0] == [0, 0, 0], "of two shards, and of the audit trail"
     assert [sum(b) for b in bases] == sorted(sum(b) for b in bases)
     total = sum(len(journal.Segment.open(p).read(1000)) for p in paths)
     assert total == 120 * events.RECORD_SIZE

@@ -31,6 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--archive-days", type=float, default=30, help="0: keep no archive")
     parser.add_argument("--archive-max-bytes", type=int, default=8 << 30)
     parser.add_argument("--archive-every-s", type=float, default=3600, help="a file at least")
+    parser.add_argument("--trail-days", type=float, default=400, help="of the audit trail")
     options = parser.parse_args(argv)
     logs.configure()
     end_with_parent()
@@ -62,7 +63,7 @@ def _run_jobs(options: argparse.Namespace, address: Address, stop: threading.Eve
 
     keep = Keep(options.archive_days, options.archive_max_bytes)
     root, every_s = options.state_dir / "archive", options.archive_every_s
-    run_jobs(Place(address, root, options.shards, keep, every_s, stop))
+    run_jobs(Place(address, root, options.shards, keep, every_s, options.trail_days, stop))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from bandit import cells, watcher
 from bandit.draws import LEARNING, Law, Table, tabulate
 from bandit.evidence import Evidence
 from bandit.families import Family
+from bandit.limits import Limit, Limits, broken, within
 from bandit.posterior import Bank, Posterior
 from bandit.utility import Objective
 from router.beliefs import alarms, choices, outlooks, splits
@@ -28,10 +29,21 @@ from router.beliefs.alarms import EndpointWatch
 from router.beliefs.choices import Choices
 from router.beliefs.kept import Kept, ReviewKey
 from router.beliefs.outlooks import Outlook
-from router.config.compiled import App, Configuration
+from router.config.compiled import App, Configuration, Strategy
+from router.config.exclusions import Exclusion
+from router.policy.constraints import exclude
 
+MAX_EXCLUDED = 256
+"""Distinct (category, limits, reasons) remembered: each holds as many reasons as endpoints."""
 MAX_TABLES = 4096
 """Distinct (category, strategy, law, eligible set) remembered; a bound, not a tuning."""
+
+
+Reasons = tuple[Exclusion | None, ...]
+Excluded = tuple[NDArray[np.bool_], Reasons]
+"""(n_arms,) who is left, and by arm why it is not."""
+Within = tuple[NDArray[np.bool_], tuple[Limit, ...]]
+"""(n_arms,) who keeps the limits, and which soft ones gave way."""
 
 
 @dataclass(slots=True, eq=False)
@@ -53,6 +65,9 @@ class Beliefs:
     choices: Mapping[ReviewKey, Choices] = field(default_factory=dict)
     banks: dict[tuple[int, bool], Bank] = field(default_factory=dict)
     _tables: dict[tuple[int, Objective, Law, bytes], Table] = field(default_factory=dict)
+    _objectives: dict[tuple[int, int, int], Objective] = field(default_factory=dict)
+    _excluded: dict[tuple[int, Limits, Reasons], Excluded] = field(default_factory=dict)
+    _within: dict[tuple[int, Limits, bytes], Within] = field(default_factory=dict)
 
     @property
     def evidence(self) -> Evidence:
@@ -100,6 +115,48 @@ class Beliefs:
             posterior, task = self.place(category)
             found = posterior.bank(task, sharpness=sharpness)
             self.banks[category, exact] = found
+        return found
+
+    def objective(self, strategy: Strategy, category: int, incumbent: int) -> Objective:
+        """Return what a strategy maximises in a category; a trade has its value in money there.
+
+        Args:
+            incumbent: arm with whose cost a trade compares.
+        """
+        if strategy.trade is None:
+            return strategy.objective
+        key = (strategy.digest, category, incumbent)
+        found = self._objectives.get(key)
+        if found is None:
+            posterior, task = self.place(category)
+            found = strategy.objective_at(posterior, incumbent).at(task)
+            self._objectives[key] = found
+        return found
+
+    def excluded(self, category: int, limits: Limits, reasons: Reasons) -> Excluded:
+        """Return who is left under the hard limits, and why others are not; once for each reasons.
+
+        Args:
+            reasons: by arm, why it is excluded already; what binds in every mode keeps its name.
+        """
+        key = (category, limits, reasons)
+        found = self._excluded.get(key)
+        if found is None:
+            if len(self._excluded) >= MAX_EXCLUDED:
+                self._excluded.clear()
+            kinds = broken(*self.place(category), limits)
+            codes = [None if kind is None else Exclusion(kind.value) for kind in kinds]
+            found = self._excluded[key] = exclude(reasons, codes)
+        return found
+
+    def within(self, category: int, limits: Limits, eligible: NDArray[np.bool_]) -> Within:
+        """Return who keeps the limits, and which soft ones gave way; once for each eligible set."""
+        key = (category, limits, eligible.tobytes())
+        found = self._within.get(key)
+        if found is None:
+            if len(self._within) >= MAX_TABLES:
+                self._within.clear()
+            found = self._within[key] = within(*self.place(category), limits, eligible)
         return found
 
     def table(

@@ -18,12 +18,13 @@ from bandit import incumbent, orders
 from bandit.cells import Terms
 from bandit.draws import Law
 from bandit.incumbent import Books, Release, Standings
+from bandit.limits import within_by_category
 from bandit.posterior import Posterior
-from bandit.utility import Order, enough_labels
+from bandit.utility import Objective, Order, enough_labels
 from router.beliefs.books import DAY_MS, calls_a_day, read_books
 from router.beliefs.kept import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.moves import Situation, by_order, departed
-from router.config.compiled import Configuration, Strategy
+from router.config.compiled import Configuration
 from router.config.entries import Mode
 from router.endpoints.catalog import Catalog, speakers
 from router.endpoints.entries import Dialect
@@ -47,6 +48,7 @@ class Choices:
     version: int
     standings: Standings
     books: Books
+    objective: Objective  # with the value of a success in each task, where it has one
     room: float | None  # in successes; None where an order decides
     laws: tuple[Law, ...]
     notes: tuple[str, ...]  # why a task is not explored, or what was not checked
@@ -126,30 +128,31 @@ def review(
         lost: ids of endpoints that are away for so long that they are lost, to an order.
     """
     strategy = configuration.strategies[review_key.strategy]
+    objective = _objective(review_key, posterior, configuration)
     before = kept or Kept(review_key, reviewed_at_ms=now_ms, begun_at_ms=now_ms)
     standings, changes = _standings(before, configuration)
     current = {**before.current, **{c.task: c.after for c in changes}}
     due = now_ms >= before.reviewed_at_ms + strategy.release_every_s * 1000
-    if strategy.objective.order is Order.UTILITY and len(alarmed_at_ms):
+    if objective.order is Order.UTILITY and len(alarmed_at_ms):
         due |= _is_alarmed(standings, posterior, np.array(alarmed_at_ms) > before.reviewed_at_ms)
     gone = {c.task for c in changes}
-    if strategy.objective.order is not Order.UTILITY:
-        arms, _ = _available(review_key, configuration)
+    if objective.order is not Order.UTILITY:
+        arms = _available(review_key, configuration)
         situation = Situation(before, configuration, arms, due=due, gone=gone, lost=lost)
         released, settled = by_order(situation, standings, posterior, now_ms=now_ms)
         names = _first_hosts(review_key, configuration)
         current |= {task: names[group] for task, group in settled.items()}
     else:
-        _, groups = _available(review_key, configuration)
+        groups = _groups(_limited(review_key, posterior, configuration), configuration.catalog)
         asked = None if due else _asked(before, configuration.task_index, now_ms)
-        released = _by_belief(standings, posterior, strategy, groups, asked)
+        released = _by_belief(standings, posterior, objective, groups, asked)
     moves = [_change(r, review_key, configuration) for r in released]
     changes += moves
     current.update({c.task: c.after for c in changes})
     if kept is not None and not due and current == before.current:
         return None
     after = _after(before, current, changes, configuration.catalog, now_ms=now_ms)
-    if strategy.objective.order is not Order.UTILITY:
+    if objective.order is not Order.UTILITY:
         # Whose choice was removed only passes by the incumbent.
         left = [c for c in moves if c.task not in gone]
         after = departed(after, left, now_ms=now_ms)
@@ -159,12 +162,11 @@ def review(
 def _by_belief(
     standings: Standings,
     posterior: Posterior,
-    strategy: Strategy,
+    objective: Objective,
     groups: NDArray[np.bool_],
     asked: NDArray[np.bool_] | None,
 ) -> list[Release]:
     """Return what a review releases; what is certain, where tasks are asked between two."""
-    objective = strategy.objective
     if asked is None:
         return incumbent.review(standings, posterior, objective, groups)[1]
     return incumbent.certain(standings, posterior, objective, groups, asked)[1]
@@ -207,29 +209,32 @@ def weigh(
     now_ms: int,
 ) -> Choices:
     """Return what a review key stands at: who may be drawn, and what exploring may cost."""
-    strategy = configuration.strategies[review_key.strategy]
+    objective = _objective(review_key, posterior, configuration)
     kept = kept or Kept(review_key, begun_at_ms=now_ms)
     standings, _ = _standings(kept, configuration)
     inc = standings.incumbent
     release_keys = review_key.release_keys(configuration.task_index)
     books = read_books(release_keys, rows, posterior, configuration.catalog, inc)
-    arms, groups = _available(review_key, configuration)
-    order = np.random.default_rng(review_key.digest).permutation(len(groups)).astype(float)
+    arms = _limited(review_key, posterior, configuration)
+    groups = _groups(arms, configuration.catalog)
+    order = np.random.default_rng(review_key.digest).permutation(groups.shape[1]).astype(float)
     n_tasks = len(configuration.task_index)
-    if strategy.objective.order is not Order.UTILITY:
-        standings = orders.choose_challengers(standings, posterior, strategy.objective, arms, order)
+    if objective.order is not Order.UTILITY:
+        standings = orders.choose_challengers(standings, posterior, objective, arms, order)
         laws = tuple(orders.law(standings, task) for task in range(n_tasks))
         labelled = [bool(known.any()) for known in posterior.judged]
         notes = tuple("" if known else UNCHECKED for known in labelled)
-        return Choices(review_key, kept.version, standings, books, None, laws, notes, kept.last)
-    standings = incumbent.choose_challengers(
-        standings, posterior, strategy.objective, groups, order
-    )
-    room = incumbent.room(books, posterior, strategy.objective, inc)
+        return Choices(
+            review_key, kept.version, standings, books, objective, None, laws, notes, kept.last
+        )
+    standings = incumbent.choose_challengers(standings, posterior, objective, groups, order)
+    room = incumbent.room(books, posterior, objective, inc)
     a_day = calls_a_day(books, age_ms=now_ms - (kept.begun_at_ms or now_ms))
-    explored = incumbent.explored_tasks(standings, posterior, strategy.objective, a_day, room=room)
-    laws, notes = _guarded(standings, posterior, strategy, explored, room)
-    return Choices(review_key, kept.version, standings, books, room, laws, notes, kept.last)
+    explored = incumbent.explored_tasks(standings, posterior, objective, a_day, room=room)
+    laws, notes = _guarded(standings, posterior, objective, explored, room)
+    return Choices(
+        review_key, kept.version, standings, books, objective, room, laws, notes, kept.last
+    )
 
 
 def weigh_all(
@@ -276,6 +281,7 @@ def rows_of(choices: Choices, configuration: Configuration) -> list[dict[str, An
                 "explored_calls": int(others.sum()),
                 "exploring": choices.laws[index].stay < 1,
                 "note": choices.notes[index],
+                "value_usd": choices.objective.at(index).value_usd,
                 "last_release": asdict(last) if (last := choices.last.get(task)) else None,
             }
         )
@@ -289,17 +295,34 @@ def host_of(standing: AppStanding, catalog: Catalog, group: int) -> str:
     ).id
 
 
-def _available(
-    review_key: ReviewKey, configuration: Configuration
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return (n_arms,) and (n_groups,) of the rivals: nobody else is tried or released."""
+def _objective(
+    review_key: ReviewKey, posterior: Posterior, configuration: Configuration
+) -> Objective:
+    """Return what the key's strategy maximises, compared with the key's incumbent."""
+    strategy = configuration.strategies[review_key.strategy]
+    incumbent = configuration.catalog.by_id[review_key.incumbent]
+    return strategy.objective_at(posterior, incumbent.index)
+
+
+def _available(review_key: ReviewKey, configuration: Configuration) -> NDArray[np.bool_]:
+    """Return (n_arms,) the rivals: nobody else is tried or released."""
     standing, catalog = _standing(review_key, configuration), configuration.catalog
-    rivals = rivals_of(standing, catalog.by_id[review_key.incumbent])
     hosts = np.zeros(len(catalog.endpoints), dtype=bool)
-    groups = np.zeros(len(catalog.group_members), dtype=bool)
-    hosts[[e.index for e in rivals]] = True
-    groups[[e.group for e in rivals]] = True
-    return hosts, groups
+    hosts[[e.index for e in rivals_of(standing, catalog.by_id[review_key.incumbent])]] = True
+    return hosts
+
+
+def _limited(
+    review_key: ReviewKey, posterior: Posterior, configuration: Configuration
+) -> NDArray[np.bool_]:
+    """Return the rivals within the strategy's limits: (n_tasks, n_arms), or (n_arms,)."""
+    limits = configuration.strategies[review_key.strategy].limits
+    return within_by_category(posterior, limits, _available(review_key, configuration))
+
+
+def _groups(arms: NDArray[np.bool_], catalog: Catalog) -> NDArray[np.bool_]:
+    """Return (n_tasks, n_groups), or (1, n_groups): groups of which some host is among these."""
+    return catalog.arms.by_group(np.atleast_2d(arms).astype(float)) > 0
 
 
 def _standing(review_key: ReviewKey, configuration: Configuration) -> AppStanding:
@@ -354,12 +377,11 @@ def _is_alarmed(standings: Standings, posterior: Posterior, named: NDArray[np.bo
 def _guarded(
     standings: Standings,
     posterior: Posterior,
-    strategy: Strategy,
+    objective: Objective,
     explored: NDArray[np.bool_],
     room: float,
 ) -> tuple[tuple[Law, ...], tuple[str, ...]]:
     """Return each task's law, and why it is not explored."""
-    objective = strategy.objective
     enough = enough_labels(posterior.arms.by_group(posterior.labels))
     laws, notes = [], []
     for task, cur in enumerate(standings.current):

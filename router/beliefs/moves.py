@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bandit import orders
 from bandit.incumbent import Release, Standings
+from bandit.limits import within_by_category
 from bandit.orders import BACK_MS, LOST, Departures
 from bandit.posterior import Posterior
 from router.beliefs.kept import Kept, ReleaseNotice
@@ -45,11 +46,12 @@ def by_order(
     has_host = np.bincount(catalog.arms.group, arms)[standings.current] > 0
     is_gone = np.array([task in situation.gone for task in tasks])
     is_new = np.array([task not in kept.current for task in tasks])
+    strategy = situation.configuration.strategies[kept.review_key.strategy]
     after, released, settled = orders.review(
         standings,
         posterior,
-        situation.configuration.strategies[kept.review_key.strategy].objective,
-        arms,
+        strategy.objective,
+        within_by_category(posterior, strategy.limits, arms),
         is_gone | is_new | situation.due,
         lost=is_gone | ~has_host,
         departures=read_departures(kept, situation.configuration),

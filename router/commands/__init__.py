@@ -8,6 +8,7 @@
 - `supervisor`, `up`, `serve`: the running parts
 - `report`, `explain`, `feedback`: what people read and say
 - `ingest_event`, `ingest_file`, `ingest`: calls that others dispatched
+- `audit_privacy`: what left for where
 - `audit`, `restore`: the archive
 - `demo`, `replay`: what routing would gain
 """

@@ -1,10 +1,11 @@
-"""`pointsman audit`: whether the sums are what the records say."""
+"""`pointsman audit`: whether the sums are what the records say, and what left for where."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+from router.commands.audit_privacy import AskedPrivacy, audit_privacy
 from router.commands.console import BAD_INPUT, FAILED, fail, print_json
 from router.commands.inputs import opened_archive
 from telemetry import keys, logs
@@ -13,13 +14,23 @@ REPAIR = """to repair: stop everything, put the store aside or delete its shards
 `pointsman restore`, start again; docs/operations.md, "A damaged cell" """.strip()
 
 
-def audit(what: str, config: Path | None, *, as_json: bool) -> None:
+def audit(what: str, config: Path | None, asked: AskedPrivacy, *, as_json: bool) -> None:
+    """Answer what is asked of the archive."""
+    if what == "privacy":
+        audit_privacy(config, asked, as_json=as_json)
+        return
+    if asked != AskedPrivacy():
+        fail("--above, --outside and --since are of `pointsman audit privacy`", BAD_INPUT)
+    _audit_state(what, config, as_json=as_json)
+
+
+def _audit_state(what: str, config: Path | None, *, as_json: bool) -> None:
     """Compare the posteriors' sums with the archived records, byte for byte."""
     logs.configure()
     from workers.archive.audit import audit_state
 
     if what != "state":
-        fail(f"there is no audit {what!r}; known: state", BAD_INPUT)
+        fail(f"there is no audit {what!r}; known: state, privacy", BAD_INPUT)
     with opened_archive(config) as archive:
         found = audit_state(archive)
         names = archive.client.hgetall(keys.NAMES)

@@ -15,6 +15,7 @@ from router.config.entries import File
 from router.config.file import parse, read
 from router.config.masking import HIDDEN
 from router.config.places import NoHome, find_file
+from router.config.standing import warn_of_unreachable
 from router.endpoints.terms import agreement_warnings
 from router.errors import ConfigError, Problem
 from telemetry.embedded import socket_path
@@ -51,7 +52,7 @@ def check(config: Path | None, *, as_json: bool) -> None:
         "strategies": len(entries.all_strategies),
         "apps": len(entries.all_apps),
     }
-    warnings = agreement_warnings(_agreed(entries), time.time())
+    warnings = agreement_warnings(_agreed(entries), time.time()) + warn_of_unreachable(entries)
     if as_json:
         sound = {"ok": True, "file": str(file), "problems": []}
         print_json({**sound, **counts, "warnings": warnings})

@@ -67,6 +67,8 @@ def show(found: dict[str, Any], to: Console | None = None) -> None:
     drawing = found if found["draw"] else found["draw_of"]
     if drawing is not None and drawing["draw"]:
         to.print(_candidates(drawing["draw"]))
+        for line in _limits(drawing["draw"]):
+            to.print(line, markup=False, highlight=False)
     for endpoint, reason in (found["exclusions"] or {}).items():
         to.print(f"excluded: {endpoint} ({reason})", markup=False, highlight=False)
 
@@ -97,6 +99,18 @@ def _lines(found: dict[str, Any]) -> list[str]:
         lines.append(f"{why}, and {found['answered_by']} answered")
     if found["note"]:
         lines.append(f"note: {found['note']}")
+    return lines
+
+
+def _limits(draw: dict[str, Any]) -> list[str]:
+    """Return the lines on limits and on money; draws kept by earlier versions tell neither."""
+    lines = []
+    if outside := draw.get("outside_limits"):
+        lines.append(f"outside the soft limits: {', '.join(outside)}")
+    if relaxed := draw.get("relaxed"):
+        lines.append(f"nobody kept the limit on {', '.join(relaxed)}, so it gave way")
+    if value := draw.get("value_usd"):
+        lines.append(f"a success was worth {value:.3g} USD")
     return lines
 
 

@@ -18,7 +18,7 @@ from telemetry.processes import own_environment
 
 if TYPE_CHECKING:
     from router.config.entries import File
-    from router.config.process import ArchiveEntry
+    from router.config.process import ArchiveEntry, AuditEntry
 
 READY_FILE = "router.port"
 """In the state directory: the router's port, once it listens."""
@@ -87,11 +87,12 @@ def worker_command(
     return command
 
 
-def jobs_command(worker: list[str], *, archive: ArchiveEntry) -> list[str]:
+def jobs_command(worker: list[str], *, archive: ArchiveEntry, audit: AuditEntry) -> list[str]:
     """Return how the periodic jobs are started, beside a worker."""
     limits = ["--archive-days", str(archive.keep_days)]
     limits += ["--archive-max-bytes", str(archive.max_bytes)]
     limits += ["--archive-every-s", str(archive.every_s)]
+    limits += ["--trail-days", str(audit.keep_days)]
     return [*worker, "--jobs", *limits]
 
 
@@ -109,7 +110,8 @@ def _workers(entries: File, url: str | None) -> list[Part]:
         young_hours=store.young_hours,
         max_mb=store.max_mb,
     )
-    return [Part("worker", worker), Part("jobs", jobs_command(worker, archive=entries.archive))]
+    jobs = jobs_command(worker, archive=entries.archive, audit=entries.audit)
+    return [Part("worker", worker), Part("jobs", jobs)]
 
 
 def _run(plan: ProcessPlan) -> NoReturn:

@@ -11,10 +11,12 @@
 - `rules`: what each level of the policy says, and how that merges
 - `policies`: the same as it is written
 - `process`: how the process itself runs: address, limits, state directory, store
+- `wishes`: limits and trades of strategies as they are written
 - `entries`: strategies, apps and tasks as they are written, and the whole file
 - `named`: names of entries that others mention
 - `policy_checks`: what the levels of the policy mention that there is not
 - `standing`: which endpoints may ever serve an app
+- `trades`: whether a strategy's trade is said, once
 - `claims`: which provider takes what no endpoint lists
 - `checks`: what one entry says of another
 - `spelling`: misspelt sections and fields, put right
@@ -23,6 +25,7 @@
 - `validation`: whether the file has that shape
 - `file`: the file, read and checked as a whole
 - `compiled`: the configuration as one immutable value
+- `hard`: its hard constraints, and which of them another one loosens
 - `reload`: the same taken anew while calls go on
 - `watch`: the file of a running sidecar, and what of it is in force
 """

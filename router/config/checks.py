@@ -21,6 +21,7 @@ from router.config.lines import shown
 from router.config.masking import HIDDEN, NO_KEY_HERE, Place, is_name_of_variable, masked
 from router.config.named import check_name
 from router.config.policy_checks import check_policies
+from router.config.trades import check_trades
 from router.endpoints.auth import AuthEntry
 from router.endpoints.base_url import part_user, without_user
 from router.endpoints.entries import (
@@ -52,6 +53,7 @@ def cross_check(entries: File) -> Iterator[tuple[Place, str, str]]:
         yield from _check_one_auth(("providers", name), provider.base_url, provider.auth)
     yield from check_claims(entries.providers)
     yield from check_policies(entries)
+    yield from check_trades(entries)
     for name, strategy in entries.strategies.items():
         yield from check_name(
             ("strategies", name, "incumbent"), strategy.incumbent, [*ids, NO_INCUMBENT], "endpoint"

@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bandit import orders
+from bandit.limits import NO_LIMITS, Limits
+from bandit.posterior import Posterior
+from bandit.trade import Trade, with_trade
 from bandit.utility import BALANCED, Objective, Order
 from router.config.entries import (
     NO_INCUMBENT,
+    ORDERS,
     AppEntry,
     File,
     Learn,
@@ -21,8 +25,9 @@ from router.config.entries import (
 from router.config.file import parse, read
 from router.config.keys import DEFAULT_APP, HeldKeyEntry, digest_of
 from router.config.policies import ConstraintsEntry, RoleEntry, compile_rules
-from router.config.process import ArchiveEntry, ServerEntry, StoreEntry
+from router.config.process import ArchiveEntry, AuditEntry, ServerEntry, StoreEntry
 from router.config.rules import PolicyRules, strictest
+from router.config.wishes import compile_limits, compile_trade
 from router.endpoints.auth import AuthEntry
 from router.endpoints.catalog import Catalog, Endpoint
 from router.endpoints.compiling import compile_catalog
@@ -50,6 +55,18 @@ class Strategy:
     release_every_s: float
     timeouts: TimeoutsEntry
     rules: PolicyRules
+    trade: Trade | None = None  # from which the value of a success follows, in words
+    limits: Limits = NO_LIMITS
+
+    def objective_at(self, posterior: Posterior, incumbent: int) -> Objective:
+        """Return the objective under a posterior; of a trade, with the values that follow from it.
+
+        Args:
+            incumbent: arm with whose cost a trade compares.
+        """
+        if self.trade is None:
+            return self.objective
+        return with_trade(self.objective, self.trade, posterior, incumbent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +78,7 @@ class Role:
     entry: RoleEntry
     incumbent: Endpoint | str | None
     rules: PolicyRules
+    limits: Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +113,17 @@ def compile_objective(entry: StrategyEntry) -> Objective:
         case ObjectiveKind.FASTEST:
             return Objective(Order.FASTEST)
         case ObjectiveKind.BALANCED:
-            value, latency = entry.value_usd, entry.latency_usd_per_s
-            return Objective(
-                Order.UTILITY,
-                BALANCED.value_usd if value is None else value,
-                BALANCED.latency_usd_per_s if latency is None else latency,
-            )
+            latency = entry.latency_usd_per_s
+            if latency is None:
+                latency = 0.0 if entry.has_trade else BALANCED.latency_usd_per_s
+            return Objective(Order.UTILITY, entry.value_usd, latency)
         case ObjectiveKind.QUALITY:
             return Objective(Order.UTILITY, entry.value_usd, entry.latency_usd_per_s or 0.0)
 
 
 def compile_release_every_s(entry: StrategyEntry) -> float:
     """Return how often the strategy's choices are reviewed, with its kind's default."""
-    is_order = entry.objective in (ObjectiveKind.CHEAPEST, ObjectiveKind.FASTEST)
+    is_order = entry.objective in ORDERS
     return entry.release_every_s or (orders.REVIEW_EVERY_S if is_order else RELEASE_EVERY_S)
 
 
@@ -119,6 +135,7 @@ class Configuration:
     store: StoreEntry
     archive: ArchiveEntry
     classes: DataClasses
+    audit: AuditEntry
     catalog: Catalog
     organisation: PolicyRules
     tasks: dict[str, TaskEntry]
@@ -226,9 +243,12 @@ def compile_entries(
             compile_release_every_s(entry),
             entry.timeouts,
             rules_of(entry),
+            compile_trade(entry.pay, entry.for_),
+            compile_limits(entry.limits),
         )
         for name, entry in entries.all_strategies.items()
     }
+    strategies |= {alias: strategies[name] for alias, name in entries.aliases.items()}
     roles = {
         name: Role(
             name,
@@ -236,6 +256,7 @@ def compile_entries(
             entry,
             _incumbent(entry.incumbent, catalog),
             rules_of(entry),
+            compile_limits(entry.limits),
         )
         for name, entry in entries.roles.items()
     }
@@ -260,6 +281,7 @@ def compile_entries(
         store=entries.store,
         archive=entries.archive,
         classes=classes,
+        audit=entries.audit,
         catalog=catalog,
         organisation=rules_of(entries.organisation),
         tasks=tasks,

@@ -15,7 +15,8 @@ from router.config.policies import (
     PreferencesEntry,
     RoleEntry,
 )
-from router.config.process import ArchiveEntry, ServerEntry, StoreEntry
+from router.config.process import ArchiveEntry, AuditEntry, ServerEntry, StoreEntry
+from router.config.wishes import Gain, Pay, StrategyLimitsEntry
 from router.endpoints.data_classes import USUAL_CLASSES
 from router.endpoints.entries import (
     EndpointEntry,
@@ -53,15 +54,29 @@ class ObjectiveKind(StrEnum):
     FASTEST = "fastest"
 
 
+ORDERS = (ObjectiveKind.CHEAPEST, ObjectiveKind.FASTEST)
+"""Those that sort by the user's own order, and believe nothing."""
+ALIASES = {"performance": ObjectiveKind.QUALITY.value}
+"""Other names of strategies that there always are, unless they are written as one's own."""
+
+
 class StrategyEntry(ConstraintsEntry):
     """A named way to choose."""
 
     objective: ObjectiveKind = ObjectiveKind.QUALITY
     incumbent: Name | None = None  # an endpoint id, `none` for learning mode, else the first listed
     value_usd: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
+    pay: Pay | None = None  # so much more than the incumbent costs
+    for_: Annotated[Gain | None, Field(alias="for")] = None  # so many more successes a call
     latency_usd_per_s: Annotated[float, Field(ge=0, le=1_000)] | None = None
+    limits: StrategyLimitsEntry = StrategyLimitsEntry()
     release_every_s: Annotated[float, Field(gt=0, le=MAX_RELEASE_EVERY_S)] | None = None
     timeouts: TimeoutsEntry = TimeoutsEntry()
+
+    @property
+    def has_trade(self) -> bool:
+        """Whether money is weighed against quality in words."""
+        return self.pay is not None and self.for_ is not None
 
 
 class Streaming(StrEnum):
@@ -155,7 +170,7 @@ class TaskEntry(PreferencesEntry):
     match: MatchEntry | None = None
 
 
-BUILT_IN_STRATEGY = "balanced"
+BUILT_IN_STRATEGY = ObjectiveKind.QUALITY.value
 """Of calls for which nobody says one."""
 
 
@@ -168,6 +183,7 @@ class File(Entry):
     classes: list[Name] = Field(default_factory=lambda: list(USUAL_CLASSES))
     """All data classes in rising order, the four usual ones among them."""
     organisation: OrganisationEntry = OrganisationEntry()
+    audit: AuditEntry = AuditEntry()
     models: dict[str, ModelEntry | None] = Field(default_factory=dict)
     providers: dict[str, ProviderEntry] = Field(default_factory=dict)
     endpoints: list[EndpointEntry] = Field(min_length=1)
@@ -192,10 +208,30 @@ class File(Entry):
 
     @property
     def all_strategies(self) -> dict[str, StrategyEntry]:
-        """One strategy of each kind, and those that are written."""
-        return {
-            kind.value: StrategyEntry(objective=kind) for kind in ObjectiveKind
-        } | self.strategies
+        """One strategy of each kind that needs nothing said, and those that are written.
+
+        One that has a kind's name and names no other objective is of that kind.
+        """
+        kinds = {kind.value: kind for kind in ObjectiveKind}
+        out = {
+            name: StrategyEntry(objective=kind)
+            for name, kind in kinds.items()
+            if kind is not ObjectiveKind.BALANCED
+        }
+        for name, entry in self.strategies.items():
+            is_named_alone = name in kinds and "objective" not in entry.model_fields_set
+            more = {"objective": kinds[name]} if is_named_alone else {}
+            out[name] = entry.model_copy(update=more) if more else entry
+        return out
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        """Other names of strategies: alias -> name."""
+        return {alias: of for alias, of in ALIASES.items() if alias not in self.strategies}
+
+    def strategy(self, name: str) -> StrategyEntry | None:
+        """Return a strategy by its name or another one of its; None where there is none."""
+        return self.all_strategies.get(self.aliases.get(name, name))
 
     @property
     def all_apps(self) -> dict[str, AppEntry]:

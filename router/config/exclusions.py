@@ -29,6 +29,10 @@ class Exclusion(StrEnum):
     BREAKER = "breaker"
     IN_FLIGHT = "in_flight"
     MAINTENANCE = "maintenance"
+    LATENCY = "latency"  # hard limits of the strategy or the call: believed not to keep them
+    COST = "cost"
+    QUALITY = "quality"
+    MAX_COST = "max_cost"  # with all the output that this call asks for it may cost more
 
 
 POLICY = frozenset(
@@ -48,5 +52,8 @@ POLICY = frozenset(
 )
 """What the rules of a call forbid, by whatever level they were set."""
 
-BINDING = POLICY | {Exclusion.DIALECT, Exclusion.TRANSLATION, Exclusion.CLIENT_KEY}
-"""What holds in every mode, also for a model that the caller named."""
+LIMITS = frozenset({Exclusion.LATENCY, Exclusion.COST, Exclusion.QUALITY, Exclusion.MAX_COST})
+"""Hard limits of role, strategy or call."""
+BINDING = POLICY | LIMITS | {Exclusion.DIALECT, Exclusion.TRANSLATION, Exclusion.CLIENT_KEY}
+"""What holds in every mode, also for a model that the caller named: nobody is asked in spite of it,
+routed or not, drawn or not."""

@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import Discriminator, Field, Tag
 
 from router.config.rules import PolicyRules
+from router.config.wishes import StrategyLimitsEntry
 from router.endpoints.capabilities import Capability, Needs
 from router.endpoints.data_classes import DataClasses
 from router.endpoints.entry import Entry, Name, list_or_map
@@ -85,6 +86,8 @@ class RoleEntry(PreferencesEntry):
     callers: list[Pattern] = Field(default_factory=list)
     """Models' names by which callers mean this role."""
     incumbent: Name | None = None
+    limits: StrategyLimitsEntry = StrategyLimitsEntry()
+    """What is asked of an endpoint in this role; a soft limit goes before the strategy's."""
 
 
 @dataclass(frozen=True, slots=True)

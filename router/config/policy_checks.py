@@ -33,13 +33,19 @@ def check_policies(entries: File) -> Iterator[tuple[Place, str, str]]:
         for task, strategy in app.strategies.items():
             at: Place = ("apps", name, "strategies", task)
             yield from check_name(at, task, tasks, "task")
-            yield from check_name(at, strategy, entries.all_strategies, "strategy")
+            yield from check_name(at, strategy, _strategies(entries), "strategy")
         yield from _check_keys(("apps", name), app.keys, entries)
     for name, user in entries.users.items():
         yield from check_name(("users", name, "app"), user.app, entries.all_apps, "app")
         if user.keys and user.app is None and DEFAULT_APP not in entries.all_apps:
             yield ("users", name, "app"), "missing", "name the app to which the keys belong"
         yield from _check_keys(("users", name), user.keys, entries)
+
+
+def _strategies(entries: File) -> set[str]:
+    """Return the names that a strategy may go by; of a trade that is missing others tell."""
+    kinds = (kind.value for kind in ObjectiveKind)
+    return {*entries.all_strategies, *kinds, *entries.aliases}
 
 
 def _levels(entries: File) -> Iterator[tuple[Place, ConstraintsEntry]]:
@@ -62,7 +68,7 @@ def _check_level(
 ) -> Iterator[tuple[Place, str, str]]:
     yield from check_name((*where, "data_class"), entry.data_class, entries.classes, "data class")
     if isinstance(entry, PreferencesEntry):
-        known = set(entries.strategies) | {kind.value for kind in ObjectiveKind}
+        known = _strategies(entries)
         yield from check_name((*where, "strategy"), entry.strategy, known, "strategy")
     zones = _zones(entries)
     for i, zone in enumerate(entry.zones or ()):

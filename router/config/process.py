@@ -81,6 +81,15 @@ class ArchiveEntry(Entry):
     every_s: Annotated[float, Field(ge=1, le=86_400)] = 3600.0
 
 
+class AuditEntry(Entry):
+    """How long it is kept what sensitive content left for where, and what was in force.
+
+    400 days: whoever audits a year does so some weeks after its end.
+    """
+
+    keep_days: Annotated[float, Field(ge=1, le=3650)] = 400.0
+
+
 def _checked_prefix(value: str) -> str:
     if not re.fullmatch(STORE_PREFIX, value):
         raise ValueError(PREFIX_HINT)

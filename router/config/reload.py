@@ -9,7 +9,7 @@ from router.config.compiled import Configuration, compile_entries
 from router.config.entries import File
 from router.config.file import parse
 from router.config.lines import shown
-from router.config.process import ArchiveEntry, ServerEntry, StoreEntry
+from router.config.process import ArchiveEntry, AuditEntry, ServerEntry, StoreEntry
 from router.errors import ConfigError, Problem
 from telemetry.events import digest8
 
@@ -28,6 +28,7 @@ AT_START = {
     ),
     "store": tuple(StoreEntry.model_fields),
     "archive": tuple(ArchiveEntry.model_fields),
+    "audit": tuple(AuditEntry.model_fields),
 }
 """What is read when a process starts: sockets, files, threads and other processes hang on it."""
 
@@ -71,7 +72,7 @@ def take(text: str, *, file: str, running: Configuration) -> Taken:
 def _hold(entries: File, running: Configuration) -> tuple[File, tuple[str, ...]]:
     """Return the entries with what was read at the start as it is, and names of what differs."""
     differing: list[str] = []
-    kept: dict[str, ServerEntry | StoreEntry | ArchiveEntry] = {}
+    kept: dict[str, ServerEntry | StoreEntry | ArchiveEntry | AuditEntry] = {}
     for section, fields in AT_START.items():
         wanted, now = getattr(entries, section), getattr(running, section)
         changed = {

@@ -11,9 +11,10 @@ from router.config.entries import BUILT_IN_STRATEGY, GENERAL, AppEntry, File, Mo
 from router.config.exclusions import Exclusion
 from router.config.masking import Place
 from router.config.policies import ConstraintsEntry, compile_rules
+from router.config.policy_checks import check_policies
 from router.config.rules import Level, PolicyRules, merge, why_forbidden
 from router.endpoints.compiling import place_of
-from router.endpoints.data_classes import DataClasses, problem_of_classes
+from router.endpoints.data_classes import DataClasses
 from router.endpoints.entries import ModelEntry, ProviderEntry
 from router.endpoints.places import Whereabouts
 
@@ -36,8 +37,8 @@ def check_standing(entries: File) -> Iterator[tuple[Place, str, str]]:
 
     Nothing is asked of what hints alone may reach: there a call that nobody may serve is refused.
     """
-    if problem_of_classes(entries.classes):
-        return  # that is told, and of classes nobody knows then which is above which
+    if any(True for _ in check_policies(entries)):
+        return  # that is told, and of what is not known nobody knows what it permits
     checker = _Checker(entries)
     for name in entries.all_apps:
         combination = checker.own(name)
@@ -107,7 +108,7 @@ class _Checker:
         named = {"incumbent": app.incumbent}
         if app.mode is Mode.PINNED:
             named["endpoint"] = app.endpoint
-        strategy = self._entries.all_strategies.get(combination.strategy)
+        strategy = self._entries.strategy(combination.strategy)
         if app.incumbent is None and strategy is not None:
             named["strategy"] = strategy.incumbent
         for field, endpoint in named.items():
@@ -118,7 +119,7 @@ class _Checker:
     def _parts(self, combination: Combination) -> Iterator[tuple[Level, PolicyRules]]:
         entries = self._entries
         role = entries.roles.get(combination.role or "")
-        strategy = entries.all_strategies.get(combination.strategy)
+        strategy = entries.strategy(combination.strategy)
         parent = combination.task.partition("/")[0]
         said: list[tuple[Level, ConstraintsEntry | None]] = [
             (Level.ROLE, role),

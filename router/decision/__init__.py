@@ -9,6 +9,7 @@
 - `recent`: a table of what was used last
 - `stored_ids`: who made what lies at a provider
 - `draws`: draws that this process knows
+- `limiting`: limits of strategies and calls, applied
 - `planner`: the plan, without any I/O
 - `context`: what is settled before a draw
 - `stand_ins`: who serves a unit while the endpoint that it drew is out

@@ -30,6 +30,7 @@ from router.decision.context import (
     with_law_in_force,
 )
 from router.decision.draws import Draws
+from router.decision.limiting import CallSize, within_limits
 from router.decision.nonces import Nonces
 from router.decision.planner import Plan
 from router.decision.preview import Foreseen, told_of
@@ -147,6 +148,11 @@ class Decider:
         translations = Translations(request, begun_at_s=at.epoch_s, makers=makers)
         constraints = configuration.derive(Filter.of)
         demand = demand_of(caller, request, policy, translations, lacking=constraints.lacking)
+        category = beliefs.category(app, task_index)
+        worth = CallSize(demand.text_bytes, demand.max_tokens, self.sizes, at.epoch_s)
+        eligible = constraints.apply(
+            demand, self.health, self.sizes, at.monotonic_s, at_s=at.epoch_s
+        )
         return CallContext(
             caller=caller,
             request=request,
@@ -155,11 +161,18 @@ class Decider:
             standing=standing,
             policy=policy,
             task_index=task_index,
-            category=beliefs.category(app, task_index),
+            category=category,
             strategy=standing.strategy,
             route=with_law_in_force(route, choices, task_index, beliefs),
-            eligibility=constraints.apply(
-                demand, self.health, self.sizes, at.monotonic_s, at_s=at.epoch_s
+            eligibility=within_limits(
+                eligible,
+                policy.rules,
+                standing,
+                beliefs,
+                category,
+                demand,
+                self.sizes,
+                at_s=at.epoch_s,
             ),
             translations=translations,
             unit=unit,
@@ -375,10 +388,5 @@ class Decider:
 
 def _given(context: CallContext, plan: Plan) -> StoredDraw:
     """Return a fresh draw as it is stored."""
-    return StoredDraw(
-        plan.drawn.digest,
-        plan.propensity,
-        context.at.store_ms,
-        context.beliefs.version,
-        plan.step or Step.SAMPLE,
-    )
+    at_ms, version = context.at.store_ms, context.beliefs.version
+    return StoredDraw(plan.drawn.digest, plan.propensity, at_ms, version, plan.step or Step.SAMPLE)

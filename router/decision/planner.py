@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
 from bandit.draws import LEARNING, Draw, Law, Step, Table, Uniforms, draw, propensities
+from bandit.limits import Limit
+from bandit.utility import Objective
 from router.beliefs.beliefs import Beliefs
 from router.config.entries import Fallback
 from router.config.exclusions import BINDING, Exclusion
+from router.decision.limiting import drawn_within, told_of
 from router.endpoints.catalog import Catalog, Endpoint
 from router.errors import NoCandidates, Overloaded
 from router.policy.constraints import Eligibility
@@ -38,6 +42,7 @@ class Plan(Struct, frozen=True):
     step: Step | None  # None where nothing was drawn
     beliefs: Beliefs
     drawing: Drawing | None = None  # None where this call drew nothing
+    relaxed: tuple[Limit, ...] = ()  # soft limits that gave way in the draw
 
     @property
     def drawn_now(self) -> bool:
@@ -57,30 +62,49 @@ class Plan(Struct, frozen=True):
         catalog = self.beliefs.configuration.catalog
         return endpoint_shares(self.drawing.law, self.drawing.table, catalog)
 
+    @property
+    def objective(self) -> Objective:
+        """What the draw maximised, with the value of a success where it has one."""
+        return objective_of(self.route, self.beliefs, self.category)
+
     def then(self) -> Iterator[Endpoint]:
-        """Yield whom to try next, best first, as far as this call may fall back."""
+        """Yield whom to try next, best first, as far as this call may fall back.
+
+        Soft limits come first: who keeps them is tried before anybody else.
+        """
         if self.route.fallback is Fallback.NONE or not self.eligibility.mask.any():
             return
+        asked_first = _keeps_key(self)
+        for endpoint in self._ranked():
+            if not _is_foreign(endpoint, asked_first or endpoint):
+                asked_first = asked_first or endpoint
+                yield endpoint
+
+    def _ranked(self) -> Iterable[Endpoint]:
+        """Everybody else who may serve, by group and host, those within the limits before them."""
         catalog = self.beliefs.configuration.catalog
         table = self._ranking()
         groups = list(catalog.kin[self.drawn.group])
         if self.route.fallback is Fallback.ANY:
             ranked = np.argsort(-np.where(table.eligible, table.utility, -np.inf), kind="stable")
             groups += [int(g) for g in ranked if g not in groups]
-        asked_first = _keeps_key(self)
-        for group in groups:
-            if not table.eligible[group]:
-                continue
-            for endpoint in _hosts(catalog, table, group, self):
-                if not _is_foreign(endpoint, asked_first or endpoint):
-                    asked_first = asked_first or endpoint
-                    yield endpoint
+        hosts = (
+            endpoint
+            for group in groups
+            if table.eligible[group]
+            for endpoint in _hosts(catalog, table, group, self)
+        )
+        if not self.eligibility.limits.asked:
+            return hosts
+        others = self.eligibility.mask.copy()
+        others[self.drawn.index] = False
+        near, _ = drawn_within(self.eligibility, self.beliefs, self.category, others)
+        return sorted(hosts, key=lambda endpoint: not near[endpoint.index])
 
     def _ranking(self) -> Table:
         """The table of all who are eligible; its means do not depend on the law."""
-        objective = self.route.strategy.objective
         law = self.route.law or LEARNING
-        return self.beliefs.table(self.category, objective, law, self.eligibility.mask)
+        return self.beliefs.table(self.category, self.objective, law, self.eligibility.mask)
 
 
 def plan(
@@ -110,13 +134,41 @@ def plan(
         drawn = last_resort(route, eligibility, catalog)
         return Plan(route, category, eligibility, drawn, 1.0, Step.FAILOVER, beliefs)
     law = route.law
-    table = beliefs.table(category, route.strategy.objective, law, inside.mask)
+    mask, relaxed = drawn_within(eligibility, beliefs, category, inside.mask)
+    table = beliefs.table(category, objective_of(route, beliefs, category), law, mask)
     if not explore:
         law = without_exploring(law, table)
     given: Draw = draw(law, table, numbers)
     drawn = catalog.endpoints[given.arm]
-    drawing = Drawing(law, table, inside.mask)
-    return Plan(route, category, eligibility, drawn, given.propensity, given.step, beliefs, drawing)
+    drawing, p, step = Drawing(law, table, mask), given.propensity, given.step
+    return Plan(route, category, eligibility, drawn, p, step, beliefs, drawing, relaxed)
+
+
+def objective_of(route: Route, beliefs: Beliefs, category: int) -> Objective:
+    """Return what a route's strategy maximises; a trade compares with the incumbent's cost.
+
+    Where there is none, as in learning mode, with that of the first that is listed.
+    """
+    compared = route.first or route.listed[0]
+    return beliefs.objective(route.strategy, category, compared.index)
+
+
+def limits_of(plan: Plan) -> dict[str, Any]:
+    """Return what a fresh draw keeps to: limits, those that gave way, and who was outside.
+
+    With what a success is worth, where money counts.
+    """
+    catalog, drawing = plan.beliefs.configuration.catalog, plan.drawing
+    outside: list[str] = []
+    if drawing is not None:
+        inside = within_groups(plan.route, plan.eligibility, catalog).mask & ~drawing.mask
+        outside = [catalog.endpoints[arm].id for arm in np.flatnonzero(inside).tolist()]
+    return {
+        "limits": told_of(plan.eligibility.limits),
+        "relaxed": list(plan.relaxed),
+        "outside_limits": outside,
+        "value_usd": plan.objective.value_usd,
+    }
 
 
 def has_others(plan: Plan) -> bool:
@@ -175,7 +227,10 @@ def follow(
 
 
 def may_serve(plan: Plan, endpoint: Endpoint) -> bool:
-    """Return whether an endpoint may serve the call; a straight route asks for privacy only."""
+    """Return whether an endpoint may serve the call.
+
+    A straight route asks for privacy and hard limits only.
+    """
     reason = plan.eligibility.reasons[endpoint.index]
     if endpoint is plan.drawn and (plan.route.law is None or plan.step is Step.FAILOVER):
         return reason not in BINDING
@@ -184,13 +239,15 @@ def may_serve(plan: Plan, endpoint: Endpoint) -> bool:
 
 def within_groups(route: Route, eligibility: Eligibility, catalog: Catalog) -> Eligibility:
     """Return the eligible endpoints among the groups that may be drawn."""
-    mask = eligibility.mask
+    mask, limits = eligibility.mask, eligibility.limits
     if route.groups is not None:
         mask = mask & np.array([e.group in route.groups for e in catalog.endpoints])
     if route.preferred is not None:
         wanted = mask & np.array([e.index in route.preferred for e in catalog.endpoints])
         mask = wanted if wanted.any() else mask
-    return eligibility if mask is eligibility.mask else Eligibility(mask, eligibility.reasons)
+    if mask is eligibility.mask:
+        return eligibility
+    return Eligibility(mask, eligibility.reasons, limits=limits)
 
 
 def group_shares(law: Law, table: Table) -> list[float]:
@@ -209,7 +266,10 @@ def endpoint_shares(law: Law, table: Table, catalog: Catalog) -> dict[str, float
 
 
 def _straight(route: Route, eligibility: Eligibility, catalog: Catalog) -> Endpoint:
-    """Return whom a call that is not routed goes to; only privacy can turn it from the first."""
+    """Return whom a call that is not routed goes to.
+
+    Only privacy and hard limits can turn it from the first.
+    """
     if route.first is not None and eligibility.reasons[route.first.index] not in BINDING:
         return route.first
     for endpoint in route.listed:

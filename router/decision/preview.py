@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from router.decision import planner
 from router.decision.context import CallContext, choice_of
 from router.decision.planner import Plan
 from router.endpoints.catalog import Endpoint
@@ -48,6 +49,7 @@ def told_of(context: CallContext, foreseen: Foreseen, *, off: bool) -> dict[str,
         "stands_in_for": instead_of.id if instead_of else None,
         "propensities": foreseen.fresh.shares(),
         **choice_of(context),
+        **planner.limits_of(foreseen.fresh),
         "then": [e.id for e in plan.then()],
         "exclusions": context.eligibility.exclusions(catalog),
         "policy": told(context.policy),

@@ -5,6 +5,8 @@
 - `fates`: what a refusal is about
 - `codes`: codes of providers' errors as they may be shown
 - `time_limits`: how long a call is waited for
+- `in_force`: which configuration this process goes by, in the audit trail
+- `intents`: what is about to leave, recorded before it does
 - `redirects`: where a request goes in the end
 - `held`: a stream until it may be let go
 - `ending`: how one upstream call ended

@@ -19,6 +19,8 @@ def decision_headers(decision: Decision, decision_id: str) -> list[Header]:
         (b"x-router-propensity", f"{decision.plan.propensity:.6g}".encode()),
         (b"x-router-posterior-version", str(context.beliefs.version).encode()),
     ]
+    if decision.plan.relaxed:
+        out.append((b"x-router-relaxed", ", ".join(decision.plan.relaxed).encode()))
     if context.task.warning:
         out.append((b"x-router-warning", context.task.warning.encode("ascii", "replace")))
     return out

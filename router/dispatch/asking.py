@@ -19,6 +19,7 @@ from router.dispatch.attempt import (
 )
 from router.dispatch.fates import ThoughtsRefused
 from router.dispatch.headers import forward_headers, forward_query, headers_in
+from router.dispatch.intents import Recipient, is_recorded
 from router.endpoints.catalog import Endpoint
 from router.net.asgi import Exchange
 
@@ -30,6 +31,7 @@ class Asking:
 
     def __init__(self, decision: Decision, exchange: Exchange, dispatcher: Dispatcher) -> None:
         self._context = decision.context
+        self._nonce = decision.nonce
         self._exchange = exchange
         self._dispatcher = dispatcher
 
@@ -94,4 +96,18 @@ class Asking:
         if outgoing.is_translated:
             headers, query = headers_in(outgoing.dialect, headers, endpoint), b""
         sending = Sending(headers, body, outgoing, hide_usage, query, may_shed)
+        if is_recorded(context.policy.data_class):
+            self._intend(attempt)
         return await self._dispatcher.attempt(attempt, sending)
+
+    def _intend(self, attempt: Attempt) -> None:
+        """Record that content is about to leave; raises AuditUnavailable where that fails."""
+        context = self._context
+        self._dispatcher.intents.intend(
+            Recipient.of(attempt.endpoint),
+            data_class=context.policy.data_class,
+            app=context.caller.app,
+            configuration=context.beliefs.configuration,
+            nonce=self._nonce,
+            attempt=attempt.number,
+        )

@@ -27,6 +27,7 @@ from router.dispatch.fates import (
     retry_after_s,
 )
 from router.dispatch.held import HeldStream, Hold, StreamFailed, first_bytes
+from router.dispatch.intents import Intents
 from router.dispatch.redirects import header_of, post
 from router.dispatch.time_limits import TimeLimits
 from router.endpoints.catalog import Endpoint
@@ -151,6 +152,7 @@ class Dispatcher:
 
     upstream: Upstream
     health: Health
+    intents: Intents
     machines: MachineTime = field(default_factory=MachineTime)
 
     async def attempt(self, attempt: Attempt, sending: Sending) -> Reply:

@@ -174,6 +174,8 @@ class Booking:
         metrics.decide_s.observe(decide_s)
         if plan.drawn_now:
             metrics.decisions[(decision.context.strategy.name, plan.step or "")] += 1
+            for limit in plan.relaxed:
+                metrics.relaxed[(decision.context.strategy.name, limit)] += 1
         if decision.diverted is not None:
             metrics.diverted[decision.diverted] += 1
 

@@ -16,6 +16,7 @@ from router.dialects.prompt_size import size_of
 from router.dialects.request import CallRequest
 from router.dispatch.fates import Fate, read_refusal
 from router.dispatch.headers import forward_headers, forward_query, request_ids, returned_headers
+from router.dispatch.intents import Intents, Recipient, is_recorded
 from router.dispatch.redirects import post
 from router.endpoints.catalog import Endpoint
 from router.endpoints.token_sizes import TokenSizes
@@ -24,6 +25,7 @@ from router.net.asgi import JSON, DisconnectGuard, Exchange
 from router.net.codings import decoded
 from router.net.deadline import Deadline
 from router.net.pool import Target, Upstream, UpstreamResponse
+from telemetry.trail import IntentWay
 
 MAX_COUNT_BYTES = 1 << 20
 """A count has a few bytes, a refusal some thousands."""
@@ -35,6 +37,7 @@ async def count_tokens(
     endpoint: Endpoint,
     upstream: Upstream,
     *,
+    intents: Intents,
     sizes: TokenSizes,
     limit_s: float,
 ) -> None:
@@ -43,12 +46,14 @@ async def count_tokens(
     One that does not speak the dialect has no count in it: it is told what that probably is.
 
     Args:
+        intents: where it is recorded that a sensitive prompt leaves.
         sizes: what prompts were counted as.
         limit_s: for all of it, in seconds.
 
     Raises:
         Misconfigured: it turns our key down.
         AllEndpointsFailed: it did not answer.
+        AuditUnavailable: that a sensitive prompt leaves cannot be recorded.
     """
     request = context.translations.thoughts.outgoing(endpoint)
     if request.dialect not in endpoint.dialects:
@@ -62,6 +67,15 @@ async def count_tokens(
     )
     query = forward_query(exchange.query, endpoint)
     body = request.renamed(endpoint.upstream_model)
+    if is_recorded(context.policy.data_class):
+        intents.intend(
+            Recipient.of(endpoint),
+            data_class=context.policy.data_class,
+            app=context.caller.app,
+            configuration=context.beliefs.configuration,
+            nonce=os.urandom(16),
+            way=IntentWay.COUNT,
+        )
     guard = DisconnectGuard(exchange.line)
     try:
         with Deadline(limit_s):

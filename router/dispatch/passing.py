@@ -8,12 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from msgspec import Struct
 
 from router.beliefs.beliefs import Beliefs
 from router.config.entries import is_reserved
-from router.decision.context import CallContext, Moment, policy_of_unrouted
+from router.config.rules import why_forbidden
+from router.decision.context import CallContext, Moment, Unrouted, policy_of_unrouted
 from router.decision.decide import Decider
 from router.decision.stored_ids import StoredIds
 from router.dialects import chat, responses
@@ -46,6 +48,7 @@ from router.policy.makers import (
     sole_maker,
 )
 from router.policy.route import no_such_model
+from router.policy.telling import told
 from telemetry.numbers import clipped
 
 
@@ -117,6 +120,24 @@ def kept_nowhere(opaque: OpaqueBody, to: Provider, *, method: str, path: str) ->
     if names:
         raise NoCandidates({to.name: f"{KEEPS_CONTENT}: {', '.join(names)}"})
     return opaque
+
+
+def _foreseen(to: Provider, model: str, unrouted: Unrouted) -> dict[str, Any]:
+    """Return what would be done with a request that is passed on: the answer of a dry run.
+
+    Raises:
+        NoCandidates: its rules forbid the provider.
+    """
+    forbidden = why_forbidden(unrouted.policy.rules, to.place, time.time())
+    if forbidden is not None:
+        raise NoCandidates({to.name: forbidden})
+    return {
+        "endpoint": f"{to.name}/{model}" if model else to.name,
+        "routed": False,
+        "passthrough": True,
+        "task": unrouted.task,
+        "policy": told(unrouted.policy),
+    }
 
 
 class Passing:
@@ -265,6 +286,9 @@ class Passing:
         if unrouted.policy.keeps_nothing:
             opaque = kept_nowhere(opaque, to, method=method, path=exchange.path)
         leaves_ids = method == "POST" and any(kind.made_at == exchange.path for kind in StoredKind)
+        if hints.dry_run:
+            await exchange.respond_json(200, _foreseen(to, opaque.model, unrouted))
+            return
         note = partial(self._note, caller.app.name, opaque.kept, to) if leaves_ids else None
         tells_items = configuration.derive(ItemMakers).matter_to(caller.app) and (
             is_by_id or opaque.kept is StoredKind.RESPONSE
@@ -284,7 +308,7 @@ class Passing:
             exchange,
             passed,
             to,
-            configuration.catalog,
+            configuration,
             deadline_s=deadline_s(configuration.server.deadline_s, exchange.headers),
         )
 

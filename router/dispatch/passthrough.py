@@ -17,6 +17,7 @@ import httpx
 from msgspec import Struct
 
 from router.beliefs.names import Names
+from router.config.compiled import Configuration
 from router.config.rules import MergedPolicy, why_forbidden
 from router.dialects.errors import error_event
 from router.dialects.opaque import is_repeatable
@@ -26,7 +27,7 @@ from router.dispatch.copied import MAX_READ_BYTES, AnswerCopy, answered_in
 from router.dispatch.diagnosis import Complaints
 from router.dispatch.fates import Fate
 from router.dispatch.headers import HOP_BY_HOP, forward_headers, named_by_connection
-from router.endpoints.catalog import Catalog
+from router.dispatch.intents import Intents, Recipient, is_recorded
 from router.endpoints.providers import Provider
 from router.errors import AllEndpointsFailed, NoCandidates, RequestRejected
 from router.net.asgi import DisconnectGuard, Exchange, Header
@@ -37,6 +38,7 @@ from router.net.paths import below_version, shown_path
 from router.net.pool import Target, Upstream, UpstreamResponse
 from router.policy.callers import Caller
 from telemetry.events import Result, digest8
+from telemetry.trail import IntentWay
 from telemetry.wire.lenient import is_readable
 from telemetry.wire.sse import DONE, EventSplitter, data_of
 
@@ -68,8 +70,11 @@ class Passed(Struct, frozen=True):
 class Passthrough:
     """Passes requests on to providers that take what is not listed."""
 
-    def __init__(self, upstream: Upstream, booking: Booking, names: Names) -> None:
+    def __init__(
+        self, upstream: Upstream, booking: Booking, names: Names, intents: Intents
+    ) -> None:
         self._upstream = upstream
+        self._intents = intents
         self._booking = booking
         self._names = names
         self._booked: set[str] = set()
@@ -80,7 +85,7 @@ class Passthrough:
         exchange: Exchange,
         passed: Passed,
         provider: Provider,
-        catalog: Catalog,
+        configuration: Configuration,
         *,
         deadline_s: float,
     ) -> None:
@@ -90,16 +95,21 @@ class Passthrough:
             RequestRejected: the provider takes the caller's own key, and that key is ours.
             NoCandidates: the app's data or region rules forbid the provider.
             AllEndpointsFailed: the provider did not answer.
+            AuditUnavailable: that sensitive content leaves cannot be recorded.
         """
         _check(provider, passed)
         target = _target(provider, exchange)
         headers = forward_headers(
-            exchange.raw_headers, passed.caller, provider, key_headers=catalog.key_headers
+            exchange.raw_headers,
+            passed.caller,
+            provider,
+            key_headers=configuration.catalog.key_headers,
         )
         name = self._name(provider, exchange, passed.model)
+        nonce, digest = os.urandom(16), digest8("passthrough", name)
         token = self._booking.foreign_token(
-            os.urandom(16),
-            endpoint=digest8("passthrough", name),
+            nonce,
+            endpoint=digest,
             task=passed.task,
             app=passed.caller.app,
         )
@@ -108,6 +118,15 @@ class Passthrough:
             (b"x-router-endpoint", _printable(name)),
         ]
         call = _Passing(self, exchange, passed, token, ours)
+        if is_recorded(passed.policy.data_class):
+            self._intents.intend(
+                Recipient(digest, name, provider.terms),
+                data_class=passed.policy.data_class,
+                app=passed.caller.app,
+                configuration=configuration,
+                nonce=nonce,
+                way=IntentWay.PASSED,
+            )
         await _carry_out(call, exchange, provider, target, headers, limit_s=deadline_s)
 
     def _name(self, provider: Provider, exchange: Exchange, model: str) -> str:

@@ -61,3 +61,8 @@ def bits_of(said: Mapping[Capability, bool]) -> int:
         if said.get(capability, True):
             bits |= getattr(Needs, capability.name)
     return bits
+
+
+def names_of(bits: int) -> list[str]:
+    """Return the names of capabilities, given as bits of `Needs`."""
+    return [one.value for one in Capability if bits & getattr(Needs, one.name)]

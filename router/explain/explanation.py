@@ -19,7 +19,7 @@ from bandit.draws import Law
 from router.beliefs.choices import host_of
 from router.decision.context import CallContext, why
 from router.decision.decide import Decision
-from router.decision.planner import Drawing
+from router.decision.planner import Drawing, limits_of
 from router.decision.shared_draws import StoredDraw
 
 Part = tuple[bytes, bytes]
@@ -81,6 +81,7 @@ def of_draw(decision: Decision) -> dict[str, Any] | None:
     law = _law(drawing.law, decision.context)
     return {
         "law": law,
+        **limits_of(decision.plan),
         "candidates": _candidates(decision.context, drawing, decision.plan.shares()),
     }
 
@@ -119,7 +120,9 @@ def drawing_key(decision: Decision) -> tuple[object, ...]:
     if drawing is None:
         return ()
     names, mask = context.standing.permitted, drawing.mask.tobytes()
-    return (context.category, context.strategy.name, drawing.law, names, mask)
+    eligibility, first = decision.plan.eligibility, context.route.first
+    asked = (eligibility.limits, eligibility.mask.tobytes()) if eligibility.limits.asked else ()
+    return (context.category, context.strategy.name, drawing.law, names, mask, asked, first)
 
 
 def _law(law: Law, context: CallContext) -> dict[str, Any]:

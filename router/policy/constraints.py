@@ -15,10 +15,11 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from bandit.limits import NO_LIMITS, Limits
 from router.config.compiled import Configuration
-from router.config.exclusions import Exclusion
+from router.config.exclusions import BINDING, Exclusion
 from router.config.rules import PolicyRules, why_forbidden
-from router.endpoints.capabilities import Capability, Needs
+from router.endpoints.capabilities import Needs, names_of
 from router.endpoints.catalog import Catalog, Endpoint
 from router.endpoints.entries import Dialect
 from router.endpoints.health import Health
@@ -28,6 +29,23 @@ from router.translation.translations import Translations
 
 MAX_KINDS = 8192
 """Kinds of calls whose answers are remembered."""
+
+
+def exclude(
+    reasons: tuple[Exclusion | None, ...], codes: Iterable[Exclusion | None]
+) -> tuple[NDArray[np.bool_], tuple[Exclusion | None, ...]]:
+    """Return who is left and the reasons once more endpoints are excluded for good.
+
+    Args:
+        codes: by arm, why it is; None: it is not. What binds in every mode keeps its name.
+    """
+    found = tuple(
+        known if code is None or known in BINDING else code
+        for known, code in zip(reasons, codes, strict=True)
+    )
+    return np.array([reason is None for reason in found]), found
+
+
 WISH = "reasoning"
 """What an endpoint lets go of by this name: how much a caller wants it to think."""
 
@@ -54,6 +72,7 @@ class Eligibility:
     rests_until: tuple[float, ...] = ()  # monotonic seconds at which breakers may be probed
     contexts: tuple[int, ...] = ()  # tokens; 0 where no limit is known
     details: dict[int, str] = field(default_factory=dict)  # by arm: what it lacks or cannot be told
+    limits: Limits = NO_LIMITS  # what is asked beside; the hard ones are applied
 
     def least_bad(self, arms: Iterable[int]) -> int | None:
         """Return whom to ask among these where only breakers or context exclude; None: nobody.
@@ -262,14 +281,14 @@ def _missing(endpoint: Endpoint, demand: Demand) -> int:
 def _details(endpoint: Endpoint, reason: Exclusion | None, demand: Demand) -> str:
     """Return what of a reason is to be named: which capabilities."""
     if reason is Exclusion.CAPABILITY:
-        return names_of(_missing(endpoint, demand))
+        return shown_names(_missing(endpoint, demand))
     if reason is Exclusion.REQUIRED:
-        return names_of(demand.rules.require & ~endpoint.place.capabilities)
+        return shown_names(demand.rules.require & ~endpoint.place.capabilities)
     if reason is Exclusion.FORBIDDEN:
-        return names_of(demand.rules.forbid & endpoint.place.capabilities)
+        return shown_names(demand.rules.forbid & endpoint.place.capabilities)
     return ""
 
 
-def names_of(bits: int) -> str:
-    """Return the names of capabilities, given as bits of `Needs`."""
-    return ", ".join(one.value for one in Capability if bits & getattr(Needs, one.name))
+def shown_names(bits: int) -> str:
+    """Return the names of capabilities, given as bits of `Needs`, as they are shown."""
+    return ", ".join(names_of(bits))

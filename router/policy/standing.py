@@ -22,6 +22,7 @@ from router.config.rules import (
     says,
     why_forbidden,
 )
+from router.config.trades import BALANCED, NOT_SAID
 from router.endpoints.catalog import Endpoint
 from router.errors import RequestRejected
 from telemetry.numbers import brief
@@ -200,6 +201,8 @@ def choose_strategy(
     """
     strategies = configuration.strategies
     if wanted is not None:
+        if wanted == BALANCED and wanted not in strategies:
+            raise RequestRejected("unknown_strategy", NOT_SAID, param="strategy")
         if wanted not in strategies:
             known = ", ".join(sorted(strategies))
             raise RequestRejected(

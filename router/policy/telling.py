@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from router.config.rules import MergedPolicy
+from router.endpoints.capabilities import names_of
 from router.endpoints.data_classes import DataClass
-from router.policy.constraints import names_of
 
 BITS = ("require", "forbid", "prefer")
 
@@ -24,7 +24,7 @@ def told(policy: MergedPolicy) -> dict[str, Any]:
 
 def _shown(field: str, value: Any) -> Any:
     if field in BITS:
-        return names_of(value).split(", ")
+        return names_of(value)
     if field == "tools":
         return [sorted(patterns) for patterns in sorted(value, key=sorted)]
     if isinstance(value, DataClass):

@@ -11,4 +11,5 @@
 - `endpoints`: how the endpoints are doing, as rows and as gauges
 - `gather`: the report of a store
 - `terminal`: the report on a terminal
+- `privacy`: whether anything above a class left a zone
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from router.beliefs.keeper import Keeper
 from router.decision.draws import Draws
 from router.decision.stored_ids import StoredIds
+from router.dispatch.intents import Intents
 from router.dispatch.observer_line import ObserverLine
 from router.explain.log import DecisionLog
 from router.net.admission import Admission
@@ -37,6 +38,7 @@ def gauges(
     pool: Pool | None,
     admission: Admission,
     budget: BodyBudget,
+    intents: Intents,
 ) -> Gauges:
     """Return all gauges of a sidecar."""
     counters, known, fates = writer.counters, keeper.current.known, keeper.references
@@ -71,6 +73,11 @@ def gauges(
         "router_labels_unnamed": (
             "Labelled decisions of apps with raters that name no user: they are one rater's.",
             keeper.raters.unnamed,
+        ),
+        "router_intents_recorded": ("Times that sensitive content left.", intents.n_recorded),
+        "router_intents_refused": (
+            "Times that it did not, because that could not be recorded.",
+            intents.n_refused,
         ),
         "router_events_sent": ("Records sent to the stream.", counters.sent),
         "router_observations_told": ("Calls told to the observer.", told),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from router.config.compiled import Configuration
-from router.config.entries import AUTO, CLAUDE_AUTO
+from router.config.entries import AUTO, CLAUDE_AUTO, CLAUDE_ROLE, ROLE
 from router.endpoints.entries import Dialect
 
 MADE_AT = "1970-01-01T00:00:00Z"
@@ -18,10 +18,14 @@ def model_list(configuration: Configuration, dialect: Dialect) -> dict[str, Any]
     To Anthropic's clients only what they can call is listed, and what is routed once more under
     names that begin like Anthropic's: some show no others.
     """
-    names = [AUTO, *(f"{AUTO}:{s}" for s in configuration.strategies)]
+    strategies = dict.fromkeys(one.name for one in configuration.strategies.values())
+    names = [AUTO, *(f"{AUTO}:{s}" for s in strategies)]
     names += [f"{AUTO}/{t}" for t in configuration.tasks]
+    roles = [name for name, role in configuration.roles.items() if role.entry.active]
+    names += [f"{ROLE}{name}" for name in roles]
     if dialect is Dialect.MESSAGES:
-        aliases = [CLAUDE_AUTO, *(f"{CLAUDE_AUTO}-{s}" for s in configuration.strategies)]
+        aliases = [CLAUDE_AUTO, *(f"{CLAUDE_AUTO}-{s}" for s in strategies)]
+        aliases += [f"{CLAUDE_ROLE}{name}" for name in roles]
         names = [*aliases, *names, *_listed(configuration, dialect)]
         shown = [_anthropic(name) for name in names]
         return {"data": shown, "has_more": False, "first_id": names[0], "last_id": names[-1]}

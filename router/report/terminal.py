@@ -206,6 +206,7 @@ def choice_lines(choices: list[dict[str, Any]]) -> list[str]:
             + ("" if row["current"] == row["incumbent"] else f" (instead of {row['incumbent']})")
             + (f" trying {', '.join(row['challengers'])}" if row["exploring"] else "")
             + (f" ({row['note']})" if row["note"] else "")
+            + (f", a success is worth {value:.3g} USD" if (value := row.get("value_usd")) else "")
             + (f", {_release(last)}" if (last := row["last_release"]) else "")
             for row in rows
         )

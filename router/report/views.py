@@ -32,6 +32,7 @@ def report_rows(beliefs: Beliefs, strategy: str) -> list[ReportRow]:
     """Return the report of all categories under a strategy's objective, outlook by outlook."""
     configuration = beliefs.configuration
     hosts = compare_hosts(configuration.catalog, beliefs.given_labels)
+    compared = _compared(configuration, strategy)
     return [
         row
         for outlook in beliefs.outlooks
@@ -42,7 +43,7 @@ def report_rows(beliefs: Beliefs, strategy: str) -> list[ReportRow]:
             hosts,
             categories=list(configuration.task_index),
             endpoints=[e.id for e in configuration.catalog.endpoints],
-            objective=configuration.strategies[strategy].objective,
+            objective=configuration.strategies[strategy].objective_at(outlook.posterior, compared),
             teachers=teachers_of(beliefs, outlook),
             app=outlook.app,
             borrowed=outlook.borrowed,
@@ -59,6 +60,8 @@ def posteriors(beliefs: Beliefs, strategy: str) -> dict[str, Any]:
     incumbent = _incumbent(beliefs.configuration, strategy)
     said = beliefs.signals.sum(axis=1).astype(int)
     calibration = beliefs.posterior.calibration
+    compared = _compared(beliefs.configuration, strategy)
+    objective = beliefs.configuration.strategies[strategy].objective_at(beliefs.posterior, compared)
     return {
         "version": beliefs.version,
         "strategy": strategy,
@@ -72,6 +75,7 @@ def posteriors(beliefs: Beliefs, strategy: str) -> dict[str, Any]:
                 "signals": {s.name.lower(): int(said[c, s]) for s in S if said[c, s]},
                 "pairs": int(calibration.pairs[c]),
                 "derived_worth": round(float(calibration.worth[c]), 3),
+                "value_usd": objective.at(c).value_usd,
             }
             for c, (name, n, m) in enumerate(zip(names, calls, labels, strict=True))
             if n > 0 or damaged[c]
@@ -90,11 +94,15 @@ def posteriors(beliefs: Beliefs, strategy: str) -> dict[str, Any]:
 def _incumbent(configuration: Configuration, strategy: str) -> Endpoint | None:
     """Return the incumbent of a strategy: of the first app that goes by it, else of the first."""
     apps = list(configuration.apps.values())
-    standings = configuration.derive(PolicyTable)
-    usual = {app.name: standings.usual(app).strategy.name for app in apps}
-    app = next((app for app in apps if usual[app.name] == strategy), apps[0])
-    task = app.entry.task or GENERAL
-    return incumbent_of(standings.of(app, None, task, configuration.strategies[strategy]))
+    table = configuration.derive(PolicyTable)
+    wanted = configuration.strategies[strategy]
+    app = next((app for app in apps if table.usual(app).strategy is wanted), apps[0])
+    return incumbent_of(table.of(app, None, app.entry.task or GENERAL, wanted))
+
+
+def _compared(configuration: Configuration, strategy: str) -> int:
+    """Return the arm with whose cost a trade compares: the incumbent, else the first listed."""
+    return (_incumbent(configuration, strategy) or configuration.catalog.endpoints[0]).index
 
 
 def choice_rows(beliefs: Beliefs) -> list[dict[str, Any]]:

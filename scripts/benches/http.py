@@ -204,7 +204,7 @@ def _configuration(state_dir: Path, upstream: int) -> str:
             "code": {"match": {"tools": ["edit_file"]}},
             "extract": {"match": {"schema": True}},
         },
-        "strategies": {"balanced": {"objective": "balanced", "incumbent": "none"}},
+        "strategies": {"balanced": {"value_usd": 0.05, "incumbent": "none"}},
         "apps": {"default": {"mode": "route", "strategy": "balanced"}},
     }
     return yaml.safe_dump(value)

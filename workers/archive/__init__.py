@@ -5,6 +5,7 @@
 - `index`: beside a file, which decisions are in it and what was said there
 - `indexing`: how it is made
 - `archive`: stream to files
+- `trail_files`, `trail`, `trail_reading`: the audit trail: files, how they are written, and read
 - `upkeep`: indexes made where they are missing, and opened
 - `lookup`: old decisions and their labels, over all files
 - `tail`: what was said since the last file, from the stream

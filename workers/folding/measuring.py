@@ -102,6 +102,9 @@ def _add_single_keys(client: Client, n_shards: int, out: Shares, *, now_ms: int)
         found = _sizes(server_of(client, keys.meta(n)), by_kind.values())
         for kind, sizes in zip(by_kind, found, strict=True):
             out.add(kind, sum(sizes))
+    trail = keys.stream(n_shards)  # of the audit
+    ((untaken,),) = _sizes(server_of(client, trail), [[trail]])
+    out.add(MemoryKind.STREAMS, untaken)
     for name in (keys.STANDINGS, keys.RELEASES, keys.DRIFT, keys.LOOKED_AT, keys.ALARMS):
         ((size,),) = _sizes(server_of(client, name), [[name]])
         out.add(MemoryKind.POSTERIORS, size)

@@ -31,6 +31,7 @@ from workers.archive.archive import EVERY_S, Archive, identity
 from workers.archive.files import Damaged
 from workers.archive.retention import Keep
 from workers.archive.thaw import MAX_ROUND, Thawing
+from workers.archive.trail import Trail
 from workers.folding.batch import take_apart
 from workers.jobs import availability, calibration
 
@@ -42,6 +43,7 @@ MAX_READ_BYTES = 256 << 20
 """Of compressed records: under a minute."""
 OFTEN_S = 5.0
 DAY_S = 86_400.0
+TRAIL_DAYS = 400.0
 TIMEOUT_S = 10.0
 """A checkpoint of 100,000 rows is one reply of 10 MB."""
 
@@ -55,12 +57,17 @@ class Place:
     n_shards: int
     keep: Keep
     every_s: float = EVERY_S  # a file at least
+    trail_days: float = TRAIL_DAYS
     stop: threading.Event = field(default_factory=threading.Event)
     thawing: Thawing = field(default_factory=Thawing)
 
     def archive(self) -> Archive:
         """Return the archive, with a connection of its own."""
         return Archive(connect(self.address, timeout_s=TIMEOUT_S), self.root, self.n_shards)
+
+    def trail(self) -> Trail:
+        """Return the audit trail, with a connection of its own."""
+        return Trail(connect(self.address, timeout_s=TIMEOUT_S), self.root, self.n_shards)
 
 
 _place: list[Place] = []
@@ -73,17 +80,21 @@ def work_at(place: Place) -> None:
 
 
 def take() -> int:
-    """Archive what is due; return how many files were written."""
-    archive = _place[0].archive()
-    if _place[0].keep.days == 0:
-        archive.skip()
-        return 0
-    return len(archive.take(now_ms=_now_ms(), every_s=_place[0].every_s))
+    """Archive what is due, of the audit trail too; return how many files were written."""
+    archive, every_s = _place[0].archive(), _place[0].every_s
+    try:
+        if _place[0].keep.days == 0:
+            archive.skip()
+            return 0
+        return len(archive.take(now_ms=_now_ms(), every_s=every_s))
+    finally:  # neither waits for the other to be well
+        _place[0].trail().take(now_ms=_now_ms(), every_s=every_s)
 
 
 def prune() -> int:
     """Delete what the archive need not keep; return how many files."""
-    return retention.prune(_place[0].archive(), _place[0].keep, now_ms=_now_ms())
+    n = _place[0].trail().prune(days=_place[0].trail_days, now_ms=_now_ms())
+    return n + retention.prune(_place[0].archive(), _place[0].keep, now_ms=_now_ms())
 
 
 def thaw() -> int:
