@@ -24,8 +24,7 @@ from router.config.compiled import Configuration, compile_text
 from router.config.keys import digest_of_secret
 from router.config.rules import HARD
 from router.decision.context import CallContext, Moment, policy_of_unrouted
-from router.dialects.opaque import OpaqueBody, as_opaque
-from router.dispatch.passing import read_call
+from router.dialects.opaque import take_hints
 from router.endpoints.breaker import RULES, Trouble
 from router.errors import DispatchError, RequestRejected
 from router.policy.hints import read_hints
@@ -117,8 +116,7 @@ async def _settled(within: SidecarWithin, request: SentRequest) -> dict[str, Any
         return {}
     if not isinstance(settled.found, CallContext):
         headers = {name.encode(): value.encode() for name, value in request.headers.items()}
-        call = read_call(request.body, request.path, configuration.catalog)
-        opaque = call if isinstance(call, OpaqueBody) else as_opaque(call)
+        opaque = take_hints(request.body, request.path)
         hints = read_hints(headers, opaque.declared, configuration.classes)
         unrouted = policy_of_unrouted(configuration, settled.caller, hints, opaque.model)
         policy, task = unrouted.policy, unrouted.task
@@ -261,6 +259,8 @@ def _columns(seen: Mapping[str, Any]) -> Iterator[tuple[Family, Any]]:
     tokens = seen.get("tokens", 1000)
     usage[:, [U.CALLS, U.N]] = 1
     usage[:, [U.TOKENS_IN, U.TOKENS_OUT]] = tokens
+    usage[:, U.N_LOG], usage[:, U.LN_OUT] = 1, np.log(tokens)
+    usage[:, U.LN_OUT2] = np.log(tokens) ** 2
     yield Family.USAGE, usage
     ln = np.log(seen.get("seconds", 1.0))
     latency[:, L.N], latency[:, L.LN], latency[:, L.LN2] = 1, ln, ln * ln

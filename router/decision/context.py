@@ -302,7 +302,9 @@ def policy_of_unrouted(
     )
     standings = configuration.derive(PolicyTable)
     standing = standings.of(caller.app, role, task, chosen.strategy)
-    policy = standings.policy(standing, hints.rules(), holder=caller.holder, user=hints.user)
+    policy = standings.policy(
+        standing, hints.rules(), holder=caller.holder, user=hints.user, strategy=chosen.asked
+    )
     return Unrouted(task, policy)
 
 

@@ -122,7 +122,13 @@ class Decider:
         chosen = strategy_of(configuration, asked, caller, hints, task.name)
         standing = standings.of(app, role, task.name, chosen.strategy)
         routing = routings.of(asked, standing, request.dialect)
-        policy = standings.policy(standing, hints.rules(), holder=caller.holder, user=hints.user)
+        policy = standings.policy(
+            standing,
+            hints.rules(),
+            holder=caller.holder,
+            user=hints.user,
+            strategy=chosen.asked,
+        )
         require_tools(policy, request)
         if policy.keeps_nothing:
             request = request.kept_nowhere()

@@ -58,6 +58,11 @@ class ChosenStrategy(Struct, frozen=True):
     strategy: Strategy
     level: Level
 
+    @property
+    def asked(self) -> str | None:
+        """Its name, where the call itself asks for it."""
+        return self.strategy.name if self.level is Level.REQUEST else None
+
 
 class PolicyTable:
     """The standings of one configuration."""
@@ -89,6 +94,7 @@ class PolicyTable:
         session: PolicyRules = NOTHING,
         holder: KeyHolder | None = None,
         user: str | None = None,
+        strategy: str | None = None,
     ) -> MergedPolicy:
         """Return all that holds for one call.
 
@@ -96,13 +102,16 @@ class PolicyTable:
             request: what its own hints say.
             session: what earlier calls of its session said.
             user: the name that it gives its user, which nobody checked: it only tightens.
+            strategy: that it asks for itself.
         """
-        key = (standing, request, session, holder, user if self._is_known(user) else None)
+        key = (standing, request, session, holder, user if self._is_known(user) else None, strategy)
         known = self._policies.get(key)
         if known is None:
             if len(self._policies) >= MAX_POLICIES:
                 self._policies.clear()
             levels = [(Level.REQUEST, request), (Level.SESSION, session)]
+            if strategy is not None:
+                levels.append((Level.REQUEST, PolicyRules(strategy=strategy)))
             if holder is not None and holder.data_class is not None:
                 levels.append((Level.KEY, PolicyRules(data_class=holder.data_class)))
             levels += standing.policy.parts
@@ -128,6 +137,7 @@ class PolicyTable:
         own = rules_of_task(configuration, task)
         parts = [
             (Level.ROLE, role.rules if role else NOTHING),
+            (Level.TASK, PolicyRules(strategy=_by_task(app, task))),
             *((Level.TASK, rules) for rules in own),
             (Level.APP, app.rules),
             (Level.ORGANISATION, configuration.organisation),
@@ -225,12 +235,16 @@ def _strategies(
     users: tuple[str | None, ...],
 ) -> Iterator[tuple[Level, str | None]]:
     yield Level.ROLE, role.rules.strategy if role is not None else None
-    parent = task.partition("/")[0]
-    by_task = app.entry.strategies
-    yield Level.TASK, by_task.get(task, by_task.get(parent))
+    yield Level.TASK, _by_task(app, task)
     for rules in rules_of_task(configuration, task):
         yield Level.TASK, rules.strategy
     yield Level.APP, app.rules.strategy
     for rules in (configuration.users[user] for user in users if user in configuration.users):
         yield Level.USER, rules.strategy
     yield Level.ORGANISATION, configuration.organisation.strategy
+
+
+def _by_task(app: App, task: str) -> str | None:
+    """Return the strategy that an app says of a task, or of what the task is part of."""
+    said = app.entry.strategies
+    return said.get(task, said.get(task.partition("/")[0]))

@@ -19,7 +19,8 @@ from router.beliefs.beliefs import believe
 from router.beliefs.keeper import NOTHING, known_review_keys
 from router.config.compiled import Configuration
 from router.decision.context import CallContext, Moment
-from router.dialects.opaque import OpaqueBody
+from router.dialects.opaque import OpaqueBody, take_hints
+from router.dialects.parsers import PARSERS
 from router.dispatch.passing import read_call
 from router.endpoints.providers import Provider
 from router.net.asgi import Exchange, Header, Message
@@ -100,6 +101,8 @@ class SidecarWithin:
         exchange, _ = _exchange(request)
         exchange.path = normal_path(exchange.raw_path)
         caller = beliefs.configuration.derive(Keys).caller(exchange.headers)
+        if exchange.path not in PARSERS:
+            return Settled(caller, take_hints(request.body, exchange.path))
         call = read_call(request.body, exchange.path, beliefs.configuration.catalog)
         if isinstance(call, OpaqueBody):
             return Settled(caller, call)
