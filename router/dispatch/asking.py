@@ -6,6 +6,8 @@ we added, and thoughts that the endpoint may not have made.
 
 from __future__ import annotations
 
+import time
+
 import structlog
 
 from router.decision.decide import Decision
@@ -21,7 +23,9 @@ from router.dispatch.fates import ThoughtsRefused
 from router.dispatch.headers import forward_headers, forward_query, headers_in
 from router.dispatch.intents import Recipient, is_recorded
 from router.endpoints.catalog import Endpoint
+from router.errors import AllEndpointsFailed, DispatchError, NoCandidates
 from router.net.asgi import Exchange
+from router.policy.constraints import why_forbidden_now
 
 log = structlog.get_logger()
 
@@ -34,6 +38,21 @@ class Asking:
         self._nonce = decision.nonce
         self._exchange = exchange
         self._dispatcher = dispatcher
+        self._forbidden: dict[str, str] = {}  # who might have had it, and may not any more
+
+    def permits(self, endpoint: Endpoint) -> bool:
+        """Return whether an endpoint may have the call now: an agreement may have ended since."""
+        context = self._context
+        why = why_forbidden_now(context.policy, context.translations, endpoint, time.time())
+        if why is not None:
+            self._forbidden[endpoint.id] = why
+        return why is None
+
+    def unasked(self) -> DispatchError:
+        """Return why nobody was asked."""
+        if self._forbidden:
+            return NoCandidates(self._forbidden)
+        return AllEndpointsFailed([], timed_out=True)
 
     def fields(self, endpoint: Endpoint) -> dict[str, bytes]:
         """Return the top-level fields that an endpoint gets of the call."""

@@ -44,7 +44,7 @@ from router.dispatch.stream import StreamedAnswer
 from router.dispatch.time_limits import TimeLimitTable, beside_s, client_s, deadline_s
 from router.endpoints.catalog import Endpoint
 from router.endpoints.retries import RetryBudget
-from router.errors import AllEndpointsFailed, Overloaded
+from router.errors import Overloaded
 from router.net.asgi import DisconnectGuard, Exchange, Header
 from router.policy.makers import ItemMakers
 from telemetry.events import Result
@@ -129,6 +129,7 @@ class _Call:
         self.flags = decision_flags(decision)
         self.buffers = request.streamed and context.caller.app.entry.stream is Streaming.BUFFERED
         self.asking = Asking(decision, exchange, home.dispatcher)
+        self.permits = self.asking.permits
         self.promised = False  # its id has left before it was known who answers
         self.under_way: list[Attempt] = []
         self.failures: list[Failed] = []
@@ -193,7 +194,7 @@ class _Call:
         """
         failures = self.failures
         if not failures:
-            raise AllEndpointsFailed([], timed_out=True)
+            raise self.asking.unasked()
         last = failures[-1].endpoint
         self._tell(self.home.booking.token(self.decision, last), b"", answered=False)
         own = choose_refusal(failures)

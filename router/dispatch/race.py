@@ -36,6 +36,9 @@ class Asks(Protocol):
 
     repeatable: bool  # it stores nothing, so that it may go out twice
 
+    def permits(self, endpoint: Endpoint) -> bool:
+        """Return whether an endpoint may still have it."""
+
     def begin(self, endpoint: Endpoint, number: int, *, has_others: bool) -> Attempt:
         """Return an attempt that is under way from now on."""
 
@@ -92,6 +95,11 @@ class Race:
         """
         endpoint, n_repeats, was_down = first, 0, False
         while time.monotonic() < self._deadline:
+            permitted = self._permitted(endpoint)
+            if permitted is None:
+                break
+            if permitted is not endpoint:
+                endpoint, n_repeats = permitted, 0
             if n_repeats == 0:  # a pause that this call was asked for is no reason
                 was_down = self._health.is_open(endpoint.digest)
             self._n_begun += 1
@@ -184,6 +192,13 @@ class Race:
             while self._following and not may_take_over(self._following, failed, fate):
                 self._following = next(self._candidates, None)
         return self._following
+
+    def _permitted(self, endpoint: Endpoint) -> Endpoint | None:
+        """Return an endpoint, or the next one that may still have the call; None: nobody may."""
+        found: Endpoint | None = endpoint
+        while found is not None and not self._call.permits(found):
+            found, self._following = self._next(None), None
+        return found
 
     async def _waits_to_repeat(self, n_repeats: int, *, has_others: bool) -> bool:
         """Return whether the same endpoint is to be asked again, once it is time."""

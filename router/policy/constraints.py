@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bandit.limits import NO_LIMITS, Limits
 from router.config.compiled import Configuration
 from router.config.exclusions import BINDING, Exclusion
-from router.config.rules import PolicyRules, why_forbidden
+from router.config.rules import MergedPolicy, PolicyRules, why_forbidden
 from router.endpoints.capabilities import Needs, names_of
 from router.endpoints.catalog import Catalog, Endpoint
 from router.endpoints.entries import Dialect
@@ -251,6 +251,23 @@ def kept_at(translations: Translations, endpoint: Endpoint, at_s: float) -> str:
     if endpoint.terms.zone_at(at_s) == LOCAL:
         return ""
     return ", ".join(one.name for one in translations.keeping(endpoint))
+
+
+def why_forbidden_now(
+    policy: MergedPolicy, translations: Translations, endpoint: Endpoint, at_s: float
+) -> str | None:
+    """Return why an endpoint may not have a call any more that it might when that was decided.
+
+    Of all that rules ask of an endpoint only what rests on an agreement ends by itself. None: it
+    may have it.
+    """
+    if endpoint.terms.agreed_until is None:
+        return None  # most often
+    forbidden = why_forbidden(policy.rules, endpoint.place, at_s)
+    if forbidden is not None:
+        return forbidden.value
+    kept = kept_at(translations, endpoint, at_s) if policy.keeps_nothing else ""
+    return f"{Exclusion.KEEPS_CONTENT.value}: {kept}" if kept else None
 
 
 def _why_unsaid(endpoint: Endpoint, demand: Demand) -> Exclusion:
