@@ -149,7 +149,7 @@ class Decider:
         constraints = configuration.derive(Filter.of)
         demand = demand_of(caller, request, policy, translations, lacking=constraints.lacking)
         category = beliefs.category(app, task_index)
-        worth = CallSize(demand.text_bytes, demand.max_tokens, self.sizes, at.epoch_s)
+        size = CallSize(demand.text_bytes, demand.max_tokens, self.sizes, at.epoch_s)
         eligible = constraints.apply(
             demand, self.health, self.sizes, at.monotonic_s, at_s=at.epoch_s
         )
@@ -164,16 +164,7 @@ class Decider:
             category=category,
             strategy=standing.strategy,
             route=with_law_in_force(route, choices, task_index, beliefs),
-            eligibility=within_limits(
-                eligible,
-                policy.rules,
-                standing,
-                beliefs,
-                category,
-                demand,
-                self.sizes,
-                at_s=at.epoch_s,
-            ),
+            eligibility=within_limits(eligible, standing, policy.rules, beliefs, category, size),
             translations=translations,
             unit=unit,
             draw_key=draw_key,
