@@ -11,6 +11,7 @@
 - `draws`: draws that this process knows
 - `planner`: the plan, without any I/O
 - `context`: what is settled before a draw
+- `held`: what a call goes by that was drawn before it
 - `stand_ins`: who serves a unit while the endpoint that it drew is out
 - `decide`: from a request to a decision
 """

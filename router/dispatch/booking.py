@@ -107,7 +107,7 @@ class Booking:
             strategy=context.strategy.digest,
             app=app.digest,
             release_key=release_key(app.digest, context.draw_key),
-            session=int.from_bytes((context.unit.key or decision.nonce)[:8], "little"),
+            session=int.from_bytes(context.unit.session(decision.nonce), "little"),
             propensity=plan.propensity,
             predicted=predicted,
             predicted_sd=predicted_sd,
