@@ -695,7 +695,7 @@ def test_the_verb_says_what_went_and_what_the_archive_keeps(shop: Sidecar) -> No
     assert got.exit_code == 0, got.stderr
     assert "forgotten in app shop; deleted:" in got.stdout
     assert "draws in the store    1" in got.stdout
-    assert "keep the keyed hash for 30 days (archive.keep_days)" in got.stdout
+    assert "archived records keep it for 30 days (archive.keep_days)" in got.stdout
     found = json.loads(again.stdout)
     assert (again.exit_code, found["apps"], found["draws"]) == (0, 2, 0)
     assert found["archive_keep_days"] == 30

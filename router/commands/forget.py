@@ -51,6 +51,7 @@ def said(found: dict[str, Any], app: str | None) -> list[str]:
     if left:
         lines.append(f"  {left} rows as a rater go once a worker gets to the event")
     days = found["archive_keep_days"]
-    kept = f"for {days:g} days (archive.keep_days)" if days else "nowhere: archive.keep_days is 0"
-    lines.append(f"archived records keep the keyed hash {kept}; no name is kept anywhere")
+    kept = f"keep it for {days:g} days (archive.keep_days)"
+    archived = f"archived records {kept}" if days else "there is no archive (archive.keep_days: 0)"
+    lines.append(f"decisions of the last day keep the keyed hash; {archived}")
     return lines
