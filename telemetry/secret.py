@@ -73,6 +73,11 @@ class StoreSecret:
         self._file.keep(lambda kept: replace(kept, users=value, **told))
 
     @property
+    def is_known(self) -> bool:
+        """Whether it is the store's: then what units are hashed with tells users everywhere."""
+        return self._value is not None
+
+    @property
     def of_units(self) -> UnitSecrets:
         """What the keys of units are hashed with now."""
         found = self._units

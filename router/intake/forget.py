@@ -22,7 +22,7 @@ from telemetry.events import new_event_id
 from telemetry.forgetting import drop_conversations, drop_draws, forget_record, note_forgotten
 from telemetry.numbers import clipped
 from telemetry.rater_rows import rows_of
-from telemetry.secret import NOBODY, StoreSecret
+from telemetry.secret import StoreSecret
 from telemetry.store import Address, Client, StoreErrors, connect
 from telemetry.trouble import trouble_of
 from telemetry.writer import Writer
@@ -109,7 +109,7 @@ class ForgetDesk:
 
     def _known_secret(self) -> bytes:
         """Return what users are hashed with; a router that never met its store hashed nobody."""
-        if self._secret.digest(b"user", "") == NOBODY:
+        if not self._secret.is_known:
             message = "its secret of users was not seen yet: try again soon"
             raise RequestRejected("store_away", message)
         return self._secret.of_units.now
