@@ -16,10 +16,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import LEARN, SHARDS, Provider, Sidecar, endpoint, learning, pointsman, serving
+from conftest import (
+    LEARN,
+    SHARDS,
+    Provider,
+    Sidecar,
+    endpoint,
+    learning,
+    pointsman,
+    serving,
+    until,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_raters import DAY, KEY, NONCES, NOW_MS, Life, n_counted, said, token
+from test_roster import worker
 
 from bandit.draws import Step
 from router.decision import shared_draws
@@ -46,8 +57,9 @@ from telemetry.forgetting import (
 )
 from telemetry.frames import Frame
 from telemetry.secret import UnitSecrets
-from telemetry.store import Address
+from telemetry.store import Address, prepare
 from telemetry.tokens import user_of
+from workers.archive.archive import Archive
 from workers.archive.audit import audit_state
 from workers.archive.rebuilt import Rebuilt, difference
 from workers.archive.restore import restore
@@ -272,6 +284,54 @@ def test_a_kill_before_or_after_the_commit_forgets_exactly_once(
     assert rows_in(life) == {}
     assert count(life, "n_forgotten") == 1
     assert audit_state(life.archive).equal
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("store")  # workers are killed, and it is what they leave that counts
+def test_workers_that_are_killed_forget_each_time_once(
+    state_dir: Path, address: Address, client: Any
+) -> None:
+    """A frame is sent a second time behind labels of after it: those stay."""
+    prepare(client, shards=SHARDS)
+    users = [(n * SHARDS).to_bytes(8, "little") for n in range(1, 31)]  # all of shard 0
+    sent = 0
+
+    def send(*records: bytes) -> bytes:
+        nonlocal sent
+        frame = frames.pack(Frame(b"p" * 16, 0, sent, b"".join(records)))
+        sent += len(records)
+        client.xadd(keys.stream(0), {"f": frame})
+        return frame
+
+    def label(n: int, user: bytes) -> bytes:
+        number = int.from_bytes(user, "little")
+        body = token((n << 8 | 1).to_bytes(16, "big"), user=number)
+        return said(body[:2] + bytes(2) + body[4:], 1.0)
+
+    for round_, part in enumerate((users[:10], users[10:20], users[20:])):
+        with worker(state_dir, address):
+            for n, user in enumerate(part):
+                send(*(label(1000 * round_ + 10 * n + i, user) for i in range(3)))
+                again = send(forget_record(app=6, user=user, n_shards=SHARDS, at_ms=NOW_MS,
+                                           event=EVENT))  # fmt: skip
+                send(label(1000 * round_ + 10 * n + 4, user))
+                client.xadd(keys.stream(0), {"f": again})
+            wanted = 10 * round_ + 3
+            until(lambda n=wanted: n_in(client, "n_forgotten") >= n, within_s=60)
+    with learning(state_dir, address):
+        until(lambda: n_in(client, "n_forgotten") == len(users), within_s=60)
+        until(lambda: n_in(client, "n_feedback") == 4 * len(users), within_s=60)
+
+    rows = client.hgetall(keys.raters(0, DAY))
+    assert sorted(user_of(row) for row in rows.values()) == sorted(users)
+    assert {len(tokens_in(row)) for row in rows.values()} == {1}
+    assert (n_in(client, "n_forgotten_rows"), n_in(client, "n_dead")) == (len(users), 0)
+    result = audit_state(Archive(client, state_dir / "archive", SHARDS))
+    assert (result.equal, result.difference) == (True, None)
+
+
+def n_in(client: Any, name: str) -> int:
+    return int(client.hget(keys.meta(0), name) or 0)
 
 
 def test_an_audit_forgets_as_the_learner_did(life: Life) -> None:
