@@ -94,11 +94,7 @@ def unit_of(
         ends_at = (slot + 1.0) * span
     key, earlier = _key(secrets.now, who, what), None
     if now * 1000 - secrets.since_ms < EARLIER_MS:
-        before = secrets.before
-        if before is None:  # as earlier versions did
-            earlier = blake2b(what.encode(), digest_size=16).digest()
-        else:
-            earlier = _key(before, who and user_hash(before, app, user or ""), what)
+        earlier = _earlier_key(secrets.before, app, user, what)
     is_day = session is None and user is not None
     return Unit(key, session is not None, ends_at, is_day, who, earlier, secrets.since_ms)
 
@@ -138,6 +134,13 @@ def conversation(app: int, messages: Sequence[bytes], draw_key: str, *, user: by
         h.update(b"\x1f")
     digest = h.digest()
     return digest[:-USER_END_BYTES] + user[:USER_END_BYTES] if user else digest
+
+
+def _earlier_key(before: bytes | None, app: str, user: str | None, what: str) -> bytes:
+    """Return the key that a unit had by the secret before, or in earlier versions: by none."""
+    if before is None:
+        return blake2b(what.encode(), digest_size=16).digest()
+    return _key(before, b"" if user is None else user_hash(before, app, user), what)
 
 
 def _key(secret: bytes, user: bytes, what: str) -> bytes:
