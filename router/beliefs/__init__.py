@@ -10,6 +10,7 @@
 - `releases`: the same in the store
 - `names`: what digests stand for, to be told to the store
 - `served`: under which names endpoints answer
+- `forgotten`: which users were forgotten of late
 - `store_memory`: what takes the memory of the store
 - `switch`: whether routing is off, since when and by which word
 - `kept_switch`: the same of a sidecar and its store

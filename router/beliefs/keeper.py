@@ -18,6 +18,7 @@ from router.beliefs import alarms, choices, splits
 from router.beliefs.alarms import Alarms
 from router.beliefs.beliefs import Beliefs, believe, draw_ahead
 from router.beliefs.damage import DamageNotices
+from router.beliefs.forgotten import Forgotten
 from router.beliefs.kept import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.kept_switch import KeptSwitch
 from router.beliefs.names import Names
@@ -73,6 +74,7 @@ class _Seen(NamedTuple):
     off: bytes | None
     on: bytes | None
     memory: bytes | None
+    forgotten: dict[bytes, bytes]
     secrets: SeenSecrets
 
 
@@ -110,9 +112,10 @@ class _Followed:
         pipeline.get(keys.OFF)
         pipeline.get(keys.ON)
         pipeline.get(keys.MEMORY)
+        pipeline.hgetall(keys.FORGOTTEN)
         store_secrets.ask(pipeline)
-        standings, watches, off, on, memory, *secrets = pipeline.execute()
-        return _Seen(standings, watches, off, on, memory, SeenSecrets(*secrets))
+        standings, watches, off, on, memory, forgotten, *secrets = pipeline.execute()
+        return _Seen(standings, watches, off, on, memory, forgotten, SeenSecrets(*secrets))
 
 
 class Keeper:
@@ -138,6 +141,7 @@ class Keeper:
         self.references: dict[str, int] = {}  # what became of feedback by them
         self.raters = NO_RATERS
         self.memory = SeenMemory()  # of the store
+        self.forgotten = Forgotten()
         self.names = Names()
         self.served = ServedModels()
         self.secrets = StoreSecrets(state_dir)
@@ -266,6 +270,7 @@ class Keeper:
             self._agree(followed, seen.secrets)
             self._kept_switch.hear(followed.client, seen.off, seen.on)
             self.memory.look(followed.client, seen.memory)
+            self.forgotten.take(seen.forgotten)
             self.served.exchange(followed.client)
             if not reader.keeping:
                 followed.stale |= releases.take(seen.standings)
