@@ -416,7 +416,7 @@ def test_whom_an_order_left_is_remembered_for_a_day() -> None:
 
 def test_an_order_goes_on_to_the_next_when_its_first_is_removed() -> None:
     of = priced(("a", 3), ("b", 2))
-    kept = Kept(ORDERED, 4, NOW_MS, dict.fromkeys(of.tasks, "c"))
+    kept = Kept(ORDERED, 4, NOW_MS, dict.fromkeys(of.task_index, "c"))
     posterior = beliefs(rows([]), of).posterior
     after, released = choices.review(kept.review_key, kept, posterior, of, now_ms=NOW_MS + 1) or (
         BEGUN,

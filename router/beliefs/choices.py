@@ -19,9 +19,10 @@ from bandit.cells import Terms
 from bandit.draws import Law
 from bandit.incumbent import Books, Release, Standings
 from bandit.posterior import Posterior
-from bandit.utility import Order, enough_labels
+from bandit.utility import Order, may_judge
 from router.beliefs.books import DAY_MS, calls_a_day, read_books
 from router.beliefs.kept import Kept, ReleaseNotice, ReviewKey
+from router.beliefs.levels import ReleaseKeys, begun, places_of
 from router.beliefs.moves import Situation, by_order, departed
 from router.config.compiled import App, Configuration, Strategy
 from router.config.entries import Mode
@@ -87,6 +88,7 @@ def review(
     now_ms: int,
     alarmed_at_ms: Sequence[int] = (),
     lost: Collection[str] = (),
+    places: Mapping[str, int] | None = None,
 ) -> tuple[Kept, list[ReleaseNotice]] | None:
     """Return what the choices of a review key are to be; None: nothing is to be written.
 
@@ -98,26 +100,31 @@ def review(
     Args:
         alarmed_at_ms: (n_groups,) when the last alarm named a group, in epoch ms; 0: never.
         lost: ids of endpoints that are away for so long that they are lost, to an order.
+        places: by which row each task is decided; None: leaves by what they are below.
     """
     strategy = configuration.strategies[review_key.strategy]
     before = kept or Kept(review_key, reviewed_at_ms=now_ms, begun_at_ms=now_ms)
-    standings, changes = _standings(before, configuration)
+    places = places or places_of(review_key, configuration)
+    before, decides = begun(before, configuration, places)
+    standings, changes = _standings(before, configuration, decides)
     current = {**before.current, **{c.task: c.after for c in changes}}
     due = now_ms >= before.reviewed_at_ms + strategy.release_every_s * 1000
     if strategy.objective.order is Order.UTILITY and len(alarmed_at_ms):
-        due |= _is_alarmed(standings, posterior, np.array(alarmed_at_ms) > before.reviewed_at_ms)
+        named = np.array(alarmed_at_ms) > before.reviewed_at_ms
+        due |= _is_alarmed(standings, posterior, named, decides)
     gone = {c.task for c in changes}
     if strategy.objective.order is not Order.UTILITY:
         arms, _ = _available(review_key, configuration)
         situation = Situation(before, configuration, arms, due=due, gone=gone, lost=lost)
         released, settled = by_order(situation, standings, posterior, now_ms=now_ms)
-        names = _first_hosts(review_key, configuration)
+        names, index = _first_hosts(review_key, configuration), configuration.task_index
+        settled = {task: group for task, group in settled.items() if decides[index[task]]}
         current |= {task: names[group] for task, group in settled.items()}
     else:
         _, groups = _available(review_key, configuration)
         asked = None if due else _asked(before, configuration.task_index, now_ms)
         released = _by_belief(standings, posterior, strategy, groups, asked)
-    moves = [_change(r, review_key, configuration) for r in released]
+    moves = [_change(r, review_key, configuration) for r in released if decides[r.task]]
     changes += moves
     current.update({c.task: c.after for c in changes})
     if kept is not None and not due and current == before.current:
@@ -179,14 +186,21 @@ def weigh(
     configuration: Configuration,
     *,
     now_ms: int,
+    places: Mapping[str, int] | None = None,
 ) -> Choices:
-    """Return what a review key stands at: who may be drawn, and what exploring may cost."""
+    """Return what a review key stands at: who may be drawn, and what exploring may cost.
+
+    Args:
+        places: by which row each task is decided; None: leaves by what they are below.
+    """
     strategy = configuration.strategies[review_key.strategy]
     kept = kept or Kept(review_key, begun_at_ms=now_ms)
-    standings, _ = _standings(kept, configuration)
+    places = places or places_of(review_key, configuration)
+    kept_now, decides = begun(kept, configuration, places)
+    standings, _ = _standings(kept_now, configuration, decides)
     inc = standings.incumbent
-    release_keys = review_key.release_keys(configuration.task_index)
-    books = read_books(release_keys, rows, posterior, configuration.catalog, inc)
+    booked = configuration.derive(ReleaseKeys).of(review_key), list(places.values())
+    books = read_books(*booked, rows, posterior, configuration.catalog, inc)
     arms, groups = _available(review_key, configuration)
     order = np.random.default_rng(review_key.digest).permutation(len(groups)).astype(float)
     n_tasks = len(configuration.task_index)
@@ -200,7 +214,7 @@ def weigh(
         standings, posterior, strategy.objective, groups, order
     )
     room = incumbent.room(books, posterior, strategy.objective, inc)
-    a_day = calls_a_day(books, age_ms=now_ms - (kept.begun_at_ms or now_ms))
+    a_day = calls_a_day(books, age_ms=now_ms - (kept.begun_at_ms or now_ms)) * decides
     explored = incumbent.explored_tasks(standings, posterior, strategy.objective, a_day, room=room)
     laws, notes = _guarded(standings, posterior, strategy, explored, room)
     return Choices(review_key, kept.version, standings, books, room, laws, notes, kept.last)
@@ -214,13 +228,27 @@ def weigh_all(
     configuration: Configuration,
     *,
     now_ms: int,
+    places: Sequence[Mapping[str, int]] | None = None,
 ) -> dict[ReviewKey, Choices]:
-    """Return what each review key stands at, given the posterior of each outlook."""
-    by_app = {name: posteriors[app.outlook] for name, app in configuration.apps.items()}
-    return {
-        key: weigh(key, kept.get(key), by_app[key.app], rows, configuration, now_ms=now_ms)
-        for key in review_keys
-    }
+    """Return what each review key stands at, given the posterior of each outlook.
+
+    Args:
+        places: by outlook, the row by which each task is decided; None: leaves by what they are
+            below.
+    """
+    out = {}
+    for key in review_keys:
+        outlook = configuration.apps[key.app].outlook
+        out[key] = weigh(
+            key,
+            kept.get(key),
+            posteriors[outlook],
+            rows,
+            configuration,
+            now_ms=now_ms,
+            places=places[outlook] if places is not None else None,
+        )
+    return out
 
 
 def rows_of(choices: Choices, configuration: Configuration) -> list[dict[str, Any]]:
@@ -284,10 +312,12 @@ def _first_hosts(review_key: ReviewKey, configuration: Configuration) -> list[st
     return [host_of(app, catalog, g) for g in range(len(catalog.group_members))]
 
 
-def _standings(kept: Kept, configuration: Configuration) -> tuple[Standings, list[ReleaseNotice]]:
+def _standings(
+    kept: Kept, configuration: Configuration, decides: NDArray[np.bool_]
+) -> tuple[Standings, list[ReleaseNotice]]:
     """Return what the tasks stand at; a choice that was removed falls back to the incumbent.
 
-    So does one that is no rival any more.
+    So does one that is no rival any more. By a row that does not decide nobody is removed.
     """
     catalog = configuration.catalog
     app = configuration.apps[kept.review_key.app]
@@ -298,7 +328,7 @@ def _standings(kept: Kept, configuration: Configuration) -> tuple[Standings, lis
     removed = []
     for task, index in configuration.task_index.items():
         name = kept.current.get(task)
-        if name is None:
+        if name is None or not decides[index]:
             continue
         hosts = [h for h in (name, *kept.hosts.get(name, ())) if h in rivals]
         if hosts:
@@ -309,11 +339,17 @@ def _standings(kept: Kept, configuration: Configuration) -> tuple[Standings, lis
     return replace(standings, current=current, version=kept.version), removed
 
 
-def _is_alarmed(standings: Standings, posterior: Posterior, named: NDArray[np.bool_]) -> bool:
+def _is_alarmed(
+    standings: Standings,
+    posterior: Posterior,
+    named: NDArray[np.bool_],
+    decides: NDArray[np.bool_],
+) -> bool:
     """Return whether a task stands at a group that an alarm named, and that can be judged again."""
-    enough = enough_labels(posterior.arms.by_group(posterior.labels))
+    enough = may_judge(posterior)
     tasks = np.arange(len(standings.current))
-    return bool((named[standings.current] & enough[tasks, standings.current]).any())
+    named = decides & named[standings.current]
+    return bool((named & enough[tasks, standings.current]).any())
 
 
 def _guarded(
@@ -325,7 +361,7 @@ def _guarded(
 ) -> tuple[tuple[Law, ...], tuple[str, ...]]:
     """Return each task's law, and why it is not explored."""
     objective = strategy.objective
-    enough = enough_labels(posterior.arms.by_group(posterior.labels))
+    enough = may_judge(posterior)
     laws, notes = [], []
     for task, cur in enumerate(standings.current):
         pays_most = bool(explored[task])

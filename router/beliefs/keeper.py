@@ -335,6 +335,7 @@ class Keeper:
                 rows,
                 fresh.configuration,
                 now_ms=int(time.time() * 1000),
+                places=fresh.places,
             )
             fresh = replace(fresh, choices=again)
         draw_ahead(before, fresh)
@@ -356,6 +357,7 @@ class Keeper:
                 now_ms=now_ms,
                 alarmed_at_ms=alarmed_at_ms,
                 lost=self._lost,
+                places=beliefs.places[configuration.apps[review_key.app].outlook],
             )
             if found is not None:
                 written = self._write(releases, *with_teachers(*found, beliefs), now_ms=now_ms)

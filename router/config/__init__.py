@@ -8,6 +8,7 @@
 - `keys`: keys of callers, made and named
 - `key_lines`: where they stand in the file
 - `process`: how the process itself runs: address, limits, state directory, store
+- `levels`: names of tasks, and of what is below them
 - `entries`: strategies, apps and tasks as they are written, and the whole file
 - `standing`: which endpoints may ever serve an app
 - `claims`: which provider takes what no endpoint lists

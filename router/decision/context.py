@@ -19,7 +19,7 @@ from router.policy.callers import Caller
 from router.policy.constraints import Demand, Eligibility
 from router.policy.hints import Hints
 from router.policy.route import ModelField, Route, choose_strategy, find_route, parse_model
-from router.policy.tasks import Task, categorize
+from router.policy.tasks import FoundBy, Said, Task, categorize
 from router.translation.translations import Translations
 
 MAX_ROUTINGS = 4096
@@ -45,7 +45,7 @@ class CallContext(Struct, frozen=True):
     caller: Caller
     hints: Hints
     task: Task
-    task_index: int  # in the configuration's order, by which laws and notes are kept
+    task_index: int  # the row by which it is decided, under which laws and notes are kept
     category: int  # of the beliefs: the task by the labels that the app goes by
     strategy: Strategy
     route: Route
@@ -59,6 +59,13 @@ class CallContext(Struct, frozen=True):
     review_key: ReviewKey | None  # None where no choices apply
     choices: Choices | None  # None also until the key's are known
     at: Moment
+
+    @property
+    def decided_by(self) -> str:
+        """The task whose posterior and choice decide: the call's own, or the one above it."""
+        name, configuration = self.task.name, self.beliefs.configuration
+        stands = configuration.task_index.get(name) == self.task_index
+        return name if stands else configuration.leaves[name]
 
 
 class Routing(Struct, frozen=True):
@@ -151,12 +158,32 @@ def why(context: CallContext) -> str:
     return context.choices.notes[context.task_index] if context.choices else "nothing known yet"
 
 
-def task_of(hint: str | None, app: App, request: CallRequest, configuration: Configuration) -> Task:
-    """Return the task of a call; its structure is looked at only where a rule asks for it."""
+def task_of(
+    hints: Hints, named: str | None, app: App, request: CallRequest, configuration: Configuration
+) -> Task:
+    """Return the task of a call; its structure is looked at only where a rule asks for it.
+
+    Args:
+        named: by the `model` field, which is a hint like any other.
+    """
+    said = _said(hints, named, app)
     structure = Structure()
-    if configuration.has_rules and hint is None and app.entry.task is None:
+    if configuration.rules and not any(name for _, name in said):
         structure = request.structure(read_system=configuration.reads_system)
-    return categorize(hint, app.entry.task, structure, configuration.tasks)
+    tasks, rules = configuration.tasks, configuration.rules
+    return categorize(said, structure, tasks=tasks, rules=rules, complexity=hints.complexity)
+
+
+def task_unread(hints: Hints, app: App, configuration: Configuration) -> str:
+    """Return the task of a call whose body is not read, as far as it is said."""
+    said, complexity = _said(hints, None, app), hints.complexity
+    tasks = configuration.tasks
+    return categorize(said, Structure(), tasks=tasks, rules=(), complexity=complexity).name
+
+
+def _said(hints: Hints, named: str | None, app: App) -> tuple[Said, ...]:
+    """Return what is said of a call's task, in the order that decides."""
+    return (FoundBy.HINT, hints.task or named), (FoundBy.APP, app.entry.task)
 
 
 def demand_of(
@@ -194,6 +221,7 @@ def choice_of(context: CallContext) -> dict[str, Any]:
     current = law.current if law is not None else None
     challengers = (law.challengers or ()) if law is not None else ()
     return {
+        "decided_by": context.decided_by,
         "current": None if current is None else host_of(app, catalog, current),
         "challengers": [host_of(app, catalog, group) for group in challengers],
         "room": choices.room if choices is not None else None,

@@ -113,7 +113,7 @@ class Decider:
         routing = configuration.derive(Routings).of(
             request.model, hints.strategy, app, request.dialect
         )
-        task = task_of(hints.task or routing.target.task, app, request, configuration)
+        task = task_of(hints, routing.target.task, app, request, configuration)
         draw_key = f"{task.name}\x1f{routing.draw_key}"
         unit = unit_of(
             app=app.digest,
@@ -129,7 +129,7 @@ class Decider:
             route = route_to(routing.strategy, maker)
         if route is None:
             return None
-        task_index = configuration.task_index[task.name]
+        task_index = beliefs.row(app, task.name)
         review_key = routing.choices if route.is_guarded else None
         choices = beliefs.choices.get(review_key) if review_key else None
         data_class = app.entry.data_class.tightened(hints.data_class)
@@ -296,6 +296,7 @@ class Decider:
             "endpoint": drawn.id,
             "model": drawn.upstream_model,
             "task": context.task.name,
+            "found_by": context.task.found_by.value,
             "warning": context.task.warning,
             "strategy": context.strategy.name,
             "app": context.caller.app.name,

@@ -11,8 +11,8 @@ from functools import partial
 from msgspec import Struct
 
 from router.beliefs.beliefs import Beliefs
-from router.config.entries import GENERAL, is_reserved
-from router.decision.context import CallContext, Moment
+from router.config.entries import is_reserved
+from router.decision.context import CallContext, Moment, task_unread
 from router.decision.decide import Decider
 from router.decision.stored_ids import StoredIds
 from router.dialects import chat, responses
@@ -241,7 +241,7 @@ class Passing:
         if not is_by_id:
             require_own_state(to, configuration, caller.app, method=method, path=exchange.path)
         hints = read_hints(exchange.headers, opaque.declared)
-        task = hints.task or caller.app.entry.task
+        task = task_unread(hints, caller.app, configuration)
         leaves_ids = method == "POST" and any(kind.made_at == exchange.path for kind in StoredKind)
         note = partial(self._note, caller.app.name, opaque.kept, to) if leaves_ids else None
         tells_items = configuration.derive(ItemMakers).matter_to(caller.app) and (
@@ -251,7 +251,7 @@ class Passing:
             caller,
             opaque.body,
             opaque.model,
-            task if task in configuration.tasks else GENERAL,
+            task,
             caller.app.entry.data_class.tightened(hints.data_class),
             hints.reference,
             note,

@@ -44,6 +44,8 @@ def of_decision(decision: Decision) -> dict[str, Any]:
         "decided_at_ms": decision.decided_at_ms,
         "app": context.caller.app.name,
         "task": context.task.name,
+        "found_by": context.task.found_by,
+        "decided_by": context.decided_by,
         "strategy": context.strategy.name,
         "posterior_version": context.beliefs.version,
         "routed": context.route.routed,

@@ -24,6 +24,7 @@ class Hints(Struct, frozen=True):
     """What the caller said beside the request itself; headers come before the body."""
 
     task: str | None
+    complexity: str | None
     strategy: str | None
     user: str | None
     session: str | None
@@ -49,6 +50,7 @@ def read_hints(headers: Headers, declared: Declared) -> Hints:
     explore = _text(headers, b"x-router-explore")
     return Hints(
         task=_text(headers, b"x-router-task") or hints.task,
+        complexity=_text(headers, b"x-router-complexity") or hints.complexity,
         strategy=_text(headers, b"x-router-strategy") or hints.strategy,
         user=_short(user),
         session=_short(session),

@@ -19,7 +19,7 @@ def model_list(configuration: Configuration, dialect: Dialect) -> dict[str, Any]
     names that begin like Anthropic's: some show no others.
     """
     names = [AUTO, *(f"{AUTO}:{s}" for s in configuration.strategies)]
-    names += [f"{AUTO}/{t}" for t in configuration.tasks]
+    names += [f"{AUTO}/{t}" for t in configuration.tasks if t not in configuration.implied]
     if dialect is Dialect.MESSAGES:
         aliases = [CLAUDE_AUTO, *(f"{CLAUDE_AUTO}-{s}" for s in configuration.strategies)]
         names = [*aliases, *names, *_listed(configuration, dialect)]
