@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,13 @@ from router.beliefs.outlooks import tasks_of
 from router.config.compiled import Configuration, compile_text
 from router.config.entries import MatchEntry
 from router.config.levels import level_problem, with_parents
+from router.demo.run import with_flat_tasks
 from router.dialects.request import Structure
 from router.errors import ConfigError
 from router.policy.tasks import FoundBy, categorize
 from router.report.leaves import leaf_lines, leaf_rows
 from telemetry.events import digest8
+from telemetry.recorded import synthetic
 from telemetry.store import Address
 
 NOW_MS = int(time.time() * 1000)
@@ -364,6 +367,29 @@ def test_a_leaf_stands_for_those_whose_labels_suffice_and_for_nobody_else() -> N
         KEY, None, found.posterior, found.configuration, now_ms=WEEK_MS, places=found.places[0]
     )
     assert due is None or all(notice.task != "code/hard" for notice in due[1])
+
+
+def test_a_task_that_had_a_slash_in_its_name_decides_by_its_labels_as_before() -> None:
+    """Its rows, its choice and its books are read under the names that they always had."""
+    of = compiled({"law/search": None})
+    rows = calls(of, [("law/search", "a", 40, 0.5), ("law/search", "b", 40, 0.9)])
+    kept = Kept(KEY, 3, 0, {"law/search": "b"}, begun_at_ms=0)
+
+    found = told(rows, of, kept)
+
+    assert law(found, "law/search").current == of.catalog.by_id["b"].group
+    row = found.row(of.apps["default"], "law/search")
+    assert found.choices[KEY].books.routed[row] == 80
+    assert found.posterior.labels[row].tolist() == [40, 40, 0]
+
+
+def test_the_demo_compares_each_category_of_a_table_alone() -> None:
+    table = replace(synthetic(), categories=["law/a", "law/a/b", "law-a", *"xyz"])
+
+    names = with_flat_tasks(table).categories
+
+    assert len(set(names)) == len(names)
+    assert list(compiled(dict.fromkeys(names)).task_index) == [*names, "general"]
 
 
 def test_labels_of_complexity_stay_when_a_task_gets_levels_of_its_own() -> None:
