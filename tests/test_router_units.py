@@ -37,7 +37,7 @@ from router.policy.callers import Keys
 from router.policy.constraints import Demand, Filter
 from router.policy.route import find_route, incumbent_of, parse_model
 from router.policy.standing import AppStanding, PolicyTable
-from router.policy.tasks import categorize, matches
+from router.policy.tasks import FoundBy, categorize, matches
 from router.report.models import model_list
 from router.translation.translations import Translations
 from telemetry.events import Result
@@ -395,7 +395,9 @@ TASKS = {
     ],
 )
 def test_hint_then_default_then_structure_then_general(hint, default, structure, task) -> None:
-    found = categorize(hint, default, structure, TASKS)
+    said = ((FoundBy.HINT, hint), (FoundBy.ROLE, None), (FoundBy.APP, default))
+    rules = tuple((name, entry.match) for name, entry in TASKS.items() if entry.match)
+    found = categorize(said, structure, tasks=TASKS, rules=rules)
 
     assert found.name == task
     assert (found.warning is not None) is (hint == "nonsense")

@@ -24,6 +24,7 @@ from router.beliefs.kept_switch import KeptSwitch
 from router.beliefs.names import Names
 from router.beliefs.outlooks import tasks_of
 from router.beliefs.releases import Releases
+from router.beliefs.review_keys import is_current, seeds
 from router.beliefs.served import ServedModels
 from router.beliefs.store_memory import SeenMemory
 from router.beliefs.switch import Switch
@@ -58,8 +59,8 @@ def known_review_keys(
     configuration: Configuration, kept: Iterable[ReviewKey], wanted: Iterable[ReviewKey] = ()
 ) -> list[ReviewKey]:
     """Return the review keys in use: of the configuration, of the store, and those asked for."""
-    known = dict.fromkeys([*choices.seeds(configuration), *kept, *wanted])
-    return [review_key for review_key in known if choices.is_current(review_key, configuration)]
+    known = dict.fromkeys([*seeds(configuration), *kept, *wanted])
+    return [review_key for review_key in known if is_current(review_key, configuration)]
 
 
 NOTHING = cells.from_bytes(b"", b"")
@@ -133,7 +134,7 @@ class Keeper:
         Args:
             file: what the configuration was read from, and is taken anew from when it changes.
         """
-        review_keys = choices.seeds(configuration)
+        review_keys = seeds(configuration)
         self.current = believe(configuration, NOTHING, version=0, review_keys=review_keys)
         self.switch = Switch()
         self.store_up = False
@@ -169,7 +170,7 @@ class Keeper:
 
     def want(self, review_key: ReviewKey) -> None:
         """Keep the choices of a review key from the next refresh on."""
-        if choices.is_current(review_key, self._configuration):
+        if is_current(review_key, self._configuration):
             self._wanted[review_key] = None
 
     def stop(self) -> None:
@@ -292,7 +293,7 @@ class Keeper:
 
     def _is_due(self) -> bool:
         """Return whether a review key was asked for, or has its review, although no row changed."""
-        wanted = [key for key in list(self._wanted) if choices.is_current(key, self._configuration)]
+        wanted = [key for key in list(self._wanted) if is_current(key, self._configuration)]
         new = any(review_key not in self.current.choices for review_key in wanted)
         lost, self._lost = self._lost, self.find_lost()
         return new or lost != self._lost or time.time() * 1000 >= self._review_at_ms
@@ -340,6 +341,7 @@ class Keeper:
                 rows,
                 fresh.configuration,
                 now_ms=int(time.time() * 1000),
+                places=fresh.places,
             )
             fresh = replace(fresh, choices=again)
         draw_ahead(before, fresh)
@@ -361,6 +363,7 @@ class Keeper:
                 now_ms=now_ms,
                 alarmed_at_ms=alarmed_at_ms,
                 lost=self._lost,
+                places=beliefs.places[configuration.apps[review_key.app].outlook],
             )
             if found is not None:
                 written = self._write(releases, *with_teachers(*found, beliefs), now_ms=now_ms)

@@ -119,7 +119,7 @@ class Decider:
         routings, standings = configuration.derive(Routings), configuration.derive(PolicyTable)
         asked = routings.asked(request.model, hints.role, caller)
         role = asked.role.role
-        task = task_of(hints.task or asked.target.task, role, caller, request, configuration)
+        task = task_of(hints, asked, caller, request, configuration)
         chosen = strategy_of(configuration, asked, caller, hints, task.name)
         standing = standings.of(app, role, task.name, chosen.strategy)
         routing = routings.of(asked, standing, request.dialect)
@@ -144,7 +144,7 @@ class Decider:
             route = route_to(standing.strategy, maker)
         if route is None:
             return None
-        task_index = configuration.task_index[task.name]
+        task_index = beliefs.row(app, task.name)
         review_key = routing.choices if route.is_guarded else None
         choices = beliefs.choices.get(review_key) if review_key else None
         makers = await self.thoughts.makers_of(app.name, request.thoughts, configuration.catalog)

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from router.config.compiled import App, Configuration, KeyHolder, Role, Strategy
 from router.config.entries import BUILT_IN_STRATEGY, GENERAL, Users
+from router.config.levels import parent_of
 from router.config.rules import (
     NOTHING,
     Level,
@@ -154,7 +155,7 @@ class PolicyTable:
             permitted,
             wanted or permitted,
             strategy.incumbent if named is None else named,
-            task if is_apart(configuration, task) else "",
+            apart_of(configuration, task),
         )
 
 
@@ -169,14 +170,17 @@ ORDER = {level: i for i, level in enumerate(Level)}
 
 def rules_of_task(configuration: Configuration, task: str) -> list[PolicyRules]:
     """Return what a task says, and then the one that it is part of."""
-    names = [task, task.partition("/")[0]] if "/" in task else [task]
-    return [configuration.task_rules[name] for name in names if name in configuration.task_rules]
+    names = (task, parent_of(task))
+    return [configuration.task_rules[n] for n in names if n in configuration.task_rules]
 
 
-def is_apart(configuration: Configuration, task: str) -> bool:
-    """Return whether a task itself says who may serve it."""
-    own = rules_of_task(configuration, task)
-    return any(of_places(rules) != NOTHING or rules.prefer for rules in own)
+def apart_of(configuration: Configuration, task: str) -> str:
+    """Return the task, or the one above it, that itself says who may serve it; else nothing."""
+    for name in (task, parent_of(task)):
+        rules = configuration.task_rules.get(name or "", NOTHING)
+        if of_places(rules) != NOTHING or rules.prefer:
+            return name or ""
+    return ""
 
 
 def choose_strategy(
@@ -225,9 +229,8 @@ def _strategies(
     users: tuple[str | None, ...],
 ) -> Iterator[tuple[Level, str | None]]:
     yield Level.ROLE, role.rules.strategy if role is not None else None
-    parent = task.partition("/")[0]
     by_task = app.entry.strategies
-    yield Level.TASK, by_task.get(task, by_task.get(parent))
+    yield Level.TASK, by_task.get(task, by_task.get(parent_of(task) or ""))
     for rules in rules_of_task(configuration, task):
         yield Level.TASK, rules.strategy
     yield Level.APP, app.rules.strategy
