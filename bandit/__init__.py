@@ -11,6 +11,8 @@ Nothing here does I/O, reads a clock, owns a random generator or logs. In readin
 - `grouping`: rows that belong together, found fast
 - `quality`, `latency`, `reliability`, `cost`: one posterior each
 - `derived`: what derived labels are worth
+- `teaching`: whose labels count for whom, and who taught what
+- `levels`: categories below others, whose labels are in both
 - `posterior`: all of them together, for all categories, and the bank drawn from them
 - `utility`: what a strategy maximises, as scores over a bank
 - `trade`: a trade in words, as the money that a success is worth
@@ -24,7 +26,6 @@ Nothing here does I/O, reads a clock, owns a random generator or logs. In readin
 - `orders`: the law of `cheapest` and `fastest`
 - `regimes`: which evidence counts after it did
 - `watcher`: both, for one endpoint and for all
-- `teaching`: whose labels count for whom, and who taught what
 - `ope`: what another policy would have gained, from a log
 - `report`: posteriors as rows for people
 - `replay`: the loop on recorded outcomes

@@ -217,8 +217,8 @@ def read(
         rows: any number of rows; several of one cell (shards, windows) are added up.
         categories, endpoints: (n_categories,) and (n_arms,) digests, in the order wanted.
     """
-    c = _positions(rows.keys["category"], categories)
-    e = _positions(rows.keys["endpoint"], endpoints)
+    c = positions(rows.keys["category"], categories)
+    e = positions(rows.keys["endpoint"], endpoints)
     shape = (len(categories), len(endpoints), N_COLUMNS)
     found = (_read_family(rows, family, c, e, shape, now_ms=now_ms) for family in FADING)
     return Evidence(*found)
@@ -226,7 +226,7 @@ def read(
 
 def renamed(rows: Terms, names: NDArray[np.uint64], to: NDArray[np.uint64]) -> Terms:
     """Return rows with what is under `names` (n,) put under `to` (n,); the same if nothing is."""
-    at = _positions(rows.keys["category"], names)
+    at = positions(rows.keys["category"], names)
     mine = at >= 0
     if not mine.any():
         return rows
@@ -255,8 +255,8 @@ def read_by_regime(
         family: one of `BY_REGIME`.
     """
     rows = of_family(rows, family)
-    c = _positions(rows.keys["category"], categories)
-    e = _positions(rows.keys["endpoint"], endpoints)
+    c = positions(rows.keys["category"], categories)
+    e = positions(rows.keys["endpoint"], endpoints)
     shape = (len(categories), len(endpoints), N_COLUMNS)
     out = {}
     for regime in sorted({0, *rows.keys["regime"].tolist()}):
@@ -308,8 +308,8 @@ def read_plain(
     mine = of_family(rows, family)
     keys, values = mine.keys, mine.values * _units(mine.keys)[:, None]
     out = np.zeros((len(names), len(endpoints), N_COLUMNS))
-    k = _positions(keys["category"], names)
-    e = _positions(keys["endpoint"], endpoints)
+    k = positions(keys["category"], names)
+    e = positions(keys["endpoint"], endpoints)
     pick = np.flatnonzero((k >= 0) & (e >= 0))
     pick = pick[np.argsort(keys["family"][pick], kind="stable")]  # carries last, however rows lie
     np.add.at(out, (k[pick], e[pick]), values[pick] / _FIXED_POINT[family])
@@ -366,7 +366,7 @@ def is_stale(keys: NDArray[np.void], *, now_ms: int) -> NDArray[np.bool_]:
     return stale
 
 
-def _positions(digests: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> NDArray[np.intp]:
+def positions(digests: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> NDArray[np.intp]:
     """Return where each digest stands in `wanted`, -1 where it does not."""
     if not len(wanted):
         return np.full(len(digests), -1, dtype=np.intp)

@@ -18,7 +18,7 @@ from scipy.special import expit, log_ndtr, ndtr
 
 from bandit.draws import Law
 from bandit.posterior import Posterior
-from bandit.utility import Objective, enough_labels, mean_utility
+from bandit.utility import Objective, may_judge, mean_utility
 
 ALLOWANCE = 0.01
 """Share of the incumbent's successes that exploring may cost."""
@@ -174,7 +174,7 @@ def review(
     Args:
         available: (n_groups,) groups that may serve at all, or (n_tasks, n_groups).
     """
-    judged = enough_labels(posterior.arms.by_group(posterior.labels))
+    judged = may_judge(posterior)
     return _release(standings, posterior, objective, judged, available, "better")
 
 
@@ -320,8 +320,7 @@ def explored_tasks(
         calls_a_day: (n_tasks,) routed.
         room: what exploring may still cost, in successes.
     """
-    labels = posterior.arms.by_group(posterior.labels)
-    enough = enough_labels(labels)
+    enough = may_judge(posterior)
     worth = np.zeros(len(standings.current))
     for task, cur in enumerate(standings.current):
         if not enough[task, cur] or not standings.challengers[task]:

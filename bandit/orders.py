@@ -18,7 +18,7 @@ from bandit.draws import Law
 from bandit.incumbent import FLOOR, N_CHALLENGERS, Release, Standings
 from bandit.ordering import Ordering
 from bandit.posterior import Posterior
-from bandit.utility import LEAST_ODDS, Objective, enough_labels
+from bandit.utility import LEAST_ODDS, Objective, may_judge
 
 STAY = 0.9
 REVIEW_EVERY_S = 3600.0
@@ -117,7 +117,7 @@ def review(
 def _reason(ordering: Ordering, now: int) -> str:
     """Return why a task is to leave its choice, if for somebody: the order alone comes last."""
     posterior, task = ordering.posterior, ordering.task
-    enough = enough_labels(posterior.arms.by_group(posterior.labels))[task, now]
+    enough = may_judge(posterior)[task, now]
     if enough and ordering.p_above_floor()[now] < LEAST_ODDS:
         return FALLEN
     return FAILS if ordering.fails_too_often(now) else FIRST

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from bandit import cost, derived, latency, quality, reliability
+from bandit import cost, derived, latency, levels, quality, reliability
 from bandit.cells import damaged as damaged_sums
 from bandit.derived import Calibration
 from bandit.evidence import Evidence
 from bandit.families import FADING, Family, L, Q, R, U
 from bandit.latency import Latency
+from bandit.levels import TwoLevels
 from bandit.quality import Quality
 from bandit.reliability import Reliability
 
@@ -111,6 +112,14 @@ class Bank:
         return np.asarray(self.cost_usd * np.exp(sd * rng.standard_normal(shape)))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Apart:
+    """What tells leaves that have rows of their own from the categories that they are below."""
+
+    within: NDArray[np.intp]  # (n_categories,) row of each one's category; its own at the top
+    quality: NDArray[np.float64]  # QUALITY with each label in one row, as evidence has it otherwise
+
+
 @dataclass(frozen=True, eq=False)
 class Posterior:
     """All posteriors as of one moment; a value, never changed."""
@@ -122,6 +131,7 @@ class Posterior:
     ]  # (n_categories, n_arms) cells that hold what no sum of records can: they count as unknown
     read: NDArray[np.float64]  # DERIVED of all answers that were read, whoever's labels count
     memory: dict[object, NDArray[np.float64]] = field(default_factory=dict)
+    apart: Apart | None = None  # None: no category is below another
 
     def bank(self, category: int, *, sharpness: float | None = None) -> Bank:
         """Return the bank of one category; the same evidence gives the same bank.
@@ -132,10 +142,24 @@ class Posterior:
         return Bank(self, category, sharpness)
 
     @cached_property
-    def quality(self) -> Quality:
+    def quality(self) -> Quality | TwoLevels:
         """Over groups."""
-        columns = [self.arms.by_group(self.evidence.quality[..., k]) for k in (Q.N, Q.R, Q.R2)]
-        return quality.fit(*columns, family=self.arms.family)
+        together, family = self._labels_of(self.evidence.quality), self.arms.family
+        if self.apart is None:
+            return quality.fit(*together, family=family)
+        apart = self._labels_of(self.apart.quality)
+        return levels.fit(together, apart, self.apart.within, family=family)
+
+    def _labels_of(self, evidence: NDArray[np.float64]) -> levels.Columns:
+        n, r, r2 = (self.arms.by_group(evidence[..., k]) for k in (Q.N, Q.R, Q.R2))
+        return n, r, r2
+
+    @property
+    def is_top(self) -> NDArray[np.bool_]:
+        """(n_categories,) rows that together hold everything once: all but those of leaves."""
+        if self.apart is None:
+            return np.ones(len(self.damaged), dtype=bool)
+        return levels.tops(self.apart.within)
 
     @cached_property
     def latency(self) -> Latency:
@@ -265,12 +289,21 @@ class Posterior:
         return self.evidence.latency[..., L.N]
 
 
-def infer(evidence: Evidence, arms: Arms, *, read: NDArray[np.float64] | None = None) -> Posterior:
+def infer(
+    evidence: Evidence,
+    arms: Arms,
+    *,
+    read: NDArray[np.float64] | None = None,
+    apart: Apart | None = None,
+    derived_apart: NDArray[np.float64] | None = None,
+) -> Posterior:
     """Return the posteriors that the evidence supports; a damaged cell counts as unknown.
 
     Args:
         read: (n_categories, n_arms, N_COLUMNS) DERIVED of all answers that were read, where the
             evidence has fewer: they tell how often an endpoint's can be used.
+        apart: which categories are below others, whose labels are in both's evidence.
+        derived_apart: DERIVED with each label in one row, to go with it.
     """
     families = [getattr(evidence, family.name.lower()) for family in FADING]
     families.append(evidence.derived if read is None else read)
@@ -285,4 +318,13 @@ def infer(evidence: Evidence, arms: Arms, *, read: NDArray[np.float64] | None = 
     if calibration.worth.any():
         by_itself = derived.as_quality(sound.derived, calibration)
         sound = replace(sound, quality=sound.quality + by_itself)
-    return Posterior(arms, sound, damaged, read)
+    if apart is not None and derived_apart is not None:
+        apart = replace(apart, quality=_sound_apart(apart.quality, derived_apart))
+    return Posterior(arms, sound, damaged, read, apart=apart)
+
+
+def _sound_apart(given: NDArray[np.float64], by_itself: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return labels of each row with what was read off calls there; damaged cells are unknown."""
+    bad = damaged_sums(given, Family.QUALITY) | damaged_sums(by_itself, Family.DERIVED)
+    given, by_itself = (np.where(bad[..., None], 0.0, values) for values in (given, by_itself))
+    return given + derived.as_quality(by_itself, derived.calibrate(by_itself))

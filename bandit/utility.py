@@ -28,9 +28,22 @@ LEAST_QUALITY = 0.01
 """Cost per success divides by quality; below this an endpoint is as good as useless."""
 
 
-def enough_labels(labels: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return (n_tasks, n_groups) where (n_tasks, n_groups) labels suffice for a verdict."""
-    return (labels >= TASK_LABELS) | (labels.sum(axis=0) >= APP_LABELS)
+def enough_labels(
+    labels: NDArray[np.float64], *, once: NDArray[np.float64] | None = None
+) -> NDArray[np.bool_]:
+    """Return (n_tasks, n_groups) where (n_tasks, n_groups) labels suffice for a verdict.
+
+    Args:
+        once: the rows of them that hold each label once; None: all do.
+    """
+    total = (labels if once is None else once).sum(axis=0)
+    return (labels >= TASK_LABELS) | (total >= APP_LABELS)
+
+
+def may_judge(posterior: Posterior) -> NDArray[np.bool_]:
+    """Return (n_categories, n_groups) where labels suffice for a verdict, each counted once."""
+    labels = posterior.arms.by_group(posterior.labels)
+    return enough_labels(labels, once=labels[posterior.is_top])
 
 
 class Order(StrEnum):

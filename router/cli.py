@@ -220,6 +220,23 @@ def key(
 
 
 @app.command(hidden=True)
+def forget(
+    user: Annotated[str, typer.Argument(help="The label that the user's calls carry.")],
+    app_: Annotated[str | None, typer.Option("--app", help="In this app; else in all.")] = None,
+    key: Annotated[
+        str, typer.Option(envvar="POINTSMAN_ADMIN_KEY", help="The admin key; else as configured.")
+    ] = "",
+    url: Url = None,
+    config: Config = None,
+    json_: Json = False,
+) -> None:
+    """Delete what is kept of a user, by the keyed hash that it is kept by."""
+    from router.commands import forget as verb
+
+    verb.forget(user, app=app_, url=url, key=key, config=config, as_json=json_)
+
+
+@app.command(hidden=True)
 def audit(
     what: Annotated[str, typer.Argument(help="What to audit: state or privacy.")] = "state",
     above: Annotated[str, typer.Option(help="privacy: only classes above this one.")] = "",

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 import structlog
+from msgspec.structs import asdict
 
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.keeper import Keeper
@@ -39,6 +40,7 @@ from router.errors import DispatchError, RequestRejected
 from router.explain.log import DecisionLog
 from router.intake.events import EventDesk
 from router.intake.feedback import FeedbackDesk
+from router.intake.forget import ForgetDesk
 from router.net.admission import Admission
 from router.net.asgi import Exchange
 from router.net.bodies import MAX_NOTE_BYTES, ClientGone
@@ -77,6 +79,7 @@ class Services:
     calls: Calls
     passing: Passing
     feedback: FeedbackDesk
+    forget: ForgetDesk
     events: EventDesk
     decisions: DecisionLog
     seal: Seal
@@ -103,6 +106,7 @@ class Routes:
             ("POST", "/v1/events"): self._events,
             ("GET", "/v1/models"): self._models,
             ("POST", "/v1/router/decide"): self._decide,
+            ("POST", "/v1/router/forget"): self._forget,
             ("GET", "/v1/router/posteriors"): self._posteriors,
             ("GET", "/v1/router/endpoints"): self._endpoints,
             ("GET", "/livez"): self._livez,
@@ -272,6 +276,13 @@ class Routes:
         name = f"{provider.name}/{request.model}"
         shown = {"endpoint": name, "routed": False, "passthrough": True}
         await exchange.respond_json(200, shown)
+
+    async def _forget(self, exchange: Exchange, beliefs: Beliefs) -> None:
+        _keys(beliefs).require_admin(exchange.headers)
+        body = await _note(exchange, beliefs)
+        async with self._services.desk.place(exchange.line):
+            deleted = await self._services.forget.take(body, beliefs.configuration)
+        await exchange.respond_json(200, asdict(deleted))
 
     async def _decision(self, exchange: Exchange, beliefs: Beliefs) -> None:
         _keys(beliefs).require_admin(exchange.headers)

@@ -38,6 +38,7 @@ from router.endpoints.upkeep import Upkeep
 from router.explain.log import DecisionLog
 from router.intake.events import EventDesk
 from router.intake.feedback import FeedbackDesk
+from router.intake.forget import ForgetDesk
 from router.net.address import bound
 from router.net.admission import Admission
 from router.net.asgi import Exchange, Receive, Scope, Send
@@ -159,6 +160,9 @@ class Sidecar:
                     self.ids,
                 ),
                 feedback=self.feedback,
+                forget=ForgetDesk(
+                    address, self.writer, secrets.users, self.draws, n_shards=n_shards
+                ),
                 events=EventDesk(self.writer, self.feedback, recent, seal=seal, n_shards=n_shards),
                 decisions=self.decisions,
                 seal=seal,
@@ -218,6 +222,7 @@ class Sidecar:
     async def _start(self) -> None:
         loop = asyncio.get_running_loop()
         self.keeper.on_taken = partial(_on_loop, loop, self._follow)
+        self.keeper.forgotten.on_news = partial(_on_loop, loop, self.draws.forget)
         self._on_new_key = partial(_on_loop, loop, self._renew_keys)
         self._follow(self.keeper.current.configuration)
         self.writer.start()
@@ -271,7 +276,7 @@ def _told_apart(clock: Callable[[], Moment], store_clock: StoreClock) -> Moment:
     return Moment(at.epoch_s, at.monotonic_s, store_clock.now_ms() - at.epoch_s * 1000)
 
 
-def _on_loop(loop: asyncio.AbstractEventLoop, change: Callable[..., None], *of: object) -> None:
+def _on_loop(loop: asyncio.AbstractEventLoop, change: Callable[..., object], *of: object) -> None:
     """Call from another thread what changes things of the loop's."""
     loop.call_soon_threadsafe(change, *of)
 

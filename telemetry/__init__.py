@@ -32,6 +32,8 @@ In reading order:
 - `packed`: how values that are noted once lie in it
 - `conversations`, `stored_ids`: so do conversations without a session id, and who made what lies
   at providers
+- `rater_rows`: whose the rows of raters are
+- `forgetting`: what goes of a user, and how processes hear of it
 - `leases`: who may fold a shard
 - `scripts`: the few steps that the store must take atomically
 - `thawing`: those by which what is old is put back

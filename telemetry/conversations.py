@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from telemetry import keys
 from telemetry.packed import Command, PackedIndex
+from telemetry.store import Client
 
 SPAN_S = 7200
 """Two hours: a conversation is kept for 25 on average, and a look-up asks 13 spans."""
@@ -35,3 +36,17 @@ def note(key: bytes, value: bytes, *, ttl_ms: int) -> Command:
 def look_up(key: bytes) -> Command:
     """Return the command that replies what was noted of a conversation, if it is kept."""
     return _INDEX.look_up(key)
+
+
+def drop_ending(client: Client, end: bytes) -> int:
+    """Delete the conversations whose keys end so; return how many.
+
+    Every one that is kept is looked at: some ten thousand in 100 ms.
+
+    Args:
+        end: at most 8 bytes.
+
+    Raises:
+        redis.RedisError: the store is away, or takes no writes; some may be gone.
+    """
+    return _INDEX.drop_ending(client, end)

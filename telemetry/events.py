@@ -33,6 +33,7 @@ class Kind(IntEnum):
     OUTCOME = 1
     FEEDBACK = 2  # of a known decision
     REFERENCE_FEEDBACK = 3  # of an answer id or a caller's reference, to be joined
+    FORGET = 4  # an app's user is forgotten: what counts as that rater's goes
 
 
 class Result(IntEnum):
@@ -231,7 +232,7 @@ def outcome(
         0,
         0,
     )
-    return _sealed(head + token + tail)
+    return sealed(head + token + tail)
 
 
 def feedback(
@@ -272,7 +273,7 @@ def feedback(
         *(flags, received_at_ms, reference, chain, event),
         *(micro, revision, kind, match, source, rules),
     )
-    return _sealed(_HEAD.pack(what, RECORD_VERSION, 0, 0, 0) + body + tail)
+    return sealed(_HEAD.pack(what, RECORD_VERSION, 0, 0, 0) + body + tail)
 
 
 @cache
@@ -361,7 +362,8 @@ def _valid(records: NDArray[np.void], version: int) -> NDArray[np.bool_]:
         & (records["match"] <= max(Match))
         & (records["source"] <= max(Source))
     )
-    return np.asarray((records["version"] == version) & (outcome_ok | feedback_ok))
+    sound = outcome_ok | feedback_ok | (kind == Kind.FORGET)
+    return np.asarray((records["version"] == version) & sound)
 
 
 def _sealed_well(data: bytes, checksums: NDArray[np.uint32], size: int) -> NDArray[np.bool_]:
@@ -386,13 +388,13 @@ def _checksums_of_sound(size: int) -> list[int]:
     look at many records tells that each is sound: one that is not changes the whole for certain,
     several cancel out as seldom as a single record's checksum errs.
     """
-    nothing = bytes(size)
-    sealed = zlib.crc32(_sealed(bytes(size - _SEAL.size)))
+    sound, nothing = zlib.crc32(sealed(bytes(size - _SEAL.size))), bytes(size)
     out = [0]
     for _ in range(CHECKED_AT_ONCE):
-        out.append(sealed ^ zlib.crc32(nothing, out[-1]) ^ zlib.crc32(nothing))
+        out.append(sound ^ zlib.crc32(nothing, out[-1]) ^ zlib.crc32(nothing))
     return out
 
 
-def _sealed(body: bytes) -> bytes:
+def sealed(body: bytes) -> bytes:
+    """Return the bytes of a record with its checksum."""
     return body + _SEAL.pack(zlib.crc32(body), 0)

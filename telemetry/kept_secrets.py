@@ -41,6 +41,8 @@ class KeptSecrets(Struct, frozen=True, omit_defaults=True):
     """What the file holds; None is what was never known."""
 
     users: bytes | None = None  # digests of users are keyed with it
+    users_before: bytes | None = None  # they were before `users_since_ms`; None: with nothing
+    users_since_ms: int = 0
     draws: bytes | None = None  # draws follow from it
     draws_before: bytes | None = None  # they did before `draws_since_ms`
     draws_since_ms: int = 0
@@ -100,6 +102,7 @@ class SecretsFile:
         return replace(
             found,
             users=secret_in(found.users) or secret_in(self._earlier(USERS_FILE)),
+            users_before=secret_in(found.users_before),
             draws=secret_in(found.draws),
             draws_before=secret_in(found.draws_before),
             seal=key_in(found.seal),
@@ -152,7 +155,7 @@ def _taken_over(kept: KeptSecrets, key: bytes | None, old_key: bytes | None) -> 
     """Return what is kept with the keys that earlier versions kept in files of their own.
 
     Their draws followed from the key that sealed; they go on to. A key counts as used until now:
-    nobody wrote down when it last was.
+    nobody wrote down when it last was. Nor did they key what units go by: that begins now.
     """
     now_ms = int(time.time() * 1000)
     sealed = key_in(key)
@@ -161,6 +164,7 @@ def _taken_over(kept: KeptSecrets, key: bytes | None, old_key: bytes | None) -> 
     draws = blake2b(b"draws", key=sealed, digest_size=SECRET_BYTES).digest() if sealed else None
     return replace(
         kept,
+        users_since_ms=kept.users_since_ms or now_ms,
         draws=kept.draws or draws,
         seal=kept.seal or sealed,
         keys=[KeptKey(*each) for each in used.items()],

@@ -32,6 +32,7 @@ SECRET = "pm:secret"  # noqa: S105 - a key of the store. String, permanent: what
 DRAWS_SECRET = "pm:secret:draws"  # noqa: S105 - a key of the store. String, permanent: what draws follow from
 SEAL = "pm:seal"  # string, permanent: the key that seals decision ids
 SEALS = "pm:seals"  # hash, pruned of those unused for 31 days: key that seals or did -> when, in ms
+FORGOTTEN = "pm:forgotten"  # hash with a time to live: user's keyed hash -> when it went, in ms
 PASSED = "pm:passed"  # hash, pruned of those silent for an hour: producer -> how far it is, in ms
 MEMORY = "pm:memory"  # string, permanent: what the store's memory is used for, as last measured
 PROBE = "pm:probe"  # never made: what asks whether the store would take a write, and a script
@@ -97,6 +98,11 @@ def draw(unit: str) -> str:
     One of an earlier version may be a conversation; later ones lie in `conversations_of`.
     """
     return f"{_prefix}:draw:{unit}"
+
+
+def draws_of(user: str) -> str:
+    """Return the pattern of the draws of one user's units, and of their stand-ins."""
+    return f"{draw(user)}*"
 
 
 @cache

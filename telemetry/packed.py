@@ -13,7 +13,9 @@ Spans go by the store's clock: routers' own would differ.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+from telemetry.store import Client
 
 FIELDS = 64
 """Fields that a part has on average, where a span is as full as the one before it. Half of 128,
@@ -30,6 +32,10 @@ a burst of a second is no reason to expect a whole span of it."""
 NAME_BYTES = 8
 """Of the key, the last ones, none of which tells group or part: among 10^7 things a day one is
 taken for another once in 10^6 years."""
+
+LOOKED_AT = 200
+"""Hashes looked at in one round trip, where all are: together less than a thousandth of a second
+of the server's time each."""
 
 Command = tuple[bytes | str | int, ...]
 
@@ -76,6 +82,35 @@ class PackedIndex:
     def look_up(self, key: bytes) -> Command:
         """Return the command that replies what was noted, or nothing where that is not kept."""
         return ("EVAL", LUA_LOOK_UP, 1, *self._place(key))
+
+    def drop_ending(self, client: Client, end: bytes) -> int:
+        """Delete what lies under keys that end so; return how many there were.
+
+        Raises:
+            redis.RedisError: the store is away, or takes no writes; some may be gone.
+        """
+        n = 0
+        for names in self._hashes(client):
+            pipeline = client.pipeline(transaction=False)
+            for name in names:
+                pipeline.hkeys(name)
+            found = zip(names, pipeline.execute(), strict=True)
+            pipeline = client.pipeline(transaction=False)
+            for name, fields in found:
+                if gone := [field for field in fields if field.endswith(end)]:
+                    pipeline.hdel(name, *gone)
+            n += sum(pipeline.execute())
+        return n
+
+    def _hashes(self, client: Client) -> Iterator[list[str]]:
+        """Yield the names of all hashes that hold something, some at a time."""
+        for group in range(self._groups):
+            spans, names = client.hget(self._group_name(group), "spans") or b"", []
+            for span in spans.decode().split():
+                parts = int(span.partition(":")[2])
+                names += [self._part_name(group, f"{span}.{part}") for part in range(parts)]
+            for start in range(0, len(names), LOOKED_AT):
+                yield names[start : start + LOOKED_AT]
 
     def _place(self, key: bytes) -> Command:
         """Return group, name of its hashes up to the span, choice of the part, and field."""

@@ -1,4 +1,4 @@
-"""The store's secrets: what digests of users are keyed with, and what draws follow from.
+"""The store's secrets: what hashes of users are keyed with, and what draws follow from.
 
 Each is made once, by whoever meets the store first, and kept by each process in its state
 directory. So a store that was emptied gets the same ones again, and two routers agree. They have
@@ -12,6 +12,7 @@ import threading
 import time
 from hashlib import blake2b
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from telemetry import keys
@@ -23,15 +24,29 @@ NOBODY = 0
 """Digest of no user, and of one that cannot be told."""
 
 
-class StoreSecret:
-    """The secret of users as this process knows it. `digest` is for any thread, `agree` for one.
+class UnitSecrets(Struct, frozen=True):
+    """What the keys of units are hashed with, so that they tell nobody which user they are of."""
 
-    A process that never saw it makes no digest.
+    now: bytes
+    before: bytes | None = None  # what they were hashed with; None: with nothing
+    since_ms: int = 0  # since when with `now`, in epoch milliseconds of this process
+
+
+class StoreSecret:
+    """The secret of users as this process knows it. `agree` is for one thread, the rest for any.
+
+    A process that never saw it makes no digest. Units have keys all the same: until it meets the
+    store they are hashed with a secret of its own, which a store that has none gets.
     """
 
     def __init__(self, file: SecretsFile, kept: KeptSecrets) -> None:
         self._file = file
         self._value = kept.users
+        self._units: UnitSecrets | None = None
+        if kept.users is not None:
+            self._units = UnitSecrets(kept.users, kept.users_before, kept.users_since_ms)
+        self._before, self._since_ms = kept.users_before, kept.users_since_ms
+        self._lock = threading.Lock()
 
     def agree(self, client: Client, held: bytes | None) -> None:
         """Take over the secret of a store, or give it ours where it has none.
@@ -42,10 +57,36 @@ class StoreSecret:
         Raises:
             redis.RedisError: the store is away, or takes no writes.
         """
-        value = held or of_store(client, keys.SECRET, self._value or _fresh())
-        if value != self._value and secret_in(value):
-            self._value = value
-            self._file.keep(lambda kept: replace(kept, users=value))
+        with self._lock:
+            ours = self._units.now if self._units is not None else None
+        value = held or of_store(client, keys.SECRET, ours or _fresh())
+        if value == self._value or not secret_in(value):
+            return
+        with self._lock:
+            ours = self._units.now if self._units is not None else None
+            is_another = ours not in (None, value)
+            if is_another:
+                self._before, self._since_ms = ours, int(time.time() * 1000)
+            before, since_ms = self._before, self._since_ms
+            self._value, self._units = value, UnitSecrets(value, before, since_ms)
+        told = {"users_before": before, "users_since_ms": since_ms} if is_another else {}
+        self._file.keep(lambda kept: replace(kept, users=value, **told))
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is the store's: then what units are hashed with tells users everywhere."""
+        return self._value is not None
+
+    @property
+    def of_units(self) -> UnitSecrets:
+        """What the keys of units are hashed with now."""
+        found = self._units
+        if found is None:
+            with self._lock:
+                if self._units is None:
+                    self._units = UnitSecrets(_fresh(), self._before, self._since_ms)
+                found = self._units
+        return found
 
     def digest(self, kind: bytes, *parts: str) -> int:
         """Return a keyed digest of 8 bytes; `NOBODY` while the secret is not known.
@@ -55,9 +96,7 @@ class StoreSecret:
         """
         if self._value is None:
             return NOBODY
-        named = "\x1f".join(parts).encode()
-        found = blake2b(named, key=self._value, digest_size=8, person=kind).digest()
-        return int.from_bytes(found, "little") or 1
+        return digest_with(self._value, kind, *parts)
 
 
 class DrawsSecret:
@@ -113,6 +152,13 @@ class DrawsSecret:
         self._file.keep(
             lambda kept: replace(kept, draws=value, draws_before=before, draws_since_ms=since_ms)
         )
+
+
+def digest_with(secret: bytes, kind: bytes, *parts: str) -> int:
+    """Return the digest of 8 bytes that `StoreSecret.digest` makes with this secret."""
+    named = "\x1f".join(parts).encode()
+    found = blake2b(named, key=secret, digest_size=8, person=kind).digest()
+    return int.from_bytes(found, "little") or 1
 
 
 def of_store(client: Client, name: str, offered: bytes) -> bytes:

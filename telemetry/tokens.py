@@ -140,6 +140,11 @@ def decided_at_ms(token: bytes) -> int:
     return int.from_bytes(token[place : place + 8], "little", signed=True)
 
 
+def user_of(token: bytes) -> bytes:
+    """Return the keyed hash of a packed token's user; zeros of nobody."""
+    return token[_PLACES["user"] : _PLACES["user"] + 8]
+
+
 def under_key(token: bytes, key_id: int) -> bytes:
     """Return a packed token as the key of this id is to seal it."""
     return token[:4] + key_id.to_bytes(4, "little") + token[8:]

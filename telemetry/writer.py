@@ -26,6 +26,7 @@ from telemetry.pacer import Bell, Pacer
 from telemetry.passed import ProgressTeller
 from telemetry.store import Address, Client, StoreErrors, connect, probe
 from telemetry.topology import spans_slots
+from telemetry.trail import INTENT
 from telemetry.trouble import SCRIPTS, StoreTrouble, trouble_of
 
 log = structlog.get_logger()
@@ -44,7 +45,7 @@ ADOPT_EVERY_S = 5.0
 class Counters:
     """What became of the records, for the metrics."""
 
-    sent: int = 0
+    sent: int = 0  # but those of the audit trail
     dropped: Counter[str] = field(default_factory=Counter)  # by Dropped
     store_up: bool = True
     trouble: StoreTrouble | None = None  # why it is not
@@ -206,6 +207,7 @@ class CutFrames:
     segment: journal.Segment
     n_bytes: int
     n_records: int  # in frames; the others belong to no shard
+    n_of_trail: int  # of those in frames: no outcomes and no feedback
     bases: list[int]
     groups: list[list[frames.Frame]]  # each is taken whole or not at all
     passed_ms: int  # everything put by then is in these or was sent before; 0: there is more
@@ -255,8 +257,8 @@ class Sender:
         segment.bases = self._batch.bases
         segment.offset += self._batch.n_bytes
         n, n_sent = self._batch.n_bytes // segment.record_size, self._batch.n_records
+        self.counters.sent += n_sent - self._batch.n_of_trail
         self._batch = None
-        self.counters.sent += n_sent
         self.counters.dropped[Dropped.SHARD] += n - n_sent
         return n
 
@@ -275,7 +277,9 @@ class Sender:
                 by_shard[frame.shard].append(frame)
             groups = list(by_shard.values())
         n_sent = sum(frame.n_records for frame in found)
-        return CutFrames(segment, len(data), n_sent, bases, groups, 0 if full else at_ms)
+        n_trail = sum(frame.n_records for frame in found if frame.body[0] >= INTENT)
+        passed_ms = 0 if full else at_ms
+        return CutFrames(segment, len(data), n_sent, n_trail, bases, groups, passed_ms)
 
     def _send(self, batch: CutFrames) -> None:
         """Send every group that was not taken yet; one that fails does not keep the others back."""

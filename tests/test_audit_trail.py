@@ -58,9 +58,8 @@ def intent(number: int, **more: Any) -> bytes:
 
 
 def frame(first: int, n: int = 1, *, producer: bytes = ME) -> Frame:
-    return Frame(
-        producer, SHARDS, first, b"".join(intent(first + i, endpoint=first + i) for i in range(n))
-    )
+    records = [intent(number, endpoint=number) for number in range(first, first + n)]
+    return Frame(producer, SHARDS, first, b"".join(records))
 
 
 def nonces(found: TrailContent) -> list[int]:
@@ -284,6 +283,30 @@ def test_one_archive_of_two_takes_the_trail(trail: Trail, client: Any, tmp_path:
     assert trail.take(now_ms=AT_MS + 99, every_s=0) == 1
 
 
+def test_asked_where_another_archive_has_the_files_it_says_so(
+    trail: Trail, client: Any, tmp_path: Path
+) -> None:
+    send(trail, frame(0))
+    trail.take(now_ms=AT_MS + 99, every_s=0)
+
+    other = read(Trail(client, tmp_path / "other", SHARDS), tmp_path)
+
+    assert any("another archive" in one for one in other.not_looked_at)
+    assert read(trail, tmp_path).not_looked_at == []
+
+
+def test_a_process_that_sends_outcomes_and_keeps_no_trail_is_seen(
+    trail: Trail, client: Any, tmp_path: Path
+) -> None:
+    send(trail, frame(0))
+    for producer in (ME, b"o" * 16):
+        client.hset(keys.PASSED, producer, b"%d:%d" % (AT_MS, AT_MS))
+
+    found = read(trail, tmp_path)
+
+    assert (found.n_mute, found.sent_ms) == (1, [AT_MS, AT_MS])
+
+
 def test_an_entry_that_is_no_frame_is_missing_and_holds_nothing_up(
     trail: Trail, tmp_path: Path
 ) -> None:
@@ -302,12 +325,14 @@ def test_of_days_long_before_only_the_numbers_are_read(trail: Trail, tmp_path: P
     directory = trail.directory
     directory.mkdir(parents=True)
     for day in range(10):
+        late = intent(day, endpoint=day, at_ms=AT_MS + 9 * DAY_MS)
         if day != 4:
-            trail_files.add(directory, [TrailFrame(AT_MS + day * DAY_MS, frame(day))])
+            one = TrailFrame(AT_MS + day * DAY_MS, Frame(ME, SHARDS, day, late))
+            trail_files.add(directory, [one])
 
     found = read(trail, tmp_path, since_ms=AT_MS + 9 * DAY_MS)
 
-    assert nonces(found) == [], "all of them left on the first day"
+    assert nonces(found) == [7, 8, 9], "none of the others can have left since then"
     holes = list(found.numbers[ME].holes())
     assert [(hole.n_records, hole.from_ms, hole.to_ms) for hole in holes] == [
         (1, AT_MS + 3 * DAY_MS, AT_MS + 5 * DAY_MS)

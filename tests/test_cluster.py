@@ -40,8 +40,9 @@ from router.beliefs.switch import SwitchWord
 from router.decision.draws import Draws
 from router.decision.shared_draws import StoredDraw
 from router.demo.stack import stack
-from telemetry import keys
+from telemetry import conversations, keys
 from telemetry.embedded import PrivateServer
+from telemetry.forgetting import drop_conversations, drop_draws, note_forgotten
 from telemetry.journal import Journal
 from telemetry.reader import Reader
 from telemetry.store import Address, AwayErrors, connect, connect_async, parse_address
@@ -198,6 +199,26 @@ def test_conversations_lie_on_all_nodes_and_another_process_finds_them(
     client.close()
     asyncio.run(run())
     assert all(n > 5 for n in spread(nodes))
+
+
+def test_what_is_drawn_for_a_user_goes_on_all_nodes(address: Address, nodes: list[Server]) -> None:
+    user, held = os.urandom(8), StoredDraw(3, 0.5, NOW_MS, 7, Step.SAMPLE)
+    client = connect(address)
+    for _ in range(60):
+        client.set(keys.draw((user + os.urandom(8)).hex()), held.pack(), px=60_000)
+        client.set(keys.draw(os.urandom(16).hex()), held.pack(), px=60_000)
+        for key in (os.urandom(12) + user[:4], os.urandom(16)):
+            command = conversations.note(key, held.pack_conversation(), ttl_ms=86_400_000)
+            client.execute_command(*command)
+    assert all(n > 5 for n in spread(nodes))
+
+    note_forgotten(client, [user], now_ms=NOW_MS)
+
+    assert (drop_draws(client, user), drop_conversations(client, user)) == (60, 60)
+    assert (drop_draws(client, user), drop_conversations(client, user)) == (0, 0)
+    assert sum(len(node.client.keys(keys.draw("*"))) for node in nodes) == 60
+    assert drop_conversations(client, b"") == 60, "the others'"
+    client.close()
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.keeper import Keeper, known_review_keys
 from router.beliefs.kept import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.releases import Releases
+from router.beliefs.review_keys import seeds
 from router.config.compiled import Configuration, compile_text
 from router.errors import ConfigError
 from telemetry import keys
@@ -323,8 +324,8 @@ def test_a_task_that_this_configuration_does_not_know_is_kept() -> None:
 def test_another_incumbent_is_another_review_key() -> None:
     other = configuration(strategies={"quality": {"incumbent": "b"}})
 
-    assert choices.seeds(other) == [ReviewKey("default", "quality", "", "b")]
-    assert known_review_keys(other, [SCOPE]) == choices.seeds(other)
+    assert seeds(other) == [ReviewKey("default", "quality", "", "b")]
+    assert known_review_keys(other, [SCOPE]) == seeds(other)
     assert other.strategies["quality"].release_every_s == 604_800
 
 
@@ -332,7 +333,7 @@ def test_learning_mode_and_apps_that_observe_have_no_choices() -> None:
     learning = configuration(strategies={"quality": {"incumbent": "none"}})
     observing = configuration(apps={"default": {"mode": "observe"}})
 
-    assert choices.seeds(learning) == choices.seeds(observing) == []
+    assert seeds(learning) == seeds(observing) == []
     assert known_review_keys(learning, [SCOPE], [SCOPE]) == []
 
 
@@ -416,7 +417,7 @@ def test_whom_an_order_left_is_remembered_for_a_day() -> None:
 
 def test_an_order_goes_on_to_the_next_when_its_first_is_removed() -> None:
     of = priced(("a", 3), ("b", 2))
-    kept = Kept(ORDERED, 4, NOW_MS, dict.fromkeys(of.tasks, "c"))
+    kept = Kept(ORDERED, 4, NOW_MS, dict.fromkeys(of.task_index, "c"))
     posterior = beliefs(rows([]), of).posterior
     after, released = choices.review(kept.review_key, kept, posterior, of, now_ms=NOW_MS + 1) or (
         BEGUN,

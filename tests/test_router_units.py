@@ -37,10 +37,11 @@ from router.policy.callers import Keys
 from router.policy.constraints import Demand, Filter
 from router.policy.route import find_route, incumbent_of, parse_model
 from router.policy.standing import AppStanding, PolicyTable
-from router.policy.tasks import categorize, matches
+from router.policy.tasks import FoundBy, categorize, matches
 from router.report.models import model_list
 from router.translation.translations import Translations
 from telemetry.events import Result
+from telemetry.secret import UnitSecrets
 from telemetry.tokens import Token
 from telemetry.wire.chat import parse_answer
 from telemetry.wire.sse import EventSplitter, data_of, payloads
@@ -394,7 +395,9 @@ TASKS = {
     ],
 )
 def test_hint_then_default_then_structure_then_general(hint, default, structure, task) -> None:
-    found = categorize(hint, default, structure, TASKS)
+    said = ((FoundBy.HINT, hint), (FoundBy.ROLE, None), (FoundBy.APP, default))
+    rules = tuple((name, entry.match) for name, entry in TASKS.items() if entry.match)
+    found = categorize(said, structure, tasks=TASKS, rules=rules)
 
     assert found.name == task
     assert (found.warning is not None) is (hint == "nonsense")
@@ -973,9 +976,14 @@ def test_numbers_that_are_none_are_refused(raw: bytes) -> None:
 # -- sessions -----------------------------------------------------------------------------------
 
 
+SECRETS = UnitSecrets(b"k" * 32, None, since_ms=0)
+
+
 def unit(**more: Any) -> units.Unit:
     value = {
-        "app": 1,
+        "secrets": SECRETS,
+        "app": "shop",
+        "app_digest": 1,
         "user": None,
         "session": None,
         "stateless": False,
@@ -994,7 +1002,7 @@ def test_units_are_sessions_then_slots_of_users_then_of_apps() -> None:
     assert unit(stateless=True).key is None
     assert unit(stateless=True, session="x").key is not None
     assert unit(draw_key="s").key != unit(draw_key="t").key
-    assert unit(app=1).key != unit(app=2).key
+    assert unit(app_digest=1).key != unit(app_digest=2).key
 
 
 def test_uniforms_depend_on_the_unit_and_on_nothing_else() -> None:

@@ -20,6 +20,7 @@ from router.decision.shared_draws import StoredDraw
 from router.decision.stand_ins import RETURN_S, SPREAD_S, key_of, may_serve
 from router.decision.units import Unit, unit_of
 from router.endpoints.breaker import OUTAGE_S, Breaker, Trouble
+from telemetry.secret import UnitSecrets
 from telemetry.store import Address
 
 SESSION = Unit(b"s" * 16, True, 0.0)
@@ -29,7 +30,7 @@ HELD = StoredDraw(7, 0.5, 1_000_000, 1, Step.SAMPLE)
 
 def day(share: float) -> Unit:
     """A user's day whose hash lies so far between the first and the last to return."""
-    return Unit(int(share * 2**32).to_bytes(4) + bytes(12), False, 9e9, is_day=True)
+    return Unit(bytes(12) + int(share * 2**32).to_bytes(4), False, 9e9, is_day=True)
 
 
 def at(now: float) -> Moment:
@@ -111,7 +112,16 @@ def test_each_draw_of_each_unit_has_a_stand_in_of_its_own() -> None:
 def test_only_a_users_slot_is_a_day(
     user: str | None, session: str | None, stateless: bool, is_day: bool
 ) -> None:
-    unit = unit_of(app=1, user=user, session=session, stateless=stateless, now=0.0, draw_key="k")
+    unit = unit_of(
+        secrets=UnitSecrets(b"k" * 32),
+        app="shop",
+        app_digest=1,
+        user=user,
+        session=session,
+        stateless=stateless,
+        now=0.0,
+        draw_key="k",
+    )
 
     assert unit.is_day is is_day
 

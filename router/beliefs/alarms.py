@@ -13,7 +13,6 @@ from types import MappingProxyType
 from typing import Any
 
 import msgspec
-import numpy as np
 import structlog
 
 from bandit import watcher
@@ -23,6 +22,7 @@ from bandit.posterior import Posterior
 from bandit.regimes import FIRST, Regimes
 from bandit.watcher import Watched
 from router.beliefs import looked_at
+from router.beliefs.levels import AllTasks
 from router.beliefs.splits import SplitNotice, ended_alike, split_now
 from router.config.compiled import Configuration
 from router.endpoints.catalog import Catalog
@@ -177,7 +177,7 @@ class Alarms:
         """Yield the arms with news: their sums, and what came since the last look."""
         before: dict[bytes, bytes] = self._client.hgetall(keys.LOOKED_AT)
         now = looked_at.rows_by_endpoint(rows)
-        tasks = np.array(configuration.task_digests, dtype=np.uint64)
+        tasks = configuration.derive(AllTasks)
         for arm, endpoint in enumerate(configuration.catalog.endpoints):
             digest, was = endpoint.digest, self.known.get(endpoint.digest, UNKNOWN)
             then, later = before.get(_name(digest), b""), now.get(digest, b"")
@@ -187,9 +187,9 @@ class Alarms:
                 then,
                 later,
                 endpoint=digest,
-                tasks=tasks,
+                tasks=tasks.digests,
                 regimes=was.regimes,
-                believed=posterior.quality.mean[:, posterior.arms.group[arm]],
+                believed=posterior.quality.mean[tasks.rows, posterior.arms.group[arm]],
                 now_ms=now_ms,
             )
             if news is not None:  # else damaged: what was known stays, until the sums are whole

@@ -1,7 +1,7 @@
 """What the sidecar believes right now: configuration and posteriors as one immutable value.
 
 A category is a task as one outlook sees it: first all tasks of the shared outlook, then those of
-each app whose labels count for it alone.
+each app whose labels count for it alone. Leaves of tasks are among them once their labels suffice.
 
 A request keeps the value that it started with. A thread builds the next one when the store has
 news; banks are drawn on first use, and ahead of time for categories that were in use before.
@@ -28,6 +28,7 @@ from router.beliefs import alarms, choices, outlooks, splits
 from router.beliefs.alarms import EndpointWatch
 from router.beliefs.choices import Choices
 from router.beliefs.kept import Kept, ReviewKey
+from router.beliefs.levels import Leaf, count_leaves, levels_of
 from router.beliefs.outlooks import Outlook
 from router.config.compiled import App, Configuration, Strategy
 from router.config.exclusions import Exclusion
@@ -61,6 +62,8 @@ class Beliefs:
     teaching: cells.Terms  # rows that say who taught what
     known: tuple[EndpointWatch, ...]  # by arm: whether it changed, and since when
     learning: Law  # of learning mode
+    leaves: tuple[Leaf, ...]  # of which anything is known
+    places: tuple[Mapping[str, int], ...]  # by outlook, the row by which each task is decided
     built_at: float  # monotonic seconds
     choices: Mapping[ReviewKey, Choices] = field(default_factory=dict)
     banks: dict[tuple[int, bool], Bank] = field(default_factory=dict)
@@ -89,8 +92,12 @@ class Beliefs:
         """Labels as they were given in each outlook, without what others lent."""
         return [(outlook.given, outlook.posterior.damaged) for outlook in self.outlooks]
 
+    def row(self, app: App, task: str) -> int:
+        """Return by which row an app's calls of a task are decided: its own, or that above it."""
+        return self.places[app.outlook][task]
+
     def category(self, app: App, task: int) -> int:
-        """Return the category of an app's calls of a task."""
+        """Return the category of a row as an app sees it."""
         return app.outlook * len(self.configuration.task_index) + task
 
     def place(self, category: int) -> tuple[Posterior, int]:
@@ -199,8 +206,11 @@ def believe(
     """
     split = {digest: one.split for digest, one in watches.items() if one.split is not None}
     configuration = splits.with_splits(configuration, split)
-    known = alarms.by_arm(configuration.catalog, watches)
     as_of_ms = int(time.time() * 1000) if now_ms is None else now_ms
+    leaves = count_leaves(configuration, rows, now_ms=as_of_ms)
+    levels = levels_of(configuration, leaves)
+    configuration = levels.configuration
+    known = alarms.by_arm(configuration.catalog, watches)
     seen = outlooks.see(configuration, rows, known, names=names, now_ms=as_of_ms)
     posteriors = [outlook.posterior for outlook in seen]
     quality = [posterior.quality for posterior in posteriors]
@@ -218,9 +228,17 @@ def believe(
         teaching=cells.of_family(rows, Family.TEACHING),
         known=known,
         learning=_learning(configuration, known),
+        leaves=leaves,
+        places=levels.places,
         built_at=time.monotonic(),
         choices=choices.weigh_all(
-            review_keys, kept, posteriors, rows, configuration, now_ms=as_of_ms
+            review_keys,
+            kept,
+            posteriors,
+            rows,
+            configuration,
+            now_ms=as_of_ms,
+            places=levels.places,
         ),
     )
 

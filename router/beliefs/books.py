@@ -22,7 +22,12 @@ LEAST_AGE_MS = 60_000
 
 
 def read_books(
-    release_keys: Sequence[int], rows: Terms, posterior: Posterior, catalog: Catalog, inc: int
+    release_keys: NDArray[np.uint64],
+    places: Sequence[int],
+    rows: Terms,
+    posterior: Posterior,
+    catalog: Catalog,
+    inc: int,
 ) -> Books:
     """Return the books as the law wants them; a label that came before its call counts once.
 
@@ -30,23 +35,31 @@ def read_books(
     them when they came.
 
     Args:
-        release_keys: (n_tasks,) digests.
+        release_keys: (n,) digests.
+        places: (n,) the row by which each one's task is decided, which alone has its calls.
         inc: the incumbent's group.
     """
     found = read_plain(
         rows,
         Family.BOOKS,
-        names=np.array(release_keys, dtype=np.uint64),
+        names=release_keys,
         endpoints=catalog.digests,
     )
     sound = np.nan_to_num(found)
     calls, labelled, reward = (
-        posterior.arms.by_group(sound[..., column]) for column in (B.CALLS, B.LABELLED, B.REWARD)
+        _by_row(posterior.arms.by_group(sound[..., column]), places, len(posterior.damaged))
+        for column in (B.CALLS, B.LABELLED, B.REWARD)
     )
     routed = calls.sum(axis=1)
     for of_others in (calls, labelled, reward):
         of_others[:, list(catalog.kin[inc])] = 0.0
     return Books(routed, labelled, reward, np.maximum(calls - labelled, 0.0))
+
+
+def _by_row(values: NDArray[np.float64], places: Sequence[int], n_rows: int) -> NDArray[np.float64]:
+    out = np.zeros((n_rows, values.shape[1]))
+    np.add.at(out, list(places), values)
+    return out
 
 
 def calls_a_day(books: Books, *, age_ms: int) -> NDArray[np.float64]:

@@ -20,17 +20,15 @@ from bandit.draws import Law
 from bandit.incumbent import Books, Release, Standings
 from bandit.limits import within_by_category
 from bandit.posterior import Posterior
-from bandit.utility import Objective, Order, enough_labels
+from bandit.utility import Objective, Order, may_judge
 from router.beliefs.books import DAY_MS, calls_a_day, read_books
 from router.beliefs.kept import Kept, ReleaseNotice, ReviewKey
+from router.beliefs.levels import ReleaseKeys, begun, places_of
 from router.beliefs.moves import Situation, by_order, departed
+from router.beliefs.review_keys import host_of, standing_behind
 from router.config.compiled import Configuration
-from router.config.entries import Mode
-from router.endpoints.catalog import Catalog, speakers
-from router.endpoints.entries import Dialect
-from router.policy.roles import find_role
-from router.policy.route import first_permitted, incumbents_of, rivals_of
-from router.policy.standing import AppStanding, PolicyTable, choose_strategy, is_apart
+from router.endpoints.catalog import Catalog
+from router.policy.route import rivals_of
 
 NO_SIGNAL = "no quality signal"
 SPENT = "allowance spent"
@@ -55,57 +53,6 @@ class Choices:
     last: Mapping[str, ReleaseNotice]  # the last release of each task
 
 
-def seeds(configuration: Configuration) -> list[ReviewKey]:
-    """Return the review keys that the configuration alone makes known: each app's own strategy."""
-    out = []
-    table = configuration.derive(PolicyTable)
-    for app in configuration.apps.values():
-        if app.entry.mode is not Mode.ROUTE:
-            continue
-        for task in configuration.tasks:
-            strategy = choose_strategy(configuration, app, None, task).strategy
-            standing = table.of(app, None, task, strategy)
-            out += [
-                ReviewKey(app.name, strategy.name, "", name, "", standing.apart)
-                for name in incumbents_of(standing)
-            ]
-    return list(dict.fromkeys(out))
-
-
-def is_current(review_key: ReviewKey, configuration: Configuration) -> bool:
-    """Return whether calls of this key can still come; its incumbent may be another."""
-    standing = standing_of(review_key, configuration)
-    if standing is None or standing.app.entry.mode is not Mode.ROUTE:
-        return False
-    if review_key.model:
-        listed = configuration.catalog.by_model.get(review_key.model) or ()
-        asked = find_role(configuration, review_key.model, None, None)
-        is_meant = asked.role is not None and asked.role is standing.role
-        if not ((standing.app.entry.map_models or is_meant) and listed):
-            return False
-        taking = (speakers(listed, dialect) for dialect in Dialect)
-        firsts = [first_permitted(standing, own).id for own in taking if own]
-        return review_key.incumbent in firsts
-    return review_key.incumbent in incumbents_of(standing)
-
-
-def standing_of(review_key: ReviewKey, configuration: Configuration) -> AppStanding | None:
-    """Return what stands for calls of a key; None where no call can be of it any more."""
-    app = configuration.apps.get(review_key.app)
-    strategy = configuration.strategies.get(review_key.strategy)
-    role = configuration.roles.get(review_key.role)
-    if app is None or strategy is None or (review_key.role and role is None):
-        return None
-    if review_key.task and review_key.task not in configuration.tasks:
-        return None  # it was taken out
-    tasks = [review_key.task] if review_key.task else configuration.tasks
-    is_own = bool(review_key.task)
-    task = next((t for t in tasks if is_apart(configuration, t) is is_own), None)
-    if task is None:
-        return None
-    return configuration.derive(PolicyTable).of(app, role, task, strategy)
-
-
 def review(
     review_key: ReviewKey,
     kept: Kept | None,
@@ -115,6 +62,7 @@ def review(
     now_ms: int,
     alarmed_at_ms: Sequence[int] = (),
     lost: Collection[str] = (),
+    places: Mapping[str, int] | None = None,
 ) -> tuple[Kept, list[ReleaseNotice]] | None:
     """Return what the choices of a review key are to be; None: nothing is to be written.
 
@@ -126,27 +74,32 @@ def review(
     Args:
         alarmed_at_ms: (n_groups,) when the last alarm named a group, in epoch ms; 0: never.
         lost: ids of endpoints that are away for so long that they are lost, to an order.
+        places: by which row each task is decided; None: leaves by what they are below.
     """
     strategy = configuration.strategies[review_key.strategy]
     objective = _objective(review_key, posterior, configuration)
     before = kept or Kept(review_key, reviewed_at_ms=now_ms, begun_at_ms=now_ms)
-    standings, changes = _standings(before, configuration)
+    places = places or places_of(review_key, configuration)
+    before, decides = begun(before, configuration, places)
+    standings, changes = _standings(before, configuration, decides)
     current = {**before.current, **{c.task: c.after for c in changes}}
     due = now_ms >= before.reviewed_at_ms + strategy.release_every_s * 1000
     if objective.order is Order.UTILITY and len(alarmed_at_ms):
-        due |= _is_alarmed(standings, posterior, np.array(alarmed_at_ms) > before.reviewed_at_ms)
+        named = np.array(alarmed_at_ms) > before.reviewed_at_ms
+        due |= _is_alarmed(standings, posterior, named, decides)
     gone = {c.task for c in changes}
     if objective.order is not Order.UTILITY:
         arms = _available(review_key, configuration)
         situation = Situation(before, configuration, arms, due=due, gone=gone, lost=lost)
         released, settled = by_order(situation, standings, posterior, now_ms=now_ms)
-        names = _first_hosts(review_key, configuration)
+        names, index = _first_hosts(review_key, configuration), configuration.task_index
+        settled = {task: group for task, group in settled.items() if decides[index[task]]}
         current |= {task: names[group] for task, group in settled.items()}
     else:
         groups = _groups(_limited(review_key, posterior, configuration), configuration.catalog)
         asked = None if due else _asked(before, configuration.task_index, now_ms)
         released = _by_belief(standings, posterior, objective, groups, asked)
-    moves = [_change(r, review_key, configuration) for r in released]
+    moves = [_change(r, review_key, configuration) for r in released if decides[r.task]]
     changes += moves
     current.update({c.task: c.after for c in changes})
     if kept is not None and not due and current == before.current:
@@ -207,14 +160,21 @@ def weigh(
     configuration: Configuration,
     *,
     now_ms: int,
+    places: Mapping[str, int] | None = None,
 ) -> Choices:
-    """Return what a review key stands at: who may be drawn, and what exploring may cost."""
+    """Return what a review key stands at: who may be drawn, and what exploring may cost.
+
+    Args:
+        places: by which row each task is decided; None: leaves by what they are below.
+    """
     objective = _objective(review_key, posterior, configuration)
     kept = kept or Kept(review_key, begun_at_ms=now_ms)
-    standings, _ = _standings(kept, configuration)
+    places = places or places_of(review_key, configuration)
+    kept_now, decides = begun(kept, configuration, places)
+    standings, _ = _standings(kept_now, configuration, decides)
     inc = standings.incumbent
-    release_keys = review_key.release_keys(configuration.task_index)
-    books = read_books(release_keys, rows, posterior, configuration.catalog, inc)
+    booked = configuration.derive(ReleaseKeys).of(review_key), list(places.values())
+    books = read_books(*booked, rows, posterior, configuration.catalog, inc)
     arms = _limited(review_key, posterior, configuration)
     groups = _groups(arms, configuration.catalog)
     order = np.random.default_rng(review_key.digest).permutation(groups.shape[1]).astype(float)
@@ -229,7 +189,7 @@ def weigh(
         )
     standings = incumbent.choose_challengers(standings, posterior, objective, groups, order)
     room = incumbent.room(books, posterior, objective, inc)
-    a_day = calls_a_day(books, age_ms=now_ms - (kept.begun_at_ms or now_ms))
+    a_day = calls_a_day(books, age_ms=now_ms - (kept.begun_at_ms or now_ms)) * decides
     explored = incumbent.explored_tasks(standings, posterior, objective, a_day, room=room)
     laws, notes = _guarded(standings, posterior, objective, explored, room)
     return Choices(
@@ -245,13 +205,27 @@ def weigh_all(
     configuration: Configuration,
     *,
     now_ms: int,
+    places: Sequence[Mapping[str, int]] | None = None,
 ) -> dict[ReviewKey, Choices]:
-    """Return what each review key stands at, given the posterior of each outlook."""
-    by_app = {name: posteriors[app.outlook] for name, app in configuration.apps.items()}
-    return {
-        key: weigh(key, kept.get(key), by_app[key.app], rows, configuration, now_ms=now_ms)
-        for key in review_keys
-    }
+    """Return what each review key stands at, given the posterior of each outlook.
+
+    Args:
+        places: by outlook, the row by which each task is decided; None: leaves by what they are
+            below.
+    """
+    out = {}
+    for key in review_keys:
+        outlook = configuration.apps[key.app].outlook
+        out[key] = weigh(
+            key,
+            kept.get(key),
+            posteriors[outlook],
+            rows,
+            configuration,
+            now_ms=now_ms,
+            places=places[outlook] if places is not None else None,
+        )
+    return out
 
 
 def rows_of(choices: Choices, configuration: Configuration) -> list[dict[str, Any]]:
@@ -288,13 +262,6 @@ def rows_of(choices: Choices, configuration: Configuration) -> list[dict[str, An
     return out
 
 
-def host_of(standing: AppStanding, catalog: Catalog, group: int) -> str:
-    """Return the id of a group's first host that is permitted, by which the group is named."""
-    return first_permitted(
-        standing, [catalog.endpoints[arm] for arm in catalog.group_members[group]]
-    ).id
-
-
 def _objective(
     review_key: ReviewKey, posterior: Posterior, configuration: Configuration
 ) -> Objective:
@@ -306,7 +273,7 @@ def _objective(
 
 def _available(review_key: ReviewKey, configuration: Configuration) -> NDArray[np.bool_]:
     """Return (n_arms,) the rivals: nobody else is tried or released."""
-    standing, catalog = _standing(review_key, configuration), configuration.catalog
+    standing, catalog = standing_behind(review_key, configuration), configuration.catalog
     hosts = np.zeros(len(catalog.endpoints), dtype=bool)
     hosts[[e.index for e in rivals_of(standing, catalog.by_id[review_key.incumbent])]] = True
     return hosts
@@ -325,12 +292,6 @@ def _groups(arms: NDArray[np.bool_], catalog: Catalog) -> NDArray[np.bool_]:
     return catalog.arms.by_group(np.atleast_2d(arms).astype(float)) > 0
 
 
-def _standing(review_key: ReviewKey, configuration: Configuration) -> AppStanding:
-    standing = standing_of(review_key, configuration)
-    assert standing is not None  # keys that no call can be of are left out before
-    return standing
-
-
 def _members(catalog: Catalog) -> dict[str, tuple[str, ...]]:
     """Return the ids of each group's hosts, by any one's."""
     groups = [tuple(catalog.endpoints[arm].id for arm in arms) for arms in catalog.group_members]
@@ -338,17 +299,19 @@ def _members(catalog: Catalog) -> dict[str, tuple[str, ...]]:
 
 
 def _first_hosts(review_key: ReviewKey, configuration: Configuration) -> list[str]:
-    standing, catalog = _standing(review_key, configuration), configuration.catalog
+    standing, catalog = standing_behind(review_key, configuration), configuration.catalog
     return [host_of(standing, catalog, g) for g in range(len(catalog.group_members))]
 
 
-def _standings(kept: Kept, configuration: Configuration) -> tuple[Standings, list[ReleaseNotice]]:
+def _standings(
+    kept: Kept, configuration: Configuration, decides: NDArray[np.bool_]
+) -> tuple[Standings, list[ReleaseNotice]]:
     """Return what the tasks stand at; a choice that was removed falls back to the incumbent.
 
-    So does one that is no rival any more.
+    So does one that is no rival any more. By a row that does not decide nobody is removed.
     """
     catalog = configuration.catalog
-    standing = _standing(kept.review_key, configuration)
+    standing = standing_behind(kept.review_key, configuration)
     inc = catalog.by_id[kept.review_key.incumbent]
     rivals = {e.id for e in rivals_of(standing, inc)}
     standings = incumbent.begin(inc.group, len(configuration.task_index))
@@ -356,7 +319,7 @@ def _standings(kept: Kept, configuration: Configuration) -> tuple[Standings, lis
     removed = []
     for task, index in configuration.task_index.items():
         name = kept.current.get(task)
-        if name is None:
+        if name is None or not decides[index]:
             continue
         hosts = [h for h in (name, *kept.hosts.get(name, ())) if h in rivals]
         if hosts:
@@ -367,11 +330,17 @@ def _standings(kept: Kept, configuration: Configuration) -> tuple[Standings, lis
     return replace(standings, current=current, version=kept.version), removed
 
 
-def _is_alarmed(standings: Standings, posterior: Posterior, named: NDArray[np.bool_]) -> bool:
+def _is_alarmed(
+    standings: Standings,
+    posterior: Posterior,
+    named: NDArray[np.bool_],
+    decides: NDArray[np.bool_],
+) -> bool:
     """Return whether a task stands at a group that an alarm named, and that can be judged again."""
-    enough = enough_labels(posterior.arms.by_group(posterior.labels))
+    enough = may_judge(posterior)
     tasks = np.arange(len(standings.current))
-    return bool((named[standings.current] & enough[tasks, standings.current]).any())
+    named = decides & named[standings.current]
+    return bool((named & enough[tasks, standings.current]).any())
 
 
 def _guarded(
@@ -382,7 +351,7 @@ def _guarded(
     room: float,
 ) -> tuple[tuple[Law, ...], tuple[str, ...]]:
     """Return each task's law, and why it is not explored."""
-    enough = enough_labels(posterior.arms.by_group(posterior.labels))
+    enough = may_judge(posterior)
     laws, notes = [], []
     for task, cur in enumerate(standings.current):
         pays_most = bool(explored[task])

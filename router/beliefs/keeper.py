@@ -18,11 +18,13 @@ from router.beliefs import alarms, choices, splits
 from router.beliefs.alarms import Alarms
 from router.beliefs.beliefs import Beliefs, believe, draw_ahead
 from router.beliefs.damage import DamageNotices
+from router.beliefs.forgotten import Forgotten
 from router.beliefs.kept import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.kept_switch import KeptSwitch
 from router.beliefs.names import Names
 from router.beliefs.outlooks import tasks_of
 from router.beliefs.releases import Releases
+from router.beliefs.review_keys import is_current, seeds
 from router.beliefs.served import ServedModels
 from router.beliefs.store_memory import SeenMemory
 from router.beliefs.switch import Switch
@@ -57,8 +59,8 @@ def known_review_keys(
     configuration: Configuration, kept: Iterable[ReviewKey], wanted: Iterable[ReviewKey] = ()
 ) -> list[ReviewKey]:
     """Return the review keys in use: of the configuration, of the store, and those asked for."""
-    known = dict.fromkeys([*choices.seeds(configuration), *kept, *wanted])
-    return [review_key for review_key in known if choices.is_current(review_key, configuration)]
+    known = dict.fromkeys([*seeds(configuration), *kept, *wanted])
+    return [review_key for review_key in known if is_current(review_key, configuration)]
 
 
 NOTHING = cells.from_bytes(b"", b"")
@@ -73,6 +75,7 @@ class _Seen(NamedTuple):
     off: bytes | None
     on: bytes | None
     memory: bytes | None
+    forgotten: dict[bytes, bytes]
     secrets: SeenSecrets
 
 
@@ -110,9 +113,10 @@ class _Followed:
         pipeline.get(keys.OFF)
         pipeline.get(keys.ON)
         pipeline.get(keys.MEMORY)
+        pipeline.hgetall(keys.FORGOTTEN)
         store_secrets.ask(pipeline)
-        standings, watches, off, on, memory, *secrets = pipeline.execute()
-        return _Seen(standings, watches, off, on, memory, SeenSecrets(*secrets))
+        standings, watches, off, on, memory, forgotten, *secrets = pipeline.execute()
+        return _Seen(standings, watches, off, on, memory, forgotten, SeenSecrets(*secrets))
 
 
 class Keeper:
@@ -130,7 +134,7 @@ class Keeper:
         Args:
             file: what the configuration was read from, and is taken anew from when it changes.
         """
-        review_keys = choices.seeds(configuration)
+        review_keys = seeds(configuration)
         self.current = believe(configuration, NOTHING, version=0, review_keys=review_keys)
         self.switch = Switch()
         self.store_up = False
@@ -138,6 +142,7 @@ class Keeper:
         self.references: dict[str, int] = {}  # what became of feedback by them
         self.raters = NO_RATERS
         self.memory = SeenMemory()  # of the store
+        self.forgotten = Forgotten()
         self.names = Names()
         self.served = ServedModels()
         self.secrets = StoreSecrets(state_dir)
@@ -165,7 +170,7 @@ class Keeper:
 
     def want(self, review_key: ReviewKey) -> None:
         """Keep the choices of a review key from the next refresh on."""
-        if choices.is_current(review_key, self._configuration):
+        if is_current(review_key, self._configuration):
             self._wanted[review_key] = None
 
     def stop(self) -> None:
@@ -266,6 +271,7 @@ class Keeper:
             self._agree(followed, seen.secrets)
             self._kept_switch.hear(followed.client, seen.off, seen.on)
             self.memory.look(followed.client, seen.memory)
+            self.forgotten.take(seen.forgotten)
             self.served.exchange(followed.client)
             if not reader.keeping:
                 followed.stale |= releases.take(seen.standings)
@@ -287,7 +293,7 @@ class Keeper:
 
     def _is_due(self) -> bool:
         """Return whether a review key was asked for, or has its review, although no row changed."""
-        wanted = [key for key in list(self._wanted) if choices.is_current(key, self._configuration)]
+        wanted = [key for key in list(self._wanted) if is_current(key, self._configuration)]
         new = any(review_key not in self.current.choices for review_key in wanted)
         lost, self._lost = self._lost, self.find_lost()
         return new or lost != self._lost or time.time() * 1000 >= self._review_at_ms
@@ -335,6 +341,7 @@ class Keeper:
                 rows,
                 fresh.configuration,
                 now_ms=int(time.time() * 1000),
+                places=fresh.places,
             )
             fresh = replace(fresh, choices=again)
         draw_ahead(before, fresh)
@@ -356,6 +363,7 @@ class Keeper:
                 now_ms=now_ms,
                 alarmed_at_ms=alarmed_at_ms,
                 lost=self._lost,
+                places=beliefs.places[configuration.apps[review_key.app].outlook],
             )
             if found is not None:
                 written = self._write(releases, *with_teachers(*found, beliefs), now_ms=now_ms)

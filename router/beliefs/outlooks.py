@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit import cells, regimes, teaching
+from bandit import cells, levels, regimes, teaching
 from bandit.evidence import Evidence
 from bandit.families import Family, Q
-from bandit.posterior import Posterior, infer
+from bandit.posterior import Apart, Posterior, infer
 from router.beliefs.alarms import EndpointWatch
+from router.beliefs.levels import LeafDigests, gathering, kinds_of, row_of, within_of
 from router.config.compiled import Configuration, category_digest
-from router.config.entries import Learn
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,23 +49,24 @@ class Digests:
         An app's own are among them whatever it says now: what was measured stays in use when an
         app begins to share.
         """
-        apps = [("", Learn.LISTEN), *((name, Learn.OWN) for name in configuration.apps)]
         others = [
             [category_digest(task, app, learn) for task in configuration.task_index]
-            for app, learn in apps
+            for app, learn in kinds_of(configuration)[1:]
         ]
         shared = np.array(configuration.task_digests, dtype=np.uint64)
         return cls(shared, np.array(others, dtype=np.uint64))
 
 
 def tasks_of(configuration: Configuration) -> dict[int, str]:
-    """Return which task each digest stands for under which calls are booked."""
-    digests = configuration.derive(Digests.of)
-    tasks = list(configuration.task_index)
+    """Return which task each digest stands for under which calls are booked, leaves as well."""
+    digests, leaves = configuration.derive(Digests.of), configuration.derive(LeafDigests)
+    booked = [(list(configuration.task_index), [digests.shared, *digests.others])]
+    booked.append((leaves.names, list(leaves.own)))
     return {
         digest: task
-        for booked in [digests.shared, *digests.others]
-        for task, digest in zip(tasks, booked.tolist(), strict=True)
+        for tasks, kinds in booked
+        for kind in kinds
+        for task, digest in zip(tasks, kind.tolist(), strict=True)
     }
 
 
@@ -85,6 +86,8 @@ def see(
             what was measured in them stays in use.
     """
     digests, catalog = configuration.derive(Digests.of), configuration.catalog
+    within = configuration.derive(within_of)
+    rows = cells.renamed(rows, *configuration.derive(gathering))
     every = cells.renamed(rows, *configuration.derive(_Booked).under(names))
     shared = cells.read(every, categories=digests.shared, endpoints=catalog.digests, now_ms=now_ms)
     read = shared.derived
@@ -92,14 +95,22 @@ def see(
         _, read = _labels(every, digests.shared, catalog.digests, known, now_ms)
         quality, derived = _labels(rows, digests.shared, catalog.digests, known, now_ms)
         shared = replace(shared, quality=quality, derived=derived)
-    out = [_outlook(None, shared, shared.quality, read, rows, digests.shared, configuration)]
-    lent = teaching.borrowed(shared)[0][..., Q.N]
+    together = levels.together(shared, within)
+    out = [
+        _outlook(None, together, shared, shared.quality, read, rows, digests.shared, configuration)
+    ]
+    lent = teaching.borrowed(together)[0][..., Q.N]
     for name in configuration.own_apps:
         categories = configuration.apps[name].categories
         own = np.array([categories[task] for task in configuration.task_index], dtype=np.uint64)
         labels = _labels(rows, own, catalog.digests, known, now_ms)
-        evidence = teaching.with_own_labels(shared, *labels)
-        found = _outlook(name, evidence, labels[0], read, rows, own, configuration)
+        pooled = [
+            levels.pooled_sums(values, family, within)
+            for values, family in zip(labels, (Family.QUALITY, Family.DERIVED), strict=True)
+        ]
+        evidence = teaching.with_own_labels(together, *pooled)
+        apart = teaching.with_own_labels(shared, *labels)
+        found = _outlook(name, evidence, apart, labels[0], read, rows, own, configuration)
         damaged = found.posterior.damaged & ~out[0].posterior.damaged
         out.append(replace(found, borrowed=lent, damaged=damaged))
     return tuple(out)
@@ -109,7 +120,7 @@ class _Booked:
     """Under which digests calls of each task are booked; worked out once, read at every look."""
 
     def __init__(self, configuration: Configuration) -> None:
-        self._places = configuration.task_index
+        self._configuration = configuration
         self._shared = configuration.derive(Digests.of).shared
         self._own = tasks_of(configuration)
         self._names: Mapping[int, str] | None = None
@@ -123,7 +134,8 @@ class _Booked:
         """
         if self._names is not names:
             booked = {**names, **self._own}
-            tasks = {d: self._places[name] for d, name in booked.items() if name in self._places}
+            rows = {d: row_of(self._configuration, name) for d, name in booked.items()}
+            tasks = {digest: row for digest, row in rows.items() if row is not None}
             wanted = np.array(list(tasks), dtype=np.uint64)
             self._names, self._found = names, (wanted, self._shared[list(tasks.values())])
         return self._found
@@ -150,6 +162,7 @@ def _labels(
 def _outlook(
     app: str | None,
     evidence: Evidence,
+    apart: Evidence,
     given: NDArray[np.float64],
     read: NDArray[np.float64],
     rows: cells.Terms,
@@ -159,12 +172,22 @@ def _outlook(
     """Return an outlook to which nobody lent labels.
 
     Args:
-        read: what was read off all answers, whoever's: how often they can be used is a fact.
+        evidence: with that of leaves in their tasks' rows as well.
+        apart: the same, each label in one row.
+        given: labels, each in one row.
+        read: what was read off all answers, whoever's, likewise: how often they can be used is a
+            fact.
     """
-    catalog = configuration.catalog
+    catalog, within = configuration.catalog, configuration.derive(within_of)
     signals = cells.read_plain(rows, Family.SIGNALS, names=categories, endpoints=catalog.digests)
-    posterior = infer(evidence, catalog.arms, read=read)
-    borrowed = np.zeros(evidence.quality.shape[:2])
-    return Outlook(
-        app, evidence, posterior, np.nan_to_num(signals), borrowed, posterior.damaged, given
+    signals = levels.pooled(np.nan_to_num(signals), within)
+    below = None if levels.tops(within).all() else Apart(within, apart.quality)
+    posterior = infer(
+        evidence,
+        catalog.arms,
+        read=levels.pooled_sums(read, Family.DERIVED, within),
+        apart=below,
+        derived_apart=apart.derived,
     )
+    borrowed = np.zeros(evidence.quality.shape[:2])
+    return Outlook(app, evidence, posterior, signals, borrowed, posterior.damaged, given)

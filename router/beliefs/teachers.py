@@ -6,31 +6,42 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
+from bandit.levels import pooled
 from bandit.report import Teacher
 from bandit.teaching import read_teaching
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.kept import Kept, ReleaseNotice
+from router.beliefs.levels import AllTasks, all_tasks, within_of
 from router.beliefs.outlooks import Outlook
-from router.config.compiled import category_digest
+from router.config.compiled import Configuration, category_digest
 from router.config.entries import Learn
 
 
 def teachers_of(beliefs: Beliefs, outlook: Outlook) -> list[Teacher]:
     """Return whose labels an outlook holds: of all apps, as any may have shared before."""
     configuration = beliefs.configuration
-    apps, found = configuration.apps, []
+    apps, every, found = configuration.apps, all_tasks(configuration), []
     for name in [outlook.app] if outlook.app is not None else apps:
         learn = Learn.OWN if outlook.app is not None else Learn.SHARE
-        digests = [category_digest(task, name, learn) for task in configuration.task_index]
-        labels, reward = read_teaching(
+        digests = [category_digest(task, name, learn) for task in every]
+        told = read_teaching(
             beliefs.teaching,
             app=apps[name].digest,
             categories=np.array(digests, dtype=np.uint64),
             endpoints=configuration.catalog.digests,
         )
+        labels, reward = (_by_row(values, configuration) for values in told)
         found.append(Teacher(name, labels, reward))
     return found
+
+
+def _by_row(values: NDArray[np.float64], configuration: Configuration) -> NDArray[np.float64]:
+    """Return (n_tasks, n_arms): (n_all_tasks, n_arms), those of leaves in both levels' rows."""
+    out = np.zeros((len(configuration.task_index), values.shape[1]))
+    np.add.at(out, configuration.derive(AllTasks).rows, values)
+    return pooled(out, configuration.derive(within_of))
 
 
 def with_teachers(

@@ -7,6 +7,7 @@
 - `key`: keys of callers
 - `supervisor`, `up`, `serve`: the running parts
 - `report`, `explain`, `feedback`: what people read and say
+- `forget`: what is kept of a user goes
 - `ingest_event`, `ingest_file`, `ingest`: calls that others dispatched
 - `audit_privacy`: what left for where
 - `audit`, `restore`: the archive

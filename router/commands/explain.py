@@ -74,8 +74,10 @@ def show(found: dict[str, Any], to: Console | None = None) -> None:
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
+    above = found.get("decided_by", found["task"])
+    task = found["task"] if above == found["task"] else f"{found['task']} (by {above})"
     lines = [
-        f"{_time(found['decided_at_ms'])}: {found['drawn']}, for task {found['task']} of app "
+        f"{_time(found['decided_at_ms'])}: {found['drawn']}, for task {task} of app "
         f"{found['app']} under {found['strategy']}, posteriors {found['posterior_version']}"
     ]
     if not found["routed"] or found["step"] is None:

@@ -12,6 +12,7 @@
 - `policies`: the same as it is written
 - `process`: how the process itself runs: address, limits, state directory, store
 - `wishes`: limits and trades of strategies as they are written
+- `levels`: names of tasks, and of what is below them
 - `entries`: strategies, apps and tasks as they are written, and the whole file
 - `named`: names of entries that others mention
 - `policy_checks`: what the levels of the policy mention that there is not

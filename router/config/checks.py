@@ -8,7 +8,6 @@ from contextlib import suppress
 
 from router.config.claims import check_claims
 from router.config.entries import (
-    GENERAL,
     NO_INCUMBENT,
     AppEntry,
     File,
@@ -17,6 +16,7 @@ from router.config.entries import (
     is_reserved,
 )
 from router.config.keys import DEFAULT_APP, HeldKeyEntry, digest_of, plain_key, short_id
+from router.config.levels import implied_leaves, level_problem
 from router.config.lines import shown
 from router.config.masking import HIDDEN, NO_KEY_HERE, Place, is_name_of_variable, masked
 from router.config.named import check_name
@@ -42,12 +42,15 @@ RESERVED = "this name means that the sidecar chooses, and reaches no provider; n
 def cross_check(entries: File) -> Iterator[tuple[Place, str, str]]:
     """Yield what one entry says of another, and is not so: place, value, hint."""
     ids = [e.id for e in entries.endpoints]
-    tasks = set(entries.tasks) | {GENERAL}
+    tasks = [*entries.all_tasks, *implied_leaves(entries.all_tasks)]
     first = {id_: i for i, id_ in reversed(list(enumerate(ids)))}
     for i, endpoint in enumerate(entries.endpoints):
         yield from _check_endpoint(i, endpoint, entries, first)
     for name in filter(is_reserved, entries.models):
         yield ("models", name), name, RESERVED
+    for name in entries.tasks:
+        if (problem := level_problem(name)) is not None:
+            yield ("tasks", name), name, problem
     for name, provider in entries.providers.items():
         yield from _check_auth(("providers", name, "auth"), provider.auth)
         yield from _check_one_auth(("providers", name), provider.base_url, provider.auth)

@@ -18,12 +18,20 @@ from router.config.entries import (
     AppEntry,
     File,
     Learn,
+    MatchEntry,
     ObjectiveKind,
     StrategyEntry,
     TaskEntry,
 )
 from router.config.file import parse, read
 from router.config.keys import DEFAULT_APP, HeldKeyEntry, digest_of
+from router.config.levels import (
+    complexity_leaves,
+    implied_leaves,
+    most_specific_first,
+    parent_of,
+    written_leaves,
+)
 from router.config.policies import ConstraintsEntry, RoleEntry, compile_rules
 from router.config.process import ArchiveEntry, AuditEntry, ServerEntry, StoreEntry
 from router.config.rules import PolicyRules, strictest
@@ -138,9 +146,12 @@ class Configuration:
     audit: AuditEntry
     catalog: Catalog
     organisation: PolicyRules
-    tasks: dict[str, TaskEntry]
+    tasks: dict[str, TaskEntry]  # all that a call may have, implied leaves as well
     task_rules: dict[str, PolicyRules]
-    task_index: dict[str, int]
+    rules: tuple[tuple[str, MatchEntry], ...]  # of tasks, in the order in which they are looked at
+    leaves: dict[str, str]  # by leaf the task above it; of complexity also where nobody may ask
+    implied: frozenset[str]  # leaves that only complexity makes
+    task_index: dict[str, int]  # of those that decide for themselves: all but most leaves
     roles: dict[str, Role]
     strategies: dict[str, Strategy]
     users: dict[str, PolicyRules]
@@ -153,8 +164,7 @@ class Configuration:
     task_digests: tuple[int, ...]  # in the order of `task_index`
     own_apps: tuple[str, ...]  # whose labels count for themselves alone; of outlook 1, 2, …
     version: int
-    has_rules: bool  # some task is recognised by structure
-    reads_system: bool  # some, by the system prompt
+    reads_system: bool  # some rule looks at the system prompt
     _derived: dict[object, Any] = field(default_factory=dict, repr=False)
 
     def derive(self, make: Callable[[Configuration], T]) -> T:
@@ -260,8 +270,20 @@ def compile_entries(
         )
         for name, entry in entries.roles.items()
     }
-    tasks = entries.all_tasks
+    written = entries.all_tasks
+    implied = implied_leaves(written)
+    tasks = {**written, **dict.fromkeys(implied, TaskEntry())}
+    rules = [(name, written[name].match) for name in most_specific_first(written)]
+    tops = [name for name in written if parent_of(name) is None]
     own_apps = [name for name, entry in entries.all_apps.items() if entry.learn is Learn.OWN]
+    shared: dict[Learn, dict[str, int]] = {}  # one for all apps that do not learn alone
+
+    def categories(app: str, learn: Learn) -> dict[str, int]:
+        found = {} if learn is Learn.OWN else shared.setdefault(learn, {})
+        if not found:
+            found |= {task: category_digest(task, app, learn) for task in tasks}
+        return found
+
     apps = {
         name: App(
             name,
@@ -270,7 +292,7 @@ def compile_entries(
             _incumbent(entry.incumbent, catalog),
             rules_of(entry),
             own_apps.index(name) + 1 if name in own_apps else 0,
-            {task: category_digest(task, name, entry.learn) for task in tasks},
+            categories(name, entry.learn),
         )
         for name, entry in entries.all_apps.items()
     }
@@ -286,7 +308,10 @@ def compile_entries(
         organisation=rules_of(entries.organisation),
         tasks=tasks,
         task_rules={name: rules_of(entry) for name, entry in tasks.items()},
-        task_index={name: i for i, name in enumerate(tasks)},
+        rules=tuple((name, match) for name, match in rules if match is not None),
+        leaves={**written_leaves(written), **complexity_leaves(written)},
+        implied=frozenset(implied),
+        task_index={name: i for i, name in enumerate(tops)},
         roles=roles,
         strategies=strategies,
         users=users,
@@ -296,13 +321,10 @@ def compile_entries(
         admin_key=digest_of(admin) if admin and secrets else None,
         seal_key=_seal_key(entries.server.seal_secret if secrets else None),
         seal_key_before=_seal_key(entries.server.seal_secret_before if secrets else None),
-        task_digests=tuple(digest8("task", name) for name in tasks),
+        task_digests=tuple(digest8("task", name) for name in tops),
         own_apps=tuple(own_apps),
         version=version,
-        has_rules=any(t.match is not None for t in tasks.values()),
-        reads_system=any(
-            t.match is not None and t.match.system is not None for t in tasks.values()
-        ),
+        reads_system=any(match is not None and match.system is not None for _, match in rules),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from router.config.keys import DEFAULT_APP, CallersKey
+from router.config.levels import with_parents
 from router.config.policies import (
     ConstraintsEntry,
     KnownPlaces,
@@ -165,7 +166,7 @@ class MatchEntry(Entry):
 
 
 class TaskEntry(PreferencesEntry):
-    """A task category."""
+    """A task category; a name with one `/` is below the one before it."""
 
     match: MatchEntry | None = None
 
@@ -201,8 +202,8 @@ class File(Entry):
 
     @property
     def all_tasks(self) -> dict[str, TaskEntry]:
-        """The tasks that are written, and the one that there always is."""
-        tasks = {name: entry or TaskEntry() for name, entry in self.tasks.items()}
+        """The tasks that are written, what they are below, and the one that there always is."""
+        tasks = {name: self.tasks.get(name) or TaskEntry() for name in with_parents(self.tasks)}
         tasks.setdefault(GENERAL, TaskEntry())
         return tasks
 

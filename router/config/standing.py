@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from router.config.entries import BUILT_IN_STRATEGY, GENERAL, AppEntry, File, Mode
 from router.config.exclusions import Exclusion
+from router.config.levels import parent_of
 from router.config.masking import Place
 from router.config.policies import ConstraintsEntry, compile_rules
 from router.config.policy_checks import check_policies
@@ -120,7 +121,7 @@ class _Checker:
         entries = self._entries
         role = entries.roles.get(combination.role or "")
         strategy = entries.strategy(combination.strategy)
-        parent = combination.task.partition("/")[0]
+        parent = parent_of(combination.task) or ""
         said: list[tuple[Level, ConstraintsEntry | None]] = [
             (Level.ROLE, role),
             (Level.TASK, entries.all_tasks.get(combination.task)),

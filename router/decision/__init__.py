@@ -12,6 +12,7 @@
 - `limiting`: limits of strategies and calls, applied
 - `planner`: the plan, without any I/O
 - `context`: what is settled before a draw
+- `held`: what a call goes by that was drawn before it
 - `stand_ins`: who serves a unit while the endpoint that it drew is out
 - `preview`: what would be decided, as JSON
 - `decide`: from a request to a decision

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
@@ -9,10 +10,10 @@ from msgspec import Struct, structs
 
 from bandit.draws import LEARNING
 from router.beliefs.beliefs import Beliefs
-from router.beliefs.choices import Choices, host_of
+from router.beliefs.choices import Choices
 from router.beliefs.kept import ReviewKey
+from router.beliefs.review_keys import host_of
 from router.config.compiled import Configuration, Role, Strategy
-from router.config.entries import GENERAL
 from router.config.rules import MergedPolicy
 from router.decision.units import Unit
 from router.dialects.request import CallRequest, Structure
@@ -26,7 +27,7 @@ from router.policy.hints import Hints
 from router.policy.roles import CallersRole, find_role
 from router.policy.route import ModelField, Route, find_route, parse_model
 from router.policy.standing import AppStanding, ChosenStrategy, PolicyTable, choose_strategy
-from router.policy.tasks import Task, categorize
+from router.policy.tasks import FoundBy, Said, Task, categorize
 from router.translation.translations import Translations
 from telemetry.numbers import brief
 
@@ -57,7 +58,7 @@ class CallContext(Struct, frozen=True):
     task: Task
     standing: AppStanding
     policy: MergedPolicy  # all that holds for this call
-    task_index: int  # in the configuration's order, by which laws and notes are kept
+    task_index: int  # the row by which it is decided, under which laws and notes are kept
     category: int  # of the beliefs: the task by the labels that the app goes by
     strategy: Strategy
     route: Route
@@ -71,6 +72,13 @@ class CallContext(Struct, frozen=True):
     review_key: ReviewKey | None  # None where no choices apply
     choices: Choices | None  # None also until the key's are known
     at: Moment
+
+    @property
+    def decided_by(self) -> str:
+        """The task whose posterior and choice decide: the call's own, or the one above it."""
+        name, configuration = self.task.name, self.beliefs.configuration
+        stands = configuration.task_index.get(name) == self.task_index
+        return name if stands else configuration.leaves[name]
 
 
 class AskedModel(Struct, frozen=True):
@@ -253,27 +261,46 @@ def may_explore(policy: MergedPolicy) -> bool:
 
 
 def task_of(
-    hint: str | None,
-    role: Role | None,
+    hints: Hints,
+    asked: AskedModel,
     caller: Caller,
     request: CallRequest,
     configuration: Configuration,
 ) -> Task:
-    """Return the task of a call; its structure is looked at only where a rule asks for it."""
+    """Return the task of a call; its structure is looked at only where a rule asks for it.
+
+    A role of several tasks says the first of them, unless a rule marks another one of them.
+    """
+    hint = hints.task or asked.target.task
+    said = _said(hint, asked.role.role, caller)
+    group = _group(asked.role.role) if hint is None else ()
+    rules = configuration.rules
+    if len(group) > 1:
+        rules = tuple((name, match) for name, match in rules if name in group)
     structure = Structure()
-    default = caller.app.entry.task
-    if caller.holder is not None and caller.holder.task is not None:
-        default = caller.holder.task
-    tasks = configuration.tasks
-    if role is not None and role.entry.tasks:
-        default = role.entry.tasks[0] if len(role.entry.tasks) == 1 else None
-        tasks = {name: configuration.tasks[name] for name in role.entry.tasks}
-    if configuration.has_rules and hint is None and default is None:
+    if rules and (len(group) > 1 or not any(name for _, name in said)):
         structure = request.structure(read_system=configuration.reads_system)
-    if hint is not None:
-        return categorize(hint, None, structure, configuration.tasks)
-    found = categorize(None, default, structure, tasks)
-    return found if found.name in tasks else Task(next(iter(tasks)))
+    tasks, complexity = configuration.tasks, hints.complexity
+    if len(group) > 1:
+        found = categorize((), structure, tasks=tasks, rules=rules, complexity=complexity)
+        if found.found_by is FoundBy.RULE:
+            return found
+    return categorize(said, structure, tasks=tasks, rules=rules, complexity=complexity)
+
+
+def _group(role: Role | None) -> Sequence[str]:
+    return role.entry.tasks if role is not None else ()
+
+
+def _said(hint: str | None, role: Role | None, caller: Caller) -> tuple[Said, ...]:
+    """Return what is said of a call's task, in the order that decides."""
+    holder = caller.holder
+    return (
+        (FoundBy.HINT, hint),
+        (FoundBy.ROLE, next(iter(_group(role)), None)),
+        (FoundBy.KEY, holder.task if holder is not None else None),
+        (FoundBy.APP, caller.app.entry.task),
+    )
 
 
 class Unrouted(Struct, frozen=True):
@@ -292,10 +319,9 @@ def policy_of_unrouted(
         RequestRejected: a hint that cannot be followed.
     """
     role = find_role(configuration, model, hints.role, caller.holder).role
-    own = caller.holder.task if caller.holder is not None else None
-    names = (hints.task, *(role.entry.tasks[:1] if role else ()), own, caller.app.entry.task)
-    task = next((name for name in names if name in configuration.tasks), GENERAL)
-    assert task is not None
+    said, complexity = _said(hints.task, role, caller), hints.complexity
+    tasks = configuration.tasks
+    task = categorize(said, Structure(), tasks=tasks, rules=(), complexity=complexity).name
     user = caller.holder.user if caller.holder is not None else None
     chosen = choose_strategy(
         configuration, caller.app, role, task, wanted=hints.strategy, users=(user, hints.user)
@@ -343,6 +369,7 @@ def choice_of(context: CallContext) -> dict[str, Any]:
     current = law.current if law is not None else None
     challengers = (law.challengers or ()) if law is not None else ()
     return {
+        "decided_by": context.decided_by,
         "current": None if current is None else host_of(standing, catalog, current),
         "challengers": [host_of(standing, catalog, group) for group in challengers],
         "room": choices.room if choices is not None else None,

@@ -30,13 +30,14 @@ from router.decision.context import (
     with_law_in_force,
 )
 from router.decision.draws import Draws
+from router.decision.held import endpoint_held, held_draw, note_conversation
 from router.decision.limiting import CallSize, within_limits
 from router.decision.nonces import Nonces
 from router.decision.planner import Plan
 from router.decision.preview import Foreseen, told_of
 from router.decision.shared_draws import StoredDraw
 from router.decision.stored_ids import StoredIds
-from router.decision.units import Unit, conversation, uniforms, unit_of
+from router.decision.units import Unit, uniforms, unit_of
 from router.dialects.request import CallRequest
 from router.endpoints.capabilities import MEDIA_NEEDS
 from router.endpoints.catalog import Endpoint
@@ -118,7 +119,7 @@ class Decider:
         routings, standings = configuration.derive(Routings), configuration.derive(PolicyTable)
         asked = routings.asked(request.model, hints.role, caller)
         role = asked.role.role
-        task = task_of(hints.task or asked.target.task, role, caller, request, configuration)
+        task = task_of(hints, asked, caller, request, configuration)
         chosen = strategy_of(configuration, asked, caller, hints, task.name)
         standing = standings.of(app, role, task.name, chosen.strategy)
         routing = routings.of(asked, standing, request.dialect)
@@ -134,7 +135,9 @@ class Decider:
             request = request.kept_nowhere()
         draw_key = f"{task.name}\x1f{routing.draw_key}"
         unit = unit_of(
-            app=app.digest,
+            secrets=self.keeper.secrets.users.of_units,
+            app=app.name,
+            app_digest=app.digest,
             user=hints.user,
             session=hints.session,
             stateless=app.entry.unit is UnitKind.CALL,
@@ -147,7 +150,7 @@ class Decider:
             route = route_to(standing.strategy, maker)
         if route is None:
             return None
-        task_index = configuration.task_index[task.name]
+        task_index = beliefs.row(app, task.name)
         review_key = routing.choices if route.is_guarded else None
         choices = beliefs.choices.get(review_key) if review_key else None
         makers = await self.thoughts.makers_of(app.name, request.thoughts, configuration.catalog)
@@ -196,7 +199,8 @@ class Decider:
         percent = app.entry.percent
         if percent >= 100:
             return routing.within
-        secret = self._secret.at(self.draws.began_ms(unit, now=at.epoch_s))
+        began_ms = self.draws.began_ms(unit, now=at.epoch_s)
+        secret, seed = self._secret.at(began_ms), unit.seed(began_ms) or seed
         is_within = uniforms(secret, seed, draw_key).share * 100 < percent
         return routing.within if is_within else routing.beyond
 
@@ -210,7 +214,7 @@ class Decider:
             return Decision(context, self._plan(context), self._nonces.take())
         if context.review_key is not None and context.choices is None:
             self.keeper.want(context.review_key)
-        held = await self._held(context)
+        held = await held_draw(self.draws, context)
         endpoint = self._standing(context, held)
         if held is None or endpoint is None:
             plan = self._plan(context)
@@ -219,10 +223,10 @@ class Decider:
             given = _given(context, plan)
             held = await self._claim(context, context.unit.key, given, instead_of=held)
             if held is None or held == given:
-                self._note_conversation(context, given)
+                note_conversation(self.draws, context, given)
                 return Decision(context, plan, self._nonces.take())
             endpoint = self._standing(context, held) or plan.drawn
-        self._note_conversation(context, held)
+        note_conversation(self.draws, context, held)
         breaker = self.health.breakers[endpoint.digest]
         if stand_ins.may_serve(context.unit, held, breaker, context.at):
             relieved = await self._relieve(context, held, endpoint)
@@ -286,7 +290,7 @@ class Decider:
             NoCandidates: no endpoint may serve it.
         """
         unit, route = context.unit, context.route
-        held = await self._held(context)
+        held = await held_draw(self.draws, context)
         if held is None and unit.key is not None:
             held = await self.draws.find(unit.key, unit, now=context.at.epoch_s)
         standing = self._standing(context, held)
@@ -349,38 +353,9 @@ class Decider:
             explore=context.explore,
         )
 
-    async def _held(self, context: CallContext) -> StoredDraw | None:
-        """Return what the unit, or the conversation that this call continues, was given."""
-        unit, now = context.unit, context.at.epoch_s
-        if unit.key is None:
-            return None
-        if not unit.is_session:
-            earlier = context.request.earlier()
-            if earlier is not None:
-                key = conversation(context.caller.app.digest, earlier, context.draw_key)
-                given = await self.draws.find_conversation(key, now=now)
-                if given is not None:
-                    return given
-        return self.draws.get(unit.key, now=now)
-
-    def _note_conversation(self, context: CallContext, given: StoredDraw) -> None:
-        said = context.request.conversation()
-        if said and context.unit.key is not None and not context.unit.is_session:
-            app = context.caller.app.digest
-            key = conversation(app, said, context.draw_key)
-            self.draws.note_conversation(key, given, now=context.at.epoch_s)
-
     def _standing(self, context: CallContext, held: StoredDraw | None) -> Endpoint | None:
-        """Return the endpoint of a draw unless configuration or alarm ended it."""
-        if held is None:
-            return None
-        beliefs = context.beliefs
-        endpoint = beliefs.configuration.catalog.by_digest.get(held.endpoint)
-        if endpoint is None:
-            return None
-        if held.decided_at_ms < beliefs.known[endpoint.index].alarmed_at_ms:
-            return None
-        return endpoint
+        """Return the endpoint of a draw unless that has ended."""
+        return endpoint_held(context, held, self.keeper.forgotten.since_ms)
 
 
 def _given(context: CallContext, plan: Plan) -> StoredDraw:

@@ -7,11 +7,11 @@ that it never saw: the store is asked, and says what the unit was given.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from router.decision.recent import RecentlyUsed
 from router.decision.shared_draws import STEPS, STORED, SharedDraws, StoredDraw
-from router.decision.units import SESSION_IDLE_S, SESSION_S, Unit
+from router.decision.units import SESSION_IDLE_S, SESSION_S, Unit, is_of_user
 from telemetry.store import Address
 
 MAX_UNITS = 174_000
@@ -122,6 +122,33 @@ class Draws:
         if held != given:
             self._prolong(key, held, unit, now=now)
         return held
+
+    async def take_over(self, key: bytes, unit: Unit, *, now: float) -> StoredDraw | None:
+        """Return what a unit was given under its earlier key, which is its draw from now on.
+
+        Args:
+            key: the unit's.
+        """
+        if unit.earlier is None:
+            return None
+        given = self.get(unit.earlier, now=now) or await self._shared.look_up(unit.earlier)
+        return None if given is None else await self.claim(key, given, unit, now=now)
+
+    def forget(self, users: Iterable[bytes]) -> int:
+        """Know nothing any more of what these users' units were given; return of how many.
+
+        Args:
+            users: keyed hashes.
+        """
+        n = 0
+        for user in users:
+
+            def is_theirs(key: bytes, user: bytes = user) -> bool:
+                return is_of_user(key, user)
+
+            n += self._known.drop_where(is_theirs)
+            self._shared.forget(is_theirs)
+        return n
 
     async def find_stand_in(
         self, key: bytes, unit: Unit, *, first: StoredDraw, now: float

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class RecentlyUsed:
     """Bytes by key, bounded by number: what goes was used less recently than all that stays.
@@ -47,3 +49,13 @@ class RecentlyUsed:
         """Hold nothing for a key any more."""
         self._young.pop(key, None)
         self._old.pop(key, None)
+
+    def drop_where(self, is_meant: Callable[[bytes], bool]) -> int:
+        """Hold nothing any more for keys of which this is so; return how many there were."""
+        n = 0
+        for held in (self._young, self._old):
+            gone = [key for key in held if is_meant(key)]
+            for key in gone:
+                del held[key]
+            n += len(gone)
+        return n

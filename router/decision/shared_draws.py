@@ -30,7 +30,8 @@ _CONVERSATION_SIZE = _DRAWN.size + 6
 """Of a conversation's draw, without its version. Six bytes are the time in milliseconds and, in
 their lowest bits, the step: enough until the year 2527."""
 _STEP_BITS = 4
-_UNWRITTEN = struct.Struct(f"<16s{STORED.size}sd?")
+KEY_BYTES = 16
+_UNWRITTEN = struct.Struct(f"<{KEY_BYTES}s{STORED.size}sd?")
 """Unit, its draw, when it ends, whether the unit claims it, and goes by what the store says, or a
 conversation is noted; then, if any, the draw that it may replace."""
 
@@ -181,6 +182,10 @@ class SharedDraws:
     def renew(self, key: bytes, ttl_s: float) -> None:
         """Push a draw's end out; nobody waits for it."""
         self._line.send(("PEXPIRE", keys.draw(key.hex()), int(ttl_s * 1000)))
+
+    def forget(self, is_meant: Callable[[bytes], bool]) -> None:
+        """Write nothing any more of units and conversations whose key this is true of."""
+        self._late.drop_where(lambda packed: is_meant(packed[:KEY_BYTES]))
 
     def _write_later(
         self, key: bytes, raw: bytes, ttl_s: float, replaced: bytes, *, is_claim: bool

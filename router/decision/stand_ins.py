@@ -37,11 +37,12 @@ def may_serve(unit: Unit, held: StoredDraw, breaker: Breaker, at: Moment) -> boo
         return True
     over_for_s = now - breaker.outage_ended_at
     if unit.is_day:
-        return over_for_s < RETURN_S + SPREAD_S * int.from_bytes(unit.key[:4]) / 2**32
+        return over_for_s < RETURN_S + SPREAD_S * int.from_bytes(unit.key[-4:]) / 2**32
     began_before = (at.store_ms - held.decided_at_ms) / 1000 > over_for_s
     return over_for_s < SESSION_S and began_before
 
 
 def key_of(unit_key: bytes, held: StoredDraw) -> bytes:
-    """Return what the stand-in for a unit's draw is stored under."""
-    return blake2b(held.pack(), key=unit_key, digest_size=16, person=b"stand-in").digest()
+    """Return what the stand-in for a unit's draw is stored under: whose it is shows as there."""
+    rest = blake2b(held.pack(), key=unit_key, digest_size=8, person=b"stand-in").digest()
+    return unit_key[:8] + rest

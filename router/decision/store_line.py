@@ -54,6 +54,12 @@ class LateWrites:
         while len(self._waiting) > MAX_UNWRITTEN:
             self._waiting.popleft()
 
+    def drop_where(self, is_meant: Callable[[bytes], bool]) -> None:
+        """Forget those of which this is so; one that is on its way is written."""
+        kept = [packed for packed in self._waiting if not is_meant(packed)]
+        self._waiting.clear()
+        self._waiting += kept
+
     @property
     def are_waiting(self) -> bool:
         """Whether there are any that are not on their way."""

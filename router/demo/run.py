@@ -11,6 +11,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -22,12 +23,13 @@ from scipy.optimize import nnls
 
 from bandit.families import Q, S, U
 from router.config.compiled import Configuration, load
+from router.config.levels import BETWEEN
 from router.demo.client import ClientLedger, DemoSettings, drive, say
 from router.demo.figures import DemoResult, LoopCounts, result_of
 from router.demo.simulator import save
 from router.demo.stack import Stack, stack
 from router.report import gather, views
-from telemetry.recorded import Recorded, synthetic
+from telemetry.recorded import Recorded, synthetic, wire_names
 from telemetry.recorded import load as load_table
 from telemetry.store import Address, open_store
 from telemetry.tables import BadTable
@@ -47,7 +49,7 @@ def run_demo(settings: DemoSettings) -> DemoResult:
     """
     table = synthetic()
     if settings.outcomes is not None:
-        table = load_table(settings.outcomes, settings.selection)
+        table = with_flat_tasks(load_table(settings.outcomes, settings.selection))
     if settings.incumbent is not None and settings.incumbent not in table.endpoints:
         known = ", ".join(table.endpoints[:12])
         raise BadTable(f"--incumbent {settings.incumbent}: not among the endpoints, {known}")
@@ -77,6 +79,12 @@ def run_demo(settings: DemoSettings) -> DemoResult:
             beliefs, *_ = gather.read_beliefs(configuration, address)
         rows = views.report_rows(beliefs, "quality")
     return result_of(table, ledger, answers, counts, rows, settings)
+
+
+def with_flat_tasks(table: Recorded) -> Recorded:
+    """Return a table whose categories are all tasks at the top, so that each is compared alone."""
+    names = [name.replace(BETWEEN, "-") for name in table.categories]
+    return replace(table, categories=wire_names(names, "category"))
 
 
 def configuration_text(

@@ -31,6 +31,7 @@ class BodyHints(Struct, frozen=True, forbid_unknown_fields=True):
     """The body object `router`."""
 
     task: str | None = None
+    complexity: str | None = None
     strategy: str | None = None
     role: str | None = None
     user: str | None = None

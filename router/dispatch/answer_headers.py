@@ -15,6 +15,7 @@ def decision_headers(decision: Decision, decision_id: str) -> list[Header]:
         *request_ids(decision.nonce.hex().encode()),
         (b"x-router-decision-id", decision_id.encode()),
         (b"x-router-task", context.task.name.encode()),
+        (b"x-router-task-found-by", context.task.found_by.encode()),
         (b"x-router-strategy", context.strategy.name.encode()),
         (b"x-router-propensity", f"{decision.plan.propensity:.6g}".encode()),
         (b"x-router-posterior-version", str(context.beliefs.version).encode()),

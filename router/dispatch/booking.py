@@ -90,8 +90,8 @@ class Booking:
         regime: int,
     ) -> bytes:
         context, plan = decision.context, decision.plan
-        app, named = context.caller.app, context.hints.user
-        user = self._secret.digest(b"user", app.name, named) if named else NOBODY
+        app, known = context.caller.app, self._secret.is_known
+        user = int.from_bytes(context.unit.user, "little") if known else NOBODY
         flags = decision_flags(decision)
         # All of a rater's decisions are folded by one process, which so knows how many count.
         place = (user or app.digest) if flags & RATED else decision.nonce[0]
@@ -107,7 +107,7 @@ class Booking:
             strategy=context.strategy.digest,
             app=app.digest,
             release_key=release_key(app.digest, context.draw_key),
-            session=int.from_bytes((context.unit.key or decision.nonce)[:8], "little"),
+            session=int.from_bytes(context.unit.session(decision.nonce), "little"),
             propensity=plan.propensity,
             predicted=predicted,
             predicted_sd=predicted_sd,

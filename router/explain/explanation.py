@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from bandit.draws import Law
-from router.beliefs.choices import host_of
+from router.beliefs.review_keys import host_of
 from router.decision.context import CallContext, why
 from router.decision.decide import Decision
 from router.decision.planner import Drawing, limits_of
@@ -44,6 +44,8 @@ def of_decision(decision: Decision) -> dict[str, Any]:
         "decided_at_ms": decision.decided_at_ms,
         "app": context.caller.app.name,
         "task": context.task.name,
+        "found_by": context.task.found_by,
+        "decided_by": context.decided_by,
         "strategy": context.strategy.name,
         "posterior_version": context.beliefs.version,
         "routed": context.route.routed,

@@ -156,7 +156,7 @@ class DecisionLog:
         return DecisionRow(
             decision.nonce,
             decision.decided_at_ms,
-            (decision.context.unit.key or decision.nonce)[:8],
+            decision.context.unit.session(decision.nonce),
             explanation.text_of(explanation.of_decision(decision)),
             self._keep(self._draw(decision)),
             self._keep(exclusions),

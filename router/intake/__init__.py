@@ -3,4 +3,5 @@
 - `feedback`: what an answer was worth
 - `forms`: the forms of a request of events
 - `events`: outcomes and feedback of calls that others dispatched
+- `forget`: whom to forget
 """

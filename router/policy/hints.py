@@ -27,6 +27,7 @@ class Hints(Struct, frozen=True):
     """What the caller said beside the request itself; headers come before the body."""
 
     task: str | None
+    complexity: str | None
     strategy: str | None
     role: str | None
     user: str | None
@@ -75,6 +76,7 @@ def read_hints(headers: Headers, declared: Declared, classes: DataClasses = USUA
     dry_run = _text(headers, b"x-router-dry-run")
     return Hints(
         task=_text(headers, b"x-router-task") or hints.task,
+        complexity=_text(headers, b"x-router-complexity") or hints.complexity,
         strategy=_text(headers, b"x-router-strategy") or hints.strategy,
         role=_text(headers, b"x-router-role") or hints.role,
         user=_short(user),

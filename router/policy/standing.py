@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from router.config.compiled import App, Configuration, KeyHolder, Role, Strategy
 from router.config.entries import BUILT_IN_STRATEGY, GENERAL, Users
+from router.config.levels import parent_of
 from router.config.rules import (
     NOTHING,
     Level,
@@ -164,7 +165,7 @@ class PolicyTable:
             permitted,
             wanted or permitted,
             strategy.incumbent if named is None else named,
-            task if is_apart(configuration, task) else "",
+            apart_of(configuration, task),
         )
 
 
@@ -179,14 +180,17 @@ ORDER = {level: i for i, level in enumerate(Level)}
 
 def rules_of_task(configuration: Configuration, task: str) -> list[PolicyRules]:
     """Return what a task says, and then the one that it is part of."""
-    names = [task, task.partition("/")[0]] if "/" in task else [task]
-    return [configuration.task_rules[name] for name in names if name in configuration.task_rules]
+    names = (task, parent_of(task))
+    return [configuration.task_rules[n] for n in names if n in configuration.task_rules]
 
 
-def is_apart(configuration: Configuration, task: str) -> bool:
-    """Return whether a task itself says who may serve it."""
-    own = rules_of_task(configuration, task)
-    return any(of_places(rules) != NOTHING or rules.prefer for rules in own)
+def apart_of(configuration: Configuration, task: str) -> str:
+    """Return the task, or the one above it, that itself says who may serve it; else nothing."""
+    for name in (task, parent_of(task)):
+        rules = configuration.task_rules.get(name or "", NOTHING)
+        if of_places(rules) != NOTHING or rules.prefer:
+            return name or ""
+    return ""
 
 
 def choose_strategy(
@@ -247,4 +251,4 @@ def _strategies(
 def _by_task(app: App, task: str) -> str | None:
     """Return the strategy that an app says of a task, or of what the task is part of."""
     said = app.entry.strategies
-    return said.get(task, said.get(task.partition("/")[0]))
+    return said.get(task, said.get(parent_of(task) or ""))

@@ -1,43 +1,89 @@
-"""The task category of a call: hint, app default, structure, else `general`.
+"""The task category of a call: what is said of it, in order; else its structure, else `general`.
 
-A pure function of what does not change inside a conversation: hints, system prompt, tool names,
-presence of a schema or image. So no word of a message can flip it.
+A pure function of what does not change inside a conversation: hints, what the configuration says
+of the caller, system prompt, tool names, presence of a schema or image. So no word of a message
+can flip it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from enum import StrEnum
 
 from msgspec import Struct
 
-from router.config.entries import GENERAL, MatchEntry, TaskEntry
+from router.config.entries import GENERAL, MatchEntry
+from router.config.levels import with_complexity
 from router.dialects.request import Structure
 from telemetry.numbers import brief
 
 
+class FoundBy(StrEnum):
+    """What said which task a call is of."""
+
+    HINT = "hint"
+    ROLE = "role"
+    KEY = "key"
+    APP = "app"
+    SESSION = "session"
+    RULE = "rule"
+    GENERAL = "general"
+
+
 class Task(Struct, frozen=True):
-    """The category that a call was given, and a warning where a hint was not known."""
+    """The category that a call was given, and a warning where a hint was not followed."""
 
     name: str
     warning: str | None = None
+    found_by: FoundBy = FoundBy.GENERAL
+
+
+Said = tuple[FoundBy, str | None]
+"""Who may say what task a call is of, and what is said."""
 
 
 def categorize(
-    hint: str | None,
-    default: str | None,
+    said: Iterable[Said],
     structure: Structure,
-    tasks: dict[str, TaskEntry],
+    *,
+    tasks: Mapping[str, object],
+    rules: Sequence[tuple[str, MatchEntry]],
+    complexity: str | None = None,
 ) -> Task:
-    """Return the task of a call; an unknown hint runs as `general`, with a warning."""
-    if hint is not None:
-        if hint in tasks:
-            return Task(hint)
-        return Task(GENERAL, f"unknown task {brief(hint)}; served as {GENERAL}")
-    if default is not None:
-        return Task(default)
-    for name, entry in tasks.items():
-        if entry.match is not None and matches(entry.match, structure):
-            return Task(name)
+    """Return the task of a call; an unknown hint runs as `general`, with a warning.
+
+    Whatever else is said and not known, such as a session's task that is gone, is passed over.
+
+    Args:
+        said: in the order that decides; of the first that says anything it is the task.
+        tasks: all that a call may have, by name.
+        rules: of structure, in the order in which they are looked at.
+        complexity: as the caller says: the second level of a task that has none of its own. What
+            is none, or means nothing there, is ignored with a warning.
+    """
+    found = _task(said, structure, tasks, rules)
+    if found.warning is not None:
+        return found
+    name, warning = with_complexity(found.name, complexity, tasks)
+    return Task(name, warning, found.found_by)
+
+
+def _task(
+    said: Iterable[Said],
+    structure: Structure,
+    tasks: Collection[str],
+    rules: Sequence[tuple[str, MatchEntry]],
+) -> Task:
+    for by, name in said:
+        if name is None:
+            continue
+        if name in tasks:
+            return Task(name, None, by)
+        if by is FoundBy.HINT:
+            return Task(GENERAL, f"unknown task {brief(name)}; served as {GENERAL}")
+    for name, rule in rules:
+        if matches(rule, structure):
+            return Task(name, None, FoundBy.RULE)
     return Task(GENERAL)
 
 

@@ -16,7 +16,7 @@ def list_cost_rows(beliefs: Beliefs, at_s: float) -> list[dict[str, Any]]:
 
     The mean call's tokens at today's prices; what a cache read or wrote is not told apart.
     """
-    usage = beliefs.evidence.usage.sum(axis=0)
+    usage = beliefs.evidence.usage[beliefs.posterior.is_top].sum(axis=0)
     out = []
     for endpoint in beliefs.configuration.catalog.endpoints:
         known, prices = usage[endpoint.index], endpoint.prices

@@ -20,7 +20,7 @@ def model_list(configuration: Configuration, dialect: Dialect) -> dict[str, Any]
     """
     strategies = dict.fromkeys(one.name for one in configuration.strategies.values())
     names = [AUTO, *(f"{AUTO}:{s}" for s in strategies)]
-    names += [f"{AUTO}/{t}" for t in configuration.tasks]
+    names += [f"{AUTO}/{t}" for t in configuration.tasks if t not in configuration.implied]
     roles = [name for name, role in configuration.roles.items() if role.entry.active]
     names += [f"{ROLE}{name}" for name in roles]
     if dialect is Dialect.MESSAGES:

@@ -15,6 +15,7 @@ from router.beliefs.damage import REPAIR
 from router.report.costs import availability_lines, list_cost_lines, published_lines
 from router.report.gather import Report
 from router.report.hosts import split_lines
+from router.report.leaves import leaf_lines
 from router.report.profiles import profile_lines
 from router.report.served import served_lines
 from telemetry.memory import MemoryUse
@@ -58,6 +59,8 @@ def print_report(report: Report, to: Console | None = None) -> None:
         to.print(_table(f"{category}, by labels of {app} alone" if app else category, rows))
         if len(report.posteriors.get("apps", ())) > 1 and (line := teachers_line(rows)):
             to.print(line, markup=False, highlight=False)
+    for line in leaf_lines(report.posteriors.get("leaves", [])):
+        to.print(line, highlight=False, markup=False)
     for line in choice_lines(report.posteriors.get("choices", [])):
         to.print(line, highlight=False, markup=False)
     for line in profile_lines(report.posteriors.get("profiles", [])):

@@ -23,6 +23,7 @@ from router.endpoints.catalog import Endpoint
 from router.policy.route import incumbent_of
 from router.policy.standing import PolicyTable
 from router.report.hosts import host_rows, split_rows
+from router.report.leaves import leaf_rows
 from router.report.profiles import profile_rows
 from router.report.served import served_rows
 from telemetry.writer import Counters
@@ -80,6 +81,7 @@ def posteriors(beliefs: Beliefs, strategy: str) -> dict[str, Any]:
             for c, (name, n, m) in enumerate(zip(names, calls, labels, strict=True))
             if n > 0 or damaged[c]
         ],
+        "leaves": leaf_rows(beliefs),
         "choices": choice_rows(beliefs),
         "alarms": alarm_rows(beliefs),
         "hosts": host_rows(beliefs),

@@ -29,6 +29,7 @@ from workers.folding.batch import (
     take_apart,
 )
 from workers.folding.effects import effects
+from workers.folding.forgetting import forget, forgotten_in, parts_of
 from workers.folding.hearing import pieces
 from workers.folding.history import History
 from workers.folding.labels import narrowed, widened
@@ -140,8 +141,9 @@ class Rebuilt:
 
     def fold(self, entries: Entries) -> None:
         """Fold entries in, as the learner did."""
-        for i in range(0, len(entries), AT_ONCE):
-            self._fold(entries[i : i + AT_ONCE])
+        for part in parts_of(entries):
+            for i in range(0, len(part), AT_ONCE):
+                self._fold(part[i : i + AT_ONCE])
 
     def forget(self) -> None:
         """Drop what counts no more as of the mark: the learner may have, or not yet."""
@@ -179,6 +181,8 @@ class Rebuilt:
         self.cold.update({cold_field(record): record.tobytes() for record in found.cold})
         for field_of_it in batch.done():
             self.cold.pop(field_of_it, None)
+        for seat in forget(found, self.raters, users) if (users := forgotten_in(batch)) else ():
+            self.raters.pop(seat, None)
         self.raters.update(found.raters)
         self.n_records += len(batch.records)
         self.mark = entries[-1][0]

@@ -8,6 +8,7 @@
 - `history`: for how long decisions were young
 - `batch`: what a part of a stream says
 - `effects`: what that changes
+- `forgetting`: which rows of raters go with a user
 - `thawed`: how a row is written that was put back
 - `young`: where what is young lies, and when it goes
 - `asking`: what a batch must know before it can be folded

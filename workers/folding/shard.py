@@ -22,6 +22,7 @@ from bandit.cells import KEY
 from bandit.families import N_COLUMNS
 from telemetry import keys
 from telemetry.events import Kind
+from telemetry.rater_rows import rows_of
 from telemetry.scripts import CHILL, Argument, Commit, Ready, ask, run_all
 from telemetry.secret import raters_key
 from telemetry.store import Client
@@ -40,12 +41,14 @@ from workers.folding.batch import (
     take_apart,
 )
 from workers.folding.effects import effects
+from workers.folding.forgetting import forget, forgotten_in, parts_of
 from workers.folding.hearing import pieces
 from workers.folding.history import BEGIN, EVERYTHING_HOURS, History
 from workers.folding.raters import sitting_beside
 from workers.folding.thawed import thawed_at_ms
 from workers.folding.trimming import MOST_UNARCHIVED_BYTES, stale_rows, trim
 from workers.folding.writing import (
+    drop_days,
     hold,
     keep_cold,
     write_books,
@@ -202,6 +205,9 @@ class Shard:
         folding.rows = self._add(commit, found.terms)
         self.young.drop_unreadable(commit, changes)
         write_labels(commit, self.young, folding, found.labels)
+        if users := forgotten_in(batch):
+            rows = rows_of(self.client, self.number, users, now_ms=at_ms(changes.mark))
+            drop_days(commit, self.number, keys.raters, forget(found, rows, users))
         write_days(commit, self.number, keys.raters, found.raters)
         self.young.put_references(commit, changes, references_of(batch.of_kind(Kind.OUTCOME)))
         self.young.write_books(commit, changes)
@@ -325,14 +331,15 @@ def fold_together(client: Client, work: list[tuple[Shard, Entries, int]]) -> lis
 
     None where mark or token in the store are not ours: nothing was written of that one. The store
     is asked once for all shards (twice where raters may displace one another's decisions), and once
-    given all commits, each of which stands for itself.
+    given all commits, each of which stands for itself. Of a shard whose entries have somebody
+    forgotten no more is folded than up to there: the others come with the next read.
 
     Args:
         work: shards, their next entries, and the tokens of their leases.
     Raises:
         redis.RedisError: what was committed is not known; load the shards anew.
     """
-    foldings = [shard.begin(entries) for shard, entries, _ in work]
+    foldings = [shard.begin(next(parts_of(entries))) for shard, entries, _ in work]
     replies = _ask_all(client, [folding.questions() for folding in foldings])
     shards = [shard for shard, _, _ in work]
     asked = zip(shards, foldings, replies, strict=True)

@@ -65,6 +65,17 @@ def write_days(
         commit.add("EXPIREAT", name, label_expiry_s(day))
 
 
+def drop_days(
+    commit: Commit, shard: int, named: Callable[[int, int], str], gone: list[tuple[int, bytes]]
+) -> None:
+    """Delete rows of labels or raters, from the hash of their decisions' day."""
+    by_day: dict[int, list[bytes | str | int | float]] = {}
+    for day, field_of_it in gone:
+        by_day.setdefault(day, []).append(field_of_it)
+    for day, fields in by_day.items():
+        commit.add_all("HDEL", named(shard, day), fields)
+
+
 def write_labels(
     commit: Commit, young: YoungRows, folding: Folding, rows: dict[Decision, bytes]
 ) -> None:

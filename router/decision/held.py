@@ -1,0 +1,68 @@
+"""What a call goes by that was drawn before it, for its unit or for its conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from router.decision.context import CallContext
+from router.decision.draws import Draws
+from router.decision.shared_draws import StoredDraw
+from router.decision.units import conversation
+from router.endpoints.catalog import Endpoint
+
+
+async def held_draw(draws: Draws, context: CallContext) -> StoredDraw | None:
+    """Return what the unit, or the conversation that this call continues, was given.
+
+    Of a unit that is only what this process knows, and what it was given under an earlier key: who
+    draws for it anew asks the store as well.
+    """
+    unit, now = context.unit, context.at.epoch_s
+    if unit.key is None:
+        return None
+    if not unit.is_session:
+        said = context.request.earlier()
+        given = await _of_conversation(draws, context, said) if said is not None else None
+        if given is not None:
+            return given
+    known = draws.get(unit.key, now=now)
+    return known if known is not None else await draws.take_over(unit.key, unit, now=now)
+
+
+async def _of_conversation(
+    draws: Draws, context: CallContext, said: Sequence[bytes]
+) -> StoredDraw | None:
+    app, unit, now = context.caller.app.digest, context.unit, context.at.epoch_s
+    key = conversation(app, said, context.draw_key, user=unit.user)
+    given = await draws.find_conversation(key, now=now)
+    if given is None and unit.user and unit.earlier is not None:  # once they were the app's
+        given = await draws.find_conversation(conversation(app, said, context.draw_key), now=now)
+    return given
+
+
+def note_conversation(draws: Draws, context: CallContext, given: StoredDraw) -> None:
+    """Have the next call of this conversation find what this one goes by."""
+    said, unit = context.request.conversation(), context.unit
+    if said and unit.key is not None and not unit.is_session:
+        app = context.caller.app.digest
+        key = conversation(app, said, context.draw_key, user=unit.user)
+        draws.note_conversation(key, given, now=context.at.epoch_s)
+
+
+def endpoint_held(
+    context: CallContext, held: StoredDraw | None, forgotten: Mapping[bytes, int]
+) -> Endpoint | None:
+    """Return the endpoint of a draw unless configuration, alarm or `forget` ended it.
+
+    Args:
+        forgotten: when users were, by keyed hash, in epoch milliseconds of the store's clock.
+    """
+    if held is None or held.decided_at_ms < forgotten.get(context.unit.user, 0):
+        return None
+    beliefs = context.beliefs
+    endpoint = beliefs.configuration.catalog.by_digest.get(held.endpoint)
+    if endpoint is None:
+        return None
+    if held.decided_at_ms < beliefs.known[endpoint.index].alarmed_at_ms:
+        return None
+    return endpoint
