@@ -16,6 +16,7 @@ from router.beliefs.review_keys import host_of
 from router.config.compiled import Configuration, Role, Strategy
 from router.config.rules import MergedPolicy
 from router.decision.units import Unit
+from router.dialects.offered import offered_tools
 from router.dialects.request import CallRequest, Structure
 from router.endpoints.capabilities import Needs
 from router.endpoints.catalog import Endpoint
@@ -199,15 +200,18 @@ def strategy_of(
     )
 
 
-def require_tools(policy: MergedPolicy, request: CallRequest) -> None:
+def require_tools(policy: MergedPolicy, body: bytes) -> None:
     """Refuse a call that offers a tool which the rules do not name.
+
+    Args:
+        body: of a call, in any dialect.
 
     Raises:
         RequestRejected: it does; names the tool.
     """
     if not policy.rules.tools:
         return  # most often
-    for tool in request.structure(read_system=False).tools:
+    for tool in offered_tools(body):
         for patterns in policy.rules.tools:
             if not any(fnmatchcase(tool, pattern) for pattern in patterns):
                 allowed = ", ".join(sorted(patterns)) or "none"

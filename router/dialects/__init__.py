@@ -19,5 +19,6 @@
 - `embeddings`: vectors of texts
 - `unread`: streams in a coding that we do not know
 - `opaque`: bodies that are passed on unread
+- `offered`: which tools a body offers, by name
 - `parsers`: which of them reads a call
 """

@@ -15,7 +15,7 @@ from msgspec import Struct
 from router.beliefs.beliefs import Beliefs
 from router.config.entries import is_reserved
 from router.config.rules import why_forbidden
-from router.decision.context import CallContext, Moment, Unrouted, policy_of_unrouted
+from router.decision.context import CallContext, Moment, Unrouted, policy_of_unrouted, require_tools
 from router.decision.decide import Decider
 from router.decision.stored_ids import StoredIds
 from router.dialects import chat, responses
@@ -29,7 +29,7 @@ from router.dispatch.takers import nobody_takes, taker
 from router.dispatch.time_limits import deadline_s
 from router.endpoints.catalog import Catalog
 from router.endpoints.entries import Dialect
-from router.endpoints.providers import Provider
+from router.endpoints.providers import Provider, dialect_at
 from router.endpoints.terms import LOCAL
 from router.errors import KEEPS_CONTENT, NoCandidates, RequestRejected
 from router.net.asgi import Exchange
@@ -283,6 +283,9 @@ class Passing:
             require_own_state(to, configuration, caller.app, method=method, path=exchange.path)
         hints = read_hints(exchange.headers, opaque.declared, configuration.classes)
         unrouted = policy_of_unrouted(configuration, caller, hints, opaque.model)
+        body = opaque.body
+        if isinstance(body, bytes) and (dialect_at(exchange.path) or body.lstrip()[:1] == b"{"):
+            require_tools(unrouted.policy, body)
         if unrouted.policy.keeps_nothing:
             opaque = kept_nowhere(opaque, to, method=method, path=exchange.path)
         leaves_ids = method == "POST" and any(kind.made_at == exchange.path for kind in StoredKind)
