@@ -30,6 +30,7 @@ In reading order:
 - `packed`: how values that are noted once lie in it
 - `conversations`, `stored_ids`: so do conversations without a session id, and who made what lies
   at providers
+- `explained`: and recent decisions, for whoever asks why
 - `leases`: who may fold a shard
 - `scripts`: the few steps that the store must take atomically
 - `thawing`: those by which what is old is put back

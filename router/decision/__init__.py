@@ -13,4 +13,5 @@
 - `context`: what is settled before a draw
 - `stand_ins`: who serves a unit while the endpoint that it drew is out
 - `decide`: from a request to a decision
+- `reasons`: why it fell so, in a word
 """

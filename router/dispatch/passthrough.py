@@ -17,6 +17,7 @@ import httpx
 from msgspec import Struct
 
 from router.beliefs.names import Names
+from router.decision.reasons import Reason
 from router.dialects.errors import error_event
 from router.dialects.opaque import is_repeatable
 from router.dispatch.attempt import AttemptFailed
@@ -106,6 +107,7 @@ class Passthrough:
         ours = [
             (b"x-router-decision-id", self._booking.seal.close(token).encode()),
             (b"x-router-endpoint", _printable(name)),
+            (b"x-router-reason", Reason.PINNED.encode()),
         ]
         call = _Passing(self, exchange, passed, token, ours)
         await _carry_out(call, exchange, provider, target, headers, limit_s=deadline_s)
