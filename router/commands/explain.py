@@ -6,7 +6,7 @@ files of the configuration's own state directory are.
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -14,13 +14,14 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from router.commands.console import BAD_INPUT, FAILED, fail, print_json
+from router.commands.console import BAD_INPUT, FAILED, VerbFailed, fail, print_json, say
 from router.commands.inputs import (
     NO_POINTSMAN,
     opened_store,
     owners_sidecar,
     reaching,
 )
+from router.commands.state import state_of
 from router.config.places import find_file
 from router.report.terminal import console
 
@@ -53,10 +54,11 @@ def explain(
     at, headers = owners_sidecar(url, key, config)
     try:
         answer = ask(id_, url=at, headers=headers)
-    except httpx.ConnectError:
+    except httpx.ConnectError as error:
         if url is not None:
             with reaching(at):
                 raise
+        say(f"no sidecar at {at} ({type(error).__name__}): the store itself is asked")
         answer = None
     except (httpx.TransportError, httpx.InvalidURL):
         with reaching(at):
@@ -105,15 +107,17 @@ def from_store(id_: str, config: Path | None) -> dict[str, Any]:
     from telemetry.store import connect
 
     configuration = _compiled(config)
-    server = configuration.server
-    files = DecisionFiles(server.state_directory() / "decisions", days=server.explain_days,
-                          max_bytes=server.explain_max_bytes)  # fmt: skip
-    with (
-        opened_store(configuration) as address,
-        closing(connect(address, timeout_s=STORE_S)) as client,
-    ):
-        places = (files, SharedDecisions(client, max_bytes=0, days=server.explain_days))
-        desk = ExplainDesk(places, client, n_shards=configuration.store.shards, open_id=unsealed)
+    server, n_shards = configuration.server, configuration.store.shards
+    with ExitStack() as open_now:
+        try:
+            kept_in = state_of(server) / "decisions"
+            address = open_now.enter_context(opened_store(configuration))
+        except VerbFailed:  # which said why
+            raise SystemExit(FAILED) from None
+        client = open_now.enter_context(closing(connect(address, timeout_s=STORE_S)))
+        files = DecisionFiles(kept_in, days=server.explain_days, max_bytes=server.explain_max_bytes)
+        shared = SharedDecisions(client, max_bytes=0, days=server.explain_days)
+        desk = ExplainDesk((files, shared), client, n_shards=n_shards, open_id=unsealed)
         try:
             return desk.explain(id_, configuration) if id_ else desk.last(configuration)
         except RequestRejected as error:

@@ -85,6 +85,11 @@ class DecisionLog:
         """Decisions that are not kept in files, or not in the store."""
         return self._n_dropped + (self.shared.n_dropped if self.shared is not None else 0)
 
+    @property
+    def n_waiting(self) -> int:
+        """Decisions that the store did not take yet."""
+        return self.shared.n_waiting if self.shared is not None else 0
+
     def start(self) -> None:
         """Begin to write."""
         if self._keeps:
@@ -135,8 +140,7 @@ class DecisionLog:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            late = self.shared is not None and self.shared.n_waiting
-            self._bell.wait(RETRY_S if late else PRUNE_EVERY_S)
+            self._bell.wait(RETRY_S if self.n_waiting else PRUNE_EVERY_S)
             self._bell.reset()
             self._stop.wait(EVERY_S)  # decisions gather
             self._flush_all()

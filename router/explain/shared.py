@@ -11,15 +11,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
-import structlog
-
 from router.explain.kept import KeptBatch, PackedBatch
 from router.explain.rows import DecisionRow, pack
 from telemetry import explained
 from telemetry.explained import DecisionSegment
 from telemetry.store import Client, StoreErrors
-
-log = structlog.get_logger()
 
 AT_ONCE = 1000
 """Rows of one batch."""
@@ -63,7 +59,6 @@ class SharedDecisions:
         self._parts: dict[bytes, bytes] = {}
         self._part_bytes = 0
         self._next = 0.0  # monotonic seconds
-        self._is_told = False
 
     @property
     def n_waiting(self) -> int:
@@ -90,12 +85,8 @@ class SharedDecisions:
             try:
                 while self._waiting:
                     self._write_some()
-                self._is_told = False
-            except StoreErrors as error:
+            except StoreErrors:  # others say so, who lose more by it
                 self._next = time.monotonic() + REST_S
-                if not self._is_told:
-                    log.warning("decisions wait for the store", error=type(error).__name__)
-                self._is_told = True
         if not self._waiting:
             self._parts, self._part_bytes = {}, 0
         return not self._waiting
