@@ -35,7 +35,7 @@ from router.endpoints.health import Health
 from router.endpoints.upkeep import Upkeep
 from router.explain.desk import ExplainDesk, opener
 from router.explain.log import DecisionLog
-from router.explain.shared import SharedDecisions
+from router.explain.shared import SharedDecisions, bound_now
 from router.intake.events import EventDesk
 from router.intake.feedback import FeedbackDesk
 from router.net.address import bound
@@ -114,9 +114,8 @@ class Sidecar:
         self._asking = connect(address, timeout_s=FEEDBACK_TIMEOUT_S)  # of decisions, from threads
         shared = SharedDecisions(
             self._asking,
-            max_bytes=configuration.store.explain_store_mb << 20,
+            bound=lambda: bound_now(configuration.store.explain_store_mb, self.keeper.memory.use),
             days=configuration.server.explain_days,
-            has_room=lambda: self.keeper.memory.has_room_for_draws,
         )
         self.decisions = DecisionLog(
             state_dir / "decisions",

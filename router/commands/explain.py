@@ -116,7 +116,7 @@ def from_store(id_: str, config: Path | None) -> dict[str, Any]:
             raise SystemExit(FAILED) from None
         client = open_now.enter_context(closing(connect(address, timeout_s=STORE_S)))
         files = DecisionFiles(kept_in, days=server.explain_days, max_bytes=server.explain_max_bytes)
-        shared = SharedDecisions(client, max_bytes=0, days=server.explain_days)
+        shared = SharedDecisions(client, bound=lambda: 0, days=server.explain_days)
         desk = ExplainDesk((files, shared), client, n_shards=n_shards, open_id=unsealed)
         try:
             return desk.explain(id_, configuration) if id_ else desk.last(configuration)

@@ -15,6 +15,7 @@ from router.explain.kept import KeptBatch, PackedBatch
 from router.explain.rows import DecisionRow, pack
 from telemetry import explained
 from telemetry.explained import DecisionSegment
+from telemetry.memory import MB, MemoryUse
 from telemetry.store import Client, StoreErrors
 
 AT_ONCE = 1000
@@ -32,29 +33,33 @@ LATE_MS = 2000
 """A decision is written so long after it was made, or its segment is not the likeliest."""
 
 
+def bound_now(max_mb: int, use: MemoryUse | None) -> int:
+    """Return how many bytes decisions may take: as configured, but a quarter of the store's memory.
+
+    Args:
+        use: of the store's memory, as it was measured; None while it was not.
+    """
+    configured = max_mb * MB
+    if use is None or not use.limit_bytes:
+        return configured
+    return min(configured, use.limit_bytes // 4) if use.keeps_draws else 0
+
+
 class SharedDecisions:
     """The store's side of the decisions."""
 
-    def __init__(
-        self,
-        client: Client,
-        *,
-        max_bytes: int,
-        days: float,
-        has_room: Callable[[], bool] = lambda: True,
-    ) -> None:
+    def __init__(self, client: Client, *, bound: Callable[[], int], days: float) -> None:
         """Make it; nothing is asked yet.
 
         Args:
-            max_bytes: of all decisions in the store, whoever wrote them; 0: none are written.
+            bound: how many bytes all decisions in the store may take now, whoever wrote them; 0:
+                none are written.
             days: for how long they are kept.
-            has_room: whether the store has memory for more.
         """
         self.n_dropped = 0
         self._client = client
-        self._max_bytes = max_bytes
+        self._bound = bound
         self._keep_s = max(int(days * 86_400), LEAST_KEPT_S)
-        self._has_room = has_room
         self._waiting: deque[DecisionRow] = deque()
         self._parts: dict[bytes, bytes] = {}
         self._part_bytes = 0
@@ -67,7 +72,7 @@ class SharedDecisions:
 
     def put(self, rows: list[DecisionRow], parts: Mapping[bytes, bytes]) -> None:
         """Take rows over that are to be written, with the parts that they name."""
-        if self._max_bytes <= 0 or not self._has_room():
+        if self._bound() <= 0:
             return
         for row in rows:
             if len(self._waiting) >= MAX_WAITING or self._part_bytes >= MAX_WAITING_BYTES:
@@ -107,7 +112,7 @@ class SharedDecisions:
             pack(rows),
             parts,
             first_ms=min(row.decided_at_ms for row in rows),
-            max_bytes=self._max_bytes,
+            max_bytes=self._bound(),
             keep_s=self._keep_s,
         )
         self.n_dropped += 0 if is_taken else len(rows)

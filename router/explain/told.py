@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from router.decision.reasons import Reason, one_in
+from router.decision.reasons import REASONS_VERSION, Reason, one_in
 
 TASK_FOUND_BY = {
     "hint": "as the call says",
@@ -33,6 +33,7 @@ def finish(found: dict[str, Any]) -> dict[str, Any]:
     answered = found["answered_by"]
     if answered not in (None, found["drawn"]) and found["reason"] != Reason.ONLY:
         found["reason"] = Reason.FAILOVER.value
+    found["codes_version"] = REASONS_VERSION
     explores = found["reason"] == Reason.EXPLORING
     found["one_in"] = one_in(found["propensity"]) if explores else None
     found["sentence"] = sentence(found)
