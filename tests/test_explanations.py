@@ -16,6 +16,7 @@ from threading import Thread
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from conftest import LEARN, ROUTED, Provider, Reply, Sidecar, endpoint, learning, pointsman, serving
 from rich.console import Console
@@ -227,6 +228,53 @@ def parts_of(rows: list[DecisionRow], size: int = 1000) -> dict[bytes, bytes]:
 def kept_row(files: DecisionFiles, number: int, at_ms: int) -> DecisionRow | None:
     found = find(files, number.to_bytes(8, "big"), at_ms)
     return found.row if found is not None else None
+
+
+def test_what_earlier_versions_kept_is_still_explained(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    """Whole bodies, and parts under digests of 16 bytes, as they were written until then."""
+    now_ms, nonce = int(time.time() * 1000) - 5000, bytes(range(16))
+    law = {"learning_mode": False, "incumbent": "a", "current": "a", "challengers": ["b"]}
+    candidates = [
+        {"endpoint": name, "propensity": 0.5, "quality": 0.7, "cost_usd": 0.1} for name in "ab"
+    ]
+    draw = {"law": law | {"holdout": 0.0, "floor": 0.02, "stay": 0.4}, "candidates": candidates}
+    body = {
+        **{"decided_at_ms": now_ms, "app": "default", "task": "general", "strategy": "quality"},
+        **{"posterior_version": 7, "routed": True, "drawn": "b", "step": "floor"},
+        **{"propensity": 0.01, "drawn_now": True, "follows": None, "stands_in_for": None},
+        **{"note": "", "translated": None, "left_out": []},
+    }
+    packed = [nonce, now_ms, b"unitunit", json.dumps(body).encode(), b"d" * 16, b"e" * 16]
+    (state_dir / "decisions").mkdir()
+    day = time.strftime("%Y-%m-%d", time.gmtime(now_ms / 1000))
+    path = state_dir / "decisions" / f"{day}.0.sqlite"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.executescript(
+            "create table batch (second integer, rows blob);"
+            "create index by_second on batch (second);"
+            "create table part (digest blob primary key, body blob) without rowid;"
+        )
+        rows = zlib.compress(msgspec.msgpack.encode([packed]), level=1)
+        database.execute("insert into batch values (?, ?)", (now_ms // 1000, rows))
+        for digest, part in ((b"d" * 16, draw), (b"e" * 16, {"c": "region"})):
+            text = zlib.compress(json.dumps(part).encode())
+            database.execute("insert into part values (?, ?)", (digest, text))
+    with serving(two(provider), state_dir, address) as sidecar:
+        got = sidecar.http.get("/v1/router/decisions", params={"id": nonce.hex()})
+        found = got.json()
+        fresh = explained(sidecar, sidecar.chat("auto"))
+
+    assert got.status_code == 200
+    assert {name: found[name] for name in body} == body
+    assert (found["draw"], found["exclusions"]) == (draw, {"c": "region"})
+    assert found["sentence"].startswith("exploring (1 in 100): b ")
+    assert (found["counterfactual"], found["answered_by"]) == (None, "b")
+    assert fresh["drawn"] in ("a", "b")
+    shown = Console(file=io.StringIO(), width=120)
+    show(found, shown)
+    assert "excluded: c (region)" in shown.file.getvalue()  # type: ignore[attr-defined]
 
 
 @pytest.mark.slow
