@@ -27,8 +27,10 @@ from conftest import (
 
 from router.decision.reasons import Reason
 from router.explain.rows import DecisionRow, PackedRows, pack
+from router.explain.shared import bound_now
 from telemetry import explained
 from telemetry.embedded import PrivateServer
+from telemetry.memory import MemoryUse
 from telemetry.store import Address, connect
 
 ENDPOINTS = ("a", "b", "c")
@@ -264,6 +266,33 @@ def test_segments_that_ended_are_counted_no_more(store: PrivateServer, client: A
 
     assert explained.segments(client)[0].number == first.number + 1
     assert explained.counted_bytes(client) < counted - 20_000
+
+
+@pytest.mark.parametrize(
+    ("use", "mb"),
+    [
+        (None, 64),
+        (MemoryUse(1, 0, 0, is_hard=False), 64),
+        (MemoryUse(1, 0, 1 << 30, is_hard=False), 64),
+        (MemoryUse(1, 0, 128 << 20, is_hard=False), 32),
+        (MemoryUse(1, 0, 1 << 30, is_hard=False, keeps_draws=False), 0),
+    ],
+)
+def test_decisions_take_a_quarter_of_the_store_at_most_and_nothing_where_it_is_full(
+    use: MemoryUse | None, mb: int
+) -> None:
+    assert bound_now(64, use) == mb << 20
+
+
+def test_a_smaller_bound_holds_from_the_next_write_on(store: PrivateServer, client: Any) -> None:
+    for n in range(1500):
+        row = DecisionRow(os.urandom(8), n, bytes(8))
+        parts = {os.urandom(8): os.urandom(700)}
+        bound = (1 << 20) if n < 1499 else (1 << 19)
+        explained.write(client, pack([row]), parts, first_ms=n, max_bytes=bound, keep_s=60)
+
+    assert sum(explained.used_bytes(client)) <= 1 << 19
+    assert explained.segments(client)[-1].since_ms > 1000
 
 
 # -- what a row takes ---------------------------------------------------------------------------

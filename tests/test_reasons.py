@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import LEARN, Provider, Sidecar, endpoint, serving
 from test_explanations import TOLD
 
-from bandit.draws import Step
-from router.decision.reasons import REASONS_VERSION, Reason, one_in
+from bandit.draws import LEARNING, Law, Step
+from router.decision.reasons import REASONS_VERSION, Reason, one_in, reason_of
 from router.explain.counterfactual import counterfactual
 from router.explain.told import finish, lines
 from router.policy.constraints import Exclusion
@@ -116,6 +118,75 @@ def test_what_is_known_of_those_that_might_serve_is_told_also_where_nothing_is_d
     assert {"quality", "cost_usd", "latency_s", "reliability"} <= set(found["known"][0])
     assert found["then"] == ["b"]
     assert found["counterfactual"]["under"]["cheapest"] in ("a", "b")
+
+
+HOLDOUT, FLOOR, STAY, SAMPLE, FAILOVER, ONLY_ALLOWED = Step
+GUARDED = Law(incumbent=0, current=1, challengers=(2,))
+
+
+def decided(
+    step: Step | None, group: int, *, law: Law | None = GUARDED, share: float = 0.2, **more: Any
+) -> Any:
+    """As much of a decision as the word depends on; endpoints are groups of their own."""
+    drawn = SimpleNamespace(index=group, group=group)
+    route = {"law": law, "first": drawn, "by_name": False, "groups": None}
+    reasons: list[Any] = [None] * 3
+    for arm in more.pop("excluded", ()):
+        reasons[arm] = Exclusion.REGION
+    eligibility = SimpleNamespace(
+        reasons=reasons, mask=np.array([reason is None for reason in reasons])
+    )
+    stands_in_for = more.pop("stands_in_for", None)
+    plan = SimpleNamespace(drawn=drawn, step=step, propensity=share, drawing=None)
+    context = SimpleNamespace(route=SimpleNamespace(**route | more), eligibility=eligibility)
+    return SimpleNamespace(context=context, plan=plan, stands_in_for=stands_in_for)
+
+
+@pytest.mark.parametrize(
+    ("decision", "word"),
+    [
+        (decided(HOLDOUT, 0), Reason.HOLDOUT),
+        (decided(FLOOR, 0), Reason.EXPLORING),
+        (decided(STAY, 1), Reason.BEST),
+        (decided(SAMPLE, 0), Reason.INCUMBENT),
+        (decided(SAMPLE, 1), Reason.BEST),
+        (decided(SAMPLE, 2), Reason.EXPLORING),
+        (decided(STAY, 0, law=Law(incumbent=0, current=0)), Reason.INCUMBENT),
+        (decided(FAILOVER, 2), Reason.FAILOVER),
+        (decided(FAILOVER, 2, excluded=(0, 1)), Reason.ONLY),
+        (decided(ONLY_ALLOWED, 2, excluded=(0, 1)), Reason.ONLY),
+        (decided(STAY, 1, excluded=(1,)), Reason.FAILOVER),
+        (decided(STAY, 1, stands_in_for=object()), Reason.FAILOVER),
+        (decided(SAMPLE, 1, law=LEARNING, share=0.6), Reason.BEST),
+        (decided(SAMPLE, 1, law=LEARNING, share=0.4), Reason.EXPLORING),
+        (decided(SAMPLE, 1, law=LEARNING, excluded=(0, 2)), Reason.ONLY),
+        (decided(STAY, 1, by_name=True, groups=frozenset({1})), Reason.PINNED),
+        (decided(STAY, 0, by_name=True), Reason.INCUMBENT),  # map_models
+        (decided(None, 1, law=None, by_name=True), Reason.PINNED),
+        (decided(None, 1, law=None), Reason.INCUMBENT),
+        (decided(None, 1, law=None, first=None), Reason.INCUMBENT),
+        (decided(None, 1, law=None, first=object()), Reason.FAILOVER),
+        (decided(None, 1, law=None, first=object(), excluded=(0, 2)), Reason.ONLY),
+    ],
+)
+def test_each_step_of_the_law_has_its_word(decision: Any, word: Reason) -> None:
+    other = SimpleNamespace(index=9, group=9)
+
+    assert reason_of(decision) is word
+    assert reason_of(decision, decision.plan.drawn) is word
+    assert reason_of(decision, other) is (word if word is Reason.ONLY else Reason.FAILOVER)  # type: ignore[arg-type]
+
+
+def test_what_is_passed_on_is_pinned(provider: Provider, state_dir: Path, address: Address) -> None:
+    value = {
+        "providers": {"p": {"base_url": provider.url("p"), "passthrough": True}},
+        "endpoints": [{"id": "a", "model": "a", "provider": "p"}],
+    }
+    with serving(value, state_dir, address) as sidecar:
+        got = sidecar.chat("not-listed")
+
+    assert got.headers["x-router-decision-id"]
+    assert got.headers["x-router-reason"] == "pinned"
 
 
 @pytest.mark.parametrize(("p", "n"), [(0.02, 50), (0.3, 3), (0.9, 2), (0.0, 2)])
