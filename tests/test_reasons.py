@@ -116,6 +116,7 @@ def test_what_is_known_of_those_that_might_serve_is_told_also_where_nothing_is_d
     assert found["draw"] is None
     assert [row["endpoint"] for row in found["known"]] == ["a", "b"]
     assert {"quality", "cost_usd", "latency_s", "reliability"} <= set(found["known"][0])
+    assert [row["propensity"] for row in found["known"]] == [1.0, 0.0]
     assert found["then"] == ["b"]
     assert found["counterfactual"]["under"]["cheapest"] in ("a", "b")
 
@@ -254,6 +255,29 @@ def test_under_an_order_the_others_lack_money_or_seconds_or_quality() -> None:
     assert by_cost["large"]["cost_usd"] == pytest.approx(0.002 * 0.9 / 0.86 - 0.02)
     assert by_time["large"]["latency_s"] == pytest.approx(-2.0)
     assert by_cost["tiny"]["quality"] == by_time["tiny"]["quality"] == pytest.approx(0.31)
+
+
+def test_what_others_lack_is_said_in_words() -> None:
+    needs = [
+        {"endpoint": "a", "quality": 0.0412},
+        {"endpoint": "b", "quality": -0.02},
+        {"endpoint": "c", "quality": 1e-9},
+        {"endpoint": "d", "quality": None},
+        {"endpoint": "e", "cost_usd": -0.0123},
+        {"endpoint": "f", "latency_s": 0.1},
+    ]
+    under = {"cheapest": "b", "fastest": "b", "quality": "a"}
+    trade = {"value_usd": 0.05, "half": "b", "double": "a"}
+    other = {"under": under, "trade": trade, "needs": needs}
+
+    said = list(lines(finish({**TOLD, "counterfactual": other})))
+
+    assert "under cheapest it would be b" in said[3]
+    assert "at half the trade (0.025 USD a success) b; at double a" in said[3]
+    assert said[4] == (
+        "a needs +0.041 quality; b is ahead by 0.020; c is as good; d cannot by quality alone; "
+        "e needs -0.0123 USD a call; f is no worse"
+    )
 
 
 @pytest.mark.parametrize("rows", [ROWS[:1], [], [{"endpoint": "a"}, {"endpoint": "b"}]])

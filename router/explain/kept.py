@@ -101,6 +101,10 @@ def _whole(row: DecisionRow, frame: dict[str, Any], read: Callable[[bytes], Any]
         follows = {"decided_at_ms": row.follows_ms, "posterior_version": row.follows_version}
     drawn = _rows_of(read(row.draw), configuration) if row.draw else None
     has_law = drawn is not None and drawn["law"] is not None
+    if drawn is not None and not has_law:  # one part for all whom the same calls may go to
+        for candidate in drawn["candidates"]:
+            is_it = candidate["endpoint"] == frame["drawn"]
+            candidate["propensity"] = row.propensity if is_it else 0.0
     return {
         "decided_at_ms": row.decided_at_ms,
         "posterior_version": row.version,

@@ -11,6 +11,8 @@ from typing import Any
 
 from router.decision.reasons import REASONS_VERSION, Reason, one_in
 
+LEAST_SHOWN = 0.0005
+"""Of quality: what is less is shown as none."""
 TASK_FOUND_BY = {
     "hint": "as the call says",
     "role": "by its role",
@@ -141,7 +143,9 @@ def _need(row: dict[str, Any]) -> str:
     if by is None:
         return f"{name} cannot by quality alone"
     if what == "quality":
-        return f"{name} needs {by:+.3f} quality" if by > 0 else f"{name} is as good ({-by:.3f})"
+        if by >= LEAST_SHOWN:
+            return f"{name} needs {by:+.3f} quality"
+        return f"{name} is ahead by {-by:.3f}" if by <= -LEAST_SHOWN else f"{name} is as good"
     if by >= 0:
         return f"{name} is no worse"
     unit = "USD a call" if what == "cost_usd" else "s"
