@@ -137,7 +137,14 @@ def feedback(
 
 @app.command()
 def explain(
-    decision_id: Annotated[str, typer.Argument(help="x-router-decision-id of an answer.")],
+    id_: Annotated[
+        str,
+        typer.Argument(
+            metavar="[ID]",
+            help="Of a decision, whole or short, of its answer, or your own reference.",
+        ),
+    ] = "",
+    last: Annotated[bool, typer.Option("--last", help="The last decision of the store.")] = False,
     key: Annotated[
         str, typer.Option(envvar="POINTSMAN_ADMIN_KEY", help="The admin key; else as configured.")
     ] = "",
@@ -148,7 +155,7 @@ def explain(
     """Show why a decision fell as it did, with the numbers that it was made from."""
     from router.commands import explain as verb
 
-    verb.explain(decision_id, url=url, key=key, config=config, as_json=json_)
+    verb.explain(id_, last=last, url=url, key=key, config=config, as_json=json_)
 
 
 @app.command(hidden=True)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from urllib.parse import parse_qs
 
 import structlog
 from msgspec.structs import asdict
@@ -22,7 +23,6 @@ from router.beliefs.keeper import Keeper
 from router.config.entries import is_reserved
 from router.decision.context import Moment
 from router.decision.decide import Decider
-from router.decision.seal import Seal
 from router.dialects import messages
 from router.dialects.errors import break_off, caller_dialect, respond_error
 from router.dialects.opaque import OpaqueBody, as_opaque, read_opaque
@@ -37,7 +37,7 @@ from router.endpoints.catalog import CALL_PATHS
 from router.endpoints.entries import Dialect
 from router.endpoints.providers import Provider, dialect_at
 from router.errors import DispatchError, RequestRejected
-from router.explain.log import DecisionLog
+from router.explain.desk import ExplainDesk
 from router.intake.events import EventDesk
 from router.intake.feedback import FeedbackDesk
 from router.intake.forget import ForgetDesk
@@ -61,7 +61,7 @@ log = structlog.get_logger()
 
 Handler = Callable[[Exchange, Beliefs], Awaitable[None]]
 MODELS_PATH = "/v1/models/"
-DECISIONS_PATH = "/v1/router/decisions/"
+DECISIONS_PATH = "/v1/router/decisions"
 STOPPING = "the sidecar is stopping"
 
 
@@ -81,8 +81,7 @@ class Services:
     feedback: FeedbackDesk
     forget: ForgetDesk
     events: EventDesk
-    decisions: DecisionLog
-    seal: Seal
+    explain: ExplainDesk
     metrics: Metrics
     exposition: Exposition
     admission: Admission  # of calls
@@ -107,6 +106,7 @@ class Routes:
             ("GET", "/v1/models"): self._models,
             ("POST", "/v1/router/decide"): self._decide,
             ("POST", "/v1/router/forget"): self._forget,
+            ("GET", DECISIONS_PATH): self._decision,
             ("GET", "/v1/router/posteriors"): self._posteriors,
             ("GET", "/v1/router/endpoints"): self._endpoints,
             ("GET", "/livez"): self._livez,
@@ -286,19 +286,12 @@ class Routes:
 
     async def _decision(self, exchange: Exchange, beliefs: Beliefs) -> None:
         _keys(beliefs).require_admin(exchange.headers)
-        token, _ = self._services.seal.open(exchange.path.removeprefix(DECISIONS_PATH))
-        find = self._services.decisions.find
-        found = await asyncio.to_thread(find, token.nonce, token.decided_at_ms)
-        if found is None:
-            days = beliefs.configuration.server.explain_days
-            raise RequestRejected(
-                "decision_not_kept",
-                f"of this decision nothing is kept: server.explain_days is {days:g}; nor is any "
-                "of a call that was passed through or told of, or that was cut by a crash",
-                param="decision_id",
-            )
-        answered_by = beliefs.configuration.catalog.by_digest.get(token.executed)
-        found["answered_by"] = answered_by.id if answered_by else None
+        desk, asked = self._services.explain, parse_qs(exchange.query.decode("latin-1"))
+        name = exchange.path.removeprefix(DECISIONS_PATH).strip("/") or asked.get("id", [""])[0]
+        if name:
+            found = await asyncio.to_thread(desk.explain, name, beliefs.configuration)
+        else:
+            found = await asyncio.to_thread(desk.last, beliefs.configuration)
         await exchange.respond_json(200, found)
 
     async def _posteriors(self, exchange: Exchange, beliefs: Beliefs) -> None:
@@ -354,7 +347,7 @@ class Routes:
             return partial(self._anything, path=stored)
         if passes and passes_on:
             return self._anything
-        if path.startswith(DECISIONS_PATH) and exchange.method == "GET":
+        if path.startswith(f"{DECISIONS_PATH}/") and exchange.method == "GET":
             return self._decision
         if passes:
             raise nobody_takes(path)

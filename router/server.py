@@ -35,7 +35,9 @@ from router.dispatch.passthrough import Passthrough
 from router.dispatch.recent import RecentNames
 from router.endpoints.health import Health
 from router.endpoints.upkeep import Upkeep
+from router.explain.desk import ExplainDesk, opener
 from router.explain.log import DecisionLog
+from router.explain.shared import SharedDecisions, bound_now
 from router.intake.events import EventDesk
 from router.intake.feedback import FeedbackDesk
 from router.intake.forget import ForgetDesk
@@ -112,10 +114,17 @@ class Sidecar:
             clock=lambda: clock().epoch_s,
         )
         self.observer = ObserverLine(state_dir, address, n_shards=n_shards) if observing else None
+        self._asking = connect(address, timeout_s=FEEDBACK_TIMEOUT_S)  # of decisions, from threads
+        shared = SharedDecisions(
+            self._asking,
+            bound=lambda: bound_now(configuration.store.explain_store_mb, self.keeper.memory.use),
+            days=configuration.server.explain_days,
+        )
         self.decisions = DecisionLog(
             state_dir / "decisions",
             days=configuration.server.explain_days,
             max_bytes=configuration.server.explain_max_bytes,
+            shared=shared,
         )
         self._upstream: Upstream = Pool() if transport is None else Adapted(transport)
         entry = configuration.server
@@ -164,8 +173,14 @@ class Sidecar:
                     address, self.writer, secrets.users, self.draws, n_shards=n_shards
                 ),
                 events=EventDesk(self.writer, self.feedback, recent, seal=seal, n_shards=n_shards),
-                decisions=self.decisions,
-                seal=seal,
+                explain=ExplainDesk(
+                    (self.decisions.files, shared),
+                    self._asking,
+                    n_shards=n_shards,
+                    open_id=opener(seal, secrets.keyring, self._asking),
+                    flush=self.decisions.flush,
+                    recent=recent.of,
+                ),
                 metrics=metrics,
                 exposition=Exposition(
                     metrics,
@@ -261,6 +276,7 @@ class Sidecar:
         await self.teller.stop()
         await asyncio.to_thread(self.writer.close)
         await asyncio.to_thread(self.decisions.close)
+        self._asking.close()
 
 
 def _steady(clock: Callable[[], Moment]) -> Callable[[], float]:

@@ -34,6 +34,7 @@ In reading order:
   at providers
 - `rater_rows`: whose the rows of raters are
 - `forgetting`: what goes of a user, and how processes hear of it
+- `explained`: and recent decisions, for whoever asks why
 - `leases`: who may fold a shard
 - `scripts`: the few steps that the store must take atomically
 - `thawing`: those by which what is old is put back

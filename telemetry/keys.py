@@ -36,6 +36,9 @@ FORGOTTEN = "pm:forgotten"  # hash with a time to live: user's keyed hash -> whe
 PASSED = "pm:passed"  # hash, pruned of those silent for an hour: producer -> how far it is, in ms
 MEMORY = "pm:memory"  # string, permanent: what the store's memory is used for, as last measured
 PROBE = "pm:probe"  # never made: what asks whether the store would take a write, and a script
+EXPLAINED = (
+    "{pm:explain}:segments"  # hash with a time to live: which segments of decisions there are
+)
 WORKERS = "pm:workers"  # sorted set with a time to live: worker -> when its word runs out, in ms
 
 DEFAULT_PREFIX = "pm"
@@ -136,6 +139,16 @@ def stored_ids_of(group: int, part: str) -> str:
         part: as of `conversations_of`.
     """
     return f"{stored_ids(group)}:{part}"
+
+
+def explained(part: str) -> str:
+    """List and hash with a time to live: a segment's packed decisions (`r` and its number), and
+    the parts that they share (`p` and it); in one slot with `EXPLAINED`.
+
+    Args:
+        part: letter and number; "" for what all names begin with.
+    """
+    return f"{{{_prefix}:explain}}:{part}"
 
 
 def is_draw(name: bytes) -> bool:

@@ -38,6 +38,7 @@ class MemoryKind(StrEnum):
     STREAMS = "streams"  # records that are not folded, or not archived
     POSTERIORS = "posteriors"  # rows, choices, watches
     RATERS = "raters"  # decisions that count of each
+    DECISIONS = "decisions"  # recent ones with their numbers, as counted against their bound
     INGESTED = "ingested"  # which outcomes of others were told
     WAITING = "waiting"  # feedback held, old decisions put back, dead letters
     REST = "rest"  # the server itself, queues, others' keys
@@ -191,6 +192,8 @@ class MemoryUse:
             return f"{more}, or store.young_hours below {self.young_hours}"
         if kind == MemoryKind.STREAMS:
             return f"{more}, or see why workers or the archive are behind"
+        if kind == MemoryKind.DECISIONS:
+            return f"{more}, or store.explain_store_mb lower"
         if kind == MemoryKind.REST and self.is_hard:
             return f"{more}, or give this store a server of its own"
         return more

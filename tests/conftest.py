@@ -477,7 +477,7 @@ def serving(
     """Serve a configuration given as a dictionary; `file` is written with it, and watched."""
     whole = {**value}
     whole["server"] = {"port": 0, "state_dir": str(state_dir), **value.get("server", {})}
-    whole["store"] = {"shards": SHARDS}
+    whole["store"] = {"shards": SHARDS, **value.get("store", {})}
     text = yaml.safe_dump(whole, sort_keys=False)
     if file is not None:
         file.write_text(text)

@@ -172,6 +172,17 @@ def test_two_sidecars_give_a_session_one_draw(sidecars: list[Sidecar]) -> None:
     assert len({first for first, _ in given}) == 2
 
 
+def test_another_sidecar_explains_a_decision(sidecars: list[Sidecar]) -> None:
+    one, two = sidecars
+    answer = one.chat("auto")
+    path = f"/v1/router/decisions/{answer.headers['x-router-decision-id']}"
+
+    here, there = (sidecar.http.get(path).json() for sidecar in (one, two))
+
+    assert here == there
+    assert there["drawn"] == answer.headers["x-router-endpoint"]
+
+
 def test_conversations_lie_on_all_nodes_and_another_process_finds_them(
     address: Address, nodes: list[Server]
 ) -> None:

@@ -7,6 +7,7 @@ extra `engines`.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Iterator
 from importlib import metadata
@@ -26,7 +27,7 @@ from router.beliefs.releases import Releases
 from router.decision.draws import Draws
 from router.decision.shared_draws import StoredDraw
 from router.decision.units import Unit
-from telemetry import events, keys, stored_ids
+from telemetry import events, explained, keys, stored_ids
 from telemetry.embedded import PrivateServer
 from telemetry.reader import Reader
 from telemetry.references import look_up
@@ -83,6 +84,7 @@ def run_everything(address: Address, tmp_path: Path) -> dict[str, Any]:
     check_standings(client)
     asyncio.run(check_draws(address))
     check_stored_ids(client)
+    check_explained(client)
     digest = events.digest16("app", "ref", "1")
     assert len(look_up(client, [digest], n_shards=SHARDS)[0]) == 10
     writer = Writer(tmp_path / "threads", address, SHARDS)
@@ -127,6 +129,19 @@ def check_stored_ids(client: Any) -> None:
         assert client.execute_command(*command) == (i % 7).to_bytes(8)
     for i, key in enumerate(noted):
         assert client.execute_command(*stored_ids.look_up(key)) == (i % 7).to_bytes(8)
+
+
+def check_explained(client: Any) -> None:
+    bound = 1 << 20
+    for size, n_parts, part_size in ((70, 1, 1000), (90, 0, 0), (3000, 2, 60), (9000, 3, 4000)):
+        for i in range(600):
+            parts = {os.urandom(8): os.urandom(part_size) for _ in range(n_parts)}
+            given = {"first_ms": i, "max_bytes": bound, "keep_s": 60}
+            assert explained.write(client, os.urandom(size), parts, **given)
+        last = explained.segments(client)[-1]
+        assert len(last.batches(client)[-1]) == size
+        assert last.parts(client, parts) == parts
+        assert sum(explained.used_bytes(client)) <= explained.counted_bytes(client) <= bound
 
 
 async def check_draws(address: Address) -> None:

@@ -16,12 +16,16 @@ from threading import Thread
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from conftest import LEARN, ROUTED, Provider, Reply, Sidecar, endpoint, learning, pointsman, serving
 from rich.console import Console
 
 from router.commands.explain import ask, show
-from router.explain.files import DecisionFiles, DecisionRow
+from router.explain.files import DecisionFiles
+from router.explain.kept import find
+from router.explain.rows import DecisionRow, PackedRows
+from router.explain.told import finish
 from telemetry.store import Address
 
 CANARY = "canary-7f3a"
@@ -126,7 +130,8 @@ def test_nothing_of_prompts_users_or_sessions_is_kept(sidecar: Sidecar) -> None:
     database.close()
 
     assert packed
-    unpacked = b"".join(map(zlib.decompress, packed + texts))
+    rows = repr([PackedRows(each).rows() for each in packed]).encode()
+    unpacked = rows + b"".join(map(zlib.decompress, texts))
     assert b'"drawn"' in unpacked
     assert CANARY.encode() not in kept + unpacked
 
@@ -149,7 +154,8 @@ def test_a_directory_that_cannot_be_written_costs_no_call(
     provider: Provider, state_dir: Path, address: Address
 ) -> None:
     (state_dir / "decisions").write_text("a file where a directory belongs")
-    with serving(two(provider), state_dir, address) as sidecar:
+    alone = {**two(provider), "store": {"explain_store_mb": 0}}
+    with serving(alone, state_dir, address) as sidecar:
         answer = sidecar.chat("auto")
         assert answer.status_code == 200
         wanted = answer.headers["x-router-decision-id"]
@@ -205,10 +211,70 @@ def test_a_draw_of_a_day_before_the_oldest_is_kept_for_those_who_follow_it(tmp_p
     assert DecisionFiles(tmp_path, days=30, max_bytes=1 << 20).prune() == 0
 
 
-def row(number: int, at_ms: int, size: int = 1000) -> DecisionRow:
-    filler = random.Random(number).randbytes(size // 2).hex()
-    body = json.dumps({"follows": None, "number": number, "filler": filler}).encode()
-    return DecisionRow(number.to_bytes(16, "big"), at_ms, b"unit", body, None, None)
+def row(number: int, at_ms: int) -> DecisionRow:
+    return DecisionRow(
+        number.to_bytes(8, "big"), at_ms, digest_of(number), parts=(digest_of(number),)
+    )
+
+
+def digest_of(number: int) -> bytes:
+    return number.to_bytes(8, "little")
+
+
+def parts_of(rows: list[DecisionRow], size: int = 1000) -> dict[bytes, bytes]:
+    return {row.frame: random.Random(row.nonce).randbytes(size) for row in rows}
+
+
+def kept_row(files: DecisionFiles, number: int, at_ms: int) -> DecisionRow | None:
+    found = find(files, number.to_bytes(8, "big"), at_ms)
+    return found.row if found is not None else None
+
+
+def test_what_earlier_versions_kept_is_still_explained(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    """Whole bodies, and parts under digests of 16 bytes, as they were written until then."""
+    now_ms, nonce = int(time.time() * 1000) - 5000, bytes(range(16))
+    law = {"learning_mode": False, "incumbent": "a", "current": "a", "challengers": ["b"]}
+    candidates = [
+        {"endpoint": name, "propensity": 0.5, "quality": 0.7, "cost_usd": 0.1} for name in "ab"
+    ]
+    draw = {"law": law | {"holdout": 0.0, "floor": 0.02, "stay": 0.4}, "candidates": candidates}
+    body = {
+        **{"decided_at_ms": now_ms, "app": "default", "task": "general", "strategy": "quality"},
+        **{"posterior_version": 7, "routed": True, "drawn": "b", "step": "floor"},
+        **{"propensity": 0.01, "drawn_now": True, "follows": None, "stands_in_for": None},
+        **{"note": "", "translated": None, "left_out": []},
+    }
+    packed = [nonce, now_ms, b"unitunit", json.dumps(body).encode(), b"d" * 16, b"e" * 16]
+    (state_dir / "decisions").mkdir()
+    day = time.strftime("%Y-%m-%d", time.gmtime(now_ms / 1000))
+    path = state_dir / "decisions" / f"{day}.0.sqlite"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.executescript(
+            "create table batch (second integer, rows blob);"
+            "create index by_second on batch (second);"
+            "create table part (digest blob primary key, body blob) without rowid;"
+        )
+        rows = zlib.compress(msgspec.msgpack.encode([packed]), level=1)
+        database.execute("insert into batch values (?, ?)", (now_ms // 1000, rows))
+        for digest, part in ((b"d" * 16, draw), (b"e" * 16, {"c": "region"})):
+            text = zlib.compress(json.dumps(part).encode())
+            database.execute("insert into part values (?, ?)", (digest, text))
+    with serving(two(provider), state_dir, address) as sidecar:
+        got = sidecar.http.get("/v1/router/decisions", params={"id": nonce.hex()})
+        found = got.json()
+        fresh = explained(sidecar, sidecar.chat("auto"))
+
+    assert got.status_code == 200
+    assert {name: found[name] for name in body} == body
+    assert (found["draw"], found["exclusions"]) == (draw, {"c": "region"})
+    assert found["sentence"].startswith("exploring (1 in 100): b ")
+    assert (found["counterfactual"], found["answered_by"]) == (None, "b")
+    assert fresh["drawn"] in ("a", "b")
+    shown = Console(file=io.StringIO(), width=120)
+    show(found, shown)
+    assert "excluded: c (region)" in shown.file.getvalue()  # type: ignore[attr-defined]
 
 
 @pytest.mark.slow
@@ -220,14 +286,13 @@ def test_a_full_bound_costs_the_oldest_decisions_and_never_the_newest(tmp_path: 
         return now_ms + 10 * number
 
     for number in range(0, 10_000, 100):
-        files.write([row(n, at_ms(n), size=900) for n in range(number, number + 100)], {})
-        newest = files.find((number + 99).to_bytes(16, "big"), at_ms(number + 99))
-        assert newest is not None
-        assert newest[0]["number"] == number + 99
+        rows = [row(n, at_ms(n)) for n in range(number, number + 100)]
+        files.write(rows, parts_of(rows, size=450))
+        assert kept_row(files, number + 99, at_ms(number + 99)) is not None
 
     total = sum(p.stat().st_size for p in tmp_path.iterdir())
     assert 1 << 20 < total < 3 << 20
-    found = [files.find(n.to_bytes(16, "big"), at_ms(n)) is not None for n in range(0, 10_000, 50)]
+    found = [kept_row(files, n, at_ms(n)) is not None for n in range(0, 10_000, 50)]
     assert found == sorted(found), "a gap"
     assert 40 < sum(found) < 180
 
@@ -304,7 +369,7 @@ def test_of_two_that_find_one_damaged_file_one_puts_it_aside(tmp_path: Path) -> 
             start.wait()
             while True:
                 try:
-                    return files.write([row(number, now_ms)], {})
+                    return files.write([one := row(number, now_ms)], parts_of([one]))
                 except sqlite3.OperationalError:  # as the log does, the next time
                     continue
 
@@ -315,7 +380,7 @@ def test_of_two_that_find_one_damaged_file_one_puts_it_aside(tmp_path: Path) -> 
             thread.join()
         files = DecisionFiles(tmp_path, days=30, max_bytes=1 << 30)
         for i in range(4):
-            assert files.find((4 * attempt + i).to_bytes(16, "big"), now_ms) is not None
+            assert kept_row(files, 4 * attempt + i, now_ms) is not None
 
 
 def test_two_sidecars_share_a_directory_and_killed_ones_keep_what_was_written(
@@ -368,6 +433,16 @@ def test_the_verb_finds_the_admin_key_where_the_configuration_says_and_sends_it_
     assert (without.exit_code, "OWNER" in without.stderr) == (2, True)
 
 
+TOLD: dict[str, Any] = {
+    **{"id": "00", "decided_at_ms": 0, "drawn": "a", "task": "general", "app": "x"},
+    **{"strategy": "s", "posterior_version": 1, "routed": True, "step": "sample"},
+    **{"propensity": 1.0, "answered_by": "a", "note": "", "draw": None, "draw_of": None},
+    **{"exclusions": None, "follows": None, "stands_in_for": None, "task_found_by": "general"},
+    **{"host": None, "then": [], "translated": None, "left_out": [], "known": None},
+    **{"counterfactual": None, "reason": "incumbent"},
+}
+
+
 @pytest.mark.parametrize(
     ("exclusions", "said"),
     [
@@ -378,13 +453,8 @@ def test_the_verb_finds_the_admin_key_where_the_configuration_says_and_sends_it_
     ],
 )
 def test_who_was_drawn_and_never_asked_has_not_failed(exclusions: Any, said: str) -> None:
-    found = {
-        **{"decided_at_ms": 0, "drawn": "a", "task": "general", "app": "x", "strategy": "s"},
-        **{"posterior_version": 1, "routed": True, "step": 1, "follows": None, "propensity": 1.0},
-        **{"answered_by": "b", "note": "", "draw": None, "draw_of": None},
-    }
     out = Console(file=io.StringIO(), width=100)
 
-    show(found | {"exclusions": exclusions}, out)
+    show(finish({**TOLD, "answered_by": "b", "exclusions": exclusions}), out)
 
     assert said in out.file.getvalue()  # type: ignore[attr-defined]

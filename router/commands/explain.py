@@ -1,20 +1,36 @@
-"""`pointsman explain`: asks the sidecar why a decision fell as it did, and prints it."""
+"""`pointsman explain`: why a decision fell as it did.
+
+A sidecar is asked, by its HTTP; where none runs that was not named by `--url`, the store and the
+files of the configuration's own state directory are.
+"""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import httpx
 from rich.console import Console
 from rich.table import Table
 
-from router.commands.console import BAD_INPUT, FAILED, fail, print_json
-from router.commands.inputs import NO_POINTSMAN, owners_sidecar, reaching
+from router.commands.console import BAD_INPUT, FAILED, VerbFailed, fail, print_json, say
+from router.commands.inputs import (
+    NO_POINTSMAN,
+    opened_store,
+    owners_sidecar,
+    reaching,
+)
+from router.commands.state import state_of
+from router.config.places import find_file
 from router.report.terminal import console
 
+if TYPE_CHECKING:
+    from router.config.compiled import Configuration
+
+PATH = "/v1/router/decisions"
+ASK_S = 10.0
+STORE_S = 5.0
 COLUMNS = (
     ("propensity", "probability", ".4f"),
     ("quality", "quality", ".3f"),
@@ -23,112 +39,149 @@ COLUMNS = (
     ("calls", "calls", ".0f"),
     ("reliability", "reliability", ".3f"),
     ("cost_usd", "USD/call", ".6f"),
+    ("latency_s", "mean s", ".2f"),
     ("latency_q99_s", "p99 s", ".2f"),
     ("utility", "utility", ".4f"),
 )
 
 
 def explain(
-    decision_id: str, *, url: str | None, key: str, config: Path | None, as_json: bool
+    id_: str, *, last: bool, url: str | None, key: str, config: Path | None, as_json: bool
 ) -> None:
-    """Print what the sidecar says of a decision."""
-    url, headers = owners_sidecar(url, key, config)
-    with reaching(url):
-        answer = ask(decision_id, url=url, headers=headers)
+    """Print what is kept of a decision."""
+    if bool(id_) is last:
+        fail("name a decision by one ID, or ask for the last one by --last", BAD_INPUT)
+    at, headers = owners_sidecar(url, key, config)
     try:
-        found = answer.json()
-        refused = None if answer.is_success else found["error"]["message"]
-    except (ValueError, KeyError, TypeError):
-        fail(NO_POINTSMAN.format(url, answer.status_code), FAILED)
-    if refused is not None:
-        fail(refused, BAD_INPUT if answer.status_code < 500 else FAILED)
+        answer = ask(id_, url=at, headers=headers)
+    except httpx.ConnectError as error:
+        if url is not None:
+            with reaching(at):
+                raise
+        say(f"no sidecar at {at} ({type(error).__name__}): the store itself is asked")
+        answer = None
+    except (httpx.TransportError, httpx.InvalidURL):
+        with reaching(at):
+            raise
+    found = from_store(id_, config) if answer is None else _read(answer, at)
     if as_json:
         print_json(found)
     else:
         show(found)
 
 
-def ask(decision_id: str, *, url: str, headers: dict[str, str]) -> httpx.Response:
-    """Return the sidecar's answer.
+def ask(id_: str, *, url: str, headers: dict[str, str]) -> httpx.Response:
+    """Return the sidecar's answer; without an id it is asked for the last decision.
 
     Raises:
         httpx.HTTPError, httpx.InvalidURL: it was not reached.
     """
-    with httpx.Client(trust_env=False, timeout=10) as client:
-        name = quote(decision_id, safe="")
-        return client.get(f"{url}/v1/router/decisions/{name}", headers=headers)
+    with httpx.Client(trust_env=False, timeout=ASK_S) as client:
+        given = {"id": id_} if id_ else {}
+        return client.get(f"{url}{PATH}", params=given, headers=headers)
+
+
+def _read(answer: httpx.Response, url: str) -> dict[str, Any]:
+    """Return the explanation in an answer, or say why there is none."""
+    try:
+        found = answer.json()
+        error = None if answer.is_success else found["error"]
+        refused = "" if error is None else str(error["message"])
+    except (ValueError, KeyError, TypeError):
+        fail(NO_POINTSMAN.format(url, answer.status_code), FAILED)
+    if error is not None:
+        _fail(refused, error.get("candidates"), is_bad_input=answer.status_code < 500)
+    return dict(found)
+
+
+def from_store(id_: str, config: Path | None) -> dict[str, Any]:
+    """Return what the configured store and state directory have, without any sidecar.
+
+    Whoever reads those needs no seal: an id is taken at its word.
+    """
+    from router.decision.seal import unsealed
+    from router.errors import RequestRejected
+    from router.explain.desk import ExplainDesk
+    from router.explain.files import DecisionFiles
+    from router.explain.shared import SharedDecisions
+    from telemetry.store import connect
+
+    configuration = _compiled(config)
+    server, n_shards = configuration.server, configuration.store.shards
+    with ExitStack() as open_now:
+        try:
+            kept_in = state_of(server) / "decisions"
+            address = open_now.enter_context(opened_store(configuration))
+        except VerbFailed:  # which said why
+            raise SystemExit(FAILED) from None
+        client = open_now.enter_context(closing(connect(address, timeout_s=STORE_S)))
+        files = DecisionFiles(kept_in, days=server.explain_days, max_bytes=server.explain_max_bytes)
+        shared = SharedDecisions(client, bound=lambda: 0, days=server.explain_days)
+        desk = ExplainDesk((files, shared), client, n_shards=n_shards, open_id=unsealed)
+        try:
+            return desk.explain(id_, configuration) if id_ else desk.last(configuration)
+        except RequestRejected as error:
+            _fail(str(error), error.details.get("candidates"), is_bad_input=error.status < 500)
+
+
+def _compiled(config: Path | None) -> Configuration:
+    """Return the configuration without its secrets: no provider is asked anything."""
+    from router.config.compiled import compile_text
+    from router.config.file import read
+    from router.errors import ConfigError
+
+    file = find_file(config)
+    try:
+        return compile_text(read(file), file=str(file), secrets=False)
+    except ConfigError as error:
+        fail(str(error), BAD_INPUT)
+
+
+def _fail(message: str, candidates: list[dict[str, Any]] | None, *, is_bad_input: bool) -> NoReturn:
+    from router.explain.told import time_of
+
+    rows = [
+        f"  {row['id']}  {time_of(row['decided_at_ms'])}  {row['drawn'] or ''}".rstrip()
+        for row in candidates or ()
+    ]
+    fail("\n".join([message, *rows]), BAD_INPUT if is_bad_input else FAILED)
 
 
 def show(found: dict[str, Any], to: Console | None = None) -> None:
     """Print an explanation."""
+    from router.explain.told import limit_lines, lines
+
     to = to or console()
-    for line in _lines(found):
+    for line in lines(found):
         to.print(line, markup=False, highlight=False)
     drawing = found if found["draw"] else found["draw_of"]
     if drawing is not None and drawing["draw"]:
         to.print(_candidates(drawing["draw"]))
-        for line in _limits(drawing["draw"]):
+        for line in limit_lines(drawing["draw"]):
             to.print(line, markup=False, highlight=False)
+    elif found["known"]:
+        to.print(_table(found["known"], "known of those that may serve"))
     for endpoint, reason in (found["exclusions"] or {}).items():
         to.print(f"excluded: {endpoint} ({reason})", markup=False, highlight=False)
-
-
-def _lines(found: dict[str, Any]) -> list[str]:
-    above = found.get("decided_by", found["task"])
-    task = found["task"] if above == found["task"] else f"{found['task']} (by {above})"
-    lines = [
-        f"{_time(found['decided_at_ms'])}: {found['drawn']}, for task {task} of app "
-        f"{found['app']} under {found['strategy']}, posteriors {found['posterior_version']}"
-    ]
-    if not found["routed"] or found["step"] is None:
-        lines.append("nothing was drawn: the call was not routed")
-    elif found["follows"]:
-        at = _time(found["follows"]["decided_at_ms"])
-        lines.append(f"it follows the draw of {at}, as a session or slot does")
-        if found["draw_of"] is None:
-            lines.append("the numbers of that draw are not kept here")
-    if found.get("stands_in_for"):
-        lines.append(f"it stands in for {found['stands_in_for']}, whose breaker was open")
-    if found.get("translated"):
-        lines.append(f"translated from {found['translated']}")
-    if found.get("left_out"):
-        lines.append(f"left out: {', '.join(found['left_out'])}")
-    if found["step"] is not None:
-        lines.append(f"step of the law: {found['step']}, probability {found['propensity']:.6g}")
-    if found["answered_by"] not in (None, found["drawn"]):
-        was_asked = found["drawn"] not in (found["exclusions"] or {})
-        why = "it failed" if was_asked else "it may not serve this call"
-        lines.append(f"{why}, and {found['answered_by']} answered")
-    if found["note"]:
-        lines.append(f"note: {found['note']}")
-    return lines
-
-
-def _limits(draw: dict[str, Any]) -> list[str]:
-    """Return the lines on limits and on money; draws kept by earlier versions tell neither."""
-    lines = []
-    if outside := draw.get("outside_limits"):
-        lines.append(f"outside the soft limits: {', '.join(outside)}")
-    if relaxed := draw.get("relaxed"):
-        lines.append(f"nobody kept the limit on {', '.join(relaxed)}, so it gave way")
-    if value := draw.get("value_usd"):
-        lines.append(f"a success was worth {value:.3g} USD")
-    return lines
 
 
 def _candidates(draw: dict[str, Any]) -> Table:
     law = draw["law"]
     what = "learning mode" if law["learning_mode"] else f"choice: {law['current']}"
     masses = ", ".join(f"{name} {law[name]:.3g}" for name in ("holdout", "floor", "stay"))
-    table = Table(title=f"{what}; {masses}", title_justify="left")
+    rows = sorted(draw["candidates"], key=lambda row: -row["propensity"])
+    return _table(rows, f"{what}; {masses}")
+
+
+def _table(rows: list[dict[str, Any]], title: str) -> Table:
+    table = Table(title=title, title_justify="left")
     table.add_column("endpoint")
-    for _, title, _ in COLUMNS:
-        table.add_column(title, justify="right")
-    for row in sorted(draw["candidates"], key=lambda row: -row["propensity"]):
-        cells = ["–" if row[name] is None else format(row[name], form) for name, _, form in COLUMNS]
+    shown = [column for column in COLUMNS if any(row.get(column[0]) is not None for row in rows)]
+    for _, heading, _ in shown:
+        table.add_column(heading, justify="right")
+    for row in rows:
+        cells = [
+            "–" if row.get(name) is None else format(row[name], form) for name, _, form in shown
+        ]
         table.add_row(row["endpoint"], *cells)
     return table
-
-
-def _time(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

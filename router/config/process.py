@@ -105,6 +105,8 @@ class StoreEntry(Entry):
     young_hours: Annotated[int, Field(ge=1, le=720)] = 24
     max_mb: Annotated[int, Field(ge=LEAST_STORE_MB, le=MAX_BYTES >> 20)] | None = None
     """Unset: 256 for a private server, and what its own `maxmemory` says for any other."""
+    explain_store_mb: Annotated[int, Field(ge=0, le=MAX_BYTES >> 20)] = 64
+    """Of the store's memory for recent decisions, which every router of it can explain; 0: none."""
 
     def url(self) -> str | None:
         """Return the configured URL, if any."""

@@ -16,4 +16,5 @@
 - `stand_ins`: who serves a unit while the endpoint that it drew is out
 - `preview`: what would be decided, as JSON
 - `decide`: from a request to a decision
+- `reasons`: why it fell so, in a word
 """

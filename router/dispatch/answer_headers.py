@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from router.decision.decide import Decision
+from router.decision.reasons import reason_of
 from router.dispatch.attempt import Reply
 from router.dispatch.headers import request_ids, returned_headers
+from router.endpoints.catalog import Endpoint
 from router.net.asgi import Header
 
 
-def decision_headers(decision: Decision, decision_id: str) -> list[Header]:
-    """Return what can be said before it is known who will answer."""
+def decision_headers(
+    decision: Decision, decision_id: str, answered: Endpoint | None = None
+) -> list[Header]:
+    """Return what can be said before it is known who will answer.
+
+    Args:
+        answered: who did, where it is known.
+    """
     context = decision.context
     out = [
         *request_ids(decision.nonce.hex().encode()),
@@ -19,6 +27,7 @@ def decision_headers(decision: Decision, decision_id: str) -> list[Header]:
         (b"x-router-strategy", context.strategy.name.encode()),
         (b"x-router-propensity", f"{decision.plan.propensity:.6g}".encode()),
         (b"x-router-posterior-version", str(context.beliefs.version).encode()),
+        (b"x-router-reason", reason_of(decision, answered).encode()),
     ]
     if decision.plan.relaxed:
         out.append((b"x-router-relaxed", ", ".join(decision.plan.relaxed).encode()))
@@ -43,7 +52,7 @@ def answer_headers(
     timing = f"decide;dur={decide_s * 1e3:.2f}, upstream;dur={upstream_s * 1e3:.1f}"
     return [
         *returned_headers(reply.headers, named=decision.context.route.by_name),
-        *decision_headers(decision, decision_id),
+        *decision_headers(decision, decision_id, attempt.endpoint),
         (b"x-router-endpoint", attempt.endpoint.id.encode()),
         (b"x-router-attempts", str(attempt.number).encode()),
         *translated,

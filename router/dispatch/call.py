@@ -64,7 +64,7 @@ class Calls:
         ids: StoredIds,
         thoughts: StoredIds,
         observer: ObserverLine | None = None,
-        note: Callable[[Decision], None] = lambda decision: None,
+        note: Callable[[Decision, Endpoint | None], None] = lambda decision, answered: None,
     ) -> None:
         self.decider = decider
         self.dispatcher = dispatcher
@@ -72,7 +72,7 @@ class Calls:
         self.ids = ids
         self.thoughts = thoughts
         self.observer = observer
-        self.note = note  # of every decision, for later explanations
+        self.note = note  # of every decision, for later explanations; then who else answered
         self.budget = RetryBudget()
         self.complaints = Complaints()
 
@@ -85,7 +85,7 @@ class Calls:
         """
         decision = await self.decider.decide(context)
         decide_s = time.monotonic() - context.at.monotonic_s
-        self.note(decision)
+        self.note(decision, None)
         self.booking.count_decision(decision, decide_s)
         guard = DisconnectGuard(exchange.line)
         call = _Call(self, decision, exchange, guard, decide_s)
@@ -306,8 +306,7 @@ class _Call:
         """
         self.under_way.remove(attempt)
         if not final:
-            attempt.result = result
-            attempt.latency_s = time.monotonic() - attempt.began_at
+            attempt.result, attempt.latency_s = result, time.monotonic() - attempt.began_at
         booking, context, endpoint = self.home.booking, self.decision.context, attempt.endpoint
         health, now = self.home.dispatcher.health, time.monotonic()
         health.end(
@@ -326,8 +325,7 @@ class _Call:
         if final and attempt.result is Result.OK:
             note_answered(endpoint, self.failures, health, fields=self.asking.fields, now=now)
         flags = self.flags | (STREAMED if self.request.streamed else 0) | (FINAL if final else 0)
-        if attempt.is_translated:
-            flags |= TRANSLATED
+        flags |= TRANSLATED if attempt.is_translated else 0
         if self.promised:
             flags |= PROMISED
         flags |= booking.note_served(endpoint, attempt)
@@ -339,6 +337,8 @@ class _Call:
             self.home.decider.learn_size(endpoint, self.request, attempt.usage.prompt_tokens)
         if final:
             self._note_ids(endpoint, attempt.answer_id, attempt.container, attempt.item_ids)
+            if endpoint is not self.decision.plan.drawn:
+                self.home.note(self.decision, endpoint)
         self._note_thoughts(attempt)
         token = booking.token(self.decision, endpoint)
         if told is not None and self._tell(token, told, answered=answered) and answered:

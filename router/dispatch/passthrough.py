@@ -19,6 +19,7 @@ from msgspec import Struct
 from router.beliefs.names import Names
 from router.config.compiled import Configuration
 from router.config.rules import MergedPolicy, why_forbidden
+from router.decision.reasons import Reason
 from router.dialects.errors import error_event
 from router.dialects.opaque import is_repeatable
 from router.dispatch.attempt import AttemptFailed
@@ -116,6 +117,7 @@ class Passthrough:
         ours = [
             (b"x-router-decision-id", self._booking.seal.close(token).encode()),
             (b"x-router-endpoint", _printable(name)),
+            (b"x-router-reason", Reason.PINNED.encode()),
         ]
         call = _Passing(self, exchange, passed, token, ours)
         if is_recorded(passed.policy.data_class):

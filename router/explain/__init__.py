@@ -1,6 +1,13 @@
 """Why a decision fell as it did, later.
 
+- `rows`: what is kept of one decision alone, packed
 - `explanation`: the numbers that it was made from
+- `kept`: how a decision is found again, wherever it is kept
+- `earlier`: what earlier versions kept
 - `files`: where they are kept, a file a day
-- `log`: who writes them down and finds them again
+- `shared`: where all routers of a store find the recent ones
+- `log`: who writes them down
+- `counterfactual`: what another strategy would have done
+- `told`: all of it in words
+- `desk`: which decision is meant, and what is kept of it
 """

@@ -1,8 +1,8 @@
 """Why a decision fell as it did: the numbers it was made from, as JSON. Pure, no I/O.
 
-An explanation has three parts. What the draw was made from is the same for all calls that share
-posteriors, task, strategy, law and eligible endpoints; so is why endpoints were excluded. Both are
-kept once and named by what they say; the decision itself is small.
+What is of one decision alone is a small row. What many share are *parts*, each named by a digest of
+what it says and kept once: the frame (whose call, who was drawn and why, who was next), what the
+draw was made from, why endpoints were excluded, and which endpoints the configuration lists.
 
 No prompt, no answer, no user and no session is named: nothing that the token does not carry.
 """
@@ -10,20 +10,28 @@ No prompt, no answer, no user and no session is named: nothing that the token do
 from __future__ import annotations
 
 from hashlib import blake2b
+from itertools import islice
 from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from bandit.draws import Law
+from bandit.utility import Objective, Order
 from router.beliefs.review_keys import host_of
+from router.config.compiled import Configuration
 from router.decision.context import CallContext, why
 from router.decision.decide import Decision
-from router.decision.planner import Drawing, limits_of
-from router.decision.shared_draws import StoredDraw
+from router.decision.planner import limits_of
+from router.decision.reasons import reason_of
+from router.endpoints.catalog import Endpoint
+from router.explain.rows import DIGEST_BYTES, NONCE_BYTES, UNIT_BYTES, DecisionRow
 
 Part = tuple[bytes, bytes]
 """Digest of the text, and the text."""
+MOST_NEXT = 8
+"""Fallbacks that are named; no call has more attempts."""
 
 
 def text_of(value: Any) -> bytes:
@@ -34,37 +42,119 @@ def text_of(value: Any) -> bytes:
 def packed(value: Any) -> Part:
     """Return a part as it is kept; equal numbers have one digest."""
     text = text_of(value)
-    return blake2b(text, digest_size=16).digest(), text
+    return blake2b(text, digest_size=DIGEST_BYTES).digest(), text
 
 
-def of_decision(decision: Decision) -> dict[str, Any]:
-    """Return what is said of this call alone; numbers are the token's own, unrounded."""
+def row_of(
+    decision: Decision, *, frame: bytes, draw: bytes, parts: tuple[bytes, ...]
+) -> DecisionRow:
+    """Return what is kept of this call alone; numbers are the token's own, unrounded.
+
+    Args:
+        frame, draw: digests of its parts; of `draw` empty where it has none of its own.
+        parts: of all that these name.
+    """
+    held = decision.held
+    return DecisionRow(
+        decision.nonce[:NONCE_BYTES],
+        decision.decided_at_ms,
+        frame,
+        decision.context.unit.session(decision.nonce)[:UNIT_BYTES],
+        draw,
+        decision.plan.propensity,
+        decision.context.beliefs.version,
+        held.decided_at_ms if held is not None else 0,
+        held.version if held is not None else 0,
+        parts=parts,
+    )
+
+
+def of_frame(decision: Decision, *, then: list[str], more: dict[str, str]) -> dict[str, Any]:
+    """Return what a decision has in common with others.
+
+    Args:
+        then: who would have been tried next.
+        more: by name, digests of further parts, in hexadecimal.
+    """
     context, plan = decision.context, decision.plan
     return {
-        "decided_at_ms": decision.decided_at_ms,
+        "reason": reason_of(decision).value,
         "app": context.caller.app.name,
+        "role": context.standing.role_name or None,
         "task": context.task.name,
-        "found_by": context.task.found_by,
+        "task_found_by": context.task.found_by.value,
         "decided_by": context.decided_by,
         "strategy": context.strategy.name,
-        "posterior_version": context.beliefs.version,
+        "objective": of_objective(context.strategy.objective),
         "routed": context.route.routed,
         "drawn": plan.drawn.id,
         "step": plan.step,
-        "propensity": plan.propensity,
         "drawn_now": plan.drawn_now,
-        "follows": _follows(decision.held),
         "stands_in_for": decision.stands_in_for.id if decision.stands_in_for else None,
+        "host": _host(decision),
+        "then": then,
         "note": why(context),
         "translated": context.translations.told_of(plan.drawn),
         "left_out": context.translations.left_out(plan.drawn),
+        "parts": more,
     }
 
 
-def _follows(held: StoredDraw | None) -> dict[str, int] | None:
-    if held is None:
+def next_key(decision: Decision) -> tuple[object, ...]:
+    """Return what the fallbacks depend on, among calls with the same beliefs."""
+    context, drawn = decision.context, decision.plan.drawn
+    reason = context.eligibility.reasons[drawn.index]
+    mask, law = context.eligibility.mask.tobytes(), context.route.law
+    fallback = context.route.fallback
+    return (context.category, context.strategy.name, law, mask, drawn.index, reason, fallback)
+
+
+def of_next(decision: Decision) -> list[str]:
+    """Return who would be tried next, best first."""
+    return [endpoint.id for endpoint in islice(decision.plan.then(), MOST_NEXT)]
+
+
+def of_objective(objective: Objective) -> dict[str, Any]:
+    """Return what a strategy maximises."""
+    return {
+        "order": objective.order.value,
+        "value_usd": objective.value_usd,
+        "latency_usd_per_s": objective.latency_usd_per_s,
+    }
+
+
+def of_configuration(configuration: Configuration) -> dict[str, Any]:
+    """Return which endpoints the configuration lists, in its order, and by what it is known."""
+    return {
+        "version": f"{configuration.version:016x}",
+        "endpoints": [
+            [e.id, e.upstream_model, e.provider, e.region, e.group]
+            for e in configuration.catalog.endpoints
+        ],
+    }
+
+
+def _host(decision: Decision) -> dict[str, Any] | None:
+    """Return by what one of several hosts of a group was chosen; None where there was no choice."""
+    context, drawn, drawing = decision.context, decision.plan.drawn, decision.plan.drawing
+    catalog, mask = context.beliefs.configuration.catalog, context.eligibility.mask
+    hosts = [arm for arm in catalog.group_members[drawn.group] if mask[arm]]
+    if len(hosts) < 2 or context.route.law is None:
         return None
-    return {"decided_at_ms": held.decided_at_ms, "posterior_version": held.version}
+    explores = drawing is not None and drawing.law.explores_hosts
+    asked = drawing.table.asked_host(drawn.group) if drawing is not None and explores else None
+    return {
+        "hosts": [catalog.endpoints[arm].id for arm in hosts],
+        "by": _host_rule(context.strategy.objective),
+        "may_be_learning": asked == drawn.index,
+    }
+
+
+def _host_rule(objective: Objective) -> str:
+    if objective.order is not Order.UTILITY:
+        return objective.order.value
+    priced = objective.latency_usd_per_s > 0 and objective.value_usd is not None
+    return "value" if priced else "cost_then_latency"
 
 
 def of_exclusions(decision: Decision) -> dict[str, str]:
@@ -76,24 +166,34 @@ def of_exclusions(decision: Decision) -> dict[str, str]:
 
 
 def of_draw(decision: Decision) -> dict[str, Any] | None:
-    """Return the law of a draw and all that it knew; None where this call drew nothing."""
-    drawing = decision.plan.drawing
+    """Return the law of a draw and all that it knew, column by column.
+
+    Of a call for which nothing is drawn, what is known of those that might serve it, and no law.
+    None where it follows an earlier draw, or nobody may serve it.
+    """
+    context, drawing = decision.context, decision.plan.drawing
     if drawing is None:
-        return None
-    law = _law(drawing.law, decision.context)
+        arms = np.flatnonzero(context.eligibility.mask)
+        if decision.held is not None or not arms.size:
+            return None
+        return {"law": None, **_columns(context, arms, None, {})}
+    arms, shares = np.flatnonzero(drawing.mask), decision.plan.shares()
     return {
-        "law": law,
+        "law": _law(drawing.law, context),
         **limits_of(decision.plan),
-        "candidates": _candidates(decision.context, drawing, decision.plan.shares()),
+        **_columns(context, arms, drawing.table.utility, shares),
     }
 
 
-def _candidates(
-    context: CallContext, drawing: Drawing, shares: dict[str, float]
-) -> list[dict[str, Any]]:
+def _columns(
+    context: CallContext,
+    arms: NDArray[np.intp],
+    utility: NDArray[np.float64] | None,
+    shares: dict[str, float],
+) -> dict[str, Any]:
+    """Return what is known of some endpoints; each is named by its place in the configuration."""
     c, beliefs = context.category, context.beliefs
     posterior, task = beliefs.place(c)
-    arms = np.flatnonzero(drawing.mask)
     groups = posterior.arms.group[arms]
     columns = {
         "quality": beliefs.quality_mean[c, groups],
@@ -102,29 +202,36 @@ def _candidates(
         "calls": posterior.calls[task, arms],
         "reliability": posterior.reliability.mean[task, arms],
         "cost_usd": posterior.cost_usd[task, arms],
+        "latency_s": posterior.latency.expected[task, arms],
         "latency_q99_s": beliefs.latency_q99_s[c, arms],
-        "utility": drawing.table.utility[
-            groups
-        ],  # -inf, which becomes null, where an order left it out
     }
-    named = [beliefs.configuration.catalog.endpoints[arm].id for arm in arms.tolist()]
-    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
-    return [
-        {"endpoint": name, "propensity": shares.get(name, 0.0)}
-        | dict(zip(columns, row, strict=True))
-        for name, row in zip(named, rows, strict=True)
-    ]
+    if utility is not None:
+        columns["utility"] = utility[groups]  # -inf, which becomes null, where left out
+    catalog = beliefs.configuration.catalog
+    propensity = [shares.get(catalog.endpoints[arm].id, 0.0) for arm in arms.tolist()]
+    return {
+        "arms": arms.tolist(),
+        "columns": {"propensity": propensity}
+        | {name: column.tolist() for name, column in columns.items()},
+    }
 
 
 def drawing_key(decision: Decision) -> tuple[object, ...]:
     """Return what the draw's part depends on, among calls with the same beliefs."""
     context, drawing = decision.context, decision.plan.drawing
     if drawing is None:
-        return ()
+        if decision.held is not None:
+            return ()
+        return (context.category, context.eligibility.mask.tobytes())
     names, mask = context.standing.permitted, drawing.mask.tobytes()
     eligibility, first = decision.plan.eligibility, context.route.first
     asked = (eligibility.limits, eligibility.mask.tobytes()) if eligibility.limits.asked else ()
     return (context.category, context.strategy.name, drawing.law, names, mask, asked, first)
+
+
+def of_answer(endpoint: Endpoint) -> dict[str, str]:
+    """Return the frame of a row that says who answered."""
+    return {"answered_by": endpoint.id}
 
 
 def _law(law: Law, context: CallContext) -> dict[str, Any]:

@@ -11,19 +11,19 @@ three times the CPU and eight times the room. Who looks for one unpacks those of
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import sqlite3
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import structlog
+
+from router.explain.earlier import BEGINS, EarlierBatch
+from router.explain.kept import KeptBatch, PackedBatch, Parts
+from router.explain.rows import DecisionRow, pack
 
 log = structlog.get_logger()
 
@@ -43,17 +43,6 @@ create table if not exists batch (second integer, rows blob);
 create index if not exists by_second on batch (second);
 create table if not exists part (digest blob primary key, body blob) without rowid;
 """
-
-
-class DecisionRow(msgspec.Struct, frozen=True, array_like=True):
-    """A decision as it is kept."""
-
-    nonce: bytes
-    decided_at_ms: int
-    unit: bytes  # digest of session or slot
-    body: bytes
-    draw: bytes | None  # digests of the parts that it shares with other decisions
-    exclusions: bytes | None
 
 
 class DecisionFiles:
@@ -83,22 +72,30 @@ class DecisionFiles:
             if is_new:
                 self.prune()
 
-    def find(self, nonce: bytes, decided_at_ms: int) -> tuple[dict[str, Any], bytes] | None:
-        """Return a decision and the digest of its unit; None where it is not kept.
+    def near(self, decided_at_ms: int) -> Iterator[list[KeptBatch]]:
+        """Yield the batches of a decision's second.
 
         Raises:
             sqlite3.Error, OSError, ValueError: what should hold it cannot be read.
         """
-        return self._select(decided_at_ms, lambda row: row.nonce == nonce)
+        yield from self._each(
+            self._directory.glob(f"{day_of(decided_at_ms)}.*{SUFFIX}"),
+            "select rows from batch where second = ?",
+            decided_at_ms // 1000,
+        )
 
-    def find_draw(self, unit: bytes, decided_at_ms: int) -> dict[str, Any] | None:
-        """Return the draw that a unit was given then; None where it is not kept.
+    def newest(self) -> Iterator[list[KeptBatch]]:
+        """Yield all batches a piece at a time, the newest piece first, as `near` does."""
+        pieces = sorted(self._directory.glob(f"*{SUFFIX}"), key=_order, reverse=True)
+        yield from self._each(pieces, "select rows from batch order by rowid desc")
 
-        Raises:
-            sqlite3.Error, OSError, ValueError: what should hold it cannot be read.
-        """
-        found = self._select(decided_at_ms, lambda row: row.unit == unit and row.draw is not None)
-        return found[0] if found else None
+    def since_ms(self) -> int | None:
+        """Return when the first day begins of which there is a piece; None where there is none."""
+        pieces = sorted(self._directory.glob(f"*{SUFFIX}"), key=_order)
+        if not pieces:
+            return None
+        day = datetime.strptime(_order(pieces[0])[0], "%Y-%m-%d").replace(tzinfo=UTC)
+        return int(day.timestamp() * 1000)
 
     def prune(self) -> int:
         """Delete pieces that are too old, then the oldest of too many; return how many."""
@@ -131,36 +128,42 @@ class DecisionFiles:
             if path.name.removesuffix(DAMAGED).endswith(SUFFIX):
                 yield path
 
-    def _select(
-        self, decided_at_ms: int, wanted: Callable[[DecisionRow], bool]
-    ) -> tuple[dict[str, Any], bytes] | None:
+    def _each(self, pieces: Iterable[Path], select: str, *given: int) -> Iterator[list[KeptBatch]]:
         problem: Exception | None = None
-        for path in self._directory.glob(f"{day_of(decided_at_ms)}.*{SUFFIX}"):
+        for path in pieces:
             try:
-                found = _read(path, decided_at_ms, wanted)
+                with closing(_opened(path)) as database:
+                    parts = partial(_parts, path)
+                    found = database.execute(select, given).fetchall()
+                    batches = [_unpacked(packed, parts) for (packed,) in found]
             except (sqlite3.Error, OSError, ValueError) as error:
                 problem = error  # it may lie in another piece
                 continue
-            if found is not None:
-                return found
+            yield batches
         if problem is not None:
             raise problem
-        return None
 
 
-def _read(
-    path: Path, decided_at_ms: int, wanted: Callable[[DecisionRow], bool]
-) -> tuple[dict[str, Any], bytes] | None:
-    second = decided_at_ms // 1000
-    with closing(sqlite3.connect(path, timeout=BUSY_S)) as database:
-        for (packed,) in database.execute("select rows from batch where second = ?", (second,)):
-            for row in _unpack(packed):
-                if row.decided_at_ms == decided_at_ms and wanted(row):
-                    body = json.loads(row.body)
-                    body["draw"] = _part(database, row.draw)
-                    body["exclusions"] = _part(database, row.exclusions)
-                    return body, row.unit
-    return None
+def _unpacked(packed: bytes, parts: Parts) -> KeptBatch:
+    if packed.startswith(BEGINS):
+        return EarlierBatch(packed, parts)
+    return PackedBatch(packed, parts)
+
+
+def _parts(path: Path, digests: Iterable[bytes]) -> dict[bytes, bytes]:
+    """Return the parts of a piece that have these digests."""
+    asked = list(digests)
+    marks = ",".join("?" * len(asked))
+    with closing(_opened(path)) as database:
+        # Only the number of marks is put into the text.
+        select = f"select digest, body from part where digest in ({marks})"  # noqa: S608
+        return dict(database.execute(select, asked).fetchall())
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """Return a piece for reading; one that went meanwhile is not made again."""
+    uri = f"{path.absolute().as_uri()}?mode=rw"
+    return sqlite3.connect(uri, uri=True, timeout=BUSY_S)
 
 
 def _write(path: Path, rows: list[DecisionRow], parts: Mapping[bytes, bytes]) -> None:
@@ -175,31 +178,15 @@ def _write(path: Path, rows: list[DecisionRow], parts: Mapping[bytes, bytes]) ->
 
 
 def _insert(path: Path, rows: list[DecisionRow], parts: Mapping[bytes, bytes]) -> None:
-    named = {digest for row in rows for digest in (row.draw, row.exclusions) if digest is not None}
+    named = {digest for row in rows for digest in row.parts}
     by_second: dict[int, list[DecisionRow]] = {}
     for row in rows:
         by_second.setdefault(row.decided_at_ms // 1000, []).append(row)
-    batches = ((second, _pack(those)) for second, those in by_second.items())
+    batches = ((second, pack(those)) for second, those in by_second.items())
     with closing(_connect(path)) as database, database:
         shared = ((digest, parts[digest]) for digest in named)
         database.executemany("insert or ignore into part values (?, ?)", shared)
         database.executemany("insert into batch values (?, ?)", batches)
-
-
-def _pack(rows: list[DecisionRow]) -> bytes:
-    return zlib.compress(msgspec.msgpack.encode(rows), level=1)
-
-
-def _unpack(packed: bytes) -> list[DecisionRow]:
-    """Return the decisions in a row of the file.
-
-    Raises:
-        ValueError: it is damaged.
-    """
-    try:
-        return msgspec.msgpack.decode(zlib.decompress(packed), type=list[DecisionRow])
-    except (zlib.error, msgspec.DecodeError) as error:
-        raise ValueError("a batch of decisions is damaged") from error
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -237,16 +224,6 @@ def _locked(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _part(database: sqlite3.Connection, digest: bytes | None) -> Any:
-    if digest is None:
-        return None
-    row = database.execute("select body from part where digest = ?", (digest,)).fetchone()
-    try:
-        return json.loads(zlib.decompress(row[0])) if row else None
-    except zlib.error as error:
-        raise ValueError("a part of a decision is damaged") from error
 
 
 def day_of(at_ms: int) -> str:

@@ -1,9 +1,10 @@
 """Decisions with their numbers, kept for `explain_days`.
 
 A call only appends to a bounded queue. A thread takes them out a few times a second, packs them,
-so that none holds posteriors in memory any longer, and writes them; what cannot be written waits
-for the next time, up to a bound in bytes. Whatever fails here is counted and said once, and never
-touches a call. Killed at any moment, a sidecar loses what was not yet written.
+so that none holds posteriors in memory any longer, and writes them to files and to the store; what
+cannot be written waits for the next time, up to a bound in bytes. Whatever fails here is counted
+and said once, and never touches a call. Killed at any moment, a sidecar loses what was not yet
+written.
 """
 
 from __future__ import annotations
@@ -15,14 +16,18 @@ import zlib
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import structlog
 
 from router.beliefs.beliefs import Beliefs
+from router.config.rules import MergedPolicy
 from router.decision.decide import Decision
+from router.endpoints.catalog import Endpoint
 from router.explain import explanation
-from router.explain.files import BUSY_S, DecisionFiles, DecisionRow
+from router.explain.files import BUSY_S, DecisionFiles
+from router.explain.rows import NONCE_BYTES, DecisionRow
+from router.explain.shared import SharedDecisions
+from router.policy.telling import told
 from telemetry.pacer import Bell
 
 log = structlog.get_logger()
@@ -33,30 +38,60 @@ MAX_QUEUED = 8192
 MAX_WAITING_BYTES = 16 << 20
 """Some minutes of calls, where the disk is full or another holds the file."""
 PRUNE_EVERY_S = 3600.0
-ROW_BYTES = 100
-"""Of a decision that waits, beside its texts."""
+ROW_BYTES = 200
+"""Of a decision that waits, beside its parts."""
+MAX_REMEMBERED = 4096
+"""Sorts of calls of which what they share is remembered, under the same beliefs."""
+RETRY_S = 1.0
+"""What the store did not take is tried again after so long, while no calls come."""
 
 
 class DecisionLog:
     """Writes decisions down and finds them again."""
 
-    def __init__(self, directory: Path, *, days: float, max_bytes: int) -> None:
-        self.n_dropped = 0
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        days: float,
+        max_bytes: int,
+        shared: SharedDecisions | None = None,
+    ) -> None:
+        """Make it; `start` begins to write.
+
+        Args:
+            shared: the store's side, if any.
+        """
+        self._n_dropped = 0
         self.n_written = 0
+        self.shared = shared
+        self.files = DecisionFiles(directory, days=days, max_bytes=max_bytes)
         self._keeps = days > 0
-        self._files = DecisionFiles(directory, days=days, max_bytes=max_bytes)
-        self._queue: deque[Decision] = deque()
+        self._queue: deque[tuple[Decision, Endpoint | None]] = deque()
         self._waiting: list[DecisionRow] = []
         self._parts: dict[bytes, bytes] = {}  # of those: digest -> text, compressed
         self._waiting_bytes = 0
         self._beliefs: Beliefs | None = None
         self._draws: dict[tuple[object, ...], explanation.Part | None] = {}
+        self._policies: dict[int, tuple[MergedPolicy, explanation.Part]] = {}
+        self._next: dict[tuple[object, ...], list[str]] = {}
+        self._listed: explanation.Part = (b"", b"")  # of the configuration
         self._ok = True
         self._pruned_at = float("-inf")  # monotonic seconds
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._bell = Bell()
         self._thread = threading.Thread(target=self._run, name="decisions", daemon=True)
+
+    @property
+    def n_dropped(self) -> int:
+        """Decisions that are not kept in files, or not in the store."""
+        return self._n_dropped + (self.shared.n_dropped if self.shared is not None else 0)
+
+    @property
+    def n_waiting(self) -> int:
+        """Decisions that the store did not take yet."""
+        return self.shared.n_waiting if self.shared is not None else 0
 
     def start(self) -> None:
         """Begin to write."""
@@ -70,121 +105,145 @@ class DecisionLog:
         if self._thread.is_alive():
             self._thread.join(2 * BUSY_S + 1)
 
-    def put(self, decision: Decision) -> None:
-        """Note a decision; never waits, never raises."""
+    def put(self, decision: Decision, answered: Endpoint | None = None) -> None:
+        """Note a decision, or who answered it; never waits, never raises.
+
+        Args:
+            answered: another than the drawn endpoint; the decision itself was noted before.
+        """
         if not self._keeps:
             return
         if len(self._queue) >= MAX_QUEUED:
-            self.n_dropped += 1
+            self._n_dropped += 1
             return
-        self._queue.append(decision)
+        self._queue.append((decision, answered))
         self._bell.ring()
-
-    def find(self, nonce: bytes, decided_at_ms: int) -> dict[str, Any] | None:
-        """Return the explanation of a decision; None where it is not kept.
-
-        One that follows a stored draw holds the explanation of that draw under `draw_of`, where
-        it is kept here.
-        """
-        self.flush()
-        try:
-            found = self._files.find(nonce, decided_at_ms)
-            if found is None:
-                return None
-            body, unit = found
-            follows = body["follows"]
-            body["draw_of"] = None
-            if follows is not None:
-                body["draw_of"] = self._files.find_draw(unit, follows["decided_at_ms"])
-        except (sqlite3.Error, OSError, ValueError) as error:
-            self._note(error)
-            return None
-        return body
 
     def flush(self) -> None:
         """Write what is queued, and what could not be written before."""
         with self._lock:
             self._pack()
-            if not self._waiting:
-                return
-            try:
-                self._files.write(self._waiting, self._parts)
-                self.n_written += len(self._waiting)
-                self._note(None)
-            except (sqlite3.Error, OSError) as error:
-                self._note(error)
-                return  # the next time
-            except Exception as error:  # whatever it is, the next decisions are to be kept
-                self.n_dropped += len(self._waiting)
-                self._note(error)
-            self._waiting, self._parts, self._waiting_bytes = [], {}, 0
+            if self._waiting:
+                self._write()
+            if self.shared is not None:
+                self.shared.write()
+
+    def _write(self) -> None:
+        try:
+            self.files.write(self._waiting, self._parts)
+            self.n_written += len(self._waiting)
+            self.note(None)
+        except (sqlite3.Error, OSError) as error:
+            self.note(error)
+            return  # the next time
+        except Exception as error:  # whatever it is, the next decisions are to be kept
+            self._n_dropped += len(self._waiting)
+            self.note(error)
+        self._waiting, self._parts, self._waiting_bytes = [], {}, 0
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self._bell.wait(PRUNE_EVERY_S)
+            self._bell.wait(RETRY_S if self.n_waiting else PRUNE_EVERY_S)
             self._bell.reset()
             self._stop.wait(EVERY_S)  # decisions gather
-            self.flush()
+            self._flush_all()
             if self._waiting:
                 self._bell.ring()  # what could not be written is tried again
             if time.monotonic() - self._pruned_at >= PRUNE_EVERY_S:
                 self._pruned_at = time.monotonic()
                 with suppress(OSError):
-                    self._files.prune()
-        self.flush()
-        self.n_dropped += len(self._waiting)
+                    self.files.prune()
+        self._flush_all()
+        self._n_dropped += len(self._waiting)
+
+    def _flush_all(self) -> None:
+        try:
+            self.flush()
+        except Exception as error:  # of the store's side; this thread is to live
+            self.note(error)
 
     def _pack(self) -> None:
         """Take decisions out of the queue, as far as there is room for what waits."""
+        rows: list[DecisionRow] = []
         for _ in range(len(self._queue)):
-            decision = self._queue.popleft()
+            decision, answered = self._queue.popleft()
             if self._waiting_bytes >= MAX_WAITING_BYTES:
-                self.n_dropped += 1
+                self._n_dropped += 1
                 continue
             try:
-                row = self._row(decision)
+                rows.append(self._row(decision, answered))
             except Exception as error:  # of this one alone
-                self._note(error)
-                self.n_dropped += 1
+                self.note(error)
+                self._n_dropped += 1
             else:
-                self._waiting.append(row)
-                self._waiting_bytes += len(row.body) + ROW_BYTES
+                self._waiting_bytes += ROW_BYTES
+        self._waiting += rows
+        if self.shared is not None and rows:
+            self.shared.put(rows, self._parts)
 
-    def _row(self, decision: Decision) -> DecisionRow:
-        excluded = explanation.of_exclusions(decision)
-        exclusions = explanation.packed(excluded) if excluded else None
-        return DecisionRow(
-            decision.nonce,
-            decision.decided_at_ms,
-            decision.context.unit.session(decision.nonce),
-            explanation.text_of(explanation.of_decision(decision)),
-            self._keep(self._draw(decision)),
-            self._keep(exclusions),
-        )
+    def _row(self, decision: Decision, answered: Endpoint | None) -> DecisionRow:
+        if answered is not None:
+            frame = self._keep(explanation.packed(explanation.of_answer(answered)))
+            nonce, made_ms = decision.nonce[:NONCE_BYTES], decision.decided_at_ms
+            return DecisionRow(nonce, made_ms, frame, is_answer=True, parts=(frame,))
+        self._follow(decision.context.beliefs)
+        more = {"configuration": self._keep(self._listed)}
+        more["policy"] = self._keep(self._policy(decision))
+        if excluded := explanation.of_exclusions(decision):
+            more["exclusions"] = self._keep(explanation.packed(excluded))
+        drawn = self._draw(decision)
+        draw = self._keep(drawn) if drawn is not None else b""
+        told = {name: digest.hex() for name, digest in more.items()}
+        said = explanation.of_frame(decision, then=self._then(decision), more=told)
+        frame = self._keep(explanation.packed(said))
+        parts = (frame, *([draw] if draw else ()), *more.values())
+        return explanation.row_of(decision, frame=frame, draw=draw, parts=parts)
 
-    def _keep(self, part: explanation.Part | None) -> bytes | None:
+    def _policy(self, decision: Decision) -> explanation.Part:
+        """Return the part of the merged policy; worked out once for all calls that share it."""
+        policy = decision.context.policy
+        known = self._policies.get(id(policy))
+        if known is None or known[0] is not policy:
+            known = self._policies[id(policy)] = policy, explanation.packed(told(policy))
+        return known[1]
+
+    def _keep(self, part: explanation.Part) -> bytes:
         """Return the digest of a part, which is written with the decisions that wait."""
-        if part is None:
-            return None
         if part[0] not in self._parts:
             self._parts[part[0]] = zlib.compress(part[1])
             self._waiting_bytes += len(self._parts[part[0]]) + ROW_BYTES
         return part[0]
 
+    def _follow(self, beliefs: Beliefs) -> None:
+        """Forget what was worked out for other beliefs."""
+        before = self._beliefs
+        most = max(len(self._next), len(self._policies))
+        if before is beliefs and most < MAX_REMEMBERED:
+            return
+        if before is None or before.configuration is not beliefs.configuration:
+            listed = explanation.of_configuration(beliefs.configuration)
+            self._listed = explanation.packed(listed)
+        self._beliefs = beliefs
+        self._draws.clear()
+        self._next.clear()
+        self._policies.clear()
+
     def _draw(self, decision: Decision) -> explanation.Part | None:
         """Return the part of the draw; worked out once for all calls that share it."""
-        if not decision.plan.drawn_now:
-            return None
-        if self._beliefs is not decision.context.beliefs:
-            self._beliefs = decision.context.beliefs
-            self._draws.clear()
         key = explanation.drawing_key(decision)
         if key not in self._draws:
             found = explanation.of_draw(decision)
             self._draws[key] = explanation.packed(found) if found is not None else None
         return self._draws[key]
 
-    def _note(self, error: Exception | None) -> None:
+    def _then(self, decision: Decision) -> list[str]:
+        """Return the fallbacks; worked out once for all calls that share them."""
+        key = explanation.next_key(decision)
+        if key not in self._next:
+            self._next[key] = explanation.of_next(decision)
+        return self._next[key]
+
+    def note(self, error: Exception | None) -> None:
         """Say once that decisions are not kept, and once that they are again."""
         if error is not None and self._ok:
             log.error("decisions cannot be kept", error=type(error).__name__, detail=str(error))

@@ -84,6 +84,7 @@ def gauges(
         "router_observations_dropped": ("Calls that it had no time for.", missed),
         "router_decisions_kept": ("Decisions written down.", decisions.n_written),
         "router_decisions_dropped": ("Decisions not kept.", decisions.n_dropped),
+        "router_decisions_waiting": ("Decisions that wait for the store.", decisions.n_waiting),
         "router_units_known": ("Sessions and slots known here.", draws.n_known),
         "router_draws_disagreed": (
             "Units for which the store knew another draw: another process was first, or it was "

@@ -41,5 +41,7 @@
 - `old_run`: late labels sent to the running parts, which are killed
 - `old_sabotage`: faults in what is put back
 - `old`: that each late label counts once, at the weight of its time
+- `explain_load`: decisions and outcomes by the hundred thousand, of a router in this process
+- `explain`: that a decision is explained the same later, and elsewhere
 - `__main__`: `scripts/prove NAME`
 """

@@ -20,6 +20,7 @@ from router.decision.decide import Decision
 from router.dispatch import retries
 from router.dispatch.passthrough import Passed, Passthrough
 from router.endpoints.breaker import RULES, Trouble
+from router.endpoints.catalog import Endpoint
 from router.policy.telling import told
 from scripts.proofs.believed import rows_of
 from scripts.proofs.policy_calls import FaultyCall, faulty_call
@@ -125,7 +126,9 @@ class PolicyPlay:
             circuit = health.breakers[digest].circuits[Trouble.FAILING]
             circuit.open_until = now + random.choice((-1, 5))
 
-    def _note_decision(self, decision: Decision) -> None:
+    def _note_decision(self, decision: Decision, answered: Endpoint | None = None) -> None:
+        if answered is not None:
+            return  # of one that was noted before
         counts = self.hosts.arrivals.counts
         counts["stand_ins"] += decision.stands_in_for is not None
         counts["drawn"] += decision.plan.drawn_now

@@ -16,6 +16,7 @@ from typing import Any
 
 import polars as pl
 
+from router.explain.rows import PackedRows
 from telemetry.store import Client
 
 Place = tuple[str, bytes]
@@ -78,7 +79,12 @@ def _flat(value: Any) -> Iterator[bytes]:
 
 
 def _unpacked(value: bytes) -> Iterator[bytes]:
-    """Yield a value without zlib, and without the base64 around that which rq writes."""
+    """Yield a value without zlib, and without the base64 around that which rq writes.
+
+    Decisions are packed in a layout of their own.
+    """
+    with suppress(ValueError):
+        yield repr(PackedRows(value).rows()).encode()
     with suppress(zlib.error):
         yield zlib.decompress(value)
     with suppress(zlib.error, ValueError):

@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 
-from telemetry import keys, young
+from telemetry import explained, keys, young
 from telemetry.memory import MemoryKind
 from telemetry.references import BUCKET_MS, bucket
 from telemetry.store import Client, server_of, servers
@@ -108,6 +108,7 @@ def _add_single_keys(client: Client, n_shards: int, out: Shares, *, now_ms: int)
     for name in (keys.STANDINGS, keys.RELEASES, keys.DRIFT, keys.LOOKED_AT, keys.ALARMS):
         ((size,),) = _sizes(server_of(client, name), [[name]])
         out.add(MemoryKind.POSTERIORS, size)
+    out.add(MemoryKind.DECISIONS, explained.counted_bytes(client))
 
 
 def _add_young(client: Client, n_shards: int, out: Shares) -> None:

@@ -1,0 +1,91 @@
+"""Why a call goes where it goes, in one word of a closed list. Pure, no I/O.
+
+The word is what `x-router-reason` carries and what an explanation opens with. Words are only ever
+added, and never change their meaning: then `REASONS_VERSION` rises.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from bandit.draws import Step
+from router.decision.decide import Decision
+from router.endpoints.catalog import Endpoint
+
+REASONS_VERSION = 1
+HALF = 0.5
+"""Of the probability: in learning mode, which has no choice yet, whoever has as much is best."""
+
+
+class Reason(StrEnum):
+    """Why this endpoint: each word is how the opening sentence of an explanation begins."""
+
+    PINNED = "pinned"  # call, app or what it goes on from names it
+    INCUMBENT = "incumbent"
+    BEST = "best so far"
+    EXPLORING = "exploring"
+    HOLDOUT = "hold-out"
+    ONLY = "only one allowed"
+    FAILOVER = "failover"  # whose turn it was cannot serve, or did not
+
+
+def reason_of(decision: Decision, answered: Endpoint | None = None) -> Reason:
+    """Return why a call goes where it goes.
+
+    Args:
+        answered: who served it in the end, as far as that is known; another than the drawn
+            endpoint is a failover, unless nobody but that one was allowed.
+    """
+    found = _why_drawn(decision)
+    if answered is None or answered.index == decision.plan.drawn.index or found is Reason.ONLY:
+        return found
+    return Reason.FAILOVER
+
+
+def one_in(propensity: float) -> int:
+    """Return the N of `exploring (1 in N)`: one draw of so many falls on this endpoint."""
+    return max(round(1 / propensity), 2) if propensity > 0 else 2
+
+
+def _why_drawn(decision: Decision) -> Reason:
+    context, plan = decision.context, decision.plan
+    route, drawn = context.route, plan.drawn
+    if decision.stands_in_for is not None:
+        return Reason.FAILOVER
+    if route.law is None:
+        if drawn is route.first or route.first is None:
+            return Reason.PINNED if route.by_name else Reason.INCUMBENT
+        return _instead(decision)
+    if context.eligibility.reasons[drawn.index] is not None or plan.step is Step.FAILOVER:
+        return _instead(decision)
+    if route.by_name and route.groups is not None:
+        return Reason.PINNED  # to the hosts of the model that it names
+    return _by_law(decision)
+
+
+def _instead(decision: Decision) -> Reason:
+    """Return why another serves than whose turn it is."""
+    return Reason.ONLY if decision.context.eligibility.mask.sum() == 1 else Reason.FAILOVER
+
+
+def _by_law(decision: Decision) -> Reason:
+    plan, law = decision.plan, decision.context.route.law
+    match plan.step:
+        case Step.HOLDOUT:
+            return Reason.HOLDOUT
+        case Step.FLOOR:
+            return Reason.EXPLORING
+        case Step.ONLY_ALLOWED:
+            return Reason.ONLY
+    group = plan.drawn.group
+    if law is not None and law.incumbent == group:
+        return Reason.INCUMBENT
+    if plan.step is Step.STAY or (law is not None and law.current == group):
+        return Reason.BEST
+    if law is not None and not law.is_learning:
+        return Reason.EXPLORING
+    if decision.context.eligibility.mask.sum() == 1:
+        return Reason.ONLY
+    drawing = plan.drawing
+    share = float(drawing.table.shares[group]) if drawing is not None else plan.propensity
+    return Reason.BEST if share >= HALF else Reason.EXPLORING

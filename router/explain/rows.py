@@ -1,0 +1,174 @@
+"""Decisions as they are kept: small rows, packed column by column, and the parts that many share.
+
+A row says what is of one decision alone and names the rest by digests of eight bytes: its *frame*
+(app, task, strategy, who was drawn and why, fallbacks), and what the draw was made from. Nonces
+stand in front as they are, so that a decision is looked for without unpacking anything.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Hashable, Iterable, Sequence
+from typing import TypeVar
+
+import msgspec
+
+T = TypeVar("T", bound=Hashable)
+DIGEST_BYTES = 8
+NONCE_BYTES = 8
+"""Of a decision's id, the first ones, all of them random; with its millisecond nobody else's."""
+UNIT_BYTES = 4
+"""Of a session's or slot's digest: with the millisecond of its draw it is told from all others."""
+LAYOUT = 1
+"""First byte of a packed batch. Earlier versions kept a zlib stream, which begins with `x`."""
+NO_UNIT = bytes(UNIT_BYTES)
+_HEAD = struct.Struct("<BH")
+_PLAIN, _DEFLATED = 0, 1
+LEAST_DEFLATED = 128
+"""Bytes: below this compressing saves nothing."""
+
+
+class DecisionRow(msgspec.Struct, frozen=True):
+    """What is kept of one decision alone; or, later, of who answered it in the end."""
+
+    nonce: bytes
+    decided_at_ms: int
+    frame: bytes  # digest of the part that says all that others have in common with it
+    unit: bytes = NO_UNIT  # digest of session or slot
+    draw: bytes = b""  # digest of the numbers that it was made from; empty: it has none
+    propensity: float = 1.0
+    version: int = 0  # of the posteriors
+    follows_ms: int = 0  # when the draw that it follows was made; 0: it follows none
+    follows_version: int = 0
+    is_answer: bool = False  # it says who answered, in its frame, and nothing else
+    parts: tuple[bytes, ...] = ()  # all that it and its frame name; known until it is packed
+
+
+class _Columns(msgspec.Struct, array_like=True):
+    """A batch, column by column; what repeats is said once and then named by its place."""
+
+    first_ms: int
+    after_ms: list[int]  # since `first_ms`
+    units: bytes
+    frames: list[bytes]
+    frame: list[int]
+    draws: list[bytes]
+    draw: list[int]
+    propensities: list[float]
+    propensity: list[int]
+    versions: list[int]
+    version: list[int]
+    following: list[int] = []  # which rows follow a draw
+    ago_ms: list[int] = []  # of each of these: how long before its own decision that was made
+    followed: list[int] = []  # and under which version
+    answers: list[int] = []  # which rows are answers
+
+
+_decode = msgspec.msgpack.Decoder(_Columns).decode
+
+
+class PackedRows:
+    """Packed rows, unpacked as far as they are asked for."""
+
+    def __init__(self, packed: bytes) -> None:
+        """Read what stands in front.
+
+        Raises:
+            ValueError: it is no batch of this layout.
+        """
+        if len(packed) < _HEAD.size or packed[0] != LAYOUT:
+            raise ValueError("a batch of decisions is damaged")
+        _, self._n = _HEAD.unpack_from(packed)
+        self._packed = packed
+
+    def named(self, beginning: bytes) -> list[int]:
+        """Return the places of the rows whose nonce begins with these bytes, eight at most."""
+        nonces, found = self._nonces(), []
+        at = nonces.find(beginning)
+        while at >= 0:
+            if at % NONCE_BYTES == 0:
+                found.append(at // NONCE_BYTES)
+            at = nonces.find(beginning, at + 1)
+        return found
+
+    def rows(self, places: Iterable[int] | None = None) -> list[DecisionRow]:
+        """Return rows as they were packed: those at these places, or all.
+
+        Raises:
+            ValueError: they are damaged.
+        """
+        columns, nonces = self._columns(), self._nonces()
+        told = zip(columns.ago_ms, columns.followed, strict=True)
+        follows = dict(zip(columns.following, told, strict=True))
+        answers, out = set(columns.answers), []
+        for i in range(self._n) if places is None else places:
+            made_ms = columns.first_ms + columns.after_ms[i]
+            ago_ms, followed = follows.get(i, (made_ms, 0))
+            out.append(
+                DecisionRow(
+                    nonces[NONCE_BYTES * i : NONCE_BYTES * (i + 1)],
+                    made_ms,
+                    columns.frames[columns.frame[i]],
+                    columns.units[UNIT_BYTES * i : UNIT_BYTES * (i + 1)],
+                    columns.draws[columns.draw[i]],
+                    columns.propensities[columns.propensity[i]],
+                    columns.versions[columns.version[i]],
+                    made_ms - ago_ms,
+                    followed,
+                    i in answers,
+                )
+            )
+        return out
+
+    def made_at(self, at_ms: int) -> list[DecisionRow]:
+        """Return the rows of decisions that were made in a millisecond.
+
+        Raises:
+            ValueError: they are damaged.
+        """
+        columns = self._columns()
+        after_ms = at_ms - columns.first_ms
+        return self.rows([i for i, own in enumerate(columns.after_ms) if own == after_ms])
+
+    def _nonces(self) -> bytes:
+        return self._packed[_HEAD.size : _HEAD.size + NONCE_BYTES * self._n]
+
+    def _columns(self) -> _Columns:
+        body = self._packed[_HEAD.size + NONCE_BYTES * self._n :]
+        try:
+            columns = _decode(zlib.decompress(body[1:]) if body[0] == _DEFLATED else body[1:])
+        except (zlib.error, msgspec.MsgspecError, IndexError) as error:
+            raise ValueError("a batch of decisions is damaged") from error
+        return columns
+
+
+def pack(rows: Sequence[DecisionRow]) -> bytes:
+    """Return rows as they are kept; at most 65,535."""
+    first_ms = min(row.decided_at_ms for row in rows)
+    following = [i for i, row in enumerate(rows) if row.follows_ms]
+    columns = _Columns(
+        first_ms,
+        [row.decided_at_ms - first_ms for row in rows],
+        b"".join(row.unit for row in rows),
+        *_told_once([row.frame for row in rows]),
+        *_told_once([row.draw for row in rows]),
+        *_told_once([row.propensity for row in rows]),
+        *_told_once([row.version for row in rows]),
+        following,
+        [rows[i].decided_at_ms - rows[i].follows_ms for i in following],
+        [rows[i].follows_version for i in following],
+        [i for i, row in enumerate(rows) if row.is_answer],
+    )
+    body = msgspec.msgpack.encode(columns)
+    kind, small = _PLAIN, body
+    if len(body) >= LEAST_DEFLATED:
+        kind, small = _DEFLATED, zlib.compress(body)
+    nonces = b"".join(row.nonce[:NONCE_BYTES] for row in rows)
+    return _HEAD.pack(LAYOUT, len(rows)) + nonces + bytes([kind]) + small
+
+
+def _told_once(values: Sequence[T]) -> tuple[list[T], list[int]]:
+    """Return the distinct values, and by place which of them stands there."""
+    places = {value: i for i, value in enumerate(dict.fromkeys(values))}
+    return list(places), [places[value] for value in values]

@@ -1,0 +1,181 @@
+"""An explanation in words: one sentence that says why, and the lines below it. Pure, no I/O.
+
+All is read off the explanation itself, so a person and a program are told the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from router.decision.reasons import REASONS_VERSION, Reason, one_in
+
+LEAST_SHOWN = 0.0005
+"""Of quality: what is less is shown as none."""
+TASK_FOUND_BY = {
+    "hint": "as the call says",
+    "role": "by its role",
+    "key": "by its key",
+    "app": "the app's default",
+    "session": "as its session has it",
+    "rule": "by a rule",
+    "general": "nothing said which",
+}
+HOST_BY = {
+    "cheapest": "the least cost for each answered call",
+    "fastest": "the least latency for each answered call",
+    "value": "cost, latency and answered share at their prices",
+    "cost_then_latency": "the least latency among those within 1 % of the least cost",
+}
+
+
+def finish(found: dict[str, Any]) -> dict[str, Any]:
+    """Return an explanation with its word, as who answered makes it, and its sentence."""
+    answered = found["answered_by"]
+    if answered not in (None, found["drawn"]) and found["reason"] != Reason.ONLY:
+        found["reason"] = Reason.FAILOVER.value
+    found["codes_version"] = REASONS_VERSION
+    explores = found["reason"] == Reason.EXPLORING
+    found["one_in"] = one_in(found["propensity"]) if explores else None
+    found["sentence"] = sentence(found)
+    return found
+
+
+def sentence(found: dict[str, Any]) -> str:
+    """Return why, in a sentence that begins with a word of `Reason`."""
+    drawn, word = found["drawn"], found["reason"]
+    match word:
+        case Reason.PINNED:
+            why = f"{drawn} is what the call, its app or what it goes on from names"
+        case Reason.INCUMBENT:
+            why = f"{drawn} serves until another is shown to be better"
+            if not found["routed"]:
+                why = f"{drawn} serves what is not routed"
+        case Reason.BEST:
+            why = f"{drawn} is what this task stands at"
+        case Reason.EXPLORING:
+            word = f"{word} (1 in {found['one_in']})"
+            why = f"{drawn} was drawn to learn how good it is"
+        case Reason.HOLDOUT:
+            why = f"{drawn}, the incumbent, keeps a few sessions so that the gain can be measured"
+        case Reason.ONLY:
+            why = f"{found['answered_by'] or drawn} alone may serve this call"
+        case _:
+            why = _failover(found)
+    return f"{word}: {why}."
+
+
+def _failover(found: dict[str, Any]) -> str:
+    drawn, answered = found["drawn"], found["answered_by"] or found["drawn"]
+    excluded = (found["exclusions"] or {}).get(drawn)
+    if answered != drawn:
+        why = f"may not serve this call ({excluded})" if excluded else "did not answer"
+        return f"{drawn} {why}, and {answered} did"
+    if found["stands_in_for"]:
+        return f"{drawn} stands in for {found['stands_in_for']}, whose breaker is open"
+    return f"{drawn} serves, as nobody whose turn it was may"
+
+
+def lines(found: dict[str, Any]) -> Iterator[str]:
+    """Yield what is said of a decision, but for the numbers of its candidates."""
+    yield found["sentence"]
+    how = TASK_FOUND_BY.get(found["task_found_by"] or "", "")
+    yield (
+        f"{found['id']}, {time_of(found['decided_at_ms'])}: {found['drawn']}, for task "
+        f"{found['task']}{f' ({how})' if how else ''} of app {found['app']} under "
+        f"{found['strategy']}, posteriors {found['posterior_version']}"
+    )
+    yield from _drawing(found)
+    yield from _ruled(found.get("policy"))
+    yield from _serving(found)
+    yield from _otherwise(found["counterfactual"])
+    if found["note"]:
+        yield f"note: {found['note']}"
+
+
+def _drawing(found: dict[str, Any]) -> Iterator[str]:
+    if not found["routed"] or found["step"] is None:
+        yield "nothing was drawn: the call was not routed"
+    elif found["follows"]:
+        at = time_of(found["follows"]["decided_at_ms"])
+        yield f"it follows the draw of {at}, as a session or slot does"
+        if found["draw_of"] is None:
+            yield "the numbers of that draw are not kept here"
+    if found["step"] is not None:
+        yield f"step of the law: {found['step']}, probability {found['propensity']:.6g}"
+    if host := found["host"]:
+        line = f"its host, of {', '.join(host['hosts'])}: {HOST_BY.get(host['by'], host['by'])}"
+        yield line + ("; or to learn about it" if host["may_be_learning"] else "")
+
+
+def _serving(found: dict[str, Any]) -> Iterator[str]:
+    if found["stands_in_for"]:
+        yield f"it stands in for {found['stands_in_for']}, whose breaker was open"
+    if found["translated"]:
+        yield f"translated from {found['translated']}"
+    if found["left_out"]:
+        yield f"left out: {', '.join(found['left_out'])}"
+    if found["then"]:
+        yield f"if it fails: {', then '.join(found['then'])}"
+    if found["answered_by"] not in (None, found["drawn"]):
+        was_asked = found["drawn"] not in (found["exclusions"] or {})
+        why = "it failed" if was_asked else "it may not serve this call"
+        yield f"{why}, and {found['answered_by']} answered"
+
+
+def _ruled(policy: dict[str, Any] | None) -> Iterator[str]:
+    """Yield the rules that held, each with who said it, the nearest to the call first."""
+    said = [f"{name} {_value(field)}" for name, field in (policy or {}).items()]
+    if said:
+        yield f"rules: {'; '.join(said)}"
+
+
+def _value(field: dict[str, Any]) -> str:
+    value = field["value"]
+    shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return f"{shown} ({', '.join(dict.fromkeys(part['by'] for part in field['said']))})"
+
+
+def _otherwise(other: dict[str, Any] | None) -> Iterator[str]:
+    """Yield what another strategy would have done."""
+    if other is None:
+        return
+    said = [f"under {name} it would be {who}" for name, who in other["under"].items()]
+    if trade := other["trade"]:
+        said.append(f"at half the trade ({trade['value_usd'] / 2:g} USD a success) {trade['half']}")
+        said.append(f"at double {trade['double']}")
+    yield "; ".join(said)
+    needs = [_need(row) for row in other["needs"]]
+    if needs:
+        yield "; ".join(needs)
+
+
+def _need(row: dict[str, Any]) -> str:
+    (what, by), *_ = [(key, value) for key, value in row.items() if key != "endpoint"]
+    name = row["endpoint"]
+    if by is None:
+        return f"{name} cannot by quality alone"
+    if what == "quality":
+        if by >= LEAST_SHOWN:
+            return f"{name} needs {by:+.3f} quality"
+        return f"{name} is ahead by {-by:.3f}" if by <= -LEAST_SHOWN else f"{name} is as good"
+    if by >= 0:
+        return f"{name} is no worse"
+    unit = "USD a call" if what == "cost_usd" else "s"
+    return f"{name} needs {by:+.3g} {unit}"
+
+
+def limit_lines(draw: dict[str, Any]) -> Iterator[str]:
+    """Yield what is said of limits and of money; draws kept by earlier versions tell neither."""
+    if outside := draw.get("outside_limits"):
+        yield f"outside the soft limits: {', '.join(outside)}"
+    if relaxed := draw.get("relaxed"):
+        yield f"nobody kept the limit on {', '.join(relaxed)}, so it gave way"
+    if value := draw.get("value_usd"):
+        yield f"a success was worth {value:.3g} USD"
+
+
+def time_of(at_ms: int) -> str:
+    """Return a moment as it is shown."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
