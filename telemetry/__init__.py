@@ -29,6 +29,7 @@ In reading order:
 - `trouble`: why a store does not do what it is asked, and what to do
 - `young`: how what is young lies in the store, packed
 - `references`: which decisions an answer's id or a caller's reference names
+- `generations`: how many parts a span of time has, of what lies packed in it
 - `packed`: how values that are noted once lie in it
 - `conversations`, `stored_ids`: so do conversations without a session id, and who made what lies
   at providers

@@ -1,14 +1,10 @@
 """How values that are noted once lie in the store: packed, in hashes that end by themselves.
 
 Each is known by a key of 16 random bytes. By the first four bits it lies in one of 16 *groups*, so
-that a cluster spreads them; of a group in the hashes of the *span* of time in which it was noted.
-How many *parts* a span has is chosen when it begins, from what the one before it came to; where
-that is too few, a *generation* of at least twice as many begins, and whoever looks asks all of
-them. A wrong guess costs memory, never truth. To note costs the same however much there is: what
-lies in another span or generation is not looked at, and may lie in several; what was noted first
-holds.
-
-Spans go by the store's clock: routers' own would differ.
+that a cluster spreads them; of a group in the hashes of the *span* of time in which it was noted,
+which has *parts* and *generations* of them (`generations.py`). To note costs the same however much
+there is: what lies in another span or generation is not looked at, and may lie in several; what was
+noted first holds.
 """
 
 from __future__ import annotations
@@ -17,6 +13,8 @@ from collections.abc import Callable, Iterator
 
 from telemetry.store import Client
 
+from telemetry.generations import MOST_PARTS, Generations
+
 FIELDS = 64
 """Fields that a part has on average, where a span is as full as the one before it. Half of 128,
 the least that servers' own configurations keep packed."""
@@ -24,11 +22,6 @@ FULL = 96
 """Beyond so many on average a new generation begins; one part in a thousand has over 128 then."""
 COUNTED = 4
 """Each hash's fields are counted by so many: most notes are one write then, not two."""
-MOST_PARTS = 1 << 16
-"""Two bytes tell the part."""
-MOST_GROWTH = 8
-"""A generation has at most so many times the parts of the one before it, however fast that filled:
-a burst of a second is no reason to expect a whole span of it."""
 NAME_BYTES = 8
 """Of the key, the last ones, none of which tells group or part: among 10^7 things a day one is
 taken for another once in 10^6 years."""
@@ -67,7 +60,20 @@ class PackedIndex:
         self._groups = groups
         self._group_name = group_name
         self._part_name = part_name
-        self.lua_note = _lua_note(span_s, kept_s, spread_s)
+        self.lua_note = _lua_note(
+            Generations(
+                span_s=span_s,
+                kept_s=kept_s,
+                spread_s=spread_s,
+                per_part=FIELDS,
+                full=FULL,
+                counted=COUNTED,
+                generations="spans",
+                span="span",
+                parts="parts",
+                began="since",
+            )
+        )
 
     def note(self, key: bytes, value: bytes, *, ttl_ms: int) -> Command:
         """Return the command that notes a value, unless one is known; it replies what holds.
@@ -125,53 +131,21 @@ class PackedIndex:
 
 # KEYS[1] a group. ARGV: name of its hashes up to the span, two bytes that tell the part, field,
 # value, for how many ms it is kept. Returns what holds: the first writer wins.
-#
-# Of a group: `spans` (span and parts of each generation, oldest first), `span` and `parts` of the
-# last one, about how many fields its span has (`n`), at how many the next one begins (`limit`),
-# and when it began itself: `since` (epoch seconds) and `from` (n). Nothing goes back to a
-# span that ended, also what was noted in it and is written late, while it is kept; only a clock
-# that was set back by more does, or all would stay until it has caught up.
-def _lua_note(span_s: int, kept_s: int, spread_s: int) -> str:
+def _lua_note(spans: Generations) -> str:
     return f"""
-local at = redis.call('TIME')[1] + ARGV[5] / 1000 - {kept_s}
-local last = redis.call('HMGET', KEYS[1], 'span', 'parts', 'limit')
-local now, span, parts, limit = math.floor(at / {span_s}), last[1], last[2], tonumber(last[3])
-if not span or now > tonumber(span) or now < span - {kept_s // span_s} then
-  local before = redis.call('HMGET', KEYS[1], 'spans', 'n')
-  local kept = ''
-  for old, n in string.gmatch(before[1] or '', '(%d+):(%d+)') do
-    if tonumber(old) >= now - {kept_s // span_s} then
-      kept = kept .. old .. ':' .. n .. ' '
-    end
-  end
-  span, parts = now, math.min(math.max(math.ceil((before[2] or 0) / {FIELDS}), 1), {MOST_PARTS})
-  limit = {FULL} * parts
-  redis.call('HSET', KEYS[1], 'span', span, 'parts', parts, 'spans', kept .. span .. ':' .. parts,
-    'n', 0, 'limit', limit, 'since', math.floor(at), 'from', 0)
-  redis.call('EXPIREAT', KEYS[1], (span + 1) * {span_s} + {kept_s + spread_s})
-end
+{spans.lua_current()}
 local where = ARGV[1] .. span .. ':' .. parts .. '.' .. math.floor(ARGV[2] * parts / {MOST_PARTS})
 if redis.call('HSETNX', where, ARGV[3], ARGV[4]) == 0 then
   return redis.call('HGET', where, ARGV[3])
 end
 local fields = redis.call('HLEN', where)
 if fields == 1 then
-  local spread = math.floor(ARGV[2] * {spread_s} / {MOST_PARTS})
-  redis.call('EXPIREAT', where, (span + 1) * {span_s} + {kept_s} + spread)
+  {spans.lua_end_of_part("where")}
 end
 if fields % {COUNTED} > 0 then
   return ARGV[4]
 end
-local n = redis.call('HINCRBY', KEYS[1], 'n', {COUNTED})
-if n >= limit and parts * 2 <= {MOST_PARTS} then
-  last = redis.call('HMGET', KEYS[1], 'spans', 'since', 'from')
-  local left = math.max((span + 1) * {span_s} - at, 0)
-  local expected = (n - last[3]) / math.max(at - last[2], 1) * left
-  local more = math.max(math.ceil(expected / {FIELDS}), parts * 2)
-  more = math.min(more, parts * {MOST_GROWTH}, {MOST_PARTS})
-  redis.call('HSET', KEYS[1], 'parts', more, 'spans', last[1] .. ' ' .. span .. ':' .. more,
-    'limit', n + {FULL} * more, 'since', math.floor(at), 'from', n)
-end
+{spans.lua_counted()}
 return ARGV[4]
 """
 

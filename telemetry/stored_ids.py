@@ -3,10 +3,8 @@
 There may be tens of millions, so each is a *mark* of six bytes within a string: five of a digest of
 app, kind and id, by which an app finds its own alone and nobody who reads the store an id; and the
 number of who made it, in a list that each day has of its own. By the digest's first bits it lies in
-one of 16 *groups*, so that a cluster spreads them, and there in one of the day's *parts*. How many
-parts a day has follows from the day before; where that is too few, a *generation* of at least twice
-as many begins, and whoever looks asks all of them. A wrong guess costs memory, never truth. What
-was noted first holds. Days go by the store's clock: routers' own would differ.
+one of 16 *groups*, so that a cluster spreads them, and there in one of the day's *parts*
+(`generations.py`). What was noted first holds.
 
 A string grows by `BLOCK` marks at a time, written as a whole: servers give one that is appended to
 twice what it needs.
@@ -16,7 +14,8 @@ from __future__ import annotations
 
 from telemetry import keys
 from telemetry.events import digest16
-from telemetry.packed import MOST_GROWTH, MOST_PARTS, NAME_BYTES, Command
+from telemetry.generations import MOST_PARTS, Generations
+from telemetry.packed import NAME_BYTES, Command
 
 SPAN_S = 86_400
 """A day: a look-up asks 31 spans at most."""
@@ -41,6 +40,18 @@ FULL = 720
 BLOCK = 16
 COUNTED = 8
 """Each part's marks are counted by so many: most notes are one write then, not two."""
+_DAYS = Generations(
+    span_s=SPAN_S,
+    kept_s=KEPT_S,
+    spread_s=SPREAD_S,
+    per_part=MARKS,
+    full=FULL,
+    counted=COUNTED,
+    generations="days",
+    span="day",
+    parts="count",
+    began="began",
+)
 
 
 def key_of(app: str, kind: str, id_: str) -> bytes:
@@ -94,50 +105,33 @@ end
 # KEYS[1] a group. ARGV: name of its strings up to the day, two bytes that tell the part, digest,
 # maker, for how many ms it is kept. Returns what holds: the first writer wins.
 #
-# Of a group: `days` (day and parts of each generation, oldest first), `day` and `count` of the last
-# one, about how many marks its day has (`n`), at how many the next one begins (`limit`), when and
-# at which it began itself (`began`, `from`), and of each day `makers:<day>`, digests back to back.
-# Nothing goes back to a day that ended, also what was noted in it and is written late, while it is
-# kept; only a clock that was set back by more does, or all would stay until it has caught up. What
+# Of a group, beside its generations: of each day `makers:<day>`, digests back to back. What
 # schema 5 wrote down of its own spans goes once they are over.
 LUA_NOTE = (
     _LUA_MARKS
-    + f"""
-local at = redis.call('TIME')[1] + ARGV[5] / 1000 - {KEPT_S}
-local last = redis.call('HMGET', KEYS[1], 'day', 'count', 'limit')
-local now, day, parts, limit = math.floor(at / {SPAN_S}), last[1], last[2], tonumber(last[3])
-if not day or now > tonumber(day) or now < day - {KEPT_S // SPAN_S} then
-  local before, kept = redis.call('HMGET', KEYS[1], 'days', 'n'), ''
-  for old, n in string.gmatch(before[1] or '', '(%d+):(%d+)') do
-    if tonumber(old) >= now - {KEPT_S // SPAN_S} then
-      kept = kept .. old .. ':' .. n .. ' '
-    else
-      redis.call('HDEL', KEYS[1], 'makers:' .. old)
-    end
-  end
+    + _DAYS.lua_current(
+        dropped="redis.call('HDEL', KEYS[1], 'makers:' .. old)",
+        begun=f"""
   local older = redis.call('HGET', KEYS[1], 'span')
   if older and tonumber(older) < now - {KEPT_S // SPAN_S} then
     redis.call('HDEL', KEYS[1], 'spans', 'span', 'parts', 'since')
   end
-  day, parts = now, math.min(math.max(math.ceil((before[2] or 0) / {MARKS}), 1), {MOST_PARTS})
-  limit = {FULL} * parts
-  redis.call('HSET', KEYS[1], 'day', day, 'count', parts, 'days', kept .. day .. ':' .. parts,
-    'n', 0, 'limit', limit, 'began', math.floor(at), 'from', 0)
-  redis.call('EXPIREAT', KEYS[1], (day + 1) * {SPAN_S} + {KEPT_S + SPREAD_S})
-end
-local where = part_of(day, parts)
+""",
+    )
+    + f"""
+local where = part_of(span, parts)
 local packed = redis.call('GET', where) or ''
 local number = number_in(packed, ARGV[3])
 if number > 0 then
-  return maker_of(day, number)
+  return maker_of(span, number)
 end
-local makers = redis.call('HGET', KEYS[1], 'makers:' .. day) or ''
+local makers = redis.call('HGET', KEYS[1], 'makers:' .. span) or ''
 number = ((place_of(ARGV[4], makers, {MAKER_BYTES}) or #makers + 1) - 1) / {MAKER_BYTES} + 1
 if number > {MOST_MAKERS} then
   return ARGV[4]
 end
 if number * {MAKER_BYTES} > #makers then
-  redis.call('HSET', KEYS[1], 'makers:' .. day, makers .. ARGV[4])
+  redis.call('HSET', KEYS[1], 'makers:' .. span, makers .. ARGV[4])
 end
 local low, high = 0, #packed / {MARK_BYTES}
 while low < high do
@@ -153,22 +147,12 @@ if low * {MARK_BYTES} < #packed then
   redis.call('SETRANGE', where, low * {MARK_BYTES}, mark)
 else
   redis.call('SET', where, packed .. mark .. string.rep('\\0', {MARK_BYTES * (BLOCK - 1)}))
-  local spread = math.floor(ARGV[2] * {SPREAD_S} / {MOST_PARTS})
-  redis.call('EXPIREAT', where, (day + 1) * {SPAN_S} + {KEPT_S} + spread)
+  {_DAYS.lua_end_of_part("where")}
 end
 if (low + 1) % {COUNTED} > 0 then
   return ARGV[4]
 end
-local n = redis.call('HINCRBY', KEYS[1], 'n', {COUNTED})
-if n >= limit and parts * 2 <= {MOST_PARTS} then
-  last = redis.call('HMGET', KEYS[1], 'days', 'began', 'from')
-  local left = math.max((day + 1) * {SPAN_S} - at, 0)
-  local expected = (n - last[3]) / math.max(at - last[2], 1) * left
-  local more = math.max(math.ceil(expected / {MARKS}), parts * 2)
-  more = math.min(more, parts * {MOST_GROWTH}, {MOST_PARTS})
-  redis.call('HSET', KEYS[1], 'count', more, 'days', last[1] .. ' ' .. day .. ':' .. more,
-    'limit', n + {FULL} * more, 'began', math.floor(at), 'from', n)
-end
+{_DAYS.lua_counted()}
 return ARGV[4]
 """
 )

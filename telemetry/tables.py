@@ -6,6 +6,7 @@ line that cannot be read refuses the file, where `pointsman ingest` would go on 
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Collection, Sequence
@@ -33,6 +34,8 @@ except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as err
     print(str(error).partition(chr(10))[0][:400])
     raise SystemExit(1)
 """
+_found_sound: set[tuple[object, ...]] = set()
+"""Files as they were when they were read whole: none is read for that again while it stays so."""
 
 
 class Unsound(Exception):
@@ -86,7 +89,9 @@ def read(path: Path, *, needed: Sequence[str], names: Sequence[str], known: Coll
 
 
 def require_sound(path: Path) -> None:
-    """Read a parquet file once in a process of its own, and nothing here where that fails.
+    """Read a parquet file in a process of its own, and nothing here where that fails.
+
+    Once found sound it is not read again for that, until it changes.
 
     Over a file that was cut or overwritten polars panics, with a trace on stderr, or asks for
     exabytes: then it takes the process along, and no exception is left to say why.
@@ -94,6 +99,9 @@ def require_sound(path: Path) -> None:
     Raises:
         Unsound: it cannot be read; the message says why.
     """
+    as_it_is = _identity(path)
+    if as_it_is in _found_sound:
+        return
     probe = [sys.executable, "-P", "-c", _PROBE, str(path), str(PROBE_ROWS)]
     nothing = subprocess.DEVNULL
     found = subprocess.run(  # noqa: S603 - our own program
@@ -102,6 +110,17 @@ def require_sound(path: Path) -> None:
     if found.returncode:
         said = found.stdout.decode("utf-8", "replace").strip()
         raise Unsound(said or "it is damaged: its reader broke down over it; write it anew")
+    if as_it_is is not None:
+        _found_sound.add(as_it_is)
+
+
+def _identity(path: Path) -> tuple[object, ...] | None:
+    """Return what changes when a file does; None where it cannot be told."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 def numbers_in(frame: Any, column: str) -> tuple[Any, Any]:

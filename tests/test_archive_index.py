@@ -51,7 +51,8 @@ TOLD = int(Flag.FINAL | Flag.INGESTED)
 
 
 @pytest.fixture
-def life(client: Any, state_dir: Path) -> Life:
+def life(store: Any, client: Any, state_dir: Path) -> Life:
+    """On a real store: its scripts read all references, which an imitation takes seconds for."""
     return Life(client, state_dir / "archive")
 
 

@@ -19,7 +19,8 @@ from router.decision.draws import Draws
 from router.decision.shared_draws import StoredDraw
 from telemetry import conversations, keys
 from telemetry.conversations import GROUPS, KEPT_S, SPAN_S, SPREAD_S
-from telemetry.packed import COUNTED, FIELDS, FULL, MOST_PARTS
+from telemetry.generations import MOST_PARTS
+from telemetry.packed import COUNTED, FIELDS, FULL
 from telemetry.store import Address
 
 HOUR_S = 3600

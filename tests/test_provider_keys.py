@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import Provider, Reply, default_reply, endpoint, pointsman, serving, until
+from conftest import Provider, Reply, Sidecar, default_reply, endpoint, pointsman, serving, until
 from structlog.testing import capture_logs
 
 from router.config.compiled import Configuration, compile_text
@@ -345,6 +345,11 @@ def test_a_new_key_opens_what_the_old_one_was_refused_for_and_leaves_the_rest_al
     assert circuits[Trouble.FAILING].open_since is not None
 
 
+def is_renewed(sidecar: Sidecar) -> bool:
+    key = sidecar.app.keeper.current.configuration.catalog.by_id["a"].key
+    return key is not None and key.header[1] == b"Bearer tok2"
+
+
 def test_a_key_that_is_refused_is_renewed_before_it_is_due(
     provider: Provider, state_dir: Path, address: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -361,11 +366,59 @@ def test_a_key_that_is_refused_is_renewed_before_it_is_due(
         {"endpoints": [endpoint(provider, "a", auth=auth)]}, state_dir, address
     ) as sidecar:
         assert sidecar.chat("a").status_code >= 400
-        until(lambda: sidecar.chat("a").status_code == 200)
+        until(lambda: is_renewed(sidecar))  # meanwhile nobody sends: it would be doubted again
+        assert sidecar.chat("a").status_code == 200
         breaker = sidecar.app.health.breakers[sidecar.digest("a")]
 
         assert breaker.open_since is None
     assert len((state_dir / "n").read_text()) == 2, "and not again"
+
+
+def expired(call: Any) -> Reply:
+    """Refuse the first key that a command prints, and take every later one."""
+    if call.headers["authorization"] == "Bearer tok1":
+        return Reply(401, b'{"error": {"type": "authentication_error", "message": "expired"}}')
+    return Reply(body=b'{"input_tokens": 7}')
+
+
+@pytest.mark.parametrize("path", ["/v1/messages/count_tokens", "/v1/files"])
+def test_a_key_that_is_refused_where_nothing_is_routed_is_renewed_before_it_is_due(
+    provider: Provider,
+    state_dir: Path,
+    address: Address,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+) -> None:
+    """A count of tokens goes to an endpoint, a path that no endpoint lists to a provider."""
+    monkeypatch.setattr(upkeep, "LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr(keys, "RETRY_S", 0.0)
+    provider.on("a", expired)
+    auth = {"command": counting(state_dir / "n"), "refresh_s": 3600}
+    at = {"base_url": provider.url("a"), "auth": auth, "passthrough": True}
+    one = {"id": "a", "model": "a", "provider": "p", "dialects": ["messages"]}
+    value = {"endpoints": [one], "providers": {"p": at}}
+    body = {"model": "a", "messages": [{"role": "user", "content": "hello"}]}
+    with serving(value, state_dir, address) as sidecar:
+        assert sidecar.http.post(path, json=body).status_code >= 400
+        until(lambda: is_renewed(sidecar))
+        assert sidecar.http.post(path, json=body).status_code == 200
+
+    assert len((state_dir / "n").read_text()) == 2, "and not again"
+
+
+def test_a_key_of_a_provider_is_left_alone_where_a_path_is_not_there(
+    provider: Provider, state_dir: Path, address: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "RETRY_S", 0.0)
+    provider.on("a", Reply(404, b"{}"))
+    auth = {"command": counting(state_dir / "n"), "refresh_s": 3600}
+    at = {"base_url": provider.url("a"), "auth": auth, "passthrough": True}
+    value = {"endpoints": [endpoint(provider, "b")], "providers": {"p": at}}
+    with serving(value, state_dir, address) as sidecar:
+        assert sidecar.http.get("/v1/files").status_code == 404
+        catalog = sidecar.app.keeper.current.configuration.catalog
+
+        assert not catalog.keys.look(time.monotonic() + 1)
 
 
 def test_a_key_that_is_refused_again_and_again_is_not_asked_for_all_the_time(

@@ -32,6 +32,8 @@ LASTS_S = 3.0
 FROZEN_S = 10.5
 """Of one that is frozen: longer than it takes to give it up for dead."""
 N_KNOWN = 20
+N_MEASURED = 200
+"""Calls at least, where they are measured: of fewer, the last percentile is a single one."""
 ADDED_MEDIAN_S = 0.002
 """A wait of 5 ms in every call would show here, however busy the machine is."""
 ADDED_P99_S = 0.025
@@ -171,11 +173,11 @@ class Load:
         assert got.status_code == 200
         return took, got
 
-    def run(self, lasts_s: float) -> tuple[list[float], list[float]]:
-        """Return how long calls to either took."""
+    def run(self, lasts_s: float, *, n: int = 0) -> tuple[list[float], list[float]]:
+        """Make calls for so long, and at least `n`; return how long those to either took."""
         ours, others = [], []
         until = time.monotonic() + lasts_s
-        while time.monotonic() < until:
+        while time.monotonic() < until or len(ours) < n:
             session = f"s{self.n_calls}"
             took, _ = self.call(self.healthy, session)
             others.append(took)
@@ -215,7 +217,8 @@ def test_no_call_fails_for_the_store_and_all_is_folded_afterwards(
         with capture_logs() as lines:
             begin(victim)
             try:
-                during, beside = load.run(FROZEN_S if fault == "frozen" else LASTS_S)
+                lasts_s = FROZEN_S if fault == "frozen" else LASTS_S
+                during, beside = load.run(lasts_s, n=N_MEASURED)
             finally:
                 end(victim)
             load.run(0.5)
@@ -272,7 +275,7 @@ def test_a_flushed_store_costs_what_it_had_and_says_how_much_was_on_its_way(
             pipeline.flushall()
             before = sum(int(n or 0) for n in pipeline.execute()[:-1])
             known = sidecar.calls_known()
-            during, beside = load.run(LASTS_S)
+            during, beside = load.run(LASTS_S, n=N_MEASURED)
             sidecar.until(
                 lambda: before + folded("outcomes") + folded("missing") >= load.n_calls,
                 within_s=20,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from telemetry.lines import BLANK, MAX_LINE_BYTES, CsvReader
 from telemetry.names import NotText, id_in_cell, text_of
 from telemetry.numbers import brief, is_number, number_of, unsendable
 from telemetry.recorded import Recorded, Selection, load, wire_names
-from telemetry.tables import BadTable
+from telemetry.tables import BadTable, Unsound, require_sound
 from telemetry.wire.lenient import read_as_written
 
 NO_NUMBERS = ("nan", "NaN", "inf", "-Infinity", "1e400", "true", "1_000", "0x10", "١", "", "1,5")
@@ -330,3 +332,35 @@ def test_a_name_that_cannot_travel_is_the_same_one_in_every_table() -> None:
 
     assert few[0] == many[2]
     assert len({*few, *many}) == 3
+
+
+# -- files that are damaged ----------------------------------------------------------------------
+
+
+def test_a_file_that_was_sound_is_looked_at_again_when_it_changes(tmp_path: Path) -> None:
+    file = tmp_path / "t.parquet"
+    pl.DataFrame({"n": range(1000)}).write_parquet(file)
+    require_sound(file)
+    whole = file.read_bytes()
+
+    file.write_bytes(bytes(len(whole) - 8) + whole[-8:])
+
+    with pytest.raises(Unsound):
+        require_sound(file)
+    with pytest.raises(Unsound):
+        require_sound(file)  # nor is it remembered as anything
+
+
+def test_a_file_that_was_sound_is_not_read_for_that_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "t.parquet"
+    pl.DataFrame({"n": range(10)}).write_parquet(file)
+    require_sound(file)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+
+    require_sound(file)
+    os.utime(file, ns=(1, 1))
+
+    with pytest.raises(Unsound):
+        require_sound(file)

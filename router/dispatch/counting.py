@@ -94,6 +94,8 @@ async def count_tokens(
         raise AllEndpointsFailed(failed, timed_out=isinstance(error, TimeoutError)) from None
     guard.finish()
     if _is_our_own_affair(response.status, counted, endpoint):
+        if endpoint.key is not None:
+            endpoint.key.doubt()
         raise Misconfigured(endpoint.id)
     ours = [*request_ids(os.urandom(16).hex().encode())]
     ours.append((b"x-router-endpoint", endpoint.id.encode()))

@@ -191,7 +191,7 @@ class _Passing:
         repeatable = method in ("GET", "HEAD") or is_repeatable(self._exchange.path, body)
         response = await upstream.send(method, target, headers, body, repeatable=repeatable)
         copy.status, copy.result = response.status, _result(response.status)
-        if response.status in KEY_REFUSED and provider.auth_header is not None:
+        if response.status in KEY_REFUSED and provider.key is not None:
             refused = AttemptFailed(
                 Result.REFUSED,
                 f"status {response.status}",
@@ -199,6 +199,7 @@ class _Passing:
                 fate=Fate.ENDPOINT,
             )
             self._home._complaints.say(provider.name, target, refused)
+            provider.key.doubt()
         try:
             await self._exchange.start(response.status, self._head(response))
             last = b""

@@ -25,7 +25,8 @@ from router.decision.units import APP_SLOT_S, SESSION_IDLE_S
 from scripts.benches.growth_traffic import N_ENDPOINTS, N_TASKS, N_USERS, TrafficStep
 from telemetry import keys
 from telemetry.conversations import GROUPS, KEPT_S, LUA_NOTE, SPAN_S, SPREAD_S
-from telemetry.packed import MOST_PARTS, NAME_BYTES
+from telemetry.generations import MOST_PARTS
+from telemetry.packed import NAME_BYTES
 from telemetry.scripts import CLAIM
 
 DAY_MS = 86_400_000
