@@ -298,6 +298,11 @@ def app(**more: Any) -> dict[str, Any]:
         ),
         ({"apps": {"default": {"zones": ["mars"]}}}, "apps.default.zones[0]", "no such zone"),
         ({"organisation": {"jurisdictions": ["CH"]}}, "apps.default", "jurisdiction is EU"),
+        (
+            {"roles": {"r": {"zones": ["local"], "incumbent": "vendor"}}},
+            "roles.r.incumbent",
+            "zone is vendor",
+        ),
     ],
 )
 def test_what_the_policy_mentions_and_there_is_not_is_named_with_the_fix(

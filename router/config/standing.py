@@ -30,7 +30,6 @@ class Combination(Struct, frozen=True):
     task: str
     role: str | None
     strategy: str
-    is_own: bool  # the app's own defaults lead there; else hints, or rules of structure
 
 
 def check_standing(entries: File) -> Iterator[tuple[Place, str, str]]:
@@ -50,6 +49,7 @@ def check_standing(entries: File) -> Iterator[tuple[Place, str, str]]:
             yield where, name, f"no endpoint may serve this app: {reasons}"
             continue
         yield from checker.check_named(combination, forbidden)
+    yield from checker.check_roles()
 
 
 def warn_of_unreachable(entries: File) -> list[str]:
@@ -81,7 +81,7 @@ class _Checker:
         """Return what an app's calls are that say nothing."""
         entry = self._entries.all_apps[app]
         task = entry.task or GENERAL
-        return Combination(app, task, None, self._strategy(entry, task, None), True)
+        return Combination(app, task, None, self._strategy(entry, task, None))
 
     def reached_by_hints(self, app: str) -> Iterator[Combination]:
         """Yield what an app's calls are that name a task or a role."""
@@ -89,11 +89,10 @@ class _Checker:
         own = entry.task or GENERAL
         for task in self._entries.all_tasks:
             if task != own:
-                yield Combination(app, task, None, self._strategy(entry, task, None), False)
+                yield Combination(app, task, None, self._strategy(entry, task, None))
         for role, said in self._entries.roles.items():
-            task = next(iter(said.tasks), own)
             if said.active:
-                yield Combination(app, task, role, self._strategy(entry, task, role), False)
+                yield self._in_role(app, role)
 
     def forbidden(self, combination: Combination) -> dict[str, str]:
         """Return by its id why each endpoint is forbidden that is."""
@@ -116,6 +115,20 @@ class _Checker:
             if endpoint in forbidden:
                 hint = f"the app's own constraints forbid it: {forbidden[endpoint]}"
                 yield ("apps", combination.app, field), endpoint, hint
+
+    def check_roles(self) -> Iterator[tuple[Place, str, str]]:
+        """Yield incumbents of roles that the rules forbid in whichever app the role is."""
+        for name, role in self._entries.roles.items():
+            apps = [self._in_role(app, name) for app in self._entries.all_apps]
+            reasons = [self.forbidden(one).get(role.incumbent or "") for one in apps]
+            if role.active and role.incumbent and all(reasons):
+                hint = f"the role's own constraints, or its apps', forbid it: {reasons[0]}"
+                yield ("roles", name, "incumbent"), role.incumbent, hint
+
+    def _in_role(self, app: str, role: str) -> Combination:
+        entry = self._entries.all_apps[app]
+        task = next(iter(self._entries.roles[role].tasks), entry.task or GENERAL)
+        return Combination(app, task, role, self._strategy(entry, task, role))
 
     def _parts(self, combination: Combination) -> Iterator[tuple[Level, PolicyRules]]:
         entries = self._entries
