@@ -26,6 +26,7 @@
 - `validation`: whether the file has that shape
 - `file`: the file, read and checked as a whole
 - `compiled`: the configuration as one immutable value
+- `origins`: every field that is in force, and where its value comes from
 - `hard`: its hard constraints, and which of them another one loosens
 - `reload`: the same taken anew while calls go on
 - `watch`: the file of a running sidecar, and what of it is in force
