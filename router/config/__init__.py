@@ -9,9 +9,9 @@
 - `key_lines`: where they stand in the file
 - `exclusions`: why an endpoint may not serve a call, a closed list
 - `rules`: what each level of the policy says, and how that merges
-- `policies`: the same as it is written
-- `process`: how the process itself runs: address, limits, state directory, store
 - `wishes`: limits and trades of strategies as they are written
+- `policies`: what each level of the policy may say, as it is written
+- `process`: how the process itself runs: address, limits, state directory, store
 - `levels`: names of tasks, and of what is below them
 - `entries`: strategies, apps and tasks as they are written, and the whole file
 - `named`: names of entries that others mention
