@@ -145,6 +145,15 @@ def test_what_holds_under_an_example_can_be_printed(name: str) -> None:
     assert "fake-" not in said.output
 
 
+def test_what_the_policy_s_page_shows_is_printed() -> None:
+    page = (EXAMPLES.parent / "policy.md").read_text()
+    shown = page.partition("$ pointsman check --app support\n")[2].partition("\n  …")[0]
+    said = pointsman("check", "--app", "support", "--config", EXAMPLES / "three-apps.yaml")
+
+    assert shown
+    assert said.stdout.startswith(shown)
+
+
 @pytest.mark.usefixtures("store")  # the verb finds it by itself
 def test_the_firm_is_told_that_matters_left_and_that_none_left_abroad(
     provider: Provider, state_dir: Path, address: Address
