@@ -194,3 +194,27 @@ def test_what_ended_by_date_is_excluded_as_of_now() -> None:
     assert before["permitted"].value == ["europe", "own"]
     assert after["permitted"].value == ["own"]
     assert after["excluded.europe"].by == (Level.APP,)
+
+
+def test_in_learning_mode_there_is_no_incumbent_but_of_vectors() -> None:
+    text = FILE.replace("dialects: [chat, messages]", "dialects: [chat, embeddings]")
+    text = text.replace("strategy: cheapest", "strategy: learn")
+    text += "strategies: {learn: {incumbent: none}}\n"
+    configuration = compile_text(text, file="t.yaml", secrets=False)
+
+    usual, _ = effective_policies(configuration, configuration.apps["default"], 1.7e9)
+    fields = {field.name: field for field in usual.fields}
+    assert (fields["incumbent.chat"].value, fields["incumbent.chat"].by) == (
+        "none",
+        (Level.STRATEGY,),
+    )
+    assert fields["incumbent.embeddings"].value == "europe"
+
+
+def test_lists_of_tools_are_told_one_beside_the_other(file: Path) -> None:
+    text = FILE.replace("max_cost_usd: 2", "tools: [read_*, edit]")
+    file.write_text(text.replace("mode: route,", "mode: route, tools: [read_*],"))
+
+    lines = pointsman("check", "--app", "default", "--config", file).stdout.splitlines()
+
+    assert "  tools: edit, read_* and in read_* (app, organisation)" in lines

@@ -170,6 +170,8 @@ def _text(value: Any) -> str:
         return "none"
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
         return ", ".join(value)
+    if isinstance(value, list) and all(isinstance(part, list) for part in value):
+        return " and in ".join(_text(part) for part in value)  # each list must name a tool
     if isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False)

@@ -149,10 +149,10 @@ def _incumbents(configuration: Configuration, standing: AppStanding) -> Iterator
         if not takers:
             continue
         incumbent = incumbent_of(standing, dialect)
-        if incumbent is None:
+        if incumbent is None and dialect in CHALLENGED:
             yield EffectiveField(f"incumbent.{dialect.value}", LEARNING_MODE, (level,))
             continue
-        if incumbent not in takers:  # as of vectors: the first that makes them
+        if incumbent not in takers:  # of vectors, of which nothing is learned: who makes them
             incumbent = takers[0]
         by = level if incumbent is standing.named else Level.BUILT_IN
         yield EffectiveField(f"incumbent.{dialect.value}", incumbent.id, (by,))

@@ -146,8 +146,8 @@ def explanation() -> Schema:
 
 
 def _candidate() -> Schema:
-    known = ("quality", "quality_sd", "labels", "calls", "reliability", "cost_usd", "utility")
-    numbers = {name: maybe(NUMBER) for name in known}
-    fields = {"endpoint": TEXT, "propensity": PROBABILITY, **numbers}
-    # Of what was not drawn there is no utility.
-    return {"type": "object", "properties": fields, "required": [n for n in fields if n != "utility"]}
+    known = ("quality", "quality_sd", "labels", "calls", "reliability", "cost_usd")
+    fields = {"endpoint": TEXT, "propensity": PROBABILITY}
+    fields |= {name: maybe(NUMBER) for name in known}
+    more = {"utility": maybe(NUMBER)}  # of what was drawn from
+    return {"type": "object", "properties": {**fields, **more}, "required": list(fields)}
