@@ -31,6 +31,11 @@ LongestPause = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Url = Annotated[str | None, typer.Option(help="The sidecar; else as configured.")]
 Key = Annotated[str, typer.Option(envvar="POINTSMAN_KEY", help="The app's key.")]
+AdminKey = Annotated[
+    str, typer.Option(envvar="POINTSMAN_ADMIN_KEY", help="The admin key; else as configured.")
+]
+Where = Annotated[list[str] | None, typer.Option(help="Only rows with column=value; repeatable.")]
+Incumbent = Annotated[str | None, typer.Option(help="Who has the traffic now; else learning mode.")]
 
 
 def main() -> None:
@@ -77,11 +82,19 @@ def work(config: Config = None, longest_pause: LongestPause = 10.0) -> None:
 
 
 @app.command(hidden=True)
-def check(config: Config = None, json_: Json = False) -> None:
-    """Check the configuration and list every problem."""
+def check(
+    config: Config = None,
+    effective: Annotated[bool, typer.Option("--effective", help="Print all that holds.")] = False,
+    app_: Annotated[str | None, typer.Option("--app", help="What holds for this app.")] = None,
+    role: Annotated[str | None, typer.Option(help="What holds in this role.")] = None,
+    task: Annotated[str | None, typer.Option(help="What holds of this task.")] = None,
+    json_: Json = False,
+) -> None:
+    """Check the configuration and list every problem; or print what holds, and who says so."""
     from router.commands import check as verb
 
-    verb.check(config, as_json=json_)
+    wanted = (app_, role, task) if effective or app_ or role or task else None
+    verb.check(config, effective=wanted, as_json=json_)
 
 
 @app.command(hidden=True)
@@ -120,34 +133,21 @@ def feedback(
     json_: Json = False,
 ) -> None:
     """Say what an answer was worth."""
+    given = dict(locals())
+    for not_said in ("key", "url", "config", "json_"):
+        del given[not_said]
     from router.commands import feedback as verb
 
-    given = {
-        "decision_id": decision_id,
-        "response_id": response_id,
-        "ref": ref,
-        "score": score,
-        "passed": passed,
-        "thumb": thumb,
-        "edit_ratio": edit_ratio,
-        "match": match,
-    }
     verb.feedback(given, url=url, key=key, config=config, as_json=json_)
 
 
 @app.command()
 def explain(
     id_: Annotated[
-        str,
-        typer.Argument(
-            metavar="[ID]",
-            help="Of a decision, whole or short, of its answer, or your own reference.",
-        ),
+        str, typer.Argument(metavar="[ID]", help="Of a decision or its answer, or a reference.")
     ] = "",
     last: Annotated[bool, typer.Option("--last", help="The last decision of the store.")] = False,
-    key: Annotated[
-        str, typer.Option(envvar="POINTSMAN_ADMIN_KEY", help="The admin key; else as configured.")
-    ] = "",
+    key: AdminKey = "",
     url: Url = None,
     config: Config = None,
     json_: Json = False,
@@ -230,9 +230,7 @@ def key(
 def forget(
     user: Annotated[str, typer.Argument(help="The label that the user's calls carry.")],
     app_: Annotated[str | None, typer.Option("--app", help="In this app; else in all.")] = None,
-    key: Annotated[
-        str, typer.Option(envvar="POINTSMAN_ADMIN_KEY", help="The admin key; else as configured.")
-    ] = "",
+    key: AdminKey = "",
     url: Url = None,
     config: Config = None,
     json_: Json = False,
@@ -272,9 +270,7 @@ def demo(
     outcomes: Annotated[
         Path | None, typer.Option(help="A table of recorded outcomes, parquet or CSV.")
     ] = None,
-    where: Annotated[
-        list[str] | None, typer.Option(help="Only rows with column=value; repeatable.")
-    ] = None,
+    where: Where = None,
     endpoints: Annotated[str | None, typer.Option(help="Only these, separated by commas.")] = None,
     requests: Annotated[int, typer.Option(min=1, max=1_000_000, help="Calls to make.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Of the client's choices.")] = 0,
@@ -285,9 +281,7 @@ def demo(
     feedback_delay: Annotated[
         float, typer.Option(min=0, max=60, help="Seconds from answer to feedback.")
     ] = 0.5,
-    incumbent: Annotated[
-        str | None, typer.Option(help="Who has the traffic now; else learning mode.")
-    ] = None,
+    incumbent: Incumbent = None,
     tool_calls: Annotated[
         bool, typer.Option("--tool-calls", help="Answers call a tool, the better the more validly.")
     ] = False,
@@ -325,9 +319,7 @@ def demo(
 @app.command(hidden=True)
 def replay(
     file: Annotated[Path, typer.Argument(help="A table of recorded outcomes, parquet or CSV.")],
-    where: Annotated[
-        list[str] | None, typer.Option(help="Only rows with column=value; repeatable.")
-    ] = None,
+    where: Where = None,
     endpoints: Annotated[str | None, typer.Option(help="Only these, separated by commas.")] = None,
     keep_unpriced: Annotated[
         bool, typer.Option("--keep-unpriced", help="Keep rows without a cost, as the dearest.")
@@ -351,9 +343,7 @@ def replay(
     ] = None,
     latency_slo_s: Annotated[float | None, typer.Option(help="Seconds to answer within.")] = None,
     latency_prob: Annotated[float, typer.Option(help="With this probability.")] = 0.95,
-    incumbent: Annotated[
-        str | None, typer.Option(help="Who has the traffic now; else learning mode.")
-    ] = None,
+    incumbent: Incumbent = None,
     release_every: Annotated[int, typer.Option(min=1, help="Calls between reviews.")] = 200,
     floor: Annotated[
         float | None, typer.Option(help="Share of calls spread over the safe; .02 or 0.")

@@ -3,4 +3,5 @@
 - `benches`: what calls, draws and events cost, beside references in the same run
 - `kits`: real client programs, unchanged, through a sidecar
 - `proofs`: what is claimed, shown on the running parts
+- `schemas`: JSON Schemas of the routing protocol, made from the code
 """

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from telemetry.store import Client
-
 from telemetry.generations import MOST_PARTS, Generations
+from telemetry.store import Client
 
 FIELDS = 64
 """Fields that a part has on average, where a span is as full as the one before it. Half of 128,

@@ -91,7 +91,8 @@ class Inside:
     @property
     def n_written(self) -> int:
         """Records in the journal, sent or not: what any input had as its effect."""
-        return sum(self.app.writer._journal._counts)
+        of_shards = self.app.writer._journal._counts[:-1]  # the last is the audit trail's
+        return sum(of_shards)
 
     def ask(
         self,

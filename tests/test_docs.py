@@ -11,6 +11,9 @@ from conftest import pointsman
 from router.cli import app
 from router.config.compiled import load
 from router.config.entries import File
+from router.config.exclusions import EXCLUSIONS_VERSION
+from router.config.policies import PreferencesEntry
+from router.config.rules import Level, PolicyRules
 from router.errors import STATUS
 from router.policy.constraints import Exclusion
 from telemetry.metrics import Exposition, Metrics
@@ -73,6 +76,38 @@ def test_every_error_code_and_reason_is_documented() -> None:
 
     assert [c for c in STATUS if f"`{c}`" not in text] == []
     assert [r for r in Exclusion if f"`{r}`" not in text] == []
+
+
+def test_the_list_of_exclusions_is_closed_and_is_that_of_the_code() -> None:
+    section = DOCS["policy.md"].partition('<a id="exclusions">')[2]
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", section, re.M)
+
+    listed = [code for row in rows for code in re.findall(r"`(\w+)`", row)]
+    assert listed == [code.value for code in Exclusion]
+    assert f"A closed list, version {EXCLUSIONS_VERSION}:" in section
+
+
+def test_every_rule_of_a_level_is_in_the_table_of_the_policy() -> None:
+    """Each row's first cell names fields as they are written, its last as they are merged."""
+    table = DOCS["policy.md"].partition("| in the merged policy |")[2].partition("\n\n")[0]
+    rows = [line.split("|")[1:5] for line in table.splitlines() if line.startswith("| `")]
+
+    named = {name for row in rows for name in re.findall(r"`([\w.]+)`", row[0])}
+    written = set(PreferencesEntry.model_fields) | {"stakes", "explore", "incumbent"}
+    assert written <= {name.partition(".")[0] for name in named} | _firsts(rows)
+    merged = " ".join(row[0] + row[3] for row in rows)
+    assert [n for n in PolicyRules.__struct_fields__ if f"`{n}`" not in merged] == []
+
+
+def _firsts(rows: list[list[str]]) -> set[str]:
+    """What stands before a value: `stakes` of `stakes: high`."""
+    return {name for row in rows for name in re.findall(r"`(\w+): \w+`", row[0])}
+
+
+def test_every_level_is_documented_in_its_order() -> None:
+    table = DOCS["policy.md"].partition("## Who says something")[2].partition("\n\nA **")[0]
+
+    assert re.findall(r"^\| `(\w+)` \|", table, re.M) == [level.value for level in Level]
 
 
 def test_every_metric_is_documented() -> None:

@@ -46,6 +46,8 @@ from router.decision.units import (
     user_hash,
 )
 from router.endpoints.entries import Dialect
+from router.policy.callers import Caller
+from router.policy.standing import PolicyTable
 from telemetry import conversations, events, frames, keys
 from telemetry.events import Kind
 from telemetry.forgetting import (
@@ -849,6 +851,7 @@ def test_a_running_conversation_keeps_its_draw_over_the_change(
 def draw_key_of(shop: Sidecar) -> str:
     """What draws of these calls are stored under, beside their unit."""
     configuration = shop.app.keeper.current.configuration
-    routings = configuration.derive(Routings)
-    routing = routings.of("auto", None, configuration.apps["shop"], Dialect.CHAT)
+    caller, routings = Caller(configuration.apps["shop"]), configuration.derive(Routings)
+    standing = configuration.derive(PolicyTable).usual(caller.app)
+    routing = routings.of(routings.asked("auto", None, caller), standing, Dialect.CHAT)
     return f"general\x1f{routing.draw_key}"

@@ -500,7 +500,10 @@ TWICE = b'"router":{"data_class":"restricted","data_class":"public"}'
     ("said", "told"),
     [
         (TWICE, "field 'data_class' is there twice; drop one (in router)"),
-        (b'"router":{"tsk":"code"}', "unknown field 'tsk'; known: task, strategy, user, session_"),
+        (
+            b'"router":{"tsk":"code"}',
+            "unknown field 'tsk'; known: task, complexity, strategy, role",
+        ),
         (b'"router":{"strateg":"x"}', "unknown field 'strateg'; did you mean strategy? known: "),
         (b'"router":{"task":7}', "Expected `str | null`, got `int` (in router.task)"),
     ],

@@ -3,6 +3,7 @@
 - `console`: what a verb says, and how it ends
 - `state`: whether the state directory can be used
 - `inputs`: what verbs are given: configuration, store, archive, the sidecar's address
+- `effective`: what holds for every app, and where each value comes from
 - `check`, `catalog`, `switch`: the configuration, its endpoints, and routing on and off
 - `key`: keys of callers
 - `supervisor`, `up`, `serve`: the running parts

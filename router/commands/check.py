@@ -9,6 +9,7 @@ from datetime import date
 from pathlib import Path
 
 from router.commands.console import BAD_INPUT, print_json, say
+from router.commands.effective import Effective, Wanted
 from router.commands.state import problem_of_state
 from router.config.checks import address_problem
 from router.config.entries import File
@@ -24,10 +25,18 @@ from telemetry.errors import StoreUnavailable
 STATE_DIR = "server.state_dir"
 
 
-def check(config: Path | None, *, as_json: bool) -> None:
+def check(
+    config: Path | None,
+    *,
+    as_json: bool,
+    effective: tuple[str | None, str | None, str | None] | None = None,
+) -> None:
     """List every problem, or say how much there is of everything.
 
     A sound file may still be one that cannot be run here: that counts, too.
+
+    Args:
+        effective: app, role and task of which is told what holds, None for all; None: nothing is.
     """
     file = find_file(config)
     try:
@@ -53,12 +62,15 @@ def check(config: Path | None, *, as_json: bool) -> None:
         "apps": len(entries.all_apps),
     }
     warnings = agreement_warnings(_agreed(entries), time.time()) + warn_of_unreachable(entries)
+    holds = Effective(file, Wanted(*effective)) if effective is not None else None
     if as_json:
         sound = {"ok": True, "file": str(file), "problems": []}
-        print_json({**sound, **counts, "warnings": warnings})
+        print_json({**sound, **counts, "warnings": warnings, **(holds.as_json() if holds else {})})
     else:
         for line in warnings:
             say(line)
+        for line in holds.lines() if holds else ():
+            print(line)
         print(f"{file}: ok, " + ", ".join(f"{n} {what}" for what, n in counts.items()))
 
 

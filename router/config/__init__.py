@@ -9,9 +9,9 @@
 - `key_lines`: where they stand in the file
 - `exclusions`: why an endpoint may not serve a call, a closed list
 - `rules`: what each level of the policy says, and how that merges
-- `policies`: the same as it is written
-- `process`: how the process itself runs: address, limits, state directory, store
 - `wishes`: limits and trades of strategies as they are written
+- `policies`: what each level of the policy may say, as it is written
+- `process`: how the process itself runs: address, limits, state directory, store
 - `levels`: names of tasks, and of what is below them
 - `entries`: strategies, apps and tasks as they are written, and the whole file
 - `named`: names of entries that others mention
@@ -26,6 +26,7 @@
 - `validation`: whether the file has that shape
 - `file`: the file, read and checked as a whole
 - `compiled`: the configuration as one immutable value
+- `origins`: every field that is in force, and where its value comes from
 - `hard`: its hard constraints, and which of them another one loosens
 - `reload`: the same taken anew while calls go on
 - `watch`: the file of a running sidecar, and what of it is in force

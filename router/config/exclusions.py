@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+EXCLUSIONS_VERSION = 1
+"""Codes are only ever added, under a new version, and none changes its meaning."""
+
 
 class Exclusion(StrEnum):
     """Why an endpoint may not serve a call."""

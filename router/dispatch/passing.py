@@ -14,7 +14,6 @@ from msgspec import Struct
 
 from router.beliefs.beliefs import Beliefs
 from router.config.entries import is_reserved
-from router.config.rules import why_forbidden
 from router.decision.context import CallContext, Moment, Unrouted, policy_of_unrouted, require_tools
 from router.decision.decide import Decider
 from router.decision.stored_ids import StoredIds
@@ -24,7 +23,7 @@ from router.dialects.opaque import OpaqueBody, take_hints
 from router.dialects.parsers import PARSERS
 from router.dialects.request import CallRequest
 from router.dialects.stored import HAVE_PATHS, StoredId, StoredKind, left_behind
-from router.dispatch.passthrough import Passed, Passthrough
+from router.dispatch.passthrough import Passed, Passthrough, require_permitted
 from router.dispatch.takers import nobody_takes, taker
 from router.dispatch.time_limits import deadline_s
 from router.endpoints.catalog import Catalog
@@ -123,14 +122,7 @@ def kept_nowhere(opaque: OpaqueBody, to: Provider, *, method: str, path: str) ->
 
 
 def _foreseen(to: Provider, model: str, unrouted: Unrouted) -> dict[str, Any]:
-    """Return what would be done with a request that is passed on: the answer of a dry run.
-
-    Raises:
-        NoCandidates: its rules forbid the provider.
-    """
-    forbidden = why_forbidden(unrouted.policy.rules, to.place, time.time())
-    if forbidden is not None:
-        raise NoCandidates({to.name: forbidden})
+    """Return what would be done with a request that is passed on: the answer of a dry run."""
     return {
         "endpoint": f"{to.name}/{model}" if model else to.name,
         "routed": False,
@@ -286,6 +278,7 @@ class Passing:
         body = opaque.body
         if isinstance(body, bytes) and (dialect_at(exchange.path) or body.lstrip()[:1] == b"{"):
             require_tools(unrouted.policy, body)
+        require_permitted(unrouted.policy, to)
         if unrouted.policy.keeps_nothing:
             opaque = kept_nowhere(opaque, to, method=method, path=exchange.path)
         leaves_ids = method == "POST" and any(kind.made_at == exchange.path for kind in StoredKind)

@@ -357,10 +357,19 @@ async def _carry_out(
     await exchange.end()
 
 
-def _check(provider: Provider, passed: Passed) -> None:
-    forbidden = why_forbidden(passed.policy.rules, provider.place, time.time())
+def require_permitted(policy: MergedPolicy, provider: Provider) -> None:
+    """Refuse to pass on what the rules forbid a provider.
+
+    Raises:
+        NoCandidates: they do.
+    """
+    forbidden = why_forbidden(policy.rules, provider.place, time.time())
     if forbidden is not None:
         raise NoCandidates({provider.name: forbidden})
+
+
+def _check(provider: Provider, passed: Passed) -> None:
+    require_permitted(passed.policy, provider)
     if provider.client_auth and not passed.caller.credentials:
         raise RequestRejected(
             "invalid_api_key",

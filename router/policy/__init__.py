@@ -9,4 +9,5 @@
 - `makers`: who made what lies at a provider, and who serves what goes on from it
 - `constraints`: which endpoints may not serve it, and why
 - `telling`: merged rules as JSON
+- `effective`: what holds for an app, and in each of its tasks and roles, whatever a call asks
 """

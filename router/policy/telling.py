@@ -15,14 +15,14 @@ def told(policy: MergedPolicy) -> dict[str, Any]:
     """Return by field its value and, the nearest to the call first, what each level said of it."""
     out: dict[str, Any] = {}
     for step in policy.trace:
-        field = out.setdefault(
-            step.field, {"value": _shown(step.field, getattr(policy.rules, step.field)), "said": []}
-        )
-        field["said"].append({"by": step.level.value, "value": _shown(step.field, step.value)})
+        value = shown_value(step.field, getattr(policy.rules, step.field))
+        field = out.setdefault(step.field, {"value": value, "said": []})
+        field["said"].append({"by": step.level.value, "value": shown_value(step.field, step.value)})
     return out
 
 
-def _shown(field: str, value: Any) -> Any:
+def shown_value(field: str, value: Any) -> Any:
+    """Return the value of a field of the rules as JSON has it."""
     if field in BITS:
         return names_of(value)
     if field == "tools":

@@ -1,0 +1,153 @@
+"""What would be decided of a call (a dry run's answer), and why it was (an explanation)."""
+
+from __future__ import annotations
+
+from bandit.draws import Step
+from router.config.entries import Fallback, Mode
+from router.policy.tasks import FoundBy
+from scripts.schemas.shapes import (
+    COUNT,
+    NUMBER,
+    PROBABILITY,
+    TEXT,
+    TEXTS,
+    TRUTH,
+    Schema,
+    by_name,
+    closed,
+    exclusions,
+    many,
+    maybe,
+    policy,
+    words,
+)
+
+POLICY: Schema = {"$ref": "#/$defs/policy"}
+
+
+def decision() -> Schema:
+    """Return the schema of a dry run's answer."""
+    return {
+        "title": "Decision",
+        "description": "What would be decided of a call: the answer to `x-router-dry-run: 1`",
+        "anyOf": [_routed(), _passed_on()],
+        "$defs": {"policy": policy()},
+    }
+
+
+def _routed() -> Schema:
+    limits = {
+        "latency": closed({"within_s": NUMBER, "probability": PROBABILITY, "hard": TRUTH}),
+        "cost": closed({"usd": NUMBER, "hard": TRUTH}),
+        "quality": closed({"floor": PROBABILITY, "hard": TRUTH}),
+    }
+    return closed(
+        {
+            "endpoint": TEXT,
+            "model": TEXT,
+            "task": TEXT,
+            "found_by": words(FoundBy),
+            "warning": maybe(TEXT),
+            "strategy": TEXT,
+            "app": TEXT,
+            "role": maybe(TEXT),
+            "mode": words(Mode),
+            "routed": TRUTH,
+            "off": TRUTH,
+            "learning_mode": TRUTH,
+            "incumbent": maybe(TEXT),
+            "propensity": PROBABILITY,
+            "step": maybe(words(Step)),
+            "follows_stored_draw": TRUTH,
+            "stands_in_for": maybe(TEXT),
+            "propensities": by_name(PROBABILITY),
+            **_choice(),
+            "limits": closed(limits, optional=limits),
+            "relaxed": many(words(limits)),
+            "outside_limits": TEXTS,
+            "value_usd": maybe(NUMBER),
+            "then": TEXTS,
+            "exclusions": exclusions(),
+            "policy": POLICY,
+            "translated": maybe(TEXT),
+            "left_out": TEXTS,
+            "posterior_version": COUNT,
+            "fallback": words(Fallback),
+        }
+    )
+
+
+def _choice() -> dict[str, Schema]:
+    return {
+        "decided_by": TEXT,
+        "current": maybe(TEXT),
+        "challengers": TEXTS,
+        "room": maybe(NUMBER),
+        "release_version": maybe(COUNT),
+        "exploring": TRUTH,
+        "note": TEXT,
+    }
+
+
+def _passed_on() -> Schema:
+    """Return the schema of a call that goes to a provider as it is."""
+    fields = {
+        "endpoint": TEXT,
+        "routed": {"const": False},
+        "passthrough": {"const": True},
+        "task": TEXT,
+        "policy": POLICY,
+    }
+    return closed(fields, optional=["task", "policy"])
+
+
+def explanation() -> Schema:
+    """Return the schema of `GET /v1/router/decisions/{id}`; others may stand beside its fields."""
+    follows = closed({"decided_at_ms": COUNT, "posterior_version": COUNT})
+    law = closed(
+        {
+            "learning_mode": TRUTH,
+            "incumbent": maybe(TEXT),
+            "current": maybe(TEXT),
+            "challengers": TEXTS,
+            "holdout": PROBABILITY,
+            "floor": PROBABILITY,
+            "stay": PROBABILITY,
+        }
+    )
+    draw = {"type": "object", "properties": {"law": maybe(law), "candidates": many(_candidate())}}
+    fields = {
+        "decided_at_ms": COUNT,
+        "app": TEXT,
+        "task": TEXT,
+        "strategy": TEXT,
+        "posterior_version": COUNT,
+        "routed": TRUTH,
+        "drawn": TEXT,
+        "answered_by": maybe(TEXT),
+        "step": maybe(words(Step)),
+        "propensity": PROBABILITY,
+        "follows": maybe(follows),
+        "draw_of": maybe({"type": "object"}),
+        "stands_in_for": maybe(TEXT),
+        "note": TEXT,
+        "translated": maybe(TEXT),
+        "left_out": TEXTS,
+        "exclusions": maybe(exclusions()),
+        "draw": maybe(draw),
+    }
+    return {
+        "title": "Explanation",
+        "description": "Why a decision fell as it did, with the numbers that it was made from",
+        "type": "object",
+        "properties": fields,
+        "required": list(fields),
+    }
+
+
+def _candidate() -> Schema:
+    known = ("quality", "quality_sd", "labels", "calls", "reliability", "cost_usd")
+    fields = {"endpoint": TEXT, "propensity": PROBABILITY}
+    fields |= {name: maybe(NUMBER) for name in known}
+    more = {"utility": maybe(NUMBER)}  # of what was drawn from
+    return {"type": "object", "properties": {**fields, **more}, "required": list(fields)}
