@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from scripts.proofs import direct, failover, old, overload, pipeline, secrets, streams
+from scripts.proofs import direct, failover, old, overload, pipeline, policy, secrets, streams
 
 PROOFS: dict[str, Callable[[Sequence[str]], int]] = {
     "pipeline": pipeline.main,
@@ -15,6 +15,7 @@ PROOFS: dict[str, Callable[[Sequence[str]], int]] = {
     "streams": streams.main,
     "secrets": secrets.main,
     "old": old.main,
+    "policy": policy.main,
 }
 
 
