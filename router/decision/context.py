@@ -195,8 +195,8 @@ def strategy_of(
     """
     wanted = asked.target.strategy if hints.strategy is None else hints.strategy
     own = caller.holder.user if caller.holder is not None else None
-    return choose_strategy(
-        configuration, caller.app, asked.role.role, task, wanted=wanted, users=(own, hints.user)
+    return configuration.derive(PolicyTable).strategy(
+        caller.app, asked.role.role, task, wanted=wanted, users=(own, hints.user)
     )
 
 
