@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scripts.proofs import policy
-from scripts.proofs.policy import Part, PolicyFound, prove_part
+from scripts.proofs.policy import PolicyPart, PolicyFound, prove_part
 from scripts.proofs.policy_calls import FaultyCall, faulty_call
 from scripts.proofs.policy_oracle import CallOracle, PolicyOracle, looser
 from scripts.proofs.policy_sabotage import PolicySabotage
@@ -83,13 +83,13 @@ def test_a_policy_that_left_a_level_out_is_looser() -> None:
 
 @pytest.mark.parametrize("kind", list(PolicySabotage))
 def test_a_rule_that_is_broken_on_purpose_is_noticed(kind: PolicySabotage) -> None:
-    found = prove_part(Part(0, range(3 if kind in RARE else 1), kind))
+    found = prove_part(PolicyPart(0, range(3 if kind in RARE else 1), kind))
 
     assert found.forbidden_bytes > 0
 
 
 def test_a_few_hundred_triples_send_nothing_where_it_is_forbidden() -> None:
-    found = prove_part(Part(0, range(1), None))
+    found = prove_part(PolicyPart(0, range(1), None))
 
     assert (found.forbidden_bytes, found.looser, found.counts["internal_errors"]) == (0, 0, 0)
     assert found.triples == 400

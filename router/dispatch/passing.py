@@ -20,6 +20,7 @@ from router.decision.decide import Decider
 from router.decision.stored_ids import StoredIds
 from router.dialects import chat, responses
 from router.dialects.keeping import keeps
+from router.dialects.offered import offered_tools
 from router.dialects.opaque import OpaqueBody, take_hints
 from router.dialects.parsers import PARSERS
 from router.dialects.request import CallRequest
@@ -285,7 +286,7 @@ class Passing:
         unrouted = policy_of_unrouted(configuration, caller, hints, opaque.model)
         body = opaque.body
         if isinstance(body, bytes) and (dialect_at(exchange.path) or body.lstrip()[:1] == b"{"):
-            require_tools(unrouted.policy, body)
+            require_tools(unrouted.policy, partial(offered_tools, body))
         if unrouted.policy.keeps_nothing:
             opaque = kept_nowhere(opaque, to, method=method, path=exchange.path)
         leaves_ids = method == "POST" and any(kind.made_at == exchange.path for kind in StoredKind)
