@@ -119,6 +119,7 @@ class Table:
         self._penalty = penalty
         self._hosts: dict[int, NDArray[np.intp]] = {}
         self._asked: dict[int, int | None] = {}
+        self._host_shares: dict[tuple[int, int], float] = {}  # by group and arm
         self.eligible = eligible  # (n_groups,) groups with at least one eligible host
         if self._has_hosts:
             self.eligible = np.bincount(self._arms.group, eligible) > 0
@@ -252,11 +253,19 @@ class Table:
         asked = self.asked_host(group) if explores else None
         if asked is None:
             arm = int(hosts[int(uniform * N_DRAWS)])
-            return arm, float((hosts == arm).mean())
+            return arm, self._share(group, arm)
         chosen = uniform / (1 - HOST_EXPLORED)
         arm = asked if chosen >= 1 else int(hosts[int(chosen * N_DRAWS)])
-        share = (1 - HOST_EXPLORED) * float((hosts == arm).mean())
+        share = (1 - HOST_EXPLORED) * self._share(group, arm)
         return arm, share + HOST_EXPLORED * (arm == asked)
+
+    def _share(self, group: int, arm: int) -> float:
+        """Return in which share of the rows a host is the best of its group."""
+        key = group, arm
+        found = self._host_shares.get(key)
+        if found is None:
+            found = self._host_shares[key] = float((self.hosts(group) == arm).mean())
+        return found
 
     def host_shares(self, group: int, *, explores: bool) -> dict[int, float]:
         """Return the probability of each host inside a group; they sum to 1."""

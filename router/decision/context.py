@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
@@ -16,7 +16,6 @@ from router.beliefs.review_keys import host_of
 from router.config.compiled import Configuration, Role, Strategy
 from router.config.rules import MergedPolicy
 from router.decision.units import Unit
-from router.dialects.offered import offered_tools
 from router.dialects.request import CallRequest, Structure
 from router.endpoints.capabilities import Needs
 from router.endpoints.catalog import Endpoint
@@ -195,23 +194,23 @@ def strategy_of(
     """
     wanted = asked.target.strategy if hints.strategy is None else hints.strategy
     own = caller.holder.user if caller.holder is not None else None
-    return choose_strategy(
-        configuration, caller.app, asked.role.role, task, wanted=wanted, users=(own, hints.user)
+    return configuration.derive(PolicyTable).strategy(
+        caller.app, asked.role.role, task, wanted=wanted, users=(own, hints.user)
     )
 
 
-def require_tools(policy: MergedPolicy, body: bytes) -> None:
+def require_tools(policy: MergedPolicy, offered: Callable[[], Sequence[str]]) -> None:
     """Refuse a call that offers a tool which the rules do not name.
 
     Args:
-        body: of a call, in any dialect.
+        offered: names the tools; asked only where some rule does.
 
     Raises:
         RequestRejected: it does; names the tool.
     """
     if not policy.rules.tools:
         return  # most often
-    for tool in offered_tools(body):
+    for tool in offered():
         for patterns in policy.rules.tools:
             if not any(fnmatchcase(tool, pattern) for pattern in patterns):
                 allowed = ", ".join(sorted(patterns)) or "none"
@@ -276,6 +275,8 @@ def task_of(
     A role of several tasks says the first of them, unless a rule marks another one of them.
     """
     hint = hints.task or asked.target.task
+    if hint in configuration.tasks and hints.complexity is None:
+        return Task(hint, None, FoundBy.HINT)  # most often, where callers say it
     said = _said(hint, asked.role.role, caller)
     group = _group(asked.role.role) if hint is None else ()
     rules = configuration.rules

@@ -130,7 +130,7 @@ class Decider:
             user=hints.user,
             strategy=chosen.asked,
         )
-        require_tools(policy, request.body)
+        require_tools(policy, request.offered)
         if policy.keeps_nothing:
             request = request.kept_nowhere()
         draw_key = f"{task.name}\x1f{routing.draw_key}"

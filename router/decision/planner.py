@@ -130,7 +130,8 @@ def plan(
         first = _straight(route, eligibility, catalog)
         return Plan(route, category, eligibility, first, 1.0, None, beliefs)
     inside = within_groups(route, eligibility, catalog)
-    if not inside.mask.any():
+    # Of all endpoints the reasons say it, and much sooner than numpy.
+    if not (None in eligibility.reasons if inside is eligibility else inside.mask.any()):
         drawn = last_resort(route, eligibility, catalog)
         return Plan(route, category, eligibility, drawn, 1.0, Step.FAILOVER, beliefs)
     law = route.law

@@ -25,6 +25,7 @@ LOOK_UP_S = 0.005
 STORED = struct.Struct("<QdQQB")
 """A draw as it lies in the store: the fields of `StoredDraw`, the step by its place in `STEPS`."""
 STEPS = list(Step)
+_PLACES = {step: i for i, step in enumerate(STEPS)}
 _DRAWN = struct.Struct("<Qd")
 _CONVERSATION_SIZE = _DRAWN.size + 6
 """Of a conversation's draw, without its version. Six bytes are the time in milliseconds and, in
@@ -47,7 +48,7 @@ class StoredDraw(Struct, frozen=True, gc=False):
 
     def pack(self) -> bytes:
         """Return the draw as it is stored."""
-        step = STEPS.index(self.step)
+        step = _PLACES[self.step]
         return STORED.pack(self.endpoint, self.propensity, self.decided_at_ms, self.version, step)
 
     @classmethod

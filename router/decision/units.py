@@ -27,6 +27,7 @@ USER_BYTES = 8
 USER_END_BYTES = 4
 """Of a conversation's key: with the other bytes by which it is told, as many as tell two apart."""
 _PURPOSES = struct.Struct("<7Q")
+_UNIT = 2.0**-64
 
 
 class Unit(Struct, frozen=True):
@@ -118,7 +119,7 @@ def uniforms(secret: bytes, unit: bytes, draw_key: str) -> Uniforms:
     So two processes that race for a unit agree while their posteriors do.
     """
     digest = blake2b(unit + draw_key.encode(), key=secret, digest_size=56).digest()
-    return Uniforms(*(n / 2**64 for n in _PURPOSES.unpack(digest)))
+    return Uniforms(*[n * _UNIT for n in _PURPOSES.unpack(digest)])
 
 
 def conversation(app: int, messages: Sequence[bytes], draw_key: str, *, user: bytes = b"") -> bytes:

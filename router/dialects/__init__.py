@@ -4,6 +4,7 @@
 - `stored`: what lies at a provider under an id
 - `fields`: the top level of a body, and what of it is for us
 - `tool_keeping`: what tools keep at a provider, or have passed on
+- `offered`: which tools a body offers, by name
 - `keeping`: the same of whole calls, and of paths that are passed on
 - `request`: what decision and policy see of any of them
 - `errors`: errors as clients read them
@@ -19,6 +20,5 @@
 - `embeddings`: vectors of texts
 - `unread`: streams in a coding that we do not know
 - `opaque`: bodies that are passed on unread
-- `offered`: which tools a body offers, by name
 - `parsers`: which of them reads a call
 """

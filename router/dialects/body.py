@@ -37,6 +37,8 @@ MAX_MESSAGES = 65_536
 FRAMES = 32
 """How much deeper than here a body is read once more, and then some: how far it may be nested
 depends on the calls under way, and what is refused for it is refused before anything is done."""
+SHALLOW = 200
+"""Brackets: of Python's thousand frames no call has used more than some hundred by then."""
 MAX_NUMBER = 1 << 53
 FORMAT_NEEDS = {"json_schema": Needs.SCHEMA, "json_object": Needs.JSON}
 """By the format of an answer that is asked for."""
@@ -251,7 +253,9 @@ class BodyReader(Generic[F]):
         try:
             if not body.isascii():
                 body.decode()  # what is nested is not looked into below
-            found = self._with_room(body.removeprefix(codecs.BOM_UTF8), FRAMES)
+            # What opens so few brackets is not nested deeply enough for any room to matter.
+            is_flat = body.count(b"{") + body.count(b"[") < SHALLOW
+            found = self._with_room(body.removeprefix(codecs.BOM_UTF8), 0 if is_flat else FRAMES)
             require_one_router(body)
             return found, read_router(found.router, is_soft=True)
         except msgspec.ValidationError as error:

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from router.dialects.fields import encoded, top_level
+from router.dialects.offered import offered_tools
 from router.dialects.tool_keeping import tools_keep, unnamed
 from router.endpoints.catalog import CALL_PATHS, Endpoint
 from router.endpoints.entries import Dialect
@@ -104,6 +105,10 @@ class KeepingCall:
         if FIELDS.isdisjoint(endpoint.params):
             return self.keeping
         return keeping_in(self.dialect, {**top_level(self.body), **endpoint.params})
+
+    def offered(self) -> list[str]:
+        """Return the names of all tools in it."""
+        return offered_tools(self.body)
 
     def kept_nowhere(self) -> Self:
         """Return it without what is kept by default alone: in most dialects nothing is."""

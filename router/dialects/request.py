@@ -131,6 +131,9 @@ class CallRequest(Outgoing, Protocol):
     def keeping(self) -> Sequence[Keeping]:
         """What it keeps at its provider, or has passed on, beside being answered."""
 
+    def offered(self) -> Sequence[str]:
+        """Return the names of all tools that it offers, whatever their kind."""
+
     def kept_nowhere(self) -> CallRequest:
         """Return it with what is kept by default alone forced off, and every other byte as it came.
 

@@ -25,6 +25,7 @@
 - `call`: one call of a client, from its plan to the end of its answer
 - `counting`: what the tokens of a prompt are counted as
 - `copied`: what is read of an answer that is passed on
+- `admitted`: whether a request may be passed on, and as what
 - `passthrough`: what is not ours to decide
 - `takers`: which requests those are, and which provider takes each
 - `passing`: where that goes, and what lies at a provider

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 
 import httpx
 import msgspec
@@ -20,11 +21,12 @@ from router.dispatch.intents import Intents, Recipient, is_recorded
 from router.dispatch.redirects import post
 from router.endpoints.catalog import Endpoint
 from router.endpoints.token_sizes import TokenSizes
-from router.errors import AllEndpointsFailed, Misconfigured
+from router.errors import AllEndpointsFailed, Misconfigured, NoCandidates
 from router.net.asgi import JSON, DisconnectGuard, Exchange
 from router.net.codings import decoded
 from router.net.deadline import Deadline
 from router.net.pool import Target, Upstream, UpstreamResponse
+from router.policy.constraints import why_forbidden_now
 from telemetry.trail import IntentWay
 
 MAX_COUNT_BYTES = 1 << 20
@@ -53,6 +55,7 @@ async def count_tokens(
     Raises:
         Misconfigured: it turns our key down.
         AllEndpointsFailed: it did not answer.
+        NoCandidates: an agreement ended just now, and the endpoint may not have it any more.
         AuditUnavailable: that a sensitive prompt leaves cannot be recorded.
     """
     request = context.translations.thoughts.outgoing(endpoint)
@@ -67,6 +70,9 @@ async def count_tokens(
     )
     query = forward_query(exchange.query, endpoint)
     body = request.renamed(endpoint.upstream_model)
+    ended = why_forbidden_now(context.policy, context.translations, endpoint, time.time())
+    if ended is not None:
+        raise NoCandidates({endpoint.id: ended})
     if is_recorded(context.policy.data_class):
         intents.intend(
             Recipient.of(endpoint),

@@ -5,7 +5,6 @@ Ids of what lies there are an app's own: what another app was told of is not the
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -18,19 +17,19 @@ from router.decision.context import CallContext, Moment, Unrouted, policy_of_unr
 from router.decision.decide import Decider
 from router.decision.stored_ids import StoredIds
 from router.dialects import chat, responses
-from router.dialects.keeping import keeps
+from router.dialects.offered import offered_tools
 from router.dialects.opaque import OpaqueBody, take_hints
 from router.dialects.parsers import PARSERS
 from router.dialects.request import CallRequest
 from router.dialects.stored import HAVE_PATHS, StoredId, StoredKind, left_behind
-from router.dispatch.passthrough import Passed, Passthrough, require_permitted
+from router.dispatch.admitted import kept_nowhere, require_permitted
+from router.dispatch.passthrough import Passed, Passthrough
 from router.dispatch.takers import nobody_takes, taker
 from router.dispatch.time_limits import deadline_s
 from router.endpoints.catalog import Catalog
 from router.endpoints.entries import Dialect
 from router.endpoints.providers import Provider, dialect_at
-from router.endpoints.terms import LOCAL
-from router.errors import KEEPS_CONTENT, NoCandidates, RequestRejected
+from router.errors import RequestRejected
 from router.net.asgi import Exchange
 from router.net.paths import shown_path
 from router.policy.callers import Caller
@@ -102,23 +101,6 @@ def read_call(body: bytes, path: str, catalog: Catalog) -> CallRequest | OpaqueB
 def _gone_on_in(opaque: OpaqueBody) -> Dialect:
     """Return in which dialect a body goes on from something; items are of Responses alone."""
     return opaque.continued.kind.dialect if opaque.continued else StoredKind.ITEM.dialect
-
-
-def kept_nowhere(opaque: OpaqueBody, to: Provider, *, method: str, path: str) -> OpaqueBody:
-    """Return a body with what nobody asked for forced off.
-
-    Raises:
-        NoCandidates: it, or its path, has the provider keep or forward content.
-    """
-    if to.terms.zone_at(time.time()) == LOCAL:
-        return opaque
-    opaque = opaque.kept_nowhere()
-    names = [one.name for one in opaque.keeping]
-    if keeps(method, path):
-        names.append(f"{method} {shown_path(path)}")
-    if names:
-        raise NoCandidates({to.name: f"{KEEPS_CONTENT}: {', '.join(names)}"})
-    return opaque
 
 
 def _foreseen(to: Provider, model: str, unrouted: Unrouted) -> dict[str, Any]:
@@ -277,7 +259,7 @@ class Passing:
         unrouted = policy_of_unrouted(configuration, caller, hints, opaque.model)
         body = opaque.body
         if isinstance(body, bytes) and (dialect_at(exchange.path) or body.lstrip()[:1] == b"{"):
-            require_tools(unrouted.policy, body)
+            require_tools(unrouted.policy, partial(offered_tools, body))
         require_permitted(unrouted.policy, to)
         if unrouted.policy.keeps_nothing:
             opaque = kept_nowhere(opaque, to, method=method, path=exchange.path)

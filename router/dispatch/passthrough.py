@@ -18,10 +18,11 @@ from msgspec import Struct
 
 from router.beliefs.names import Names
 from router.config.compiled import Configuration
-from router.config.rules import MergedPolicy, why_forbidden
+from router.config.rules import MergedPolicy
 from router.decision.reasons import Reason
 from router.dialects.errors import error_event
 from router.dialects.opaque import is_repeatable
+from router.dispatch.admitted import require_credentials, require_permitted
 from router.dispatch.attempt import AttemptFailed
 from router.dispatch.booking import FINAL, STREAMED, Booking
 from router.dispatch.copied import MAX_READ_BYTES, AnswerCopy, answered_in
@@ -30,7 +31,7 @@ from router.dispatch.fates import Fate
 from router.dispatch.headers import HOP_BY_HOP, forward_headers, named_by_connection
 from router.dispatch.intents import Intents, Recipient, is_recorded
 from router.endpoints.providers import Provider
-from router.errors import AllEndpointsFailed, NoCandidates, RequestRejected
+from router.errors import AllEndpointsFailed, RequestRejected
 from router.net.asgi import DisconnectGuard, Exchange, Header
 from router.net.bodies import ClientGone
 from router.net.connection import BodyInPieces
@@ -98,7 +99,8 @@ class Passthrough:
             AllEndpointsFailed: the provider did not answer.
             AuditUnavailable: that sensitive content leaves cannot be recorded.
         """
-        _check(provider, passed)
+        require_permitted(passed.policy, provider)
+        require_credentials(passed.caller, provider)
         target = _target(provider, exchange)
         headers = forward_headers(
             exchange.raw_headers,
@@ -355,27 +357,6 @@ async def _carry_out(
     call.write(call.copy.result)
     guard.finish()
     await exchange.end()
-
-
-def require_permitted(policy: MergedPolicy, provider: Provider) -> None:
-    """Refuse to pass on what the rules forbid a provider.
-
-    Raises:
-        NoCandidates: they do.
-    """
-    forbidden = why_forbidden(policy.rules, provider.place, time.time())
-    if forbidden is not None:
-        raise NoCandidates({provider.name: forbidden})
-
-
-def _check(provider: Provider, passed: Passed) -> None:
-    require_permitted(passed.policy, provider)
-    if provider.client_auth and not passed.caller.credentials:
-        raise RequestRejected(
-            "invalid_api_key",
-            f"{provider.name} takes the caller's own key, and none came that may be passed "
-            "on: send this sidecar's key in x-router-key and the provider's as bearer token",
-        )
 
 
 def _target(provider: Provider, exchange: Exchange) -> Target:

@@ -123,8 +123,9 @@ def _rows_of(draw: dict[str, Any], configuration: dict[str, Any]) -> dict[str, A
     """Return a draw with a row for each candidate, by its id."""
     listed, columns = configuration["endpoints"], draw["columns"]
     rows = zip(*columns.values(), strict=True)
+    more = {name: value for name, value in draw.items() if name not in ("arms", "columns")}
     return {
-        "law": draw["law"],
+        **more,
         "candidates": [
             {"endpoint": listed[arm][0], **dict(zip(columns, row, strict=True))}
             for arm, row in zip(draw["arms"], rows, strict=True)

@@ -53,17 +53,17 @@ class Keys:
             RequestRejected: keys are configured, and the call has none or a wrong one.
         """
         own = headers.get(b"x-router-key")
-        given = _credentials(headers)
-        theirs = tuple(each for each in given if not self._is_ours(_secret(each)))
+        given = [(each, _digest(_secret(each))) for each in _credentials(headers)]
+        theirs = tuple(each for each, digest in given if not self._is_ours(_secret(each), digest))
         if not self._holders:
             assert self._default is not None  # the configuration check sees to it
             return Caller(self._default, theirs)
-        secrets = [own] if own is not None else [_secret(each) for each in given]
-        if not secrets:
+        digests = [_digest(own)] if own is not None else [digest for _, digest in given]
+        if not digests:
             raise RequestRejected(
                 "invalid_api_key", "no key: send the app's key as bearer token or in x-router-key"
             )
-        found = [self._holders.get(_digest(secret)) for secret in secrets]
+        found = [self._holders.get(digest) for digest in digests]
         holder = next((each for each in found if each is not None), None)
         if holder is None:
             raise RequestRejected("invalid_api_key", "this key belongs to no app")
@@ -103,8 +103,7 @@ class Keys:
         except RequestRejected:
             self.caller(headers)
 
-    def _is_ours(self, secret: bytes) -> bool:
-        digest = _digest(secret)
+    def _is_ours(self, secret: bytes, digest: bytes) -> bool:
         known = digest in self._holders or digest == self._admin
         return known or MADE_HERE.fullmatch(secret) is not None  # also one that was revoked
 

@@ -156,8 +156,9 @@ class Filter:
         keeping = self._keeping(demand, static, at_s) if demand.keeps_nothing else {}
         reasons = tuple(
             (_why_unsaid(endpoint, demand) if endpoint.index in untranslated else None)
-            or known
+            # Who lacks a capability may be named all the same: what rules forbid goes before it.
             or (Exclusion.KEEPS_CONTENT if endpoint.index in keeping else None)
+            or known
             or (Exclusion.MAINTENANCE if endpoint.index in shut else None)
             or self._dynamic(endpoint, demand, sizes, health, now)
             for endpoint, known in zip(self._catalog.endpoints, static.reasons, strict=True)

@@ -24,7 +24,10 @@ NO = ("0", "false")
 
 
 class Hints(Struct, frozen=True):
-    """What the caller said beside the request itself; headers come before the body."""
+    """What the caller said beside the request itself; headers come before the body.
+
+    Of what only tightens both hold.
+    """
 
     task: str | None
     complexity: str | None
@@ -82,7 +85,10 @@ def read_hints(headers: Headers, declared: Declared, classes: DataClasses = USUA
         user=_short(user),
         session=_short(session),
         reference=_short(declared.reference if reference is None else reference),
-        data_class=_data_class(_text(headers, b"x-router-data-class") or hints.data_class, classes),
+        data_class=_tighter(
+            _data_class(_text(headers, b"x-router-data-class"), classes),
+            _data_class(hints.data_class, classes),
+        ),
         explore=explore not in NO and hints.explore is not False,
         max_cost_usd=_limit(headers, b"x-router-max-cost-usd", hints.max_cost_usd, "max_cost_usd"),
         max_latency_ms=_limit(
@@ -93,7 +99,10 @@ def read_hints(headers: Headers, declared: Declared, classes: DataClasses = USUA
 
 
 def _text(headers: Headers, name: bytes) -> str | None:
-    value = headers.get(name, b"").strip(b" \t")
+    value = headers.get(name)
+    if value is None:
+        return None  # most often
+    value = value.strip(b" \t")
     try:
         return value.decode() or None  # as it would stand in JSON
     except UnicodeDecodeError:
@@ -120,6 +129,10 @@ def _data_class(value: str | None, classes: DataClasses) -> DataClass | None:
         message = f"unknown data class {brief(value)}; known: {known}"
         raise RequestRejected("invalid_request", message, param="data_class")
     return found
+
+
+def _tighter(in_header: DataClass | None, in_body: DataClass | None) -> DataClass | None:
+    return in_body if in_header is None else in_header.tightened(in_body)
 
 
 def _limit(headers: Headers, name: bytes, in_body: float | None, param: str) -> float | None:

@@ -72,6 +72,7 @@ class PolicyTable:
         self._configuration = configuration
         self._known: dict[tuple[str, str, str, str], AppStanding] = {}
         self._policies: dict[tuple[object, ...], MergedPolicy] = {}
+        self._strategies: dict[tuple[object, ...], ChosenStrategy] = {}
 
     def of(self, app: App, role: Role | None, task: str, strategy: Strategy) -> AppStanding:
         """Return what stands for an app in a role, of a task, under a strategy."""
@@ -80,6 +81,31 @@ class PolicyTable:
         if known is None:
             known = self._known[key] = self._work_out(app, role, task, strategy)
         return known
+
+    def strategy(
+        self,
+        app: App,
+        role: Role | None,
+        task: str,
+        *,
+        wanted: str | None,
+        users: tuple[str | None, str | None],
+    ) -> ChosenStrategy:
+        """Return what `choose_strategy` says; what callers make up is not remembered.
+
+        Raises:
+            RequestRejected: there is no such strategy.
+        """
+        known = self._configuration.users
+        own, named = (user if user in known else None for user in users)
+        key = (app.name, role.name if role else "", task, wanted, own, named)
+        found = self._strategies.get(key)
+        if found is None:
+            found = choose_strategy(
+                self._configuration, app, role, task, wanted=wanted, users=users
+            )
+            self._strategies[key] = found
+        return found
 
     def usual(self, app: App) -> AppStanding:
         """Return what stands for calls of an app that say nothing else."""

@@ -3,6 +3,7 @@
 - `upstream`: a provider that costs next to nothing
 - `http`: the sidecar beside nginx
 - `draw`: a single draw
+- `decide`: how long a whole decision takes, from the bytes of a call to its token
 - `hosts`: how soon a worse host is split off, and how often an equal one
 - `load`: whoever writes and reads events while they are measured
 - `references`: the ways of others to take events

@@ -30,7 +30,7 @@ def bounded(least: float, most: float, kind: Callable[[str], float]) -> Callable
 def main(argv: list[str] | None = None) -> int:
     """Measure the sidecar, a part of it, or how it learns; return the exit code."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=main.__doc__)
-    known = ["http", "draw", "pipeline", "memory", "lookup", "derived", "hosts"]
+    known = ["http", "draw", "decide", "pipeline", "memory", "lookup", "derived", "hosts"]
     known += ["growth", "learning", "truth", "raters", "orders"]
     parser.add_argument("what", nargs="?", choices=known, default="http", help="default: http")
     add = parser.add_argument
@@ -38,6 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--seconds", type=bounded(0.5, 60, float), default=3.0, help="of http: a round each")
     add("--peer", choices=["litellm"], help="of http: also measure this one")
     add("--arms", type=bounded(2, 1000, int), default=10, help="of draw: endpoints")
+    add("--endpoints", type=bounded(2, 1000, int), default=10, help="of decide")
     add("--calls-per-s", type=bounded(0.1, 1000, float), default=10.0, help="of lookup")
     add("--days", type=bounded(1, 30, int), default=30, help="of growth")
     add("--runs", type=bounded(10, 10_000, int), default=100, help="of hosts")
@@ -54,6 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     runs = {
         "http": _http,
         "draw": _draw,
+        "decide": _decide,
         "pipeline": _pipeline,
         "memory": _memory,
         "lookup": _lookup,
@@ -95,6 +97,16 @@ def _draw(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]:
         print(f"{options.arms} endpoints: p50 {p50:.1f} µs, p99 {p99:.1f} µs")
 
     return run_bench(options.arms), show
+
+
+def _decide(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]:
+    from scripts.benches.decide import run_bench
+
+    def show(measured: dict[str, float]) -> None:
+        p50, p99, beside = (measured[name] for name in ("p50_us", "p99_us", "reference_us"))
+        print(f"{options.endpoints} endpoints: p50 {p50} µs, p99 {p99} µs, reference {beside} µs")
+
+    return run_bench(options.endpoints), show
 
 
 def _hosts(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]:

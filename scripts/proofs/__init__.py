@@ -40,6 +40,16 @@
 - `old_verdict`: what must be in the rows, by two referees
 - `old_run`: late labels sent to the running parts, which are killed
 - `old_sabotage`: faults in what is put back
+- `within`: a sidecar without sockets, in this process
+- `believed`: what is believed of endpoints, written as a few counts
+- `policy_world`: random configurations with rules at every level
+- `policy_calls`: random requests, and the faults that they meet
+- `policy_oracle`: what rules permit, worked out anew
+- `policy_clock`: a clock that can be moved by a day
+- `policy_hosts`: simulated endpoints, which ask the oracle who may come to them
+- `policy_play`: plays calls under configurations, one after the other
+- `policy_sabotage`: rules that are broken on purpose
+- `policy`: that nothing is sent where the policy forbids it
 - `old`: that each late label counts once, at the weight of its time
 - `explain_load`: decisions and outcomes by the hundred thousand, of a router in this process
 - `explain`: that a decision is explained the same later, and elsewhere

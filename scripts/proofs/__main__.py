@@ -5,7 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from scripts.proofs import direct, explain, failover, old, overload, pipeline, secrets, streams
+from scripts.proofs import (
+    direct,
+    explain,
+    failover,
+    old,
+    overload,
+    pipeline,
+    policy,
+    secrets,
+    streams,
+)
 
 PROOFS: dict[str, Callable[[Sequence[str]], int]] = {
     "pipeline": pipeline.main,
@@ -16,6 +26,7 @@ PROOFS: dict[str, Callable[[Sequence[str]], int]] = {
     "secrets": secrets.main,
     "old": old.main,
     "explain": explain.main,
+    "policy": policy.main,
 }
 
 

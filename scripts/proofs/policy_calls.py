@@ -85,11 +85,11 @@ def _hints(random: Random, classes: list[str]) -> tuple[dict[str, str], dict[str
         "max_cost_usd": random.choice((0.0001, 0.01, 1.0)),
         "max_latency_ms": random.choice((2_000, 60_000)),
         "explore": random.random() < 0.5,
-        "session_id": f"session-{random.randrange(5)}",
+        "session_id": "session",
         "complexity": random.choice(("easy", "hard")),
     }
-    rare = ("max_cost_usd", "max_latency_ms", "strategy")
-    chosen = {k: v for k, v in said.items() if random.random() < (0.08 if k in rare else 0.2)}
+    shares = {"max_cost_usd": 0.08, "max_latency_ms": 0.08, "strategy": 0.1, "session_id": 0.7}
+    chosen = {k: v for k, v in said.items() if random.random() < shares.get(k, 0.15)}
     if random.random() < 0.5:
         return {}, chosen
     names = {name: f"x-router-{name.replace('_', '-')}" for name in chosen}

@@ -21,6 +21,7 @@ from router.dispatch import retries
 from router.dispatch.passthrough import Passed, Passthrough
 from router.endpoints.breaker import RULES, Trouble
 from router.endpoints.catalog import Endpoint
+from router.endpoints.retries import MOST, SHARE, RetryBudget
 from router.policy.telling import told
 from scripts.proofs.believed import rows_of
 from scripts.proofs.policy_calls import FaultyCall, faulty_call
@@ -31,7 +32,7 @@ from scripts.proofs.policy_world import addressed, configuration
 from scripts.proofs.within import SidecarWithin
 from telemetry.events import Result
 
-CALLS_EACH = 200
+CALLS_EACH = 400
 """Calls under one configuration."""
 AT_ONCE = 50
 BACKOFF_S = 0.01
@@ -108,23 +109,27 @@ class PolicyPlay:
         status = answer.status
         self.hosts.arrivals.counts["refused_409"] += status == 409
         self.hosts.arrivals.counts[f"status_{status}"] += 1
+        if status == 500 and b"internal_error" in answer.body:
+            self.hosts.arrivals.counts["internal_errors"] += 1
+            self.hosts.arrivals.shown.append({"internal_error": True, **under_way.told()})
 
     def _change_scene(self, random: Random, compiled: Configuration, within: SidecarWithin) -> None:
         """Switch routing off now and then, and open breakers: for a while, or due for a probe."""
         sidecar = within.sidecar
+        sidecar.routes._services.calls.budget = _rich()
         sidecar.keeper.switch = sidecar.keeper.switch._replace(off=random.random() < 0.15)
         if random.random() < 0.5:
             self.clock.set_back()
         now = time.monotonic()
         for endpoint in compiled.catalog.endpoints:
-            if random.random() > 0.15:
+            if random.random() > 0.25:
                 continue
             health, digest = sidecar.health, endpoint.digest
             for _ in range(RULES[Trouble.FAILING].failures):
                 health.begin(digest, now - 70)
                 health.end(digest, Result.SERVER, now - 70)
             circuit = health.breakers[digest].circuits[Trouble.FAILING]
-            circuit.open_until = now + random.choice((-1, 5))
+            circuit.open_until = now + random.choice((-1, 5, 5))
 
     def _note_decision(self, decision: Decision, answered: Endpoint | None = None) -> None:
         if answered is not None:
@@ -143,6 +148,14 @@ class PolicyPlay:
         if found:
             self.n_looser += len(found)
             self.hosts.arrivals.shown.append({"looser": found, **under_way.told()})
+
+
+def _rich() -> RetryBudget:
+    """Return a budget out of which all calls of a while may be repeated."""
+    budget = RetryBudget()
+    for _ in range(int(MOST / SHARE)):
+        budget.earn()
+    return budget
 
 
 def _noting(serve: Any, note: Any) -> Any:

@@ -10,8 +10,8 @@ from unittest.mock import patch
 
 from router.config import rules
 from router.decision import planner
-from router.dialects.request import CallRequest
 from router.dispatch import asking, passthrough
+from router.policy.constraints import Filter
 from router.policy.standing import PolicyTable
 
 
@@ -23,7 +23,7 @@ class PolicySabotage(StrEnum):
     LAPSE = "lapse"  # nobody looks again after the decision
     USER = "user"  # what a user says is left out of the merge
     LOOSEN = "loosen"  # of two classes the nearer one holds
-    KEEP = "keep"  # nothing is forced off
+    KEEP = "keep"  # what a call has kept is not looked at
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def sabotaged(kind: PolicySabotage | None) -> Iterator[None]:
             with patch.dict(rules._OPERATORS, {"data_class": lambda a, b: a}):
                 yield
         case PolicySabotage.KEEP:
-            with patch.object(CallRequest, "kept_nowhere", lambda request: request):
+            with patch.object(Filter, "_keeping", lambda *_: {}):
                 yield
 
 

@@ -22,7 +22,7 @@ APPS = ("a0", "a1", "a2")
 TOOLS = ("read", "write")
 LAST_DAY, LONG_AGO, FAR_OFF = "2026-03-02", "2026-03-01", "2027-01-01"
 """Days on which agreements end: with the day of the proof, before it, after it."""
-RULED = 0.035
+RULED = 0.03
 """How often a level says something of a field."""
 
 
@@ -150,9 +150,9 @@ def _terms(random: Random, classes: list[str]) -> Entry:
         "zone": random.choice(ZONES),
         "retention_days": random.choice((0, 0, 7, 30)),
         "trains_on_data": random.random() < 0.4,
-        "max_data_class": random.choice(classes[1:]),
+        "max_data_class": random.choice((*classes[1:], "restricted", "restricted")),
     }
-    out = {field: value for field, value in maybe.items() if random.random() < 0.7}
+    out = {field: value for field, value in maybe.items() if random.random() < 0.8}
     if random.random() < 0.4:
         out["agreement"] = {"until": random.choice((LONG_AGO, LAST_DAY, LAST_DAY, FAR_OFF))}
     return out
