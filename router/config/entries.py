@@ -7,11 +7,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from router.config.extending import Lineage, lineages
+from router.config.extending import Lineage, lineage_of, lineages
 from router.config.keys import DEFAULT_APP, CallersKey
 from router.config.levels import with_parents
 from router.config.policies import KnownPlaces, OrganisationEntry, PreferencesEntry, RoleEntry
-from router.config.presets import ALIASES
+from router.config.presets import ALIASES, PRESETS
 from router.config.process import ArchiveEntry, AuditEntry, ServerEntry, StoreEntry
 from router.config.strategies import StrategyEntry
 from router.endpoints.data_classes import USUAL_CLASSES
@@ -182,7 +182,9 @@ class File(Entry):
 
     def lineage(self, name: str) -> Lineage | None:
         """Return a strategy by its name or another one of its; None where there is none."""
-        return self.lineages.get(self.aliases.get(name, name))
+        meant = self.aliases.get(name, name)
+        is_there = meant in PRESETS or meant in self.strategies
+        return lineage_of(meant, self.strategies) if is_there else None
 
     def strategy(self, name: str) -> StrategyEntry | None:
         """Return what a strategy says in the end, its hard constraints aside; None: no such."""
