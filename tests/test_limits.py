@@ -25,7 +25,7 @@ from router.decision.limiting import drawn_within, with_limits, with_max_cost, w
 from router.endpoints.token_sizes import TokenSizes
 from router.errors import ConfigError
 from router.policy.constraints import Eligibility, Exclusion
-from router.policy.standing import PolicyTable
+from router.policy.standing import usual_strategy
 from router.report.terminal import choice_lines
 from telemetry.store import Address
 
@@ -396,8 +396,7 @@ def test_a_call_that_asks_for_balanced_is_told_how_to_say_its_trade(
 def test_an_app_that_names_no_strategy_goes_by_quality_whose_other_name_is_performance() -> None:
     found = configuration(apps={"default": {}})
 
-    usual = found.derive(PolicyTable).usual(found.apps["default"])
-    assert usual.strategy is found.strategies["quality"]
+    assert usual_strategy(found) == "quality"
     assert found.strategies["performance"] is found.strategies["quality"]
     own = configuration(strategies={"performance": {"objective": "fastest"}}).strategies
     assert own["performance"].name == "performance"

@@ -324,6 +324,7 @@ HARD_VALUES: dict[str, st.SearchStrategy[Any]] = {
     "retention_days": st.none() | st.integers(0, 90),
     **dict.fromkeys(("no_training", "keep_nothing", "private"), st.booleans()),
     **dict.fromkeys(("high_stakes", "no_exploring"), st.booleans()),
+    "context_tokens": st.none() | st.integers(1, 90_000),
     "deny": NAMES,
     **dict.fromkeys(("require", "forbid"), st.integers(0, 1023)),
     "tools": st.frozensets(NAMES, max_size=2),

@@ -394,3 +394,26 @@ def test_an_idle_file_is_looked_at_once_a_second_and_read_once(
 
     assert counts["read"] == 2
     assert counts["stat"] <= 105 + 2
+
+
+def test_a_draw_outside_of_what_a_strategy_now_exchanges_ends(
+    provider: Provider, state_dir: Path, address: Address, file: Path
+) -> None:
+    sensitive = {"max_data_class": "confidential", "zone": "local"}
+    value = {
+        "endpoints": [endpoint(provider, "a"), endpoint(provider, "b", **sensitive)],
+        "strategies": {"mine": {"incumbent": "a"}},
+        "apps": {"default": {"mode": "route", "strategy": "mine"}},
+    }
+    session = {"x-router-session-id": "s"}
+    with serving(value, state_dir, address, file=file) as sidecar:
+        sidecar.chat(headers={**session, "x-router-data-class": "confidential"})
+        sidecar.chat(headers=session)
+        write(file, {**value, "strategies": {"mine": {"extends": "same-model", "incumbent": "a"}}})
+        keeper = sidecar.app.keeper
+        sidecar.until(
+            lambda: keeper.current.configuration.strategies["mine"].exchange == "equivalents"
+        )
+        sidecar.chat(headers=session)
+
+    assert provider.hosts() == ["b", "b", "a"]

@@ -15,7 +15,7 @@ import yaml
 
 from bandit import cells
 from bandit.cells import Terms
-from bandit.draws import LEARNING, Law
+from bandit.draws import LEARNING, Law, Uniforms
 from bandit.families import N_COLUMNS, B, Family, Q, U
 from router.beliefs import choices
 from router.beliefs.beliefs import Beliefs, believe
@@ -24,7 +24,12 @@ from router.beliefs.kept import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.releases import Releases
 from router.beliefs.review_keys import seeds
 from router.config.compiled import Configuration, compile_text
+from router.config.entries import Fallback
+from router.config.exclusions import Exclusion
+from router.decision.planner import plan
 from router.errors import ConfigError
+from router.policy.constraints import Eligibility
+from router.policy.route import Route
 from telemetry import keys
 from telemetry.events import digest8
 from telemetry.store import Address
@@ -134,6 +139,68 @@ def test_with_labels_challengers_are_tried() -> None:
     assert set(law.challengers or ()) == {1, 2}
     assert law.stay < 1
     assert note_of(found, "code") == ""
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"stakes": "high"}, "high stakes"),
+        ({"explore": False}, "asked not to explore"),
+        ({"data_class": "internal", "explore": False, "stakes": "high"}, "high stakes"),
+    ],
+)
+def test_whose_calls_stay_with_the_choice_has_no_challengers_and_says_why(
+    more: dict[str, Any], why: str
+) -> None:
+    of = configuration(apps={"default": {"mode": "route", **more}})
+    found = state(rows([("code", "a", 100, 0.5)], of), of)
+
+    assert law_of(found, "code", of) == Law(0, 0, (), stay=1.0)
+    assert note_of(found, "code", of) == why
+    shown = {row["task"]: row for row in choices.rows_of(found, of)}["code"]
+    assert (shown["challengers"], shown["exploring"], shown["note"]) == ([], False, why)
+
+
+def test_under_an_order_high_stakes_say_what_was_not_checked_as_well() -> None:
+    app = {"mode": "route", "strategy": "cheapest", "stakes": "high"}
+    of = configuration(apps={"default": app})
+    found = state(cells.merge([]), of)
+
+    assert {note for note in found.notes} == {f"high stakes; {choices.UNCHECKED}"}
+    assert all((law.stay, law.challengers) == (1.0, ()) for law in found.laws)
+
+
+def test_what_is_certain_is_released_for_high_stakes_too() -> None:
+    of = configuration(apps={"default": {"mode": "route", "stakes": "high"}})
+    found = rows([("code", "a", 400, 0.5), ("code", "b", 400, 0.95)], of)
+
+    _, released = review(found, BEGUN, NOW_MS + 1, of) or (None, [])
+
+    assert [(r.before, r.after, r.reason) for r in released] == [("a", "b", "certain")]
+
+
+@pytest.mark.parametrize("explore", [True, False])
+def test_where_the_choice_may_not_serve_who_does_not_explore_goes_to_the_incumbent(
+    explore: bool,
+) -> None:
+    found = beliefs(rows([("code", "a", 100, 0.5), ("code", "c", 100, 0.9)]))
+    law = Law(incumbent=0, current=1, challengers=(2,), stay=0.4)
+    endpoints = ABC.catalog.endpoints
+    strategy = ABC.strategies["quality"]
+    route = Route(strategy, law, endpoints[0], None, Fallback.ANY, True, False, endpoints)
+    eligibility = Eligibility(np.array([True, False, True]), (None, Exclusion.CONTEXT, None))
+
+    made = plan(
+        route,
+        eligibility,
+        found,
+        category=ABC.task_index["code"],
+        numbers=Uniforms(0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5),
+        explore=explore,
+    )
+
+    assert (made.shares().get("c", 0.0) > 0) is explore
+    assert explore or made.shares() == {"a": 1.0}
 
 
 def test_a_spent_allowance_stops_the_trials() -> None:

@@ -28,6 +28,7 @@ from router.beliefs.moves import Situation, by_order, departed
 from router.beliefs.review_keys import host_of, standing_behind
 from router.config.compiled import Configuration
 from router.endpoints.catalog import Catalog
+from router.policy.exploring import why_held
 from router.policy.route import rivals_of
 
 NO_SIGNAL = "no quality signal"
@@ -172,6 +173,7 @@ def weigh(
     places = places or places_of(review_key, configuration)
     kept_now, decides = begun(kept, configuration, places)
     standings, _ = _standings(kept_now, configuration, decides)
+    room: float | None
     inc = standings.incumbent
     booked = configuration.derive(ReleaseKeys).of(review_key), list(places.values())
     books = read_books(*booked, rows, posterior, configuration.catalog, inc)
@@ -184,16 +186,29 @@ def weigh(
         laws = tuple(orders.law(standings, task) for task in range(n_tasks))
         labelled = [bool(known.any()) for known in posterior.judged]
         notes = tuple("" if known else UNCHECKED for known in labelled)
-        return Choices(
-            review_key, kept.version, standings, books, objective, None, laws, notes, kept.last
-        )
-    standings = incumbent.choose_challengers(standings, posterior, objective, groups, order)
-    room = incumbent.room(books, posterior, objective, inc)
-    a_day = calls_a_day(books, age_ms=now_ms - (kept.begun_at_ms or now_ms)) * decides
-    explored = incumbent.explored_tasks(standings, posterior, objective, a_day, room=room)
-    laws, notes = _guarded(standings, posterior, objective, explored, room)
+        room = None
+    else:
+        standings = incumbent.choose_challengers(standings, posterior, objective, groups, order)
+        room = incumbent.room(books, posterior, objective, inc)
+        a_day = calls_a_day(books, age_ms=now_ms - (kept.begun_at_ms or now_ms)) * decides
+        explored = incumbent.explored_tasks(standings, posterior, objective, a_day, room=room)
+        laws, notes = _guarded(standings, posterior, objective, explored, room)
+    held = why_held(standing_behind(review_key, configuration).policy)
+    if held:
+        standings, laws, notes = _held(held, standings, laws, notes)
     return Choices(
         review_key, kept.version, standings, books, objective, room, laws, notes, kept.last
+    )
+
+
+def _held(
+    why: str, standings: Standings, laws: tuple[Law, ...], notes: tuple[str, ...]
+) -> tuple[Standings, tuple[Law, ...], tuple[str, ...]]:
+    """Return the same of calls that stay with what is chosen: nobody is tried against it."""
+    return (
+        replace(standings, challengers=tuple(() for _ in standings.challengers)),
+        tuple(replace(law, challengers=(), floor=0.0, stay=1.0) for law in laws),
+        tuple(f"{why}; {note}" if note == UNCHECKED else why for note in notes),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from router.beliefs.kept import ReviewKey
 from router.config.compiled import Configuration
 from router.config.entries import Mode
+from router.config.strategies import Exchangeable
 from router.endpoints.catalog import Catalog, speakers
 from router.endpoints.entries import Dialect
 from router.policy.roles import find_role
@@ -21,6 +22,8 @@ def seeds(configuration: Configuration) -> list[ReviewKey]:
             continue
         for task in configuration.tasks:
             strategy = choose_strategy(configuration, app, None, task).strategy
+            if strategy.exchange is not Exchangeable.ANY:
+                continue  # nothing is ever chosen
             standing = table.of(app, None, task, strategy)
             out += [
                 ReviewKey(app.name, strategy.name, "", name, "", standing.apart)
@@ -33,6 +36,8 @@ def is_current(review_key: ReviewKey, configuration: Configuration) -> bool:
     """Return whether calls of this key can still come; its incumbent may be another."""
     standing = standing_of(review_key, configuration)
     if standing is None or standing.app.entry.mode is not Mode.ROUTE:
+        return False
+    if standing.strategy.exchange is not Exchangeable.ANY:
         return False
     if review_key.model:
         listed = configuration.catalog.by_model.get(review_key.model) or ()

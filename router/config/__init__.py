@@ -12,12 +12,16 @@
 - `wishes`: limits and trades of strategies as they are written
 - `policies`: what each level of the policy may say, as it is written
 - `process`: how the process itself runs: address, limits, state directory, store
+- `strategies`: a strategy as it is written
+- `presets`: those that there are without a line
+- `extending`: what a strategy says with all that it starts from
 - `levels`: names of tasks, and of what is below them
-- `entries`: strategies, apps and tasks as they are written, and the whole file
+- `entries`: apps and tasks as they are written, and the whole file
 - `named`: names of entries that others mention
 - `policy_checks`: what the levels of the policy mention that there is not
 - `standing`: which endpoints may ever serve an app
 - `trades`: whether a strategy's trade is said, once
+- `extended_checks`: what strategies extend that there is not
 - `claims`: which provider takes what no endpoint lists
 - `checks`: what one entry says of another
 - `spelling`: misspelt sections and fields, put right

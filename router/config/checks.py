@@ -15,6 +15,7 @@ from router.config.entries import (
     UserEntry,
     is_reserved,
 )
+from router.config.extended_checks import check_extended
 from router.config.keys import DEFAULT_APP, HeldKeyEntry, digest_of, plain_key, short_id
 from router.config.levels import implied_leaves, level_problem
 from router.config.lines import shown
@@ -57,6 +58,7 @@ def cross_check(entries: File) -> Iterator[tuple[Place, str, str]]:
     yield from check_claims(entries.providers)
     yield from check_policies(entries)
     yield from check_trades(entries)
+    yield from check_extended(entries)
     for name, strategy in entries.strategies.items():
         yield from check_name(
             ("strategies", name, "incumbent"), strategy.incumbent, [*ids, NO_INCUMBENT], "endpoint"

@@ -14,13 +14,10 @@ from bandit.trade import Trade, with_trade
 from bandit.utility import BALANCED, Objective, Order
 from router.config.entries import (
     NO_INCUMBENT,
-    ORDERS,
     AppEntry,
     File,
     Learn,
     MatchEntry,
-    ObjectiveKind,
-    StrategyEntry,
     TaskEntry,
 )
 from router.config.file import parse, read
@@ -35,6 +32,7 @@ from router.config.levels import (
 from router.config.policies import ConstraintsEntry, RoleEntry, compile_rules
 from router.config.process import ArchiveEntry, AuditEntry, ServerEntry, StoreEntry
 from router.config.rules import PolicyRules, strictest
+from router.config.strategies import ORDERS, Exchangeable, ObjectiveKind, StrategyEntry
 from router.config.wishes import compile_limits, compile_trade
 from router.endpoints.auth import AuthEntry
 from router.endpoints.catalog import Catalog, Endpoint
@@ -65,6 +63,9 @@ class Strategy:
     rules: PolicyRules
     trade: Trade | None = None  # from which the value of a success follows, in words
     limits: Limits = NO_LIMITS
+    exchange: Exchangeable = Exchangeable.ANY
+    requires_jurisdictions: bool = False
+    usual_retention_days: int | None = None  # at most, where no level says any
 
     def objective_at(self, posterior: Posterior, incumbent: int) -> Objective:
         """Return the objective under a posterior; of a trade, with the values that follow from it.
@@ -245,18 +246,8 @@ def compile_entries(
         return compile_rules(entry, places, classes)
 
     strategies = {
-        name: Strategy(
-            name,
-            digest8("strategy", name),
-            compile_objective(entry),
-            _incumbent(entry.incumbent, catalog),
-            compile_release_every_s(entry),
-            entry.timeouts,
-            rules_of(entry),
-            compile_trade(entry.pay, entry.for_),
-            compile_limits(entry.limits),
-        )
-        for name, entry in entries.all_strategies.items()
+        name: _strategy(name, lineage.entry, lineage.rules(places, classes), catalog)
+        for name, lineage in entries.lineages.items()
     }
     strategies |= {alias: strategies[name] for alias, name in entries.aliases.items()}
     roles = {
@@ -325,6 +316,23 @@ def compile_entries(
         own_apps=tuple(own_apps),
         version=version,
         reads_system=any(match is not None and match.system is not None for _, match in rules),
+    )
+
+
+def _strategy(name: str, entry: StrategyEntry, rules: PolicyRules, catalog: Catalog) -> Strategy:
+    return Strategy(
+        name,
+        digest8("strategy", name),
+        compile_objective(entry),
+        _incumbent(entry.incumbent, catalog),
+        compile_release_every_s(entry),
+        entry.timeouts,
+        rules,
+        compile_trade(entry.pay, entry.for_),
+        compile_limits(entry.limits),
+        entry.exchange,
+        entry.require_jurisdictions,
+        entry.usual_retention_days,
     )
 
 

@@ -1,4 +1,4 @@
-"""Strategies, apps and tasks as they are written, and the whole file."""
+"""Apps and tasks as they are written, and the whole file."""
 
 from __future__ import annotations
 
@@ -7,17 +7,13 @@ from typing import Annotated
 
 from pydantic import Field
 
+from router.config.extending import Lineage, lineage_of, lineages
 from router.config.keys import DEFAULT_APP, CallersKey
 from router.config.levels import with_parents
-from router.config.policies import (
-    ConstraintsEntry,
-    KnownPlaces,
-    OrganisationEntry,
-    PreferencesEntry,
-    RoleEntry,
-)
+from router.config.policies import KnownPlaces, OrganisationEntry, PreferencesEntry, RoleEntry
+from router.config.presets import ALIASES, PRESETS
 from router.config.process import ArchiveEntry, AuditEntry, ServerEntry, StoreEntry
-from router.config.wishes import Gain, Pay, StrategyLimitsEntry
+from router.config.strategies import StrategyEntry
 from router.endpoints.data_classes import USUAL_CLASSES
 from router.endpoints.entries import (
     EndpointEntry,
@@ -34,50 +30,12 @@ CLAUDE_AUTO = "claude-auto"
 """The same, for clients that show only models whose names begin like Anthropic's."""
 ROLE, CLAUDE_ROLE = "role:", "claude-role-"
 """Before a role's name, where a model's is asked for."""
-MAX_RELEASE_EVERY_S = 10 * 366 * 86_400
-"""Ten years: what is meant to be never."""
-
-
 _RESERVED = (f"{AUTO}:", f"{AUTO}/", CLAUDE_AUTO, ROLE, CLAUDE_ROLE)
 
 
 def is_reserved(model: str) -> bool:
     """Return whether a model's name is ours: no provider ever gets it."""
     return model == AUTO or model.startswith(_RESERVED)
-
-
-class ObjectiveKind(StrEnum):
-    """What a strategy is after."""
-
-    QUALITY = "quality"
-    BALANCED = "balanced"
-    CHEAPEST = "cheapest"
-    FASTEST = "fastest"
-
-
-ORDERS = (ObjectiveKind.CHEAPEST, ObjectiveKind.FASTEST)
-"""Those that sort by the user's own order, and believe nothing."""
-ALIASES = {"performance": ObjectiveKind.QUALITY.value}
-"""Other names of strategies that there always are, unless they are written as one's own."""
-
-
-class StrategyEntry(ConstraintsEntry):
-    """A named way to choose."""
-
-    objective: ObjectiveKind = ObjectiveKind.QUALITY
-    incumbent: Name | None = None  # an endpoint id, `none` for learning mode, else the first listed
-    value_usd: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
-    pay: Pay | None = None  # so much more than the incumbent costs
-    for_: Annotated[Gain | None, Field(alias="for")] = None  # so many more successes a call
-    latency_usd_per_s: Annotated[float, Field(ge=0, le=1_000)] | None = None
-    limits: StrategyLimitsEntry = StrategyLimitsEntry()
-    release_every_s: Annotated[float, Field(gt=0, le=MAX_RELEASE_EVERY_S)] | None = None
-    timeouts: TimeoutsEntry = TimeoutsEntry()
-
-    @property
-    def has_trade(self) -> bool:
-        """Whether money is weighed against quality in words."""
-        return self.pay is not None and self.for_ is not None
 
 
 class Streaming(StrEnum):
@@ -171,7 +129,7 @@ class TaskEntry(PreferencesEntry):
     match: MatchEntry | None = None
 
 
-BUILT_IN_STRATEGY = ObjectiveKind.QUALITY.value
+BUILT_IN_STRATEGY = "quality"
 """Of calls for which nobody says one."""
 
 
@@ -208,31 +166,30 @@ class File(Entry):
         return tasks
 
     @property
-    def all_strategies(self) -> dict[str, StrategyEntry]:
-        """One strategy of each kind that needs nothing said, and those that are written.
+    def lineages(self) -> dict[str, Lineage]:
+        """The presets and the strategies that are written, each with all that it starts from."""
+        return lineages(self.strategies)
 
-        One that has a kind's name and names no other objective is of that kind.
-        """
-        kinds = {kind.value: kind for kind in ObjectiveKind}
-        out = {
-            name: StrategyEntry(objective=kind)
-            for name, kind in kinds.items()
-            if kind is not ObjectiveKind.BALANCED
-        }
-        for name, entry in self.strategies.items():
-            is_named_alone = name in kinds and "objective" not in entry.model_fields_set
-            more = {"objective": kinds[name]} if is_named_alone else {}
-            out[name] = entry.model_copy(update=more) if more else entry
-        return out
+    @property
+    def all_strategies(self) -> dict[str, StrategyEntry]:
+        """What the same say in the end, their hard constraints aside."""
+        return {name: lineage.entry for name, lineage in self.lineages.items()}
 
     @property
     def aliases(self) -> dict[str, str]:
         """Other names of strategies: alias -> name."""
         return {alias: of for alias, of in ALIASES.items() if alias not in self.strategies}
 
-    def strategy(self, name: str) -> StrategyEntry | None:
+    def lineage(self, name: str) -> Lineage | None:
         """Return a strategy by its name or another one of its; None where there is none."""
-        return self.all_strategies.get(self.aliases.get(name, name))
+        meant = self.aliases.get(name, name)
+        is_there = meant in PRESETS or meant in self.strategies
+        return lineage_of(meant, self.strategies) if is_there else None
+
+    def strategy(self, name: str) -> StrategyEntry | None:
+        """Return what a strategy says in the end, its hard constraints aside; None: no such."""
+        found = self.lineage(name)
+        return None if found is None else found.entry
 
     @property
     def all_apps(self) -> dict[str, AppEntry]:

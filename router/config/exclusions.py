@@ -24,6 +24,7 @@ class Exclusion(StrEnum):
     PRIVATE = "private"  # neither zone `local` nor zero retention
     REQUIRED = "required_capability"  # that the policy asks for, whatever the call needs
     FORBIDDEN = "forbidden_capability"
+    SMALL_CONTEXT = "small_context"  # less than the policy asks for, however long the call is
     KEEPS_CONTENT = "keeps_content"  # the call has the provider keep or forward what it sends
     CLIENT_KEY = "client_key"  # it needs the caller's own key, and there is none to pass on
     CAPABILITY = "capability"
@@ -50,6 +51,7 @@ POLICY = frozenset(
         Exclusion.PRIVATE,
         Exclusion.REQUIRED,
         Exclusion.FORBIDDEN,
+        Exclusion.SMALL_CONTEXT,
         Exclusion.KEEPS_CONTENT,
     }
 )

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from msgspec import structs
 
-from router.config.compiled import Configuration
+from router.config.compiled import Configuration, Strategy
 from router.config.rules import PolicyRules
 from router.endpoints.capabilities import names_of
 from router.endpoints.catalog import Endpoint
@@ -54,9 +54,18 @@ def _rules(configuration: Configuration) -> dict[str, dict[str, PolicyRules]]:
         },
         "task": configuration.task_rules,
         "role": {name: role.rules for name, role in configuration.roles.items()},
-        "strategy": {name: one.rules for name, one in configuration.strategies.items()},
+        "strategy": {  # one that says no retention has its usual one
+            name: _of_strategy(one) for name, one in configuration.strategies.items()
+        },
         "user": configuration.users,
     }
+
+
+def _of_strategy(strategy: Strategy) -> PolicyRules:
+    """Return the rules of a strategy, as they hold where nobody says for how long is kept."""
+    rules, usual = strategy.rules, strategy.usual_retention_days
+    says_any = usual is None or rules.retention_days is not None
+    return rules if says_any else structs.replace(rules, retention_days=usual)
 
 
 def _of_rules(rules: PolicyRules) -> dict[str, Any]:
@@ -68,6 +77,7 @@ def _of_rules(rules: PolicyRules) -> dict[str, Any]:
         "require": names_of(rules.require) or None,
         "forbid": names_of(rules.forbid) or None,
         "tools": [sorted(patterns) for patterns in sorted(rules.tools, key=sorted)] or None,
+        "min_context_tokens": rules.context_tokens,
         "max_retention_days": rules.retention_days,
         "max_cost_usd": rules.cost_usd,
         "max_latency_ms": rules.latency_ms,
@@ -163,6 +173,7 @@ FIELDS: dict[str, Callable[[_Change], bool]] = {
     "allow": ALLOWED,
     "deny": DENIED,
     **dict.fromkeys(("require", "forbid"), DENIED),
+    "min_context_tokens": LEAST,
     **dict.fromkeys(("max_retention_days", "max_cost_usd", "max_latency_ms"), MOST),
     **dict.fromkeys(("no_training", "keep_nothing", "private", "zero_retention"), MUST),
     **dict.fromkeys(("high_stakes", "no_exploring"), MUST),

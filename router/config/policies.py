@@ -14,7 +14,7 @@ from router.config.rules import PolicyRules
 from router.config.wishes import StrategyLimitsEntry
 from router.endpoints.capabilities import Capability, Needs
 from router.endpoints.data_classes import DataClasses
-from router.endpoints.entry import Entry, Name, list_or_map
+from router.endpoints.entry import Entry, Name, Tokens, list_or_map
 
 Pattern = Annotated[str, Field(min_length=1, max_length=256)]
 """A name, in which * stands for anything."""
@@ -60,6 +60,8 @@ class ConstraintsEntry(Entry):
     forbid: list[Capability] = Field(default_factory=list)
     tools: list[Pattern] | None = None
     """Which tools a call may offer; none where it is empty."""
+    min_context_tokens: Tokens | None = None
+    """A model whose context is not declared is taken to have it."""
     max_cost_usd: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
     max_latency_ms: Annotated[float, Field(gt=0, le=86_400_000)] | None = None
     stakes: Stakes = Stakes.NORMAL
@@ -140,6 +142,7 @@ def compile_rules(
         deny=places.meant_by_any(endpoints.deny if endpoints else ()),
         require=bits(entry.require),
         forbid=bits(entry.forbid),
+        context_tokens=entry.min_context_tokens,
         tools=frozenset() if entry.tools is None else frozenset({frozenset(entry.tools)}),
         cost_usd=entry.max_cost_usd,
         latency_ms=entry.max_latency_ms,

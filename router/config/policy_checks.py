@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from router.config.entries import GENERAL, File, ObjectiveKind
+from router.config.entries import GENERAL, File
 from router.config.keys import DEFAULT_APP, HeldKeyEntry
 from router.config.masking import Place
 from router.config.named import check_name
 from router.config.policies import ConstraintsEntry, EndpointsEntry, PreferencesEntry
+from router.config.strategies import ObjectiveKind
 from router.endpoints.data_classes import problem_of_classes
 from router.endpoints.terms import LOCAL, VENDOR
 

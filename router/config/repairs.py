@@ -14,7 +14,7 @@ NAMED = frozenset({"models", "providers", "tasks", "roles", "strategies", "users
 NAMED_BY = {
     "endpoints": {"incumbent", "endpoint"},
     "providers": {"provider", "base_url"},
-    "strategies": {"strategy"},
+    "strategies": {"strategy", "extends"},
     "tasks": {"task"},
     "roles": {"role"},
     "users": {"user"},

@@ -48,6 +48,7 @@ class PolicyRules(Struct, frozen=True, kw_only=True):
     deny: frozenset[str] = frozenset()
     require: int = 0  # bits of Needs
     forbid: int = 0
+    context_tokens: int | None = None  # at least, where it is declared
     tools: frozenset[frozenset[str]] = frozenset()  # lists of patterns: each must name a tool
     cost_usd: float | None = None  # of one call, at most
     latency_ms: float | None = None
@@ -122,6 +123,19 @@ def merge(parts: Sequence[tuple[Level, PolicyRules]]) -> MergedPolicy:
     return MergedPolicy(rules, said, of_places(rules))
 
 
+def usual_rules(
+    parts: Iterable[tuple[Level, PolicyRules]], strategy_days: int | None
+) -> PolicyRules:
+    """Return what holds where no level says it.
+
+    Args:
+        strategy_days: of retention at most, as the strategy has it.
+    """
+    if strategy_days is None or any(part.retention_days is not None for _, part in parts):
+        return NOTHING
+    return PolicyRules(retention_days=strategy_days)
+
+
 def says(rules: PolicyRules, field: str) -> bool:
     """Return whether rules say something of a field."""
     return bool(getattr(rules, field) != _DEFAULTS[field])
@@ -175,7 +189,15 @@ def why_forbidden(rules: PolicyRules, place: Whereabouts, at_s: float) -> Exclus
         return Exclusion.REQUIRED
     if rules.forbid & place.capabilities:
         return Exclusion.FORBIDDEN
+    if _is_too_small(rules, place):
+        return Exclusion.SMALL_CONTEXT
     return None
+
+
+def _is_too_small(rules: PolicyRules, place: Whereabouts) -> bool:
+    """Return whether a context is declared, and less than what rules ask for."""
+    asked, declared = rules.context_tokens, place.context_tokens
+    return asked is not None and declared is not None and declared < asked
 
 
 def _both(a: frozenset[str], b: frozenset[str]) -> frozenset[str]:
@@ -196,6 +218,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "data_class": DataClass.tightened,
     **dict.fromkeys(("regions", "jurisdictions", "zones", "allow"), _both),
     **dict.fromkeys(("retention_days", "cost_usd", "latency_ms"), min),
+    "context_tokens": max,
     **dict.fromkeys(("deny", "require", "forbid", "tools"), _all),
     **dict.fromkeys(
         ("no_training", "keep_nothing", "private", "high_stakes", "no_exploring"), _all

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from msgspec import Struct
 
@@ -13,7 +13,8 @@ from router.config.levels import parent_of
 from router.config.masking import Place
 from router.config.policies import ConstraintsEntry, compile_rules
 from router.config.policy_checks import check_policies
-from router.config.rules import Level, PolicyRules, merge, why_forbidden
+from router.config.rules import Level, PolicyRules, merge, usual_rules, why_forbidden
+from router.config.strategies import Exchangeable
 from router.endpoints.compiling import place_of
 from router.endpoints.data_classes import DataClasses
 from router.endpoints.entries import ModelEntry, ProviderEntry
@@ -30,6 +31,8 @@ class Combination(Struct, frozen=True):
     task: str
     role: str | None
     strategy: str
+    named_at: Place  # where the strategy is
+    user: str | None = None
 
 
 def check_standing(entries: File) -> Iterator[tuple[Place, str, str]]:
@@ -50,6 +53,7 @@ def check_standing(entries: File) -> Iterator[tuple[Place, str, str]]:
             continue
         yield from checker.check_named(combination, forbidden)
     yield from checker.check_roles()
+    yield from checker.check_jurisdictions()
 
 
 def warn_of_unreachable(entries: File) -> list[str]:
@@ -81,7 +85,7 @@ class _Checker:
         """Return what an app's calls are that say nothing."""
         entry = self._entries.all_apps[app]
         task = entry.task or GENERAL
-        return Combination(app, task, None, self._strategy(entry, task, None))
+        return Combination(app, task, None, *self._strategy(app, entry, task, None))
 
     def reached_by_hints(self, app: str) -> Iterator[Combination]:
         """Yield what an app's calls are that name a task or a role."""
@@ -89,10 +93,20 @@ class _Checker:
         own = entry.task or GENERAL
         for task in self._entries.all_tasks:
             if task != own:
-                yield Combination(app, task, None, self._strategy(entry, task, None))
+                yield Combination(app, task, None, *self._strategy(app, entry, task, None))
         for role, said in self._entries.roles.items():
             if said.active:
                 yield self._in_role(app, role)
+
+    def of_users(self, app: str) -> Iterator[Combination]:
+        """Yield what an app's calls are that come of a user with a strategy, and say nothing."""
+        own = self.own(app)
+        for name, user in self._entries.users.items():
+            goes_before = own.named_at[0] in ("strategies", "organisation")
+            may_come = user.app in (None, app) and goes_before
+            if user.strategy is not None and may_come:
+                where = ("users", name, "strategy")
+                yield Combination(app, own.task, None, user.strategy, where, name)
 
     def forbidden(self, combination: Combination) -> dict[str, str]:
         """Return by its id why each endpoint is forbidden that is."""
@@ -111,6 +125,9 @@ class _Checker:
         strategy = self._entries.strategy(combination.strategy)
         if app.incumbent is None and strategy is not None:
             named["strategy"] = strategy.incumbent
+        is_pinned = strategy is not None and strategy.exchange is Exchangeable.NONE
+        if is_pinned and not any(named.values()):
+            named["endpoint"] = app.endpoint
         for field, endpoint in named.items():
             if endpoint in forbidden:
                 hint = f"the app's own constraints forbid it: {forbidden[endpoint]}"
@@ -128,37 +145,59 @@ class _Checker:
     def _in_role(self, app: str, role: str) -> Combination:
         entry = self._entries.all_apps[app]
         task = next(iter(self._entries.roles[role].tasks), entry.task or GENERAL)
-        return Combination(app, task, role, self._strategy(entry, task, role))
+        return Combination(app, task, role, *self._strategy(app, entry, task, role))
+
+    def check_jurisdictions(self) -> Iterator[tuple[Place, str, str]]:
+        """Yield each place that names a strategy which asks for jurisdictions that nobody says."""
+        told = set()
+        for app in self._entries.all_apps:
+            for one in (self.own(app), *self.reached_by_hints(app), *self.of_users(app)):
+                strategy = self._entries.strategy(one.strategy)
+                if strategy is None or not strategy.require_jurisdictions or one.named_at in told:
+                    continue
+                if merge(list(self._parts(one))).rules.jurisdictions is None:
+                    told.add(one.named_at)
+                    yield one.named_at, one.strategy, no_jurisdictions(one.strategy)
 
     def _parts(self, combination: Combination) -> Iterator[tuple[Level, PolicyRules]]:
         entries = self._entries
         role = entries.roles.get(combination.role or "")
-        strategy = entries.strategy(combination.strategy)
+        lineage = entries.lineage(combination.strategy)
         parent = parent_of(combination.task) or ""
         said: list[tuple[Level, ConstraintsEntry | None]] = [
             (Level.ROLE, role),
             (Level.TASK, entries.all_tasks.get(combination.task)),
             (Level.TASK, entries.all_tasks.get(parent)),
             (Level.APP, entries.all_apps[combination.app]),
+            (Level.USER, entries.users.get(combination.user or "")),
             (Level.ORGANISATION, entries.organisation),
-            (Level.STRATEGY, strategy),
         ]
-        for level, entry in said:
-            if entry is not None:
-                yield level, compile_rules(entry, self._known, self._classes)
+        parts = [
+            (level, compile_rules(entry, self._known, self._classes))
+            for level, entry in said
+            if entry is not None
+        ]
+        if lineage is not None:
+            parts.append((Level.STRATEGY, lineage.rules(self._known, self._classes)))
+            parts.append((Level.BUILT_IN, usual_rules(parts, lineage.entry.usual_retention_days)))
+        yield from parts
         if not (entries.all_apps[combination.app].data_class or entries.organisation.data_class):
             yield Level.BUILT_IN, PolicyRules(data_class=self._classes.usual)
 
-    def _strategy(self, app: AppEntry, task: str, role: str | None) -> str:
-        entries = self._entries
-        said: Sequence[str | None] = (
-            entries.roles[role].strategy if role else None,
-            app.strategies.get(task),
-            entries.all_tasks[task].strategy if task in entries.all_tasks else None,
-            app.strategy,
-            entries.organisation.strategy,
-        )
-        return next((name for name in said if name is not None), BUILT_IN_STRATEGY)
+    def _strategy(self, name: str, app: AppEntry, task: str, role: str | None) -> tuple[str, Place]:
+        """Return the strategy of an app's calls, and where it is named, else where it stands."""
+        entries, tasks = self._entries, [task, parent_of(task) or ""]
+        said: list[tuple[Place, str | None]] = []
+        if role is not None:
+            said.append((("roles", role, "strategy"), entries.roles[role].strategy))
+        said += [(("apps", name, "strategies", one), app.strategies.get(one)) for one in tasks]
+        for one in tasks:
+            if one in entries.all_tasks:
+                said.append((("tasks", one, "strategy"), entries.all_tasks[one].strategy))
+        said.append((("apps", name, "strategy"), app.strategy))
+        said.append((("organisation", "strategy"), entries.organisation.strategy))
+        found = ((named, where) for where, named in said if named is not None)
+        return next(found, (BUILT_IN_STRATEGY, ("strategies", BUILT_IN_STRATEGY)))
 
     def _place(self, index: int) -> Whereabouts:
         entries = self._entries
@@ -166,6 +205,14 @@ class _Checker:
         provider = entries.providers.get(endpoint.provider or "", ProviderEntry())
         model = entries.models.get(endpoint.model) or ModelEntry()
         return place_of(endpoint, provider, model, self._classes)
+
+
+def no_jurisdictions(strategy: str) -> str:
+    """Return what to write where a strategy asks for jurisdictions and no level says any."""
+    return (
+        f"{strategy} asks under whose law content may lie; write jurisdictions: [EU], or whichever "
+        "they are, on the strategy, app, role, task, user or organisation"
+    )
 
 
 def explained(why: Exclusion, rules: PolicyRules, place: Whereabouts) -> str:
@@ -177,6 +224,7 @@ def explained(why: Exclusion, rules: PolicyRules, place: Whereabouts) -> str:
         Exclusion.ZONE: ("zone", terms.zone, _names(rules.zones)),
         Exclusion.RETENTION: ("retention_days", terms.retention_days, rules.retention_days),
         Exclusion.TRAINING: ("trains_on_data", terms.trains_on_data, "false"),
+        Exclusion.SMALL_CONTEXT: ("context_tokens", place.context_tokens, rules.context_tokens),
         Exclusion.PRIVATE: ("zone", terms.zone, "local, or zero_retention: true"),
     }
     if why is Exclusion.DATA_CLASS:
@@ -190,7 +238,12 @@ def explained(why: Exclusion, rules: PolicyRules, place: Whereabouts) -> str:
     return f"{field} is {is_said}, {_PLURAL.get(field, field)} of the app {wanted}"
 
 
-_PLURAL = {"region": "regions", "jurisdiction": "jurisdictions", "zone": "zones"}
+_PLURAL = {
+    "region": "regions",
+    "jurisdiction": "jurisdictions",
+    "zone": "zones",
+    "context_tokens": "min_context_tokens",
+}
 
 
 def _names(names: frozenset[str] | None) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from router.config.entries import NO_INCUMBENT, ORDERS, File, ObjectiveKind, StrategyEntry
+from router.config.entries import NO_INCUMBENT, File
 from router.config.masking import Place
 from router.config.policies import PreferencesEntry
+from router.config.strategies import ORDERS, ObjectiveKind, StrategyEntry
 
 BALANCED = ObjectiveKind.BALANCED.value
 NOT_SAID = (

@@ -15,6 +15,7 @@ from router.beliefs.kept import ReviewKey
 from router.beliefs.review_keys import host_of
 from router.config.compiled import Configuration, Role, Strategy
 from router.config.rules import MergedPolicy
+from router.config.strategies import Exchangeable
 from router.decision.units import Unit
 from router.dialects.request import CallRequest, Structure
 from router.endpoints.capabilities import Needs
@@ -23,6 +24,7 @@ from router.endpoints.entries import Dialect
 from router.errors import RequestRejected
 from router.policy.callers import Caller
 from router.policy.constraints import Demand, Eligibility
+from router.policy.exploring import why_held
 from router.policy.hints import Hints
 from router.policy.roles import CallersRole, find_role
 from router.policy.route import ModelField, Route, find_route, parse_model
@@ -239,28 +241,19 @@ def _taken_apart(standing: AppStanding, dialect: Dialect) -> str:
 
 def why(context: CallContext) -> str:
     """Return why a call does not explore, or what was not checked."""
-    law = context.route.law
+    law, exchange = context.route.law, context.strategy.exchange
+    if law is None and exchange is Exchangeable.NONE and not context.route.goes_on:
+        return "pinned by its strategy"
     if law is None:
         return "goes on from what lies at this endpoint" if context.route.goes_on else "not routed"
     if not context.explore:
-        return _why_held(context.policy)
+        return why_held(context.policy)
     if law.is_learning:
         return "learning mode"
     if context.route.groups is not None:
-        return "the call names its model"
+        is_kept = exchange is Exchangeable.EQUIVALENTS
+        return "only equivalents are exchanged" if is_kept else "the call names its model"
     return context.choices.notes[context.task_index] if context.choices else "nothing known yet"
-
-
-def _why_held(policy: MergedPolicy) -> str:
-    if policy.data_class.is_sensitive:
-        return "sensitive data"
-    return "high stakes" if policy.rules.high_stakes else "asked not to explore"
-
-
-def may_explore(policy: MergedPolicy) -> bool:
-    """Return whether a call may be given to somebody to be tried."""
-    rules = policy.rules
-    return not (rules.no_exploring or rules.high_stakes or policy.data_class.is_sensitive)
 
 
 def task_of(

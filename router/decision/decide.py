@@ -23,7 +23,6 @@ from router.decision.context import (
     Routing,
     Routings,
     demand_of,
-    may_explore,
     require_tools,
     strategy_of,
     task_of,
@@ -45,6 +44,7 @@ from router.endpoints.health import Health
 from router.endpoints.token_sizes import TokenSizes
 from router.policy.callers import Caller
 from router.policy.constraints import Filter
+from router.policy.exploring import may_explore
 from router.policy.hints import Headers, read_hints
 from router.policy.route import Route, route_to
 from router.policy.standing import PolicyTable

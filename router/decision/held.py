@@ -63,6 +63,9 @@ def endpoint_held(
     endpoint = beliefs.configuration.catalog.by_digest.get(held.endpoint)
     if endpoint is None:
         return None
+    groups = context.route.groups
+    if groups is not None and endpoint.group not in groups:
+        return None  # drawn before its strategy was one that keeps to others
     if held.decided_at_ms < beliefs.known[endpoint.index].alarmed_at_ms:
         return None
     return endpoint

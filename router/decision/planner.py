@@ -135,6 +135,8 @@ def plan(
         drawn = last_resort(route, eligibility, catalog)
         return Plan(route, category, eligibility, drawn, 1.0, Step.FAILOVER, beliefs)
     law = route.law
+    if not (explore or law.is_learning):
+        law = replace(law, challengers=())  # nor where the choice may not serve
     mask, relaxed = drawn_within(eligibility, beliefs, category, inside.mask)
     table = beliefs.table(category, objective_of(route, beliefs, category), law, mask)
     if not explore:

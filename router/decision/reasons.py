@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from bandit.draws import Step
+from router.config.strategies import Exchangeable
 from router.decision.decide import Decision
 from router.endpoints.catalog import Endpoint
 
@@ -54,7 +55,8 @@ def _why_drawn(decision: Decision) -> Reason:
         return Reason.FAILOVER
     if route.law is None:
         if drawn is route.first or route.first is None:
-            return Reason.PINNED if route.by_name else Reason.INCUMBENT
+            is_pinned = route.by_name or context.strategy.exchange is Exchangeable.NONE
+            return Reason.PINNED if is_pinned else Reason.INCUMBENT
         return _instead(decision)
     if context.eligibility.reasons[drawn.index] is not None or plan.step is Step.FAILOVER:
         return _instead(decision)

@@ -139,7 +139,8 @@ def place_of(
     most = classes.by_name.get(entry.max_data_class or provider.max_data_class or "")
     capabilities = bits_of(model.said | entry.said)
     terms = HostingTerms.of(entry, provider)
-    return Whereabouts(entry.id, most or classes.usual, classes.usual, terms, capabilities)
+    context = entry.context_tokens or model.context_tokens
+    return Whereabouts(entry.id, most or classes.usual, classes.usual, terms, capabilities, context)
 
 
 def place_of_rest(name: str, entry: ProviderEntry, classes: DataClasses) -> Whereabouts:

@@ -16,6 +16,7 @@ class Whereabouts(Struct, frozen=True):
     usual: DataClass  # after the agreement ended on which that rests
     terms: HostingTerms
     capabilities: int  # bits of Needs
+    context_tokens: int | None = None  # of its model; None: not declared
 
     def class_at(self, at_s: float) -> DataClass:
         """Return the most sensitive class that it may receive at a moment, in epoch seconds."""

@@ -5,6 +5,7 @@
 - `tasks`: what kind of call it is
 - `roles`: in which role it comes
 - `standing`: what holds for an app, role, task and strategy, whatever a call asks
+- `exploring`: whether it may be given to somebody to be tried
 - `route`: how it is routed
 - `makers`: who made what lies at a provider, and who serves what goes on from it
 - `constraints`: which endpoints may not serve it, and why

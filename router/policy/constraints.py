@@ -304,6 +304,8 @@ def _details(endpoint: Endpoint, reason: Exclusion | None, demand: Demand) -> st
         return shown_names(demand.rules.require & ~endpoint.place.capabilities)
     if reason is Exclusion.FORBIDDEN:
         return shown_names(demand.rules.forbid & endpoint.place.capabilities)
+    if reason is Exclusion.SMALL_CONTEXT:
+        return f"{endpoint.place.context_tokens} of {demand.rules.context_tokens} tokens"
     return ""
 
 

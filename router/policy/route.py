@@ -13,6 +13,7 @@ from msgspec import Struct, structs
 from bandit.draws import LEARNING, Law
 from router.config.compiled import Strategy
 from router.config.entries import AUTO, CLAUDE_AUTO, CLAUDE_ROLE, ROLE, Fallback, Mode, is_reserved
+from router.config.strategies import Exchangeable
 from router.endpoints.catalog import Catalog, Endpoint, speakers
 from router.endpoints.entries import Dialect
 from router.errors import RequestRejected
@@ -172,6 +173,8 @@ def find_route(
         fallback = entry.fallback or Fallback.NONE
         return _straight(strategy, pinned, (pinned,), fallback, by_name=True)
     draws = entry.mode is Mode.ROUTE and not off and share * 100 < entry.percent
+    if strategy.exchange is not Exchangeable.ANY:
+        return _kept(target, standing, catalog, dialect=dialect, draws=draws)
     if target.automatic:
         fallback = entry.fallback or Fallback.ANY
         incumbent = incumbent_of(standing, dialect)
@@ -191,6 +194,59 @@ def find_route(
     fallback = entry.fallback or Fallback.GROUP
     route = _drawn(strategy, first, listed, own, fallback, by_name=True)
     served = _sound_host(standing, first, listed, catalog).group
+    return structs.replace(route, law=Law(incumbent=served, current=served, stay=1.0))
+
+
+def _kept(
+    target: ModelField,
+    standing: AppStanding,
+    catalog: Catalog,
+    *,
+    dialect: Dialect,
+    draws: bool,
+) -> Route | None:
+    """Return how a call is routed that stays with its incumbent, or with equivalents of it.
+
+    Who is named stays although it does not speak the call's dialect; then nobody serves it. A
+    failure leaves the equivalents only where the app says so.
+    """
+    first: Endpoint | None
+    listed: Sequence[Endpoint]
+    if target.automatic:
+        listed, first = catalog.endpoints, incumbent_of(standing, dialect)
+    else:
+        listed = speakers(catalog.by_model.get(target.name, ()), dialect)
+        if not listed:
+            return None
+        first = first_permitted(standing, listed)
+    entry, strategy, by_name = standing.app.entry, standing.strategy, not target.automatic
+    if first is None:  # nobody may serve at all: that is said
+        return _straight(strategy, None, catalog.endpoints, Fallback.NONE, by_name=by_name)
+    if strategy.exchange is Exchangeable.NONE:
+        fallback = entry.fallback or Fallback.NONE
+        return _straight(strategy, first, (first,), fallback, by_name=by_name)
+    fallback = entry.fallback or Fallback.GROUP
+    return _among_kin(standing, first, listed, catalog, fallback, draws=draws, by_name=by_name)
+
+
+def _among_kin(
+    standing: AppStanding,
+    first: Endpoint,
+    listed: Sequence[Endpoint],
+    catalog: Catalog,
+    fallback: Fallback,
+    *,
+    draws: bool,
+    by_name: bool,
+) -> Route:
+    """Return the route over those of whom are listed that are equivalent to the first."""
+    kin, strategy = catalog.kin[first.group], standing.strategy
+    hosts = tuple(e for e in listed if e.group in kin)
+    if not draws:
+        return _straight(strategy, first, hosts, fallback, by_name=by_name)
+    own = frozenset(e.group for e in hosts)
+    route = _drawn(strategy, first, hosts, own, fallback, by_name=by_name)
+    served = _sound_host(standing, first, hosts, catalog).group
     return structs.replace(route, law=Law(incumbent=served, current=served, stay=1.0))
 
 
@@ -218,16 +274,13 @@ def _vectors(
     pinned = catalog.by_id.get(entry.endpoint or "")
     if target.automatic and entry.mode is Mode.PINNED and pinned in spoken:
         first = pinned
-    kin = catalog.kin[first.group]
-    hosts = tuple(e for e in listed if e.group in kin)
-    fallback = Fallback.NONE if entry.fallback is Fallback.NONE else Fallback.GROUP
-    by_name = not target.automatic
-    if not draws:
-        return _straight(strategy, first, hosts, fallback, by_name=by_name)
-    own = frozenset(e.group for e in hosts)
-    route = _drawn(strategy, first, hosts, own, fallback, by_name=by_name)
-    served = _sound_host(standing, first, hosts, catalog).group
-    return structs.replace(route, law=Law(incumbent=served, current=served, stay=1.0))
+    by_name, is_pinned = not target.automatic, strategy.exchange is Exchangeable.NONE
+    fallback = entry.fallback or (Fallback.NONE if is_pinned else Fallback.GROUP)
+    if fallback is Fallback.ANY:
+        fallback = Fallback.GROUP
+    if is_pinned:
+        return _straight(strategy, first, (first,), fallback, by_name=by_name)
+    return _among_kin(standing, first, listed, catalog, fallback, draws=draws, by_name=by_name)
 
 
 def _sound_host(
@@ -256,10 +309,14 @@ def incumbent_of(standing: AppStanding, dialect: Dialect = Dialect.CHAT) -> Endp
     permit, so that it is the same in every mode, and while routing is off. Where that one does not
     speak the call's dialect, the first that does; where none speaks it, the first that translates
     it. Where none is permitted at all, the first listed, which no call then comes to.
+
+    Who is named by a strategy that exchanges it for no other model stays, whatever it speaks.
     """
     named = standing.named
     if isinstance(named, str):
         return None
+    if named is not None and standing.strategy.exchange is not Exchangeable.ANY:
+        return named
     candidates = standing.wanted
     if not candidates:
         return named

@@ -21,8 +21,11 @@ from router.config.rules import (
     merge,
     of_places,
     says,
+    usual_rules,
     why_forbidden,
 )
+from router.config.standing import no_jurisdictions
+from router.config.strategies import Exchangeable
 from router.config.trades import BALANCED, NOT_SAID
 from router.endpoints.catalog import Endpoint
 from router.errors import RequestRejected
@@ -130,6 +133,9 @@ class PolicyTable:
             session: what earlier calls of its session said.
             user: the name that it gives its user, which nobody checked: it only tightens.
             strategy: that it asks for itself.
+
+        Raises:
+            RequestRejected: its strategy asks for jurisdictions, and no level says any.
         """
         key = (standing, request, session, holder, user if self._is_known(user) else None, strategy)
         known = self._policies.get(key)
@@ -144,6 +150,9 @@ class PolicyTable:
             levels += standing.policy.parts
             levels += [(Level.USER, one) for one in self._users(standing.app, holder, user)]
             known = self._policies[key] = merge(sorted(levels, key=lambda one: ORDER[one[0]]))
+        if standing.strategy.requires_jurisdictions and known.rules.jurisdictions is None:
+            hint = no_jurisdictions(standing.strategy.name)
+            raise RequestRejected("invalid_request", hint, param="strategy")
         return known
 
     def _is_known(self, user: str | None) -> bool:
@@ -170,6 +179,7 @@ class PolicyTable:
             (Level.ORGANISATION, configuration.organisation),
             (Level.STRATEGY, strategy.rules),
         ]
+        parts.append((Level.BUILT_IN, usual_rules(parts, strategy.usual_retention_days)))
         # A task or role is named by callers: neither may lower what nobody else said.
         if not (says(app.rules, "data_class") or says(configuration.organisation, "data_class")):
             parts.append((Level.BUILT_IN, PolicyRules(data_class=configuration.classes.usual)))
@@ -180,8 +190,6 @@ class PolicyTable:
         )
         prefer = policy.rules.prefer or 0
         wanted = tuple(e for e in permitted if not prefer & ~e.capabilities)
-        named = role.incumbent if role is not None else None
-        named = app.incumbent if named is None else named
         return AppStanding(
             app,
             role,
@@ -190,9 +198,20 @@ class PolicyTable:
             policy,
             permitted,
             wanted or permitted,
-            strategy.incumbent if named is None else named,
+            self._named(app, role, strategy),
             apart_of(configuration, task),
         )
+
+    def _named(self, app: App, role: Role | None, strategy: Strategy) -> Endpoint | str | None:
+        """Return the incumbent that is named; where calls are kept with it, `none` names nobody."""
+        said = (role.incumbent if role is not None else None, app.incumbent, strategy.incumbent)
+        named = next((one for one in said if one is not None), None)
+        if strategy.exchange is Exchangeable.ANY:
+            return named
+        named = None if isinstance(named, str) else named
+        if named is None and strategy.exchange is Exchangeable.NONE:
+            named = self._configuration.catalog.by_id.get(app.entry.endpoint or "")
+        return named
 
 
 def usual_strategy(configuration: Configuration) -> str:
