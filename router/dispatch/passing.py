@@ -6,7 +6,7 @@ Ids of what lies there are an app's own: what another app was told of is not the
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from router.config.entries import is_reserved
 from router.config.rules import why_forbidden
 from router.decision.context import CallContext, Moment, Unrouted, policy_of_unrouted
 from router.decision.decide import Decider
+from router.decision.held import note_said
 from router.decision.stored_ids import StoredIds
 from router.dialects import chat, responses
 from router.dialects.keeping import keeps
@@ -136,6 +137,8 @@ def _foreseen(to: Provider, model: str, unrouted: Unrouted) -> dict[str, Any]:
         "routed": False,
         "passthrough": True,
         "task": unrouted.task,
+        "found_by": unrouted.found_by.value,
+        "role": unrouted.role.name if unrouted.role is not None else None,
         "policy": told(unrouted.policy),
     }
 
@@ -143,8 +146,15 @@ def _foreseen(to: Provider, model: str, unrouted: Unrouted) -> dict[str, Any]:
 class Passing:
     """Finds who is to get what is passed on, and remembers who made what."""
 
-    def __init__(self, decider: Decider, passthrough: Passthrough, ids: StoredIds) -> None:
+    def __init__(
+        self,
+        decider: Decider,
+        passthrough: Passthrough,
+        ids: StoredIds,
+        clock: Callable[[], Moment],
+    ) -> None:
         self.ids = ids
+        self._clock = clock
         self._decider = decider
         self._passthrough = passthrough
 
@@ -281,14 +291,22 @@ class Passing:
             raise nobody_takes(exchange.path)
         if not is_by_id:
             require_own_state(to, configuration, caller.app, method=method, path=exchange.path)
-        hints = read_hints(exchange.headers, opaque.declared, configuration.classes)
-        unrouted = policy_of_unrouted(configuration, caller, hints, opaque.model)
+        hints = read_hints(
+            exchange.headers,
+            opaque.declared,
+            configuration.classes,
+            has_user=caller.has_user,
+        )
+        at = self._clock()
+        session = await self._decider.session_of(configuration, caller, hints, at)
+        unrouted = policy_of_unrouted(configuration, caller, hints, opaque.model, session.said)
         if unrouted.policy.keeps_nothing:
             opaque = kept_nowhere(opaque, to, method=method, path=exchange.path)
         leaves_ids = method == "POST" and any(kind.made_at == exchange.path for kind in StoredKind)
         if hints.dry_run:
             await exchange.respond_json(200, _foreseen(to, opaque.model, unrouted))
             return
+        note_said(self._decider.sessions, session, hints, at)
         note = partial(self._note, caller.app.name, opaque.kept, to) if leaves_ids else None
         tells_items = configuration.derive(ItemMakers).matter_to(caller.app) and (
             is_by_id or opaque.kept is StoredKind.RESPONSE
