@@ -321,6 +321,7 @@ class Passing:
             note,
             partial(self._note_items, caller.app.name, to) if tells_items else None,
             is_by_id,
+            unrouted.role,
         )
         await self._passthrough.serve(
             exchange,
