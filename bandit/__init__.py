@@ -12,6 +12,7 @@ Nothing here does I/O, reads a clock, owns a random generator or logs. In readin
 - `quality`, `latency`, `reliability`, `cost`: one posterior each
 - `derived`: what derived labels are worth
 - `teaching`: whose labels count for whom, and who taught what
+- `parts`: calls by role
 - `levels`: categories below others, whose labels are in both
 - `posterior`: all of them together, for all categories, and the bank drawn from them
 - `utility`: what a strategy maximises, as scores over a bank

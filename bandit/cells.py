@@ -77,7 +77,7 @@ def terms(
 
     Args:
         category, endpoint: (n,) digests; of BOOKS the release key's in place of the category's,
-            of TEACHING what `teaching.key_of` says.
+            of TEACHING what `teaching.key_of` says, of ROLES what `parts.key_of` does.
         at_ms: (n,) when the decision was made; this alone sets window and weight.
         columns: (n, N_COLUMNS) the record's raw values: 1.0 for a count, the reward, the
             natural logarithm of seconds or tokens, tokens, nano-dollars.
@@ -299,8 +299,8 @@ def read_plain(
 
     Args:
         rows: any number of rows; several of one cell (shards) are added up.
-        family: BOOKS, kept under release keys, SIGNALS, under categories, or TEACHING, under
-            `teaching.key_of`.
+        family: BOOKS, kept under release keys, SIGNALS, under categories, TEACHING, under
+            `teaching.key_of`, or ROLES, under `parts.key_of`.
         names, endpoints: (n_names,) and (n_arms,) digests, in the order wanted.
 
     A damaged cell, with a value that no sum of records can have, is NaN.

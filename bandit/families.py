@@ -1,7 +1,7 @@
 """Families of statistics, and what their columns hold.
 
-Books, signals and teaching never fade: they say what exploring has cost, what labels were read
-off, and whose they are.
+Books, signals, teaching and roles never fade: they say what exploring has cost, what labels were
+read off, whose they are, and what came in which role.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ class Family(IntEnum):
     SIGNALS = 7  # what labels were read off
     TEACHING = 9  # labels by app, kept under `teaching.key_of` in place of the category
     WATCH = 10  # labels by which a change is told: of decisions that this sidecar made
+    ROLES = 11  # calls in a role and their labels, kept under `parts.key_of`
 
 
 RETIRED = 8
@@ -144,6 +145,21 @@ class T(IntEnum):
     REWARD = 1
 
 
+class P(IntEnum):
+    """Columns of ROLES, plain sums over all time: the parts that calls played for their callers."""
+
+    CALLS = 0
+    OK = 1
+    FAILED = 2  # what counts against the endpoint
+    COST_NANO = 3
+    PRICED = 4
+    N = 5  # answers whose time is known
+    LN = 6
+    LN2 = 7
+    LABELS = 8
+    REWARD = 9
+
+
 N_COLUMNS = 10
 MOST = 1 << 48
 """What a record may add to a column, before weights: with the largest of those, 2^14, it is less
@@ -152,12 +168,14 @@ HUGE = 1e15
 """Observations, decayed or counted: no cell has so many. A sum beyond what they can add up to was
 damaged."""
 LARGEST: dict[Family, dict[int, float]] = {
-    Family.USAGE: {U.TOKENS_IN: 2.0**32, U.TOKENS_OUT: 2.0**32, U.COST_NANO: float(MOST)}
+    Family.USAGE: {U.TOKENS_IN: 2.0**32, U.TOKENS_OUT: 2.0**32, U.COST_NANO: float(MOST)},
+    Family.ROLES: {P.COST_NANO: float(MOST)},
 }
 """What an observation adds to a column at most, in the order of magnitude; 1 in those not named."""
 MAY_BE_NEGATIVE: dict[Family, tuple[int, ...]] = {
     Family.USAGE: (U.LN_OUT,),
     Family.LATENCY: (L.LN, L.LN_TTFT, L.LN_CENSORED),
+    Family.ROLES: (P.LN,),
 }
 """Columns that hold logarithms."""
 UNWEIGHTED: dict[Family, tuple[int, ...]] = {
@@ -168,6 +186,7 @@ UNWEIGHTED: dict[Family, tuple[int, ...]] = {
     Family.SIGNALS: tuple(S),
     Family.TEACHING: tuple(T),
     Family.WATCH: (Q.LABELS,),
+    Family.ROLES: tuple(P),
 }
 SCALED: dict[Family, tuple[int, ...]] = {
     Family.QUALITY: (Q.R, Q.R2),
@@ -179,5 +198,6 @@ SCALED: dict[Family, tuple[int, ...]] = {
     Family.SIGNALS: (),
     Family.TEACHING: (T.REWARD,),
     Family.WATCH: (Q.R, Q.R2),
+    Family.ROLES: (P.LN, P.LN2, P.REWARD),
 }
 """Columns in fixed point; the rest are whole numbers (counts, tokens, nano-dollars)."""

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from router.decision.decide import Decider
 from router.decision.draws import Draws
 from router.decision.seal import Seal
 from router.decision.sealing import SealingKeys
+from router.decision.sessions import Sessions
 from router.decision.stored_ids import StoredIds
 from router.dispatch.attempt import Dispatcher
 from router.dispatch.booking import Booking
@@ -94,6 +95,7 @@ class Sidecar:
         watched = WatchedFile(file, configuration, state_dir) if file is not None else None
         self.keeper = Keeper(configuration, address, state_dir, watched)
         store_clock = StoreClock(_steady(clock))
+        told_apart = partial(_told_apart, clock, store_clock)
         self.writer = Writer(
             state_dir / "journal",
             address,
@@ -102,6 +104,7 @@ class Sidecar:
             clock=store_clock,
         )
         self.draws = Draws(address, has_room=lambda: self.keeper.memory.has_room_for_draws)
+        self.sessions = Sessions(address, has_room=lambda: self.keeper.memory.has_room_for_draws)
         self.ids = StoredIds(address, has_room=lambda: self.keeper.memory.has_room_for_ids)
         self.thoughts = StoredIds(address, has_room=lambda: self.keeper.memory.has_room_for_draws)
         self.health = Health()
@@ -149,7 +152,9 @@ class Sidecar:
             n_shards=n_shards,
             is_store_up=lambda: self.keeper.store_up,
         )
-        decider = Decider(self.keeper, self.health, self.draws, self.thoughts, secrets.draws)
+        decider = Decider(
+            self.keeper, self.health, self.draws, self.thoughts, secrets.draws, self.sessions
+        )
         self.routes = Routes(
             Services(
                 keeper=self.keeper,
@@ -167,10 +172,15 @@ class Sidecar:
                     decider,
                     Passthrough(self._upstream, booking, self.keeper.names, self.intents),
                     self.ids,
+                    told_apart,
                 ),
                 feedback=self.feedback,
                 forget=ForgetDesk(
-                    address, self.writer, secrets.users, self.draws, n_shards=n_shards
+                    address,
+                    self.writer,
+                    secrets.users,
+                    self._forget,
+                    n_shards=n_shards,
                 ),
                 events=EventDesk(self.writer, self.feedback, recent, seal=seal, n_shards=n_shards),
                 explain=ExplainDesk(
@@ -203,7 +213,7 @@ class Sidecar:
                 admission=self.admission,
                 desk=Admission(MAX_AT_DESK, max_queued=0),
                 sending=self.writer.counters,
-                clock=partial(_told_apart, clock, store_clock),
+                clock=told_apart,
             )
         )
 
@@ -237,13 +247,14 @@ class Sidecar:
     async def _start(self) -> None:
         loop = asyncio.get_running_loop()
         self.keeper.on_taken = partial(_on_loop, loop, self._follow)
-        self.keeper.forgotten.on_news = partial(_on_loop, loop, self.draws.forget)
+        self.keeper.forgotten.on_news = partial(_on_loop, loop, self._forget)
         self._on_new_key = partial(_on_loop, loop, self._renew_keys)
         self._follow(self.keeper.current.configuration)
         self.writer.start()
         self.teller.start(self.keeper.current.configuration)
         self.keeper.start()
         self.draws.start()
+        self.sessions.start()
         self.ids.start()
         self.thoughts.start()
         self.decisions.start()
@@ -260,11 +271,16 @@ class Sidecar:
         self.upkeep.follow(configuration.catalog)
         self.teller.follow(configuration)
 
+    def _forget(self, users: Sequence[bytes]) -> int:
+        """Know nothing any more of what was drawn for users, nor of what their sessions said."""
+        return self.draws.forget(users) + self.sessions.forget(users)
+
     def _renew_keys(self) -> None:
         self.health.renew_keys(self.keeper.current.configuration.catalog, time.monotonic())
 
     async def _stop(self) -> None:
         await self.draws.stop()
+        await self.sessions.stop()
         await self.ids.stop()
         await self.thoughts.stop()
         if self.observer is not None:

@@ -25,7 +25,8 @@ KIND = np.dtype(
         ("app", "<u8"),
         ("release_key", "<u8"),
         ("regime", "<u4"),
-        ("token_flags", "<u4"),
+        ("token_flags", "<u2"),
+        ("role_mark", "<u2"),  # 0 where earlier versions wrote flags of four bytes
         ("token_version", "u1"),
     ]
 )

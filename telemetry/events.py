@@ -165,7 +165,7 @@ RECORD_SIZE = RECORD.itemsize
 DTYPES = {narrow.RECORD_VERSION: narrow.RECORD, RECORD_VERSION: RECORD}
 """Layouts that are read, by version; the last is written."""
 _HEAD = struct.Struct("<BBBBHxx")
-_OUTCOME = struct.Struct("<8IQ16x16s16s16x16s64x3QqI4B8x")
+_OUTCOME = struct.Struct("<8IQ16x16s16s16x16s24xQ32x3QqI4B8x")
 _FEEDBACK = struct.Struct("<I44xq16x16s16s16s88xqI4B8x")
 """What stands behind the token; of a feedback all that tells of an attempt is left out."""
 _SEAL = struct.Struct("<II")
@@ -198,6 +198,7 @@ def outcome(
     configuration: int = 0,
     served_model: int = 0,
     fingerprint: int = 0,
+    role: int = 0,
 ) -> bytes:
     """Return the record of one attempt of the decision in `token` (a packed body).
 
@@ -207,6 +208,7 @@ def outcome(
         event: the id under which `said` is heard.
         configuration: digest of the one that was in force.
         served_model, fingerprint: digests of what the answer says of who made it; 0: nothing.
+        role: digest of the one in which the call came; 0: none.
     """
     head = _HEAD.pack(Kind.OUTCOME, RECORD_VERSION, result, min(attempt, 255), status)
     tail = _OUTCOME.pack(
@@ -222,6 +224,7 @@ def outcome(
         response,
         reference,
         event,
+        role,
         served_model,
         fingerprint,
         configuration,

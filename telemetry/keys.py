@@ -34,6 +34,7 @@ SEAL = "pm:seal"  # string, permanent: the key that seals decision ids
 SEALS = "pm:seals"  # hash, pruned of those unused for 31 days: key that seals or did -> when, in ms
 FORGOTTEN = "pm:forgotten"  # hash with a time to live: user's keyed hash -> when it went, in ms
 PASSED = "pm:passed"  # hash, pruned of those silent for an hour: producer -> how far it is, in ms
+RAISED = "pm:raised"  # sorted set with a time to live: session -> when a class of it rose, in ms
 MEMORY = "pm:memory"  # string, permanent: what the store's memory is used for, as last measured
 PROBE = "pm:probe"  # never made: what asks whether the store would take a write, and a script
 EXPLAINED = (
@@ -104,8 +105,16 @@ def draw(unit: str) -> str:
 
 
 def draws_of(user: str) -> str:
-    """Return the pattern of the draws of one user's units, and of their stand-ins."""
+    """Return the pattern of the draws of one user's units, of their stand-ins and sessions."""
     return f"{draw(user)}*"
+
+
+def session(key: str) -> str:
+    """String with a time to live: what the calls of one session said; `draws_of` its user has it.
+
+    It is there only where a call named a class of data, or a rule found the task.
+    """
+    return f"{draw(key)}:said"
 
 
 @cache

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -46,11 +48,12 @@ TOKEN = np.dtype(
         ("predicted_sd", "<f4"),
         ("spread", "<f4"),
         ("regime", "<u4"),
-        ("token_flags", "<u4"),
+        ("token_flags", "<u2"),
+        ("role_mark", "<u2"),  # 0 of no role, as were the flags' upper bytes before it
     ]
 )
 TOKEN_SIZE = TOKEN.itemsize
-_TOKEN = struct.Struct("<BBHI16sq8Q4f2I")
+_TOKEN = struct.Struct("<BBHI16sq8Q4fI2H")
 _USER = (TOKEN.names or ()).index("user")
 _PLACES = {name: TOKEN.fields[name][1] for name in TOKEN.names or ()}  # type: ignore[index]
 
@@ -61,7 +64,8 @@ class Token(Struct, frozen=True):
     `predicted` and `predicted_sd` are mean and sd of what was believed of the endpoint's quality,
     `spread` the sd of a single reward about that mean: 0 where nothing was predicted. `regime` is
     the one that the endpoint was in, so that its labels need no clock to find their place. `user`
-    is a keyed digest: 0 where no user was named, or the store's secret was not known.
+    is a keyed digest: 0 where no user was named, or the store's secret was not known. `role` is
+    the mark of the role in which the call came, 0 of none.
     """
 
     key_id: int
@@ -82,6 +86,7 @@ class Token(Struct, frozen=True):
     spread: float = 0.0
     regime: int = 0
     user: int = 0
+    role: int = 0
 
     def pack(self) -> bytes:
         """Return the 120-byte body."""
@@ -106,6 +111,7 @@ class Token(Struct, frozen=True):
             self.spread,
             self.regime,
             self.flags,
+            self.role,
         )
 
     @classmethod
@@ -119,9 +125,19 @@ class Token(Struct, frozen=True):
             raise MalformedEvent(f"a token body of {len(body)} bytes, layout {body[:1].hex()}")
         found = _TOKEN.unpack(body)
         shard, key_id, *before_user = found[2:_USER]
-        user, *beliefs, flags = found[_USER:]
-        whole: list[Any] = [key_id, shard, flags, *before_user, *beliefs, user]
+        user, *beliefs, flags, role = found[_USER:]
+        whole: list[Any] = [key_id, shard, flags, *before_user, *beliefs, user, role]
         return cls(*whole)
+
+
+@lru_cache(maxsize=1024)
+def role_mark(name: str) -> int:
+    """Return the two bytes by which tokens tell a role: never 0, which is none.
+
+    Two roles share one as seldom as once in 65,535 pairs: then their figures are told together.
+    """
+    digest = blake2b(name.encode(), digest_size=8, person=b"role").digest()
+    return int.from_bytes(digest, "little") % 0xFFFF + 1
 
 
 def shard_of(token: bytes) -> int:

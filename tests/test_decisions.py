@@ -22,7 +22,7 @@ made = st.builds(
     Token,
     key_id=st.integers(0, 2**32 - 1),
     shard=st.integers(0, 2**16 - 1),
-    flags=st.integers(0, 2**32 - 1),
+    flags=st.integers(0, 2**16 - 1),
     nonce=st.binary(min_size=16, max_size=16),
     decided_at_ms=st.integers(0, 2**32 * 1000 - 1),
     category=FEW | U64,
@@ -38,6 +38,7 @@ made = st.builds(
     spread=HALF,
     regime=st.integers(0, 2**32 - 1),
     user=st.just(0) | U64,
+    role=st.just(0) | st.integers(1, 2**16 - 1),
 )
 
 

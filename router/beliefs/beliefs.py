@@ -60,6 +60,8 @@ class Beliefs:
     latency_q99_s: NDArray[np.float64]  # (n_categories, n_arms)
     ttft_q99_s: NDArray[np.float64]
     teaching: cells.Terms  # rows that say who taught what
+    roles: cells.Terms  # rows of calls by role
+    names: Mapping[int, str]  # what digests stand for that the configuration may not name
     known: tuple[EndpointWatch, ...]  # by arm: whether it changed, and since when
     learning: Law  # of learning mode
     leaves: tuple[Leaf, ...]  # of which anything is known
@@ -226,6 +228,8 @@ def believe(
         latency_q99_s=np.tile(shared.latency.quantile(0.99), (len(seen), 1)),
         ttft_q99_s=np.tile(shared.ttft.quantile(0.99), (len(seen), 1)),
         teaching=cells.of_family(rows, Family.TEACHING),
+        roles=cells.of_family(rows, Family.ROLES),
+        names=names,
         known=known,
         learning=_learning(configuration, known),
         leaves=leaves,

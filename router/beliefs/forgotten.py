@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from telemetry.forgetting import read_forgotten
 
@@ -12,7 +12,7 @@ class Forgotten:
 
     def __init__(self) -> None:
         self.since_ms: Mapping[bytes, int] = {}  # by the store's clock; replaced as a whole
-        self.on_news: Callable[[Iterable[bytes]], None] = lambda users: None
+        self.on_news: Callable[[Sequence[bytes]], object] = lambda users: None
 
     def take(self, found: Mapping[bytes, bytes]) -> None:
         """Go by what the store was seen to hold, and tell whom it named anew."""

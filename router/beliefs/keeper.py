@@ -331,7 +331,7 @@ class Keeper:
             review_keys=review_keys,
             kept=releases.kept,
             watches=watches.known,
-            names=followed.names or {},
+            names=self.names.beside(followed.names),
         )
         if self._review(fresh, releases, review_keys):
             again = choices.weigh_all(

@@ -13,15 +13,20 @@ class Names:
 
     def __init__(self) -> None:
         self._new: dict[str, str] = {}  # by the digest in hexadecimal form
+        self._own: dict[int, str] = {}  # all that this process told or is to tell
 
     def add(self, digest: int, name: str) -> None:
         """Have a name told."""
-        self._new[f"{digest:016x}"] = name
+        self._new[f"{digest:016x}"] = self._own[digest] = name
 
     def add_all(self, names: Mapping[int, str]) -> None:
         """Have names told, by digest."""
         for digest, name in names.items():
             self.add(digest, name)
+
+    def beside(self, known: Mapping[int, str] | None) -> dict[int, str]:
+        """Return these names beside what the store knew."""
+        return {**(known or {}), **self._own}
 
     def tell(self, client: Client) -> None:
         """Tell what is new.

@@ -9,10 +9,12 @@
 - `recent`: a table of what was used last
 - `stored_ids`: who made what lies at a provider
 - `draws`: draws that this process knows
+- `said`: what the calls of a session said before, and what that means
+- `sessions`: all that this process knows of it
 - `limiting`: limits of strategies and calls, applied
 - `planner`: the plan, without any I/O
 - `context`: what is settled before a draw
-- `held`: what a call goes by that was drawn before it
+- `held`: what a call goes by that was drawn or said before it
 - `stand_ins`: who serves a unit while the endpoint that it drew is out
 - `preview`: what would be decided, as JSON
 - `decide`: from a request to a decision

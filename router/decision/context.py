@@ -16,6 +16,7 @@ from router.beliefs.review_keys import host_of
 from router.config.compiled import Configuration, Role, Strategy
 from router.config.rules import MergedPolicy
 from router.config.strategies import Exchangeable
+from router.decision.said import NO_SESSION, NOTHING_SAID, CallSession, SessionSaid
 from router.decision.units import Unit
 from router.dialects.request import CallRequest, Structure
 from router.endpoints.capabilities import Needs
@@ -74,6 +75,7 @@ class CallContext(Struct, frozen=True):
     review_key: ReviewKey | None  # None where no choices apply
     choices: Choices | None  # None also until the key's are known
     at: Moment
+    session: CallSession = NO_SESSION
 
     @property
     def decided_by(self) -> str:
@@ -262,6 +264,7 @@ def task_of(
     caller: Caller,
     request: CallRequest,
     configuration: Configuration,
+    session: SessionSaid = NOTHING_SAID,
 ) -> Task:
     """Return the task of a call; its structure is looked at only where a rule asks for it.
 
@@ -270,7 +273,7 @@ def task_of(
     hint = hints.task or asked.target.task
     if hint in configuration.tasks and hints.complexity is None:
         return Task(hint, None, FoundBy.HINT)  # most often, where callers say it
-    said = _said(hint, asked.role.role, caller)
+    said = _said(hint, asked.role.role, caller, session)
     group = _group(asked.role.role) if hint is None else ()
     rules = configuration.rules
     if len(group) > 1:
@@ -282,7 +285,7 @@ def task_of(
     if len(group) > 1:
         found = categorize((), structure, tasks=tasks, rules=rules, complexity=complexity)
         if found.found_by is FoundBy.RULE:
-            return found
+            return structs.replace(found, of_session=None)  # it is one of the role's
     return categorize(said, structure, tasks=tasks, rules=rules, complexity=complexity)
 
 
@@ -290,7 +293,9 @@ def _group(role: Role | None) -> Sequence[str]:
     return role.entry.tasks if role is not None else ()
 
 
-def _said(hint: str | None, role: Role | None, caller: Caller) -> tuple[Said, ...]:
+def _said(
+    hint: str | None, role: Role | None, caller: Caller, session: SessionSaid
+) -> tuple[Said, ...]:
     """Return what is said of a call's task, in the order that decides."""
     holder = caller.holder
     return (
@@ -298,6 +303,7 @@ def _said(hint: str | None, role: Role | None, caller: Caller) -> tuple[Said, ..
         (FoundBy.ROLE, next(iter(_group(role)), None)),
         (FoundBy.KEY, holder.task if holder is not None else None),
         (FoundBy.APP, caller.app.entry.task),
+        (FoundBy.SESSION, session.task),
     )
 
 
@@ -305,11 +311,17 @@ class Unrouted(Struct, frozen=True):
     """What holds for a call that is passed on as it is."""
 
     task: str
+    found_by: FoundBy
+    role: Role | None
     policy: MergedPolicy
 
 
 def policy_of_unrouted(
-    configuration: Configuration, caller: Caller, hints: Hints, model: str
+    configuration: Configuration,
+    caller: Caller,
+    hints: Hints,
+    model: str,
+    session: SessionSaid = NOTHING_SAID,
 ) -> Unrouted:
     """Return what holds for a call of which nothing is ours to decide but whether it may go.
 
@@ -317,9 +329,10 @@ def policy_of_unrouted(
         RequestRejected: a hint that cannot be followed.
     """
     role = find_role(configuration, model, hints.role, caller.holder).role
-    said, complexity = _said(hints.task, role, caller), hints.complexity
+    said, complexity = _said(hints.task, role, caller, session), hints.complexity
     tasks = configuration.tasks
-    task = categorize(said, Structure(), tasks=tasks, rules=(), complexity=complexity).name
+    found = categorize(said, Structure(), tasks=tasks, rules=(), complexity=complexity)
+    task = found.name
     user = caller.holder.user if caller.holder is not None else None
     chosen = choose_strategy(
         configuration, caller.app, role, task, wanted=hints.strategy, users=(user, hints.user)
@@ -327,9 +340,14 @@ def policy_of_unrouted(
     standings = configuration.derive(PolicyTable)
     standing = standings.of(caller.app, role, task, chosen.strategy)
     policy = standings.policy(
-        standing, hints.rules(), holder=caller.holder, user=hints.user, strategy=chosen.asked
+        standing,
+        hints.rules(),
+        session=session.rules,
+        holder=caller.holder,
+        user=hints.user,
+        strategy=chosen.asked,
     )
-    return Unrouted(task, policy)
+    return Unrouted(task, found.found_by, role, policy)
 
 
 def demand_of(

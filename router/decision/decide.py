@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 from bandit.draws import Step
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.keeper import Keeper
-from router.config.compiled import App
+from router.config.compiled import App, Configuration
 from router.config.entries import UnitKind
 from router.config.exclusions import Exclusion
 from router.decision import planner, stand_ins
@@ -29,11 +29,13 @@ from router.decision.context import (
     with_law_in_force,
 )
 from router.decision.draws import Draws
-from router.decision.held import endpoint_held, held_draw, note_conversation
+from router.decision.held import endpoint_held, held_draw, note_conversation, note_said
 from router.decision.limiting import CallSize, within_limits
 from router.decision.nonces import Nonces
 from router.decision.planner import Plan
 from router.decision.preview import Foreseen, told_of
+from router.decision.said import NO_SESSION, CallSession
+from router.decision.sessions import Sessions
 from router.decision.shared_draws import StoredDraw
 from router.decision.stored_ids import StoredIds
 from router.decision.units import Unit, uniforms, unit_of
@@ -45,7 +47,7 @@ from router.endpoints.token_sizes import TokenSizes
 from router.policy.callers import Caller
 from router.policy.constraints import Filter
 from router.policy.exploring import may_explore
-from router.policy.hints import Headers, read_hints
+from router.policy.hints import Headers, Hints, read_hints
 from router.policy.route import Route, route_to
 from router.policy.standing import PolicyTable
 from router.translation.translations import Translations
@@ -86,11 +88,13 @@ class Decider:
         draws: Draws,
         thoughts: StoredIds,
         secret: DrawsSecret,
+        sessions: Sessions,
     ) -> None:
         self.keeper = keeper
         self.health = health
         self.draws = draws
         self.thoughts = thoughts
+        self.sessions = sessions
         self.sizes = TokenSizes()
         self._secret = secret
         self._nonces = Nonces()
@@ -115,17 +119,20 @@ class Decider:
             RequestRejected: a hint that cannot be followed.
         """
         configuration, app = beliefs.configuration, caller.app
-        hints = read_hints(headers, request.declared, configuration.classes)
+        declared, classes = request.declared, configuration.classes
+        hints = read_hints(headers, declared, classes, has_user=caller.has_user)
         routings, standings = configuration.derive(Routings), configuration.derive(PolicyTable)
         asked = routings.asked(request.model, hints.role, caller)
         role = asked.role.role
-        task = task_of(hints, asked, caller, request, configuration)
+        session = await self.session_of(configuration, caller, hints, at)
+        task = task_of(hints, asked, caller, request, configuration, session.said)
         chosen = strategy_of(configuration, asked, caller, hints, task.name)
         standing = standings.of(app, role, task.name, chosen.strategy)
         routing = routings.of(asked, standing, request.dialect)
         policy = standings.policy(
             standing,
             hints.rules(),
+            session=session.said.rules,
             holder=caller.holder,
             user=hints.user,
             strategy=chosen.asked,
@@ -138,7 +145,7 @@ class Decider:
             secrets=self.keeper.secrets.users.of_units,
             app=app.name,
             app_digest=app.digest,
-            user=hints.user,
+            user=caller.user(hints.user),
             session=hints.session,
             stateless=app.entry.unit is UnitKind.CALL,
             now=at.epoch_s,
@@ -183,7 +190,18 @@ class Decider:
             review_key=review_key,
             choices=choices,
             at=at,
+            session=session,
         )
+
+    async def session_of(
+        self, configuration: Configuration, caller: Caller, hints: Hints, at: Moment
+    ) -> CallSession:
+        """Return the session of a call, with what its earlier calls said; most have none."""
+        if hints.session is None:
+            return NO_SESSION
+        secrets, user = self.keeper.secrets.users.of_units, caller.user(hints.user)
+        whose = caller.app, user, hints.session
+        return await self.sessions.of(configuration, secrets, whose, now=at.epoch_s)
 
     def learn_size(self, endpoint: Endpoint, request: CallRequest, tokens: int) -> None:
         """Take note of what a prompt that was answered was counted as, if it is text alone."""
@@ -210,6 +228,7 @@ class Decider:
         Raises:
             NoCandidates: no endpoint may serve it.
         """
+        self._note_said(context, task=context.task.of_session)
         if context.route.law is None:
             return Decision(context, self._plan(context), self._nonces.take())
         if context.review_key is not None and context.choices is None:
@@ -275,7 +294,14 @@ class Decider:
         now = context.at.epoch_s
         if key is None:
             return None
-        held = await self.draws.claim(key, given, context.unit, now=now, instead_of=instead_of)
+        held = await self.draws.claim(
+            key,
+            given,
+            context.unit,
+            now=now,
+            instead_of=instead_of,
+            waited_s=context.session.waited_s,
+        )
         if held != given and self._standing(context, held) is None:
             held = await self.draws.claim(key, given, context.unit, now=now, instead_of=held)
         return held
@@ -289,6 +315,7 @@ class Decider:
         Raises:
             NoCandidates: no endpoint may serve it.
         """
+        self._note_said(context, task=None)  # its content leaves
         unit, route = context.unit, context.route
         held = await held_draw(self.draws, context)
         if held is None and unit.key is not None:
@@ -352,6 +379,9 @@ class Decider:
             numbers=uniforms(self._secret.at(), context.seed, context.draw_key),
             explore=context.explore,
         )
+
+    def _note_said(self, context: CallContext, *, task: str | None) -> None:
+        note_said(self.sessions, context.session, context.hints, context.at, task=task)
 
     def _standing(self, context: CallContext, held: StoredDraw | None) -> Endpoint | None:
         """Return the endpoint of a draw unless that has ended."""

@@ -110,14 +110,18 @@ class Draws:
         *,
         now: float,
         instead_of: StoredDraw | None = None,
+        waited_s: float = 0.0,
     ) -> StoredDraw:
         """Store a draw unless another process was first; return the one that holds.
 
         Args:
             instead_of: the draw that has ended and may be replaced.
+            waited_s: how long the call has waited for the store already.
         """
         ttl_s = unit.ttl_s(now)
-        held = await self._shared.claim(key, given, ttl_s=ttl_s, instead_of=instead_of)
+        held = await self._shared.claim(
+            key, given, ttl_s=ttl_s, instead_of=instead_of, waited_s=waited_s
+        )
         self.keep(key, held, unit, now=now)
         if held != given:
             self._prolong(key, held, unit, now=now)

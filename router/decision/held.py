@@ -1,14 +1,17 @@
-"""What a call goes by that was drawn before it, for its unit or for its conversation."""
+"""What a call goes by that was drawn or said before it, and what it leaves to those after it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from router.decision.context import CallContext
+from router.decision.context import CallContext, Moment
 from router.decision.draws import Draws
+from router.decision.said import CallSession
+from router.decision.sessions import Sessions
 from router.decision.shared_draws import StoredDraw
 from router.decision.units import conversation
 from router.endpoints.catalog import Endpoint
+from router.policy.hints import Hints
 
 
 async def held_draw(draws: Draws, context: CallContext) -> StoredDraw | None:
@@ -47,6 +50,28 @@ def note_conversation(draws: Draws, context: CallContext, given: StoredDraw) -> 
         app = context.caller.app.digest
         key = conversation(app, said, context.draw_key, user=unit.user)
         draws.note_conversation(key, given, now=context.at.epoch_s)
+
+
+def note_said(
+    sessions: Sessions, session: CallSession, hints: Hints, at: Moment, *, task: str | None = None
+) -> None:
+    """Have later calls of a session go by what this one says, and no earlier one did.
+
+    Args:
+        session: of the call.
+        task: that it was found in by itself, so that it may become the session's.
+    """
+    if not session.key:
+        return
+    said, data_class = session.said, hints.data_class
+    if data_class is not None and data_class.level <= said.level:
+        data_class = None
+    if said.task is not None:
+        task = None
+    if task is not None or data_class is not None:
+        sessions.note(
+            session.key, task=task, data_class=data_class, now=at.epoch_s, now_ms=at.store_ms
+        )
 
 
 def endpoint_held(

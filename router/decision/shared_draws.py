@@ -135,8 +135,13 @@ class SharedDraws:
         *,
         ttl_s: float,
         instead_of: StoredDraw | None,
+        waited_s: float = 0.0,
     ) -> StoredDraw:
-        """Return the draw that holds: the first one written, or ours where the store is away."""
+        """Return the draw that holds: the first one written, or ours where the store is away.
+
+        Args:
+            waited_s: how much of `LOOK_UP_S` is gone.
+        """
         if not self._has_room():
             held = await self.look_up(key)
             return given if held is None or held == instead_of else held
@@ -148,7 +153,9 @@ class SharedDraws:
                 self._correct(key, held)
 
         (reply,) = await self._line.ask(
-            _claim(key, raw, int(ttl_s * 1000), replaced), within_s=LOOK_UP_S, late=late
+            _claim(key, raw, int(ttl_s * 1000), replaced),
+            within_s=max(LOOK_UP_S - waited_s, 0.0),
+            late=late,
         )
         if isinstance(reply, bytes):
             return self._settle(raw, reply) or given

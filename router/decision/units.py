@@ -100,6 +100,29 @@ def unit_of(
     return Unit(key, session is not None, ends_at, is_day, who, earlier, secrets.since_ms)
 
 
+def session_keys(
+    secrets: UnitSecrets,
+    app: str,
+    app_digest: int,
+    *,
+    user: str | None,
+    session: str,
+    now: float,
+) -> list[bytes]:
+    """Return the key of what a session said, then the one under which it may have begun.
+
+    Args:
+        app: its name.
+        now: epoch seconds.
+    """
+    what = f"said\x1f{app_digest}\x1f{user}\x1f{session}"
+    who = b"" if user is None else user_hash(secrets.now, app, user)
+    out = [_key(secrets.now, who, what)]
+    if secrets.before is not None and now * 1000 - secrets.since_ms < EARLIER_MS:
+        out.append(_earlier_key(secrets.before, app, user, what))
+    return out
+
+
 def user_hash(secret: bytes, app: str, user: str) -> bytes:
     """Return the keyed hash of an app's user, as tokens carry it: 8 bytes."""
     return digest_with(secret, b"user", app, user).to_bytes(USER_BYTES, "little")

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from router.beliefs.kept import release_key
 from router.beliefs.served import ServedModels
-from router.config.compiled import App
+from router.config.compiled import App, Role
 from router.config.entries import Learn
 from router.decision.decide import Decision
 from router.decision.seal import Seal
@@ -19,7 +19,7 @@ from telemetry import events
 from telemetry.events import NO_DIGEST, WAITED, FeedbackKind, Flag, Result, name_digest
 from telemetry.metrics import Metrics
 from telemetry.secret import NOBODY, StoreSecret
-from telemetry.tokens import Token
+from telemetry.tokens import Token, role_mark
 from telemetry.wire.usage import Usage
 from telemetry.writer import Writer
 
@@ -114,9 +114,12 @@ class Booking:
             spread=spread,
             regime=regime,
             user=user,
+            role=mark_of(context.standing.role),
         ).pack()
 
-    def foreign_token(self, nonce: bytes, *, endpoint: int, task: str, app: App) -> bytes:
+    def foreign_token(
+        self, nonce: bytes, *, endpoint: int, task: str, app: App, role: Role | None
+    ) -> bytes:
         """Return the packed token of a call that is passed on to where it was addressed."""
         return undrawn_token(
             nonce,
@@ -126,6 +129,7 @@ class Booking:
             endpoint=endpoint,
             task=task,
             app=app,
+            role=role,
         )
 
     def write(
@@ -138,11 +142,13 @@ class Booking:
         configuration: int = 0,
         cost_nano: int | None = None,
         reference: str | None = None,
+        role: Role | None = None,
     ) -> None:
         """Write how an attempt ended.
 
         Args:
             configuration: digest of the one that the call was made under.
+            role: in which the call came.
             reference: the caller's own, where this was the attempt that ended the call.
         """
         final = bool(flags & FINAL)
@@ -154,6 +160,7 @@ class Booking:
             configuration=configuration,
             cost_nano=cost_nano,
             reference=reference if final else None,
+            role=role,
         )
         if self._writer.put(record) and final:
             self._recent.note(record)
@@ -201,8 +208,21 @@ def decision_flags(decision: Decision) -> int:
     )
 
 
+def mark_of(role: Role | None) -> int:
+    """Return by what tokens tell a role; 0 of none."""
+    return role_mark(role.name) if role is not None else 0
+
+
 def undrawn_token(
-    nonce: bytes, *, key_id: int, n_shards: int, at_ms: int, endpoint: int, task: str, app: App
+    nonce: bytes,
+    *,
+    key_id: int,
+    n_shards: int,
+    at_ms: int,
+    endpoint: int,
+    task: str,
+    app: App,
+    role: Role | None = None,
 ) -> bytes:
     """Return the packed token of a call that nobody drew for: passed on, or told of by others.
 
@@ -226,6 +246,7 @@ def undrawn_token(
         propensity=1.0,
         predicted=0.0,
         predicted_sd=0.0,
+        role=mark_of(role),
     ).pack()
 
 
@@ -241,6 +262,7 @@ def outcome(
     said: tuple[FeedbackKind, float] | None = None,
     event: bytes = NO_DIGEST,
     is_usage_whole: bool = True,
+    role: Role | None = None,
 ) -> bytes:
     """Return the record of an attempt; what is None is not known.
 
@@ -280,6 +302,7 @@ def outcome(
         configuration=configuration,
         served_model=ended.seen.model,
         fingerprint=ended.seen.fingerprint,
+        role=role.digest if role is not None else 0,
     )
 
 

@@ -169,7 +169,7 @@ def observed(
     """
     context = decision.context
     unit, app = context.unit, context.caller.app
-    declared = unit.is_session or context.hints.user is not None
+    declared = unit.is_session or bool(unit.user)
     return Observed(
         decision=token,
         app=app.digest,

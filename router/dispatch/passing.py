@@ -5,7 +5,7 @@ Ids of what lies there are an app's own: what another app was told of is not the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from router.beliefs.beliefs import Beliefs
 from router.config.entries import is_reserved
 from router.decision.context import CallContext, Moment, Unrouted, policy_of_unrouted, require_tools
 from router.decision.decide import Decider
+from router.decision.held import note_said
 from router.decision.stored_ids import StoredIds
 from router.dialects import chat, responses
 from router.dialects.offered import offered_tools
@@ -110,6 +111,8 @@ def _foreseen(to: Provider, model: str, unrouted: Unrouted) -> dict[str, Any]:
         "routed": False,
         "passthrough": True,
         "task": unrouted.task,
+        "found_by": unrouted.found_by.value,
+        "role": unrouted.role.name if unrouted.role is not None else None,
         "policy": told(unrouted.policy),
     }
 
@@ -117,8 +120,15 @@ def _foreseen(to: Provider, model: str, unrouted: Unrouted) -> dict[str, Any]:
 class Passing:
     """Finds who is to get what is passed on, and remembers who made what."""
 
-    def __init__(self, decider: Decider, passthrough: Passthrough, ids: StoredIds) -> None:
+    def __init__(
+        self,
+        decider: Decider,
+        passthrough: Passthrough,
+        ids: StoredIds,
+        clock: Callable[[], Moment],
+    ) -> None:
         self.ids = ids
+        self._clock = clock
         self._decider = decider
         self._passthrough = passthrough
 
@@ -255,8 +265,17 @@ class Passing:
             raise nobody_takes(exchange.path)
         if not is_by_id:
             require_own_state(to, configuration, caller.app, method=method, path=exchange.path)
-        hints = read_hints(exchange.headers, opaque.declared, configuration.classes)
-        unrouted = policy_of_unrouted(configuration, caller, hints, opaque.model)
+        hints = read_hints(
+            exchange.headers,
+            opaque.declared,
+            configuration.classes,
+            has_user=caller.has_user,
+        )
+        at = self._clock()
+        session = await self._decider.session_of(configuration, caller, hints, at)
+        unrouted = policy_of_unrouted(configuration, caller, hints, opaque.model, session.said)
+        if not hints.dry_run:  # what is refused was said, too
+            note_said(self._decider.sessions, session, hints, at)
         body = opaque.body
         if isinstance(body, bytes) and (dialect_at(exchange.path) or body.lstrip()[:1] == b"{"):
             require_tools(unrouted.policy, partial(offered_tools, body))
@@ -281,6 +300,7 @@ class Passing:
             note,
             partial(self._note_items, caller.app.name, to) if tells_items else None,
             is_by_id,
+            unrouted.role,
         )
         await self._passthrough.serve(
             exchange,

@@ -17,7 +17,7 @@ import httpx
 from msgspec import Struct
 
 from router.beliefs.names import Names
-from router.config.compiled import Configuration
+from router.config.compiled import Configuration, Role
 from router.config.rules import MergedPolicy
 from router.decision.reasons import Reason
 from router.dialects.errors import error_event
@@ -67,6 +67,7 @@ class Passed(Struct, frozen=True):
     on_items: Callable[[Sequence[str]], None] | None = None
     """Hears the ids of items in the answer before the client has all of it."""
     is_by_id: bool = False  # of what was answered before: its usage was counted then
+    role: Role | None = None  # in which it came
 
 
 class Passthrough:
@@ -115,6 +116,7 @@ class Passthrough:
             endpoint=digest,
             task=passed.task,
             app=passed.caller.app,
+            role=passed.role,
         )
         ours = [
             (b"x-router-decision-id", self._booking.seal.close(token).encode()),
@@ -288,6 +290,7 @@ class _Passing:
             app=self._passed.caller.app.name,
             flags=FINAL | (STREAMED if copy.stream else 0),
             reference=self._passed.reference,
+            role=self._passed.role,
         )
 
     def tell(self, code: str, message: str) -> bytes:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from router.config.compiled import App, Configuration
-from router.decision.draws import Draws
 from router.decision.units import user_hash
 from router.errors import RequestRejected
 from router.policy.hints import short_name
@@ -44,9 +43,9 @@ class Deleted(msgspec.Struct):
     """What was found of a user, and what became of it."""
 
     apps: int
-    draws: int = 0  # of units and stand-ins, in the store
+    draws: int = 0  # of units and stand-ins, and what sessions said, in the store
     conversations: int = 0
-    in_memory: int = 0  # of both, in this process; the other routers' go within half a second
+    in_memory: int = 0  # of all these, in this process; the other routers' go within half a second
     rater_rows: int = 0  # that there were
     rater_rows_left: int = 0  # of these, for a learner that is behind, or does not run
     archive_keep_days: float = 0.0  # for so long archived records keep the keyed hash
@@ -60,15 +59,21 @@ class ForgetDesk:
         address: Address,
         writer: Writer,
         secret: StoreSecret,
-        draws: Draws,
+        drop: Callable[[Sequence[bytes]], int],
         *,
         n_shards: int,
         connect: Callable[..., Client] = connect,
     ) -> None:
+        """Make it.
+
+        Args:
+            drop: has this process know nothing any more of these users, by keyed hash; returns of
+                how much.
+        """
         self._address = address
         self._writer = writer
         self._secret = secret
-        self._draws = draws
+        self._drop = drop
         self._n_shards = n_shards
         self._connect = connect
 
@@ -84,7 +89,7 @@ class ForgetDesk:
         found = Deleted(len(apps), archive_keep_days=configuration.archive.keep_days)
         try:
             users = await asyncio.to_thread(self._delete, name, apps, found)
-            found.in_memory = self._draws.forget(users)
+            found.in_memory = self._drop(users)
             await asyncio.to_thread(self._await_learner, users, found)
         except StoreErrors as error:
             raise _away(error) from None

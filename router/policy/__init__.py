@@ -1,7 +1,7 @@
 """Who may, for what, under which rules; pure.
 
-- `callers`: whose call it is, and which credential may travel on
 - `hints`: what a caller says beside the request itself
+- `callers`: whose call it is, and which credential may travel on
 - `tasks`: what kind of call it is
 - `roles`: in which role it comes
 - `standing`: what holds for an app, role, task and strategy, whatever a call asks

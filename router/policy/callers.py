@@ -19,6 +19,7 @@ from router.config.compiled import App, Configuration, KeyHolder
 from router.config.keys import DEFAULT_APP, MADE_HERE, digest_of_secret
 from router.config.process import LOOPBACK
 from router.errors import RequestRejected
+from router.policy.hints import short_name
 
 Headers = Mapping[bytes, bytes]
 
@@ -33,6 +34,20 @@ class Caller(Struct, frozen=True):
     app: App
     credentials: tuple[tuple[bytes, bytes], ...] = ()
     holder: KeyHolder | None = None  # what its key says of it
+
+    @property
+    def has_user(self) -> bool:
+        """Whether its key says whose call it is."""
+        return self.holder is not None and self.holder.user is not None
+
+    def user(self, said: str | None) -> str | None:
+        """Return whose call it is: whom its key says, else the label that it came with.
+
+        Args:
+            said: that label. Beside a key's user it identifies nobody; rules of it only tighten.
+        """
+        own = self.holder.user if self.holder is not None else None
+        return said if own is None else short_name(own)
 
 
 class Keys:

@@ -58,11 +58,18 @@ class Hints(Struct, frozen=True):
 USUAL = DataClasses()
 
 
-def read_hints(headers: Headers, declared: Declared, classes: DataClasses = USUAL) -> Hints:
+def read_hints(
+    headers: Headers,
+    declared: Declared,
+    classes: DataClasses = USUAL,
+    *,
+    has_user: bool = False,
+) -> Hints:
     """Return the hints of a call.
 
     Args:
         classes: of data, that the configuration knows.
+        has_user: the call's key says whose it is.
 
     Raises:
         RequestRejected: a hint that could loosen or misapply a hard constraint.
@@ -72,7 +79,7 @@ def read_hints(headers: Headers, declared: Declared, classes: DataClasses = USUA
     session = _text(headers, b"x-router-session-id") or hints.session_id
     for name in AGENT_SESSION_HEADERS:
         session = session or _text(headers, name)
-    if session is None and user is not None:
+    if session is None and (user is not None or has_user):
         session = declared.cache_key
     reference = _text(headers, b"x-router-ref") or hints.ref
     explore = _text(headers, b"x-router-explore")

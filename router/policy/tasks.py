@@ -36,6 +36,7 @@ class Task(Struct, frozen=True):
     name: str
     warning: str | None = None
     found_by: FoundBy = FoundBy.GENERAL
+    of_session: str | None = None  # what it makes the task of a session that has none yet
 
 
 Said = tuple[FoundBy, str | None]
@@ -65,7 +66,8 @@ def categorize(
     if found.warning is not None:
         return found
     name, warning = with_complexity(found.name, complexity, tasks)
-    return Task(name, warning, found.found_by)
+    is_own = found.found_by in (FoundBy.RULE, FoundBy.GENERAL)
+    return Task(name, warning, found.found_by, found.name if is_own else None)
 
 
 def _task(

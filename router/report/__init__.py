@@ -6,6 +6,7 @@
 - `costs`: what the books leave out of costs, and availability
 - `served`: under which names endpoints answer, as rows and as lines
 - `models`: the list of models
+- `roles`: calls by role, as rows and as a table
 - `leaves`: which leaves of tasks decide for themselves, as rows and as lines
 - `views`: posteriors as rows, readiness
 - `gauges`: what is measured of the process as it stands

@@ -17,6 +17,7 @@ from router.report.gather import Report
 from router.report.hosts import split_lines
 from router.report.leaves import leaf_lines
 from router.report.profiles import profile_lines
+from router.report.roles import role_table
 from router.report.served import served_lines
 from telemetry.memory import MemoryUse
 from telemetry.reader import RaterCounts
@@ -59,6 +60,8 @@ def print_report(report: Report, to: Console | None = None) -> None:
         to.print(_table(f"{category}, by labels of {app} alone" if app else category, rows))
         if len(report.posteriors.get("apps", ())) > 1 and (line := teachers_line(rows)):
             to.print(line, markup=False, highlight=False)
+    if (table := role_table(report.posteriors.get("roles", []))) is not None:
+        to.print(table)
     for line in leaf_lines(report.posteriors.get("leaves", [])):
         to.print(line, highlight=False, markup=False)
     for line in choice_lines(report.posteriors.get("choices", [])):

@@ -25,6 +25,7 @@ from router.policy.standing import PolicyTable
 from router.report.hosts import host_rows, split_rows
 from router.report.leaves import leaf_rows
 from router.report.profiles import profile_rows
+from router.report.roles import role_key, role_rows
 from router.report.served import served_rows
 from telemetry.writer import Counters
 
@@ -81,6 +82,7 @@ def posteriors(beliefs: Beliefs, strategy: str) -> dict[str, Any]:
             for c, (name, n, m) in enumerate(zip(names, calls, labels, strict=True))
             if n > 0 or damaged[c]
         ],
+        "roles": role_rows(beliefs.roles, beliefs.configuration, beliefs.names),
         "leaves": leaf_rows(beliefs),
         "choices": choice_rows(beliefs),
         "alarms": alarm_rows(beliefs),
@@ -189,4 +191,6 @@ def names_of(configuration: Configuration) -> dict[int, str]:
     """Return what each digest of this configuration stands for."""
     names = {e.digest: e.id for e in configuration.catalog.endpoints}
     names |= {app.digest: name for name, app in configuration.apps.items()}
+    for name, role in configuration.roles.items():
+        names |= {role.digest: name, role_key(name): name}
     return names | tasks_of(configuration)

@@ -38,7 +38,9 @@ class ExplainLoad:
     def __init__(self, configuration: Configuration, address: Address) -> None:
         self.sidecar = app = Sidecar(configuration, address)
         secrets = app.keeper.secrets
-        self._decider = Decider(app.keeper, app.health, app.draws, app.thoughts, secrets.draws)
+        self._decider = Decider(
+            app.keeper, app.health, app.draws, app.thoughts, secrets.draws, app.sessions
+        )
         self._booking = Booking(
             app.writer,
             Seal(app.sealing.known),

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit import teaching
+from bandit import parts, teaching
 from bandit.cells import Terms
-from bandit.families import MOST, B, D, Family, L, Q, R, S, T, U
+from bandit.families import MOST, B, D, Family, L, P, Q, R, S, T, U
 from bandit.grouping import Grouping
 from telemetry.events import WAITED, FeedbackKind, Flag, Result, Source
 from telemetry.tokens import FIRST_WORD_SINCE, TAUGHT_SINCE, WATCHED_SINCE
@@ -36,12 +36,13 @@ MIN_LATENCY_S = 1e-5
 
 
 def outcome_terms(records: NDArray[np.void]) -> list[Terms]:
-    """Return what outcomes add to usage, latency, reliability, books, and calls that were read."""
+    """Return what outcomes add to usage, latency, reliability, books, roles, and calls read."""
     token, result = records["token"], records["result"]
     executed, decided_at_ms = token["executed"], token["decided_at_ms"]
     batch = Grouping.of(token["category"], executed, decided_at_ms, token["regime"])
     releases = Grouping.of(token["release_key"], executed, decided_at_ms)
     return [
+        *_outcomes_in_roles(records),
         batch.terms(Family.USAGE, _usage(records)),
         batch.terms(Family.LATENCY, _latency(records)),
         batch.terms(Family.RELIABILITY, {c: result == r for r, c in _COLUMN_OF.items()}),
@@ -97,6 +98,40 @@ def _latency(records: NDArray[np.void]) -> Columns:
     }
 
 
+def _outcomes_in_roles(records: NDArray[np.void]) -> list[Terms]:
+    """Return what outcomes of calls in a role add to its figures."""
+    mine = records["token"]["role_mark"] > 0
+    if not mine.any():
+        return []
+    own = records.compress(mine)
+    usage, latency, result = _usage(own), _latency(own), own["result"]
+    columns: Columns = {
+        P.CALLS: usage[U.CALLS],
+        P.OK: result == Result.OK,
+        P.FAILED: usage[U.FAILED],
+        P.COST_NANO: usage[U.COST_NANO],
+        P.PRICED: usage[U.PRICED],
+        P.N: latency[L.N],
+        P.LN: latency[L.LN],
+        P.LN2: latency[L.LN2],
+    }
+    return _in_roles(own["token"], columns)
+
+
+def _in_roles(token: NDArray[np.void], columns: Columns) -> list[Terms]:
+    """Return what decisions add to the figures of their roles; of most decisions there is none.
+
+    Args:
+        columns: of P, (n,) each.
+    """
+    mine = token["role_mark"] > 0
+    if not mine.any():
+        return []
+    own = token.compress(mine)
+    grouping = Grouping.of(parts.key_of(own["role_mark"]), own["executed"], own["decided_at_ms"])
+    return [grouping.terms(Family.ROLES, {c: x[mine] for c, x in columns.items()})]
+
+
 def _books(records: NDArray[np.void]) -> Columns:
     """Return the calls that count in verdicts, each once: by the answer that its client got."""
     routed = (records["token"]["token_flags"] & Flag.ROUTED) > 0
@@ -136,6 +171,7 @@ def label_terms(tokens: NDArray[np.void], old: LabelStandings, new: LabelStandin
         judged.terms(Family.SIGNALS, {c: x * sign for c, x in _signals(held).items()}),
         judged.terms(Family.WATCH, {c: x * sign for c, x in _watched(token, held).items()}),
         taught.terms(Family.TEACHING, {c: x * sign for c, x in _teaching(token, held).items()}),
+        *_in_roles(token, {P.LABELS: held.is_rewarded * sign, P.REWARD: held.reward * sign}),
     ]
 
 

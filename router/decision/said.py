@@ -1,0 +1,67 @@
+"""What the calls of a session said before, and what that means under one configuration."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from router.config.compiled import Configuration
+from router.config.rules import NOTHING, PolicyRules
+from router.endpoints.data_classes import DataClass
+from telemetry.session_notes import BETWEEN
+
+MAX_KINDS = 4096
+"""Of what sessions said, under one configuration; there are few: as many as tasks times classes."""
+
+
+class SessionSaid(Struct, frozen=True, eq=False):
+    """What the calls of a session said, under one configuration."""
+
+    task: str | None = None  # that its first call was found in
+    rules: PolicyRules = NOTHING  # the highest class of data
+    level: int = -1  # of that class
+
+
+NOTHING_SAID = SessionSaid()
+
+
+class CallSession(Struct, frozen=True, gc=False):
+    """The session of a call; none where `key` is empty."""
+
+    key: bytes = b""
+    said: SessionSaid = NOTHING_SAID  # before this call
+    waited_s: float = 0.0  # for the store to say so
+
+
+NO_SESSION = CallSession()
+
+
+class SessionKinds:
+    """What sessions may have said, by how it is kept; worked out once for each."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+        self._known: dict[bytes, SessionSaid] = {}
+
+    def of(self, text: bytes) -> SessionSaid:
+        """Return what a kept text means: a task, and each class, parted by `BETWEEN`.
+
+        Of a class that the configuration does not have any more, the highest that it has holds.
+        """
+        known = self._known.get(text)
+        if known is None:
+            if len(self._known) >= MAX_KINDS:
+                self._known.clear()
+            known = self._known[text] = self._work_out(text)
+        return known
+
+    def _work_out(self, text: bytes) -> SessionSaid:
+        task, *names = text.decode().split(BETWEEN)
+        classes, highest = self._configuration.classes, None
+        for name in names:
+            named: DataClass = classes.by_name.get(name, classes.all[-1])
+            highest = named.tightened(highest)
+        return SessionSaid(
+            task if task in self._configuration.tasks else None,
+            NOTHING if highest is None else PolicyRules(data_class=highest),
+            -1 if highest is None else highest.level,
+        )

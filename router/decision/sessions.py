@@ -1,0 +1,296 @@
+"""What the calls of a declared session said, which holds for its later calls as well.
+
+They carry the same conversation: so the highest class of data that one of them named is that of
+all after it, and the task in which the first one was found is the session's. Both are known here,
+in a table of the sessions used last, and in the store where there is something to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from router.config.compiled import App, Configuration
+from router.config.entries import GENERAL
+from router.decision.recent import RecentlyUsed
+from router.decision.said import CallSession, SessionKinds
+from router.decision.shared_draws import KEY_BYTES, LOOK_UP_S
+from router.decision.store_line import LateWrites, StoreLine
+from router.decision.units import SESSION_IDLE_S, SESSION_S, is_of_user, session_keys
+from router.endpoints.data_classes import DataClass
+from telemetry import session_notes
+from telemetry.packed import Command
+from telemetry.secret import UnitSecrets
+from telemetry.session_notes import SessionNote
+from telemetry.store import Address
+
+MAX_SESSIONS = 65_536
+"""Sessions remembered in this process, and half of them at least: each in about 200 bytes."""
+MAX_KEYS = 8192
+"""Keys remembered of sessions under way: to work one out takes longer than all the rest."""
+RENEW_S = 300.0
+"""How often an active session's time to live is pushed out in the store."""
+STEP_S = 30.0
+"""How exactly a session's idle time is kept here: so most calls write nothing."""
+POLL_S = 0.5
+"""How often is asked which sessions' classes were raised by other routers."""
+_KNOWN = struct.Struct("<dQII")
+"""Epoch seconds at which it ends unless a call comes before; when it began, in ms; epoch seconds at
+which the store last heard that it goes on, 0 where it has nothing, and at which it was asked, 0
+where it did not say. What the calls said follows, as `SessionKinds.of` takes it."""
+_UNWRITTEN = struct.Struct(f"<{KEY_BYTES}sQd?")
+"""A session's key, when it began, when it ends, and whether others are to be told of it, or it is
+to be noted: then a task and a class follow."""
+
+
+class Sessions:
+    """All that this process knows of what sessions said, backed by the store."""
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        most: int = MAX_SESSIONS,
+        has_room: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Make it; `start` begins to talk to the store.
+
+        Args:
+            has_room: whether the store has memory for new notes. Without it they are known here.
+        """
+        self._known = RecentlyUsed(most)
+        self._late = LateWrites(_late_command, self._on_written)
+        self._line = StoreLine(address, self._late)
+        self._has_room = has_room
+        self._secrets: UnitSecrets | None = None
+        self._keys: dict[int, bytes] = {}  # by app, user and id, of which no name is kept
+        self._polling: asyncio.Task[None] | None = None
+        self._told: dict[bytes, float] = {}  # of late: sessions, and when a class rose
+        self._told_since = 0.0  # epoch seconds since when nothing that was told can be missed
+
+    @property
+    def n_known(self) -> int:
+        """Sessions remembered."""
+        return len(self._known)
+
+    @property
+    def n_unwritten(self) -> int:
+        """Notes that wait to be written."""
+        return len(self._late)
+
+    def start(self) -> None:
+        """Begin to talk to the store: a look-up has no time to wait for a connection."""
+        self._line.start()
+        self._line.send(("PING",))
+        self._polling = asyncio.get_running_loop().create_task(self._poll())
+
+    async def stop(self) -> None:
+        """Write what is left and end."""
+        if self._polling is not None:
+            self._polling.cancel()
+        await self._line.stop()
+
+    async def of(
+        self,
+        configuration: Configuration,
+        secrets: UnitSecrets,
+        whose: tuple[App, str | None, str],
+        *,
+        now: float,
+    ) -> CallSession:
+        """Return the session of a call, with what its calls said before.
+
+        One that is not known here costs one look-up, bounded as that of a unit. A store that does
+        not answer in time is asked again with the next call.
+
+        Args:
+            whose: app, user, and the id that the caller gave the session.
+            now: epoch seconds.
+        """
+        app, user, session = whose
+        if secrets is not self._secrets:
+            self._secrets, self._keys = secrets, {}
+        name = hash((app.digest, user, session))
+        key, waited_s = self._keys.get(name), 0.0
+        text = self._get(key, now) if key is not None else None
+        if key is None or text is None:
+            places = session_keys(
+                secrets, app.name, app.digest, user=user, session=session, now=now
+            )
+            key = self._note_key(name, places[0])
+            text = self._get(key, now)
+            if text is None:
+                asked_at = time.monotonic()
+                text = await self._ask(places, now)
+                waited_s = time.monotonic() - asked_at
+        return CallSession(key, configuration.derive(SessionKinds).of(text), waited_s)
+
+    def note(
+        self, key: bytes, *, task: str | None, data_class: DataClass | None, now: float, now_ms: int
+    ) -> None:
+        """Remember what a call of a session said; the store hears of it soon.
+
+        Args:
+            task: that is to be the session's, unless it has one.
+            data_class: that holds from now on.
+            now: epoch seconds.
+            now_ms: epoch milliseconds of the store's clock.
+        """
+        before, asked_at = self._note_of(key, now)
+        names = (data_class.name,) if data_class is not None else ()
+        said = SessionNote(now_ms, task or "", names)
+        said = before.and_also(said) if before is not None else said
+        is_kept = bool(said.classes) or said.task not in ("", GENERAL)
+        self._put(key, said, now=now, renewed_at=int(now) if is_kept else 0, asked_at=asked_at)
+        if is_kept and self._has_room():
+            head = key, said.began_ms, _until(said, now)
+            own = session_notes.BETWEEN.join((said.task, *names, "")[:2]).encode()
+            self._late.put(_UNWRITTEN.pack(*head, False) + own)
+            if names:
+                self._late.put(_UNWRITTEN.pack(*head, True))
+            self._line.wake()
+
+    def forget(self, users: Iterable[bytes]) -> int:
+        """Know nothing any more of what these users' sessions said; return of how many.
+
+        Args:
+            users: keyed hashes.
+        """
+        n = 0
+        for user in users:
+
+            def is_theirs(packed: bytes, user: bytes = user) -> bool:
+                return is_of_user(packed[:KEY_BYTES], user)
+
+            n += self._known.drop_where(is_theirs)
+            self._late.drop_where(is_theirs)
+        return n
+
+    def _note_key(self, name: int, key: bytes) -> bytes:
+        if len(self._keys) >= MAX_KEYS:
+            self._keys.clear()
+        self._keys[name] = key
+        return key
+
+    def _get(self, key: bytes, now: float) -> bytes | None:
+        """Return what is known here of a session that goes on; None where the store is to say."""
+        raw = self._known.get(key)
+        if raw is None:
+            return None
+        until, began_ms, renewed_at, asked_at = _KNOWN.unpack_from(raw)
+        if now >= until or not asked_at or asked_at < self._told_since:
+            return None
+        text = raw[_KNOWN.size :]
+        if until - now < SESSION_IDLE_S - STEP_S:
+            until = min(now + SESSION_IDLE_S, began_ms / 1000 + SESSION_S)
+            if renewed_at and now - renewed_at > RENEW_S:
+                renewed_at = int(now)
+                self._prolong(key, until - now)
+            self._known.put(key, _KNOWN.pack(until, began_ms, renewed_at, asked_at) + text)
+        return text
+
+    async def _ask(self, places: Sequence[bytes], now: float) -> bytes:
+        """Return what the store says of a session, and what is known here."""
+        commands = (session_notes.look_up(place) for place in places)
+        replies = await self._line.ask(*commands, within_s=LOOK_UP_S)
+        kept = [SessionNote.unpack(reply) for reply in replies if isinstance(reply, bytes)]
+        said, asked_at = self._note_of(places[0], now)  # also what came while we waited
+        for one in filter(None, kept):
+            said = one.and_also(said) if said is not None else one
+        if not any(isinstance(reply, Exception) for reply in replies):
+            asked_at = int(now)  # else whoever calls next asks again
+        elif said is None:
+            return b""
+        said = said or SessionNote(int(now * 1000))
+        renewed_at = int(now) if any(kept) else 0
+        self._put(places[0], said, now=now, renewed_at=renewed_at, asked_at=asked_at)
+        if renewed_at:
+            self._prolong(places[0], _until(said, now) - now)
+        return _text(said)
+
+    async def _poll(self) -> None:
+        """Have the store asked again for sessions of which another router raised a class."""
+        heard_at = 0.0
+        while True:
+            began_at = time.time()
+            (reply,) = await self._line.ask(session_notes.told(), within_s=POLL_S)
+            if isinstance(reply, list):
+                if began_at - heard_at > session_notes.TOLD_MS / 2000:
+                    self._told_since = began_at  # of what was told meanwhile some is gone
+                heard_at = began_at
+                self._take(dict(_pairs(reply)))
+            await asyncio.sleep(POLL_S)
+
+    def _take(self, told: dict[bytes, float]) -> None:
+        for key, at_ms in told.items():
+            raw = self._known.get(key) if self._told.get(key) != at_ms else None
+            if raw is not None:
+                until, began_ms, renewed_at, _ = _KNOWN.unpack_from(raw)
+                head = _KNOWN.pack(until, began_ms, renewed_at, 0)
+                self._known.put(key, head + raw[_KNOWN.size :])
+        self._told = told
+
+    def _prolong(self, key: bytes, ttl_s: float) -> None:
+        self._line.send(session_notes.prolong(key, max(int(ttl_s * 1000), 1)))
+
+    def _note_of(self, key: bytes, now: float) -> tuple[SessionNote | None, int]:
+        """Return what is known here of a session that goes on, and when the store was asked."""
+        raw = self._known.get(key)
+        if raw is None:
+            return None, 0
+        until, began_ms, _, asked_at = _KNOWN.unpack_from(raw)
+        if now >= until:
+            return None, 0
+        task, *classes = raw[_KNOWN.size :].decode().split(session_notes.BETWEEN)
+        return SessionNote(began_ms, task, tuple(classes)), asked_at
+
+    def _put(
+        self, key: bytes, said: SessionNote, *, now: float, renewed_at: int, asked_at: int
+    ) -> None:
+        head = _KNOWN.pack(_until(said, now), said.began_ms, renewed_at, asked_at)
+        self._known.put(key, head + _text(said))
+
+    def _on_written(self, packed: bytes, reply: bytes) -> None:
+        """Go by what the store says, should another router have said more."""
+        key, _, _, is_told = _UNWRITTEN.unpack_from(packed)
+        held = None if is_told else SessionNote.unpack(reply)
+        now = time.time()
+        known, asked_at = self._note_of(key, now)
+        if held is not None and known is not None:
+            said = held.and_also(known)
+            self._put(key, said, now=now, renewed_at=int(now), asked_at=asked_at)
+
+
+def _until(said: SessionNote, now: float) -> float:
+    """Return the epoch seconds at which a session ends unless a call comes before."""
+    return min(now + SESSION_IDLE_S, said.began_ms / 1000 + SESSION_S)
+
+
+def _text(said: SessionNote | None) -> bytes:
+    if said is None:
+        return b""
+    return session_notes.BETWEEN.join((said.task, *said.classes)).encode()
+
+
+def _pairs(reply: Sequence[object]) -> Iterator[tuple[bytes, float]]:
+    """Yield members and scores; a client of a later protocol has them in pairs already."""
+    flat = [x for one in reply for x in (one if isinstance(one, list | tuple) else (one,))]
+    for key, score in zip(flat[::2], flat[1::2], strict=True):
+        if isinstance(key, bytes) and isinstance(score, bytes | float | int):
+            yield key, float(score)
+
+
+def _late_command(packed: bytes, now: float) -> Command | None:
+    """Return what notes something late, or tells others; None where the session has ended."""
+    key, began_ms, until, is_told = _UNWRITTEN.unpack_from(packed)
+    ttl_ms = int((until - now) * 1000)
+    if ttl_ms <= 0:
+        return None
+    if is_told:
+        return session_notes.tell(key)
+    task, data_class = packed[_UNWRITTEN.size :].decode().split(session_notes.BETWEEN)
+    return session_notes.note(
+        key, began_ms=began_ms, task=task, data_class=data_class, ttl_ms=ttl_ms
+    )

@@ -1,0 +1,107 @@
+"""What the calls of a declared session said, as the store keeps it: one small string a session.
+
+It says since when the session runs, which task it has, and which classes of data its calls named.
+A task is the first that anybody wrote, and a class stays: so the order of routers does not matter.
+A class is told to all routers, as one that knew the session before would not ask for it again.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from telemetry import keys
+from telemetry.packed import Command
+
+BETWEEN = "\x1f"
+TOLD_MS = 10_000
+"""For so long others may learn of a class by asking what was raised of late."""
+
+# KEYS[1] what a session said. ARGV: since when it runs, in ms; a task and a class, or nothing each;
+# ms to live. Replies what holds now.
+LUA_NOTE = r"""
+local began, task, classes = ARGV[1], ARGV[2], ARGV[3]
+local held = redis.call('GET', KEYS[1])
+if held then
+  local b, t, c = string.match(held, '^(%d+)\31([^\31]*)\31?(.*)$')
+  if b then
+    began = b
+    if t ~= '' then
+      task = t
+    end
+    if classes == '' or string.find('\31' .. c .. '\31', '\31' .. classes .. '\31', 1, true) then
+      classes = c
+    elseif c ~= '' then
+      classes = c .. '\31' .. classes
+    end
+  end
+end
+local said = began .. '\31' .. task
+if classes ~= '' then
+  said = said .. '\31' .. classes
+end
+redis.call('SET', KEYS[1], said, 'PX', ARGV[4])
+return said
+"""
+
+# KEYS[1] whose class was raised of late. ARGV: a session's key, ms that it is kept. The time is the
+# store's: routers' own would differ.
+LUA_TELL = r"""
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])
+redis.call('ZADD', KEYS[1], now, ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return ARGV[1]
+"""
+
+
+class SessionNote(Struct, frozen=True):
+    """What a session's calls said."""
+
+    began_ms: int  # epoch milliseconds of the store's clock
+    task: str = ""
+    classes: tuple[str, ...] = ()  # of data, by name
+
+    def pack(self) -> bytes:
+        """Return the note as it is stored."""
+        return BETWEEN.join((str(self.began_ms), self.task, *self.classes)).encode()
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> SessionNote | None:
+        """Return a stored note, or None where it cannot be read."""
+        try:
+            began, task, *classes = raw.decode().split(BETWEEN)
+            return cls(int(began), task, tuple(classes))
+        except ValueError:
+            return None
+
+    def and_also(self, other: SessionNote) -> SessionNote:
+        """Return this note with what another says; of two tasks this one's."""
+        classes = tuple(dict.fromkeys((*self.classes, *other.classes)))
+        return SessionNote(min(self.began_ms, other.began_ms), self.task or other.task, classes)
+
+
+def look_up(key: bytes) -> Command:
+    """Return the command that replies what a session said, if that is kept."""
+    return ("GET", keys.session(key.hex()))
+
+
+def note(key: bytes, *, began_ms: int, task: str, data_class: str, ttl_ms: int) -> Command:
+    """Return the command that notes what a session said; it replies all that holds."""
+    place = keys.session(key.hex())
+    return ("EVAL", LUA_NOTE, 1, place, began_ms, task, data_class, ttl_ms)
+
+
+def tell(key: bytes) -> Command:
+    """Return the command that has other routers ask again what a session said."""
+    return ("EVAL", LUA_TELL, 1, keys.RAISED, key, TOLD_MS)
+
+
+def told() -> Command:
+    """Return the command that replies the keys of sessions to ask for again, and when each rose."""
+    return ("ZRANGE", keys.RAISED, 0, -1, "WITHSCORES")
+
+
+def prolong(key: bytes, ttl_ms: int) -> Command:
+    """Return the command that pushes out when a note ends."""
+    return ("PEXPIRE", keys.session(key.hex()), ttl_ms)
