@@ -218,6 +218,10 @@ def found_in(sidecar: Sidecar, session: str = "s", **more: Any) -> tuple[str, st
     return got.headers["x-router-task"], got.headers["x-router-task-found-by"]
 
 
+def decided(sidecar: Sidecar) -> str:
+    return str(call(sidecar).headers["x-router-decision-id"])
+
+
 def test_the_task_of_its_first_call_stays_the_sessions(first: Sidecar) -> None:
     assert found_in(first, tools=[TOOL]) == ("code", "rule")
     assert found_in(first) == ("code", "session")
@@ -226,6 +230,8 @@ def test_the_task_of_its_first_call_stays_the_sessions(first: Sidecar) -> None:
     assert found_in(first, model="auto/chat") == ("chat", "hint")
     assert found_in(first, said={"complexity": "hard"}) == ("code/hard", "session")
 
+    told = first.http.get(f"/v1/router/decisions/{decided(first)}").json()
+    assert (told["task"], told["found_by"]) == ("code", "session")
     assert found_in(first, "t") == ("general", "general")
     assert found_in(first, "t", tools=[TOOL]) == ("general", "session")
 
