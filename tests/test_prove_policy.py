@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scripts.proofs import policy
-from scripts.proofs.policy import PolicyPart, PolicyFound, prove_part
+from scripts.proofs.policy import PolicyFound, PolicyPart, prove_part
 from scripts.proofs.policy_calls import FaultyCall, faulty_call
 from scripts.proofs.policy_oracle import CallOracle, PolicyOracle, looser
 from scripts.proofs.policy_sabotage import PolicySabotage
