@@ -83,8 +83,9 @@ def decide(decision: GoldenDecision, state_dir: Path) -> dict[str, Any]:
 
 
 async def _decide(decision: GoldenDecision, state_dir: Path) -> dict[str, Any]:
+    secret = bytes(SECRET_BYTES)
     SecretsFile(state_dir).open()
-    SecretsFile(state_dir).change(lambda _: KeptSecrets(draws=bytes(SECRET_BYTES)))
+    SecretsFile(state_dir).change(lambda _: KeptSecrets(users=secret, draws=secret))
     given = decision.given
     at = given.get("at", AT)
     clock = Moment(at.timestamp(), 1_000_000.0)

@@ -175,6 +175,24 @@ def test_a_limit_that_is_no_number_is_refused_by_its_name(
     assert error["param"] in hints
 
 
+@pytest.mark.parametrize(
+    ("header", "code"),
+    [("x-router-max-cost-usd", "max_cost"), ("x-router-max-latency-ms", "latency")],
+)
+def test_a_call_of_which_nothing_is_known_is_passed_on_under_no_bound(
+    provider: Provider, state_dir: Path, address: Address, header: str, code: str
+) -> None:
+    rest = {"base_url": provider.url("p"), "passthrough": True}
+    with serving(configured(provider, providers={"rest": rest}), state_dir, address) as sidecar:
+        got = sidecar.http.post(
+            "/v1/chat/completions", json={**ASK, "model": "unlisted"}, headers={header: "5"}
+        )
+
+    assert got.status_code == 409
+    assert got.json()["error"]["exclusions"] == {"rest": code}
+    assert provider.calls == []
+
+
 def test_what_keeps_content_is_forced_off_or_refused_from_confidential_up(
     plain: Sidecar, provider: Provider
 ) -> None:

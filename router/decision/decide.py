@@ -326,9 +326,11 @@ class Decider:
             plan = self._follow(context, held, standing)
         else:
             plan = self._plan(structs.replace(context, route=structs.replace(route, law=None)))
-        if context.eligibility.reasons[plan.drawn.index] is None:
+        if planner.may_serve(plan, plan.drawn):
             return plan.drawn
-        return next(plan.then(), plan.drawn)
+        catalog = context.beliefs.configuration.catalog
+        found = next(plan.then(), None)
+        return found or planner.last_resort(plan.route, plan.eligibility, catalog)
 
     def preview(self, context: CallContext) -> dict[str, Any]:
         """Return what would be decided, and why; nothing is stored or sent.

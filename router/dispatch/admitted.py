@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from router.config.exclusions import Exclusion
 from router.config.rules import MergedPolicy, why_forbidden
 from router.dialects.keeping import keeps
 from router.dialects.opaque import OpaqueBody
@@ -23,6 +24,19 @@ def require_permitted(policy: MergedPolicy, provider: Provider) -> None:
     forbidden = why_forbidden(policy.rules, provider.place, time.time())
     if forbidden is not None:
         raise NoCandidates({provider.name: forbidden})
+
+
+def require_bounds(policy: MergedPolicy, provider: Provider) -> None:
+    """Refuse to pass on a call that may cost or take so much only: neither is known there.
+
+    Raises:
+        NoCandidates: its rules bound what it costs, or takes.
+    """
+    rules = policy.rules
+    if rules.cost_usd is not None:
+        raise NoCandidates({provider.name: Exclusion.MAX_COST})
+    if rules.latency_ms is not None:
+        raise NoCandidates({provider.name: Exclusion.LATENCY})
 
 
 def require_credentials(caller: Caller, provider: Provider) -> None:

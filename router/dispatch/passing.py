@@ -23,7 +23,7 @@ from router.dialects.opaque import OpaqueBody, take_hints
 from router.dialects.parsers import PARSERS
 from router.dialects.request import CallRequest
 from router.dialects.stored import HAVE_PATHS, StoredId, StoredKind, left_behind
-from router.dispatch.admitted import kept_nowhere, require_permitted
+from router.dispatch.admitted import kept_nowhere, require_bounds, require_permitted
 from router.dispatch.passthrough import Passed, Passthrough
 from router.dispatch.takers import nobody_takes, taker
 from router.dispatch.time_limits import deadline_s
@@ -280,6 +280,8 @@ class Passing:
         if isinstance(body, bytes) and (dialect_at(exchange.path) or body.lstrip()[:1] == b"{"):
             require_tools(unrouted.policy, partial(offered_tools, body))
         require_permitted(unrouted.policy, to)
+        if dialect_at(exchange.path) is not None:
+            require_bounds(unrouted.policy, to)
         if unrouted.policy.keeps_nothing:
             opaque = kept_nowhere(opaque, to, method=method, path=exchange.path)
         leaves_ids = method == "POST" and any(kind.made_at == exchange.path for kind in StoredKind)

@@ -19,6 +19,8 @@ Headers = Mapping[bytes, bytes]
 AGENT_SESSION_HEADERS = (b"x-claude-code-session-id", b"session-id")
 """Session ids that coding agents send by themselves: Claude Code; Codex."""
 
+OURS = b"x-router-"
+N = len(OURS)
 MAX_HINT = 256
 NO = ("0", "false")
 
@@ -75,40 +77,36 @@ def read_hints(
         RequestRejected: a hint that could loosen or misapply a hard constraint.
     """
     hints = declared.hints
-    user = _text(headers, b"x-router-user") or hints.user or declared.user
-    session = _text(headers, b"x-router-session-id") or hints.session_id
+    said = {name[N:]: _text(v) for name, v in headers.items() if name.startswith(OURS)}.get
+    user = said(b"user") or hints.user or declared.user
+    session = said(b"session-id") or hints.session_id or None
     for name in AGENT_SESSION_HEADERS:
-        session = session or _text(headers, name)
+        if session is None and name in headers:
+            session = _text(headers[name])
     if session is None and (user is not None or has_user):
         session = declared.cache_key
-    reference = _text(headers, b"x-router-ref") or hints.ref
-    explore = _text(headers, b"x-router-explore")
-    dry_run = _text(headers, b"x-router-dry-run")
+    reference = said(b"ref") or hints.ref
+    explore, dry_run = said(b"explore"), said(b"dry-run")
     return Hints(
-        task=_text(headers, b"x-router-task") or hints.task,
-        complexity=_text(headers, b"x-router-complexity") or hints.complexity,
-        strategy=_text(headers, b"x-router-strategy") or hints.strategy,
-        role=_text(headers, b"x-router-role") or hints.role,
+        task=said(b"task") or hints.task,
+        complexity=said(b"complexity") or hints.complexity,
+        strategy=said(b"strategy") or hints.strategy,
+        role=said(b"role") or hints.role,
         user=_short(user),
         session=_short(session),
         reference=_short(declared.reference if reference is None else reference),
         data_class=_tighter(
-            _data_class(_text(headers, b"x-router-data-class"), classes),
+            _data_class(said(b"data-class"), classes),
             _data_class(hints.data_class, classes),
         ),
         explore=explore not in NO and hints.explore is not False,
-        max_cost_usd=_limit(headers, b"x-router-max-cost-usd", hints.max_cost_usd, "max_cost_usd"),
-        max_latency_ms=_limit(
-            headers, b"x-router-max-latency-ms", hints.max_latency_ms, "max_latency_ms"
-        ),
+        max_cost_usd=_limit(said(b"max-cost-usd"), hints.max_cost_usd, "max_cost_usd"),
+        max_latency_ms=_limit(said(b"max-latency-ms"), hints.max_latency_ms, "max_latency_ms"),
         dry_run=hints.dry_run is True if dry_run is None else dry_run.lower() not in NO,
     )
 
 
-def _text(headers: Headers, name: bytes) -> str | None:
-    value = headers.get(name)
-    if value is None:
-        return None  # most often
+def _text(value: bytes) -> str | None:
     value = value.strip(b" \t")
     try:
         return value.decode() or None  # as it would stand in JSON
@@ -142,13 +140,14 @@ def _tighter(in_header: DataClass | None, in_body: DataClass | None) -> DataClas
     return in_body if in_header is None else in_header.tightened(in_body)
 
 
-def _limit(headers: Headers, name: bytes, in_body: float | None, param: str) -> float | None:
+def _limit(text: str | None, in_body: float | None, param: str) -> float | None:
     """Return the tighter of what header and body allow.
 
     Raises:
         RequestRejected: it is no positive number: what it was to hold off is not guessed.
     """
-    text = _text(headers, name)
+    if text is None and in_body is None:
+        return None  # most often
     said = [] if in_body is None else [in_body]
     if text is not None:
         try:
