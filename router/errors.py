@@ -55,6 +55,7 @@ STATUS = {
     "unknown_field": 400,
     "unknown_strategy": 400,
     "unknown_role": 400,
+    "unknown_task": 400,
     "bad_decision_id": 400,
     "bad_feedback": 400,
     "bad_event": 400,

@@ -46,7 +46,7 @@ from router.net.asgi import Exchange
 from router.net.bodies import MAX_NOTE_BYTES, ClientGone
 from router.net.paths import normal_path, shown_path
 from router.net.turns import Turns
-from router.policy.callers import Caller, Keys, check_origin
+from router.policy.callers import Caller, Keys, check_origin, require_single
 from router.policy.route import no_such_model, require_meant, require_spoken
 from router.policy.standing import usual_strategy
 from router.report import views
@@ -121,6 +121,7 @@ class Routes:
         self.under_way.add(exchange)
         try:
             check_origin(exchange.headers, beliefs.configuration)
+            require_single(exchange.raw_headers, exchange.headers)
             exchange.path = normal_path(exchange.raw_path)
             handler = self._routes.get((_read_as(exchange), exchange.path))
             if handler is None or is_passed_on(exchange, beliefs.configuration.catalog):
@@ -176,6 +177,9 @@ class Routes:
             found = await passing.settle(exchange, beliefs, caller, request, at)
             if isinstance(found, Provider):
                 await passing.pass_on(exchange, beliefs, caller, as_opaque(request), to=found)
+                return
+            if found.hints.dry_run:
+                await exchange.respond_json(200, decider.preview(found))
                 return
             await count_tokens(
                 exchange,
@@ -265,7 +269,9 @@ class Routes:
         request = parse_alike(await _body(exchange, beliefs), by_anthropics=by_anthropics)
         decider, at = self._services.decider, self._services.clock()
         caller = _keys(beliefs).caller_or_first(exchange.headers)
-        context = await decider.context(beliefs, caller, exchange.headers, request, at)
+        context = await decider.context(
+            beliefs, caller, exchange.headers, request, at, noting=False
+        )
         if context is not None:
             await exchange.respond_json(200, decider.preview(context))
             return

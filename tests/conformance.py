@@ -19,7 +19,9 @@ import yaml
 from router.config.compiled import Configuration, compile_text
 from router.config.keys import digest_of_secret
 from router.config.rules import HARD
-from router.decision.context import CallContext, Moment, policy_of_unrouted
+from router.decision.context import CallContext, Moment
+from router.decision.ruling import ruled
+from router.decision.said import NOTHING_SAID
 from router.dialects.opaque import take_hints
 from router.endpoints.breaker import RULES, Trouble
 from router.errors import DispatchError, RequestRejected
@@ -116,9 +118,10 @@ async def _settled(within: SidecarWithin, request: SentRequest) -> dict[str, Any
         headers = {name.encode(): value.encode() for name, value in request.headers.items()}
         opaque = take_hints(request.body, request.path)
         hints = read_hints(headers, opaque.declared, configuration.classes)
-        unrouted = policy_of_unrouted(configuration, settled.caller, hints, opaque.model)
-        policy, task = unrouted.policy, unrouted.task
-        return {"app": settled.caller.app.name, "task": task, "policy": _said(told(policy))}
+        who, model = settled.caller, opaque.model
+        ruling = ruled(configuration, who, hints, model, NOTHING_SAID, opaque.read, off=True)
+        task = ruling.task.name
+        return {"app": who.app.name, "task": task, "policy": _said(told(ruling.policy))}
     context, catalog = settled.found, configuration.catalog
     excluded = context.eligibility.exclusions(catalog)
     found: dict[str, Any] = {

@@ -262,6 +262,112 @@ def test_where_users_are_required_who_names_none_has_the_strictest_rules(
     assert got == ["own", "own", "vendor"]
 
 
+@pytest.fixture
+def strict(provider: Provider, state_dir: Path, address: Address) -> Iterator[Sidecar]:
+    value = configured(
+        provider,
+        providers={"rest": {"base_url": provider.url("p"), "passthrough": True}},
+        tasks={
+            "law": {"match": {"system": ["legal counsel"]}, "data_class": "restricted"},
+            "chat": {},
+        },
+        roles={"watched": {"callers": ["m"], "zones": ["local"], "tools": ["read"]}},
+        strategies={"home": {"zones": ["local"]}},
+        apps={
+            "plain": {"mode": "route", "keys": [hashed("plain")]},
+            "seen": {"mode": "observe", "keys": [hashed("seen")]},
+            "legal": {"mode": "route", "task": "law", "keys": [hashed("legal")]},
+            "home": {"mode": "route", "strategy": "home", "keys": [hashed("home")]},
+            "held": {"mode": "route", "fallback": "none", "keys": [hashed("held")]},
+        },
+    )
+    with serving(value, state_dir, address) as sidecar:
+        yield sidecar
+
+
+@pytest.mark.parametrize(
+    ("key", "model", "hints"),
+    [
+        ("legal", "auto", {"task": "chat"}),
+        ("legal", "auto/general", {}),
+        ("home", "auto:cheapest", {}),
+        ("home", "auto", {"strategy": "quality"}),
+        ("plain", "auto", {"task": "law/hard/none"}),
+        ("plain", "auto", {"task": "law/nowhere"}),
+    ],
+)
+def test_no_hint_loosens_what_would_hold_without_it(
+    strict: Sidecar, key: str, model: str, hints: dict[str, str]
+) -> None:
+    strict.http.headers["x-router-key"] = key
+
+    assert dry(strict, model, **hints)["endpoint"] == "own"
+
+
+def test_an_unknown_task_is_refused_where_tasks_hold_constraints(strict: Sidecar) -> None:
+    strict.http.headers["x-router-key"] = "plain"
+    error = dry(strict, task="lwa", status=400)["error"]
+
+    assert error["code"] == "unknown_task"
+    assert "did you mean 'law'" in error["message"]
+
+
+LEGAL = {"messages": [{"role": "system", "content": "You are legal counsel."}, *ASK["messages"]]}
+
+
+def test_rules_of_structure_hold_for_what_is_passed_on_and_within_a_session(
+    strict: Sidecar, provider: Provider
+) -> None:
+    strict.http.headers["x-router-key"] = "plain"
+    post = strict.http.post
+    passed = post("/v1/chat/completions", json={**LEGAL, "model": "unlisted"})
+    session = {"x-router-session-id": "s"}
+    post("/v1/chat/completions", json={**ASK, "model": "auto"}, headers=session)
+    later = post("/v1/chat/completions", json={**LEGAL, "model": "auto"}, headers=session)
+
+    assert passed.status_code == 409
+    assert later.headers["x-router-endpoint"] == "own"
+    assert [call.host for call in provider.calls] == ["vendor", "own"]
+
+
+def test_a_callers_role_only_is_booked_in_observe_and_of_what_is_passed_on(
+    strict: Sidecar,
+) -> None:
+    tool = {"type": "function", "function": {"name": "bash", "parameters": {}}}
+    strict.http.headers["x-router-key"] = "seen"
+    got = strict.http.post("/v1/chat/completions", json={**ASK, "model": "m", "tools": [tool]})
+
+    assert got.headers["x-router-endpoint"] == "vendor"
+    assert dry(strict, "m")["role"] == "watched"
+
+
+def test_a_class_raised_in_a_session_goes_to_who_may_have_it_whatever_it_may_fall_to(
+    strict: Sidecar,
+) -> None:
+    strict.http.headers.update({"x-router-key": "held", "x-router-session-id": "s"})
+    strict.http.post("/v1/chat/completions", json={**ASK, "model": "auto"})
+    raised = strict.http.post(
+        "/v1/chat/completions",
+        json={**ASK, "model": "auto"},
+        headers={"x-router-data-class": "confidential"},
+    )
+
+    assert raised.headers["x-router-endpoint"] == "europe"
+    assert dry(strict)["endpoint"] == "europe"
+
+
+def test_a_hint_that_comes_twice_is_refused(strict: Sidecar) -> None:
+    twice = [("x-router-data-class", "restricted"), ("x-router-data-class", "public")]
+    got = strict.http.post(
+        "/v1/chat/completions",
+        json={**ASK, "model": "auto"},
+        headers=[("x-router-key", "plain"), *twice],
+    )
+
+    assert got.status_code == 400
+    assert "twice" in got.json()["error"]["message"]
+
+
 def test_a_tool_that_no_rule_names_is_refused(
     provider: Provider, state_dir: Path, address: Address
 ) -> None:

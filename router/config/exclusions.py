@@ -59,6 +59,8 @@ POLICY = frozenset(
 
 LIMITS = frozenset({Exclusion.LATENCY, Exclusion.COST, Exclusion.QUALITY, Exclusion.MAX_COST})
 """Hard limits of role, strategy or call."""
+OF_RULES = POLICY | LIMITS
+"""What the rules of a call forbid, or its hard limits."""
 BINDING = POLICY | LIMITS | {Exclusion.DIALECT, Exclusion.TRANSLATION, Exclusion.CLIENT_KEY}
 """What holds in every mode, also for a model that the caller named: nobody is asked in spite of it,
 routed or not, drawn or not."""

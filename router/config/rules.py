@@ -151,10 +151,14 @@ def of_places(rules: PolicyRules) -> PolicyRules:
     return structs.replace(rules, **{name: _DEFAULTS[name] for name in _OF_CALLS})
 
 
+def hard_of(rules: PolicyRules) -> PolicyRules:
+    """Return the hard constraints among rules."""
+    return structs.replace(rules, **{name: _DEFAULTS[name] for name in PREFERENCES})
+
+
 def strictest(rules: Iterable[PolicyRules]) -> PolicyRules:
     """Return the hard constraints of all of these together."""
-    merged = merge([(Level.USER, one) for one in rules]).rules
-    return structs.replace(merged, **{name: _DEFAULTS[name] for name in PREFERENCES})
+    return hard_of(merge([(Level.USER, one) for one in rules]).rules)
 
 
 def _is_looser(before: PolicyRules, after: PolicyRules, name: str) -> bool:

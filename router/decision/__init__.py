@@ -14,6 +14,7 @@
 - `limiting`: limits of strategies and calls, applied
 - `planner`: the plan, without any I/O
 - `context`: what is settled before a draw
+- `ruling`: what holds for a call, routed or passed on
 - `held`: what a call goes by that was drawn or said before it
 - `stand_ins`: who serves a unit while the endpoint that it drew is out
 - `preview`: what would be decided, as JSON

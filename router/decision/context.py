@@ -14,7 +14,9 @@ from router.beliefs.choices import Choices
 from router.beliefs.kept import ReviewKey
 from router.beliefs.review_keys import host_of
 from router.config.compiled import Configuration, Role, Strategy
-from router.config.rules import MergedPolicy
+from router.config.levels import parent_of
+from router.config.named import did_you_mean
+from router.config.rules import NOTHING, MergedPolicy, hard_of
 from router.config.strategies import Exchangeable
 from router.decision.said import NO_SESSION, NOTHING_SAID, CallSession, SessionSaid
 from router.decision.units import Unit
@@ -29,12 +31,14 @@ from router.policy.exploring import why_held
 from router.policy.hints import Hints
 from router.policy.roles import CallersRole, find_role
 from router.policy.route import ModelField, Route, find_route, parse_model
-from router.policy.standing import AppStanding, ChosenStrategy, PolicyTable, choose_strategy
+from router.policy.standing import AppStanding, ChosenStrategy, PolicyTable
 from router.policy.tasks import FoundBy, Said, Task, categorize
 from router.translation.translations import Translations
 from telemetry.numbers import brief
 
 T = TypeVar("T")
+MAX_TASK = 128
+"""Characters of a name that somebody may have meant."""
 MAX_ROUTINGS = 4096
 """Kinds of calls remembered; a model's name is the caller's to choose, so there is a bound."""
 
@@ -59,6 +63,7 @@ class CallContext(Struct, frozen=True):
     request: CallRequest  # with what nobody asked for forced off, where nothing may be kept
     hints: Hints
     task: Task
+    role: Role | None  # that it is booked under
     standing: AppStanding
     policy: MergedPolicy  # all that holds for this call
     task_index: int  # the row by which it is decided, under which laws and notes are kept
@@ -262,17 +267,22 @@ def task_of(
     hints: Hints,
     asked: AskedModel,
     caller: Caller,
-    request: CallRequest,
+    read: Callable[[bool], Structure],
     configuration: Configuration,
     session: SessionSaid = NOTHING_SAID,
 ) -> Task:
-    """Return the task of a call; its structure is looked at only where a rule asks for it.
+    """Return the task of a call; its structure is read only where a rule asks for it.
 
     A role of several tasks says the first of them, unless a rule marks another one of them.
+
+    Raises:
+        RequestRejected: an unknown task, where tasks hold constraints.
     """
     hint = hints.task or asked.target.task
     if hint in configuration.tasks and hints.complexity is None:
         return Task(hint, None, FoundBy.HINT)  # most often, where callers say it
+    if hint is not None:
+        hint = known_task(hint, configuration)
     said = _said(hint, asked.role.role, caller, session)
     group = _group(asked.role.role) if hint is None else ()
     rules = configuration.rules
@@ -280,7 +290,7 @@ def task_of(
         rules = tuple((name, match) for name, match in rules if name in group)
     structure = Structure()
     if rules and (len(group) > 1 or not any(name for _, name in said)):
-        structure = request.structure(read_system=configuration.reads_system)
+        structure = read(configuration.reads_system)
     tasks, complexity = configuration.tasks, hints.complexity
     if len(group) > 1:
         found = categorize((), structure, tasks=tasks, rules=rules, complexity=complexity)
@@ -307,47 +317,32 @@ def _said(
     )
 
 
-class Unrouted(Struct, frozen=True):
-    """What holds for a call that is passed on as it is."""
-
-    task: str
-    found_by: FoundBy
-    role: Role | None
-    policy: MergedPolicy
-
-
-def policy_of_unrouted(
-    configuration: Configuration,
-    caller: Caller,
-    hints: Hints,
-    model: str,
-    session: SessionSaid = NOTHING_SAID,
-) -> Unrouted:
-    """Return what holds for a call of which nothing is ours to decide but whether it may go.
+def known_task(hint: str, configuration: Configuration) -> str:
+    """Return the task that a hint means; of a leaf that there is not, what it would be below.
 
     Raises:
-        RequestRejected: a hint that cannot be followed.
+        RequestRejected: there is none, and tasks hold constraints: then it is not guessed.
     """
-    role = find_role(configuration, model, hints.role, caller.holder).role
-    said, complexity = _said(hints.task, role, caller, session), hints.complexity
     tasks = configuration.tasks
-    found = categorize(said, Structure(), tasks=tasks, rules=(), complexity=complexity)
-    task = found.name
-    user = caller.holder.user if caller.holder is not None else None
-    chosen = choose_strategy(
-        configuration, caller.app, role, task, wanted=hints.strategy, users=(user, hints.user)
-    )
-    standings = configuration.derive(PolicyTable)
-    standing = standings.of(caller.app, role, task, chosen.strategy)
-    policy = standings.policy(
-        standing,
-        hints.rules(),
-        session=session.rules,
-        holder=caller.holder,
-        user=hints.user,
-        strategy=chosen.asked,
-    )
-    return Unrouted(task, found.found_by, role, policy)
+    above = parent_of(hint)
+    if hint not in tasks and above in tasks and above is not None:
+        return above
+    if hint not in tasks and configuration.derive(_TaskRules).are_some:
+        known = [name for name in tasks if name not in configuration.implied]
+        raise RequestRejected(
+            "unknown_task",
+            f"unknown task {brief(hint)}, and tasks hold constraints here"
+            + did_you_mean(hint[:MAX_TASK], known),
+            param="task",
+        )
+    return hint
+
+
+class _TaskRules:
+    """Whether any task says what must hold."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.are_some = any(hard_of(one) != NOTHING for one in configuration.task_rules.values())
 
 
 def demand_of(

@@ -24,8 +24,6 @@ from router.decision.context import (
     Routings,
     demand_of,
     require_tools,
-    strategy_of,
-    task_of,
     with_law_in_force,
 )
 from router.decision.draws import Draws
@@ -34,6 +32,7 @@ from router.decision.limiting import CallSize, within_limits
 from router.decision.nonces import Nonces
 from router.decision.planner import Plan
 from router.decision.preview import Foreseen, told_of
+from router.decision.ruling import ruled
 from router.decision.said import NO_SESSION, CallSession
 from router.decision.sessions import Sessions
 from router.decision.shared_draws import StoredDraw
@@ -49,7 +48,6 @@ from router.policy.constraints import Filter
 from router.policy.exploring import may_explore
 from router.policy.hints import Headers, Hints, read_hints
 from router.policy.route import Route, route_to
-from router.policy.standing import PolicyTable
 from router.translation.translations import Translations
 from telemetry.secret import DrawsSecret
 
@@ -108,12 +106,14 @@ class Decider:
         at: Moment,
         *,
         maker: Endpoint | None = None,
+        noting: bool = True,
     ) -> CallContext | None:
         """Return what is settled before a draw; None where no endpoint lists the model.
 
         Args:
             beliefs: those that the call started with.
             maker: at which that lies from which the call goes on: then nothing is drawn.
+            noting: whether what it says holds for later calls of its session.
 
         Raises:
             RequestRejected: a hint that cannot be followed.
@@ -121,22 +121,20 @@ class Decider:
         configuration, app = beliefs.configuration, caller.app
         declared, classes = request.declared, configuration.classes
         hints = read_hints(headers, declared, classes, has_user=caller.has_user)
-        routings, standings = configuration.derive(Routings), configuration.derive(PolicyTable)
-        asked = routings.asked(request.model, hints.role, caller)
-        role = asked.role.role
         session = await self.session_of(configuration, caller, hints, at)
-        task = task_of(hints, asked, caller, request, configuration, session.said)
-        chosen = strategy_of(configuration, asked, caller, hints, task.name)
-        standing = standings.of(app, role, task.name, chosen.strategy)
-        routing = routings.of(asked, standing, request.dialect)
-        policy = standings.policy(
-            standing,
-            hints.rules(),
-            session=session.said.rules,
-            holder=caller.holder,
-            user=hints.user,
-            strategy=chosen.asked,
+        if noting and not hints.dry_run:  # what is refused was said, too
+            note_said(self.sessions, session, hints, at)
+        ruling = ruled(
+            configuration,
+            caller,
+            hints,
+            request.model,
+            session.said,
+            lambda read_system: request.structure(read_system=read_system),
+            off=self.keeper.off,
         )
+        task, standing, policy = ruling.task, ruling.standing, ruling.policy
+        routing = configuration.derive(Routings).of(ruling.asked, standing, request.dialect)
         require_tools(policy, request.offered)
         if policy.keeps_nothing:
             request = request.kept_nowhere()
@@ -165,7 +163,8 @@ class Decider:
         constraints = configuration.derive(Filter.of)
         demand = demand_of(caller, request, policy, translations, lacking=constraints.lacking)
         category = beliefs.category(app, task_index)
-        size = CallSize(demand.text_bytes, demand.max_tokens, self.sizes, at.epoch_s)
+        most = None if demand.max_tokens is None else demand.max_tokens * request.n_answers
+        size = CallSize(demand.text_bytes, most, self.sizes, at.epoch_s)
         eligible = constraints.apply(
             demand, self.health, self.sizes, at.monotonic_s, at_s=at.epoch_s
         )
@@ -174,13 +173,16 @@ class Decider:
             request=request,
             hints=hints,
             task=task,
+            role=ruling.asked.role.role,
             standing=standing,
             policy=policy,
             task_index=task_index,
             category=category,
             strategy=standing.strategy,
             route=with_law_in_force(route, choices, task_index, beliefs),
-            eligibility=within_limits(eligible, standing, policy.rules, beliefs, category, size),
+            eligibility=within_limits(
+                eligible, ruling.usual, standing, policy.rules, beliefs, category, size
+            ),
             translations=translations,
             unit=unit,
             draw_key=draw_key,
@@ -199,8 +201,9 @@ class Decider:
         """Return the session of a call, with what its earlier calls said; most have none."""
         if hints.session is None:
             return NO_SESSION
-        secrets, user = self.keeper.secrets.users.of_units, caller.user(hints.user)
-        whose = caller.app, user, hints.session
+        # Whoever asks: some calls of a client name no user, and carry the same conversation.
+        secrets = self.keeper.secrets.users.of_units
+        whose = caller.app, None, hints.session
         return await self.sessions.of(configuration, secrets, whose, now=at.epoch_s)
 
     def learn_size(self, endpoint: Endpoint, request: CallRequest, tokens: int) -> None:
@@ -326,11 +329,7 @@ class Decider:
             plan = self._follow(context, held, standing)
         else:
             plan = self._plan(structs.replace(context, route=structs.replace(route, law=None)))
-        if planner.may_serve(plan, plan.drawn):
-            return plan.drawn
-        catalog = context.beliefs.configuration.catalog
-        found = next(plan.then(), None)
-        return found or planner.last_resort(plan.route, plan.eligibility, catalog)
+        return planner.server_of(plan)
 
     def preview(self, context: CallContext) -> dict[str, Any]:
         """Return what would be decided, and why; nothing is stored or sent.
@@ -345,6 +344,7 @@ class Decider:
         if held is not None and standing is not None:
             held, standing, stands_in_for = self._in_force(context, held, standing)
             plan = self._follow(context, held, standing)
+        plan = structs.replace(plan, drawn=planner.server_of(plan))
         shown = Foreseen(plan, fresh, standing is not None, stands_in_for)
         return told_of(context, shown, off=self.keeper.off)
 

@@ -36,6 +36,7 @@ class CallSize(Struct, frozen=True):
 
 def within_limits(
     eligibility: Eligibility,
+    usual: AppStanding,
     standing: AppStanding,
     rules: PolicyRules,
     beliefs: Beliefs,
@@ -47,6 +48,8 @@ def within_limits(
     Hard limits of all of them hold. Of soft ones the role's go before the strategy's.
     """
     limits, role = standing.strategy.limits, standing.role
+    if usual.strategy is not standing.strategy and usual.strategy.limits.hard:
+        eligibility = with_limits(eligibility, beliefs, category, usual.strategy.limits)
     if rules.cost_usd is not None or rules.latency_ms is not None:
         caps = caps_of(rules)
         if rules.cost_usd is not None and size.max_tokens is not None:
@@ -58,6 +61,7 @@ def within_limits(
                 max_tokens=size.max_tokens,
                 sizes=size.sizes,
                 at_s=size.at_s,
+                believed=_believed_usd(beliefs, category),
             )
             caps = replace(caps, cost_usd=None, hard=caps.hard - {Limit.COST})
         eligibility = with_limits(eligibility, beliefs, category, caps)
@@ -65,6 +69,11 @@ def within_limits(
         eligibility = with_limits(eligibility, beliefs, category, limits)
         limits = role.limits
     return with_limits(eligibility, beliefs, category, limits)
+
+
+def _believed_usd(beliefs: Beliefs, category: int) -> NDArray[np.float64]:
+    posterior, task = beliefs.place(category)
+    return np.asarray(posterior.cost_bound_usd[task])
 
 
 def caps_of(rules: PolicyRules) -> Limits:
@@ -99,6 +108,7 @@ def with_max_cost(
     max_tokens: int,
     sizes: TokenSizes,
     at_s: float,
+    believed: NDArray[np.float64] | None = None,
 ) -> Eligibility:
     """Return who may serve a call that may cost so much, whatever it writes.
 
@@ -106,10 +116,15 @@ def with_max_cost(
         max_tokens: the most output that the call asks for; without it there is no such bound, and
             a hard limit on cost holds what nine calls of ten cost.
         at_s: when the prices hold, in epoch seconds.
+        believed: (n_arms,) what a call costs at most, of machines that are paid by the hour.
     """
     costs = worst_costs_usd(
         catalog, text_bytes=text_bytes, max_tokens=max_tokens, sizes=sizes, at_s=at_s
     )
+    if believed is not None:
+        arms = [endpoint.index for endpoint in catalog.endpoints if endpoint.has_machine]
+        for arm in arms:
+            costs[arm] += float(believed[arm])
     codes = [None if usd <= max_usd else Exclusion.MAX_COST for usd in costs]
     return _replaced(eligibility, exclude(eligibility.reasons, codes), eligibility.limits)
 

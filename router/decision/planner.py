@@ -15,7 +15,7 @@ from bandit.limits import Limit
 from bandit.utility import Objective
 from router.beliefs.beliefs import Beliefs
 from router.config.entries import Fallback
-from router.config.exclusions import BINDING, Exclusion
+from router.config.exclusions import BINDING, OF_RULES, Exclusion
 from router.decision.limiting import drawn_within, told_of
 from router.endpoints.catalog import Catalog, Endpoint
 from router.errors import NoCandidates, Overloaded
@@ -70,13 +70,17 @@ class Plan(Struct, frozen=True):
     def then(self) -> Iterator[Endpoint]:
         """Yield whom to try next, best first, as far as this call may fall back.
 
-        Soft limits come first: who keeps them is tried before anybody else.
+        Soft limits come first: who keeps them is tried before anybody else. Where the call's own
+        rules forbid the drawn one, it goes to the first that is listed, whatever it may fall to.
         """
+        instead = first_listed(self.route, self.eligibility) if self.is_forbidden else None
+        if instead is not None:
+            yield instead
         if self.route.fallback is Fallback.NONE or not self.eligibility.mask.any():
             return
-        asked_first = _keeps_key(self)
+        asked_first = _keeps_key(self) or instead
         for endpoint in self._ranked():
-            if not _is_foreign(endpoint, asked_first or endpoint):
+            if endpoint is not instead and not _is_foreign(endpoint, asked_first or endpoint):
                 asked_first = asked_first or endpoint
                 yield endpoint
 
@@ -100,6 +104,11 @@ class Plan(Struct, frozen=True):
         others[self.drawn.index] = False
         near, _ = drawn_within(self.eligibility, self.beliefs, self.category, others)
         return sorted(hosts, key=lambda endpoint: not near[endpoint.index])
+
+    @property
+    def is_forbidden(self) -> bool:
+        """Whether this call's own rules forbid the drawn endpoint: hints, session or user."""
+        return self.eligibility.reasons[self.drawn.index] in OF_RULES
 
     def _ranking(self) -> Table:
         """The table of all who are eligible; its means do not depend on the law."""
@@ -135,6 +144,9 @@ def plan(
         drawn = last_resort(route, eligibility, catalog)
         return Plan(route, category, eligibility, drawn, 1.0, Step.FAILOVER, beliefs)
     law = route.law
+    instead = _instead_of_choice(route, law, inside, catalog)
+    if instead is not None:
+        return Plan(route, category, eligibility, instead, 1.0, Step.FAILOVER, beliefs)
     if not (explore or law.is_learning):
         law = replace(law, challengers=())  # nor where the choice may not serve
     mask, relaxed = drawn_within(eligibility, beliefs, category, inside.mask)
@@ -172,6 +184,28 @@ def limits_of(plan: Plan) -> dict[str, Any]:
         "outside_limits": outside,
         "value_usd": plan.objective.value_usd,
     }
+
+
+def first_listed(route: Route, eligibility: Eligibility) -> Endpoint | None:
+    """Return the first that may serve a call, of those that its `model` field may mean."""
+    for endpoint in route.listed:
+        is_meant = route.groups is None or endpoint.group in route.groups
+        if is_meant and eligibility.mask[endpoint.index]:
+            return endpoint
+    return None
+
+
+def _instead_of_choice(
+    route: Route, law: Law, inside: Eligibility, catalog: Catalog
+) -> Endpoint | None:
+    """Return who serves where a call's own rules forbid all that it might be drawn from."""
+    reasons, members = inside.reasons, catalog.group_members
+    if law.incumbent is None or any(reasons[arm] not in OF_RULES for arm in members[law.incumbent]):
+        return None  # most often
+    groups = {g for g in (law.incumbent, law.current, *(law.challengers or ())) if g is not None}
+    if any(inside.mask[arm] for group in groups for arm in members[group]):
+        return None
+    return first_listed(route, inside)
 
 
 def has_others(plan: Plan) -> bool:
@@ -238,6 +272,18 @@ def may_serve(plan: Plan, endpoint: Endpoint) -> bool:
     if endpoint is plan.drawn and (plan.route.law is None or plan.step is Step.FAILOVER):
         return reason not in BINDING
     return reason is None
+
+
+def server_of(plan: Plan) -> Endpoint:
+    """Return who would serve the call now: the drawn endpoint, else who is next.
+
+    Raises:
+        NoCandidates, Overloaded: nobody may.
+    """
+    if may_serve(plan, plan.drawn):
+        return plan.drawn
+    catalog = plan.beliefs.configuration.catalog
+    return next(plan.then(), None) or last_resort(plan.route, plan.eligibility, catalog)
 
 
 def within_groups(route: Route, eligibility: Eligibility, catalog: Catalog) -> Eligibility:

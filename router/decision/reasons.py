@@ -80,6 +80,8 @@ def _by_law(decision: Decision) -> Reason:
         case Step.ONLY_ALLOWED:
             return Reason.ONLY
     group = plan.drawn.group
+    if plan.drawing is not None and decision.context.eligibility.mask.sum() == 1:
+        return Reason.ONLY
     if law is not None and law.incumbent == group:
         return Reason.INCUMBENT
     if plan.step is Step.STAY or (law is not None and law.current == group):

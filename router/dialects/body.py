@@ -194,6 +194,11 @@ class NativeRequest(KeepingCall):
         """Return the body without what is for us; the original bytes where nothing is."""
         return self.renamed(self.model)
 
+    @property
+    def n_answers(self) -> int:
+        """How many answers the caller wants, each of up to `output_limit` tokens."""
+        return 1
+
     def _declared(self, user: str | None, session: str | None) -> Declared:
         """Return what it says of who asks."""
         return Declared(self._hints or NO_HINTS, user, session, self._reference)

@@ -105,6 +105,11 @@ class ChatRequest(NativeRequest):
         return max(whole(self._read.n) or 1, 1)
 
     @property
+    def n_answers(self) -> int:
+        """How many answers the caller wants, each of up to `output_limit` tokens."""
+        return whole(self._read.n) or 1
+
+    @property
     def output_limit(self) -> int | None:
         """The most tokens that the caller wants."""
         return whole(self._read.max_completion_tokens) or whole(self._read.max_tokens)

@@ -32,6 +32,7 @@ class CompletionsBody(Struct):
     stream_options: Any = None
     max_tokens: Any = None
     n: Any = None
+    best_of: Any = None
     user: Any = None
     metadata: Raw = NONE
     router: Raw = NONE
@@ -52,6 +53,13 @@ class CompletionsRequest(LoneRequest):
         super().__init__(body, read, hints, 0)
         self._read = read
         self._n_prompts = _count(read.prompt)
+
+    @property
+    def n_answers(self) -> int:
+        """How many answers are made, each of up to `output_limit` tokens, for each prompt."""
+        return max(whole(self._read.n) or 1, whole(self._read.best_of) or 1) * max(
+            self._n_prompts, 1
+        )
 
     @property
     def output_limit(self) -> int | None:

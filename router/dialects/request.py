@@ -161,6 +161,10 @@ class CallRequest(Outgoing, Protocol):
         """The size of its text; data of pictures, sounds and documents does not count."""
 
     @property
+    def n_answers(self) -> int:
+        """How many answers the caller wants, each of up to `output_limit` tokens."""
+
+    @property
     def output_limit(self) -> int | None:
         """The most tokens that the caller wants."""
 

@@ -114,7 +114,7 @@ class Booking:
             spread=spread,
             regime=regime,
             user=user,
-            role=mark_of(context.standing.role),
+            role=mark_of(context.role),
         ).pack()
 
     def foreign_token(

@@ -351,7 +351,7 @@ class _Call:
             configuration=context.beliefs.configuration.version,
             cost_nano=spent_nano,
             reference=context.hints.reference,
-            role=context.standing.role,
+            role=context.role,
         )
         booking.count(endpoint, context.task.name, attempt, spent_nano)
         return token

@@ -13,15 +13,16 @@ from msgspec import Struct
 
 from router.beliefs.beliefs import Beliefs
 from router.config.entries import is_reserved
-from router.decision.context import CallContext, Moment, Unrouted, policy_of_unrouted, require_tools
+from router.decision.context import CallContext, Moment, require_tools
 from router.decision.decide import Decider
 from router.decision.held import note_said
+from router.decision.ruling import Ruling, ruled
 from router.decision.stored_ids import StoredIds
 from router.dialects import chat, responses
 from router.dialects.offered import offered_tools
 from router.dialects.opaque import OpaqueBody, take_hints
 from router.dialects.parsers import PARSERS
-from router.dialects.request import CallRequest
+from router.dialects.request import CallRequest, Structure
 from router.dialects.stored import HAVE_PATHS, StoredId, StoredKind, left_behind
 from router.dispatch.admitted import kept_nowhere, require_bounds, require_permitted
 from router.dispatch.passthrough import Passed, Passthrough
@@ -104,17 +105,22 @@ def _gone_on_in(opaque: OpaqueBody) -> Dialect:
     return opaque.continued.kind.dialect if opaque.continued else StoredKind.ITEM.dialect
 
 
-def _foreseen(to: Provider, model: str, unrouted: Unrouted) -> dict[str, Any]:
+def _foreseen(to: Provider, model: str, ruling: Ruling) -> dict[str, Any]:
     """Return what would be done with a request that is passed on: the answer of a dry run."""
     return {
         "endpoint": f"{to.name}/{model}" if model else to.name,
         "routed": False,
         "passthrough": True,
-        "task": unrouted.task,
-        "found_by": unrouted.found_by.value,
-        "role": unrouted.role.name if unrouted.role is not None else None,
-        "policy": told(unrouted.policy),
+        "task": ruling.task.name,
+        "found_by": ruling.task.found_by.value,
+        "role": role.name if (role := ruling.asked.role.role) is not None else None,
+        "policy": told(ruling.policy),
     }
+
+
+def _nothing_read(read_system: bool) -> Structure:
+    """Return the structure of what is no call: rules of structure are of calls."""
+    return Structure()
 
 
 class Passing:
@@ -273,20 +279,21 @@ class Passing:
         )
         at = self._clock()
         session = await self._decider.session_of(configuration, caller, hints, at)
-        unrouted = policy_of_unrouted(configuration, caller, hints, opaque.model, session.said)
+        read = opaque.read if dialect_at(exchange.path) is not None else _nothing_read
+        ruling = ruled(configuration, caller, hints, opaque.model, session.said, read, off=True)
         if not hints.dry_run:  # what is refused was said, too
             note_said(self._decider.sessions, session, hints, at)
         body = opaque.body
         if isinstance(body, bytes) and (dialect_at(exchange.path) or body.lstrip()[:1] == b"{"):
-            require_tools(unrouted.policy, partial(offered_tools, body))
-        require_permitted(unrouted.policy, to)
+            require_tools(ruling.policy, partial(offered_tools, body))
+        require_permitted(ruling.policy, to)
         if dialect_at(exchange.path) is not None:
-            require_bounds(unrouted.policy, to)
-        if unrouted.policy.keeps_nothing:
+            require_bounds(ruling.policy, to)
+        if ruling.policy.keeps_nothing:
             opaque = kept_nowhere(opaque, to, method=method, path=exchange.path)
         leaves_ids = method == "POST" and any(kind.made_at == exchange.path for kind in StoredKind)
         if hints.dry_run:
-            await exchange.respond_json(200, _foreseen(to, opaque.model, unrouted))
+            await exchange.respond_json(200, _foreseen(to, opaque.model, ruling))
             return
         note = partial(self._note, caller.app.name, opaque.kept, to) if leaves_ids else None
         tells_items = configuration.derive(ItemMakers).matter_to(caller.app) and (
@@ -296,13 +303,13 @@ class Passing:
             caller,
             opaque.body,
             opaque.model,
-            unrouted.task,
-            unrouted.policy,
+            ruling.task.name,
+            ruling.policy,
             hints.reference,
             note,
             partial(self._note_items, caller.app.name, to) if tells_items else None,
             is_by_id,
-            unrouted.role,
+            ruling.asked.role.role,
         )
         await self._passthrough.serve(
             exchange,

@@ -243,7 +243,9 @@ def _otherwise(body: dict[str, Any]) -> dict[str, Any] | None:
     told = body if body["draw"] else body["draw_of"]
     drawn = told["draw"] if told is not None else None
     rows = drawn["candidates"] if drawn is not None else body["known"]
-    return counterfactual(rows or [], body["objective"], body["drawn"])
+    excluded = body["exclusions"] or {}  # of this call: its draw may have been another's
+    allowed = [row for row in rows or [] if row["endpoint"] not in excluded]
+    return counterfactual(allowed, body["objective"], body["drawn"])
 
 
 def _as_meant(token: Token) -> MeantDecision:

@@ -80,7 +80,7 @@ def of_frame(decision: Decision, *, then: list[str], more: dict[str, str]) -> di
     return {
         "reason": reason_of(decision).value,
         "app": context.caller.app.name,
-        "role": context.standing.role_name or None,
+        "role": context.role.name if context.role else None,
         "task": context.task.name,
         "task_found_by": context.task.found_by.value,
         "decided_by": context.decided_by,

@@ -7,7 +7,7 @@ a key of ours never leaves at all.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from secrets import token_bytes
@@ -137,6 +137,24 @@ def check_origin(headers: Headers, configuration: Configuration) -> None:
     origin = headers.get(b"origin")
     if origin is not None and not _is_loopback(origin):
         raise RequestRejected("forbidden_origin", "web pages from elsewhere may not call this")
+
+
+def require_single(raw: Sequence[tuple[bytes, bytes]], headers: Headers) -> None:
+    """Refuse a header of ours that comes twice: of two hints nobody knows which is meant.
+
+    Raises:
+        RequestRejected: one does.
+    """
+    if len(raw) == len(headers):
+        return  # most often
+    seen: set[bytes] = set()
+    for name, _ in raw:
+        if name.startswith(b"x-router-") and name in seen:
+            shown = name.decode("latin-1")
+            raise RequestRejected(
+                "invalid_request", f"the header {shown} comes twice; send one", param=shown
+            )
+        seen.add(name)
 
 
 @lru_cache(maxsize=256)

@@ -18,6 +18,7 @@ from router.config.rules import (
     Level,
     MergedPolicy,
     PolicyRules,
+    hard_of,
     merge,
     of_places,
     says,
@@ -125,6 +126,8 @@ class PolicyTable:
         holder: KeyHolder | None = None,
         user: str | None = None,
         strategy: str | None = None,
+        usual: AppStanding | None = None,
+        unread: PolicyRules = NOTHING,
     ) -> MergedPolicy:
         """Return all that holds for one call.
 
@@ -133,11 +136,14 @@ class PolicyTable:
             session: what earlier calls of its session said.
             user: the name that it gives its user, which nobody checked: it only tightens.
             strategy: that it asks for itself.
+            usual: what would stand if the call said nothing; its hard constraints hold as well.
+            unread: those of tasks of which the call may be, as nobody can read it.
 
         Raises:
             RequestRejected: its strategy asks for jurisdictions, and no level says any.
         """
-        key = (standing, request, session, holder, user if self._is_known(user) else None, strategy)
+        named = user if self._is_known(user) else None
+        key = (standing, request, session, holder, named, strategy, usual, unread)
         known = self._policies.get(key)
         if known is None:
             if len(self._policies) >= MAX_POLICIES:
@@ -148,6 +154,9 @@ class PolicyTable:
             if holder is not None and holder.data_class is not None:
                 levels.append((Level.KEY, PolicyRules(data_class=holder.data_class)))
             levels += standing.policy.parts
+            if usual is not None and usual is not standing:
+                levels += _hard_beside(usual, standing)
+            levels.append((Level.TASK, unread))
             levels += [(Level.USER, one) for one in self._users(standing.app, holder, user)]
             known = self._policies[key] = merge(sorted(levels, key=lambda one: ORDER[one[0]]))
         if standing.strategy.requires_jurisdictions and known.rules.jurisdictions is None:
@@ -220,6 +229,12 @@ def usual_strategy(configuration: Configuration) -> str:
     return configuration.derive(PolicyTable).usual(app).strategy.name
 
 
+def _hard_beside(usual: AppStanding, standing: AppStanding) -> list[tuple[Level, PolicyRules]]:
+    """Return the hard constraints of one standing that are not parts of another."""
+    parts = [part for part in usual.policy.parts if part not in standing.policy.parts]
+    return [(level, hard_of(rules)) for level, rules in parts]
+
+
 ORDER = {level: i for i, level in enumerate(Level)}
 
 
@@ -233,7 +248,8 @@ def apart_of(configuration: Configuration, task: str) -> str:
     """Return the task, or the one above it, that itself says who may serve it; else nothing."""
     for name in (task, parent_of(task)):
         rules = configuration.task_rules.get(name or "", NOTHING)
-        if of_places(rules) != NOTHING or rules.prefer:
+        is_held = rules.high_stakes or rules.no_exploring
+        if of_places(rules) != NOTHING or rules.prefer or is_held:
             return name or ""
     return ""
 
