@@ -58,16 +58,15 @@ def ruled(
     """
     table, routings = configuration.derive(PolicyTable), configuration.derive(Routings)
     asked = routings.asked(model, hints.role, caller)
-    in_role = asked
-    if asked.role.by_model and (off or caller.app.entry.mode is not Mode.ROUTE):
-        in_role = structs.replace(asked, role=NO_ROLE)  # its own model serves; the role is booked
+    routes = caller.app.entry.mode is Mode.ROUTE and not off
+    in_role = asked if routes else _without_callers_role(asked)
     structure = read or _unread
-    task = task_of(hints, asked, caller, structure, configuration, session)
+    task = task_of(hints, in_role, caller, structure, configuration, session)
     chosen = strategy_of(configuration, in_role, caller, hints, task.name)
     standing = table.of(caller.app, in_role.role.role, task.name, chosen.strategy)
     usual = standing
     if _is_hinted(hints, asked, task):
-        usual = _usual(configuration, caller, hints, in_role, structure)
+        usual = _usual(configuration, caller, hints, asked, structure, routes=routes)
     unread = _of_marked(configuration) if read is None else NOTHING
     policy = table.policy(
         standing,
@@ -95,18 +94,25 @@ def _usual(
     hints: Hints,
     asked: AskedModel,
     read: Read,
+    *,
+    routes: bool,
 ) -> AppStanding:
     """Return what would stand for a call if it, and its session, said nothing."""
     table, routings = configuration.derive(PolicyTable), configuration.derive(Routings)
     target = structs.replace(asked.target, task=None, strategy=None, role=None)
-    role = asked.role
-    if hints.role is not None or asked.target.role is not None:
-        role = routings.asked(AUTO, None, caller).role
-    plain = AskedModel(target, role)
+    model = AUTO if asked.target.role is not None else asked.target.name
+    plain = AskedModel(target, routings.asked(model, None, caller).role)
+    if not routes:
+        plain = _without_callers_role(plain)
     silent = structs.replace(hints, task=None, strategy=None, role=None, complexity=None)
     task = task_of(silent, plain, caller, read, configuration)
     chosen = strategy_of(configuration, plain, caller, silent, task.name)
-    return table.of(caller.app, role.role, task.name, chosen.strategy)
+    return table.of(caller.app, plain.role.role, task.name, chosen.strategy)
+
+
+def _without_callers_role(asked: AskedModel) -> AskedModel:
+    """Return what is asked for without a role that a model's name means: its own model serves."""
+    return structs.replace(asked, role=NO_ROLE) if asked.role.by_model else asked
 
 
 def _unread(read_system: bool) -> Structure:

@@ -75,11 +75,16 @@ class PolicyOracle:
         return {**self.written["providers"].get(own.get("provider"), {}), **own}
 
 
+def _with_above(task: str) -> tuple[str, ...]:
+    """Return a task, and what it is part of."""
+    return (task, task.partition("/")[0])
+
+
 class CallOracle:
     """Knows what is permitted of one call."""
 
-    def __init__(self, oracle: PolicyOracle, call: FaultyCall) -> None:
-        self.oracle, self.call = oracle, call
+    def __init__(self, oracle: PolicyOracle, call: FaultyCall, *, is_off: bool) -> None:
+        self.oracle, self.call, self._is_off = oracle, call, is_off
         written = oracle.written
         self.holder = oracle.holders[f"sha256:{sha256(call.key.encode()).hexdigest()}"]
         self.app = written["apps"][self.holder["app"]]
@@ -102,29 +107,65 @@ class CallOracle:
             named = self.model.removeprefix("role:")
         if named is None:
             named = self.holder.get("role")
-        if named is not None:
-            return str(named)
+        return str(named) if named is not None else self._callers_role
+
+    @cached_property
+    def _callers_role(self) -> str | None:
+        """The role that the model's name means, if any."""
         for name, role in self.oracle.written["roles"].items():
             if role.get("active", True) and self.model in role.get("callers", ()):
                 return str(name)
         return None
 
     @cached_property
-    def task(self) -> str:
-        """The task: as the call says, its role, its key, its app; else general."""
-        role = self.oracle.written["roles"].get(self.role or "", {})
+    def binding_role(self) -> str | None:
+        """The role whose rules hold: one that a model's name means does where that is routed."""
+        return self.role if self._is_named else self._routed_role
+
+    @property
+    def _is_named(self) -> bool:
+        named = self._hint("role") is not None or self.model.startswith("role:")
+        return named or self.holder.get("role") is not None
+
+    @property
+    def _routed_role(self) -> str | None:
+        end = self.call.path.removesuffix("/count_tokens").rpartition("/")[2]
+        dialect = "chat" if end == "completions" else end
+        takers = [
+            one
+            for one in self.oracle.endpoints.values()
+            if dialect in one.get("dialects", ["chat"])
+            or dialect in one.get("translate", {}).get("from", ())
+        ]
+        models = {name for one in takers for name in (one["model"], one.get("upstream_model"))}
+        is_routed = self.app.get("mode") == "route" and not self._is_off
+        return self._callers_role if is_routed and self.model in models else None
+
+    @property
+    def usual_role(self) -> str | None:
+        """The role that the call would have without hints."""
+        carried = self.holder.get("role")
+        return str(carried) if carried is not None else self._routed_role
+
+    def _task(self, hint: str | None, role_name: str | None) -> str:
+        role = self.oracle.written["roles"].get(role_name or "", {})
         said = (
-            self._hint("task"),
+            hint,
             next(iter(role.get("tasks", ())), None),
             self.holder.get("task"),
             self.app.get("task"),
         )
         return str(next((name for name in said if name is not None), "general"))
 
-    @property
-    def tasks(self) -> list[str]:
-        """The task, and what it is part of."""
-        return list(dict.fromkeys((self.task, self.task.partition("/")[0])))
+    @cached_property
+    def task(self) -> str:
+        """The task: as the call says, its role, its key, its app; else general."""
+        return self._task(self._hint("task"), self.binding_role)
+
+    @cached_property
+    def usual_task(self) -> str:
+        """The task that the call would have without hints."""
+        return self._task(None, self.usual_role)
 
     @cached_property
     def users(self) -> list[str]:
@@ -139,11 +180,19 @@ class CallOracle:
     @cached_property
     def strategy(self) -> str:
         """The strategy: the first that is set along the levels."""
-        written = self.oracle.written
-        role, by_task = written["roles"].get(self.role or "", {}), self.app.get("strategies", {})
-        said = [self._hint("strategy"), role.get("strategy")]
-        said += [by_task.get(name) for name in self.tasks]
-        said += [written["tasks"].get(name, {}).get("strategy") for name in self.tasks]
+        return self._strategy(self._hint("strategy"), self.binding_role, self.task)
+
+    @cached_property
+    def usual_strategy(self) -> str:
+        """The strategy that the call would have without hints."""
+        return self._strategy(None, self.usual_role, self.usual_task)
+
+    def _strategy(self, hint: str | None, role_name: str | None, task: str) -> str:
+        written, tasks = self.oracle.written, _with_above(task)
+        role, by_task = written["roles"].get(role_name or "", {}), self.app.get("strategies", {})
+        said = [hint, role.get("strategy")]
+        said += [by_task.get(name) for name in tasks]
+        said += [written["tasks"].get(name, {}).get("strategy") for name in tasks]
         said.append(self.app.get("strategy"))
         if self.has_named_user:
             said += [written["users"][name].get("strategy") for name in self.users]
@@ -166,12 +215,15 @@ class CallOracle:
         out = [Sentence("request", own)]
         if "data_class" in holder:
             out.append(Sentence("key", {"data_class": holder["data_class"]}))
-        out.append(Sentence("role", written["roles"].get(self.role or "", {})))
-        out += [Sentence("task", written["tasks"].get(name, {})) for name in self.tasks]
+        roles = dict.fromkeys((self.binding_role, self.usual_role))
+        out += [Sentence("role", written["roles"].get(name or "", {})) for name in roles]
+        tasks = dict.fromkeys((*_with_above(self.task), *_with_above(self.usual_task)))
+        out += [Sentence("task", written["tasks"].get(name, {})) for name in tasks]
         out.append(Sentence("app", self.app))
         out += [Sentence("user", written["users"][name]) for name in self.users]
         out.append(Sentence("organisation", written["organisation"]))
-        out.append(Sentence("strategy", written["strategies"].get(self.strategy, {})))
+        strategies = dict.fromkeys((self.strategy, self.usual_strategy))
+        out += [Sentence("strategy", written["strategies"].get(name, {})) for name in strategies]
         if "data_class" not in self.app and "data_class" not in written["organisation"]:
             out.append(Sentence("built_in", {"data_class": INTERNAL}))
         return [one for one in out if one.rules]

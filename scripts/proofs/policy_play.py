@@ -102,7 +102,9 @@ class PolicyPlay:
         self, within: SidecarWithin, oracle: PolicyOracle, call: FaultyCall, *, is_off: bool
     ) -> None:
         self.n_calls += 1
-        under_way = CallUnderWay(call, CallOracle(oracle, call), is_off, self._number)
+        under_way = CallUnderWay(
+            call, CallOracle(oracle, call, is_off=is_off), is_off, self._number
+        )
         call.mark, self.hosts.under_way[self.n_calls] = self.n_calls, under_way
         CURRENT.set(under_way)
         answer = await within.send(call.request)
