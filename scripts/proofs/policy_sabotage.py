@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 from router.config import rules
 from router.decision import planner
-from router.dispatch import asking, passthrough
+from router.dispatch import admitted, asking
 from router.policy.constraints import Filter
 from router.policy.standing import PolicyTable
 
@@ -36,7 +36,7 @@ def sabotaged(kind: PolicySabotage | None) -> Iterator[None]:
             with patch.object(planner.Plan, "then", _anybody):
                 yield
         case PolicySabotage.PASSED_ON:
-            with patch.object(passthrough, "why_forbidden", lambda *_: None):
+            with patch.object(admitted, "why_forbidden", lambda *_: None):
                 yield
         case PolicySabotage.LAPSE:
             with patch.object(asking, "why_forbidden_now", lambda *_: None):
