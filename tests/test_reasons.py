@@ -13,6 +13,7 @@ from conftest import LEARN, Provider, Sidecar, endpoint, serving
 from test_explanations import TOLD
 
 from bandit.draws import LEARNING, Law, Step
+from router.config.strategies import Exchangeable
 from router.decision.reasons import REASONS_VERSION, Reason, one_in, reason_of
 from router.explain.counterfactual import counterfactual
 from router.explain.told import finish, lines
@@ -139,7 +140,10 @@ def decided(
     )
     stands_in_for = more.pop("stands_in_for", None)
     plan = SimpleNamespace(drawn=drawn, step=step, propensity=share, drawing=None)
-    context = SimpleNamespace(route=SimpleNamespace(**route | more), eligibility=eligibility)
+    strategy = SimpleNamespace(exchange=more.pop("exchange", Exchangeable.ANY))
+    context = SimpleNamespace(
+        route=SimpleNamespace(**route | more), eligibility=eligibility, strategy=strategy
+    )
     return SimpleNamespace(context=context, plan=plan, stands_in_for=stands_in_for)
 
 
@@ -165,6 +169,7 @@ def decided(
         (decided(STAY, 0, by_name=True), Reason.INCUMBENT),  # map_models
         (decided(None, 1, law=None, by_name=True), Reason.PINNED),
         (decided(None, 1, law=None), Reason.INCUMBENT),
+        (decided(None, 1, law=None, exchange=Exchangeable.NONE), Reason.PINNED),
         (decided(None, 1, law=None, first=None), Reason.INCUMBENT),
         (decided(None, 1, law=None, first=object()), Reason.FAILOVER),
         (decided(None, 1, law=None, first=object(), excluded=(0, 2)), Reason.ONLY),

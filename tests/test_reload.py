@@ -399,15 +399,16 @@ def test_an_idle_file_is_looked_at_once_a_second_and_read_once(
 def test_a_draw_outside_of_what_a_strategy_now_exchanges_ends(
     provider: Provider, state_dir: Path, address: Address, file: Path
 ) -> None:
-    sensitive = {"max_data_class": "confidential", "zone": "local"}
+    bare = {"capabilities": {"tools": False}}
+    tools = [{"type": "function", "function": {"name": "look", "parameters": {}}}]
     value = {
-        "endpoints": [endpoint(provider, "a"), endpoint(provider, "b", **sensitive)],
+        "endpoints": [endpoint(provider, "a", **bare), endpoint(provider, "b")],
         "strategies": {"mine": {"incumbent": "a"}},
         "apps": {"default": {"mode": "route", "strategy": "mine"}},
     }
     session = {"x-router-session-id": "s"}
     with serving(value, state_dir, address, file=file) as sidecar:
-        sidecar.chat(headers={**session, "x-router-data-class": "confidential"})
+        sidecar.chat(headers=session, tools=tools)  # what one call needs binds no later one
         sidecar.chat(headers=session)
         write(file, {**value, "strategies": {"mine": {"extends": "same-model", "incumbent": "a"}}})
         keeper = sidecar.app.keeper

@@ -161,6 +161,21 @@ def test_whose_calls_stay_with_the_choice_has_no_challengers_and_says_why(
     assert (shown["challengers"], shown["exploring"], shown["note"]) == ([], False, why)
 
 
+@pytest.mark.parametrize("tasks", [("code", "chat"), ("chat", "code")])
+def test_what_one_task_says_of_its_stakes_holds_for_none_of_the_others(
+    tasks: tuple[str, str],
+) -> None:
+    said = {"code": {"stakes": "high"}, "chat": None}
+    of = configuration(tasks={task: said[task] for task in tasks})
+    found = state(rows([(task, "a", 100, 0.5) for task in tasks], of), of)
+
+    assert law_of(found, "code", of) == Law(0, 0, (), stay=1.0)
+    assert note_of(found, "code", of) == "high stakes"
+    assert law_of(found, "chat", of).stay < 1
+    assert law_of(found, "chat", of).challengers
+    assert note_of(found, "chat", of) == ""
+
+
 def test_under_an_order_high_stakes_say_what_was_not_checked_as_well() -> None:
     app = {"mode": "route", "strategy": "cheapest", "stakes": "high"}
     of = configuration(apps={"default": app})

@@ -25,10 +25,9 @@ from router.beliefs.books import DAY_MS, calls_a_day, read_books
 from router.beliefs.kept import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.levels import ReleaseKeys, begun, places_of
 from router.beliefs.moves import Situation, by_order, departed
-from router.beliefs.review_keys import host_of, standing_behind
+from router.beliefs.review_keys import host_of, standing_behind, why_tasks_are_held
 from router.config.compiled import Configuration
 from router.endpoints.catalog import Catalog
-from router.policy.exploring import why_held
 from router.policy.route import rivals_of
 
 NO_SIGNAL = "no quality signal"
@@ -181,6 +180,7 @@ def weigh(
     groups = _groups(arms, configuration.catalog)
     order = np.random.default_rng(review_key.digest).permutation(groups.shape[1]).astype(float)
     n_tasks = len(configuration.task_index)
+    held = why_tasks_are_held(review_key, configuration)
     if objective.order is not Order.UTILITY:
         standings = orders.choose_challengers(standings, posterior, objective, arms, order)
         laws = tuple(orders.law(standings, task) for task in range(n_tasks))
@@ -191,25 +191,26 @@ def weigh(
         standings = incumbent.choose_challengers(standings, posterior, objective, groups, order)
         room = incumbent.room(books, posterior, objective, inc)
         a_day = calls_a_day(books, age_ms=now_ms - (kept.begun_at_ms or now_ms)) * decides
+        a_day *= [not why for why in held]
         explored = incumbent.explored_tasks(standings, posterior, objective, a_day, room=room)
         laws, notes = _guarded(standings, posterior, objective, explored, room)
-    held = why_held(standing_behind(review_key, configuration).policy)
-    if held:
-        standings, laws, notes = _held(held, standings, laws, notes)
+    standings, laws, notes = _holding(held, standings, laws, notes)
     return Choices(
         review_key, kept.version, standings, books, objective, room, laws, notes, kept.last
     )
 
 
-def _held(
-    why: str, standings: Standings, laws: tuple[Law, ...], notes: tuple[str, ...]
+def _holding(
+    held: Sequence[str], standings: Standings, laws: Sequence[Law], notes: Sequence[str]
 ) -> tuple[Standings, tuple[Law, ...], tuple[str, ...]]:
-    """Return the same of calls that stay with what is chosen: nobody is tried against it."""
-    return (
-        replace(standings, challengers=tuple(() for _ in standings.challengers)),
-        tuple(replace(law, challengers=(), floor=0.0, stay=1.0) for law in laws),
-        tuple(f"{why}; {note}" if note == UNCHECKED else why for note in notes),
-    )
+    """Return the same where calls of held tasks stay with what is chosen: nobody is tried."""
+    challengers, out, said = list(standings.challengers), list(laws), list(notes)
+    for task, why in enumerate(held):
+        if why:
+            challengers[task] = ()
+            out[task] = replace(laws[task], challengers=(), floor=0.0, stay=1.0)
+            said[task] = f"{why}; {notes[task]}" if notes[task] == UNCHECKED else why
+    return replace(standings, challengers=tuple(challengers)), tuple(out), tuple(said)
 
 
 def weigh_all(

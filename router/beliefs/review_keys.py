@@ -8,6 +8,7 @@ from router.config.entries import Mode
 from router.config.strategies import Exchangeable
 from router.endpoints.catalog import Catalog, speakers
 from router.endpoints.entries import Dialect
+from router.policy.exploring import why_held
 from router.policy.roles import find_role
 from router.policy.route import first_permitted, incumbents_of
 from router.policy.standing import AppStanding, PolicyTable, apart_of, choose_strategy
@@ -79,3 +80,16 @@ def standing_behind(review_key: ReviewKey, configuration: Configuration) -> AppS
     standing = standing_of(review_key, configuration)
     assert standing is not None  # keys that no call can be of are left out before
     return standing
+
+
+def why_tasks_are_held(review_key: ReviewKey, configuration: Configuration) -> list[str]:
+    """Return by task why calls of a key stay with what is chosen; empty where they may explore.
+
+    Tasks share a key as long as the same endpoints may serve them: what one of them says of its
+    stakes holds for none of the others.
+    """
+    standing, table = standing_behind(review_key, configuration), configuration.derive(PolicyTable)
+    app, role, strategy = standing.app, standing.role, standing.strategy
+    return [
+        why_held(table.of(app, role, task, strategy).policy) for task in configuration.task_index
+    ]
