@@ -1,7 +1,7 @@
-"""How far every producer is: up to when everything that it recorded is in the streams.
+"""How far every producer is that decides calls: by when all that it recorded is in the streams.
 
 Times are on the store's clock. Whoever has to know what had been decided by some time waits until
-every producer that lately wrote has passed it.
+every one that lately wrote has passed it. A process that only reads labels off calls says nothing.
 """
 
 from __future__ import annotations

@@ -61,6 +61,7 @@ class Writer:
     counters: Counters = field(default_factory=Counters)
     max_orphan_bytes: int = journal.MAX_ORPHAN_BYTES
     clock: StoreClock = field(default_factory=StoreClock)
+    decides: bool = True  # calls: of a process that decides none nobody asks how far it is
     _journal: journal.Journal | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
     _bell: Bell = field(default_factory=Bell)
@@ -121,7 +122,8 @@ class Writer:
         """Send what comes; asleep where nothing does, but for a look at what others left."""
         assert self._journal is not None
         word = ProgressTeller(self._journal.producer, self.clock)
-        sender = self._sender = Sender(self._journal.directory, client, self.counters, word)
+        told = word if self.decides else None
+        sender = self._sender = Sender(self._journal.directory, client, self.counters, told)
         pacer = Pacer(FRESH_S)
         next_adoption = next_bound = 0.0
         while True:
@@ -226,7 +228,7 @@ class Sender:
     directory: Path
     client: Client
     counters: Counters
-    word: ProgressTeller | None = None  # a journal that was adopted needs none: its process is gone
+    word: ProgressTeller | None = None  # none of who is gone, or decides nothing
     _segment: journal.Segment | None = None
     _limit: int = FEW_RECORDS
     _batch: CutFrames | None = None

@@ -99,6 +99,7 @@ def test_every_header_that_is_read_as_a_hint_is_in_the_schema() -> None:
     sources = [ROOT / "router" / "policy" / name for name in ("hints.py", "callers.py")]
     text = "".join(path.read_text() for path in sources)
     read = set(re.findall(r'b"(x-router-[a-z-]+|x-claude-[a-z-]+|session-id)"', text))
+    read |= {f"x-router-{name}" for name in re.findall(r'said\(b"([a-z-]+)"\)', text)}
 
     known = set(build()["hint_headers.json"]["properties"])
     assert read == known

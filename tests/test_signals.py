@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import LEARN, ROUTED, Provider, Reply, Sidecar, endpoint, serving
+from conftest import LEARN, ROUTED, SHARDS, Provider, Reply, Sidecar, endpoint, serving
 
 from bandit.families import D, S
 from router.dialects.messages_stream import message_as_stream
 from router.dialects.responses_stream import response_as_stream
+from telemetry import keys
 from telemetry.store import Address
+from workers.archive.trail import Trail
+from workers.archive.trail_reading import read_trail
 from workers.observer.rewards import TYPING_S
 
 TOOL = {
@@ -84,6 +87,23 @@ def test_labels_are_read_off_calls_and_no_text_is_written(
     written = b"".join(p.read_bytes() for p in state_dir.rglob("*") if p.is_file())
     assert written
     assert CANARY.encode() not in written
+
+
+def test_the_observer_is_no_process_that_keeps_no_trail(
+    provider: Provider, state_dir: Path, address: Address, learner: Any, client: Any
+) -> None:
+    """It sends labels, no calls: an audit of what left misses nothing of it."""
+    provider.on("a", Reply(body=calling(json.dumps({"id": CANARY}))))
+    with serving(configuration(provider), state_dir, address, observing=True) as sidecar:
+        ask(sidecar, 1)
+        sidecar.until(lambda: signals(sidecar) == {"tools": 1})
+        trail = Trail(client, state_dir / "archive", SHARDS)
+
+        found = read_trail(trail, state_dir / "journal", since_ms=0)
+
+        assert set(client.hkeys(keys.PASSED)) == {sidecar.app.writer.producer}
+    assert found.n_mute == 0
+    assert list(found.numbers) == [sidecar.app.writer.producer]
 
 
 MESSAGES = (

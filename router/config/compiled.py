@@ -159,6 +159,7 @@ class Configuration:
     strictest_user: PolicyRules  # the hard constraints of all users together
     apps: dict[str, App]
     callers_keys: dict[bytes, KeyHolder]  # by the digest of a key
+    key_holders: dict[str, KeyHolder]  # the same by the key's place, which tells nothing of it
     admin_key: bytes | None  # its digest
     seal_key: bytes | None = field(repr=False)  # of `seal_secret`; None: the store's seals
     seal_key_before: bytes | None = field(repr=False)
@@ -289,6 +290,7 @@ def compile_entries(
     }
     users = {name: rules_of(entry) for name, entry in entries.users.items()}
     admin = entries.server.admin_key
+    holders = list(_holders(entries, classes))
     return Configuration(
         server=entries.server,
         store=entries.store,
@@ -308,7 +310,8 @@ def compile_entries(
         users=users,
         strictest_user=strictest(users.values()),
         apps=apps,
-        callers_keys=dict(_holders(entries, classes)) if secrets else {},
+        callers_keys={digest_of(key): one for _, key, one in holders} if secrets else {},
+        key_holders={place: one for place, _, one in holders},
         admin_key=digest_of(admin) if admin and secrets else None,
         seal_key=_seal_key(entries.server.seal_secret if secrets else None),
         seal_key_before=_seal_key(entries.server.seal_secret_before if secrets else None),
@@ -344,14 +347,17 @@ def _seal_key(entry: AuthEntry | None) -> bytes | None:
     return derived_key(entry.secret()) if entry else None
 
 
-def _holders(entries: File, classes: DataClasses) -> Iterator[tuple[bytes, KeyHolder]]:
-    """Yield the digest of every key of an app or user, and whose it is."""
+def _holders(
+    entries: File, classes: DataClasses
+) -> Iterator[tuple[str, AuthEntry | HeldKeyEntry | str, KeyHolder]]:
+    """Yield the place of every key of an app or user, the key, and whose it is."""
     for name, app in entries.all_apps.items():
-        for key in app.keys:
-            yield digest_of(key), _holder(key, name, None, classes)
+        for i, key in enumerate(app.keys):
+            yield f"apps.{name}.keys.{i}", key, _holder(key, name, None, classes)
     for name, user in entries.users.items():
-        for key in user.keys:
-            yield digest_of(key), _holder(key, user.app or DEFAULT_APP, name, classes)
+        for i, key in enumerate(user.keys):
+            holder = _holder(key, user.app or DEFAULT_APP, name, classes)
+            yield f"users.{name}.keys.{i}", key, holder
 
 
 def _holder(

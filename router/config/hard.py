@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 from msgspec import structs
 
-from router.config.compiled import Configuration, Strategy
-from router.config.rules import PolicyRules
+from router.config.compiled import App, Configuration, KeyHolder, Strategy
+from router.config.entries import BUILT_IN_STRATEGY, Users
+from router.config.rules import PolicyRules, strictest
 from router.endpoints.capabilities import names_of
 from router.endpoints.catalog import Endpoint
 from router.endpoints.data_classes import INTERNAL
@@ -21,8 +22,10 @@ from router.endpoints.providers import Provider
 Hard = Mapping[str, Any]
 """`classes`: rank by name; then by kind of thing (`THINGS`) and name its fields, as JSON has them.
 A field that is None or not there constrains nothing."""
-LEVELS = ("organisation", "app", "task", "role", "strategy", "user")
-"""Who sets rules."""
+LEVELS = ("organisation", "app", "task", "role", "strategy", "user", "key")
+"""Who sets rules. Keys go by their place in the file."""
+OF_TASK = ", task "
+"""Between the names of an app and of a task for which it names a strategy of its own."""
 THINGS = (*LEVELS, "endpoint", "provider")
 PLACES = ("endpoint", "provider")
 """Where data may go."""
@@ -37,21 +40,20 @@ def hard_constraints(configuration: Configuration) -> dict[str, Any]:
             level: {name: said for name, rules in named.items() if (said := _of_rules(rules))}
             for level, named in _rules(configuration).items()
         },
+        "app": {
+            name: said
+            for app in configuration.apps.values()
+            for name, said in _of_app(app, configuration)
+        },
+        "key": {place: _of_key(place, one) for place, one in configuration.key_holders.items()},
         "endpoint": {one.id: _of_place(one) for one in catalog.endpoints},
         "provider": {one.name: _of_place(one) for one in catalog.claims},
     }
 
 
 def _rules(configuration: Configuration) -> dict[str, dict[str, PolicyRules]]:
-    organisation = configuration.organisation
-    usual = organisation.data_class or configuration.classes.usual
-    apps = {name: app.rules for name, app in configuration.apps.items()}
     return {
-        "organisation": {"all": organisation},
-        "app": {  # one that says no class has the usual one
-            name: rules if rules.data_class else structs.replace(rules, data_class=usual)
-            for name, rules in apps.items()
-        },
+        "organisation": {"all": configuration.organisation},
         "task": configuration.task_rules,
         "role": {name: role.rules for name, role in configuration.roles.items()},
         "strategy": {  # one that says no retention has its usual one
@@ -61,11 +63,43 @@ def _rules(configuration: Configuration) -> dict[str, dict[str, PolicyRules]]:
     }
 
 
+def _of_app(app: App, configuration: Configuration) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield what holds in an app under the strategy that it has, and in tasks with another one."""
+    organisation = configuration.organisation
+    usual = app.rules.strategy or organisation.strategy or BUILT_IN_STRATEGY
+    names = {app.name: usual}
+    names |= {f"{app.name}{OF_TASK}{task}": one for task, one in app.entry.strategies.items()}
+    rules = app.rules
+    if rules.data_class is None:  # one that says no class has the usual one
+        least = organisation.data_class or configuration.classes.usual
+        rules = structs.replace(rules, data_class=least)
+    for name, strategy in names.items():
+        held = _of_rules(_under(rules, configuration.strategies[strategy]))
+        if app.entry.users is Users.REQUIRED:
+            held["users"] = app.entry.users.value
+        yield name, held
+
+
+def _of_key(place: str, holder: KeyHolder) -> dict[str, Any]:
+    """Return what a key says of every call that comes with it, beside what its place says."""
+    data_class, is_users = holder.data_class, place.startswith("users.")
+    found = {
+        "data_class": data_class.name if data_class else None,
+        "user": None if is_users else holder.user,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def _of_strategy(strategy: Strategy) -> PolicyRules:
     """Return the rules of a strategy, as they hold where nobody says for how long is kept."""
-    rules, usual = strategy.rules, strategy.usual_retention_days
-    says_any = usual is None or rules.retention_days is not None
-    return rules if says_any else structs.replace(rules, retention_days=usual)
+    return _under(strategy.rules, strategy)
+
+
+def _under(rules: PolicyRules, strategy: Strategy) -> PolicyRules:
+    """Return rules together with a strategy's, and its usual retention where neither says any."""
+    both = strictest((rules, strategy.rules))
+    says_any = both.retention_days is not None
+    return both if says_any else structs.replace(both, retention_days=strategy.usual_retention_days)
 
 
 def _of_rules(rules: PolicyRules) -> dict[str, Any]:
@@ -152,6 +186,16 @@ def _is_waived(change: _Change) -> bool:
     return bool(change.before) and not change.after
 
 
+def _is_another(change: _Change) -> bool:
+    return change.before is not None and change.before != change.after
+
+
+def _offers_more(change: _Change) -> bool:
+    """Of lists of tools, each of which must name a tool: no other one is as tight as one before."""
+    now = [set(patterns) for patterns in change.after or ()]
+    return not all(any(one <= set(was) for one in now) for was in change.before or ())
+
+
 def _is_lower_class(change: _Change) -> bool:
     return _is_lower(_ranked(change))
 
@@ -163,7 +207,8 @@ def _is_higher_class(change: _Change) -> bool:
 FLOOR, CEILING = _is_lower_class, _is_higher_class  # of a class
 LEAST, MOST = _is_lower, _is_higher  # of a number, or a day
 ALLOWED, DENIED = _allows_more, _denies_less  # of a list
-MUST, FACT = _is_waived, _is_other
+TOOLS = _offers_more
+MUST, BOUND, FACT = _is_waived, _is_another, _is_other
 FIELDS: dict[str, Callable[[_Change], bool]] = {
     "data_class": FLOOR,
     "max_data_class": CEILING,
@@ -177,7 +222,9 @@ FIELDS: dict[str, Callable[[_Change], bool]] = {
     **dict.fromkeys(("max_retention_days", "max_cost_usd", "max_latency_ms"), MOST),
     **dict.fromkeys(("no_training", "keep_nothing", "private", "zero_retention"), MUST),
     **dict.fromkeys(("high_stakes", "no_exploring"), MUST),
-    "tools": FACT,
+    "tools": TOOLS,
+    "users": MUST,
+    "user": BOUND,
     "agreed_until": MOST,
     "zone": FACT,
     "region": FACT,
@@ -196,45 +243,51 @@ def loosened(before: Hard, after: Hard) -> list[str]:
     receive more than one that says nothing may.
     """
     ranks = before.get("classes", {}), after.get("classes", {})
-    return [
-        *_reordered(*ranks),
-        *(
-            said
-            for thing in THINGS
-            for name, was, now in _pairs(thing, before.get(thing, {}), after.get(thing, {}))
-            for said in _of_thing(thing, name, was, now, ranks)
-        ),
-    ]
+    said: dict[str, None] = dict.fromkeys(_reordered(*ranks))
+    for thing in THINGS:
+        for name, was, now in _pairs(thing, before.get(thing, {}), after.get(thing, {})):
+            whole, is_part, _ = name.partition(OF_TASK)
+            for what in _of_thing(was, now, ranks, is_place=thing in PLACES):
+                if not (is_part and f"{thing} {whole}: {what}" in said):  # else of all its tasks
+                    said[f"{thing} {name}: {what}"] = None
+    return list(said)
 
 
 def _pairs(
     thing: str, before: Mapping[str, Any], after: Mapping[str, Any]
 ) -> Iterator[tuple[str, Mapping[str, Any] | None, Mapping[str, Any]]]:
-    """Yield what a thing was and is. Rules that went away forbid nothing any more."""
+    """Yield what a thing was and is. Rules that went away forbid nothing any more.
+
+    A task for which an app names no strategy has that of the app.
+    """
     for name, fields in after.items():
-        yield name, before.get(name), fields
+        yield name, before.get(name, before.get(name.partition(OF_TASK)[0])), fields
     for name in before if thing in LEVELS else ():
-        if name not in after and thing != "app":  # of an app that went no call comes
+        if name in after:
+            continue
+        if thing != "app":
             yield name, before[name], {}
+        elif (whole := name.partition(OF_TASK)[0]) in after:  # of an app that went no call comes
+            yield name, before[name], after[whole]
 
 
 def _of_thing(
-    thing: str,
-    name: str,
     before: Mapping[str, Any] | None,
     after: Mapping[str, Any],
     ranks: tuple[Mapping[str, int], Mapping[str, int]],
+    *,
+    is_place: bool,
 ) -> Iterator[str]:
     if before is None:
         most, usual = after.get("max_data_class"), INTERNAL
-        if thing in PLACES and ranks[1].get(most or "", 0) > ranks[1].get(usual, -1):
+        if is_place and ranks[1].get(most or "", 0) > ranks[1].get(usual, -1):
             zone = after.get("zone") or "not declared"
-            yield f"{thing} {name}: new, takes up to {most}, zone {zone}"
+            yield f"new, takes up to {most}, zone {zone}"
         return
     for field in dict.fromkeys([*before, *after]):
         change = _Change(before.get(field), after.get(field), ranks)
         if change.before != change.after and FIELDS.get(field, FACT)(change):
-            yield f"{thing} {name}: {field} {_shown(change.before)} → {_shown(change.after)}"
+            yield f"{field} {_shown(change.before)} → {_shown(change.after)}"
 
 
 def _reordered(before: Mapping[str, int], after: Mapping[str, int]) -> Iterator[str]:
@@ -252,4 +305,8 @@ def _reordered(before: Mapping[str, int], after: Mapping[str, int]) -> Iterator[
 def _shown(value: Any) -> str:
     if value is None:
         return "none"
-    return ", ".join(map(str, value)) or "nothing" if isinstance(value, list) else str(value)
+    if not isinstance(value, list):
+        return str(value)
+    if value and isinstance(value[0], list):  # of tools: all of these at once
+        return " and ".join(map(_shown, value))
+    return ", ".join(map(str, value)) or "nothing"

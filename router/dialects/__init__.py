@@ -7,6 +7,7 @@
 - `offered`: which tools a body offers, by name
 - `keeping`: the same of whole calls, and of paths that are passed on
 - `request`: what decision and policy see of any of them
+- `misspelt`: names by which callers talk to us that look like a slip
 - `errors`: errors as clients read them
 - `ours`: what a body says to us
 - `body`: what requests have in common

@@ -8,14 +8,13 @@ from typing import Any
 
 import msgspec
 
-from router.dialects.request import BodyHints
+from router.dialects.misspelt import HINTS
 from router.endpoints.entries import Dialect
 from router.errors import STATUS, AllEndpointsFailed, DispatchError, NoCandidates, RequestRejected
 from router.net.asgi import JSON, Exchange, Header
 from telemetry.columns import meant
 from telemetry.numbers import brief, clipped
 
-HINTS = BodyHints.__struct_fields__
 RETRY_AFTER_S = b"1"
 MESSAGES_KINDS = {
     401: "authentication_error",

@@ -14,6 +14,7 @@ from msgspec import Raw, structs
 
 from router.dialects.errors import refused_field
 from router.dialects.fields import REFERENCE_KEY, require_each_once, top_level
+from router.dialects.misspelt import require_known_keys
 from router.dialects.request import BodyHints
 from router.errors import RequestRejected
 from telemetry.names import TEXT_OR_WHOLE, NotText, text_of
@@ -63,8 +64,11 @@ def read_reference(metadata: Mapping[str, Raw]) -> str | None:
     """Return the caller's own reference; None where metadata has none.
 
     Raises:
-        RequestRejected: it is neither text nor a whole number.
+        RequestRejected: it is neither text nor a whole number, or misspelt.
     """
+    if not metadata:
+        return None  # most often
+    require_known_keys(metadata)
     if REFERENCE_KEY not in metadata:
         return None
     raw = bytes(metadata[REFERENCE_KEY])

@@ -9,20 +9,25 @@ from hashlib import blake2b
 from msgspec import Struct
 
 from router.config.rules import NOTHING, PolicyRules
+from router.dialects.misspelt import HEADERS, OURS, require_known_headers
 from router.dialects.request import Declared
 from router.endpoints.data_classes import DataClass, DataClasses
 from router.errors import RequestRejected
-from telemetry.numbers import brief
+from telemetry.numbers import brief, number_of
 
 Headers = Mapping[bytes, bytes]
 
 AGENT_SESSION_HEADERS = (b"x-claude-code-session-id", b"session-id")
 """Session ids that coding agents send by themselves: Claude Code; Codex."""
 
-OURS = b"x-router-"
 N = len(OURS)
 MAX_HINT = 256
-NO = ("0", "false")
+TRUTHS = {
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    **dict.fromkeys(("0", "false", "no", "off"), False),
+}
+NEVER_EMPTY = (b"data-class", b"max-cost-usd", b"max-latency-ms", b"explore", b"dry-run")
+"""An empty one is a variable that was not set: what it was to hold off is not guessed."""
 
 
 class Hints(Struct, frozen=True):
@@ -77,7 +82,7 @@ def read_hints(
         RequestRejected: a hint that could loosen or misapply a hard constraint.
     """
     hints = declared.hints
-    said = {name[N:]: _text(v) for name, v in headers.items() if name.startswith(OURS)}.get
+    said = _said(headers).get
     user = said(b"user") or hints.user or declared.user
     session = said(b"session-id") or hints.session_id or None
     for name in AGENT_SESSION_HEADERS:
@@ -86,7 +91,8 @@ def read_hints(
     if session is None and (user is not None or has_user):
         session = declared.cache_key
     reference = said(b"ref") or hints.ref
-    explore, dry_run = said(b"explore"), said(b"dry-run")
+    explore = _truth(said(b"explore"), "explore")
+    dry_run = _truth(said(b"dry-run"), "dry_run")
     return Hints(
         task=said(b"task") or hints.task,
         complexity=said(b"complexity") or hints.complexity,
@@ -99,11 +105,21 @@ def read_hints(
             _data_class(said(b"data-class"), classes),
             _data_class(hints.data_class, classes),
         ),
-        explore=explore not in NO and hints.explore is not False,
+        explore=explore is not False and hints.explore is not False,
         max_cost_usd=_limit(said(b"max-cost-usd"), hints.max_cost_usd, "max_cost_usd"),
         max_latency_ms=_limit(said(b"max-latency-ms"), hints.max_latency_ms, "max_latency_ms"),
-        dry_run=hints.dry_run is True if dry_run is None else dry_run.lower() not in NO,
+        dry_run=hints.dry_run is True if dry_run is None else dry_run,
     )
+
+
+def _said(headers: Headers) -> dict[bytes, str | None]:
+    """Return our own headers of a call, without `x-router-`; an empty one says None."""
+    ours = {name[N:]: _text(v) for name, v in headers.items() if name.startswith(OURS)}
+    if not ours.keys() <= HEADERS:
+        require_known_headers(ours)
+    if None in ours.values():
+        _require_said(ours)
+    return ours
 
 
 def _text(value: bytes) -> str | None:
@@ -112,6 +128,24 @@ def _text(value: bytes) -> str | None:
         return value.decode() or None  # as it would stand in JSON
     except UnicodeDecodeError:
         return value.decode("latin-1")
+
+
+def _require_said(ours: Mapping[bytes, str | None]) -> None:
+    for name in NEVER_EMPTY:
+        if name in ours and ours[name] is None:
+            header = (OURS + name).decode()
+            message = f"{header} is empty; give it a value, or leave it out"
+            raise RequestRejected("invalid_request", message, param=header)
+
+
+def _truth(text: str | None, param: str) -> bool | None:
+    if text is None:
+        return None  # most often
+    found = TRUTHS.get(text.lower())
+    if found is None:
+        message = f"{param} is {brief(text)}; write 1 (true, yes, on) or 0 (false, no, off)"
+        raise RequestRejected("invalid_request", message, param=param)
+    return found
 
 
 def short_name(name: str) -> str:
@@ -150,10 +184,8 @@ def _limit(text: str | None, in_body: float | None, param: str) -> float | None:
         return None  # most often
     said = [] if in_body is None else [in_body]
     if text is not None:
-        try:
-            said.append(float(text))
-        except ValueError:
-            said.append(math.nan)
+        number = number_of(text)  # as at every door: no 1_0, and no 5e400
+        said.append(math.nan if number is None else number)
     for value in said:
         if not (0 < value < math.inf):
             shown = brief(text if text is not None else str(in_body))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from msgspec import inspect
 
 from router.config.levels import Complexity
 from router.dialects.request import BodyHints
-from router.policy.hints import AGENT_SESSION_HEADERS
+from router.policy.hints import AGENT_SESSION_HEADERS, TRUTHS
 from scripts.schemas.shapes import TEXT, TRUTH, Schema, maybe, words
 
 SAID = {
@@ -57,7 +58,15 @@ def hint_headers() -> Schema:
     """Return the schema of a call's headers, by their names in lower case."""
     fields: tuple[Any, ...] = inspect.type_info(BodyHints).fields  # type: ignore[attr-defined]
     number = {**TEXT, "pattern": r"^[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?$"}
-    other = {"max_cost_usd": number, "max_latency_ms": number, "complexity": words(Complexity)}
+    truth = {**TEXT, "pattern": _in_any_case(TRUTHS)}
+    other: dict[str, Schema] = {
+        "max_cost_usd": number,
+        "max_latency_ms": number,
+        "complexity": words(Complexity),
+        "data_class": {**TEXT, "minLength": 1},
+        "explore": truth,
+        "dry_run": truth,
+    }
     properties = {
         f"x-router-{field.name.replace('_', '-')}": {
             "description": SAID[field.name],
@@ -75,3 +84,12 @@ def hint_headers() -> Schema:
         "type": "object",
         "properties": properties,
     }
+
+
+def _in_any_case(names: Iterable[str]) -> str:
+    """Return the pattern of any of these; a JSON Schema's has no word for that."""
+    return f"^({'|'.join(''.join(map(_letter, name)) for name in names)})$"
+
+
+def _letter(one: str) -> str:
+    return f"[{one.upper()}{one}]" if one.isalpha() else one

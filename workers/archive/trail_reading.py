@@ -32,7 +32,7 @@ def read_trail(trail: Trail, journals: Path, *, since_ms: int) -> TrailContent:
     """
     found = TrailContent(since_ms)
     local = _read_journals(journals, trail.n_shards, found)
-    words = trail.client.hgetall(keys.PASSED)
+    words = trail.client.hgetall(keys.PASSED)  # of all that decide calls, and of nobody else
     _read_stream(trail, found)
     _read_files(trail.directory, found, since_ms=since_ms - BEFORE_MS)
     found.n_mute = len(words.keys() - found.numbers.keys())

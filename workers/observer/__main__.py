@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
         open_store(options.state_dir, url=url, prefix=options.prefix) as address,
         socket.socket(fileno=options.socket) as line,
     ):
-        writer = Writer(options.state_dir / "journal", address, options.shards)
+        writer = Writer(options.state_dir / "journal", address, options.shards, decides=False)
         writer.start()
         try:
             observe(line, writer)
