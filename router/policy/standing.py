@@ -248,8 +248,7 @@ def apart_of(configuration: Configuration, task: str) -> str:
     """Return the task, or the one above it, that itself says who may serve it; else nothing."""
     for name in (task, parent_of(task)):
         rules = configuration.task_rules.get(name or "", NOTHING)
-        is_held = rules.high_stakes or rules.no_exploring
-        if of_places(rules) != NOTHING or rules.prefer or is_held:
+        if of_places(rules) != NOTHING or rules.prefer:
             return name or ""
     return ""
 
