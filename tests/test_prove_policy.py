@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 import pytest
+import structlog
 
 from scripts.proofs import policy
 from scripts.proofs.policy import PolicyFound, PolicyPart, prove_part
@@ -89,8 +90,10 @@ def test_a_rule_that_is_broken_on_purpose_is_noticed(kind: PolicySabotage) -> No
 
 
 def test_a_few_hundred_triples_send_nothing_where_it_is_forbidden() -> None:
+    logs = structlog.get_config()
     found = prove_part(PolicyPart(0, range(1), None))
 
+    assert structlog.get_config() == logs  # what this process has to say otherwise, it does
     assert (found.forbidden_bytes, found.looser, found.counts["internal_errors"]) == (0, 0, 0)
     assert found.triples == 400
     assert found.counts["arrivals"] > 100

@@ -23,7 +23,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +93,12 @@ class PolicyPart(Struct, frozen=True):
 
 def prove_part(part: PolicyPart) -> PolicyFound:
     """Return what came of a part."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     found = PolicyFound()
-    with tempfile.TemporaryDirectory(prefix="pm-prove-") as directory, sabotaged(part.sabotage):
+    with (
+        tempfile.TemporaryDirectory(prefix="pm-prove-") as directory,
+        sabotaged(part.sabotage),
+        _without_logs(),
+    ):
         play = PolicyPlay(part.seed, Path(directory))
         asyncio.run(play.run(part.numbers))
         arrivals = play.hosts.arrivals
@@ -109,6 +113,17 @@ def prove_part(part: PolicyPart) -> PolicyFound:
         )
     gc.collect()
     return found
+
+
+@contextmanager
+def _without_logs() -> Iterator[None]:
+    """Say nothing of the faults, which are meant, as long as this lasts."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
 
 
 def prove_policy(
