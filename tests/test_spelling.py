@@ -16,7 +16,7 @@ from router.errors import ConfigError, Problem
 
 ROOT = Path(__file__).parent.parent
 ONE = "endpoints:\n  - {id: a, model: m, base_url: http://h/v1}\n"
-NAMED = ("models", "providers", "tasks", "strategies", "apps")
+NAMED = {"models", "providers", "tasks", "roles", "strategies", "users", "apps"}
 Path_ = tuple[str | int, ...]
 
 
