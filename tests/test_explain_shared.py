@@ -155,10 +155,15 @@ def test_an_empty_name_does_not_mean_the_last_decision(query: bytes, what: str) 
     assert refused.value.status == 400
 
 
-def test_a_verb_that_asks_a_sidecar_loads_nothing_that_decides() -> None:
+def test_a_verb_that_asks_a_sidecar_loads_nothing_that_decides(tmp_path: Path) -> None:
+    """Of the configuration it reads where the sidecar is, and nothing else."""
+    file = tmp_path / "pointsman.yaml"
+    file.write_text("server: {port: 8788}\nendpoints: what is wrong here is others' business")
     code = (
-        "import sys, router.commands.explain, router.explain.told; "
-        "print([n for n in ('numpy', 'scipy', 'pydantic', 'redis') if n in sys.modules])"
+        "import sys, router.commands.explain, router.explain.told; from pathlib import Path; "
+        f"at, _ = router.commands.explain.owners_sidecar(None, '', Path({str(file)!r})); "
+        "assert at == 'http://127.0.0.1:8788', at; "
+        "print([n for n in ('numpy', 'scipy', 'redis') if n in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
