@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qs
 
 import structlog
 from msgspec.structs import asdict
@@ -37,7 +36,7 @@ from router.endpoints.catalog import CALL_PATHS
 from router.endpoints.entries import Dialect
 from router.endpoints.providers import Provider, dialect_at
 from router.errors import DispatchError, RequestRejected
-from router.explain.desk import ExplainDesk
+from router.explain.desk import ExplainDesk, asked_name
 from router.intake.events import EventDesk
 from router.intake.feedback import FeedbackDesk
 from router.intake.forget import ForgetDesk
@@ -292,8 +291,8 @@ class Routes:
 
     async def _decision(self, exchange: Exchange, beliefs: Beliefs) -> None:
         _keys(beliefs).require_admin(exchange.headers)
-        desk, asked = self._services.explain, parse_qs(exchange.query.decode("latin-1"))
-        name = exchange.path.removeprefix(DECISIONS_PATH).strip("/") or asked.get("id", [""])[0]
+        desk = self._services.explain
+        name = asked_name(exchange.path.removeprefix(DECISIONS_PATH), exchange.query)
         if name:
             found = await asyncio.to_thread(desk.explain, name, beliefs.configuration)
         else:

@@ -21,7 +21,7 @@ from bandit.decay import windows_and_weights
 from bandit.families import N_COLUMNS, Family, U
 from router.config import watch
 from router.report import gather, terminal, views
-from router.report.terminal import console
+from router.report.screen import console
 from telemetry import keys
 from telemetry.events import digest8
 from telemetry.store import Address

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +28,8 @@ from conftest import (
 )
 
 from router.decision.reasons import Reason
+from router.errors import RequestRejected
+from router.explain.desk import asked_name
 from router.explain.rows import DecisionRow, PackedRows, pack
 from router.explain.shared import bound_now
 from telemetry import explained
@@ -102,10 +106,68 @@ def test_an_answer_s_id_a_reference_and_a_beginning_name_a_decision(
             one.until(lambda: one.calls_known() == 1)
         whole = told(other, id_of(answer))
         names = ["ticket/7", said, answer.headers["x-request-id"], whole["id"], whole["id"][:5]]
-        names += [id_of(answer)[:40], id_of(answer)[:17]]
+        names += [id_of(answer)[:n] for n in (40, 18, 17, 16, 15, 14)]
 
         assert [told(other, name) for name in names] == [whole] * len(names)
         assert told(other, "") == whole
+
+
+def test_a_beginning_that_tells_nothing_is_refused_with_how_much_is_needed(
+    sidecar: Sidecar,
+) -> None:
+    whole = id_of(sidecar.chat("auto"))
+
+    for n in (8, 12, 13):
+        error = told(sidecar, whole[:n], status=400)["error"]
+        assert error["code"] == "bad_decision_id"
+        assert "give the first 14 characters" in error["message"]
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "d-" + "a" * 5000, "d-" + "=" * 5000, "x/" * 2500])
+def test_a_name_that_is_very_long_is_not_repeated_in_full(sidecar: Sidecar, name: str) -> None:
+    status = 400 if name.startswith("d-") else 404
+
+    assert len(told(sidecar, name, status=status)["error"]["message"]) < 200
+    assert len(pointsman("explain", name, "--url", sidecar.url).stderr) < 200
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "name"),
+    [
+        ("", b"", ""),
+        ("/", b"other=1", ""),
+        ("", b"id=a%2Fb", "a/b"),
+        ("/d-1", b"", "d-1"),
+        ("/d-1", b"id=", "d-1"),
+    ],
+)
+def test_a_decision_is_named_in_path_or_query_and_the_last_one_by_neither(
+    path: str, query: bytes, name: str
+) -> None:
+    assert asked_name(path, query) == name
+
+
+@pytest.mark.parametrize(("query", "what"), [(b"id=", "empty"), (b"id=a&id=b", "there twice")])
+def test_an_empty_name_does_not_mean_the_last_decision(query: bytes, what: str) -> None:
+    with pytest.raises(RequestRejected, match=f"id is {what}; name a decision") as refused:
+        asked_name("", query)
+
+    assert refused.value.status == 400
+
+
+def test_a_verb_that_asks_a_sidecar_loads_nothing_that_decides(tmp_path: Path) -> None:
+    """Of the configuration it reads where the sidecar is, and nothing else."""
+    file = tmp_path / "pointsman.yaml"
+    file.write_text("server: {port: 8788}\nendpoints: what is wrong here is others' business")
+    code = (
+        "import sys, router.commands.explain, router.explain.told; from pathlib import Path; "
+        f"at, _ = router.commands.explain.owners_sidecar(None, '', Path({str(file)!r})); "
+        "assert at == 'http://127.0.0.1:8788', at; "
+        "print([n for n in ('numpy', 'scipy', 'redis') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
 
 
 def test_here_a_reference_is_known_before_it_is_folded(sidecar: Sidecar) -> None:

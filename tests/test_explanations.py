@@ -25,7 +25,7 @@ from router.commands.explain import ask, show
 from router.explain.files import DecisionFiles
 from router.explain.kept import find
 from router.explain.rows import DecisionRow, PackedRows
-from router.explain.told import finish
+from router.explain.sentence import finish
 from telemetry.store import Address
 
 CANARY = "canary-7f3a"

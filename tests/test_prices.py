@@ -157,7 +157,7 @@ def test_a_machine_costs_the_time_that_a_call_has_of_it() -> None:
         ({"from": "2026-02-30", **PLAIN}, "prices.from: write a day of the calendar"),
         ({"from": 20260201, **PLAIN}, "prices.from: write a day of the calendar"),
         ({**PLAIN, "tiers": {"Flex Tier": PLAIN}}, "prices.tiers"),
-        ([], "at least 1 item"),
+        ([], "the list is empty; name"),
     ],
 )
 def test_a_price_that_is_none_is_told_once_with_its_place(value: Any, says: str) -> None:

@@ -16,7 +16,8 @@ from bandit.draws import LEARNING, Law, Step
 from router.config.strategies import Exchangeable
 from router.decision.reasons import REASONS_VERSION, Reason, one_in, reason_of
 from router.explain.counterfactual import counterfactual
-from router.explain.told import finish, lines
+from router.explain.sentence import finish
+from router.explain.told import lines
 from router.policy.constraints import Exclusion
 from telemetry.store import Address
 

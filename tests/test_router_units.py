@@ -155,7 +155,7 @@ def test_reports_need_no_keys() -> None:
         ("endpoints: &a [*a]\n", "refers to itself"),
         ("- a\n- b\n", "mapping that begins with endpoints"),
         ("endpoints: [}\n", "t.yaml:1: yaml"),
-        ("endpoints: []\n", "at least 1 item"),
+        ("endpoints: []\n", "the list is empty; name"),
         ("{}\n", "endpoints: missing"),
         ("endpoints:\n  - {id: auto, model: m, base_url: http://h}\n", "a meaning of its own"),
         ("endpoints:\n  - {id: 'a b', model: m, base_url: http://h}\n", "endpoints[0].id"),

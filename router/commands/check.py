@@ -14,6 +14,7 @@ from router.commands.state import problem_of_state
 from router.config.checks import address_problem
 from router.config.entries import File
 from router.config.file import parse, read
+from router.config.ignored import warn_of_ignored
 from router.config.masking import HIDDEN
 from router.config.places import NoHome, find_file
 from router.config.standing import warn_of_unreachable
@@ -61,7 +62,11 @@ def check(
         "strategies": len(entries.all_strategies),
         "apps": len(entries.all_apps),
     }
-    warnings = agreement_warnings(_agreed(entries), time.time()) + warn_of_unreachable(entries)
+    warnings = [
+        *agreement_warnings(_agreed(entries), time.time()),
+        *warn_of_unreachable(entries),
+        *warn_of_ignored(entries),
+    ]
     holds = Effective(file, Wanted(*effective)) if effective is not None else None
     if as_json:
         sound = {"ok": True, "file": str(file), "problems": []}

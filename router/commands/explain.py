@@ -23,7 +23,7 @@ from router.commands.inputs import (
 )
 from router.commands.state import state_of
 from router.config.places import find_file
-from router.report.terminal import console
+from router.report.screen import console
 
 if TYPE_CHECKING:
     from router.config.compiled import Configuration

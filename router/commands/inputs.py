@@ -129,13 +129,7 @@ def require_port(server: ServerEntry) -> None:
 def sidecar(url: str | None, key: str, config: Path | None) -> tuple[str, dict[str, str]]:
     """Return where the sidecar is, and the header that carries the app's key."""
     if url is None:
-        file = find_file(config)
-        if not file.exists():
-            fail(NO_CONFIGURATION.format(file), FAILED)
-        server = written(config, secrets=False).server
-        if server.port == 0:
-            fail("server.port is 0, any free one: say where by --url", BAD_INPUT)
-        url = server.url
+        url = _url_of(_server(config))
     return url, _bearer(key)
 
 
@@ -146,8 +140,8 @@ def owners_sidecar(url: str | None, key: str, config: Path | None) -> tuple[str,
     """
     if url is not None:
         return url, _bearer(key)
-    url, headers = sidecar(None, key, config)
-    admin = written(config, secrets=False).server.admin_key
+    server = _server(config)
+    url, headers, admin = _url_of(server), _bearer(key), server.admin_key
     if headers or admin is None:
         return url, headers
     if isinstance(admin, str):
@@ -156,6 +150,35 @@ def owners_sidecar(url: str | None, key: str, config: Path | None) -> tuple[str,
         return url, _bearer(admin.secret())
     except LookupError as error:
         fail(f"the admin key: {error}; or give it by --key", BAD_INPUT)
+
+
+def _url_of(server: ServerEntry) -> str:
+    if server.port == 0:
+        fail("server.port is 0, any free one: say where by --url", BAD_INPUT)
+    return server.url
+
+
+def _server(config: Path | None) -> ServerEntry:
+    """Return the section `server` of the file: who asks a sidecar needs nothing else of it.
+
+    What is wrong with that section is told with all the rest.
+    """
+    from pydantic import ValidationError
+
+    from router.config.process import ServerEntry
+    from router.config.tree import parse_yaml
+    from router.config.unmeant import find_unmeant
+
+    file = find_file(config)
+    if not file.exists():
+        fail(NO_CONFIGURATION.format(file), FAILED)
+    try:
+        tree = parse_yaml(file.read_text(encoding="utf-8"), str(file))
+        if not (tree.findings.problems or any(find_unmeant(tree.findings.spots))):
+            return ServerEntry.model_validate(tree.root.get("server") or {})
+    except (OSError, UnicodeDecodeError, ConfigError, ValidationError):
+        pass
+    return written(config, secrets=False).server
 
 
 def _bearer(key: str) -> dict[str, str]:

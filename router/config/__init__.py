@@ -19,9 +19,11 @@
 - `entries`: apps and tasks as they are written, and the whole file
 - `named`: names of entries that others mention
 - `policy_checks`: what the levels of the policy mention that there is not
+- `bindings`: what is bound to nothing, or to everything
 - `standing`: which endpoints may ever serve an app
 - `trades`: whether a strategy's trade is said, once
 - `extended_checks`: what strategies extend that there is not
+- `ignored`: what strategies say less than what they extend
 - `claims`: which provider takes what no endpoint lists
 - `checks`: what one entry says of another
 - `spelling`: misspelt sections and fields, put right

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
+from router.config.bindings import check_bindings
 from router.config.claims import check_claims
 from router.config.entries import (
     NO_INCUMBENT,
@@ -57,6 +58,7 @@ def cross_check(entries: File) -> Iterator[tuple[Place, str, str]]:
         yield from _check_one_auth(("providers", name), provider.base_url, provider.auth)
     yield from check_claims(entries.providers)
     yield from check_policies(entries)
+    yield from check_bindings(entries)
     yield from check_trades(entries)
     yield from check_extended(entries)
     for name, strategy in entries.strategies.items():

@@ -20,6 +20,8 @@ MAX_FIELD = 200
 KEYS_OF_SERVER = frozenset({"admin_key", "seal_secret", "seal_secret_before"})
 SECRET_PLACES = frozenset({"auth", "keys", "url_env"}) | KEYS_OF_SERVER
 FIELDS = SECRET_PLACES | {"env", "file", "command", "refresh_s", "header", "azure"}
+SAID_BY_KEYS = frozenset({"role", "task", "user", "data_class"})
+"""What may stand beside a caller's key, and is none."""
 FIELDS_OF_AZURE = frozenset({"deployment", "api_version"})
 USER = re.compile(r"(?<=://)[^/?#\s'\"]*@")
 QUERY = re.compile(r"(?<=://)([^?\s'\"]*\?)[^\s'\"]+")

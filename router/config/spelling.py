@@ -12,7 +12,14 @@ from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from router.config.lines import Findings
-from router.config.masking import HIDDEN, Place, is_secret_place, no_key_at, shown_part
+from router.config.masking import (
+    HIDDEN,
+    SAID_BY_KEYS,
+    Place,
+    is_secret_place,
+    no_key_at,
+    shown_part,
+)
 from router.config.tree import Tree
 from router.endpoints.entry import Entry
 
@@ -129,6 +136,6 @@ def _shapes(annotation: Any) -> Iterator[Any]:
 
 def _tell(where: Place, name: str, findings: Findings) -> None:
     value, hint = str(where[-1]), f"unknown key; did you mean {name!r}?"
-    if is_secret_place(where[:-1]):
+    if is_secret_place(where[:-1]) and name not in SAID_BY_KEYS:
         value, hint = HIDDEN, f"{hint} {no_key_at(where)}"
     findings.add(where, value, hint, told=shown_part(where))

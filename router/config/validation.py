@@ -12,6 +12,7 @@ from router.config.lines import Findings, Spots
 from router.config.masking import (
     HIDDEN,
     NO_KEY_HERE,
+    SAID_BY_KEYS,
     Place,
     is_secret_place,
     no_key_at,
@@ -33,6 +34,7 @@ PLAIN_HINTS = {
     "dict_type": "a mapping belongs here: names with their entries",
     "list_type": "a list belongs here: [a, b]",
     "string_type": "a text belongs here; put it in quotes",
+    "too_short": "the list is empty; name what belongs in it, or leave out what may be",
 }
 LIKE_A_KEY = re.compile(r"(?i)key|token|secret|password|bearer|credential")
 """Names under which a key may stand beside `auth`, as other programs have it."""
@@ -64,7 +66,7 @@ def validate(tree: Tree) -> tuple[File | None, set[Place]]:
             continue
         wrong = _places(details, spots)
         for where, detail in wrong.items():
-            is_rest = _is_a_rest(where, repaired) or _follows(where, detail, repaired)
+            is_rest = _is_a_rest(where, detail, repaired) or _follows(where, detail, repaired)
             if not (is_below(where, repaired) or where in respelt or is_rest):
                 _explain(where, detail, findings)
         repaired |= wrong.keys()
@@ -117,8 +119,13 @@ def _places(details: list[Any], spots: Spots) -> dict[Place, Any]:
     }
 
 
-def _is_a_rest(where: Place, repaired: set[Place]) -> bool:
-    """Return whether a place is a way to sign in of which a part was wrong: the rest is none."""
+def _is_a_rest(where: Place, detail: Any, repaired: set[Place]) -> bool:
+    """Return whether a place is a way to sign in of which a part was wrong: the rest is none.
+
+    What stands beside a caller's key is no part of a source, for which the rest is taken.
+    """
+    if detail["type"] == "extra_forbidden" and (*where[:-1], "key") in repaired:
+        return True
     return is_secret_place(where) and any(is_below(part, {where}) for part in repaired)
 
 
@@ -161,6 +168,8 @@ def _explain_secret(where: Place, detail: Any, findings: Findings) -> None:
         hint = detail["msg"]
     elif detail["type"] == "extra_forbidden" and where[-1] == "sha256":
         hint = "write the digest as one word, without a space: sha256:…"
+    elif detail["type"] == "extra_forbidden" and where[-1] in SAID_BY_KEYS:
+        hint = f"write key: before the source: {{key: {{env: NAME}}, {where[-1]}: …}}"
     elif detail["type"] == "extra_forbidden":
         hint = f"unknown key; {hint}"
     elif detail["type"] == "list_type":

@@ -8,6 +8,7 @@
 - `shared`: where all routers of a store find the recent ones
 - `log`: who writes them down
 - `counterfactual`: what another strategy would have done
+- `sentence`: why, in one sentence
 - `told`: all of it in words
 - `desk`: which decision is meant, and what is kept of it
 """

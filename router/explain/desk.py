@@ -12,6 +12,7 @@ import time
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
+from urllib.parse import parse_qs
 
 import structlog
 
@@ -22,7 +23,8 @@ from router.explain import kept
 from router.explain.counterfactual import counterfactual
 from router.explain.kept import KeptIn
 from router.explain.rows import NONCE_BYTES
-from router.explain.told import finish, time_of
+from router.explain.sentence import finish
+from router.explain.told import time_of
 from router.policy.hints import short_name
 from telemetry.events import name_digest
 from telemetry.keyring import Keyring
@@ -39,6 +41,9 @@ NONCE_AT = 8
 """Where a token has its nonce."""
 WHOLE_CHARACTERS = TOKEN_SIZE * 4 // 3
 """An id of a decision that is shorter than this is the beginning of one."""
+BITS_A_CHARACTER, BITS_A_DIGIT = 6, 4
+LEAST_CHARACTERS = len(PREFIX) + -(-(NONCE_AT + 1) * 8 // BITS_A_CHARACTER)
+"""Of an id of a decision: with less all of a shard and key begin alike, or nearly so."""
 WRITTEN_S = 1.0
 """After so long a router has written a decision down where the others find it."""
 AGAIN_S = 0.1
@@ -120,6 +125,8 @@ class ExplainDesk:
         """Return the decisions that a name means, at least one."""
         beginning = beginning_in(name)
         if beginning is None and name.startswith(PREFIX):
+            if len(name) < LEAST_CHARACTERS:
+                raise _too_short(name)
             token = self._open(name)
             return [_as_meant(token)]
         found = self._by_reference(name, configuration)
@@ -225,12 +232,36 @@ def beginning_in(name: str) -> str | None:
     if not name.startswith(PREFIX) or len(name) - len(PREFIX) >= WHOLE_CHARACTERS:
         return None
     text = name[len(PREFIX) :]
-    if not re.fullmatch(r"[\w-]*", text, re.ASCII):
+    n_digits = (len(text) * BITS_A_CHARACTER - NONCE_AT * 8) // BITS_A_DIGIT
+    if len(name) < LEAST_CHARACTERS or not re.fullmatch(r"[\w-]*", text, re.ASCII):
         return None
-    n_bytes = len(text) * 6 // 8
-    raw = urlsafe_b64decode(text + "A" * (-len(text) % 4))[:n_bytes]
-    nonce = raw[NONCE_AT : NONCE_AT + NONCE_BYTES]
-    return nonce.hex() if len(nonce) >= LEAST_SHORT // 2 else None
+    raw = urlsafe_b64decode(text + "A" * (-len(text) % 4))
+    return raw[NONCE_AT : NONCE_AT + NONCE_BYTES].hex()[:n_digits]
+
+
+def asked_name(path: str, query: bytes) -> str:
+    """Return which decision is asked about, by the rest of a path or by `id`; "" is the last one.
+
+    Raises:
+        RequestRejected: `id` is there and empty, or there twice: what it was to name is not known.
+    """
+    if name := path.strip("/"):
+        return name
+    asked = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("id", [])
+    if len(asked) > 1 or asked == [""]:
+        what = "there twice" if asked[1:] else "empty"
+        message = f"id is {what}; name a decision, or leave it out for the last one"
+        raise RequestRejected("bad_decision_id", message, param="id")
+    return "".join(asked)
+
+
+def _too_short(name: str) -> RequestRejected:
+    return RequestRejected(
+        "bad_decision_id",
+        f"{brief(name)} is too short to tell decisions apart: give the first {LEAST_CHARACTERS} "
+        "characters of an id, or more",
+        param="decision_id",
+    )
 
 
 def _found(place: KeptIn, meant: MeantDecision) -> tuple[dict[str, Any], bytes, str | None] | None:

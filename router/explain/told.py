@@ -1,6 +1,7 @@
-"""An explanation in words: one sentence that says why, and the lines below it. Pure, no I/O.
+"""An explanation in words: the sentence that says why, and the lines below it. Pure, no I/O.
 
-All is read off the explanation itself, so a person and a program are told the same.
+All is read off the explanation itself, so a person and a program are told the same. A verb that
+only prints what a sidecar told needs nothing of what decides.
 """
 
 from __future__ import annotations
@@ -8,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
-
-from router.decision.reasons import REASONS_VERSION, Reason, one_in
 
 LEAST_SHOWN = 0.0005
 """Of quality: what is less is shown as none."""
@@ -28,53 +27,6 @@ HOST_BY = {
     "value": "cost, latency and answered share at their prices",
     "cost_then_latency": "the least latency among those within 1 % of the least cost",
 }
-
-
-def finish(found: dict[str, Any]) -> dict[str, Any]:
-    """Return an explanation with its word, as who answered makes it, and its sentence."""
-    answered = found["answered_by"]
-    if answered not in (None, found["drawn"]) and found["reason"] != Reason.ONLY:
-        found["reason"] = Reason.FAILOVER.value
-    found["codes_version"] = REASONS_VERSION
-    explores = found["reason"] == Reason.EXPLORING
-    found["one_in"] = one_in(found["propensity"]) if explores else None
-    found["sentence"] = sentence(found)
-    return found
-
-
-def sentence(found: dict[str, Any]) -> str:
-    """Return why, in a sentence that begins with a word of `Reason`."""
-    drawn, word = found["drawn"], found["reason"]
-    match word:
-        case Reason.PINNED:
-            why = f"{drawn} is what the call, its app or what it goes on from names"
-        case Reason.INCUMBENT:
-            why = f"{drawn} serves until another is shown to be better"
-            if not found["routed"]:
-                why = f"{drawn} serves what is not routed"
-        case Reason.BEST:
-            why = f"{drawn} is what this task stands at"
-        case Reason.EXPLORING:
-            word = f"{word} (1 in {found['one_in']})"
-            why = f"{drawn} was drawn to learn how good it is"
-        case Reason.HOLDOUT:
-            why = f"{drawn}, the incumbent, keeps a few sessions so that the gain can be measured"
-        case Reason.ONLY:
-            why = f"{found['answered_by'] or drawn} alone may serve this call"
-        case _:
-            why = _failover(found)
-    return f"{word}: {why}."
-
-
-def _failover(found: dict[str, Any]) -> str:
-    drawn, answered = found["drawn"], found["answered_by"] or found["drawn"]
-    excluded = (found["exclusions"] or {}).get(drawn)
-    if answered != drawn:
-        why = f"may not serve this call ({excluded})" if excluded else "did not answer"
-        return f"{drawn} {why}, and {answered} did"
-    if found["stands_in_for"]:
-        return f"{drawn} stands in for {found['stands_in_for']}, whose breaker is open"
-    return f"{drawn} serves, as nobody whose turn it was may"
 
 
 def lines(found: dict[str, Any]) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """What people read.
 
+- `screen`: where tables are printed
 - `hosts`: how hosts of a group differ, and which were split off
 - `profiles`: what models can do, as rows and as lines
 - `catalog`: every value of every endpoint, and what is missing

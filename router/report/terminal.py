@@ -18,11 +18,11 @@ from router.report.hosts import split_lines
 from router.report.leaves import leaf_lines
 from router.report.profiles import profile_lines
 from router.report.roles import role_table
+from router.report.screen import console
 from router.report.served import served_lines
 from telemetry.memory import MemoryUse
 from telemetry.reader import RaterCounts
 
-PIPE_WIDTH = 120
 CHANGED = {"down": "fell", "up": "rose", "restored": "recovered"}
 USABLE = "usable"
 SAID_IN = {"file": "the state directory", "store": "the store"}
@@ -41,12 +41,6 @@ COLUMNS = (
 )
 """`n` is calls/labels, or says that the cell is damaged; `usable` the share of the answers that
 were read with which no check found fault; `$/1k ok` is cost per thousand successes."""
-
-
-def console() -> Console:
-    """Return where reports are printed: as wide as the terminal, wide enough in a pipe."""
-    found = Console()
-    return found if found.is_terminal else Console(width=PIPE_WIDTH)
 
 
 def print_report(report: Report, to: Console | None = None) -> None:

@@ -1,0 +1,54 @@
+"""Why, in the one sentence with which an explanation opens. Pure, no I/O."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from router.decision.reasons import REASONS_VERSION, Reason, one_in
+
+
+def finish(found: dict[str, Any]) -> dict[str, Any]:
+    """Return an explanation with its word, as who answered makes it, and its sentence."""
+    answered = found["answered_by"]
+    if answered not in (None, found["drawn"]) and found["reason"] != Reason.ONLY:
+        found["reason"] = Reason.FAILOVER.value
+    found["codes_version"] = REASONS_VERSION
+    explores = found["reason"] == Reason.EXPLORING
+    found["one_in"] = one_in(found["propensity"]) if explores else None
+    found["sentence"] = sentence(found)
+    return found
+
+
+def sentence(found: dict[str, Any]) -> str:
+    """Return why, in a sentence that begins with a word of `Reason`."""
+    drawn, word = found["drawn"], found["reason"]
+    match word:
+        case Reason.PINNED:
+            why = f"{drawn} is what the call, its app or what it goes on from names"
+        case Reason.INCUMBENT:
+            why = f"{drawn} serves until another is shown to be better"
+            if not found["routed"]:
+                why = f"{drawn} serves what is not routed"
+        case Reason.BEST:
+            why = f"{drawn} is what this task stands at"
+        case Reason.EXPLORING:
+            word = f"{word} (1 in {found['one_in']})"
+            why = f"{drawn} was drawn to learn how good it is"
+        case Reason.HOLDOUT:
+            why = f"{drawn}, the incumbent, keeps a few sessions so that the gain can be measured"
+        case Reason.ONLY:
+            why = f"{found['answered_by'] or drawn} alone may serve this call"
+        case _:
+            why = _failover(found)
+    return f"{word}: {why}."
+
+
+def _failover(found: dict[str, Any]) -> str:
+    drawn, answered = found["drawn"], found["answered_by"] or found["drawn"]
+    excluded = (found["exclusions"] or {}).get(drawn)
+    if answered != drawn:
+        why = f"may not serve this call ({excluded})" if excluded else "did not answer"
+        return f"{drawn} {why}, and {answered} did"
+    if found["stands_in_for"]:
+        return f"{drawn} stands in for {found['stands_in_for']}, whose breaker is open"
+    return f"{drawn} serves, as nobody whose turn it was may"
