@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import pointsman
 
+from router.config.bindings import warn_of_inactive
 from router.config.file import parse
 from router.config.ignored import warn_of_ignored
 from router.errors import ConfigError
@@ -42,15 +43,17 @@ def test_users_that_are_required_must_be_there() -> None:
 
 
 @pytest.mark.parametrize("section", ["apps: {default: ", "users: {u: "])
-def test_a_key_of_a_role_that_is_not_active_is_an_error(section: str) -> None:
+def test_a_key_of_a_role_that_is_not_active_is_warned_of(section: str) -> None:
     keys = f"{section}{{keys: [{{key: '{DIGEST}', role: r}}]}}}}\n"
 
-    (told,) = problems(f"{keys}roles: {{r: {{active: false}}}}")
+    text = f"{ENDPOINTS}{keys}roles: {{r: {{active: false}}}}"
+    (told,) = warn_of_inactive(parse(text, file="t", secrets=False))
 
     where = section.replace(": {", ".").rstrip(": ")
     assert told.startswith(f"{where}.keys[0].role: r: this role is not active")
     assert "write active: true in roles.r" in told
-    assert problems(f"{keys}roles: {{r: {{}}}}") == []
+    active = parse(f"{ENDPOINTS}{keys}roles: {{r: {{}}}}", file="t", secrets=False)
+    assert list(warn_of_inactive(active)) == []
 
 
 def test_a_match_that_says_nothing_is_an_error() -> None:

@@ -9,6 +9,7 @@ import socket
 import sys
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +44,18 @@ def raw_deflate(data: bytes) -> bytes:
     return coder.compress(data) + coder.flush()
 
 
+GZIP = partial(gzip.compress, mtime=0)  # else its header is another a second later
+
 CODERS: dict[str, tuple[str, Undo]] = {
-    "gzip": ("gzip", gzip.compress),
-    "x-gzip": ("X-GZIP", gzip.compress),
+    "gzip": ("gzip", GZIP),
+    "x-gzip": ("X-GZIP", GZIP),
     "zlib": ("deflate", zlib.compress),
     "raw": ("deflate", raw_deflate),
     "zstd": ("zstd", zstd.compress),
 }
 TWICE: dict[str, tuple[str, Undo]] = {
-    "in order": ("gzip, zstd", lambda data: zstd.compress(gzip.compress(data))),
-    "with identity": ("identity, gzip ,identity", gzip.compress),
+    "in order": ("gzip, zstd", lambda data: zstd.compress(GZIP(data))),
+    "with identity": ("identity, gzip ,identity", GZIP),
     "of one kind": ("deflate,deflate", lambda data: raw_deflate(zlib.compress(data))),
 }
 ALL = {**CODERS, **TWICE}

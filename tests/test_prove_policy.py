@@ -40,7 +40,7 @@ WRITTEN["endpoints"][1] |= {"max_data_class": "restricted", "zone": "leased"}
 def call(key: str = "key", body: dict[str, Any] | None = None, **headers: str) -> CallOracle:
     named = {f"x-router-{name.replace('_', '-')}": value for name, value in headers.items()}
     made = FaultyCall("POST", "/v1/chat/completions", key, named, body or {}, [], False)
-    return CallOracle(PolicyOracle(WRITTEN), made)
+    return CallOracle(PolicyOracle(WRITTEN), made, is_off=False)
 
 
 def forbidden(of: CallOracle, place: str, at_s: float = NOON, **body: Any) -> str | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from router.commands.console import BAD_INPUT, print_json, say
 from router.commands.effective import Effective, Wanted
 from router.commands.state import problem_of_state
+from router.config.bindings import warn_of_inactive
 from router.config.checks import address_problem
 from router.config.entries import File
 from router.config.file import parse, read
@@ -66,6 +67,7 @@ def check(
         *agreement_warnings(_agreed(entries), time.time()),
         *warn_of_unreachable(entries),
         *warn_of_ignored(entries),
+        *warn_of_inactive(entries),
     ]
     holds = Effective(file, Wanted(*effective)) if effective is not None else None
     if as_json:

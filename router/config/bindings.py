@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from router.config.entries import AppEntry, File, MatchEntry, UserEntry, Users
 from router.config.keys import HeldKeyEntry
+from router.config.lines import shown
 from router.config.masking import Place
 
 MATCHES_ALL = (
@@ -17,7 +18,7 @@ NO_USERS = (
     "users: {<name>: {…}}, or leave it out"
 )
 NOT_ACTIVE = (
-    "this role is not active, so that every call with this key would be refused; write active: "
+    "this role is not active, so that every call with this key is refused; write active: "
     "true in roles.{role}, or leave the role out"
 )
 
@@ -30,6 +31,10 @@ def check_bindings(entries: File) -> Iterator[tuple[Place, str, str]]:
     for name, app in entries.apps.items():
         if app.users is Users.REQUIRED and not entries.users:
             yield ("apps", name, "users"), app.users.value, NO_USERS
+
+
+def warn_of_inactive(entries: File) -> Iterator[str]:
+    """Yield a line for each key that carries a role which is not active: it may be for a while."""
     holders: Mapping[str, Mapping[str, AppEntry | UserEntry]]
     holders = {"apps": entries.apps, "users": entries.users}
     for section, named in holders.items():
@@ -37,7 +42,8 @@ def check_bindings(entries: File) -> Iterator[tuple[Place, str, str]]:
             for i, key in enumerate(holder.keys):
                 role = key.role if isinstance(key, HeldKeyEntry) else None
                 if role in entries.roles and not entries.roles[role].active:
-                    yield (section, name, "keys", i, "role"), role, NOT_ACTIVE.format(role=role)
+                    where = shown((section, name, "keys", i, "role"))
+                    yield f"{where}: {role}: {NOT_ACTIVE.format(role=role)}"
 
 
 def _says_nothing(match: MatchEntry) -> bool:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bandit.report import ReportRow
 from router.demo.client import ClientLedger, DemoSettings
 from router.demo.simulator import fraction
-from router.report import gather, terminal
+from router.report import gather, screen, terminal
 from telemetry.recorded import Recorded
 
 CLEARLY = 0.2
@@ -206,7 +206,7 @@ def _sentence(table: Recorded, figures: dict[str, Any]) -> str:
 
 def print_result(result: DemoResult) -> None:
     """Print the report and what was learned."""
-    console = terminal.console()
+    console = screen.console()
     terminal.print_report(gather.Report(rows=result.rows), console)
     figures = result.figures
     console.print(

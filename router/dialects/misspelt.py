@@ -17,6 +17,8 @@ from telemetry.numbers import brief
 
 OURS = b"x-router-"
 HINTS = BodyHints.__struct_fields__
+HELD = frozenset({"data_class", "max_cost_usd", "max_latency_ms", "explore"})
+"""Hints that may hold a call."""
 KEY = "key"  # of an app
 ANSWERED = (
     *("decision_id", "endpoint", "task", "task_found_by", "strategy", "propensity"),
@@ -70,13 +72,11 @@ def require_known_keys(names: Iterable[str]) -> None:
         if name == REFERENCE_KEY or not name.startswith(ROUTER_KEYS):
             continue
         near = meant_name(name.removeprefix(ROUTER_KEYS))
-        if not near:
-            continue
+        if near not in HELD and f"{ROUTER_KEYS}{near}" != REFERENCE_KEY:
+            continue  # it goes no further, and nothing hangs on it
         hint = f"{brief(near)} of the body object `router`, or {_header(near)}"
         if f"{ROUTER_KEYS}{near}" == REFERENCE_KEY:
             hint = REFERENCE_KEY
-        elif near not in HINTS:
-            hint = f"{_header(near)}, a header"
         message = f"unknown key {brief(name)} in metadata; did you mean {hint}?"
         raise RequestRejected("unknown_field", message, param=f"metadata.{name}")
 
