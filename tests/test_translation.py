@@ -596,7 +596,7 @@ def test_a_late_answer_is_booked_as_any_other(
         ({"translate": {"from": ["chat"]}}, "the endpoint speaks it"),
         ({"dialects": ["messages"], "translate": {"from": ["embeddings"]}}, "nothing translates"),
         ({"dialects": ["responses"], "translate": {"from": ["chat"]}}, "can be said in messages"),
-        ({"translate": {"from": []}}, "at least 1"),
+        ({"translate": {"from": []}}, "the list is empty"),
         ({"translate": {"from": ["messages"], "drop": ["Web Search"]}}, "drop"),
         ({"translate": {"form": ["messages"]}}, "form"),
         *(

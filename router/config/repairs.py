@@ -43,6 +43,8 @@ class Followers:
     def __contains__(self, where: Place) -> bool:
         if is_below(where, self._repaired) or where[-1] in self._fields:
             return True
+        if where[-1] == "match" and any(place[: len(where)] == where for place in self._repaired):
+            return True  # it says nothing as what it said was taken out
         return self._is_keyless and where in (("server", "host"), ("apps",))
 
 
