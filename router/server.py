@@ -6,7 +6,7 @@ import asyncio
 import gc
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -179,7 +179,7 @@ class Sidecar:
                     address,
                     self.writer,
                     secrets.users,
-                    self._forget,
+                    self.draws.forget,
                     n_shards=n_shards,
                 ),
                 events=EventDesk(self.writer, self.feedback, recent, seal=seal, n_shards=n_shards),
@@ -247,7 +247,7 @@ class Sidecar:
     async def _start(self) -> None:
         loop = asyncio.get_running_loop()
         self.keeper.on_taken = partial(_on_loop, loop, self._follow)
-        self.keeper.forgotten.on_news = partial(_on_loop, loop, self._forget)
+        self.keeper.forgotten.on_news = partial(_on_loop, loop, self.draws.forget)
         self._on_new_key = partial(_on_loop, loop, self._renew_keys)
         self._follow(self.keeper.current.configuration)
         self.writer.start()
@@ -270,10 +270,6 @@ class Sidecar:
         self.keeper.names.add_all(views.names_of(configuration))
         self.upkeep.follow(configuration.catalog)
         self.teller.follow(configuration)
-
-    def _forget(self, users: Sequence[bytes]) -> int:
-        """Know nothing any more of what was drawn for users, nor of what their sessions said."""
-        return self.draws.forget(users) + self.sessions.forget(users)
 
     def _renew_keys(self) -> None:
         self.health.renew_keys(self.keeper.current.configuration.catalog, time.monotonic())

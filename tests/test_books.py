@@ -25,7 +25,7 @@ from telemetry.store import Address, connect
 from telemetry.wire.usage import Usage, usage_of
 
 CALLER = Caller(
-    App("default", AppEntry(), 1, None, PolicyRules(), 0, {}),
+    App("default", AppEntry(), 1, PolicyRules(), 0, {}),
     ((b"authorization", b"Bearer sk-own"),),
 )
 USUAL = DataClasses().usual

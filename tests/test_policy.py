@@ -11,14 +11,16 @@ import yaml
 from conftest import Provider, Sidecar, endpoint, serving
 from hypothesis import given
 from hypothesis import strategies as st
+from looser import loosened
 
 from router.config.compiled import compile_text
 from router.config.keys import hashed
-from router.config.rules import HARD, Level, PolicyRules, loosened, merge
+from router.config.rules import HARD, Level, PolicyRules, merge
 from router.endpoints.data_classes import DataClasses
 from router.errors import ConfigError
 from telemetry.store import Address
 
+PRICES = {"input_usd_per_mtok": 5, "output_usd_per_mtok": 20}
 ASK = {"messages": [{"role": "user", "content": "hi"}]}
 CLASSES = DataClasses()
 
@@ -328,6 +330,48 @@ def test_rules_of_structure_hold_for_what_is_passed_on_and_within_a_session(
     assert passed.status_code == 409
     assert later.headers["x-router-endpoint"] == "own"
     assert [call.host for call in provider.calls] == ["vendor", "own"]
+
+
+def test_what_nobody_can_read_has_the_rules_of_all_that_a_rule_may_mark(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    """Also those of what a marked leaf is below, and of the strategy that it would have."""
+    rest = {"base_url": provider.url("p"), "passthrough": True, "zone": "vendor"}
+    marked = {"match": {"tools": ["t"]}}
+    held = [
+        {"tasks": {"law": {"data_class": "restricted"}, "law/review": marked}},
+        {"tasks": {"law": {**marked, "strategy": "home"}}},
+        {"tasks": {"law": marked}, "apps": {"default": {"strategies": {"law": "home"}}}},
+    ]
+    for more in held:
+        value = configured(
+            provider,
+            providers={"rest": rest},
+            strategies={"home": {"zones": ["local"]}},
+            **more,
+        )
+        with serving(value, state_dir, address) as sidecar:
+            body = b'{"model": "unlisted", "messages": "?", "input": 7}'
+            got = sidecar.http.post("/v1/responses", content=body)
+
+        assert got.status_code == 409, more
+    assert provider.calls == []
+
+
+def test_the_hard_limits_of_the_role_that_a_key_carries_hold_in_any_other(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    value = configured(
+        provider,
+        roles={"frugal": {"limits": {"cost": {"usd": 1e-9, "hard": True}}}, "free": {}},
+        apps={"default": {"mode": "route", "keys": [{"key": hashed("k"), "role": "frugal"}]}},
+    )
+    value["endpoints"] = [{**one, "prices": PRICES} for one in value["endpoints"]]
+    with serving(value, state_dir, address) as sidecar:
+        sidecar.http.headers["x-router-key"] = "k"
+        refused = [dry(sidecar, status=409, **hints) for hints in ({}, {"role": "free"})]
+
+    assert {one["error"]["exclusions"]["own"] for one in refused} == {"cost"}
 
 
 def test_a_callers_role_only_is_booked_in_observe_and_of_what_is_passed_on(

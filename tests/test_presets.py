@@ -13,6 +13,7 @@ import yaml
 from conftest import Provider, Reply, Sidecar, endpoint, serving
 from hypothesis import given
 from hypothesis import strategies as st
+from looser import loosened
 
 from bandit.limits import Limits
 from bandit.utility import Order
@@ -23,7 +24,6 @@ from router.config.hard import hard_constraints
 from router.config.hard import loosened as loosened_between
 from router.config.policies import KnownPlaces
 from router.config.presets import PRESETS
-from router.config.rules import loosened
 from router.config.strategies import Exchangeable, StrategyEntry
 from router.endpoints.data_classes import DataClasses
 from router.errors import ConfigError
@@ -495,7 +495,7 @@ def test_own_words_go_before_those_that_are_extended() -> None:
     )
 
     assert found["mine"].objective.order is Order.CHEAPEST
-    assert [str(getattr(found[n].incumbent, "id", "")) for n in ("base", "mine")] == ["two", "own"]
+    assert [found[n].rules.incumbent for n in ("base", "mine")] == ["two", "own"]
     assert found["other"].objective.order is Order.UTILITY
     assert found["other"].release_every_s == 60
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from bandit import hosts
 from bandit.drift import AlarmKind
 from bandit.hosts import HostDifferences
-from router.config.compiled import App, Configuration, Role, Strategy
-from router.endpoints.catalog import Catalog, Endpoint, split_off
+from router.config.compiled import Configuration
+from router.endpoints.catalog import Catalog, split_off
 
 Labels = tuple[NDArray[np.float64], NDArray[np.bool_]]
 """(n_tasks, n_arms, N_COLUMNS) QUALITY of labels alone, and (n_tasks, n_arms) what is damaged."""
@@ -175,23 +175,8 @@ class _Splits:
 def _regrouped(configuration: Configuration, apart: frozenset[int]) -> Configuration:
     catalog = split_off(configuration.catalog, apart)
 
-    def placed(endpoint: Endpoint | str | None) -> Endpoint | str | None:
-        return catalog.endpoints[endpoint.index] if isinstance(endpoint, Endpoint) else endpoint
-
-    def strategy_in(before: Strategy) -> Strategy:
-        return replace(before, incumbent=placed(before.incumbent))
-
-    def app_in(before: App) -> App:
-        return replace(before, incumbent=placed(before.incumbent))
-
-    def role_in(before: Role) -> Role:
-        return replace(before, incumbent=placed(before.incumbent))
-
     return replace(
         configuration,
         catalog=catalog,
-        strategies={name: strategy_in(s) for name, s in configuration.strategies.items()},
-        roles={name: role_in(role) for name, role in configuration.roles.items()},
-        apps={name: app_in(app) for name, app in configuration.apps.items()},
         _derived={},
     )

@@ -13,7 +13,6 @@ from bandit.posterior import Posterior
 from bandit.trade import Trade, with_trade
 from bandit.utility import BALANCED, Objective, Order
 from router.config.entries import (
-    NO_INCUMBENT,
     AppEntry,
     File,
     Learn,
@@ -35,7 +34,7 @@ from router.config.rules import PolicyRules, strictest
 from router.config.strategies import ORDERS, Exchangeable, ObjectiveKind, StrategyEntry
 from router.config.wishes import compile_limits, compile_trade
 from router.endpoints.auth import AuthEntry
-from router.endpoints.catalog import Catalog, Endpoint
+from router.endpoints.catalog import Catalog
 from router.endpoints.compiling import compile_catalog
 from router.endpoints.data_classes import DataClass, DataClasses
 from router.endpoints.entries import ModelEntry, TimeoutsEntry
@@ -57,7 +56,6 @@ class Strategy:
     name: str
     digest: int
     objective: Objective
-    incumbent: Endpoint | str | None  # an endpoint, `none`, or None: the first that is permitted
     release_every_s: float
     timeouts: TimeoutsEntry
     rules: PolicyRules
@@ -85,7 +83,6 @@ class Role:
     name: str
     digest: int
     entry: RoleEntry
-    incumbent: Endpoint | str | None
     rules: PolicyRules
     limits: Limits
 
@@ -97,7 +94,6 @@ class App:
     name: str
     entry: AppEntry
     digest: int
-    incumbent: Endpoint | str | None  # `none`, an endpoint, or None: as the strategy says
     rules: PolicyRules
     outlook: int  # whose labels it goes by: 0 those that are shared, else its own
     categories: dict[str, int]  # by task the digest under which its calls are booked
@@ -256,7 +252,6 @@ def compile_entries(
             name,
             digest8("role", name),
             entry,
-            _incumbent(entry.incumbent, catalog),
             rules_of(entry),
             compile_limits(entry.limits),
         )
@@ -281,7 +276,6 @@ def compile_entries(
             name,
             entry,
             digest8("app", name),
-            _incumbent(entry.incumbent, catalog),
             rules_of(entry),
             own_apps.index(name) + 1 if name in own_apps else 0,
             categories(name, entry.learn),
@@ -327,7 +321,6 @@ def _strategy(name: str, entry: StrategyEntry, rules: PolicyRules, catalog: Cata
         name,
         digest8("strategy", name),
         compile_objective(entry),
-        _incumbent(entry.incumbent, catalog),
         compile_release_every_s(entry),
         entry.timeouts,
         rules,
@@ -337,10 +330,6 @@ def _strategy(name: str, entry: StrategyEntry, rules: PolicyRules, catalog: Cata
         entry.require_jurisdictions,
         entry.usual_retention_days,
     )
-
-
-def _incumbent(named: str | None, catalog: Catalog) -> Endpoint | str | None:
-    return NO_INCUMBENT if named == NO_INCUMBENT else catalog.by_id.get(named or "")
 
 
 def _seal_key(entry: AuthEntry | None) -> bytes | None:

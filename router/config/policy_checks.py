@@ -20,7 +20,7 @@ def check_policies(entries: File) -> Iterator[tuple[Place, str, str]]:
     if problem is not None:
         yield ("classes",), ", ".join(entries.classes), problem
         return
-    for where, entry in _levels(entries):
+    for where, entry in levels_of(entries):
         yield from _check_level(where, entry, entries)
     for where, name in _classes_of_places(entries):
         yield from check_name(where, name, entries.classes, "data class")
@@ -49,7 +49,8 @@ def _strategies(entries: File) -> set[str]:
     return {*entries.all_strategies, *kinds, *entries.aliases}
 
 
-def _levels(entries: File) -> Iterator[tuple[Place, ConstraintsEntry]]:
+def levels_of(entries: File) -> Iterator[tuple[Place, ConstraintsEntry]]:
+    """Yield every entry that says something of calls, and where it stands."""
     yield ("organisation",), entries.organisation
     sections: Mapping[str, Mapping[str, ConstraintsEntry | None]] = {
         "tasks": entries.tasks,

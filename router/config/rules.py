@@ -141,11 +141,6 @@ def says(rules: PolicyRules, field: str) -> bool:
     return bool(getattr(rules, field) != _DEFAULTS[field])
 
 
-def loosened(before: PolicyRules, after: PolicyRules) -> list[str]:
-    """Return the names of the hard fields in which other rules permit something more."""
-    return [name for name in HARD if says(before, name) and _is_looser(before, after, name)]
-
-
 def of_places(rules: PolicyRules) -> PolicyRules:
     """Return what of rules decides where calls may go: equal for calls that may go alike."""
     return structs.replace(rules, **{name: _DEFAULTS[name] for name in _OF_CALLS})
@@ -159,13 +154,6 @@ def hard_of(rules: PolicyRules) -> PolicyRules:
 def strictest(rules: Iterable[PolicyRules]) -> PolicyRules:
     """Return the hard constraints of all of these together."""
     return hard_of(merge([(Level.USER, one) for one in rules]).rules)
-
-
-def _is_looser(before: PolicyRules, after: PolicyRules, name: str) -> bool:
-    if not says(after, name):
-        return True
-    both = _OPERATORS[name](getattr(before, name), getattr(after, name))
-    return bool(both != getattr(after, name))
 
 
 def why_forbidden(rules: PolicyRules, place: Whereabouts, at_s: float) -> Exclusion | None:

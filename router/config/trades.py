@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from router.config.entries import NO_INCUMBENT, File
 from router.config.masking import Place
 from router.config.policies import PreferencesEntry
+from router.config.policy_checks import levels_of
 from router.config.strategies import ORDERS, ObjectiveKind, StrategyEntry
 
 BALANCED = ObjectiveKind.BALANCED.value
@@ -36,17 +37,9 @@ def check_trades(entries: File) -> Iterator[tuple[Place, str, str]]:
 
 
 def _named_strategies(entries: File) -> Iterator[tuple[Place, str | None]]:
-    yield ("organisation", "strategy"), entries.organisation.strategy
-    levels: Mapping[str, Mapping[str, PreferencesEntry | None]] = {
-        "tasks": entries.tasks,
-        "roles": entries.roles,
-        "users": entries.users,
-        "apps": entries.apps,
-    }
-    for section, named in levels.items():
-        for name, entry in named.items():
-            if entry is not None:
-                yield (section, name, "strategy"), entry.strategy
+    for where, entry in levels_of(entries):
+        if isinstance(entry, PreferencesEntry):
+            yield (*where, "strategy"), entry.strategy
     for name, app in entries.apps.items():
         for task, strategy in app.strategies.items():
             yield ("apps", name, "strategies", task), strategy

@@ -14,13 +14,11 @@ from router.beliefs.choices import Choices
 from router.beliefs.kept import ReviewKey
 from router.beliefs.review_keys import host_of
 from router.config.compiled import Configuration, Role, Strategy
-from router.config.levels import parent_of
-from router.config.named import did_you_mean
-from router.config.rules import NOTHING, MergedPolicy, hard_of
+from router.config.rules import MergedPolicy
 from router.config.strategies import Exchangeable
-from router.decision.said import NO_SESSION, NOTHING_SAID, CallSession, SessionSaid
+from router.decision.said import NO_SESSION, CallSession
 from router.decision.units import Unit
-from router.dialects.request import CallRequest, Structure
+from router.dialects.request import CallRequest
 from router.endpoints.capabilities import Needs
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
@@ -31,14 +29,12 @@ from router.policy.exploring import why_held
 from router.policy.hints import Hints
 from router.policy.roles import CallersRole, find_role
 from router.policy.route import ModelField, Route, find_route, parse_model
-from router.policy.standing import AppStanding, ChosenStrategy, PolicyTable
-from router.policy.tasks import FoundBy, Said, Task, categorize
+from router.policy.standing import AppStanding
+from router.policy.tasks import Task
 from router.translation.translations import Translations
 from telemetry.numbers import brief
 
 T = TypeVar("T")
-MAX_TASK = 128
-"""Characters of a name that somebody may have meant."""
 MAX_ROUTINGS = 4096
 """Kinds of calls remembered; a model's name is the caller's to choose, so there is a bound."""
 
@@ -193,21 +189,6 @@ def _remember(known: dict[tuple[object, ...], T], key: tuple[object, ...], value
     known[key] = value
 
 
-def strategy_of(
-    configuration: Configuration, asked: AskedModel, caller: Caller, hints: Hints, task: str
-) -> ChosenStrategy:
-    """Return the strategy of a call, and who set it.
-
-    Raises:
-        RequestRejected: the call asks for one that there is not.
-    """
-    wanted = asked.target.strategy if hints.strategy is None else hints.strategy
-    own = caller.holder.user if caller.holder is not None else None
-    return configuration.derive(PolicyTable).strategy(
-        caller.app, asked.role.role, task, wanted=wanted, users=(own, hints.user)
-    )
-
-
 def require_tools(policy: MergedPolicy, offered: Callable[[], Sequence[str]]) -> None:
     """Refuse a call that offers a tool which the rules do not name.
 
@@ -261,88 +242,6 @@ def why(context: CallContext) -> str:
         is_kept = exchange is Exchangeable.EQUIVALENTS
         return "only equivalents are exchanged" if is_kept else "the call names its model"
     return context.choices.notes[context.task_index] if context.choices else "nothing known yet"
-
-
-def task_of(
-    hints: Hints,
-    asked: AskedModel,
-    caller: Caller,
-    read: Callable[[bool], Structure],
-    configuration: Configuration,
-    session: SessionSaid = NOTHING_SAID,
-) -> Task:
-    """Return the task of a call; its structure is read only where a rule asks for it.
-
-    A role of several tasks says the first of them, unless a rule marks another one of them.
-
-    Raises:
-        RequestRejected: an unknown task, where tasks hold constraints.
-    """
-    hint = hints.task or asked.target.task
-    if hint in configuration.tasks and hints.complexity is None:
-        return Task(hint, None, FoundBy.HINT)  # most often, where callers say it
-    if hint is not None:
-        hint = known_task(hint, configuration)
-    said = _said(hint, asked.role.role, caller, session)
-    group = _group(asked.role.role) if hint is None else ()
-    rules = configuration.rules
-    if len(group) > 1:
-        rules = tuple((name, match) for name, match in rules if name in group)
-    structure = Structure()
-    if rules and (len(group) > 1 or not any(name for _, name in said)):
-        structure = read(configuration.reads_system)
-    tasks, complexity = configuration.tasks, hints.complexity
-    if len(group) > 1:
-        found = categorize((), structure, tasks=tasks, rules=rules, complexity=complexity)
-        if found.found_by is FoundBy.RULE:
-            return structs.replace(found, of_session=None)  # it is one of the role's
-    return categorize(said, structure, tasks=tasks, rules=rules, complexity=complexity)
-
-
-def _group(role: Role | None) -> Sequence[str]:
-    return role.entry.tasks if role is not None else ()
-
-
-def _said(
-    hint: str | None, role: Role | None, caller: Caller, session: SessionSaid
-) -> tuple[Said, ...]:
-    """Return what is said of a call's task, in the order that decides."""
-    holder = caller.holder
-    return (
-        (FoundBy.HINT, hint),
-        (FoundBy.ROLE, next(iter(_group(role)), None)),
-        (FoundBy.KEY, holder.task if holder is not None else None),
-        (FoundBy.APP, caller.app.entry.task),
-        (FoundBy.SESSION, session.task),
-    )
-
-
-def known_task(hint: str, configuration: Configuration) -> str:
-    """Return the task that a hint means; of a leaf that there is not, what it would be below.
-
-    Raises:
-        RequestRejected: there is none, and tasks hold constraints: then it is not guessed.
-    """
-    tasks = configuration.tasks
-    above = parent_of(hint)
-    if hint not in tasks and above in tasks and above is not None:
-        return above
-    if hint not in tasks and configuration.derive(_TaskRules).are_some:
-        known = [name for name in tasks if name not in configuration.implied]
-        raise RequestRejected(
-            "unknown_task",
-            f"unknown task {brief(hint)}, and tasks hold constraints here"
-            + did_you_mean(hint[:MAX_TASK], known),
-            param="task",
-        )
-    return hint
-
-
-class _TaskRules:
-    """Whether any task says what must hold."""
-
-    def __init__(self, configuration: Configuration) -> None:
-        self.are_some = any(hard_of(one) != NOTHING for one in configuration.task_rules.values())
 
 
 def demand_of(

@@ -123,14 +123,14 @@ class Decider:
         hints = read_hints(headers, declared, classes, has_user=caller.has_user)
         session = await self.session_of(configuration, caller, hints, at)
         if noting and not hints.dry_run:  # what is refused was said, too
-            note_said(self.sessions, session, hints, at)
+            note_said(self.sessions, session, at, data_class=hints.data_class)
         ruling = ruled(
             configuration,
             caller,
             hints,
             request.model,
             session.said,
-            lambda read_system: request.structure(read_system=read_system),
+            request.structure,
             off=self.keeper.off,
         )
         task, standing, policy = ruling.task, ruling.standing, ruling.policy
@@ -203,8 +203,9 @@ class Decider:
             return NO_SESSION
         # Whoever asks: some calls of a client name no user, and carry the same conversation.
         secrets = self.keeper.secrets.users.of_units
-        whose = caller.app, None, hints.session
-        return await self.sessions.of(configuration, secrets, whose, now=at.epoch_s)
+        return await self.sessions.of(
+            configuration, secrets, caller.app, hints.session, now=at.epoch_s
+        )
 
     def learn_size(self, endpoint: Endpoint, request: CallRequest, tokens: int) -> None:
         """Take note of what a prompt that was answered was counted as, if it is text alone."""
@@ -231,7 +232,7 @@ class Decider:
         Raises:
             NoCandidates: no endpoint may serve it.
         """
-        self._note_said(context, task=context.task.of_session)
+        note_said(self.sessions, context.session, context.at, task=context.task.of_session)
         if context.route.law is None:
             return Decision(context, self._plan(context), self._nonces.take())
         if context.review_key is not None and context.choices is None:
@@ -318,7 +319,6 @@ class Decider:
         Raises:
             NoCandidates: no endpoint may serve it.
         """
-        self._note_said(context, task=None)  # its content leaves
         unit, route = context.unit, context.route
         held = await held_draw(self.draws, context)
         if held is None and unit.key is not None:
@@ -381,9 +381,6 @@ class Decider:
             numbers=uniforms(self._secret.at(), context.seed, context.draw_key),
             explore=context.explore,
         )
-
-    def _note_said(self, context: CallContext, *, task: str | None) -> None:
-        note_said(self.sessions, context.session, context.hints, context.at, task=task)
 
     def _standing(self, context: CallContext, held: StoredDraw | None) -> Endpoint | None:
         """Return the endpoint of a draw unless that has ended."""

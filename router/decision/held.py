@@ -11,7 +11,7 @@ from router.decision.sessions import Sessions
 from router.decision.shared_draws import StoredDraw
 from router.decision.units import conversation
 from router.endpoints.catalog import Endpoint
-from router.policy.hints import Hints
+from router.endpoints.data_classes import DataClass
 
 
 async def held_draw(draws: Draws, context: CallContext) -> StoredDraw | None:
@@ -53,17 +53,23 @@ def note_conversation(draws: Draws, context: CallContext, given: StoredDraw) -> 
 
 
 def note_said(
-    sessions: Sessions, session: CallSession, hints: Hints, at: Moment, *, task: str | None = None
+    sessions: Sessions,
+    session: CallSession,
+    at: Moment,
+    *,
+    data_class: DataClass | None = None,
+    task: str | None = None,
 ) -> None:
     """Have later calls of a session go by what this one says, and no earlier one did.
 
     Args:
         session: of the call.
+        data_class: that it names.
         task: that it was found in by itself, so that it may become the session's.
     """
     if not session.key:
         return
-    said, data_class = session.said, hints.data_class
+    said = session.said
     if data_class is not None and data_class.level <= said.level:
         data_class = None
     if said.task is not None:

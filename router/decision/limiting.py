@@ -48,8 +48,10 @@ def within_limits(
     Hard limits of all of them hold. Of soft ones the role's go before the strategy's.
     """
     limits, role = standing.strategy.limits, standing.role
-    if usual.strategy is not standing.strategy and usual.strategy.limits.hard:
-        eligibility = with_limits(eligibility, beliefs, category, usual.strategy.limits)
+    if usual is not standing:
+        for held in (usual.strategy, usual.role):
+            if held is not None and held.limits.hard:
+                eligibility = with_limits(eligibility, beliefs, category, held.limits)
     if rules.cost_usd is not None or rules.latency_ms is not None:
         caps = caps_of(rules)
         if rules.cost_usd is not None and size.max_tokens is not None:

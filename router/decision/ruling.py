@@ -6,24 +6,35 @@ role, task and strategy that the call would have without hints hold beside those
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Protocol
 
 from msgspec import Struct, structs
 
-from router.config.compiled import Configuration
+from router.config.compiled import Configuration, Role
 from router.config.entries import AUTO, Mode
-from router.config.rules import NOTHING, MergedPolicy, PolicyRules, strictest
-from router.decision.context import AskedModel, Routings, strategy_of, task_of
-from router.decision.said import SessionSaid
+from router.config.levels import parent_of
+from router.config.named import did_you_mean
+from router.config.rules import NOTHING, MergedPolicy, hard_of
+from router.decision.context import AskedModel, Routings
+from router.decision.said import NOTHING_SAID, SessionSaid
 from router.dialects.request import Structure
+from router.errors import RequestRejected
 from router.policy.callers import Caller
 from router.policy.hints import Hints
-from router.policy.roles import NO_ROLE
-from router.policy.standing import AppStanding, ChosenStrategy, PolicyTable
-from router.policy.tasks import FoundBy, Task
+from router.policy.standing import AppStanding, PolicyTable
+from router.policy.tasks import FoundBy, Said, Task, categorize
+from telemetry.numbers import brief
 
-Read = Callable[[bool], Structure]
-"""Reads the structure of a call, with its system prompt or without."""
+MAX_TASK = 128
+"""Characters of a name that somebody may have meant."""
+
+
+class ReadStructure(Protocol):
+    """Reads what structural rules may look at of a call."""
+
+    def __call__(self, *, read_system: bool) -> Structure:
+        """Return it; the system prompt only where that is asked for."""
 
 
 class Ruling(Struct, frozen=True):
@@ -31,7 +42,6 @@ class Ruling(Struct, frozen=True):
 
     asked: AskedModel
     task: Task
-    chosen: ChosenStrategy
     standing: AppStanding
     usual: AppStanding  # what would stand without hints
     policy: MergedPolicy
@@ -43,15 +53,15 @@ def ruled(
     hints: Hints,
     model: str,
     session: SessionSaid,
-    read: Read | None,
+    read: ReadStructure | None,
     *,
-    off: bool = False,
+    off: bool,
 ) -> Ruling:
     """Return what holds for a call.
 
     Args:
         read: None where the body cannot be read: then it may be of any task that a rule marks.
-        off: routing is switched off for everybody.
+        off: nothing is routed: a role that callers mean by a model's name is only booked.
 
     Raises:
         RequestRejected: a hint that cannot be followed.
@@ -59,15 +69,25 @@ def ruled(
     table, routings = configuration.derive(PolicyTable), configuration.derive(Routings)
     asked = routings.asked(model, hints.role, caller)
     routes = caller.app.entry.mode is Mode.ROUTE and not off
-    in_role = asked if routes else _without_callers_role(asked)
-    structure = read or _unread
-    task = task_of(hints, in_role, caller, structure, configuration, session)
-    chosen = strategy_of(configuration, in_role, caller, hints, task.name)
-    standing = table.of(caller.app, in_role.role.role, task.name, chosen.strategy)
-    usual = standing
-    if _is_hinted(hints, asked, task):
-        usual = _usual(configuration, caller, hints, asked, structure, routes=routes)
-    unread = _of_marked(configuration) if read is None else NOTHING
+    role, look = _binding(asked, routes=routes), read or nothing_read
+    hint, target = hints.task or asked.target.task, asked.target
+    task = task_of(configuration, caller, role, look, hint, hints.complexity, session)
+    wanted = target.strategy if hints.strategy is None else hints.strategy
+    own = caller.holder.user if caller.holder is not None else None
+    users = own, hints.user
+    chosen = table.strategy(caller.app, role, task.name, wanted=wanted, users=users)
+    standing = usual = table.of(caller.app, role, task.name, chosen.strategy)
+    names_role = hints.role is not None or target.role is not None
+    names_task = hint is not None or task.found_by is FoundBy.SESSION
+    if names_role or names_task or wanted is not None:
+        if names_role:
+            plain = routings.asked(AUTO if target.role is not None else model, None, caller)
+            role = _binding(plain, routes=routes)
+        name = task.name
+        if names_role or names_task:
+            name = task_of(configuration, caller, role, look).name
+        found = table.strategy(caller.app, role, name, wanted=None, users=users)
+        usual = table.of(caller.app, role, name, found.strategy)
     policy = table.policy(
         standing,
         hints.rules(),
@@ -76,56 +96,97 @@ def ruled(
         user=hints.user,
         strategy=chosen.asked,
         usual=usual,
-        unread=unread,
+        unread=NOTHING if read is not None else table.marked(caller.app, role, users),
     )
-    return Ruling(asked, task, chosen, standing, usual, policy)
+    return Ruling(asked, task, standing, usual, policy)
 
 
-def _is_hinted(hints: Hints, asked: AskedModel, task: Task) -> bool:
-    """Return whether a call itself says role, task or strategy, or its session its task."""
-    target = asked.target
-    named = (hints.task, hints.strategy, hints.role, target.task, target.strategy, target.role)
-    return any(named) or task.found_by is FoundBy.SESSION
-
-
-def _usual(
-    configuration: Configuration,
-    caller: Caller,
-    hints: Hints,
-    asked: AskedModel,
-    read: Read,
-    *,
-    routes: bool,
-) -> AppStanding:
-    """Return what would stand for a call if it, and its session, said nothing."""
-    table, routings = configuration.derive(PolicyTable), configuration.derive(Routings)
-    target = structs.replace(asked.target, task=None, strategy=None, role=None)
-    model = AUTO if asked.target.role is not None else asked.target.name
-    plain = AskedModel(target, routings.asked(model, None, caller).role)
-    if not routes:
-        plain = _without_callers_role(plain)
-    silent = structs.replace(hints, task=None, strategy=None, role=None, complexity=None)
-    task = task_of(silent, plain, caller, read, configuration)
-    chosen = strategy_of(configuration, plain, caller, silent, task.name)
-    return table.of(caller.app, plain.role.role, task.name, chosen.strategy)
-
-
-def _without_callers_role(asked: AskedModel) -> AskedModel:
-    """Return what is asked for without a role that a model's name means: its own model serves."""
-    return structs.replace(asked, role=NO_ROLE) if asked.role.by_model else asked
-
-
-def _unread(read_system: bool) -> Structure:
+def nothing_read(*, read_system: bool) -> Structure:
+    """Return the structure of what has none that rules may look at."""
     return Structure()
 
 
-class _Marked:
-    """The hard constraints of all tasks that a rule of structure marks, together."""
+def _binding(asked: AskedModel, *, routes: bool) -> Role | None:
+    """Return the role whose rules hold: where nothing is routed, a named model serves unchanged."""
+    return None if asked.role.by_model and not routes else asked.role.role
+
+
+def task_of(
+    configuration: Configuration,
+    caller: Caller,
+    role: Role | None,
+    read: ReadStructure,
+    hint: str | None = None,
+    complexity: str | None = None,
+    session: SessionSaid = NOTHING_SAID,
+) -> Task:
+    """Return the task of a call; its structure is read only where a rule asks for it.
+
+    A role of several tasks says the first of them, unless a rule marks another one of them.
+
+    Raises:
+        RequestRejected: an unknown task, where tasks hold constraints.
+    """
+    tasks, rules = configuration.tasks, configuration.rules
+    if hint in tasks and complexity is None:
+        return Task(hint, None, FoundBy.HINT)  # most often, where callers say it
+    if hint is not None:
+        hint = _known_task(hint, configuration)
+    said = _said(hint, role, caller, session)
+    group = _group(role) if hint is None else ()
+    if len(group) > 1:
+        rules = tuple((name, match) for name, match in rules if name in group)
+    structure = Structure()
+    if rules and (len(group) > 1 or not any(name for _, name in said)):
+        structure = read(read_system=configuration.reads_system)
+    if len(group) > 1:
+        found = categorize((), structure, tasks=tasks, rules=rules, complexity=complexity)
+        if found.found_by is FoundBy.RULE:
+            return structs.replace(found, of_session=None)  # it is one of the role's
+    return categorize(said, structure, tasks=tasks, rules=rules, complexity=complexity)
+
+
+def _group(role: Role | None) -> Sequence[str]:
+    return role.entry.tasks if role is not None else ()
+
+
+def _said(
+    hint: str | None, role: Role | None, caller: Caller, session: SessionSaid
+) -> tuple[Said, ...]:
+    """Return what is said of a call's task, in the order that decides."""
+    holder = caller.holder
+    return (
+        (FoundBy.HINT, hint),
+        (FoundBy.ROLE, next(iter(_group(role)), None)),
+        (FoundBy.KEY, holder.task if holder is not None else None),
+        (FoundBy.APP, caller.app.entry.task),
+        (FoundBy.SESSION, session.task),
+    )
+
+
+def _known_task(hint: str, configuration: Configuration) -> str:
+    """Return the task that a hint means; of a leaf that there is not, what it would be below.
+
+    Raises:
+        RequestRejected: there is none, and tasks hold constraints: then it is not guessed.
+    """
+    tasks = configuration.tasks
+    above = parent_of(hint)
+    if hint not in tasks and above in tasks and above is not None:
+        return above
+    if hint not in tasks and configuration.derive(_TaskRules).are_some:
+        known = [name for name in tasks if name not in configuration.implied]
+        raise RequestRejected(
+            "unknown_task",
+            f"unknown task {brief(hint)}, and tasks hold constraints here"
+            + did_you_mean(hint[:MAX_TASK], known),
+            param="task",
+        )
+    return hint
+
+
+class _TaskRules:
+    """Whether any task says what must hold."""
 
     def __init__(self, configuration: Configuration) -> None:
-        names = [name for name, _ in configuration.rules]
-        self.rules = strictest(configuration.task_rules[name] for name in names)
-
-
-def _of_marked(configuration: Configuration) -> PolicyRules:
-    return configuration.derive(_Marked).rules
+        self.are_some = any(hard_of(one) != NOTHING for one in configuration.task_rules.values())

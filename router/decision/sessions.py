@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from router.config.compiled import App, Configuration
 from router.config.entries import GENERAL
@@ -18,7 +18,7 @@ from router.decision.recent import RecentlyUsed
 from router.decision.said import CallSession, SessionKinds
 from router.decision.shared_draws import KEY_BYTES, LOOK_UP_S
 from router.decision.store_line import LateWrites, StoreLine
-from router.decision.units import SESSION_IDLE_S, SESSION_S, is_of_user, session_keys
+from router.decision.units import SESSION_IDLE_S, SESSION_S, session_keys
 from router.endpoints.data_classes import DataClass
 from telemetry import session_notes
 from telemetry.packed import Command
@@ -65,7 +65,7 @@ class Sessions:
         self._line = StoreLine(address, self._late)
         self._has_room = has_room
         self._secrets: UnitSecrets | None = None
-        self._keys: dict[int, bytes] = {}  # by app, user and id, of which no name is kept
+        self._keys: dict[int, bytes] = {}  # by app and id, of which no name is kept
         self._polling: asyncio.Task[None] | None = None
         self._told: dict[bytes, float] = {}  # of late: sessions, and when a class rose
         self._told_since = 0.0  # epoch seconds since when nothing that was told can be missed
@@ -96,7 +96,8 @@ class Sessions:
         self,
         configuration: Configuration,
         secrets: UnitSecrets,
-        whose: tuple[App, str | None, str],
+        app: App,
+        session: str,
         *,
         now: float,
     ) -> CallSession:
@@ -106,19 +107,16 @@ class Sessions:
         not answer in time is asked again with the next call.
 
         Args:
-            whose: app, user, and the id that the caller gave the session.
+            session: the id that the caller gave it, whoever its user is.
             now: epoch seconds.
         """
-        app, user, session = whose
         if secrets is not self._secrets:
             self._secrets, self._keys = secrets, {}
-        name = hash((app.digest, user, session))
+        name = hash((app.digest, session))
         key, waited_s = self._keys.get(name), 0.0
         text = self._get(key, now) if key is not None else None
         if key is None or text is None:
-            places = session_keys(
-                secrets, app.name, app.digest, user=user, session=session, now=now
-            )
+            places = session_keys(secrets, app.digest, session, now=now)
             key = self._note_key(name, places[0])
             text = self._get(key, now)
             if text is None:
@@ -151,22 +149,6 @@ class Sessions:
             if names:
                 self._late.put(_UNWRITTEN.pack(*head, True))
             self._line.wake()
-
-    def forget(self, users: Iterable[bytes]) -> int:
-        """Know nothing any more of what these users' sessions said; return of how many.
-
-        Args:
-            users: keyed hashes.
-        """
-        n = 0
-        for user in users:
-
-            def is_theirs(packed: bytes, user: bytes = user) -> bool:
-                return is_of_user(packed[:KEY_BYTES], user)
-
-            n += self._known.drop_where(is_theirs)
-            self._late.drop_where(is_theirs)
-        return n
 
     def _note_key(self, name: int, key: bytes) -> bytes:
         if len(self._keys) >= MAX_KEYS:

@@ -100,26 +100,16 @@ def unit_of(
     return Unit(key, session is not None, ends_at, is_day, who, earlier, secrets.since_ms)
 
 
-def session_keys(
-    secrets: UnitSecrets,
-    app: str,
-    app_digest: int,
-    *,
-    user: str | None,
-    session: str,
-    now: float,
-) -> list[bytes]:
+def session_keys(secrets: UnitSecrets, app_digest: int, session: str, *, now: float) -> list[bytes]:
     """Return the key of what a session said, then the one under which it may have begun.
 
     Args:
-        app: its name.
         now: epoch seconds.
     """
-    what = f"said\x1f{app_digest}\x1f{user}\x1f{session}"
-    who = b"" if user is None else user_hash(secrets.now, app, user)
-    out = [_key(secrets.now, who, what)]
+    what = f"said\x1f{app_digest}\x1f{session}"
+    out = [_key(secrets.now, b"", what)]
     if secrets.before is not None and now * 1000 - secrets.since_ms < EARLIER_MS:
-        out.append(_earlier_key(secrets.before, app, user, what))
+        out.append(_key(secrets.before, b"", what))
     return out
 
 

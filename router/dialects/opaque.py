@@ -72,7 +72,7 @@ class OpaqueBody(Struct, frozen=True):
     batched: Sequence[str] = ()  # the model of each call in a batch
     references: Sequence[StoredId] = ()  # what lies there that it holds the names of only
     keeping: Sequence[Keeping] = ()  # what it keeps there, or has passed on; its path aside
-    read: Callable[[bool], Structure] | None = None  # its structure; None: it cannot be read
+    read: Callable[..., Structure] | None = None  # its structure; None: it cannot be read
 
     def kept_nowhere(self) -> OpaqueBody:
         """Return it with what is kept by default alone forced off; what was asked for stays."""
@@ -95,7 +95,7 @@ def as_opaque(request: CallRequest) -> OpaqueBody:
         request.kept,
         references=request.references,
         keeping=request.keeping,
-        read=lambda read_system: request.structure(read_system=read_system),
+        read=request.structure,
     )
 
 

@@ -16,13 +16,13 @@ from router.config.entries import is_reserved
 from router.decision.context import CallContext, Moment, require_tools
 from router.decision.decide import Decider
 from router.decision.held import note_said
-from router.decision.ruling import Ruling, ruled
+from router.decision.ruling import Ruling, nothing_read, ruled
 from router.decision.stored_ids import StoredIds
 from router.dialects import chat, responses
 from router.dialects.offered import offered_tools
 from router.dialects.opaque import OpaqueBody, take_hints
 from router.dialects.parsers import PARSERS
-from router.dialects.request import CallRequest, Structure
+from router.dialects.request import CallRequest
 from router.dialects.stored import HAVE_PATHS, StoredId, StoredKind, left_behind
 from router.dispatch.admitted import kept_nowhere, require_bounds, require_permitted
 from router.dispatch.passthrough import Passed, Passthrough
@@ -116,11 +116,6 @@ def _foreseen(to: Provider, model: str, ruling: Ruling) -> dict[str, Any]:
         "role": role.name if (role := ruling.asked.role.role) is not None else None,
         "policy": told(ruling.policy),
     }
-
-
-def _nothing_read(read_system: bool) -> Structure:
-    """Return the structure of what is no call: rules of structure are of calls."""
-    return Structure()
 
 
 class Passing:
@@ -279,10 +274,10 @@ class Passing:
         )
         at = self._clock()
         session = await self._decider.session_of(configuration, caller, hints, at)
-        read = opaque.read if dialect_at(exchange.path) is not None else _nothing_read
+        read = opaque.read if dialect_at(exchange.path) is not None else nothing_read
         ruling = ruled(configuration, caller, hints, opaque.model, session.said, read, off=True)
         if not hints.dry_run:  # what is refused was said, too
-            note_said(self._decider.sessions, session, hints, at)
+            note_said(self._decider.sessions, session, at, data_class=hints.data_class)
         body = opaque.body
         if isinstance(body, bytes) and (dialect_at(exchange.path) or body.lstrip()[:1] == b"{"):
             require_tools(ruling.policy, partial(offered_tools, body))

@@ -36,7 +36,6 @@ class DataClasses:
         self.by_name = {one.name: one for one in self.all}
         self.usual = self.by_name[INTERNAL]
         """What a call has that says nothing, and what whoever says nothing may receive."""
-        self.sensitive = self.by_name[CONFIDENTIAL]
 
     @property
     def names(self) -> list[str]:

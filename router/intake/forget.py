@@ -43,7 +43,7 @@ class Deleted(msgspec.Struct):
     """What was found of a user, and what became of it."""
 
     apps: int
-    draws: int = 0  # of units and stand-ins, and what sessions said, in the store
+    draws: int = 0  # of units and stand-ins, in the store
     conversations: int = 0
     in_memory: int = 0  # of all these, in this process; the other routers' go within half a second
     rater_rows: int = 0  # that there were

@@ -159,12 +159,8 @@ def _incumbents(configuration: Configuration, standing: AppStanding) -> Iterator
 
 
 def _who_named(standing: AppStanding) -> Level:
-    role, app = standing.role, standing.app
-    if role is not None and role.incumbent is not None:
-        return Level.ROLE
-    if app.incumbent is not None:
-        return Level.APP
-    return Level.BUILT_IN if standing.strategy.incumbent is None else Level.STRATEGY
+    parts = standing.policy.parts
+    return next((level for level, part in parts if part.incumbent is not None), Level.BUILT_IN)
 
 
 def _permitted(

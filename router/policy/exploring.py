@@ -20,5 +20,4 @@ def why_held(policy: MergedPolicy) -> str:
 
 def may_explore(policy: MergedPolicy) -> bool:
     """Return whether a call may be given to somebody to be tried."""
-    rules = policy.rules
-    return not (rules.no_exploring or rules.high_stakes or policy.data_class.is_sensitive)
+    return not why_held(policy)

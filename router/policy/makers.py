@@ -14,6 +14,7 @@ from msgspec import Struct
 from router.config.compiled import App, Configuration
 from router.config.entries import Fallback, Mode
 from router.config.rules import why_forbidden
+from router.config.standing import ALWAYS
 from router.dialects.keeping import KEEP_NOTHING
 from router.dialects.stored import StoredId, StoredKind
 from router.endpoints.catalog import CALL_PATHS, Catalog, Endpoint
@@ -22,7 +23,7 @@ from router.endpoints.providers import Provider
 from router.errors import RequestRejected
 from router.net.paths import shown_path
 from router.policy.route import parse_model
-from router.policy.standing import ALWAYS, PolicyTable
+from router.policy.standing import PolicyTable
 from telemetry.numbers import brief, clipped
 
 Maker = Endpoint | Provider

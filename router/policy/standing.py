@@ -5,13 +5,12 @@ Pure; worked out once for each app, role, task and strategy of a configuration.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from msgspec import Struct
 
 from router.config.compiled import App, Configuration, KeyHolder, Role, Strategy
-from router.config.entries import BUILT_IN_STRATEGY, GENERAL, Users
+from router.config.entries import BUILT_IN_STRATEGY, GENERAL, NO_INCUMBENT, Users
 from router.config.levels import parent_of
 from router.config.rules import (
     NOTHING,
@@ -22,10 +21,11 @@ from router.config.rules import (
     merge,
     of_places,
     says,
+    strictest,
     usual_rules,
     why_forbidden,
 )
-from router.config.standing import no_jurisdictions
+from router.config.standing import ALWAYS, no_jurisdictions
 from router.config.strategies import Exchangeable
 from router.config.trades import BALANCED, NOT_SAID
 from router.endpoints.catalog import Endpoint
@@ -34,8 +34,6 @@ from telemetry.numbers import brief
 
 MAX_POLICIES = 4096
 """Merged policies remembered; what hints say is the caller's to choose, so there is a bound."""
-ALWAYS = -math.inf
-"""Before any agreement ended: what ends by date changes nobody's incumbent."""
 
 
 class AppStanding(Struct, frozen=True, eq=False):
@@ -110,6 +108,18 @@ class PolicyTable:
             )
             self._strategies[key] = found
         return found
+
+    def marked(
+        self, app: App, role: Role | None, users: tuple[str | None, str | None]
+    ) -> PolicyRules:
+        """Return the hard constraints of all that a call may be whose structure nobody can read.
+
+        Those are the tasks that a rule marks, each under the strategy that it would have.
+        """
+        names = [name for name, _ in self._configuration.rules]
+        chosen = (self.strategy(app, role, name, wanted=None, users=users) for name in names)
+        pairs = zip(names, chosen, strict=True)
+        return strictest(self.of(app, role, n, one.strategy).policy.rules for n, one in pairs)
 
     def usual(self, app: App) -> AppStanding:
         """Return what stands for calls of an app that say nothing else."""
@@ -207,20 +217,19 @@ class PolicyTable:
             policy,
             permitted,
             wanted or permitted,
-            self._named(app, role, strategy),
+            self._named(app, strategy, policy.rules.incumbent),
             apart_of(configuration, task),
         )
 
-    def _named(self, app: App, role: Role | None, strategy: Strategy) -> Endpoint | str | None:
+    def _named(self, app: App, strategy: Strategy, name: str | None) -> Endpoint | str | None:
         """Return the incumbent that is named; where calls are kept with it, `none` names nobody."""
-        said = (role.incumbent if role is not None else None, app.incumbent, strategy.incumbent)
-        named = next((one for one in said if one is not None), None)
-        if strategy.exchange is Exchangeable.ANY:
-            return named
-        named = None if isinstance(named, str) else named
-        if named is None and strategy.exchange is Exchangeable.NONE:
-            named = self._configuration.catalog.by_id.get(app.entry.endpoint or "")
-        return named
+        by_id = self._configuration.catalog.by_id
+        if name == NO_INCUMBENT and strategy.exchange is Exchangeable.ANY:
+            return NO_INCUMBENT
+        found = by_id.get(name or "")
+        if found is None and strategy.exchange is Exchangeable.NONE:
+            return by_id.get(app.entry.endpoint or "")
+        return found
 
 
 def usual_strategy(configuration: Configuration) -> str:
