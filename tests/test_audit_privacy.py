@@ -380,6 +380,7 @@ def test_nothing_on_record_is_no_complete_answer() -> None:
     found = Record().answer()
 
     assert (found.n_left, found.is_complete, found.recorded_since_ms) == (0, False, None)
+    assert found.as_json()["left"] is None, "nor a no"
 
 
 def test_missing_numbers_are_a_gap_and_it_is_complete_from_then_on() -> None:
@@ -457,6 +458,8 @@ def test_classes_that_are_never_recorded_make_no_answer_complete() -> None:
     assert (found.not_recorded, found.is_complete) == (["internal"], False)
 
 
+ASKED = ("--above", "internal", "--outside", "local")
+
 # -- bad input ----------------------------------------------------------------------------------
 
 
@@ -498,3 +501,15 @@ def test_a_store_that_is_away_is_no_answer(
     code, found = ask(file)
 
     assert (code, "store" in found["said"]) == (2, True)
+
+
+def test_where_nothing_is_on_record_the_answer_is_not_known(
+    store: PrivateServer, provider: Provider, state_dir: Path, file: Path
+) -> None:
+    server = {"port": 0, "state_dir": str(state_dir)}
+    file.write_text(yaml.safe_dump({**value(provider), "server": server}))
+
+    found = pointsman("audit", "privacy", *ASKED, "--config", file)
+
+    assert found.exit_code == 2
+    assert found.stdout.startswith("not known whether anything above internal left zone local")

@@ -53,6 +53,8 @@ def audit_privacy(config: Path | None, asked: AskedPrivacy, *, as_json: bool) ->
         print("\n".join(_lines(found)))
     if found.n_left:
         raise SystemExit(FAILED)
+    if found.has_left is None:
+        raise SystemExit(BAD_INPUT)  # a no would be believed
 
 
 def _constraints(config: Path | None) -> Hard:
@@ -115,7 +117,9 @@ def _lines(found: PrivacyAnswer) -> Iterator[str]:
     asked, since = found.question, shown(found.question.since_ms or found.recorded_since_ms)
     what = f"above {asked.above} left zone {asked.outside}"
     known = "" if found.is_complete else ", as far as is known"
-    if found.n_left:
+    if found.has_left is None:
+        yield f"not known whether anything {what}: nothing is on record"
+    elif found.n_left:
         yield f"yes: {found.n_left} times something {what} since {since}"
     else:
         yield f"no: nothing {what} since {since}{known}"
@@ -143,7 +147,7 @@ def _known_lines(found: PrivacyAnswer) -> Iterator[str]:
     from router.report.privacy import SHOWN, shown
 
     if found.recorded_since_ms is None:
-        yield "nothing is on record: no sidecar of this version has run with this archive"
+        yield "no sidecar of this version has run with this archive"
     else:
         until = shown(found.complete_until_ms)
         yield (

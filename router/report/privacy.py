@@ -78,11 +78,18 @@ class PrivacyAnswer:
             return False
         return since <= asked_ms or asked_ms == FROM_THE_BEGINNING
 
+    @property
+    def has_left(self) -> bool | None:
+        """Whether anything left, as far as is known; None where nothing at all is on record."""
+        if self.n_left:
+            return True
+        return None if self.recorded_since_ms is None else False
+
     def as_json(self) -> dict[str, Any]:
         """Return the answer for programs."""
         asked = self.question
         return {
-            "left": self.n_left > 0,
+            "left": self.has_left,
             "above": asked.above,
             "outside": asked.outside,
             "since": shown(asked.since_ms),

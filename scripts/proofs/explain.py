@@ -215,6 +215,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--events", type=int, help="further decisions, with an outcome each")
     options = parser.parse_args(argv)
+    if options.events is not None and options.events < 1:
+        parser.error(f"--events {options.events}: name at least one, or nothing is shown")
     found = run(options.events or (QUICK_EVENTS if options.quick else EVENTS))
     if options.json:
         print(json.dumps(found))
