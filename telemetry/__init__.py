@@ -8,6 +8,7 @@ In reading order:
 - `tokens`: the fixed bytes that carry a decision
 - `decisions`: what feedback needs to know of a decision, shorter
 - `narrow`: records and tokens of version 2, as the wider ones of today
+- `digests`: by which names are known
 - `events`: the fixed binary record of an outcome or a feedback
 - `wire`: what providers and their clients say, read
 - `ingest`: the events that others send

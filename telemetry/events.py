@@ -12,13 +12,11 @@ import struct
 import zlib
 from enum import IntEnum, IntFlag
 from functools import cache
-from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
 from telemetry import narrow
-from telemetry.names import id_in_cell
 from telemetry.tokens import TOKEN, Token
 
 RECORD_VERSION = 3
@@ -333,24 +331,6 @@ def _widened(records: NDArray[np.void]) -> NDArray[np.void]:
     ends = RECORD_SIZE - _SEAL.size
     out["checksum"] = [zlib.crc32(record.tobytes()[:ends]) for record in out]
     return out
-
-
-def digest8(*parts: str) -> int:
-    """Return a stable 8-byte digest of names, as an unsigned integer."""
-    return int.from_bytes(blake2b("\x1f".join(parts).encode(), digest_size=8).digest(), "little")
-
-
-def name_digest(app: str, kind: str, said: str) -> bytes:
-    """Return the digest by which an answer's id or a caller's reference is known in an app.
-
-    `7.0` is `7`, at whichever door it comes in: some formats cannot tell them apart.
-    """
-    return digest16(app, kind, id_in_cell(said))
-
-
-def digest16(*parts: str) -> bytes:
-    """Return a stable 16-byte digest of an app and an id or reference."""
-    return blake2b("\x1f".join(parts).encode(), digest_size=16).digest()
 
 
 def _valid(records: NDArray[np.void], version: int) -> NDArray[np.bool_]:

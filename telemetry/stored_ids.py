@@ -13,7 +13,7 @@ twice what it needs.
 from __future__ import annotations
 
 from telemetry import keys
-from telemetry.events import digest16
+from telemetry.digests import digest16
 from telemetry.generations import MOST_PARTS, Generations
 from telemetry.packed import NAME_BYTES, Command
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from conftest import SHARDS
 
-from telemetry import events, keys
+from telemetry import digests, events, keys
 from telemetry.events import FeedbackKind, Flag, Match, Result
 from telemetry.journal import Journal
 from telemetry.store import Address, StoreErrors, connect
@@ -83,8 +83,8 @@ def outcome(nonce: int, *, at_ms: int = NOW_MS) -> bytes:
         tokens_out=10 + nonce,
         latency_s=0.5 + nonce / 100,
         cost_nano=nonce,
-        response=events.digest16("app", "response", str(nonce)),
-        reference=events.digest16("app", "ref", str(nonce // 10)),
+        response=digests.digest16("app", "response", str(nonce)),
+        reference=digests.digest16("app", "ref", str(nonce // 10)),
     )
 
 
@@ -97,7 +97,7 @@ def said(number: int, nonce: int | None, value: float | None, **more: Any) -> by
 
 
 def referring(number: int, of: str, name: str, **more: Any) -> bytes:
-    digest = events.digest16("app", of, name)
+    digest = digests.digest16("app", of, name)
     return said(number, None, 0.25, reference=digest, app=5, shard=digest[0] % SHARDS, **more)
 
 
@@ -120,7 +120,7 @@ def records() -> list[bytes]:
         said(18, 20, 0.4),
     ]
     old = NOW_MS - 2 * DAY_MS
-    digest = events.digest16("app", "ref", "nobody")
+    digest = digests.digest16("app", "ref", "nobody")
     unmatched = events.feedback(
         None,
         kind=FeedbackKind.HUMAN,

@@ -29,7 +29,8 @@ from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.kept import Kept
 from router.report import terminal
 from telemetry import events, frames, keys
-from telemetry.events import FeedbackKind, digest8
+from telemetry.digests import digest8
+from telemetry.events import FeedbackKind
 from telemetry.frames import Frame
 from telemetry.reader import Reader
 from telemetry.store import Address

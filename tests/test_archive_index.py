@@ -30,7 +30,7 @@ from test_workers_archive import (
     token,
 )
 
-from telemetry import events, frames, keys, references
+from telemetry import digests, events, frames, keys, references
 from telemetry.decisions import Decisions
 from telemetry.events import NO_DIGEST, FeedbackKind, Flag
 from telemetry.frames import Frame
@@ -57,7 +57,7 @@ def life(store: Any, client: Any, state_dir: Path) -> Life:
 
 
 def name(number: int) -> bytes:
-    return events.digest16("app", "ref", str(number))
+    return digests.digest16("app", "ref", str(number))
 
 
 def nonce(number: int) -> bytes:
@@ -111,7 +111,7 @@ def live_with_names(life: Life, dice: random.Random) -> None:
             flags = FINAL | (int(Flag.PROMISED) if n % 3 == 0 else 0)
             reference = name(dice.randint(1, 40)) if n % 2 else NO_DIGEST
             at_ms = NOW_MS - dice.randint(0, 20 * DAY_MS)
-            response = events.digest16("app", "response", str(n))
+            response = digests.digest16("app", "response", str(n))
             kwargs = {"response": response, "reference": reference, "at_ms": at_ms}
             records.append(outcome(n, flags=flags, **kwargs))
             records.append(outcome(n + 500, flags=flags & ~Flag.FINAL, **kwargs))

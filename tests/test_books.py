@@ -20,7 +20,8 @@ from router.endpoints.providers import Provider as PassthroughProvider
 from router.endpoints.terms import HostingTerms
 from router.policy.callers import Caller
 from telemetry import events, frames, keys
-from telemetry.events import Flag, digest8
+from telemetry.digests import digest8
+from telemetry.events import Flag
 from telemetry.store import Address, connect
 from telemetry.wire.usage import Usage, usage_of
 

@@ -23,7 +23,7 @@ from router.config import watch
 from router.report import gather, terminal, views
 from router.report.screen import console
 from telemetry import keys
-from telemetry.events import digest8
+from telemetry.digests import digest8
 from telemetry.store import Address
 from workers.archive.rebuilt import damaged_rows, named
 from workers.archive.restore import restore

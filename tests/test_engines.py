@@ -27,7 +27,7 @@ from router.beliefs.releases import Releases
 from router.decision.draws import Draws
 from router.decision.shared_draws import StoredDraw
 from router.decision.units import Unit
-from telemetry import events, explained, keys, stored_ids
+from telemetry import digests, explained, keys, stored_ids
 from telemetry.embedded import PrivateServer
 from telemetry.reader import Reader
 from telemetry.references import look_up
@@ -85,7 +85,7 @@ def run_everything(address: Address, tmp_path: Path) -> dict[str, Any]:
     asyncio.run(check_draws(address))
     check_stored_ids(client)
     check_explained(client)
-    digest = events.digest16("app", "ref", "1")
+    digest = digests.digest16("app", "ref", "1")
     assert len(look_up(client, [digest], n_shards=SHARDS)[0]) == 10
     writer = Writer(tmp_path / "threads", address, SHARDS)
     writer.start()

@@ -38,8 +38,9 @@ from router.commands.ingest_file import BadFile, open_rows
 from router.intake.feedback import NAMES as REFERENCE_NAMES
 from router.intake.feedback import OPTIONS, VALUES, parse_item
 from telemetry import events, frames, ingest, keys, schemas
+from telemetry.digests import digest16
 from telemetry.errors import BadEvent
-from telemetry.events import FeedbackKind, Flag, Result, digest16
+from telemetry.events import FeedbackKind, Flag, Result
 from telemetry.frames import Frame
 from telemetry.ingest import FEEDBACK_TYPE, OUTCOME_TYPE
 from telemetry.store import Address

@@ -29,7 +29,7 @@ from router.dialects.request import Structure
 from router.errors import ConfigError
 from router.policy.tasks import FoundBy, categorize
 from router.report.leaves import leaf_lines, leaf_rows
-from telemetry.events import digest8
+from telemetry.digests import digest8
 from telemetry.recorded import synthetic
 from telemetry.store import Address
 

@@ -26,7 +26,7 @@ from pipeline import said_in_store
 from router.decision.context import Moment
 from router.dispatch import recent
 from router.dispatch.recent import RecentNames
-from telemetry import events, frames, keys, references
+from telemetry import digests, events, frames, keys, references
 from telemetry.events import FeedbackKind, Flag, Match, Result
 from telemetry.frames import Frame
 from telemetry.passed import Progress
@@ -40,7 +40,7 @@ from workers.folding.resolution import REMEMBERED_MS, Resolution
 from workers.folding.shard import Shard
 
 NOW_MS = int(time.time() * 1000)
-TICKET = events.digest16("app", "ref", "ticket-7")
+TICKET = digests.digest16("app", "ref", "ticket-7")
 DAY_MS = 86_400_000
 
 
@@ -176,7 +176,7 @@ def test_what_a_router_knew_and_the_store_forgot_is_not_what_comes_later(bench: 
 
 def test_new_feedback_is_looked_at_at_once_beside_a_backlog(bench: Bench) -> None:
     """Two thousand words of what nobody decided, all of them due."""
-    nobody = events.digest16("shop", "ref", "nobody")
+    nobody = digests.digest16("shop", "ref", "nobody")
     backlog = [said(10 + i, NOW_MS - 60_000 + i, reference=nobody) for i in range(2 * MAX_ROUND)]
     for start in range(0, len(backlog), 200):
         bench.send(*backlog[start : start + 200])
@@ -401,7 +401,7 @@ def test_what_can_not_be_read_of_what_is_held_stands_in_nobodys_way(bench: Bench
 
 def test_a_router_remembers_the_names_of_its_latest_answers() -> None:
     recent = RecentNames(most=3)
-    names = [events.digest16("app", "response", str(i)) for i in range(5)]
+    names = [digests.digest16("app", "response", str(i)) for i in range(5)]
     for i, name in enumerate(names):
         recent.note(outcome(i, NOW_MS + i, response=name, reference=events.NO_DIGEST))
     recent.note(outcome(9, NOW_MS + 9, response=names[3], reference=events.NO_DIGEST))
@@ -617,7 +617,7 @@ def test_what_a_router_remembers_of_names_is_bounded_in_bytes(monkeypatch: Any) 
     """Names that mean a hundred decisions each, too; the latest are known."""
     monkeypatch.setattr(recent, "MAX_BYTES", 100_000)
     known = RecentNames()
-    names = [events.digest16("shop", "ref", str(n)) for n in range(40)]
+    names = [digests.digest16("shop", "ref", str(n)) for n in range(40)]
     for name in names:
         for n in range(150):
             known.note(outcome(n, NOW_MS + n, reference=name))

@@ -31,7 +31,7 @@ from router.errors import ConfigError
 from router.policy.constraints import Eligibility
 from router.policy.route import Route
 from telemetry import keys
-from telemetry.events import digest8
+from telemetry.digests import digest8
 from telemetry.store import Address
 
 NOW_MS = 1_800_000_000_000

@@ -19,7 +19,8 @@ from router.endpoints.catalog import Endpoint
 from router.endpoints.model_names import is_same_model
 from router.report.served import served_lines, served_row, served_rows
 from telemetry import frames, keys
-from telemetry.events import Flag, decode, digest8
+from telemetry.digests import digest8
+from telemetry.events import Flag, decode
 from telemetry.store import Address, connect
 
 DAY_MS = 86_400_000

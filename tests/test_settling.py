@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pipeline import said_in_store
 
-from telemetry import events, frames, keys, references
+from telemetry import digests, events, frames, keys, references
 from telemetry.clock import StoreClock
 from telemetry.embedded import PrivateServer
 from telemetry.events import FeedbackKind, Flag, Match, Result
@@ -35,7 +35,7 @@ from workers.folding.shard import Shard
 DAY_MS = 86_400_000
 BEGAN_MS = int(time.time() * 1000) - 2 * DAY_MS
 REFS = ("one", "two")
-DIGESTS = {ref: events.digest16("app", "ref", ref) for ref in (*REFS, "another")}
+DIGESTS = {ref: digests.digest16("app", "ref", ref) for ref in (*REFS, "another")}
 
 
 @dataclass(eq=False)

@@ -17,8 +17,8 @@ from test_workers_archive import outcome
 from test_young import YoungLife, check, referee, told
 
 from telemetry import keys, stored_ids
+from telemetry.digests import digest16
 from telemetry.embedded import PrivateServer
-from telemetry.events import digest16
 from telemetry.memory import MB, TO_SET, MemoryKind, MemoryUse, max_mb_of
 from telemetry.trouble import trouble_of
 from telemetry.young import HOUR_MS, SPAN_MS

@@ -37,7 +37,7 @@ from router.errors import ConfigError
 from router.report import terminal, views
 from router.report.gather import Report
 from telemetry import keys
-from telemetry.events import digest8
+from telemetry.digests import digest8
 from telemetry.store import Address
 
 APPS = ("first", "second")

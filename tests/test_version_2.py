@@ -20,7 +20,7 @@ import pytest
 from bandit import cells
 from bandit.families import Family, Q
 from router.decision.seal import PREFIX, SEAL_BYTES, Seal
-from telemetry import events, frames, journal, keys, narrow, references, tokens
+from telemetry import digests, events, frames, journal, keys, narrow, references, tokens
 from telemetry.frames import Frame
 from telemetry.journal import Segment
 from telemetry.store import SCHEMA, prepare
@@ -217,7 +217,7 @@ def test_an_archive_of_schema_3_is_restored(client: Any, tmp_path: Path) -> None
 
     assert client.hgetall(keys.rows(0)) == before
     assert (found.labels, client.hget(keys.META, "schema").decode()) == (3, SCHEMA)
-    digest = events.digest16("shop", "ref", "r-1")
+    digest = digests.digest16("shop", "ref", "r-1")
     assert len(references.look_up(client, [digest], n_shards=1, now_ms=NOW_MS)[0]) == 1
 
 
@@ -226,7 +226,7 @@ def test_an_archive_of_schema_3_is_restored(client: Any, tmp_path: Path) -> None
 
 def test_references_of_both_versions_are_looked_up_as_one(client: Any) -> None:
     prepare(client, shards=1)
-    digest = events.digest16("shop", "ref", "r-1")
+    digest = digests.digest16("shop", "ref", "r-1")
     name = keys.references_of_days(0, references.bucket(NOW_MS))
     before = token_now(RECORDS[0])
     client.hset(name, digest, before + token_now(RECORDS[2]))
@@ -255,7 +255,7 @@ def test_held_feedback_of_version_2_is_joined_to_its_decision(client: Any) -> No
     prepare(client, shards=2)
     held = now(RECORDS[6])
     client.hset(keys.held(0), events.decode(held, 2)[0]["event"].tobytes(), held)
-    digest = events.digest16("shop", "ref", "r-1")
+    digest = digests.digest16("shop", "ref", "r-1")
     name = keys.references_of_days(0, references.bucket(NOW_MS))
     client.hset(name, digest, token_now(RECORDS[0]))
 

@@ -20,7 +20,7 @@ from bandit import cells
 from bandit.derived import checked
 from bandit.evidence import Evidence
 from bandit.families import N_COLUMNS, RETIRED, D, Family, Q, R, S, U
-from telemetry import events, frames, keys, narrow, references
+from telemetry import digests, events, frames, keys, narrow, references
 from telemetry.events import FeedbackKind, Flag, Match, Result, Source
 from telemetry.frames import Frame
 from telemetry.store import Address
@@ -515,7 +515,7 @@ def test_stale_rows_and_folded_entries_are_pruned(client: Any, shard: Shard, lea
 def test_held_feedback_is_joined_once_its_decision_appears(
     client: Any, shard: Shard, lease: Lease
 ) -> None:
-    digest = events.digest16("app", "ref", "ticket-7")
+    digest = digests.digest16("app", "ref", "ticket-7")
     waiting = events.feedback(
         None,
         kind=FeedbackKind.HUMAN,
@@ -543,7 +543,7 @@ def test_held_feedback_is_joined_once_its_decision_appears(
 def test_a_reference_to_several_decisions_needs_a_word_which(
     client: Any, shard: Shard, lease: Lease, match: Match, labelled: int
 ) -> None:
-    digest = events.digest16("app", "ref", "ticket-7")
+    digest = digests.digest16("app", "ref", "ticket-7")
     waiting = events.feedback(
         None,
         kind=FeedbackKind.HUMAN,
@@ -574,7 +574,7 @@ def test_what_never_matches_is_given_up_after_a_day(
         value=1.0,
         revision=0,
         event=events.new_event_id(NOW_MS - 25 * 3_600_000),
-        reference=events.digest16("app", "ref", "nobody"),
+        reference=digests.digest16("app", "ref", "nobody"),
         app=5,
     )
     send(client, waiting)
@@ -814,7 +814,7 @@ def test_feedback_heard_at_once_counts_as_if_heard_one_by_one(before, items) -> 
 def test_a_reference_keeps_its_latest_decisions_over_folds_and_days(
     client: Any, shard: Shard, lease: Lease
 ) -> None:
-    digest = events.digest16("app", "ref", "ticket-7")
+    digest = digests.digest16("app", "ref", "ticket-7")
     n = references.MAX_REFERENCES
     send(client, *(outcome(i, reference=digest) for i in range(1, n)))
     fold(shard, lease)
@@ -836,7 +836,7 @@ def test_a_reference_keeps_its_latest_decisions_over_folds_and_days(
 
 @pytest.mark.usefixtures("store")  # what the server forgets
 def test_references_are_gone_once_nobody_asks_them(client: Any, shard: Shard, lease: Lease) -> None:
-    send(client, outcome(1, reference=events.digest16("app", "ref", "ticket-7")), feedback(1, 1.0))
+    send(client, outcome(1, reference=digests.digest16("app", "ref", "ticket-7")), feedback(1, 1.0))
     fold(shard, lease)
 
     hashes = client.keys("{pm:0.*}:named:*") + client.keys("{pm:0.*}:said:*")

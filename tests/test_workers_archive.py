@@ -21,7 +21,7 @@ from pipeline import said_in_store
 
 from bandit import cells
 from bandit.families import N_COLUMNS, Family, T
-from telemetry import events, frames, keys, references
+from telemetry import digests, events, frames, keys, references
 from telemetry.events import FeedbackKind, Flag, Match, Result
 from telemetry.frames import Frame
 from telemetry.reader import Reader
@@ -774,7 +774,7 @@ def test_a_router_takes_a_restored_store_only_when_it_is_whole(life: Life) -> No
 
 
 def test_references_and_waiting_feedback_are_restored(life: Life) -> None:
-    digest, other = (events.digest16("app", "ref", name) for name in ("ticket-7", "ticket-8"))
+    digest, other = (digests.digest16("app", "ref", name) for name in ("ticket-7", "ticket-8"))
     waiting = events.feedback(
         None,
         kind=FeedbackKind.HUMAN,
@@ -806,7 +806,7 @@ def test_references_and_waiting_feedback_are_restored(life: Life) -> None:
 
 
 def test_what_went_to_a_decision_before_a_restore_goes_to_no_other_one_after_it(life: Life) -> None:
-    digest = events.digest16("app", "ref", "ticket-7")
+    digest = digests.digest16("app", "ref", "ticket-7")
     said = {"reference": digest, "app": 5, "match": Match.LAST, "kind": FeedbackKind.HUMAN}
     event = events.new_event_id(NOW_MS)
     waiting = events.feedback(None, value=1.0, revision=0, event=event, **said)

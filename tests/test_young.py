@@ -19,7 +19,7 @@ from pipeline import named_in_store, said_in_store
 from test_workers_archive import AT_ONCE, Life, feedback, outcome, token
 
 from router.commands.up import worker_command
-from telemetry import events, keys, references, young
+from telemetry import digests, events, keys, references, young
 from telemetry.errors import MalformedEvent
 from telemetry.events import NO_DIGEST, FeedbackKind, Flag, Match
 from telemetry.store import SCHEMA, prepare
@@ -285,7 +285,7 @@ def test_any_order_over_spans_and_generations_gives_the_rows_of_the_records(
 
 
 def name(number: int) -> bytes:
-    return events.digest16("app", "ref", str(number))
+    return digests.digest16("app", "ref", str(number))
 
 
 def test_a_busy_hour_begins_more_hashes_and_finds_what_lies_in_the_first(life: YoungLife) -> None:
@@ -343,9 +343,9 @@ def test_of_a_reference_that_is_used_again_and_again_one_more_than_a_hundred_are
 def test_a_look_up_of_many_names_comes_to_its_end(life: YoungLife) -> None:
     for hour in range(30):
         life.tell(outcome(hour + 1, at_ms=life.now_ms, reference=name(hour)), after_ms=HOUR_MS)
-    digests = [name(n % 40) for n in range(1000)]
+    names = [name(n % 40) for n in range(1000)]
 
-    found = references.look_up(life.client, digests, n_shards=1)
+    found = references.look_up(life.client, names, n_shards=1)
 
     assert [len(tokens) for tokens in found] == [int(n % 40 < 30) for n in range(1000)]
 
@@ -739,18 +739,18 @@ def test_a_store_of_the_last_version_goes_on_without_a_stop(client: Any) -> None
 def test_references_of_the_last_version_are_found_beside_those_of_now(client: Any) -> None:
     upgraded = Upgraded(client)
     at_ms = upgraded.now_ms + 2 * HOUR_MS
-    digests = [name_of_old("r0"), name_of_old("r1"), events.digest16("app", "response", "2")]
-    reference = {"reference": digests[1]}
+    names = [name_of_old("r0"), name_of_old("r1"), digests.digest16("app", "response", "2")]
+    reference = {"reference": names[1]}
     upgraded.tell(outcome(90, at_ms=at_ms, **reference), after_ms=2 * HOUR_MS + 5)
 
-    found = references.look_up(client, digests, n_shards=1, now_ms=upgraded.now_ms)
+    found = references.look_up(client, names, n_shards=1, now_ms=upgraded.now_ms)
 
     nonces = [[int.from_bytes(nonce_of(t), "big") for t in tokens] for tokens in found]
     assert nonces == [[2, 4, 6], [1, 3, 5, 90, 7], [2]]
 
 
 def name_of_old(reference: str) -> bytes:
-    return events.digest16("app", "ref", reference)
+    return digests.digest16("app", "ref", reference)
 
 
 def test_decisions_after_an_upgrade_lie_anew_and_grow_old(client: Any) -> None:

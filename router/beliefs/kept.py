@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from telemetry.events import digest8
+from telemetry.digests import digest8
 
 
 @lru_cache(maxsize=4096)

@@ -19,7 +19,7 @@ import structlog
 from router.endpoints.catalog import Endpoint
 from router.endpoints.model_names import is_any_of
 from telemetry import keys
-from telemetry.events import digest8
+from telemetry.digests import digest8
 from telemetry.store import Client, StoreErrors
 
 log = structlog.get_logger()

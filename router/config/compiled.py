@@ -40,7 +40,7 @@ from router.endpoints.data_classes import DataClass, DataClasses
 from router.endpoints.entries import ModelEntry, TimeoutsEntry
 from router.endpoints.keys import KeyRing
 from router.errors import ConfigError, Problem
-from telemetry.events import digest8
+from telemetry.digests import digest8
 from telemetry.keyring import derived_key
 
 T = TypeVar("T")

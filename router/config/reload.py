@@ -11,7 +11,7 @@ from router.config.file import parse
 from router.config.lines import shown
 from router.config.process import ArchiveEntry, AuditEntry, ServerEntry, StoreEntry
 from router.errors import ConfigError, Problem
-from telemetry.events import digest8
+from telemetry.digests import digest8
 
 AT_START = {
     "server": (

@@ -16,7 +16,8 @@ from router.dispatch.ending import Ending
 from router.dispatch.recent import RecentNames
 from router.endpoints.catalog import Endpoint
 from telemetry import events
-from telemetry.events import NO_DIGEST, WAITED, FeedbackKind, Flag, Result, name_digest
+from telemetry.digests import name_digest
+from telemetry.events import NO_DIGEST, WAITED, FeedbackKind, Flag, Result
 from telemetry.metrics import Metrics
 from telemetry.secret import NOBODY, StoreSecret
 from telemetry.tokens import Token, role_mark

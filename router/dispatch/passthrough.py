@@ -39,7 +39,8 @@ from router.net.deadline import Deadline
 from router.net.paths import below_version, shown_path
 from router.net.pool import Target, Upstream, UpstreamResponse
 from router.policy.callers import Caller
-from telemetry.events import Result, digest8
+from telemetry.digests import digest8
+from telemetry.events import Result
 from telemetry.trail import IntentWay
 from telemetry.wire.lenient import is_readable
 from telemetry.wire.sse import DONE, EventSplitter, data_of

@@ -31,7 +31,7 @@ from router.endpoints.providers import Provider, claims_of
 from router.endpoints.rates import compile_prices
 from router.endpoints.terms import HostingTerms
 from router.net.pool import Target
-from telemetry.events import digest8
+from telemetry.digests import digest8
 
 
 def compile_catalog(

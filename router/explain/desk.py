@@ -26,7 +26,7 @@ from router.explain.rows import NONCE_BYTES
 from router.explain.sentence import finish
 from router.explain.told import time_of
 from router.policy.hints import short_name
-from telemetry.events import name_digest
+from telemetry.digests import name_digest
 from telemetry.keyring import Keyring
 from telemetry.numbers import brief
 from telemetry.references import in_order, look_up

@@ -32,8 +32,9 @@ from router.intake.feedback import (
 from router.intake.forms import once_each, split
 from router.policy.callers import Caller
 from telemetry import events, ingest
+from telemetry.digests import digest16
 from telemetry.errors import BadEvent
-from telemetry.events import FeedbackKind, Flag, Result, digest16
+from telemetry.events import FeedbackKind, Flag, Result
 from telemetry.ingest import FeedbackEvent, Outcome, OutcomeEvent
 from telemetry.numbers import brief
 from telemetry.wire.usage import Usage

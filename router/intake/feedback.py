@@ -24,7 +24,8 @@ from router.policy.callers import Caller
 from router.policy.hints import short_name
 from telemetry import events
 from telemetry.columns import BadColumns, meant, once
-from telemetry.events import FeedbackKind, Flag, Match, name_digest
+from telemetry.digests import name_digest
+from telemetry.events import FeedbackKind, Flag, Match
 from telemetry.keyring import Keyring
 from telemetry.names import NotText, text_of
 from telemetry.numbers import brief, is_number, unsendable, whole_of

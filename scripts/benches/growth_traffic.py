@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from telemetry import events
+from telemetry import digests, events
 from telemetry.decisions import Decisions
 from telemetry.events import MICRO, RECORD, RECORD_SIZE, RECORD_VERSION, FeedbackKind, Flag, Kind
 from telemetry.tokens import LAYOUT, TOKEN_VERSION
@@ -221,6 +221,6 @@ def _names() -> dict[str, NDArray[np.uint64]]:
     """Return digests of names, by their sort."""
     sizes = {"task": N_TASKS, "key": N_TASKS, "endpoint": N_ENDPOINTS, "strategy": 1, "app": 1}
     return {
-        sort: np.array([events.digest8(sort, str(i)) for i in range(n)], dtype=np.uint64)
+        sort: np.array([digests.digest8(sort, str(i)) for i in range(n)], dtype=np.uint64)
         for sort, n in sizes.items()
     }

@@ -11,7 +11,7 @@ from bandit import cells
 from bandit.cells import Terms
 from bandit.families import N_COLUMNS, Family, L, Q, R, U
 from router.config.compiled import Configuration
-from telemetry.events import digest8
+from telemetry.digests import digest8
 
 
 def rows_of(posteriors: Mapping[str, Any], configuration: Configuration, at_s: float) -> Terms:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scripts.proofs.old_words import OldWord
-from telemetry import events, frames, keys
+from telemetry import digests, events, frames, keys
 from telemetry.events import Flag, Result
 from telemetry.frames import MAX_RECORDS, Frame
 from telemetry.store import Client, prepare
@@ -34,7 +34,7 @@ PERIOD_MS = 8 * HOUR_MS
 """A file of the archive each."""
 N_TASKS = 40
 ENDPOINTS = ("east", "north", "south")
-APP = events.digest8("app", "prove")
+APP = digests.digest8("app", "prove")
 SHARING = 3
 """Decisions behind one shared reference."""
 
@@ -69,11 +69,11 @@ def make_month(n: int, rng: np.random.Generator, *, now_ms: int) -> OldMonth:
     times = now_ms - np.sort(rng.integers(HOUR_MS, LONGEST_MS, n))[::-1]
     ages = now_ms - times
     old = np.flatnonzero((ages > YOUNGEST_MS) & (ages < OLDEST_MS))
-    names = [events.digest16("prove", "ref", str(number)) for number in range(n)]
+    names = [digests.digest16("prove", "ref", str(number)) for number in range(n)]
     shared: dict[bytes, list[int]] = {}
     picked = rng.permutation(old)[: len(old) // 4 // SHARING * SHARING]
     for group in picked.reshape(-1, SHARING).tolist():
-        digest = events.digest16("prove", "shared", str(group[0]))
+        digest = digests.digest16("prove", "shared", str(group[0]))
         shared[digest] = sorted(group)
         for number in group:
             names[number] = digest
@@ -82,7 +82,7 @@ def make_month(n: int, rng: np.random.Generator, *, now_ms: int) -> OldMonth:
             number,
             at_ms,
             _token(number, at_ms, rng),
-            events.digest16("prove", "response", str(number)),
+            digests.digest16("prove", "response", str(number)),
             names[number],
         )
         for number, at_ms in enumerate(times.tolist())
@@ -95,7 +95,7 @@ def cell_of(number: int) -> tuple[int, int, int]:
     task, rest = number % N_TASKS, number // N_TASKS
     endpoint = ENDPOINTS[rest % len(ENDPOINTS)]
     regime = rest // len(ENDPOINTS) % 2
-    return events.digest8("task", str(task)), events.digest8("endpoint", endpoint), regime
+    return digests.digest8("task", str(task)), digests.digest8("endpoint", endpoint), regime
 
 
 def _token(number: int, at_ms: int, rng: np.random.Generator) -> bytes:

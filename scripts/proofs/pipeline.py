@@ -55,7 +55,7 @@ from scripts.proofs.ledger import (
 )
 from scripts.proofs.sabotage import SABOTAGES, NothingToSabotage, Sabotage
 from telemetry import keys
-from telemetry.events import digest8
+from telemetry.digests import digest8
 from telemetry.recorded import Recorded
 from telemetry.store import Address, StoreErrors, connect, open_store
 

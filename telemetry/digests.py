@@ -1,0 +1,25 @@
+"""Digests by which names are known: the same in every process and version."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from telemetry.names import id_in_cell
+
+
+def digest8(*parts: str) -> int:
+    """Return a stable 8-byte digest of names, as an unsigned integer."""
+    return int.from_bytes(blake2b("\x1f".join(parts).encode(), digest_size=8).digest(), "little")
+
+
+def name_digest(app: str, kind: str, said: str) -> bytes:
+    """Return the digest by which an answer's id or a caller's reference is known in an app.
+
+    `7.0` is `7`, at whichever door it comes in: some formats cannot tell them apart.
+    """
+    return digest16(app, kind, id_in_cell(said))
+
+
+def digest16(*parts: str) -> bytes:
+    """Return a stable 16-byte digest of an app and an id or reference."""
+    return blake2b("\x1f".join(parts).encode(), digest_size=16).digest()
