@@ -20,6 +20,19 @@ def name_digest(app: str, kind: str, said: str) -> bytes:
     return digest16(app, kind, id_in_cell(said))
 
 
+def episode_digest(app: str, said: str) -> int:
+    """Return the digest by which an episode is known in an app: of its id, as `name_digest` of one.
+
+    A declared session is an episode, so its id is a session's.
+    """
+    return int.from_bytes(name_digest(app, "episode", said)[:8], "little")
+
+
+def episode_name(episode: int) -> bytes:
+    """Return under which 16 bytes an episode's decisions are found among references."""
+    return episode.to_bytes(8, "little") * 2
+
+
 def digest16(*parts: str) -> bytes:
     """Return a stable 16-byte digest of an app and an id or reference."""
     return blake2b("\x1f".join(parts).encode(), digest_size=16).digest()

@@ -71,6 +71,11 @@ class Flag(IntFlag):
     READ = 2048  # request and answer went to who reads labels off them
     KNOWN = 8192  # of feedback by reference: who took it knew a decision that it means
     RATED = 4096  # of an app whose raters are told apart: a few of each one's labels count
+    STAND_IN = 1 << 17  # it serves while the endpoint that its unit drew is out
+    GAIN_ENDING = 1 << 18  # its session's draw ended here: the gain is above the cache's worth
+    DOMINATED_ENDING = 1 << 19  # its slot's draw ended here: another one was shown to be better
+    NAMES_EPISODE = 1 << 20  # the first answer of its role and endpoint in its episode
+    IN_LOCKED = 1 << 21  # of an app whose episodes keep the endpoint of each role
     OTHER_MODEL = 32768  # the answer names another model than was asked for
     TRANSLATED = 65536  # the endpoint does not speak the caller's dialect
     THAWED = 16384  # of feedback: what was said of its decision, an old one, was put back before
@@ -110,6 +115,7 @@ class Match(IntEnum):
     ONE = 0
     LAST = 1
     ALL = 2
+    EPISODE = 3  # of an episode, the first decision of each role and endpoint
 
 
 RECORD = np.dtype(
@@ -141,8 +147,8 @@ RECORD = np.dtype(
         ("span", "V8"),
         ("role", "<u8"),
         ("tag", "<u8"),
-        ("episode", "<u8"),
-        ("prompt", "<u8"),  # its version
+        ("episode", "<u8"),  # digest of the declared session; 0: none
+        ("prompt", "<u8"),  # digest of the version that the caller names; 0: none
         ("zone", "<u8"),
         ("served_model", "<u8"),  # digest of the name that the answer carries
         ("fingerprint", "<u8"),  # of the system that served
@@ -154,7 +160,8 @@ RECORD = np.dtype(
         ("source", "u1"),
         ("rules", "u1"),
         ("price_source", "u1"),
-        ("reserved", "V7"),
+        ("system_prompt", "<u4"),  # digest of what of it stays from call to call
+        ("reserved", "V3"),
         ("checksum", "<u4"),
         ("padding", "<u4"),
     ]
@@ -163,7 +170,7 @@ RECORD_SIZE = RECORD.itemsize
 DTYPES = {narrow.RECORD_VERSION: narrow.RECORD, RECORD_VERSION: RECORD}
 """Layouts that are read, by version; the last is written."""
 _HEAD = struct.Struct("<BBBBHxx")
-_OUTCOME = struct.Struct("<8IQ16x16s16s16x16s24xQ32x3QqI4B8x")
+_OUTCOME = struct.Struct("<8IQ16x16s16s16x16s24xQ8x2Q8x3QqI5BI3x")
 _FEEDBACK = struct.Struct("<I44xq16x16s16s16s88xqI4B8x")
 """What stands behind the token; of a feedback all that tells of an attempt is left out."""
 _SEAL = struct.Struct("<II")
@@ -197,6 +204,9 @@ def outcome(
     served_model: int = 0,
     fingerprint: int = 0,
     role: int = 0,
+    episode: int = 0,
+    prompt: int = 0,
+    system_prompt: int = 0,
 ) -> bytes:
     """Return the record of one attempt of the decision in `token` (a packed body).
 
@@ -207,6 +217,8 @@ def outcome(
         configuration: digest of the one that was in force.
         served_model, fingerprint: digests of what the answer says of who made it; 0: nothing.
         role: digest of the one in which the call came; 0: none.
+        episode: `digests.episode_digest` of the call's session; 0: it has none.
+        prompt, system_prompt: digests of the version that the caller names, and of what it sent.
     """
     head = _HEAD.pack(Kind.OUTCOME, RECORD_VERSION, result, min(attempt, 255), status)
     tail = _OUTCOME.pack(
@@ -223,6 +235,8 @@ def outcome(
         reference,
         event,
         role,
+        episode,
+        prompt,
         served_model,
         fingerprint,
         configuration,
@@ -232,6 +246,8 @@ def outcome(
         0,
         0,
         0,
+        0,
+        system_prompt,
     )
     return sealed(head + token + tail)
 

@@ -102,6 +102,7 @@ class AppEntry(PreferencesEntry):
     task: Name | None = None
     users: Users = Users.OPTIONAL
     unit: UnitKind = UnitKind.SESSION
+    locked: bool = False  # an episode keeps the endpoint that each of its roles drew first
     map_models: bool = False
     fallback: Fallback | None = None
     signals: bool = True  # read labels off the app's calls

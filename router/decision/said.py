@@ -30,6 +30,7 @@ class CallSession(Struct, frozen=True, gc=False):
     key: bytes = b""
     said: SessionSaid = NOTHING_SAID  # before this call
     waited_s: float = 0.0  # for the store to say so
+    episode: int = 0  # digest by which its calls are booked
 
 
 NO_SESSION = CallSession()

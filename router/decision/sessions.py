@@ -21,6 +21,7 @@ from router.decision.store_line import LateWrites, StoreLine
 from router.decision.units import SESSION_IDLE_S, SESSION_S, session_keys
 from router.endpoints.data_classes import DataClass
 from telemetry import session_notes
+from telemetry.digests import episode_digest
 from telemetry.packed import Command
 from telemetry.secret import UnitSecrets
 from telemetry.session_notes import SessionNote
@@ -123,7 +124,8 @@ class Sessions:
                 asked_at = time.monotonic()
                 text = await self._ask(places, now)
                 waited_s = time.monotonic() - asked_at
-        return CallSession(key, configuration.derive(SessionKinds).of(text), waited_s)
+        said = configuration.derive(SessionKinds).of(text)
+        return CallSession(key, said, waited_s, episode_digest(app.name, session))
 
     def note(
         self, key: bytes, *, task: str | None, data_class: DataClass | None, now: float, now_ms: int

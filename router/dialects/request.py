@@ -36,6 +36,8 @@ class BodyHints(Struct, frozen=True, forbid_unknown_fields=True):
     role: str | None = None
     user: str | None = None
     session_id: str | None = None
+    episode_id: str | None = None
+    prompt: str | None = None
     ref: str | None = None
     data_class: str | None = None
     explore: bool | None = None

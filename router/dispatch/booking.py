@@ -144,6 +144,9 @@ class Booking:
         cost_nano: int | None = None,
         reference: str | None = None,
         role: Role | None = None,
+        episode: int = 0,
+        prompt: int = 0,
+        system_prompt: int = 0,
     ) -> None:
         """Write how an attempt ended.
 
@@ -151,6 +154,7 @@ class Booking:
             configuration: digest of the one that the call was made under.
             role: in which the call came.
             reference: the caller's own, where this was the attempt that ended the call.
+            episode, prompt, system_prompt: as `events.outcome` has them.
         """
         final = bool(flags & FINAL)
         record = outcome(
@@ -162,6 +166,9 @@ class Booking:
             cost_nano=cost_nano,
             reference=reference if final else None,
             role=role,
+            episode=episode,
+            prompt=prompt,
+            system_prompt=system_prompt,
         )
         if self._writer.put(record) and final:
             self._recent.note(record)
@@ -264,6 +271,9 @@ def outcome(
     event: bytes = NO_DIGEST,
     is_usage_whole: bool = True,
     role: Role | None = None,
+    episode: int = 0,
+    prompt: int = 0,
+    system_prompt: int = 0,
 ) -> bytes:
     """Return the record of an attempt; what is None is not known.
 
@@ -271,7 +281,7 @@ def outcome(
         token: packed.
         app: name, in which answer id and reference mean something.
         flags: without those that say what is known.
-        configuration, said, event: as `events.outcome` has them.
+        configuration, said, event, episode, prompt, system_prompt: as `events.outcome` has them.
         is_usage_whole: False where only some of the counts are known.
     """
     usage = ended.usage or NOTHING_USED
@@ -304,6 +314,9 @@ def outcome(
         served_model=ended.seen.model,
         fingerprint=ended.seen.fingerprint,
         role=role.digest if role is not None else 0,
+        episode=episode,
+        prompt=prompt,
+        system_prompt=system_prompt,
     )
 
 

@@ -326,8 +326,7 @@ class _Call:
             note_answered(endpoint, self.failures, health, fields=self.asking.fields, now=now)
         flags = self.flags | (STREAMED if self.request.streamed else 0) | (FINAL if final else 0)
         flags |= TRANSLATED if attempt.is_translated else 0
-        if self.promised:
-            flags |= PROMISED
+        flags |= PROMISED if self.promised else 0
         flags |= booking.note_served(endpoint, attempt)
         if endpoint.has_machine:
             machines, begun_at = self.home.dispatcher.machines, attempt.machine_s
@@ -352,6 +351,7 @@ class _Call:
             cost_nano=spent_nano,
             reference=context.hints.reference,
             role=context.role,
+            episode=context.session.episode,
         )
         booking.count(endpoint, context.task.name, attempt, spent_nano)
         return token

@@ -305,6 +305,7 @@ class Passing:
             partial(self._note_items, caller.app.name, to) if tells_items else None,
             is_by_id,
             ruling.asked.role.role,
+            session.episode,
         )
         await self._passthrough.serve(
             exchange,

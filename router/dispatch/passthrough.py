@@ -69,6 +69,7 @@ class Passed(Struct, frozen=True):
     """Hears the ids of items in the answer before the client has all of it."""
     is_by_id: bool = False  # of what was answered before: its usage was counted then
     role: Role | None = None  # in which it came
+    episode: int = 0  # digest of its session; 0: it has none
 
 
 class Passthrough:
@@ -292,6 +293,7 @@ class _Passing:
             flags=FINAL | (STREAMED if copy.stream else 0),
             reference=self._passed.reference,
             role=self._passed.role,
+            episode=self._passed.episode,
         )
 
     def tell(self, code: str, message: str) -> bytes:

@@ -41,7 +41,8 @@ class Hints(Struct, frozen=True):
     strategy: str | None
     role: str | None
     user: str | None
-    session: str | None
+    session: str | None  # or the episode, which is one over several roles
+    prompt: str | None  # the version that the caller names
     reference: str | None
     data_class: DataClass | None
     explore: bool
@@ -84,11 +85,11 @@ def read_hints(
     hints = declared.hints
     said = _said(headers).get
     user = said(b"user") or hints.user or declared.user
-    session = said(b"session-id") or hints.session_id or None
+    session = said(b"episode-id") or hints.episode_id or said(b"session-id") or hints.session_id
     for name in AGENT_SESSION_HEADERS:
-        if session is None and name in headers:
+        if not session and name in headers:
             session = _text(headers[name])
-    if session is None and (user is not None or has_user):
+    if not session and (user is not None or has_user):
         session = declared.cache_key
     reference = said(b"ref") or hints.ref
     explore = _truth(said(b"explore"), "explore")
@@ -99,7 +100,8 @@ def read_hints(
         strategy=said(b"strategy") or hints.strategy,
         role=said(b"role") or hints.role,
         user=_short(user),
-        session=_short(session),
+        session=_short(session or None),
+        prompt=_short(said(b"prompt") or hints.prompt or None),
         reference=_short(declared.reference if reference is None else reference),
         data_class=_tighter(
             _data_class(said(b"data-class"), classes),

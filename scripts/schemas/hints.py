@@ -19,6 +19,8 @@ SAID = {
     "role": "One that is not known or not active is refused.",
     "user": "For whom the call is; it only tightens.",
     "session_id": "What keeps its endpoint.",
+    "episode_id": "A session over several roles; it goes before `session_id`.",
+    "prompt": "Version of the prompt; a new one makes what is believed of the task less sure.",
     "ref": "Your own reference for feedback: text or a whole number.",
     "data_class": "At least this class; one that is not known is refused.",
     "explore": "False holds the call to the choice.",
