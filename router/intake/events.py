@@ -21,15 +21,9 @@ from router.dispatch.ending import Ending
 from router.dispatch.recent import RecentNames
 from router.endpoints.catalog import Endpoint
 from router.errors import RequestRejected
-from router.intake.feedback import (
-    KIND_OF,
-    FeedbackDesk,
-    FeedbackItem,
-    journal_full,
-    parse_item,
-    value_of,
-)
+from router.intake.feedback import FeedbackDesk, journal_full
 from router.intake.forms import once_each, split
+from router.intake.items import KIND_OF, FeedbackItem, parse_item, value_of
 from router.policy.callers import Caller
 from telemetry import events, ingest
 from telemetry.digests import digest16
