@@ -1,9 +1,9 @@
 """Feedback as it comes in over HTTP: checked whole, then written to the journal.
 
-Three ways to name the decision: its id, the answer's own id, the caller's reference. One field
-says what is thought of it. What is named by id goes to its decision; what a reference means is for
-a worker to find out, who knows what all processes had decided when it was received. Here it is
-only refused where it is known already to mean several.
+Four ways to name decisions: by id, the answer's own id, the caller's reference, or the session or
+episode that they are of. One field says what is thought of them. What is named by id goes to its
+decision; what any other name means is for a worker to find out, who knows what all processes had
+decided when it was received. Here it is only refused where it is known already to mean several.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any
 from router.decision.seal import Seal
 from router.dispatch.recent import RecentNames
 from router.errors import RequestRejected
-from router.intake.items import FeedbackItem, bad_feedback, parse
+from router.intake.items import EPISODES, FeedbackItem, bad_feedback, parse
 from router.policy.callers import Caller
 from router.policy.hints import short_name
 from telemetry import events
-from telemetry.digests import name_digest
+from telemetry.digests import episode_digest, episode_name, name_digest
 from telemetry.events import FeedbackKind, Flag, Match
 from telemetry.keyring import Keyring
 from telemetry.numbers import brief
@@ -61,13 +61,18 @@ class FeedbackDesk:
         """Let go of the store."""
         self._client.close()
 
-    async def take(self, body: bytes, caller: Caller) -> list[dict[str, Any]]:
+    async def take(
+        self, body: bytes, caller: Caller, *, episode: str | None = None
+    ) -> list[dict[str, Any]]:
         """Write everything in `body`, or nothing; return what became of each item.
+
+        Args:
+            episode: that all of it is about, where the request's path names one.
 
         Raises:
             RequestRejected: an item is wrong; names its field, and its place in a batch.
         """
-        items = parse(body)
+        items = parse(body, episode=episode)
         now_ms = self._writer.clock.now_ms()
         addressed = await self.address(items, caller, now_ms)
         out = []
@@ -170,6 +175,8 @@ class FeedbackDesk:
 
         An id that left before it was known who would answer is looked up by its nonce.
         """
+        if item.name in EPISODES:
+            return episode_name(episode_digest(caller.app.name, short_name(item.id)))
         if item.name != "decision_id":
             kind = "response" if item.name == "response_id" else "ref"
             said = short_name(item.id) if kind == "ref" else item.id

@@ -20,7 +20,9 @@ from telemetry.wire.lenient import read_as_written
 
 MAX_BATCH = 1000
 MAX_NAME = 4096
-NAMES = ("decision_id", "response_id", "ref")
+EPISODES = ("session_id", "episode_id")
+"""Names of a whole: a declared session is an episode."""
+NAMES = ("decision_id", "response_id", "ref", *EPISODES)
 VALUES = ("score", "passed", "thumb", "edit_ratio", "retried")
 OPTIONS = ("kind", "revision", "match")
 KIND_OF = {
@@ -46,8 +48,11 @@ class FeedbackItem:
     at: str = ""  # its place in a batch
 
 
-def parse(body: bytes) -> list[FeedbackItem]:
+def parse(body: bytes, *, episode: str | None = None) -> list[FeedbackItem]:
     """Return the items in a body: one object, or an array of them.
+
+    Args:
+        episode: that all of them are about; then none names a decision.
 
     Raises:
         RequestRejected: names the field at fault.
@@ -63,16 +68,19 @@ def parse(body: bytes) -> list[FeedbackItem]:
     except (ValueError, RecursionError) as error:
         raise bad_feedback(f"this is JSON that not every reader takes: {error}", "") from None
     if isinstance(value, dict):
-        return [parse_item(value, "")]
+        return [parse_item(value, "", episode=episode)]
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_BATCH:
         raise RequestRejected(
             "bad_feedback", f"send one object, or an array of 1 to {MAX_BATCH} of them"
         )
-    return [parse_item(item, f"[{i}].") for i, item in enumerate(value)]
+    return [parse_item(item, f"[{i}].", episode=episode) for i, item in enumerate(value)]
 
 
-def parse_item(raw: object, at: str) -> FeedbackItem:
+def parse_item(raw: object, at: str, *, episode: str | None = None) -> FeedbackItem:
     """Return one item; `at` is its place, for messages.
+
+    Args:
+        episode: as `parse` has it.
 
     Raises:
         RequestRejected: names the field at fault.
@@ -85,15 +93,8 @@ def parse_item(raw: object, at: str) -> FeedbackItem:
         near = meant(unknown[0], NAMES + VALUES + OPTIONS)
         hint = f"did you mean {near}? known" if near else "known"
         raise bad_feedback(f"unknown field {brief(unknown[0])}; {hint}: {known}", at + unknown[0])
-    name = _only(raw, NAMES, at, "name the decision by exactly one of")
+    name, identifier = _named(raw, at) if episode is None else _of_episode(raw, at, episode)
     said = _only(raw, VALUES, at, "say what is thought of it by exactly one of")
-    try:
-        identifier = text_of(raw[name])
-    except NotText as error:
-        raise bad_feedback(f"{name} {error}", at + name) from None
-    if not 0 < len(identifier) <= MAX_NAME:
-        wrong = f"{name} has {len(identifier)} characters"
-        raise bad_feedback(f"{wrong}; it must be a string of 1 to {MAX_NAME}", at + name)
     kind = KIND_OF[said]
     if "kind" in raw:
         named = KINDS.get(raw["kind"].lower()) if isinstance(raw["kind"], str) else None
@@ -105,12 +106,45 @@ def parse_item(raw: object, at: str) -> FeedbackItem:
     if revision is None or not 0 <= revision < 2**32:
         wrong = f"revision is {brief(raw['revision'])}"
         raise bad_feedback(f"{wrong}; it must be a whole number from 0", at + "revision")
+    match = _match(raw, name, at)
+    value = value_of(said, raw[said], at + said)
+    return FeedbackItem(name, identifier, kind, value, revision, match, at)
+
+
+def _named(raw: dict[str, Any], at: str) -> tuple[str, str]:
+    """Return which of NAMES an item has, and what it says."""
+    name = _only(raw, NAMES, at, "name the decision by exactly one of")
+    try:
+        identifier = text_of(raw[name])
+    except NotText as error:
+        raise bad_feedback(f"{name} {error}", at + name) from None
+    if not 0 < len(identifier) <= MAX_NAME:
+        wrong = f"{name} has {len(identifier)} characters"
+        raise bad_feedback(f"{wrong}; it must be a string of 1 to {MAX_NAME}", at + name)
+    return name, identifier
+
+
+def _of_episode(raw: dict[str, Any], at: str, episode: str) -> tuple[str, str]:
+    """Return the name of an episode that the request's path names, and no item."""
+    for name in NAMES:
+        if name in raw:
+            raise bad_feedback(f"leave out {name}: the path names the episode", at + name)
+    if not 0 < len(episode) <= MAX_NAME:
+        wrong = f"the episode's id has {len(episode)} characters"
+        raise bad_feedback(f"{wrong}; it must have 1 to {MAX_NAME}", "episode_id")
+    return "episode_id", episode
+
+
+def _match(raw: dict[str, Any], name: str, at: str) -> Match:
     match = raw.get("match")
     if match not in (None, "last", "all"):
         raise bad_feedback(f"match is {brief(match)}; it must be last or all", at + "match")
-    chosen = {None: Match.ONE, "last": Match.LAST, "all": Match.ALL}[match]
-    value = value_of(said, raw[said], at + said)
-    return FeedbackItem(name, identifier, kind, value, revision, chosen, at)
+    if name in EPISODES:
+        if match is not None:
+            why = f"leave out match: {name} means the first decision of each role and endpoint"
+            raise bad_feedback(why, at + "match")
+        return Match.EPISODE
+    return {None: Match.ONE, "last": Match.LAST, "all": Match.ALL}[match]
 
 
 def _only(raw: dict[str, Any], names: tuple[str, ...], at: str, ask: str) -> str:

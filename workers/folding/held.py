@@ -16,7 +16,7 @@ import structlog
 
 from telemetry import frames, keys
 from telemetry.events import MICRO, FeedbackKind, feedback, record_of
-from telemetry.references import AHEAD_MS, is_cut, look_up
+from telemetry.references import AHEAD_MS, look_up
 from telemetry.scripts import Commit
 from telemetry.store import Client
 from telemetry.tokens import shard_of
@@ -184,7 +184,7 @@ class References:
         """Note what becomes of feedback now that it is settled what had been decided."""
         event, now_ms = waiting.event, found.now_ms
         meant = waiting.before(tokens)
-        if meant is None and not is_cut(tokens, waiting.received_ms):
+        if meant is None and not waiting.is_beyond(tokens):
             ends_ms = waiting.received_ms + AHEAD_MS
             is_over = now_ms > ends_ms and self._is_settled(event, "end", ends_ms, now_ms)
             if not is_over and not _was_sought(event, number, found):
