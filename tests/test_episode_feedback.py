@@ -48,7 +48,7 @@ from telemetry.tokens import Token, role_mark
 from workers.archive import thaw as thaw_module
 from workers.archive.rebuilt import Rebuilt, difference, parse_rows
 from workers.archive.restore import restore
-from workers.folding.held import take_up
+from workers.folding.held import References, take_up
 
 NOW_MS = int(time.time() * 1000)
 EPISODE = episode_digest("app", "e-1")
@@ -380,6 +380,47 @@ def test_an_episode_of_old_decisions_is_credited_from_the_archive(life: OldLife)
     assert life.client.hlen(keys.held(0)) == life.client.hlen(keys.cold(0)) == 0
     check(life.archive, referee(life))
     assert life.audit().equal
+
+
+def test_of_an_episode_that_goes_on_for_days_old_and_young_are_credited(life: OldLife) -> None:
+    """Also where a part of it was named again: the first answer is the one, at each word."""
+    life.tell_at(lived(life, 5))
+    life.come_to_now()
+    at_ms = life.real_ms() - 1000
+    again = [outcome(31 + i, part, at_ms + i) for i, part in enumerate(PARTS[:2])]
+    life.tell(*again, outcome(41, (7, 12), at_ms))
+    found = []
+    for n, value in enumerate([1.0, 0.25, None], start=1):
+        life.say(word(n, value, life.real_ms() + n))
+        life.settle()
+        found.append(labels(life.client))
+
+    assert len(found[0]) == len(found[1]) == 2 * len(PARTS) + 2
+    assert {n for n, _ in found[0].values()} == {n for n, _ in found[1].values()} == {1}
+    assert found[2] == {}
+    assert life.client.hlen(keys.held(0)) == life.client.hlen(keys.cold(0)) == 0
+    assert life.client.hlen(keys.sought(0)) == 0
+    check(life.archive, referee(life))
+    assert life.audit().equal
+
+
+def test_an_archive_that_nobody_asks_holds_an_episode_up_for_half_a_minute(life: OldLife) -> None:
+    life.tell_at(lived(life, 5))
+    life.come_to_now()
+    at_ms = life.real_ms() - 1000
+    life.tell(outcome(41, (7, 12), at_ms))
+    life.say(word(1, 1.0, life.real_ms()))
+    now = [0.0]
+    found, owned = References(1, lambda: now[0]), [(life.shard, life.lease.token)]
+    for now[0] in range(1, 40):
+        found.look(life.client, owned, life.real_ms() + 60_000 + 1000 * int(now[0]))
+        life.fold()
+        if now[0] < 30:
+            assert labels(life.client) == {}
+
+    assert set(labels(life.client)) == {(Family.QUALITY, 7, 12), (Family.ROLES, 7, 12)}
+    assert life.client.hlen(keys.held(0)) == life.client.hlen(keys.sought(0)) == 0
+    assert not found.is_unsettled
 
 
 def test_a_restored_store_credits_the_same_decisions(life: OldLife) -> None:
@@ -732,7 +773,7 @@ def test_files_name_sessions(
             write(path, rows)
             said = pointsman("ingest", path, "--url", one.url, "--json")
             assert said.exit_code == 0, said.output
-            assert json.loads(said.stdout)["accepted"] == len(rows)
+            assert json.loads(said.stdout.splitlines()[-1])["accepted"] == len(rows)
         until(lambda: quality_labels(client) == 3)
 
     assert len(said_everywhere(client)) == 3
