@@ -265,6 +265,18 @@ def test_of_more_names_than_are_kept_those_that_are_count(bench: Bench, n: int) 
     assert (bench.count("too_many"), bench.n_waiting()) == (0, 0)
 
 
+def test_a_word_before_more_names_than_are_kept_means_the_first_that_is(bench: Bench) -> None:
+    bench.take(word(1, 1.0, NOW_MS - 6000))
+    many = [outcome(1 + i, (1 + i, 10), NOW_MS - 5000 + i) for i in range(150)]
+    for start in range(0, 150, 50):
+        bench.take(*many[start : start + 50])
+    for _ in range(3):
+        bench.look()
+
+    assert set(labels(bench.client)) == {(Family.QUALITY, 50, 10), (Family.ROLES, 50, 10)}
+    assert (bench.count("too_many"), bench.count("unmatched")) == (0, 0)
+
+
 def test_a_killed_worker_credits_nobody_twice(bench: Bench) -> None:
     bench.take(*FIRSTS, word(1, 1.0, NOW_MS))
     bench.look()
@@ -450,6 +462,29 @@ def test_a_restored_store_credits_the_same_decisions(life: OldLife) -> None:
     assert {n for n, _ in labels(life.client).values()} == {2}
     assert all(reward == 0 for _, reward in labels(life.client).values())
     assert life.audit().equal
+
+
+def test_a_word_that_had_reached_some_when_the_store_was_lost_reaches_all(life: OldLife) -> None:
+    life.tell_at(lived(life, 5)[:1])
+    life.come_to_now()
+    at_ms = life.real_ms() - 1000
+    life.tell(*(outcome(31 + i, part, at_ms + i, episode=77) for i, part in enumerate(PARTS)))
+    life.say(word(1, 1.0, life.real_ms(), reference=episode_name(77)))
+    life.resolve_all()
+    life.thaw()
+    life.resolve_all()
+    life.fold(count=2)
+    assert len(labels(life.client)) == 4
+    life.take()
+    life.client.flushall()
+
+    restore(life.archive)
+    life.begin(24)
+    life.lease.take()
+    life.settle()
+
+    assert len(labels(life.client)) == 2 * len(PARTS)
+    assert {n for n, _ in labels(life.client).values()} == {1}
 
 
 # -- over HTTP ------------------------------------------------------------------------------------
