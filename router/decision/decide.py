@@ -10,6 +10,7 @@ from typing import Any
 from msgspec import Struct, structs
 
 from bandit.draws import Step
+from router.config.entries import Fallback
 from router.config.exclusions import Exclusion
 from router.decision import planner, stand_ins
 from router.decision.context import CallContext
@@ -83,7 +84,7 @@ class Decider:
             endpoint = self._standing(context, held) or plan.drawn
         note_conversation(self.draws, context, held)
         breaker = self.health.breakers[endpoint.digest]
-        if stand_ins.may_serve(context.unit, held, breaker, context.at):
+        if _may_relieve(context) and stand_ins.may_serve(context.unit, held, breaker, context.at):
             relieved = await self._relieve(context, held, endpoint)
             if relieved is not None:
                 return relieved
@@ -185,6 +186,8 @@ class Decider:
     ) -> tuple[StoredDraw, Endpoint, Endpoint | None]:
         """Return a unit's draw or the stand-in for it, as far as this process knows."""
         unit, breaker = context.unit, self.health.breakers[endpoint.digest]
+        if not _may_relieve(context):
+            return held, endpoint, None
         if unit.key is not None and stand_ins.may_serve(unit, held, breaker, context.at):
             key = stand_ins.key_of(unit.key, held)
             found = self.draws.get(key, now=context.at.epoch_s)
@@ -217,6 +220,11 @@ class Decider:
     def _standing(self, context: CallContext, held: StoredDraw | None) -> Endpoint | None:
         """Return the endpoint of a draw unless that has ended."""
         return endpoint_held(context, held, self.keeper.forgotten.since_ms)
+
+
+def _may_relieve(context: CallContext) -> bool:
+    """Return whether a stand-in may be drawn: in a locked app, only if it says `fallback: any`."""
+    return not context.is_locked or context.route.fallback is Fallback.ANY
 
 
 def _given(context: CallContext, plan: Plan) -> StoredDraw:

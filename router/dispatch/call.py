@@ -173,7 +173,7 @@ class _Call:
         )
         first = next(candidates, None)
         if first is None:
-            first = planner.last_resort(plan.route, plan.eligibility, self.configuration.catalog)
+            first = planner.last_resort_of(plan)
             if health.is_full(first):
                 raise Overloaded([first.id])
         race = Race(self, candidates, health, home.budget, self.failures, deadline=self.deadline)
