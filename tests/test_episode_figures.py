@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import random
 import statistics
 from collections import defaultdict
@@ -12,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import SHARDS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray

@@ -67,7 +67,7 @@ def each_once(attempts: NDArray[np.void]) -> NDArray[np.void]:
     rows = attempts.take(np.lexsort([attempts[name] for name in names]))
     is_last = np.ones(len(rows), dtype=bool)
     is_last[:-1] = starts(*(rows[name] for name in names[1:]))[1:]
-    return np.asarray(rows.compress(is_last))
+    return rows if is_last.all() else np.asarray(rows.compress(is_last))
 
 
 def _shortened(events: NDArray[np.void]) -> NDArray[np.void]:

@@ -55,9 +55,8 @@ def figures(
         calls.append(calls_of(outcomes))
         attempts.append(attempts_of(outcomes))
         words.append(words_of(mine))
-    ways = count_ways(np.concatenate(calls))
-    calls.clear()
-    table = Episodes.of(np.concatenate(attempts), np.concatenate(words), now_ms=now_ms)
+    ways = count_ways(_joined(calls))
+    table = Episodes.of(each_once(_joined(attempts)), _joined(words), now_ms=now_ms)
     return {f"{app:016x}": {**table.figures(app), "ways": ways[app]} for app in sorted(ways)}
 
 
@@ -78,14 +77,13 @@ class Episodes:
     pairs: NDArray[np.void]  # of PAIR, by episode and role
 
     @classmethod
-    def of(cls, attempts: NDArray[np.void], words: NDArray[np.void], *, now_ms: int) -> Episodes:
+    def of(cls, rows: NDArray[np.void], words: NDArray[np.void], *, now_ms: int) -> Episodes:
         """Return the episodes of attempts, with what was said of each as a whole.
 
         Args:
-            attempts: of ATTEMPT, in any order.
+            rows: of ATTEMPT, as `each_once` returns them.
             words: of WORD; those of other decisions say nothing.
         """
-        rows = each_once(attempts)
         first = np.flatnonzero(starts(rows["app"], rows["episode"]))
         n_each = np.diff(first, append=len(rows))
         place = np.repeat(np.arange(len(first)), n_each)
@@ -220,6 +218,13 @@ def remaining(calls: NDArray[np.int64]) -> list[list[float]]:
         out.append([so_far, float(np.median(more))])
         so_far, following = following, max(2 * so_far, 3)
     return out
+
+
+def _joined(parts: list[NDArray[np.void]]) -> NDArray[np.void]:
+    """Return parts as one, and let go of them: there may be millions of rows."""
+    whole = np.concatenate(parts)
+    parts.clear()
+    return whole
 
 
 def _pairs(rows: NDArray[np.void], place: Places) -> NDArray[np.void]:
