@@ -6,20 +6,34 @@ import json
 import random
 import statistics
 from collections import defaultdict
+from contextlib import closing
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import pointsman
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from rich.console import Console
 from test_workers_archive import Life
 
+from router.config.compiled import Configuration, compile_text
+from router.report.episodes import (
+    COLUMNS,
+    NO_ARCHIVE,
+    NOT_YET,
+    episode_lines,
+    episode_section,
+    episode_table,
+    ways_line,
+)
 from telemetry import events, keys
 from telemetry.embedded import PrivateServer
 from telemetry.events import FeedbackKind, Flag, Kind, Match, Result, decode
-from telemetry.store import Address
+from telemetry.store import Address, connect, prepare
 from telemetry.tokens import Token
 from workers.archive import files as archive_files
 from workers.archive.retention import Keep
@@ -337,9 +351,10 @@ def as_referee(found: dict[str, Any]) -> dict[str, Any]:
 @given(seed=st.integers(0, 2**32))
 def test_figures_are_what_a_plain_referee_finds(seed: int) -> None:
     dice = random.Random(seed)
-    told, said = [], []
+    told: list[dict[str, Any]] = []
+    said: list[dict[str, Any]] = []
     for n in range(1, dice.randint(2, 80)):
-        about = {
+        about: dict[str, Any] = {
             "n": n,
             "app": dice.choice((APP, OTHER)),
             "episode": dice.randint(0, 8),
@@ -503,3 +518,137 @@ def test_feedback_by_reference_is_kept_with_what_it_meant(life: Life) -> None:
     records = take_apart(archive_files.read(file).as_entries(), {}).of_kind(Kind.FEEDBACK)
     assert records["match"].tolist() == [Match.LAST]
     assert life.audit().equal
+
+
+# -- the report -----------------------------------------------------------------------------------
+
+LOCKED = """
+endpoints:
+- {id: large, model: m, base_url: "http://127.0.0.1:9/v1"}
+- {id: small, model: n, base_url: "http://127.0.0.1:9/v1"}
+apps: {agent: {locked: true}, web: {}, quiet: {locked: true}, default: {}}
+roles: {planner: {}, coder: {}}
+"""
+
+
+def section(records: list[bytes], text: str = LOCKED) -> dict[str, Any]:
+    found = figures([array(records)], since_ms=0, now_ms=NOW_MS)
+    about = {"at_ms": NOW_MS, "since_ms": NOW_MS - 30 * 86_400_000, "truncated": False}
+    names = {f"{77:016x}": "gone"}
+    return episode_section({**about, "apps": found}, compile_text(text, file="t"), names)
+
+
+def agents_records(configuration: Configuration) -> list[bytes]:
+    """Three of four episodes completed; the planner decides, and one map has both endpoints."""
+    app, roles = configuration.apps["agent"].digest, configuration.roles
+    large, small = (one.digest for one in configuration.catalog.endpoints)
+    records = []
+    for n, planner in enumerate((large, large, small, small), 1):
+        about = {"app": app, "cost_nano": n * 10**8}
+        records.append(outcome(10 * n, n, role=roles["planner"].digest, executed=planner, **about))
+        records.append(outcome(10 * n + 1, n, role=roles["coder"].digest, executed=77, **about))
+        if n < 4:
+            records.append(word(10 * n, float(planner == large), app=app))
+    records.append(outcome(50, 1, role=roles["coder"].digest, executed=small, app=app))
+    return [*records, outcome(60, 0, app=configuration.apps["web"].digest)]
+
+
+def test_a_section_has_names_in_place_of_digests() -> None:
+    found = section(agents_records(compile_text(LOCKED, file="t")))
+
+    assert [(row["app"], row["locked"], row["completed"]) for row in found["apps"]] == [
+        ("agent", True, 3),
+        ("quiet", True, 0),
+        ("web", False, 0),
+    ]
+    assert [one["roles"] for one in found["apps"][0]["maps"]] == [
+        {"planner": "small", "coder": "gone"},
+        {"planner": "large", "coder": None},
+        {"planner": "large", "coder": "gone"},
+    ]
+    assert found["reason"] is None
+
+
+def test_the_report_tells_of_apps_by_completed_episode_then_of_their_maps_best_first() -> None:
+    found = section(agents_records(compile_text(LOCKED, file="t")))
+    shown = StringIO()
+    Console(file=shown, width=80).print(episode_table(found))
+
+    title, heading, row = shown.getvalue().splitlines()
+
+    assert title.strip() == "by episode, of 30 days"
+    assert " ".join(heading.split()) == f"app {' '.join(COLUMNS)}"
+    assert row.split() == ["agent", "3/4", ".67", ".25–.92", "0.6", "0.4", "1.2", "1", "1"]
+    assert episode_lines(found) == [
+        "agent, by who answered, best first:",
+        "  1.00 (.27–1.00) in 1, 0.2 USD each: coder several, planner large",
+        "  1.00 (.27–1.00) in 1, 0.4 USD each: coder gone, planner large",
+        "  .00 (.00–.73) in 1, 0.6 USD each: coder gone, planner small",
+        "agent: 9 calls: drew 0, followed 9",
+        "quiet: no episode yet: its calls have to name theirs (x-router-episode-id)",
+        "web: 1 call: drew 0, followed 1",
+    ]
+
+
+def test_without_an_outcome_the_report_says_how_to_send_one() -> None:
+    configuration = compile_text(LOCKED, file="t")
+    agent, web = (configuration.apps[name].digest for name in ("agent", "web"))
+    found = section([outcome(1, app=agent), outcome(2, app=web)])
+
+    assert episode_table(found) is None
+    first, *others = episode_lines(found)
+    assert first.startswith("agent: 1 episode, no outcome yet; send one: POST /v1/router/episodes/")
+    assert [line for line in others if line.startswith("web")] == [
+        "web: 1 call: drew 0, followed 1"
+    ]
+
+
+def test_ways_are_one_line() -> None:
+    ways = {"drew": 310, "followed": 12_002, "failover": 61, "stand_in": 20}
+    ways |= {"gain_ending": 4, "dominated_ending": 3, "undrawn": 0}
+
+    assert ways_line("agent", ways) == (
+        "agent: 12,400 calls: drew 310, followed 12,002, failover 61, stand-in 20, "
+        "ended for gain 4, ended as dominated 3"
+    )
+
+
+def test_what_has_no_price_is_told_where_it_is_much() -> None:
+    configuration = compile_text(LOCKED, file="t")
+    app = configuration.apps["agent"].digest
+    records = [outcome(n, app=app, flags=Flag.FINAL if n < 3 else FINAL) for n in range(10)]
+
+    lines = episode_lines(section([*records, word(1, 1.0, app=app)]))
+
+    assert "agent: costs leave out 3 of 10 attempts of episodes, which have no price" in lines
+
+
+def test_without_an_archive_or_figures_the_reason_is_said() -> None:
+    off = compile_text(LOCKED + "archive: {keep_days: 0}\n", file="t")
+    on = compile_text(LOCKED, file="t")
+    stale = {"at_ms": 1, "since_ms": 0, "truncated": False, "apps": {}}
+
+    for found in (episode_section(None, off, {}), episode_section(stale, off, {})):
+        assert (found["apps"], found["reason"]) == ([], NO_ARCHIVE)
+    assert episode_section(None, on, {})["reason"] == NOT_YET
+    assert episode_lines(episode_section(None, on, {})) == []
+
+
+def test_report_shows_episodes_and_has_all_in_json(state_dir: Path, address: Address) -> None:
+    file = state_dir / "pointsman.yaml"
+    file.write_text(LOCKED + f"server: {{state_dir: {state_dir}}}\n")
+    url = {"REDIS_URL": address.url}
+    configuration = compile_text(LOCKED, file="t")
+    found = figures([array(agents_records(configuration))], since_ms=0, now_ms=NOW_MS)
+    with closing(connect(address)) as client:
+        prepare(client, shards=configuration.store.shards)
+        whole = {"at_ms": NOW_MS, "since_ms": BEGAN_MS, "truncated": True, "apps": found}
+        client.set(keys.EPISODES, json.dumps(whole))
+
+    said = pointsman("report", "--config", file, environment=url).stdout
+    rows = json.loads(pointsman("report", "--json", "--config", file, environment=url).stdout)
+
+    assert "by episode, of 1 day\n" in said.replace(" \n", "\n").replace("  ", "")
+    assert "of episodes and ways only the newest records were read" in said
+    assert rows["episodes"]["apps"][0]["success"]["mean"] == pytest.approx(2 / 3)
+    assert rows["episodes"]["truncated"] is True

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from telemetry.events import Flag
 
 
-class Way(IntEnum):
+class CallWay(IntEnum):
     """How one call came by who answered it; of each call one holds."""
 
     DREW = 0
@@ -41,15 +41,15 @@ def ways_of(records: NDArray[np.void]) -> NDArray[np.uint8]:
     flags, token = records["flags"], records["token"]
     is_chosen = ((token["token_flags"] & Flag.ROUTED) > 0) | (token["propensity"] != 1)
     tests = (
-        ((flags & Flag.DOMINATED_ENDING) > 0, Way.DOMINATED_ENDING),
-        ((flags & Flag.GAIN_ENDING) > 0, Way.GAIN_ENDING),
-        ((flags & Flag.STAND_IN) > 0, Way.STAND_IN),
-        (token["drawn"] != token["executed"], Way.FAILOVER),
-        (~is_chosen, Way.UNDRAWN),
-        ((flags & Flag.DRAWN_NOW) > 0, Way.DREW),
+        ((flags & Flag.DOMINATED_ENDING) > 0, CallWay.DOMINATED_ENDING),
+        ((flags & Flag.GAIN_ENDING) > 0, CallWay.GAIN_ENDING),
+        ((flags & Flag.STAND_IN) > 0, CallWay.STAND_IN),
+        (token["drawn"] != token["executed"], CallWay.FAILOVER),
+        (~is_chosen, CallWay.UNDRAWN),
+        ((flags & Flag.DRAWN_NOW) > 0, CallWay.DREW),
     )
     holds, ways = zip(*tests, strict=True)
-    return np.select(holds, [int(way) for way in ways], int(Way.FOLLOWED)).astype(np.uint8)
+    return np.select(holds, [int(way) for way in ways], int(CallWay.FOLLOWED)).astype(np.uint8)
 
 
 def ranks_of(records: NDArray[np.void]) -> NDArray[np.uint16]:
@@ -84,10 +84,10 @@ def count_ways(calls: NDArray[np.void]) -> dict[int, dict[str, int]]:
     speaks[:-1] = starts(rows["nonce"], rows["nonce_rest"])[1:]
     own = rows.compress(speaks)
     apps, place = np.unique(own["app"], return_inverse=True)
-    cells = np.bincount(place * len(Way) + own["way"], minlength=len(apps) * len(Way))
+    cells = np.bincount(place * len(CallWay) + own["way"], minlength=len(apps) * len(CallWay))
     return {
-        int(app): {way.name.lower(): int(counts[way]) for way in Way}
-        for app, counts in zip(apps, cells.reshape(len(apps), len(Way)), strict=True)
+        int(app): {way.name.lower(): int(counts[way]) for way in CallWay}
+        for app, counts in zip(apps, cells.reshape(len(apps), len(CallWay)), strict=True)
     }
 
 
