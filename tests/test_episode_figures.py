@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import pointsman
+from conftest import SHARDS, Provider, endpoint, learning, pointsman, serving
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -652,3 +652,42 @@ def test_report_shows_episodes_and_has_all_in_json(state_dir: Path, address: Add
     assert "of episodes and ways only the newest records were read" in said
     assert rows["episodes"]["apps"][0]["success"]["mean"] == pytest.approx(2 / 3)
     assert rows["episodes"]["truncated"] is True
+
+
+@pytest.mark.usefixtures("store")
+def test_calls_of_a_session_are_told_as_an_episode(
+    provider: Provider, state_dir: Path, address: Address, client: Any
+) -> None:
+    entries = {
+        "endpoints": [endpoint(provider, "a"), endpoint(provider, "b")],
+        "roles": {"planner": {}, "coder": {}},
+        "apps": {"default": {"mode": "route", "locked": True}},
+    }
+    jobs.work_at(Place(address, state_dir / "archive", SHARDS, Keep(30, 1 << 30)))
+    file = state_dir / "pointsman.yaml"
+    with serving(entries, state_dir, address, file=file) as sidecar, learning(state_dir, address):
+        sidecar.until(lambda: sidecar.app.keeper.store_up)
+        for role in ("planner", "coder", "coder", "planner"):
+            named = {"x-router-episode-id": "issue-7"}
+            assert sidecar.chat(f"role:{role}", headers=named).status_code == 200
+        sidecar.chat("a")
+
+        def apps() -> list[dict[str, Any]]:
+            jobs.episodes()
+            with closing(connect(address)) as mine:
+                found = json.loads(mine.get(keys.EPISODES) or b"null")
+            names = {k.decode(): v.decode() for k, v in client.hgetall(keys.NAMES).items()}
+            rows: list[dict[str, Any]] = episode_section(
+                found, sidecar.app.keeper.current.configuration, names
+            )["apps"]
+            return rows
+
+        sidecar.until(lambda: sum(apps()[0]["ways"].values()) == 5, within_s=20)
+        (row,) = apps()
+    assert (row["app"], row["locked"], row["episodes"]) == ("default", True, 1)
+    assert (row["calls"], row["attempts"], row["unpriced_attempts"]) == (4, 4, 0)
+    assert (row["ways"]["drew"], row["ways"]["followed"], row["ways"]["undrawn"]) == (2, 2, 1)
+    (drawn,) = row["maps"]
+    assert set(drawn["roles"]) == {"planner", "coder"}
+    assert set(drawn["roles"].values()) <= {"a", "b"}
+    assert row["cost_usd"] > 0
