@@ -187,7 +187,7 @@ class Routes:
                 await decider.foresee(found),
                 services.calls.dispatcher.upstream,
                 intents=services.calls.dispatcher.intents,
-                sizes=decider.sizes,
+                sizes=decider.contexts.sizes,
                 limit_s=deadline_s(configuration.server.deadline_s, exchange.headers),
             )
 
@@ -265,7 +265,7 @@ class Routes:
         request = parse_alike(await _body(exchange, beliefs), by_anthropics=by_anthropics)
         decider, at = self._services.decider, self._services.clock()
         caller = _keys(beliefs).caller_or_first(exchange.headers)
-        context = await decider.context(
+        context = await decider.contexts.of(
             beliefs, caller, exchange.headers, request, at, noting=False
         )
         if context is not None:

@@ -19,6 +19,7 @@ from router.config.compiled import Configuration
 from router.config.process import ServerEntry
 from router.config.watch import WatchedFile
 from router.decision.context import Moment
+from router.decision.contexts import Contexts
 from router.decision.decide import Decider
 from router.decision.draws import Draws
 from router.decision.seal import Seal
@@ -152,9 +153,10 @@ class Sidecar:
             n_shards=n_shards,
             is_store_up=lambda: self.keeper.store_up,
         )
-        decider = Decider(
+        contexts = Contexts(
             self.keeper, self.health, self.draws, self.thoughts, secrets.draws, self.sessions
         )
+        decider = Decider(contexts)
         self.routes = Routes(
             Services(
                 keeper=self.keeper,
@@ -169,7 +171,7 @@ class Sidecar:
                     note=self.decisions.put,
                 ),
                 passing=Passing(
-                    decider,
+                    contexts,
                     Passthrough(self._upstream, booking, self.keeper.names, self.intents),
                     self.ids,
                     told_apart,

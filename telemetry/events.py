@@ -75,7 +75,6 @@ class Flag(IntFlag):
     GAIN_ENDING = 1 << 18  # its session's draw ended here: the gain is above the cache's worth
     DOMINATED_ENDING = 1 << 19  # its slot's draw ended here: another one was shown to be better
     NAMES_EPISODE = 1 << 20  # the first answer of its role and endpoint in its episode
-    IN_LOCKED = 1 << 21  # of an app whose episodes keep the endpoint of each role
     OTHER_MODEL = 32768  # the answer names another model than was asked for
     TRANSLATED = 65536  # the endpoint does not speak the caller's dialect
     THAWED = 16384  # of feedback: what was said of its decision, an old one, was put back before

@@ -136,7 +136,7 @@ def test_pictures_teach_nothing_about_text(
         for _ in range(2 * ENOUGH_CALLS):
             assert sidecar.chat("8k", messages=[message]).status_code == 200
 
-        assert sidecar.app.routes._services.decider.sizes.least == UNKNOWN_BYTES
+        assert sidecar.app.routes._services.decider.contexts.sizes.least == UNKNOWN_BYTES
 
 
 # -- the estimate ---------------------------------------------------------------------------------

@@ -854,4 +854,4 @@ def draw_key_of(shop: Sidecar) -> str:
     caller, routings = Caller(configuration.apps["shop"]), configuration.derive(Routings)
     standing = configuration.derive(PolicyTable).usual(caller.app)
     routing = routings.of(routings.asked("auto", None, caller), standing, Dialect.CHAT)
-    return f"general\x1f{routing.draw_key}"
+    return f"general\x1f{routing.release}"

@@ -245,7 +245,7 @@ def test_a_call_that_names_its_model_goes_to_the_sound_hosts() -> None:
     assert first_is_worse.within.law == Law(1, 1, (), stay=1.0)
     assert other_is_worse.within.law == Law(0, 0, (), stay=1.0)
     assert first_is_worse.within.groups == {0, 1}
-    assert first_is_worse.draw_key == before.draw_key, "stored draws stay"
+    assert first_is_worse.release == before.release, "stored draws stay"
 
 
 KEY = ReviewKey("default", "quality", "", "a")

@@ -13,6 +13,7 @@ from router.config.entries import (
     AppEntry,
     File,
     Mode,
+    UnitKind,
     UserEntry,
     is_reserved,
 )
@@ -74,6 +75,8 @@ def cross_check(entries: File) -> Iterator[tuple[Place, str, str]]:
         yield from check_name((*where, "endpoint"), app.endpoint, ids, "endpoint")
         if app.mode is Mode.PINNED and app.endpoint is None:
             yield (*where, "mode"), "pinned", "name the endpoint: endpoint: <id>"
+        if app.locked and app.unit is UnitKind.CALL:
+            yield (*where, "locked"), "true", "where unit is call nothing is kept; leave one out"
     for at, key in _callers_keys(entries):
         yield from _check_own_key(at, key)
     yield from _check_keys(entries)

@@ -150,6 +150,8 @@ MEANT: dict[tuple[str | int, str], Callable[[Any], Any]] = {
     ("strategies", "release_every_s"): compile_release_every_s,
     ("strategies", "latency_usd_per_s"): _latency,
     ("apps", "incumbent"): lambda _: "as the strategy has it",
-    ("apps", "fallback"): lambda _: "any for auto, group for a model's name, none where pinned",
+    ("apps", "fallback"): lambda _: (
+        "any for auto (group where locked), group for a model's name, none where pinned"
+    ),
 }
 """By section and field: what holds where nothing is written."""

@@ -17,7 +17,8 @@
 - `ruling`: what holds for a call, routed or passed on
 - `held`: what a call goes by that was drawn or said before it
 - `stand_ins`: who serves a unit while the endpoint that it drew is out
+- `contexts`: from a request to what is settled: task, rules, route, unit
 - `preview`: what would be decided, as JSON
-- `decide`: from a request to a decision
+- `decide`: from there to a decision
 - `reasons`: why it fell so, in a word
 """

@@ -69,7 +69,8 @@ class CallContext(Struct, frozen=True):
     eligibility: Eligibility
     translations: Translations
     unit: Unit
-    draw_key: str
+    draw_key: str  # what its draw is stored under, beside the unit
+    release: str  # what its release key is made of: task and review key
     seed: bytes
     beliefs: Beliefs
     explore: bool
@@ -77,6 +78,11 @@ class CallContext(Struct, frozen=True):
     choices: Choices | None  # None also until the key's are known
     at: Moment
     session: CallSession = NO_SESSION
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether its app's episodes keep the endpoint of each role."""
+        return self.caller.app.entry.locked
 
     @property
     def decided_by(self) -> str:
@@ -99,7 +105,8 @@ class Routing(Struct, frozen=True):
     within: Route | None  # of sessions within the app's percentage
     beyond: Route | None  # of the others
     off: Route | None  # of all, while routing is switched off
-    draw_key: str  # what a draw is stored under, beside unit and task
+    release: str  # what a release key is made of, beside the task; also what a draw is stored under
+    part: str | None  # of a locked app, what a draw is stored under, whatever the task
     choices: ReviewKey | None  # whose choices `within` follows
 
 
@@ -159,8 +166,20 @@ class Routings:
             choices = review_key_of(standing, named, incumbent)
         # What no incumbent tells apart, whom it may be drawn from does.
         others = "" if incumbent else _taken_apart(standing, dialect)
-        draw_key = review_key_of(standing, named, incumbent or others).text
-        return Routing(within, beyond, off, draw_key, choices)
+        release = review_key_of(standing, named, incumbent or others).text
+        part = _part(standing, named, dialect, within) if standing.app.entry.locked else None
+        return Routing(within, beyond, off, release, part, choices)
+
+
+def _part(standing: AppStanding, model: str, dialect: Dialect, within: Route | None) -> str:
+    """Return which part of a locked episode a call plays: its role, and no task, word or hint.
+
+    Who may be exchanged for whom is the part's as well: a draw that is kept must be one of them.
+    """
+    groups = within.groups if within is not None else None
+    among = "" if groups is None else ",".join(map(str, sorted(groups)))
+    vectors = "vectors" if dialect is Dialect.EMBEDDINGS else ""
+    return "\x1f".join(("part", standing.role_name, model, vectors, among))
 
 
 def _preferred(standing: AppStanding, incumbent: Endpoint | None) -> frozenset[int] | None:

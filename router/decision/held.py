@@ -97,6 +97,8 @@ def endpoint_held(
     groups = context.route.groups
     if groups is not None and endpoint.group not in groups:
         return None  # drawn before its strategy was one that keeps to others
+    if context.is_locked and context.unit.is_session:
+        return endpoint  # nothing inside moves
     if held.decided_at_ms < beliefs.known[endpoint.index].alarmed_at_ms:
         return None
     return endpoint

@@ -224,8 +224,13 @@ def has_others(plan: Plan) -> bool:
     )
 
 
-def last_resort(route: Route, eligibility: Eligibility, catalog: Catalog) -> Endpoint:
+def last_resort(
+    route: Route, eligibility: Eligibility, catalog: Catalog, drawn: Endpoint | None = None
+) -> Endpoint:
     """Return whom to ask where nobody may serve but for a breaker, or for the length of the text.
+
+    Args:
+        drawn: which the unit has, so that others are asked only as far as it may fall back.
 
     Raises:
         NoCandidates, Overloaded: policy forbids everybody, or they have enough to do.
@@ -235,10 +240,32 @@ def last_resort(route: Route, eligibility: Eligibility, catalog: Catalog) -> End
     else:
         groups = range(len(catalog.group_members)) if route.groups is None else route.groups
         arms = [arm for group in groups for arm in catalog.group_members[group]]
-    arm = eligibility.least_bad(arms)
+    arm = None
+    if drawn is not None and route.fallback is not Fallback.ANY:
+        arm = eligibility.least_bad(_within_fallback(route, catalog, drawn))
+    if arm is None:
+        arm = eligibility.least_bad(arms)
     if arm is None:
         raise _nobody(eligibility, catalog, arms)
     return catalog.endpoints[arm]
+
+
+def last_resort_of(plan: Plan) -> Endpoint:
+    """Return whom to ask where nobody may serve a call whose unit has its draw.
+
+    Raises:
+        NoCandidates, Overloaded: policy forbids everybody, or they have enough to do.
+    """
+    catalog = plan.beliefs.configuration.catalog
+    return last_resort(plan.route, plan.eligibility, catalog, plan.drawn)
+
+
+def _within_fallback(route: Route, catalog: Catalog, drawn: Endpoint) -> list[int]:
+    """Return the drawn endpoint, and those of its group where a call may fall back to them."""
+    if route.fallback is Fallback.NONE:
+        return [drawn.index]
+    groups = catalog.kin[drawn.group]
+    return [drawn.index, *(arm for group in groups for arm in catalog.group_members[group])]
 
 
 def without_exploring(law: Law, table: Table) -> Law:
@@ -282,8 +309,7 @@ def server_of(plan: Plan) -> Endpoint:
     """
     if may_serve(plan, plan.drawn):
         return plan.drawn
-    catalog = plan.beliefs.configuration.catalog
-    return next(plan.then(), None) or last_resort(plan.route, plan.eligibility, catalog)
+    return next(plan.then(), None) or last_resort_of(plan)
 
 
 def within_groups(route: Route, eligibility: Eligibility, catalog: Catalog) -> Eligibility:

@@ -107,7 +107,7 @@ class Booking:
             executed=executed,
             strategy=context.strategy.digest,
             app=app.digest,
-            release_key=release_key(app.digest, context.draw_key),
+            release_key=release_key(app.digest, context.release),
             session=int.from_bytes(context.unit.session(decision.nonce), "little"),
             propensity=plan.propensity,
             predicted=predicted,

@@ -66,7 +66,7 @@ class Calls:
         observer: ObserverLine | None = None,
         note: Callable[[Decision, Endpoint | None], None] = lambda decision, answered: None,
     ) -> None:
-        self.decider = decider
+        self.decider, self.contexts = decider, decider.contexts
         self.dispatcher = dispatcher
         self.booking = booking
         self.ids = ids
@@ -173,7 +173,7 @@ class _Call:
         )
         first = next(candidates, None)
         if first is None:
-            first = planner.last_resort(plan.route, plan.eligibility, self.configuration.catalog)
+            first = planner.last_resort_of(plan)
             if health.is_full(first):
                 raise Overloaded([first.id])
         race = Race(self, candidates, health, home.budget, self.failures, deadline=self.deadline)
@@ -333,7 +333,7 @@ class _Call:
             attempt.machine_s = machines.end(endpoint.digest, now, begun_at)
         spent_nano = cost_nano(attempt, at_s=time.time())
         if attempt.usage is not None and attempt.was_told_all:
-            self.home.decider.learn_size(endpoint, self.request, attempt.usage.prompt_tokens)
+            self.home.contexts.learn_size(endpoint, self.request, attempt.usage.prompt_tokens)
         if final:
             self._note_ids(endpoint, attempt.answer_id, attempt.container, attempt.item_ids)
             if endpoint is not self.decision.plan.drawn:

@@ -14,7 +14,7 @@ from msgspec import Struct
 from router.beliefs.beliefs import Beliefs
 from router.config.entries import is_reserved
 from router.decision.context import CallContext, Moment, require_tools
-from router.decision.decide import Decider
+from router.decision.contexts import Contexts
 from router.decision.held import note_said
 from router.decision.ruling import Ruling, nothing_read, ruled
 from router.decision.stored_ids import StoredIds
@@ -123,14 +123,14 @@ class Passing:
 
     def __init__(
         self,
-        decider: Decider,
+        contexts: Contexts,
         passthrough: Passthrough,
         ids: StoredIds,
         clock: Callable[[], Moment],
     ) -> None:
         self.ids = ids
         self._clock = clock
-        self._decider = decider
+        self._contexts = contexts
         self._passthrough = passthrough
 
     async def settle(
@@ -158,9 +158,7 @@ class Passing:
             to = server_of(maker, request.model, caller.app, configuration, request.dialect)
         if isinstance(to, Provider):
             return to
-        context = await self._decider.context(
-            beliefs, caller, exchange.headers, request, at, maker=to
-        )
+        context = await self._contexts.of(beliefs, caller, exchange.headers, request, at, maker=to)
         found = context or taker(exchange, configuration.catalog)
         if found is None:
             raise no_such_model(request.model)
@@ -273,11 +271,11 @@ class Passing:
             has_user=caller.has_user,
         )
         at = self._clock()
-        session = await self._decider.session_of(configuration, caller, hints, at)
+        session = await self._contexts.session_of(configuration, caller, hints, at)
         read = opaque.read if dialect_at(exchange.path) is not None else nothing_read
         ruling = ruled(configuration, caller, hints, opaque.model, session.said, read, off=True)
         if not hints.dry_run:  # what is refused was said, too
-            note_said(self._decider.sessions, session, at, data_class=hints.data_class)
+            note_said(self._contexts.sessions, session, at, data_class=hints.data_class)
         body = opaque.body
         if isinstance(body, bytes) and (dialect_at(exchange.path) or body.lstrip()[:1] == b"{"):
             require_tools(ruling.policy, partial(offered_tools, body))

@@ -175,12 +175,12 @@ def find_route(
     draws = entry.mode is Mode.ROUTE and not off and share * 100 < entry.percent
     if strategy.exchange is not Exchangeable.ANY:
         return _kept(target, standing, catalog, dialect=dialect, draws=draws)
+    beyond = entry.fallback or (Fallback.GROUP if entry.locked else Fallback.ANY)
     if target.automatic:
-        fallback = entry.fallback or Fallback.ANY
         incumbent = incumbent_of(standing, dialect)
         if not draws:
-            return _straight(strategy, incumbent, catalog.endpoints, fallback, by_name=False)
-        return _drawn(strategy, incumbent, catalog.endpoints, None, fallback, by_name=False)
+            return _straight(strategy, incumbent, catalog.endpoints, beyond, by_name=False)
+        return _drawn(strategy, incumbent, catalog.endpoints, None, beyond, by_name=False)
     listed = speakers(catalog.by_model.get(target.name, ()), dialect)
     if not listed:
         return None
@@ -189,7 +189,7 @@ def find_route(
         fallback = entry.fallback or Fallback.GROUP
         return _straight(strategy, first, listed, fallback, by_name=True)
     if entry.map_models or maps:
-        return _drawn(strategy, first, listed, None, entry.fallback or Fallback.ANY, by_name=True)
+        return _drawn(strategy, first, listed, None, beyond, by_name=True)
     own = frozenset(e.group for e in listed)
     fallback = entry.fallback or Fallback.GROUP
     route = _drawn(strategy, first, listed, own, fallback, by_name=True)

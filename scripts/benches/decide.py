@@ -86,7 +86,7 @@ async def _decide(sidecar: Sidecar, headers: dict[bytes, bytes], body: bytes) ->
     request = read_call(body, PATH, beliefs.configuration.catalog)
     assert not isinstance(request, OpaqueBody)
     decider, booking = services.decider, services.calls.booking
-    context = await decider.context(beliefs, caller, headers, request, services.clock())
+    context = await decider.contexts.of(beliefs, caller, headers, request, services.clock())
     assert isinstance(context, CallContext)
     decision = await decider.decide(context)
     return booking.seal.close(booking.token(decision, decision.plan.drawn))

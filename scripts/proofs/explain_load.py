@@ -13,6 +13,7 @@ from typing import Any
 
 from router.config.compiled import Configuration
 from router.decision.context import Moment
+from router.decision.contexts import Contexts
 from router.decision.decide import Decider, Decision
 from router.decision.seal import Seal
 from router.dialects import chat
@@ -38,9 +39,10 @@ class ExplainLoad:
     def __init__(self, configuration: Configuration, address: Address) -> None:
         self.sidecar = app = Sidecar(configuration, address)
         secrets = app.keeper.secrets
-        self._decider = Decider(
+        contexts = Contexts(
             app.keeper, app.health, app.draws, app.thoughts, secrets.draws, app.sessions
         )
+        self._decider = Decider(contexts)
         self._booking = Booking(
             app.writer,
             Seal(app.sealing.known),
@@ -84,7 +86,7 @@ class ExplainLoad:
         caller = Caller(next(iter(beliefs.configuration.apps.values())))
         at = Moment(time.time(), time.monotonic())
         headers = {b"x-router-session-id": b"%d" % (number // CALLS_OF_A_SESSION)}
-        context = await self._decider.context(beliefs, caller, headers, self._request, at)
+        context = await self._decider.contexts.of(beliefs, caller, headers, self._request, at)
         if context is None:
             raise SystemExit("nobody takes `auto`")
         decision = await self._decider.decide(context)

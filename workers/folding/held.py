@@ -343,5 +343,6 @@ def _addressed(record: np.void, token: bytes) -> bytes:
         value=None if value < 0 else value / MICRO,
         revision=int(record["revision"]),
         event=record["event"].tobytes(),
+        match=Match(int(record["match"])),
         received_at_ms=int(record["received_at_ms"]),
     )

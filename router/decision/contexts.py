@@ -1,0 +1,210 @@
+"""What is settled of a call before a draw: task, rules, route, unit, and who may serve it.
+
+Whatever the configuration says is read from the beliefs that the call started with.
+"""
+
+from __future__ import annotations
+
+from router.beliefs.beliefs import Beliefs
+from router.beliefs.keeper import Keeper
+from router.config.compiled import App, Configuration
+from router.config.entries import UnitKind
+from router.decision.context import (
+    CallContext,
+    Moment,
+    Routing,
+    Routings,
+    demand_of,
+    require_tools,
+    with_law_in_force,
+)
+from router.decision.draws import Draws
+from router.decision.held import note_said
+from router.decision.limiting import CallSize, within_limits
+from router.decision.nonces import Nonces
+from router.decision.ruling import ruled
+from router.decision.said import NO_SESSION, CallSession
+from router.decision.sessions import Sessions
+from router.decision.stored_ids import StoredIds
+from router.decision.units import Unit, uniforms, unit_of
+from router.dialects.request import CallRequest
+from router.endpoints.capabilities import MEDIA_NEEDS
+from router.endpoints.catalog import Endpoint
+from router.endpoints.health import Health
+from router.endpoints.token_sizes import TokenSizes
+from router.policy.callers import Caller
+from router.policy.constraints import Filter
+from router.policy.exploring import may_explore
+from router.policy.hints import Headers, Hints, read_hints
+from router.policy.route import Route, route_to
+from router.translation.translations import Translations
+from telemetry.secret import DrawsSecret
+
+
+class Contexts:
+    """Settles what holds for calls; one for the process."""
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        health: Health,
+        draws: Draws,
+        thoughts: StoredIds,
+        secret: DrawsSecret,
+        sessions: Sessions,
+    ) -> None:
+        self.keeper = keeper
+        self.health = health
+        self.draws = draws
+        self.thoughts = thoughts
+        self.sessions = sessions
+        self.secret = secret
+        self.sizes = TokenSizes()
+        self.nonces = Nonces()
+
+    async def of(
+        self,
+        beliefs: Beliefs,
+        caller: Caller,
+        headers: Headers,
+        request: CallRequest,
+        at: Moment,
+        *,
+        maker: Endpoint | None = None,
+        noting: bool = True,
+    ) -> CallContext | None:
+        """Return what is settled before a draw; None where no endpoint lists the model.
+
+        Args:
+            beliefs: those that the call started with.
+            maker: at which that lies from which the call goes on: then nothing is drawn.
+            noting: whether what it says holds for later calls of its session.
+
+        Raises:
+            RequestRejected: a hint that cannot be followed.
+        """
+        configuration, app = beliefs.configuration, caller.app
+        declared, classes = request.declared, configuration.classes
+        hints = read_hints(headers, declared, classes, has_user=caller.has_user)
+        session = await self.session_of(configuration, caller, hints, at)
+        if noting and not hints.dry_run:  # what is refused was said, too
+            note_said(self.sessions, session, at, data_class=hints.data_class)
+        ruling = ruled(
+            configuration,
+            caller,
+            hints,
+            request.model,
+            session.said,
+            request.structure,
+            off=self.keeper.off,
+        )
+        task, standing, policy = ruling.task, ruling.standing, ruling.policy
+        routing = configuration.derive(Routings).of(ruling.asked, standing, request.dialect)
+        require_tools(policy, request.offered)
+        if policy.keeps_nothing:
+            request = request.kept_nowhere()
+        release = f"{task.name}\x1f{routing.release}"
+        draw_key = release if routing.part is None else routing.part
+        unit = unit_of(
+            secrets=self.keeper.secrets.users.of_units,
+            app=app.name,
+            app_digest=app.digest,
+            user=caller.user(hints.user),
+            session=hints.session,
+            stateless=app.entry.unit is UnitKind.CALL,
+            now=at.epoch_s,
+            draw_key=draw_key,
+        )
+        seed = unit.key or self.nonces.take()
+        whole = session.key if routing.part is not None else b""
+        route = self._share(routing, app, unit, seed, draw_key, at, whole=whole)
+        if maker is not None:
+            route = route_to(standing.strategy, maker)
+        if route is None:
+            return None
+        task_index = beliefs.row(app, task.name)
+        review_key = routing.choices if route.is_guarded else None
+        choices = beliefs.choices.get(review_key) if review_key else None
+        makers = await self.thoughts.makers_of(app.name, request.thoughts, configuration.catalog)
+        translations = Translations(request, begun_at_s=at.epoch_s, makers=makers)
+        constraints = configuration.derive(Filter.of)
+        demand = demand_of(caller, request, policy, translations, lacking=constraints.lacking)
+        category = beliefs.category(app, task_index)
+        most = None if demand.max_tokens is None else demand.max_tokens * request.n_answers
+        size = CallSize(demand.text_bytes, most, self.sizes, at.epoch_s)
+        eligible = constraints.apply(
+            demand, self.health, self.sizes, at.monotonic_s, at_s=at.epoch_s
+        )
+        return CallContext(
+            caller=caller,
+            request=request,
+            hints=hints,
+            task=task,
+            role=ruling.asked.role.role,
+            standing=standing,
+            policy=policy,
+            task_index=task_index,
+            category=category,
+            strategy=standing.strategy,
+            route=with_law_in_force(route, choices, task_index, beliefs),
+            eligibility=within_limits(
+                eligible, ruling.usual, standing, policy.rules, beliefs, category, size
+            ),
+            translations=translations,
+            unit=unit,
+            draw_key=draw_key,
+            release=release,
+            seed=seed,
+            beliefs=beliefs,
+            explore=may_explore(policy),
+            review_key=review_key,
+            choices=choices,
+            at=at,
+            session=session,
+        )
+
+    async def session_of(
+        self, configuration: Configuration, caller: Caller, hints: Hints, at: Moment
+    ) -> CallSession:
+        """Return the session of a call, with what its earlier calls said; most have none."""
+        if hints.session is None:
+            return NO_SESSION
+        # Whoever asks: some calls of a client name no user, and carry the same conversation.
+        secrets = self.keeper.secrets.users.of_units
+        return await self.sessions.of(
+            configuration, secrets, caller.app, hints.session, now=at.epoch_s
+        )
+
+    def learn_size(self, endpoint: Endpoint, request: CallRequest, tokens: int) -> None:
+        """Take note of what a prompt that was answered was counted as, if it is text alone."""
+        if not request.needs & MEDIA_NEEDS and request.text_bytes:
+            self.sizes.learn(endpoint.digest, request.text_bytes, tokens)
+
+    def _share(
+        self,
+        routing: Routing,
+        app: App,
+        unit: Unit,
+        seed: bytes,
+        draw_key: str,
+        at: Moment,
+        *,
+        whole: bytes,
+    ) -> Route | None:
+        """Return how the unit is routed: the app's percentage of them is drawn.
+
+        Args:
+            whole: the episode that is within the percentage as a whole or not at all; empty: each
+                unit is by itself.
+        """
+        if self.keeper.off:
+            return routing.off
+        percent = app.entry.percent
+        if percent >= 100:
+            return routing.within
+        began_ms = self.draws.began_ms(unit, now=at.epoch_s)
+        secret, seed = self.secret.at(began_ms), unit.seed(began_ms) or seed
+        if whole:
+            seed, draw_key = whole, ""
+        is_within = uniforms(secret, seed, draw_key).share * 100 < percent
+        return routing.within if is_within else routing.beyond
