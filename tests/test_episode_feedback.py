@@ -30,12 +30,13 @@ from conftest import (
     until,
 )
 from pipeline import said_in_store
+from test_hooks import claude_code, hook
 from test_references import Bench
 from test_thaw import OldLife
 from test_young import DAY_MS, check, referee
 
 from bandit import cells
-from bandit.families import Family, P, Q
+from bandit.families import Family, P, Q, S
 from bandit.parts import key_of
 from router.dispatch.episodes import MOST_PARTS, NamedEpisodes
 from router.dispatch.recent import RecentNames
@@ -731,6 +732,44 @@ def test_derived_words_on_an_episode_are_not_taken_where_raters_are_told_apart(
         refused = sidecar.feedback(session_id="e-1", retried=True)
         assert (refused.status_code, refused.json()["error"]["code"]) == (400, "bad_feedback")
         assert told(sidecar.feedback(session_id="e-1", passed=True)) == [("accepted", 6)]
+
+
+@pytest.mark.usefixtures("store")
+def test_what_a_coding_agents_hook_reports_is_the_label_of_its_session(
+    one: Sidecar, state_dir: Path, address: Address, client: Any
+) -> None:
+    """Tests that fail, then pass; a commit beside them, and a revert in their place."""
+    session = claude_code("pytest")["session_id"]
+    acts = [("pytest -q", 1, 0.0, S.TEST), ("pytest -q", 0, 1.0, S.TEST)]
+    acts += [("git commit -m x", 0, 1.0, S.TEST), ("git revert --no-edit HEAD", 0, 0.0, S.HUMAN)]
+    with learning(state_dir, address):
+        for role in ROLES:
+            headers = {"x-router-role": role, "x-claude-code-session-id": session}
+            assert one.chat("a", headers=headers).status_code == 200
+        for n, (command, exit_code, value, kind) in enumerate(acts, start=1):
+            assert hook(claude_code(command, exit_code), one.port).returncode == 0
+            until(lambda n=n: n_resolved(client) >= n, within_s=20)
+            until(lambda kind=kind: kinds(client) == {kind}, within_s=20)
+            until(lambda value=value: len(good(client)) == (len(ROLES) if value else 0))
+
+    assert {n for n, _ in role_labels(client).values()} == {1}
+    assert n_resolved(client) == len(acts) + 1, "a revert takes back and says"
+
+
+def n_resolved(client: Any) -> int:
+    return sum(int(client.hget(keys.meta(s), "n_resolved") or 0) for s in range(SHARDS))
+
+
+def good(client: Any) -> list[float]:
+    return [reward for reward in rewards(client) if reward > 0]
+
+
+def kinds(client: Any) -> set[S]:
+    """Of which kinds the labels are that are rewards."""
+    rows = {k: v for s in range(SHARDS) for k, v in client.hgetall(keys.rows(s)).items()}
+    found = cells.from_bytes(b"".join(rows), b"".join(rows.values()))
+    sums = cells.of_family(found, Family.SIGNALS).values.sum(axis=0)
+    return {kind for kind in S if sums[kind]}
 
 
 @pytest.mark.parametrize("option", ["--session", "--episode"])
