@@ -490,7 +490,7 @@ def serving(
     whole = {**value}
     whole["server"] = {"port": 0, "state_dir": str(state_dir), **value.get("server", {})}
     whole["store"] = {"shards": SHARDS, **value.get("store", {})}
-    text = yaml.safe_dump(whole, sort_keys=False)
+    text = yaml.dump(whole, Dumper=yaml.CSafeDumper, sort_keys=False)
     if file is not None:
         file.write_text(text)
     configuration = compile_text(text, file="test.yaml")

@@ -101,13 +101,11 @@ class Proxy:
     def _fails_within(self, commands: list[list[bytes]]) -> int | None:
         """Count these, and return which of them is to fail, if one is.
 
-        Of many random keys that are asked for in a row the first stands for all.
+        Of what was asked for at once and in a row, and only read, the first stands for all.
         """
         with self._lock:
             for at, command in enumerate(commands):
-                if at and command == commands[at - 1] == [b"RANDOMKEY"]:
-                    continue
-                if self._changes_only and is_read(command):
+                if is_read(command) and (self._changes_only or (at and is_read(commands[at - 1]))):
                     continue
                 self.n_seen += 1
                 if self.n_seen == self._fails_at:
