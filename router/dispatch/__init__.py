@@ -19,6 +19,7 @@
 - `heartbeat`: signs of life while a stream is held
 - `race`: the attempts of one call
 - `recent`: what a name was lately known to mean
+- `prompts`: what is booked of a call's prompt
 - `booking`: the one place where tokens and outcomes are made
 - `diagnosis`: the setting at fault, and the fix
 - `stream`: a streamed answer on its way to the client
