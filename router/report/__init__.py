@@ -11,6 +11,7 @@
 - `leaves`: which leaves of tasks decide for themselves, as rows and as lines
 - `prompts`: which tasks have a new prompt, as lines
 - `views`: posteriors as rows, readiness
+- `episodes`: what episodes came to, as rows, table and lines
 - `gauges`: what is measured of the process as it stands
 - `endpoints`: how the endpoints are doing, as rows and as gauges
 - `gather`: the report of a store

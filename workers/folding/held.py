@@ -15,7 +15,7 @@ import numpy as np
 import structlog
 
 from telemetry import frames, keys
-from telemetry.events import MICRO, FeedbackKind, feedback, record_of
+from telemetry.events import MICRO, FeedbackKind, Match, feedback, record_of
 from telemetry.references import AHEAD_MS, is_cut, look_up
 from telemetry.scripts import Commit
 from telemetry.store import Client
@@ -323,5 +323,6 @@ def _addressed(record: np.void, token: bytes) -> bytes:
         value=None if value < 0 else value / MICRO,
         revision=int(record["revision"]),
         event=record["event"].tobytes(),
+        match=Match(int(record["match"])),
         received_at_ms=int(record["received_at_ms"]),
     )
