@@ -26,6 +26,7 @@ Nothing here does I/O, reads a clock, owns a random generator or logs. In readin
 - `ordering`: what `cheapest` and `fastest` sort by, and how surely
 - `orders`: the law of `cheapest` and `fastest`
 - `regimes`: which evidence counts after it did
+- `epochs`: and which once its task has another prompt
 - `watcher`: both, for one endpoint and for all
 - `ope`: what another policy would have gained, from a log
 - `report`: posteriors as rows for people

@@ -18,6 +18,7 @@ from bandit import decay, exact
 from bandit.evidence import Evidence
 from bandit.exact import UNIT
 from bandit.families import (
+    BY_REGIME,
     FADING,
     HALF_LIFE_MS,
     HUGE,
@@ -44,7 +45,14 @@ KEY = np.dtype(
         ("window", "<u4"),
     ]
 )
-"""Names one row: digests of the category's name and of the endpoint's identity."""
+"""Names one row: digests of the category's name and of the endpoint's identity.
+
+Of labels the upper half of `window` is the epoch of their task: windows of two weeks' half-life
+need the lower half alone for ever.
+"""
+EPOCH_BITS = 16
+"""Below the epoch, in a window as in a token's regime."""
+NO_EPOCH = (1 << EPOCH_BITS) - 1
 
 _FIXED_POINT = {family: np.ones(N_COLUMNS) for family in Family}
 _WEIGHTED = {family: np.ones(N_COLUMNS, dtype=bool) for family in Family}
@@ -169,6 +177,12 @@ def is_of(keys: NDArray[np.void], family: Family) -> NDArray[np.bool_]:
     return np.asarray((keys["family"] & (CARRY - 1)) == int(family))
 
 
+def windows(keys: NDArray[np.void], family: Family) -> NDArray[np.int64]:
+    """Return (n,) the decay windows of rows of a family."""
+    found = keys["window"].astype(np.int64)
+    return found & NO_EPOCH if family in BY_REGIME else found
+
+
 _MIX = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93)
 """Odd multipliers: digests are well mixed already, numbers of windows are not."""
 
@@ -281,7 +295,7 @@ def _read_family(
     if len(pick):
         # Floats add up in the order of windows, each before its carry, however rows lie.
         pick = pick[np.lexsort((rows.keys["family"][pick], rows.keys["window"][pick]))]
-        window = rows.keys["window"][pick].astype(np.int64)
+        window = windows(rows.keys[pick], family)
         scale = decay.window_scale(window, HALF_LIFE_MS[family], now_ms=now_ms)
         scale *= _units(rows.keys[pick])
         np.add.at(out, (category[pick], arm[pick]), rows.values[pick] * factor(family, scale))
@@ -362,7 +376,7 @@ def is_stale(keys: NDArray[np.void], *, now_ms: int) -> NDArray[np.bool_]:
     stale = keys["family"] == RETIRED
     for family, half_life_ms in HALF_LIFE_MS.items():
         oldest = decay.oldest_live_window(half_life_ms, now_ms=now_ms)
-        stale |= is_of(keys, family) & (keys["window"].astype(np.int64) < oldest)
+        stale |= is_of(keys, family) & (windows(keys, family) < oldest)
     return stale
 
 

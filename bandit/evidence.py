@@ -47,15 +47,8 @@ single rewards have .39, so that no number of old labels says more than .15 ÷ .
 
 def discounted(prior: Evidence) -> Evidence:
     """Return another run's evidence as a prior: each cell scaled to what it still tells."""
-
-    def scaled(
-        values: NDArray[np.float64], n: NDArray[np.float64], most: float = MOST_PRIOR_N
-    ) -> NDArray[np.float64]:
-        worth = np.minimum(most, 1 / (1 / np.maximum(n, 1e-9) + 1 / PRIOR_DRIFT_N))
-        return values * np.where(n > 0, worth / np.maximum(n, 1e-9), 0.0)[..., None]
-
     return Evidence(
-        scaled(prior.quality, prior.quality[..., Q.N]),
+        scaled_quality(prior.quality),
         scaled(prior.usage, prior.usage[..., U.N]),
         scaled(
             prior.latency,
@@ -63,10 +56,28 @@ def discounted(prior: Evidence) -> Evidence:
             most=MOST_PRIOR_LATENCY_N,
         ),
         scaled(prior.reliability, prior.reliability.sum(axis=-1)),
-        scaled(
-            prior.derived,
-            np.maximum(
-                prior.derived[..., D.N] + prior.derived[..., D.PAIR_N], prior.derived[..., D.SEEN]
-            ),
-        ),
+        scaled_derived(prior.derived),
     )
+
+
+def scaled(
+    values: NDArray[np.float64], n: NDArray[np.float64], most: float = MOST_PRIOR_N
+) -> NDArray[np.float64]:
+    """Return cells scaled to what they tell as a prior.
+
+    Args:
+        values: (..., N_COLUMNS) sums.
+        n: (...) how many observations they are of.
+    """
+    worth = np.minimum(most, 1 / (1 / np.maximum(n, 1e-9) + 1 / PRIOR_DRIFT_N))
+    return np.asarray(values * np.where(n > 0, worth / np.maximum(n, 1e-9), 0.0)[..., None])
+
+
+def scaled_quality(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return labels, in the columns of QUALITY, scaled to what they tell as a prior."""
+    return scaled(values, values[..., Q.N])
+
+
+def scaled_derived(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the same of labels that were read off calls, in the columns of DERIVED."""
+    return scaled(values, np.maximum(values[..., D.N] + values[..., D.PAIR_N], values[..., D.SEEN]))

@@ -139,10 +139,15 @@ class S(IntEnum):
 
 
 class T(IntEnum):
-    """Columns of TEACHING, plain sums over all time: labelled decisions, and their rewards."""
+    """Columns of TEACHING, plain sums over all time: labelled decisions, and their rewards.
+
+    `CALLS` counts calls, each once, with a label or without; rows of before it was counted hold
+    none.
+    """
 
     LABELS = 0
     REWARD = 1
+    CALLS = 2
 
 
 class P(IntEnum):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit import decay, exact
-from bandit.cells import CARRY, KEY, Terms, group
+from bandit.cells import CARRY, EPOCH_BITS, KEY, NO_EPOCH, Terms, group
 from bandit.families import (
     BY_REGIME,
     HALF_LIFE_MS,
@@ -43,7 +43,7 @@ class Grouping:
     starts: NDArray[np.intp]
     category: NDArray[np.uint64]  # of each group
     endpoint: NDArray[np.uint64]
-    regime: NDArray[np.uint64] | None = None  # None: all are of regime 0
+    regime: NDArray[np.uint64] | None = None  # and epoch; None: all are of the first
     decayed: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = field(default_factory=dict)
 
     @classmethod
@@ -57,7 +57,8 @@ class Grouping:
         """Group records; the arguments are as in `cells.terms`.
 
         Args:
-            regime: the one that each record's endpoint was in; None where no family asks for it.
+            regime: the one that each record's endpoint was in, and above its `EPOCH_BITS` the epoch
+                of its task; None where no family asks for it.
         """
         if not len(at_ms):
             none = np.empty(0, dtype=np.intp)
@@ -116,10 +117,12 @@ class Grouping:
         keys = np.zeros(int(adds.sum()), dtype=KEY)
         keys["endpoint"], keys["family"] = self.endpoint[adds], int(family)
         keys["category"] = self.category[adds]
-        if self.regime is not None and family in BY_REGIME:
-            keys["regime"] = self.regime[adds]
         if window is not None:
             keys["window"] = window[adds]
+        if self.regime is not None and family in BY_REGIME:
+            regime = self.regime[adds]
+            keys["regime"] = regime & NO_EPOCH
+            keys["window"] |= (regime >> EPOCH_BITS << EPOCH_BITS).astype(np.uint32)
         return Terms(keys, values[adds])
 
     def _decayed(self, half_life_ms: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

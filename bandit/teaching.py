@@ -84,6 +84,17 @@ def read_teaching(
     return found[..., T.LABELS], found[..., T.REWARD]
 
 
+def read_calls(rows: Terms, names: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Return (n,) how many calls are counted in TEACHING under each of `names`, at any endpoint.
+
+    Args:
+        names: (n,) of `key_of`.
+    """
+    endpoints = np.unique(rows.keys["endpoint"])
+    found = np.nan_to_num(read_plain(rows, Family.TEACHING, names=names, endpoints=endpoints))
+    return np.asarray(found[..., T.CALLS].sum(axis=1))
+
+
 def _scaled(
     family: Family, values: NDArray[np.float64], n: NDArray[np.float64]
 ) -> NDArray[np.float64]:

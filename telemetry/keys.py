@@ -19,6 +19,7 @@ RELEASES = "{pm:choices}:releases"  # stream, bounded: each choice that changed,
 DRIFT = "{pm:drift}:state"  # hash, permanent: endpoint -> what is known; last closed bucket
 LOOKED_AT = "{pm:drift}:seen"  # hash, permanent: endpoint -> its labels as of the last look
 ALARMS = "{pm:drift}:alarms"  # stream, bounded: each alarm and split, with its evidence
+PROMPTS = "{pm:drift}:prompts"  # hash, permanent: task -> its epoch, and the versions named in it
 SERVED = (
     "pm:served"  # hash, permanent: what of it:endpoint:mark:name -> under which names it answered
 )

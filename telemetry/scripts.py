@@ -137,6 +137,19 @@ end
 return 1
 """
 
+# KEYS[1] prompts, KEYS[2] stream of alarms. ARGV: task, what was seen of it, what it is to be, how
+# many alarms to keep, then alarms.
+_CHANGE_PROMPTS = """
+if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then
+  return 0
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+for i = 5, #ARGV do
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'alarm', ARGV[i])
+end
+return 1
+"""
+
 # KEYS[1] meta. ARGV: archived mark that was seen, new one, bytes folded up to it.
 # ARGV: the word's moment, its text, whether it is `off`, which is what holds of one moment.
 _SAY_SWITCH = """
@@ -330,6 +343,21 @@ def close_bucket(
     script = client.register_script(_CLOSE_BUCKET)
     arguments = [seen, closed, keep, len(known), len(labels), *known, *labels, *alarms]
     return bool(script(keys=[keys.DRIFT, keys.ALARMS, keys.LOOKED_AT], args=arguments))
+
+
+def change_prompts(
+    client: Client, task: bytes, *, seen: bytes, value: bytes, alarms: list[bytes], keep: int
+) -> bool:
+    """Return whether what is known of a task's prompts still was `seen`, and is `value` now.
+
+    Args:
+        seen: empty where nothing was.
+        alarms: what to append to the stream of alarms, in the same step.
+        keep: how many alarms the stream holds, about.
+    """
+    script = client.register_script(_CHANGE_PROMPTS)
+    arguments = [task, seen, value, keep, *alarms]
+    return bool(script(keys=[keys.PROMPTS, keys.ALARMS], args=arguments))
 
 
 def say_switch(client: Client, *, off: bool, at_ms: int, text: bytes) -> bool:

@@ -17,7 +17,7 @@ from telemetry.errors import MalformedEvent
 
 LAYOUT = 6
 """First byte of a token; earlier ones were narrower (`telemetry/narrow.py`)."""
-TOKEN_VERSION = 5
+TOKEN_VERSION = 6
 WATCHED_SINCE = 3
 """Version of the token from which on labels are counted for the watch over changes. Those of
 earlier decisions were counted in another way, and what they left is read by nobody."""
@@ -26,6 +26,8 @@ TAUGHT_SINCE = 4
 FIRST_WORD_SINCE = 5
 """Version of the token from which on the watch over changes hears the first word said of an answer,
 and no correction of it. Of earlier decisions it heard whatever held."""
+COUNTED_SINCE = 6
+"""Version of the token from which on calls are counted by app."""
 
 TOKEN = np.dtype(
     [
@@ -63,7 +65,8 @@ class Token(Struct, frozen=True):
 
     `predicted` and `predicted_sd` are mean and sd of what was believed of the endpoint's quality,
     `spread` the sd of a single reward about that mean: 0 where nothing was predicted. `regime` is
-    the one that the endpoint was in, so that its labels need no clock to find their place. `user`
+    the one that the endpoint was in, and above it the epoch of the task, so that its labels need no
+    clock to find their place. `user`
     is a keyed digest: 0 where no user was named, or the store's secret was not known. `role` is
     the mark of the role in which the call came, 0 of none.
     """

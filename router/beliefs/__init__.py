@@ -11,6 +11,7 @@
 - `choices`: what release keys stand at, and the law that follows
 - `releases`: the same in the store
 - `names`: what digests stand for, to be told to the store
+- `versions`: which versions of prompts apps named, and what a new one changes
 - `served`: under which names endpoints answer
 - `forgotten`: which users were forgotten of late
 - `store_memory`: what takes the memory of the store
@@ -19,6 +20,8 @@
 - `outlooks`: what each set of labels supports: that of all that share, and apps' own
 - `damage`: cells that count as unknown, and that this is told once
 - `beliefs`: configuration and posteriors of one version
+- `prompts`: versions of prompts in the store
 - `teachers`: whose labels are behind it
+- `followed`: the store as one thread follows it
 - `keeper`: the thread that keeps them fresh
 """

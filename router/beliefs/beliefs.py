@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from bandit import cells, watcher
 from bandit.draws import LEARNING, Law, Table, tabulate
+from bandit.epochs import composed
 from bandit.evidence import Evidence
 from bandit.families import Family
 from bandit.limits import Limit, Limits, broken, within
@@ -63,6 +64,7 @@ class Beliefs:
     roles: cells.Terms  # rows of calls by role
     names: Mapping[int, str]  # what digests stand for that the configuration may not name
     known: tuple[EndpointWatch, ...]  # by arm: whether it changed, and since when
+    epochs: Mapping[str, int]  # by task, of those past their first
     learning: Law  # of learning mode
     leaves: tuple[Leaf, ...]  # of which anything is known
     places: tuple[Mapping[str, int], ...]  # by outlook, the row by which each task is decided
@@ -106,6 +108,10 @@ class Beliefs:
         """Return the posterior that a category is of, and its row there, which is the task's."""
         outlook, task = divmod(category, len(self.configuration.task_index))
         return self.outlooks[outlook].posterior, task
+
+    def regime(self, task: str, arm: int) -> int:
+        """Return the regime of an endpoint as tokens of a task's calls hold it, with its epoch."""
+        return composed(self.known[arm].regimes.now, self.epochs.get(task, 0))
 
     def posterior_of(self, app: str) -> Posterior:
         """Return what an app goes by."""
@@ -195,6 +201,7 @@ def believe(
     kept: Mapping[ReviewKey, Kept] = MappingProxyType({}),
     watches: Mapping[int, EndpointWatch] = MappingProxyType({}),
     names: Mapping[int, str] = MappingProxyType({}),
+    opened: Mapping[str, int] = MappingProxyType({}),
     now_ms: int | None = None,
 ) -> Beliefs:
     """Return the beliefs that the rows support as of now, with the choices of these review keys.
@@ -204,6 +211,7 @@ def believe(
     Args:
         watches: what is known of endpoints that were watched, by digest.
         names: what digests stand for that the configuration does not name any more.
+        opened: the epochs that prompts opened, by task.
         now_ms: when now is, in epoch milliseconds; None: as the clock says.
     """
     split = {digest: one.split for digest, one in watches.items() if one.split is not None}
@@ -213,7 +221,8 @@ def believe(
     levels = levels_of(configuration, leaves)
     configuration = levels.configuration
     known = alarms.by_arm(configuration.catalog, watches)
-    seen = outlooks.see(configuration, rows, known, names=names, now_ms=as_of_ms)
+    epochs = outlooks.present_epochs(configuration, rows, names, opened)
+    seen = outlooks.see(configuration, rows, known, names=names, present=epochs, now_ms=as_of_ms)
     posteriors = [outlook.posterior for outlook in seen]
     quality = [posterior.quality for posterior in posteriors]
     shared = posteriors[0]
@@ -231,6 +240,7 @@ def believe(
         roles=cells.of_family(rows, Family.ROLES),
         names=names,
         known=known,
+        epochs=epochs,
         learning=_learning(configuration, known),
         leaves=leaves,
         places=levels.places,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit import cells, levels, regimes, teaching
+from bandit import cells, epochs, levels, teaching
 from bandit.evidence import Evidence
 from bandit.families import Family, Q
 from bandit.posterior import Apart, Posterior, infer
@@ -76,6 +76,7 @@ def see(
     known: Sequence[EndpointWatch],
     *,
     names: Mapping[int, str],
+    present: Mapping[str, int],
     now_ms: int,
 ) -> tuple[Outlook, ...]:
     """Return every outlook as of `now_ms`: the shared one, and those of `own_apps` in their order.
@@ -84,16 +85,21 @@ def see(
         known: by arm, whether it changed; which labels count since.
         names: of digests. Under those that name a task the calls of apps are booked that are gone:
             what was measured in them stays in use.
+        present: the epoch that a task is in, by name; of those not named the first.
     """
     digests, catalog = configuration.derive(Digests.of), configuration.catalog
     within = configuration.derive(within_of)
-    rows = cells.renamed(rows, *configuration.derive(gathering))
-    every = cells.renamed(rows, *configuration.derive(_Booked).under(names))
-    shared = cells.read(every, categories=digests.shared, endpoints=catalog.digests, now_ms=now_ms)
+    labels = epochs.parted(rows, *in_epochs(configuration, names, present))
+    labels = labels.renamed(*configuration.derive(gathering))
+    every = labels.renamed(*configuration.derive(_Booked).under(names))
+    rows = labels.rows
+    shared = cells.read(
+        every.rows, categories=digests.shared, endpoints=catalog.digests, now_ms=now_ms
+    )
     read = shared.derived
-    if every is not rows or any(one.regimes.now for one in known):
+    if every is not labels or len(labels.earlier.keys) or any(one.regimes.now for one in known):
         _, read = _labels(every, digests.shared, catalog.digests, known, now_ms)
-        quality, derived = _labels(rows, digests.shared, catalog.digests, known, now_ms)
+        quality, derived = _labels(labels, digests.shared, catalog.digests, known, now_ms)
         shared = replace(shared, quality=quality, derived=derived)
     together = levels.together(shared, within)
     out = [
@@ -103,17 +109,54 @@ def see(
     for name in configuration.own_apps:
         categories = configuration.apps[name].categories
         own = np.array([categories[task] for task in configuration.task_index], dtype=np.uint64)
-        labels = _labels(rows, own, catalog.digests, known, now_ms)
+        given = _labels(labels, own, catalog.digests, known, now_ms)
         pooled = [
             levels.pooled_sums(values, family, within)
-            for values, family in zip(labels, (Family.QUALITY, Family.DERIVED), strict=True)
+            for values, family in zip(given, (Family.QUALITY, Family.DERIVED), strict=True)
         ]
         evidence = teaching.with_own_labels(together, *pooled)
-        apart = teaching.with_own_labels(shared, *labels)
-        found = _outlook(name, evidence, apart, labels[0], read, rows, own, configuration)
+        apart = teaching.with_own_labels(shared, *given)
+        found = _outlook(name, evidence, apart, given[0], read, rows, own, configuration)
         damaged = found.posterior.damaged & ~out[0].posterior.damaged
         out.append(replace(found, borrowed=lent, damaged=damaged))
     return tuple(out)
+
+
+def in_epochs(
+    configuration: Configuration, names: Mapping[int, str], present: Mapping[str, int]
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Return the digests (n,) under which calls of tasks past their first epoch are booked, and
+    the epochs (n,) that those are in.
+
+    Args:
+        names, present: as of `see`.
+    """
+    booked = {**names, **configuration.derive(tasks_of)} if present else {}
+    found = {digest: present[name] for digest, name in booked.items() if name in present}
+    return np.array(list(found), dtype=np.uint64), np.array(list(found.values()), dtype=np.int64)
+
+
+def present_epochs(
+    configuration: Configuration,
+    rows: cells.Terms,
+    names: Mapping[int, str],
+    opened: Mapping[str, int],
+) -> dict[str, int]:
+    """Return the epoch that each task is in, by name, if it is past the first.
+
+    That is the last one that was opened, or that labels lie in: a store that lost what it knew of
+    the former, or one that is written to by a process that knows more, mixes nothing.
+
+    Args:
+        opened: by task, as the store has it.
+    """
+    found, late = dict(opened), epochs.highest(rows)
+    booked = configuration.derive(tasks_of) if late else {}
+    for digest, epoch in late.items():
+        name = booked.get(digest) or names.get(digest)
+        if name is not None:
+            found[name] = max(epoch, found.get(name, 0))
+    return {name: epoch for name, epoch in found.items() if epoch}
 
 
 class _Booked:
@@ -142,21 +185,21 @@ class _Booked:
 
 
 def _labels(
-    rows: cells.Terms,
+    labels: epochs.Parted,
     categories: NDArray[np.uint64],
     endpoints: NDArray[np.uint64],
     known: Sequence[EndpointWatch],
     now_ms: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return what labels are worth in the regimes that count, in columns of QUALITY and DERIVED."""
+    regimes = [one.regimes for one in known]
     quality, derived = (
-        cells.read_by_regime(
-            rows, family, categories=categories, endpoints=endpoints, now_ms=now_ms
+        epochs.read_labels(
+            labels, family, regimes, categories=categories, endpoints=endpoints, now_ms=now_ms
         )
         for family in (Family.QUALITY, Family.DERIVED)
     )
-    counting = [one.regimes for one in known]
-    return regimes.count_quality(quality, counting), regimes.count_derived(derived, counting)
+    return quality, derived
 
 
 def _outlook(

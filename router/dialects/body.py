@@ -230,6 +230,10 @@ class LoneRequest(NativeRequest):
         """Return nothing: there are no tools, schemas or images."""
         return Structure()
 
+    def system(self) -> str:
+        """Return nothing: it has no system prompt."""
+        return ""
+
     def calls_together(self) -> bool:
         """Return False: there are no tools."""
         return False

@@ -145,8 +145,12 @@ class ChatRequest(NativeRequest):
             tools=tuple(tools),
             has_schema=_format(self._read) in ("json_schema", "json_object"),
             has_image=bool(self.needs & Needs.IMAGES),
-            system=_system_prompt(self._read.messages) if read_system else "",
+            system=self.system() if read_system else "",
         )
+
+    def system(self) -> str:
+        """Return the text of its leading system and developer messages."""
+        return _system_prompt(self._read.messages)
 
     def calls_together(self) -> bool:
         """Return whether some turn in it calls several tools at once."""

@@ -147,8 +147,12 @@ class MessagesRequest(NativeRequest):
             tools=tuple(t.name for t in tools if isinstance(t.name, str) and t.name),
             has_schema=_wants_schema(self._read),
             has_image=bool(self.needs & Needs.IMAGES),
-            system="\n".join(texts_of(_system(self._read.system))) if read_system else "",
+            system=self.system() if read_system else "",
         )
+
+    def system(self) -> str:
+        """Return the text of its system prompt."""
+        return "\n".join(texts_of(_system(self._read.system)))
 
     def calls_together(self) -> bool:
         """Return whether some turn in it calls several tools at once."""

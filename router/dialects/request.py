@@ -183,6 +183,9 @@ class CallRequest(Outgoing, Protocol):
     def structure(self, *, read_system: bool) -> Structure:
         """Return what structural rules may look at; the system prompt only where one does."""
 
+    def system(self) -> str:
+        """Return its system prompt; empty where it has none."""
+
     def calls_together(self) -> bool:
         """Return whether some turn in it calls several tools at once.
 

@@ -164,10 +164,11 @@ class ResponsesRequest(NativeRequest):
             tools=tuple(name for name in tools if isinstance(name, str)),
             has_schema=_format(self._read) in ("json_schema", "json_object"),
             has_image=bool(self.needs & Needs.IMAGES),
-            system=self._system() if read_system else "",
+            system=self.system() if read_system else "",
         )
 
-    def _system(self) -> str:
+    def system(self) -> str:
+        """Return its instructions, and what its leading items of developers say."""
         texts = texts_of(self._read.instructions)
         for raw in self._items:
             item = message_of(raw)

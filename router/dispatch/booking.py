@@ -9,10 +9,12 @@ from router.beliefs.kept import release_key
 from router.beliefs.served import ServedModels
 from router.config.compiled import App, Role
 from router.config.entries import Learn
+from router.decision.context import CallContext
 from router.decision.decide import Decision
 from router.decision.seal import Seal
 from router.dispatch.attempt import Attempt
 from router.dispatch.ending import Ending
+from router.dispatch.prompts import SystemPrompts, version_digest
 from router.dispatch.recent import RecentNames
 from router.endpoints.catalog import Endpoint
 from telemetry import events
@@ -56,6 +58,7 @@ class Booking:
         self.metrics = metrics
         self._writer = writer
         self._n_shards = n_shards
+        self._system_prompts = SystemPrompts()
 
     def token(self, decision: Decision, executed: Endpoint) -> bytes:
         """Return the packed token of a decision that an endpoint served."""
@@ -71,7 +74,7 @@ class Booking:
             predicted=float(beliefs.quality_mean[c, group]),
             predicted_sd=float(beliefs.quality_sd[c, group]) if foretold else 0.0,
             spread=float(beliefs.quality_spread[c, group]) if watched else 0.0,
-            regime=beliefs.known[executed.index].regimes.now,
+            regime=beliefs.regime(context.task.name, executed.index),
         )
 
     def early_token(self, decision: Decision) -> bytes:
@@ -174,6 +177,30 @@ class Booking:
         )
         if self._writer.put(record) and final:
             self._recent.note(record)
+
+    def write_call(
+        self,
+        token: bytes,
+        attempt: Ending,
+        context: CallContext,
+        *,
+        flags: int,
+        cost_nano: int | None,
+    ) -> None:
+        """Write how an attempt at a call ended that was decided here."""
+        self.write(
+            token,
+            attempt,
+            app=context.caller.app.name,
+            flags=flags,
+            configuration=context.beliefs.configuration.version,
+            cost_nano=cost_nano,
+            reference=context.hints.reference,
+            role=context.role,
+            episode=context.session.episode,
+            prompt=version_digest(context.hints),
+            system_prompt=self._system_prompts.digest_of(context.request),
+        )
 
     def note_served(self, endpoint: Endpoint, attempt: Ending) -> int:
         """Take note of who answered, as the answer says; return what flags say of it."""

@@ -39,6 +39,7 @@ from router.dispatch.fit import note_answered
 from router.dispatch.heartbeat import Heartbeat
 from router.dispatch.held import Hold
 from router.dispatch.observer_line import ObserverLine, observed
+from router.dispatch.prompts import note_version
 from router.dispatch.race import Failed, Race, Unanswered, choose_refusal, error_of, order
 from router.dispatch.stream import StreamedAnswer
 from router.dispatch.time_limits import TimeLimitTable, beside_s, client_s, deadline_s
@@ -87,6 +88,7 @@ class Calls:
         decide_s = time.monotonic() - context.at.monotonic_s
         self.note(decision, None)
         self.booking.count_decision(decision, decide_s)
+        note_version(self.contexts.keeper, context)
         guard = DisconnectGuard(exchange.line)
         call = _Call(self, decision, exchange, guard, decide_s)
         try:
@@ -342,17 +344,7 @@ class _Call:
         token = booking.token(self.decision, endpoint)
         if told is not None and self._tell(token, told, answered=answered) and answered:
             flags |= READ
-        booking.write(
-            token,
-            attempt,
-            app=context.caller.app.name,
-            flags=flags,
-            configuration=context.beliefs.configuration.version,
-            cost_nano=spent_nano,
-            reference=context.hints.reference,
-            role=context.role,
-            episode=context.session.episode,
-        )
+        booking.write_call(token, attempt, context, flags=flags, cost_nano=spent_nano)
         booking.count(endpoint, context.task.name, attempt, spent_nano)
         return token
 

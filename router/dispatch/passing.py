@@ -26,6 +26,7 @@ from router.dialects.request import CallRequest
 from router.dialects.stored import HAVE_PATHS, StoredId, StoredKind, left_behind
 from router.dispatch.admitted import kept_nowhere, require_bounds, require_permitted
 from router.dispatch.passthrough import Passed, Passthrough
+from router.dispatch.prompts import version_digest
 from router.dispatch.takers import nobody_takes, taker
 from router.dispatch.time_limits import deadline_s
 from router.endpoints.catalog import Catalog
@@ -304,6 +305,7 @@ class Passing:
             is_by_id,
             ruling.asked.role.role,
             session.episode,
+            version_digest(hints),
         )
         await self._passthrough.serve(
             exchange,

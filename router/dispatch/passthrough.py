@@ -70,6 +70,7 @@ class Passed(Struct, frozen=True):
     is_by_id: bool = False  # of what was answered before: its usage was counted then
     role: Role | None = None  # in which it came
     episode: int = 0  # digest of its session; 0: it has none
+    prompt: int = 0  # of the version that it names; 0: it names none
 
 
 class Passthrough:
@@ -294,6 +295,7 @@ class _Passing:
             reference=self._passed.reference,
             role=self._passed.role,
             episode=self._passed.episode,
+            prompt=self._passed.prompt,
         )
 
     def tell(self, code: str, message: str) -> bytes:

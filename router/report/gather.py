@@ -20,6 +20,7 @@ from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.keeper import known_review_keys
 from router.beliefs.kept_switch import read_store
 from router.beliefs.outlooks import tasks_of
+from router.beliefs.prompts import PromptVersions, prompt_rows
 from router.beliefs.releases import Releases
 from router.beliefs.served import ServedModels
 from router.beliefs.switch import SwitchFile, switch_of
@@ -153,6 +154,8 @@ def read_beliefs(
         releases.read()
         watches = Alarms(client)
         watches.take(watches.look())
+        prompts = PromptVersions()
+        prompts.take(client.hgetall(keys.PROMPTS))
     beliefs = believe(
         configuration,
         rows,
@@ -161,6 +164,7 @@ def read_beliefs(
         kept=releases.kept,
         watches=watches.known,
         names={int(digest, 16): name for digest, name in names.items()},
+        opened=prompts.opened,
     )
     return beliefs, rows, names, reader.raters
 
@@ -178,9 +182,12 @@ def _fill(report: Report, configuration: Configuration, address: Address, strate
         references = fates_of_references(client, n_shards)
         served = ServedModels()
         served.read(client)
+        prompts = PromptVersions()
+        prompts.take(client.hgetall(keys.PROMPTS))
         report.store = _refusal(client)
     report.posteriors |= views.posteriors(beliefs, strategy) | views.switch_row(switch)
     report.posteriors["references"] = references
+    report.posteriors["prompts"] = prompt_rows(prompts.known)
     report.posteriors["served"] = served_rows(configuration.catalog, served)
     report.audit, report.calibration, counted, episodes = found
     report.posteriors["episodes"] = episode_section(episodes, configuration, names)

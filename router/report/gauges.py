@@ -52,6 +52,10 @@ def gauges(
             "Alarms that an endpoint changed.",
             float(sum(one.regimes.now for one in known)),
         ),
+        "router_prompt_changes": (
+            "Times that a new version of a prompt opened an epoch of a task.",
+            float(sum(keeper.current.epochs.values())),
+        ),
         "router_endpoints_suspect": (
             "Endpoints that fell and are not back.",
             float(sum(one.watch.suspect for one in known)),

@@ -18,6 +18,7 @@ from router.report.gather import Report
 from router.report.hosts import split_lines
 from router.report.leaves import leaf_lines
 from router.report.profiles import profile_lines
+from router.report.prompts import prompt_lines
 from router.report.roles import role_table
 from router.report.screen import console
 from router.report.served import served_lines
@@ -75,6 +76,8 @@ def print_report(report: Report, to: Console | None = None) -> None:
     for line in served_lines(report.posteriors.get("served", []), now_ms=_now_ms()):
         to.print(line, style="yellow", highlight=False, markup=False)
     for line in alarm_lines(report.posteriors.get("alarms", [])):
+        to.print(line, highlight=False, markup=False)
+    for line in prompt_lines(report.posteriors.get("prompts", [])):
         to.print(line, highlight=False, markup=False)
     for line in split_lines(report.posteriors.get("splits", [])):
         to.print(line, highlight=False, markup=False)

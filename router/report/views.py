@@ -14,6 +14,7 @@ from router.beliefs.choices import rows_of
 from router.beliefs.damage import damaged_cells
 from router.beliefs.keeper import Keeper
 from router.beliefs.outlooks import tasks_of
+from router.beliefs.prompts import prompt_rows
 from router.beliefs.splits import compare_hosts
 from router.beliefs.switch import Switch
 from router.beliefs.teachers import teachers_of
@@ -161,6 +162,7 @@ def keeper_rows(keeper: Keeper) -> dict[str, Any]:
         **switch_row(keeper.switch),
         "configuration": file_row(keeper),
         "references": keeper.references,
+        "prompts": prompt_rows(keeper.prompts.known),
         "served": served_rows(keeper.current.configuration.catalog, keeper.served),
     }
 

@@ -216,6 +216,7 @@ class Archive:
         content.store = self.client.hgetall(keys.META)
         content.standings = self.client.hgetall(keys.STANDINGS)
         content.watches = self.client.hgetall(keys.DRIFT)
+        content.prompts = self.client.hgetall(keys.PROMPTS)
         content.names = self.client.hgetall(keys.NAMES)
         return content
 

@@ -87,6 +87,7 @@ class Content:
     entries: dict[bytes, bytes] = field(default_factory=dict)  # id -> frame
     standings: dict[bytes, bytes] = field(default_factory=dict)
     watches: dict[bytes, bytes] = field(default_factory=dict)
+    prompts: dict[bytes, bytes] = field(default_factory=dict)  # their versions, and epochs of tasks
     names: dict[bytes, bytes] = field(default_factory=dict)
     store: dict[bytes, bytes] = field(default_factory=dict)  # shards, schema, incarnation
 
@@ -118,7 +119,7 @@ class Content:
 
 _PLAIN = (
     *("meta", "rows", "producers", "ingested", "thawed", "cold", "entries"),
-    *("standings", "watches", "names", "store"),
+    *("standings", "watches", "prompts", "names", "store"),
 )
 """Parts of a file that are kept as they are."""
 _OF_DAYS = ("labels", "raters", "words")

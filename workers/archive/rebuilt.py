@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.cells import CARRY, KEY, add, from_bytes, unsound
+from bandit.cells import CARRY, EPOCH_BITS, KEY, add, from_bytes, unsound
+from bandit.epochs import epochs_of
 from bandit.exact import UNIT
 from bandit.families import N_COLUMNS, Family
 from telemetry.secret import RATERS_FIELD
@@ -263,10 +264,13 @@ def named(name: bytes) -> str:
     """Return the name of a row as people read it."""
     if len(name) != KEY.itemsize:
         return f"row {name.hex()}"
-    key = np.frombuffer(name, dtype=KEY)[0]
+    keys = np.frombuffer(name, dtype=KEY)
+    key, epoch = keys[0], int(epochs_of(keys)[0])
     kind, carry = int(key["family"]) % CARRY, int(key["family"]) >= CARRY
     known = kind in list(Family)
     family = Family(kind).name.lower() + " carry" * carry if known else int(key["family"])
     cell = f"category {int(key['category']):016x}, endpoint {int(key['endpoint']):016x}"
     regime = f"regime {int(key['regime'])}, " if key["regime"] else ""
-    return f"row of {cell}, {family}, {regime}window {int(key['window'])}"
+    regime += f"epoch {epoch}, " if epoch else ""
+    window = int(key["window"]) - (epoch << EPOCH_BITS)
+    return f"row of {cell}, {family}, {regime}window {window}"

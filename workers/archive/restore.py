@@ -420,6 +420,7 @@ def _restore_common(client: Client, parts: list[_Part]) -> None:
     for name, values in (
         (keys.STANDINGS, newest.standings),
         (keys.DRIFT, newest.watches),
+        (keys.PROMPTS, newest.prompts),
         (keys.NAMES, newest.names),
     ):
         for field, value in values.items():

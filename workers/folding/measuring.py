@@ -105,7 +105,8 @@ def _add_single_keys(client: Client, n_shards: int, out: Shares, *, now_ms: int)
     trail = keys.stream(n_shards)  # of the audit
     ((untaken,),) = _sizes(server_of(client, trail), [[trail]])
     out.add(MemoryKind.STREAMS, untaken)
-    for name in (keys.STANDINGS, keys.RELEASES, keys.DRIFT, keys.LOOKED_AT, keys.ALARMS):
+    changes = (keys.STANDINGS, keys.RELEASES, keys.DRIFT, keys.LOOKED_AT, keys.ALARMS, keys.PROMPTS)
+    for name in changes:
         ((size,),) = _sizes(server_of(client, name), [[name]])
         out.add(MemoryKind.POSTERIORS, size)
     out.add(MemoryKind.DECISIONS, explained.counted_bytes(client))

@@ -12,7 +12,7 @@ from bandit.cells import Terms
 from bandit.families import MOST, B, D, Family, L, P, Q, R, S, T, U
 from bandit.grouping import Grouping
 from telemetry.events import WAITED, FeedbackKind, Flag, Result, Source
-from telemetry.tokens import FIRST_WORD_SINCE, TAUGHT_SINCE, WATCHED_SINCE
+from telemetry.tokens import COUNTED_SINCE, FIRST_WORD_SINCE, TAUGHT_SINCE, WATCHED_SINCE
 from workers.folding.hearing import LabelStandings
 
 _COLUMN_OF = {
@@ -36,13 +36,16 @@ MIN_LATENCY_S = 1e-5
 
 
 def outcome_terms(records: NDArray[np.void]) -> list[Terms]:
-    """Return what outcomes add to usage, latency, reliability, books, roles, and calls read."""
+    """Return what outcomes add to usage, latency, reliability, books, roles, and calls read, and to
+    the calls of apps."""
     token, result = records["token"], records["result"]
     executed, decided_at_ms = token["executed"], token["decided_at_ms"]
     batch = Grouping.of(token["category"], executed, decided_at_ms, token["regime"])
     releases = Grouping.of(token["release_key"], executed, decided_at_ms)
+    by_app = Grouping.of(teaching.key_of(token["app"], token["category"]), executed, decided_at_ms)
     return [
         *_outcomes_in_roles(records),
+        by_app.terms(Family.TEACHING, _calls(records)),
         batch.terms(Family.USAGE, _usage(records)),
         batch.terms(Family.LATENCY, _latency(records)),
         batch.terms(Family.RELIABILITY, {c: result == r for r, c in _COLUMN_OF.items()}),
@@ -136,6 +139,12 @@ def _books(records: NDArray[np.void]) -> Columns:
     """Return the calls that count in verdicts, each once: by the answer that its client got."""
     routed = (records["token"]["token_flags"] & Flag.ROUTED) > 0
     return {B.CALLS: routed & ((records["flags"] & Flag.FINAL) > 0)}
+
+
+def _calls(records: NDArray[np.void]) -> Columns:
+    """Return an app's calls, routed or not, each once: by the answer that its client got."""
+    counted = records["token"]["token_version"] >= COUNTED_SINCE
+    return {T.CALLS: counted & ((records["flags"] & Flag.FINAL) > 0)}
 
 
 def _seen(records: NDArray[np.void]) -> Columns:
