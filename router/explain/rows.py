@@ -2,14 +2,15 @@
 
 A row says what is of one decision alone and names the rest by digests of eight bytes: its *frame*
 (app, task, strategy, who was drawn and why, fallbacks), and what the draw was made from. Nonces
-stand in front as they are, so that a decision is looked for without unpacking anything.
+and the batch's sessions stand in front as they are, so that a decision, or those of a session, are
+looked for without unpacking anything.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -20,10 +21,15 @@ NONCE_BYTES = 8
 """Of a decision's id, the first ones, all of them random; with its millisecond nobody else's."""
 UNIT_BYTES = 4
 """Of a session's or slot's digest: with the millisecond of its draw it is told from all others."""
-LAYOUT = 1
-"""First byte of a packed batch. Earlier versions kept a zlib stream, which begins with `x`."""
+SESSION_BYTES = 6
+"""Of an episode's digest: among a million another has them once in hundreds of millions."""
+LAYOUT, WITHOUT_SESSIONS = 2, 1
+"""First byte of a packed batch: of today's layout, and of the one before.
+
+Earlier versions kept a zlib stream, which begins with `x`."""
 NO_UNIT = bytes(UNIT_BYTES)
-_HEAD = struct.Struct("<BH")
+_HEAD = struct.Struct("<BH")  # layout, rows; then how many sessions
+_N_SESSIONS = struct.Struct("<H")
 _PLAIN, _DEFLATED = 0, 1
 LEAST_DEFLATED = 128
 """Bytes: below this compressing saves nothing."""
@@ -42,6 +48,7 @@ class DecisionRow(msgspec.Struct, frozen=True):
     follows_ms: int = 0  # when the draw that it follows was made; 0: it follows none
     follows_version: int = 0
     is_answer: bool = False  # it says who answered, in its frame, and nothing else
+    session: bytes = b""  # the first bytes of its episode's digest; empty: it is of none
     parts: tuple[bytes, ...] = ()  # all that it and its frame name; known until it is packed
 
 
@@ -63,6 +70,7 @@ class _Columns(msgspec.Struct, array_like=True):
     ago_ms: list[int] = []  # of each of these: how long before its own decision that was made
     followed: list[int] = []  # and under which version
     answers: list[int] = []  # which rows are answers
+    session: list[int] = []  # place among the batch's sessions from 1, 0: none; empty: all none
 
 
 _decode = msgspec.msgpack.Decoder(_Columns).decode
@@ -77,20 +85,35 @@ class PackedRows:
         Raises:
             ValueError: it is no batch of this layout.
         """
-        if len(packed) < _HEAD.size or packed[0] != LAYOUT:
+        try:
+            layout, self._n = _HEAD.unpack_from(packed)
+            self._nonces_at, n_sessions = _HEAD.size, 0
+            if layout == LAYOUT:
+                (n_sessions,) = _N_SESSIONS.unpack_from(packed, _HEAD.size)
+                self._nonces_at += _N_SESSIONS.size
+        except struct.error as error:
+            raise ValueError("a batch of decisions is damaged") from error
+        if layout not in (LAYOUT, WITHOUT_SESSIONS):
             raise ValueError("a batch of decisions is damaged")
-        _, self._n = _HEAD.unpack_from(packed)
+        self._sessions_at = self._nonces_at + NONCE_BYTES * self._n
+        self._body_at = self._sessions_at + SESSION_BYTES * n_sessions
         self._packed = packed
 
     def named(self, beginning: bytes) -> list[int]:
         """Return the places of the rows whose nonce begins with these bytes, eight at most."""
-        nonces, found = self._nonces(), []
-        at = nonces.find(beginning)
-        while at >= 0:
-            if at % NONCE_BYTES == 0:
-                found.append(at // NONCE_BYTES)
-            at = nonces.find(beginning, at + 1)
-        return found
+        return _places(self._nonces(), beginning, each=NONCE_BYTES)
+
+    def of_sessions(self, sessions: Iterable[bytes]) -> list[int]:
+        """Return the places of the rows of these sessions; most often nothing is unpacked for it.
+
+        Raises:
+            ValueError: they are damaged.
+        """
+        told = self._packed[self._sessions_at : self._body_at]
+        asked = {at + 1 for each in sessions for at in _places(told, each, each=SESSION_BYTES)}
+        if not asked:
+            return []
+        return [i for i, own in enumerate(self._columns().session) if own in asked]
 
     def rows(self, places: Iterable[int] | None = None) -> list[DecisionRow]:
         """Return rows as they were packed: those at these places, or all.
@@ -98,7 +121,7 @@ class PackedRows:
         Raises:
             ValueError: they are damaged.
         """
-        columns, nonces = self._columns(), self._nonces()
+        columns, nonces, sessions = self._columns(), self._nonces(), [b"", *self._sessions()]
         told = zip(columns.ago_ms, columns.followed, strict=True)
         follows = dict(zip(columns.following, told, strict=True))
         answers, out = set(columns.answers), []
@@ -117,6 +140,7 @@ class PackedRows:
                     made_ms - ago_ms,
                     followed,
                     i in answers,
+                    sessions[columns.session[i]] if columns.session else b"",
                 )
             )
         return out
@@ -132,10 +156,14 @@ class PackedRows:
         return self.rows([i for i, own in enumerate(columns.after_ms) if own == after_ms])
 
     def _nonces(self) -> bytes:
-        return self._packed[_HEAD.size : _HEAD.size + NONCE_BYTES * self._n]
+        return self._packed[self._nonces_at : self._sessions_at]
+
+    def _sessions(self) -> Iterator[bytes]:
+        for at in range(self._sessions_at, self._body_at, SESSION_BYTES):
+            yield self._packed[at : at + SESSION_BYTES]
 
     def _columns(self) -> _Columns:
-        body = self._packed[_HEAD.size + NONCE_BYTES * self._n :]
+        body = self._packed[self._body_at :]
         try:
             columns = _decode(zlib.decompress(body[1:]) if body[0] == _DEFLATED else body[1:])
         except (zlib.error, msgspec.MsgspecError, IndexError) as error:
@@ -147,6 +175,7 @@ def pack(rows: Sequence[DecisionRow]) -> bytes:
     """Return rows as they are kept; at most 65,535."""
     first_ms = min(row.decided_at_ms for row in rows)
     following = [i for i, row in enumerate(rows) if row.follows_ms]
+    (_, *sessions), (_, *session) = _told_once([b"", *(row.session for row in rows)])
     columns = _Columns(
         first_ms,
         [row.decided_at_ms - first_ms for row in rows],
@@ -159,13 +188,25 @@ def pack(rows: Sequence[DecisionRow]) -> bytes:
         [rows[i].decided_at_ms - rows[i].follows_ms for i in following],
         [rows[i].follows_version for i in following],
         [i for i, row in enumerate(rows) if row.is_answer],
+        session if sessions else [],
     )
     body = msgspec.msgpack.encode(columns)
     kind, small = _PLAIN, body
     if len(body) >= LEAST_DEFLATED:
         kind, small = _DEFLATED, zlib.compress(body)
     nonces = b"".join(row.nonce[:NONCE_BYTES] for row in rows)
-    return _HEAD.pack(LAYOUT, len(rows)) + nonces + bytes([kind]) + small
+    head = _HEAD.pack(LAYOUT, len(rows)) + _N_SESSIONS.pack(len(sessions))
+    return head + nonces + b"".join(sessions) + bytes([kind]) + small
+
+
+def _places(column: bytes, beginning: bytes, *, each: int) -> list[int]:
+    """Return the places of the values in a column that begin with these bytes."""
+    found, at = [], column.find(beginning)
+    while at >= 0:
+        if at % each == 0:
+            found.append(at // each)
+        at = column.find(beginning, at + 1)
+    return found
 
 
 def _told_once(values: Sequence[T]) -> tuple[list[T], list[int]]:
