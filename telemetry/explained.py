@@ -92,7 +92,7 @@ redis.call('EXPIRE', name_of('p', last), ARGV[3])
 return 1
 """
 
-AT_ONCE_BYTES = 2_000_000
+AT_ONCE_BYTES = 1_000_000
 """Looked through by one script, so that it keeps the server for a millisecond or two."""
 # KEYS[1] the decisions of a segment. ARGV: place of the first entry to look at, how many bytes to
 # look through, then what is looked for. Returns where to go on, -1 at the end, and the entries in

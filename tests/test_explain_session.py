@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from conftest import LEARN, ROUTED, Provider, Reply, Sidecar, endpoint, pointsman, serving
 from test_stand_ins import back, out
@@ -125,7 +127,7 @@ def test_twenty_calls_in_two_roles_are_listed_in_order_at_any_router(
         "drew": 2, "followed": 17, "failover": 1,
     }  # fmt: skip
     assert (found["n"], found["session"]) == (20, "one")
-    whole = {"draws": 0, "not_listed": 0, "not_counted": False, "damaged": 0, "unread": []}
+    whole = {"draws": 0, "not_listed": 0, "damaged": 0, "unread": []}
     assert found["missing"] == elsewhere["missing"] == whole
     assert found["since_ms"]["files"]
     assert not elsewhere["since_ms"]["files"]
@@ -360,6 +362,19 @@ def test_of_very_many_the_newest_are_listed_and_all_are_counted(
     assert "4 earlier ones" in pointsman("explain", "--session", "one", "--url", router.url).stdout
 
 
+def test_of_a_place_that_is_too_large_to_look_through_it_is_said_that_some_was_not_read(
+    router: Sidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call(router)
+    assert listed(router)["missing"]["unread"] == []
+    monkeypatch.setattr(of_session, "MOST_S", 0.0)
+
+    assert listed(router)["missing"]["unread"] == ["files", "store"]
+    assert listed(router)["n"] == 1
+    shown = pointsman("explain", "--session", "one", "--url", router.url).stdout
+    assert "not everything was read in this sidecar's files and in the store" in shown
+
+
 def test_a_draw_that_is_not_kept_any_more_is_said_to_be_missing(
     provider: Provider, state_dir: Path, store: PrivateServer, address: Address, client: Any
 ) -> None:
@@ -390,7 +405,7 @@ def test_what_a_store_that_is_away_has_is_said_to_be_missing(
             assert listed(one)["missing"]["unread"] == ["store"]
             assert listed(one)["n"] == 1
             missing = listed(one, "nobody", 404)["error"]["message"]
-            assert "not all of the store could be read" in missing
+            assert "not all of the store was read" in missing
 
 
 # -- how it is kept ------------------------------------------------------------------------------
@@ -466,12 +481,43 @@ def test_rows_are_found_by_their_session_and_by_no_other_bytes() -> None:
     assert between.of_sessions([one]) == []
 
 
-def test_a_session_costs_its_bytes_once_a_batch() -> None:
-    none, few = pack(rows_of([b""] * 250)), pack(rows_of([bytes([1] * SESSION_BYTES)] * 250))
-    all_ = pack(rows_of([os.urandom(SESSION_BYTES) for _ in range(250)]))
+def units_of(units: list[int], sessions: list[int]) -> list[DecisionRow]:
+    """Rows by unit and session, 0: of none."""
+    session = [bytes([n] * SESSION_BYTES) if n else b"" for n in sessions]
+    pairs = zip(rows_of(session), units, strict=True)
+    return [msgspec.structs.replace(row, unit=bytes([9, 9, 9, unit])) for row, unit in pairs]
 
-    assert len(few) - len(none) < 40
-    assert (len(all_) - len(none)) / 250 < SESSION_BYTES + 2
+
+@pytest.mark.parametrize(
+    ("units", "sessions"),
+    [
+        ([1, 2, 1, 3], [1, 2, 1, 3]),
+        ([1, 2, 1, 3], [4, 0, 4, 4]),
+        ([1, 1, 1, 2], [0, 0, 0, 0]),
+        ([1, 1, 2, 2], [1, 2, 2, 2]),  # units whose first bytes are alike
+        ([1, 1, 2, 2], [0, 2, 2, 2]),
+        ([1, 2, 3, 4], [5, 5, 5, 0]),
+        ([1, 2], [0, 1]),
+        ([1], [1]),
+    ],
+)
+def test_sessions_are_told_by_units_and_come_back_as_they_were(
+    units: list[int], sessions: list[int]
+) -> None:
+    rows = units_of(units, sessions)
+    packed = PackedRows(pack(rows))
+
+    assert packed.rows() == rows
+    for wanted in {*sessions} - {0}:
+        places = [i for i, own in enumerate(sessions) if own == wanted]
+        assert packed.of_sessions([bytes([wanted] * SESSION_BYTES)]) == places
+
+
+def test_a_session_costs_its_bytes_once_a_batch() -> None:
+    units = [random.Random(n).randrange(50) for n in range(250)]
+    none, told = (pack(units_of(units, own)) for own in ([0] * 250, [u + 1 for u in units]))
+
+    assert len(told) - len(none) < 50 * (SESSION_BYTES + 1)
 
 
 def test_the_store_looks_for_a_session_itself_and_sends_those_batches_alone(

@@ -46,14 +46,14 @@ COLUMNS = (
 )
 
 
-class Wanted(NamedTuple):
+class AskedDecisions(NamedTuple):
     """What is asked for: a decision, a session's, or where neither is named the last one."""
 
     id_: str = ""
     session: str = ""
 
 
-def wanted(id_: str, *, last: bool, session: str) -> Wanted:
+def wanted(id_: str, *, last: bool, session: str) -> AskedDecisions:
     """Return what is asked for; anything else than one thing is no sound question."""
     if bool(id_) + last + bool(session) != 1:
         fail(
@@ -61,11 +61,11 @@ def wanted(id_: str, *, last: bool, session: str) -> Wanted:
             "session or episode by --session ID",
             BAD_INPUT,
         )
-    return Wanted(id_, session)
+    return AskedDecisions(id_, session)
 
 
 def explain(
-    asked: Wanted, *, url: str | None, key: str, config: Path | None, as_json: bool
+    asked: AskedDecisions, *, url: str | None, key: str, config: Path | None, as_json: bool
 ) -> None:
     """Print what is kept of a decision, or of a session's."""
     at, headers = owners_sidecar(url, key, config)
@@ -113,7 +113,7 @@ def _read(answer: httpx.Response, url: str) -> dict[str, Any]:
     return dict(found)
 
 
-def from_store(asked: Wanted, config: Path | None) -> dict[str, Any]:
+def from_store(asked: AskedDecisions, config: Path | None) -> dict[str, Any]:
     """Return what the configured store and state directory have, without any sidecar.
 
     Whoever reads those needs no seal: an id is taken at its word.

@@ -58,8 +58,6 @@ def _missing(found: dict[str, Any]) -> Iterator[str]:
         yield f"kept {PLACES[at]} since {time_of(ms)}" if ms else f"none is kept {PLACES[at]}"
     if n := missing["not_listed"]:
         yield f"{n} earlier ones are counted and not listed"
-    if missing["not_counted"]:
-        yield "there are more, earlier ones, that are not counted either"
     if n := missing["draws"]:
         yield f"{n} draws that are followed here are not kept any more"
     if n := missing["damaged"]:

@@ -235,7 +235,7 @@ class ExplainDesk:
         self, id_: str, unread: list[str], configuration: Configuration
     ) -> RequestRejected:
         kept, since = self._kept_since(configuration)
-        also = f"; not all of the {' and the '.join(unread)} could be read" if unread else ""
+        also = f"; not all of the {' and the '.join(unread)} was read" if unread else ""
         return RequestRejected(
             "decision_not_kept",
             f"of a session {brief(id_)} nothing is kept: {kept}{also}; nor is any call known here "

@@ -66,7 +66,7 @@ def row_of(
         decision.nonce[:NONCE_BYTES],
         decision.decided_at_ms,
         frame,
-        decision.context.unit.session(decision.nonce)[:UNIT_BYTES],
+        unit_of(decision),
         draw,
         decision.plan.propensity,
         decision.context.beliefs.version,
@@ -75,6 +75,11 @@ def row_of(
         session=session_of(decision),
         parts=parts,
     )
+
+
+def unit_of(decision: Decision) -> bytes:
+    """Return what is kept of the digest of its session or slot."""
+    return decision.context.unit.session(decision.nonce)[:UNIT_BYTES]
 
 
 def session_of(decision: Decision) -> bytes:

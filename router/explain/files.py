@@ -13,7 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
@@ -23,7 +23,7 @@ import structlog
 
 from router.explain.earlier import BEGINS, EarlierBatch
 from router.explain.kept import KeptBatch, PackedBatch, Parts
-from router.explain.rows import DecisionRow, pack
+from router.explain.rows import DecisionRow, holds, pack
 
 log = structlog.get_logger()
 
@@ -91,15 +91,9 @@ class DecisionFiles:
         yield from self._each(self._newest(), "select rows from batch order by rowid desc")
 
     def holding(self, sessions: Sequence[bytes]) -> Iterator[list[KeptBatch]]:
-        """Yield the batches that may hold decisions of these sessions, as `newest` does.
-
-        SQLite looks for their bytes, without a thread of ours held up by it.
-        """
-        values = ",".join(["(?)"] * len(sessions))
-        # Only the number of marks is put into the text.
-        is_in = f"select 1 from (values {values}) where instr(rows, column1)"  # noqa: S608
-        select = f"select rows from batch where exists ({is_in}) order by rowid desc"  # noqa: S608
-        yield from self._each(self._newest(), select, *sessions)
+        """Yield the batches that may hold decisions of these sessions, as `newest` does."""
+        select = "select rows from batch where holds(rows) order by rowid desc"
+        yield from self._each(self._newest(), select, holds=partial(holds, sessions=sessions))
 
     def since_ms(self) -> int | None:
         """Return when the first day begins of which there is a piece; None where there is none."""
@@ -144,12 +138,18 @@ class DecisionFiles:
         return sorted(self._directory.glob(f"*{SUFFIX}"), key=_order, reverse=True)
 
     def _each(
-        self, pieces: Iterable[Path], select: str, *given: int | bytes
+        self,
+        pieces: Iterable[Path],
+        select: str,
+        *given: int,
+        holds: Callable[[bytes], bool] | None = None,
     ) -> Iterator[list[KeptBatch]]:
         problem: Exception | None = None
         for path in pieces:
             try:
                 with closing(_opened(path)) as database:
+                    if holds is not None:
+                        database.create_function("holds", 1, holds, deterministic=True)
                     parts = partial(_parts, path)
                     found = database.execute(select, given).fetchall()
                     batches = [_unpacked(packed, parts) for (packed,) in found]

@@ -185,9 +185,14 @@ class DecisionLog:
         if answered is not None:
             frame = self._keep(explanation.packed(explanation.of_answer(answered)))
             nonce, made_ms = decision.nonce[:NONCE_BYTES], decision.decided_at_ms
-            session = explanation.session_of(decision)
             return DecisionRow(
-                nonce, made_ms, frame, is_answer=True, session=session, parts=(frame,)
+                nonce,
+                made_ms,
+                frame,
+                explanation.unit_of(decision),
+                is_answer=True,
+                session=explanation.session_of(decision),
+                parts=(frame,),
             )
         self._follow(decision.context.beliefs)
         more = {"configuration": self._keep(self._listed)}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -28,8 +28,8 @@ LAYOUT, WITHOUT_SESSIONS = 2, 1
 
 Earlier versions kept a zlib stream, which begins with `x`."""
 NO_UNIT = bytes(UNIT_BYTES)
-_HEAD = struct.Struct("<BH")  # layout, rows; then how many sessions
-_N_SESSIONS = struct.Struct("<H")
+_HEAD = struct.Struct("<BH")  # layout, rows
+_SESSIONS_HEAD = struct.Struct("<BHH")  # today's: sessions, too
 _PLAIN, _DEFLATED = 0, 1
 LEAST_DEFLATED = 128
 """Bytes: below this compressing saves nothing."""
@@ -70,7 +70,7 @@ class _Columns(msgspec.Struct, array_like=True):
     ago_ms: list[int] = []  # of each of these: how long before its own decision that was made
     followed: list[int] = []  # and under which version
     answers: list[int] = []  # which rows are answers
-    session: list[int] = []  # place among the batch's sessions from 1, 0: none; empty: all none
+    session: list[int] = []  # place among the batch's sessions from 1, 0: none; as `_owners` says
 
 
 _decode = msgspec.msgpack.Decoder(_Columns).decode
@@ -89,8 +89,8 @@ class PackedRows:
             layout, self._n = _HEAD.unpack_from(packed)
             self._nonces_at, n_sessions = _HEAD.size, 0
             if layout == LAYOUT:
-                (n_sessions,) = _N_SESSIONS.unpack_from(packed, _HEAD.size)
-                self._nonces_at += _N_SESSIONS.size
+                _, _, n_sessions = _SESSIONS_HEAD.unpack_from(packed)
+                self._nonces_at = _SESSIONS_HEAD.size
         except struct.error as error:
             raise ValueError("a batch of decisions is damaged") from error
         if layout not in (LAYOUT, WITHOUT_SESSIONS):
@@ -113,7 +113,7 @@ class PackedRows:
         asked = {at + 1 for each in sessions for at in _places(told, each, each=SESSION_BYTES)}
         if not asked:
             return []
-        return [i for i, own in enumerate(self._columns().session) if own in asked]
+        return [i for i, own in enumerate(self._owners(self._columns())) if own in asked]
 
     def rows(self, places: Iterable[int] | None = None) -> list[DecisionRow]:
         """Return rows as they were packed: those at these places, or all.
@@ -121,7 +121,8 @@ class PackedRows:
         Raises:
             ValueError: they are damaged.
         """
-        columns, nonces, sessions = self._columns(), self._nonces(), [b"", *self._sessions()]
+        columns, nonces = self._columns(), self._nonces()
+        sessions, owners = [b"", *self._sessions()], self._owners(columns)
         told = zip(columns.ago_ms, columns.followed, strict=True)
         follows = dict(zip(columns.following, told, strict=True))
         answers, out = set(columns.answers), []
@@ -140,7 +141,7 @@ class PackedRows:
                     made_ms - ago_ms,
                     followed,
                     i in answers,
-                    sessions[columns.session[i]] if columns.session else b"",
+                    sessions[owners[i]],
                 )
             )
         return out
@@ -158,9 +159,17 @@ class PackedRows:
     def _nonces(self) -> bytes:
         return self._packed[self._nonces_at : self._sessions_at]
 
-    def _sessions(self) -> Iterator[bytes]:
-        for at in range(self._sessions_at, self._body_at, SESSION_BYTES):
-            yield self._packed[at : at + SESSION_BYTES]
+    def _owners(self, columns: _Columns) -> Sequence[int]:
+        """Return each row's place among the sessions, as `_session_column` packed it."""
+        own = columns.session
+        if len(own) == self._n or self._body_at == self._sessions_at:
+            return own or [0] * self._n
+        units = _split(columns.units, UNIT_BYTES)
+        places = {unit: i for i, unit in enumerate(dict.fromkeys(units))}
+        return [own[places[unit]] if own else places[unit] + 1 for unit in units]
+
+    def _sessions(self) -> list[bytes]:
+        return _split(self._packed[self._sessions_at : self._body_at], SESSION_BYTES)
 
     def _columns(self) -> _Columns:
         body = self._packed[self._body_at :]
@@ -171,11 +180,24 @@ class PackedRows:
         return columns
 
 
+def holds(packed: bytes, sessions: Collection[bytes]) -> bool:
+    """Return whether a packed batch may have rows of these sessions; of another layout: no.
+
+    Of a million batches nearly all are passed over by it, so it makes no more than it must.
+    """
+    if len(packed) < _SESSIONS_HEAD.size or packed[0] != LAYOUT:
+        return False
+    _, n, n_sessions = _SESSIONS_HEAD.unpack_from(packed)
+    at = _SESSIONS_HEAD.size + NONCE_BYTES * n
+    told = packed[at : at + SESSION_BYTES * n_sessions]
+    return any(map(told.__contains__, sessions))
+
+
 def pack(rows: Sequence[DecisionRow]) -> bytes:
     """Return rows as they are kept; at most 65,535."""
     first_ms = min(row.decided_at_ms for row in rows)
     following = [i for i, row in enumerate(rows) if row.follows_ms]
-    (_, *sessions), (_, *session) = _told_once([b"", *(row.session for row in rows)])
+    (_, *sessions), (_, *owners) = _told_once([b"", *(row.session for row in rows)])
     columns = _Columns(
         first_ms,
         [row.decided_at_ms - first_ms for row in rows],
@@ -188,15 +210,33 @@ def pack(rows: Sequence[DecisionRow]) -> bytes:
         [rows[i].decided_at_ms - rows[i].follows_ms for i in following],
         [rows[i].follows_version for i in following],
         [i for i, row in enumerate(rows) if row.is_answer],
-        session if sessions else [],
+        _session_column([row.unit for row in rows], owners, len(sessions)),
     )
     body = msgspec.msgpack.encode(columns)
     kind, small = _PLAIN, body
     if len(body) >= LEAST_DEFLATED:
         kind, small = _DEFLATED, zlib.compress(body)
     nonces = b"".join(row.nonce[:NONCE_BYTES] for row in rows)
-    head = _HEAD.pack(LAYOUT, len(rows)) + _N_SESSIONS.pack(len(sessions))
+    head = _SESSIONS_HEAD.pack(LAYOUT, len(rows), len(sessions))
     return head + nonces + b"".join(sessions) + bytes([kind]) + small
+
+
+def _session_column(units: Sequence[bytes], owners: Sequence[int], n_sessions: int) -> list[int]:
+    """Return each row's place among the sessions, as short as the units, which tell it, allow.
+
+    By unit, in their order, where all rows of each are of one session; nothing where these places
+    are 1, 2, 3 …, or there is no session; else row by row.
+    """
+    by_unit = dict(zip(units, owners, strict=True))
+    if any(by_unit[unit] != own for unit, own in zip(units, owners, strict=True)):
+        return list(owners)
+    told = list(by_unit.values())
+    is_plain = not n_sessions or told == list(range(1, n_sessions + 1))
+    return [] if is_plain else told
+
+
+def _split(column: bytes, each: int) -> list[bytes]:
+    return [column[at : at + each] for at in range(0, len(column), each)]
 
 
 def _places(column: bytes, beginning: bytes, *, each: int) -> list[int]:

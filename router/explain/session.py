@@ -6,6 +6,7 @@ it are passed over unread, and of what a decision shares with others only its fr
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ MOST_LISTED = 1000
 """Decisions that are listed, the newest: of the others only the ways are counted."""
 MOST_COUNTED = 50_000
 """Decisions and answers that one place is read for: an id may be a constant that all calls have."""
+MOST_S = 4.0
+"""Of looking through one place: there may be a gigabyte of files, and somebody waits."""
 Key = tuple[bytes, int]
 """Of a decision: the beginning of its nonce, and when it was made."""
 
@@ -43,20 +46,18 @@ class SessionDecisions:
         self._answered: dict[Key, str] = {}
         self._damaged: set[Key] = set()
         self._parts: dict[bytes, Any] = {}
-        self._is_cut = False
 
     def read(self, place: KeptIn) -> str:
-        """Take what a place has, and return its name.
+        """Take what a place has; return its name, or nothing where that was not all looked at.
 
         Raises:
             redis.RedisError, sqlite3.Error, OSError, ValueError: not all of it can be read.
         """
-        n = 0
+        n, until = 0, time.monotonic() + MOST_S
         for group in place.holding(list(self._apps)):
             n += sum(self._take(batch) for batch in group)
-            if n >= MOST_COUNTED:
-                self._is_cut = True
-                break
+            if n >= MOST_COUNTED or time.monotonic() >= until:
+                return ""
         return place.name
 
     def __len__(self) -> int:
@@ -79,7 +80,6 @@ class SessionDecisions:
             "missing": {
                 "draws": len(followed - draws),
                 "not_listed": len(ordered) - len(listed),
-                "not_counted": self._is_cut,
                 "damaged": len(self._damaged - self._found.keys()),
             },
             "decisions": [self._listed(key, kept) for key, kept in listed],
