@@ -53,21 +53,24 @@ class AskedDecisions(NamedTuple):
     session: str = ""
 
 
-def wanted(id_: str, *, last: bool, session: str) -> AskedDecisions:
-    """Return what is asked for; anything else than one thing is no sound question."""
+def explain(
+    id_: str,
+    session: str,
+    *,
+    last: bool,
+    url: str | None,
+    key: str,
+    config: Path | None,
+    as_json: bool,
+) -> None:
+    """Print what is kept of a decision, or of a session's."""
     if bool(id_) + last + bool(session) != 1:
         fail(
             "name a decision by one ID, or ask for the last one by --last, or for those of a "
             "session or episode by --session ID",
             BAD_INPUT,
         )
-    return AskedDecisions(id_, session)
-
-
-def explain(
-    asked: AskedDecisions, *, url: str | None, key: str, config: Path | None, as_json: bool
-) -> None:
-    """Print what is kept of a decision, or of a session's."""
+    asked = AskedDecisions(id_, session)
     at, headers = owners_sidecar(url, key, config)
     try:
         answer = ask(asked.id_, url=at, headers=headers, session=asked.session)
