@@ -148,6 +148,7 @@ def explain(
         str, typer.Argument(metavar="[ID]", help="Of a decision or its answer, or a reference.")
     ] = "",
     last: Annotated[bool, typer.Option("--last", help="The last decision of the store.")] = False,
+    session: Annotated[str, typer.Option("--session", "--episode", help="All of it.")] = "",
     key: AdminKey = "",
     url: Url = None,
     config: Config = None,
@@ -156,7 +157,7 @@ def explain(
     """Show why a decision fell as it did, with the numbers that it was made from."""
     from router.commands import explain as verb
 
-    verb.explain(id_, last=last, url=url, key=key, config=config, as_json=json_)
+    verb.explain(id_, session, last=last, url=url, key=key, config=config, as_json=json_)
 
 
 @app.command(hidden=True)

@@ -36,7 +36,8 @@ from router.endpoints.catalog import CALL_PATHS
 from router.endpoints.entries import Dialect
 from router.endpoints.providers import Provider, dialect_at
 from router.errors import DispatchError, RequestRejected
-from router.explain.desk import ExplainDesk, asked_name
+from router.explain.asked import tell
+from router.explain.desk import ExplainDesk
 from router.intake.doors import counting_refusals, episode_in
 from router.intake.events import EventDesk
 from router.intake.feedback import FeedbackDesk
@@ -287,13 +288,8 @@ class Routes:
         await exchange.respond_json(200, asdict(deleted))
 
     async def _decision(self, exchange: Exchange, beliefs: Beliefs) -> None:
-        _keys(beliefs).require_admin(exchange.headers)
-        desk = self._services.explain
-        name = asked_name(exchange.path.removeprefix(DECISIONS_PATH), exchange.query)
-        if name:
-            found = await asyncio.to_thread(desk.explain, name, beliefs.configuration)
-        else:
-            found = await asyncio.to_thread(desk.last, beliefs.configuration)
+        desk, configuration = self._services.explain, beliefs.configuration
+        found = await tell(exchange, DECISIONS_PATH, desk, configuration, _keys(beliefs))
         await exchange.respond_json(200, found)
 
     async def _posteriors(self, exchange: Exchange, beliefs: Beliefs) -> None:

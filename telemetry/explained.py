@@ -12,7 +12,7 @@ router's own affair.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from telemetry import keys
@@ -92,6 +92,33 @@ redis.call('EXPIRE', name_of('p', last), ARGV[3])
 return 1
 """
 
+AT_ONCE_BYTES = 1_000_000
+"""Looked through by one script, so that it keeps the server for a millisecond or two."""
+# KEYS[1] the decisions of a segment. ARGV: place of the first entry to look at, how many bytes to
+# look through, then what is looked for. Returns where to go on, -1 at the end, and the entries in
+# which some of it is.
+LUA_HOLDING = """
+local at, left, found = tonumber(ARGV[1]), tonumber(ARGV[2]), {0}
+while left > 0 do
+  local some = redis.call('LRANGE', KEYS[1], at, at + 63)
+  for i = 1, #some do
+    left = left - #some[i] * (#ARGV - 2)
+    for j = 3, #ARGV do
+      if string.find(some[i], ARGV[j], 1, true) then
+        found[#found + 1] = some[i]
+        break
+      end
+    end
+  end
+  at = at + #some
+  if #some < 64 then
+    at, left = -1, 0
+  end
+end
+found[1] = at
+return found
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class DecisionSegment:
@@ -103,6 +130,19 @@ class DecisionSegment:
     def batches(self, client: Client) -> list[bytes]:
         """Return its packed decisions; none where it went meanwhile."""
         found: list[bytes] = client.lrange(keys.explained(f"r{self.number}"), 0, -1)
+        return found
+
+    def holding(self, client: Client, wanted: Sequence[bytes]) -> list[bytes]:
+        """Return those packed decisions in whose bytes some of these occur, in their order.
+
+        Raises:
+            redis.RedisError, OSError: the store is away.
+        """
+        at, found = 0, []
+        while at >= 0 and wanted:
+            given = (keys.explained(f"r{self.number}"), at, AT_ONCE_BYTES, *wanted)
+            at, *some = client.execute_command("EVAL", LUA_HOLDING, 1, *given)
+            found += some
         return found
 
     def parts(self, client: Client, digests: Iterable[bytes]) -> dict[bytes, bytes]:

@@ -29,7 +29,7 @@ from conftest import (
 
 from router.decision.reasons import Reason
 from router.errors import RequestRejected
-from router.explain.desk import asked_name
+from router.explain.asked import asked_name
 from router.explain.rows import DecisionRow, PackedRows, pack
 from router.explain.shared import bound_now
 from telemetry import explained

@@ -51,6 +51,11 @@ def test_what_the_sidecar_answers_is_sound(
             why = sidecar.http.get(f"/v1/router/decisions/{id_}")
             assert why.status_code == 200, why.text
             wrong += problems("explanation", why.json())
+            own = {"x-router-key": f"fake-{call.get('key')}"}
+            listed = sidecar.http.get(why.request.url.path.rpartition("/")[0], headers=own,
+                                      params={"session": f"s{i}"})  # fmt: skip
+            assert listed.status_code == 200, listed.text
+            wrong += problems("session", listed.json())
         key = {"x-router-key": f"fake-{CALLS[name][0].get('key')}"}
         rows = sidecar.http.get("/v1/router/endpoints", headers=key).json()["endpoints"]
         wrong += [one for row in rows for one in problems("endpoint_row", row)]

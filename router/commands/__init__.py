@@ -7,7 +7,7 @@
 - `check`, `catalog`, `switch`: the configuration, its endpoints, and routing on and off
 - `key`: keys of callers
 - `supervisor`, `up`, `serve`: the running parts
-- `report`, `explain`, `feedback`: what people read and say
+- `report`, `explain_session`, `explain`, `feedback`: what people read and say
 - `forget`: what is kept of a user goes
 - `ingest_event`, `ingest_file`, `ingest`: calls that others dispatched
 - `audit_privacy`: what left for where

@@ -1,4 +1,4 @@
-"""`pointsman explain`: why a decision fell as it did.
+"""`pointsman explain`: why a decision fell as it did, or which decisions a session had.
 
 A sidecar is asked, by its HTTP; where none runs that was not named by `--url`, the store and the
 files of the configuration's own state directory are.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import httpx
 from rich.console import Console
 from rich.table import Table
 
 from router.commands.console import BAD_INPUT, FAILED, VerbFailed, fail, print_json, say
+from router.commands.explain_session import show_session
 from router.commands.inputs import (
     NO_POINTSMAN,
     opened_store,
@@ -45,15 +46,34 @@ COLUMNS = (
 )
 
 
+class AskedDecisions(NamedTuple):
+    """What is asked for: a decision, a session's, or where neither is named the last one."""
+
+    id_: str = ""
+    session: str = ""
+
+
 def explain(
-    id_: str, *, last: bool, url: str | None, key: str, config: Path | None, as_json: bool
+    id_: str,
+    session: str,
+    *,
+    last: bool,
+    url: str | None,
+    key: str,
+    config: Path | None,
+    as_json: bool,
 ) -> None:
-    """Print what is kept of a decision."""
-    if bool(id_) is last:
-        fail("name a decision by one ID, or ask for the last one by --last", BAD_INPUT)
+    """Print what is kept of a decision, or of a session's."""
+    if bool(id_) + last + bool(session) != 1:
+        fail(
+            "name a decision by one ID, or ask for the last one by --last, or for those of a "
+            "session or episode by --session ID",
+            BAD_INPUT,
+        )
+    asked = AskedDecisions(id_, session)
     at, headers = owners_sidecar(url, key, config)
     try:
-        answer = ask(id_, url=at, headers=headers)
+        answer = ask(asked.id_, url=at, headers=headers, session=asked.session)
     except httpx.ConnectError as error:
         if url is not None:
             with reaching(at):
@@ -63,21 +83,23 @@ def explain(
     except (httpx.TransportError, httpx.InvalidURL):
         with reaching(at):
             raise
-    found = from_store(id_, config) if answer is None else _read(answer, at)
+    found = from_store(asked, config) if answer is None else _read(answer, at)
     if as_json:
         print_json(found)
+    elif asked.session:
+        show_session(found)
     else:
         show(found)
 
 
-def ask(id_: str, *, url: str, headers: dict[str, str]) -> httpx.Response:
-    """Return the sidecar's answer; without an id it is asked for the last decision.
+def ask(id_: str, *, url: str, headers: dict[str, str], session: str = "") -> httpx.Response:
+    """Return the sidecar's answer; without an id or session it is asked for the last decision.
 
     Raises:
         httpx.HTTPError, httpx.InvalidURL: it was not reached.
     """
     with httpx.Client(trust_env=False, timeout=ASK_S) as client:
-        given = {"id": id_} if id_ else {}
+        given = {name: said for name, said in (("id", id_), ("session", session)) if said}
         return client.get(f"{url}{PATH}", params=given, headers=headers)
 
 
@@ -94,7 +116,7 @@ def _read(answer: httpx.Response, url: str) -> dict[str, Any]:
     return dict(found)
 
 
-def from_store(id_: str, config: Path | None) -> dict[str, Any]:
+def from_store(asked: AskedDecisions, config: Path | None) -> dict[str, Any]:
     """Return what the configured store and state directory have, without any sidecar.
 
     Whoever reads those needs no seal: an id is taken at its word.
@@ -119,6 +141,9 @@ def from_store(id_: str, config: Path | None) -> dict[str, Any]:
         shared = SharedDecisions(client, bound=lambda: 0, days=server.explain_days)
         desk = ExplainDesk((files, shared), client, n_shards=n_shards, open_id=unsealed)
         try:
+            if asked.session:
+                return desk.session(asked.session, configuration)
+            id_ = asked.id_
             return desk.explain(id_, configuration) if id_ else desk.last(configuration)
         except RequestRejected as error:
             _fail(str(error), error.details.get("candidates"), is_bad_input=error.status < 500)

@@ -21,4 +21,5 @@
 - `preview`: what would be decided, as JSON
 - `decide`: from there to a decision
 - `reasons`: why it fell so, in a word
+- `ways`: who decided it: a fresh draw, an earlier one, or what kept that from serving
 """

@@ -10,5 +10,7 @@
 - `counterfactual`: what another strategy would have done
 - `sentence`: why, in one sentence
 - `told`: all of it in words
+- `session`: the decisions of a session, in order
 - `desk`: which decision is meant, and what is kept of it
+- `asked`: what is asked over HTTP
 """

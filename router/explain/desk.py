@@ -12,21 +12,22 @@ import time
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs
 
 import structlog
 
-from router.config.compiled import Configuration
+from router.config.compiled import App, Configuration
 from router.decision.seal import PREFIX, Seal
 from router.errors import RequestRejected
 from router.explain import kept
 from router.explain.counterfactual import counterfactual
+from router.explain.explanation import session_name
 from router.explain.kept import KeptIn
 from router.explain.rows import NONCE_BYTES
 from router.explain.sentence import finish
+from router.explain.session import SessionDecisions
 from router.explain.told import time_of
 from router.policy.hints import short_name
-from telemetry.digests import name_digest
+from telemetry.digests import episode_digest, name_digest
 from telemetry.keyring import Keyring
 from telemetry.numbers import brief
 from telemetry.references import in_order, look_up
@@ -121,6 +122,30 @@ class ExplainDesk:
         row = max(found, key=lambda row: row.decided_at_ms)
         return self._told(MeantDecision(row.nonce, row.decided_at_ms), configuration)
 
+    def session(
+        self, id_: str, configuration: Configuration, app: App | None = None
+    ) -> dict[str, Any]:
+        """Return the decisions of a session or episode, with how often each way is.
+
+        Args:
+            app: whose calls alone are meant; None: those of all apps.
+
+        Raises:
+            RequestRejected: nothing is kept of it.
+        """
+        self._flush()
+        apps = configuration.apps if app is None else (app.name,)
+        said = short_name(id_)
+        found = SessionDecisions({session_name(episode_digest(app, said)): app for app in apps})
+        read = set(self._ask(found.read))
+        unread = [place.name for place in self._places if place.name not in read]
+        if not found:
+            raise self._no_session(id_, unread, configuration)
+        told = found.told()
+        told["missing"]["unread"] = unread
+        since_ms = dict(self._ask(lambda place: (place.name, place.since_ms())))
+        return {"session": id_, "since_ms": since_ms, **told}
+
     def _meant(self, name: str, configuration: Configuration) -> list[MeantDecision]:
         """Return the decisions that a name means, at least one."""
         beginning = beginning_in(name)
@@ -197,17 +222,35 @@ class ExplainDesk:
                 log.error("decisions cannot be read", error=type(error).__name__, detail=str(error))
 
     def _not_kept(self, configuration: Configuration) -> RequestRejected:
-        since = min(filter(None, self._ask(lambda place: place.since_ms())), default=None)
-        oldest = f"the oldest decision kept here is of {time_of(since)}" if since else "none is"
-        days, mb = configuration.server.explain_days, configuration.store.explain_store_mb
+        kept, since = self._kept_since(configuration)
         return RequestRejected(
             "decision_not_kept",
-            f"of this decision nothing is kept: server.explain_days is {days:g}, "
-            f"store.explain_store_mb {mb}, and {oldest}; nor is any of a call that was passed "
+            f"of this decision nothing is kept: {kept}; nor is any of a call that was passed "
             "through or told of, or that was cut by a crash",
             param="decision_id",
             details={"since_ms": since},
         )
+
+    def _no_session(
+        self, id_: str, unread: list[str], configuration: Configuration
+    ) -> RequestRejected:
+        kept, since = self._kept_since(configuration)
+        also = f"; not all of the {' and the '.join(unread)} was read" if unread else ""
+        return RequestRejected(
+            "decision_not_kept",
+            f"of a session {brief(id_)} nothing is kept: {kept}{also}; nor is any call known here "
+            "that was passed through, or that another app made",
+            param="session",
+            details={"since_ms": since},
+        )
+
+    def _kept_since(self, configuration: Configuration) -> tuple[str, int | None]:
+        """Return in words and in epoch milliseconds since when decisions are kept."""
+        since = min(filter(None, self._ask(lambda place: place.since_ms())), default=None)
+        oldest = f"the oldest decision kept here is of {time_of(since)}" if since else "none is"
+        days, mb = configuration.server.explain_days, configuration.store.explain_store_mb
+        said = f"server.explain_days is {days:g}, store.explain_store_mb {mb}, and {oldest}"
+        return said, since
 
 
 def opener(seal: Seal, keyring: Keyring, client: Client) -> Callable[[str], Token]:
@@ -237,22 +280,6 @@ def beginning_in(name: str) -> str | None:
         return None
     raw = urlsafe_b64decode(text + "A" * (-len(text) % 4))
     return raw[NONCE_AT : NONCE_AT + NONCE_BYTES].hex()[:n_digits]
-
-
-def asked_name(path: str, query: bytes) -> str:
-    """Return which decision is asked about, by the rest of a path or by `id`; "" is the last one.
-
-    Raises:
-        RequestRejected: `id` is there and empty, or there twice: what it was to name is not known.
-    """
-    if name := path.strip("/"):
-        return name
-    asked = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("id", [])
-    if len(asked) > 1 or asked == [""]:
-        what = "there twice" if asked[1:] else "empty"
-        message = f"id is {what}; name a decision, or leave it out for the last one"
-        raise RequestRejected("bad_decision_id", message, param="id")
-    return "".join(asked)
 
 
 def _too_short(name: str) -> RequestRejected:

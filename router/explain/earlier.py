@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +24,7 @@ MISSING: Mapping[str, Any] = {
     "then": [],
     "configuration": None,
     "known": None,
+    "way": None,
 }
 """What was not kept then."""
 
@@ -68,6 +69,10 @@ class EarlierBatch:
         """Return the rows of decisions that were made in a millisecond."""
         return [row for row in self.rows() if row.decided_at_ms == at_ms]
 
+    def of_sessions(self, sessions: Sequence[bytes]) -> list[DecisionRow]:
+        """Return no rows: of which session a decision was, was not kept then."""
+        return []
+
     def body(self, row: DecisionRow) -> dict[str, Any]:
         """Return what a row says, as today's rows do.
 
@@ -76,10 +81,15 @@ class EarlierBatch:
         """
         own = self._bodies[row.nonce]
         body = json.loads(own.body)
-        body |= {"draw": self._part(own.draw), "exclusions": self._part(own.exclusions)}
+        body |= {"draw": self.part(own.draw), "exclusions": self.part(own.exclusions)}
         return {"reason": _reason(body).value, **MISSING, **body}
 
-    def _part(self, digest: bytes | None) -> Any:
+    def part(self, digest: bytes | None) -> Any:
+        """Return a part, None where none is named.
+
+        Raises:
+            ValueError: it is damaged.
+        """
         text = self._parts([digest]).get(digest) if digest is not None else None
         try:
             return None if text is None else json.loads(zlib.decompress(text))

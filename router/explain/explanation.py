@@ -25,8 +25,15 @@ from router.decision.context import CallContext, why
 from router.decision.decide import Decision
 from router.decision.planner import limits_of
 from router.decision.reasons import reason_of
+from router.decision.ways import way_of
 from router.endpoints.catalog import Endpoint
-from router.explain.rows import DIGEST_BYTES, NONCE_BYTES, UNIT_BYTES, DecisionRow
+from router.explain.rows import (
+    DIGEST_BYTES,
+    NONCE_BYTES,
+    SESSION_BYTES,
+    UNIT_BYTES,
+    DecisionRow,
+)
 
 Part = tuple[bytes, bytes]
 """Digest of the text, and the text."""
@@ -59,14 +66,31 @@ def row_of(
         decision.nonce[:NONCE_BYTES],
         decision.decided_at_ms,
         frame,
-        decision.context.unit.session(decision.nonce)[:UNIT_BYTES],
+        unit_of(decision),
         draw,
         decision.plan.propensity,
         decision.context.beliefs.version,
         held.decided_at_ms if held is not None else 0,
         held.version if held is not None else 0,
+        session=session_of(decision),
         parts=parts,
     )
+
+
+def unit_of(decision: Decision) -> bytes:
+    """Return what is kept of the digest of its session or slot."""
+    return decision.context.unit.session(decision.nonce)[:UNIT_BYTES]
+
+
+def session_of(decision: Decision) -> bytes:
+    """Return under what the decisions of its session are found; empty where it has none."""
+    episode = decision.context.session.episode
+    return session_name(episode) if episode else b""
+
+
+def session_name(episode: int) -> bytes:
+    """Return what is kept of an episode's digest."""
+    return episode.to_bytes(8, "little")[:SESSION_BYTES]
 
 
 def of_frame(decision: Decision, *, then: list[str], more: dict[str, str]) -> dict[str, Any]:
@@ -91,6 +115,7 @@ def of_frame(decision: Decision, *, then: list[str], more: dict[str, str]) -> di
         "step": plan.step,
         "drawn_now": plan.drawn_now,
         "stands_in_for": decision.stands_in_for.id if decision.stands_in_for else None,
+        "way": way_of(decision).value,
         "host": _host(decision),
         "then": then,
         "note": why(context),

@@ -13,7 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
@@ -23,7 +23,7 @@ import structlog
 
 from router.explain.earlier import BEGINS, EarlierBatch
 from router.explain.kept import KeptBatch, PackedBatch, Parts
-from router.explain.rows import DecisionRow, pack
+from router.explain.rows import DecisionRow, holds, pack
 
 log = structlog.get_logger()
 
@@ -47,6 +47,8 @@ create table if not exists part (digest blob primary key, body blob) without row
 
 class DecisionFiles:
     """The pieces in one directory."""
+
+    name = "files"
 
     def __init__(self, directory: Path, *, days: float, max_bytes: int) -> None:
         self._directory = directory
@@ -86,8 +88,12 @@ class DecisionFiles:
 
     def newest(self) -> Iterator[list[KeptBatch]]:
         """Yield all batches a piece at a time, the newest piece first, as `near` does."""
-        pieces = sorted(self._directory.glob(f"*{SUFFIX}"), key=_order, reverse=True)
-        yield from self._each(pieces, "select rows from batch order by rowid desc")
+        yield from self._each(self._newest(), "select rows from batch order by rowid desc")
+
+    def holding(self, sessions: Sequence[bytes]) -> Iterator[list[KeptBatch]]:
+        """Yield the batches that may hold decisions of these sessions, as `newest` does."""
+        select = "select rows from batch where holds(rows) order by rowid desc"
+        yield from self._each(self._newest(), select, holds=partial(holds, sessions=sessions))
 
     def since_ms(self) -> int | None:
         """Return when the first day begins of which there is a piece; None where there is none."""
@@ -128,11 +134,22 @@ class DecisionFiles:
             if path.name.removesuffix(DAMAGED).endswith(SUFFIX):
                 yield path
 
-    def _each(self, pieces: Iterable[Path], select: str, *given: int) -> Iterator[list[KeptBatch]]:
+    def _newest(self) -> list[Path]:
+        return sorted(self._directory.glob(f"*{SUFFIX}"), key=_order, reverse=True)
+
+    def _each(
+        self,
+        pieces: Iterable[Path],
+        select: str,
+        *given: int,
+        holds: Callable[[bytes], bool] | None = None,
+    ) -> Iterator[list[KeptBatch]]:
         problem: Exception | None = None
         for path in pieces:
             try:
                 with closing(_opened(path)) as database:
+                    if holds is not None:
+                        database.create_function("holds", 1, holds, deterministic=True)
                     parts = partial(_parts, path)
                     found = database.execute(select, given).fetchall()
                     batches = [_unpacked(packed, parts) for (packed,) in found]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Protocol
 
@@ -36,18 +36,31 @@ class KeptBatch(Protocol):
     def made_at(self, at_ms: int) -> list[DecisionRow]:
         """Return the rows of decisions that were made in a millisecond."""
 
+    def of_sessions(self, sessions: Sequence[bytes]) -> list[DecisionRow]:
+        """Return the rows of decisions of these sessions, and of who answered them."""
+
     def body(self, row: DecisionRow) -> dict[str, Any]:
         """Return what one of its rows says, with its parts."""
+
+    def part(self, digest: bytes) -> Any:
+        """Return a part that one of its rows names."""
 
 
 class KeptIn(Protocol):
     """A place that keeps decisions."""
+
+    @property
+    def name(self) -> str:
+        """What it is called where it is told of."""
 
     def near(self, decided_at_ms: int) -> Iterator[list[KeptBatch]]:
         """Yield groups in which a decision of that time may lie, the likeliest first."""
 
     def newest(self) -> Iterator[list[KeptBatch]]:
         """Yield all groups, the newest first."""
+
+    def holding(self, sessions: Sequence[bytes]) -> Iterator[list[KeptBatch]]:
+        """Yield, of all groups, the batches that may hold decisions of these sessions."""
 
     def since_ms(self) -> int | None:
         """Return since when it keeps them; None where it keeps none."""
@@ -73,18 +86,28 @@ class PackedBatch:
         """Return the rows of decisions that were made in a millisecond."""
         return self._batch.made_at(at_ms)
 
+    def of_sessions(self, sessions: Sequence[bytes]) -> list[DecisionRow]:
+        """Return the rows of decisions of these sessions, and of who answered them."""
+        places = self._batch.of_sessions(sessions)
+        return self._batch.rows(places) if places else []
+
     def body(self, row: DecisionRow) -> dict[str, Any]:
         """Return what a row says.
 
         Raises:
             ValueError: a part is damaged, or is not kept.
         """
-        frame: dict[str, Any] = self._read(row.frame)
+        frame: dict[str, Any] = self.part(row.frame)
         if row.is_answer:
             return frame
-        return _whole(row, frame, self._read)
+        return _whole(row, frame, self.part)
 
-    def _read(self, digest: bytes) -> Any:
+    def part(self, digest: bytes) -> Any:
+        """Return a part that one of its rows names.
+
+        Raises:
+            ValueError: it is damaged, or is not kept.
+        """
         text = self._parts([digest]).get(digest)
         try:
             return json.loads(zlib.decompress(text or b""))
@@ -109,6 +132,7 @@ def _whole(row: DecisionRow, frame: dict[str, Any], read: Callable[[bytes], Any]
         "decided_at_ms": row.decided_at_ms,
         "posterior_version": row.version,
         "propensity": row.propensity,
+        "way": None,  # of those that were written before it was kept
         **frame,
         "follows": follows,
         "configuration": configuration["version"],

@@ -185,7 +185,15 @@ class DecisionLog:
         if answered is not None:
             frame = self._keep(explanation.packed(explanation.of_answer(answered)))
             nonce, made_ms = decision.nonce[:NONCE_BYTES], decision.decided_at_ms
-            return DecisionRow(nonce, made_ms, frame, is_answer=True, parts=(frame,))
+            return DecisionRow(
+                nonce,
+                made_ms,
+                frame,
+                explanation.unit_of(decision),
+                is_answer=True,
+                session=explanation.session_of(decision),
+                parts=(frame,),
+            )
         self._follow(decision.context.beliefs)
         more = {"configuration": self._keep(self._listed)}
         more["policy"] = self._keep(self._policy(decision))

@@ -2,14 +2,15 @@
 
 A row says what is of one decision alone and names the rest by digests of eight bytes: its *frame*
 (app, task, strategy, who was drawn and why, fallbacks), and what the draw was made from. Nonces
-stand in front as they are, so that a decision is looked for without unpacking anything.
+and the batch's sessions stand in front as they are, so that a decision, or those of a session, are
+looked for without unpacking anything.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -20,10 +21,15 @@ NONCE_BYTES = 8
 """Of a decision's id, the first ones, all of them random; with its millisecond nobody else's."""
 UNIT_BYTES = 4
 """Of a session's or slot's digest: with the millisecond of its draw it is told from all others."""
-LAYOUT = 1
-"""First byte of a packed batch. Earlier versions kept a zlib stream, which begins with `x`."""
+SESSION_BYTES = 6
+"""Of an episode's digest: among a million another has them once in hundreds of millions."""
+LAYOUT, WITHOUT_SESSIONS = 2, 1
+"""First byte of a packed batch: of today's layout, and of the one before.
+
+Earlier versions kept a zlib stream, which begins with `x`."""
 NO_UNIT = bytes(UNIT_BYTES)
-_HEAD = struct.Struct("<BH")
+_HEAD = struct.Struct("<BH")  # layout, rows
+_SESSIONS_HEAD = struct.Struct("<BHH")  # today's: sessions, too
 _PLAIN, _DEFLATED = 0, 1
 LEAST_DEFLATED = 128
 """Bytes: below this compressing saves nothing."""
@@ -42,6 +48,7 @@ class DecisionRow(msgspec.Struct, frozen=True):
     follows_ms: int = 0  # when the draw that it follows was made; 0: it follows none
     follows_version: int = 0
     is_answer: bool = False  # it says who answered, in its frame, and nothing else
+    session: bytes = b""  # the first bytes of its episode's digest; empty: it is of none
     parts: tuple[bytes, ...] = ()  # all that it and its frame name; known until it is packed
 
 
@@ -63,6 +70,7 @@ class _Columns(msgspec.Struct, array_like=True):
     ago_ms: list[int] = []  # of each of these: how long before its own decision that was made
     followed: list[int] = []  # and under which version
     answers: list[int] = []  # which rows are answers
+    session: list[int] = []  # place among the batch's sessions from 1, 0: none; as `_owners` says
 
 
 _decode = msgspec.msgpack.Decoder(_Columns).decode
@@ -77,20 +85,35 @@ class PackedRows:
         Raises:
             ValueError: it is no batch of this layout.
         """
-        if len(packed) < _HEAD.size or packed[0] != LAYOUT:
+        try:
+            layout, self._n = _HEAD.unpack_from(packed)
+            self._nonces_at, n_sessions = _HEAD.size, 0
+            if layout == LAYOUT:
+                _, _, n_sessions = _SESSIONS_HEAD.unpack_from(packed)
+                self._nonces_at = _SESSIONS_HEAD.size
+        except struct.error as error:
+            raise ValueError("a batch of decisions is damaged") from error
+        if layout not in (LAYOUT, WITHOUT_SESSIONS):
             raise ValueError("a batch of decisions is damaged")
-        _, self._n = _HEAD.unpack_from(packed)
+        self._sessions_at = self._nonces_at + NONCE_BYTES * self._n
+        self._body_at = self._sessions_at + SESSION_BYTES * n_sessions
         self._packed = packed
 
     def named(self, beginning: bytes) -> list[int]:
         """Return the places of the rows whose nonce begins with these bytes, eight at most."""
-        nonces, found = self._nonces(), []
-        at = nonces.find(beginning)
-        while at >= 0:
-            if at % NONCE_BYTES == 0:
-                found.append(at // NONCE_BYTES)
-            at = nonces.find(beginning, at + 1)
-        return found
+        return _places(self._nonces(), beginning, each=NONCE_BYTES)
+
+    def of_sessions(self, sessions: Iterable[bytes]) -> list[int]:
+        """Return the places of the rows of these sessions; most often nothing is unpacked for it.
+
+        Raises:
+            ValueError: they are damaged.
+        """
+        told = self._packed[self._sessions_at : self._body_at]
+        asked = {at + 1 for each in sessions for at in _places(told, each, each=SESSION_BYTES)}
+        if not asked:
+            return []
+        return [i for i, own in enumerate(self._owners(self._columns())) if own in asked]
 
     def rows(self, places: Iterable[int] | None = None) -> list[DecisionRow]:
         """Return rows as they were packed: those at these places, or all.
@@ -99,6 +122,7 @@ class PackedRows:
             ValueError: they are damaged.
         """
         columns, nonces = self._columns(), self._nonces()
+        sessions, owners = [b"", *self._sessions()], self._owners(columns)
         told = zip(columns.ago_ms, columns.followed, strict=True)
         follows = dict(zip(columns.following, told, strict=True))
         answers, out = set(columns.answers), []
@@ -117,6 +141,7 @@ class PackedRows:
                     made_ms - ago_ms,
                     followed,
                     i in answers,
+                    sessions[owners[i]],
                 )
             )
         return out
@@ -132,10 +157,22 @@ class PackedRows:
         return self.rows([i for i, own in enumerate(columns.after_ms) if own == after_ms])
 
     def _nonces(self) -> bytes:
-        return self._packed[_HEAD.size : _HEAD.size + NONCE_BYTES * self._n]
+        return self._packed[self._nonces_at : self._sessions_at]
+
+    def _owners(self, columns: _Columns) -> Sequence[int]:
+        """Return each row's place among the sessions, as `_session_column` packed it."""
+        own = columns.session
+        if len(own) == self._n or self._body_at == self._sessions_at:
+            return own or [0] * self._n
+        units = _split(columns.units, UNIT_BYTES)
+        places = {unit: i for i, unit in enumerate(dict.fromkeys(units))}
+        return [own[places[unit]] if own else places[unit] + 1 for unit in units]
+
+    def _sessions(self) -> list[bytes]:
+        return _split(self._packed[self._sessions_at : self._body_at], SESSION_BYTES)
 
     def _columns(self) -> _Columns:
-        body = self._packed[_HEAD.size + NONCE_BYTES * self._n :]
+        body = self._packed[self._body_at :]
         try:
             columns = _decode(zlib.decompress(body[1:]) if body[0] == _DEFLATED else body[1:])
         except (zlib.error, msgspec.MsgspecError, IndexError) as error:
@@ -143,10 +180,24 @@ class PackedRows:
         return columns
 
 
+def holds(packed: bytes, sessions: Collection[bytes]) -> bool:
+    """Return whether a packed batch may have rows of these sessions; of another layout: no.
+
+    Of a million batches nearly all are passed over by it, so it makes no more than it must.
+    """
+    if len(packed) < _SESSIONS_HEAD.size or packed[0] != LAYOUT:
+        return False
+    _, n, n_sessions = _SESSIONS_HEAD.unpack_from(packed)
+    at = _SESSIONS_HEAD.size + NONCE_BYTES * n
+    told = packed[at : at + SESSION_BYTES * n_sessions]
+    return any(map(told.__contains__, sessions))
+
+
 def pack(rows: Sequence[DecisionRow]) -> bytes:
     """Return rows as they are kept; at most 65,535."""
     first_ms = min(row.decided_at_ms for row in rows)
     following = [i for i, row in enumerate(rows) if row.follows_ms]
+    (_, *sessions), (_, *owners) = _told_once([b"", *(row.session for row in rows)])
     columns = _Columns(
         first_ms,
         [row.decided_at_ms - first_ms for row in rows],
@@ -159,13 +210,43 @@ def pack(rows: Sequence[DecisionRow]) -> bytes:
         [rows[i].decided_at_ms - rows[i].follows_ms for i in following],
         [rows[i].follows_version for i in following],
         [i for i, row in enumerate(rows) if row.is_answer],
+        _session_column([row.unit for row in rows], owners, len(sessions)),
     )
     body = msgspec.msgpack.encode(columns)
     kind, small = _PLAIN, body
     if len(body) >= LEAST_DEFLATED:
         kind, small = _DEFLATED, zlib.compress(body)
     nonces = b"".join(row.nonce[:NONCE_BYTES] for row in rows)
-    return _HEAD.pack(LAYOUT, len(rows)) + nonces + bytes([kind]) + small
+    head = _SESSIONS_HEAD.pack(LAYOUT, len(rows), len(sessions))
+    return head + nonces + b"".join(sessions) + bytes([kind]) + small
+
+
+def _session_column(units: Sequence[bytes], owners: Sequence[int], n_sessions: int) -> list[int]:
+    """Return each row's place among the sessions, as short as the units, which tell it, allow.
+
+    By unit, in their order, where all rows of each are of one session; nothing where these places
+    are 1, 2, 3 …, or there is no session; else row by row.
+    """
+    by_unit = dict(zip(units, owners, strict=True))
+    if any(by_unit[unit] != own for unit, own in zip(units, owners, strict=True)):
+        return list(owners)
+    told = list(by_unit.values())
+    is_plain = not n_sessions or told == list(range(1, n_sessions + 1))
+    return [] if is_plain else told
+
+
+def _split(column: bytes, each: int) -> list[bytes]:
+    return [column[at : at + each] for at in range(0, len(column), each)]
+
+
+def _places(column: bytes, beginning: bytes, *, each: int) -> list[int]:
+    """Return the places of the values in a column that begin with these bytes."""
+    found, at = [], column.find(beginning)
+    while at >= 0:
+        if at % each == 0:
+            found.append(at // each)
+        at = column.find(beginning, at + 1)
+    return found
 
 
 def _told_once(values: Sequence[T]) -> tuple[list[T], list[int]]:

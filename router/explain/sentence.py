@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from router.decision.reasons import REASONS_VERSION, Reason, one_in
+from router.decision.ways import way_in_the_end
 
 
 def finish(found: dict[str, Any]) -> dict[str, Any]:
@@ -12,6 +13,8 @@ def finish(found: dict[str, Any]) -> dict[str, Any]:
     answered = found["answered_by"]
     if answered not in (None, found["drawn"]) and found["reason"] != Reason.ONLY:
         found["reason"] = Reason.FAILOVER.value
+    if found.get("way") is not None:
+        found["way"] = way_in_the_end(found["way"], drawn=found["drawn"], answered_by=answered)
     found["codes_version"] = REASONS_VERSION
     explores = found["reason"] == Reason.EXPLORING
     found["one_in"] = one_in(found["propensity"]) if explores else None
@@ -44,11 +47,26 @@ def sentence(found: dict[str, Any]) -> str:
 
 
 def _failover(found: dict[str, Any]) -> str:
-    drawn, answered = found["drawn"], found["answered_by"] or found["drawn"]
-    excluded = (found["exclusions"] or {}).get(drawn)
-    if answered != drawn:
+    drawn = found["drawn"]
+    return why_another(
+        drawn=drawn,
+        answered_by=found["answered_by"] or drawn,
+        excluded=(found["exclusions"] or {}).get(drawn),
+        stands_in_for=found["stands_in_for"],
+    )
+
+
+def why_another(
+    *, drawn: str, answered_by: str, excluded: str | None, stands_in_for: str | None
+) -> str:
+    """Return why another serves than whose turn it was.
+
+    Args:
+        excluded: by which code the drawn endpoint may not serve the call, if it may not.
+    """
+    if answered_by != drawn:
         why = f"may not serve this call ({excluded})" if excluded else "did not answer"
-        return f"{drawn} {why}, and {answered} did"
-    if found["stands_in_for"]:
-        return f"{drawn} stands in for {found['stands_in_for']}, whose breaker is open"
+        return f"{drawn} {why}, and {answered_by} did"
+    if stands_in_for:
+        return f"{drawn} stands in for {stands_in_for}, whose breaker is open"
     return f"{drawn} serves, as nobody whose turn it was may"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from router.explain.kept import KeptBatch, PackedBatch
@@ -47,6 +47,8 @@ def bound_now(max_mb: int, use: MemoryUse | None) -> int:
 
 class SharedDecisions:
     """The store's side of the decisions."""
+
+    name = "store"
 
     def __init__(self, client: Client, *, bound: Callable[[], int], days: float) -> None:
         """Make it; nothing is asked yet.
@@ -139,6 +141,14 @@ class SharedDecisions:
         for segment in reversed(explained.segments(self._client)):
             yield self._batches(segment)
 
+    def holding(self, sessions: Sequence[bytes]) -> Iterator[list[KeptBatch]]:
+        """Yield the batches that may hold decisions of these sessions, as `newest` does.
+
+        The server looks for them: of what it passes over nothing is sent.
+        """
+        for segment in reversed(explained.segments(self._client)):
+            yield self._unpacked(segment, segment.holding(self._client, sessions))
+
     def since_ms(self) -> int | None:
         """Return when the oldest decision was made that is kept, as far as is known; None: none.
 
@@ -149,5 +159,8 @@ class SharedDecisions:
         return there[0].since_ms if there else None
 
     def _batches(self, segment: DecisionSegment) -> list[KeptBatch]:
+        return self._unpacked(segment, segment.batches(self._client))
+
+    def _unpacked(self, segment: DecisionSegment, packed: Iterable[bytes]) -> list[KeptBatch]:
         parts = partial(segment.parts, self._client)
-        return [PackedBatch(packed, parts) for packed in segment.batches(self._client)]
+        return [PackedBatch(each, parts) for each in packed]

@@ -118,6 +118,21 @@ class Keys:
         except RequestRejected:
             self.caller(headers)
 
+    def app_or_admin(self, headers: Headers) -> App | None:
+        """Return the app whose key this is and that sees what is its own; None: all is seen.
+
+        Raises:
+            RequestRejected: it is no app's key, and the admin key is needed.
+        """
+        try:
+            caller = self.caller(headers)
+        except RequestRejected:
+            caller = None
+        if caller is not None and caller.holder is not None:
+            return caller.app
+        self.require_admin(headers)
+        return None
+
     def _is_ours(self, secret: bytes, digest: bytes) -> bool:
         known = digest in self._holders or digest == self._admin
         return known or MADE_HERE.fullmatch(secret) is not None  # also one that was revoked

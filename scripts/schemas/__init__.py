@@ -6,7 +6,7 @@ drifted, and holds real answers against them. Schemas of events are `telemetry/s
 - `shapes`: parts that several of them have
 - `hints`: what a caller says beside the request itself
 - `profiles`: what is known of endpoints
-- `decisions`: what would be decided of a call, and why it was
+- `decisions`: what would be decided of a call, why it was, and which ones a session had
 - `codes`: the closed lists of words
 - `__main__`: writes them
 """
@@ -16,7 +16,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from scripts.schemas.codes import codes
-from scripts.schemas.decisions import decision, explanation
+from scripts.schemas.decisions import decision, explanation, session
 from scripts.schemas.hints import hint_headers, hints
 from scripts.schemas.profiles import catalog_row, endpoint_row
 from scripts.schemas.shapes import Schema
@@ -37,6 +37,7 @@ def build() -> dict[str, Schema]:
         "endpoint_row.json": endpoint_row(),
         "decision.json": decision(),
         "explanation.json": explanation(),
+        "session.json": session(),
         "codes.json": codes(),
     }
     return {

@@ -6,6 +6,7 @@ from bandit.draws import Step
 from router.config.exclusions import BINDING, EXCLUSIONS_VERSION, POLICY, Exclusion
 from router.config.rules import Level
 from router.decision.reasons import REASONS_VERSION, Reason
+from router.decision.ways import DecisionWay
 from router.errors import STATUS
 from router.policy.tasks import FoundBy
 from scripts.schemas.shapes import Schema, words
@@ -36,6 +37,10 @@ def codes() -> Schema:
             **words(Level),
         },
         "found_by": {"description": "What said which task a call is of", **words(FoundBy)},
+        "way": {
+            "description": "In which way a call of a session came to its endpoint",
+            **words(DecisionWay),
+        },
         "step": {"description": "Which step of the law chose", **words(Step)},
     }
     return {

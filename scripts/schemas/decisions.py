@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bandit.draws import Step
 from router.config.entries import Fallback, Mode
+from router.decision.ways import DecisionWay
 from router.policy.tasks import FoundBy
 from scripts.schemas.shapes import (
     COUNT,
@@ -130,6 +131,7 @@ def explanation() -> Schema:
         "follows": maybe(follows),
         "draw_of": maybe({"type": "object"}),
         "stands_in_for": maybe(TEXT),
+        "way": maybe(words(DecisionWay)),
         "note": TEXT,
         "translated": maybe(TEXT),
         "left_out": TEXTS,
@@ -142,6 +144,40 @@ def explanation() -> Schema:
         "type": "object",
         "properties": fields,
         "required": list(fields),
+    }
+
+
+def session() -> Schema:
+    """Return the schema of `GET /v1/router/decisions?session=ID`."""
+    row = closed(
+        {
+            "id": TEXT,
+            "decided_at_ms": COUNT,
+            "app": TEXT,
+            "role": maybe(TEXT),
+            "task": TEXT,
+            "strategy": TEXT,
+            "drawn": TEXT,
+            "answered_by": TEXT,
+            "propensity": PROBABILITY,
+            "way": words(DecisionWay),
+            "decided": words(DecisionWay),
+            "why": maybe(TEXT),
+        }
+    )
+    missing = {"draws": COUNT, "not_listed": COUNT, "damaged": COUNT, "unread": TEXTS}
+    fields = {
+        "session": TEXT,
+        "since_ms": closed({"files": maybe(COUNT), "store": maybe(COUNT)}, optional=["store"]),
+        "n": COUNT,
+        "counts": closed({way.value: COUNT for way in DecisionWay}),
+        "missing": closed(missing),
+        "decisions": many(row),
+    }
+    return {
+        "title": "Session",
+        "description": "The decisions of a session or episode, in order, and how each came about",
+        **closed(fields),
     }
 
 
