@@ -12,6 +12,7 @@
 - `releases`: the same in the store
 - `names`: what digests stand for, to be told to the store
 - `served`: under which names endpoints answer
+- `episodes`: how many calls are to come in a session
 - `forgotten`: which users were forgotten of late
 - `store_memory`: what takes the memory of the store
 - `switch`: whether routing is off, since when and by which word
@@ -19,6 +20,8 @@
 - `outlooks`: what each set of labels supports: that of all that share, and apps' own
 - `damage`: cells that count as unknown, and that this is told once
 - `beliefs`: configuration and posteriors of one version
+- `history`: the same a while ago, as far as it is compared
 - `teachers`: whose labels are behind it
+- `followed`: the store as one thread follows it
 - `keeper`: the thread that keeps them fresh
 """

@@ -6,9 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import structlog
 
@@ -18,7 +17,10 @@ from router.beliefs import alarms, choices, splits
 from router.beliefs.alarms import Alarms
 from router.beliefs.beliefs import Beliefs, believe, draw_ahead
 from router.beliefs.damage import DamageNotices
+from router.beliefs.episodes import SeenEpisodes
+from router.beliefs.followed import FollowedStore
 from router.beliefs.forgotten import Forgotten
+from router.beliefs.history import BeliefHistory
 from router.beliefs.kept import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.kept_switch import KeptSwitch
 from router.beliefs.names import Names
@@ -32,7 +34,6 @@ from router.beliefs.teachers import with_teachers
 from router.config.compiled import Configuration
 from router.config.watch import WatchedFile
 from router.errors import Problem
-from telemetry import keys, store_secrets
 from telemetry.pacer import Pacer
 from telemetry.reader import FRESH_S, NO_RATERS, Reader
 from telemetry.store import Address, Client, StoreErrors, connect
@@ -67,58 +68,6 @@ NOTHING = cells.from_bytes(b"", b"")
 """No rows: everything at its prior."""
 
 
-class _Seen(NamedTuple):
-    """What was looked at beside the rows, as it lies in the store."""
-
-    standings: dict[bytes, bytes]
-    watches: dict[bytes, bytes]
-    off: bytes | None
-    on: bytes | None
-    memory: bytes | None
-    forgotten: dict[bytes, bytes]
-    secrets: SeenSecrets
-
-
-@dataclass(slots=True)
-class _Followed:
-    """The store as one thread follows it."""
-
-    client: Client
-    reader: Reader
-    releases: Releases
-    watches: Alarms
-    names: dict[int, str] | None = None  # of digests; None: not read yet
-    stale: bool = False  # something is known that is not believed yet
-
-    def read_names(self) -> dict[int, str]:
-        """Return what digests stand for, as the store knew when it was first looked at.
-
-        Raises:
-            redis.RedisError: the store is away.
-        """
-        if self.names is None:
-            found = self.client.hgetall(keys.NAMES)
-            self.names = {int(digest, 16): name.decode() for digest, name in found.items()}
-        return self.names
-
-    def look(self) -> _Seen:
-        """Look at standings, watches, switch and secrets in one round trip.
-
-        Raises:
-            redis.RedisError: the store is away.
-        """
-        pipeline = self.client.pipeline(transaction=False)
-        pipeline.hgetall(keys.STANDINGS)
-        pipeline.hgetall(keys.DRIFT)
-        pipeline.get(keys.OFF)
-        pipeline.get(keys.ON)
-        pipeline.get(keys.MEMORY)
-        pipeline.hgetall(keys.FORGOTTEN)
-        store_secrets.ask(pipeline)
-        standings, watches, off, on, memory, forgotten, *secrets = pipeline.execute()
-        return _Seen(standings, watches, off, on, memory, forgotten, SeenSecrets(*secrets))
-
-
 class Keeper:
     """Keeps the beliefs fresh, in a thread of its own, and knows whether routing is off."""
 
@@ -143,6 +92,8 @@ class Keeper:
         self.raters = NO_RATERS
         self.memory = SeenMemory()  # of the store
         self.forgotten = Forgotten()
+        self.episodes = SeenEpisodes()
+        self.history = BeliefHistory()
         self.names = Names()
         self.served = ServedModels()
         self.secrets = StoreSecrets(state_dir)
@@ -199,7 +150,7 @@ class Keeper:
             key_bytes=cells.KEY.itemsize,
             row_bytes=8 * N_COLUMNS,
         )
-        followed = _Followed(client, reader, Releases(client), Alarms(client))
+        followed = FollowedStore(client, reader, Releases(client), Alarms(client))
         wakeup = Wakeup(connect(self._address, timeout_s=0.5))
         pacer = Pacer(FRESH_S)
         n_events = 0
@@ -217,7 +168,7 @@ class Keeper:
                 self._stop.wait(AWAY_S)
         wakeup.close()
 
-    def _round(self, followed: _Followed) -> bool:
+    def _round(self, followed: FollowedStore) -> bool:
         """Look at the store, and now and then at the switch; return whether there was news."""
         began = time.monotonic()
         looks = began >= self._next_look
@@ -237,7 +188,7 @@ class Keeper:
             self._look_at_switch()
         return is_new
 
-    def _look_at_file(self, followed: _Followed) -> None:
+    def _look_at_file(self, followed: FollowedStore) -> None:
         """Let another configuration go into force, whether the store answers or not.
 
         Calls under way end under the one that they started with.
@@ -259,7 +210,7 @@ class Keeper:
         file.accept(taken)
         self.on_taken(taken.configuration)
 
-    def _read(self, followed: _Followed, *, looks: bool) -> bool:
+    def _read(self, followed: FollowedStore, *, looks: bool) -> bool:
         """Believe what changed; return whether anything had."""
         reader, releases, watches = followed.reader, followed.releases, followed.watches
         # Looked at before the rows: a store that has lost them says so by then.
@@ -272,6 +223,7 @@ class Keeper:
             self._kept_switch.hear(followed.client, seen.off, seen.on)
             self.memory.look(followed.client, seen.memory)
             self.forgotten.take(seen.forgotten)
+            self.episodes.take(seen.episodes)
             self.served.exchange(followed.client)
             if not reader.keeping:
                 followed.stale |= releases.take(seen.standings)
@@ -282,11 +234,13 @@ class Keeper:
             self._refresh(followed)
             followed.stale = False
         if looks and not reader.keeping:
+            now_ms = int(time.time() * 1000)
+            self.history.note(self.current, now_ms=now_ms, store=reader.incarnation)
             followed.stale = self._close_bucket(reader, watches)
         self.names.tell(followed.client)
         return is_new
 
-    def _agree(self, followed: _Followed, seen: SeenSecrets) -> None:
+    def _agree(self, followed: FollowedStore, seen: SeenSecrets) -> None:
         """Know the store's secrets; without that of users calls are booked without their user."""
         with suppress(*StoreErrors):  # one that takes no writes still brings posteriors
             self.secrets.agree(followed.client, seen)
@@ -319,7 +273,7 @@ class Keeper:
         except StoreErrors:  # it is away, or full: the writer says so
             return False
 
-    def _refresh(self, followed: _Followed) -> None:
+    def _refresh(self, followed: FollowedStore) -> None:
         reader, releases, watches = followed.reader, followed.releases, followed.watches
         before = self.current
         rows = cells.from_bytes(*reader.rows())

@@ -1,0 +1,68 @@
+"""The store as the thread follows it that keeps what is known fresh: rows, and what lies beside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from router.beliefs.alarms import Alarms
+from router.beliefs.releases import Releases
+from telemetry import keys, store_secrets
+from telemetry.reader import Reader
+from telemetry.store import Client
+from telemetry.store_secrets import SeenSecrets
+
+
+class SeenInStore(NamedTuple):
+    """What was looked at beside the rows, as it lies in the store."""
+
+    standings: dict[bytes, bytes]
+    watches: dict[bytes, bytes]
+    off: bytes | None
+    on: bytes | None
+    memory: bytes | None
+    forgotten: dict[bytes, bytes]
+    episodes: bytes | None
+    secrets: SeenSecrets
+
+
+@dataclass(slots=True)
+class FollowedStore:
+    """The store as one thread follows it."""
+
+    client: Client
+    reader: Reader
+    releases: Releases
+    watches: Alarms
+    names: dict[int, str] | None = None  # of digests; None: not read yet
+    stale: bool = False  # something is known that is not believed yet
+
+    def read_names(self) -> dict[int, str]:
+        """Return what digests stand for, as the store knew when it was first looked at.
+
+        Raises:
+            redis.RedisError: the store is away.
+        """
+        if self.names is None:
+            found = self.client.hgetall(keys.NAMES)
+            self.names = {int(digest, 16): name.decode() for digest, name in found.items()}
+        return self.names
+
+    def look(self) -> SeenInStore:
+        """Look at standings, watches, switch, secrets and what else is said in one round trip.
+
+        Raises:
+            redis.RedisError: the store is away.
+        """
+        pipeline = self.client.pipeline(transaction=False)
+        pipeline.hgetall(keys.STANDINGS)
+        pipeline.hgetall(keys.DRIFT)
+        pipeline.get(keys.OFF)
+        pipeline.get(keys.ON)
+        pipeline.get(keys.MEMORY)
+        pipeline.hgetall(keys.FORGOTTEN)
+        pipeline.get(keys.EPISODES)
+        store_secrets.ask(pipeline)
+        standings, watches, off, on, memory, forgotten, episodes, *secrets = pipeline.execute()
+        seen = SeenSecrets(*secrets)
+        return SeenInStore(standings, watches, off, on, memory, forgotten, episodes, seen)
