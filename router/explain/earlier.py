@@ -24,6 +24,7 @@ MISSING: Mapping[str, Any] = {
     "then": [],
     "configuration": None,
     "known": None,
+    "ended": None,
 }
 """What was not kept then."""
 
