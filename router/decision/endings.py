@@ -34,12 +34,11 @@ from router.endpoints.catalog import Endpoint
 
 V = TypeVar("V")
 MAX_REMEMBERED = 4096
-"""Kinds of calls and draws."""
+"""Tasks under a strategy, and kinds of calls and draws of one."""
 FRESH_S = 1.0
 """While labels pour in, beliefs change many times a second. What was found out of one kind of call
 holds so long, so that its cost is bounded."""
 _Kind = tuple[object, ...]
-_UNKNOWN = -1
 _NOT_ENDED, _HOLDOUT = DrawEnding.NONE, Step.HOLDOUT
 
 
@@ -53,6 +52,16 @@ class _Compared:
         self.better = better
         self.dominated: dict[int, EndedDraw | None] = {}
         self.gains_usd: dict[int, tuple[float, ...]] = {}
+
+
+class _Ranked:
+    """A task under one strategy: the best group, and what was found out of others."""
+
+    __slots__ = ("best", "compared")
+
+    def __init__(self, best: int | None) -> None:
+        self.best = best
+        self.compared: dict[_Kind, _Compared] = {}
 
 
 class Endings:
@@ -73,8 +82,7 @@ class Endings:
         self._progress = progress
         self._beliefs: Beliefs | None = None  # that nothing is remembered from before
         self._fresh_until = 0.0  # monotonic seconds
-        self._best: dict[_Kind, int | None] = {}
-        self._compared: dict[_Kind, _Compared] = {}
+        self._tasks: dict[_Kind, _Ranked] = {}
 
     def of(self, context: CallContext, held: StoredDraw, endpoint: Endpoint) -> EndedDraw | None:
         """Return why a draw ends now; None where it goes on, as most do.
@@ -92,13 +100,12 @@ class Endings:
         if context.beliefs is not self._beliefs:
             self._follow(context)
         task = (context.category, context.strategy.digest, route.first or route.listed[0])
-        best = self._best.get(task, _UNKNOWN)
-        if best == _UNKNOWN:
-            best = _remember(self._best, task, best_group(context))
-        if best == endpoint.group:
+        ranked = self._tasks.get(task)
+        if ranked is None:
+            ranked = _remember(self._tasks, task, _Ranked(best_group(context)))
+        if ranked.best == endpoint.group:
             return None  # most often
         kind = (
-            task,
             endpoint.index,
             route.groups,
             route.preferred,
@@ -106,10 +113,10 @@ class Endings:
             eligibility.mask.tobytes(),
             None if eligibility.limits is NO_LIMITS else eligibility.limits,
         )
-        found = self._compared.get(kind)
+        found = ranked.compared.get(kind)
         if found is None or found.law is not law:
             found = _Compared(law, find_better(context, endpoint))
-            _remember(self._compared, kind, found)
+            _remember(ranked.compared, kind, found)
         if not found.better or context.is_locked:
             return None
         at_ms = held.decided_at_ms - context.at.ahead_ms
@@ -126,8 +133,7 @@ class Endings:
         is_other = before is None or before.configuration is not context.beliefs.configuration
         if is_other or now >= self._fresh_until:
             self._beliefs, self._fresh_until = context.beliefs, now + FRESH_S
-            self._best.clear()
-            self._compared.clear()
+            self._tasks.clear()
 
     def _for_gain(
         self, context: CallContext, endpoint: Endpoint, found: _Compared, snapshot: Snapshot
