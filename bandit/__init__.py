@@ -22,6 +22,7 @@ Nothing here does I/O, reads a clock, owns a random generator or logs. In readin
 - `limits`: who keeps a limit with enough probability
 - `pacing`: the price of money at which a budget lasts
 - `draws`: the law by which one endpoint is drawn, with its exact propensity
+- `dominance`: whether one group is shown to be better than another
 - `incumbent`: the guarded law: challengers, allowance, releases
 - `ordering`: what `cheapest` and `fastest` sort by, and how surely
 - `orders`: the law of `cheapest` and `fastest`

@@ -123,7 +123,7 @@ class Table:
         self.eligible = eligible  # (n_groups,) groups with at least one eligible host
         if self._has_hosts:
             self.eligible = np.bincount(self._arms.group, eligible) > 0
-        self._candidates = _candidates(law, self.eligible)
+        self.candidates = _candidates(law, self.eligible)  # (n_groups,) among whom rows are won
         self.winners = self._winners()  # (n_draws,) best candidate group of each row
         n_groups = self._arms.n_groups
         if self.winners is None:
@@ -133,7 +133,7 @@ class Table:
 
     def _winners(self) -> NDArray[np.intp] | None:
         """Return the winner of each row; None where no candidate is eligible."""
-        candidates, eligible = self._candidates, self._eligible_arms
+        candidates, eligible = self.candidates, self._eligible_arms
         in_play = eligible & candidates[self._arms.group] if self._has_hosts else candidates
         if not self.law.is_learning and not in_play.any():
             return None
@@ -179,7 +179,7 @@ class Table:
                 value = bank_utility(bank, self.objective)
                 current = self._first(best_first(bank, value, self.objective))
         good = mean >= SAFE_QUALITY_SHARE * mean[best]
-        return self._candidates & good & (usd <= SAFE_COST_RATIO * usd[current])
+        return self.candidates & good & (usd <= SAFE_COST_RATIO * usd[current])
 
     def _first(self, ranked: list[int]) -> int:
         """Return the first eligible group of a ranking."""

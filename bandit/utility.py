@@ -175,6 +175,16 @@ def mean_utility(posterior: Posterior, objective: Objective) -> NDArray[np.float
 
 
 def _mean_utility(posterior: Posterior, objective: Objective) -> NDArray[np.float64]:
+    arms, at_host = posterior.arms, mean_at_hosts(posterior, objective)
+    if arms.n_groups == len(arms.group):
+        return at_host
+    best = np.full((len(at_host), arms.n_groups), -np.inf)
+    np.maximum.at(best.T, arms.group, at_host.T)
+    return best
+
+
+def mean_at_hosts(posterior: Posterior, objective: Objective) -> NDArray[np.float64]:
+    """Return (n_categories, n_arms) posterior mean utility; units as of `mean_utility`."""
     arms = posterior.arms
     mean = posterior.quality.mean
     ok = posterior.reliability.mean
@@ -187,12 +197,7 @@ def _mean_utility(posterior: Posterior, objective: Objective) -> NDArray[np.floa
             price = price + seconds * (objective.latency_usd_per_s / value)
     else:
         price = np.zeros_like(ok)
-    at_host = mean[:, arms.group] * ok - price
-    if arms.n_groups == len(arms.group):
-        return at_host
-    best = np.full(mean.shape, -np.inf)
-    np.maximum.at(best.T, arms.group, at_host.T)
-    return best
+    return np.asarray(mean[:, arms.group] * ok - price)
 
 
 def best_hosts(bank: Bank, objective: Objective, hosts: NDArray[np.intp]) -> NDArray[np.intp]:

@@ -74,6 +74,7 @@ class Flag(IntFlag):
     STAND_IN = 1 << 17  # it serves while the endpoint that its unit drew is out
     GAIN_ENDING = 1 << 18  # its session's draw ended here: the gain is above the cache's worth
     DOMINATED_ENDING = 1 << 19  # its slot's draw ended here: another one was shown to be better
+    FAILOVER = 1 << 21  # nothing was drawn for it: nobody whose turn it was could serve
     NAMES_EPISODE = 1 << 20  # the first answer of its role and endpoint in its episode
     OTHER_MODEL = 32768  # the answer names another model than was asked for
     TRANSLATED = 65536  # the endpoint does not speak the caller's dialect

@@ -61,6 +61,8 @@ class Metrics:
     """Draws for which a soft limit gave way, by strategy and limit."""
     diverted: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By the endpoint that was drawn, and who serves while its breaker is open."""
+    draws_ended: Counter[str] = field(default_factory=Counter)
+    """Stored draws that ended, by what: `gain` of sessions, `dominated` of slots."""
     feedback: Counter[str] = field(default_factory=Counter)
     """By what became of it."""
     dropped: Counter[str] = field(default_factory=Counter)
@@ -139,6 +141,8 @@ class Exposition(Collector):
         yield _counter(
             "router_diverted", "Calls kept from what they drew.", ["endpoint", "by"], m.diverted
         )
+        ended = {(k,): n for k, n in m.draws_ended.items()}
+        yield _counter("router_draws_ended", "Stored draws that ended.", ["kind"], ended)
         said = {(k,): n for k, n in m.feedback.items()}
         yield _counter("router_feedback", "Feedback received.", ["result"], said)
         dropped = {(why,): m.dropped[why] for why in Dropped}

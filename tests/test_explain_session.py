@@ -9,7 +9,6 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from enum import StrEnum
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +20,7 @@ from conftest import LEARN, ROUTED, Provider, Reply, Sidecar, endpoint, pointsma
 from test_stand_ins import back, out
 
 from bandit.draws import Step
+from router.decision.shared_draws import DrawEnding
 from router.decision.ways import DecisionWay, way_in_the_end, way_of
 from router.errors import RequestRejected
 from router.explain import session as of_session
@@ -180,17 +180,13 @@ def test_stand_ins_and_what_is_not_routed_have_ways_of_their_own(router: Sidecar
     assert found["missing"]["draws"] == 0
 
 
-class _Ending(StrEnum):
-    GAIN = "gain"
-    DOMINATED = "dominated"
-
-
-@pytest.mark.parametrize("ending", _Ending)
-def test_a_draw_that_ended_is_told_apart_from_a_first_one(ending: _Ending) -> None:
+@pytest.mark.parametrize("ending", [DrawEnding.GAIN, DrawEnding.DOMINATED])
+def test_a_draw_that_ended_is_told_apart_from_a_first_one(ending: DrawEnding) -> None:
     context = SimpleNamespace(route=SimpleNamespace(law=object()))
     decision: Any = SimpleNamespace(
         context=context, plan=SimpleNamespace(step=Step.SAMPLE), held=None, stands_in_for=None
     )
+    decision.ending = None
     assert way_of(decision) is DecisionWay.DREW
     decision.ending = ending
 

@@ -439,7 +439,7 @@ TOLD: dict[str, Any] = {
     **{"propensity": 1.0, "answered_by": "a", "note": "", "draw": None, "draw_of": None},
     **{"exclusions": None, "follows": None, "stands_in_for": None, "task_found_by": "general"},
     **{"host": None, "then": [], "translated": None, "left_out": [], "known": None},
-    **{"counterfactual": None, "reason": "incumbent"},
+    **{"counterfactual": None, "reason": "incumbent", "ended": None},
 }
 
 

@@ -10,11 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import LEARN, Provider, Sidecar, endpoint, serving
+from msgspec import structs
 from test_explanations import TOLD
 
 from bandit.draws import LEARNING, Law, Step
+from router.config.exclusions import EXCLUSIONS_VERSION
 from router.config.strategies import Exchangeable
+from router.decision.ended import EndedDraw
 from router.decision.reasons import REASONS_VERSION, Reason, one_in, reason_of
+from router.decision.shared_draws import DrawEnding
 from router.explain.counterfactual import counterfactual
 from router.explain.sentence import finish
 from router.explain.told import lines
@@ -30,7 +34,8 @@ def test_the_words_and_codes_of_the_document_are_those_of_the_enums() -> None:
 
     assert re.findall(r"^\| `([^`]+)` \|", table, re.M) == [reason.value for reason in Reason]
     assert codes.replace(",\n", ", ") == ", ".join(f"`{each.value}`" for each in Exclusion)
-    assert DOC.count(f"Version {REASONS_VERSION}") == 2
+    assert DOC.count(f"Version {REASONS_VERSION}. The list") == 1
+    assert DOC.count(f"Version {EXCLUSIONS_VERSION}, closed") == 1
 
 
 APPS = {
@@ -139,13 +144,17 @@ def decided(
     eligibility = SimpleNamespace(
         reasons=reasons, mask=np.array([reason is None for reason in reasons])
     )
-    stands_in_for = more.pop("stands_in_for", None)
+    stands_in_for, ended = more.pop("stands_in_for", None), more.pop("ended", None)
     plan = SimpleNamespace(drawn=drawn, step=step, propensity=share, drawing=None)
     strategy = SimpleNamespace(exchange=more.pop("exchange", Exchangeable.ANY))
     context = SimpleNamespace(
         route=SimpleNamespace(**route | more), eligibility=eligibility, strategy=strategy
     )
-    return SimpleNamespace(context=context, plan=plan, stands_in_for=stands_in_for)
+    return SimpleNamespace(context=context, plan=plan, stands_in_for=stands_in_for, ended=ended)
+
+
+def ended(kind: str, *, by: int) -> Any:
+    return SimpleNamespace(kind=DrawEnding(kind), before=SimpleNamespace(index=by))
 
 
 @pytest.mark.parametrize(
@@ -163,6 +172,10 @@ def decided(
         (decided(ONLY_ALLOWED, 2, excluded=(0, 1)), Reason.ONLY),
         (decided(STAY, 1, excluded=(1,)), Reason.FAILOVER),
         (decided(STAY, 1, stands_in_for=object()), Reason.FAILOVER),
+        (decided(SAMPLE, 1, ended=ended("gain", by=0)), Reason.GAIN),
+        (decided(STAY, 1, ended=ended("dominated", by=0)), Reason.DOMINATED),
+        (decided(STAY, 1, ended=ended("dominated", by=1)), Reason.BEST),  # drew the same again
+        (decided(STAY, 1, ended=ended("gain", by=0), excluded=(1,)), Reason.FAILOVER),
         (decided(SAMPLE, 1, law=LEARNING, share=0.6), Reason.BEST),
         (decided(SAMPLE, 1, law=LEARNING, share=0.4), Reason.EXPLORING),
         (decided(SAMPLE, 1, law=LEARNING, excluded=(0, 2)), Reason.ONLY),
@@ -201,9 +214,19 @@ def test_one_in_n(p: float, n: int) -> None:
     assert one_in(p) == n
 
 
+FOUND = EndedDraw(DrawEnding.GAIN, SimpleNamespace(id="b"), SimpleNamespace(id="c"), 0.97)  # type: ignore[arg-type]
+ENDED = {
+    Reason.GAIN: structs.replace(
+        FOUND, gain_usd=0.01, remaining=12.0, cache_usd=0.02, value_usd=0.05, is_assumed=True
+    ).told(),
+    Reason.DOMINATED: structs.replace(FOUND, kind=DrawEnding.DOMINATED, p_better_since=0.96).told(),
+}
+
+
 @pytest.mark.parametrize("reason", list(Reason))
 def test_each_sentence_begins_with_its_word(reason: Reason) -> None:
-    found = finish({**TOLD, "reason": reason.value, "propensity": 0.1, "step": Step.STAY})
+    told = {**TOLD, "reason": reason.value, "propensity": 0.1, "step": Step.STAY}
+    found = finish({**told, "ended": ENDED.get(reason)})
 
     first = next(lines(found))
     word = "exploring (1 in 10)" if reason is Reason.EXPLORING else reason.value

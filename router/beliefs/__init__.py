@@ -13,6 +13,7 @@
 - `names`: what digests stand for, to be told to the store
 - `versions`: which versions of prompts apps named, and what a new one changes
 - `served`: under which names endpoints answer
+- `episodes`: how many calls are to come in a session
 - `forgotten`: which users were forgotten of late
 - `store_memory`: what takes the memory of the store
 - `switch`: whether routing is off, since when and by which word
@@ -21,6 +22,7 @@
 - `damage`: cells that count as unknown, and that this is told once
 - `beliefs`: configuration and posteriors of one version
 - `prompts`: versions of prompts in the store
+- `history`: the same a while ago, as far as it is compared
 - `teachers`: whose labels are behind it
 - `followed`: the store as one thread follows it
 - `keeper`: the thread that keeps them fresh

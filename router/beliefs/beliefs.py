@@ -69,6 +69,7 @@ class Beliefs:
     leaves: tuple[Leaf, ...]  # of which anything is known
     places: tuple[Mapping[str, int], ...]  # by outlook, the row by which each task is decided
     built_at: float  # monotonic seconds
+    as_of_ms: int  # to which evidence was decayed, in epoch milliseconds
     choices: Mapping[ReviewKey, Choices] = field(default_factory=dict)
     banks: dict[tuple[int, bool], Bank] = field(default_factory=dict)
     _tables: dict[tuple[int, Objective, Law, bytes], Table] = field(default_factory=dict)
@@ -245,6 +246,7 @@ def believe(
         leaves=leaves,
         places=levels.places,
         built_at=time.monotonic(),
+        as_of_ms=as_of_ms,
         choices=choices.weigh_all(
             review_keys,
             kept,

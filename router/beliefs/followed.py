@@ -25,7 +25,12 @@ class SeenState(NamedTuple):
     memory: bytes | None
     forgotten: dict[bytes, bytes]
     prompts: dict[bytes, bytes]
+    episodes: bytes | None
     secrets: SeenSecrets
+
+
+N_BESIDE = len(SeenState._fields) - 1
+"""What is asked for, in the order of its fields, before the secrets."""
 
 
 @dataclass(slots=True)
@@ -55,7 +60,7 @@ class Followed:
         return cells.from_bytes(*self.reader.rows())
 
     def look(self) -> SeenState:
-        """Look at standings, watches, switch and secrets in one round trip.
+        """Look at standings, watches, switch, secrets and what else is said in one round trip.
 
         Raises:
             redis.RedisError: the store is away.
@@ -68,7 +73,8 @@ class Followed:
         pipeline.get(keys.MEMORY)
         pipeline.hgetall(keys.FORGOTTEN)
         pipeline.hgetall(keys.PROMPTS)
+        pipeline.get(keys.EPISODES)
         store_secrets.ask(pipeline)
-        standings, watches, off, on, memory, forgotten, prompts, *rest = pipeline.execute()
-        secrets = SeenSecrets(*rest)
-        return SeenState(standings, watches, off, on, memory, forgotten, prompts, secrets)
+        looked = pipeline.execute()
+        found = dict(zip(SeenState._fields, looked[:N_BESIDE], strict=False))
+        return SeenState(**found, secrets=SeenSecrets(*looked[N_BESIDE:]))

@@ -17,8 +17,10 @@ from router.beliefs import alarms, choices, splits
 from router.beliefs.alarms import Alarms
 from router.beliefs.beliefs import Beliefs, believe, draw_ahead
 from router.beliefs.damage import DamageNotices
+from router.beliefs.episodes import SeenEpisodes
 from router.beliefs.followed import Followed
 from router.beliefs.forgotten import Forgotten
+from router.beliefs.history import BeliefHistory
 from router.beliefs.kept import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.kept_switch import KeptSwitch
 from router.beliefs.names import Names
@@ -91,6 +93,8 @@ class Keeper:
         self.raters = NO_RATERS
         self.memory = SeenMemory()  # of the store
         self.forgotten = Forgotten()
+        self.episodes = SeenEpisodes()
+        self.history = BeliefHistory()
         self.names = Names()
         self.prompts = PromptVersions()
         self.served = ServedModels()
@@ -221,6 +225,7 @@ class Keeper:
             self._kept_switch.hear(followed.client, seen.off, seen.on)
             self.memory.look(followed.client, seen.memory)
             self.forgotten.take(seen.forgotten)
+            self.episodes.take(seen.episodes)
             self.served.exchange(followed.client)
             if not reader.keeping:
                 followed.stale |= releases.take(seen.standings)
@@ -232,6 +237,8 @@ class Keeper:
             self._refresh(followed)
             followed.stale = False
         if looks and not reader.keeping:
+            now_ms = int(time.time() * 1000)
+            self.history.note(self.current, now_ms=now_ms, store=reader.incarnation)
             followed.stale = self._close_bucket(followed)
             followed.stale |= self._settle_prompts(followed)
         self.names.tell(followed.client)

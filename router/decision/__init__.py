@@ -16,6 +16,10 @@
 - `context`: what is settled before a draw
 - `ruling`: what holds for a call, routed or passed on
 - `held`: what a call goes by that was drawn or said before it
+- `progress`: how far sessions are, and what is cached of them
+- `better`: who is better than what a unit drew
+- `ended`: why a draw ended, by which numbers
+- `endings`: whether one does
 - `stand_ins`: who serves a unit while the endpoint that it drew is out
 - `contexts`: from a request to what is settled: task, rules, route, unit
 - `preview`: what would be decided, as JSON

@@ -15,10 +15,19 @@ from router.config.exclusions import Exclusion
 from router.decision import planner, stand_ins
 from router.decision.context import CallContext
 from router.decision.contexts import Contexts
-from router.decision.held import endpoint_held, held_draw, note_conversation, note_said
+from router.decision.ended import EndedDraw
+from router.decision.endings import Endings, seed_of
+from router.decision.held import (
+    endpoint_held,
+    goes_by_conversation,
+    held_draw,
+    note_conversation,
+    note_said,
+)
 from router.decision.planner import Plan
 from router.decision.preview import Foreseen, told_of
-from router.decision.shared_draws import StoredDraw
+from router.decision.progress import SessionProgress
+from router.decision.shared_draws import DrawEnding, StoredDraw
 from router.decision.units import uniforms
 from router.endpoints.catalog import Endpoint
 
@@ -31,6 +40,12 @@ class Decision(Struct, frozen=True):
     nonce: bytes
     held: StoredDraw | None = None  # the stored draw that it follows
     stands_in_for: Endpoint | None = None  # which the unit drew first, and whose breaker is open
+    ended: EndedDraw | None = None  # the unit's draw before, which ended here
+
+    @property
+    def ending(self) -> DrawEnding | None:
+        """By what the unit's draw ended, where it drew anew here for that."""
+        return self.ended.kind if self.ended is not None else None
 
     @property
     def decided_at_ms(self) -> int:
@@ -58,6 +73,9 @@ class Decider:
         self.sessions = contexts.sessions
         self._secret = contexts.secret
         self._nonces = contexts.nonces
+        self.progress = SessionProgress()
+        episodes = contexts.keeper.episodes
+        self._endings = Endings(contexts.keeper.history, lambda: episodes.lengths, self.progress)
 
     async def decide(self, context: CallContext) -> Decision:
         """Return the decision of a call; the first call of a unit claims its draw.
@@ -82,14 +100,52 @@ class Decider:
                 note_conversation(self.draws, context, given)
                 return Decision(context, plan, self._nonces.take())
             endpoint = self._standing(context, held) or plan.drawn
-        note_conversation(self.draws, context, held)
         breaker = self.health.breakers[endpoint.digest]
         if _may_relieve(context) and stand_ins.may_serve(context.unit, held, breaker, context.at):
             relieved = await self._relieve(context, held, endpoint)
             if relieved is not None:
+                note_conversation(self.draws, context, held)
                 return relieved
+        ended = self._ended(context, held, endpoint)
+        if ended is not None:
+            moved = await self._move(context, held, ended)
+            if moved is not None:
+                return moved
+        note_conversation(self.draws, context, held)
         plan = self._follow(context, held, endpoint)
         return Decision(context, plan, self._nonces.take(), held)
+
+    async def _move(
+        self, context: CallContext, held: StoredDraw, ended: EndedDraw
+    ) -> Decision | None:
+        """Return the decision of a unit whose draw ends here; None where nothing may be drawn.
+
+        Args:
+            held: the unit's draw.
+            ended: why it ends.
+        """
+        key = context.unit.key
+        assert key is not None  # no other unit has a draw
+        plan = self._plan(structs.replace(context, seed=seed_of(key, held)))
+        if plan.drawing is None:
+            return None
+        given = structs.replace(_given(context, plan), ending=ended.kind)
+        found = await self._claim(context, key, given, instead_of=held)
+        note_conversation(self.draws, context, found or given)
+        if found is None or found == given:
+            return Decision(context, plan, self._nonces.take(), ended=ended)
+        endpoint = self._standing(context, found) or plan.drawn
+        plan = self._follow(context, found, endpoint)
+        return Decision(context, plan, self._nonces.take(), found)
+
+    def _ended(
+        self, context: CallContext, held: StoredDraw, endpoint: Endpoint
+    ) -> EndedDraw | None:
+        """Return why a unit's draw ends now; a conversation that goes on has a cache to lose."""
+        ended = self._endings.of(context, held, endpoint)
+        if ended is None or goes_by_conversation(self.draws, context):
+            return None
+        return ended
 
     async def _relieve(
         self, context: CallContext, held: StoredDraw, endpoint: Endpoint
@@ -177,6 +233,9 @@ class Decider:
         if held is not None and standing is not None:
             held, standing, stands_in_for = self._in_force(context, held, standing)
             plan = self._follow(context, held, standing)
+            if stands_in_for is None and self._ended(context, held, standing) is not None:
+                seed = seed_of(context.unit.key or b"", held)
+                plan, standing = self._plan(structs.replace(context, seed=seed)), None
         plan = structs.replace(plan, drawn=planner.server_of(plan))
         shown = Foreseen(plan, fresh, standing is not None, stands_in_for)
         return told_of(context, shown, off=self.keeper.off)

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Iterable
 
 from router.decision.recent import RecentlyUsed
-from router.decision.shared_draws import STEPS, STORED, SharedDraws, StoredDraw
+from router.decision.shared_draws import LAST_BYTE, STORED, SharedDraws, StoredDraw
 from router.decision.units import SESSION_IDLE_S, SESSION_S, Unit, is_of_user
 from telemetry.store import Address
 
@@ -63,20 +63,20 @@ class Draws:
         raw = self._known.get(key)
         if raw is None:
             return None
-        endpoint, propensity, at_ms, version, step, until, renewed_at = _KNOWN.unpack(raw)
+        endpoint, propensity, at_ms, version, last, until, renewed_at = _KNOWN.unpack(raw)
         if now >= until:
             self._known.drop(key)
             return None
         if renewed_at:
-            until, last = now + SESSION_IDLE_S, at_ms / 1000 + SESSION_S
-            if until > last:
-                until = last
+            until, latest = now + SESSION_IDLE_S, at_ms / 1000 + SESSION_S
+            if until > latest:
+                until = latest
             if now - renewed_at > RENEW_S:
                 renewed_at = int(now)
                 self._shared.renew(key, until - now)
-            raw = _KNOWN.pack(endpoint, propensity, at_ms, version, step, until, renewed_at)
+            raw = _KNOWN.pack(endpoint, propensity, at_ms, version, last, until, renewed_at)
             self._known.put(key, raw)
-        return StoredDraw(endpoint, propensity, at_ms, version, STEPS[step])
+        return StoredDraw(endpoint, propensity, at_ms, version, *LAST_BYTE[last])
 
     def began_ms(self, unit: Unit, *, now: float) -> float | None:
         """Return when a unit began, in epoch milliseconds; None: now, as far as is known here."""

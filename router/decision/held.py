@@ -43,6 +43,22 @@ async def _of_conversation(
     return given
 
 
+def goes_by_conversation(draws: Draws, context: CallContext) -> bool:
+    """Return whether a call goes by the conversation that it continues, and not by its unit.
+
+    To be asked once `held_draw` said what it goes by: what was found is known here since.
+    """
+    unit, now = context.unit, context.at.epoch_s
+    said = None if unit.is_session else context.request.earlier()
+    if said is None or unit.key is None:
+        return False
+    app = context.caller.app.digest
+    keys = [conversation(app, said, context.draw_key, user=unit.user)]
+    if unit.user and unit.earlier is not None:
+        keys.append(conversation(app, said, context.draw_key))
+    return any(draws.get(key, now=now) is not None for key in keys)
+
+
 def note_conversation(draws: Draws, context: CallContext, given: StoredDraw) -> None:
     """Have the next call of this conversation find what this one goes by."""
     said, unit = context.request.conversation(), context.unit

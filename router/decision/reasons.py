@@ -11,9 +11,10 @@ from enum import StrEnum
 from bandit.draws import Step
 from router.config.strategies import Exchangeable
 from router.decision.decide import Decision
+from router.decision.shared_draws import DrawEnding
 from router.endpoints.catalog import Endpoint
 
-REASONS_VERSION = 1
+REASONS_VERSION = 2
 HALF = 0.5
 """Of the probability: in learning mode, which has no choice yet, whoever has as much is best."""
 
@@ -28,6 +29,8 @@ class Reason(StrEnum):
     HOLDOUT = "hold-out"
     ONLY = "only one allowed"
     FAILOVER = "failover"  # whose turn it was cannot serve, or did not
+    GAIN = "moved for gain"  # a session's draw ended by what its calls to come would gain
+    DOMINATED = "moved from worse"  # a slot's ended, as another was shown to be better
 
 
 def reason_of(decision: Decision, answered: Endpoint | None = None) -> Reason:
@@ -62,6 +65,9 @@ def _why_drawn(decision: Decision) -> Reason:
         return _instead(decision)
     if route.by_name and route.groups is not None:
         return Reason.PINNED  # to the hosts of the model that it names
+    ended = decision.ended
+    if ended is not None and ended.before.index != drawn.index:
+        return Reason.GAIN if ended.kind is DrawEnding.GAIN else Reason.DOMINATED
     return _by_law(decision)
 
 

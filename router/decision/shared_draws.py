@@ -10,6 +10,8 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Callable
+from enum import StrEnum
+from itertools import product
 
 from msgspec import Struct
 
@@ -23,9 +25,9 @@ from telemetry.store import Address
 LOOK_UP_S = 0.005
 """The most that an unknown unit may wait for the store."""
 STORED = struct.Struct("<QdQQB")
-"""A draw as it lies in the store: the fields of `StoredDraw`, the step by its place in `STEPS`."""
+"""A draw as it lies in the store: the fields of `StoredDraw`. The last byte holds the step, and in
+its upper half what ended the draw before: by their places in `STEPS` and `DrawEnding`."""
 STEPS = list(Step)
-_PLACES = {step: i for i, step in enumerate(STEPS)}
 _DRAWN = struct.Struct("<Qd")
 _CONVERSATION_SIZE = _DRAWN.size + 6
 """Of a conversation's draw, without its version. Six bytes are the time in milliseconds and, in
@@ -37,6 +39,22 @@ _UNWRITTEN = struct.Struct(f"<{KEY_BYTES}s{STORED.size}sd?")
 conversation is noted; then, if any, the draw that it may replace."""
 
 
+class DrawEnding(StrEnum):
+    """What ended the draw that a unit had before."""
+
+    NONE = "none"  # it had none, or that ended by configuration, alarm or time
+    GAIN = "gain"  # in a session: the gain that is to come is above what its cache is worth
+    DOMINATED = "dominated"  # in a slot: labels that came since show another to be better
+
+
+_LAST_BYTE = {
+    (step, ending): place | by << 4
+    for (place, step), (by, ending) in product(enumerate(STEPS), enumerate(DrawEnding))
+}
+LAST_BYTE = {byte: both for both, byte in _LAST_BYTE.items()}
+"""Step and ending by the last byte of a stored draw."""
+
+
 class StoredDraw(Struct, frozen=True, gc=False):
     """What one unit was given."""
 
@@ -45,21 +63,23 @@ class StoredDraw(Struct, frozen=True, gc=False):
     decided_at_ms: int
     version: int  # of the posteriors
     step: Step
+    ending: DrawEnding = DrawEnding.NONE  # a draw that begins by one ends by none; not kept of a
+    # conversation
 
     def pack(self) -> bytes:
         """Return the draw as it is stored."""
-        step = _PLACES[self.step]
-        return STORED.pack(self.endpoint, self.propensity, self.decided_at_ms, self.version, step)
+        last = _LAST_BYTE[self.step, self.ending]
+        return STORED.pack(self.endpoint, self.propensity, self.decided_at_ms, self.version, last)
 
     @classmethod
     def unpack(cls, raw: bytes) -> StoredDraw | None:
         """Return a stored draw, or None where it cannot be read."""
         if len(raw) != STORED.size:
             return None
-        endpoint, propensity, decided_at_ms, version, step = STORED.unpack(raw)
-        if step >= len(STEPS):
+        endpoint, propensity, decided_at_ms, version, last = STORED.unpack(raw)
+        if last not in LAST_BYTE:
             return None
-        return cls(endpoint, propensity, decided_at_ms, version, STEPS[step])
+        return cls(endpoint, propensity, decided_at_ms, version, *LAST_BYTE[last])
 
     def pack_conversation(self) -> bytes:
         """Return the draw as it is stored of a conversation: the same, in fewer bytes.

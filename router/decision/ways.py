@@ -51,5 +51,5 @@ def way_in_the_end(way: str, *, drawn: str, answered_by: str | None) -> str:
 
 def _ending_of(decision: Decision) -> DecisionWay | None:
     """Return which of the two endings a stored draw came to, if the decision says so."""
-    ending = getattr(decision, "ending", None)
+    ending = decision.ending
     return None if ending is None else DecisionWay(f"{ending.value} ending")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from bandit.draws import Step
 from router.beliefs.kept import release_key
 from router.beliefs.served import ServedModels
 from router.config.compiled import App, Role
@@ -12,6 +13,7 @@ from router.config.entries import Learn
 from router.decision.context import CallContext
 from router.decision.decide import Decision
 from router.decision.seal import Seal
+from router.decision.shared_draws import DrawEnding
 from router.dispatch.attempt import Attempt
 from router.dispatch.ending import Ending
 from router.dispatch.prompts import SystemPrompts, version_digest
@@ -33,6 +35,14 @@ PRICED, TTFT_KNOWN = int(Flag.PRICED), int(Flag.TTFT_KNOWN)
 TTFT_BOUND, PROMISED, READ = int(Flag.TTFT_BOUND), int(Flag.PROMISED), int(Flag.READ)
 RATED, OTHER_MODEL = int(Flag.RATED), int(Flag.OTHER_MODEL)
 TRANSLATED, NAMES_EPISODE = int(Flag.TRANSLATED), int(Flag.NAMES_EPISODE)
+STAND_IN, FAILOVER = int(Flag.STAND_IN), int(Flag.FAILOVER)
+ENDINGS = {
+    None: 0,
+    DrawEnding.GAIN: int(Flag.GAIN_ENDING),
+    DrawEnding.DOMINATED: int(Flag.DOMINATED_ENDING),
+}
+TOKEN_FLAGS = 0xFFFF
+"""What a token has room for; the others are of outcomes alone."""
 NOTHING_USED = Usage(0, 0, 0, 0)
 RESULT_NAMES = {result: result.name.lower() for result in Result}
 
@@ -96,7 +106,7 @@ class Booking:
         context, plan = decision.context, decision.plan
         app, known = context.caller.app, self._secret.is_known
         user = int.from_bytes(context.unit.user, "little") if known else NOBODY
-        flags = decision_flags(decision)
+        flags = decision_flags(decision) & TOKEN_FLAGS
         # All of a rater's decisions are folded by one process, which so knows how many count.
         place = (user or app.digest) if flags & RATED else decision.nonce[0]
         return Token(
@@ -222,6 +232,8 @@ class Booking:
                 metrics.relaxed[(decision.context.strategy.name, limit)] += 1
         if decision.diverted is not None:
             metrics.diverted[decision.diverted] += 1
+        if decision.ending is not None:
+            metrics.draws_ended[decision.ending.value] += 1
 
     def count(self, endpoint: Endpoint, task: str, attempt: Ending, cost_nano: int | None) -> None:
         """Count an attempt in the metrics."""
@@ -242,6 +254,9 @@ def decision_flags(decision: Decision) -> int:
         | (BY_INCUMBENT if plan.by_incumbent else 0)
         | (DRAWN_NOW if plan.drawn_now else 0)
         | (RATED if decision.context.caller.app.entry.raters else 0)
+        | (FAILOVER if plan.step is Step.FAILOVER else 0)
+        | (STAND_IN if decision.stands_in_for is not None else 0)
+        | ENDINGS[decision.ending]
     )
 
 

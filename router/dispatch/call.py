@@ -326,9 +326,9 @@ class _Call:
             endpoint.key.doubt()
         if final and attempt.result is Result.OK:
             note_answered(endpoint, self.failures, health, fields=self.asking.fields, now=now)
+            self.home.decider.progress.note(context, attempt.usage)
         flags = self.flags | (STREAMED if self.request.streamed else 0) | (FINAL if final else 0)
-        flags |= TRANSLATED if attempt.is_translated else 0
-        flags |= PROMISED if self.promised else 0
+        flags |= (TRANSLATED if attempt.is_translated else 0) | (PROMISED if self.promised else 0)
         flags |= booking.note_served(endpoint, attempt)
         if endpoint.has_machine:
             machines, begun_at = self.home.dispatcher.machines, attempt.machine_s

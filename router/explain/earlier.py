@@ -25,6 +25,7 @@ MISSING: Mapping[str, Any] = {
     "configuration": None,
     "known": None,
     "way": None,
+    "ended": None,
 }
 """What was not kept then."""
 

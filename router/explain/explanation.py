@@ -190,6 +190,14 @@ def of_exclusions(decision: Decision) -> dict[str, str]:
     return context.eligibility.exclusions(context.beliefs.configuration.catalog)
 
 
+def of_ended(decision: Decision) -> dict[str, Any] | None:
+    """Return why the draw of the unit ended that it had before; None where that did not end here.
+
+    Of a call that follows what was drawn then, it is told with that draw.
+    """
+    return decision.ended.told() if decision.ended is not None else None
+
+
 def of_draw(decision: Decision) -> dict[str, Any] | None:
     """Return the law of a draw and all that it knew, column by column.
 

@@ -137,6 +137,7 @@ def _whole(row: DecisionRow, frame: dict[str, Any], read: Callable[[bytes], Any]
         "follows": follows,
         "configuration": configuration["version"],
         "exclusions": None,
+        "ended": None,
         **parts,
         "draw": drawn if has_law else None,
         "known": drawn["candidates"] if drawn is not None and not has_law else None,

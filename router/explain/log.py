@@ -199,6 +199,8 @@ class DecisionLog:
         more["policy"] = self._keep(self._policy(decision))
         if excluded := explanation.of_exclusions(decision):
             more["exclusions"] = self._keep(explanation.packed(excluded))
+        if ended := explanation.of_ended(decision):
+            more["ended"] = self._keep(explanation.packed(ended))
         drawn = self._draw(decision)
         draw = self._keep(drawn) if drawn is not None else b""
         told = {name: digest.hex() for name, digest in more.items()}

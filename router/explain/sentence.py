@@ -41,6 +41,12 @@ def sentence(found: dict[str, Any]) -> str:
             why = f"{drawn}, the incumbent, keeps a few sessions so that the gain can be measured"
         case Reason.ONLY:
             why = f"{found['answered_by'] or drawn} alone may serve this call"
+        case Reason.GAIN:
+            why = f"{drawn} serves the session from now on, and {found['ended']['from']} no more"
+            why += ": the gain that is to come is above what its prompt cache is worth"
+        case Reason.DOMINATED:
+            why = f"{drawn} serves from now on, and {found['ended']['from']} no more"
+            why += ": labels that came since it was drawn show it to be worse"
         case _:
             why = _failover(found)
     return f"{word}: {why}."

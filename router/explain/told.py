@@ -56,9 +56,27 @@ def _drawing(found: dict[str, Any]) -> Iterator[str]:
             yield "the numbers of that draw are not kept here"
     if found["step"] is not None:
         yield f"step of the law: {found['step']}, probability {found['propensity']:.6g}"
+    yield from _ended(found.get("ended"))
     if host := found["host"]:
         line = f"its host, of {', '.join(host['hosts'])}: {HOST_BY.get(host['by'], host['by'])}"
         yield line + ("; or to learn about it" if host["may_be_learning"] else "")
+
+
+def _ended(ended: dict[str, Any] | None) -> Iterator[str]:
+    """Yield why the draw ended that the session or slot had before."""
+    if ended is None:
+        return
+    odds = f"{ended['better']} is better with probability {ended['p_better']:.3f}"
+    if ended["kind"] == "dominated":
+        since = f"by labels since that draw alone {ended['p_better_since']:.3f}"
+        yield f"the draw of {ended['from']} ended: {odds}, {since}"
+        return
+    assumed = ", which is assumed" if ended["value_assumed"] else ""
+    yield (
+        f"the draw of {ended['from']} ended: {odds}, {ended['gain_usd_per_call']:.3g} USD a call "
+        f"over {ended['remaining']:.3g} calls to come, against {ended['cache_usd']:.3g} USD of "
+        f"prompt cache; a success is worth {ended['value_usd']:.3g} USD{assumed}"
+    )
 
 
 def _serving(found: dict[str, Any]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bandit.draws import Step
 from router.config.entries import Fallback, Mode
+from router.decision.shared_draws import DrawEnding
 from router.decision.ways import DecisionWay
 from router.policy.tasks import FoundBy
 from scripts.schemas.shapes import (
@@ -116,6 +117,20 @@ def explanation() -> Schema:
             "stay": PROBABILITY,
         }
     )
+    ended = closed(
+        {
+            "kind": {"enum": [DrawEnding.GAIN.value, DrawEnding.DOMINATED.value]},
+            "from": TEXT,
+            "better": TEXT,
+            "p_better": PROBABILITY,
+            "p_better_since": maybe(PROBABILITY),
+            "gain_usd_per_call": maybe(NUMBER),
+            "remaining": maybe(NUMBER),
+            "cache_usd": maybe(NUMBER),
+            "value_usd": maybe(NUMBER),
+            "value_assumed": TRUTH,
+        }
+    )
     draw = {"type": "object", "properties": {"law": maybe(law), "candidates": many(_candidate())}}
     fields = {
         "decided_at_ms": COUNT,
@@ -132,6 +147,7 @@ def explanation() -> Schema:
         "draw_of": maybe({"type": "object"}),
         "stands_in_for": maybe(TEXT),
         "way": maybe(words(DecisionWay)),
+        "ended": maybe(ended),
         "note": TEXT,
         "translated": maybe(TEXT),
         "left_out": TEXTS,

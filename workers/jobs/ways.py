@@ -15,7 +15,7 @@ class CallWay(IntEnum):
 
     DREW = 0
     FOLLOWED = 1  # the draw of its unit
-    FAILOVER = 2  # another one answered than was drawn
+    FAILOVER = 2  # another one answered than was drawn, or nobody whose turn it was could serve
     STAND_IN = 3  # what was drawn is out, and a second draw serves meanwhile
     GAIN_ENDING = 4  # its session's draw ended, and it drew anew
     DOMINATED_ENDING = 5  # its slot's did
@@ -40,11 +40,12 @@ def ways_of(records: NDArray[np.void]) -> NDArray[np.uint8]:
     """Return the way of each outcome's call, were that outcome the one that speaks for it."""
     flags, token = records["flags"], records["token"]
     is_chosen = ((token["token_flags"] & Flag.ROUTED) > 0) | (token["propensity"] != 1)
+    is_failover = (token["drawn"] != token["executed"]) | ((flags & Flag.FAILOVER) > 0)
     tests = (
+        (is_failover, CallWay.FAILOVER),
         ((flags & Flag.DOMINATED_ENDING) > 0, CallWay.DOMINATED_ENDING),
         ((flags & Flag.GAIN_ENDING) > 0, CallWay.GAIN_ENDING),
         ((flags & Flag.STAND_IN) > 0, CallWay.STAND_IN),
-        (token["drawn"] != token["executed"], CallWay.FAILOVER),
         (~is_chosen, CallWay.UNDRAWN),
         ((flags & Flag.DRAWN_NOW) > 0, CallWay.DREW),
     )
