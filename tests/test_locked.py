@@ -16,6 +16,8 @@ from conftest import Provider, Reply, Sidecar, endpoint, serving
 from bandit.drift import AlarmKind
 from router.beliefs.alarms import AlarmNotice
 from router.config.compiled import compile_text
+from router.config.file import parse
+from router.config.parts import warn_of_shared_parts
 from router.errors import ConfigError
 from telemetry.store import Address
 
@@ -197,6 +199,22 @@ def test_an_episode_is_within_the_percentage_as_a_whole(
     assert 4 <= sum(routed) <= 20
 
 
+def test_roles_that_share_a_task_are_told(provider: Provider) -> None:
+    provider.port = 1
+    whole = value(provider)
+    found = warn_of_shared_parts(parse(yaml.safe_dump(whole), file="t.yaml"))
+    assert len(found) == 1
+    assert "coder and planner and reviewer have one task (general)" in found[0]
+    assert "roles.reviewer.tasks" in found[0]
+
+    whole["roles"] = {"planner": {"tasks": ["chat"]}, "coder": {"tasks": ["code"]}, "reviewer": {}}
+    assert warn_of_shared_parts(parse(yaml.safe_dump(whole), file="t.yaml")) == []
+    whole["apps"]["default"]["task"] = "code"
+    assert len(warn_of_shared_parts(parse(yaml.safe_dump(whole), file="t.yaml"))) == 1
+    whole["apps"]["default"]["locked"] = False
+    assert warn_of_shared_parts(parse(yaml.safe_dump(whole), file="t.yaml")) == []
+
+
 def test_an_app_that_keeps_nothing_cannot_be_locked(provider: Provider) -> None:
     provider.port = 1
     with pytest.raises(ConfigError) as caught:
@@ -205,3 +223,15 @@ def test_an_app_that_keeps_nothing_cannot_be_locked(provider: Provider) -> None:
     assert "apps.default.locked: true: where unit is call nothing is kept" in str(
         [problem.shown("t.yaml") for problem in caught.value.problems]
     )
+
+
+def test_the_configuration_in_the_docs_is_sound(provider: Provider) -> None:
+    provider.port = 1
+    page = (Path(__file__).parent.parent / "docs/episodes.md").read_text()
+    text = page.split("```yaml\n")[1].split("```")[0]
+    whole = {**yaml.safe_load(text), "endpoints": value(provider)["endpoints"]}
+
+    found = compile_text(yaml.safe_dump(whole), file="t.yaml")
+
+    assert found.apps["default"].entry.locked
+    assert warn_of_shared_parts(parse(yaml.safe_dump(whole), file="t.yaml")) == []

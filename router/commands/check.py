@@ -17,6 +17,7 @@ from router.config.entries import File
 from router.config.file import parse, read
 from router.config.ignored import warn_of_ignored
 from router.config.masking import HIDDEN
+from router.config.parts import warn_of_shared_parts
 from router.config.places import NoHome, find_file
 from router.config.standing import warn_of_unreachable
 from router.endpoints.terms import agreement_warnings
@@ -68,6 +69,7 @@ def check(
         *warn_of_unreachable(entries),
         *warn_of_ignored(entries),
         *warn_of_inactive(entries),
+        *warn_of_shared_parts(entries),
     ]
     holds = Effective(file, Wanted(*effective)) if effective is not None else None
     if as_json:

@@ -24,6 +24,7 @@
 - `trades`: whether a strategy's trade is said, once
 - `extended_checks`: what strategies extend that there is not
 - `ignored`: what strategies say less than what they extend
+- `parts`: roles of locked apps that share a task
 - `claims`: which provider takes what no endpoint lists
 - `checks`: what one entry says of another
 - `spelling`: misspelt sections and fields, put right
