@@ -53,5 +53,13 @@
 - `old`: that each late label counts once, at the weight of its time
 - `explain_load`: decisions and outcomes by the hundred thousand, of a router in this process
 - `explain`: that a decision is explained the same later, and elsewhere
+- `told_answers`: answers in every dialect that say what was counted
+- `line_client`: a client on asyncio's streams that keeps its connections
+- `steady_requests`: prompts as real clients send them, and sent again with words changed
+- `steady_world`: the endpoints and apps of the proof of steadiness
+- `steady_serve`: `pointsman serve`, patient with its store, or broken on purpose
+- `steady_units`: whose endpoint and task changed, and whether there was a reason
+- `steady_play`: sends prompts and their changes to two processes by turns
+- `steady`: that neither words nor the clock change who answers
 - `__main__`: `scripts/prove NAME`
 """

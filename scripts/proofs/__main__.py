@@ -14,6 +14,7 @@ from scripts.proofs import (
     pipeline,
     policy,
     secrets,
+    steady,
     streams,
 )
 
@@ -27,6 +28,7 @@ PROOFS: dict[str, Callable[[Sequence[str]], int]] = {
     "old": old.main,
     "explain": explain.main,
     "policy": policy.main,
+    "steady": steady.main,
 }
 
 
