@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from scripts.proofs import (
+    agent,
     direct,
     explain,
     failover,
@@ -29,6 +30,7 @@ PROOFS: dict[str, Callable[[Sequence[str]], int]] = {
     "explain": explain.main,
     "policy": policy.main,
     "steady": steady.main,
+    "agent": agent.main,
 }
 
 
