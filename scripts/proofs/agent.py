@@ -3,13 +3,13 @@
 
 Sessions of twenty turns as Claude Code and Codex send them, with tools, a conversation that grows,
 and a small model asked for titles beside it, meet two endpoints of one price list that keep prompt
-caches for five minutes, in one sidecar without sockets, at handed-in times. Beside them users ask
-all the while without a session. After an hour labels tell that one endpoint is better.
+caches for five minutes, in one sidecar without sockets, at handed-in times.
 
-All calls of one session and role must be at one endpoint. What changes with a reason is counted by
-it: a failure, and the two endings of stored draws, each at most once a draw. Then the same calls
-are played with an endpoint drawn anew for each: the difference in cost is what the caches are
-worth, and the judge must find the changes.
+All calls of one session and role must be at one endpoint. The same calls are played with an
+endpoint drawn anew for each: the difference in cost is what the caches are worth, and the judge
+must find the changes. Then they are played once more, with users beside them who name no session,
+and after an hour labels tell that one endpoint is better. What changes with a reason is counted by
+it: a failure, and the two endings of stored draws, each at most once a draw.
 
 faults: calls that left their session's endpoint without a reason.
 """
@@ -46,39 +46,46 @@ class AgentSettings(Struct, frozen=True):
 
 
 def prove_agent(settings: AgentSettings) -> dict[str, Any]:
-    """Play all sessions both ways; return the figures."""
+    """Play all sessions in three ways; return the figures."""
     with sabotaged(settings.sabotage):
-        kept = _play(settings)
+        kept, news = _play(settings), _play(settings, has_news=True)
     with sabotaged(AgentSabotage.ANEW):
         anew = _play(settings)
-    return figures_of(settings.sessions, kept, anew)
+    return worth_of(settings.sessions, kept, anew) | changes_in(kept, news)
 
 
-def _play(settings: AgentSettings) -> AgentPlay:
+def _play(settings: AgentSettings, *, has_news: bool = False) -> AgentPlay:
     with tempfile.TemporaryDirectory(prefix="pm-prove-") as directory, without_logs():
-        play = AgentPlay(Path(directory))
+        play = AgentPlay(Path(directory), has_news=has_news)
         asyncio.run(play.run(settings.sessions, settings.seed))
         return play
 
 
-def figures_of(sessions: int, kept: AgentPlay, anew: AgentPlay) -> dict[str, Any]:
-    """Return the figures of the proof."""
-    found, other = kept.found(), anew.found()
+def worth_of(sessions: int, kept: AgentPlay, anew: AgentPlay) -> dict[str, Any]:
+    """Return what sessions cost that stay, and that are drawn anew for each call."""
     book, book_anew = kept.hosts.books["session"], anew.hosts.books["session"]
     cost, cost_anew = (float(each.cost_usd) / sessions for each in (book, book_anew))
     return {
         "sessions": sessions,
-        "calls": found.n_calls,
-        "faults": len(found.faults),
-        "changes": dict(sorted(found.changes.items())),
-        "unanswered": kept.counts["unanswered"],
         "usd_a_session": round(cost, 4),
         "usd_a_session_anew": round(cost_anew, 4),
         "cache_usd_a_session": round(cost_anew - cost, 4),
         "cached": round(book.cached_share, 4),
         "cached_anew": round(book_anew.cached_share, 4),
-        "changes_anew": len(other.faults),
-        "draws_of_the_worse": fates_of(kept),
+        "changes_anew": len(anew.found().faults),
+    }
+
+
+def changes_in(kept: AgentPlay, news: AgentPlay) -> dict[str, Any]:
+    """Return what changed where calls stay, with and without news."""
+    found = kept.found()
+    found.add(news.found())
+    return {
+        "calls": found.n_calls,
+        "faults": len(found.faults),
+        "unanswered": kept.counts["unanswered"] + news.counts["unanswered"],
+        "changes": dict(sorted(found.changes.items())),
+        "draws_of_the_worse": fates_of(news),
         "shown": found.faults[:SHOWN],
     }
 

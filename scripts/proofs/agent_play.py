@@ -23,6 +23,7 @@ from scripts.proofs.agent_world import (
     QUALITY,
     SESSION_CALLS,
     TASKS,
+    USERS,
     VALUE_USD,
     DueCall,
     SetClock,
@@ -38,7 +39,7 @@ from scripts.proofs.within import SidecarWithin
 BACKOFF_S = 0.001
 """Before an endpoint is asked again; nobody waits for longer here."""
 MINUTE_S = 60.0
-SURE_S = KNOWN_FROM_S + 10 * MINUTE_S
+SURE_S = KNOWN_FROM_S + 5 * MINUTE_S
 """From then on nobody doubts which endpoint is better."""
 
 
@@ -67,11 +68,17 @@ class CountedCall(Struct, frozen=True):
 class AgentPlay:
     """One way of routing all the calls, and what came of it."""
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, *, has_news: bool) -> None:
+        """Make it.
+
+        Args:
+            has_news: labels come after an hour, and users ask beside the agents.
+        """
         self.clock = SetClock()
         self.hosts = CachingHosts(self.clock.now_s)
         self.units: defaultdict[UnitKey, list[CountedCall]] = defaultdict(list)
         self.counts: Counter[str] = Counter()
+        self._has_news = has_news
         self._configuration = configuration(state_dir)
         self._within = SidecarWithin(
             self._configuration, state_dir, self.hosts, clock=self.clock.moment
@@ -85,7 +92,8 @@ class AgentPlay:
             patch.object(retries, "FIRST_BACKOFF_S", BACKOFF_S),
             self._within,
         ):
-            for due in due_calls(sessions, seed):
+            users = USERS if self._has_news else 0
+            for due in due_calls(sessions, seed, users=users):
                 while minute < due.at_s // MINUTE_S:
                     minute += 1
                     self.clock.passed_s = minute * MINUTE_S
@@ -104,7 +112,8 @@ class AgentPlay:
 
     def _learn(self) -> None:
         """Believe what is known by now, as a sidecar does that follows its store."""
-        rows = rows_of(observed(self.clock.passed_s), self._configuration, self.clock.now_s())
+        passed_s = self.clock.passed_s if self._has_news else 0.0
+        rows = rows_of(observed(passed_s), self._configuration, self.clock.now_s())
         self._within.follow(self._configuration, rows)
         keeper = self._within.sidecar.keeper
         history, episodes = getattr(keeper, "history", None), getattr(keeper, "episodes", None)

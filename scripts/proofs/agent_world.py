@@ -26,10 +26,12 @@ from scripts.proofs.steady_requests import Asker, ClientKind, Prompt
 from scripts.proofs.within import SentRequest
 
 BEGIN_WITHIN_S = 7200.0
-"""Sessions begin at any moment of two hours."""
+"""Sessions begin at any moment of two hours,"""
+UNDER_WAY, UNDER_WAY_S = 0.5, 900.0
+"""but for so many that are under way when it becomes known: they begin so shortly before."""
 KNOWN_FROM_S = 3600.0
 """Then the first labels come."""
-LABELS_A_MINUTE = 4
+LABELS_A_MINUTE = 6
 """In each task, of each endpoint."""
 QUALITY = {WORSE: 0.5, BETTER: 0.85}
 VALUE_USD = 0.02
@@ -113,15 +115,17 @@ def observed(passed_s: float) -> dict[str, Any]:
     }
 
 
-def due_calls(sessions: int, seed: int) -> Iterator[DueCall]:
+def due_calls(sessions: int, seed: int, *, users: int = USERS) -> Iterator[DueCall]:
     """Yield all calls in the order of their times; what a session sends is made as it is due."""
     lines = [_session(n, Random(f"{seed}/{n}")) for n in range(sessions)]  # noqa: S311
-    lines += [_user(n, Random(f"{seed}/user {n}")) for n in range(USERS)]  # noqa: S311
+    lines += [_user(n, Random(f"{seed}/user {n}")) for n in range(users)]  # noqa: S311
     return heapq.merge(*lines, key=lambda call: call.at_s)
 
 
 def _session(number: int, random: Random) -> Iterator[DueCall]:
     at_s = random.uniform(0, BEGIN_WITHIN_S)
+    if random.random() < UNDER_WAY:
+        at_s = random.uniform(KNOWN_FROM_S - UNDER_WAY_S, KNOWN_FROM_S)
     for call in calls_of(number, random):
         at_s += call.pause_s
         yield DueCall(at_s, "session", call.session, call.role, call.request)
