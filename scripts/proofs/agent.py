@@ -48,13 +48,13 @@ class AgentSettings(Struct, frozen=True):
 def prove_agent(settings: AgentSettings) -> dict[str, Any]:
     """Play all sessions in three ways; return the figures."""
     with sabotaged(settings.sabotage):
-        kept, news = _play(settings), _play(settings, has_news=True)
+        kept, news = _played(settings), _played(settings, has_news=True)
     with sabotaged(AgentSabotage.ANEW):
-        anew = _play(settings)
+        anew = _played(settings)
     return worth_of(settings.sessions, kept, anew) | changes_in(kept, news)
 
 
-def _play(settings: AgentSettings, *, has_news: bool = False) -> AgentPlay:
+def _played(settings: AgentSettings, *, has_news: bool = False) -> AgentPlay:
     with tempfile.TemporaryDirectory(prefix="pm-prove-") as directory, without_logs():
         play = AgentPlay(Path(directory), has_news=has_news)
         asyncio.run(play.run(settings.sessions, settings.seed))
@@ -83,6 +83,7 @@ def changes_in(kept: AgentPlay, news: AgentPlay) -> dict[str, Any]:
     return {
         "calls": found.n_calls,
         "faults": len(found.faults),
+        "refused": kept.counts["refused"] + news.counts["refused"],
         "unanswered": kept.counts["unanswered"] + news.counts["unanswered"],
         "changes": dict(sorted(found.changes.items())),
         "draws_of_the_worse": fates_of(news),
@@ -99,7 +100,7 @@ def missing_in(figures: dict[str, Any]) -> list[str]:
         "a cache that is worth something": figures["cache_usd_a_session"] > 0,
     }
     if ENDINGS_NEEDED:
-        for name in ("gain", "dominated", "stayed_for_cache"):
+        for name in ("gain_coder", "dominated", "stayed_for_cache"):
             happened[name] = fates[name] > 0
         happened["an end of all dominated days"] = fates["kept"] == 0
     return [name for name, did in happened.items() if not did]

@@ -18,6 +18,7 @@ WORSE, BETTER = HOSTS = ("north", "south")
 PRICES = TokenPrices(Decimal(3), Decimal("0.3"), Decimal("3.75"), Decimal(15))
 """Of both: so what sessions cost differs by their caches alone."""
 TOKENS_OUT = 80
+REFUSAL = 503
 FAILED_IN = 120
 """One prompt of so many an endpoint never answers."""
 
@@ -54,7 +55,7 @@ class CachingHosts(httpx.AsyncBaseTransport):
         host = request.url.host.removesuffix(".test")
         if int.from_bytes(blake2b(raw, digest_size=4).digest(), "little") % FAILED_IN == 0:
             self.book.failed += 1
-            return httpx.Response(503, json=error("overloaded"))
+            return httpx.Response(REFUSAL, json=error("overloaded"))
         body, dialect = json.loads(raw), dialect_of(request.url.path)
         prompt = self._caches[host].take(list(parts_of(body)), self._now_s())
         written = prompt.tokens - prompt.cached if dialect == "messages" else 0

@@ -16,8 +16,8 @@ from router.decision import contexts
 from router.decision.units import Unit
 from router.dispatch import retries
 from router.policy import hints
-from scripts.proofs.agent_hosts import BETTER, PRICES, WORSE, CachingHosts
-from scripts.proofs.agent_talk import CODER
+from scripts.proofs.agent_hosts import BETTER, PRICES, REFUSAL, WORSE, CachingHosts
+from scripts.proofs.agent_talk import CODER, TITLES
 from scripts.proofs.agent_world import (
     KNOWN_FROM_S,
     QUALITY,
@@ -38,6 +38,7 @@ from scripts.proofs.within import SidecarWithin
 
 BACKOFF_S = 0.001
 """Before an endpoint is asked again; nobody waits for longer here."""
+OK = 200
 MINUTE_S = 60.0
 SURE_S = KNOWN_FROM_S + 5 * MINUTE_S
 """From then on nobody doubts which endpoint is better."""
@@ -130,8 +131,8 @@ class AgentPlay:
     async def _send(self, due: DueCall) -> None:
         self.hosts.book = self.hosts.books[due.kind]
         got = await self._within.send(due.request)
-        if got.status != 200:
-            self.counts["unanswered"] += 1
+        if got.status != OK:  # where both endpoints failed, their refusal is the answer
+            self.counts["refused" if got.status == REFUSAL else "unanswered"] += 1
             return
         call = SteadyCall(
             0,
@@ -150,14 +151,16 @@ class AgentPlay:
 def fates_of(play: AgentPlay) -> dict[str, int]:
     """Return what became of those that had drawn the worse endpoint before that was known.
 
-    stayed_for_cache: sessions of which each later call had more to lose with its cache than the
-    calls to come would gain. stayed: other sessions. kept: users' days.
+    gain, dominated: draws that ended so, those of sessions by role. stayed_for_cache: sessions of
+    which each later call had more to lose with its cache than the calls to come would gain.
+    stayed: other sessions. kept: users' days.
     """
     fates: Counter[str] = Counter()
     for unit, counted in sorted(play.units.items()):
         ended = [one for one in counted if one.call.reason in ENDINGS]
         for one in ended:
-            fates["gain" if one.call.reason == ENDINGS[0] else "dominated"] += 1
+            is_gain = one.call.reason == ENDINGS[0]
+            fates[f"gain_{unit.role}" if is_gain else "dominated"] += 1
         first, later = counted[0].call, [n for n, c in enumerate(counted) if _is_late(c)]
         is_held = first.endpoint == WORSE and first.sent_at < KNOWN_FROM_S and later
         if ended or not is_held or unit.role not in (CODER, ""):
@@ -167,7 +170,7 @@ def fates_of(play: AgentPlay) -> dict[str, int]:
         else:
             worth = all(_loses_more(counted, nth) for nth in later if nth)
             fates["stayed_for_cache" if worth else "stayed"] += 1
-    names = ("gain", "dominated", "stayed_for_cache", "stayed", "kept")
+    names = (f"gain_{CODER}", f"gain_{TITLES}", "dominated", "stayed_for_cache", "stayed", "kept")
     return {name: fates[name] for name in names}
 
 

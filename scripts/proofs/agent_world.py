@@ -54,10 +54,11 @@ class DueCall(Struct, frozen=True):
 
 
 class SetClock:
-    """Epoch seconds that are set; monotonic time is the machine's."""
+    """Epoch seconds that are set; what a sidecar takes for monotonic goes on with them."""
 
     def __init__(self) -> None:
         self.passed_s = 0.0
+        self._began_s = time.monotonic()
 
     def now_s(self) -> float:
         """Return what time it is."""
@@ -65,7 +66,7 @@ class SetClock:
 
     def moment(self) -> Moment:
         """Return it as a sidecar takes it."""
-        return Moment(self.now_s(), time.monotonic())
+        return Moment(self.now_s(), self._began_s + self.passed_s)
 
     @contextmanager
     def installed(self) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from scripts.proofs.within import GivenAnswer, SentRequest
 
@@ -34,10 +35,12 @@ class LineClient:
             self._idle.append((reader, writer))
         return GivenAnswer(status, headers, body)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close all connections."""
         for _, writer in self._idle:
             writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
 
 
 def _bytes_of(request: SentRequest) -> bytes:

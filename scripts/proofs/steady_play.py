@@ -82,7 +82,7 @@ class SteadyPlay:
             if outage is not None:
                 await outage
         for client in self.clients:
-            client.close()
+            await client.close()
 
     def found(self) -> UnitFound:
         """Return what became of all units."""

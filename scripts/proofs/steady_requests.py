@@ -78,7 +78,8 @@ class Prompt(Struct, frozen=True):
         if change is Change.WORD:
             at = random.randrange(0, len(messages), 2)
             words = messages[at].split(" ")
-            words[random.randrange(len(words))] = random.choice((*TEMPTING, *WORDS))
+            which = random.randrange(len(words))
+            words[which] = random.choice([w for w in (*TEMPTING, *WORDS) if w != words[which]])
             messages[at] = " ".join(words)
         elif change is Change.FIRST:
             messages[0] = f"{sentence(random)} {random.choice(TEMPTING)} {messages[0][:40]}"

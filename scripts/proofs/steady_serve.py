@@ -28,7 +28,7 @@ class SteadySabotage(StrEnum):
     UNIT = "unit"  # units go by what messages say
     LUCK = "luck"  # the numbers of a draw are made of what messages say
     CLOCK = "clock"  # slots last a second
-    ALONE = "alone"  # processes do not share their draws
+    ALONE = "alone"  # each process draws by luck of its own, and tells the others nothing
 
 
 def break_on_purpose(kind: SteadySabotage) -> None:
@@ -101,6 +101,12 @@ def _keep_to_oneself() -> None:
         return given
 
     SharedDraws.claim = claim  # type: ignore[method-assign]
+    own = os.urandom(16)
+    _change_contexts(
+        lambda context: structs.replace(
+            context, seed=blake2b(context.seed, key=own, digest_size=16).digest()
+        )
+    )
 
 
 def main() -> None:
