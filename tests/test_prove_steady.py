@@ -16,7 +16,7 @@ from scripts.proofs.steady_requests import (
     Asker,
     Change,
     ClientKind,
-    Prompt,
+    AskedPrompt,
     prompt_of,
 )
 from scripts.proofs.steady_serve import SteadySabotage
@@ -115,7 +115,7 @@ def test_what_is_sent_at_a_slots_end_is_of_neither_slot() -> None:
 STRUCTURE = ("tools", "system", "instructions", "response_format", "output_config", "text")
 
 
-def structure(asker: Asker, prompt: Prompt) -> dict[str, Any]:
+def structure(asker: Asker, prompt: AskedPrompt) -> dict[str, Any]:
     body = json.loads(asker.request(prompt).body)
     first = (body.get("messages") or body["input"])[0]
     told = {name: body.get(name) for name in STRUCTURE}
@@ -135,7 +135,7 @@ def test_no_change_touches_what_a_task_is_told_by(kind: ClientKind) -> None:
 
 def test_a_changed_prompt_differs_by_what_its_change_says() -> None:
     random = Random(2)
-    prompt = Prompt("code", ("one two three", "four", "five six"))
+    prompt = AskedPrompt("code", ("one two three", "four", "five six"))
 
     word = prompt.changed(Change.WORD, random).messages
     assert sum(a != b for a, b in zip(word, prompt.messages, strict=True)) == 1

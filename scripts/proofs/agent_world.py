@@ -22,7 +22,7 @@ from router.decision.context import Moment
 from scripts.proofs.agent_hosts import BETTER, HOSTS, PRICES, WORSE
 from scripts.proofs.agent_talk import CODER, TITLES, TITLES_AT, TURNS, Spoken, calls_of
 from scripts.proofs.policy_clock import NOON
-from scripts.proofs.steady_requests import Asker, ClientKind, Prompt
+from scripts.proofs.steady_requests import Asker, ClientKind, AskedPrompt
 from scripts.proofs.within import SentRequest
 
 BEGIN_WITHIN_S = 7200.0
@@ -137,6 +137,6 @@ def _user(number: int, random: Random) -> Iterator[DueCall]:
     asker = Asker(ClientKind.SDK_CHAT, "default", user=f"user-{number}")
     spoken, at_s = Spoken(random), random.uniform(0, USER_EVERY_S)
     while at_s < BEGIN_WITHIN_S:
-        prompt = Prompt("general", (spoken.text(300),))
+        prompt = AskedPrompt("general", (spoken.text(300),))
         yield DueCall(at_s, "user", asker.user, "", asker.request(prompt))
         at_s += random.uniform(0.5, 1.5) * USER_EVERY_S

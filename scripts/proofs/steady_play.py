@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import Struct
 
 from scripts.proofs.line_client import LineClient
-from scripts.proofs.steady_requests import TASKS, Asker, Change, ClientKind, Prompt, prompt_of
+from scripts.proofs.steady_requests import TASKS, Asker, Change, ClientKind, AskedPrompt, prompt_of
 from scripts.proofs.steady_units import SteadyCall, UnitFound, judge_unit, slot_of
 from scripts.proofs.steady_world import APPS, CALM, QUALITY, REFUSAL, SteadyProvider
 from scripts.proofs.within import GivenAnswer, SentRequest
@@ -135,7 +135,7 @@ class SteadyPlay:
             task = task if kind == "session" else self.random.choice(TASKS)
             await self._prompt(kind, asker, prompt_of(task, self.random), nth)
 
-    async def _prompt(self, kind: str, asker: Asker, prompt: Prompt, nth: int) -> None:
+    async def _prompt(self, kind: str, asker: Asker, prompt: AskedPrompt, nth: int) -> None:
         """Send a prompt and its changes, by turns at each process."""
         random, slot = self.random, None
         begins = random.randrange(len(self.clients))
@@ -160,7 +160,7 @@ class SteadyPlay:
                     self.shares[nth][call.endpoint] += 1
                 await self._label(asker, call, got.headers["x-router-decision-id"])
 
-    def _changed(self, asker: Asker, prompt: Prompt) -> Iterator[ChangedPrompt]:
+    def _changed(self, asker: Asker, prompt: AskedPrompt) -> Iterator[ChangedPrompt]:
         """Yield a prompt and its changes; now and then one forbids the endpoint of its unit."""
         random = self.random
         is_long = random.randrange(LONG_IN) == 0

@@ -61,14 +61,14 @@ class ClientKind(StrEnum):
         return own.get(self, "x-router-session-id")
 
 
-class Prompt(Struct, frozen=True):
+class AskedPrompt(Struct, frozen=True):
     """What is asked, in no dialect yet; messages are texts, every second one an assistant's."""
 
     task: str
     messages: tuple[str, ...]
     change: Change = Change.NONE
 
-    def changed(self, change: Change, random: Random, *, is_long: bool = False) -> Prompt:
+    def changed(self, change: Change, random: Random, *, is_long: bool = False) -> AskedPrompt:
         """Return the prompt as it comes again.
 
         Args:
@@ -92,10 +92,10 @@ class Prompt(Struct, frozen=True):
         return structs.replace(self, messages=tuple(messages), change=change)
 
 
-def prompt_of(task: str, random: Random) -> Prompt:
+def prompt_of(task: str, random: Random) -> AskedPrompt:
     """Return a new prompt; one in three has turns before it."""
     n = random.choice((1, 1, 3))
-    return Prompt(task, tuple(sentence(random) for _ in range(n)))
+    return AskedPrompt(task, tuple(sentence(random) for _ in range(n)))
 
 
 def sentence(random: Random) -> str:
@@ -113,7 +113,7 @@ class Asker(Struct, frozen=True):
     user: str = ""
 
     def request(
-        self, prompt: Prompt, *, streamed: bool = False, hints: dict[str, str] | None = None
+        self, prompt: AskedPrompt, *, streamed: bool = False, hints: dict[str, str] | None = None
     ) -> SentRequest:
         """Return the bytes of a prompt as this client sends them."""
         headers = {**_HEADERS[self.kind], "authorization": f"Bearer {self.app}"}
@@ -167,7 +167,7 @@ def _role(at: int) -> str:
     return "assistant" if at % 2 else "user"
 
 
-def _chat_body(asker: Asker, prompt: Prompt) -> dict[str, Any]:
+def _chat_body(asker: Asker, prompt: AskedPrompt) -> dict[str, Any]:
     said = [{"role": _role(i), "content": text} for i, text in enumerate(prompt.messages)]
     body: dict[str, Any] = {
         "messages": [{"role": "system", "content": _system(prompt.task)}, *said]
@@ -182,7 +182,7 @@ def _chat_body(asker: Asker, prompt: Prompt) -> dict[str, Any]:
     return body
 
 
-def _messages_body(asker: Asker, prompt: Prompt) -> dict[str, Any]:
+def _messages_body(asker: Asker, prompt: AskedPrompt) -> dict[str, Any]:
     said = [
         {"role": _role(i), "content": [{"type": "text", "text": text}]}
         for i, text in enumerate(prompt.messages)
@@ -202,7 +202,7 @@ def _messages_body(asker: Asker, prompt: Prompt) -> dict[str, Any]:
     return body
 
 
-def _responses_body(asker: Asker, prompt: Prompt) -> dict[str, Any]:
+def _responses_body(asker: Asker, prompt: AskedPrompt) -> dict[str, Any]:
     said: list[dict[str, Any]] = [
         {
             "type": "message",

@@ -40,14 +40,6 @@ def configuration(provider: str, keys: Path) -> dict[str, Any]:
     keys.mkdir(parents=True)
     for app in APPS:
         (keys / app).write_text(app)
-    limits = {"first_token_s": PATIENT_S, "answer_s": PATIENT_S}
-    beside = {"first_token": PATIENT_S, "answer": PATIENT_S}
-    endpoint = {
-        "provider": "loopback",
-        "prices": {"input_usd_per_mtok": 1, "output_usd_per_mtok": 2},
-        "timeouts": limits | {"beside_s": beside},
-    }
-    trusted = {"zone": "local", "max_data_class": "confidential"}
     return {
         "providers": {
             "loopback": {
@@ -60,10 +52,7 @@ def configuration(provider: str, keys: Path) -> dict[str, Any]:
             name: {"context_tokens": SHORT_TOKENS if name == SHORT else USUAL_TOKENS}
             for name in ENDPOINTS
         },
-        "endpoints": [
-            {"id": name, "model": name, **endpoint, **(trusted if name == TRUSTED else {})}
-            for name in ENDPOINTS
-        ],
+        "endpoints": [_endpoint(name) for name in ENDPOINTS],
         "tasks": {
             "extract": {"match": {"schema": True}},
             "code": {"match": {"tools": ["run_tests"]}},
@@ -74,15 +63,30 @@ def configuration(provider: str, keys: Path) -> dict[str, Any]:
             "learn": {"objective": "quality", "incumbent": "none"},
             "guard": {"objective": "quality", "incumbent": ABLE, "release_every_s": 5},
         },
-        "apps": {
-            app: {
-                "keys": [{"file": str(keys / app)}],
-                "mode": "route",
-                "strategy": "learn" if app in LEARNING else "guard",
-                "fallback": "any",
-            }
-            for app in APPS
-        },
+        "apps": {app: _app(app, keys / app) for app in APPS},
+    }
+
+
+def _endpoint(name: str) -> dict[str, Any]:
+    limits = {"first_token_s": PATIENT_S, "answer_s": PATIENT_S}
+    beside = {"first_token": PATIENT_S, "answer": PATIENT_S}
+    trusted = {"zone": "local", "max_data_class": "confidential"} if name == TRUSTED else {}
+    return {
+        "id": name,
+        "model": name,
+        "provider": "loopback",
+        "prices": {"input_usd_per_mtok": 1, "output_usd_per_mtok": 2},
+        "timeouts": limits | {"beside_s": beside},
+        **trusted,
+    }
+
+
+def _app(name: str, key: Path) -> dict[str, Any]:
+    return {
+        "keys": [{"file": str(key)}],
+        "mode": "route",
+        "strategy": "learn" if name in LEARNING else "guard",
+        "fallback": "any",
     }
 
 
