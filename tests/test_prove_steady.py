@@ -13,10 +13,10 @@ from scripts.proofs.steady import SteadySettings, prove_steady
 from scripts.proofs.steady_requests import (
     LONG_TEXT_BYTES,
     TASKS,
+    AskedPrompt,
     Asker,
     Change,
     ClientKind,
-    AskedPrompt,
     prompt_of,
 )
 from scripts.proofs.steady_serve import SteadySabotage

@@ -22,7 +22,7 @@ from router.decision.context import Moment
 from scripts.proofs.agent_hosts import BETTER, HOSTS, PRICES, WORSE
 from scripts.proofs.agent_talk import CODER, TITLES, TITLES_AT, TURNS, Spoken, calls_of
 from scripts.proofs.policy_clock import NOON
-from scripts.proofs.steady_requests import Asker, ClientKind, AskedPrompt
+from scripts.proofs.steady_requests import AskedPrompt, Asker, ClientKind
 from scripts.proofs.within import SentRequest
 
 BEGIN_WITHIN_S = 7200.0

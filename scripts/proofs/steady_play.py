@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import Struct
 
 from scripts.proofs.line_client import LineClient
-from scripts.proofs.steady_requests import TASKS, Asker, Change, ClientKind, AskedPrompt, prompt_of
+from scripts.proofs.steady_requests import TASKS, AskedPrompt, Asker, Change, ClientKind, prompt_of
 from scripts.proofs.steady_units import SteadyCall, UnitFound, judge_unit, slot_of
 from scripts.proofs.steady_world import APPS, CALM, QUALITY, REFUSAL, SteadyProvider
 from scripts.proofs.within import GivenAnswer, SentRequest
