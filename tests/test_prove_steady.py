@@ -20,7 +20,14 @@ from scripts.proofs.steady_requests import (
     prompt_of,
 )
 from scripts.proofs.steady_serve import SteadySabotage
-from scripts.proofs.steady_units import ENDINGS, SteadyCall, UnitFound, judge_unit, slot_of
+from scripts.proofs.steady_units import (
+    ENDING_WORDS,
+    ENDINGS,
+    SteadyCall,
+    UnitFound,
+    judge_unit,
+    slot_of,
+)
 from scripts.proofs.told_answers import ToldAnswer, dialect_of
 from telemetry.wire.usage import usage_of
 
@@ -84,6 +91,15 @@ def test_a_draw_ends_once_and_nobody_goes_back(ending: str) -> None:
     assert faults(called(0), moved, called(2, "a")) == ["no reason to leave a"]
     assert faults(called(0), moved, called(2, "c")) == ["no reason to leave a"]
     assert faults(called(0), moved, called(2, "c", ending)) == ["its draw ended twice"]
+
+
+@pytest.mark.parametrize("kind", ["gain", "dominated"])
+def test_a_draw_may_end_at_a_call_that_failed_over(kind: str) -> None:
+    ending = called(1, "a", "failover", attempts=2, ended=kind)
+
+    found = judged(called(0), ending, called(2, "b"))
+    assert (found.faults, found.changes) == ([], {ENDING_WORDS[kind]: 1})
+    assert faults(called(0), ending, called(2, "b"), called(3, "a")) == ["no reason to leave a"]
 
 
 def test_another_process_follows_an_ended_draw_with_a_call_of_its_own() -> None:

@@ -56,7 +56,7 @@ def prove_agent(settings: AgentSettings) -> dict[str, Any]:
 
 def _played(settings: AgentSettings, *, has_news: bool = False) -> AgentPlay:
     with tempfile.TemporaryDirectory(prefix="pm-prove-") as directory, without_logs():
-        play = AgentPlay(Path(directory), has_news=has_news)
+        play = AgentPlay(Path(directory), seed=settings.seed, has_news=has_news)
         asyncio.run(play.run(settings.sessions, settings.seed))
         return play
 

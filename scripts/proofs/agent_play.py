@@ -13,8 +13,10 @@ from unittest.mock import patch
 from msgspec import Struct
 
 from router.decision import contexts
+from router.decision.decide import Decision
 from router.decision.units import Unit
 from router.dispatch import retries
+from router.endpoints.catalog import Endpoint
 from router.policy import hints
 from scripts.proofs.agent_hosts import BETTER, PRICES, REFUSAL, WORSE, CachingHosts
 from scripts.proofs.agent_talk import CODER, TITLES
@@ -32,13 +34,17 @@ from scripts.proofs.agent_world import (
     observed,
 )
 from scripts.proofs.believed import rows_of
+from scripts.proofs.policy_clock import NOON
 from scripts.proofs.prompt_caches import CachedPrompt
 from scripts.proofs.steady_units import ENDINGS, SteadyCall, UnitFound, judge_unit
 from scripts.proofs.within import SidecarWithin
+from telemetry.kept_secrets import SECRET_BYTES, KeptKey, KeptSecrets, SecretsFile
 
 BACKOFF_S = 0.001
 """Before an endpoint is asked again; nobody waits for longer here."""
 OK = 200
+NAMES = ("users", "draws", "seal")
+"""Secrets of a store."""
 MINUTE_S = 60.0
 SURE_S = KNOWN_FROM_S + 5 * MINUTE_S
 """From then on nobody doubts which endpoint is better."""
@@ -69,17 +75,20 @@ class CountedCall(Struct, frozen=True):
 class AgentPlay:
     """One way of routing all the calls, and what came of it."""
 
-    def __init__(self, state_dir: Path, *, has_news: bool) -> None:
+    def __init__(self, state_dir: Path, *, seed: int, has_news: bool) -> None:
         """Make it.
 
         Args:
+            seed: of all draws that follow from what a store keeps secret.
             has_news: labels come after an hour, and users ask beside the agents.
         """
         self.clock = SetClock()
         self.hosts = CachingHosts(self.clock.now_s)
         self.units: defaultdict[UnitKey, list[CountedCall]] = defaultdict(list)
         self.counts: Counter[str] = Counter()
+        self._ended = ""  # by what the draw of the last decision's unit did
         self._has_news = has_news
+        _keep_secrets(state_dir, seed)
         self._configuration = configuration(state_dir)
         self._within = SidecarWithin(
             self._configuration, state_dir, self.hosts, clock=self.clock.moment
@@ -93,6 +102,7 @@ class AgentPlay:
             patch.object(retries, "FIRST_BACKOFF_S", BACKOFF_S),
             self._within,
         ):
+            self._within.sidecar.routes._services.calls.note = self._note_decision
             users = USERS if self._has_news else 0
             for due in due_calls(sessions, seed, users=users):
                 while minute < due.at_s // MINUTE_S:
@@ -128,6 +138,10 @@ class AgentPlay:
         left = [[n, SESSION_CALLS - n] for n in range(1, SESSION_CALLS + 1)]
         return json.dumps({"at_ms": 0, "apps": {f"{app:016x}": {"remaining": left}}}).encode()
 
+    def _note_decision(self, decision: Decision, answered: Endpoint | None = None) -> None:
+        ending = getattr(decision, "ending", None)
+        self._ended = "" if ending is None else ending.value
+
     async def _send(self, due: DueCall) -> None:
         self.hosts.book = self.hosts.books[due.kind]
         got = await self._within.send(due.request)
@@ -142,10 +156,20 @@ class AgentPlay:
             got.headers["x-router-task"],
             got.headers["x-router-reason"],
             int(got.headers["x-router-attempts"]),
+            ended=self._ended,
             told=f"{due.at_s:.0f} s",
         )
         unit = UnitKey(due.kind, due.who, due.role)
         self.units[unit].append(CountedCall(call, self.hosts.last))
+
+
+def _keep_secrets(state_dir: Path, seed: int) -> None:
+    """Have a sidecar draw from this seed on, instead of from what it makes up."""
+    users, draws, seal = (
+        f"{name} {seed}".encode().ljust(SECRET_BYTES)[:SECRET_BYTES] for name in NAMES
+    )
+    kept = KeptSecrets(users=users, draws=draws, seal=seal, keys=[KeptKey(seal, int(NOON * 1000))])
+    SecretsFile(state_dir).change(lambda _: kept)
 
 
 def fates_of(play: AgentPlay) -> dict[str, int]:
@@ -157,9 +181,9 @@ def fates_of(play: AgentPlay) -> dict[str, int]:
     """
     fates: Counter[str] = Counter()
     for unit, counted in sorted(play.units.items()):
-        ended = [one for one in counted if one.call.reason in ENDINGS]
+        ended = [one for one in counted if one.call.ending]
         for one in ended:
-            is_gain = one.call.reason == ENDINGS[0]
+            is_gain = one.call.ending == ENDINGS[0]
             fates[f"gain_{unit.role}" if is_gain else "dominated"] += 1
         first, later = counted[0].call, [n for n, c in enumerate(counted) if _is_late(c)]
         is_held = first.endpoint == WORSE and first.sent_at < KNOWN_FROM_S and later

@@ -27,7 +27,7 @@ from scripts.proofs.within import SentRequest
 
 BEGIN_WITHIN_S = 7200.0
 """Sessions begin at any moment of two hours,"""
-UNDER_WAY, UNDER_WAY_S = 0.5, 900.0
+UNDER_WAY, UNDER_WAY_S = 0.6, 900.0
 """but for so many that are under way when it becomes known: they begin so shortly before."""
 KNOWN_FROM_S = 3600.0
 """Then the first labels come."""

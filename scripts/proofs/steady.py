@@ -122,6 +122,7 @@ def figures_of(play: SteadyPlay, found: UnitFound) -> dict[str, Any]:
         "labels": play.counts["labels"],
         "versions": [len(seen) for seen in play.versions],
         "share_of_best": shares,
+        "explained": play.counts["explained"],
         "dry_runs": play.counts["dry_runs"],
         "shown": (play.shown + found.faults)[:SHOWN],
     }

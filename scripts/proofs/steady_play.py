@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from scripts.proofs.line_client import LineClient
 from scripts.proofs.steady_requests import TASKS, AskedPrompt, Asker, Change, ClientKind, prompt_of
@@ -153,6 +153,10 @@ class SteadyPlay:
                 self.counts["at_a_slots_end"] += 1  # another slot, or either of two
             else:
                 call = _call(one, got, process, sent_at, got_at, f"{asker.kind}: {one.change}")
+                if call.attempts > 1:
+                    decision_id = got.headers["x-router-decision-id"]
+                    ended = await self._ending_of(asker, process, decision_id)
+                    call = structs.replace(call, ended=ended)
                 who = asker.session or asker.user
                 self.units[UnitName(kind, asker.app, who, prompt.task, slot)].append(call)
                 self.versions[process].add(got.headers["x-router-posterior-version"])
@@ -182,6 +186,15 @@ class SteadyPlay:
         self.counts["unanswered"] += 1
         said = got.body[:300].decode(errors="replace")
         self.shown.append({"unanswered": got.status, "sent": f"{asker.kind}: {change}, {said}"})
+
+    async def _ending_of(self, asker: Asker, process: int, decision_id: str) -> str:
+        """Return by what a draw ended, as the explanation of the decision has it."""
+        path = f"/v1/router/decisions?id={decision_id}"
+        headers = {"authorization": f"Bearer {asker.app}"}
+        got = await self.clients[process].send(SentRequest(path, headers, b"", "GET"))
+        self.counts["explained"] += got.status == OK
+        told = json.loads(got.body) if got.status == OK else {}
+        return str((told.get("ended") or {}).get("kind", ""))
 
     async def _label(self, asker: Asker, call: SteadyCall, decision_id: str) -> None:
         """Say of some answers how good they were, in batches."""
@@ -217,5 +230,5 @@ def _call(
         int(got.headers["x-router-attempts"]),
         one.is_constrained,
         one.change is Change.TURN,
-        told,
+        told=told,
     )

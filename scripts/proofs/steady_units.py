@@ -16,6 +16,8 @@ from msgspec import Struct, field
 DAY_S, TEN_MINUTES_S = 86_400, 600
 ENDINGS = ("moved for gain", "moved from worse")
 """What `x-router-reason` says of the call at which a stored draw ended."""
+ENDING_WORDS = {"gain": ENDINGS[0], "dominated": ENDINGS[1]}
+"""The same, by what an explanation calls it: where that call failed over, the header says that."""
 AWAY = ("failover", "only one allowed")
 """What it says of a call that went elsewhere while the draw stays."""
 
@@ -32,7 +34,13 @@ class SteadyCall(Struct, frozen=True):
     attempts: int = 1
     is_constrained: bool = False  # by what it asks for itself, or its session did
     continues: bool = False  # a conversation of the unit, whose endpoint it may keep
+    ended: str = ""  # by which ending, where the decision says so beside its reason
     told: str = ""  # what was sent, for whoever looks into it
+
+    @property
+    def ending(self) -> str:
+        """By what the stored draw ended at this call; empty of most."""
+        return self.reason if self.reason in ENDINGS else ENDING_WORDS.get(self.ended, "")
 
 
 class UnitFound(Struct):
@@ -86,56 +94,56 @@ def judge_unit(name: str, task: str, calls: Sequence[SteadyCall], down: Down) ->
     for call in ordered:
         if call.task != task:
             fault(f"task {call.task} and not {task}", call)
-    endings = [call for call in ordered if call.reason in ENDINGS]
+    endings = [call for call in ordered if call.ending]
     for call in endings[1:]:
         fault("its draw ended twice", call)
-    at_home = [call for call in ordered if call.reason not in AWAY and call not in endings]
-    ended = endings[0] if endings else None
-    home = _home(ordered, at_home, ended)
-    moved_at: dict[int, float] = {}
-    if ended is not None:
-        found.changes[ended.reason] += 1
-        moved_at[ended.process] = ended.got_at
-    homes = [home] if ended is None else [home, ended.endpoint]
+    draws = _UnitDraws(ordered, endings[0] if endings else None)
+    if endings:
+        found.changes[endings[0].ending] += 1
     for call in ordered:
-        if call in endings or _is_at_home(call, home, ended, moved_at):
+        if call in endings or draws.has(call):
             continue
         if call.reason not in AWAY:
-            fault(f"no reason to leave {home}", call)
+            fault(f"no reason to leave {draws.first}", call)
         elif call.is_constrained:
             found.changes["constraint of the call"] += 1
-        elif call.attempts > 1 or any(down(one, call) for one in homes):
+        elif call.attempts > 1 or any(down(one, call) for one in (draws.first, draws.second)):
             found.changes["failure"] += 1
         else:
-            fault(f"nothing failed at {home}", call)
+            fault(f"nothing failed at {draws.first}", call)
     return found
 
 
-def _home(
-    ordered: Sequence[SteadyCall], at_home: Sequence[SteadyCall], ended: SteadyCall | None
-) -> str:
-    """Return the endpoint that the unit drew first, as its first calls tell."""
-    before = [call for call in at_home if ended is None or call.sent_at < ended.sent_at]
-    return (before or at_home or ordered)[0].endpoint
-
-
-def _is_at_home(
-    call: SteadyCall, home: str, ended: SteadyCall | None, moved_at: dict[int, float]
-) -> bool:
-    """Return whether a call is where its unit's draw of that moment has it.
+class _UnitDraws:
+    """What a unit drew first, and after that ended, as its calls tell.
 
     Of a draw that ended at one process others learn with a call of the unit. Once a process has
     moved it does not go back, but for conversations, which keep what they began with.
-
-    Args:
-        moved_at: when each process had answered from where the unit moved to; it is added to.
     """
-    if ended is None:
-        return call.endpoint == home
-    if call.endpoint == ended.endpoint and call.got_at >= ended.sent_at:
-        if not call.continues and call.process not in moved_at:
-            moved_at[call.process] = call.got_at
-        return True
-    if call.endpoint != home:
-        return False
-    return call.continues or call.sent_at < moved_at.get(call.process, float("inf"))
+
+    def __init__(self, ordered: Sequence[SteadyCall], ended: SteadyCall | None) -> None:
+        self._ended = ended
+        at_home = [call for call in ordered if call.reason not in AWAY and call is not ended]
+        self.first = self.second = (at_home or ordered)[0].endpoint
+        self._moved_at: dict[int, float] = {}  # by process: since when it must not go back
+        if ended is not None:
+            before = [call for call in at_home if call.sent_at < ended.sent_at]
+            after = [call for call in at_home if call.process == ended.process]
+            after = [call for call in after if call.sent_at >= ended.got_at]
+            self.first = before[0].endpoint if before else self.first
+            is_told = ended.reason not in AWAY or not after
+            self.second = ended.endpoint if is_told else after[0].endpoint
+            self._moved_at[ended.process] = ended.got_at
+
+    def has(self, call: SteadyCall) -> bool:
+        """Return whether a call is where the draw of its moment has it; calls come in order."""
+        ended = self._ended
+        if ended is None:
+            return call.endpoint == self.first
+        if call.endpoint == self.second and call.got_at >= ended.sent_at:
+            if not call.continues:
+                self._moved_at.setdefault(call.process, call.got_at)
+            return True
+        if call.endpoint != self.first:
+            return False
+        return call.continues or call.sent_at < self._moved_at.get(call.process, float("inf"))
