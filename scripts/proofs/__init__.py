@@ -53,5 +53,19 @@
 - `old`: that each late label counts once, at the weight of its time
 - `explain_load`: decisions and outcomes by the hundred thousand, of a router in this process
 - `explain`: that a decision is explained the same later, and elsewhere
+- `told_answers`: answers in every dialect that say what was counted
+- `line_client`: a client on asyncio's streams that keeps its connections
+- `steady_requests`: prompts as real clients send them, and sent again with words changed
+- `steady_world`: the endpoints and apps of the proof of steadiness
+- `steady_serve`: `pointsman serve`, patient with its store, or broken on purpose
+- `steady_units`: whose endpoint and task changed, and whether there was a reason
+- `steady_play`: sends prompts and their changes to two processes by turns
+- `steady`: that neither words nor the clock change who answers
+- `prompt_caches`: what of a prompt a provider saw at its beginning not long ago
+- `agent_talk`: what two coding agents send in a session of twenty turns
+- `agent_hosts`: two endpoints with prompt caches, and their books
+- `agent_world`: hours of sessions and users' days, and what becomes known meanwhile
+- `agent_play`: plays them through one sidecar, and tells what became of draws
+- `agent`: that an agent's session stays where it began, and what that is worth
 - `__main__`: `scripts/prove NAME`
 """

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from scripts.proofs import (
+    agent,
     direct,
     explain,
     failover,
@@ -14,6 +15,7 @@ from scripts.proofs import (
     pipeline,
     policy,
     secrets,
+    steady,
     streams,
 )
 
@@ -27,6 +29,8 @@ PROOFS: dict[str, Callable[[Sequence[str]], int]] = {
     "old": old.main,
     "explain": explain.main,
     "policy": policy.main,
+    "steady": steady.main,
+    "agent": agent.main,
 }
 
 

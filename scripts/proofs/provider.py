@@ -79,6 +79,7 @@ class ScriptedProvider:
 
     script: Script
     _socket: socket.socket = field(default_factory=socket.socket)
+    _open: set[asyncio.Transport] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._socket.bind(("", 0))  # all of 127.0.0.0/8; who comes from elsewhere is cut off
@@ -102,6 +103,9 @@ class ScriptedProvider:
             yield
         finally:
             server.close()
+            for transport in tuple(self._open):
+                transport.abort()
+            await asyncio.sleep(0)
 
 
 class _ProviderConnection(asyncio.Protocol):
@@ -118,6 +122,7 @@ class _ProviderConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._provider._open.add(transport)
         if not transport.get_extra_info("peername")[0].startswith("127."):
             transport.abort()
 
@@ -127,6 +132,7 @@ class _ProviderConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._gone.set()
+        self._provider._open.discard(self._transport)
 
     def _take(self) -> None:
         """Answer the next request once it is there in full and the last one is answered."""
