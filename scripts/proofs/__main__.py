@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from scripts.proofs import (
     direct,
+    episodes,
     explain,
     failover,
     old,
@@ -27,6 +28,7 @@ PROOFS: dict[str, Callable[[Sequence[str]], int]] = {
     "old": old.main,
     "explain": explain.main,
     "policy": policy.main,
+    "episodes": episodes.main,
 }
 
 

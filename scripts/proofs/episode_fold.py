@@ -7,12 +7,11 @@ itself and its scripts, leases, and waiting for other processes.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from typing import Any
 
 import fakeredis
 import numpy as np
-from numpy.typing import NDArray
 
 from bandit import cells
 from bandit.families import P
@@ -25,10 +24,9 @@ from router.beliefs.kept import Kept, ReviewKey
 from router.config.compiled import Configuration
 from scripts.proofs.within import SidecarWithin
 from telemetry import frames, journal
-from telemetry.events import Kind
 from telemetry.tokens import role_mark
 from telemetry.trail import INTENT
-from workers.folding.batch import Batch, Decision, Window, take_apart
+from workers.folding.batch import Batch, Decision, Entries, Window, take_apart
 from workers.folding.effects import effects
 
 READ_RECORDS = 8192
@@ -77,7 +75,7 @@ class FoldedWithin:
 
     def _read(self, now_ms: int) -> Batch:
         """Return what the journal has that was not folded yet, as stream entries would bring it."""
-        entries = []
+        entries: Entries = []
         while segment := self._current():
             data = segment.read(READ_RECORDS)
             if not data:

@@ -97,7 +97,7 @@ def prove_part(part: PolicyPart) -> PolicyFound:
     with (
         tempfile.TemporaryDirectory(prefix="pm-prove-") as directory,
         sabotaged(part.sabotage),
-        _without_logs(),
+        without_logs(),
     ):
         play = PolicyPlay(part.seed, Path(directory))
         asyncio.run(play.run(part.numbers))
@@ -116,7 +116,7 @@ def prove_part(part: PolicyPart) -> PolicyFound:
 
 
 @contextmanager
-def _without_logs() -> Iterator[None]:
+def without_logs() -> Iterator[None]:
     """Say nothing of the faults, which are meant, as long as this lasts."""
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
