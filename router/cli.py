@@ -122,6 +122,9 @@ def feedback(
     decision_id: Annotated[str | None, typer.Option(help="x-router-decision-id.")] = None,
     response_id: Annotated[str | None, typer.Option(help="The answer's own id.")] = None,
     ref: Annotated[str | None, typer.Option(help="Your own reference.")] = None,
+    session_id: Annotated[
+        str | None, typer.Option("--session", "--episode", metavar="ID", help="A whole session.")
+    ] = None,
     score: Annotated[float | None, typer.Option(help="A judge's score, 0 to 1.")] = None,
     passed: Annotated[bool | None, typer.Option(help="Whether a test passed.")] = None,
     thumb: Annotated[str | None, typer.Option(help="up or down.")] = None,
@@ -132,10 +135,8 @@ def feedback(
     config: Config = None,
     json_: Json = False,
 ) -> None:
-    """Say what an answer was worth."""
+    """Say what an answer, or a whole session, was worth."""
     given = dict(locals())
-    for not_said in ("key", "url", "config", "json_"):
-        del given[not_said]
     from router.commands import feedback as verb
 
     verb.feedback(given, url=url, key=key, config=config, as_json=json_)

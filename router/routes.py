@@ -37,6 +37,7 @@ from router.endpoints.entries import Dialect
 from router.endpoints.providers import Provider, dialect_at
 from router.errors import DispatchError, RequestRejected
 from router.explain.desk import ExplainDesk, asked_name
+from router.intake.doors import counting_refusals, episode_in
 from router.intake.events import EventDesk
 from router.intake.feedback import FeedbackDesk
 from router.intake.forget import ForgetDesk
@@ -190,16 +191,15 @@ class Routes:
                 limit_s=deadline_s(configuration.server.deadline_s, exchange.headers),
             )
 
-    async def _feedback(self, exchange: Exchange, beliefs: Beliefs) -> None:
+    async def _feedback(
+        self, exchange: Exchange, beliefs: Beliefs, episode: str | None = None
+    ) -> None:
         caller = _caller(exchange, beliefs)
         body = await _note(exchange, beliefs)
         counts = self._services.metrics.feedback
-        try:
+        with counting_refusals(counts):
             async with self._services.desk.place(exchange.line):
-                results = await self._services.feedback.take(body, caller)
-        except RequestRejected as error:
-            counts[error.code] += 1
-            raise
+                results = await self._services.feedback.take(body, caller, episode=episode)
         for result in results:
             counts[result["status"]] += 1
         await exchange.respond_json(202, {"accepted": True, "results": results})
@@ -209,14 +209,11 @@ class Routes:
         body = await _note(exchange, beliefs)
         dry_run = exchange.headers.get(b"x-router-dry-run") == b"1"
         counts = self._services.metrics.ingested
-        try:
+        with counting_refusals(counts):
             async with self._services.desk.place(exchange.line):
                 taken = await self._services.events.take(
                     body, exchange.raw_headers, caller, beliefs.configuration, dry_run=dry_run
                 )
-        except RequestRejected as error:
-            counts[error.code] += 1
-            raise
         counts["accepted"] += taken["accepted"]
         await exchange.respond_json(200 if dry_run else 202, taken)
 
@@ -337,7 +334,11 @@ class Routes:
             raise RequestRejected(
                 "not_found", f"there is no {clipped(path)}; write {clipped(meant)}"
             )
-        allowed, catalog = self._methods.get(path), beliefs.configuration.catalog
+        episode = episode_in(exchange.raw_path)
+        if episode is not None and exchange.method == "POST":
+            return partial(self._feedback, episode=episode)
+        allowed = self._methods.get(path) if episode is None else "POST"
+        catalog = beliefs.configuration.catalog
         passes_on = takes_rest(exchange, catalog)
         if allowed is not None and not passes_on:
             raise RequestRejected("method_not_allowed", f"{path} takes {allowed} only")

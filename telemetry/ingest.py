@@ -36,7 +36,9 @@ MAX_NAME = 256
 MAX_AGE_S = 30 * 86_400
 MAX_AHEAD_S = 300
 """Clocks differ by seconds; what is further off is in another unit, or of another year."""
-REFERENCES = ("decision_id", "response_id", "ref")
+EPISODES = ("session_id", "episode_id")
+"""Names of a whole: a declared session is an episode."""
+REFERENCES = ("decision_id", "response_id", "ref", *EPISODES)
 LABELS = ("score", "passed", "thumb", "edit_ratio", "retried")
 
 ResultName = Literal[
@@ -142,12 +144,19 @@ class Outcome(_Data):
     ) = None
     response_id: Id | None = None
     ref: Id | None = None
+    session_id: Id | None = None
+    episode_id: Id | None = None
     score: Score | None = None
     passed: Passed | None = None
     thumb: Thumb | None = None
     edit_ratio: EditRatio | None = None
     retried: Retried | None = None
     kind: KindName | None = None
+
+    @property
+    def episode(self) -> str | None:
+        """The episode or session that it was part of; of both the episode, as of a call."""
+        return self.episode_id or self.session_id
 
     @property
     def ended(self) -> Result:
@@ -164,12 +173,14 @@ class Outcome(_Data):
 
 
 def _exactly_one(schema: dict[str, Any]) -> None:
-    """Say in a schema what the types cannot: one way to name the answer, one word on it."""
+    """Say in a schema what the types cannot: one way to name what is judged, one word on it."""
     for entry in schema["properties"].values():
         entry.pop("default", None)
     schema["allOf"] = [
         {"oneOf": [{"required": [name]} for name in names]} for names in (REFERENCES, LABELS)
     ]
+    several = {"properties": {"match": {"type": "string"}}}
+    schema["allOf"] += [{"not": {"required": [name, "match"], **several}} for name in EPISODES]
 
 
 class Feedback(_Data):
@@ -180,6 +191,8 @@ class Feedback(_Data):
     decision_id: Reference = Field(default="", description="x-router-decision-id, unchanged")
     response_id: Reference = Field(default="", description="the answer's own id")
     ref: Reference = Field(default="", description="the caller's own reference")
+    session_id: Reference = Field(default="", description="the session of calls judged together")
+    episode_id: Reference = Field(default="", description="the same: a session is an episode")
     score: Score | None = None
     passed: Passed | None = None
     thumb: Thumb | None = None

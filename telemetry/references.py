@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from telemetry import keys, narrow, young
 from telemetry.decisions import KIND, Decisions
+from telemetry.digests import episode_name
 from telemetry.events import NO_DIGEST, RECORD, TOKEN_OFFSET, Flag, Match
 from telemetry.store import Client
-from telemetry.tokens import LAYOUT, TOKEN_SIZE, decided_at_ms, nonce_of, shard_of
+from telemetry.tokens import LAYOUT, TOKEN_SIZE, decided_at_ms, nonce_of, part_of, shard_of
 
 _DAY_MS = 86_400_000
 BUCKET_MS = 8 * _DAY_MS
@@ -55,6 +56,7 @@ def _place(layout: np.dtype[np.void], name: str) -> int:
 
 _FLAGS, _FLAGS_SIZE = _place(RECORD, "flags"), RECORD["flags"].itemsize
 _FINAL, _PROMISED = int(Flag.FINAL), int(Flag.PROMISED)  # plain: enum members cost a microsecond
+_NAMES_EPISODE, _EPISODE = int(Flag.NAMES_EPISODE), _place(RECORD, "episode")
 _NAMES = [_place(RECORD, name) for name in ("response", "reference")]
 
 
@@ -284,9 +286,18 @@ def first_after(tokens: list[bytes], received_ms: int) -> list[bytes]:
 
 
 def choose(tokens: list[bytes], match: Match) -> list[bytes]:
-    """Return the decisions that are meant; none where `match` does not say which of several."""
+    """Return the decisions that are meant; none where `match` does not say which of several.
+
+    Args:
+        tokens: in order.
+    """
     if match is Match.ALL:
         return tokens
+    if match is Match.EPISODE:
+        first: dict[bytes, bytes] = {}
+        for token in tokens:
+            first.setdefault(part_of(token), token)
+        return list(first.values())
     if match is Match.LAST or len(tokens) == 1:
         return tokens[-1:]
     return []
@@ -295,7 +306,8 @@ def choose(tokens: list[bytes], match: Match) -> list[bytes]:
 def names_in(outcome: bytes) -> list[bytes]:
     """Return the digests by which an outcome's decision may be named; none but of a final one.
 
-    A decision whose id left before it was known who would answer is named by its nonce as well.
+    A decision whose id left before it was known who would answer is named by its nonce as well, and
+    the first one of its role and endpoint by its episode.
     """
     flags = int.from_bytes(outcome[_FLAGS : _FLAGS + _FLAGS_SIZE], "little")
     if not flags & _FINAL:
@@ -303,7 +315,15 @@ def names_in(outcome: bytes) -> list[bytes]:
     found = [outcome[at : at + 16] for at in _NAMES]
     if flags & _PROMISED:
         found.append(nonce_of(token_in(outcome)))
+    if episode := episode_named_by(outcome):
+        found.append(episode_name(episode))
     return [digest for digest in found if digest != NO_DIGEST]
+
+
+def episode_named_by(outcome: bytes) -> int:
+    """Return the digest of the episode that an outcome's decision names; 0 of none."""
+    flags = int.from_bytes(outcome[_FLAGS : _FLAGS + _FLAGS_SIZE], "little")
+    return int.from_bytes(outcome[_EPISODE : _EPISODE + 8], "little") * bool(flags & _NAMES_EPISODE)
 
 
 def token_in(record: bytes) -> bytes:

@@ -156,6 +156,12 @@ def decided_at_ms(token: bytes) -> int:
     return int.from_bytes(token[place : place + 8], "little", signed=True)
 
 
+def part_of(token: bytes) -> bytes:
+    """Return which part of an episode a packed token's call played: its role, and who served it."""
+    role, executed = _PLACES["role_mark"], _PLACES["executed"]
+    return token[role : role + 2] + token[executed : executed + 8]
+
+
 def user_of(token: bytes) -> bytes:
     """Return the keyed hash of a packed token's user; zeros of nobody."""
     return token[_PLACES["user"] : _PLACES["user"] + 8]

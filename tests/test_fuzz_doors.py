@@ -33,8 +33,8 @@ from hypothesis import strategies as st
 
 from router.dialects import chat, opaque
 from router.errors import RequestRejected
-from router.intake.feedback import VALUES
 from router.intake.forms import once_each, split
+from router.intake.items import VALUES
 from telemetry import schemas
 from telemetry.ingest import FEEDBACK_TYPE, OUTCOME_TYPE
 from telemetry.numbers import SHOWN, brief, whole_of

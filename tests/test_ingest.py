@@ -35,8 +35,8 @@ from bandit import cells
 from bandit.families import REAL_SCALE, Family, L, Q, U
 from router.commands import ingest as ingest_command
 from router.commands.ingest_file import BadFile, open_rows
-from router.intake.feedback import NAMES as REFERENCE_NAMES
-from router.intake.feedback import OPTIONS, VALUES, parse_item
+from router.intake.items import NAMES as REFERENCE_NAMES
+from router.intake.items import OPTIONS, VALUES, parse_item
 from telemetry import events, frames, ingest, keys, schemas
 from telemetry.digests import digest16
 from telemetry.errors import BadEvent

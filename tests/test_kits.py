@@ -142,6 +142,7 @@ def test_what_cannot_be_installed_is_skipped_aloud(
 
     assert main(["pydantic-ai-chat"]) == 0
     said = capsys.readouterr()
+    monkeypatch.setattr(installed, "PYTHON", "nothing")  # not even an environment can be made
     assert main(["pydantic-ai-chat", "--require"]) == 1
 
     assert said.out == ""

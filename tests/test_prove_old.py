@@ -15,7 +15,7 @@ import pytest
 
 from bandit.decay import windows_and_weights
 from bandit.families import HALF_LIFE_MS, Family
-from scripts.proofs import old_verdict, old_world
+from scripts.proofs import old_verdict
 from scripts.proofs.old_verdict import OldVerdict, expected_sums, judge_old, weight
 from scripts.proofs.old_words import OldWord, Way, first_words, holding, late_words, rewards
 from scripts.proofs.old_world import N_SHARDS, OldMonth, live_through, make_month
@@ -72,17 +72,14 @@ def test_all_three_ways_and_all_that_may_follow_are_among_the_late_words() -> No
 
 
 @pytest.fixture
-def lived(
-    client: Any, state_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Archive, OldMonth, list[OldWord]]:
+def lived(client: Any, state_dir: Path) -> tuple[Archive, OldMonth, list[OldWord]]:
     """A month that was folded and archived, and what was said in it."""
-    monkeypatch.setattr(old_world, "PERIOD_MS", 3 * 86_400_000)
     now_ms = int(client.time()[0]) * 1000
     rng = np.random.default_rng(0)
     made = make_month(400, rng, now_ms=now_ms)
     words = first_words(made, rng)
     archive = Archive(client, state_dir / "archive", N_SHARDS)
-    live_through(archive, made, words, now_ms=now_ms)
+    live_through(archive, made, words, now_ms=now_ms, period_ms=3 * 86_400_000)
     return archive, made, words
 
 

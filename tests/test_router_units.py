@@ -32,7 +32,7 @@ from router.endpoints.entries import Dialect
 from router.endpoints.health import Health
 from router.endpoints.token_sizes import TokenSizes
 from router.errors import ConfigError, RequestRejected
-from router.intake.feedback import parse as parse_feedback
+from router.intake.items import parse as parse_feedback
 from router.policy.callers import Keys
 from router.policy.constraints import Demand, Filter
 from router.policy.route import find_route, incumbent_of, parse_model

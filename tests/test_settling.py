@@ -52,9 +52,14 @@ class Made:
     def nonce(self) -> bytes:
         return bytes([self.number % SHARDS]) + bytes(13) + self.number.to_bytes(2, "big")
 
+    @property
+    def executed(self) -> int:
+        return 3 + self.number % 3
+
     def record(self) -> bytes:
         shard = self.nonce[0] % SHARDS
-        body = Token(1, shard, 0, self.nonce, self.at_ms, 1, 2, 3, 4, 5, 6, 7, 0.5, 0.5, 0.1)
+        executed = self.executed
+        body = Token(1, shard, 0, self.nonce, self.at_ms, 1, 2, executed, 4, 5, 6, 7, 0.5, 0.5, 0.1)
         return events.outcome(
             body.pack(),
             result=Result.OK,
@@ -261,6 +266,9 @@ class World:
         if before:
             latest = max(before, key=lambda m: (m.at_ms, m.number))
             meant = before if saying.match is Match.ALL else [latest]
+            if saying.match is Match.EPISODE:
+                by_age = sorted(before, key=lambda m: (m.at_ms, m.number), reverse=True)
+                meant = list({m.executed: m for m in by_age}.values())
             assert saying.match is not Match.ONE or len(before) == 1
         else:
             meant = [min(known, key=lambda m: (m.at_ms, m.number))]

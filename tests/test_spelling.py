@@ -20,6 +20,10 @@ NAMED = ("models", "providers", "tasks", "roles", "strategies", "users", "apps")
 Path_ = tuple[str | int, ...]
 
 
+def written(value: Any) -> str:
+    return yaml.dump(value, Dumper=yaml.CSafeDumper, sort_keys=False)
+
+
 def problems(text: str) -> list[Problem]:
     with pytest.raises(ConfigError) as caught:
         parse(text, file="f")
@@ -67,7 +71,7 @@ def slips(name: str) -> list[str]:
 
 
 def test_a_slip_in_any_field_is_one_error_with_what_was_meant(whole: dict[str, Any]) -> None:
-    parse(yaml.safe_dump(whole, sort_keys=False), file="f")
+    parse(written(whole), file="f")
     n = 0
     for n, (*parents, name) in enumerate(fields(whole)):
         value = copy.deepcopy(whole)
@@ -80,7 +84,7 @@ def test_a_slip_in_any_field_is_one_error_with_what_was_meant(whole: dict[str, A
         node.clear()
         node.update(renamed)
 
-        found = problems(yaml.safe_dump(value, sort_keys=False))
+        found = problems(written(value))
 
         assert [f"did you mean {name!r}?" in p.hint for p in found] == [True], (parents, slip)
     assert n > 100

@@ -36,7 +36,7 @@ from router.translation.efforts import BUDGETS, effort_of
 from router.translation.prompt import Manner, Prompt, Reasoning, Untranslatable, Written
 from router.translation.requests import read, write
 
-CONVERSATIONS = 10_000
+CONVERSATIONS = 5_000
 MUTATIONS = 4_000
 WAYS = pytest.mark.parametrize(("from_", "to"), DIRECTIONS, ids=str)
 EACH_DIALECT = pytest.mark.parametrize("dialect", list(TELLERS), ids=str)

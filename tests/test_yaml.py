@@ -575,7 +575,7 @@ def test_any_change_of_a_sound_file_is_taken_or_refused(running: Configuration) 
     rng = random.Random(15)
     n_sound = 0
     for n in range(2_000):
-        text = whole if n % 20 == 0 else minimal
+        text = whole if n % 40 == 0 else minimal
         for _ in range(rng.randint(1, 4)):
             at, n_gone = rng.randrange(len(text)), rng.choice((0, 0, 1, 5, 20))
             text = text[:at] + rng.choice(WORDS) + text[at + n_gone :]

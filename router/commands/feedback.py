@@ -1,4 +1,4 @@
-"""`pointsman feedback`: what an answer was worth."""
+"""`pointsman feedback`: what an answer, or a whole session, was worth."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from router.commands.console import BAD_INPUT, FAILED, fail, print_json
 from router.commands.inputs import NO_POINTSMAN, reaching, sidecar
 
 TIMEOUT_S = 10.0
+NOT_SAID = ("key", "url", "config", "json_")
+"""Options that say how to tell it."""
 NOT_HEARD = "the store does not hear it yet; the sidecar keeps it, and passes it on once it does"
 
 
@@ -23,9 +25,14 @@ def feedback(
     config: Path | None,
     as_json: bool,
 ) -> None:
-    """Tell the sidecar; options that are None were not given."""
+    """Tell the sidecar.
+
+    Args:
+        given: the options of the verb; those that are None were not given.
+    """
     url, headers = sidecar(url, key, config)
-    body = {name: value for name, value in given.items() if value is not None}
+    said = {name: value for name, value in given.items() if name not in NOT_SAID}
+    body = {name: value for name, value in said.items() if value is not None}
     try:
         raw = json.dumps(body, allow_nan=False).encode()
     except ValueError:
@@ -37,18 +44,18 @@ def feedback(
             trouble = _trouble_of_store(client, url)
     try:
         found = answer.json()
-        said = found["results"][0]["status"] if answer.is_success else found["error"]["message"]
+        told = found["results"][0]["status"] if answer.is_success else found["error"]["message"]
     except (ValueError, KeyError, TypeError, IndexError):
         fail(NO_POINTSMAN.format(url, answer.status_code), FAILED)
     if as_json:
         print_json(found)
     elif trouble:
-        print(said)
+        print(told)
     elif answer.is_success:
         hint = ": no such answer is known yet; it is joined if it appears within a day"
-        print(said + (hint if said == "held" else ""))
+        print(told + (hint if told == "held" else ""))
     if not answer.is_success:
-        fail(said, BAD_INPUT if answer.status_code < 500 else FAILED)
+        fail(told, BAD_INPUT if answer.status_code < 500 else FAILED)
     if trouble:
         fail(f"{NOT_HEARD}: {trouble}", FAILED)
 

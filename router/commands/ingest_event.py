@@ -14,7 +14,14 @@ from hashlib import blake2b
 from typing import Any
 
 from telemetry.columns import check, stripped
-from telemetry.ingest import FEEDBACK_TYPE, OUTCOME_TYPE, REFERENCES, Feedback, Outcome
+from telemetry.ingest import (
+    EPISODES,
+    FEEDBACK_TYPE,
+    OUTCOME_TYPE,
+    REFERENCES,
+    Feedback,
+    Outcome,
+)
 from telemetry.names import NotText, id_in_cell, text_of
 from telemetry.numbers import EXACT, brief, number_of, whole_of
 from telemetry.recorded import wire_name
@@ -24,6 +31,8 @@ RENAMED = {"model": "endpoint", "category": "task", "quality": "score"}
 COLUMNS = frozenset(Outcome.model_fields) | frozenset(Feedback.model_fields)
 KNOWN = COLUMNS | frozenset(RENAMED) | frozenset(("id", "time"))
 IDS = frozenset(("id", *REFERENCES))
+CLOSER = frozenset(REFERENCES) - frozenset(EPISODES)
+"""What names an answer, and not the whole that it is part of."""
 TEXTS = IDS | frozenset(("endpoint", "task"))
 TOKENS = ("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning")
 WHOLE = frozenset((*TOKENS, "status", "attempt", "revision"))
@@ -63,6 +72,8 @@ class EventMaker:
         row = dict(zip(self.names(tuple(written)), written.values(), strict=True))
         data = self._data(row)
         is_feedback = "endpoint" not in data and any(name in data for name in REFERENCES)
+        if is_feedback and not data.keys().isdisjoint(CLOSER):  # a word on one answer of them
+            data = {name: value for name, value in data.items() if name not in EPISODES}
         at = row.get("time")
         own = row.get("id")
         return {

@@ -18,6 +18,7 @@
 - `rival`: a second start beside a slow one
 - `heartbeat`: signs of life while a stream is held
 - `race`: the attempts of one call
+- `episodes`: which calls an episode is named by
 - `recent`: what a name was lately known to mean
 - `booking`: the one place where tokens and outcomes are made
 - `diagnosis`: the setting at fault, and the fix

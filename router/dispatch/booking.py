@@ -30,7 +30,7 @@ BY_INCUMBENT, DRAWN_NOW, FINAL = int(Flag.BY_INCUMBENT), int(Flag.DRAWN_NOW), in
 PRICED, TTFT_KNOWN = int(Flag.PRICED), int(Flag.TTFT_KNOWN)
 TTFT_BOUND, PROMISED, READ = int(Flag.TTFT_BOUND), int(Flag.PROMISED), int(Flag.READ)
 RATED, OTHER_MODEL = int(Flag.RATED), int(Flag.OTHER_MODEL)
-TRANSLATED = int(Flag.TRANSLATED)
+TRANSLATED, NAMES_EPISODE = int(Flag.TRANSLATED), int(Flag.NAMES_EPISODE)
 NOTHING_USED = Usage(0, 0, 0, 0)
 RESULT_NAMES = {result: result.name.lower() for result in Result}
 
@@ -157,6 +157,8 @@ class Booking:
             episode, prompt, system_prompt: as `events.outcome` has them.
         """
         final = bool(flags & FINAL)
+        if final and attempt.result is Result.OK and self._recent.episodes.is_first(episode, token):
+            flags |= NAMES_EPISODE
         record = outcome(
             token,
             attempt if final else replace(attempt, answer_id=None),

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from telemetry.references import append, names_in, token_in, tokens_in
+from router.dispatch.episodes import NamedEpisodes
+from telemetry.references import append, episode_named_by, names_in, token_in, tokens_in
 
 MAX_NAMES = 20_000
 """At a hundred calls a second the names of the last minute or two; what is older is folded."""
@@ -21,12 +22,15 @@ class RecentNames:
     """Names of this process's own decisions; the oldest go."""
 
     def __init__(self, most: int = MAX_NAMES) -> None:
+        self.episodes = NamedEpisodes()
         self._most = most
         self._tokens: OrderedDict[bytes, bytes] = OrderedDict()  # digest -> packed, back to back
         self._n_bytes = 0
 
     def note(self, outcome: bytes) -> None:
         """Remember what a record that was written says its decision may be named by."""
+        if episode := episode_named_by(outcome):
+            self.episodes.note(episode, token_in(outcome))
         known = self._tokens
         for digest in names_in(outcome):
             before = known.pop(digest, b"")

@@ -1,5 +1,7 @@
 """What others tell us.
 
+- `doors`: what the doors share
+- `items`: what feedback may say
 - `feedback`: what an answer was worth
 - `forms`: the forms of a request of events
 - `events`: outcomes and feedback of calls that others dispatched

@@ -18,21 +18,17 @@ from router.config.entries import GENERAL
 from router.decision.seal import Seal
 from router.dispatch import booking
 from router.dispatch.ending import Ending
+from router.dispatch.episodes import NamedEpisodes
 from router.dispatch.recent import RecentNames
 from router.endpoints.catalog import Endpoint
 from router.errors import RequestRejected
-from router.intake.feedback import (
-    KIND_OF,
-    FeedbackDesk,
-    FeedbackItem,
-    journal_full,
-    parse_item,
-    value_of,
-)
+from router.intake.feedback import FeedbackDesk, journal_full
 from router.intake.forms import once_each, split
+from router.intake.items import KIND_OF, FeedbackItem, parse_item, value_of
 from router.policy.callers import Caller
+from router.policy.hints import short_name
 from telemetry import events, ingest
-from telemetry.digests import digest16
+from telemetry.digests import digest16, episode_digest
 from telemetry.errors import BadEvent
 from telemetry.events import FeedbackKind, Flag, Result
 from telemetry.ingest import FeedbackEvent, Outcome, OutcomeEvent
@@ -67,6 +63,7 @@ class EventBatch:
     )  # index, item, event id
     warnings: Counter[str] = field(default_factory=Counter)
     problems: list[EventProblem] = field(default_factory=list)
+    episodes: NamedEpisodes = field(default_factory=NamedEpisodes)  # that it names
 
 
 class EventDesk:
@@ -144,7 +141,8 @@ class EventDesk:
             else:
                 endpoint = _endpoint(event.data, configuration)
                 task = _task(event.data, caller, configuration, batch.warnings)
-                batch.outcomes.append(self._outcome(event, endpoint, task, key, at_ms, caller))
+                outcome = self._outcome(event, endpoint, task, key, at_ms, caller, batch.episodes)
+                batch.outcomes.append(outcome)
         except BadEvent as error:
             batch.problems.append(EventProblem(index, error.field, "bad_event", str(error)))
         except RequestRejected as error:
@@ -159,6 +157,7 @@ class EventDesk:
         key: bytes,
         at_ms: int,
         caller: Caller,
+        named: NamedEpisodes,
     ) -> bytes:
         data = event.data
         token = booking.undrawn_token(
@@ -170,20 +169,23 @@ class EventDesk:
             task=task,
             app=caller.app,
         )
-        ended = _ended(data)
-        cost = None if data.cost_usd is None else round(data.cost_usd * 1e9)
-        if cost is None and data.tokens_out is not None and endpoint.prices is not None:
-            spent = endpoint.prices.nano(ended.usage, at_ms / 1000)
-            cost = 0 if endpoint.terms.is_subscribed else spent
+        ended, flags = _ended(data), INGESTED | booking.FINAL
+        flags |= booking.STREAMED if data.streamed else 0
+        episode = _episode(data, caller)
+        if ended.result is Result.OK and named.is_first(episode, token):
+            named.note(episode, token)
+            if self._recent.episodes.is_first(episode, token):
+                flags |= booking.NAMES_EPISODE
         return booking.outcome(
             token,
             ended,
             app=caller.app.name,
-            flags=INGESTED | booking.FINAL | (booking.STREAMED if data.streamed else 0),
+            flags=flags,
             is_usage_whole=data.tokens_out is not None,
-            cost_nano=cost,
+            cost_nano=_cost_nano(data, ended.usage, endpoint, at_ms),
             reference=data.ref,
             said=_said(data),
+            episode=episode,
             event=events.ingested_event_id(at_ms, key),
         )
 
@@ -231,6 +233,22 @@ def _ended(data: Outcome) -> Ending:
         ),
         answer_id=data.response_id,
     )
+
+
+def _cost_nano(data: Outcome, usage: Usage | None, endpoint: Endpoint, at_ms: int) -> int | None:
+    """Return what a call cost in nano-USD: as it says, else as its tokens do; None: not known."""
+    if data.cost_usd is not None:
+        return round(data.cost_usd * 1e9)
+    if data.tokens_out is None or endpoint.prices is None or usage is None:
+        return None
+    spent = endpoint.prices.nano(usage, at_ms / 1000)
+    return 0 if endpoint.terms.is_subscribed else spent
+
+
+def _episode(data: Outcome, caller: Caller) -> int:
+    """Return the digest of the episode that a call was part of; 0 of none."""
+    said = data.episode
+    return episode_digest(caller.app.name, short_name(said)) if said is not None else 0
 
 
 def _endpoint(data: Outcome, configuration: Configuration) -> Endpoint:

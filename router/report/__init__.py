@@ -10,6 +10,7 @@
 - `roles`: calls by role, as rows and as a table
 - `leaves`: which leaves of tasks decide for themselves, as rows and as lines
 - `views`: posteriors as rows, readiness
+- `episodes`: what episodes came to, as rows, table and lines
 - `gauges`: what is measured of the process as it stands
 - `endpoints`: how the endpoints are doing, as rows and as gauges
 - `gather`: the report of a store

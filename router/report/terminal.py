@@ -13,6 +13,7 @@ from rich.table import Table
 from bandit.report import ReportRow
 from router.beliefs.damage import REPAIR
 from router.report.costs import availability_lines, list_cost_lines, published_lines
+from router.report.episodes import episode_lines, episode_table
 from router.report.gather import Report
 from router.report.hosts import split_lines
 from router.report.leaves import leaf_lines
@@ -56,6 +57,7 @@ def print_report(report: Report, to: Console | None = None) -> None:
             to.print(line, markup=False, highlight=False)
     if (table := role_table(report.posteriors.get("roles", []))) is not None:
         to.print(table)
+    _print_episodes(report.posteriors.get("episodes", {}), to)
     for line in leaf_lines(report.posteriors.get("leaves", [])):
         to.print(line, highlight=False, markup=False)
     for line in choice_lines(report.posteriors.get("choices", [])):
@@ -94,6 +96,13 @@ def print_report(report: Report, to: Console | None = None) -> None:
         to.print(line, markup=False, highlight=False)
     for line in report.missing:
         to.print(line, style="yellow", markup=False, highlight=False)
+
+
+def _print_episodes(section: dict[str, Any], to: Console) -> None:
+    if (table := episode_table(section)) is not None:
+        to.print(table)
+    for line in episode_lines(section):
+        to.print(line, highlight=False, markup=False)
 
 
 def references_line(counts: dict[str, int]) -> str:

@@ -38,7 +38,13 @@ from scripts.proofs.old_run import OldRun
 from scripts.proofs.old_sabotage import OLD_SABOTAGES, OldSabotage
 from scripts.proofs.old_verdict import judge_old
 from scripts.proofs.old_words import OldWord, first_words, holding, late_words
-from scripts.proofs.old_world import N_SHARDS, live_through, make_month
+from scripts.proofs.old_world import (
+    LONG_PERIOD_MS,
+    N_SHARDS,
+    PERIOD_MS,
+    live_through,
+    make_month,
+)
 from scripts.proofs.sabotage import NothingToSabotage
 from telemetry import keys
 from telemetry.address import unix_url
@@ -105,7 +111,8 @@ def prove_old(settings: OldSettings) -> OldResult:
             rng, now_ms = np.random.default_rng(settings.seed), int(time.time() * 1000)
             month = make_month(settings.labels * DECISIONS_PER_LABEL, rng, now_ms=now_ms)
             early = first_words(month, rng)
-            n_files = live_through(archive, month, early, now_ms=now_ms)
+            period_ms = PERIOD_MS if settings.sabotage is None else LONG_PERIOD_MS
+            n_files = live_through(archive, month, early, now_ms=now_ms, period_ms=period_ms)
             late = late_words(month, settings.labels, rng, received_ms=_received(settings, rng))
             dice = random.Random(settings.seed)  # noqa: S311 - a test's dice
             run = OldRun(client, processes, state_dir, month, dice, kills=settings.kills)

@@ -30,8 +30,8 @@ LONGEST_MS = int(29.4 * DAY_MS)
 """The oldest decision's age: files of 30 days ago are deleted while we look."""
 OLDEST_MS, YOUNGEST_MS = 29 * DAY_MS, 2 * DAY_MS
 """Age of the decisions that are spoken of late."""
-PERIOD_MS = 8 * HOUR_MS
-"""A file of the archive each."""
+PERIOD_MS, LONG_PERIOD_MS = 8 * HOUR_MS, DAY_MS
+"""A file of the archive each; where few labels are sent, fewer files hold as many of each."""
 N_TASKS = 40
 ENDPOINTS = ("east", "north", "south")
 APP = digests.digest8("app", "prove")
@@ -138,12 +138,18 @@ def outcome_of(decision: OldDecision) -> bytes:
 
 
 def live_through(
-    archive: Archive, month: OldMonth, first_words: Sequence[OldWord], *, now_ms: int
+    archive: Archive,
+    month: OldMonth,
+    first_words: Sequence[OldWord],
+    *,
+    now_ms: int,
+    period_ms: int = PERIOD_MS,
 ) -> int:
     """Fold and archive a month in an empty store; return how many files that took.
 
     Args:
         first_words: of decisions that were young when they were heard, by their decision's id.
+        period_ms: what a file of the archive holds.
     """
     client = archive.client
     prepare(client, shards=N_SHARDS)
@@ -155,7 +161,7 @@ def live_through(
         records[decision.shard].append((word.received_ms, word.record(month.decisions)))
     lives = [_ShardLife(client, n, sorted(records[n])) for n in range(N_SHARDS)]
     n_files = 0
-    for until_ms in range(now_ms - LONGEST_MS, now_ms + PERIOD_MS, PERIOD_MS):
+    for until_ms in range(now_ms - LONGEST_MS, now_ms + period_ms, period_ms):
         for life in lives:
             life.live_until(min(until_ms, now_ms))
         n_files += len(archive.take(now_ms=until_ms, every_s=0))

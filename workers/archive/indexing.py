@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from telemetry import references
 from telemetry.decisions import Decisions
-from telemetry.events import NO_DIGEST, Flag, Kind
+from telemetry.events import Flag, Kind
 from workers.archive.columns import digests_of, from_end, nonces_in, nonces_of
 from workers.archive.files import ArchiveFile, Content
 from workers.archive.index import FACTS, seal, write
 from workers.folding import hearing
-from workers.folding.batch import DAY_MS, Batch, take_apart
+from workers.folding.batch import DAY_MS, Batch, names_of, take_apart
 from workers.folding.effects import is_heard
 from workers.folding.hearing import ENTRIES, pieces
 from workers.folding.history import History
@@ -94,12 +94,7 @@ def _references(final: NDArray[np.void], row_of: NDArray[np.intp]) -> dict[str, 
     As the store keeps them (`batch.references_of`, `references.append`), in the order in which
     they came.
     """
-    promised = (final["flags"] & Flag.PROMISED) > 0
-    nonces = np.where(promised, final["token"]["nonce"], np.void(NO_DIGEST))
-    named = np.concatenate([final["response"], final["reference"], nonces])
-    came = np.tile(np.arange(len(final)), 3)
-    given = np.flatnonzero(named != np.void(NO_DIGEST))
-    named, came = named.take(given), came[given]
+    came, named = names_of(final)
     digests = digests_of(named)
     order = digests.order()
     digests, came = digests.take(order), came[order]

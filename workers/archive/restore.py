@@ -341,13 +341,14 @@ def _hold_again(
     """Hold again what waited for its decision.
 
     Of what means one decision and is with it, nothing is held: by now it might mean another one.
-    What means all of them is sent to all of them again, which has no effect.
+    What means several is sent to each of them again, which has no effect.
     """
     for entry in entries:
         if now_ms - at_ms(entry[0]) >= references.AHEAD_MS:
             continue
         for record in take_apart([entry], {}).of_kind(Kind.REFERENCE_FEEDBACK):
-            is_done = record["match"] != Match.ALL and record["event"].tobytes() in answered
+            means_one = record["match"] not in (Match.ALL, Match.EPISODE)
+            is_done = means_one and record["event"].tobytes() in answered
             if not is_done:
                 client.hset(keys.held(shard), record["event"].tobytes(), record.tobytes())
 

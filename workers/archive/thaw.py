@@ -18,7 +18,7 @@ from itertools import islice
 import numpy as np
 
 from telemetry import frames, keys, references, thawing
-from telemetry.events import MICRO, FeedbackKind, Flag, Source, feedback, record_of
+from telemetry.events import MICRO, FeedbackKind, Flag, Match, Source, feedback, record_of
 from telemetry.frames import MAX_RECORDS, UNNUMBERED, Frame
 from telemetry.store import Client
 from workers.archive.archive import Archive
@@ -207,6 +207,7 @@ def as_thawed(record: np.void) -> bytes:
         value=None if value < 0 else value / MICRO,
         revision=int(record["revision"]),
         event=record["event"].tobytes(),
+        match=Match(int(record["match"])),
         source=Source(int(record["source"])),
         rules=int(record["rules"]),
         chain=record["chain"].tobytes(),

@@ -295,16 +295,33 @@ class Named:
 def references_of(outcomes: NDArray[np.void]) -> Named:
     """Return the decisions of final outcomes, and what names them.
 
-    A decision whose id left before it was known who would answer is named by its nonce as well.
+    As `names_of` has it.
     """
     final = outcomes.compress(_is_final(outcomes))
-    promised = (final["flags"] & Flag.PROMISED) > 0
-    nonces = np.where(promised, final["token"]["nonce"], np.void(NO_DIGEST))
-    digests = np.concatenate([final["response"], final["reference"], nonces])
-    given = np.flatnonzero(digests != np.void(NO_DIGEST))
-    places = given % max(len(final), 1)
+    places, digests = names_of(final)
     spans = final["token"]["decided_at_ms"] // SPAN_MS
-    return Named(Decisions.of(final["token"]), spans[places], places, digests.take(given))
+    return Named(Decisions.of(final["token"]), spans[places], places, digests)
+
+
+def names_of(final: NDArray[np.void]) -> tuple[NDArray[np.intp], NDArray[np.void]]:
+    """Return what final outcomes are named by: (n_names,) which of them, and 16 bytes each.
+
+    A decision whose id left before it was known who would answer is named by its nonce as well, and
+    the first one of its role and endpoint by its episode. Of one name they are as they came.
+    """
+    nothing, flags = np.void(NO_DIGEST), final["flags"]
+    names = [final["response"], final["reference"]]
+    names.append(np.where((flags & Flag.PROMISED) > 0, final["token"]["nonce"], nothing))
+    if (by_episode := (flags & Flag.NAMES_EPISODE) > 0).any():
+        names.append(np.where(by_episode, episode_names(final["episode"]), nothing))
+    digests = np.concatenate(names)
+    given = np.flatnonzero(digests != nothing)
+    return given % max(len(final), 1), digests.take(given)
+
+
+def episode_names(episodes: NDArray[np.uint64]) -> NDArray[np.void]:
+    """Return (n,) `digests.episode_name` of digests; 0, of no episode, has none."""
+    return np.repeat(episodes.astype("<u8"), 2).view("V16")
 
 
 def final_tokens(outcomes: NDArray[np.void]) -> NDArray[np.void]:

@@ -15,8 +15,8 @@ import numpy as np
 import structlog
 
 from telemetry import frames, keys
-from telemetry.events import MICRO, FeedbackKind, feedback, record_of
-from telemetry.references import AHEAD_MS, is_cut, look_up
+from telemetry.events import MICRO, FeedbackKind, Match, feedback, record_of
+from telemetry.references import AHEAD_MS, look_up
 from telemetry.scripts import Commit
 from telemetry.store import Client
 from telemetry.tokens import shard_of
@@ -68,6 +68,7 @@ class References:
     n_waiting: int = 0  # at the last look, of any age
     is_unsettled: bool = False  # some of it waits for nothing but others to get on
     _since: dict[tuple[bytes, str], float] = field(default_factory=dict)
+    _asked: dict[bytes, float] = field(default_factory=dict)  # event -> since the archive was asked
 
     def __post_init__(self) -> None:
         self.settling = Settling(self.n_shards)
@@ -76,6 +77,7 @@ class References:
         """Forget what was seen: the store may be another one."""
         self.settling.begin_anew()
         self._since.clear()
+        self._asked.clear()
 
     def look(self, client: Client, owned: list[tuple[Shard, int]], now_ms: int) -> list[int]:
         """Resolve what is due; return the shards that turned out to be another's.
@@ -134,6 +136,7 @@ class References:
             _add(found, "HDEL", keys.held(number), event)  # where it cannot be read
             _add(found, "ZREM", keys.due(number), event)
         for event, resolution in chosen.items():
+            self._asked.pop(event, None)
             if resolution.sent_ms and event not in old:
                 if event in waiting:  # it was told again
                     _add(found, "HDEL", keys.held(number), event)
@@ -183,8 +186,10 @@ class References:
     ) -> None:
         """Note what becomes of feedback now that it is settled what had been decided."""
         event, now_ms = waiting.event, found.now_ms
+        if waiting.match is Match.EPISODE and not self._has_looked_back(event, number, found):
+            return
         meant = waiting.before(tokens)
-        if meant is None and not is_cut(tokens, waiting.received_ms):
+        if meant is None and not waiting.is_beyond(tokens):
             ends_ms = waiting.received_ms + AHEAD_MS
             is_over = now_ms > ends_ms and self._is_settled(event, "end", ends_ms, now_ms)
             if not is_over and not _was_sought(event, number, found):
@@ -206,6 +211,21 @@ class References:
             found.n_tokens += len(meant)
             found.sending.append((waiting, resolution))
             _add(found, "HSET", keys.chosen(number), event, resolution.pack())
+
+    def _has_looked_back(self, event: bytes, number: int, found: Round) -> bool:
+        """Return whether the archive was asked for the old decisions of an episode.
+
+        One goes on for days: what is young of it is not all. Who asks the archive for it then says
+        what is meant of both; where nobody does, what is young is, after a while.
+        """
+        if _was_sought(event, number, found):
+            self._asked.pop(event, None)
+            return True
+        now = self.clock()
+        if now - self._asked.setdefault(event, now) < MOST_S:
+            return False
+        del self._asked[event], found.again[event]
+        return True
 
     def _take_effect(self, client: Client, shard: Shard, token: int, found: Round) -> None:
         """Write down what was found, send it, and note that it was sent."""
@@ -323,5 +343,6 @@ def _addressed(record: np.void, token: bytes) -> bytes:
         value=None if value < 0 else value / MICRO,
         revision=int(record["revision"]),
         event=record["event"].tobytes(),
+        match=Match(int(record["match"])),
         received_at_ms=int(record["received_at_ms"]),
     )

@@ -79,18 +79,23 @@ class WaitingFeedback(msgspec.Struct, frozen=True):
         Empty where there were several and it does not say which, or more than are kept.
         """
         made = up_to(tokens, self.received_ms)
-        if made and self._is_beyond(tokens):
+        if made and self.is_beyond(tokens):
             return []
         return choose(made, self.match) if made else None
 
     def why_not(self, tokens: list[bytes]) -> str:
         """Return why nothing is meant, as dead letters name it."""
-        if self._is_beyond(tokens):
+        if self.is_beyond(tokens):
             return "too_many"
         return "ambiguous" if up_to(tokens, self.received_ms) else "unmatched"
 
-    def _is_beyond(self, tokens: list[bytes]) -> bool:
-        """Return whether what it means is not known any more: the oldest decisions went."""
+    def is_beyond(self, tokens: list[bytes]) -> bool:
+        """Return whether what it means is not known any more: the oldest decisions went.
+
+        Of an episode those that are known count.
+        """
+        if self.match is Match.EPISODE:
+            return False
         is_all = self.match is Match.ALL and is_full(tokens)
         return is_all or is_cut(tokens, self.received_ms)
 

@@ -2,6 +2,10 @@
 
 - `calibration`: predictions beside labels
 - `availability`: how often endpoints answered
+- `ways`: which way calls came by their endpoint
+- `episode_records`: what records tell of episodes
+- `episodes`: what episodes came to
+- `recent`: which records of the last days a job reads
 - `jobs`: the only functions that a job may name
 - `schedule`: when they run
 """

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ from workers.archive.retention import Keep
 from workers.archive.thaw import MAX_ROUND, Thawing
 from workers.archive.trail import Trail
 from workers.folding.batch import take_apart
-from workers.jobs import availability, calibration
+from workers.jobs import availability, calibration, recent
+from workers.jobs.episodes import DAYS, figures
 
 log = structlog.get_logger()
 
@@ -41,7 +43,10 @@ MAX_AUDIT_BYTES = 2 << 30
 """Some minutes of one core, each day. Larger archives are audited by hand."""
 MAX_READ_BYTES = 256 << 20
 """Of compressed records: under a minute."""
+MAX_TAIL_BYTES = 64 << 20
+"""Of records that are in no file yet: some seconds. With as many in a shard a file is due."""
 OFTEN_S = 5.0
+MINUTE_S = 60.0
 DAY_S = 86_400.0
 TRAIL_DAYS = 400.0
 TIMEOUT_S = 10.0
@@ -159,17 +164,35 @@ def measure() -> dict[str, object]:
     return _leave(archive, keys.AVAILABILITY, {"endpoints": [one.as_json() for one in found]})
 
 
+def episodes() -> dict[str, object]:
+    """Work out what episodes came to, where that is due; leave it in the store."""
+    archive = _place[0].archive()
+    if _place[0].keep.days == 0 or not archive.holds():
+        return {}
+    marks, now_ms, began = recent.marks(archive), _now_ms(), time.monotonic()
+    if not recent.is_due(archive.client.get(keys.EPISODES), marks, now_ms=now_ms):
+        return {}
+    young = list(recent.tail(archive, most_bytes=MAX_TAIL_BYTES))  # before the files are listed
+    read = recent.choose(_files(archive), days=DAYS, most_bytes=MAX_READ_BYTES, now_ms=now_ms)
+    batches = chain(young, _read(read.files))
+    found = figures(batches, since_ms=read.since_ms, now_ms=now_ms)
+    whole = {"since_ms": read.since_ms, "truncated": read.is_truncated, "apps": found}
+    took = {"took_s": round(time.monotonic() - began, 3), "marks": marks}
+    return _leave(archive, keys.EPISODES, whole | took)
+
+
 def _records(archive: Archive, *, days: int) -> Iterator[NDArray[np.void]]:
     """Yield the archived records of the last days, the newest first, as many as are read at once.
 
     The rest is left out: of whom so much is said the newest says enough.
     """
-    room = MAX_READ_BYTES
-    for file in sorted(_files(archive), key=lambda file: file.mark, reverse=True):
-        room -= file.path.stat().st_size
+    read = recent.choose(_files(archive), days=days, most_bytes=MAX_READ_BYTES, now_ms=_now_ms())
+    return _read(read.files)
+
+
+def _read(files: list[archive_files.ArchiveFile]) -> Iterator[NDArray[np.void]]:
+    for file in files:
         _breathe()
-        if room < 0 or archive_files.age_days(file, now_ms=_now_ms()) > days:
-            return
         try:
             yield take_apart(archive_files.read(file).as_entries(), {}).records
         except Damaged as error:
@@ -180,11 +203,12 @@ ALLOWED: dict[str, tuple[Callable[[], Any], float]] = {
     f"workers.jobs.{job.__name__}": (job, every_s)
     for job, every_s in (
         *((take, OFTEN_S), (thaw, OFTEN_S), (prune, 3600.0), (index, 3600.0)),
-        *((check, DAY_S), (calibrate, DAY_S), (measure, DAY_S)),
+        *((check, DAY_S), (calibrate, DAY_S), (measure, DAY_S), (episodes, MINUTE_S)),
     )
 }
-"""By name: the job, and how often it is due. Whether a file is, `take` sees for itself. The names
-lie in the store, and stay as they are; nothing is imported by them."""
+"""By name: the job, and how often it is due. Whether a file is, `take` sees for itself, and
+`episodes` whether figures are. The names lie in the store, and stay as they are; nothing is
+imported by them."""
 
 
 class JobsStopped(Exception):
