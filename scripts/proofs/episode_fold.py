@@ -7,7 +7,7 @@ itself and its scripts, leases, and waiting for other processes.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Any
 
 import fakeredis
@@ -24,10 +24,13 @@ from router.beliefs.kept import Kept, ReviewKey
 from router.config.compiled import Configuration
 from scripts.proofs.within import SidecarWithin
 from telemetry import frames, journal
-from telemetry.tokens import role_mark
+from telemetry.references import in_order, names_in, token_in
+from telemetry.tokens import role_mark, shard_of
 from telemetry.trail import INTENT
-from workers.folding.batch import Batch, Decision, Entries, Window, take_apart
+from workers.folding.batch import Decision, Entries, Window, take_apart
 from workers.folding.effects import effects
+from workers.folding.held import _addressed
+from workers.folding.resolution import WaitingFeedback
 
 READ_RECORDS = 8192
 INCARNATION = b"simulated"
@@ -43,6 +46,7 @@ class FoldedWithin:
         self.counts: Counter[str] = Counter()
         self.released: Counter[str] = Counter()  # by role
         self._labels: dict[Decision, bytes] = {}
+        self._named: dict[bytes, list[bytes]] = defaultdict(list)  # decisions by what names them
         self._windows: dict[bytes, Window] = {}
         self._kept: dict[ReviewKey, Kept] = {}
         self._segment: journal.Segment | None = None
@@ -54,9 +58,9 @@ class FoldedWithin:
         """Fold what came, close the watch's bucket, review what is due, and believe."""
         self._n_looks += 1
         now_ms = int(self.within.clock().epoch_s * 1000)
-        batch = self._read(now_ms)
-        if len(batch.records):
-            self._fold(batch)
+        entries = self._read(now_ms)
+        while entries:  # what was said of an episode comes again, addressed to its decisions
+            entries = self._fold(entries, now_ms)
         self._believe(now_ms)
         if self._watch(now_ms) | self._review(now_ms):
             self._believe(now_ms)
@@ -73,7 +77,7 @@ class FoldedWithin:
                     out[role, digests[digest]] = n, round(1000 * sums[P.REWARD])
         return out
 
-    def _read(self, now_ms: int) -> Batch:
+    def _read(self, now_ms: int) -> Entries:
         """Return what the journal has that was not folded yet, as stream entries would bring it."""
         entries: Entries = []
         while segment := self._current():
@@ -82,12 +86,9 @@ class FoldedWithin:
                 break
             for frame in frames.cut(data, segment.producer, segment.bases, version=segment.version):
                 if frame.body[0] < INTENT:
-                    entry = b"%d-%d" % (now_ms, len(entries))
-                    entries.append((entry, {b"f": frames.pack(frame)}))
+                    entries.append((_entry_id(now_ms, entries), {b"f": frames.pack(frame)}))
             segment.offset += len(data)
-        batch = take_apart(entries, self._windows)
-        self._windows.update(batch.windows)
-        return batch
+        return entries
 
     def _current(self) -> journal.Segment | None:
         """Return the segment that is read: the next one where one is done."""
@@ -102,11 +103,26 @@ class FoldedWithin:
     def _producer(self) -> str:
         return self.within.sidecar.writer.producer.hex()
 
-    def _fold(self, batch: Batch) -> None:
+    def _fold(self, entries: Entries, now_ms: int) -> Entries:
+        """Fold stream entries; return those that say again what was said of several decisions."""
+        batch = take_apart(entries, self._windows)
+        self._windows.update(batch.windows)
         found = effects(batch, self._labels)
         self._labels.update(found.labels)
         self.counts.update(found.counts)
         self.rows = cells.merge([self.rows, found.terms])
+        for record in found.outcomes:
+            raw = record.tobytes()
+            for name in names_in(raw):
+                self._named[name].append(token_in(raw))
+        again: Entries = []
+        for record in found.waiting:
+            waiting = WaitingFeedback(record["event"].tobytes(), record, record.tobytes())
+            for meant in waiting.before(in_order(self._named[waiting.reference])) or []:
+                body = _addressed(record, meant)
+                frame = frames.Frame(frames.UNNUMBERED, shard_of(meant), 0, body)
+                again.append((_entry_id(now_ms, again), {b"f": frames.pack(frame)}))
+        return again
 
     def _believe(self, now_ms: int) -> None:
         keeper = self.within.sidecar.keeper
@@ -155,6 +171,10 @@ class FoldedWithin:
                 self.released[key.role] += len(notices)
                 changed = True
         return changed
+
+
+def _entry_id(now_ms: int, before: Entries) -> bytes:
+    return b"%d-%d" % (now_ms, len(before))
 
 
 def _alarms() -> Alarms:

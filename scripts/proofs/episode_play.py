@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from router.config.compiled import Configuration, compile_text
 from router.decision.context import Moment
 from scripts.proofs.episode_fold import FoldedWithin
+from scripts.proofs.episode_sabotage import CreditSabotage
 from scripts.proofs.episode_world import (
     ENDPOINTS,
     ROLES,
@@ -56,13 +57,6 @@ class Words(StrEnum):
 
     WHOLE = "whole"  # whether the episode succeeded, said once of it
     CALLS = "calls"  # of each call, whether its answer looks good
-
-
-class CreditSabotage(StrEnum):
-    """How the word on a whole is credited wrongly."""
-
-    LAST = "last"  # to the last decision only
-    EACH = "each"  # to every decision: a part counts as often as it was called
 
 
 class Arm(Struct, frozen=True):
@@ -218,16 +212,13 @@ class EpisodePlay:
     ) -> None:
         """Say what is thought of an episode, and note what should count of it."""
         if self.setting.arm.words is Words.CALLS:
-            meant = served
-            items = [{"decision_id": s.decision_id, "score": int(s.looks_good)} for s in served]
+            due, path = served, "/v1/feedback"
+            said: Any = [{"decision_id": s.decision_id, "score": int(s.looks_good)} for s in served]
         else:
-            meant = list({(s.role, s.endpoint): s for s in reversed(served)}.values())
-            wrongly = {CreditSabotage.LAST: served[-1:], CreditSabotage.EACH: served}
-            sabotage = self.setting.sabotage
-            credited = meant if sabotage is None else wrongly[sabotage]
-            items = [{"decision_id": s.decision_id, "passed": succeeded} for s in credited]
-        self._due.update((s.role, s.endpoint) for s in meant)
-        _sound(await within.send(SentRequest("/v1/feedback", {}, json.dumps(items).encode())))
+            due = list({(s.role, s.endpoint): s for s in served}.values())
+            path, said = f"/v1/router/episodes/{number}/outcome", {"passed": succeeded}
+        self._due.update((s.role, s.endpoint) for s in due)
+        _sound(await within.send(SentRequest(path, {}, json.dumps(said).encode())))
 
 
 def hands_of(served: list[Served]) -> tuple[frozenset[int], ...]:

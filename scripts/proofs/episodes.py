@@ -33,13 +33,13 @@ from msgspec import Struct
 
 from scripts.proofs.episode_play import (
     Arm,
-    CreditSabotage,
     EpisodePlay,
     EpisodesPlayed,
     Setting,
     Words,
     played_by,
 )
+from scripts.proofs.episode_sabotage import CreditSabotage
 from scripts.proofs.episode_world import PARTS, TOGETHER, AgentWorld, RoleMap
 from scripts.proofs.policy import without_logs
 
