@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from router.config.compiled import Configuration, compile_text
 from router.decision.context import Moment
 from scripts.proofs.episode_fold import FoldedWithin
-from scripts.proofs.episode_sabotage import CreditSabotage
+from scripts.proofs.episode_sabotage import CreditSabotage, sabotaged
 from scripts.proofs.episode_world import (
     ENDPOINTS,
     ROLES,
@@ -167,9 +167,12 @@ class EpisodePlay:
         setting, n = self.setting, self.setting.n_episodes
         configuration = configuration_of(setting, self._state_dir)
         out = EpisodesPlayed(np.zeros(n, dtype=bool), np.zeros(n), [])
-        with SidecarWithin(
-            configuration, self._state_dir, AnswersAlways(), clock=self._clock
-        ) as within:
+        with (
+            sabotaged(setting.sabotage),
+            SidecarWithin(
+                configuration, self._state_dir, AnswersAlways(), clock=self._clock
+            ) as within,
+        ):
             folded = FoldedWithin(within, configuration)
             for number in range(n):
                 episode = episode_of(self._seed, number)
