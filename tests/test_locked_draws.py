@@ -17,7 +17,7 @@ from scripts.proofs.episode_play import (
     BODY,
     AnswersAlways,
     Arm,
-    Setting,
+    EpisodeSetting,
     SimulatedClock,
     configuration_of,
 )
@@ -36,7 +36,7 @@ def state_dir() -> Iterator[Path]:
 def share_of_b(state_dir: Path, *, locked: bool) -> float:
     """The propensity with which the planner's next episode would get `b`."""
     clock = SimulatedClock()
-    configuration = configuration_of(Setting(PARTS, Arm("", locked=locked), 1), state_dir)
+    configuration = configuration_of(EpisodeSetting(PARTS, Arm("", locked=locked), 1), state_dir)
     headers = {"x-router-role": "planner", "x-router-task": "plan", "x-router-episode-id": "e"}
     with SidecarWithin(configuration, state_dir, AnswersAlways(), clock=clock) as within:
         within.follow(configuration, rows_of(SEEN, configuration, BEGAN_S))

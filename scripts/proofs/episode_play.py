@@ -68,7 +68,7 @@ class Arm(Struct, frozen=True):
     guarded: bool = False  # the incumbents are who looks best in each part; else learning mode
 
 
-class Setting(Struct, frozen=True):
+class EpisodeSetting(Struct, frozen=True):
     """All that a run is played under."""
 
     world: AgentWorld
@@ -88,7 +88,7 @@ class EpisodesPlayed(Struct):
     miscounted: int = 0  # labels that count where they should not, or do not where they should
 
 
-class Served(Struct, frozen=True):
+class ServedCall(Struct, frozen=True):
     """One call that was answered."""
 
     role: str
@@ -121,7 +121,7 @@ class AnswersAlways(httpx.AsyncBaseTransport):
         return httpx.Response(200, json=ANSWER)
 
 
-def configuration_of(setting: Setting, state_dir: Path) -> Configuration:
+def configuration_of(setting: EpisodeSetting, state_dir: Path) -> Configuration:
     """Return that of an app with an agent of three roles; all endpoints cost the same."""
     arm, beside = setting.arm, {"first_token": NEVER_S, "answer": NEVER_S}
     endpoints = [
@@ -153,7 +153,7 @@ def configuration_of(setting: Setting, state_dir: Path) -> Configuration:
 class EpisodePlay:
     """One agent's life under one arm; its luck is the same under every other."""
 
-    def __init__(self, setting: Setting, seed: int, state_dir: Path) -> None:
+    def __init__(self, setting: EpisodeSetting, seed: int, state_dir: Path) -> None:
         """Begin with no evidence; draws follow from the seed as well."""
         self.setting, self._seed, self._state_dir = setting, seed, state_dir
         self._due: Counter[tuple[str, str]] = Counter()  # labels that should count
@@ -192,7 +192,7 @@ class EpisodePlay:
 
     async def _serve(
         self, within: SidecarWithin, number: int, episode: AgentEpisode
-    ) -> list[Served]:
+    ) -> list[ServedCall]:
         """Return who served the calls of an episode."""
         out = []
         for call in episode.calls:
@@ -206,12 +206,12 @@ class EpisodePlay:
             endpoint = answer.headers["x-router-endpoint"]
             chance = self.setting.world.looks[call.role, ENDPOINTS.index(endpoint)]
             decision = answer.headers["x-router-decision-id"]
-            out.append(Served(role, endpoint, decision, bool(call.luck < chance)))
+            out.append(ServedCall(role, endpoint, decision, bool(call.luck < chance)))
             self._clock.pass_by(CALL_S)
         return out
 
     async def _judge(
-        self, within: SidecarWithin, number: int, served: list[Served], *, succeeded: bool
+        self, within: SidecarWithin, number: int, served: list[ServedCall], *, succeeded: bool
     ) -> None:
         """Say what is thought of an episode, and note what should count of it."""
         if self.setting.arm.words is Words.CALLS:
@@ -224,7 +224,7 @@ class EpisodePlay:
         _sound(await within.send(SentRequest(path, {}, json.dumps(said).encode())))
 
 
-def hands_of(served: list[Served]) -> tuple[frozenset[int], ...]:
+def hands_of(served: list[ServedCall]) -> tuple[frozenset[int], ...]:
     """Return by role everybody who served a call of the part."""
     return tuple(
         frozenset(ENDPOINTS.index(s.endpoint) for s in served if s.role == role) for role in ROLES

@@ -34,8 +34,8 @@ from msgspec import Struct
 from scripts.proofs.episode_play import (
     Arm,
     EpisodePlay,
+    EpisodeSetting,
     EpisodesPlayed,
-    Setting,
     Words,
     played_by,
 )
@@ -184,7 +184,7 @@ def play_part(part: EpisodesPart) -> tuple[int, int, EpisodesPlayed]:
         chosen = rng.integers(len(maps), size=n) if part.arm == UNIFORM else np.zeros(n, dtype=int)
         played = [maps[i] if part.arm == UNIFORM else world.best for i in chosen.tolist()]
         return part.row, part.seed, played_by(world, played, part.seed)
-    setting = Setting(world, part.arm, n, part.sabotage)
+    setting = EpisodeSetting(world, part.arm, n, part.sabotage)
     with tempfile.TemporaryDirectory(prefix="pm-prove-") as directory, without_logs():
         played_out = asyncio.run(EpisodePlay(setting, part.seed, Path(directory)).run())
     return part.row, part.seed, played_out
