@@ -66,6 +66,10 @@ class Law:
     safe ones, whichever has least otherwise."""
     explores_hosts: bool = True
     """Whether some draws inside a group take a host to learn about it."""
+    is_exact: bool = False
+    """Whether draws are not sharpened in learning mode either. Where a label is of a whole, what it
+    says of a part depends on who played the others, and that changes: whoever was left out while
+    they were worse must be tried again."""
 
     @property
     def is_learning(self) -> bool:

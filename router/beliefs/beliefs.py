@@ -123,7 +123,7 @@ class Beliefs:
 
         Args:
             exact: draws that are not sharpened. Among the two or three candidates of a guarded
-                law each is tried as often as it may be the best.
+                law each is tried as often as it may be the best; in a locked app everybody is.
         """
         found = self.banks.get((category, exact))
         if found is None:
@@ -185,7 +185,7 @@ class Beliefs:
             if len(self._tables) >= MAX_TABLES:
                 self._tables.clear()
             found = self._tables[key] = tabulate(
-                self.bank(category, exact=not law.is_learning),
+                self.bank(category, exact=law.is_exact or not law.is_learning),
                 objective=objective,
                 law=law,
                 eligible=eligible,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
@@ -230,10 +231,18 @@ def require_tools(policy: MergedPolicy, offered: Callable[[], Sequence[str]]) ->
                 )
 
 
-def with_law_in_force(route: Route, choices: Choices | None, task: int, beliefs: Beliefs) -> Route:
-    """Return the route under the law of its choices, or of learning mode as it stands now."""
+def with_law_in_force(
+    route: Route, choices: Choices | None, task: int, beliefs: Beliefs, *, locked: bool
+) -> Route:
+    """Return the route under the law of its choices, or of learning mode as it stands now.
+
+    Args:
+        locked: what is drawn is a part of a whole, whose labels are the whole's.
+    """
     if choices is not None:
         return structs.replace(route, law=choices.laws[task])
+    if route.law is LEARNING and locked:
+        return structs.replace(route, law=replace(beliefs.learning, is_exact=True))
     if route.law is LEARNING and beliefs.learning is not LEARNING:
         return structs.replace(route, law=beliefs.learning)
     return route

@@ -146,7 +146,9 @@ class Contexts:
             task_index=task_index,
             category=category,
             strategy=standing.strategy,
-            route=with_law_in_force(route, choices, task_index, beliefs),
+            route=with_law_in_force(
+                route, choices, task_index, beliefs, locked=routing.part is not None
+            ),
             eligibility=within_limits(
                 eligible, ruling.usual, standing, policy.rules, beliefs, category, size
             ),

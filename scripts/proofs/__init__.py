@@ -50,6 +50,11 @@
 - `policy_play`: plays calls under configurations, one after the other
 - `policy_sabotage`: rules that are broken on purpose
 - `policy`: that nothing is sent where the policy forbids it
+- `episode_world`: a simulated agent, of which an episode succeeds only if all parts fit
+- `episode_fold`: journal, fold and beliefs of a sidecar without a store
+- `episode_sabotage`: credit that is given wrongly on purpose
+- `episode_play`: plays episodes under one way to route and to judge
+- `episodes`: that credit for the whole finds who fits together
 - `old`: that each late label counts once, at the weight of its time
 - `explain_load`: decisions and outcomes by the hundred thousand, of a router in this process
 - `explain`: that a decision is explained the same later, and elsewhere

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from scripts.proofs import (
     agent,
     direct,
+    episodes,
     explain,
     failover,
     old,
@@ -31,6 +32,7 @@ PROOFS: dict[str, Callable[[Sequence[str]], int]] = {
     "policy": policy.main,
     "steady": steady.main,
     "agent": agent.main,
+    "episodes": episodes.main,
 }
 
 
