@@ -113,6 +113,13 @@ def test_another_process_follows_an_ended_draw_with_a_call_of_its_own() -> None:
     ]
 
 
+def test_a_process_that_only_failed_over_to_there_has_not_moved() -> None:
+    moved = called(1, "b", DOMINATED)
+    away = called(2, "b", "failover", process=1, attempts=2)
+
+    assert faults(called(0), moved, away, called(3, "a", process=1)) == []
+
+
 def test_a_conversation_keeps_its_endpoint_when_the_slots_draw_ends() -> None:
     moved = called(1, "b", DOMINATED)
 

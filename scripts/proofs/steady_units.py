@@ -141,7 +141,7 @@ class _UnitDraws:
         if ended is None:
             return call.endpoint == self.first
         if call.endpoint == self.second and call.got_at >= ended.sent_at:
-            if not call.continues:
+            if not call.continues and call.reason not in AWAY:
                 self._moved_at.setdefault(call.process, call.got_at)
             return True
         if call.endpoint != self.first:
