@@ -93,7 +93,11 @@ def note(key: bytes, *, began_ms: int, task: str, data_class: str, ttl_ms: int) 
 
 
 def tell(key: bytes) -> Command:
-    """Return the command that has other routers ask again what a session said."""
+    """Return the command that has all routers ask again what a session said, or a unit was given.
+
+    Args:
+        key: the session's or the unit's.
+    """
     return ("EVAL", LUA_TELL, 1, keys.RAISED, key, TOLD_MS)
 
 

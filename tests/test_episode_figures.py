@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rich.console import Console
+from test_workers_archive import NOW_MS as LIFE_MS
 from test_workers_archive import Life
 
 from router.config.compiled import Configuration, compile_text
@@ -494,8 +495,8 @@ def test_without_an_archive_no_figures_are_made(
 
 def test_feedback_by_reference_is_kept_with_what_it_meant(life: Life) -> None:
     """An outcome of an episode is told from one of a single call by the record of each decision."""
-    name, now_ms = b"e" * 16, jobs._now_ms()
-    life.send(real(1, reference=name))
+    name, now_ms = b"e" * 16, LIFE_MS
+    life.send(outcome(1, at_ms=now_ms - 60_000, reference=name))
     life.fold()
     said = events.feedback(
         None,

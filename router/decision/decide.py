@@ -73,6 +73,8 @@ class Decider:
         self.sessions = contexts.sessions
         self._secret = contexts.secret
         self._nonces = contexts.nonces
+        self.sessions.on_ended = self.draws.ask_again
+        self._moving: set[bytes] = set()  # units whose draw ends in a call that waits for the store
         self.progress = SessionProgress()
         episodes = contexts.keeper.episodes
         self._endings = Endings(contexts.keeper.history, lambda: episodes.lengths, self.progress)
@@ -127,12 +129,17 @@ class Decider:
         key = context.unit.key
         assert key is not None  # no other unit has a draw
         plan = self._plan(structs.replace(context, seed=seed_of(key, held)))
-        if plan.drawing is None:
+        if plan.drawing is None or key in self._moving:
             return None
         given = structs.replace(_given(context, plan), ending=ended.kind)
-        found = await self._claim(context, key, given, instead_of=held)
+        self._moving.add(key)
+        try:
+            found = await self._claim(context, key, given, instead_of=held)
+        finally:
+            self._moving.discard(key)
         note_conversation(self.draws, context, found or given)
         if found is None or found == given:
+            self.sessions.tell_ended(key)
             return Decision(context, plan, self._nonces.take(), ended=ended)
         endpoint = self._standing(context, found) or plan.drawn
         plan = self._follow(context, found, endpoint)

@@ -170,6 +170,10 @@ class Draws:
                 self._prolong(key, known, unit, now=now)
         return None if known == first else known
 
+    def ask_again(self, key: bytes) -> None:
+        """Know nothing of a unit any more, so that the store is asked what it was given."""
+        self._known.drop(key)
+
     def note_conversation(self, key: bytes, given: StoredDraw, *, now: float) -> None:
         """Remember which draw a conversation without a session id goes by."""
         unit = Unit(key, False, now + SESSION_S)

@@ -69,6 +69,8 @@ class Sessions:
         self._keys: dict[int, bytes] = {}  # by app and id, of which no name is kept
         self._polling: asyncio.Task[None] | None = None
         self._told: dict[bytes, float] = {}  # of late: sessions, and when a class rose
+        self.on_ended: Callable[[bytes], None] = lambda key: None
+        """Hears keys of units whose draw ended at some router of the store, this one as well."""
         self._told_since = 0.0  # epoch seconds since when nothing that was told can be missed
 
     @property
@@ -194,8 +196,15 @@ class Sessions:
             self._prolong(places[0], _until(said, now) - now)
         return _text(said)
 
+    def tell_ended(self, unit_key: bytes) -> None:
+        """Have all routers ask the store again what a unit was given."""
+        self._line.send(session_notes.tell(unit_key))
+
     async def _poll(self) -> None:
-        """Have the store asked again for sessions of which another router raised a class."""
+        """Have the store asked again for what another router changed.
+
+        That is which class a session has, or what a unit was given.
+        """
         heard_at = 0.0
         while True:
             began_at = time.time()
@@ -209,8 +218,12 @@ class Sessions:
 
     def _take(self, told: dict[bytes, float]) -> None:
         for key, at_ms in told.items():
-            raw = self._known.get(key) if self._told.get(key) != at_ms else None
-            if raw is not None:
+            if self._told.get(key) == at_ms:
+                continue
+            raw = self._known.get(key)
+            if raw is None:
+                self.on_ended(key)
+            else:
                 until, began_ms, renewed_at, _ = _KNOWN.unpack_from(raw)
                 head = _KNOWN.pack(until, began_ms, renewed_at, 0)
                 self._known.put(key, head + raw[_KNOWN.size :])
