@@ -21,7 +21,15 @@ from scripts.proofs.episode_world import (
     RoleMap,
     episode_of,
 )
-from scripts.proofs.episodes import CALLS, QUICK_ROWS, WHOLE, prove_episodes
+from scripts.proofs.episodes import (
+    CALLS,
+    EPISODES,
+    QUICK_ROWS,
+    WHOLE,
+    EpisodeRow,
+    EpisodesFound,
+    prove_episodes,
+)
 
 WORLDS = pytest.mark.parametrize("world", [PARTS, TOGETHER], ids=lambda world: str(world.name))
 MAPS = list(product(range(4), repeat=3))
@@ -127,3 +135,15 @@ def test_the_exit_code_says_whether_all_is_kept(
     assert episodes.main(size) == 0
     assert json.loads(capsys.readouterr().out)["kept"] == {"each word counts once": True}
     assert episodes.main([*size, "--sabotage", "last"]) == 1
+
+
+def row(arm: str, success: float, **ended: int) -> EpisodeRow:
+    return EpisodeRow("parts", arm, [success], [success], [0.0], [0.0], ended, 0, 0, 0)
+
+
+def test_the_proof_fails_where_the_whole_is_hardly_better_or_most_miss_the_best_map() -> None:
+    def kept(*rows: EpisodeRow) -> list[bool]:
+        return list(EpisodesFound(list(rows), 10, EPISODES).kept().values())[1:]
+
+    assert kept(row("whole", 0.8, best=8), row("calls", 0.4)) == [True, True]
+    assert kept(row("whole", 0.5, best=7), row("calls", 0.4)) == [False, False]
