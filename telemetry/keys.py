@@ -36,9 +36,7 @@ SEAL = "pm:seal"  # string, permanent: the key that seals decision ids
 SEALS = "pm:seals"  # hash, pruned of those unused for 31 days: key that seals or did -> when, in ms
 FORGOTTEN = "pm:forgotten"  # hash with a time to live: user's keyed hash -> when it went, in ms
 PASSED = "pm:passed"  # hash, pruned of those silent for an hour: producer -> how far it is, in ms
-RAISED = (
-    "pm:raised"  # sorted set with a time to live: session or unit -> when others were to ask, ms
-)
+RAISED = "pm:raised"  # sorted set with a time to live: session or unit -> since when to ask, ms
 MEMORY = "pm:memory"  # string, permanent: what the store's memory is used for, as last measured
 PROBE = "pm:probe"  # never made: what asks whether the store would take a write, and a script
 EXPLAINED = (

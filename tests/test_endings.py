@@ -745,14 +745,18 @@ def test_who_moved_is_told_with_the_numbers(
     assert f'router_draws_ended_total{{kind="dominated"}} {n_freed}.0' in text
 
 
-def test_of_two_calls_at_once_one_ends_the_draw(
-    state_dir: Path, store: PrivateServer, address: Address
+@pytest.mark.usefixtures("store")
+def test_of_calls_at_once_one_ends_the_draw(
+    state_dir: Path, address: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(shared_draws, "LOOK_UP_S", 2.0)
+
     async def play(router: Router) -> None:
         router.draws.start()
-        await held_at(router, "b", **DAY)
+        first = [await router.call(user=f"u{i}") for i in range(20)]
+        user = next(f"u{i}" for i, each in enumerate(first) if drawn(each) == "b")
         await shown_since(router)
-        calls = await asyncio.gather(*[router.call(**DAY) for _ in range(8)])
+        calls = await asyncio.gather(*[router.call(user=user) for _ in range(8)])
         assert [one.ending for one in calls].count(DrawEnding.DOMINATED) == 1
         await router.draws.stop()
 

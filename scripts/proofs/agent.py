@@ -33,8 +33,6 @@ from scripts.proofs.policy import without_logs
 
 SESSIONS, QUICK_SESSIONS = 400, 40
 SHOWN = 5
-ENDINGS_NEEDED = False
-"""Whether both endings must have happened, and a session have stayed for its cache."""
 
 
 class AgentSettings(Struct, frozen=True):
@@ -99,10 +97,9 @@ def missing_in(figures: dict[str, Any]) -> list[str]:
         "changes where each call draws anew": figures["changes_anew"] > 0,
         "a cache that is worth something": figures["cache_usd_a_session"] > 0,
     }
-    if ENDINGS_NEEDED:
-        for name in ("gain_coder", "dominated", "stayed_for_cache"):
-            happened[name] = fates[name] > 0
-        happened["an end of all dominated days"] = fates["kept"] == 0
+    for name in ("gain_coder", "dominated", "stayed_for_cache"):
+        happened[name] = fates[name] > 0
+    happened["an end of all dominated days"] = fates["kept"] == 0
     return [name for name, did in happened.items() if not did]
 
 

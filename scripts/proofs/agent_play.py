@@ -127,10 +127,8 @@ class AgentPlay:
         rows = rows_of(observed(passed_s), self._configuration, self.clock.now_s())
         self._within.follow(self._configuration, rows)
         keeper = self._within.sidecar.keeper
-        history, episodes = getattr(keeper, "history", None), getattr(keeper, "episodes", None)
-        if history is not None and episodes is not None:
-            history.note(keeper.current, now_ms=int(self.clock.now_s() * 1000))
-            episodes.take(self._remaining())
+        keeper.history.note(keeper.current, now_ms=int(self.clock.now_s() * 1000))
+        keeper.episodes.take(self._remaining())
 
     def _remaining(self) -> bytes:
         """Return how many calls sessions have left, as the job writes it."""
@@ -139,8 +137,7 @@ class AgentPlay:
         return json.dumps({"at_ms": 0, "apps": {f"{app:016x}": {"remaining": left}}}).encode()
 
     def _note_decision(self, decision: Decision, answered: Endpoint | None = None) -> None:
-        ending = getattr(decision, "ending", None)
-        self._ended = "" if ending is None else ending.value
+        self._ended = "" if decision.ending is None else decision.ending.value
 
     async def _send(self, due: DueCall) -> None:
         self.hosts.book = self.hosts.books[due.kind]
