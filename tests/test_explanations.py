@@ -20,13 +20,18 @@ import msgspec
 import pytest
 from conftest import LEARN, ROUTED, Provider, Reply, Sidecar, endpoint, learning, pointsman, serving
 from rich.console import Console
+from test_router_units import configuration
 
 from router.commands.explain import ask, show
+from router.decision.seal import PREFIX
+from router.errors import RequestRejected
+from router.explain.desk import ExplainDesk
 from router.explain.files import DecisionFiles
 from router.explain.kept import find
 from router.explain.rows import DecisionRow, PackedRows
 from router.explain.sentence import finish
 from telemetry.store import Address
+from telemetry.tokens import Token
 
 CANARY = "canary-7f3a"
 
@@ -458,3 +463,17 @@ def test_who_was_drawn_and_never_asked_has_not_failed(exclusions: Any, said: str
     show(finish({**TOLD, "answered_by": "b", "exclusions": exclusions}), out)
 
     assert said in out.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_decision_of_a_clock_that_is_ahead_is_not_waited_for() -> None:
+    ahead_ms = int((time.time() + 3600) * 1000)
+    token = Token(0, 0, 0, bytes(16), ahead_ms, 0, 0, 0, 0, 0, 0, 0, 1.0, 0.0, 0.0)
+    client: Any = None  # an id says whose it is by itself
+    desk = ExplainDesk([], client, n_shards=1, open_id=lambda said: token)
+    began = time.monotonic()
+
+    with pytest.raises(RequestRejected) as caught:
+        desk.explain(PREFIX + "A" * 160, configuration())
+
+    assert caught.value.code == "decision_not_kept"
+    assert time.monotonic() - began < 10
