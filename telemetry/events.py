@@ -75,6 +75,7 @@ class Flag(IntFlag):
     GAIN_ENDING = 1 << 18  # its session's draw ended here: the gain is above the cache's worth
     DOMINATED_ENDING = 1 << 19  # its slot's draw ended here: another one was shown to be better
     FAILOVER = 1 << 21  # nothing was drawn for it: nobody whose turn it was could serve
+    DRAWN_ANEW = 1 << 22  # the endpoint of the draw before is gone, or an alarm named it
     NAMES_EPISODE = 1 << 20  # the first answer of its role and endpoint in its episode
     OTHER_MODEL = 32768  # the answer names another model than was asked for
     TRANSLATED = 65536  # the endpoint does not speak the caller's dialect

@@ -193,6 +193,7 @@ def test_an_episode_is_ended_once_idle_for_half_an_hour() -> None:
 def test_of_each_call_one_way_holds() -> None:
     flags = {
         "drew": Flag.DRAWN_NOW,
+        "drew_anew": Flag.DRAWN_NOW | Flag.DRAWN_ANEW,
         "followed": Flag(0),
         "stand_in": Flag.STAND_IN,
         "gain_ending": Flag.GAIN_ENDING | Flag.DRAWN_NOW,
@@ -208,7 +209,7 @@ def test_of_each_call_one_way_holds() -> None:
     ways = figured(records)["ways"]
 
     assert ways == dict.fromkeys(flags, 1) | {"failover": 2, "followed": 2, "undrawn": 1}
-    assert sum(ways.values()) == 9
+    assert sum(ways.values()) == 10
 
 
 def test_maps_tell_who_answered_in_each_role_the_most_used_first() -> None:

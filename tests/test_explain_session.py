@@ -186,7 +186,7 @@ def test_a_draw_that_ended_is_told_apart_from_a_first_one(ending: DrawEnding) ->
     decision: Any = SimpleNamespace(
         context=context, plan=SimpleNamespace(step=Step.SAMPLE), held=None, stands_in_for=None
     )
-    decision.ending = None
+    decision.ending, decision.replaces = None, False
     assert way_of(decision) is DecisionWay.DREW
     decision.ending = ending
 

@@ -381,8 +381,8 @@ def unit(**more: Any) -> Unit:
 @pytest.mark.parametrize("session", [None, "chat-1"])
 def test_all_units_of_a_user_begin_with_the_hash_that_its_tokens_carry(session: str | None) -> None:
     ann = user_hash(SECRETS.now, "shop", "ann")
-    found = [unit(session=session, draw_key=key) for key in ("t", "u", "v")]
-    found.append(unit(session=session, now=LATER_S + 90_000))
+    found = [unit(session=session, is_users=True, draw_key=key) for key in ("t", "u", "v")]
+    found.append(unit(session=session, is_users=True, now=LATER_S + 90_000))
 
     for one in found:
         assert one.key is not None
@@ -447,7 +447,7 @@ def test_draws_and_conversations_of_one_user_go_and_all_others_stay(client: Any)
     ann, bob = (user_hash(SECRETS.now, "shop", name) for name in ("ann", "bob"))
     for user, n in (("ann", 1500), ("bob", 40)):
         for i in range(n):
-            own = unit(user=user, session=f"s{i}").key
+            own = unit(user=user, session=f"s{i}", is_users=True).key
             assert own is not None
             client.set(keys.draw(own.hex()), draw().pack(), px=60_000)
         for i in range(n):
@@ -482,7 +482,7 @@ def test_a_process_forgets_draws_and_what_it_was_yet_to_write(address: Address) 
         ann = user_hash(SECRETS.now, "shop", "ann")
         for user in ("ann", "bob"):
             for session in ("s", None):
-                own = unit(user=user, session=session, now=now)
+                own = unit(user=user, session=session, now=now, is_users=True)
                 assert own.key is not None
                 await draws.claim(own.key, draw(), own, now=now)
             mine = user_hash(SECRETS.now, "shop", user)
@@ -493,8 +493,9 @@ def test_a_process_forgets_draws_and_what_it_was_yet_to_write(address: Address) 
         assert draws.forget([ann]) == 3
 
         assert (draws.n_known, draws.shared.n_unwritten) == (3, 3)
-        assert draws.get(unit(session="s").key or b"", now=now) is None
-        assert draws.get(unit(user="bob", session="s").key or b"", now=now) is not None
+        gone, stays = (unit(user=user, session="s", is_users=True) for user in ("ann", "bob"))
+        assert draws.get(gone.key or b"", now=now) is None
+        assert draws.get(stays.key or b"", now=now) is not None
 
     asyncio.run(run())
 
@@ -555,7 +556,10 @@ def talk(shop: Sidecar, user: str, **more: Any) -> str:
 def test_everything_drawn_for_a_user_goes_and_the_next_call_draws_anew(
     shop: Sidecar, client: Any
 ) -> None:
-    """In all tasks, sessions and conversations, whatever the process remembers; others' stays."""
+    """In all tasks and conversations, whatever the process remembers; others' stays, and sessions'.
+
+    What a session drew is the app's, and tells of no user.
+    """
     for user in ("ann", "bob"):
         for task in ("code", "chat"):
             talk(shop, user)
@@ -574,10 +578,10 @@ def test_everything_drawn_for_a_user_goes_and_the_next_call_draws_anew(
     deleted = got.json()
     assert got.status_code == 200, deleted
     assert (deleted["apps"], deleted["rater_rows"]) == (1, 0)
-    assert deleted["draws"] == 5
+    assert deleted["draws"] == 3
     assert deleted["conversations"] > 0
     assert deleted["in_memory"] == known - shop.app.draws.n_known - shop.app.sessions.n_known
-    assert draws_in(client) == before - 5
+    assert draws_in(client) == before - 3
     ann = user_hash(secret, app.name, "ann")
     assert not list(client.scan_iter(keys.draws_of(ann.hex())))
     assert read_forgotten(client.hgetall(keys.FORGOTTEN))[ann] <= now * 1000 + 5000
@@ -588,7 +592,7 @@ def test_everything_drawn_for_a_user_goes_and_the_next_call_draws_anew(
     call(shop, "bob")
     call(shop, "ann", app="desk")
     assert sum(shop.app.metrics.decisions.values()) == n_drawn + 1
-    assert draws_in(client) == before - 4
+    assert draws_in(client) == before - 2
 
 
 @pytest.mark.usefixtures("store")
@@ -818,7 +822,7 @@ def test_running_units_keep_their_draw_over_the_change(
     assert [got.headers["x-router-endpoint"] for got in served] == ["d"] * 4
     assert [float(got.headers["x-router-propensity"]) for got in served] == [0.25] * 4
     mine = user_hash(shop.app.keeper.secrets.users.of_units.now, "shop", "ann")
-    assert sum(1 for _ in client.scan_iter(keys.draws_of(mine.hex()))) == 2
+    assert sum(1 for _ in client.scan_iter(keys.draws_of(mine.hex()))) == 1, "the day"
     ask(shop, user="ann")
     assert sum(1 for _ in client.scan_iter(keys.draws_of(mine.hex()))) == 0
     shop.until(lambda: bool(shop.app.keeper.forgotten.since_ms))

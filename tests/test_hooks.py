@@ -270,7 +270,7 @@ MESSAGE = "\"$(cat <<'EOF'\nDon't; (it's \"said\") && done | x\n\nEOF\n)\""
         ("git commit -m x", 1, "nothing to commit, working tree clean", None),
         ("git reset --hard", 0, "HEAD is now at 1a2b3c4 x", REVERTED),
         ("git reset HEAD~1", 0, "", REVERTED),
-        ("git reset --soft HEAD^", 0, "", REVERTED),
+        ("git reset --soft HEAD^", 0, "", None),  # to squash: the work stays
         ("git checkout -- .", 0, "", REVERTED),
         ("git restore .", 0, "", REVERTED),
         ("git restore --staged .", 0, "", None),

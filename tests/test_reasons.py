@@ -16,6 +16,7 @@ from test_explanations import TOLD
 from bandit.draws import LEARNING, Law, Step
 from router.config.exclusions import EXCLUSIONS_VERSION
 from router.config.strategies import Exchangeable
+from router.decision import reasons
 from router.decision.ended import EndedDraw
 from router.decision.reasons import REASONS_VERSION, Reason, one_in, reason_of
 from router.decision.shared_draws import DrawEnding
@@ -145,12 +146,22 @@ def decided(
         reasons=reasons, mask=np.array([reason is None for reason in reasons])
     )
     stands_in_for, ended = more.pop("stands_in_for", None), more.pop("ended", None)
-    plan = SimpleNamespace(drawn=drawn, step=step, propensity=share, drawing=None)
+    held, replaces = more.pop("held", None), more.pop("replaces", False)
+    plan = SimpleNamespace(
+        drawn=drawn, step=step, propensity=share, drawing=None, eligibility=eligibility
+    )
     strategy = SimpleNamespace(exchange=more.pop("exchange", Exchangeable.ANY))
     context = SimpleNamespace(
         route=SimpleNamespace(**route | more), eligibility=eligibility, strategy=strategy
     )
-    return SimpleNamespace(context=context, plan=plan, stands_in_for=stands_in_for, ended=ended)
+    return SimpleNamespace(
+        context=context,
+        plan=plan,
+        held=held,
+        stands_in_for=stands_in_for,
+        ended=ended,
+        replaces=replaces,
+    )
 
 
 def ended(kind: str, *, by: int) -> Any:
@@ -176,6 +187,8 @@ def ended(kind: str, *, by: int) -> Any:
         (decided(STAY, 1, ended=ended("dominated", by=0)), Reason.DOMINATED),
         (decided(STAY, 1, ended=ended("dominated", by=1)), Reason.BEST),  # drew the same again
         (decided(STAY, 1, ended=ended("gain", by=0), excluded=(1,)), Reason.FAILOVER),
+        (decided(STAY, 1, replaces=True), Reason.ANEW),
+        (decided(STAY, 1, excluded=(0, 1), held=object()), Reason.FAILOVER),
         (decided(SAMPLE, 1, law=LEARNING, share=0.6), Reason.BEST),
         (decided(SAMPLE, 1, law=LEARNING, share=0.4), Reason.EXPLORING),
         (decided(SAMPLE, 1, law=LEARNING, excluded=(0, 2)), Reason.ONLY),
@@ -189,8 +202,11 @@ def ended(kind: str, *, by: int) -> Any:
         (decided(None, 1, law=None, first=object(), excluded=(0, 2)), Reason.ONLY),
     ],
 )
-def test_each_step_of_the_law_has_its_word(decision: Any, word: Reason) -> None:
+def test_each_step_of_the_law_has_its_word(
+    decision: Any, word: Reason, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = SimpleNamespace(index=9, group=9)
+    monkeypatch.setattr(reasons, "server_of", lambda plan: other)  # where the drawn one may not
 
     assert reason_of(decision) is word
     assert reason_of(decision, decision.plan.drawn) is word

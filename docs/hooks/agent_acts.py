@@ -142,6 +142,7 @@ def git_act(words: list[str]) -> str:
     before = ("HEAD~", "HEAD^", "@~", "@^")
     if verb == "reset":
         is_back = "--hard" in options or any(word.startswith(before) for word in named[:1])
+        is_back = is_back and "--soft" not in options  # that squashes, and keeps the work
         return "revert" if is_back else ""
     is_whole = verb in ("checkout", "restore") and named[-1:] in (["."], [":/"])
     is_index = options & {"--staged", "-S"} and not options & {"--worktree", "-W"}

@@ -111,13 +111,14 @@ class Contexts:
             app_digest=app.digest,
             user=caller.user(hints.user),
             session=hints.session,
+            is_users=hints.is_users,
+            is_part=routing.part is not None,
             stateless=app.entry.unit is UnitKind.CALL,
             now=at.epoch_s,
             draw_key=draw_key,
         )
         seed = unit.key or self.nonces.take()
-        whole = session.key if routing.part is not None else b""
-        route = self._share(routing, app, unit, seed, draw_key, at, whole=whole)
+        route = self._share(routing, app, unit, seed, draw_key, at, session=session.episode)
         if maker is not None:
             route = route_to(standing.strategy, maker)
         if route is None:
@@ -172,10 +173,10 @@ class Contexts:
         if hints.session is None:
             return NO_SESSION
         # Whoever asks: some calls of a client name no user, and carry the same conversation.
-        secrets = self.keeper.secrets.users.of_units
-        return await self.sessions.of(
-            configuration, secrets, caller.app, hints.session, now=at.epoch_s
-        )
+        secrets, session = self.keeper.secrets.users.of_units, hints.session
+        if hints.is_users:
+            session = f"{caller.user(hints.user)}\x1f{session}"
+        return await self.sessions.of(configuration, secrets, caller.app, session, now=at.epoch_s)
 
     def learn_size(self, endpoint: Endpoint, request: CallRequest, tokens: int) -> None:
         """Take note of what a prompt that was answered was counted as, if it is text alone."""
@@ -191,13 +192,13 @@ class Contexts:
         draw_key: str,
         at: Moment,
         *,
-        whole: bytes,
+        session: int,
     ) -> Route | None:
-        """Return how the unit is routed: the app's percentage of them is drawn.
+        """Return how the unit is routed: the app's percentage of sessions, or of slots, is drawn.
 
         Args:
-            whole: the episode that is within the percentage as a whole or not at all; empty: each
-                unit is by itself.
+            session: digest of the session, which is within as a whole, in all its tasks and roles,
+                or not at all; 0: there is none.
         """
         if self.keeper.off:
             return routing.off
@@ -206,7 +207,7 @@ class Contexts:
             return routing.within
         began_ms = self.draws.began_ms(unit, now=at.epoch_s)
         secret, seed = self.secret.at(began_ms), unit.seed(began_ms) or seed
-        if whole:
-            seed, draw_key = whole, ""
+        if session:
+            seed, draw_key = session.to_bytes(8, "little"), ""
         is_within = uniforms(secret, seed, draw_key).share * 100 < percent
         return routing.within if is_within else routing.beyond

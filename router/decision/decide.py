@@ -5,6 +5,8 @@ The same steps serve a call and its dry run; only a call claims its draw in the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from msgspec import Struct, structs
@@ -41,6 +43,7 @@ class Decision(Struct, frozen=True):
     held: StoredDraw | None = None  # the stored draw that it follows
     stands_in_for: Endpoint | None = None  # which the unit drew first, and whose breaker is open
     ended: EndedDraw | None = None  # the unit's draw before, which ended here
+    replaces: bool = False  # a draw whose endpoint is gone, or was named by an alarm
 
     @property
     def ending(self) -> DrawEnding | None:
@@ -74,7 +77,7 @@ class Decider:
         self._secret = contexts.secret
         self._nonces = contexts.nonces
         self.sessions.on_ended = self.draws.ask_again
-        self._moving: set[bytes] = set()  # units whose draw ends in a call that waits for the store
+        self._claiming: set[bytes] = set()  # units for which a call waits for the store
         self.progress = SessionProgress()
         episodes = contexts.keeper.episodes
         self._endings = Endings(contexts.keeper.history, lambda: episodes.lengths, self.progress)
@@ -96,11 +99,13 @@ class Decider:
             plan = self._plan(context)
             if plan.drawing is None:  # nobody healthy may serve: an outage ends no stored draw
                 return Decision(context, plan, self._nonces.take())
-            given = _given(context, plan)
-            held = await self._claim(context, context.unit.key, given, instead_of=held)
-            if held is None or held == given:
+            given, replaces, key = _given(context, plan), held is not None, context.unit.key
+            is_first = key is None or key not in self._claiming
+            with self._claims(key):
+                held = await self._claim(context, key, given, instead_of=held)
+            if held is None or (held == given and is_first):
                 note_conversation(self.draws, context, given)
-                return Decision(context, plan, self._nonces.take())
+                return Decision(context, plan, self._nonces.take(), replaces=replaces)
             endpoint = self._standing(context, held) or plan.drawn
         breaker = self.health.breakers[endpoint.digest]
         if _may_relieve(context) and stand_ins.may_serve(context.unit, held, breaker, context.at):
@@ -117,6 +122,18 @@ class Decider:
         plan = self._follow(context, held, endpoint)
         return Decision(context, plan, self._nonces.take(), held)
 
+    @contextmanager
+    def _claims(self, key: bytes | None) -> Iterator[None]:
+        """Have calls that come meanwhile know that one claims a draw: it drew, and they follow."""
+        if key is None or key in self._claiming:
+            yield
+            return
+        self._claiming.add(key)
+        try:
+            yield
+        finally:
+            self._claiming.discard(key)
+
     async def _move(
         self, context: CallContext, held: StoredDraw, ended: EndedDraw
     ) -> Decision | None:
@@ -129,14 +146,11 @@ class Decider:
         key = context.unit.key
         assert key is not None  # no other unit has a draw
         plan = self._plan(structs.replace(context, seed=seed_of(key, held)))
-        if plan.drawing is None or key in self._moving:
+        if plan.drawing is None or key in self._claiming:
             return None
         given = structs.replace(_given(context, plan), ending=ended.kind)
-        self._moving.add(key)
-        try:
+        with self._claims(key):
             found = await self._claim(context, key, given, instead_of=held)
-        finally:
-            self._moving.discard(key)
         note_conversation(self.draws, context, found or given)
         if found is None or found == given:
             self.sessions.tell_ended(key)

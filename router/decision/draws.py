@@ -68,7 +68,7 @@ class Draws:
             self._known.drop(key)
             return None
         if renewed_at:
-            until, latest = now + SESSION_IDLE_S, at_ms / 1000 + SESSION_S
+            until, latest = max(until, now + SESSION_IDLE_S), at_ms / 1000 + SESSION_S
             if until > latest:
                 until = latest
             if now - renewed_at > RENEW_S:
@@ -99,7 +99,7 @@ class Draws:
         """Remember a draw in this process."""
         until, renewed_at = unit.ends_at, 0
         if unit.is_session:
-            until, renewed_at = min(now + SESSION_IDLE_S, _last_moment(given)), int(now)
+            until, renewed_at = min(now + unit.idle_s, _last_moment(given)), int(now)
         self._known.put(key, given.pack() + _TIMES.pack(until, renewed_at))
 
     async def claim(
@@ -120,7 +120,12 @@ class Draws:
         """
         ttl_s = unit.ttl_s(now)
         held = await self._shared.claim(
-            key, given, ttl_s=ttl_s, instead_of=instead_of, waited_s=waited_s
+            key,
+            given,
+            ttl_s=ttl_s,
+            instead_of=instead_of,
+            waited_s=waited_s,
+            is_part=unit.is_part,
         )
         self.keep(key, held, unit, now=now)
         if held != given:
@@ -196,7 +201,7 @@ class Draws:
         A session may be one of so many that it is out of the table again before it is due.
         """
         if unit.is_session:
-            self._shared.renew(key, min(SESSION_IDLE_S, _last_moment(held) - now))
+            self._shared.renew(key, min(unit.idle_s, _last_moment(held) - now))
 
     def _correct(self, key: bytes, held: StoredDraw) -> None:
         """Go by what the store says late; what is not known any more is asked for anyway."""

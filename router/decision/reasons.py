@@ -11,8 +11,10 @@ from enum import StrEnum
 from bandit.draws import Step
 from router.config.strategies import Exchangeable
 from router.decision.decide import Decision
+from router.decision.planner import Plan, server_of
 from router.decision.shared_draws import DrawEnding
 from router.endpoints.catalog import Endpoint
+from router.errors import NoCandidates, Overloaded
 
 REASONS_VERSION = 2
 HALF = 0.5
@@ -31,6 +33,7 @@ class Reason(StrEnum):
     FAILOVER = "failover"  # whose turn it was cannot serve, or did not
     GAIN = "moved for gain"  # a session's draw ended by what its calls to come would gain
     DOMINATED = "moved from worse"  # a slot's ended, as another was shown to be better
+    ANEW = "drawn anew"  # its endpoint is gone, or an alarm named it
 
 
 def reason_of(decision: Decision, answered: Endpoint | None = None) -> Reason:
@@ -61,18 +64,35 @@ def _why_drawn(decision: Decision) -> Reason:
             is_pinned = route.by_name or context.strategy.exchange is Exchangeable.NONE
             return Reason.PINNED if is_pinned else Reason.INCUMBENT
         return _instead(decision)
-    if context.eligibility.reasons[drawn.index] is not None or plan.step is Step.FAILOVER:
+    if plan.step is Step.FAILOVER or _is_passed_over(plan):
         return _instead(decision)
     if route.by_name and route.groups is not None:
         return Reason.PINNED  # to the hosts of the model that it names
     ended = decision.ended
     if ended is not None and ended.before.index != drawn.index:
         return Reason.GAIN if ended.kind is DrawEnding.GAIN else Reason.DOMINATED
+    if decision.replaces:
+        return Reason.ANEW
     return _by_law(decision)
+
+
+def _is_passed_over(plan: Plan) -> bool:
+    """Return whether another than the drawn endpoint has the turn: that one may not serve.
+
+    Where nobody else may either, it is asked all the same.
+    """
+    if plan.eligibility.reasons[plan.drawn.index] is None:
+        return False  # most often
+    try:
+        return server_of(plan) is not plan.drawn
+    except (NoCandidates, Overloaded):
+        return True
 
 
 def _instead(decision: Decision) -> Reason:
     """Return why another serves than whose turn it is."""
+    if decision.held is not None:
+        return Reason.FAILOVER  # the stored draw stays
     return Reason.ONLY if decision.context.eligibility.mask.sum() == 1 else Reason.FAILOVER
 
 

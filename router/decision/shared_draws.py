@@ -24,6 +24,8 @@ from telemetry.store import Address
 
 LOOK_UP_S = 0.005
 """The most that an unknown unit may wait for the store."""
+PART_LOOK_UP_S = 0.05
+"""The same of a part of a locked episode: two routers that draw it apart spoil the whole."""
 STORED = struct.Struct("<QdQQB")
 """A draw as it lies in the store: the fields of `StoredDraw`. The last byte holds the step, and in
 its upper half what ended the draw before: by their places in `STEPS` and `DrawEnding`."""
@@ -156,12 +158,15 @@ class SharedDraws:
         ttl_s: float,
         instead_of: StoredDraw | None,
         waited_s: float = 0.0,
+        is_part: bool = False,
     ) -> StoredDraw:
         """Return the draw that holds: the first one written, or ours where the store is away.
 
         Args:
-            waited_s: how much of `LOOK_UP_S` is gone.
+            waited_s: how much of the time to wait is gone.
+            is_part: of a locked episode, whose parts must not come apart.
         """
+        most_s = PART_LOOK_UP_S if is_part else LOOK_UP_S
         if not self._has_room():
             held = await self.look_up(key)
             return given if held is None or held == instead_of else held
@@ -174,7 +179,7 @@ class SharedDraws:
 
         (reply,) = await self._line.ask(
             _claim(key, raw, int(ttl_s * 1000), replaced),
-            within_s=max(LOOK_UP_S - waited_s, 0.0),
+            within_s=max(most_s - waited_s, 0.0),
             late=late,
         )
         if isinstance(reply, bytes):

@@ -3,6 +3,9 @@
 A unit is a declared session, else the slot of a user (a day) or of an app (ten minutes), in one
 task under one strategy. Its first call draws, and later ones follow.
 
+A session is an app's, whoever its calls name as their user, and some name nobody: what one call
+drew holds for all. Only a `prompt_cache_key` is a session together with a user.
+
 Units go by keyed hashes: nothing that is kept tells who a user is, nor lets guesses be tried. That
 of a user's unit begins with the user's own, so that all that is kept of one can be found.
 """
@@ -13,7 +16,7 @@ import struct
 from collections.abc import Sequence
 from hashlib import blake2b
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from bandit.draws import Uniforms
 from telemetry.secret import UnitSecrets, digest_with
@@ -40,6 +43,12 @@ class Unit(Struct, frozen=True):
     user: bytes = b""  # keyed hash of app and user; empty where none is named
     earlier: bytes | None = None  # the key under which it may have begun; None: by now none can
     since_ms: int = 0  # in epoch milliseconds: what began before then went by `earlier`
+    is_part: bool = False  # of a locked episode, in which another part may go on while it rests
+
+    @property
+    def idle_s(self) -> float:
+        """For how long without a call a session's draw holds."""
+        return SESSION_S if self.is_part else SESSION_IDLE_S
 
     @property
     def began_ms(self) -> float | None:
@@ -59,7 +68,7 @@ class Unit(Struct, frozen=True):
 
     def ttl_s(self, now: float) -> float:
         """How long a draw of this unit holds from now on."""
-        return SESSION_IDLE_S if self.is_session else max(self.ends_at - now, 1.0)
+        return self.idle_s if self.is_session else max(self.ends_at - now, 1.0)
 
 
 def unit_of(
@@ -72,6 +81,8 @@ def unit_of(
     stateless: bool,
     now: float,
     draw_key: str,
+    is_users: bool = False,
+    is_part: bool = False,
 ) -> Unit:
     """Return the unit of a call.
 
@@ -82,8 +93,13 @@ def unit_of(
         stateless: the app says that every call stands for itself.
         now: epoch seconds.
         draw_key: task, strategy and whatever else a draw is stored under.
+        is_users: the session id is one of its user's alone.
+        is_part: it plays a part of a locked episode.
     """
     who = b"" if user is None else user_hash(secrets.now, app, user)
+    if session is not None and user is not None and not is_users:
+        found = _of_all(secrets, app, app_digest, user, session, who, draw_key, now=now)
+        return structs.replace(found, is_part=is_part)
     if session is not None:
         what, ends_at = f"s\x1f{app_digest}\x1f{user}\x1f{session}\x1f{draw_key}", 0.0
     elif stateless:
@@ -97,7 +113,32 @@ def unit_of(
     if now * 1000 - secrets.since_ms < EARLIER_MS:
         earlier = _earlier_key(secrets.before, app, user, what)
     is_day = session is None and user is not None
-    return Unit(key, session is not None, ends_at, is_day, who, earlier, secrets.since_ms)
+    is_declared = session is not None
+    return Unit(key, is_declared, ends_at, is_day, who, earlier, secrets.since_ms, is_part)
+
+
+def _of_all(
+    secrets: UnitSecrets,
+    app: str,
+    app_digest: int,
+    user: str,
+    session: str,
+    who: bytes,
+    draw_key: str,
+    *,
+    now: float,
+) -> Unit:
+    """Return the unit of a session that is the app's, of a call that names a user.
+
+    Under its earlier key lies what a version of before drew for that user's calls alone.
+    """
+    key = _key(secrets.now, b"", f"s\x1f{app_digest}\x1f{None}\x1f{session}\x1f{draw_key}")
+    before = f"s\x1f{app_digest}\x1f{user}\x1f{session}\x1f{draw_key}"
+    if now * 1000 - secrets.since_ms < EARLIER_MS:
+        earlier = _earlier_key(secrets.before, app, user, before)
+    else:
+        earlier = _key(secrets.now, who, before)
+    return Unit(key, True, 0.0, False, who, earlier, secrets.since_ms)
 
 
 def session_keys(secrets: UnitSecrets, app_digest: int, session: str, *, now: float) -> list[bytes]:

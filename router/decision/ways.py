@@ -15,6 +15,7 @@ class DecisionWay(StrEnum):
     """
 
     DREW = "drew"  # the first of its session and role, or it stands for itself
+    ANEW = "drew anew"  # the endpoint of the stored draw is gone, or an alarm named it
     FOLLOWED = "followed"  # the stored draw
     FAILOVER = "failover"  # another answered than was drawn, or whose turn it was could not serve
     STAND_IN = "stand-in"  # drawn in an outage, for as long as that lasts
@@ -36,7 +37,7 @@ def way_of(decision: Decision) -> DecisionWay:
         return DecisionWay.FOLLOWED
     if plan.step is Step.FAILOVER:
         return DecisionWay.FAILOVER
-    return DecisionWay.DREW
+    return DecisionWay.ANEW if decision.replaces else DecisionWay.DREW
 
 
 def way_in_the_end(way: str, *, drawn: str, answered_by: str | None) -> str:

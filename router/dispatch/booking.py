@@ -36,6 +36,7 @@ TTFT_BOUND, PROMISED, READ = int(Flag.TTFT_BOUND), int(Flag.PROMISED), int(Flag.
 RATED, OTHER_MODEL = int(Flag.RATED), int(Flag.OTHER_MODEL)
 TRANSLATED, NAMES_EPISODE = int(Flag.TRANSLATED), int(Flag.NAMES_EPISODE)
 STAND_IN, FAILOVER = int(Flag.STAND_IN), int(Flag.FAILOVER)
+DRAWN_ANEW = int(Flag.DRAWN_ANEW)
 ENDINGS = {
     None: 0,
     DrawEnding.GAIN: int(Flag.GAIN_ENDING),
@@ -256,6 +257,7 @@ def decision_flags(decision: Decision) -> int:
         | (RATED if decision.context.caller.app.entry.raters else 0)
         | (FAILOVER if plan.step is Step.FAILOVER else 0)
         | (STAND_IN if decision.stands_in_for is not None else 0)
+        | (DRAWN_ANEW if decision.replaces else 0)
         | ENDINGS[decision.ending]
     )
 

@@ -13,6 +13,7 @@ from router.dialects.misspelt import HEADERS, OURS, require_known_headers
 from router.dialects.request import Declared
 from router.endpoints.data_classes import DataClass, DataClasses
 from router.errors import RequestRejected
+from telemetry.names import id_in_cell
 from telemetry.numbers import brief, number_of
 
 Headers = Mapping[bytes, bytes]
@@ -42,6 +43,7 @@ class Hints(Struct, frozen=True):
     role: str | None
     user: str | None
     session: str | None  # or the episode, which is one over several roles
+    is_users: bool  # that session is one of its user's alone
     prompt: str | None  # the version that the caller names
     reference: str | None
     data_class: DataClass | None
@@ -89,6 +91,7 @@ def read_hints(
     for name in AGENT_SESSION_HEADERS:
         if not session and name in headers:
             session = _text(headers[name])
+    is_users = not session and declared.cache_key is not None
     if not session and (user is not None or has_user):
         session = declared.cache_key
     reference = said(b"ref") or hints.ref
@@ -100,7 +103,8 @@ def read_hints(
         strategy=said(b"strategy") or hints.strategy,
         role=said(b"role") or hints.role,
         user=_short(user),
-        session=_short(session or None),
+        session=_short(id_in_cell(session.strip()) or None) if session else None,
+        is_users=is_users,
         prompt=_short(said(b"prompt") or hints.prompt or None),
         reference=_short(declared.reference if reference is None else reference),
         data_class=_tighter(

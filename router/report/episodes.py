@@ -23,6 +23,7 @@ NOT_YET = "no figures yet: `pointsman work` makes them within minutes of the fir
 HOW = "POST /v1/router/episodes/ID/outcome, or `pointsman feedback --session ID`"
 WAYS = {
     "drew": "drew",
+    "drew_anew": "drew anew",
     "followed": "followed",
     "failover": "failover",
     "stand_in": "stand-in",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import structlog
@@ -239,9 +240,9 @@ class References:
         pipeline = client.pipeline(transaction=False)  # streams may lie on other servers
         for waiting, resolution in found.sending:
             for meant in resolution.tokens:
-                own = shard_of(meant)
-                frame = frames.Frame(frames.UNNUMBERED, own, 0, _addressed(waiting.record, meant))
-                pipeline.xadd(keys.stream(own), {"f": frames.pack(frame)})
+                _send(pipeline, meant, _addressed(waiting.record, meant))
+            for other in resolution.others:
+                _send(pipeline, other, _taken_back(waiting.record, other))
         pipeline.execute()
         commit = Commit(keys.meta(number))
         for waiting, resolution in found.sending:
@@ -333,6 +334,25 @@ def _forget(found: Round, number: int, event: bytes, n_late: int) -> None:
     _add(found, "HDEL", keys.chosen(number), event)
     _add(found, "HDEL", keys.held(number), event)
     _add(found, "ZREM", keys.due(number), event)
+
+
+def _send(pipeline: Any, token: bytes, record: bytes) -> None:
+    own = shard_of(token)
+    frame = frames.Frame(frames.UNNUMBERED, own, 0, record)
+    pipeline.xadd(keys.stream(own), {"f": frames.pack(frame)})
+
+
+def _taken_back(record: np.void, token: bytes) -> bytes:
+    """Return what has a decision lose the word of an episode that another one of it has."""
+    return feedback(
+        token,
+        kind=FeedbackKind(int(record["feedback_kind"])),
+        value=None,
+        revision=int(record["revision"]),
+        event=record["event"].tobytes(),
+        match=Match.ONE,
+        received_at_ms=int(record["received_at_ms"]),
+    )
 
 
 def _addressed(record: np.void, token: bytes) -> bytes:

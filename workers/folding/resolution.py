@@ -13,7 +13,7 @@ import numpy as np
 
 from telemetry.events import Flag, Match
 from telemetry.references import MAX_REFERENCES, choose, first_after, is_cut, is_full, up_to
-from telemetry.tokens import decided_at_ms, nonce_of
+from telemetry.tokens import decided_at_ms, nonce_of, part_of
 
 REMEMBERED_MS = 600_000
 """After it was sent: an answer that took longer came in later than anybody judged it."""
@@ -28,6 +28,9 @@ class Resolution(msgspec.Struct, array_like=True, frozen=True):
     known: list[bytes]  # nonces of what had been decided when it was received, as far as was known
     sent_ms: int = 0  # on the store's clock; 0: not yet
     is_counted: bool = True  # of more than are kept it is not remembered which came in late
+    others: list[bytes] = []
+    """Of an episode, named decisions that stand for the same parts: an earlier word may have gone
+    to one of them, before the first was known, and is taken back there."""
 
     def pack(self) -> bytes:
         """Return the value to store."""
@@ -122,5 +125,16 @@ class WaitingFeedback(msgspec.Struct, frozen=True):
         if not is_counted:
             known = []
         return Resolution(
-            self.received_ms, self.reference, list(meant), known, is_counted=is_counted
+            self.received_ms,
+            self.reference,
+            list(meant),
+            known,
+            is_counted=is_counted,
+            others=self._others(meant, tokens),
         )
+
+    def _others(self, meant: Sequence[bytes], tokens: list[bytes]) -> list[bytes]:
+        if self.match is not Match.EPISODE:
+            return []
+        nonces, parts = {*map(nonce_of, meant)}, {*map(part_of, meant)}
+        return [t for t in tokens if part_of(t) in parts and nonce_of(t) not in nonces]

@@ -144,7 +144,9 @@ def _books(records: NDArray[np.void]) -> Columns:
 def _calls(records: NDArray[np.void]) -> Columns:
     """Return an app's calls, routed or not, each once: by the answer that its client got."""
     counted = records["token"]["token_version"] >= COUNTED_SINCE
-    return {T.CALLS: counted & ((records["flags"] & Flag.FINAL) > 0)}
+    # Whoever tells of calls of his own could tell of any number.
+    ours = (records["flags"] & Flag.INGESTED) == 0
+    return {T.CALLS: counted & ours & ((records["flags"] & Flag.FINAL) > 0)}
 
 
 def _seen(records: NDArray[np.void]) -> Columns:

@@ -19,6 +19,7 @@ class CallWay(IntEnum):
     STAND_IN = 3  # what was drawn is out, and a second draw serves meanwhile
     GAIN_ENDING = 4  # its session's draw ended, and it drew anew
     DOMINATED_ENDING = 5  # its slot's did
+    DREW_ANEW = 7  # what its unit had drawn is gone, or an alarm named it
     UNDRAWN = 6  # nothing was to choose: named, passed on, told of by others, or one alone is left
 
 
@@ -47,6 +48,7 @@ def ways_of(records: NDArray[np.void]) -> NDArray[np.uint8]:
         ((flags & Flag.GAIN_ENDING) > 0, CallWay.GAIN_ENDING),
         ((flags & Flag.STAND_IN) > 0, CallWay.STAND_IN),
         (~is_chosen, CallWay.UNDRAWN),
+        ((flags & Flag.DRAWN_ANEW) > 0, CallWay.DREW_ANEW),
         ((flags & Flag.DRAWN_NOW) > 0, CallWay.DREW),
     )
     holds, ways = zip(*tests, strict=True)
