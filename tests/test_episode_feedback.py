@@ -212,6 +212,23 @@ def test_late_decisions_get_credit_from_the_next_word_only(bench: Bench) -> None
     assert len(labels(bench.client)) == 4
 
 
+def test_a_first_answer_that_is_known_late_takes_over_what_a_later_one_was_given(
+    bench: Bench,
+) -> None:
+    """It was under way when the word came; then it is corrected, and taken back."""
+    bench.take(LATER[0], word(1, 1.0, NOW_MS))
+    bench.look()
+    assert {n for n, _ in labels(bench.client).values()} == {1}
+    bench.take(FIRSTS[0], word(2, 0.0, NOW_MS + 10))
+    bench.look()
+    corrected = labels(bench.client)
+    bench.take(word(3, None, NOW_MS + 20))
+    bench.look()
+
+    assert {value for value in corrected.values()} == {(1, 0.0)}
+    assert labels(bench.client) == {}
+
+
 def test_a_word_before_any_decision_means_the_first_one(bench: Bench) -> None:
     bench.take(word(1, 1.0, NOW_MS))
     bench.look()

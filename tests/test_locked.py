@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,21 @@ import pytest
 import yaml
 from conftest import Provider, Reply, Sidecar, endpoint, serving
 
+from bandit.draws import Step
 from bandit.drift import AlarmKind
 from router.beliefs.alarms import AlarmNotice
 from router.config.compiled import compile_text
 from router.config.file import parse
 from router.config.parts import warn_of_shared_parts
+from router.decision import shared_draws
+from router.decision.context import Moment, Routings
+from router.decision.shared_draws import StoredDraw
+from router.decision.units import user_hash
+from router.endpoints.entries import Dialect
 from router.errors import ConfigError
+from router.policy.callers import Caller
+from router.policy.standing import PolicyTable
+from telemetry import keys
 from telemetry.store import Address
 
 ROLES = ("planner", "coder", "reviewer")
@@ -197,6 +208,129 @@ def test_an_episode_is_within_the_percentage_as_a_whole(
             routed.append(said[0])
 
     assert 4 <= sum(routed) <= 20
+
+
+@pytest.mark.parametrize("is_locked", [True, False])
+def test_whoever_a_call_names_as_its_user_the_session_stays(
+    provider: Provider, state_dir: Path, address: Address, *, is_locked: bool
+) -> None:
+    with locked(provider, state_dir, address, locked=is_locked) as sidecar:
+        for i in range(12):
+            first = endpoint_of(call(sidecar, f"e{i}", "coder"))
+            for user in ("ann", "bob"):
+                named = call(sidecar, f"e{i}", "coder", **{"x-router-user": user})
+                assert endpoint_of(named) == first
+
+
+def test_a_session_of_a_named_user_goes_on_as_it_was_drawn_by_versions_of_before(
+    provider: Provider,
+    state_dir: Path,
+    address: Address,
+    client: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those kept a session's draw under its user."""
+    monkeypatch.setattr(shared_draws, "LOOK_UP_S", 5.0)  # however busy the machine is
+    with locked(provider, state_dir, address, locked=False) as sidecar:
+        sidecar.until(lambda: sidecar.app.keeper.secrets.users.is_known)
+        found = call(sidecar, "e", "coder", **{"x-router-user": "ann", "x-router-dry-run": "1"})
+        other = next(name for name in "abc" if name != found.json()["endpoint"])
+        key = key_of_before(sidecar, "ann", "e", "coder")
+        at_ms = int(time.time() * 1000)
+        given = StoredDraw(sidecar.digest(other), 0.25, at_ms, 1, Step.SAMPLE)
+        client.set(keys.draw(key.hex()), given.pack(), px=60_000)
+        mine = call(sidecar, "e", "coder", **{"x-router-user": "ann"})
+        theirs = call(sidecar, "e", "coder", **{"x-router-user": "bob"})
+
+    assert (endpoint_of(mine), endpoint_of(theirs)) == (other, other)
+    assert float(mine.headers["x-router-propensity"]) == 0.25
+
+
+def key_of_before(sidecar: Sidecar, user: str, session: str, role: str) -> bytes:
+    beliefs = sidecar.app.keeper.current
+    configuration = beliefs.configuration
+    app = configuration.apps["default"]
+    routings, table = configuration.derive(Routings), configuration.derive(PolicyTable)
+    asked = routings.asked("auto", role, Caller(app))
+    standing = table.of(app, asked.role.role, "chat", configuration.strategies["learn"])
+    release = f"chat\x1f{routings.of(asked, standing, Dialect.CHAT).release}"
+    secret = sidecar.app.keeper.secrets.users.of_units.now
+    who = user_hash(secret, app.name, user)
+    what = f"s\x1f{app.digest}\x1f{user}\x1f{session}\x1f{release}"
+    return who + blake2b(what.encode(), key=secret, digest_size=8, person=b"unit").digest()
+
+
+def test_of_first_calls_side_by_side_one_drew(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    with locked(provider, state_dir, address) as sidecar, ThreadPoolExecutor(6) as pool:
+        drawn = sidecar.app.metrics.decisions
+        for i in range(6):
+            before = sum(drawn.values())
+            calls = [pool.submit(call, sidecar, f"e{i}", "coder") for _ in range(6)]
+            served = {endpoint_of(each.result()) for each in calls}
+            assert len(served) == 1
+            assert sum(drawn.values()) == before + 1
+
+
+def test_a_session_is_within_the_percentage_in_all_its_roles(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    with locked(provider, state_dir, address, percent=50, locked=False) as sidecar:
+        for i in range(12):
+            said = [
+                call(sidecar, f"e{i}", role, task, **{"x-router-dry-run": "1"}).json()["routed"]
+                for role in ROLES
+                for task in TASKS
+            ]
+            assert len(set(said)) == 1
+
+
+def test_a_part_that_rests_while_others_go_on_keeps_its_endpoint(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    passed_s = [0.0]
+
+    def later() -> Moment:
+        return Moment(time.time() + passed_s[0], time.monotonic() + passed_s[0])
+
+    with serving(value(provider), state_dir, address, clock=later) as sidecar:
+        first = {f"e{i}": endpoint_of(call(sidecar, f"e{i}", "reviewer")) for i in range(8)}
+        n_drawn = sum(sidecar.app.metrics.decisions.values())
+        passed_s[0] = 40 * 60.0
+        again = {name: endpoint_of(call(sidecar, name, "reviewer")) for name in first}
+        assert sum(sidecar.app.metrics.decisions.values()) == n_drawn
+        assert again == first
+
+
+def test_where_one_is_left_a_failover_is_told_as_one(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    whole = value(provider, fallback="any")
+    whole["endpoints"] = whole["endpoints"][:2]
+    with serving(whole, state_dir, address) as sidecar:
+        home = endpoint_of(call(sidecar, "e", "coder"))
+        provider.on(home, Reply(status=500, body=b"{}"))
+        helped = [call(sidecar, "e", "coder") for _ in range(12)]
+
+    assert {endpoint_of(one) for one in helped} == {"a", "b"} - {home}
+    assert {one.headers["x-router-reason"] for one in helped} == {"failover"}
+
+
+def test_a_draw_whose_endpoint_an_alarm_named_is_told_as_drawn_anew(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    with locked(provider, state_dir, address, locked=False) as sidecar:
+        call(sidecar, "e", "coder")
+        keeper, at_ms = sidecar.app.keeper, int(time.time() * 1000) + 1000
+        notice = AlarmNotice(AlarmKind.DOWN, at_ms, at_ms, 50.0, -1.0, 0.5)
+        known = tuple(replace(one, alarm=notice) for one in keeper.current.known)
+        keeper.current = replace(keeper.current, known=known)
+        anew = call(sidecar, "e", "coder")
+        shown = sidecar.http.get("/v1/router/decisions", params={"session": "e"}).json()
+
+    assert anew.headers["x-router-reason"] == "drawn anew"
+    assert [one["way"] for one in shown["decisions"]] == ["drew", "drew anew"]
 
 
 def test_roles_that_share_a_task_are_told(provider: Provider) -> None:

@@ -100,7 +100,7 @@ class Decider:
             if plan.drawing is None:  # nobody healthy may serve: an outage ends no stored draw
                 return Decision(context, plan, self._nonces.take())
             given, replaces, key = _given(context, plan), held is not None, context.unit.key
-            is_first = key is None or key not in self._claiming
+            is_first = self._is_first(context, held)
             with self._claims(key):
                 held = await self._claim(context, key, given, instead_of=held)
             if held is None or (held == given and is_first):
@@ -121,6 +121,18 @@ class Decider:
         note_conversation(self.draws, context, held)
         plan = self._follow(context, held, endpoint)
         return Decision(context, plan, self._nonces.take(), held)
+
+    def _is_first(self, context: CallContext, held: StoredDraw | None) -> bool:
+        """Return whether no call that came at the same time draws for the unit as well.
+
+        Args:
+            held: what the unit had when this one looked.
+        """
+        key = context.unit.key
+        if key is None:
+            return True
+        known = self.draws.get(key, now=context.at.epoch_s)
+        return key not in self._claiming and (known is None or known == held)
 
     @contextmanager
     def _claims(self, key: bytes | None) -> Iterator[None]:

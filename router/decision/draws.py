@@ -138,10 +138,12 @@ class Draws:
         Args:
             key: the unit's.
         """
-        if unit.earlier is None:
-            return None
-        given = self.get(unit.earlier, now=now) or await self._shared.look_up(unit.earlier)
-        return None if given is None else await self.claim(key, given, unit, now=now)
+        for earlier in (unit.earlier, unit.former):
+            if earlier is not None:
+                given = self.get(earlier, now=now) or await self._shared.look_up(earlier)
+                if given is not None:
+                    return await self.claim(key, given, unit, now=now)
+        return None
 
     def forget(self, users: Iterable[bytes]) -> int:
         """Know nothing any more of what these users' units were given; return of how many.

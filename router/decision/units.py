@@ -43,6 +43,7 @@ class Unit(Struct, frozen=True):
     user: bytes = b""  # keyed hash of app and user; empty where none is named
     earlier: bytes | None = None  # the key under which it may have begun; None: by now none can
     since_ms: int = 0  # in epoch milliseconds: what began before then went by `earlier`
+    former: bytes | None = None  # the key that a version of before gave it
     is_part: bool = False  # of a locked episode, in which another part may go on while it rests
 
     @property
@@ -114,7 +115,8 @@ def unit_of(
         earlier = _earlier_key(secrets.before, app, user, what)
     is_day = session is None and user is not None
     is_declared = session is not None
-    return Unit(key, is_declared, ends_at, is_day, who, earlier, secrets.since_ms, is_part)
+    found = Unit(key, is_declared, ends_at, is_day, who, earlier, secrets.since_ms)
+    return structs.replace(found, is_part=True) if is_part else found
 
 
 def _of_all(
@@ -130,15 +132,15 @@ def _of_all(
 ) -> Unit:
     """Return the unit of a session that is the app's, of a call that names a user.
 
-    Under its earlier key lies what a version of before drew for that user's calls alone.
+    Versions of before drew for that user's calls alone, under a key with the user in it.
     """
-    key = _key(secrets.now, b"", f"s\x1f{app_digest}\x1f{None}\x1f{session}\x1f{draw_key}")
-    before = f"s\x1f{app_digest}\x1f{user}\x1f{session}\x1f{draw_key}"
+    of_all = f"s\x1f{app_digest}\x1f{None}\x1f{session}\x1f{draw_key}"
+    of_one, earlier = f"s\x1f{app_digest}\x1f{user}\x1f{session}\x1f{draw_key}", None
     if now * 1000 - secrets.since_ms < EARLIER_MS:
-        earlier = _earlier_key(secrets.before, app, user, before)
-    else:
-        earlier = _key(secrets.now, who, before)
-    return Unit(key, True, 0.0, False, who, earlier, secrets.since_ms)
+        what = of_one if secrets.before is None else of_all
+        earlier = _earlier_key(secrets.before, app, None, what)
+    key, former = _key(secrets.now, b"", of_all), _key(secrets.now, who, of_one)
+    return Unit(key, True, 0.0, False, who, earlier, secrets.since_ms, former=former)
 
 
 def session_keys(secrets: UnitSecrets, app_digest: int, session: str, *, now: float) -> list[bytes]:
