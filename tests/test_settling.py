@@ -119,6 +119,7 @@ class World:
     made: list[Made] = field(default_factory=list)
     sayings: dict[bytes, Saying] = field(default_factory=dict)
     sent_to: dict[bytes, set[int]] = field(default_factory=dict)  # event -> decisions
+    taken_back: set[int] = field(default_factory=set)  # decisions that lost a word to another one
     n_dead: int = 0
     n_late: int = 0
     _tails: dict[int, bytes] = field(default_factory=dict)
@@ -244,6 +245,7 @@ class World:
     def check_sent(self) -> None:
         """What was sent now is what is meant by all that is folded, and was never sent before."""
         found: dict[bytes, set[int]] = {}
+        taken_back: dict[bytes, set[int]] = {}
         for shard in range(SHARDS):
             after = self._tails.get(shard, b"0-0").decode()
             for entry, fields in self.client.xrange(keys.stream(shard), min=f"({after}"):
@@ -252,11 +254,16 @@ class World:
                 records, _ = events.decode(frame.body)
                 for record in records if frame.producer == frames.UNNUMBERED else []:
                     number = int.from_bytes(record["token"]["nonce"].tobytes()[-2:], "big")
-                    found.setdefault(record["event"].tobytes(), set()).add(number)
+                    into = found if record["value_micro"] >= 0 else taken_back
+                    into.setdefault(record["event"].tobytes(), set()).add(number)
         for event, numbers in found.items():
             assert event not in self.sent_to, "sent twice"
             self.sent_to[event] = numbers
-            self.check_meant(self.sayings[event], numbers)
+            saying = self.sayings[event]
+            self.check_meant(saying, numbers)
+            others = (saying.known or set()) - numbers if saying.match is Match.EPISODE else set()
+            assert taken_back.get(event, set()) == others, "an episode has a word once a part"
+            self.taken_back |= others
 
     def check_meant(self, saying: Saying, numbers: set[int]) -> None:
         known = self.folded(saying.ref)
@@ -394,6 +401,6 @@ def test_every_label_is_on_what_the_rule_says(own_store: Any, steps: list[tuple[
             for s in range(SHARDS)
             for nonce in said_in_store(own_store, s)
         }
-        assert labelled == set().union(*world.sent_to.values())
+        assert labelled == set().union(*world.sent_to.values(), world.taken_back)
         for router in world.routers:
             router.journal.close()

@@ -137,4 +137,5 @@ class WaitingFeedback(msgspec.Struct, frozen=True):
         if self.match is not Match.EPISODE:
             return []
         nonces, parts = {*map(nonce_of, meant)}, {*map(part_of, meant)}
-        return [t for t in tokens if part_of(t) in parts and nonce_of(t) not in nonces]
+        made = up_to(tokens, self.received_ms)
+        return [t for t in made if part_of(t) in parts and nonce_of(t) not in nonces]
