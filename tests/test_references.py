@@ -541,6 +541,7 @@ def test_two_routers_whose_clocks_differ_agree_on_what_is_the_newest(
             time.sleep(0.5)  # far above what the two may be wrong by, however busy the machine
             got = other.chat("a", headers={"x-router-ref": f"ticket-{i}"})
             newest.append(nonce_of(other, got.headers["x-router-decision-id"]))
+            time.sleep(0.5)  # as the word means what had been decided by then
             told = one.feedback(ref=f"ticket-{i}", passed=True, match="last")
             assert told.status_code == 202
         until(lambda: len(labelled(client)) >= 5, within_s=20)
