@@ -26,11 +26,10 @@ from router.beliefs import history
 from router.beliefs.beliefs import believe
 from router.beliefs.review_keys import seeds
 from router.config.compiled import Configuration, compile_text
-from router.decision import shared_draws
+from router.decision import endings, shared_draws
 from router.decision.context import Moment
 from router.decision.decide import Decision
 from router.decision.ended import cache_worth_usd
-from router.decision.endings import FRESH_S
 from router.decision.progress import UnitProgress
 from router.decision.reasons import Reason, reason_of
 from router.decision.sessions import POLL_S
@@ -697,6 +696,7 @@ def test_who_moved_is_told_with_the_numbers(
 ) -> None:
     """From labels over HTTP to the word, the explanation, and the sentence."""
     monkeypatch.setattr(history, "FINE_MS", 50)
+    monkeypatch.setattr(endings, "FRESH_S", 0.5)
     value = {
         "endpoints": [endpoint(provider, name) for name in "ab"],
         "strategies": LEARN,
@@ -722,7 +722,7 @@ def test_who_moved_is_told_with_the_numbers(
                 assert sidecar.feedback(decision_id=decision, passed=is_better).status_code == 202
                 n_labels += 1
         until(lambda: sidecar.app.keeper.current.posterior.labels.sum() == n_labels)
-        time.sleep(FRESH_S + 0.1)
+        time.sleep(0.6)  # what was found out before holds no more
         for name in names:  # if not freed before
             sidecar.chat(user=name)
         moved = sidecar.chat(**session)

@@ -35,9 +35,9 @@ from router.endpoints.catalog import Endpoint
 V = TypeVar("V")
 MAX_REMEMBERED = 4096
 """Tasks under a strategy, and kinds of calls and draws of one."""
-FRESH_S = 1.0
+FRESH_S = 10.0
 """While labels pour in, beliefs change many times a second. What was found out of one kind of call
-holds so long, so that its cost is bounded."""
+holds so long, so that its cost is bounded; snapshots of what was believed are a minute apart."""
 _Kind = tuple[object, ...]
 _NOT_ENDED, _HOLDOUT = DrawEnding.NONE, Step.HOLDOUT
 
@@ -67,7 +67,7 @@ class _Ranked:
 class Endings:
     """Says of calls that follow a draw whether that ends; one for the process.
 
-    What is found out is remembered by the kind of call for a second at least, and as long as
+    What is found out is remembered by the kind of call for ten seconds, and as long as
     beliefs stay the same: of most calls that follow, nothing is worked out.
     """
 
