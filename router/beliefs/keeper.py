@@ -316,6 +316,8 @@ class Keeper:
             fresh = replace(fresh, choices=again)
         draw_ahead(before, fresh)
         self._damage.tell(fresh.outlooks, fresh.configuration)
+        # Before anybody compares: what labels count for may be another thing from here on.
+        self.history.note(fresh, now_ms=int(time.time() * 1000), store=reader.incarnation)
         self.current = fresh
 
     def _review(self, beliefs: Beliefs, releases: Releases, review_keys: list[ReviewKey]) -> bool:

@@ -26,7 +26,7 @@ from router.decision.ruling import ruled
 from router.decision.said import NO_SESSION, CallSession
 from router.decision.sessions import Sessions
 from router.decision.stored_ids import StoredIds
-from router.decision.units import Unit, uniforms, unit_of
+from router.decision.units import SESSION_S, Unit, uniforms, unit_of
 from router.dialects.request import CallRequest
 from router.endpoints.capabilities import MEDIA_NEEDS
 from router.endpoints.catalog import Endpoint
@@ -61,6 +61,7 @@ class Contexts:
         self.secret = secret
         self.sizes = TokenSizes()
         self.nonces = Nonces()
+        self._first_call_s: float | None = None  # epoch seconds
 
     async def of(
         self,
@@ -113,6 +114,7 @@ class Contexts:
             session=hints.session,
             is_users=hints.is_users,
             is_part=routing.part is not None,
+            looks_back=self._looks_back(at),
             stateless=app.entry.unit is UnitKind.CALL,
             now=at.epoch_s,
             draw_key=draw_key,
@@ -177,6 +179,12 @@ class Contexts:
         if hints.is_users:
             session = f"{caller.user(hints.user)}\x1f{session}"
         return await self.sessions.of(configuration, secrets, caller.app, session, now=at.epoch_s)
+
+    def _looks_back(self, at: Moment) -> bool:
+        """Return whether a session may go on that a version before this process's began."""
+        if self._first_call_s is None:
+            self._first_call_s = at.epoch_s
+        return at.epoch_s < self._first_call_s + SESSION_S
 
     def learn_size(self, endpoint: Endpoint, request: CallRequest, tokens: int) -> None:
         """Take note of what a prompt that was answered was counted as, if it is text alone."""

@@ -138,12 +138,12 @@ class Draws:
         Args:
             key: the unit's.
         """
-        for earlier in (unit.earlier, unit.former):
-            if earlier is not None:
-                given = self.get(earlier, now=now) or await self._shared.look_up(earlier)
-                if given is not None:
-                    return await self.claim(key, given, unit, now=now)
-        return None
+        places = [place for place in (unit.earlier, unit.former) if place is not None]
+        if not places:
+            return None  # most often
+        known = (self.get(place, now=now) for place in places)
+        given = next(filter(None, known), None) or await self._shared.look_up(*places)
+        return None if given is None else await self.claim(key, given, unit, now=now)
 
     def forget(self, users: Iterable[bytes]) -> int:
         """Know nothing any more of what these users' units were given; return of how many.

@@ -187,10 +187,15 @@ class SharedDraws:
         self._write_later(key, raw, ttl_s, replaced, is_claim=True)
         return given
 
-    async def look_up(self, key: bytes) -> StoredDraw | None:
-        """Return a stored draw; None where there is none, or the store takes too long."""
-        (reply,) = await self._line.ask(("GET", keys.draw(key.hex())), within_s=LOOK_UP_S)
-        return StoredDraw.unpack(reply) if isinstance(reply, bytes) else None
+    async def look_up(self, *places: bytes) -> StoredDraw | None:
+        """Return the draw stored under the first of these keys that has one.
+
+        None where there is none, or the store takes too long.
+        """
+        commands = [("GET", keys.draw(key.hex())) for key in places]
+        replies = await self._line.ask(*commands, within_s=LOOK_UP_S)
+        found = (StoredDraw.unpack(reply) for reply in replies if isinstance(reply, bytes))
+        return next(filter(None, found), None)
 
     async def look_up_conversation(self, key: bytes) -> StoredDraw | None:
         """Return what a conversation was given, as `look_up`.

@@ -84,6 +84,7 @@ def unit_of(
     draw_key: str,
     is_users: bool = False,
     is_part: bool = False,
+    looks_back: bool = False,
 ) -> Unit:
     """Return the unit of a call.
 
@@ -96,10 +97,13 @@ def unit_of(
         draw_key: task, strategy and whatever else a draw is stored under.
         is_users: the session id is one of its user's alone.
         is_part: it plays a part of a locked episode.
+        looks_back: a session may have begun under a version of before.
     """
     who = b"" if user is None else user_hash(secrets.now, app, user)
     if session is not None and user is not None and not is_users:
-        found = _of_all(secrets, app, app_digest, user, session, who, draw_key, now=now)
+        found = _of_all(
+            secrets, app, app_digest, user, session, who, draw_key, now=now, looks_back=looks_back
+        )
         return structs.replace(found, is_part=is_part)
     if session is not None:
         what, ends_at = f"s\x1f{app_digest}\x1f{user}\x1f{session}\x1f{draw_key}", 0.0
@@ -129,6 +133,7 @@ def _of_all(
     draw_key: str,
     *,
     now: float,
+    looks_back: bool,
 ) -> Unit:
     """Return the unit of a session that is the app's, of a call that names a user.
 
@@ -139,7 +144,8 @@ def _of_all(
     if now * 1000 - secrets.since_ms < EARLIER_MS:
         what = of_one if secrets.before is None else of_all
         earlier = _earlier_key(secrets.before, app, None, what)
-    key, former = _key(secrets.now, b"", of_all), _key(secrets.now, who, of_one)
+    key = _key(secrets.now, b"", of_all)
+    former = _key(secrets.now, who, of_one) if looks_back else None
     return Unit(key, True, 0.0, False, who, earlier, secrets.since_ms, former=former)
 
 

@@ -60,6 +60,7 @@
 - `explain`: that a decision is explained the same later, and elsewhere
 - `told_answers`: answers in every dialect that say what was counted
 - `line_client`: a client on asyncio's streams that keeps its connections
+- `told_figures`: figures of a proof as they are printed, and its exit code
 - `steady_requests`: prompts as real clients send them, and sent again with words changed
 - `steady_world`: the endpoints and apps of the proof of steadiness
 - `steady_serve`: `pointsman serve`, patient with its store, or broken on purpose

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
 import tempfile
 import time
@@ -30,6 +29,7 @@ from msgspec import Struct
 
 from scripts.proofs.agent_play import AgentPlay, AgentSabotage, fates_of, sabotaged
 from scripts.proofs.policy import without_logs
+from scripts.proofs.told_figures import tell_figures
 
 SESSIONS, QUICK_SESSIONS = 400, 40
 SHOWN = 5
@@ -120,15 +120,4 @@ def main(argv: Sequence[str]) -> int:
     began = time.monotonic()
     figures = prove_agent(AgentSettings(sessions, options.seed, sabotage))
     print(f"took {time.monotonic() - began:.0f} s", file=sys.stderr)
-    return tell(figures, as_json=options.json)
-
-
-def tell(figures: dict[str, Any], *, as_json: bool) -> int:
-    """Print the figures; return the exit code."""
-    for one in figures.pop("shown"):
-        print(json.dumps(one), file=sys.stderr)
-    missing = missing_in(figures)
-    if missing:
-        print(f"never happened: {', '.join(missing)}", file=sys.stderr)
-    print(json.dumps(figures) if as_json else ", ".join(f"{k} {v}" for k, v in figures.items()))
-    return 1 if figures["faults"] or figures["unanswered"] or missing else 0
+    return tell_figures(figures, missing_in(figures), as_json=options.json)

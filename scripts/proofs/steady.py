@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import sys
 import tempfile
@@ -41,6 +40,7 @@ from scripts.proofs.steady_play import ROUNDS, SteadyPlay
 from scripts.proofs.steady_serve import VARIABLE, SteadySabotage
 from scripts.proofs.steady_units import UnitFound
 from scripts.proofs.steady_world import CALM, SteadyProvider, configuration
+from scripts.proofs.told_figures import tell_figures
 from telemetry.store import open_store
 
 PROMPTS, QUICK_PROMPTS = 10_000, 2_000
@@ -163,15 +163,4 @@ def main(argv: Sequence[str]) -> int:
         print(f"\n{error}", file=sys.stderr)
         return 1
     print(f"took {time.monotonic() - began:.0f} s", file=sys.stderr)
-    return tell(figures, as_json=options.json)
-
-
-def tell(figures: dict[str, Any], *, as_json: bool) -> int:
-    """Print the figures; return the exit code."""
-    for one in figures.pop("shown"):
-        print(json.dumps(one), file=sys.stderr)
-    missing = missing_in(figures)
-    if missing:
-        print(f"never happened: {', '.join(missing)}", file=sys.stderr)
-    print(json.dumps(figures) if as_json else ", ".join(f"{k} {v}" for k, v in figures.items()))
-    return 1 if figures["faults"] or figures["unanswered"] or missing else 0
+    return tell_figures(figures, missing_in(figures), as_json=options.json)
