@@ -680,6 +680,18 @@ def test_an_id_in_a_path_is_the_one_in_a_header_or_a_body(one: Sidecar, said: st
     assert told(one.feedback(episode_id=said, passed=True)) == [("accepted", 1)]
 
 
+def test_an_id_is_one_at_every_door_however_a_number_or_blanks_are_written(one: Sidecar) -> None:
+    one.chat("a", router={"session_id": " 7.0 "})
+
+    for said in ("7", "7.0", " 7 "):
+        path = f"/v1/router/episodes/{quote(said, safe='')}/outcome"
+        assert told(one.http.post(path, json={"passed": True})) == [("accepted", 1)]
+        assert told(one.feedback(session_id=said, passed=True)) == [("accepted", 1)]
+        shown = one.http.get("/v1/router/decisions", params={"session": said}).json()
+        assert len(shown["decisions"]) == 1
+    assert one.feedback(session_id=" ", passed=True).status_code == 400
+
+
 def test_a_call_without_a_session_is_of_no_episode(one: Sidecar) -> None:
     one.chat("a", headers={"x-router-role": "coder"})
 

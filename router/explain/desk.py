@@ -26,7 +26,7 @@ from router.explain.rows import NONCE_BYTES
 from router.explain.sentence import finish
 from router.explain.session import SessionDecisions
 from router.explain.told import time_of
-from router.policy.hints import short_name
+from router.policy.hints import session_id_of, short_name
 from telemetry.digests import episode_digest, name_digest
 from telemetry.keyring import Keyring
 from telemetry.numbers import brief
@@ -135,7 +135,7 @@ class ExplainDesk:
         """
         self._flush()
         apps = configuration.apps if app is None else (app.name,)
-        said = short_name(id_)
+        said = session_id_of(id_)
         found = SessionDecisions({session_name(episode_digest(app, said)): app for app in apps})
         read = set(self._ask(found.read))
         unread = [place.name for place in self._places if place.name not in read]

@@ -26,7 +26,7 @@ from router.intake.feedback import FeedbackDesk, journal_full
 from router.intake.forms import once_each, split
 from router.intake.items import KIND_OF, FeedbackItem, parse_item, value_of
 from router.policy.callers import Caller
-from router.policy.hints import short_name
+from router.policy.hints import session_id_of
 from telemetry import events, ingest
 from telemetry.digests import digest16, episode_digest
 from telemetry.errors import BadEvent
@@ -248,7 +248,7 @@ def _cost_nano(data: Outcome, usage: Usage | None, endpoint: Endpoint, at_ms: in
 def _episode(data: Outcome, caller: Caller) -> int:
     """Return the digest of the episode that a call was part of; 0 of none."""
     said = data.episode
-    return episode_digest(caller.app.name, short_name(said)) if said is not None else 0
+    return episode_digest(caller.app.name, session_id_of(said)) if said and said.strip() else 0
 
 
 def _endpoint(data: Outcome, configuration: Configuration) -> Endpoint:

@@ -18,7 +18,7 @@ from router.dispatch.recent import RecentNames
 from router.errors import RequestRejected
 from router.intake.items import EPISODES, FeedbackItem, bad_feedback, parse
 from router.policy.callers import Caller
-from router.policy.hints import short_name
+from router.policy.hints import session_id_of, short_name
 from telemetry import events
 from telemetry.digests import episode_digest, episode_name, name_digest
 from telemetry.events import FeedbackKind, Flag, Match
@@ -176,7 +176,7 @@ class FeedbackDesk:
         An id that left before it was known who would answer is looked up by its nonce.
         """
         if item.name in EPISODES:
-            return episode_name(episode_digest(caller.app.name, short_name(item.id)))
+            return episode_name(episode_digest(caller.app.name, session_id_of(item.id)))
         if item.name != "decision_id":
             kind = "response" if item.name == "response_id" else "ref"
             said = short_name(item.id) if kind == "ref" else item.id

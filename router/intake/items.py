@@ -118,8 +118,9 @@ def _named(raw: dict[str, Any], at: str) -> tuple[str, str]:
         identifier = text_of(raw[name])
     except NotText as error:
         raise bad_feedback(f"{name} {error}", at + name) from None
-    if not 0 < len(identifier) <= MAX_NAME:
-        wrong = f"{name} has {len(identifier)} characters"
+    counted = identifier.strip() if name in EPISODES else identifier
+    if not 0 < len(counted) <= MAX_NAME:
+        wrong = f"{name} has {len(counted)} characters"
         raise bad_feedback(f"{wrong}; it must be a string of 1 to {MAX_NAME}", at + name)
     return name, identifier
 
@@ -129,8 +130,8 @@ def _of_episode(raw: dict[str, Any], at: str, episode: str) -> tuple[str, str]:
     for name in NAMES:
         if name in raw:
             raise bad_feedback(f"leave out {name}: the path names the episode", at + name)
-    if not 0 < len(episode) <= MAX_NAME:
-        wrong = f"the episode's id has {len(episode)} characters"
+    if not 0 < len(episode.strip()) <= MAX_NAME:
+        wrong = f"the episode's id has {len(episode.strip())} characters"
         raise bad_feedback(f"{wrong}; it must have 1 to {MAX_NAME}", "episode_id")
     return "episode_id", episode
 

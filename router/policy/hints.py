@@ -103,7 +103,7 @@ def read_hints(
         strategy=said(b"strategy") or hints.strategy,
         role=said(b"role") or hints.role,
         user=_short(user),
-        session=_short(id_in_cell(session.strip()) or None) if session else None,
+        session=(session_id_of(session) or None) if session else None,
         is_users=is_users,
         prompt=_short(said(b"prompt") or hints.prompt or None),
         reference=_short(declared.reference if reference is None else reference),
@@ -159,6 +159,11 @@ def short_name(name: str) -> str:
     if len(name) <= MAX_HINT:
         return name
     return f"#{blake2b(name.encode(errors='surrogatepass'), digest_size=16).hexdigest()}"
+
+
+def session_id_of(said: str) -> str:
+    """Return a session's or episode's id as we use it, the same at every door; empty of blanks."""
+    return short_name(id_in_cell(said.strip()))
 
 
 def _short(value: str | None) -> str | None:
