@@ -7,6 +7,7 @@ Rooms from the ground up; a file imports its own room and those before it:
 - `endpoints`: what can be called, and how it is doing
 - `dialects`: the wire dialects
 - `translation`: between them
+- `classify`: what a text looks like, by exemplars
 - `config`: the one YAML file
 - `policy`: who may, for what, under which rules
 - `beliefs`: what is known now
@@ -18,6 +19,11 @@ Rooms from the ground up; a file imports its own room and those before it:
 - `routes`: path to handler
 - `server`: the parts, their start and end
 - `demo`: the demo and its simulated endpoints
+- `setup`: a first configuration, from keys that are at hand or from LiteLLM's
+- `profiling`: a user's own prompts at every endpoint, before there is traffic
 - `commands`: one verb a file
-- `cli`: the verbs' signatures
+- `cli_options`: options that several verbs take
+- `cli_first_day`: signatures of the verbs that come before there is traffic
+- `cli_recorded`: those of the verbs that play recorded outcomes
+- `cli`: all verbs, and the signatures of the others
 """

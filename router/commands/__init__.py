@@ -4,7 +4,10 @@
 - `state`: whether the state directory can be used
 - `inputs`: what verbs are given: configuration, store, archive, the sidecar's address
 - `effective`: what holds for every app, and where each value comes from
-- `check`, `catalog`, `switch`: the configuration, its endpoints, and routing on and off
+- `init`: a first configuration
+- `check`, `check_live`, `catalog`, `switch`: the configuration, its endpoints, and routing on and off
+- `classify`: how well exemplars tell tasks apart
+- `profile`: a user's own prompts at every endpoint
 - `key`: keys of callers
 - `supervisor`, `up`, `serve`: the running parts
 - `report`, `explain_session`, `explain`, `feedback`: what people read and say

@@ -44,6 +44,7 @@ class BodyHints(Struct, frozen=True, forbid_unknown_fields=True):
     max_cost_usd: float | None = None
     max_latency_ms: float | None = None
     dry_run: bool | None = None
+    profile: bool | None = None
 
 
 class Declared(Struct, frozen=True):

@@ -135,6 +135,10 @@ class Listener(uvicorn.Server):
         self._on_stop = on_stop
         self._doors: Doors | None = None
 
+    async def serve_within(self, sockets: list[socket.socket]) -> None:
+        """Serve in a loop that runs, until `should_exit`; signals stay with whoever runs it."""
+        await self._serve(sockets)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application, then listen."""
         assert sockets is not None

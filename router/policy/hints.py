@@ -51,6 +51,7 @@ class Hints(Struct, frozen=True):
     max_cost_usd: float | None
     max_latency_ms: float | None
     dry_run: bool
+    profile: bool  # it is one of a profile, not of the app's own traffic
 
     def rules(self) -> PolicyRules:
         """Return what of them only tightens."""
@@ -97,6 +98,7 @@ def read_hints(
     reference = said(b"ref") or hints.ref
     explore = _truth(said(b"explore"), "explore")
     dry_run = _truth(said(b"dry-run"), "dry_run")
+    profile = _truth(said(b"profile"), "profile")
     return Hints(
         task=said(b"task") or hints.task,
         complexity=said(b"complexity") or hints.complexity,
@@ -115,6 +117,7 @@ def read_hints(
         max_cost_usd=_limit(said(b"max-cost-usd"), hints.max_cost_usd, "max_cost_usd"),
         max_latency_ms=_limit(said(b"max-latency-ms"), hints.max_latency_ms, "max_latency_ms"),
         dry_run=hints.dry_run is True if dry_run is None else dry_run,
+        profile=hints.profile is True if profile is None else profile,
     )
 
 

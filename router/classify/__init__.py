@@ -1,0 +1,4 @@
+"""What a text looks like, by exemplars: no network, no model, and no clock.
+
+- `classifier`: exemplars to tasks, and a text to the one it looks like, or to none
+"""

@@ -1,0 +1,86 @@
+"""A sidecar of our own, in this process, for calls that a verb makes under an app's rules.
+
+Its parts are those of `pointsman serve`: places, classes, keys, limits, prices and books are the
+same, and each call can be explained. It listens on loopback, lets in one key that is made for it
+and ends with the verb.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+
+from router.config.compiled import Configuration, compile_entries
+from router.config.entries import AppEntry, File, Mode
+from router.config.keys import hashed, make_key
+from router.endpoints.entries import Dialect, EndpointEntry, ProviderEntry, TranslateEntry
+from router.net.address import bound
+from router.server import Sidecar, listener
+from telemetry.digests import digest8
+from telemetry.store import Address
+
+LOOPBACK = "127.0.0.1"
+NO_TIMEOUT = httpx.Timeout(None)
+"""The sidecar's own limits hold; whoever waits here would give up what is paid for."""
+
+
+def callable_by(entries: File, app: str, key: str) -> File:
+    """Return entries under which a key calls every endpoint of an app by its id, in chat.
+
+    Endpoints that speak no chat get it translated; nothing else that holds for the app changes,
+    and what an endpoint is known by does not.
+    """
+    given = entries.all_apps[app]
+    changed = given.model_copy(update={"keys": [*given.keys, hashed(key)], "mode": Mode.OBSERVE})
+    apps: dict[str, AppEntry] = {**entries.apps, app: changed}
+    endpoints = [_speaking_chat(one, entries.providers) for one in entries.endpoints]
+    return entries.model_copy(update={"apps": apps, "endpoints": endpoints})
+
+
+def _speaking_chat(endpoint: EndpointEntry, providers: dict[str, ProviderEntry]) -> EndpointEntry:
+    provider = providers.get(endpoint.provider or "")
+    spoken = endpoint.dialects or (provider.dialects if provider is not None else None)
+    has_translation = endpoint.translate or (provider is not None and provider.translate)
+    if not spoken or Dialect.CHAT in spoken or has_translation:
+        return endpoint
+    return endpoint.model_copy(
+        update={"translate": TranslateEntry.model_validate({"from": ["chat"]})}
+    )
+
+
+@asynccontextmanager
+async def own_sidecar(
+    entries: File, app: str, address: Address
+) -> AsyncIterator[tuple[httpx.AsyncClient, Configuration]]:
+    """Yield a client of a sidecar that runs meanwhile, and the configuration that it has.
+
+    Args:
+        address: of a store that runs.
+
+    Raises:
+        LookupError: a key of an endpoint is not to be had.
+        OSError: the state directory cannot be used.
+    """
+    key = make_key()
+    changed = callable_by(entries, app, key)
+    configuration = compile_entries(changed, version=digest8("configuration", key), secrets=True)
+    sidecar = Sidecar(configuration, address)
+    listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    running = listener(sidecar, configuration.server, on_listen=listening.set_result)
+    serving = asyncio.create_task(running.serve_within([*bound(LOOPBACK, 0)]))
+    await asyncio.wait((serving, listening), return_when=asyncio.FIRST_COMPLETED)
+    if sidecar.failure is not None:
+        raise sidecar.failure
+    url = f"http://{LOOPBACK}:{listening.result()}"
+    headers = {"authorization": f"Bearer {key}"}
+    try:
+        async with httpx.AsyncClient(
+            base_url=url, headers=headers, timeout=NO_TIMEOUT, trust_env=False
+        ) as client:
+            yield client, configuration
+    finally:
+        running.should_exit = True
+        await serving
