@@ -5,7 +5,8 @@
 - `inputs`: what verbs are given: configuration, store, archive, the sidecar's address
 - `effective`: what holds for every app, and where each value comes from
 - `init`: a first configuration
-- `check`, `check_live`, `catalog`, `switch`: the configuration, its endpoints, and routing on and off
+- `check`, `check_live`, `catalog`: the configuration and its endpoints
+- `switch`: routing on and off
 - `classify`: how well exemplars tell tasks apart
 - `profile`: a user's own prompts at every endpoint
 - `key`: keys of callers
