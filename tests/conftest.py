@@ -63,12 +63,15 @@ def pytest_configure(config: pytest.Config) -> None:
         sys.dont_write_bytecode = False
 
 
-LONG = ("waiting", "translation_streams", "end_to_end", "overload", "ingest", "translation",
-        "prove_old", "anomalies", "clients", "demo", "translation_requests", "prove",
-        "store_faults", "conformance", "dialect_streams", "workers_archive", "fuzz_doors",
-        "held_streams", "cli", "kits", "yaml", "dialects", "reload", "bench_learning", "fates",
-        "raters", "forget", "prefix", "store_memory", "diagnosis", "prove_policy",
-        "bench_pipeline", "yielding", "settling")  # fmt: skip
+LONG = ("waiting", "prove_steady", "anomalies", "overload", "store_faults", "held_streams",
+        "prove", "demo", "translation", "cli", "reload", "translation_requests", "kits",
+        "store_memory", "end_to_end", "dialect_streams", "references", "prove_old", "fates",
+        "nothing_there", "yaml", "signals", "switch", "spelling", "translation_streams",
+        "ingest", "clients", "conformance", "workers_archive", "dialects", "bench_learning",
+        "raters", "diagnosis", "yielding", "episode_feedback", "prove_policy", "settling",
+        "cluster", "bench_pipeline", "forget", "fuzz_files", "thaw", "telemetry",
+        "archive_index", "explanations", "prompt_versions", "addresses", "prove_agent",
+        "packed_ids", "bench_growth", "fuzz_doors", "prefix", "health", "engines")  # fmt: skip
 """Files that take longest, first: at the end one process would be left alone with them."""
 
 
