@@ -131,8 +131,8 @@ def _with_aliases(
     """Return the deployments and, of those that have other names, each once more under them."""
     if isinstance(root.get("router_settings"), dict):
         root["router_settings"] = dict(root["router_settings"])
-    out = sorted(kept, key=lambda one: one.order)  # stable: as listed, where nothing else is said
     models = list(dict.fromkeys(one.model for one in kept))
+    out = sorted(kept, key=lambda one: (models.index(one.model), one.order))
     for alias, model, where in aliases_of(reading, root, models):
         if not is_name(alias) or is_reserved(alias) or alias in models:
             why = "another model has this name" if alias in models else NO_NAME
@@ -163,7 +163,7 @@ def _tell_tighter(
         for name, value in one.entry.get("timeouts", {}).items()
         if value > usual.get(name, value)
     }:
-        why = "of an app's and an endpoint's timeouts the tightest holds, and the settings' is tighter"
+        why = "of an app's and an endpoint's timeouts the tightest holds: the settings'"
         reading.leave(place, why)
 
 
