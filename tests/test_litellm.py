@@ -12,6 +12,7 @@ import yaml
 from router.config.entries import File
 from router.config.file import parse
 from router.endpoints.compiling import compile_catalog
+from router.endpoints.entries import Dialect
 from router.errors import ConfigError
 from router.setup.draft import Draft
 from router.setup.litellm import read_litellm
@@ -89,8 +90,8 @@ def test_deployments_of_one_name_become_hosts_of_one_model() -> None:
     assert [(e["id"], e["model"], e["provider"]) for e in draft.endpoints] == [
         ("gpt-4o@openai", "gpt-4o", "openai"),  # `order` says so
         ("gpt-4o@azure", "gpt-4o", "azure"),
-        ("claude", "claude", "anthropic"),
-        ("own", "own", "10.0.0.5-8000"),
+        ("claude@anthropic", "claude", "anthropic"),
+        ("own@10.0.0.5-8000", "own", "10.0.0.5-8000"),
     ]
     entries = checked(draft)
     groups = [entry.group_key for entry in entries.endpoints]
@@ -119,7 +120,7 @@ def test_azure_keeps_deployment_version_price_and_profile() -> None:
 def test_a_client_that_names_the_old_name_reaches_the_endpoint_behind_it() -> None:
     entries = checked(read(BALANCED))
 
-    catalog = compile_catalog(entries.models, entries.providers, entries.endpoints, secrets=False)
+    catalog = compile_catalog({}, entries.providers, entries.endpoints, secrets=False)
 
     served = {name: [e.upstream_model for e in hosts] for name, hosts in catalog.by_model.items()}
     assert {name: served[name] for name in ("gpt-4o", "claude", "own")} == {
@@ -127,9 +128,32 @@ def test_a_client_that_names_the_old_name_reaches_the_endpoint_behind_it() -> No
         "claude": ["claude-sonnet-4-5"],
         "own": ["qwen3"],
     }
-    assert all(e.takes(d) for e in catalog.endpoints for d in ("chat", "messages", "responses"))
+    assert all(
+        e.takes(d)
+        for e in catalog.endpoints
+        for d in (Dialect.CHAT, Dialect.MESSAGES, Dialect.RESPONSES)
+    )
     azure = str(catalog.by_id["gpt-4o@azure"].targets)
     assert "/openai/deployments/eu-deployment/chat/completions?api-version=2024-10-21" in azure
+
+
+def test_a_name_means_its_own_model_before_what_a_provider_calls_so() -> None:
+    draft = read(
+        "model_list:\n"
+        "  - {model_name: wild, litellm_params: {model: openai/a, temperature: 1.5}}\n"
+        "  - {model_name: a, litellm_params: {model: openai/b}}\n"
+        "  - {model_name: b, litellm_params: {model: openai/c}}\n"
+        "  - {model_name: x, litellm_params: {model: openai/y}}\n"
+        "  - {model_name: y, litellm_params: {model: openai/x}}\n"
+    )
+
+    entries = checked(draft)
+    catalog = compile_catalog({}, entries.providers, entries.endpoints, secrets=False)
+    first = {name: catalog.by_model[name][0].model for name in ("wild", "a", "b", "y")}
+    assert first == {name: name for name in first}
+    assert draft.app_entry["incumbent"] == "wild@openai"
+    assert "come to y" in left(draft)["model_list[3].model_name"]
+    assert not {"wild", "a", "b", "x", "y"} & set(catalog.by_id)
 
 
 def test_rates_and_weights_are_named_with_their_places() -> None:
@@ -239,7 +263,7 @@ def test_what_cannot_be_called_from_here_is_left_out_and_named(
 ) -> None:
     draft = one(params)
 
-    assert [entry["id"] for entry in draft.endpoints] == ["other"]
+    assert [entry["id"] for entry in draft.endpoints] == ["other@groq"]
     where = "model_list[0]." + ("" if place == "model_name" else "litellm_params.") + place
     assert list(left(draft)) == [where]
     assert word in left(draft)[where]
@@ -440,7 +464,12 @@ def test_names_that_would_be_taken_for_others_get_numbers() -> None:
     )
 
     assert list(draft.providers) == ["openai-2"]
-    assert [e["id"] for e in draft.endpoints] == ["openai", "b@openai-2", "mine", "b@openai-2-2"]
+    assert [e["id"] for e in draft.endpoints] == [
+        "openai@openai-2",
+        "b@openai-2",
+        "mine",
+        "b@openai-2-2",
+    ]
     checked(draft)
 
 
@@ -512,6 +541,15 @@ def _spoilt(rng: random.Random, value: Any) -> Any:
     return rng.choice(odd)
 
 
+def _read_or_refusal(text: str) -> tuple[str, Draft | None]:
+    """Return all that a user is shown of a file, and the draft if there is one."""
+    try:
+        draft = read(text)
+    except ConfigError as error:
+        return str(error), None
+    return whole(draft) + repr(draft.notes), draft
+
+
 def test_whatever_a_file_says_is_a_sound_draft_or_a_refusal_and_shows_no_key() -> None:
     rng = random.Random(20)
     source = yaml.safe_load(
@@ -526,12 +564,9 @@ def test_whatever_a_file_says_is_a_sound_draft_or_a_refusal_and_shows_no_key() -
         spoilt = source
         for _ in range(rng.randint(1, 4)):
             spoilt = _spoilt(rng, spoilt)
-        try:
-            draft = read(yaml.safe_dump(spoilt))
-        except ConfigError as error:
-            assert KEY not in str(error)
-            continue
-        n_drafts += 1
-        assert KEY not in whole(draft) + repr(draft.notes)
-        checked(draft)
+        shown, draft = _read_or_refusal(yaml.safe_dump(spoilt))
+        assert KEY not in shown
+        if draft is not None:
+            n_drafts += 1
+            checked(draft)
     assert n_drafts > 75

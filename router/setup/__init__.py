@@ -6,5 +6,6 @@
 - `litellm_providers`: where its deployments are called, and with which key
 - `litellm_deployments`: each as an endpoint
 - `litellm_settings`: what it says beside them
+- `litellm_names`: by which names they are called
 - `litellm`: all of it as a draft
 """

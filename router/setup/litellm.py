@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import replace
 from typing import Any
 
 from router.config.entries import is_reserved
@@ -20,9 +19,10 @@ from router.endpoints.entry import is_name
 from router.endpoints.model_names import is_same_model
 from router.errors import ConfigError, Problem
 from router.setup.draft import Draft
-from router.setup.litellm_deployments import NO_NAME, Deployment, read_deployment
+from router.setup.litellm_deployments import Deployment, read_deployment
+from router.setup.litellm_names import with_aliases
 from router.setup.litellm_reading import VARIABLE, Reading, safe
-from router.setup.litellm_settings import aliases_of, app_entry_of, credentials_of
+from router.setup.litellm_settings import app_entry_of, credentials_of
 
 MAX_ID = 120
 """Characters of a name, and room for the number that makes it unique."""
@@ -60,11 +60,13 @@ def read_litellm(text: str, *, file: str, app: str) -> Draft:
     if not kept:
         raise _nothing(reading, tree, file, has_rest=bool(found))
     models = list(dict.fromkeys(one.model for one in kept))
-    kept = _with_aliases(reading, root, kept)
+    kept = with_aliases(reading, root, kept)
     app_entry = app_entry_of(reading, root, models)
     _tell_tighter(reading, kept, app_entry)
     providers, names = _providers(reading, found, [one.model for one in kept])
     endpoints = _endpoints(reading, kept, names)
+    if kept[0].model != models[0]:
+        app_entry["incumbent"] = next(e["id"] for e in endpoints if e["model"] == models[0])
     return Draft(
         providers=providers,
         endpoints=tuple(endpoints),
@@ -123,33 +125,6 @@ def _nothing(reading: Reading, tree: Tree, file: str, *, has_rest: bool) -> Conf
         hint = "list one model at least; a pattern alone names none"
         problems.append(Problem(_line(tree, ("model_list",)), "model_list", "only *", hint))
     return ConfigError(file, problems)
-
-
-def _with_aliases(
-    reading: Reading, root: dict[str, Any], kept: Sequence[Deployment]
-) -> list[Deployment]:
-    """Return the deployments and, of those that have other names, each once more under them."""
-    if isinstance(root.get("router_settings"), dict):
-        root["router_settings"] = dict(root["router_settings"])
-    models = list(dict.fromkeys(one.model for one in kept))
-    out = sorted(kept, key=lambda one: (models.index(one.model), one.order))
-    for alias, model, where in aliases_of(reading, root, models):
-        if not is_name(alias) or is_reserved(alias) or alias in models:
-            why = "another model has this name" if alias in models else NO_NAME
-            reading.leave(where, why)
-            continue
-        out += [_renamed(one, alias) for one in out if one.model == model]
-        reading.notes.append(
-            f"{safe(alias)} is an endpoint of its own beside {safe(model)}, and learns by itself"
-        )
-    return out
-
-
-def _renamed(one: Deployment, alias: str) -> Deployment:
-    entry = {name: value for name, value in one.entry.items() if name != "upstream_model"}
-    upstream = one.entry.get("upstream_model", one.model)
-    entry = ({} if upstream == alias else {"upstream_model": upstream}) | entry
-    return replace(one, model=alias, entry=entry, own_id=None)
 
 
 def _tell_tighter(
@@ -231,10 +206,10 @@ def _endpoints(
     for one in kept:
         provider = names[_key_of(one)]
         wished = one.own_id
-        if wished is None or (wished in models and wished != one.model) or wished in ids:
-            wished = one.model if n_hosts[one.model] == 1 else f"{one.model}@{provider}"
-        is_own_name = wished == one.model and n_hosts[one.model] == 1
-        id_ = _free(wished, ids | (set() if is_own_name else models))
+        # Who is called by id is pinned; so no id is what clients call a model.
+        if wished is None or wished in models or wished in ids:
+            wished = f"{one.model}@{provider}"
+        id_ = _free(wished, ids | models)
         ids.add(id_)
         entry = {"id": id_, "model": one.model, "provider": provider, **deepcopy(one.entry)}
         if one.known_as is not None:

@@ -10,7 +10,7 @@ from typing import Any
 from router.config.entries import is_reserved
 from router.config.masking import Place
 from router.endpoints.entry import is_name
-from router.setup.litellm_providers import AZURE, Site, site_of
+from router.setup.litellm_providers import AZURE, CallSite, site_of
 from router.setup.litellm_reading import (
     SET_IT_HERE,
     Fields,
@@ -89,7 +89,7 @@ class Deployment:
 
     place: Place
     model: str
-    site: Site
+    site: CallSite
     entry: Mapping[str, Any]
     own_id: str | None
     order: float  # the least first
@@ -184,7 +184,7 @@ def _rest(name: str, top: Fields, params: Fields, info: Fields) -> Deployment:
     return Deployment(top.where, name, site, {}, None, 0, None, is_rest=True)
 
 
-def _dialects(info: Fields, site: Site) -> tuple[str, ...]:
+def _dialects(info: Fields, site: CallSite) -> tuple[str, ...]:
     """Return what an endpoint speaks, by what LiteLLM says that it is for."""
     at, mode = info.at("mode"), info.text("mode")
     if mode is None and site.upstream_model.startswith("text-embedding-"):

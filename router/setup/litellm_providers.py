@@ -16,7 +16,7 @@ from router.setup.litellm_reading import Fields, NotImportedError, is_variable, 
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ProviderKind:
     """A provider by its prefix: its address, the variable of its key, what it speaks."""
 
     base_url: str | None = None  # None: each deployment has its own
@@ -27,36 +27,38 @@ class Kind:
     own_address: bool = True  # whether it may lie elsewhere
 
 
-KINDS: Mapping[str, Kind] = {
-    "openai": Kind("https://api.openai.com/v1", "OPENAI_API_KEY", ("chat", "responses")),
-    "text-completion-openai": Kind("https://api.openai.com/v1", "OPENAI_API_KEY", ("completions",)),
-    "anthropic": Kind(
+KINDS: Mapping[str, ProviderKind] = {
+    "openai": ProviderKind("https://api.openai.com/v1", "OPENAI_API_KEY", ("chat", "responses")),
+    "text-completion-openai": ProviderKind(
+        "https://api.openai.com/v1", "OPENAI_API_KEY", ("completions",)
+    ),
+    "anthropic": ProviderKind(
         "https://api.anthropic.com/v1", "ANTHROPIC_API_KEY", ("messages",), "x-api-key", "/v1"
     ),
-    "gemini": Kind(
+    "gemini": ProviderKind(
         "https://generativelanguage.googleapis.com/v1beta/openai",
         "GEMINI_API_KEY",
         own_address=False,  # there LiteLLM speaks Google's own API
     ),
-    "openrouter": Kind("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
-    "groq": Kind("https://api.groq.com/openai/v1", "GROQ_API_KEY"),
-    "together_ai": Kind("https://api.together.xyz/v1", "TOGETHERAI_API_KEY"),
-    "mistral": Kind("https://api.mistral.ai/v1", "MISTRAL_API_KEY"),
-    "deepseek": Kind("https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
-    "xai": Kind("https://api.x.ai/v1", "XAI_API_KEY"),
-    "perplexity": Kind("https://api.perplexity.ai", "PERPLEXITYAI_API_KEY"),
-    "cerebras": Kind("https://api.cerebras.ai/v1", "CEREBRAS_API_KEY"),
-    "nvidia_nim": Kind("https://integrate.api.nvidia.com/v1", "NVIDIA_NIM_API_KEY"),
-    "sambanova": Kind("https://api.sambanova.ai/v1", "SAMBANOVA_API_KEY"),
-    "deepinfra": Kind("https://api.deepinfra.com/v1/openai", "DEEPINFRA_API_KEY"),
-    "ollama": Kind("http://localhost:11434/v1", ending="/v1"),
-    "ollama_chat": Kind("http://localhost:11434/v1", ending="/v1"),
-    "hosted_vllm": Kind(),
-    "lm_studio": Kind(),
-    "openai_like": Kind(),
-    "custom_openai": Kind(),
-    "litellm_proxy": Kind(),
-    "xinference": Kind(),
+    "openrouter": ProviderKind("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
+    "groq": ProviderKind("https://api.groq.com/openai/v1", "GROQ_API_KEY"),
+    "together_ai": ProviderKind("https://api.together.xyz/v1", "TOGETHERAI_API_KEY"),
+    "mistral": ProviderKind("https://api.mistral.ai/v1", "MISTRAL_API_KEY"),
+    "deepseek": ProviderKind("https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
+    "xai": ProviderKind("https://api.x.ai/v1", "XAI_API_KEY"),
+    "perplexity": ProviderKind("https://api.perplexity.ai", "PERPLEXITYAI_API_KEY"),
+    "cerebras": ProviderKind("https://api.cerebras.ai/v1", "CEREBRAS_API_KEY"),
+    "nvidia_nim": ProviderKind("https://integrate.api.nvidia.com/v1", "NVIDIA_NIM_API_KEY"),
+    "sambanova": ProviderKind("https://api.sambanova.ai/v1", "SAMBANOVA_API_KEY"),
+    "deepinfra": ProviderKind("https://api.deepinfra.com/v1/openai", "DEEPINFRA_API_KEY"),
+    "ollama": ProviderKind("http://localhost:11434/v1", ending="/v1"),
+    "ollama_chat": ProviderKind("http://localhost:11434/v1", ending="/v1"),
+    "hosted_vllm": ProviderKind(),
+    "lm_studio": ProviderKind(),
+    "openai_like": ProviderKind(),
+    "custom_openai": ProviderKind(),
+    "litellm_proxy": ProviderKind(),
+    "xinference": ProviderKind(),
 }
 AZURE = "azure"
 AWS = f"{NOT_SIGNED}; models that speak OpenAI's API there have a base_url that ends in /openai/v1"
@@ -89,7 +91,7 @@ BY_NAME: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class CallSite:
     """Where a deployment is called."""
 
     kind: str
@@ -138,7 +140,7 @@ def kind_and_model(fields: Fields) -> tuple[str, str]:
     return kind, model
 
 
-def site_of(fields: Fields) -> Site:
+def site_of(fields: Fields) -> CallSite:
     """Return where a deployment is called.
 
     Raises:
@@ -154,21 +156,23 @@ def site_of(fields: Fields) -> Site:
         why = "write the model without responses/, and model_info: {mode: responses}"
         raise NotImportedError(fields.at("model"), why)
     if kind == "openai" and not is_usual:
-        known = Kind(known.base_url, known.env)  # who is compatible speaks chat, for certain
+        known = ProviderKind(
+            known.base_url, known.env
+        )  # who is compatible speaks chat, for certain
     auth = _key(fields, kind, known, is_usual=is_usual or known.base_url is None)
     if isinstance(auth, dict) and known.header:
         auth = {**auth, "header": known.header}
-    return Site(kind, base_url, auth, None, model, known.dialects)
+    return CallSite(kind, base_url, auth, None, model, known.dialects)
 
 
-def _azure(fields: Fields, deployment: str) -> Site:
+def _azure(fields: Fields, deployment: str) -> CallSite:
     for name in OF_ENTRA:
         if name in fields:
             raise NotImportedError(fields.at(name), ENTRA)
     if "/" in deployment:
         why = "what stands before the deployment's name is known to LiteLLM alone; leave it out"
         raise NotImportedError(fields.at("model"), why)
-    base_url = _address(fields, AZURE, Kind())
+    base_url = _address(fields, AZURE, ProviderKind())
     if "/openai" in urlsplit(base_url).path:
         why = "write the resource's address alone, https://NAME.openai.azure.com"
         raise NotImportedError(fields.at("api_base"), why)
@@ -179,14 +183,14 @@ def _azure(fields: Fields, deployment: str) -> Site:
     if version in ("v1", "latest", "preview"):
         why = "the deployment's path takes a dated version, such as 2024-10-21"
         raise NotImportedError(at, why)
-    auth = _key(fields, AZURE, Kind(env="AZURE_API_KEY"), is_usual=True)
+    auth = _key(fields, AZURE, ProviderKind(env="AZURE_API_KEY"), is_usual=True)
     if auth == "none":
         raise NotImportedError(fields.at("api_key"), ENTRA)
     auth = {**auth, "azure": {"deployment": deployment, "api_version": version}}
-    return Site(AZURE, base_url, None, auth, deployment, ("chat",))
+    return CallSite(AZURE, base_url, None, auth, deployment, ("chat",))
 
 
-def _address(fields: Fields, kind: str, known: Kind) -> str:
+def _address(fields: Fields, kind: str, known: ProviderKind) -> str:
     """Return the address, from whichever of LiteLLM's two fields has it."""
     name = "base_url" if "base_url" in fields and "api_base" not in fields else "api_base"
     written = fields.text(name)
@@ -208,7 +212,7 @@ def _address(fields: Fields, kind: str, known: Kind) -> str:
     return bare if bare.endswith(known.ending) else f"{bare}{known.ending}"
 
 
-def _key(fields: Fields, kind: str, known: Kind, *, is_usual: bool) -> Any:
+def _key(fields: Fields, kind: str, known: ProviderKind, *, is_usual: bool) -> Any:
     """Return where the key comes from, as our file has it; no key is ever copied."""
     at, value = fields.at("api_key"), fields.take("api_key")
     if value is None and not is_usual and known.env:
