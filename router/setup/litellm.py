@@ -47,11 +47,7 @@ def read_litellm(text: str, *, file: str, app: str) -> Draft:
     root: dict[str, Any] = dict(tree.root)
     listed = root.get("model_list")
     if not isinstance(listed, list) or not listed:
-        value = "missing" if listed is None else "empty" if listed == [] else "not a list"
-        hint = (
-            f"{A_START} and lists what may be called; models that stand in a database are not read"
-        )
-        raise ConfigError(file, [Problem(_line(tree, ("model_list",)), "model_list", value, hint)])
+        raise _no_list(tree, file, listed)
     reading = _reading(text, root, app)
     reading.credentials = credentials_of(reading, root.get("credential_list"))
     read = [read_deployment(reading, i, each) for i, each in enumerate(listed)]
@@ -99,6 +95,12 @@ def _tree(text: str, file: str) -> Tree:
         shown = [masked_problem(p) for p in tree.findings.problems]
         raise ConfigError(file, sorted(shown, key=lambda p: p.line))
     return tree
+
+
+def _no_list(tree: Tree, file: str, listed: object) -> ConfigError:
+    value = "missing" if listed is None else "empty" if listed == [] else "not a list"
+    hint = f"{A_START} and lists what may be called; models in a database are not read"
+    return ConfigError(file, [Problem(_line(tree, ("model_list",)), "model_list", value, hint)])
 
 
 def _reading(text: str, root: Mapping[str, Any], app: str) -> Reading:
