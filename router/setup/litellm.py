@@ -7,6 +7,7 @@ its fields mean is what its documentation says; nothing is guessed, and no key i
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
@@ -201,7 +202,7 @@ def _endpoints(
 ) -> list[dict[str, Any]]:
     """Return the endpoints with their ids; hosts of one name that serve other models are apart."""
     models = {one.model for one in kept}
-    n_hosts = {name: sum(one.model == name for one in kept) for name in models}
+    n_hosts = Counter(one.model for one in kept)
     ids = set(names.values())
     really: dict[str, str] = {}
     out: list[dict[str, Any]] = []

@@ -52,6 +52,7 @@ class Reading:
     notes: list[str] = field(default_factory=list)
     places: list[Place] = field(default_factory=list)  # of `left_out`, each
     _names_of_keys: dict[str, str] = field(default_factory=dict)
+    _numbers: dict[str, int] = field(default_factory=dict)  # the last of each stem
 
     def leave(self, where: Place, why: str) -> None:
         """Name what is not taken over."""
@@ -61,11 +62,12 @@ class Reading:
     def name_of_key(self, key: str, kind: str) -> str:
         """Return the variable that a key which stands in the file is to be put into."""
         if key not in self._names_of_keys:
-            taken = {*self.variables, *self._names_of_keys.values()}
             stem = re.sub(r"\W", "_", kind).upper()
-            numbers = range(1, len(taken) + 2)
-            free = (f"{stem}_KEY_{n}" for n in numbers if f"{stem}_KEY_{n}" not in taken)
-            self._names_of_keys[key] = next(free)
+            number = self._numbers.get(stem, 0) + 1
+            while f"{stem}_KEY_{number}" in self.variables:
+                number += 1
+            self._numbers[stem] = number
+            self._names_of_keys[key] = f"{stem}_KEY_{number}"
         return self._names_of_keys[key]
 
 
