@@ -1,4 +1,11 @@
 """A first configuration, from keys that are at hand or from LiteLLM's.
 
 - `draft`: what is to be written, and as YAML
+- `litellm_reading`: the fields of a file of LiteLLM's, each taken or named
+- `litellm_words`: why some are not taken
+- `litellm_providers`: where its deployments are called, and with which key
+- `litellm_deployments`: each as an endpoint
+- `litellm_settings`: what it says beside them
+- `litellm_names`: by which names they are called
+- `litellm`: all of it as a draft
 """
