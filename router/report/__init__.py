@@ -14,6 +14,7 @@
 - `episodes`: what episodes came to, as rows, table and lines
 - `gauges`: what is measured of the process as it stands
 - `endpoints`: how the endpoints are doing, as rows and as gauges
+- `profiled`: which labels of a table are a profile's, as a line
 - `gather`: the report of a store
 - `terminal`: the report on a terminal
 - `privacy`: whether anything above a class left a zone

@@ -17,7 +17,7 @@ from router.beliefs.outlooks import tasks_of
 from router.beliefs.prompts import prompt_rows
 from router.beliefs.splits import compare_hosts
 from router.beliefs.switch import Switch
-from router.beliefs.teachers import teachers_of
+from router.beliefs.teachers import profile_calls_of, teachers_of
 from router.config.compiled import Configuration
 from router.config.entries import GENERAL
 from router.endpoints.catalog import Endpoint
@@ -36,6 +36,7 @@ def report_rows(beliefs: Beliefs, strategy: str) -> list[ReportRow]:
     configuration = beliefs.configuration
     hosts = compare_hosts(configuration.catalog, beliefs.given_labels)
     compared = _compared(configuration, strategy)
+    profile_calls = profile_calls_of(beliefs)
     return [
         row
         for outlook in beliefs.outlooks
@@ -50,6 +51,8 @@ def report_rows(beliefs: Beliefs, strategy: str) -> list[ReportRow]:
             teachers=teachers_of(beliefs, outlook),
             app=outlook.app,
             borrowed=outlook.borrowed,
+            profiled=outlook.profiled,
+            profile_calls=profile_calls,
         )
     ]
 
