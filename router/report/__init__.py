@@ -2,6 +2,7 @@
 
 - `screen`: where tables are printed
 - `hosts`: how hosts of a group differ, and which were split off
+- `verified`: what live checks found, as reports read it
 - `profiles`: what models can do, as rows and as lines
 - `catalog`: every value of every endpoint, and what is missing
 - `costs`: what the books leave out of costs, and availability
