@@ -300,7 +300,7 @@ def test_its_endpoint_answers_or_nobody_does(
     provider: Provider, tmp_path: Path, address: Address
 ) -> None:
     with serving(served(provider, fallback="any"), tmp_path / "s", address) as sidecar:
-        provider.on("a", Reply(500, b'{"error": {"message": "no"}}'))
+        provider.on("a", Reply(401, b'{"error": {"message": "no"}}'))
         assert sidecar.chat("a", headers=PROFILE).status_code >= 500
         assert "b" not in provider.hosts()
         assert sidecar.chat("a").status_code == 200  # of any other call another one answers

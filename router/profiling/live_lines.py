@@ -26,7 +26,7 @@ def lines_of(checked: Sequence[CheckedEndpoint]) -> Iterator[str]:
     n = sum(one.calls for one in called)
     failed = [one.endpoint for one in checked if one.is_failure]
     spent = sum(one.cost_usd for one in called)
-    yield f"{len(called)} endpoints, {n} calls, {spent:.5f} USD: " + (
+    yield f"{_counted(len(called), 'endpoint')}, {_counted(n, 'call')}, {spent:.5f} USD: " + (
         f"see {', '.join(failed)}" if failed else "all as declared"
     )
 
@@ -44,6 +44,10 @@ def _paragraph(one: CheckedEndpoint) -> Iterator[str]:
     for row in rows:
         padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=False))
         yield f"  {'  '.join((*padded, row[3]))}".rstrip()
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _cells(one: ComparedFact) -> tuple[str, str, str, str]:

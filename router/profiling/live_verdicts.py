@@ -105,7 +105,7 @@ def compare(
         own,
         is_failure=bool(wrong),
         compared=compared,
-        changes=[_placed(change, endpoint.index, spots, file) for change in changes],
+        changes=[_placed(change, endpoint, spots, file) for change in changes],
     )
 
 
@@ -156,7 +156,8 @@ def _changes(
         out.append((STREAM_USAGE, f"{STREAM_USAGE}: {_word(found)}"))
     able = {
         Capability(what): bool(result.found[what].is_there)
-        for what in wrong - {MODEL, STREAM_USAGE}
+        for what in result.found
+        if what in wrong and what != STREAM_USAGE
     }
     if able.get(Capability.REASONING) is False:  # more than that is not tried of who never thinks
         if entry.reasoning is not None or Capability.REASONING not in _named(entry):
@@ -188,12 +189,12 @@ def _capabilities(entry: EndpointEntry, able: Mapping[Capability, bool]) -> str:
     return f"capabilities: {{{shown}}}"
 
 
-def _placed(change: tuple[str, str], index: int, spots: Spots, file: str) -> str:
+def _placed(change: tuple[str, str], endpoint: Endpoint, spots: Spots, file: str) -> str:
     """Return a change with the file and line where it goes."""
-    field, text = change
-    where = ("endpoints", index, field)
-    place = where if where in spots else ("endpoints", index)
-    return f"{file}:{spot_of(spots, place).line}: {text}"
+    (field, text), name = change, endpoint.id
+    where = ("endpoints", endpoint.index, field)
+    place = where if where in spots else where[:2]
+    return f"{file}:{spot_of(spots, place).line}: endpoint {name}: {text}"
 
 
 def _truth(value: bool) -> str:
