@@ -131,9 +131,9 @@ def _require_consent(*, yes: bool) -> None:
 
 def _called(found: _Read, plan: CheckPlan, at_s: float) -> list[LiveResult]:
     """Return what calls showed: under one app's rules after the other's."""
-    entries = live_entries(found.entries, plan.called)
-    require_state(state_of(found.entries.server))
-    with opened_store(found.entries) as address, hearing() as heard:
+    entries, state_dir = live_entries(found.entries, plan.called), state_of(found.entries.server)
+    require_state(state_dir)
+    with opened_store(found.entries) as address, naming_state(state_dir), hearing() as heard:
         check_layout(found.entries, address)
         return asyncio.run(_call_all(entries, plan, address, heard, at_s))
 
