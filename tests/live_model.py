@@ -25,6 +25,7 @@ class Model:
     thinks: bool | None = True  # None: it takes it, and says nothing of it
     forced: bool = True
     limit: str = "max_tokens"
+    says: str = ""  # beside a refusal
     calls: list[dict[str, Any]] = field(default_factory=list)
 
     def __call__(self, call: Seen) -> Reply:
@@ -35,7 +36,7 @@ class Model:
             message = f"Unsupported parameter: 'max_tokens'. Use '{self.limit}' instead."
             return refusal(REFUSED, message, "unsupported_parameter")
         if "tools" in asked and self.tools is False:
-            return refusal(REFUSED, "this model does not do tools")
+            return refusal(REFUSED, f"this model does not do tools ({self.says})")
         if "tool_choice" in asked and not self.forced:
             return refusal(REFUSED, "tool_choice: only auto is known")
         if "response_format" in asked and self.schema is False:

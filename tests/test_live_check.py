@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,14 @@ import numpy as np
 import pytest
 import yaml
 from conftest import SHARDS, Provider, Reply, endpoint, pointsman, serving
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from live_model import Model, refusal, speaks_all
 
+from router.commands.check_live import check_live
+from router.endpoints.entries import Dialect
 from router.endpoints.verified import Verified, keep_verified, read_verified
+from router.profiling.live_calls import CallManner, read_answer
 from telemetry import frames, keys
 from telemetry.events import Flag, Kind, decode
 from telemetry.store import Address, connect
@@ -131,11 +138,11 @@ def test_what_disagrees_is_told_with_the_line_to_write_and_nothing_is_written(
 
 
 def test_what_an_endpoint_refuses_it_does_not_do(check: Check, provider: Provider) -> None:
-    model = Model(tools=False, schema=False)
-    told = rows_of(check(one_of(provider, model), "--json"))["a"]
+    model = Model(tools=False, schema=False, says="sk-1 may not")
+    told = rows_of(check(one_of(provider, model, auth={"env": "A_KEY"}), "--json"))["a"]
 
     assert (told["tools"]["found"], told["schema"]["found"]) == ("no", "no")
-    assert "this model does not do tools" in told["tools"]["detail"]
+    assert "this model does not do tools ((key) may not)" in told["tools"]["detail"]
 
 
 @pytest.mark.parametrize(
@@ -337,6 +344,69 @@ def test_prices_come_first_and_without_a_terminal_or_a_yes_nothing_is_sent(
     assert "together at most 0.00523 USD, beside 1 without a price" in found.stderr
     assert "say --yes" in found.stderr
     assert provider.calls == []
+
+
+class Terminal(io.StringIO):
+    """A terminal at which somebody types."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_at_a_terminal_it_asks_and_a_no_sends_nothing(
+    check: Check, provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert check(one_of(provider, Model()), yes=False).exit_code == 2  # writes the file
+
+    for typed in ("n\n", "\n", ""):
+        monkeypatch.setattr(sys, "stdin", Terminal(typed))
+        with pytest.raises(SystemExit) as ended:
+            check_live(tmp_path / "pointsman.yaml", (), yes=False, as_json=False)
+        assert ended.value.code == 1
+    assert provider.calls == []
+
+
+def test_what_only_a_live_check_takes_is_refused_without_one(tmp_path: Path) -> None:
+    found = pointsman("check", "--yes", "--config", tmp_path / "none.yaml")
+    assert (found.exit_code, "--live" in found.stderr) == (2, True)
+
+
+FIELDS = [
+    "choices",
+    "message",
+    "delta",
+    "tool_calls",
+    "function",
+    "index",
+    "content",
+    "usage",
+    "model",
+    "output",
+    "response",
+    "data",
+    "embedding",
+    "type",
+    "error",
+]
+ODD = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=9),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.binary(max_size=50) | ODD.map(lambda value: json.dumps(value).encode()),
+    st.sampled_from([*Dialect]),
+)
+def test_no_answer_is_too_odd_to_be_read(raw: bytes, dialect: Dialect) -> None:
+    manner = CallManner(dialect, "max_tokens")
+    for body in (raw, b"data: " + raw + b"\n\n"):
+        assert isinstance(read_answer(manner, 200, body).is_sound, bool)
+        assert isinstance(read_answer(manner, 500, body).error, str)
 
 
 def test_only_those_named_are_called_and_a_name_that_is_none_is_refused(

@@ -336,6 +336,8 @@ def test_calls_and_labels_of_a_profile_are_shown_apart_and_take_no_share(
         assert profiled_line(list(rows.values())) == (
             "a: of 5 labels, 5 by profile; 5 calls by profile, not in `share`"
         )
+        told = sidecar.http.get("/v1/router/decisions", params={"id": body["decision_id"]}).json()
+        assert (told["answered_by"] or told["drawn"], told["task"]) == ("a", "code")
         shown = sidecar.http.get("/v1/router/posteriors").json()
         assert [row["profiled"] for row in shown["rows"]] == [5, 0]
         every = cells.from_bytes(*(b"".join(part) for part in zip(*all_rows(client), strict=True)))

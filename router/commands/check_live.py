@@ -80,6 +80,12 @@ def check_live(config: Path | None, endpoints: Sequence[str], *, yes: bool, as_j
         raise SystemExit(FAILED)
 
 
+def require_live(*, live: bool) -> None:
+    """Refuse what only a live check takes, where none is asked for."""
+    if not live:
+        fail("--endpoint and --yes are for --live, which calls endpoints", BAD_INPUT)
+
+
 def _read(config: Path | None) -> _Read:
     """Return the file; keys are asked for once it is known who is called."""
     file = find_file(config)

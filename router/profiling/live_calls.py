@@ -185,7 +185,7 @@ def read_answer(manner: CallManner, status: int, raw: bytes, *, left_out: str = 
         read = _of_messages
     try:
         return read(events, left_out)
-    except (AttributeError, TypeError, LookupError, ValueError):
+    except (AttributeError, TypeError, LookupError, ValueError, ArithmeticError):
         return LiveAnswer(status, is_sound=False, left_out=left_out)
 
 
@@ -277,7 +277,7 @@ def _events(raw: bytes) -> Iterator[Body]:
 def _object(raw: bytes) -> Body:
     try:
         found = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
