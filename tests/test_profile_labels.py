@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from bandit import cells, epochs
 from bandit.evidence import MOST_PRIOR_N
 from bandit.families import B, Family, P, Q, T, U
 from bandit.regimes import FIRST
+from router.config.compiled import compile_text
 from router.report.profiled import profiled_line
 from router.report.views import report_rows
 from telemetry import events, keys
@@ -192,6 +194,27 @@ def test_an_app_that_learns_alone_goes_by_its_own_profile_with_the_same_cap(worl
     assert [o.profiled.max() for o in beliefs.outlooks] == [0, 50]
 
 
+def test_a_leaf_that_does_not_stand_shares_the_cap_of_what_it_is_below(world: World) -> None:
+    value = {
+        "store": {"shards": 1},
+        "endpoints": [{"id": name, "model": name, "base_url": "http://h/v1"} for name in "ab"],
+        "tasks": {"code": None, "code/review": None},
+        "apps": {"big": {"keys": [{"env": "K"}]}},
+    }
+    world.configuration = compile_text(json.dumps(value), file="test.yaml", secrets=False)
+    world.label(40, 0.5, task="code", epoch=epochs.PROFILE)
+    world.label(40, 0.5, task="code/review", epoch=epochs.PROFILE)
+    assert cell(world.beliefs())[:2] == pytest.approx((50, 50), rel=1e-3)
+
+    world.label(40, 0.5, "b", task="code/review", epoch=epochs.PROFILE)
+
+    beliefs = world.beliefs()  # now it does: what is above it holds the labels of both cells
+    assert cell(beliefs, task="code/review")[0] == 40
+    assert cell(beliefs, "b", task="code/review")[0] == 40
+    row = beliefs.configuration.task_index["code"]
+    assert beliefs.posterior.labels[row].tolist() == [80, 40]
+
+
 # -- what outcomes add ---------------------------------------------------------------------------
 
 
@@ -294,6 +317,21 @@ def test_only_a_call_that_names_an_endpoint_may_be_a_profiles(sidecar: Sidecar) 
     assert got.status_code in (400, 404)
     assert sidecar.chat("a", headers={"x-router-profile": ""}).status_code == 400
     assert sidecar.chat("a", headers={"x-router-profile": "0"}).status_code == 200
+
+
+def test_what_is_passed_on_is_no_profiles(
+    provider: Provider, tmp_path: Path, address: Address
+) -> None:
+    value = {
+        **served(provider),
+        "providers": {"rest": {"base_url": provider.url("rest"), "passthrough": True}},
+    }
+    with serving(value, tmp_path / "s", address) as sidecar:
+        for model in ("a", "unlisted"):
+            got = sidecar.http.post("/v1/rerank", json={"model": model}, headers=PROFILE)
+            assert (got.status_code, got.json()["error"]["param"]) == (400, "model")
+        assert sidecar.chat("unlisted", headers=PROFILE).status_code == 400
+        assert provider.calls == []
 
 
 def test_its_endpoint_answers_or_nobody_does(
