@@ -2,8 +2,10 @@
 
 A task's labels are kept apart by the epoch in which the decision was made; whoever serves a new
 version of a prompt opens the next one. Those of earlier epochs are what another run's would be: a
-prior, of at most `evidence.MOST_PRIOR_N` observations a cell. Which epoch is the present one is
-decided when evidence is read; nothing that was summed is ever edited.
+prior, of at most `evidence.MOST_PRIOR_N` observations a cell. Labels of a profile (prompts that
+were run on purpose, no traffic) lie apart under a number of their own: they count in full up to so
+many a cell, beside those of earlier epochs, whatever prompt the task has meanwhile. Which epoch is
+the present one is decided when evidence is read; nothing that was summed is ever edited.
 """
 
 from __future__ import annotations
@@ -16,30 +18,43 @@ from numpy.typing import NDArray
 
 from bandit import cells
 from bandit.cells import EPOCH_BITS, NO_EPOCH, Terms, damaged
-from bandit.evidence import MOST_PRIOR_N, scaled_derived, scaled_quality
+from bandit.evidence import MOST_PRIOR_N, n_derived, scaled_derived, scaled_quality
 from bandit.families import BY_REGIME, Family, Q
 from bandit.regimes import Regimes, count_derived, count_quality
 
-LAST = NO_EPOCH
+PROFILE = NO_EPOCH - 1
+"""In an epoch's place: what decisions of a profile carry, in any epoch of their task."""
+LAST = PROFILE - 1
 """No task gets so far: there is one a day at most."""
 _NO_ROWS = cells.from_bytes(b"", b"")
 
 
 class Parted(NamedTuple):
-    """Rows, and labels of earlier epochs apart from them."""
+    """Rows, and apart from them labels of earlier epochs and of profiles."""
 
     rows: Terms
     earlier: Terms = _NO_ROWS
+    profiled: Terms = _NO_ROWS
 
     def renamed(self, names: NDArray[np.uint64], to: NDArray[np.uint64]) -> Parted:
-        """Return both with what is under `names` put under `to`; the same if nothing is."""
+        """Return all with what is under `names` put under `to`; the same if nothing is."""
         found = Parted(*(cells.renamed(part, names, to) for part in self))
-        return self if found.rows is self.rows and found.earlier is self.earlier else found
+        return self if all(a is b for a, b in zip(found, self, strict=True)) else found
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no labels lie apart."""
+        return not (len(self.earlier.keys) or len(self.profiled.keys))
 
 
 def composed(regime: int, epoch: int) -> int:
-    """Return what a token holds: the regime of the endpoint, and above it the epoch of the task."""
-    return (regime & NO_EPOCH) | (min(epoch, LAST) << EPOCH_BITS)
+    """Return what a token holds: the regime of the endpoint, and above it the epoch of the task.
+
+    Args:
+        epoch: or `PROFILE`.
+    """
+    placed = epoch if epoch == PROFILE else min(epoch, LAST)
+    return (regime & NO_EPOCH) | (placed << EPOCH_BITS)
 
 
 def epochs_of(keys: NDArray[np.void]) -> NDArray[np.int64]:
@@ -48,9 +63,12 @@ def epochs_of(keys: NDArray[np.void]) -> NDArray[np.int64]:
 
 
 def highest(rows: Terms) -> dict[int, int]:
-    """Return by digest of category the last epoch that labels lie in; without those of none."""
+    """Return by digest of category the last epoch that labels lie in; without those of none.
+
+    Profiles are in none.
+    """
     found = epochs_of(rows.keys)
-    late = np.flatnonzero(found)
+    late = np.flatnonzero((found > 0) & (found != PROFILE))
     out: dict[int, int] = {}
     for category, epoch in set(
         zip(rows.keys["category"][late].tolist(), found[late].tolist(), strict=True)
@@ -60,24 +78,22 @@ def highest(rows: Terms) -> dict[int, int]:
 
 
 def parted(rows: Terms, categories: NDArray[np.uint64], present: NDArray[np.int64]) -> Parted:
-    """Return rows with the labels of earlier epochs apart.
+    """Return rows with the labels of earlier epochs, and those of profiles, apart.
 
     Args:
         categories, present: (n,) digests, and the epoch that each is in. In all others, every
             label is of the present one.
     """
+    found = epochs_of(rows.keys)
+    by_profile = found == PROFILE
     at = cells.positions(rows.keys["category"], categories)
-    some = np.flatnonzero(at >= 0)
-    if not len(some):
-        return Parted(rows)
-    keys = rows.keys[some]
+    some = np.flatnonzero((at >= 0) & ~by_profile)
     old = np.zeros(len(rows.keys), dtype=bool)
-    old[some] = _are_labels(keys) & (epochs_of(keys) < present[at[some]])
-    if not old.any():
+    old[some] = _are_labels(rows.keys[some]) & (found[some] < present[at[some]])
+    rest = ~(old | by_profile)
+    if rest.all():
         return Parted(rows)
-    return Parted(
-        Terms(rows.keys[~old], rows.values[~old]), Terms(rows.keys[old], rows.values[old])
-    )
+    return Parted(*(Terms(rows.keys[each], rows.values[each]) for each in (rest, old, by_profile)))
 
 
 def read_labels(
@@ -91,13 +107,13 @@ def read_labels(
 ) -> NDArray[np.float64]:
     """Return (n_categories, n_arms, N_COLUMNS) what labels are worth: earlier ones as a prior.
 
-    A damaged cell of earlier ones stays what it is, so that it is seen to be.
+    A damaged cell of earlier ones, or of a profile's, stays what it is, so that it is seen to be.
 
     Args:
         family: QUALITY or DERIVED.
         regimes: by arm.
     """
-    counted, scaled = _RULES[family]
+    counted, scaled, capped = _RULES[family]
 
     def found(part: Terms) -> NDArray[np.float64]:
         by_regime = cells.read_by_regime(
@@ -106,10 +122,37 @@ def read_labels(
         return counted(by_regime, regimes)
 
     out = found(labels.rows)
-    if not len(labels.earlier.keys):
-        return out
-    old = found(labels.earlier)
-    return np.where(damaged(old, family)[..., None], old, out + scaled(old))
+    for part, worth in ((labels.earlier, scaled), (labels.profiled, capped)):
+        if len(part.keys):
+            apart = found(part)
+            out = np.where(damaged(apart, family)[..., None], apart, out + worth(apart))
+    return out
+
+
+def profile_labels(
+    labels: Parted,
+    regimes: Sequence[Regimes],
+    *,
+    categories: NDArray[np.uint64],
+    endpoints: NDArray[np.uint64],
+    now_ms: int,
+) -> NDArray[np.float64]:
+    """Return (n_categories, n_arms) how many of the labels that count are a profile's.
+
+    Args:
+        regimes: by arm.
+    """
+    if not len(labels.profiled.keys):
+        return np.zeros((len(categories), len(endpoints)))
+    found = read_labels(
+        Parted(_NO_ROWS, profiled=labels.profiled),
+        Family.QUALITY,
+        regimes,
+        categories=categories,
+        endpoints=endpoints,
+        now_ms=now_ms,
+    )
+    return np.where(damaged(found, Family.QUALITY), 0.0, found[..., Q.LABELS])
 
 
 def _prior(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -119,9 +162,26 @@ def _prior(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return out
 
 
+def _capped(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a profile's labels: in full, but no more of a cell than a prior may be worth."""
+    out = _at_most(values, values[..., Q.N])
+    out[..., Q.LABELS] = np.minimum(values[..., Q.LABELS], MOST_PRIOR_N)
+    return out
+
+
+def _capped_derived(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the same of what was read off a profile's calls, in the columns of DERIVED."""
+    return _at_most(values, n_derived(values))
+
+
+def _at_most(values: NDArray[np.float64], n: NDArray[np.float64]) -> NDArray[np.float64]:
+    share = np.minimum(1.0, MOST_PRIOR_N / np.maximum(n, 1e-9))
+    return np.asarray(values * share[..., None])
+
+
 _RULES = {
-    Family.QUALITY: (count_quality, _prior),
-    Family.DERIVED: (count_derived, scaled_derived),
+    Family.QUALITY: (count_quality, _prior, _capped),
+    Family.DERIVED: (count_derived, scaled_derived, _capped_derived),
 }
 
 

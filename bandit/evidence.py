@@ -80,4 +80,10 @@ def scaled_quality(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def scaled_derived(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the same of labels that were read off calls, in the columns of DERIVED."""
-    return scaled(values, np.maximum(values[..., D.N] + values[..., D.PAIR_N], values[..., D.SEEN]))
+    return scaled(values, n_derived(values))
+
+
+def n_derived(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (...) of how many calls the columns of DERIVED (..., N_COLUMNS) tell."""
+    said = values[..., D.N] + values[..., D.PAIR_N]
+    return np.asarray(np.maximum(said, values[..., D.SEEN]))

@@ -142,12 +142,13 @@ class T(IntEnum):
     """Columns of TEACHING, plain sums over all time: labelled decisions, and their rewards.
 
     `CALLS` counts calls, each once, with a label or without; rows of before it was counted hold
-    none.
+    none. Those of a profile are no traffic, and are counted apart.
     """
 
     LABELS = 0
     REWARD = 1
     CALLS = 2
+    PROFILED = 3  # calls of a profile, however they ended
 
 
 class P(IntEnum):

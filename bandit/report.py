@@ -41,13 +41,15 @@ class ReportRow:
     latency_p95_s: float | None
     cost_usd: float | None  # a call, as observed
     cost_per_success_usd: float | None
-    share: float | None  # of the category's calls
+    share: float | None  # of the category's calls, without those of a profile
     signals: dict[str, int]  # what the labels are, by the name of the signal: decisions
     app: str | None = None  # whose labels alone these are; None: of all that share theirs
     borrowed: int = 0  # labels of others that count here as a prior, beside the app's own
     apps: dict[str, int] = field(default_factory=dict)  # who taught: labels ever given, by app
     rewards: dict[str, float] = field(default_factory=dict)  # mean reward of those, by app
     unnamed: int = 0  # labels of apps that are gone, or from before it was counted who taught
+    profiled: int = 0  # labels of a profile, of those that count
+    profile_calls: int = 0  # of `calls`
     damaged: bool = False  # some sums are none that records have: those count as unknown
 
 
@@ -72,6 +74,8 @@ def rows(
     teachers: Sequence[Teacher] = (),
     app: str | None = None,
     borrowed: NDArray[np.float64] | None = None,
+    profiled: NDArray[np.float64] | None = None,
+    profile_calls: NDArray[np.float64] | None = None,
 ) -> list[ReportRow]:
     """Return a row for every endpoint of every category that was ever called, or is damaged.
 
@@ -81,9 +85,12 @@ def rows(
         teachers: whose labels these are, as far as that is known.
         app: whose labels alone these are; None: of all that share theirs.
         borrowed: (n_categories, n_arms) observations in the posterior that others lent; None: none.
+        profiled, profile_calls: (n_categories, n_arms) labels and calls of a profile; None: none.
     """
-    if borrowed is None:
-        borrowed = np.zeros_like(posterior.labels)
+    nothing = np.zeros_like(posterior.labels)
+    borrowed = nothing if borrowed is None else borrowed
+    profiled = nothing if profiled is None else profiled
+    profile_calls = nothing if profile_calls is None else profile_calls
     bad = damaged_sums(evidence.quality, Family.QUALITY)
     given = np.where(bad, 0.0, evidence.quality[..., Q.LABELS])
     mean, low, high = _by_host(posterior, hosts)
@@ -94,6 +101,7 @@ def rows(
         if not calls.any() and not damaged.any():
             continue
         best = _p_best(posterior, c, objective)
+        traffic = np.maximum(calls - profile_calls[c], 0)
         for e, endpoint in enumerate(endpoints):
             group = posterior.arms.group[e]
             labelled = posterior.judged[c].any()
@@ -116,10 +124,12 @@ def rows(
                 latency_p95_s=float(p95[c, e]) if timed else None,
                 cost_usd=cost,
                 cost_per_success_usd=cost / quality if cost is not None and quality else None,
-                share=float(calls[e] / calls.sum()) if calls.any() else None,
+                share=float(traffic[e] / traffic.sum()) if traffic.any() else None,
                 signals={s.name.lower(): int(signals[c, e, s]) for s in S if signals[c, e, s]},
                 app=app,
                 borrowed=round(borrowed[c, e]),
+                profiled=round(profiled[c, e]),
+                profile_calls=round(profile_calls[c, e]),
                 damaged=bool(damaged[e]),
                 **_taught(teachers, c, e, of=given[c, e]),
             )

@@ -95,6 +95,19 @@ def read_calls(rows: Terms, names: NDArray[np.uint64]) -> NDArray[np.float64]:
     return np.asarray(found[..., T.CALLS].sum(axis=1))
 
 
+def read_profiled(
+    rows: Terms, *, names: NDArray[np.uint64], endpoints: NDArray[np.uint64]
+) -> NDArray[np.float64]:
+    """Return (n, n_arms) how many calls of a profile are counted under each of `names`.
+
+    Args:
+        names: (n,) of `key_of`.
+        endpoints: (n_arms,) digests, in the order wanted.
+    """
+    found = np.nan_to_num(read_plain(rows, Family.TEACHING, names=names, endpoints=endpoints))
+    return np.asarray(found[..., T.PROFILED])
+
+
 def _scaled(
     family: Family, values: NDArray[np.float64], n: NDArray[np.float64]
 ) -> NDArray[np.float64]:

@@ -46,9 +46,10 @@ def check(
     json_: Json = False,
 ) -> None:
     """Check the configuration and list every problem; or print what holds, and who says so."""
-    if live:
+    if live or endpoint or yes:
         from router.commands import check_live
 
+        check_live.require_live(live=live)
         check_live.check_live(config, endpoint or (), yes=yes, as_json=json_)
         return
     from router.commands import check as verb

@@ -76,6 +76,7 @@ class Flag(IntFlag):
     DOMINATED_ENDING = 1 << 19  # its slot's draw ended here: another one was shown to be better
     FAILOVER = 1 << 21  # nothing was drawn for it: nobody whose turn it was could serve
     DRAWN_ANEW = 1 << 22  # the endpoint of the draw before is gone, or an alarm named it
+    PROFILE = 1 << 23  # a call of a profile or a check: no traffic of its app
     NAMES_EPISODE = 1 << 20  # the first answer of its role and endpoint in its episode
     OTHER_MODEL = 32768  # the answer names another model than was asked for
     TRANSLATED = 65536  # the endpoint does not speak the caller's dialect
@@ -322,8 +323,7 @@ def decode(data: bytes, version: int = RECORD_VERSION) -> tuple[NDArray[np.void]
     records = np.frombuffer(data[:whole], dtype=dtype)
     bad = [data[whole:]] if whole != len(data) else []
     sound = _valid(records, version) & _sealed_well(data[:whole], records["checksum"], size)
-    for i in np.flatnonzero(~sound):
-        bad.append(data[i * size : (i + 1) * size])
+    bad += [data[i * size : (i + 1) * size] for i in np.flatnonzero(~sound)]
     # A whole record is copied at once by `compress`, and field by field by `records[sound]`.
     found = records if sound.all() else records.compress(sound)
     return found if version == RECORD_VERSION else _widened(found), bad

@@ -36,7 +36,7 @@ from router.decision.sessions import POLL_S
 from router.decision.shared_draws import DrawEnding, StoredDraw
 from router.decision.ways import DecisionWay, way_of
 from router.dialects import chat
-from router.dispatch.booking import decision_flags
+from router.dispatch.decision_flags import flags_of
 from router.endpoints.catalog import Endpoint
 from router.explain.told import lines
 from router.policy.callers import Caller
@@ -676,8 +676,8 @@ def test_outcomes_say_so_tokens_have_room_and_metrics_count(state_dir: Path) -> 
         assert Token.unpack(booking.token(decision, decision.plan.drawn)).flags & Flag.DRAWN_NOW
 
     both = Flag.GAIN_ENDING | Flag.DOMINATED_ENDING
-    assert decision_flags(gain) & both == Flag.GAIN_ENDING
-    assert decision_flags(dominated) & both == Flag.DOMINATED_ENDING
+    assert flags_of(gain) & both == Flag.GAIN_ENDING
+    assert flags_of(dominated) & both == Flag.DOMINATED_ENDING
     text = router.app.routes._services.exposition.text().decode()
     assert 'router_draws_ended_total{kind="gain"} 1.0' in text
     assert 'router_draws_ended_total{kind="dominated"} 2.0' in text

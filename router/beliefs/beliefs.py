@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bandit import cells, watcher
 from bandit.draws import LEARNING, Law, Table, tabulate
-from bandit.epochs import composed
+from bandit.epochs import PROFILE, composed
 from bandit.evidence import Evidence
 from bandit.families import Family
 from bandit.limits import Limit, Limits, broken, within
@@ -110,9 +110,14 @@ class Beliefs:
         outlook, task = divmod(category, len(self.configuration.task_index))
         return self.outlooks[outlook].posterior, task
 
-    def regime(self, task: str, arm: int) -> int:
-        """Return the regime of an endpoint as tokens of a task's calls hold it, with its epoch."""
-        return composed(self.known[arm].regimes.now, self.epochs.get(task, 0))
+    def regime(self, task: str, arm: int, *, by_profile: bool = False) -> int:
+        """Return the regime of an endpoint as tokens of a task's calls hold it, with its epoch.
+
+        Args:
+            by_profile: the call is a profile's, whose labels lie in no epoch.
+        """
+        epoch = PROFILE if by_profile else self.epochs.get(task, 0)
+        return composed(self.known[arm].regimes.now, epoch)
 
     def posterior_of(self, app: str) -> Posterior:
         """Return what an app goes by."""

@@ -33,6 +33,7 @@ class Outlook:
     borrowed: NDArray[np.float64]  # (n_tasks, n_arms) observations that others' labels count for
     damaged: NDArray[np.bool_]  # (n_tasks, n_arms) cells that are damaged here, and not for all
     given: NDArray[np.float64]  # (n_tasks, n_arms, N_COLUMNS) QUALITY of its labels, none lent
+    profiled: NDArray[np.float64]  # (n_tasks, n_arms) how many of its labels are a profile's
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ def see(
         every.rows, categories=digests.shared, endpoints=catalog.digests, now_ms=now_ms
     )
     read = shared.derived
-    if every is not labels or len(labels.earlier.keys) or any(one.regimes.now for one in known):
+    if every is not labels or not labels.is_whole or any(one.regimes.now for one in known):
         _, read = _labels(every, digests.shared, catalog.digests, known, now_ms)
         quality, derived = _labels(labels, digests.shared, catalog.digests, known, now_ms)
         shared = replace(shared, quality=quality, derived=derived)
@@ -105,6 +106,7 @@ def see(
     out = [
         _outlook(None, together, shared, shared.quality, read, rows, digests.shared, configuration)
     ]
+    by_profile = [_profiled(labels, digests.shared, catalog.digests, known, within, now_ms)]
     lent = teaching.borrowed(together)[0][..., Q.N]
     for name in configuration.own_apps:
         categories = configuration.apps[name].categories
@@ -119,7 +121,8 @@ def see(
         found = _outlook(name, evidence, apart, given[0], read, rows, own, configuration)
         damaged = found.posterior.damaged & ~out[0].posterior.damaged
         out.append(replace(found, borrowed=lent, damaged=damaged))
-    return tuple(out)
+        by_profile.append(_profiled(labels, own, catalog.digests, known, within, now_ms))
+    return tuple(replace(one, profiled=n) for one, n in zip(out, by_profile, strict=True))
 
 
 def in_epochs(
@@ -202,6 +205,22 @@ def _labels(
     return quality, derived
 
 
+def _profiled(
+    labels: epochs.Parted,
+    categories: NDArray[np.uint64],
+    endpoints: NDArray[np.uint64],
+    known: Sequence[EndpointWatch],
+    within: NDArray[np.intp],
+    now_ms: int,
+) -> NDArray[np.float64]:
+    """Return (n_tasks, n_arms) how many labels are a profile's, those of leaves in both levels."""
+    regimes = [one.regimes for one in known]
+    found = epochs.profile_labels(
+        labels, regimes, categories=categories, endpoints=endpoints, now_ms=now_ms
+    )
+    return levels.pooled(found, within)
+
+
 def _outlook(
     app: str | None,
     evidence: Evidence,
@@ -232,5 +251,5 @@ def _outlook(
         apart=below,
         derived_apart=apart.derived,
     )
-    borrowed = np.zeros(evidence.quality.shape[:2])
-    return Outlook(app, evidence, posterior, signals, borrowed, posterior.damaged, given)
+    nothing = np.zeros(evidence.quality.shape[:2])
+    return Outlook(app, evidence, posterior, signals, nothing, posterior.damaged, given, nothing)

@@ -2,10 +2,185 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from router.commands.console import BAD_INPUT, FAILED, fail, print_json, say
+from router.commands.inputs import check_layout, opened_store
+from router.commands.state import naming_state, require_state, state_of
+from router.config.compiled import Configuration, compile_entries
+from router.config.entries import File
+from router.config.file import parse, read
+from router.config.lines import Spots
+from router.config.named import did_you_mean
+from router.config.places import find_file
+from router.config.tree import parse_yaml
+from router.endpoints.catalog import Endpoint
+from router.endpoints.verified import Verified, keep_verified
+from router.errors import ConfigError
+from router.profiling import live_verdicts
+from router.profiling.heard import HeardLog, hearing
+from router.profiling.live import LiveResult, check_endpoints, most_nano, probes_of
+from router.profiling.live_entries import CheckPlan, live_entries, plan_check
+from router.profiling.live_lines import lines_of
+from router.profiling.live_verdicts import CheckedEndpoint
+from router.profiling.own_sidecar import own_sidecar
+from telemetry import logs
+from telemetry.digests import digest8
+
+NO_TERMINAL = "nobody is there to ask: say --yes, and the calls are made and paid for"
+
+
+class _Read(Struct, frozen=True):
+    """A file, read and checked."""
+
+    file: str
+    entries: File
+    configuration: Configuration
+    spots: Spots
 
 
 def check_live(config: Path | None, endpoints: Sequence[str], *, yes: bool, as_json: bool) -> None:
-    """Call endpoints, and say what is not as the configuration has it."""
-    raise NotImplementedError
+    """Call endpoints, and say what is not as the configuration has it.
+
+    Args:
+        endpoints: ids; empty: all.
+        yes: do not ask before anything is paid for.
+    """
+    logs.configure()
+    found = _read(config)
+    wanted = _wanted(found.configuration, endpoints)
+    plan = plan_check(found.entries, found.configuration, wanted, by_name=bool(endpoints))
+    at_s = time.time()
+    called = [e for e in found.configuration.catalog.endpoints if e.id in plan.called]
+    if called:
+        for line in price_lines(called, at_s):
+            say(line)
+        _require_consent(yes=yes)
+    results = _called(found, plan, at_s) if called else []
+    if results:
+        _keep(found, results, at_s)
+    by_id = {one.endpoint: one for one in _compared(found, plan, results)}
+    checked = [by_id[id_] for id_ in wanted]
+    if as_json:
+        spent = sum(one.cost_usd for one in checked)
+        rows = [one.as_json() for one in checked]
+        is_ok = not any(one.is_failure for one in checked)
+        print_json({"ok": is_ok, "file": found.file, "endpoints": rows, "cost_usd": spent})
+    else:
+        for line in lines_of(checked):
+            print(line)
+    if any(one.is_failure for one in checked):
+        raise SystemExit(FAILED)
+
+
+def require_live(*, live: bool) -> None:
+    """Refuse what only a live check takes, where none is asked for."""
+    if not live:
+        fail("--endpoint and --yes are for --live, which calls endpoints", BAD_INPUT)
+
+
+def _read(config: Path | None) -> _Read:
+    """Return the file; keys are asked for once it is known who is called."""
+    file = find_file(config)
+    try:
+        text = read(file)
+        entries = parse(text, file=str(file), secrets=False)
+    except ConfigError as error:
+        fail(str(error), BAD_INPUT)
+    version = digest8("configuration", text)
+    configuration = compile_entries(entries, version=version, secrets=False)
+    return _Read(str(file), entries, configuration, parse_yaml(text, str(file)).findings.spots)
+
+
+def _wanted(configuration: Configuration, named: Sequence[str]) -> list[str]:
+    """Return the ids of those that are meant, as listed."""
+    known = [endpoint.id for endpoint in configuration.catalog.endpoints]
+    for id_ in named:
+        if id_ not in known:
+            fail(f"--endpoint {id_}: there is none of that id{did_you_mean(id_, known)}", BAD_INPUT)
+    return [id_ for id_ in known if not named or id_ in named]
+
+
+def price_lines(endpoints: Sequence[Endpoint], at_s: float) -> list[str]:
+    """Return what calls cost at most, an endpoint a line, and the sum.
+
+    Args:
+        at_s: when the prices hold, in epoch seconds.
+    """
+    lines, total, unpriced = [], 0, 0
+    for endpoint in endpoints:
+        nano, n = most_nano(endpoint, at_s), len(probes_of(endpoint))
+        cost = "no price known" if nano is None else f"at most {nano / 1e9:.5f} USD"
+        lines.append(f"{endpoint.id}: {n} {'call' if n == 1 else 'calls'}, {cost}")
+        total, unpriced = total + (nano or 0), unpriced + (nano is None)
+    beside = f", beside {unpriced} without a price" if unpriced else ""
+    return [*lines, f"together at most {total / 1e9:.5f} USD{beside}; the words sent are ours"]
+
+
+def _require_consent(*, yes: bool) -> None:
+    """Ask whether the calls may be made, unless that was said."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        fail(NO_TERMINAL, BAD_INPUT)
+    print("make these calls? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        fail("nothing was sent", FAILED)
+
+
+def _called(found: _Read, plan: CheckPlan, at_s: float) -> list[LiveResult]:
+    """Return what calls showed: under one app's rules after the other's."""
+    entries, state_dir = live_entries(found.entries, plan.called), state_of(found.entries.server)
+    require_state(state_dir)
+    with opened_store(found.entries) as address, naming_state(state_dir), hearing() as heard:
+        check_layout(found.entries, address)
+        return asyncio.run(_call_all(entries, plan, address, heard, at_s))
+
+
+async def _call_all(
+    entries: File, plan: CheckPlan, address: Any, heard: HeardLog, at_s: float
+) -> list[LiveResult]:
+    out = []
+    for app, ids in plan.by_app.items():
+        try:
+            async with own_sidecar(entries, app, address) as (client, configuration):
+                endpoints = [configuration.catalog.by_id[id_] for id_ in ids]
+                out += await check_endpoints(client, endpoints, app, heard, at_s=at_s)
+        except LookupError as error:  # a key that went meanwhile
+            fail(f"a key is not to be had: {error}", FAILED)
+    return out
+
+
+def _keep(found: _Read, results: Sequence[LiveResult], at_s: float) -> None:
+    """Keep what was found with the date; where that cannot be, it is said."""
+    catalog = found.configuration.catalog
+    fresh = {
+        catalog.by_id[one.endpoint].digest: Verified(
+            one.endpoint, int(at_s * 1000), live_verdicts.found_of(one), one.served
+        )
+        for one in results
+        if one.is_reachable
+    }
+    state_dir = state_of(found.entries.server)
+    with naming_state(state_dir):
+        keep_verified(state_dir, fresh)
+
+
+def _compared(
+    found: _Read, plan: CheckPlan, results: Sequence[LiveResult]
+) -> list[CheckedEndpoint]:
+    by_id = found.configuration.catalog.by_id
+    return [
+        *(live_verdicts.skipped(id_, why) for id_, why in plan.skipped.items()),
+        *(
+            live_verdicts.compare(one, by_id[one.endpoint], found.entries, found.spots, found.file)
+            for one in results
+        ),
+    ]

@@ -36,6 +36,7 @@ from router.policy.callers import Caller
 from router.policy.constraints import Filter
 from router.policy.exploring import may_explore
 from router.policy.hints import Headers, Hints, read_hints
+from router.policy.profiled import apart_from_traffic, profile_route, require_pinned
 from router.policy.route import Route, route_to
 from router.translation.translations import Translations
 from telemetry.secret import DrawsSecret
@@ -87,6 +88,9 @@ class Contexts:
         configuration, app = beliefs.configuration, caller.app
         declared, classes = request.declared, configuration.classes
         hints = read_hints(headers, declared, classes, has_user=caller.has_user)
+        if hints.profile:
+            require_pinned(hints, request.model, configuration.catalog.by_id)
+            hints = apart_from_traffic(hints)
         session = await self.session_of(configuration, caller, hints, at)
         if noting and not hints.dry_run:  # what is refused was said, too
             note_said(self.sessions, session, at, data_class=hints.data_class)
@@ -110,12 +114,12 @@ class Contexts:
             secrets=self.keeper.secrets.users.of_units,
             app=app.name,
             app_digest=app.digest,
-            user=caller.user(hints.user),
+            user=None if hints.profile else caller.user(hints.user),
             session=hints.session,
             is_users=hints.is_users,
             is_part=routing.part is not None,
             looks_back=self._looks_back(at),
-            stateless=app.entry.unit is UnitKind.CALL,
+            stateless=app.entry.unit is UnitKind.CALL or hints.profile,
             now=at.epoch_s,
             draw_key=draw_key,
         )
@@ -123,6 +127,8 @@ class Contexts:
         route = self._share(routing, app, unit, seed, draw_key, at, session=session.episode)
         if maker is not None:
             route = route_to(standing.strategy, maker)
+        elif hints.profile:
+            route = profile_route(standing.strategy, request.model, configuration.catalog)
         if route is None:
             return None
         task_index = beliefs.row(app, task.name)
@@ -143,7 +149,7 @@ class Contexts:
             request=request,
             hints=hints,
             task=task,
-            role=ruling.asked.role.role,
+            role=None if hints.profile else ruling.asked.role.role,
             standing=standing,
             policy=policy,
             task_index=task_index,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from bandit.draws import Step
 from router.beliefs.kept import release_key
 from router.beliefs.served import ServedModels
 from router.config.compiled import App, Role
@@ -13,8 +12,8 @@ from router.config.entries import Learn
 from router.decision.context import CallContext
 from router.decision.decide import Decision
 from router.decision.seal import Seal
-from router.decision.shared_draws import DrawEnding
 from router.dispatch.attempt import Attempt
+from router.dispatch.decision_flags import RATED, flags_of
 from router.dispatch.ending import Ending
 from router.dispatch.prompts import SystemPrompts, version_digest
 from router.dispatch.recent import RecentNames
@@ -29,19 +28,11 @@ from telemetry.wire.usage import Usage
 from telemetry.writer import Writer
 
 # Flags and names as plain values: arithmetic on enum members costs a microsecond an operation.
-STREAMED, USAGE_KNOWN, ROUTED = int(Flag.STREAMED), int(Flag.USAGE_KNOWN), int(Flag.ROUTED)
-BY_INCUMBENT, DRAWN_NOW, FINAL = int(Flag.BY_INCUMBENT), int(Flag.DRAWN_NOW), int(Flag.FINAL)
+STREAMED, USAGE_KNOWN, FINAL = int(Flag.STREAMED), int(Flag.USAGE_KNOWN), int(Flag.FINAL)
 PRICED, TTFT_KNOWN = int(Flag.PRICED), int(Flag.TTFT_KNOWN)
 TTFT_BOUND, PROMISED, READ = int(Flag.TTFT_BOUND), int(Flag.PROMISED), int(Flag.READ)
-RATED, OTHER_MODEL = int(Flag.RATED), int(Flag.OTHER_MODEL)
+OTHER_MODEL = int(Flag.OTHER_MODEL)
 TRANSLATED, NAMES_EPISODE = int(Flag.TRANSLATED), int(Flag.NAMES_EPISODE)
-STAND_IN, FAILOVER = int(Flag.STAND_IN), int(Flag.FAILOVER)
-DRAWN_ANEW = int(Flag.DRAWN_ANEW)
-ENDINGS = {
-    None: 0,
-    DrawEnding.GAIN: int(Flag.GAIN_ENDING),
-    DrawEnding.DOMINATED: int(Flag.DOMINATED_ENDING),
-}
 TOKEN_FLAGS = 0xFFFF
 """What a token has room for; the others are of outcomes alone."""
 NOTHING_USED = Usage(0, 0, 0, 0)
@@ -77,15 +68,18 @@ class Booking:
         beliefs, c, group = context.beliefs, context.category, executed.group
         learn = context.caller.app.entry.learn
         # What nobody learns from was not foretold either: a listener's labels judge no prediction,
-        # and an app's own, which may be of another mind, raise no alarm for the others.
-        foretold, watched = learn is not Learn.LISTEN, learn is Learn.SHARE
+        # and an app's own, which may be of another mind, raise no alarm for the others. Nor do a
+        # profile's: its prompts were chosen.
+        by_profile = context.hints.profile
+        foretold = learn is not Learn.LISTEN and not by_profile
+        watched = learn is Learn.SHARE and not by_profile
         return self._token(
             decision,
             executed=executed.digest,
             predicted=float(beliefs.quality_mean[c, group]),
             predicted_sd=float(beliefs.quality_sd[c, group]) if foretold else 0.0,
             spread=float(beliefs.quality_spread[c, group]) if watched else 0.0,
-            regime=beliefs.regime(context.task.name, executed.index),
+            regime=beliefs.regime(context.task.name, executed.index, by_profile=by_profile),
         )
 
     def early_token(self, decision: Decision) -> bytes:
@@ -107,7 +101,7 @@ class Booking:
         context, plan = decision.context, decision.plan
         app, known = context.caller.app, self._secret.is_known
         user = int.from_bytes(context.unit.user, "little") if known else NOBODY
-        flags = decision_flags(decision) & TOKEN_FLAGS
+        flags = flags_of(decision) & TOKEN_FLAGS
         # All of a rater's decisions are folded by one process, which so knows how many count.
         place = (user or app.digest) if flags & RATED else decision.nonce[0]
         return Token(
@@ -245,21 +239,6 @@ class Booking:
             metrics.observe(metrics.ttft_s, name, attempt.ttft_s)
         metrics.attempts[(name, task, RESULT_NAMES[attempt.result])] += 1
         metrics.observe(metrics.upstream_s, name, attempt.latency_s)
-
-
-def decision_flags(decision: Decision) -> int:
-    """Return what token and outcomes say of how a decision fell."""
-    plan = decision.plan
-    return (
-        (ROUTED if plan.route.routed else 0)
-        | (BY_INCUMBENT if plan.by_incumbent else 0)
-        | (DRAWN_NOW if plan.drawn_now else 0)
-        | (RATED if decision.context.caller.app.entry.raters else 0)
-        | (FAILOVER if plan.step is Step.FAILOVER else 0)
-        | (STAND_IN if decision.stands_in_for is not None else 0)
-        | (DRAWN_ANEW if decision.replaces else 0)
-        | ENDINGS[decision.ending]
-    )
 
 
 def mark_of(role: Role | None) -> int:

@@ -31,8 +31,8 @@ from router.dispatch.booking import (
     TRANSLATED,
     Booking,
     cost_nano,
-    decision_flags,
 )
+from router.dispatch.decision_flags import flags_of
 from router.dispatch.diagnosis import Complaints
 from router.dispatch.fates import said_of_endpoint
 from router.dispatch.fit import note_answered
@@ -128,14 +128,16 @@ class _Call:
         self.deadline_s = deadline_s(self.configuration.server.deadline_s, exchange.headers)
         self.repeatable = request.repeatable
         self.deadline = context.at.monotonic_s + self.deadline_s
-        self.flags = decision_flags(decision)
+        self.flags = flags_of(decision)
         self.buffers = request.streamed and context.caller.app.entry.stream is Streaming.BUFFERED
         self.asking = Asking(decision, exchange, home.dispatcher)
         self.permits = self.asking.permits
         self.promised = False  # its id has left before it was known who answers
         self.under_way: list[Attempt] = []
         self.failures: list[Failed] = []
-        is_read = context.caller.app.entry.signals and request.says_something
+        # Of a profile one prompt goes to many, which would look as if it was asked again.
+        by_profile = context.hints.profile
+        is_read = context.caller.app.entry.signals and request.says_something and not by_profile
         self.observer = home.observer if is_read else None
 
     async def run(self) -> None:

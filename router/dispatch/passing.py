@@ -48,6 +48,7 @@ from router.policy.makers import (
     server_of,
     sole_maker,
 )
+from router.policy.profiled import require_pinned
 from router.policy.route import no_such_model
 from router.policy.telling import told
 from telemetry.numbers import clipped
@@ -271,6 +272,7 @@ class Passing:
             configuration.classes,
             has_user=caller.has_user,
         )
+        require_pinned(hints, opaque.model, ())
         at = self._clock()
         session = await self._contexts.session_of(configuration, caller, hints, at)
         read = opaque.read if dialect_at(exchange.path) is not None else nothing_read

@@ -16,6 +16,7 @@
 - `tool_types`: types of tools, who runs each, and what becomes of content
 - `droppable`: what an endpoint that translates may leave out though it means something
 - `entries`: models, providers and endpoints as they are written
+- `verified`: what a live check found of endpoints, and when
 - `profile`: what a model can do where it is hosted
 - `model_names`: when two names of models mean one model
 - `keys`: the keys that calls are made with, kept fresh

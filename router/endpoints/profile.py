@@ -9,6 +9,7 @@ from typing import Any
 
 from router.endpoints.capabilities import Capability, Reasoning, bits_of
 from router.endpoints.entries import DEFAULT_DIALECT, Dialect, ProfileEntry
+from router.endpoints.verified import Verified
 
 
 class Provenance(StrEnum):
@@ -16,6 +17,7 @@ class Provenance(StrEnum):
 
     DECLARED = "declared"  # the configuration says so
     DEFAULT = "default"  # nobody said anything
+    VERIFIED = "verified"  # a live check found that it is so
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +31,18 @@ class ModelProfile:
     said: Mapping[Capability, bool] = field(default_factory=dict)
     capabilities: int = bits_of({})  # bits of Needs
 
-    def as_json(self) -> dict[str, Any]:
-        """Return every value beside where it comes from."""
+    def as_json(self, verified: Verified | None = None) -> dict[str, Any]:
+        """Return every value beside where it comes from.
+
+        Args:
+            verified: what a live check found of the endpoint.
+        """
         return {
             "dialects": told(self.dialects, [DEFAULT_DIALECT]),
             "context_tokens": told(self.context_tokens, None),
             "output_tokens": told(self.output_tokens, None),
             "reasoning": told(self.reasoning, None),
-            "capabilities": {c.value: told(self.said.get(c), True) for c in Capability},
+            "capabilities": {c.value: _checked(c, self.said.get(c), verified) for c in Capability},
         }
 
 
@@ -66,6 +72,22 @@ def _reasoning(asked_by: Reasoning | None, is_able: bool | None) -> Reasoning | 
     if is_able is False:
         return Reasoning.NEVER
     return None if is_able and asked_by is Reasoning.NEVER else asked_by
+
+
+def _checked(
+    capability: Capability, declared: bool | None, verified: Verified | None
+) -> dict[str, Any]:
+    """Return what holds of a capability, where that comes from, and what a live check found.
+
+    Where that found something else, what is declared holds on.
+    """
+    out = told(declared, True)
+    found = verified.of(capability) if verified is not None else None
+    if verified is None or found is None:
+        return out
+    if found is out["value"]:
+        out["source"] = Provenance.VERIFIED.value
+    return {**out, "checked": {"found": found, "on": verified.on}}
 
 
 def told(declared: Any, default: Any) -> dict[str, Any]:

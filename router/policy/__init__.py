@@ -7,6 +7,7 @@
 - `standing`: what holds for an app, role, task and strategy, whatever a call asks
 - `exploring`: whether it may be given to somebody to be tried
 - `route`: how it is routed
+- `profiled`: a call of a profile, which is no traffic
 - `makers`: who made what lies at a provider, and who serves what goes on from it
 - `constraints`: which endpoints may not serve it, and why
 - `telling`: merged rules as JSON

@@ -27,7 +27,14 @@ TRUTHS = {
     **dict.fromkeys(("1", "true", "yes", "on"), True),
     **dict.fromkeys(("0", "false", "no", "off"), False),
 }
-NEVER_EMPTY = (b"data-class", b"max-cost-usd", b"max-latency-ms", b"explore", b"dry-run")
+NEVER_EMPTY = (
+    b"data-class",
+    b"max-cost-usd",
+    b"max-latency-ms",
+    b"explore",
+    b"dry-run",
+    b"profile",
+)
 """An empty one is a variable that was not set: what it was to hold off is not guessed."""
 
 

@@ -298,8 +298,12 @@ def _sound_host(
 
 def route_to(strategy: Strategy, endpoint: Endpoint) -> Route:
     """Return the route of a call that goes on from what lies at an endpoint: nobody else has it."""
-    route = _straight(strategy, endpoint, (endpoint,), Fallback.NONE, by_name=True)
-    return structs.replace(route, goes_on=True)
+    return structs.replace(straight_to(strategy, endpoint), goes_on=True)
+
+
+def straight_to(strategy: Strategy, endpoint: Endpoint) -> Route:
+    """Return the route of a call that one endpoint serves, or nobody."""
+    return _straight(strategy, endpoint, (endpoint,), Fallback.NONE, by_name=True)
 
 
 def incumbent_of(standing: AppStanding, dialect: Dialect = Dialect.CHAT) -> Endpoint | None:

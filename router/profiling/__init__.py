@@ -1,5 +1,11 @@
 """A user's own prompts at every endpoint, before there is traffic.
 
 - `own_sidecar`: a sidecar in this process, for calls under an app's rules
+- `live_entries`: the configuration as a live check has it, and who is called
+- `live_calls`: tiny calls in each dialect, and what their answers say
+- `heard`: what that sidecar logs, kept off the terminal
+- `live`: what an endpoint really does
+- `live_verdicts`: that beside what is declared, and which line to change
+- `live_lines`: the same as lines
 - `results`: what came of one prompt at one endpoint
 """

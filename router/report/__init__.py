@@ -2,6 +2,7 @@
 
 - `screen`: where tables are printed
 - `hosts`: how hosts of a group differ, and which were split off
+- `verified`: what live checks found, as reports read it
 - `profiles`: what models can do, as rows and as lines
 - `catalog`: every value of every endpoint, and what is missing
 - `costs`: what the books leave out of costs, and availability
@@ -14,6 +15,7 @@
 - `episodes`: what episodes came to, as rows, table and lines
 - `gauges`: what is measured of the process as it stands
 - `endpoints`: how the endpoints are doing, as rows and as gauges
+- `profiled`: which labels of a table are a profile's, as a line
 - `gather`: the report of a store
 - `terminal`: the report on a terminal
 - `privacy`: whether anything above a class left a zone

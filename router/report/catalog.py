@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from router.endpoints.catalog import Catalog, Endpoint
 from router.endpoints.profile import Provenance, told
 from router.endpoints.rates import PriceList
 from router.endpoints.terms import Billing, agreement_warnings
+from router.endpoints.verified import NOTHING, Verified
 from router.report.profiles import known_of
 
 WORTH_SAYING = ("prices", "context_tokens", "zone", "jurisdiction", "retention_days")
 """What rules or figures rest on: it is told where it is missing."""
 
 
-def catalog_rows(catalog: Catalog, at_s: float) -> list[dict[str, Any]]:
-    """Return every endpoint with all that is known of it at a moment, in epoch seconds."""
-    return [_row(endpoint, at_s) for endpoint in catalog.endpoints]
+def catalog_rows(
+    catalog: Catalog, at_s: float, verified: Mapping[int, Verified] = NOTHING
+) -> list[dict[str, Any]]:
+    """Return every endpoint with all that is known of it at a moment, in epoch seconds.
+
+    Args:
+        verified: by digest, what live checks found.
+    """
+    return [_row(endpoint, at_s, verified.get(endpoint.digest)) for endpoint in catalog.endpoints]
 
 
 def catalog_warnings(catalog: Catalog, at_s: float) -> list[str]:
@@ -25,7 +32,7 @@ def catalog_warnings(catalog: Catalog, at_s: float) -> list[str]:
     return agreement_warnings(catalog.agreed, at_s)
 
 
-def _row(endpoint: Endpoint, at_s: float) -> dict[str, Any]:
+def _row(endpoint: Endpoint, at_s: float, verified: Verified | None) -> dict[str, Any]:
     terms = {
         name: told(value, None)
         for name, value in endpoint.terms.said(at_s).items()
@@ -37,7 +44,7 @@ def _row(endpoint: Endpoint, at_s: float) -> dict[str, Any]:
         "upstream_model": endpoint.upstream_model,
         "provider": endpoint.provider or None,
         "host": endpoint.target.authority.decode("latin-1"),
-        **endpoint.profile.as_json(),
+        **endpoint.profile.as_json(verified),
         **terms,
         "max_data_class": _data_class(endpoint, at_s),
         "billing": told(endpoint.terms.said(at_s)["billing"], Billing.TOKENS.value),

@@ -12,8 +12,10 @@ from router.endpoints.breaker import Breaker
 from router.endpoints.catalog import Endpoint
 from router.endpoints.headroom import read_headroom
 from router.endpoints.health import Health
+from router.endpoints.verified import Verified
 from router.report.catalog import price_row
 from router.report.served import served_row
+from router.report.verified import verified_of
 from telemetry.metrics import EndpointGauge
 
 
@@ -21,13 +23,14 @@ def endpoint_rows(
     configuration: Configuration, health: Health, served: ServedModels, at: Moment
 ) -> dict[str, Any]:
     """Return the state of every endpoint, as JSON; times in epoch milliseconds."""
-    endpoints = configuration.catalog.endpoints
-    return {
-        "endpoints": [
-            _row(each, health.breakers[each.digest], at) | {"served": served_row(each, served)}
-            for each in endpoints
-        ]
-    }
+    verified = verified_of(configuration.server)
+
+    def row(endpoint: Endpoint) -> dict[str, Any]:
+        breaker = health.breakers[endpoint.digest]
+        found = _row(endpoint, breaker, at, verified.get(endpoint.digest))
+        return found | {"served": served_row(endpoint, served)}
+
+    return {"endpoints": [row(endpoint) for endpoint in configuration.catalog.endpoints]}
 
 
 def endpoint_gauges(
@@ -69,7 +72,9 @@ def endpoint_gauges(
     )
 
 
-def _row(endpoint: Endpoint, breaker: Breaker, at: Moment) -> dict[str, Any]:
+def _row(
+    endpoint: Endpoint, breaker: Breaker, at: Moment, verified: Verified | None
+) -> dict[str, Any]:
     now = at.monotonic_s
 
     def ms(then: float) -> int:
@@ -77,7 +82,7 @@ def _row(endpoint: Endpoint, breaker: Breaker, at: Moment) -> dict[str, Any]:
 
     return {
         "endpoint": endpoint.id,
-        "profile": endpoint.profile.as_json(),
+        "profile": endpoint.profile.as_json(verified),
         "terms": endpoint.terms.said(at.epoch_s),
         "prices": price_row(endpoint.prices, at.epoch_s),
         "in_maintenance": any(window.holds(at.epoch_s) for window in endpoint.windows),

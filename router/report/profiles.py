@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from router.endpoints.capabilities import Reasoning
 from router.endpoints.catalog import Catalog
 from router.endpoints.profile import Provenance
+from router.endpoints.verified import NOTHING, Verified
 
 
-def profile_rows(catalog: Catalog) -> list[dict[str, Any]]:
-    """Return the profile of every endpoint, each value beside where it comes from."""
-    return [{"endpoint": e.id, "model": e.model, **e.profile.as_json()} for e in catalog.endpoints]
+def profile_rows(
+    catalog: Catalog, verified: Mapping[int, Verified] = NOTHING
+) -> list[dict[str, Any]]:
+    """Return the profile of every endpoint, each value beside where it comes from.
+
+    Args:
+        verified: by digest, what live checks found.
+    """
+    return [
+        {"endpoint": e.id, "model": e.model, **e.profile.as_json(verified.get(e.digest))}
+        for e in catalog.endpoints
+    ]
 
 
 def profile_lines(rows: list[dict[str, Any]]) -> list[str]:
@@ -35,9 +45,26 @@ def known_of(row: dict[str, Any]) -> Iterator[str]:
     if said := [f"{name} {value:,} tokens" for name, value in known if value is not None]:
         yield ", ".join(said)
     told = {c: found for c, found in row["capabilities"].items() if found["source"] != default}
-    if able := [capability for capability, found in told.items() if found["value"]]:
+    told |= {c: row["capabilities"][c] for c in row["capabilities"] if _disagrees(row, c)}
+    if able := [f"{c}{_mark(found)}" for c, found in told.items() if found["value"]]:
         yield f"can {', '.join(able)}"
-    if unable := [capability for capability, found in told.items() if not found["value"]]:
+    if unable := [f"{c}{_mark(found)}" for c, found in told.items() if not found["value"]]:
         yield f"cannot {', '.join(unable)}"
     if row["reasoning"]["value"] not in (None, Reasoning.NEVER):  # of which it is said above
         yield f"reasoning by {row['reasoning']['value']}"
+
+
+def _disagrees(row: dict[str, Any], capability: str) -> bool:
+    """Return whether a live check found something else than what holds."""
+    told = row["capabilities"][capability]
+    checked = told.get("checked")  # a sidecar of an earlier version says nothing of it
+    return checked is not None and checked["found"] is not told["value"]
+
+
+def _mark(told: dict[str, Any]) -> str:
+    """Return what a live check says of a capability, and when."""
+    checked = told.get("checked")
+    if checked is None:
+        return ""
+    agrees = checked["found"] is told["value"]
+    return f" (verified {checked['on']})" if agrees else f" (disagrees, checked {checked['on']})"

@@ -17,6 +17,7 @@ from router.report.episodes import episode_lines, episode_table
 from router.report.gather import Report
 from router.report.hosts import split_lines
 from router.report.leaves import leaf_lines
+from router.report.profiled import profiled_line
 from router.report.profiles import profile_lines
 from router.report.prompts import prompt_lines
 from router.report.roles import role_table
@@ -55,6 +56,8 @@ def print_report(report: Report, to: Console | None = None) -> None:
     for (category, app), rows in _by_table(report.rows):
         to.print(_table(f"{category}, by labels of {app} alone" if app else category, rows))
         if len(report.posteriors.get("apps", ())) > 1 and (line := teachers_line(rows)):
+            to.print(line, markup=False, highlight=False)
+        if line := profiled_line(rows):
             to.print(line, markup=False, highlight=False)
     if (table := role_table(report.posteriors.get("roles", []))) is not None:
         to.print(table)

@@ -17,7 +17,7 @@ from router.beliefs.outlooks import tasks_of
 from router.beliefs.prompts import prompt_rows
 from router.beliefs.splits import compare_hosts
 from router.beliefs.switch import Switch
-from router.beliefs.teachers import teachers_of
+from router.beliefs.teachers import profile_calls_of, teachers_of
 from router.config.compiled import Configuration
 from router.config.entries import GENERAL
 from router.endpoints.catalog import Endpoint
@@ -28,6 +28,7 @@ from router.report.leaves import leaf_rows
 from router.report.profiles import profile_rows
 from router.report.roles import role_key, role_rows
 from router.report.served import served_rows
+from router.report.verified import verified_of
 from telemetry.writer import Counters
 
 
@@ -36,6 +37,7 @@ def report_rows(beliefs: Beliefs, strategy: str) -> list[ReportRow]:
     configuration = beliefs.configuration
     hosts = compare_hosts(configuration.catalog, beliefs.given_labels)
     compared = _compared(configuration, strategy)
+    profile_calls = profile_calls_of(beliefs)
     return [
         row
         for outlook in beliefs.outlooks
@@ -50,6 +52,8 @@ def report_rows(beliefs: Beliefs, strategy: str) -> list[ReportRow]:
             teachers=teachers_of(beliefs, outlook),
             app=outlook.app,
             borrowed=outlook.borrowed,
+            profiled=outlook.profiled,
+            profile_calls=profile_calls,
         )
     ]
 
@@ -61,6 +65,7 @@ def posteriors(beliefs: Beliefs, strategy: str) -> dict[str, Any]:
     calls = beliefs.posterior.calls.sum(axis=1)
     damaged = np.logical_or.reduce([o.damaged.any(axis=1) for o in beliefs.outlooks])
     incumbent = _incumbent(beliefs.configuration, strategy)
+    verified = verified_of(beliefs.configuration.server)
     said = beliefs.signals.sum(axis=1).astype(int)
     calibration = beliefs.posterior.calibration
     compared = _compared(beliefs.configuration, strategy)
@@ -90,7 +95,7 @@ def posteriors(beliefs: Beliefs, strategy: str) -> dict[str, Any]:
         "hosts": host_rows(beliefs),
         "splits": split_rows(beliefs),
         "damaged": damaged_rows(beliefs),
-        "profiles": profile_rows(beliefs.configuration.catalog),
+        "profiles": profile_rows(beliefs.configuration.catalog, verified),
         "apps": {name: app.entry.learn.value for name, app in beliefs.configuration.apps.items()},
         "rows": [asdict(row) for row in report_rows(beliefs, strategy)],
     }

@@ -17,7 +17,8 @@ from router.decision.contexts import Contexts
 from router.decision.decide import Decider, Decision
 from router.decision.seal import Seal
 from router.dialects import chat
-from router.dispatch.booking import FINAL, Booking, decision_flags
+from router.dispatch.booking import FINAL, Booking
+from router.dispatch.decision_flags import flags_of
 from router.dispatch.recent import RecentNames
 from router.policy.callers import Caller
 from router.server import Sidecar
@@ -101,7 +102,7 @@ class ExplainLoad:
             result=Result.SERVER if number % 37 == drawn.index else Result.OK,
             attempt=1,
             status=200,
-            flags=decision_flags(decision) | FINAL,
+            flags=flags_of(decision) | FINAL,
             tokens_in=100 + number % 50,
             tokens_out=10 + number % 90,
             latency_s=0.2 + (number % 100) / 200 + drawn.index / 20,

@@ -27,6 +27,7 @@ SAID = {
     "max_cost_usd": "What the call may cost at most, in USD.",
     "max_latency_ms": "Within how many milliseconds it is to be answered.",
     "dry_run": "True answers with what would be decided, and calls nobody.",
+    "profile": "True says that it is a call of a profile; `model` is then an endpoint's id.",
 }
 POSITIVE: Schema = {"type": "number", "exclusiveMinimum": 0}
 OF_BODY: dict[str, Schema] = {
@@ -68,6 +69,7 @@ def hint_headers() -> Schema:
         "data_class": {**TEXT, "minLength": 1},
         "explore": truth,
         "dry_run": truth,
+        "profile": truth,
     }
     properties = {
         f"x-router-{field.name.replace('_', '-')}": {

@@ -100,8 +100,14 @@ def _profile() -> dict[str, Schema]:
         "context_tokens": told(COUNT),
         "output_tokens": told(COUNT),
         "reasoning": told(words(Reasoning)),
-        "capabilities": closed({one.value: told(TRUTH) for one in Capability}),
+        "capabilities": closed({one.value: _capability() for one in Capability}),
     }
+
+
+def _capability() -> Schema:
+    checked = closed({"found": TRUTH, "on": TEXT})
+    whole = {"value": TRUTH, "source": words(Provenance), "checked": checked}
+    return closed(whole, optional=["checked"])
 
 
 def _terms() -> dict[str, Schema]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.cells import CARRY, EPOCH_BITS, KEY, add, from_bytes, unsound
-from bandit.epochs import epochs_of
+from bandit.epochs import PROFILE, epochs_of
 from bandit.exact import UNIT
 from bandit.families import N_COLUMNS, Family
 from telemetry.secret import RATERS_FIELD
@@ -271,6 +271,6 @@ def named(name: bytes) -> str:
     family = Family(kind).name.lower() + " carry" * carry if known else int(key["family"])
     cell = f"category {int(key['category']):016x}, endpoint {int(key['endpoint']):016x}"
     regime = f"regime {int(key['regime'])}, " if key["regime"] else ""
-    regime += f"epoch {epoch}, " if epoch else ""
+    regime += ("profile, " if epoch == PROFILE else f"epoch {epoch}, ") if epoch else ""
     window = int(key["window"]) - (epoch << EPOCH_BITS)
     return f"row of {cell}, {family}, {regime}window {window}"

@@ -142,11 +142,16 @@ def _books(records: NDArray[np.void]) -> Columns:
 
 
 def _calls(records: NDArray[np.void]) -> Columns:
-    """Return an app's calls, routed or not, each once: by the answer that its client got."""
+    """Return an app's calls, routed or not, each once: by the answer that its client got.
+
+    Attempts of a profile are told apart as USAGE counts them, so that it can be taken off there.
+    """
     counted = records["token"]["token_version"] >= COUNTED_SINCE
+    by_profile = (records["flags"] & Flag.PROFILE) > 0
     # Whoever tells of calls of his own could tell of any number.
-    ours = (records["flags"] & Flag.INGESTED) == 0
-    return {T.CALLS: counted & ours & ((records["flags"] & Flag.FINAL) > 0)}
+    ours = ((records["flags"] & Flag.INGESTED) == 0) & ~by_profile
+    final = (records["flags"] & Flag.FINAL) > 0
+    return {T.CALLS: counted & ours & final, T.PROFILED: by_profile}
 
 
 def _seen(records: NDArray[np.void]) -> Columns:

@@ -1,0 +1,55 @@
+"""What a live check found, as lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from router.profiling.live_verdicts import CheckedEndpoint, ComparedFact, LiveVerdict
+
+MARKS = {
+    LiveVerdict.VERIFIED: "ok",
+    LiveVerdict.DISAGREES: "DISAGREES",
+    LiveVerdict.UNKNOWN: "not known",
+}
+HEADINGS = ("", "declared", "found", "")
+
+
+def lines_of(checked: Sequence[CheckedEndpoint]) -> Iterator[str]:
+    """Yield a paragraph for each endpoint, and then what to change, and the sum."""
+    for one in checked:
+        yield from _paragraph(one)
+    changes = [line for one in checked for line in one.changes]
+    if changes:
+        yield "to change (nothing was written there):"
+        yield from (f"  {line}" for line in changes)
+    called = [one for one in checked if not one.is_skipped]
+    n = sum(one.calls for one in called)
+    failed = [one.endpoint for one in checked if one.is_failure]
+    spent = sum(one.cost_usd for one in called)
+    yield f"{_counted(len(called), 'endpoint')}, {_counted(n, 'call')}, {spent:.5f} USD: " + (
+        f"see {', '.join(failed)}" if failed else "all as declared"
+    )
+
+
+def _paragraph(one: CheckedEndpoint) -> Iterator[str]:
+    if one.is_skipped:
+        yield f"{one.endpoint}: not called: {one.reason}; {one.fix}"
+        return
+    if one.reason:
+        yield f"{one.endpoint}: CANNOT BE USED: {one.reason}; {one.fix}"
+        return
+    yield f"{one.endpoint}: answers ({one.dialect}, under the rules of {one.app})"
+    rows = [HEADINGS, *map(_cells, one.compared)]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    for row in rows:
+        padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=False))
+        yield f"  {'  '.join((*padded, row[3]))}".rstrip()
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
+def _cells(one: ComparedFact) -> tuple[str, str, str, str]:
+    detail = f": {one.detail}" if one.detail else ""
+    return one.what, one.declared, one.found, f"{MARKS[one.verdict]}{detail}"
