@@ -2,4 +2,5 @@
 
 - `starters`: exemplars that come with the sidecar
 - `classifier`: exemplars to tasks, and a text to the one it looks like, or to none
+- `taught`: exemplars with what was learnt from them
 """
