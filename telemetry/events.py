@@ -147,7 +147,7 @@ RECORD = np.dtype(
         ("trace", "V16"),
         ("span", "V8"),
         ("role", "<u8"),
-        ("tag", "<u8"),
+        ("tag", "<u8"),  # digest of the task that a call of `general` looks like
         ("episode", "<u8"),  # digest of the declared session; 0: none
         ("prompt", "<u8"),  # digest of the version that the caller names; 0: none
         ("zone", "<u8"),
@@ -171,7 +171,7 @@ RECORD_SIZE = RECORD.itemsize
 DTYPES = {narrow.RECORD_VERSION: narrow.RECORD, RECORD_VERSION: RECORD}
 """Layouts that are read, by version; the last is written."""
 _HEAD = struct.Struct("<BBBBHxx")
-_OUTCOME = struct.Struct("<8IQ16x16s16s16x16s24xQ8x2Q8x3QqI5BI3x")
+_OUTCOME = struct.Struct("<8IQ16x16s16s16x16s24x4Q8x3QqI5BI3x")
 _FEEDBACK = struct.Struct("<I44xq16x16s16s16s88xqI4B8x")
 """What stands behind the token; of a feedback all that tells of an attempt is left out."""
 _SEAL = struct.Struct("<II")
@@ -208,6 +208,7 @@ def outcome(
     episode: int = 0,
     prompt: int = 0,
     system_prompt: int = 0,
+    tag: int = 0,
 ) -> bytes:
     """Return the record of one attempt of the decision in `token` (a packed body).
 
@@ -220,6 +221,8 @@ def outcome(
         role: digest of the one in which the call came; 0: none.
         episode: `digests.episode_digest` of the call's session; 0: it has none.
         prompt, system_prompt: digests of the version that the caller names, and of what it sent.
+        tag: digest of the task that the prompt looks like, where nothing said which it is, of
+            `general` where it looks like none; 0: nobody looked.
     """
     head = _HEAD.pack(Kind.OUTCOME, RECORD_VERSION, result, min(attempt, 255), status)
     tail = _OUTCOME.pack(
@@ -236,6 +239,7 @@ def outcome(
         reference,
         event,
         role,
+        tag,
         episode,
         prompt,
         served_model,

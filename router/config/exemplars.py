@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from router.classify.starters import starter_prompts, starter_systems, system_text
-from router.config.entries import GENERAL, Classify, File, MatchEntry, UnitKind
+from router.config.entries import GENERAL, Classify, File, MatchEntry
 from router.config.levels import most_specific_first
 
 ENOUGH = 10
@@ -102,7 +102,5 @@ def _warn_of_classify(entries: File) -> Iterator[str]:
             yield f"{where}: no two tasks have exemplars, so that it says nothing"
         elif app.locked:
             yield f"{where}: a locked app's calls keep their roles' endpoints; it only suggests"
-        elif app.unit is UnitKind.CALL:
-            yield f"{where}: under unit: call no session keeps a task; it only suggests"
         elif app.task is not None:
             yield f"{where}: every call is of task {app.task} already"

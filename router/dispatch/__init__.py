@@ -21,6 +21,7 @@
 - `episodes`: which calls an episode is named by
 - `recent`: what a name was lately known to mean
 - `prompts`: what is booked of a call's prompt
+- `costs`: what an attempt cost
 - `booking`: the one place where tokens and outcomes are made
 - `diagnosis`: the setting at fault, and the fix
 - `stream`: a streamed answer on its way to the client

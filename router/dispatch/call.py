@@ -30,9 +30,9 @@ from router.dispatch.booking import (
     STREAMED,
     TRANSLATED,
     Booking,
-    cost_nano,
     decision_flags,
 )
+from router.dispatch.costs import cost_nano
 from router.dispatch.diagnosis import Complaints
 from router.dispatch.fates import said_of_endpoint
 from router.dispatch.fit import note_answered
