@@ -256,3 +256,39 @@ def test_a_classifier_that_cannot_route_is_told() -> None:
     assert "it only suggests" in locked
     assert "every call is of task prose" in said
     assert warnings("starter_tasks: true\n" + route % "") == []
+
+
+# -- what is shipped ------------------------------------------------------------------------------
+
+REVIEWER = (
+    "You are a senior software engineer. You review pull requests, find bugs and write unit tests "
+    "in the repository's language, and you never commit code that does not compile."
+)
+TUTOR = (
+    "You are a mathematics tutor. Solve equations and integrals step by step, prove each theorem "
+    "you use, and give the final answer in LaTeX."
+)
+EDITOR = (
+    "You are an editor and copywriter. Rewrite paragraphs in clear prose, fix tone and style, and "
+    "draft articles, blog posts and letters for the reader."
+)
+
+
+@pytest.mark.parametrize(
+    ("system", "names", "task"),
+    [
+        (REVIEWER, (), "code/easy"),
+        (REVIEWER, ("read_file", "edit_file", "run_tests"), "code/normal"),
+        ("", ("Bash", "Read", "Edit", "Write", "Glob", "Grep", "Task", "TodoWrite"), "code/hard"),
+        (TUTOR, (), "maths/easy"),
+        (EDITOR, (), "prose/easy"),
+        ("You are a helpful assistant.", (), "general"),
+        ("You are a helpful assistant.", ("get_weather",), "tools/simple"),
+    ],
+)
+def test_shipped_exemplars_know_code_mathematics_and_prose(
+    system: str, names: tuple[str, ...], task: str
+) -> None:
+    pytest.importorskip("router.classify.teaching")
+
+    assert found(STARTERS, system=system, tools=names).name == task
