@@ -39,6 +39,9 @@ REVIEW_TAG, GENERAL_TAG = digest8("task", "code/review"), digest8("task", "gener
 
 def value(provider: Provider, **app: Any) -> dict[str, Any]:
     return {
+        "providers": {
+            "outside": {"base_url": provider.url("outside"), "auth": "none", "passthrough": True}
+        },
         "endpoints": [endpoint(provider, "a"), endpoint(provider, "b")],
         "tasks": {
             "code/review": {"exemplars": REVIEW},
@@ -186,6 +189,39 @@ def test_where_it_says_nothing_the_session_stays_general(routing: Sidecar) -> No
 def test_without_a_declared_session_it_only_suggests(routing: Sidecar) -> None:
     assert task(routing, REVIEW[0]) == ("general", "general")
     assert dry(routing, REVIEW[0])["looks_like"] == "code/review"
+
+
+def test_what_is_passed_on_is_not_looked_at(routing: Sidecar, provider: Provider) -> None:
+    told = dry(routing, REVIEW[0], "s", model="unlisted")
+
+    assert told["passthrough"] is True
+    assert (told["task"], told["found_by"]) == ("general", "general")
+    assert "looks_like" not in told
+    assert call(routing, REVIEW[0], "s", model="unlisted").status_code == 200
+    assert task(routing, LETTER[0], "s") == ("letter", "classifier")
+
+
+def test_a_model_that_is_named_is_classified_and_serves_as_named(routing: Sidecar) -> None:
+    got = call(routing, REVIEW[0], "s", model="b")
+
+    assert got.headers["x-router-endpoint"] == "b"
+    assert got.headers["x-router-task"] == "code/review"
+
+
+def test_what_the_first_prompt_looks_like_loosens_nothing(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    changed = value(provider, classify="route")
+    changed["endpoints"][1] |= {"max_data_class": "confidential"}
+    changed["tasks"]["general"] = {"data_class": "confidential"}
+    with serving(changed, state_dir, address) as sidecar:
+        sidecar.until(lambda: sidecar.app.keeper.store_up)
+
+        told = dry(sidecar, REVIEW[0], "s")
+
+    assert (told["task"], told["endpoint"]) == ("code/review", "b")
+    assert told["policy"]["data_class"]["value"] == "confidential"
+    assert told["exclusions"].keys() == {"a"}
 
 
 def test_whatever_else_says_the_task_goes_before(routing: Sidecar) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from test_guessing import LETTER, REVIEW
 from test_leaves import compiled
 from test_workers_archive import Life
 
 from router.config.compiled import Configuration
+from router.report.gather import Report
 from router.report.suggestions import suggestion_lines, suggestion_rows
+from router.report.terminal import print_report
 from telemetry import events, keys, narrow
 from telemetry.digests import digest8
 from telemetry.embedded import PrivateServer
@@ -191,3 +195,19 @@ def test_what_it_advises_is_what_helps() -> None:
     for app in ({"classify": "route"}, {"locked": True}):
         assert line(configured(**app), sessions=60) == "have callers say x-router-task: review"
     assert lines(of(60, 0, 40), configured(classify="off")) == []
+
+
+def test_the_report_prints_it_and_has_it_as_json() -> None:
+    rows = suggestion_rows(of(60, 0, 40, sessions=60), configured())
+    report = Report(posteriors={"suggestions": rows})
+    to = Console(file=io.StringIO(), width=400)
+
+    print_report(report, to)
+
+    assert "60% of general looks like review (60 of 100 first calls" in to.file.getvalue()  # type: ignore[attr-defined]
+    assert report.as_json()["suggestions"] == [
+        {
+            **{"app": "default", "task": "review", "calls": 60, "of": 100, "share": 0.6},
+            **{"line": "apps.default.classify: route", "advice": rows[0]["advice"]},
+        }
+    ]
