@@ -7,7 +7,6 @@ nobody fills yet are zero. Records of version 2 are read as well (`telemetry/nar
 
 from __future__ import annotations
 
-import secrets
 import struct
 import zlib
 from enum import IntEnum, IntFlag
@@ -148,7 +147,7 @@ RECORD = np.dtype(
         ("trace", "V16"),
         ("span", "V8"),
         ("role", "<u8"),
-        ("tag", "<u8"),
+        ("tag", "<u8"),  # digest of the task that a call of `general` looks like
         ("episode", "<u8"),  # digest of the declared session; 0: none
         ("prompt", "<u8"),  # digest of the version that the caller names; 0: none
         ("zone", "<u8"),
@@ -172,7 +171,7 @@ RECORD_SIZE = RECORD.itemsize
 DTYPES = {narrow.RECORD_VERSION: narrow.RECORD, RECORD_VERSION: RECORD}
 """Layouts that are read, by version; the last is written."""
 _HEAD = struct.Struct("<BBBBHxx")
-_OUTCOME = struct.Struct("<8IQ16x16s16s16x16s24xQ8x2Q8x3QqI5BI3x")
+_OUTCOME = struct.Struct("<8IQ16x16s16s16x16s24x4Q8x3QqI5BI3x")
 _FEEDBACK = struct.Struct("<I44xq16x16s16s16s88xqI4B8x")
 """What stands behind the token; of a feedback all that tells of an attempt is left out."""
 _SEAL = struct.Struct("<II")
@@ -209,6 +208,7 @@ def outcome(
     episode: int = 0,
     prompt: int = 0,
     system_prompt: int = 0,
+    tag: int = 0,
 ) -> bytes:
     """Return the record of one attempt of the decision in `token` (a packed body).
 
@@ -221,6 +221,8 @@ def outcome(
         role: digest of the one in which the call came; 0: none.
         episode: `digests.episode_digest` of the call's session; 0: it has none.
         prompt, system_prompt: digests of the version that the caller names, and of what it sent.
+        tag: digest of the task that the prompt looks like, where nothing said which it is, of
+            `general` where it looks like none; 0: nobody looked.
     """
     head = _HEAD.pack(Kind.OUTCOME, RECORD_VERSION, result, min(attempt, 255), status)
     tail = _OUTCOME.pack(
@@ -237,6 +239,7 @@ def outcome(
         reference,
         event,
         role,
+        tag,
         episode,
         prompt,
         served_model,
@@ -299,16 +302,6 @@ def feedback(
 def _nobody(shard: int, app: int) -> bytes:
     """Return the token of feedback whose decision is not known yet."""
     return Token(0, shard, 0, NO_DIGEST, 0, 0, 0, 0, 0, app, 0, 0, 0.0, 0.0, 0.0).pack()
-
-
-def new_event_id(at_ms: int) -> bytes:
-    """Return 16 bytes that sort by time: of two feedbacks of one revision the later one holds."""
-    return at_ms.to_bytes(6, "big") + secrets.token_bytes(10)
-
-
-def ingested_event_id(at_ms: int, digest: bytes) -> bytes:
-    """Return an id that sorts by time like any other, and is the same each time it is told."""
-    return at_ms.to_bytes(6, "big") + digest[:10]
 
 
 def decode(data: bytes, version: int = RECORD_VERSION) -> tuple[NDArray[np.void], list[bytes]]:

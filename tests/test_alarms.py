@@ -28,7 +28,7 @@ from router.beliefs.alarms import AlarmNotice, Alarms, EndpointWatch
 from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.kept import Kept
 from router.report import terminal
-from telemetry import events, frames, keys
+from telemetry import event_ids, events, frames, keys
 from telemetry.digests import digest8
 from telemetry.events import FeedbackKind
 from telemetry.frames import Frame
@@ -64,7 +64,7 @@ def token(
 
 
 def judged(body: bytes, value: float | None, *, at_ms: int, revision: int = 0) -> bytes:
-    event = events.new_event_id(at_ms)
+    event = event_ids.new_event_id(at_ms)
     kind = FeedbackKind.JUDGE
     return events.feedback(body, kind=kind, value=value, revision=revision, event=event)
 
@@ -133,7 +133,7 @@ def test_the_watch_hears_the_first_word_of_an_answer_and_no_later_one() -> None:
             kind=FeedbackKind.TEST,
             value=0.0,
             revision=0,
-            event=events.new_event_id(BEGAN_MS + 9),
+            event=event_ids.new_event_id(BEGAN_MS + 9),
         )
         judge, slot = judged(bytes(body), 0.9, at_ms=BEGAN_MS), np.zeros(1, dtype=np.intp)
         first, second = (events.decode(raw)[0] for raw in (judge, tests))

@@ -218,3 +218,13 @@ def test_lists_of_tools_are_told_one_beside_the_other(file: Path) -> None:
     lines = pointsman("check", "--app", "default", "--config", file).stdout.splitlines()
 
     assert "  tools: edit, read_* and in read_* (app, organisation)" in lines
+
+
+def test_starter_tasks_are_told_with_how_many_exemplars_they_have(file: Path) -> None:
+    file.write_text(f"starter_tasks: true\n{FILE}")
+    found = told(file)
+
+    fields = {one["field"]: one["value"] for one in found["fields"]}
+    assert fields["tasks.vision.match.image"] is True
+    assert fields["tasks.maths.exemplars"].endswith(" texts")
+    assert fields["tasks.code.exemplars"] is None, "it is written"

@@ -31,7 +31,7 @@ from router.report.episodes import (
     episode_table,
     ways_line,
 )
-from telemetry import events, keys
+from telemetry import event_ids, events, keys
 from telemetry.embedded import PrivateServer
 from telemetry.events import FeedbackKind, Flag, Kind, Match, Result, decode
 from telemetry.store import Address, connect, prepare
@@ -504,7 +504,7 @@ def test_feedback_by_reference_is_kept_with_what_it_meant(life: Life) -> None:
         kind=FeedbackKind.TEST,
         value=1.0,
         revision=0,
-        event=events.new_event_id(now_ms),
+        event=event_ids.new_event_id(now_ms),
         reference=name,
         app=APP,
         match=Match.LAST,

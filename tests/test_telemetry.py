@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from redis.crc import key_slot
 from structlog.testing import capture_logs
 
-from telemetry import events, frames, journal, keys, observed
+from telemetry import event_ids, events, frames, journal, keys, observed
 from telemetry.address import parse_topology
 from telemetry.embedded import PrivateServer
 from telemetry.errors import MalformedEvent, StoreMismatch, StoreUnavailable
@@ -540,7 +540,7 @@ def test_a_store_made_with_other_shards_is_refused(client: Any) -> None:
 
 def test_feedback_carries_its_value_and_kind() -> None:
     raw = events.feedback(
-        token(), kind=FeedbackKind.TEST, value=0.7, revision=3, event=events.new_event_id(5)
+        token(), kind=FeedbackKind.TEST, value=0.7, revision=3, event=event_ids.new_event_id(5)
     )
 
     (got,), _ = events.decode(raw)
@@ -551,7 +551,7 @@ def test_feedback_carries_its_value_and_kind() -> None:
 
 
 def test_later_event_ids_sort_later() -> None:
-    assert events.new_event_id(1000) < events.new_event_id(1001)
+    assert event_ids.new_event_id(1000) < event_ids.new_event_id(1001)
 
 
 # -- wake-up ----------------------------------------------------------------------------------

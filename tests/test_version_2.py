@@ -20,7 +20,7 @@ import pytest
 from bandit import cells
 from bandit.families import Family, Q
 from router.decision.seal import PREFIX, SEAL_BYTES, Seal
-from telemetry import digests, events, frames, journal, keys, narrow, references, tokens
+from telemetry import digests, event_ids, events, frames, journal, keys, narrow, references, tokens
 from telemetry.frames import Frame
 from telemetry.journal import Segment
 from telemetry.store import SCHEMA, prepare
@@ -292,7 +292,7 @@ def test_a_decision_id_of_version_2_still_takes_feedback() -> None:
             kind=events.FeedbackKind.TEST,
             value=1.0,
             revision=0,
-            event=events.new_event_id(NOW_MS),
+            event=event_ids.new_event_id(NOW_MS),
         )
     )
     assert not bad

@@ -20,7 +20,7 @@ from bandit import cells
 from bandit.derived import checked
 from bandit.evidence import Evidence
 from bandit.families import N_COLUMNS, RETIRED, D, Family, Q, R, S, U
-from telemetry import digests, events, frames, keys, narrow, references
+from telemetry import digests, event_ids, events, frames, keys, narrow, references
 from telemetry.events import FeedbackKind, Flag, Match, Result, Source
 from telemetry.frames import Frame
 from telemetry.store import Address
@@ -65,7 +65,7 @@ def feedback(
         kind=kind,
         value=value,
         revision=revision,
-        event=events.new_event_id(at_ms + at),
+        event=event_ids.new_event_id(at_ms + at),
     )
 
 
@@ -301,7 +301,7 @@ def derived(nonce: int, value: float | None, source: Source, *, revision: int = 
         kind=FeedbackKind.DERIVED,
         value=value,
         revision=revision,
-        event=events.new_event_id(NOW_MS + revision),
+        event=event_ids.new_event_id(NOW_MS + revision),
         source=source,
         rules=1,
     )
@@ -521,7 +521,7 @@ def test_held_feedback_is_joined_once_its_decision_appears(
         kind=FeedbackKind.HUMAN,
         value=1.0,
         revision=0,
-        event=events.new_event_id(NOW_MS),
+        event=event_ids.new_event_id(NOW_MS),
         reference=digest,
         app=5,
     )
@@ -549,7 +549,7 @@ def test_a_reference_to_several_decisions_needs_a_word_which(
         kind=FeedbackKind.HUMAN,
         value=1.0,
         revision=0,
-        event=events.new_event_id(NOW_MS),
+        event=event_ids.new_event_id(NOW_MS),
         reference=digest,
         app=5,
         match=match,
@@ -573,7 +573,7 @@ def test_what_never_matches_is_given_up_after_a_day(
         kind=FeedbackKind.HUMAN,
         value=1.0,
         revision=0,
-        event=events.new_event_id(NOW_MS - 25 * 3_600_000),
+        event=event_ids.new_event_id(NOW_MS - 25 * 3_600_000),
         reference=digests.digest16("app", "ref", "nobody"),
         app=5,
     )
@@ -658,7 +658,7 @@ def judged(nonce: int, value: float | None, *, revision: int = 0, routed_: bool 
         kind=FeedbackKind.JUDGE,
         value=value,
         revision=revision,
-        event=events.new_event_id(NOW_MS + revision),
+        event=event_ids.new_event_id(NOW_MS + revision),
     )
 
 

@@ -21,7 +21,7 @@ from pipeline import said_in_store
 
 from bandit import cells
 from bandit.families import N_COLUMNS, Family, T
-from telemetry import digests, events, frames, keys, references
+from telemetry import digests, event_ids, events, frames, keys, references
 from telemetry.events import FeedbackKind, Flag, Match, Result
 from telemetry.frames import Frame
 from telemetry.reader import Reader
@@ -63,7 +63,7 @@ def feedback(
     nonce: int, value: float | None, *, at: int = 0, at_ms: int = NOW_MS, **more: Any
 ) -> bytes:
     said = {"kind": FeedbackKind.JUDGE, "revision": 0, **more}
-    event = events.new_event_id(at_ms + at)
+    event = event_ids.new_event_id(at_ms + at)
     return events.feedback(token(nonce, at_ms=at_ms), value=value, event=event, **said)
 
 
@@ -252,7 +252,7 @@ def test_labels_of_decisions_from_before_teaching_was_counted_never_count_there(
 
     def said(nonce: int, value: float | None, revision: int, version: int) -> bytes:
         body = token(nonce)[:1] + bytes([version]) + token(nonce)[2:]
-        event = events.new_event_id(NOW_MS + revision)
+        event = event_ids.new_event_id(NOW_MS + revision)
         kind = FeedbackKind.JUDGE
         return events.feedback(body, kind=kind, value=value, revision=revision, event=event)
 
@@ -780,7 +780,7 @@ def test_references_and_waiting_feedback_are_restored(life: Life) -> None:
         kind=FeedbackKind.HUMAN,
         value=1.0,
         revision=0,
-        event=events.new_event_id(NOW_MS),
+        event=event_ids.new_event_id(NOW_MS),
         reference=other,
         app=5,
     )
@@ -808,7 +808,7 @@ def test_references_and_waiting_feedback_are_restored(life: Life) -> None:
 def test_what_went_to_a_decision_before_a_restore_goes_to_no_other_one_after_it(life: Life) -> None:
     digest = digests.digest16("app", "ref", "ticket-7")
     said = {"reference": digest, "app": 5, "match": Match.LAST, "kind": FeedbackKind.HUMAN}
-    event = events.new_event_id(NOW_MS)
+    event = event_ids.new_event_id(NOW_MS)
     waiting = events.feedback(None, value=1.0, revision=0, event=event, **said)
     life.send(outcome(1, reference=digest, at_ms=NOW_MS - 2), waiting)
     life.fold()

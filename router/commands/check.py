@@ -14,6 +14,7 @@ from router.commands.state import problem_of_state
 from router.config.bindings import warn_of_inactive
 from router.config.checks import address_problem
 from router.config.entries import File
+from router.config.exemplars import warn_of_exemplars
 from router.config.file import parse, read
 from router.config.ignored import warn_of_ignored
 from router.config.masking import HIDDEN
@@ -70,6 +71,7 @@ def check(
         *warn_of_ignored(entries),
         *warn_of_inactive(entries),
         *warn_of_shared_parts(entries),
+        *warn_of_exemplars(entries),
     ]
     holds = Effective(file, Wanted(*effective)) if effective is not None else None
     if as_json:

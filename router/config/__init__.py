@@ -16,7 +16,9 @@
 - `presets`: those that there are without a line
 - `extending`: what a strategy says with all that it starts from
 - `levels`: names of tasks, and of what is below them
+- `starters`: tasks that come with the sidecar
 - `entries`: apps and tasks as they are written, and the whole file
+- `exemplars`: rules of tasks in their order, and what teaches the classifier
 - `named`: names of entries that others mention
 - `policy_checks`: what the levels of the policy mention that there is not
 - `bindings`: what is bound to nothing, or to everything

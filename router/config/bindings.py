@@ -10,8 +10,8 @@ from router.config.lines import shown
 from router.config.masking import Place
 
 MATCHES_ALL = (
-    "a match that says nothing holds of every call; say what marks the task (tools, schema, "
-    "image, system), or leave match out"
+    "a match that says nothing holds of every call; say what marks the task (tools, "
+    "min_tools, schema, image, system, like), or leave match out"
 )
 NO_USERS = (
     "no user is configured, so that nobody's rules would hold for a call that names none; add "

@@ -12,6 +12,7 @@ from bandit.limits import NO_LIMITS, Limits
 from bandit.posterior import Posterior
 from bandit.trade import Trade, with_trade
 from bandit.utility import BALANCED, Objective, Order
+from router.classify.taught import Exemplars, SystemExemplars
 from router.config.entries import (
     AppEntry,
     File,
@@ -19,12 +20,12 @@ from router.config.entries import (
     MatchEntry,
     TaskEntry,
 )
+from router.config.exemplars import prompt_exemplars, rules_of_tasks, system_exemplars
 from router.config.file import parse, read
 from router.config.keys import DEFAULT_APP, HeldKeyEntry, digest_of
 from router.config.levels import (
     complexity_leaves,
     implied_leaves,
-    most_specific_first,
     parent_of,
     written_leaves,
 )
@@ -163,6 +164,9 @@ class Configuration:
     own_apps: tuple[str, ...]  # whose labels count for themselves alone; of outlook 1, 2, …
     version: int
     reads_system: bool  # some rule looks at the system prompt
+    systems: SystemExemplars  # of tasks that a rule marks by what they look like
+    prompts: Exemplars  # of tasks that a prompt may look like
+    structural_complexity: bool  # tools and schema say it, where nobody does
     _derived: dict[object, Any] = field(default_factory=dict, repr=False)
 
     def derive(self, make: Callable[[Configuration], T]) -> T:
@@ -260,7 +264,7 @@ def compile_entries(
     written = entries.all_tasks
     implied = implied_leaves(written)
     tasks = {**written, **dict.fromkeys(implied, TaskEntry())}
-    rules = [(name, written[name].match) for name in most_specific_first(written)]
+    rules = rules_of_tasks(entries)
     tops = [name for name in written if parent_of(name) is None]
     own_apps = [name for name, entry in entries.all_apps.items() if entry.learn is Learn.OWN]
     shared: dict[Learn, dict[str, int]] = {}  # one for all apps that do not learn alone
@@ -285,6 +289,12 @@ def compile_entries(
     users = {name: rules_of(entry) for name, entry in entries.users.items()}
     admin = entries.server.admin_key
     holders = list(_holders(entries, classes))
+    systems, prompts = (
+        SystemExemplars(system_exemplars(entries)),
+        Exemplars(prompt_exemplars(entries)),
+    )
+    for exemplars in (systems, prompts) if secrets else ():
+        exemplars.learn()
     return Configuration(
         server=entries.server,
         store=entries.store,
@@ -295,7 +305,7 @@ def compile_entries(
         organisation=rules_of(entries.organisation),
         tasks=tasks,
         task_rules={name: rules_of(entry) for name, entry in tasks.items()},
-        rules=tuple((name, match) for name, match in rules if match is not None),
+        rules=rules,
         leaves={**written_leaves(written), **complexity_leaves(written)},
         implied=frozenset(implied),
         task_index={name: i for i, name in enumerate(tops)},
@@ -312,7 +322,10 @@ def compile_entries(
         task_digests=tuple(digest8("task", name) for name in tops),
         own_apps=tuple(own_apps),
         version=version,
-        reads_system=any(match is not None and match.system is not None for _, match in rules),
+        reads_system=any(match.reads_system for _, match in rules),
+        systems=systems,
+        prompts=prompts,
+        structural_complexity=entries.starter_tasks,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import cache
 from typing import Annotated
 
 from pydantic import Field
@@ -13,6 +14,7 @@ from router.config.levels import with_parents
 from router.config.policies import KnownPlaces, OrganisationEntry, PreferencesEntry, RoleEntry
 from router.config.presets import ALIASES, PRESETS
 from router.config.process import ArchiveEntry, AuditEntry, ServerEntry, StoreEntry
+from router.config.starters import starter_value, starters_beside
 from router.config.strategies import StrategyEntry
 from router.endpoints.data_classes import USUAL_CLASSES
 from router.endpoints.entries import (
@@ -83,6 +85,14 @@ class Users(StrEnum):
     REQUIRED = "required"  # one that does not, or names nobody known, has the strictest's rules
 
 
+class Classify(StrEnum):
+    """What the classifier of prompts may do with calls whose task nobody says, and no rule."""
+
+    SUGGEST = "suggest"  # reports say which task they look like
+    ROUTE = "route"  # it also gives a declared session the task of its first call
+    OFF = "off"
+
+
 class UserEntry(PreferencesEntry):
     """A user: a label inside an app, or one with keys."""
 
@@ -110,24 +120,42 @@ class AppEntry(PreferencesEntry):
     raters: bool = False  # its users rate: of each one three decisions count in a cell and day
     timeouts: TimeoutsEntry = TimeoutsEntry()
     stream: Streaming = Streaming.LIVE
+    classify: Classify = Classify.SUGGEST
 
 
 GENERAL = "general"
+
+
+Exemplar = Annotated[str, Field(min_length=1, max_length=4000)]
+Exemplars = Annotated[list[Exemplar], Field(min_length=1, max_length=200)]
 
 
 class MatchEntry(Entry):
     """Structure that marks a task; every part that is named must hold."""
 
     tools: list[str] | bool | None = None  # any of these names; true: any tool at all
+    min_tools: Annotated[int, Field(ge=1, le=10_000)] | None = None  # so many, or more
     schema_: bool | None = Field(default=None, alias="schema")
     image: bool | None = None
     system: list[str] | None = None  # any of these, in the system prompt, in any case
+    like: Exemplars | None = None  # system prompts with tool names that such calls have
+
+    @property
+    def reads_system(self) -> bool:
+        """Whether it looks at the system prompt."""
+        return self.system is not None or self.like is not None
 
 
 class TaskEntry(PreferencesEntry):
     """A task category; a name with one `/` is below the one before it."""
 
     match: MatchEntry | None = None
+    exemplars: Exemplars | None = None  # prompts that look like it
+
+
+@cache
+def _starter(name: str) -> TaskEntry:
+    return TaskEntry.model_validate(starter_value(name))
 
 
 BUILT_IN_STRATEGY = "quality"
@@ -148,6 +176,7 @@ class File(Entry):
     providers: dict[str, ProviderEntry] = Field(default_factory=dict)
     endpoints: list[EndpointEntry] = Field(min_length=1)
     tasks: dict[Name, TaskEntry | None] = Field(default_factory=dict)
+    starter_tasks: bool = False  # vision, extract, code, maths, prose and tools beside them
     roles: dict[Name, RoleEntry] = Field(default_factory=dict)
     strategies: dict[Name, StrategyEntry] = Field(default_factory=dict)
     users: dict[Name, UserEntry] = Field(default_factory=dict)
@@ -162,9 +191,18 @@ class File(Entry):
     @property
     def all_tasks(self) -> dict[str, TaskEntry]:
         """The tasks that are written, what they are below, and the one that there always is."""
-        tasks = {name: self.tasks.get(name) or TaskEntry() for name in with_parents(self.tasks)}
+        starters = {name: _starter(name) for name in self.starters}
+        tasks = {
+            name: self.tasks.get(name) or starters.get(name) or TaskEntry()
+            for name in with_parents([*self.tasks, *starters])
+        }
         tasks.setdefault(GENERAL, TaskEntry())
         return tasks
+
+    @property
+    def starters(self) -> list[str]:
+        """The names of the starter tasks that hold, in the order in which they are looked at."""
+        return starters_beside(self.tasks) if self.starter_tasks else []
 
     @property
     def lineages(self) -> dict[str, Lineage]:

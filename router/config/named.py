@@ -18,7 +18,7 @@ def check_name(
 
 def did_you_mean(value: str, known: list[str]) -> str:
     """Return the end of a hint: the name that was likely meant, else those that there are."""
-    close = difflib.get_close_matches(value, known, n=1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
+    for written in (value, value.lower()):
+        for close in difflib.get_close_matches(written, known, n=1):
+            return f"; did you mean {close!r}?"
     return f"; known: {', '.join(sorted(set(known))[:12])}" if known else ""

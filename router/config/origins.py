@@ -95,6 +95,8 @@ def _told(key: str, value: Any) -> Any:
         return HIDDEN
     if key == "base_url" and value is not None:
         return masked(shown_value((key,), value))
+    if key in ("like", "exemplars") and value:
+        return f"{len(value)} texts"
     return _plain(value)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from router.config.entries import GENERAL, File
+from router.config.entries import File
 from router.config.keys import DEFAULT_APP, HeldKeyEntry
 from router.config.masking import Place
 from router.config.named import check_name
@@ -113,6 +113,6 @@ def _check_keys(
             continue
         at: Place = (*where, "keys", i)
         yield from check_name((*at, "role"), key.role, entries.roles, "role")
-        yield from check_name((*at, "task"), key.task, {*entries.tasks, GENERAL}, "task")
+        yield from check_name((*at, "task"), key.task, entries.all_tasks, "task")
         yield from check_name((*at, "user"), key.user, entries.users, "user")
         yield from check_name((*at, "data_class"), key.data_class, entries.classes, "data class")

@@ -19,6 +19,7 @@ from router.decision.context import (
     with_law_in_force,
 )
 from router.decision.draws import Draws
+from router.decision.guessing import guesser
 from router.decision.held import note_said
 from router.decision.limiting import CallSize, within_limits
 from router.decision.nonces import Nonces
@@ -102,6 +103,7 @@ class Contexts:
             session.said,
             request.structure,
             off=self.keeper.off,
+            guess=None if hints.profile else guesser(configuration, app, session, request, hints),
         )
         task, standing, policy = ruling.task, ruling.standing, ruling.policy
         routing = configuration.derive(Routings).of(ruling.asked, standing, request.dialect)

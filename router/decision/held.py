@@ -75,6 +75,7 @@ def note_said(
     *,
     data_class: DataClass | None = None,
     task: str | None = None,
+    is_settled: bool = False,
 ) -> None:
     """Have later calls of a session go by what this one says, and no earlier one did.
 
@@ -82,6 +83,7 @@ def note_said(
         session: of the call.
         data_class: that it names.
         task: that it was found in by itself, so that it may become the session's.
+        is_settled: so at every router, even if it is `general`.
     """
     if not session.key:
         return
@@ -92,7 +94,12 @@ def note_said(
         task = None
     if task is not None or data_class is not None:
         sessions.note(
-            session.key, task=task, data_class=data_class, now=at.epoch_s, now_ms=at.store_ms
+            session.key,
+            task=task,
+            data_class=data_class,
+            is_settled=is_settled,
+            now=at.epoch_s,
+            now_ms=at.store_ms,
         )
 
 

@@ -6,7 +6,8 @@ role, task and strategy that the call would have without hints hold beside those
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Protocol
 
 from msgspec import Struct, structs
@@ -23,9 +24,11 @@ from router.errors import RequestRejected
 from router.policy.callers import Caller
 from router.policy.hints import Hints
 from router.policy.standing import AppStanding, PolicyTable
-from router.policy.tasks import FoundBy, Said, Task, categorize
+from router.policy.tasks import MARKED, FoundBy, Said, Task, categorize
 from telemetry.numbers import brief
 
+Guess = Callable[[Task], Task]
+"""Says more of a call that is of `general` by all that decides."""
 MAX_TASK = 128
 """Characters of a name that somebody may have meant."""
 
@@ -56,12 +59,14 @@ def ruled(
     read: ReadStructure | None,
     *,
     off: bool,
+    guess: Guess | None = None,
 ) -> Ruling:
     """Return what holds for a call.
 
     Args:
         read: None where the body cannot be read: then it may be of any task that a rule marks.
         off: nothing is routed: a role that callers mean by a model's name is only booked.
+        guess: says more of a call of which nobody says what it is, and no rule; None: nothing does.
 
     Raises:
         RequestRejected: a hint that cannot be followed.
@@ -72,13 +77,15 @@ def ruled(
     role, look = _binding(asked, routes=routes), read or nothing_read
     hint, target = hints.task or asked.target.task, asked.target
     task = task_of(configuration, caller, role, look, hint, hints.complexity, session)
+    if guess is not None and hint is None and task.found_by is FoundBy.GENERAL:
+        task = guess(task)
     wanted = target.strategy if hints.strategy is None else hints.strategy
     own = caller.holder.user if caller.holder is not None else None
     users = own, hints.user
     chosen = table.strategy(caller.app, role, task.name, wanted=wanted, users=users)
     standing = usual = table.of(caller.app, role, task.name, chosen.strategy)
     names_role = hints.role is not None or target.role is not None
-    names_task = hint is not None or task.found_by is FoundBy.SESSION
+    names_task = hint is not None or task.found_by in (FoundBy.SESSION, FoundBy.CLASSIFIER)
     if names_role or names_task or wanted is not None:
         if names_role:
             plain = routings.asked(AUTO if target.role is not None else model, None, caller)
@@ -139,11 +146,21 @@ def task_of(
     structure = Structure()
     if rules and (len(group) > 1 or not any(name for _, name in said)):
         structure = read(read_system=configuration.reads_system)
+    marks = configuration.derive(_Marks)
+    find = partial(
+        categorize,
+        tasks=tasks,
+        rules=rules,
+        complexity=complexity,
+        looks=marks.looks,
+        by_structure=marks.by_structure,
+        implied=configuration.implied,
+    )
     if len(group) > 1:
-        found = categorize((), structure, tasks=tasks, rules=rules, complexity=complexity)
-        if found.found_by is FoundBy.RULE:
+        found = find((), structure)
+        if found.found_by in MARKED:
             return structs.replace(found, of_session=None)  # it is one of the role's
-    return categorize(said, structure, tasks=tasks, rules=rules, complexity=complexity)
+    return find(said, structure)
 
 
 def _group(role: Role | None) -> Sequence[str]:
@@ -183,6 +200,20 @@ def _known_task(hint: str, configuration: Configuration) -> str:
             param="task",
         )
     return hint
+
+
+class _Marks:
+    """What structure says beside rules, under one configuration."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._systems = configuration.systems
+        self.by_structure: Collection[str] = (
+            configuration.implied if configuration.structural_complexity else ()
+        )
+
+    def looks(self, structure: Structure) -> str | None:
+        """Return which task's exemplars a system prompt and tool names look like, if any's."""
+        return self._systems.task_of_system(structure.system, structure.tools)
 
 
 class _TaskRules:

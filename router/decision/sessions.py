@@ -130,7 +130,14 @@ class Sessions:
         return CallSession(key, said, waited_s, episode_digest(app.name, session))
 
     def note(
-        self, key: bytes, *, task: str | None, data_class: DataClass | None, now: float, now_ms: int
+        self,
+        key: bytes,
+        *,
+        task: str | None,
+        data_class: DataClass | None,
+        now: float,
+        now_ms: int,
+        is_settled: bool = False,
     ) -> None:
         """Remember what a call of a session said; the store hears of it soon.
 
@@ -139,12 +146,14 @@ class Sessions:
             data_class: that holds from now on.
             now: epoch seconds.
             now_ms: epoch milliseconds of the store's clock.
+            is_settled: the store is to have the task even if it is `general`, as another router
+                might find another one for a later call.
         """
         before, asked_at = self._note_of(key, now)
         names = (data_class.name,) if data_class is not None else ()
         said = SessionNote(now_ms, task or "", names)
         said = before.and_also(said) if before is not None else said
-        is_kept = bool(said.classes) or said.task not in ("", GENERAL)
+        is_kept = bool(said.classes) or is_settled or said.task not in ("", GENERAL)
         self._put(key, said, now=now, renewed_at=int(now) if is_kept else 0, asked_at=asked_at)
         if is_kept and self._has_room():
             head = key, said.began_ms, _until(said, now)

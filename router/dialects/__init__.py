@@ -10,6 +10,7 @@
 - `misspelt`: names by which callers talk to us that look like a slip
 - `errors`: errors as clients read them
 - `ours`: what a body says to us
+- `turns`: messages, as far as anybody looks
 - `body`: what requests have in common
 - `stream_options`: the one field that is added
 - `thoughts`: what models thought, taken out of a conversation

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from router.dialects.errors import refused_field
 from router.dialects.fields import (
@@ -246,6 +246,10 @@ class LoneRequest(NativeRequest):
         """Return None: nothing came before it."""
         return None
 
+    def opening(self) -> str:
+        """Return nothing: nobody is asked for an answer."""
+        return ""
+
 
 class BodyReader(Generic[F]):
     """Reads bodies of one dialect, also those that only lenient readers take."""
@@ -337,63 +341,3 @@ def named(value: Any) -> str | None:
     if isinstance(value, bool):
         return None
     return str(value) if isinstance(value, str | int) and value != "" else None
-
-
-class WrittenMessage(Struct):
-    """What is read of a message."""
-
-    role: Any = ""
-    type: Any = ""
-    content: Any = None
-    tool_calls: Any = None
-
-
-_MESSAGE = msgspec.json.Decoder(WrittenMessage)
-
-
-def message_of(raw: Raw) -> WrittenMessage:
-    """Return what is read of a message; nothing where it has another shape."""
-    try:
-        return _MESSAGE.decode(raw)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return WrittenMessage()
-
-
-def before_answer(messages: Sequence[Raw]) -> Sequence[Raw] | None:
-    """Return what stands before the last of an assistant's turns; None where there is none."""
-    for i in range(len(messages) - 1, 0, -1):
-        raw = messages[i]
-        if b'"assistant"' in bytes(raw) and message_of(raw).role == "assistant":
-            return messages[:i]
-    return None
-
-
-def bytes_without(media: Sequence[bytes], messages: Sequence[Raw]) -> int:
-    """Return the size of messages, leaving out those in which one of `media` stands."""
-    written = [bytes(raw) for raw in messages]
-    return sum(len(one) for one in written if not any(mark in one for mark in media))
-
-
-def texts_of(content: Any) -> list[str]:
-    """Return the texts of a message's content: text itself, or parts of it."""
-    if isinstance(content, str):
-        return [content]
-    if not isinstance(content, list):
-        return []
-    return [str(part.get("text", "")) for part in content if isinstance(part, dict)]
-
-
-def has_part(messages: Sequence[Raw], kinds: frozenset[str]) -> bool:
-    """Return whether some message has a part of one of these types, in a tool's result as well."""
-    return any(_holds_part(message_of(raw).content, kinds) for raw in messages)
-
-
-def _holds_part(content: Any, kinds: frozenset[str]) -> bool:
-    if not isinstance(content, list):
-        return False
-    for part in content:
-        if not isinstance(part, dict):
-            continue
-        if part.get("type") in kinds or _holds_part(part.get("content"), kinds):
-            return True
-    return False

@@ -13,22 +13,25 @@ from router.dialects.body import (
     NONE,
     BodyReader,
     NativeRequest,
-    before_answer,
-    bytes_without,
-    has_part,
     holds_any,
     is_thinking_word,
     listed,
-    message_of,
     named,
     require_messages,
-    texts_of,
     whole,
 )
 from router.dialects.chat_stream import ChatStream, whole_as_stream
 from router.dialects.request import BodyHints, Declared, Structure
 from router.dialects.stream_options import asking_for_usage, leaves_usage_out
 from router.dialects.thoughts import messages_without
+from router.dialects.turns import (
+    before_answer,
+    bytes_without,
+    has_part,
+    message_of,
+    opening_of,
+    texts_of,
+)
 from router.endpoints.capabilities import MEDIA_NEEDS, Needs
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
@@ -170,6 +173,10 @@ class ChatRequest(NativeRequest):
         """Return what an earlier call of this conversation was asked, if there was one."""
         asked = before_answer(self._read.messages)
         return None if asked is None else [bytes(m) for m in asked]
+
+    def opening(self) -> str:
+        """Return what its user says, where it begins a conversation; else nothing."""
+        return opening_of(self._read.messages)
 
     def open_stream(self, *, hide_usage: bool) -> ChatStream:
         """Return a reader of the streamed answer."""

@@ -13,22 +13,25 @@ from router.dialects.body import (
     NONE,
     BodyReader,
     NativeRequest,
-    before_answer,
-    bytes_without,
-    has_part,
     holds_any,
     is_thinking_word,
     listed,
-    message_of,
     named,
     require_messages,
-    texts_of,
     whole,
 )
 from router.dialects.messages_stream import MessagesStream, message_as_stream
 from router.dialects.request import BodyHints, Declared, Structure
 from router.dialects.stored import StoredId, StoredKind, continued_thread, kept_thread
 from router.dialects.thoughts import begins_loop, turns_without
+from router.dialects.turns import (
+    before_answer,
+    bytes_without,
+    has_part,
+    message_of,
+    opening_of,
+    texts_of,
+)
 from router.endpoints.capabilities import MEDIA_NEEDS, Needs
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
@@ -172,6 +175,10 @@ class MessagesRequest(NativeRequest):
         """Return what an earlier call of this conversation was asked, if there was one."""
         asked = before_answer(self._read.messages)
         return None if asked is None else [_said(raw) for raw in (self._read.system, *asked)]
+
+    def opening(self) -> str:
+        """Return what its user says, where it begins a conversation; else nothing."""
+        return opening_of(self._read.messages)
 
     def open_stream(self, *, hide_usage: bool) -> MessagesStream:
         """Return a reader of the streamed answer; its usage is never to be hidden."""

@@ -210,3 +210,9 @@ class CallRequest(Outgoing, Protocol):
 
         Everything before the last assistant message is what that call was asked.
         """
+
+    def opening(self) -> str:
+        """Return what its user says, where it begins a conversation; else nothing.
+
+        Of what is long some thousand characters; what stays from call to call is not taken out.
+        """

@@ -13,15 +13,11 @@ from router.dialects.body import (
     NONE,
     BodyReader,
     NativeRequest,
-    bytes_without,
-    has_part,
     holds_any,
     is_thinking_word,
     listed,
-    message_of,
     named,
     require_messages,
-    texts_of,
     whole,
 )
 from router.dialects.keeping import with_store_off
@@ -29,6 +25,7 @@ from router.dialects.request import BodyHints, Declared, Structure
 from router.dialects.responses_stream import ResponsesStream, response_as_stream
 from router.dialects.stored import StoredId, StoredKind, continued_of, references_of
 from router.dialects.thoughts import is_answer, items_without
+from router.dialects.turns import bytes_without, has_part, message_of, opening_of, texts_of
 from router.endpoints.capabilities import MEDIA_NEEDS, Needs
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
@@ -201,6 +198,11 @@ class ResponsesRequest(NativeRequest):
         if not end or not begin:
             return None
         return [*self._asked_first(), *(bytes(item) for item in self._items[:begin])]
+
+    def opening(self) -> str:
+        """Return what its user says, where it begins a conversation; else nothing."""
+        goes_on = self.continued is not None or any(map(self._is_answer, range(len(self._items))))
+        return "" if goes_on else opening_of(self._items)
 
     def _asked_first(self) -> list[bytes]:
         said = self._read.instructions

@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from router.dialects.body import NONE, listed, message_of
+from router.dialects.body import NONE, listed
 from router.dialects.fields import array, encoded, top_level
+from router.dialects.turns import message_of
 from telemetry.wire.thoughts import (
     IN_CHAT,
     IN_MESSAGES,

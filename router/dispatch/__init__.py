@@ -22,6 +22,7 @@
 - `recent`: what a name was lately known to mean
 - `prompts`: what is booked of a call's prompt
 - `decision_flags`: what token and outcomes say of how a decision fell
+- `costs`: what an attempt cost
 - `booking`: the one place where tokens and outcomes are made
 - `diagnosis`: the setting at fault, and the fix
 - `stream`: a streamed answer on its way to the client

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from router.beliefs.kept import release_key
@@ -12,7 +11,6 @@ from router.config.entries import Learn
 from router.decision.context import CallContext
 from router.decision.decide import Decision
 from router.decision.seal import Seal
-from router.dispatch.attempt import Attempt
 from router.dispatch.decision_flags import RATED, flags_of
 from router.dispatch.ending import Ending
 from router.dispatch.prompts import SystemPrompts, version_digest
@@ -155,6 +153,7 @@ class Booking:
         episode: int = 0,
         prompt: int = 0,
         system_prompt: int = 0,
+        tag: int = 0,
     ) -> None:
         """Write how an attempt ended.
 
@@ -162,7 +161,7 @@ class Booking:
             configuration: digest of the one that the call was made under.
             role: in which the call came.
             reference: the caller's own, where this was the attempt that ended the call.
-            episode, prompt, system_prompt: as `events.outcome` has them.
+            episode, prompt, system_prompt, tag: as `events.outcome` has them.
         """
         final = bool(flags & FINAL)
         if final and attempt.result is Result.OK and self._recent.episodes.is_first(episode, token):
@@ -179,6 +178,7 @@ class Booking:
             episode=episode,
             prompt=prompt,
             system_prompt=system_prompt,
+            tag=tag,
         )
         if self._writer.put(record) and final:
             self._recent.note(record)
@@ -205,6 +205,7 @@ class Booking:
             episode=context.session.episode,
             prompt=version_digest(context.hints),
             system_prompt=self._system_prompts.digest_of(context.request),
+            tag=context.task.tag,
         )
 
     def note_served(self, endpoint: Endpoint, attempt: Ending) -> int:
@@ -299,6 +300,7 @@ def outcome(
     episode: int = 0,
     prompt: int = 0,
     system_prompt: int = 0,
+    tag: int = 0,
 ) -> bytes:
     """Return the record of an attempt; what is None is not known.
 
@@ -306,7 +308,8 @@ def outcome(
         token: packed.
         app: name, in which answer id and reference mean something.
         flags: without those that say what is known.
-        configuration, said, event, episode, prompt, system_prompt: as `events.outcome` has them.
+        configuration, said, event, episode, prompt, system_prompt, tag: as `events.outcome` has
+            them.
         is_usage_whole: False where only some of the counts are known.
     """
     usage = ended.usage or NOTHING_USED
@@ -342,32 +345,5 @@ def outcome(
         episode=episode,
         prompt=prompt,
         system_prompt=system_prompt,
+        tag=tag,
     )
-
-
-def cost_nano(attempt: Attempt, *, at_s: float) -> int | None:
-    """Return what an attempt cost in nano-USD; None where usage or price is not known.
-
-    That is what it cost more than not to make it: nothing where a subscription had room for it,
-    and of a machine that is paid by the hour its share while it was busy.
-
-    Args:
-        at_s: epoch seconds.
-    """
-    endpoint, usage = attempt.endpoint, attempt.usage
-    prices = endpoint.prices
-    if endpoint.terms.is_subscribed and attempt.had_headroom:
-        return 0 if usage is not None else None
-    if prices is None:
-        return None
-    if prices.only is not None:
-        return None if usage is None else prices.only.nano(usage)
-    tier = None
-    if prices.has_tiers and attempt.outgoing is not None and usage is not None:
-        tier = usage.tier or _asked_tier(attempt.outgoing.fields(endpoint))
-    return prices.nano(usage, at_s, tier=tier, machine_s=attempt.machine_s)
-
-
-def _asked_tier(fields: Mapping[str, bytes]) -> str | None:
-    """Return the service tier that a call asks for."""
-    return fields.get("service_tier", b"").decode("utf-8", "replace").strip(' "') or None

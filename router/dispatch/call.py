@@ -30,8 +30,8 @@ from router.dispatch.booking import (
     STREAMED,
     TRANSLATED,
     Booking,
-    cost_nano,
 )
+from router.dispatch.costs import cost_nano
 from router.dispatch.decision_flags import flags_of
 from router.dispatch.diagnosis import Complaints
 from router.dispatch.fates import said_of_endpoint

@@ -19,6 +19,8 @@ TASK_FOUND_BY = {
     "app": "the app's default",
     "session": "as its session has it",
     "rule": "by a rule",
+    "exemplars": "by what its system prompt and tools look like",
+    "classifier": "by what the first prompt of its session looks like",
     "general": "nothing said which",
 }
 HOST_BY = {

@@ -27,7 +27,7 @@ from router.intake.forms import once_each, split
 from router.intake.items import KIND_OF, FeedbackItem, parse_item, value_of
 from router.policy.callers import Caller
 from router.policy.hints import session_id_of
-from telemetry import events, ingest
+from telemetry import event_ids, ingest
 from telemetry.digests import digest16, episode_digest
 from telemetry.errors import BadEvent
 from telemetry.events import FeedbackKind, Flag, Result
@@ -137,7 +137,7 @@ class EventDesk:
             key = digest16(caller.app.name, "event", event.source, event.id)
             if isinstance(event, FeedbackEvent):
                 item = parse_item(event.data, "data.")
-                batch.feedback.append((index, item, events.ingested_event_id(at_ms, key)))
+                batch.feedback.append((index, item, event_ids.ingested_event_id(at_ms, key)))
             else:
                 endpoint = _endpoint(event.data, configuration)
                 task = _task(event.data, caller, configuration, batch.warnings)
@@ -186,7 +186,7 @@ class EventDesk:
             reference=data.ref,
             said=_said(data),
             episode=episode,
-            event=events.ingested_event_id(at_ms, key),
+            event=event_ids.ingested_event_id(at_ms, key),
         )
 
     async def _write(

@@ -19,7 +19,7 @@ from router.errors import RequestRejected
 from router.intake.items import EPISODES, FeedbackItem, bad_feedback, parse
 from router.policy.callers import Caller
 from router.policy.hints import session_id_of, short_name
-from telemetry import events
+from telemetry import event_ids, events
 from telemetry.digests import episode_digest, episode_name, name_digest
 from telemetry.events import FeedbackKind, Flag, Match
 from telemetry.keyring import Keyring
@@ -79,7 +79,7 @@ class FeedbackDesk:
         for item, tokens in zip(items, addressed, strict=True):
             if isinstance(tokens, RequestRejected):
                 raise tokens
-            out.append((item, tokens, events.new_event_id(now_ms)))
+            out.append((item, tokens, event_ids.new_event_id(now_ms)))
         return [
             self.write(item, tokens, event, caller, received_ms=now_ms)
             for item, tokens, event in out

@@ -17,7 +17,7 @@ from router.decision.units import user_hash
 from router.errors import RequestRejected
 from router.policy.hints import short_name
 from telemetry.clock import StoreClock
-from telemetry.events import new_event_id
+from telemetry.event_ids import new_event_id
 from telemetry.forgetting import drop_conversations, drop_draws, forget_record, note_forgotten
 from telemetry.numbers import clipped
 from telemetry.rater_rows import rows_of

@@ -2,6 +2,7 @@
 
 - `hints`: what a caller says beside the request itself
 - `callers`: whose call it is, and which credential may travel on
+- `complexity`: how complex a call is by its structure
 - `tasks`: what kind of call it is
 - `roles`: in which role it comes
 - `standing`: what holds for an app, role, task and strategy, whatever a call asks

@@ -35,6 +35,7 @@ from router.report.catalog import catalog_warnings
 from router.report.costs import availability_rows, list_cost_rows, published_prices
 from router.report.episodes import episode_section
 from router.report.served import served_rows
+from router.report.suggestions import suggestion_rows
 from telemetry import keys
 from telemetry.errors import TelemetryError
 from telemetry.memory import MemoryUse, ask_servers
@@ -174,7 +175,7 @@ def _fill(report: Report, configuration: Configuration, address: Address, strate
     n_shards = configuration.store.shards
     in_file = SwitchFile(configuration.server.state_directory()).read()
     with closing(connect(address)) as client:
-        told = (keys.AUDIT, keys.CALIBRATION, keys.AVAILABILITY, keys.EPISODES)
+        told = (keys.AUDIT, keys.CALIBRATION, keys.AVAILABILITY, keys.EPISODES, keys.SUGGESTIONS)
         found = [json.loads(value) if value else None for value in map(client.get, told)]
         switch = switch_of(in_file, read_store(client))
         use = MemoryUse.parse(client.get(keys.MEMORY))
@@ -189,8 +190,9 @@ def _fill(report: Report, configuration: Configuration, address: Address, strate
     report.posteriors["references"] = references
     report.posteriors["prompts"] = prompt_rows(prompts.known)
     report.posteriors["served"] = served_rows(configuration.catalog, served)
-    report.audit, report.calibration, counted, episodes = found
+    report.audit, report.calibration, counted, episodes, suggested = found
     report.posteriors["episodes"] = episode_section(episodes, configuration, names)
+    report.posteriors["suggestions"] = suggestion_rows(suggested, configuration)
     report.posteriors["availability"] = availability_rows(counted, configuration.catalog)
     report.posteriors["published_prices"] = published_prices(configuration.catalog)
     report.posteriors["list_costs"] = list_cost_rows(beliefs, time.time())

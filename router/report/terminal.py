@@ -23,6 +23,7 @@ from router.report.prompts import prompt_lines
 from router.report.roles import role_table
 from router.report.screen import console
 from router.report.served import served_lines
+from router.report.suggestions import suggestion_lines
 from telemetry.memory import MemoryUse
 from telemetry.reader import RaterCounts
 
@@ -63,6 +64,8 @@ def print_report(report: Report, to: Console | None = None) -> None:
         to.print(table)
     _print_episodes(report.posteriors.get("episodes", {}), to)
     for line in leaf_lines(report.posteriors.get("leaves", [])):
+        to.print(line, highlight=False, markup=False)
+    for line in suggestion_lines(report.posteriors.get("suggestions", [])):
         to.print(line, highlight=False, markup=False)
     for line in choice_lines(report.posteriors.get("choices", [])):
         to.print(line, highlight=False, markup=False)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from router.config.process import ArchiveEntry, StoreEntry
 from scripts.benches.growth_traffic import N_SHARDS
-from telemetry import events, frames, keys
+from telemetry import event_ids, events, frames, keys
 from telemetry.events import FeedbackKind, record_of
 from telemetry.frames import UNNUMBERED, Frame
 from telemetry.processes import child_environment
@@ -73,7 +73,7 @@ class LateWord:
             kind=FeedbackKind.HUMAN,
             value=1.0,
             revision=1,
-            event=events.new_event_id(now_ms),
+            event=event_ids.new_event_id(now_ms),
             reference=events.NO_DIGEST if by_id else digest,
             app=int(token["app"]),
             shard=shard,

@@ -21,7 +21,7 @@ from bandit import cells
 from bandit.families import N_COLUMNS, Family, U
 from bandit.posterior import Arms, infer
 from router.beliefs.keeper import LOOK_EVERY_S
-from telemetry import events
+from telemetry import event_ids, events
 from telemetry.events import FeedbackKind, Flag, Result
 from telemetry.pacer import Pacer
 from telemetry.reader import FRESH_S, Reader
@@ -73,7 +73,7 @@ def build(n: int, *, n_categories: int, n_endpoints: int, n_shards: int, seed: i
                 kind=FeedbackKind.HUMAN,
                 value=float(value[i]),
                 revision=i,
-                event=events.new_event_id(now_ms),
+                event=event_ids.new_event_id(now_ms),
             )
         )
     return out[:n]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from telemetry import events, frames
+from telemetry import event_ids, events, frames
 from telemetry.decisions import KIND
 from telemetry.events import FeedbackKind, Flag, Result
 from telemetry.frames import Frame
@@ -191,6 +191,6 @@ def _outcome(
 
 
 def _feedback(number: int) -> bytes:
-    event = events.new_event_id(int(time.time() * 1000))
+    event = event_ids.new_event_id(int(time.time() * 1000))
     kind = FeedbackKind.JUDGE
     return events.feedback(_token(number), kind=kind, value=0.5, revision=0, event=event)

@@ -22,7 +22,7 @@ from router.decision.shared_draws import STORED, StoredDraw
 from router.decision.stored_ids import MAX_KNOWN, StoredIds
 from router.decision.units import Unit
 from router.dialects.stored import StoredId, StoredKind
-from telemetry import events, frames, keys, stored_ids
+from telemetry import event_ids, events, frames, keys, stored_ids
 from telemetry.conversations import KEPT_S, SPAN_S, note
 from telemetry.embedded import PrivateServer
 from telemetry.events import FeedbackKind, Flag, Result
@@ -109,7 +109,7 @@ def _outcome(nonce: int, *, cell: int = 0, refers: bool = False) -> bytes:
 
 
 def _feedback(nonce: int) -> bytes:
-    event = events.new_event_id(_now_ms())
+    event = event_ids.new_event_id(_now_ms())
     return events.feedback(
         _token(nonce), kind=FeedbackKind.JUDGE, value=0.5, revision=0, event=event
     )

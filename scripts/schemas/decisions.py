@@ -49,6 +49,7 @@ def _routed() -> Schema:
             "model": TEXT,
             "task": TEXT,
             "found_by": words(FoundBy),
+            "looks_like": maybe(TEXT),
             "warning": maybe(TEXT),
             "strategy": TEXT,
             "app": TEXT,

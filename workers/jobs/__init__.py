@@ -5,6 +5,7 @@
 - `ways`: which way calls came by their endpoint
 - `episode_records`: what records tell of episodes
 - `episodes`: what episodes came to
+- `suggestions`: which tasks prompts of `general` look like
 - `recent`: which records of the last days a job reads
 - `jobs`: the only functions that a job may name
 - `schedule`: when they run

@@ -36,6 +36,7 @@ from workers.archive.trail import Trail
 from workers.folding.batch import take_apart
 from workers.jobs import availability, calibration, recent
 from workers.jobs.episodes import DAYS, figures
+from workers.jobs.suggestions import Guesses
 
 log = structlog.get_logger()
 
@@ -165,7 +166,10 @@ def measure() -> dict[str, object]:
 
 
 def episodes() -> dict[str, object]:
-    """Work out what episodes came to, where that is due; leave it in the store."""
+    """Work out what episodes came to, where that is due; leave it in the store.
+
+    What prompts look like that nobody gave a task is counted in the same look.
+    """
     archive = _place[0].archive()
     if _place[0].keep.days == 0 or not archive.holds():
         return {}
@@ -175,8 +179,11 @@ def episodes() -> dict[str, object]:
     young = list(recent.tail(archive, most_bytes=MAX_TAIL_BYTES))  # before the files are listed
     read = recent.choose(_files(archive), days=DAYS, most_bytes=MAX_READ_BYTES, now_ms=now_ms)
     batches = chain(young, _read(read.files))
-    found = figures(batches, since_ms=read.since_ms, now_ms=now_ms)
-    whole = {"since_ms": read.since_ms, "truncated": read.is_truncated, "apps": found}
+    guesses = Guesses(since_ms=read.since_ms)
+    found = figures(guesses.watch(batches), since_ms=read.since_ms, now_ms=now_ms)
+    span = {"since_ms": read.since_ms, "truncated": read.is_truncated}
+    _leave(archive, keys.SUGGESTIONS, span | {"apps": guesses.counts()})
+    whole = span | {"apps": found}
     took = {"took_s": round(time.monotonic() - began, 3), "marks": marks}
     return _leave(archive, keys.EPISODES, whole | took)
 

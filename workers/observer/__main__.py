@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from telemetry import events, keys, logs
+from telemetry import event_ids, events, keys, logs
 from telemetry.crashes import tell_without_words
 from telemetry.errors import MalformedEvent
 from telemetry.events import FeedbackKind
@@ -68,7 +68,7 @@ def _record(verdict: DerivedLabel) -> bytes:
         kind=FeedbackKind.DERIVED,
         value=verdict.value,
         revision=verdict.revision,
-        event=events.new_event_id(int(time.time() * 1000)),
+        event=event_ids.new_event_id(int(time.time() * 1000)),
         source=verdict.source,
         rules=rewards.VERSION,
         chain=verdict.chain,

@@ -1,0 +1,104 @@
+"""Messages of any dialect, as far as anybody looks: who says them, and which texts they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+MAX_OPENING = 8192
+"""Characters of what users say first that are looked at."""
+MAX_READ = 1 << 18
+"""Bytes of a message that is read for that: larger ones hold pictures or documents."""
+
+
+class WrittenMessage(Struct):
+    """What is read of a message."""
+
+    role: Any = ""
+    type: Any = ""
+    content: Any = None
+    tool_calls: Any = None
+
+
+_MESSAGE = msgspec.json.Decoder(WrittenMessage)
+
+
+def message_of(raw: Raw) -> WrittenMessage:
+    """Return what is read of a message; nothing where it has another shape."""
+    try:
+        return _MESSAGE.decode(raw)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return WrittenMessage()
+
+
+def opening_of(messages: Sequence[Raw]) -> str:
+    """Return what users say in messages that hold no answer yet; empty where one does.
+
+    Of what is long, the last parts are whole and the one before them by its head and tail: agents
+    put what they always say first.
+    """
+    if before_answer(messages) is not None:
+        return ""
+    found: list[str] = []
+    room = MAX_OPENING
+    for raw in reversed(messages):
+        if room <= 0:
+            break
+        if len(bytes(raw)) > MAX_READ or b'"user"' not in bytes(raw):
+            continue
+        message = message_of(raw)
+        for text in reversed(texts_of(message.content) if message.role == "user" else []):
+            found.append(_within(text, max(room, 0)))
+            room -= len(text)
+    return "\n".join(filter(None, reversed(found)))
+
+
+def _within(text: str, room: int) -> str:
+    """Return the head and the tail of a text that has no room as a whole."""
+    if len(text) <= room:
+        return text
+    half = room // 2
+    return f"{text[:half]}\n{text[-half:]}" if half else ""
+
+
+def before_answer(messages: Sequence[Raw]) -> Sequence[Raw] | None:
+    """Return what stands before the last of an assistant's turns; None where there is none."""
+    for i in range(len(messages) - 1, 0, -1):
+        raw = messages[i]
+        if b'"assistant"' in bytes(raw) and message_of(raw).role == "assistant":
+            return messages[:i]
+    return None
+
+
+def bytes_without(media: Sequence[bytes], messages: Sequence[Raw]) -> int:
+    """Return the size of messages, leaving out those in which one of `media` stands."""
+    written = [bytes(raw) for raw in messages]
+    return sum(len(one) for one in written if not any(mark in one for mark in media))
+
+
+def texts_of(content: Any) -> list[str]:
+    """Return the texts of a message's content: text itself, or parts of it."""
+    if isinstance(content, str):
+        return [content]
+    if not isinstance(content, list):
+        return []
+    return [str(part.get("text", "")) for part in content if isinstance(part, dict)]
+
+
+def has_part(messages: Sequence[Raw], kinds: frozenset[str]) -> bool:
+    """Return whether some message has a part of one of these types, in a tool's result as well."""
+    return any(_holds_part(message_of(raw).content, kinds) for raw in messages)
+
+
+def _holds_part(content: Any, kinds: frozenset[str]) -> bool:
+    if not isinstance(content, list):
+        return False
+    for part in content:
+        if not isinstance(part, dict):
+            continue
+        if part.get("type") in kinds or _holds_part(part.get("content"), kinds):
+            return True
+    return False
