@@ -24,7 +24,7 @@ are exact."""
 PENALTY = 1.0
 STEPS = 24
 """Of conjugate gradients; a thousand exemplars are solved to four digits in about a dozen."""
-CAPPED = 0.5
+CAPPED = 0.4
 """Share of the exemplars' words that say as much as a word may. Fewer, and rare words decide;
 more, and all words say the same: between .3 and .6 little changes (`scripts/prove classify`)."""
 BEGINNING, KIND = 0.7, 1.0

@@ -31,7 +31,7 @@ PATH = re.compile(r"[\w.~-]*[/\\][\w./\\~-]*|[\w-]+\.(?=[A-Za-z])[A-Za-z0-9]{1,5
 SUFFIX = re.compile(r"\.([a-z]{1,5})$")
 LATEX = re.compile(r"\\[A-Za-z]{2,}|\$.+\$|\\[()\[\]]")
 CODE = re.compile(r"[(){}\[\];=<>_]|::|->|[a-z][A-Z]")
-FORMULA = re.compile(r"[\d)a-z]?[+*/^=<>−×÷-][\d(a-z]")
+FORMULA = re.compile(r"[\d)a-z][+*^=<>−×÷][\d(a-z]")
 LETTERS = re.compile(r"[^\W\d_]{2,}")
 MARKED = "`~\\$"
 """Begin words that may be marks, whatever comes then."""
