@@ -26,7 +26,7 @@ TASKS = ("code", "maths", "prose")
 STRONG = sorted(
     key
     for key in {key for texts in EXEMPLARS.values() for text in texts for key in keys_of(text)}
-    if not key.startswith("`")
+    if key.isalpha()
 )
 """Words of the exemplars; those that say the most for a task are among them."""
 ADVERSARIAL = [
@@ -53,14 +53,15 @@ ADVERSARIAL = [
 words = st.one_of(
     st.sampled_from(STRONG),
     st.sampled_from(ADVERSARIAL),
-    st.sampled_from([word for phrase in PHRASES for word in phrase.split()]),
+    st.sampled_from([word for phrase in PHRASES for word in "".join(phrase).split()]),
     st.sampled_from([word for frame in FRAMES for mark in frame for word in mark.split()]),
     st.text(min_size=1, max_size=12).filter(lambda word: word.split() == [word]),
 )
 pieces = st.one_of(
     st.sampled_from([text for task in TASKS for text in EXEMPLARS[task]]),
     st.sampled_from(STRONG),
-    st.sampled_from(PHRASES),
+    st.sampled_from(["".join(phrase) for phrase in PHRASES]),
+    st.sampled_from([half for phrase in PHRASES for half in phrase]),
     st.sampled_from(
         [
             "<system-reminder>\nA poem about autumn, a story, an essay.\n</system-reminder>",
@@ -148,15 +149,37 @@ def test_what_one_word_says_is_bounded_whatever_it_holds() -> None:
             assert int(votes.max() - votes.min()) <= UNIT
 
 
-@pytest.mark.parametrize("phrase", PHRASES)
-def test_breaking_one_set_phrase_makes_no_other(phrase: str) -> None:
-    mine = phrase.split()
+def test_what_of_boilerplate_is_whole_goes_and_a_part_is_unclear() -> None:
+    for begin, end in FRAMES:
+        assert without_boilerplate(f"before\n{begin} frame\n{end} after") == "before\n\n after"
+        for broken in (f"{begin} frame", f"frame\n{end} after", f"{end}\n{begin}"):
+            assert without_boilerplate(broken) is None
+    for first, second in PHRASES:
+        rest = "home" if second.endswith("/") else ""
+        found = without_boilerplate(f"before {first}{second}{rest} after")
+        assert found == f"before \n{rest} after"
+        for half in (first, second, f"{first}other {second}"):
+            assert without_boilerplate(half) is None
 
-    for other in PHRASES:
-        theirs = other.split()
-        shared = range(1, min(len(mine), len(theirs)))
-        assert not any(mine[-n:] == theirs[:n] for n in shared)
-        assert other is phrase or phrase not in other
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("<a-b>x</a-b>fix it<a-b>y</a-b>", None),  # the second begins no line
+        ("<a-b>x <c_d>z</c_d>\n<a-b>y</a-b></a-b>\nfix it", None),
+        ("<a-b>\n<a-b>y</a-b></a-b>\nfix it", "\nfix it"),
+        ("<a-b attribute='x > y'>x</a-b>\nfix it", "\nfix it"),
+        ("<a-b>fix it</a-b>", "fix it"),
+        ("<user_query>fix it</user_query>", "fix it"),
+        ("Vec<my_type> is wrong", "Vec<my_type> is wrong"),
+        ("<p>fix</p> <div>it</div>", "<p>fix</p> <div>it</div>"),
+        ("<a-b>fix it", None),
+        ("fix it</a-b>", None),
+        ("x" * 300_000, None),
+    ],
+)
+def test_blocks_go_where_their_tags_match(text: str, left: str | None) -> None:
+    assert without_boilerplate(text) == left
 
 
 def test_starters_tell_prompts_apart_that_they_do_not_hold() -> None:

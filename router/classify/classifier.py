@@ -13,10 +13,8 @@ It holds for whatever a word does besides voting:
 - A repeated word votes once, so that one more or less changes nothing.
 - In a long text, a word more moves another over the edge of what is looked at (`words`). Then two
   words change at once, both beside the S of before: one comes, and one goes; as with an exchange.
-- A word that breaks or makes a tag or a frame of boilerplate leaves one without its partner, and
-  such a text says nothing (`boilerplate`).
-- A word that breaks or makes a set phrase sets its words free, or takes them away: what they might
-  say for one task against another, all together, is added to the margin where the phrase stands.
+- A word that breaks or makes a tag, a frame or a set phrase of boilerplate leaves part of it
+  without the other, and such a text says nothing (`boilerplate`).
 """
 
 from __future__ import annotations
@@ -27,9 +25,9 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from router.classify.boilerplate import PHRASES, without_boilerplate
+from router.classify.boilerplate import without_boilerplate
 from router.classify.teaching import UNIT, capped, teach
-from router.classify.words import SIDE, features_of, key_of, keys_of, words_of
+from router.classify.words import features_of, keys_of
 
 NEUTRAL = "general"
 """The task of exemplars that look like nothing in particular: it is never said."""
@@ -68,22 +66,20 @@ class Classifier:
         known = sorted({key for of in keys.values() for one in of for key in one})
         self._known = {key: row for row, key in enumerate(known)}
         self._votes = self._votes_of(known)
-        self._phrases = {phrase: self._most_said(phrase) for phrase in PHRASES}
 
     def like(self, text: str) -> Likeness | None:
         """Return what a text looks like; None where nothing in it is known, or is unclear."""
         left = without_boilerplate(text)
         if left is None or len(self.tasks) < 2:
             return None
-        words = words_of(left.text)
-        votes = self._votes_of(set(map(key_of, set(words))))
+        votes = self._votes_of(keys_of(left))
         if not len(votes):
             return None
         sums = votes.sum(axis=0)
         next_one, first = np.sort(sums)[-2:].tolist()
         said = (votes.max(axis=1) - votes.min(axis=1)).astype(np.float64)
         noise = int(NOISE * np.sqrt((said**2).sum()))
-        margin = max(UNIT + 1, noise) + self._set_free(left.phrases, len(words))
+        margin = max(UNIT + 1, noise)
         return Likeness(self.tasks[int(sums.argmax())], (first - next_one) / UNIT, margin / UNIT)
 
     def words_for(self, text: str) -> list[tuple[str, float]]:
@@ -91,7 +87,7 @@ class Classifier:
         left = without_boilerplate(text)
         if left is None or len(self.tasks) < 2:
             return []
-        keys = sorted(keys_of(left.text))
+        keys = sorted(keys_of(left))
         each = [self._votes_of([key]).sum(axis=0) for key in keys]
         if not each:
             return []
@@ -128,18 +124,8 @@ class Classifier:
             return np.zeros((0, len(self.tasks)), np.int64)
         return capped(np.add.reduceat(self._weights[rows], starts, axis=0))
 
-    def _set_free(self, phrases: Sequence[str], n_words: int) -> int:
-        """Return what words might say that a broken phrase sets free, or pushes over an edge."""
-        freed = sum(self._phrases[phrase] for phrase in phrases)
-        n_freed = sum(len(phrase.split()) for phrase in phrases)
-        return freed + (n_freed * UNIT if n_words + n_freed >= 2 * SIDE else 0)
-
-    def _most_said(self, phrase: str) -> int:
-        votes = self._votes_of(set(map(key_of, phrase.split())))
-        return int((votes.max(axis=1) - votes.min(axis=1)).sum()) if len(votes) else 0
-
 
 def _keys_of_exemplar(text: str) -> set[str]:
     """Return the keys of an exemplar; boilerplate that is unclear is left in."""
     left = without_boilerplate(text)
-    return keys_of(text if left is None else left.text)
+    return keys_of(text if left is None else left)
