@@ -62,6 +62,10 @@ class Evaluation(Struct, frozen=True):
             if said not in ("", task)
         )
 
+    def too_few(self) -> dict[str, int]:
+        """Return how many exemplars are missing, of tasks with fewer than ten."""
+        return {task: FEW - n for task, n in self.asked.items() if n < FEW}
+
     def as_json(self) -> dict[str, object]:
         """Return the figures; shares are None where nothing was asked or said."""
         return {

@@ -43,6 +43,7 @@ class ClassifySettings(Struct, frozen=True):
     """What to play."""
 
     n_random: int = RANDOM  # random changes of each prompt
+    n_prompts: int = PROMPTS
     seed: int = 0
     sabotage: ClassifySabotage | None = None
 
@@ -63,7 +64,7 @@ def prove_classify(settings: ClassifySettings) -> dict[str, Any]:
         random = Random(settings.seed)  # noqa: S311 - figures, no secrets
         tried, silent, shown = Counter[str](), Counter[str](), list[dict[str, Any]]()
         n_prompts = n_said = n_right = 0
-        for asked in _asked(random):
+        for asked in _asked(random, settings.n_prompts):
             n_prompts += 1
             task = _said(asked.classifier, asked.text)
             if task is None:
@@ -96,15 +97,14 @@ def exemplars_of(name: str) -> Exemplars:
     return found
 
 
-def _asked(random: Random) -> Iterator[Asked]:
-    """Yield a thousand prompts: all alone, then joined by two and by three."""
+def _asked(random: Random, n_left: int) -> Iterator[Asked]:
+    """Yield so many prompts: all alone, then joined by two and by three."""
     thirds = []
     for name in SETS:
         for third in range(THIRDS):
             taught, held = split(exemplars_of(name), third)
             classifier = Classifier(taught)
             thirds.append((classifier, Changer(classifier, random), held))
-    n_left = PROMPTS
     for n_joined in (1, 2, 3):
         for classifier, changer, held in thirds:
             for task, texts in held.items():
@@ -166,6 +166,11 @@ def main(argv: Sequence[str]) -> int:
         print(json.dumps(figures, ensure_ascii=False))
     else:
         print_figures(figures)
+    return verdict(figures)
+
+
+def verdict(figures: dict[str, Any]) -> int:
+    """Return the exit code: 1 for faults, or where too few prompts look like a task."""
     if figures["said"] < LEAST_SAID:
         print(f"only {figures['said']} look like a task: nothing is shown", file=sys.stderr)
     return int(figures["faults"] > 0 or figures["said"] < LEAST_SAID)
