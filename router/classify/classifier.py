@@ -31,6 +31,8 @@ from router.classify.words import features_of, keys_of
 
 NEUTRAL = "general"
 """The task of exemplars that look like nothing in particular: it is never said."""
+EXEMPLAR_SIDE = 64
+"""Words at each end of an exemplar that teach: what is asked stands there, and start-up is short."""
 NOISE = 0.5
 """The lead must also reach this times the root of the summed squares of what words say, which is
 how far words that say something by chance lead: long texts hold many."""
@@ -128,4 +130,4 @@ class Classifier:
 def _keys_of_exemplar(text: str) -> set[str]:
     """Return the keys of an exemplar; boilerplate that is unclear is left in."""
     left = without_boilerplate(text)
-    return keys_of(text if left is None else left)
+    return keys_of(text if left is None else left, EXEMPLAR_SIDE)

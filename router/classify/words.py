@@ -38,14 +38,14 @@ MARKED = "`~\\$"
 SIGNS = {"=": "op", "+": "op", "*": "op", "^": "op", "{": "code", "}": "code", "@@": "diff"}
 
 
-def words_of(text: str) -> list[str]:
-    """Return the first and last words of a text, in order; at most twice `SIDE`."""
-    first = text.split(None, SIDE)
-    if len(first) <= SIDE:
+def words_of(text: str, side: int = SIDE) -> list[str]:
+    """Return the first and last words of a text, in order; at most twice `side`."""
+    first = text.split(None, side)
+    if len(first) <= side:
         return first
     rest = first.pop()
-    last = rest.rsplit(None, SIDE)
-    return first + (last[1:] if len(last) > SIDE else last)
+    last = rest.rsplit(None, side)
+    return first + (last[1:] if len(last) > side else last)
 
 
 def key_of(word: str) -> str:
@@ -58,9 +58,9 @@ def key_of(word: str) -> str:
     return _odd(word[:CHARACTERS], core)
 
 
-def keys_of(text: str) -> set[str]:
+def keys_of(text: str, side: int = SIDE) -> set[str]:
     """Return the distinct keys of what is looked at of a text."""
-    keys = set(map(key_of, set(words_of(text))))
+    keys = set(map(key_of, set(words_of(text, side))))
     keys.discard("")
     return keys
 

@@ -158,7 +158,7 @@ def main(argv: Sequence[str]) -> int:
     sabotage = ClassifySabotage(options.sabotage) if options.sabotage else None
     n_random = QUICK_RANDOM if options.quick else RANDOM
     began = time.monotonic()
-    figures = prove_classify(ClassifySettings(n_random, options.seed, sabotage))
+    figures = prove_classify(ClassifySettings(n_random, seed=options.seed, sabotage=sabotage))
     print(f"took {time.monotonic() - began:.0f} s", file=sys.stderr)
     for one in figures.pop("shown"):
         print(json.dumps(one, ensure_ascii=False), file=sys.stderr)
