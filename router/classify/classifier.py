@@ -67,7 +67,7 @@ class Classifier:
         self._rows, self._weights = taught.rows, taught.weights
         known = sorted({key for of in keys.values() for one in of for key in one})
         self._known = {key: row for row, key in enumerate(known)}
-        self._votes = self._votes_of(known)
+        self._votes = self._votes_by_features(known)
 
     def like(self, text: str) -> Likeness | None:
         """Return what a text looks like; None where nothing in it is known, or is unclear."""
@@ -102,8 +102,6 @@ class Classifier:
 
     def _votes_of(self, keys: Iterable[str]) -> NDArray[np.int64]:
         """Return the votes of those keys of which something is known: (words, tasks)."""
-        if not hasattr(self, "_votes"):
-            return self._votes_by_features(keys)
         known, unknown = [], []
         for key in keys:
             row = self._known.get(key)

@@ -10,6 +10,8 @@ from router.commands.console import BAD_INPUT, fail, print_json
 from router.commands.inputs import written
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from router.classify.evaluate import Evaluation, Exemplars, Near
 
 NEAREST = 8
@@ -97,8 +99,6 @@ def _as_json(found: Evaluation, near: list[Near]) -> dict[str, Any]:
 
 
 def _show(found: Evaluation, near: list[Near]) -> None:
-    from rich.table import Table
-
     from router.report.screen import console
 
     to = console()
@@ -119,6 +119,21 @@ def _show(found: Evaluation, near: list[Near]) -> None:
         f"Right of all: {_percent(shares['accuracy_of_all'])}. A majority guess is right in"
         f" {_percent(shares['majority'])}, keyword rules in {_percent(shares['keywords'])}."
     )
+    to.print()
+    to.print(_table(found))
+    if near:
+        tell("\nNearest to another task:")
+    for one in near:
+        looks = f"looks like {one.like}" if one.like != one.task else "hardly looks like it"
+        tell(f"  {one.task}, {looks}: {_brief(one.text)}")
+    for task, n in found.too_few().items():
+        tell(f"{task}: {found.asked[task]} exemplars; write {n} more, ten are the least", "yellow")
+
+
+def _table(found: Evaluation) -> Table:
+    """Return what became of each task's exemplars."""
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("\ntask", overflow="fold")
     for heading in ("exem-\nplars", "\nright", "noth-\ning"):
@@ -128,15 +143,7 @@ def _show(found: Evaluation, near: list[Near]) -> None:
         wrong = [f"{other} {n}" for other, n in said.items() if other not in ("", task)]
         counts = (found.asked[task], said.get(task, 0), said.get("", 0))
         table.add_row(task, *map(str, counts), ", ".join(wrong))
-    to.print()
-    to.print(table)
-    if near:
-        tell("\nNearest to another task:")
-    for one in near:
-        looks = f"looks like {one.like}" if one.like != one.task else "hardly looks like it"
-        tell(f"  {one.task}, {looks}: {_brief(one.text)}")
-    for task, n in found.too_few().items():
-        tell(f"{task}: {found.asked[task]} exemplars; write {n} more, ten are the least", "yellow")
+    return table
 
 
 def _brief(text: str) -> str:

@@ -48,7 +48,7 @@ class ClassifySettings(Struct, frozen=True):
     sabotage: ClassifySabotage | None = None
 
 
-class AskedPrompt(Struct, frozen=True):
+class HeldOutPrompt(Struct, frozen=True):
     """A prompt, who knows nothing of it, and text of another task."""
 
     classifier: Classifier
@@ -97,7 +97,7 @@ def exemplars_of(name: str) -> Exemplars:
     return found
 
 
-def _asked(random: Random, n_left: int) -> Iterator[AskedPrompt]:
+def _asked(random: Random, n_left: int) -> Iterator[HeldOutPrompt]:
     """Yield so many prompts: all alone, then joined by two and by three."""
     thirds = []
     for name in SETS:
@@ -113,10 +113,10 @@ def _asked(random: Random, n_left: int) -> Iterator[AskedPrompt]:
                     more = random.sample([t for t in texts if t != text], n_joined - 1)
                     other = random.choice([t for t in held if t != task])
                     beside = " ".join(random.sample(held[other], 4))
-                    yield AskedPrompt(classifier, changer, task, "\n".join([text, *more]), beside)
+                    yield HeldOutPrompt(classifier, changer, task, "\n".join([text, *more]), beside)
 
 
-def _changes(asked: AskedPrompt, task: str, n_random: int) -> Iterator[tuple[str, str]]:
+def _changes(asked: HeldOutPrompt, task: str, n_random: int) -> Iterator[tuple[str, str]]:
     for _ in range(n_random):
         yield "a word at random", asked.changer.at_random(asked.text)
     for text in asked.changer.harmful(asked.text, task):
