@@ -32,7 +32,7 @@ from router.classify.words import features_of, keys_of
 NEUTRAL = "general"
 """The task of exemplars that look like nothing in particular: it is never said."""
 EXEMPLAR_SIDE = 64
-"""Words at each end of an exemplar that teach: what is asked stands there, and start-up is short."""
+"""Words at each end of an exemplar that teach, so that start-up is short."""
 NOISE = 0.5
 """The lead must also reach this times the root of the summed squares of what words say, which is
 how far words that say something by chance lead: long texts hold many."""
