@@ -144,8 +144,8 @@ def test_one_word_alone_says_nothing(word: str) -> None:
 
 def test_what_one_word_says_is_bounded_whatever_it_holds() -> None:
     for word in STRONG:
-        votes = PROMPTS._votes_of([key_of(f"{word}-{word}ing/{word}")])
-        if len(votes):
+        for made in (word, f"{word}-{word}ing", f"{word}({word}ing)"):
+            votes = PROMPTS._votes_of_key(key_of(made))
             assert int(votes.max() - votes.min()) <= UNIT
 
 
@@ -208,6 +208,10 @@ def test_starters_tell_prompts_apart_that_they_do_not_hold() -> None:
 )
 def test_what_looks_like_nothing_is_said_to_be_nothing(text: str) -> None:
     assert said(text) is None
+
+
+def test_a_word_is_the_same_word_with_punctuation_and_in_capitals() -> None:
+    assert PROMPTS.like("function poem") == PROMPTS.like("Function, FUNCTION poem: (poem)")
 
 
 def test_a_thousandfold_word_votes_once() -> None:

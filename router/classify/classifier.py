@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from router.classify.boilerplate import without_boilerplate
 from router.classify.teaching import UNIT, capped, teach
-from router.classify.words import features_of, keys_of
+from router.classify.words import STOP, features_of, key_of, keys_of, words_of
 
 NEUTRAL = "general"
 """The task of exemplars that look like nothing in particular: it is never said."""
@@ -74,7 +74,7 @@ class Classifier:
         left = without_boilerplate(text)
         if left is None or len(self.tasks) < 2:
             return None
-        votes = self._votes_of(keys_of(left))
+        votes = self._votes_of(set(words_of(left)) - STOP)
         if not len(votes):
             return None
         sums = votes.sum(axis=0)
@@ -90,7 +90,7 @@ class Classifier:
         if left is None or len(self.tasks) < 2:
             return []
         keys = sorted(keys_of(left))
-        each = [self._votes_of([key]).sum(axis=0) for key in keys]
+        each = [self._votes_of_key(key) for key in keys]
         if not each:
             return []
         next_one, first = np.argsort(np.sum(each, axis=0), kind="stable")[-2:]
@@ -100,17 +100,27 @@ class Classifier:
         ]
         return sorted(((k, v) for k, v in found if v), key=lambda one: (-one[1], one[0]))
 
-    def _votes_of(self, keys: Iterable[str]) -> NDArray[np.int64]:
-        """Return the votes of those keys of which something is known: (words, tasks)."""
-        known, unknown = [], []
-        for key in keys:
-            row = self._known.get(key)
-            if row is None:
-                unknown.append(key)
-            else:
-                known.append(row)
-        votes = self._votes[known]
+    def _votes_of(self, words: Iterable[str]) -> NDArray[np.int64]:
+        """Return the votes of those words of which something is known: (words, tasks).
+
+        A word that is its own key, as most are, is found without making one.
+        """
+        known, unknown = set[int](), set[str]()
+        for word in words:
+            row = self._known.get(word)
+            if row is None and (key := key_of(word)):
+                row = self._known.get(key)
+                if row is None:
+                    unknown.add(key)
+            if row is not None:
+                known.add(row)
+        votes = self._votes[list(known)]
         return np.concatenate([votes, self._votes_by_features(unknown)]) if unknown else votes
+
+    def _votes_of_key(self, key: str) -> NDArray[np.int64]:
+        row = self._known.get(key)
+        votes = self._votes_by_features([key]).sum(axis=0) if row is None else self._votes[row]
+        return np.asarray(votes)
 
     def _votes_by_features(self, keys: Iterable[str]) -> NDArray[np.int64]:
         rows: list[int] = []

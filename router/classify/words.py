@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import re
 
-SIDE = 512
-"""Words at each end: together some 6 kB of English."""
+SIDE = 400
+"""Words at each end: together some 5 kB of English."""
 CHARACTERS = 48
 """Of a word, that are looked at."""
 PIECES = 4

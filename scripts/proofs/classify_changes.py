@@ -29,8 +29,7 @@ class Changer:
     def __init__(self, classifier: Classifier, random: Random) -> None:
         self._classifier, self._random = classifier, random
         self._words = [key for key in sorted(classifier._known) if key.isalpha()]
-        votes = [classifier._votes_of([word]) for word in self._words]
-        self._votes = np.concatenate(votes)
+        self._votes = np.stack([classifier._votes_of_key(word) for word in self._words])
 
     def at_random(self, text: str) -> str:
         """Return the text with some word less, more, or other."""
@@ -68,5 +67,5 @@ class Changer:
             yield "".join([*parts[:at], mark, " ", *parts[at:]])
 
     def _of(self, word: str) -> list[int]:
-        votes = self._classifier._votes_of([key_of(word)] if key_of(word) else [])
-        return votes[0].tolist() if len(votes) else [0] * len(self._classifier.tasks)
+        votes: list[int] = self._classifier._votes_of_key(key_of(word)).tolist()
+        return votes
