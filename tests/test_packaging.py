@@ -65,5 +65,6 @@ def test_the_wheel_is_flat_and_holds_the_four_packages(tmp_path: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert tops == set(PACKAGES)
+    assert "router/classify/starters.json" in names
     entry_points = next(n for n in names if n.endswith("entry_points.txt"))
     assert "pointsman = router.cli:main" in zipfile.ZipFile(wheel).read(entry_points).decode()

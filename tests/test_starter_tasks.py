@@ -71,7 +71,7 @@ def test_there_are_none_unless_the_file_asks_for_them() -> None:
     assert of.rules == ()
     assert not of.prompts.tell_apart
     assert [name for name, _ in STARTERS.rules] == [
-        *("vision", "extract", "code", "maths", "prose", "tools/complex", "tools/simple")
+        *("code", "vision", "extract", "maths", "prose", "tools/complex", "tools/simple")
     ]
 
 

@@ -17,7 +17,7 @@ from typing import Any
 TOOLS = 64
 """Names of tools that are looked at."""
 CAMEL = re.compile(r"(?<=[a-zà-ÿ0-9])(?=[A-ZÀ-Þ])|[\W_]+")
-TAGS = str.maketrans("<>", "  ")
+TAGS = str.maketrans("<>", "‹›")
 
 
 def starter_systems() -> dict[str, list[str]]:
@@ -37,7 +37,7 @@ def system_text(system: str, tools: Sequence[str]) -> str:
     """Return one text of a system prompt and the names of tools.
 
     Names come first, as their words: `read_file` and `ReadFile` are both "read file". Tags are
-    structure in a system prompt, and no wrapping of another's, so that they are opened here.
+    structure in a system prompt, and no wrapping of another's, so that they become plain words.
     """
     words = [" ".join(filter(None, CAMEL.split(name[:64]))) for name in tools[:TOOLS]]
     return "\n".join([*words, system.translate(TAGS)])

@@ -7,7 +7,7 @@
 - `init`: a first configuration
 - `check`, `check_live`, `catalog`: the configuration and its endpoints
 - `switch`: routing on and off
-- `classify`: how well exemplars tell tasks apart
+- `classify_file`, `classify`: how well exemplars tell tasks apart
 - `profile`: a user's own prompts at every endpoint
 - `key`: keys of callers
 - `supervisor`, `up`, `serve`: the running parts

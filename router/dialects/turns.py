@@ -8,10 +8,9 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-MAX_OPENING = 8192
-"""Characters of what users say first that are looked at."""
-MAX_READ = 1 << 18
-"""Bytes of a message that is read for that: larger ones hold pictures or documents."""
+MAX_OPENING = 1 << 16
+"""Bytes of the messages in which users first say something; what is longer is not looked at, as a
+part of it would tell of something else, and reading it all takes milliseconds."""
 
 
 class WrittenMessage(Struct):
@@ -35,33 +34,18 @@ def message_of(raw: Raw) -> WrittenMessage:
 
 
 def opening_of(messages: Sequence[Raw]) -> str:
-    """Return what users say in messages that hold no answer yet; empty where one does.
+    """Return what users say in messages that hold no answer yet; empty where one does, or of long.
 
-    Of what is long, the last parts are whole and the one before them by its head and tail: agents
-    put what they always say first.
+    What agents wrap around it is whole, so that it can be told apart.
     """
     if before_answer(messages) is not None:
         return ""
-    found: list[str] = []
-    room = MAX_OPENING
-    for raw in reversed(messages):
-        if room <= 0:
-            break
-        if len(bytes(raw)) > MAX_READ or b'"user"' not in bytes(raw):
-            continue
-        message = message_of(raw)
-        for text in reversed(texts_of(message.content) if message.role == "user" else []):
-            found.append(_within(text, max(room, 0)))
-            room -= len(text)
-    return "\n".join(filter(None, reversed(found)))
-
-
-def _within(text: str, room: int) -> str:
-    """Return the head and the tail of a text that has no room as a whole."""
-    if len(text) <= room:
-        return text
-    half = room // 2
-    return f"{text[:half]}\n{text[-half:]}" if half else ""
+    said = [raw for raw in messages if b'"user"' in bytes(raw)]
+    if sum(len(bytes(raw)) for raw in said) > MAX_OPENING:
+        return ""
+    read = [message_of(raw) for raw in said]
+    texts = (texts_of(message.content) for message in read if message.role == "user")
+    return "\n".join(filter(None, (text for found in texts for text in found)))
 
 
 def before_answer(messages: Sequence[Raw]) -> Sequence[Raw] | None:

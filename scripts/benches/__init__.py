@@ -37,5 +37,6 @@
 - `orders`: whether order strategies are calm, keep their floor, and what they cost
 - `raters_world`: raters of whom a few rate to move traffic, through the code that folds and draws
 - `raters`: what they move, with the bound on each rater and without it
+- `classify`: how long it takes to tell what a text looks like
 - `__main__`: `scripts/bench NAME`
 """

@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     """Measure the sidecar, a part of it, or how it learns; return the exit code."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=main.__doc__)
     known = ["http", "draw", "decide", "pipeline", "memory", "lookup", "derived", "hosts"]
-    known += ["growth", "learning", "truth", "raters", "orders"]
+    known += ["growth", "learning", "truth", "raters", "orders", "classify"]
     parser.add_argument("what", nargs="?", choices=known, default="http", help="default: http")
     add = parser.add_argument
     add("--rounds", type=bounded(1, 100, int), default=5, help="of http")
@@ -66,6 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         "truth": _truth,
         "raters": _raters,
         "orders": _orders,
+        "classify": _classify,
     }
     measured, show = runs[options.what](options)
     if measured is None:
@@ -181,6 +182,12 @@ def _orders(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]
     from scripts.benches.orders import print_table, run_bench
 
     return run_bench(weeks=options.weeks, quick=options.quick), print_table
+
+
+def _classify(_: argparse.Namespace) -> tuple[Measured, Callable[..., None]]:
+    from scripts.benches.classify import print_table, run_bench
+
+    return run_bench(), print_table
 
 
 if __name__ == "__main__":

@@ -55,6 +55,10 @@
 - `episode_sabotage`: credit that is given wrongly on purpose
 - `episode_play`: plays episodes under one way to route and to judge
 - `episodes`: that credit for the whole finds who fits together
+- `classify_harness`: what agents and frameworks wrap around a prompt
+- `classify_changes`: one word of a prompt changed, at random or for harm
+- `classify_sabotage`: a classifier that is broken on purpose
+- `classify`: that no word and no frame changes what a prompt looks like
 - `old`: that each late label counts once, at the weight of its time
 - `explain_load`: decisions and outcomes by the hundred thousand, of a router in this process
 - `explain`: that a decision is explained the same later, and elsewhere

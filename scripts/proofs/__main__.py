@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from scripts.proofs import (
     agent,
+    classify,
     direct,
     episodes,
     explain,
@@ -32,6 +33,7 @@ PROOFS: dict[str, Callable[[Sequence[str]], int]] = {
     "policy": policy.main,
     "steady": steady.main,
     "agent": agent.main,
+    "classify": classify.main,
     "episodes": episodes.main,
 }
 
