@@ -7,7 +7,7 @@ is accounted for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from scipy.special import ndtri, stdtrit
 N_DRAWS = 2000
 ONE_SIDED = 0.05
 """How often a one-sided bound may be exceeded."""
+
+TINY = 1e-24
+"""Variance of a difference that cannot be, so that nothing is divided by 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,15 @@ class Estimates:
         product = self.influence.T @ self.influence
         own = np.diag(product)
         square = np.maximum(own[:, None] + own - 2 * product, 0)
-        return np.sqrt(square + self.least_variance)
+        return np.sqrt(square + self.least_variance + TINY)
+
+    def of(self, arms: NDArray[np.intp]) -> Estimates:
+        """Return the same of some endpoints."""
+        return replace(self, value=self.value[arms], influence=self.influence[:, arms])
+
+    def critical(self, n_bounds: int, tail: float = ONE_SIDED) -> float:
+        """Return by how many standard errors as many one-sided bounds reach, to hold together."""
+        return float(stdtrit(max(self.n_free, 1.0), 1 - tail / n_bounds))
 
     def widening(self, tail: float = ONE_SIDED) -> float:
         """Return by how much a normal quantile falls short where variances were estimated."""

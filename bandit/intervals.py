@@ -12,6 +12,9 @@ from scipy.stats import binom
 
 LEVEL = 0.9
 """Share of two-sided intervals that hold the truth."""
+AMOUNT_LEVEL = 0.95
+"""What is asked for, so that 90 % of the intervals of costs hold: of 5 to 50 skewed amounts, the
+largest are mostly yet to come. Measured: 86 to 95 % at .9, 92 to 98 % at .95."""
 N_WEIGHTS = 2000
 """Draws of weights; the quantile at 5 % is then known to half a percent."""
 
@@ -49,7 +52,7 @@ def mean_interval(
 
 
 def amount_interval(
-    values: NDArray[np.float64], rng: np.random.Generator, level: float = LEVEL
+    values: NDArray[np.float64], rng: np.random.Generator, level: float = AMOUNT_LEVEL
 ) -> Interval:
     """Return an interval of the mean of amounts ≥ 0, which may be skewed; (0, inf) of under two.
 
