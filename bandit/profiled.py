@@ -24,6 +24,8 @@ MIN_GRADED = 5
 """Graded answers in a task, of each endpoint, under which nothing is said by it."""
 MIN_SHARE = 0.5
 """Of the prompts of a task, which an endpoint must have answered to be compared."""
+LEAST_GAIN = 0.001
+"""Less is no reason to route: it is printed as 0."""
 MOST_LEAD = 0.10
 """A pin is advised while nothing can be better by more: successes a call, or a tenth of a cost."""
 MOST_LEAD_OF_ORDER = 0.25
@@ -141,7 +143,7 @@ def _by_utility(answers: Answers, objective: Objective, rng: np.random.Generator
     chosen = best_map(scores, pin)
     gain = gain_of(scores, chosen, pin, pin, rng)
     departs = bool((chosen != pin).any())
-    kind = Kind.ROUTE if departs and gain.low > 0 else Kind.PIN
+    kind = Kind.ROUTE if departs and gain.low >= LEAST_GAIN else Kind.PIN
     if kind is Kind.PIN and lead > MOST_LEAD:
         kind = Kind.UNCLEAR
     return Advice(

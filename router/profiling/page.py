@@ -32,6 +32,9 @@ th,td{text-align:left;padding:.3rem .9rem .3rem 0;border-bottom:1px solid var(--
 white-space:nowrap}
 td:first-child,th:first-child{padding-left:.5rem;white-space:normal;overflow-wrap:anywhere;
 min-width:9rem}
+th:first-child{width:24%}th:nth-child(2){width:13%}th:nth-child(3){width:18%}
+th:nth-child(4){width:17%}th:nth-child(5){width:13%}th:nth-child(6){width:8%}
+th:nth-child(7){width:6%}
 tr.pick td{background:var(--pick)}
 svg{display:block;width:160px;height:16px}
 svg .axis{stroke:var(--line)}svg .bar{stroke:var(--bar);stroke-width:6}svg .dot{fill:var(--dot)}
@@ -57,7 +60,7 @@ def html_of(table: ProfileTable) -> str:
         sections.insert(0, _section("all tasks", n, table.ranked_overall(), _chosen(table, None)))
     judged = f"Judged by {judged_by(table)}."
     spent = f"Spent ${table.spent_usd + table.judge_usd:.2f}."
-    how = "Intervals hold the truth 9 times of 10; costs and times are of one call each."
+    how = "Intervals hold the truth 9 times of 10."
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'

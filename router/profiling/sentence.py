@@ -64,10 +64,8 @@ def judged_by(table: ProfileTable) -> str:
 
 
 def points(share: float, *, signed: bool = False) -> str:
-    """Return hundredths, with one digit where they are few."""
-    value = 100 * share
-    digits = 0 if abs(value) >= 9.95 else 1
-    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    """Return hundredths as they are printed."""
+    text = f"{100 * share:+.1f}" if signed else f"{100 * share:.1f}"
     return text.replace("-", "−")
 
 

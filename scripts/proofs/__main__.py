@@ -15,6 +15,7 @@ from scripts.proofs import (
     overload,
     pipeline,
     policy,
+    profile_truth,
     secrets,
     steady,
     streams,
@@ -32,6 +33,7 @@ PROOFS: dict[str, Callable[[Sequence[str]], int]] = {
     "policy": policy.main,
     "steady": steady.main,
     "agent": agent.main,
+    "profile_truth": profile_truth.main,
     "episodes": episodes.main,
 }
 
