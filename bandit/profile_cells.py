@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,22 +35,20 @@ class Cell:
     p_best: float | None = None  # of a task: best by utility
 
 
-def cell(
-    answers: Answers, task: int | None, arm: int, rng: np.random.Generator, p: float | None = None
-) -> Cell:
+def cell(answers: Answers, task: int | None, arm: int, p: float | None = None) -> Cell:
     """Return the figures of an endpoint in a task, None: of all prompts, each counted once."""
     at = slice(None) if task is None else answers.task == task
     quality, cost, latency = (
         column[np.isfinite(column)]
         for column in (a[at, arm] for a in (answers.quality, answers.cost_usd, answers.latency_s))
     )
-    cost_low, cost_high = amount_interval(cost, rng)
+    cost_low, cost_high = amount_interval(cost)
     return Cell(
         n_asked=len(cost),
         n_graded=len(quality),
         n_failed=len(cost) - len(latency),
         quality=float(quality.mean()) if len(quality) else None,
-        quality_interval=mean_interval(quality, rng),
+        quality_interval=mean_interval(quality),
         cost_usd=float(cost.mean()) if len(cost) else None,
         cost_interval=(cost_low, cost_high if np.isfinite(cost_high) else None),
         latency_s=float(np.median(latency)) if len(latency) else None,
@@ -88,14 +86,12 @@ def odds_of_best(
     return found
 
 
-def overall(answers: Answers, arm: int, rng: np.random.Generator) -> Cell:
+def overall(answers: Answers, arm: int) -> Cell:
     """Return an endpoint's figures over tasks: quality and cost weighted, times as they came.
 
     Quality and cost are None where it was not graded or not asked in some task.
     """
-    from dataclasses import replace
-
-    plain = cell(answers, None, arm, rng)
+    plain = cell(answers, None, arm)
     if len(answers.weight) == 1:
         return plain
     one = answers.part(range(len(answers.weight)), [arm])

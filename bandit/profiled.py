@@ -84,7 +84,7 @@ def profiled(
     cells = []
     for t in range(len(answers.weight)):
         odds = odds_of_best(answers, t, objective, rng)
-        cells.append([cell(answers, t, k, rng, odds[k]) for k in range(answers.n_arms)])
+        cells.append([cell(answers, t, k, odds[k]) for k in range(answers.n_arms)])
     if reason:
         advice = Advice(Kind.NONE, reason, tasks=tuple(tasks), compared=tuple(compared))
     else:
@@ -92,7 +92,7 @@ def profiled(
         place = compared.index(incumbent) if incumbent in compared else None
         advice = _placed(_advice(part, objective, place, rng), answers, tasks, compared)
     judged = answers.part(tasks or range(len(answers.weight)), np.arange(answers.n_arms))
-    return Profiled(cells, [overall(judged, k, rng) for k in range(answers.n_arms)], advice)
+    return Profiled(cells, [overall(judged, k) for k in range(answers.n_arms)], advice)
 
 
 def comparable(answers: Answers) -> tuple[list[int], list[int], str]:

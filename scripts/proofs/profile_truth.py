@@ -211,7 +211,7 @@ def is_sound(figures: dict[str, Any]) -> bool:
     # Of few intervals, as many may miss as chance lets: two standard errors.
     least = LEAST_COVERED * of - 2 * (of * LEAST_COVERED * (1 - LEAST_COVERED)) ** 0.5
     enough = figures["right"] >= LEAST_RIGHT and figures["covered"] >= LEAST_COVERED
-    return enough and held >= (least if of < FULL_RUNS else LEAST_COVERED * of)
+    return bool(enough and held >= (least if of < FULL_RUNS else LEAST_COVERED * of))
 
 
 def alike(table: Recorded, seed: int) -> Recorded:
