@@ -51,11 +51,12 @@ class Answers:
 
     def part(self, tasks: Sequence[int], arms: Sequence[int] | NDArray[np.intp]) -> Answers:
         """Return the same of some tasks and endpoints, weights summing to 1 again."""
-        kept = np.isin(self.task, list(tasks))
-        place = np.searchsorted(np.asarray(tasks), self.task[kept])
-        weight = self.weight[list(tasks)]
-        total = float(weight.sum())
-        weight = weight / total if total > 0 else np.full(len(weight), 1 / len(weight))
+        of = np.asarray(tasks, dtype=np.intp)
+        kept = np.isin(self.task, of)
+        place = np.searchsorted(of, self.task[kept])
+        weight = self.weight[of]
+        weight = weight if weight.sum() > 0 else np.ones(len(of))
+        weight = weight / max(weight.sum(), 1e-300)
         quality, cost, latency = (
             a[kept][:, arms] for a in (self.quality, self.cost_usd, self.latency_s)
         )
