@@ -32,7 +32,10 @@ class Estimates:
 
     def errors(self, rng: np.random.Generator) -> NDArray[np.float64]:
         """Return (n_draws, n_arms) errors as they may be, those of one draw belonging together."""
-        return rng.standard_normal((N_DRAWS, len(self.influence))) @ self.influence
+        n_prompts, n_arms = self.influence.shape
+        moved = rng.standard_normal((N_DRAWS, n_prompts)) @ self.influence
+        apart = rng.standard_normal((N_DRAWS, n_arms)) * (self.least_variance / 2) ** 0.5
+        return np.asarray(moved + apart)
 
     def deviations(self) -> NDArray[np.float64]:
         """Return (n_arms, n_arms) standard errors of differences."""

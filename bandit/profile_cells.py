@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bandit.contrasts import N_DRAWS
 from bandit.intervals import Interval, amount_interval, mean_interval, quantile_interval
-from bandit.profile_answers import Answers, least_variance, qualities, utilities
+from bandit.profile_answers import Answers, qualities, utilities
 from bandit.utility import Objective
 
 OpenInterval = tuple[float, float | None]
@@ -77,9 +77,7 @@ def odds_of_best(
         return found
     some = here.part([0], known)
     estimates = some.estimates(utilities(some, objective))
-    apart = np.sqrt(least_variance(some) / 2) + 1e-9  # so that equals share
     drawn = estimates.value + estimates.errors(rng)
-    drawn = drawn + apart * rng.standard_normal((N_DRAWS, len(known)))
     wins = np.bincount(drawn.argmax(axis=1), minlength=len(known)) / N_DRAWS
     for place, arm in enumerate(known):
         found[arm] = float(wins[place])

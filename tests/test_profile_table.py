@@ -54,7 +54,7 @@ def sentence(found: ProfileTable) -> str:
 
 
 def test_specialists_are_routed_and_compared_with_what_is_used_now() -> None:
-    said = sentence(table(results()))
+    said = sentence(table(results(60)))
 
     assert re.match(r"Route these tasks: .*(code → coder|chat → talker)", said)
     assert re.search(r"expected gain \d+\.\d \[\d+\.\d, \d+\.\d\] points over pinning", said)
