@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.utility import BALANCED, Objective, Order
-from router.profiling.figures import ProfileTable, table_of
+from router.profiling.figures import table_of
 from router.profiling.results import ProfileResult
 from telemetry.recorded import Recorded, Selection, load, synthetic
 from telemetry.tables import BadTable
@@ -103,7 +103,7 @@ def one_run(table: Recorded, seed: int, per_cell: int, objective: Objective) -> 
         incumbent=table.endpoints[0],
         weights=weights,
     )
-    return judged(found, table, objective)
+    return judge_advice(found.as_json(), table, objective)
 
 
 def worth(table: Recorded, objective: Objective) -> NDArray[np.float64]:
@@ -121,12 +121,12 @@ def means(table: Recorded, values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([values[table.category == c].mean(axis=0) for c in range(n)])
 
 
-def judged(found: ProfileTable, table: Recorded, objective: Objective) -> RunFigures:
-    """Return whether what a table says holds of all prompts."""
-    said = found.as_json()
+def judge_advice(said: dict[str, Any], table: Recorded, objective: Objective) -> RunFigures:
+    """Return whether what a profile says, as its JSON has it, holds of all prompts."""
     advice = said["advice"]
     truth = worth(table, objective)
-    share = np.bincount(table.category) / len(table.category)
+    weight = {task["task"]: task["weight"] for task in said["tasks"]}
+    share = np.array([weight[name] for name in table.categories])
     place = {name: k for k, name in enumerate(table.endpoints)}
     gain = advice["gain"]
     true_gain, holds = 0.0, None
@@ -137,7 +137,7 @@ def judged(found: ProfileTable, table: Recorded, objective: Objective) -> RunFig
         holds = bool(gain["low"] <= true_gain <= gain["high"])
     return RunFigures(
         kind=advice["kind"],
-        is_right=_is_right(advice, table, truth, true_gain, holds, objective),
+        is_right=_is_right(advice, table, share, truth, true_gain, holds, objective),
         lead=float(advice["lead"]),
         gain=None if gain is None else (gain["low"], gain["high"]),
         true_gain=true_gain,
@@ -150,6 +150,7 @@ def judged(found: ProfileTable, table: Recorded, objective: Objective) -> RunFig
 def _is_right(
     advice: dict[str, Any],
     table: Recorded,
+    share: NDArray[np.float64],
     truth: NDArray[np.float64],
     true_gain: float,
     holds: bool | None,
@@ -157,7 +158,6 @@ def _is_right(
 ) -> bool:
     if advice["kind"] == "route":
         return bool(holds) and true_gain > 0
-    share = np.bincount(table.category) / len(table.category)
     place = {name: k for k, name in enumerate(table.endpoints)}
     pin = place[advice["pin"]]
     if objective.order is Order.UTILITY:
