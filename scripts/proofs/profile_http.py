@@ -118,7 +118,7 @@ def _profile(
                 "id": name,
                 "base_url": url,
                 "model": name,
-                "pricing": {"input_usd_per_mtok": 0, "output_usd_per_mtok": USD_PER_MTOK},
+                "prices": {"input_usd_per_mtok": 0, "output_usd_per_mtok": USD_PER_MTOK},
             }
             for name in table.endpoints
         ],
