@@ -32,7 +32,7 @@ MOST_LEAD_OF_ORDER = 0.25
 """The same of costs and seconds, as a share: they vary more than successes do."""
 
 
-class Kind(StrEnum):
+class AdviceKind(StrEnum):
     """What is advised."""
 
     PIN = "pin"
@@ -42,7 +42,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class BesideIncumbent:
     """What is advised beside the endpoint in use."""
 
     quality: Interval  # difference, 90 %
@@ -54,7 +54,7 @@ class Comparison:
 class Advice:
     """What to do; `lead` and `gain` in what is judged: see `unit` of `judged_by`."""
 
-    kind: Kind
+    kind: AdviceKind
     reason: str = ""  # of NONE: nothing_graded, few_prompts, one_endpoint, none_everywhere
     pin: int | None = None
     lead: float | None = None  # nothing is truly better than `pin` by more
@@ -64,7 +64,7 @@ class Advice:
     compared: tuple[int, ...] = ()
     tasks: tuple[int, ...] = ()  # which were judged by
     below_floor: tuple[int, ...] = ()  # under an order: shown to be below .9 of the best quality
-    beside_incumbent: Comparison | None = None
+    beside_incumbent: BesideIncumbent | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def profiled(
         odds = odds_of_best(answers, t, objective, rng)
         cells.append([cell(answers, t, k, odds[k]) for k in range(answers.n_arms)])
     if reason:
-        advice = Advice(Kind.NONE, reason, tasks=tuple(tasks), compared=tuple(compared))
+        advice = Advice(AdviceKind.NONE, reason, tasks=tuple(tasks), compared=tuple(compared))
     else:
         part = answers.part(tasks, compared)
         place = compared.index(incumbent) if incumbent in compared else None
@@ -125,8 +125,8 @@ def _advice(
         advice = _by_utility(answers, objective, rng)
     if incumbent is None or advice.pin is None:
         return advice
-    beside: Comparison | None
-    if advice.kind is Kind.ROUTE:
+    beside: BesideIncumbent | None
+    if advice.kind is AdviceKind.ROUTE:
         beside = _map_beside(answers, advice, incumbent, rng)
     else:
         beside = _pin_beside(answers, quality, advice.pin, incumbent, rng)
@@ -143,16 +143,16 @@ def _by_utility(answers: Answers, objective: Objective, rng: np.random.Generator
     chosen = best_map(scores, pin)
     gain = gain_of(scores, chosen, pin, pin, rng)
     departs = bool((chosen != pin).any())
-    kind = Kind.ROUTE if departs and gain.low >= LEAST_GAIN else Kind.PIN
-    if kind is Kind.PIN and lead > MOST_LEAD:
-        kind = Kind.UNCLEAR
+    kind = AdviceKind.ROUTE if departs and gain.low >= LEAST_GAIN else AdviceKind.PIN
+    if kind is AdviceKind.PIN and lead > MOST_LEAD:
+        kind = AdviceKind.UNCLEAR
     return Advice(
         kind,
         pin=pin,
         lead=lead,
         map=tuple(chosen.tolist()),
         gain=gain if departs else None,
-        more_prompts=_more(answers, lead, MOST_LEAD) if kind is Kind.UNCLEAR else 0,
+        more_prompts=_more(answers, lead, MOST_LEAD) if kind is AdviceKind.UNCLEAR else 0,
         compared=everyone,
     )
 
@@ -173,7 +173,7 @@ def _by_order(
     lead = float(np.expm1(allowed_lead(estimates, best, rng)))
     unclear = lead > MOST_LEAD_OF_ORDER
     return Advice(
-        Kind.UNCLEAR if unclear else Kind.PIN,
+        AdviceKind.UNCLEAR if unclear else AdviceKind.PIN,
         pin=int(allowed[best]),
         lead=lead / (1 + lead),  # a share of its own cost or seconds
         compared=tuple(allowed.tolist()),
@@ -210,24 +210,24 @@ def _more(answers: Answers, lead: float, target: float) -> int:
 
 def _pin_beside(
     answers: Answers, quality: Estimates, pin: int, incumbent: int, rng: np.random.Generator
-) -> Comparison | None:
+) -> BesideIncumbent | None:
     if pin == incumbent:
         return None
     low, high = against(quality, incumbent, rng)
     cost = amounts(answers, answers.cost_usd)
     interval = (float(low[pin]), float(high[pin]))
     if cost.value[incumbent] <= 0:
-        return Comparison(interval, None, None)
+        return BesideIncumbent(interval, None, None)
     ratio = float(cost.value[pin] / cost.value[incumbent])
     if ratio <= 0:
-        return Comparison(interval, 0.0, (0.0, 0.0))
+        return BesideIncumbent(interval, 0.0, (0.0, 0.0))
     least, most = against(logarithm(cost, 1.0), incumbent, rng)
-    return Comparison(interval, ratio, (float(np.exp(least[pin])), float(np.exp(most[pin]))))
+    return BesideIncumbent(interval, ratio, (float(np.exp(least[pin])), float(np.exp(most[pin]))))
 
 
 def _map_beside(
     answers: Answers, advice: Advice, incumbent: int, rng: np.random.Generator
-) -> Comparison:
+) -> BesideIncumbent:
     assert advice.pin is not None
     chosen = np.array(advice.map, dtype=np.intp)
     scores = Scores(answers.task, answers.quality, answers.weight)
@@ -235,7 +235,7 @@ def _map_beside(
     by_task = answers.means(answers.cost_usd)
     usd = float(answers.weight @ by_task[np.arange(len(chosen)), chosen])
     now = float(answers.weight @ by_task[:, incumbent])
-    return Comparison((gain.low, gain.high), usd / now if now > 0 else None, None)
+    return BesideIncumbent((gain.low, gain.high), usd / now if now > 0 else None, None)
 
 
 def _placed(advice: Advice, answers: Answers, tasks: list[int], compared: list[int]) -> Advice:

@@ -14,7 +14,7 @@ from scipy import stats
 from bandit.contrasts import allowed_lead
 from bandit.intervals import amount_interval, mean_interval, quantile_interval
 from bandit.profile_answers import Answers, amounts, least_variance, qualities
-from bandit.profiled import Kind, Profiled, profiled
+from bandit.profiled import AdviceKind, Profiled, profiled
 from bandit.taskmap import Scores, best_map
 from bandit.utility import BALANCED, Objective, Order
 
@@ -126,7 +126,7 @@ def test_nothing_is_better_by_more_than_is_said() -> None:
 def test_tasks_are_routed_where_endpoints_are_specialists() -> None:
     found = [advise(tossed(SPECIAL, seed)).advice for seed in range(20)]
 
-    routed = [a for a in found if a.kind is Kind.ROUTE]
+    routed = [a for a in found if a.kind is AdviceKind.ROUTE]
     assert len(routed) >= 15
     rates, held = np.array(SPECIAL), []
     for a in routed:
@@ -168,7 +168,7 @@ def test_copies_of_an_endpoint_are_never_routed(seed: int, copies: int) -> None:
     one = tossed([[0.7], [0.5], [0.9]], seed).quality
     advice = advise(answers_of(np.repeat(one, copies, axis=1), 3)).advice
 
-    assert advice.kind in (Kind.PIN, Kind.UNCLEAR)
+    assert advice.kind in (AdviceKind.PIN, AdviceKind.UNCLEAR)
     assert advice.pin == 0  # the cheapest of equals
     assert (advice.lead or 0) >= 0
 
@@ -176,7 +176,7 @@ def test_copies_of_an_endpoint_are_never_routed(seed: int, copies: int) -> None:
 def test_equals_are_seldom_routed() -> None:
     kinds = [advise(tossed([[0.7] * 6] * 4, seed)).advice.kind for seed in range(30)]
 
-    assert kinds.count(Kind.ROUTE) <= 3
+    assert kinds.count(AdviceKind.ROUTE) <= 3
 
 
 def test_a_map_departs_from_the_pin_only_where_another_is_ahead() -> None:
@@ -196,7 +196,7 @@ def test_cost_decides_between_equals_under_a_value() -> None:
 
     advice = advise(dear, BALANCED, now=0).advice
 
-    assert (advice.kind, advice.pin) == (Kind.PIN, 1)
+    assert (advice.kind, advice.pin) == (AdviceKind.PIN, 1)
     assert advice.beside_incumbent is not None
     assert advice.beside_incumbent.cost_ratio == pytest.approx(0.05)
     low, high = advice.beside_incumbent.quality
@@ -208,7 +208,7 @@ def test_an_order_takes_its_first_that_is_not_shown_to_be_too_bad(order: Order) 
     advice = advise(tossed([[0.3, 0.9, 0.9]] * 3, 1), Objective(order)).advice
 
     assert advice.below_floor == (0,)
-    assert (advice.kind, advice.pin) == (Kind.PIN, 1)
+    assert (advice.kind, advice.pin) == (AdviceKind.PIN, 1)
 
 
 def test_who_was_not_asked_everything_is_not_compared() -> None:
@@ -239,13 +239,13 @@ def test_what_cannot_be_compared_gives_no_advice(keep, reason: str) -> None:
 
     advice = advise(some).advice
 
-    assert (advice.kind, advice.reason, advice.pin) == (Kind.NONE, reason, None)
+    assert (advice.kind, advice.reason, advice.pin) == (AdviceKind.NONE, reason, None)
 
 
 def test_few_prompts_say_how_many_more() -> None:
     advice = advise(tossed([[0.5, 0.5, 0.5]], 4, n=12)).advice
 
-    assert advice.kind is Kind.UNCLEAR
+    assert advice.kind is AdviceKind.UNCLEAR
     assert advice.more_prompts > 12
 
 

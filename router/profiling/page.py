@@ -6,7 +6,7 @@ from html import escape
 
 from bandit.intervals import Interval
 from bandit.profile_cells import Cell
-from bandit.profiled import Kind
+from bandit.profiled import AdviceKind
 from router.profiling.figures import ProfileTable
 from router.profiling.sentence import judged_by, sentence_of
 from router.profiling.table import cost, median, notes, percent, seconds
@@ -76,9 +76,9 @@ def html_of(table: ProfileTable) -> str:
 def _chosen(table: ProfileTable, task: int | None) -> str | None:
     """Return the endpoint that the advice gives to a task, or to all."""
     advice = table.found.advice
-    if advice.kind not in (Kind.PIN, Kind.ROUTE) or advice.pin is None:
+    if advice.kind not in (AdviceKind.PIN, AdviceKind.ROUTE) or advice.pin is None:
         return None
-    routed = advice.kind is Kind.ROUTE
+    routed = advice.kind is AdviceKind.ROUTE
     if task is None:
         return None if routed else table.endpoints[advice.pin]
     arm = advice.map[task] if routed else advice.pin

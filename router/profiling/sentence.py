@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bandit.profiled import Advice, Comparison, Kind
+from bandit.profiled import Advice, AdviceKind, BesideIncumbent
 from bandit.utility import FLOOR_SHARE, Order
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ MOST_MAPPED = 6
 def sentence_of(table: ProfileTable) -> str:
     """Return the advice: one sentence, and a second one beside the endpoint in use."""
     advice = table.found.advice
-    if advice.kind is Kind.NONE:
+    if advice.kind is AdviceKind.NONE:
         return NOTHING[advice.reason]
-    if advice.kind is Kind.ROUTE:
+    if advice.kind is AdviceKind.ROUTE:
         said = _route(table, advice)
     elif table.objective.order is not Order.UTILITY:
         said = _ordered(table, advice)
@@ -84,7 +84,7 @@ def _upto(share: float) -> str:
 
 def _pin(table: ProfileTable, advice: Advice) -> str:
     name, lead = _name(table, advice.pin), _upto(advice.lead or 0.0)
-    if advice.kind is Kind.UNCLEAR:
+    if advice.kind is AdviceKind.UNCLEAR:
         return (
             f"Cannot tell yet: {name} looks best, but another may be better by up to {lead} "
             f"{_unit(table)}; about {advice.more_prompts} more prompts a task would tell."
@@ -102,7 +102,7 @@ def _ordered(table: ProfileTable, advice: Advice) -> str:
     less = "costs less per success" if cheap else "is faster"
     looks = "the cheapest per success" if cheap else "the fastest"
     rest = "others that are good enough" if len(advice.compared) > 1 else "nothing else"
-    if advice.kind is Kind.UNCLEAR:
+    if advice.kind is AdviceKind.UNCLEAR:
         return (
             f"Cannot tell yet: {name} looks {looks.removeprefix('the ')}, but of {rest} one may "
             f"be so by up to {lead} %; about {advice.more_prompts} more prompts a task would tell."
@@ -134,14 +134,14 @@ def _beside(table: ProfileTable, advice: Advice) -> str:
     if now is None:
         return ""
     if beside is None:
-        if _name(table, advice.pin) == now and advice.kind is Kind.PIN:
+        if _name(table, advice.pin) == now and advice.kind is AdviceKind.PIN:
             return "It is what you use now."
         return "" if now in table.endpoints else f"{now}, which you use now, was not asked."
-    it = "It" if advice.kind is not Kind.ROUTE else "That"
+    it = "It" if advice.kind is not AdviceKind.ROUTE else "That"
     return f"{it} {_cost_beside(beside, now)} {_quality_beside(beside)}."
 
 
-def _cost_beside(beside: Comparison, now: str) -> str:
+def _cost_beside(beside: BesideIncumbent, now: str) -> str:
     if beside.cost_ratio is None:
         return f"compares with {now}, which you use now and which is free,"
     change = beside.cost_ratio - 1
@@ -153,7 +153,7 @@ def _cost_beside(beside: Comparison, now: str) -> str:
     return f"costs {abs(change):.0%} {way} than {now}, which you use now,".replace("%", " %")
 
 
-def _quality_beside(beside: Comparison) -> str:
+def _quality_beside(beside: BesideIncumbent) -> str:
     low, high = beside.quality
     same = max(-low, high) <= MOST_SAME
     shown = f"[{points(low, signed=True)}, {points(high, signed=True)}]"
