@@ -30,6 +30,12 @@ Nothing here does I/O, reads a clock, owns a random generator or logs. In readin
 - `epochs`: and which once its task has another prompt
 - `watcher`: both, for one endpoint and for all
 - `ope`: what another policy would have gained, from a log
+- `intervals`: of few observations and means near 0 or 1
+- `contrasts`: who is best, and by how much another may be better
+- `taskmap`: a map from tasks to endpoints, and what it gains over one for all
+- `profile_answers`: answers to the same prompts, and one figure of each endpoint
+- `profile_cells`: figures of one endpoint in one task
+- `profiled`: what such answers advise: pin, route, or ask more
 - `report`: posteriors as rows for people
 - `replay`: the loop on recorded outcomes
 """

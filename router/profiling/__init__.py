@@ -8,4 +8,8 @@
 - `live_verdicts`: that beside what is declared, and which line to change
 - `live_lines`: the same as lines
 - `results`: what came of one prompt at one endpoint
+- `sentence`: what they advise, in words
+- `figures`: all figures of a profile, by name
+- `table`: the same for terminals
+- `page`: the same as one page of HTML
 """

@@ -77,5 +77,7 @@
 - `agent_world`: hours of sessions and users' days, and what becomes known meanwhile
 - `agent_play`: plays them through one sidecar, and tells what became of draws
 - `agent`: that an agent's session stays where it began, and what that is worth
+- `profile_http`: `pointsman profile` on endpoints that replay a table
+- `profile_truth`: that what a profile advises is right
 - `__main__`: `scripts/prove NAME`
 """

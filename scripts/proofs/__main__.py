@@ -16,6 +16,7 @@ from scripts.proofs import (
     overload,
     pipeline,
     policy,
+    profile_truth,
     secrets,
     steady,
     streams,
@@ -34,6 +35,7 @@ PROOFS: dict[str, Callable[[Sequence[str]], int]] = {
     "steady": steady.main,
     "agent": agent.main,
     "classify": classify.main,
+    "profile_truth": profile_truth.main,
     "episodes": episodes.main,
 }
 
