@@ -10,7 +10,7 @@
 - `classify`: how well exemplars tell tasks apart
 - `profile`: a user's own prompts at every endpoint
 - `key`: keys of callers
-- `supervisor`, `up`, `serve`: the running parts
+- `supervisor`, `greeting`, `up`, `serve`: the running parts
 - `report`, `explain_session`, `explain`, `feedback`: what people read and say
 - `forget`: what is kept of a user goes
 - `ingest_event`, `ingest_file`, `ingest`: calls that others dispatched

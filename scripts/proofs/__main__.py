@@ -11,6 +11,7 @@ from scripts.proofs import (
     episodes,
     explain,
     failover,
+    first_day,
     old,
     overload,
     pipeline,
@@ -33,6 +34,7 @@ PROOFS: dict[str, Callable[[Sequence[str]], int]] = {
     "steady": steady.main,
     "agent": agent.main,
     "episodes": episodes.main,
+    "first_day": first_day.main,
 }
 
 
