@@ -26,12 +26,15 @@ from router.setup.asking import Ask, ask_app, ask_choices, usual_choices
 from router.setup.choices import offers_of
 from router.setup.draft import MOST_LINES, Draft, draft_yaml
 from router.setup.drafting import draft_of
-from router.setup.found import OWN_PORTS, Findings, find_providers
+from router.setup.found import Findings, find_providers
 from router.setup.known import variables
 from router.setup.landing import CannotLand, check_target, difference, write_file
 
 LITELLM = "litellm"
 LOOPBACK = "127.0.0.1"
+MOST_PORT = 65535
+PORTS = range(8787, 8807)
+"""The usual one, and those that are taken where it is another's."""
 ANSWER_S = 1.0
 """A server of one's own says at once which models it has."""
 STARTERS = "starter_tasks" in File.model_fields
@@ -65,12 +68,13 @@ def init(config: Path | None, *, yes: bool, source: str, file: Path | None, as_j
     """
     target = find_file(config)
     is_asked = not (yes or as_json) and sys.stdin.isatty() and sys.stderr.isatty()
-    if not (is_asked or yes):
+    if not (is_asked or yes or as_json):
         say("nobody can be asked here: the defaults are taken, as with --yes")
     ask = _ask if is_asked else None
     before = _target(target)
-    draft = _imported(source, file, target, ask) if source or file else _found(ask)
-    made = _prepared(draft, target, _port(before))
+    port = _port(before)
+    draft = _imported(source, file, target, ask) if source or file else _found(ask, port)
+    made = _prepared(draft, target, port)
     if before is None:
         _write(target, made, instead=False)
     elif before != made.text:
@@ -112,9 +116,9 @@ def _ask(question: str) -> str:
     return line.strip()
 
 
-def _found(ask: Ask | None) -> Draft:
+def _found(ask: Ask | None, port: int) -> Draft:
     """Return the draft of what the environment has."""
-    found: Findings = find_providers(os.environ, _models_at)
+    found: Findings = find_providers(os.environ, _models_at, {PORTS[0], port})
     if not found.providers:
         for note in found.notes:
             say(note)
@@ -167,12 +171,13 @@ def _models_at(base_url: str) -> list[str] | None:
 
 def _port(before: str | None) -> int:
     """Return the usual port, or the next that nobody has; a file that is there keeps its own."""
-    usual = OWN_PORTS[0]
+    usual = PORTS[0]
     if before is not None:
-        with suppress(ConfigError, TypeError, ValueError, AttributeError):
-            return int(parse_yaml(before, "").root["server"].get("port", usual))
+        with suppress(ConfigError, LookupError, TypeError, ValueError, AttributeError):
+            port = int(parse_yaml(before, "").root["server"]["port"])
+            return port if 0 < port <= MOST_PORT else usual
         return usual
-    for port in OWN_PORTS:
+    for port in PORTS:
         with suppress(CannotListen):
             for one in bound(LOOPBACK, port):
                 one.close()
@@ -188,9 +193,9 @@ def _prepared(draft: Draft, target: Path, port: int) -> Prepared:
         draft = replace(draft, app_entry={**draft.app_entry, "keys": [hashed(key)]})
     draft = replace(draft, app_entry={"mode": "observe", **draft.app_entry})
     notes = list(draft.notes)
-    server: dict[str, Any] = {} if port == OWN_PORTS[0] else {"port": port}
+    server: dict[str, Any] = {} if port == PORTS[0] else {"port": port}
     if server:
-        notes.append(f"port {OWN_PORTS[0]} is taken: this sidecar listens at {port}")
+        notes.append(f"this sidecar listens at port {port}: {PORTS[0]} is another's")
     beside = {**server, "state_dir": str(_beside(target))}
     text = draft_yaml(draft, server=beside, starter_tasks=STARTERS)
     problem = _state_problem(text, target)
@@ -255,7 +260,7 @@ def _tell(
 ) -> None:
     draft, named = made.draft, f" --config {config}" if config is not None else ""
     incumbent = draft.app_entry.get("incumbent") or draft.endpoints[0]["id"]
-    url = f"http://{LOOPBACK}:{made.server.get('port', OWN_PORTS[0])}"
+    url = f"http://{LOOPBACK}:{made.server.get('port', PORTS[0])}"
     commands = [
         f"pointsman up{named}",
         f"OPENAI_BASE_URL={url}/v1 python your_app.py   # or ANTHROPIC_BASE_URL={url}",
@@ -292,8 +297,11 @@ def _print(
         own = [each["id"] for each in draft.endpoints if each.get("provider") == name]
         shown = ", ".join(f"{id_} (has the calls)" if id_ == incumbent else id_ for id_ in own)
         print(f"  {name:<{wide}}  {shown}; {_key_shown(entry.get('auth'))}")
+    reasons: dict[str, list[str]] = {}
     for one in draft.left_out:
-        print(f"left out: {one.place}: {one.why}")
+        reasons.setdefault(one.why, []).append(one.place)
+    for why, places in reasons.items():
+        print(f"left out: {', '.join(places)}: {why}")
     for note in made.notes:
         print(f"note: {note}")
     if made.key:

@@ -67,7 +67,8 @@ def ask_choices(providers: Sequence[FoundProvider], *, ask: Ask, say: Say, at_s:
             ask,
             say,
         )
-    return Choices(chosen, incumbent, place, ask_app(ask=ask, say=say))
+    app = ask_app(ask=ask, say=say)
+    return Choices(chosen, incumbent, place, app, is_asked=True)
 
 
 def ask_app(*, ask: Ask, say: Say) -> str:

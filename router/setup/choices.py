@@ -40,6 +40,7 @@ class Choices:
     incumbent: Offer
     place: str = LEAVES
     app: str = DEFAULT_APP
+    is_asked: bool = False  # a person chose
 
 
 def offers_of(providers: Sequence[FoundProvider]) -> list[Offer]:

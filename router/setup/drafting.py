@@ -10,12 +10,12 @@ from typing import Any
 from router.endpoints.default_prices import default_prices
 from router.endpoints.rates import NANO_PER_TOKEN, Rates
 from router.setup.choices import LEAVES, Choices, Offer
-from router.setup.draft import Draft, LeftOut
+from router.setup.draft import MOST_LINES, Draft, LeftOut
 from router.setup.found import FoundProvider, law_of, place_of
 from router.setup.known import CHAT, MESSAGES, RESPONSES
 
 SAME_MODEL = "same-model"
-NOT_ASKED = "not chosen"
+TOO_MANY = f"the file keeps to {MOST_LINES} lines; run init in a terminal to choose by number"
 _READ = (CHAT, MESSAGES, RESPONSES)
 """Dialects that clients come in; each can be said in chat, and the first and last in messages."""
 
@@ -24,7 +24,7 @@ def draft_of(choices: Choices, offered: Sequence[Offer], at_s: float) -> Draft:
     """Return the draft of what was chosen.
 
     Args:
-        offered: all that might have been.
+        offered: all that might have been; what nobody was asked about is named.
         at_s: now, in epoch seconds, for prices that a file must name.
     """
     providers = list(dict.fromkeys(one.provider for one in choices.offers))
@@ -39,7 +39,7 @@ def draft_of(choices: Choices, offered: Sequence[Offer], at_s: float) -> Draft:
         app=choices.app,
         app_entry=app,
         organisation=_organisation(choices.place),
-        left_out=tuple(_left_out(choices, offered)),
+        left_out=() if choices.is_asked else tuple(_left_out(choices, offered)),
         notes=tuple(_notes(choices, hosts)),
     )
 
@@ -142,12 +142,9 @@ def _organisation(place: str) -> dict[str, Any]:
 
 
 def _left_out(choices: Choices, offered: Sequence[Offer]) -> list[LeftOut]:
-    taken = {(one.provider.known.name, one.model.called) for one in choices.offers}
-    return [
-        LeftOut(f"{one.provider.known.name}:{one.model.called}", NOT_ASKED)
-        for one in offered
-        if (one.provider.known.name, one.model.called) not in taken
-    ]
+    taken = {one.provider for one in choices.offers}
+    others = dict.fromkeys(one.provider for one in offered if one.provider not in taken)
+    return [LeftOut(one.known.name, TOO_MANY) for one in others]
 
 
 def _notes(choices: Choices, hosts: Mapping[str, Sequence[str]]) -> list[str]:

@@ -6,7 +6,7 @@ Only names of variables are ever told; of an address, its host at most, and neve
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -14,8 +14,6 @@ from urllib.parse import urlsplit
 from router.endpoints.base_url import check_base_url, part_user
 from router.setup.known import KNOWN, SERVERS, KnownModel, KnownProvider, KnownServer
 
-OWN_PORTS = range(8787, 8807)
-"""Of sidecars here, the usual one first: what an SDK's variable names may be ourselves."""
 MODELS_A_SERVER = 2
 NO_NAME = re.compile(r"[^A-Za-z0-9._/@+-]+")
 ListModels = Callable[[str], Sequence[str] | None]
@@ -45,13 +43,19 @@ class Findings:
     notes: list[str] = field(default_factory=list)
 
 
-def find_providers(environment: Mapping[str, str], list_models: ListModels) -> Findings:
-    """Return the providers whose keys are set, in the order of `KNOWN`, then own servers."""
+def find_providers(
+    environment: Mapping[str, str], list_models: ListModels, own_ports: Collection[int] = ()
+) -> Findings:
+    """Return the providers whose keys are set, in the order of `KNOWN`, then own servers.
+
+    Args:
+        own_ports: of sidecars on this machine: what an SDK's variable names may be ourselves.
+    """
     found = Findings()
     for known in KNOWN:
         if (variable := _key_of(known, environment, found.notes)) is None:
             continue
-        one = _addressed(known, variable, environment, found.notes)
+        one = _addressed(known, variable, environment, own_ports, found.notes)
         taken = [each.known.name for each in found.providers]
         if one is not None and one.known.name not in taken:
             found.providers.append(one)
@@ -78,7 +82,11 @@ def _key_of(known: KnownProvider, environment: Mapping[str, str], notes: list[st
 
 
 def _addressed(
-    known: KnownProvider, variable: str, environment: Mapping[str, str], notes: list[str]
+    known: KnownProvider,
+    variable: str,
+    environment: Mapping[str, str],
+    own_ports: Collection[int],
+    notes: list[str],
 ) -> FoundProvider | None:
     """Return a provider where its SDK's own variable says that it is, else where it usually is."""
     usual = FoundProvider(known, variable, known.base_url)
@@ -92,7 +100,7 @@ def _addressed(
     if problem := _problem_of(url):
         notes.append(f"{name} {problem}: {known.name} is left out")
         return None
-    if _is_own_sidecar(url):
+    if _is_own_sidecar(url, own_ports):
         notes.append(f"{name} is the sidecar's own address: {known.name}'s usual one is taken")
         return usual
     host = urlsplit(url).hostname
@@ -118,9 +126,9 @@ def _problem_of(url: str) -> str | None:
     return None
 
 
-def _is_own_sidecar(url: str) -> bool:
+def _is_own_sidecar(url: str, own_ports: Collection[int]) -> bool:
     parts = urlsplit(url)
-    return parts.port in OWN_PORTS and is_loopback(parts.hostname or "")
+    return parts.port in own_ports and is_loopback(parts.hostname or "")
 
 
 def is_loopback(host: str) -> bool:

@@ -52,8 +52,8 @@ for model in ("auto", "claude-opus-5-5", "claude-sonnet-5-5"):
 """
 SERVED = ["gpt-6.1-sol", "gpt-6.1-sol", "gpt-4o"]
 """Who answers the first app: the incumbent, and for a model that nobody lists its own provider."""
-SERVED_ANTHROPIC = ["gpt-6.1-sol", "claude-opus-5-5", "claude-sonnet-5-5"]
-"""The second: the incumbent in this client's dialect; a listed model, and one that is not."""
+SERVED_ANTHROPIC = ["claude-opus-5-5", "claude-opus-5-5", "claude-sonnet-5-5"]
+"""The second: the incumbent of its dialect; a listed model, and one that is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ def _up(day: FirstDay, folder: Path, environment: dict[str, str]) -> Iterator[st
     """Run `pointsman up`; yield what it says until it has said where clients go."""
     began, log = time.monotonic(), folder / "up.log"
     with log.open("wb") as file:
-        up = subprocess.Popen(  # noqa: S603 - our own verb
+        up = subprocess.Popen(
             [sys.executable, "-m", "router.cli", "up"],
             cwd=folder,
             env=environment,
