@@ -553,7 +553,7 @@ class Terminal(io.StringIO):
 
 
 def at_terminal(monkeypatch: pytest.MonkeyPatch, *lines: str) -> tuple[int, str]:
-    """Run `pointsman init` for somebody who types these lines and leaves; its end, and what it asked."""
+    """Run `pointsman init` for somebody who types these lines: how it ends, and what it asked."""
     shown = Terminal()
     monkeypatch.setattr(sys, "stdin", Terminal("".join(f"{line}\n" for line in lines)))
     monkeypatch.setattr(sys, "stderr", shown)

@@ -30,7 +30,7 @@ def day() -> FirstDay:
 
 def test_a_day_on_which_all_went_well_is_as_promised() -> None:
     assert judge(day()) == []
-    assert "3 commands and 68 keystrokes; 1 lines of YAML" in shown(day())
+    assert "3 commands and 67 keystrokes; 1 lines of YAML" in shown(day())
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@
 - `state`: whether the state directory can be used
 - `inputs`: what verbs are given: configuration, store, archive, the sidecar's address
 - `effective`: what holds for every app, and where each value comes from
-- `init`: a first configuration
 - `check`, `check_live`, `catalog`: the configuration and its endpoints
+- `init`: a first configuration
 - `switch`: routing on and off
 - `classify`: how well exemplars tell tasks apart
 - `profile`: a user's own prompts at every endpoint

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from router.setup.asking import Ask, ask_app, ask_choices, usual_choices
 from router.setup.choices import offers_of
 from router.setup.draft import MOST_LINES, Draft, draft_yaml
 from router.setup.drafting import draft_of
-from router.setup.found import Findings, find_providers
+from router.setup.found import FoundProviders, find_providers
 from router.setup.known import variables
 from router.setup.landing import CannotLand, check_target, difference, write_file
 
@@ -118,7 +117,7 @@ def _ask(question: str) -> str:
 
 def _found(ask: Ask | None, port: int) -> Draft:
     """Return the draft of what the environment has."""
-    found: Findings = find_providers(os.environ, _models_at, {PORTS[0], port})
+    found: FoundProviders = find_providers(os.environ, _models_at, {PORTS[0], port})
     if not found.providers:
         for note in found.notes:
             say(note)
@@ -144,7 +143,8 @@ def _imported(source: str, file: Path | None, target: Path, ask: Ask | None) -> 
         fail(f"--from {LITELLM}: name the file, such as config.yaml", BAD_INPUT)
     if file.absolute() == target.absolute():
         fail(f"{file} is what would be written: name another by --config", BAD_INPUT)
-    read_litellm = import_module("router.setup.litellm").read_litellm
+    from router.setup.litellm import read_litellm
+
     try:
         text = file.read_text(encoding="utf-8")
         app = DEFAULT_APP if ask is None else ask_app(ask=ask, say=say)

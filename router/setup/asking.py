@@ -9,8 +9,8 @@ from router.config.keys import DEFAULT_APP
 from router.setup.choices import (
     LEAVES,
     BadAnswer,
-    Choices,
     Offer,
+    SetupChoices,
     offers_of,
     read_app,
     read_incumbent,
@@ -27,13 +27,15 @@ Ask = Callable[[str], str]
 Say = Callable[[str], None]
 
 
-def usual_choices(providers: Sequence[FoundProvider]) -> Choices:
+def usual_choices(providers: Sequence[FoundProvider]) -> SetupChoices:
     """Return what is chosen by whoever takes every default."""
     offers = usual_offers(offers_of(providers))
-    return Choices(offers, offers[0])
+    return SetupChoices(offers, offers[0])
 
 
-def ask_choices(providers: Sequence[FoundProvider], *, ask: Ask, say: Say, at_s: float) -> Choices:
+def ask_choices(
+    providers: Sequence[FoundProvider], *, ask: Ask, say: Say, at_s: float
+) -> SetupChoices:
     """Return what a person chooses."""
     say(_places(providers))
     place = _until_taken(
@@ -68,7 +70,7 @@ def ask_choices(providers: Sequence[FoundProvider], *, ask: Ask, say: Say, at_s:
             say,
         )
     app = ask_app(ask=ask, say=say)
-    return Choices(chosen, incumbent, place, app, is_asked=True)
+    return SetupChoices(chosen, incumbent, place, app, is_asked=True)
 
 
 def ask_app(*, ask: Ask, say: Say) -> str:

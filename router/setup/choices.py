@@ -33,7 +33,7 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
-class Choices:
+class SetupChoices:
     """All answers."""
 
     offers: tuple[Offer, ...]

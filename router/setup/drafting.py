@@ -9,7 +9,7 @@ from typing import Any
 
 from router.endpoints.default_prices import default_prices
 from router.endpoints.rates import NANO_PER_TOKEN, Rates
-from router.setup.choices import LEAVES, Choices, Offer
+from router.setup.choices import LEAVES, Offer, SetupChoices
 from router.setup.draft import MOST_LINES, Draft, LeftOut
 from router.setup.found import FoundProvider, law_of, place_of
 from router.setup.known import CHAT, MESSAGES, RESPONSES
@@ -20,7 +20,7 @@ _READ = (CHAT, MESSAGES, RESPONSES)
 """Dialects that clients come in; each can be said in chat, and the first and last in messages."""
 
 
-def draft_of(choices: Choices, offered: Sequence[Offer], at_s: float) -> Draft:
+def draft_of(choices: SetupChoices, offered: Sequence[Offer], at_s: float) -> Draft:
     """Return the draft of what was chosen.
 
     Args:
@@ -141,13 +141,13 @@ def _organisation(place: str) -> dict[str, Any]:
     return {"jurisdictions": [law_of(place)]} if law_of(place) else {"regions": [place]}
 
 
-def _left_out(choices: Choices, offered: Sequence[Offer]) -> list[LeftOut]:
+def _left_out(choices: SetupChoices, offered: Sequence[Offer]) -> list[LeftOut]:
     taken = {one.provider for one in choices.offers}
     others = dict.fromkeys(one.provider for one in offered if one.provider not in taken)
     return [LeftOut(one.known.name, TOO_MANY) for one in others]
 
 
-def _notes(choices: Choices, hosts: Mapping[str, Sequence[str]]) -> list[str]:
+def _notes(choices: SetupChoices, hosts: Mapping[str, Sequence[str]]) -> list[str]:
     notes = [
         f"{model} is at {' and '.join(names)}: strategy {SAME_MODEL} picks the best host of a "
         "model, and needs no feedback for that"

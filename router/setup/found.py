@@ -36,7 +36,7 @@ class FoundProvider:
 
 
 @dataclass(slots=True)
-class Findings:
+class FoundProviders:
     """What was found, and what was passed over and why."""
 
     providers: list[FoundProvider] = field(default_factory=list)
@@ -45,13 +45,13 @@ class Findings:
 
 def find_providers(
     environment: Mapping[str, str], list_models: ListModels, own_ports: Collection[int] = ()
-) -> Findings:
+) -> FoundProviders:
     """Return the providers whose keys are set, in the order of `KNOWN`, then own servers.
 
     Args:
         own_ports: of sidecars on this machine: what an SDK's variable names may be ourselves.
     """
-    found = Findings()
+    found = FoundProviders()
     for known in KNOWN:
         if (variable := _key_of(known, environment, found.notes)) is None:
             continue

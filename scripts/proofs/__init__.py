@@ -73,5 +73,7 @@
 - `agent_world`: hours of sessions and users' days, and what becomes known meanwhile
 - `agent_play`: plays them through one sidecar, and tells what became of draws
 - `agent`: that an agent's session stays where it began, and what that is worth
+- `first_day_provider`: two providers that note whose keys they are given
+- `first_day`: that it takes three commands and a minute to the first call
 - `__main__`: `scripts/prove NAME`
 """
