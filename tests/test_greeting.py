@@ -34,9 +34,7 @@ def test_each_kind_of_client_gets_the_line_to_paste_with_the_real_port() -> None
 
 def test_a_client_that_nobody_here_serves_gets_no_line() -> None:
     messages = {**CHAT, "dialects": ["messages"]}
-    taken = {
-        "providers": {"p": {"base_url": "http://x", "passthrough": {"dialects": ["messages"]}}}
-    }
+    provider = {"base_url": "http://x", "passthrough": {"dialects": ["messages"]}}
 
     assert "ANTHROPIC_BASE_URL" not in greeting(CHAT)
     assert "OPENAI_BASE_URL" not in greeting(messages)

@@ -34,6 +34,7 @@ from router.setup.drafting import draft_of
 from router.setup.found import FoundProvider, find_providers, keep_within, server_url
 from router.setup.known import KNOWN, SERVERS, variables
 
+ROOT = Path(__file__).parent.parent
 NOW = datetime(2026, 11, 30, tzinfo=UTC).timestamp()
 BOTH = {"OPENAI_API_KEY": "sk-secret-one", "ANTHROPIC_API_KEY": "sk-secret-two"}
 ALL = {name: f"sk-{name}" for name in variables() if name.endswith("_KEY")}
@@ -343,6 +344,25 @@ def test_a_text_is_read_as_a_text_whatever_it_looks_like(text: str) -> None:
     assert value["providers"]["p"]["base_url"] == text
     assert value["endpoints"] == [{"id": text}]
     assert value["apps"]["default"]["task"] == [text]
+
+
+def test_what_the_readme_shows_is_what_it_writes() -> None:
+    readme = (ROOT / "README.md").read_text()
+    shown = readme.partition("This is all it wrote:\n```yaml\n")[2].partition("```")[0]
+    state = {"state_dir": "/tmp/shop/.pointsman"}
+
+    text = draft_yaml(drafted(BOTH), server=state, starter_tasks="starter_tasks" in shown)
+
+    assert shown == text
+    assert f"pointsman.yaml: {len(shown.splitlines())} lines" in readme
+
+
+def test_the_page_of_the_first_day_has_every_variable_and_model() -> None:
+    page = (ROOT / "docs" / "first-day.md").read_text()
+    addresses = [known.address[0] for known in KNOWN if known.address[0]]
+    models = [model.name for known in KNOWN for model in known.models]
+
+    assert [name for name in [*variables(), *addresses, *models] if f"`{name}`" not in page] == []
 
 
 # -- the verb ------------------------------------------------------------------------------------

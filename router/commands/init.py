@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -258,7 +259,7 @@ def _write(target: Path, made: Prepared, *, instead: bool) -> None:
 def _tell(
     target: Path, made: Prepared, config: Path | None, *, as_json: bool, is_new: bool
 ) -> None:
-    draft, named = made.draft, f" --config {config}" if config is not None else ""
+    draft, named = made.draft, f" --config {shlex.quote(str(config))}" if config is not None else ""
     incumbent = draft.app_entry.get("incumbent") or draft.endpoints[0]["id"]
     url = f"http://{LOOPBACK}:{made.server.get('port', PORTS[0])}"
     commands = [

@@ -28,6 +28,8 @@ from scripts.proofs.first_day_provider import KEYS, first_day_provider
 MOST_S, MOST_LINES, COMMANDS = 60.0, 25, 3
 """The goal: to the first call through the sidecar, of YAML, to type until then."""
 LONGEST_S = 60.0
+APPS_KEY = "sk-of-the-app-itself"
+"""What the unchanged apps have as theirs; it reaches no provider."""
 ROOT = Path(__file__).resolve().parents[2]
 OPENAI_APP = """\
 from openai import OpenAI
@@ -173,7 +175,9 @@ def _run_app(
     folder: Path,
     environment: dict[str, str],
 ) -> None:
-    _type(day, f"{variable}={addresses.get(variable, '')} python {script}", folder, environment)
+    own_keys = dict.fromkeys(("OPENAI_API_KEY", "ANTHROPIC_API_KEY"), APPS_KEY)
+    line = f"{variable}={addresses.get(variable, '')} python {script}"
+    _type(day, line, folder, environment | own_keys)
 
 
 @contextmanager
