@@ -452,6 +452,8 @@ def test_json_is_one_object_and_names_no_value_of_a_key() -> None:
         (("--config", "no/p.yaml"), "there is no directory"),
         (("--config", "link.yaml"), "is a link to nowhere"),
         (("--config", "binary.yaml"), "holds no text"),
+        (("--config", "x" * 300), "cannot be read"),
+        (("--config", "binary.yaml/p.yaml"), "there is no directory"),
     ],
 )
 def test_a_place_where_nothing_can_be_written_is_told(words: tuple[str, ...], says: str) -> None:

@@ -261,11 +261,7 @@ def _tell(
 ) -> None:
     draft, named = made.draft, f" --config {shlex.quote(str(config))}" if config is not None else ""
     incumbent = draft.app_entry.get("incumbent") or draft.endpoints[0]["id"]
-    url = f"http://{LOOPBACK}:{made.server.get('port', PORTS[0])}"
-    commands = [
-        f"pointsman up{named}",
-        f"OPENAI_BASE_URL={url}/v1 python your_app.py   # or ANTHROPIC_BASE_URL={url}",
-    ]
+    commands = [f"pointsman up{named}", _call(made)]
     if as_json:
         print_json(
             {
@@ -285,6 +281,14 @@ def _tell(
         )
         return
     _print(target, made, incumbent, commands, is_new=is_new)
+
+
+def _call(made: Prepared) -> str:
+    """Return how an app is started so that it calls through here."""
+    url = f"http://{LOOPBACK}:{made.server.get('port', PORTS[0])}"
+    key = f" OPENAI_API_KEY={made.key}" if made.key else ""
+    other = f"ANTHROPIC_BASE_URL={url}" + (", ANTHROPIC_API_KEY" if key else "")
+    return f"OPENAI_BASE_URL={url}/v1{key} python your_app.py   # or {other}"
 
 
 def _print(

@@ -120,7 +120,8 @@ def list_prices(one: Offer, at_s: float) -> Rates | None:
 
 def usd_per_mtok(nano_per_token: float) -> Decimal:
     """Return a price as it is published."""
-    return Decimal(str(round(nano_per_token / NANO_PER_TOKEN, 6)))
+    usd = Decimal(str(round(nano_per_token / NANO_PER_TOKEN, 6)))
+    return Decimal(format(usd.normalize(), "f"))  # 4, not 4.0
 
 
 def _written(rates: Rates) -> dict[str, Decimal]:

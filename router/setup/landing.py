@@ -21,19 +21,21 @@ def check_target(path: Path) -> str | None:
     Raises:
         CannotLand: what lies there is no file that could be compared, or nothing can be made there.
     """
-    if path.is_symlink() and not path.exists():
-        raise CannotLand(
-            f"{path} is a link to {path.readlink()}, which is not there: remove the link, or make "
-            "what it leads to"
-        )
-    if path.is_dir():
-        raise CannotLand(f"{path} is a directory: name a file by --config")
     try:
+        if path.is_symlink() and not path.exists():
+            raise CannotLand(
+                f"{path} is a link to {path.readlink()}, which is not there: remove the link, or "
+                "make what it leads to"
+            )
+        if path.is_dir():
+            raise CannotLand(f"{path} is a directory: name a file by --config")
         return path.read_text(encoding="utf-8") if path.exists() else None
     except UnicodeDecodeError:
         raise CannotLand(f"{path} is there and holds no text: name another by --config") from None
     except OSError as error:
-        raise CannotLand(f"{path} cannot be read ({error.strerror}): name another") from None
+        raise CannotLand(
+            f"{path} cannot be read ({error.strerror}): name another by --config"
+        ) from None
 
 
 def difference(path: Path, before: str, after: str) -> str:
