@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from router.commands.supervisor import Part, Running, Supervisor
+from router.commands.supervisor import PORT, Part, Running, Supervisor
 from telemetry.embedded import PrivateServer, server_program
 
 
@@ -90,3 +90,31 @@ def test_a_part_that_cannot_be_started_is_tried_again(
 
     assert n_tended > 10
     assert "cannot be started" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("writes", "said"), [("4711", 1), (None, 0)])
+def test_what_is_said_once_it_listens_is_said_then_and_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], writes: str | None, said: int
+) -> None:
+    """However often somebody looks; and never of a part that ended without."""
+    ready, n_tended = tmp_path / "router.port", 0
+    program = tmp_path / "part"
+    lasts = f"sleep .1; printf {writes} > {ready}; exec sleep 60" if writes else "exit 3"
+    program.write_text(f"#!/bin/sh\n{lasts}\n")
+    program.chmod(0o700)
+
+    def tend() -> None:
+        nonlocal n_tended
+        n_tended += 1
+        asking(lambda: n_tended == 4)()
+
+    code = Supervisor(
+        [Running(Part("part", [str(program)]))],
+        tend=tend,
+        tend_every_s=0.02,
+        first_ready=ready,
+        greeting=f"listening at {PORT}",
+    ).run()
+
+    assert code == (0 if writes else 3)
+    assert capfd.readouterr().err.count("listening at 4711\n") == said

@@ -4,13 +4,13 @@
 - `state`: whether the state directory can be used
 - `inputs`: what verbs are given: configuration, store, archive, the sidecar's address
 - `effective`: what holds for every app, and where each value comes from
-- `init`: a first configuration
 - `check`, `check_live`, `catalog`: the configuration and its endpoints
+- `init`: a first configuration
 - `switch`: routing on and off
 - `classify_file`, `classify`: how well exemplars tell tasks apart
 - `profile`: a user's own prompts at every endpoint
 - `key`: keys of callers
-- `supervisor`, `up`, `serve`: the running parts
+- `supervisor`, `greeting`, `up`, `serve`: the running parts
 - `report`, `explain_session`, `explain`, `feedback`: what people read and say
 - `forget`: what is kept of a user goes
 - `ingest_event`, `ingest_file`, `ingest`: calls that others dispatched

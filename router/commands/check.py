@@ -45,7 +45,7 @@ def check(
     file = find_file(config)
     try:
         entries = parse(read(file), file=str(file))
-        if here := list(_problems_here(entries)):
+        if here := list(problems_here(entries)):
             raise ConfigError(str(file), here)
     except ConfigError as error:
         if as_json:
@@ -96,7 +96,7 @@ def _agreed(entries: File) -> Iterator[tuple[str, date | None]]:
             yield name, provider.agreement.until
 
 
-def _problems_here(entries: File) -> Iterator[Problem]:
+def problems_here(entries: File) -> Iterator[Problem]:
     """Yield what keeps a configuration from being run on this machine."""
     url = os.environ.get("REDIS_URL")
     if url and not entries.store.url_env:

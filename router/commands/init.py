@@ -1,10 +1,323 @@
-"""`pointsman init`: a first configuration."""
+"""`pointsman init`: a first configuration, from the environment or from LiteLLM's."""
 
 from __future__ import annotations
 
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+from router.commands.check import problems_here
+from router.commands.console import BAD_INPUT, FAILED, fail, print_json, say
+from router.commands.state import require_state
+from router.config.entries import File
+from router.config.file import parse
+from router.config.keys import DEFAULT_APP, hashed, make_key
+from router.config.places import find_file
+from router.config.tree import parse_yaml
+from router.errors import ConfigError
+from router.net.address import CannotListen, bound
+from router.setup.asking import Ask, ask_app, ask_choices, usual_choices
+from router.setup.choices import offers_of
+from router.setup.draft import MOST_LINES, Draft, draft_yaml
+from router.setup.drafting import draft_of
+from router.setup.found import FoundProviders, find_providers
+from router.setup.known import variables
+from router.setup.landing import CannotLand, check_target, difference, write_file
+
+LITELLM = "litellm"
+LOOPBACK = "127.0.0.1"
+MOST_PORT = 65535
+PORTS = range(8787, 8807)
+"""The usual one, and those that are taken where it is another's."""
+ANSWER_S = 1.0
+"""A server of one's own says at once which models it has."""
+STARTERS = "starter_tasks" in File.model_fields
+STATE_FIELD = "server.state_dir"
+NO_KEYS = (
+    "no key of a provider is set, and nothing was written. Looked for: {}. Export one and run init "
+    "again; scripts/demo shows the whole loop on simulated endpoints, without any"
+)
+NOT_CHANGED = (
+    "{} is there already and says something else: it was not changed. Run init in a terminal to be "
+    "asked, move the file away, or name another by --config"
+)
+ENDED = "ended without an answer: nothing was written"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A file as it is to be written, and what is to be said of it."""
+
+    draft: Draft
+    text: str
+    server: dict[str, Any]
+    notes: tuple[str, ...]
+    key: str = ""  # of the app, which is shown once
 
 
 def init(config: Path | None, *, yes: bool, source: str, file: Path | None, as_json: bool) -> None:
-    """Write a configuration from what is at hand."""
-    raise NotImplementedError
+    """Write a configuration from what is at hand; an existing one goes by a person's word alone.
+
+    Without a terminal, and with `--json`, every default is taken as with `--yes`, and that is said.
+    """
+    target = find_file(config)
+    is_asked = not (yes or as_json) and sys.stdin.isatty() and sys.stderr.isatty()
+    if not (is_asked or yes or as_json):
+        say("nobody can be asked here: the defaults are taken, as with --yes")
+    ask = _ask if is_asked else None
+    before = _target(target)
+    port = _port(before)
+    draft = _imported(source, file, target, ask) if source or file else _found(ask, port)
+    made = _prepared(draft, target, port)
+    if before is None:
+        _write(target, made, instead=False)
+    elif before != made.text:
+        say(difference(target, before, made.text))
+        if ask is None or ask(f"Write this to {target}? yes or no [no] ").lower() not in (
+            "yes",
+            "y",
+        ):
+            fail(NOT_CHANGED.format(target), FAILED)
+        _write(target, made, instead=True)
+    _tell(target, made, config, as_json=as_json, is_new=before != made.text)
+
+
+def _target(target: Path) -> str | None:
+    """Return what lies at the target; end where nothing can be written, before a question."""
+    try:
+        before = check_target(target)
+    except CannotLand as problem:
+        fail(str(problem), FAILED)
+    folder = target.parent
+    if not folder.is_dir():
+        fail(f"{target}: there is no directory {folder}: make it, or name another file", FAILED)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        fail(f"{folder} cannot be written: name a file elsewhere by --config", FAILED)
+    return before
+
+
+def _ask(question: str) -> str:
+    print(question, end="", file=sys.stderr, flush=True)
+    try:
+        line = sys.stdin.readline()
+    except UnicodeDecodeError:
+        return "?"  # no answer to anything: it is asked again
+    except KeyboardInterrupt:
+        line = ""
+    if not line:
+        say("")
+        fail(ENDED, FAILED)
+    return line.strip()
+
+
+def _found(ask: Ask | None, port: int) -> Draft:
+    """Return the draft of what the environment has."""
+    found: FoundProviders = find_providers(os.environ, _models_at, {PORTS[0], port})
+    if not found.providers:
+        for note in found.notes:
+            say(note)
+        fail(NO_KEYS.format(", ".join(variables())), FAILED)
+    at_s = time.time()
+    choose = usual_choices
+    if ask is not None:
+        asked = ask
+
+        def choose(providers: Sequence[Any]) -> Any:
+            return ask_choices(providers, ask=asked, say=say, at_s=at_s)
+
+    draft = draft_of(choose(found.providers), offers_of(found.providers), at_s)
+    return replace(draft, notes=(*found.notes, *draft.notes))
+
+
+def _imported(source: str, file: Path | None, target: Path, ask: Ask | None) -> Draft:
+    """Return the draft of another program's file."""
+    if source != LITELLM:
+        word = f"--from {source}: " if source else f"{file}: "
+        fail(f"{word}write --from {LITELLM} FILE; no other kind is read", BAD_INPUT)
+    if file is None:
+        fail(f"--from {LITELLM}: name the file, such as config.yaml", BAD_INPUT)
+    if file.absolute() == target.absolute():
+        fail(f"{file} is what would be written: name another by --config", BAD_INPUT)
+    from router.setup.litellm import read_litellm
+
+    try:
+        text = file.read_text(encoding="utf-8")
+        app = DEFAULT_APP if ask is None else ask_app(ask=ask, say=say)
+        draft: Draft = read_litellm(text, file=str(file), app=app)
+    except UnicodeDecodeError:
+        fail(f"{file} holds no text: save it as UTF-8", BAD_INPUT)
+    except OSError as error:
+        fail(f"{file} cannot be read ({error.strerror})", BAD_INPUT)
+    except (ConfigError, ValueError) as error:
+        fail(str(error), BAD_INPUT)
+    return draft
+
+
+def _models_at(base_url: str) -> list[str] | None:
+    """Return the models that a server of one's own says it has; None: it does not answer."""
+    import httpx
+
+    try:
+        got = httpx.get(f"{base_url}/models", timeout=ANSWER_S, trust_env=False)
+        return [str(model["id"]) for model in got.raise_for_status().json()["data"] or []]
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _port(before: str | None) -> int:
+    """Return the usual port, or the next that nobody has; a file that is there keeps its own."""
+    usual = PORTS[0]
+    if before is not None:
+        with suppress(ConfigError, LookupError, TypeError, ValueError, AttributeError):
+            port = int(parse_yaml(before, "").root["server"]["port"])
+            return port if 0 < port <= MOST_PORT else usual
+        return usual
+    for port in PORTS:
+        with suppress(CannotListen):
+            for one in bound(LOOPBACK, port):
+                one.close()
+            return port
+    return usual
+
+
+def _prepared(draft: Draft, target: Path, port: int) -> Prepared:
+    """Return the file's text, which `check` takes: what it would say of this machine is a note."""
+    key = ""
+    if draft.app != DEFAULT_APP and not draft.app_entry.get("keys"):
+        key = make_key()
+        draft = replace(draft, app_entry={**draft.app_entry, "keys": [hashed(key)]})
+    draft = replace(draft, app_entry={"mode": "observe", **draft.app_entry})
+    notes = list(draft.notes)
+    server: dict[str, Any] = {} if port == PORTS[0] else {"port": port}
+    if server:
+        notes.append(f"this sidecar listens at port {port}: {PORTS[0]} is another's")
+    beside = {**server, "state_dir": str(_beside(target))}
+    text = draft_yaml(draft, server=beside, starter_tasks=STARTERS)
+    problem = _state_problem(text, target)
+    if problem is None:
+        server = beside
+    else:
+        notes.append(f"the state lies in its usual place, not beside the file: {problem}")
+        text = draft_yaml(draft, server=server, starter_tasks=STARTERS)
+    try:
+        entries = parse(text, file=str(target), secrets=False)
+    except ConfigError as error:
+        fail(f"what init would write is not sound, and was not written:\n{error}", FAILED)
+    notes += [f"{one.field}: {one.hint}" for one in problems_here(entries)]
+    notes += _missing(text, target)
+    if (n := text.count("\n")) > MOST_LINES:
+        notes.append(f"the file has {n} lines; fewer models make it shorter")
+    return Prepared(draft, text, server, tuple(notes), key)
+
+
+def _beside(target: Path) -> Path:
+    """Return where the state lies: next to its file, by a name of the file's own."""
+    usual = target.stem == "pointsman"
+    name = ".pointsman" if usual else f".pointsman-{target.stem}"
+    return Path(os.path.abspath(target.parent)) / name
+
+
+def _state_problem(text: str, target: Path) -> str | None:
+    """Return what keeps the state from lying beside the file, such as the name of a directory."""
+    try:
+        entries = parse(text, file=str(target), secrets=False)
+    except ConfigError as error:
+        problems: Sequence[Any] = error.problems
+    else:
+        problems = list(problems_here(entries))
+    return next((one.hint for one in problems if one.field == STATE_FIELD), None)
+
+
+def _missing(text: str, target: Path) -> list[str]:
+    """Return what the file rests on and is not there yet, such as a key of an imported endpoint."""
+    try:
+        parse(text, file=str(target))
+    except ConfigError as error:
+        return [f"before `pointsman up`: {hint}" for hint in {p.hint: 0 for p in error.problems}]
+    return []
+
+
+def _write(target: Path, made: Prepared, *, instead: bool) -> None:
+    if named := made.server.get("state_dir"):
+        state_dir = Path(named)
+        is_new = not state_dir.exists()
+        require_state(state_dir)
+        if is_new:
+            (state_dir / ".gitignore").write_text("*\n")  # keys and calls are in no repository
+    try:
+        write_file(target, made.text, instead=instead)
+    except CannotLand as problem:
+        fail(str(problem), FAILED)
+
+
+def _tell(
+    target: Path, made: Prepared, config: Path | None, *, as_json: bool, is_new: bool
+) -> None:
+    draft, named = made.draft, f" --config {shlex.quote(str(config))}" if config is not None else ""
+    incumbent = draft.app_entry.get("incumbent") or draft.endpoints[0]["id"]
+    commands = [f"pointsman up{named}", _call(made)]
+    if as_json:
+        print_json(
+            {
+                "ok": True,
+                "file": str(target),
+                "written": is_new,
+                "lines": made.text.count("\n"),
+                "app": draft.app,
+                "key": made.key or None,
+                "incumbent": incumbent,
+                "endpoints": [endpoint["id"] for endpoint in draft.endpoints],
+                "state_dir": made.server.get("state_dir"),
+                "left_out": [{"place": one.place, "why": one.why} for one in draft.left_out],
+                "notes": list(made.notes),
+                "next": commands,
+            }
+        )
+        return
+    _print(target, made, incumbent, commands, is_new=is_new)
+
+
+def _call(made: Prepared) -> str:
+    """Return how an app is started so that it calls through here."""
+    url = f"http://{LOOPBACK}:{made.server.get('port', PORTS[0])}"
+    key = f" OPENAI_API_KEY={made.key}" if made.key else ""
+    other = f"ANTHROPIC_BASE_URL={url}" + (", ANTHROPIC_API_KEY" if key else "")
+    return f"OPENAI_BASE_URL={url}/v1{key} python your_app.py   # or {other}"
+
+
+def _print(
+    target: Path, made: Prepared, incumbent: str, commands: Sequence[str], *, is_new: bool
+) -> None:
+    draft = made.draft
+    how = f"{made.text.count(chr(10))} lines" if is_new else "it says all this already"
+    print(f"{target}: {how}; app {draft.app} in mode observe, where nothing is routed")
+    wide = max(len(name) for name in draft.providers) if draft.providers else 0
+    for name, entry in draft.providers.items():
+        own = [each["id"] for each in draft.endpoints if each.get("provider") == name]
+        shown = ", ".join(f"{id_} (has the calls)" if id_ == incumbent else id_ for id_ in own)
+        print(f"  {name:<{wide}}  {shown}; {_key_shown(entry.get('auth'))}")
+    reasons: dict[str, list[str]] = {}
+    for one in draft.left_out:
+        reasons.setdefault(one.why, []).append(one.place)
+    for why, places in reasons.items():
+        print(f"left out: {', '.join(places)}: {why}")
+    for note in made.notes:
+        print(f"note: {note}")
+    if made.key:
+        print(f"key of app {draft.app}, shown once: {made.key}")
+    print("next:")
+    for command in commands:
+        print(f"  {command}")
+
+
+def _key_shown(auth: Any) -> str:
+    if not isinstance(auth, dict):
+        return "the caller's key" if auth == "client" else "no key"
+    source: Callable[[str], Any] = auth.get
+    return f"key from {source('env') or source('file') or 'a command'}"

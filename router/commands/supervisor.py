@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +37,8 @@ FIRST_READY_S = 10.0
 """So long the others wait for the first part: an import on a cold disk takes seconds."""
 LOOK_EVERY_S = 0.02
 """While it starts."""
+PORT = "{port}"
+"""In a greeting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,8 @@ class ProcessPlan:
 
     parts: list[Part]
     store: str | None = None  # directory of the private store, if it is ours to keep
-    first_ready: str | None = None  # the first part writes this file once it serves
+    first_ready: str | None = None  # the first part writes its port here once it serves
+    greeting: str = ""  # what is said then, with the port in place of PORT
     longest_pause_s: float = LONGEST_PAUSE_S
 
     def text(self) -> str:
@@ -154,6 +157,7 @@ class Supervisor:
     tend: Callable[[], object]  # called now and then: sees to the store
     tend_every_s: float = TEND_EVERY_S
     first_ready: Path | None = None
+    greeting: str = ""
     _asked: bool = field(default=False)
     _told_to_reload: bool = field(default=False)
     _failing: bool = field(default=False)  # the store could not be started
@@ -179,6 +183,7 @@ class Supervisor:
                     for part in self.parts:
                         part.check()
                     self._pass_reload_on()
+                    self._greet()
                     self._tend()
                     sleep(min([self.tend_every_s, *(part.due_s for part in self.parts)]))
             finally:
@@ -198,6 +203,15 @@ class Supervisor:
                 return code if code > 0 else 1
             sleep(LOOK_EVERY_S)
         return None
+
+    def _greet(self) -> None:
+        """Say once where the first part listens; not before it does."""
+        if not self.greeting or self.first_ready is None:
+            return
+        with suppress(OSError):
+            if port := self.first_ready.read_text():
+                print(self.greeting.replace(PORT, port), file=sys.stderr, flush=True)
+                self.greeting = ""
 
     def _tend(self) -> None:
         """See to the store; one that does not start is tried again: calls are served meanwhile."""
@@ -274,6 +288,7 @@ def main(text: str) -> int:
                 parts,
                 tend=server.revive if server else lambda: None,
                 first_ready=Path(plan.first_ready) if plan.first_ready else None,
+                greeting=plan.greeting,
             ).run()
     except TelemetryError as error:
         print(error, file=sys.stderr)

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from router.commands.console import FAILED, fail, say
+from router.commands.console import FAILED, fail
+from router.commands.greeting import greeting_of
 from router.commands.inputs import check_layout, opened_store, require_port, written
 from router.commands.state import require_state, state_of
 from router.commands.supervisor import STOP_MARGIN_S, Part, ProcessPlan
@@ -46,12 +47,12 @@ def up(config: Path | None, longest_pause_s: float) -> None:
         stop_s=max(server.drain_s, server.drain_most_s) + STOP_MARGIN_S,
         reloads=True,
     )
-    say(f"pointsman: {server.url}/v1  (state in {state_dir})")
     _run(
         ProcessPlan(
             [router, *_workers(entries, url)],
             store=None if url else str(state_dir / "store"),
             first_ready=str(ready),
+            greeting=greeting_of(entries, state_dir),
             longest_pause_s=longest_pause_s,
         )
     )

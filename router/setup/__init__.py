@@ -1,5 +1,7 @@
 """A first configuration, from keys that are at hand or from LiteLLM's.
 
+- `known`: providers, by the variables of their keys
+- `found`: which of them the environment has
 - `draft`: what is to be written, and as YAML
 - `litellm_reading`: the fields of a file of LiteLLM's, each taken or named
 - `litellm_words`: why some are not taken
@@ -8,4 +10,8 @@
 - `litellm_settings`: what it says beside them
 - `litellm_names`: by which names they are called
 - `litellm`: all of it as a draft
+- `choices`: what of that is wanted
+- `drafting`: from choices to a draft
+- `asking`: the questions
+- `landing`: the file comes to be
 """

@@ -79,5 +79,7 @@
 - `agent`: that an agent's session stays where it began, and what that is worth
 - `profile_http`: `pointsman profile` on endpoints that replay a table
 - `profile_truth`: that what a profile advises is right
+- `first_day_provider`: two providers that note whose keys they are given
+- `first_day`: that it takes three commands and a minute to the first call
 - `__main__`: `scripts/prove NAME`
 """

@@ -12,6 +12,7 @@ from scripts.proofs import (
     episodes,
     explain,
     failover,
+    first_day,
     old,
     overload,
     pipeline,
@@ -37,6 +38,7 @@ PROOFS: dict[str, Callable[[Sequence[str]], int]] = {
     "classify": classify.main,
     "profile_truth": profile_truth.main,
     "episodes": episodes.main,
+    "first_day": first_day.main,
 }
 
 
