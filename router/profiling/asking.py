@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -10,6 +12,7 @@ import httpx
 import msgspec
 from msgspec import Struct
 
+from router.config.entries import GENERAL
 from router.endpoints.catalog import Endpoint
 from router.profiling.plan import Foretold
 from telemetry.wire.usage import Usage, usage_of
@@ -87,20 +90,34 @@ async def ask(
     return Got(came, seconds, decision=decision, rest_s=rest_s, said=said)
 
 
-async def foretell(client: httpx.AsyncClient, prompt_body: dict[str, Any], *, task: str | None,
-                   data_class: str | None) -> Foretold | str:  # fmt: skip
+async def foretell(
+    client: httpx.AsyncClient,
+    body: dict[str, Any],
+    *,
+    task: str | None,
+    data_class: str | None,
+    endpoints: Sequence[str],
+) -> Foretold | str:
     """Return the task of a prompt, and who may not have it and why; nobody is called.
 
     Where the sidecar does not take the prompt at all: its words.
     """
     headers = _headers(task, data_class) | {"x-router-dry-run": "1"}
-    content = msgspec.json.encode({**prompt_body, "model": "auto"})
+    content = msgspec.json.encode({**body, "model": "auto"})
     reply = await client.post(PATH, content=content, headers=headers)
     value = _json(reply)
     if reply.status_code == 200:
-        return Foretold(value["task"], dict(value["exclusions"]))
-    code, said = _error(value, reply)
-    return f"{said} ({code})" if code else said
+        return Foretold(value["task"], dict(value["exclusions"]), value["incumbent"])
+    code, said = _error(value, reply, most=20_000)
+    if code not in OURS_TO_DROP:
+        return f"{said} ({code})" if code else said[:300]
+    return Foretold(task or GENERAL, {name: _reason_of(name, said) for name in endpoints})
+
+
+def _reason_of(endpoint: str, said: str) -> str:
+    """Return why an endpoint may not serve a call that nobody may serve, as the refusal says."""
+    found = re.search(rf"[(,] ?{re.escape(endpoint)}: ([^,)]+)", said)
+    return found[1] if found else "no endpoint may serve it"
 
 
 def _headers(task: str | None, data_class: str | None) -> dict[str, str]:
@@ -152,9 +169,9 @@ def _text(message: dict[str, Any]) -> str:
     return "".join(p["text"] for p in parts if isinstance(p, dict) and type(p.get("text")) is str)
 
 
-def _error(value: dict[str, Any], reply: httpx.Response) -> tuple[str, str]:
+def _error(value: dict[str, Any], reply: httpx.Response, *, most: int = 300) -> tuple[str, str]:
     error = value.get("error")
     error = error if isinstance(error, dict) else {}
     code, said = error.get("code"), error.get("message")
     shown = said if isinstance(said, str) and said else f"status {reply.status_code}"
-    return code if isinstance(code, str) else "", " ".join(shown.split())[:300]
+    return code if isinstance(code, str) else "", " ".join(shown.split())[:most]

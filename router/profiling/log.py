@@ -53,6 +53,7 @@ class Logged:
     ended: dict[Cell, Entry] = field(default_factory=dict)
     labelled: set[Cell] = field(default_factory=set)
     cut_off: dict[Cell, float] = field(default_factory=dict)
+    spent_usd: float = 0.0  # of what was begun and has no end only what was cut off
 
     def take(self, entry: Entry) -> None:
         """Follow one line."""
@@ -67,32 +68,31 @@ class Logged:
             case "answer":
                 self.begun.pop(cell, None)
                 self.answered[cell] = entry
+                self.spent_usd += entry.usd
             case "judge":
-                self.judged[cell] = self.judged.get(cell, 0.0) + entry.usd
+                self.judged[cell] = entry.usd
+                self.spent_usd += entry.usd
             case "unjudge":
-                self.judged.pop(cell, None)
+                self.spent_usd -= self.judged.pop(cell, 0.0)
             case "end":
-                for open_ in (self.begun, self.answered, self.judged):
-                    open_.pop(cell, None)
-                self.ended[cell] = entry
+                self._end(cell, entry)
             case "labelled":
                 self.labelled.update(entry.cells)
 
-    def cut(self) -> None:
-        """Take what was begun for cut off: its process is gone."""
-        self.cut_off |= self.begun
-        self.begun = {}
+    def _end(self, cell: Cell, entry: Entry) -> None:
+        self.begun.pop(cell, None)
+        self.spent_usd -= self.judged.pop(cell, 0.0)
+        kept = self.answered.pop(cell, None)
+        self.spent_usd -= kept.usd if kept is not None else 0.0
+        if entry.result is not None:
+            self.spent_usd += entry.result.cost_usd + entry.result.judge_usd
+        self.ended[cell] = entry
 
-    @property
-    def spent_usd(self) -> float:
-        """What was spent, what was cut off at its estimate."""
-        ended = (e.result for e in self.ended.values() if e.result is not None)
-        return (
-            sum(r.cost_usd + r.judge_usd for r in ended)
-            + sum(e.usd for e in self.answered.values())
-            + sum(self.judged.values())
-            + sum(self.cut_off.values())
-        )
+    def cut(self) -> None:
+        """Take what was begun for cut off: its process is gone. It counts at its estimate."""
+        self.cut_off |= self.begun
+        self.spent_usd += sum(self.begun.values())
+        self.begun = {}
 
     def results(self) -> list[ProfileResult]:
         """Return what came of it, also of answers that nobody graded."""

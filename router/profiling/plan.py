@@ -1,4 +1,4 @@
-"""Which prompts go where, what that costs at a guess, and who is left out. Pure, but for the asking.
+"""Which prompts go where, what that costs at a guess, and who is left out. Pure.
 
 Of each task so many prompts as a cell may have are taken, in the order of their digests: the same
 at every endpoint and in every run. They are sent by turns, so that all cells have had as many when
@@ -28,6 +28,7 @@ class Foretold(Struct, frozen=True):
 
     task: str
     exclusions: dict[str, str]  # by endpoint
+    incumbent: str | None = None  # who would serve it without this
 
 
 class Ask(Struct, frozen=True):
@@ -64,6 +65,7 @@ class Plan:
     spent_usd: float = 0.0  # by those
     cut_off: int = 0  # calls that ended with their process
     notes: list[str] = field(default_factory=list)
+    incumbent: str | None = None  # who serves most of the prompts without this
 
     @property
     def usd(self) -> float:
@@ -170,7 +172,13 @@ def make_plan(
         done=done,
         spent_usd=logged.spent_usd,
         cut_off=len(logged.cut_off),
+        incumbent=_most_often(foretold.values()),
     )
+
+
+def _most_often(foretold: Iterable[Foretold]) -> str | None:
+    counted = Counter(told.incumbent for told in foretold if told.incumbent is not None)
+    return max(counted, key=lambda name: counted[name], default=None)
 
 
 def _chosen(
