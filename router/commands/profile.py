@@ -22,7 +22,7 @@ from router.config.compiled import Configuration
 from router.config.places import find_file, state_problem
 from router.endpoints.catalog import Endpoint
 from router.profiling.log import read_log
-from router.profiling.prompts import BadPrompts, Prompt, lines_of, read_prompts
+from router.profiling.prompts import BadPrompts, ProfilePrompt, lines_of, read_prompts
 from router.profiling.runs import make_directory, run_directory
 
 NO_TERMINAL = "there is no terminal to ask on: look at the plan above, and say --yes"
@@ -154,7 +154,7 @@ def _unknown(option: str, named: str, known: Sequence[str]) -> NoReturn:
     fail(f"--{option} {named}: there is none; the configuration has {', '.join(known)}", BAD_INPUT)
 
 
-def _prompts(file: Path, configuration: Configuration) -> list[Prompt]:
+def _prompts(file: Path, configuration: Configuration) -> list[ProfilePrompt]:
     try:
         if str(file) == "-":
             found = _read(sys.stdin.buffer, Path.cwd(), configuration)
@@ -168,7 +168,7 @@ def _prompts(file: Path, configuration: Configuration) -> list[Prompt]:
     return found
 
 
-def _read(opened: Any, beside: Path, configuration: Configuration) -> list[Prompt]:
+def _read(opened: Any, beside: Path, configuration: Configuration) -> list[ProfilePrompt]:
     classes = configuration.classes.names
     found = read_prompts(
         lines_of(opened), tasks=configuration.tasks, classes=classes, beside=beside
@@ -178,7 +178,7 @@ def _read(opened: Any, beside: Path, configuration: Configuration) -> list[Promp
     return found.prompts
 
 
-def _require_graders(prompts: Sequence[Prompt], judge: Endpoint | None) -> None:
+def _require_graders(prompts: Sequence[ProfilePrompt], judge: Endpoint | None) -> None:
     without = [prompt.line for prompt in prompts if prompt.grader is None]
     if without and judge is None:
         shown = ", ".join(map(str, without[:5])) + (" …" if len(without) > 5 else "")
@@ -186,7 +186,7 @@ def _require_graders(prompts: Sequence[Prompt], judge: Endpoint | None) -> None:
         fail(f"{len(without)} prompts say nothing to grade by (lines {shown}); {fix}", BAD_INPUT)
 
 
-def _agree_to_commands(prompts: Sequence[Prompt], *, allowed: bool, yes: bool) -> None:
+def _agree_to_commands(prompts: Sequence[ProfilePrompt], *, allowed: bool, yes: bool) -> None:
     graders = [prompt.grader for prompt in prompts if prompt.grader is not None]
     commands = list(dict.fromkeys(g.command for g in graders if g.command))
     if not commands:

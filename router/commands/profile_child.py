@@ -28,11 +28,11 @@ from router.commands.inputs import opened_store, written
 from router.config.compiled import Configuration
 from router.profiling.asking import foretell
 from router.profiling.labels import send, unsent
-from router.profiling.log import Entry, RunLog, as_told
+from router.profiling.log import LogLine, RunLog, as_told
 from router.profiling.own_sidecar import own_sidecar
-from router.profiling.plan import Ask, Foretold, Plan, make_plan
-from router.profiling.prompts import Prompt
-from router.profiling.run import Progress, Runner
+from router.profiling.plan import Ask, Foretold, ProfilePlan, make_plan
+from router.profiling.prompts import ProfilePrompt
+from router.profiling.run import ProfileProgress, Runner
 from router.profiling.runs import RunBusy, at_work, begin_anew
 from telemetry import logs
 from telemetry.store import Address
@@ -54,7 +54,7 @@ class ProfileTask(Struct, frozen=True):
     max_usd: float
     workers: int
     again: bool
-    prompts: list[Prompt]
+    prompts: list[ProfilePrompt]
 
 
 class CommandGone(Exception):
@@ -124,7 +124,7 @@ async def _serve(task: ProfileTask) -> None:
             if task.again:
                 begin_anew(Path(task.directory))
             with opened_store(entries) as address:
-                await _profile(task, line, address)
+                await run_task(task, line, address)
     except VerbFailed as error:
         line.tell("failed", text=error.text, code=error.code)
     except (LookupError, OSError) as error:
@@ -154,7 +154,13 @@ async def _lock(state_dir: Path, line: Line) -> AsyncIterator[None]:
         yield
 
 
-async def _profile(task: ProfileTask, line: Line, address: Address) -> None:
+async def run_task(task: ProfileTask, line: Line, address: Address) -> None:
+    """Plan, wait for the user's word, make the calls, and send their labels.
+
+    Raises:
+        CommandGone: nobody waits for it any more.
+        VerbFailed: nothing can be sent; says why.
+    """
     entries = written(Path(task.config))
     log = RunLog(Path(task.directory))
     try:
@@ -165,7 +171,7 @@ async def _profile(task: ProfileTask, line: Line, address: Address) -> None:
             if plan.asks or log.logged.answered:
                 await line.wait_for_go()
             if not log.logged.run:
-                log.write(Entry("start", time.time(), run=secrets.token_hex(8)))
+                log.write(LogLine("start", time.time(), run=secrets.token_hex(8)))
             await _run(task, line, client, plan, log)
     finally:
         log.close()
@@ -173,7 +179,7 @@ async def _profile(task: ProfileTask, line: Line, address: Address) -> None:
 
 async def _plan(
     task: ProfileTask, client: httpx.AsyncClient, configuration: Configuration, log: RunLog
-) -> Plan:
+) -> ProfilePlan:
     by_id = configuration.catalog.by_id
     foretold = await _foretold(task, client)
     judge = by_id[task.judge] if task.judge is not None else None
@@ -240,7 +246,7 @@ def _require_judge(task: ProfileTask, judge: str, foretold: dict[str, Foretold])
 
 
 async def _run(
-    task: ProfileTask, line: Line, client: httpx.AsyncClient, plan: Plan, log: RunLog
+    task: ProfileTask, line: Line, client: httpx.AsyncClient, plan: ProfilePlan, log: RunLog
 ) -> None:
     runner = Runner(
         client,
@@ -259,12 +265,12 @@ async def _run(
         at_s = time.time()
         sent, why_not = await send(client, log.logged.run, unsent(log.logged, at_s=at_s), at_s=at_s)
         if sent:
-            log.write(Entry("labelled", at_s, cells=tuple(sent)))
+            log.write(LogLine("labelled", at_s, cells=tuple(sent)))
         log.drop_texts()
     line.tell("done", labels=len(log.logged.labelled), why_not=why_not, **_told(runner, line))
 
 
-async def _grade_kept(task: ProfileTask, plan: Plan, runner: Runner, log: RunLog) -> None:
+async def _grade_kept(task: ProfileTask, plan: ProfilePlan, runner: Runner, log: RunLog) -> None:
     """Grade answers that an earlier run was paid for and did not come to grade."""
     by_digest = {prompt.digest: prompt for prompt in task.prompts}
     by_id = {endpoint.id: endpoint for endpoint in plan.endpoints}
@@ -280,10 +286,10 @@ async def _stop_when_gone(line: Line, runner: Runner) -> None:
     await runner.stop()
 
 
-def _teller(line: Line) -> Callable[[Progress], None]:
+def _teller(line: Line) -> Callable[[ProfileProgress], None]:
     told_at = 0.0
 
-    def tell(progress: Progress) -> None:
+    def tell(progress: ProfileProgress) -> None:
         nonlocal told_at
         if time.monotonic() - told_at >= TELL_EVERY_S or progress.done == progress.total:
             told_at = time.monotonic()

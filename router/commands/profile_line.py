@@ -20,6 +20,8 @@ from router.profiling.log import as_told
 from telemetry.processes import PARENT
 
 SAY_EVERY_S = 10.0
+END_S = 10.0
+"""So long the command waits for the end of a child that has nothing to do any more."""
 MODULE = "router.commands.profile_child"
 
 
@@ -63,6 +65,8 @@ class ChildLine:
         self._hang_up()
         for number, before in self._before.items():
             signal.signal(number, before)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_S)
         if self._process.stdout is not None:
             self._process.stdout.close()
 

@@ -2,4 +2,18 @@
 
 - `own_sidecar`: a sidecar in this process, for calls under an app's rules
 - `results`: what came of one prompt at one endpoint
+- `graders`: accepted answers, schemas and commands that grade an answer
+- `check_command`: running such a command
+- `prompts`: the file of prompts, checked whole
+- `log`: what was begun and what came of it, on the disk before it costs
+- `runs`: where runs lie, one at work at a time
+- `money`: what calls cost, and may cost
+- `plan`: which prompts go where
+- `asking`: one call, and what its answer means
+- `judge`: what a judge is asked
+- `grading`: from an answer to what it is worth
+- `run`: workers, turns and money
+- `labels`: verdicts as events
+- `table`: the table of results
+- `page`: the same as one page
 """

@@ -22,6 +22,7 @@ LONGEST_REST_S = 60.0
 FIRST_REST_S = 1.0
 WAITS = frozenset({429, 503, 529})
 KEY_FAULTS = frozenset({401, 402, 403, 404})
+NOBODY_ANSWERED = frozenset({"all_endpoints_failed", "deadline_exceeded"})
 OURS_TO_DROP = frozenset({"no_eligible_endpoint", "keeps_content"})
 
 
@@ -129,13 +130,11 @@ def _headers(task: str | None, data_class: str | None) -> dict[str, str]:
 def _came(status: int, code: str, *, may_fault: bool) -> Came:
     if code in OURS_TO_DROP:
         return Came.REFUSED
-    if status in WAITS:
-        return Came.LATER
     if code == "endpoint_misconfigured" or status in KEY_FAULTS:
         return Came.FAULT
-    if may_fault and code == "all_endpoints_failed":
-        return Came.FAULT
-    return Came.FAILURE
+    if code in NOBODY_ANSWERED:
+        return Came.FAULT if may_fault else Came.FAILURE
+    return Came.LATER if status in WAITS else Came.FAILURE
 
 
 def _rest_s(reply: httpx.Response) -> float:

@@ -12,11 +12,11 @@ from msgspec import Struct
 
 from router.endpoints.catalog import Endpoint
 from router.profiling import judge as judges
-from router.profiling.asking import Came, Got, ask
+from router.profiling.asking import LONGEST_REST_S, Came, Got, ask
 from router.profiling.check_command import passes
 from router.profiling.graders import fits, is_expected
 from router.profiling.money import cost_usd
-from router.profiling.prompts import Prompt
+from router.profiling.prompts import ProfilePrompt
 
 WAITS = 6
 """So often a judge that has no room is waited for."""
@@ -31,7 +31,7 @@ class Grade(Struct, frozen=True):
     said: str = ""  # why there is none
 
 
-async def grade(prompt: Prompt, message: dict[str, object], text: str) -> Grade:
+async def grade(prompt: ProfilePrompt, message: dict[str, object], text: str) -> Grade:
     """Return what a prompt's own grader says of an answer."""
     grader = prompt.grader
     if grader is None:
@@ -60,7 +60,7 @@ class Judge:
 
     async def grade(
         self,
-        prompt: Prompt,
+        prompt: ProfilePrompt,
         text: str,
         *,
         guess_usd: float,
@@ -77,8 +77,8 @@ class Judge:
         while tries < judges.TRIES:
             got = await self._ask(prompt, body)
             if got.came is Came.LATER and waits < WAITS:
+                await sleep(min(got.rest_s * 2**waits, LONGEST_REST_S))
                 waits += 1
-                await sleep(got.rest_s * 2 ** (waits - 1))
                 continue
             if got.came in (Came.LATER, Came.FAULT):
                 self.fault = got.said if got.came is Came.FAULT else self.fault
@@ -95,7 +95,7 @@ class Judge:
                 return Grade(score, "judge", spent)
         return Grade(None, "judge", spent, "the judge gave no score")
 
-    async def _ask(self, prompt: Prompt, body: dict[str, object]) -> Got:
+    async def _ask(self, prompt: ProfilePrompt, body: dict[str, object]) -> Got:
         return await ask(
             self._client,
             self.endpoint,

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import msgspec
 
-from router.profiling.log import Cell, Entry, Logged
+from router.profiling.log import Cell, Logged, LogLine
 
 MOST_A_CELL = 50
 """Labels of a task at an endpoint that a run sends."""
@@ -20,7 +20,7 @@ SOURCE = "/profile"
 TYPE = "pointsman.feedback.v1"
 
 
-def unsent(logged: Logged, *, at_s: float) -> list[tuple[Cell, Entry]]:
+def unsent(logged: Logged, *, at_s: float) -> list[tuple[Cell, LogLine]]:
     """Return the calls whose labels are still to be sent."""
     n: Counter[tuple[str, str]] = Counter()
     out = []
@@ -35,7 +35,7 @@ def unsent(logged: Logged, *, at_s: float) -> list[tuple[Cell, Entry]]:
     return out
 
 
-def event_of(run: str, entry: Entry, *, at_s: float) -> dict[str, Any]:
+def event_of(run: str, entry: LogLine, *, at_s: float) -> dict[str, Any]:
     """Return the label of a call as an event; the same call has the same id."""
     result = entry.result
     if result is None or result.quality is None:
@@ -54,7 +54,7 @@ def event_of(run: str, entry: Entry, *, at_s: float) -> dict[str, Any]:
 
 
 async def send(
-    client: httpx.AsyncClient, run: str, due: list[tuple[Cell, Entry]], *, at_s: float
+    client: httpx.AsyncClient, run: str, due: list[tuple[Cell, LogLine]], *, at_s: float
 ) -> tuple[list[Cell], str]:
     """Send labels; return the calls that have theirs now, and why not all do."""
     sent: list[Cell] = []

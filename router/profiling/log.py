@@ -23,7 +23,7 @@ Cell = tuple[str, str]
 """A prompt's digest and an endpoint's id."""
 
 
-class Entry(Struct, frozen=True, omit_defaults=True):
+class LogLine(Struct, frozen=True, omit_defaults=True):
     """A line: what was done with a prompt at an endpoint."""
 
     do: str  # start, begin, back, answer, judge, unjudge, end or labelled
@@ -39,7 +39,7 @@ class Entry(Struct, frozen=True, omit_defaults=True):
     cells: tuple[Cell, ...] = ()  # of labelled
 
 
-_LINE = msgspec.json.Decoder(Entry)
+_LINE = msgspec.json.Decoder(LogLine)
 
 
 @dataclass(slots=True)
@@ -48,14 +48,14 @@ class Logged:
 
     run: str = ""
     begun: dict[Cell, float] = field(default_factory=dict)  # without an end, at an estimate
-    answered: dict[Cell, Entry] = field(default_factory=dict)  # and not graded
+    answered: dict[Cell, LogLine] = field(default_factory=dict)  # and not graded
     judged: dict[Cell, float] = field(default_factory=dict)  # a judge was asked, without an end
-    ended: dict[Cell, Entry] = field(default_factory=dict)
+    ended: dict[Cell, LogLine] = field(default_factory=dict)
     labelled: set[Cell] = field(default_factory=set)
     cut_off: dict[Cell, float] = field(default_factory=dict)
     spent_usd: float = 0.0  # of what was begun and has no end only what was cut off
 
-    def take(self, entry: Entry) -> None:
+    def take(self, entry: LogLine) -> None:
         """Follow one line."""
         cell = (entry.prompt, entry.endpoint)
         match entry.do:
@@ -79,7 +79,7 @@ class Logged:
             case "labelled":
                 self.labelled.update(entry.cells)
 
-    def _end(self, cell: Cell, entry: Entry) -> None:
+    def _end(self, cell: Cell, entry: LogLine) -> None:
         self.begun.pop(cell, None)
         self.spent_usd -= self.judged.pop(cell, 0.0)
         kept = self.answered.pop(cell, None)
@@ -116,7 +116,7 @@ class RunLog:
         self.logged = read_log(directory)
         self.logged.cut()
 
-    def write(self, entry: Entry) -> None:
+    def write(self, entry: LogLine) -> None:
         """Write a line; it is on the disk once this returns.
 
         Raises:
@@ -166,7 +166,7 @@ def read_log(directory: Path) -> Logged:
     return found
 
 
-def entries_of(path: Path) -> Iterator[Entry]:
+def entries_of(path: Path) -> Iterator[LogLine]:
     """Yield the lines of a log; what was cut short is none."""
     with path.open("rb") as file:
         for line in file:

@@ -17,7 +17,7 @@ from msgspec import Struct
 from router.endpoints.catalog import Endpoint
 from router.profiling.log import Logged
 from router.profiling.money import estimated_s, estimated_usd, size_of
-from router.profiling.prompts import Prompt
+from router.profiling.prompts import ProfilePrompt
 
 MOST_AT_ONCE = 4
 """Calls that an endpoint has under way, unless its own limits say fewer."""
@@ -35,7 +35,7 @@ class Ask(Struct, frozen=True):
     """A prompt that is to go to an endpoint."""
 
     turn: int
-    prompt: Prompt
+    prompt: ProfilePrompt
     task: str
     endpoint: Endpoint
     usd: float | None  # at a guess; None: no price is known
@@ -53,7 +53,7 @@ class Ask(Struct, frozen=True):
 
 
 @dataclass(slots=True)
-class Plan:
+class ProfilePlan:
     """All that is to be sent, in its order."""
 
     asks: list[Ask]
@@ -125,7 +125,7 @@ class Plan:
 
 
 def make_plan(
-    prompts: Iterable[Prompt],
+    prompts: Iterable[ProfilePrompt],
     foretold: Mapping[str, Foretold],
     endpoints: Sequence[Endpoint],
     *,
@@ -133,7 +133,7 @@ def make_plan(
     per_cell: int,
     logged: Logged,
     at_s: float,
-) -> Plan:
+) -> ProfilePlan:
     """Return what is still to be sent.
 
     Where a prompt was cut off at an endpoint, the next one of its task takes its place there.
@@ -143,7 +143,7 @@ def make_plan(
         logged: what earlier runs did.
         at_s: epoch seconds.
     """
-    by_task: defaultdict[str, list[Prompt]] = defaultdict(list)
+    by_task: defaultdict[str, list[ProfilePrompt]] = defaultdict(list)
     for prompt in sorted(prompts, key=lambda prompt: prompt.digest):
         by_task[foretold[prompt.digest].task].append(prompt)
     asks: list[Ask] = []
@@ -163,7 +163,7 @@ def make_plan(
                 else:
                     asks.append(_ask(turn, prompt, task, endpoint, judge, at_s))
     asks.sort(key=lambda ask: (ask.turn, ask.task, ask.endpoint.index))
-    return Plan(
+    return ProfilePlan(
         asks,
         endpoints,
         judge,
@@ -182,12 +182,12 @@ def _most_often(foretold: Iterable[Foretold]) -> str | None:
 
 
 def _chosen(
-    own: Sequence[Prompt],
+    own: Sequence[ProfilePrompt],
     foretold: Mapping[str, Foretold],
     endpoint: Endpoint,
     per_cell: int,
     logged: Logged,
-) -> list[Prompt]:
+) -> list[ProfilePrompt]:
     """Return the prompts of a task that an endpoint gets."""
     eligible = [p for p in own[:per_cell] if endpoint.id not in foretold[p.digest].exclusions]
     lost = sum((p.digest, endpoint.id) in logged.cut_off for p in eligible)
@@ -203,14 +203,19 @@ def _chosen(
 
 
 def _reasons(
-    prompts: Sequence[Prompt], foretold: Mapping[str, Foretold], endpoint: Endpoint
+    prompts: Sequence[ProfilePrompt], foretold: Mapping[str, Foretold], endpoint: Endpoint
 ) -> Counter[str]:
     found = (foretold[prompt.digest].exclusions.get(endpoint.id) for prompt in prompts)
     return Counter(reason for reason in found if reason is not None)
 
 
 def _ask(
-    turn: int, prompt: Prompt, task: str, endpoint: Endpoint, judge: Endpoint | None, at_s: float
+    turn: int,
+    prompt: ProfilePrompt,
+    task: str,
+    endpoint: Endpoint,
+    judge: Endpoint | None,
+    at_s: float,
 ) -> Ask:
     tokens_in, tokens_out = size_of(prompt.body)
     usd = estimated_usd(endpoint, tokens_in, tokens_out, at_s=at_s)

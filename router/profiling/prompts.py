@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 from msgspec import Struct
@@ -38,7 +39,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
 }  # fmt: skip
 
 
-class Prompt(Struct, frozen=True):
+class ProfilePrompt(Struct, frozen=True):
     """One prompt, and how its answers are graded."""
 
     digest: str  # of all that is sent and graded by
@@ -82,7 +83,7 @@ class _BadLine(Exception):
 class ReadPrompts:
     """All prompts of a file, in its order."""
 
-    prompts: list[Prompt] = field(default_factory=list)
+    prompts: list[ProfilePrompt] = field(default_factory=list)
     repeated: int = 0  # lines that say what an earlier one says
 
 
@@ -147,7 +148,7 @@ def lines_of(file: Any) -> Iterator[bytes]:
 
 def _prompt(
     text: bytes, number: int, *, tasks: Collection[str], classes: Collection[str], beside: Path
-) -> Prompt:
+) -> ProfilePrompt:
     raw = _object(text)
     for name in raw:
         if name not in KNOWN:
@@ -167,31 +168,33 @@ def _prompt(
         raise _BadLine(named[0], str(error)) from None
     task, data_class = _one_of(raw, "task", tasks), _one_of(raw, "data_class", classes)
     said = [body, task, data_class, msgspec.to_builtins(grader)]
-    return Prompt(digest_of(said), number, body, task, data_class, grader)
+    return ProfilePrompt(digest_of(said), number, body, task, data_class, grader)
 
 
 def digest_of(value: object) -> str:
     """Return a digest of JSON, whatever the order of its fields."""
-    from hashlib import blake2b
-
     packed = msgspec.json.encode(value, order="deterministic")
     return blake2b(packed, digest_size=10).hexdigest()
 
 
 def _object(text: bytes) -> dict[str, Any]:
     try:
-        raw = json.loads(text.decode("utf-8"), object_pairs_hook=once)
+        raw = json.loads(text.decode("utf-8"), object_pairs_hook=once, parse_constant=_refuse)
         msgspec.json.encode(raw)
     except UnicodeDecodeError as error:
         raise _BadLine("", f"is not UTF-8 (byte {error.start}); save the file as UTF-8") from None
     except BadColumns as error:
         raise _BadLine(error.name, str(error)) from None
-    except (ValueError, RecursionError) as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         shown = brief(text.decode("utf-8", "replace").strip())
         raise _BadLine("", f"is no JSON ({error}): {shown}; write one object a line") from None
     if not isinstance(raw, dict):
         raise _BadLine("", f'is {brief(raw)}; write an object, such as {{"prompt": "…"}}')
     return raw
+
+
+def _refuse(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no number of JSON")
 
 
 def _messages(raw: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -21,15 +21,16 @@ from router.endpoints.catalog import Endpoint
 from router.endpoints.machine_time import MachineTime
 from router.profiling.asking import Came, Got, ask
 from router.profiling.grading import Grade, Judge, grade
-from router.profiling.log import Entry, RunLog
+from router.profiling.log import LogLine, RunLog
 from router.profiling.money import cost_usd
-from router.profiling.plan import Ask, Plan, fair, most_at_once
+from router.profiling.plan import Ask, ProfilePlan, fair, most_at_once
 from router.profiling.results import ProfileResult
 
 FAULTS = 3
 """So many calls in a row, of which none can succeed, end an endpoint's part."""
-RESTS = 8
-"""So often in a row an endpoint that has no room is waited for."""
+MOST_REST_S = 300.0
+"""So long in all an endpoint that has no room is waited for, from one answer to the next."""
+LONGEST_BACKOFF_S = 16.0
 BAD_JUDGEMENTS = 5
 """So many answers a judge may leave ungraded before it has graded any."""
 
@@ -43,11 +44,25 @@ class EndpointState:
         self.answered = False
         self.faults = 0
         self.rests = 0
+        self.rested_s = 0.0
         self.rests_until = 0.0
         self.stopped = ""  # why nothing more is sent there
 
+    def note_answer(self) -> None:
+        """Take note that it answers."""
+        self.answered, self.faults, self.rests, self.rested_s = True, 0, 0, 0.0
 
-class Progress(Struct, frozen=True):
+    def rest(self, asked_s: float, now: float) -> None:
+        """Send nothing for a while; calls that were under way together rest once."""
+        if now < self.rests_until:
+            return
+        rest_s = min(asked_s * 2**self.rests, max(asked_s, LONGEST_BACKOFF_S))
+        self.rests += 1
+        self.rested_s += rest_s
+        self.rests_until = now + rest_s
+
+
+class ProfileProgress(Struct, frozen=True):
     """How far a run is."""
 
     done: int
@@ -63,12 +78,12 @@ class Runner:
     def __init__(
         self,
         client: httpx.AsyncClient,
-        plan: Plan,
+        plan: ProfilePlan,
         log: RunLog,
         *,
         max_usd: float,
         workers: int,
-        on_progress: Callable[[Progress], None] = lambda _: None,
+        on_progress: Callable[[ProfileProgress], None] = lambda _: None,
     ) -> None:
         self.judge = Judge(client, plan.judge) if plan.judge is not None else None
         self.states = {e.id: EndpointState(e) for e in plan.endpoints}
@@ -107,12 +122,12 @@ class Runner:
             self._changed.notify_all()
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> ProfileProgress:
         """How far it is."""
         now = time.monotonic()
         resting = {i: s.rests_until - now for i, s in self.states.items() if s.rests_until > now}
         spent = self._log.logged.spent_usd
-        return Progress(self._done, self._total, spent, len(self._under_way), resting)
+        return ProfileProgress(self._done, self._total, spent, len(self._under_way), resting)
 
     async def _work(self) -> None:
         while (taken := await self._take()) is not None:
@@ -191,7 +206,7 @@ class Runner:
         )
         machine_s = self._machines.end(endpoint.digest, time.monotonic(), machine)
         if got.came is Came.ANSWER:
-            state.answered, state.faults, state.rests = True, 0, 0
+            state.note_answer()
             await self._answered(taken, got, machine_s)
         elif got.came is Came.FAILURE:
             result = ProfileResult(
@@ -213,10 +228,8 @@ class Runner:
             if state.faults >= FAULTS:
                 state.stopped = got.said
         else:
-            state.rests += 1
-            rest_s = got.rest_s * (2 ** min(state.rests - 1, 4) if got.rest_s <= 1 else 1)
-            state.rests_until = time.monotonic() + rest_s
-            if state.rests > RESTS * state.most:
+            state.rest(got.rest_s, time.monotonic())
+            if state.rested_s > MOST_REST_S:
                 state.stopped = f"it has had no room for too long: {got.said}"
         if not state.stopped:
             self._pending.insert(0, taken)
@@ -301,7 +314,7 @@ class Runner:
 
     def _write(self, do: str, taken: Ask, **more: object) -> None:
         prompt, endpoint = taken.cell
-        entry = Entry(do, time.time(), prompt=prompt, endpoint=endpoint, **more)  # type: ignore[arg-type]
+        entry = LogLine(do, time.time(), prompt=prompt, endpoint=endpoint, **more)  # type: ignore[arg-type]
         self._log.write(entry)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from router.endpoints.catalog import Endpoint
 from router.profiling.log import FILE
-from router.profiling.prompts import Prompt, digest_of
+from router.profiling.prompts import ProfilePrompt, digest_of
 
 PART = "profiles"
 LOCK = "lock"
@@ -22,7 +22,7 @@ class RunBusy(Exception):
 
 def run_directory(
     state_dir: Path,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[ProfilePrompt],
     endpoints: Sequence[Endpoint],
     *,
     judge: Endpoint | None,
