@@ -73,5 +73,6 @@
 - `agent_world`: hours of sessions and users' days, and what becomes known meanwhile
 - `agent_play`: plays them through one sidecar, and tells what became of draws
 - `agent`: that an agent's session stays where it began, and what that is worth
+- `profile`: that a profile which is killed at any moment pays for nothing twice
 - `__main__`: `scripts/prove NAME`
 """

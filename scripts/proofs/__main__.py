@@ -15,6 +15,7 @@ from scripts.proofs import (
     overload,
     pipeline,
     policy,
+    profile,
     secrets,
     steady,
     streams,
@@ -33,6 +34,7 @@ PROOFS: dict[str, Callable[[Sequence[str]], int]] = {
     "steady": steady.main,
     "agent": agent.main,
     "episodes": episodes.main,
+    "profile": profile.main,
 }
 
 
