@@ -46,6 +46,7 @@ class ChildLine:
         self._log = log
         self._shown = ProgressLine()
         self._n_signals = 0
+        self._is_going = False
         self._before: dict[int, Any] = {}
         self._under_way = 0
         self._send(as_told(dict(task)))
@@ -76,6 +77,7 @@ class ChildLine:
 
     def go(self) -> None:
         """Let it begin."""
+        self._is_going = True
         self._send(b"go\n")
 
     def end(self) -> dict[str, Any]:
@@ -103,13 +105,14 @@ class ChildLine:
                 self._shown.clear()
                 fail(told["text"], told["code"])
         self._shown.clear()
-        if self._n_signals:
-            fail("nothing was sent", FAILED)
         code = self._process.wait()
         fail(f"the process that makes the calls ended ({code}); see {self._log}", FAILED)
 
     def _asked_to_stop(self, number: int, frame: FrameType | None) -> None:
         self._n_signals += 1
+        if not self._is_going:
+            self._hang_up()
+            fail("nothing was sent", FAILED)
         if self._n_signals > 1:
             self._shown.clear()
             say("what is under way is finished in the background; the same command goes on")

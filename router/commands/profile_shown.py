@@ -11,9 +11,10 @@ from router.profiling.money import DEFAULT_OUTPUT_TOKENS
 from router.profiling.results import ProfileResult
 
 SHOWN_COMMANDS = 50
-FIXES = {
-    "invalid_api_key": "correct its key",
-}
+FIX = (
+    "Correct its key, model or address (`pointsman check --live` says which); "
+    "the same command goes on"
+)
 
 
 def shown_commands(commands: Sequence[Sequence[str]]) -> list[str]:
@@ -80,7 +81,7 @@ def shown_end(
     """Return what is to be said of a run beside its results, and why it failed, else ""."""
     out = []
     for name, why in end["stopped"].items():
-        out.append(f"{name}: nothing more was sent there: {why}. {_fix(why)}")
+        out.append(f"{name}: nothing more was sent there: {why}. {FIX}")
     for why, n in end["dropped"].items():
         out.append(f"{n} calls were not sent: {why}")
     failed = Counter(result.endpoint for result in results if not result.ok)
@@ -107,7 +108,7 @@ def _failure(
 ) -> str:
     judged = [r for r in results if r.ok and r.graded_by in ("", "judge")]
     if end["judge_fault"]:
-        return f"the judge {plan['judge']} cannot grade: {end['judge_fault']}. {_fix('')}"
+        return f"the judge {plan['judge']} cannot grade: {end['judge_fault']}. {FIX}"
     if judged and end["judge_asked"] and not any(r.quality is not None for r in judged):
         return f"the judge graded 0 of {len(judged)}: name another by --judge"
     if end["asked_to_stop"]:
@@ -115,10 +116,3 @@ def _failure(
     if not any(result.ok for result in results):
         return "no endpoint answered"
     return ""
-
-
-def _fix(why: str) -> str:
-    return (
-        "Correct its key, model or address (`pointsman check --live` says which); "
-        "the same command goes on"
-    )
