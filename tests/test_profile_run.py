@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from router.config.compiled import load
 from router.profiling.log import Logged, LogLine, RunLog, read_log
 from router.profiling.prompts import read_prompts
 from router.profiling.results import ProfileResult
-from telemetry.store import Address
+from telemetry import keys
+from telemetry.store import Address, connect
 
 HOSTS = ("a", "b")
 
@@ -302,3 +304,15 @@ def test_a_rule_of_the_configuration_finds_the_task(world: ProfileWorld) -> None
     world.run([*questions(2, system="You are a programmer."), *questions(1)])
 
     assert Counter(r.task for r in world.results) == {"code": 4, "general": 2}
+
+
+def test_choices_and_watches_are_left_to_the_sidecars_of_the_app(world: ProfileWorld) -> None:
+    """Their configuration is another one: what theirs would say of a choice, ours may not."""
+    world.more = {"apps": {"default": {"mode": "route", "strategy": "cheapest"}}}
+
+    world.run(questions(2))
+
+    with closing(connect(world.address, timeout_s=5.0)) as client:
+        written = [keys.STANDINGS, keys.RELEASES, keys.DRIFT, keys.LOOKED_AT, keys.PROMPTS]
+        assert not client.exists(*written)
+        assert client.exists(keys.NAMES)  # it was there, and said what digests stand for

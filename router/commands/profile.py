@@ -73,7 +73,7 @@ def _profile(options: dict[str, Any], *, as_json: bool) -> None:
         plan = child.plan()
         for text in shown_plan(plan, judges_itself=judge in endpoints):
             say(text)
-        if plan["calls"]:
+        if plan["calls"] or plan["kept"]:
             _ask(f"Send {plan['calls']} calls?", yes=options["yes"])
         child.go()
         end = child.end()

@@ -30,7 +30,7 @@ from router.profiling.asking import foretell
 from router.profiling.labels import send, unsent
 from router.profiling.log import LogLine, RunLog, as_told
 from router.profiling.own_sidecar import own_sidecar
-from router.profiling.plan import Ask, Foretold, ProfilePlan, make_plan
+from router.profiling.plan import Ask, Foretold, ProfilePlan, judging_usd, make_plan
 from router.profiling.prompts import ProfilePrompt
 from router.profiling.run import ProfileProgress, Runner
 from router.profiling.runs import RunBusy, at_work, begin_anew
@@ -275,10 +275,16 @@ async def _grade_kept(task: ProfileTask, plan: ProfilePlan, runner: Runner, log:
     by_digest = {prompt.digest: prompt for prompt in task.prompts}
     by_id = {endpoint.id: endpoint for endpoint in plan.endpoints}
     for digest, name in list(log.logged.answered):
+        prompt, endpoint = by_digest.get(digest), by_id.get(name)
         kept = log.logged.answered[digest, name].result
-        if digest in by_digest and name in by_id and kept is not None:
-            ask = Ask(0, by_digest[digest], kept.task, by_id[name], None, 0.0)
-            await runner.grade_kept(ask)
+        if prompt is None or endpoint is None or kept is None:
+            continue
+        judge_usd = 0.0
+        if plan.judge is not None and prompt.grader is None:
+            judge_usd = judging_usd(plan.judge, prompt.body, at_s=time.time())
+        if runner.is_stopping or log.logged.spent_usd + judge_usd > task.max_usd:
+            return
+        await runner.grade_kept(Ask(0, prompt, kept.task, endpoint, None, judge_usd))
 
 
 async def _stop_when_gone(line: Line, runner: Runner) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 from router.profiling.money import DEFAULT_OUTPUT_TOKENS
 from router.profiling.results import ProfileResult
 
-SHOWN_COMMANDS = 50
 FIX = (
     "Correct its key, model or address (`pointsman check --live` says which); "
     "the same command goes on"
@@ -20,10 +19,7 @@ FIX = (
 def shown_commands(commands: Sequence[Sequence[str]]) -> list[str]:
     """Return what is run, command by command."""
     out = [f"{len(commands)} check commands, each run once an answer, for 10 s at most:"]
-    out += [f"  {shlex.join(words)}" for words in commands[:SHOWN_COMMANDS]]
-    if len(commands) > SHOWN_COMMANDS:
-        out.append(f"  … and {len(commands) - SHOWN_COMMANDS} more")
-    return out
+    return out + [f"  {shlex.join(words)}" for words in commands]
 
 
 def shown_plan(plan: Mapping[str, Any], *, judges_itself: bool) -> list[str]:
@@ -45,6 +41,8 @@ def shown_plan(plan: Mapping[str, Any], *, judges_itself: bool) -> list[str]:
         out.append(
             f"done before: {plan['done']} calls, {plan['spent_usd']:.4f} USD; not sent again"
         )
+    if plan["kept"]:
+        out.append(f"{plan['kept']} answers of an earlier run are graded first")
     if plan["interrupted"]:
         out.append(
             f"interrupted: {plan['interrupted']} calls ended with their process. Whether they "

@@ -16,6 +16,7 @@ from router.profiling.asking import LONGEST_REST_S, Came, Got, ask
 from router.profiling.check_command import passes
 from router.profiling.graders import fits, is_expected
 from router.profiling.money import cost_usd
+from router.profiling.plan import most_at_once
 from router.profiling.prompts import ProfilePrompt
 
 WAITS = 6
@@ -57,6 +58,7 @@ class Judge:
         self.asked = 0
         self.fault = ""  # why it cannot grade anything
         self._client = client
+        self._room = asyncio.Semaphore(most_at_once(endpoint))
 
     async def grade(
         self,
@@ -96,13 +98,14 @@ class Judge:
         return Grade(None, "judge", spent, "the judge gave no score")
 
     async def _ask(self, prompt: ProfilePrompt, body: dict[str, object]) -> Got:
-        return await ask(
-            self._client,
-            self.endpoint,
-            body,
-            data_class=prompt.data_class,
-            may_fault=not self.graded,
-        )
+        async with self._room:
+            return await ask(
+                self._client,
+                self.endpoint,
+                body,
+                data_class=prompt.data_class,
+                may_fault=not self.graded,
+            )
 
     def _usd(self, got: Got) -> float | None:
         return cost_usd(self.endpoint, got.usage, at_s=time.time(), machine_s=got.seconds)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 from msgspec import Struct
@@ -64,6 +65,7 @@ class ProfilePlan:
     done: int = 0  # calls that earlier runs ended
     spent_usd: float = 0.0  # by those
     cut_off: int = 0  # calls that ended with their process
+    kept: int = 0  # answers that earlier runs did not come to grade
     notes: list[str] = field(default_factory=list)
     incumbent: str | None = None  # who serves most of the prompts without this
 
@@ -96,6 +98,7 @@ class ProfilePlan:
             "done": self.done,
             "spent_usd": self.spent_usd,
             "interrupted": self.cut_off,
+            "kept": self.kept,
             "estimated_usd": self.usd,
             "estimated_s": max([*seconds.values(), all_s / workers], default=0.0),
             "max_usd": max_usd,
@@ -150,18 +153,14 @@ def make_plan(
     excluded: defaultdict[str, Counter[str]] = defaultdict(Counter)
     used: defaultdict[str, set[str]] = defaultdict(set)
     done = 0
-    for task, own in by_task.items():
-        for endpoint in endpoints:
-            out = _reasons(own[:per_cell], foretold, endpoint)
-            if out:
-                excluded[endpoint.id].update(out)
-            for turn, prompt in enumerate(_chosen(own, foretold, endpoint, per_cell, logged)):
-                used[task].add(prompt.digest)
-                cell = prompt.digest, endpoint.id
-                if cell in logged.ended or cell in logged.answered:
-                    done += 1
-                else:
-                    asks.append(_ask(turn, prompt, task, endpoint, judge, at_s))
+    for (task, own), endpoint in product(by_task.items(), endpoints):
+        excluded[endpoint.id].update(_reasons(own[:per_cell], foretold, endpoint))
+        for turn, prompt in enumerate(_chosen(own, foretold, endpoint, per_cell, logged)):
+            used[task].add(prompt.digest)
+            if _is_done(logged, prompt, endpoint):
+                done += 1
+            else:
+                asks.append(_ask(turn, prompt, task, endpoint, judge, at_s))
     asks.sort(key=lambda ask: (ask.turn, ask.task, ask.endpoint.index))
     return ProfilePlan(
         asks,
@@ -172,8 +171,14 @@ def make_plan(
         done=done,
         spent_usd=logged.spent_usd,
         cut_off=len(logged.cut_off),
+        kept=len(logged.answered),
         incumbent=_most_often(foretold.values()),
     )
+
+
+def _is_done(logged: Logged, prompt: ProfilePrompt, endpoint: Endpoint) -> bool:
+    cell = prompt.digest, endpoint.id
+    return cell in logged.ended or cell in logged.answered
 
 
 def _most_often(foretold: Iterable[Foretold]) -> str | None:

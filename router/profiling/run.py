@@ -100,7 +100,7 @@ class Runner:
         self._is_tight = plan.spent_usd + plan.usd > max_usd
         self._machines = MachineTime()
         self._changed = asyncio.Condition()
-        self._stopping = False
+        self.is_stopping = False
         self._on_progress = on_progress
 
     async def run(self) -> None:
@@ -117,7 +117,7 @@ class Runner:
 
     async def stop(self) -> None:
         """Begin nothing more."""
-        self._stopping = True
+        self.is_stopping = True
         async with self._changed:
             self._changed.notify_all()
 
@@ -135,7 +135,7 @@ class Runner:
             try:
                 await self._call(taken, state)
             except Exception:
-                self._stopping = True
+                self.is_stopping = True
                 raise
             finally:
                 async with self._changed:
@@ -149,7 +149,7 @@ class Runner:
         """Return the next call, once there is room for it; None: there is none any more."""
         async with self._changed:
             while True:
-                if self._stopping or self.out_of_money:
+                if self.is_stopping or self.out_of_money:
                     return None
                 found = self._next()
                 if found is not None and self._is_affordable(found):

@@ -34,6 +34,7 @@ from typing import Any
 import yaml
 from msgspec import Struct
 
+from router.profiling.log import read_log
 from scripts.proofs.provider import ProviderRequest, ScriptedProvider, Send, Step, Wait
 from scripts.proofs.told_figures import tell_figures
 
@@ -105,6 +106,7 @@ class ProfilePlay:
         self.provider = ScriptedProvider(self.answers)
         self.n = PROMPTS_A_KILL * kills.kills
         self.n_hit = 0  # kills with calls under way
+        self.n_ended = 0  # calls of which a result is kept
         self.told: dict[str, Any] = {}
         self.code: int | None = None
         self.max_usd = kills.share_of_money * len(HOSTS) * self.n * CALL_USD
@@ -138,6 +140,8 @@ class ProfilePlay:
             self.code = command.returncode
             with suppress(ValueError):
                 self.told = json.loads(said)
+            for log in (self._directory / "state").glob("profiles/*/calls.jsonl"):
+                self.n_ended = len(read_log(log.parent).ended)
 
     async def _wait_to_kill(self, command: asyncio.subprocess.Process) -> None:
         if self.random.random() < EARLY_SHARE:
@@ -187,10 +191,11 @@ class ProfilePlay:
             found["faults"] = (over_usd > WORKERS * CALL_USD) + (uneven > WORKERS)
             found["faults"] += not run.get("out_of_money")
         else:
-            done = billed.total() - found["interrupted"]
-            found["missing"] = len(HOSTS) * self.n - done
-            found["faults"] = abs(found["missing"]) + (self.code != 0)
-        found["faults"] += found["twice"]
+            found["missing"] = abs(len(HOSTS) * self.n - self.n_ended)
+            found["faults"] = found["missing"] + (self.code != 0)
+        # What was cut off may have been so before it was billed.
+        found["untold"] = max(bill.total() - self.n_ended - found["interrupted"], 0)
+        found["faults"] += found["twice"] + found["untold"]
         return found
 
 
