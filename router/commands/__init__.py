@@ -8,8 +8,8 @@
 - `check`, `check_live`, `catalog`: the configuration and its endpoints
 - `switch`: routing on and off
 - `classify`: how well exemplars tell tasks apart
-- `profile_shown`, `profile_line`, `profile_child`, `profile`: a user's own prompts at every
-  endpoint
+- `profile_shown`, `profile_line`, `profile_told`, `profile_child`, `profile`: a user's own
+  prompts at every endpoint
 - `key`: keys of callers
 - `supervisor`, `up`, `serve`: the running parts
 - `report`, `explain_session`, `explain`, `feedback`: what people read and say

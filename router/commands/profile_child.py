@@ -11,9 +11,7 @@ import asyncio
 import contextlib
 import os
 import secrets
-import signal
 import sys
-import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -25,15 +23,17 @@ from msgspec import Struct
 
 from router.commands.console import BAD_INPUT, FAILED, VerbFailed
 from router.commands.inputs import opened_store, written
+from router.commands.profile_told import CommandGone, CommandLine
 from router.config.compiled import Configuration
 from router.profiling.asking import foretell
 from router.profiling.labels import send, unsent
-from router.profiling.log import LogLine, RunLog, as_told
+from router.profiling.log import LogLine, RunLog
 from router.profiling.own_sidecar import own_sidecar
 from router.profiling.plan import Ask, Foretold, ProfilePlan, judging_usd, make_plan
 from router.profiling.prompts import ProfilePrompt
-from router.profiling.run import ProfileProgress, Runner
+from router.profiling.run import Runner
 from router.profiling.runs import RunBusy, at_work, begin_anew
+from router.profiling.states import ProfileProgress
 from telemetry import logs
 from telemetry.store import Address
 
@@ -57,52 +57,6 @@ class ProfileTask(Struct, frozen=True):
     prompts: list[ProfilePrompt]
 
 
-class CommandGone(Exception):
-    """Nobody waits for this any more, and nothing was begun."""
-
-
-class Line:
-    """The line to the command: what it says, and whether it is still there."""
-
-    def __init__(self) -> None:
-        self.gone = asyncio.Event()
-        self.may_go = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-        self._out = sys.stdout.buffer
-
-    def listen(self) -> None:
-        """Hear the command from now on, in a thread."""
-        threading.Thread(target=self._hear, daemon=True).start()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            self._loop.add_signal_handler(number, self.gone.set)
-
-    def tell(self, kind: str, **what: Any) -> None:
-        """Tell the command something, if it is there."""
-        with contextlib.suppress(OSError, ValueError):
-            self._out.write(as_told({"kind": kind, **what}))
-            self._out.flush()
-
-    def _hear(self) -> None:
-        for line in sys.stdin.buffer:
-            if line.strip() == b"go":
-                self._loop.call_soon_threadsafe(self.may_go.set)
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self.gone.set)
-
-    async def wait_for_go(self) -> None:
-        """Wait until the user has agreed.
-
-        Raises:
-            CommandGone: the command is gone.
-        """
-        waits = [asyncio.create_task(e.wait()) for e in (self.may_go, self.gone)]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for each in waits:
-            each.cancel()
-        if self.gone.is_set():
-            raise CommandGone
-
-
 def main() -> int:
     """Do what stdin says; return the exit code."""
     logs.configure()
@@ -115,7 +69,7 @@ def main() -> int:
 
 
 async def _serve(task: ProfileTask) -> None:
-    line = Line()
+    line = CommandLine()
     line.listen()
     try:
         entries = written(Path(task.config))
@@ -134,7 +88,7 @@ async def _serve(task: ProfileTask) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _lock(state_dir: Path, line: Line) -> AsyncIterator[None]:
+async def _lock(state_dir: Path, line: CommandLine) -> AsyncIterator[None]:
     """Hold the lock; wait for it as long as the command does."""
     told = False
     while True:
@@ -154,7 +108,7 @@ async def _lock(state_dir: Path, line: Line) -> AsyncIterator[None]:
         yield
 
 
-async def run_task(task: ProfileTask, line: Line, address: Address) -> None:
+async def run_task(task: ProfileTask, line: CommandLine, address: Address) -> None:
     """Plan, wait for the user's word, make the calls, and send their labels.
 
     Raises:
@@ -246,7 +200,7 @@ def _require_judge(task: ProfileTask, judge: str, foretold: dict[str, Foretold])
 
 
 async def _run(
-    task: ProfileTask, line: Line, client: httpx.AsyncClient, plan: ProfilePlan, log: RunLog
+    task: ProfileTask, line: CommandLine, client: httpx.AsyncClient, plan: ProfilePlan, log: RunLog
 ) -> None:
     runner = Runner(
         client,
@@ -287,12 +241,12 @@ async def _grade_kept(task: ProfileTask, plan: ProfilePlan, runner: Runner, log:
         await runner.grade_kept(Ask(0, prompt, kept.task, endpoint, None, judge_usd))
 
 
-async def _stop_when_gone(line: Line, runner: Runner) -> None:
+async def _stop_when_gone(line: CommandLine, runner: Runner) -> None:
     await line.gone.wait()
     await runner.stop()
 
 
-def _teller(line: Line) -> Callable[[ProfileProgress], None]:
+def _teller(line: CommandLine) -> Callable[[ProfileProgress], None]:
     told_at = 0.0
 
     def tell(progress: ProfileProgress) -> None:
@@ -304,7 +258,7 @@ def _teller(line: Line) -> Callable[[ProfileProgress], None]:
     return tell
 
 
-def _told(runner: Runner, line: Line) -> dict[str, Any]:
+def _told(runner: Runner, line: CommandLine) -> dict[str, Any]:
     judge = runner.judge
     return {
         "stopped": {name: s.stopped for name, s in runner.states.items() if s.stopped},

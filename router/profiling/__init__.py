@@ -12,6 +12,7 @@
 - `asking`: one call, and what its answer means
 - `judge`: what a judge is asked
 - `grading`: from an answer to what it is worth
+- `states`: how each endpoint does, and how far all of it is
 - `run`: workers, turns and money
 - `labels`: verdicts as events
 - `table`: the table of results

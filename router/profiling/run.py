@@ -15,61 +15,22 @@ from contextlib import suppress
 
 import httpx
 import msgspec
-from msgspec import Struct
 
-from router.endpoints.catalog import Endpoint
 from router.endpoints.machine_time import MachineTime
 from router.profiling.asking import Came, Got, ask
 from router.profiling.grading import Grade, Judge, grade
 from router.profiling.log import LogLine, RunLog
 from router.profiling.money import cost_usd
-from router.profiling.plan import Ask, ProfilePlan, fair, most_at_once
+from router.profiling.plan import Ask, ProfilePlan, fair
 from router.profiling.results import ProfileResult
+from router.profiling.states import EndpointState, ProfileProgress
 
 FAULTS = 3
 """So many calls in a row, of which none can succeed, end an endpoint's part."""
 MOST_REST_S = 300.0
 """So long in all an endpoint that has no room is waited for, from one answer to the next."""
-LONGEST_BACKOFF_S = 16.0
 BAD_JUDGEMENTS = 5
 """So many answers a judge may leave ungraded before it has graded any."""
-
-
-class EndpointState:
-    """How an endpoint does in this run."""
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        self.most = most_at_once(endpoint)
-        self.under_way = 0
-        self.answered = False
-        self.faults = 0
-        self.rests = 0
-        self.rested_s = 0.0
-        self.rests_until = 0.0
-        self.stopped = ""  # why nothing more is sent there
-
-    def note_answer(self) -> None:
-        """Take note that it answers."""
-        self.answered, self.faults, self.rests, self.rested_s = True, 0, 0, 0.0
-
-    def rest(self, asked_s: float, now: float) -> None:
-        """Send nothing for a while; calls that were under way together rest once."""
-        if now < self.rests_until:
-            return
-        rest_s = min(asked_s * 2**self.rests, max(asked_s, LONGEST_BACKOFF_S))
-        self.rests += 1
-        self.rested_s += rest_s
-        self.rests_until = now + rest_s
-
-
-class ProfileProgress(Struct, frozen=True):
-    """How far a run is."""
-
-    done: int
-    total: int
-    spent_usd: float
-    under_way: int
-    resting: dict[str, float]  # endpoints without room, for so many seconds
 
 
 class Runner:
