@@ -17,7 +17,9 @@ import yaml
 from conftest import Provider, Reply, Seen, answer, endpoint, pointsman
 from typer.testing import Result as Said
 
+from router.commands.profile_shown import shown_end
 from router.profiling.log import read_log
+from router.profiling.results import ProfileResult
 from telemetry.store import Address
 
 
@@ -220,3 +222,31 @@ def test_a_killed_command_leaves_no_call_half_done_and_the_next_goes_on(
     assert (len(sent), set(sent.values())) == (16, {1})
     assert len(logged(world).ended) == 16
     assert not logged(world).begun
+
+
+ENDED: dict[str, Any] = {
+    "stopped": {}, "dropped": {}, "usage_unknown": 0, "out_of_money": False, "labels": 0,
+    "why_not": "", "judge_fault": "", "judge_asked": 0, "judge_graded": 0,
+    "asked_to_stop": False, "left": 0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("more", "graded_by", "said"),
+    [
+        ({"judge_asked": 1}, "judge", "the judge graded 0 of 1: name another by --judge"),
+        ({"judge_fault": "no key"}, "judge", "the judge j cannot grade: no key"),
+        ({"asked_to_stop": True, "left": 3}, "expected", "stopped: 3 calls are left"),
+        ({}, "expected", ""),
+    ],
+)
+def test_what_did_not_come_of_a_run_is_said(
+    more: dict[str, Any], graded_by: str, said: str
+) -> None:
+    quality = 1.0 if graded_by == "expected" else None
+    result = ProfileResult("p", "general", "a", quality, 0.1, 1.0, graded_by=graded_by)
+
+    _, failure = shown_end({"judge": "j"}, ENDED | more, [result])
+
+    assert failure.startswith(said)
+    assert bool(failure) is bool(said)
