@@ -80,6 +80,9 @@ def profile(
         bool, typer.Option("--allow-commands", help="Run the check commands of PROMPTS.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Forget what the same run did before, and pay anew.")
+    ] = False,
     html: Annotated[Path | None, typer.Option(help="Write the table here as one page.")] = None,
     json_: Json = False,
 ) -> None:

@@ -100,6 +100,7 @@ class Keeper:
         self.served = ServedModels()
         self.secrets = StoreSecrets(state_dir)
         self.file = file
+        self.settles = True  # reviews choices and looks for changes; else it only follows
         self.on_taken: Callable[[Configuration], None] = lambda configuration: None
         self.find_lost: Callable[[], frozenset[str]] = frozenset
         self._lost = frozenset[str]()  # ids of endpoints that are away for so long
@@ -236,7 +237,7 @@ class Keeper:
             followed.read_names()
             self._refresh(followed)
             followed.stale = False
-        if looks and not reader.keeping:
+        if looks and self.settles and not reader.keeping:
             now_ms = int(time.time() * 1000)
             self.history.note(self.current, now_ms=now_ms, store=reader.incarnation)
             followed.stale = self._close_bucket(followed)
@@ -322,6 +323,9 @@ class Keeper:
 
     def _review(self, beliefs: Beliefs, releases: Releases, review_keys: list[ReviewKey]) -> bool:
         """Review what is due; return whether any standings were changed."""
+        if not self.settles:
+            self._review_at_ms = int(time.time() * 1000) + LONGEST_MS
+            return False
         now_ms, configuration = int(time.time() * 1000), beliefs.configuration
         alarmed_at_ms = alarms.by_group(configuration.catalog, beliefs.known)
         changed = False

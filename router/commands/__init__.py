@@ -8,7 +8,8 @@
 - `init`: a first configuration
 - `switch`: routing on and off
 - `classify_file`, `classify`: how well exemplars tell tasks apart
-- `profile`: a user's own prompts at every endpoint
+- `profile_shown`, `profile_line`, `profile_told`, `profile_child`, `profile`: a user's own
+  prompts at every endpoint
 - `key`: keys of callers
 - `supervisor`, `greeting`, `up`, `serve`: the running parts
 - `report`, `explain_session`, `explain`, `feedback`: what people read and say

@@ -8,6 +8,19 @@
 - `live_verdicts`: that beside what is declared, and which line to change
 - `live_lines`: the same as lines
 - `results`: what came of one prompt at one endpoint
+- `graders`: accepted answers, schemas and commands that grade an answer
+- `check_command`: running such a command
+- `prompts`: the file of prompts, checked whole
+- `log`: what was begun and what came of it, on the disk before it costs
+- `runs`: where runs lie, one at work at a time
+- `money`: what calls cost, and may cost
+- `plan`: which prompts go where
+- `asking`: one call, and what its answer means
+- `judge`: what a judge is asked
+- `grading`: from an answer to what it is worth
+- `states`: how each endpoint does, and how far all of it is
+- `run`: workers, turns and money
+- `labels`: verdicts as events
 - `sentence`: what they advise, in words
 - `figures`: all figures of a profile, by name
 - `table`: the same for terminals

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 import httpx
 
 from router.config.compiled import Configuration, compile_entries
-from router.config.entries import AppEntry, File, Mode
+from router.config.entries import AppEntry, Fallback, File, Mode
 from router.config.keys import hashed, make_key
 from router.endpoints.entries import Dialect, EndpointEntry, ProviderEntry, TranslateEntry
 from router.net.address import bound
@@ -30,11 +30,13 @@ NO_TIMEOUT = httpx.Timeout(None)
 def callable_by(entries: File, app: str, key: str) -> File:
     """Return entries under which a key calls every endpoint of an app by its id, in chat.
 
-    Endpoints that speak no chat get it translated; nothing else that holds for the app changes,
-    and what an endpoint is known by does not.
+    Who is called answers, or nobody does. Endpoints that speak no chat get it translated; nothing
+    else that holds for the app changes, and what an endpoint is known by does not.
     """
     given = entries.all_apps[app]
-    changed = given.model_copy(update={"keys": [*given.keys, hashed(key)], "mode": Mode.OBSERVE})
+    keys = [*given.keys, hashed(key)]
+    update = {"keys": keys, "mode": Mode.OBSERVE, "fallback": Fallback.NONE}
+    changed = given.model_copy(update=update)
     apps: dict[str, AppEntry] = {**entries.apps, app: changed}
     endpoints = [_speaking_chat(one, entries.providers) for one in entries.endpoints]
     return entries.model_copy(update={"apps": apps, "endpoints": endpoints})
@@ -68,6 +70,7 @@ async def own_sidecar(
     changed = callable_by(entries, app, key)
     configuration = compile_entries(changed, version=digest8("configuration", key), secrets=True)
     sidecar = Sidecar(configuration, address)
+    sidecar.keeper.settles = False  # its configuration is not the one that choices are made by
     listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     running = listener(sidecar, configuration.server, on_listen=listening.set_result)
     serving = asyncio.create_task(running.serve_within([*bound(LOOPBACK, 0)]))

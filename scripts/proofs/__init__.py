@@ -81,5 +81,6 @@
 - `profile_truth`: that what a profile advises is right
 - `first_day_provider`: two providers that note whose keys they are given
 - `first_day`: that it takes three commands and a minute to the first call
+- `profile`: that a profile which is killed at any moment pays for nothing twice
 - `__main__`: `scripts/prove NAME`
 """

@@ -17,6 +17,7 @@ from scripts.proofs import (
     overload,
     pipeline,
     policy,
+    profile,
     profile_truth,
     secrets,
     steady,
@@ -39,6 +40,7 @@ PROOFS: dict[str, Callable[[Sequence[str]], int]] = {
     "profile_truth": profile_truth.main,
     "episodes": episodes.main,
     "first_day": first_day.main,
+    "profile": profile.main,
 }
 
 

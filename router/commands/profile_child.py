@@ -1,0 +1,279 @@
+"""The process that makes the calls of `pointsman profile`.
+
+It has a session of its own and outlives the command: where that is gone, it begins nothing more,
+finishes what is under way, writes it down, and ends. So nothing that is paid for is lost.
+`python -m router.commands.profile_child`; it is told a task on stdin, and tells lines of JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+from msgspec import Struct
+
+from router.commands.console import BAD_INPUT, FAILED, VerbFailed
+from router.commands.inputs import opened_store, written
+from router.commands.profile_told import CommandGone, CommandLine
+from router.config.compiled import Configuration
+from router.profiling.asking import foretell
+from router.profiling.labels import send, unsent
+from router.profiling.log import LogLine, RunLog
+from router.profiling.own_sidecar import own_sidecar
+from router.profiling.plan import Ask, Foretold, ProfilePlan, judging_usd, make_plan
+from router.profiling.prompts import ProfilePrompt
+from router.profiling.run import Runner
+from router.profiling.runs import RunBusy, at_work, begin_anew
+from router.profiling.states import ProfileProgress
+from telemetry import logs
+from telemetry.store import Address
+
+LOOK_S = 0.1
+TELL_EVERY_S = 0.2
+FORETOLD_AT_ONCE = 16
+
+
+class ProfileTask(Struct, frozen=True):
+    """What the command wants done."""
+
+    config: str
+    directory: str
+    app: str
+    endpoints: list[str]
+    judge: str | None
+    per_cell: int
+    max_usd: float
+    workers: int
+    again: bool
+    prompts: list[ProfilePrompt]
+
+
+def main() -> int:
+    """Do what stdin says; return the exit code."""
+    logs.configure()
+    task = msgspec.json.decode(sys.stdin.buffer.readline(), type=ProfileTask)
+    try:
+        asyncio.run(_serve(task))
+    except CommandGone:
+        return FAILED
+    return 0
+
+
+async def _serve(task: ProfileTask) -> None:
+    line = CommandLine()
+    line.listen()
+    try:
+        entries = written(Path(task.config))
+        state_dir = Path(task.directory).parent.parent
+        async with _lock(state_dir, line):
+            if task.again:
+                begin_anew(Path(task.directory))
+            with opened_store(entries) as address:
+                await run_task(task, line, address)
+    except VerbFailed as error:
+        line.tell("failed", text=error.text, code=error.code)
+    except (LookupError, OSError) as error:
+        line.tell("failed", text=str(error), code=FAILED)
+    except httpx.HTTPError as error:
+        line.tell("failed", text=f"our own sidecar failed ({type(error).__name__})", code=FAILED)
+
+
+@contextlib.asynccontextmanager
+async def _lock(state_dir: Path, line: CommandLine) -> AsyncIterator[None]:
+    """Hold the lock; wait for it as long as the command does."""
+    told = False
+    while True:
+        held = at_work(state_dir)
+        try:
+            held.__enter__()
+            break
+        except RunBusy:
+            if line.gone.is_set():
+                raise CommandGone from None
+            if not told:
+                line.tell("waiting")
+                told = True
+            await asyncio.sleep(LOOK_S)
+    with contextlib.ExitStack() as stack:
+        stack.push(held)
+        yield
+
+
+async def run_task(task: ProfileTask, line: CommandLine, address: Address) -> None:
+    """Plan, wait for the user's word, make the calls, and send their labels.
+
+    Raises:
+        CommandGone: nobody waits for it any more.
+        VerbFailed: nothing can be sent; says why.
+    """
+    entries = written(Path(task.config))
+    log = RunLog(Path(task.directory))
+    try:
+        async with own_sidecar(entries, task.app, address) as (client, configuration):
+            plan = await _plan(task, client, configuration, log)
+            told = plan.as_json(max_usd=task.max_usd, workers=task.workers)
+            line.tell("plan", **told, incumbent=plan.incumbent)
+            if plan.asks or log.logged.answered:
+                await line.wait_for_go()
+            if not log.logged.run:
+                log.write(LogLine("start", time.time(), run=secrets.token_hex(8)))
+            await _run(task, line, client, plan, log)
+    finally:
+        log.close()
+
+
+async def _plan(
+    task: ProfileTask, client: httpx.AsyncClient, configuration: Configuration, log: RunLog
+) -> ProfilePlan:
+    by_id = configuration.catalog.by_id
+    foretold = await _foretold(task, client)
+    judge = by_id[task.judge] if task.judge is not None else None
+    if judge is not None:
+        _require_judge(task, judge.id, foretold)
+    plan = make_plan(
+        task.prompts,
+        foretold,
+        [by_id[name] for name in task.endpoints],
+        judge=judge if any(p.grader is None for p in task.prompts) else None,
+        per_cell=task.per_cell,
+        logged=log.logged,
+        at_s=time.time(),
+    )
+    if not (plan.asks or plan.done):
+        why = [
+            f"{name}: {reason}" for name, each in plan.excluded.items() for reason in sorted(each)
+        ]
+        text = f"no endpoint may have any of these prompts ({'; '.join(why)})"
+        raise VerbFailed(text, BAD_INPUT)
+    return plan
+
+
+async def _foretold(task: ProfileTask, client: httpx.AsyncClient) -> dict[str, Foretold]:
+    """Return what dry runs say of every prompt.
+
+    Raises:
+        VerbFailed: one is not taken at all.
+    """
+    found: dict[str, Foretold] = {}
+    wrong: list[tuple[int, str]] = []
+    waiting = iter(task.prompts)
+
+    async def ask_next() -> None:
+        for prompt in waiting:
+            told = await foretell(
+                client,
+                prompt.body,
+                task=prompt.task,
+                data_class=prompt.data_class,
+                endpoints=task.endpoints,
+            )
+            if isinstance(told, str):
+                wrong.append((prompt.line, told))
+            else:
+                found[prompt.digest] = told
+
+    await asyncio.gather(*(ask_next() for _ in range(FORETOLD_AT_ONCE)))
+    if wrong:
+        shown = [f"line {line}: {said}" for line, said in sorted(wrong)[:20]]
+        shown += [f"… and {len(wrong) - 20} more lines"] if len(wrong) > 20 else []
+        raise VerbFailed("\n".join(shown), BAD_INPUT)
+    return found
+
+
+def _require_judge(task: ProfileTask, judge: str, foretold: dict[str, Foretold]) -> None:
+    """Refuse a judge that may not read what it is to judge."""
+    for prompt in task.prompts:
+        why = foretold[prompt.digest].exclusions.get(judge)
+        if prompt.grader is None and why is not None and not why.startswith("capability"):
+            of = f"the judge {judge} may not have the prompt of line {prompt.line}"
+            fix = "name another judge, or give these prompts expected answers"
+            raise VerbFailed(f"{of} ({why}); {fix}", BAD_INPUT)
+
+
+async def _run(
+    task: ProfileTask, line: CommandLine, client: httpx.AsyncClient, plan: ProfilePlan, log: RunLog
+) -> None:
+    runner = Runner(
+        client,
+        plan,
+        log,
+        max_usd=task.max_usd,
+        workers=task.workers,
+        on_progress=_teller(line),
+    )
+    watching = asyncio.create_task(_stop_when_gone(line, runner))
+    try:
+        await _grade_kept(task, plan, runner, log)
+        await runner.run()
+    finally:
+        watching.cancel()
+        at_s = time.time()
+        sent, why_not = await send(client, log.logged.run, unsent(log.logged, at_s=at_s), at_s=at_s)
+        if sent:
+            log.write(LogLine("labelled", at_s, cells=tuple(sent)))
+        log.drop_texts()
+    line.tell("done", labels=len(log.logged.labelled), why_not=why_not, **_told(runner, line))
+
+
+async def _grade_kept(task: ProfileTask, plan: ProfilePlan, runner: Runner, log: RunLog) -> None:
+    """Grade answers that an earlier run was paid for and did not come to grade."""
+    by_digest = {prompt.digest: prompt for prompt in task.prompts}
+    by_id = {endpoint.id: endpoint for endpoint in plan.endpoints}
+    for digest, name in list(log.logged.answered):
+        prompt, endpoint = by_digest.get(digest), by_id.get(name)
+        kept = log.logged.answered[digest, name].result
+        if prompt is None or endpoint is None or kept is None:
+            continue
+        judge_usd = 0.0
+        if plan.judge is not None and prompt.grader is None:
+            judge_usd = judging_usd(plan.judge, prompt.body, at_s=time.time())
+        if runner.is_stopping or log.logged.spent_usd + judge_usd > task.max_usd:
+            return
+        await runner.grade_kept(Ask(0, prompt, kept.task, endpoint, None, judge_usd))
+
+
+async def _stop_when_gone(line: CommandLine, runner: Runner) -> None:
+    await line.gone.wait()
+    await runner.stop()
+
+
+def _teller(line: CommandLine) -> Callable[[ProfileProgress], None]:
+    told_at = 0.0
+
+    def tell(progress: ProfileProgress) -> None:
+        nonlocal told_at
+        if time.monotonic() - told_at >= TELL_EVERY_S or progress.done == progress.total:
+            told_at = time.monotonic()
+            line.tell("progress", **msgspec.structs.asdict(progress))
+
+    return tell
+
+
+def _told(runner: Runner, line: CommandLine) -> dict[str, Any]:
+    judge = runner.judge
+    return {
+        "stopped": {name: s.stopped for name, s in runner.states.items() if s.stopped},
+        "dropped": dict(runner.dropped),
+        "out_of_money": runner.out_of_money,
+        "asked_to_stop": line.gone.is_set(),
+        "usage_unknown": runner.n_estimated,
+        "judge_asked": judge.asked if judge is not None else 0,
+        "judge_graded": judge.graded if judge is not None else 0,
+        "judge_fault": judge.fault if judge is not None else "",
+        "left": runner.progress.total - runner.progress.done,
+    }
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # a thread may still wait for stdin

@@ -1,0 +1,177 @@
+"""One call to our own sidecar, and what its answer means for the run."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any
+
+import httpx
+import msgspec
+from msgspec import Struct
+
+from router.config.entries import GENERAL
+from router.endpoints.catalog import Endpoint
+from router.profiling.plan import Foretold
+from telemetry.wire.usage import Usage, usage_of
+
+PATH = "/v1/chat/completions"
+LONGEST_REST_S = 60.0
+FIRST_REST_S = 1.0
+WAITS = frozenset({429, 503, 529})
+KEY_FAULTS = frozenset({401, 402, 403, 404})
+NOBODY_ANSWERED = frozenset({"all_endpoints_failed", "deadline_exceeded"})
+OURS_TO_DROP = frozenset({"no_eligible_endpoint", "keeps_content"})
+
+
+class Came(StrEnum):
+    """What came of a call."""
+
+    ANSWER = "answer"
+    FAILURE = "failure"  # of the endpoint, at this prompt: an answer of quality 0
+    LATER = "later"  # it has no room now
+    FAULT = "fault"  # no prompt can succeed there
+    REFUSED = "refused"  # by our own rules: nothing was sent
+
+
+class Got(Struct, frozen=True):
+    """An answer, or why there is none."""
+
+    came: Came
+    seconds: float
+    text: str = ""
+    message: dict[str, Any] = {}
+    usage: Usage | None = None
+    decision: str = ""
+    rest_s: float = 0.0  # of LATER: how long to wait
+    said: str = ""  # of what is no answer
+
+
+async def ask(
+    client: httpx.AsyncClient,
+    endpoint: Endpoint,
+    body: dict[str, Any],
+    *,
+    task: str | None = None,
+    data_class: str | None = None,
+    reference: str = "",
+    may_fault: bool = False,
+) -> Got:
+    """Send a call to an endpoint; return what came of it.
+
+    Args:
+        may_fault: nothing came of any call to it yet, so that a connection which cannot be made
+            is no prompt's fault.
+    """
+    headers = _headers(task, data_class) | {"x-router-explore": "0"}
+    if reference:
+        headers["x-router-ref"] = reference
+    began = time.monotonic()
+    content = msgspec.json.encode({**body, "model": endpoint.id, "stream": False})
+    reply = await client.post(PATH, content=content, headers=headers)
+    seconds = time.monotonic() - began
+    decision = reply.headers.get("x-router-decision-id", "")
+    value = _json(reply)
+    if reply.status_code == 200 and reply.headers.get("x-router-endpoint") == endpoint.id:
+        found = _message(value)
+        if found is not None:
+            return Got(
+                Came.ANSWER,
+                seconds,
+                text=_text(found),
+                message=found,
+                usage=usage_of(value.get("usage"), value.get("service_tier")),
+                decision=decision,
+            )
+    code, said = _error(value, reply)
+    came = _came(reply.status_code, code, may_fault=may_fault)
+    rest_s = _rest_s(reply) if came is Came.LATER else 0.0
+    return Got(came, seconds, decision=decision, rest_s=rest_s, said=said)
+
+
+async def foretell(
+    client: httpx.AsyncClient,
+    body: dict[str, Any],
+    *,
+    task: str | None,
+    data_class: str | None,
+    endpoints: Sequence[str],
+) -> Foretold | str:
+    """Return the task of a prompt, and who may not have it and why; nobody is called.
+
+    Where the sidecar does not take the prompt at all: its words.
+    """
+    headers = _headers(task, data_class) | {"x-router-dry-run": "1"}
+    del headers["x-router-profile"]  # that names an endpoint, and this asks for any
+    content = msgspec.json.encode({**body, "model": "auto"})
+    reply = await client.post(PATH, content=content, headers=headers)
+    value = _json(reply)
+    if reply.status_code == 200:
+        return Foretold(value["task"], dict(value["exclusions"]), value["incumbent"])
+    code, said = _error(value, reply, most=20_000)
+    if code not in OURS_TO_DROP:
+        return f"{said} ({code})" if code else said[:300]
+    return Foretold(task or GENERAL, {name: _reason_of(name, said) for name in endpoints})
+
+
+def _reason_of(endpoint: str, said: str) -> str:
+    """Return why an endpoint may not serve a call that nobody may serve, as the refusal says."""
+    found = re.search(rf"[(,] ?{re.escape(endpoint)}: ([^,)]+)", said)
+    return found[1] if found else "no endpoint may serve it"
+
+
+def _headers(task: str | None, data_class: str | None) -> dict[str, str]:
+    named = {"x-router-task": task, "x-router-data-class": data_class}
+    said = {name: value for name, value in named.items() if value is not None}
+    return {"x-router-profile": "1", "content-type": "application/json", **said}
+
+
+def _came(status: int, code: str, *, may_fault: bool) -> Came:
+    if code in OURS_TO_DROP:
+        return Came.REFUSED
+    if code == "endpoint_misconfigured" or status in KEY_FAULTS:
+        return Came.FAULT
+    if code in NOBODY_ANSWERED:
+        return Came.FAULT if may_fault else Came.FAILURE
+    return Came.LATER if status in WAITS else Came.FAILURE
+
+
+def _rest_s(reply: httpx.Response) -> float:
+    try:
+        asked = float(reply.headers.get("retry-after", ""))
+    except ValueError:
+        asked = FIRST_REST_S
+    return min(max(asked, 0.05), LONGEST_REST_S)
+
+
+def _json(reply: httpx.Response) -> dict[str, Any]:
+    try:
+        value = msgspec.json.decode(reply.content)
+    except (msgspec.DecodeError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _message(value: dict[str, Any]) -> dict[str, Any] | None:
+    choices = value.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    message = first.get("message") if isinstance(first, dict) else None
+    return message if isinstance(message, dict) else None
+
+
+def _text(message: dict[str, Any]) -> str:
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    return "".join(p["text"] for p in parts if isinstance(p, dict) and type(p.get("text")) is str)
+
+
+def _error(value: dict[str, Any], reply: httpx.Response, *, most: int = 300) -> tuple[str, str]:
+    error = value.get("error")
+    error = error if isinstance(error, dict) else {}
+    code, said = error.get("code"), error.get("message")
+    shown = said if isinstance(said, str) and said else f"status {reply.status_code}"
+    return code if isinstance(code, str) else "", " ".join(shown.split())[:most]

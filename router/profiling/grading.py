@@ -1,0 +1,111 @@
+"""From an answer to what it is worth."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import httpx
+import msgspec
+from msgspec import Struct
+
+from router.endpoints.catalog import Endpoint
+from router.profiling import judge as judges
+from router.profiling.asking import LONGEST_REST_S, Came, Got, ask
+from router.profiling.check_command import passes
+from router.profiling.graders import fits, is_expected
+from router.profiling.money import cost_usd
+from router.profiling.plan import most_at_once
+from router.profiling.prompts import ProfilePrompt
+
+WAITS = 6
+"""So often a judge that has no room is waited for."""
+
+
+class Grade(Struct, frozen=True):
+    """What an answer is worth; quality None: nothing could grade it."""
+
+    quality: float | None
+    by: str
+    judge_usd: float = 0.0
+    said: str = ""  # why there is none
+
+
+async def grade(prompt: ProfilePrompt, message: dict[str, object], text: str) -> Grade:
+    """Return what a prompt's own grader says of an answer."""
+    grader = prompt.grader
+    if grader is None:
+        raise ValueError("a prompt without a grader is for a judge")
+    if grader.kind == "expected":
+        return Grade(float(is_expected(grader.accepted, text)), grader.kind)
+    if grader.kind == "schema":
+        # In a thread: a pattern may take its time, and calls are under way meanwhile.
+        return Grade(float(await asyncio.to_thread(fits, grader.schema, text)), grader.kind)
+    told = {"messages": prompt.body["messages"], "answer": text, "message": message}
+    try:
+        return Grade(float(await passes(grader.command, msgspec.json.encode(told))), grader.kind)
+    except OSError as error:
+        return Grade(None, grader.kind, said=f"{grader.command[0]}: {error.strerror}")
+
+
+class Judge:
+    """The endpoint that grades, and how that went."""
+
+    def __init__(self, client: httpx.AsyncClient, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.graded = 0
+        self.asked = 0
+        self.fault = ""  # why it cannot grade anything
+        self._client = client
+        self._room = asyncio.Semaphore(most_at_once(endpoint))
+
+    async def grade(
+        self,
+        prompt: ProfilePrompt,
+        text: str,
+        *,
+        guess_usd: float,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> Grade | None:
+        """Return what the judge says; None where it could not be asked now.
+
+        Args:
+            guess_usd: what a call costs where its answer does not say what it used.
+        """
+        self.asked += 1
+        spent, waits, tries = 0.0, 0, 0
+        body = judges.judging(self.endpoint, prompt.body, text)
+        while tries < judges.TRIES:
+            got = await self._ask(prompt, body)
+            if got.came is Came.LATER and waits < WAITS:
+                await sleep(min(got.rest_s * 2**waits, LONGEST_REST_S))
+                waits += 1
+                continue
+            if got.came in (Came.LATER, Came.FAULT):
+                self.fault = got.said if got.came is Came.FAULT else self.fault
+                return None if not tries else Grade(None, "judge", spent, got.said)
+            tries += 1
+            if got.came is not Came.ANSWER:
+                body.pop("temperature", None)  # some take none
+                continue
+            usd = self._usd(got)
+            spent += guess_usd if usd is None else usd
+            score = judges.score_of(got.text)
+            if score is not None:
+                self.graded += 1
+                return Grade(score, "judge", spent)
+        return Grade(None, "judge", spent, "the judge gave no score")
+
+    async def _ask(self, prompt: ProfilePrompt, body: dict[str, object]) -> Got:
+        async with self._room:
+            return await ask(
+                self._client,
+                self.endpoint,
+                body,
+                data_class=prompt.data_class,
+                may_fault=not self.graded,
+            )
+
+    def _usd(self, got: Got) -> float | None:
+        return cost_usd(self.endpoint, got.usage, at_s=time.time(), machine_s=got.seconds)

@@ -1,0 +1,74 @@
+"""What calls cost: as the books count it, and before, at a guess."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from router.endpoints.catalog import Endpoint
+from router.endpoints.rates import PriceList
+from router.endpoints.token_sizes import SEED_BYTES
+from telemetry.wire.usage import Usage, tier_of
+
+DEFAULT_OUTPUT_TOKENS = 1000
+"""Of a prompt that sets no limit. UNVALIDATED."""
+PICTURE_TOKENS = 1600
+SETUP_S, TOKENS_PER_S = 1.0, 60.0
+"""What an answer takes at a guess. UNVALIDATED."""
+NANO = 1e9
+
+
+def size_of(body: dict[str, Any]) -> tuple[int, int]:
+    """Return tokens in and out of a call, at a guess: all that its limit allows."""
+    n_pictures, n_bytes = 0, 0
+    for message in body["messages"]:
+        content = message.get("content")
+        for part in content if isinstance(content, list) else [content]:
+            if isinstance(part, dict) and part.get("type") not in (None, "text"):
+                n_pictures += 1
+            else:
+                n_bytes += len(msgspec.json.encode(part))
+    more = {name: value for name, value in body.items() if name in ("tools", "response_format")}
+    n_bytes += len(msgspec.json.encode(more)) if more else 0
+    limits = [body.get("max_tokens"), body.get("max_completion_tokens")]
+    most = next((limit for limit in limits if limit), DEFAULT_OUTPUT_TOKENS)
+    return max(round(n_bytes / SEED_BYTES), 1) + PICTURE_TOKENS * n_pictures, most
+
+
+def estimated_usd(
+    endpoint: Endpoint, tokens_in: int, tokens_out: int, *, at_s: float
+) -> float | None:
+    """Return what a call may cost; None where no price is known."""
+    limit = endpoint.output_limit
+    usage = Usage(tokens_in, min(tokens_out, limit) if limit else tokens_out, 0, 0)
+    return cost_usd(endpoint, usage, at_s=at_s, machine_s=estimated_s(tokens_out))
+
+
+def estimated_s(tokens_out: int) -> float:
+    """Return how long an answer may take."""
+    return SETUP_S + tokens_out / TOKENS_PER_S
+
+
+def cost_usd(
+    endpoint: Endpoint,
+    usage: Usage | None,
+    *,
+    at_s: float,
+    machine_s: float,
+    asked_tier: object = None,
+) -> float | None:
+    """Return what a call cost, by the prices that the books go by; None where that is not known.
+
+    Args:
+        at_s: epoch seconds.
+        machine_s: its share of the time of a machine that is paid by the hour.
+        asked_tier: the service tier that the endpoint's settings ask for.
+    """
+    if endpoint.terms.is_subscribed:
+        return 0.0 if usage is not None else None
+    prices: PriceList | None = endpoint.prices
+    if prices is None:
+        return None
+    nano = prices.nano(usage, at_s, tier=tier_of(asked_tier), machine_s=machine_s)
+    return None if nano is None else nano / NANO

@@ -1,0 +1,318 @@
+"""What a profile's calls come to, against a real sidecar and a provider over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import Provider, Reply, Seen, answer, endpoint, fake_store
+
+from router.commands.console import VerbFailed
+from router.commands.profile_child import ProfileTask, run_task
+from router.config.compiled import load
+from router.profiling.log import Logged, LogLine, RunLog, read_log
+from router.profiling.prompts import read_prompts
+from router.profiling.results import ProfileResult
+from telemetry import keys
+from telemetry.store import Address, connect
+
+HOSTS = ("a", "b")
+
+
+class ToldLine:
+    """A command that agrees to everything, and remembers what it was told."""
+
+    def __init__(self, provider: Provider, *, gone_after: int = 1 << 30) -> None:
+        self.gone = asyncio.Event()
+        self.told: dict[str, dict[str, Any]] = {}
+        self._provider, self._gone_after = provider, gone_after
+
+    def tell(self, kind: str, **what: Any) -> None:
+        self.told[kind] = what
+        if len(self._provider.calls) >= self._gone_after:
+            self.gone.set()
+
+    async def wait_for_go(self) -> None:
+        return
+
+
+class ProfileWorld:
+    """Two endpoints; `a` is right, and `b` says hello."""
+
+    def __init__(self, provider: Provider, state_dir: Path, address: Address) -> None:
+        self.provider, self.state_dir, self.address = provider, state_dir, address
+        self.directory = state_dir / "state" / "profiles" / "run"
+        self.directory.mkdir(parents=True)
+        self.endpoints = {name: endpoint(provider, name) for name in HOSTS}
+        self.more: dict[str, Any] = {}
+        provider.on("a", right)
+
+    def run(
+        self, lines: list[dict[str, Any]], *, gone_after: int = 1 << 30, **more: Any
+    ) -> dict[str, dict[str, Any]]:
+        config = self.state_dir / "pointsman.yaml"
+        server = {"port": 0, "state_dir": str(self.state_dir / "state")}
+        value = {"server": server, "endpoints": list(self.endpoints.values()), **self.more}
+        config.write_text(yaml.safe_dump(value, sort_keys=False))
+        loaded = load(config)
+        found = read_prompts(
+            [json.dumps(line).encode() for line in lines],
+            tasks=loaded.tasks,
+            classes=loaded.classes.names,
+            beside=self.state_dir,
+        )
+        usual: dict[str, Any] = {
+            "config": str(config), "directory": str(self.directory), "app": "default",
+            "endpoints": list(HOSTS), "judge": None, "per_cell": 25, "max_usd": 10.0,
+            "workers": 4, "again": False, "prompts": found.prompts,
+        }  # fmt: skip
+        task = ProfileTask(**usual | more)
+
+        async def go() -> dict[str, dict[str, Any]]:
+            line = ToldLine(self.provider, gone_after=gone_after)
+            await run_task(task, line, self.address)  # type: ignore[arg-type]
+            return line.told
+
+        return asyncio.run(go())
+
+    @property
+    def logged(self) -> Logged:
+        return read_log(self.directory)
+
+    @property
+    def results(self) -> list[ProfileResult]:
+        return self.logged.results()
+
+    def sent(self) -> Counter[tuple[str, str]]:
+        return Counter(
+            (call.host, call.json["messages"][-1]["content"]) for call in self.provider.calls
+        )
+
+
+def right(call: Seen) -> Reply:
+    asked = call.json["messages"][-1]["content"].split()[-1].rstrip("?")
+    return Reply(body=answer(f"It is {asked}.", model="a"))
+
+
+def failing(status: int, **headers: str) -> Reply:
+    body = json.dumps({"error": {"message": "no", "code": "no"}}).encode()
+    return Reply(status, body, headers=headers)
+
+
+def questions(n: int, **more: Any) -> list[dict[str, Any]]:
+    return [
+        {"prompt": f"What is {i}?", "expected": str(i), "max_tokens": 50, **more} for i in range(n)
+    ]
+
+
+def open_questions(n: int) -> list[dict[str, Any]]:
+    return [{"prompt": f"Why {i}?", "max_tokens": 50} for i in range(n)]
+
+
+@pytest.fixture
+def world(provider: Provider, state_dir: Path) -> Iterator[ProfileWorld]:
+    with fake_store() as address:
+        yield ProfileWorld(provider, state_dir, address)
+
+
+def test_what_is_done_is_never_sent_again(world: ProfileWorld) -> None:
+    world.run(questions(6))
+    labelled = world.logged.labelled
+
+    again = world.run(questions(6))
+
+    assert set(world.sent().values()) == {1}
+    assert len(world.sent()) == 12
+    assert (again["plan"]["calls"], again["plan"]["done"]) == (0, 12)
+    assert len(labelled) == 12
+
+
+def test_who_is_told_to_stop_finishes_what_is_under_way_and_the_next_run_does_the_rest(
+    world: ProfileWorld,
+) -> None:
+    for host in HOSTS:
+        world.provider.on(host, Reply(body=answer("1"), delay_s=0.15))
+    first = world.run(questions(12), gone_after=6)
+    n_first = len(world.provider.calls)
+    assert len(world.results) == n_first < 24
+    assert first["done"]["left"] == 24 - n_first
+
+    world.run(questions(12))
+
+    assert set(world.sent().values()) == {1}
+    assert len(world.sent()) == 24
+
+
+def test_a_call_that_was_cut_off_counts_as_spent_and_another_prompt_takes_its_place(
+    world: ProfileWorld,
+) -> None:
+    lines = questions(5)
+    world.run(lines, per_cell=1, endpoints=["a"])
+    (first,) = world.logged.ended
+    (world.directory / "calls.jsonl").unlink()
+    log = RunLog(world.directory)
+    log.write(LogLine("start", 1.0, run="r"))
+    log.write(LogLine("begin", 2.0, prompt=first[0], endpoint="a", usd=0.5))
+    log.close()
+    world.provider.calls.clear()
+
+    told = world.run(lines, per_cell=1, endpoints=["a"])
+
+    assert told["plan"]["interrupted"] == 1
+    assert told["plan"]["spent_usd"] == 0.5
+    (other,) = world.logged.ended
+    assert other != first
+    assert len(world.provider.calls) == 1
+
+
+def test_private_prompts_go_only_where_they_may(world: ProfileWorld) -> None:
+    world.endpoints["a"]["max_data_class"] = "confidential"
+    told = world.run([*questions(3, data_class="confidential"), *questions(2)])
+
+    rows = {row["endpoint"]: row for row in told["plan"]["endpoints"]}
+    assert rows["b"]["excluded"] == {"data_class": 3}
+    assert Counter(r.endpoint for r in world.results) == {"a": 5, "b": 2}
+
+
+def test_where_nobody_may_have_any_prompt_it_says_why_and_sends_nothing(
+    world: ProfileWorld,
+) -> None:
+    with pytest.raises(VerbFailed) as failed:
+        world.run(questions(3, data_class="restricted"))
+
+    assert "a: data_class" in failed.value.text
+    assert not world.provider.calls
+
+
+def test_money_ends_evenly_and_is_exceeded_by_one_call_a_worker_at_most(
+    world: ProfileWorld,
+) -> None:
+    price = {"input_usd_per_mtok": 0, "output_usd_per_mtok": 1000}  # 0.005 USD a call
+    world.endpoints["a"]["prices"] = world.endpoints["b"]["prices"] = price
+
+    told = world.run(questions(20, max_tokens=5), max_usd=0.06)
+
+    assert told["plan"]["affordable_calls"] < 40
+    assert told["done"]["out_of_money"]
+    assert 0.05 <= sum(r.cost_usd for r in world.results) <= 0.06 + 4 * 0.005
+    counted = Counter(r.endpoint for r in world.results)
+    assert abs(counted["a"] - counted["b"]) <= 2
+
+
+def test_a_busy_endpoint_is_waited_for_and_that_is_no_answer(world: ProfileWorld) -> None:
+    n = 0
+
+    def busy(call: Seen) -> Reply:
+        nonlocal n
+        n += 1
+        headers = {"retry-after": "0", "x-should-retry": "false"}
+        return failing(429, **headers) if n <= 4 else right(call)
+
+    world.provider.on("a", busy)
+    world.run(questions(3), endpoints=["a"])
+
+    assert [(r.ok, r.quality) for r in world.results] == [(True, 1.0)] * 3
+
+
+def test_a_refused_key_ends_its_endpoint_alone_and_counts_against_nobody(
+    world: ProfileWorld,
+) -> None:
+    world.provider.on("b", failing(401))
+
+    told = world.run(questions(8))
+
+    assert set(told["done"]["stopped"]) == {"b"}
+    assert Counter(r.endpoint for r in world.results) == {"a": 8}
+    assert world.provider.hosts().count("b") <= 3 + 4
+    world.provider.on("b", right)
+    world.run(questions(8))
+    assert Counter(r.endpoint for r in world.results) == {"a": 8, "b": 8}
+
+
+def test_what_fails_counts_as_quality_0_at_no_cost(world: ProfileWorld) -> None:
+    world.provider.on("b", failing(400))
+
+    world.run(questions(2), endpoints=["b"])
+
+    assert [(r.ok, r.quality, r.cost_usd) for r in world.results] == [(False, 0.0, 0.0)] * 2
+
+
+def test_a_judge_grades_what_nothing_else_does_and_its_cost_counts(world: ProfileWorld) -> None:
+    world.provider.on("b", Reply(body=answer('{"score": 0.75}')))
+
+    told = world.run(open_questions(3), endpoints=["a"], judge="b")
+
+    assert [(r.quality, r.graded_by) for r in world.results] == [(0.75, "judge")] * 3
+    assert [r.judge_usd for r in world.results] == [pytest.approx(20e-6)] * 3
+    assert told["plan"]["judge_usd"] > 0
+    asked = [c.json["messages"][1]["content"] for c in world.provider.calls if c.host == "b"]
+    marks = {text.split()[1] for text in asked}
+    assert len(marks) == 3  # nobody can foresee them
+    assert not any("It is" in line for line in texts(world))  # of answers nothing is kept
+
+
+def texts(world: ProfileWorld) -> list[str]:
+    return (world.directory / "calls.jsonl").read_text().splitlines()
+
+
+def test_a_judge_that_answers_nonsense_grades_nothing_and_nothing_is_lost(
+    world: ProfileWorld,
+) -> None:
+    told = world.run(open_questions(3), endpoints=["a"], judge="b")
+
+    assert told["done"]["judge_graded"] == 0
+    assert [(r.ok, r.quality) for r in world.results] == [(True, None)] * 3
+    assert world.provider.hosts().count("b") == 6  # each is asked once more
+    assert not world.logged.labelled
+
+
+def test_a_judge_that_may_not_read_the_prompts_is_refused(world: ProfileWorld) -> None:
+    world.endpoints["a"]["max_data_class"] = "confidential"
+    lines = [line | {"data_class": "confidential"} for line in open_questions(2)]
+
+    with pytest.raises(VerbFailed, match="2"):
+        world.run(lines, endpoints=["a"], judge="b")
+
+    assert not world.provider.calls
+
+
+def test_an_answer_that_was_paid_and_not_judged_is_judged_by_the_next_run(
+    world: ProfileWorld,
+) -> None:
+    world.provider.on("b", failing(401))
+    world.run(open_questions(2), endpoints=["a"], judge="b", workers=1)
+    paid = world.provider.hosts().count("a")
+    assert len(world.logged.answered) == paid > 0
+    world.provider.on("b", Reply(body=answer('{"score": 1}')))
+
+    world.run(open_questions(2), endpoints=["a"], judge="b")
+
+    assert world.provider.hosts().count("a") == 2
+    assert [r.quality for r in world.results] == [1.0, 1.0]
+
+
+def test_a_rule_of_the_configuration_finds_the_task(world: ProfileWorld) -> None:
+    world.more = {"tasks": {"code": {"match": {"system": ["programmer"]}}}}
+
+    world.run([*questions(2, system="You are a programmer."), *questions(1)])
+
+    assert Counter(r.task for r in world.results) == {"code": 4, "general": 2}
+
+
+def test_choices_and_watches_are_left_to_the_sidecars_of_the_app(world: ProfileWorld) -> None:
+    """Their configuration is another one: what theirs would say of a choice, ours may not."""
+    world.more = {"apps": {"default": {"mode": "route", "strategy": "cheapest"}}}
+
+    world.run(questions(2))
+
+    with closing(connect(world.address, timeout_s=5.0)) as client:
+        written = [keys.STANDINGS, keys.RELEASES, keys.DRIFT, keys.LOOKED_AT, keys.PROMPTS]
+        assert not client.exists(*written)
+        assert client.exists(keys.NAMES)  # it was there, and said what digests stand for
