@@ -513,7 +513,10 @@ def litellm(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
             raise ValueError(f"{file}: there is no model_list")
         return Draft(
             {"azure": {"base_url": "https://x.openai.azure.com", "auth": {"env": "AZURE_KEY"}}},
-            ({"id": "gpt-4o", "model": "gpt-4o", "provider": "azure"},),
+            (
+                {"id": "gpt-4o", "model": "gpt-4o", "provider": "azure"},
+                {"id": "b", "model": "b", "provider": "azure", "auth": {"env": "OTHER_KEY"}},
+            ),
             app,
             left_out=(LeftOut("router_settings.routing_strategy", "choose a strategy"),),
             notes=("fallbacks became the order",),
@@ -536,7 +539,8 @@ def test_what_litellms_file_says_is_written_and_what_was_dropped_is_told(
     assert litellm == {"text": "model_list: []\n", "file": "config.yaml", "app": "default"}
     assert "left out: router_settings.routing_strategy: choose a strategy" in done.stdout
     assert "note: fallbacks became the order" in done.stdout
-    assert "AZURE_KEY" in done.stdout  # is to be set before `up`
+    assert "gpt-4o (has the calls), b; key from AZURE_KEY, key from OTHER_KEY" in done.stdout
+    assert "variable AZURE_KEY is not set" in done.stdout
     assert (
         yaml.safe_load(Path("pointsman.yaml").read_text())["apps"]["default"]["mode"] == "observe"
     )

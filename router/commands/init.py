@@ -299,9 +299,11 @@ def _print(
     print(f"{target}: {how}; app {draft.app} in mode observe, where nothing is routed")
     wide = max(len(name) for name in draft.providers) if draft.providers else 0
     for name, entry in draft.providers.items():
-        own = [each["id"] for each in draft.endpoints if each.get("provider") == name]
-        shown = ", ".join(f"{id_} (has the calls)" if id_ == incumbent else id_ for id_ in own)
-        print(f"  {name:<{wide}}  {shown}; {_key_shown(entry.get('auth'))}")
+        own = [each for each in draft.endpoints if each.get("provider") == name]
+        ids = [str(each["id"]) for each in own]
+        shown = ", ".join(f"{id_} (has the calls)" if id_ == incumbent else id_ for id_ in ids)
+        keys = dict.fromkeys(_key_shown(each.get("auth") or entry.get("auth")) for each in own)
+        print(f"  {name:<{wide}}  {shown or 'no endpoint'}; {', '.join(keys) or 'no key'}")
     reasons: dict[str, list[str]] = {}
     for one in draft.left_out:
         reasons.setdefault(one.why, []).append(one.place)
