@@ -5,7 +5,7 @@
 - `inputs`: what verbs are given: configuration, store, archive, the sidecar's address
 - `effective`: what holds for every app, and where each value comes from
 - `check`, `check_live`, `catalog`: the configuration and its endpoints
-- `init`: a first configuration
+- `init_told`, `init`: a first configuration
 - `switch`: routing on and off
 - `classify`: how well exemplars tell tasks apart
 - `profile`: a user's own prompts at every endpoint
