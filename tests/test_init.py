@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
@@ -32,7 +34,7 @@ from router.setup.choices import (
 from router.setup.draft import MOST_LINES, Draft, LeftOut, draft_yaml
 from router.setup.drafting import draft_of
 from router.setup.found import FoundProvider, find_providers, keep_within, server_url
-from router.setup.known import KNOWN, SERVERS, variables
+from router.setup.known import BY_HAND, KNOWN, SERVERS, variables
 
 ROOT = Path(__file__).parent.parent
 NOW = datetime(2026, 11, 30, tzinfo=UTC).timestamp()
@@ -44,7 +46,11 @@ HOSTS = {"GROQ_API_KEY": "a", "CEREBRAS_API_KEY": "b"}
 @pytest.fixture(autouse=True)
 def _at_home(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty directory, and no key but those that a test gives."""
-    for name in [*variables(), *(known.address[0] for known in KNOWN if known.address[0])]:
+    for name in [
+        *variables(),
+        *BY_HAND,
+        *(known.address[0] for known in KNOWN if known.address[0]),
+    ]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(state_dir)
 
@@ -99,6 +105,14 @@ def test_a_key_that_is_empty_or_no_header_may_carry_is_told_and_left_out() -> No
     assert "OPENAI_API_KEY is set but empty" in said.notes[0]
     assert "XAI_API_KEY holds characters" in said.notes[1]
     assert "ké" not in "".join(said.notes)
+
+
+def test_a_key_that_says_too_little_is_told_with_what_to_write() -> None:
+    said = find_providers({"AZURE_OPENAI_API_KEY": "hush"}, lambda _: None)
+
+    assert said.providers == []
+    assert "by hand, auth: {env: AZURE_OPENAI_API_KEY, azure:" in said.notes[0]
+    assert "hush" not in said.notes[0]
 
 
 def test_an_sdks_own_variable_says_where_its_provider_is() -> None:
@@ -396,6 +410,21 @@ def test_state_lies_beside_the_file_from_wherever_it_is_used(
     assert states[0].stat().st_mode & 0o777 == 0o700
 
 
+def test_where_the_usual_port_is_taken_the_next_is_written_and_kept() -> None:
+    with closing(socket.socket()) as taken:
+        with suppress(OSError):  # somebody else has it
+            taken.bind(("127.0.0.1", 8787))
+            taken.listen()
+        first = init("--yes", **BOTH)
+    port = yaml.safe_load(Path("pointsman.yaml").read_text())["server"]["port"]
+
+    again = init("--yes", **BOTH)
+
+    assert port in range(8788, 8807)
+    assert f"http://127.0.0.1:{port}/v1" in first.stdout
+    assert "already" in again.stdout
+
+
 def test_a_file_that_is_there_is_shown_and_kept() -> None:
     Path("pointsman.yaml").write_text("endpoints: []\n")
 
@@ -513,7 +542,10 @@ def litellm(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
             raise ValueError(f"{file}: there is no model_list")
         return Draft(
             {"azure": {"base_url": "https://x.openai.azure.com", "auth": {"env": "AZURE_KEY"}}},
-            ({"id": "gpt-4o", "model": "gpt-4o", "provider": "azure"},),
+            (
+                {"id": "gpt-4o", "model": "gpt-4o", "provider": "azure"},
+                {"id": "b", "model": "b", "provider": "azure", "auth": {"env": "OTHER_KEY"}},
+            ),
             app,
             left_out=(LeftOut("router_settings.routing_strategy", "choose a strategy"),),
             notes=("fallbacks became the order",),
@@ -536,7 +568,8 @@ def test_what_litellms_file_says_is_written_and_what_was_dropped_is_told(
     assert litellm == {"text": "model_list: []\n", "file": "config.yaml", "app": "default"}
     assert "left out: router_settings.routing_strategy: choose a strategy" in done.stdout
     assert "note: fallbacks became the order" in done.stdout
-    assert "AZURE_KEY" in done.stdout  # is to be set before `up`
+    assert "gpt-4o (has the calls), b; key from AZURE_KEY, key from OTHER_KEY" in done.stdout
+    assert "variable AZURE_KEY is not set" in done.stdout
     assert (
         yaml.safe_load(Path("pointsman.yaml").read_text())["apps"]["default"]["mode"] == "observe"
     )

@@ -5,7 +5,7 @@
 - `inputs`: what verbs are given: configuration, store, archive, the sidecar's address
 - `effective`: what holds for every app, and where each value comes from
 - `check`, `check_live`, `catalog`: the configuration and its endpoints
-- `init`: a first configuration
+- `init_told`, `init`: a first configuration
 - `switch`: routing on and off
 - `classify_file`, `classify`: how well exemplars tell tasks apart
 - `profile_shown`, `profile_line`, `profile_told`, `profile_child`, `profile`: a user's own

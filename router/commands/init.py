@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from router.commands.check import problems_here
-from router.commands.console import BAD_INPUT, FAILED, fail, print_json, say
+from router.commands.console import BAD_INPUT, FAILED, fail, say
+from router.commands.init_told import LOOPBACK, PORTS, Prepared, tell
 from router.commands.state import require_state
 from router.config.entries import File
 from router.config.file import parse
@@ -31,34 +31,21 @@ from router.setup.known import variables
 from router.setup.landing import CannotLand, check_target, difference, write_file
 
 LITELLM = "litellm"
-LOOPBACK = "127.0.0.1"
 MOST_PORT = 65535
-PORTS = range(8787, 8807)
-"""The usual one, and those that are taken where it is another's."""
 ANSWER_S = 1.0
 """A server of one's own says at once which models it has."""
 STARTERS = "starter_tasks" in File.model_fields
 STATE_FIELD = "server.state_dir"
 NO_KEYS = (
-    "no key of a provider is set, and nothing was written. Looked for: {}. Export one and run init "
-    "again; scripts/demo shows the whole loop on simulated endpoints, without any"
+    "no key of a provider is set, and nothing was written. Looked for: {}. Export one (a file .env "
+    "is not read) and run init again; scripts/demo shows the whole loop on simulated endpoints, "
+    "without any"
 )
 NOT_CHANGED = (
     "{} is there already and says something else: it was not changed. Run init in a terminal to be "
     "asked, move the file away, or name another by --config"
 )
 ENDED = "ended without an answer: nothing was written"
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A file as it is to be written, and what is to be said of it."""
-
-    draft: Draft
-    text: str
-    server: dict[str, Any]
-    notes: tuple[str, ...]
-    key: str = ""  # of the app, which is shown once
 
 
 def init(config: Path | None, *, yes: bool, source: str, file: Path | None, as_json: bool) -> None:
@@ -85,7 +72,7 @@ def init(config: Path | None, *, yes: bool, source: str, file: Path | None, as_j
         ):
             fail(NOT_CHANGED.format(target), FAILED)
         _write(target, made, instead=True)
-    _tell(target, made, config, as_json=as_json, is_new=before != made.text)
+    tell(target, made, config, as_json=as_json, is_new=before != made.text)
 
 
 def _target(target: Path) -> str | None:
@@ -254,70 +241,3 @@ def _write(target: Path, made: Prepared, *, instead: bool) -> None:
         write_file(target, made.text, instead=instead)
     except CannotLand as problem:
         fail(str(problem), FAILED)
-
-
-def _tell(
-    target: Path, made: Prepared, config: Path | None, *, as_json: bool, is_new: bool
-) -> None:
-    draft, named = made.draft, f" --config {shlex.quote(str(config))}" if config is not None else ""
-    incumbent = draft.app_entry.get("incumbent") or draft.endpoints[0]["id"]
-    commands = [f"pointsman up{named}", _call(made)]
-    if as_json:
-        print_json(
-            {
-                "ok": True,
-                "file": str(target),
-                "written": is_new,
-                "lines": made.text.count("\n"),
-                "app": draft.app,
-                "key": made.key or None,
-                "incumbent": incumbent,
-                "endpoints": [endpoint["id"] for endpoint in draft.endpoints],
-                "state_dir": made.server.get("state_dir"),
-                "left_out": [{"place": one.place, "why": one.why} for one in draft.left_out],
-                "notes": list(made.notes),
-                "next": commands,
-            }
-        )
-        return
-    _print(target, made, incumbent, commands, is_new=is_new)
-
-
-def _call(made: Prepared) -> str:
-    """Return how an app is started so that it calls through here."""
-    url = f"http://{LOOPBACK}:{made.server.get('port', PORTS[0])}"
-    key = f" OPENAI_API_KEY={made.key}" if made.key else ""
-    other = f"ANTHROPIC_BASE_URL={url}" + (", ANTHROPIC_API_KEY" if key else "")
-    return f"OPENAI_BASE_URL={url}/v1{key} python your_app.py   # or {other}"
-
-
-def _print(
-    target: Path, made: Prepared, incumbent: str, commands: Sequence[str], *, is_new: bool
-) -> None:
-    draft = made.draft
-    how = f"{made.text.count(chr(10))} lines" if is_new else "it says all this already"
-    print(f"{target}: {how}; app {draft.app} in mode observe, where nothing is routed")
-    wide = max(len(name) for name in draft.providers) if draft.providers else 0
-    for name, entry in draft.providers.items():
-        own = [each["id"] for each in draft.endpoints if each.get("provider") == name]
-        shown = ", ".join(f"{id_} (has the calls)" if id_ == incumbent else id_ for id_ in own)
-        print(f"  {name:<{wide}}  {shown}; {_key_shown(entry.get('auth'))}")
-    reasons: dict[str, list[str]] = {}
-    for one in draft.left_out:
-        reasons.setdefault(one.why, []).append(one.place)
-    for why, places in reasons.items():
-        print(f"left out: {', '.join(places)}: {why}")
-    for note in made.notes:
-        print(f"note: {note}")
-    if made.key:
-        print(f"key of app {draft.app}, shown once: {made.key}")
-    print("next:")
-    for command in commands:
-        print(f"  {command}")
-
-
-def _key_shown(auth: Any) -> str:
-    if not isinstance(auth, dict):
-        return "the caller's key" if auth == "client" else "no key"
-    source: Callable[[str], Any] = auth.get
-    return f"key from {source('env') or source('file') or 'a command'}"

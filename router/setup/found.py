@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from router.endpoints.base_url import check_base_url, part_user
-from router.setup.known import KNOWN, SERVERS, KnownModel, KnownProvider, KnownServer
+from router.setup.known import BY_HAND, KNOWN, SERVERS, KnownModel, KnownProvider, KnownServer
 
 MODELS_A_SERVER = 2
 NO_NAME = re.compile(r"[^A-Za-z0-9._/@+-]+")
@@ -59,6 +59,7 @@ def find_providers(
         taken = [each.known.name for each in found.providers]
         if one is not None and one.known.name not in taken:
             found.providers.append(one)
+    found.notes += [f"{name}: {why}" for name, why in BY_HAND.items() if environment.get(name)]
     for server in SERVERS:
         if said := environment.get(server.variable, "").strip():
             found.providers += _own_server(server, said, list_models, found.notes)

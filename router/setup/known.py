@@ -173,6 +173,15 @@ SERVERS = (
 )
 
 
+BY_HAND = {
+    "AZURE_OPENAI_API_KEY": "which deployments there are it does not say: write them by hand, "
+    "auth: {env: AZURE_OPENAI_API_KEY, azure: {deployment: …, api_version: …}}",
+    "AWS_BEARER_TOKEN_BEDROCK": "in which region its models are it does not say: write them by "
+    "hand, with a base_url that ends in /openai/v1",
+}
+"""Keys that are known, and say too little to call anybody with; nothing is guessed."""
+
+
 def variables() -> list[str]:
     """Return every variable that is looked for, keys first."""
     return [name for one in KNOWN for name in one.keys] + [one.variable for one in SERVERS]
