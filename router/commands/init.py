@@ -15,7 +15,6 @@ from router.commands.check import problems_here
 from router.commands.console import BAD_INPUT, FAILED, fail, say
 from router.commands.init_told import LOOPBACK, PORTS, Prepared, tell
 from router.commands.state import require_state
-from router.config.entries import File
 from router.config.file import parse
 from router.config.keys import DEFAULT_APP, hashed, make_key
 from router.config.places import find_file
@@ -34,7 +33,6 @@ LITELLM = "litellm"
 MOST_PORT = 65535
 ANSWER_S = 1.0
 """A server of one's own says at once which models it has."""
-STARTERS = "starter_tasks" in File.model_fields
 STATE_FIELD = "server.state_dir"
 NO_KEYS = (
     "no key of a provider is set, and nothing was written. Looked for: {}. Export one (a file .env "
@@ -185,13 +183,13 @@ def _prepared(draft: Draft, target: Path, port: int) -> Prepared:
     if server:
         notes.append(f"this sidecar listens at port {port}: {PORTS[0]} is another's")
     beside = {**server, "state_dir": str(_beside(target))}
-    text = draft_yaml(draft, server=beside, starter_tasks=STARTERS)
+    text = draft_yaml(draft, server=beside, starter_tasks=True)
     problem = _state_problem(text, target)
     if problem is None:
         server = beside
     else:
         notes.append(f"the state lies in its usual place, not beside the file: {problem}")
-        text = draft_yaml(draft, server=server, starter_tasks=STARTERS)
+        text = draft_yaml(draft, server=server, starter_tasks=True)
     try:
         entries = parse(text, file=str(target), secrets=False)
     except ConfigError as error:

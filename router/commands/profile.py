@@ -93,6 +93,7 @@ def _tell_end(
     """Print what came of it; end with 1 where that is not all that was wanted."""
     from router.profiling.page import html_of
     from router.profiling.table import lines_of, table_of
+    from router.report.screen import console
 
     results = read_log(directory).results()
     objective = configuration.strategies[strategy].objective
@@ -115,7 +116,7 @@ def _tell_end(
         whole = {**table.as_json(), "plan": plan, "run": end, "failure": failure or None}
         print_json(whole)
     else:
-        for text in lines_of(table):
+        for text in lines_of(table, console().width):
             print(text)
     if failure:
         say(failure)
