@@ -37,7 +37,7 @@ from router.config.compiled import compile_text
 from router.decision.context import Moment
 from router.net.inbound import LimitedProtocol
 from router.routes import now
-from telemetry import keys
+from telemetry import keys, logs
 from telemetry.address import SERVER
 from telemetry.embedded import PrivateServer, server_program
 from telemetry.events import Result, outcome
@@ -86,6 +86,12 @@ def _no_stray_store(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test talks to a store that it did not start, nor to a key of the machine."""
     for name in ("REDIS_URL", "POINTSMAN_STORE_URL", "POINTSMAN_CONFIG"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A verb that runs in this process sets up no logs: they would be the next tests' as well."""
+    monkeypatch.setattr(logs, "configure", lambda **_: None)
 
 
 @pytest.fixture
