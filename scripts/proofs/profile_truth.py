@@ -220,8 +220,11 @@ def alike(table: Recorded, seed: int) -> Recorded:
     return replace(table, name="all alike", quality=rng.permuted(table.quality, axis=1))
 
 
-def tables_of(data: Path | None) -> list[Recorded]:
+def tables_of(data: Path | None, only: Sequence[str] = ()) -> list[Recorded]:
     """Return what is played.
+
+    Args:
+        only: of the recorded tables; none: all.
 
     Raises:
         BadTable: a recorded table is not there, or is not what it was.
@@ -229,7 +232,8 @@ def tables_of(data: Path | None) -> list[Recorded]:
     if data is None:
         invented = synthetic(n_prompts=N_INVENTED)
         return [invented, alike(invented, 1)]
-    return [load(data / f"{name}.parquet", chosen) for name, chosen in TABLES.items()]
+    wanted = {name: chosen for name, chosen in TABLES.items() if not only or name in only}
+    return [load(data / f"{name}.parquet", chosen) for name, chosen in wanted.items()]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -237,6 +241,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="scripts/prove profile_truth", description=__doc__)
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_RUNS} runs a table")
     parser.add_argument("--data", type=Path, help="where the recorded tables lie")
+    parser.add_argument("--table", action="append", choices=[*TABLES], help="of them; repeatable")
     parser.add_argument("--runs", type=int, help="so many a table")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--per-cell", type=int, default=PER_CELL, help="prompts of a task")
@@ -247,7 +252,7 @@ def main(argv: Sequence[str]) -> int:
     n = options.runs or (QUICK_RUNS if options.quick else FULL_RUNS)
     objective = OBJECTIVES[options.strategy]
     try:
-        tables = tables_of(options.data)
+        tables = tables_of(options.data, options.table or ())
     except BadTable as error:
         print(f"scripts/prove profile_truth: {error}", file=sys.stderr)
         return 2
