@@ -86,7 +86,8 @@ def least_variance(answers: Answers) -> float:
     """Return the variance of a difference in quality of two that never differed.
 
     Of n prompts none told two endpoints apart: half a prompt each way is lent to them. Where
-    answers are graded, it is worth as much as grades were seen to range.
+    answers are graded, it is worth as much as grades were seen to range. Where not all had the same
+    prompts, n is what the least asked had, of those that had half as many as any.
 
     Ref: Agresti and Min (2005), Statistics in Medicine 24.
     """
@@ -98,7 +99,8 @@ def least_variance(answers: Answers) -> float:
             continue
         whole = bool(np.isin(known, (0.0, 1.0)).all())
         reach = 1.0 if whole else float(known.max() - known.min())
-        total += (weight * reach / (len(here) + 2)) ** 2
+        n = np.isfinite(here).sum(axis=0)
+        total += (weight * reach / (n[2 * n >= n.max()].min() + 2)) ** 2
     return float(total)
 
 

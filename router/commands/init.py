@@ -103,7 +103,8 @@ def _ask(question: str) -> str:
 
 def _found(ask: Ask | None, port: int) -> Draft:
     """Return the draft of what the environment has."""
-    found: FoundProviders = find_providers(os.environ, _models_at, {PORTS[0], port})
+    ours = {each for each in (PORTS[0], port) if _is_ours(each)}
+    found: FoundProviders = find_providers(os.environ, _models_at, ours)
     if not found.providers:
         for note in found.notes:
             say(note)
@@ -118,6 +119,19 @@ def _found(ask: Ask | None, port: int) -> Draft:
 
     draft = draft_of(choose(found.providers), offers_of(found.providers), at_s)
     return replace(draft, notes=(*found.notes, *draft.notes))
+
+
+def _is_ours(port: int) -> bool:
+    """Return whether an address at this port is a sidecar's, or nobody's by now."""
+    import httpx
+
+    try:
+        told = httpx.get(f"http://{LOOPBACK}:{port}/readyz", timeout=ANSWER_S, trust_env=False)
+        return isinstance(told.json(), dict) and "degraded" in told.json()
+    except httpx.ConnectError:
+        return True
+    except (httpx.HTTPError, ValueError):
+        return False
 
 
 def _imported(source: str, file: Path | None, target: Path, ask: Ask | None) -> Draft:

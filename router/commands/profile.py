@@ -95,7 +95,8 @@ def _tell_end(
     from router.profiling.table import lines_of, table_of
     from router.report.screen import console
 
-    results = read_log(directory).results()
+    logged = read_log(directory)
+    results = logged.results()
     objective = configuration.strategies[strategy].objective
     table = table_of(
         results,
@@ -105,6 +106,9 @@ def _tell_end(
         weights={task: float(n) for task, n in plan["in_file"].items()},
     )
     notes, failure = shown_end(plan, end, results)
+    apart_usd = logged.spent_usd - sum(one.cost_usd + one.judge_usd for one in results)
+    if plan["interrupted"] and apart_usd > 0:
+        notes.append(f"interrupted calls may have cost {apart_usd:.4f} USD beside the table's sum")
     if html is not None:
         try:
             html.write_text(html_of(table), encoding="utf-8")

@@ -82,10 +82,14 @@ def is_expected(accepted: tuple[str, ...], answer: str) -> bool:
 def fits(schema: str, answer: str) -> bool:
     """Return whether an answer is JSON, and nothing else, that fits a schema."""
     try:
-        value = json.loads(answer)
+        value = json.loads(answer, parse_constant=_no_json)
         return bool(_validator(schema).is_valid(value))
     except (ValueError, RecursionError):
         return False
+
+
+def _no_json(word: str) -> Any:
+    raise ValueError(f"{word} is no number of JSON")
 
 
 def _accepted(value: Any) -> tuple[str, ...]:

@@ -23,6 +23,8 @@ from telemetry.digests import digest8
 from telemetry.store import Address
 
 LOOPBACK = "127.0.0.1"
+LONGEST_CALL_S = 180.0
+"""Nobody waits for a single answer at the first try-out as an app may for its own."""
 NO_TIMEOUT = httpx.Timeout(None)
 """The sidecar's own limits hold; whoever waits here would give up what is paid for."""
 
@@ -39,7 +41,9 @@ def callable_by(entries: File, app: str, key: str) -> File:
     changed = given.model_copy(update=update)
     apps: dict[str, AppEntry] = {**entries.apps, app: changed}
     endpoints = [_speaking_chat(one, entries.providers) for one in entries.endpoints]
-    return entries.model_copy(update={"apps": apps, "endpoints": endpoints})
+    waits_s = min(entries.server.deadline_s or LONGEST_CALL_S, LONGEST_CALL_S)
+    server = entries.server.model_copy(update={"deadline_s": waits_s})
+    return entries.model_copy(update={"apps": apps, "endpoints": endpoints, "server": server})
 
 
 def _speaking_chat(endpoint: EndpointEntry, providers: dict[str, ProviderEntry]) -> EndpointEntry:

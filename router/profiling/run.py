@@ -138,7 +138,7 @@ class Runner:
             state = self.states[each.endpoint.id]
             if last is not None and each.turn > last:
                 return None
-            if state.under_way < state.most and state.rests_until <= now:
+            if state.under_way < state.room and state.rests_until <= now:
                 return each
         return None
 

@@ -24,6 +24,11 @@ class EndpointState:
         self.rests_until = 0.0
         self.stopped = ""  # why nothing more is sent there
 
+    @property
+    def room(self) -> int:
+        """How many calls it may have under way: one that hangs holds a single worker."""
+        return self.most if self.answered else 1
+
     def note_answer(self) -> None:
         """Take note that it answers."""
         self.answered, self.faults, self.rests, self.rested_s = True, 0, 0, 0.0

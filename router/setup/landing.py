@@ -29,6 +29,8 @@ def check_target(path: Path) -> str | None:
             )
         if path.is_dir():
             raise CannotLand(f"{path} is a directory: name a file by --config")
+        if path.exists() and not path.is_file():
+            raise CannotLand(f"{path} is no plain file: name another by --config")
         return path.read_text(encoding="utf-8") if path.exists() else None
     except UnicodeDecodeError:
         raise CannotLand(f"{path} is there and holds no text: name another by --config") from None
