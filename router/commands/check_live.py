@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from router.commands.console import BAD_INPUT, FAILED, fail, print_json, say
+from router.commands.console import BAD_INPUT, FAILED, fail, print_json, require_consent, say
 from router.commands.inputs import check_layout, opened_store
 from router.commands.state import naming_state, require_state, state_of
 from router.config.compiled import Configuration, compile_entries
@@ -62,7 +61,7 @@ def check_live(config: Path | None, endpoints: Sequence[str], *, yes: bool, as_j
     if called:
         for line in price_lines(called, at_s):
             say(line)
-        _require_consent(yes=yes)
+        require_consent("make these calls?", no_terminal=NO_TERMINAL, yes=yes)
     results = _called(found, plan, at_s) if called else []
     if results:
         _keep(found, results, at_s)
@@ -122,17 +121,6 @@ def price_lines(endpoints: Sequence[Endpoint], at_s: float) -> list[str]:
         total, unpriced = total + (nano or 0), unpriced + (nano is None)
     beside = f", beside {unpriced} without a price" if unpriced else ""
     return [*lines, f"together at most {total / 1e9:.5f} USD{beside}; the words sent are ours"]
-
-
-def _require_consent(*, yes: bool) -> None:
-    """Ask whether the calls may be made, unless that was said."""
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        fail(NO_TERMINAL, BAD_INPUT)
-    print("make these calls? [y/N] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        fail("nothing was sent", FAILED)
 
 
 def _called(found: _Read, plan: CheckPlan, at_s: float) -> list[LiveResult]:

@@ -32,3 +32,18 @@ def fail(text: str, code: int) -> NoReturn:
     """End the verb with a word of why; `code` is FAILED or BAD_INPUT."""
     say(text)
     raise VerbFailed(text, code)
+
+
+def require_consent(question: str, *, no_terminal: str, yes: bool) -> None:
+    """Ask before something is done that costs, unless that was agreed to.
+
+    Args:
+        no_terminal: what is said where nobody can be asked.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        fail(no_terminal, BAD_INPUT)
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        fail("nothing was sent", FAILED)

@@ -13,7 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from router.commands.console import BAD_INPUT, FAILED, VerbFailed, fail, print_json, say
+from router.commands.console import (
+    BAD_INPUT,
+    FAILED,
+    VerbFailed,
+    fail,
+    print_json,
+    require_consent,
+    say,
+)
 from router.commands.inputs import compiled
 from router.commands.profile_line import ChildLine
 from router.commands.profile_shown import shown_commands, shown_end, shown_plan
@@ -74,7 +82,9 @@ def _profile(options: dict[str, Any], *, as_json: bool) -> None:
         for text in shown_plan(plan, judges_itself=judge in endpoints):
             say(text)
         if plan["calls"] or plan["kept"]:
-            _ask(f"Send {plan['calls']} calls?", yes=options["yes"])
+            require_consent(
+                f"Send {plan['calls']} calls?", no_terminal=NO_TERMINAL, yes=options["yes"]
+            )
         child.go()
         end = child.end()
     _tell_end(directory, plan, end, configuration, strategy, html=html, as_json=as_json)
@@ -206,17 +216,7 @@ def _agree_to_commands(prompts: Sequence[ProfilePrompt], *, allowed: bool, yes: 
         say(text)
     if not allowed:
         fail("the prompts run these commands: look at them, and say --allow-commands", BAD_INPUT)
-    _ask("Run these commands here?", yes=yes)
-
-
-def _ask(question: str, *, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        fail(NO_TERMINAL, BAD_INPUT)
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        fail("nothing was sent", FAILED)
+    require_consent("Run these commands here?", no_terminal=NO_TERMINAL, yes=yes)
 
 
 def _require_writable(html: Path | None) -> None:

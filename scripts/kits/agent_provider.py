@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import uvicorn
 
@@ -178,6 +178,9 @@ def _elsewhere(path: str, body: dict[str, Any]) -> Sent:
     return _refusal("path")
 
 
+Provider = TypeVar("Provider", bound=AgentProvider)
+
+
 @contextmanager
 def agent_provider(*, lenient: bool = False) -> Iterator[AgentProvider]:
     """Yield a provider that listens, in a thread of its own.
@@ -185,7 +188,17 @@ def agent_provider(*, lenient: bool = False) -> Iterator[AgentProvider]:
     Raises:
         OSError: it does not.
     """
-    provider = AgentProvider(lenient)
+    with listening(AgentProvider(lenient)) as provider:
+        yield provider
+
+
+@contextmanager
+def listening(provider: Provider) -> Iterator[Provider]:
+    """Have a provider listen meanwhile, in a thread of its own.
+
+    Raises:
+        OSError: it does not.
+    """
     config = uvicorn.Config(
         provider, host="127.0.0.1", port=0, lifespan="off", ws="none", log_level="critical"
     )

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import uvicorn
-
 from scripts.kits.agent import AgentTurn
-from scripts.kits.agent_provider import START_S, AgentProvider
+from scripts.kits.agent_provider import AgentProvider, listening
 from scripts.kits.answers import AgentAnswer
 
 KEYS = {"openai": "sk-first-day-of-openai", "anthropic": "sk-ant-first-day-of-anthropic"}
@@ -49,21 +45,5 @@ def first_day_provider() -> Iterator[FirstDayProvider]:
     Raises:
         OSError: they do not.
     """
-    provider = FirstDayProvider(lenient=True)
-    config = uvicorn.Config(
-        provider, host="127.0.0.1", port=0, lifespan="off", ws="none", log_level="critical"
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    until = time.monotonic() + START_S
-    while not server.started:
-        if not thread.is_alive() or time.monotonic() > until:
-            raise OSError("the simulated providers do not listen")
-        time.sleep(0.01)
-    provider.port = server.servers[0].sockets[0].getsockname()[1]
-    try:
+    with listening(FirstDayProvider(lenient=True)) as provider:
         yield provider
-    finally:
-        server.should_exit = True
-        thread.join(START_S)
