@@ -56,6 +56,9 @@ class LedgerColumn(IntEnum):
 N_LEDGER_COLUMNS = len(LedgerColumn)
 MASK_BYTES = 3
 """A stored row begins with a bit for each column that is not 0."""
+MOST_SUM = (1 << 62) - 1
+"""No sum goes beyond it: two of them still are a number of 64 bits."""
+HALF_BITS = 31
 OTHERS = 0
 """In place of a user or a tag: all that have no row of their own."""
 CALLS_KEY = np.dtype(
@@ -90,8 +93,32 @@ class LedgerRows:
         is_new = np.ones(len(order), dtype=bool)
         is_new[1:] = (spans[1:] != spans[:-1]) | (words[1:] != words[:-1]).any(axis=1)
         starts = np.flatnonzero(is_new)
-        sums = np.add.reduceat(self.values[order], starts, axis=0)
+        sums = sums_at(self.values[order], starts)
         return LedgerRows(spans[starts], self.keys[order[starts]], sums)
+
+
+def added(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the sums of two; beyond `MOST_SUM` they stay there, in whichever order they come."""
+    return np.asarray(np.minimum(one + other, MOST_SUM))
+
+
+def sums_at(values: NDArray[np.int64], starts: NDArray[np.intp]) -> NDArray[np.int64]:
+    """Return the sums of rows that lie beside each other, as `added` would have them.
+
+    Args:
+        values: (n, n_columns), none below 0 or above `MOST_SUM`.
+        starts: where each group begins.
+    """
+    if not len(values):
+        return values[:0]
+    if values.max() <= MOST_SUM // len(values):
+        return np.asarray(np.add.reduceat(values, starts, axis=0))
+    high = np.add.reduceat(values >> HALF_BITS, starts, axis=0)
+    low = np.add.reduceat(values & ((1 << HALF_BITS) - 1), starts, axis=0)
+    high += low >> HALF_BITS
+    is_beyond = high > MOST_SUM >> HALF_BITS
+    whole = (np.where(is_beyond, 0, high) << HALF_BITS) + (low & ((1 << HALF_BITS) - 1))
+    return np.where(is_beyond, MOST_SUM, whole)
 
 
 def joined(table: LedgerTable, parts: Sequence[LedgerRows]) -> LedgerRows:
