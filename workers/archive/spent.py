@@ -30,6 +30,7 @@ from telemetry.ledger_rows import (
 from telemetry.store import Client
 from workers.archive.files import UNFINISHED, Content, sync
 from workers.folding.batch import at_ms
+from workers.folding.packing import BLOCK_DAYS
 from workers.folding.spending import Loose, Place
 
 SPAN_BYTES = 8
@@ -37,8 +38,6 @@ DIRECTORY = "spent"
 SUFFIX = ".block"
 UNNAMED_DAYS = 3
 """For as long an older checkpoint finds its blocks, should the newest be damaged."""
-BLOCK_DAYS = 800
-"""Of older days nothing is kept."""
 Blocks = dict[Place, BlockEntry]
 
 

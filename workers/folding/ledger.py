@@ -45,7 +45,9 @@ class LedgerBook:
     spans: dict[Place, bytes] = field(default_factory=dict)  # that have loose rows -> last mark
     blocks: dict[Place, BlockEntry] = field(default_factory=dict)  # by table and day
     gone: set[bytes] = field(default_factory=set)  # users whose rows in blocks are others'
-    gone_from: dict[bytes, int] = field(default_factory=dict)  # up to which day they are
+    searched_for: frozenset[bytes] = frozenset()  # those of them who are looked for in blocks
+    to_search: list[int] = field(default_factory=list)  # days whose blocks are yet to be
+    damaged: set[Place] = field(default_factory=set)  # blocks that cannot be read, by table and day
     _known: dict[Place, dict[bytes, Row]] = field(default_factory=dict)  # touched last stand last
     _whole: set[Place] = field(default_factory=set)  # a row that is not known there is not there
 
@@ -133,9 +135,7 @@ class LedgerBook:
         for place, names in booking.booked.gone.items():
             self._known[place].update(dict.fromkeys(names))
         if booking.spent.forgotten and self.blocks:
-            users = {name[8:] for name in booking.spent.forgotten}
-            self.gone |= users
-            self.gone_from = {u: day for u, day in self.gone_from.items() if u not in users}
+            self.gone |= {name[8:] for name in booking.spent.forgotten}
         n_known = sum(map(len, self._known.values()))
         while n_known > MOST_KNOWN:
             oldest = next(iter(self._known))

@@ -45,6 +45,7 @@ from workers.folding.forgetting import forget, forgotten_in, parts_of
 from workers.folding.hearing import pieces
 from workers.folding.history import BEGIN, EVERYTHING_HOURS, History
 from workers.folding.ledger import LedgerBook
+from workers.folding.packing import packings
 from workers.folding.raters import sitting_beside
 from workers.folding.spending import MOST_NAMES
 from workers.folding.thawed import thawed_at_ms
@@ -257,6 +258,9 @@ class Shard:
             most_bytes: of folded entries that may wait for the archive; beyond it they go.
         """
         archived = self._trim(most_bytes)
+        for change in packings(self.client, self.ledger, self.mark):
+            self.amend(change.commit, token=token)
+            change.take_over(self.ledger)
         now_ms = at_ms(self.mark)
         gone = stale_rows(self.rows, now_ms=now_ms)
         silent = [name for name, window in self.windows.items() if window.is_forgotten(now_ms)]
