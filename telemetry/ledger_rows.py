@@ -145,12 +145,13 @@ def packed(values: NDArray[np.int64]) -> list[bytes]:
     n = len(values)
     if not n:
         return []
-    sums = values.astype(np.uint64)
-    is_there = sums != 0
-    masks = (is_there * (1 << np.arange(N_LEDGER_COLUMNS))).sum(axis=1).astype("<u4")
+    used = np.flatnonzero(values.any(axis=0))  # mostly a third
+    sums = values[:, used].astype(np.uint64)
+    n_bytes = (int(sums.max(initial=0)).bit_length() + 6) // 7
+    masks = ((sums != 0) @ (1 << used)).astype("<u4")
     widths = np.zeros(sums.shape, dtype=np.int64)
-    for k in range(9):
-        widths += is_there & (sums >> np.uint64(7 * k) != 0)
+    for k in range(n_bytes):
+        widths += sums >> np.uint64(7 * k) != 0
     lengths = widths.sum(axis=1) + MASK_BYTES
     ends = np.cumsum(lengths)
     out = np.zeros(int(ends[-1]), dtype=np.uint8)
@@ -158,7 +159,7 @@ def packed(values: NDArray[np.int64]) -> list[bytes]:
     for byte, of_mask in enumerate(masks.view(np.uint8).reshape(n, 4).T[:MASK_BYTES]):
         out[begins + byte] = of_mask
     places = begins[:, None] + MASK_BYTES + np.cumsum(widths, axis=1) - widths
-    for k in range(9):
+    for k in range(n_bytes):
         mine = widths > k
         low = (sums[mine] >> np.uint64(7 * k)).astype(np.uint8) & 0x7F
         out[places[mine] + k] = low | ((widths[mine] > k + 1) * 0x80).astype(np.uint8)

@@ -12,8 +12,8 @@ from typing import Any
 
 from telemetry import keys
 from telemetry.ledger_blocks import BlockEntry, block_field, parse_field
-from telemetry.ledger_rows import LedgerTable
-from telemetry.scripts import Argument, Commit
+from telemetry.ledger_rows import KEYS, LedgerTable
+from telemetry.scripts import FILL, Argument, Commit
 from telemetry.store import Client
 from workers.folding.batch import START, Batch
 from workers.folding.spending import MOST_NAMES, Booked, Place, Spent, Stored, book, spent_in
@@ -75,8 +75,8 @@ class LedgerBook:
     def begin(self, batch: Batch, wanted: dict[str, list[bytes]]) -> LedgerBooking:
         """Begin with a batch; put into `wanted`, by hash, which rows must be asked for."""
         spent, asked = spent_in(batch), dict[str, Place]()
-        for place, names in spent.needed(self.spans).items():
-            if place in self._whole or place not in self.spans:
+        for place, names in spent.needed(self.spans, self._whole).items():
+            if place not in self.spans:
                 continue
             known = self._known.get(place, {})
             if missing := [name for name in names if name not in known]:
@@ -112,8 +112,9 @@ class LedgerBook:
         booking.booked = booked
         spans: list[Argument] = []
         for place, rows in booked.rows.items():
-            fields: list[Argument] = [part for row in rows.items() for part in row]
-            commit.add_all("HSET", keys.spent(self.shard, *place), fields)
+            width, sizes = KEYS[place[0]].itemsize, bytes(map(len, rows.values()))
+            values = b"".join(rows), sizes, b"".join(rows.values())
+            commit.add(FILL, keys.spent(self.shard, *place), width, *values)
             spans += (block_field(*place), mark)
         for place, names in booked.gone.items():
             commit.add_all("HDEL", keys.spent(self.shard, *place), names)

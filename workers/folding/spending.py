@@ -6,7 +6,7 @@ share this, so that the same records make the same rows.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -51,26 +51,32 @@ class Spent:
     """What a batch adds, one row a table, span and key, and whom it has forgotten."""
 
     tables: dict[LedgerTable, LedgerRows]
+    names: dict[LedgerTable, list[bytes]]  # (n,) the rows' keys as they are stored
     first: dict[LedgerTable, NDArray[np.intp]]  # (n,) at which record each row appeared first
     forgotten: frozenset[bytes]  # keys of rows of users
 
-    def needed(self, spans: Collection[Place]) -> dict[Place, list[bytes]]:
+    def needed(
+        self, spans: Collection[Place], known: Container[Place] = ()
+    ) -> dict[Place, list[bytes]]:
         """Return the keys of the rows that must be known before this is added.
 
         Args:
             spans: all that have rows.
+            known: places of which everything is known.
         """
         out: dict[Place, list[bytes]] = {}
         for table, rows in self.tables.items():
             for span, own in _by_span(rows):
-                wanted = pieces(rows.keys[own])
+                if (table, span) in known:
+                    continue
+                wanted = self.names[table][own]
                 if table in NAMED:
-                    wanted += pieces(_others_of(rows.keys[own]["app"]))
+                    wanted = wanted + pieces(_others_of(np.unique(rows.keys["app"][own])))
                 out[table, span] = list(dict.fromkeys(wanted))
         if self.forgotten:
             gone = [*self.forgotten, *map(_others_beside, self.forgotten)]
             for place in {*spans, *out}:
-                if place[0] is LedgerTable.USERS:
+                if place[0] is LedgerTable.USERS and place not in known:
                     out[place] = list(dict.fromkeys([*out.get(place, []), *gone]))
         return out
 
@@ -120,7 +126,8 @@ def spent_by(outcomes: NDArray[np.void], forgotten: frozenset[bytes] = frozenset
         keys["app"], keys["name"] = token["app"][mine], names[mine]
         found[table] = _rows(table, at_ms[mine], keys, values[mine])
     tables = {table: rows for table, (rows, _) in found.items() if len(rows.keys)}
-    return Spent(tables, {table: found[table][1] for table in tables}, forgotten)
+    first = {table: found[table][1] for table in tables}
+    return Spent(tables, {t: pieces(rows.keys) for t, rows in tables.items()}, first, forgotten)
 
 
 def book(spent: Spent, stored: Stored, *, most_names: int) -> Booked:
@@ -133,10 +140,13 @@ def book(spent: Spent, stored: Stored, *, most_names: int) -> Booked:
     """
     out = Booked()
     for table, rows in spent.tables.items():
-        if table in NAMED:
-            rows = _within(table, rows, spent.first[table], stored, most_names)
+        all_names = spent.names[table]
+        if table in NAMED and (new := _new(table, rows, all_names, stored)).any():
+            first = spent.first[table]
+            rows = _within(table, rows, np.flatnonzero(new), first, stored, most_names)
+            all_names = pieces(rows.keys)
         for span, own in _by_span(rows):
-            known, names = stored.get((table, span), {}), pieces(rows.keys[own])
+            known, names = stored.get((table, span), {}), all_names[own]
             before = unpacked([known.get(name) for name in names])
             after = packed(added(before, rows.values[own]))
             out.rows[table, span] = dict(zip(names, after, strict=True))
@@ -181,24 +191,28 @@ def _forget(out: Booked, forgotten: Collection[bytes], stored: Stored) -> None:
             out.gone.setdefault(place, []).append(name)
 
 
+def _new(
+    table: LedgerTable, rows: LedgerRows, names: list[bytes], stored: Stored
+) -> NDArray[np.bool_]:
+    """Return which rows are of names that have none yet."""
+    out = rows.keys["name"] != OTHERS
+    for span, own in _by_span(rows):
+        known = stored.get((table, span))
+        if known is not None:
+            out[own] &= np.array([known.get(name) is None for name in names[own]])
+    return np.asarray(out)
+
+
 def _within(
     table: LedgerTable,
     rows: LedgerRows,
+    new: NDArray[np.intp],
     first: NDArray[np.intp],
     stored: Stored,
     most_names: int,
 ) -> LedgerRows:
-    """Return rows in which names for which there is no room are others'."""
+    """Return rows in which new names for which there is no room are others'."""
     spans, keys = rows.spans.tolist(), rows.keys
-    is_new = np.array(
-        [
-            stored.get((table, span), {}).get(name) is None
-            for span, name in zip(spans, pieces(keys), strict=True)
-        ]
-    )
-    new = np.flatnonzero(is_new & (keys["name"] != OTHERS))
-    if not len(new):
-        return rows
     apps = keys["app"].tolist()
     groups = list(dict.fromkeys((spans[i], apps[i]) for i in new.tolist()))
     others = _others_of(np.array([app for _, app in groups], dtype=np.uint64))
