@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import random
 import time
 from pathlib import Path
@@ -36,6 +38,7 @@ from workers.folding.lease import Lease
 from workers.folding.shard import Shard
 from workers.folding.spending import Loose, apply, book, spent_by
 
+OLD = json.loads((Path(__file__).parent / "data" / "store_of_schema_6.json").read_text())
 FEW = settings(max_examples=20, deadline=None)
 NOW_MS = int(time.time() * 1000)
 DAY, HOUR = NOW_MS // DAY_MS, NOW_MS // HOUR_MS
@@ -78,7 +81,7 @@ class Books:
     def __init__(self, client: Any, root: Path, *, most_names: int = 1000) -> None:
         self.client, self.archive = client, Archive(client, root, 1)
         self.lease, self.n, self.most_names = Lease(client, 0), 0, most_names
-        client.hset(keys.META, mapping={"shards": 1, "schema": "7"})
+        prepare(client, shards=1)
         assert self.lease.take()
         self.begin()
 
@@ -258,44 +261,46 @@ def test_the_ledger_is_archived_audited_and_restored_as_it_lies(books: Books) ->
     assert "ledger, table" in found
 
 
-def test_the_ledger_of_a_store_of_schema_6_begins_at_the_upgrade(books: Books) -> None:
+def test_the_ledger_of_a_store_of_schema_6_begins_at_the_upgrade(
+    client: Any, state_dir: Path
+) -> None:
     """Its archive is read on, and checked from the first checkpoint that has a ledger."""
-    early = [attempt(n, user=7, cost_nano=1) for n in range(10)]
-    late = [attempt(n, user=8, cost_nano=100) for n in range(10, 20)]
-    books.tell(*early[:5])
-    books.fold()
-    lie_as_schema_6(books)
-    books.archive.take(now_ms=NOW_MS, limits=AT_ONCE)
-    books.tell(*early[5:])
-    books.fold()
-    lie_as_schema_6(books)
-    mark = books.shard.mark
-
-    prepare(books.client, shards=1)
-    books.begin()
-    books.tell(*late)
+    lie_as_schema_6(client, state_dir / "archive")
+    books = Books(client, state_dir / "archive")
+    books.n, before = 8, books.shard.mark  # six of them were folded
     books.fold()
 
-    assert books.client.hget(keys.META, "schema").decode() == SCHEMA
-    assert books.client.hget(keys.meta(0), "ledger") == mark
-    assert total(books.loose(), CALLS) == total(books.loose(), USERS) == 1000
+    assert client.hget(keys.META, "schema").decode() == SCHEMA
+    assert client.hget(keys.meta(0), "ledger") == before != books.shard.mark
+    assert total(books.loose(), CALLS) == total(books.loose(), USERS) == 10**6 + 10**7
     assert audit_state(books.archive).equal
-    books.archive.take(now_ms=NOW_MS, limits=AT_ONCE)
-    books.tell(*[attempt(n, cost_nano=7) for n in range(20, 25)])
+    books.archive.take(now_ms=2**53, limits=AT_ONCE)
+    at_ms = 20_000 * DAY_MS + 5 * HOUR_MS
+    books.tell(attempt(20, at_ms=at_ms, cost_nano=7), at_ms=at_ms)
     books.fold()
     assert audit_state(books.archive).equal
-    books.client.hdel(keys.spent(0, CALLS, HOUR), *books.loose()[CALLS, HOUR])
+    client.delete(keys.spent(0, CALLS, at_ms // HOUR_MS))
     assert not audit_state(books.archive).equal
 
-    books.client.flushall()
+    client.flushall()
     restore(books.archive)
-    assert total(books.loose(), CALLS) == 1000
+    assert total(books.loose(), CALLS) == 10**6 + 10**7
 
 
-def lie_as_schema_6(books: Books) -> None:
-    """Have the store lie as it was left by the last version without a ledger."""
-    names = books.client.keys("*:spent:*")
-    books.client.delete(*names)
-    books.client.hdel(keys.meta(0), "ledger")
-    books.client.hset(keys.META, "schema", "6")
-    books.begin()
+def lie_as_schema_6(client: Any, root: Path) -> None:
+    """Lay out what the last version without a ledger left: eight calls, of which one frame with
+    two is not folded yet, and two frames are archived.
+    """
+    for name, kept in OLD["keys"].items():
+        if kept["type"] == "stream":
+            for entry, frame in kept["value"]:
+                client.xadd(name, {"f": bytes.fromhex(frame)}, id=entry)
+            continue
+        value = {bytes.fromhex(k): v for k, v in kept["value"].items()}
+        if kept["type"] == "zset":
+            client.zadd(name, value)
+        else:
+            client.hset(name, mapping={k: bytes.fromhex(v) for k, v in value.items()})
+    (root / "0").mkdir(parents=True)
+    for name, data in OLD["archive"].items():
+        (root / "0" / name).write_bytes(base64.b64decode(data))
