@@ -54,6 +54,7 @@ from router.net.pool import Adapted, Pool, Upstream
 from router.report import views
 from router.report.endpoints import endpoint_gauges
 from router.report.gauges import gauges
+from router.report.ledger_desk import LedgerDesk
 from router.routes import Routes, Services, now
 from telemetry.clock import StoreClock
 from telemetry.metrics import Exposition, Metrics
@@ -157,6 +158,7 @@ class Sidecar:
             self.keeper, self.health, self.draws, self.thoughts, secrets.draws, self.sessions
         )
         decider = Decider(contexts)
+        self.ledger = LedgerDesk(address, lambda: self.keeper.current.configuration, file)
         self.routes = Routes(
             Services(
                 keeper=self.keeper,
@@ -193,6 +195,7 @@ class Sidecar:
                     flush=self.decisions.flush,
                     recent=recent.of,
                 ),
+                ledger=self.ledger,
                 metrics=metrics,
                 exposition=Exposition(
                     metrics,
@@ -261,6 +264,7 @@ class Sidecar:
         self.thoughts.start()
         self.decisions.start()
         self.upkeep.start()
+        self.ledger.start()
         if self.observer is not None:
             await self.observer.start()
         _calm_collector()
@@ -285,6 +289,7 @@ class Sidecar:
             await self.observer.stop()
         await self._upstream.aclose()
         self.upkeep.stop()
+        self.ledger.stop()
         self.keeper.stop()
         self.feedback.close()
         await self.teller.stop()
