@@ -54,7 +54,7 @@ class BlockEntry:
     sums: NDArray[np.int64]  # (N_LEDGER_COLUMNS,) of all rows
 
     @classmethod
-    def of(cls, data: bytes, block: Block) -> BlockEntry:
+    def of(cls, data: bytes, block: LedgerBlock) -> BlockEntry:
         """Return the entry of a block."""
         return cls(block_digest(data), block.is_daily, block.sums())
 
@@ -114,7 +114,7 @@ def block_of(rows: LedgerRows, table: LedgerTable, *, is_daily: bool = False) ->
     return b"".join([head, index, *(body for *_, body in bodies)])
 
 
-class Block:
+class LedgerBlock:
     """A block, of which only what is asked for is inflated."""
 
     def __init__(self, data: bytes, table: LedgerTable) -> None:
@@ -227,6 +227,9 @@ class Block:
             except (zlib.error, ValueError) as error:
                 raise DamagedBlock(str(error)) from None
         return np.asarray(out.view("<i8").reshape(n))
+
+
+Block = LedgerBlock
 
 
 def _deflated(numbers: NDArray[np.generic]) -> tuple[int, int, bytes]:

@@ -85,16 +85,20 @@ class LedgerRows:
 
     def summed(self) -> LedgerRows:
         """Return one row for each span and key, in an order of their own."""
+        return self.summed_with_first()[0]
+
+    def summed_with_first(self) -> tuple[LedgerRows, NDArray[np.intp]]:
+        """Return `summed`, and (n,) which of these rows was the first of each."""
         if not len(self.keys):
-            return self
+            return self, np.empty(0, dtype=np.intp)
         words = np.ascontiguousarray(self.keys).view("<u8").reshape(len(self.keys), -1)
         order = np.lexsort([*words.T, self.spans])
         words, spans = words[order], self.spans[order]
         is_new = np.ones(len(order), dtype=bool)
         is_new[1:] = (spans[1:] != spans[:-1]) | (words[1:] != words[:-1]).any(axis=1)
         starts = np.flatnonzero(is_new)
-        sums = sums_at(self.values[order], starts)
-        return LedgerRows(spans[starts], self.keys[order[starts]], sums)
+        sums, first = sums_at(self.values[order], starts), order[starts]
+        return LedgerRows(spans[starts], self.keys[first], sums), first
 
 
 def added(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:

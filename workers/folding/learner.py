@@ -29,6 +29,7 @@ from workers.folding.lease import Lease
 from workers.folding.memory import StoreMemory
 from workers.folding.roster import Roster
 from workers.folding.shard import NotOwner, Shard, fold_together
+from workers.folding.spending import MOST_NAMES
 from workers.folding.trimming import most_unarchived
 
 log = structlog.get_logger()
@@ -160,7 +161,8 @@ class Learner:
         for number in range(self.n_shards):
             lease = Lease(client, number, self.owner, clock=self.clock)
             if number not in self._held and len(self._held) < share and lease.take():
-                shard = Shard(client, number, young_hours=self._memory.young_hours(client))
+                hours, most_names = self._memory.young_hours(client), MOST_NAMES // self.n_shards
+                shard = Shard(client, number, young_hours=hours, most_names=most_names)
                 shard.load(expected=self._lost.get(number))
                 take_up(client, number)
                 self._held[number] = shard, lease
