@@ -16,7 +16,7 @@ import structlog
 from numpy.typing import NDArray
 
 from telemetry import keys
-from telemetry.ledger_blocks import Block, BlockEntry, DamagedBlock, block_field, day_of
+from telemetry.ledger_blocks import BlockEntry, DamagedBlock, LedgerBlock, block_field, day_of
 from telemetry.ledger_questions import (
     OUTSIDE,
     TABLES,
@@ -156,7 +156,9 @@ class _Reading:
             before = after
             if not places:
                 break
-        return self._summed(part for parts in self._found.values() for part in parts)
+        found = self._summed(part for parts in self._found.values() for part in parts)
+        is_there = found.values.any(axis=1)  # others' rows may only tell how many have their own
+        return LedgerRows(found.spans[is_there], found.keys[is_there], found.values[is_there])
 
     def _touches_blocks(self, before: Mapping[int, _Index], places: set[_Place]) -> bool:
         """Return whether something may have been packed meanwhile."""
@@ -232,7 +234,7 @@ class _Reading:
 
     def _of_block(self, data: bytes, day: int, gone: NDArray[np.uint64]) -> LedgerRows | None:
         try:
-            block = Block(data, self._table)
+            block = LedgerBlock(data, self._table)
             if block.is_daily and self._table is LedgerTable.CALLS:
                 self.daily.add(day)
             spans = self._spans_of(day, daily=block.is_daily)

@@ -9,14 +9,16 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
+from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 
 from telemetry import keys
 from telemetry.embedded import PrivateServer
-from telemetry.ledger_blocks import Block, BlockEntry, block_field, block_of
+from telemetry.ledger_blocks import BlockEntry, LedgerBlock, block_field, block_of
 from telemetry.ledger_questions import Dimension, LedgerQuestion
 from telemetry.ledger_reading import read_ledger
 from telemetry.ledger_rows import (
@@ -33,10 +35,12 @@ from telemetry.store import Address, Client, connect
 N_ROWS, N_DAYS, N_SHARDS = 600_000, 30, 4
 FIRST_DAY = 20_700
 N_NAMES = {"app": 50, "role": 3, "task": 8, "strategy": 4, "endpoint": 12, "model": 12}
-BY = {
-    "app, task": (Dimension.APP, Dimension.TASK),
-    "app": (Dimension.APP,),
-    "endpoint, day": (Dimension.ENDPOINT, Dimension.DAY),
+BERLIN = ZoneInfo("Europe/Berlin")
+QUERIES: dict[str, tuple[tuple[Dimension, ...], tzinfo]] = {
+    "app, task": ((Dimension.APP, Dimension.TASK), UTC),
+    "app": ((Dimension.APP,), UTC),
+    "endpoint, day": ((Dimension.ENDPOINT, Dimension.DAY), UTC),
+    "app, day of Berlin": ((Dimension.APP, Dimension.DAY), BERLIN),
 }
 REPEATS = 5
 MOST_MS, MOST_MB = 300.0, 60.0
@@ -61,8 +65,8 @@ def run_bench(*, quick: bool = False) -> Measured:
         sums = fill(client, n_rows)
         mb = (_used(client) - before) / 1e6
         times, is_whole = {}, True
-        for name, by in BY.items():
-            times[name], found = _ask(client, by)
+        for name, (by, zone) in QUERIES.items():
+            times[name], found = _ask(client, by, zone)
             is_whole &= found == sums
         client.close()
     kept = {"ms": max(times.values()) <= MOST_MS, "mb": mb <= MOST_MB, "sums": is_whole}
@@ -77,7 +81,7 @@ def fill(client: Client, n_rows: int) -> list[int]:
     for shard in range(N_SHARDS):
         for day in range(FIRST_DAY, FIRST_DAY + N_DAYS):
             data = block_of(_rows(rng, names, day, n), LedgerTable.CALLS)
-            block = Block(data, LedgerTable.CALLS)
+            block = LedgerBlock(data, LedgerTable.CALLS)
             sums += block.sums()
             client.set(keys.spent_block(shard, LedgerTable.CALLS, day), data)
             entry = BlockEntry.of(data, block).pack()
@@ -107,8 +111,8 @@ def _rows(rng: np.random.Generator, names: dict[str, Any], day: int, n: int) -> 
     return LedgerRows(day * HOURS + rng.integers(0, HOURS, size=n), found, values)
 
 
-def _ask(client: Client, by: tuple[Dimension, ...]) -> tuple[float, list[int]]:
-    asked = LedgerQuestion(FIRST_DAY * DAY_MS, (FIRST_DAY + N_DAYS) * DAY_MS, by)
+def _ask(client: Client, by: tuple[Dimension, ...], zone: tzinfo) -> tuple[float, list[int]]:
+    asked = LedgerQuestion(FIRST_DAY * DAY_MS, (FIRST_DAY + N_DAYS) * DAY_MS, by, zone)
     took = []
     for _ in range(REPEATS):
         began = time.perf_counter()
