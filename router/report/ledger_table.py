@@ -22,14 +22,14 @@ from router.report.ledger import (
     summed,
 )
 from router.report.ledger_wish import iso, iso_day
-from telemetry.ledger_questions import Dimension
+from telemetry.ledger_questions import TIMES, Dimension
 
 WIDTH, MOST_LINES = 80, 40
 LEAST_ROWS = 5
 MOST_ALARMS = 3
 LEAST_NAME, GAP = 8, 1
-SLACK = 6
-"""Of figures: a heading is wider than what stands below it."""
+LEAST_FIGURES = 2
+"""Calls and USD."""
 NONE = "-"
 UNKNOWN = "unknown"
 MORE = "+"
@@ -110,35 +110,41 @@ def _table(
     answer: LedgerAnswer, shown: Sequence[LedgerRow], left: Sequence[LedgerRow], *, width: int
 ) -> Iterator[str]:
     by, total = answer.wish.by, answer.total
-    headings = _headings(total, len(by), width)
-    cells = [_cells(row.sums, headings) for row in shown]
-    names = [[_label(row, i) or NONE for i in range(len(by))] for row in shown]
+    names = [_named(row, by) for row in shown]
+    longest = [max(map(len, column)) for column in zip([n.value for n in by], *names, strict=True)]
+    least = [n if by[i] in TIMES else min(n, LEAST_NAME) for i, n in enumerate(longest)]
+    sums, below = [row.sums for row in shown], list[str]()
     if left:
-        cells.append(_cells(summed(left), headings))
-        names.append([f"{OTHERS} ({len(left):,} rows)", *[""] * (len(by) - 1)][: max(len(by), 1)])
+        sums.append(summed(left))
+        below.append(f"{OTHERS} ({len(left):,} rows)")
     if by or not shown:
-        cells.append(_cells(total, headings))
-        names.append(["all", *[""] * (len(by) - 1)] if by else [])
+        sums.append(total)
+        below.append("all")
+    headings, cells = _figures(total, sums, width - sum(least) - len(least) * GAP)
     widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
-    of_names = _name_widths([[*(n.value for n in by)], *names], width - sum(widths) - len(widths))
-    first = [name.value for name in by]
-    for labels, values in zip([first, *names], [headings, *cells], strict=True):
-        parts = [*_placed(labels, of_names)]
-        parts += [value.rjust(w) for value, w in zip(values, widths, strict=True)]
-        yield " ".join(parts).rstrip()
+    of_names = _name_widths(longest, least, width - sum(widths) - len(widths) * GAP)
+    room = max(sum(of_names) + (len(of_names) - 1) * GAP, *map(len, below), 0)
+    beside = [" ".join(_placed(labels, of_names)) for labels in ([n.value for n in by], *names)]
+    for name, values in zip([*beside, *below], [headings, *cells], strict=True):
+        figures_ = " ".join(value.rjust(w) for value, w in zip(values, widths, strict=True))
+        yield f"{name.ljust(room)} {figures_}".rstrip() if room else figures_
 
 
-def _headings(total: Sums, n_names: int, width: int) -> list[str]:
-    """Return which figures are shown: none that is 0 everywhere, or that has no room."""
+def _figures(
+    total: Sums, sums: Sequence[Sums], room: int
+) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Return headings and rows of figures: none that is 0 everywhere, or that has no room."""
     found = ["calls", "USD"]
     found += ["unpriced"] if total[C.UNPRICED] else []
     found += ["$/1k calls"]
     found += ["est."] if total[C.ESTIMATED] else []
     found += ["cached"] if total[C.TOKENS_CACHED] else []
-    room = width - n_names * (LEAST_NAME + GAP)
-    while sum(map(len, _cells(total, found))) + len(found) * GAP > room - SLACK:
+    while True:
+        cells = [_cells(row, found) for row in sums]
+        widths = [max(map(len, column)) for column in zip(found, *cells, strict=True)]
+        if sum(widths) + len(widths) * GAP <= room or len(found) == LEAST_FIGURES:
+            return found, cells
         found.pop()
-    return found
 
 
 def _cells(sums: Sums, headings: Sequence[str]) -> list[str]:
@@ -164,13 +170,23 @@ def _amount(value: float) -> str:
     return f"{value:.4f}" if value >= 0.01 or value == 0 else f"{value:.9f}".rstrip("0")
 
 
-def _name_widths(rows: Sequence[Sequence[str]], room: int) -> list[int]:
+def _name_widths(longest: Sequence[int], least: Sequence[int], room: int) -> list[int]:
     """Return how wide each name may be: as long as it is, or what is left for it."""
-    longest = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    room -= max(len(longest) - 1, 0) * GAP
-    while sum(longest) > room and max(longest, default=0) > LEAST_NAME:
-        longest[longest.index(max(longest))] -= 1
-    return longest
+    found = list(longest)
+    room -= max(len(found) - 1, 0) * GAP
+    while sum(found) > room and found != least:
+        place = max(range(len(found)), key=lambda i: (found[i] > least[i], found[i]))
+        found[place] -= 1
+    return found
+
+
+def _named(row: LedgerRow, by: Sequence[Dimension]) -> list[str]:
+    """Return a row's labels for people: an hour without its offset, which the zone tells."""
+    labels = [_label(row, i) or NONE for i in range(len(by))]
+    return [
+        label[:16].replace("T", " ") if name is Dimension.HOUR else label
+        for name, label in zip(by, labels, strict=True)
+    ]
 
 
 def _placed(labels: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
