@@ -28,6 +28,7 @@ from telemetry.ledger_questions import (
 )
 from telemetry.ledger_rows import (
     DAY_MS,
+    HOUR_MS,
     HOURS,
     KEYS,
     OTHERS,
@@ -315,15 +316,14 @@ def _since(client: Client, n_shards: int) -> LedgerSince:
         pipeline.hget(keys.meta(shard), SINCE_FIELD)
         pipeline.hkeys(keys.spent_blocks(shard))
         pipeline.hkeys(keys.spent_spans(shard))
-    replies, marks, days = iter(pipeline.execute()), [0], list[int]()
+    replies, marks, begins = iter(pipeline.execute()), [0], list[int]()
     for _ in range(n_shards):
         mark, blocks, spans = islice(replies, 3)
         beginning = (mark or b"").partition(b"-")[0]
         marks.append(int(beginning) if beginning.isdigit() else 0)
-        days += [day for _, day in _numbers(LedgerTable.CALLS, blocks)]
-        hours = _numbers(LedgerTable.CALLS, spans)
-        days += [day_of(LedgerTable.CALLS, span) for _, span in hours]
-    return LedgerSince(max(marks), min(days) * DAY_MS if days else None)
+        begins += [day * DAY_MS for _, day in _numbers(LedgerTable.CALLS, blocks)]
+        begins += [hour * HOUR_MS for _, hour in _numbers(LedgerTable.CALLS, spans)]
+    return LedgerSince(max(marks), min(begins, default=None))
 
 
 def _without(whole: LedgerRows, named: LedgerRows, by: Sequence[Dimension]) -> LedgerRows:

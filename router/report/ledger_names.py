@@ -55,8 +55,9 @@ def known_names(client: Client, configuration: Configuration) -> dict[int, str]:
     Raises:
         redis.RedisError: the store is away.
     """
-    found = {int(digest, 16): name.decode() for digest, name in client.hgetall(keys.NAMES).items()}
-    return found | names_of(configuration)
+    found = client.hgetall(keys.NAMES).items()
+    told = {int(digest, 16): name.decode("utf-8", "replace") for digest, name in found}
+    return told | names_of(configuration)
 
 
 def model_names(client: Client, configuration: Configuration) -> dict[int, str]:
@@ -71,7 +72,7 @@ def model_names(client: Client, configuration: Configuration) -> dict[int, str]:
         _, _, marked = of_it.partition(b":")
         mark, _, name = marked.partition(b":")
         if mark == MODEL_MARK:
-            names.add(name.decode())
+            names.add(name.decode("utf-8", "replace"))
     return {digest8(name): name for name in names}
 
 
@@ -101,7 +102,8 @@ def tag_names(client: Client, digests: Iterable[int]) -> dict[int, str]:
     if not wanted:
         return {}
     found = client.hmget(keys.TAG_NAMES, [f"{digest:016x}" for digest in wanted])
-    return {d: name.decode() for d, name in zip(wanted, found, strict=True) if name is not None}
+    told = zip(wanted, found, strict=True)
+    return {digest: name.decode("utf-8", "replace") for digest, name in told if name is not None}
 
 
 def app_digests(app: str, configuration: Configuration, known: Mapping[int, str]) -> frozenset[int]:

@@ -97,9 +97,9 @@ def _head(answer: LedgerAnswer) -> Iterator[str]:
     since, until = iso(wish.since_ms, wish.zone), iso(wish.until_ms, wish.zone)
     yield f"spent from {_short(since)} to {_short(until)} ({wish.zone.key})"
     begins = answer.begins_ms
-    if begins is not None and begins > wish.since_ms:
-        at = _short(iso(begins, wish.zone))
-        yield f"the ledger runs since {at}: what was before is not in it"
+    if begins is not None:
+        before = ": what was before is not in it" if begins > wish.since_ms else ""
+        yield f"the ledger runs since {_short(iso(begins, wish.zone))}{before}"
 
 
 def _short(moment: str) -> str:
