@@ -20,9 +20,11 @@ from telemetry.ledger_rows import (
     LedgerRows,
     LedgerTable,
 )
+from telemetry.memory import MemoryKind
 from workers.archive.audit import audit_state
 from workers.archive.restore import restore
 from workers.folding.lease import Lease
+from workers.folding.measuring import shares
 from workers.jobs.spenders import name_spenders, top_of
 
 FIRST = 20_000
@@ -214,3 +216,18 @@ def test_who_spent_most_is_told_over_all_shards_app_by_app() -> None:
     assert top_of(USERS, [], 2) == b""
     assert block_field(USERS, FIRST) == b"u:20000"
     assert HOUR_MS * 24 == DAY_MS
+
+
+def test_what_the_ledger_takes_of_the_store_is_told(store: object, days: Days) -> None:
+    assert store
+    days.day(0.95, *first_day())
+    before = int(days.client.info("memory")["used_memory"])
+    own = [at(0.9, 100 + n, user=n + 1, spend_tag=n + 1, cost_nano=1) for n in range(900)]
+    days.day(0.96, *own)
+    loose = shares(days.client, 1, now_ms=BEGIN_MS).by_kind[MemoryKind.LEDGER]
+    grew = int(days.client.info("memory")["used_memory"]) - before
+    days.day(4.1)
+    packed = shares(days.client, 1, now_ms=BEGIN_MS).by_kind[MemoryKind.LEDGER]
+
+    assert 1800 * 60 < loose < grew
+    assert 0 < packed < loose / 5
