@@ -148,22 +148,18 @@ class _Reading:
         """Return the sums."""
         before = self._index()
         places = {place for shard, index in before.items() for place in self._places(shard, index)}
-        for _ in range(MOST_ROUNDS):
+        for n_left in reversed(range(MOST_ROUNDS)):
             self._read(places, before)
-            after = self._index() if self._touches_blocks(before, places) else before
-            places = set(_changed(before, after, self._days))
+            after = self._index()
+            places = set(_changed(before, after))
+            if not places or not n_left:
+                break  # what changes that often is as it was a moment ago
             for place in places:
                 self._found.pop(place, None)
             before = after
-            if not places:
-                break
         found = self._summed(part for parts in self._found.values() for part in parts)
         is_there = found.values.any(axis=1)  # others' rows may only tell how many have their own
         return LedgerRows(found.spans[is_there], found.keys[is_there], found.values[is_there])
-
-    def _touches_blocks(self, before: Mapping[int, _Index], places: set[_Place]) -> bool:
-        """Return whether something may have been packed meanwhile."""
-        return bool(places) and any(index.blocks or index.loose for index in before.values())
 
     def _index(self) -> dict[int, _Index]:
         pipeline = self._client.pipeline(transaction=False)
@@ -289,9 +285,7 @@ class _Reading:
         return found
 
 
-def _changed(
-    before: Mapping[int, _Index], after: Mapping[int, _Index], days: range
-) -> Iterable[_Place]:
+def _changed(before: Mapping[int, _Index], after: Mapping[int, _Index]) -> Iterable[_Place]:
     """Yield where something was packed, rewritten or deleted."""
     for shard, then in before.items():
         now = after[shard]

@@ -16,6 +16,7 @@ import pytest
 import structlog
 import yaml
 from conftest import SHARDS, Provider, Sidecar, endpoint, pointsman, serving
+from rich.cells import cell_len
 from test_ledger_reading import CALLS, TAGS, USERS, write_block, write_loose
 
 from router.decision.units import user_hash
@@ -240,12 +241,12 @@ def test_a_long_table_has_forty_lines_and_the_rest_is_one() -> None:
         sums = np.zeros(N_LEDGER_COLUMNS, dtype=np.int64)
         sums[C.COST], sums[C.CALLS], sums[C.UNPRICED] = n * 10**15, n * 10**6, 1
         sums[C.ESTIMATED] = sums[C.TOKENS_IN] = sums[C.COST_BY_KNOWN_PRICES] = n
-        found.append(LedgerRow((f"app {n} " * 9, "t" * 70, "ä\x1b[1m" * 9, None), "others", sums))
+        found.append(LedgerRow((f"app {n} " * 9, "漢" * 70, "ä\x1b[1m" * 9, None), "others", sums))
 
     lines = table_lines(LedgerAnswer(wish, found, first_ms=0, alarms=[{"text": "x " * 99}] * 9))
 
     assert len(lines) == 40
-    assert max(map(len, lines)) <= 80
+    assert max(map(cell_len, lines)) <= 80
     shown = sum(line.startswith("app 2") for line in lines)
     (others,) = (line for line in lines if line.startswith("others"))
     assert f"others ({300 - shown} rows)" in others

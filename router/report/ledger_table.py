@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.cells import cell_len, set_cell_size
 
 from router.report.ledger import (
     OTHERS,
@@ -111,7 +112,8 @@ def _table(
 ) -> Iterator[str]:
     by, total = answer.wish.by, answer.total
     names = [_named(row, by) for row in shown]
-    longest = [max(map(len, column)) for column in zip([n.value for n in by], *names, strict=True)]
+    columns = zip([n.value for n in by], *names, strict=True)
+    longest = [max(map(cell_len, column)) for column in columns]
     least = [n if by[i] in TIMES else min(n, LEAST_NAME) for i, n in enumerate(longest)]
     sums, below = [row.sums for row in shown], list[str]()
     if left:
@@ -127,7 +129,7 @@ def _table(
     beside = [" ".join(_placed(labels, of_names)) for labels in ([n.value for n in by], *names)]
     for name, values in zip([*beside, *below], [headings, *cells], strict=True):
         figures_ = " ".join(value.rjust(w) for value, w in zip(values, widths, strict=True))
-        yield f"{name.ljust(room)} {figures_}".rstrip() if room else figures_
+        yield f"{set_cell_size(name, room)} {figures_}" if room else figures_
 
 
 def _figures(
@@ -182,7 +184,8 @@ def _name_widths(longest: Sequence[int], least: Sequence[int], room: int) -> lis
 
 def _named(row: LedgerRow, by: Sequence[Dimension]) -> list[str]:
     """Return a row's labels for people: an hour without its offset, which the zone tells."""
-    labels = [_label(row, i) or NONE for i in range(len(by))]
+    said = [_label(row, i) or NONE for i in range(len(by))]
+    labels = ["".join(c if c.isprintable() else "?" for c in label) for label in said]
     return [
         label[:16].replace("T", " ") if name is Dimension.HOUR else label
         for name, label in zip(by, labels, strict=True)
@@ -191,8 +194,8 @@ def _named(row: LedgerRow, by: Sequence[Dimension]) -> list[str]:
 
 def _placed(labels: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
     for label, width in zip(labels, widths, strict=True):
-        text = "".join(c if c.isprintable() else "?" for c in label)
-        yield (text if len(text) <= width else f"{text[: width - 1]}…").ljust(width)
+        fits = cell_len(label) <= width
+        yield set_cell_size(label if fits else f"{set_cell_size(label, width - 1)}…", width)
 
 
 def _label(row: LedgerRow, place: int) -> str | None:
