@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import compress, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -248,20 +248,26 @@ class _Reading:
 
     def _of_loose(self, found: Mapping[bytes, bytes], span: int) -> LedgerRows:
         whole = np.frombuffer(b"".join(found), dtype=KEYS[self._table])
-        names = np.zeros(len(whole), dtype=KEYS[self._table])
+        is_asked = self._are_among(whole)
+        names = np.zeros(int(is_asked.sum()), dtype=KEYS[self._table])
         for name in self._read_fields:
-            names[name] = whole[name]
-        values = unpacked(list(found.values()))
+            names[name] = whole[name][is_asked]
+        values = unpacked(list(compress(found.values(), is_asked.tolist())))
         others = [column for column in LedgerColumn if column not in self._columns]
         values[:, others] = 0
         spans = np.full(len(names), span, dtype=np.int64)
         return self._asked_of(LedgerRows(spans, names, values))
 
+    def _are_among(self, names: NDArray[np.void]) -> NDArray[np.bool_]:
+        """Return which keys are of those who are asked about."""
+        found = np.ones(len(names), dtype=bool)
+        for name, among in self._only.items():
+            found &= np.isin(names[name], np.array(list(among), dtype=np.uint64))
+        return found
+
     def _asked_of(self, rows: LedgerRows) -> LedgerRows:
         """Return those of some rows that are asked for, and of their keys what tells them apart."""
-        is_asked = rows.spans != OUTSIDE
-        for name, among in self._only.items():
-            is_asked &= np.isin(rows.keys[name], np.array(list(among), dtype=np.uint64))
+        is_asked = (rows.spans != OUTSIDE) & self._are_among(rows.keys)
         if not is_asked.all():
             rows = LedgerRows(rows.spans[is_asked], rows.keys[is_asked], rows.values[is_asked])
         for name in self._read_fields:

@@ -23,9 +23,9 @@ from router.net.asgi import Exchange
 from router.policy.callers import Keys
 from router.report.ledger import answer
 from router.report.ledger_wish import LedgerWish, wish_in
-from router.report.price_truth import announce, find_doubts
+from router.report.price_truth import PriceDoubt, announce, find_doubts
 from telemetry.numbers import brief
-from telemetry.store import Address, StoreErrors, connect
+from telemetry.store import Address, Client, StoreErrors, connect
 from telemetry.trouble import trouble_of
 
 log = structlog.get_logger()
@@ -35,6 +35,9 @@ TIMEOUT_S = 10.0
 AT_ONCE = 2
 FIRST_LOOK_S = 60.0
 LOOK_EVERY_S = 3600.0
+KNOWN_FOR_S = 300.0
+NEVER: tuple[float, int | None, list[PriceDoubt]] = (0.0, None, [])
+"""When prices were looked at, under which configuration, and which are in doubt."""
 
 
 class LedgerDesk:
@@ -51,6 +54,7 @@ class LedgerDesk:
         """
         self._address, self._configuration, self._file = address, configuration, file
         self._places = asyncio.Semaphore(AT_ONCE)
+        self._looked_at = NEVER
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
 
@@ -91,32 +95,34 @@ class LedgerDesk:
             with closing(connect(self._address, timeout_s=TIMEOUT_S)) as client:
                 found = answer(client, configuration, wish)
                 if is_admin:
-                    doubts = find_doubts(
-                        client,
-                        configuration.catalog,
-                        n_shards=configuration.store.shards,
-                        now_s=time.time(),
-                        file=self._file,
-                    )
-                    found.alarms = [doubt.as_json() for doubt in doubts]
+                    found.alarms = [one.as_json() for one in self._doubts(client, configuration)]
                 return found.as_json()
         except StoreErrors as error:
             message = f"the store: {trouble_of(error).shown}; try again"
             raise RequestRejected("store_away", message) from None
+
+    def _doubts(self, client: Client, configuration: Configuration) -> list[PriceDoubt]:
+        """Return the prices that are in doubt, as of a few minutes ago."""
+        now, version = time.monotonic(), configuration.version
+        at, of, found = self._looked_at
+        if of != version or now - at > KNOWN_FOR_S:
+            found = find_doubts(
+                client,
+                configuration.catalog,
+                n_shards=configuration.store.shards,
+                now_s=time.time(),
+                file=self._file,
+            )
+            self._looked_at = now, version, found
+        return found
 
     def look(self) -> None:
         """Look once whether prices are true, and tell of those that are not."""
         configuration = self._configuration()
         try:
             with closing(connect(self._address, timeout_s=TIMEOUT_S)) as client:
-                doubts = find_doubts(
-                    client,
-                    configuration.catalog,
-                    n_shards=configuration.store.shards,
-                    now_s=time.time(),
-                    file=self._file,
-                )
-                announce(client, doubts)
+                self._looked_at = NEVER
+                announce(client, self._doubts(client, configuration))
         except StoreErrors:
             return  # the writer says so; the next look is soon enough
 
