@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     add("--days", type=bounded(1, 30, int), default=30, help="of growth")
     add("--runs", type=bounded(10, 10_000, int), default=100, help="of hosts")
     add("--quick", action="store_true", help="of pipeline, truth, raters, orders, ledger: less")
+    add("--apps", type=bounded(1, 1000, int), help="of pipeline: so many call, and of the ledger")
+    add("--users", type=bounded(0, 100_000, int), default=1000, help="of pipeline: in each app")
     add("--weeks", type=bounded(2, 1000, int), default=20, help="of orders: of a row")
     add("--seed", type=bounded(0, 2**32 - 1, int), default=0, help="of truth")
     add("--labels", type=bounded(1000, 1e9, int), help="of truth: in all its worlds together")
@@ -118,9 +121,20 @@ def _hosts(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]:
 
 
 def _pipeline(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]:
-    from scripts.benches.pipeline import FULL, QUICK, print_table, run_bench
+    from scripts.benches.pipeline import (
+        FULL,
+        QUICK,
+        print_ledger,
+        print_table,
+        run_bench,
+        run_ledger,
+    )
 
-    return run_bench(QUICK if options.quick else FULL), print_table
+    sizes = QUICK if options.quick else FULL
+    if options.apps is not None:
+        sizes = replace(sizes, n_apps=options.apps, n_users=options.users)
+        return run_ledger(sizes), print_ledger
+    return run_bench(sizes), print_table
 
 
 def _memory(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]:
