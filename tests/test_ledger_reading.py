@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
+from scripts.benches.ledger import EXACT, FIRST_DAY, N_DAYS, N_SHARDS, QUERIES, fill
 from telemetry import keys
 from telemetry.ledger_blocks import BlockEntry, LedgerBlock, block_field, block_of, day_of
 from telemetry.ledger_questions import Dimension, LedgerQuestion, UnknownTogether, span_name
@@ -249,3 +250,14 @@ def test_more_sums_than_an_answer_may_have_are_refused(
     with pytest.raises(TooManyGroups):
         read_ledger(client, SHARDS, asked(D.APP))
     assert costs(read_ledger(client, SHARDS, asked())) == {(): 3}
+
+
+def test_a_month_of_blocks_sums_up_to_what_was_packed(client: Any) -> None:
+    sums = fill(client, 3000)
+    since_ms = FIRST_DAY * DAY_MS
+    for by, zone in QUERIES.values():
+        question = LedgerQuestion(since_ms, since_ms + N_DAYS * DAY_MS, by, zone)
+
+        found = read_ledger(client, N_SHARDS, question).rows.values
+
+        assert [int(found[:, column].sum()) for column in EXACT] == sums
