@@ -29,7 +29,7 @@ from telemetry.writer import Writer
 STREAMED, USAGE_KNOWN, FINAL = int(Flag.STREAMED), int(Flag.USAGE_KNOWN), int(Flag.FINAL)
 PRICED, TTFT_KNOWN = int(Flag.PRICED), int(Flag.TTFT_KNOWN)
 TTFT_BOUND, PROMISED, READ = int(Flag.TTFT_BOUND), int(Flag.PROMISED), int(Flag.READ)
-OTHER_MODEL = int(Flag.OTHER_MODEL)
+OTHER_MODEL, ESTIMATED = int(Flag.OTHER_MODEL), int(Flag.ESTIMATED)
 TRANSLATED, NAMES_EPISODE = int(Flag.TRANSLATED), int(Flag.NAMES_EPISODE)
 TOKEN_FLAGS = 0xFFFF
 """What a token has room for; the others are of outcomes alone."""
@@ -147,7 +147,6 @@ class Booking:
         app: str,
         flags: int,
         configuration: int = 0,
-        cost_nano: int | None = None,
         reference: str | None = None,
         role: Role | None = None,
         episode: int = 0,
@@ -172,7 +171,6 @@ class Booking:
             app=app,
             flags=flags,
             configuration=configuration,
-            cost_nano=cost_nano,
             reference=reference if final else None,
             role=role,
             episode=episode,
@@ -190,7 +188,6 @@ class Booking:
         context: CallContext,
         *,
         flags: int,
-        cost_nano: int | None,
     ) -> None:
         """Write how an attempt at a call ended that was decided here."""
         self.write(
@@ -199,7 +196,6 @@ class Booking:
             app=context.caller.app.name,
             flags=flags,
             configuration=context.beliefs.configuration.version,
-            cost_nano=cost_nano,
             reference=context.hints.reference,
             role=context.role,
             episode=context.session.episode,
@@ -231,11 +227,11 @@ class Booking:
         if decision.ending is not None:
             metrics.draws_ended[decision.ending.value] += 1
 
-    def count(self, endpoint: Endpoint, task: str, attempt: Ending, cost_nano: int | None) -> None:
+    def count(self, endpoint: Endpoint, task: str, attempt: Ending) -> None:
         """Count an attempt in the metrics."""
         metrics, name = self.metrics, endpoint.id
-        if cost_nano is not None:
-            metrics.cost_usd[name] += cost_nano / 1e9
+        if attempt.cost_nano is not None and not attempt.is_guessed:
+            metrics.cost_usd[name] += attempt.cost_nano / 1e9
         if attempt.ttft_s is not None:
             metrics.observe(metrics.ttft_s, name, attempt.ttft_s)
         metrics.attempts[(name, task, RESULT_NAMES[attempt.result])] += 1
@@ -290,12 +286,10 @@ def outcome(
     *,
     app: str,
     flags: int,
-    cost_nano: int | None,
     reference: str | None,
     configuration: int = 0,
     said: tuple[FeedbackKind, float] | None = None,
     event: bytes = NO_DIGEST,
-    is_usage_whole: bool = True,
     role: Role | None = None,
     episode: int = 0,
     prompt: int = 0,
@@ -310,12 +304,13 @@ def outcome(
         flags: without those that say what is known.
         configuration, said, event, episode, prompt, system_prompt, tag: as `events.outcome` has
             them.
-        is_usage_whole: False where only some of the counts are known.
     """
-    usage = ended.usage or NOTHING_USED
-    if ended.usage is not None and is_usage_whole:
+    usage = ended.usage or ended.estimate or NOTHING_USED
+    if ended.usage is not None:
         flags |= USAGE_KNOWN
-    flags |= PRICED if cost_nano is not None else 0
+    elif ended.estimate is not None:
+        flags |= ESTIMATED
+    flags |= PRICED if ended.cost_nano is not None and not ended.is_guessed else 0
     ttft_s = ended.ttft_s
     if ttft_s is not None:
         flags |= TTFT_KNOWN
@@ -331,9 +326,14 @@ def outcome(
         tokens_out=usage.completion_tokens,
         tokens_cached=usage.cached_tokens,
         tokens_reasoning=usage.reasoning_tokens,
+        tokens_cache_write=usage.written_tokens,
         latency_s=ended.latency_s,
         ttft_s=ttft_s or 0.0,
-        cost_nano=cost_nano or 0,
+        cost_nano=ended.cost_nano or 0,
+        reported_cost_nano=ended.reported_nano,
+        price_source=ended.price_source,
+        price_day=ended.price_day,
+        tier=ended.tier,
         response=name_digest(app, "response", ended.answer_id) if ended.answer_id else NO_DIGEST,
         reference=name_digest(app, "ref", reference) if reference else NO_DIGEST,
         said=said,

@@ -17,7 +17,6 @@ from router.config.compiled import Configuration
 from router.config.entries import GENERAL
 from router.decision.seal import Seal
 from router.dispatch import booking
-from router.dispatch.ending import Ending
 from router.dispatch.episodes import NamedEpisodes
 from router.dispatch.recent import RecentNames
 from router.endpoints.catalog import Endpoint
@@ -25,6 +24,7 @@ from router.errors import RequestRejected
 from router.intake.feedback import FeedbackDesk, journal_full
 from router.intake.forms import once_each, split
 from router.intake.items import KIND_OF, FeedbackItem, parse_item, value_of
+from router.intake.spent import ended_of
 from router.policy.callers import Caller
 from router.policy.hints import session_id_of
 from telemetry import event_ids, ingest
@@ -33,7 +33,6 @@ from telemetry.errors import BadEvent
 from telemetry.events import FeedbackKind, Flag, Result
 from telemetry.ingest import FeedbackEvent, Outcome, OutcomeEvent
 from telemetry.numbers import brief
-from telemetry.wire.usage import Usage
 from telemetry.writer import Writer
 
 SLICE = 50
@@ -169,7 +168,8 @@ class EventDesk:
             task=task,
             app=caller.app,
         )
-        ended, flags = _ended(data), INGESTED | booking.FINAL
+        ended = ended_of(data, endpoint, at_ms=at_ms)
+        flags = INGESTED | booking.FINAL
         flags |= booking.STREAMED if data.streamed else 0
         episode = _episode(data, caller)
         if ended.result is Result.OK and named.is_first(episode, token):
@@ -181,8 +181,6 @@ class EventDesk:
             ended,
             app=caller.app.name,
             flags=flags,
-            is_usage_whole=data.tokens_out is not None,
-            cost_nano=_cost_nano(data, ended.usage, endpoint, at_ms),
             reference=data.ref,
             said=_said(data),
             episode=episode,
@@ -215,34 +213,6 @@ def _time(event: OutcomeEvent | FeedbackEvent, now_ms: int) -> int:
             "time", f"time is {event.time.isoformat()}; what is over 30 days old no longer counts"
         )
     return min(at_ms, now_ms) if isinstance(event, OutcomeEvent) else at_ms
-
-
-def _ended(data: Outcome) -> Ending:
-    """Return how a call ended that somebody else dispatched."""
-    return Ending(
-        number=data.attempt or 1,
-        result=data.ended,
-        status=data.status or (200 if data.ended is Result.OK else 0),
-        latency_s=data.latency_s or 0.0,
-        ttft_s=data.ttft_s,
-        usage=Usage(
-            data.tokens_in or 0,
-            data.tokens_out or 0,
-            data.tokens_cached or 0,
-            data.tokens_reasoning or 0,
-        ),
-        answer_id=data.response_id,
-    )
-
-
-def _cost_nano(data: Outcome, usage: Usage | None, endpoint: Endpoint, at_ms: int) -> int | None:
-    """Return what a call cost in nano-USD: as it says, else as its tokens do; None: not known."""
-    if data.cost_usd is not None:
-        return round(data.cost_usd * 1e9)
-    if data.tokens_out is None or endpoint.prices is None or usage is None:
-        return None
-    spent = endpoint.prices.nano(usage, at_ms / 1000)
-    return 0 if endpoint.terms.is_subscribed else spent
 
 
 def _episode(data: Outcome, caller: Caller) -> int:

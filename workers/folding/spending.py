@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from telemetry.events import Flag, PriceSource, Result
+from telemetry.events import Flag, PriceSource
 from telemetry.ledger_rows import (
     CALLS_KEY,
     N_LEDGER_COLUMNS,
@@ -73,7 +73,8 @@ def _values(outcomes: NDArray[np.void]) -> NDArray[np.int64]:
     flags, source = outcomes["flags"], outcomes["price_source"]
     estimated = (flags & Flag.ESTIMATED) > 0
     told = (flags & Flag.USAGE_KNOWN) > 0
-    priced = ((flags & Flag.PRICED) > 0) | (estimated & (source != PriceSource.NONE))
+    guessed = estimated & ((flags & Flag.PRICED) == 0)  # the cost as well as the tokens
+    priced = ((flags & Flag.PRICED) > 0) | (guessed & (source != PriceSource.NONE))
     cost = np.where(priced, outcomes["cost_nano"], 0).astype(np.int64)
     reported = outcomes["reported_cost_nano"].astype(np.int64)
     both = (reported > 0) & priced & (source != PriceSource.PROVIDER) & (source != SUBSCRIBED)
@@ -84,7 +85,7 @@ def _values(outcomes: NDArray[np.void]) -> NDArray[np.int64]:
         c.CALLS: (flags & Flag.FINAL) > 0,
         c.ATTEMPTS: np.ones(len(outcomes), dtype=bool),
         c.FAILED: np.isin(outcomes["result"], FAILURES),
-        c.UNPRICED: (told | estimated | (outcomes["result"] == Result.OK)) & ~priced,
+        c.UNPRICED: (told | estimated) & ~priced,
         c.ESTIMATED: estimated,
         c.TOKENS_IN: outcomes["tokens_in"],
         c.TOKENS_CACHED: outcomes["tokens_cached"],
@@ -92,7 +93,7 @@ def _values(outcomes: NDArray[np.void]) -> NDArray[np.int64]:
         c.TOKENS_OUT: outcomes["tokens_out"],
         c.TOKENS_REASONING: outcomes["tokens_reasoning"],
         c.COST: cost,
-        c.COST_ESTIMATED: cost * estimated,
+        c.COST_ESTIMATED: cost * guessed,
         c.COST_BY_KNOWN_PRICES: cost * (source == PriceSource.KNOWN),
         c.COST_BY_PROVIDER: cost * (source == PriceSource.PROVIDER),
         c.COST_PROFILED: cost * by_profile,
