@@ -19,8 +19,10 @@ from conftest import SHARDS, Provider, Reply, answer, chunks, endpoint, event, s
 
 from bandit.families import U
 from router.config.compiled import compile_text
+from router.dispatch.copied import AnswerCopy, answered_in
 from router.dispatch.costs import settle_price
 from router.dispatch.ending import Ending
+from router.dispatch.passed_costs import settle_passed
 from router.endpoints.default_prices import default_prices
 from router.endpoints.rates import PriceList
 from telemetry import events, frames, keys
@@ -34,6 +36,7 @@ from workers.folding.terms import outcome_terms
 
 USAGE = 1
 """The place of usage among what outcomes add, of calls in no role."""
+NOW_S = datetime(2026, 11, 30, tzinfo=UTC).timestamp()
 PLAIN = {"input_usd_per_mtok": 1, "output_usd_per_mtok": 2}
 
 
@@ -363,3 +366,148 @@ def test_an_overtaken_attempt_is_booked_with_what_it_was_sent(
     assert (sums[c.CALLS], sums[c.ATTEMPTS], sums[c.ESTIMATED], sums[c.UNPRICED]) == (1, 2, 1, 0)
     assert sums[c.COST_ESTIMATED] == int(lost["cost_nano"]) == int(lost["tokens_in"]) * 1000
     assert sums[c.COST] == sums[c.COST_ESTIMATED] + 20_000
+
+
+# -- what is passed on --------------------------------------------------------------------------
+
+
+OPENAI = "https://api.openai.com/v1"
+LISTED = {"id": "mine", "model": "own", "base_url": OPENAI, "provider": "prov", "prices": PLAIN}
+PASSING = {
+    "endpoints": [LISTED],
+    "providers": {"prov": {"base_url": OPENAI, "passthrough": True}},
+}
+EMBEDDED = {
+    "object": "list",
+    "data": [{"embedding": [0.5]}],
+    "usage": {"prompt_tokens": 1000, "total_tokens": 1000},
+}
+HELLO = {"messages": [{"role": "user", "content": "hello"}]}
+
+
+@pytest.mark.parametrize(
+    ("way", "asked", "said", "booked_as"),
+    [
+        (
+            ("POST", "/v1/chat/completions"),
+            {"model": "gpt-4.1", **HELLO},
+            answer(),
+            (10, 5, 10 * 2000 + 5 * 8000, PriceSource.KNOWN),
+        ),
+        (
+            ("POST", "/v1/chat/completions"),
+            {"model": "own", **HELLO},
+            answer(),
+            (10, 5, 20_000, PriceSource.OWN),
+        ),
+        (
+            ("POST", "/v1/chat/completions"),
+            {"model": "nobody-knows", **HELLO},
+            answer(),
+            (10, 5, None, PriceSource.NONE),
+        ),
+        (
+            ("POST", "/v1/embeddings"),
+            {"model": "text-embedding-3-small", "input": "a"},
+            json.dumps(EMBEDDED).encode(),
+            (1000, 0, 20_000, PriceSource.KNOWN),
+        ),
+        (
+            ("POST", "/v1/chat/completions"),
+            {"model": "gpt-4.1", "service_tier": "priority", **HELLO},
+            answer(),
+            (10, 5, 10 * 3500 + 5 * 14_000, PriceSource.KNOWN),
+        ),
+        (("GET", "/v1/chat/completions/chatcmpl-1"), {}, answer(), None),
+        (("POST", "/v1/files"), {}, b"{}", None),
+        (
+            ("POST", "/v1/images/generations"),
+            {"model": "gpt-image-1", "prompt": "a"},
+            b'{"data": []}',
+            (0, 0, None, PriceSource.NONE),
+        ),
+    ],
+)
+def test_what_is_passed_on_is_priced_by_whoever_took_it_as_far_as_that_is_known(
+    way: tuple[str, str], asked: Any, said: bytes, booked_as: Any
+) -> None:
+    catalog = compile_text(yaml.safe_dump(PASSING), file="t.yaml").catalog
+    to = catalog.passthrough(way[1])
+    assert to is not None
+    copy = AnswerCopy(dialect=answered_in(*way))
+    copy.begin([])
+    copy.read(said)
+    copy.close()
+
+    body, model = json.dumps(asked).encode(), asked.get("model", "")
+    more: dict[str, Any] = {"method": way[0], "path": way[1], "provider": to, "catalog": catalog}
+    settle_passed(copy, body, model, at_s=NOW_S, **more)
+
+    found = copy.usage or copy.estimate
+    told = None
+    if found is not None:
+        told = found.prompt_tokens, found.completion_tokens, copy.cost_nano, copy.price_source
+    assert told == booked_as
+
+
+def test_passed_on_calls_are_their_users_and_what_nobody_can_price_is_said_to_be_so(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    provider.on("p", lambda call: Reply(body=answer() if "chat" in call.path else b"{}"))
+    value: dict[str, Any] = {"endpoints": [endpoint(provider, "a")]}
+    value["providers"] = {"prov": {"base_url": provider.url("p"), "passthrough": True}}
+    with serving(value, state_dir, address) as sidecar:
+        user = {"x-router-user": "ann"}
+        assert sidecar.chat("gpt-9", headers=user).status_code == 200
+        assert sidecar.chat("a", headers=user).status_code == 200
+        assert sidecar.http.get("/v1/files").status_code == 200
+        sidecar.until(lambda: sidecar.app.writer.counters.sent >= 3)
+        found = records(address)
+
+    tables = spent_by(found).tables
+    calls, users = (tables[t].values.sum(axis=0) for t in (LedgerTable.CALLS, LedgerTable.USERS))
+    assert (calls[LedgerColumn.CALLS], calls[LedgerColumn.UNPRICED]) == (3, 1)
+    assert len(tables[LedgerTable.USERS].keys) == 1
+    assert (users[LedgerColumn.CALLS], users[LedgerColumn.TOKENS_IN]) == (2, 20)
+
+
+def test_ingested_calls_carry_their_own_cost_the_providers_and_their_tokens(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    tokens = {"tokens_in": 100, "tokens_out": 10, "tokens_cached": 40, "tokens_cache_write": 50}
+    told: dict[str, dict[str, Any]] = {
+        "listed": {**tokens, "service_tier": "flex", "reported_cost_usd": 0.5},
+        "said": {**tokens, "cost_usd": 0.25},
+        "reported": {"reported_cost_usd": 0.5},
+        "silent": {},
+        "refused": {"status": 429},
+    }
+    listed = [endpoint(provider, "listed")]
+    listed += [unpriced(provider, name) for name in told if name != "listed"]
+    with serving({"endpoints": listed}, state_dir, address) as sidecar:
+        batch = [
+            {
+                "specversion": "1.0",
+                "id": name,
+                "source": "t",
+                "type": "pointsman.outcome.v1",
+                "data": {"endpoint": name, **said},
+            }
+            for name, said in told.items()
+        ]
+        kind = {"content-type": "application/cloudevents-batch+json"}
+        got = sidecar.http.post("/v1/events", content=json.dumps(batch), headers=kind)
+        assert got.status_code < 300, got.text
+        found = booked(sidecar, address, 5)
+
+    fields = ("cost_nano", "reported_cost_nano", "price_source", "tier", "tokens_cache_write")
+    assert {name: tuple(int(one[f]) for f in fields) for name, one in found.items()} == {
+        "listed": (120_000, 500_000_000, PriceSource.OWN, ServiceTier.FLEX, 50),
+        "said": (250_000_000, 0, PriceSource.OWN, ServiceTier.USUAL, 50),
+        "reported": (500_000_000, 500_000_000, PriceSource.PROVIDER, ServiceTier.USUAL, 0),
+        "silent": (0, 0, PriceSource.NONE, ServiceTier.USUAL, 0),
+        "refused": (0, 0, PriceSource.NONE, ServiceTier.USUAL, 0),
+    }
+    sums = spent_by(np.array(list(found.values()), dtype=events.RECORD)).tables[LedgerTable.CALLS]
+    unpriced_ = sums.values[:, LedgerColumn.UNPRICED].sum()
+    assert unpriced_ == 1  # the silent one

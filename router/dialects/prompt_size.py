@@ -25,6 +25,9 @@ LINKED_PAGES = 10
 """UNVALIDATED: of a document that only its address is known of."""
 PICTURES, DOCUMENTS = ("image_url", "input_image"), ("file", "input_file")
 """Types of parts in OpenAI's dialects."""
+DATA = frozenset({"data", "file_data"})
+"""Names under which parts hold what they show."""
+HOLDERS = (b'"data:', b'"data"', b'"file_data"')
 _ANY = msgspec.json.Decoder(Any)
 
 
@@ -56,6 +59,20 @@ def media_tokens(body: bytes) -> int:
     if b'"source"' in body:
         return size_of(body).media_tokens
     return sum(map(_tokens_of, _parts(decode(_ANY, body))))
+
+
+def text_bytes(body: bytes) -> int:
+    """Return the size of a request without what pictures, sounds and documents hold, if read."""
+    return len(body) - (_held(decode(_ANY, body)) if any(m in body for m in HOLDERS) else 0)
+
+
+def _held(value: Any, name: str = "") -> int:
+    """Return the bytes of data in it."""
+    if isinstance(value, str):
+        return len(value) if name in DATA or value.startswith("data:") else 0
+    if isinstance(value, dict):
+        return sum(_held(part, key) for key, part in value.items())
+    return sum(_held(part, name) for part in value) if isinstance(value, list) else 0
 
 
 def _tokens_of(kind: str) -> int:

@@ -31,6 +31,8 @@
 - `call`: one call of a client, from its plan to the end of its answer
 - `counting`: what the tokens of a prompt are counted as
 - `copied`: what is read of an answer that is passed on
+- `passed`: a request that is passed on
+- `passed_costs`: what that used and cost
 - `admitted`: whether a request may be passed on, and as what
 - `passthrough`: what is not ours to decide
 - `takers`: which requests those are, and which provider takes each

@@ -11,11 +11,13 @@ from router.config.entries import Learn
 from router.decision.context import CallContext
 from router.decision.decide import Decision
 from router.decision.seal import Seal
+from router.decision.units import user_hash
 from router.dispatch.decision_flags import RATED, flags_of
 from router.dispatch.ending import Ending
 from router.dispatch.prompts import SystemPrompts, version_digest
 from router.dispatch.recent import RecentNames
 from router.endpoints.catalog import Endpoint
+from router.policy.callers import Caller
 from telemetry import events
 from telemetry.digests import name_digest
 from telemetry.events import NO_DIGEST, WAITED, FeedbackKind, Flag, Result
@@ -124,19 +126,36 @@ class Booking:
             role=mark_of(context.role),
         ).pack()
 
+    def now_ms(self) -> int:
+        """Return the time of the store's clock, in epoch milliseconds."""
+        return self._writer.clock.now_ms()
+
     def foreign_token(
-        self, nonce: bytes, *, endpoint: int, task: str, app: App, role: Role | None
+        self,
+        nonce: bytes,
+        *,
+        endpoint: int,
+        at_ms: int,
+        task: str,
+        caller: Caller,
+        user: str | None,
+        role: Role | None,
     ) -> bytes:
-        """Return the packed token of a call that is passed on to where it was addressed."""
+        """Return the packed token of a call that is passed on to where it was addressed.
+
+        Args:
+            user: whom the call names; whom its key names goes before.
+        """
         return undrawn_token(
             nonce,
             key_id=self.seal.key_id,
             n_shards=self._n_shards,
-            at_ms=self._writer.clock.now_ms(),
+            at_ms=at_ms,
             endpoint=endpoint,
             task=task,
-            app=app,
+            app=caller.app,
             role=role,
+            user=user_digest(self._secret, caller.app, caller.user(user)),
         )
 
     def write(
@@ -238,6 +257,13 @@ class Booking:
         metrics.observe(metrics.upstream_s, name, attempt.latency_s)
 
 
+def user_digest(secret: StoreSecret, app: App, user: str | None) -> int:
+    """Return an app's user as tokens carry it; NOBODY where none is named, or no secret known."""
+    if user is None or not secret.is_known:
+        return NOBODY
+    return int.from_bytes(user_hash(secret.of_units.now, app.name, user), "little")
+
+
 def mark_of(role: Role | None) -> int:
     """Return by what tokens tell a role; 0 of none."""
     return role_mark(role.name) if role is not None else 0
@@ -253,12 +279,14 @@ def undrawn_token(
     task: str,
     app: App,
     role: Role | None = None,
+    user: int = NOBODY,
 ) -> bytes:
     """Return the packed token of a call that nobody drew for: passed on, or told of by others.
 
     Args:
         endpoint: its digest.
         task: one of the configuration's.
+        user: as `user_digest` has it.
     """
     return Token(
         key_id=key_id,
@@ -276,6 +304,7 @@ def undrawn_token(
         propensity=1.0,
         predicted=0.0,
         predicted_sd=0.0,
+        user=user,
         role=mark_of(role),
     ).pack()
 

@@ -6,6 +6,8 @@ how far its provider had come is not known.
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from router.dialects.prompt_size import media_tokens
 from router.dialects.request import CallRequest
 from router.dialects.stream import AnswerStream
@@ -43,16 +45,7 @@ def estimated(
     if heard and request.dialect is not Dialect.EMBEDDINGS:
         n_out = tokens_out(state, answer)
     if state is not None and state.begun is not None:  # it told what it read
-        known = state.begun
-        return Usage(
-            known.prompt_tokens,
-            n_out,
-            known.cached_tokens,
-            0,
-            known.written_tokens,
-            known.written_1h_tokens,
-            known.tier,
-        )
+        return structs.replace(state.begun, completion_tokens=n_out)
     n_in = sizes.expected(attempt.endpoint.digest, request.text_bytes)
     if request.needs & MEDIA_NEEDS:
         n_in += media_tokens(request.body)

@@ -25,7 +25,8 @@ from router.dialects.parsers import PARSERS
 from router.dialects.request import CallRequest
 from router.dialects.stored import HAVE_PATHS, StoredId, StoredKind, left_behind
 from router.dispatch.admitted import kept_nowhere, require_bounds, require_permitted
-from router.dispatch.passthrough import Passed, Passthrough
+from router.dispatch.passed import Passed
+from router.dispatch.passthrough import Passthrough
 from router.dispatch.prompts import version_digest
 from router.dispatch.takers import nobody_takes, taker
 from router.dispatch.time_limits import deadline_s
@@ -308,6 +309,7 @@ class Passing:
             ruling.asked.role.role,
             session.episode,
             version_digest(hints),
+            hints.user,
         )
         await self._passthrough.serve(
             exchange,
