@@ -33,7 +33,7 @@ KNOWN = COLUMNS | frozenset(RENAMED) | frozenset(("id", "time"))
 IDS = frozenset(("id", *REFERENCES))
 CLOSER = frozenset(REFERENCES) - frozenset(EPISODES)
 """What names an answer, and not the whole that it is part of."""
-TEXTS = IDS | frozenset(("endpoint", "task", "service_tier"))
+TEXTS = IDS | frozenset(("endpoint", "task", "service_tier", "user"))
 TOKENS = ("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning", "tokens_cache_write")
 WHOLE = frozenset((*TOKENS, "status", "attempt", "revision"))
 """A whole float is one; a fraction is sent as it is, and refused."""

@@ -172,6 +172,7 @@ class Booking:
         prompt: int = 0,
         system_prompt: int = 0,
         tag: int = 0,
+        spend_tag: int = 0,
     ) -> None:
         """Write how an attempt ended.
 
@@ -179,7 +180,7 @@ class Booking:
             configuration: digest of the one that the call was made under.
             role: in which the call came.
             reference: the caller's own, where this was the attempt that ended the call.
-            episode, prompt, system_prompt, tag: as `events.outcome` has them.
+            episode, prompt, system_prompt, tag, spend_tag: as `events.outcome` has them.
         """
         final = bool(flags & FINAL)
         if final and attempt.result is Result.OK and self._recent.episodes.is_first(episode, token):
@@ -196,6 +197,7 @@ class Booking:
             prompt=prompt,
             system_prompt=system_prompt,
             tag=tag,
+            spend_tag=spend_tag,
         )
         if self._writer.put(record) and final:
             self._recent.note(record)
@@ -221,6 +223,7 @@ class Booking:
             prompt=version_digest(context.hints),
             system_prompt=self._system_prompts.digest_of(context.request),
             tag=context.task.tag,
+            spend_tag=context.spend_tag.digest,
         )
 
     def note_served(self, endpoint: Endpoint, attempt: Ending) -> int:
@@ -324,6 +327,7 @@ def outcome(
     prompt: int = 0,
     system_prompt: int = 0,
     tag: int = 0,
+    spend_tag: int = 0,
 ) -> bytes:
     """Return the record of an attempt; what is None is not known.
 
@@ -331,8 +335,8 @@ def outcome(
         token: packed.
         app: name, in which answer id and reference mean something.
         flags: without those that say what is known.
-        configuration, said, event, episode, prompt, system_prompt, tag: as `events.outcome` has
-            them.
+        configuration, said, event, episode, prompt, system_prompt, tag, spend_tag: as
+            `events.outcome` has them.
     """
     usage = ended.usage or ended.estimate or NOTHING_USED
     if ended.usage is not None:
@@ -375,4 +379,5 @@ def outcome(
         prompt=prompt,
         system_prompt=system_prompt,
         tag=tag,
+        spend_tag=spend_tag,
     )

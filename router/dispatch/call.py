@@ -90,6 +90,7 @@ class Calls:
         self.note(decision, None)
         self.booking.count_decision(decision, decide_s)
         note_version(self.contexts.keeper, context)
+        self.contexts.keeper.tag_names.note(context.spend_tag)
         guard = DisconnectGuard(exchange.line)
         call = _Call(self, decision, exchange, guard, decide_s)
         try:

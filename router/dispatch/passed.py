@@ -10,6 +10,7 @@ from router.config.compiled import Role
 from router.config.rules import MergedPolicy
 from router.net.connection import BodyInPieces
 from router.policy.callers import Caller
+from router.policy.spend_tags import NO_TAG, SpendTag
 
 
 class Passed(Struct, frozen=True):
@@ -30,3 +31,4 @@ class Passed(Struct, frozen=True):
     episode: int = 0  # digest of its session; 0: it has none
     prompt: int = 0  # of the version that it names; 0: it names none
     user: str | None = None  # whom it names
+    spend_tag: SpendTag = NO_TAG  # by which its app's spend is booked as well

@@ -110,6 +110,8 @@ class Passthrough:
             (b"x-router-endpoint", _printable(name)),
             (b"x-router-reason", Reason.PINNED.encode()),
         ]
+        if passed.spend_tag.warning is not None:
+            ours.append((b"x-router-warning", _printable(passed.spend_tag.warning)))
         settle = partial(
             settle_passed,
             model=passed.model,
@@ -294,6 +296,7 @@ class _Passing:
             role=self._passed.role,
             episode=self._passed.episode,
             prompt=self._passed.prompt,
+            spend_tag=self._passed.spend_tag.digest,
         )
 
     def tell(self, code: str, message: str) -> bytes:

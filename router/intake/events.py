@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from router.beliefs.tag_names import TagNames
 from router.config.compiled import Configuration
 from router.config.entries import GENERAL
 from router.decision.seal import Seal
@@ -26,13 +27,15 @@ from router.intake.forms import once_each, split
 from router.intake.items import KIND_OF, FeedbackItem, parse_item, value_of
 from router.intake.spent import ended_of
 from router.policy.callers import Caller
-from router.policy.hints import session_id_of
+from router.policy.hints import session_id_of, short_name
+from router.policy.spend_tags import SpendTag, spend_tag_of
 from telemetry import event_ids, ingest
 from telemetry.digests import digest16, episode_digest
 from telemetry.errors import BadEvent
 from telemetry.events import FeedbackKind, Flag, Result
 from telemetry.ingest import FeedbackEvent, Outcome, OutcomeEvent
 from telemetry.numbers import brief
+from telemetry.secret import StoreSecret
 from telemetry.writer import Writer
 
 SLICE = 50
@@ -63,6 +66,7 @@ class EventBatch:
     warnings: Counter[str] = field(default_factory=Counter)
     problems: list[EventProblem] = field(default_factory=list)
     episodes: NamedEpisodes = field(default_factory=NamedEpisodes)  # that it names
+    tags: list[SpendTag] = field(default_factory=list)
 
 
 class EventDesk:
@@ -75,12 +79,16 @@ class EventDesk:
         recent: RecentNames,
         *,
         seal: Seal,
+        secret: StoreSecret,
+        tags: TagNames,
         n_shards: int,
     ) -> None:
         self._writer = writer
         self._desk = desk
         self._recent = recent
         self._seal = seal
+        self._secret = secret
+        self._tags = tags
         self._n_shards = n_shards
 
     async def take(
@@ -140,7 +148,7 @@ class EventDesk:
             else:
                 endpoint = _endpoint(event.data, configuration)
                 task = _task(event.data, caller, configuration, batch.warnings)
-                outcome = self._outcome(event, endpoint, task, key, at_ms, caller, batch.episodes)
+                outcome = self._outcome(event, endpoint, task, key, at_ms, caller, batch)
                 batch.outcomes.append(outcome)
         except BadEvent as error:
             batch.problems.append(EventProblem(index, error.field, "bad_event", str(error)))
@@ -156,9 +164,15 @@ class EventDesk:
         key: bytes,
         at_ms: int,
         caller: Caller,
-        named: NamedEpisodes,
+        batch: EventBatch,
     ) -> bytes:
         data = event.data
+        user = caller.user(short_name(data.user) if data.user else None)
+        tag = spend_tag_of(caller.app, None, data.tags)
+        if tag.digest:
+            batch.tags.append(tag)
+        if tag.warning is not None:
+            batch.warnings[tag.warning] += 1
         token = booking.undrawn_token(
             key,
             key_id=self._seal.key_id,
@@ -167,11 +181,13 @@ class EventDesk:
             endpoint=endpoint.digest,
             task=task,
             app=caller.app,
+            user=booking.user_digest(self._secret, caller.app, user),
         )
         ended = ended_of(data, endpoint, at_ms=at_ms)
         flags = INGESTED | booking.FINAL
         flags |= booking.STREAMED if data.streamed else 0
         episode = _episode(data, caller)
+        named = batch.episodes
         if ended.result is Result.OK and named.is_first(episode, token):
             named.note(episode, token)
             if self._recent.episodes.is_first(episode, token):
@@ -184,6 +200,7 @@ class EventDesk:
             reference=data.ref,
             said=_said(data),
             episode=episode,
+            spend_tag=tag.digest,
             event=event_ids.ingested_event_id(at_ms, key),
         )
 
@@ -191,6 +208,8 @@ class EventDesk:
         self, batch: EventBatch, addressed: list[list[bytes]], caller: Caller, now_ms: int
     ) -> None:
         """Write what was read. What a full journal cuts short is sent again, without harm."""
+        for tag in batch.tags:
+            self._tags.note(tag)
         for part in _slices(batch.outcomes):
             for record in part:
                 if not self._writer.put(record):
