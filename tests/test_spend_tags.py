@@ -13,7 +13,9 @@ from conftest import SHARDS, Provider, Reply, answer, endpoint, serving
 
 from router.beliefs.tag_names import TagNames
 from router.config.compiled import App, compile_text
+from router.dialects.request import BodyHints, Declared
 from router.errors import ConfigError
+from router.policy.hints import read_hints
 from router.policy.spend_tags import SpendTag, spend_tag_of
 from telemetry import events, frames, keys
 from telemetry.digests import spend_tag_digest
@@ -32,25 +34,23 @@ DESK = app()
 
 
 @pytest.mark.parametrize(
-    ("line", "said", "value"),
+    ("said", "value"),
     [
-        (None, None, ""),
-        ("matter=4711, team=blue", None, "4711"),
-        (" team = blue ,matter= a b=c ,", None, "a b=c"),
-        ("matter=Müller", None, "Müller"),
-        (None, {"matter": 4711, "team": "blue"}, "4711"),
-        (None, "matter=4711", "4711"),
-        ("matter=header", {"matter": "body"}, "header"),
-        ("team=blue", {"matter": "body"}, "body"),
-        ("team=blue", None, ""),
-        ("Matter=4711", None, ""),
-        (None, {"matter": None}, ""),
+        (None, ""),
+        ("matter=4711, team=blue", "4711"),
+        (" team = blue ,matter= a b=c ,", "a b=c"),
+        ("matter=Müller", "Müller"),
+        ({"matter": 4711, "team": "blue"}, "4711"),
+        ({"matter": "4711"}, "4711"),
+        ("team=blue", ""),
+        ("Matter=4711", ""),
+        ({"matter": None}, ""),
     ],
 )
 def test_the_declared_tag_is_found_in_header_and_body_and_no_other_one(
-    line: str | None, said: Any, value: str
+    said: Any, value: str
 ) -> None:
-    found = spend_tag_of(DESK, line, said)
+    found = spend_tag_of(DESK, said)
 
     assert found.warning is None
     assert found.name == (f"matter={value}" if value else "")
@@ -58,28 +58,33 @@ def test_the_declared_tag_is_found_in_header_and_body_and_no_other_one(
 
 
 @pytest.mark.parametrize(
-    ("line", "said", "says"),
+    ("said", "says"),
     [
-        ("4711", None, "write key=value"),
-        ("matter=", None, "tag matter is empty"),
-        ("matter=" + "x" * 129, None, "129 characters, more than 128"),
-        ("matter=a\x07b", None, "must be printable"),
-        (",".join(f"t{n}=1" for n in range(17)), None, "names 17 tags, more than 16"),
-        ("x" * 4097, None, "more than 4096"),
-        (None, {f"t{n}": 1 for n in range(17)}, "names 17 tags, more than 16"),
-        (None, {"matter": 4.5}, "tags.matter is 4.5, no whole number"),
-        (None, {"matter": ["a"]}, "tags.matter is"),
-        (None, ["matter"], "it must be an object"),
+        ("4711", "write key=value"),
+        ("matter=", "tag matter is empty"),
+        ("matter=" + "x" * 129, "129 characters, more than 128"),
+        ("matter=a\x07b", "must be printable"),
+        (",".join(f"t{n}=1" for n in range(17)), "names 17 tags, more than 16"),
+        ("x" * 4097, "more than 4096"),
+        ({f"t{n}": 1 for n in range(17)}, "names 17 tags, more than 16"),
+        ({"matter": 4.5}, "tags.matter is 4.5, no whole number"),
+        ({"matter": ["a"]}, "tags.matter is"),
+        (["matter"], "it must be an object"),
     ],
 )
-def test_what_cannot_be_a_tag_is_told_and_counts_as_none(
-    line: str | None, said: Any, says: str
-) -> None:
-    found = spend_tag_of(DESK, line, said)
+def test_what_cannot_be_a_tag_is_told_and_counts_as_none(said: Any, says: str) -> None:
+    found = spend_tag_of(DESK, said)
 
     assert (found.digest, found.name) == (0, "")
     assert says in (found.warning or "")
     assert (found.warning or "").endswith("; booked under no tag")
+
+
+def test_tags_of_the_header_go_before_those_of_the_body() -> None:
+    body = Declared(BodyHints(tags={"matter": "body"}))
+
+    assert read_hints({}, body).tags == {"matter": "body"}
+    assert read_hints({b"x-router-tags": b"matter=header"}, body).tags == "matter=header"
 
 
 def test_an_app_goes_by_the_organisations_key_where_it_declares_none() -> None:

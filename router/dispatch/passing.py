@@ -51,7 +51,7 @@ from router.policy.makers import (
 )
 from router.policy.profiled import require_pinned
 from router.policy.route import no_such_model
-from router.policy.spend_tags import spend_tag_of
+from router.policy.spend_tags import tag_of
 from router.policy.telling import told
 from telemetry.numbers import clipped
 
@@ -293,7 +293,7 @@ class Passing:
         if hints.dry_run:
             await exchange.respond_json(200, _foreseen(to, opaque.model, ruling))
             return
-        spend_tag = spend_tag_of(caller.app, hints.tag_line, hints.tags)
+        spend_tag = tag_of(caller.app, hints)
         self._contexts.keeper.tag_names.note(spend_tag)
         note = partial(self._note, caller.app.name, opaque.kept, to) if leaves_ids else None
         tells_items = configuration.derive(ItemMakers).matter_to(caller.app) and (

@@ -168,7 +168,7 @@ class EventDesk:
     ) -> bytes:
         data = event.data
         user = caller.user(short_name(data.user) if data.user else None)
-        tag = spend_tag_of(caller.app, None, data.tags)
+        tag = spend_tag_of(caller.app, data.tags)
         if tag.digest:
             batch.tags.append(tag)
         if tag.warning is not None:

@@ -60,8 +60,7 @@ class Hints(Struct, frozen=True):
     max_latency_ms: float | None
     dry_run: bool
     profile: bool  # it is one of a profile, not of the app's own traffic
-    tag_line: str | None = None  # tags as the header has them
-    tags: Any = None  # and as the body has
+    tags: Any = None  # as the header has them, else as the body has
 
     def rules(self) -> PolicyRules:
         """Return what of them only tightens."""
@@ -128,8 +127,7 @@ def read_hints(
         max_latency_ms=_limit(said(b"max-latency-ms"), hints.max_latency_ms, "max_latency_ms"),
         dry_run=hints.dry_run is True if dry_run is None else dry_run,
         profile=hints.profile is True if profile is None else profile,
-        tag_line=said(b"tags"),
-        tags=hints.tags,
+        tags=said(b"tags") or hints.tags,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from msgspec import Struct
 
 from router.config.compiled import App
+from router.policy.hints import Hints
 from telemetry.digests import spend_tag_digest
 from telemetry.names import NotText, text_of
 from telemetry.numbers import brief
@@ -40,20 +41,22 @@ class _Wrong(Exception):
     """What was said cannot be a tag; the message says what, and the fix."""
 
 
-def spend_tag_of(app: App, line: str | None, said: Any = None) -> SpendTag:
-    """Return the declared tag of a call of an app; the header goes before the body.
+def tag_of(app: App, hints: Hints) -> SpendTag:
+    """Return the declared tag of a call of an app."""
+    return NO_TAG if hints.tags is None else spend_tag_of(app, hints.tags)
+
+
+def spend_tag_of(app: App, said: Any) -> SpendTag:
+    """Return the declared tag of a call of an app.
 
     Args:
-        line: as the header has it: `key=value, key=value`.
-        said: as the body has it: values by key.
+        said: its tags: a line `key=value, key=value`, or values by key.
     """
     key = app.spend_tag
-    if key is None or (line is None and said is None):
+    if key is None or said is None:
         return NO_TAG  # most often
     try:
-        value = _of_line(key, line) if line is not None else None
-        if value is None and said is not None:
-            value = _of_body(key, said)
+        value = _of_line(key, said) if isinstance(said, str) else _of_body(key, said)
         if value is None:
             return NO_TAG
         _require_bounds(key, value)
@@ -88,8 +91,6 @@ def _pairs(line: str) -> Iterator[tuple[str, str]]:
 
 
 def _of_body(key: str, said: Any) -> str | None:
-    if isinstance(said, str):
-        return _of_line(key, said)
     if not isinstance(said, dict):
         raise _Wrong(f"tags is {brief(said)}; it must be an object of values by key")
     if len(said) > MAX_TAGS:
