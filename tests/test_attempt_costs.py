@@ -36,6 +36,7 @@ from workers.folding.terms import outcome_terms
 
 USAGE = 1
 """The place of usage among what outcomes add, of calls in no role."""
+HELLO = {"messages": [{"role": "user", "content": "hello"}]}
 NOW_S = datetime(2026, 11, 30, tzinfo=UTC).timestamp()
 PLAIN = {"input_usd_per_mtok": 1, "output_usd_per_mtok": 2}
 
@@ -344,6 +345,31 @@ def test_what_was_used_and_not_told_is_estimated_and_refusals_used_nothing(
     assert not usage[:, [U.N, U.TOKENS_IN, U.TOKENS_OUT, U.COST_NANO, U.PRICED]].any()
 
 
+@pytest.mark.parametrize("model", ["a", "gpt-9"])
+def test_of_a_stream_that_its_client_left_counts_what_had_passed(
+    model: str, provider: Provider, state_dir: Path, address: Address
+) -> None:
+    for host in ("a", "p"):
+        provider.on(host, Reply(chunks=chunks(*["word"] * 40), chunk_delay_s=0.03))
+    value: dict[str, Any] = {"endpoints": [endpoint(provider, "a")]}
+    value["providers"] = {"prov": {"base_url": provider.url("p"), "passthrough": True}}
+    asked = {"model": model, "stream": True, **HELLO}
+    with serving(value, state_dir, address) as sidecar:
+        with sidecar.http.stream("POST", "/v1/chat/completions", json=asked) as got:
+            heard = 0
+            for line in got.iter_lines():
+                heard += "word" in line
+                if heard == 3:
+                    break
+        sidecar.until(lambda: sidecar.app.writer.counters.sent >= 1)
+        (left,) = records(address)
+
+    assert int(left["result"]) == Result.CLIENT_GONE
+    assert int(left["flags"]) & (Flag.ESTIMATED | Flag.USAGE_KNOWN) == Flag.ESTIMATED
+    assert 3 <= int(left["tokens_out"]) < 40
+    assert int(left["tokens_in"]) == round(len(got.request.content) / 3.6)
+
+
 def test_an_overtaken_attempt_is_booked_with_what_it_was_sent(
     provider: Provider, state_dir: Path, address: Address
 ) -> None:
@@ -382,7 +408,6 @@ EMBEDDED = {
     "data": [{"embedding": [0.5]}],
     "usage": {"prompt_tokens": 1000, "total_tokens": 1000},
 }
-HELLO = {"messages": [{"role": "user", "content": "hello"}]}
 
 
 @pytest.mark.parametrize(
