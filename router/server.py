@@ -184,7 +184,15 @@ class Sidecar:
                     self.draws.forget,
                     n_shards=n_shards,
                 ),
-                events=EventDesk(self.writer, self.feedback, recent, seal=seal, n_shards=n_shards),
+                events=EventDesk(
+                    self.writer,
+                    self.feedback,
+                    recent,
+                    seal=seal,
+                    secret=secrets.users,
+                    tags=self.keeper.tag_names,
+                    n_shards=n_shards,
+                ),
                 explain=ExplainDesk(
                     (self.decisions.files, shared),
                     self._asking,

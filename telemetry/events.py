@@ -77,7 +77,7 @@ class Flag(IntFlag):
     DRAWN_ANEW = 1 << 22  # the endpoint of the draw before is gone, or an alarm named it
     PROFILE = 1 << 23  # a call of a profile or a check: no traffic of its app
     NAMES_EPISODE = 1 << 20  # the first answer of its role and endpoint in its episode
-    ESTIMATED = 1 << 24  # nobody told what it used: tokens and cost are estimates
+    ESTIMATED = 1 << 24  # nobody told what it used: tokens are estimates, and cost unless PRICED
     OTHER_MODEL = 32768  # the answer names another model than was asked for
     TRANSLATED = 65536  # the endpoint does not speak the caller's dialect
     THAWED = 16384  # of feedback: what was said of its decision, an old one, was put back before

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.families import MOST
-from telemetry.events import Flag, Kind, PriceSource, Result
+from telemetry.events import Flag, Kind, PriceSource
 from telemetry.ledger_rows import (
     CALLS_KEY,
     N_LEDGER_COLUMNS,
@@ -275,7 +275,8 @@ def _values(outcomes: NDArray[np.void]) -> NDArray[np.int64]:
     flags, source = outcomes["flags"], outcomes["price_source"]
     estimated = (flags & Flag.ESTIMATED) > 0
     told = (flags & Flag.USAGE_KNOWN) > 0
-    priced = ((flags & Flag.PRICED) > 0) | (estimated & (source != PriceSource.NONE))
+    guessed = estimated & ((flags & Flag.PRICED) == 0)  # the cost as well as the tokens
+    priced = ((flags & Flag.PRICED) > 0) | (guessed & (source != PriceSource.NONE))
     priced &= outcomes["cost_nano"] <= MOST
     cost = np.where(priced, outcomes["cost_nano"], 0).astype(np.int64)
     said = outcomes["reported_cost_nano"]
@@ -288,7 +289,7 @@ def _values(outcomes: NDArray[np.void]) -> NDArray[np.int64]:
         c.CALLS: (flags & Flag.FINAL) > 0,
         c.ATTEMPTS: np.ones(len(outcomes), dtype=bool),
         c.FAILED: np.isin(outcomes["result"], FAILURES),
-        c.UNPRICED: (told | estimated | (outcomes["result"] == Result.OK)) & ~priced,
+        c.UNPRICED: (told | estimated) & ~priced,
         c.ESTIMATED: estimated,
         c.TOKENS_IN: outcomes["tokens_in"],
         c.TOKENS_CACHED: outcomes["tokens_cached"],
@@ -296,7 +297,7 @@ def _values(outcomes: NDArray[np.void]) -> NDArray[np.int64]:
         c.TOKENS_OUT: outcomes["tokens_out"],
         c.TOKENS_REASONING: outcomes["tokens_reasoning"],
         c.COST: cost,
-        c.COST_ESTIMATED: cost * estimated,
+        c.COST_ESTIMATED: cost * guessed,
         c.COST_BY_KNOWN_PRICES: cost * (source == PriceSource.KNOWN),
         c.COST_BY_PROVIDER: cost * (source == PriceSource.PROVIDER),
         c.COST_PROFILED: cost * by_profile,
