@@ -32,6 +32,7 @@ from telemetry.ledger_rows import (
     HOURS,
     KEYS,
     OTHERS,
+    SINCE_FIELD,
     LedgerColumn,
     LedgerRows,
     LedgerTable,
@@ -42,8 +43,6 @@ from telemetry.store import Client
 
 log = structlog.get_logger()
 
-SINCE_FIELD = "ledger"
-"""Of a shard's meta: the mark behind which everything is in the ledger."""
 AT_ONCE = 64
 """Hashes and blocks that are asked for together."""
 MOST_ROUNDS = 4

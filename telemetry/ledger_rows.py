@@ -59,6 +59,8 @@ MASK_BYTES = 3
 MOST_SUM = (1 << 62) - 1
 """No sum goes beyond it: two of them still are a number of 64 bits."""
 HALF_BITS = 31
+SINCE_FIELD = "ledger"
+"""Of a shard's meta: the mark behind which everything is in the ledger."""
 OTHERS = 0
 """In place of a user or a tag: all that have no row of their own."""
 CALLS_KEY = np.dtype(
@@ -185,7 +187,7 @@ def unpacked(rows: Sequence[bytes | None]) -> NDArray[np.int64]:
     body = data[is_number].astype(np.uint64)
     last = body < 0x80
     starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
-    shifts = np.arange(len(body)) - np.repeat(starts, np.diff([*starts, len(body)]))
+    shifts = np.arange(len(body)) - np.repeat(starts, np.diff(np.append(starts, len(body))))
     parts = (body & np.uint64(0x7F)) << (shifts * 7).astype(np.uint64)
     numbers = np.add.reduceat(parts, starts) if len(body) else np.empty(0, dtype=np.uint64)
     bits = (np.asarray(masks)[:, None] >> np.arange(N_LEDGER_COLUMNS)) & 1 > 0

@@ -12,7 +12,7 @@ from typing import Any
 
 from telemetry import keys
 from telemetry.ledger_blocks import BlockEntry, block_field, parse_field
-from telemetry.ledger_rows import KEYS, LedgerTable
+from telemetry.ledger_rows import KEYS, SINCE_FIELD, LedgerTable
 from telemetry.scripts import FILL, Argument, Commit
 from telemetry.store import Client
 from workers.folding.batch import START, Batch
@@ -20,8 +20,6 @@ from workers.folding.spending import MOST_NAMES, Booked, Place, Spent, Stored, b
 
 MOST_KNOWN = 100_000
 """Rows of a shard that are known here: about 25 MB."""
-SINCE = "ledger"
-"""Field of a shard's meta: the mark from which on everything is in the ledger."""
 
 Row = bytes | None
 
@@ -54,7 +52,7 @@ class LedgerBook:
     @staticmethod
     def read(pipeline: Client, shard: int) -> None:
         """Ask for what `parse` needs."""
-        pipeline.hget(keys.meta(shard), SINCE)
+        pipeline.hget(keys.meta(shard), SINCE_FIELD)
         pipeline.hgetall(keys.spent_spans(shard))
         pipeline.hgetall(keys.spent_blocks(shard))
         pipeline.smembers(keys.spent_gone(shard))
@@ -103,7 +101,7 @@ class LedgerBook:
             before, mark: marks of the shard before the batch and behind it.
         """
         if not self.since:
-            commit.add("HSET", keys.meta(self.shard), SINCE, before or START)
+            commit.add("HSET", keys.meta(self.shard), SINCE_FIELD, before or START)
         if batch.ingested or batch.n_repeated:
             booking.spent = spent_in(batch)
         for name, place in booking.asked.items():
