@@ -13,6 +13,7 @@ from bandit.cells import CARRY, EPOCH_BITS, KEY, add, from_bytes, unsound
 from bandit.epochs import PROFILE, epochs_of
 from bandit.exact import UNIT
 from bandit.families import N_COLUMNS, Family
+from telemetry.ledger_rows import SINCE_FIELD
 from telemetry.secret import RATERS_FIELD
 from telemetry.young import SPAN_MS, name_of
 from workers.archive import spent as spent_files
@@ -35,7 +36,6 @@ from workers.folding.forgetting import forget, forgotten_in, parts_of
 from workers.folding.hearing import pieces
 from workers.folding.history import History
 from workers.folding.labels import narrowed, widened
-from workers.folding.ledger import SINCE
 from workers.folding.raters import Seat
 from workers.folding.spending import MOST_NAMES, Loose, apply, book, spent_in
 from workers.folding.trimming import stale_rows
@@ -137,7 +137,7 @@ class Rebuilt:
         self.cold.update(content.cold)
         self.raters.update(content.raters)
         self.ingested.update({nonce: int(span) for nonce, span in content.ingested.items()})
-        is_there = SINCE.encode() in content.meta
+        is_there = SINCE_FIELD.encode() in content.meta
         self.spent = spent_files.loose_of(content) if is_there else None
         self.blocks = spent_files.blocks_of(content)
 
@@ -148,7 +148,7 @@ class Rebuilt:
         # Of the whole file, and so of each of its entries.
         self.history = History.parse(content.meta.get(b"young"))
         self.most_names = MOST_NAMES // int(content.store.get(b"shards", 1))
-        if self.spent is None and content.meta.get(SINCE.encode()) == self.mark:
+        if self.spent is None and content.meta.get(SINCE_FIELD.encode()) == self.mark:
             self.spent = {}  # it begins here
         self.fold(content.as_entries())
 
