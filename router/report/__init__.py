@@ -16,6 +16,7 @@
 - `episodes`: what episodes came to, as rows, table and lines
 - `gauges`: what is measured of the process as it stands
 - `endpoints`: how the endpoints are doing, as rows and as gauges
+- `unlisted`: calls of what the configuration does not list
 - `profiled`: which labels of a table are a profile's, as a line
 - `gather`: the report of a store
 - `terminal`: the report on a terminal
