@@ -13,5 +13,6 @@
 - `choices`: what of that is wanted
 - `drafting`: from choices to a draft
 - `asking`: the questions
+- `kept`: what a file that is there already says, and a new one keeps
 - `landing`: the file comes to be
 """
