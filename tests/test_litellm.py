@@ -516,6 +516,7 @@ def test_a_servers_dummy_key_is_no_key_wherever_else_it_stands() -> None:
         (f"{{model: 'azure/a?b', {AZURE}}}", "{}", "litellm_params.model"),
         (f"{{model: 'azure/..', {AZURE}}}", "{}", "litellm_params.model"),
         ("{model: 3}", "{}", "litellm_params.model"),
+        ("{model: openai/x}", "{id: os.environ/X}", "model_info.id"),
         (f"{{model: azure/x, {AZURE}}}", f"{{base_model: {'y' * 300}}}", ""),
         ("{model: openai/x, temperature: .nan}", "{}", "litellm_params.temperature"),
         ("{model: openai/x, stop: [1e999]}", "{}", "litellm_params.stop"),

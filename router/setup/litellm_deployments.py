@@ -161,13 +161,7 @@ def _deployment(reading: Reading, place: Place, value: object) -> Deployment:
         entry["dialects"] = list(dialects)
     entry |= {"auth": site.own_auth} if site.own_auth else {}
     order = params.number("order")
-    own_id = info.take("id")
-    if own_id is not None and not (isinstance(own_id, str) and is_name(own_id)):
-        reading.leave(info.at("id"), NO_NAME)
-        own_id = None
-    if reading.holds_key(own_id):
-        reading.leave(info.at("id"), A_KEY)
-        own_id = None
+    own_id = _own_id(info)
     entry |= _settings(params, dialects[0]) | _prices(params, info) | _bounds(params)
     entry |= _profile(info)
     params.leave_rest(OF_DEPLOYMENTS)
@@ -192,6 +186,19 @@ def _identity(info: Fields, site: CallSite, name: str) -> tuple[dict[str, Any], 
         else:
             entry["served_as"] = [known_as]
     return ({} if upstream == name else {"upstream_model": upstream}) | entry, known_as
+
+
+def _own_id(info: Fields) -> str | None:
+    """Return the id that a deployment says, if it can stand here."""
+    id_ = info.take("id")
+    if id_ is None:
+        return None
+    why = "" if isinstance(id_, str) and is_name(id_) else NO_NAME
+    why = A_KEY if info.reading.holds_key(id_) else why
+    why = SET_IT_HERE.format(name="it") if holds_variable(id_) else why
+    if why:
+        info.reading.leave(info.at("id"), why)
+    return None if why else str(id_)
 
 
 def _require_sound(place: Place, name: str, entry: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from router.config.entries import is_reserved
 from router.endpoints.entry import is_name
 from router.setup.litellm_deployments import NO_NAME, Deployment
-from router.setup.litellm_reading import Reading, safe
+from router.setup.litellm_reading import Reading, holds_variable, safe
 from router.setup.litellm_secrets import A_KEY
 from router.setup.litellm_settings import aliases_of
 
@@ -30,8 +30,8 @@ def with_aliases(
             why = "another model has this name" if alias in models else NO_NAME
             reading.leave(where, why)
             continue
-        if reading.holds_key(alias):
-            reading.leave(where, A_KEY)
+        if reading.holds_key(alias) or holds_variable(alias):
+            reading.leave(where, A_KEY if reading.holds_key(alias) else NO_NAME)
             continue
         hosts = [one for one in kept if one.model == model]
         if len(out) + len(hosts) > MOST_ENDPOINTS:
