@@ -317,4 +317,7 @@ def _short(share: float, digits: int = 2) -> str:
 
 
 def _number(value: float | None, form: str, scale: float = 1.0) -> str:
-    return "–" if value is None else format(value * scale, form).removeprefix("0")
+    if value is None:
+        return "–"
+    text = format(value * scale, form)
+    return text[1:] if text.startswith("0.") else text
