@@ -20,6 +20,7 @@ from bandit.teaching import key_of, read_profiled
 from router.config.compiled import Configuration, compile_text
 from router.report.leaves import leaf_lines, leaf_rows
 from router.report.served import served_rows
+from router.report.terminal import figure
 from router.report.unlisted import Unlisted, unlisted_calls
 from telemetry.events import Flag
 from telemetry.store import Address
@@ -244,6 +245,11 @@ def test_labels_of_a_profile_make_a_table_that_says_there_was_no_traffic(
     assert whole["missing"] == ["no call was recorded yet: point a client at the sidecar"]
     assert "0/2" in text
     assert "all labels by profile; no call of traffic" in text
+
+
+def test_a_figure_of_zero_is_zero_and_not_blank() -> None:
+    found = [figure(0.0, ".0%"), figure(0.0, ".2g"), figure(0.25, ".2g"), figure(None, ".2g")]
+    assert found == ["0%", "0", ".25", "–"]
 
 
 def test_an_explanation_counts_traffic_alone(sidecar: Sidecar) -> None:
