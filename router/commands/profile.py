@@ -30,6 +30,7 @@ from router.commands.state import require_state, state_of
 from router.config.compiled import Configuration
 from router.config.places import find_file, state_problem
 from router.endpoints.catalog import Endpoint
+from router.profiling.check_command import hide_environment
 from router.profiling.log import read_log
 from router.profiling.prompts import BadPrompts, ProfilePrompt, lines_of, read_prompts
 from router.profiling.runs import LOG, make_directory, run_directory
@@ -221,6 +222,7 @@ def _agree_to_commands(prompts: Sequence[ProfilePrompt], *, allowed: bool, yes: 
     if not allowed:
         fail("the prompts run these commands: look at them, and say --allow-commands", BAD_INPUT)
     require_consent("Run these commands here?", no_terminal=NO_TERMINAL, yes=yes)
+    hide_environment()  # the process that runs them has its own hidden
 
 
 def _require_writable(html: Path | None) -> None:

@@ -14,6 +14,13 @@ from router.profiling.results import ProfileResult
 FIX = "`pointsman check --live` shows what an endpoint takes; corrected, the same command goes on"
 
 
+IN_WORDS = {
+    "client_key": "it is called under each caller's own key (auth: client), and there is none here",
+    "data_class": "they are more sensitive than what it may have (max_data_class)",
+}
+"""Of reasons that nobody would guess: the setting."""
+
+
 def shown_commands(commands: Sequence[Sequence[str]]) -> list[str]:
     """Return what is run, command by command."""
     out = [f"{len(commands)} check commands, each run once an answer, for 10 s at most:"]
@@ -69,7 +76,8 @@ def _row(row: Mapping[str, Any], width: int) -> list[str]:
         price = "no price is known: --max-usd does not bound it"
     name = f"{row['endpoint']:<{width}}"
     out = [f"  {name}  {row['calls']} calls, {price}, {row['estimated_s']:,.0f} s ({row['place']})"]
-    out += [f"  {'':<{width}}  not {n} of the prompts: {why}" for why, n in row["excluded"].items()]
+    for why, n in row["excluded"].items():
+        out.append(f"  {'':<{width}}  not {n} of the prompts: {IN_WORDS.get(why, why)}")
     return out
 
 
@@ -107,6 +115,7 @@ def shown_end(
     ungraded = sum(result.ok and result.quality is None for result in results)
     if ungraded:
         out.append(f"{ungraded} answers were not graded")
+    out += [f"of {n} answers {said}" for said, n in end["odd"].items()]
     out += _labels(end)
     return out, _failure(plan, end, results, has_sentence=has_sentence)
 

@@ -10,6 +10,7 @@
 - `results`: what came of one prompt at one endpoint
 - `graders`: accepted answers, schemas and commands that grade an answer
 - `check_command`: running such a command
+- `shapes`: prompts in the shape of another dialect
 - `prompts`: the file of prompts, checked whole
 - `log`: what was begun and what came of it, on the disk before it costs
 - `runs`: where runs lie, one at work at a time

@@ -13,7 +13,7 @@ from msgspec import Struct
 from router.endpoints.catalog import Endpoint
 from router.profiling import judge as judges
 from router.profiling.asking import LONGEST_REST_S, Came, Got, ask
-from router.profiling.check_command import passes
+from router.profiling.check_command import BY_CODE, refusal_of
 from router.profiling.graders import fits, is_expected
 from router.profiling.money import cost_usd
 from router.profiling.no_answer import NoAnswer
@@ -30,7 +30,7 @@ class Grade(Struct, frozen=True):
     quality: float | None
     by: str
     judge_usd: float = 0.0
-    said: str = ""  # why there is none
+    said: str = ""  # why there is none, or what is odd about it
 
 
 async def grade(prompt: ProfilePrompt, message: dict[str, object], text: str) -> Grade:
@@ -45,9 +45,18 @@ async def grade(prompt: ProfilePrompt, message: dict[str, object], text: str) ->
         return Grade(float(await asyncio.to_thread(fits, grader.schema, text)), grader.kind)
     told = {"messages": prompt.body["messages"], "answer": text, "message": message}
     try:
-        return Grade(float(await passes(grader.command, msgspec.json.encode(told))), grader.kind)
+        why = await refusal_of(grader.command, msgspec.json.encode(told))
+        return Grade(
+            float(not why),
+            grader.kind,
+            said="" if why.startswith(BY_CODE) or not why else f"the check {why}",
+        )
     except OSError as error:
-        return Grade(None, grader.kind, said=f"{grader.command[0]}: {error.strerror}")
+        return Grade(
+            None,
+            grader.kind,
+            said=f"the check {grader.command[0]} cannot be run ({error.strerror})",
+        )
 
 
 class Judge:

@@ -130,6 +130,12 @@ class RunLog:
         os.fdatasync(self._file)
         self.logged.take(entry)
 
+    def begin_anew(self) -> None:
+        """Forget all that was done."""
+        os.ftruncate(self._file, 0)
+        os.fdatasync(self._file)
+        self.logged = Logged()
+
     def close(self) -> None:
         """Let go of it."""
         os.close(self._file)

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from router.profiling.graders import Grader, GraderProblem, grader_of
+from router.profiling.shapes import FOREIGN_FIELDS, message_problem, tool_problem
 from telemetry.columns import BadColumns, fault_of, meant, once
 from telemetry.numbers import brief, clipped
 
@@ -155,6 +156,7 @@ def _prompt(
         if name not in KNOWN:
             near = meant(name, KNOWN)
             hint = f"did you mean {near}?" if near else f"known: {', '.join(KNOWN)}"
+            hint = FOREIGN_FIELDS.get(name, hint)
             raise _BadLine(clipped(name), f"unknown field; {hint}")
     body = {"messages": _messages(raw)}
     for name in PASSED_ON:
@@ -242,6 +244,8 @@ def _messages(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
         if not isinstance(each, dict) or not isinstance(each.get("role"), str):
             wrong = f"is {brief(each)}; write an object with role and content"
             raise _BadLine(f"messages[{i}]", wrong)
+        if (problem := message_problem(each)) is not None:
+            raise _BadLine(f"messages[{i}]{problem[0]}", problem[1])
     if system is None:
         return messages
     if not isinstance(system, str):
@@ -257,6 +261,9 @@ def _passed_on(name: str, value: Any) -> Any:
                  dict: "an object", bool: "true or false"}  # fmt: skip
         wanted = " or ".join(dict.fromkeys(words[kind] for kind in kinds))
         raise _BadLine(name, f"is {brief(value)}; write {wanted}")
+    for i, tool in enumerate(value if name == "tools" else ()):
+        if (problem := tool_problem(tool)) is not None:
+            raise _BadLine(f"tools[{i}]", problem)
     return value
 
 

@@ -52,6 +52,7 @@ class Runner:
         self.judge = Judge(client, plan.judge, why=why) if plan.judge is not None else None
         self.states = {e.id: EndpointState(e) for e in plan.endpoints}
         self.dropped: Counter[str] = Counter()  # calls that our own rules refused, by why
+        self.odd: Counter[str] = Counter()  # grades that say more than they count
         self.out_of_money = False
         self.n_estimated = 0
         self._client, self._plan, self._log = client, plan, log
@@ -264,6 +265,8 @@ class Runner:
             if judged is None:
                 return
             found = judged
+        if found.said:
+            self.odd[found.said] += 1
         got = Got(Came.ANSWER, kept.result.latency_s, decision=kept.decision)
         self._end(taken, _graded(kept.result, found), got)
 
