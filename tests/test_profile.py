@@ -21,6 +21,7 @@ from typer.testing import Result as Said
 from router.commands.profile_shown import shown_end
 from router.profiling.log import read_log
 from router.profiling.results import ProfileResult
+from telemetry.embedded import PID_FILE, PrivateServer
 from telemetry.store import Address
 
 
@@ -353,3 +354,15 @@ def test_what_did_not_come_of_a_run_is_said(
 
     assert failure.startswith(said)
     assert bool(failure) is bool(said)
+
+
+def test_a_private_store_does_not_get_the_keys_of_providers(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    with PrivateServer(state_dir / "other") as other:
+        pid = (other.directory / PID_FILE).read_text()
+        environment = Path(f"/proc/{pid}/environ")
+        if not environment.exists():
+            pytest.skip("there is no /proc")
+        assert b"sk-secret" not in environment.read_bytes()
