@@ -87,7 +87,7 @@ def test_exemplars_near_another_task_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("{", "not JSON"),
+        ("{", "not JSON (expecting property name enclosed in double quotes at column 2)"),
         ("[]", "a line must be an object"),
         ('{"task": "code"}', "text: missing"),
         ('{"task": "code", "text": "  "}', "text: '  ': must be a text that is not empty"),

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from rich.console import Console
 from test_guessing import LETTER, REVIEW
 from test_leaves import compiled
@@ -165,8 +166,11 @@ def test_the_report_says_how_much_looks_like_what_and_which_line_to_add() -> Non
     found = of(312, 40, 151, sessions=200)
 
     assert lines(found, configured()) == [
-        "62% of general looks like review (312 of 503 first calls of app default): add this line: "
-        "apps.default.classify: route (`pointsman classify` says how often that is right)"
+        "62% of general looks like review (312 of 503 first calls of app default): add to the "
+        "configuration (`pointsman classify` says how often that is right):",
+        "  apps:",
+        "    default:",
+        "      classify: route",
     ]
 
 
@@ -180,20 +184,31 @@ def test_of_few_calls_or_a_small_share_or_nobody_known_it_says_nothing(
 
 
 def test_what_it_advises_is_what_helps() -> None:
-    def line(configuration: Configuration, **more: int) -> str:
-        (said,) = lines(of(60, 0, 40, **more), configuration)
-        return said.partition("): ")[2]
+    def line(configuration: Configuration, **more: int) -> tuple[str, str | None]:
+        (row,) = suggestion_rows(of(60, 0, 40, **more), configuration)
+        return row["advice"], row["yaml"]
+
+    def value(yaml_: str | None) -> Any:
+        return yaml.safe_load(yaml_ or "")
 
     shared = {"prompted": 59, "prompted_of": 60, "sessions": 60}
-    assert line(configured(), **shared).endswith('of it: tasks.review.match: {system: ["…"]}')
-    assert line(configured({"match": {"tools": True}}), **shared).startswith("add this line: apps.")
-    assert line(configured(), prompted=59, prompted_of=100, sessions=60).startswith("add this line")
-    assert line(configured(), sessions=2) == (
-        "have callers say x-router-task: review, or x-router-session-id, and add this line: "
-        "apps.default.classify: route"
+    words, lines_ = line(configured(), **shared)
+    assert words.endswith("add to the configuration, with a phrase of it")
+    assert value(lines_) == {"tasks": {"review": {"match": {"system": ["…"]}}}}
+    route = {"apps": {"default": {"classify": "route"}}}
+    assert value(line(configured({"match": {"tools": True}}), **shared)[1]) == route
+    assert value(line(configured(), prompted=59, prompted_of=100, sessions=60)[1]) == route
+    words, lines_ = line(configured(), sessions=2)
+    assert words == (
+        "have callers say x-router-task: review; or have them say x-router-session-id, and add to "
+        "the configuration"
     )
+    assert value(lines_) == route
     for app in ({"classify": "route"}, {"locked": True}):
-        assert line(configured(**app), sessions=60) == "have callers say x-router-task: review"
+        assert line(configured(**app), sessions=60) == (
+            "have callers say x-router-task: review",
+            None,
+        )
     assert lines(of(60, 0, 40), configured(classify="off")) == []
 
 
@@ -209,5 +224,6 @@ def test_the_report_prints_it_and_has_it_as_json() -> None:
         {
             **{"app": "default", "task": "review", "calls": 60, "of": 100, "share": 0.6},
             **{"line": "apps.default.classify: route", "advice": rows[0]["advice"]},
+            "yaml": "apps:\n  default:\n    classify: route",
         }
     ]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from telemetry.columns import BadColumns, once
+from telemetry.columns import BadColumns, fault_of, once
 from telemetry.lines import bounded
 from telemetry.numbers import brief
 
@@ -59,7 +59,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
 
 def _value(line: bytes) -> Any:
     try:
-        return json.loads(line.decode("utf-8-sig"), object_pairs_hook=once)
+        return json.loads(line.decode("utf-8-sig").rstrip(), object_pairs_hook=once)
     except UnicodeDecodeError as error:
         return BadExemplars(f"not UTF-8 (byte {error.start + 1} of the line)")
     except BadColumns as error:
@@ -67,7 +67,8 @@ def _value(line: bytes) -> Any:
     except RecursionError:
         return BadExemplars("nested too deep")
     except ValueError as error:
-        return BadExemplars(f'not JSON ({error}); write {{"task": "code", "text": "Fix the bug"}}')
+        example = '{"task": "code", "text": "Fix the bug"}'
+        return BadExemplars(f"not JSON ({fault_of(error)}); write {example}")
 
 
 def _problem(row: Any) -> str:

@@ -21,6 +21,7 @@ import httpx
 import msgspec
 from msgspec import Struct
 
+from bandit.profiled import MIN_GRADED
 from router.commands.console import BAD_INPUT, FAILED, VerbFailed
 from router.commands.inputs import opened_store, written
 from router.commands.profile_told import CommandGone, CommandLine
@@ -28,11 +29,19 @@ from router.config.compiled import Configuration
 from router.profiling.asking import foretell
 from router.profiling.labels import send, unsent
 from router.profiling.log import LogLine, RunLog
+from router.profiling.no_answer import Explainer, listening
 from router.profiling.own_sidecar import own_sidecar
-from router.profiling.plan import Ask, Foretold, ProfilePlan, judging_usd, make_plan
+from router.profiling.plan import (
+    Ask,
+    Foretold,
+    ProfilePlan,
+    enough_usd,
+    judging_usd,
+    make_plan,
+)
 from router.profiling.prompts import ProfilePrompt
 from router.profiling.run import Runner
-from router.profiling.runs import RunBusy, at_work, begin_anew
+from router.profiling.runs import LOG, RunBusy, at_work, begin_anew
 from router.profiling.states import ProfileProgress
 from telemetry import logs
 from telemetry.store import Address
@@ -40,6 +49,10 @@ from telemetry.store import Address
 LOOK_S = 0.1
 TELL_EVERY_S = 0.2
 FORETOLD_AT_ONCE = 16
+ALL_CUT_OFF = (
+    "nothing is left to be sent: {} calls ended with their process, and whether they were paid is "
+    "not known; --again forgets them and pays anew, or add prompts"
+)
 
 
 class ProfileTask(Struct, frozen=True):
@@ -118,15 +131,17 @@ async def run_task(task: ProfileTask, line: CommandLine, address: Address) -> No
     entries = written(Path(task.config))
     log = RunLog(Path(task.directory))
     try:
-        async with own_sidecar(entries, task.app, address) as (client, configuration):
-            plan = await _plan(task, client, configuration, log)
-            told = plan.as_json(max_usd=task.max_usd, workers=task.workers)
-            line.tell("plan", **told, incumbent=plan.incumbent)
-            if plan.asks or log.logged.answered:
-                await line.wait_for_go()
-            if not log.logged.run:
-                log.write(LogLine("start", time.time(), run=secrets.token_hex(8)))
-            await _run(task, line, client, plan, log)
+        with listening() as heard:
+            async with own_sidecar(entries, task.app, address) as (client, configuration):
+                plan = await _plan(task, client, configuration, log)
+                told = plan.as_json(max_usd=task.max_usd, workers=task.workers)
+                line.tell("plan", **told, incumbent=plan.incumbent)
+                if plan.asks or log.logged.answered:
+                    await line.wait_for_go()
+                if not log.logged.run:
+                    log.write(LogLine("start", time.time(), run=secrets.token_hex(8)))
+                explainer = Explainer(entries, heard, Path(task.directory) / LOG)
+                await _run(task, line, client, plan, log, explainer)
     finally:
         log.close()
 
@@ -148,6 +163,8 @@ async def _plan(
         logged=log.logged,
         at_s=time.time(),
     )
+    if plan.cut_off and not (plan.asks or plan.done):
+        raise VerbFailed(ALL_CUT_OFF.format(plan.cut_off), FAILED)
     if not (plan.asks or plan.done):
         why = [
             f"{name}: {reason}" for name, each in plan.excluded.items() for reason in sorted(each)
@@ -200,7 +217,12 @@ def _require_judge(task: ProfileTask, judge: str, foretold: dict[str, Foretold])
 
 
 async def _run(
-    task: ProfileTask, line: CommandLine, client: httpx.AsyncClient, plan: ProfilePlan, log: RunLog
+    task: ProfileTask,
+    line: CommandLine,
+    client: httpx.AsyncClient,
+    plan: ProfilePlan,
+    log: RunLog,
+    explainer: Explainer,
 ) -> None:
     runner = Runner(
         client,
@@ -209,6 +231,7 @@ async def _run(
         max_usd=task.max_usd,
         workers=task.workers,
         on_progress=_teller(line),
+        why=explainer.why,
     )
     watching = asyncio.create_task(_stop_when_gone(line, runner))
     try:
@@ -221,7 +244,13 @@ async def _run(
         if sent:
             log.write(LogLine("labelled", at_s, cells=tuple(sent)))
         log.drop_texts()
-    line.tell("done", labels=len(log.logged.labelled), why_not=why_not, **_told(runner, line))
+    line.tell(
+        "done",
+        labels=len(sent),
+        labels_before=len(log.logged.labelled) - len(sent),
+        why_not=why_not,
+        **_told(runner, line, log),
+    )
 
 
 async def _grade_kept(task: ProfileTask, plan: ProfilePlan, runner: Runner, log: RunLog) -> None:
@@ -258,9 +287,12 @@ def _teller(line: CommandLine) -> Callable[[ProfileProgress], None]:
     return tell
 
 
-def _told(runner: Runner, line: CommandLine) -> dict[str, Any]:
-    judge = runner.judge
+def _told(runner: Runner, line: CommandLine, log: RunLog) -> dict[str, Any]:
+    judge, left, spent_usd = runner.judge, runner.left, log.logged.spent_usd
     return {
+        "no_answer": _without_answer(runner, log),
+        "enough_usd": enough_usd(left, spent_usd, n_each=MIN_GRADED),
+        "all_usd": enough_usd(left, spent_usd, n_each=len(left)),
         "stopped": {name: s.stopped for name, s in runner.states.items() if s.stopped},
         "dropped": dict(runner.dropped),
         "out_of_money": runner.out_of_money,
@@ -271,6 +303,19 @@ def _told(runner: Runner, line: CommandLine) -> dict[str, Any]:
         "judge_fault": judge.fault if judge is not None else "",
         "left": runner.progress.total - runner.progress.done,
     }
+
+
+def _without_answer(runner: Runner, log: RunLog) -> dict[str, str]:
+    """Return why no answer came of each endpoint of which none did, as far as that was tried."""
+    found: dict[str, str] = {}
+    answered = {entry.endpoint for entry in log.logged.answered.values()}
+    for entry in log.logged.ended.values():
+        if entry.result is not None and entry.result.ok:
+            answered.add(entry.endpoint)
+        elif entry.why:
+            found[entry.endpoint] = entry.why
+    found |= {name: state.why for name, state in runner.states.items() if state.why}
+    return {name: why for name, why in found.items() if name not in answered}
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@
 - `money`: what calls cost, and may cost
 - `plan`: which prompts go where
 - `asking`: one call, and what its answer means
+- `no_answer`: why none came, and what to do
 - `judge`: what a judge is asked
 - `grading`: from an answer to what it is worth
 - `states`: how each endpoint does, and how far all of it is

@@ -16,6 +16,7 @@ from router.profiling.asking import LONGEST_REST_S, Came, Got, ask
 from router.profiling.check_command import passes
 from router.profiling.graders import fits, is_expected
 from router.profiling.money import cost_usd
+from router.profiling.no_answer import NoAnswer
 from router.profiling.plan import most_at_once
 from router.profiling.prompts import ProfilePrompt
 
@@ -52,12 +53,18 @@ async def grade(prompt: ProfilePrompt, message: dict[str, object], text: str) ->
 class Judge:
     """The endpoint that grades, and how that went."""
 
-    def __init__(self, client: httpx.AsyncClient, endpoint: Endpoint) -> None:
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        endpoint: Endpoint,
+        *,
+        why: Callable[[Endpoint, Got], NoAnswer] = lambda _, got: NoAnswer(got.said, ""),
+    ) -> None:
         self.endpoint = endpoint
         self.graded = 0
         self.asked = 0
         self.fault = ""  # why it cannot grade anything
-        self._client = client
+        self._client, self._why = client, why
         self._room = asyncio.Semaphore(most_at_once(endpoint))
 
     async def grade(
@@ -83,7 +90,8 @@ class Judge:
                 waits += 1
                 continue
             if got.came in (Came.LATER, Came.FAULT):
-                self.fault = got.said if got.came is Came.FAULT else self.fault
+                if got.came is Came.FAULT:
+                    self.fault = str(self._why(self.endpoint, got))
                 return None if not tries else Grade(None, "judge", spent, got.said)
             tries += 1
             if got.came is not Came.ANSWER:

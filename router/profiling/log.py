@@ -37,6 +37,7 @@ class LogLine(Struct, frozen=True, omit_defaults=True):
     is_estimated: bool = False  # the answer did not say what it used
     result: ProfileResult | None = None  # of answer (without quality) and end
     cells: tuple[Cell, ...] = ()  # of labelled
+    why: str = ""  # of an end without an answer, in our words alone
 
 
 _LINE = msgspec.json.Decoder(LogLine)

@@ -14,6 +14,8 @@ from router.profiling.prompts import ProfilePrompt, digest_of
 
 PART = "profiles"
 LOCK = "lock"
+LOG = "log.txt"
+"""In a run's directory: what the process that makes its calls says."""
 
 
 class RunBusy(Exception):

@@ -44,12 +44,14 @@ def suggestion_rows(
 
 
 def suggestion_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """Yield a line for each row."""
+    """Yield a line for each row, and the lines of YAML that it speaks of."""
     for row in rows:
         yield (
             f"{row['share']:.0%} of {GENERAL} looks like {row['task']} ({row['calls']} of "
             f"{row['of']} first calls of app {row['app']}): {row['advice']}"
+            + (":" if row["yaml"] else "")
         )
+        yield from (f"  {line}" for line in (row["yaml"] or "").splitlines())
 
 
 def _advice(
@@ -59,17 +61,22 @@ def _advice(
     n, match = own["calls"], dict(configuration.rules).get(task)
     shares_prompt = own["prompted"] >= MOST * n and own["prompted"] >= MOST * own["prompted_of"]
     if shares_prompt and _is_of_system(match):
-        line = f'tasks.{task}.match: {{system: ["…"]}}'
-        words = "they share a system prompt, which hardly any other has; add this line, with a "
-        return {"line": line, "advice": f"{words}phrase of it: {line}"}
+        words = "they share a system prompt, which hardly any other has; add to the configuration"
+        return _of_line(f"{words}, with a phrase of it", ("tasks", task), 'match: {system: ["…"]}')
     if app.entry.classify is Classify.SUGGEST and not app.entry.locked:
-        line = f"apps.{app.name}.classify: route"
-        if own["sessions"] >= HALF * n:
-            words = "`pointsman classify` says how often that is right"
-            return {"line": line, "advice": f"add this line: {line} ({words})"}
-        words = f"have callers say x-router-task: {task}, or x-router-session-id, and add this line"
-        return {"line": line, "advice": f"{words}: {line}"}
-    return {"line": None, "advice": f"have callers say x-router-task: {task}"}
+        words = "add to the configuration (`pointsman classify` says how often that is right)"
+        if own["sessions"] < HALF * n:
+            ids = f"have callers say x-router-task: {task}; or have them say x-router-session-id"
+            words = f"{ids}, and add to the configuration"
+        return _of_line(words, ("apps", app.name), "classify: route")
+    return {"line": None, "yaml": None, "advice": f"have callers say x-router-task: {task}"}
+
+
+def _of_line(advice: str, under: tuple[str, str], line: str) -> dict[str, Any]:
+    """Return advice with its line, and the same as YAML that can be copied."""
+    section, name = under
+    yaml = f"{section}:\n  {name}:\n    {line}"
+    return {"line": f"{section}.{name}.{line}", "yaml": yaml, "advice": advice}
 
 
 def _is_of_system(match: MatchEntry | None) -> bool:
