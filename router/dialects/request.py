@@ -21,10 +21,16 @@ from telemetry.wire.usage import WholeAnswer
 class Structure(Struct, frozen=True):
     """What of a request structural rules may look at."""
 
-    tools: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()  # names, those of groups of tools as well
     has_schema: bool = False
     has_image: bool = False
     system: str = ""
+    groups: int = 0  # of the names of tools
+
+    @property
+    def n_tools(self) -> int:
+        """How many tools there are; a group counts as those in it."""
+        return len(self.tools) - self.groups
 
 
 class BodyHints(Struct, frozen=True, forbid_unknown_fields=True):

@@ -127,7 +127,7 @@ def matches(rule: MatchEntry, structure: Structure) -> bool:
     """Return whether every part of the rule holds, but for what it is to look like."""
     return (
         (rule.tools is None or _has_tool(rule.tools, structure.tools))
-        and (rule.min_tools is None or len(structure.tools) >= rule.min_tools)
+        and (rule.min_tools is None or structure.n_tools >= rule.min_tools)
         and (rule.schema_ is None or rule.schema_ == structure.has_schema)
         and (rule.image is None or rule.image == structure.has_image)
         and (rule.system is None or _says(rule.system, structure.system))
