@@ -2,8 +2,9 @@
 
 A word is what stands between white space. Of each a key is kept: letters folded, punctuation at its
 ends left out; of numbers, addresses, paths and code only that they are such, so that no name in
-them weighs. A letter alone says nothing: with a number it would be mathematics. What is looked at is the first and last `SIDE` words, whatever their length, so that
-one word more or less moves one other word over an edge, and no more.
+them weighs. A letter alone says nothing: with a number it would be mathematics. What is looked at
+is the first and last `SIDE` words, whatever their length, so that one word more or less moves one
+other word over an edge, and no more.
 """
 
 from __future__ import annotations

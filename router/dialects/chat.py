@@ -20,7 +20,7 @@ from router.dialects.body import (
 )
 from router.dialects.chat_stream import ChatStream, whole_as_stream
 from router.dialects.offered import is_wanted, tools_in
-from router.dialects.request import BodyHints, Declared, Structure
+from router.dialects.request import BodyHints, Declared, Opening, Structure
 from router.dialects.stream_options import asking_for_usage, leaves_usage_out
 from router.dialects.thoughts import messages_without
 from router.dialects.turns import (
@@ -168,8 +168,8 @@ class ChatRequest(NativeRequest):
         asked = before_answer(self._read.messages)
         return None if asked is None else [bytes(m) for m in asked]
 
-    def opening(self) -> str:
-        """Return what its user says, where it begins a conversation; else nothing."""
+    def opening(self) -> Opening | None:
+        """Return what its user says, where it begins a conversation; else None."""
         return opening_of(self._read.messages)
 
     def open_stream(self, *, hide_usage: bool) -> ChatStream:

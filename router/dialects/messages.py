@@ -21,7 +21,7 @@ from router.dialects.body import (
 )
 from router.dialects.messages_stream import MessagesStream, message_as_stream
 from router.dialects.offered import tools_in
-from router.dialects.request import BodyHints, Declared, Structure
+from router.dialects.request import BodyHints, Declared, Opening, Structure
 from router.dialects.stored import StoredId, StoredKind, continued_thread, kept_thread
 from router.dialects.thoughts import begins_loop, turns_without
 from router.dialects.turns import (
@@ -173,8 +173,8 @@ class MessagesRequest(NativeRequest):
         asked = before_answer(self._read.messages)
         return None if asked is None else [_said(raw) for raw in (self._read.system, *asked)]
 
-    def opening(self) -> str:
-        """Return what its user says, where it begins a conversation; else nothing."""
+    def opening(self) -> Opening | None:
+        """Return what its user says, where it begins a conversation; else None."""
         return opening_of(self._read.messages)
 
     def open_stream(self, *, hide_usage: bool) -> MessagesStream:

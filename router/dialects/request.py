@@ -33,6 +33,13 @@ class Structure(Struct, frozen=True):
         return len(self.tools) - self.groups
 
 
+class Opening(Struct, frozen=True):
+    """What users say in a conversation that has no answer yet."""
+
+    text: str = ""  # empty where it is long
+    is_long: bool = False  # nobody looks at it
+
+
 class BodyHints(Struct, frozen=True, forbid_unknown_fields=True):
     """The body object `router`."""
 
@@ -217,8 +224,8 @@ class CallRequest(Outgoing, Protocol):
         Everything before the last assistant message is what that call was asked.
         """
 
-    def opening(self) -> str:
-        """Return what its user says, where it begins a conversation; else nothing.
+    def opening(self) -> Opening | None:
+        """Return what its user says, where it begins a conversation; else None.
 
-        Of what is long some thousand characters; what stays from call to call is not taken out.
+        What is long is not read; what stays from call to call is not taken out.
         """

@@ -21,7 +21,7 @@ from router.dialects.body import (
 )
 from router.dialects.keeping import with_store_off
 from router.dialects.offered import tools_in
-from router.dialects.request import BodyHints, Declared, Structure
+from router.dialects.request import BodyHints, Declared, Opening, Structure
 from router.dialects.responses_stream import ResponsesStream, response_as_stream
 from router.dialects.stored import StoredId, StoredKind, continued_of, references_of
 from router.dialects.thoughts import is_answer, items_without
@@ -194,10 +194,10 @@ class ResponsesRequest(NativeRequest):
             return None
         return [*self._asked_first(), *(bytes(item) for item in self._items[:begin])]
 
-    def opening(self) -> str:
-        """Return what its user says, where it begins a conversation; else nothing."""
+    def opening(self) -> Opening | None:
+        """Return what its user says, where it begins a conversation; else None."""
         goes_on = self.continued is not None or any(map(self._is_answer, range(len(self._items))))
-        return "" if goes_on else opening_of(self._items)
+        return None if goes_on else opening_of(self._items)
 
     def _asked_first(self) -> list[bytes]:
         said = self._read.instructions
