@@ -84,12 +84,14 @@ def guesses_of(outcomes: NDArray[np.void]) -> NDArray[np.void]:
 
 def elsewhere_of(outcomes: NDArray[np.void]) -> NDArray[np.void]:
     """Return as ELSEWHERE how many outcomes there are by system prompt and category."""
-    kinds = np.empty(len(outcomes), dtype=ELSEWHERE)
-    kinds["system_prompt"], kinds["calls"] = outcomes["system_prompt"], 0
-    kinds["category"] = outcomes["token"]["category"]
-    found, counts = np.unique(kinds, return_counts=True)
-    found["calls"] = counts
-    return found
+    prompts, categories = outcomes["system_prompt"], outcomes["token"]["category"]
+    order = np.lexsort((categories, prompts))
+    prompts, categories = prompts.take(order), categories.take(order)
+    first = np.flatnonzero(starts(prompts, categories))
+    out = np.empty(len(first), dtype=ELSEWHERE)
+    out["system_prompt"], out["category"] = prompts.take(first), categories.take(first)
+    out["calls"] = np.diff(first, append=len(order))
+    return out
 
 
 def speaking(guesses: NDArray[np.void]) -> NDArray[np.void]:
