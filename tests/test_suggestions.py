@@ -14,7 +14,7 @@ from test_guessing import LETTER, REVIEW
 from test_leaves import compiled
 from test_workers_archive import Life
 
-from router.config.compiled import Configuration
+from router.config.compiled import Configuration, compile_text
 from router.config.tree import parse_yaml
 from router.decision.prompt_tags import PromptTags
 from router.report.gather import Report
@@ -298,6 +298,30 @@ def test_what_was_decided_under_other_rules_does_not_count() -> None:
         configured({"exemplars": more}),
     ):
         assert lines(found, after) == []
+
+
+def test_a_report_without_keys_reads_what_a_sidecar_with_them_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OF_SESS", "s" * 40)
+    text = """
+starter_tasks: true
+endpoints: [{id: a, model: m, base_url: "http://127.0.0.1:1"}]
+roles: {writer: {tasks: [prose]}}
+apps: {sess: {keys: [{key: {env: OF_SESS}, task: code}]}, other: {keys: [{env: OF_SESS_2}]}}
+"""
+    monkeypatch.setenv("OF_SESS_2", "t" * 40)
+    running, reporting = (
+        compile_text(text, file="x", secrets=secrets).derive(PromptTags)
+        for secrets in (True, False)
+    )
+    changed = compile_text(text.replace("task: code", "task: prose"), file="x", secrets=False)
+    apps = changed.apps
+
+    assert running.of(apps["sess"]) == reporting.of(apps["sess"])
+    after = changed.derive(PromptTags)
+    assert after.of(apps["other"]) == reporting.of(apps["other"]) != reporting.of(apps["sess"])
+    assert not {*after.of(apps["sess"]).tasks} & {*reporting.of(apps["sess"]).tasks}
 
 
 def test_a_shared_system_prompt_is_advised_where_hardly_any_other_call_has_it() -> None:
