@@ -15,6 +15,7 @@
 - `planner`: the plan, without any I/O
 - `context`: what is settled before a draw
 - `ruling`: what holds for a call, routed or passed on
+- `prompt_tags`: by what records say what a first prompt looks like
 - `guessing`: what a call's first prompt looks like
 - `held`: what a call goes by that was drawn or said before it
 - `progress`: how far sessions are, and what is cached of them

@@ -7,19 +7,17 @@ word of a later message moves anything.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from msgspec import structs
 
 from router.config.compiled import App, Configuration
 from router.config.entries import GENERAL, Classify
 from router.config.levels import with_complexity
+from router.decision.prompt_tags import PromptTags
 from router.decision.ruling import Guess
 from router.decision.said import CallSession
-from router.dialects.request import CallRequest
+from router.dialects.request import CallRequest, Opening
 from router.policy.hints import Hints
 from router.policy.tasks import FoundBy, Task
-from telemetry.digests import digest8
 
 
 def guesser(
@@ -44,24 +42,25 @@ def guessed(
     configuration: Configuration,
     app: App,
     session: CallSession,
-    opening: str,
+    opening: Opening | None,
     complexity: str | None,
 ) -> Task:
     """Return the task of a call that would be `general`, with what its prompt looks like.
 
     Args:
-        opening: what its user first said; empty where it begins no conversation.
+        opening: what its user first said; None where it begins no conversation.
     """
-    if not opening:
+    if opening is None:
         return task
-    likely = configuration.prompts.task_of(opening) or GENERAL
+    likely = configuration.prompts.task_of(opening.text) or GENERAL
     if steers(app, session) and likely != GENERAL:
         name, warning = with_complexity(likely, complexity, configuration.tasks)
         return Task(name, warning, FoundBy.CLASSIFIER, likely)
+    tags = configuration.derive(PromptTags).of(app)
     return structs.replace(
         task,
         looks_like=None if likely == GENERAL else likely,
-        tag=configuration.derive(tags)[likely],
+        tag=tags.unread if opening.is_long else tags.by_task[likely],
         is_settled=steers(app, session),
     )
 
@@ -70,8 +69,3 @@ def steers(app: App, session: CallSession) -> bool:
     """Return whether what a call's prompt looks like gives its session a task."""
     is_first = bool(session.key) and session.said.task is None
     return is_first and app.entry.classify is Classify.ROUTE and not app.entry.locked
-
-
-def tags(configuration: Configuration) -> Mapping[str, int]:
-    """Return by task the digest by which records say that a prompt looks like it."""
-    return {name: digest8("task", name) for name in configuration.tasks}
