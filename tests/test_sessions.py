@@ -40,7 +40,7 @@ def value(provider: Provider) -> dict[str, Any]:
             "outside": {"base_url": provider.url("outside"), "auth": "none", "passthrough": True}
         },
         "endpoints": [
-            endpoint(provider, "a"),
+            endpoint(provider, "a", dialects=["chat", "messages"]),
             endpoint(provider, "b"),
             endpoint(provider, "safe", zone="local", max_data_class=ALL),
         ],
@@ -138,6 +138,41 @@ def test_a_refused_call_has_raised_it_as_well(first: Sidecar) -> None:
     assert call(first, model="a", said={"data-class": ALL}).status_code == 409
 
     assert class_of(first) == (ALL, "session")
+
+
+PROFILE = {"profile": "1"}
+
+
+def test_a_call_of_a_profile_hears_the_class_of_the_session_that_it_names(first: Sidecar) -> None:
+    call(first, said={"data-class": "confidential"})
+
+    assert call(first, model="a", said=PROFILE).status_code == 409
+    assert call(first, model="a", router={"profile": True}).status_code == 409
+    said = {"anthropic-version": "2023-06-01", "x-router-session-id": "s", "x-router-profile": "1"}
+    body = {"model": "a", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}
+    got = first.http.post("/v1/messages", json=body, headers=said)
+    assert got.status_code == 409, got.text
+    assert call(first, model="safe", said=PROFILE).status_code == 200
+    assert call(first, "t", model="a", said=PROFILE).status_code == 200
+
+
+def test_the_class_that_a_call_of_a_profile_names_stays_whatever_became_of_it(
+    first: Sidecar,
+) -> None:
+    said = {"data-class": "confidential", **PROFILE}
+    for session, model, status in (("s", "safe", 200), ("t", "a", 409), ("u", "auto", 400)):
+        assert call(first, session, model=model, said=said).status_code == status
+
+        assert class_of(first, session) == ("confidential", "session")
+        assert call(first, session, model="a").status_code == 409
+
+
+def test_a_call_of_a_profile_hears_the_task_of_the_session_that_it_names(first: Sidecar) -> None:
+    assert found_in(first, tools=[TOOL]) == ("code", "rule")
+
+    assert found_in(first, model="a", said=PROFILE) == ("code", "session")
+    assert found_in(first, "t", model="a", said=PROFILE, tools=[TOOL]) == ("code", "rule")
+    assert found_in(first, "t") == ("general", "general")
 
 
 def test_limits_are_the_requests_own(first: Sidecar, client: Any) -> None:

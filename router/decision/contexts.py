@@ -89,12 +89,12 @@ class Contexts:
         configuration, app = beliefs.configuration, caller.app
         declared, classes = request.declared, configuration.classes
         hints = read_hints(headers, declared, classes, has_user=caller.has_user)
-        if hints.profile:
-            require_pinned(hints, request.model, configuration.catalog.by_id)
-            hints = apart_from_traffic(hints)
         session = await self.session_of(configuration, caller, hints, at)
         if noting and not hints.dry_run:  # what is refused was said, too
             note_said(self.sessions, session, at, data_class=hints.data_class)
+        if hints.profile:
+            require_pinned(hints, request.model, configuration.catalog.by_id)
+            hints, session = apart_from_traffic(hints), session.as_heard()
         ruling = ruled(
             configuration,
             caller,

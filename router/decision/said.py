@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from router.config.compiled import Configuration
 from router.config.rules import NOTHING, PolicyRules
@@ -31,6 +31,10 @@ class CallSession(Struct, frozen=True, gc=False):
     said: SessionSaid = NOTHING_SAID  # before this call
     waited_s: float = 0.0  # for the store to say so
     episode: int = 0  # digest by which its calls are booked
+
+    def as_heard(self) -> CallSession:
+        """Return it as it is for a call that goes by what it said, and is none of its calls."""
+        return structs.replace(self, key=b"", episode=0)
 
 
 NO_SESSION = CallSession()

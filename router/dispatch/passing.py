@@ -272,13 +272,13 @@ class Passing:
             configuration.classes,
             has_user=caller.has_user,
         )
-        require_pinned(hints, opaque.model, ())
         at = self._clock()
         session = await self._contexts.session_of(configuration, caller, hints, at)
-        read = opaque.read if dialect_at(exchange.path) is not None else nothing_read
-        ruling = ruled(configuration, caller, hints, opaque.model, session.said, read, off=True)
         if not hints.dry_run:  # what is refused was said, too
             note_said(self._contexts.sessions, session, at, data_class=hints.data_class)
+        require_pinned(hints, opaque.model, ())
+        read = opaque.read if dialect_at(exchange.path) is not None else nothing_read
+        ruling = ruled(configuration, caller, hints, opaque.model, session.said, read, off=True)
         body = opaque.body
         if isinstance(body, bytes) and (dialect_at(exchange.path) or body.lstrip()[:1] == b"{"):
             require_tools(ruling.policy, partial(offered_tools, body))
