@@ -16,6 +16,7 @@
 - `context`: what is settled before a draw
 - `ruling`: what holds for a call, routed or passed on
 - `guessing`: what a call's first prompt looks like
+- `first_calls`: which calls open a session, where their words may give it a task
 - `held`: what a call goes by that was drawn or said before it
 - `progress`: how far sessions are, and what is cached of them
 - `better`: who is better than what a unit drew

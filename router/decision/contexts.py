@@ -19,12 +19,13 @@ from router.decision.context import (
     with_law_in_force,
 )
 from router.decision.draws import Draws
-from router.decision.guessing import guesser
+from router.decision.first_calls import first_call, is_aside
+from router.decision.guessing import look_at
 from router.decision.held import note_said
 from router.decision.limiting import CallSize, within_limits
 from router.decision.nonces import Nonces
 from router.decision.ruling import ruled
-from router.decision.said import NO_SESSION, CallSession
+from router.decision.said import NO_SESSION, CallSession, FirstCall
 from router.decision.sessions import Sessions
 from router.decision.stored_ids import StoredIds
 from router.decision.units import SESSION_S, Unit, uniforms, unit_of
@@ -75,6 +76,7 @@ class Contexts:
         *,
         maker: Endpoint | None = None,
         noting: bool = True,
+        draws: bool = True,
     ) -> CallContext | None:
         """Return what is settled before a draw; None where no endpoint lists the model.
 
@@ -82,6 +84,7 @@ class Contexts:
             beliefs: those that the call started with.
             maker: at which that lies from which the call goes on: then nothing is drawn.
             noting: whether what it says holds for later calls of its session.
+            draws: whether it is decided, and so may be its session's first.
 
         Raises:
             RequestRejected: a hint that cannot be followed.
@@ -89,9 +92,14 @@ class Contexts:
         configuration, app = beliefs.configuration, caller.app
         declared, classes = request.declared, configuration.classes
         hints = read_hints(headers, declared, classes, has_user=caller.has_user)
-        session = await self.session_of(configuration, caller, hints, at)
+        off, look = self.keeper.off, look_at(configuration, app, request, hints)
+        claims = noting and draws and not hints.dry_run
+        first = first_call(configuration, caller, hints, request, look, at, off=off, claims=claims)
+        session = await self.session_of(configuration, caller, hints, at, first)
         if noting and not hints.dry_run:  # what is refused was said, too
             note_said(self.sessions, session, at, data_class=hints.data_class)
+        if is_aside(hints, request):
+            session = session.aside()
         if hints.profile:
             require_pinned(hints, request.model, configuration.catalog.by_id)
             hints, session = apart_from_traffic(hints), session.as_heard()
@@ -102,8 +110,8 @@ class Contexts:
             request.model,
             session.said,
             request.structure,
-            off=self.keeper.off,
-            guess=None if hints.profile else guesser(configuration, app, session, request, hints),
+            off=off,
+            guess=None if look is None else look.steer if session.is_first else look.suggest,
         )
         task, standing, policy = ruling.task, ruling.standing, ruling.policy
         routing = configuration.derive(Routings).of(ruling.asked, standing, request.dialect)
@@ -177,16 +185,28 @@ class Contexts:
         )
 
     async def session_of(
-        self, configuration: Configuration, caller: Caller, hints: Hints, at: Moment
+        self,
+        configuration: Configuration,
+        caller: Caller,
+        hints: Hints,
+        at: Moment,
+        first: FirstCall | None = None,
     ) -> CallSession:
-        """Return the session of a call, with what its earlier calls said; most have none."""
+        """Return the session of a call, with what its earlier calls said; most have none.
+
+        Args:
+            first: what is settled if it has none.
+        """
         if hints.session is None:
             return NO_SESSION
         # Whoever asks: some calls of a client name no user, and carry the same conversation.
         secrets, session = self.keeper.secrets.users.of_units, hints.session
         if hints.is_users:
             session = f"{caller.user(hints.user)}\x1f{session}"
-        return await self.sessions.of(configuration, secrets, caller.app, session, now=at.epoch_s)
+        now = at.epoch_s
+        return await self.sessions.of(
+            configuration, secrets, caller.app, session, now=now, first=first
+        )
 
     def _looks_back(self, at: Moment) -> bool:
         """Return whether a session may go on that a version before this process's began."""

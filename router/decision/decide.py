@@ -88,14 +88,8 @@ class Decider:
         Raises:
             NoCandidates: no endpoint may serve it.
         """
-        task = context.task
-        note_said(
-            self.sessions,
-            context.session,
-            context.at,
-            task=task.of_session,
-            is_settled=task.is_settled,
-        )
+        task = context.task.of_session
+        note_said(self.sessions, context.session, context.at, task=task)
         if context.route.law is None:
             return Decision(context, self._plan(context), self._nonces.take())
         if context.review_key is not None and context.choices is None:

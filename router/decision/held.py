@@ -75,7 +75,6 @@ def note_said(
     *,
     data_class: DataClass | None = None,
     task: str | None = None,
-    is_settled: bool = False,
 ) -> None:
     """Have later calls of a session go by what this one says, and no earlier one did.
 
@@ -83,21 +82,20 @@ def note_said(
         session: of the call.
         data_class: that it names.
         task: that it was found in by itself, so that it may become the session's.
-        is_settled: so at every router, even if it is `general`.
     """
     if not session.key:
         return
     said = session.said
     if data_class is not None and data_class.level <= said.level:
         data_class = None
-    if said.task is not None:
-        task = None
+    if said.task is not None or session.is_aside or session.is_first:
+        task = None  # what was first, its look-up said
     if task is not None or data_class is not None:
         sessions.note(
             session.key,
             task=task,
             data_class=data_class,
-            is_settled=is_settled,
+            is_settled=session.settles,
             now=at.epoch_s,
             now_ms=at.store_ms,
         )
