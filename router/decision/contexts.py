@@ -5,6 +5,10 @@ Whatever the configuration says is read from the beliefs that the call started w
 
 from __future__ import annotations
 
+from functools import partial
+
+from msgspec import structs
+
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.keeper import Keeper
 from router.config.compiled import App, Configuration
@@ -18,13 +22,14 @@ from router.decision.context import (
     require_tools,
     with_law_in_force,
 )
+from router.decision.continuing import may_go_on, task_kept
 from router.decision.draws import Draws
 from router.decision.first_calls import first_call, is_aside
 from router.decision.guessing import look_at
 from router.decision.held import note_said
 from router.decision.limiting import CallSize, within_limits
 from router.decision.nonces import Nonces
-from router.decision.ruling import ruled
+from router.decision.ruling import Guess, ruled
 from router.decision.said import NO_SESSION, CallSession, FirstCall
 from router.decision.sessions import Sessions
 from router.decision.stored_ids import StoredIds
@@ -34,6 +39,7 @@ from router.endpoints.capabilities import MEDIA_NEEDS
 from router.endpoints.catalog import Endpoint
 from router.endpoints.health import Health
 from router.endpoints.token_sizes import TokenSizes
+from router.errors import RequestRejected
 from router.policy.callers import Caller
 from router.policy.constraints import Filter
 from router.policy.exploring import may_explore
@@ -103,6 +109,35 @@ class Contexts:
         if hints.profile:
             require_pinned(hints, request.model, configuration.catalog.by_id)
             hints, session = apart_from_traffic(hints), session.as_heard()
+        guess = None if look is None else look.steer if session.is_first else look.suggest
+        settle = partial(
+            self._settle, beliefs, caller, hints, request, at, guess=guess, maker=maker
+        )
+        context = await settle(session)
+        kept = await task_kept(self.draws, context) if context and maker is None else None
+        if kept is None:
+            return context
+        try:
+            said = structs.replace(session.said, task=kept)
+            other = await settle(structs.replace(session, said=said))
+        except RequestRejected:  # by a rule of that task: it is its own that it goes by
+            return context
+        forgotten = self.keeper.forgotten.since_ms
+        return other if other and await may_go_on(self.draws, other, forgotten) else context
+
+    async def _settle(
+        self,
+        beliefs: Beliefs,
+        caller: Caller,
+        hints: Hints,
+        request: CallRequest,
+        at: Moment,
+        session: CallSession,
+        *,
+        guess: Guess | None,
+        maker: Endpoint | None,
+    ) -> CallContext | None:
+        configuration, app = beliefs.configuration, caller.app
         ruling = ruled(
             configuration,
             caller,
@@ -110,8 +145,8 @@ class Contexts:
             request.model,
             session.said,
             request.structure,
-            off=off,
-            guess=None if look is None else look.steer if session.is_first else look.suggest,
+            off=self.keeper.off,
+            guess=guess,
         )
         task, standing, policy = ruling.task, ruling.standing, ruling.policy
         routing = configuration.derive(Routings).of(ruling.asked, standing, request.dialect)

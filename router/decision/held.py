@@ -25,16 +25,21 @@ async def held_draw(draws: Draws, context: CallContext) -> StoredDraw | None:
         return None
     if not unit.is_session:
         said = context.request.earlier()
-        given = await _of_conversation(draws, context, said) if said is not None else None
+        given = await of_conversation(draws, context, said) if said is not None else None
         if given is not None:
             return given
     known = draws.get(unit.key, now=now)
     return known if known is not None else await draws.take_over(unit.key, unit, now=now)
 
 
-async def _of_conversation(
+async def of_conversation(
     draws: Draws, context: CallContext, said: Sequence[bytes]
 ) -> StoredDraw | None:
+    """Return what a conversation was given in a call's task.
+
+    Args:
+        said: the messages that its earlier call sent.
+    """
     app, unit, now = context.caller.app.digest, context.unit, context.at.epoch_s
     key = conversation(app, said, context.draw_key, user=unit.user)
     given = await draws.find_conversation(key, now=now)
