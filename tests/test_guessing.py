@@ -118,12 +118,13 @@ def test_a_prompt_suggests_and_moves_nothing(suggesting: Sidecar) -> None:
 
 
 def test_nothing_is_suggested_where_something_says_the_task(suggesting: Sidecar) -> None:
-    for said, more in (
+    cases: tuple[tuple[dict[str, str], dict[str, Any]], ...] = (
         ({"task": "use"}, {}),
         ({"task": "unknown"}, {}),
         ({"role": "writer"}, {}),
         ({}, {"tools": [TOOL]}),
-    ):
+    )
+    for said, more in cases:
         assert dry(suggesting, REVIEW[0], said=said, **more)["looks_like"] is None
 
 
@@ -259,6 +260,68 @@ def test_the_explanation_says_what_found_it(routing: Sidecar) -> None:
     told = routing.http.get(f"/v1/router/decisions/{decision}").json()
 
     assert (told["task"], told["task_found_by"]) == ("code/review", "classifier")
+
+
+@pytest.mark.parametrize(
+    "said", [{"task": "use"}, {"task": "general"}, {"task": "nope"}, {"role": "writer"}, None]
+)
+def test_no_word_of_a_second_call_steers_whatever_said_the_task_of_the_first(
+    routing: Sidecar, said: dict[str, str] | None
+) -> None:
+    call(routing, "hello", "s", model="auto" if said else "auto/use", said=said or {})
+
+    assert task(routing, LETTER[0], "s") == ("general", "general")
+    assert task(routing, REVIEW[0], "s") == ("general", "session")
+
+
+def test_while_the_store_is_not_heard_no_word_steers_nor_later(
+    routing: Sidecar, provider: Provider, state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as busy:
+        busy.setattr("router.decision.sessions.LOOK_UP_S", 0.0)
+        assert task(routing, LETTER[0], "s") == ("general", "general")
+    routing.until(lambda: routing.app.sessions.n_unwritten == 0)
+
+    assert task(routing, REVIEW[0], "s") == ("general", "session")
+    assert task(routing, REVIEW[0], "t") == ("code/review", "classifier")
+
+
+AGENTS = "x-claude-code-session-id"
+
+
+def of_agent(sidecar: Sidecar, text: str, **more: Any) -> tuple[str, str]:
+    headers = {AGENTS: "s", **more.pop("headers", {})}
+    got = sidecar.chat(text=text, headers=headers, **more)
+    assert got.status_code == 200, got.text
+    return got.headers["x-router-task"], got.headers["x-router-task-found-by"]
+
+
+OTHER = {"type": "function", "function": {"name": "other", "parameters": {"type": "object"}}}
+
+
+@pytest.mark.parametrize("kind", ["suggesting", "routing"])
+def test_a_call_beside_a_coding_agents_conversation_leaves_the_task_to_those_with_tools(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    sidecar: Sidecar = request.getfixturevalue(kind)
+    for text in ("quota", LETTER[0]):
+        assert of_agent(sidecar, text) == ("general", "general")
+
+    assert of_agent(sidecar, "hello", tools=[TOOL]) == ("use", "rule")
+    assert of_agent(sidecar, LETTER[1]) == ("general", "general")
+    assert of_agent(sidecar, LETTER[1], tools=[OTHER]) == ("use", "session")
+    headers = {"x-router-session-id": "t"}
+    assert of_agent(sidecar, "quota", headers=headers) == ("general", "general")
+    assert of_agent(sidecar, "hello", tools=[TOOL], headers=headers) == ("general", "session")
+
+
+def test_the_first_call_with_tools_gives_a_coding_agents_session_its_task(
+    routing: Sidecar,
+) -> None:
+    said = {"x-router-data-class": "public"}
+    assert of_agent(routing, REVIEW[0], headers=said) == ("general", "general")
+    assert of_agent(routing, LETTER[0], tools=[OTHER]) == ("letter", "classifier")
+    assert of_agent(routing, REVIEW[0], tools=[OTHER]) == ("letter", "session")
 
 
 @pytest.mark.parametrize("app", [{"locked": True}, {"classify": "off"}, {"task": "use"}])

@@ -42,7 +42,6 @@ class Task(Struct, frozen=True):
     of_session: str | None = None  # what it makes the task of a session that has none yet
     looks_like: str | None = None  # another task, which its prompt looks like
     tag: int = 0  # what records say of that; 0: nobody looked
-    is_settled: bool = False  # the session keeps it at every router, even if it is `general`
 
 
 MARKED = (FoundBy.RULE, FoundBy.EXEMPLARS)
