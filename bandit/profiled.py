@@ -215,7 +215,7 @@ def _pin_beside(
         return None
     low, high = against(quality, incumbent, rng)
     cost = amounts(answers, answers.cost_usd)
-    interval = (float(low[pin]), float(high[pin]))
+    interval = _of_shares(float(low[pin]), float(high[pin]))
     if cost.value[incumbent] <= 0:
         return BesideIncumbent(interval, None, None)
     ratio = float(cost.value[pin] / cost.value[incumbent])
@@ -235,7 +235,13 @@ def _map_beside(
     by_task = answers.means(answers.cost_usd)
     usd = float(answers.weight @ by_task[np.arange(len(chosen)), chosen])
     now = float(answers.weight @ by_task[:, incumbent])
-    return BesideIncumbent((gain.low, gain.high), usd / now if now > 0 else None, None)
+    interval = _of_shares(gain.low, gain.high)
+    return BesideIncumbent(interval, usd / now if now > 0 else None, None)
+
+
+def _of_shares(low: float, high: float) -> Interval:
+    """Return bounds of a difference between two qualities, each of which is in [0, 1]."""
+    return max(low, -1.0), min(high, 1.0)
 
 
 def _placed(advice: Advice, answers: Answers, tasks: list[int], compared: list[int]) -> Advice:

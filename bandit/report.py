@@ -28,7 +28,7 @@ class ReportRow:
 
     category: str
     endpoint: str
-    calls: int
+    calls: int  # of traffic: those of a profile or a check are none
     labels: int
     quality: float | None  # posterior mean, in [0, 1]
     quality_low: float | None  # central 90 % interval
@@ -41,7 +41,7 @@ class ReportRow:
     latency_p95_s: float | None
     cost_usd: float | None  # a call, as observed
     cost_per_success_usd: float | None
-    share: float | None  # of the category's calls, without those of a profile
+    share: float | None  # of the category's calls
     signals: dict[str, int]  # what the labels are, by the name of the signal: decisions
     app: str | None = None  # whose labels alone these are; None: of all that share theirs
     borrowed: int = 0  # labels of others that count here as a prior, beside the app's own
@@ -49,8 +49,13 @@ class ReportRow:
     rewards: dict[str, float] = field(default_factory=dict)  # mean reward of those, by app
     unnamed: int = 0  # labels of apps that are gone, or from before it was counted who taught
     profiled: int = 0  # labels of a profile, of those that count
-    profile_calls: int = 0  # of `calls`
+    profile_calls: int = 0  # of a profile or a check, beside `calls`
     damaged: bool = False  # some sums are none that records have: those count as unknown
+
+    @property
+    def is_of_traffic(self) -> bool:
+        """Whether traffic had any part in it: calls, or labels that are not a profile's."""
+        return self.calls > 0 or self.labels > self.profiled
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,10 @@ def rows(
     profiled: NDArray[np.float64] | None = None,
     profile_calls: NDArray[np.float64] | None = None,
 ) -> list[ReportRow]:
-    """Return a row for every endpoint of every category that was ever called, or is damaged.
+    """Return a row for every endpoint of every category with traffic or labels, or with damage.
+
+    Calls of a profile that nobody labelled make no row. Of an endpoint without traffic or labels
+    nothing is shown that only such calls measured.
 
     Args:
         signals: (n_categories, n_arms, N_COLUMNS) plain sums of SIGNALS.
@@ -85,7 +93,8 @@ def rows(
         teachers: whose labels these are, as far as that is known.
         app: whose labels alone these are; None: of all that share theirs.
         borrowed: (n_categories, n_arms) observations in the posterior that others lent; None: none.
-        profiled, profile_calls: (n_categories, n_arms) labels and calls of a profile; None: none.
+        profiled: (n_categories, n_arms) labels that are a profile's; None: none.
+        profile_calls: (n_categories, n_arms) calls of it that the evidence has; None: none.
     """
     nothing = np.zeros_like(posterior.labels)
     borrowed = nothing if borrowed is None else borrowed
@@ -97,27 +106,27 @@ def rows(
     p50, p95 = posterior.latency.quantile(0.5), posterior.latency.quantile(0.95)
     out = []
     for c, category in enumerate(categories):
-        calls, damaged = posterior.calls[c], posterior.damaged[c]
-        if not calls.any() and not damaged.any():
+        traffic = np.maximum(posterior.calls[c] - profile_calls[c], 0)
+        damaged, told = posterior.damaged[c], (traffic > 0) | (posterior.labels[c] > 0)
+        if not told.any() and not damaged.any():
             continue
         best = _p_best(posterior, c, objective)
-        traffic = np.maximum(calls - profile_calls[c], 0)
         for e, endpoint in enumerate(endpoints):
             group = posterior.arms.group[e]
             labelled = posterior.judged[c].any()
             quality = float(mean[c, e]) if labelled else None
-            cost = _observed_cost(posterior.evidence, c, e)
-            timed = posterior.timed[c, e] > 0
+            cost = _observed_cost(posterior.evidence, c, e) if told[e] else None
+            timed = posterior.timed[c, e] > 0 and told[e]
             row = ReportRow(
                 category=category,
                 endpoint=endpoint,
-                calls=int(calls[e]),
+                calls=int(traffic[e]),
                 labels=int(round(posterior.labels[c, e], 6)),
                 quality=quality,
                 quality_low=float(low[c, e]) if labelled else None,
                 quality_high=float(high[c, e]) if labelled else None,
                 p_best=float(best[group]) if labelled else None,
-                ok_rate=_ok_rate(posterior.evidence, c, e),
+                ok_rate=_ok_rate(posterior.evidence, c, e) if told[e] else None,
                 usable=_usable(posterior, c, e),
                 reliability=float(posterior.reliability.mean[c, e]),
                 latency_p50_s=float(p50[c, e]) if timed else None,

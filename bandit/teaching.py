@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.cells import Terms, damaged, read_plain
+from bandit.cells import Terms, damaged, of_family, positions, read_plain
 from bandit.evidence import Evidence
 from bandit.families import D, Family, Q, T
 
@@ -16,6 +16,8 @@ more; at 25 in .72 and more. Where they do not differ, five labels of its own wi
 .045, without by .098, and at 25 by .031 (simulated: three categories, six endpoints)."""
 _MIX = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F)
 """Odd multipliers. Rows in stores and archives are named by them, so they never change."""
+_UNMIX = pow(_MIX[1], -1, 1 << 64)
+"""The inverse of the second."""
 
 
 def with_own_labels(
@@ -96,16 +98,34 @@ def read_calls(rows: Terms, names: NDArray[np.uint64]) -> NDArray[np.float64]:
 
 
 def read_profiled(
-    rows: Terms, *, names: NDArray[np.uint64], endpoints: NDArray[np.uint64]
+    rows: Terms,
+    *,
+    apps: NDArray[np.uint64],
+    categories: NDArray[np.uint64],
+    endpoints: NDArray[np.uint64],
 ) -> NDArray[np.float64]:
-    """Return (n, n_arms) how many calls of a profile are counted under each of `names`.
+    """Return (n_categories, n_arms) how many calls of a profile USAGE has in each cell.
+
+    Whoever's of these apps: what USAGE counts beyond them is traffic.
 
     Args:
-        names: (n,) of `key_of`.
-        endpoints: (n_arms,) digests, in the order wanted.
+        apps: (n_apps,) digests, each once.
+        categories, endpoints: (n_categories,) and (n_arms,) digests, in the order wanted, each
+            once.
     """
-    found = np.nan_to_num(read_plain(rows, Family.TEACHING, names=names, endpoints=endpoints))
-    return np.asarray(found[..., T.PROFILED])
+    out = np.zeros((len(categories), len(endpoints)))
+    mine = of_family(rows, Family.TEACHING)
+    names = np.unique(mine.keys["category"][mine.values[:, T.PROFILED] != 0])
+    if not len(names):
+        return out  # most often
+    read = read_plain(mine, Family.TEACHING, names=names, endpoints=endpoints)
+    found = np.nan_to_num(read[..., T.PROFILED])
+    # An app's part taken off a name leaves its category, so that nobody tries all pairs.
+    of_each = (names[:, None] - apps * np.uint64(_MIX[0])) * np.uint64(_UNMIX)
+    place = positions(of_each.ravel(), categories).reshape(of_each.shape)
+    name, _ = np.nonzero(place >= 0)
+    np.add.at(out, place[place >= 0], found[name])
+    return out
 
 
 def _scaled(

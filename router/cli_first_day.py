@@ -86,7 +86,10 @@ def profile(
     html: Annotated[Path | None, typer.Option(help="Write the table here as one page.")] = None,
     json_: Json = False,
 ) -> None:
-    """Run your own prompts on every endpoint, and say which to pin or whether to route."""
+    """Run your own prompts on every endpoint, and say which to pin or whether to route.
+
+    Ends with 1 where it was stopped, nobody answered, or --max-usd ended it before a sentence.
+    """
     options = dict(locals())
     from router.commands import profile as verb
 
@@ -95,7 +98,8 @@ def profile(
 
 def classify(
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="Exemplars with tasks, JSON Lines.")
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="Exemplars with tasks, JSON Lines; `-`: stdin."),
     ] = None,
     config: Config = None,
     text: Annotated[str | None, typer.Option(help="Say what this prompt looks like.")] = None,

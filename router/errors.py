@@ -36,8 +36,10 @@ class Problem:
     hint: str
 
     def shown(self, file: str) -> str:
-        """Return the problem as one line."""
-        return f"{file}:{self.line}: {self.field}: {self.value}: {self.hint}"
+        """Return the problem as one line; a variable that its hint begins with is said once."""
+        is_said = self.hint.startswith(f"environment variable {self.value} ")
+        value = "" if is_said else f"{self.value}: "
+        return f"{file}:{self.line}: {self.field}: {value}{self.hint}"
 
 
 class ConfigError(RouterError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from json import JSONDecodeError
 from typing import Any
 
 from telemetry.numbers import brief
@@ -49,6 +50,16 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise BadColumns(f"field {brief(twice)} is there twice; drop one", twice)
     return found
+
+
+def fault_of(error: ValueError) -> str:
+    """Return what is wrong with a line of JSON, and in which column of it.
+
+    Whoever tells that names the line of the file; a reader of one line knows it as its first.
+    """
+    if not isinstance(error, JSONDecodeError):
+        return str(error)
+    return f"{error.msg[:1].lower()}{error.msg[1:]} at column {error.colno}"
 
 
 def check(

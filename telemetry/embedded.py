@@ -26,6 +26,8 @@ from telemetry.errors import StoreUnavailable
 
 MAX_SOCKET_PATH = 100
 """Bytes that fit `sun_path` on every system that we run on, with a margin."""
+PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "TMPDIR", "TZ", "LANG", "LC_ALL")
+"""Of our environment, to the server: keys of providers are none of its business."""
 START_TIMEOUT_S = 20.0
 """A gigabyte of append-only file loads in about this time."""
 STOP_TIMEOUT_S = 10.0
@@ -167,6 +169,7 @@ class PrivateServer:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             pass_fds=(alive,),
+            env={name: os.environ[name] for name in PASSED_ON if name in os.environ},
         )
         (self.directory / PID_FILE).write_text(str(process.pid))
         deadline = time.monotonic() + START_TIMEOUT_S

@@ -203,6 +203,15 @@ def test_cost_decides_between_equals_under_a_value() -> None:
     assert low <= 0 <= high
 
 
+def test_no_difference_of_shares_exceeds_all_or_nothing() -> None:
+    quality = np.tile([0.0, 1.0], (6, 1))
+
+    beside = advise(answers_of(quality, 1), now=0).advice.beside_incumbent
+
+    assert beside is not None
+    assert -1 <= beside.quality[0] <= beside.quality[1] == 1
+
+
 @pytest.mark.parametrize("order", [Order.CHEAPEST, Order.FASTEST])
 def test_an_order_takes_its_first_that_is_not_shown_to_be_too_bad(order: Order) -> None:
     advice = advise(tossed([[0.3, 0.9, 0.9]] * 3, 1), Objective(order)).advice

@@ -19,7 +19,10 @@ from conftest import pointsman
 from typer.testing import Result as Said
 
 from router.commands import init as init_verb
+from router.config.compiled import compile_entries
+from router.config.exclusions import Exclusion
 from router.config.file import parse
+from router.config.rules import why_forbidden
 from router.endpoints.default_prices import default_prices
 from router.setup import landing
 from router.setup.asking import ask_choices, usual_choices
@@ -34,6 +37,7 @@ from router.setup.choices import (
 from router.setup.draft import MOST_LINES, Draft, LeftOut, draft_yaml
 from router.setup.drafting import draft_of
 from router.setup.found import FoundProvider, find_providers, keep_within, server_url
+from router.setup.kept import kept_keys
 from router.setup.known import BY_HAND, KNOWN, SERVERS, variables
 
 ROOT = Path(__file__).parent.parent
@@ -134,7 +138,32 @@ def test_the_sidecars_own_address_is_not_taken_for_a_provider() -> None:
     said = find_providers(environment, lambda _: None, {8787})
 
     assert said.providers[0].base_url == "https://api.openai.com/v1"
-    assert "own address" in said.notes[0]
+    assert "own address" in said.own_notes["openai"][0]
+
+
+def test_what_is_told_of_a_provider_is_told_where_it_is_chosen_alone() -> None:
+    said = find_providers(
+        BOTH | {"OPENAI_BASE_URL": "https://gw.example/v1", "XAI_API_KEY": ""}, lambda _: None
+    )
+
+    assert said.notes == ["XAI_API_KEY is set but empty: xai is left out"]
+    assert "gw.example" in said.notes_of(["openai"])[0]
+    assert said.notes_of(["anthropic"]) == []
+
+
+def test_an_empty_key_beside_one_that_is_set_is_no_fault() -> None:
+    said = find_providers({"GEMINI_API_KEY": "", "GOOGLE_API_KEY": "k"}, lambda _: None)
+
+    assert (said.providers[0].variable, said.notes) == ("GOOGLE_API_KEY", [])
+
+
+def test_a_model_that_a_local_server_sends_to_its_makers_cloud_does_not_stay_here() -> None:
+    said = find_providers(
+        {"OLLAMA_HOST": "127.0.0.1"}, lambda _: ["gpt-oss:120b-cloud", "x:cloud", "qwen3:4b"]
+    )
+
+    assert [m.name for m in said.providers[0].known.models] == ["qwen3-4b"]
+    assert "cloud" in said.notes[0]
 
 
 def test_an_address_of_another_known_provider_is_that_provider() -> None:
@@ -636,6 +665,120 @@ def test_at_a_terminal_it_asks_and_a_file_goes_by_a_yes_alone(
     (digest,) = value["apps"]["shop"]["keys"]
     assert digest.startswith("sha256:")
     assert "key of app shop, shown once: pm-" in capsys.readouterr().out
+
+
+def test_the_same_answers_again_keep_the_apps_key_and_write_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert at_terminal(monkeypatch, "", "", "", "shop")[0] == 0
+    before, at_ns = Path("pointsman.yaml").read_text(), Path("pointsman.yaml").stat().st_mtime_ns
+    capsys.readouterr()
+
+    code, asked = at_terminal(monkeypatch, "", "", "", "shop")
+
+    assert code == 0
+    assert "Write this" not in asked
+    told = capsys.readouterr().out
+    assert "it says all this already" in told
+    assert "shown once" not in told
+    assert (Path("pointsman.yaml").read_text(), Path("pointsman.yaml").stat().st_mtime_ns) == (
+        before,
+        at_ns,
+    )
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        "[{env: SHOP_KEY}]",
+        "[{key: {file: /run/shop}, data_class: confidential}]",
+        f"[sha256:{'a' * 64}, {{env: B}}]",
+    ],
+)
+def test_an_apps_key_stays_as_the_file_names_it_whatever_else_changes(
+    keys: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("pointsman.yaml").write_text(f"endpoints: []\napps:\n  shop: {{keys: {keys}}}\n")
+
+    code, asked = at_terminal(monkeypatch, "", "", "", "shop", "yes")
+
+    assert code == 0, asked
+    value = yaml.safe_load(Path("pointsman.yaml").read_text())
+    assert value["apps"]["shop"]["keys"] == yaml.safe_load(keys)
+
+
+def test_a_key_loses_the_role_that_goes_with_its_section() -> None:
+    before = "apps: {shop: {keys: [{key: {env: A}, role: judge}]}}\nroles: {judge: {}}\n"
+
+    assert kept_keys(before, "shop") == [{"env": "A"}]
+    assert kept_keys("apps: {shop: {keys: [literal]}}\n", "shop") == []
+    assert kept_keys("apps: [", "shop") == []
+
+
+def test_a_key_that_stands_in_a_file_is_not_shown_where_it_would_change() -> None:
+    key = "sk-" + "hush1234" * 4
+    Path("pointsman.yaml").write_text(f"apps: {{shop: {{keys: [{key}]}}}}\nendpoints: []\n")
+
+    done = init("--yes", **BOTH)
+
+    assert done.exit_code == 1
+    assert "-endpoints: []" in done.stderr
+    assert key not in done.stderr + done.stdout
+
+
+def test_an_import_twice_changes_nothing() -> None:
+    Path("config.yaml").write_text(
+        "model_list:\n  - {model_name: m, litellm_params: {model: openai/x, api_key: literal-1}}\n"
+        "general_settings: {master_key: os.environ/MASTER}\n"
+    )
+
+    first = init("--yes", "--from", "litellm", "config.yaml", **BOTH)
+    before = Path("pointsman.yaml").read_text()
+    again = init("--json", "--from", "litellm", "config.yaml", **BOTH)
+
+    assert (first.exit_code, again.exit_code) == (0, 0)
+    assert "OPENAI_API_KEY=$MASTER python" in first.stdout
+    assert json.loads(again.stdout)["written"] is False
+    assert Path("pointsman.yaml").read_text() == before
+
+
+def test_a_file_without_an_end_is_refused() -> None:
+    done = init("--yes", "--from", "litellm", "/dev/zero")
+
+    assert done.exit_code == 2
+    assert "4 MiB at most" in done.stderr
+
+
+def test_data_that_stays_goes_to_no_provider_of_elsewhere_that_is_added_by_hand(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor to one whose region nobody says."""
+    monkeypatch.setenv("MISTRAL_API_KEY", "k")
+    monkeypatch.setenv("DEEPSEEK_API_KEY", "k")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://gw.example/v1")
+    code, asked = at_terminal(monkeypatch, "no", "eu", "", "", "")
+    assert code == 0, asked
+    assert "left out: openai, anthropic, deepseek, not known to be in eu" in asked
+    assert "gw.example" not in capsys.readouterr().out
+
+    text = Path("pointsman.yaml").read_text()
+    assert yaml.safe_load(text)["providers"].keys() == {"mistral"}
+    text = text.replace(
+        "endpoints:\n",
+        "  far: {base_url: 'http://127.0.0.1:9/v1', region: cn}\n"
+        "  unsaid: {base_url: 'http://127.0.0.1:9/v1', auth: none}\n"
+        "endpoints:\n  - {id: far, model: a, provider: far}\n"
+        "  - {id: unsaid, model: b, provider: unsaid}\n",
+    )
+    entries = parse(text, file="pointsman.yaml", secrets=False)
+    configuration = compile_entries(entries, version=1, secrets=False)
+    endpoints, rules = configuration.catalog.endpoints, configuration.organisation
+    assert {e.id: why_forbidden(rules, e.place, NOW) for e in endpoints} == {
+        "far": Exclusion.REGION,
+        "unsaid": Exclusion.REGION,
+        "mistral-medium-latest": None,
+        "mistral-small-latest": None,
+    }
 
 
 @pytest.mark.parametrize("answers", [["", "", "", "", "no"], ["", "", "", "", ""], ["", "1"], []])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from router.beliefs.served import is_other_model
 from router.config.entries import File
 from router.config.file import parse
 from router.endpoints.compiling import compile_catalog
@@ -16,6 +17,9 @@ from router.endpoints.entries import Dialect
 from router.errors import ConfigError
 from router.setup.draft import Draft
 from router.setup.litellm import read_litellm
+from router.setup.litellm_identity import says_no_model
+from router.setup.litellm_names import MOST_ENDPOINTS
+from router.setup.litellm_providers import CallSite
 
 KEY = "sk-ant-REDACTED"
 
@@ -385,6 +389,177 @@ def test_other_models_under_one_name_are_kept_apart() -> None:
     assert any("claude-sonnet-4-5" in note for note in draft.notes)
 
 
+AZURE = "api_base: 'https://eu.openai.azure.com', api_version: '2024-10-21', api_key: os.environ/A"
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        f"{{model: azure/my-a, {AZURE}}}",
+        f"{{model: azure/gpt-4o, {AZURE}}}",
+        "{model: openai/my-a, api_base: 'https://x.openai.azure.com/openai/v1'}",
+        "{model: openai/1234567, api_base: 'https://own.example/v1', api_key: os.environ/A}",
+        "{model: openai/any-name, api_key: os.environ/A, api_base: "
+        "'https://r-aiplatform.googleapis.com/v1/projects/p/locations/r/endpoints/42'}",
+        "{model: 'openai/arn:aws:bedrock:r:1:application-inference-profile/ab12cd34ef56', "
+        "api_base: 'https://bedrock-runtime.r.amazonaws.com/openai/v1', api_key: os.environ/A}",
+        "{model: hosted_vllm/default, api_base: 'https://own.example/v1'}",
+        "{model: litellm_proxy/gpt-4o, api_base: 'https://own.example', api_key: os.environ/A}",
+        "{model: openrouter/openrouter/auto}",
+        "{model: fireworks, custom_llm_provider: openai, api_base: 'https://own.example/v1'}",
+    ],
+)
+def test_a_host_whose_name_says_no_model_is_pooled_with_nobody(params: str) -> None:
+    """But for the last, whose name may be one."""
+    draft = read(
+        "model_list:\n"
+        f"  - {{model_name: gpt-4o, litellm_params: {params}}}\n"
+        "  - {model_name: gpt-4o, litellm_params: {model: openai/gpt-4o}}\n"
+        "  - {model_name: gpt-4o, litellm_params: {model: openrouter/openai/gpt-4o}}\n"
+    )
+
+    entries = checked(draft)
+    unsure, *sure = entries.endpoints
+    if "fireworks" in params:
+        assert [e.equivalent for e in entries.endpoints] == [None, False, False]
+        return
+    assert unsure.group_key != sure[0].group_key == sure[1].group_key
+    (note,) = (n for n in draft.notes if n.startswith("model_list[0].litellm_params.model"))
+    assert unsure.id in note
+    assert ("upstream_model: MODEL" if "azure/" in params else "served_as: [MODEL]") in note
+    catalog = compile_catalog({}, entries.providers, entries.endpoints, secrets=False)
+    assert not is_other_model(catalog.by_id[unsure.id], "gpt-4.1-mini-2025-04-14")
+
+
+def test_who_says_the_base_model_of_such_a_name_has_one_group() -> None:
+    draft = read(
+        "model_list:\n"
+        "  - {model_name: gpt-4o, litellm_params: {model: openai/gpt-4o}}\n"
+        f"  - {{model_name: gpt-4o, litellm_params: {{model: azure/my-a, {AZURE}}}, "
+        "model_info: {base_model: azure/gpt-4o}}\n"
+        "  - {model_name: gpt-4o, litellm_params: {model: openai/prod, api_base: "
+        "'https://own.example/v1'}, model_info: {base_model: gpt-4o}}\n"
+    )
+
+    entries = checked(draft)
+    assert len({e.group_key for e in entries.endpoints}) == 1
+    assert [e.upstream_model for e in entries.endpoints] == [None, None, "prod"]
+    catalog = compile_catalog({}, entries.providers, entries.endpoints, secrets=False)
+    assert not any(is_other_model(e, "gpt-4o-2024-08-06") for e in catalog.endpoints)
+    assert all(is_other_model(e, "gpt-4.1-mini") for e in catalog.endpoints)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_model"),
+    [
+        ("gpt-4o", True),
+        ("Qwen2_5_Coder_32B_Instruct", True),
+        ("arn:aws:bedrock:r::foundation-model/anthropic.claude-3-5-sonnet-20241022-v2:0", True),
+        ("arn:aws:bedrock:r:1:inference-profile/us.anthropic.claude-3-5-haiku-20241022-v1:0", True),
+        ("arn:aws:bedrock:r:1:provisioned-model/ab12cd34ef56", False),
+        ("accounts/acme/models/llama-v3p1-8b", True),
+        ("accounts/acme/deployments/llama", False),
+        ("6ba7b810-9dad-11d1-80b4-00c04fd430c8", False),
+        ("ep-20250101-abcde", False),
+        ("decade", True),
+        ("tgi", False),
+    ],
+)
+def test_an_id_is_told_from_a_models_name(name: str, is_model: bool) -> None:
+    site = CallSite("openai", "https://own.example/v1", None, None, name, ("chat",))
+
+    assert says_no_model(site) is not is_model
+
+
+HIDDEN_KEY = "Zx9hush4tokenABC7"
+
+
+@pytest.mark.parametrize(
+    "deployment",
+    [
+        "{model_name: m, litellm_params: {model: openai/x, stop: KEY}}",
+        "{model_name: m, litellm_params: {model: openai/x, logit_bias: {KEY: 1}}}",
+        "{model_name: m, litellm_params: {model: openai/KEY}}",
+        "{model_name: KEY, litellm_params: {model: openai/x}}",
+        "{model_name: m, litellm_params: {model: openai/x}, model_info: {id: KEY}}",
+        "{model_name: m, litellm_params: {model: openai/x, api_base: 'https://h.example/KEY/v1'}}",
+        "{model_name: m, litellm_params: {model: azure/x, api_base: https://h, api_version: KEY}}",
+        "{model_name: os.environ/A_TOKEN, litellm_params: {model: openai/x}}",
+    ],
+)
+@pytest.mark.parametrize("key", [HIDDEN_KEY, KEY])
+def test_a_key_is_copied_from_no_field(deployment: str, key: str) -> None:
+    draft = read(
+        f"model_list:\n  - {deployment.replace('KEY', key)}\n"
+        f"  - {{model_name: own, litellm_params: {{model: openai/y, api_key: {key}}}}}\n"
+        f"environment_variables: {{A_TOKEN: {key}}}\n"
+        f"router_settings: {{{key}: 1, model_group_alias: {{{key}: own}}}}\n"
+    )
+
+    assert key not in whole(draft) + repr(draft.notes)
+    assert any(place.startswith("model_list[0]") for place in left(draft))
+    checked(draft)
+
+
+def test_a_servers_dummy_key_is_no_key_wherever_else_it_stands() -> None:
+    draft = one("{model: openai/x, api_base: 'http://lm-studio:1234/v1', api_key: lm-studio}")
+
+    assert draft.endpoints[0]["model"] == "m"
+
+
+@pytest.mark.parametrize(
+    ("params", "info", "place"),
+    [
+        ("{model: openai/auto}", "{}", "litellm_params.model"),
+        ('{model: "openai/a\\nb"}', "{}", "litellm_params.model"),
+        (f"{{model: openai/{'y' * 300}}}", "{}", "litellm_params.model"),
+        (f"{{model: 'azure/a?b', {AZURE}}}", "{}", "litellm_params.model"),
+        (f"{{model: 'azure/..', {AZURE}}}", "{}", "litellm_params.model"),
+        ("{model: 3}", "{}", "litellm_params.model"),
+        ("{model: openai/x}", "{id: os.environ/X}", "model_info.id"),
+        (f"{{model: azure/x, {AZURE}}}", f"{{base_model: {'y' * 300}}}", ""),
+        ("{model: openai/x, temperature: .nan}", "{}", "litellm_params.temperature"),
+        ("{model: openai/x, stop: [1e999]}", "{}", "litellm_params.stop"),
+        ("{model: openai/x, temperature: '0.5'}", "{}", "litellm_params.temperature"),
+        ("{model: openai/x, rpm: '60', tpm: '1e5'}", "{}", "litellm_params.rpm"),
+    ],
+)
+def test_what_no_file_of_ours_takes_is_named_and_the_rest_is_sound(
+    params: str, info: str, place: str
+) -> None:
+    draft = one(params, info)
+
+    assert f"model_list[0].{place}".rstrip(".") in left(draft)
+    checked(draft)
+
+
+def test_a_provider_that_serves_nothing_is_not_written() -> None:
+    draft = read(
+        BALANCED + '  - {model_name: "*", litellm_params: {model: openai/*}}\n'
+        '  - {model_name: "*", litellm_params: {model: openai/*, api_key: os.environ/NEVER}}\n'
+    )
+
+    assert "NEVER" not in json.dumps(draft.providers)
+
+
+def test_an_address_off_this_machine_without_encryption_is_told() -> None:
+    draft = read(BALANCED)
+
+    assert any("unencrypted to 10.0.0.5 (http)" in note for note in draft.notes)
+    local = one("{model: openai/x, api_base: 'http://127.0.0.1:1/v1', api_key: os.environ/A}")
+    assert not any("unencrypted" in note for note in local.notes)
+
+
+def test_many_aliases_of_many_hosts_end() -> None:
+    hosts = "  - {model_name: m, litellm_params: {model: openai/x}}\n" * 200
+    aliases = ", ".join(f"a{i}: m" for i in range(200))
+
+    draft = read(f"model_list:\n{hosts}router_settings: {{model_group_alias: {{{aliases}}}}}\n")
+
+    assert len(draft.endpoints) == MOST_ENDPOINTS
+    assert "would come of it" in left(draft)["router_settings.model_group_alias.a199"]
+
+
 def test_fallbacks_become_what_the_app_says_and_what_differs_is_named() -> None:
     draft = read(
         BALANCED + "litellm_settings:\n"
@@ -480,6 +655,7 @@ def test_names_that_would_be_taken_for_others_get_numbers() -> None:
         ("# nothing\n", [(1, "file", "empty")]),
         ("- a\n", [(1, "file", "a list")]),
         ("litellm_settings: {}\n", [(1, "model_list", "missing")]),
+        ("a: 1\nmodel_list: null\n", [(2, "model_list", "empty")]),
         ("a: 1\nmodel_list: []\n", [(2, "model_list", "empty")]),
         ("a: 1\nmodel_list: {}\n", [(2, "model_list", "not a list")]),
         ("a: 1\na: 2\nmodel_list: [1]\n", [(2, "a", "a")]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from typer.testing import Result as Said
 from router.commands.profile_shown import shown_end
 from router.profiling.log import read_log
 from router.profiling.results import ProfileResult
+from telemetry.embedded import PID_FILE, PrivateServer
 from telemetry.store import Address
 
 
@@ -38,6 +40,10 @@ def capitals(n: int, **more: Any) -> list[dict[str, Any]]:
 def right(call: Seen) -> Reply:
     asked = call.json["messages"][-1]["content"].split()[-1].rstrip("?")
     return Reply(body=answer(f"It is {asked}.", answer_id=f"c-{time.monotonic_ns()}", model="a"))
+
+
+def failing(status: int) -> Reply:
+    return Reply(status, json.dumps({"error": {"message": "no", "code": "no"}}).encode())
 
 
 @pytest.fixture
@@ -75,6 +81,7 @@ def test_each_prompt_goes_once_to_each_endpoint_and_is_graded(
     said = profile(world, file, "--json")
 
     assert said.exit_code == 0, said.stderr
+    assert "without a limit" not in said.stderr
     told = json.loads(said.stdout)
     rows = {row["endpoint"]: row for row in told["overall"]}
     assert (rows["a"]["quality"], rows["b"]["quality"]) == (1.0, 0.0)
@@ -197,7 +204,102 @@ def test_no_network_is_told_with_what_to_correct(
 
     assert said.exit_code == 1
     assert "no endpoint answered" in said.stderr
-    assert "a: nothing more was sent there" in said.stderr
+    assert "a: no answer: nothing listens there; start it, or correct host and port" in said.stderr
+    assert said.stdout == ""
+
+
+def test_where_no_call_was_answered_it_says_of_each_endpoint_why(
+    world: Path, provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_KEY", "sk-secret")
+    said = {
+        "key": (failing(401), "key turned down (401); check A_KEY"),
+        "may": (failing(403), "key may not do this (403); check A_KEY, and that it may use m-1"),
+        "path": (failing(404), "no such model or path (404); check model m-1, and base_url"),
+        "broken": (failing(500), "it fails by itself (500); look again later"),
+        "picky": (failing(400), "it turns the call down (400) (no)"),
+        "page": (Reply(body=b"<html>"), "what it answers is no answer of its dialect; correct"),
+    }
+    for name, (reply, _) in said.items():
+        provider.on(name, reply)
+    more = {"auth": {"env": "A_KEY"}, "upstream_model": "m-1"}
+    away = endpoint(provider, "tls", **more) | {"base_url": f"https://127.0.0.1:{provider.port}/v1"}
+    configured(world.parent, [*(endpoint(provider, name, **more) for name in said), away])
+
+    got = profile(world, prompts_file(tmp_path, capitals(3)))
+
+    assert (got.exit_code, got.stdout) == (1, "")
+    for name, (_, why) in said.items():
+        assert f"{name}: no answer: {why}" in got.stderr
+    assert "tls: no answer: its port speaks no TLS, and base_url says https; write" in got.stderr
+    assert got.stderr.endswith("no endpoint answered\n")
+    assert "sidecar's log" not in got.stderr
+    assert "sk-secret" not in got.stderr
+
+
+def test_money_that_ends_before_a_sentence_is_a_failure_that_says_what_is_enough(
+    world: Path, provider: Provider, tmp_path: Path
+) -> None:
+    file = prompts_file(tmp_path, capitals(20))
+    short = profile(world, file, "--max-usd", "0.0002")
+    found = re.search(r"too early to advise anything; ([\d.]+) would be enough", short.stderr)
+    assert (short.exit_code, bool(found)) == (1, True), short.stderr
+    assert "Cannot tell yet" in short.stdout
+
+    enough = profile(world, file, "--max-usd", found[1] if found else "")
+
+    assert enough.exit_code == 0, enough.stderr
+    assert "Pin a" in enough.stdout
+    assert "would be enough for all" in enough.stderr
+    spent = logged(world).spent_usd
+    again = profile(world, file, "--max-usd", found[1] if found else "", "--json")
+    assert (again.exit_code, json.loads(again.stdout)["failure"]) == (0, None)
+    assert logged(world).spent_usd == spent
+    assert "verdicts are labels already" in again.stderr
+    assert "labels now" not in again.stderr
+
+
+def test_money_below_the_first_call_is_told_with_its_price(
+    world: Path, provider: Provider, tmp_path: Path
+) -> None:
+    said = profile(world, prompts_file(tmp_path, capitals(5)), "--max-usd", "1e-7", "--json")
+
+    assert said.exit_code == 1
+    words = "--max-usd 1e-07 is below what the first call may cost, about 0.00011 USD"
+    assert json.loads(said.stdout)["failure"].startswith(words), said.stdout
+    assert not provider.calls
+
+
+def test_where_every_call_was_cut_off_it_says_so(world: Path, tmp_path: Path) -> None:
+    file = prompts_file(tmp_path, capitals(1))
+    assert profile(world, file).exit_code == 0
+    (path,) = (world.parent / "state" / "profiles").glob("*/calls.jsonl")
+    kept = [line for line in path.read_text().splitlines() if '"do":"begin"' in line]
+    path.write_text("\n".join(kept) + "\n")
+
+    said = profile(world, file)
+
+    assert said.exit_code == 1
+    assert "2 calls ended with their process" in said.stderr
+    assert "--again" in said.stderr
+
+
+def test_prompts_without_a_limit_are_spoken_of_where_there_are_any(
+    world: Path, tmp_path: Path
+) -> None:
+    open_ended = profile(world, prompts_file(tmp_path, [{"prompt": "Hi", "expected": "1"}]))
+
+    assert "prompts without a limit counted at 1000 tokens" in open_ended.stderr
+
+
+def test_a_key_that_is_not_there_is_said_once(
+    world: Path, provider: Provider, tmp_path: Path
+) -> None:
+    configured(world.parent, [endpoint(provider, "a", auth={"env": "NOT_THERE_KEY"})])
+
+    said = profile(world, prompts_file(tmp_path, capitals(1)))
+
+    assert said.stderr.count("NOT_THERE_KEY") == 1
 
 
 def test_a_killed_command_leaves_no_call_half_done_and_the_next_goes_on(
@@ -227,9 +329,9 @@ def test_a_killed_command_leaves_no_call_half_done_and_the_next_goes_on(
 
 
 ENDED: dict[str, Any] = {
-    "stopped": {}, "dropped": {}, "usage_unknown": 0, "out_of_money": False, "labels": 0,
-    "why_not": "", "judge_fault": "", "judge_asked": 0, "judge_graded": 0,
-    "asked_to_stop": False, "left": 0,
+    "stopped": {}, "dropped": {}, "odd": {}, "usage_unknown": 0, "out_of_money": False, "labels": 0,
+    "labels_before": 0, "no_answer": {}, "why_not": "",
+    "judge_fault": "", "judge_asked": 0, "judge_graded": 0, "asked_to_stop": False, "left": 0,
 }  # fmt: skip
 
 
@@ -248,7 +350,19 @@ def test_what_did_not_come_of_a_run_is_said(
     quality = 1.0 if graded_by == "expected" else None
     result = ProfileResult("p", "general", "a", quality, 0.1, 1.0, graded_by=graded_by)
 
-    _, failure = shown_end({"judge": "j"}, ENDED | more, [result])
+    _, failure = shown_end({"judge": "j"}, ENDED | more, [result], has_sentence=True)
 
     assert failure.startswith(said)
     assert bool(failure) is bool(said)
+
+
+def test_a_private_store_does_not_get_the_keys_of_providers(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    with PrivateServer(state_dir / "other") as other:
+        pid = (other.directory / PID_FILE).read_text()
+        environment = Path(f"/proc/{pid}/environ")
+        if not environment.exists():
+            pytest.skip("there is no /proc")
+        assert b"sk-secret" not in environment.read_bytes()

@@ -27,14 +27,13 @@ from router.report.profiled import profiled_line
 from router.report.views import report_rows
 from telemetry import events, keys
 from telemetry.digests import digest8
-from telemetry.events import RECORD, Flag, Result
+from telemetry.events import Flag, Result
 from telemetry.store import Address
 from telemetry.tokens import Token
 from workers.archive.rebuilt import named
 from workers.archive.restore import restore
 from workers.folding.hearing import LabelStandings
 from workers.folding.terms import label_terms, outcome_terms
-from workers.jobs.ways import CallWay, ways_of
 
 __all__ = ["life", "world"]
 TASK, ARM = 1, 9
@@ -245,14 +244,6 @@ def test_a_call_of_a_profile_is_measured_but_no_traffic_of_its_app() -> None:
         assert added(profile, family, column) == added(traffic, family, column) > 0
 
 
-def test_every_call_of_a_profile_went_the_way_of_calls_that_nobody_drew_for() -> None:
-    found = np.zeros(2, dtype=RECORD)
-    found["flags"] = [int(Flag.PROFILE), int(Flag.PROFILE | Flag.FAILOVER)]
-    found["token"]["propensity"], found["token"]["executed"] = 0.5, 3
-
-    assert ways_of(found).tolist() == [CallWay.UNDRAWN] * 2
-
-
 def test_archive_audit_and_restore_hold_a_profiles_labels_as_the_store_does(life: Life) -> None:
     def said(nonce: int, epoch: int) -> tuple[bytes, bytes]:
         body = Token(
@@ -371,9 +362,8 @@ def test_calls_and_labels_of_a_profile_are_shown_apart_and_take_no_share(
         rows = {row.endpoint: row for row in report_rows(keeper.current, "learn")}
         assert (rows["a"].labels, rows["a"].profiled, rows["a"].profile_calls) == (5, 5, 5)
         assert (rows["a"].share, rows["b"].share) == (0.0, 1.0)
-        assert profiled_line(list(rows.values())) == (
-            "a: of 5 labels, 5 by profile; 5 calls by profile, not in `share`"
-        )
+        assert (rows["a"].calls, rows["b"].calls) == (0, 3)
+        assert profiled_line(list(rows.values())) == "a: of 5 labels, 5 by profile"
         told = sidecar.http.get("/v1/router/decisions", params={"id": body["decision_id"]}).json()
         assert (told["answered_by"] or told["drawn"], told["task"]) == ("a", "code")
         shown = sidecar.http.get("/v1/router/posteriors").json()

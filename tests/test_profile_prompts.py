@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from router.profiling.check_command import passes
+from router.profiling.check_command import passes, refusal_of
 from router.profiling.graders import fits, is_expected
 from router.profiling.judge import score_of
 from router.profiling.prompts import BadPrompts, ProfilePrompt, lines_of, read_prompts
@@ -38,7 +40,14 @@ def problem(line: bytes | dict[str, Any]) -> str:
         (b"{", "line 1: is no JSON"),
         (b"\xff", "is not UTF-8 (byte 0)"),
         (b"[1]", "is [1]; write an object"),
-        (b'{"prompt": NaN}', "is no JSON"),
+        (b'{"prompt": NaN}', "prompt: holds NaN; write a number that JSON has"),
+        (b'{"prompt": "a", "expected": 1e999}', "line 1, expected: holds a number too large"),
+        (b'{"prompt": "a", "expected": null}', "line 1, expected: is null; say what grades"),
+        (b'{"prompt": "a", "tools": [{"x": -Infinity}]}', "line 1, tools: holds"),
+        (b'{"prompt": "a", "expected": "\\ud800"}', "line 1, expected: is '\\ud800'"),
+        (b'{"prompt": "a", "expected": {"a": 1}}', "is {'a': 1}; write a text or a number"),
+        (b'{"prompt": "a", "expected": [["a"]]}', "expected: is ['a']; write a text"),
+        (b'{"prompt": "a"\n', "(expecting ',' delimiter at column 15)"),
         (b'{"prompt": "a", "prompt": "b"}', "is there twice"),
         ({"promt": "a"}, "did you mean prompt?"),
         ({"prompt": 7}, "line 1, prompt: is 7; write a text"),
@@ -51,6 +60,21 @@ def problem(line: bytes | dict[str, Any]) -> str:
         ({"prompt": "a", "max_tokens": 0}, "max_tokens: is 0; write a whole number"),
         ({"prompt": "a", "tools": {}}, "tools: is {}; write a list"),
         ({"prompt": "a", "expected": []}, "list 1 to 100"),
+        ({"input": "a", "expected": "1"}, "line 1, input: unknown field; write messages"),
+        ({"prompt": "a", "model": "m"}, "each endpoint is asked for its own"),
+        ({"messages": [{"role": "robot", "content": "a"}]}, "messages[0].role: is 'robot'; write"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content: is null; write a text"),
+        ({"messages": [{"role": "user", "content": 5}]}, "content: is 5; write a text, or a list"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]},
+            'content[0]: is of another dialect (image); Chat Completions has {"type": "image_url"',
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "tool_result"}]}]},
+            'has tool_calls of the assistant and messages of role "tool"',
+        ),
+        ({"prompt": "a", "tools": [{"name": "f", "input_schema": {}}]}, "tools[0]: is {'name'"),
+        ({"prompt": "a", "tools": [{"type": "function", "name": "f"}]}, "tools[0]: is {'type'"),
         ({"prompt": "a", "expected": True}, "is true"),
         ({"prompt": "a", "expected": "1", "schema": {}}, "stands beside expected"),
         ({"prompt": "a", "schema": {"type": "wrong"}}, "is no JSON schema"),
@@ -154,6 +178,61 @@ def test_a_check_reads_prompt_and_answer_and_passes_by_its_exit_code(tmp_path: P
 
     assert asyncio.run(passes(command, b'{"answer": "right"}'))
     assert not asyncio.run(passes(command, b'{"answer": "wrong"}'))
+
+
+def test_prompts_as_chat_has_them_are_taken_as_they_are() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    messages = [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "a"}, picture]},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": "4"},
+    ]
+    tools = [{"type": "function", "function": {"name": "f"}}, {"type": "web_search"}]
+
+    (found,) = read(json.dumps({"messages": messages, "tools": tools, "expected": 4}).encode())
+
+    assert found.body == {"messages": messages, "tools": tools}
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("exit 0", ""),
+        ("exit 3", "exit code 3"),
+        ("kill -9 $$", "ended by signal 9"),
+        ("exec <&-; exit 0", ""),
+        ("head -c 100000000 /dev/zero", ""),
+        ("trap '' TERM INT HUP; while :; do sleep 0.05; done", "took over 0.3 s"),
+        ("env | grep -q KEY", "exit code 1"),
+    ],
+)
+def test_a_check_is_told_by_its_end_whatever_it_does(
+    monkeypatch: pytest.MonkeyPatch, script: str, why: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    told = b"x" * 1_000_000  # more than a pipe holds
+
+    assert (
+        asyncio.run(
+            refusal_of(("sh", "-c", script), told, timeout_s=0.3 if "trap" in script else 5)
+        )
+        == why
+    )
+
+
+def test_a_check_may_not_read_the_keys_of_the_process_that_runs_it() -> None:
+    if os.name != "posix" or not Path("/proc/self/environ").exists() or os.geteuid() == 0:
+        pytest.skip("root reads it all the same")
+    script = (
+        "import subprocess; from router.profiling.check_command import hide_environment;"
+        "hide_environment(); print(subprocess.call(['sh', '-c', 'cat /proc/$PPID/environ']))"
+    )
+
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+
+    assert (said.stdout, "Permission denied" in said.stderr) == ("1\n", True)
 
 
 def test_a_check_that_takes_too_long_fails_and_its_children_end_with_it(tmp_path: Path) -> None:

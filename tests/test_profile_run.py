@@ -16,6 +16,7 @@ from conftest import Provider, Reply, Seen, answer, endpoint, fake_store
 
 from router.commands.console import VerbFailed
 from router.commands.profile_child import ProfileTask, run_task
+from router.commands.profile_told import CommandGone
 from router.config.compiled import load
 from router.profiling.log import Logged, LogLine, RunLog, read_log
 from router.profiling.prompts import read_prompts
@@ -55,7 +56,12 @@ class ProfileWorld:
         provider.on("a", right)
 
     def run(
-        self, lines: list[dict[str, Any]], *, gone_after: int = 1 << 30, **more: Any
+        self,
+        lines: list[dict[str, Any]],
+        *,
+        gone_after: int = 1 << 30,
+        line: ToldLine | None = None,
+        **more: Any,
     ) -> dict[str, dict[str, Any]]:
         config = self.state_dir / "pointsman.yaml"
         server = {"port": 0, "state_dir": str(self.state_dir / "state")}
@@ -63,7 +69,7 @@ class ProfileWorld:
         config.write_text(yaml.safe_dump(value, sort_keys=False))
         loaded = load(config)
         found = read_prompts(
-            [json.dumps(line).encode() for line in lines],
+            [json.dumps(each).encode() for each in lines],
             tasks=loaded.tasks,
             classes=loaded.classes.names,
             beside=self.state_dir,
@@ -76,9 +82,9 @@ class ProfileWorld:
         task = ProfileTask(**usual | more)
 
         async def go() -> dict[str, dict[str, Any]]:
-            line = ToldLine(self.provider, gone_after=gone_after)
-            await run_task(task, line, self.address)  # type: ignore[arg-type]
-            return line.told
+            to = line or ToldLine(self.provider, gone_after=gone_after)
+            await run_task(task, to, self.address)  # type: ignore[arg-type]
+            return to.told
 
         return asyncio.run(go())
 
@@ -170,6 +176,39 @@ def test_a_call_that_was_cut_off_counts_as_spent_and_another_prompt_takes_its_pl
     (other,) = world.logged.ended
     assert other != first
     assert len(world.provider.calls) == 1
+
+
+def test_to_begin_anew_forgets_nothing_before_it_was_agreed_to(world: ProfileWorld) -> None:
+    world.run(questions(2))
+    before = texts(world)
+
+    class Declines(ToldLine):
+        async def wait_for_go(self) -> None:
+            raise CommandGone
+
+    with pytest.raises(CommandGone):
+        world.run(questions(2), again=True, line=Declines(world.provider))
+    assert texts(world) == before
+    assert len(world.provider.calls) == 4
+
+    told = world.run(questions(2), again=True)
+    assert (told["plan"]["calls"], told["plan"]["done"]) == (4, 0)
+    assert (len(world.provider.calls), len(world.results)) == (8, 4)
+
+
+def test_an_app_that_is_pinned_uses_what_it_is_pinned_to(world: ProfileWorld) -> None:
+    world.more = {"apps": {"default": {"mode": "pinned", "endpoint": "b"}}}
+
+    assert world.run(questions(1))["plan"]["incumbent"] == "b"
+
+
+def test_checks_that_end_oddly_are_told(world: ProfileWorld) -> None:
+    line = {"prompt": "Why?", "check": ["sh", "-c", "kill -9 $$"]}
+
+    told = world.run([line], endpoints=["a"])
+
+    assert told["done"]["odd"] == {"the check ended by signal 9": 1}
+    assert [r.quality for r in world.results] == [0.0]
 
 
 def test_private_prompts_go_only_where_they_may(world: ProfileWorld) -> None:

@@ -20,6 +20,7 @@
 - `switch`: whether routing is off, since when and by which word
 - `kept_switch`: the same of a sidecar and its store
 - `outlooks`: what each set of labels supports: that of all that share, and apps' own
+- `traffic`: which calls are traffic, and which a profile's
 - `damage`: cells that count as unknown, and that this is told once
 - `beliefs`: configuration and posteriors of one version
 - `prompts`: versions of prompts in the store

@@ -29,8 +29,9 @@ from router.beliefs import alarms, choices, outlooks, splits
 from router.beliefs.alarms import EndpointWatch
 from router.beliefs.choices import Choices
 from router.beliefs.kept import Kept, ReviewKey
-from router.beliefs.levels import Leaf, count_leaves, levels_of
+from router.beliefs.levels import Leaf, apps_of, count_leaves, levels_of
 from router.beliefs.outlooks import Outlook
+from router.beliefs.traffic import profile_calls
 from router.config.compiled import App, Configuration, Strategy
 from router.config.exclusions import Exclusion
 from router.policy.constraints import exclude
@@ -60,6 +61,7 @@ class Beliefs:
     quality_spread: NDArray[np.float64]  # (n_categories, n_groups) sd of a single reward
     latency_q99_s: NDArray[np.float64]  # (n_categories, n_arms)
     ttft_q99_s: NDArray[np.float64]
+    profile_calls: NDArray[np.float64]  # (n_tasks, n_arms) of the calls that are measured
     teaching: cells.Terms  # rows that say who taught what
     roles: cells.Terms  # rows of calls by role
     names: Mapping[int, str]  # what digests stand for that the configuration may not name
@@ -86,6 +88,11 @@ class Beliefs:
     def posterior(self) -> Posterior:
         """Of the shared outlook."""
         return self.outlooks[0].posterior
+
+    @property
+    def traffic(self) -> NDArray[np.float64]:
+        """(n_tasks, n_arms) calls, without those of a profile or a check."""
+        return np.maximum(self.posterior.calls - self.profile_calls, 0.0)
 
     @property
     def signals(self) -> NDArray[np.float64]:
@@ -223,7 +230,8 @@ def believe(
     split = {digest: one.split for digest, one in watches.items() if one.split is not None}
     configuration = splits.with_splits(configuration, split)
     as_of_ms = int(time.time() * 1000) if now_ms is None else now_ms
-    leaves = count_leaves(configuration, rows, now_ms=as_of_ms)
+    apps = apps_of(configuration, names)
+    leaves = count_leaves(configuration, rows, now_ms=as_of_ms, apps=apps)
     levels = levels_of(configuration, leaves)
     configuration = levels.configuration
     known = alarms.by_arm(configuration.catalog, watches)
@@ -242,6 +250,7 @@ def believe(
         # All outlooks have one evidence of latency.
         latency_q99_s=np.tile(shared.latency.quantile(0.99), (len(seen), 1)),
         ttft_q99_s=np.tile(shared.ttft.quantile(0.99), (len(seen), 1)),
+        profile_calls=profile_calls(configuration, rows, names),
         teaching=cells.of_family(rows, Family.TEACHING),
         roles=cells.of_family(rows, Family.ROLES),
         names=names,

@@ -17,9 +17,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit import cells
+from bandit import cells, epochs
 from bandit.cells import Terms
 from bandit.families import Family, Q, U
+from bandit.teaching import read_profiled
 from bandit.utility import TASK_LABELS, Order
 from router.beliefs.kept import Kept, ReviewKey
 from router.beliefs.review_keys import standing_behind
@@ -40,8 +41,9 @@ class Leaf:
 
     name: str
     above: str  # the task that it is below
-    calls: int
+    calls: int  # of traffic
     labels: tuple[int, ...]  # by outlook, as they were given
+    profiled: tuple[int, ...]  # by outlook, of these a profile's
     stands: tuple[bool, ...]  # by outlook, whether it decides for itself
 
 
@@ -89,8 +91,24 @@ def kinds_of(configuration: Configuration) -> list[tuple[str, Learn]]:
     ]
 
 
-def count_leaves(configuration: Configuration, rows: Terms, *, now_ms: int) -> tuple[Leaf, ...]:
-    """Return the leaves of which anything is known, in the configuration's order."""
+def apps_of(configuration: Configuration, names: Mapping[int, str]) -> NDArray[np.uint64]:
+    """Return (n,) digests among which those of all apps are, of such as are gone too.
+
+    Args:
+        names: what digests stand for that the configuration may not name.
+    """
+    digests = {*(app.digest for app in configuration.apps.values()), *names}
+    return np.array(list(digests), dtype=np.uint64)
+
+
+def count_leaves(
+    configuration: Configuration, rows: Terms, *, now_ms: int, apps: NDArray[np.uint64]
+) -> tuple[Leaf, ...]:
+    """Return the leaves of which anything is known, in the configuration's order.
+
+    Args:
+        apps: as `apps_of` has them.
+    """
     digests = configuration.derive(LeafDigests)
     sizes = digests.own.shape
     at = cells.positions(rows.keys["category"], digests.own.ravel())
@@ -101,15 +119,19 @@ def count_leaves(configuration: Configuration, rows: Terms, *, now_ms: int) -> t
     kinds, leaves = np.unravel_index(here, sizes)
     present = np.unique(leaves)
     arms = configuration.catalog.arms
-    labels = np.zeros((sizes[0], sizes[1], arms.n_groups))
+    labels = np.zeros((2, sizes[0], sizes[1], arms.n_groups))
     calls = np.zeros(sizes[1])
     booked = digests.own.ravel()[here]
-    given = _counts(mine, Family.QUALITY, Q.LABELS, booked, configuration, now_ms)
-    labels[kinds, leaves] = arms.by_group(given)
+    for level, some in enumerate((mine, _of_profile(mine))):
+        given = _counts(some, Family.QUALITY, Q.LABELS, booked, configuration, now_ms)
+        labels[level][kinds, leaves] = arms.by_group(given)
     made = _counts(mine, Family.USAGE, U.CALLS, booked, configuration, now_ms)
-    np.add.at(calls, leaves, made.sum(axis=1))
-    by_outlook = labels[digests.kind_of_outlook]
-    total = by_outlook.sum(axis=2)
+    made -= read_profiled(
+        rows, apps=apps, categories=booked, endpoints=configuration.catalog.digests
+    )
+    np.add.at(calls, leaves, np.maximum(made, 0.0).sum(axis=1))
+    by_outlook, profiled = labels[:, digests.kind_of_outlook]
+    total, of_profile = by_outlook.sum(axis=2), profiled.sum(axis=2)
     enough = (total >= TASK_LABELS) & ((by_outlook > 0).sum(axis=2) >= LEAST_GROUPS)
     return tuple(
         Leaf(
@@ -117,10 +139,16 @@ def count_leaves(configuration: Configuration, rows: Terms, *, now_ms: int) -> t
             digests.above[i],
             int(calls[i]),
             tuple(total[:, i].astype(int).tolist()),
+            tuple(of_profile[:, i].astype(int).tolist()),
             tuple(enough[:, i].tolist()),
         )
         for i in present.tolist()
     )
+
+
+def _of_profile(rows: Terms) -> Terms:
+    mine = epochs.epochs_of(rows.keys) == epochs.PROFILE
+    return Terms(rows.keys[mine], rows.values[mine])
 
 
 def _counts(

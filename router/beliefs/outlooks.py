@@ -92,7 +92,7 @@ def see(
     within = configuration.derive(within_of)
     labels = epochs.parted(rows, *in_epochs(configuration, names, present))
     labels = labels.renamed(*configuration.derive(gathering))
-    every = labels.renamed(*configuration.derive(_Booked).under(names))
+    every = labels.renamed(*configuration.derive(Booked).under(names))
     rows = labels.rows
     shared = cells.read(
         every.rows, categories=digests.shared, endpoints=catalog.digests, now_ms=now_ms
@@ -162,7 +162,7 @@ def present_epochs(
     return {name: epoch for name, epoch in found.items() if epoch}
 
 
-class _Booked:
+class Booked:
     """Under which digests calls of each task are booked; worked out once, read at every look."""
 
     def __init__(self, configuration: Configuration) -> None:

@@ -113,6 +113,12 @@ class ServedModels:
             entry.n_here += 1
         return seen
 
+    @staticmethod
+    def look(endpoint: Endpoint, model: str | None, fingerprint: str | None) -> Seen:
+        """Return what an answer says of who made it, of which no note is taken."""
+        name, sign = _shown(model, fingerprint)
+        return _seen(endpoint, name, sign)
+
     def of(self, endpoint: Endpoint, mark: Imprint) -> dict[str, Served]:
         """Return what an endpoint's answers carried, by name, the first seen first."""
         known = self._known.get(endpoint.digest)
@@ -182,20 +188,28 @@ def _meet(
     endpoint: Endpoint, known: _Known, model: str | None, fingerprint: str | None
 ) -> tuple[Seen, tuple[Served, ...]]:
     """Look at an answer that says what none lately did."""
-    name = shown_name(model) if model is not None else None
-    sign = f"{digest8(fingerprint):016x}" if fingerprint is not None else None
-    is_other = name is not None and is_other_model(endpoint, name)
-    entries = []
+    name, sign = _shown(model, fingerprint)
+    seen, entries = _seen(endpoint, name, sign), []
     if name is not None:
-        entries.append(_entry(endpoint, known, Imprint.MODEL, name, is_other=is_other))
+        entries.append(_entry(endpoint, known, Imprint.MODEL, name, is_other=seen.is_other))
     if sign is not None:
         entries.append(_entry(endpoint, known, Imprint.FINGERPRINT, sign))
-    seen = Seen(is_other, digest8(name) if name else 0, int(sign, 16) if sign else 0)
     if len(known.met) >= MAX_MET:
         known.met.clear()
     if len(model or "") + len(fingerprint or "") <= MAX_KEPT:
         known.met[model, fingerprint] = seen, tuple(entries)
     return seen, tuple(entries)
+
+
+def _shown(model: str | None, fingerprint: str | None) -> tuple[str | None, str | None]:
+    """Return both as they are shown; None where an answer says nothing."""
+    name = shown_name(model) if model is not None else None
+    return name, f"{digest8(fingerprint):016x}" if fingerprint is not None else None
+
+
+def _seen(endpoint: Endpoint, name: str | None, sign: str | None) -> Seen:
+    is_other = name is not None and is_other_model(endpoint, name)
+    return Seen(is_other, digest8(name) if name else 0, int(sign, 16) if sign else 0)
 
 
 def _entry(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bandit.levels import pooled
 from bandit.report import Teacher
-from bandit.teaching import key_of, read_profiled, read_teaching
+from bandit.teaching import read_teaching
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.kept import Kept, ReleaseNotice
 from router.beliefs.levels import AllTasks, all_tasks, within_of
@@ -35,26 +35,6 @@ def teachers_of(beliefs: Beliefs, outlook: Outlook) -> list[Teacher]:
         labels, reward = (_by_row(values, configuration) for values in told)
         found.append(Teacher(name, labels, reward))
     return found
-
-
-def profile_calls_of(beliefs: Beliefs) -> NDArray[np.float64]:
-    """Return (n_tasks, n_arms) how many calls were a profile's, whoever's labels they bring."""
-    configuration = beliefs.configuration
-    every = all_tasks(configuration)
-    booked = [
-        (app.digest, [category_digest(task, name, learn) for task in every])
-        for name, app in configuration.apps.items()
-        for learn in Learn
-    ]
-    names = [
-        key_of(np.array([app], dtype=np.uint64), np.array(digests, dtype=np.uint64))
-        for app, digests in booked
-    ]
-    found = read_profiled(
-        beliefs.teaching, names=np.concatenate(names), endpoints=configuration.catalog.digests
-    )
-    by_task = found.reshape(len(names), len(every), -1).sum(axis=0)
-    return _by_row(by_task, configuration)
 
 
 def _by_row(values: NDArray[np.float64], configuration: Configuration) -> NDArray[np.float64]:

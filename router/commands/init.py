@@ -17,15 +17,17 @@ from router.commands.init_told import LOOPBACK, PORTS, Prepared, tell
 from router.commands.state import require_state
 from router.config.file import parse
 from router.config.keys import DEFAULT_APP, hashed, make_key
+from router.config.nodes import MAX_FILE_BYTES
 from router.config.places import find_file
 from router.config.tree import parse_yaml
-from router.errors import ConfigError
+from router.errors import ConfigError, Problem
 from router.net.address import CannotListen, bound
 from router.setup.asking import Ask, ask_app, ask_choices, usual_choices
 from router.setup.choices import offers_of
 from router.setup.draft import MOST_LINES, Draft, draft_yaml
 from router.setup.drafting import draft_of
 from router.setup.found import FoundProviders, find_providers
+from router.setup.kept import kept_keys, with_kept
 from router.setup.known import variables
 from router.setup.landing import CannotLand, check_target, difference, write_file
 
@@ -59,7 +61,7 @@ def init(config: Path | None, *, yes: bool, source: str, file: Path | None, as_j
     before = _target(target)
     port = _port(before)
     draft = _imported(source, file, target, ask) if source or file else _found(ask, port)
-    made = _prepared(draft, target, port)
+    made = _prepared(draft, target, port, before)
     if before is None:
         _write(target, made, instead=False)
     elif before != made.text:
@@ -110,15 +112,17 @@ def _found(ask: Ask | None, port: int) -> Draft:
             say(note)
         fail(NO_KEYS.format(", ".join(variables())), FAILED)
     at_s = time.time()
-    choose = usual_choices
+    choose, notes = usual_choices, found.notes
     if ask is not None:
-        asked = ask
+        asked, notes = ask, []
+        for note in found.notes:  # who is asked knows before why somebody is not listed
+            say(note)
 
         def choose(providers: Sequence[Any]) -> Any:
             return ask_choices(providers, ask=asked, say=say, at_s=at_s)
 
     draft = draft_of(choose(found.providers), offers_of(found.providers), at_s)
-    return replace(draft, notes=(*found.notes, *draft.notes))
+    return replace(draft, notes=(*notes, *found.notes_of(draft.providers), *draft.notes))
 
 
 def _is_ours(port: int) -> bool:
@@ -146,7 +150,7 @@ def _imported(source: str, file: Path | None, target: Path, ask: Ask | None) -> 
     from router.setup.litellm import read_litellm
 
     try:
-        text = file.read_text(encoding="utf-8")
+        text = _read(file)
         app = DEFAULT_APP if ask is None else ask_app(ask=ask, say=say)
         draft: Draft = read_litellm(text, file=str(file), app=app)
     except UnicodeDecodeError:
@@ -156,6 +160,22 @@ def _imported(source: str, file: Path | None, target: Path, ask: Ask | None) -> 
     except (ConfigError, ValueError) as error:
         fail(str(error), BAD_INPUT)
     return draft
+
+
+def _read(file: Path) -> str:
+    """Return a file's text; what has no end is not read to it.
+
+    Raises:
+        ConfigError: it is too long.
+    """
+    with file.open("rb") as source:
+        read = source.read(MAX_FILE_BYTES + 1)
+    if len(read) > MAX_FILE_BYTES:
+        hint = "4 MiB at most: leave out what is no model_list and no setting"
+        raise ConfigError(
+            str(file), [Problem(1, "file", f"more than {MAX_FILE_BYTES} bytes", hint)]
+        )
+    return read.decode()
 
 
 def _models_at(base_url: str) -> list[str] | None:
@@ -185,12 +205,22 @@ def _port(before: str | None) -> int:
     return usual
 
 
-def _prepared(draft: Draft, target: Path, port: int) -> Prepared:
+def _with_keys(draft: Draft, before: str | None) -> tuple[Draft, str]:
+    """Return the draft with its app's keys, those of the file that is there first, and a new one.
+
+    A new one, which is "" else, is made where a named app has none: what clients hold stays good.
+    """
+    kept = kept_keys(before, draft.app)
+    keys = with_kept(draft.app_entry.get("keys", ()), kept)
+    key = make_key() if draft.app != DEFAULT_APP and not keys else ""
+    keys += [hashed(key)] if key else []
+    entry = {**draft.app_entry, "keys": keys} if keys else draft.app_entry
+    return replace(draft, app_entry=entry), key
+
+
+def _prepared(draft: Draft, target: Path, port: int, before: str | None) -> Prepared:
     """Return the file's text, which `check` takes: what it would say of this machine is a note."""
-    key = ""
-    if draft.app != DEFAULT_APP and not draft.app_entry.get("keys"):
-        key = make_key()
-        draft = replace(draft, app_entry={**draft.app_entry, "keys": [hashed(key)]})
+    draft, key = _with_keys(draft, before)
     draft = replace(draft, app_entry={"mode": "observe", **draft.app_entry})
     notes = list(draft.notes)
     server: dict[str, Any] = {} if port == PORTS[0] else {"port": port}

@@ -10,6 +10,7 @@ from typing import Any
 
 from router.commands.console import print_json
 from router.setup.draft import Draft
+from router.setup.kept import variable_of
 
 LOOPBACK = "127.0.0.1"
 PORTS = range(8787, 8807)
@@ -56,7 +57,10 @@ def tell(target: Path, made: Prepared, config: Path | None, *, as_json: bool, is
 def _call(made: Prepared) -> str:
     """Return how an app is started so that it calls through here."""
     url = f"http://{LOOPBACK}:{made.server.get('port', PORTS[0])}"
-    key = f" OPENAI_API_KEY={made.key}" if made.key else ""
+    held = made.key
+    if not held and (keys := made.draft.app_entry.get("keys")):
+        held = f"${variable}" if (variable := variable_of(keys)) else "…"
+    key = f" OPENAI_API_KEY={held}" if held else ""
     other = f"ANTHROPIC_BASE_URL={url}" + (", ANTHROPIC_API_KEY" if key else "")
     return f"OPENAI_BASE_URL={url}/v1{key} python your_app.py   # or {other}"
 
@@ -83,6 +87,9 @@ def _print(
         print(f"note: {note}")
     if made.key:
         print(f"key of app {draft.app}, shown once: {made.key}")
+    elif held := draft.app_entry.get("keys"):
+        how = f"in {variable}" if (variable := variable_of(held)) else "that it has already"
+        print(f"key of app {draft.app}: the one {how}")
     print("next:")
     for command in commands:
         print(f"  {command}")

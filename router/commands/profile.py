@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from bandit.profiled import AdviceKind
 from router.commands.console import (
     BAD_INPUT,
     FAILED,
@@ -24,14 +25,15 @@ from router.commands.console import (
 )
 from router.commands.inputs import compiled
 from router.commands.profile_line import ChildLine
-from router.commands.profile_shown import shown_commands, shown_end, shown_plan
+from router.commands.profile_shown import shown_commands, shown_end, shown_plan, too_little
 from router.commands.state import require_state, state_of
 from router.config.compiled import Configuration
 from router.config.places import find_file, state_problem
 from router.endpoints.catalog import Endpoint
+from router.profiling.check_command import hide_environment
 from router.profiling.log import read_log
 from router.profiling.prompts import BadPrompts, ProfilePrompt, lines_of, read_prompts
-from router.profiling.runs import make_directory, run_directory
+from router.profiling.runs import LOG, make_directory, run_directory
 
 NO_TERMINAL = "there is no terminal to ask on: look at the plan above, and say --yes"
 
@@ -77,11 +79,13 @@ def _profile(options: dict[str, Any], *, as_json: bool) -> None:
         "again": options["again"],
         "prompts": prompts,
     }
-    with ChildLine(task, directory / "log.txt") as child:
+    with ChildLine(task, directory / LOG) as child:
         plan = child.plan()
         for text in shown_plan(plan, judges_itself=judge in endpoints):
             say(text)
-        if plan["calls"] or plan["kept"]:
+        if not plan["affordable_calls"] and plan["calls"] and not (plan["kept"] or plan["done"]):
+            fail(too_little(plan), FAILED)
+        if plan["affordable_calls"] or plan["kept"]:
             require_consent(
                 f"Send {plan['calls']} calls?", no_terminal=NO_TERMINAL, yes=options["yes"]
             )
@@ -115,7 +119,8 @@ def _tell_end(
         incumbent=plan["incumbent"],
         weights={task: float(n) for task, n in plan["in_file"].items()},
     )
-    notes, failure = shown_end(plan, end, results)
+    has_sentence = table.found.advice.kind is not AdviceKind.NONE
+    notes, failure = shown_end(plan, end, results, has_sentence=has_sentence)
     apart_usd = logged.spent_usd - sum(one.cost_usd + one.judge_usd for one in results)
     if plan["interrupted"] and apart_usd > 0:
         notes.append(f"interrupted calls may have cost {apart_usd:.4f} USD beside the table's sum")
@@ -129,7 +134,7 @@ def _tell_end(
     if as_json:
         whole = {**table.as_json(), "plan": plan, "run": end, "failure": failure or None}
         print_json(whole)
-    else:
+    elif any(result.ok for result in results):
         for text in lines_of(table, console().width):
             print(text)
     if failure:
@@ -217,6 +222,7 @@ def _agree_to_commands(prompts: Sequence[ProfilePrompt], *, allowed: bool, yes: 
     if not allowed:
         fail("the prompts run these commands: look at them, and say --allow-commands", BAD_INPUT)
     require_consent("Run these commands here?", no_terminal=NO_TERMINAL, yes=yes)
+    hide_environment()  # the process that runs them has its own hidden
 
 
 def _require_writable(html: Path | None) -> None:

@@ -21,18 +21,28 @@ import httpx
 import msgspec
 from msgspec import Struct
 
+from bandit.profiled import MIN_GRADED
 from router.commands.console import BAD_INPUT, FAILED, VerbFailed
 from router.commands.inputs import opened_store, written
 from router.commands.profile_told import CommandGone, CommandLine
 from router.config.compiled import Configuration
 from router.profiling.asking import foretell
+from router.profiling.check_command import hide_environment
 from router.profiling.labels import send, unsent
-from router.profiling.log import LogLine, RunLog
+from router.profiling.log import Logged, LogLine, RunLog
+from router.profiling.no_answer import Explainer, listening
 from router.profiling.own_sidecar import own_sidecar
-from router.profiling.plan import Ask, Foretold, ProfilePlan, judging_usd, make_plan
+from router.profiling.plan import (
+    Ask,
+    Foretold,
+    ProfilePlan,
+    enough_usd,
+    judging_usd,
+    make_plan,
+)
 from router.profiling.prompts import ProfilePrompt
 from router.profiling.run import Runner
-from router.profiling.runs import RunBusy, at_work, begin_anew
+from router.profiling.runs import LOG, RunBusy, at_work
 from router.profiling.states import ProfileProgress
 from telemetry import logs
 from telemetry.store import Address
@@ -40,6 +50,12 @@ from telemetry.store import Address
 LOOK_S = 0.1
 TELL_EVERY_S = 0.2
 FORETOLD_AT_ONCE = 16
+LOOKED_AT = 5000
+"""After so many prompts that are tried dry a word is said: of a large file that takes minutes."""
+ALL_CUT_OFF = (
+    "nothing is left to be sent: {} calls ended with their process, and whether they were paid is "
+    "not known; --again forgets them and pays anew, or add prompts"
+)
 
 
 class ProfileTask(Struct, frozen=True):
@@ -60,6 +76,7 @@ class ProfileTask(Struct, frozen=True):
 def main() -> int:
     """Do what stdin says; return the exit code."""
     logs.configure()
+    hide_environment()
     task = msgspec.json.decode(sys.stdin.buffer.readline(), type=ProfileTask)
     try:
         asyncio.run(_serve(task))
@@ -75,8 +92,6 @@ async def _serve(task: ProfileTask) -> None:
         entries = written(Path(task.config))
         state_dir = Path(task.directory).parent.parent
         async with _lock(state_dir, line):
-            if task.again:
-                begin_anew(Path(task.directory))
             with opened_store(entries) as address:
                 await run_task(task, line, address)
     except VerbFailed as error:
@@ -118,24 +133,33 @@ async def run_task(task: ProfileTask, line: CommandLine, address: Address) -> No
     entries = written(Path(task.config))
     log = RunLog(Path(task.directory))
     try:
-        async with own_sidecar(entries, task.app, address) as (client, configuration):
-            plan = await _plan(task, client, configuration, log)
-            told = plan.as_json(max_usd=task.max_usd, workers=task.workers)
-            line.tell("plan", **told, incumbent=plan.incumbent)
-            if plan.asks or log.logged.answered:
-                await line.wait_for_go()
-            if not log.logged.run:
-                log.write(LogLine("start", time.time(), run=secrets.token_hex(8)))
-            await _run(task, line, client, plan, log)
+        with listening() as heard:
+            async with own_sidecar(entries, task.app, address) as (client, configuration):
+                logged = Logged() if task.again else log.logged
+                plan = await _plan(task, line, client, configuration, logged)
+                told = plan.as_json(max_usd=task.max_usd, workers=task.workers)
+                line.tell("plan", **told, incumbent=plan.incumbent)
+                if plan.asks or logged.answered:
+                    await line.wait_for_go()
+                if task.again:
+                    log.begin_anew()
+                if not log.logged.run:
+                    log.write(LogLine("start", time.time(), run=secrets.token_hex(8)))
+                explainer = Explainer(entries, heard, Path(task.directory) / LOG)
+                await _run(task, line, client, plan, log, explainer)
     finally:
         log.close()
 
 
 async def _plan(
-    task: ProfileTask, client: httpx.AsyncClient, configuration: Configuration, log: RunLog
+    task: ProfileTask,
+    line: CommandLine,
+    client: httpx.AsyncClient,
+    configuration: Configuration,
+    logged: Logged,
 ) -> ProfilePlan:
     by_id = configuration.catalog.by_id
-    foretold = await _foretold(task, client)
+    foretold = await _foretold(task, line, client)
     judge = by_id[task.judge] if task.judge is not None else None
     if judge is not None:
         _require_judge(task, judge.id, foretold)
@@ -145,9 +169,14 @@ async def _plan(
         [by_id[name] for name in task.endpoints],
         judge=judge if any(p.grader is None for p in task.prompts) else None,
         per_cell=task.per_cell,
-        logged=log.logged,
+        logged=logged,
         at_s=time.time(),
     )
+    app = configuration.apps[task.app].entry
+    if app.endpoint is not None and app.endpoint in by_id:
+        plan.incumbent = app.endpoint  # calls by another mode were asked about
+    if plan.cut_off and not (plan.asks or plan.done):
+        raise VerbFailed(ALL_CUT_OFF.format(plan.cut_off), FAILED)
     if not (plan.asks or plan.done):
         why = [
             f"{name}: {reason}" for name, each in plan.excluded.items() for reason in sorted(each)
@@ -157,10 +186,13 @@ async def _plan(
     return plan
 
 
-async def _foretold(task: ProfileTask, client: httpx.AsyncClient) -> dict[str, Foretold]:
+async def _foretold(
+    task: ProfileTask, line: CommandLine, client: httpx.AsyncClient
+) -> dict[str, Foretold]:
     """Return what dry runs say of every prompt.
 
     Raises:
+        CommandGone: nobody waits for it any more.
         VerbFailed: one is not taken at all.
     """
     found: dict[str, Foretold] = {}
@@ -169,6 +201,10 @@ async def _foretold(task: ProfileTask, client: httpx.AsyncClient) -> dict[str, F
 
     async def ask_next() -> None:
         for prompt in waiting:
+            if line.gone.is_set():
+                raise CommandGone
+            if (len(found) + len(wrong) + 1) % LOOKED_AT == 0:
+                line.tell("looking", done=len(found) + len(wrong) + 1, total=len(task.prompts))
             told = await foretell(
                 client,
                 prompt.body,
@@ -200,7 +236,12 @@ def _require_judge(task: ProfileTask, judge: str, foretold: dict[str, Foretold])
 
 
 async def _run(
-    task: ProfileTask, line: CommandLine, client: httpx.AsyncClient, plan: ProfilePlan, log: RunLog
+    task: ProfileTask,
+    line: CommandLine,
+    client: httpx.AsyncClient,
+    plan: ProfilePlan,
+    log: RunLog,
+    explainer: Explainer,
 ) -> None:
     runner = Runner(
         client,
@@ -209,6 +250,7 @@ async def _run(
         max_usd=task.max_usd,
         workers=task.workers,
         on_progress=_teller(line),
+        why=explainer.why,
     )
     watching = asyncio.create_task(_stop_when_gone(line, runner))
     try:
@@ -221,7 +263,13 @@ async def _run(
         if sent:
             log.write(LogLine("labelled", at_s, cells=tuple(sent)))
         log.drop_texts()
-    line.tell("done", labels=len(log.logged.labelled), why_not=why_not, **_told(runner, line))
+    line.tell(
+        "done",
+        labels=len(sent),
+        labels_before=len(log.logged.labelled) - len(sent),
+        why_not=why_not,
+        **_told(runner, line, log),
+    )
 
 
 async def _grade_kept(task: ProfileTask, plan: ProfilePlan, runner: Runner, log: RunLog) -> None:
@@ -258,11 +306,15 @@ def _teller(line: CommandLine) -> Callable[[ProfileProgress], None]:
     return tell
 
 
-def _told(runner: Runner, line: CommandLine) -> dict[str, Any]:
-    judge = runner.judge
+def _told(runner: Runner, line: CommandLine, log: RunLog) -> dict[str, Any]:
+    judge, left, spent_usd = runner.judge, runner.left, log.logged.spent_usd
     return {
+        "no_answer": _without_answer(runner, log),
+        "enough_usd": enough_usd(left, spent_usd, n_each=MIN_GRADED),
+        "all_usd": enough_usd(left, spent_usd, n_each=len(left)),
         "stopped": {name: s.stopped for name, s in runner.states.items() if s.stopped},
         "dropped": dict(runner.dropped),
+        "odd": dict(runner.odd),
         "out_of_money": runner.out_of_money,
         "asked_to_stop": line.gone.is_set(),
         "usage_unknown": runner.n_estimated,
@@ -271,6 +323,19 @@ def _told(runner: Runner, line: CommandLine) -> dict[str, Any]:
         "judge_fault": judge.fault if judge is not None else "",
         "left": runner.progress.total - runner.progress.done,
     }
+
+
+def _without_answer(runner: Runner, log: RunLog) -> dict[str, str]:
+    """Return why no answer came of each endpoint of which none did, as far as that was tried."""
+    found: dict[str, str] = {}
+    answered = {entry.endpoint for entry in log.logged.answered.values()}
+    for entry in log.logged.ended.values():
+        if entry.result is not None and entry.result.ok:
+            answered.add(entry.endpoint)
+        elif entry.why:
+            found[entry.endpoint] = entry.why
+    found |= {name: state.why for name, state in runner.states.items() if state.why}
+    return {name: why for name, why in found.items() if name not in answered}
 
 
 if __name__ == "__main__":

@@ -48,7 +48,6 @@ class ChildLine:
         self._n_signals = 0
         self._is_going = False
         self._before: dict[int, Any] = {}
-        self._under_way = 0
         self._send(as_told(dict(task)))
 
     def __enter__(self) -> ChildLine:
@@ -98,8 +97,9 @@ class ChildLine:
                 return told
             if said == "waiting":
                 say("another run is at work, or finishes what it had begun: waiting for it")
+            elif said == "looking":
+                say(f"{told['done']:,} of {told['total']:,} prompts looked at; nothing is sent yet")
             elif said == "progress":
-                self._under_way = told["under_way"]
                 self._shown.show(told)
             elif said == "failed":
                 self._shown.clear()
@@ -118,7 +118,7 @@ class ChildLine:
             say("what is under way is finished in the background; the same command goes on")
             os._exit(128 + number)
         self._shown.clear()
-        say(f"finishing {self._under_way} calls that are under way; again to leave them behind")
+        say("finishing the calls that are under way; again to leave them behind")
         self._hang_up()
 
     def _hang_up(self) -> None:

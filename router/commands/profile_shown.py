@@ -7,13 +7,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bandit.profiled import MIN_GRADED
 from router.profiling.money import DEFAULT_OUTPUT_TOKENS
 from router.profiling.results import ProfileResult
 
-FIX = (
-    "Correct its key, model or address (`pointsman check --live` says which); "
-    "the same command goes on"
-)
+FIX = "`pointsman check --live` shows what an endpoint takes; corrected, the same command goes on"
+
+
+IN_WORDS = {
+    "client_key": "it is called under each caller's own key (auth: client), and there is none here",
+    "data_class": "they are more sensitive than what it may have (max_data_class)",
+}
+"""Of reasons that nobody would guess: the setting."""
 
 
 def shown_commands(commands: Sequence[Sequence[str]]) -> list[str]:
@@ -49,12 +54,14 @@ def shown_plan(plan: Mapping[str, Any], *, judges_itself: bool) -> list[str]:
             "were paid is not known: they count at their estimate and are not sent again"
         )
     out += [f"note: {note}" for note in plan["notes"]]
+    counted = ""
+    if plan["without_limit"]:
+        counted = f" (prompts without a limit counted at {DEFAULT_OUTPUT_TOKENS} tokens of answer)"
     out.append(
         f"in all: {plan['calls']} calls, about {plan['estimated_usd']:.4f} USD and "
-        f"{plan['estimated_s']:,.0f} s (prompts without a limit counted at "
-        f"{DEFAULT_OUTPUT_TOKENS} tokens of answer); at most {plan['max_usd']:g} USD"
+        f"{plan['estimated_s']:,.0f} s{counted}; at most {plan['max_usd']:g} USD"
     )
-    if plan["affordable_calls"] < plan["calls"]:
+    if 0 < plan["affordable_calls"] < plan["calls"]:
         cut = plan["calls"] - plan["affordable_calls"]
         out.append(
             f"that is more than --max-usd: about {cut} calls will be cut, evenly over all tasks "
@@ -69,40 +76,71 @@ def _row(row: Mapping[str, Any], width: int) -> list[str]:
         price = "no price is known: --max-usd does not bound it"
     name = f"{row['endpoint']:<{width}}"
     out = [f"  {name}  {row['calls']} calls, {price}, {row['estimated_s']:,.0f} s ({row['place']})"]
-    out += [f"  {'':<{width}}  not {n} of the prompts: {why}" for why, n in row["excluded"].items()]
+    for why, n in row["excluded"].items():
+        out.append(f"  {'':<{width}}  not {n} of the prompts: {IN_WORDS.get(why, why)}")
     return out
 
 
+def too_little(plan: Mapping[str, Any]) -> str:
+    """Return that the money is not enough for a single call."""
+    return (
+        f"--max-usd {plan['max_usd']:g} is below what the first call may cost, about "
+        f"{plan['first_usd']:g} USD: nothing was sent; all {plan['calls']} calls may cost "
+        f"{plan['estimated_usd']:.2g} USD"
+    )
+
+
 def shown_end(
-    plan: Mapping[str, Any], end: Mapping[str, Any], results: Sequence[ProfileResult]
+    plan: Mapping[str, Any],
+    end: Mapping[str, Any],
+    results: Sequence[ProfileResult],
+    *,
+    has_sentence: bool,
 ) -> tuple[list[str], str]:
     """Return what is to be said of a run beside its results, and why it failed, else ""."""
-    out = []
+    out = [f"{name}: no answer: {why}" for name, why in end["no_answer"].items()]
     for name, why in end["stopped"].items():
-        out.append(f"{name}: nothing more was sent there: {why}. {FIX}")
+        if name not in end["no_answer"]:
+            out.append(f"{name}: nothing more was sent there: {why}")
+    if end["stopped"]:
+        out.append(FIX)
     for why, n in end["dropped"].items():
         out.append(f"{n} calls were not sent: {why}")
     failed = Counter(result.endpoint for result in results if not result.ok)
     out += [f"{name}: {n} calls failed; they count as quality 0" for name, n in failed.items()]
     if end["usage_unknown"]:
         out.append(f"{end['usage_unknown']} answers do not say what they used: at their estimate")
-    if end["out_of_money"]:
-        out.append(f"--max-usd is reached: {end['left']} calls were not made")
+    if end["out_of_money"] and has_sentence:
+        out.append(f"{_out_of_money(plan, end)}; {end['all_usd']:g} would be enough for all")
     ungraded = sum(result.ok and result.quality is None for result in results)
     if ungraded:
         out.append(f"{ungraded} answers were not graded")
+    out += [f"of {n} answers {said}" for said, n in end["odd"].items()]
+    out += _labels(end)
+    return out, _failure(plan, end, results, has_sentence=has_sentence)
+
+
+def _labels(end: Mapping[str, Any]) -> list[str]:
+    out, of = [], "(at most 50 a task and endpoint); the next `pointsman up` counts them"
     if end["labels"]:
-        out.append(
-            f"{end['labels']} verdicts are labels now (at most 50 a task and endpoint); the next "
-            "`pointsman up` counts them"
-        )
+        out.append(f"{end['labels']} verdicts are labels now {of}")
+    elif end["labels_before"]:
+        out.append(f"{end['labels_before']} verdicts are labels already")
     if end["why_not"]:
         out.append(f"not all labels were taken: {end['why_not']}; the same command sends the rest")
-    return out, _failure(plan, end, results)
+    return out
+
+
+def _out_of_money(plan: Mapping[str, Any], end: Mapping[str, Any]) -> str:
+    return f"--max-usd {plan['max_usd']:g} is reached: {end['left']} calls were not made"
 
 
 def _failure(
-    plan: Mapping[str, Any], end: Mapping[str, Any], results: Sequence[ProfileResult]
+    plan: Mapping[str, Any],
+    end: Mapping[str, Any],
+    results: Sequence[ProfileResult],
+    *,
+    has_sentence: bool,
 ) -> str:
     judged = [r for r in results if r.ok and r.graded_by in ("", "judge")]
     if end["judge_fault"]:
@@ -111,6 +149,16 @@ def _failure(
         return f"the judge graded 0 of {len(judged)}: name another by --judge"
     if end["asked_to_stop"]:
         return f"stopped: {end['left']} calls are left; the same command goes on"
+    if end["out_of_money"] and not has_sentence:
+        return _without_sentence(plan, end)
     if not any(result.ok for result in results):
         return "no endpoint answered"
     return ""
+
+
+def _without_sentence(plan: Mapping[str, Any], end: Mapping[str, Any]) -> str:
+    said = f"{_out_of_money(plan, end)}, too early to advise anything"
+    others = {row["endpoint"] for row in plan["endpoints"]} - set(end["stopped"])
+    if max(plan["in_file"].values(), default=0) < MIN_GRADED or len(others) < 2:
+        return f"{said}; {end['all_usd']:g} would be enough for all of them"
+    return f"{said}; {end['enough_usd']:g} would be enough for a sentence"

@@ -30,7 +30,7 @@ def read(path: Path) -> str:
         problem = Problem(0, "file", "not text", "save it as UTF-8")
         raise ConfigError(str(path), [problem]) from None
     except OSError as error:
-        hint = "write one (docs/examples/pointsman.yaml shows every field), or name it by --config"
+        hint = "`pointsman init` writes one; a file elsewhere is named by --config"
         problem = Problem(0, "file", str(error.strerror), hint)
         raise ConfigError(str(path), [problem]) from None
 

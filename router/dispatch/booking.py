@@ -226,11 +226,15 @@ class Booking:
             spend_tag=context.spend_tag.digest,
         )
 
-    def note_served(self, endpoint: Endpoint, attempt: Ending) -> int:
-        """Take note of who answered, as the answer says; return what flags say of it."""
+    def note_served(self, endpoint: Endpoint, attempt: Ending, *, by_profile: bool) -> int:
+        """Take note of who answered, as the answer says; return what flags say of it.
+
+        A profile's answers are no traffic, in which names are counted.
+        """
         if attempt.model is None and attempt.fingerprint is None:
             return 0
-        attempt.seen = self._served.note(endpoint, attempt.model, attempt.fingerprint)
+        note = self._served.look if by_profile else self._served.note
+        attempt.seen = note(endpoint, attempt.model, attempt.fingerprint)
         if not attempt.seen.is_other:
             return 0
         self.metrics.served_other[endpoint.id] += 1

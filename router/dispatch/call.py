@@ -335,7 +335,7 @@ class _Call:
             self.home.decider.progress.note(context, attempt.usage)
         flags = self.flags | (STREAMED if self.request.streamed else 0) | (FINAL if final else 0)
         flags |= (TRANSLATED if attempt.is_translated else 0) | (PROMISED if self.promised else 0)
-        flags |= booking.note_served(endpoint, attempt)
+        flags |= booking.note_served(endpoint, attempt, by_profile=context.hints.profile)
         if endpoint.has_machine:
             machines, begun_at = self.home.dispatcher.machines, attempt.machine_s
             attempt.machine_s = machines.end(endpoint.digest, now, begun_at)

@@ -232,7 +232,7 @@ def _columns(
         "quality": beliefs.quality_mean[c, groups],
         "quality_sd": beliefs.quality_sd[c, groups],
         "labels": posterior.labels[task, arms],
-        "calls": posterior.calls[task, arms],
+        "calls": beliefs.traffic[task, arms],
         "reliability": posterior.reliability.mean[task, arms],
         "cost_usd": posterior.cost_usd[task, arms],
         "latency_s": posterior.latency.expected[task, arms],

@@ -10,12 +10,14 @@
 - `results`: what came of one prompt at one endpoint
 - `graders`: accepted answers, schemas and commands that grade an answer
 - `check_command`: running such a command
+- `shapes`: prompts in the shape of another dialect
 - `prompts`: the file of prompts, checked whole
 - `log`: what was begun and what came of it, on the disk before it costs
 - `runs`: where runs lie, one at work at a time
 - `money`: what calls cost, and may cost
 - `plan`: which prompts go where
 - `asking`: one call, and what its answer means
+- `no_answer`: why none came, and what to do
 - `judge`: what a judge is asked
 - `grading`: from an answer to what it is worth
 - `states`: how each endpoint does, and how far all of it is

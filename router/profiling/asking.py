@@ -47,6 +47,9 @@ class Got(Struct, frozen=True):
     decision: str = ""
     rest_s: float = 0.0  # of LATER: how long to wait
     said: str = ""  # of what is no answer
+    status: int = 200
+    code: str = ""
+    is_passed_on: bool = False  # the endpoint's own words, and not our sidecar's
 
 
 async def ask(
@@ -62,8 +65,8 @@ async def ask(
     """Send a call to an endpoint; return what came of it.
 
     Args:
-        may_fault: nothing came of any call to it yet, so that a connection which cannot be made
-            is no prompt's fault.
+        may_fault: nothing came of any call to it yet, so that a connection which cannot be made,
+            or a server that fails, is no prompt's fault.
     """
     headers = _headers(task, data_class) | {"x-router-explore": "0"}
     if reference:
@@ -88,7 +91,16 @@ async def ask(
     code, said = _error(value, reply)
     came = _came(reply.status_code, code, may_fault=may_fault)
     rest_s = _rest_s(reply) if came is Came.LATER else 0.0
-    return Got(came, seconds, decision=decision, rest_s=rest_s, said=said)
+    return Got(
+        came,
+        seconds,
+        decision=decision,
+        rest_s=rest_s,
+        said=said,
+        status=reply.status_code,
+        code=code,
+        is_passed_on=reply.headers.get("x-router-endpoint") == endpoint.id,
+    )
 
 
 async def foretell(
@@ -135,7 +147,9 @@ def _came(status: int, code: str, *, may_fault: bool) -> Came:
         return Came.FAULT
     if code in NOBODY_ANSWERED:
         return Came.FAULT if may_fault else Came.FAILURE
-    return Came.LATER if status in WAITS else Came.FAILURE
+    if status in WAITS:
+        return Came.LATER
+    return Came.FAULT if may_fault and (status >= 500 or status == 200) else Came.FAILURE
 
 
 def _rest_s(reply: httpx.Response) -> float:

@@ -7,6 +7,7 @@ seconds; then all of its process group is killed.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
 import tempfile
@@ -14,10 +15,21 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 TIMEOUT_S = 10.0
+BY_CODE = "exit code "
+PR_SET_DUMPABLE = 4
 
 
 async def passes(command: Sequence[str], told: bytes, *, timeout_s: float = TIMEOUT_S) -> bool:
     """Return whether a command accepts what it is told.
+
+    Raises:
+        OSError: it cannot be run.
+    """
+    return not await refusal_of(command, told, timeout_s=timeout_s)
+
+
+async def refusal_of(command: Sequence[str], told: bytes, *, timeout_s: float = TIMEOUT_S) -> str:
+    """Return why a command does not accept what it is told; "": it does.
 
     One that takes too long does not.
 
@@ -41,9 +53,20 @@ async def passes(command: Sequence[str], told: bytes, *, timeout_s: float = TIME
             async with asyncio.timeout(timeout_s):
                 await process.communicate(told)
         except TimeoutError:
-            return False
+            return f"took over {timeout_s:g} s"
         finally:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
-        return process.returncode == 0
+        code = process.returncode or 0
+        return f"ended by signal {-code}" if code < 0 else f"{BY_CODE}{code}" if code else ""
+
+
+def hide_environment() -> None:
+    """Have no other process of this user read the environment of this one: it holds keys.
+
+    A command could look for it in /proc. Where that cannot be had (it is Linux's) nothing is done;
+    root reads it all the same.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)

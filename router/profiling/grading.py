@@ -13,9 +13,10 @@ from msgspec import Struct
 from router.endpoints.catalog import Endpoint
 from router.profiling import judge as judges
 from router.profiling.asking import LONGEST_REST_S, Came, Got, ask
-from router.profiling.check_command import passes
+from router.profiling.check_command import BY_CODE, refusal_of
 from router.profiling.graders import fits, is_expected
 from router.profiling.money import cost_usd
+from router.profiling.no_answer import NoAnswer
 from router.profiling.plan import most_at_once
 from router.profiling.prompts import ProfilePrompt
 
@@ -29,7 +30,7 @@ class Grade(Struct, frozen=True):
     quality: float | None
     by: str
     judge_usd: float = 0.0
-    said: str = ""  # why there is none
+    said: str = ""  # why there is none, or what is odd about it
 
 
 async def grade(prompt: ProfilePrompt, message: dict[str, object], text: str) -> Grade:
@@ -44,20 +45,35 @@ async def grade(prompt: ProfilePrompt, message: dict[str, object], text: str) ->
         return Grade(float(await asyncio.to_thread(fits, grader.schema, text)), grader.kind)
     told = {"messages": prompt.body["messages"], "answer": text, "message": message}
     try:
-        return Grade(float(await passes(grader.command, msgspec.json.encode(told))), grader.kind)
+        why = await refusal_of(grader.command, msgspec.json.encode(told))
+        return Grade(
+            float(not why),
+            grader.kind,
+            said="" if why.startswith(BY_CODE) or not why else f"the check {why}",
+        )
     except OSError as error:
-        return Grade(None, grader.kind, said=f"{grader.command[0]}: {error.strerror}")
+        return Grade(
+            None,
+            grader.kind,
+            said=f"the check {grader.command[0]} cannot be run ({error.strerror})",
+        )
 
 
 class Judge:
     """The endpoint that grades, and how that went."""
 
-    def __init__(self, client: httpx.AsyncClient, endpoint: Endpoint) -> None:
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        endpoint: Endpoint,
+        *,
+        why: Callable[[Endpoint, Got], NoAnswer] = lambda _, got: NoAnswer(got.said, ""),
+    ) -> None:
         self.endpoint = endpoint
         self.graded = 0
         self.asked = 0
         self.fault = ""  # why it cannot grade anything
-        self._client = client
+        self._client, self._why = client, why
         self._room = asyncio.Semaphore(most_at_once(endpoint))
 
     async def grade(
@@ -83,7 +99,8 @@ class Judge:
                 waits += 1
                 continue
             if got.came in (Came.LATER, Came.FAULT):
-                self.fault = got.said if got.came is Came.FAULT else self.fault
+                if got.came is Came.FAULT:
+                    self.fault = str(self._why(self.endpoint, got))
                 return None if not tries else Grade(None, "judge", spent, got.said)
             tries += 1
             if got.came is not Came.ANSWER:

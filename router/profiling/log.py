@@ -37,6 +37,7 @@ class LogLine(Struct, frozen=True, omit_defaults=True):
     is_estimated: bool = False  # the answer did not say what it used
     result: ProfileResult | None = None  # of answer (without quality) and end
     cells: tuple[Cell, ...] = ()  # of labelled
+    why: str = ""  # of an end without an answer, in our words alone
 
 
 _LINE = msgspec.json.Decoder(LogLine)
@@ -128,6 +129,12 @@ class RunLog:
             raise OSError(28, os.strerror(28), str(self._path))
         os.fdatasync(self._file)
         self.logged.take(entry)
+
+    def begin_anew(self) -> None:
+        """Forget all that was done."""
+        os.ftruncate(self._file, 0)
+        os.fdatasync(self._file)
+        self.logged = Logged()
 
     def close(self) -> None:
         """Let go of it."""

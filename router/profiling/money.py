@@ -31,9 +31,18 @@ def size_of(body: dict[str, Any]) -> tuple[int, int]:
                 n_bytes += len(msgspec.json.encode(part))
     more = {name: value for name, value in body.items() if name in ("tools", "response_format")}
     n_bytes += len(msgspec.json.encode(more)) if more else 0
-    limits = [body.get("max_tokens"), body.get("max_completion_tokens")]
-    most = next((limit for limit in limits if limit), DEFAULT_OUTPUT_TOKENS)
+    most = _limit_of(body) or DEFAULT_OUTPUT_TOKENS
     return max(round(n_bytes / SEED_BYTES), 1) + PICTURE_TOKENS * n_pictures, most
+
+
+def is_without_limit(body: dict[str, Any]) -> bool:
+    """Return whether a prompt says nothing of how long its answer may be."""
+    return not _limit_of(body)
+
+
+def _limit_of(body: dict[str, Any]) -> int | None:
+    limits = [body.get("max_tokens"), body.get("max_completion_tokens")]
+    return next((limit for limit in limits if limit), None)
 
 
 def estimated_usd(

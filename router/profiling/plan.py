@@ -11,13 +11,14 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from math import ceil, floor, log10
 from typing import Any
 
 from msgspec import Struct
 
 from router.endpoints.catalog import Endpoint
 from router.profiling.log import Logged
-from router.profiling.money import estimated_s, estimated_usd, size_of
+from router.profiling.money import estimated_s, estimated_usd, is_without_limit, size_of
 from router.profiling.prompts import ProfilePrompt
 
 MOST_AT_ONCE = 4
@@ -88,7 +89,6 @@ class ProfilePlan:
         seconds = self.seconds
         rows = [self._row(endpoint, seconds) for endpoint in self.endpoints]
         all_s = sum(s * most_at_once(e) for e in self.endpoints if (s := seconds.get(e.id)))
-        left_usd = max_usd - self.spent_usd
         return {
             "endpoints": rows,
             "judge": self.judge.id if self.judge is not None else None,
@@ -104,7 +104,9 @@ class ProfilePlan:
             "estimated_usd": self.usd,
             "estimated_s": max([*seconds.values(), all_s / workers], default=0.0),
             "max_usd": max_usd,
-            "affordable_calls": self._affordable(left_usd),
+            "affordable_calls": self._affordable(max_usd),
+            "first_usd": rounded_up(self.asks[0].reserved_usd) if self.asks else 0.0,
+            "without_limit": any(is_without_limit(ask.prompt.body) for ask in self.asks),
             "notes": self.notes,
         }
 
@@ -120,11 +122,12 @@ class ProfilePlan:
             "excluded": dict(self.excluded.get(endpoint.id, {})),
         }
 
-    def _affordable(self, left_usd: float) -> int:
+    def _affordable(self, max_usd: float) -> int:
         """Return how many of the calls the money is enough for, at a guess."""
+        usd = self.spent_usd
         for n, ask in enumerate(self.asks):
-            left_usd -= ask.reserved_usd
-            if left_usd < 0:
+            usd += ask.reserved_usd
+            if usd > max_usd:
                 return n
         return len(self.asks)
 
@@ -242,6 +245,26 @@ def judging_usd(judge: Endpoint, body: dict[str, Any], *, at_s: float) -> float:
     tokens_in, tokens_out = size_of(body)
     read = tokens_in + tokens_out + JUDGE_TOKENS_IN
     return estimated_usd(judge, read, JUDGE_TOKENS_OUT, at_s=at_s) or 0.0
+
+
+def enough_usd(left: Collection[Ask], spent_usd: float, *, n_each: int) -> float:
+    """Return a limit under which each cell gets so many answers, at a guess; rounded up.
+
+    Args:
+        left: what was not sent.
+        n_each: of a task at an endpoint; where they have as many, all that is left counts.
+    """
+    # A turn more than that: nobody waits for the last one of a turn before the next is begun.
+    due = [ask.reserved_usd for ask in left if ask.turn <= n_each]
+    return rounded_up(spent_usd + sum(due or [ask.reserved_usd for ask in left]))
+
+
+def rounded_up(usd: float) -> float:
+    """Return a sum of two digits that is no less."""
+    if usd <= 0:
+        return 0.0
+    unit = 10.0 ** (floor(log10(usd)) - 1)
+    return float(f"{ceil(usd / unit) * unit:.12g}")
 
 
 def most_at_once(endpoint: Endpoint) -> int:

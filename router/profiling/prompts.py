@@ -9,14 +9,16 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from math import isfinite
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from router.profiling.graders import Grader, GraderProblem, grader_of
-from telemetry.columns import BadColumns, meant, once
+from router.profiling.shapes import FOREIGN_FIELDS, message_problem, tool_problem
+from telemetry.columns import BadColumns, fault_of, meant, once
 from telemetry.numbers import brief, clipped
 
 MAX_LINE_BYTES = 4 << 20
@@ -154,12 +156,15 @@ def _prompt(
         if name not in KNOWN:
             near = meant(name, KNOWN)
             hint = f"did you mean {near}?" if near else f"known: {', '.join(KNOWN)}"
+            hint = FOREIGN_FIELDS.get(name, hint)
             raise _BadLine(clipped(name), f"unknown field; {hint}")
     body = {"messages": _messages(raw)}
     for name in PASSED_ON:
         if raw.get(name) is not None:
             body[name] = _passed_on(name, raw[name])
     named = [name for name in GRADERS if raw.get(name) is not None]
+    if not named and (empty := next((name for name in GRADERS if name in raw), None)):
+        raise _BadLine(empty, "is null; say what grades the answer, or leave it out for a judge")
     if len(named) > 1:
         raise _BadLine(named[1], f"stands beside {named[0]}; keep the one that grades")
     try:
@@ -179,22 +184,49 @@ def digest_of(value: object) -> str:
 
 def _object(text: bytes) -> dict[str, Any]:
     try:
-        raw = json.loads(text.decode("utf-8"), object_pairs_hook=once, parse_constant=_refuse)
-        msgspec.json.encode(raw)
+        raw = json.loads(text.decode("utf-8").rstrip(), object_pairs_hook=once)
     except UnicodeDecodeError as error:
         raise _BadLine("", f"is not UTF-8 (byte {error.start}); save the file as UTF-8") from None
     except BadColumns as error:
         raise _BadLine(error.name, str(error)) from None
-    except (ValueError, OverflowError, RecursionError) as error:
+    except RecursionError:
+        raise _BadLine("", "is nested too deep; write it flatter") from None
+    except ValueError as error:
         shown = brief(text.decode("utf-8", "replace").strip())
-        raise _BadLine("", f"is no JSON ({error}): {shown}; write one object a line") from None
+        wrong = f"is no JSON ({fault_of(error)}): {shown}; write one object a line"
+        raise _BadLine("", wrong) from None
     if not isinstance(raw, dict):
         raise _BadLine("", f'is {brief(raw)}; write an object, such as {{"prompt": "…"}}')
+    for name, value in raw.items():
+        _require_sendable(name, value)
     return raw
 
 
-def _refuse(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no number of JSON")
+def _require_sendable(name: str, value: Any) -> None:
+    """Refuse what JSON cannot say, though readers of it take it: NaN, half a character."""
+    if (odd := _not_finite(value)) is not None:
+        raise _BadLine(clipped(name), f"holds {brief(odd)}; write a number that JSON has")
+    try:
+        msgspec.json.encode(value)
+        name.encode()
+    except UnicodeEncodeError:
+        wrong = (
+            f"is {brief(value)}, which holds half a character (\\ud800 to \\udfff); leave it out"
+        )
+        raise _BadLine(clipped(ascii(name)[1:-1]), wrong) from None
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise _BadLine(clipped(name), f"cannot be sent ({error}); write it otherwise") from None
+
+
+def _not_finite(value: Any) -> float | None:
+    """Return a number in it that is none of JSON's, if there is one."""
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, float) and not isfinite(each):
+            return each
+        waiting += each.values() if isinstance(each, dict) else each if type(each) is list else ()
+    return None
 
 
 def _messages(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -212,6 +244,8 @@ def _messages(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
         if not isinstance(each, dict) or not isinstance(each.get("role"), str):
             wrong = f"is {brief(each)}; write an object with role and content"
             raise _BadLine(f"messages[{i}]", wrong)
+        if (problem := message_problem(each)) is not None:
+            raise _BadLine(f"messages[{i}]{problem[0]}", problem[1])
     if system is None:
         return messages
     if not isinstance(system, str):
@@ -227,6 +261,9 @@ def _passed_on(name: str, value: Any) -> Any:
                  dict: "an object", bool: "true or false"}  # fmt: skip
         wanted = " or ".join(dict.fromkeys(words[kind] for kind in kinds))
         raise _BadLine(name, f"is {brief(value)}; write {wanted}")
+    for i, tool in enumerate(value if name == "tools" else ()):
+        if (problem := tool_problem(tool)) is not None:
+            raise _BadLine(f"tools[{i}]", problem)
     return value
 
 

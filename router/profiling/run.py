@@ -16,11 +16,13 @@ from contextlib import suppress
 import httpx
 import msgspec
 
+from router.endpoints.catalog import Endpoint
 from router.endpoints.machine_time import MachineTime
 from router.profiling.asking import Came, Got, ask
 from router.profiling.grading import Grade, Judge, grade
 from router.profiling.log import LogLine, RunLog
 from router.profiling.money import cost_usd
+from router.profiling.no_answer import NoAnswer
 from router.profiling.plan import Ask, ProfilePlan, fair
 from router.profiling.results import ProfileResult
 from router.profiling.states import EndpointState, ProfileProgress
@@ -45,10 +47,12 @@ class Runner:
         max_usd: float,
         workers: int,
         on_progress: Callable[[ProfileProgress], None] = lambda _: None,
+        why: Callable[[Endpoint, Got], NoAnswer] = lambda _, got: NoAnswer(got.said, ""),
     ) -> None:
-        self.judge = Judge(client, plan.judge) if plan.judge is not None else None
+        self.judge = Judge(client, plan.judge, why=why) if plan.judge is not None else None
         self.states = {e.id: EndpointState(e) for e in plan.endpoints}
         self.dropped: Counter[str] = Counter()  # calls that our own rules refused, by why
+        self.odd: Counter[str] = Counter()  # grades that say more than they count
         self.out_of_money = False
         self.n_estimated = 0
         self._client, self._plan, self._log = client, plan, log
@@ -62,7 +66,7 @@ class Runner:
         self._machines = MachineTime()
         self._changed = asyncio.Condition()
         self.is_stopping = False
-        self._on_progress = on_progress
+        self._on_progress, self._why = on_progress, why
 
     async def run(self) -> None:
         """Send what is to be sent; end early once asked to, or out of money.
@@ -89,6 +93,11 @@ class Runner:
         resting = {i: s.rests_until - now for i, s in self.states.items() if s.rests_until > now}
         spent = self._log.logged.spent_usd
         return ProfileProgress(self._done, self._total, spent, len(self._under_way), resting)
+
+    @property
+    def left(self) -> list[Ask]:
+        """What was not sent, of endpoints that may still answer."""
+        return [a for a in self._pending if not self.states[a.endpoint.id].stopped]
 
     async def _work(self) -> None:
         while (taken := await self._take()) is not None:
@@ -132,7 +141,7 @@ class Runner:
     def _next(self) -> Ask | None:
         """Return the first call whose endpoint has room."""
         now = time.monotonic()
-        self._pending = [a for a in self._pending if not self.states[a.endpoint.id].stopped]
+        self._pending = self.left
         last = fair(self._pending, self._under_way.values()) if self._is_tight else None
         for each in self._pending:
             state = self.states[each.endpoint.id]
@@ -173,7 +182,9 @@ class Runner:
             result = ProfileResult(
                 prompt.digest, taken.task, endpoint.id, 0.0, 0.0, got.seconds, ok=False
             )
-            self._end(taken, result, got)
+            why = self._why(endpoint, got)
+            state.why = str(why)
+            self._end(taken, result, got, why=why.kept)
         else:
             self._put_back(taken, state, got)
 
@@ -184,14 +195,15 @@ class Runner:
             self.dropped[f"{taken.endpoint.id}: {got.said}"] += 1
             self._done += 1
             return
+        state.why = str(self._why(taken.endpoint, got))
         if got.came is Came.FAULT:
             state.faults += 1
             if state.faults >= FAULTS:
-                state.stopped = got.said
+                state.stopped = state.why
         else:
             state.rest(got.rest_s, time.monotonic())
             if state.rested_s > MOST_REST_S:
-                state.stopped = f"it has had no room for too long: {got.said}"
+                state.stopped = f"no room for {MOST_REST_S / 60:.0f} minutes: {state.why}"
         if not state.stopped:
             self._pending.insert(0, taken)
 
@@ -253,6 +265,8 @@ class Runner:
             if judged is None:
                 return
             found = judged
+        if found.said:
+            self.odd[found.said] += 1
         got = Got(Came.ANSWER, kept.result.latency_s, decision=kept.decision)
         self._end(taken, _graded(kept.result, found), got)
 
@@ -269,9 +283,9 @@ class Runner:
             await self.stop()
         return found
 
-    def _end(self, taken: Ask, result: ProfileResult, got: Got) -> None:
+    def _end(self, taken: Ask, result: ProfileResult, got: Got, *, why: str = "") -> None:
         self._done += 1
-        self._write("end", taken, result=result, decision=got.decision)
+        self._write("end", taken, result=result, decision=got.decision, why=why)
 
     def _write(self, do: str, taken: Ask, **more: object) -> None:
         prompt, endpoint = taken.cell

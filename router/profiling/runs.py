@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from router.endpoints.catalog import Endpoint
-from router.profiling.log import FILE
 from router.profiling.prompts import ProfilePrompt, digest_of
 
 PART = "profiles"
 LOCK = "lock"
+LOG = "log.txt"
+"""In a run's directory: what the process that makes its calls says."""
 
 
 class RunBusy(Exception):
@@ -46,11 +47,6 @@ def make_directory(directory: Path) -> None:
     """
     directory.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     directory.mkdir(exist_ok=True, mode=0o700)
-
-
-def begin_anew(directory: Path) -> None:
-    """Forget what a run has done so far."""
-    (directory / FILE).unlink(missing_ok=True)
 
 
 @contextmanager

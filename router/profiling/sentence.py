@@ -154,7 +154,7 @@ def _cost_beside(beside: BesideIncumbent, now: str) -> str:
 
 
 def _quality_beside(beside: BesideIncumbent) -> str:
-    low, high = beside.quality
+    low, high = max(beside.quality[0], -1.0), min(beside.quality[1], 1.0)
     same = max(-low, high) <= MOST_SAME
     shown = f"[{points(low, signed=True)}, {points(high, signed=True)}]"
     if low > 0:

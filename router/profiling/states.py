@@ -23,6 +23,7 @@ class EndpointState:
         self.rested_s = 0.0
         self.rests_until = 0.0
         self.stopped = ""  # why nothing more is sent there
+        self.why = ""  # no answer came, the last time that none did
 
     @property
     def room(self) -> int:

@@ -22,6 +22,7 @@
 - `ledger_table`: the same on a terminal, and as CSV
 - `price_truth`: whether providers bill the prices that we reckon with
 - `ledger_desk`: all of it in a running sidecar
+- `unlisted`: calls of what the configuration does not list
 - `profiled`: which labels of a table are a profile's, as a line
 - `gather`: the report of a store
 - `terminal`: the report on a terminal

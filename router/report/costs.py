@@ -12,20 +12,21 @@ from router.endpoints.catalog import Catalog
 
 
 def list_cost_rows(beliefs: Beliefs, at_s: float) -> list[dict[str, Any]]:
-    """Return what calls under a subscription would cost by list, of each endpoint that has calls.
+    """Return what calls under a subscription would cost by list, of each endpoint with traffic.
 
     The mean call's tokens at today's prices; what a cache read or wrote is not told apart.
     """
-    usage = beliefs.evidence.usage[beliefs.posterior.is_top].sum(axis=0)
+    top = beliefs.posterior.is_top
+    usage, traffic = beliefs.evidence.usage[top].sum(axis=0), beliefs.traffic[top].sum(axis=0)
     out = []
     for endpoint in beliefs.configuration.catalog.endpoints:
         known, prices = usage[endpoint.index], endpoint.prices
-        if not endpoint.terms.is_subscribed or prices is None or not known[U.N] > 0:
+        calls = int(np.rint(traffic[endpoint.index]))
+        if not endpoint.terms.is_subscribed or prices is None or not (calls and known[U.N] > 0):
             continue
         rates = prices.at(at_s).usual.usual
         nano = known[U.TOKENS_IN] * rates.tokens_in + known[U.TOKENS_OUT] * rates.tokens_out
         list_cost = float(nano / known[U.N] / 1e9)
-        calls = int(np.rint(known[U.CALLS]))
         row = {"endpoint": endpoint.id, "calls": calls, "list_cost_usd": list_cost}
         out.append(row)
     return out

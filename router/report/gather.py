@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from bandit import cells
-from bandit.families import N_COLUMNS, Family, U
+from bandit.families import N_COLUMNS
 from bandit.report import ReportRow
 from router.beliefs.alarms import Alarms
 from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.keeper import known_review_keys
 from router.beliefs.kept_switch import read_store
-from router.beliefs.outlooks import tasks_of
 from router.beliefs.prompts import PromptVersions, prompt_rows
 from router.beliefs.releases import Releases
 from router.beliefs.served import ServedModels
@@ -37,21 +36,13 @@ from router.report.episodes import episode_section
 from router.report.price_truth import find_doubts
 from router.report.served import served_rows
 from router.report.suggestions import suggestion_rows
+from router.report.unlisted import Unlisted, unlisted_calls
 from telemetry import keys
 from telemetry.errors import TelemetryError
 from telemetry.memory import MemoryUse, ask_servers
 from telemetry.reader import NO_RATERS, RaterCounts, Reader, fates_of_references
 from telemetry.store import Address, Client, StoreErrors, connect, open_store, probe
 from telemetry.trouble import StoreTrouble, trouble_of
-
-
-@dataclass(slots=True)
-class Unlisted:
-    """Calls of something that the configuration does not list: passed on, or gone since."""
-
-    category: str
-    name: str
-    calls: int
 
 
 @dataclass(slots=True)
@@ -207,8 +198,8 @@ def _fill(
     if report.store is not None:
         report.missing.append(f"the store takes nothing: {report.store.shown}")
     report.rows = views.report_rows(beliefs, strategy)
-    report.unlisted = _unlisted(rows, configuration, names)
-    if not report.rows and not report.unlisted:
+    report.unlisted = unlisted_calls(rows, configuration, beliefs.names)
+    if not report.unlisted and not any(row.is_of_traffic or row.damaged for row in report.rows):
         report.missing.append("no call was recorded yet: point a client at the sidecar")
     for category in report.posteriors["categories"]:
         if not category["signal"]:
@@ -234,21 +225,3 @@ def _no_signal(category: dict[str, Any]) -> str:
         f"{line} (read off calls, for reliability: {read}; {category['pairs']} pairs with "
         "stronger labels)"
     )
-
-
-def _unlisted(
-    rows: cells.Terms, configuration: Configuration, names: dict[str, str]
-) -> list[Unlisted]:
-    known = set(configuration.catalog.by_digest)
-    tasks = tasks_of(configuration)
-    counts: dict[tuple[str, int], int] = {}
-    for key, value in zip(rows.keys, rows.values, strict=True):
-        endpoint = int(key["endpoint"])
-        if key["family"] == int(Family.USAGE) and endpoint not in known:
-            category = int(key["category"])
-            cell = tasks.get(category, f"{category:016x}"), endpoint
-            counts[cell] = counts.get(cell, 0) + int(value[U.CALLS])
-    return [
-        Unlisted(category, names.get(f"{e:016x}", f"{e:016x}"), n)
-        for (category, e), n in sorted(counts.items(), key=lambda item: -item[1])
-    ]

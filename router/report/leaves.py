@@ -9,9 +9,10 @@ from router.beliefs.beliefs import Beliefs
 
 
 def leaf_rows(beliefs: Beliefs) -> list[dict[str, Any]]:
-    """Return each leaf of which anything is known, by the labels that all share.
+    """Return each leaf that traffic tells of or that stands, by the labels that all share.
 
-    Once more, with an `app`, by the labels of each app that goes by its own and gave some.
+    Once more, with an `app`, by the labels of each app that goes by its own and gave some. Of a
+    leaf that only a profile or a check called there is nothing to say until it stands.
     """
     return [
         {
@@ -25,6 +26,7 @@ def leaf_rows(beliefs: Beliefs) -> list[dict[str, Any]]:
         for leaf in beliefs.leaves
         for outlook, app in enumerate([None, *beliefs.configuration.own_apps])
         if app is None or leaf.labels[outlook]
+        if leaf.stands[outlook] or leaf.calls or leaf.labels[outlook] > leaf.profiled[outlook]
     ]
 
 

@@ -1,4 +1,4 @@
-"""How many of the labels behind a table are a profile's."""
+"""How many of the labels behind a table are a profile's, and whether anything else is."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from bandit.report import ReportRow
 
 
 def profiled_line(rows: Sequence[ReportRow]) -> str:
-    """Return the line that says which labels and calls of a table are a profile's; or nothing."""
+    """Return the line that says which labels of a table are a profile's; or nothing."""
+    if any(row.profiled for row in rows) and not any(row.is_of_traffic for row in rows):
+        return "all labels by profile; no call of traffic"
     parts = [
         f"{row.endpoint}: of {row.labels} labels, {row.profiled} by profile"
         for row in rows
         if row.profiled
     ]
-    calls = sum(row.profile_calls for row in rows)
-    if calls:
-        parts.append(f"{calls} calls by profile, not in `share`")
     return "; ".join(parts)

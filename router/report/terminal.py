@@ -66,7 +66,8 @@ def print_report(report: Report, to: Console | None = None) -> None:
     for line in leaf_lines(report.posteriors.get("leaves", [])):
         to.print(line, highlight=False, markup=False)
     for line in suggestion_lines(report.posteriors.get("suggestions", [])):
-        to.print(line, highlight=False, markup=False)
+        is_yaml = line.startswith(" ")  # to be pasted: as it is, on one line
+        to.print(line, highlight=False, markup=False, emoji=False, soft_wrap=is_yaml)
     for line in choice_lines(report.posteriors.get("choices", [])):
         to.print(line, highlight=False, markup=False)
     for line in profile_lines(report.posteriors.get("profiles", [])):
@@ -305,11 +306,11 @@ def _cells(row: ReportRow) -> list[str]:
         "–" if row.p_best is None else _short(row.p_best),
         "–" if row.ok_rate is None else _short(row.ok_rate),
         "–" if row.usable is None else _short(row.usable),
-        _number(row.latency_p50_s, ".2g"),
-        _number(row.latency_p95_s, ".2g"),
-        _number(row.cost_usd, ".2g", 1e3),
-        _number(row.cost_per_success_usd, ".2g", 1e3),
-        _number(row.share, ".0%"),
+        figure(row.latency_p50_s, ".2g"),
+        figure(row.latency_p95_s, ".2g"),
+        figure(row.cost_usd, ".2g", 1e3),
+        figure(row.cost_per_success_usd, ".2g", 1e3),
+        figure(row.share, ".0%"),
     ]
 
 
@@ -318,5 +319,9 @@ def _short(share: float, digits: int = 2) -> str:
     return f"{share:.{digits}f}".removeprefix("0")
 
 
-def _number(value: float | None, form: str, scale: float = 1.0) -> str:
-    return "–" if value is None else format(value * scale, form).removeprefix("0")
+def figure(value: float | None, form: str, scale: float = 1.0) -> str:
+    """Return a number as a table has it: without the zero before its point, – of none."""
+    if value is None:
+        return "–"
+    text = format(value * scale, form)
+    return text[1:] if text.startswith("0.") else text

@@ -17,7 +17,7 @@ from router.beliefs.outlooks import tasks_of
 from router.beliefs.prompts import prompt_rows
 from router.beliefs.splits import compare_hosts
 from router.beliefs.switch import Switch
-from router.beliefs.teachers import profile_calls_of, teachers_of
+from router.beliefs.teachers import teachers_of
 from router.config.compiled import Configuration
 from router.config.entries import GENERAL
 from router.endpoints.catalog import Endpoint
@@ -37,7 +37,6 @@ def report_rows(beliefs: Beliefs, strategy: str) -> list[ReportRow]:
     configuration = beliefs.configuration
     hosts = compare_hosts(configuration.catalog, beliefs.given_labels)
     compared = _compared(configuration, strategy)
-    profile_calls = profile_calls_of(beliefs)
     return [
         row
         for outlook in beliefs.outlooks
@@ -53,7 +52,7 @@ def report_rows(beliefs: Beliefs, strategy: str) -> list[ReportRow]:
             app=outlook.app,
             borrowed=outlook.borrowed,
             profiled=outlook.profiled,
-            profile_calls=profile_calls,
+            profile_calls=beliefs.profile_calls,
         )
     ]
 
@@ -62,7 +61,7 @@ def posteriors(beliefs: Beliefs, strategy: str) -> dict[str, Any]:
     """Return everything that a report needs, as JSON."""
     labels = sum(outlook.posterior.labels.sum(axis=1) for outlook in beliefs.outlooks)
     names = list(beliefs.configuration.task_index)
-    calls = beliefs.posterior.calls.sum(axis=1)
+    calls = beliefs.traffic.sum(axis=1)
     damaged = np.logical_or.reduce([o.damaged.any(axis=1) for o in beliefs.outlooks])
     incumbent = _incumbent(beliefs.configuration, strategy)
     verified = verified_of(beliefs.configuration.server)
@@ -86,7 +85,7 @@ def posteriors(beliefs: Beliefs, strategy: str) -> dict[str, Any]:
                 "value_usd": objective.at(c).value_usd,
             }
             for c, (name, n, m) in enumerate(zip(names, calls, labels, strict=True))
-            if n > 0 or damaged[c]
+            if n > 0 or m > 0 or damaged[c]
         ],
         "roles": role_rows(beliefs.roles, beliefs.configuration, beliefs.names),
         "leaves": leaf_rows(beliefs),

@@ -11,7 +11,7 @@ from router.endpoints.default_prices import default_prices
 from router.endpoints.rates import NANO_PER_TOKEN, Rates
 from router.setup.choices import LEAVES, Offer, SetupChoices
 from router.setup.draft import MOST_LINES, Draft, LeftOut
-from router.setup.found import FoundProvider, law_of, place_of
+from router.setup.found import FoundProvider, law_of, place_of, plain_notes
 from router.setup.known import CHAT, MESSAGES, RESPONSES
 
 SAME_MODEL = "same-model"
@@ -165,4 +165,4 @@ def _notes(choices: SetupChoices, hosts: Mapping[str, Sequence[str]]) -> list[st
             f"no price is published for {', '.join(unpriced)}: add prices, or what they cost is "
             "not known"
         )
-    return notes
+    return notes + plain_notes(one.provider.base_url for one in choices.offers)

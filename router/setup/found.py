@@ -6,7 +6,7 @@ Only names of variables are ever told; of an address, its host at most, and neve
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -15,6 +15,10 @@ from router.endpoints.base_url import check_base_url, part_user
 from router.setup.known import BY_HAND, KNOWN, SERVERS, KnownModel, KnownProvider, KnownServer
 
 MODELS_A_SERVER = 2
+MOST_HOSTS = 8
+"""That a note lists."""
+_CLOUD = re.compile(r"[:-]cloud$")
+"""How Ollama calls models that it does not run itself: no call of theirs stays on the machine."""
 NO_NAME = re.compile(r"[^A-Za-z0-9._/@+-]+")
 ListModels = Callable[[str], Sequence[str] | None]
 """Asks a server, by its base URL, which models it has; None: it does not answer."""
@@ -41,6 +45,13 @@ class FoundProviders:
 
     providers: list[FoundProvider] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    """Of what nobody can choose, and of variables that were not followed."""
+    own_notes: dict[str, list[str]] = field(default_factory=dict)
+    """What is to be known of a provider that is chosen, by its name."""
+
+    def notes_of(self, names: Collection[str]) -> list[str]:
+        """Return what is to be known of those that are chosen."""
+        return [note for name, notes in self.own_notes.items() if name in names for note in notes]
 
 
 def find_providers(
@@ -55,10 +66,14 @@ def find_providers(
     for known in KNOWN:
         if (variable := _key_of(known, environment, found.notes)) is None:
             continue
-        one = _addressed(known, variable, environment, own_ports, found.notes)
+        own: list[str] = []
+        one = _addressed(known, variable, environment, own_ports, own)
         taken = [each.known.name for each in found.providers]
-        if one is not None and one.known.name not in taken:
+        if one is None:
+            found.notes += own
+        elif one.known.name not in taken:
             found.providers.append(one)
+            found.own_notes[one.known.name] = own
     found.notes += [f"{name}: {why}" for name, why in BY_HAND.items() if environment.get(name)]
     for server in SERVERS:
         if said := environment.get(server.variable, "").strip():
@@ -67,18 +82,21 @@ def find_providers(
 
 
 def _key_of(known: KnownProvider, environment: Mapping[str, str], notes: list[str]) -> str | None:
+    """Return the variable that has the key; None where none has one, and why if one is set."""
+    problems = []
     for name in known.keys:
         key = environment.get(name)
         if key is None:
             continue
         if not key.strip():
-            notes.append(f"{name} is set but empty: {known.name} is left out")
+            problems.append(f"{name} is set but empty: {known.name} is left out")
         elif not (key.strip().isascii() and key.strip().isprintable()):
-            notes.append(
+            problems.append(
                 f"{name} holds characters that no header may carry: {known.name} is left out"
             )
         else:
             return name
+    notes += problems
     return None
 
 
@@ -140,6 +158,20 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def plain_notes(base_urls: Iterable[str]) -> list[str]:
+    """Return a note of the addresses to which calls would go unencrypted over a network."""
+    parts = [urlsplit(url) for url in base_urls]
+    hosts = [p.hostname or "" for p in parts if p.scheme == "http"]
+    named = [host for host in dict.fromkeys(hosts) if not is_loopback(host)]
+    if not named:
+        return []
+    listed = ", ".join(named[:MOST_HOSTS]) + (" …" if len(named) > MOST_HOSTS else "")
+    return [
+        f"prompts and keys go unencrypted to {listed} (http): write https in base_url, unless the "
+        "way there is safe"
+    ]
+
+
 def _own_server(
     server: KnownServer, said: str, list_models: ListModels, notes: list[str]
 ) -> Iterator[FoundProvider]:
@@ -149,8 +181,11 @@ def _own_server(
         notes.append(f"{server.variable} {problem}: {server.name} is left out")
         return
     listed = list_models(url)
+    if passed_on := [each for each in listed or () if _CLOUD.search(each)]:
+        notes.append(f"{server.name} passes {passed_on[0]} on to its maker's cloud: it is left out")
+        listed = [each for each in listed or () if each not in passed_on]
     if not listed:
-        why = "does not answer" if listed is None else "has no models"
+        why = "does not answer" if listed is None else "has no models of its own"
         notes.append(f"{server.name}, which {server.variable} names, {why}: it is left out")
         return
     models = tuple(KnownModel(*_named(each)) for each in listed[:MODELS_A_SERVER])

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import secrets
 from pathlib import Path
 
+from router.config.masking import masked
+
+_DIGEST = re.compile(r"(sha256:[0-9a-f]{64})\b")
 ALL = 0o666
 """The file names variables and digests alone: who may read it, the user's own mask says."""
 
@@ -41,10 +45,17 @@ def check_target(path: Path) -> str | None:
 
 
 def difference(path: Path, before: str, after: str) -> str:
-    """Return how a file would change, as a unified diff."""
+    """Return how a file would change, as a unified diff; a key that stands in it is not shown."""
     names = (str(path), f"{path} by init")
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), *names, lineterm="")
-    return "\n".join(lines)
+    return "\n".join(_shown(line) for line in lines)
+
+
+def _shown(line: str) -> str:
+    """Return a line without keys; the digest of one is none."""
+    return "".join(
+        part if _DIGEST.fullmatch(part) else masked(part) for part in _DIGEST.split(line)
+    )
 
 
 def write_file(path: Path, text: str, *, instead: bool) -> None:

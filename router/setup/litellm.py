@@ -13,16 +13,19 @@ from copy import deepcopy
 from typing import Any
 
 from router.config.entries import is_reserved
-from router.config.lines import spot_of
+from router.config.lines import shown, spot_of
 from router.config.masking import masked_problem
 from router.config.tree import Tree, parse_yaml
 from router.endpoints.entry import is_name
 from router.endpoints.model_names import is_same_model
 from router.errors import ConfigError, Problem
 from router.setup.draft import Draft
+from router.setup.found import plain_notes
 from router.setup.litellm_deployments import Deployment, read_deployment
+from router.setup.litellm_identity import unknown_note
 from router.setup.litellm_names import with_aliases
-from router.setup.litellm_reading import VARIABLE, Reading, safe
+from router.setup.litellm_reading import Reading, safe
+from router.setup.litellm_secrets import VARIABLE, keys_in
 from router.setup.litellm_settings import app_entry_of, credentials_of
 
 MAX_ID = 120
@@ -62,6 +65,7 @@ def read_litellm(text: str, *, file: str, app: str) -> Draft:
     _tell_tighter(reading, kept, app_entry)
     providers, names = _providers(reading, found, [one.model for one in kept])
     endpoints = _endpoints(reading, kept, names)
+    reading.notes += plain_notes(entry["base_url"] for entry in providers.values())
     if kept[0].model != models[0]:
         app_entry["incumbent"] = next(e["id"] for e in endpoints if e["model"] == models[0])
     return Draft(
@@ -93,13 +97,15 @@ def _tree(text: str, file: str) -> Tree:
         ]
         raise ConfigError(file, problems) from None
     if tree.findings.problems:
-        shown = [masked_problem(p) for p in tree.findings.problems]
-        raise ConfigError(file, sorted(shown, key=lambda p: p.line))
+        found = [masked_problem(p) for p in tree.findings.problems]
+        raise ConfigError(file, sorted(found, key=lambda p: p.line))
     return tree
 
 
 def _no_list(tree: Tree, file: str, listed: object) -> ConfigError:
-    value = "missing" if listed is None else "empty" if listed == [] else "not a list"
+    is_there = "model_list" in tree.root
+    is_empty = listed is None or listed == []
+    value = "not a list" if not is_empty else "empty" if is_there else "missing"
     hint = f"{A_START} and lists what may be called; models in a database are not read"
     return ConfigError(file, [Problem(_line(tree, ("model_list",)), "model_list", value, hint)])
 
@@ -111,6 +117,7 @@ def _reading(text: str, root: Mapping[str, Any], app: str) -> Reading:
         app,
         {name: value for name, value in texts if isinstance(value, str) and VARIABLE not in value},
         frozenset(re.findall(rf"{re.escape(VARIABLE)}(\w+)", text)),
+        frozenset(keys_in(root)),
     )
 
 
@@ -153,14 +160,14 @@ def _providers(
     names: dict[str, str] = {}
     for one in found:
         key = _key_of(one)
+        if one.is_rest and any("passthrough" in each for each in providers.values()):
+            why = "unlisted models go to one provider, and an earlier entry takes them"
+            reading.leave((*one.place, "model_name"), why)
+            continue
         if key not in names:
             names[key] = _free(one.site.name, {*providers, *models})
             providers[names[key]] = _provider(one)
         if not one.is_rest:
-            continue
-        if any("passthrough" in each for each in providers.values()):
-            why = "unlisted models go to one provider, and an earlier entry takes them"
-            reading.leave((*one.place, "model_name"), why)
             continue
         dialects = [d for d in one.site.dialects if d in ("chat", "messages", "responses")]
         providers[names[key]]["passthrough"] = {"dialects": dialects}
@@ -205,6 +212,7 @@ def _endpoints(
     n_hosts = Counter(one.model for one in kept)
     ids = set(names.values())
     really: dict[str, str] = {}
+    unknown: dict[str, list[tuple[str, str]]] = {}
     out: list[dict[str, Any]] = []
     for one in kept:
         provider = names[_key_of(one)]
@@ -215,7 +223,9 @@ def _endpoints(
         id_ = _free(wished, ids | models)
         ids.add(id_)
         entry = {"id": id_, "model": one.model, "provider": provider, **deepcopy(one.entry)}
-        if one.known_as is not None:
+        if one.known_as is None:
+            unknown.setdefault(one.site.kind, []).append((safe(shown(one.at_model)), id_))
+        else:
             first = really.setdefault(one.model, one.known_as)
             if not is_same_model(first, one.known_as):
                 entry["equivalent"] = False
@@ -224,12 +234,21 @@ def _endpoints(
                     f"{safe(first)}: they are kept apart by equivalent: false"
                 )
         out.append(entry)
+    reading.notes += [unknown_note(kind, those) for kind, those in unknown.items()]
+    _tell_of_all(reading, out, n_hosts)
+    return out
+
+
+def _tell_of_all(
+    reading: Reading, out: Sequence[Mapping[str, Any]], n_hosts: Mapping[str, int]
+) -> None:
+    """Say what holds for all endpoints."""
     if any("params" in entry for entry in out):
         reading.notes.append(PARAMS)
-    shared = [name for name in dict.fromkeys(one.model for one in kept) if n_hosts[name] > 1]
+    apart = Counter(e["model"] for e in out if e.get("opaque") or e.get("equivalent") is False)
+    shared = [name for name, n in n_hosts.items() if n - apart[name] > 1]
     if shared:
         listed = ", ".join(safe(name) for name in shared[:8]) + (" …" if len(shared) > 8 else "")
         reading.notes.append(
             f"several hosts: {listed}; strategy same-model shares calls among them"
         )
-    return out

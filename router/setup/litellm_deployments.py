@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from pydantic import ValidationError
+
 from router.config.entries import is_reserved
 from router.config.masking import Place
+from router.endpoints.entries import EndpointEntry
 from router.endpoints.entry import is_name
+from router.setup.litellm_identity import says_no_model
 from router.setup.litellm_providers import AZURE, CallSite, site_of
 from router.setup.litellm_reading import (
     SET_IT_HERE,
@@ -17,7 +22,9 @@ from router.setup.litellm_reading import (
     NotImportedError,
     Reading,
     holds_variable,
+    safe,
 )
+from router.setup.litellm_secrets import A_KEY
 from router.setup.litellm_words import OF_DEPLOYMENTS, OF_MODEL_INFO
 
 NO_NAME = "names here have 1 to 128 letters, digits and . _ / @ + -; rename it here and in clients"
@@ -53,6 +60,24 @@ SETTINGS = {
     "responses": frozenset({"temperature", "top_p", "max_output_tokens", "reasoning"}),
 }
 """What may stand in `params`, by the dialect that goes out."""
+NUMBERS = frozenset(
+    [
+        "temperature",
+        "top_p",
+        "top_k",
+        "n",
+        "seed",
+        "best_of",
+        "max_tokens",
+        "max_completion_tokens",
+        "max_output_tokens",
+        "presence_penalty",
+        "frequency_penalty",
+        "top_logprobs",
+        "dimensions",
+    ]
+)
+"""Of these, what are numbers in every dialect."""
 PRICES = {
     "input_cost_per_token": "input_usd_per_mtok",
     "output_cost_per_token": "output_usd_per_mtok",
@@ -93,8 +118,13 @@ class Deployment:
     entry: Mapping[str, Any]
     own_id: str | None
     order: float  # the least first
-    known_as: str | None  # what the model really is; None: nobody knows
+    known_as: str | None  # the model by a name that says which; None: nobody knows
     is_rest: bool = False  # all models that nobody lists
+
+    @property
+    def at_model(self) -> Place:
+        """Where LiteLLM's file names the model."""
+        return (*self.place, "litellm_params", "model")
 
 
 def read_deployment(reading: Reading, index: int, value: object) -> Deployment | None:
@@ -126,27 +156,65 @@ def _deployment(reading: Reading, place: Place, value: object) -> Deployment:
         raise NotImportedError(top.at("model_name"), why)
     site = site_of(params)
     dialects = _dialects(info, site)
-    entry: dict[str, Any] = {}
-    known_as: str | None = site.upstream_model
-    if site.kind == AZURE:
-        known_as = info.text("base_model")
-        known_as = known_as.removeprefix("azure/") if known_as else None
-    if (upstream := known_as or site.upstream_model) != name:
-        entry["upstream_model"] = upstream
+    entry, known_as = _identity(info, site, name)
     if dialects != site.dialects:
         entry["dialects"] = list(dialects)
     entry |= {"auth": site.own_auth} if site.own_auth else {}
     order = params.number("order")
-    own_id = info.take("id")
-    if own_id is not None and not (isinstance(own_id, str) and is_name(own_id)):
-        reading.leave(info.at("id"), NO_NAME)
-        own_id = None
+    own_id = _own_id(info)
     entry |= _settings(params, dialects[0]) | _prices(params, info) | _bounds(params)
     entry |= _profile(info)
     params.leave_rest(OF_DEPLOYMENTS)
     info.leave_rest(OF_MODEL_INFO)
     top.leave_rest(OF_DEPLOYMENTS)
+    _require_sound(place, name, entry)
     return Deployment(place, name, site, entry, own_id, 0 if order is None else order, known_as)
+
+
+def _identity(info: Fields, site: CallSite, name: str) -> tuple[dict[str, Any], str | None]:
+    """Return by which names a model is asked for and answers, and which it is, if that is known."""
+    upstream = site.upstream_model
+    known_as: str | None = upstream
+    entry: dict[str, Any] = {}
+    if says_no_model(site):
+        base = info.text("base_model")
+        known_as = base.removeprefix("azure/") if base else None
+        if known_as is None:
+            entry["opaque"] = True
+        elif site.kind == AZURE:  # which reads the deployment's name in the path alone
+            upstream = known_as
+        else:
+            entry["served_as"] = [known_as]
+    return ({} if upstream == name else {"upstream_model": upstream}) | entry, known_as
+
+
+def _own_id(info: Fields) -> str | None:
+    """Return the id that a deployment says, if it can stand here."""
+    id_ = info.take("id")
+    if id_ is None:
+        return None
+    why = "" if isinstance(id_, str) and is_name(id_) else NO_NAME
+    why = A_KEY if info.reading.holds_key(id_) else why
+    why = SET_IT_HERE.format(name="it") if holds_variable(id_) else why
+    if why:
+        info.reading.leave(info.at("id"), why)
+    return None if why else str(id_)
+
+
+def _require_sound(place: Place, name: str, entry: Mapping[str, Any]) -> None:
+    """Refuse what no configuration of ours takes, by the place in LiteLLM's file.
+
+    Raises:
+        NotImportedError: something in it is not sound.
+    """
+    try:
+        EndpointEntry.model_validate({"id": "id", "model": name, **entry})
+    except ValidationError as error:
+        told = [
+            f"{'.'.join(map(str, one['loc']))}: {one['msg']}"
+            for one in error.errors(include_input=False, include_url=False)
+        ]
+        raise NotImportedError(place, safe("; ".join(told))) from None
 
 
 def _with_credential(reading: Reading, top: Fields) -> object:
@@ -208,11 +276,26 @@ def _settings(params: Fields, dialect: str) -> dict[str, Any]:
         value = params.take(name)
         if value is None:
             continue
-        if holds_variable(value):
-            params.reading.leave(params.at(name), SET_IT_HERE.format(name="it"))
+        if why := _no_setting(params.reading, name, value):
+            params.reading.leave(params.at(name), why)
         else:
             found[name] = value
     return {"params": found} if found else {}
+
+
+def _no_setting(reading: Reading, name: str, value: object) -> str:
+    """Return why a value cannot go out with every call; "" where it can."""
+    if holds_variable(value):
+        return SET_IT_HERE.format(name="it")
+    if reading.holds_key(value):
+        return A_KEY
+    if name in NUMBERS and (isinstance(value, bool) or not isinstance(value, int | float)):
+        return "a number belongs here"
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return "JSON has no infinity, and nothing that is no number"
+    return ""
 
 
 def _per_mtok(fields: tuple[Fields, Fields], ending: str = "") -> dict[str, float | int]:

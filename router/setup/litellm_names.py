@@ -9,8 +9,12 @@ from typing import Any
 from router.config.entries import is_reserved
 from router.endpoints.entry import is_name
 from router.setup.litellm_deployments import NO_NAME, Deployment
-from router.setup.litellm_reading import Reading, safe
+from router.setup.litellm_reading import Reading, holds_variable, safe
+from router.setup.litellm_secrets import A_KEY
 from router.setup.litellm_settings import aliases_of
+
+MOST_ENDPOINTS = 5_000
+"""An alias is an endpoint for each host of its model: many of both are more than a file holds."""
 
 
 def with_aliases(
@@ -26,7 +30,14 @@ def with_aliases(
             why = "another model has this name" if alias in models else NO_NAME
             reading.leave(where, why)
             continue
-        out += [_renamed(one, alias) for one in out if one.model == model]
+        if reading.holds_key(alias) or holds_variable(alias):
+            reading.leave(where, A_KEY if reading.holds_key(alias) else NO_NAME)
+            continue
+        hosts = [one for one in kept if one.model == model]
+        if len(out) + len(hosts) > MOST_ENDPOINTS:
+            reading.leave(where, f"more than {MOST_ENDPOINTS} endpoints would come of it")
+            continue
+        out += [_renamed(one, alias) for one in hosts]
         reading.notes.append(
             f"{safe(alias)} is an endpoint of its own beside {safe(model)}, and learns by itself"
         )

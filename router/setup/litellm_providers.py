@@ -5,11 +5,13 @@ Only providers whose API is spoken here, at addresses that they publish; the res
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from router.config.entries import is_reserved
 from router.endpoints.auth import NOT_SIGNED, OF_AZURE, OF_GOOGLE
 from router.endpoints.base_url import check_base_url, part_user
 from router.setup.litellm_reading import Fields, NotImportedError, is_variable, safe, variable_in
@@ -77,6 +79,10 @@ UNSPOKEN: Mapping[str, str] = {
 }
 """Which sign requests in ways that are not known here."""
 OF_ENTRA = ("azure_ad_token", "tenant_id", "client_id", "client_secret", "azure_username")
+_DEPLOYMENT = re.compile(r"(?!\.+$)[A-Za-z0-9._-]{1,64}")
+_DATED = re.compile(r"\d{4}-\d{2}-\d{2}(?:-[a-z0-9]+)?")
+MOST_MODEL = 256
+"""Characters of what a provider calls a model."""
 NO_KEYS = frozenset({"", "none", "None"})
 BY_NAME: Mapping[str, str] = {
     "gpt-": "openai",
@@ -137,6 +143,12 @@ def kind_and_model(fields: Fields) -> tuple[str, str]:
         raise NotImportedError(at, why)
     if not model:
         raise NotImportedError(at, f"no model is named after {kind}/")
+    if len(model) > MOST_MODEL or not model.isprintable():
+        why = f"a model's name has {MOST_MODEL} printable characters at most"
+        raise NotImportedError(at, why)
+    if is_reserved(model):
+        why = f"{safe(model)} means that the sidecar chooses, and reaches no provider; name a model"
+        raise NotImportedError(at, why)
     return kind, model
 
 
@@ -172,6 +184,9 @@ def _azure(fields: Fields, deployment: str) -> CallSite:
     if "/" in deployment:
         why = "what stands before the deployment's name is known to LiteLLM alone; leave it out"
         raise NotImportedError(fields.at("model"), why)
+    if not _DEPLOYMENT.fullmatch(deployment):
+        why = "a deployment's name has up to 64 letters, digits and . _ -, and stands in the path"
+        raise NotImportedError(fields.at("model"), why)
     base_url = _address(fields, AZURE, ProviderKind())
     if "/openai" in urlsplit(base_url).path:
         why = "write the resource's address alone, https://NAME.openai.azure.com"
@@ -180,7 +195,7 @@ def _azure(fields: Fields, deployment: str) -> CallSite:
     version = fields.text("api_version")
     if version is None:
         raise NotImportedError(at, "missing: write the version of Azure's API, such as 2024-10-21")
-    if version in ("v1", "latest", "preview"):
+    if not _DATED.fullmatch(version):
         why = "the deployment's path takes a dated version, such as 2024-10-21"
         raise NotImportedError(at, why)
     auth = _key(fields, AZURE, ProviderKind(env="AZURE_API_KEY"), is_usual=True)

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from router.config.lines import shown
-from router.config.masking import MAX_FIELD, Place, masked
+from router.config.masking import HIDDEN, MAX_FIELD, Place, masked
 from router.setup.draft import LeftOut
+from router.setup.litellm_secrets import A_KEY, VARIABLE, holds_key, is_place_of_key
 
-VARIABLE = "os.environ/"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 UNKNOWN = "nothing here is known by this name"
 SET_IT_HERE = "{name} is read from the environment, and our file fills nothing in: write the value"
@@ -47,6 +47,7 @@ class Reading:
     app: str
     written: Mapping[str, str] = field(default_factory=dict)
     variables: frozenset[str] = frozenset()  # that the file names anywhere
+    keys: frozenset[str] = frozenset()  # that stand in it, where a key does
     credentials: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by their names
     left_out: list[LeftOut] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -56,8 +57,13 @@ class Reading:
 
     def leave(self, where: Place, why: str) -> None:
         """Name what is not taken over."""
-        self.left_out.append(LeftOut(safe(shown(where)), why))
+        bare = tuple(HIDDEN if part in self.keys else part for part in where)
+        self.left_out.append(LeftOut(safe(shown(bare)), why))
         self.places.append(where)
+
+    def holds_key(self, value: object) -> bool:
+        """Return whether a value must not be copied."""
+        return holds_key(value, self.keys)
 
     def name_of_key(self, key: str, kind: str) -> str:
         """Return the variable that a key which stands in the file is to be put into."""
@@ -140,13 +146,16 @@ class Fields:
         if value is None:
             return None
         if not isinstance(value, str):
-            raise NotImportedError(self.at(name), "a text belongs here")
+            quotes = "" if isinstance(value, dict | list) else ": put it into quotes"
+            raise NotImportedError(self.at(name), f"a text belongs here{quotes}")
         variable = variable_in(value)
-        if variable is not None:
+        if variable is not None and not is_place_of_key(variable):
             value = self.reading.written.get(variable, value)
         if VARIABLE in value:
             why = SET_IT_HERE.format(name=safe(variable or "a part of it"))
             raise NotImportedError(self.at(name), why)
+        if self.reading.holds_key(value):
+            raise NotImportedError(self.at(name), A_KEY)
         return value
 
     def number(self, name: str, *, least: float = 0, most: float = 1e9) -> float | int | None:

@@ -31,11 +31,14 @@ class Availability:
 
 
 def count_answers(batches: Iterable[NDArray[np.void]], *, since_ms: int) -> list[Availability]:
-    """Return for each endpoint how often it was asked since then by a sidecar, and answered."""
+    """Return for each endpoint how often it was asked since then by a sidecar, and answered.
+
+    By traffic: what a profile or a check tries may fail on purpose.
+    """
     found: dict[int, Availability] = {}
     for records in batches:
         token = records["token"]
-        ours = (records["flags"] & int(Flag.INGESTED)) == 0
+        ours = (records["flags"] & int(Flag.INGESTED | Flag.PROFILE)) == 0
         is_ours = (records["kind"] == Kind.OUTCOME) & (token["decided_at_ms"] >= since_ms) & ours
         results, executed = records["result"][is_ours], token["executed"][is_ours]
         up, down = np.isin(results, ANSWERED), np.isin(results, DOWN)

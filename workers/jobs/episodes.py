@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from telemetry.events import FeedbackKind, Kind
+from telemetry.events import FeedbackKind, Flag, Kind
 from workers.archive.columns import NamePairs, find
 from workers.folding.hearing import hear
 from workers.jobs.episode_records import ATTEMPT, WORD, attempts_of, each_once, words_of
@@ -42,7 +42,8 @@ def figures(
 ) -> dict[str, Figures]:
     """Return for each app what its episodes came to, by the 16 hex digits of its digest.
 
-    What is told twice counts once. Of an episode that began before, what came later counts.
+    What is told twice counts once. Of an episode that began before, what came later counts. Calls
+    of a profile or a check are no app's traffic, and count nowhere.
 
     Args:
         batches: of RECORD, in any order.
@@ -51,7 +52,8 @@ def figures(
     calls, attempts, words = [np.empty(0, CALL)], [np.empty(0, ATTEMPT)], [np.empty(0, WORD)]
     for records in batches:
         mine = records.compress(records["token"]["decided_at_ms"] >= since_ms)
-        outcomes = mine.compress(mine["kind"] == Kind.OUTCOME)
+        is_traffic = (mine["flags"] & int(Flag.PROFILE)) == 0
+        outcomes = mine.compress((mine["kind"] == Kind.OUTCOME) & is_traffic)
         calls.append(calls_of(outcomes))
         attempts.append(attempts_of(outcomes))
         words.append(words_of(mine))

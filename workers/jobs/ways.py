@@ -43,7 +43,6 @@ def ways_of(records: NDArray[np.void]) -> NDArray[np.uint8]:
     is_chosen = ((token["token_flags"] & Flag.ROUTED) > 0) | (token["propensity"] != 1)
     is_failover = (token["drawn"] != token["executed"]) | ((flags & Flag.FAILOVER) > 0)
     tests = (
-        ((flags & Flag.PROFILE) > 0, CallWay.UNDRAWN),
         (is_failover, CallWay.FAILOVER),
         ((flags & Flag.DOMINATED_ENDING) > 0, CallWay.DOMINATED_ENDING),
         ((flags & Flag.GAIN_ENDING) > 0, CallWay.GAIN_ENDING),

@@ -1,0 +1,42 @@
+"""Which calls are traffic: all that are measured, but those of a profile or a check. Pure, no I/O.
+
+USAGE has both, as costs and times are what they are whoever asked; TEACHING counts apart what is no
+traffic. So whatever is shown as calls is the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit.cells import Terms, positions
+from bandit.levels import pooled
+from bandit.teaching import read_profiled
+from router.beliefs.levels import apps_of, within_of
+from router.beliefs.outlooks import Booked, Digests
+from router.config.compiled import Configuration
+
+
+def profile_calls(
+    configuration: Configuration, rows: Terms, names: Mapping[int, str]
+) -> NDArray[np.float64]:
+    """Return (n_tasks, n_arms) how many calls in USAGE are of a profile or a check, whoever's.
+
+    Those of leaves count in both levels' rows, as all calls do.
+
+    Args:
+        names: what digests stand for that the configuration may not name; never changed in place.
+    """
+    booked, tasks = configuration.derive(Booked).under(names)
+    found = read_profiled(
+        rows,
+        apps=apps_of(configuration, names),
+        categories=booked,
+        endpoints=configuration.catalog.digests,
+    )
+    shared = configuration.derive(Digests.of).shared
+    out = np.zeros((len(shared), found.shape[1]))
+    np.add.at(out, positions(tasks, shared), found)
+    return pooled(out, configuration.derive(within_of))
