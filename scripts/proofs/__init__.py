@@ -1,6 +1,7 @@
 """What is claimed, shown on the running parts.
 
 - `ledger`: what should have been folded, against what was
+- `bills`: what the ledger has of each call, against what its provider bills
 - `client`: who calls, and keeps books of its own
 - `chaos`: who kills, freezes, duplicates and poisons
 - `sabotage`: a fault made on purpose, so that the proof has to notice
