@@ -56,6 +56,8 @@ class LedgerColumn(IntEnum):
 N_LEDGER_COLUMNS = len(LedgerColumn)
 MASK_BYTES = 3
 """A stored row begins with a bit for each column that is not 0."""
+UNPACKED_AT_ONCE = 10_000
+"""Rows: each takes some hundred bytes for every byte that it has, while it is unpacked."""
 MOST_SUM = (1 << 62) - 1
 """No sum goes beyond it: two of them still are a number of 64 bits."""
 HALF_BITS = 31
@@ -171,10 +173,17 @@ def packed(values: NDArray[np.int64]) -> list[bytes]:
 
 def unpacked(rows: Sequence[bytes | None]) -> NDArray[np.int64]:
     """Return the sums of stored rows, (n, N_LEDGER_COLUMNS); 0 of one that is not there."""
-    n, whole = len(rows), b"".join(row or b"" for row in rows)
-    out = np.zeros((n, N_LEDGER_COLUMNS), dtype=np.int64)
+    out = np.zeros((len(rows), N_LEDGER_COLUMNS), dtype=np.int64)
+    for begin in range(0, len(rows), UNPACKED_AT_ONCE):
+        _unpack(rows[begin : begin + UNPACKED_AT_ONCE], out[begin : begin + UNPACKED_AT_ONCE])
+    return out
+
+
+def _unpack(rows: Sequence[bytes | None], out: NDArray[np.int64]) -> None:
+    """Put the sums of stored rows into `out`, (n, N_LEDGER_COLUMNS) of 0."""
+    whole = b"".join(row or b"" for row in rows)
     if not whole:
-        return out
+        return
     data = np.frombuffer(whole, dtype=np.uint8)
     lengths = np.array([len(row) if row else 0 for row in rows], dtype=np.int64)
     there = np.flatnonzero(lengths)
@@ -194,4 +203,3 @@ def unpacked(rows: Sequence[bytes | None]) -> NDArray[np.int64]:
     found = np.zeros(bits.shape, dtype=np.int64)
     found[bits] = numbers.astype(np.int64)
     out[there] = found
-    return out

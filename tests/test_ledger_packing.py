@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from telemetry.ledger_rows import (
 from telemetry.memory import MemoryKind
 from workers.archive.audit import audit_state
 from workers.archive.restore import restore
+from workers.folding.keeping import kept
 from workers.folding.lease import Lease
 from workers.folding.measuring import shares
 from workers.jobs.spenders import name_spenders, top_of
@@ -43,8 +46,10 @@ class Days(Books):
         self.fold()
         self.prune()
 
-    def prune(self) -> None:
-        self.shard.prune(token=self.lease.token)
+    def prune(self, clock: float = 0, keep: Callable[[], object] | None = None) -> None:
+        """Tidy up; at this time of the store's clock, in days since the beginning."""
+        clock_ms = BEGIN_MS + int(clock * DAY_MS) if clock else 0
+        self.shard.prune(token=self.lease.token, clock_ms=clock_ms, keep=keep)
 
     def block(self, table: LedgerTable, day: int = FIRST) -> LedgerBlock | None:
         data = self.client.get(keys.spent_block(0, table, day))
@@ -127,6 +132,66 @@ def test_a_day_that_nobody_ranked_is_packed_a_day_later_with_all_names(days: Day
     assert len(days.costs(USERS)) == 8
     assert not days.loose()
     days.check()
+
+
+def test_an_idle_shards_days_are_packed_by_the_stores_clock(days: Days) -> None:
+    """Nothing comes that would move its mark; audit and restore go by what is packed."""
+    days.day(0.95, *first_day())
+    days.check()
+    days.prune(2.9)
+    assert days.loose()
+    days.prune(4.1, keep=lambda: None)
+
+    assert not days.loose()
+    assert [sum(days.costs(table).values()) for table in LedgerTable] == [63, 63, 31]
+    packed = {table: days.costs(table) for table in LedgerTable}
+    assert audit_state(days.archive).equal
+    days.prune(900)
+    block = days.block(CALLS)
+    assert block is not None  # what goes for good waits for the mark
+    assert (block.is_daily, sum(days.costs(CALLS).values())) == (True, 63)
+    assert audit_state(days.archive).equal
+
+    days.client.flushall()
+    assert restore(days.archive).damaged == 0
+    days.lease = Lease(days.client, 0)
+    assert days.lease.take()
+    days.begin()
+    assert audit_state(days.archive).equal
+    days.prune(4.2)
+    assert {table: days.costs(table) for table in LedgerTable} == packed
+    days.day(4.3, at(0.5, 9, user=3, cost_nano=64))
+    days.check()
+    assert sum(days.costs(CALLS).values()) == 63
+    days.prune(4.5)
+    assert sum(days.costs(CALLS).values()) == 127
+    days.check()
+
+
+def test_leases_are_kept_beside_what_takes_long_and_each_step_is_had_alone() -> None:
+    kept_twice, n_kept, begun = threading.Event(), 0, list[int]()
+
+    def keep() -> None:
+        nonlocal n_kept
+        n_kept += 1
+        if n_kept == 2:
+            kept_twice.set()
+
+    def steps() -> Iterator[int]:
+        for number in range(3):
+            begun.append(number)
+            assert number or kept_twice.wait(10)
+            yield number
+        raise ConnectionError
+
+    found = kept(steps(), keep)
+
+    assert next(found) == 0
+    assert (n_kept, begun) == (2, [0])
+    assert [next(found), next(found)] == [1, 2]
+    with pytest.raises(ConnectionError):
+        next(found)
+    assert list(kept([], keep)) == []
 
 
 def test_hours_roll_up_after_35_days_and_days_go_after_800(days: Days) -> None:

@@ -224,15 +224,25 @@ class Learner:
             if 0 in self._held:
                 forget_silent(client, self._store_clock.now_ms())
             most_bytes = most_unarchived(client, self.n_shards)
-            hours = self._memory.young_hours(client)
+            hours, clock_ms = self._memory.young_hours(client), self._store_clock.now_ms()
             for number, (shard, lease) in list(self._held.items()):
                 shard.young_hours = hours
                 try:
-                    shard.prune(token=lease.token, most_bytes=most_bytes)
+                    shard.prune(
+                        token=lease.token,
+                        most_bytes=most_bytes,
+                        clock_ms=clock_ms,
+                        keep=self._keep_leases,
+                    )
                 except NotOwner:
                     self._lose(number)
         if self._is_due("adopt", ADOPT_EVERY_S):
             adopt(self.journals, client, self.counters)
+
+    def _keep_leases(self) -> None:
+        """Renew what is due; what was lost meanwhile shows at the next commit."""
+        for _, lease in self._held.values():
+            lease.keep()
 
     def _join(self, client: Client) -> None:
         """Send feedback by reference to its decisions, where it is settled which these are."""

@@ -1,7 +1,8 @@
 """Closed days of the ledger become blocks; blocks roll up, lose who is forgotten, and go.
 
 Each change is one commit of the shard's owner: rows and block move together or not at all. What a
-day adds up to stays as it was. "Now" is the mark's own time.
+day adds up to stays as it was: so it does not matter when, and the store's clock says when it is
+time, for a shard to which nothing comes as well. What goes for good goes by the mark's own time.
 """
 
 from __future__ import annotations
@@ -90,8 +91,14 @@ class Packing:
         book.gone -= self.gone
 
 
-def packings(client: Client, book: LedgerBook, mark: bytes) -> Iterable[Packing]:
-    """Yield what is to change now, some of it; each must have taken effect before the next."""
+def packings(client: Client, book: LedgerBook, mark: bytes, *, now_ms: int) -> Iterable[Packing]:
+    """Yield what is to change now, some of it; each must have taken effect before the next.
+
+    Args:
+        mark: of the shard; where the clock is behind its time, that counts.
+        now_ms: on the store's clock.
+    """
+    now_ms = max(now_ms, at_ms(mark))
     if book.gone:
         yield from _forgetting(client, book)
     for place in _old(book, mark)[:MAX_PACKED]:
@@ -100,10 +107,10 @@ def packings(client: Client, book: LedgerBook, mark: bytes) -> Iterable[Packing]
         change.commit.add("HDEL", keys.spent_blocks(book.shard), block_field(*place))
         yield change
     n = 0
-    for place in _due(book, mark):
+    for place in _due(book, now_ms):
         packed = None
         if place[0] is not LedgerTable.USERS or not book.gone:
-            packed = _packed(client, book, place, mark)
+            packed = _packed(client, book, place, now_ms)
         if packed is not None:
             n += 1
             yield packed
@@ -111,7 +118,7 @@ def packings(client: Client, book: LedgerBook, mark: bytes) -> Iterable[Packing]
                 return
         if n >= MAX_PACKED:
             return
-    for place in _to_roll_up(book, mark)[: MAX_PACKED - n]:
+    for place in _to_roll_up(book, now_ms)[: MAX_PACKED - n]:
         block = _block(client, book, place)
         if block is not None:
             change = Packing(Commit(keys.meta(book.shard)))
@@ -126,13 +133,14 @@ def names_in(client: Client, shard: int, place: Place) -> dict[bytes, bytes]:
 
 
 def _old(book: LedgerBook, mark: bytes) -> list[Place]:
-    """Return the blocks that nobody keeps any longer."""
-    return sorted(place for place in book.blocks if place[1] <= _today(mark) - BLOCK_DAYS)
+    """Return the blocks that nobody keeps any longer; by the mark, as the audit tells them."""
+    oldest = at_ms(mark) // DAY_MS - BLOCK_DAYS
+    return sorted(place for place in book.blocks if place[1] <= oldest)
 
 
-def _to_roll_up(book: LedgerBook, mark: bytes) -> list[Place]:
+def _to_roll_up(book: LedgerBook, now_ms: int) -> list[Place]:
     """Return the blocks of calls whose hours are kept no longer."""
-    oldest = _today(mark) - DAILY_AFTER_DAYS
+    oldest = now_ms // DAY_MS - DAILY_AFTER_DAYS
     return sorted(
         place
         for place, entry in book.blocks.items()
@@ -140,19 +148,18 @@ def _to_roll_up(book: LedgerBook, mark: bytes) -> list[Place]:
     )
 
 
-def _due(book: LedgerBook, mark: bytes) -> list[Place]:
+def _due(book: LedgerBook, now_ms: int) -> list[Place]:
     """Return tables and days that have loose rows and closed long ago, the oldest first."""
     marks: dict[Place, int] = {}
     for place, last in book.spans.items():
         day = place[0], day_of(*place)
         marks[day] = max(marks.get(day, 0), at_ms(last))
-    now_ms = at_ms(mark)
     closed = [p for p in marks if now_ms >= (p[1] + 1 + PACKED_AFTER_DAYS) * DAY_MS]
     rest = [p for p in closed if p not in book.blocks or marks[p] <= now_ms - HOUR_MS]
     return sorted(rest, key=lambda place: (place[1], place[0]))
 
 
-def _packed(client: Client, book: LedgerBook, place: Place, mark: bytes) -> Packing | None:
+def _packed(client: Client, book: LedgerBook, place: Place, now_ms: int) -> Packing | None:
     """Return how loose rows of a day become a block; None where it must wait."""
     table, day = place
     parts, top = [], None
@@ -163,7 +170,7 @@ def _packed(client: Client, book: LedgerBook, place: Place, mark: bytes) -> Pack
         parts.append(block.rows())
     elif table in NAMED:
         top = client.hget(keys.SPENT_TOP, block_field(*place))
-        if top is None and at_ms(mark) < (day + 1 + UNNAMED_AFTER_DAYS) * DAY_MS:
+        if top is None and now_ms < (day + 1 + UNNAMED_AFTER_DAYS) * DAY_MS:
             return None
     spans = sorted(own for own in book.spans if own[0] is table and day_of(*own) == day)
     loose = rows_of(table, {own[1]: names_in(client, book.shard, own) for own in spans})
@@ -173,7 +180,7 @@ def _packed(client: Client, book: LedgerBook, place: Place, mark: bytes) -> Pack
     if table in NAMED:
         rows = _counted(table, rows)
     change = Packing(Commit(keys.meta(book.shard)), spans=spans)
-    is_daily = table is LedgerTable.CALLS and day < _today(mark) - DAILY_AFTER_DAYS
+    is_daily = table is LedgerTable.CALLS and day < now_ms // DAY_MS - DAILY_AFTER_DAYS
     change.put(book.shard, place, block_of(rows, table, is_daily=is_daily))
     for own in spans:
         change.commit.add("UNLINK", keys.spent(book.shard, *own))
@@ -260,7 +267,3 @@ def _block(client: Client, book: LedgerBook, place: Place) -> LedgerBlock | None
         book.damaged.add(place)
         log.error("a day of the ledger is damaged", shard=book.shard, table=place[0], day=place[1])
     return None
-
-
-def _today(mark: bytes) -> int:
-    return at_ms(mark) // DAY_MS

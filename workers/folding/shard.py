@@ -8,7 +8,7 @@ from the mark.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -44,6 +44,7 @@ from workers.folding.effects import effects
 from workers.folding.forgetting import forget, forgotten_in, parts_of
 from workers.folding.hearing import pieces
 from workers.folding.history import BEGIN, EVERYTHING_HOURS, History
+from workers.folding.keeping import kept
 from workers.folding.ledger import LedgerBook
 from workers.folding.packing import packings
 from workers.folding.raters import sitting_beside
@@ -249,16 +250,27 @@ class Shard:
         """Of every producer that was heard of, the number of its next record."""
         return self.expected | {name: window.following for name, window in self.windows.items()}
 
-    def prune(self, *, token: int, most_bytes: int = MOST_UNARCHIVED_BYTES) -> None:
+    def prune(
+        self,
+        *,
+        token: int,
+        most_bytes: int = MOST_UNARCHIVED_BYTES,
+        clock_ms: int = 0,
+        keep: Callable[[], object] | None = None,
+    ) -> None:
         """Drop what nobody reads any more: archived entries, stale rows, producers long silent.
 
-        The mark's own time is "now": so what was dropped can be told from the stream alone.
+        The mark's own time is "now": so what was dropped can be told from the stream alone. To
+        pack days drops nothing, and goes by the clock.
 
         Args:
             most_bytes: of folded entries that may wait for the archive; beyond it they go.
+            clock_ms: the store's time.
+            keep: renews the leases of this process, while it packs.
         """
         archived = self._trim(most_bytes)
-        for change in packings(self.client, self.ledger, self.mark):
+        changes = packings(self.client, self.ledger, self.mark, now_ms=clock_ms)
+        for change in kept(changes, keep):
             self.amend(change.commit, token=token)
             change.take_over(self.ledger)
         now_ms = at_ms(self.mark)
