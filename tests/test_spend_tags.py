@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from router.policy.spend_tags import SpendTag, spend_tag_of
 from telemetry import events, frames, keys
 from telemetry.digests import spend_tag_digest
 from telemetry.store import Address, connect
+from telemetry.tag_names import tell_tags
 
 
 def app(**said: Any) -> App:
@@ -109,14 +112,42 @@ def test_names_of_tags_are_told_once_and_no_more_than_the_store_keeps(
     client, names = connect(address), TagNames(most=3)
     client.delete(keys.TAG_NAMES)
     client.hset(keys.TAG_NAMES, f"{1:016x}", "matter=first")
-    for digest in (0, 1, 2, 2, 3):
+    for digest in (0, 1, 2, 2, 3, 4):
         names.note(SpendTag(digest, f"matter={digest}"))
 
     names.tell(client)
-
-    told = client.hgetall(keys.TAG_NAMES)
-    assert told == {b"%016x" % 1: b"matter=first", b"%016x" % 2: b"matter=2"}
+    assert client.hgetall(keys.TAG_NAMES) == {
+        **{b"%016x" % 1: b"matter=first", b"%016x" % 2: b"matter=2"},
+        b"%016x" % 3: b"matter=3",  # one that is there takes no room
+    }
+    for digest in (3, 5):  # of another process, or of this one's next life
+        again = TagNames(most=3)
+        again.note(SpendTag(digest, "matter=other"))
+        again.tell(client)
+    assert client.hlen(keys.TAG_NAMES) == 3
+    assert client.hget(keys.TAG_NAMES, f"{3:016x}") == b"matter=3"
     client.close()
+
+
+def test_room_for_names_of_tags_is_counted_where_it_is_taken(
+    store: object, address: Address
+) -> None:
+    """Eight processes tell at the same time, each of tags of its own."""
+    assert store
+    clients = [connect(address) for _ in range(8)]
+    ready = threading.Barrier(8)
+
+    def tell(number: int) -> None:
+        told = {1 + number * 500 + i: f"matter={i}" for i in range(500)}
+        ready.wait()
+        tell_tags(clients[number], told, most=900)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(tell, range(8)))
+
+    assert clients[0].hlen(keys.TAG_NAMES) == 900
+    for client in clients:
+        client.close()
 
 
 def test_every_attempt_carries_its_declared_tag_whoever_decides_or_dispatched_it(

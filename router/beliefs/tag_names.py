@@ -6,8 +6,8 @@ from contextlib import suppress
 from itertools import islice
 
 from router.policy.spend_tags import SpendTag
-from telemetry import keys
 from telemetry.store import Client, StoreErrors
+from telemetry.tag_names import tell_tags
 
 MAX_NAMES = 200_000
 """In the store; later ones are shown by their digest."""
@@ -48,10 +48,6 @@ class TagNames:
             return
         told = dict(islice(dict(self._new).items(), AT_ONCE))  # calls go on noting meanwhile
         with suppress(*StoreErrors):
-            room = self._most - client.hlen(keys.TAG_NAMES)
-            pipeline = client.pipeline(transaction=False)
-            for digest, name in islice(told.items(), max(room, 0)):
-                pipeline.hsetnx(keys.TAG_NAMES, f"{digest:016x}", name)
-            pipeline.execute()
+            tell_tags(client, told, most=self._most)
             for digest in told:
                 self._new.pop(digest, None)
