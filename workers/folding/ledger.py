@@ -16,7 +16,7 @@ from telemetry.ledger_rows import KEYS, SINCE_FIELD, LedgerTable
 from telemetry.scripts import FILL, Argument, Commit
 from telemetry.store import Client
 from workers.folding.batch import START, Batch
-from workers.folding.spending import MOST_NAMES, Booked, Place, Spent, Stored, book, spent_in
+from workers.folding.spending import MOST_NAMES, BookedRows, Place, Spent, Stored, book, spent_in
 
 MOST_KNOWN = 100_000
 """Rows of a shard that are known here: about 25 MB."""
@@ -30,7 +30,7 @@ class LedgerBooking:
 
     spent: Spent
     asked: dict[str, Place]  # hashes of which rows are asked for
-    booked: Booked = field(default_factory=Booked)
+    booked: BookedRows = field(default_factory=BookedRows)
 
 
 @dataclass(slots=True)

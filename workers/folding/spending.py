@@ -82,7 +82,7 @@ class Spent:
 
 
 @dataclass(slots=True)
-class Booked:
+class BookedRows:
     """Loose rows that change."""
 
     rows: Loose = field(default_factory=dict)
@@ -130,7 +130,7 @@ def spent_by(outcomes: NDArray[np.void], forgotten: frozenset[bytes] = frozenset
     return Spent(tables, {t: pieces(rows.keys) for t, rows in tables.items()}, first, forgotten)
 
 
-def book(spent: Spent, stored: Stored, *, most_names: int) -> Booked:
+def book(spent: Spent, stored: Stored, *, most_names: int) -> BookedRows:
     """Return the rows that change, and those that go.
 
     Args:
@@ -138,7 +138,7 @@ def book(spent: Spent, stored: Stored, *, most_names: int) -> Booked:
         most_names: of an app and span so many names have rows of their own; later ones count as
             others.
     """
-    out = Booked()
+    out = BookedRows()
     for table, rows in spent.tables.items():
         all_names = spent.names[table]
         if table in NAMED and (new := _new(table, rows, all_names, stored)).any():
@@ -155,7 +155,7 @@ def book(spent: Spent, stored: Stored, *, most_names: int) -> Booked:
     return out
 
 
-def apply(booked: Booked, loose: Loose) -> None:
+def apply(booked: BookedRows, loose: Loose) -> None:
     """Have whole tables change."""
     for place, rows in booked.rows.items():
         loose.setdefault(place, {}).update(rows)
@@ -174,7 +174,7 @@ def rows_of(table: LedgerTable, loose: Mapping[int, Mapping[bytes, bytes]]) -> L
     return joined(table, parts)
 
 
-def _forget(out: Booked, forgotten: Collection[bytes], stored: Stored) -> None:
+def _forget(out: BookedRows, forgotten: Collection[bytes], stored: Stored) -> None:
     """Have the rows of users count as others'."""
     for place in {place for place in (*stored, *out.rows) if place[0] is LedgerTable.USERS}:
         known, rows = stored.get(place, {}), out.rows.get(place, {})
