@@ -14,6 +14,7 @@ from telemetry.ledger_rows import (
     KEYS,
     MOST_SUM,
     N_LEDGER_COLUMNS,
+    UNPACKED_AT_ONCE,
     LedgerColumn,
     LedgerRows,
     LedgerTable,
@@ -101,6 +102,16 @@ def test_loose_rows_are_stored_as_they_are(rows: tuple[LedgerTable, LedgerRows])
 
     assert unpacked(packed(those.values)).tolist() == those.values.tolist()
     assert unpacked([None, *packed(those.values)])[1:].tolist() == those.values.tolist()
+
+
+def test_more_rows_than_are_unpacked_at_once_come_in_their_order() -> None:
+    values = np.zeros((2 * UNPACKED_AT_ONCE + 3, len(LedgerColumn)), dtype=np.int64)
+    values[:, LedgerColumn.COST] = np.arange(len(values))
+    rows: list[bytes | None] = list(packed(values))
+    rows[UNPACKED_AT_ONCE] = None
+    values[UNPACKED_AT_ONCE] = 0
+
+    assert (unpacked(rows) == values).all()
 
 
 def test_hours_roll_up_to_the_first_of_their_day() -> None:
