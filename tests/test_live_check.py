@@ -272,7 +272,7 @@ FAILURES: dict[str, tuple[Reply, str, str]] = {
         "it takes no more calls now (429)",
         "have the key's limits raised",
     ),
-    "slow": (Reply(delay_s=30), "no answer came in time", "too slow"),
+    "slow": (Reply(delay_s=30), "no answer in 0.4 s", "too slow"),
 }
 
 

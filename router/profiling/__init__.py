@@ -4,6 +4,9 @@
 - `live_entries`: the configuration as a live check has it, and who is called
 - `live_calls`: tiny calls in each dialect, and what their answers say
 - `heard`: what that sidecar logs, kept off the terminal
+- `live_words`: what is wrong with an endpoint, in words
+- `live_findings`: what an answer shows
+- `live_prices`: what the calls cost at most, and did
 - `live`: what an endpoint really does
 - `live_verdicts`: that beside what is declared, and which line to change
 - `live_lines`: the same as lines
