@@ -7,25 +7,20 @@ writes more than it is told to, or reads more than it is sent, can cost more.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 from router.endpoints.capabilities import Reasoning
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
 from router.endpoints.rates import Rates, Tariff
 from router.profiling.live_calls import CallManner, Probe, body_of, manner_of, most_tokens
+from router.profiling.money import LIMITS, TIER, counts_in, n_answers, params_of
 from telemetry.wire.usage import Usage, tier_of
 
 MOST_CALLS = 5
 MOST_OF_ONE = 2
 """Calls of an endpoint of which there is one thing to find."""
-LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
-"""Fields that say how much may be written; where several are there, nobody knows which holds."""
-TIMES = ("n", "best_of")
-"""Fields that say how many answers are written."""
 SOON_S = 3600.0
 """A check is over by then: prices from later on are none of its."""
 NANO = 1e9
@@ -110,7 +105,7 @@ def spent_nano(
     """
     if endpoint.prices is None or endpoint.terms.is_subscribed:
         return 0
-    tier = tier_of(_param(endpoint, "service_tier"))
+    tier = tier_of(params_of(endpoint).get(TIER))
     return endpoint.prices.nano(usage, at_s, tier=tier, machine_s=seconds)
 
 
@@ -121,12 +116,9 @@ def tokens_of(endpoint: Endpoint, probe: Probe, manner: CallManner) -> tuple[int
     if manner.dialect is Dialect.EMBEDDINGS:
         return read, 0
     sent = body_of(probe, endpoint.id, manner)
-    said = {name: _param(endpoint, name) for name in endpoint.params}
-    limits = _counts({**sent, **said}, LIMITS)
-    most = max(limits, default=endpoint.output_limit)
-    if most is None:
-        return read, None
-    return read, math.ceil(most * math.prod(_counts(said, TIMES)))
+    said = params_of(endpoint)
+    most = max(counts_in({**sent, **said}, LIMITS), default=endpoint.output_limit)
+    return read, None if most is None else math.ceil(most * n_answers(said))
 
 
 def _rates(tariff: Tariff, read: int) -> Iterator[Rates]:
@@ -139,14 +131,3 @@ def _dearest(rates: Rates, read: int, written: int) -> int:
     """Return what tokens cost where all of them are of the dearest kind."""
     of_input = max(rates.tokens_in, rates.cached, rates.written, rates.written_1h)
     return round(read * of_input + written * max(rates.tokens_out, rates.reasoning))
-
-
-def _param(endpoint: Endpoint, name: str) -> Any:
-    value = endpoint.params.get(name)
-    return None if value is None else json.loads(value)
-
-
-def _counts(said: Mapping[str, Any], names: Sequence[str]) -> list[float]:
-    """Return what stands under these names, as far as it counts something."""
-    found = (said.get(name) for name in names)
-    return [n for n in found if isinstance(n, int | float) and not isinstance(n, bool) and n >= 1]

@@ -156,7 +156,7 @@ def _changes(
     entry = entries.endpoints[endpoint.index]
     out = []
     if MODEL in wrong:
-        out.append(("served_as", _served_as(entry.served_as, result.served or "")))
+        out.append(("served_as", served_as_line(entry.served_as, result.served or "")))
     if STREAM_USAGE in wrong:
         found = result.found[STREAM_USAGE].is_there
         out.append((STREAM_USAGE, f"{STREAM_USAGE}: {_word(found)}"))
@@ -175,7 +175,7 @@ def _changes(
     return out
 
 
-def _served_as(listed: Sequence[str], served: str) -> str:
+def served_as_line(listed: Sequence[str], served: str) -> str:
     """Return the field that lists a name; of what no file could list, only that it is another."""
     if in_short(served) != served or len(served) > MOST_NAME or KEY in served:
         return "upstream_model: correct it; what answers has a name that cannot be listed"
