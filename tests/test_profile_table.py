@@ -164,7 +164,7 @@ def test_a_cost_that_is_not_known_is_no_cost_of_nothing() -> None:
     assert "That (cost not known) compares with allround" in sentence(of_advised)
     assert of_advised.as_json()["advice"]["beside_incumbent"]["cost_ratio"] is None
     cheap = table(rows, unpriced={"allround"}, objective=Objective(Order.CHEAPEST))
-    assert "what allround cost is not known and counts as nothing" in judged_by(cheap)
+    assert "the cost of allround is not known and counts as nothing" in judged_by(cheap)
 
 
 @pytest.mark.parametrize(

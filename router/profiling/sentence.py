@@ -63,7 +63,7 @@ def judged_by(table: ProfileTable) -> str:
     counts_cost = objective.order is Order.CHEAPEST or objective.has_value
     free = [name for name in table.endpoints if counts_cost and not table.has_cost(name)]
     if free:
-        what += f", where what {', '.join(free)} cost is not known and counts as nothing"
+        what += f", where the cost of {', '.join(free)} is not known and counts as nothing"
     return f"{what}; {weighed}"
 
 
