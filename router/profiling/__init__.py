@@ -6,6 +6,7 @@
 - `heard`: what that sidecar logs, kept off the terminal
 - `live_words`: what is wrong with an endpoint, in words
 - `live_findings`: what an answer shows
+- `money`: what calls cost, and may cost
 - `live_prices`: what the calls cost at most, and did
 - `refused_fields`: which field a refusal is about, and how it may be said instead
 - `live`: what an endpoint really does
@@ -18,7 +19,6 @@
 - `prompts`: the file of prompts, checked whole
 - `log`: what was begun and what came of it, on the disk before it costs
 - `runs`: where runs lie, one at work at a time
-- `money`: what calls cost, and may cost
 - `plan`: which prompts go where
 - `asking`: one call, and what its answer means
 - `fitting`: a call said as its endpoint takes it
