@@ -157,19 +157,20 @@ class Sidecar:
             self.keeper, self.health, self.draws, self.thoughts, secrets.draws, self.sessions
         )
         decider = Decider(contexts)
+        self.calls = Calls(
+            decider,
+            Dispatcher(self._upstream, self.health, self.intents),
+            booking,
+            ids=self.ids,
+            thoughts=self.thoughts,
+            observer=self.observer,
+            note=self.decisions.put,
+        )
         self.routes = Routes(
             Services(
                 keeper=self.keeper,
                 decider=decider,
-                calls=Calls(
-                    decider,
-                    Dispatcher(self._upstream, self.health, self.intents),
-                    booking,
-                    ids=self.ids,
-                    thoughts=self.thoughts,
-                    observer=self.observer,
-                    note=self.decisions.put,
-                ),
+                calls=self.calls,
                 passing=Passing(
                     contexts,
                     Passthrough(self._upstream, booking, self.keeper.names, self.intents),

@@ -217,6 +217,35 @@ def test_five_calls_are_the_most_and_the_first_writes_sixteen_tokens(
     assert model.calls[1]["max_completion_tokens"] == 16
 
 
+def test_calls_that_fail_for_a_moment_are_made_again_and_counted(
+    check: Check, provider: Provider
+) -> None:
+    model, n = Model(), 0
+
+    def now_and_then(call: Any) -> Reply:
+        nonlocal n
+        n += 1
+        broken = {"retry-after": "0"}
+        return Reply(500, b"{}", headers=broken) if n % 2 else model(call)
+
+    told = rows_of(check(one_of(provider, now_and_then), "--json"))["a"]
+
+    assert told["calls"] == n == len(provider.calls) == 5
+    assert (verdicts(told)["stream_usage"], verdicts(told)["tools"]) == ("verified", "verified")
+    assert verdicts(told)["reasoning"] == "not known"
+
+
+def test_what_does_not_say_what_it_used_is_counted_at_what_it_may_use(
+    check: Check, provider: Provider
+) -> None:
+    model = Model(usage=False)
+    found = check(one_of(provider, model, stream_usage=False))
+
+    assert found.stdout.splitlines()[-1] == (
+        "1 endpoint, 4 calls, about 0.00011 USD: all as declared"
+    ), found.stdout
+
+
 # -- what fails ----------------------------------------------------------------------------------
 
 FAILURES: dict[str, tuple[Reply, str, str]] = {
@@ -339,9 +368,9 @@ def test_prices_come_first_and_without_a_terminal_or_a_yes_nothing_is_sent(
     found = check(value, yes=False)
 
     assert found.exit_code == 2
-    assert "a: 4 calls, at most 0.00523 USD" in found.stderr
-    assert "b: 4 calls, no price known" in found.stderr
-    assert "together at most 0.00523 USD, beside 1 without a price" in found.stderr
+    assert "a: at most 5 calls, at most 0.00936 USD" in found.stderr
+    assert "b: at most 5 calls, no price known" in found.stderr
+    assert "together at most 0.00936 USD, beside 1 without a price" in found.stderr
     assert "say --yes" in found.stderr
     assert provider.calls == []
 

@@ -25,7 +25,7 @@ from router.endpoints.verified import Verified, keep_verified
 from router.errors import ConfigError
 from router.profiling import live_verdicts
 from router.profiling.heard import HeardLog, hearing
-from router.profiling.live import LiveResult, check_endpoints, most_nano, probes_of
+from router.profiling.live import LiveResult, check_endpoints, most_calls, most_nano
 from router.profiling.live_entries import CheckPlan, live_entries, plan_check
 from router.profiling.live_lines import lines_of
 from router.profiling.live_verdicts import CheckedEndpoint
@@ -71,7 +71,9 @@ def check_live(config: Path | None, endpoints: Sequence[str], *, yes: bool, as_j
         spent = sum(one.cost_usd for one in checked)
         rows = [one.as_json() for one in checked]
         is_ok = not any(one.is_failure for one in checked)
-        print_json({"ok": is_ok, "file": found.file, "endpoints": rows, "cost_usd": spent})
+        whole = {"ok": is_ok, "file": found.file, "endpoints": rows, "cost_usd": spent}
+        is_estimated = any(one.cost_is_estimated for one in checked)
+        print_json({**whole, "cost_is_estimated": is_estimated})
     else:
         for line in lines_of(checked):
             print(line)
@@ -115,9 +117,10 @@ def price_lines(endpoints: Sequence[Endpoint], at_s: float) -> list[str]:
     """
     lines, total, unpriced = [], 0, 0
     for endpoint in endpoints:
-        nano, n = most_nano(endpoint, at_s), len(probes_of(endpoint))
+        nano, n = most_nano(endpoint, at_s), most_calls(endpoint)
         cost = "no price known" if nano is None else f"at most {nano / 1e9:.5f} USD"
-        lines.append(f"{endpoint.id}: {n} {'call' if n == 1 else 'calls'}, {cost}")
+        calls = "1 call" if n == 1 else f"at most {n} calls"
+        lines.append(f"{endpoint.id}: {calls}, {cost}")
         total, unpriced = total + (nano or 0), unpriced + (nano is None)
     beside = f", beside {unpriced} without a price" if unpriced else ""
     return [*lines, f"together at most {total / 1e9:.5f} USD{beside}; the words sent are ours"]
@@ -138,7 +141,7 @@ async def _call_all(
     out = []
     for app, ids in plan.by_app.items():
         try:
-            async with own_sidecar(entries, app, address) as (client, configuration):
+            async with own_sidecar(entries, app, address, repeats=False) as (client, configuration):
                 endpoints = [configuration.catalog.by_id[id_] for id_ in ids]
                 out += await check_endpoints(client, endpoints, app, heard, at_s=at_s)
         except LookupError as error:  # a key that went meanwhile

@@ -117,6 +117,8 @@ def _tell_end(
         strategy=strategy,
         objective=objective,
         incumbent=plan["incumbent"],
+        silent=end["no_answer"],
+        unpriced=_unpriced(configuration),
         weights={task: float(n) for task, n in plan["in_file"].items()},
     )
     has_sentence = table.found.advice.kind is not AdviceKind.NONE
@@ -140,6 +142,12 @@ def _tell_end(
     if failure:
         say(failure)
         raise SystemExit(FAILED)
+
+
+def _unpriced(configuration: Configuration) -> set[str]:
+    """Return endpoints of which nobody knows what a call costs."""
+    endpoints = configuration.catalog.endpoints
+    return {e.id for e in endpoints if e.prices is None and not e.terms.is_subscribed}
 
 
 def _app(configuration: Configuration, named: str | None) -> str:

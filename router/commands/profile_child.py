@@ -313,6 +313,9 @@ def _told(runner: Runner, line: CommandLine, log: RunLog) -> dict[str, Any]:
         "enough_usd": enough_usd(left, spent_usd, n_each=MIN_GRADED),
         "all_usd": enough_usd(left, spent_usd, n_each=len(left)),
         "stopped": {name: s.stopped for name, s in runner.states.items() if s.stopped},
+        "turned_down": log.logged.turned_down(),
+        "changed": log.logged.changed(),
+        "said": {name: state.said for name, state in runner.states.items() if state.said},
         "dropped": dict(runner.dropped),
         "odd": dict(runner.odd),
         "out_of_money": runner.out_of_money,
@@ -327,15 +330,8 @@ def _told(runner: Runner, line: CommandLine, log: RunLog) -> dict[str, Any]:
 
 def _without_answer(runner: Runner, log: RunLog) -> dict[str, str]:
     """Return why no answer came of each endpoint of which none did, as far as that was tried."""
-    found: dict[str, str] = {}
-    answered = {entry.endpoint for entry in log.logged.answered.values()}
-    for entry in log.logged.ended.values():
-        if entry.result is not None and entry.result.ok:
-            answered.add(entry.endpoint)
-        elif entry.why:
-            found[entry.endpoint] = entry.why
-    found |= {name: state.why for name, state in runner.states.items() if state.why}
-    return {name: why for name, why in found.items() if name not in answered}
+    answering = log.logged.answering
+    return {n: state.why for n, state in runner.states.items() if state.why and n not in answering}
 
 
 if __name__ == "__main__":

@@ -28,9 +28,15 @@ from router.profiling.live_calls import (
     path_of,
     read_answer,
 )
+from router.profiling.refused_fields import OF_FIELDS, change_for
 from telemetry.wire.usage import Usage
 
 MOST_CALLS = 5
+MOST_OF_ONE = 2
+"""Calls of an endpoint of which there is one thing to find."""
+OF_A_MOMENT = frozenset({429, 500, 502, 503, 529})
+"""Statuses that may well be others in a moment."""
+MOMENT_S, LONGEST_MOMENT_S = 0.5, 5.0
 AT_A_TIME = 4
 """Endpoints; of each one call after the other."""
 UNFIT = frozenset({400, 404, 405, 415, 422, 501})
@@ -73,6 +79,7 @@ class LiveResult(Struct):
     found: dict[str, LiveFinding] = field(default_factory=dict)  # capabilities, and `STREAM_USAGE`
     calls: int = 0
     cost_nano: int = 0
+    is_estimated: bool = False  # an answer did not say what it used: what it may use at most
 
     @property
     def is_reachable(self) -> bool:
@@ -85,7 +92,7 @@ class NoCallLeft(Exception):
 
 
 def probes_of(endpoint: Endpoint) -> list[Probe]:
-    """Return the calls that are planned of an endpoint; one more may follow a refused one."""
+    """Return the calls that are planned of an endpoint; others may follow a refused one."""
     manner = manner_of(endpoint)
     if manner.dialect not in (Dialect.CHAT, Dialect.RESPONSES):
         return [Probe.UNSTREAMED]
@@ -99,7 +106,9 @@ def probes_of(endpoint: Endpoint) -> list[Probe]:
 
 
 def most_nano(endpoint: Endpoint, at_s: float) -> int | None:
-    """Return what the planned calls cost at most, in nano-USD; None where no price is known.
+    """Return what all calls cost at most, in nano-USD; None where no price is known.
+
+    Who has calls left asks for the dearest again.
 
     Args:
         at_s: when the prices hold, in epoch seconds.
@@ -108,12 +117,17 @@ def most_nano(endpoint: Endpoint, at_s: float) -> int | None:
         return 0
     if endpoint.prices is None:
         return None
-    manner, total = manner_of(endpoint), 0
-    for probe in probes_of(endpoint):
-        read, written = most_tokens(probe, manner)
-        usage = Usage(read, written, 0, 0)
-        total += endpoint.prices.nano(usage, at_s, machine_s=0.0) or 0
-    return total
+    manner, prices = manner_of(endpoint), endpoint.prices
+    costs = [
+        prices.nano(Usage(*most_tokens(probe, manner), 0, 0), at_s, machine_s=0.0) or 0
+        for probe in probes_of(endpoint)
+    ]
+    return sum(costs) + (most_calls(endpoint) - len(costs)) * max(costs)
+
+
+def most_calls(endpoint: Endpoint) -> int:
+    """Return how many calls are made at most, those that are made again among them."""
+    return MOST_CALLS if len(probes_of(endpoint)) > 1 else MOST_OF_ONE
 
 
 async def check_endpoints(
@@ -151,6 +165,8 @@ class _Look:
         self._manner = manner_of(endpoint)
         _, key = endpoint.auth_header or (b"", b"")
         self._secret = key.rpartition(b" ")[2]  # some repeat it in what they refuse
+        self._refused_limits: set[str] = set()
+        self._pause_s = MOMENT_S  # before a call is made again
         self._since = 0  # lines of the log before the last call
         self.result = LiveResult(endpoint.id, app, self._manner.dialect)
 
@@ -176,7 +192,7 @@ class _Look:
     async def _reach(self, probe: Probe) -> LiveAnswer | None:
         """Return the first answer; None, and the reason in the result, where there is none."""
         answer = await self._ask(probe)
-        if self._is_plain_refusal(answer) and probe is Probe.PLAIN:
+        if self._has_left and self._is_plain_refusal(answer) and probe is Probe.PLAIN:
             unstreamed = await self._ask(Probe.UNSTREAMED)
             if unstreamed.status == 200 and unstreamed.is_sound:
                 why = f"it refuses streamed calls ({in_short(answer.error)})"
@@ -233,11 +249,29 @@ class _Look:
         return LiveFinding(None, "it took how much to think, and told of no reasoning tokens")
 
     async def _ask(self, probe: Probe) -> LiveAnswer:
+        """Make a call; once more where it is refused for the name of its limit, or for a moment.
+
+        Raises:
+            NoCallLeft: there were as many as there may be.
+        """
         answer = await self._send(probe)
-        if answer.status == 400 and "max_completion_tokens" in answer.error:
-            self._manner.limit = "max_completion_tokens"
+        in_a_moment = answer.status in OF_A_MOMENT and not self._complaint()
+        if self._has_left and in_a_moment and self._pause_s <= LONGEST_MOMENT_S:
+            await asyncio.sleep(self._pause_s)
+            answer = await self._send(probe)
+        if not self._has_left or answer.status not in OF_FIELDS:
+            return answer
+        body = body_of(probe, self._endpoint.id, self._manner)
+        change = change_for(body, answer.error, tried=frozenset(self._refused_limits))
+        if change is not None and change.field == self._manner.limit and change.becomes:
+            self._refused_limits.add(change.field)
+            self._manner.limit = change.becomes
             answer = await self._send(probe)
         return answer
+
+    @property
+    def _has_left(self) -> bool:
+        return self.result.calls < most_calls(self._endpoint)
 
     async def _send(self, probe: Probe) -> LiveAnswer:
         """Make a call.
@@ -245,7 +279,7 @@ class _Look:
         Raises:
             NoCallLeft: there were as many as there may be.
         """
-        if self.result.calls >= MOST_CALLS:
+        if not self._has_left:
             raise NoCallLeft
         self.result.calls += 1
         self._since = len(self._heard.lines)
@@ -254,10 +288,18 @@ class _Look:
         left_out = got.headers.get("x-router-left-out", "")
         raw = got.content.replace(self._secret, b"(key)") if self._secret else got.content
         answer = read_answer(self._manner, got.status_code, raw, left_out=left_out)
-        prices, is_free = self._endpoint.prices, self._endpoint.terms.is_subscribed
-        if prices is not None and answer.usage is not None and not is_free:
-            self.result.cost_nano += prices.nano(answer.usage, self._at_s, machine_s=0.0) or 0
+        self._pause_s = _pause_of(got)
+        self._count(probe, answer)
         return answer
+
+    def _count(self, probe: Probe, answer: LiveAnswer) -> None:
+        """Add what a call cost: all that it may use, where its answer does not say."""
+        prices, usage = self._endpoint.prices, answer.usage
+        if prices is None or self._endpoint.terms.is_subscribed or answer.status != 200:
+            return
+        if usage is None:
+            usage, self.result.is_estimated = Usage(*most_tokens(probe, self._manner), 0, 0), True
+        self.result.cost_nano += prices.nano(usage, self._at_s, machine_s=0.0) or 0
 
     def _is_plain_refusal(self, answer: LiveAnswer) -> bool:
         """Return whether a call was turned down for what it asks, and not for key or model."""
@@ -274,6 +316,8 @@ class _Look:
     def _why(self, answer: LiveAnswer) -> tuple[str, str]:
         """Return why a call got no answer, and what to do."""
         line = self._line()
+        if not line and answer.status >= 500:  # what it said a moment ago is not said again
+            line = self._heard.last_of(self._endpoint.id, after=0) or {}
         if "setting" in line:
             status = f" ({line['status']})" if line.get("status") else ""
             return f"{line['reason']}{status}", line["fix"]
@@ -301,6 +345,14 @@ _LOOKS = {
     Probe.SCHEMA: _Look.schema,
     Probe.REASONING: _Look.reasoning,
 }
+
+
+def _pause_of(got: httpx.Response) -> float:
+    """Return how long an endpoint asks to be left alone, in seconds."""
+    try:
+        return max(float(got.headers.get("retry-after", "")), 0.0)
+    except ValueError:
+        return MOMENT_S
 
 
 def in_short(text: str) -> str:

@@ -52,6 +52,7 @@ class CheckedEndpoint(Struct, frozen=True):
     changes: list[str] = []  # lines to write, with where
     calls: int = 0
     cost_usd: float = 0.0
+    cost_is_estimated: bool = False  # an answer did not say what it used
 
     def as_json(self) -> dict[str, Any]:
         """Return it as one object."""
@@ -84,6 +85,7 @@ def compare(
         is_failure=not result.is_reachable,
         calls=result.calls,
         cost_usd=result.cost_nano / 1e9,
+        cost_is_estimated=result.is_estimated,
     )
     if not result.is_reachable:
         return own

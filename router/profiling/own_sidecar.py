@@ -59,12 +59,13 @@ def _speaking_chat(endpoint: EndpointEntry, providers: dict[str, ProviderEntry])
 
 @asynccontextmanager
 async def own_sidecar(
-    entries: File, app: str, address: Address
+    entries: File, app: str, address: Address, *, repeats: bool = True
 ) -> AsyncIterator[tuple[httpx.AsyncClient, Configuration]]:
     """Yield a client of a sidecar that runs meanwhile, and the configuration that it has.
 
     Args:
         address: of a store that runs.
+        repeats: whether it asks an endpoint again that failed for a moment.
 
     Raises:
         LookupError: a key of an endpoint is not to be had.
@@ -74,6 +75,8 @@ async def own_sidecar(
     changed = callable_by(entries, app, key)
     configuration = compile_entries(changed, version=digest8("configuration", key), secrets=True)
     sidecar = Sidecar(configuration, address)
+    if not repeats:
+        sidecar.calls.budget.end()
     sidecar.keeper.settles = False  # its configuration is not the one that choices are made by
     listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     running = listener(sidecar, configuration.server, on_listen=listening.set_result)

@@ -162,7 +162,7 @@ def make_plan(
         excluded[endpoint.id].update(_reasons(own[:per_cell], foretold, endpoint))
         for turn, prompt in enumerate(_chosen(own, foretold, endpoint, per_cell, logged)):
             used[task].add(prompt.digest)
-            if _is_done(logged, prompt, endpoint):
+            if logged.is_done((prompt.digest, endpoint.id)):
                 done += 1
             else:
                 asks.append(_ask(turn, prompt, task, endpoint, judge, at_s))
@@ -180,11 +180,6 @@ def make_plan(
         kept=len(logged.answered),
         incumbent=_most_often(foretold.values()),
     )
-
-
-def _is_done(logged: Logged, prompt: ProfilePrompt, endpoint: Endpoint) -> bool:
-    cell = prompt.digest, endpoint.id
-    return cell in logged.ended or cell in logged.answered
 
 
 def _most_often(foretold: Iterable[Foretold]) -> str | None:
