@@ -98,7 +98,8 @@ def profile(
 
 def classify(
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="Exemplars with tasks, JSON Lines.")
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="Exemplars with tasks, JSON Lines; `-`: stdin."),
     ] = None,
     config: Config = None,
     text: Annotated[str | None, typer.Option(help="Say what this prompt looks like.")] = None,

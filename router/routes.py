@@ -175,7 +175,7 @@ class Routes:
         services, configuration = self._services, beliefs.configuration
         async with services.admission.place(exchange.line):
             at, decider, passing = services.clock(), services.decider, services.passing
-            found = await passing.settle(exchange, beliefs, caller, request, at)
+            found = await passing.settle(exchange, beliefs, caller, request, at, draws=False)
             if isinstance(found, Provider):
                 await passing.pass_on(exchange, beliefs, caller, as_opaque(request), to=found)
                 return

@@ -147,7 +147,7 @@ RECORD = np.dtype(
         ("trace", "V16"),
         ("span", "V8"),
         ("role", "<u8"),
-        ("tag", "<u8"),  # digest of the task that a call of `general` looks like
+        ("tag", "<u8"),  # what the first prompt of a call of `general` looks like
         ("episode", "<u8"),  # digest of the declared session; 0: none
         ("prompt", "<u8"),  # digest of the version that the caller names; 0: none
         ("zone", "<u8"),
@@ -221,8 +221,8 @@ def outcome(
         role: digest of the one in which the call came; 0: none.
         episode: `digests.episode_digest` of the call's session; 0: it has none.
         prompt, system_prompt: digests of the version that the caller names, and of what it sent.
-        tag: digest of the task that the prompt looks like, where nothing said which it is, of
-            `general` where it looks like none; 0: nobody looked.
+        tag: digest of what the first prompt looks like under the rules in force, where nothing
+            said which task it is; 0: nobody looked.
     """
     head = _HEAD.pack(Kind.OUTCOME, RECORD_VERSION, result, min(attempt, 255), status)
     tail = _OUTCOME.pack(

@@ -333,6 +333,8 @@ def test_names_of_tools_are_read_as_words_before_the_system_prompt() -> None:
         ("(the", ""),
         ("2026-11-30", "`number"),
         ("x=3", "`formula"),
+        ("n", ""),
+        ("Y)", ""),
         ("42", "`number"),
         ("src/app/main.py", "`path py"),
         ("main.py:", "`path py"),
@@ -350,6 +352,16 @@ def test_names_of_tools_are_read_as_words_before_the_system_prompt() -> None:
 )
 def test_of_a_word_counts_what_it_is_and_no_name_in_it(word: str, key: str) -> None:
     assert key_of(word) == key
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["hello n 21", "thanks a lot n 24", "hello x 3 k 5", "ok, 21 if so", "7 x 8 y"],
+)
+def test_numbers_and_letters_alone_are_no_mathematics(text: str) -> None:
+    likeness = PROMPTS.like(text)
+
+    assert likeness is None or likeness.said is None
 
 
 def test_the_first_and_last_words_of_a_long_text_are_looked_at() -> None:

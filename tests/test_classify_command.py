@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from conftest import pointsman
 
 from router.classify.evaluate import by_keywords, evaluate, keyword_rules, nearest, split
+from router.classify.repeated import repeated
+from router.classify.starters import starter_prompts, starter_systems
+from router.commands.classify_file import read_exemplars
 from scripts.proofs.classify import exemplars_of
 
-TRAVEL = [f"book a {means} to {city}" for means in ("flight", "train") for city in "ABCDEF"]
-COOK = [f"boil {food} in {pot}" for food in ("pasta", "rice") for pot in "ABCDEF"]
+CITIES = ("Rome", "Oslo", "Bern", "Kiel", "Nice", "Lund")
+TRAVEL = [f"book a {means} to {city}" for means in ("flight", "train") for city in CITIES]
+COOK = [f"boil {food} in {city}" for food in ("pasta", "rice") for city in CITIES]
 
 
 def written(path: Path, exemplars: dict[str, list[str]]) -> Path:
@@ -52,6 +60,8 @@ def test_the_same_figures_come_as_one_json_object(file: Path) -> None:
         "confusion": {"cook": {"cook": 12}, "travel": {"travel": 12}},
         "too_few": {},
         "nearest_to_another": [],
+        "shipped": {},
+        "repeated": [],
     }
 
 
@@ -93,6 +103,10 @@ def test_exemplars_near_another_task_are_named(tmp_path: Path) -> None:
         ('{"task": "code", "text": "  "}', "text: '  ': must be a text that is not empty"),
         ('{"task": 3, "text": "x"}', "task: 3: must be a text"),
         ('{"task": "a b", "text": "x"}', "task: 'a b': use 1 to 128 letters"),
+        ('{"task": "a/b/c", "text": "x"}', "at most two levels, such as code/review; write a/b-c"),
+        ('{"task": "a", "text": "\\ud800"}', "text: '\\ud800': holds half a character"),
+        ('{"task": "\\udc00", "text": "x"}', "task: '\\udc00': use 1 to 128 letters"),
+        ('{"task": "a", "text": "x", "\\ud800": 1}', "\\ud800: 1: unknown field"),
         ('{"task": "a", "text": "x", "label": 1}', "label: 1: unknown field"),
         ('{"task": "a", "task": "b", "text": "x"}', "there twice"),
         ('{"task": "a", "text": "' + "x" * 4001 + '"}', "4001 characters; 4000 is the most"),
@@ -143,6 +157,78 @@ def test_without_a_file_the_configuration_is_read(tmp_path: Path) -> None:
 
     assert said.exit_code == 2
     assert "list prompts under tasks.<name>.exemplars" in said.stderr
+
+
+def test_without_a_file_it_says_whose_exemplars_were_measured(tmp_path: Path) -> None:
+    config = tmp_path / "pointsman.yaml"
+    own = "starter_tasks: true\nendpoints: [{id: a, model: m, base_url: 'http://a.test/v1'}]\n"
+    config.write_text(own)
+
+    alone = pointsman("classify", "--config", config)
+    config.write_text(own + "tasks: {cook: {exemplars: [boil pasta, fry rice]}}\n")
+    beside = pointsman("classify", "--config", config)
+    told = json.loads(pointsman("classify", "--config", config, "--json").stdout)
+
+    n = sum(map(len, starter_prompts().values()))
+    assert alone.stdout.replace("\n", " ").startswith(
+        f"{n} exemplars of 4 tasks, all shipped with Pointsman: this says nothing of prompts"
+    )
+    assert f"{n + 2} exemplars of 5 tasks, {n} of them shipped" in beside.stdout
+    assert told["shipped"] == {task: len(texts) for task, texts in starter_prompts().items()}
+
+
+def test_a_text_that_is_there_twice_is_told(tmp_path: Path) -> None:
+    twice = written(
+        tmp_path / "twice.jsonl",
+        {"travel": [*TRAVEL, TRAVEL[0], f" {TRAVEL[1]} "], "cook": [*COOK, TRAVEL[0]]},
+    )
+
+    said = pointsman("classify", twice).stdout
+    told = json.loads(pointsman("classify", twice, "--json").stdout)
+
+    assert f"{TRAVEL[0]}: travel and cook have it; give it to one of them" in said
+    assert f"{TRAVEL[1]}: travel has it 2 times; once is enough" in said
+    assert told["repeated"] == [
+        {"text": TRAVEL[0], "tasks": {"travel": 2, "cook": 1}},
+        {"text": TRAVEL[1], "tasks": {"travel": 2}},
+    ]
+    assert repeated(starter_prompts()) == repeated(starter_systems()) == []
+
+
+def test_exemplars_may_come_on_stdin_or_through_a_pipe(file: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read = "import router.commands.classify_file as c; print(len(c.read_exemplars(c.Path(%r))))"
+    piped = subprocess.run(
+        [sys.executable, "-c", read % "-"], input=file.read_bytes(), capture_output=True, check=True
+    )
+    with ThreadPoolExecutor() as beside:
+        beside.submit(pipe.write_bytes, file.read_bytes())
+        found = read_exemplars(pipe)
+
+    assert piped.stdout == b"2\n"
+    assert found == {"travel": TRAVEL, "cook": COOK}
+
+
+def test_what_has_no_end_or_no_beginning_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    monkeypatch.setattr("router.commands.classify_file.WRITER_S", 0.05)
+
+    endless, silent = pointsman("classify", Path("/dev/zero")), pointsman("classify", pipe)
+
+    assert (endless.exit_code, silent.exit_code) == (2, 2)
+    assert endless.stderr == "/dev/zero: over 64 MiB; keep the most typical ones\n"
+    assert silent.stderr.startswith(f"{pipe}: a pipe, and nothing came in 0.05 s")
+
+
+def test_a_text_to_look_at_that_is_no_text_is_refused(file: Path) -> None:
+    refused = pointsman("classify", file, "--text", "caf\udce9")
+
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith("--text holds bytes that are no UTF-8")
 
 
 def test_each_exemplar_is_held_out_once_and_never_taught_meanwhile() -> None:

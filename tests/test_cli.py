@@ -314,7 +314,7 @@ def test_check_lists_problems_and_exits_2(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(None, "`pointsman init` writes one"), (b"\xff\xfe\x00", "UTF-8"), (b"", "empty"), (b"a: [", "yaml")],
+    [(None, "`pointsman init`"), (b"\xff\xfe\x00", "UTF-8"), (b"", "empty"), (b"a: [", "yaml")],
 )
 def test_a_file_that_is_none_is_no_traceback(
     tmp_path: Path, content: bytes | None, says: str

@@ -14,10 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_books import records
 
+from router.decision.prompt_tags import PromptTags
 from router.dialects.chat import parse as chat
 from router.dialects.completions import parse as completions
 from router.dialects.embeddings import parse as embeddings
 from router.dialects.messages import parse as messages
+from router.dialects.request import Opening
 from router.dialects.responses import parse as responses
 from router.dialects.turns import MAX_OPENING
 from telemetry.digests import digest8
@@ -33,8 +35,9 @@ LETTER = [
     f"Write a friendly birthday letter with warm wishes for my grandmother who loves her {word}"
     for word in ENDINGS
 ]
+LONG = "very " * (MAX_OPENING // 5 + 1)
 TOOL = {"type": "function", "function": {"name": "run", "parameters": {"type": "object"}}}
-REVIEW_TAG, GENERAL_TAG = digest8("task", "code/review"), digest8("task", "general")
+GENERAL_CATEGORY = digest8("task", "general")
 
 
 def value(provider: Provider, **app: Any) -> dict[str, Any]:
@@ -115,12 +118,13 @@ def test_a_prompt_suggests_and_moves_nothing(suggesting: Sidecar) -> None:
 
 
 def test_nothing_is_suggested_where_something_says_the_task(suggesting: Sidecar) -> None:
-    for said, more in (
+    cases: tuple[tuple[dict[str, str], dict[str, Any]], ...] = (
         ({"task": "use"}, {}),
         ({"task": "unknown"}, {}),
         ({"role": "writer"}, {}),
         ({}, {"tools": [TOOL]}),
-    ):
+    )
+    for said, more in cases:
         assert dry(suggesting, REVIEW[0], said=said, **more)["looks_like"] is None
 
 
@@ -145,13 +149,17 @@ def test_the_record_of_a_call_says_what_its_prompt_looks_like(
         call(suggesting, REVIEW[0], said={"task": "use"})
         call(suggesting, "", messages=[*turns, *turns[:1]])
         call(suggesting, REVIEW[0], tools=[TOOL])
-        until(lambda: len(records(address)) == 5)
+        call(suggesting, LONG)
+        until(lambda: len(records(address)) == 6)
         found = records(address)
 
     found = found[np.argsort(found["token"]["decided_at_ms"], kind="stable")]
-    assert sorted(found["tag"].tolist()) == sorted([REVIEW_TAG, GENERAL_TAG, 0, 0, 0])
+    configuration = suggesting.app.keeper.current.configuration
+    tags = configuration.derive(PromptTags).of(configuration.apps["default"])
+    told = [tags.by_task["code/review"], tags.by_task["general"], tags.unread]
+    assert sorted(found["tag"].tolist()) == sorted([*told, 0, 0, 0])
     by_category = dict(zip(found["tag"].tolist(), found["token"]["category"].tolist(), strict=True))
-    assert by_category[REVIEW_TAG] == by_category[GENERAL_TAG] == GENERAL_TAG
+    assert {by_category[tag] for tag in told} == {GENERAL_CATEGORY}
 
 
 @given(words=st.lists(st.sampled_from(" ".join(REVIEW + LETTER).split()), max_size=60))
@@ -254,6 +262,68 @@ def test_the_explanation_says_what_found_it(routing: Sidecar) -> None:
     assert (told["task"], told["task_found_by"]) == ("code/review", "classifier")
 
 
+@pytest.mark.parametrize(
+    "said", [{"task": "use"}, {"task": "general"}, {"task": "nope"}, {"role": "writer"}, None]
+)
+def test_no_word_of_a_second_call_steers_whatever_said_the_task_of_the_first(
+    routing: Sidecar, said: dict[str, str] | None
+) -> None:
+    call(routing, "hello", "s", model="auto" if said else "auto/use", said=said or {})
+
+    assert task(routing, LETTER[0], "s") == ("general", "general")
+    assert task(routing, REVIEW[0], "s") == ("general", "session")
+
+
+def test_while_the_store_is_not_heard_no_word_steers_nor_later(
+    routing: Sidecar, provider: Provider, state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as busy:
+        busy.setattr("router.decision.sessions.LOOK_UP_S", 0.0)
+        assert task(routing, LETTER[0], "s") == ("general", "general")
+    routing.until(lambda: routing.app.sessions.n_unwritten == 0)
+
+    assert task(routing, REVIEW[0], "s") == ("general", "session")
+    assert task(routing, REVIEW[0], "t") == ("code/review", "classifier")
+
+
+AGENTS = "x-claude-code-session-id"
+
+
+def of_agent(sidecar: Sidecar, text: str, **more: Any) -> tuple[str, str]:
+    headers = {AGENTS: "s", **more.pop("headers", {})}
+    got = sidecar.chat(text=text, headers=headers, **more)
+    assert got.status_code == 200, got.text
+    return got.headers["x-router-task"], got.headers["x-router-task-found-by"]
+
+
+OTHER = {"type": "function", "function": {"name": "other", "parameters": {"type": "object"}}}
+
+
+@pytest.mark.parametrize("kind", ["suggesting", "routing"])
+def test_a_call_beside_a_coding_agents_conversation_leaves_the_task_to_those_with_tools(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    sidecar: Sidecar = request.getfixturevalue(kind)
+    for text in ("quota", LETTER[0]):
+        assert of_agent(sidecar, text) == ("general", "general")
+
+    assert of_agent(sidecar, "hello", tools=[TOOL]) == ("use", "rule")
+    assert of_agent(sidecar, LETTER[1]) == ("general", "general")
+    assert of_agent(sidecar, LETTER[1], tools=[OTHER]) == ("use", "session")
+    headers = {"x-router-session-id": "t"}
+    assert of_agent(sidecar, "quota", headers=headers) == ("general", "general")
+    assert of_agent(sidecar, "hello", tools=[TOOL], headers=headers) == ("general", "session")
+
+
+def test_the_first_call_with_tools_gives_a_coding_agents_session_its_task(
+    routing: Sidecar,
+) -> None:
+    said = {"x-router-data-class": "public"}
+    assert of_agent(routing, REVIEW[0], headers=said) == ("general", "general")
+    assert of_agent(routing, LETTER[0], tools=[OTHER]) == ("letter", "classifier")
+    assert of_agent(routing, REVIEW[0], tools=[OTHER]) == ("letter", "session")
+
+
 @pytest.mark.parametrize("app", [{"locked": True}, {"classify": "off"}, {"task": "use"}])
 def test_an_app_may_be_one_that_nothing_is_classified_for(
     provider: Provider, state_dir: Path, address: Address, app: dict[str, Any]
@@ -309,30 +379,33 @@ ANSWER = {"role": "assistant", "content": "ok"}
 def test_what_users_say_before_any_answer_is_read(parse: Any) -> None:
     system = [{"role": "system", "content": "never"}] if parse is chat else []
 
-    assert parse(body(messages=[*system, user("a", "b"), user("c")])).opening() == "a\nb\nc"
-    assert parse(body(messages=[*system, {"role": "user", "content": "a"}])).opening() == "a"
-    assert parse(body(messages=[user("a"), ANSWER, user("b")])).opening() == ""
-    assert parse(body(messages=[{"role": "user", "content": None}])).opening() == ""
+    said = parse(body(messages=[*system, user("a", "b"), user("c")])).opening()
+    assert said == Opening("a\nb\nc")
+    said = parse(body(messages=[*system, {"role": "user", "content": "a"}])).opening()
+    assert said == Opening("a")
+    assert parse(body(messages=[user("a"), ANSWER, user("b")])).opening() is None
+    assert parse(body(messages=[{"role": "user", "content": None}])).opening() == Opening()
 
 
 def test_of_responses_items_are_read_and_of_what_goes_on_nothing() -> None:
     part = {"type": "input_text", "text": "a"}
     item = {"type": "message", "role": "user", "content": [part]}
 
-    assert responses(body(input="a", instructions="never")).opening() == "a"
-    assert responses(body(input=[item, item])).opening() == "a\na"
-    assert responses(body(input=[item, {"type": "message", **ANSWER}, item])).opening() == ""
-    assert responses(body(input="a", previous_response_id="resp_1")).opening() == ""
-    assert responses(body(input=[])).opening() == ""
+    assert responses(body(input="a", instructions="never")).opening() == Opening("a")
+    assert responses(body(input=[item, item])).opening() == Opening("a\na")
+    assert responses(body(input=[item, {"type": "message", **ANSWER}, item])).opening() is None
+    assert responses(body(input="a", previous_response_id="resp_1")).opening() is None
+    assert responses(body(input=[])).opening() == Opening()
 
 
 def test_of_completions_and_vectors_nothing_is_read() -> None:
-    assert completions(body(prompt=REVIEW[0])).opening() == ""
-    assert embeddings(body(input=REVIEW[0])).opening() == ""
+    assert completions(body(prompt=REVIEW[0])).opening() is None
+    assert embeddings(body(input=REVIEW[0])).opening() is None
 
 
 def test_a_long_opening_is_not_looked_at_in_part() -> None:
     longest = "l" * (MAX_OPENING - 100)  # the rest is what is written around it
 
-    assert chat(body(messages=[user(longest)])).opening() == longest
-    assert chat(body(messages=[user(longest), user("x" * 100)])).opening() == ""
+    assert chat(body(messages=[user(longest)])).opening() == Opening(longest)
+    long = chat(body(messages=[user(longest), user("x" * 100)])).opening()
+    assert long == Opening(is_long=True)

@@ -65,6 +65,8 @@ def test_headers_of_answers_are_those_that_the_docs_name() -> None:
         ("router_reff", "router_ref"),
         ("router_data_class", "'data_class' of the body object `router`, or x-router-data-class"),
         ("router_data_clas", "'data_class' of the body object `router`, or x-router-data-class"),
+        ("router_dry_run", "'dry_run' of the body object `router`, or x-router-dry-run"),
+        ("router_profile", "'profile' of the body object `router`, or x-router-profile"),
     ],
 )
 def test_a_key_of_metadata_that_says_a_hint_is_refused(key: str, meant: str) -> None:
@@ -75,7 +77,8 @@ def test_a_key_of_metadata_that_says_a_hint_is_refused(key: str, meant: str) -> 
 
 
 def test_other_keys_of_metadata_are_nobodys_business() -> None:
-    found = parsed(metadata={"data_clas": "x", "router_blue": "x", "router_ref": "r1"})
+    others = {"data_clas": "x", "router_blue": "x", "router_task": "code"}
+    found = parsed(metadata={**others, "router_ref": "r1"})
 
     assert found.declared.reference == "r1"
 

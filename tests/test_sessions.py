@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,14 +18,14 @@ from test_router_units import configuration
 
 from bandit.draws import Step
 from router.decision.draws import Draws
-from router.decision.said import SessionKinds
+from router.decision.said import FirstCall, SessionKinds
 from router.decision.sessions import Sessions
 from router.decision.shared_draws import StoredDraw
 from router.decision.units import Unit, session_keys, user_hash
 from router.endpoints.data_classes import DataClass, DataClasses
 from telemetry import keys, session_notes
 from telemetry.secret import UnitSecrets
-from telemetry.session_notes import SessionNote
+from telemetry.session_notes import OPENED, SessionNote
 from telemetry.store import Address
 
 ALL = "restricted"
@@ -40,7 +40,7 @@ def value(provider: Provider) -> dict[str, Any]:
             "outside": {"base_url": provider.url("outside"), "auth": "none", "passthrough": True}
         },
         "endpoints": [
-            endpoint(provider, "a"),
+            endpoint(provider, "a", dialects=["chat", "messages"]),
             endpoint(provider, "b"),
             endpoint(provider, "safe", zone="local", max_data_class=ALL),
         ],
@@ -138,6 +138,41 @@ def test_a_refused_call_has_raised_it_as_well(first: Sidecar) -> None:
     assert call(first, model="a", said={"data-class": ALL}).status_code == 409
 
     assert class_of(first) == (ALL, "session")
+
+
+PROFILE = {"profile": "1"}
+
+
+def test_a_call_of_a_profile_hears_the_class_of_the_session_that_it_names(first: Sidecar) -> None:
+    call(first, said={"data-class": "confidential"})
+
+    assert call(first, model="a", said=PROFILE).status_code == 409
+    assert call(first, model="a", router={"profile": True}).status_code == 409
+    said = {"anthropic-version": "2023-06-01", "x-router-session-id": "s", "x-router-profile": "1"}
+    body = {"model": "a", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}
+    got = first.http.post("/v1/messages", json=body, headers=said)
+    assert got.status_code == 409, got.text
+    assert call(first, model="safe", said=PROFILE).status_code == 200
+    assert call(first, "t", model="a", said=PROFILE).status_code == 200
+
+
+def test_the_class_that_a_call_of_a_profile_names_stays_whatever_became_of_it(
+    first: Sidecar,
+) -> None:
+    said = {"data-class": "confidential", **PROFILE}
+    for session, model, status in (("s", "safe", 200), ("t", "a", 409), ("u", "auto", 400)):
+        assert call(first, session, model=model, said=said).status_code == status
+
+        assert class_of(first, session) == ("confidential", "session")
+        assert call(first, session, model="a").status_code == 409
+
+
+def test_a_call_of_a_profile_hears_the_task_of_the_session_that_it_names(first: Sidecar) -> None:
+    assert found_in(first, tools=[TOOL]) == ("code", "rule")
+
+    assert found_in(first, model="a", said=PROFILE) == ("code", "session")
+    assert found_in(first, "t", model="a", said=PROFILE, tools=[TOOL]) == ("code", "rule")
+    assert found_in(first, "t") == ("general", "general")
 
 
 def test_limits_are_the_requests_own(first: Sidecar, client: Any) -> None:
@@ -539,6 +574,143 @@ def test_a_store_that_hangs_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) 
             await asyncio.gather(sessions.stop(), draws.stop())
 
         asyncio.run(run())
+
+
+# -- where the words of the first call may give the task ------------------------------------------
+
+
+async def opened(sessions: Sessions, task: str | None, *, claims: bool = True) -> tuple[Any, bool]:
+    """Its task before the call, and whether the call is the first."""
+    given = configuration(tasks={"code": None, "chat": None})
+    app: Any = App()
+    now = time.time()
+    first = FirstCall(int(now * 1000), lambda: task, claims)
+    found = await sessions.of(given, SECRETS, app, "s", now=now, first=first)
+    assert found.settles
+    return found.said.task, found.is_first
+
+
+def at_two_routers(address: Address, run: Callable[[Sessions, Sessions], Awaitable[None]]) -> None:
+    async def both() -> None:
+        sessions = Sessions(address), Sessions(address)
+        for one in sessions:
+            one.start()
+        await run(*sessions)
+        for one in sessions:
+            await one.stop()
+
+    asyncio.run(both())
+
+
+@pytest.mark.usefixtures("store")
+def test_of_calls_that_come_together_one_is_the_first_and_all_have_its_task(
+    address: Address,
+) -> None:
+    async def run(one: Sessions, other: Sessions) -> None:
+        tasks = ("code", "chat", "code", "chat")
+        found = await asyncio.gather(
+            *(
+                opened(sessions, task)
+                for sessions, task in zip((one, other) * 2, tasks, strict=True)
+            )
+        )
+        (given,) = [task for task, (_, first) in zip(tasks, found, strict=True) if first]
+        assert sorted(found, key=str) == [(given, False)] * 3 + [(None, True)]
+        assert await opened(one, "chat") == await opened(other, "chat") == (given, False)
+
+    at_two_routers(address, run)
+
+
+@pytest.mark.usefixtures("store")
+def test_a_first_call_that_gives_no_task_is_the_first_all_the_same(address: Address) -> None:
+    async def run(one: Sessions, other: Sessions) -> None:
+        assert await opened(one, "chat", claims=False) == (None, True), "a dry run"
+        assert await opened(one, None) == (None, False), "it is refused, or passed on"
+        assert await opened(other, OPENED) == (None, True), "somebody named its task"
+        assert await opened(one, "chat", claims=False) == (None, False)
+        assert await opened(one, "chat") == await opened(other, "chat") == (None, False)
+
+    at_two_routers(address, run)
+
+
+@pytest.mark.usefixtures("store")
+def test_a_class_alone_makes_no_call_the_first_and_stays(address: Address, client: Any) -> None:
+    async def run(one: Sessions, other: Sessions) -> None:
+        key = (await asked(one, time.time())).key
+        told(one, key, time.time(), data_class=RESTRICTED)
+        while one.n_unwritten:
+            await asyncio.sleep(0.01)
+        assert await opened(other, "code") == (None, True)
+        assert await opened(one, "chat") == ("code", False)
+        assert (await asked(other, time.time())).said.level == 3
+
+    at_two_routers(address, run)
+    (note,) = notes_in(client)
+    assert note is not None
+    assert (note.task, note.classes) == ("code", (ALL,))
+
+
+def test_where_the_store_does_not_say_so_no_call_is_the_first(
+    address: Address, client: Any, store: object
+) -> None:
+    """Nor is a later one; what the store still hears of the call is taken back."""
+
+    async def run() -> None:
+        sessions = Sessions(address)  # which does not talk to it yet
+        assert await opened(sessions, "code") == (None, False)
+        assert await opened(sessions, "chat") == (None, False)
+        known, _ = sessions._note_of(session_keys(SECRETS, 1, "s", now=0)[0], time.time())
+        assert known is not None
+        key = session_keys(SECRETS, 1, "s", now=0)[0]
+        client.execute_command(
+            *session_notes.open_first(key, at_ms=known.began_ms, task="code", ttl_ms=60_000)
+        )
+        sessions.start()
+        while sessions.n_unwritten:
+            await asyncio.sleep(0.01)
+        assert await opened(sessions, "chat") == (None, False)
+        await sessions.stop()
+
+    asyncio.run(run())
+    (note,) = notes_in(client)
+    assert note is not None
+    assert note.task == OPENED
+
+
+@pytest.mark.usefixtures("store")
+def test_a_store_without_room_makes_no_call_the_first(address: Address, client: Any) -> None:
+    async def run() -> None:
+        sessions = Sessions(address, has_room=lambda: False)
+        sessions.start()
+        assert await opened(sessions, "code") == await opened(sessions, "code") == (None, False)
+        await sessions.stop()
+
+    asyncio.run(run())
+    assert notes_in(client) == []
+
+
+@pytest.mark.usefixtures("store")
+def test_a_session_that_began_under_the_secret_before_is_not_new(
+    address: Address, client: Any
+) -> None:
+    before, now = UnitSecrets(b"b" * 32), time.time()
+    moved = UnitSecrets(b"k" * 32, before.now, since_ms=int(now * 1000) - 1000)
+    (old,) = session_keys(before, 1, "s", now=now)
+    client.execute_command(
+        *session_notes.note(old, began_ms=1, task=OPENED, data_class="", ttl_ms=60_000)
+    )
+
+    async def run() -> None:
+        sessions = Sessions(address)
+        sessions.start()
+        app: Any = App()
+        first = FirstCall(int(now * 1000), lambda: "code")
+        given = configuration(tasks={"code": None})
+        found = await sessions.of(given, moved, app, "s", now=now, first=first)
+        assert not found.is_first
+        await sessions.stop()
+
+    asyncio.run(run())
 
 
 def test_a_known_session_costs_little() -> None:

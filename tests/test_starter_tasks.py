@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_leaves import compiled
 
+from router.classify.starters import starter_prompts
 from router.config.compiled import Configuration
 from router.config.entries import File
 from router.config.exemplars import ENOUGH, warn_of_exemplars
@@ -237,6 +239,16 @@ def test_too_few_exemplars_are_told() -> None:
     assert few.startswith("tasks.a.exemplars: 1 of the 10 exemplars")
     assert alone.startswith("tasks.b.match.like: one task alone is told from nothing")
     assert len(warnings(f"starter_tasks: true\n{two}")) == 1
+
+
+def test_exemplars_of_two_tasks_at_once_are_told() -> None:
+    same = starter_prompts()["code"][0]
+    own = f"starter_tasks: true\ntasks: {{mine: {{exemplars: [{json.dumps(same)}]}}}}"
+
+    (told,) = [line for line in warnings(own) if line.startswith("exemplars: ")]
+    assert told.endswith(
+        "mine and code have it; give it to one of them, or they are told apart less"
+    )
 
 
 def test_a_starter_that_is_replaced_by_what_nothing_marks_is_told() -> None:

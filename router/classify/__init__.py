@@ -5,6 +5,7 @@
 - `teaching`: exemplars to weights
 - `starters`: exemplars that come with the sidecar
 - `classifier`: a text to the task it looks like, or to none
+- `repeated`: exemplars that are there twice
 - `evaluate`: how well exemplars tell tasks apart, on a third that is held out
 - `taught`: exemplars with what was learnt from them
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from hashlib import blake2b
 
 from router.classify.classifier import Classifier
 from router.classify.starters import system_text
@@ -32,6 +33,16 @@ class Exemplars:
         """Learn from them now, so that no call waits for it."""
         if self.tell_apart:
             _ = self._classifier
+        _ = self.digest
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits that others have as soon as any text differs."""
+        found = blake2b(digest_size=8)
+        for task, texts in self.texts.items():
+            for part in (task, str(len(texts)), *texts):
+                found.update(blake2b(part.encode(), digest_size=16).digest())
+        return found.hexdigest()
 
     def task_of(self, text: str) -> str | None:
         """Return the task that a text looks like; None where nothing is to be said."""

@@ -2,8 +2,9 @@
 
 A word is what stands between white space. Of each a key is kept: letters folded, punctuation at its
 ends left out; of numbers, addresses, paths and code only that they are such, so that no name in
-them weighs. What is looked at is the first and last `SIDE` words, whatever their length, so that
-one word more or less moves one other word over an edge, and no more.
+them weighs. A letter alone says nothing: with a number it would be mathematics. What is looked at
+is the first and last `SIDE` words, whatever their length, so that one word more or less moves one
+other word over an edge, and no more.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def key_of(word: str) -> str:
     if core.isalpha() and word[0] not in MARKED:
         low = core.lower()
         if low == core or low[1:] == core[1:] or core.isupper():
-            return "" if low in STOP else low
+            return "" if low in STOP or len(low) == 1 else low
     return _odd(word[:CHARACTERS], core)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from router.commands.classify_file import BadExemplars, read_exemplars
+from router.commands.classify_file import HALF_CHARACTER, HALVES, BadExemplars, read_exemplars
 from router.commands.console import BAD_INPUT, fail, print_json
 from router.commands.inputs import written
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from router.classify.evaluate import Evaluation, Exemplars, Near
+    from router.classify.repeated import Repeated
 
 NEAREST = 8
 SHOWN_WORDS = 8
@@ -26,18 +27,22 @@ UNCLEAR = "part of an agent's boilerplate is missing (an unmatched tag, or half 
 def classify(file: Path | None, text: str | None, *, config: Path | None, as_json: bool) -> None:
     """Show accuracy and confusion, or what one text looks like."""
     from router.classify.evaluate import evaluate, nearest
+    from router.classify.repeated import repeated
 
     exemplars = _exemplars(file, config)
     if sum(1 for texts in exemplars.values() if texts) < 2:
         fail(NO_EXEMPLARS, BAD_INPUT)
     if text is not None:
+        if HALF_CHARACTER.search(text):
+            fail(f"--text holds bytes that are no UTF-8, or half a character ({HALVES})", BAD_INPUT)
         _show_text(exemplars, text, as_json=as_json)
         return
     found, near = evaluate(exemplars), nearest(exemplars, most=NEAREST)
+    shipped = {} if file is not None else _shipped(exemplars)
     if as_json:
-        print_json(_as_json(found, near))
+        print_json(_as_json(found, near) | _apart(exemplars, shipped))
     else:
-        _show(found, near)
+        _show(found, near, repeated(exemplars), sum(shipped.values()))
 
 
 def _exemplars(file: Path | None, config: Path | None) -> dict[str, list[str]]:
@@ -55,6 +60,22 @@ def configured_exemplars(config: Path | None) -> dict[str, list[str]]:
 
     found = prompt_exemplars(written(config, secrets=False))
     return {name: list(texts) for name, texts in found.items() if texts}
+
+
+def _shipped(exemplars: Exemplars) -> dict[str, int]:
+    """Return by task how many of its exemplars come with the sidecar, where some do."""
+    from router.classify.starters import starter_prompts
+
+    theirs = starter_prompts()
+    found = {task: len(set(texts) & set(theirs.get(task, ()))) for task, texts in exemplars.items()}
+    return {task: n for task, n in found.items() if n}
+
+
+def _apart(exemplars: Exemplars, shipped: dict[str, int]) -> dict[str, Any]:
+    from router.classify.repeated import repeated
+
+    told = [{"text": one.text, "tasks": one.tasks} for one in repeated(exemplars)]
+    return {"shipped": shipped, "repeated": told}
 
 
 def _show_text(exemplars: Exemplars, text: str, *, as_json: bool) -> None:
@@ -99,7 +120,7 @@ def _as_json(found: Evaluation, near: list[Near]) -> dict[str, Any]:
     }
 
 
-def _show(found: Evaluation, near: list[Near]) -> None:
+def _show(found: Evaluation, near: list[Near], twice: list[Repeated], n_shipped: int) -> None:
     from router.report.screen import console
 
     to = console()
@@ -109,8 +130,8 @@ def _show(found: Evaluation, near: list[Near]) -> None:
 
     shares = found.as_json()
     tell(
-        f"{found.n} exemplars of {len(found.asked)} tasks; each third was held out in turn, and"
-        " asked about."
+        f"{found.n} exemplars of {len(found.asked)} tasks{_whose(found.n, n_shipped)}; each third"
+        " was held out in turn, and asked about."
     )
     tell(
         f"{_percent(shares['coverage'])} are said to look like a task, of these"
@@ -127,8 +148,21 @@ def _show(found: Evaluation, near: list[Near]) -> None:
     for one in near:
         looks = f"looks like {one.like}" if one.like != one.task else "hardly looks like it"
         tell(f"  {one.task}, {looks}: {_brief(one.text)}")
+    for each in twice[:NEAREST]:
+        tell(f"{_brief(each.text)}: {each}", "yellow")
+    if len(twice) > NEAREST:
+        tell(f"and {len(twice) - NEAREST} more texts are there more than once", "yellow")
     for task, n in found.too_few().items():
         tell(f"{task}: {found.asked[task]} exemplars; write {n} more, ten are the least", "yellow")
+
+
+def _whose(n: int, n_shipped: int) -> str:
+    """Return whose exemplars are measured: what holds for shipped ones need not for yours."""
+    if not n_shipped:
+        return ""
+    if n_shipped == n:
+        return ", all shipped with Pointsman: this says nothing of prompts of yours"
+    return f", {n_shipped} of them shipped with Pointsman and {n - n_shipped} yours"
 
 
 def _table(found: Evaluation) -> Table:

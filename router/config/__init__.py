@@ -1,5 +1,6 @@
 """The one YAML file: shapes, lines, checks, and one compiled value.
 
+- `flow`: values as YAML on one line
 - `masking`: keys that stand in the file by mistake are not shown
 - `lines`: where everything in the file stands, and what is wrong with it
 - `nodes`: YAML 1.2 as nodes

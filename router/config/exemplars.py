@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from router.classify.repeated import repeated
 from router.classify.starters import starter_prompts, starter_systems, system_text
 from router.config.entries import GENERAL, Classify, File, MatchEntry
 from router.config.levels import most_specific_first
+from telemetry.numbers import brief
 
 ENOUGH = 10
 """Exemplars of a task: with fewer it is not known well from others."""
@@ -75,8 +77,18 @@ def warn_of_exemplars(entries: File) -> Iterator[str]:
                 f"tasks.{next(iter(texts))}.{field}: one task alone is told from nothing; give "
                 "another task exemplars too, or write starter_tasks: true"
             )
+    yield from _warn_of_repeated(entries)
     yield from _warn_of_replaced(entries)
     yield from _warn_of_classify(entries)
+
+
+def _warn_of_repeated(entries: File) -> Iterator[str]:
+    """Yield texts that are exemplars more than once, shipped ones as well."""
+    for one in repeated(prompt_exemplars(entries)):
+        yield f"exemplars: {brief(one.text)}: {one}"
+    rules = rules_of_tasks(entries)
+    for one in repeated({name: match.like for name, match in rules if match.like is not None}):
+        yield f"match.like: {brief(one.text)}: {one}"
 
 
 def _warn_of_replaced(entries: File) -> Iterator[str]:

@@ -15,8 +15,11 @@
 - `planner`: the plan, without any I/O
 - `context`: what is settled before a draw
 - `ruling`: what holds for a call, routed or passed on
+- `prompt_tags`: by what records say what a first prompt looks like
 - `guessing`: what a call's first prompt looks like
+- `first_calls`: which calls open a session, where their words may give it a task
 - `held`: what a call goes by that was drawn or said before it
+- `continuing`: which task a conversation without a session id goes by
 - `progress`: how far sessions are, and what is cached of them
 - `better`: who is better than what a unit drew
 - `ended`: why a draw ended, by which numbers

@@ -5,6 +5,10 @@ Whatever the configuration says is read from the beliefs that the call started w
 
 from __future__ import annotations
 
+from functools import partial
+
+from msgspec import structs
+
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.keeper import Keeper
 from router.config.compiled import App, Configuration
@@ -18,13 +22,15 @@ from router.decision.context import (
     require_tools,
     with_law_in_force,
 )
+from router.decision.continuing import may_go_on, task_kept
 from router.decision.draws import Draws
-from router.decision.guessing import guesser
+from router.decision.first_calls import first_call, is_aside
+from router.decision.guessing import look_at
 from router.decision.held import note_said
 from router.decision.limiting import CallSize, within_limits
 from router.decision.nonces import Nonces
-from router.decision.ruling import ruled
-from router.decision.said import NO_SESSION, CallSession
+from router.decision.ruling import Guess, ruled
+from router.decision.said import NO_SESSION, CallSession, FirstCall
 from router.decision.sessions import Sessions
 from router.decision.stored_ids import StoredIds
 from router.decision.units import SESSION_S, Unit, uniforms, unit_of
@@ -33,6 +39,7 @@ from router.endpoints.capabilities import MEDIA_NEEDS
 from router.endpoints.catalog import Endpoint
 from router.endpoints.health import Health
 from router.endpoints.token_sizes import TokenSizes
+from router.errors import RequestRejected
 from router.policy.callers import Caller
 from router.policy.constraints import Filter
 from router.policy.exploring import may_explore
@@ -75,6 +82,7 @@ class Contexts:
         *,
         maker: Endpoint | None = None,
         noting: bool = True,
+        draws: bool = True,
     ) -> CallContext | None:
         """Return what is settled before a draw; None where no endpoint lists the model.
 
@@ -82,6 +90,7 @@ class Contexts:
             beliefs: those that the call started with.
             maker: at which that lies from which the call goes on: then nothing is drawn.
             noting: whether what it says holds for later calls of its session.
+            draws: whether it is decided, and so may be its session's first.
 
         Raises:
             RequestRejected: a hint that cannot be followed.
@@ -89,12 +98,46 @@ class Contexts:
         configuration, app = beliefs.configuration, caller.app
         declared, classes = request.declared, configuration.classes
         hints = read_hints(headers, declared, classes, has_user=caller.has_user)
-        if hints.profile:
-            require_pinned(hints, request.model, configuration.catalog.by_id)
-            hints = apart_from_traffic(hints)
-        session = await self.session_of(configuration, caller, hints, at)
+        off, look = self.keeper.off, look_at(configuration, app, request, hints)
+        claims = noting and draws and not hints.dry_run
+        first = first_call(configuration, caller, hints, request, look, at, off=off, claims=claims)
+        session = await self.session_of(configuration, caller, hints, at, first)
         if noting and not hints.dry_run:  # what is refused was said, too
             note_said(self.sessions, session, at, data_class=hints.data_class)
+        if is_aside(hints, request):
+            session = session.aside()
+        if hints.profile:
+            require_pinned(hints, request.model, configuration.catalog.by_id)
+            hints, session = apart_from_traffic(hints), session.as_heard()
+        guess = None if look is None else look.steer if session.is_first else look.suggest
+        settle = partial(
+            self._settle, beliefs, caller, hints, request, at, guess=guess, maker=maker
+        )
+        context = await settle(session)
+        kept = await task_kept(self.draws, context) if context and maker is None else None
+        if kept is None:
+            return context
+        try:
+            said = structs.replace(session.said, task=kept)
+            other = await settle(structs.replace(session, said=said))
+        except RequestRejected:  # by a rule of that task: it is its own that it goes by
+            return context
+        forgotten = self.keeper.forgotten.since_ms
+        return other if other and await may_go_on(self.draws, other, forgotten) else context
+
+    async def _settle(
+        self,
+        beliefs: Beliefs,
+        caller: Caller,
+        hints: Hints,
+        request: CallRequest,
+        at: Moment,
+        session: CallSession,
+        *,
+        guess: Guess | None,
+        maker: Endpoint | None,
+    ) -> CallContext | None:
+        configuration, app = beliefs.configuration, caller.app
         ruling = ruled(
             configuration,
             caller,
@@ -103,7 +146,7 @@ class Contexts:
             session.said,
             request.structure,
             off=self.keeper.off,
-            guess=None if hints.profile else guesser(configuration, app, session, request, hints),
+            guess=guess,
         )
         task, standing, policy = ruling.task, ruling.standing, ruling.policy
         routing = configuration.derive(Routings).of(ruling.asked, standing, request.dialect)
@@ -177,16 +220,28 @@ class Contexts:
         )
 
     async def session_of(
-        self, configuration: Configuration, caller: Caller, hints: Hints, at: Moment
+        self,
+        configuration: Configuration,
+        caller: Caller,
+        hints: Hints,
+        at: Moment,
+        first: FirstCall | None = None,
     ) -> CallSession:
-        """Return the session of a call, with what its earlier calls said; most have none."""
+        """Return the session of a call, with what its earlier calls said; most have none.
+
+        Args:
+            first: what is settled if it has none.
+        """
         if hints.session is None:
             return NO_SESSION
         # Whoever asks: some calls of a client name no user, and carry the same conversation.
         secrets, session = self.keeper.secrets.users.of_units, hints.session
         if hints.is_users:
             session = f"{caller.user(hints.user)}\x1f{session}"
-        return await self.sessions.of(configuration, secrets, caller.app, session, now=at.epoch_s)
+        now = at.epoch_s
+        return await self.sessions.of(
+            configuration, secrets, caller.app, session, now=now, first=first
+        )
 
     def _looks_back(self, at: Moment) -> bool:
         """Return whether a session may go on that a version before this process's began."""

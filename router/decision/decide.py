@@ -17,6 +17,7 @@ from router.config.exclusions import Exclusion
 from router.decision import planner, stand_ins
 from router.decision.context import CallContext
 from router.decision.contexts import Contexts
+from router.decision.continuing import note_task
 from router.decision.ended import EndedDraw
 from router.decision.endings import Endings, seed_of
 from router.decision.held import (
@@ -88,14 +89,8 @@ class Decider:
         Raises:
             NoCandidates: no endpoint may serve it.
         """
-        task = context.task
-        note_said(
-            self.sessions,
-            context.session,
-            context.at,
-            task=task.of_session,
-            is_settled=task.is_settled,
-        )
+        task = context.task.of_session
+        note_said(self.sessions, context.session, context.at, task=task)
         if context.route.law is None:
             return Decision(context, self._plan(context), self._nonces.take())
         if context.review_key is not None and context.choices is None:
@@ -111,23 +106,28 @@ class Decider:
             with self._claims(key):
                 held = await self._claim(context, key, given, instead_of=held)
             if held is None or (held == given and is_first):
-                note_conversation(self.draws, context, given)
+                self._note_conversation(context, given)
                 return Decision(context, plan, self._nonces.take(), replaces=replaces)
             endpoint = self._standing(context, held) or plan.drawn
         breaker = self.health.breakers[endpoint.digest]
         if _may_relieve(context) and stand_ins.may_serve(context.unit, held, breaker, context.at):
             relieved = await self._relieve(context, held, endpoint)
             if relieved is not None:
-                note_conversation(self.draws, context, held)
+                self._note_conversation(context, held)
                 return relieved
         ended = self._ended(context, held, endpoint)
         if ended is not None:
             moved = await self._move(context, held, ended)
             if moved is not None:
                 return moved
-        note_conversation(self.draws, context, held)
+        self._note_conversation(context, held)
         plan = self._follow(context, held, endpoint)
         return Decision(context, plan, self._nonces.take(), held)
+
+    def _note_conversation(self, context: CallContext, given: StoredDraw) -> None:
+        """Have the next call of this conversation find what this one goes by, and in which task."""
+        note_conversation(self.draws, context, given)
+        note_task(self.draws, context)
 
     def _is_first(self, context: CallContext, held: StoredDraw | None) -> bool:
         """Return whether no call that came at the same time draws for the unit as well.
@@ -170,7 +170,7 @@ class Decider:
         given = structs.replace(_given(context, plan), ending=ended.kind)
         with self._claims(key):
             found = await self._claim(context, key, given, instead_of=held)
-        note_conversation(self.draws, context, found or given)
+        self._note_conversation(context, found or given)
         if found is None or found == given:
             self.sessions.tell_ended(key)
             return Decision(context, plan, self._nonces.take(), ended=ended)

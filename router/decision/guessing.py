@@ -7,71 +7,67 @@ word of a later message moves anything.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import cached_property
 
 from msgspec import structs
 
 from router.config.compiled import App, Configuration
 from router.config.entries import GENERAL, Classify
 from router.config.levels import with_complexity
-from router.decision.ruling import Guess
-from router.decision.said import CallSession
-from router.dialects.request import CallRequest
+from router.decision.prompt_tags import PromptTags
+from router.dialects.request import CallRequest, Opening
 from router.policy.hints import Hints
 from router.policy.tasks import FoundBy, Task
-from telemetry.digests import digest8
 
 
-def guesser(
-    configuration: Configuration,
-    app: App,
-    session: CallSession,
-    request: CallRequest,
-    hints: Hints,
-) -> Guess | None:
-    """Return what looks at the prompt of a call, if it is of use; None where nothing is to look."""
-    if app.entry.classify is Classify.OFF or not configuration.prompts.tell_apart:
-        return None
+class PromptLook:
+    """Looks at the prompt of a call once it is of use, and once only."""
 
-    def guess(task: Task) -> Task:
-        return guessed(task, configuration, app, session, request.opening(), hints.complexity)
+    def __init__(
+        self, configuration: Configuration, app: App, request: CallRequest, complexity: str | None
+    ) -> None:
+        self._configuration = configuration
+        self._app = app
+        self._request = request
+        self._complexity = complexity
 
-    return guess
+    @cached_property
+    def _opening(self) -> Opening | None:
+        """What its user first said; None where the call begins no conversation."""
+        return self._request.opening()
 
+    @cached_property
+    def _likely(self) -> str | None:
+        """The task that the opening looks like; None of no opening."""
+        if self._opening is None:
+            return None
+        return self._configuration.prompts.task_of(self._opening.text) or GENERAL
 
-def guessed(
-    task: Task,
-    configuration: Configuration,
-    app: App,
-    session: CallSession,
-    opening: str,
-    complexity: str | None,
-) -> Task:
-    """Return the task of a call that would be `general`, with what its prompt looks like.
+    def suggest(self, task: Task) -> Task:
+        """Return the task of a call that would be `general`, with what its prompt looks like."""
+        opening, likely = self._opening, self._likely
+        if opening is None or likely is None:
+            return task
+        tags = self._configuration.derive(PromptTags).of(self._app)
+        return structs.replace(
+            task,
+            looks_like=None if likely == GENERAL else likely,
+            tag=tags.unread if opening.is_long else tags.by_task[likely],
+        )
 
-    Args:
-        opening: what its user first said; empty where it begins no conversation.
-    """
-    if not opening:
-        return task
-    likely = configuration.prompts.task_of(opening) or GENERAL
-    if steers(app, session) and likely != GENERAL:
-        name, warning = with_complexity(likely, complexity, configuration.tasks)
+    def steer(self, task: Task) -> Task:
+        """Return the task of a session's first call that would be `general`: what it looks like."""
+        likely = self._likely
+        if likely is None or likely == GENERAL:
+            return self.suggest(task)
+        name, warning = with_complexity(likely, self._complexity, self._configuration.tasks)
         return Task(name, warning, FoundBy.CLASSIFIER, likely)
-    return structs.replace(
-        task,
-        looks_like=None if likely == GENERAL else likely,
-        tag=configuration.derive(tags)[likely],
-        is_settled=steers(app, session),
-    )
 
 
-def steers(app: App, session: CallSession) -> bool:
-    """Return whether what a call's prompt looks like gives its session a task."""
-    is_first = bool(session.key) and session.said.task is None
-    return is_first and app.entry.classify is Classify.ROUTE and not app.entry.locked
-
-
-def tags(configuration: Configuration) -> Mapping[str, int]:
-    """Return by task the digest by which records say that a prompt looks like it."""
-    return {name: digest8("task", name) for name in configuration.tasks}
+def look_at(
+    configuration: Configuration, app: App, request: CallRequest, hints: Hints
+) -> PromptLook | None:
+    """Return what looks at the prompt of a call; None where nothing is to look."""
+    if app.entry.classify is Classify.OFF or not configuration.prompts.tell_apart or hints.profile:
+        return None
+    return PromptLook(configuration, app, request, hints.complexity)

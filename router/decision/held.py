@@ -25,16 +25,21 @@ async def held_draw(draws: Draws, context: CallContext) -> StoredDraw | None:
         return None
     if not unit.is_session:
         said = context.request.earlier()
-        given = await _of_conversation(draws, context, said) if said is not None else None
+        given = await of_conversation(draws, context, said) if said is not None else None
         if given is not None:
             return given
     known = draws.get(unit.key, now=now)
     return known if known is not None else await draws.take_over(unit.key, unit, now=now)
 
 
-async def _of_conversation(
+async def of_conversation(
     draws: Draws, context: CallContext, said: Sequence[bytes]
 ) -> StoredDraw | None:
+    """Return what a conversation was given in a call's task.
+
+    Args:
+        said: the messages that its earlier call sent.
+    """
     app, unit, now = context.caller.app.digest, context.unit, context.at.epoch_s
     key = conversation(app, said, context.draw_key, user=unit.user)
     given = await draws.find_conversation(key, now=now)
@@ -75,7 +80,6 @@ def note_said(
     *,
     data_class: DataClass | None = None,
     task: str | None = None,
-    is_settled: bool = False,
 ) -> None:
     """Have later calls of a session go by what this one says, and no earlier one did.
 
@@ -83,21 +87,20 @@ def note_said(
         session: of the call.
         data_class: that it names.
         task: that it was found in by itself, so that it may become the session's.
-        is_settled: so at every router, even if it is `general`.
     """
     if not session.key:
         return
     said = session.said
     if data_class is not None and data_class.level <= said.level:
         data_class = None
-    if said.task is not None:
-        task = None
+    if said.task is not None or session.is_aside or session.is_first:
+        task = None  # what was first, its look-up said
     if task is not None or data_class is not None:
         sessions.note(
             session.key,
             task=task,
             data_class=data_class,
-            is_settled=is_settled,
+            is_settled=session.settles,
             now=at.epoch_s,
             now_ms=at.store_ms,
         )

@@ -76,9 +76,7 @@ def ruled(
     routes = caller.app.entry.mode is Mode.ROUTE and not off
     role, look = _binding(asked, routes=routes), read or nothing_read
     hint, target = hints.task or asked.target.task, asked.target
-    task = task_of(configuration, caller, role, look, hint, hints.complexity, session)
-    if guess is not None and hint is None and task.found_by is FoundBy.GENERAL:
-        task = guess(task)
+    task = asked_task(configuration, caller, hints, asked, session, look, off=off, guess=guess)
     wanted = target.strategy if hints.strategy is None else hints.strategy
     own = caller.holder.user if caller.holder is not None else None
     users = own, hints.user
@@ -106,6 +104,30 @@ def ruled(
         unread=NOTHING if read is not None else table.marked(caller.app, role, users),
     )
     return Ruling(asked, task, standing, usual, policy)
+
+
+def asked_task(
+    configuration: Configuration,
+    caller: Caller,
+    hints: Hints,
+    asked: AskedModel,
+    session: SessionSaid,
+    read: ReadStructure,
+    *,
+    off: bool,
+    guess: Guess | None,
+) -> Task:
+    """Return the task of a call that asks for a model, with its hints; else as `ruled`.
+
+    Raises:
+        RequestRejected: an unknown task, where tasks hold constraints.
+    """
+    routes = caller.app.entry.mode is Mode.ROUTE and not off
+    role, hint = _binding(asked, routes=routes), hints.task or asked.target.task
+    task = task_of(configuration, caller, role, read, hint, hints.complexity, session)
+    if guess is not None and hint is None and task.found_by is FoundBy.GENERAL:
+        return guess(task)
+    return task
 
 
 def nothing_read(*, read_system: bool) -> Structure:

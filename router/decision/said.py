@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from collections.abc import Callable
+
+from msgspec import Struct, structs
 
 from router.config.compiled import Configuration
 from router.config.rules import NOTHING, PolicyRules
@@ -24,6 +26,14 @@ class SessionSaid(Struct, frozen=True, eq=False):
 NOTHING_SAID = SessionSaid()
 
 
+class FirstCall(Struct, frozen=True):
+    """A call that is its session's first unless one came before, where that may give the task."""
+
+    at_ms: int  # epoch milliseconds of the store's clock
+    task: Callable[[], str | None]  # that it gives; `OPENED`: none; None: it opens no session
+    claims: bool = True  # it is one that stays; else it only asks whether one came
+
+
 class CallSession(Struct, frozen=True, gc=False):
     """The session of a call; none where `key` is empty."""
 
@@ -31,6 +41,18 @@ class CallSession(Struct, frozen=True, gc=False):
     said: SessionSaid = NOTHING_SAID  # before this call
     waited_s: float = 0.0  # for the store to say so
     episode: int = 0  # digest by which its calls are booked
+    is_first: bool = False  # the store said that no call came before: words may give the task
+    settles: bool = False  # every router is to have its task, even if it is `general`
+    is_aside: bool = False  # the call neither has nor gives the session's task
+
+    def as_heard(self) -> CallSession:
+        """Return it as it is for a call that goes by what it said, and is none of its calls."""
+        return structs.replace(self, key=b"", episode=0)
+
+    def aside(self) -> CallSession:
+        """Return it as it is for a call beside its conversation: of any task by itself."""
+        said = structs.replace(self.said, task=None)
+        return structs.replace(self, said=said, is_aside=True)
 
 
 NO_SESSION = CallSession()

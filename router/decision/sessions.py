@@ -3,6 +3,9 @@
 They carry the same conversation: so the highest class of data that one of them named is that of
 all after it, and the task in which the first one was found is the session's. Both are known here,
 in a table of the sessions used last, and in the store where there is something to say.
+
+Where the words of the first call may give the task, the look-up of a session is what opens it: so
+one call is the first, whichever router it comes to, and none where the store did not say so.
 """
 
 from __future__ import annotations
@@ -12,10 +15,12 @@ import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from msgspec import structs
+
 from router.config.compiled import App, Configuration
 from router.config.entries import GENERAL
 from router.decision.recent import RecentlyUsed
-from router.decision.said import CallSession, SessionKinds
+from router.decision.said import CallSession, FirstCall, SessionKinds
 from router.decision.shared_draws import KEY_BYTES, LOOK_UP_S
 from router.decision.store_line import LateWrites, StoreLine
 from router.decision.units import SESSION_IDLE_S, SESSION_S, session_keys
@@ -24,7 +29,7 @@ from telemetry import session_notes
 from telemetry.digests import episode_digest
 from telemetry.packed import Command
 from telemetry.secret import UnitSecrets
-from telemetry.session_notes import SessionNote
+from telemetry.session_notes import BETWEEN, OPENED, SessionNote
 from telemetry.store import Address
 
 MAX_SESSIONS = 65_536
@@ -43,7 +48,7 @@ which the store last heard that it goes on, 0 where it has nothing, and at which
 where it did not say. What the calls said follows, as `SessionKinds.of` takes it."""
 _UNWRITTEN = struct.Struct(f"<{KEY_BYTES}sQd?")
 """A session's key, when it began, when it ends, and whether others are to be told of it, or it is
-to be noted: then a task and a class follow."""
+to be noted: then a task and a class follow, and a task that is taken back."""
 
 
 class Sessions:
@@ -103,6 +108,7 @@ class Sessions:
         session: str,
         *,
         now: float,
+        first: FirstCall | None = None,
     ) -> CallSession:
         """Return the session of a call, with what its calls said before.
 
@@ -112,22 +118,24 @@ class Sessions:
         Args:
             session: the id that the caller gave it, whoever its user is.
             now: epoch seconds.
+            first: what is settled if no call came before; None where nothing hangs on that.
         """
         if secrets is not self._secrets:
             self._secrets, self._keys = secrets, {}
         name = hash((app.digest, session))
-        key, waited_s = self._keys.get(name), 0.0
-        text = self._get(key, now) if key is not None else None
+        key, waited_s, is_first = self._keys.get(name), 0.0, False
+        text = self._get(key, now, first) if key is not None else None
         if key is None or text is None:
             places = session_keys(secrets, app.digest, session, now=now)
             key = self._note_key(name, places[0])
-            text = self._get(key, now)
+            text = self._get(key, now, first)
             if text is None:
                 asked_at = time.monotonic()
-                text = await self._ask(places, now)
+                text, is_first = await self._ask(places, now, first)
                 waited_s = time.monotonic() - asked_at
         said = configuration.derive(SessionKinds).of(text)
-        return CallSession(key, said, waited_s, episode_digest(app.name, session))
+        episode = episode_digest(app.name, session)
+        return CallSession(key, said, waited_s, episode, is_first, first is not None)
 
     def note(
         self,
@@ -153,11 +161,11 @@ class Sessions:
         names = (data_class.name,) if data_class is not None else ()
         said = SessionNote(now_ms, task or "", names)
         said = before.and_also(said) if before is not None else said
-        is_kept = bool(said.classes) or is_settled or said.task not in ("", GENERAL)
+        is_kept = bool(said.classes) or is_settled or said.task not in ("", GENERAL, OPENED)
         self._put(key, said, now=now, renewed_at=int(now) if is_kept else 0, asked_at=asked_at)
         if is_kept and self._has_room():
             head = key, said.began_ms, _until(said, now)
-            own = session_notes.BETWEEN.join((said.task, *names, "")[:2]).encode()
+            own = BETWEEN.join((said.task, *names, "")[:2]).encode()
             self._late.put(_UNWRITTEN.pack(*head, False) + own)
             if names:
                 self._late.put(_UNWRITTEN.pack(*head, True))
@@ -169,7 +177,7 @@ class Sessions:
         self._keys[name] = key
         return key
 
-    def _get(self, key: bytes, now: float) -> bytes | None:
+    def _get(self, key: bytes, now: float, first: FirstCall | None) -> bytes | None:
         """Return what is known here of a session that goes on; None where the store is to say."""
         raw = self._known.get(key)
         if raw is None:
@@ -178,6 +186,8 @@ class Sessions:
         if now >= until or not asked_at or asked_at < self._told_since:
             return None
         text = raw[_KNOWN.size :]
+        if first is not None and not _is_open(text):
+            return None
         if until - now < SESSION_IDLE_S - STEP_S:
             until = min(now + SESSION_IDLE_S, began_ms / 1000 + SESSION_S)
             if renewed_at and now - renewed_at > RENEW_S:
@@ -186,24 +196,74 @@ class Sessions:
             self._known.put(key, _KNOWN.pack(until, began_ms, renewed_at, asked_at) + text)
         return text
 
-    async def _ask(self, places: Sequence[bytes], now: float) -> bytes:
-        """Return what the store says of a session, and what is known here."""
-        commands = (session_notes.look_up(place) for place in places)
-        replies = await self._line.ask(*commands, within_s=LOOK_UP_S)
-        kept = [SessionNote.unpack(reply) for reply in replies if isinstance(reply, bytes)]
-        said, asked_at = self._note_of(places[0], now)  # also what came while we waited
-        for one in filter(None, kept):
+    async def _ask(
+        self, places: Sequence[bytes], now: float, first: FirstCall | None
+    ) -> tuple[bytes, bool]:
+        """Return what the store says of a session, and what is known here; and whether it is new.
+
+        It is new where the store says in time that no call opened it before.
+        """
+        key, opening = places[0], self._opening(places[0], now, first)
+        asks = [session_notes.look_up(place) for place in places]
+        opens = opening is not None and self._has_room()
+        if opening is not None and opens:
+            asks[0] = session_notes.open_first(
+                key, at_ms=opening.began_ms, task=opening.task, ttl_ms=int(SESSION_IDLE_S * 1000)
+            )
+        replies = await self._line.ask(*asks, within_s=LOOK_UP_S)
+        is_heard = not any(isinstance(reply, Exception) for reply in replies)
+        is_ours, kept = _read(replies, opens=opens)
+        said, asked_at = self._note_of(key, now)  # also what came while we waited
+        for one in kept:
             said = one.and_also(said) if said is not None else one
-        if not any(isinstance(reply, Exception) for reply in replies):
+        if opening is None:
+            is_open = said is not None and bool(said.task)
+            is_first = is_heard and first is not None and not first.claims and not is_open
+        else:
+            is_first = is_heard and is_ours
+            if not (is_heard and opens):
+                said = self._open_unheard(key, opening, said, now=now, is_sent=opens)
+        if is_heard:
             asked_at = int(now)  # else whoever calls next asks again
         elif said is None:
-            return b""
+            return b"", False
         said = said or SessionNote(int(now * 1000))
-        renewed_at = int(now) if any(kept) else 0
-        self._put(places[0], said, now=now, renewed_at=renewed_at, asked_at=asked_at)
-        if renewed_at:
-            self._prolong(places[0], _until(said, now) - now)
-        return _text(said)
+        renewed_at = int(now) if kept else 0
+        self._put(key, said, now=now, renewed_at=renewed_at, asked_at=asked_at)
+        if kept and not is_ours:
+            self._prolong(key, _until(said, now) - now)
+        before = structs.replace(said, task="") if is_first else said
+        return _text(before), is_first
+
+    def _opening(self, key: bytes, now: float, first: FirstCall | None) -> SessionNote | None:
+        """Return what a call opens its session with; None of one that does not."""
+        if first is None or not first.claims:
+            return None
+        known, _ = self._note_of(key, now)
+        task = None if known is not None and known.task else first.task()
+        return None if task is None else SessionNote(first.at_ms, task)
+
+    def _open_unheard(
+        self,
+        key: bytes,
+        opening: SessionNote,
+        said: SessionNote | None,
+        *,
+        now: float,
+        is_sent: bool,
+    ) -> SessionNote:
+        """Return what is known of a session of which it is not known which call is the first.
+
+        No later one is, either. Should the store still hear what this one asked for, that is taken
+        back, as it does not go by it.
+        """
+        mark = SessionNote(opening.began_ms, OPENED)
+        said = said.and_also(mark) if said is not None else mark
+        if is_sent:
+            head = _UNWRITTEN.pack(key, opening.began_ms, _until(said, now), False)
+            self._late.put(head + BETWEEN.join((OPENED, "", opening.task)).encode())
+            self._line.wake()
+        return said
 
     def tell_ended(self, unit_key: bytes) -> None:
         """Have all routers ask the store again what a unit was given."""
@@ -249,7 +309,7 @@ class Sessions:
         until, began_ms, _, asked_at = _KNOWN.unpack_from(raw)
         if now >= until:
             return None, 0
-        task, *classes = raw[_KNOWN.size :].decode().split(session_notes.BETWEEN)
+        task, *classes = raw[_KNOWN.size :].decode().split(BETWEEN)
         return SessionNote(began_ms, task, tuple(classes)), asked_at
 
     def _put(
@@ -274,10 +334,28 @@ def _until(said: SessionNote, now: float) -> float:
     return min(now + SESSION_IDLE_S, said.began_ms / 1000 + SESSION_S)
 
 
+def _read(replies: Sequence[object], *, opens: bool) -> tuple[bool, list[SessionNote]]:
+    """Return whether the first of the replies says that we opened the session, and what is held.
+
+    A session that went on under an earlier key is not new.
+    """
+    is_ours, own = False, replies[0]
+    if opens and isinstance(own, bytes):
+        is_ours, own = own[:1] == session_notes.OURS, own[1:]
+    read = (SessionNote.unpack(one) for one in (own, *replies[1:]) if isinstance(one, bytes))
+    kept = [note for note in read if note is not None]
+    return is_ours and not any(note.task for note in kept[1:]), kept
+
+
+def _is_open(text: bytes) -> bool:
+    """Return whether a session has a task, or a call came that gave it none."""
+    return text[:1] not in (b"", BETWEEN.encode())
+
+
 def _text(said: SessionNote | None) -> bytes:
     if said is None:
         return b""
-    return session_notes.BETWEEN.join((said.task, *said.classes)).encode()
+    return BETWEEN.join((said.task, *said.classes)).encode()
 
 
 def _pairs(reply: Sequence[object]) -> Iterator[tuple[bytes, float]]:
@@ -296,7 +374,12 @@ def _late_command(packed: bytes, now: float) -> Command | None:
         return None
     if is_told:
         return session_notes.tell(key)
-    task, data_class = packed[_UNWRITTEN.size :].decode().split(session_notes.BETWEEN)
+    task, data_class, *taken_back = packed[_UNWRITTEN.size :].decode().split(BETWEEN)
     return session_notes.note(
-        key, began_ms=began_ms, task=task, data_class=data_class, ttl_ms=ttl_ms
+        key,
+        began_ms=began_ms,
+        task=task,
+        data_class=data_class,
+        ttl_ms=ttl_ms,
+        instead_of="".join(taken_back),
     )

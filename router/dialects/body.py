@@ -24,7 +24,7 @@ from router.dialects.fields import (
 )
 from router.dialects.keeping import KeepingCall
 from router.dialects.ours import metadata_of, read_reference, read_router
-from router.dialects.request import BodyHints, Declared, Structure
+from router.dialects.request import BodyHints, Declared, Opening, Structure
 from router.dialects.stored import StoredId, StoredKind
 from router.endpoints.capabilities import Needs
 from router.endpoints.catalog import Endpoint
@@ -246,9 +246,9 @@ class LoneRequest(NativeRequest):
         """Return None: nothing came before it."""
         return None
 
-    def opening(self) -> str:
-        """Return nothing: nobody is asked for an answer."""
-        return ""
+    def opening(self) -> Opening | None:
+        """Return None: nobody is asked for an answer."""
+        return None
 
 
 class BodyReader(Generic[F]):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-import msgspec
 from msgspec import Raw, Struct, structs
 
 from router.dialects.body import (
@@ -15,13 +14,13 @@ from router.dialects.body import (
     NativeRequest,
     holds_any,
     is_thinking_word,
-    listed,
     named,
     require_messages,
     whole,
 )
 from router.dialects.chat_stream import ChatStream, whole_as_stream
-from router.dialects.request import BodyHints, Declared, Structure
+from router.dialects.offered import is_wanted, tools_in
+from router.dialects.request import BodyHints, Declared, Opening, Structure
 from router.dialects.stream_options import asking_for_usage, leaves_usage_out
 from router.dialects.thoughts import messages_without
 from router.dialects.turns import (
@@ -46,14 +45,6 @@ DOCUMENT_MARKS = (b'"file_data"', b'"file_id"')
 MEDIA = (b'"data:', b'"input_audio"')
 
 
-class _Function(Struct):
-    name: str = ""
-
-
-class _Tool(Struct):
-    function: _Function | None = None
-
-
 class ChatBody(Struct):
     """What is read of a request body; everything else passes unread.
 
@@ -67,6 +58,9 @@ class ChatBody(Struct):
     stream_options: Any = None
     tools: Raw = NONE
     functions: Raw = NONE
+    web_search_options: Any = None
+    search_parameters: Any = None
+    enable_search: Any = None
     response_format: Any = None
     reasoning_effort: Any = None
     reasoning: Any = None  # as aggregators have it
@@ -82,8 +76,6 @@ class ChatBody(Struct):
 
 
 _READER = BodyReader(ChatBody)
-_TOOLS = msgspec.json.Decoder(list[_Tool])
-_FUNCTIONS = msgspec.json.Decoder(list[_Function])
 
 
 class ChatRequest(NativeRequest):
@@ -142,10 +134,12 @@ class ChatRequest(NativeRequest):
 
     def structure(self, *, read_system: bool) -> Structure:
         """Return what structural rules may look at; the system prompt only where one does."""
-        tools = [t.function.name for t in listed(_TOOLS, self._read.tools) if t.function]
-        tools += [f.name for f in listed(_FUNCTIONS, self._read.functions)]
+        read = self._read
+        searches = (read.web_search_options, read.search_parameters, read.enable_search)
+        found = tools_in(read.tools, read.functions, searches=any(map(is_wanted, searches)))
         return Structure(
-            tools=tuple(tools),
+            tools=found.names,
+            groups=found.groups,
             has_schema=_format(self._read) in ("json_schema", "json_object"),
             has_image=bool(self.needs & Needs.IMAGES),
             system=self.system() if read_system else "",
@@ -174,8 +168,8 @@ class ChatRequest(NativeRequest):
         asked = before_answer(self._read.messages)
         return None if asked is None else [bytes(m) for m in asked]
 
-    def opening(self) -> str:
-        """Return what its user says, where it begins a conversation; else nothing."""
+    def opening(self) -> Opening | None:
+        """Return what its user says, where it begins a conversation; else None."""
         return opening_of(self._read.messages)
 
     def open_stream(self, *, hide_usage: bool) -> ChatStream:

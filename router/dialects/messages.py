@@ -15,13 +15,13 @@ from router.dialects.body import (
     NativeRequest,
     holds_any,
     is_thinking_word,
-    listed,
     named,
     require_messages,
     whole,
 )
 from router.dialects.messages_stream import MessagesStream, message_as_stream
-from router.dialects.request import BodyHints, Declared, Structure
+from router.dialects.offered import tools_in
+from router.dialects.request import BodyHints, Declared, Opening, Structure
 from router.dialects.stored import StoredId, StoredKind, continued_thread, kept_thread
 from router.dialects.thoughts import begins_loop, turns_without
 from router.dialects.turns import (
@@ -53,6 +53,7 @@ class MessagesBody(Struct):
     system: Raw = NONE
     stream: Any = None
     tools: Raw = NONE
+    mcp_servers: Raw = NONE
     max_tokens: Any = None
     output_format: Any = None
     output_config: Any = None
@@ -63,16 +64,11 @@ class MessagesBody(Struct):
     router: Raw = NONE
 
 
-class _Tool(Struct):
-    name: Any = ""
-
-
 class _Metadata(Struct):
     user_id: Any = None
 
 
 _READER = BodyReader(MessagesBody)
-_TOOLS = msgspec.json.Decoder(list[_Tool])
 _METADATA = msgspec.json.Decoder(_Metadata)
 _SYSTEM = msgspec.json.Decoder(Any)
 
@@ -145,9 +141,10 @@ class MessagesRequest(NativeRequest):
 
     def structure(self, *, read_system: bool) -> Structure:
         """Return what structural rules may look at; the system prompt only where one does."""
-        tools = listed(_TOOLS, self._read.tools)
+        found = tools_in(self._read.tools, self._read.mcp_servers)
         return Structure(
-            tools=tuple(t.name for t in tools if isinstance(t.name, str) and t.name),
+            tools=found.names,
+            groups=found.groups,
             has_schema=_wants_schema(self._read),
             has_image=bool(self.needs & Needs.IMAGES),
             system=self.system() if read_system else "",
@@ -176,8 +173,8 @@ class MessagesRequest(NativeRequest):
         asked = before_answer(self._read.messages)
         return None if asked is None else [_said(raw) for raw in (self._read.system, *asked)]
 
-    def opening(self) -> str:
-        """Return what its user says, where it begins a conversation; else nothing."""
+    def opening(self) -> Opening | None:
+        """Return what its user says, where it begins a conversation; else None."""
         return opening_of(self._read.messages)
 
     def open_stream(self, *, hide_usage: bool) -> MessagesStream:

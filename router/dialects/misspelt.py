@@ -17,8 +17,8 @@ from telemetry.numbers import brief
 
 OURS = b"x-router-"
 HINTS = BodyHints.__struct_fields__
-HELD = frozenset({"data_class", "max_cost_usd", "max_latency_ms", "explore"})
-"""Hints that may hold a call."""
+HELD = frozenset({"data_class", "max_cost_usd", "max_latency_ms", "explore", "dry_run", "profile"})
+"""Hints that may hold a call, or keep it from being one: with others ignored it is served."""
 KEY = "key"  # of an app
 ANSWERED = (
     *("decision_id", "endpoint", "task", "task_found_by", "strategy", "propensity"),

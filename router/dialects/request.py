@@ -21,10 +21,23 @@ from telemetry.wire.usage import WholeAnswer
 class Structure(Struct, frozen=True):
     """What of a request structural rules may look at."""
 
-    tools: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()  # names, those of groups of tools as well
     has_schema: bool = False
     has_image: bool = False
     system: str = ""
+    groups: int = 0  # of the names of tools
+
+    @property
+    def n_tools(self) -> int:
+        """How many tools there are; a group counts as those in it."""
+        return len(self.tools) - self.groups
+
+
+class Opening(Struct, frozen=True):
+    """What users say in a conversation that has no answer yet."""
+
+    text: str = ""  # empty where it is long
+    is_long: bool = False  # nobody looks at it
 
 
 class BodyHints(Struct, frozen=True, forbid_unknown_fields=True):
@@ -211,8 +224,8 @@ class CallRequest(Outgoing, Protocol):
         Everything before the last assistant message is what that call was asked.
         """
 
-    def opening(self) -> str:
-        """Return what its user says, where it begins a conversation; else nothing.
+    def opening(self) -> Opening | None:
+        """Return what its user says, where it begins a conversation; else None.
 
-        Of what is long some thousand characters; what stays from call to call is not taken out.
+        What is long is not read; what stays from call to call is not taken out.
         """

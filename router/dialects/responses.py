@@ -15,13 +15,13 @@ from router.dialects.body import (
     NativeRequest,
     holds_any,
     is_thinking_word,
-    listed,
     named,
     require_messages,
     whole,
 )
 from router.dialects.keeping import with_store_off
-from router.dialects.request import BodyHints, Declared, Structure
+from router.dialects.offered import tools_in
+from router.dialects.request import BodyHints, Declared, Opening, Structure
 from router.dialects.responses_stream import ResponsesStream, response_as_stream
 from router.dialects.stored import StoredId, StoredKind, continued_of, references_of
 from router.dialects.thoughts import is_answer, items_without
@@ -62,13 +62,7 @@ class ResponsesBody(Struct):
     router: Raw = NONE
 
 
-class _Tool(Struct):
-    name: Any = ""
-    type: Any = ""
-
-
 _READER = BodyReader(ResponsesBody)
-_TOOLS = msgspec.json.Decoder(list[_Tool])
 _ITEMS = msgspec.json.Decoder(list[Raw])
 
 
@@ -156,9 +150,10 @@ class ResponsesRequest(NativeRequest):
 
     def structure(self, *, read_system: bool) -> Structure:
         """Return what structural rules may look at; the system prompt only where one does."""
-        tools = [t.name or t.type for t in listed(_TOOLS, self._read.tools)]
+        found = tools_in(self._read.tools)
         return Structure(
-            tools=tuple(name for name in tools if isinstance(name, str)),
+            tools=found.names,
+            groups=found.groups,
             has_schema=_format(self._read) in ("json_schema", "json_object"),
             has_image=bool(self.needs & Needs.IMAGES),
             system=self.system() if read_system else "",
@@ -199,10 +194,10 @@ class ResponsesRequest(NativeRequest):
             return None
         return [*self._asked_first(), *(bytes(item) for item in self._items[:begin])]
 
-    def opening(self) -> str:
-        """Return what its user says, where it begins a conversation; else nothing."""
+    def opening(self) -> Opening | None:
+        """Return what its user says, where it begins a conversation; else None."""
         goes_on = self.continued is not None or any(map(self._is_answer, range(len(self._items))))
-        return "" if goes_on else opening_of(self._items)
+        return None if goes_on else opening_of(self._items)
 
     def _asked_first(self) -> list[bytes]:
         said = self._read.instructions

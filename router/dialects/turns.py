@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from router.dialects.request import Opening
+
 MAX_OPENING = 1 << 16
 """Bytes of the messages in which users first say something; what is longer is not looked at, as a
 part of it would tell of something else, and reading it all takes milliseconds."""
@@ -33,19 +35,19 @@ def message_of(raw: Raw) -> WrittenMessage:
         return WrittenMessage()
 
 
-def opening_of(messages: Sequence[Raw]) -> str:
-    """Return what users say in messages that hold no answer yet; empty where one does, or of long.
+def opening_of(messages: Sequence[Raw]) -> Opening | None:
+    """Return what users say in messages that hold no answer yet; None where one does.
 
     What agents wrap around it is whole, so that it can be told apart.
     """
     if before_answer(messages) is not None:
-        return ""
+        return None
     said = [raw for raw in messages if b'"user"' in bytes(raw)]
     if sum(len(bytes(raw)) for raw in said) > MAX_OPENING:
-        return ""
+        return Opening(is_long=True)
     read = [message_of(raw) for raw in said]
     texts = (texts_of(message.content) for message in read if message.role == "user")
-    return "\n".join(filter(None, (text for found in texts for text in found)))
+    return Opening("\n".join(filter(None, (text for found in texts for text in found))))
 
 
 def before_answer(messages: Sequence[Raw]) -> Sequence[Raw] | None:

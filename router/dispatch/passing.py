@@ -120,6 +120,11 @@ def _foreseen(to: Provider, model: str, ruling: Ruling) -> dict[str, Any]:
     }
 
 
+def _offers_no_tool(path: str, body: object) -> bool:
+    """Return whether a body is read, and offers no tool."""
+    return dialect_at(path) is not None and isinstance(body, bytes) and not offered_tools(body)
+
+
 class Passing:
     """Finds who is to get what is passed on, and remembers who made what."""
 
@@ -142,10 +147,15 @@ class Passing:
         caller: Caller,
         request: CallRequest,
         at: Moment,
+        *,
+        draws: bool = True,
     ) -> CallContext | Provider:
         """Return what is settled of a call before a draw, or who gets it as it is.
 
         Nothing is drawn where it goes on from what lies at a provider: who made that serves it.
+
+        Args:
+            draws: whether it is decided; a count of its tokens is not.
 
         Raises:
             RequestRejected: nobody takes it, or nobody can be asked for what it goes on from.
@@ -160,7 +170,9 @@ class Passing:
             to = server_of(maker, request.model, caller.app, configuration, request.dialect)
         if isinstance(to, Provider):
             return to
-        context = await self._contexts.of(beliefs, caller, exchange.headers, request, at, maker=to)
+        context = await self._contexts.of(
+            beliefs, caller, exchange.headers, request, at, maker=to, draws=draws
+        )
         found = context or taker(exchange, configuration.catalog)
         if found is None:
             raise no_such_model(request.model)
@@ -272,13 +284,15 @@ class Passing:
             configuration.classes,
             has_user=caller.has_user,
         )
-        require_pinned(hints, opaque.model, ())
         at = self._clock()
         session = await self._contexts.session_of(configuration, caller, hints, at)
-        read = opaque.read if dialect_at(exchange.path) is not None else nothing_read
-        ruling = ruled(configuration, caller, hints, opaque.model, session.said, read, off=True)
         if not hints.dry_run:  # what is refused was said, too
             note_said(self._contexts.sessions, session, at, data_class=hints.data_class)
+        require_pinned(hints, opaque.model, ())
+        if hints.is_agents and _offers_no_tool(exchange.path, opaque.body):
+            session = session.aside()
+        read = opaque.read if dialect_at(exchange.path) is not None else nothing_read
+        ruling = ruled(configuration, caller, hints, opaque.model, session.said, read, off=True)
         body = opaque.body
         if isinstance(body, bytes) and (dialect_at(exchange.path) or body.lstrip()[:1] == b"{"):
             require_tools(ruling.policy, partial(offered_tools, body))

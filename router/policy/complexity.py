@@ -11,7 +11,7 @@ HARD_TOOLS = 8
 
 def complexity_of(structure: Structure) -> Complexity:
     """Return how complex a call is, where nobody says: by tools and schema, and by no word."""
-    n_tools = len(structure.tools)
+    n_tools = structure.n_tools
     if n_tools >= HARD_TOOLS or (n_tools and structure.has_schema):
         return Complexity.HARD
     return Complexity.NORMAL if n_tools or structure.has_schema else Complexity.EASY

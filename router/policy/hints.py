@@ -51,6 +51,7 @@ class Hints(Struct, frozen=True):
     user: str | None
     session: str | None  # or the episode, which is one over several roles
     is_users: bool  # that session is one of its user's alone
+    is_agents: bool  # a coding agent's own, which it names by itself
     prompt: str | None  # the version that the caller names
     reference: str | None
     data_class: DataClass | None
@@ -96,9 +97,11 @@ def read_hints(
     said = _said(headers).get
     user = said(b"user") or hints.user or declared.user
     session = said(b"episode-id") or hints.episode_id or said(b"session-id") or hints.session_id
+    is_agents = False
     for name in AGENT_SESSION_HEADERS:
         if not session and name in headers:
             session = _text(headers[name])
+            is_agents = bool(session)
     is_users = not session and declared.cache_key is not None
     if not session and (user is not None or has_user):
         session = declared.cache_key
@@ -114,6 +117,7 @@ def read_hints(
         user=_short(user),
         session=(session_id_of(session) or None) if session else None,
         is_users=is_users,
+        is_agents=is_agents,
         prompt=_short(said(b"prompt") or hints.prompt or None),
         reference=_short(declared.reference if reference is None else reference),
         data_class=_tighter(

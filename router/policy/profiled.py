@@ -2,7 +2,8 @@
 
 They are no traffic of their app: no session or slot goes on with them, no version of a prompt is
 told, nothing else answers in their endpoint's place, and no figure of who serves counts them. All
-rules hold as for any call, and what they cost is booked.
+rules hold as for any call, those that a session that they name said before as well, and what they
+cost is booked.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def require_pinned(hints: Hints, model: str, endpoints: Collection[str]) -> None
 
 
 def apart_from_traffic(hints: Hints) -> Hints:
-    """Return the hints of a profile's call without what earlier or later calls would go by."""
+    """Return the hints of a profile's call without what its unit and the books would go by."""
     return structs.replace(hints, session=None, is_users=False, prompt=None)
 
 

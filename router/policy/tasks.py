@@ -41,8 +41,7 @@ class Task(Struct, frozen=True):
     found_by: FoundBy = FoundBy.GENERAL
     of_session: str | None = None  # what it makes the task of a session that has none yet
     looks_like: str | None = None  # another task, which its prompt looks like
-    tag: int = 0  # digest of that, of `general` where it looks like none; 0: nobody looked
-    is_settled: bool = False  # the session keeps it at every router, even if it is `general`
+    tag: int = 0  # what records say of that; 0: nobody looked
 
 
 MARKED = (FoundBy.RULE, FoundBy.EXEMPLARS)
@@ -127,7 +126,7 @@ def matches(rule: MatchEntry, structure: Structure) -> bool:
     """Return whether every part of the rule holds, but for what it is to look like."""
     return (
         (rule.tools is None or _has_tool(rule.tools, structure.tools))
-        and (rule.min_tools is None or len(structure.tools) >= rule.min_tools)
+        and (rule.min_tools is None or structure.n_tools >= rule.min_tools)
         and (rule.schema_ is None or rule.schema_ == structure.has_schema)
         and (rule.image is None or rule.image == structure.has_image)
         and (rule.system is None or _says(rule.system, structure.system))

@@ -66,7 +66,8 @@ def print_report(report: Report, to: Console | None = None) -> None:
     for line in leaf_lines(report.posteriors.get("leaves", [])):
         to.print(line, highlight=False, markup=False)
     for line in suggestion_lines(report.posteriors.get("suggestions", [])):
-        to.print(line, highlight=False, markup=False)
+        is_yaml = line.startswith(" ")  # to be pasted: as it is, on one line
+        to.print(line, highlight=False, markup=False, emoji=False, soft_wrap=is_yaml)
     for line in choice_lines(report.posteriors.get("choices", [])):
         to.print(line, highlight=False, markup=False)
     for line in profile_lines(report.posteriors.get("profiles", [])):

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any
 
-from router.endpoints.scalars import FALSE_WORDS, TRUE_WORDS, number_of
+from router.config.flow import flow, scalar
 
 MOST_LINES = 25
 """Of a file that a person is to read at once."""
@@ -59,15 +56,15 @@ def _lines(
 ) -> list[str]:
     lines = ["# Made by `pointsman init`; `pointsman check --effective` prints all that holds."]
     if server:
-        lines.append(f"server: {_flow(server)}")
+        lines.append(f"server: {flow(server)}")
     if starter_tasks:
         lines.append("starter_tasks: true")
     if draft.organisation:
-        lines.append(f"organisation: {_flow(draft.organisation)}")
+        lines.append(f"organisation: {flow(draft.organisation)}")
     lines += _section("models", draft.models)
     lines += _section("providers", draft.providers, apart=apart)
     lines.append("endpoints:")
-    lines += [f"  - {_flow(endpoint)}" for endpoint in draft.endpoints]
+    lines += [f"  - {flow(endpoint)}" for endpoint in draft.endpoints]
     lines += _section("strategies", draft.strategies)
     lines += _section("apps", {draft.app: draft.app_entry})
     return lines
@@ -80,33 +77,7 @@ def _section(
         yield f"{name}:"
     for key, entry in entries.items():
         if apart and entry:
-            yield f"  {_scalar(key)}:"
-            yield from (f"    {_scalar(field)}: {_flow(value)}" for field, value in entry.items())
+            yield f"  {scalar(key)}:"
+            yield from (f"    {scalar(field)}: {flow(value)}" for field, value in entry.items())
         else:
-            yield f"  {_scalar(key)}: {_flow(entry)}"
-
-
-def _flow(value: object) -> str:
-    """Return a value on one line."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_scalar(k)}: {_flow(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return "[" + ", ".join(_flow(each) for each in value) + "]"
-    return _scalar(value)
-
-
-_PLAIN = re.compile(r"[A-Za-z_/.~][A-Za-z0-9_/.~@+:-]*(?<!:)")
-"""Text that needs no quotes wherever it stands, if it is no other word."""
-_WORDS = TRUE_WORDS | FALSE_WORDS | {"null", "~", ".", "..", "---", "..."}
-
-
-def _scalar(value: object) -> str:
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    if isinstance(value, Decimal):
-        return format(value.normalize(), "f")
-    if isinstance(value, int | float):
-        return format(Decimal(repr(value)).normalize(), "f")
-    text = str(value)
-    plain = _PLAIN.fullmatch(text) and text.lower() not in _WORDS and number_of(text) is None
-    return text if plain else json.dumps(text, ensure_ascii=False)
+            yield f"  {scalar(key)}: {flow(entry)}"

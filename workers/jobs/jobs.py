@@ -182,7 +182,7 @@ def episodes() -> dict[str, object]:
     guesses = Guesses(since_ms=read.since_ms)
     found = figures(guesses.watch(batches), since_ms=read.since_ms, now_ms=now_ms)
     span = {"since_ms": read.since_ms, "truncated": read.is_truncated}
-    _leave(archive, keys.SUGGESTIONS, span | {"apps": guesses.counts()})
+    _leave(archive, keys.SUGGESTIONS, span | guesses.counts())
     whole = span | {"apps": found}
     took = {"took_s": round(time.monotonic() - began, 3), "marks": marks}
     return _leave(archive, keys.EPISODES, whole | took)
