@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +12,10 @@ import structlog
 from router.dispatch.attempt import AttemptFailed
 from router.dispatch.diagnosis import Complaints
 from router.net.pool import Target
+from telemetry.events import Result
 
+BEGUN = frozenset({Result.TIMEOUT, Result.CUT, Result.BAD_REPLY})
+"""Results of calls that may have been answered, and paid for, all the same."""
 Line = dict[str, Any]
 
 
@@ -47,6 +51,24 @@ class HeardComplaints(Complaints):
         if own is not None and own.body:
             self.said[name] = own.body
         super().say(name, target, error)
+
+
+class LostCalls(Complaints):
+    """Says each failure as a sidecar does, and counts calls that may be paid for all the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._n: Counter[str] = Counter()
+
+    def say(self, name: str, target: Target, error: BaseException) -> None:
+        """Log one failure of the endpoint `name`."""
+        if isinstance(error, AttemptFailed) and error.is_sent and error.result in BEGUN:
+            self._n[name] += 1
+        super().say(name, target, error)
+
+    def take(self, name: str) -> int:
+        """Return how many of an endpoint's calls were lost since this was last asked."""
+        return self._n.pop(name, 0)
 
 
 @contextmanager

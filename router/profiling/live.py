@@ -15,10 +15,11 @@ import httpx
 from msgspec import Struct, field, structs
 
 from router.beliefs.served import LEAST_KEY
+from router.dispatch.booking import RESULT_NAMES
 from router.endpoints.capabilities import Capability, Reasoning
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
-from router.profiling.heard import HeardComplaints, HeardLog
+from router.profiling.heard import BEGUN, HeardComplaints, HeardLog
 from router.profiling.live_calls import (
     TOOL,
     Body,
@@ -51,8 +52,7 @@ from router.profiling.live_words import (
 )
 from router.profiling.refused_fields import OF_FIELDS, change_for
 
-BEGUN = frozenset({"timeout", "cut", "bad_reply"})
-"""Results of calls that may have been answered, and paid for, all the same."""
+BEGUN_NAMES = frozenset(RESULT_NAMES[result] for result in BEGUN)
 REPEATED = frozenset({"server", "rate_limit"})
 """Results that may well be others in a moment."""
 MOMENT_S, LONGEST_MOMENT_S = 0.5, 5.0
@@ -291,7 +291,9 @@ class _Look:
 
     def _count(self, probe: Probe, answer: LiveAnswer, seconds: float) -> None:
         """Add what a call cost: all that it may, where nobody says what it used."""
-        was_begun = answer.status == 200 or answer.failed or self._line().get("result") in BEGUN
+        was_begun = (
+            answer.status == 200 or answer.failed or self._line().get("result") in BEGUN_NAMES
+        )
         if not was_begun:
             return
         nano = spent_nano(self._endpoint, answer.usage, self._at_s, seconds=seconds)
