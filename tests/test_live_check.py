@@ -272,7 +272,7 @@ FAILURES: dict[str, tuple[Reply, str, str]] = {
         "it takes no more calls now (429)",
         "have the key's limits raised",
     ),
-    "slow": (Reply(delay_s=30), "no answer came in time", "too slow"),
+    "slow": (Reply(delay_s=30), "no answer in 0.4 s", "too slow"),
 }
 
 
@@ -539,3 +539,27 @@ def test_its_calls_are_no_traffic_of_the_app(
     assert len(outcomes) == 4
     assert ((outcomes["flags"] & Flag.PROFILE) > 0).all()
     assert ((outcomes["flags"] & Flag.PRICED) > 0).all()
+
+
+def test_a_pipe_in_its_place_is_no_file_and_holds_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "verified.json")
+    assert read_verified(tmp_path) == {}
+    one = Verified("a", 1_800_000_000_000, {"tools": True})
+    keep_verified(tmp_path, {7: one})
+    assert read_verified(tmp_path) == {7: one}
+
+
+def test_what_cannot_be_kept_is_told_all_the_same(
+    check: Check, provider: Provider, tmp_path: Path
+) -> None:
+    file = tmp_path / "state" / "verified.json"
+    file.mkdir(parents=True)
+
+    found = check(one_of(provider, Model()))
+
+    assert found.exit_code == 1
+    assert "a: answers (chat" in found.stdout
+    assert f"{file}: what was found could not be kept (Is a directory)" in found.stderr
+    assert json.loads(check(one_of(provider, Model()), "--json").stdout)["ok"] is False
+    assert os.listdir(file.parent).count("verified.json") == 1
+    assert not [name for name in os.listdir(file.parent) if name.startswith(".verified")]

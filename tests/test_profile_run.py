@@ -133,6 +133,27 @@ def world(provider: Provider, state_dir: Path) -> Iterator[ProfileWorld]:
         yield ProfileWorld(provider, state_dir, address)
 
 
+def test_an_attempt_that_was_cut_counts_as_spent_at_its_estimate_and_as_no_cost_of_the_answer(
+    world: ProfileWorld,
+) -> None:
+    n = 0
+
+    def cut_first(call: Seen) -> Reply:
+        nonlocal n
+        n += 1
+        json_ = {"content-type": "application/json"}
+        return Reply(chunks=[b'{"id"'], cut=True, headers=json_) if n == 1 else right(call)
+
+    world.provider.on("a", cut_first)
+    told = world.run(questions(1), endpoints=["a"])
+
+    (result,) = world.results
+    assert (len(world.provider.calls), result.ok) == (2, True)
+    estimate = told["plan"]["estimated_usd"]
+    assert estimate > result.cost_usd > 0
+    assert world.logged.spent_usd == pytest.approx(result.cost_usd + estimate)
+
+
 def test_what_is_done_is_never_sent_again(world: ProfileWorld) -> None:
     world.run(questions(6))
     labelled = world.logged.labelled

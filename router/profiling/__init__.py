@@ -4,6 +4,10 @@
 - `live_entries`: the configuration as a live check has it, and who is called
 - `live_calls`: tiny calls in each dialect, and what their answers say
 - `heard`: what that sidecar logs, kept off the terminal
+- `live_words`: what is wrong with an endpoint, in words
+- `live_findings`: what an answer shows
+- `money`: what calls cost, and may cost
+- `live_prices`: what the calls cost at most, and did
 - `refused_fields`: which field a refusal is about, and how it may be said instead
 - `live`: what an endpoint really does
 - `live_verdicts`: that beside what is declared, and which line to change
@@ -15,7 +19,6 @@
 - `prompts`: the file of prompts, checked whole
 - `log`: what was begun and what came of it, on the disk before it costs
 - `runs`: where runs lie, one at work at a time
-- `money`: what calls cost, and may cost
 - `plan`: which prompts go where
 - `asking`: one call, and what its answer means
 - `fitting`: a call said as its endpoint takes it

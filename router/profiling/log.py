@@ -27,12 +27,12 @@ Cell = tuple[str, str]
 class LogLine(Struct, frozen=True, omit_defaults=True):
     """A line: what was done with a prompt at an endpoint."""
 
-    do: str  # start, begin, back, answer, judge, unjudge, end or labelled
+    do: str  # start, begin, lost, back, answer, judge, unjudge, end or labelled
     at: float  # epoch seconds
     prompt: str = ""
     endpoint: str = ""
     run: str = ""  # of start: what events of this run are known by
-    usd: float = 0.0  # of begin and judge: at most about so much; of answer: what it cost
+    usd: float = 0.0  # of begin, lost and judge: at most about so much; of answer: what it cost
     answer: str = ""  # of answer: its text, until it is graded
     decision: str = ""
     is_estimated: bool = False  # the answer did not say what it used
@@ -67,6 +67,8 @@ class Logged:
                 self.run = entry.run
             case "begin":
                 self.begun[cell] = entry.usd
+            case "lost":
+                self.spent_usd += entry.usd
             case "back":
                 self.begun.pop(cell, None)
             case "answer":

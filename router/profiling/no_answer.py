@@ -17,8 +17,8 @@ from router.config.entries import File
 from router.endpoints.auth import Auth, AuthEntry
 from router.endpoints.catalog import Endpoint
 from router.profiling.asking import NOBODY_ANSWERED, Came, Got
-from router.profiling.live import IN_WORDS, in_short
 from router.profiling.live_entries import auth_of
+from router.profiling.live_words import IN_WORDS, in_short
 
 ELSEWHERE = "see the sidecar's log"
 """What a client of a sidecar is told; ours has its log in the run's directory."""

@@ -52,7 +52,13 @@ class Runner:
         workers: int,
         on_progress: Callable[[ProfileProgress], None] = lambda _: None,
         why: Callable[[Endpoint, Got], NoAnswer] = lambda _, got: NoAnswer(got.said, ""),
+        lost: Callable[[str], int] = lambda _: 0,
     ) -> None:
+        """Prepare.
+
+        Args:
+            lost: says how many attempts at an endpoint failed since, and may be paid for.
+        """
         self.judge = Judge(client, plan.judge, why=why) if plan.judge is not None else None
         answering = log.logged.answering
         self.states = {
@@ -73,7 +79,7 @@ class Runner:
         self._machines = MachineTime()
         self._changed = asyncio.Condition()
         self.is_stopping = False
-        self._on_progress, self._why = on_progress, why
+        self._on_progress, self._why, self._lost = on_progress, why, lost
 
     async def run(self) -> None:
         """Send what is to be sent; end early once asked to, or out of money.
@@ -175,6 +181,7 @@ class Runner:
         send = partial(self._send, taken, state)
         got, changes = await ask_as_taken(send, prompt.body, state.changes)
         machine_s = self._machines.end(endpoint.digest, time.monotonic(), machine)
+        self._note_lost(taken, endpoint, taken.usd)
         if got.came is Came.ANSWER:
             state.note_answer()
             for refused in state.turned_down:
@@ -185,6 +192,12 @@ class Runner:
             self._failed(taken, got, state)
         else:
             self._put_back(taken, state, got)
+
+    def _note_lost(self, taken: Ask, endpoint: Endpoint, usd: float | None) -> None:
+        """Count what attempts may have cost of which no answer came; each at its estimate."""
+        n = self._lost(endpoint.id)
+        if n and usd:
+            self._write("lost", taken, usd=n * usd)
 
     async def _send(self, taken: Ask, state: EndpointState, body: dict[str, Any]) -> Got:
         digest, name = taken.cell
@@ -308,6 +321,7 @@ class Runner:
             return None
         self._write("judge", taken, usd=taken.judge_usd)
         found = await judge.grade(taken.prompt, text, guess_usd=taken.judge_usd)
+        self._note_lost(taken, judge.endpoint, taken.judge_usd)
         if found is None:
             self._write("unjudge", taken)
         failing = judge.asked >= BAD_JUDGEMENTS and not judge.graded
