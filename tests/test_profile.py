@@ -45,8 +45,8 @@ def right(call: Seen) -> Reply:
     return Reply(body=answer(f"It is {asked}.", answer_id=f"c-{time.monotonic_ns()}", model="a"))
 
 
-def failing(status: int) -> Reply:
-    return Reply(status, json.dumps({"error": {"message": "no", "code": "no"}}).encode())
+def failing(status: int, code: str = "no") -> Reply:
+    return Reply(status, json.dumps({"error": {"message": "no", "code": code}}).encode())
 
 
 @pytest.fixture
@@ -209,6 +209,10 @@ def test_where_no_call_was_answered_it_says_of_each_endpoint_why(
         "path": (failing(404), "no such model or path (404); check model m-1, and base_url"),
         "broken": (failing(500), "it fails by itself (500); look again later"),
         "picky": (failing(400), "it turns the call down (status 400 no): no"),
+        "broke": (
+            failing(429, code="insufficient_quota"),
+            "the account has no credit (429 insufficient_quota); pay there, or set A_KEY",
+        ),
         "page": (Reply(body=b"<html>"), "what it answers is no answer of its dialect; correct"),
     }
     for name, (reply, _) in said.items():

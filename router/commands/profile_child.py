@@ -314,10 +314,11 @@ def _teller(line: CommandLine) -> Callable[[ProfileProgress], None]:
 
 def _told(runner: Runner, line: CommandLine, log: RunLog) -> dict[str, Any]:
     judge, left, spent_usd = runner.judge, runner.left, log.logged.spent_usd
+    answer_usd = log.logged.answer_usd()
     return {
         "no_answer": _without_answer(runner, log),
-        "enough_usd": enough_usd(left, spent_usd, n_each=MIN_GRADED),
-        "all_usd": enough_usd(left, spent_usd, n_each=len(left)),
+        "enough_usd": enough_usd(left, spent_usd, answer_usd, n_each=MIN_GRADED),
+        "all_usd": enough_usd(left, spent_usd, answer_usd, n_each=len(left)),
         "stopped": {name: s.stopped for name, s in runner.states.items() if s.stopped},
         "turned_down": log.logged.turned_down(),
         "changed": log.logged.changed(),

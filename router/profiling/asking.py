@@ -22,6 +22,8 @@ LONGEST_REST_S = 60.0
 FIRST_REST_S = 1.0
 TIMED_OUT = frozenset({408})
 WAITS = frozenset({429, 503, 529})
+NO_CREDIT = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+"""Codes of a 429 that no waiting ends: the account has nothing left."""
 KEY_FAULTS = frozenset({401, 402, 403, 404})
 NOBODY_ANSWERED = frozenset({"all_endpoints_failed", "deadline_exceeded"})
 OURS_TO_DROP = frozenset({"no_eligible_endpoint", "keeps_content"})
@@ -147,7 +149,7 @@ def _headers(task: str | None, data_class: str | None) -> dict[str, str]:
 def _came(status: int, code: str, *, may_fault: bool) -> Came:
     if code in OURS_TO_DROP:
         return Came.REFUSED
-    if code == "endpoint_misconfigured" or status in KEY_FAULTS:
+    if code == "endpoint_misconfigured" or status in KEY_FAULTS or code in NO_CREDIT:
         return Came.FAULT
     if code in NOBODY_ANSWERED:
         return Came.FAULT if may_fault else Came.FAILURE

@@ -8,7 +8,7 @@ graded, and are dropped once the run is done; else it holds digests and numbers.
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,6 +121,14 @@ class Logged:
             for entry in entries
             if entry.result is not None and entry.endpoint in self.answering
         ]
+
+    def answer_usd(self) -> dict[str, float]:
+        """Return by endpoint what its answers cost on average, what a judge took included."""
+        found = defaultdict[str, list[float]](list)
+        for result in self.results():
+            if result.ok:
+                found[result.endpoint].append(result.cost_usd + result.judge_usd)
+        return {name: sum(usd) / len(usd) for name, usd in found.items()}
 
     def turned_down(self) -> dict[str, Counter[str]]:
         """Return by endpoint how many prompts count neither way, and why."""

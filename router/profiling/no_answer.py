@@ -16,7 +16,7 @@ import structlog
 from router.config.entries import File
 from router.endpoints.auth import Auth, AuthEntry
 from router.endpoints.catalog import Endpoint
-from router.profiling.asking import NOBODY_ANSWERED, Came, Got
+from router.profiling.asking import NO_CREDIT, NOBODY_ANSWERED, Came, Got
 from router.profiling.live_entries import auth_of
 from router.profiling.live_words import IN_WORDS, in_short
 
@@ -78,6 +78,9 @@ class Explainer:
 
     def why(self, endpoint: Endpoint, got: Got) -> NoAnswer:
         """Return why a call to an endpoint got no answer."""
+        if got.code in NO_CREDIT:
+            fix = f"pay there, or set {self._keys[endpoint.id]} to another account's"
+            return NoAnswer(f"the account has no credit ({got.status} {got.code})", fix)
         line = self._heard.lines.get(endpoint.id, {})
         if got.came is Came.FAULT and "setting" in line:
             return self._of_setting(endpoint, line)
