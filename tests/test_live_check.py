@@ -302,7 +302,7 @@ def test_each_endpoint_that_fails_is_named_with_the_fix_and_the_others_are_looke
     away_fix = "nothing listens there; start it, or correct host and port in base_url"
     assert told["away"] == f"CANNOT BE USED: {away_fix}"
     assert told["keyless"].startswith("not called: no key")
-    assert told["keyless"].endswith("set NO_SUCH_KEY")
+    assert told["keyless"].endswith("is not set; export NO_SUCH_KEY")
     assert told["b"].startswith("answers")
     assert "keyless" not in provider.hosts()
     assert "sk-1" not in found.stdout + found.stderr
