@@ -85,9 +85,10 @@ def amounts(answers: Answers, values: NDArray[np.float64]) -> Estimates:
 def least_variance(answers: Answers) -> float:
     """Return the variance of a difference in quality of two that never differed.
 
-    Of n prompts none told two endpoints apart: half a prompt each way is lent to them. Where
-    answers are graded, it is worth as much as grades were seen to range. Where not all had the same
-    prompts, n is what the least asked had, of those that had half as many as any.
+    Of n prompts none told two endpoints apart: half a prompt each way is lent to them. It is worth
+    as much as the best answer seen: the next may be worth nothing, however alike grades were so
+    far. Where not all had the same prompts, n is what the least asked had, of those that had half
+    as many as any.
 
     Ref: Agresti and Min (2005), Statistics in Medicine 24.
     """
@@ -97,8 +98,7 @@ def least_variance(answers: Answers) -> float:
         known = here[np.isfinite(here)]
         if not len(known):
             continue
-        whole = bool(np.isin(known, (0.0, 1.0)).all())
-        reach = 1.0 if whole else float(known.max() - known.min())
+        reach = float(known.max()) or 1.0
         n = np.isfinite(here).sum(axis=0)
         total += (weight * reach / (n[2 * n >= n.max()].min() + 2)) ** 2
     return float(total)

@@ -157,19 +157,20 @@ class Sidecar:
         )
         decider = Decider(contexts)
         self.ledger = LedgerDesk(address, lambda: self.keeper.current.configuration, file)
+        self.calls = Calls(
+            decider,
+            Dispatcher(self._upstream, self.health, self.intents),
+            booking,
+            ids=self.ids,
+            thoughts=self.thoughts,
+            observer=self.observer,
+            note=self.decisions.put,
+        )
         self.routes = Routes(
             Services(
                 keeper=self.keeper,
                 decider=decider,
-                calls=Calls(
-                    decider,
-                    Dispatcher(self._upstream, self.health, self.intents),
-                    booking,
-                    ids=self.ids,
-                    thoughts=self.thoughts,
-                    observer=self.observer,
-                    note=self.decisions.put,
-                ),
+                calls=self.calls,
                 passing=Passing(
                     contexts,
                     Passthrough(self._upstream, booking, self.keeper.names, self.intents),

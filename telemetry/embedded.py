@@ -172,13 +172,16 @@ class PrivateServer:
             env={name: os.environ[name] for name in PASSED_ON if name in os.environ},
         )
         (self.directory / PID_FILE).write_text(str(process.pid))
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not self.is_up():
-            if process.poll() is not None or time.monotonic() > deadline:
-                process.kill()
-                process.wait()
-                raise StoreUnavailable(f"{program} did not start; its log is {log}")
-            time.sleep(0.01)
+        try:
+            deadline = time.monotonic() + START_TIMEOUT_S
+            while not self.is_up():
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise StoreUnavailable(f"{program} did not start; its log is {log}")
+                time.sleep(0.01)
+        except BaseException:  # also Ctrl-C: nobody else would end it
+            process.kill()
+            process.wait()
+            raise
         self._process = process
 
     def _stop(self) -> None:

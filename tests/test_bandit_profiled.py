@@ -267,6 +267,14 @@ def test_two_that_never_differed_may_still_differ() -> None:
     assert 0.04 < (advice.lead or 0) < 0.12
 
 
+@pytest.mark.parametrize("grade", [0.8, 0.9, 1.0])
+def test_a_judge_that_says_the_same_of_all_proves_no_tie(grade: float) -> None:
+    advice = advise(answers_of(np.full((8, 2), grade), 1), now=0).advice
+
+    assert advice.kind is AdviceKind.UNCLEAR
+    assert (advice.lead or 0) == pytest.approx(grade * 0.22, abs=0.02)
+
+
 def test_a_missing_answer_moves_nobody() -> None:
     quality = np.array([[1.0, 0.0], [0.0, np.nan], [1.0, 1.0]])
     estimates = amounts(answers_of(quality, 1), quality)

@@ -228,6 +228,18 @@ def test_a_code_that_repeats_key_or_prompt_is_not_logged(
     assert SECRET not in str(said)
 
 
+def test_the_address_is_the_one_that_was_called(
+    provider: Provider, state_dir: Path, address: Address, said: list[Any]
+) -> None:
+    provider.on("a", Reply(status=404, body=b'{"error": {"message": "no route"}}'))
+    entry = {"id": "a", "model": "a", "base_url": provider.url("a")}
+    value = {"endpoints": [{**entry, "dialects": ["chat", "responses"]}]}
+    with serving(value, state_dir, address) as sidecar:
+        sidecar.http.post("/v1/responses", json={"model": "a", "input": "hi"})
+
+    assert told(said)["address"] == f"127.0.0.1:{provider.port}/a/v1/responses"
+
+
 def test_an_address_is_shown_without_user_and_query() -> None:
     target = Target.of(httpx.URL(f"https://user:{SECRET}@host/v1/chat?key={SECRET}"))
     with structlog.testing.capture_logs() as lines:

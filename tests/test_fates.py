@@ -91,6 +91,12 @@ def test_other_words_of_thinking_and_signatures_are_no_such_refusal(message: str
         (404, error(message="Item with id 'rs_1' not found."), Fate.FIT, Result.CLIENT_ERROR),
         (404, error(message="Prompt pmpt_1 does not exist"), Fate.FIT, Result.CLIENT_ERROR),
         (404, error(details={"error_code": "thread_not_found"}), Fate.FIT, Result.CLIENT_ERROR),
+        (
+            404,
+            error(message="No endpoints found that support tool use. Try others."),
+            Fate.FIT,
+            Result.CLIENT_ERROR,
+        ),
         (404, error(details={"error_code": "elsewhere"}), Fate.ENDPOINT, Result.REFUSED),
         (404, error(details=["odd"]), Fate.ENDPOINT, Result.REFUSED),
         (404, error("previous_response_not_found"), Fate.FIT, Result.CLIENT_ERROR),

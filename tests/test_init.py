@@ -352,6 +352,32 @@ def test_at_another_address_the_published_prices_are_written() -> None:
     assert "jurisdiction" not in moved.providers["openai"]
 
 
+def test_at_another_address_only_the_first_dialect_is_said_to_be_spoken() -> None:
+    plain, moved = drafted(BOTH), drafted(BOTH | {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"})
+
+    assert plain.providers["openai"]["dialects"] == ["chat", "responses"]
+    assert plain.providers["openai"]["translate"] == {"from": ["messages"]}
+    assert moved.providers["openai"]["dialects"] == ["chat"]
+    assert moved.providers["openai"]["translate"] == {"from": ["messages", "responses"]}
+
+
+@pytest.mark.parametrize("file", [(), ("--from", "litellm", "config.yaml")])
+def test_in_a_directory_that_was_removed_one_line_says_so(
+    state_dir: Path, file: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = state_dir / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+
+    said = pointsman("init", "--yes", *file, environment=BOTH)
+
+    assert said.exit_code == 1
+    assert said.stderr.splitlines() == [init_verb.GONE]
+    whole = pointsman("init", "--yes", "--config", state_dir / "a.yaml", environment=BOTH)
+    assert whole.exit_code == 0, whole.stderr
+
+
 def test_data_that_may_not_leave_goes_to_nobody_else_whoever_is_added_later() -> None:
     ask, _ = answering("law:us", "", "", "")
     providers = found(BOTH | {"MISTRAL_API_KEY": "x"})

@@ -217,6 +217,35 @@ def test_five_calls_are_the_most_and_the_first_writes_sixteen_tokens(
     assert model.calls[1]["max_completion_tokens"] == 16
 
 
+def test_calls_that_fail_for_a_moment_are_made_again_and_counted(
+    check: Check, provider: Provider
+) -> None:
+    model, n = Model(), 0
+
+    def now_and_then(call: Any) -> Reply:
+        nonlocal n
+        n += 1
+        broken = {"retry-after": "0"}
+        return Reply(500, b"{}", headers=broken) if n % 2 else model(call)
+
+    told = rows_of(check(one_of(provider, now_and_then), "--json"))["a"]
+
+    assert told["calls"] == n == len(provider.calls) == 5
+    assert (verdicts(told)["stream_usage"], verdicts(told)["tools"]) == ("verified", "verified")
+    assert verdicts(told)["reasoning"] == "not known"
+
+
+def test_what_does_not_say_what_it_used_is_counted_at_what_it_may_use(
+    check: Check, provider: Provider
+) -> None:
+    model = Model(usage=False)
+    found = check(one_of(provider, model, stream_usage=False))
+
+    assert found.stdout.splitlines()[-1] == (
+        "1 endpoint, 4 calls, about 0.00011 USD: all as declared"
+    ), found.stdout
+
+
 # -- what fails ----------------------------------------------------------------------------------
 
 FAILURES: dict[str, tuple[Reply, str, str]] = {
@@ -243,7 +272,7 @@ FAILURES: dict[str, tuple[Reply, str, str]] = {
         "it takes no more calls now (429)",
         "have the key's limits raised",
     ),
-    "slow": (Reply(delay_s=30), "no answer came in time", "too slow"),
+    "slow": (Reply(delay_s=30), "no answer in 0.4 s", "too slow"),
 }
 
 
@@ -273,7 +302,7 @@ def test_each_endpoint_that_fails_is_named_with_the_fix_and_the_others_are_looke
     away_fix = "nothing listens there; start it, or correct host and port in base_url"
     assert told["away"] == f"CANNOT BE USED: {away_fix}"
     assert told["keyless"].startswith("not called: no key")
-    assert told["keyless"].endswith("set NO_SUCH_KEY")
+    assert told["keyless"].endswith("is not set; export NO_SUCH_KEY")
     assert told["b"].startswith("answers")
     assert "keyless" not in provider.hosts()
     assert "sk-1" not in found.stdout + found.stderr
@@ -339,9 +368,9 @@ def test_prices_come_first_and_without_a_terminal_or_a_yes_nothing_is_sent(
     found = check(value, yes=False)
 
     assert found.exit_code == 2
-    assert "a: 4 calls, at most 0.00523 USD" in found.stderr
-    assert "b: 4 calls, no price known" in found.stderr
-    assert "together at most 0.00523 USD, beside 1 without a price" in found.stderr
+    assert "a: at most 5 calls, at most 0.00936 USD" in found.stderr
+    assert "b: at most 5 calls, no price known" in found.stderr
+    assert "together at most 0.00936 USD, beside 1 without a price" in found.stderr
     assert "say --yes" in found.stderr
     assert provider.calls == []
 
@@ -510,3 +539,27 @@ def test_its_calls_are_no_traffic_of_the_app(
     assert len(outcomes) == 4
     assert ((outcomes["flags"] & Flag.PROFILE) > 0).all()
     assert ((outcomes["flags"] & Flag.PRICED) > 0).all()
+
+
+def test_a_pipe_in_its_place_is_no_file_and_holds_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "verified.json")
+    assert read_verified(tmp_path) == {}
+    one = Verified("a", 1_800_000_000_000, {"tools": True})
+    keep_verified(tmp_path, {7: one})
+    assert read_verified(tmp_path) == {7: one}
+
+
+def test_what_cannot_be_kept_is_told_all_the_same(
+    check: Check, provider: Provider, tmp_path: Path
+) -> None:
+    file = tmp_path / "state" / "verified.json"
+    file.mkdir(parents=True)
+
+    found = check(one_of(provider, Model()))
+
+    assert found.exit_code == 1
+    assert "a: answers (chat" in found.stdout
+    assert f"{file}: what was found could not be kept (Is a directory)" in found.stderr
+    assert json.loads(check(one_of(provider, Model()), "--json").stdout)["ok"] is False
+    assert os.listdir(file.parent).count("verified.json") == 1
+    assert not [name for name in os.listdir(file.parent) if name.startswith(".verified")]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from router.profiling.check_command import passes, refusal_of
 from router.profiling.graders import fits, is_expected
 from router.profiling.judge import score_of
+from router.profiling.plan import Ask, enough_usd
 from router.profiling.prompts import BadPrompts, ProfilePrompt, lines_of, read_prompts
 
 GOOD = b'{"prompt": "What is 1?", "expected": "1"}'
@@ -254,10 +256,25 @@ def test_a_check_that_takes_too_long_fails_and_its_children_end_with_it(tmp_path
         ('Sure: {"score": 1}', 1.0),
         ('{"score": 2}', None),
         ('{"score": true}', None),
-        ("0.5", None),
+        ("0.5", 0.5),
+        ("7", None),
+        ('{"score": "0.8"}', 0.8),
+        ('{"score": "high"}', None),
         ("{" * 10_000, None),
         ('{"score": NaN}', None),
     ],
 )
 def test_a_judges_word_is_one_number_from_0_to_1(said: str, score: float | None) -> None:
     assert score_of(said) == score
+
+
+def test_a_limit_that_is_enough_goes_by_what_answers_did_cost() -> None:
+    left: Any = [
+        Ask(turn, None, "t", SimpleNamespace(id=name), 0.01)  # type: ignore[arg-type]
+        for turn in range(1, 4)
+        for name in ("seen", "unseen")
+    ]
+
+    assert enough_usd(left, 1.0, {}, n_each=2) == pytest.approx(1.1)  # 1.04, rounded up
+    assert enough_usd(left, 1.0, {"seen": 0.5}, n_each=2) == pytest.approx(3.0)
+    assert enough_usd(left, 1.0, {"seen": 0.001}, n_each=2) == pytest.approx(1.1)

@@ -13,14 +13,19 @@ from typing import Any
 import pytest
 import yaml
 from conftest import Provider, Reply, Seen, answer, endpoint, fake_store
+from live_model import refusal
 
+from bandit.utility import Objective
 from router.commands.console import VerbFailed
 from router.commands.profile_child import ProfileTask, run_task
+from router.commands.profile_shown import shown_end
 from router.commands.profile_told import CommandGone
 from router.config.compiled import load
+from router.profiling.figures import table_of
 from router.profiling.log import Logged, LogLine, RunLog, read_log
 from router.profiling.prompts import read_prompts
 from router.profiling.results import ProfileResult
+from router.profiling.sentence import sentence_of
 from telemetry import keys
 from telemetry.store import Address, connect
 
@@ -126,6 +131,27 @@ def open_questions(n: int) -> list[dict[str, Any]]:
 def world(provider: Provider, state_dir: Path) -> Iterator[ProfileWorld]:
     with fake_store() as address:
         yield ProfileWorld(provider, state_dir, address)
+
+
+def test_an_attempt_that_was_cut_counts_as_spent_at_its_estimate_and_as_no_cost_of_the_answer(
+    world: ProfileWorld,
+) -> None:
+    n = 0
+
+    def cut_first(call: Seen) -> Reply:
+        nonlocal n
+        n += 1
+        json_ = {"content-type": "application/json"}
+        return Reply(chunks=[b'{"id"'], cut=True, headers=json_) if n == 1 else right(call)
+
+    world.provider.on("a", cut_first)
+    told = world.run(questions(1), endpoints=["a"])
+
+    (result,) = world.results
+    assert (len(world.provider.calls), result.ok) == (2, True)
+    estimate = told["plan"]["estimated_usd"]
+    assert estimate > result.cost_usd > 0
+    assert world.logged.spent_usd == pytest.approx(result.cost_usd + estimate)
 
 
 def test_what_is_done_is_never_sent_again(world: ProfileWorld) -> None:
@@ -276,11 +302,114 @@ def test_a_refused_key_ends_its_endpoint_alone_and_counts_against_nobody(
 
 
 def test_what_fails_counts_as_quality_0_at_no_cost(world: ProfileWorld) -> None:
-    world.provider.on("b", failing(400))
+    def filters(call: Seen) -> Reply:
+        if "What is 1?" in call.json["messages"][-1]["content"]:
+            return refusal(400, "The content was flagged", "content_filter")
+        return right(call)
 
-    world.run(questions(2), endpoints=["b"])
+    world.provider.on("b", filters)
 
-    assert [(r.ok, r.quality, r.cost_usd) for r in world.results] == [(False, 0.0, 0.0)] * 2
+    told = world.run(questions(3), endpoints=["b"])["done"]
+
+    (failed,) = (r for r in world.results if not r.ok)
+    assert (failed.quality, failed.cost_usd) == (0.0, 0.0)
+    assert failed.why == "it turns the call down (status 400 content_filter)"
+    assert told["said"] == {"b": {failed.why: "The content was flagged"}}
+    (shown,) = (line for line in shown_of(told, world.results) if "calls failed" in line)
+    assert shown == (
+        f"b: 1 calls failed; they count as quality 0: {failed.why}: The content was flagged"
+    )
+
+
+def shown_of(told: dict[str, Any], results: list[ProfileResult]) -> list[str]:
+    return shown_end({"judge": None}, told, results, has_sentence=True)[0]
+
+
+def test_a_field_that_an_endpoint_refuses_is_said_as_it_takes_it_and_that_is_told(
+    world: ProfileWorld,
+) -> None:
+    def reasons(call: Seen) -> Reply:
+        for field in ("max_tokens", "temperature"):
+            if field in call.json:
+                said = f"Unsupported parameter: '{field}'. Use 'max_completion_tokens'."
+                return refusal(400, said, "unsupported_parameter")
+        return right(call)
+
+    world.provider.on("a", reasons)
+
+    told = world.run(questions(5, temperature=0.2), workers=1)["done"]
+
+    assert [r.quality for r in world.results if r.endpoint == "a"] == [1.0] * 5
+    how = "max_completion_tokens for max_tokens, without temperature"
+    assert told["changed"] == {"a": {how: 5}}
+    assert any(how in line for line in shown_of(told, world.results))
+    to_a = [call.json for call in world.provider.calls if call.host == "a"]
+    assert len(to_a) == 2 + 5  # it is learnt once
+    assert to_a[-1]["max_completion_tokens"] == 50
+    again = world.run(questions(5, temperature=0.2))["done"]
+    assert again["changed"] == told["changed"]
+    assert len(world.provider.hosts()) == 7 + 5
+
+
+def test_who_turns_down_every_call_is_stopped_and_no_sentence_compares_with_it(
+    world: ProfileWorld,
+) -> None:
+    world.provider.on("b", refusal(422, "tools are not for this model", "no_such_thing"))
+    world.endpoints["c"] = endpoint(world.provider, "c")
+
+    done = world.run(questions(6), endpoints=["a", "b", "c"])["done"]
+
+    why = "it turns the call down (status 422 no_such_thing): tools are not for this model"
+    assert (done["stopped"], done["no_answer"]) == ({"b": why}, {"b": why})
+    to_b = [c.json["messages"][-1]["content"] for c in world.provider.calls if c.host == "b"]
+    assert len(set(to_b)) == len(to_b) == 3
+    assert Counter(r.endpoint for r in world.results) == {"a": 6, "c": 6}
+    table = table_of(
+        world.results, strategy="q", objective=Objective(), incumbent="b", silent=done["no_answer"]
+    )
+    assert "b, which you use now, gave no answer, and is not compared." in sentence_of(table)
+    assert "free" not in sentence_of(table)
+    world.provider.on("b", right)
+    world.run(questions(6), endpoints=["a", "b", "c"])
+    assert Counter(r.endpoint for r in world.results) == {"a": 6, "b": 6, "c": 6}
+
+
+def test_a_refusal_of_how_a_prompt_is_said_counts_neither_way_where_others_are_answered(
+    world: ProfileWorld,
+) -> None:
+    def picky(call: Seen) -> Reply:
+        if "response_format" in call.json:
+            return refusal(400, "response_format: json_schema is not for this model")
+        return right(call)
+
+    world.provider.on("a", picky)
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}
+
+    done = world.run(
+        [*questions(2, response_format=wanted), *questions(5)], endpoints=["a"], workers=1
+    )["done"]
+
+    assert [r.quality for r in world.results] == [1.0] * 5
+    why = "it turns the call down (status 400 invalid_request_error)"
+    assert done["turned_down"] == {"a": {why: 2}}
+    (shown,) = (line for line in shown_of(done, world.results) if "neither way" in line)
+    assert shown.startswith("a: 2 prompts count neither way, for how they are said: it turns")
+    assert not done["no_answer"]
+
+
+def test_what_an_earlier_version_took_for_failures_of_who_never_answered_is_asked_anew(
+    world: ProfileWorld,
+) -> None:
+    world.run(questions(2), endpoints=["a"])
+    lines = [line for line in texts(world) if '"do":"labelled"' not in line]
+    old = [line.replace('"quality":1.0', '"quality":0.0') for line in lines]
+    old = [line.replace('"ok":true', '"ok":false').replace(',"why":""', "") for line in old]
+    (world.directory / "calls.jsonl").write_text("\n".join(old) + "\n")
+    assert [e.result.ok for e in world.logged.ended.values() if e.result] == [False, False]
+
+    told = world.run(questions(2), endpoints=["a"])
+
+    assert (told["plan"]["calls"], [r.quality for r in world.results]) == (2, [1.0, 1.0])
 
 
 def test_a_judge_grades_what_nothing_else_does_and_its_cost_counts(world: ProfileWorld) -> None:

@@ -13,6 +13,7 @@ import pytest
 from bandit.utility import BALANCED, Objective, Order
 from router.profiling.page import STYLE, html_of
 from router.profiling.results import ProfileResult
+from router.profiling.sentence import judged_by
 from router.profiling.table import ProfileTable, lines_of, table_of
 
 RATES = {
@@ -134,13 +135,36 @@ def test_a_part_of_a_profile_is_told_as_one(
 
 def test_what_failed_counts_as_no_success_and_is_shown() -> None:
     rows = results()
-    rows = [changed(r, ok=False, quality=None) if r.endpoint == "coder" else r for r in rows]
+    lost = {"ok": False, "quality": None, "cost_usd": 0.0}
+    lost["why"] = "it turns the call down (status 400)"
+    rows = [changed(r, **lost) if r.endpoint == "coder" else r for r in rows]
 
     found = table(rows)
 
-    assert "25 failed" in "\n".join(lines_of(found))
+    shown = "\n".join(lines_of(found))
+    assert re.search(r"coder +0 % \[0–\d+\] +– +– .*25 failed", shown)
+    assert "coder failed: 50 times it turns the call down (status 400)" in shown
+    assert "coder failed: 50 times" in html_of(found)
+    assert found.as_json()["failures"] == {"coder": {"it turns the call down (status 400)": 50}}
     coder = next(c for name, c in found.ranked_overall() if name == "coder")
     assert (coder.quality, coder.latency_s) == (0.0, None)
+
+
+def test_a_cost_that_is_not_known_is_no_cost_of_nothing() -> None:
+    rows = [changed(r, cost_usd=0.0) if r.endpoint == "allround" else r for r in results(60)]
+
+    of_free, of_unknown = table(rows), table(rows, unpriced={"allround"})
+
+    assert "allround, which you use now and which is free, at" in sentence(of_free)
+    assert "allround, which you use now (cost not known), at" in sentence(of_unknown)
+    assert "free" not in sentence(of_unknown)
+    assert re.search(r"allround .*\] +\$0", "\n".join(lines_of(of_free)))
+    assert re.search(r"allround .*\] +– ", "\n".join(lines_of(of_unknown)))
+    of_advised = table(rows, unpriced={"coder"})
+    assert "That (cost not known) compares with allround" in sentence(of_advised)
+    assert of_advised.as_json()["advice"]["beside_incumbent"]["cost_ratio"] is None
+    cheap = table(rows, unpriced={"allround"}, objective=Objective(Order.CHEAPEST))
+    assert "the cost of allround is not known and counts as nothing" in judged_by(cheap)
 
 
 @pytest.mark.parametrize(

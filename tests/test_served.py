@@ -13,7 +13,7 @@ import yaml
 from conftest import SHARDS, Provider, Reply, Seen, answer, chunks, endpoint, serving, until
 from dialects import message, message_events, named, response, response_events
 
-from router.beliefs.served import MAX_NAMES, REST, Imprint, ServedModels, shown_name
+from router.beliefs.served import HIDDEN_KEY, MAX_NAMES, REST, Imprint, ServedModels, shown_name
 from router.config.compiled import compile_text
 from router.endpoints.catalog import Endpoint
 from router.endpoints.model_names import is_same_model
@@ -175,6 +175,50 @@ def test_what_is_no_name_is_shown_as_a_digest(said: str) -> None:
     [shown] = served.of(found, Imprint.MODEL)
     assert shown == shown_name(said)
     assert len(shown) == 17
+
+
+@pytest.mark.parametrize(
+    "said", ["pv-secret-1", "Bearer pv-secret-1", "m-pv-secret-1", "sk-another-0123456789"]
+)
+def test_a_name_that_holds_a_key_is_not_kept(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_KEY", "pv-secret-1")
+    client, served, found = fakeredis.FakeRedis(), ServedModels(), one(auth={"env": "A_KEY"})
+
+    with structlog.testing.capture_logs() as logs:
+        assert served.note(found, said, None).is_other
+    served.exchange(client)
+
+    assert list(served.of(found, Imprint.MODEL)) == [HIDDEN_KEY]
+    assert {line["served_as"] for line in logs} == {HIDDEN_KEY}
+    kept = str([*client.hgetall(keys.SERVED)])
+    assert "@key" in kept
+    assert "secret" not in kept
+    assert "another" not in kept
+
+
+def test_a_name_that_only_looks_like_a_key_may_be_the_models_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("A_KEY", "m")  # no key, and part of every name
+    served, found = ServedModels(), one(auth={"env": "A_KEY"}, served_as=["xai-grok-4-fast"])
+
+    assert not served.note(found, "xai-grok-4-fast", None).is_other
+    assert not served.note(found, "xai-grok-4-fast-2026-01-15", None).is_other
+    assert not served.note(found, "m-2026-01-15", None).is_other
+    names = ["xai-grok-4-fast", HIDDEN_KEY, "m-2026-01-15"]
+    assert list(served.of(found, Imprint.MODEL)) == names
+
+
+def test_names_like_keys_that_were_kept_once_leave_the_store() -> None:
+    client, served, found = fakeredis.FakeRedis(), ServedModels(), one()
+    place = f"{found.digest:016x}:model"
+    for name in ("sk-another-0123456789", "m-2026-01-15"):
+        client.hset(keys.SERVED, f"n_stored:{place}:{name}", "3")
+
+    served.read(client)
+
+    assert list(served.of(found, Imprint.MODEL)) == ["m-2026-01-15"]
+    assert list(client.hgetall(keys.SERVED)) == [f"n_stored:{place}:m-2026-01-15".encode()]
 
 
 def test_a_name_that_is_allowed_later_is_judged_anew() -> None:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import structlog
 
+from router.config.masking import masked
 from router.endpoints.catalog import Endpoint
 from router.endpoints.model_names import is_any_of
 from telemetry import keys
@@ -31,6 +32,10 @@ MAX_MET = 64
 MAX_KEPT = 256
 """Characters of such a pair: what is longer is looked at each time."""
 REST = "…"
+HIDDEN_KEY = "@key"
+"""In place of a name that holds a key: who is called with one may say it in any field."""
+LEAST_KEY = 8
+"""Characters; what is shorter is a word that a name may hold as well."""
 EVERY_S = 5.0
 """Between two exchanges with the store."""
 _PLAIN = re.compile(r"[A-Za-z0-9._/@:+-]{1,60}")
@@ -116,8 +121,8 @@ class ServedModels:
     @staticmethod
     def look(endpoint: Endpoint, model: str | None, fingerprint: str | None) -> Seen:
         """Return what an answer says of who made it, of which no note is taken."""
-        name, sign = _shown(model, fingerprint)
-        return _seen(endpoint, name, sign)
+        name, sign = _shown(endpoint, model, fingerprint)
+        return _seen(endpoint, model, name, sign)
 
     def of(self, endpoint: Endpoint, mark: Imprint) -> dict[str, Served]:
         """Return what an endpoint's answers carried, by name, the first seen first."""
@@ -143,13 +148,20 @@ class ServedModels:
         Raises:
             redis.RedisError: the store is away.
         """
+        unfit = []
         for name, value in client.hgetall(keys.SERVED).items():
             found = _STORED.fullmatch(name)
             if found is not None and value.isdigit():
                 known = self._known.setdefault(int(found["endpoint"], 16), _Known())
-                entries = known.marks[Imprint(found["imprint"].decode())]
-                entry = entries.setdefault(found["name"].decode(), Served(0, 0))
+                imprint, shown = Imprint(found["imprint"].decode()), found["name"].decode()
+                entries = known.marks[imprint]
+                if shown not in entries and imprint is Imprint.MODEL and masked(shown) != shown:
+                    unfit.append(name)  # of a time when such names were kept
+                    continue
+                entry = entries.setdefault(shown, Served(0, 0))
                 setattr(entry, found["what"].decode(), int(value))
+        if unfit:
+            client.hdel(keys.SERVED, *unfit)
 
     def _write(self, client: Client) -> None:
         pipeline, told, now_ms = client.pipeline(transaction=False), [], _now_ms()
@@ -188,8 +200,8 @@ def _meet(
     endpoint: Endpoint, known: _Known, model: str | None, fingerprint: str | None
 ) -> tuple[Seen, tuple[Served, ...]]:
     """Look at an answer that says what none lately did."""
-    name, sign = _shown(model, fingerprint)
-    seen, entries = _seen(endpoint, name, sign), []
+    name, sign = _shown(endpoint, model, fingerprint)
+    seen, entries = _seen(endpoint, model, name, sign), []
     if name is not None:
         entries.append(_entry(endpoint, known, Imprint.MODEL, name, is_other=seen.is_other))
     if sign is not None:
@@ -201,14 +213,31 @@ def _meet(
     return seen, tuple(entries)
 
 
-def _shown(model: str | None, fingerprint: str | None) -> tuple[str | None, str | None]:
+def holds_key(endpoint: Endpoint, text: str) -> bool:
+    """Return whether a text of an endpoint's holds the key that it is called with, or any like one.
+
+    What is configured as a name of its model is a name, whatever it looks like.
+    """
+    if text in (endpoint.upstream_model, *(endpoint.served_as or ())):
+        return False
+    _, header = endpoint.auth_header or (b"", b"")
+    key = header.rpartition(b" ")[2].decode("latin-1")
+    return (len(key) >= LEAST_KEY and key in text) or masked(text) != text
+
+
+def _shown(
+    endpoint: Endpoint, model: str | None, fingerprint: str | None
+) -> tuple[str | None, str | None]:
     """Return both as they are shown; None where an answer says nothing."""
-    name = shown_name(model) if model is not None else None
+    name = None
+    if model is not None:
+        name = HIDDEN_KEY if holds_key(endpoint, model) else shown_name(model)
     return name, f"{digest8(fingerprint):016x}" if fingerprint is not None else None
 
 
-def _seen(endpoint: Endpoint, name: str | None, sign: str | None) -> Seen:
-    is_other = name is not None and is_other_model(endpoint, name)
+def _seen(endpoint: Endpoint, said: str | None, name: str | None, sign: str | None) -> Seen:
+    judged = said if name == HIDDEN_KEY else name  # who looks like a key may be the model meant
+    is_other = judged is not None and is_other_model(endpoint, judged)
     return Seen(is_other, digest8(name) if name else 0, int(sign, 16) if sign else 0)
 
 

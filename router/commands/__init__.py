@@ -2,6 +2,7 @@
 
 - `console`: what a verb says, and how it ends
 - `state`: whether the state directory can be used
+- `signals`: a verb that is asked to end leaves nothing that runs
 - `inputs`: what verbs are given: configuration, store, archive, the sidecar's address
 - `effective`: what holds for every app, and where each value comes from
 - `check`, `check_live`, `catalog`: the configuration and its endpoints

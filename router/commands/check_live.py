@@ -21,18 +21,32 @@ from router.config.named import did_you_mean
 from router.config.places import find_file
 from router.config.tree import parse_yaml
 from router.endpoints.catalog import Endpoint
+from router.endpoints.verified import FILE as VERIFIED
 from router.endpoints.verified import Verified, keep_verified
 from router.errors import ConfigError
 from router.profiling import live_verdicts
-from router.profiling.heard import HeardLog, hearing
-from router.profiling.live import LiveResult, check_endpoints, most_nano, probes_of
-from router.profiling.live_entries import CheckPlan, live_entries, plan_check
+from router.profiling.heard import HeardComplaints, HeardLog, hearing
+from router.profiling.live import (
+    LiveResult,
+    OwnSidecar,
+    check_endpoints,
+)
+from router.profiling.live_entries import (
+    ANSWER_S,
+    CheckPlan,
+    LiveSkipped,
+    live_entries,
+    plan_check,
+)
 from router.profiling.live_lines import lines_of
+from router.profiling.live_prices import is_priced, most_calls, most_nano
 from router.profiling.live_verdicts import CheckedEndpoint
+from router.profiling.live_words import in_short
 from router.profiling.own_sidecar import own_sidecar
 from telemetry import logs
 from telemetry.digests import digest8
 
+NO_BOUND = "without a bound: its params take the limit away, and output_tokens says none"
 NO_TERMINAL = "nobody is there to ask: say --yes, and the calls are made and paid for"
 
 
@@ -59,23 +73,26 @@ def check_live(config: Path | None, endpoints: Sequence[str], *, yes: bool, as_j
     at_s = time.time()
     called = [e for e in found.configuration.catalog.endpoints if e.id in plan.called]
     if called:
-        for line in price_lines(called, at_s):
+        for line in price_lines(called, at_s, answer_s=_answer_s(found.entries)):
             say(line)
         require_consent("make these calls?", no_terminal=NO_TERMINAL, yes=yes)
-    results = _called(found, plan, at_s) if called else []
-    if results:
-        _keep(found, results, at_s)
+    results, plan = _called(found, plan, at_s) if called else ([], plan)
+    not_kept = _keep(found, results, at_s) if results else ""
     by_id = {one.endpoint: one for one in _compared(found, plan, results)}
     checked = [by_id[id_] for id_ in wanted]
+    if not_kept:
+        say(not_kept)
     if as_json:
         spent = sum(one.cost_usd for one in checked)
         rows = [one.as_json() for one in checked]
-        is_ok = not any(one.is_failure for one in checked)
-        print_json({"ok": is_ok, "file": found.file, "endpoints": rows, "cost_usd": spent})
+        is_ok = not (not_kept or any(one.is_failure for one in checked))
+        whole = {"ok": is_ok, "file": found.file, "endpoints": rows, "cost_usd": spent}
+        is_estimated = any(one.cost_is_estimated for one in checked)
+        print_json({**whole, "cost_is_estimated": is_estimated, "not_kept": not_kept or None})
     else:
         for line in lines_of(checked):
             print(line)
-    if any(one.is_failure for one in checked):
+    if not_kept or any(one.is_failure for one in checked):
         raise SystemExit(FAILED)
 
 
@@ -107,24 +124,34 @@ def _wanted(configuration: Configuration, named: Sequence[str]) -> list[str]:
     return [id_ for id_ in known if not named or id_ in named]
 
 
-def price_lines(endpoints: Sequence[Endpoint], at_s: float) -> list[str]:
+def price_lines(endpoints: Sequence[Endpoint], at_s: float, *, answer_s: float) -> list[str]:
     """Return what calls cost at most, an endpoint a line, and the sum.
 
     Args:
         at_s: when the prices hold, in epoch seconds.
+        answer_s: as long as an answer is waited for.
     """
-    lines, total, unpriced = [], 0, 0
+    lines, total, without = [], 0, {"price": 0, "bound": 0}
     for endpoint in endpoints:
-        nano, n = most_nano(endpoint, at_s), len(probes_of(endpoint))
-        cost = "no price known" if nano is None else f"at most {nano / 1e9:.5f} USD"
-        lines.append(f"{endpoint.id}: {n} {'call' if n == 1 else 'calls'}, {cost}")
-        total, unpriced = total + (nano or 0), unpriced + (nano is None)
-    beside = f", beside {unpriced} without a price" if unpriced else ""
+        nano, n = most_nano(endpoint, at_s, answer_s=answer_s), most_calls(endpoint)
+        cost = f"at most {(nano or 0) / 1e9:.5f} USD"
+        if nano is None:
+            without["bound" if is_priced(endpoint) else "price"] += 1
+            cost = NO_BOUND if is_priced(endpoint) else "no price known"
+        calls = "1 call" if n == 1 else f"at most {n} calls"
+        lines.append(f"{endpoint.id}: {calls}, {cost}")
+        total += nano or 0
+    beside = "".join(f", beside {n} without a {what}" for what, n in without.items() if n)
     return [*lines, f"together at most {total / 1e9:.5f} USD{beside}; the words sent are ours"]
 
 
-def _called(found: _Read, plan: CheckPlan, at_s: float) -> list[LiveResult]:
-    """Return what calls showed: under one app's rules after the other's."""
+def _answer_s(entries: File) -> float:
+    """Return as long as an answer is waited for."""
+    return min(entries.server.deadline_s or ANSWER_S, ANSWER_S)
+
+
+def _called(found: _Read, plan: CheckPlan, at_s: float) -> tuple[list[LiveResult], CheckPlan]:
+    """Return what calls showed, under one app's rules after the other's, and who was called."""
     entries, state_dir = live_entries(found.entries, plan.called), state_of(found.entries.server)
     require_state(state_dir)
     with opened_store(found.entries) as address, naming_state(state_dir), hearing() as heard:
@@ -134,31 +161,43 @@ def _called(found: _Read, plan: CheckPlan, at_s: float) -> list[LiveResult]:
 
 async def _call_all(
     entries: File, plan: CheckPlan, address: Any, heard: HeardLog, at_s: float
-) -> list[LiveResult]:
-    out = []
+) -> tuple[list[LiveResult], CheckPlan]:
+    out, skipped, complaints = list[LiveResult](), {**plan.skipped}, HeardComplaints()
+    answer_s = _answer_s(entries)
     for app, ids in plan.by_app.items():
         try:
-            async with own_sidecar(entries, app, address) as (client, configuration):
+            async with own_sidecar(entries, app, address, repeats=False, complaints=complaints) as (
+                client,
+                configuration,
+            ):
                 endpoints = [configuration.catalog.by_id[id_] for id_ in ids]
-                out += await check_endpoints(client, endpoints, app, heard, at_s=at_s)
+                sidecar = OwnSidecar(client, app, heard, complaints, answer_s)
+                out += await check_endpoints(sidecar, endpoints, at_s=at_s)
         except LookupError as error:  # a key that went meanwhile
-            fail(f"a key is not to be had: {error}", FAILED)
-    return out
+            skipped |= {id_: LiveSkipped(f"no key: {error}", "put it back") for id_ in ids}
+    by_app = {app: ids for app, ids in plan.by_app.items() if skipped.keys().isdisjoint(ids)}
+    return out, CheckPlan(by_app, skipped)
 
 
-def _keep(found: _Read, results: Sequence[LiveResult], at_s: float) -> None:
-    """Keep what was found with the date; where that cannot be, it is said."""
+def _keep(found: _Read, results: Sequence[LiveResult], at_s: float) -> str:
+    """Keep what was found with the date; return why that cannot be, "" where it can."""
     catalog = found.configuration.catalog
     fresh = {
         catalog.by_id[one.endpoint].digest: Verified(
-            one.endpoint, int(at_s * 1000), live_verdicts.found_of(one), one.served
+            one.endpoint,
+            int(at_s * 1000),
+            live_verdicts.found_of(one),
+            None if one.served is None else in_short(one.served),
         )
         for one in results
         if one.is_reachable
     }
     state_dir = state_of(found.entries.server)
-    with naming_state(state_dir):
+    try:
         keep_verified(state_dir, fresh)
+    except OSError as error:
+        return f"{state_dir / VERIFIED}: what was found could not be kept ({error.strerror})"
+    return ""
 
 
 def _compared(

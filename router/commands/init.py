@@ -45,6 +45,10 @@ NOT_CHANGED = (
     "{} is there already and says something else: it was not changed. Run init in a terminal to be "
     "asked, move the file away, or name another by --config"
 )
+GONE = (
+    "the working directory is not there any more: change into one that is, or name whole paths, "
+    "such as --config /srv/pointsman.yaml"
+)
 ENDED = "ended without an answer: nothing was written"
 
 
@@ -54,6 +58,7 @@ def init(config: Path | None, *, yes: bool, source: str, file: Path | None, as_j
     Without a terminal, and with `--json`, every default is taken as with `--yes`, and that is said.
     """
     target = find_file(config)
+    _require_directory(target, file)
     is_asked = not (yes or as_json) and sys.stdin.isatty() and sys.stderr.isatty()
     if not (is_asked or yes or as_json):
         say("nobody can be asked here: the defaults are taken, as with --yes")
@@ -73,6 +78,16 @@ def init(config: Path | None, *, yes: bool, source: str, file: Path | None, as_j
             fail(NOT_CHANGED.format(target), FAILED)
         _write(target, made, instead=True)
     tell(target, made, config, as_json=as_json, is_new=before != made.text)
+
+
+def _require_directory(*paths: Path | None) -> None:
+    """End where a path is to be read from a working directory that was removed."""
+    if all(path is None or path.is_absolute() for path in paths):
+        return
+    try:
+        Path.cwd()
+    except OSError:
+        fail(GONE, FAILED)
 
 
 def _target(target: Path) -> str | None:

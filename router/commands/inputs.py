@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from router.commands.console import BAD_INPUT, FAILED, fail
+from router.commands.signals import ending_in_order
 from router.commands.state import naming_state, require_state, state_of
 from router.config.places import find_file, state_problem
 from router.errors import ConfigError
@@ -47,7 +48,7 @@ def compiled(config: Path | None) -> Configuration:
 
 @contextmanager
 def opened_store(entries: File | Configuration) -> Iterator[Any]:
-    """Yield the address of the configured store; a private one runs meanwhile."""
+    """Yield the address of the configured store; a private one runs meanwhile, and ends with us."""
     from telemetry.errors import TelemetryError
     from telemetry.store import open_store
 
@@ -60,6 +61,7 @@ def opened_store(entries: File | Configuration) -> Iterator[Any]:
     try:
         with (
             naming_state(state_dir),
+            ending_in_order(),
             open_store(state_dir, url=url, named=named, prefix=prefix) as address,
         ):
             yield address

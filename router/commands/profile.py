@@ -35,6 +35,8 @@ from router.profiling.log import read_log
 from router.profiling.prompts import BadPrompts, ProfilePrompt, lines_of, read_prompts
 from router.profiling.runs import LOG, make_directory, run_directory
 
+LEAST_USD = 5e-5
+"""Less than that is not shown."""
 NO_TERMINAL = "there is no terminal to ask on: look at the plan above, and say --yes"
 
 
@@ -117,13 +119,16 @@ def _tell_end(
         strategy=strategy,
         objective=objective,
         incumbent=plan["incumbent"],
+        silent=end["no_answer"],
+        unpriced=_unpriced(configuration),
         weights={task: float(n) for task, n in plan["in_file"].items()},
     )
     has_sentence = table.found.advice.kind is not AdviceKind.NONE
     notes, failure = shown_end(plan, end, results, has_sentence=has_sentence)
     apart_usd = logged.spent_usd - sum(one.cost_usd + one.judge_usd for one in results)
-    if plan["interrupted"] and apart_usd > 0:
-        notes.append(f"interrupted calls may have cost {apart_usd:.4f} USD beside the table's sum")
+    if apart_usd > LEAST_USD:
+        lost = f"calls that were cut off may have cost {apart_usd:.4f} USD"
+        notes.append(f"{lost} beside the table's sum")
     if html is not None:
         try:
             html.write_text(html_of(table), encoding="utf-8")
@@ -140,6 +145,12 @@ def _tell_end(
     if failure:
         say(failure)
         raise SystemExit(FAILED)
+
+
+def _unpriced(configuration: Configuration) -> set[str]:
+    """Return endpoints of which nobody knows what a call costs."""
+    endpoints = configuration.catalog.endpoints
+    return {e.id for e in endpoints if e.prices is None and not e.terms.is_subscribed}
 
 
 def _app(configuration: Configuration, named: str | None) -> str:

@@ -28,6 +28,7 @@ from router.commands.profile_told import CommandGone, CommandLine
 from router.config.compiled import Configuration
 from router.profiling.asking import foretell
 from router.profiling.check_command import hide_environment
+from router.profiling.heard import LostCalls
 from router.profiling.labels import send, unsent
 from router.profiling.log import Logged, LogLine, RunLog
 from router.profiling.no_answer import Explainer, listening
@@ -131,10 +132,13 @@ async def run_task(task: ProfileTask, line: CommandLine, address: Address) -> No
         VerbFailed: nothing can be sent; says why.
     """
     entries = written(Path(task.config))
-    log = RunLog(Path(task.directory))
+    log, lost = RunLog(Path(task.directory)), LostCalls()
     try:
         with listening() as heard:
-            async with own_sidecar(entries, task.app, address) as (client, configuration):
+            async with own_sidecar(entries, task.app, address, complaints=lost) as (
+                client,
+                configuration,
+            ):
                 logged = Logged() if task.again else log.logged
                 plan = await _plan(task, line, client, configuration, logged)
                 told = plan.as_json(max_usd=task.max_usd, workers=task.workers)
@@ -146,7 +150,7 @@ async def run_task(task: ProfileTask, line: CommandLine, address: Address) -> No
                 if not log.logged.run:
                     log.write(LogLine("start", time.time(), run=secrets.token_hex(8)))
                 explainer = Explainer(entries, heard, Path(task.directory) / LOG)
-                await _run(task, line, client, plan, log, explainer)
+                await _run(task, line, client, plan, log, explainer, lost)
     finally:
         log.close()
 
@@ -242,6 +246,7 @@ async def _run(
     plan: ProfilePlan,
     log: RunLog,
     explainer: Explainer,
+    lost: LostCalls,
 ) -> None:
     runner = Runner(
         client,
@@ -251,6 +256,7 @@ async def _run(
         workers=task.workers,
         on_progress=_teller(line),
         why=explainer.why,
+        lost=lost.take,
     )
     watching = asyncio.create_task(_stop_when_gone(line, runner))
     try:
@@ -308,11 +314,15 @@ def _teller(line: CommandLine) -> Callable[[ProfileProgress], None]:
 
 def _told(runner: Runner, line: CommandLine, log: RunLog) -> dict[str, Any]:
     judge, left, spent_usd = runner.judge, runner.left, log.logged.spent_usd
+    answer_usd = log.logged.answer_usd()
     return {
         "no_answer": _without_answer(runner, log),
-        "enough_usd": enough_usd(left, spent_usd, n_each=MIN_GRADED),
-        "all_usd": enough_usd(left, spent_usd, n_each=len(left)),
+        "enough_usd": enough_usd(left, spent_usd, answer_usd, n_each=MIN_GRADED),
+        "all_usd": enough_usd(left, spent_usd, answer_usd, n_each=len(left)),
         "stopped": {name: s.stopped for name, s in runner.states.items() if s.stopped},
+        "turned_down": log.logged.turned_down(),
+        "changed": log.logged.changed(),
+        "said": {name: state.said for name, state in runner.states.items() if state.said},
         "dropped": dict(runner.dropped),
         "odd": dict(runner.odd),
         "out_of_money": runner.out_of_money,
@@ -327,15 +337,8 @@ def _told(runner: Runner, line: CommandLine, log: RunLog) -> dict[str, Any]:
 
 def _without_answer(runner: Runner, log: RunLog) -> dict[str, str]:
     """Return why no answer came of each endpoint of which none did, as far as that was tried."""
-    found: dict[str, str] = {}
-    answered = {entry.endpoint for entry in log.logged.answered.values()}
-    for entry in log.logged.ended.values():
-        if entry.result is not None and entry.result.ok:
-            answered.add(entry.endpoint)
-        elif entry.why:
-            found[entry.endpoint] = entry.why
-    found |= {name: state.why for name, state in runner.states.items() if state.why}
-    return {name: why for name, why in found.items() if name not in answered}
+    answering = log.logged.answering
+    return {n: state.why for n, state in runner.states.items() if state.why and n not in answering}
 
 
 if __name__ == "__main__":

@@ -106,8 +106,7 @@ def shown_end(
         out.append(FIX)
     for why, n in end["dropped"].items():
         out.append(f"{n} calls were not sent: {why}")
-    failed = Counter(result.endpoint for result in results if not result.ok)
-    out += [f"{name}: {n} calls failed; they count as quality 0" for name, n in failed.items()]
+    out += _failures(end, results)
     if end["usage_unknown"]:
         out.append(f"{end['usage_unknown']} answers do not say what they used: at their estimate")
     if end["out_of_money"] and has_sentence:
@@ -118,6 +117,31 @@ def shown_end(
     out += [f"of {n} answers {said}" for said, n in end["odd"].items()]
     out += _labels(end)
     return out, _failure(plan, end, results, has_sentence=has_sentence)
+
+
+def _failures(end: Mapping[str, Any], results: Sequence[ProfileResult]) -> list[str]:
+    """Return what was said other than asked, and what got no answer and why."""
+    out = []
+    for name, changed in end["changed"].items():
+        for how, n in changed.items():
+            out.append(
+                f"{name}: {n} calls were sent as it takes them ({how}); calls of your own that say "
+                "those fields are refused there"
+            )
+
+    def why_of(name: str, why: str) -> str:
+        said = end["said"].get(name, {}).get(why)
+        return f"{why}: {said}" if said else why or "why was not kept"
+
+    failed = Counter((result.endpoint, result.why) for result in results if not result.ok)
+    for (name, why), n in failed.items():
+        out.append(f"{name}: {n} calls failed; they count as quality 0: {why_of(name, why)}")
+    for name, whys in end["turned_down"].items():
+        for why, n in whys.items():
+            out.append(
+                f"{name}: {n} prompts count neither way, for how they are said: {why_of(name, why)}"
+            )
+    return out
 
 
 def _labels(end: Mapping[str, Any]) -> list[str]:

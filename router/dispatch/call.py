@@ -257,7 +257,7 @@ class _Call:
         """Book that an attempt failed, and say so in the log."""
         attempt.status = failure.status
         self._end(attempt, failure.result, retry_after_s=failure.retry_after_s)
-        self.home.complaints.say(attempt.endpoint.id, attempt.endpoint.target, failure)
+        self.home.complaints.say(attempt.endpoint.id, attempt.limits.target, failure)
 
     def note_client_gone(self) -> None:
         """Book the attempts that were under way when the client left."""

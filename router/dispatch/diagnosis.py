@@ -150,8 +150,15 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 class Complaints:
     """Says what fails: one line a minute for each endpoint and reason, with those held back."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(
+        self, *, clock: Callable[[], float] = time.monotonic, again_s: float = SAY_AGAIN_S
+    ) -> None:
+        """Say nothing yet.
+
+        Args:
+            again_s: how long what was said is not said again.
+        """
+        self._clock, self._again_s = clock, again_s
         self._said: dict[tuple[str, object], tuple[float, int]] = {}
 
     def say(self, name: str, target: Target, error: BaseException) -> None:
@@ -183,8 +190,8 @@ class Complaints:
     def _held_back(self, kind: tuple[str, object]) -> int | None:
         """Return how many like it were held back since the last line; None to hold this back."""
         now = self._clock()
-        said_at, n = self._said.get(kind, (now - SAY_AGAIN_S, 0))
-        if now - said_at < SAY_AGAIN_S:
+        said_at, n = self._said.get(kind, (now - self._again_s, 0))
+        if now - said_at < self._again_s:
             self._said[kind] = said_at, n + 1
             return None
         if len(self._said) >= MAX_KINDS:

@@ -98,6 +98,8 @@ LIES_THERE = re.compile(
 )
 """Something that the request names does not lie there: it may at another."""
 LIES_THERE_CODES = frozenset({"thread_not_found", "previous_response_not_found"})
+NONE_THERE_CAN = re.compile(r"no (?:endpoints|providers) found that (?:support|can)\b", re.I)
+"""An aggregator has the model, and nobody behind it takes what the request asks for."""
 NO_CREDIT = re.compile(
     r"credit balance is too low|reached your (specified )?(api )?usage limit"
     r"|insufficient (credits?|funds|balance)",
@@ -150,8 +152,9 @@ def read_refusal(status: int, body: bytes, *, client_auth: bool) -> Refusal:
     if status in MISCONFIGURED:
         if client_auth:
             return Refusal(Fate.REQUEST, Result.CLIENT_ERROR, code)
-        lies_there = code in LIES_THERE_CODES or LIES_THERE.search(text)
-        if status == 404 and not _lacks_model(code, text) and lies_there:
+        is_of_this = code in LIES_THERE_CODES or LIES_THERE.search(text)
+        is_of_this = is_of_this or NONE_THERE_CAN.search(text)
+        if status == 404 and not _lacks_model(code, text) and is_of_this:
             return Refusal(Fate.FIT, Result.CLIENT_ERROR, code)
         return Refusal(Fate.ENDPOINT, Result.REFUSED, code)
     if status == 400 and not client_auth and NO_CREDIT.search(text):

@@ -18,6 +18,11 @@ from router.net.deadline import Deadline
 from telemetry.events import Result
 from telemetry.observed import MAX_PART_BYTES
 
+CUT, SILENT = "the stream was cut", "the endpoint stopped sending"
+UNREADABLE = "the endpoint sent an event that cannot be read"
+FAILED = "the endpoint says that its answer failed"
+"""Why a stream ended before its end, in the event that tells of it."""
+
 
 class StreamedAnswer:
     """Passes one stream on."""
@@ -152,7 +157,7 @@ def _result(stream: AnswerStream, *, timed_out: bool) -> Result:
 
 def _why(stream: AnswerStream, *, timed_out: bool) -> str:
     if stream.unreadable:
-        return "the endpoint sent an event that cannot be read"
+        return UNREADABLE
     if stream.failed:
-        return "the endpoint says that its answer failed"
-    return "the endpoint stopped sending" if timed_out else "the stream was cut"
+        return FAILED
+    return SILENT if timed_out else CUT

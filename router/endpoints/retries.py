@@ -16,14 +16,18 @@ MOST = 100.0
 class RetryBudget:
     """A count of attempts that may still be made; one for the process."""
 
-    __slots__ = ("_left",)
+    __slots__ = ("_left", "_share")
 
     def __init__(self) -> None:
-        self._left = FLOOR
+        self._left, self._share = FLOOR, SHARE
 
     def earn(self) -> None:
         """Note that a call came."""
-        self._left = min(self._left + SHARE, MOST)
+        self._left = min(self._left + self._share, MOST)
+
+    def end(self) -> None:
+        """Allow none any more: whoever calls counts each attempt."""
+        self._left, self._share = 0.0, 0.0
 
     def spend(self) -> bool:
         """Take one attempt; return whether there was one."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -21,6 +22,8 @@ from router.endpoints.capabilities import Capability
 FILE = "verified.json"
 MOST_KEPT = 10_000
 """Endpoints: those checked last are kept."""
+MOST_BYTES = 64 << 20
+"""More than so many endpoints take; what is longer is none of ours."""
 
 
 class Verified(Struct, frozen=True):
@@ -45,13 +48,15 @@ NOTHING: Mapping[int, Verified] = {}
 
 
 def read_verified(state_dir: Path) -> Mapping[int, Verified]:
-    """Return what is kept, by endpoint digest; nothing where it cannot be read."""
+    """Return what is kept, by endpoint digest; nothing where it cannot be read, or is no file."""
     path = state_dir / FILE
     try:
-        stat = path.stat()
+        found = path.stat()
     except OSError:
         return NOTHING
-    return _parsed(path, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+    if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_BYTES:
+        return NOTHING  # who opens a pipe waits for whoever writes into it
+    return _parsed(path, found.st_ino, found.st_mtime_ns, found.st_size)
 
 
 @lru_cache(maxsize=4)

@@ -4,6 +4,11 @@
 - `live_entries`: the configuration as a live check has it, and who is called
 - `live_calls`: tiny calls in each dialect, and what their answers say
 - `heard`: what that sidecar logs, kept off the terminal
+- `live_words`: what is wrong with an endpoint, in words
+- `live_findings`: what an answer shows
+- `money`: what calls cost, and may cost
+- `live_prices`: what the calls cost at most, and did
+- `refused_fields`: which field a refusal is about, and how it may be said instead
 - `live`: what an endpoint really does
 - `live_verdicts`: that beside what is declared, and which line to change
 - `live_lines`: the same as lines
@@ -14,15 +19,16 @@
 - `prompts`: the file of prompts, checked whole
 - `log`: what was begun and what came of it, on the disk before it costs
 - `runs`: where runs lie, one at work at a time
-- `money`: what calls cost, and may cost
 - `plan`: which prompts go where
 - `asking`: one call, and what its answer means
+- `fitting`: a call said as its endpoint takes it
 - `no_answer`: why none came, and what to do
 - `judge`: what a judge is asked
 - `grading`: from an answer to what it is worth
 - `states`: how each endpoint does, and how far all of it is
 - `run`: workers, turns and money
 - `labels`: verdicts as events
+- `known_costs`: costs that nobody knows, apart from costs of nothing
 - `sentence`: what they advise, in words
 - `figures`: all figures of a profile, by name
 - `table`: the same for terminals

@@ -20,7 +20,10 @@ from telemetry.wire.usage import Usage, usage_of
 PATH = "/v1/chat/completions"
 LONGEST_REST_S = 60.0
 FIRST_REST_S = 1.0
+TIMED_OUT = frozenset({408})
 WAITS = frozenset({429, 503, 529})
+NO_CREDIT = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+"""Codes of a 429 that no waiting ends: the account has nothing left."""
 KEY_FAULTS = frozenset({401, 402, 403, 404})
 NOBODY_ANSWERED = frozenset({"all_endpoints_failed", "deadline_exceeded"})
 OURS_TO_DROP = frozenset({"no_eligible_endpoint", "keeps_content"})
@@ -33,6 +36,7 @@ class Came(StrEnum):
     FAILURE = "failure"  # of the endpoint, at this prompt: an answer of quality 0
     LATER = "later"  # it has no room now
     FAULT = "fault"  # no prompt can succeed there
+    TURNED_DOWN = "turned_down"  # this call, for how it is said or for what: a status of 400 to 499
     REFUSED = "refused"  # by our own rules: nothing was sent
 
 
@@ -49,6 +53,7 @@ class Got(Struct, frozen=True):
     said: str = ""  # of what is no answer
     status: int = 200
     code: str = ""
+    param: str = ""  # the field that a refusal names
     is_passed_on: bool = False  # the endpoint's own words, and not our sidecar's
 
 
@@ -88,7 +93,7 @@ async def ask(
                 usage=usage_of(value.get("usage"), value.get("service_tier")),
                 decision=decision,
             )
-    code, said = _error(value, reply)
+    code, said, param = _error(value, reply)
     came = _came(reply.status_code, code, may_fault=may_fault)
     rest_s = _rest_s(reply) if came is Came.LATER else 0.0
     return Got(
@@ -99,6 +104,7 @@ async def ask(
         said=said,
         status=reply.status_code,
         code=code,
+        param=param,
         is_passed_on=reply.headers.get("x-router-endpoint") == endpoint.id,
     )
 
@@ -122,7 +128,7 @@ async def foretell(
     value = _json(reply)
     if reply.status_code == 200:
         return Foretold(value["task"], dict(value["exclusions"]), value["incumbent"])
-    code, said = _error(value, reply, most=20_000)
+    code, said, _ = _error(value, reply, most=20_000)
     if code not in OURS_TO_DROP:
         return f"{said} ({code})" if code else said[:300]
     return Foretold(task or GENERAL, {name: _reason_of(name, said) for name in endpoints})
@@ -143,13 +149,15 @@ def _headers(task: str | None, data_class: str | None) -> dict[str, str]:
 def _came(status: int, code: str, *, may_fault: bool) -> Came:
     if code in OURS_TO_DROP:
         return Came.REFUSED
-    if code == "endpoint_misconfigured" or status in KEY_FAULTS:
+    if code == "endpoint_misconfigured" or status in KEY_FAULTS or code in NO_CREDIT:
         return Came.FAULT
     if code in NOBODY_ANSWERED:
         return Came.FAULT if may_fault else Came.FAILURE
     if status in WAITS:
         return Came.LATER
-    return Came.FAULT if may_fault and (status >= 500 or status == 200) else Came.FAILURE
+    if 400 <= status < 500 and status not in TIMED_OUT:
+        return Came.TURNED_DOWN
+    return Came.FAULT if may_fault else Came.FAILURE
 
 
 def _rest_s(reply: httpx.Response) -> float:
@@ -183,9 +191,31 @@ def _text(message: dict[str, Any]) -> str:
     return "".join(p["text"] for p in parts if isinstance(p, dict) and type(p.get("text")) is str)
 
 
-def _error(value: dict[str, Any], reply: httpx.Response, *, most: int = 300) -> tuple[str, str]:
+def _error(
+    value: dict[str, Any], reply: httpx.Response, *, most: int = 300
+) -> tuple[str, str, str]:
+    """Return code, words and field of a refusal, as far as it has them."""
     error = value.get("error")
-    error = error if isinstance(error, dict) else {}
-    code, said = error.get("code"), error.get("message")
+    if not isinstance(error, dict):
+        error = {"message": error} if isinstance(error, str) else _detail(value)
+    code, said, param = (error.get(name) for name in ("code", "message", "param"))
     shown = said if isinstance(said, str) and said else f"status {reply.status_code}"
-    return code if isinstance(code, str) else "", " ".join(shown.split())[:most]
+    return (
+        code if isinstance(code, str) else "",
+        " ".join(shown.split())[:most],
+        param if isinstance(param, str) else "",
+    )
+
+
+def _detail(value: dict[str, Any]) -> dict[str, Any]:
+    """Return a refusal as servers of FastAPI say it: `detail`, with each field's place."""
+    detail = value.get("detail")
+    if isinstance(detail, str):
+        return {"message": detail}
+    first = detail[0] if isinstance(detail, list) and detail else None
+    if not isinstance(first, dict):
+        return {}
+    loc = first.get("loc")
+    parts = loc if isinstance(loc, list) else []
+    place = [part for part in parts if isinstance(part, str) and part != "body"]
+    return {"code": first.get("type"), "message": first.get("msg"), "param": ".".join(place)}

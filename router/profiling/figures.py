@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from bandit.profile_cells import Cell
 from bandit.profiled import Profiled, profiled
 from bandit.taskmap import Gain
 from bandit.utility import Objective
+from router.profiling.known_costs import with_known_costs
 from router.profiling.results import ProfileResult
 from router.profiling.sentence import judged_by, sentence_of
 
@@ -28,6 +29,7 @@ class ProfileTable:
     strategy: str
     objective: Objective
     incumbent: str | None
+    is_silent: bool  # no answer came of the incumbent
     tasks: list[str]
     endpoints: list[str]
     weights: list[float]  # of tasks, in what is said over all of them
@@ -37,6 +39,12 @@ class ProfileTable:
     spent_usd: float
     judge_usd: float
     graded_by: dict[str, int]
+    failures: dict[str, dict[str, int]]  # by endpoint: why, and how often
+
+    def has_cost(self, endpoint: str) -> bool:
+        """Return whether it is known what its calls cost."""
+        place = self.endpoints.index(endpoint)
+        return any(cells[place].cost_usd is not None for cells in self.found.cells)
 
     def ranked(self, task: int) -> list[tuple[str, Cell]]:
         """Return the endpoints that were asked in a task, best first."""
@@ -78,6 +86,7 @@ class ProfileTable:
             "spent_usd": self.spent_usd,
             "judge_usd": self.judge_usd,
             "graded_by": self.graded_by,
+            "failures": self.failures,
         }
 
     def _advice_json(self) -> dict[str, Any]:
@@ -107,20 +116,29 @@ def table_of(
     objective: Objective,
     incumbent: str | None,
     weights: Mapping[str, float] | None = None,
+    silent: Collection[str] = (),
+    unpriced: Collection[str] = (),
 ) -> ProfileTable:
     """Return the table of results, in whatever order they came.
 
     Args:
         objective: what endpoints are judged by.
         weights: each task's share of the prompts file; None: each task counts alike.
+        silent: endpoints of which no answer came.
+        unpriced: endpoints whose calls cost nobody knows what.
     """
     tasks = sorted({r.task for r in results})
     endpoints = sorted({r.endpoint for r in results})
     answers = _answers(results, tasks, endpoints, weights)
     place = endpoints.index(incumbent) if incumbent in endpoints else None
     found = profiled(answers, objective, place, np.random.default_rng(SEED))
+    found = with_known_costs(found, [name in unpriced for name in endpoints], place)
     graded_by: dict[str, int] = {}
+    failures: dict[str, dict[str, int]] = {}
     for r in results:
+        if not r.ok:
+            counts = failures.setdefault(r.endpoint, {})
+            counts[r.why] = counts.get(r.why, 0) + 1
         if r.quality is not None:
             name = r.graded_by or "unknown"
             graded_by[name] = graded_by.get(name, 0) + 1
@@ -128,6 +146,7 @@ def table_of(
         strategy=strategy,
         objective=objective,
         incumbent=incumbent,
+        is_silent=incumbent in silent,
         tasks=tasks,
         endpoints=endpoints,
         weights=answers.weight.tolist(),
@@ -137,6 +156,7 @@ def table_of(
         spent_usd=float(sum(r.cost_usd for r in results)),
         judge_usd=float(sum(r.judge_usd for r in results)),
         graded_by=dict(sorted(graded_by.items())),
+        failures=failures,
     )
 
 

@@ -112,7 +112,10 @@ class Judge:
             if score is not None:
                 self.graded += 1
                 return Grade(score, "judge", spent)
-        return Grade(None, "judge", spent, "the judge gave no score")
+        if got.came is Came.ANSWER:
+            return Grade(None, "judge", spent, "the judge gave no score")
+        why = self._why(self.endpoint, got).kept
+        return Grade(None, "judge", spent, f"the judge did not answer: {why}")
 
     async def _ask(self, prompt: ProfilePrompt, body: dict[str, object]) -> Got:
         async with self._room:

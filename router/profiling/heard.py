@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import structlog
 
+from router.dispatch.attempt import AttemptFailed
+from router.dispatch.diagnosis import Complaints
+from router.net.pool import Target
+from telemetry.events import Result
+
+BEGUN = frozenset({Result.TIMEOUT, Result.CUT, Result.BAD_REPLY})
+"""Results of calls that may have been answered, and paid for, all the same."""
 Line = dict[str, Any]
 
 
@@ -23,9 +31,44 @@ class HeardLog:
         raise structlog.DropEvent
 
     def last_of(self, endpoint: str, *, after: int) -> Line | None:
-        """Return the last line that names an endpoint, of those after the first `after`."""
-        mine = (line for line in self.lines[after:] if line.get("endpoint") == endpoint)
-        return next(reversed(list(mine)), None)
+        """Return the last line of how an endpoint failed, of those after the first `after`."""
+        for line in reversed(self.lines[after:]):
+            if line.get("endpoint") == endpoint and ("setting" in line or "result" in line):
+                return line
+        return None
+
+
+class HeardComplaints(Complaints):
+    """Says each failure, and remembers the provider's own words, which no log holds."""
+
+    def __init__(self) -> None:
+        super().__init__(again_s=0.0)
+        self.said: dict[str, bytes] = {}  # by endpoint: the body of its last refusal
+
+    def say(self, name: str, target: Target, error: BaseException) -> None:
+        """Log one failure of the endpoint `name`."""
+        own = error.own if isinstance(error, AttemptFailed) else None
+        if own is not None and own.body:
+            self.said[name] = own.body
+        super().say(name, target, error)
+
+
+class LostCalls(Complaints):
+    """Says each failure as a sidecar does, and counts calls that may be paid for all the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._n: Counter[str] = Counter()
+
+    def say(self, name: str, target: Target, error: BaseException) -> None:
+        """Log one failure of the endpoint `name`."""
+        if isinstance(error, AttemptFailed) and error.is_sent and error.result in BEGUN:
+            self._n[name] += 1
+        super().say(name, target, error)
+
+    def take(self, name: str) -> int:
+        """Return how many of an endpoint's calls were lost since this was last asked."""
+        return self._n.pop(name, 0)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ right, 0.0 is wrong, empty or off the point. Judge what is correct before how it
 is no merit.
 Reply with one JSON object and nothing else: {{"score": <number from 0 to 1>}}"""
 _OBJECT = re.compile(r"\{[^{}]*\}")
+_NUMBER = re.compile(r"[01]?\.?\d{1,12}")
 
 
 def judging(judge: Endpoint, body: dict[str, Any], answer: str) -> dict[str, Any]:
@@ -54,14 +55,25 @@ def judging(judge: Endpoint, body: dict[str, Any], answer: str) -> dict[str, Any
 
 
 def score_of(text: str) -> float | None:
-    """Return the score that a judge gave; None where it gave none."""
+    """Return the score that a judge gave; None where it gave none.
+
+    It is in the last object that has one; a number alone is one as well.
+    """
     for found in reversed(_OBJECT.findall(text)):
         try:
             value = json.loads(found).get("score")
         except (ValueError, RecursionError):
             continue
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
-            return float(value)
+        if (score := _in_unit(value)) is not None:
+            return score
+    return _in_unit(text)
+
+
+def _in_unit(value: Any) -> float | None:
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        value = float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
+        return float(value)
     return None
 
 

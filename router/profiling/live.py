@@ -7,58 +7,69 @@ made. They go through a sidecar of our own, under an app's rules, and are no tra
 from __future__ import annotations
 
 import asyncio
-import json
+import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 from msgspec import Struct, field, structs
 
+from router.beliefs.served import LEAST_KEY
+from router.dispatch.booking import RESULT_NAMES
 from router.endpoints.capabilities import Capability, Reasoning
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
-from router.profiling.heard import HeardLog
+from router.profiling.heard import BEGUN, HeardComplaints, HeardLog
 from router.profiling.live_calls import (
     TOOL,
+    Body,
     LiveAnswer,
     Probe,
     body_of,
     manner_of,
-    most_tokens,
     path_of,
     read_answer,
+    words_in,
 )
-from telemetry.wire.usage import Usage
+from router.profiling.live_findings import LiveFinding, of_cut, of_json, of_stream
+from router.profiling.live_prices import (
+    MOST_CALLS,
+    call_nano,
+    most_calls,
+    probes_of,
+    spent_nano,
+)
+from router.profiling.live_words import (
+    AN_ERROR,
+    IN_WORDS,
+    KEY,
+    OURS,
+    STREAM_CUT,
+    in_short,
+    no_answer_in,
+    why_cut,
+    with_words,
+)
+from router.profiling.refused_fields import OF_FIELDS, change_for
 
-MOST_CALLS = 5
+BEGUN_NAMES = frozenset(RESULT_NAMES[result] for result in BEGUN)
+REPEATED = frozenset({"server", "rate_limit"})
+"""Results that may well be others in a moment."""
+MOMENT_S, LONGEST_MOMENT_S = 0.5, 5.0
 AT_A_TIME = 4
 """Endpoints; of each one call after the other."""
 UNFIT = frozenset({400, 404, 405, 415, 422, 501})
 """Statuses that say that a call does not fit its endpoint."""
 STREAM_USAGE = "stream_usage"
 HEADERS = {"x-router-profile": "1"}
-MOST_SAID = 240
-"""Characters of what a provider says."""
-LATER = "look again later"
-IN_WORDS = {
-    "rate_limit": ("it takes no more calls now (429)", "wait, or have the key's limits raised"),
-    "timeout": ("no answer came in time", "see whether it is up, and not too slow for 60 s"),
-    "connect": ("no connection", "see whether it is up, and correct base_url"),
-    "server": ("it fails by itself", LATER),
-    "cut": ("its answer ended before its end", LATER),
-    "bad_reply": (
-        "what it answers is no answer of its dialect",
-        "correct the path in base_url, or `dialects`",
-    ),
-}
-"""By the name of a result: what is wrong, and what to do."""
-
-
-class LiveFinding(Struct, frozen=True):
-    """Whether an endpoint does something."""
-
-    is_there: bool | None  # None: it could not be told
-    detail: str = ""
+MOST_BYTES = 4 << 20
+"""Of an answer; the longest that is asked for takes some kilobytes."""
+REPORT_IT = "that is a fault of Pointsman's: please report it"
+LATE = "deadline_exceeded"
+NOBODY_ANSWERED = ("all_endpoints_failed", "endpoint_misconfigured", LATE)
+"""Codes by which our sidecar says that an endpoint failed."""
+GRACE_S = 0.5
+"""Beyond what our sidecar waits for content, until an answer that goes on has taken too long."""
 
 
 class LiveResult(Struct):
@@ -73,6 +84,7 @@ class LiveResult(Struct):
     found: dict[str, LiveFinding] = field(default_factory=dict)  # capabilities, and `STREAM_USAGE`
     calls: int = 0
     cost_nano: int = 0
+    is_estimated: bool = False  # an answer did not say what it used: what it may use at most
 
     @property
     def is_reachable(self) -> bool:
@@ -84,58 +96,34 @@ class NoCallLeft(Exception):
     """As many calls as an endpoint gets were made."""
 
 
-def probes_of(endpoint: Endpoint) -> list[Probe]:
-    """Return the calls that are planned of an endpoint; one more may follow a refused one."""
-    manner = manner_of(endpoint)
-    if manner.dialect not in (Dialect.CHAT, Dialect.RESPONSES):
-        return [Probe.UNSTREAMED]
-    thinks = endpoint.reasoning is not Reasoning.NEVER
-    return [
-        Probe.PLAIN,
-        Probe.TOOLS,
-        Probe.SCHEMA,
-        *([Probe.REASONING] if thinks else []),
-    ]
+class OwnSidecar(NamedTuple):
+    """A sidecar of our own, as its calls are made and heard of."""
 
-
-def most_nano(endpoint: Endpoint, at_s: float) -> int | None:
-    """Return what the planned calls cost at most, in nano-USD; None where no price is known.
-
-    Args:
-        at_s: when the prices hold, in epoch seconds.
-    """
-    if endpoint.terms.is_subscribed:
-        return 0
-    if endpoint.prices is None:
-        return None
-    manner, total = manner_of(endpoint), 0
-    for probe in probes_of(endpoint):
-        read, written = most_tokens(probe, manner)
-        usage = Usage(read, written, 0, 0)
-        total += endpoint.prices.nano(usage, at_s, machine_s=0.0) or 0
-    return total
+    client: httpx.AsyncClient  # it lets calls of `app` in
+    app: str
+    heard: HeardLog  # what it logs
+    complaints: HeardComplaints  # what it was told in place of answers
+    answer_s: float  # as long as it waits for an answer
 
 
 async def check_endpoints(
-    client: httpx.AsyncClient,
-    endpoints: Sequence[Endpoint],
-    app: str,
-    heard: HeardLog,
-    *,
-    at_s: float,
+    sidecar: OwnSidecar, endpoints: Sequence[Endpoint], *, at_s: float
 ) -> list[LiveResult]:
-    """Return what was found of endpoints, in their order.
+    """Return what was found of endpoints, in their order; one that cannot be told spoils no other.
 
     Args:
-        client: of a sidecar that lets calls of `app` in.
-        heard: what that sidecar logs.
         at_s: when prices hold, in epoch seconds.
     """
     room = asyncio.Semaphore(AT_A_TIME)
 
     async def look(endpoint: Endpoint) -> LiveResult:
         async with room:
-            return await _Look(client, endpoint, app, heard, at_s).all()
+            one = _Look(sidecar, endpoint, at_s)
+            try:
+                return await one.all()
+            except Exception as error:  # of ours; what others found was paid for
+                one.result.reason, one.result.fix = _of_ours(error), REPORT_IT
+                return one.result
 
     return list(await asyncio.gather(*map(look, endpoints)))
 
@@ -143,16 +131,15 @@ async def check_endpoints(
 class _Look:
     """The look at one endpoint."""
 
-    def __init__(
-        self, client: httpx.AsyncClient, endpoint: Endpoint, app: str, heard: HeardLog, at_s: float
-    ) -> None:
-        self._client, self._endpoint, self._heard = client, endpoint, heard
-        self._at_s = at_s
+    def __init__(self, sidecar: OwnSidecar, endpoint: Endpoint, at_s: float) -> None:
+        self._sidecar, self._endpoint, self._at_s = sidecar, endpoint, at_s
         self._manner = manner_of(endpoint)
         _, key = endpoint.auth_header or (b"", b"")
         self._secret = key.rpartition(b" ")[2]  # some repeat it in what they refuse
+        self._refused_limits: set[str] = set()
+        self._pause_s = MOMENT_S  # before a call is made again
         self._since = 0  # lines of the log before the last call
-        self.result = LiveResult(endpoint.id, app, self._manner.dialect)
+        self.result = LiveResult(endpoint.id, sidecar.app, self._manner.dialect)
 
     async def all(self) -> LiveResult:
         """Return what all calls showed."""
@@ -163,7 +150,7 @@ class _Look:
             return result
         result.served = answer.model
         if first is Probe.PLAIN:
-            result.found[STREAM_USAGE] = _of_stream(answer)
+            result.found[STREAM_USAGE] = of_stream(answer)
         elif self._manner.dialect is Dialect.EMBEDDINGS:
             result.found[Capability.EMBEDDINGS.value] = LiveFinding(True)
         for probe in others:
@@ -171,20 +158,23 @@ class _Look:
                 result.found[probe.value] = await _LOOKS[probe](self)
             except NoCallLeft:
                 result.found[probe.value] = LiveFinding(None, f"{MOST_CALLS} calls were made")
+            except Exception as error:
+                result.found[probe.value] = LiveFinding(None, _of_ours(error))
         return result
 
     async def _reach(self, probe: Probe) -> LiveAnswer | None:
         """Return the first answer; None, and the reason in the result, where there is none."""
         answer = await self._ask(probe)
-        if self._is_plain_refusal(answer) and probe is Probe.PLAIN:
+        why = self._why(answer)
+        if self._has_left and self._is_plain_refusal(answer) and probe is Probe.PLAIN:
             unstreamed = await self._ask(Probe.UNSTREAMED)
             if unstreamed.status == 200 and unstreamed.is_sound:
-                why = f"it refuses streamed calls ({in_short(answer.error)})"
-                self.result.found[STREAM_USAGE] = LiveFinding(None, why)
+                detail = f"it refuses streamed calls ({in_short(answer.error)})"
+                self.result.found[STREAM_USAGE] = LiveFinding(None, detail)
                 return unstreamed
         if answer.status == 200 and answer.is_sound:
             return answer
-        self.result.reason, self.result.fix = self._why(answer)
+        self.result.reason, self.result.fix = why
         return None
 
     async def tools(self) -> LiveFinding:
@@ -197,8 +187,8 @@ class _Look:
             return cannot
         for name, arguments in answer.calls:
             if name == TOOL:
-                return _of_json(arguments, "its arguments are no JSON that fits the tool's schema")
-        return _cut(answer) or LiveFinding(
+                return of_json(arguments, "its arguments are no JSON that fits the tool's schema")
+        return of_cut(answer) or LiveFinding(
             False, "the tool that it was told to call was not called"
         )
 
@@ -207,8 +197,8 @@ class _Look:
         answer = await self._ask(Probe.SCHEMA)
         if (cannot := self._cannot(answer)) is not None:
             return cannot
-        found = _of_json(answer.text, "its answer is no JSON that fits the schema")
-        return found if found.is_there else _cut(answer) or found
+        found = of_json(answer.text, "its answer is no JSON that fits the schema")
+        return found if found.is_there else of_cut(answer) or found
 
     async def reasoning(self) -> LiveFinding:
         """Look whether it takes how much to think, and thinks."""
@@ -233,11 +223,30 @@ class _Look:
         return LiveFinding(None, "it took how much to think, and told of no reasoning tokens")
 
     async def _ask(self, probe: Probe) -> LiveAnswer:
+        """Make a call; once more where it is refused for the name of its limit, or for a moment.
+
+        Raises:
+            NoCallLeft: there were as many as there may be.
+        """
         answer = await self._send(probe)
-        if answer.status == 400 and "max_completion_tokens" in answer.error:
-            self._manner.limit = "max_completion_tokens"
+        if self._has_left and self._line().get("result") in REPEATED:
+            if self._pause_s > LONGEST_MOMENT_S:
+                return answer
+            await asyncio.sleep(self._pause_s)
+            answer = await self._send(probe)
+        if not self._has_left or answer.status not in OF_FIELDS:
+            return answer
+        body = body_of(probe, self._endpoint.id, self._manner)
+        change = change_for(body, answer.error, tried=frozenset(self._refused_limits))
+        if change is not None and change.field == self._manner.limit and change.becomes:
+            self._refused_limits.add(change.field)
+            self._manner.limit = change.becomes
             answer = await self._send(probe)
         return answer
+
+    @property
+    def _has_left(self) -> bool:
+        return self.result.calls < most_calls(self._endpoint)
 
     async def _send(self, probe: Probe) -> LiveAnswer:
         """Make a call.
@@ -245,19 +254,53 @@ class _Look:
         Raises:
             NoCallLeft: there were as many as there may be.
         """
-        if self.result.calls >= MOST_CALLS:
+        if not self._has_left:
             raise NoCallLeft
         self.result.calls += 1
-        self._since = len(self._heard.lines)
-        body = body_of(probe, self._endpoint.id, self._manner)
-        got = await self._client.post(path_of(self._manner), json=body, headers=HEADERS)
-        left_out = got.headers.get("x-router-left-out", "")
-        raw = got.content.replace(self._secret, b"(key)") if self._secret else got.content
-        answer = read_answer(self._manner, got.status_code, raw, left_out=left_out)
-        prices, is_free = self._endpoint.prices, self._endpoint.terms.is_subscribed
-        if prices is not None and answer.usage is not None and not is_free:
-            self.result.cost_nano += prices.nano(answer.usage, self._at_s, machine_s=0.0) or 0
+        self._since = len(self._sidecar.heard.lines)
+        self._sidecar.complaints.said.pop(self._endpoint.id, None)
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(self._sidecar.answer_s + GRACE_S):
+                answer = await self._got(body_of(probe, self._endpoint.id, self._manner))
+        except TimeoutError:
+            answer = LiveAnswer(0, is_sound=False, failed="timeout")
+        except httpx.HTTPError:  # our sidecar cannot say within a whole answer that it was cut
+            answer = LiveAnswer(0, is_sound=False, failed="cut")
+        self._count(probe, answer, time.monotonic() - began)
         return answer
+
+    async def _got(self, body: Body) -> LiveAnswer:
+        """Send a body; return what came, without our key."""
+        path, raw = path_of(self._manner), bytearray()
+        async with self._sidecar.client.stream("POST", path, json=body, headers=HEADERS) as got:
+            async for piece in got.aiter_bytes():
+                raw += piece
+                if len(raw) > MOST_BYTES:
+                    return LiveAnswer(got.status_code, is_sound=False, failed="endless")
+        self._pause_s = _pause_of(got)
+        left_out = got.headers.get("x-router-left-out", "")
+        answer = read_answer(self._manner, got.status_code, bytes(raw), left_out=left_out)
+        error = answer.error
+        if answer.code in NOBODY_ANSWERED:  # that says little, in words of ours
+            error = words_in(self._sidecar.complaints.said.get(self._endpoint.id, b""))
+        key, model = self._secret.decode("latin-1"), answer.model
+        if model is not None and len(key) >= LEAST_KEY:
+            model = model.replace(key, KEY)
+        return structs.replace(answer, error=error.replace(key, KEY) if key else error, model=model)
+
+    def _count(self, probe: Probe, answer: LiveAnswer, seconds: float) -> None:
+        """Add what a call cost: all that it may, where nobody says what it used."""
+        was_begun = (
+            answer.status == 200 or answer.failed or self._line().get("result") in BEGUN_NAMES
+        )
+        if not was_begun:
+            return
+        nano = spent_nano(self._endpoint, answer.usage, self._at_s, seconds=seconds)
+        if nano is None:
+            answer_s, self.result.is_estimated = self._sidecar.answer_s, True
+            nano = call_nano(self._endpoint, probe, self._manner, self._at_s, answer_s=answer_s)
+        self.result.cost_nano += nano or 0
 
     def _is_plain_refusal(self, answer: LiveAnswer) -> bool:
         """Return whether a call was turned down for what it asks, and not for key or model."""
@@ -268,32 +311,42 @@ class _Look:
         if answer.status == 200 and answer.is_sound:
             return None
         if self._is_plain_refusal(answer) or self._line().get("setting") == "upstream_model":
-            return LiveFinding(False, f"it refuses the call: {in_short(answer.error)}")
+            return LiveFinding(False, with_words("it refuses the call", answer.error))
         return LiveFinding(None, self._why(answer)[0])
 
     def _why(self, answer: LiveAnswer) -> tuple[str, str]:
         """Return why a call got no answer, and what to do."""
-        line = self._line()
+        line, seconds = self._line(), self._sidecar.answer_s
+        is_late = answer.code in NOBODY_ANSWERED and line.get("result") == "timeout"
+        if is_late or answer.failed == "timeout" or answer.code == LATE:
+            return no_answer_in(seconds)
+        if answer.failed:
+            return IN_WORDS[answer.failed]
         if "setting" in line:
             status = f" ({line['status']})" if line.get("status") else ""
-            return f"{line['reason']}{status}", line["fix"]
-        if line.get("result") in IN_WORDS:
-            reason, fix = IN_WORDS[line["result"]]
-            return f"{reason}: {in_short(str(line.get('detail', '')))}", fix
+            return with_words(f"{line['reason']}{status}", answer.error), line["fix"]
+        if answer.code == STREAM_CUT:
+            return why_cut(answer.error, seconds)
+        result = line.get("result", "")
+        if answer.error and (result == "bad_reply" or answer.status == 200):
+            return with_words(AN_ERROR[0], answer.error), AN_ERROR[1]
+        if result in IN_WORDS:
+            reason, fix = IN_WORDS[result]
+            return with_words(reason, answer.error or str(line.get("detail", ""))), fix
         if answer.status == 200:
             return IN_WORDS["bad_reply"]
-        if answer.code in ("no_eligible_endpoint", "tool_not_allowed", "keeps_content"):
+        if answer.code in OURS:
             fix = f"the rules of app {self.result.app} say so; nothing was sent"
             return in_short(answer.error), fix
-        said = in_short(answer.error) if answer.error else "no word of why"
+        said = answer.error or "no word of why"
         fix = "correct dialects, params or upstream_model of the endpoint"
-        return f"it refuses the call ({answer.status}): {said}", fix
+        return with_words(f"it refuses the call ({answer.status})", said), fix
 
     def _complaint(self) -> bool:
         return "setting" in self._line()
 
     def _line(self) -> dict[str, Any]:
-        return self._heard.last_of(self._endpoint.id, after=self._since) or {}
+        return self._sidecar.heard.last_of(self._endpoint.id, after=self._since) or {}
 
 
 _LOOKS = {
@@ -303,29 +356,13 @@ _LOOKS = {
 }
 
 
-def in_short(text: str) -> str:
-    """Return what a provider says on one line, as far as it helps."""
-    shown = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return shown if len(shown) <= MOST_SAID else f"{shown[: MOST_SAID - 1]}…"
-
-
-def _of_stream(answer: LiveAnswer) -> LiveFinding:
-    if answer.usage is None:
-        return LiveFinding(False, "its streams end without usage")
-    return LiveFinding(True)
-
-
-def _of_json(text: str, why: str) -> LiveFinding:
+def _pause_of(got: httpx.Response) -> float:
+    """Return how long an endpoint asks to be left alone, in seconds."""
     try:
-        value = json.loads(text)
+        return max(float(got.headers.get("retry-after", "")), 0.0)
     except ValueError:
-        return LiveFinding(False, why)
-    fits = isinstance(value, dict) and set(value) == {"ok"} and isinstance(value["ok"], bool)
-    return LiveFinding(True) if fits else LiveFinding(False, why)
+        return MOMENT_S
 
 
-def _cut(answer: LiveAnswer) -> LiveFinding | None:
-    """Return that nothing can be told of an answer that ended before it began."""
-    return (
-        LiveFinding(None, "the answer was cut before it could be told") if answer.was_cut else None
-    )
+def _of_ours(error: Exception) -> str:
+    return f"it could not be told: {type(error).__name__} in this command"

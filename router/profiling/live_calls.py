@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from router.endpoints.capabilities import Reasoning
 from router.endpoints.catalog import CALL_PATHS, Endpoint
@@ -38,6 +38,10 @@ WORDS_OF_SCHEMA = "Reply with a JSON object in which ok is true."
 WORDS_OF_THINKING = "Which number is larger, 9.9 or 9.11? Reply with the number alone."
 PROMPT_TOKENS = {"plain": 20, "unstreamed": 20, "tools": 120, "schema": 120, "reasoning": 40}
 """What prompts are counted as at most, roughly, with what providers put around them."""
+
+
+MOST_PLAIN = 4096
+"""Bytes of a refusal that is no JSON, as far as it is read."""
 
 
 class Probe(StrEnum):
@@ -71,8 +75,10 @@ class LiveAnswer(Struct, frozen=True):
     was_cut: bool = False  # by what it may write
     is_sound: bool = True  # it has the shape of its dialect's answers
     left_out: str = ""  # of the request, because the endpoint takes it not
-    error: str = ""  # what a refusal says
+    error: str = ""  # what a refusal says, or an answer that is one
     code: str = ""
+    odd_usage: bool = False  # what stands where counts belong is none
+    failed: str = ""  # why nothing was read of it: a name of `IN_WORDS`
 
 
 def dialect_for(endpoint: Endpoint) -> Dialect:
@@ -183,19 +189,41 @@ def read_answer(manner: CallManner, status: int, raw: bytes, *, left_out: str = 
         read = _of_vectors
     if manner.dialect is Dialect.MESSAGES:
         read = _of_messages
+    told = next((found for event in events if (found := _told_error(event)) is not None), None)
     try:
-        return read(events, left_out)
+        answer = read(events, left_out)
     except (AttributeError, TypeError, LookupError, ValueError, ArithmeticError):
-        return LiveAnswer(status, is_sound=False, left_out=left_out)
+        answer = LiveAnswer(status, is_sound=False, left_out=left_out)
+    if told is None:
+        return answer
+    return structs.replace(answer, is_sound=False, error=told[0], code=told[1])
+
+
+def _told_error(event: Body) -> tuple[str, str] | None:
+    """Return words and code of an answer, or an event, that says it is none."""
+    within = event.get("response")
+    holder = within if isinstance(within, dict) and within.get("error") else event
+    if not holder.get("error"):
+        return _words_of(event) if event.get("type") == "error" else None
+    return _words_of(holder["error"])
+
+
+def _words_of(error: Any) -> tuple[str, str]:
+    """Return words and code of an error, in whichever of its usual shapes."""
+    if not isinstance(error, dict):
+        return (error if isinstance(error, str) else ""), ""
+    words = error.get("message") or error.get("detail") or ""
+    return str(words), str(error.get("code") or error.get("type") or "")
 
 
 def _of_choices(events: list[Body], left_out: str) -> LiveAnswer:
     """Read an answer of chat or completions, in one piece or in many."""
     text, names, arguments, reason, thought = "", dict[int, str](), dict[int, str](), None, False
-    usage, model, has_choice = None, None, False
+    usage, model, has_choice, counts = None, None, False, False
     for event in events:
         model = model or _word(event.get("model"))
-        usage = usage_of(event.get("usage")) or usage
+        reported = _reported(event)
+        usage, counts = usage_of(reported) or usage, counts or reported is not None
         for choice in event.get("choices") or ():
             has_choice = True
             reason = choice.get("finish_reason") or reason
@@ -216,7 +244,16 @@ def _of_choices(events: list[Body], left_out: str) -> LiveAnswer:
         was_cut=reason == "length",
         is_sound=has_choice,
         left_out=left_out,
+        odd_usage=usage is None and counts,
     )
+
+
+def _reported(event: Body) -> Any:
+    """Return the usage, wherever it is reported: at the top, in a choice, under `x_groq`."""
+    top, groq = event.get("usage"), event.get("x_groq")
+    inner = [choice.get("usage") for choice in event.get("choices") or ()]
+    inner += [groq.get("usage")] if isinstance(groq, dict) else []
+    return top or next((one for one in inner if one), top)
 
 
 def _of_responses(events: list[Body], left_out: str) -> LiveAnswer:
@@ -224,8 +261,7 @@ def _of_responses(events: list[Body], left_out: str) -> LiveAnswer:
     whole = ends[-1] if ends else events[-1]
     items = whole.get("output") or []
     parts = [p for item in items if item.get("type") == "message" for p in item.get("content", ())]
-    if whole.get("error"):
-        raise ValueError("it failed")
+    usage = usage_of(whole.get("usage"))
     return LiveAnswer(
         200,
         "".join(part.get("text") or "" for part in parts),
@@ -234,12 +270,13 @@ def _of_responses(events: list[Body], left_out: str) -> LiveAnswer:
             for item in items
             if item.get("type") == "function_call"
         ),
-        usage_of(whole.get("usage")),
+        usage,
         _word(whole.get("model")),
         any(item.get("type") == "reasoning" for item in items),
         was_cut=whole.get("status") == "incomplete",
         is_sound=isinstance(whole.get("output"), list),
         left_out=left_out,
+        odd_usage=usage is None and whole.get("usage") is not None,
     )
 
 
@@ -277,14 +314,25 @@ def _events(raw: bytes) -> Iterator[Body]:
 def _object(raw: bytes) -> Body:
     try:
         found = json.loads(raw)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError):  # the latter of what is nested without end
         return {}
     return found if isinstance(found, dict) else {}
 
 
 def _refusal(raw: bytes) -> tuple[str, str]:
-    """Return what a refusal says, and its code."""
-    error = _object(raw).get("error")
-    if not isinstance(error, dict):
-        return (error if isinstance(error, str) else ""), ""
-    return str(error.get("message") or ""), str(error.get("code") or error.get("type") or "")
+    """Return what a refusal says, and its code; of a page, or nothing that can be read, nothing."""
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError):
+        text = raw[:MOST_PLAIN].decode("utf-8", "replace").strip()
+        return ("" if text.startswith(("<", "{", "[", "data:", "event:")) else text), ""
+    while isinstance(value, list) and value:  # Google's
+        value = value[0]
+    if isinstance(value, dict) and not value.get("error"):
+        return _words_of(value)
+    return _words_of(value["error"] if isinstance(value, dict) else value)
+
+
+def words_in(raw: bytes) -> str:
+    """Return a provider's own words in what it sent in place of an answer; "" where it has none."""
+    return _refusal(raw)[0] or next((t[0] for e in _events(raw) if (t := _told_error(e))), "")

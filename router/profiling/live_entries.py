@@ -85,8 +85,10 @@ def _why_skipped(
             auth.secret()
         except LookupError as error:
             field, name = auth.source
-            fix = f"set {name}" if field == "env" else f"see to {field} {name}"
-            return LiveSkipped(f"no key: {error}", fix)
+            why = f"no key: {error}".removesuffix("; export it")
+            return LiveSkipped(
+                why, f"export {name}" if field == "env" else f"see to {field} {name}"
+            )
     return None
 
 

@@ -25,8 +25,9 @@ def lines_of(checked: Sequence[CheckedEndpoint]) -> Iterator[str]:
     called = [one for one in checked if not one.is_skipped]
     n = sum(one.calls for one in called)
     failed = [one.endpoint for one in checked if one.is_failure]
-    spent = sum(one.cost_usd for one in called)
-    yield f"{_counted(len(called), 'endpoint')}, {_counted(n, 'call')}, {spent:.5f} USD: " + (
+    about = "about " if any(one.cost_is_estimated for one in called) else ""
+    spent = f"{about}{sum(one.cost_usd for one in called):.5f} USD"
+    yield f"{_counted(len(called), 'endpoint')}, {_counted(n, 'call')}, {spent}: " + (
         f"see {', '.join(failed)}" if failed else "all as declared"
     )
 

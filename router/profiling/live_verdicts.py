@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
+import yaml
 from msgspec import Struct, structs
 
 from router.config.entries import File
@@ -16,8 +18,11 @@ from router.endpoints.entries import EndpointEntry
 from router.endpoints.model_names import is_any_of
 from router.profiling.live import STREAM_USAGE, LiveResult
 from router.profiling.live_entries import LiveSkipped
+from router.profiling.live_words import KEY, in_short
 
 MODEL = "model"
+MOST_NAME = 200
+"""Characters of a name that may be listed."""
 
 
 class LiveVerdict(StrEnum):
@@ -52,6 +57,7 @@ class CheckedEndpoint(Struct, frozen=True):
     changes: list[str] = []  # lines to write, with where
     calls: int = 0
     cost_usd: float = 0.0
+    cost_is_estimated: bool = False  # an answer did not say what it used
 
     def as_json(self) -> dict[str, Any]:
         """Return it as one object."""
@@ -84,6 +90,7 @@ def compare(
         is_failure=not result.is_reachable,
         calls=result.calls,
         cost_usd=result.cost_nano / 1e9,
+        cost_is_estimated=result.is_estimated,
     )
     if not result.is_reachable:
         return own
@@ -122,14 +129,15 @@ def _verdict(found: bool | None, holds: bool) -> LiveVerdict:
 
 def _model(result: LiveResult, endpoint: Endpoint) -> ComparedFact:
     """Compare the model that answers name with the one that is asked for."""
-    asked, served = endpoint.upstream_model, result.served
-    if served is None:
+    asked = endpoint.upstream_model
+    if result.served is None:
         return ComparedFact(MODEL, asked, "?", LiveVerdict.UNKNOWN, "its answers name no model")
+    shown = in_short(result.served) or "?"
     if endpoint.served_as is None:
-        return ComparedFact(MODEL, asked, served, LiveVerdict.UNKNOWN, "opaque: any may answer")
-    is_meant = is_any_of(served, endpoint.served_as)
+        return ComparedFact(MODEL, asked, shown, LiveVerdict.UNKNOWN, "opaque: any may answer")
+    is_meant = is_any_of(result.served, endpoint.served_as)
     verdict = LiveVerdict.VERIFIED if is_meant else LiveVerdict.DISAGREES
-    return ComparedFact(MODEL, asked, served, verdict, "" if is_meant else "another model answers")
+    return ComparedFact(MODEL, asked, shown, verdict, "" if is_meant else "another model answers")
 
 
 def _declared(what: str, endpoint: Endpoint, entries: File) -> tuple[bool, bool]:
@@ -148,9 +156,7 @@ def _changes(
     entry = entries.endpoints[endpoint.index]
     out = []
     if MODEL in wrong:
-        names = ", ".join([*entry.served_as, result.served or ""])
-        name = f"served_as: [{names}]"
-        out.append(("served_as", f"{name}, if that is the model meant; else correct its name"))
+        out.append(("served_as", served_as_line(entry.served_as, result.served or "")))
     if STREAM_USAGE in wrong:
         found = result.found[STREAM_USAGE].is_there
         out.append((STREAM_USAGE, f"{STREAM_USAGE}: {_word(found)}"))
@@ -167,6 +173,16 @@ def _changes(
     if able:
         out.append(("capabilities", _capabilities(entry, able)))
     return out
+
+
+def served_as_line(listed: Sequence[str], served: str) -> str:
+    """Return the field that lists a name; of what no file could list, only that it is another."""
+    if in_short(served) != served or len(served) > MOST_NAME or KEY in served:
+        return "upstream_model: correct it; what answers has a name that cannot be listed"
+    names = yaml.safe_dump(
+        [*listed, served], default_flow_style=True, allow_unicode=True, width=math.inf
+    )
+    return f"served_as: {names.strip()}, if that is the model meant; else correct its name"
 
 
 def _named(entry: EndpointEntry) -> Mapping[Capability, bool]:

@@ -8,7 +8,8 @@ graded, and are dropped once the run is done; else it holds digests and numbers.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,18 +27,19 @@ Cell = tuple[str, str]
 class LogLine(Struct, frozen=True, omit_defaults=True):
     """A line: what was done with a prompt at an endpoint."""
 
-    do: str  # start, begin, back, answer, judge, unjudge, end or labelled
+    do: str  # start, begin, lost, back, answer, judge, unjudge, end or labelled
     at: float  # epoch seconds
     prompt: str = ""
     endpoint: str = ""
     run: str = ""  # of start: what events of this run are known by
-    usd: float = 0.0  # of begin and judge: at most about so much; of answer: what it cost
+    usd: float = 0.0  # of begin, lost and judge: at most about so much; of answer: what it cost
     answer: str = ""  # of answer: its text, until it is graded
     decision: str = ""
     is_estimated: bool = False  # the answer did not say what it used
     result: ProfileResult | None = None  # of answer (without quality) and end
     cells: tuple[Cell, ...] = ()  # of labelled
-    why: str = ""  # of an end without an answer, in our words alone
+    why: str = ""  # of an end without a result: it counts neither way, in our words alone
+    changes: tuple[str, ...] = ()  # of answer and end: how it was said other than asked
 
 
 _LINE = msgspec.json.Decoder(LogLine)
@@ -52,6 +54,7 @@ class Logged:
     answered: dict[Cell, LogLine] = field(default_factory=dict)  # and not graded
     judged: dict[Cell, float] = field(default_factory=dict)  # a judge was asked, without an end
     ended: dict[Cell, LogLine] = field(default_factory=dict)
+    answering: set[str] = field(default_factory=set)  # endpoints of which an answer came, ever
     labelled: set[Cell] = field(default_factory=set)
     cut_off: dict[Cell, float] = field(default_factory=dict)
     spent_usd: float = 0.0  # of what was begun and has no end only what was cut off
@@ -64,11 +67,14 @@ class Logged:
                 self.run = entry.run
             case "begin":
                 self.begun[cell] = entry.usd
+            case "lost":
+                self.spent_usd += entry.usd
             case "back":
                 self.begun.pop(cell, None)
             case "answer":
                 self.begun.pop(cell, None)
                 self.answered[cell] = entry
+                self.answering.add(entry.endpoint)
                 self.spent_usd += entry.usd
             case "judge":
                 self.judged[cell] = entry.usd
@@ -87,6 +93,8 @@ class Logged:
         self.spent_usd -= kept.usd if kept is not None else 0.0
         if entry.result is not None:
             self.spent_usd += entry.result.cost_usd + entry.result.judge_usd
+            if entry.result.ok:
+                self.answering.add(entry.endpoint)
         self.ended[cell] = entry
 
     def cut(self) -> None:
@@ -95,10 +103,41 @@ class Logged:
         self.spent_usd += sum(self.begun.values())
         self.begun = {}
 
+    def is_done(self, cell: Cell) -> bool:
+        """Return whether a prompt is not to be sent there again.
+
+        What an endpoint refused that never answered says nothing, and may be asked anew.
+        """
+        return cell in self.answered or (cell in self.ended and cell[1] in self.answering)
+
     def results(self) -> list[ProfileResult]:
-        """Return what came of it, also of answers that nobody graded."""
+        """Return what came of it, also of answers that nobody graded.
+
+        Of an endpoint that never answered nothing: failures alone say nothing of its quality.
+        """
         entries = [*self.ended.values(), *self.answered.values()]
-        return [entry.result for entry in entries if entry.result is not None]
+        return [
+            entry.result
+            for entry in entries
+            if entry.result is not None and entry.endpoint in self.answering
+        ]
+
+    def answer_usd(self) -> dict[str, float]:
+        """Return by endpoint what its answers cost on average, what a judge took included."""
+        found = defaultdict[str, list[float]](list)
+        for result in self.results():
+            if result.ok:
+                found[result.endpoint].append(result.cost_usd + result.judge_usd)
+        return {name: sum(usd) / len(usd) for name, usd in found.items()}
+
+    def turned_down(self) -> dict[str, Counter[str]]:
+        """Return by endpoint how many prompts count neither way, and why."""
+        return _counted((entry, entry.why) for entry in self.ended.values() if not entry.result)
+
+    def changed(self) -> dict[str, Counter[str]]:
+        """Return by endpoint how many calls were said other than asked, and how."""
+        entries = [*self.ended.values(), *self.answered.values()]
+        return _counted((entry, ", ".join(entry.changes)) for entry in entries if entry.changes)
 
 
 class RunLog:
@@ -161,6 +200,13 @@ class RunLog:
         held = self._path.read_bytes()
         if held and not held.endswith(b"\n"):
             os.ftruncate(self._file, held.rfind(b"\n") + 1)
+
+
+def _counted(found: Iterable[tuple[LogLine, str]]) -> dict[str, Counter[str]]:
+    out: dict[str, Counter[str]] = {}
+    for entry, said in found:
+        out.setdefault(entry.endpoint, Counter())[said] += 1
+    return out
 
 
 def read_log(directory: Path) -> Logged:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from router.endpoints.catalog import Endpoint
 from router.endpoints.rates import PriceList
@@ -16,6 +20,11 @@ DEFAULT_OUTPUT_TOKENS = 1000
 PICTURE_TOKENS = 1600
 SETUP_S, TOKENS_PER_S = 1.0, 60.0
 """What an answer takes at a guess. UNVALIDATED."""
+LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+"""Fields that say how much may be written; where several are there, nobody knows which holds."""
+TIMES = ("n", "best_of")
+"""Fields that say how many answers are written."""
+TIER = "service_tier"
 NANO = 1e9
 
 
@@ -48,10 +57,37 @@ def _limit_of(body: dict[str, Any]) -> int | None:
 def estimated_usd(
     endpoint: Endpoint, tokens_in: int, tokens_out: int, *, at_s: float
 ) -> float | None:
-    """Return what a call may cost; None where no price is known."""
-    limit = endpoint.output_limit
-    usage = Usage(tokens_in, min(tokens_out, limit) if limit else tokens_out, 0, 0)
-    return cost_usd(endpoint, usage, at_s=at_s, machine_s=estimated_s(tokens_out))
+    """Return what a call may cost; None where no price is known.
+
+    What the endpoint's own `params` ask for counts as asked, and all that is written as thought
+    where that is dearer.
+    """
+    said, limit = params_of(endpoint), endpoint.output_limit
+    tokens_out = math.ceil(max([tokens_out, *counts_in(said, LIMITS)]))
+    written = min(tokens_out, limit) if limit else tokens_out
+    written = math.ceil(written * n_answers(said))
+    usage, seconds, tier = Usage(tokens_in, written, 0, 0), estimated_s(written), said.get(TIER)
+    costs = [
+        cost_usd(endpoint, one, at_s=at_s, machine_s=seconds, asked_tier=tier)
+        for one in (usage, structs.replace(usage, reasoning_tokens=written))
+    ]
+    return max((usd for usd in costs if usd is not None), default=None)
+
+
+def params_of(endpoint: Endpoint) -> dict[str, Any]:
+    """Return an endpoint's own settings, which go before what a call says."""
+    return {name: json.loads(value) for name, value in endpoint.params.items()}
+
+
+def counts_in(said: Mapping[str, Any], names: Sequence[str]) -> list[float]:
+    """Return what stands under these names, as far as it counts something."""
+    found = (said.get(name) for name in names)
+    return [n for n in found if isinstance(n, int | float) and not isinstance(n, bool) and n >= 1]
+
+
+def n_answers(said: Mapping[str, Any]) -> float:
+    """Return how many answers to a call are asked for."""
+    return math.prod(counts_in(said, TIMES))
 
 
 def estimated_s(tokens_out: int) -> float:

@@ -5,6 +5,7 @@ Whoever profiles is the owner: where a client is told little, they are told sett
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +16,9 @@ import structlog
 from router.config.entries import File
 from router.endpoints.auth import Auth, AuthEntry
 from router.endpoints.catalog import Endpoint
-from router.profiling.asking import NOBODY_ANSWERED, Came, Got
-from router.profiling.live import IN_WORDS, in_short
+from router.profiling.asking import NO_CREDIT, NOBODY_ANSWERED, Came, Got
 from router.profiling.live_entries import auth_of
+from router.profiling.live_words import IN_WORDS, in_short
 
 ELSEWHERE = "see the sidecar's log"
 """What a client of a sidecar is told; ours has its log in the run's directory."""
@@ -36,7 +37,7 @@ class NoAnswer(NamedTuple):
         return f"{self.reason}; {self.fix}" if self.fix else self.reason
 
     def __str__(self) -> str:
-        said = f" ({self.said})" if self.said else ""
+        said = f": {self.said}" if self.said else ""
         return f"{self.reason}{said}; {self.fix}" if self.fix else f"{self.reason}{said}"
 
 
@@ -77,15 +78,21 @@ class Explainer:
 
     def why(self, endpoint: Endpoint, got: Got) -> NoAnswer:
         """Return why a call to an endpoint got no answer."""
+        if got.code in NO_CREDIT:
+            fix = f"pay there, or set {self._keys[endpoint.id]} to another account's"
+            return NoAnswer(f"the account has no credit ({got.status} {got.code})", fix)
         line = self._heard.lines.get(endpoint.id, {})
         if got.came is Came.FAULT and "setting" in line:
             return self._of_setting(endpoint, line)
-        status = f" ({got.status})" if got.is_passed_on else ""
+        status = ""
         if got.is_passed_on:
-            status = "" if got.status == 200 else status
+            status = "" if got.status == 200 else f" ({got.status})"
             result = _RESULTS.get(got.status, "server")
             if got.status < 500 and result == "server":
-                return NoAnswer(f"it turns the call down{status}", "", in_short(got.said))
+                of = " ".join(
+                    [f"status {got.status}", *([got.code] if _CODE.match(got.code) else [])]
+                )
+                return NoAnswer(f"it turns the call down ({of})", "", in_short(got.said))
         elif got.code in NOBODY_ANSWERED:
             is_late = got.code == "deadline_exceeded"
             result = "timeout" if is_late else line.get("result", "")
@@ -110,6 +117,8 @@ class Explainer:
         return NoAnswer(f"{line['reason']}{of}", line["fix"])
 
 
+_CODE = re.compile(r"[A-Za-z0-9_.-]{1,60}\Z")
+"""What may be kept of a provider's word: a name, and nothing of a prompt."""
 _RESULTS = {200: "bad_reply", 408: "timeout", 429: "rate_limit"}
 
 

@@ -16,8 +16,10 @@ import httpx
 from router.config.compiled import Configuration, compile_entries
 from router.config.entries import AppEntry, Fallback, File, Mode
 from router.config.keys import hashed, make_key
+from router.dispatch.diagnosis import Complaints
 from router.endpoints.entries import Dialect, EndpointEntry, ProviderEntry, TranslateEntry
 from router.net.address import bound
+from router.net.pool import Pool
 from router.server import Sidecar, listener
 from telemetry.digests import digest8
 from telemetry.store import Address
@@ -59,12 +61,20 @@ def _speaking_chat(endpoint: EndpointEntry, providers: dict[str, ProviderEntry])
 
 @asynccontextmanager
 async def own_sidecar(
-    entries: File, app: str, address: Address
+    entries: File,
+    app: str,
+    address: Address,
+    *,
+    repeats: bool = True,
+    complaints: Complaints | None = None,
 ) -> AsyncIterator[tuple[httpx.AsyncClient, Configuration]]:
     """Yield a client of a sidecar that runs meanwhile, and the configuration that it has.
 
     Args:
         address: of a store that runs.
+        repeats: whether it asks an endpoint again that failed for a moment. Else each call goes out
+            once, on a connection of its own: a kept one that was just lost would be sent it again.
+        complaints: who hears of failures in place of the log.
 
     Raises:
         LookupError: a key of an endpoint is not to be had.
@@ -74,6 +84,12 @@ async def own_sidecar(
     changed = callable_by(entries, app, key)
     configuration = compile_entries(changed, version=digest8("configuration", key), secrets=True)
     sidecar = Sidecar(configuration, address)
+    fresh = Pool(keepalive_s=0.0)
+    if not repeats:
+        sidecar.calls.budget.end()
+        sidecar.calls.dispatcher.upstream = fresh
+    if complaints is not None:
+        sidecar.calls.complaints = complaints
     sidecar.keeper.settles = False  # its configuration is not the one that choices are made by
     listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     running = listener(sidecar, configuration.server, on_listen=listening.set_result)
@@ -91,3 +107,4 @@ async def own_sidecar(
     finally:
         running.should_exit = True
         await serving
+        await fresh.aclose()

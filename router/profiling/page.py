@@ -9,7 +9,7 @@ from bandit.profile_cells import Cell
 from bandit.profiled import AdviceKind
 from router.profiling.figures import ProfileTable
 from router.profiling.sentence import judged_by, sentence_of
-from router.profiling.table import cost, median, notes, percent, seconds
+from router.profiling.table import cost, failures_of, median, notes, percent, seconds
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 STYLE = """
@@ -60,7 +60,9 @@ def html_of(table: ProfileTable) -> str:
         sections.insert(0, _section("all tasks", n, table.ranked_overall(), _chosen(table, None)))
     judged = f"Judged by {judged_by(table)}."
     spent = f"Spent ${table.spent_usd + table.judge_usd:.2f}."
-    how = "Intervals hold the truth 9 times of 10."
+    how = " ".join(
+        ["Intervals hold the truth 9 times of 10.", *(f"{one}." for one in failures_of(table))]
+    )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'

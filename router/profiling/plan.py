@@ -162,7 +162,7 @@ def make_plan(
         excluded[endpoint.id].update(_reasons(own[:per_cell], foretold, endpoint))
         for turn, prompt in enumerate(_chosen(own, foretold, endpoint, per_cell, logged)):
             used[task].add(prompt.digest)
-            if _is_done(logged, prompt, endpoint):
+            if logged.is_done((prompt.digest, endpoint.id)):
                 done += 1
             else:
                 asks.append(_ask(turn, prompt, task, endpoint, judge, at_s))
@@ -180,11 +180,6 @@ def make_plan(
         kept=len(logged.answered),
         incumbent=_most_often(foretold.values()),
     )
-
-
-def _is_done(logged: Logged, prompt: ProfilePrompt, endpoint: Endpoint) -> bool:
-    cell = prompt.digest, endpoint.id
-    return cell in logged.ended or cell in logged.answered
 
 
 def _most_often(foretold: Iterable[Foretold]) -> str | None:
@@ -247,16 +242,21 @@ def judging_usd(judge: Endpoint, body: dict[str, Any], *, at_s: float) -> float:
     return estimated_usd(judge, read, JUDGE_TOKENS_OUT, at_s=at_s) or 0.0
 
 
-def enough_usd(left: Collection[Ask], spent_usd: float, *, n_each: int) -> float:
+def enough_usd(
+    left: Collection[Ask], spent_usd: float, answer_usd: Mapping[str, float], *, n_each: int
+) -> float:
     """Return a limit under which each cell gets so many answers, at a guess; rounded up.
 
     Args:
         left: what was not sent.
+        answer_usd: what answers of endpoints cost so far, on average, where any came.
         n_each: of a task at an endpoint; where they have as many, all that is left counts.
     """
     # A turn more than that: nobody waits for the last one of a turn before the next is begun.
-    due = [ask.reserved_usd for ask in left if ask.turn <= n_each]
-    return rounded_up(spent_usd + sum(due or [ask.reserved_usd for ask in left]))
+    due = [ask for ask in left if ask.turn <= n_each] or left
+    others = max(answer_usd.values(), default=0.0)  # whoever did not answer yet may cost as much
+    each = (max(ask.reserved_usd, answer_usd.get(ask.endpoint.id, others)) for ask in due)
+    return rounded_up(spent_usd + sum(each))
 
 
 def rounded_up(usd: float) -> float:

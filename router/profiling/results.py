@@ -19,3 +19,4 @@ class ProfileResult(Struct, frozen=True):
     ok: bool = True  # an answer came; one that failed counts as quality 0
     graded_by: str = ""  # expected, schema, check or judge
     judge_usd: float = 0.0
+    why: str = ""  # it failed, in our words, with status and code

@@ -12,6 +12,8 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from typing import Any
 
 import httpx
 import msgspec
@@ -19,11 +21,13 @@ import msgspec
 from router.endpoints.catalog import Endpoint
 from router.endpoints.machine_time import MachineTime
 from router.profiling.asking import Came, Got, ask
+from router.profiling.fitting import ask_as_taken
 from router.profiling.grading import Grade, Judge, grade
 from router.profiling.log import LogLine, RunLog
 from router.profiling.money import cost_usd
 from router.profiling.no_answer import NoAnswer
 from router.profiling.plan import Ask, ProfilePlan, fair
+from router.profiling.refused_fields import is_of_shape
 from router.profiling.results import ProfileResult
 from router.profiling.states import EndpointState, ProfileProgress
 
@@ -48,9 +52,18 @@ class Runner:
         workers: int,
         on_progress: Callable[[ProfileProgress], None] = lambda _: None,
         why: Callable[[Endpoint, Got], NoAnswer] = lambda _, got: NoAnswer(got.said, ""),
+        lost: Callable[[str], int] = lambda _: 0,
     ) -> None:
+        """Prepare.
+
+        Args:
+            lost: says how many attempts at an endpoint failed since, and may be paid for.
+        """
         self.judge = Judge(client, plan.judge, why=why) if plan.judge is not None else None
-        self.states = {e.id: EndpointState(e) for e in plan.endpoints}
+        answering = log.logged.answering
+        self.states = {
+            e.id: EndpointState(e, answered_before=e.id in answering) for e in plan.endpoints
+        }
         self.dropped: Counter[str] = Counter()  # calls that our own rules refused, by why
         self.odd: Counter[str] = Counter()  # grades that say more than they count
         self.out_of_money = False
@@ -66,7 +79,7 @@ class Runner:
         self._machines = MachineTime()
         self._changed = asyncio.Condition()
         self.is_stopping = False
-        self._on_progress, self._why = on_progress, why
+        self._on_progress, self._why, self._lost = on_progress, why, lost
 
     async def run(self) -> None:
         """Send what is to be sent; end early once asked to, or out of money.
@@ -165,28 +178,55 @@ class Runner:
         self._write("begin", taken, usd=taken.usd or 0.0)
         began = time.monotonic()
         machine = self._machines.begin(endpoint.digest, began)
-        got = await ask(
-            self._client,
-            endpoint,
-            prompt.body,
-            task=taken.task,
-            data_class=prompt.data_class,
-            reference=f"profile:{self._log.logged.run}:{prompt.digest}:{endpoint.id}"[:128],
-            may_fault=not state.answered,
-        )
+        send = partial(self._send, taken, state)
+        got, changes = await ask_as_taken(send, prompt.body, state.changes)
         machine_s = self._machines.end(endpoint.digest, time.monotonic(), machine)
+        self._note_lost(taken, endpoint, taken.usd)
         if got.came is Came.ANSWER:
             state.note_answer()
-            await self._answered(taken, got, machine_s)
-        elif got.came is Came.FAILURE:
-            result = ProfileResult(
-                prompt.digest, taken.task, endpoint.id, 0.0, 0.0, got.seconds, ok=False
-            )
-            why = self._why(endpoint, got)
-            state.why = str(why)
-            self._end(taken, result, got, why=why.kept)
+            for refused in state.turned_down:
+                self._failed(*refused, state)
+            state.turned_down.clear()
+            await self._answered(taken, got, machine_s, tuple(map(str, changes)))
+        elif got.came is Came.FAILURE or (got.came is Came.TURNED_DOWN and state.answers):
+            self._failed(taken, got, state)
         else:
             self._put_back(taken, state, got)
+
+    def _note_lost(self, taken: Ask, endpoint: Endpoint, usd: float | None) -> None:
+        """Count what attempts may have cost of which no answer came; each at its estimate."""
+        n = self._lost(endpoint.id)
+        if n and usd:
+            self._write("lost", taken, usd=n * usd)
+
+    async def _send(self, taken: Ask, state: EndpointState, body: dict[str, Any]) -> Got:
+        digest, name = taken.cell
+        return await ask(
+            self._client,
+            taken.endpoint,
+            body,
+            task=taken.task,
+            data_class=taken.prompt.data_class,
+            reference=f"profile:{self._log.logged.run}:{digest}:{name}"[:128],
+            may_fault=not state.answered,
+        )
+
+    def _failed(self, taken: Ask, got: Got, state: EndpointState) -> None:
+        """End a call that got no answer: of quality 0, as its user would have found it.
+
+        A refusal of how it was said is no word on quality, and counts neither way.
+        """
+        why = self._why(taken.endpoint, got)
+        state.why, state.said[why.kept] = str(why), why.said
+        if got.came is Came.TURNED_DOWN and is_of_shape(got.said, got.code, got.param):
+            self._end(taken, None, got, why=why.kept)
+            return
+        digest, name = taken.cell
+        self._end(
+            taken,
+            ProfileResult(digest, taken.task, name, 0.0, 0.0, got.seconds, ok=False, why=why.kept),
+            got,
+        )
 
     def _put_back(self, taken: Ask, state: EndpointState, got: Got) -> None:
         """Have a call that came to nothing be made later, or by a later run."""
@@ -196,7 +236,7 @@ class Runner:
             self._done += 1
             return
         state.why = str(self._why(taken.endpoint, got))
-        if got.came is Came.FAULT:
+        if got.came in (Came.FAULT, Came.TURNED_DOWN):
             state.faults += 1
             if state.faults >= FAULTS:
                 state.stopped = state.why
@@ -204,10 +244,14 @@ class Runner:
             state.rest(got.rest_s, time.monotonic())
             if state.rested_s > MOST_REST_S:
                 state.stopped = f"no room for {MOST_REST_S / 60:.0f} minutes: {state.why}"
-        if not state.stopped:
+        if got.came is Came.TURNED_DOWN:
+            state.turned_down.append((taken, got))  # another prompt may fare better
+        elif not state.stopped:
             self._pending.insert(0, taken)
 
-    async def _answered(self, taken: Ask, got: Got, machine_s: float) -> None:
+    async def _answered(
+        self, taken: Ask, got: Got, machine_s: float, changes: tuple[str, ...]
+    ) -> None:
         prompt, endpoint = taken.prompt, taken.endpoint
         usd = self._usd(taken, got, machine_s)
         usage = got.usage
@@ -223,7 +267,7 @@ class Runner:
         )
         if prompt.grader is not None and prompt.grader.kind != "check":
             found = await grade(prompt, got.message, got.text)
-            self._end(taken, _graded(result, found), got)
+            self._end(taken, _graded(result, found), got, changes=changes)
             return
         self._write(
             "answer",
@@ -232,6 +276,7 @@ class Runner:
             answer=msgspec.json.encode(got.message).decode(),
             decision=got.decision,
             result=result,
+            changes=changes,
         )
         await self.grade_kept(taken)
 
@@ -268,7 +313,7 @@ class Runner:
         if found.said:
             self.odd[found.said] += 1
         got = Got(Came.ANSWER, kept.result.latency_s, decision=kept.decision)
-        self._end(taken, _graded(kept.result, found), got)
+        self._end(taken, _graded(kept.result, found), got, changes=kept.changes)
 
     async def _judged(self, taken: Ask, text: str) -> Grade | None:
         judge = self.judge
@@ -276,6 +321,7 @@ class Runner:
             return None
         self._write("judge", taken, usd=taken.judge_usd)
         found = await judge.grade(taken.prompt, text, guess_usd=taken.judge_usd)
+        self._note_lost(taken, judge.endpoint, taken.judge_usd)
         if found is None:
             self._write("unjudge", taken)
         failing = judge.asked >= BAD_JUDGEMENTS and not judge.graded
@@ -283,9 +329,9 @@ class Runner:
             await self.stop()
         return found
 
-    def _end(self, taken: Ask, result: ProfileResult, got: Got, *, why: str = "") -> None:
+    def _end(self, taken: Ask, result: ProfileResult | None, got: Got, **more: object) -> None:
         self._done += 1
-        self._write("end", taken, result=result, decision=got.decision, why=why)
+        self._write("end", taken, result=result, decision=got.decision, **more)
 
     def _write(self, do: str, taken: Ask, **more: object) -> None:
         prompt, endpoint = taken.cell

@@ -60,6 +60,10 @@ def judged_by(table: ProfileTable) -> str:
         waiting = f", a second of waiting ${objective.latency_usd_per_s:.4g}"
         what = f"utility (a success is worth {worth}"
         what += f"{waiting if objective.latency_usd_per_s else ''})"
+    counts_cost = objective.order is Order.CHEAPEST or objective.has_value
+    free = [name for name in table.endpoints if counts_cost and not table.has_cost(name)]
+    if free:
+        what += f", where the cost of {', '.join(free)} is not known and counts as nothing"
     return f"{what}; {weighed}"
 
 
@@ -136,13 +140,23 @@ def _beside(table: ProfileTable, advice: Advice) -> str:
     if beside is None:
         if _name(table, advice.pin) == now and advice.kind is AdviceKind.PIN:
             return "It is what you use now."
-        return "" if now in table.endpoints else f"{now}, which you use now, was not asked."
+        if now in table.endpoints:
+            return ""
+        why = "gave no answer, and is not compared" if table.is_silent else "was not asked"
+        return f"{now}, which you use now, {why}."
     it = "It" if advice.kind is not AdviceKind.ROUTE else "That"
-    return f"{it} {_cost_beside(beside, now)} {_quality_beside(beside)}."
+    return f"{it} {_cost_beside(table, beside, now)} {_quality_beside(beside)}."
 
 
-def _cost_beside(beside: BesideIncumbent, now: str) -> str:
+def _cost_beside(table: ProfileTable, beside: BesideIncumbent, now: str) -> str:
     if beside.cost_ratio is None:
+        advised = {_name(table, table.found.advice.pin), *table.mapped().values()}
+        if table.found.advice.kind is not AdviceKind.ROUTE:
+            advised = {_name(table, table.found.advice.pin)}
+        if not table.has_cost(now):
+            return f"compares with {now}, which you use now (cost not known),"
+        if not all(map(table.has_cost, advised)):
+            return f"(cost not known) compares with {now}, which you use now,"
         return f"compares with {now}, which you use now and which is free,"
     change = beside.cost_ratio - 1
     if abs(change) < 0.005:

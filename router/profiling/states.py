@@ -5,7 +5,9 @@ from __future__ import annotations
 from msgspec import Struct
 
 from router.endpoints.catalog import Endpoint
-from router.profiling.plan import most_at_once
+from router.profiling.asking import Got
+from router.profiling.plan import Ask, most_at_once
+from router.profiling.refused_fields import FieldChange
 
 LONGEST_BACKOFF_S = 16.0
 """Between two calls to an endpoint that has no room and does not say until when."""
@@ -14,7 +16,12 @@ LONGEST_BACKOFF_S = 16.0
 class EndpointState:
     """How an endpoint does in this run."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, *, answered_before: bool = False) -> None:
+        """Begin; `answered_before`: in an earlier run."""
+        self.answered_before = answered_before
+        self.changes: list[FieldChange] = []  # how calls are said there
+        self.turned_down: list[tuple[Ask, Got]] = []  # before any answer came
+        self.said: dict[str, str] = {}  # by why: a provider's own words, which are not kept
         self.most = most_at_once(endpoint)
         self.under_way = 0
         self.answered = False
@@ -29,6 +36,11 @@ class EndpointState:
     def room(self) -> int:
         """How many calls it may have under way: one that hangs holds a single worker."""
         return self.most if self.answered else 1
+
+    @property
+    def answers(self) -> bool:
+        """Whether an answer of it came, ever."""
+        return self.answered or self.answered_before
 
     def note_answer(self) -> None:
         """Take note that it answers."""

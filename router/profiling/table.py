@@ -30,6 +30,7 @@ def lines_of(table: ProfileTable, width: int = WIDTH) -> list[str]:
     if len(table.tasks) > 1:
         lines += ["all tasks", *_rows(table, table.ranked_overall(), width), ""]
     lines += wrap(f"Judged by {judged_by(table)}. {_spent(table)}", width)
+    lines += [line for text in failures_of(table) for line in wrap(text, width)]
     return [*lines, "", *wrap(sentence_of(table), width)]
 
 
@@ -82,6 +83,15 @@ def notes(cell: Cell) -> str:
     if 0 < cell.n_graded < cell.n_asked:
         said.append(f"{cell.n_asked - cell.n_graded} not graded")
     return ", ".join(said)
+
+
+def failures_of(table: ProfileTable) -> list[str]:
+    """Return why calls failed, an endpoint a line."""
+    return [
+        f"{name} failed: " + "; ".join(f"{n} times {why}" for why, n in whys.items() if why)
+        for name, whys in table.failures.items()
+        if any(whys)
+    ]
 
 
 def _rows(table: ProfileTable, ranked: list[tuple[str, Cell]], width: int) -> list[str]:

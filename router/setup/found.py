@@ -182,7 +182,8 @@ def _own_server(
         return
     listed = list_models(url)
     if passed_on := [each for each in listed or () if _CLOUD.search(each)]:
-        notes.append(f"{server.name} passes {passed_on[0]} on to its maker's cloud: it is left out")
+        shown = "".join(c for c in passed_on[0][:128] if c.isprintable())
+        notes.append(f"{server.name} passes {shown} on to its maker's cloud: it is left out")
         listed = [each for each in listed or () if each not in passed_on]
     if not listed:
         why = "does not answer" if listed is None else "has no models of its own"

@@ -148,7 +148,7 @@ def _tell_tighter(
         for name, value in one.entry.get("timeouts", {}).items()
         if value > usual.get(name, value)
     }:
-        why = "of an app's and an endpoint's timeouts the tightest holds: the settings'"
+        why = "it is written at the endpoint, and the settings', tighter, holds for the app instead"
         reading.leave(place, why)
 
 
