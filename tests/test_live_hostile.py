@@ -49,7 +49,7 @@ def row(told: dict[str, Any], what: str) -> tuple[str, str]:
     return one["found"], one["detail"]
 
 
-CUT, WORDS = "its answer ended before its end", "it answers with an error: overloaded [31m(key)"
+CUT, WORDS = "its answer ended before its end", "it answers with an error: overloaded (key)"
 STREAMS: dict[str, tuple[Reply, str]] = {
     "closed": (Reply(chunks=HELD), CUT),
     "broken": (Reply(chunks=HELD, cut=True), CUT),
