@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import httpx
 
+from router.endpoints.base_url import check_base_url
 from router.endpoints.key_pieces import cleaned, without_key
 from router.net.pool import Target
 
@@ -20,6 +21,7 @@ MOST_SHOWN = 200
 """Characters of an address."""
 TO_ITSELF = "see to the server, which leads nowhere; or correct base_url"
 ELSEWHERE = "correct base_url: no call of this dialect ends as that address does"
+ODD = "correct base_url: what it says is no address to write there"
 
 
 class Redirect(NamedTuple):
@@ -52,8 +54,17 @@ def told_of(redirect: Redirect, path: str, header: tuple[bytes, bytes] | None) -
     before, ending, rest = str(base).rpartition(called[0] if called else f"/{path}")
     if not ending or rest:
         return there, ELSEWHERE
+    if not _is_base_url(before) or _shown(before, header) != before:
+        return there, ODD
     own = "" if url.host == target.url.host else ", if that host is to have your key and prompts"
-    return there, f"write base_url: {_shown(before, header)}{own}"
+    return there, f"write base_url: {before}{own}"
+
+
+def _is_base_url(address: str) -> bool:
+    try:
+        return bool(check_base_url(address))
+    except ValueError:
+        return False
 
 
 def _shown(address: str, header: tuple[bytes, bytes] | None) -> str:
