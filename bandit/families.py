@@ -149,6 +149,7 @@ class T(IntEnum):
     REWARD = 1
     CALLS = 2
     PROFILED = 3  # calls of a profile, however they ended
+    PROFILED_FAILED = 4  # those of them that failed; rows of before it was counted hold none
 
 
 class P(IntEnum):

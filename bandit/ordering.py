@@ -24,8 +24,8 @@ from bandit.utility import (
 )
 
 CHEAPEST_CALLS = 20
-"""Answered calls in a task, of whichever endpoint, before its cheapest is told: list prices need
-the tokens that a call takes."""
+"""Answered calls of traffic in a task, of whichever endpoint, before its cheapest is told: list
+prices need the tokens that a call takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Ordering:
         return np.bincount(group, hosts, minlength=self.posterior.arms.n_groups) > 0
 
     def qualified(self) -> NDArray[np.bool_]:
-        """Return (n_groups,) which groups may become the choice.
+        """Return (n_groups,) which groups may become the choice: by traffic, and not by checks.
 
         `cheapest`: all, once the task has answered calls enough. `fastest` asks for each one's: a
         one-sided lower 90 % bound of the answered share of .95 takes 44 without a failure. They
@@ -99,9 +99,12 @@ class Ordering:
         return labelled and self.objective.order is Order.CHEAPEST
 
     def _answers(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return (n_groups,) plain counts of calls that were answered, and of those that failed."""
+        """Return (n_groups,) plain counts of calls that were answered, and of those that failed.
+
+        Of traffic: whoever is only checked or profiled has no call of the task.
+        """
         posterior = self.posterior
-        counts = posterior.calls[[self.task]], posterior.failures[[self.task]]
+        counts = posterior.traffic_calls[[self.task]], posterior.traffic_failures[[self.task]]
         calls, failed = (posterior.arms.by_group(n)[0] for n in counts)
         return calls - failed, failed
 

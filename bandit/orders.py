@@ -157,13 +157,13 @@ def choose_challengers(
 ) -> Standings:
     """Return the standings with each task's two least measured groups as challengers.
 
-    Only such as may yet be ahead of the choice.
+    Only such as may yet be ahead of the choice; measured by traffic, which alone qualifies them.
 
     Args:
         available: (n_arms,) endpoints that may serve at all, or (n_tasks, n_arms).
         order: (n_groups,) who comes first among the equally measured: the greatest.
     """
-    calls = posterior.arms.by_group(posterior.calls)
+    calls = posterior.arms.by_group(posterior.traffic_calls)
     chosen = []
     every = np.broadcast_to(available, (len(standings.current), available.shape[-1]))
     for task, cur in enumerate(standings.current):

@@ -120,6 +120,14 @@ class Apart:
     quality: NDArray[np.float64]  # QUALITY with each label in one row, as evidence has it otherwise
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Marked:
+    """Calls of a profile or a check, which usage counts as well, and which are no traffic."""
+
+    calls: NDArray[np.float64]  # (n_categories, n_arms) plain count
+    failures: NDArray[np.float64]  # of those; fewer where rows are of before they were counted
+
+
 @dataclass(frozen=True, eq=False)
 class Posterior:
     """All posteriors as of one moment; a value, never changed."""
@@ -132,6 +140,7 @@ class Posterior:
     read: NDArray[np.float64]  # DERIVED of all answers that were read, whoever's labels count
     memory: dict[object, NDArray[np.float64]] = field(default_factory=dict)
     apart: Apart | None = None  # None: no category is below another
+    marked: Marked | None = None  # None: all calls are traffic
 
     def bank(self, category: int, *, sharpness: float | None = None) -> Bank:
         """Return the bank of one category; the same evidence gives the same bank.
@@ -274,6 +283,23 @@ class Posterior:
         return self.evidence.usage[..., U.FAILED]
 
     @property
+    def profile_calls(self) -> NDArray[np.float64]:
+        """(n_categories, n_arms) plain count of calls of a profile or a check."""
+        return np.zeros_like(self.calls) if self.marked is None else self.marked.calls
+
+    @property
+    def traffic_calls(self) -> NDArray[np.float64]:
+        """(n_categories, n_arms) plain count of calls, without those of a profile or a check."""
+        return np.maximum(self.calls - self.profile_calls, 0.0)
+
+    @property
+    def traffic_failures(self) -> NDArray[np.float64]:
+        """(n_categories, n_arms) plain count of those that failed; rather too many."""
+        marked = 0.0 if self.marked is None else self.marked.failures
+        failed = np.maximum(self.failures - marked, 0.0)
+        return np.asarray(np.minimum(failed, self.traffic_calls))
+
+    @property
     def ok_calls(self) -> NDArray[np.float64]:
         """(n_categories, n_arms) decayed answers, for bounds."""
         return self.evidence.reliability[..., R.OK]
@@ -296,6 +322,7 @@ def infer(
     read: NDArray[np.float64] | None = None,
     apart: Apart | None = None,
     derived_apart: NDArray[np.float64] | None = None,
+    marked: Marked | None = None,
 ) -> Posterior:
     """Return the posteriors that the evidence supports; a damaged cell counts as unknown.
 
@@ -304,6 +331,7 @@ def infer(
             evidence has fewer: they tell how often an endpoint's can be used.
         apart: which categories are below others, whose labels are in both's evidence.
         derived_apart: DERIVED with each label in one row, to go with it.
+        marked: which calls are no traffic; None: none.
     """
     families = [getattr(evidence, family.name.lower()) for family in FADING]
     families.append(evidence.derived if read is None else read)
@@ -320,7 +348,7 @@ def infer(
         sound = replace(sound, quality=sound.quality + by_itself)
     if apart is not None and derived_apart is not None:
         apart = replace(apart, quality=_sound_apart(apart.quality, derived_apart))
-    return Posterior(arms, sound, damaged, read, apart=apart)
+    return Posterior(arms, sound, damaged, read, apart=apart, marked=marked)
 
 
 def _sound_apart(given: NDArray[np.float64], by_itself: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -103,6 +103,7 @@ def read_profiled(
     apps: NDArray[np.uint64],
     categories: NDArray[np.uint64],
     endpoints: NDArray[np.uint64],
+    column: T = T.PROFILED,
 ) -> NDArray[np.float64]:
     """Return (n_categories, n_arms) how many calls of a profile USAGE has in each cell.
 
@@ -112,14 +113,15 @@ def read_profiled(
         apps: (n_apps,) digests, each once.
         categories, endpoints: (n_categories,) and (n_arms,) digests, in the order wanted, each
             once.
+        column: of which calls: `PROFILED` all, `PROFILED_FAILED` those that failed.
     """
     out = np.zeros((len(categories), len(endpoints)))
     mine = of_family(rows, Family.TEACHING)
-    names = np.unique(mine.keys["category"][mine.values[:, T.PROFILED] != 0])
+    names = np.unique(mine.keys["category"][mine.values[:, column] != 0])
     if not len(names):
         return out  # most often
     read = read_plain(mine, Family.TEACHING, names=names, endpoints=endpoints)
-    found = np.nan_to_num(read[..., T.PROFILED])
+    found = np.nan_to_num(read[..., column])
     # An app's part taken off a name leaves its category, so that nobody tries all pairs.
     of_each = (names[:, None] - apps * np.uint64(_MIX[0])) * np.uint64(_UNMIX)
     place = positions(of_each.ravel(), categories).reshape(of_each.shape)

@@ -234,7 +234,10 @@ def admitted(
         ok, failed = posterior.ok_calls[category], posterior.failed_calls[category]
         # Of an endpoint that was never called the bound is .9: who never failed is not left out.
         bound = upper_bound(ok, failed, level=FASTEST_LEVEL)
-        fit &= (bound >= FASTEST_OK_RATE) | (failed == 0)
+        never = failed == 0
+        if posterior.marked is not None:  # nor is who failed nothing but checks
+            never |= posterior.traffic_failures[category] == 0
+        fit &= (bound >= FASTEST_OK_RATE) | never
     return fit if fit.any() else eligible
 
 

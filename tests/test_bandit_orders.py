@@ -16,8 +16,8 @@ from bandit.evidence import Evidence
 from bandit.families import L, Q, R, U
 from bandit.ordering import Ordering
 from bandit.orders import Departures
-from bandit.posterior import Arms, Posterior, infer
-from bandit.utility import Objective, Order, p_above_floor
+from bandit.posterior import Arms, Marked, Posterior, infer
+from bandit.utility import Objective, Order, admitted, p_above_floor
 
 CHEAPEST, FASTEST = Objective(Order.CHEAPEST), Objective(Order.FASTEST)
 EVERYBODY = np.ones(4, dtype=bool)
@@ -99,6 +99,49 @@ def test_cheapest_is_released_once_the_task_has_twenty_answered_calls(
         (0, 3, "first in the order") for _ in range(settled)
     ]
     assert all(r.p_better >= 0.9 and r.gain > 0 for r in released)
+
+
+def checked(found: Posterior, calls: list[int], failed: list[int] | None = None) -> Posterior:
+    """The same where so many of the calls are of a profile or a check."""
+    counts = (np.array([n], dtype=float) for n in (calls, failed or [0] * 4))
+    return replace(found, marked=Marked(*counts))
+
+
+@pytest.mark.parametrize(("traffic", "serves"), [(0, 0), (19, 0), (20, 3)])
+def test_checks_move_no_choice_of_cheapest_and_their_failures_hold_none_up(
+    traffic: int, serves: int
+) -> None:
+    checks = [30, 30, 30, 40]
+    calls = [checks[0] + traffic, *checks[1:]]
+    found = posterior(calls=calls, failed=[9] * 4, prices=[40, 30, 20, 1])
+
+    assert reviewed(checked(found, checks, [9] * 4), CHEAPEST)[0] == serves
+    assert reviewed(checked(found, checks), CHEAPEST)[0] == 0, "counted before failures were"
+
+
+@pytest.mark.parametrize(("checks", "serves"), [(100, 0), (57, 0), (56, 1)])
+def test_the_bound_of_fastest_is_of_traffic(checks: int, serves: int) -> None:
+    found = posterior(calls=[100, 100, 0, 0], seconds=[1.0, 0.1, 1.0, 1.0])
+
+    current, _, settled = reviewed(checked(found, [70, checks, 0, 0]), FASTEST)
+
+    assert (current, settled) == (serves, serves == 1)
+
+
+def test_fastest_leaves_nobody_for_checks_that_failed() -> None:
+    found = posterior(calls=[100] * 4, seconds=[1, 1, 1, 1], failed=[40, 0, 0, 0])
+    found.evidence.reliability[0, 0, R.SERVER] = 40
+    by_checks = checked(found, [40, 0, 0, 0], [40, 0, 0, 0])
+
+    assert admitted(found, 0, FASTEST, EVERYBODY).tolist() == [False, True, True, True]
+    assert admitted(by_checks, 0, FASTEST, EVERYBODY).all()
+
+
+def test_who_is_least_measured_is_counted_by_traffic() -> None:
+    found = posterior(calls=[90, 30, 20, 10], prices=[1.0] * 4)
+
+    assert challengers(found, CHEAPEST) == (3, 2)
+    assert challengers(checked(found, [0, 30, 15, 0]), CHEAPEST) == (1, 2)
 
 
 def test_a_move_waits_until_the_order_surely_holds() -> None:

@@ -286,6 +286,53 @@ def test_while_the_store_is_not_heard_no_word_steers_nor_later(
     assert task(routing, REVIEW[0], "t") == ("code/review", "classifier")
 
 
+REFUSED: list[tuple[int, dict[str, str], str]] = [
+    (400, {"strategy": "nonesuch"}, "auto"),
+    (400, {}, "auto:nonesuch"),
+    (409, {"max-cost-usd": "0.000000001"}, "auto"),
+    (409, {"max-cost-usd": "0.000000001", "task": "use", "data-class": "public"}, "auto"),
+]
+
+
+@pytest.mark.parametrize(("status", "said", "model"), REFUSED)
+def test_a_call_that_was_refused_opens_no_session_at_any_router(
+    routing: Sidecar,
+    provider: Provider,
+    state_dir: Path,
+    address: Address,
+    client: Any,
+    status: int,
+    said: dict[str, str],
+    model: str,
+) -> None:
+    headers = {f"x-router-{name}": word for name, word in said.items()}
+    for session in "st":
+        asked = {"x-router-session-id": session, **headers}
+        got = routing.chat(model, text=REVIEW[0], headers=asked, max_tokens=1000)
+        assert got.status_code == status, got.text
+        assert notes_in(client) == {""}, "the store had it taken back before the refusal left"
+
+    assert task(routing, LETTER[0], "s") == ("letter", "classifier")
+    assert task(routing, REVIEW[0], "s") == ("letter", "session")
+    with opened(provider, state_dir / "b", address, classify="route") as other:
+        other.until(lambda: other.app.keeper.store_up)
+        assert task(other, LETTER[0], "t") == ("letter", "classifier")
+
+
+def notes_in(client: Any) -> set[str]:
+    """The tasks that sessions have."""
+    notes = [SessionNote.unpack(client.get(key)) for key in client.scan_iter("*:said")]
+    return {note.task for note in notes if note is not None}
+
+
+def test_a_refused_call_takes_nothing_from_a_session_that_is_open(routing: Sidecar) -> None:
+    assert task(routing, LETTER[0], "s") == ("letter", "classifier")
+    headers = {"x-router-session-id": "s", "x-router-strategy": "nonesuch"}
+    assert routing.chat(text=REVIEW[0], headers=headers).status_code == 400
+
+    assert task(routing, REVIEW[0], "s") == ("letter", "session")
+
+
 AGENTS = "x-claude-code-session-id"
 
 

@@ -13,7 +13,8 @@ from conftest import SHARDS, Provider, Reply, chunks, endpoint, event, pointsman
 from live_model import Model, refusal
 
 from router.config.tree import parse_yaml
-from router.profiling.live_verdicts import served_as_line
+from router.profiling.live_lines import lines_of
+from router.profiling.live_verdicts import CheckedEndpoint, served_as_line
 from telemetry.store import Address
 
 Check = Callable[..., Any]
@@ -49,7 +50,7 @@ def row(told: dict[str, Any], what: str) -> tuple[str, str]:
     return one["found"], one["detail"]
 
 
-CUT, WORDS = "its answer ended before its end", "it answers with an error: overloaded [31m(key)"
+CUT, WORDS = "its answer ended before its end", "it answers with an error: overloaded (key)"
 STREAMS: dict[str, tuple[Reply, str]] = {
     "closed": (Reply(chunks=HELD), CUT),
     "broken": (Reply(chunks=HELD, cut=True), CUT),
@@ -158,3 +159,99 @@ def test_a_name_that_no_file_could_list_is_shown_clean_and_not_to_be_pasted(
     assert "upstream_model: correct it" in told["changes"][0]
     (kept,) = json.loads((tmp_path / "s" / "verified.json").read_text()).values()
     assert kept["served"] == shown
+
+
+def test_a_key_that_is_said_in_parts_is_masked_wherever_it_is_told(
+    check: Check, provider: Provider
+) -> None:
+    parted = f"bad key {KEY[:7]}\x1b[0m{KEY[7:]}"
+    told = check(provider, {"a": refusal(401, parted), "b": Model(name=f"m-{KEY[:13]}")})
+
+    assert told["a"]["reason"] == "it turns down the key (401): bad key (key)"
+    assert row(told["b"], "model")[0] == "m-(key)"
+
+
+def sent_to(status: int, location: str) -> Callable[[Any], Reply]:
+    """Redirect; `{host}` is where the call came to."""
+
+    def moved(call: Any) -> Reply:
+        host = f"http://{call.headers['host']}"
+        return Reply(status, headers={"location": location.format(host=host, path=call.path)})
+
+    return moved
+
+
+def test_no_redirect_is_followed_and_the_address_to_write_is_told(
+    check: Check, provider: Provider
+) -> None:
+    end = "/v1/chat/completions"
+    base = provider.url("x").removesuffix("/x/v1")
+    told = check(
+        provider,
+        {
+            "within": sent_to(307, "/b" + end),
+            "itself": sent_to(308, "{path}"),
+            "away": sent_to(302, f"https://me:{KEY}@x.test{end}?k={KEY}"),
+            "odd": sent_to(302, f"https://x.test/{KEY}{end}"),
+            "page": sent_to(307, "/login"),
+            "nowhere": sent_to(301, ""),
+        },
+    )
+
+    found = {name: (one["reason"], one["fix"]) for name, one in told.items()}
+    assert found["within"] == (
+        f"it redirects to {base}/b{end} (307)",
+        f"write base_url: {base}/b/v1",
+    )
+    assert found["itself"][0] == f"it redirects to {base}/itself{end} (308)"
+    assert found["itself"][1].startswith("see to the server")
+    assert found["away"] == (
+        f"it redirects to https://x.test{end} (302)",
+        "write base_url: https://x.test/v1, if that host is to have your key and prompts",
+    )
+    assert found["odd"][0] == f"it redirects to https://x.test/(key){end} (302)"
+    assert found["odd"][1] == "correct base_url: what it says is no address to write there"
+    assert found["page"][0] == f"it redirects to {base}/login (307)"
+    assert "no call of this dialect" in found["page"][1]
+    assert found["nowhere"][0] == "it redirects (301)"
+    assert sorted(provider.hosts()) == sorted(told)
+    assert {one["calls"] for one in told.values()} == {1}
+
+
+def test_a_later_redirect_is_no_call_more_and_says_where_it_leads(
+    check: Check, provider: Provider
+) -> None:
+    told = check(provider, {"a": in_tools(Reply(307, headers={"location": "/b/v1/x"}))})["a"]
+
+    assert row(told, "tools")[0] == "?"
+    assert "/b/v1/x (307)" in row(told, "tools")[1]
+    assert len(provider.calls) == told["calls"] == 4
+
+
+def over(most: float | None, cost: float, why: str = "", name: str = "a") -> CheckedEndpoint:
+    return CheckedEndpoint(name, "app", "chat", calls=4, cost_usd=cost, most_usd=most, over=why)
+
+
+def test_a_sum_above_what_was_shown_says_so_and_by_whom(check: Check, provider: Provider) -> None:
+    model = Model()
+
+    def dear(call: Any) -> Reply:
+        if call.json.get("stream"):
+            return model(call)
+        said = json.loads(model(call).body)
+        return Reply(body=json.dumps({**said, "usage": MUCH}).encode())
+
+    told = check(provider, {"dear": dear, "good": model})
+
+    assert told["dear"]["cost_usd"] > 6 > told["dear"]["most_usd"] > 0
+    assert told["dear"]["over"] == "reports more than it was allowed to write"
+    assert told["good"]["over"] == ""
+    many = [over(0.5, 44.0, told["dear"]["over"], "dear"), over(6e-5, 2e-5), over(None, 9.0)]
+    assert list(lines_of(many))[-1] == (
+        "3 endpoints, 12 calls, 53.00002 USD, above the 0.50006 that was shown, by dear, which "
+        "reports more than it was allowed to write: all as declared"
+    )
+    assert "above" not in list(lines_of([over(0.5, 0.5), over(None, 9.0)]))[-1]
+
+
+MUCH = {"prompt_tokens": 10, "completion_tokens": 10**6, "total_tokens": 10**6 + 10}

@@ -240,6 +240,11 @@ def test_a_call_of_a_profile_is_measured_but_no_traffic_of_its_app() -> None:
     assert added(profile, Family.TEACHING, T.CALLS) == 0
     assert added(profile, Family.TEACHING, T.PROFILED) == 1
     assert added(traffic, Family.TEACHING, T.PROFILED) == 0
+    assert added(profile, Family.TEACHING, T.PROFILED_FAILED) == 0
+    failed = profile.copy()
+    failed["result"] = Result.SERVER
+    assert added(failed, Family.TEACHING, T.PROFILED_FAILED) == 1
+    assert added(failed, Family.TEACHING, T.PROFILED) == added(failed, Family.USAGE, U.FAILED) == 1
     for family, column in ((Family.USAGE, U.CALLS), (Family.LATENCY, 0), (Family.RELIABILITY, 0)):
         assert added(profile, family, column) == added(traffic, family, column) > 0
 

@@ -18,7 +18,7 @@ from live_model import refusal
 from bandit.utility import Objective
 from router.commands.console import VerbFailed
 from router.commands.profile_child import ProfileTask, run_task
-from router.commands.profile_shown import shown_end
+from router.commands.profile_shown import shown_end, shown_plan
 from router.commands.profile_told import CommandGone
 from router.config.compiled import load
 from router.profiling.figures import table_of
@@ -26,6 +26,7 @@ from router.profiling.log import Logged, LogLine, RunLog, read_log
 from router.profiling.prompts import read_prompts
 from router.profiling.results import ProfileResult
 from router.profiling.sentence import sentence_of
+from router.profiling.table import spent
 from telemetry import keys
 from telemetry.store import Address, connect
 
@@ -198,10 +199,43 @@ def test_a_call_that_was_cut_off_counts_as_spent_and_another_prompt_takes_its_pl
     told = world.run(lines, per_cell=1, endpoints=["a"])
 
     assert told["plan"]["interrupted"] == 1
-    assert told["plan"]["spent_usd"] == 0.5
+    assert told["plan"]["spent_usd"] == told["plan"]["perhaps_paid_usd"] == 0.5
+    assert told["done"]["perhaps_paid_usd"] == 0.5
     (other,) = world.logged.ended
     assert other != first
     assert len(world.provider.calls) == 1
+    shown = shown_plan(told["plan"], judges_itself=False)
+    assert any("0.5000 USD (0.0000, and about 0.5000 that may have been paid)" in s for s in shown)
+    table = table_of(
+        world.results,
+        strategy="quality",
+        objective=Objective(),
+        incumbent=None,
+        perhaps_paid_usd=told["done"]["perhaps_paid_usd"],
+    )
+    log = RunLog(world.directory)  # as the next plan reads it
+    assert table.as_json()["spent_usd"] == pytest.approx(log.logged.spent_usd)
+    log.close()
+    (result,) = world.results
+    assert result.cost_usd > 0
+    known = f"{result.cost_usd:.2g}"
+    assert spent(table) == f"Spent $0.50: ${known}, and about $0.50 that may have been paid."
+
+
+def test_a_refusal_that_says_the_key_is_told_and_kept_without_it(
+    world: ProfileWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "pv-secret-key-1"
+    monkeypatch.setenv("A_KEY", key)
+    world.endpoints["b"]["auth"] = {"env": "A_KEY"}
+    error = {"message": f"no {key[:5]}\u200b{key[5:]}", "code": f"x.{key}"}
+    world.provider.on("b", Reply(status=400, body=json.dumps({"error": error}).encode()))
+
+    told = world.run(questions(4))
+
+    assert "no (key)" in json.dumps(told["done"])
+    for text in (json.dumps(told), (world.directory / "calls.jsonl").read_text()):
+        assert key[5:] not in text
 
 
 def test_to_begin_anew_forgets_nothing_before_it_was_agreed_to(world: ProfileWorld) -> None:

@@ -17,6 +17,9 @@ from test_profile_labels import ARM, PROFILE, TASK, records
 from bandit import cells
 from bandit.families import Family, U
 from bandit.teaching import key_of, read_profiled
+from router.beliefs import choices
+from router.beliefs.beliefs import believe
+from router.beliefs.kept import ReviewKey
 from router.config.compiled import Configuration, compile_text
 from router.report.leaves import leaf_lines, leaf_rows
 from router.report.served import served_rows
@@ -100,6 +103,52 @@ def test_a_leaf_that_only_a_profile_called_is_told_of_once_it_stands() -> None:
         ("code/hard", None, 0, 34),
     ]
     assert leaf_lines(found) == ["code/easy uses code: 3 of 20 labels, 3 calls"]
+
+
+@pytest.mark.parametrize(
+    ("objective", "n", "settled"),
+    [("cheapest", 0, {}), ("cheapest", 19, {}), ("cheapest", 20, {"code": "b"})]
+    + [("fastest", n, {}) for n in (0, 43)]
+    + [("fastest", 44, {"code": "a"})],
+)
+def test_an_orders_choice_waits_for_traffic_whatever_checks_called(
+    objective: str, n: int, settled: dict[str, str]
+) -> None:
+    endpoints = [
+        {
+            "id": name,
+            "model": name,
+            "base_url": f"http://127.0.0.1:1/{name}",
+            "prices": {"input_usd_per_mtok": usd, "output_usd_per_mtok": usd},
+        }
+        for name, usd in (("a", 100), ("b", 1))
+    ]
+    of = compile_text(
+        json.dumps(
+            {
+                "endpoints": endpoints,
+                "tasks": {"code": None},
+                "strategies": {"order": {"objective": objective, "incumbent": "a"}},
+                "apps": {"default": {"mode": "route", "strategy": "order"}},
+            }
+        ),
+        file="test.yaml",
+    )
+    checks = [("code", name, 60, 0.0) for name in "ab"]
+    checks += [("general", name, 60, 0.0) for name in "ab"]
+    rows = by_profile(calls(of, checks, labelled=False))
+    if n:
+        rows = cells.merge([rows, calls(of, [("code", "a", n, 0.0)], labelled=False)])
+    key = ReviewKey("default", "order", "", "a")
+    posterior = believe(of, rows, version=1, now_ms=NOW_MS).posterior
+
+    found = choices.review(key, None, posterior, of, now_ms=NOW_MS)
+
+    kept, changes = found if found is not None else (None, [])
+    assert (dict(kept.current) if kept else {}) == settled
+    assert [(c.task, c.before, c.after) for c in changes] == [
+        (task, "a", name) for task, name in settled.items() if name != "a"
+    ]
 
 
 def by_profile(rows: cells.Terms) -> cells.Terms:

@@ -31,7 +31,7 @@ from router.beliefs.choices import Choices
 from router.beliefs.kept import Kept, ReviewKey
 from router.beliefs.levels import Leaf, apps_of, count_leaves, levels_of
 from router.beliefs.outlooks import Outlook
-from router.beliefs.traffic import profile_calls
+from router.beliefs.traffic import marked_calls
 from router.config.compiled import App, Configuration, Strategy
 from router.config.exclusions import Exclusion
 from router.policy.constraints import exclude
@@ -61,7 +61,6 @@ class Beliefs:
     quality_spread: NDArray[np.float64]  # (n_categories, n_groups) sd of a single reward
     latency_q99_s: NDArray[np.float64]  # (n_categories, n_arms)
     ttft_q99_s: NDArray[np.float64]
-    profile_calls: NDArray[np.float64]  # (n_tasks, n_arms) of the calls that are measured
     teaching: cells.Terms  # rows that say who taught what
     roles: cells.Terms  # rows of calls by role
     names: Mapping[int, str]  # what digests stand for that the configuration may not name
@@ -90,9 +89,14 @@ class Beliefs:
         return self.outlooks[0].posterior
 
     @property
+    def profile_calls(self) -> NDArray[np.float64]:
+        """(n_tasks, n_arms) of the calls that are measured those of a profile or a check."""
+        return self.posterior.profile_calls
+
+    @property
     def traffic(self) -> NDArray[np.float64]:
         """(n_tasks, n_arms) calls, without those of a profile or a check."""
-        return np.maximum(self.posterior.calls - self.profile_calls, 0.0)
+        return self.posterior.traffic_calls
 
     @property
     def signals(self) -> NDArray[np.float64]:
@@ -236,7 +240,15 @@ def believe(
     configuration = levels.configuration
     known = alarms.by_arm(configuration.catalog, watches)
     epochs = outlooks.present_epochs(configuration, rows, names, opened)
-    seen = outlooks.see(configuration, rows, known, names=names, present=epochs, now_ms=as_of_ms)
+    seen = outlooks.see(
+        configuration,
+        rows,
+        known,
+        names=names,
+        present=epochs,
+        marked=marked_calls(configuration, rows, names),
+        now_ms=as_of_ms,
+    )
     posteriors = [outlook.posterior for outlook in seen]
     quality = [posterior.quality for posterior in posteriors]
     shared = posteriors[0]
@@ -250,7 +262,6 @@ def believe(
         # All outlooks have one evidence of latency.
         latency_q99_s=np.tile(shared.latency.quantile(0.99), (len(seen), 1)),
         ttft_q99_s=np.tile(shared.ttft.quantile(0.99), (len(seen), 1)),
-        profile_calls=profile_calls(configuration, rows, names),
         teaching=cells.of_family(rows, Family.TEACHING),
         roles=cells.of_family(rows, Family.ROLES),
         names=names,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from bandit import cells, epochs, levels, teaching
 from bandit.evidence import Evidence
 from bandit.families import Family, Q
-from bandit.posterior import Apart, Posterior, infer
+from bandit.posterior import Apart, Marked, Posterior, infer
 from router.beliefs.alarms import EndpointWatch
 from router.beliefs.levels import LeafDigests, gathering, kinds_of, row_of, within_of
 from router.config.compiled import Configuration, category_digest
@@ -78,6 +79,7 @@ def see(
     *,
     names: Mapping[int, str],
     present: Mapping[str, int],
+    marked: Marked,
     now_ms: int,
 ) -> tuple[Outlook, ...]:
     """Return every outlook as of `now_ms`: the shared one, and those of `own_apps` in their order.
@@ -87,6 +89,7 @@ def see(
         names: of digests. Under those that name a task the calls of apps are booked that are gone:
             what was measured in them stays in use.
         present: the epoch that a task is in, by name; of those not named the first.
+        marked: by task, whoever's, which of the calls are no traffic.
     """
     digests, catalog = configuration.derive(Digests.of), configuration.catalog
     within = configuration.derive(within_of)
@@ -103,9 +106,8 @@ def see(
         quality, derived = _labels(labels, digests.shared, catalog.digests, known, now_ms)
         shared = replace(shared, quality=quality, derived=derived)
     together = levels.together(shared, within)
-    out = [
-        _outlook(None, together, shared, shared.quality, read, rows, digests.shared, configuration)
-    ]
+    look = partial(_outlook, read=read, rows=rows, configuration=configuration, marked=marked)
+    out = [look(None, together, shared, shared.quality, categories=digests.shared)]
     by_profile = [_profiled(labels, digests.shared, catalog.digests, known, within, now_ms)]
     lent = teaching.borrowed(together)[0][..., Q.N]
     for name in configuration.own_apps:
@@ -118,7 +120,7 @@ def see(
         ]
         evidence = teaching.with_own_labels(together, *pooled)
         apart = teaching.with_own_labels(shared, *given)
-        found = _outlook(name, evidence, apart, given[0], read, rows, own, configuration)
+        found = look(name, evidence, apart, given[0], categories=own)
         damaged = found.posterior.damaged & ~out[0].posterior.damaged
         out.append(replace(found, borrowed=lent, damaged=damaged))
         by_profile.append(_profiled(labels, own, catalog.digests, known, within, now_ms))
@@ -226,10 +228,12 @@ def _outlook(
     evidence: Evidence,
     apart: Evidence,
     given: NDArray[np.float64],
+    *,
     read: NDArray[np.float64],
     rows: cells.Terms,
     categories: NDArray[np.uint64],
     configuration: Configuration,
+    marked: Marked,
 ) -> Outlook:
     """Return an outlook to which nobody lent labels.
 
@@ -250,6 +254,7 @@ def _outlook(
         read=levels.pooled_sums(read, Family.DERIVED, within),
         apart=below,
         derived_apart=apart.derived,
+        marked=marked,
     )
     nothing = np.zeros(evidence.quality.shape[:2])
     return Outlook(app, evidence, posterior, signals, nothing, posterior.damaged, given, nothing)

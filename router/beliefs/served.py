@@ -18,6 +18,7 @@ import structlog
 
 from router.config.masking import masked
 from router.endpoints.catalog import Endpoint
+from router.endpoints.key_pieces import holds_piece
 from router.endpoints.model_names import is_any_of
 from telemetry import keys
 from telemetry.digests import digest8
@@ -34,8 +35,6 @@ MAX_KEPT = 256
 REST = "…"
 HIDDEN_KEY = "@key"
 """In place of a name that holds a key: who is called with one may say it in any field."""
-LEAST_KEY = 8
-"""Characters; what is shorter is a word that a name may hold as well."""
 EVERY_S = 5.0
 """Between two exchanges with the store."""
 _PLAIN = re.compile(r"[A-Za-z0-9._/@:+-]{1,60}")
@@ -214,15 +213,13 @@ def _meet(
 
 
 def holds_key(endpoint: Endpoint, text: str) -> bool:
-    """Return whether a text of an endpoint's holds the key that it is called with, or any like one.
+    """Return whether a text holds a piece of the key of its endpoint, or a key like others.
 
     What is configured as a name of its model is a name, whatever it looks like.
     """
     if text in (endpoint.upstream_model, *(endpoint.served_as or ())):
         return False
-    _, header = endpoint.auth_header or (b"", b"")
-    key = header.rpartition(b" ")[2].decode("latin-1")
-    return (len(key) >= LEAST_KEY and key in text) or masked(text) != text
+    return masked(text) != text or holds_piece(text[:MAX_KEPT], endpoint.auth_header)
 
 
 def _shown(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from router.commands.console import BAD_INPUT, FAILED, fail, print_json, require_consent, say
 from router.commands.inputs import check_layout, opened_store
@@ -78,7 +78,7 @@ def check_live(config: Path | None, endpoints: Sequence[str], *, yes: bool, as_j
         require_consent("make these calls?", no_terminal=NO_TERMINAL, yes=yes)
     results, plan = _called(found, plan, at_s) if called else ([], plan)
     not_kept = _keep(found, results, at_s) if results else ""
-    by_id = {one.endpoint: one for one in _compared(found, plan, results)}
+    by_id = {one.endpoint: one for one in _compared(found, plan, results, at_s)}
     checked = [by_id[id_] for id_ in wanted]
     if not_kept:
         say(not_kept)
@@ -201,13 +201,17 @@ def _keep(found: _Read, results: Sequence[LiveResult], at_s: float) -> str:
 
 
 def _compared(
-    found: _Read, plan: CheckPlan, results: Sequence[LiveResult]
+    found: _Read, plan: CheckPlan, results: Sequence[LiveResult], at_s: float
 ) -> list[CheckedEndpoint]:
-    by_id = found.configuration.catalog.by_id
+    by_id, answer_s = found.configuration.catalog.by_id, _answer_s(found.entries)
+
+    def compare(one: LiveResult) -> CheckedEndpoint:
+        endpoint = by_id[one.endpoint]
+        nano = most_nano(endpoint, at_s, answer_s=answer_s)
+        shown = live_verdicts.compare(one, endpoint, found.entries, found.spots, found.file)
+        return structs.replace(shown, most_usd=None if nano is None else nano / 1e9)
+
     return [
         *(live_verdicts.skipped(id_, why) for id_, why in plan.skipped.items()),
-        *(
-            live_verdicts.compare(one, by_id[one.endpoint], found.entries, found.spots, found.file)
-            for one in results
-        ),
+        *map(compare, results),
     ]

@@ -35,8 +35,6 @@ from router.profiling.log import read_log
 from router.profiling.prompts import BadPrompts, ProfilePrompt, lines_of, read_prompts
 from router.profiling.runs import LOG, make_directory, run_directory
 
-LEAST_USD = 5e-5
-"""Less than that is not shown."""
 NO_TERMINAL = "there is no terminal to ask on: look at the plan above, and say --yes"
 
 
@@ -108,11 +106,10 @@ def _tell_end(
 ) -> None:
     """Print what came of it; end with 1 where that is not all that was wanted."""
     from router.profiling.page import html_of
-    from router.profiling.table import lines_of, table_of
+    from router.profiling.table import lines_of, spent, table_of
     from router.report.screen import console
 
-    logged = read_log(directory)
-    results = logged.results()
+    results = read_log(directory).results()
     objective = configuration.strategies[strategy].objective
     table = table_of(
         results,
@@ -121,14 +118,11 @@ def _tell_end(
         incumbent=plan["incumbent"],
         silent=end["no_answer"],
         unpriced=_unpriced(configuration),
+        perhaps_paid_usd=end["perhaps_paid_usd"],
         weights={task: float(n) for task, n in plan["in_file"].items()},
     )
     has_sentence = table.found.advice.kind is not AdviceKind.NONE
     notes, failure = shown_end(plan, end, results, has_sentence=has_sentence)
-    apart_usd = logged.spent_usd - sum(one.cost_usd + one.judge_usd for one in results)
-    if apart_usd > LEAST_USD:
-        lost = f"calls that were cut off may have cost {apart_usd:.4f} USD"
-        notes.append(f"{lost} beside the table's sum")
     if html is not None:
         try:
             html.write_text(html_of(table), encoding="utf-8")
@@ -142,6 +136,8 @@ def _tell_end(
     elif any(result.ok for result in results):
         for text in lines_of(table, console().width):
             print(text)
+    elif table.perhaps_paid_usd:
+        say(spent(table))
     if failure:
         say(failure)
         raise SystemExit(FAILED)

@@ -323,6 +323,7 @@ def _told(runner: Runner, line: CommandLine, log: RunLog) -> dict[str, Any]:
         "turned_down": log.logged.turned_down(),
         "changed": log.logged.changed(),
         "said": {name: state.said for name, state in runner.states.items() if state.said},
+        "perhaps_paid_usd": log.logged.perhaps_paid_usd,
         "dropped": dict(runner.dropped),
         "odd": dict(runner.odd),
         "out_of_money": runner.out_of_money,

@@ -42,9 +42,10 @@ def shown_plan(plan: Mapping[str, Any], *, judges_itself: bool) -> list[str]:
         )
         if judges_itself:
             out.append(f"note: {plan['judge']} judges its own answers, too")
-    if plan["done"]:
+    if plan["done"] or plan["perhaps_paid_usd"]:
         out.append(
-            f"done before: {plan['done']} calls, {plan['spent_usd']:.4f} USD; not sent again"
+            f"done before: {plan['done']} calls, {plan['spent_usd']:.4f} USD{_perhaps(plan)}; not "
+            "sent again"
         )
     if plan["kept"]:
         out.append(f"{plan['kept']} answers of an earlier run are graded first")
@@ -68,6 +69,13 @@ def shown_plan(plan: Mapping[str, Any], *, judges_itself: bool) -> list[str]:
             "and endpoints"
         )
     return out
+
+
+def _perhaps(plan: Mapping[str, Any]) -> str:
+    """Return which part of what was spent may have been paid."""
+    perhaps = plan["perhaps_paid_usd"]
+    known = plan["spent_usd"] - perhaps
+    return f" ({known:.4f}, and about {perhaps:.4f} that may have been paid)" if perhaps else ""
 
 
 def _row(row: Mapping[str, Any], width: int) -> list[str]:

@@ -10,6 +10,7 @@
 - `stored_ids`: who made what lies at a provider
 - `draws`: draws that this process knows
 - `said`: what the calls of a session said before, and what that means
+- `late_notes`: what the store is to hear of that soon
 - `sessions`: all that this process knows of it
 - `limiting`: limits of strategies and calls, applied
 - `planner`: the plan, without any I/O

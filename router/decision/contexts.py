@@ -25,7 +25,7 @@ from router.decision.context import (
 from router.decision.continuing import may_go_on, task_kept
 from router.decision.draws import Draws
 from router.decision.first_calls import first_call, is_aside
-from router.decision.guessing import look_at
+from router.decision.guessing import PromptLook, look_at
 from router.decision.held import note_said
 from router.decision.limiting import CallSize, within_limits
 from router.decision.nonces import Nonces
@@ -39,7 +39,7 @@ from router.endpoints.capabilities import MEDIA_NEEDS
 from router.endpoints.catalog import Endpoint
 from router.endpoints.health import Health
 from router.endpoints.token_sizes import TokenSizes
-from router.errors import RequestRejected
+from router.errors import RequestRejected, RouterError
 from router.policy.callers import Caller
 from router.policy.constraints import Filter
 from router.policy.exploring import may_explore
@@ -105,10 +105,31 @@ class Contexts:
         session = await self.session_of(configuration, caller, hints, at, first)
         if noting and not hints.dry_run:  # what is refused was said, too
             note_said(self.sessions, session, at, data_class=hints.data_class)
+        try:
+            return await self._of(
+                beliefs, caller, hints, request, at, session=session, look=look, maker=maker
+            )
+        except RouterError:
+            await self.sessions.take_back(session, now=at.epoch_s)
+            raise
+
+    async def _of(
+        self,
+        beliefs: Beliefs,
+        caller: Caller,
+        hints: Hints,
+        request: CallRequest,
+        at: Moment,
+        *,
+        session: CallSession,
+        look: PromptLook | None,
+        maker: Endpoint | None,
+    ) -> CallContext | None:
+        """Return what is settled of a call of which its session is known."""
         if is_aside(hints, request):
             session = session.aside()
         if hints.profile:
-            require_pinned(hints, request.model, configuration.catalog.by_id)
+            require_pinned(hints, request.model, beliefs.configuration.catalog.by_id)
             hints, session = apart_from_traffic(hints), session.as_heard()
         guess = None if look is None else look.steer if session.is_first else look.suggest
         settle = partial(

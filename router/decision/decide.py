@@ -33,6 +33,7 @@ from router.decision.progress import SessionProgress
 from router.decision.shared_draws import DrawEnding, StoredDraw
 from router.decision.units import uniforms
 from router.endpoints.catalog import Endpoint
+from router.errors import RouterError
 
 
 class Decision(Struct, frozen=True):
@@ -86,9 +87,18 @@ class Decider:
     async def decide(self, context: CallContext) -> Decision:
         """Return the decision of a call; the first call of a unit claims its draw.
 
+        A call that is refused opens no session.
+
         Raises:
             NoCandidates: no endpoint may serve it.
         """
+        try:
+            return await self._decide(context)
+        except RouterError:
+            await self.sessions.take_back(context.session, now=context.at.epoch_s)
+            raise
+
+    async def _decide(self, context: CallContext) -> Decision:
         task = context.task.of_session
         note_said(self.sessions, context.session, context.at, task=task)
         if context.route.law is None:

@@ -9,7 +9,7 @@ from msgspec import Struct, structs
 from router.config.compiled import Configuration
 from router.config.rules import NOTHING, PolicyRules
 from router.endpoints.data_classes import DataClass
-from telemetry.session_notes import BETWEEN
+from telemetry.session_notes import BETWEEN, SessionNote
 
 MAX_KINDS = 4096
 """Of what sessions said, under one configuration; there are few: as many as tasks times classes."""
@@ -44,6 +44,7 @@ class CallSession(Struct, frozen=True, gc=False):
     is_first: bool = False  # the store said that no call came before: words may give the task
     settles: bool = False  # every router is to have its task, even if it is `general`
     is_aside: bool = False  # the call neither has nor gives the session's task
+    opened: SessionNote | None = None  # what this call opened it with; None: it did not
 
     def as_heard(self) -> CallSession:
         """Return it as it is for a call that goes by what it said, and is none of its calls."""

@@ -19,15 +19,15 @@ from msgspec import structs
 
 from router.config.compiled import App, Configuration
 from router.config.entries import GENERAL
+from router.decision import late_notes
 from router.decision.recent import RecentlyUsed
 from router.decision.said import CallSession, FirstCall, SessionKinds
-from router.decision.shared_draws import KEY_BYTES, LOOK_UP_S
+from router.decision.shared_draws import LOOK_UP_S
 from router.decision.store_line import LateWrites, StoreLine
 from router.decision.units import SESSION_IDLE_S, SESSION_S, session_keys
 from router.endpoints.data_classes import DataClass
 from telemetry import session_notes
 from telemetry.digests import episode_digest
-from telemetry.packed import Command
 from telemetry.secret import UnitSecrets
 from telemetry.session_notes import BETWEEN, OPENED, SessionNote
 from telemetry.store import Address
@@ -46,9 +46,6 @@ _KNOWN = struct.Struct("<dQII")
 """Epoch seconds at which it ends unless a call comes before; when it began, in ms; epoch seconds at
 which the store last heard that it goes on, 0 where it has nothing, and at which it was asked, 0
 where it did not say. What the calls said follows, as `SessionKinds.of` takes it."""
-_UNWRITTEN = struct.Struct(f"<{KEY_BYTES}sQd?")
-"""A session's key, when it began, when it ends, and whether others are to be told of it, or it is
-to be noted: then a task and a class follow, and a task that is taken back."""
 
 
 class Sessions:
@@ -67,7 +64,7 @@ class Sessions:
             has_room: whether the store has memory for new notes. Without it they are known here.
         """
         self._known = RecentlyUsed(most)
-        self._late = LateWrites(_late_command, self._on_written)
+        self._late = LateWrites(late_notes.command_of, self._on_written)
         self._line = StoreLine(address, self._late)
         self._has_room = has_room
         self._secrets: UnitSecrets | None = None
@@ -123,7 +120,8 @@ class Sessions:
         if secrets is not self._secrets:
             self._secrets, self._keys = secrets, {}
         name = hash((app.digest, session))
-        key, waited_s, is_first = self._keys.get(name), 0.0, False
+        key, waited_s = self._keys.get(name), 0.0
+        is_first, opened = False, None
         text = self._get(key, now, first) if key is not None else None
         if key is None or text is None:
             places = session_keys(secrets, app.digest, session, now=now)
@@ -131,11 +129,11 @@ class Sessions:
             text = self._get(key, now, first)
             if text is None:
                 asked_at = time.monotonic()
-                text, is_first = await self._ask(places, now, first)
+                text, is_first, opened = await self._ask(places, now, first)
                 waited_s = time.monotonic() - asked_at
         said = configuration.derive(SessionKinds).of(text)
         episode = episode_digest(app.name, session)
-        return CallSession(key, said, waited_s, episode, is_first, first is not None)
+        return CallSession(key, said, waited_s, episode, is_first, first is not None, opened=opened)
 
     def note(
         self,
@@ -165,10 +163,9 @@ class Sessions:
         self._put(key, said, now=now, renewed_at=int(now) if is_kept else 0, asked_at=asked_at)
         if is_kept and self._has_room():
             head = key, said.began_ms, _until(said, now)
-            own = BETWEEN.join((said.task, *names, "")[:2]).encode()
-            self._late.put(_UNWRITTEN.pack(*head, False) + own)
+            self._late.put(late_notes.note(*head, task=said.task, data_class="".join(names)))
             if names:
-                self._late.put(_UNWRITTEN.pack(*head, True))
+                self._late.put(late_notes.telling(*head))
             self._line.wake()
 
     def _note_key(self, name: int, key: bytes) -> bytes:
@@ -198,10 +195,11 @@ class Sessions:
 
     async def _ask(
         self, places: Sequence[bytes], now: float, first: FirstCall | None
-    ) -> tuple[bytes, bool]:
+    ) -> tuple[bytes, bool, SessionNote | None]:
         """Return what the store says of a session, and what is known here; and whether it is new.
 
-        It is new where the store says in time that no call opened it before.
+        It is new where the store says in time that no call opened it before. Then what this call
+        opened it with follows, unless it only asks.
         """
         key, opening = places[0], self._opening(places[0], now, first)
         asks = [session_notes.look_up(place) for place in places]
@@ -226,14 +224,14 @@ class Sessions:
         if is_heard:
             asked_at = int(now)  # else whoever calls next asks again
         elif said is None:
-            return b"", False
+            return b"", False, None
         said = said or SessionNote(int(now * 1000))
         renewed_at = int(now) if kept else 0
         self._put(key, said, now=now, renewed_at=renewed_at, asked_at=asked_at)
         if kept and not is_ours:
             self._prolong(key, _until(said, now) - now)
         before = structs.replace(said, task="") if is_first else said
-        return _text(before), is_first
+        return _text(before), is_first, opening if is_first else None
 
     def _opening(self, key: bytes, now: float, first: FirstCall | None) -> SessionNote | None:
         """Return what a call opens its session with; None of one that does not."""
@@ -260,10 +258,29 @@ class Sessions:
         mark = SessionNote(opening.began_ms, OPENED)
         said = said.and_also(mark) if said is not None else mark
         if is_sent:
-            head = _UNWRITTEN.pack(key, opening.began_ms, _until(said, now), False)
-            self._late.put(head + BETWEEN.join((OPENED, "", opening.task)).encode())
+            head = key, opening.began_ms, _until(said, now)
+            self._late.put(late_notes.note(*head, task=OPENED, taken_back=opening.task))
             self._line.wake()
         return said
+
+    async def take_back(self, session: CallSession, *, now: float) -> None:
+        """Have a session as it was before a call that opened it, and was refused.
+
+        The store has heard of it once this is done, so that the call which comes after the
+        refusal, to whichever router, may be the first; where it does not answer, it hears later.
+        """
+        opened, key = session.opened, session.key
+        if opened is None:
+            return
+        until = _until(opened, now)
+        self._late.put(late_notes.note(key, opened.began_ms, until, taken_back=opened.task))
+        self._line.wake()
+        # It goes out with what is written late, after what this call noted.
+        await self._line.ask(("PING",), within_s=LOOK_UP_S)
+        known, _ = self._note_of(key, now)
+        if known is not None and known.task == opened.task:
+            known = structs.replace(known, task="")
+            self._put(key, known, now=now, renewed_at=0, asked_at=0)
 
     def tell_ended(self, unit_key: bytes) -> None:
         """Have all routers ask the store again what a unit was given."""
@@ -320,9 +337,10 @@ class Sessions:
 
     def _on_written(self, packed: bytes, reply: bytes) -> None:
         """Go by what the store says, should another router have said more."""
-        key, _, _, is_told = _UNWRITTEN.unpack_from(packed)
-        held = None if is_told else SessionNote.unpack(reply)
-        now = time.time()
+        key, now = late_notes.noted_of(packed), time.time()
+        if key is None:
+            return
+        held = SessionNote.unpack(reply)
         known, asked_at = self._note_of(key, now)
         if held is not None and known is not None:
             said = held.and_also(known)
@@ -364,22 +382,3 @@ def _pairs(reply: Sequence[object]) -> Iterator[tuple[bytes, float]]:
     for key, score in zip(flat[::2], flat[1::2], strict=True):
         if isinstance(key, bytes) and isinstance(score, bytes | float | int):
             yield key, float(score)
-
-
-def _late_command(packed: bytes, now: float) -> Command | None:
-    """Return what notes something late, or tells others; None where the session has ended."""
-    key, began_ms, until, is_told = _UNWRITTEN.unpack_from(packed)
-    ttl_ms = int((until - now) * 1000)
-    if ttl_ms <= 0:
-        return None
-    if is_told:
-        return session_notes.tell(key)
-    task, data_class, *taken_back = packed[_UNWRITTEN.size :].decode().split(BETWEEN)
-    return session_notes.note(
-        key,
-        began_ms=began_ms,
-        task=task,
-        data_class=data_class,
-        ttl_ms=ttl_ms,
-        instead_of="".join(taken_back),
-    )

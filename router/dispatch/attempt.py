@@ -28,7 +28,7 @@ from router.dispatch.fates import (
 )
 from router.dispatch.held import HeldStream, Hold, StreamFailed, first_bytes
 from router.dispatch.intents import Intents
-from router.dispatch.redirects import header_of, post
+from router.dispatch.redirects import MAX_REDIRECTS, header_of, post
 from router.dispatch.time_limits import TimeLimits
 from router.endpoints.catalog import Endpoint
 from router.endpoints.health import Health
@@ -154,6 +154,7 @@ class Dispatcher:
     health: Health
     intents: Intents
     machines: MachineTime = field(default_factory=MachineTime)
+    most_redirects: int = MAX_REDIRECTS
 
     async def attempt(self, attempt: Attempt, sending: Sending) -> Reply:
         """Make one upstream call; return its answer once it may be let go.
@@ -177,6 +178,7 @@ class Dispatcher:
                     sending.headers,
                     sending.body,
                     repeatable=sending.request.repeatable,
+                    most=self.most_redirects,
                 )
                 response = decoded(sent)
                 try:

@@ -9,17 +9,24 @@ MAX_REDIRECTS = 3
 
 
 async def post(
-    upstream: Upstream, target: Target, headers: list[Header], body: bytes, *, repeatable: bool
+    upstream: Upstream,
+    target: Target,
+    headers: list[Header],
+    body: bytes,
+    *,
+    repeatable: bool,
+    most: int = MAX_REDIRECTS,
 ) -> UpstreamResponse:
     """Return the head of an answer, of whoever answered in the end.
 
     Args:
         repeatable: it may go out twice, where a kept connection was lost.
+        most: so many redirects are followed.
     """
-    for _ in range(MAX_REDIRECTS + 1):
+    for left in range(most, -1, -1):
         response = await upstream.send("POST", target, headers, body, repeatable=repeatable)
         elsewhere = None
-        if response.status in (307, 308):
+        if left and response.status in (307, 308):
             elsewhere = target.redirected(header_of(response, b"location"))
         if elsewhere is None:
             break

@@ -20,6 +20,7 @@
 - `profile`: what a model can do where it is hosted
 - `model_names`: when two names of models mean one model
 - `keys`: the keys that calls are made with, kept fresh
+- `key_pieces`: a provider's words, without any piece of our key
 - `providers`: who takes what no endpoint lists
 - `catalog`: all of it, compiled
 - `compiling`: how the catalog is made of entries

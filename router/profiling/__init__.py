@@ -3,6 +3,7 @@
 - `own_sidecar`: a sidecar in this process, for calls under an app's rules
 - `live_entries`: the configuration as a live check has it, and who is called
 - `live_calls`: tiny calls in each dialect, and what their answers say
+- `live_redirects`: where an endpoint redirects to, and the address to write
 - `heard`: what that sidecar logs, kept off the terminal
 - `live_words`: what is wrong with an endpoint, in words
 - `live_findings`: what an answer shows

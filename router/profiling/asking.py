@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from router.config.entries import GENERAL
 from router.endpoints.catalog import Endpoint
+from router.endpoints.key_pieces import MOST_READ, cleaned, holds_piece, without_key
 from router.profiling.plan import Foretold
 from telemetry.wire.usage import Usage, usage_of
 
@@ -26,6 +27,8 @@ NO_CREDIT = frozenset({"insufficient_quota", "billing_hard_limit_reached", "bill
 """Codes of a 429 that no waiting ends: the account has nothing left."""
 KEY_FAULTS = frozenset({401, 402, 403, 404})
 NOBODY_ANSWERED = frozenset({"all_endpoints_failed", "deadline_exceeded"})
+MOST_SAID = 300
+"""Characters of a refusal; it is cut after the key is masked, so that none is cut within it."""
 OURS_TO_DROP = frozenset({"no_eligible_endpoint", "keeps_content"})
 
 
@@ -94,6 +97,8 @@ async def ask(
                 decision=decision,
             )
     code, said, param = _error(value, reply)
+    said = cleaned(without_key(said, endpoint.auth_header))[:MOST_SAID]
+    code = "" if holds_piece(code[:MOST_SAID], endpoint.auth_header) else code
     came = _came(reply.status_code, code, may_fault=may_fault)
     rest_s = _rest_s(reply) if came is Came.LATER else 0.0
     return Got(
@@ -128,9 +133,9 @@ async def foretell(
     value = _json(reply)
     if reply.status_code == 200:
         return Foretold(value["task"], dict(value["exclusions"]), value["incumbent"])
-    code, said, _ = _error(value, reply, most=20_000)
+    code, said, _ = _error(value, reply)
     if code not in OURS_TO_DROP:
-        return f"{said} ({code})" if code else said[:300]
+        return f"{said} ({code})" if code else said[:MOST_SAID]
     return Foretold(task or GENERAL, {name: _reason_of(name, said) for name in endpoints})
 
 
@@ -191,9 +196,7 @@ def _text(message: dict[str, Any]) -> str:
     return "".join(p["text"] for p in parts if isinstance(p, dict) and type(p.get("text")) is str)
 
 
-def _error(
-    value: dict[str, Any], reply: httpx.Response, *, most: int = 300
-) -> tuple[str, str, str]:
+def _error(value: dict[str, Any], reply: httpx.Response) -> tuple[str, str, str]:
     """Return code, words and field of a refusal, as far as it has them."""
     error = value.get("error")
     if not isinstance(error, dict):
@@ -202,7 +205,7 @@ def _error(
     shown = said if isinstance(said, str) and said else f"status {reply.status_code}"
     return (
         code if isinstance(code, str) else "",
-        " ".join(shown.split())[:most],
+        " ".join(shown[:MOST_READ].split()),
         param if isinstance(param, str) else "",
     )
 

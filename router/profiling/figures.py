@@ -36,8 +36,9 @@ class ProfileTable:
     weights_known: bool  # else each task counts alike
     n_prompts: list[int]  # of each task
     found: Profiled
-    spent_usd: float
+    spent_usd: float  # without what judging cost
     judge_usd: float
+    perhaps_paid_usd: float  # part of `spent_usd`, at an estimate: what no answer came of
     graded_by: dict[str, int]
     failures: dict[str, dict[str, int]]  # by endpoint: why, and how often
 
@@ -85,6 +86,7 @@ class ProfileTable:
             "incumbent": self.incumbent,
             "spent_usd": self.spent_usd,
             "judge_usd": self.judge_usd,
+            "perhaps_paid_usd": self.perhaps_paid_usd,
             "graded_by": self.graded_by,
             "failures": self.failures,
         }
@@ -118,6 +120,7 @@ def table_of(
     weights: Mapping[str, float] | None = None,
     silent: Collection[str] = (),
     unpriced: Collection[str] = (),
+    perhaps_paid_usd: float = 0.0,
 ) -> ProfileTable:
     """Return the table of results, in whatever order they came.
 
@@ -126,6 +129,7 @@ def table_of(
         weights: each task's share of the prompts file; None: each task counts alike.
         silent: endpoints of which no answer came.
         unpriced: endpoints whose calls cost nobody knows what.
+        perhaps_paid_usd: what calls may have cost of which no answer came.
     """
     tasks = sorted({r.task for r in results})
     endpoints = sorted({r.endpoint for r in results})
@@ -153,8 +157,9 @@ def table_of(
         weights_known=weights is not None,
         n_prompts=np.bincount(answers.task, minlength=len(tasks)).tolist(),
         found=found,
-        spent_usd=float(sum(r.cost_usd for r in results)),
+        spent_usd=float(sum(r.cost_usd for r in results)) + perhaps_paid_usd,
         judge_usd=float(sum(r.judge_usd for r in results)),
+        perhaps_paid_usd=perhaps_paid_usd,
         graded_by=dict(sorted(graded_by.items())),
         failures=failures,
     )

@@ -12,6 +12,7 @@ import structlog
 from router.dispatch.attempt import AttemptFailed
 from router.dispatch.diagnosis import Complaints
 from router.net.pool import Target
+from router.profiling.live_redirects import Redirect
 from telemetry.events import Result
 
 BEGUN = frozenset({Result.TIMEOUT, Result.CUT, Result.BAD_REPLY})
@@ -44,12 +45,21 @@ class HeardComplaints(Complaints):
     def __init__(self) -> None:
         super().__init__(again_s=0.0)
         self.said: dict[str, bytes] = {}  # by endpoint: the body of its last refusal
+        self.moved: dict[str, Redirect] = {}  # by endpoint: where it sent its last call on to
+
+    def forget(self, name: str) -> None:
+        """Forget what an endpoint said."""
+        self.said.pop(name, None)
+        self.moved.pop(name, None)
 
     def say(self, name: str, target: Target, error: BaseException) -> None:
         """Log one failure of the endpoint `name`."""
         own = error.own if isinstance(error, AttemptFailed) else None
         if own is not None and own.body:
             self.said[name] = own.body
+        if own is not None and 300 <= own.status < 400:
+            location = next((v for k, v in own.headers if k == b"location"), b"")
+            self.moved[name] = Redirect(target, location)
         super().say(name, target, error)
 
 

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import httpx
 from msgspec import Struct, field, structs
 
-from router.beliefs.served import LEAST_KEY
 from router.dispatch.booking import RESULT_NAMES
 from router.endpoints.capabilities import Capability, Reasoning
-from router.endpoints.catalog import Endpoint
+from router.endpoints.catalog import CALL_PATHS, Endpoint
 from router.endpoints.entries import Dialect
+from router.endpoints.key_pieces import MOST_READ, holds_piece, without_key
 from router.profiling.heard import BEGUN, HeardComplaints, HeardLog
 from router.profiling.live_calls import (
     TOOL,
@@ -36,13 +36,14 @@ from router.profiling.live_prices import (
     MOST_CALLS,
     call_nano,
     most_calls,
+    over_of,
     probes_of,
     spent_nano,
 )
+from router.profiling.live_redirects import Redirect, told_of
 from router.profiling.live_words import (
     AN_ERROR,
     IN_WORDS,
-    KEY,
     OURS,
     STREAM_CUT,
     in_short,
@@ -85,6 +86,7 @@ class LiveResult(Struct):
     calls: int = 0
     cost_nano: int = 0
     is_estimated: bool = False  # an answer did not say what it used: what it may use at most
+    over: str = ""  # what answers report that they may not have used
 
     @property
     def is_reachable(self) -> bool:
@@ -134,8 +136,6 @@ class _Look:
     def __init__(self, sidecar: OwnSidecar, endpoint: Endpoint, at_s: float) -> None:
         self._sidecar, self._endpoint, self._at_s = sidecar, endpoint, at_s
         self._manner = manner_of(endpoint)
-        _, key = endpoint.auth_header or (b"", b"")
-        self._secret = key.rpartition(b" ")[2]  # some repeat it in what they refuse
         self._refused_limits: set[str] = set()
         self._pause_s = MOMENT_S  # before a call is made again
         self._since = 0  # lines of the log before the last call
@@ -258,7 +258,7 @@ class _Look:
             raise NoCallLeft
         self.result.calls += 1
         self._since = len(self._sidecar.heard.lines)
-        self._sidecar.complaints.said.pop(self._endpoint.id, None)
+        self._sidecar.complaints.forget(self._endpoint.id)
         began = time.monotonic()
         try:
             async with asyncio.timeout(self._sidecar.answer_s + GRACE_S):
@@ -272,7 +272,7 @@ class _Look:
 
     async def _got(self, body: Body) -> LiveAnswer:
         """Send a body; return what came, without our key."""
-        path, raw = path_of(self._manner), bytearray()
+        path, raw, key = path_of(self._manner), bytearray(), self._endpoint.auth_header
         async with self._sidecar.client.stream("POST", path, json=body, headers=HEADERS) as got:
             async for piece in got.aiter_bytes():
                 raw += piece
@@ -284,10 +284,11 @@ class _Look:
         error = answer.error
         if answer.code in NOBODY_ANSWERED:  # that says little, in words of ours
             error = words_in(self._sidecar.complaints.said.get(self._endpoint.id, b""))
-        key, model = self._secret.decode("latin-1"), answer.model
-        if model is not None and len(key) >= LEAST_KEY:
-            model = model.replace(key, KEY)
-        return structs.replace(answer, error=error.replace(key, KEY) if key else error, model=model)
+        model, endpoint = answer.model, self._endpoint
+        is_own = model in (endpoint.upstream_model, *(endpoint.served_as or ()))
+        if model is not None and not is_own and holds_piece(model[:MOST_READ], key):
+            model = without_key(model, key)
+        return structs.replace(answer, error=without_key(error, key), model=model)
 
     def _count(self, probe: Probe, answer: LiveAnswer, seconds: float) -> None:
         """Add what a call cost: all that it may, where nobody says what it used."""
@@ -296,6 +297,9 @@ class _Look:
         )
         if not was_begun:
             return
+        self.result.over = over_of(self._endpoint, probe, self._manner, answer.usage) or (
+            self.result.over
+        )
         nano = spent_nano(self._endpoint, answer.usage, self._at_s, seconds=seconds)
         if nano is None:
             answer_s, self.result.is_estimated = self._sidecar.answer_s, True
@@ -322,6 +326,8 @@ class _Look:
             return no_answer_in(seconds)
         if answer.failed:
             return IN_WORDS[answer.failed]
+        if (moved := self._sidecar.complaints.moved.get(self._endpoint.id)) is not None:
+            return self._why_moved(moved, line)
         if "setting" in line:
             status = f" ({line['status']})" if line.get("status") else ""
             return with_words(f"{line['reason']}{status}", answer.error), line["fix"]
@@ -341,6 +347,13 @@ class _Look:
         said = answer.error or "no word of why"
         fix = "correct dialects, params or upstream_model of the endpoint"
         return with_words(f"it refuses the call ({answer.status})", said), fix
+
+    def _why_moved(self, moved: Redirect, line: dict[str, Any]) -> tuple[str, str]:
+        """Return where an endpoint redirects to, and the address to write."""
+        dialect = self._endpoint.spoken_for(self._manner.dialect)
+        there, fix = told_of(moved, CALL_PATHS[dialect], self._endpoint.auth_header)
+        to = f" to {there}" if there else ""
+        return f"it redirects{to} ({line.get('status', 'a redirect')})", fix
 
     def _complaint(self) -> bool:
         return "setting" in self._line()

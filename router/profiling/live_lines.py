@@ -11,6 +11,8 @@ MARKS = {
     LiveVerdict.DISAGREES: "DISAGREES",
     LiveVerdict.UNKNOWN: "not known",
 }
+ROUNDING_USD = 1e-9
+"""Sums are of whole nano-USD."""
 HEADINGS = ("", "declared", "found", "")
 
 
@@ -26,7 +28,7 @@ def lines_of(checked: Sequence[CheckedEndpoint]) -> Iterator[str]:
     n = sum(one.calls for one in called)
     failed = [one.endpoint for one in checked if one.is_failure]
     about = "about " if any(one.cost_is_estimated for one in called) else ""
-    spent = f"{about}{sum(one.cost_usd for one in called):.5f} USD"
+    spent = f"{about}{sum(one.cost_usd for one in called):.5f} USD{_above(called)}"
     yield f"{_counted(len(called), 'endpoint')}, {_counted(n, 'call')}, {spent}: " + (
         f"see {', '.join(failed)}" if failed else "all as declared"
     )
@@ -45,6 +47,19 @@ def _paragraph(one: CheckedEndpoint) -> Iterator[str]:
     for row in rows:
         padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=False))
         yield f"  {'  '.join((*padded, row[3]))}".rstrip()
+
+
+def _above(called: Sequence[CheckedEndpoint]) -> str:
+    """Return by whom the sum is above the bound that was shown; "" where it is not."""
+    bound = sum(one.most_usd or 0.0 for one in called)
+    if sum(one.cost_usd for one in called if one.most_usd is not None) <= bound + ROUNDING_USD:
+        return ""
+    by = [
+        f"{one.endpoint}, which {one.over or 'cost more than its prices foretold'}"
+        for one in called
+        if one.most_usd is not None and one.cost_usd > one.most_usd + ROUNDING_USD
+    ]
+    return f", above the {bound:.5f} that was shown, by {'; '.join(by)}"
 
 
 def _counted(n: int, what: str) -> str:

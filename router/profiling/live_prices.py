@@ -21,6 +21,8 @@ from telemetry.wire.usage import Usage, tier_of
 MOST_CALLS = 5
 MOST_OF_ONE = 2
 """Calls of an endpoint of which there is one thing to find."""
+OVER_WRITTEN = "reports more than it was allowed to write"
+OVER_READ = "reports more than it was sent"
 SOON_S = 3600.0
 """A check is over by then: prices from later on are none of its."""
 NANO = 1e9
@@ -107,6 +109,16 @@ def spent_nano(
         return 0
     tier = tier_of(params_of(endpoint).get(TIER))
     return endpoint.prices.nano(usage, at_s, tier=tier, machine_s=seconds)
+
+
+def over_of(endpoint: Endpoint, probe: Probe, manner: CallManner, usage: Usage | None) -> str:
+    """Return what an answer reports that the call did not allow for, in words; else ""."""
+    if usage is None:
+        return ""
+    read, written = tokens_of(endpoint, probe, manner)
+    if written is not None and usage.completion_tokens > written:
+        return OVER_WRITTEN
+    return OVER_READ if usage.prompt_tokens > read else ""
 
 
 def tokens_of(endpoint: Endpoint, probe: Probe, manner: CallManner) -> tuple[int, int | None]:

@@ -15,10 +15,11 @@ from router.config.lines import Spots, spot_of
 from router.endpoints.capabilities import LISTED, Capability, Reasoning
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import EndpointEntry
+from router.endpoints.key_pieces import KEY
 from router.endpoints.model_names import is_any_of
 from router.profiling.live import STREAM_USAGE, LiveResult
 from router.profiling.live_entries import LiveSkipped
-from router.profiling.live_words import KEY, in_short
+from router.profiling.live_words import in_short
 
 MODEL = "model"
 MOST_NAME = 200
@@ -58,6 +59,8 @@ class CheckedEndpoint(Struct, frozen=True):
     calls: int = 0
     cost_usd: float = 0.0
     cost_is_estimated: bool = False  # an answer did not say what it used
+    most_usd: float | None = None  # as it was shown before; None: no bound was known
+    over: str = ""  # what its answers report that they may not have used
 
     def as_json(self) -> dict[str, Any]:
         """Return it as one object."""
@@ -91,6 +94,7 @@ def compare(
         calls=result.calls,
         cost_usd=result.cost_nano / 1e9,
         cost_is_estimated=result.is_estimated,
+        over=result.over,
     )
     if not result.is_reachable:
         return own

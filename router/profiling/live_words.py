@@ -1,16 +1,16 @@
 """What is wrong with an endpoint that cannot be used, and what to do, in words.
 
-Whatever a provider says stands on one line, in so many characters, and without our key.
+Whatever a provider says stands on one line and in so many characters. It comes here without our
+key: what is cut first may be cut within it.
 """
 
 from __future__ import annotations
 
 from router.dispatch.stream import SILENT, UNREADABLE
+from router.endpoints.key_pieces import cleaned
 
 MOST_SAID = 240
 """Characters of what a provider says."""
-KEY = "(key)"
-"""In place of ours: some repeat it in what they refuse."""
 LATER = "look again later"
 IN_WORDS = {
     "rate_limit": ("it takes no more calls now (429)", "wait, or have the key's limits raised"),
@@ -33,7 +33,7 @@ STREAM_CUT = "stream_cut"
 
 def in_short(text: str) -> str:
     """Return what a provider says on one line, as far as it helps."""
-    shown = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    shown = cleaned(text)
     return shown if len(shown) <= MOST_SAID else f"{shown[: MOST_SAID - 1]}…"
 
 

@@ -20,6 +20,8 @@ from msgspec import Struct
 from router.profiling.results import ProfileResult
 
 FILE = "calls.jsonl"
+ROUNDING_USD = 1e-9
+"""Of sums."""
 Cell = tuple[str, str]
 """A prompt's digest and an endpoint's id."""
 
@@ -130,6 +132,16 @@ class Logged:
                 found[result.endpoint].append(result.cost_usd + result.judge_usd)
         return {name: sum(usd) / len(usd) for name, usd in found.items()}
 
+    @property
+    def perhaps_paid_usd(self) -> float:
+        """Which part of what was spent is an estimate of calls that may have been paid for.
+
+        Those are the ones that ended with their process, and attempts that were cut or late.
+        """
+        known = sum(one.cost_usd + one.judge_usd for one in self.results())
+        apart = self.spent_usd - known
+        return apart if apart > ROUNDING_USD else 0.0
+
     def turned_down(self) -> dict[str, Counter[str]]:
         """Return by endpoint how many prompts count neither way, and why."""
         return _counted((entry, entry.why) for entry in self.ended.values() if not entry.result)
@@ -210,7 +222,10 @@ def _counted(found: Iterable[tuple[LogLine, str]]) -> dict[str, Counter[str]]:
 
 
 def read_log(directory: Path) -> Logged:
-    """Return what the log in a directory says; nothing where there is none."""
+    """Return what the log in a directory says; nothing where there is none.
+
+    What was begun and has no end is not taken for cut off: its process may be at work.
+    """
     found = Logged()
     path = directory / FILE
     if path.exists():

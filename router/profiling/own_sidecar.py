@@ -74,6 +74,7 @@ async def own_sidecar(
         address: of a store that runs.
         repeats: whether it asks an endpoint again that failed for a moment. Else each call goes out
             once, on a connection of its own: a kept one that was just lost would be sent it again.
+            No redirect is followed then.
         complaints: who hears of failures in place of the log.
 
     Raises:
@@ -88,6 +89,7 @@ async def own_sidecar(
     if not repeats:
         sidecar.calls.budget.end()
         sidecar.calls.dispatcher.upstream = fresh
+        sidecar.calls.dispatcher.most_redirects = 0
     if complaints is not None:
         sidecar.calls.complaints = complaints
     sidecar.keeper.settles = False  # its configuration is not the one that choices are made by

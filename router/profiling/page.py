@@ -9,7 +9,7 @@ from bandit.profile_cells import Cell
 from bandit.profiled import AdviceKind
 from router.profiling.figures import ProfileTable
 from router.profiling.sentence import judged_by, sentence_of
-from router.profiling.table import cost, failures_of, median, notes, percent, seconds
+from router.profiling.table import cost, failures_of, median, notes, percent, seconds, spent
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 STYLE = """
@@ -59,7 +59,6 @@ def html_of(table: ProfileTable) -> str:
         n = sum(table.n_prompts)
         sections.insert(0, _section("all tasks", n, table.ranked_overall(), _chosen(table, None)))
     judged = f"Judged by {judged_by(table)}."
-    spent = f"Spent ${table.spent_usd + table.judge_usd:.2f}."
     how = " ".join(
         ["Intervals hold the truth 9 times of 10.", *(f"{one}." for one in failures_of(table))]
     )
@@ -70,7 +69,7 @@ def html_of(table: ProfileTable) -> str:
         '<meta name="referrer" content="no-referrer">'
         f"<title>Profile</title><style>{STYLE}</style></head><body><h1>Profile</h1>"
         f'<p class="say">{escape(sentence_of(table))}</p>'
-        f'<p class="soft">{escape(f"{judged} {spent} {how}")}</p>'
+        f'<p class="soft">{escape(f"{judged} {spent(table)} {how}")}</p>'
         f"{''.join(sections) or '<p>Nothing was asked.</p>'}</body></html>\n"
     )
 

@@ -65,7 +65,8 @@ class ProfilePlan:
     n_prompts: Mapping[str, int]  # by task, that are used
     n_in_file: Mapping[str, int]  # by task, of which those are
     done: int = 0  # calls that earlier runs ended
-    spent_usd: float = 0.0  # by those
+    spent_usd: float = 0.0  # by those, and by what may have been paid for
+    perhaps_paid_usd: float = 0.0  # of that
     cut_off: int = 0  # calls that ended with their process
     kept: int = 0  # answers that earlier runs did not come to grade
     notes: list[str] = field(default_factory=list)
@@ -99,6 +100,7 @@ class ProfilePlan:
             "calls": len(self.asks),
             "done": self.done,
             "spent_usd": self.spent_usd,
+            "perhaps_paid_usd": self.perhaps_paid_usd,
             "interrupted": self.cut_off,
             "kept": self.kept,
             "estimated_usd": self.usd,
@@ -176,6 +178,7 @@ def make_plan(
         {task: len(by_task[task]) for task in used},
         done=done,
         spent_usd=logged.spent_usd,
+        perhaps_paid_usd=logged.perhaps_paid_usd,
         cut_off=len(logged.cut_off),
         kept=len(logged.answered),
         incumbent=_most_often(foretold.values()),

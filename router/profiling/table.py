@@ -29,7 +29,7 @@ def lines_of(table: ProfileTable, width: int = WIDTH) -> list[str]:
         lines += [*_rows(table, table.ranked(t), width), ""]
     if len(table.tasks) > 1:
         lines += ["all tasks", *_rows(table, table.ranked_overall(), width), ""]
-    lines += wrap(f"Judged by {judged_by(table)}. {_spent(table)}", width)
+    lines += wrap(f"Judged by {judged_by(table)}. {spent(table)}", width)
     lines += [line for text in failures_of(table) for line in wrap(text, width)]
     return [*lines, "", *wrap(sentence_of(table), width)]
 
@@ -120,9 +120,12 @@ def _rows(table: ProfileTable, ranked: list[tuple[str, Cell]], width: int) -> li
     return lines
 
 
-def _spent(table: ProfileTable) -> str:
-    judged = f", of which judging {_sum(table.judge_usd)}" if table.judge_usd else ""
-    return f"Spent {_sum(table.spent_usd + table.judge_usd)}{judged}."
+def spent(table: ProfileTable) -> str:
+    """Return what was spent, and which parts are named apart."""
+    whole, perhaps = table.spent_usd + table.judge_usd, table.perhaps_paid_usd
+    parts = f": {_sum(whole - perhaps)}, and about {_sum(perhaps)} that may have been paid"
+    judged = f"; judging is {_sum(table.judge_usd)} of it" if table.judge_usd else ""
+    return f"Spent {_sum(whole)}{parts if perhaps else ''}{judged}."
 
 
 def _sum(amount: float) -> str:

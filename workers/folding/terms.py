@@ -151,7 +151,12 @@ def _calls(records: NDArray[np.void]) -> Columns:
     # Whoever tells of calls of his own could tell of any number.
     ours = ((records["flags"] & Flag.INGESTED) == 0) & ~by_profile
     final = (records["flags"] & Flag.FINAL) > 0
-    return {T.CALLS: counted & ours & final, T.PROFILED: by_profile}
+    failed = np.isin(records["result"], FAILURES)
+    return {
+        T.CALLS: counted & ours & final,
+        T.PROFILED: by_profile,
+        T.PROFILED_FAILED: by_profile & failed,
+    }
 
 
 def _seen(records: NDArray[np.void]) -> Columns:
