@@ -44,6 +44,7 @@ In reading order:
 - `ledger_questions`, `ledger_reading`: what the ledger is asked, and what it says
 - `leases`: who may fold a shard
 - `scripts`: the few steps that the store must take atomically
+- `budget_accounts`, `allowances`: money that is granted before it is spent: store and holder
 - `thawing`: those by which what is old is put back
 - `streams`: entries of several streams at once
 - `journal`: where a record is safe before the answer ends
