@@ -81,7 +81,7 @@ class Allowance:
         self._returns = False  # something was given up that the account was not told of
         self._is_quiet = True
         self._has_changed = False  # since the last renewal
-        self._n_still = 0  # renewals since something changed
+        self._n_still = -1  # renewals since something changed
         self._drawn = [0, 0]  # reserved in this half of the lease, and in the last one
         self._biggest = [0, 0]  # reservation asked for, likewise
 
@@ -198,7 +198,9 @@ class Allowance:
         target = self._target()
         if is_renewal:
             self.free = min(self.free, target)
-            self._n_still = 0 if self._has_changed or amount else self._n_still + 1
+            self._n_still = 0 if self._has_changed else self._n_still + 1
+        if amount:
+            self._n_still = 0
         # Only after a whole lease without change: by then the store has kept what it was told.
         leaves = self._n_still >= 2 and not self.reserved
         if leaves:
@@ -209,7 +211,7 @@ class Allowance:
         self._under_way = TakeAsked(
             seq=self._seq,
             mine=self.spent + self.reserved + held + self.free,
-            want=amount - held + more,
+            want=max(amount - held, min(amount - held + more, self.limit)),
             least=amount - held,
             limit=self.limit,
             lease_ms=0 if leaves else round(self.lease_s * 1000),

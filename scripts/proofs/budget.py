@@ -106,8 +106,9 @@ class BudgetRun:
         self._note_sizes(FORGOTTEN_S + 0.3)  # what these two had is on record by then
         self.until(0.4)
         sizes = self._note_sizes(FORGOTTEN_S)
-        os.kill(int((self.server.directory / PID_FILE).read_text()), signal.SIGKILL)
-        time.sleep(0.1)
+        store = int((self.server.directory / PID_FILE).read_text())
+        os.kill(store, signal.SIGKILL)
+        os.waitpid(store, 0)  # until then it may still write, and holds the lock on its files
         self._forget(sizes)
         self.server.revive()
         self._bury()
