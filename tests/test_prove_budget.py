@@ -14,6 +14,7 @@ RUN: dict[str, Any] = {
     "spent": LIMIT - 1,
     "overspend": 0,
     "stranded": 0,
+    "overgranted": 0,
     "misbooked": 0,
     "failed": 0,
     "refused_by_store": PROCESSES,
@@ -36,6 +37,7 @@ def test_a_run_without_faults_has_none() -> None:
     [
         {"overspend": 1},
         {"stranded": 1000},
+        {"overgranted": 1},
         {"misbooked": 1},
         {"failed": 1},
         {"spent": LIMIT // 2},

@@ -12,8 +12,8 @@ import struct
 import time
 from collections import deque
 from contextlib import closing
+from ctypes import c_bool, c_longlong
 from dataclasses import dataclass
-from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from random import Random
@@ -47,6 +47,14 @@ class BudgetGame:
     pause_s: float  # after each reservation
 
 
+@dataclass(frozen=True, slots=True)
+class BudgetSignals:
+    """What is said to all processes; without locks, which a killed one would keep."""
+
+    begin: Event
+    in_full: c_bool  # calls come to all that is reserved for them
+
+
 @dataclass(slots=True)
 class BudgetTally:
     """What a process did, and what it was refused."""
@@ -73,13 +81,13 @@ class BudgetPlayer:
         self._book = os.open(book, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._under_way: deque[tuple[BudgetReservation, int]] = deque()
 
-    def play(self, done: Synchronized[int]) -> None:
+    def play(self, done: c_longlong, in_full: c_bool) -> None:
         """Make all reservations but those that a process before this one made."""
         while done.value < self.game.reservations:
             amount = round(math.exp(self.rng.uniform(math.log(LEAST), math.log(MOST))))
-            actual = round(amount * min(self.rng.expovariate(1 / self.game.billed), 1))
+            part = 1 if in_full.value else min(self.rng.expovariate(1 / self.game.billed), 1)
             asked = self.tally.asked
-            was_granted = self._call(amount, actual)
+            was_granted = self._call(amount, round(amount * part))
             done.value += 1
             if self.game.pause_s:
                 time.sleep(self.game.pause_s)
@@ -153,13 +161,18 @@ def booked(book: Path) -> int:
 
 
 def play_one(
-    game: BudgetGame, name: str, address: Address, book: Path, done: Synchronized[int], begin: Event
+    game: BudgetGame,
+    name: str,
+    address: Address,
+    book: Path,
+    done: c_longlong,
+    shared: BudgetSignals,
 ) -> None:
     """Be one process of the game, from when it begins; leave beside the book what it did."""
     player = BudgetPlayer(game, name, address, book)
-    begin.wait()
+    shared.begin.wait()
     with closing(player.client):
-        player.play(done)
+        player.play(done, shared.in_full)
         player.finish()
     tally = player.tally
     words = tally.granted, tally.refused, tally.asked, tally.missed, tally.unfit
