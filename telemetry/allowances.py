@@ -38,7 +38,7 @@ class BudgetReservation:
     is_settled: bool = False
 
 
-class Allowance:
+class BudgetAllowance:
     """What one process may spend of one budget in one period."""
 
     def __init__(
@@ -232,6 +232,7 @@ class Allowance:
             return None
         self.free = 0
         self._seq += 1
+        self._has_changed = False
         mine = self.spent + self.reserved
         self._under_way = TakeAsked(self._seq, mine, 0, 0, self.limit, 0, sent_s=now_s)
         return self._under_way

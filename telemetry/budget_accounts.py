@@ -30,8 +30,8 @@ begins it anew. Nothing is granted twice then, save what follows.
 
 - What a holder *spent* of a forgotten grant, when it died or was cut off for the whole recovery:
   at most what was granted in the forgotten moment. `bury` puts it on record once it is folded.
-- Holders that came first within the forgotten moment, where the account was new or had no others
-  on record: there is nothing to recover for, so that a first start need not wait. Whoever asks
+- Holders that came first within the forgotten moment, where the account was new, or all others had
+  left in order: then there is nobody to wait for, so that a first start need not. Whoever asks
   first of them, or instead of them, may be granted what they hold: at most what was granted in the
   forgotten moment. An account that is gone begins to recover as soon as one restates.
 - Two servers that both take writes (a primary cut off from its sentinels): each grants what was
@@ -101,7 +101,7 @@ ends = math.min(ends, now + lease)
 if known[3] ~= run then
   local is_doubtful
   if known[3] then
-    is_doubtful = redis.call('ZCOUNT', live, '(' .. text(now - lease), '+inf') > 0
+    is_doubtful = redis.call('ZCARD', live) > 0
   else
     is_doubtful = mine > 0
   end

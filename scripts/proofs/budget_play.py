@@ -18,7 +18,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from random import Random
 
-from telemetry.allowances import Allowance, BudgetReservation
+from telemetry.allowances import BudgetAllowance, BudgetReservation
 from telemetry.budget_accounts import BudgetAccounts, BudgetPeriod, TakeAsked
 from telemetry.clock import steady
 from telemetry.store import Address, StoreErrors, connect
@@ -75,7 +75,7 @@ class BudgetPlayer:
         self.rng = Random(name)  # noqa: S311 - a game
         self.client = connect(address)
         self.accounts = BudgetAccounts(self.client)
-        self.allowance = Allowance(
+        self.allowance = BudgetAllowance(
             name, limit=game.limit, lease=game.lease, lease_s=game.lease_s, is_hard=True
         )
         self._book = os.open(book, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
