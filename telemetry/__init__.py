@@ -45,6 +45,7 @@ In reading order:
 - `tag_names`: what tags in it are called, within a bound
 - `leases`: who may fold a shard
 - `scripts`: the few steps that the store must take atomically
+- `budget_accounts`, `allowances`: money that is granted before it is spent: store and holder
 - `thawing`: those by which what is old is put back
 - `streams`: entries of several streams at once
 - `journal`: where a record is safe before the answer ends

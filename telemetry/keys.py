@@ -341,3 +341,18 @@ def spent_blocks(shard: int) -> str:
 def spent_gone(shard: int) -> str:
     """Set, emptied by pruning: keyed hashes of users whose rows in blocks count as others'."""
     return f"{{{tag(shard)}}}:spent:gone"
+
+
+def budget(digest: int, period_start_s: int) -> str:
+    """Hash with a time to live: account of a budget's period: holder -> what it took, and sums.
+
+    Args:
+        digest: of whose budget it is; all its periods lie in one slot.
+        period_start_s: when the period began, in epoch seconds.
+    """
+    return f"{{{_prefix}:budget:{digest:016x}}}:{period_start_s}"
+
+
+def budget_live(digest: int, period_start_s: int) -> str:
+    """Sorted set with a time to live: holders of that account -> when their leases end, in ms."""
+    return f"{budget(digest, period_start_s)}:live"
