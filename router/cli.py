@@ -97,6 +97,31 @@ def report(
 
 
 @app.command()
+def spend(
+    since: Annotated[str | None, typer.Option(help="A day or time; else 30 days ago.")] = None,
+    until: Annotated[str | None, typer.Option(help="The first moment that is not meant.")] = None,
+    month: Annotated[str | None, typer.Option(help="YYYY-MM, instead of both.")] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(help="Of app, role, task, strategy, endpoint, model, user, tag, hour, day."),
+    ] = None,
+    zone: Annotated[str | None, typer.Option(help="A time zone; else UTC.")] = None,
+    app_: Annotated[str | None, typer.Option("--app", help="This app alone.")] = None,
+    user: Annotated[str | None, typer.Option(help="This user alone.")] = None,
+    tag: Annotated[str | None, typer.Option(help="This tag alone: key=value.")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Print all rows as CSV.")] = False,
+    config: Config = None,
+    json_: Json = False,
+) -> None:
+    """Show what was spent, by app, task, endpoint, user and so on."""
+    given = {"since": since, "until": until, "month": month, "by": by, "zone": zone}
+    given |= {"app": app_, "user": user, "tag": tag}
+    from router.commands import spend as verb
+
+    verb.spend(given, config, as_csv=csv, as_json=json_)
+
+
+@app.command()
 def feedback(
     decision_id: Annotated[str | None, typer.Option(help="x-router-decision-id.")] = None,
     response_id: Annotated[str | None, typer.Option(help="The answer's own id.")] = None,

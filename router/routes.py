@@ -52,6 +52,7 @@ from router.policy.route import no_such_model, require_meant, require_spoken
 from router.policy.standing import usual_strategy
 from router.report import views
 from router.report.endpoints import endpoint_rows
+from router.report.ledger_desk import LedgerDesk
 from router.report.models import find_model, model_list
 from telemetry.crashes import place_of
 from telemetry.metrics import Exposition, Metrics
@@ -83,6 +84,7 @@ class Services:
     forget: ForgetDesk
     events: EventDesk
     explain: ExplainDesk
+    ledger: LedgerDesk
     metrics: Metrics
     exposition: Exposition
     admission: Admission  # of calls
@@ -110,6 +112,7 @@ class Routes:
             ("GET", DECISIONS_PATH): self._decision,
             ("GET", "/v1/router/posteriors"): self._posteriors,
             ("GET", "/v1/router/endpoints"): self._endpoints,
+            ("GET", "/v1/router/ledger"): services.ledger.tell,
             ("GET", "/livez"): self._livez,
             ("GET", "/readyz"): self._readyz,
             ("GET", "/metrics"): self._metrics,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 import time
 from collections.abc import Callable
@@ -54,16 +53,16 @@ from router.net.pool import Adapted, Pool, Upstream
 from router.report import views
 from router.report.endpoints import endpoint_gauges
 from router.report.gauges import gauges
+from router.report.ledger_desk import LedgerDesk
 from router.routes import Routes, Services, now
 from telemetry.clock import StoreClock
 from telemetry.metrics import Exposition, Metrics
-from telemetry.processes import has_terminal
+from telemetry.processes import calm_collector, has_terminal
 from telemetry.store import Address, connect
 from telemetry.writer import Counters, Writer
 
 log = structlog.get_logger()
 
-GC_THRESHOLDS = (20_000, 20, 50)
 KEEPALIVE_S = 75
 """Above the SDKs' own pools' idle time, so that it is they who close."""
 FEEDBACK_TIMEOUT_S = 0.5
@@ -157,6 +156,7 @@ class Sidecar:
             self.keeper, self.health, self.draws, self.thoughts, secrets.draws, self.sessions
         )
         decider = Decider(contexts)
+        self.ledger = LedgerDesk(address, lambda: self.keeper.current.configuration, file)
         self.calls = Calls(
             decider,
             Dispatcher(self._upstream, self.health, self.intents),
@@ -185,7 +185,15 @@ class Sidecar:
                     self.draws.forget,
                     n_shards=n_shards,
                 ),
-                events=EventDesk(self.writer, self.feedback, recent, seal=seal, n_shards=n_shards),
+                events=EventDesk(
+                    self.writer,
+                    self.feedback,
+                    recent,
+                    seal=seal,
+                    secret=secrets.users,
+                    tags=self.keeper.tag_names,
+                    n_shards=n_shards,
+                ),
                 explain=ExplainDesk(
                     (self.decisions.files, shared),
                     self._asking,
@@ -194,6 +202,7 @@ class Sidecar:
                     flush=self.decisions.flush,
                     recent=recent.of,
                 ),
+                ledger=self.ledger,
                 metrics=metrics,
                 exposition=Exposition(
                     metrics,
@@ -262,9 +271,10 @@ class Sidecar:
         self.thoughts.start()
         self.decisions.start()
         self.upkeep.start()
+        self.ledger.start()
         if self.observer is not None:
             await self.observer.start()
-        _calm_collector()
+        calm_collector()
 
     def _follow(self, configuration: Configuration) -> None:
         """Have what outlives a configuration go on under this one."""
@@ -286,6 +296,7 @@ class Sidecar:
             await self.observer.stop()
         await self._upstream.aclose()
         self.upkeep.stop()
+        self.ledger.stop()
         self.keeper.stop()
         self.feedback.close()
         await self.teller.stop()
@@ -379,13 +390,3 @@ def _reload_on_hang_up(app: Sidecar) -> None:
             app.keeper.file.ask()
 
     signal.signal(signal.SIGHUP, hang_up)
-
-
-def _calm_collector() -> None:
-    """Leave what lives as long as the process out of every garbage collection.
-
-    The libraries alone hold some 200,000 objects; going through them costs a tenth of a call.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)

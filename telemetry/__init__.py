@@ -11,6 +11,7 @@ In reading order:
 - `digests`: by which names are known
 - `event_ids`: ids of events, which sort by time
 - `events`: the fixed binary record of an outcome or a feedback
+- `tiers`: what providers call their service tiers
 - `wire`: what providers and their clients say, read
 - `ingest`: the events that others send
 - `schemas`: JSON Schemas of them all, made from the types
@@ -39,8 +40,12 @@ In reading order:
 - `rater_rows`: whose the rows of raters are
 - `forgetting`: what goes of a user, and how processes hear of it
 - `explained`: and recent decisions, for whoever asks why
+- `ledger_rows`, `ledger_blocks`: what calls cost, as loose rows and as blocks of closed days
+- `ledger_questions`, `ledger_reading`: what the ledger is asked, and what it says
+- `tag_names`: what tags in it are called, within a bound
 - `leases`: who may fold a shard
 - `scripts`: the few steps that the store must take atomically
+- `budget_accounts`, `allowances`: money that is granted before it is spent: store and holder
 - `thawing`: those by which what is old is put back
 - `streams`: entries of several streams at once
 - `journal`: where a record is safe before the answer ends

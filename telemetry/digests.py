@@ -33,6 +33,11 @@ def episode_name(episode: int) -> bytes:
     return episode.to_bytes(8, "little") * 2
 
 
+def spend_tag_digest(app: str, key: str, value: str) -> int:
+    """Return the digest under which an app's spend is booked by a tag of a call."""
+    return digest8("spend_tag", app, key, value)
+
+
 def digest16(*parts: str) -> bytes:
     """Return a stable 16-byte digest of an app and an id or reference."""
     return blake2b("\x1f".join(parts).encode(), digest_size=16).digest()

@@ -77,6 +77,7 @@ class Flag(IntFlag):
     DRAWN_ANEW = 1 << 22  # the endpoint of the draw before is gone, or an alarm named it
     PROFILE = 1 << 23  # a call of a profile or a check: no traffic of its app
     NAMES_EPISODE = 1 << 20  # the first answer of its role and endpoint in its episode
+    ESTIMATED = 1 << 24  # nobody told what it used: tokens are estimates, and cost unless PRICED
     OTHER_MODEL = 32768  # the answer names another model than was asked for
     TRANSLATED = 65536  # the endpoint does not speak the caller's dialect
     THAWED = 16384  # of feedback: what was said of its decision, an old one, was put back before
@@ -108,6 +109,27 @@ class Source(IntEnum):
     RETRIED = 10  # the same request again, after a failure
     LOOP = 11
     REASONING_LIMIT = 12  # the output limit was spent before the answer began
+
+
+class PriceSource(IntEnum):
+    """Whose price an attempt's cost is by."""
+
+    NONE = 0  # no price is known
+    OWN = 1  # what the user wrote
+    KNOWN = 2  # what is known of the provider
+    PROVIDER = 3  # the provider's own word, where there is no price
+    PAID = 4  # of a subscription, while something was left of it
+
+
+class ServiceTier(IntEnum):
+    """The service tier by which a call was served; providers' words are in `telemetry.tiers`."""
+
+    USUAL = 0
+    FLEX = 1
+    PRIORITY = 2
+    BATCH = 3
+    SCALE = 4
+    OTHER = 255
 
 
 class Match(IntEnum):
@@ -150,7 +172,7 @@ RECORD = np.dtype(
         ("tag", "<u8"),  # what the first prompt of a call of `general` looks like
         ("episode", "<u8"),  # digest of the declared session; 0: none
         ("prompt", "<u8"),  # digest of the version that the caller names; 0: none
-        ("zone", "<u8"),
+        ("spend_tag", "<u8"),  # digest of the app's declared tag, as the caller named it; 0: none
         ("served_model", "<u8"),  # digest of the name that the answer carries
         ("fingerprint", "<u8"),  # of the system that served
         ("configuration", "<u8"),
@@ -162,7 +184,8 @@ RECORD = np.dtype(
         ("rules", "u1"),
         ("price_source", "u1"),
         ("system_prompt", "<u4"),  # digest of what of it stays from call to call
-        ("reserved", "V3"),
+        ("price_day", "<u2"),  # the dated price entry: its first day since the epoch; 0: undated
+        ("reserved", "V1"),
         ("checksum", "<u4"),
         ("padding", "<u4"),
     ]
@@ -170,8 +193,8 @@ RECORD = np.dtype(
 RECORD_SIZE = RECORD.itemsize
 DTYPES = {narrow.RECORD_VERSION: narrow.RECORD, RECORD_VERSION: RECORD}
 """Layouts that are read, by version; the last is written."""
-_HEAD = struct.Struct("<BBBBHxx")
-_OUTCOME = struct.Struct("<8IQ16x16s16s16x16s24x4Q8x3QqI5BI3x")
+_HEAD = struct.Struct("<BBBBHxB")
+_OUTCOME = struct.Struct("<8I2Q8x16s16s16x16s24x8QqI5BIHx")
 _FEEDBACK = struct.Struct("<I44xq16x16s16s16s88xqI4B8x")
 """What stands behind the token; of a feedback all that tells of an attempt is left out."""
 _SEAL = struct.Struct("<II")
@@ -197,6 +220,10 @@ def outcome(
     latency_s: float = 0.0,
     ttft_s: float = 0.0,
     cost_nano: int = 0,
+    reported_cost_nano: int = 0,
+    price_source: PriceSource = PriceSource.NONE,
+    price_day: int = 0,
+    tier: ServiceTier = ServiceTier.USUAL,
     response: bytes = NO_DIGEST,
     reference: bytes = NO_DIGEST,
     said: tuple[FeedbackKind, float] | None = None,
@@ -209,10 +236,13 @@ def outcome(
     prompt: int = 0,
     system_prompt: int = 0,
     tag: int = 0,
+    spend_tag: int = 0,
 ) -> bytes:
     """Return the record of one attempt of the decision in `token` (a packed body).
 
     Args:
+        cost_nano: what it cost, by the price that `price_source` and `price_day` name.
+        reported_cost_nano: what it cost by the provider's own word; 0 where it has none.
         said: what was thought of the answer, where that comes with the outcome; one record, so
             that both count or neither.
         event: the id under which `said` is heard.
@@ -223,8 +253,9 @@ def outcome(
         prompt, system_prompt: digests of the version that the caller names, and of what it sent.
         tag: digest of what the first prompt looks like under the rules in force, where nothing
             said which task it is; 0: nobody looked.
+        spend_tag: digest of the tag that the app books its spend by; 0: none was named.
     """
-    head = _HEAD.pack(Kind.OUTCOME, RECORD_VERSION, result, min(attempt, 255), status)
+    head = _HEAD.pack(Kind.OUTCOME, RECORD_VERSION, result, min(attempt, 255), status, tier)
     tail = _OUTCOME.pack(
         flags,
         min(tokens_in, U32_MAX),
@@ -235,6 +266,7 @@ def outcome(
         min(int(latency_s * 1e6), U32_MAX),
         min(int(ttft_s * 1e6), U32_MAX),
         cost_nano,
+        reported_cost_nano,
         response,
         reference,
         event,
@@ -242,6 +274,7 @@ def outcome(
         tag,
         episode,
         prompt,
+        spend_tag,
         served_model,
         fingerprint,
         configuration,
@@ -251,8 +284,9 @@ def outcome(
         0,
         0,
         0,
-        0,
+        price_source,
         system_prompt,
+        price_day,
     )
     return sealed(head + token + tail)
 
@@ -295,7 +329,7 @@ def feedback(
         *(flags, received_at_ms, reference, chain, event),
         *(micro, revision, kind, match, source, rules),
     )
-    return sealed(_HEAD.pack(what, RECORD_VERSION, 0, 0, 0) + body + tail)
+    return sealed(_HEAD.pack(what, RECORD_VERSION, 0, 0, 0, 0) + body + tail)
 
 
 @cache

@@ -24,20 +24,24 @@ END_BYTES = 4
 """Of a user's hash, by which the keys of that user's conversations end."""
 
 
-def forget_record(*, app: int, user: bytes, n_shards: int, at_ms: int, event: bytes) -> bytes:
+def forget_record(
+    *, app: int, user: bytes, n_shards: int, at_ms: int, event: bytes, beside: int = 0
+) -> bytes:
     """Return the record that has a user forgotten.
 
-    It goes to the shard in which all decisions of that rater are folded. It names the user by
-    the keyed hash alone, and takes effect once: behind all that its stream entry holds.
+    It goes to the shard in which all decisions of that rater are folded; others have rows of the
+    ledger, and each hears of it by a record of its own. It names the user by the keyed hash alone,
+    and takes effect once: behind all that its stream entry holds.
 
     Args:
         app: its digest.
         user: keyed hash.
+        beside: how many shards further it goes.
         at_ms: on the store's clock.
         event: an id of its own.
     """
     number = int.from_bytes(user, "little")
-    shard = number % n_shards
+    shard = (number + beside) % n_shards
     body = Token(
         *(0, shard, 0, event, at_ms, 0, 0, 0, 0, app, 0, 0, 0.0, 0.0, 0.0), user=number
     ).pack()

@@ -94,6 +94,11 @@ def _as_text(value: object) -> object:
 Id = Annotated[Text, BeforeValidator(_as_text)]
 """Text as written; `7` and `7.0` are told as `"7"`, whatever the sender's language made of them."""
 Reference = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
+Usd = Annotated[float, Field(ge=0, le=1000, description="USD for this call, from 0 to 1000")]
+Tags = Annotated[
+    str | dict[str, Any],
+    Field(description="an object of values by key, or `key=value, key=value`"),
+]
 Score = Annotated[Share, Field(description="a number from 0 to 1")]
 Passed = Annotated[bool, Field(description="true or false")]
 Thumb = Annotated[Literal["up", "down"], Field(description="up or down")]
@@ -138,10 +143,12 @@ class Outcome(_Data):
     tokens_out: Count | None = None
     tokens_cached: Count | None = None
     tokens_reasoning: Count | None = None
-    cost_usd: (
-        Annotated[float, Field(ge=0, le=1000, description="USD for this call, from 0 to 1000")]
-        | None
-    ) = None
+    tokens_cache_write: Count | None = None
+    service_tier: Text | None = None
+    cost_usd: Usd | None = None
+    reported_cost_usd: Usd | None = None
+    user: Id | None = None
+    tags: Tags | None = None
     response_id: Id | None = None
     ref: Id | None = None
     session_id: Id | None = None

@@ -43,6 +43,8 @@ PROBE = "pm:probe"  # never made: what asks whether the store would take a write
 EXPLAINED = (
     "{pm:explain}:segments"  # hash with a time to live: which segments of decisions there are
 )
+SPENT_TOP = "pm:spent:top"  # hash, pruned after days: table:day -> names with rows of their own
+TAG_NAMES = "pm:spent:tags"  # hash, permanent, bounded: digest of a tag, in hex -> key=value
 WORKERS = "pm:workers"  # sorted set with a time to live: worker -> when its word runs out, in ms
 
 DEFAULT_PREFIX = "pm"
@@ -307,3 +309,50 @@ def sought(shard: int) -> str:
 def dead(shard: int) -> str:
     """Stream, bounded: records that could not be folded, with the reason."""
     return f"{{{tag(shard)}}}:dead"
+
+
+def spent(shard: int, table: str, span: int) -> str:
+    """Hash, packed into a block after its day: key of a row -> packed sums of the ledger.
+
+    Args:
+        table: `LedgerTable`.
+        span: hour or day since the epoch, as `ledger_rows.SPAN_MS` says of the table.
+    """
+    return f"{{{tag(shard)}}}:spent:{table}:{span}"
+
+
+def spent_spans(shard: int) -> str:
+    """Hash, pruned as they are packed: table:span that has loose rows -> mark of the last one."""
+    return f"{{{tag(shard)}}}:spent:spans"
+
+
+def spent_block(shard: int, table: str, day: int) -> str:
+    """String, pruned after 800 days: the packed rows of a table's day (`ledger_blocks`)."""
+    return f"{{{tag(shard)}}}:spent:block:{table}:{day}"
+
+
+def spent_blocks(shard: int) -> str:
+    """Hash, pruned after 800 days: table:day that has a block -> its digest, and what it sums to
+    (`ledger_blocks.BlockEntry`).
+    """
+    return f"{{{tag(shard)}}}:spent:blocks"
+
+
+def spent_gone(shard: int) -> str:
+    """Set, emptied by pruning: keyed hashes of users whose rows in blocks count as others'."""
+    return f"{{{tag(shard)}}}:spent:gone"
+
+
+def budget(digest: int, period_start_s: int) -> str:
+    """Hash with a time to live: account of a budget's period: holder -> what it took, and sums.
+
+    Args:
+        digest: of whose budget it is; all its periods lie in one slot.
+        period_start_s: when the period began, in epoch seconds.
+    """
+    return f"{{{_prefix}:budget:{digest:016x}}}:{period_start_s}"
+
+
+def budget_live(digest: int, period_start_s: int) -> str:
+    """Sorted set with a time to live: holders of that account -> when their leases end, in ms."""
+    return f"{budget(digest, period_start_s)}:live"

@@ -41,6 +41,7 @@ class MemoryKind(StrEnum):
     DECISIONS = "decisions"  # recent ones with their numbers, as counted against their bound
     INGESTED = "ingested"  # which outcomes of others were told
     WAITING = "waiting"  # feedback held, old decisions put back, dead letters
+    LEDGER = "ledger"  # what calls cost
     REST = "rest"  # the server itself, queues, others' keys
 
 

@@ -20,12 +20,26 @@ from telemetry.young import LUA_ROWS
 Argument = bytes | str | int | float
 
 # ARGV from `i` on: commands as name, index into KEYS, number of further arguments, the arguments.
-# Four names are the script's own: ROWS puts rows into a span's hashes and DROP takes hashes away
+# Five names are the script's own: ROWS puts rows into a span's hashes and DROP takes hashes away
 # (`telemetry/young.py`). THAW writes fields that begin with a time, none of which goes back. CHILL
 # deletes fields of a hash that still have the value beside them.
 _RUN = (
     LUA_ROWS
     + """
+local function fill(key, width, names, sizes, rows)
+  local pairs_of_it, n, at = {}, 0, 1
+  for j = 1, #sizes do
+    local size = string.byte(sizes, j)
+    pairs_of_it[n + 1] = string.sub(names, (j - 1) * width + 1, j * width)
+    pairs_of_it[n + 2] = string.sub(rows, at, at + size - 1)
+    n, at = n + 2, at + size
+    if n == 1000 or j == #sizes then
+      redis.call('HSET', key, unpack(pairs_of_it, 1, n))
+      n = 0
+    end
+  end
+end
+
 local function run(i)
   while i <= #ARGV do
     local key, n = KEYS[tonumber(ARGV[i + 1])], tonumber(ARGV[i + 2])
@@ -48,6 +62,8 @@ local function run(i)
           redis.call('HDEL', key, ARGV[j])
         end
       end
+    elseif ARGV[i] == 'FILL' then
+      fill(key, tonumber(ARGV[i + 3]), ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
     else
       redis.call(ARGV[i], key, unpack(ARGV, i + 3, i + 2 + n))
     end
@@ -184,8 +200,8 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
 
-ROWS, DROP, THAW, CHILL = "ROWS", "DROP", "THAW", "CHILL"
-"""Commands of the commit's own script, for what is young."""
+ROWS, DROP, THAW, CHILL, FILL = "ROWS", "DROP", "THAW", "CHILL", "FILL"
+"""Commands of the commit's own script, for what is young, and for the ledger."""
 MAX_ARGUMENTS = 1000
 """Arguments of one command inside a commit: `unpack` fails near 8,000."""
 

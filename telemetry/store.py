@@ -24,8 +24,8 @@ from telemetry.topology import connect_topology, connect_topology_async, spans_s
 Client = Any
 """A redis-py client. Its stubs give every reply as a union over protocol versions and options,
 which says less than nothing; what comes back is checked where it is parsed."""
-SCHEMA = "6"
-READABLE = ("3", "4", "5")
+SCHEMA = "7"
+READABLE = ("3", "4", "5", "6")
 """Earlier schemas that are read as they are. Since 3 records and tokens grew wider; since 4 what
 was said and what names decisions lies by hours, and since 5 ids of responses take less: what lies
 as it did before is found until it ends."""

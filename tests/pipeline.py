@@ -209,6 +209,8 @@ def state(admin: Any) -> dict[str, Any]:
         out[keys.meta(shard)] = {name: meta.get(f"n_{name}".encode()) for name in COUNTED}
     for name in admin.scan_iter("*:labels:*", count=1000):
         out[name.decode()] = admin.hgetall(name)
+    for name in admin.scan_iter("*:spent:[cut]:*", count=1000):
+        out[name.decode()] = admin.hgetall(name)
     for name in admin.scan_iter("*:ref:*", count=1000):
         out[name.decode()] = admin.lrange(name, 0, -1)
     return out

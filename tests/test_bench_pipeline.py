@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -72,3 +73,15 @@ def test_a_bench_prints_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(capsys.readouterr().out)
     assert found["arms"] == 3
     assert 0 < found["p50_us"] <= found["p99_us"]
+
+
+@pytest.mark.slow
+def test_the_bench_books_every_call_of_its_apps_and_users() -> None:
+    found = pipeline.run_ledger(replace(TINY, n_apps=5, n_users=20))
+
+    assert (found["n_apps"], found["n_users"]) == (5, 20)
+    assert found["ledger"]["attempts"] == TINY.n_events / 2
+    assert found["ledger"]["cost_nano"] == TINY.n_events / 2 * 2_500_000
+    assert found["ledger"]["rows"] > 5 * 20
+    assert found["events_per_s"] > 0
+    pipeline.print_ledger(found)

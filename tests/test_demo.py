@@ -18,6 +18,8 @@ from conftest import until
 
 from router.demo import client as demo_client
 from router.demo import run as demo
+from router.demo.simulator import ProviderBooks, Simulator
+from router.demo.spent import DemoSpend
 from telemetry import keys
 from telemetry.embedded import PrivateServer
 from telemetry.recorded import Selection, load, synthetic
@@ -38,6 +40,7 @@ KEYS = [
     "quality_best_per_category",
     "endpoints",
     "categories",
+    "spent_nano_usd",
 ]
 TABLE = """\
 prompt_id,category,model,quality,cost_usd,latency_s,tokens_in,tokens_out,run
@@ -124,6 +127,8 @@ def test_the_demo_loses_and_doubles_nothing_though_its_worker_is_killed(
     assert found["feedback_sent"] == found["feedback_folded"] == 1500
     assert (found["lost"], found["doubled"], found["failed_calls"]) == (0, 0, 0)
     assert found["synthetic"] is True
+    assert found["spent_nano_usd"] == found["billed_nano_usd"] > 10**9
+    assert (found["spend_difference_nano_usd"], found["spend_estimated"]) == (0, 0)
 
 
 @pytest.mark.slow
@@ -226,6 +231,34 @@ def test_list_prices_explain_the_recorded_costs() -> None:
 
     cost = (table.tokens_in[:, 0] * usd_in + table.tokens_out[:, 0] * usd_out) / 1e6
     assert cost == pytest.approx(table.cost_usd[:, 0], rel=0.01)
+
+
+def test_simulated_endpoints_bill_what_left_in_full_at_their_list_prices() -> None:
+    table = synthetic()
+    prices = demo.nano_per_token(table)
+    simulator = Simulator(table, time_scale=0.0, prices=prices)
+    simulator.answers[3, 1] = 2
+
+    books = ProviderBooks.parse(json.dumps(simulator.books()).encode())
+
+    n_in, n_out = int(table.tokens_in[3, 1]), int(table.tokens_out[3, 1])
+    bill = 2 * (n_in * prices[1, 0] + n_out * prices[1, 1])
+    assert books.bills.tolist() == [[3, 1, 2, bill]]
+    assert books.answers[table.category[3], 1] == books.answers.sum() == 2
+    assert prices[1].tolist() == [round(usd * 1000, 9) for usd in demo.list_prices(table, 1)]
+
+
+def test_spend_says_by_how_much_books_and_ledger_differ() -> None:
+    """Endpoint by endpoint: what is missing here does not make up for what is too much there."""
+    same = DemoSpend({"a": 5, "b": 1_000_000_007}, {"b": 1_000_000_007, "a": 5})
+    other = DemoSpend({"a": 6, "b": 1}, {"a": 5, "b": 2, "c": 3}, n_estimated=2)
+
+    assert (same.difference, other.difference) == (0, 1 + 1 + 3)
+    assert same.line() == (
+        "spend: 1.000000012 USD by the ledger, 1.000000012 USD by the simulated endpoints' own "
+        "books: difference 0.000000000"
+    )
+    assert other.line().endswith("difference 0.000000005; 2 attempts are estimated")
 
 
 def test_the_built_in_table_has_real_specialisation() -> None:

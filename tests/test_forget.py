@@ -112,6 +112,12 @@ def test_the_event_names_the_user_by_hash_and_goes_where_that_rater_is_folded(
     assert (int(record["kind"]), int(record["token"]["user"])) == (Kind.FORGET, 7)
     assert int(record["token"]["app"]) == 6
     assert int(record["token"]["shard"]) == 7 % n_shards
+    told = [
+        forget_record(app=6, user=ANN, n_shards=n_shards, at_ms=NOW_MS, event=EVENT, beside=beside)
+        for beside in range(n_shards)
+    ]
+    shards = events.decode(b"".join(told))[0]["token"]["shard"]
+    assert sorted(shards.tolist()) == list(range(n_shards))
     assert int(record["received_at_ms"]) == NOW_MS
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from bandit.families import N_COLUMNS, Q, U
+from scripts.proofs.bills import UNNAMED, ApartCall, Bill, BillsVerdict, BookedCall, judge_bills
 from scripts.proofs.chaos import poison
 from scripts.proofs.ledger import (
     CALLS_PER_TASK,
@@ -155,6 +156,65 @@ def test_digits_say_how_often_each_was_folded() -> None:
     assert digits(1 + 2 * FOLDS + 3 * FOLDS**2, 5) == [1, 2, 3, 0, 0]
 
 
+BILLS = {(1, 0): Bill(1, 5), (2, 2): Bill(1, 70), (3, 1): Bill(1, 3), (5, 1): Bill(2, 6)}
+CALLS = [
+    LedgerCall(1, answered=True, endpoint=0),
+    LedgerCall(2, answered=True, endpoint=2),
+    LedgerCall(3, answered=False),
+    LedgerCall(4, answered=False),
+    LedgerCall(5, answered=True, endpoint=1, attempts=2),
+]
+BOOKED = {1: BookedCall(5), 2: BookedCall(70), 4: BookedCall(8, estimated=8), 5: BookedCall(3)}
+
+
+def judged(*, total: int | None = None, **booked: BookedCall | None) -> BillsVerdict:
+    """The books above, but for some calls."""
+    rows: dict[int, BookedCall] = dict(BOOKED)
+    for name, row in booked.items():
+        rows.pop(int(name[1:]), None)
+        rows |= {} if row is None else {int(name[1:]): row}
+    total = sum(row.cost for row in rows.values()) if total is None else total
+    return judge_bills(BILLS, CALLS, rows, total=total)
+
+
+def test_what_a_kill_cut_is_listed_and_is_the_whole_difference_of_the_two_books() -> None:
+    found = judged()
+
+    assert (found.n_equal, found.wrong) == (2, [])
+    assert found.apart == [ApartCall(3, 3, 0, 0), ApartCall(4, 0, 8, 8), ApartCall(5, 6, 3, 0)]
+    assert found.difference == 84 - 86 == sum(call.difference for call in found.apart)
+    assert "call 4: billed 0, booked 8, of it estimated 8" in "\n".join(found.told())
+    told = found.as_json()
+    assert (told["billed_nano_usd"], told["booked_nano_usd"], told["cut_nano_usd"]) == (84, 86, -2)
+
+
+@pytest.mark.parametrize(
+    "booked",
+    [
+        {"_1": None},
+        {"_1": BookedCall(4)},
+        {"_1": BookedCall(10)},
+        {"_1": BookedCall(6, estimated=1)},
+        {"_2": BookedCall(70, unpriced=1)},
+        {"_3": BookedCall(4)},
+        {"_4": BookedCall(1)},
+        {"_5": BookedCall(2)},
+        {"_5": BookedCall(9)},
+        {"_9": BookedCall(1)},
+    ],
+)
+def test_a_nano_dollar_too_few_or_too_many_is_wrong(booked: dict[str, BookedCall | None]) -> None:
+    assert len(judged(**booked).wrong) == 1
+
+
+def test_what_no_call_named_and_what_one_table_alone_has_is_wrong() -> None:
+    rows = {**BOOKED, UNNAMED: BookedCall(0)}
+    assert judge_bills(BILLS, CALLS, rows, total=86).wrong == [
+        "call -1: booked, and nobody made it"
+    ]
+    assert judged(total=85).wrong == ["85 by the table of calls, 86 by that of tags"]
+
+
 def test_every_kind_of_poison_makes_the_dead_letters_it_says() -> None:
     token = Token(0, 1, 0, secrets.token_bytes(16), 1, *[0] * 7, 0.0, 0.0, 0.0).pack()
     record = events.outcome(token, result=events.Result.OK, attempt=1, status=200, flags=0)
@@ -203,5 +263,6 @@ def test_the_proof_notices_one_event_too_few_and_one_too_many(
     assert proofs[sabotage].returncode == 1, err
     figures = json.loads(out)
     assert figures[figure] > 0
+    assert figures["ledger_wrong"] > 0
     assert figures["audit_equal"] is True  # the parts themselves know nothing of it
     assert figures["dead_lettered"] == figures["poisoned"]

@@ -11,6 +11,7 @@
 - `choices`: what release keys stand at, and the law that follows
 - `releases`: the same in the store
 - `names`: what digests stand for, to be told to the store
+- `tag_names`: and what those of spend tags do
 - `versions`: which versions of prompts apps named, and what a new one changes
 - `served`: under which names endpoints answer
 - `episodes`: how many calls are to come in a session

@@ -31,6 +31,7 @@ from router.beliefs.review_keys import is_current, seeds
 from router.beliefs.served import ServedModels
 from router.beliefs.store_memory import SeenMemory
 from router.beliefs.switch import Switch
+from router.beliefs.tag_names import TagNames
 from router.beliefs.teachers import with_teachers
 from router.config.compiled import Configuration
 from router.config.watch import WatchedFile
@@ -96,6 +97,7 @@ class Keeper:
         self.episodes = SeenEpisodes()
         self.history = BeliefHistory()
         self.names = Names()
+        self.tag_names = TagNames()
         self.prompts = PromptVersions()
         self.served = ServedModels()
         self.secrets = StoreSecrets(state_dir)
@@ -243,6 +245,7 @@ class Keeper:
             followed.stale = self._close_bucket(followed)
             followed.stale |= self._settle_prompts(followed)
         self.names.tell(followed.client)
+        self.tag_names.tell(followed.client)
         return is_new
 
     def _agree(self, followed: Followed, seen: SeenSecrets) -> None:

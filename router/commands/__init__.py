@@ -13,7 +13,7 @@
   prompts at every endpoint
 - `key`: keys of callers
 - `supervisor`, `greeting`, `up`, `serve`: the running parts
-- `report`, `explain_session`, `explain`, `feedback`: what people read and say
+- `report`, `spend`, `explain_session`, `explain`, `feedback`: what people read and say
 - `forget`: what is kept of a user goes
 - `ingest_event`, `ingest_file`, `ingest`: calls that others dispatched
 - `audit_privacy`: what left for where

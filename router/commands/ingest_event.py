@@ -33,11 +33,11 @@ KNOWN = COLUMNS | frozenset(RENAMED) | frozenset(("id", "time"))
 IDS = frozenset(("id", *REFERENCES))
 CLOSER = frozenset(REFERENCES) - frozenset(EPISODES)
 """What names an answer, and not the whole that it is part of."""
-TEXTS = IDS | frozenset(("endpoint", "task"))
-TOKENS = ("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning")
+TEXTS = IDS | frozenset(("endpoint", "task", "service_tier", "user"))
+TOKENS = ("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning", "tokens_cache_write")
 WHOLE = frozenset((*TOKENS, "status", "attempt", "revision"))
 """A whole float is one; a fraction is sent as it is, and refused."""
-NUMBERS = frozenset(("latency_s", "ttft_s", "cost_usd", "score", "edit_ratio"))
+NUMBERS = frozenset(("latency_s", "ttft_s", "cost_usd", "reported_cost_usd", "score", "edit_ratio"))
 TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 SHAPES = 1000
 """Sets of field names that are remembered; every line of JSON may have its own."""

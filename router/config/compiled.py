@@ -98,6 +98,7 @@ class App:
     rules: PolicyRules
     outlook: int  # whose labels it goes by: 0 those that are shared, else its own
     categories: dict[str, int]  # by task the digest under which its calls are booked
+    spend_tag: str | None = None  # key of the tag that its spend is booked by as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +284,7 @@ def compile_entries(
             rules_of(entry),
             own_apps.index(name) + 1 if name in own_apps else 0,
             categories(name, entry.learn),
+            entry.spend_tag or entries.organisation.spend_tag,
         )
         for name, entry in entries.all_apps.items()
     }

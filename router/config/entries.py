@@ -11,7 +11,13 @@ from pydantic import Field
 from router.config.extending import Lineage, lineage_of, lineages
 from router.config.keys import DEFAULT_APP, CallersKey
 from router.config.levels import with_parents
-from router.config.policies import KnownPlaces, OrganisationEntry, PreferencesEntry, RoleEntry
+from router.config.policies import (
+    KnownPlaces,
+    OrganisationEntry,
+    PreferencesEntry,
+    RoleEntry,
+    TagKey,
+)
 from router.config.presets import ALIASES, PRESETS
 from router.config.process import ArchiveEntry, AuditEntry, ServerEntry, StoreEntry
 from router.config.starters import starter_value, starters_beside
@@ -121,6 +127,7 @@ class AppEntry(PreferencesEntry):
     timeouts: TimeoutsEntry = TimeoutsEntry()
     stream: Streaming = Streaming.LIVE
     classify: Classify = Classify.SUGGEST
+    spend_tag: TagKey | None = None  # key of the tag that its spend is booked by as well
 
 
 GENERAL = "general"

@@ -68,6 +68,10 @@ class ConstraintsEntry(Entry):
     explore: bool = True
 
 
+TagKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+"""What stands before the `=` of a tag."""
+
+
 class PreferencesEntry(ConstraintsEntry):
     """The same, with what holds only where nothing nearer to the call says otherwise."""
 
@@ -77,6 +81,9 @@ class PreferencesEntry(ConstraintsEntry):
 
 class OrganisationEntry(PreferencesEntry):
     """What holds for all apps."""
+
+    spend_tag: TagKey | None = None
+    """Key of the tag that an app's spend is booked by as well, where the app declares none."""
 
 
 class RoleEntry(PreferencesEntry):

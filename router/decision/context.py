@@ -30,6 +30,7 @@ from router.policy.exploring import why_held
 from router.policy.hints import Hints
 from router.policy.roles import CallersRole, find_role
 from router.policy.route import ModelField, Route, find_route, parse_model
+from router.policy.spend_tags import NO_TAG, SpendTag
 from router.policy.standing import AppStanding
 from router.policy.tasks import Task
 from router.translation.translations import Translations
@@ -79,6 +80,12 @@ class CallContext(Struct, frozen=True):
     choices: Choices | None  # None also until the key's are known
     at: Moment
     session: CallSession = NO_SESSION
+    spend_tag: SpendTag = NO_TAG  # by which its app's spend is booked as well
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What of its hints was not followed, though the call goes on."""
+        return tuple(w for w in (self.task.warning, self.spend_tag.warning) if w is not None)
 
     @property
     def is_locked(self) -> bool:

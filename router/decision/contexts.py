@@ -46,6 +46,7 @@ from router.policy.exploring import may_explore
 from router.policy.hints import Headers, Hints, read_hints
 from router.policy.profiled import apart_from_traffic, profile_route, require_pinned
 from router.policy.route import Route, route_to
+from router.policy.spend_tags import NO_TAG, tag_of
 from router.translation.translations import Translations
 from telemetry.secret import DrawsSecret
 
@@ -238,6 +239,7 @@ class Contexts:
             choices=choices,
             at=at,
             session=session,
+            spend_tag=tag_of(app, hints) if app.spend_tag is not None else NO_TAG,
         )
 
     async def session_of(

@@ -15,7 +15,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from router.demo.simulator import TOOL
+from router.demo.simulator import TOOL, ProviderBooks
 from router.demo.stack import Stack
 from telemetry.recorded import Recorded, Selection
 
@@ -79,8 +79,8 @@ def sessions(table: Recorded, *, requests: int, seed: int) -> Iterator[Session]:
 
 async def drive(
     settings: DemoSettings, table: Recorded, ports: tuple[int, int], processes: Stack
-) -> tuple[ClientLedger, NDArray[np.int64]]:
-    """Run all sessions; return the client's ledger and the simulated endpoints'."""
+) -> tuple[ClientLedger, ProviderBooks]:
+    """Run all sessions; return the client's ledger and the simulated endpoints' books."""
     router, simulator = ports
     ledger = ClientLedger(
         np.full(settings.requests, -1, dtype=np.intp), np.zeros(settings.requests, dtype=np.intp)
@@ -99,10 +99,10 @@ async def drive(
             await asyncio.gather(*workers)
         progress.cancel()
         nurse.cancel()
-        answer = await http.get(f"http://127.0.0.1:{simulator}/ledger")
-        answers = np.array(answer.json()["answers"])
+        told = await http.get(f"http://127.0.0.1:{simulator}/books")
+        books = ProviderBooks.parse(told.content)
     say(f"\r{settings.requests} calls, {ledger.feedback} labels sent" + " " * 20)
-    return ledger, answers
+    return ledger, books
 
 
 async def _work(client: _Client, waiting: Iterator[Session]) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bandit.report import ReportRow
 from router.demo.client import ClientLedger, DemoSettings
 from router.demo.simulator import fraction
+from router.demo.spent import DemoSpend
 from router.report import gather, screen, terminal
 from telemetry.recorded import Recorded
 
@@ -37,6 +38,7 @@ class DemoResult:
     figures: dict[str, Any]
     rows: list[ReportRow]
     sentence: str
+    spend: DemoSpend
 
     def as_json(self) -> dict[str, Any]:
         """Return the figures as one object."""
@@ -44,9 +46,10 @@ class DemoResult:
 
     @property
     def is_sound(self) -> bool:
-        """Whether every call was answered, and nothing was lost or doubled."""
+        """Whether every call was answered, nothing lost or doubled, and the ledger is right."""
         wrong = ("lost", "doubled", "failed_calls", "failed_feedback")
-        return not any(self.figures[name] for name in wrong)
+        is_right = not self.spend.difference or self.spend.n_estimated > 0
+        return is_right and not any(self.figures[name] for name in wrong)
 
 
 def result_of(
@@ -55,6 +58,7 @@ def result_of(
     answers: NDArray[np.int64],
     counts: LoopCounts,
     rows: list[ReportRow],
+    spend: DemoSpend,
     settings: DemoSettings,
 ) -> DemoResult:
     """Return the figures of a run, held against both ledgers."""
@@ -88,13 +92,14 @@ def result_of(
         "synthetic": table.synthetic,
         "learning_mode": incumbent is None,
         "incumbent": incumbent,
+        **spend.as_json(),
         **_against_incumbent(table, ledger, incumbent),
         **(_derived(table, counts, rows) if settings.tool_calls else {}),
     }
     sentence = _sentence(table, figures)
     if settings.tool_calls and not settings.feedback:
         sentence = _derived_sentence(figures)
-    return DemoResult(table, figures, rows, sentence)
+    return DemoResult(table, figures, rows, sentence, spend)
 
 
 def _derived(table: Recorded, counts: LoopCounts, rows: list[ReportRow]) -> dict[str, Any]:
@@ -218,3 +223,4 @@ def print_result(result: DemoResult) -> None:
     if result.table.synthetic:
         console.print("The outcomes are synthetic: an invented table that ships with the program.")
     console.print(result.sentence, style="bold")
+    console.print(result.spend.line())

@@ -27,6 +27,7 @@ from router.config.levels import BETWEEN
 from router.demo.client import ClientLedger, DemoSettings, drive, say
 from router.demo.figures import DemoResult, LoopCounts, result_of
 from router.demo.simulator import save
+from router.demo.spent import read_spend
 from router.demo.stack import Stack, stack
 from router.report import gather, views
 from telemetry.recorded import Recorded, synthetic, wire_names
@@ -61,7 +62,7 @@ def run_demo(settings: DemoSettings) -> DemoResult:
     say(f"{mode}, {_describe(table)}")
     with tempfile.TemporaryDirectory(prefix="pointsman-") as temporary:
         directory = Path(temporary)
-        save(table, directory / "table.npz")
+        save(table, directory / "table.npz", nano_per_token(table))
         state_dir = directory / "state"
         # The store is opened here, so that it outlives router and worker until it was read.
         with open_store(state_dir, url=None) as address, stack(directory) as processes:
@@ -71,14 +72,16 @@ def run_demo(settings: DemoSettings) -> DemoResult:
             processes.worker(state_dir, shards=SHARDS)
             router = processes.router(config)
             ports = (router, simulator)
-            ledger, answers = asyncio.run(drive(settings, table, ports, processes))
+            ledger, books = asyncio.run(drive(settings, table, ports, processes))
+            answers = books.answers
             configuration = load(config)
             derived = int(answers.sum()) if settings.tool_calls else 0
             folded = partial(_folded, configuration, address, table.categories)
             counts = _settle(folded, processes, answers, ledger, derived)
             beliefs, *_ = gather.read_beliefs(configuration, address)
+            spend = read_spend(address, configuration, books, table.endpoints)
         rows = views.report_rows(beliefs, "quality")
-    return result_of(table, ledger, answers, counts, rows, settings)
+    return result_of(table, ledger, answers, counts, rows, spend, settings)
 
 
 def with_flat_tasks(table: Recorded) -> Recorded:
@@ -118,10 +121,19 @@ def configuration_text(
 
 
 def list_prices(table: Recorded, endpoint: int) -> tuple[float, float]:
-    """Return USD a million tokens in and out that explain the recorded costs best."""
+    """Return USD a million tokens in and out that explain the recorded costs best.
+
+    Whole nano-dollars a token: so what a call costs has no fraction for two books to round.
+    """
     tokens = np.column_stack([table.tokens_in[:, endpoint], table.tokens_out[:, endpoint]])
     per_token, _ = nnls(tokens.astype(float), table.cost_usd[:, endpoint])
-    return round(float(per_token[0]) * 1e6, 6), round(float(per_token[1]) * 1e6, 6)
+    return round(float(per_token[0]) * 1e6, 3), round(float(per_token[1]) * 1e6, 3)
+
+
+def nano_per_token(table: Recorded) -> NDArray[np.int64]:
+    """Return (n_endpoints, 2) list prices, in nano-USD a token in and out."""
+    prices = [list_prices(table, e) for e in range(len(table.endpoints))]
+    return np.asarray(np.rint(1000 * np.array(prices)), dtype=np.int64)
 
 
 def _settle(

@@ -1,8 +1,8 @@
 """Simulated endpoints: OpenAI-compatible servers that replay recorded outcomes.
 
 One process serves all endpoints of a table, each under its own path. A prompt's last word is its
-place in the table. Every answer that left in full is in the ledger, which knows nothing of
-Pointsman: what was lost or doubled is counted against it.
+place in the table. Every answer that left in full is in the books and billed by the list price;
+they know nothing of Pointsman: what was lost or doubled is counted against them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import uvicorn
+from numpy.typing import NDArray
 
 from router.net.asgi import Exchange, Receive, Scope, Send
 from telemetry.processes import end_with_parent
@@ -59,20 +61,28 @@ class _Request(msgspec.Struct):
 class Simulator:
     """All endpoints of one table, as an ASGI application."""
 
-    def __init__(self, table: Recorded, *, time_scale: float) -> None:
+    def __init__(
+        self, table: Recorded, *, time_scale: float, prices: NDArray[np.int64] | None = None
+    ) -> None:
+        """Have answered nothing yet.
+
+        Args:
+            prices: (n_endpoints, 2) nano-USD a token in and out; None: nothing is billed.
+        """
         self._table = table
         self._time_scale = time_scale
         self._n_answers = 0
-        self.ledger = np.zeros((len(table.categories), len(table.endpoints)), dtype=np.int64)
+        self._prices = no_prices(table) if prices is None else prices
+        self.answers = np.zeros((len(table.prompts), len(table.endpoints)), dtype=np.int64)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve `/e/<endpoint>/v1/chat/completions` and `/ledger`."""
+        """Serve `/e/<endpoint>/v1/chat/completions` and `/books`."""
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
             return
         exchange = Exchange(scope, receive, send)
-        if exchange.path == "/ledger":
-            await exchange.respond_json(200, {"answers": self.ledger.tolist()})
+        if exchange.path == "/books":
+            await exchange.respond_json(200, self.books())
             return
         body = await exchange.body(limit=MAX_BODY_BYTES)
         request = msgspec.json.decode(body, type=_Request)
@@ -91,7 +101,18 @@ class Simulator:
         else:
             await asyncio.sleep(wait_s)
             await exchange.respond_json(200, self._answer(answer_id, prompt, endpoint, calls))
-        self.ledger[self._table.category[prompt], endpoint] += 1
+        self.answers[prompt, endpoint] += 1
+
+    def books(self) -> dict[str, Any]:
+        """Return how many answers left in full, and what they are billed at: as `ProviderBooks`."""
+        table = self._table
+        counts = np.zeros((len(table.categories), len(table.endpoints)), dtype=np.int64)
+        np.add.at(counts, table.category, self.answers)
+        billed = self.answers * table.tokens_in * self._prices[:, 0]
+        billed += self.answers * table.tokens_out * self._prices[:, 1]
+        prompts, endpoints = np.nonzero(self.answers)
+        cells = [prompts, endpoints, self.answers[prompts, endpoints], billed[prompts, endpoints]]
+        return {"answers": counts.tolist(), "bills": np.column_stack(cells).tolist()}
 
     def _tool_calls(self, prompt: int, endpoint: int) -> list[dict[str, Any]]:
         """Return a call of the demo's tool: valid in proportion to the recorded quality."""
@@ -176,8 +197,32 @@ async def _lifespan(receive: Receive, send: Send) -> None:
             return
 
 
-def save(table: Recorded, path: Path) -> None:
-    """Write a table for the simulator's process; arrays and names only, nothing executable."""
+@dataclass(frozen=True, slots=True)
+class ProviderBooks:
+    """What the simulated endpoints answered in full, and bill."""
+
+    answers: NDArray[np.int64]  # (n_categories, n_endpoints)
+    bills: NDArray[np.int64]  # (n, 4): prompt, endpoint, answers, nano-USD of all of them
+
+    @classmethod
+    def parse(cls, body: bytes) -> ProviderBooks:
+        """Return the books that `/books` told."""
+        value = json.loads(body)
+        bills = np.array(value["bills"], dtype=np.int64).reshape(-1, 4)
+        return cls(np.array(value["answers"], dtype=np.int64), bills)
+
+
+def no_prices(table: Recorded) -> NDArray[np.int64]:
+    """Return prices by which nothing costs anything."""
+    return np.zeros((len(table.endpoints), 2), dtype=np.int64)
+
+
+def save(table: Recorded, path: Path, prices: NDArray[np.int64] | None = None) -> None:
+    """Write a table for the simulator's process; arrays and names only, nothing executable.
+
+    Args:
+        prices: as for `Simulator`.
+    """
     names = json.dumps([table.name, table.prompts, table.categories, table.endpoints])
     np.savez(
         path,
@@ -188,14 +233,15 @@ def save(table: Recorded, path: Path) -> None:
         latency_s=table.latency_s,
         tokens_in=table.tokens_in,
         tokens_out=table.tokens_out,
+        prices=no_prices(table) if prices is None else prices,
     )
 
 
-def restore(path: Path) -> Recorded:
-    """Return a table written by `save`."""
+def restore(path: Path) -> tuple[Recorded, NDArray[np.int64]]:
+    """Return table and prices written by `save`."""
     with np.load(path, allow_pickle=False) as data:
         name, prompts, categories, endpoints = json.loads(data["names"].tobytes())
-        return Recorded(
+        table = Recorded(
             name=name,
             synthetic=False,
             prompts=prompts,
@@ -209,6 +255,7 @@ def restore(path: Path) -> Recorded:
             tokens_out=data["tokens_out"],
             dropped={},
         )
+        return table, data["prices"]
 
 
 def main() -> None:
@@ -219,7 +266,8 @@ def main() -> None:
     parser.add_argument("--ready", type=Path, required=True)
     options = parser.parse_args()
     end_with_parent()
-    simulator = Simulator(restore(options.table), time_scale=options.time_scale)
+    table, prices = restore(options.table)
+    simulator = Simulator(table, time_scale=options.time_scale, prices=prices)
     config = uvicorn.Config(
         simulator,
         host="127.0.0.1",

@@ -8,6 +8,7 @@ from typing import Any
 from router.dialects.stream import EventStream, is_named_error
 from telemetry.wire.chat import AnswerPart, ChoicePart, has_failed, parse_part, says_something
 from telemetry.wire.lenient import read_leniently
+from telemetry.wire.said import bytes_said
 from telemetry.wire.sse import DONE, data_of
 from telemetry.wire.thoughts import IN_CHAT, may_hold, message_marks
 from telemetry.wire.usage import id_of, usage_of
@@ -96,7 +97,10 @@ class ChatStream(EventStream):
             choice = self._choices[index] = _Choice()
         said = part.delta or part.message  # some servers send a whole message in one event
         speaks = bool(part.text) or (said is not None and says_something(said))
-        self.spoke |= speaks
+        if speaks:
+            self.spoke = True
+            self.n_pieces += 1
+            self.said_bytes += bytes_said(part.text or said)
         if has_failed(part):
             self.failed = True
         if speaks and choice.finished:

@@ -8,6 +8,7 @@ import msgspec
 
 from router.dialects.stream import NamedEventStream
 from telemetry.wire.messages import MessagesEvent, merged_usage, parse_messages_event
+from telemetry.wire.said import bytes_said
 from telemetry.wire.thoughts import block_mark
 from telemetry.wire.usage import id_of
 
@@ -59,12 +60,15 @@ class MessagesStream(NamedEventStream[MessagesEvent]):
         return parse_messages_event(data)
 
     def _note(self, event: MessagesEvent) -> None:
-        self.spoke |= event.says_something
+        if event.says_something:
+            self.spoke = True
+            self.n_pieces += 1
+            self.said_bytes += bytes_said(event.delta or event.content_block)
         self.container = event.container or self.container
         if event.type == "message_start" and event.message is not None:
             self.id, self.model = id_of(event.message.get("id")), id_of(event.message.get("model"))
             self._usage = event.message.get("usage")
-            self.usage = merged_usage(self._usage, None)
+            self.begun = merged_usage(self._usage, None)
         elif event.type == "message_delta":
             self._finished |= bool(event.stop_reason)
             self.usage = merged_usage(self._usage, event.usage) or self.usage

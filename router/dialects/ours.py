@@ -26,9 +26,10 @@ REFERENCE = f"metadata.{REFERENCE_KEY}"
 
 
 class _Sent(BodyHints, frozen=True, forbid_unknown_fields=True):
-    """The object as it comes, with a reference that may be a number."""
+    """The object as it comes, with a reference that may be a number, and tags of any shape."""
 
     ref: Any = None
+    tags: Any = None  # whatever it is, it holds no call
 
 
 _HINTS: msgspec.json.Decoder[_Sent | None] = msgspec.json.Decoder(_Sent | None)

@@ -1,4 +1,4 @@
-"""How large a prompt of Messages is where nobody counts it: its text, and what it shows.
+"""How large a prompt is where nobody counts it: its text, and what it shows.
 
 An estimate, and rather too much than too little: nothing is decoded or fetched.
 """
@@ -23,6 +23,11 @@ MOST_PAGES = 100
 """What a PDF may have at Anthropic."""
 LINKED_PAGES = 10
 """UNVALIDATED: of a document that only its address is known of."""
+PICTURES, DOCUMENTS = ("image_url", "input_image"), ("file", "input_file")
+"""Types of parts in OpenAI's dialects."""
+DATA = frozenset({"data", "file_data"})
+"""Names under which parts hold what they show."""
+HOLDERS = (b'"data:', b'"data"', b'"file_data"')
 _ANY = msgspec.json.Decoder(Any)
 
 
@@ -44,6 +49,47 @@ def size_of(body: bytes) -> PromptSize:
             held += n
             tokens += PICTURE_TOKENS if block["type"] == "image" else _pages(source, n)
     return PromptSize(len(body) - held, tokens)
+
+
+def media_tokens(body: bytes) -> int:
+    """Return what the pictures and documents of a request take that was read before.
+
+    In whichever dialect; a document that is not of Messages is one that nobody has counted.
+    """
+    if b'"source"' in body:
+        return size_of(body).media_tokens
+    return sum(map(_tokens_of, _parts(decode(_ANY, body))))
+
+
+def text_bytes(body: bytes) -> int:
+    """Return the size of a request without what pictures, sounds and documents hold, if read."""
+    return len(body) - (_held(decode(_ANY, body)) if any(m in body for m in HOLDERS) else 0)
+
+
+def _held(value: Any, name: str = "") -> int:
+    """Return the bytes of data in it."""
+    if isinstance(value, str):
+        return len(value) if name in DATA or value.startswith("data:") else 0
+    if isinstance(value, dict):
+        return sum(_held(part, key) for key, part in value.items())
+    return sum(_held(part, name) for part in value) if isinstance(value, list) else 0
+
+
+def _tokens_of(kind: str) -> int:
+    return PICTURE_TOKENS if kind in PICTURES else PAGE_TOKENS * LINKED_PAGES
+
+
+def _parts(value: Any) -> Iterator[str]:
+    """Yield the kinds of pictures and documents as OpenAI's dialects have them."""
+    if isinstance(value, list):
+        for each in value:
+            yield from _parts(each)
+    elif isinstance(value, dict):
+        if (kind := value.get("type")) in PICTURES or kind in DOCUMENTS:
+            yield kind
+        for each in value.values():
+            if isinstance(each, list | dict):
+                yield from _parts(each)
 
 
 def _pages(source: dict[str, Any], n_base64: int) -> int:

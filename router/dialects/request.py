@@ -6,7 +6,7 @@ Each dialect has its own class with these names; nothing past the dialects asks 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -58,6 +58,7 @@ class BodyHints(Struct, frozen=True, forbid_unknown_fields=True):
     max_latency_ms: float | None = None
     dry_run: bool | None = None
     profile: bool | None = None
+    tags: dict[str, Any] | None = None
 
 
 class Declared(Struct, frozen=True):

@@ -9,6 +9,7 @@ import msgspec
 from router.dialects.messages_stream import named_event
 from router.dialects.stream import NamedEventStream
 from telemetry.wire.responses import ResponsesEvent, parse_responses_event
+from telemetry.wire.said import bytes_said
 from telemetry.wire.thoughts import item_mark
 from telemetry.wire.usage import id_of, usage_of
 
@@ -30,7 +31,11 @@ class ResponsesStream(NamedEventStream[ResponsesEvent]):
         return parse_responses_event(data)
 
     def _note(self, event: ResponsesEvent) -> None:
-        self.spoke |= event.says_something
+        if event.says_something:
+            self.spoke = True
+            if event.delta:  # an item that is done tells what came in pieces
+                self.n_pieces += 1
+                self.said_bytes += bytes_said(event.delta)
         self.done |= event.is_end
         if isinstance(event.sequence_number, int):
             self.n_events = event.sequence_number + 1

@@ -20,8 +20,9 @@ class AnswerStream(ABC):
     """What one stream has shown so far."""
 
     __slots__ = (
-        *("container", "done", "failed", "fingerprint", "id", "item_ids", "model", "n_events"),
-        *("spoke", "thoughts", "told", "unreadable", "usage"),
+        *("begun", "container", "done", "failed", "fingerprint", "id", "item_ids", "model"),
+        *("n_events", "n_pieces", "said_bytes", "spoke", "thoughts", "told", "unreadable"),
+        "usage",
     )
 
     def __init__(self) -> None:
@@ -31,6 +32,9 @@ class AnswerStream(ABC):
         self.model: str | None = None  # who answered, as the answer says
         self.fingerprint: str | None = None  # of the system that served
         self.usage: Usage | None = None
+        self.begun: Usage | None = None  # what its begin says, before anything was written
+        self.n_pieces = 0  # of content, most often a token each
+        self.said_bytes = 0  # of text in them
         self.thoughts: tuple[str, ...] = ()  # marks of those that are whole
         self.n_events = 0  # where they are numbered: the number of the next one
         self.spoke = False  # there was content

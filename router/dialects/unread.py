@@ -29,6 +29,7 @@ class UnreadStream(AnswerStream):
 
     def feed(self, data: bytes) -> bytes:
         """Return what came."""
+        self.said_bytes += len(data)
         return data
 
     def flush(self) -> bytes:
@@ -55,6 +56,7 @@ class LateAnswer(UnreadStream):
 
     def feed(self, data: bytes) -> bytes:
         """Return what came."""
+        self.said_bytes += len(data)
         self._body += data
         if self.id is None and len(self._body) <= LEADING_BYTES:
             self.id = leading_id(bytes(self._body))

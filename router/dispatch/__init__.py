@@ -23,12 +23,16 @@
 - `prompts`: what is booked of a call's prompt
 - `decision_flags`: what token and outcomes say of how a decision fell
 - `costs`: what an attempt cost
+- `estimates`: what it probably used, where nobody told
 - `booking`: the one place where tokens and outcomes are made
 - `diagnosis`: the setting at fault, and the fix
+- `left_there`: what an answer leaves at its provider, and with whom
 - `stream`: a streamed answer on its way to the client
 - `call`: one call of a client, from its plan to the end of its answer
 - `counting`: what the tokens of a prompt are counted as
 - `copied`: what is read of an answer that is passed on
+- `passed`: a request that is passed on
+- `passed_costs`: what that used and cost
 - `admitted`: whether a request may be passed on, and as what
 - `passthrough`: what is not ours to decide
 - `takers`: which requests those are, and which provider takes each

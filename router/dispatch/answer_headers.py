@@ -31,8 +31,8 @@ def decision_headers(
     ]
     if decision.plan.relaxed:
         out.append((b"x-router-relaxed", ", ".join(decision.plan.relaxed).encode()))
-    if context.task.warning:
-        out.append((b"x-router-warning", context.task.warning.encode("ascii", "replace")))
+    if warnings := context.warnings:
+        out.append((b"x-router-warning", "; ".join(warnings).encode("ascii", "replace")))
     return out
 
 

@@ -206,6 +206,7 @@ class Dispatcher:
         self, attempt: Attempt, response: UpstreamResponse, sending: Sending, clock: Deadline
     ) -> Reply:
         attempt.status = response.status
+        attempt.read_head(response.headers)
         if not attempt.endpoint.client_auth:  # else the limits are the caller's own
             self.health.note_headers(
                 attempt.endpoint.digest, response.headers, time.monotonic(), now_s=time.time()

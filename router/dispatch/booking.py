@@ -11,11 +11,13 @@ from router.config.entries import Learn
 from router.decision.context import CallContext
 from router.decision.decide import Decision
 from router.decision.seal import Seal
+from router.decision.units import user_hash
 from router.dispatch.decision_flags import RATED, flags_of
 from router.dispatch.ending import Ending
 from router.dispatch.prompts import SystemPrompts, version_digest
 from router.dispatch.recent import RecentNames
 from router.endpoints.catalog import Endpoint
+from router.policy.callers import Caller
 from telemetry import events
 from telemetry.digests import name_digest
 from telemetry.events import NO_DIGEST, WAITED, FeedbackKind, Flag, Result
@@ -29,7 +31,7 @@ from telemetry.writer import Writer
 STREAMED, USAGE_KNOWN, FINAL = int(Flag.STREAMED), int(Flag.USAGE_KNOWN), int(Flag.FINAL)
 PRICED, TTFT_KNOWN = int(Flag.PRICED), int(Flag.TTFT_KNOWN)
 TTFT_BOUND, PROMISED, READ = int(Flag.TTFT_BOUND), int(Flag.PROMISED), int(Flag.READ)
-OTHER_MODEL = int(Flag.OTHER_MODEL)
+OTHER_MODEL, ESTIMATED = int(Flag.OTHER_MODEL), int(Flag.ESTIMATED)
 TRANSLATED, NAMES_EPISODE = int(Flag.TRANSLATED), int(Flag.NAMES_EPISODE)
 TOKEN_FLAGS = 0xFFFF
 """What a token has room for; the others are of outcomes alone."""
@@ -124,19 +126,36 @@ class Booking:
             role=mark_of(context.role),
         ).pack()
 
+    def now_ms(self) -> int:
+        """Return the time of the store's clock, in epoch milliseconds."""
+        return self._writer.clock.now_ms()
+
     def foreign_token(
-        self, nonce: bytes, *, endpoint: int, task: str, app: App, role: Role | None
+        self,
+        nonce: bytes,
+        *,
+        endpoint: int,
+        at_ms: int,
+        task: str,
+        caller: Caller,
+        user: str | None,
+        role: Role | None,
     ) -> bytes:
-        """Return the packed token of a call that is passed on to where it was addressed."""
+        """Return the packed token of a call that is passed on to where it was addressed.
+
+        Args:
+            user: whom the call names; whom its key names goes before.
+        """
         return undrawn_token(
             nonce,
             key_id=self.seal.key_id,
             n_shards=self._n_shards,
-            at_ms=self._writer.clock.now_ms(),
+            at_ms=at_ms,
             endpoint=endpoint,
             task=task,
-            app=app,
+            app=caller.app,
             role=role,
+            user=user_digest(self._secret, caller.app, caller.user(user)),
         )
 
     def write(
@@ -147,13 +166,13 @@ class Booking:
         app: str,
         flags: int,
         configuration: int = 0,
-        cost_nano: int | None = None,
         reference: str | None = None,
         role: Role | None = None,
         episode: int = 0,
         prompt: int = 0,
         system_prompt: int = 0,
         tag: int = 0,
+        spend_tag: int = 0,
     ) -> None:
         """Write how an attempt ended.
 
@@ -161,7 +180,7 @@ class Booking:
             configuration: digest of the one that the call was made under.
             role: in which the call came.
             reference: the caller's own, where this was the attempt that ended the call.
-            episode, prompt, system_prompt, tag: as `events.outcome` has them.
+            episode, prompt, system_prompt, tag, spend_tag: as `events.outcome` has them.
         """
         final = bool(flags & FINAL)
         if final and attempt.result is Result.OK and self._recent.episodes.is_first(episode, token):
@@ -172,13 +191,13 @@ class Booking:
             app=app,
             flags=flags,
             configuration=configuration,
-            cost_nano=cost_nano,
             reference=reference if final else None,
             role=role,
             episode=episode,
             prompt=prompt,
             system_prompt=system_prompt,
             tag=tag,
+            spend_tag=spend_tag,
         )
         if self._writer.put(record) and final:
             self._recent.note(record)
@@ -190,7 +209,6 @@ class Booking:
         context: CallContext,
         *,
         flags: int,
-        cost_nano: int | None,
     ) -> None:
         """Write how an attempt at a call ended that was decided here."""
         self.write(
@@ -199,13 +217,13 @@ class Booking:
             app=context.caller.app.name,
             flags=flags,
             configuration=context.beliefs.configuration.version,
-            cost_nano=cost_nano,
             reference=context.hints.reference,
             role=context.role,
             episode=context.session.episode,
             prompt=version_digest(context.hints),
             system_prompt=self._system_prompts.digest_of(context.request),
             tag=context.task.tag,
+            spend_tag=context.spend_tag.digest,
         )
 
     def note_served(self, endpoint: Endpoint, attempt: Ending, *, by_profile: bool) -> int:
@@ -235,15 +253,22 @@ class Booking:
         if decision.ending is not None:
             metrics.draws_ended[decision.ending.value] += 1
 
-    def count(self, endpoint: Endpoint, task: str, attempt: Ending, cost_nano: int | None) -> None:
+    def count(self, endpoint: Endpoint, task: str, attempt: Ending) -> None:
         """Count an attempt in the metrics."""
         metrics, name = self.metrics, endpoint.id
-        if cost_nano is not None:
-            metrics.cost_usd[name] += cost_nano / 1e9
+        if attempt.cost_nano is not None and not attempt.is_guessed:
+            metrics.cost_usd[name] += attempt.cost_nano / 1e9
         if attempt.ttft_s is not None:
             metrics.observe(metrics.ttft_s, name, attempt.ttft_s)
         metrics.attempts[(name, task, RESULT_NAMES[attempt.result])] += 1
         metrics.observe(metrics.upstream_s, name, attempt.latency_s)
+
+
+def user_digest(secret: StoreSecret, app: App, user: str | None) -> int:
+    """Return an app's user as tokens carry it; NOBODY where none is named, or no secret known."""
+    if user is None or not secret.is_known:
+        return NOBODY
+    return int.from_bytes(user_hash(secret.of_units.now, app.name, user), "little")
 
 
 def mark_of(role: Role | None) -> int:
@@ -261,12 +286,14 @@ def undrawn_token(
     task: str,
     app: App,
     role: Role | None = None,
+    user: int = NOBODY,
 ) -> bytes:
     """Return the packed token of a call that nobody drew for: passed on, or told of by others.
 
     Args:
         endpoint: its digest.
         task: one of the configuration's.
+        user: as `user_digest` has it.
     """
     return Token(
         key_id=key_id,
@@ -284,6 +311,7 @@ def undrawn_token(
         propensity=1.0,
         predicted=0.0,
         predicted_sd=0.0,
+        user=user,
         role=mark_of(role),
     ).pack()
 
@@ -294,17 +322,16 @@ def outcome(
     *,
     app: str,
     flags: int,
-    cost_nano: int | None,
     reference: str | None,
     configuration: int = 0,
     said: tuple[FeedbackKind, float] | None = None,
     event: bytes = NO_DIGEST,
-    is_usage_whole: bool = True,
     role: Role | None = None,
     episode: int = 0,
     prompt: int = 0,
     system_prompt: int = 0,
     tag: int = 0,
+    spend_tag: int = 0,
 ) -> bytes:
     """Return the record of an attempt; what is None is not known.
 
@@ -312,14 +339,15 @@ def outcome(
         token: packed.
         app: name, in which answer id and reference mean something.
         flags: without those that say what is known.
-        configuration, said, event, episode, prompt, system_prompt, tag: as `events.outcome` has
-            them.
-        is_usage_whole: False where only some of the counts are known.
+        configuration, said, event, episode, prompt, system_prompt, tag, spend_tag: as
+            `events.outcome` has them.
     """
-    usage = ended.usage or NOTHING_USED
-    if ended.usage is not None and is_usage_whole:
+    usage = ended.usage or ended.estimate or NOTHING_USED
+    if ended.usage is not None:
         flags |= USAGE_KNOWN
-    flags |= PRICED if cost_nano is not None else 0
+    elif ended.estimate is not None:
+        flags |= ESTIMATED
+    flags |= PRICED if ended.cost_nano is not None and not ended.is_guessed else 0
     ttft_s = ended.ttft_s
     if ttft_s is not None:
         flags |= TTFT_KNOWN
@@ -335,9 +363,14 @@ def outcome(
         tokens_out=usage.completion_tokens,
         tokens_cached=usage.cached_tokens,
         tokens_reasoning=usage.reasoning_tokens,
+        tokens_cache_write=usage.written_tokens,
         latency_s=ended.latency_s,
         ttft_s=ttft_s or 0.0,
-        cost_nano=cost_nano or 0,
+        cost_nano=ended.cost_nano or 0,
+        reported_cost_nano=ended.reported_nano,
+        price_source=ended.price_source,
+        price_day=ended.price_day,
+        tier=ended.tier,
         response=name_digest(app, "response", ended.answer_id) if ended.answer_id else NO_DIGEST,
         reference=name_digest(app, "ref", reference) if reference else NO_DIGEST,
         said=said,
@@ -350,4 +383,5 @@ def outcome(
         prompt=prompt,
         system_prompt=system_prompt,
         tag=tag,
+        spend_tag=spend_tag,
     )

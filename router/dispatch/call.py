@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import structlog
@@ -19,7 +19,6 @@ from router.decision.context import CallContext
 from router.decision.decide import Decider, Decision
 from router.decision.stored_ids import StoredIds
 from router.dialects.errors import refusal_event
-from router.dialects.stored import left_behind
 from router.dispatch.answer_headers import answer_headers, decision_headers
 from router.dispatch.asking import Asking
 from router.dispatch.attempt import Attempt, AttemptFailed, Dispatcher, Reply
@@ -31,13 +30,16 @@ from router.dispatch.booking import (
     TRANSLATED,
     Booking,
 )
-from router.dispatch.costs import cost_nano
+from router.dispatch.costs import settle_cost
 from router.dispatch.decision_flags import flags_of
 from router.dispatch.diagnosis import Complaints
+from router.dispatch.ending import take_said
+from router.dispatch.estimates import estimated
 from router.dispatch.fates import said_of_endpoint
 from router.dispatch.fit import note_answered
 from router.dispatch.heartbeat import Heartbeat
 from router.dispatch.held import Hold
+from router.dispatch.left_there import note_ids, note_thoughts
 from router.dispatch.observer_line import ObserverLine, observed
 from router.dispatch.prompts import note_version
 from router.dispatch.race import Failed, Race, Unanswered, choose_refusal, error_of, order
@@ -47,7 +49,6 @@ from router.endpoints.catalog import Endpoint
 from router.endpoints.retries import RetryBudget
 from router.errors import Overloaded
 from router.net.asgi import DisconnectGuard, Exchange, Header
-from router.policy.makers import ItemMakers
 from telemetry.events import Result
 
 log = structlog.get_logger()
@@ -89,6 +90,7 @@ class Calls:
         self.note(decision, None)
         self.booking.count_decision(decision, decide_s)
         note_version(self.contexts.keeper, context)
+        self.contexts.keeper.tag_names.note(context.spend_tag)
         guard = DisconnectGuard(exchange.line)
         call = _Call(self, decision, exchange, guard, decide_s)
         try:
@@ -260,6 +262,8 @@ class _Call:
     def note_client_gone(self) -> None:
         """Book the attempts that were under way when the client left."""
         for attempt in list(self.under_way):
+            if attempt.stream is not None:
+                take_said(attempt, attempt.stream.state)
             self._end(attempt, Result.CLIENT_GONE, told=b"")
 
     async def _send_whole(self, reply: Reply) -> None:
@@ -335,42 +339,38 @@ class _Call:
         if endpoint.has_machine:
             machines, begun_at = self.home.dispatcher.machines, attempt.machine_s
             attempt.machine_s = machines.end(endpoint.digest, now, begun_at)
-        spent_nano = cost_nano(attempt, at_s=time.time())
+        if attempt.usage is None:
+            heard = final or (result is Result.CLIENT_GONE and self.exchange.started)
+            sizes = self.home.contexts.sizes
+            attempt.estimate = estimated(attempt, self.request, sizes, heard=heard, answer=told)
+        settle_cost(attempt, at_s=self.decision.decided_at_ms / 1000)
         if attempt.usage is not None and attempt.was_told_all:
             self.home.contexts.learn_size(endpoint, self.request, attempt.usage.prompt_tokens)
         if final:
-            self._note_ids(endpoint, attempt.answer_id, attempt.container, attempt.item_ids)
+            said = attempt.answer_id, attempt.container
+            note_ids(
+                self.home.ids,
+                context.caller,
+                self.request,
+                endpoint,
+                self.configuration,
+                said,
+                attempt.item_ids,
+            )
             if endpoint is not self.decision.plan.drawn:
                 self.home.note(self.decision, endpoint)
-        self._note_thoughts(attempt)
+        note_thoughts(self.home.thoughts, context.caller, attempt)
         token = booking.token(self.decision, endpoint)
         if told is not None and self._tell(token, told, answered=answered) and answered:
             flags |= READ
-        booking.write_call(token, attempt, context, flags=flags, cost_nano=spent_nano)
-        booking.count(endpoint, context.task.name, attempt, spent_nano)
+        booking.write_call(token, attempt, context, flags=flags)
+        booking.count(endpoint, context.task.name, attempt)
         return token
 
-    def _note_ids(
-        self,
-        endpoint: Endpoint,
-        answer_id: str | None,
-        container: str | None,
-        items: Sequence[str] = (),
-    ) -> None:
+    def _note_ids(self, endpoint: Endpoint, answer_id: str | None, container: str | None) -> None:
         """Remember who made what lies there from now on."""
-        if self.request.dialect not in endpoint.dialects:
-            return  # of a translated answer nothing does
-        app = self.decision.context.caller.app
-        items = items if self.configuration.derive(ItemMakers).matter_to(app) else ()
-        for stored in left_behind(self.request.kept, answer_id, container, items):
-            self.home.ids.note(app.name, stored, endpoint.digest)
-
-    def _note_thoughts(self, attempt: Attempt) -> None:
-        """Remember who thought what the client was told, also where it left before the end."""
-        marks = attempt.stream.state.thoughts if attempt.stream is not None else attempt.thoughts
-        if marks:
-            app = self.decision.context.caller.app.name
-            self.home.thoughts.note_thoughts(app, marks, attempt.endpoint.digest)
+        caller, said = self.decision.context.caller, (answer_id, container)
+        note_ids(self.home.ids, caller, self.request, endpoint, self.configuration, said)
 
     def _tell(self, token: bytes, answer: bytes, *, answered: bool) -> bool:
         """Tell the observer how the call ended; return whether it will hear of it."""

@@ -64,7 +64,8 @@ class AnswerCopy(Ending):
     is_begun: bool = False  # so much is here that its id would be
 
     def begin(self, headers: Sequence[Header]) -> None:
-        """Read the head: what kind of answer it is, and in which codings."""
+        """Read the head: what kind of answer it is, in which codings, and what it cost."""
+        self.read_head(headers)
         if any(k == b"content-type" and b"event-stream" in v for k, v in headers):
             self.stream = STREAMS[self.dialect]()
         codings = codings_of(headers)
@@ -121,10 +122,11 @@ class AnswerCopy(Ending):
         self.latency_s = time.monotonic() - self.began_at
         if self.stream is not None:
             self.usage, self.answer_id = self.stream.usage, self.stream.id
+            self.model = self.stream.model
             return
         answer = READERS[self.dialect](bytes(self.body)) if self.readable else None
         if answer is not None:
-            self.usage, self.answer_id = answer.usage, answer.id
+            self.usage, self.answer_id, self.model = answer.usage, answer.id, answer.model
 
 
 def answered_in(method: str, path: str) -> Dialect:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from router.beliefs.served import NOTHING_SEEN, Seen
-from telemetry.events import Result
-from telemetry.wire.usage import Usage
+from router.dialects.stream import AnswerStream
+from telemetry.events import PriceSource, Result, ServiceTier
+from telemetry.wire.costs import COST_HEADER, TIER_HEADER, nano_in
+from telemetry.wire.usage import Usage, tier_of
 
 
 @dataclass(slots=True, eq=False)
@@ -29,3 +32,26 @@ class Ending:
     thoughts: tuple[str, ...] = ()  # their marks
     machine_s: float = 0.0  # its share of a machine that is paid by the hour; at first its begin
     had_headroom: bool = True  # the endpoint had not said that nothing was left of its limits
+    estimate: Usage | None = None  # what it used, where nobody told
+    cost_nano: int | None = None  # by the price named here; None: not known
+    is_guessed: bool = False  # that cost rests on the estimate
+    price_source: PriceSource = PriceSource.NONE
+    price_day: int = 0  # the dated price entry: its first day since the epoch; 0: undated
+    tier: ServiceTier = ServiceTier.USUAL
+    said_tier: str | None = None  # the same as the answer's head calls it
+    reported_nano: int = 0  # what it cost by the provider's own word; 0: it says nothing
+
+    def read_head(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Take note of what the head of an answer says of cost and service tier."""
+        for name, value in headers:
+            if name == COST_HEADER:
+                self.reported_nano = nano_in(value)
+            elif name == TIER_HEADER:
+                self.said_tier = tier_of(value.decode("latin-1"))
+
+
+def take_said(ended: Ending, said: AnswerStream) -> None:
+    """Take over what a stream has said of its answer so far."""
+    ended.usage, ended.answer_id, ended.model = said.usage, said.id, said.model
+    ended.fingerprint, ended.thoughts = said.fingerprint, said.thoughts
+    ended.container, ended.item_ids = said.container, said.item_ids

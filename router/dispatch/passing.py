@@ -25,7 +25,8 @@ from router.dialects.parsers import PARSERS
 from router.dialects.request import CallRequest
 from router.dialects.stored import HAVE_PATHS, StoredId, StoredKind, left_behind
 from router.dispatch.admitted import kept_nowhere, require_bounds, require_permitted
-from router.dispatch.passthrough import Passed, Passthrough
+from router.dispatch.passed import Passed
+from router.dispatch.passthrough import Passthrough
 from router.dispatch.prompts import version_digest
 from router.dispatch.takers import nobody_takes, taker
 from router.dispatch.time_limits import deadline_s
@@ -50,6 +51,7 @@ from router.policy.makers import (
 )
 from router.policy.profiled import require_pinned
 from router.policy.route import no_such_model
+from router.policy.spend_tags import tag_of
 from router.policy.telling import told
 from telemetry.numbers import clipped
 
@@ -305,6 +307,8 @@ class Passing:
         if hints.dry_run:
             await exchange.respond_json(200, _foreseen(to, opaque.model, ruling))
             return
+        spend_tag = tag_of(caller.app, hints)
+        self._contexts.keeper.tag_names.note(spend_tag)
         note = partial(self._note, caller.app.name, opaque.kept, to) if leaves_ids else None
         tells_items = configuration.derive(ItemMakers).matter_to(caller.app) and (
             is_by_id or opaque.kept is StoredKind.RESPONSE
@@ -322,6 +326,8 @@ class Passing:
             ruling.asked.role.role,
             session.episode,
             version_digest(hints),
+            hints.user,
+            spend_tag,
         )
         await self._passthrough.serve(
             exchange,

@@ -11,14 +11,13 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 import httpx
-from msgspec import Struct
 
 from router.beliefs.names import Names
-from router.config.compiled import Configuration, Role
-from router.config.rules import MergedPolicy
+from router.config.compiled import Configuration
 from router.decision.reasons import Reason
 from router.dialects.errors import error_event
 from router.dialects.opaque import is_repeatable
@@ -30,6 +29,8 @@ from router.dispatch.diagnosis import Complaints
 from router.dispatch.fates import Fate
 from router.dispatch.headers import HOP_BY_HOP, forward_headers, named_by_connection
 from router.dispatch.intents import Intents, Recipient, is_recorded
+from router.dispatch.passed import Passed
+from router.dispatch.passed_costs import settle_passed
 from router.endpoints.providers import Provider
 from router.errors import AllEndpointsFailed, RequestRejected
 from router.net.asgi import DisconnectGuard, Exchange, Header
@@ -38,7 +39,6 @@ from router.net.connection import BodyInPieces
 from router.net.deadline import Deadline
 from router.net.paths import below_version, shown_path
 from router.net.pool import Target, Upstream, UpstreamResponse
-from router.policy.callers import Caller
 from telemetry.digests import digest8
 from telemetry.events import Result
 from telemetry.trail import IntentWay
@@ -52,25 +52,6 @@ MAX_NAMES = 1000
 KEY_REFUSED = (401, 402, 403)
 """Under our key these are about it; a path that is not there is the caller's own choice."""
 CUT = "the stream was cut; the answer above is not whole"
-
-
-class Passed(Struct, frozen=True):
-    """A request as it is passed on."""
-
-    caller: Caller
-    body: bytes | BodyInPieces
-    model: str  # empty where its body names none
-    task: str
-    policy: MergedPolicy
-    reference: str | None
-    on_ids: Callable[[str | None, str | None], None] | None = None
-    """Hears the ids of the answer and of its container before the client does."""
-    on_items: Callable[[Sequence[str]], None] | None = None
-    """Hears the ids of items in the answer before the client has all of it."""
-    is_by_id: bool = False  # of what was answered before: its usage was counted then
-    role: Role | None = None  # in which it came
-    episode: int = 0  # digest of its session; 0: it has none
-    prompt: int = 0  # of the version that it names; 0: it names none
 
 
 class Passthrough:
@@ -114,11 +95,14 @@ class Passthrough:
         )
         name = self._name(provider, exchange, passed.model)
         nonce, digest = os.urandom(16), digest8("passthrough", name)
+        at_ms = self._booking.now_ms()
         token = self._booking.foreign_token(
             nonce,
             endpoint=digest,
+            at_ms=at_ms,
             task=passed.task,
-            app=passed.caller.app,
+            caller=passed.caller,
+            user=passed.user,
             role=passed.role,
         )
         ours = [
@@ -126,7 +110,18 @@ class Passthrough:
             (b"x-router-endpoint", _printable(name)),
             (b"x-router-reason", Reason.PINNED.encode()),
         ]
-        call = _Passing(self, exchange, passed, token, ours)
+        if passed.spend_tag.warning is not None:
+            ours.append((b"x-router-warning", _printable(passed.spend_tag.warning)))
+        settle = partial(
+            settle_passed,
+            model=passed.model,
+            method=exchange.method,
+            path=exchange.path,
+            provider=provider,
+            catalog=configuration.catalog,
+            at_s=at_ms / 1000,
+        )
+        call = _Passing(self, exchange, passed, token, ours, settle)
         if is_recorded(passed.policy.data_class):
             self._intents.intend(
                 Recipient(digest, name, provider.terms),
@@ -160,6 +155,7 @@ class _Passing:
         passed: Passed,
         token: bytes,
         ours: list[Header],
+        settle: Callable[[AnswerCopy, bytes | None], None],
     ) -> None:
         self.copy = AnswerCopy(
             result=Result.CONNECT,
@@ -171,6 +167,7 @@ class _Passing:
         self._passed = passed
         self._token = token
         self._ours = ours
+        self._settle = settle  # what it used and cost
         self._written = False
         self._told: tuple[str | None, str | None] = (None, None)  # ids of it and its container
         self._events: EventSplitter | None = None  # of a stream in no coding: whole ones pass
@@ -285,8 +282,11 @@ class _Passing:
         self._written, copy = True, self.copy
         copy.result = result
         copy.close()
+        body = self._passed.body
         if self._passed.is_by_id:
             copy.usage = None
+        else:
+            self._settle(copy, body if isinstance(body, bytes) else None)
         self._home._booking.write(
             self._token,
             copy,
@@ -296,6 +296,7 @@ class _Passing:
             role=self._passed.role,
             episode=self._passed.episode,
             prompt=self._passed.prompt,
+            spend_tag=self._passed.spend_tag.digest,
         )
 
     def tell(self, code: str, message: str) -> bytes:

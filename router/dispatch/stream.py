@@ -12,6 +12,7 @@ from router.dialects.errors import error_event
 from router.dialects.stream import AnswerStream
 from router.dialects.unread import UnreadStream
 from router.dispatch.attempt import Reply
+from router.dispatch.ending import take_said
 from router.net.asgi import DisconnectGuard, Exchange, Header
 from router.net.deadline import Deadline
 from telemetry.events import Result
@@ -114,9 +115,7 @@ class StreamedAnswer:
             return b""
         self._booked = True
         stream, attempt = self._stream, self._reply.attempt
-        attempt.usage, attempt.answer_id, attempt.model = stream.usage, stream.id, stream.model
-        attempt.fingerprint, attempt.thoughts = stream.fingerprint, stream.thoughts
-        attempt.container, attempt.item_ids = stream.container, stream.item_ids
+        take_said(attempt, stream)
         if self._source.spoke_at is not None:
             attempt.ttft_s = self._source.spoke_at - attempt.began_at
         attempt.latency_s = time.monotonic() - attempt.began_at

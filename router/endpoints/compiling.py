@@ -205,6 +205,8 @@ def _provider(
 ) -> Provider:
     auth = entry.auth or "none"
     base_url, signed_in = part_user(entry.base_url or "")
+    if base_url:
+        default_prices(base_url, "")  # what is published is read now, and not at the first call
     return Provider(
         name=name,
         digest=digest8("passthrough", name),

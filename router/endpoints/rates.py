@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from router.endpoints.prices import MachineEntry, PricesEntry, RatesEntry, TierEntry
+from telemetry.events import PriceSource
 from telemetry.wire.usage import Usage
 
+DAY_S = 86_400
 NANO_PER_TOKEN = 1e3
 """Of one USD a million tokens."""
 EVER = float("-inf")
@@ -132,6 +134,11 @@ class Tariff:
     usd_per_hour: float | None = None  # of a machine of one's own
 
     @property
+    def day(self) -> int:
+        """Its first day since the epoch, in UTC; 0 where it has none."""
+        return 0 if self.from_s == EVER else int(self.from_s // DAY_S)
+
+    @property
     def usd_per_s(self) -> float:
         """What a second of the machine costs; 0 where calls are paid by tokens."""
         return (self.usd_per_hour or 0.0) / 3600
@@ -155,8 +162,11 @@ class PriceList:
     has_tiers: bool = field(init=False)
     has_machine: bool = field(init=False)
     only: Rates | None = field(init=False)  # where nothing but tokens tells two calls apart
+    source: PriceSource = field(init=False)
 
     def __post_init__(self) -> None:
+        source = PriceSource.OWN if self.is_declared else PriceSource.KNOWN
+        object.__setattr__(self, "source", source)
         by_hour = any(t.usd_per_hour is not None for t in self.tariffs)
         object.__setattr__(self, "has_machine", by_hour)
         object.__setattr__(self, "has_tiers", any(t.tiers for t in self.tariffs))

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from router.beliefs.tag_names import TagNames
 from router.config.compiled import Configuration
 from router.config.entries import GENERAL
 from router.decision.seal import Seal
 from router.dispatch import booking
-from router.dispatch.ending import Ending
 from router.dispatch.episodes import NamedEpisodes
 from router.dispatch.recent import RecentNames
 from router.endpoints.catalog import Endpoint
@@ -25,15 +25,17 @@ from router.errors import RequestRejected
 from router.intake.feedback import FeedbackDesk, journal_full
 from router.intake.forms import once_each, split
 from router.intake.items import KIND_OF, FeedbackItem, parse_item, value_of
+from router.intake.spent import ended_of
 from router.policy.callers import Caller
-from router.policy.hints import session_id_of
+from router.policy.hints import session_id_of, short_name
+from router.policy.spend_tags import SpendTag, spend_tag_of
 from telemetry import event_ids, ingest
 from telemetry.digests import digest16, episode_digest
 from telemetry.errors import BadEvent
 from telemetry.events import FeedbackKind, Flag, Result
 from telemetry.ingest import FeedbackEvent, Outcome, OutcomeEvent
 from telemetry.numbers import brief
-from telemetry.wire.usage import Usage
+from telemetry.secret import StoreSecret
 from telemetry.writer import Writer
 
 SLICE = 50
@@ -64,6 +66,7 @@ class EventBatch:
     warnings: Counter[str] = field(default_factory=Counter)
     problems: list[EventProblem] = field(default_factory=list)
     episodes: NamedEpisodes = field(default_factory=NamedEpisodes)  # that it names
+    tags: list[SpendTag] = field(default_factory=list)
 
 
 class EventDesk:
@@ -76,12 +79,16 @@ class EventDesk:
         recent: RecentNames,
         *,
         seal: Seal,
+        secret: StoreSecret,
+        tags: TagNames,
         n_shards: int,
     ) -> None:
         self._writer = writer
         self._desk = desk
         self._recent = recent
         self._seal = seal
+        self._secret = secret
+        self._tags = tags
         self._n_shards = n_shards
 
     async def take(
@@ -141,7 +148,7 @@ class EventDesk:
             else:
                 endpoint = _endpoint(event.data, configuration)
                 task = _task(event.data, caller, configuration, batch.warnings)
-                outcome = self._outcome(event, endpoint, task, key, at_ms, caller, batch.episodes)
+                outcome = self._outcome(event, endpoint, task, key, at_ms, caller, batch)
                 batch.outcomes.append(outcome)
         except BadEvent as error:
             batch.problems.append(EventProblem(index, error.field, "bad_event", str(error)))
@@ -157,9 +164,15 @@ class EventDesk:
         key: bytes,
         at_ms: int,
         caller: Caller,
-        named: NamedEpisodes,
+        batch: EventBatch,
     ) -> bytes:
         data = event.data
+        user = caller.user(short_name(data.user) if data.user else None)
+        tag = spend_tag_of(caller.app, data.tags)
+        if tag.digest:
+            batch.tags.append(tag)
+        if tag.warning is not None:
+            batch.warnings[tag.warning] += 1
         token = booking.undrawn_token(
             key,
             key_id=self._seal.key_id,
@@ -168,10 +181,13 @@ class EventDesk:
             endpoint=endpoint.digest,
             task=task,
             app=caller.app,
+            user=booking.user_digest(self._secret, caller.app, user),
         )
-        ended, flags = _ended(data), INGESTED | booking.FINAL
+        ended = ended_of(data, endpoint, at_ms=at_ms)
+        flags = INGESTED | booking.FINAL
         flags |= booking.STREAMED if data.streamed else 0
         episode = _episode(data, caller)
+        named = batch.episodes
         if ended.result is Result.OK and named.is_first(episode, token):
             named.note(episode, token)
             if self._recent.episodes.is_first(episode, token):
@@ -181,11 +197,10 @@ class EventDesk:
             ended,
             app=caller.app.name,
             flags=flags,
-            is_usage_whole=data.tokens_out is not None,
-            cost_nano=_cost_nano(data, ended.usage, endpoint, at_ms),
             reference=data.ref,
             said=_said(data),
             episode=episode,
+            spend_tag=tag.digest,
             event=event_ids.ingested_event_id(at_ms, key),
         )
 
@@ -193,6 +208,8 @@ class EventDesk:
         self, batch: EventBatch, addressed: list[list[bytes]], caller: Caller, now_ms: int
     ) -> None:
         """Write what was read. What a full journal cuts short is sent again, without harm."""
+        for tag in batch.tags:
+            self._tags.note(tag)
         for part in _slices(batch.outcomes):
             for record in part:
                 if not self._writer.put(record):
@@ -215,34 +232,6 @@ def _time(event: OutcomeEvent | FeedbackEvent, now_ms: int) -> int:
             "time", f"time is {event.time.isoformat()}; what is over 30 days old no longer counts"
         )
     return min(at_ms, now_ms) if isinstance(event, OutcomeEvent) else at_ms
-
-
-def _ended(data: Outcome) -> Ending:
-    """Return how a call ended that somebody else dispatched."""
-    return Ending(
-        number=data.attempt or 1,
-        result=data.ended,
-        status=data.status or (200 if data.ended is Result.OK else 0),
-        latency_s=data.latency_s or 0.0,
-        ttft_s=data.ttft_s,
-        usage=Usage(
-            data.tokens_in or 0,
-            data.tokens_out or 0,
-            data.tokens_cached or 0,
-            data.tokens_reasoning or 0,
-        ),
-        answer_id=data.response_id,
-    )
-
-
-def _cost_nano(data: Outcome, usage: Usage | None, endpoint: Endpoint, at_ms: int) -> int | None:
-    """Return what a call cost in nano-USD: as it says, else as its tokens do; None: not known."""
-    if data.cost_usd is not None:
-        return round(data.cost_usd * 1e9)
-    if data.tokens_out is None or endpoint.prices is None or usage is None:
-        return None
-    spent = endpoint.prices.nano(usage, at_ms / 1000)
-    return 0 if endpoint.terms.is_subscribed else spent
 
 
 def _episode(data: Outcome, caller: Caller) -> int:

@@ -120,16 +120,19 @@ class ForgetDesk:
         return self._secret.of_units.now
 
     def _tell(self, user: bytes, app: App, now_ms: int) -> None:
-        record = forget_record(
-            app=app.digest,
-            user=user,
-            n_shards=self._n_shards,
-            at_ms=now_ms,
-            event=new_event_id(now_ms),
-        )
-        if not self._writer.put(record):
-            message = "the journal is full, so that the learner cannot be told; try again"
-            raise RequestRejected("telemetry_full", message)
+        """Tell whoever folds a shard: each has rows of what the user spent."""
+        for beside in range(self._n_shards):
+            record = forget_record(
+                app=app.digest,
+                user=user,
+                n_shards=self._n_shards,
+                at_ms=now_ms,
+                event=new_event_id(now_ms),
+                beside=beside,
+            )
+            if not self._writer.put(record):
+                message = "the journal is full, so that the learner cannot be told; try again"
+                raise RequestRejected("telemetry_full", message)
 
     def _await_learner(self, users: Sequence[bytes], found: Deleted) -> None:
         """Wait a while until the rows of this rater are gone; note how many are not."""

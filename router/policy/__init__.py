@@ -1,6 +1,7 @@
 """Who may, for what, under which rules; pure.
 
 - `hints`: what a caller says beside the request itself
+- `spend_tags`: by which tag its app's spend is booked as well
 - `callers`: whose call it is, and which credential may travel on
 - `complexity`: how complex a call is by its structure
 - `tasks`: what kind of call it is

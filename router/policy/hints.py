@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from hashlib import blake2b
+from typing import Any
 
 from msgspec import Struct
 
@@ -60,6 +61,7 @@ class Hints(Struct, frozen=True):
     max_latency_ms: float | None
     dry_run: bool
     profile: bool  # it is one of a profile, not of the app's own traffic
+    tags: Any = None  # as the header has them, else as the body has
 
     def rules(self) -> PolicyRules:
         """Return what of them only tightens."""
@@ -129,6 +131,7 @@ def read_hints(
         max_latency_ms=_limit(said(b"max-latency-ms"), hints.max_latency_ms, "max_latency_ms"),
         dry_run=hints.dry_run is True if dry_run is None else dry_run,
         profile=hints.profile is True if profile is None else profile,
+        tags=said(b"tags") or hints.tags,
     )
 
 

@@ -16,6 +16,12 @@
 - `episodes`: what episodes came to, as rows, table and lines
 - `gauges`: what is measured of the process as it stands
 - `endpoints`: how the endpoints are doing, as rows and as gauges
+- `ledger_wish`: what the ledger is asked, as it was written
+- `ledger_names`: by which names its digests are known
+- `ledger`: what it says, as rows
+- `ledger_table`: the same on a terminal, and as CSV
+- `price_truth`: whether providers bill the prices that we reckon with
+- `ledger_desk`: all of it in a running sidecar
 - `unlisted`: calls of what the configuration does not list
 - `profiled`: which labels of a table are a profile's, as a line
 - `gather`: the report of a store

@@ -33,6 +33,7 @@ from router.report import views
 from router.report.catalog import catalog_warnings
 from router.report.costs import availability_rows, list_cost_rows, published_prices
 from router.report.episodes import episode_section
+from router.report.price_truth import find_doubts
 from router.report.served import served_rows
 from router.report.suggestions import suggestion_rows
 from router.report.unlisted import Unlisted, unlisted_calls
@@ -95,7 +96,7 @@ def gather(file: Path, strategy: str | None) -> Report:
         store = configuration.store
         named, prefix = store.url_env, store.prefix
         with open_store(state_dir, url=store.url(), named=named, prefix=prefix) as address:
-            _fill(report, configuration, address, chosen)
+            _fill(report, configuration, address, chosen, file)
     except TelemetryError as error:
         report.failed = True
         report.missing.append(f"no store: {error}")
@@ -161,7 +162,9 @@ def read_beliefs(
     return beliefs, rows, names, reader.raters
 
 
-def _fill(report: Report, configuration: Configuration, address: Address, strategy: str) -> None:
+def _fill(
+    report: Report, configuration: Configuration, address: Address, strategy: str, file: Path
+) -> None:
     beliefs, rows, names, report.raters = read_beliefs(configuration, address)
     n_shards = configuration.store.shards
     in_file = SwitchFile(configuration.server.state_directory()).read()
@@ -177,6 +180,9 @@ def _fill(report: Report, configuration: Configuration, address: Address, strate
         prompts = PromptVersions()
         prompts.take(client.hgetall(keys.PROMPTS))
         report.store = _refusal(client)
+        doubts = find_doubts(
+            client, configuration.catalog, n_shards=n_shards, now_s=time.time(), file=file
+        )
     report.posteriors |= views.posteriors(beliefs, strategy) | views.switch_row(switch)
     report.posteriors["references"] = references
     report.posteriors["prompts"] = prompt_rows(prompts.known)
@@ -187,6 +193,7 @@ def _fill(report: Report, configuration: Configuration, address: Address, strate
     report.posteriors["availability"] = availability_rows(counted, configuration.catalog)
     report.posteriors["published_prices"] = published_prices(configuration.catalog)
     report.posteriors["list_costs"] = list_cost_rows(beliefs, time.time())
+    report.posteriors["price_alarms"] = [doubt.as_json() for doubt in doubts]
     report.posteriors["agreements"] = catalog_warnings(configuration.catalog, time.time())
     if report.store is not None:
         report.missing.append(f"the store takes nothing: {report.store.shown}")

@@ -82,6 +82,8 @@ def print_report(report: Report, to: Console | None = None) -> None:
         to.print(line, highlight=False, markup=False)
     for line in served_lines(report.posteriors.get("served", []), now_ms=_now_ms()):
         to.print(line, style="yellow", highlight=False, markup=False)
+    for alarm in report.posteriors.get("price_alarms", []):
+        to.print(alarm["text"], style="yellow", highlight=False, markup=False)
     for line in alarm_lines(report.posteriors.get("alarms", [])):
         to.print(line, highlight=False, markup=False)
     for line in prompt_lines(report.posteriors.get("prompts", [])):

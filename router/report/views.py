@@ -197,6 +197,7 @@ def names_of(configuration: Configuration) -> dict[int, str]:
     """Return what each digest of this configuration stands for."""
     names = {e.digest: e.id for e in configuration.catalog.endpoints}
     names |= {app.digest: name for name, app in configuration.apps.items()}
+    names |= {each.digest: each.name for each in configuration.strategies.values()}
     for name, role in configuration.roles.items():
         names |= {role.digest: name, role_key(name): name}
     return names | tasks_of(configuration)

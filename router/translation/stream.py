@@ -166,7 +166,8 @@ class TranslatedStream(AnswerStream):
     def _follow(self) -> None:
         """Show what the native reader has seen."""
         native = self._native
-        self.id, self.usage = native.id, native.usage
+        self.id, self.usage, self.begun = native.id, native.usage, native.begun
+        self.n_pieces, self.said_bytes = native.n_pieces, native.said_bytes
         self.model, self.fingerprint = native.model, native.fingerprint
         self.spoke, self.done, self.failed = native.spoke, native.done, native.failed
         self.unreadable |= native.unreadable

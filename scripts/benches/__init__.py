@@ -38,5 +38,6 @@
 - `raters_world`: raters of whom a few rate to move traffic, through the code that folds and draws
 - `raters`: what they move, with the bound on each rater and without it
 - `classify`: how long it takes to tell what a text looks like
+- `ledger`: how long a month of the ledger takes to read
 - `__main__`: `scripts/bench NAME`
 """

@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     """Measure the sidecar, a part of it, or how it learns; return the exit code."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=main.__doc__)
     known = ["http", "draw", "decide", "pipeline", "memory", "lookup", "derived", "hosts"]
-    known += ["growth", "learning", "truth", "raters", "orders", "classify"]
+    known += ["growth", "learning", "truth", "raters", "orders", "classify", "ledger"]
     parser.add_argument("what", nargs="?", choices=known, default="http", help="default: http")
     add = parser.add_argument
     add("--rounds", type=bounded(1, 100, int), default=5, help="of http")
@@ -42,7 +43,9 @@ def main(argv: list[str] | None = None) -> int:
     add("--calls-per-s", type=bounded(0.1, 1000, float), default=10.0, help="of lookup")
     add("--days", type=bounded(1, 30, int), default=30, help="of growth")
     add("--runs", type=bounded(10, 10_000, int), default=100, help="of hosts")
-    add("--quick", action="store_true", help="of pipeline, truth, raters, orders: less of it")
+    add("--quick", action="store_true", help="of pipeline, truth, raters, orders, ledger: less")
+    add("--apps", type=bounded(1, 1000, int), help="of pipeline: so many call, and of the ledger")
+    add("--users", type=bounded(0, 100_000, int), default=1000, help="of pipeline: in each app")
     add("--weeks", type=bounded(2, 1000, int), default=20, help="of orders: of a row")
     add("--seed", type=bounded(0, 2**32 - 1, int), default=0, help="of truth")
     add("--labels", type=bounded(1000, 1e9, int), help="of truth: in all its worlds together")
@@ -67,6 +70,7 @@ def main(argv: list[str] | None = None) -> int:
         "raters": _raters,
         "orders": _orders,
         "classify": _classify,
+        "ledger": _ledger,
     }
     measured, show = runs[options.what](options)
     if measured is None:
@@ -117,9 +121,20 @@ def _hosts(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]:
 
 
 def _pipeline(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]:
-    from scripts.benches.pipeline import FULL, QUICK, print_table, run_bench
+    from scripts.benches.pipeline import (
+        FULL,
+        QUICK,
+        print_ledger,
+        print_table,
+        run_bench,
+        run_ledger,
+    )
 
-    return run_bench(QUICK if options.quick else FULL), print_table
+    sizes = QUICK if options.quick else FULL
+    if options.apps is not None:
+        sizes = replace(sizes, n_apps=options.apps, n_users=options.users)
+        return run_ledger(sizes), print_ledger
+    return run_bench(sizes), print_table
 
 
 def _memory(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]:
@@ -188,6 +203,12 @@ def _classify(_: argparse.Namespace) -> tuple[Measured, Callable[..., None]]:
     from scripts.benches.classify import print_table, run_bench
 
     return run_bench(), print_table
+
+
+def _ledger(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]:
+    from scripts.benches.ledger import print_table, run_bench
+
+    return run_bench(quick=options.quick), print_table
 
 
 if __name__ == "__main__":

@@ -34,9 +34,10 @@ from router.decision.context import CallContext
 from router.dialects.opaque import OpaqueBody
 from router.dispatch.passing import read_call
 from router.policy.callers import Keys
-from router.server import Sidecar, _calm_collector
+from router.server import Sidecar
 from scripts.proofs.believed import rows_of
 from scripts.proofs.within import SidecarWithin
+from telemetry.processes import calm_collector
 
 WARM_UP, ROUNDS = 500, 5_000
 PATH = "/v1/chat/completions"
@@ -60,7 +61,7 @@ async def _measure(n_endpoints: int, state_dir: Path) -> dict[str, Any]:
     with SidecarWithin(configuration, state_dir, transport) as within:
         within.follow(configuration, rows_of(_seen(configuration), configuration, time.time()))
         took, beside = np.empty(ROUNDS), np.empty(ROUNDS)
-        _calm_collector()  # as a sidecar does when it starts
+        calm_collector()  # as a sidecar does when it starts
         for i, (headers, body) in enumerate(calls, -WARM_UP):
             began = time.perf_counter_ns()
             _reference(body)

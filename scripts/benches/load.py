@@ -46,8 +46,19 @@ def digests(n: int, first: int) -> np.ndarray[Any, np.dtype[np.uint64]]:
     return np.arange(first, first + n, dtype=np.uint64)
 
 
-def build(n: int, *, n_categories: int, n_endpoints: int, n_shards: int, seed: int) -> list[bytes]:
+def build(
+    n: int,
+    *,
+    n_categories: int,
+    n_endpoints: int,
+    n_shards: int,
+    seed: int,
+    n_apps: int = 1,
+    n_users: int = 0,
+) -> list[bytes]:
     """Return `n` records: outcome, feedback, outcome, feedback, …
+
+    Each call is of any of the apps and, where there are users, by any of them.
 
     The category tells the shard (category mod shards), so that a reader's counts tell which
     outcome of which shard it saw last.
@@ -56,12 +67,15 @@ def build(n: int, *, n_categories: int, n_endpoints: int, n_shards: int, seed: i
     n_calls = n // 2 + 1
     category = rng.integers(0, n_categories, n_calls)
     endpoint = rng.integers(0, n_endpoints, n_calls) + FIRST_ENDPOINT
+    app = rng.integers(0, n_apps, n_calls) + 2
+    user = rng.integers(1, n_users + 1, n_calls) if n_users else np.zeros(n_calls, dtype=int)
     latency_s = rng.lognormal(0, 0.5, n_calls)
     value = rng.integers(0, 11, n_calls) / 10
     now_ms = int(time.time() * 1000)
+    whose = (category, endpoint, app, user)
     tokens = [
-        _token(i, int(category[i]), int(endpoint[i]), n_shards=n_shards, now_ms=now_ms)
-        for i in range(n_calls)
+        _token(i, *cell, n_shards=n_shards, now_ms=now_ms)
+        for i, cell in enumerate(zip(*map(np.ndarray.tolist, whose), strict=True))
     ]
     out = []
     for i in range(n_calls):
@@ -79,7 +93,9 @@ def build(n: int, *, n_categories: int, n_endpoints: int, n_shards: int, seed: i
     return out[:n]
 
 
-def _token(i: int, category: int, endpoint: int, *, n_shards: int, now_ms: int) -> bytes:
+def _token(
+    i: int, category: int, endpoint: int, app: int, user: int, *, n_shards: int, now_ms: int
+) -> bytes:
     return Token(
         key_id=1,
         shard=category % n_shards,
@@ -90,13 +106,14 @@ def _token(i: int, category: int, endpoint: int, *, n_shards: int, now_ms: int) 
         drawn=endpoint,
         executed=endpoint,
         strategy=1,
-        app=2,
+        app=app,
         release_key=FIRST_CATEGORY + category,
         session=i,
         propensity=0.5,
         predicted=0.5,
         predicted_sd=0.1,
         spread=0.5,
+        user=user,
     ).pack()
 
 
@@ -124,6 +141,8 @@ def produce(options: dict[str, Any]) -> dict[str, Any]:
         n_endpoints=options["n_endpoints"],
         n_shards=options["n_shards"],
         seed=options["seed"],
+        n_apps=options.get("n_apps", 1),
+        n_users=options.get("n_users", 0),
     )
     writer = _writer(options)
     _wait_for_start()

@@ -29,6 +29,8 @@ from scripts.benches.references import group_hincrby, rq_per_event
 from scripts.benches.replay import replay
 from telemetry import keys
 from telemetry.embedded import PrivateServer
+from telemetry.ledger_blocks import parse_field
+from telemetry.ledger_rows import LedgerColumn, LedgerTable, unpacked
 from telemetry.processes import child_environment
 from telemetry.store import Address, Client, connect, prepare
 
@@ -50,6 +52,8 @@ class Sizes:
     n_timed: int = 20_000
     n_jobs: int = 1_000
     n_grouped: int = 100_000
+    n_apps: int = 1
+    n_users: int = 0  # each calls in every app
 
 
 FULL = Sizes()
@@ -62,6 +66,16 @@ QUICK = Sizes(
     n_jobs=300,
     n_grouped=30_000,
 )
+
+
+def run_ledger(sizes: Sizes) -> dict[str, Any]:
+    """Return how fast calls of many apps and users are folded, and what their ledger takes."""
+    cpu: dict[str, dict[str, float]] = {}
+    whose = {"n_apps": sizes.n_apps, "n_users": sizes.n_users}
+    taken: dict[str, float] = {}
+    _say("throughput")
+    per_s = _throughput(SMALL, sizes.n_events, cpu, "full", taken=taken, **whose)
+    return {**whose, "events_per_s": per_s, "ledger": taken, "cpu": cpu}
 
 
 def run_bench(sizes: Sizes) -> dict[str, Any]:
@@ -210,12 +224,23 @@ def _store(size: tuple[int, int] = SMALL) -> Iterator[Lab]:
 
 
 def _throughput(
-    size: tuple[int, int], n: int, cpu: dict[str, dict[str, float]], name: str
+    size: tuple[int, int],
+    n: int,
+    cpu: dict[str, dict[str, float]],
+    name: str,
+    *,
+    taken: dict[str, float] | None = None,
+    **whose: int,
 ) -> float:
-    """Return records/s from the first put to the last commit, writers going as fast as they can."""
+    """Return records/s from the first put to the last commit, writers going as fast as they can.
+
+    Args:
+        taken: of the ledger, to be filled.
+        whose: how many apps and users call.
+    """
     with _store(size) as lab, lab.worker() as worker:
         each = n // N_PRODUCERS
-        producers = [lab.start("produce", number, n=each) for number in range(N_PRODUCERS)]
+        producers = [lab.start("produce", number, n=each, **whose) for number in range(N_PRODUCERS)]
         store_cpu, worker_cpu = lab.store_cpu_s(), _cpu_s(worker.pid)
         for producer in producers:
             producer.go()
@@ -224,10 +249,27 @@ def _throughput(
         store_cpu = lab.store_cpu_s() - store_cpu
         worker_cpu = _cpu_s(worker.pid) - worker_cpu
         found = [producer.result() for producer in producers]
+        if taken is not None:
+            taken.update(_ledger_of(lab))
     took = ended - min(x["began"] for x in found)
     used = {"producers": sum(x["cpu_s"] for x in found), "store": store_cpu, "worker": worker_cpu}
     cpu[name] = {what: s / took for what, s in used.items()}
     return float(each * N_PRODUCERS / took)
+
+
+def _ledger_of(lab: Lab) -> dict[str, float]:
+    """Return how many loose rows of the ledger a store has, their bytes, and what they sum to."""
+    out = {"rows": 0.0, "bytes": 0.0, "attempts": 0.0, "cost_nano": 0.0}
+    for shard in range(N_SHARDS):
+        for place in map(parse_field, lab.client.hkeys(keys.spent_spans(shard))):
+            rows = lab.client.hvals(keys.spent(shard, *place))
+            out["rows"] += len(rows)
+            out["bytes"] += lab.client.memory_usage(keys.spent(shard, *place))
+            if place[0] is LedgerTable.CALLS:
+                sums = unpacked(rows)
+                out["attempts"] += int(sums[:, LedgerColumn.ATTEMPTS].sum())
+                out["cost_nano"] += int(sums[:, LedgerColumn.COST].sum())
+    return out
 
 
 def _freshness(rate: int, seconds: float, cpu: dict[str, dict[str, float]]) -> dict[str, float]:
@@ -281,6 +323,18 @@ def print_table(found: dict[str, Any]) -> None:
     table.add_row(
         "reference: group, HINCRBY, XACK", f"{found['references']['group_hincrby']:,.0f}/s"
     )
+    Console().print(table)
+
+
+def print_ledger(found: dict[str, Any]) -> None:
+    """Print the figures of the ledger for people."""
+    title = f"{found['n_apps']} apps, {found['n_users']} users in each"
+    table = Table("figure", "value", title=title)
+    table.add_row("durable events/s, 10 × 10 cells", f"{found['events_per_s']:,.0f}")
+    rows, size = found["ledger"]["rows"], found["ledger"]["bytes"]
+    table.add_row("loose rows of the ledger", f"{rows:,.0f}, {size / max(rows, 1):.0f} bytes each")
+    for name, share in found["cpu"]["full"].items():
+        table.add_row(f"share of a core, {name}", f"{share:.0%}")
     Console().print(table)
 
 

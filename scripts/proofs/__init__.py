@@ -1,6 +1,7 @@
 """What is claimed, shown on the running parts.
 
 - `ledger`: what should have been folded, against what was
+- `bills`: what the ledger has of each call, against what its provider bills
 - `client`: who calls, and keeps books of its own
 - `chaos`: who kills, freezes, duplicates and poisons
 - `sabotage`: a fault made on purpose, so that the proof has to notice
@@ -82,5 +83,7 @@
 - `first_day_provider`: two providers that note whose keys they are given
 - `first_day`: that it takes three commands and a minute to the first call
 - `profile`: that a profile which is killed at any moment pays for nothing twice
+- `budget_play`: a process that reserves money of a budget, and books what it really spends
+- `budget`: that a hard budget is never overspent, and nothing of it is left lying about
 - `__main__`: `scripts/prove NAME`
 """

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from scripts.proofs import (
     agent,
+    budget,
     classify,
     direct,
     episodes,
@@ -41,6 +42,7 @@ PROOFS: dict[str, Callable[[Sequence[str]], int]] = {
     "episodes": episodes.main,
     "first_day": first_day.main,
     "profile": profile.main,
+    "budget": budget.main,
 }
 
 

@@ -45,7 +45,10 @@ def booked_attempts(
 def outcomes(
     sidecar: RunningSidecar,
 ) -> list[tuple[int, int, tuple[str, bool, int, int]]]:
-    """Return whom each attempt was drawn for and made at, and result, finality, tokens, cost."""
+    """Return whom each attempt was drawn for and made at, and result, finality, tokens, cost.
+
+    What is estimated counts as 0: providers' own books have no estimates.
+    """
     client = connect(sidecar.address)
     rows: list[tuple[int, int, tuple[str, bool, int, int]]] = []
     for shard in range(sidecar.configuration.store.shards):
@@ -53,11 +56,12 @@ def outcomes(
             records, _ = events.decode(frames.unpack(fields[b"f"]).body)
             for record in records[records["kind"] == Kind.OUTCOME]:
                 token = record["token"]
+                told = not record["flags"] & Flag.ESTIMATED
                 how = (
                     Result(int(record["result"])).name,
                     bool(record["flags"] & Flag.FINAL),
-                    int(record["tokens_in"]) + int(record["tokens_out"]),
-                    int(record["cost_nano"]),
+                    (int(record["tokens_in"]) + int(record["tokens_out"])) * told,
+                    int(record["cost_nano"]) * told,
                 )
                 rows.append((int(token["drawn"]), int(token["executed"]), how))
     client.close()

@@ -124,6 +124,7 @@ class Client:
             "x-router-task": self._plan["tasks"][number // self._plan["calls_per_task"]],
             "x-router-session-id": f"session {number // 2}",
             "x-router-ref": ref,
+            "x-router-tags": f"call={number}",
         }
         # Words of its own: two prompts that are alike would be one, edited and asked again.
         words = " ".join(f"{self._rng.getrandbits(64):x}" for _ in range(8))

@@ -6,16 +6,20 @@ client of its own (`client`) calls, gives feedback and keeps the books; `chaos` 
 and freezes processes, `up` itself and the second worker's supervisor among them, and injects
 frames. In the end
 everything may come to rest, and the sums are held against the books, call by call and label by
-label (`ledger` says how).
+label (`ledger` says how); and what was spent, against what the endpoints bill (`bills`).
 
 lost: an answer received in full, or feedback that got 2xx, without its effect. doubled: an effect
 too many. unresolved: attempts whose connection was cut or that were refused; a call among them
 may have taken effect or not, feedback was sent again until it was taken. It never says more than
 it saw: where the audit is not there, `audit_equal` is null.
 
+ledger_wrong: calls of which the ledger has something else than what their provider bills, though
+their client had the whole answer, or more than that. cut_calls: the others of which the two
+differ, which are the whole difference between billed and booked.
+
 Does it see anything? `--sabotage lose` takes one event out of the stream before it is folded,
 `--sabotage double` sends one again under a new name, both behind the parts' back. Then the run
-must end with `lost`, or `doubled`, above 0 and an exit code that is not 0.
+must end with `lost`, or `doubled`, and `ledger_wrong` above 0 and an exit code that is not 0.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -41,6 +46,7 @@ from router.config.compiled import Configuration, load
 from router.demo.simulator import save
 from router.demo.stack import DidNotStart, Stack, stack
 from router.report import gather
+from scripts.proofs.bills import TAG, BillsVerdict, judge_bills, read_bills, read_booked
 from scripts.proofs.chaos import SECOND, UP, Chaos, listens
 from scripts.proofs.ledger import (
     CALLS_PER_TASK,
@@ -60,6 +66,11 @@ from telemetry.recorded import Recorded
 from telemetry.store import Address, StoreErrors, connect, open_store
 
 ENDPOINTS = ("east", "north", "south")
+APP = "default"
+PRICES = np.array([[1, 2], [3, 5], [7, 11]])
+"""Nano-USD a token in and out: whoever books a call by another's price is found out."""
+NANO_PER_TOKEN = 1000
+"""Of a USD a million tokens."""
 QUICK_KILLS = 20
 FULL_KILLS = 1000
 KILL_EVERY_S = 1.2
@@ -124,6 +135,8 @@ class ProofResult:
         """Whether nothing was lost, doubled, or folded that was poison."""
         f = self.figures
         exact = not f["lost"] and not f["doubled"] and f["dead_lettered"] == f["poisoned"]
+        paid = f["billed_nano_usd"] - f["booked_nano_usd"] == f["cut_nano_usd"]
+        exact = exact and paid and not f["ledger_wrong"]
         return exact and f["audit_equal"] is not False
 
 
@@ -138,7 +151,7 @@ def prove_pipeline(settings: ProofSettings) -> ProofResult:
     with tempfile.TemporaryDirectory(prefix="pm-prove-") as temporary:
         directory = Path(temporary)
         with stack(directory) as processes:
-            config = _configure(directory, processes, settings)
+            config, simulator = _configure(directory, processes, settings)
             _start(processes, config)
             configuration = load(config)
             with open_store(configuration.server.state_directory()) as address:
@@ -149,7 +162,8 @@ def prove_pipeline(settings: ProofSettings) -> ProofResult:
                 if weight(int(time.time() * 1000)) != began_weight:
                     raise Inconclusive("the weight of new evidence changed; run it again")
                 verdict = _settle(configuration, address, calls, processes, settings)
-                return _result(config, address, configuration, chaos, books, verdict)
+                bills = _bills(address, configuration, calls, simulator)
+                return _result(config, address, configuration, chaos, books, verdict, bills)
 
 
 def _wait_for_steady_weight(settings: ProofSettings) -> int:
@@ -165,24 +179,31 @@ def _wait_for_steady_weight(settings: ProofSettings) -> int:
         time.sleep(1)
 
 
-def _configure(directory: Path, processes: Stack, settings: ProofSettings) -> Path:
-    """Start the simulated endpoints; return the sidecar's configuration."""
-    save(_table(settings), directory / "table.npz")
+def _configure(directory: Path, processes: Stack, settings: ProofSettings) -> tuple[Path, int]:
+    """Start the simulated endpoints; return the sidecar's configuration, and their port."""
+    save(_table(settings), directory / "table.npz", PRICES)
     simulator = processes.simulator(directory / "table.npz", time_scale=1.0)
     value = {
         "server": {"port": _free_port(), "state_dir": str(directory / "state"), "drain_s": 2},
         "endpoints": [
-            {"id": name, "model": name, "base_url": f"http://127.0.0.1:{simulator}/e/{i}/v1"}
-            for i, name in enumerate(ENDPOINTS)
+            {
+                "id": name,
+                "model": name,
+                "base_url": f"http://127.0.0.1:{simulator}/e/{i}/v1",
+                "prices": {"input_usd_per_mtok": n_in, "output_usd_per_mtok": n_out},
+            }
+            for i, (name, (n_in, n_out)) in enumerate(
+                zip(ENDPOINTS, (PRICES / NANO_PER_TOKEN).tolist(), strict=True)
+            )
         ],
         "archive": {"every_s": ARCHIVE_EVERY_S},
         "tasks": {name: None for name in _tasks(settings)},
         "strategies": {"quality": {"objective": "quality", "incumbent": "none"}},
-        "apps": {"default": {"mode": "route", "strategy": "quality"}},
+        "apps": {APP: {"mode": "route", "strategy": "quality", "spend_tag": TAG}},
     }
     config = directory / "pointsman.yaml"
     config.write_text(yaml.safe_dump(value, sort_keys=False))
-    return config
+    return config, simulator
 
 
 def _tasks(settings: ProofSettings) -> list[str]:
@@ -320,6 +341,17 @@ def _settle(
         time.sleep(0.3)
 
 
+def _bills(
+    address: Address, configuration: Configuration, calls: list[LedgerCall], simulator: int
+) -> BillsVerdict:
+    """Return what the ledger has of each call, held against what the endpoints bill."""
+    bills = read_bills(simulator)
+    numbers = {call.number for call in calls} | {number for number, _ in bills}
+    with closing(connect(address)) as client:
+        booked, total = read_booked(client, configuration.store.shards, numbers, app=APP)
+    return judge_bills(bills, calls, booked, total=total)
+
+
 def _result(
     config: Path,
     address: Address,
@@ -327,6 +359,7 @@ def _result(
     chaos: Chaos,
     books: dict[str, Any],
     verdict: LedgerVerdict,
+    bills: BillsVerdict,
 ) -> ProofResult:
     client = connect(address)
     shards = range(configuration.store.shards)
@@ -344,6 +377,7 @@ def _result(
         "unresolved": books["n_cut"],
         "dead_lettered": sum(client.xlen(keys.dead(n)) for n in shards),
         "audit_equal": equal,
+        **bills.as_json(),
     }
     killed = ", ".join(f"{kind} {n}" for kind, n in sorted(counts.killed.items()))
     notes = [
@@ -352,7 +386,7 @@ def _result(
     ]
     archived = configuration.server.state_directory() / "archive"
     notes.append(f"files of the archive {len(list(archived.rglob('*.parquet')))}")
-    return ProofResult(figures, notes + ([note] if note else []))
+    return ProofResult(figures, [*notes, *bills.told(), *([note] if note else [])])
 
 
 def _audit(config: Path) -> tuple[bool | None, str]:
@@ -410,5 +444,6 @@ def main(argv: Sequence[str]) -> int:
     if options.json:
         print(json.dumps(result.figures))
     else:
-        print(", ".join(f"{name} {value}" for name, value in result.figures.items()))
+        plain = {n: v for n, v in result.figures.items() if not isinstance(v, list)}
+        print(", ".join(f"{name} {value}" for name, value in plain.items()))
     return 0 if result.is_sound else 1

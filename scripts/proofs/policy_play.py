@@ -18,7 +18,8 @@ from router.config.standing import check_standing
 from router.decision.context import Moment
 from router.decision.decide import Decision
 from router.dispatch import retries
-from router.dispatch.passthrough import Passed, Passthrough
+from router.dispatch.passed import Passed
+from router.dispatch.passthrough import Passthrough
 from router.endpoints.breaker import RULES, Trouble
 from router.endpoints.catalog import Endpoint
 from router.endpoints.retries import MOST, SHARE, RetryBudget

@@ -28,6 +28,7 @@ SAID = {
     "max_latency_ms": "Within how many milliseconds it is to be answered.",
     "dry_run": "True answers with what would be decided, and calls nobody.",
     "profile": "True says that it is a call of a profile; `model` is then an endpoint's id.",
+    "tags": "Values by key; of the one that the app declares its spend is booked.",
 }
 POSITIVE: Schema = {"type": "number", "exclusiveMinimum": 0}
 OF_BODY: dict[str, Schema] = {
@@ -35,6 +36,7 @@ OF_BODY: dict[str, Schema] = {
     "ref": {"type": ["string", "integer"]},
     "max_cost_usd": POSITIVE,
     "max_latency_ms": POSITIVE,
+    "tags": {"type": "object", "additionalProperties": {"type": ["string", "integer"]}},
 }
 KEY_HEADER = "x-router-key"
 

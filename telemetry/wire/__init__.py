@@ -4,6 +4,8 @@
 - `lenient`: JSON that strict readers refuse and most clients take
 - `reading`: objects, as far as anybody looks
 - `thoughts`: what models thought, told by what only its maker can check
+- `said`: how much text an answer holds
+- `costs`: what a call cost by the provider's own word
 - `usage`: what answers of every dialect report of themselves
 - `chat`: OpenAI Chat Completions: answers whole and in pieces
 - `completions`: OpenAI's legacy completions

@@ -6,6 +6,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from telemetry.wire.costs import COSTS, reported_nano
+
 MAX_TOKENS = 1 << 31
 """What a provider may claim to have counted; more is a mistake of its own."""
 
@@ -27,6 +29,9 @@ class Usage(Struct, frozen=True):
     written_tokens: int = 0  # of the prompt, to the provider's cache
     written_1h_tokens: int = 0  # of those, to be kept for an hour
     tier: str | None = None  # the service tier that served
+    reported_nano: int = (
+        0  # what it cost in nano-USD by the provider's own word; 0: it says nothing
+    )
 
 
 class WholeAnswer(Struct, frozen=True):
@@ -59,6 +64,8 @@ def usage_of(value: Any, tier: Any = None) -> Usage | None:
     | `thinking_tokens` in `output_tokens_details` | Anthropic: its reasoning |
     | `cache_read_input_tokens` | Anthropic: beside `input_tokens`, or of `prompt_tokens` |
     | in a choice, or under `x_groq` | Moonshot; Groq: see `AnswerPart.reported` |
+
+    What the call cost by the provider's own word is read beside them: see `telemetry.wire.costs`.
     """
     if not isinstance(value, dict):
         return None
@@ -83,7 +90,8 @@ def usage_of(value: Any, tier: Any = None) -> Usage | None:
         hourly = min(_first(value.get("cache_creation"), CREATED_1H) or 0, written)
     if tier is not None or "service_tier" in value:
         tier = tier_of(value.get("service_tier")) or tier_of(tier)
-    return Usage(prompt, completion, cached, reasoning, written, hourly, tier)
+    told = 0 if value.keys().isdisjoint(COSTS) else reported_nano(value)
+    return Usage(prompt, completion, cached, reasoning, written, hourly, tier, told)
 
 
 def reasoning_of(value: Any) -> int:

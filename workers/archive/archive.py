@@ -23,7 +23,7 @@ from telemetry.memory import MemoryUse
 from telemetry.store import Client
 from telemetry.young import YoungSpan
 from workers.archive import files as archive_files
-from workers.archive import indexing
+from workers.archive import indexing, spent
 from workers.archive.files import HEARD_SINCE, ArchiveFile, Content
 from workers.folding.batch import DAY_MS, LABEL_DAYS, SPAN_DAYS, SPANS, START, position
 from workers.folding.thawed import THAWED_AT_BYTES
@@ -143,7 +143,7 @@ class Archive:
         )
         return not oldest or now_ms - position(oldest[0][0])[0] >= limits.every_s * 1000
 
-    def _write(self, shard: int, directory: Path) -> ArchiveFile:
+    def _write(self, shard: int, directory: Path) -> ArchiveFile | None:
         content = self.state(shard)
         archived = content.meta.get(b"archived", START)
         content.entries = self.entries(shard, archived, content.mark)
@@ -155,12 +155,15 @@ class Archive:
             content = self.state(shard, with_labels=True)
             log.warning("the archive begins anew: a base", shard=shard, missing_bytes=missing)
             self.client.hincrby(keys.meta(shard), "n_archive_bases", 1)
+        if not spent.keep(self.client, shard, directory, content):
+            return None  # a block changed since: the next round will do
         file = archive_files.write(directory, content, start=start)
         n = _integer(content, b"n_bytes")
         if scripts.set_archived(self.client, shard, seen=archived, mark=file.mark, n_bytes=n):
             for other in known:  # of one killed before the mark moved: all of it is in ours
                 if other.start == file.start and not other.is_base and other.path != file.path:
                     archive_files.delete(other)
+            spent.sweep(directory, content)
         indexing.make(file, content)
         return file
 
@@ -169,10 +172,15 @@ class Archive:
         now_ms = int(self.client.time()[0]) * 1000
         if with_labels:
             return self._whole_state(shard, now_ms)
-        pipeline = self.client.pipeline(transaction=True)
-        _ask_state(pipeline, shard)
-        meta, rows, producers = pipeline.execute()
-        return self._with_common(Content({b"mark": START, **meta}, rows, producers))
+        while True:
+            booked = self.client.hkeys(keys.spent_spans(shard))
+            pipeline = self.client.pipeline(transaction=True)
+            _ask_state(pipeline, shard)
+            spent.ask(pipeline, shard, booked)
+            meta, rows, producers, *ledger = pipeline.execute()
+            content = Content({b"mark": START, **meta}, rows, producers)
+            if spent.put_into(content, booked, ledger):
+                return self._with_common(content, shard)
 
     def _whole_state(self, shard: int, now_ms: int) -> Content:
         """Return a state with all that was said, which a base is made of.
@@ -182,8 +190,10 @@ class Archive:
         days, spans = label_days(now_ms), ingested_spans(now_ms)
         while True:
             hashes = said_in(self.client.hgetall(keys.parts(shard)))
+            booked = self.client.hkeys(keys.spent_spans(shard))
             pipeline = self.client.pipeline(transaction=True)
             _ask_state(pipeline, shard)
+            n_asked = spent.ask(pipeline, shard, booked)
             pipeline.hgetall(keys.parts(shard))
             pipeline.hgetall(keys.thawed(shard))
             pipeline.hgetall(keys.cold(shard))
@@ -195,10 +205,11 @@ class Archive:
                 pipeline.smembers(keys.ingested(shard, span))
             for span, part in hashes:
                 pipeline.hgetall(keys.labels(shard, span, part))
-            meta, rows, producers, parts, thawed, cold, *others = pipeline.execute()
-            if said_in(parts) == hashes:
+            meta, rows, producers, *found_all = pipeline.execute()
+            ledger, (parts, thawed, cold, *others) = found_all[:n_asked], found_all[n_asked:]
+            content = Content({b"mark": START, **meta}, rows, producers, cold=cold)
+            if said_in(parts) == hashes and spent.put_into(content, booked, ledger):
                 break
-        content = Content({b"mark": START, **meta}, rows, producers, cold=cold)
         content.meta.pop(HEARD_SINCE, None)  # of a base that the store was restored from
         content.thawed = {nonce: row[THAWED_AT_BYTES:] for nonce, row in thawed.items()}
         found = iter(others)
@@ -209,15 +220,16 @@ class Archive:
             content.ingested.update(dict.fromkeys(next(found), b"%d" % span))
         for span, _ in hashes:
             content.words.update({(span, name): row for name, row in next(found).items()})
-        return self._with_common(content)
+        return self._with_common(content, shard)
 
-    def _with_common(self, content: Content) -> Content:
+    def _with_common(self, content: Content, shard: int) -> Content:
         """Return a shard's state with what all shards share."""
         content.store = self.client.hgetall(keys.META)
         content.standings = self.client.hgetall(keys.STANDINGS)
         content.watches = self.client.hgetall(keys.DRIFT)
         content.prompts = self.client.hgetall(keys.PROMPTS)
         content.names = self.client.hgetall(keys.NAMES)
+        content.tags = {} if shard else self.client.hgetall(keys.TAG_NAMES)
         return content
 
     def entries(self, shard: int, after: bytes, upto: bytes) -> dict[bytes, bytes]:

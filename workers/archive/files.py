@@ -89,6 +89,10 @@ class Content:
     watches: dict[bytes, bytes] = field(default_factory=dict)
     prompts: dict[bytes, bytes] = field(default_factory=dict)  # their versions, and epochs of tasks
     names: dict[bytes, bytes] = field(default_factory=dict)
+    spent: dict[bytes, bytes] = field(default_factory=dict)  # loose rows of the ledger
+    blocks: dict[bytes, bytes] = field(default_factory=dict)  # of it, as `keys.spent_blocks`
+    gone: dict[bytes, bytes] = field(default_factory=dict)  # users to be forgotten in blocks
+    tags: dict[bytes, bytes] = field(default_factory=dict)  # with the first shard
     store: dict[bytes, bytes] = field(default_factory=dict)  # shards, schema, incarnation
 
     @property
@@ -120,6 +124,7 @@ class Content:
 _PLAIN = (
     *("meta", "rows", "producers", "ingested", "thawed", "cold", "entries"),
     *("standings", "watches", "prompts", "names", "store"),
+    *("spent", "blocks", "gone", "tags"),
 )
 """Parts of a file that are kept as they are."""
 _OF_DAYS = ("labels", "raters", "words")

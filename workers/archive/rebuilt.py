@@ -13,8 +13,10 @@ from bandit.cells import CARRY, EPOCH_BITS, KEY, add, from_bytes, unsound
 from bandit.epochs import PROFILE, epochs_of
 from bandit.exact import UNIT
 from bandit.families import N_COLUMNS, Family
+from telemetry.ledger_rows import SINCE_FIELD
 from telemetry.secret import RATERS_FIELD
 from telemetry.young import SPAN_MS, name_of
+from workers.archive import spent as spent_files
 from workers.archive.files import Content, Placed
 from workers.folding.batch import (
     DAY_MS,
@@ -35,6 +37,7 @@ from workers.folding.hearing import pieces
 from workers.folding.history import History
 from workers.folding.labels import narrowed, widened
 from workers.folding.raters import Seat
+from workers.folding.spending import MOST_NAMES, Loose, apply, book, spent_in
 from workers.folding.trimming import stale_rows
 from workers.folding.young import lies_by_span
 
@@ -119,6 +122,9 @@ class Rebuilt:
     ingested: dict[bytes, int] = field(default_factory=dict)  # nonce -> span of days
     n_bytes: bytes = b"0"  # of all frames up to the mark, as the checkpoint says
     n_records: int = 0
+    spent: Loose | None = None  # loose rows of the ledger; None: not all of it is known
+    blocks: spent_files.Blocks = field(default_factory=dict)
+    most_names: int = MOST_NAMES
 
     def stand_at(self, content: Content) -> None:
         """Take over a checkpoint; labels and raters stay, unless it is a base and has its own."""
@@ -131,6 +137,9 @@ class Rebuilt:
         self.cold.update(content.cold)
         self.raters.update(content.raters)
         self.ingested.update({nonce: int(span) for nonce, span in content.ingested.items()})
+        is_there = SINCE_FIELD.encode() in content.meta
+        self.spent = spent_files.loose_of(content) if is_there else None
+        self.blocks = spent_files.blocks_of(content)
 
     def follow(self, content: Content) -> None:
         """Fold the entries of a file in, ranking raters' decisions as it says."""
@@ -138,6 +147,9 @@ class Rebuilt:
         self.raters_key = content.store.get(RATERS_FIELD.encode(), self.raters_key)
         # Of the whole file, and so of each of its entries.
         self.history = History.parse(content.meta.get(b"young"))
+        self.most_names = MOST_NAMES // int(content.store.get(b"shards", 1))
+        if self.spent is None and content.meta.get(SINCE_FIELD.encode()) == self.mark:
+            self.spent = {}  # it begins here
         self.fold(content.as_entries())
 
     def fold(self, entries: Entries) -> None:
@@ -185,6 +197,8 @@ class Rebuilt:
         for seat in forget(found, self.raters, users) if (users := forgotten_in(batch)) else ():
             self.raters.pop(seat, None)
         self.raters.update(found.raters)
+        if self.spent is not None:
+            apply(book(spent_in(batch), self.spent, most_names=self.most_names), self.spent)
         self.n_records += len(batch.records)
         self.mark = entries[-1][0]
 
@@ -217,6 +231,8 @@ def damaged_rows(rows: Mapping[bytes, bytes]) -> list[bytes]:
 def difference(rebuilt: Rebuilt, stored: Rebuilt) -> str | None:
     """Return the first row or producer in which two states differ; None where they are equal.
 
+    The ledger is compared where both have all of it.
+
     Both have forgotten what counts no more. A row of zeros says what a missing one does, and a sum
     is compared as a whole: where its sign changed on the way, row and carry may share it otherwise.
     """
@@ -231,7 +247,12 @@ def difference(rebuilt: Rebuilt, stored: Rebuilt) -> str | None:
         known, kept = rebuilt.windows.get(producer), stored.windows.get(producer)
         if known != kept:
             return f"producer {producer.hex()}: {known} by the records, {kept} stored"
-    return None
+    if rebuilt.spent is None or stored.spent is None:
+        return None
+    kept_blocks = stored.blocks
+    return spent_files.difference(
+        rebuilt.spent, rebuilt.blocks, stored.spent, kept_blocks, stored.mark
+    )
 
 
 def _uncarried(name: bytes) -> bytes:

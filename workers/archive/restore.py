@@ -26,6 +26,7 @@ from telemetry.secret import RATERS_FIELD
 from telemetry.store import READABLE, SCHEMA, Client, prepare
 from telemetry.young import SPAN_MS
 from workers.archive import files as archive_files
+from workers.archive import spent
 from workers.archive.archive import Archive, ingested_spans, label_days, next_id
 from workers.archive.files import ArchiveFile, Content, Damaged
 from workers.archive.rebuilt import Rebuilt, damaged_rows
@@ -66,7 +67,7 @@ class Restored:
     rows: int = 0
     labels: int = 0
     references: int = 0
-    damaged: int = 0  # files that could not be read
+    damaged: int = 0  # files that could not be read, blocks of the ledger among them
     left_out: int = 0  # rows that no records add up to: their cells begin anew
     newest_ms: int = 0  # time of the newest record that is part of it
 
@@ -206,6 +207,8 @@ def _restore_shard(
     state.forget()
     found.labels += len(state.said)
     _clear(client, young, now_ms=now_ms)
+    directory = part.files[-1].path.parent
+    found.damaged += spent.restore_blocks(client, shard, directory, part.content)
     _write_labels(client, young, state)
     _write_days(client, shard, keys.raters, state.raters)
     _write_ingested(client, shard, state)
@@ -291,6 +294,7 @@ def _clear(client: Client, young: YoungRows, *, now_ms: int) -> None:
     commit.write(client)
     names += [keys.ingested(shard, span) for span in ingested_spans(now_ms)]
     client.delete(*names)
+    spent.clear(client, shard)
 
 
 def _write_state(pipeline: Client, shard: int, part: _Part) -> None:
@@ -307,6 +311,7 @@ def _write_state(pipeline: Client, shard: int, part: _Part) -> None:
     for names in _parts(list(content.producers)):
         windows = {name: content.producers[name] for name in names}
         pipeline.hset(keys.producers(shard), mapping=windows)
+    spent.restore_loose(pipeline, shard, content, AT_ONCE)
 
 
 def _write_days(
@@ -425,6 +430,9 @@ def _restore_common(client: Client, parts: list[_Part]) -> None:
     ):
         for field, value in values.items():
             client.hsetnx(name, field, value)
+    for tags in (part.content.tags for part in parts):
+        for digest, told in tags.items():
+            client.hsetnx(keys.TAG_NAMES, digest, told)
     # What is folded from here on must rank as what was folded; nobody has folded anything yet.
     found = (part.content.store.get(RATERS_FIELD.encode()) for part in parts)
     if key := next(filter(None, found), None):

@@ -10,6 +10,10 @@
 - `effects`: what that changes
 - `forgetting`: which rows of raters go with a user
 - `thawed`: how a row is written that was put back
+- `spending`: what outcomes add to the ledger
+- `ledger`: where a shard's rows of it lie
+- `packing`: closed days of it become blocks
+- `keeping`: leases are kept beside what takes long
 - `young`: where what is young lies, and when it goes
 - `asking`: what a batch must know before it can be folded
 - `writing`: what a commit writes beside the rows

@@ -9,6 +9,7 @@ from typing import Any
 from telemetry.scripts import Argument, in_parts
 from workers.folding.batch import Batch, Decision
 from workers.folding.effects import Effects
+from workers.folding.ledger import LedgerBooking
 from workers.folding.raters import Seat
 from workers.folding.young import Changes, Question
 
@@ -28,6 +29,7 @@ class Folding:
     fields: list[tuple[str, Sequence[Argument]]]  # of hashes
     said: list[Question]  # what was said of decisions; those that came later stand last
     thawed: set[Decision]  # old ones, of which more is said now
+    booking: LedgerBooking  # of what was spent
     seated: dict[Seat, bytes | None] = field(default_factory=dict)  # the rows of `seats`
     lying: dict[Decision, int] = field(default_factory=dict)  # in which generation rows lie
     rows: dict[bytes, bytes] = field(default_factory=dict)  # new ones: they count once committed

@@ -29,6 +29,7 @@ from workers.folding.lease import Lease
 from workers.folding.memory import StoreMemory
 from workers.folding.roster import Roster
 from workers.folding.shard import NotOwner, Shard, fold_together
+from workers.folding.spending import MOST_NAMES
 from workers.folding.trimming import most_unarchived
 
 log = structlog.get_logger()
@@ -160,7 +161,8 @@ class Learner:
         for number in range(self.n_shards):
             lease = Lease(client, number, self.owner, clock=self.clock)
             if number not in self._held and len(self._held) < share and lease.take():
-                shard = Shard(client, number, young_hours=self._memory.young_hours(client))
+                hours, most_names = self._memory.young_hours(client), MOST_NAMES // self.n_shards
+                shard = Shard(client, number, young_hours=hours, most_names=most_names)
                 shard.load(expected=self._lost.get(number))
                 take_up(client, number)
                 self._held[number] = shard, lease
@@ -222,15 +224,25 @@ class Learner:
             if 0 in self._held:
                 forget_silent(client, self._store_clock.now_ms())
             most_bytes = most_unarchived(client, self.n_shards)
-            hours = self._memory.young_hours(client)
+            hours, clock_ms = self._memory.young_hours(client), self._store_clock.now_ms()
             for number, (shard, lease) in list(self._held.items()):
                 shard.young_hours = hours
                 try:
-                    shard.prune(token=lease.token, most_bytes=most_bytes)
+                    shard.prune(
+                        token=lease.token,
+                        most_bytes=most_bytes,
+                        clock_ms=clock_ms,
+                        keep=self._keep_leases,
+                    )
                 except NotOwner:
                     self._lose(number)
         if self._is_due("adopt", ADOPT_EVERY_S):
             adopt(self.journals, client, self.counters)
+
+    def _keep_leases(self) -> None:
+        """Renew what is due; what was lost meanwhile shows at the next commit."""
+        for _, lease in self._held.values():
+            lease.keep()
 
     def _join(self, client: Client) -> None:
         """Send feedback by reference to its decisions, where it is settled which these are."""

@@ -14,6 +14,7 @@ from typing import Any
 import redis
 
 from telemetry import explained, keys, young
+from telemetry.ledger_blocks import parse_field
 from telemetry.memory import MemoryKind
 from telemetry.references import BUCKET_MS, bucket
 from telemetry.store import Client, server_of, servers
@@ -52,6 +53,7 @@ def shares(client: Client, n_shards: int, *, now_ms: int) -> Shares:
     try:
         _add_single_keys(client, n_shards, out, now_ms=now_ms)
         _add_young(client, n_shards, out)
+        _add_ledger(client, n_shards, out)
         for server in servers(client):
             _add_picked(server, out)
     except redis.ResponseError:  # MEMORY USAGE or RANDOMKEY are not for everybody
@@ -138,6 +140,23 @@ def _add_young(client: Client, n_shards: int, out: Shares) -> None:
         size = n * n_bytes / n_fields if n_fields else 0.0
         out.add(KIND_OF[sort], size)
         out.young[span] = out.young.get(span, 0) + int(size)
+
+
+def _add_ledger(client: Client, n_shards: int, out: Shares) -> None:
+    """Count loose rows of the ledger, and of its blocks some that stand for the others."""
+    for shard in range(n_shards):
+        server = server_of(client, keys.meta(shard))
+        index = [keys.spent_spans(shard), keys.spent_blocks(shard)]
+        spans, blocks = (list(map(parse_field, server.hkeys(name))) for name in index)
+        some = random.sample(blocks, min(PICKED, len(blocks)))
+        loose = [*index, *(keys.spent(shard, *place) for place in spans)]
+        packed = [keys.spent_block(shard, *place) for place in some]
+        own, picked = _sizes(server, [loose, packed])
+        share = len(blocks) / len(some) if some else 0.0
+        out.add(MemoryKind.LEDGER, sum(own) + sum(picked) * share)
+    for name in (keys.SPENT_TOP, keys.TAG_NAMES):
+        ((size,),) = _sizes(server_of(client, name), [[name]])
+        out.add(MemoryKind.LEDGER, size)
 
 
 def _picked(shard: int, sort: str, each: dict[tuple[int, int], int]) -> list[str]:

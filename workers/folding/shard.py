@@ -8,7 +8,7 @@ from the mark.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -44,7 +44,11 @@ from workers.folding.effects import effects
 from workers.folding.forgetting import forget, forgotten_in, parts_of
 from workers.folding.hearing import pieces
 from workers.folding.history import BEGIN, EVERYTHING_HOURS, History
+from workers.folding.keeping import kept
+from workers.folding.ledger import LedgerBook
+from workers.folding.packing import packings
 from workers.folding.raters import sitting_beside
+from workers.folding.spending import MOST_NAMES
 from workers.folding.thawed import thawed_at_ms
 from workers.folding.trimming import MOST_UNARCHIVED_BYTES, stale_rows, trim
 from workers.folding.writing import (
@@ -89,9 +93,12 @@ class Shard:
     thawed_cursor: int = 0  # how far it was looked through what was put back
     ahead: bool = False  # trimming went past the archive
     raters_key: bytes = b""  # of the store, once it was needed
+    most_names: int = MOST_NAMES  # of an app and a day that have rows of their own here
+    ledger: LedgerBook = field(init=False)
 
     def __post_init__(self) -> None:
         self.young = YoungRows(self.number)
+        self.ledger = LedgerBook(self.number, self.most_names)
 
     def load(self, *, expected: dict[bytes, int] | None = None) -> None:
         """Read the shard's state; call it after the lease was taken, so that nobody changes it.
@@ -104,8 +111,11 @@ class Shard:
         pipeline.hmget(keys.meta(self.number), "mark", "version", "young")
         pipeline.hgetall(keys.rows(self.number))
         pipeline.hgetall(keys.producers(self.number))
+        LedgerBook.read(pipeline, self.number)
         YoungRows.read(pipeline, self.number)
         (mark, version, history), rows, producers, *lying = pipeline.execute()
+        spent, lying = lying[:4], lying[4:]
+        self.ledger = LedgerBook.parse(self.number, spent, most_names=self.most_names)
         self.mark, self.version = mark or START, int(version or 0)
         self.young = YoungRows.parse(self.number, lying, History.parse(history))
         if self.young.is_unreadable:
@@ -140,6 +150,7 @@ class Shard:
         outcomes = batch.of_kind(Kind.OUTCOME)["token"]["decided_at_ms"]
         spans = {span for span, _ in decisions} | set(np.unique(outcomes // SPAN_MS).tolist())
         sizes, asks = self.young.size_question(sorted(spans))
+        booking = self.ledger.begin(batch, wanted)
         return Folding(
             batch,
             Changes(entries[-1][0], history),
@@ -152,6 +163,7 @@ class Shard:
             fields=fields_of(wanted),
             said=self.young.questions(decisions, thawed, history),
             thawed=thawed,
+            booking=booking,
         )
 
     def _history_from(self, entry: bytes) -> History:
@@ -215,6 +227,8 @@ class Shard:
         hold(commit, self.number, found.waiting, now_ms=at_ms(changes.mark))
         keep_cold(commit, self.number, batch, found.cold)
         write_books(commit, self.number, batch, found)
+        known, marks = folding.known(replies), {"before": self.mark, "mark": changes.mark}
+        self.ledger.put(commit, folding.booking, batch, known, **marks)
         return commit
 
     def end(self, folding: Folding, version: int) -> int:
@@ -223,6 +237,7 @@ class Shard:
         self.rows.update(folding.rows)
         self.windows.update(batch.windows)
         self.young.take_over(folding.changes)
+        self.ledger.take_over(folding.booking, before=self.mark, mark=folding.changes.mark)
         self.mark, self.version = folding.changes.mark, version
         if folding.effects is not None:
             self.counters.update(folding.effects.counts)
@@ -235,15 +250,29 @@ class Shard:
         """Of every producer that was heard of, the number of its next record."""
         return self.expected | {name: window.following for name, window in self.windows.items()}
 
-    def prune(self, *, token: int, most_bytes: int = MOST_UNARCHIVED_BYTES) -> None:
+    def prune(
+        self,
+        *,
+        token: int,
+        most_bytes: int = MOST_UNARCHIVED_BYTES,
+        clock_ms: int = 0,
+        keep: Callable[[], object] | None = None,
+    ) -> None:
         """Drop what nobody reads any more: archived entries, stale rows, producers long silent.
 
-        The mark's own time is "now": so what was dropped can be told from the stream alone.
+        The mark's own time is "now": so what was dropped can be told from the stream alone. To
+        pack days drops nothing, and goes by the clock.
 
         Args:
             most_bytes: of folded entries that may wait for the archive; beyond it they go.
+            clock_ms: the store's time.
+            keep: renews the leases of this process, while it packs.
         """
         archived = self._trim(most_bytes)
+        changes = packings(self.client, self.ledger, self.mark, now_ms=clock_ms)
+        for change in kept(changes, keep):
+            self.amend(change.commit, token=token)
+            change.take_over(self.ledger)
         now_ms = at_ms(self.mark)
         gone = stale_rows(self.rows, now_ms=now_ms)
         silent = [name for name, window in self.windows.items() if window.is_forgotten(now_ms)]

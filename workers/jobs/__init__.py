@@ -6,6 +6,7 @@
 - `episode_records`: what records tell of episodes
 - `episodes`: what episodes came to
 - `suggestions`: which tasks prompts of `general` look like
+- `spenders`: who spent most
 - `recent`: which records of the last days a job reads
 - `jobs`: the only functions that a job may name
 - `schedule`: when they run

@@ -34,7 +34,7 @@ from workers.archive.retention import Keep
 from workers.archive.thaw import MAX_ROUND, Thawing
 from workers.archive.trail import Trail
 from workers.folding.batch import take_apart
-from workers.jobs import availability, calibration, recent
+from workers.jobs import availability, calibration, recent, spenders
 from workers.jobs.episodes import DAYS, figures
 from workers.jobs.suggestions import Guesses
 
@@ -188,6 +188,12 @@ def episodes() -> dict[str, object]:
     return _leave(archive, keys.EPISODES, whole | took)
 
 
+def rank() -> int:
+    """Name who spent most on days that closed; return of how many days and tables."""
+    archive = _place[0].archive()
+    return spenders.name_spenders(archive.client, archive.n_shards, now_ms=_now_ms())
+
+
 def _records(archive: Archive, *, days: int) -> Iterator[NDArray[np.void]]:
     """Yield the archived records of the last days, the newest first, as many as are read at once.
 
@@ -210,7 +216,13 @@ ALLOWED: dict[str, tuple[Callable[[], Any], float]] = {
     f"workers.jobs.{job.__name__}": (job, every_s)
     for job, every_s in (
         *((take, OFTEN_S), (thaw, OFTEN_S), (prune, 3600.0), (index, 3600.0)),
-        *((check, DAY_S), (calibrate, DAY_S), (measure, DAY_S), (episodes, MINUTE_S)),
+        *(
+            (rank, 3600.0),
+            (check, DAY_S),
+            (calibrate, DAY_S),
+            (measure, DAY_S),
+            (episodes, MINUTE_S),
+        ),
     )
 }
 """By name: the job, and how often it is due. Whether a file is, `take` sees for itself, and

@@ -1,0 +1,97 @@
+"""`pointsman spend`: what was spent, by whom and on what; as a table, CSV or one JSON object."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import NoReturn
+
+from router.commands.console import BAD_INPUT, FAILED, fail, print_json, say
+from router.commands.inputs import opened_store
+from router.config.compiled import Configuration
+from router.config.places import find_file
+from router.errors import ConfigError, RequestRejected
+from router.report.ledger import LedgerAnswer, answer
+from router.report.ledger_table import csv_text, table_lines
+from router.report.ledger_wish import MOST_LIMIT, LedgerWish, read_wish
+from router.report.price_truth import find_doubts
+from telemetry import logs
+from telemetry.store import StoreErrors, connect
+from telemetry.trouble import trouble_of
+
+BEGIN = "start `pointsman up`, and point a client at it"
+USUAL_BY = "app"
+NO_LIMIT = 1 << 30
+TIMEOUT_S = 30.0
+
+
+def spend(
+    given: dict[str, str | None], config: Path | None, *, as_csv: bool, as_json: bool
+) -> None:
+    """Print what was spent; where there is no store or no ledger, how to begin, and end in 1.
+
+    Args:
+        given: fields of a `LedgerWish`, as they were written.
+    """
+    logs.configure()
+    if as_csv and as_json:
+        fail("--csv and --json: ask for one of the two", BAD_INPUT)
+    asked = {name: value for name, value in given.items() if value is not None}
+    asked.setdefault("by", USUAL_BY)
+    limit = MOST_LIMIT if as_json else NO_LIMIT
+    try:
+        wish = read_wish(asked, now_s=time.time(), limit=limit)
+        file = find_file(config)
+        if not file.exists():
+            _nothing(f"no configuration at {file}: make one by `pointsman init`", as_json=as_json)
+        found = _answer(_configuration(file), file, wish, as_json=as_json)
+    except RequestRejected as error:
+        fail(f"--{error}", BAD_INPUT)
+    if found.first_ms is None:
+        _nothing(f"nothing is in the ledger yet: {BEGIN}", as_json=as_json, answer=found)
+    if as_json:
+        print_json(found.as_json())
+    elif as_csv:
+        sys.stdout.write(csv_text(found))
+    else:
+        print("\n".join(table_lines(found)))
+
+
+def _configuration(file: Path) -> Configuration:
+    from router.config.compiled import load
+
+    try:
+        return load(file, secrets=False)
+    except ConfigError as error:
+        fail(str(error), BAD_INPUT)
+
+
+def _answer(
+    configuration: Configuration, file: Path, wish: LedgerWish, *, as_json: bool
+) -> LedgerAnswer:
+    with opened_store(configuration) as address:
+        try:
+            with closing(connect(address, timeout_s=TIMEOUT_S)) as client:
+                found = answer(client, configuration, wish)
+                doubts = find_doubts(
+                    client,
+                    configuration.catalog,
+                    n_shards=configuration.store.shards,
+                    now_s=time.time(),
+                    file=file,
+                )
+        except StoreErrors as error:
+            _nothing(f"no store: {trouble_of(error).shown}", as_json=as_json)
+    found.alarms = [doubt.as_json() for doubt in doubts]
+    return found
+
+
+def _nothing(why: str, *, as_json: bool, answer: LedgerAnswer | None = None) -> NoReturn:
+    """Say why there is nothing to show, and end."""
+    if as_json:
+        print_json({**(answer.as_json() if answer else {"rows": []}), "missing": [why]})
+    else:
+        say(why)
+    raise SystemExit(FAILED)

@@ -1,0 +1,310 @@
+"""What outcomes add to the ledger's loose rows, and what `forget` does to those. Pure.
+
+Rows are what the store holds: of each table and span a key and packed sums. Learner and audit
+share this, so that the same records make the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit.families import MOST
+from telemetry.events import Flag, Kind, PriceSource
+from telemetry.ledger_rows import (
+    CALLS_KEY,
+    N_LEDGER_COLUMNS,
+    NAMED_KEY,
+    OTHERS,
+    SPAN_MS,
+    LedgerColumn,
+    LedgerRows,
+    LedgerTable,
+    added,
+    joined,
+    packed,
+    unpacked,
+)
+from workers.folding.batch import Batch
+from workers.folding.hearing import pieces
+from workers.folding.terms import FAILURES
+
+MOST_NAMES = 100_000
+"""Of an app and a day, over all shards: so many users, and tags, have rows of their own."""
+SUBSCRIBED = int(PriceSource.PAID)
+NAMED = (LedgerTable.USERS, LedgerTable.TAGS)
+ROWS = LedgerColumn.ROWS
+
+Place = tuple[LedgerTable, int]
+"""Table and span."""
+Loose = dict[Place, dict[bytes, bytes]]
+"""Rows by where they lie, and key."""
+Stored = Mapping[Place, Mapping[bytes, bytes | None]]
+"""What lies there, of what was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a batch adds, one row a table, span and key, and whom it has forgotten."""
+
+    tables: dict[LedgerTable, LedgerRows]
+    names: dict[LedgerTable, list[bytes]]  # (n,) the rows' keys as they are stored
+    first: dict[LedgerTable, NDArray[np.intp]]  # (n,) at which record each row appeared first
+    forgotten: frozenset[bytes]  # keys of rows of users
+
+    def needed(
+        self, spans: Collection[Place], known: Container[Place] = ()
+    ) -> dict[Place, list[bytes]]:
+        """Return the keys of the rows that must be known before this is added.
+
+        Args:
+            spans: all that have rows.
+            known: places of which everything is known.
+        """
+        out: dict[Place, list[bytes]] = {}
+        for table, rows in self.tables.items():
+            for span, own in _by_span(rows):
+                if (table, span) in known:
+                    continue
+                wanted = self.names[table][own]
+                if table in NAMED:
+                    wanted = wanted + pieces(_others_of(np.unique(rows.keys["app"][own])))
+                out[table, span] = list(dict.fromkeys(wanted))
+        if self.forgotten:
+            gone = [*self.forgotten, *map(_others_beside, self.forgotten)]
+            for place in {*spans, *out}:
+                if place[0] is LedgerTable.USERS and place not in known:
+                    out[place] = list(dict.fromkeys([*out.get(place, []), *gone]))
+        return out
+
+
+@dataclass(slots=True)
+class BookedRows:
+    """Loose rows that change."""
+
+    rows: Loose = field(default_factory=dict)
+    gone: dict[Place, list[bytes]] = field(default_factory=dict)
+
+
+def spent_in(batch: Batch) -> Spent:
+    """Return what a batch adds, and whom it has forgotten."""
+    forgotten = batch.of_kind(Kind.FORGET)["token"]
+    keys = np.zeros(len(forgotten), dtype=NAMED_KEY)
+    keys["app"], keys["name"] = forgotten["app"], forgotten["user"]
+    return spent_by(batch.of_kind(Kind.OUTCOME), frozenset(pieces(keys)))
+
+
+def spent_by(outcomes: NDArray[np.void], forgotten: frozenset[bytes] = frozenset()) -> Spent:
+    """Return what attempts add to the ledger.
+
+    A user or a tag that is not named has no row: the table of calls has what it spent.
+
+    Args:
+        outcomes: (n,) records of the kind OUTCOME, in the order of the stream.
+        forgotten: keys of users that are forgotten behind them.
+    """
+    token, values = outcomes["token"], _values(outcomes)
+    at_ms = token["decided_at_ms"]
+    calls = np.zeros(len(outcomes), dtype=CALLS_KEY)
+    for name, of_it in (
+        ("app", token["app"]),
+        ("role", outcomes["role"]),
+        ("task", token["category"]),
+        ("strategy", token["strategy"]),
+        ("endpoint", token["executed"]),
+        ("model", outcomes["served_model"]),
+    ):
+        calls[name] = of_it
+    found = {LedgerTable.CALLS: _rows(LedgerTable.CALLS, at_ms, calls, values)}
+    named = ((LedgerTable.USERS, token["user"]), (LedgerTable.TAGS, outcomes["spend_tag"]))
+    for table, names in named:
+        mine = names != OTHERS
+        keys = np.zeros(int(mine.sum()), dtype=NAMED_KEY)
+        keys["app"], keys["name"] = token["app"][mine], names[mine]
+        found[table] = _rows(table, at_ms[mine], keys, values[mine])
+    tables = {table: rows for table, (rows, _) in found.items() if len(rows.keys)}
+    first = {table: found[table][1] for table in tables}
+    return Spent(tables, {t: pieces(rows.keys) for t, rows in tables.items()}, first, forgotten)
+
+
+def book(spent: Spent, stored: Stored, *, most_names: int) -> BookedRows:
+    """Return the rows that change, and those that go.
+
+    Args:
+        stored: the rows that `spent.needed` names, as far as there are any.
+        most_names: of an app and span so many names have rows of their own; later ones count as
+            others.
+    """
+    out = BookedRows()
+    for table, rows in spent.tables.items():
+        all_names = spent.names[table]
+        if table in NAMED and (new := _new(table, rows, all_names, stored)).any():
+            first = spent.first[table]
+            rows = _within(table, rows, np.flatnonzero(new), first, stored, most_names)
+            all_names = pieces(rows.keys)
+        for span, own in _by_span(rows):
+            known, names = stored.get((table, span), {}), all_names[own]
+            before = unpacked([known.get(name) for name in names])
+            after = packed(added(before, rows.values[own]))
+            out.rows[table, span] = dict(zip(names, after, strict=True))
+    if spent.forgotten:
+        _forget(out, spent.forgotten, stored)
+    return out
+
+
+def apply(booked: BookedRows, loose: Loose) -> None:
+    """Have whole tables change."""
+    for place, rows in booked.rows.items():
+        loose.setdefault(place, {}).update(rows)
+    for place, names in booked.gone.items():
+        for name in names:
+            loose[place].pop(name, None)
+
+
+def rows_of(table: LedgerTable, loose: Mapping[int, Mapping[bytes, bytes]]) -> LedgerRows:
+    """Return loose rows of a table, by span, as numbers."""
+    parts = []
+    for span, rows in loose.items():
+        keys = np.frombuffer(b"".join(rows), dtype=CALLS_KEY if table not in NAMED else NAMED_KEY)
+        spans = np.full(len(keys), span, dtype=np.int64)
+        parts.append(LedgerRows(spans, keys, unpacked(list(rows.values()))))
+    return joined(table, parts)
+
+
+def _forget(out: BookedRows, forgotten: Collection[bytes], stored: Stored) -> None:
+    """Have the rows of users count as others'."""
+    for place in {place for place in (*stored, *out.rows) if place[0] is LedgerTable.USERS}:
+        known, rows = stored.get(place, {}), out.rows.get(place, {})
+        for name in sorted(forgotten):
+            row = rows.get(name) or known.get(name)
+            if row is None:
+                continue
+            others = _others_beside(name)
+            mine, theirs = unpacked([row, rows.get(others) or known.get(others)])
+            theirs[ROWS] = max(theirs[ROWS] - 1, 0)
+            rows.pop(name, None)
+            (rows[others],) = packed(added(mine, theirs)[None])
+            out.rows[place] = rows
+            out.gone.setdefault(place, []).append(name)
+
+
+def _new(
+    table: LedgerTable, rows: LedgerRows, names: list[bytes], stored: Stored
+) -> NDArray[np.bool_]:
+    """Return which rows are of names that have none yet."""
+    out = rows.keys["name"] != OTHERS
+    for span, own in _by_span(rows):
+        known = stored.get((table, span))
+        if known is not None:
+            out[own] &= np.array([known.get(name) is None for name in names[own]])
+    return np.asarray(out)
+
+
+def _within(
+    table: LedgerTable,
+    rows: LedgerRows,
+    new: NDArray[np.intp],
+    first: NDArray[np.intp],
+    stored: Stored,
+    most_names: int,
+) -> LedgerRows:
+    """Return rows in which new names for which there is no room are others'."""
+    spans, keys = rows.spans.tolist(), rows.keys
+    apps = keys["app"].tolist()
+    groups = list(dict.fromkeys((spans[i], apps[i]) for i in new.tolist()))
+    others = _others_of(np.array([app for _, app in groups], dtype=np.uint64))
+    lying = [
+        stored.get((table, span), {}).get(name)
+        for (span, _), name in zip(groups, pieces(others), strict=True)
+    ]
+    taken = dict(zip(groups, unpacked(lying)[:, ROWS].tolist(), strict=True))
+    before, keys = dict(taken), keys.copy()
+    for i in new[np.argsort(first[new])].tolist():
+        group = spans[i], apps[i]
+        if taken[group] < most_names:
+            taken[group] += 1
+        else:
+            keys["name"][i] = OTHERS
+    counted = np.zeros((len(groups), N_LEDGER_COLUMNS), dtype=np.int64)
+    counted[:, ROWS] = [taken[group] - before[group] for group in groups]
+    counts = LedgerRows(np.array([span for span, _ in groups], dtype=np.int64), others, counted)
+    own = LedgerRows(rows.spans, keys, rows.values)
+    return joined(table, [own, counts]).summed()
+
+
+def _others_of(apps: NDArray[np.uint64]) -> NDArray[np.void]:
+    """Return the keys of the rows of others of some apps."""
+    keys = np.zeros(len(apps), dtype=NAMED_KEY)
+    keys["app"], keys["name"] = apps, OTHERS
+    return keys
+
+
+def _others_beside(name: bytes) -> bytes:
+    """Return the key of the row of others beside a user's or tag's."""
+    return name[:8] + OTHERS.to_bytes(8, "little")
+
+
+def _by_span(rows: LedgerRows) -> list[tuple[int, slice]]:
+    """Return where each span's rows lie among summed ones."""
+    spans, starts = np.unique(rows.spans, return_index=True)
+    ends = [*starts.tolist()[1:], len(rows.spans)]
+    return [
+        (span, slice(begin, end))
+        for span, begin, end in zip(spans.tolist(), starts.tolist(), ends, strict=True)
+    ]
+
+
+def _rows(
+    table: LedgerTable,
+    at_ms: NDArray[np.int64],
+    keys: NDArray[np.void],
+    values: NDArray[np.int64],
+) -> tuple[LedgerRows, NDArray[np.intp]]:
+    spans = at_ms.astype(np.int64) // SPAN_MS[table]
+    return LedgerRows(spans, keys, values).summed_with_first()
+
+
+def _values(outcomes: NDArray[np.void]) -> NDArray[np.int64]:
+    """Return (n, N_LEDGER_COLUMNS) of each attempt.
+
+    A cost beyond what any call can cost is none: the attempt counts as unpriced.
+    """
+    flags, source = outcomes["flags"], outcomes["price_source"]
+    estimated = (flags & Flag.ESTIMATED) > 0
+    told = (flags & Flag.USAGE_KNOWN) > 0
+    guessed = estimated & ((flags & Flag.PRICED) == 0)  # the cost as well as the tokens
+    priced = ((flags & Flag.PRICED) > 0) | (guessed & (source != PriceSource.NONE))
+    priced &= outcomes["cost_nano"] <= MOST
+    cost = np.where(priced, outcomes["cost_nano"], 0).astype(np.int64)
+    said = outcomes["reported_cost_nano"]
+    reported = np.where(said <= MOST, said, 0).astype(np.int64)
+    both = (reported > 0) & priced & (source != PriceSource.PROVIDER) & (source != SUBSCRIBED)
+    by_profile = (flags & Flag.PROFILE) > 0
+    c = LedgerColumn
+    out = np.zeros((len(outcomes), N_LEDGER_COLUMNS), dtype=np.int64)
+    for column, of_it in {
+        c.CALLS: (flags & Flag.FINAL) > 0,
+        c.ATTEMPTS: np.ones(len(outcomes), dtype=bool),
+        c.FAILED: np.isin(outcomes["result"], FAILURES),
+        c.UNPRICED: (told | estimated) & ~priced,
+        c.ESTIMATED: estimated,
+        c.TOKENS_IN: outcomes["tokens_in"],
+        c.TOKENS_CACHED: outcomes["tokens_cached"],
+        c.TOKENS_CACHE_WRITE: outcomes["tokens_cache_write"],
+        c.TOKENS_OUT: outcomes["tokens_out"],
+        c.TOKENS_REASONING: outcomes["tokens_reasoning"],
+        c.COST: cost,
+        c.COST_ESTIMATED: cost * guessed,
+        c.COST_BY_KNOWN_PRICES: cost * (source == PriceSource.KNOWN),
+        c.COST_BY_PROVIDER: cost * (source == PriceSource.PROVIDER),
+        c.COST_PROFILED: cost * by_profile,
+        c.N_REPORTED: both,
+        c.REPORTED: reported * both,
+        c.REPORTED_BY_PRICE: cost * both,
+        c.LATENCY_US: outcomes["latency_us"],
+    }.items():
+        out[:, column] = of_it
+    return out
