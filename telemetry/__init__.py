@@ -42,6 +42,7 @@ In reading order:
 - `explained`: and recent decisions, for whoever asks why
 - `ledger_rows`, `ledger_blocks`: what calls cost, as loose rows and as blocks of closed days
 - `ledger_questions`, `ledger_reading`: what the ledger is asked, and what it says
+- `saving_state`: sums of what routing saved, as they lie in the store
 - `leases`: who may fold a shard
 - `scripts`: the few steps that the store must take atomically
 - `thawing`: those by which what is old is put back

@@ -18,6 +18,8 @@
 - `endpoints`: how the endpoints are doing, as rows and as gauges
 - `ledger_wish`: what the ledger is asked, as it was written
 - `ledger_names`: by which names its digests are known
+- `savings`: what routing saved, as rows
+- `savings_lines`: the same in words
 - `ledger`: what it says, as rows
 - `ledger_table`: the same on a terminal, and as CSV
 - `price_truth`: whether providers bill the prices that we reckon with

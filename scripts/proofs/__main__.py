@@ -19,6 +19,7 @@ from scripts.proofs import (
     policy,
     profile,
     profile_truth,
+    savings,
     secrets,
     steady,
     streams,
@@ -41,6 +42,7 @@ PROOFS: dict[str, Callable[[Sequence[str]], int]] = {
     "episodes": episodes.main,
     "first_day": first_day.main,
     "profile": profile.main,
+    "savings": savings.main,
 }
 
 

@@ -1,0 +1,139 @@
+"""What some calls would have come to under another draw, by the calls that had that draw.
+
+Within a task and a slice of time the draw is blind to the prompt, so the calls that went to one
+endpoint tell what it would have made of the others. Between slices propensities move, and so may
+the traffic: each slice goes by its own calls, and by those of all as far as slices do not differ.
+
+Weights of 1 ÷ propensity were tried on recorded tables: unbiased as well, with two to four times
+the error, and intervals at 95 % that held in 54 to 88 of 100 runs, because few calls carry most
+of the weight. Tokens of the prompt as a covariate, with the ratio of tokenizers learned, made it
+worse where the ratio hangs on the task, and no better elsewhere.
+
+Ref: Efron and Morris (1975), JASA 70, for the shrinkage; DerSimonian and Laird (1986), Controlled
+Clinical Trials 7, for the variance between slices. We deviate by units in place of calls.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+LEAST_UNITS = 20
+"""Of fewer units nothing is carried over."""
+LEVEL = 0.95
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class SliceSums:
+    """Sums over units by slice of time, (n_slices,) each; n is a unit's calls, y its total."""
+
+    units: Values
+    n: Values
+    n2: Values
+    y: Values
+    yn: Values
+    y2: Values
+
+    def total(self) -> SliceSums:
+        """Return all as one slice."""
+        return SliceSums(*(np.array([getattr(self, name).sum()]) for name in self.__slots__))
+
+
+@dataclass(frozen=True, slots=True)
+class Uncertain:
+    """A figure with the variance of its error; the error of sums of several adds up."""
+
+    value: float = 0.0
+    variance: float = 0.0
+    _spread: float = field(default=0.0, repr=False)  # Σ variance² ÷ degrees of freedom
+
+    @classmethod
+    def of(cls, value: float, variance: float, freedom: float) -> Uncertain:
+        """Return a figure whose variance is known from so many degrees of freedom."""
+        return cls(value, variance, variance**2 / max(freedom, 1.0))
+
+    def __add__(self, other: Uncertain) -> Uncertain:
+        """Return the sum of two that do not hang together."""
+        spread = self._spread + other._spread
+        return Uncertain(self.value + other.value, self.variance + other.variance, spread)
+
+    def scaled(self, factor: float, plus: float = 0.0) -> Uncertain:
+        """Return plus + factor × it."""
+        variance, spread = self.variance * factor**2, self._spread * factor**4
+        return Uncertain(plus + factor * self.value, variance, spread)
+
+    @property
+    def half(self) -> float:
+        """Half the width of its interval.
+
+        Ref: Satterthwaite (1946), Biometrics Bulletin 2, for the degrees of freedom.
+        """
+        freedom = self.variance**2 / self._spread if self._spread > 0 else np.inf
+        quantile = stdtrit(min(freedom, 1e6), (1 + LEVEL) / 2)
+        return float(quantile * np.sqrt(self.variance))
+
+    def as_json(self) -> dict[str, float]:
+        """Return value and interval."""
+        half = self.half
+        return {"value": self.value, "low": self.value - half, "high": self.value + half}
+
+
+def carry(own: SliceSums, onto: Values, *, of_rewards: bool = False) -> Uncertain | None:
+    """Return what calls would have come to in all, had they had the draw of `own`.
+
+    The error is that of the outcomes as they would have been, not of their mean. None where too
+    few units had the draw.
+
+    Args:
+        onto: (n_slices,) how many calls of each slice had another one.
+        of_rewards: of values in [0, 1], of which some never seen yet may be otherwise.
+    """
+    units, n, n_onto = float(own.units.sum()), float(own.n.sum()), float(onto.sum())
+    if n_onto == 0:
+        return Uncertain()
+    if units < LEAST_UNITS:
+        return None
+    noise, freedom = _noise(own)
+    if freedom < units / 2:  # slices with a unit or two tell no spread of their own
+        own, onto = own.total(), np.array([n_onto])
+        noise, freedom = _noise(own)
+    if of_rewards:
+        noise = max(noise, 0.5 / n)
+    at = own.n > 0
+    mean = np.divide(own.y, own.n, where=at, out=np.zeros(len(own.n)))
+    between = _between(mean[at], own.n[at], noise)
+    if not between + noise:  # all alike
+        return Uncertain(n_onto * float(own.y.sum()) / n)
+    precision = np.where(at, 1 / (between + noise / np.maximum(own.n, 1)), 0.0)
+    common = float((precision * mean).sum() / precision.sum())
+    kept = between * precision  # the share of a slice's own mean
+    value = float((onto * (kept * mean + (1 - kept) * common)).sum())
+    variance = float((onto**2 * between * (1 - kept)).sum())
+    variance += float((onto * (1 - kept)).sum()) ** 2 / float(precision.sum())
+    return Uncertain.of(value, variance + n_onto * noise, freedom)
+
+
+def _noise(own: SliceSums) -> tuple[float, float]:
+    """Return the variance that a call adds, with its unit's, and its degrees of freedom."""
+    at = own.n > 0
+    mean = np.divide(own.y, own.n, where=at, out=np.zeros(len(own.n)))
+    inside = float(np.maximum(own.y2 - 2 * mean * own.yn + mean**2 * own.n2, 0.0).sum())
+    units, freedom = float(own.units.sum()), float(own.units.sum() - at.sum())
+    if freedom <= 0:
+        return 0.0, 0.0
+    return inside / float(own.n.sum()) * units / freedom, freedom
+
+
+def _between(mean: Values, n: Values, noise: float) -> float:
+    """Return the variance between slices beyond what their own noise makes."""
+    if len(n) < 2:
+        return 0.0
+    whole = float(n.sum())
+    common = float((n * mean).sum()) / whole
+    spread = float((n * (mean - common) ** 2).sum())
+    scale = whole - float((n**2).sum()) / whole
+    return max((spread - (len(n) - 1) * noise) / scale, 0.0) if scale > 0 else 0.0
