@@ -9,13 +9,15 @@ the error, and intervals at 95 % that held in 54 to 88 of 100 runs, because few 
 of the weight. Tokens of the prompt as a covariate, with the ratio of tokenizers learned, made it
 worse where the ratio hangs on the task, and no better elsewhere.
 
-Ref: Efron and Morris (1975), JASA 70, for the shrinkage; DerSimonian and Laird (1986), Controlled
-Clinical Trials 7, for the variance between slices. We deviate by units in place of calls.
+Ref: Harville (1976), Annals of Statistics 4, for levels that are predicted beside a common mean;
+Hoeting et al. (1999), Statistical Science 14, for averaging over how they vary. We deviate by
+units in place of calls.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,13 @@ from scipy.special import stdtrit
 LEAST_UNITS = 20
 """Of fewer units nothing is carried over."""
 LEVEL = 0.95
+SIZES = (1.0, 3.0, 10.0, 30.0, 100.0, 1000.0)
+"""Variances of levels that are thought of, in units of the noise of a slice's mean."""
+WANDERING = 20.0
+"""Odds that levels wander, before any was seen: traffic and prices do. Measured on invented traffic
+that grows dearer while the incumbent's share falls to a tenth: 90 of 100 intervals hold in place of
+89, and the mean is off by 2 % in place of 3; where nothing moves the error grows by a thirtieth."""
+ALIKE = 1e-12
 Values = NDArray[np.float64]
 
 
@@ -103,18 +112,51 @@ def carry(own: SliceSums, onto: Values, *, of_rewards: bool = False) -> Uncertai
         noise, freedom = _noise(own)
     if of_rewards:
         noise = max(noise, 0.5 / n)
-    at = own.n > 0
-    mean = np.divide(own.y, own.n, where=at, out=np.zeros(len(own.n)))
-    between = _between(mean[at], own.n[at], noise)
-    if not between + noise:  # all alike
-        return Uncertain(n_onto * float(own.y.sum()) / n)
-    precision = np.where(at, 1 / (between + noise / np.maximum(own.n, 1)), 0.0)
-    common = float((precision * mean).sum() / precision.sum())
-    kept = between * precision  # the share of a slice's own mean
-    value = float((onto * (kept * mean + (1 - kept) * common)).sum())
-    variance = float((onto**2 * between * (1 - kept)).sum())
-    variance += float((onto * (1 - kept)).sum()) ** 2 / float(precision.sum())
+    value, variance = _levels(own, onto, noise)
     return Uncertain.of(value, variance + n_onto * noise, freedom)
+
+
+def _levels(own: SliceSums, onto: Values, noise: float) -> tuple[float, float]:
+    """Return what calls come to by the slices' mean levels, and the variance of that.
+
+    Levels are equal, lie about a common one each on its own, or wander from slice to slice, little
+    or much: each of these is believed as far as it foretells the means that were seen.
+    """
+    at = own.n > 0
+    mean, n = own.y[at] / own.n[at], own.n[at]
+    spread = float(((mean - mean.mean()) ** 2).sum())
+    if noise <= 0 and spread <= ALIKE * float(mean.mean()) ** 2:
+        return float(onto.sum()) * float(mean.mean()), 0.0
+    noise = max(noise, ALIKE * spread)
+    share = _shares(len(onto)) * noise / float(n.mean())  # (n_models, n_slices, n_slices)
+    seen = share[:, at][:, :, at] + np.diag(noise / n)
+    beside = (share @ onto)[:, at]  # covariance of the means seen with what is asked for
+    inverse = np.linalg.inv(seen)
+    precision = inverse.sum(axis=(1, 2))
+    common = (inverse @ mean).sum(axis=1) / precision
+    off = mean - common[:, None]
+    ahead = np.einsum("kij,kj->ki", inverse, beside)
+    value = common * onto.sum() + (ahead * off).sum(axis=1)
+    variance = onto @ (share @ onto).T - (ahead * beside).sum(axis=1)
+    variance += (onto.sum() - ahead.sum(axis=1)) ** 2 / precision
+    fit = np.einsum("ki,kij,kj->k", off, inverse, off) + np.linalg.slogdet(seen)[1]
+    fit += np.log(precision)
+    belief = np.exp(-0.5 * (fit - fit.min()))
+    belief[1 + len(SIZES) :] *= WANDERING
+    belief /= belief.sum()
+    whole = float(belief @ value)
+    return whole, float(belief @ (np.maximum(variance, 0.0) + (value - whole) ** 2))
+
+
+@lru_cache(maxsize=256)
+def _shares(n_slices: int) -> NDArray[np.float64]:
+    """Return (n_models, n_slices, n_slices) covariances of levels, in units of a slice's noise."""
+    nothing = np.zeros((n_slices, n_slices))
+    if n_slices == 1:
+        return nothing[None]
+    t = np.arange(n_slices) / (n_slices - 1)
+    kinds = (np.eye(n_slices), 2 * np.minimum(t[:, None], t[None, :]))
+    return np.stack([nothing, *(size * kind for kind in kinds for size in SIZES)])
 
 
 def _noise(own: SliceSums) -> tuple[float, float]:
@@ -126,14 +168,3 @@ def _noise(own: SliceSums) -> tuple[float, float]:
     if freedom <= 0:
         return 0.0, 0.0
     return inside / float(own.n.sum()) * units / freedom, freedom
-
-
-def _between(mean: Values, n: Values, noise: float) -> float:
-    """Return the variance between slices beyond what their own noise makes."""
-    if len(n) < 2:
-        return 0.0
-    whole = float(n.sum())
-    common = float((n * mean).sum()) / whole
-    spread = float((n * (mean - common) ** 2).sum())
-    scale = whole - float((n**2).sum()) / whole
-    return max((spread - (len(n) - 1) * noise) / scale, 0.0) if scale > 0 else 0.0
