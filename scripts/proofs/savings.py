@@ -35,7 +35,7 @@ from telemetry.recorded import Recorded, load, synthetic
 from telemetry.tables import BadTable
 
 FULL_RUNS, QUICK_RUNS = 100, 8
-FULL_CALLS, QUICK_CALLS = 2000, 600
+FULL_CALLS, QUICK_CALLS = 1000, 600
 N_INVENTED = 2000
 N_ENDPOINTS = 6
 LEAST_COVERED, MOST_OFF = 0.90, 0.02
