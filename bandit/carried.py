@@ -25,7 +25,9 @@ from scipy.special import stdtrit
 
 LEAST_UNITS = 20
 """Of fewer units nothing is carried over."""
-LEVEL = 0.95
+LEVEL = 0.98
+"""What is asked for, so that 95 % of the intervals hold: of skewed costs the largest are mostly yet
+to come. Measured at .95: 90 % held on the recorded table whose costs are skewed most."""
 SIZES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 """Variances of levels that are thought of, in units of the noise of a slice's mean. With larger
 ones, or higher odds that levels wander, more intervals hold where calls grow half as dear while the
