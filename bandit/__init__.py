@@ -30,6 +30,10 @@ Nothing here does I/O, reads a clock, owns a random generator or logs. In readin
 - `epochs`: and which once its task has another prompt
 - `watcher`: both, for one endpoint and for all
 - `ope`: what another policy would have gained, from a log
+- `saving_sums`: calls as sums by app, task, day and drawn endpoint
+- `carried`: what they would have come to under another draw
+- `saving_parts`: what one release key saved
+- `savings`: what routing saved, by app and task
 - `intervals`: of few observations and means near 0 or 1
 - `contrasts`: who is best, and by how much another may be better
 - `taskmap`: a map from tasks to endpoints, and what it gains over one for all

@@ -89,6 +89,42 @@ def doubly_robust(log: Log, target: NDArray[np.float64]) -> Estimate:
     return _estimate(log, target, value / n, variance / n**2)
 
 
+@dataclass(frozen=True, slots=True)
+class ArmSums:
+    """What a log comes to for a target that is one arm, by stratum, (n_strata,) each.
+
+    n and q̂ are of all decisions; w = 1 ÷ propensity and r of those that drew the arm.
+    """
+
+    n: NDArray[np.float64]
+    predicted: NDArray[np.float64]  # of the arm, one for the stratum
+    weight: NDArray[np.float64]  # Σ w
+    weight2: NDArray[np.float64]  # Σ w²
+    weight_reward: NDArray[np.float64]  # Σ w·r
+    weight2_reward: NDArray[np.float64]  # Σ w²·r
+    weight2_reward2: NDArray[np.float64]  # Σ w²·r²
+
+
+def doubly_robust_of_arm(sums: ArmSums) -> Estimate:
+    """Return what `doubly_robust` would of one arm, by sums: no decision need be kept.
+
+    What Σ 1/p of all decisions foresees is estimated by Σ w² of those that drew the arm.
+    """
+    q = np.clip(sums.predicted, *PREDICTION_RANGE)
+    off = sums.weight_reward - q * sums.weight  # Σ w·(r − q̂)
+    off2 = sums.weight2_reward2 - 2 * q * sums.weight2_reward + q**2 * sums.weight2
+    n = float(sums.n.sum())
+    seen = np.maximum(off2 - off**2 / np.maximum(sums.n, 1.0), 0.0)
+    foreseen = sums.weight2 * (q * (1 - q) + NOISE_FLOOR)
+    variance = float(np.maximum(seen, foreseen).sum())
+    weight, weight2 = float(sums.weight.sum()), float(sums.weight2.sum())
+    ess = weight**2 / weight2 if weight2 else 0.0
+    if not n:
+        return Estimate(0.5, 0.0, 1.0, 0.0, _too_few(0.0))
+    value, half = float((sums.n * q + off).sum()) / n, Z95 * variance**0.5 / n
+    return Estimate(value, value - half, value + half, ess, _too_few(ess))
+
+
 def inverse_propensity(log: Log, target: NDArray[np.float64], *, normalised: bool) -> Estimate:
     """Return the IPS estimate, or with `normalised` the self-normalised one."""
     rows = np.arange(len(log.arm))
@@ -107,6 +143,9 @@ def inverse_propensity(log: Log, target: NDArray[np.float64], *, normalised: boo
 
 def _estimate(log: Log, target: NDArray[np.float64], value: float, variance: float) -> Estimate:
     ess = effective_sample_size(log, target)
-    refused = f"effective sample size {ess:.0f} < {MIN_ESS:.0f}" if ess < MIN_ESS else None
     half = Z95 * variance**0.5
-    return Estimate(value, value - half, value + half, ess, refused)
+    return Estimate(value, value - half, value + half, ess, _too_few(ess))
+
+
+def _too_few(ess: float) -> str | None:
+    return f"effective sample size {ess:.0f} < {MIN_ESS:.0f}" if ess < MIN_ESS else None

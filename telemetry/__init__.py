@@ -43,6 +43,7 @@ In reading order:
 - `ledger_rows`, `ledger_blocks`: what calls cost, as loose rows and as blocks of closed days
 - `ledger_questions`, `ledger_reading`: what the ledger is asked, and what it says
 - `tag_names`: what tags in it are called, within a bound
+- `saving_state`: sums of what routing saved, as they lie in the store
 - `leases`: who may fold a shard
 - `scripts`: the few steps that the store must take atomically
 - `budget_accounts`, `allowances`: money that is granted before it is spent: store and holder

@@ -78,6 +78,7 @@ class Flag(IntFlag):
     PROFILE = 1 << 23  # a call of a profile or a check: no traffic of its app
     NAMES_EPISODE = 1 << 20  # the first answer of its role and endpoint in its episode
     ESTIMATED = 1 << 24  # nobody told what it used: tokens are estimates, and cost unless PRICED
+    EXPLORED = 1 << 25  # drawn to learn: by the floor or a sample, and another than the choice
     OTHER_MODEL = 32768  # the answer names another model than was asked for
     TRANSLATED = 65536  # the endpoint does not speak the caller's dialect
     THAWED = 16384  # of feedback: what was said of its decision, an old one, was put back before

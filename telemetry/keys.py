@@ -29,6 +29,7 @@ AUDIT = "pm:audit"  # string, permanent: what the last audit of the state found
 CALIBRATION = "pm:calibration"  # string, permanent: how often predictions held, by endpoint
 AVAILABILITY = "pm:availability"  # string, permanent: how often endpoints answered in 30 days
 EPISODES = "pm:episodes"  # string, permanent: what episodes came to in 30 days, by app
+SAVINGS = "pm:savings"  # hash, pruned after 800 days: day -> sums of what routing saved
 SUGGESTIONS = "pm:suggestions"  # string, permanent: which tasks prompts of `general` look like
 CHANGED = "pm:changed"  # pub/sub channel: a shard has a new version
 SECRET = "pm:secret"  # noqa: S105 - a key of the store. String, permanent: what digests of users are keyed with

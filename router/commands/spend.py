@@ -17,7 +17,9 @@ from router.report.ledger import LedgerAnswer, answer
 from router.report.ledger_table import csv_text, table_lines
 from router.report.ledger_wish import MOST_LIMIT, LedgerWish, read_wish
 from router.report.price_truth import find_doubts
+from router.report.savings_lines import savings_lines
 from telemetry import logs
+from telemetry.ledger_questions import Dimension
 from telemetry.store import StoreErrors, connect
 from telemetry.trouble import trouble_of
 
@@ -57,6 +59,8 @@ def spend(
         sys.stdout.write(csv_text(found))
     else:
         print("\n".join(table_lines(found)))
+        if found.savings is not None:
+            print("\n".join(savings_lines(found.savings, by_task=Dimension.TASK in wish.by)))
 
 
 def _configuration(file: Path) -> Configuration:

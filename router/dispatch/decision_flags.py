@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bandit.draws import Step
 from router.decision.decide import Decision
+from router.decision.planner import Plan
 from router.decision.shared_draws import DrawEnding
 from telemetry.events import Flag
 
@@ -11,7 +12,8 @@ from telemetry.events import Flag
 ROUTED, BY_INCUMBENT, DRAWN_NOW = int(Flag.ROUTED), int(Flag.BY_INCUMBENT), int(Flag.DRAWN_NOW)
 RATED, PROFILE = int(Flag.RATED), int(Flag.PROFILE)
 STAND_IN, FAILOVER = int(Flag.STAND_IN), int(Flag.FAILOVER)
-DRAWN_ANEW = int(Flag.DRAWN_ANEW)
+DRAWN_ANEW, EXPLORED = int(Flag.DRAWN_ANEW), int(Flag.EXPLORED)
+TO_LEARN = (Step.FLOOR, Step.SAMPLE)
 ENDINGS = {
     None: 0,
     DrawEnding.GAIN: int(Flag.GAIN_ENDING),
@@ -32,5 +34,12 @@ def flags_of(decision: Decision) -> int:
         | (FAILOVER if plan.step is Step.FAILOVER else 0)
         | (STAND_IN if decision.stands_in_for is not None else 0)
         | (DRAWN_ANEW if decision.replaces else 0)
+        | (EXPLORED if plan.step in TO_LEARN and _is_no_choice(plan) else 0)
         | ENDINGS[decision.ending]
     )
+
+
+def _is_no_choice(plan: Plan) -> bool:
+    """Return whether another group was drawn than the choice; learning mode has none."""
+    current = plan.route.law.current if plan.route.law is not None else None
+    return current is not None and current != plan.drawn.group

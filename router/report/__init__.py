@@ -18,8 +18,10 @@
 - `endpoints`: how the endpoints are doing, as rows and as gauges
 - `ledger_wish`: what the ledger is asked, as it was written
 - `ledger_names`: by which names its digests are known
+- `savings`: what routing saved, as rows
 - `ledger`: what it says, as rows
 - `ledger_table`: the same on a terminal, and as CSV
+- `savings_lines`: what routing saved, in words
 - `price_truth`: whether providers bill the prices that we reckon with
 - `ledger_desk`: all of it in a running sidecar
 - `unlisted`: calls of what the configuration does not list

@@ -18,6 +18,7 @@ from router.errors import RequestRejected
 from router.report import ledger_names
 from router.report.ledger_names import LedgerNames
 from router.report.ledger_wish import LedgerWish, iso, iso_day
+from router.report.savings import savings_section
 from telemetry.ledger_questions import (
     TIMES,
     Dimension,
@@ -57,6 +58,7 @@ class LedgerAnswer:
     hours_missing: tuple[int, int] | None = None  # days of which no hours are kept
     n_damaged: int = 0
     alarms: list[dict[str, Any]] = field(default_factory=list)
+    savings: dict[str, Any] | None = None  # as `savings_section` has it
 
     @property
     def total(self) -> NDArray[np.int64]:
@@ -86,6 +88,7 @@ class LedgerAnswer:
             "kept_by_day": None if missing is None else [iso_day(day) for day in missing],
             "damaged": self.n_damaged,
             "alarms": self.alarms,
+            "savings": self.savings,
         }
 
 
@@ -123,6 +126,7 @@ def answer(client: Client, configuration: Configuration, wish: LedgerWish) -> Le
         sums.since.first_ms,
         None if missing[0] is None or missing[1] is None else (missing[0], missing[1]),
         sums.n_damaged,
+        savings=savings_section(client, configuration, wish, known),
     )
 
 

@@ -54,9 +54,9 @@ Sums = NDArray[np.int64]
 
 def table_lines(answer: LedgerAnswer, *, width: int = WIDTH) -> list[str]:
     """Return the answer as lines; the rows for which there is no room are one line."""
-    head = [part for line in _head(answer) for part in _folded(line, width)]
+    head = [part for line in _head(answer) for part in folded(line, width)]
     notes = [*_notes(answer), *_alarm_lines(answer)]
-    foot = [part for line in notes for part in _folded(line, width)]
+    foot = [part for line in notes for part in folded(line, width)]
     # Beside the rows: the headings, the others, the sum.
     room = max(MOST_LINES - len(head) - len(foot) - 3, LEAST_ROWS)
     shown, left = first_rows(answer.rows, room)
@@ -156,8 +156,8 @@ def _cells(sums: Sums, headings: Sequence[str]) -> list[str]:
     estimated = said["estimated_usd"] / cost if cost else None
     found = {
         "calls": f"{said['calls']:,}",
-        "USD": UNKNOWN if cost is None else f"{_amount(cost)}{more}",
-        "$/1k calls": NONE if per_1k is None else f"{_amount(per_1k)}{more}",
+        "USD": UNKNOWN if cost is None else f"{amount(cost)}{more}",
+        "$/1k calls": NONE if per_1k is None else f"{amount(per_1k)}{more}",
         "unpriced": f"{said['unpriced']:,}",
         "est.": NONE if estimated is None else f"{estimated:.0%}",
         "cached": NONE if cached is None else f"{cached:.0%}",
@@ -165,7 +165,7 @@ def _cells(sums: Sums, headings: Sequence[str]) -> list[str]:
     return [found[heading] for heading in headings]
 
 
-def _amount(value: float) -> str:
+def amount(value: float) -> str:
     """Return USD with cents, or with as many decimals as small sums take."""
     if value >= 100:
         return f"{value:,.2f}"
@@ -252,7 +252,7 @@ def _needs_hours(answer: LedgerAnswer) -> bool:
 def _usd_of(column: C, sums: Sums) -> str:
     whole, part = int(sums[C.COST]), int(sums[column])
     share = f" ({part / whole:.1%})" if whole else ""
-    return f"{_amount(part / 1e9)} USD{share}"
+    return f"{amount(part / 1e9)} USD{share}"
 
 
 def _alarm_lines(answer: LedgerAnswer) -> Iterator[str]:
@@ -262,7 +262,7 @@ def _alarm_lines(answer: LedgerAnswer) -> Iterator[str]:
         yield f"{len(answer.alarms) - MOST_ALARMS} more such alarms: pointsman report"
 
 
-def _folded(line: str, width: int) -> Iterator[str]:
+def folded(line: str, width: int) -> Iterator[str]:
     """Yield a line in parts that fit; the further ones are indented."""
     while len(line) > width:
         cut = line.rfind(" ", 0, width + 1)

@@ -80,6 +80,9 @@
 - `agent`: that an agent's session stays where it began, and what that is worth
 - `profile_http`: `pointsman profile` on endpoints that replay a table
 - `profile_truth`: that what a profile advises is right
+- `savings_play`: calls of a table under the guarded law, booked as the sidecar books them
+- `savings`: that what routing is said to have saved is right
+- `savings_http`: the same through sidecar, worker and store
 - `first_day_provider`: two providers that note whose keys they are given
 - `first_day`: that it takes three commands and a minute to the first call
 - `profile`: that a profile which is killed at any moment pays for nothing twice

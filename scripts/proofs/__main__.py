@@ -20,6 +20,7 @@ from scripts.proofs import (
     policy,
     profile,
     profile_truth,
+    savings,
     secrets,
     steady,
     streams,
@@ -43,6 +44,7 @@ PROOFS: dict[str, Callable[[Sequence[str]], int]] = {
     "first_day": first_day.main,
     "profile": profile.main,
     "budget": budget.main,
+    "savings": savings.main,
 }
 
 

@@ -5,6 +5,8 @@
 - `ways`: which way calls came by their endpoint
 - `episode_records`: what records tell of episodes
 - `episodes`: what episodes came to
+- `saving_records`: what they tell of routed calls
+- `savings`: sums of what routing saved, by day
 - `suggestions`: which tasks prompts of `general` look like
 - `spenders`: who spent most
 - `recent`: which records of the last days a job reads

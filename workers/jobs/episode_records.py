@@ -50,6 +50,11 @@ def words_of(records: NDArray[np.void]) -> NDArray[np.void]:
     said = records.compress(
         (records["kind"] == Kind.FEEDBACK) & (records["match"] == Match.EPISODE)
     )
+    return words_in(said)
+
+
+def words_in(said: NDArray[np.void]) -> NDArray[np.void]:
+    """Return records that say something of their decision, as WORD."""
     out = np.empty(len(said), dtype=WORD)
     out["nonce"], out["nonce_rest"] = halves_of(said["token"]["nonce"])
     for name in ENTRIES.names or ():

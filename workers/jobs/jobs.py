@@ -25,6 +25,7 @@ from rq.job import Job
 
 from telemetry import keys
 from telemetry.events import RECORD
+from telemetry.saving_state import STATE_FIELD
 from telemetry.store import Address, connect
 from workers.archive import audit, retention, upkeep
 from workers.archive import files as archive_files
@@ -34,7 +35,7 @@ from workers.archive.retention import Keep
 from workers.archive.thaw import MAX_ROUND, Thawing
 from workers.archive.trail import Trail
 from workers.folding.batch import take_apart
-from workers.jobs import availability, calibration, recent, spenders
+from workers.jobs import availability, calibration, recent, savings, spenders
 from workers.jobs.episodes import DAYS, figures
 from workers.jobs.suggestions import Guesses
 
@@ -44,6 +45,9 @@ MAX_AUDIT_BYTES = 2 << 30
 """Some minutes of one core, each day. Larger archives are audited by hand."""
 MAX_READ_BYTES = 256 << 20
 """Of compressed records: under a minute."""
+MAX_SAVINGS_BYTES = 128 << 20
+"""Of compressed records, from which savings are summed up: their calls are held all at once. Days
+before them keep the sums that they had."""
 MAX_TAIL_BYTES = 64 << 20
 """Of records that are in no file yet: some seconds. With as many in a shard a file is due."""
 OFTEN_S = 5.0
@@ -188,6 +192,25 @@ def episodes() -> dict[str, object]:
     return _leave(archive, keys.EPISODES, whole | took)
 
 
+def tally() -> dict[str, object]:
+    """Sum up what routing saved in the last days, where that is due; leave it in the store."""
+    archive = _place[0].archive()
+    if _place[0].keep.days == 0 or not archive.holds():
+        return {}
+    marks, now_ms, began = recent.marks(archive), _now_ms(), time.monotonic()
+    if not recent.is_due(archive.client.hget(keys.SAVINGS, STATE_FIELD), marks, now_ms=now_ms):
+        return {}
+    young = list(recent.tail(archive, most_bytes=MAX_TAIL_BYTES))  # before the files are listed
+    read = recent.choose(
+        _files(archive), days=savings.DAYS, most_bytes=MAX_SAVINGS_BYTES, now_ms=now_ms
+    )
+    found = savings.day_sums(chain(young, _read(read.files)), since_ms=read.since_ms)
+    span = {"at_ms": now_ms, "since_ms": read.since_ms, "truncated": read.is_truncated}
+    state = span | {"took_s": round(time.monotonic() - began, 3), "marks": marks}
+    savings.keep(archive.client, found, state, since_ms=read.since_ms, now_ms=now_ms)
+    return state
+
+
 def rank() -> int:
     """Name who spent most on days that closed; return of how many days and tables."""
     archive = _place[0].archive()
@@ -222,6 +245,7 @@ ALLOWED: dict[str, tuple[Callable[[], Any], float]] = {
             (calibrate, DAY_S),
             (measure, DAY_S),
             (episodes, MINUTE_S),
+            (tally, 2 * MINUTE_S),
         ),
     )
 }

@@ -1,0 +1,127 @@
+"""What routing saved, for people and programs: read from the sums in the store, with names.
+
+Sums are kept by whole days of UTC, and by app: of one user or tag nothing is known.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit.saving_parts import SavingPart
+from bandit.saving_sums import SAVING_ROW
+from bandit.savings import AppSavings, figures, savings
+from router.config.compiled import Configuration
+from router.config.entries import Mode
+from router.report.ledger_wish import LedgerWish, iso_day
+from telemetry import keys
+from telemetry.digests import digest8
+from telemetry.errors import MalformedEvent
+from telemetry.ledger_rows import DAY_MS
+from telemetry.saving_state import STATE_FIELD, unpack_day
+from telemetry.store import Client
+
+TELLING_DAYS = 30
+"""Days before those that are asked about: their calls tell of the incumbent, too."""
+NO_ARCHIVE = "archive.keep_days is 0: savings are summed up from the archive"
+NOT_YET = "nothing summed up yet: `pointsman work` does it within minutes of the first calls"
+NOT_OF_ONE = "savings are kept by app and task, not by user or tag"
+NOTHING = "nothing was routed in these days"
+IDLE = {
+    Mode.OBSERVE: "mode observe: the incumbent served all, so nothing was saved or lost",
+    Mode.PINNED: "mode pinned: nothing is routed",
+}
+
+Section = dict[str, Any]
+
+
+def savings_section(
+    client: Client, configuration: Configuration, wish: LedgerWish, known: Mapping[int, str]
+) -> Section:
+    """Return what routing saved in the days of a wish, by app and task.
+
+    Where nothing can be said `reason` says why.
+
+    Args:
+        known: what digests stand for.
+
+    Raises:
+        redis.RedisError: the store is away.
+    """
+    days = range(wish.since_ms // DAY_MS, -(-wish.until_ms // DAY_MS))
+    out: Section = {
+        "at_ms": None,
+        "since_ms": None,
+        "days": [iso_day(days.start), iso_day(days.stop - 1)],
+        "reason": None,
+        "all": None,
+        "apps": [],
+    }
+    if wish.user is not None or wish.tag is not None:
+        return out | {"reason": NOT_OF_ONE}
+    if configuration.archive.keep_days == 0:
+        return out | {"reason": NO_ARCHIVE}
+    rows, state = read_sums(client, days)
+    if state is None:
+        return out | {"reason": NOT_YET}
+    if wish.app is not None:
+        rows = rows.compress(rows["app"] == digest8("app", wish.app))
+    values = {
+        each.digest: each.objective.value_usd
+        for each in configuration.strategies.values()
+        if each.trade is None
+    }
+    found = savings(rows, days=days, values_usd=values)
+    apps = [_of_app(app, known) for app in found]
+    names = {row["app"] for row in apps}
+    apps += [
+        {"app": name, "reason": IDLE.get(app.entry.mode, NOTHING)}
+        for name, app in configuration.apps.items()
+        if name not in names and wish.app in (None, name)
+    ]
+    out |= {"at_ms": state.get("at_ms"), "since_ms": state.get("since_ms"), "apps": apps}
+    return out | {"all": _whole(found) if found else None, "reason": None if found else NOTHING}
+
+
+def read_sums(client: Client, days: range) -> tuple[NDArray[np.void], Section | None]:
+    """Return the sums of some days and of those before, and when they were worked out.
+
+    A day that cannot be read is as one of which nothing is known.
+
+    Raises:
+        redis.RedisError: the store is away.
+    """
+    names = [str(day) for day in range(max(days.start - TELLING_DAYS, 0), days.stop)]
+    state, *found = client.hmget(keys.SAVINGS, [STATE_FIELD, *names])
+    parts = [np.empty(0, dtype=SAVING_ROW)]
+    for stored in found:
+        if stored is not None:
+            try:
+                parts.append(unpack_day(stored, SAVING_ROW))
+            except MalformedEvent:
+                continue
+    return np.concatenate(parts), None if state is None else json.loads(state)
+
+
+def _of_app(found: AppSavings, known: Mapping[int, str]) -> Section:
+    def name(digest: int) -> str:
+        return known.get(digest) or f"{digest:016x}"
+
+    whole = figures(found.part, found.checked, limit=found.limit, limit_usd=found.limit_usd)
+    tasks = [{"task": name(task.task), **figures(task.part, task.checked)} for task in found.tasks]
+    return {"app": name(found.app), "reason": None, **whole, "tasks": tasks}
+
+
+def _whole(found: Iterable[AppSavings]) -> Section:
+    part, limit, limit_usd = SavingPart(), 0.0, 0.0
+    is_valued = True
+    for app in found:
+        part.add(app.part)
+        limit += app.limit
+        is_valued &= app.limit_usd is not None
+        limit_usd += app.limit_usd or 0.0
+    return figures(part, None, limit=limit, limit_usd=limit_usd if is_valued else None)
