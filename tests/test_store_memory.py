@@ -228,6 +228,7 @@ def test_a_store_beyond_its_budget_makes_old_earlier_and_loses_no_label(
     """Young hours fall, hashes go once the archive has them, and rows are those of all records."""
     life = YoungLife(client, state_dir / "archive", hours=24)
     memory = StoreMemory(1, 24, max_mb=4)  # two of them are the empty server's
+    hours = set()
     for n in range(1, 60_001):
         if n % 6000 == 1:
             life.now_ms += SPAN_MS
@@ -241,11 +242,12 @@ def test_a_store_beyond_its_budget_makes_old_earlier_and_loses_no_label(
             life.take()
             assert memory.measure(client, now_ms=life.now_ms) is not None
             life.shard.young_hours = memory.young_hours(client)
+            hours.add(life.shard.young_hours)
             life.prune()
     after = memory.measure(client, now_ms=life.now_ms)
 
     assert after is not None
-    assert after.young_hours < 24
+    assert min(hours) < 24  # they may be as many again once there is room
     assert not after.is_full
     assert min(life.shard.young.spans) > (life.now_ms - 24 * HOUR_MS) // SPAN_MS
     check(life.archive, referee(life))
