@@ -34,7 +34,7 @@ from scripts.proofs.savings_play import PlayedCalls, play
 from telemetry.recorded import Recorded, load, synthetic
 from telemetry.tables import BadTable
 
-FULL_RUNS, QUICK_RUNS = 100, 8
+FULL_RUNS, QUICK_RUNS = 100, 5
 FULL_CALLS, QUICK_CALLS = 1000, 600
 N_INVENTED = 2000
 N_ENDPOINTS = 6
