@@ -70,10 +70,10 @@ def _provider(one: FoundProvider, all_: Sequence[FoundProvider], place: str) -> 
         entry["auth"] = {"env": one.variable}
         if known.header:
             entry["auth"]["header"] = known.header
-    # Whoever copies an interface has its first dialect; of the others nobody here knows.
-    spoken = known.dialects if one.is_usual else known.dialects[:1]
-    entry["dialects"] = list(spoken)
-    if others := [each for each in _READ if each not in spoken]:
+    # At an address of one's own, too: a call that only comes back refused from there is refused
+    # as it would be directly, and one that would be served is.
+    entry["dialects"] = list(known.dialects)
+    if others := [each for each in _READ if each not in known.dialects]:
         entry["translate"] = {"from": others}
     if taken := _passthrough(one, all_):
         entry["passthrough"] = taken
