@@ -57,6 +57,7 @@ def test_a_private_store_ends_with_the_verb_that_is_asked_to(
 def test_who_hears_a_signal_already_goes_on_to() -> None:
     heard: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    by_hand = signal.signal(signal.SIGINT, signal.default_int_handler)  # others leave theirs
     try:
         with ending_in_order():
             signal.raise_signal(signal.SIGTERM)
@@ -67,3 +68,4 @@ def test_who_hears_a_signal_already_goes_on_to() -> None:
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     finally:
         signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, by_hand)
