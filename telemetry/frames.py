@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from telemetry import narrow
+from telemetry.decoding import size_of
 from telemetry.errors import MalformedEvent
-from telemetry.events import RECORD_SIZE, RECORD_VERSION, TOKEN_OFFSET, size_of
+from telemetry.events import RECORD_SIZE, RECORD_VERSION, TOKEN_OFFSET
 
 MAX_RECORDS = 256
 """94 kB an entry: large enough that the store's work per record vanishes, small enough to

@@ -29,8 +29,9 @@ from pathlib import Path
 import structlog
 
 from telemetry import narrow
+from telemetry.decoding import size_of
 from telemetry.errors import MalformedEvent
-from telemetry.events import RECORD_SIZE, RECORD_VERSION, size_of
+from telemetry.events import RECORD_SIZE, RECORD_VERSION
 from telemetry.frames import SHARD_OFFSET
 from telemetry.trail import INTENT
 

@@ -229,9 +229,6 @@ class LedgerBlock:
         return np.asarray(out.view("<i8").reshape(n))
 
 
-Block = LedgerBlock
-
-
 def _deflated(numbers: NDArray[np.generic]) -> tuple[int, int, bytes]:
     """Return bytes a number, numbers, and what holds them."""
     n = len(numbers)

@@ -28,7 +28,7 @@ from router.beliefs.alarms import AlarmNotice, Alarms, EndpointWatch
 from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.kept import Kept
 from router.report import terminal
-from telemetry import event_ids, events, frames, keys
+from telemetry import decoding, event_ids, events, frames, keys
 from telemetry.digests import digest8
 from telemetry.events import FeedbackKind
 from telemetry.frames import Frame
@@ -78,7 +78,7 @@ def judged(body: bytes, value: float | None, *, at_ms: int, revision: int = 0) -
 def test_watched_labels_do_not_depend_on_order_and_are_taken_back_exactly(said, dice) -> None:
     bodies = [token(i, spread=s, regime=r, at_ms=BEGAN_MS) for i, (_, s, r) in enumerate(said)]
     raw = b"".join(judged(body, 0.5, at_ms=BEGAN_MS) for body in bodies)
-    tokens = events.decode(raw)[0]["token"]
+    tokens = decoding.decode(raw)[0]["token"]
     none = LabelStandings.nothing(len(said))
     reward = np.array([value for value, _, _ in said])
     kind = np.full(len(said), 2, dtype=np.uint8)
@@ -109,7 +109,7 @@ def test_watched_labels_do_not_depend_on_order_and_are_taken_back_exactly(said, 
 def test_labels_of_decisions_that_an_earlier_version_made_are_not_watched() -> None:
     body = bytearray(token(1, at_ms=BEGAN_MS))
     body[1] = WATCHED_SINCE - 1
-    tokens = events.decode(judged(bytes(body), 1.0, at_ms=BEGAN_MS))[0]["token"]
+    tokens = decoding.decode(judged(bytes(body), 1.0, at_ms=BEGAN_MS))[0]["token"]
     none = LabelStandings.nothing(1)
     one = np.ones(1)
     held = replace(none, reward=one, kind=np.full(1, 2, dtype=np.uint8), first=one)
@@ -136,7 +136,7 @@ def test_the_watch_hears_the_first_word_of_an_answer_and_no_later_one() -> None:
             event=event_ids.new_event_id(BEGAN_MS + 9),
         )
         judge, slot = judged(bytes(body), 0.9, at_ms=BEGAN_MS), np.zeros(1, dtype=np.intp)
-        first, second = (events.decode(raw)[0] for raw in (judge, tests))
+        first, second = (decoding.decode(raw)[0] for raw in (judge, tests))
         said = hear([None], slot, first)
         corrected = hear(said.rows, slot, second)
         terms = label_terms(first["token"], said.before, said.after)

@@ -25,7 +25,7 @@ from router.dispatch.ending import Ending
 from router.dispatch.passed_costs import settle_passed
 from router.endpoints.default_prices import default_prices
 from router.endpoints.rates import PriceList
-from telemetry import events, frames, keys
+from telemetry import decoding, events, frames, keys
 from telemetry.events import Flag, PriceSource, Result, ServiceTier
 from telemetry.ledger_rows import LedgerColumn, LedgerTable
 from telemetry.store import Address, connect
@@ -64,7 +64,7 @@ def records(address: Address) -> np.ndarray:
     client, found = connect(address), []
     for shard in range(SHARDS):
         for _, entry in client.xrange(keys.stream(shard)):
-            found.append(events.decode(frames.unpack(entry[b"f"]).body)[0])
+            found.append(decoding.decode(frames.unpack(entry[b"f"]).body)[0])
     client.close()
     return np.concatenate(found) if found else np.empty(0, dtype=events.RECORD)
 

@@ -15,7 +15,8 @@ from scripts.benches.growth_draws import CONVERSATIONS, DAY_MS
 from scripts.benches.growth_sizes import StoreSizes, at_100_calls_per_s_mb
 from scripts.benches.growth_traffic import N_SHARDS, STEP_MS, Traffic
 from telemetry import keys
-from telemetry.events import Kind, decode
+from telemetry.decoding import decode
+from telemetry.events import Kind
 from telemetry.young import HOUR_MS, SPAN_MS
 
 

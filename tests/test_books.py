@@ -19,7 +19,7 @@ from router.endpoints.places import Whereabouts
 from router.endpoints.providers import Provider as PassthroughProvider
 from router.endpoints.terms import HostingTerms
 from router.policy.callers import Caller
-from telemetry import events, frames, keys
+from telemetry import decoding, frames, keys
 from telemetry.digests import digest8
 from telemetry.events import Flag
 from telemetry.store import Address, connect
@@ -139,7 +139,7 @@ def records(address: Address) -> np.ndarray:
     client, found = connect(address), []
     for shard in range(SHARDS):
         for _, entry in client.xrange(keys.stream(shard)):
-            found.append(events.decode(frames.unpack(entry[b"f"]).body)[0])
+            found.append(decoding.decode(frames.unpack(entry[b"f"]).body)[0])
     client.close()
     return np.concatenate(found)
 

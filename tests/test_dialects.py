@@ -40,7 +40,7 @@ from dialects import (
 from pydantic import BaseModel
 
 from router.decision import shared_draws
-from telemetry import events, frames, keys
+from telemetry import decoding, frames, keys
 from telemetry.store import Address, connect
 
 ALL = ["chat", "messages", "responses"]
@@ -367,7 +367,7 @@ def records(address: Address) -> np.ndarray:
     client, found = connect(address), []
     for shard in range(SHARDS):
         for _, entry in client.xrange(keys.stream(shard)):
-            found.append(events.decode(frames.unpack(entry[b"f"]).body)[0])
+            found.append(decoding.decode(frames.unpack(entry[b"f"]).body)[0])
     client.close()
     return np.concatenate(found)
 

@@ -32,8 +32,9 @@ from router.report.episodes import (
     ways_line,
 )
 from telemetry import event_ids, events, keys
+from telemetry.decoding import decode
 from telemetry.embedded import PrivateServer
-from telemetry.events import FeedbackKind, Flag, Kind, Match, Result, decode
+from telemetry.events import FeedbackKind, Flag, Kind, Match, Result
 from telemetry.store import Address, connect, prepare
 from telemetry.tokens import Token
 from workers.archive import files as archive_files

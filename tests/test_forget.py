@@ -48,7 +48,7 @@ from router.decision.units import (
 from router.endpoints.entries import Dialect
 from router.policy.callers import Caller
 from router.policy.standing import PolicyTable
-from telemetry import conversations, events, frames, keys
+from telemetry import conversations, decoding, frames, keys
 from telemetry.events import Kind
 from telemetry.forgetting import (
     drop_conversations,
@@ -106,7 +106,7 @@ def whose(rows: dict[Any, bytes]) -> set[bytes]:
 def test_the_event_names_the_user_by_hash_and_goes_where_that_rater_is_folded(
     n_shards: int,
 ) -> None:
-    (record,), bad = events.decode(forgotten(n_shards=n_shards))
+    (record,), bad = decoding.decode(forgotten(n_shards=n_shards))
 
     assert not bad
     assert (int(record["kind"]), int(record["token"]["user"])) == (Kind.FORGET, 7)
@@ -116,7 +116,7 @@ def test_the_event_names_the_user_by_hash_and_goes_where_that_rater_is_folded(
         forget_record(app=6, user=ANN, n_shards=n_shards, at_ms=NOW_MS, event=EVENT, beside=beside)
         for beside in range(n_shards)
     ]
-    shards = events.decode(b"".join(told))[0]["token"]["shard"]
+    shards = decoding.decode(b"".join(told))[0]["token"]["shard"]
     assert sorted(shards.tolist()) == list(range(n_shards))
     assert int(record["received_at_ms"]) == NOW_MS
 

@@ -13,7 +13,7 @@ import pytest
 from test_ledger_fold import KNOWN
 from test_ledger_packing import BEGIN_MS, CALLS, FIRST, USERS, Days, at
 
-from telemetry import events, frames, keys
+from telemetry import decoding, frames, keys
 from telemetry.events import Flag, Kind, PriceSource
 from telemetry.ledger_questions import Dimension, LedgerQuestion
 from telemetry.ledger_reading import read_ledger
@@ -56,7 +56,7 @@ def archived(days: Days) -> list[np.void]:
     found: dict[tuple[bytes, int], np.void] = {}
     for file in archive_files.list_files(days.archive.directory(0)):
         for frame in archive_files.read(file).entries.values():
-            records, _ = events.decode(frames.unpack(frame).body)
+            records, _ = decoding.decode(frames.unpack(frame).body)
             for record in records[records["kind"] == Kind.OUTCOME]:
                 found[bytes(record["token"]["nonce"]), int(record["attempt"])] = record
     return list(found.values())

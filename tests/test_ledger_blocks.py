@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetry.ledger_blocks import Block, BlockEntry, DamagedBlock, block_of, day_of
+from telemetry.ledger_blocks import BlockEntry, DamagedBlock, LedgerBlock, block_of, day_of
 from telemetry.ledger_rows import (
     KEYS,
     MOST_SUM,
@@ -62,7 +62,7 @@ def test_a_block_holds_its_rows_and_is_the_same_in_whichever_order_they_come(
     data = block_of(those, table)
     backwards = LedgerRows(those.spans[::-1], those.keys[::-1], those.values[::-1])
 
-    block = Block(data, table)
+    block = LedgerBlock(data, table)
 
     assert sums(block.rows()) == sums(those)
     assert block_of(backwards, table) == data
@@ -80,7 +80,7 @@ def test_a_block_groups_by_what_is_asked_for(
     rows: tuple[LedgerTable, LedgerRows], by_span: bool
 ) -> None:
     table, those = rows
-    block = Block(block_of(those, table), table)
+    block = LedgerBlock(block_of(those, table), table)
     coarse = replace(those, keys=np.zeros(len(those.keys), dtype=KEYS[table]))
     coarse.keys["app"] = those.keys["app"]
     first = int(those.spans.min()) if len(those.spans) else 0
@@ -120,7 +120,7 @@ def test_hours_roll_up_to_the_first_of_their_day() -> None:
     values = np.full((3, N_LEDGER_COLUMNS), 7, dtype=np.int64)
     rows = LedgerRows(np.array([48, 71, 50]), key, values)
 
-    block = Block(block_of(rows, table, is_daily=True), table)
+    block = LedgerBlock(block_of(rows, table, is_daily=True), table)
 
     assert (block.is_daily, block.n_rows, block.rows().spans.tolist()) == (True, 1, [48])
     assert block.sums().tolist() == [21] * N_LEDGER_COLUMNS
@@ -134,8 +134,8 @@ def test_what_is_no_block_is_said_to_be_none() -> None:
 
     for wrong in (b"", data[:20], data[:-1], data + b"x", b"XXXX" + data[4:]):
         with pytest.raises(DamagedBlock):
-            Block(wrong, LedgerTable.USERS)
+            LedgerBlock(wrong, LedgerTable.USERS)
     with pytest.raises(DamagedBlock):
-        Block(data, LedgerTable.TAGS)
+        LedgerBlock(data, LedgerTable.TAGS)
     with pytest.raises(DamagedBlock):
-        Block(data[:-3] + b"abc", LedgerTable.USERS).rows()
+        LedgerBlock(data[:-3] + b"abc", LedgerTable.USERS).rows()

@@ -24,7 +24,8 @@ from router.endpoints.entries import Dialect
 from router.endpoints.verified import Verified, keep_verified, read_verified
 from router.profiling.live_calls import CallManner, read_answer
 from telemetry import frames, keys
-from telemetry.events import Flag, Kind, decode
+from telemetry.decoding import decode
+from telemetry.events import Flag, Kind
 from telemetry.store import Address, connect
 
 Check = Callable[..., Any]

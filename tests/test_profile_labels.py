@@ -25,7 +25,7 @@ from bandit.regimes import FIRST
 from router.config.compiled import compile_text
 from router.report.profiled import profiled_line
 from router.report.views import report_rows
-from telemetry import events, keys
+from telemetry import decoding, events, keys
 from telemetry.digests import digest8
 from telemetry.events import Flag, Result
 from telemetry.store import Address
@@ -44,7 +44,7 @@ def tokens(n: int, epoch: int, at_ms: int = NOW_MS) -> NDArray[np.void]:
     packed = replace_regime(body, epochs.composed(0, epoch)).pack()
     ended = {"result": Result.OK, "attempt": 1, "status": 200, "flags": 0}
     raw = b"".join(events.outcome(packed, **ended) for _ in range(n))
-    return events.decode(raw)[0]["token"]
+    return decoding.decode(raw)[0]["token"]
 
 
 def standings(rewards: list[float]) -> LabelStandings:
@@ -224,7 +224,7 @@ def records(flags: int) -> NDArray[np.void]:
     raw = events.outcome(
         body, result=Result.OK, attempt=1, status=200, flags=flags, tokens_out=5, cost_nano=7
     )
-    return events.decode(raw)[0]
+    return decoding.decode(raw)[0]
 
 
 def added(found: NDArray[np.void], family: Family, column: int) -> int:

@@ -34,7 +34,7 @@ from router.config.compiled import Configuration, compile_text
 from router.dialects import chat, messages, responses
 from router.dispatch.prompts import SystemPrompts, stable_digest
 from router.report.prompts import prompt_lines
-from telemetry import events, frames, keys
+from telemetry import decoding, events, frames, keys
 from telemetry.digests import digest8
 from telemetry.events import Flag, Result
 from telemetry.frames import Frame
@@ -519,7 +519,7 @@ def test_rows_do_not_depend_on_order_and_each_epoch_has_its_own(said: Any) -> No
         regimes = [epochs.composed(regime, epoch) for _, regime, epoch in some]
         packed = [replace_regime(b, r).pack() for b, r in zip(bodies, regimes, strict=True)]
         raw = b"".join(judged(body, 1.0, at_ms=NOW_MS) for body in packed)
-        tokens = events.decode(raw)[0]["token"]
+        tokens = decoding.decode(raw)[0]["token"]
         none = LabelStandings.nothing(len(some))
         one = np.ones(len(some))
         held = replace(none, reward=one, kind=np.full(len(some), 2, dtype=np.uint8), first=one)

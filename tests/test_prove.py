@@ -29,7 +29,7 @@ from scripts.proofs.ledger import (
     judge,
     tokens,
 )
-from telemetry import events, frames
+from telemetry import decoding, events, frames
 from telemetry.errors import MalformedEvent
 from telemetry.tokens import Token
 
@@ -226,7 +226,7 @@ def test_every_kind_of_poison_makes_the_dead_letters_it_says() -> None:
         except MalformedEvent:
             assert n_dead == 1
             continue
-        sound, unsound = events.decode(frame.body)
+        sound, unsound = decoding.decode(frame.body)
         assert (len(sound), len(unsound)) == (0, n_dead)
 
 

@@ -26,7 +26,7 @@ from pipeline import said_in_store
 from router.decision.context import Moment
 from router.dispatch import recent
 from router.dispatch.recent import RecentNames
-from telemetry import digests, events, frames, keys, references
+from telemetry import decoding, digests, events, frames, keys, references
 from telemetry.events import FeedbackKind, Flag, Match, Result
 from telemetry.frames import Frame
 from telemetry.passed import Progress
@@ -374,7 +374,7 @@ def test_what_the_last_version_held_is_taken_up(client: Any) -> None:
     """It said no time where that was the event's, and kept no order of what is due."""
     undated, dated = said(1, NOW_MS, received_at_ms=0), said(2, NOW_MS - 5000)
     for raw in (undated, dated):
-        record, _ = events.decode(raw)
+        record, _ = decoding.decode(raw)
         client.hset(keys.held(0), record[0]["event"].tobytes(), raw)
     bench = Bench(client)
     bench.take(outcome(1, NOW_MS - 9), outcome(2, NOW_MS + 1))

@@ -20,7 +20,7 @@ from bandit.parts import figures_of, key_of, read_roles
 from router.report.gather import gather
 from router.report.roles import role_key, role_table
 from router.report.terminal import print_report
-from telemetry import events, frames
+from telemetry import decoding, events, frames
 from telemetry.decisions import KIND, Decisions
 from telemetry.events import FeedbackKind, Flag, Result
 from telemetry.frames import Frame
@@ -166,7 +166,7 @@ def test_the_mark_lies_where_earlier_versions_wrote_nothing() -> None:
     assert Token.unpack(before).flags == Flag.ROUTED | Flag.RATED
     array = np.frombuffer(body + before, dtype=TOKEN)
     assert Decisions.of(array).to_tokens()["role_mark"].tolist() == [CODER, 0]
-    (record,), _ = events.decode(outcome(1, CODER, role=77))
+    (record,), _ = decoding.decode(outcome(1, CODER, role=77))
     assert int(record["role"]) == 77
     assert int(record["token"]["role_mark"]) == CODER
 

@@ -34,7 +34,7 @@ from router.report.savings import (
     savings_section,
 )
 from router.report.savings_lines import savings_lines
-from telemetry import event_ids, events, keys
+from telemetry import decoding, event_ids, events, keys
 from telemetry.digests import digest8
 from telemetry.embedded import PrivateServer
 from telemetry.errors import MalformedEvent
@@ -98,7 +98,7 @@ def word(n: int, value: float | None, *, revision: int = 0, **more: Any) -> byte
 
 
 def found(*records: bytes, since_ms: int = 0) -> NDArray[np.void]:
-    batches = [events.decode(record)[0] for record in records]
+    batches = [decoding.decode(record)[0] for record in records]
     return calls_of(batches, since_ms=since_ms)
 
 

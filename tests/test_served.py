@@ -19,8 +19,9 @@ from router.endpoints.catalog import Endpoint
 from router.endpoints.model_names import is_same_model
 from router.report.served import served_lines, served_row, served_rows
 from telemetry import frames, keys
+from telemetry.decoding import decode
 from telemetry.digests import digest8
-from telemetry.events import Flag, decode
+from telemetry.events import Flag
 from telemetry.store import Address, connect
 
 DAY_MS = 86_400_000

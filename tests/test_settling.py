@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pipeline import said_in_store
 
-from telemetry import digests, events, frames, keys, references
+from telemetry import decoding, digests, events, frames, keys, references
 from telemetry.clock import StoreClock
 from telemetry.embedded import PrivateServer
 from telemetry.events import FeedbackKind, Flag, Match, Result
@@ -251,7 +251,7 @@ class World:
             for entry, fields in self.client.xrange(keys.stream(shard), min=f"({after}"):
                 self._tails[shard] = entry
                 frame = frames.unpack(fields[b"f"])
-                records, _ = events.decode(frame.body)
+                records, _ = decoding.decode(frame.body)
                 for record in records if frame.producer == frames.UNNUMBERED else []:
                     number = int.from_bytes(record["token"]["nonce"].tobytes()[-2:], "big")
                     into = found if record["value_micro"] >= 0 else taken_back
@@ -299,7 +299,7 @@ class World:
     def check_dead(self) -> None:
         letters = [f for s in range(SHARDS) for _, f in self.client.xrange(keys.dead(s))]
         for letter in letters if len(letters) > self.n_dead else []:
-            records, _ = events.decode(letter[b"raw"])
+            records, _ = decoding.decode(letter[b"raw"])
             event = records[0]["event"].tobytes()
             saying = self.sayings[event]
             assert event not in self.sent_to

@@ -19,7 +19,7 @@ from router.dialects.request import BodyHints, Declared
 from router.errors import ConfigError
 from router.policy.hints import read_hints
 from router.policy.spend_tags import SpendTag, spend_tag_of
-from telemetry import events, frames, keys
+from telemetry import decoding, frames, keys
 from telemetry.digests import spend_tag_digest
 from telemetry.store import Address, connect
 from telemetry.tag_names import tell_tags
@@ -179,7 +179,7 @@ def test_every_attempt_carries_its_declared_tag_whoever_decides_or_dispatched_it
         sidecar.until(lambda: client.hlen(keys.TAG_NAMES) == 3)
         names = {int(digest, 16): name for digest, name in client.hgetall(keys.TAG_NAMES).items()}
         found = [
-            events.decode(frames.unpack(entry[b"f"]).body)[0]
+            decoding.decode(frames.unpack(entry[b"f"]).body)[0]
             for shard in range(SHARDS)
             for _, entry in client.xrange(keys.stream(shard))
         ]

@@ -20,7 +20,7 @@ from router.decision.prompt_tags import PromptTags
 from router.report.gather import Report
 from router.report.suggestions import PHRASE, suggestion_lines, suggestion_rows
 from router.report.terminal import print_report
-from telemetry import events, keys, narrow
+from telemetry import decoding, events, keys, narrow
 from telemetry.digests import digest8
 from telemetry.embedded import PrivateServer
 from telemetry.events import RECORD, RECORD_SIZE, Flag, Result
@@ -74,7 +74,7 @@ def counted(*records: bytes, since_ms: int = 0) -> dict[str, Any]:
 def left(*records: bytes, since_ms: int = 0) -> dict[str, Any]:
     guesses = Guesses(since_ms=since_ms)
     half = len(records) // 2
-    parts = [events.decode(b"".join(part))[0] for part in (records[:half], records[half:])]
+    parts = [decoding.decode(b"".join(part))[0] for part in (records[:half], records[half:])]
     assert [len(part) for part in guesses.watch(parts)] == [len(part) for part in parts]
     return guesses.counts()
 
@@ -132,11 +132,11 @@ def test_records_keep_their_size_and_those_before_have_no_tag() -> None:
     plain = outcome(1, None)
 
     assert len(record) == len(plain) == RECORD_SIZE == 368
-    (found,), bad = events.decode(record)
+    (found,), bad = decoding.decode(record)
     assert not bad
     assert found["tag"] == TAGS["review"]
     differing = [
-        name for name in RECORD.names or () if found[name] != events.decode(plain)[0][0][name]
+        name for name in RECORD.names or () if found[name] != decoding.decode(plain)[0][0][name]
     ]
     assert differing == ["tag", "checksum"]
     earlier = np.zeros(1, dtype=narrow.RECORD)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from redis.crc import key_slot
 from structlog.testing import capture_logs
 
-from telemetry import event_ids, events, frames, journal, keys, observed
+from telemetry import decoding, event_ids, events, frames, journal, keys, observed
 from telemetry.address import parse_topology
 from telemetry.embedded import PrivateServer
 from telemetry.errors import MalformedEvent, StoreMismatch, StoreUnavailable
@@ -58,7 +58,7 @@ def record(nonce: int = 1, *, shard: int = 0) -> bytes:
     )
 
 
-MANY = [record(n) for n in range(2 * events.CHECKED_AT_ONCE + 9)]
+MANY = [record(n) for n in range(2 * decoding.CHECKED_AT_ONCE + 9)]
 
 
 # -- records and frames -----------------------------------------------------------------------
@@ -77,7 +77,7 @@ def test_an_outcome_comes_back_as_it_went() -> None:
         cost_nano=99,
     )
 
-    (got,), bad = events.decode(raw)
+    (got,), bad = decoding.decode(raw)
 
     assert not bad
     assert got["kind"] == Kind.OUTCOME
@@ -93,7 +93,7 @@ def test_a_changed_byte_is_found(place: int, difference: int) -> None:
     raw = bytearray(record())
     raw[place] ^= difference
 
-    sound, bad = events.decode(bytes(raw))
+    sound, bad = decoding.decode(bytes(raw))
 
     assert len(sound) == 0
     assert len(bad) == 1
@@ -103,7 +103,7 @@ def test_a_bad_record_leaves_its_neighbours_alone() -> None:
     raw = bytearray(record(1) + record(2) + record(3))
     raw[events.RECORD_SIZE + 20] ^= 1
 
-    sound, bad = events.decode(bytes(raw))
+    sound, bad = decoding.decode(bytes(raw))
 
     assert [int(r["token"]["nonce"].tobytes()[-1]) for r in sound] == [1, 3]
     assert len(bad) == 1
@@ -111,7 +111,7 @@ def test_a_bad_record_leaves_its_neighbours_alone() -> None:
 
 @pytest.mark.slow
 @given(
-    st.integers(0, 2 * events.CHECKED_AT_ONCE + 9),
+    st.integers(0, 2 * decoding.CHECKED_AT_ONCE + 9),
     st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), max_size=4),
 )
 def test_of_many_records_just_the_bad_ones_are_left_out(
@@ -123,10 +123,10 @@ def test_of_many_records_just_the_bad_ones_are_left_out(
         raw[place % len(raw)] ^= difference
     each = [bytes(raw[i : i + events.RECORD_SIZE]) for i in range(0, len(raw), events.RECORD_SIZE)]
 
-    sound, bad = events.decode(bytes(raw))
+    sound, bad = decoding.decode(bytes(raw))
 
-    assert [r.tobytes() for r in sound] == [r for r in each if len(events.decode(r)[0])]
-    assert bad == [r for r in each if not len(events.decode(r)[0])]
+    assert [r.tobytes() for r in sound] == [r for r in each if len(decoding.decode(r)[0])]
+    assert bad == [r for r in each if not len(decoding.decode(r)[0])]
 
 
 @pytest.mark.parametrize(
@@ -543,7 +543,7 @@ def test_feedback_carries_its_value_and_kind() -> None:
         token(), kind=FeedbackKind.TEST, value=0.7, revision=3, event=event_ids.new_event_id(5)
     )
 
-    (got,), _ = events.decode(raw)
+    (got,), _ = decoding.decode(raw)
 
     assert got["value_micro"] == 700_000
     assert got["revision"] == 3

@@ -25,7 +25,7 @@ from router.endpoints.upkeep import Upkeep
 from router.errors import ConfigError
 from router.report.catalog import catalog_lines, catalog_rows
 from router.report.costs import availability_lines, availability_rows
-from telemetry import events, keys
+from telemetry import decoding, events, keys
 from telemetry.events import Flag, Result
 from telemetry.store import Address, connect
 from telemetry.tokens import Token
@@ -499,7 +499,7 @@ def test_availability_is_the_share_of_attempts_that_found_the_endpoint_there() -
     said = [record(n, result) for n, result in enumerate([*there, *away, *neither])]
     said += [record(90, Result.SERVER, at_ms=10), record(91, Result.CUT, flags=int(Flag.INGESTED))]
     said += [record(92, Result.RATE_LIMIT, endpoint=8)]
-    records, _ = events.decode(b"".join(said))
+    records, _ = decoding.decode(b"".join(said))
 
     found = count_answers([records[:5], records[5:]], since_ms=1000)
 

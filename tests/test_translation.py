@@ -26,7 +26,7 @@ from router.endpoints.entries import Dialect
 from router.errors import ConfigError
 from router.policy.route import incumbent_of, rivals_of
 from router.policy.standing import PolicyTable
-from telemetry import events, frames, keys
+from telemetry import decoding, frames, keys
 from telemetry.events import Flag, Result
 from telemetry.store import Address, connect
 
@@ -142,7 +142,7 @@ def records(address: Address) -> np.ndarray:
     client, found = connect(address), []
     for shard in range(SHARDS):
         for _, entry in client.xrange(keys.stream(shard)):
-            found.append(events.decode(frames.unpack(entry[b"f"]).body)[0])
+            found.append(decoding.decode(frames.unpack(entry[b"f"]).body)[0])
     client.close()
     return np.concatenate(found)
 

@@ -20,7 +20,18 @@ import pytest
 from bandit import cells
 from bandit.families import Family, Q
 from router.decision.seal import PREFIX, SEAL_BYTES, Seal
-from telemetry import digests, event_ids, events, frames, journal, keys, narrow, references, tokens
+from telemetry import (
+    decoding,
+    digests,
+    event_ids,
+    events,
+    frames,
+    journal,
+    keys,
+    narrow,
+    references,
+    tokens,
+)
 from telemetry.frames import Frame
 from telemetry.journal import Segment
 from telemetry.store import SCHEMA, prepare
@@ -63,7 +74,7 @@ def token_now(raw: bytes) -> bytes:
 
 
 def test_every_field_of_a_record_means_what_it_meant() -> None:
-    found, bad = events.decode(b"".join(RECORDS), narrow.RECORD_VERSION)
+    found, bad = decoding.decode(b"".join(RECORDS), narrow.RECORD_VERSION)
 
     assert not bad
     for record, told in zip(found, KEPT["told"], strict=True):
@@ -80,9 +91,9 @@ def test_every_field_of_a_record_means_what_it_meant() -> None:
 
 
 def test_records_read_as_wider_ones_are_sound_records() -> None:
-    found, _ = events.decode(b"".join(RECORDS), narrow.RECORD_VERSION)
+    found, _ = decoding.decode(b"".join(RECORDS), narrow.RECORD_VERSION)
 
-    again, bad = events.decode(found.tobytes())
+    again, bad = decoding.decode(found.tobytes())
 
     assert not bad
     assert again.tobytes() == found.tobytes()
@@ -92,18 +103,18 @@ def test_a_changed_byte_of_version_2_is_found_and_kept_as_it_is() -> None:
     raw = bytearray(b"".join(RECORDS[:3]))
     raw[narrow.RECORD_SIZE + 30] ^= 1
 
-    found, bad = events.decode(bytes(raw), narrow.RECORD_VERSION)
+    found, bad = decoding.decode(bytes(raw), narrow.RECORD_VERSION)
 
     assert len(found) == 2
     assert bad == [bytes(raw[narrow.RECORD_SIZE : 2 * narrow.RECORD_SIZE])]
 
 
 def test_a_record_under_the_other_version_is_unsound() -> None:
-    wide = events.decode(RECORDS[0], narrow.RECORD_VERSION)[0].tobytes()
+    wide = decoding.decode(RECORDS[0], narrow.RECORD_VERSION)[0].tobytes()
     mixed = wide[:1] + bytes([narrow.RECORD_VERSION]) + wide[2:-8]
     sealed = mixed + struct.pack("<II", zlib.crc32(mixed), 0)
 
-    assert len(events.decode(sealed)[0]) == 0
+    assert len(decoding.decode(sealed)[0]) == 0
 
 
 # -- on its way ---------------------------------------------------------------------------------
@@ -188,7 +199,7 @@ def test_an_archive_of_both_versions_is_audited_to_what_was_folded(
     folded(client, 1)
     archive = Archive(client, tmp_path, 1)
     archive.take(now_ms=NOW_MS, limits=ArchiveLimits(every_bytes=0))
-    new, _ = events.decode(now(RECORDS[0]), 2)
+    new, _ = decoding.decode(now(RECORDS[0]), 2)
     new["token"]["nonce"] = np.void(b"n" * 16)
     body = new.tobytes()[:-8]
     wide = body + struct.pack("<II", zlib.crc32(body), 0)
@@ -254,7 +265,7 @@ def test_references_keep_the_latest_decisions_of_both_versions() -> None:
 def test_held_feedback_of_version_2_is_joined_to_its_decision(client: Any) -> None:
     prepare(client, shards=2)
     held = now(RECORDS[6])
-    client.hset(keys.held(0), events.decode(held, 2)[0]["event"].tobytes(), held)
+    client.hset(keys.held(0), decoding.decode(held, 2)[0]["event"].tobytes(), held)
     digest = digests.digest16("shop", "ref", "r-1")
     name = keys.references_of_days(0, references.bucket(NOW_MS))
     client.hset(name, digest, token_now(RECORDS[0]))
@@ -286,7 +297,7 @@ def test_a_decision_id_of_version_2_still_takes_feedback() -> None:
     assert (token.predicted_sd, token.spread, token.regime) == (0.125, 0.375, 3)
     assert token.user == 0
     assert len(body) == tokens.TOKEN_SIZE
-    record, bad = events.decode(
+    record, bad = decoding.decode(
         events.feedback(
             body,
             kind=events.FeedbackKind.TEST,

@@ -20,7 +20,7 @@ from bandit import cells
 from bandit.derived import checked
 from bandit.evidence import Evidence
 from bandit.families import N_COLUMNS, RETIRED, D, Family, Q, R, S, U
-from telemetry import digests, event_ids, events, frames, keys, narrow, references
+from telemetry import decoding, digests, event_ids, events, frames, keys, narrow, references
 from telemetry.events import FeedbackKind, Flag, Match, Result, Source
 from telemetry.frames import Frame
 from telemetry.store import Address
@@ -399,7 +399,7 @@ def test_a_fault_that_is_taken_back_leaves_a_call_without_one(
 def test_records_of_before_calls_were_counted_as_read_fold_to_the_rows_they_made() -> None:
     """Written by the version that had no such count: an audit of its archive must agree."""
     kept = json.loads((Path(__file__).parent / "data" / "derived_rows.json").read_text())
-    records, bad = events.decode(bytes.fromhex(kept["records"]), version=narrow.RECORD_VERSION)
+    records, bad = decoding.decode(bytes.fromhex(kept["records"]), version=narrow.RECORD_VERSION)
 
     found = effects(Batch(records, records["token"]["decided_at_ms"] // 86_400_000), {}).terms
 
@@ -736,7 +736,7 @@ def test_books_do_not_depend_on_order_or_grouping(calls, dice: random.Random) ->
     from workers.folding.hearing import LabelStandings
     from workers.folding.terms import label_terms, outcome_terms
 
-    records, _ = events.decode(b"".join(answered(nonce) for nonce, _ in calls))
+    records, _ = decoding.decode(b"".join(answered(nonce) for nonce, _ in calls))
     nothing, n = LabelStandings.nothing(len(calls)), len(calls)
     judge = LabelStandings.nothing(n)
     judge.reward[:] = [value for _, value in calls]
@@ -794,7 +794,7 @@ def test_feedback_heard_at_once_counts_as_if_heard_one_by_one(before, items) -> 
         )
         for slot, (kind, value, at, event) in items
     ]
-    records, bad = events.decode(b"".join(raw))
+    records, bad = decoding.decode(b"".join(raw))
     assert not bad
     old = [labels.standing(state) for state in states]
     is_news = []

@@ -21,7 +21,7 @@ from pipeline import said_in_store
 
 from bandit import cells
 from bandit.families import N_COLUMNS, Family, T
-from telemetry import digests, event_ids, events, frames, keys, references
+from telemetry import decoding, digests, event_ids, events, frames, keys, references
 from telemetry.events import FeedbackKind, Flag, Match, Result
 from telemetry.frames import Frame
 from telemetry.reader import Reader
@@ -904,7 +904,7 @@ def test_calibration_tells_intervals_that_hold_from_those_that_do_not() -> None:
         mean = 0.5 if n % 2 else 0.9  # what was predicted is .5, give or take .1
         value = float(np.clip(rng.normal(mean, 0.2), 0, 1))
         records.append(feedback(n, value))
-    decoded, _ = events.decode(b"".join(records))
+    decoded, _ = decoding.decode(b"".join(records))
 
     held = {h.endpoint: h for h in calibrate(decoded)}
 

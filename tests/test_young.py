@@ -19,7 +19,7 @@ from pipeline import named_in_store, said_in_store
 from test_workers_archive import AT_ONCE, Life, feedback, outcome, token
 
 from router.commands.up import worker_command
-from telemetry import digests, events, keys, references, young
+from telemetry import decoding, digests, events, keys, references, young
 from telemetry.errors import MalformedEvent
 from telemetry.events import NO_DIGEST, FeedbackKind, Flag, Match
 from telemetry.store import SCHEMA, prepare
@@ -233,7 +233,7 @@ def test_of_changes_that_are_forgotten_it_is_known_since_when_and_what_was_old()
 
 
 def test_without_a_history_nothing_is_cold() -> None:
-    records, _ = events.decode(feedback(1, 0.5, at_ms=1_000_000))
+    records, _ = decoding.decode(feedback(1, 0.5, at_ms=1_000_000))
 
     batch = Batch(records, np.zeros(1, dtype=np.int64))
 
@@ -380,7 +380,7 @@ def test_feedback_for_an_old_decision_is_kept_and_not_folded(life: YoungLife) ->
     assert (life.count("cold"), life.client.hlen(keys.cold(0))) == (1, 1)
     ((field, raw),) = life.client.hgetall(keys.cold(0)).items()
     assert field[16:] == (1).to_bytes(16, "big")
-    assert events.decode(raw)[0]["event"].tobytes() == field[:16]
+    assert decoding.decode(raw)[0]["event"].tobytes() == field[:16]
     assert life.audit().equal
 
 
@@ -425,7 +425,7 @@ def thaw(life: YoungLife) -> None:
         life.put_back(int.from_bytes(nonce, "big"), found.labels.get(nonce, b""))
     records = []
     for raw in cold.values():
-        (record,) = events.decode(raw)[0]
+        (record,) = decoding.decode(raw)[0]
         value = int(record["value_micro"])
         again = events.feedback(
             record["token"].tobytes(),

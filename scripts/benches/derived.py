@@ -17,7 +17,8 @@ from bandit.derived import checked
 from bandit.posterior import Arms, infer
 from scripts.benches.derived_traffic import KINDS, SimulatedCall, faulty_traffic, healthy_traffic
 from telemetry import events
-from telemetry.events import FeedbackKind, Flag, Result, decode
+from telemetry.decoding import decode
+from telemetry.events import FeedbackKind, Flag, Result
 from telemetry.tokens import Token
 from workers.folding.batch import Batch, Decision
 from workers.folding.effects import NO_HISTORY, effects

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from router.config.process import ArchiveEntry, StoreEntry
 from scripts.benches.growth_traffic import N_SHARDS
 from telemetry import event_ids, events, frames, keys
-from telemetry.events import FeedbackKind, record_of
+from telemetry.decoding import record_of
+from telemetry.events import FeedbackKind
 from telemetry.frames import UNNUMBERED, Frame
 from telemetry.processes import child_environment
 from telemetry.store import Address, Client, connect

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from scripts.proofs.sidecar import RunningSidecar
 from scripts.proofs.verdicts import BookedAttempt
-from telemetry import events, frames, keys
+from telemetry import decoding, frames, keys
 from telemetry.events import Flag, Kind, Result
 from telemetry.store import connect
 
@@ -53,7 +53,7 @@ def outcomes(
     rows: list[tuple[int, int, tuple[str, bool, int, int]]] = []
     for shard in range(sidecar.configuration.store.shards):
         for _, fields in client.xrange(keys.stream(shard)):
-            records, _ = events.decode(frames.unpack(fields[b"f"]).body)
+            records, _ = decoding.decode(frames.unpack(fields[b"f"]).body)
             for record in records[records["kind"] == Kind.OUTCOME]:
                 token = record["token"]
                 told = not record["flags"] & Flag.ESTIMATED

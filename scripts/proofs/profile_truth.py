@@ -232,6 +232,15 @@ def tables_of(data: Path | None, only: Sequence[str] = ()) -> list[Recorded]:
     if data is None:
         invented = synthetic(n_prompts=N_INVENTED)
         return [invented, alike(invented, 1)]
+    return recorded_tables(data, only)
+
+
+def recorded_tables(data: Path, only: Sequence[str] = ()) -> list[Recorded]:
+    """Return the recorded tables in a directory: of these names, of none all.
+
+    Raises:
+        BadTable: one is not there, or is not what it was.
+    """
     wanted = {name: chosen for name, chosen in TABLES.items() if not only or name in only}
     return [load(data / f"{name}.parquet", chosen) for name, chosen in wanted.items()]
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 
 from scripts.proofs.chaos import Chaos
-from telemetry import events, frames, keys
+from telemetry import decoding, frames, keys
 from telemetry.errors import MalformedEvent
 from telemetry.events import Flag, Kind
 from telemetry.store import Client, StoreErrors, connect
@@ -40,7 +40,7 @@ class NothingToSabotage(Exception):
 def answered_in(raw: bytes) -> bytes | None:
     """Return a frame's first record that tells of a whole answer, or None."""
     try:
-        records, _ = events.decode(frames.unpack(raw).body)
+        records, _ = decoding.decode(frames.unpack(raw).body)
     except MalformedEvent:
         return None
     whole = (records["kind"] == Kind.OUTCOME) & (records["status"] == 200)

@@ -29,9 +29,9 @@ from typing import Any
 
 import numpy as np
 
-from scripts.proofs.profile_truth import TABLES, tell
+from scripts.proofs.profile_truth import TABLES, recorded_tables, tell
 from scripts.proofs.savings_play import PlayedCalls, play
-from telemetry.recorded import Recorded, load, synthetic
+from telemetry.recorded import Recorded, synthetic
 from telemetry.tables import BadTable
 
 FULL_RUNS, QUICK_RUNS = 100, 5
@@ -159,18 +159,12 @@ def is_sound(figures: dict[str, Any]) -> bool:
 
 
 def tables_of(data: Path | None, only: Sequence[str] = ()) -> list[Recorded]:
-    """Return what is played.
-
-    Args:
-        only: of the recorded tables; none: all.
+    """Return what is played: recorded tables, of these names or all; else an invented one.
 
     Raises:
         BadTable: a recorded table is not there, or is not what it was.
     """
-    if data is None:
-        return [synthetic(n_prompts=N_INVENTED)]
-    wanted = {name: chosen for name, chosen in TABLES.items() if not only or name in only}
-    return [load(data / f"{name}.parquet", chosen) for name, chosen in wanted.items()]
+    return [synthetic(n_prompts=N_INVENTED)] if data is None else recorded_tables(data, only)
 
 
 def many_runs(table: Recorded, seeds: range, n_calls: int) -> list[SavingRun]:

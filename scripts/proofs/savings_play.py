@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bandit.replay.loop import CALLS_A_DAY, Loop, Rules
 from bandit.saving_sums import SAVING_ROW
 from bandit.savings import figures, savings
-from telemetry import events
+from telemetry import decoding, events
 from telemetry.event_ids import new_event_id
 from telemetry.events import FeedbackKind, Flag, PriceSource, Result
 from telemetry.recorded import Recorded
@@ -121,7 +121,7 @@ def play(table: Recorded, incumbent: int, seed: int, n_calls: int) -> PlayedCall
             event=new_event_id(at_ms),
             received_at_ms=at_ms,
         )
-    records, bad = events.decode(bytes(found))
+    records, bad = decoding.decode(bytes(found))
     assert not bad
     days = range(FIRST_DAY, FIRST_DAY + n_calls // CALLS_A_DAY + 1)
     return PlayedCalls(table, table.cost_usd, prompts, arms, records, days)

@@ -18,7 +18,8 @@ from itertools import islice
 import numpy as np
 
 from telemetry import frames, keys, references, thawing
-from telemetry.events import MICRO, FeedbackKind, Flag, Match, Source, feedback, record_of
+from telemetry.decoding import record_of
+from telemetry.events import MICRO, FeedbackKind, Flag, Match, Source, feedback
 from telemetry.frames import MAX_RECORDS, UNNUMBERED, Frame
 from telemetry.store import Client
 from workers.archive.archive import Archive

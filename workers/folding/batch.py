@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from telemetry import frames
 from telemetry.decisions import Decisions
+from telemetry.decoding import decode, size_of
 from telemetry.errors import MalformedEvent
-from telemetry.events import NO_DIGEST, RECORD, Flag, Kind, decode, size_of
+from telemetry.events import NO_DIGEST, RECORD, Flag, Kind
 from telemetry.young import SPAN_MS
 from workers.folding import raters
 from workers.folding.hearing import pieces

@@ -16,7 +16,8 @@ import numpy as np
 import structlog
 
 from telemetry import frames, keys
-from telemetry.events import MICRO, FeedbackKind, Match, feedback, record_of
+from telemetry.decoding import record_of
+from telemetry.events import MICRO, FeedbackKind, Match, feedback
 from telemetry.references import AHEAD_MS, look_up
 from telemetry.scripts import Commit
 from telemetry.store import Client
