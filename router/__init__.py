@@ -11,6 +11,7 @@ Rooms from the ground up; a file imports its own room and those before it:
 - `config`: the one YAML file
 - `policy`: who may, for what, under which rules
 - `beliefs`: what is known now
+- `budgets`: what calls may spend
 - `decision`: from a call to a plan
 - `explain`: why, later
 - `dispatch`: running a plan

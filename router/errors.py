@@ -7,6 +7,8 @@ RouterError
     ├── NoCandidates            no endpoint may serve it; carries a reason for each
     ├── Overloaded              those that may serve it have all they take
     ├── AuditUnavailable        what is about to leave cannot be recorded, and so does not leave
+    ├── BudgetSpent             a budget that holds for it is used up; carries which, and until when
+    ├── BudgetAway              what a hard budget has left is not known while the store is away
     ├── StoreAway               who made what it goes on from is not known while the store is away
     ├── SidecarFull             the sidecar itself has all that it takes
     ├── Misconfigured           the last that might serve it turns our key or model down
@@ -63,6 +65,7 @@ STATUS = {
     "bad_event": 400,
     "invalid_api_key": 401,
     "admin_key_required": 401,
+    "budget_spent": 402,
     "forbidden_host": 403,
     "forbidden_origin": 403,
     "shared_state": 403,
@@ -88,6 +91,7 @@ STATUS = {
     "all_endpoints_failed": 503,
     "overloaded": 503,
     "store_away": 503,
+    "budget_away": 503,
     "audit_unavailable": 503,
     "telemetry_full": 503,
     "draining": 503,
@@ -177,6 +181,36 @@ class StoreAway(DispatchError):
     def __init__(self, id_: str) -> None:
         super().__init__(
             f"the store is away, and which endpoint made {brief(id_)} is not known without it; "
+            "try again soon"
+        )
+
+
+class BudgetSpent(DispatchError):
+    """A budget that holds for the call is used up, or has less left than it may come to."""
+
+    code = "budget_spent"
+
+    def __init__(self, told: Mapping[str, Any]) -> None:
+        """Make it.
+
+        Args:
+            told: `budget`, `scope`, `unit`, `limit`, `spent`, `left` and `resets_at` (RFC 3339).
+        """
+        self.told = dict(told)
+        super().__init__(
+            f"budget {told['budget']} is used up: {told['spent']} of {told['limit']} "
+            f"{told['unit']} spent; it begins anew at {told['resets_at']}"
+        )
+
+
+class BudgetAway(DispatchError):
+    """What a hard budget has left is not known here, and the store does not say."""
+
+    code = "budget_away"
+
+    def __init__(self, budget: str) -> None:
+        super().__init__(
+            f"what hard budget {budget} has left is not known while the store is away; "
             "try again soon"
         )
 

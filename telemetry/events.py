@@ -30,6 +30,7 @@ class Kind(IntEnum):
     FEEDBACK = 2  # of a known decision
     REFERENCE_FEEDBACK = 3  # of an answer id or a caller's reference, to be joined
     FORGET = 4  # an app's user is forgotten: what counts as that rater's goes
+    BUDGET_SPEND = 5  # what an attempt came to in accounts of budgets (`budget_spends`)
 
 
 class Result(IntEnum):

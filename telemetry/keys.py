@@ -344,6 +344,15 @@ def spent_gone(shard: int) -> str:
     return f"{{{tag(shard)}}}:spent:gone"
 
 
+def budget_rows(shard: int, day: int) -> str:
+    """Hash with a time to live: what is folded of accounts of budgets whose periods end that day.
+
+    Args:
+        day: since the epoch.
+    """
+    return f"{{{tag(shard)}}}:budgets:{day}"
+
+
 def budget(digest: int, period_start_s: int) -> str:
     """Hash with a time to live: account of a budget's period: holder -> what it took, and sums.
 

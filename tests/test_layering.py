@@ -36,6 +36,7 @@ ROOMS = {
         "config",
         "policy",
         "beliefs",
+        "budgets",
         "decision",
         "explain",
         "dispatch",

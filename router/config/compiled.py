@@ -13,6 +13,7 @@ from bandit.posterior import Posterior
 from bandit.trade import Trade, with_trade
 from bandit.utility import BALANCED, Objective, Order
 from router.classify.taught import Exemplars, SystemExemplars
+from router.config.budgets import Budget, compile_budgets
 from router.config.entries import (
     AppEntry,
     File,
@@ -154,6 +155,7 @@ class Configuration:
     roles: dict[str, Role]
     strategies: dict[str, Strategy]
     users: dict[str, PolicyRules]
+    budgets: tuple[Budget, ...]
     strictest_user: PolicyRules  # the hard constraints of all users together
     apps: dict[str, App]
     callers_keys: dict[bytes, KeyHolder]  # by the digest of a key
@@ -314,6 +316,7 @@ def compile_entries(
         roles=roles,
         strategies=strategies,
         users=users,
+        budgets=compile_budgets(entries.budgets),
         strictest_user=strictest(users.values()),
         apps=apps,
         callers_keys={digest_of(key): one for _, key, one in holders} if secrets else {},

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from router.config.budgets import Budgets
 from router.config.extending import Lineage, lineage_of, lineages
 from router.config.keys import DEFAULT_APP, CallersKey
 from router.config.levels import with_parents
@@ -187,6 +188,7 @@ class File(Entry):
     roles: dict[Name, RoleEntry] = Field(default_factory=dict)
     strategies: dict[Name, StrategyEntry] = Field(default_factory=dict)
     users: dict[Name, UserEntry] = Field(default_factory=dict)
+    budgets: Budgets = Field(default_factory=dict)
     apps: dict[Name, AppEntry] = Field(default_factory=dict)
 
     @property

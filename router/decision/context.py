@@ -14,6 +14,7 @@ from router.beliefs.beliefs import Beliefs
 from router.beliefs.choices import Choices
 from router.beliefs.kept import ReviewKey
 from router.beliefs.review_keys import host_of
+from router.budgets.claims import Claims
 from router.config.compiled import Configuration, Role, Strategy
 from router.config.rules import MergedPolicy
 from router.config.strategies import Exchangeable
@@ -81,6 +82,7 @@ class CallContext(Struct, frozen=True):
     at: Moment
     session: CallSession = NO_SESSION
     spend_tag: SpendTag = NO_TAG  # by which its app's spend is booked as well
+    claims: Claims = ()  # the accounts of budgets that it counts in
 
     @property
     def warnings(self) -> tuple[str, ...]:

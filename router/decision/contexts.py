@@ -11,6 +11,7 @@ from msgspec import structs
 
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.keeper import Keeper
+from router.budgets.claims import Claims, find_claims
 from router.config.compiled import App, Configuration
 from router.config.entries import UnitKind
 from router.decision.context import (
@@ -33,7 +34,7 @@ from router.decision.ruling import Guess, ruled
 from router.decision.said import NO_SESSION, CallSession, FirstCall
 from router.decision.sessions import Sessions
 from router.decision.stored_ids import StoredIds
-from router.decision.units import SESSION_S, Unit, uniforms, unit_of
+from router.decision.units import SESSION_S, Unit, uniforms, unit_of, user_hash
 from router.dialects.request import CallRequest
 from router.endpoints.capabilities import MEDIA_NEEDS
 from router.endpoints.catalog import Endpoint
@@ -46,7 +47,8 @@ from router.policy.exploring import may_explore
 from router.policy.hints import Headers, Hints, read_hints
 from router.policy.profiled import apart_from_traffic, profile_route, require_pinned
 from router.policy.route import Route, route_to
-from router.policy.spend_tags import NO_TAG, tag_of
+from router.policy.spend_tags import NO_TAG, SpendTag, tag_of
+from router.policy.standing import AppStanding
 from router.translation.translations import Translations
 from telemetry.secret import DrawsSecret
 
@@ -203,6 +205,7 @@ class Contexts:
         choices = beliefs.choices.get(review_key) if review_key else None
         makers = await self.thoughts.makers_of(app.name, request.thoughts, configuration.catalog)
         translations = Translations(request, begun_at_s=at.epoch_s, makers=makers)
+        spend_tag = tag_of(app, hints) if app.spend_tag is not None else NO_TAG
         constraints = configuration.derive(Filter.of)
         demand = demand_of(caller, request, policy, translations, lacking=constraints.lacking)
         category = beliefs.category(app, task_index)
@@ -239,8 +242,35 @@ class Contexts:
             choices=choices,
             at=at,
             session=session,
-            spend_tag=tag_of(app, hints) if app.spend_tag is not None else NO_TAG,
+            spend_tag=spend_tag,
+            claims=self._claims(configuration, caller, hints, standing, spend_tag, at),
         )
+
+    def _claims(
+        self,
+        configuration: Configuration,
+        caller: Caller,
+        hints: Hints,
+        standing: AppStanding,
+        tag: SpendTag,
+        at: Moment,
+    ) -> Claims:
+        """Return the accounts of budgets that a call counts in, by the store's clock."""
+        if not configuration.budgets:
+            return ()  # most often
+        app, user = caller.app.name, caller.user(hints.user)
+        secret, user_key = self.keeper.secrets.users.of_units.now, ""
+        if user is not None:  # whom the configuration names is the same one in every app
+            user_key = user_hash(secret, "" if user in configuration.users else app, user).hex()
+        said = {
+            "app": app,
+            "user": user,
+            "tag": tag.name or None,
+            "role": standing.role.name if standing.role is not None else None,
+            "strategy": standing.strategy.name,
+        }
+        at_s = at.store_ms / 1000
+        return find_claims(configuration.budgets, said, user_key=user_key, at_s=at_s)
 
     async def session_of(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import date
 from typing import Annotated, Any, ClassVar
+from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
@@ -52,6 +53,15 @@ class Entry(BaseModel):
         return as_meant(value, kinds_of(field.annotation))
 
 
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (KeyError, ValueError, OSError):  # no such name; no name at all, or a folder of them
+        raise ValueError("no such time zone; write one such as Europe/Berlin or UTC") from None
+    return value
+
+
+TimeZone = Annotated[str, AfterValidator(_zone)]
 Tokens = Annotated[int, Field(gt=0, le=1_000_000_000)]
 """A hundred times the longest context that there is."""
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]

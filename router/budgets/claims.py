@@ -1,0 +1,68 @@
+"""What a call has to be allowed by: the accounts of budgets that hold for it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from router.budgets.periods import period_of
+from router.config.budgets import EACH, SCOPES, Budget
+from telemetry.budget_accounts import BudgetPeriod
+from telemetry.digests import digest8
+
+NO_VALUE = ""
+"""Of calls that name no user, tag or role: together they are one more value."""
+
+
+class BudgetClaim(Struct, frozen=True):
+    """One account that a call counts in."""
+
+    budget: Budget
+    account: BudgetPeriod
+    limit: int
+    values: tuple[tuple[str, str], ...] = ()  # of the fields that are `each`; shown, never stored
+
+    @property
+    def ends_s(self) -> int:
+        """When its period ends, and the next one begins, in epoch seconds."""
+        return self.account.start_s + self.account.length_s
+
+
+Claims = tuple[BudgetClaim, ...]
+
+
+def find_claims(
+    budgets: Sequence[Budget],
+    said: Mapping[str, str | None],
+    *,
+    user_key: str,
+    at_s: float,
+) -> Claims:
+    """Return the accounts that a call counts in.
+
+    Args:
+        said: of each of `SCOPES` what the call has; None: nothing.
+        user_key: what its user is told by in an account's digest, so that it tells nobody who
+            it is; "" where it names none.
+        at_s: when the call came, in epoch seconds.
+    """
+    return tuple(
+        _claim(budget, said, user_key, at_s)
+        for budget in budgets
+        if all(value == EACH or said[field] == value for field, value in budget.scope.items())
+    )
+
+
+def _claim(
+    budget: Budget, said: Mapping[str, str | None], user_key: str, at_s: float
+) -> BudgetClaim:
+    values = {field: said[field] or NO_VALUE for field in budget.each}
+    keyed = (user_key if field == "user" else value for field, value in values.items())
+    digest = digest8("account", f"{budget.digest:016x}", *keyed) if values else budget.digest
+    start_s, length_s = period_of(budget.span, budget.timezone, at_s)
+    account = BudgetPeriod(digest, start_s, length_s)
+    return BudgetClaim(budget, account, budget.limit_of(values), tuple(values.items()))
+
+
+assert set(SCOPES) == {"app", "user", "tag", "role", "strategy"}

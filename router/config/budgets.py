@@ -1,0 +1,130 @@
+"""Budgets as they are written: whose calls count, how much in which period, and what then."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from router.endpoints.entry import Entry, Name, TimeZone
+from telemetry.digests import digest8
+
+EACH = "each"
+"""In the place of a name: every value has an account of its own."""
+NANO = 1e9
+MAX_HELD = 6
+"""Budgets that may hold for one call, beside the ceilings of exploring."""
+
+
+class BudgetSpan(StrEnum):
+    """For how long an allowance lasts: by the calendar of a time zone."""
+
+    HOUR = "hour"
+    DAY = "day"
+    MONTH = "month"
+
+
+class BudgetUnit(StrEnum):
+    """What is counted."""
+
+    MONEY = "usd"
+    TOKENS = "tokens"  # in and out
+    CALLS = "calls"
+
+
+class OnSpent(StrEnum):
+    """What becomes of calls once a budget is used up."""
+
+    REFUSE = "refuse"
+    CHEAPEST = "cheapest"  # they go by the strategy of that name
+    LOCAL = "local"  # they go to endpoints of zone `local`
+
+
+Scope = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class BudgetEntry(Entry):
+    """A budget. It holds for calls of which everything that is named is so; of nothing, for all."""
+
+    app: Scope | None = None
+    user: Scope | None = None
+    tag: Scope | None = None  # key=value, as the app declares its `spend_tag`
+    role: Scope | None = None
+    strategy: Scope | None = None
+    per: BudgetSpan
+    timezone: TimeZone = "UTC"
+    usd: Annotated[float, Field(gt=0, le=9_000_000)] | None = None
+    tokens: Annotated[int, Field(gt=0, le=2**52)] | None = None
+    calls: Annotated[int, Field(gt=0, le=2**52)] | None = None
+    instead: dict[Scope, Annotated[float, Field(ge=0, le=2**52)]] = Field(default_factory=dict)
+    """Other amounts for some values of the one field that says `each`."""
+    hard: bool = False  # never exceeded; else it may be while the store is away, and by estimates
+    on_spent: OnSpent = OnSpent.REFUSE
+
+    @property
+    def scope(self) -> dict[str, str]:
+        """What is named, by field."""
+        said = {name: getattr(self, name) for name in SCOPES}
+        return {name: value for name, value in said.items() if value is not None}
+
+    @property
+    def amounts(self) -> dict[BudgetUnit, float]:
+        """The amount, by its unit; a budget has one."""
+        said = {unit: getattr(self, unit.value) for unit in BudgetUnit}
+        return {unit: float(value) for unit, value in said.items() if value is not None}
+
+
+SCOPES = ("app", "user", "tag", "role", "strategy")
+Budgets = dict[Name, BudgetEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A compiled budget; amounts are integers: nano-USD, tokens or calls."""
+
+    name: str
+    digest: int
+    scope: Mapping[str, str]  # field -> the value that a call must have, or `EACH`
+    unit: BudgetUnit
+    limit: int
+    instead: Mapping[str, int]  # by value of the one field that is `EACH`
+    span: BudgetSpan
+    timezone: str
+    is_hard: bool
+    on_spent: OnSpent
+
+    @property
+    def each(self) -> tuple[str, ...]:
+        """The fields of which every value has an account of its own."""
+        return tuple(field for field, value in self.scope.items() if value == EACH)
+
+    def limit_of(self, values: Mapping[str, str]) -> int:
+        """Return what is allowed to these values of `each`."""
+        each = self.each
+        return self.instead.get(values[each[0]], self.limit) if len(each) == 1 else self.limit
+
+
+def compile_budgets(entries: Budgets) -> tuple[Budget, ...]:
+    """Return what the entries mean; everything in them was checked before."""
+    return tuple(_budget(name, entry) for name, entry in entries.items())
+
+
+def _budget(name: str, entry: BudgetEntry) -> Budget:
+    ((unit, amount),) = entry.amounts.items()
+    scale = NANO if unit is BudgetUnit.MONEY else 1
+    return Budget(
+        name=name,
+        # Another unit or span counts something else: its account begins anew.
+        digest=digest8("budget", name, unit.value, entry.per.value, entry.timezone),
+        scope=entry.scope,
+        unit=unit,
+        limit=round(amount * scale),
+        instead={value: round(other * scale) for value, other in entry.instead.items()},
+        span=entry.per,
+        timezone=entry.timezone,
+        is_hard=entry.hard,
+        on_spent=entry.on_spent,
+    )
