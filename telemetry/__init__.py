@@ -47,7 +47,8 @@ In reading order:
 - `saving_state`: sums of what routing saved, as they lie in the store
 - `leases`: who may fold a shard
 - `scripts`: the few steps that the store must take atomically
-- `budget_accounts`, `allowances`: money that is granted before it is spent: store and holder
+- `budget_accounts`, `allowances`, `budget_spends`: money that is granted before it is spent: store,
+  holder, and the record of what it came to
 - `thawing`: those by which what is old is put back
 - `streams`: entries of several streams at once
 - `journal`: where a record is safe before the answer ends

@@ -16,7 +16,7 @@ from router.errors import ConfigError, Problem
 
 ROOT = Path(__file__).parent.parent
 ONE = "endpoints:\n  - {id: a, model: m, base_url: http://h/v1}\n"
-NAMED = ("models", "providers", "tasks", "roles", "strategies", "users", "apps")
+NAMED = ("budgets", "models", "providers", "tasks", "roles", "strategies", "users", "apps")
 Path_ = tuple[str | int, ...]
 
 
@@ -56,7 +56,8 @@ def fields(node: Any, where: Path_ = ()) -> Iterator[Path_]:
         at = (*where, part)
         if "params" in where or "capabilities" in where:
             continue
-        is_name = (len(where) == 1 and where[0] in NAMED) or where[-1:] == ("tiers",)
+        is_section = len(where) == 1 and where[0] in NAMED
+        is_name = is_section or where[-1:] in (("tiers",), ("instead",))
         if isinstance(part, str) and not is_name:
             yield at
         if isinstance(value, dict | list):

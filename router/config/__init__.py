@@ -16,6 +16,7 @@
 - `strategies`: a strategy as it is written
 - `presets`: those that there are without a line
 - `extending`: what a strategy says with all that it starts from
+- `budgets`: what calls may spend, as it is written and compiled
 - `levels`: names of tasks, and of what is below them
 - `starters`: tasks that come with the sidecar
 - `entries`: apps and tasks as they are written, and the whole file
@@ -25,6 +26,7 @@
 - `bindings`: what is bound to nothing, or to everything
 - `standing`: which endpoints may ever serve an app
 - `trades`: whether a strategy's trade is said, once
+- `budget_checks`: whether budgets count what there is, and can be kept
 - `extended_checks`: what strategies extend that there is not
 - `ignored`: what strategies say less than what they extend
 - `parts`: roles of locked apps that share a task

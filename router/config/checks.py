@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
 from router.config.bindings import check_bindings
+from router.config.budget_checks import check_budgets
 from router.config.claims import check_claims
 from router.config.entries import (
     NO_INCUMBENT,
@@ -61,6 +62,7 @@ def cross_check(entries: File) -> Iterator[tuple[Place, str, str]]:
     yield from check_policies(entries)
     yield from check_bindings(entries)
     yield from check_trades(entries)
+    yield from check_budgets(entries)
     yield from check_extended(entries)
     for name, strategy in entries.strategies.items():
         yield from check_name(
