@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -236,14 +237,15 @@ def test_sums_of_another_version_are_read_by_their_columns() -> None:
 # -- what is told ---------------------------------------------------------------------------------
 
 
-def stored(client: Any) -> None:
+def stored(client: Any, day: int = DAY) -> None:
     """Forty calls of the incumbent at .2 cents, sixty of another at .1; of lab there is none."""
     records = [outcome(n, drawn=INC, cost_nano=2_000_000) for n in range(40)]
     records += [outcome(n) for n in range(40, 100)]
     records += [word(n, 1.0 if n % 4 else 0.0, drawn=INC) for n in range(40)]
     records += [word(n, 1.0) for n in range(40, 100)]
     rows = sums_of(found(*records))
-    keep(client, {DAY: rows}, {"at_ms": AT_MS, "since_ms": 0}, since_ms=0, now_ms=AT_MS)
+    rows["day"] = day
+    keep(client, {day: rows}, {"at_ms": AT_MS, "since_ms": 0}, since_ms=0, now_ms=AT_MS)
 
 
 def configured(**more: Any) -> Configuration:
@@ -353,12 +355,16 @@ def test_the_verb_and_the_route_tell_it_and_an_app_hears_of_itself_alone(
 
     done = pointsman("spend", "--since", day, "--config", config)
     as_json = pointsman("spend", "--since", day, "--json", "--config", config)
+    with closing(connect(address)) as client:
+        stored(client, int(time.time() // 86_400))
+    report = pointsman("report", "--config", config)
     with serving(value_of(provider), state_dir, address) as sidecar:
         bearer = {"authorization": f"Bearer {KEYS_OF['lab']}"}
         own = sidecar.http.get("/v1/router/ledger", params={"since": day}, headers=bearer).json()
 
     assert done.exit_code == 0, done.output
     assert "web: saved 0.0600 USD" in done.stdout
+    assert "web: saved 0.0600 USD" in report.stdout
     apps = {row["app"]: row for row in json.loads(as_json.stdout)["savings"]["apps"]}
     assert apps["web"]["money"]["saved_usd"]["value"] == pytest.approx(0.06)
     assert [row["app"] for row in own["savings"]["apps"]] == ["lab"]

@@ -33,7 +33,9 @@ from router.report import views
 from router.report.catalog import catalog_warnings
 from router.report.costs import availability_rows, list_cost_rows, published_prices
 from router.report.episodes import episode_section
+from router.report.ledger_wish import read_wish
 from router.report.price_truth import find_doubts
+from router.report.savings import savings_section
 from router.report.served import served_rows
 from router.report.suggestions import suggestion_rows
 from router.report.unlisted import Unlisted, unlisted_calls
@@ -180,6 +182,14 @@ def _fill(
         prompts = PromptVersions()
         prompts.take(client.hgetall(keys.PROMPTS))
         report.store = _refusal(client)
+        period = read_wish({}, now_s=time.time())
+        report.posteriors["savings"] = savings_section(
+            client,
+            configuration,
+            period,
+            {int(digest, 16): name for digest, name in names.items()}
+            | views.names_of(configuration),
+        )
         doubts = find_doubts(
             client, configuration.catalog, n_shards=n_shards, now_s=time.time(), file=file
         )

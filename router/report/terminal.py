@@ -21,6 +21,7 @@ from router.report.profiled import profiled_line
 from router.report.profiles import profile_lines
 from router.report.prompts import prompt_lines
 from router.report.roles import role_table
+from router.report.savings_lines import savings_lines
 from router.report.screen import console
 from router.report.served import served_lines
 from router.report.suggestions import suggestion_lines
@@ -70,6 +71,8 @@ def print_report(report: Report, to: Console | None = None) -> None:
         to.print(line, highlight=False, markup=False, emoji=False, soft_wrap=is_yaml)
     for line in choice_lines(report.posteriors.get("choices", [])):
         to.print(line, highlight=False, markup=False)
+    for line in _savings_lines(report.posteriors.get("savings")):
+        to.print(line, highlight=False, markup=False)
     for line in profile_lines(report.posteriors.get("profiles", [])):
         to.print(line, highlight=False, markup=False)
     for line in report.posteriors.get("agreements", []):
@@ -108,6 +111,12 @@ def print_report(report: Report, to: Console | None = None) -> None:
         to.print(line, markup=False, highlight=False)
     for line in report.missing:
         to.print(line, style="yellow", markup=False, highlight=False)
+
+
+def _savings_lines(section: dict[str, Any] | None) -> list[str]:
+    """Return what routing saved; nothing where nothing was worked out yet."""
+    told = section is not None and section["all"] is not None
+    return savings_lines(section, by_task=False) if section is not None and told else []
 
 
 def _print_episodes(section: dict[str, Any], to: Console) -> None:
