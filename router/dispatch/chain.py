@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from router.decision.contexts import Contexts
 from router.decision.decide import Decision
 from router.dispatch.attempt import Attempt
 from router.dispatch.costs import settle_cost
+from router.dispatch.ending import Ending
 from router.dispatch.estimates import estimated
 from router.endpoints.catalog import Endpoint
 from telemetry.events import Result
@@ -24,7 +25,7 @@ class AttemptChain:
     contexts: Contexts
     first_endpoint: int = 0  # digest of who the first attempt went to; 0: nobody was asked yet
     cost_nano: int = 0  # of all that ended, as far as it is known
-    _ended_at: float | None = None  # monotonic seconds: when the last of them ended
+    _waited: WaitedFor = field(default_factory=lambda: WaitedFor())
 
     def begin(self, endpoint: Endpoint) -> None:
         """Note that an endpoint is asked."""
@@ -44,18 +45,25 @@ class AttemptChain:
         if attempt.usage is not None and attempt.was_told_all:
             self.contexts.learn_size(attempt.endpoint, request, attempt.usage.prompt_tokens)
         attempt.first_endpoint = self.first_endpoint
-        attempt.added_s = self._added_s(attempt)
+        attempt.added_s = self._waited.added_s(attempt)
         self.cost_nano += attempt.cost_nano or 0
 
-    def _added_s(self, attempt: Attempt) -> float:
+
+@dataclass(slots=True)
+class WaitedFor:
+    """Up to when a call's attempts were waited for."""
+
+    _until: float | None = None  # monotonic seconds; None: the first one still runs
+
+    def added_s(self, ended: Ending) -> float:
         """Return how long the call went on for an attempt after those before it had ended.
 
         One beside a first that still runs prolongs nothing.
         """
-        ended_at, before = attempt.began_at + attempt.latency_s, self._ended_at
-        if attempt.number == 1:
-            self._ended_at = ended_at
-        elif before is not None and attempt.result not in PROLONGS_NOTHING:
-            self._ended_at = max(before, ended_at)
-            return self._ended_at - before
+        ended_at, before = ended.began_at + ended.latency_s, self._until
+        if ended.number == 1:
+            self._until = ended_at
+        elif before is not None and ended.result not in PROLONGS_NOTHING:
+            self._until = max(before, ended_at)
+            return self._until - before
         return 0.0
