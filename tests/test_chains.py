@@ -415,6 +415,32 @@ def test_a_program_that_asks_again_and_again_takes_its_repeats_back() -> None:
     assert two == [ToldRepeat(one[0].repeat, taken_back=True)]
 
 
+@pytest.mark.parametrize("temperature", [0.2, 1.5])
+def test_a_program_that_asks_at_once_again_for_what_it_cannot_use_goes_on_with_its_chain(
+    temperature: float,
+) -> None:
+    """Sooner than any person would, so that it is no label of the answer."""
+    asked = ask(user("give me json"), temperature=temperature)
+    turns = [
+        Turn(asked, answered_with(text), at_s=2.1 * i, took_s=2.0, session=True)
+        for i, text in enumerate(["", "", "{}", "{}"])
+    ]
+
+    nothing, one, two, three = told(turns)
+
+    first = to_call(turns[0], 1).decision
+    assert (nothing, three) == ([], []), "the last one is asked after an answer that can be used"
+    assert one == [ToldRepeat(Repeat(first, 101, 102, 102, pytest.approx(2.1)))]
+    assert two == [ToldRepeat(Repeat(first, 101, 103, 103, pytest.approx(2.1)))]
+
+
+def test_a_repeat_is_told_once_however_many_signs_there_are_of_it() -> None:
+    """A person asks again, seconds after an answer that could not be used."""
+    turns = [Turn(HELLO, answered_with(""), at_s=10.0 * i, session=True) for i in range(2)]
+
+    assert [len(found) for found in told(turns)] == [0, 1]
+
+
 def test_a_call_that_reached_nobody_begins_no_chain() -> None:
     memory = Memory(SALT)
     turns = [Turn(HELLO, answered_with("a"), at_s=4.0 * i, answered=False) for i in range(2)]

@@ -103,12 +103,13 @@ class FinishedCall:
     def again(self, attempt: FinishedCall, source: Source) -> list[ToldRepeat]:
         """Return what an attempt adds that asks the same again, to the chain that this one is in.
 
-        That is the later one's cost, and the time from the end of this one to the end of that.
+        That is the later one's cost, and the time from the end of this one to the end of that;
+        nothing, where it was told already.
         """
         first, first_endpoint = self.decision, self.first_endpoint
         if self.repeat is not None:
             first, first_endpoint = self.repeat.first, self.repeat.first_endpoint
-        if not (first_endpoint and attempt.first_endpoint):
+        if not (first_endpoint and attempt.first_endpoint) or attempt.repeat is not None:
             return []
         seconds = attempt.ended_at_s - self.ended_at_s
         attempt.repeat_source = source

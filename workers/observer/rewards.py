@@ -192,6 +192,9 @@ def _again(
     alike = earlier.asked_for == attempt.asked_for
     if not earlier.answered:
         return _repeat(recent, earlier, attempt, Source.RETRIED) if alike else []
+    if alike and earlier.own is not None and earlier.own.value == 0.0:
+        # No label, but of one chain: a program asks at once again for what it cannot use.
+        recent.repeats += earlier.again(attempt, Source.RETRIED)
     line.n_again += 1
     if line.n_again >= (N_AGAIN_IS_A_PROGRAM if goes_on else N_FIRST_AGAIN_IS_A_PROGRAM):
         return _close(recent, line, Source.REGENERATED)
