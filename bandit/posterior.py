@@ -105,7 +105,7 @@ class Bank:
         """(n_arms,) expected, of a chain; prices are known, tokens learned fast."""
         return self.posterior.cost_usd[self.category]
 
-    @property
+    @cached_property
     def drawn_usd(self) -> NDArray[np.float64]:
         """(n_draws or 1, n_arms) the same with the draws of what comes after a call.
 
