@@ -10,6 +10,7 @@ Nothing here does I/O, reads a clock, owns a random generator or logs. In readin
 - `grid`: the same by position, for replay
 - `grouping`: rows that belong together, found fast
 - `quality`, `latency`, `reliability`, `cost`: one posterior each
+- `call_costs`, `chains`: what a call costs, and what comes after it until an answer is kept
 - `derived`: what derived labels are worth
 - `teaching`: whose labels count for whom, and who taught what
 - `parts`: calls by role

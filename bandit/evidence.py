@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.families import FADING, N_COLUMNS, D, L, Q, U
+from bandit.families import FADING, N_COLUMNS, C, D, L, Q, U
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,7 @@ class Evidence:
     latency: NDArray[np.float64]
     reliability: NDArray[np.float64]
     derived: NDArray[np.float64]
+    chains: NDArray[np.float64]
 
     @classmethod
     def empty(cls, n_categories: int, n_arms: int) -> Evidence:
@@ -33,6 +34,7 @@ class Evidence:
             self.latency + other.latency,
             self.reliability + other.reliability,
             self.derived + other.derived,
+            self.chains + other.chains,
         )
 
 
@@ -57,6 +59,7 @@ def discounted(prior: Evidence) -> Evidence:
         ),
         scaled(prior.reliability, prior.reliability.sum(axis=-1)),
         scaled_derived(prior.derived),
+        scaled(prior.chains, prior.chains[..., C.CALLS]),
     )
 
 

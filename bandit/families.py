@@ -27,6 +27,7 @@ class Family(IntEnum):
     TEACHING = 9  # labels by app, kept under `teaching.key_of` in place of the category
     WATCH = 10  # labels by which a change is told: of decisions that this sidecar made
     ROLES = 11  # calls in a role and their labels, kept under `parts.key_of`
+    CHAINS = 12  # what came after calls: further attempts, and the same asked again
 
 
 RETIRED = 8
@@ -38,9 +39,17 @@ HALF_LIFE_MS = {
     Family.RELIABILITY: 5 * _MINUTE_MS,
     Family.DERIVED: 14 * _DAY_MS,
     Family.WATCH: 14 * _DAY_MS,
+    Family.CHAINS: 14 * _DAY_MS,
 }
 """How fast each thing changes: weights seldom, load by the hour, outages by the minute."""
-FADING = (Family.QUALITY, Family.USAGE, Family.LATENCY, Family.RELIABILITY, Family.DERIVED)
+FADING = (
+    Family.QUALITY,
+    Family.USAGE,
+    Family.LATENCY,
+    Family.RELIABILITY,
+    Family.DERIVED,
+    Family.CHAINS,
+)
 """The families of `Evidence`, in its order."""
 BY_REGIME = (Family.QUALITY, Family.DERIVED, Family.WATCH)
 """The families of labels: they are kept apart by the regime that their endpoint was in."""
@@ -167,6 +176,23 @@ class P(IntEnum):
     REWARD = 9
 
 
+class C(IntEnum):
+    """Columns of CHAINS, weighted: calls by the endpoint that their first attempt went to, and what
+    came after them. Of before they were counted rows hold none.
+
+    `REPEATS` are calls that ask again what an earlier one asked: they begin no chain of their own.
+    """
+
+    CALLS = 0
+    REPEATS = 1  # of those calls
+    N_MORE = 2  # further attempts of these calls
+    MORE_NANO = 3  # what they cost, as far as it is known
+    MORE_MS = 4  # by how much they prolonged the calls
+    N_AGAIN = 5  # repeats of calls that began here
+    AGAIN_NANO = 6  # what those cost, all their attempts
+    AGAIN_MS = 7
+
+
 N_COLUMNS = 10
 MOST = 1 << 48
 """What a record may add to a column, before weights: with the largest of those, 2^14, it is less
@@ -177,14 +203,22 @@ damaged."""
 LARGEST: dict[Family, dict[int, float]] = {
     Family.USAGE: {U.TOKENS_IN: 2.0**32, U.TOKENS_OUT: 2.0**32, U.COST_NANO: float(MOST)},
     Family.ROLES: {P.COST_NANO: float(MOST)},
+    Family.CHAINS: {
+        C.MORE_NANO: float(MOST),
+        C.MORE_MS: 2.0**32,
+        C.AGAIN_NANO: float(MOST),
+        C.AGAIN_MS: 2.0**32,
+    },
 }
 """What an observation adds to a column at most, in the order of magnitude; 1 in those not named."""
 MAY_BE_NEGATIVE: dict[Family, tuple[int, ...]] = {
     Family.USAGE: (U.LN_OUT,),
     Family.LATENCY: (L.LN, L.LN_TTFT, L.LN_CENSORED),
     Family.ROLES: (P.LN,),
+    Family.CHAINS: (C.REPEATS, C.N_AGAIN, C.AGAIN_NANO, C.AGAIN_MS),
 }
-"""Columns that hold logarithms."""
+"""Columns that hold logarithms. Chains hold what is taken back where it had been said to a store
+that lost it."""
 UNWEIGHTED: dict[Family, tuple[int, ...]] = {
     Family.QUALITY: (Q.LABELS,),
     Family.USAGE: (U.CALLS, U.FAILED),
@@ -206,5 +240,6 @@ SCALED: dict[Family, tuple[int, ...]] = {
     Family.TEACHING: (T.REWARD,),
     Family.WATCH: (Q.R, Q.R2),
     Family.ROLES: (P.LN, P.LN2, P.REWARD),
+    Family.CHAINS: (),
 }
 """Columns in fixed point; the rest are whole numbers (counts, tokens, nano-dollars)."""

@@ -59,6 +59,7 @@ class Grid:
             latency=self.read_family(Family.LATENCY, now_ms=now_ms),
             reliability=self.read_family(Family.RELIABILITY, now_ms=now_ms),
             derived=self.read_family(Family.DERIVED, now_ms=now_ms),
+            chains=self.read_family(Family.CHAINS, now_ms=now_ms),
         )
 
     def read_family(self, family: Family, *, now_ms: int) -> NDArray[np.float64]:

@@ -40,8 +40,8 @@ class Ordering:
     def measure(self) -> NDArray[np.float64]:
         """Return (n_groups,) what the order sorts by, at each group's best host: least comes first.
 
-        inf where no host is available. `cheapest`: expected USD an answered call, per success once
-        labels exist. `fastest`: expected seconds an answered call.
+        inf where no host is available. `cheapest`: expected USD of a chain ÷ answered share, per
+        success once labels exist. `fastest`: expected seconds of a chain ÷ answered share.
         """
         return self._at_best_host()[0]
 
@@ -119,8 +119,8 @@ class Ordering:
             by_host = posterior.cost_usd[task]
             variance = variance + posterior.cost_ln_sd[task] ** 2
         else:
-            by_host = posterior.latency.expected[task]
-            variance = variance + posterior.latency.ln_variance[task]
+            by_host = posterior.seconds[task]
+            variance = variance + posterior.seconds_ln_variance[task]
         by_host = by_host / posterior.reliability.mean[task]
         group, n_groups = posterior.arms.group, posterior.arms.n_groups
         if self._is_per_success:

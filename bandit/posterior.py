@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from bandit import cost, derived, latency, levels, quality, reliability
+from bandit import chains, derived, latency, levels, quality, reliability
+from bandit.call_costs import CallCosts
 from bandit.cells import damaged as damaged_sums
+from bandit.chains import Chains
 from bandit.derived import Calibration
 from bandit.evidence import Evidence
 from bandit.families import FADING, Family, L, Q, R, U
@@ -93,23 +95,43 @@ class Bank:
 
     @cached_property
     def latency_s(self) -> NDArray[np.float64]:
-        """(n_draws, n_arms) expected seconds of a whole answer."""
+        """(n_draws, n_arms) expected seconds from a call's begin to the end of its chain."""
         rng = np.random.default_rng([self.category, 2])
-        return self.posterior.latency.draw(self.category, rng, n_draws=N_DRAWS)
+        of_answer = self.posterior.latency.draw(self.category, rng, n_draws=N_DRAWS)
+        return of_answer + self.posterior.chains.seconds[self.category] * self._luck
 
     @property
     def cost_usd(self) -> NDArray[np.float64]:
-        """(n_arms,) expected; prices are known, tokens learned fast."""
+        """(n_arms,) expected, of a chain; prices are known, tokens learned fast."""
         return self.posterior.cost_usd[self.category]
 
     @cached_property
+    def drawn_usd(self) -> NDArray[np.float64]:
+        """(n_draws or 1, n_arms) the same with the draws of what comes after a call.
+
+        It is the luck that `latency_s` has: who is asked again pays and waits for it.
+        """
+        own = self.posterior.call_usd[self.category]
+        return np.atleast_2d(own + self.posterior.chains.usd[self.category] * self._luck)
+
+    @cached_property
+    def _luck(self) -> NDArray[np.float64] | float:
+        """(n_draws, n_arms) of chains; 1 where no call of the category has had more than one."""
+        rng, chained = np.random.default_rng([self.category, 4]), self.posterior.chains
+        return chained.luck(self.category, rng, n_draws=N_DRAWS, sharpness=self._sharpness)
+
+    @property
+    def _sharpness(self) -> float:
+        return quality.SHARPNESS if self.sharpness is None else self.sharpness
+
+    @cached_property
     def spent_usd(self) -> NDArray[np.float64]:
-        """(n_draws, n_arms) of the expected USD a call, where it is to be tried who is cheaper."""
+        """(n_draws, n_arms) of the expected USD a chain, where it is to be tried who is cheaper."""
         rng = np.random.default_rng([self.category, 3])
-        sharpness = quality.SHARPNESS if self.sharpness is None else self.sharpness
-        sd = self.posterior.cost_ln_sd[self.category] / np.sqrt(sharpness)
-        shape = (N_DRAWS, len(sd))
-        return np.asarray(self.cost_usd * np.exp(sd * rng.standard_normal(shape)))
+        sd = self.posterior.call_ln_sd[self.category] / np.sqrt(self._sharpness)
+        own = self.posterior.call_usd[self.category]
+        drawn = own * np.exp(sd * rng.standard_normal((N_DRAWS, len(sd))))
+        return np.asarray(drawn + self.posterior.chains.usd[self.category] * self._luck)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -200,67 +222,58 @@ class Posterior:
         return derived.calibrate(self.evidence.derived)
 
     @cached_property
-    def _tokens(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Expected tokens in and out of a call, each (n_categories, n_arms)."""
-        use = self.evidence.usage
-        tokens_out = cost.expected_tokens(
-            use[..., U.N], use[..., U.TOKENS_OUT], default=cost.TOKENS_DEFAULT[1]
-        )
-        # What a call sends in does not depend on who answers it: one mean serves the category.
-        tokens_in = np.repeat(
-            cost.expected_tokens(
-                use[..., U.N].sum(axis=1, keepdims=True),
-                use[..., U.TOKENS_IN].sum(axis=1, keepdims=True),
-                default=cost.TOKENS_DEFAULT[0],
-            ),
-            len(self.arms.group),
-            axis=1,
-        )
-        return tokens_in, tokens_out
+    def _calls(self) -> CallCosts:
+        """Costs of single calls."""
+        arms = self.arms
+        prices = arms.input_usd_per_mtok, arms.output_usd_per_mtok
+        return CallCosts(self.evidence.usage, *prices, arms.machine_usd_per_s)
+
+    @cached_property
+    def chains(self) -> Chains:
+        """What comes after a call: further attempts, and the same asked again."""
+        return chains.fit(self.evidence.chains)
 
     @cached_property
     def cost_usd(self) -> NDArray[np.float64]:
-        """(n_categories, n_arms) expected USD a call."""
-        tokens_in, tokens_out = self._tokens
-        return cost.expected_cost(
-            tokens_in,
-            tokens_out,
-            input_usd_per_mtok=self.arms.input_usd_per_mtok,
-            output_usd_per_mtok=self.arms.output_usd_per_mtok,
-            machine_usd=self._machine_usd,
-        )
+        """(n_categories, n_arms) expected USD of a chain that begins there, by which it is chosen:
+        of the call, and of what comes after it."""
+        return self.call_usd + self.chains.usd
+
+    @cached_property
+    def seconds(self) -> NDArray[np.float64]:
+        """(n_categories, n_arms) expected seconds of such a chain."""
+        return self.latency.expected + self.chains.seconds
 
     @property
-    def _machine_usd(self) -> NDArray[np.float64] | float:
-        """(n_categories, n_arms) USD a call of machines that are paid by the hour."""
-        usd_per_s = self.arms.machine_usd_per_s
-        if usd_per_s is None or not usd_per_s.any():
-            return 0.0
-        use = self.evidence.usage
-        spent_usd = use[..., U.COST_NANO] / 1e9
-        return cost.expected_machine_cost(use[..., U.PRICED], spent_usd, usd_per_s=usd_per_s)
+    def seconds_ln_variance(self) -> NDArray[np.float64]:
+        """(n_categories, n_arms) variance of ln(`seconds`)."""
+        share = np.stack([self.latency.expected, self.chains.seconds]) / self.seconds
+        of_chains = (share[1] * self.chains.ln_sd) ** 2
+        return np.asarray(share[0] ** 2 * self.latency.ln_variance + of_chains)
 
     @cached_property
     def cost_ln_sd(self) -> NDArray[np.float64]:
-        """(n_categories, n_arms) sd of ln(`cost_usd`): of tokens and of shares of machines, as
-        prices are known."""
-        use, (tokens_in, tokens_out) = self.evidence.usage, self._tokens
-        usd_in = np.nan_to_num(tokens_in * self.arms.input_usd_per_mtok) / 1e6
-        usd_out = np.nan_to_num(tokens_out * self.arms.output_usd_per_mtok) / 1e6
-        usd_machine = np.broadcast_to(self._machine_usd, usd_out.shape)
-        usd = usd_in + usd_out + usd_machine
-        share = np.divide(
-            np.stack([usd_out, usd_machine]), usd, out=np.zeros((2, *usd.shape)), where=usd > 0
-        )
-        of_tokens = cost.relative_sd(use[..., U.N], use[..., U.LN_OUT], use[..., U.LN_OUT2])
-        return np.hypot(share[0] * of_tokens, share[1] * cost.machine_sd(use[..., U.PRICED]))
+        """(n_categories, n_arms) sd of ln(`cost_usd`)."""
+        if not self.chains.usd.any():
+            return self.call_ln_sd
+        usd = np.stack([self.call_usd, self.chains.usd])
+        share = np.divide(usd, self.cost_usd, out=np.zeros_like(usd), where=self.cost_usd > 0)
+        return np.hypot(share[0] * self.call_ln_sd, share[1] * self.chains.ln_sd)
 
-    @cached_property
+    @property
+    def call_usd(self) -> NDArray[np.float64]:
+        """(n_categories, n_arms) expected USD of a call at an endpoint, and of nothing else."""
+        return self._calls.usd
+
+    @property
+    def call_ln_sd(self) -> NDArray[np.float64]:
+        """(n_categories, n_arms) sd of ln(`call_usd`)."""
+        return self._calls.ln_sd
+
+    @property
     def cost_bound_usd(self) -> NDArray[np.float64]:
-        """(n_categories, n_arms) USD that nine calls of ten stay below."""
-        use = self.evidence.usage
-        factor = cost.bound_factor(use[..., U.N_LOG], use[..., U.LN_OUT], use[..., U.LN_OUT2])
-        return self.cost_usd * factor
+        """(n_categories, n_arms) USD that nine calls of ten stay below, each by itself."""
+        return self._calls.bound_usd
 
     @property
     def labels(self) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ class ReportRow:
     latency_p50_s: float | None  # predictive
     latency_p95_s: float | None
     cost_usd: float | None  # a call, as observed
-    cost_per_success_usd: float | None
+    cost_per_success_usd: float | None  # of whole chains: with what came after the calls
     share: float | None  # of the category's calls
     signals: dict[str, int]  # what the labels are, by the name of the signal: decisions
     app: str | None = None  # whose labels alone these are; None: of all that share theirs
@@ -51,6 +51,10 @@ class ReportRow:
     profiled: int = 0  # labels of a profile, of those that count
     profile_calls: int = 0  # of a profile or a check, beside `calls`
     damaged: bool = False  # some sums are none that records have: those count as unknown
+    calls_after: float = 0.0  # expected: further attempts of a call, and repeats by its app
+    chain_cost_usd: float | None = None  # a call's, with theirs
+    chain_time_s: float | None = None  # mean seconds from a call's begin to the end of its chain
+    time_per_success_s: float | None = None
 
     @property
     def is_of_traffic(self) -> bool:
@@ -132,7 +136,7 @@ def rows(
                 latency_p50_s=float(p50[c, e]) if timed else None,
                 latency_p95_s=float(p95[c, e]) if timed else None,
                 cost_usd=cost,
-                cost_per_success_usd=cost / quality if cost is not None and quality else None,
+                cost_per_success_usd=None,
                 share=float(traffic[e] / traffic.sum()) if traffic.any() else None,
                 signals={s.name.lower(): int(signals[c, e, s]) for s in S if signals[c, e, s]},
                 app=app,
@@ -142,8 +146,26 @@ def rows(
                 damaged=bool(damaged[e]),
                 **_taught(teachers, c, e, of=given[c, e]),
             )
-            out.append(row)
+            out.append(_with_chain(row, posterior, c, e))
     return out
+
+
+def _with_chain(row: ReportRow, posterior: Posterior, category: int, arm: int) -> ReportRow:
+    """Return a row with what is expected of chains that begin at its endpoint."""
+    chains, usd, seconds = posterior.chains, row.cost_usd, None
+    if usd is not None:
+        usd += float(chains.usd[category, arm])
+    if row.latency_p50_s is not None:
+        seconds = float(posterior.seconds[category, arm])
+    won = row.quality or None
+    return replace(
+        row,
+        calls_after=float(chains.per_call[category, arm]),
+        chain_cost_usd=usd,
+        chain_time_s=seconds,
+        cost_per_success_usd=usd / won if usd is not None and won else None,
+        time_per_success_s=seconds / won if seconds is not None and won else None,
+    )
 
 
 def _taught(teachers: Sequence[Teacher], category: int, arm: int, *, of: float) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def with_own_labels(
 ) -> Evidence:
     """Return what an app goes by whose labels count for it alone: others' labels are its prior.
 
-    Calls are calls, whoever made them: usage, latency and reliability stay as they are.
+    Calls are calls, whoever made them: usage, latency, reliability and chains stay as they are.
 
     Args:
         others: the evidence that everybody else shares.
@@ -39,6 +39,7 @@ def with_own_labels(
         others.latency,
         others.reliability,
         _added(Family.DERIVED, derived, lent_derived),
+        others.chains,
     )
 
 

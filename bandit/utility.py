@@ -116,6 +116,7 @@ def arm_scores(bank: Bank, objective: Objective) -> NDArray[np.float64]:
     """Return (n_draws, n_arms) scores; worked out once for each bank and objective.
 
     `utility` is value × reward − cost − priced latency, where an unanswered call earns nothing.
+    Cost and latency are those of whole chains.
     """
     found = bank.memory.get(objective)
     if found is None:
@@ -133,7 +134,7 @@ def _scores(bank: Bank, objective: Objective) -> NDArray[np.float64]:
         return -bank.latency_s / bank.ok
     if objective.value_usd is None:
         return bank.ok * bank.quality
-    scores = objective.value_usd * bank.ok * bank.quality - bank.cost_usd
+    scores = objective.value_usd * bank.ok * bank.quality - bank.drawn_usd
     if objective.latency_usd_per_s:
         scores = scores - objective.latency_usd_per_s * bank.latency_s
     return scores
@@ -145,7 +146,7 @@ def bank_utility(bank: Bank, objective: Objective) -> NDArray[np.float64]:
 
 
 def bank_cost(bank: Bank) -> NDArray[np.float64]:
-    """Return (n_groups,) expected USD a call at each group's cheapest host, worked out once."""
+    """Return (n_groups,) expected USD a chain at each group's cheapest host, worked out once."""
     found = bank.memory.get("cost")
     if found is None:
         arms = bank.posterior.arms
@@ -193,8 +194,7 @@ def mean_at_hosts(posterior: Posterior, objective: Objective) -> NDArray[np.floa
         value = np.reshape(np.asarray(values, dtype=float), (-1, 1))
         price = posterior.cost_usd / value
         if objective.latency_usd_per_s:
-            seconds = posterior.latency.expected
-            price = price + seconds * (objective.latency_usd_per_s / value)
+            price = price + posterior.seconds * (objective.latency_usd_per_s / value)
     else:
         price = np.zeros_like(ok)
     return np.asarray(mean[:, arms.group] * ok - price)
@@ -211,7 +211,7 @@ def best_hosts(bank: Bank, objective: Objective, hosts: NDArray[np.intp]) -> NDA
     if len(hosts) == 1:
         return np.full(N_DRAWS, hosts[0])
     objective = objective.at(bank.category)
-    ok, seconds, usd = bank.ok[:, hosts], bank.latency_s[:, hosts], bank.cost_usd[hosts]
+    ok, seconds, usd = bank.ok[:, hosts], bank.latency_s[:, hosts], bank.drawn_usd[:, hosts]
     if objective.order is Order.FASTEST:
         return hosts[(seconds / ok).argmin(axis=1)]
     if objective.latency_usd_per_s > 0 and objective.value_usd is not None:

@@ -11,6 +11,7 @@ In reading order:
 - `digests`: by which names are known
 - `event_ids`: ids of events, which sort by time
 - `events`: the fixed binary record of an outcome or a feedback
+- `repeats`: the one that says that an app asked again
 - `decoding`: and how it is read back
 - `tiers`: what providers call their service tiers
 - `wire`: what providers and their clients say, read

@@ -84,7 +84,8 @@ def _valid(records: NDArray[np.void], version: int) -> NDArray[np.bool_]:
         & (records["match"] <= max(Match))
         & (records["source"] <= max(Source))
     )
-    sound = outcome_ok | feedback_ok | (kind == Kind.FORGET)
+    repeat_ok = (kind == Kind.REPEAT) & ((value == 0) | (value == RETRACTED))
+    sound = outcome_ok | feedback_ok | repeat_ok | (kind == Kind.FORGET)
     return np.asarray((records["version"] == version) & sound)
 
 

@@ -31,6 +31,7 @@ class Kind(IntEnum):
     REFERENCE_FEEDBACK = 3  # of an answer id or a caller's reference, to be joined
     FORGET = 4  # an app's user is forgotten: what counts as that rater's goes
     BUDGET_SPEND = 5  # what an attempt came to in accounts of budgets (`budget_spends`)
+    REPEAT = 6  # an app asked again what this decision had answered, or failed to
 
 
 class Result(IntEnum):
@@ -167,8 +168,10 @@ RECORD = np.dtype(
         ("reference", "V16"),
         ("chain", "V16"),  # nonce of the first of several attempts at one task
         ("event", "V16"),
-        ("trace", "V16"),
-        ("span", "V8"),
+        ("first_endpoint", "<u8"),  # digest of who the decision's first attempt went to; 0: unsaid
+        ("repeat_endpoint", "<u8"),  # of REPEAT, the same of the decision that asked again
+        ("added_ms", "<u4"),  # by which this prolonged its chain of attempts, or of calls
+        ("spare", "V4"),
         ("role", "<u8"),
         ("tag", "<u8"),  # what the first prompt of a call of `general` looks like
         ("episode", "<u8"),  # digest of the declared session; 0: none
@@ -193,7 +196,7 @@ RECORD = np.dtype(
 )
 RECORD_SIZE = RECORD.itemsize
 _HEAD = struct.Struct("<BBBBHxB")
-_OUTCOME = struct.Struct("<8I2Q8x16s16s16x16s24x8QqI5BIHx")
+_OUTCOME = struct.Struct("<8I2Q8x16s16s16x16sQ8xI4x8QqI5BIHx")
 _FEEDBACK = struct.Struct("<I44xq16x16s16s16s88xqI4B8x")
 """What stands behind the token; of a feedback all that tells of an attempt is left out."""
 SEAL = struct.Struct("<II")
@@ -234,6 +237,8 @@ def outcome(
     system_prompt: int = 0,
     tag: int = 0,
     spend_tag: int = 0,
+    first_endpoint: int = 0,
+    added_s: float = 0.0,
 ) -> bytes:
     """Return the record of one attempt of the decision in `token` (a packed body).
 
@@ -251,6 +256,8 @@ def outcome(
         tag: digest of what the first prompt looks like under the rules in force, where nothing
             said which task it is; 0: nobody looked.
         spend_tag: digest of the tag that the app books its spend by; 0: none was named.
+        first_endpoint: digest of the one that the decision's first attempt went to; 0: not known.
+        added_s: of a further attempt, by how much its end is later than what was before it.
     """
     head = _HEAD.pack(Kind.OUTCOME, RECORD_VERSION, result, min(attempt, 255), status, tier)
     tail = _OUTCOME.pack(
@@ -267,6 +274,8 @@ def outcome(
         response,
         reference,
         event,
+        first_endpoint,
+        min(round(added_s * 1000), U32_MAX),
         role,
         tag,
         episode,

@@ -14,9 +14,10 @@ from telemetry.tokens import TOKEN_SIZE
 
 MAX_PART_BYTES = 1 << 20
 """Of a request or an answer; longer calls are not told of."""
-_HEADER = struct.Struct(f"<4s{TOKEN_SIZE}sQ16sBBddII")
+U64_MAX = (1 << 64) - 1
+_HEADER = struct.Struct(f"<4s{TOKEN_SIZE}sQ16sBBddQQII")
 HEADER_BYTES = _HEADER.size
-_MAGIC = b"PMO3"
+_MAGIC = b"PMO4"
 DIALECTS = ("chat", "messages", "responses")
 """In which a call may be, as the router names them."""
 _STATELESS, _ANSWERED, _STREAMED, _DECLARED, _SESSION = 1, 2, 4, 8, 16
@@ -38,6 +39,8 @@ class Observed:
     request: bytes  # as the client sent it
     answer: bytes  # JSON, or the whole text of a stream
     in_session: bool = False  # the unit is a session that the caller declared
+    first_endpoint: int = 0  # digest of who its first attempt went to; 0: to nobody
+    cost_nano: int = 0  # of all its attempts, as far as it is known
 
 
 def pack(call: Observed) -> bytes:
@@ -58,6 +61,8 @@ def pack(call: Observed) -> bytes:
         DIALECTS.index(call.dialect),
         call.began_at_s,
         call.ended_at_s,
+        call.first_endpoint,
+        min(call.cost_nano, U64_MAX),
         len(call.request),
         len(call.answer),
     )
@@ -79,7 +84,8 @@ def sizes(header: bytes) -> tuple[int, int]:
 
 def unpack(header: bytes, body: bytes) -> Observed:
     """Return the call that a header and what follows it tell of."""
-    _, decision, app, unit, flags, dialect, began, ended, n_request, _ = _HEADER.unpack(header)
+    _, decision, app, unit, flags, dialect, *rest = _HEADER.unpack(header)
+    began, ended, first_endpoint, cost_nano, n_request, _ = rest
     return Observed(
         decision=decision,
         app=app,
@@ -93,4 +99,6 @@ def unpack(header: bytes, body: bytes) -> Observed:
         request=body[:n_request],
         answer=body[n_request:],
         in_session=bool(flags & _SESSION),
+        first_endpoint=first_endpoint,
+        cost_nano=cost_nano,
     )

@@ -159,6 +159,12 @@ def decided_at_ms(token: bytes) -> int:
     return int.from_bytes(token[place : place + 8], "little", signed=True)
 
 
+def executed_of(token: bytes) -> int:
+    """Return the digest of the endpoint that a packed token names as who served."""
+    place = _PLACES["executed"]
+    return int.from_bytes(token[place : place + 8], "little")
+
+
 def part_of(token: bytes) -> bytes:
     """Return which part of an episode a packed token's call played: its role, and who served it."""
     role, executed = _PLACES["role_mark"], _PLACES["executed"]

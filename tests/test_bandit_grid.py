@@ -176,7 +176,7 @@ def test_an_empty_grid_reads_as_nothing() -> None:
 # Damaged cells
 
 ARMS = Arms(np.arange(3), np.arange(3), np.ones(3), np.full(3, 4.0))
-NAMES = ("quality", "usage", "latency", "reliability", "derived")
+NAMES = ("quality", "usage", "latency", "reliability", "derived", "chains")
 
 
 def sound() -> Evidence:
@@ -209,7 +209,7 @@ def figures(found: Posterior) -> list[np.ndarray]:
 def test_a_damaged_cell_counts_as_unknown_and_harms_no_other(family: str, value: float) -> None:
     evidence = sound()
     damaged, without = getattr(evidence, family).copy(), getattr(evidence, family).copy()
-    damaged[1, 2, 1 if family != "latency" else 0] = value
+    damaged[1, 2, 0 if family in ("latency", "chains") else 1] = value
     without[1, 2] = 0.0
 
     found = infer(replace(evidence, **{family: damaged}), ARMS)

@@ -29,7 +29,9 @@ def others(quality: NDArray[np.float64]) -> Evidence:
     found.latency[..., L.N] = 300
     found.reliability[..., R.OK] = 200
     found.derived[0, 0, [D.N, D.GOOD, D.PAIRS, D.PAIR_N, D.PAIR_D]] = 30, 15, 20, 20, 10
-    return Evidence(quality, found.usage, found.latency, found.reliability, found.derived)
+    return Evidence(
+        quality, found.usage, found.latency, found.reliability, found.derived, found.chains
+    )
 
 
 NOTHING = np.zeros((1, 1, N_COLUMNS))

@@ -24,6 +24,7 @@
 - `decision_flags`: what token and outcomes say of how a decision fell
 - `costs`: what an attempt cost
 - `estimates`: what it probably used, where nobody told
+- `chain`: the attempts of a call as one: what they cost together
 - `booking`: the one place where tokens and outcomes are made
 - `diagnosis`: the setting at fault, and the fix
 - `left_there`: what an answer leaves at its provider, and with whom

@@ -23,7 +23,7 @@ from telemetry.digests import name_digest
 from telemetry.events import NO_DIGEST, WAITED, FeedbackKind, Flag, Result
 from telemetry.metrics import Metrics
 from telemetry.secret import NOBODY, StoreSecret
-from telemetry.tokens import Token, role_mark
+from telemetry.tokens import Token, executed_of, role_mark
 from telemetry.wire.usage import Usage
 from telemetry.writer import Writer
 
@@ -384,4 +384,6 @@ def outcome(
         system_prompt=system_prompt,
         tag=tag,
         spend_tag=spend_tag,
+        first_endpoint=ended.first_endpoint or executed_of(token),
+        added_s=ended.added_s,
     )

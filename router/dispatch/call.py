@@ -30,11 +30,10 @@ from router.dispatch.booking import (
     TRANSLATED,
     Booking,
 )
-from router.dispatch.costs import settle_cost
+from router.dispatch.chain import AttemptChain
 from router.dispatch.decision_flags import flags_of
 from router.dispatch.diagnosis import Complaints
 from router.dispatch.ending import take_said
-from router.dispatch.estimates import estimated
 from router.dispatch.fates import said_of_endpoint
 from router.dispatch.fit import note_answered
 from router.dispatch.heartbeat import Heartbeat
@@ -134,6 +133,7 @@ class _Call:
         self.buffers = request.streamed and context.caller.app.entry.stream is Streaming.BUFFERED
         self.asking = Asking(decision, exchange, home.dispatcher)
         self.permits = self.asking.permits
+        self.chain = AttemptChain(decision, home.contexts)
         self.promised = False  # its id has left before it was known who answers
         self.under_way: list[Attempt] = []
         self.failures: list[Failed] = []
@@ -224,6 +224,7 @@ class _Call:
             hold=Hold.END if self.buffers else Hold.CONTENT if waits else Hold.NOTHING,
         )
         self.under_way.append(attempt)
+        self.chain.begin(endpoint)
         now = time.monotonic()
         self.home.dispatcher.health.begin(endpoint.digest, now)
         if endpoint.has_machine:
@@ -339,13 +340,8 @@ class _Call:
         if endpoint.has_machine:
             machines, begun_at = self.home.dispatcher.machines, attempt.machine_s
             attempt.machine_s = machines.end(endpoint.digest, now, begun_at)
-        if attempt.usage is None:
-            heard = final or (result is Result.CLIENT_GONE and self.exchange.started)
-            sizes = self.home.contexts.sizes
-            attempt.estimate = estimated(attempt, self.request, sizes, heard=heard, answer=told)
-        settle_cost(attempt, at_s=self.decision.decided_at_ms / 1000)
-        if attempt.usage is not None and attempt.was_told_all:
-            self.home.contexts.learn_size(endpoint, self.request, attempt.usage.prompt_tokens)
+        heard = final or (result is Result.CLIENT_GONE and self.exchange.started)
+        self.chain.settle(attempt, heard=heard, answer=told)
         if final:
             said = attempt.answer_id, attempt.container
             note_ids(
@@ -376,7 +372,7 @@ class _Call:
         """Tell the observer how the call ended; return whether it will hear of it."""
         if self.observer is None:
             return False
-        told = observed(self.decision, self.request, token, answer, answered=answered)
+        told = observed(self.decision, self.chain, token, answer, answered=answered)
         return self.observer.tell(told)
 
     def _response_headers(self, reply: Reply, token: bytes) -> list[Header]:

@@ -40,6 +40,8 @@ class Ending:
     tier: ServiceTier = ServiceTier.USUAL
     said_tier: str | None = None  # the same as the answer's head calls it
     reported_nano: int = 0  # what it cost by the provider's own word; 0: it says nothing
+    first_endpoint: int = 0  # digest of who the call's first attempt went to; 0: here
+    added_s: float = 0.0  # by how much a further attempt prolonged the call
 
     def read_head(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Take note of what the head of an answer says of cost and service tier."""

@@ -13,13 +13,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 import structlog
 
 from router.config.entries import UnitKind
 from router.decision.decide import Decision
-from router.dialects.request import CallRequest
 from telemetry import keys
 from telemetry.observed import MAX_PART_BYTES, Observed, pack
 from telemetry.processes import child_environment
@@ -158,16 +157,25 @@ class ObserverLine(asyncio.Protocol):
         self._waiting_bytes = 0
 
 
+class ChainSoFar(Protocol):
+    """What is to be known of a call's attempts."""
+
+    first_endpoint: int
+    cost_nano: int
+
+
 def observed(
-    decision: Decision, request: CallRequest, token: bytes, answer: bytes, *, answered: bool
+    decision: Decision, chain: ChainSoFar, token: bytes, answer: bytes, *, answered: bool
 ) -> Observed:
     """Return what the observer is to know of a call that ends now.
 
     Args:
+        chain: all of its attempts.
         answer: as much of it as there was.
         answered: the client has it in full.
     """
     context = decision.context
+    request = context.request
     unit, app = context.unit, context.caller.app
     declared = unit.is_session or bool(unit.user)
     return Observed(
@@ -183,6 +191,8 @@ def observed(
         request=request.body,
         answer=answer,
         in_session=unit.is_session,
+        first_endpoint=chain.first_endpoint,
+        cost_nano=chain.cost_nano,
     )
 
 

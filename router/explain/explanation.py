@@ -235,7 +235,7 @@ def _columns(
         "calls": beliefs.traffic[task, arms],
         "reliability": posterior.reliability.mean[task, arms],
         "cost_usd": posterior.cost_usd[task, arms],
-        "latency_s": posterior.latency.expected[task, arms],
+        "latency_s": posterior.seconds[task, arms],
         "latency_q99_s": beliefs.latency_q99_s[c, arms],
     }
     if utility is not None:

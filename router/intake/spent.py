@@ -31,6 +31,8 @@ def ended_of(data: Outcome, endpoint: Endpoint, *, at_ms: int) -> Ending:
         answer_id=data.response_id,
         reported_nano=round((data.reported_cost_usd or 0) * NANO),
     )
+    if ended.number > 1:
+        ended.added_s = ended.latency_s  # of who it went on from nothing is told: of the same one
     if data.cost_usd is None:
         _settle(ended, data.service_tier, endpoint, at_ms)
     else:

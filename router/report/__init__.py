@@ -25,6 +25,7 @@
 - `price_truth`: whether providers bill the prices that we reckon with
 - `ledger_desk`: all of it in a running sidecar
 - `unlisted`: calls of what the configuration does not list
+- `chains`: what comes after calls, as a line
 - `profiled`: which labels of a table are a profile's, as a line
 - `gather`: the report of a store
 - `terminal`: the report on a terminal

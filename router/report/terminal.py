@@ -12,6 +12,7 @@ from rich.table import Table
 
 from bandit.report import ReportRow
 from router.beliefs.damage import REPAIR
+from router.report.chains import chain_line
 from router.report.costs import availability_lines, list_cost_lines, published_lines
 from router.report.episodes import episode_lines, episode_table
 from router.report.gather import Report
@@ -45,7 +46,8 @@ COLUMNS = (
     "share",
 )
 """`n` is calls/labels, or says that the cell is damaged; `usable` the share of the answers that
-were read with which no check found fault; `$/1k ok` is cost per thousand successes."""
+were read with which no check found fault; `$/1k ok` is cost per
+thousand successes, retries and repeats included."""
 
 
 def print_report(report: Report, to: Console | None = None) -> None:
@@ -58,6 +60,8 @@ def print_report(report: Report, to: Console | None = None) -> None:
     for (category, app), rows in _by_table(report.rows):
         to.print(_table(f"{category}, by labels of {app} alone" if app else category, rows))
         if len(report.posteriors.get("apps", ())) > 1 and (line := teachers_line(rows)):
+            to.print(line, markup=False, highlight=False)
+        if line := chain_line(rows):
             to.print(line, markup=False, highlight=False)
         if line := profiled_line(rows):
             to.print(line, markup=False, highlight=False)

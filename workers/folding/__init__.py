@@ -4,6 +4,7 @@
 - `labels`: what a decision's label is, of all that was said of it
 - `hearing`: the same for many decisions at once
 - `raters`: which decisions of a rater count, where an app has raters
+- `chains`: what they add to chains of attempts and of calls
 - `terms`: what records add to the rows
 - `history`: for how long decisions were young
 - `batch`: what a part of a stream says

@@ -18,6 +18,7 @@ from bandit import cells
 from telemetry.events import Flag, Kind
 from workers.folding import hearing, raters
 from workers.folding.batch import DAY_MS, LABEL_DAYS, Batch, Decision, decisions_of
+from workers.folding.chains import repeat_terms
 from workers.folding.history import History
 from workers.folding.raters import Seat
 from workers.folding.terms import label_terms, outcome_terms
@@ -70,6 +71,7 @@ def effects(
     terms = _hear(out, _refuse(out, batch, history), stored, seated, raters_key)
     if len(outcomes):
         terms += outcome_terms(outcomes)
+    terms += repeat_terms(batch.of_kind(Kind.REPEAT))
     out.terms = cells.merge(terms)
     counts["dead"] = len(out.dead)
     return out

@@ -13,6 +13,7 @@ from bandit.families import MOST, B, D, Family, L, P, Q, R, S, T, U
 from bandit.grouping import Grouping
 from telemetry.events import WAITED, FeedbackKind, Flag, Result, Source
 from telemetry.tokens import COUNTED_SINCE, FIRST_WORD_SINCE, TAUGHT_SINCE, WATCHED_SINCE
+from workers.folding import chains
 from workers.folding.hearing import LabelStandings
 
 _COLUMN_OF = {
@@ -36,8 +37,8 @@ MIN_LATENCY_S = 1e-5
 
 
 def outcome_terms(records: NDArray[np.void]) -> list[Terms]:
-    """Return what outcomes add to usage, latency, reliability, books, roles, and calls read, and to
-    the calls of apps."""
+    """Return what outcomes add to usage, latency, reliability, books, roles, and calls read, to
+    the calls of apps, and to chains."""
     token, result = records["token"], records["result"]
     executed, decided_at_ms = token["executed"], token["decided_at_ms"]
     batch = Grouping.of(token["category"], executed, decided_at_ms, token["regime"])
@@ -51,6 +52,7 @@ def outcome_terms(records: NDArray[np.void]) -> list[Terms]:
         batch.terms(Family.RELIABILITY, {c: result == r for r, c in _COLUMN_OF.items()}),
         releases.terms(Family.BOOKS, _books(records)),
         batch.terms(Family.DERIVED, _seen(records)),
+        *chains.attempt_terms(records, batch),
     ]
 
 

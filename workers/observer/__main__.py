@@ -22,6 +22,7 @@ from telemetry.errors import MalformedEvent
 from telemetry.events import FeedbackKind
 from telemetry.observed import HEADER_BYTES, Observed, sizes, unpack
 from telemetry.processes import end_with_parent
+from telemetry.repeats import repeated
 from telemetry.store import open_store
 from telemetry.writer import Writer
 from workers.observer import rewards
@@ -43,6 +44,8 @@ def observe(line: socket.socket, writer: Writer) -> None:
                 return
             for verdict in rewards.derive(_call(unpack(header, body)), memory):
                 writer.put(_record(verdict))
+            for repeat, taken_back in memory.take_repeats():
+                writer.put(repeated(repeat, taken_back=taken_back))
 
 
 def _call(told: Observed) -> ObservedCall:
@@ -59,6 +62,8 @@ def _call(told: Observed) -> ObservedCall:
         request=told.request,
         answer=told.answer,
         in_session=told.in_session,
+        first_endpoint=told.first_endpoint,
+        cost_nano=told.cost_nano,
     )
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from typing import NamedTuple
 
 from telemetry.events import NO_DIGEST, Source
+from telemetry.repeats import Repeat
 from telemetry.tokens import nonce_of
 from workers.observer.judgement import Judgement
 
@@ -35,6 +37,13 @@ class DerivedLabel:
     had its label before there was a second; it is known by its nonce."""
 
 
+class ToldRepeat(NamedTuple):
+    """A call that asked again, or that it did not after all."""
+
+    repeat: Repeat
+    taken_back: bool = False
+
+
 @dataclass(slots=True)
 class FinishedCall:
     """One finished call, and what was said of its decision."""
@@ -55,6 +64,10 @@ class FinishedCall:
     holds: Judgement | None = None
     chain: bytes = NO_DIGEST
     was_used: bool = False  # the conversation went on with its answer
+    first_endpoint: int = 0  # digest of who its first attempt went to; 0: not known
+    cost_nano: int = 0
+    repeat: Repeat | None = None  # what it added to the chain of calls before it
+    repeat_source: Source = Source.CALLER  # by what that was seen
     _told: DerivedLabel | None = None
 
     @property
@@ -87,6 +100,31 @@ class FinishedCall:
             return self._tell(source, None)
         return self._tell(self.holds.source, self.holds.value)
 
+    def again(self, attempt: FinishedCall, source: Source) -> list[ToldRepeat]:
+        """Return what an attempt adds that asks the same again, to the chain that this one is in.
+
+        That is the later one's cost, and the time from the end of this one to the end of that;
+        nothing, where it was told already.
+        """
+        first, first_endpoint = self.decision, self.first_endpoint
+        if self.repeat is not None:
+            first, first_endpoint = self.repeat.first, self.repeat.first_endpoint
+        if not (first_endpoint and attempt.first_endpoint) or attempt.repeat is not None:
+            return []
+        seconds = attempt.ended_at_s - self.ended_at_s
+        attempt.repeat_source = source
+        attempt.repeat = Repeat(
+            first, first_endpoint, attempt.first_endpoint, attempt.cost_nano, seconds
+        )
+        return [ToldRepeat(attempt.repeat)]
+
+    def begins_anew(self, source: Source) -> list[ToldRepeat]:
+        """Return what takes back that this one asked again, where that was read off `source`."""
+        if self.repeat is None or self.repeat_source is not source:
+            return []
+        told, self.repeat = ToldRepeat(self.repeat, taken_back=True), None
+        return [told]
+
     def _tell(self, source: Source, value: float | None) -> list[DerivedLabel]:
         revision = self._told.revision + 1 if self._told else 0
         self._told = DerivedLabel(self.decision, source, value, revision, self.chain)
@@ -111,6 +149,7 @@ class Recent:
     edited: dict[bytes, Attempts] = field(default_factory=dict)  # of those before the last
     calls: dict[bytes, bytes | None] = field(default_factory=dict)  # None: of several attempts
     last: dict[bytes, bytes] = field(default_factory=dict)  # of each unit
+    repeats: list[ToldRepeat] = field(default_factory=list)  # the memory's
 
     def add(self, attempt: FinishedCall) -> None:
         """Keep an attempt."""
@@ -159,6 +198,7 @@ class Memory:
         self, salt: bytes, *, max_attempts: int = MAX_ATTEMPTS, keep_s: float = KEEP_S
     ) -> None:
         """Start empty. Args: salt: 16 to 64 secret random bytes, with which all is hashed."""
+        self._repeats: list[ToldRepeat] = []  # what `derive` found of chains, until it is taken
         self._salt = salt
         self._max_attempts = max_attempts
         self._keep_s = keep_s
@@ -184,7 +224,10 @@ class Memory:
 
     def of(self, app: bytes) -> Recent:
         """Return what is remembered of an app."""
-        return self._apps.setdefault(app, Recent())
+        found = self._apps.get(app)
+        if found is None:
+            found = self._apps[app] = Recent(repeats=self._repeats)
+        return found
 
     def keep(self, app: bytes, attempt: FinishedCall) -> None:
         """Remember an attempt; what is too old, or too much, goes."""
@@ -195,6 +238,12 @@ class Memory:
             largest = max(self._apps.values(), key=lambda recent: len(recent.attempts))
             largest.drop_first()
             self._n_attempts -= 1
+
+    def take_repeats(self) -> list[ToldRepeat]:
+        """Return what was found of chains of calls since the last time."""
+        found = list(self._repeats)
+        self._repeats.clear()
+        return found
 
     def _sweep(self, now_s: float) -> None:
         if now_s - self._swept_at_s < SWEEP_S:

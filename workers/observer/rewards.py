@@ -60,12 +60,15 @@ class ObservedCall:
     request: bytes  # as the client sent it
     answer: bytes  # a JSON body, or the whole text of a stream
     in_session: bool = False  # the unit is a session that the caller declared
+    first_endpoint: int = 0  # digest of who its first attempt went to; 0: not known
+    cost_nano: int = 0  # of all its attempts, as far as it is known
 
 
 def derive(call: ObservedCall, memory: Memory) -> list[DerivedLabel]:
     """Return the verdicts that a finished call gives: on its own decision, and on earlier ones.
 
     Never raises on what a client or a provider sent; a call that was seen before gives nothing.
+    What it says of chains of calls waits in `memory.take_repeats`.
     """
     try:
         found = _read(call, memory)
@@ -125,6 +128,8 @@ def _read(call: ObservedCall, memory: Memory) -> tuple[FinishedCall, Conversatio
         own=judge(request, conversation, answer) if answer else None,
         unit=unit_scope if call.unit else b"",
         answer=_answer_key(answer, scope),
+        first_endpoint=call.first_endpoint,
+        cost_nano=call.cost_nano,
     )
     return attempt, conversation
 
@@ -186,7 +191,10 @@ def _again(
         return []
     alike = earlier.asked_for == attempt.asked_for
     if not earlier.answered:
-        return _link(earlier, attempt, Source.RETRIED) if alike else []
+        return _repeat(recent, earlier, attempt, Source.RETRIED) if alike else []
+    if alike and earlier.own is not None and earlier.own.value == 0.0:
+        # No label, but of one chain: a program asks at once again for what it cannot use.
+        recent.repeats += earlier.again(attempt, Source.RETRIED)
     line.n_again += 1
     if line.n_again >= (N_AGAIN_IS_A_PROGRAM if goes_on else N_FIRST_AGAIN_IS_A_PROGRAM):
         return _close(recent, line, Source.REGENERATED)
@@ -194,7 +202,7 @@ def _again(
     sampled = attempt.sampling is None or attempt.sampling != earlier.sampling
     if not is_same or gap_s < TYPING_S or not alike or sampled or earlier.was_used:
         return []
-    return _link(earlier, attempt, Source.REGENERATED)
+    return _repeat(recent, earlier, attempt, Source.REGENERATED)
 
 
 def _edited(recent: Recent, attempt: FinishedCall) -> list[DerivedLabel]:
@@ -232,6 +240,14 @@ def _overlaps(recent: Recent, line: Attempts, attempt: FinishedCall) -> bool:
     )
 
 
+def _repeat(
+    recent: Recent, earlier: FinishedCall, attempt: FinishedCall, source: Source
+) -> list[DerivedLabel]:
+    """Note that the same was asked again, which belongs to what the earlier attempt began."""
+    recent.repeats += earlier.again(attempt, source)
+    return _link(earlier, attempt, source)
+
+
 def _link(earlier: FinishedCall, attempt: FinishedCall, source: Source) -> list[DerivedLabel]:
     """Say of the earlier attempt that it did not do; both are now attempts at one thing."""
     earlier.chain = attempt.chain = earlier.chain if any(earlier.chain) else earlier.nonce
@@ -243,5 +259,7 @@ def _close(recent: Recent, line: Attempts, source: Source) -> list[DerivedLabel]
     line.is_closed = True
     verdicts = []
     for nonce in line.nonces:
-        verdicts += recent.attempts[nonce].unlink(source)
+        earlier = recent.attempts[nonce]
+        recent.repeats += earlier.begins_anew(source)
+        verdicts += earlier.unlink(source)
     return verdicts
