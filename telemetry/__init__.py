@@ -52,6 +52,8 @@ In reading order:
 - `thawing`: those by which what is old is put back
 - `streams`: entries of several streams at once
 - `journal`: where a record is safe before the answer ends
+- `ended`: whose journals are sent to their end
+- `orphans`: how much of it ended processes may leave
 - `pacer`: how long a background loop rests
 - `writer`: journal → frames → stream
 - `wakeup`: word that there is news

@@ -369,6 +369,21 @@ def budget(digest: int, period_start_s: int) -> str:
     return f"{{{_prefix}:budget:{digest:016x}}}:{period_start_s}"
 
 
+def budgets() -> str:
+    """Return the pattern of all accounts, and of what lies beside them."""
+    return f"{{{_prefix}:budget:*"
+
+
+def account_of(name: bytes) -> tuple[int, int] | None:
+    """Return digest and beginning of the account whose key this is; None of any other."""
+    digest, _, start_s = name.removeprefix(f"{{{_prefix}:budget:".encode()).partition(b"}:")
+    try:
+        found = int(digest, 16), int(start_s)
+    except ValueError:
+        return None
+    return found if budget(*found).encode() == name else None
+
+
 def budget_live(digest: int, period_start_s: int) -> str:
     """Sorted set with a time to live: holders of that account -> when their leases end, in ms."""
     return f"{budget(digest, period_start_s)}:live"
