@@ -204,7 +204,7 @@ class Rebuilt:
         self.raters.update(found.raters)
         if self.spent is not None:
             apply(book(spent_in(batch), self.spent, most_names=self.most_names), self.spent)
-        add_spends(batch.spends, self.budgets)
+        add_spends(batch, self.budgets)
         self.n_records += batch.n_new
         self.mark = entries[-1][0]
 

@@ -24,6 +24,7 @@ from telemetry.errors import MalformedEvent
 from telemetry.events import NO_DIGEST, RECORD, Flag, Kind
 from telemetry.young import SPAN_MS
 from workers.folding import raters
+from workers.folding.budget_sums import BudgetPlace, SpentRow, sum_spends
 from workers.folding.hearing import pieces
 from workers.folding.history import History, Position
 from workers.folding.raters import Seat
@@ -88,11 +89,18 @@ class Batch:
     ingested: dict[bytes, int] = field(default_factory=dict)  # new nonces, with their span of days
     spends: NDArray[np.void] = field(default_factory=lambda: np.empty(0, dtype=SPEND_RECORD))
     """What attempts came to in accounts of budgets; none of them is among `records`"""
+    _budget_sums: dict[BudgetPlace, SpentRow] | None = None
 
     @property
     def n_new(self) -> int:
         """How many records take effect."""
         return len(self.records) + len(self.spends)
+
+    def budget_sums(self) -> dict[BudgetPlace, SpentRow]:
+        """Return what the batch adds to the rows of budgets' accounts."""
+        if self._budget_sums is None:
+            self._budget_sums = sum_spends(self.spends) if len(self.spends) else {}
+        return self._budget_sums
 
     def of_kind(self, kind: Kind) -> NDArray[np.void]:
         """Return the records of one kind."""

@@ -7,83 +7,37 @@ told from the stream alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from telemetry import keys
-from telemetry.budget_accounts import MAX_AMOUNT, BudgetPeriod
-from telemetry.budget_rows import (
-    ACCOUNT_FIELD_BYTES,
-    FoldedSpend,
-    account_field,
-    day_of,
-    expiry_s,
-    holder_field,
-    pack_account,
-    parse_account,
-)
-from telemetry.budget_spends import MAX_ACCOUNTS
-from telemetry.ledger_rows import MOST_SUM, sums_at
+from telemetry.budget_accounts import MAX_AMOUNT
+from telemetry.budget_rows import ACCOUNT_FIELD_BYTES, expiry_s, pack_account, parse_account
+from telemetry.ledger_rows import MOST_SUM
 from telemetry.scripts import Argument, Commit
 from telemetry.store import Client
 from workers.folding.batch import Batch
-
-BudgetPlace = tuple[int, bytes]
-"""The day on which a period ends, and the field of a row."""
-
-
-@dataclass(frozen=True, slots=True)
-class SpentRow:
-    """What records add to one row."""
-
-    amount: int
-    n_calls: int
-    length_s: int  # of the period
-
-
-def sum_spends(spends: NDArray[np.void]) -> dict[BudgetPlace, SpentRow]:
-    """Return what (n,) records of `SPEND_RECORD` add to each row, of accounts and of holders."""
-    is_there = np.arange(MAX_ACCOUNTS) < spends["n"][:, None]
-    each, holders = spends["spends"][is_there], np.repeat(spends["holder"], spends["n"])
-    if not len(each):
-        return {}
-    digest, start_s = each["account"], each["start_s"]
-    values = np.stack([each["amount"], each["is_call"].astype(np.int64)], axis=1)
-    words = holders.view("<u8").reshape(len(holders), 2)
-    out = dict[BudgetPlace, SpentRow]()
-    for by, has_holder in (((digest, start_s), False), ((digest, start_s, *words.T), True)):
-        first, sums = _summed(by, values)
-        rows = zip(each[first].tolist(), holders[first].tolist(), sums.tolist(), strict=True)
-        for (of, start, length_s, *_), holder, (amount, n_calls) in rows:
-            period = BudgetPeriod(of, start, length_s)
-            field = holder_field(period, holder) if has_holder else account_field(period)
-            out[day_of(period), field] = SpentRow(amount, n_calls, length_s)
-    return out
+from workers.folding.budget_sums import BudgetPlace, SpentRow
 
 
 def added(row: bytes | None, more: SpentRow, field: bytes) -> bytes:
     """Return a row with what records add to it; a sum stays at its most."""
     if len(field) != ACCOUNT_FIELD_BYTES:
         return b"%d" % min(int(row or 0) + more.amount, MAX_AMOUNT)
-    before, _ = parse_account(row)
-    amount = min(before.amount + more.amount, MAX_AMOUNT)
-    n_calls = min(before.n_calls + more.n_calls, MOST_SUM)
-    return pack_account(FoldedSpend(amount, n_calls), more.length_s)
+    (amount, n_calls), _ = parse_account(row)
+    amount, n_calls = min(amount + more.amount, MAX_AMOUNT), min(n_calls + more.n_calls, MOST_SUM)
+    return pack_account((amount, n_calls), more.length_s)
 
 
-def add_spends(spends: NDArray[np.void], rows: dict[BudgetPlace, bytes]) -> None:
-    """Have whole tables change by (n,) records of `SPEND_RECORD`."""
-    for place, more in sum_spends(spends).items():
+def add_spends(batch: Batch, rows: dict[BudgetPlace, bytes]) -> None:
+    """Have whole tables change by what a batch says."""
+    for place, more in batch.budget_sums().items():
         rows[place] = added(rows.get(place), more, place[1])
 
 
 def want_budgets(shard: int, batch: Batch, wanted: dict[str, list[bytes]]) -> None:
     """Put into `wanted`, by hash, which rows a batch changes."""
-    for day, field in sum_spends(batch.spends) if len(batch.spends) else ():
+    for day, field in batch.budget_sums():
         wanted.setdefault(keys.budget_rows(shard, day), []).append(field)
 
 
@@ -95,10 +49,8 @@ def write_budgets(
     Args:
         known: by hash and field, what was wanted.
     """
-    if not len(batch.spends):
-        return
     by_day: dict[int, list[Argument]] = {}
-    for (day, field), more in sum_spends(batch.spends).items():
+    for (day, field), more in batch.budget_sums().items():
         row = known[keys.budget_rows(shard, day)][field]
         by_day.setdefault(day, []).extend((field, added(row, more, field)))
     for day, fields in by_day.items():
@@ -123,17 +75,3 @@ def prune_budgets(client: Client, commit: Commit, shard: int, *, now_ms: int) ->
 def is_over(day: int, now_ms: int) -> bool:
     """Return whether the rows of periods that end on a day count no more."""
     return expiry_s(day) * 1000 <= now_ms
-
-
-def _summed(
-    by: Sequence[NDArray[Any]], values: NDArray[np.int64]
-) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
-    """Return of each distinct name, told by columns of (n,), which row has it, and the sums."""
-    order = np.lexsort(by)
-    is_new = np.zeros(len(order), dtype=bool)
-    is_new[0] = True
-    for column in by:
-        placed = column[order]
-        is_new[1:] |= placed[1:] != placed[:-1]
-    starts = np.flatnonzero(is_new)
-    return order[starts], sums_at(values[order], starts)
