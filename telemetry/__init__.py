@@ -12,7 +12,8 @@ In reading order:
 - `event_ids`: ids of events, which sort by time
 - `events`: the fixed binary record of an outcome or a feedback
 - `repeats`: the one that says that an app asked again
-- `decoding`: and how it is read back
+- `budget_layout`: that of what an attempt came to in budgets
+- `decoding`: how all of them are read back
 - `tiers`: what providers call their service tiers
 - `wire`: what providers and their clients say, read
 - `ingest`: the events that others send
@@ -48,11 +49,13 @@ In reading order:
 - `saving_state`: sums of what routing saved, as they lie in the store
 - `leases`: who may fold a shard
 - `scripts`: the few steps that the store must take atomically
-- `budget_accounts`, `allowances`, `budget_spends`: money that is granted before it is spent: store,
-  holder, and the record of what it came to
+- `budget_accounts`, `allowances`: money that is granted before it is spent: store and holder
+- `budget_spends`, `budget_rows`: what calls came to in them, as records and as rows
 - `thawing`: those by which what is old is put back
 - `streams`: entries of several streams at once
 - `journal`: where a record is safe before the answer ends
+- `ended`: whose journals are sent to their end
+- `orphans`: how much of it ended processes may leave
 - `pacer`: how long a background loop rests
 - `writer`: journal → frames → stream
 - `wakeup`: word that there is news

@@ -11,40 +11,10 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
+from telemetry.budget_accounts import MAX_AMOUNT, BudgetPeriod
+from telemetry.budget_layout import MAX_ACCOUNTS, MAX_SPEND
+from telemetry.events import RECORD_VERSION, Kind, sealed
 
-from telemetry.budget_accounts import BudgetPeriod
-from telemetry.events import RECORD_SIZE, RECORD_VERSION, Kind, sealed
-from telemetry.tokens import TOKEN
-
-MAX_ACCOUNTS = 8
-"""Of one attempt: six budgets, and the two ceilings of exploring."""
-_SPEND = np.dtype(
-    [
-        ("account", "<u8"),  # `BudgetPeriod.digest`
-        ("start_s", "<u4"),  # epoch seconds
-        ("length_s", "<u4"),
-        ("amount", "<i8"),  # nano-USD, tokens or calls
-        ("is_call", "u1"),  # 1 where this is the attempt by which its call counts
-    ]
-)
-SPEND_RECORD = np.dtype(
-    [
-        ("kind", "u1"),
-        ("version", "u1"),
-        ("unused", "V6"),
-        ("token", TOKEN),
-        ("flags", "<u4"),  # none: where other records have theirs
-        ("holder", "V16"),  # id of the producer
-        ("n", "u1"),  # of the spends that there are
-        ("reserved", "V3"),
-        ("spends", _SPEND, (MAX_ACCOUNTS,)),
-        ("rest", "V8"),
-        ("checksum", "<u4"),
-        ("padding", "<u4"),
-    ]
-)
-assert SPEND_RECORD.itemsize == RECORD_SIZE
 _HEAD, _TAIL, _ENTRY = struct.Struct("<BB6x"), struct.Struct("<4x16sB3x"), struct.Struct("<QIIqB")
 _REST = bytes(8)
 
@@ -76,3 +46,6 @@ def spend_record(token: bytes, holder: bytes, spends: Sequence[BudgetSpend]) -> 
     missing = bytes(_ENTRY.size * (MAX_ACCOUNTS - len(spends)))
     head = _HEAD.pack(Kind.BUDGET_SPEND, RECORD_VERSION) + token
     return sealed(head + _TAIL.pack(holder, len(spends)) + entries + missing + _REST)
+
+
+assert MAX_SPEND == MAX_AMOUNT

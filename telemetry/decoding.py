@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from telemetry import narrow
+from telemetry.budget_layout import are_sound, spends_of
 from telemetry.events import (
     MICRO,
     RECORD,
@@ -86,6 +87,8 @@ def _valid(records: NDArray[np.void], version: int) -> NDArray[np.bool_]:
     )
     repeat_ok = (kind == Kind.REPEAT) & ((value == 0) | (value == RETRACTED))
     sound = outcome_ok | feedback_ok | repeat_ok | (kind == Kind.FORGET)
+    if version == RECORD_VERSION and (is_spend := kind == Kind.BUDGET_SPEND).any():
+        sound[is_spend] = are_sound(spends_of(records.compress(is_spend)))
     return np.asarray((records["version"] == version) & sound)
 
 
