@@ -166,9 +166,7 @@ class Sidecar:
                 calls=self.calls,
                 passing=Passing(
                     contexts,
-                    Passthrough(
-                        self._upstream, booking, spending, self.keeper.names, self.intents
-                    ),
+                    Passthrough(self._upstream, booking, spending, self.keeper.names, self.intents),
                     self.ids,
                     told_apart,
                 ),
