@@ -79,6 +79,19 @@ class CallCosts:
     @cached_property
     def bound_usd(self) -> NDArray[np.float64]:
         """(n_categories, n_arms) USD that nine calls of ten stay below."""
+        return self.usd * self._factor(cost.Z90)
+
+    @cached_property
+    def q95_usd(self) -> NDArray[np.float64]:
+        """(n_categories, n_arms) USD that nineteen calls of twenty stay below."""
+        return self.usd * self._factor(cost.Z95)
+
+    @cached_property
+    def q95_tokens(self) -> NDArray[np.float64]:
+        """(n_categories, n_arms) tokens in and out that nineteen calls of twenty stay below."""
+        tokens_in, tokens_out = self._tokens
+        return (tokens_in + tokens_out) * self._factor(cost.Z95)
+
+    def _factor(self, z: float) -> NDArray[np.float64]:
         use = self.usage
-        factor = cost.bound_factor(use[..., U.N_LOG], use[..., U.LN_OUT], use[..., U.LN_OUT2])
-        return self.usd * factor
+        return cost.bound_factor(use[..., U.N_LOG], use[..., U.LN_OUT], use[..., U.LN_OUT2], z=z)

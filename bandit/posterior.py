@@ -276,6 +276,16 @@ class Posterior:
         return self._calls.bound_usd
 
     @property
+    def cost_q95_usd(self) -> NDArray[np.float64]:
+        """(n_categories, n_arms) USD that nineteen calls of twenty stay below, each by itself."""
+        return self._calls.q95_usd
+
+    @property
+    def tokens_q95(self) -> NDArray[np.float64]:
+        """(n_categories, n_arms) tokens in and out that nineteen calls of twenty stay below."""
+        return self._calls.q95_tokens
+
+    @property
     def labels(self) -> NDArray[np.float64]:
         """(n_categories, n_arms) plain count of quality labels."""
         return self.evidence.quality[..., Q.LABELS]
