@@ -432,6 +432,27 @@ def test_a_budget_that_is_used_up_has_calls_go_by_strategy_cheapest_and_says_so(
     assert row["on_spent"] == "cheapest"
 
 
+@pytest.mark.parametrize("how", ["hint", "model", "app"])
+def test_no_budget_that_is_used_up_loosens_what_a_strategy_constrains(
+    under: Under, provider: Provider, how: str
+) -> None:
+    dear = {"input_usd_per_mtok": 50, "output_usd_per_mtok": 90}
+    own = endpoint(provider, "b", zone="local", prices=dear)
+    app = {"mode": "route", "strategy": "private" if how == "app" else "quality"}
+    budget = {"calls": 1, "on_spent": "cheapest"}
+    said = {"headers": {"x-router-strategy": "private"}} if how == "hint" else {}
+    model = "auto:private" if how == "model" else "auto"
+
+    with under(endpoint(provider, "a"), own, apps={"default": app}, team=budget) as sidecar:
+        spend_all(sidecar)
+        found = sidecar.chat(model=model, **said)
+        for _ in range(3):
+            found = sidecar.chat(model=model, **said)
+
+    assert found.headers["x-router-strategy"] == "cheapest"
+    assert found.headers["x-router-endpoint"] == "b"
+
+
 @pytest.mark.parametrize("is_hard", [True, False])
 def test_a_budget_that_is_used_up_has_calls_stay_in_the_zone_local(
     under: Under, provider: Provider, is_hard: bool
