@@ -596,3 +596,20 @@ def test_many_calls_at_once_never_come_to_more_than_a_hard_budget(
 
         assert (codes.count(200), codes.count(402)) == (20, 40)
         assert (settled(sidecar), len(provider.calls)) == (20, 20)
+
+
+def test_many_calls_of_unlike_bounds_never_come_to_more_money_than_there_is(
+    under: Under, provider: Provider
+) -> None:
+    provider.on("a", lambda _: Reply(body=answer(), delay_s=0.01))
+    limit = 1_000_000
+
+    with under(all={"usd": limit / 1e9, "hard": True}) as sidecar, ThreadPoolExecutor(16) as pool:
+        asked = [10 * (1 + i % 20) for i in range(120)]
+        codes = list(pool.map(lambda most: sidecar.chat(max_tokens=most).status_code, asked))
+
+        assert set(codes) == {200, 402}
+        assert settled(sidecar) == codes.count(200) * ONE_CALL_NANO <= limit
+        while sidecar.chat(max_tokens=10).status_code == 200:
+            pass  # what fits still goes
+        assert limit - settled(sidecar) < 300_000  # less than the least call may come to
