@@ -14,6 +14,8 @@
 - `ledger`: where a shard's rows of it lie
 - `packing`: closed days of it become blocks
 - `keeping`: leases are kept beside what takes long
+- `question`: what the store is asked of decisions
+- `written`: under which names something was written, from memory
 - `young`: where what is young lies, and when it goes
 - `asking`: what a batch must know before it can be folded
 - `writing`: what a commit writes beside the rows
