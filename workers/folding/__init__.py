@@ -22,6 +22,7 @@
 - `trimming`: what goes of a shard
 - `shard`: one shard's rows and mark, and the commit that moves both
 - `measuring`, `budget`, `memory`: what takes the store's memory, and what goes where it is short
+- `lanes`: shards beside each other, where much waits
 - `settling`: up to when all that was decided is folded
 - `resolution`: what a reference was found to mean
 - `held`: what was said by reference, until it is settled what that means
