@@ -13,6 +13,7 @@ MACHINE_PRIOR_S = 1.0
 MACHINE_PRIOR_N = 3.0
 """A call is taken to have a machine of its own for a second, worth three calls: UNVALIDATED."""
 Z90 = 1.2816
+Z999 = 3.0902
 MAX_LN_VARIANCE = 1.0
 """Of a call's ln(tokens): two odd calls make no endpoint's cost a guess."""
 TOKENS_DEFAULT_N = 0.001
@@ -38,14 +39,21 @@ def expected_tokens(
 
 
 def bound_factor(
-    n: NDArray[np.float64], ln: NDArray[np.float64], ln2: NDArray[np.float64]
+    n: NDArray[np.float64],
+    ln: NDArray[np.float64],
+    ln2: NDArray[np.float64],
+    *,
+    z: float = Z90,
 ) -> NDArray[np.float64]:
     """Return how many times its expected cost nine calls of ten stay below, (n_categories, n_arms).
 
     Tokens are taken as log-normal; their spread is shrunk to sd 1, worth three calls.
+
+    Args:
+        z: standard normal quantile of the share of calls that is meant instead.
     """
     variance = _ln_variance(n, ln, ln2)
-    return np.asarray(np.exp(Z90 * np.sqrt(variance) - variance / 2))
+    return np.asarray(np.exp(z * np.sqrt(variance) - variance / 2))
 
 
 def relative_sd(

@@ -258,9 +258,17 @@ class Posterior:
     @cached_property
     def cost_bound_usd(self) -> NDArray[np.float64]:
         """(n_categories, n_arms) USD that nine calls of ten stay below."""
+        return self._cost_below(cost.Z90)
+
+    @cached_property
+    def dearest_usd(self) -> NDArray[np.float64]:
+        """(n_categories, n_arms) USD that 999 calls of 1,000 stay below."""
+        return self._cost_below(cost.Z999)
+
+    def _cost_below(self, z: float) -> NDArray[np.float64]:
         use = self.evidence.usage
-        factor = cost.bound_factor(use[..., U.N_LOG], use[..., U.LN_OUT], use[..., U.LN_OUT2])
-        return self.cost_usd * factor
+        factor = cost.bound_factor(use[..., U.N_LOG], use[..., U.LN_OUT], use[..., U.LN_OUT2], z=z)
+        return np.asarray(self.cost_usd * factor)
 
     @property
     def labels(self) -> NDArray[np.float64]:

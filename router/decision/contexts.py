@@ -12,6 +12,7 @@ from msgspec import structs
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.keeper import Keeper
 from router.budgets.claims import Claims, find_claims
+from router.budgets.prices import MoneyPrices
 from router.config.compiled import App, Configuration
 from router.config.entries import UnitKind
 from router.decision.context import (
@@ -30,6 +31,7 @@ from router.decision.guessing import PromptLook, look_at
 from router.decision.held import note_said
 from router.decision.limiting import CallSize, within_limits
 from router.decision.nonces import Nonces
+from router.decision.paced import with_price
 from router.decision.ruling import Guess, ruled
 from router.decision.said import NO_SESSION, CallSession, FirstCall
 from router.decision.sessions import Sessions
@@ -73,6 +75,7 @@ class Contexts:
         self.secret = secret
         self.sizes = TokenSizes()
         self.nonces = Nonces()
+        self.prices = MoneyPrices()
         self._first_call_s: float | None = None  # epoch seconds
 
     async def of(
@@ -214,7 +217,7 @@ class Contexts:
         eligible = constraints.apply(
             demand, self.health, self.sizes, at.monotonic_s, at_s=at.epoch_s
         )
-        return CallContext(
+        context = CallContext(
             caller=caller,
             request=request,
             hints=hints,
@@ -245,6 +248,7 @@ class Contexts:
             spend_tag=spend_tag,
             claims=self._claims(configuration, caller, hints, standing, spend_tag, at),
         )
+        return with_price(context, self.prices, self.secret.at()) if context.claims else context
 
     def _claims(
         self,

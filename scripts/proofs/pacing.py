@@ -1,0 +1,150 @@
+"""The proof of pacing: a budget that binds lasts until its period ends, and buys what it can.
+
+`scripts/prove pacing`. The sidecar's own decisions, prices and watch serve an hour's calls of a
+table on which every endpoint answered every prompt, under an hour's budget from the cheapest
+endpoint's cost towards the best one's; nothing refuses a call, so what is spent is what pacing
+makes of it. The same calls are replayed under the same budget, by a loop that knows how many will
+come, as the sidecar does not.
+
+spent_share: of the budget, on average, and in the least and most of the runs. Fails where a run
+lies outside .97 to 1.01, or the mean quality is more than .01 below the replay's.
+
+Recorded tables are not part of the project: `--data DIR` names where they lie. Without it the
+built-in table of invented outcomes is played.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import structlog
+
+from router.demo.run import with_flat_tasks
+from scripts.proofs.pacing_world import HOUR_S, booked_usd, play, replayed
+from scripts.proofs.profile_truth import TABLES, recorded_tables, tell
+from telemetry.embedded import PrivateServer
+from telemetry.recorded import Recorded, synthetic
+from telemetry.store import Address
+from telemetry.tables import BadTable
+
+FULL_RUNS, QUICK_RUNS = 12, 2
+CALLS = 1200
+STEPS = (0.2, 0.4, 0.6, 0.8)
+"""Of the way from the cheapest endpoint's cost to the best one's, in equal ratios."""
+LEAST_SPENT, MOST_SPENT = 0.97, 1.01
+MOST_WORSE = 0.01
+N_INVENTED = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class PacingRun:
+    """What came of one hour, and of the same calls replayed."""
+
+    spent_share: float
+    quality: float
+    replay_spent_share: float
+    replay_quality: float
+
+
+def budget_of(table: Recorded, step: float) -> float:
+    """Return USD a call, some steps from the cheapest endpoint's cost to the best one's."""
+    cost = booked_usd(table).mean(axis=0)
+    least, best = float(cost.min()), float(cost[table.quality.mean(axis=0).argmax()])
+    return least * (best / least) ** step
+
+
+def one_run(table: Recorded, seed: int, n_calls: int) -> PacingRun:
+    """Return what came of an hour of calls that arrive at random."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    rng = np.random.default_rng([seed, 11])
+    prompts = rng.integers(len(table.prompts), size=n_calls)
+    at_s = np.sort(rng.random(n_calls)) * HOUR_S
+    budget_usd = n_calls * budget_of(table, STEPS[seed % len(STEPS)])
+    with tempfile.TemporaryDirectory(prefix="pointsman-", dir="/tmp") as temporary:
+        directory = Path(temporary)
+        with PrivateServer(directory / "store") as store:
+            address = Address(f"unix://{store.socket_path}")
+            found = asyncio.run(
+                play(
+                    table,
+                    address,
+                    directory / "state",
+                    prompts=prompts,
+                    at_s=at_s,
+                    budget_usd=budget_usd,
+                )
+            )
+    quality, spent = replayed(table, booked_usd(table), prompts, budget_usd)
+    return PacingRun(found.spent_share, float(found.reward.mean()), spent, quality)
+
+
+def figures_of(runs: Sequence[PacingRun]) -> dict[str, Any]:
+    """Return the figures of many runs on one table."""
+    spent = np.array([run.spent_share for run in runs])
+    return {
+        "runs": len(runs),
+        "spent_share": round(float(spent.mean()), 4),
+        "spent_least": round(float(spent.min()), 4),
+        "spent_most": round(float(spent.max()), 4),
+        "quality": round(float(np.mean([run.quality for run in runs])), 4),
+        "replay_quality": round(float(np.mean([run.replay_quality for run in runs])), 4),
+        "replay_spent_share": round(float(np.mean([run.replay_spent_share for run in runs])), 4),
+    }
+
+
+def is_sound(figures: dict[str, Any]) -> bool:
+    """Return whether budgets lasted, and bought what they could."""
+    lasted = figures["spent_least"] >= LEAST_SPENT and figures["spent_most"] <= MOST_SPENT
+    return bool(lasted and figures["quality"] >= figures["replay_quality"] - MOST_WORSE)
+
+
+def many_runs(table: Recorded, seeds: range, n_calls: int) -> list[PacingRun]:
+    """Return runs of these seeds, from all cores."""
+    n, size = min(os.cpu_count() or 1, len(seeds)), len(seeds)
+    for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")  # the pool is what fills the cores
+    with ProcessPoolExecutor(n, get_context("spawn")) as pool:
+        return list(pool.map(one_run, [table] * size, seeds, [n_calls] * size))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Return the exit code: 0 if budgets lasted on every table."""
+    parser = argparse.ArgumentParser(prog="scripts/prove pacing", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_RUNS} runs a table")
+    parser.add_argument("--data", type=Path, help="where the recorded tables lie")
+    parser.add_argument("--table", action="append", choices=[*TABLES], help="of them; repeatable")
+    parser.add_argument("--runs", type=int, help="so many a table")
+    parser.add_argument("--calls", type=int, default=CALLS, help="of each run")
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(argv)
+    n = options.runs or (QUICK_RUNS if options.quick else FULL_RUNS)
+    try:
+        tables = [synthetic(n_prompts=N_INVENTED)]
+        if options.data is not None:
+            tables = recorded_tables(options.data, options.table or ())
+    except BadTable as error:
+        print(f"scripts/prove pacing: {error}", file=sys.stderr)
+        return 2
+    sound = True
+    for table in tables:
+        began = time.monotonic()
+        seeds = range(options.first, options.first + n)
+        runs = many_runs(with_flat_tasks(table), seeds, options.calls)
+        figures = {"table": table.name, **figures_of(runs), "s": round(time.monotonic() - began, 1)}
+        sound &= is_sound(figures)
+        tell(figures, as_json=options.json)
+    return 0 if sound else 1
