@@ -19,6 +19,7 @@ Rooms from the ground up; a file imports its own room and those before it:
 - `report`: what people read
 - `routes`: path to handler
 - `server`: the parts, their start and end
+- `serving`: its socket, its signals, its orderly end
 - `demo`: the demo and its simulated endpoints
 - `setup`: a first configuration, from keys that are at hand or from LiteLLM's
 - `profiling`: a user's own prompts at every endpoint, before there is traffic

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import httpx
-import structlog
-import uvicorn
 
 from router.beliefs.keeper import Keeper
+from router.budgets.allowances import Allowances
+from router.budgets.watch import BudgetWatch
 from router.config.compiled import Configuration
-from router.config.process import ServerEntry
 from router.config.watch import WatchedFile
 from router.decision.context import Moment
 from router.decision.contexts import Contexts
@@ -42,29 +40,22 @@ from router.explain.shared import SharedDecisions, bound_now
 from router.intake.events import EventDesk
 from router.intake.feedback import FeedbackDesk
 from router.intake.forget import ForgetDesk
-from router.net.address import bound
 from router.net.admission import Admission
 from router.net.asgi import Exchange, Receive, Scope, Send
 from router.net.bodies import BodyBudget
-from router.net.drain import Drain
-from router.net.inbound import LimitedProtocol
-from router.net.listener import Listener, allow_descriptors, serve_until_asked
 from router.net.pool import Adapted, Pool, Upstream
 from router.report import views
+from router.report.budgets import BudgetDesk
 from router.report.endpoints import endpoint_gauges
 from router.report.gauges import gauges
 from router.report.ledger_desk import LedgerDesk
 from router.routes import Routes, Services, now
 from telemetry.clock import StoreClock
 from telemetry.metrics import Exposition, Metrics
-from telemetry.processes import calm_collector, has_terminal
+from telemetry.processes import calm_collector
 from telemetry.store import Address, connect
 from telemetry.writer import Counters, Writer
 
-log = structlog.get_logger()
-
-KEEPALIVE_S = 75
-"""Above the SDKs' own pools' idle time, so that it is they who close."""
 FEEDBACK_TIMEOUT_S = 0.5
 MAX_AT_DESK = 2048
 """Feedback and events under way: each takes milliseconds, half a second while a store is away."""
@@ -103,6 +94,7 @@ class Sidecar:
             Counters(dropped=metrics.dropped),
             clock=store_clock,
         )
+        self.allowances = Allowances(address, lambda: self.writer.producer)
         self.draws = Draws(address, has_room=lambda: self.keeper.memory.has_room_for_draws)
         self.sessions = Sessions(address, has_room=lambda: self.keeper.memory.has_room_for_draws)
         self.ids = StoredIds(address, has_room=lambda: self.keeper.memory.has_room_for_ids)
@@ -156,6 +148,15 @@ class Sidecar:
             self.keeper, self.health, self.draws, self.thoughts, secrets.draws, self.sessions
         )
         decider = Decider(contexts)
+        self.watch = BudgetWatch(
+            address,
+            self.allowances,
+            contexts.prices,
+            n_shards=n_shards,
+            beliefs=lambda: self.keeper.current,
+            now_s=lambda: store_clock.now_ms() / 1000,
+            warned=metrics.budgets_warned,
+        )
         self.ledger = LedgerDesk(address, lambda: self.keeper.current.configuration, file)
         self.calls = Calls(
             decider,
@@ -202,7 +203,10 @@ class Sidecar:
                     flush=self.decisions.flush,
                     recent=recent.of,
                 ),
-                ledger=self.ledger,
+                desks={
+                    "/v1/router/ledger": self.ledger.tell,
+                    "/v1/router/budgets": BudgetDesk(address, self.watch).tell,
+                },
                 metrics=metrics,
                 exposition=Exposition(
                     metrics,
@@ -265,6 +269,8 @@ class Sidecar:
         self.writer.start()
         self.teller.start(self.keeper.current.configuration)
         self.keeper.start()
+        self.allowances.start()
+        self.watch.start()
         self.draws.start()
         self.sessions.start()
         self.ids.start()
@@ -288,6 +294,7 @@ class Sidecar:
         self.health.renew_keys(self.keeper.current.configuration.catalog, time.monotonic())
 
     async def _stop(self) -> None:
+        await self.watch.stop()
         await self.draws.stop()
         await self.sessions.stop()
         await self.ids.stop()
@@ -295,6 +302,7 @@ class Sidecar:
         if self.observer is not None:
             await self.observer.stop()
         await self._upstream.aclose()
+        await self.allowances.stop()  # by now every attempt has ended
         self.upkeep.stop()
         self.ledger.stop()
         self.keeper.stop()
@@ -321,72 +329,3 @@ def _told_apart(clock: Callable[[], Moment], store_clock: StoreClock) -> Moment:
 def _on_loop(loop: asyncio.AbstractEventLoop, change: Callable[..., object], *of: object) -> None:
     """Call from another thread what changes things of the loop's."""
     loop.call_soon_threadsafe(change, *of)
-
-
-def run(
-    configuration: Configuration, address: Address, file: Path, *, ready: Path | None = None
-) -> None:
-    """Serve until SIGTERM or SIGINT, then finish the answers that are under way.
-
-    SIGHUP has the configuration taken anew, keys included.
-
-    Args:
-        ready: a file that is written with the port once the socket listens.
-
-    Raises:
-        CannotListen: the address cannot be had.
-        OSError: the state directory cannot be used.
-    """
-    entry = configuration.server
-    sockets = bound(entry.host, entry.port)
-    app = Sidecar(configuration, address, observing=True, file=file)
-    app.admission.most = allow_descriptors(entry.max_in_flight)
-    if app.admission.most < entry.max_in_flight:
-        fix = "raise the limit of open files (ulimit -n, LimitNOFILE)"
-        log.warning("server.max_in_flight is too high", calls=app.admission.most, fix=fix)
-
-    def tell(port: int) -> None:
-        log.info("listening", host=entry.host, port=port)
-        if ready is not None:
-            ready.write_text(str(port))
-
-    _reload_on_hang_up(app)
-    try:
-        serve_until_asked(listener(app, entry, on_listen=tell), sockets)
-    except SystemExit:
-        if app.failure is not None:
-            raise app.failure from None
-        raise
-
-
-def listener(app: Sidecar, entry: ServerEntry, *, on_listen: Callable[[int], None]) -> Listener:
-    """Return what serves a sidecar over HTTP."""
-    config = uvicorn.Config(
-        app,
-        http=LimitedProtocol,
-        loop="uvloop",
-        ws="none",
-        lifespan="on",
-        access_log=False,
-        log_config=None,  # its lines go where ours go, without what they repeat
-        log_level="warning",
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=KEEPALIVE_S,
-    )
-    drain = Drain(app.routes.under_way, silent_s=entry.drain_s, most_s=entry.drain_most_s)
-    return Listener(config, drain, on_listen=on_listen, on_stop=app.drain)
-
-
-def _reload_on_hang_up(app: Sidecar) -> None:
-    """Have SIGHUP take the configuration anew, unless it is of a terminal that was closed."""
-    had_terminal = has_terminal()
-
-    def hang_up(*_: object) -> None:
-        if had_terminal and not has_terminal():
-            signal.raise_signal(signal.SIGTERM)
-        elif app.keeper.file is not None:
-            app.keeper.file.ask()
-
-    signal.signal(signal.SIGHUP, hang_up)

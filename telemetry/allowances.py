@@ -6,9 +6,9 @@ where none came; whoever owns the allowance carries them, one at a time, wheneve
 A call that does not fit into what is free asks at once (`ask` with its amount), where `may_ask`.
 
 The invariant: spent + reserved + held + free is never above what the account was told, or granted,
-but for calls that came to more than was reserved for them, and a soft budget's extra; both are
-told with the next word. Who gives something up has given it up when the word leaves, whether
-or not it arrives.
+but for calls that came to more than was reserved for them, a soft budget's extra, and what was
+charged without a grant; all are told with the next word. Who gives something up has given it up
+when the word leaves, whether or not it arrives.
 
 Times are seconds by a clock that nobody sets and that counts sleep (`clock.steady`).
 """
@@ -49,27 +49,31 @@ class BudgetAllowance:
         lease: int,
         lease_s: float = LEASE_S,
         is_hard: bool = True,
+        spent: int = 0,
+        seq: int = 0,
     ) -> None:
-        """Begin with nothing.
+        """Begin with nothing, or where one left off that had left the account.
 
         Args:
-            holder: no other allowance of this account ever had the name.
+            holder: no other allowance of this account ever had the name, but that one.
             limit: of the budget, by this process's configuration.
             lease: the most to hold free.
+            spent: by that one.
+            seq: number of the last word of that one.
         """
         self.holder = holder
         self.limit = limit
         self.lease = lease
         self.lease_s = lease_s
         self.is_hard = is_hard
-        self.spent = 0
+        self.spent = spent
         self.reserved = 0
         self.free = 0
         self.extra = 0  # served since the account was last heard, beyond what it granted
         self.extra_in_all = 0
         self.overrun = 0  # spent beyond what was reserved, in all
         self.heard: TakeAnswer | None = None
-        self._seq = 0
+        self._seq = seq
         self._under_way: TakeAsked | None = None
         self._ends_s = -math.inf  # until then `free` may be spent
         self._renewed_s = -math.inf  # when the lease was last asked for
@@ -78,7 +82,7 @@ class BudgetAllowance:
         self._short_s = -math.inf  # until then more than `heard.free` is not asked for
         self._is_away = False  # no reply came to the last word
         self._is_over = False  # more is debited than the limit: nothing is free
-        self._returns = False  # something was given up that the account was not told of
+        self._is_told_soon = False  # something was given up, or charged, that it does not know of
         self._is_quiet = True
         self._has_changed = False  # since the last renewal
         self._n_still = -1  # renewals since something changed
@@ -102,9 +106,13 @@ class BudgetAllowance:
         self.free -= amount
         return self._reserved(amount)
 
-    def overdraw(self, amount: int) -> BudgetReservation | None:
-        """Return a reservation although nothing is granted: soft, store away, one lease at most."""
-        is_away = self._is_away or (self.heard is not None and self.heard.is_recovering)
+    def overdraw(self, amount: int, *, is_late: bool = False) -> BudgetReservation | None:
+        """Return a reservation although nothing is granted: soft, store away, one lease at most.
+
+        Args:
+            is_late: the caller waited for a word under way as long as it can.
+        """
+        is_away = is_late or self.is_unknown
         if self.is_hard or not is_away or self.extra + amount > self.lease:
             return None
         self.extra += amount
@@ -137,11 +145,26 @@ class BudgetAllowance:
         if self.free < 0 or self._is_over:
             self.free = 0
 
+    def charge(self, actual: int) -> None:
+        """Take over what a call came to that nothing was reserved for.
+
+        The account is told soon, and takes it even beyond its limit.
+
+        Raises:
+            ValueError: it came to less than nothing.
+        """
+        if actual < 0:
+            raise ValueError(f"a call that came to {actual}")
+        if actual:
+            self.spent += actual
+            self.overrun += actual
+            self._has_changed = self._is_told_soon = True
+
     def set_limit(self, limit: int, *, lease: int) -> None:
         """Go by another limit; under a lower one what is free must be granted anew."""
         if limit < self.limit:
             self.free = 0
-            self._is_over = self._returns = True
+            self._is_over = self._is_told_soon = True
         self.limit, self.lease = limit, lease
 
     def _reserved(self, amount: int, *, is_extra: bool = False) -> BudgetReservation:
@@ -162,6 +185,35 @@ class BudgetAllowance:
         """Whether a word is under way."""
         return self._under_way is not None
 
+    @property
+    def is_unknown(self) -> bool:
+        """Whether what the account has left is not to be had: it did not reply, or recovers."""
+        return self._is_away or (self.heard is not None and self.heard.is_recovering)
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether it holds nothing, and the account knows all: another may go on from here."""
+        return self._is_quiet and not (self._has_changed or self.is_asking or self.reserved)
+
+    @property
+    def seq(self) -> int:
+        """Number of the last word."""
+        return self._seq
+
+    @property
+    def drawn(self) -> int:
+        """What was reserved in half a lease: in this one or the last one, the larger."""
+        return max(self._drawn)
+
+    def recall(self, take: int, seq: int) -> None:
+        """Go on from what the account has on record of this holder, who had forgotten it.
+
+        Args:
+            take: all of it counts as spent: whoever is forgotten had left.
+        """
+        self.spent += take
+        self._seq = max(self._seq, seq)
+
     def may_ask(self, amount: int, now_s: float) -> bool:
         """Return whether the account might grant what is missing for a call."""
         self._lapse(now_s)
@@ -177,7 +229,7 @@ class BudgetAllowance:
         renewal = self._renewed_s + self.lease_s / 2
         if self._is_away:
             return self._retry_s
-        if self._returns:
+        if self._is_told_soon:
             return now_s
         if self.heard is not None and self.heard.is_recovering:
             return min(self._recovers_s, renewal)
@@ -205,7 +257,7 @@ class BudgetAllowance:
         leaves = self._n_still >= 2 and not self.reserved
         if leaves:
             self.free = 0
-        self._returns = False
+        self._is_told_soon = False
         more = 0 if leaves or self._is_low() else max(target - self.free, 0)
         self._seq += 1
         self._under_way = TakeAsked(
@@ -267,7 +319,7 @@ class BudgetAllowance:
         reservation = self.reserve(asked.amount, now_s)
         if reservation is None and self.free and is_short and self._is_low():
             # What is left at each holder may together be what one of them needs.
-            self.free, self._returns = 0, True
+            self.free, self._is_told_soon = 0, True
         return reservation
 
     def miss(self, asked: TakeAsked, now_s: float) -> None:

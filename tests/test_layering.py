@@ -44,6 +44,7 @@ ROOMS = {
         "report",
         "routes",
         "server",
+        "serving",
         "demo",
         "setup",
         "profiling",

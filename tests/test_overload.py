@@ -44,6 +44,7 @@ from router.net.asgi import ClientLine
 from router.net.bodies import ClientGone
 from router.net.listener import Listener, allow_descriptors
 from router.net.turns import LONGEST_S, Turns
+from router.serving import listener as listener_of
 from scripts.proofs.overload import Phases, TimedCall, judge, passed
 from telemetry.crashes import place_of
 from telemetry.store import Address
@@ -318,7 +319,7 @@ def listening(value: dict[str, Any], state_dir: Path, address: Address) -> Itera
     configuration = compile_text(yaml.safe_dump(whole, sort_keys=False), file="test.yaml")
     app = server.Sidecar(configuration, address)
     ports: list[int] = []
-    listener = server.listener(app, configuration.server, on_listen=ports.append)
+    listener = listener_of(app, configuration.server, on_listen=ports.append)
     sockets = bound("127.0.0.1", 0)
     thread = threading.Thread(target=listener.run, args=(sockets,))
     thread.start()

@@ -4,6 +4,10 @@ In reading order:
 
 - `periods`: the hour, day or month that a moment lies in
 - `claims`: the accounts of budgets that a call counts in
+- `standings`: how an account stands, and how that is told
+- `holdings`: one allowance an account, as long as its period lasts
+- `take_line`: how their words reach the store
+- `allowances`: what calls reserve before they are sent, and settle when they ended
 - `call_mix`: which kinds of calls count in an account
 - `expected_calls`: how many are still to come in a period
 - `solving`: the price of money at which what is left lasts

@@ -24,6 +24,7 @@ from router.budgets.expected_calls import calls_to_come
 from router.budgets.pacing import AccountPaces
 from router.budgets.prices import MoneyPrices
 from router.budgets.solving import SolvedPrice, solve_price
+from router.budgets.standings import BudgetStanding
 from router.budgets.warnings import (
     BudgetWarning,
     WarningBook,
@@ -54,8 +55,8 @@ class ActiveAccounts(Protocol):
     def active(self) -> list[BudgetClaim]:
         """Return the accounts that were reserved from lately, and have not ended."""
 
-    def spent_here(self, claim: BudgetClaim) -> int:
-        """Return what this process spent of an account, folded or not."""
+    def standing(self, claim: BudgetClaim) -> BudgetStanding:
+        """Return how an account stands, by what is known here."""
 
 
 @dataclass(slots=True)
@@ -100,8 +101,8 @@ class BudgetWatch:
         """
         self.watched: dict[BudgetPeriod, WatchedAccount] = {}
         self.paces = AccountPaces()
-        self._address, self._accounts, self._prices = address, accounts, prices
-        self._n_shards, self._beliefs, self._now_s = n_shards, beliefs, now_s
+        self._address, self._accounts, self.prices = address, accounts, prices
+        self._n_shards, self._beliefs, self.now_s = n_shards, beliefs, now_s
         self._warned = warned
         self._book = WarningBook()
         self._client: Client | None = None
@@ -137,7 +138,7 @@ class BudgetWatch:
         Raises:
             redis.RedisError, OSError: the store is away.
         """
-        now_s = self._now_s()
+        now_s = self.now_s()
         chosen = self._choose(now_s)
         if not chosen:
             return
@@ -146,9 +147,9 @@ class BudgetWatch:
         for warning, watched in said:
             self._warned[warning.budget, str(warning.percent)] += 1
             announce(warning, watched.claim)
-        alive = {of: one for of, one in self._prices.solved.items() if of in self.watched}
-        self._prices.solved = MappingProxyType({**alive, **solved})
-        self._prices.kept = MappingProxyType(self.paces.prices(now_s))
+        alive = {of: one for of, one in self.prices.solved.items() if of in self.watched}
+        self.prices.solved = MappingProxyType({**alive, **solved})
+        self.prices.kept = MappingProxyType(self.paces.prices(now_s))
 
     def _choose(self, now_s: float) -> list[WatchedAccount]:
         """Return the accounts to look at now; those that ended a while ago are dropped."""
@@ -160,7 +161,7 @@ class BudgetWatch:
                 known.claim = claim  # its limit may be another by now
         for account in [a for a, w in self.watched.items() if now_s > w.claim.ends_s + LINGER_S]:
             del self.watched[account]
-            self._prices.drop(account)
+            self.prices.drop(account)
         every = list(self.watched.values())
         if len(every) <= AT_ONCE:
             return every
@@ -173,15 +174,15 @@ class BudgetWatch:
         if len(money) > MAX_PACED:
             money = heapq.nlargest(MAX_PACED, money, key=self._pressure)
         return [
-            _PaceAsked(one, mix, self._accounts.spent_here(one.claim))
+            _PaceAsked(one, mix, self._accounts.standing(one.claim).spent)
             for one in money
-            if (mix := self._prices.mix_of(one.claim.account))
+            if (mix := self.prices.mix_of(one.claim.account))
         ]
 
     def _pressure(self, watched: WatchedAccount) -> float:
         """Return which part of its limit an account would come to at its own speed."""
         claim, spent = watched.claim, watched.folded.amount
-        passed = (self._now_s() - claim.account.start_s) / claim.account.length_s
+        passed = (self.now_s() - claim.account.start_s) / claim.account.length_s
         return spent / max(passed, 0.01) / max(claim.limit, 1)
 
     # -- in a thread ---------------------------------------------------------------------------
@@ -244,11 +245,11 @@ class BudgetWatch:
         return solved
 
     def _other_price(self, claims: Sequence[BudgetClaim], account: BudgetPeriod) -> float:
-        return self._prices.expected(tuple(one for one in claims if one.account != account))
+        return self.prices.expected(tuple(one for one in claims if one.account != account))
 
     def _keep(self) -> None:
         if self._client is not None:
             try:
-                self.paces.keep(self._client, now_s=self._now_s(), at_once=True)
+                self.paces.keep(self._client, now_s=self.now_s(), at_once=True)
             finally:
                 self._client.close()

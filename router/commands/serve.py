@@ -9,7 +9,7 @@ from router.commands.inputs import check_layout, compiled, opened_store, require
 from router.commands.state import require_state, state_of
 from router.config.places import find_file
 from router.net.address import CannotListen
-from router.server import run
+from router.serving import run
 from telemetry import logs
 
 

@@ -20,7 +20,8 @@ from router.dispatch.diagnosis import Complaints
 from router.endpoints.entries import Dialect, EndpointEntry, ProviderEntry, TranslateEntry
 from router.net.address import bound
 from router.net.pool import Pool
-from router.server import Sidecar, listener
+from router.server import Sidecar
+from router.serving import listener
 from telemetry.digests import digest8
 from telemetry.store import Address
 

@@ -7,7 +7,7 @@ spent is what is folded: of calls of the last second or so nothing is known as y
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
@@ -16,8 +16,8 @@ from msgspec.structs import asdict
 from router.beliefs.beliefs import Beliefs
 from router.budgets.claims import BudgetClaim
 from router.budgets.periods import period_of
-from router.budgets.prices import MoneyPrices
-from router.budgets.warnings import MARKS, BudgetWarning, passed_marks, read_warnings
+from router.budgets.standings import BudgetStanding, told
+from router.budgets.warnings import BudgetWarning, passed_marks, read_warnings
 from router.budgets.watch import BudgetWatch
 from router.config.budgets import NANO, Budget, BudgetUnit
 from router.config.compiled import Configuration
@@ -37,20 +37,9 @@ MAX_ROWS = 1000
 class BudgetDesk:
     """Answers how budgets stand; one for the process."""
 
-    def __init__(
-        self,
-        address: Address,
-        watch: BudgetWatch,
-        prices: MoneyPrices,
-        *,
-        now_s: Callable[[], float],
-    ) -> None:
-        """Ask nothing yet.
-
-        Args:
-            now_s: returns epoch seconds by the store's clock.
-        """
-        self._address, self._watch, self._prices, self._now_s = address, watch, prices, now_s
+    def __init__(self, address: Address, watch: BudgetWatch) -> None:
+        """Ask nothing yet."""
+        self._address, self._watch = address, watch
 
     async def tell(self, exchange: Exchange, beliefs: Beliefs) -> None:
         """Answer one request: the admin sees all, the key of an app the accounts of that app.
@@ -78,7 +67,7 @@ class BudgetDesk:
 
     def _claims(self, budgets: Sequence[Budget]) -> list[BudgetClaim]:
         """Return the accounts in use, and those of budgets that have but one."""
-        now_s = self._now_s()
+        now_s = self._watch.now_s()
         found = {account: watched.claim for account, watched in self._watch.watched.items()}
         for budget in budgets:
             if not budget.each:
@@ -102,21 +91,16 @@ class BudgetDesk:
 
     def _row(self, claim: BudgetClaim, folded: FoldedSpend) -> dict[str, Any]:
         budget, account = claim.budget, claim.account
-        solved = self._prices.solved.get(account)
-        price = self._prices.price_of(claim)
+        solved = self._watch.prices.solved.get(account)
+        price = self._watch.prices.price_of(claim)
         return {
-            "budget": budget.name,
-            "for": {**budget.scope, **dict(claim.values)},
-            "per": budget.span.value,
-            "unit": budget.unit.value,
+            **told(claim, BudgetStanding(spent=folded.amount)),
+            "begins_at_s": account.start_s,
+            "ends_at_s": claim.ends_s,
             "hard": budget.is_hard,
             "on_spent": budget.on_spent.value,
-            "begins_s": account.start_s,
-            "ends_s": claim.ends_s,
-            "limit": _amount(claim.limit, budget.unit),
-            "spent": _amount(folded.amount, budget.unit),
             "calls": folded.n_calls,
-            "warned": [mark for mark in MARKS if mark in passed_marks(folded.amount, claim.limit)],
+            "warned": passed_marks(folded.amount, claim.limit),
             "pace": None
             if price is None
             else {

@@ -63,7 +63,7 @@ def budget_of(table: Recorded, step: float) -> float:
     """Return USD a call, some steps from the cheapest endpoint's cost to the best one's."""
     cost = booked_usd(table).mean(axis=0)
     least, best = float(cost.min()), float(cost[table.quality.mean(axis=0).argmax()])
-    return least * (best / least) ** step
+    return float(least * (best / least) ** step)
 
 
 def one_run(table: Recorded, seed: int, n_calls: int) -> PacingRun:

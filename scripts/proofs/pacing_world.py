@@ -23,6 +23,7 @@ from bandit.families import N_COLUMNS, Family, Q
 from bandit.replay.loop import Loop, Rules
 from router.beliefs.beliefs import believe
 from router.budgets.claims import BudgetClaim
+from router.budgets.standings import BudgetStanding
 from router.budgets.watch import BudgetWatch
 from router.config.compiled import Configuration, compile_text
 from router.decision.context import Moment
@@ -108,9 +109,9 @@ class PacedWorld:
         """Return the accounts in use."""
         return list(self.claims.values())
 
-    def spent_here(self, claim: BudgetClaim) -> int:
+    def standing(self, claim: BudgetClaim) -> BudgetStanding:
         """Return what was spent of an account."""
-        return self.spent.amount
+        return BudgetStanding(spent=self.spent.amount)
 
     # -- the loop --------------------------------------------------------------------------------
 

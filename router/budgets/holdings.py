@@ -1,0 +1,164 @@
+"""What one process holds of the accounts of budgets: one allowance an account, until it ends.
+
+Who gave everything back is *parked*: of its allowance stay the number of its last word and what it
+spent, in some 200 bytes, as no later allowance of this process may begin from nothing. Beyond
+`MAX_HELD` those parked that end first are forgotten: the account has both on record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Callable
+
+from router.budgets.claims import BudgetClaim
+from telemetry.allowances import BudgetAllowance, BudgetReservation
+from telemetry.budget_accounts import BudgetPeriod, TakeAsked
+
+MAX_HELD = 100_000
+"""Accounts known to a process: 20 MB."""
+KEPT_S = 3600.0
+"""How long one is known after its period ended: calls that began before reserve for later attempts
+there."""
+WORST_CASES = 4
+"""How many of the dearest calls fit into a lease at least: so a store that is away, or slow, stops
+nobody at once."""
+_PARKED = struct.Struct("<qqq?")
+_KEY = struct.Struct("<QIQ")
+
+
+class AccountWord:
+    """A word to an account that is under way, for a call that waits for it or for none."""
+
+    __slots__ = ("asked", "done", "is_awaited")
+
+    def __init__(self, asked: TakeAsked, *, is_awaited: bool) -> None:
+        """Begin to wait."""
+        self.asked = asked
+        self.done: asyncio.Future[BudgetReservation | None] = (
+            asyncio.get_running_loop().create_future()
+        )
+        self.is_awaited = is_awaited
+
+
+class HeldAccount:
+    """An account that this process lately reserved from."""
+
+    __slots__ = ("allowance", "claim", "due_s", "largest", "n_open", "timer", "word")
+
+    def __init__(self, claim: BudgetClaim, allowance: BudgetAllowance) -> None:
+        """Begin with nothing open."""
+        self.claim = claim
+        self.allowance = allowance
+        self.word: AccountWord | None = None  # under way
+        self.timer: asyncio.TimerHandle | None = None
+        self.due_s = 0.0  # when the timer goes off, if there is one
+        self.n_open = 0  # grants that are not settled
+        self.largest = 0  # amount that a call asked for
+
+    def follow(self, claim: BudgetClaim) -> None:
+        """Go by what the claim of a configuration says, whichever came last."""
+        if claim is not self.claim:
+            self.claim = claim
+            self.allowance.is_hard = claim.budget.is_hard
+            if claim.limit != self.allowance.limit:
+                self.allowance.set_limit(claim.limit, lease=self.allowance.lease)
+
+    def ask(self, now_s: float, amount: int) -> TakeAsked | None:
+        """Return the next word, with a lease by what is used here by now.
+
+        A lease is what calls of five seconds come to, twice: so it is renewed before it is used up.
+        """
+        allowance = self.allowance
+        wanted = max(2 * allowance.drawn, WORST_CASES * self.largest)
+        allowance.lease = min(wanted, allowance.limit)
+        return allowance.ask(now_s, amount)
+
+    def stop_timer(self) -> None:
+        """Have the timer not go off."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+
+class Holdings:
+    """All accounts of a process."""
+
+    def __init__(self, holder: Callable[[], bytes], *, most: int = MAX_HELD) -> None:
+        """Begin without any.
+
+        Args:
+            holder: id of the process's producer, once it has one.
+        """
+        self._holder = holder
+        self._most = most
+        self.live: dict[BudgetPeriod, HeldAccount] = {}
+        self._parked: dict[int, dict[bytes, bytes]] = {}  # by when the period ends
+        self.n_parked = 0
+
+    @property
+    def holder(self) -> str:
+        """The name by which accounts know this process."""
+        return self._holder().hex()
+
+    def account(self, claim: BudgetClaim) -> HeldAccount:
+        """Return the account of a claim, with the claim's limit."""
+        account = self.live.get(claim.account)
+        if account is None:
+            spent, seq, _ = self.parked(claim) or (0, 0, None)
+            self._drop(claim)
+            allowance = BudgetAllowance(
+                self.holder,
+                limit=claim.limit,
+                lease=0,
+                is_hard=claim.budget.is_hard,
+                spent=spent,
+                seq=seq,
+            )
+            account = self.live[claim.account] = HeldAccount(claim, allowance)
+        else:
+            account.follow(claim)
+        return account
+
+    def park(self, account: HeldAccount, now_s: float) -> None:
+        """Keep of an account that is at rest what a later one goes on from."""
+        account.stop_timer()
+        claim, allowance = account.claim, account.allowance
+        self.live.pop(claim.account, None)
+        if now_s < claim.ends_s + KEPT_S:
+            heard = allowance.heard
+            kept = allowance.spent, allowance.seq, heard.free if heard else 0, heard is not None
+            place = self._parked.setdefault(claim.ends_s, {})
+            self.n_parked += _key(claim) not in place
+            place[_key(claim)] = _PARKED.pack(*kept)
+        self._forget(now_s)
+
+    def parked(self, claim: BudgetClaim) -> tuple[int, int, int | None] | None:
+        """Return what a parked one spent, the number of its last word, and what was free then."""
+        data = self._parked.get(claim.ends_s, {}).get(_key(claim))
+        if data is None:
+            return None
+        spent, seq, free, is_heard = _PARKED.unpack(data)
+        return spent, seq, free if is_heard else None
+
+    def _drop(self, claim: BudgetClaim) -> None:
+        gone = self._parked.get(claim.ends_s, {}).pop(_key(claim), None)
+        self.n_parked -= gone is not None
+
+    def _forget(self, now_s: float) -> None:
+        """Forget what ended, and beyond the most what ends first."""
+        while self._parked:
+            ends_s = min(self._parked)
+            place = self._parked[ends_s]
+            if not place or now_s >= ends_s + KEPT_S:
+                self.n_parked -= len(self._parked.pop(ends_s))
+            elif len(self.live) + self.n_parked > self._most:
+                del place[next(iter(place))]
+                self.n_parked -= 1
+            else:
+                return
+
+
+def _key(claim: BudgetClaim) -> bytes:
+    account = claim.account
+    return _KEY.pack(account.digest, account.start_s, account.length_s)

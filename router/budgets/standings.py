@@ -1,0 +1,45 @@
+"""How a budget stands, as one process knows it, and how that is told. Pure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from msgspec import Struct
+
+from router.budgets.claims import BudgetClaim
+from router.config.budgets import NANO, BudgetUnit
+
+
+class BudgetStanding(Struct, frozen=True):
+    """One account; amounts in its unit's integers."""
+
+    spent: int = 0  # by calls of this process
+    held: int = 0  # reserved or free in this process
+    debited: int | None = None  # spent or held by all, as last heard; None: never heard here
+    free: int | None = None  # for anybody, as last heard; below 0: the limit is exceeded
+    is_unknown: bool = False  # the store is away, or waits for what it forgot
+
+    @property
+    def spent_by_all(self) -> int:
+        """What is spent or held by all, without what this process holds itself."""
+        return max((self.debited or 0) - self.held, self.spent)
+
+
+def told(claim: BudgetClaim, standing: BudgetStanding) -> dict[str, Any]:
+    """Return what callers and people are told of a claim: money in USD, `left` never below 0."""
+    spent = standing.spent_by_all
+    return {
+        "budget": claim.budget.name,
+        "scope": {**claim.budget.scope, **dict(claim.values)},
+        "per": claim.budget.span.value,
+        "unit": claim.budget.unit.value,
+        "limit": _amount(claim, claim.limit),
+        "spent": _amount(claim, spent),
+        "left": _amount(claim, max(claim.limit - spent, 0)),
+        "resets_at": datetime.fromtimestamp(claim.ends_s, UTC).isoformat().replace("+00:00", "Z"),
+    }
+
+
+def _amount(claim: BudgetClaim, amount: int) -> float | int:
+    return amount / NANO if claim.budget.unit is BudgetUnit.MONEY else amount

@@ -1,0 +1,238 @@
+"""Calls reserve before they are sent: from what is held here, else at the store, else as told."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import pytest
+
+from router.budgets.allowances import Allowances, Grant
+from router.budgets.claims import BudgetClaim, find_claims
+from router.config.budgets import BudgetEntry, BudgetSpan, OnSpent, compile_budgets
+from router.errors import BudgetAway, BudgetSpent
+from telemetry.budget_accounts import BudgetAccounts
+from telemetry.clock import steady
+from telemetry.embedded import PID_FILE, PrivateServer
+from telemetry.store import Address
+
+pytestmark = pytest.mark.anyio
+HOLDER = b"h" * 16
+NOBODY: dict[str, str | None] = dict.fromkeys(("app", "user", "tag", "role", "strategy"))
+
+
+def claim(
+    limit: int = 1000,
+    *,
+    name: str = "all",
+    is_hard: bool = True,
+    on_spent: OnSpent = OnSpent.REFUSE,
+    at_s: float | None = None,
+) -> BudgetClaim:
+    """A claim in tokens; all claims of one name and unit are of one account."""
+    entry = BudgetEntry(per=BudgetSpan.DAY, tokens=limit, hard=is_hard, on_spent=on_spent)
+    at_s = steady() if at_s is None else at_s
+    (found,) = find_claims(compile_budgets({name: entry}), NOBODY, user_key="", at_s=at_s)
+    return found
+
+
+@asynccontextmanager
+async def reserving(
+    address: Address, holder: bytes = HOLDER, **more: Any
+) -> AsyncIterator[Allowances]:
+    allowances = Allowances(address, lambda: holder, **more)
+    allowances.start()
+    try:
+        yield allowances
+    finally:
+        await allowances.stop()
+
+
+async def reserve(allowances: Allowances, of: BudgetClaim, amount: int, **more: Any) -> Grant:
+    return await allowances.reserve((of,), [amount], **more)
+
+
+async def until(is_so: Any, within_s: float = 5.0) -> None:
+    async with asyncio.timeout(within_s):
+        while not is_so():
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+def accounts(store: PrivateServer, client: Any) -> BudgetAccounts:
+    return BudgetAccounts(client)
+
+
+@contextmanager
+def silent(store: PrivateServer) -> Iterator[None]:
+    """A store that takes words and answers none."""
+    pid = int((store.directory / PID_FILE).read_text())
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+async def test_what_calls_came_to_is_all_that_stays_debited_after_the_end(
+    address: Address, accounts: BudgetAccounts
+) -> None:
+    of = claim()
+    async with reserving(address) as allowances:
+        grants = [await reserve(allowances, of, 100) for _ in range(5)]
+        for grant in grants:
+            allowances.settle(grant, [30])
+            allowances.settle(grant, [30])
+        assert allowances.active() == [of]
+        assert allowances.standing(of).spent == 150
+
+    read = accounts.read(of.account)
+    assert (read.debited, read.takes, read.n_live) == (150, {HOLDER.hex(): 150}, 0)
+
+
+async def test_a_hard_budget_is_never_exceeded_however_many_ask_at_once(
+    address: Address, accounts: BudgetAccounts
+) -> None:
+    of = claim(1000)
+    async with reserving(address) as one, reserving(address, b"i" * 16) as other:
+        asking = [reserve(each, of, 70) for each in (one, other) for _ in range(20)]
+        got = await asyncio.gather(*asking, return_exceptions=True)
+
+        granted = [grant for grant in got if isinstance(grant, Grant)]
+        refused = [error for error in got if isinstance(error, BudgetSpent)]
+        assert len(granted) + len(refused) == 40
+        assert 10 <= len(granted) <= 1000 // 70
+        assert accounts.read(of.account).debited <= 1000
+    assert accounts.read(of.account).debited == 70 * len(granted)
+
+
+async def test_of_two_budgets_none_is_taken_from_where_the_other_refuses(
+    address: Address, accounts: BudgetAccounts
+) -> None:
+    wide, narrow = claim(1000, name="wide"), claim(50, name="narrow")
+    async with reserving(address) as allowances:
+        with pytest.raises(BudgetSpent) as refusal:
+            await allowances.reserve((wide, narrow), [60, 60])
+
+        assert refusal.value.told["budget"] == "narrow"
+        assert refusal.value.told["left"] == 50
+        grant = await allowances.reserve((wide, narrow), [60, 50])
+        assert not allowances.is_spent(wide)
+        assert allowances.is_spent(narrow)
+        allowances.settle(grant, [60, 50])
+    assert accounts.read(wide.account).debited == 60
+    assert accounts.read(narrow.account).debited == 50
+
+
+@pytest.mark.parametrize("may_refuse", [True, False])
+async def test_who_is_not_refused_goes_unbacked_and_the_account_exceeds_its_limit(
+    address: Address, accounts: BudgetAccounts, may_refuse: bool
+) -> None:
+    on_spent = OnSpent.CHEAPEST if may_refuse else OnSpent.REFUSE
+    of = claim(100, is_hard=False, on_spent=on_spent)
+    async with reserving(address) as allowances:
+        for _ in range(3):
+            grant = await reserve(allowances, of, 80, may_refuse=may_refuse)
+            allowances.settle(grant, [80])
+        await until(lambda: accounts.read(of.account).debited == 240)
+
+        assert allowances.is_spent(of)
+        assert allowances.standing(of).free == -140
+        with pytest.raises(BudgetSpent, match="240 of 100 tokens"):
+            await reserve(allowances, claim(100, is_hard=False), 1)
+
+
+async def test_a_call_that_is_cancelled_while_it_waits_leaves_nothing_reserved(
+    address: Address, store: PrivateServer, accounts: BudgetAccounts
+) -> None:
+    of = claim()
+    async with reserving(address) as allowances:
+        allowances.settle(await reserve(allowances, of, 10), [10])
+        with silent(store):
+            waiting = asyncio.create_task(reserve(allowances, of, 500))
+            await asyncio.sleep(0.02)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+        await until(lambda: not allowances.standing(of).is_unknown)
+        allowances.settle(await reserve(allowances, of, 900), [0])
+    assert accounts.read(of.account).debited == 10
+
+
+async def test_a_silent_store_is_waited_for_briefly_then_soft_goes_on_for_a_lease(
+    address: Address, store: PrivateServer
+) -> None:
+    soft, hard = claim(10_000, is_hard=False, name="soft"), claim(10_000, name="hard")
+    async with reserving(address) as allowances:
+        for of in (soft, hard):
+            allowances.settle(await reserve(allowances, of, 100), [100])
+        with silent(store):
+            began = asyncio.get_running_loop().time()
+            got = await asyncio.gather(
+                *(reserve(allowances, soft, 390) for _ in range(12)), return_exceptions=True
+            )
+            soft_s = asyncio.get_running_loop().time() - began
+            with pytest.raises(BudgetAway, match="hard"):
+                await reserve(allowances, hard, 1000)
+            hard_s = asyncio.get_running_loop().time() - began - soft_s
+
+            assert [type(one) for one in got].count(Grant) >= 1
+            assert [type(one) for one in got].count(BudgetAway) >= 1
+            assert soft_s < 0.1
+            assert 0.2 < hard_s < 0.4
+
+
+async def test_without_a_store_what_is_held_is_spent_and_nobody_waits(address: Address) -> None:
+    hard = claim(1_000)
+    away = Address("unix:///tmp/pm-no-store.sock")
+    async with reserving(away) as allowances:
+        for _ in range(3):
+            with pytest.raises(BudgetAway):
+                await reserve(allowances, hard, 1)
+        assert isinstance(await reserve(allowances, hard, 0), Grant)
+        assert isinstance(await reserve(allowances, hard, 5, may_refuse=False), Grant)
+
+
+async def test_a_store_that_was_killed_is_told_everything_once_it_is_back(
+    address: Address, store: PrivateServer, accounts: BudgetAccounts
+) -> None:
+    of = claim(1000)
+    async with reserving(address) as allowances:
+        allowances.settle(await reserve(allowances, of, 100), [60])
+        pid = int((store.directory / PID_FILE).read_text())
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        grant = await reserve(allowances, of, 100)  # of what is held here
+        with pytest.raises(BudgetAway):
+            await reserve(allowances, of, 900)
+        allowances.settle(grant, [40])
+        store.revive()
+
+        await until(lambda: accounts.read(of.account).debited >= 100)
+        with pytest.raises(BudgetAway):  # it recovers: others may yet say what they hold
+            await reserve(allowances, of, 900)
+
+
+async def test_what_is_not_used_goes_back_and_is_parked_and_taken_up_again(
+    address: Address, accounts: BudgetAccounts
+) -> None:
+    of, at_s = claim(1000), 0.0
+    async with reserving(address, clock=lambda: steady() + at_s) as allowances:
+        allowances.settle(await reserve(allowances, of, 100), [30])
+        for _ in range(4):
+            at_s += 5
+            for account in list(allowances._held.live.values()):
+                account.stop_timer()
+                allowances._due(account)
+            await asyncio.sleep(0.05)
+
+        assert not allowances._held.live
+        assert accounts.read(of.account).debited == 30
+        assert allowances.standing(of).spent == 30
+        allowances.settle(await reserve(allowances, of, 970), [970])
+        assert allowances.is_spent(of)
+    assert accounts.read(of.account).takes == {HOLDER.hex(): 1000}
