@@ -1,10 +1,10 @@
 """The proof of pacing: a budget that binds lasts until its period ends, and buys what it can.
 
 `scripts/prove pacing`. The sidecar's own decisions, prices and watch serve an hour's calls of a
-table on which every endpoint answered every prompt, under an hour's budget somewhere between what
-the cheapest endpoint of each task costs and what the best one does; nothing refuses a call, so what is spent is what pacing
-makes of it. The same calls are replayed under the same budget, by a loop that knows how many will
-come, as the sidecar does not.
+table on which every endpoint answered every prompt. The hour's budget lies somewhere between what
+the cheapest endpoint of each task costs and what the best one does. Nothing refuses a call, so what
+is spent is what pacing makes of it. The same calls are replayed under the same budget, by a loop
+that knows how many will come, as the sidecar does not.
 
 spent_share: of the budget, on average, and in the least and most of the runs. Fails where a run
 lies outside .97 to 1.01, or the mean quality is more than .01 below the replay's.
