@@ -48,9 +48,12 @@ In reading order:
 - `leases`: who may fold a shard
 - `scripts`: the few steps that the store must take atomically
 - `budget_accounts`, `allowances`: money that is granted before it is spent: store and holder
+- `budget_spends`, `budget_rows`: what calls came to in them, as records and as rows
 - `thawing`: those by which what is old is put back
 - `streams`: entries of several streams at once
 - `journal`: where a record is safe before the answer ends
+- `ended`: whose journals are sent to their end
+- `orphans`: how much of it ended processes may leave
 - `pacer`: how long a background loop rests
 - `writer`: journal → frames → stream
 - `wakeup`: word that there is news

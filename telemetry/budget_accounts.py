@@ -80,7 +80,7 @@ end
 
 # KEYS[1] account, KEYS[2] live holders. ARGV: holder, number of the call, its take by its own word,
 # what it wants, the least it can use, limit, how long its lease is in ms (0: it leaves), how long
-# the account stays in ms, when to ask again after too little in ms.
+# the account stays in ms, when to ask again after too little in ms, how long the period is in s.
 TAKE = (
     _COMMON
     + """
@@ -131,14 +131,16 @@ if granted >= want and ends <= now then
 end
 debited = debited + granted
 redis.call('HSET', account, 'h:' .. holder, text(mine + granted) .. ' ' .. text(seq),
-  'debited', text(debited), 'run', run, 'until', text(ends), 'lease', text(lease))
+  'debited', text(debited), 'run', run, 'until', text(ends), 'lease', text(lease),
+  'length', ARGV[10])
 redis.call('PEXPIRE', account, keep)
 redis.call('PEXPIRE', live, keep)
 return {granted, free - granted, n, again, ends > now and 1 or 0}
 """
 )
 
-# The same keys. ARGV: holder, what it spent, how long the account stays in ms.
+# The same keys. ARGV: holder, what it spent, how long the account stays in ms, how long the period
+# is in s.
 _BURY = (
     _COMMON
     + """
@@ -149,7 +151,8 @@ end
 local field, spent = 'h:' .. ARGV[1], tonumber(ARGV[2])
 local take, seq = parts_of(redis.call('HGET', KEYS[1], field))
 local debited = tonumber(redis.call('HGET', KEYS[1], 'debited') or '0') + spent - take
-redis.call('HSET', KEYS[1], field, text(spent) .. ' ' .. text(seq), 'debited', text(debited))
+redis.call('HSET', KEYS[1], field, text(spent) .. ' ' .. text(seq), 'debited', text(debited),
+  'length', ARGV[4])
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return {1, take - spent}
@@ -211,7 +214,7 @@ class TakeAsked:
             if not 0 <= amount <= MAX_AMOUNT:
                 raise ValueError(f"an amount of {amount}; from 0 to {MAX_AMOUNT}")
         amounts = self.seq, self.mine, self.want, self.least, self.limit, self.lease_ms
-        return holder, *amounts, period.keep_ms, SHORT_MS
+        return holder, *amounts, period.keep_ms, SHORT_MS, period.length_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +274,8 @@ class BudgetAccounts:
         Args:
             spent: in this period, with the holder's whole journal folded: its process is gone.
         """
-        done, back = self._bury(keys=period.keys, args=[holder, spent, period.keep_ms])
+        arguments = [holder, spent, period.keep_ms, period.length_s]
+        done, back = self._bury(keys=period.keys, args=arguments)
         return int(back) if int(done) else None
 
     def read(self, period: BudgetPeriod) -> AccountRead:
@@ -289,3 +293,19 @@ class BudgetAccounts:
             n_live=int(n_live),
             is_recovering=int(fields.get(b"until", 0)) > int(now_ms),
         )
+
+
+def read_takes(
+    client: Client, accounts: Sequence[BudgetPeriod], holders: Sequence[str]
+) -> list[list[int | None]]:
+    """Return what holders have taken of accounts; None where an account knows nothing of one."""
+    if not accounts or not holders:
+        return [[] for _ in accounts]
+    fields = [f"h:{holder}" for holder in holders]
+    pipeline = client.pipeline(transaction=False)
+    for account in accounts:
+        pipeline.hmget(account.keys[0], fields)
+    return [
+        [int(value.split()[0]) if value else None for value in values]
+        for values in pipeline.execute()
+    ]

@@ -57,8 +57,11 @@ def holder_field(period: BudgetPeriod, holder: bytes) -> bytes:
     return account_field(period) + holder
 
 
-def pack_account(spend: FoldedSpend, length_s: int) -> bytes:
-    """Return an account's row; it names how long the period is, which the field does not."""
+def pack_account(spend: tuple[int, int], length_s: int) -> bytes:
+    """Return the row of an account with this amount and number of calls.
+
+    It says how long the period is, which its field does not.
+    """
     return b"%d:%d:%d" % (*spend, length_s)
 
 

@@ -12,13 +12,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from telemetry.budget_accounts import BudgetPeriod
+from telemetry.budget_accounts import MAX_AMOUNT, BudgetPeriod
 from telemetry.events import RECORD_SIZE, RECORD_VERSION, Kind, sealed
 from telemetry.tokens import TOKEN
 
 MAX_ACCOUNTS = 8
 """Of one attempt: six budgets, and the two ceilings of exploring."""
+MAX_LENGTH_S = 400 * 86_400
+"""Of a period: more than a year."""
 _SPEND = np.dtype(
     [
         ("account", "<u8"),  # `BudgetPeriod.digest`
@@ -47,6 +50,21 @@ SPEND_RECORD = np.dtype(
 assert SPEND_RECORD.itemsize == RECORD_SIZE
 _HEAD, _TAIL, _ENTRY = struct.Struct("<BB6x"), struct.Struct("<4x16sB3x"), struct.Struct("<QIIqB")
 _REST = bytes(8)
+
+
+def spends_of(records: NDArray[np.void]) -> NDArray[np.void]:
+    """Return records of the kind BUDGET_SPEND, of any layout of this size, by their own fields."""
+    return np.frombuffer(records.tobytes(), dtype=SPEND_RECORD)
+
+
+def are_sound(spends: NDArray[np.void]) -> NDArray[np.bool_]:
+    """Return which of (n,) records hold only values that their fields allow."""
+    n, each = spends["n"], spends["spends"]
+    amount, length_s = each["amount"], each["length_s"]
+    is_sound = (amount >= 0) & (amount <= MAX_AMOUNT) & (each["is_call"] <= 1)
+    is_sound &= (length_s > 0) & (length_s <= MAX_LENGTH_S)
+    is_sound |= np.arange(MAX_ACCOUNTS) >= n[:, None]
+    return np.asarray((n > 0) & (n <= MAX_ACCOUNTS) & is_sound.all(axis=1))
 
 
 class BudgetSpend(NamedTuple):

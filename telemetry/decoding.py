@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from telemetry import narrow
+from telemetry.budget_spends import are_sound, spends_of
 from telemetry.events import (
     MICRO,
     RECORD,
@@ -85,6 +86,8 @@ def _valid(records: NDArray[np.void], version: int) -> NDArray[np.bool_]:
         & (records["source"] <= max(Source))
     )
     sound = outcome_ok | feedback_ok | (kind == Kind.FORGET)
+    if version == RECORD_VERSION and (is_spend := kind == Kind.BUDGET_SPEND).any():
+        sound[is_spend] = are_sound(spends_of(records.compress(is_spend)))
     return np.asarray((records["version"] == version) & sound)
 
 

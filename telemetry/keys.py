@@ -48,6 +48,7 @@ SPENT_TOP = "pm:spent:top"  # hash, pruned after days: table:day -> names with r
 TAG_NAMES = "pm:spent:tags"  # hash, permanent, bounded: digest of a tag, in hex -> key=value
 BUDGET_WARNED = "pm:budget:warned"  # hash, pruned after 40 days: account:start:percent -> warning
 BUDGET_PRICES = "pm:budget:prices"  # hash, pruned of accounts that ended: digest -> price and pace
+ENDED = "pm:ended"  # hash, pruned after 40 days: producer -> where its journal ended, and when
 WORKERS = "pm:workers"  # sorted set with a time to live: worker -> when its word runs out, in ms
 
 DEFAULT_PREFIX = "pm"
@@ -347,12 +348,17 @@ def spent_gone(shard: int) -> str:
 
 
 def budget_rows(shard: int, day: int) -> str:
-    """Hash with a time to live: what is folded of accounts of budgets whose periods end that day.
+    """Hash, pruned a week later: what is folded of accounts of budgets whose periods end that day.
 
     Args:
         day: since the epoch.
     """
     return f"{{{tag(shard)}}}:budgets:{day}"
+
+
+def budget_days(shard: int) -> str:
+    """Set, pruned with them: the days of `budget_rows` that there are."""
+    return f"{{{tag(shard)}}}:budgets"
 
 
 def budget(digest: int, period_start_s: int) -> str:
@@ -363,6 +369,21 @@ def budget(digest: int, period_start_s: int) -> str:
         period_start_s: when the period began, in epoch seconds.
     """
     return f"{{{_prefix}:budget:{digest:016x}}}:{period_start_s}"
+
+
+def budgets() -> str:
+    """Return the pattern of all accounts, and of what lies beside them."""
+    return f"{{{_prefix}:budget:*"
+
+
+def account_of(name: bytes) -> tuple[int, int] | None:
+    """Return digest and beginning of the account whose key this is; None of any other."""
+    digest, _, start_s = name.removeprefix(f"{{{_prefix}:budget:".encode()).partition(b"}:")
+    try:
+        found = int(digest, 16), int(start_s)
+    except ValueError:
+        return None
+    return found if budget(*found).encode() == name else None
 
 
 def budget_live(digest: int, period_start_s: int) -> str:

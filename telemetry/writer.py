@@ -12,7 +12,7 @@ import shutil
 import threading
 import time
 from collections import Counter, defaultdict
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,8 +20,10 @@ import structlog
 
 from telemetry import frames, journal, keys
 from telemetry.clock import StoreClock
+from telemetry.ended import tell_end
 from telemetry.errors import MalformedEvent
 from telemetry.journal import Dropped
+from telemetry.orphans import shorten_orphans
 from telemetry.pacer import Bell, Pacer
 from telemetry.passed import ProgressTeller
 from telemetry.store import Address, Client, StoreErrors, connect, probe
@@ -146,6 +148,8 @@ class Writer:
                 if not n:
                     self._overflows = False  # all of it is sent
                     word.give(client, at_ms, is_look=is_due, is_last=stopping)
+                    if stopping:
+                        sender.tell_end()
                 self._note(up=True)
             except Exception as error:
                 self._note(up=False, error=error)
@@ -154,7 +158,9 @@ class Writer:
                     return
                 if time.monotonic() >= next_bound:
                     own = self._journal.directory
-                    shorten_orphans(self.root, self.counters, self.max_orphan_bytes, own=own)
+                    shorten_orphans(
+                        self.root, self.counters.dropped, self.max_orphan_bytes, own=own
+                    )
                     next_bound = time.monotonic() + ADOPT_EVERY_S
                 self._stop.wait(RETRY_S)
                 continue
@@ -229,6 +235,8 @@ class Sender:
     client: Client
     counters: Counters
     word: ProgressTeller | None = None  # none of who is gone, or decides nothing
+    _last: journal.Segment | None = None  # that was begun with
+    _is_end_told: bool = False
     _segment: journal.Segment | None = None
     _limit: int = FEW_RECORDS
     _batch: CutFrames | None = None
@@ -315,23 +323,36 @@ class Sender:
             self._drop(path, Dropped.FULL)
         return len(sizes) < n_before
 
-    def drop_unreadable(self) -> None:
-        """Drop what is left of a journal that was sent: segments without a sound header."""
-        for path in journal.segments(self.directory):
-            self._drop(path, Dropped.MALFORMED)
+    def drop_unreadable(self) -> int:
+        """Drop what is left of a journal that was sent: segments without a sound header.
+
+        Return how many records they may have held.
+        """
+        return sum(self._drop(p, Dropped.MALFORMED) for p in journal.segments(self.directory))
+
+    def tell_end(self) -> None:
+        """Say that its process wrote no more than was sent."""
+        tell_end(self.client, self._last)
+        self._is_end_told = True
 
     def is_done(self, last: Path) -> bool:
-        """Return whether everything up to the end of the segment `last` was sent."""
-        segment = self._segment
-        return segment is not None and segment.path == last and not segment.read(1)
+        """Return whether everything up to the end of the segment `last` was sent, and that told.
 
-    def _drop(self, path: Path, why: Dropped) -> None:
+        Where nothing ever was put, nobody need be told.
+        """
+        segment = self._segment
+        if segment is None or segment.path != last or segment.read(1):
+            return False
+        return self._is_end_told or not any(segment.bases)
+
+    def _drop(self, path: Path, why: Dropped) -> int:
         own = self._segment
         n = own.n_unsent() if own and own.path == path else journal.n_records(path)
         path.unlink(missing_ok=True)
         self.counters.dropped[why] += n
         if n:
             log.error("records of the journal were dropped", reason=why, records=n)
+        return n
 
     def _current(self) -> journal.Segment | None:
         if self._segment is not None and self._segment.path.exists():
@@ -339,7 +360,7 @@ class Sender:
         self._segment = None
         for path in journal.segments(self.directory):
             try:
-                self._segment = journal.Segment.open(path)
+                self._segment = self._last = journal.Segment.open(path)
                 return self._segment
             except MalformedEvent:
                 continue  # its header is still being written, or was cut by a crash
@@ -356,38 +377,11 @@ def adopt(root: Path, client: Client, counters: Counters, *, own: Path | None = 
             sender = Sender(directory, client, counters)
             while n := sender.send_some():
                 total += n
-            sender.drop_unreadable()
+            if not sender.drop_unreadable():
+                sender.tell_end()
             shutil.rmtree(directory, ignore_errors=True)
         finally:
             let_go()
     if total:
         log.info("sent the journal of a process that had ended", records=total)
-    return total
-
-
-def shorten_orphans(
-    root: Path, counters: Counters, max_bytes: int, *, own: Path | None = None
-) -> int:
-    """Drop the oldest segments that ended processes left, beyond `max_bytes`; return their records.
-
-    Records of a segment that was being sent count as dropped too, as nobody knows how far it was.
-    """
-    total = 0
-    with ExitStack() as held:
-        sizes: list[tuple[Path, int]] = []
-        for directory, let_go in journal.orphans(root, own=own):
-            held.callback(let_go)
-            sizes += journal.sizes(directory)
-        sizes.sort(key=lambda item: (journal.written_at(item[0]), item[0]), reverse=True)
-        left = sum(size for _, size in sizes)
-        while left > max_bytes:
-            path, size = sizes.pop()
-            total += journal.n_records(path)
-            path.unlink(missing_ok=True)
-            left -= size
-            if not journal.segments(path.parent):
-                shutil.rmtree(path.parent, ignore_errors=True)
-    if total:
-        counters.dropped[Dropped.ORPHANED] += total
-        log.error("records of the journal were dropped", reason=Dropped.ORPHANED, records=total)
     return total

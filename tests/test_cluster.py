@@ -41,16 +41,27 @@ from router.decision.draws import Draws
 from router.decision.shared_draws import StoredDraw
 from router.demo.stack import stack
 from telemetry import conversations, keys
+from telemetry.budget_accounts import BudgetAccounts, BudgetPeriod, TakeAsked
+from telemetry.budget_rows import (
+    FoldedSpend,
+    account_field,
+    day_of,
+    holder_field,
+    pack_account,
+    read_folded,
+)
 from telemetry.embedded import PrivateServer
+from telemetry.ended import JournalEnd
 from telemetry.forgetting import drop_conversations, drop_draws, note_forgotten
 from telemetry.journal import Journal
 from telemetry.reader import Reader
-from telemetry.store import Address, AwayErrors, connect, connect_async, parse_address
+from telemetry.store import Address, AwayErrors, connect, connect_async, parse_address, prepare
 from telemetry.writer import Counters, Sender, Writer
 from workers.archive.archive import Archive
 from workers.archive.audit import audit_state
 from workers.archive.restore import restore
 from workers.folding.trimming import MOST_UNARCHIVED_BYTES, most_unarchived
+from workers.jobs.burials import bury_dead
 
 pytestmark = pytest.mark.slow
 SLOTS = keys.SLOTS
@@ -338,6 +349,28 @@ def test_the_tightest_node_says_how_much_may_wait_for_the_archive(
     finally:
         for node in nodes:
             node.client.config_set("maxmemory", "0")
+
+
+def test_what_the_dead_held_of_budgets_returns_on_all_nodes(
+    nodes: list[Server], address: Address, client: Any
+) -> None:
+    prepare(client, shards=SHARDS)
+    now_s, dead = int(time.time()), b"d" * 16
+    accounts = [BudgetPeriod(digest, now_s - 60, 3600) for digest in range(30)]
+    for account in accounts:
+        asked = TakeAsked(seq=1, mine=5, want=0, least=0, limit=9, lease_ms=0)
+        BudgetAccounts(client).take(account, dead.hex(), asked)
+        name, row = keys.budget_rows(1, day_of(account)), pack_account(FoldedSpend(2, 1), 3600)
+        client.hset(name, mapping={account_field(account): row, holder_field(account, dead): 2})
+    client.hset(keys.ENDED, dead, JournalEnd(now_s * 1000, (0,) * (SHARDS + 1)).pack())
+    assert min(len(node.client.keys("*:budget:*")) for node in nodes) > 0
+
+    buried = bury_dead(client, SHARDS, now_ms=now_s * 1000)
+
+    assert (buried.n_buried, buried.returned) == (30, 90)
+    assert {BudgetAccounts(client).read(account).debited for account in accounts} == {2}
+    assert read_folded(client, SHARDS, accounts) == [FoldedSpend(2, 1)] * 30
+    assert not client.exists(keys.ENDED)
 
 
 def rows_of(client: Any) -> list[dict[bytes, bytes]]:

@@ -26,10 +26,11 @@ from telemetry.embedded import PrivateServer
 from telemetry.errors import MalformedEvent, StoreMismatch, StoreUnavailable
 from telemetry.events import FeedbackKind, Flag, Kind, Result
 from telemetry.frames import Frame
+from telemetry.orphans import shorten_orphans
 from telemetry.store import Address, StoreErrors, connect, open_store, parse_address, prepare
 from telemetry.tokens import TOKEN_SIZE, Token
 from telemetry.wakeup import Wakeup
-from telemetry.writer import Counters, Sender, Writer, adopt, shorten_orphans
+from telemetry.writer import Counters, Sender, Writer, adopt
 
 
 def token(nonce: int = 1, *, shard: int = 0, at_ms: int = 1_790_000_000_000) -> bytes:
@@ -281,7 +282,7 @@ def test_journals_left_behind_are_bounded_in_all_and_the_oldest_go_first(
     left, counters = [*middle[-1:], *young], Counters()
 
     with capture_logs() as logs:
-        n = shorten_orphans(log.root, counters, 3 * 50 * events.RECORD_SIZE)
+        n = shorten_orphans(log.root, counters.dropped, 3 * 50 * events.RECORD_SIZE)
 
     assert sorted(p for d in log.root.iterdir() for p in journal.segments(d)) == sorted(
         [log.current, *left]

@@ -5,6 +5,7 @@
 - `index`: beside a file, which decisions are in it and what was said there
 - `indexing`: how it is made
 - `spent`: the ledger's rows and blocks in it
+- `budgets`: and what is folded of budgets
 - `archive`: stream to files
 - `trail_files`, `trail`, `trail_reading`: the audit trail: files, how they are written, and read
 - `upkeep`: indexes made where they are missing, and opened

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -22,8 +23,8 @@ from telemetry import keys, scripts
 from telemetry.memory import MemoryUse
 from telemetry.store import Client
 from telemetry.young import YoungSpan
+from workers.archive import budgets, indexing, spent
 from workers.archive import files as archive_files
-from workers.archive import indexing, spent
 from workers.archive.files import HEARD_SINCE, ArchiveFile, Content
 from workers.folding.batch import DAY_MS, LABEL_DAYS, SPAN_DAYS, SPANS, START, position
 from workers.folding.thawed import THAWED_AT_BYTES
@@ -173,13 +174,13 @@ class Archive:
         if with_labels:
             return self._whole_state(shard, now_ms)
         while True:
-            booked = self.client.hkeys(keys.spent_spans(shard))
+            booked = _Booked(self.client, shard)
             pipeline = self.client.pipeline(transaction=True)
             _ask_state(pipeline, shard)
-            spent.ask(pipeline, shard, booked)
-            meta, rows, producers, *ledger = pipeline.execute()
+            booked.ask(pipeline)
+            meta, rows, producers, *books = pipeline.execute()
             content = Content({b"mark": START, **meta}, rows, producers)
-            if spent.put_into(content, booked, ledger):
+            if booked.put_into(content, books):
                 return self._with_common(content, shard)
 
     def _whole_state(self, shard: int, now_ms: int) -> Content:
@@ -190,10 +191,10 @@ class Archive:
         days, spans = label_days(now_ms), ingested_spans(now_ms)
         while True:
             hashes = said_in(self.client.hgetall(keys.parts(shard)))
-            booked = self.client.hkeys(keys.spent_spans(shard))
+            booked = _Booked(self.client, shard)
             pipeline = self.client.pipeline(transaction=True)
             _ask_state(pipeline, shard)
-            n_asked = spent.ask(pipeline, shard, booked)
+            n_asked = booked.ask(pipeline)
             pipeline.hgetall(keys.parts(shard))
             pipeline.hgetall(keys.thawed(shard))
             pipeline.hgetall(keys.cold(shard))
@@ -206,9 +207,9 @@ class Archive:
             for span, part in hashes:
                 pipeline.hgetall(keys.labels(shard, span, part))
             meta, rows, producers, *found_all = pipeline.execute()
-            ledger, (parts, thawed, cold, *others) = found_all[:n_asked], found_all[n_asked:]
+            books, (parts, thawed, cold, *others) = found_all[:n_asked], found_all[n_asked:]
             content = Content({b"mark": START, **meta}, rows, producers, cold=cold)
-            if said_in(parts) == hashes and spent.put_into(content, booked, ledger):
+            if said_in(parts) == hashes and booked.put_into(content, books):
                 break
         content.meta.pop(HEARD_SINCE, None)  # of a base that the store was restored from
         content.thawed = {nonce: row[THAWED_AT_BYTES:] for nonce, row in thawed.items()}
@@ -244,6 +245,25 @@ class Archive:
             found.update((entry_id, fields.get(b"f", b"")) for entry_id, fields in part)
             after = part[-1][0]
         return found
+
+
+class _Booked:
+    """The ledger's rows of a shard, and those of budgets: which there are is asked before."""
+
+    def __init__(self, client: Client, shard: int) -> None:
+        self._shard = shard
+        self._spans = client.hkeys(keys.spent_spans(shard))
+        self._days = budgets.days_of(client, shard)
+
+    def ask(self, pipeline: Client) -> int:
+        """Ask for what `put_into` needs; return how often."""
+        self._n = spent.ask(pipeline, self._shard, self._spans)
+        return self._n + budgets.ask(pipeline, self._shard, self._days)
+
+    def put_into(self, content: Content, replies: list[Any]) -> bool:
+        """Put them into a checkpoint; return False where there are others now."""
+        has_spent = spent.put_into(content, self._spans, replies[: self._n])
+        return has_spent and budgets.put_into(content, self._days, replies[self._n :])
 
 
 def said_in(parts: Mapping[bytes, bytes]) -> list[tuple[int, str]]:

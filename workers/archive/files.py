@@ -92,6 +92,7 @@ class Content:
     spent: dict[bytes, bytes] = field(default_factory=dict)  # loose rows of the ledger
     blocks: dict[bytes, bytes] = field(default_factory=dict)  # of it, as `keys.spent_blocks`
     gone: dict[bytes, bytes] = field(default_factory=dict)  # users to be forgotten in blocks
+    budgets: Placed = field(default_factory=dict)  # rows of their accounts, by day and field
     tags: dict[bytes, bytes] = field(default_factory=dict)  # with the first shard
     store: dict[bytes, bytes] = field(default_factory=dict)  # shards, schema, incarnation
 
@@ -127,7 +128,7 @@ _PLAIN = (
     *("spent", "blocks", "gone", "tags"),
 )
 """Parts of a file that are kept as they are."""
-_OF_DAYS = ("labels", "raters", "words")
+_OF_DAYS = ("labels", "raters", "words", "budgets")
 """Parts that are keyed by a day, or a span, and a name."""
 
 

@@ -16,6 +16,7 @@ from bandit.families import N_COLUMNS, Family
 from telemetry.ledger_rows import SINCE_FIELD
 from telemetry.secret import RATERS_FIELD
 from telemetry.young import SPAN_MS, name_of
+from workers.archive import budgets as budget_files
 from workers.archive import spent as spent_files
 from workers.archive.files import Content, Placed
 from workers.folding.batch import (
@@ -31,6 +32,7 @@ from workers.folding.batch import (
     cold_field,
     take_apart,
 )
+from workers.folding.budget_rows import add_spends
 from workers.folding.effects import effects
 from workers.folding.forgetting import forget, forgotten_in, parts_of
 from workers.folding.hearing import pieces
@@ -125,6 +127,7 @@ class Rebuilt:
     spent: Loose | None = None  # loose rows of the ledger; None: not all of it is known
     blocks: spent_files.Blocks = field(default_factory=dict)
     most_names: int = MOST_NAMES
+    budgets: Placed = field(default_factory=dict)  # rows of their accounts
 
     def stand_at(self, content: Content) -> None:
         """Take over a checkpoint; labels and raters stay, unless it is a base and has its own."""
@@ -140,6 +143,7 @@ class Rebuilt:
         is_there = SINCE_FIELD.encode() in content.meta
         self.spent = spent_files.loose_of(content) if is_there else None
         self.blocks = spent_files.blocks_of(content)
+        self.budgets = dict(content.budgets)
 
     def follow(self, content: Content) -> None:
         """Fold the entries of a file in, ranking raters' decisions as it says."""
@@ -169,6 +173,7 @@ class Rebuilt:
         self.raters = {s: row for s, row in self.raters.items() if s[0] >= oldest}
         first = now_ms // DAY_MS // SPAN_DAYS - SPANS + 1
         self.ingested = {nonce: span for nonce, span in self.ingested.items() if span >= first}
+        self.budgets = budget_files.forget(self.budgets, now_ms=now_ms)
 
     def put_into(self, content: Content) -> None:
         """Have a base hold what was said, and by whom."""
@@ -199,7 +204,8 @@ class Rebuilt:
         self.raters.update(found.raters)
         if self.spent is not None:
             apply(book(spent_in(batch), self.spent, most_names=self.most_names), self.spent)
-        self.n_records += len(batch.records)
+        add_spends(batch, self.budgets)
+        self.n_records += batch.n_new
         self.mark = entries[-1][0]
 
     def _stored(self, names: NDArray[np.void]) -> NDArray[np.int64]:
@@ -247,6 +253,8 @@ def difference(rebuilt: Rebuilt, stored: Rebuilt) -> str | None:
         known, kept = rebuilt.windows.get(producer), stored.windows.get(producer)
         if known != kept:
             return f"producer {producer.hex()}: {known} by the records, {kept} stored"
+    if unequal := budget_files.difference(rebuilt.budgets, stored.budgets):
+        return unequal
     if rebuilt.spent is None or stored.spent is None:
         return None
     kept_blocks = stored.blocks

@@ -25,8 +25,8 @@ from telemetry.scripts import Commit
 from telemetry.secret import RATERS_FIELD
 from telemetry.store import READABLE, SCHEMA, Client, prepare
 from telemetry.young import SPAN_MS
+from workers.archive import budgets, spent
 from workers.archive import files as archive_files
-from workers.archive import spent
 from workers.archive.archive import Archive, ingested_spans, label_days, next_id
 from workers.archive.files import ArchiveFile, Content, Damaged
 from workers.archive.rebuilt import Rebuilt, damaged_rows
@@ -100,6 +100,8 @@ def restore(archive: Archive) -> Restored:
     for shard, part in parts.items():
         _restore_shard(archive.client, shard, part, found, answered)
     _restore_common(archive.client, list(parts.values()))
+    known = [part.content.budgets for part in parts.values()]
+    budgets.restore_accounts(archive.client, known, now_s=int(archive.client.time()[0]))
     for shard, part in parts.items():
         _raise_version(archive.client, shard, _version(part.content) + ABOVE)
     return found
@@ -295,6 +297,7 @@ def _clear(client: Client, young: YoungRows, *, now_ms: int) -> None:
     names += [keys.ingested(shard, span) for span in ingested_spans(now_ms)]
     client.delete(*names)
     spent.clear(client, shard)
+    budgets.clear(client, shard)
 
 
 def _write_state(pipeline: Client, shard: int, part: _Part) -> None:
@@ -312,6 +315,7 @@ def _write_state(pipeline: Client, shard: int, part: _Part) -> None:
         windows = {name: content.producers[name] for name in names}
         pipeline.hset(keys.producers(shard), mapping=windows)
     spent.restore_loose(pipeline, shard, content, AT_ONCE)
+    budgets.restore_rows(pipeline, shard, content, AT_ONCE)
 
 
 def _write_days(

@@ -12,6 +12,7 @@
 - `thawed`: how a row is written that was put back
 - `spending`: what outcomes add to the ledger
 - `ledger`: where a shard's rows of it lie
+- `budget_sums`, `budget_rows`: what attempts add to the accounts of budgets
 - `packing`: closed days of it become blocks
 - `keeping`: leases are kept beside what takes long
 - `young`: where what is young lies, and when it goes

@@ -17,12 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from telemetry import frames
+from telemetry.budget_spends import SPEND_RECORD, spends_of
 from telemetry.decisions import Decisions
 from telemetry.decoding import decode, size_of
 from telemetry.errors import MalformedEvent
 from telemetry.events import NO_DIGEST, RECORD, Flag, Kind
 from telemetry.young import SPAN_MS
 from workers.folding import raters
+from workers.folding.budget_sums import BudgetPlace, SpentRow, sum_spends
 from workers.folding.hearing import pieces
 from workers.folding.history import History, Position
 from workers.folding.raters import Seat
@@ -85,6 +87,20 @@ class Batch:
     n_missing: int = 0  # numbers that were passed over: dropped on the way, or lost by a store
     n_bytes: int = 0
     ingested: dict[bytes, int] = field(default_factory=dict)  # new nonces, with their span of days
+    spends: NDArray[np.void] = field(default_factory=lambda: np.empty(0, dtype=SPEND_RECORD))
+    """What attempts came to in accounts of budgets; none of them is among `records`"""
+    _budget_sums: dict[BudgetPlace, SpentRow] | None = None
+
+    @property
+    def n_new(self) -> int:
+        """How many records take effect."""
+        return len(self.records) + len(self.spends)
+
+    def budget_sums(self) -> dict[BudgetPlace, SpentRow]:
+        """Return what the batch adds to the rows of budgets' accounts."""
+        if self._budget_sums is None:
+            self._budget_sums = sum_spends(self.spends) if len(self.spends) else {}
+        return self._budget_sums
 
     def of_kind(self, kind: Kind) -> NDArray[np.void]:
         """Return the records of one kind."""
@@ -230,7 +246,17 @@ def take_apart(
         batch.records = parts[0] if len(parts) == 1 else np.concatenate(parts)
         batch.today = np.repeat(np.array(days, dtype=np.int64), [len(p) for p in parts])
         batch.came = np.concatenate(came)
+    _set_spends_apart(batch)
     return batch
+
+
+def _set_spends_apart(batch: Batch) -> None:
+    """Take what budgets' accounts are told out of the records: its fields lie as none of theirs."""
+    is_spend = batch.records["kind"] == Kind.BUDGET_SPEND
+    if is_spend.any():
+        batch.spends = spends_of(batch.records.compress(is_spend))
+        batch.records = batch.records.compress(~is_spend)
+        batch.today, batch.came = batch.today[~is_spend], batch.came[~is_spend]
 
 
 def _decode(

@@ -29,10 +29,7 @@ from telemetry.store import Client
 from telemetry.young import SPAN_MS
 from workers.folding.asking import Folding, fields_of
 from workers.folding.batch import (
-    SPAN_DAYS,
-    SPANS,
     START,
-    Batch,
     Entries,
     Window,
     at_ms,
@@ -40,6 +37,7 @@ from workers.folding.batch import (
     references_of,
     take_apart,
 )
+from workers.folding.budget_rows import prune_budgets, want_budgets, write_budgets
 from workers.folding.effects import effects
 from workers.folding.forgetting import forget, forgotten_in, parts_of
 from workers.folding.hearing import pieces
@@ -55,6 +53,7 @@ from workers.folding.writing import (
     drop_days,
     hold,
     keep_cold,
+    sets_of_told,
     write_books,
     write_days,
     write_ingested,
@@ -151,13 +150,14 @@ class Shard:
         spans = {span for span, _ in decisions} | set(np.unique(outcomes // SPAN_MS).tolist())
         sizes, asks = self.young.size_question(sorted(spans))
         booking = self.ledger.begin(batch, wanted)
+        want_budgets(self.number, batch, wanted)
         return Folding(
             batch,
             Changes(entries[-1][0], history),
             decisions=decisions,
             seats=seats,
             nonces=batch.told(),
-            told_in=self._told_in(batch),
+            told_in=sets_of_told(self.number, batch),
             sizes=sizes,
             asks=asks,
             fields=fields_of(wanted),
@@ -229,6 +229,7 @@ class Shard:
         write_books(commit, self.number, batch, found)
         known, marks = folding.known(replies), {"before": self.mark, "mark": changes.mark}
         self.ledger.put(commit, folding.booking, batch, known, **marks)
+        write_budgets(commit, self.number, batch, known)
         return commit
 
     def end(self, folding: Folding, version: int) -> int:
@@ -243,7 +244,7 @@ class Shard:
             self.counters.update(folding.effects.counts)
         if batch.n_missing:
             log.error("records never arrived", shard=self.number, records=batch.n_missing)
-        return len(batch.records)
+        return batch.n_new
 
     @property
     def following(self) -> dict[bytes, int]:
@@ -279,7 +280,8 @@ class Shard:
         commit = Commit(keys.meta(self.number))
         spans = self.young.prune(commit, mark=self.mark, archived=archived)
         thawed = self._thawed_before(now_ms, archived)
-        if not gone and not silent and not spans and not thawed:
+        budgets = prune_budgets(self.client, commit, self.number, now_ms=now_ms)
+        if not any((gone, silent, spans, thawed, budgets)):
             return
         commit.add_all("HDEL", keys.rows(self.number), gone)
         commit.add_all("ZREM", keys.touched(self.number), gone)
@@ -331,13 +333,6 @@ class Shard:
         if ahead and n_trimmed:
             self.client.hincrby(keys.meta(self.number), "n_trimmed_unarchived", n_trimmed)
         return archived or START
-
-    def _told_in(self, batch: Batch) -> list[str]:
-        """Return the sets that may hold nonces of a batch's ingested outcomes."""
-        if not len(batch.today):
-            return []
-        span = int(batch.today.max()) // SPAN_DAYS
-        return [keys.ingested(self.number, n) for n in range(span - SPANS + 1, span + 1)]
 
     def _add(self, commit: Commit, terms: cells.Terms) -> dict[bytes, bytes]:
         """Add terms to the rows; return the new rows, which count once the commit did."""

@@ -41,6 +41,14 @@ def label_expiry_s(day: int) -> int:
     return (day + LABEL_DAYS + 1 + LAG_DAYS) * DAY_MS // 1000
 
 
+def sets_of_told(shard: int, batch: Batch) -> list[str]:
+    """Return the sets that may hold nonces of a batch's ingested outcomes."""
+    if not len(batch.today):
+        return []
+    span = int(batch.today.max()) // SPAN_DAYS
+    return [keys.ingested(shard, n) for n in range(span - SPANS + 1, span + 1)]
+
+
 def write_ingested(commit: Commit, shard: int, nonces: dict[bytes, int]) -> None:
     """Write which outcomes of others were told, into the set of the days in which they came."""
     for span in set(nonces.values()):

@@ -9,6 +9,7 @@
 - `savings`: sums of what routing saved, by day
 - `suggestions`: which tasks prompts of `general` look like
 - `spenders`: who spent most
+- `burials`: what dead processes held of budgets
 - `recent`: which records of the last days a job reads
 - `jobs`: the only functions that a job may name
 - `schedule`: when they run

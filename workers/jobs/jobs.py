@@ -35,7 +35,7 @@ from workers.archive.retention import Keep
 from workers.archive.thaw import MAX_ROUND, Thawing
 from workers.archive.trail import Trail
 from workers.folding.batch import take_apart
-from workers.jobs import availability, calibration, recent, savings, spenders
+from workers.jobs import availability, burials, calibration, recent, savings, spenders
 from workers.jobs.episodes import DAYS, figures
 from workers.jobs.suggestions import Guesses
 
@@ -217,6 +217,13 @@ def rank() -> int:
     return spenders.name_spenders(archive.client, archive.n_shards, now_ms=_now_ms())
 
 
+def bury() -> int:
+    """Let return what dead processes held of budgets; return of how many accounts and processes."""
+    archive = _place[0].archive()
+    now_ms = int(archive.client.time()[0]) * 1000
+    return burials.bury_dead(archive.client, archive.n_shards, now_ms=now_ms).n_buried
+
+
 def _records(archive: Archive, *, days: int) -> Iterator[NDArray[np.void]]:
     """Yield the archived records of the last days, the newest first, as many as are read at once.
 
@@ -240,6 +247,7 @@ ALLOWED: dict[str, tuple[Callable[[], Any], float]] = {
     for job, every_s in (
         *((take, OFTEN_S), (thaw, OFTEN_S), (prune, 3600.0), (index, 3600.0)),
         *(
+            (bury, 10.0),
             (rank, 3600.0),
             (check, DAY_S),
             (calibrate, DAY_S),
