@@ -12,8 +12,7 @@ TOKENS_DEFAULT = (500.0, 200.0)
 MACHINE_PRIOR_S = 1.0
 MACHINE_PRIOR_N = 3.0
 """A call is taken to have a machine of its own for a second, worth three calls: UNVALIDATED."""
-Z90 = 1.2816
-Z999 = 3.0902
+Z90, Z95, Z999 = 1.2816, 1.6449, 3.0902
 MAX_LN_VARIANCE = 1.0
 """Of a call's ln(tokens): two odd calls make no endpoint's cost a guess."""
 TOKENS_DEFAULT_N = 0.001
@@ -50,7 +49,7 @@ def bound_factor(
     Tokens are taken as log-normal; their spread is shrunk to sd 1, worth three calls.
 
     Args:
-        z: standard normal quantile of the share of calls that is meant instead.
+        z: of another share of calls, `Z95` of nineteen in twenty.
     """
     variance = _ln_variance(n, ln, ln2)
     return np.asarray(np.exp(z * np.sqrt(variance) - variance / 2))

@@ -270,6 +270,24 @@ class Posterior:
         factor = cost.bound_factor(use[..., U.N_LOG], use[..., U.LN_OUT], use[..., U.LN_OUT2], z=z)
         return np.asarray(self.cost_usd * factor)
 
+    @cached_property
+    def cost_q95_usd(self) -> NDArray[np.float64]:
+        """(n_categories, n_arms) USD that nineteen calls of twenty stay below."""
+        return self.cost_usd * self._q95_factor
+
+    @cached_property
+    def tokens_q95(self) -> NDArray[np.float64]:
+        """(n_categories, n_arms) tokens in and out that nineteen calls of twenty stay below."""
+        tokens_in, tokens_out = self._tokens
+        return (tokens_in + tokens_out) * self._q95_factor
+
+    @cached_property
+    def _q95_factor(self) -> NDArray[np.float64]:
+        use = self.evidence.usage
+        return cost.bound_factor(
+            use[..., U.N_LOG], use[..., U.LN_OUT], use[..., U.LN_OUT2], z=cost.Z95
+        )
+
     @property
     def labels(self) -> NDArray[np.float64]:
         """(n_categories, n_arms) plain count of quality labels."""

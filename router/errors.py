@@ -194,7 +194,8 @@ class BudgetSpent(DispatchError):
         """Make it.
 
         Args:
-            told: `budget`, `scope`, `unit`, `limit`, `spent`, `left` and `resets_at` (RFC 3339).
+            told: `budget`, `scope`, `per`, `unit`, `limit`, `spent`, `left` and `resets_at`
+                (RFC 3339).
         """
         self.told = dict(told)
         super().__init__(
@@ -209,6 +210,7 @@ class BudgetAway(DispatchError):
     code = "budget_away"
 
     def __init__(self, budget: str) -> None:
+        self.told = {"budget": budget}
         super().__init__(
             f"what hard budget {budget} has left is not known while the store is away; "
             "try again soon"

@@ -166,7 +166,7 @@ class Routes:
                 await passing.pass_on(exchange, beliefs, caller, as_opaque(request), to=found)
                 return
             if found.hints.dry_run:
-                await exchange.respond_json(200, self._services.decider.preview(found))
+                await exchange.respond_json(200, await self._services.calls.preview(found))
                 return
             await self._services.calls.serve(found, exchange)
 
@@ -182,7 +182,7 @@ class Routes:
                 await passing.pass_on(exchange, beliefs, caller, as_opaque(request), to=found)
                 return
             if found.hints.dry_run:
-                await exchange.respond_json(200, decider.preview(found))
+                await exchange.respond_json(200, await services.calls.preview(found))
                 return
             await count_tokens(
                 exchange,
@@ -272,7 +272,7 @@ class Routes:
             beliefs, caller, exchange.headers, request, at, noting=False
         )
         if context is not None:
-            await exchange.respond_json(200, decider.preview(context))
+            await exchange.respond_json(200, await self._services.calls.preview(context))
             return
         path = f"/v1/{CALL_PATHS[request.dialect]}"
         provider = beliefs.configuration.catalog.passthrough(path)

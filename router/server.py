@@ -32,6 +32,7 @@ from router.dispatch.observer_line import ObserverLine
 from router.dispatch.passing import Passing
 from router.dispatch.passthrough import Passthrough
 from router.dispatch.recent import RecentNames
+from router.dispatch.spending import Spending
 from router.endpoints.health import Health
 from router.endpoints.upkeep import Upkeep
 from router.explain.desk import ExplainDesk, opener
@@ -157,11 +158,13 @@ class Sidecar:
             now_s=lambda: store_clock.now_ms() / 1000,
             warned=metrics.budgets_warned,
         )
+        spending = Spending(self.allowances, self.writer, is_off=lambda: self.keeper.off)
         self.ledger = LedgerDesk(address, lambda: self.keeper.current.configuration, file)
         self.calls = Calls(
             decider,
             Dispatcher(self._upstream, self.health, self.intents),
             booking,
+            spending,
             ids=self.ids,
             thoughts=self.thoughts,
             observer=self.observer,
@@ -174,7 +177,7 @@ class Sidecar:
                 calls=self.calls,
                 passing=Passing(
                     contexts,
-                    Passthrough(self._upstream, booking, self.keeper.names, self.intents),
+                    Passthrough(self._upstream, booking, spending, self.keeper.names, self.intents),
                     self.ids,
                     told_apart,
                 ),

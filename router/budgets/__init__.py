@@ -4,7 +4,9 @@ In reading order:
 
 - `periods`: the hour, day or month that a moment lies in
 - `claims`: the accounts of budgets that a call counts in
+- `amounts`: what a call may come to at an endpoint
 - `standings`: how an account stands, and how that is told
+- `told`: what calls and dry runs are told of budgets
 - `holdings`: one allowance an account, as long as its period lasts
 - `take_line`: how their words reach the store
 - `allowances`: what calls reserve before they are sent, and settle when they ended

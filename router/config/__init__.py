@@ -19,6 +19,7 @@
 - `extending`: what a strategy says with all that it starts from
 - `levels`: names of tasks, and of what is below them
 - `starters`: tasks that come with the sidecar
+- `budgets`: whose calls may come to how much
 - `entries`: apps and tasks as they are written, and the whole file
 - `exemplars`: rules of tasks in their order, and what teaches the classifier
 - `named`: names of entries that others mention

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-EXCLUSIONS_VERSION = 1
+EXCLUSIONS_VERSION = 2
 """Codes are only ever added, under a new version, and none changes its meaning."""
 
 
@@ -37,6 +37,8 @@ class Exclusion(StrEnum):
     COST = "cost"
     QUALITY = "quality"
     MAX_COST = "max_cost"  # with all the output that this call asks for it may cost more
+    UNPRICED = "unpriced"  # a hard budget in money holds, and nobody knows what it costs there
+    UNBOUNDED = "unbounded"  # a hard budget holds, and nobody knows what it may come to there
 
 
 POLICY = frozenset(
@@ -57,8 +59,13 @@ POLICY = frozenset(
 )
 """What the rules of a call forbid, by whatever level they were set."""
 
-LIMITS = frozenset({Exclusion.LATENCY, Exclusion.COST, Exclusion.QUALITY, Exclusion.MAX_COST})
-"""Hard limits of role, strategy or call."""
+LIMITS = frozenset(
+    {
+        *(Exclusion.LATENCY, Exclusion.COST, Exclusion.QUALITY, Exclusion.MAX_COST),
+        *(Exclusion.UNPRICED, Exclusion.UNBOUNDED),
+    }
+)
+"""Hard limits of role, strategy or call, and what hard budgets cannot allow."""
 OF_RULES = POLICY | LIMITS
 """What the rules of a call forbid, or its hard limits."""
 BINDING = POLICY | LIMITS | {Exclusion.DIALECT, Exclusion.TRANSLATION, Exclusion.CLIENT_KEY}

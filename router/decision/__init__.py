@@ -13,6 +13,8 @@
 - `late_notes`: what the store is to hear of that soon
 - `sessions`: all that this process knows of it
 - `limiting`: limits of strategies and calls, applied
+- `within_budgets`: who may serve where hard budgets hold
+- `held_to`: what a call goes by once a budget of its is used up
 - `planner`: the plan, without any I/O
 - `context`: what is settled before a draw
 - `ruling`: what holds for a call, routed or passed on

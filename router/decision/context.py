@@ -15,9 +15,11 @@ from router.beliefs.choices import Choices
 from router.beliefs.kept import ReviewKey
 from router.beliefs.review_keys import host_of
 from router.budgets.claims import Claims
+from router.budgets.told import warning_of
 from router.config.compiled import Configuration, Role, Strategy
 from router.config.rules import MergedPolicy
 from router.config.strategies import Exchangeable
+from router.decision.guessing import PromptLook
 from router.decision.said import NO_SESSION, CallSession
 from router.decision.units import Unit
 from router.dialects.request import CallRequest
@@ -83,11 +85,15 @@ class CallContext(Struct, frozen=True):
     session: CallSession = NO_SESSION
     spend_tag: SpendTag = NO_TAG  # by which its app's spend is booked as well
     claims: Claims = ()  # the accounts of budgets that it counts in
+    held_to: Claims = ()  # those used up, for which it goes by other rules than it would
+    maker: Endpoint | None = None  # of what it goes on from: then nothing is drawn
+    look: PromptLook | None = None  # what its first prompt looks like, where that matters
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What of its hints was not followed, though the call goes on."""
-        return tuple(w for w in (self.task.warning, self.spend_tag.warning) if w is not None)
+        """What of its hints was not followed, and what holds instead, though the call goes on."""
+        hints = tuple(w for w in (self.task.warning, self.spend_tag.warning) if w is not None)
+        return (*hints, *map(warning_of, self.held_to))
 
     @property
     def is_locked(self) -> bool:

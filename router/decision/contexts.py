@@ -29,6 +29,7 @@ from router.decision.draws import Draws
 from router.decision.first_calls import first_call, is_aside
 from router.decision.guessing import PromptLook, look_at
 from router.decision.held import note_said
+from router.decision.held_to import hints_under
 from router.decision.limiting import CallSize, within_limits
 from router.decision.nonces import Nonces
 from router.decision.paced import with_price
@@ -37,6 +38,7 @@ from router.decision.said import NO_SESSION, CallSession, FirstCall
 from router.decision.sessions import Sessions
 from router.decision.stored_ids import StoredIds
 from router.decision.units import SESSION_S, Unit, uniforms, unit_of, user_hash
+from router.decision.within_budgets import within_budgets
 from router.dialects.request import CallRequest
 from router.endpoints.capabilities import MEDIA_NEEDS
 from router.endpoints.catalog import Endpoint
@@ -138,7 +140,7 @@ class Contexts:
             hints, session = apart_from_traffic(hints), session.as_heard()
         guess = None if look is None else look.steer if session.is_first else look.suggest
         settle = partial(
-            self._settle, beliefs, caller, hints, request, at, guess=guess, maker=maker
+            self._settle, beliefs, caller, hints, request, at, guess=guess, look=look, maker=maker
         )
         context = await settle(session)
         kept = await task_kept(self.draws, context) if context and maker is None else None
@@ -162,6 +164,7 @@ class Contexts:
         session: CallSession,
         *,
         guess: Guess | None,
+        look: PromptLook | None,
         maker: Endpoint | None,
     ) -> CallContext | None:
         configuration, app = beliefs.configuration, caller.app
@@ -217,6 +220,15 @@ class Contexts:
         eligible = constraints.apply(
             demand, self.health, self.sizes, at.monotonic_s, at_s=at.epoch_s
         )
+        eligible = within_limits(
+            eligible, ruling.usual, standing, policy.rules, beliefs, category, size
+        )
+        claims = self.claims_of(configuration, caller, hints, spend_tag, at, standing=standing)
+        if claims and not self.keeper.off:
+            endpoints = configuration.catalog.endpoints
+            eligible = within_budgets(
+                eligible, claims, request, translations, endpoints, at_s=at.epoch_s
+            )
         context = CallContext(
             caller=caller,
             request=request,
@@ -231,9 +243,7 @@ class Contexts:
             route=with_law_in_force(
                 route, choices, task_index, beliefs, locked=routing.part is not None
             ),
-            eligibility=within_limits(
-                eligible, ruling.usual, standing, policy.rules, beliefs, category, size
-            ),
+            eligibility=eligible,
             translations=translations,
             unit=unit,
             draw_key=draw_key,
@@ -246,20 +256,49 @@ class Contexts:
             at=at,
             session=session,
             spend_tag=spend_tag,
-            claims=self._claims(configuration, caller, hints, standing, spend_tag, at),
+            claims=claims,
+            maker=maker,
+            look=look,
         )
         return with_price(context, self.prices, self.secret.at()) if context.claims else context
 
-    def _claims(
+    async def under(self, context: CallContext, spent: Claims) -> CallContext | None:
+        """Return what is settled of a call anew, by what these budgets say instead of it.
+
+        Args:
+            spent: budgets of its that are used up, and that do not refuse it.
+
+        Raises:
+            RequestRejected: nothing can be settled by them.
+        """
+        found = await self._of(
+            context.beliefs,
+            context.caller,
+            hints_under(context.hints, spent),
+            context.request,
+            context.at,
+            session=context.session,
+            look=context.look,
+            maker=context.maker,
+        )
+        return found and structs.replace(found, held_to=(*context.held_to, *spent))
+
+    def claims_of(
         self,
         configuration: Configuration,
         caller: Caller,
         hints: Hints,
-        standing: AppStanding,
         tag: SpendTag,
         at: Moment,
+        *,
+        standing: AppStanding,
+        is_routed: bool = True,
     ) -> Claims:
-        """Return the accounts of budgets that a call counts in, by the store's clock."""
+        """Return the accounts of budgets that a call counts in, by the store's clock.
+
+        Args:
+            is_routed: else no strategy is its own.
+        """
         if not configuration.budgets:
             return ()  # most often
         app, user = caller.app.name, caller.user(hints.user)
@@ -271,7 +310,7 @@ class Contexts:
             "user": user,
             "tag": tag.name or None,
             "role": standing.role.name if standing.role is not None else None,
-            "strategy": standing.strategy.name,
+            "strategy": standing.strategy.name if is_routed else None,
         }
         at_s = at.store_ms / 1000
         return find_claims(configuration.budgets, said, user_key=user_key, at_s=at_s)

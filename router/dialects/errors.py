@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from router.dialects.misspelt import HINTS
 from router.endpoints.entries import Dialect
-from router.errors import STATUS, AllEndpointsFailed, DispatchError, NoCandidates, RequestRejected
+from router.errors import (
+    STATUS,
+    AllEndpointsFailed,
+    BudgetAway,
+    BudgetSpent,
+    DispatchError,
+    NoCandidates,
+    RequestRejected,
+)
 from router.net.asgi import JSON, Exchange, Header
 from telemetry.columns import meant
 from telemetry.numbers import brief, clipped
 
 RETRY_AFTER_S = b"1"
+RETRY_WITHIN_S = 86_400
+"""A budget that begins anew later than this says only when."""
 MESSAGES_KINDS = {
     401: "authentication_error",
+    402: "billing_error",
     403: "permission_error",
     404: "not_found_error",
     413: "request_too_large",
@@ -29,6 +42,7 @@ MESSAGES_KINDS = {
 """What Anthropic calls an error of a status; of others below 500 a wrong request."""
 OPENAI_KINDS = {
     401: "authentication_error",
+    402: "insufficient_quota",
     403: "permission_error",
     429: "rate_limit_error",
 }
@@ -62,6 +76,9 @@ async def respond_error(
         param, more = error.param, dict(error.details)
     elif isinstance(error, NoCandidates):
         more = {"exclusions": error.reasons}
+    elif isinstance(error, BudgetSpent | BudgetAway):
+        more = {"budget": error.told}
+        headers += _until_reset(error)
     elif isinstance(error, AllEndpointsFailed):
         more = {"attempts": [{"endpoint": e, "failure": f} for e, f in error.attempts]}
     body = error_body(
@@ -77,6 +94,15 @@ async def respond_error(
         return
     with contextlib.suppress(ConnectionError):
         await exchange.respond(status, body, headers)
+
+
+def _until_reset(error: BudgetSpent | BudgetAway) -> list[Header]:
+    """Return after how long a budget begins anew, where that is soon."""
+    if isinstance(error, BudgetAway):
+        return []  # as of everything that passes by itself
+    at = datetime.fromisoformat(error.told["resets_at"])
+    left_s = math.ceil((at - datetime.now(UTC)).total_seconds())
+    return [(b"retry-after", b"%d" % max(left_s, 1))] if left_s <= RETRY_WITHIN_S else []
 
 
 async def break_off(

@@ -11,6 +11,7 @@
 - `held`: a stream until it may be let go
 - `ending`: how one upstream call ended
 - `attempt`: one call to one endpoint
+- `spending`: what attempts reserve in budgets, and what they came to there
 - `asking`: how a call is put to an endpoint, and put again without what need not be sent
 - `answer_headers`: what the headers of an answer say of its decision
 - `fit`: what endpoints do not take
@@ -18,6 +19,7 @@
 - `rival`: a second start beside a slow one
 - `heartbeat`: signs of life while a stream is held
 - `race`: the attempts of one call
+- `instead`: what calls go by whose budgets are used up
 - `episodes`: which calls an episode is named by
 - `recent`: what a name was lately known to mean
 - `prompts`: what is booked of a call's prompt
@@ -33,6 +35,8 @@
 - `copied`: what is read of an answer that is passed on
 - `passed`: a request that is passed on
 - `passed_costs`: what that used and cost
+- `passed_budgets`: what it reserves in budgets
+- `passed_way`: where it goes, and its body on the way
 - `admitted`: whether a request may be passed on, and as what
 - `passthrough`: what is not ours to decide
 - `takers`: which requests those are, and which provider takes each

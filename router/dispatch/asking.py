@@ -6,10 +6,12 @@ we added, and thoughts that the endpoint may not have made.
 
 from __future__ import annotations
 
+import math
 import time
 
 import structlog
 
+from router.config.entries import Streaming
 from router.decision.decide import Decision
 from router.dialects.request import Outgoing
 from router.dispatch.attempt import (
@@ -21,9 +23,19 @@ from router.dispatch.attempt import (
 )
 from router.dispatch.fates import ThoughtsRefused
 from router.dispatch.headers import forward_headers, forward_query, headers_in
+from router.dispatch.held import Hold
 from router.dispatch.intents import Recipient, is_recorded
+from router.dispatch.race import Permit
+from router.dispatch.spending import CallSpending, Unknown
+from router.dispatch.time_limits import TimeLimitTable, beside_s, client_s, deadline_s
 from router.endpoints.catalog import Endpoint
-from router.errors import AllEndpointsFailed, DispatchError, NoCandidates
+from router.errors import (
+    AllEndpointsFailed,
+    BudgetAway,
+    BudgetSpent,
+    DispatchError,
+    NoCandidates,
+)
 from router.net.asgi import Exchange
 from router.policy.constraints import why_forbidden_now
 
@@ -33,23 +45,50 @@ log = structlog.get_logger()
 class Asking:
     """Puts one call to endpoints, one attempt after another or side by side."""
 
-    def __init__(self, decision: Decision, exchange: Exchange, dispatcher: Dispatcher) -> None:
-        self._context = decision.context
-        self._nonce = decision.nonce
+    def __init__(
+        self,
+        decision: Decision,
+        exchange: Exchange,
+        dispatcher: Dispatcher,
+        spending: CallSpending,
+    ) -> None:
+        self._spending = spending
+        self._refused: list[BudgetSpent | BudgetAway] = []
+        self._context = context = decision.context
+        self._plan, self._nonce = decision.plan, decision.nonce
         self._exchange = exchange
         self._dispatcher = dispatcher
         self._forbidden: dict[str, str] = {}  # who might have had it, and may not any more
+        self._configuration = context.beliefs.configuration
+        self._deadline_s = deadline_s(self._configuration.server.deadline_s, exchange.headers)
+        self.client_s = client_s(exchange.headers)  # how patient the client is
+        self.deadline = context.at.monotonic_s + self._deadline_s
+        streams = context.caller.app.entry.stream
+        self.buffers = context.request.streamed and streams is Streaming.BUFFERED
 
-    def permits(self, endpoint: Endpoint) -> bool:
-        """Return whether an endpoint may have the call now: an agreement may have ended since."""
+    async def permits(self, endpoint: Endpoint) -> Permit | None:
+        """Return leave to ask an endpoint now; None where it may not have the call.
+
+        An agreement may have ended since, or what it may come to there does not fit into a budget.
+        """
         context = self._context
         why = why_forbidden_now(context.policy, context.translations, endpoint, time.time())
-        if why is not None:
-            self._forbidden[endpoint.id] = why
-        return why is None
+        if why is None:
+            try:
+                return Permit(endpoint, await self._spending.reserve(endpoint))
+            except (BudgetSpent, BudgetAway) as refusal:
+                self._refused.append(refusal)
+                return None
+            except Unknown as unknown:
+                why = str(unknown)
+        self._forbidden[endpoint.id] = why
+        return None
 
     def unasked(self) -> DispatchError:
-        """Return why nobody was asked."""
+        """Return why nobody was asked: what may pass by itself goes before what will not."""
+        if self._refused:
+            away = (one for one in self._refused if isinstance(one, BudgetAway))
+            return next(away, self._refused[0])
         if self._forbidden:
             return NoCandidates(self._forbidden)
         return AllEndpointsFailed([], timed_out=True)
@@ -57,6 +96,41 @@ class Asking:
     def fields(self, endpoint: Endpoint) -> dict[str, bytes]:
         """Return the top-level fields that an endpoint gets of the call."""
         return self._context.translations.outgoing(endpoint).fields(endpoint)
+
+    def begin(self, permit: Permit, number: int, *, waits: bool) -> Attempt:
+        """Return an attempt that is under way from now on.
+
+        Args:
+            waits: for content, before anything of its answer is let go.
+        """
+        context, endpoint = self._context, permit.endpoint
+        attempt = Attempt(
+            endpoint=endpoint,
+            grant=permit.grant,
+            number=number,
+            limits=self._configuration.derive(TimeLimitTable).of(
+                endpoint, context.strategy, context.caller.app, context.request.dialect
+            ),
+            deadline=self.deadline,
+            deadline_s=self._deadline_s,
+            let_go_s=(self.client_s or math.inf) / 2,
+            hold=Hold.END if self.buffers else Hold.CONTENT if waits else Hold.NOTHING,
+        )
+        now = time.monotonic()
+        self._dispatcher.health.begin(endpoint.digest, now)
+        if endpoint.has_machine:
+            attempt.machine_s = self._dispatcher.machines.begin(endpoint.digest, now)
+        return attempt
+
+    def beside_s(self, attempt: Attempt) -> float:
+        """Return after how long another endpoint may be started beside an attempt."""
+        return beside_s(
+            attempt.limits,
+            self._plan.beliefs,
+            self._plan.category,
+            attempt.endpoint.index,
+            streamed=self._context.request.streamed,
+        )
 
     async def ask(self, attempt: Attempt) -> Reply:
         """Make an attempt.

@@ -6,14 +6,12 @@ An outcome is in the journal before the answer's end leaves for the client.
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import structlog
 
-from router.config.entries import Streaming
 from router.decision import planner
 from router.decision.context import CallContext
 from router.decision.decide import Decider, Decision
@@ -38,16 +36,24 @@ from router.dispatch.estimates import estimated
 from router.dispatch.fates import said_of_endpoint
 from router.dispatch.fit import note_answered
 from router.dispatch.heartbeat import Heartbeat
-from router.dispatch.held import Hold
+from router.dispatch.instead import Instead
 from router.dispatch.left_there import note_ids, note_thoughts
 from router.dispatch.observer_line import ObserverLine, observed
 from router.dispatch.prompts import note_version
-from router.dispatch.race import Failed, Race, Unanswered, choose_refusal, error_of, order
+from router.dispatch.race import (
+    Failed,
+    Permit,
+    Race,
+    Unanswered,
+    choose_refusal,
+    error_of,
+    order,
+)
+from router.dispatch.spending import Spending
 from router.dispatch.stream import StreamedAnswer
-from router.dispatch.time_limits import TimeLimitTable, beside_s, client_s, deadline_s
 from router.endpoints.catalog import Endpoint
 from router.endpoints.retries import RetryBudget
-from router.errors import Overloaded
+from router.errors import BudgetSpent, NoCandidates, Overloaded
 from router.net.asgi import DisconnectGuard, Exchange, Header
 from telemetry.events import Result
 
@@ -62,6 +68,7 @@ class Calls:
         decider: Decider,
         dispatcher: Dispatcher,
         booking: Booking,
+        spending: Spending,
         *,
         ids: StoredIds,
         thoughts: StoredIds,
@@ -71,6 +78,8 @@ class Calls:
         self.decider, self.contexts = decider, decider.contexts
         self.dispatcher = dispatcher
         self.booking = booking
+        self.spending, self.instead = spending, Instead(decider, spending)
+        self.preview = self.instead.preview  # of a dry run
         self.ids = ids
         self.thoughts = thoughts
         self.observer = observer
@@ -79,12 +88,23 @@ class Calls:
         self.complaints = Complaints()
 
     async def serve(self, context: CallContext, exchange: Exchange) -> None:
-        """Answer one call.
+        """Answer one call; by what its budgets say instead, where they are used up.
 
         Raises:
             NoCandidates: no endpoint may serve it.
+            BudgetSpent, BudgetAway: nothing that may serve it fits into a budget of its.
             AllEndpointsFailed: no endpoint did.
         """
+        context = await self.instead.settled(context)
+        while True:
+            try:
+                return await self._serve(context, exchange)
+            except (BudgetSpent, NoCandidates) as refusal:
+                if exchange.started:
+                    raise
+                context = await self.instead.after(context, refusal)
+
+    async def _serve(self, context: CallContext, exchange: Exchange) -> None:
         decision = await self.decider.decide(context)
         decide_s = time.monotonic() - context.at.monotonic_s
         self.note(decision, None)
@@ -100,6 +120,9 @@ class Calls:
             if not guard.client_gone:
                 raise
             guard.forgive()
+        except BudgetSpent:
+            guard.finish()  # nothing was sent, and it may be settled anew
+            raise
         except Exception:
             call.note_client_gone()  # whatever failed in here, it was no endpoint
             raise
@@ -126,14 +149,11 @@ class _Call:
         context = decision.context
         self.request = request = context.request
         self.configuration = context.beliefs.configuration
-        self.client_s = client_s(exchange.headers)
-        self.deadline_s = deadline_s(self.configuration.server.deadline_s, exchange.headers)
         self.repeatable = request.repeatable
-        self.deadline = context.at.monotonic_s + self.deadline_s
         self.flags = flags_of(decision)
-        self.buffers = request.streamed and context.caller.app.entry.stream is Streaming.BUFFERED
-        self.asking = Asking(decision, exchange, home.dispatcher)
-        self.permits = self.asking.permits
+        self.spending = home.spending.of(context)
+        self.asking = asking = Asking(decision, exchange, home.dispatcher, self.spending)
+        self.permits, self.ask, self.beside_s = asking.permits, asking.ask, asking.beside_s
         self.promised = False  # its id has left before it was known who answers
         self.under_way: list[Attempt] = []
         self.failures: list[Failed] = []
@@ -145,7 +165,7 @@ class _Call:
     async def run(self) -> None:
         """Send the first answer that may go to the client."""
         if self.request.streamed:
-            async with Heartbeat(self.exchange, self, client_s=self.client_s):
+            async with Heartbeat(self.exchange, self, client_s=self.asking.client_s):
                 reply = await self._dispatch()
         else:
             reply = await self._dispatch()
@@ -171,7 +191,7 @@ class _Call:
         what it would have done without us.
         """
         plan, home = self.decision.plan, self.home
-        health = home.dispatcher.health
+        health, deadline = home.dispatcher.health, self.asking.deadline
         home.budget.earn()
         usable = planner.may_serve(plan, plan.drawn)
         candidates = order(
@@ -182,7 +202,7 @@ class _Call:
             first = planner.last_resort_of(plan)
             if health.is_full(first):
                 raise Overloaded([first.id])
-        race = Race(self, candidates, health, home.budget, self.failures, deadline=self.deadline)
+        race = Race(self, candidates, health, home.budget, self.failures, deadline=deadline)
         try:
             reply = await race.run(first, has_others=planner.has_others(plan))
         except Unanswered:
@@ -206,56 +226,22 @@ class _Call:
         own = choose_refusal(failures)
         if own is not None:
             return own
-        raise error_of(failures, timed_out=time.monotonic() >= self.deadline)
+        raise error_of(failures, timed_out=time.monotonic() >= self.asking.deadline)
 
-    def begin(self, endpoint: Endpoint, number: int, *, has_others: bool) -> Attempt:
+    def begin(self, permit: Permit, number: int, *, has_others: bool) -> Attempt:
         """Return an attempt that is under way from now on."""
         waits = has_others or bool(self.under_way)
-        context = self.decision.context
-        attempt = Attempt(
-            endpoint=endpoint,
-            number=number,
-            limits=self.configuration.derive(TimeLimitTable).of(
-                endpoint, context.strategy, context.caller.app, self.request.dialect
-            ),
-            deadline=self.deadline,
-            deadline_s=self.deadline_s,
-            let_go_s=(self.client_s or math.inf) / 2,
-            hold=Hold.END if self.buffers else Hold.CONTENT if waits else Hold.NOTHING,
-        )
+        attempt = self.asking.begin(permit, number, waits=waits)
         self.under_way.append(attempt)
-        now = time.monotonic()
-        self.home.dispatcher.health.begin(endpoint.digest, now)
-        if endpoint.has_machine:
-            attempt.machine_s = self.home.dispatcher.machines.begin(endpoint.digest, now)
         return attempt
-
-    def beside_s(self, attempt: Attempt) -> float:
-        """Return after how long another endpoint may be started beside this attempt."""
-        plan = self.decision.plan
-        return beside_s(
-            attempt.limits,
-            plan.beliefs,
-            plan.category,
-            attempt.endpoint.index,
-            streamed=self.request.streamed,
-        )
 
     def note_second_start(self, endpoint: Endpoint) -> None:
         """Count that an endpoint is asked beside a slow one."""
         self.home.booking.metrics.second_starts[endpoint.id] += 1
 
-    async def ask(self, attempt: Attempt) -> Reply:
-        """Make an attempt.
-
-        Raises:
-            AttemptFailed: it came to nothing.
-        """
-        return await self.asking.ask(attempt)
-
     def fail(self, attempt: Attempt, failure: AttemptFailed) -> None:
         """Book that an attempt failed, and say so in the log."""
-        attempt.status = failure.status
+        attempt.status, attempt.was_sent = failure.status, failure.is_sent
         self._end(attempt, failure.result, retry_after_s=failure.retry_after_s)
         self.home.complaints.say(attempt.endpoint.id, attempt.limits.target, failure)
 
@@ -339,38 +325,42 @@ class _Call:
         if endpoint.has_machine:
             machines, begun_at = self.home.dispatcher.machines, attempt.machine_s
             attempt.machine_s = machines.end(endpoint.digest, now, begun_at)
-        if attempt.usage is None:
-            heard = final or (result is Result.CLIENT_GONE and self.exchange.started)
-            sizes = self.home.contexts.sizes
-            attempt.estimate = estimated(attempt, self.request, sizes, heard=heard, answer=told)
-        settle_cost(attempt, at_s=self.decision.decided_at_ms / 1000)
-        if attempt.usage is not None and attempt.was_told_all:
-            self.home.contexts.learn_size(endpoint, self.request, attempt.usage.prompt_tokens)
+        heard = final or (result is Result.CLIENT_GONE and self.exchange.started)
+        token = booking.token(self.decision, endpoint)
+        self._settle(attempt, token, heard=heard, told=told)
         if final:
-            said = attempt.answer_id, attempt.container
-            note_ids(
-                self.home.ids,
-                context.caller,
-                self.request,
-                endpoint,
-                self.configuration,
-                said,
-                attempt.item_ids,
-            )
+            self._note_ids(endpoint, attempt.answer_id, attempt.container, attempt.item_ids)
             if endpoint is not self.decision.plan.drawn:
                 self.home.note(self.decision, endpoint)
         note_thoughts(self.home.thoughts, context.caller, attempt)
-        token = booking.token(self.decision, endpoint)
         if told is not None and self._tell(token, told, answered=answered) and answered:
             flags |= READ
         booking.write_call(token, attempt, context, flags=flags)
         booking.count(endpoint, context.task.name, attempt)
         return token
 
-    def _note_ids(self, endpoint: Endpoint, answer_id: str | None, container: str | None) -> None:
+    def _settle(self, attempt: Attempt, token: bytes, *, heard: bool, told: bytes | None) -> None:
+        """Settle what an attempt used, cost, and came to in its call's budgets."""
+        contexts, usage = self.home.contexts, attempt.usage
+        if usage is None:
+            attempt.estimate = estimated(
+                attempt, self.request, contexts.sizes, heard=heard, answer=told
+            )
+        settle_cost(attempt, at_s=self.decision.decided_at_ms / 1000)
+        self.spending.settle(attempt, token)
+        if usage is not None and attempt.was_told_all:
+            contexts.learn_size(attempt.endpoint, self.request, usage.prompt_tokens)
+
+    def _note_ids(
+        self,
+        endpoint: Endpoint,
+        answer_id: str | None,
+        container: str | None,
+        items: Sequence[str] = (),
+    ) -> None:
         """Remember who made what lies there from now on."""
         caller, said = self.decision.context.caller, (answer_id, container)
-        note_ids(self.home.ids, caller, self.request, endpoint, self.configuration, said)
+        note_ids(self.home.ids, caller, self.request, endpoint, self.configuration, said, items)
 
     def _tell(self, token: bytes, answer: bytes, *, answered: bool) -> bool:
         """Tell the observer how the call ended; return whether it will hear of it."""
@@ -385,7 +375,7 @@ class _Call:
 
     def lives(self) -> bool:
         """Return whether the client would have a head by now, were it not held for what follows."""
-        return self.buffers or any(one.stream is not None for one in self.under_way)
+        return self.asking.buffers or any(one.stream is not None for one in self.under_way)
 
     def early_headers(self) -> list[Header]:
         """Return what can be said before it is known who will answer."""

@@ -39,7 +39,8 @@ def estimated(
         answer: all of an answer that did not come in pieces.
     """
     state = attempt.stream.state if attempt.stream is not None else None
-    if not is_used(attempt.result, state) or attempt.outgoing is None:
+    was_begun = attempt.outgoing is not None and attempt.began_at
+    if not (was_begun and is_used(attempt.result, state)):
         return None
     n_out = 0
     if heard and request.dialect is not Dialect.EMBEDDINGS:

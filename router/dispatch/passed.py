@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
+from router.budgets.claims import Claims
 from router.config.compiled import Role
 from router.config.rules import MergedPolicy
 from router.net.connection import BodyInPieces
@@ -32,3 +33,4 @@ class Passed(Struct, frozen=True):
     prompt: int = 0  # of the version that it names; 0: it names none
     user: str | None = None  # whom it names
     spend_tag: SpendTag = NO_TAG  # by which its app's spend is booked as well
+    claims: Claims = ()  # the accounts of budgets that it counts in

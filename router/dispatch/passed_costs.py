@@ -54,7 +54,7 @@ def settle_passed(
     dialect = dialect_at(path)
     if method != "POST":
         copy.usage = None
-    elif copy.usage is None and is_used(copy.result, copy.stream) and not _is_free(path):
+    elif copy.usage is None and is_used(copy.result, copy.stream) and not is_free(path):
         is_call = dialect is not None and path == f"/v1/{CALL_PATHS[dialect]}"
         copy.estimate = _estimate(copy, body or b"") if is_call else UNKNOWN
     if copy.usage is None and copy.estimate in (None, UNKNOWN) and not copy.reported_nano:
@@ -78,7 +78,8 @@ def prices_of(provider: Provider, model: str, catalog: Catalog) -> PriceList | N
     return default_prices(provider.base_url, model)
 
 
-def _is_free(path: str) -> bool:
+def is_free(path: str) -> bool:
+    """Return whether nobody is charged for what is asked at a path."""
     parts = path.removeprefix("/v1/").split("/")
     return parts[0] in FREE or "/".join(parts[:2]) in FREE
 

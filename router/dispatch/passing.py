@@ -26,6 +26,7 @@ from router.dialects.request import CallRequest
 from router.dialects.stored import HAVE_PATHS, StoredId, StoredKind, left_behind
 from router.dispatch.admitted import kept_nowhere, require_bounds, require_permitted
 from router.dispatch.passed import Passed
+from router.dispatch.passed_budgets import of_passed
 from router.dispatch.passthrough import Passthrough
 from router.dispatch.prompts import version_digest
 from router.dispatch.takers import nobody_takes, taker
@@ -303,11 +304,17 @@ class Passing:
             require_bounds(ruling.policy, to)
         if ruling.policy.keeps_nothing:
             opaque = kept_nowhere(opaque, to, method=method, path=exchange.path)
+        spend_tag = tag_of(caller.app, hints)
+        claims = self._contexts.claims_of(
+            configuration, caller, hints, spend_tag, at, standing=ruling.standing, is_routed=False
+        )
+        claims = of_passed(claims, method=method, path=exchange.path, is_by_id=is_by_id)
         leaves_ids = method == "POST" and any(kind.made_at == exchange.path for kind in StoredKind)
         if hints.dry_run:
-            await exchange.respond_json(200, _foreseen(to, opaque.model, ruling))
+            rows = self._passthrough.spending.rows_of(claims)
+            foreseen = {**_foreseen(to, opaque.model, ruling), "budgets": rows}
+            await exchange.respond_json(200, foreseen)
             return
-        spend_tag = tag_of(caller.app, hints)
         self._contexts.keeper.tag_names.note(spend_tag)
         note = partial(self._note, caller.app.name, opaque.kept, to) if leaves_ids else None
         tells_items = configuration.derive(ItemMakers).matter_to(caller.app) and (
@@ -328,6 +335,7 @@ class Passing:
             version_digest(hints),
             hints.user,
             spend_tag,
+            claims,
         )
         await self._passthrough.serve(
             exchange,

@@ -11,12 +11,13 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import partial
 
 import httpx
 
 from router.beliefs.names import Names
+from router.budgets.allowances import Grant
 from router.config.compiled import Configuration
 from router.decision.reasons import Reason
 from router.dialects.errors import error_event
@@ -30,14 +31,17 @@ from router.dispatch.fates import Fate
 from router.dispatch.headers import HOP_BY_HOP, forward_headers, named_by_connection
 from router.dispatch.intents import Intents, Recipient, is_recorded
 from router.dispatch.passed import Passed
+from router.dispatch.passed_budgets import PassedBudgets
 from router.dispatch.passed_costs import settle_passed
+from router.dispatch.passed_way import target_of, timed
+from router.dispatch.spending import Spending
 from router.endpoints.providers import Provider
 from router.errors import AllEndpointsFailed, RequestRejected
 from router.net.asgi import DisconnectGuard, Exchange, Header
 from router.net.bodies import ClientGone
 from router.net.connection import BodyInPieces
 from router.net.deadline import Deadline
-from router.net.paths import below_version, shown_path
+from router.net.paths import shown_path
 from router.net.pool import Target, Upstream, UpstreamResponse
 from telemetry.digests import digest8
 from telemetry.events import Result
@@ -58,8 +62,14 @@ class Passthrough:
     """Passes requests on to providers that take what is not listed."""
 
     def __init__(
-        self, upstream: Upstream, booking: Booking, names: Names, intents: Intents
+        self,
+        upstream: Upstream,
+        booking: Booking,
+        spending: Spending,
+        names: Names,
+        intents: Intents,
     ) -> None:
+        self.spending = spending
         self._upstream = upstream
         self._intents = intents
         self._booking = booking
@@ -80,13 +90,15 @@ class Passthrough:
 
         Raises:
             RequestRejected: the provider takes the caller's own key, and that key is ours.
-            NoCandidates: the app's data or region rules forbid the provider.
+            NoCandidates: the app's data or region rules forbid the provider, or a hard budget
+                does, as nobody knows what it may come to.
+            BudgetSpent, BudgetAway: it does not fit into a budget.
             AllEndpointsFailed: the provider did not answer.
             AuditUnavailable: that sensitive content leaves cannot be recorded.
         """
         require_permitted(passed.policy, provider)
         require_credentials(passed.caller, provider)
-        target = _target(provider, exchange)
+        target = target_of(provider, exchange)
         headers = forward_headers(
             exchange.raw_headers,
             passed.caller,
@@ -110,8 +122,14 @@ class Passthrough:
             (b"x-router-endpoint", _printable(name)),
             (b"x-router-reason", Reason.PINNED.encode()),
         ]
+        budgets = PassedBudgets(
+            self.spending, passed, provider, configuration.catalog, exchange.path
+        )
+        grant, warnings = await budgets.reserve(at_s=at_ms / 1000)
         if passed.spend_tag.warning is not None:
-            ours.append((b"x-router-warning", _printable(passed.spend_tag.warning)))
+            warnings = (passed.spend_tag.warning, *warnings)
+        if warnings:
+            ours.append((b"x-router-warning", _printable("; ".join(warnings))))
         settle = partial(
             settle_passed,
             model=passed.model,
@@ -121,17 +139,20 @@ class Passthrough:
             catalog=configuration.catalog,
             at_s=at_ms / 1000,
         )
-        call = _Passing(self, exchange, passed, token, ours, settle)
-        if is_recorded(passed.policy.data_class):
-            self._intents.intend(
-                Recipient(digest, name, provider.terms),
-                data_class=passed.policy.data_class,
-                app=passed.caller.app,
-                configuration=configuration,
-                nonce=nonce,
-                way=IntentWay.PASSED,
-            )
-        await _carry_out(call, exchange, provider, target, headers, limit_s=deadline_s)
+        call = _Passing(self, exchange, passed, token, ours, settle, grant)
+        try:
+            if is_recorded(passed.policy.data_class):
+                self._intents.intend(
+                    Recipient(digest, name, provider.terms),
+                    data_class=passed.policy.data_class,
+                    app=passed.caller.app,
+                    configuration=configuration,
+                    nonce=nonce,
+                    way=IntentWay.PASSED,
+                )
+            await _carry_out(call, exchange, provider, target, headers, limit_s=deadline_s)
+        finally:
+            call.release()
 
     def _name(self, provider: Provider, exchange: Exchange, model: str) -> str:
         """Return the provider, and the model that a request names, else its path without ids."""
@@ -156,7 +177,9 @@ class _Passing:
         token: bytes,
         ours: list[Header],
         settle: Callable[[AnswerCopy, bytes | None], None],
+        grant: Grant | None,
     ) -> None:
+        self._grant = grant
         self.copy = AnswerCopy(
             result=Result.CONNECT,
             began_at=time.monotonic(),
@@ -191,7 +214,7 @@ class _Passing:
         upstream, copy = self._home._upstream, self.copy
         body = self._passed.body
         if isinstance(body, BodyInPieces):
-            body = BodyInPieces(_timed(body.pieces, limit, silence_s), body.length)
+            body = BodyInPieces(timed(body.pieces, limit, silence_s), body.length)
         repeatable = method in ("GET", "HEAD") or is_repeatable(self._exchange.path, body)
         response = await upstream.send(method, target, headers, body, repeatable=repeatable)
         copy.status, copy.result = response.status, _result(response.status)
@@ -287,6 +310,9 @@ class _Passing:
             copy.usage = None
         else:
             self._settle(copy, body if isinstance(body, bytes) else None)
+        if self._grant is not None:
+            was_sent = copy.status > 0 or result is not Result.CONNECT
+            self._home.spending.settle(self._grant, copy, self._token, is_call=was_sent)
         self._home._booking.write(
             self._token,
             copy,
@@ -298,6 +324,11 @@ class _Passing:
             prompt=self._passed.prompt,
             spend_tag=self._passed.spend_tag.digest,
         )
+
+    def release(self) -> None:
+        """Give back what was reserved for a request that was never made."""
+        if self._grant is not None and not self._grant.is_settled:
+            self._home.spending.release(self._grant)
 
     def tell(self, code: str, message: str) -> bytes:
         """Return the event of an error; what was passed on ends with a whole one."""
@@ -311,18 +342,6 @@ class _Passing:
         ):
             self._events, self._exchange.tell = EventSplitter(), self.tell
         return [(k, v) for k, v in response.headers if k not in stays] + self._ours
-
-
-async def _timed(
-    pieces: AsyncIterator[bytes], limit: Deadline, silence_s: float
-) -> AsyncIterator[bytes]:
-    """Yield the pieces of a body; the time that the client takes for them does not count."""
-    limit.move(math.inf)
-    async for piece in pieces:
-        limit.move(silence_s)
-        yield piece
-        limit.move(math.inf)
-    limit.move(silence_s)
 
 
 async def _carry_out(
@@ -366,16 +385,6 @@ async def _carry_out(
     call.write(call.copy.result)
     guard.finish()
     await exchange.end()
-
-
-def _target(provider: Provider, exchange: Exchange) -> Target:
-    path = below_version(exchange.raw_path)
-    query = b"&".join(part for part in (provider.query, exchange.query) if part).decode("latin-1")
-    url = provider.base_url + path + (f"?{query}" if query else "")
-    try:
-        return Target.of(httpx.URL(url))
-    except httpx.InvalidURL:
-        raise RequestRejected("not_found", "this path is no URL that could be sent") from None
 
 
 def _printable(name: str) -> bytes:

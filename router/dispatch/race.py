@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
+from router.budgets.allowances import Grant
 from router.dispatch.attempt import MAX_ATTEMPTS, Attempt, AttemptFailed, Reply
 from router.dispatch.fates import Fate
 from router.dispatch.retries import may_take_over, pause_before_repeat_s
@@ -18,6 +19,13 @@ from router.endpoints.health import Health
 from router.endpoints.retries import RetryBudget
 from router.endpoints.suspensions import Fields
 from router.errors import AllEndpointsFailed, DispatchError, Misconfigured
+
+
+class Permit(NamedTuple):
+    """Leave to make an attempt."""
+
+    endpoint: Endpoint
+    grant: Grant | None = None  # of the budgets that hold; settled with the attempt
 
 
 class Failed(NamedTuple):
@@ -36,10 +44,10 @@ class Asks(Protocol):
 
     repeatable: bool  # it stores nothing, so that it may go out twice
 
-    def permits(self, endpoint: Endpoint) -> bool:
-        """Return whether an endpoint may still have it."""
+    async def permits(self, endpoint: Endpoint) -> Permit | None:
+        """Return leave to ask an endpoint; None where it may not have it any more."""
 
-    def begin(self, endpoint: Endpoint, number: int, *, has_others: bool) -> Attempt:
+    def begin(self, permit: Permit, number: int, *, has_others: bool) -> Attempt:
         """Return an attempt that is under way from now on."""
 
     async def ask(self, attempt: Attempt) -> Reply:
@@ -84,26 +92,31 @@ class Race:
         self._n_begun = 0
         self._first: Endpoint | None = None
 
-    async def run(self, first: Endpoint, *, has_others: bool) -> Reply:
+    async def run(self, first: Endpoint, *, has_others: bool, is_beside: bool = False) -> Reply:
         """Return the first answer of this endpoint, of it again, or of those after it.
 
         Args:
             has_others: another endpoint may serve the call.
+            is_beside: it begins while another is asked.
 
         Raises:
             Unanswered: there is none.
         """
         endpoint, n_repeats, was_down = first, 0, False
         while time.monotonic() < self._deadline:
-            permitted = self._permitted(endpoint)
-            if permitted is None:
+            permit = await self._permitted(endpoint)
+            if permit is None:
                 break
-            if permitted is not endpoint:
-                endpoint, n_repeats = permitted, 0
+            # From here to the attempt's begin nothing is waited for: what was reserved is settled.
+            if permit.endpoint is not endpoint:
+                endpoint, n_repeats = permit.endpoint, 0
             if n_repeats == 0:  # a pause that this call was asked for is no reason
                 was_down = self._health.is_open(endpoint.digest)
             self._n_begun += 1
-            attempt = self._call.begin(endpoint, self._n_begun, has_others=has_others)
+            attempt = self._call.begin(permit, self._n_begun, has_others=has_others)
+            if is_beside:
+                self._call.note_second_start(endpoint)
+                is_beside = False
             self._first = self._first or endpoint
             try:
                 return await self._ask_beside(attempt, has_others=has_others)
@@ -172,8 +185,7 @@ class Race:
         if endpoint is None or self._n_begun >= MAX_ATTEMPTS or not self._budget.spend():
             return None
         self._following = None
-        self._call.note_second_start(endpoint)
-        return self.run(endpoint, has_others=True)
+        return self.run(endpoint, has_others=True, is_beside=True)
 
     def _fail(self, attempt: Attempt, failure: AttemptFailed) -> None:
         self._failures.append(Failed(attempt.endpoint, failure))
@@ -193,12 +205,15 @@ class Race:
                 self._following = next(self._candidates, None)
         return self._following
 
-    def _permitted(self, endpoint: Endpoint) -> Endpoint | None:
-        """Return an endpoint, or the next one that may still have the call; None: nobody may."""
+    async def _permitted(self, endpoint: Endpoint) -> Permit | None:
+        """Return leave for an endpoint, or the next that may have the call; None: nobody may."""
         found: Endpoint | None = endpoint
-        while found is not None and not self._call.permits(found):
+        while found is not None:
+            permit = await self._call.permits(found)
+            if permit is not None:
+                return permit
             found, self._following = self._next(None), None
-        return found
+        return None
 
     async def _waits_to_repeat(self, n_repeats: int, *, has_others: bool) -> bool:
         """Return whether the same endpoint is to be asked again, once it is time."""

@@ -62,14 +62,16 @@ class Hints(Struct, frozen=True):
     dry_run: bool
     profile: bool  # it is one of a profile, not of the app's own traffic
     tags: Any = None  # as the header has them, else as the body has
+    zones: frozenset[str] | None = None  # no caller says them: a budget that is used up does
 
     def rules(self) -> PolicyRules:
         """Return what of them only tightens."""
-        said = (self.data_class, self.max_cost_usd, self.max_latency_ms)
-        if self.explore and said == (None, None, None):
+        said = (self.data_class, self.max_cost_usd, self.max_latency_ms, self.zones)
+        if self.explore and said == (None, None, None, None):
             return NOTHING  # most often
         return PolicyRules(
             data_class=self.data_class,
+            zones=self.zones,
             cost_usd=self.max_cost_usd,
             latency_ms=self.max_latency_ms,
             no_exploring=not self.explore,

@@ -1,0 +1,29 @@
+"""What is said to calls of budgets that are used up, and what dry runs say of them. Pure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from router.budgets.claims import BudgetClaim
+from router.budgets.standings import BudgetStanding, told
+from router.config.budgets import OnSpent
+
+INSTEAD = {
+    OnSpent.REFUSE: "calls are refused",
+    OnSpent.CHEAPEST: "calls go by strategy cheapest",
+    OnSpent.LOCAL: "calls go to endpoints of zone local alone",
+}
+
+
+def row_of(claim: BudgetClaim, standing: BudgetStanding, *, is_spent: bool) -> dict[str, Any]:
+    """Return how a budget of a call stands, and what becomes of calls once it is used up."""
+    budget = claim.budget
+    more = {"hard": budget.is_hard, "on_spent": budget.on_spent.value, "used_up": is_spent}
+    return {**told(claim, standing), **more}
+
+
+def warning_of(claim: BudgetClaim) -> str:
+    """Return what is said to a call that goes by other rules, as a budget of its is used up."""
+    ends = datetime.fromtimestamp(claim.ends_s, UTC).isoformat().replace("+00:00", "Z")
+    return f"budget {claim.budget.name} is used up until {ends}: {INSTEAD[claim.budget.on_spent]}"
