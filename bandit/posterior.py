@@ -262,8 +262,8 @@ class Posterior:
 
     @cached_property
     def dearest_usd(self) -> NDArray[np.float64]:
-        """(n_categories, n_arms) USD that 999 calls of 1,000 stay below."""
-        return self._cost_below(cost.Z999)
+        """(n_categories, n_arms) USD that 99 calls of 100 stay below."""
+        return self._cost_below(cost.Z99)
 
     def _cost_below(self, z: float) -> NDArray[np.float64]:
         use = self.evidence.usage

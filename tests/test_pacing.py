@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import zoneinfo
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from conftest import Provider, Sidecar, endpoint, learning, serving
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
@@ -21,6 +24,7 @@ from router.budgets.call_mix import MAX_KINDS, CallKind, CallMix
 from router.budgets.claims import BudgetClaim
 from router.budgets.expected_calls import CallCurve, CallsSince, calls_to_come
 from router.budgets.kept_prices import read_records
+from router.budgets.periods import period_of
 from router.budgets.prices import MoneyPrices
 from router.budgets.solving import SolvedPrice, solve_price
 from router.budgets.standings import BudgetStanding
@@ -28,6 +32,8 @@ from router.budgets.warnings import KEPT_S, passed_marks, prune, read_warnings
 from router.budgets.watch import LINGER_S, BudgetWatch
 from router.config.budgets import Budget, BudgetSpan, BudgetUnit, OnSpent
 from router.config.compiled import Configuration, compile_text
+from router.demo.budgeted import ZONE, keep_zones_in, plan_budget
+from router.explain.told import limit_lines
 from scripts.proofs.pacing import PacingRun, figures_of, is_sound, one_run
 from telemetry import keys
 from telemetry.budget_accounts import BudgetPeriod
@@ -548,3 +554,128 @@ def test_what_overspends_or_buys_too_little_is_not_sound() -> None:
 def _fields(run: PacingRun) -> dict[str, float]:
     names = ("spent_share", "quality", "replay_spent_share", "replay_quality")
     return {name: getattr(run, name) for name in names}
+
+
+# -- in the sidecar --------------------------------------------------------------------------------
+
+
+def entries(provider: Provider, **more: Any) -> dict[str, Any]:
+    return {
+        "endpoints": [endpoint(provider, "cheap"), dear(provider)],
+        "strategies": {"learn": {"objective": "quality", "incumbent": "none"}},
+        "apps": {"default": {"mode": "route", "strategy": "learn", "unit": "call"}},
+        "budgets": {"all": {"per": "day", "usd": 5}, "mine": {"per": "hour", "calls": 100}},
+        **more,
+    }
+
+
+def dear(provider: Provider) -> dict[str, Any]:
+    prices = {"input_usd_per_mtok": 10, "output_usd_per_mtok": 20}
+    return endpoint(provider, "dear", prices=prices)
+
+
+def standing_of(sidecar: Sidecar, name: str = "all") -> dict[str, Any]:
+    found = sidecar.http.get("/v1/router/budgets").json()
+    return next(row for row in found["budgets"] if row["budget"] == name)
+
+
+def test_calls_go_by_the_price_of_their_budgets_and_it_is_shown(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    message = {"model": "auto", "messages": [{"role": "user", "content": "hi"}]}
+    with serving(entries(provider), state_dir, address) as sidecar:
+        prices = sidecar.app.calls.decider.contexts.prices
+        (own, _) = sidecar.app.keeper.current.configuration.budgets
+        before = sidecar.http.post("/v1/router/decide", json=message).json()
+        prices.kept = {own.digest: Price(1e7, 1e7, 1.0)}
+        shown = standing_of(sidecar)["pace"]
+        after = sidecar.http.post("/v1/router/decide", json=message).json()
+        answer = sidecar.chat()
+        decision_id = answer.headers["x-router-decision-id"]
+        kept = sidecar.http.get(f"/v1/router/decisions/{decision_id}").json()
+
+    assert before["price_of_money"] == 0
+    assert 0.2 < before["propensities"]["dear"] < 0.8
+    assert after["price_of_money"] == shown["price"] == pytest.approx(1e7)
+    assert after["value_usd"] == pytest.approx(1e-7)
+    assert after["propensities"] == {"cheap": 1.0}
+    assert answer.headers["x-router-endpoint"] == "cheap"
+    assert kept["draw"]["price_of_money"] == pytest.approx(1e7)
+    assert any("budgets made money dearer" in line for line in limit_lines(kept["draw"]))
+
+
+def test_an_order_goes_by_no_price(provider: Provider, state_dir: Path, address: Address) -> None:
+    value = entries(provider, strategies={"learn": {"objective": "fastest", "incumbent": "none"}})
+    message = {"model": "auto", "messages": [{"role": "user", "content": "hi"}]}
+    with serving(value, state_dir, address) as sidecar:
+        prices = sidecar.app.calls.decider.contexts.prices
+        (own, _) = sidecar.app.keeper.current.configuration.budgets
+        before = sidecar.http.post("/v1/router/decide", json=message).json()
+        prices.kept = {own.digest: Price(1e7, 1e7, 1.0)}
+        after = sidecar.http.post("/v1/router/decide", json=message).json()
+
+    assert after["price_of_money"] == 0
+    assert after["propensities"] == before["propensities"]
+
+
+def test_whom_a_budgets_rest_does_not_suffice_for_is_not_drawn_but_may_serve_next(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    message = {"model": "auto", "messages": [{"role": "user", "content": "hi"}]}
+    with serving(entries(provider), state_dir, address) as sidecar:
+        sidecar.chat()  # so that a kind of calls is known
+        prices = sidecar.app.calls.decider.contexts.prices
+        ((account, mix),) = prices._mixes.items()
+        ((_, kind),) = mix.shares()
+        dear_arm = sidecar.app.keeper.current.configuration.catalog.by_id["dear"].index
+        barred = {kind.key: frozenset({dear_arm})}
+        prices.solved = {account: SolvedPrice(Price(), 0.0, 1.0, barred)}
+        dry = sidecar.http.post("/v1/router/decide", json=message).json()
+
+    assert dry["propensities"] == {"cheap": 1.0}
+    assert dry["outside_limits"] == ["dear"]
+    assert dry["then"] == ["dear"]
+
+
+def test_what_is_folded_is_shown_and_warned_of(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    with serving(entries(provider), state_dir, address) as sidecar, learning(state_dir, address):
+        empty = standing_of(sidecar)
+        for _ in range(60):
+            assert sidecar.chat().status_code == 200
+        sidecar.until(lambda: standing_of(sidecar, "mine")["calls"] == 60)
+        sidecar.until(lambda: bool(sidecar.http.get("/v1/router/budgets").json()["warnings"]))
+        found = sidecar.http.get("/v1/router/budgets").json()
+        metrics = sidecar.http.get("/metrics").text
+
+    assert (empty["spent"], empty["limit"], empty["calls"]) == (0, 5, 0)
+    by_name = {row["budget"]: row for row in found["budgets"]}
+    assert by_name["mine"]["spent"] == 60
+    assert by_name["mine"]["warned"] == [50]
+    assert {one["budget"] for one in found["warnings"]} >= {"mine"}
+    assert 'router_budget_warnings_total{budget="mine",percent="50"} 1.0' in metrics
+
+
+# -- the demo's hour -------------------------------------------------------------------------------
+
+
+def test_the_demos_hour_ends_as_its_calls_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONTZPATH", "")
+    before = zoneinfo.TZPATH
+    try:
+        budget = plan_budget(
+            1.0, requests=100, calls_per_s=10, directory=keep_zones_in(tmp_path / "zones")
+        )
+
+        assert budget.ends_s - budget.begins_s == pytest.approx(10)
+        begins = period_of(BudgetSpan.HOUR, ZONE, budget.begins_s)
+        assert begins == (budget.ends_s - 3600, 3600)
+        assert period_of(BudgetSpan.HOUR, ZONE, budget.ends_s)[0] == budget.ends_s
+        assert zoneinfo.ZoneInfo("Europe/Berlin").key == "Europe/Berlin"
+        with pytest.raises(ValueError, match="an hour or more"):
+            plan_budget(1.0, requests=36_000, calls_per_s=10, directory=tmp_path)
+    finally:
+        zoneinfo.reset_tzpath(to=before)

@@ -10,7 +10,7 @@ spent_share: of the budget, on average, and in the least and most of the runs. F
 lies outside .97 to 1.01, or the mean quality is more than .01 below the replay's.
 
 Recorded tables are not part of the project: `--data DIR` names where they lie. Without it the
-built-in table of invented outcomes is played.
+built-in table of invented outcomes is played. `--http N` plays N runs of `pointsman demo` as well.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ from typing import Any
 import numpy as np
 import structlog
 
-from router.demo.run import with_flat_tasks
+from router.demo.client import DemoSettings, sessions
+from router.demo.run import run_demo, with_flat_tasks
 from scripts.proofs.pacing_world import HOUR_S, booked_usd, play, replayed
 from scripts.proofs.profile_truth import TABLES, recorded_tables, tell
 from telemetry.embedded import PrivateServer
-from telemetry.recorded import Recorded, synthetic
+from telemetry.recorded import Recorded, Selection, synthetic
 from telemetry.store import Address
 from telemetry.tables import BadTable
 
@@ -48,6 +49,7 @@ LEAST_SPENT, MOST_SPENT = 0.97, 1.01
 MOST_WORSE, CHANCE = 0.01, 0.02
 """How far the mean quality may lie below the replay's, and the sd of one run's difference."""
 N_INVENTED = 2000
+HTTP_CONCURRENCY = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,35 @@ def one_run(table: Recorded, seed: int, n_calls: int) -> PacingRun:
     return PacingRun(found.spent_share, float(found.reward.mean()), spent, quality)
 
 
+def over_http(seed: int, n_calls: int, calls_per_s: float) -> PacingRun:
+    """Return what came of the demo's calls under a budget, over HTTP with store and worker.
+
+    Raises:
+        RuntimeError: calls failed.
+    """
+    table = synthetic()
+    usd = budget_of(table, STEPS[seed % len(STEPS)])
+    settings = DemoSettings(
+        outcomes=None,
+        selection=Selection(),
+        requests=n_calls,
+        seed=seed,
+        concurrency=HTTP_CONCURRENCY,
+        time_scale=0.0,
+        feedback_delay_s=0.0,
+        budget_usd_per_1k=1000 * usd,
+        calls_per_s=calls_per_s,
+    )
+    figures = run_demo(settings).figures
+    if figures["failed_calls"]:
+        raise RuntimeError(f"{figures['failed_calls']} calls of the demo failed")
+    prompts = np.zeros(n_calls, dtype=np.intp)
+    for session in sessions(table, requests=n_calls, seed=seed):
+        prompts[session.first_call :][: len(session.prompts)] = session.prompts
+    quality, spent = replayed(table, booked_usd(table), prompts, n_calls * usd)
+    return PacingRun(figures["budget_spent_share"], figures["quality_in_budget"], spent, quality)
+
+
 def figures_of(runs: Sequence[PacingRun]) -> dict[str, Any]:
     """Return the figures of many runs on one table."""
     spent = np.array([run.spent_share for run in runs])
@@ -139,9 +170,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--runs", type=int, help="so many a table")
     parser.add_argument("--calls", type=int, default=CALLS, help="of each run")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--http", type=int, default=0, help="runs of the demo, over HTTP")
+    parser.add_argument("--calls-per-s", type=float, default=20.0, help="of these")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
-    n = options.runs or (QUICK_RUNS if options.quick else FULL_RUNS)
+    n = QUICK_RUNS if options.quick else FULL_RUNS
+    n = n if options.runs is None else options.runs
     try:
         tables = [synthetic(n_prompts=N_INVENTED)]
         if options.data is not None:
@@ -150,11 +184,17 @@ def main(argv: Sequence[str]) -> int:
         print(f"scripts/prove pacing: {error}", file=sys.stderr)
         return 2
     sound = True
-    for table in tables:
+    for table in tables if n else ():
         began = time.monotonic()
         seeds = range(options.first, options.first + n)
         runs = many_runs(with_flat_tasks(table), seeds, options.calls)
         figures = {"table": table.name, **figures_of(runs), "s": round(time.monotonic() - began, 1)}
+        sound &= is_sound(figures)
+        tell(figures, as_json=options.json)
+    if options.http:
+        demos = range(options.first, options.first + options.http)
+        played = [over_http(seed, options.calls, options.calls_per_s) for seed in demos]
+        figures = {"table": "the demo, over HTTP", **figures_of(played)}
         sound &= is_sound(figures)
         tell(figures, as_json=options.json)
     return 0 if sound else 1
