@@ -11,7 +11,8 @@ In reading order:
 - `digests`: by which names are known
 - `event_ids`: ids of events, which sort by time
 - `events`: the fixed binary record of an outcome or a feedback
-- `decoding`: and how it is read back
+- `budget_layout`: that of what an attempt came to in budgets
+- `decoding`: how both are read back
 - `tiers`: what providers call their service tiers
 - `wire`: what providers and their clients say, read
 - `ingest`: the events that others send

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from telemetry import narrow
-from telemetry.budget_spends import are_sound, spends_of
+from telemetry.budget_layout import are_sound, spends_of
 from telemetry.events import (
     MICRO,
     RECORD,

@@ -13,14 +13,9 @@ from test_ledger_fold import AT_ONCE, NOW_MS, Books, attempt
 
 from telemetry import decoding, keys
 from telemetry.budget_accounts import MAX_AMOUNT, BudgetAccounts, BudgetPeriod, TakeAsked
+from telemetry.budget_layout import MAX_ACCOUNTS, MAX_LENGTH_S, SPEND_RECORD
 from telemetry.budget_rows import FoldedSpend, day_of, holder_field, read_folded, read_folded_of
-from telemetry.budget_spends import (
-    MAX_ACCOUNTS,
-    MAX_LENGTH_S,
-    SPEND_RECORD,
-    BudgetSpend,
-    spend_record,
-)
+from telemetry.budget_spends import BudgetSpend, spend_record
 from telemetry.events import RECORD_SIZE, sealed
 from telemetry.store import prepare
 from telemetry.tokens import Token

@@ -23,9 +23,10 @@ from telemetry.clock import steady
 from telemetry.ended import FORGOTTEN_MS, JournalEnd, forget_ends, read_ends
 from telemetry.events import RECORD_SIZE
 from telemetry.frames import Frame
+from telemetry.journal import Journal
 from telemetry.store import Address, connect, prepare
 from telemetry.tokens import Token
-from telemetry.writer import Counters, Writer, adopt
+from telemetry.writer import Counters, Sender, Writer, adopt
 from workers.folding.lease import Lease
 from workers.folding.shard import Shard
 from workers.jobs.burials import Burials, bury_dead
@@ -134,6 +135,7 @@ def test_what_a_killed_router_held_returns_and_what_it_spent_stays(
 import random, sys, time
 from pathlib import Path
 sys.path[:0] = [{str(tests.parent)!r}, {str(tests)!r}]
+from telemetry.journal import Journal
 from telemetry.store import Address
 from test_burials import Router
 router = Router(Address({address.url!r}), Path({str(root)!r}))
@@ -279,6 +281,24 @@ def test_a_journal_that_was_not_sent_as_a_whole_has_no_end(
 
         assert adopt(tmp_path / "journal", client, Counters()) == 1
         assert (bytes.fromhex(directory.name) in read_ends(client)) is whole
+
+
+def test_a_journal_stays_until_its_end_is_told(client: Any, tmp_path: Path) -> None:
+    """Where the store goes away in between, somebody else sends and tells it again."""
+    journal = Journal(tmp_path / "journal", SHARDS)
+    journal.open()
+    sender = Sender(journal.directory, client, Counters())
+    assert sender.send_some(keep=journal.current) == 0
+    assert sender.is_done(journal.current)  # nothing was ever put
+    journal.append(spend(1, BudgetSpend(DAY, 1)))
+    assert sender.send_some(keep=journal.current) == 1
+    assert not sender.is_done(journal.current)
+
+    sender.tell_end()
+
+    assert sender.is_done(journal.current)
+    assert read_ends(client)[journal.producer].following == (1, 0, 0)
+    journal.close()
 
 
 def test_an_end_that_was_told_again_is_not_forgotten_with_what_was_told_before(client: Any) -> None:

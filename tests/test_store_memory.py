@@ -23,7 +23,7 @@ from telemetry.memory import MB, TO_SET, MemoryKind, MemoryUse, max_mb_of
 from telemetry.trouble import trouble_of
 from telemetry.young import HOUR_MS, SPAN_MS
 from workers.archive.archive import SHORT_S, Archive
-from workers.folding.budget import DOWN_TO, REST_MS, Budget, Measured, weigh
+from workers.folding.budget import DOWN_TO, REST_MS, Measured, MemoryBudget, weigh
 from workers.folding.measuring import shares
 from workers.folding.memory import StoreMemory
 from workers.folding.trimming import MOST_UNARCHIVED_BYTES, most_unarchived
@@ -42,36 +42,36 @@ def measured(used_mb: float, full_mb: float, *young_mb: float, at_ms: int = NOW_
 
 
 def test_without_a_limit_everything_is_as_configured() -> None:
-    assert weigh(Budget(3, False), measured(900, 0, 1, 1), configured_hours=24) == Budget(
-        24, True, NOW_MS
-    )
+    assert weigh(
+        MemoryBudget(3, False), measured(900, 0, 1, 1), configured_hours=24
+    ) == MemoryBudget(24, True, NOW_MS)
 
 
 def test_what_fits_changes_nothing() -> None:
-    before = Budget(24, True, 5)
+    before = MemoryBudget(24, True, 5)
 
     assert weigh(before, measured(199, 200, *[15.0] * 13), configured_hours=24) is before
 
 
 def test_as_many_hours_stay_young_as_leave_a_tenth_of_the_memory() -> None:
-    found = weigh(Budget(24), measured(210, 200, *[15.0] * 13), configured_hours=24)
+    found = weigh(MemoryBudget(24), measured(210, 200, *[15.0] * 13), configured_hours=24)
 
     # Of thirteen spans two have to go: the eleven that are left begin 20 hours ago.
-    assert found == Budget(20, True, NOW_MS)
+    assert found == MemoryBudget(20, True, NOW_MS)
     left = measured(210, 200, *[15.0] * 13).left_bytes(20)
     assert left <= DOWN_TO * 200 * MB < left + 15 * MB
 
 
 def test_what_is_on_its_way_out_is_not_thrown_out_twice() -> None:
-    before = Budget(20, True, 5)
+    before = MemoryBudget(20, True, 5)
 
     assert weigh(before, measured(210, 200, *[15.0] * 13), configured_hours=24) is before
 
 
 def test_where_nothing_young_is_left_to_go_draws_stay_in_the_processes() -> None:
-    found = weigh(Budget(24), measured(900, 200, *[15.0] * 13), configured_hours=24)
+    found = weigh(MemoryBudget(24), measured(900, 200, *[15.0] * 13), configured_hours=24)
 
-    assert found == Budget(2, True, NOW_MS), "what is young goes first"
+    assert found == MemoryBudget(2, True, NOW_MS), "what is young goes first"
     later = weigh(found, measured(725, 200, 15, at_ms=NOW_MS + 10_000), configured_hours=24)
     assert not later.keeps_draws
     again = weigh(later, measured(170, 200, 15), configured_hours=24)
@@ -81,11 +81,11 @@ def test_where_nothing_young_is_left_to_go_draws_stay_in_the_processes() -> None
 def test_ids_of_responses_are_the_last_to_stay_in_the_processes() -> None:
     hour, day = 3_600_000, 24 * 3_600_000
 
-    def later(before: Budget, used_mb: float, after_ms: int) -> Budget:
+    def later(before: MemoryBudget, used_mb: float, after_ms: int) -> MemoryBudget:
         at_ms = before.changed_at_ms + after_ms
         return weigh(before, measured(used_mb, 200, 0.0, at_ms=at_ms), configured_hours=24)
 
-    without = later(Budget(1, True, NOW_MS), 205, hour)
+    without = later(MemoryBudget(1, True, NOW_MS), 205, hour)
     assert (without.keeps_draws, without.keeps_ids) == (False, True)
     assert later(without, 205, day - 1) is without, "draws end within a day"
     last = later(without, 205, day)
@@ -96,7 +96,7 @@ def test_ids_of_responses_are_the_last_to_stay_in_the_processes() -> None:
 
 
 def test_memory_that_others_take_costs_nothing_that_would_not_help() -> None:
-    found = weigh(Budget(24), measured(230, 200, *[0.0] * 13), configured_hours=24)
+    found = weigh(MemoryBudget(24), measured(230, 200, *[0.0] * 13), configured_hours=24)
 
     assert (found.young_hours, found.keeps_draws) == (24, False)
 
@@ -105,17 +105,17 @@ def test_records_that_wait_for_a_file_make_nothing_old() -> None:
     young = {NOW_MS // SPAN_MS - i: 10 * MB for i in range(13)}
     burst = Measured(NOW_MS, 300 * MB, 150 * MB, 200 * MB, young)
 
-    assert weigh(Budget(24), burst, configured_hours=24) == Budget(24)
+    assert weigh(MemoryBudget(24), burst, configured_hours=24) == MemoryBudget(24)
 
 
 def test_a_clock_that_was_ahead_does_not_keep_hours_short() -> None:
-    ahead = Budget(2, True, NOW_MS + 10 * REST_MS)
+    ahead = MemoryBudget(2, True, NOW_MS + 10 * REST_MS)
 
     assert weigh(ahead, measured(5, 200), configured_hours=24).young_hours == 24
 
 
 def test_what_cannot_go_for_want_of_an_archive_costs_the_draws() -> None:
-    found = weigh(Budget(2), measured(230, 200, *[15.0] * 13), configured_hours=24)
+    found = weigh(MemoryBudget(2), measured(230, 200, *[15.0] * 13), configured_hours=24)
 
     assert (found.young_hours, found.keeps_draws) == (2, False)
 
@@ -123,10 +123,15 @@ def test_what_cannot_go_for_want_of_an_archive_costs_the_draws() -> None:
 def test_hours_come_back_where_they_would_fit_and_no_more_often_than_each_hour() -> None:
     fits = measured(100, 200, *[10.0] * 4)
 
-    assert weigh(Budget(6, True, NOW_MS - REST_MS), fits, configured_hours=24).young_hours == 18
-    assert weigh(Budget(6, True, NOW_MS - REST_MS + 1), fits, configured_hours=24).young_hours == 6
+    assert (
+        weigh(MemoryBudget(6, True, NOW_MS - REST_MS), fits, configured_hours=24).young_hours == 18
+    )
+    assert (
+        weigh(MemoryBudget(6, True, NOW_MS - REST_MS + 1), fits, configured_hours=24).young_hours
+        == 6
+    )
     idle = measured(5, 200)
-    assert weigh(Budget(6), idle, configured_hours=24).young_hours == 24
+    assert weigh(MemoryBudget(6), idle, configured_hours=24).young_hours == 24
 
 
 @given(
@@ -138,7 +143,7 @@ def test_a_look_at_the_same_store_changes_nothing_after_the_second(
     hours: int, used: int, young: list[int]
 ) -> None:
     seen = measured(used, 200, *map(float, young))
-    found = weigh(Budget(hours), seen, configured_hours=24)
+    found = weigh(MemoryBudget(hours), seen, configured_hours=24)
 
     assert 1 <= found.young_hours <= 24
     second = weigh(found, seen, configured_hours=24)
@@ -149,7 +154,7 @@ def test_a_look_at_the_same_store_changes_nothing_after_the_second(
 def test_traffic_of_any_rate_settles_within_its_budget() -> None:
     """Whatever comes in an hour: the store stays within its limit, and hours do not swing."""
     for mb_an_hour in (2, 7, 30, 90):
-        budget, spans, changes = Budget(24), dict[int, float](), 0
+        budget, spans, changes = MemoryBudget(24), dict[int, float](), 0
         for minute in range(0, 5 * 24 * 60, 10):
             at_ms = NOW_MS + minute * 60_000
             spans[at_ms // SPAN_MS] = spans.get(at_ms // SPAN_MS, 0.0) + mb_an_hour / 6

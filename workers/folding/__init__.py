@@ -6,13 +6,14 @@
 - `raters`: which decisions of a rater count, where an app has raters
 - `terms`: what records add to the rows
 - `history`: for how long decisions were young
+- `budget_sums`: what records of budgets add up to
 - `batch`: what a part of a stream says
 - `effects`: what that changes
 - `forgetting`: which rows of raters go with a user
 - `thawed`: how a row is written that was put back
 - `spending`: what outcomes add to the ledger
 - `ledger`: where a shard's rows of it lie
-- `budget_sums`, `budget_rows`: what attempts add to the accounts of budgets
+- `budget_rows`: and to the accounts of budgets
 - `packing`: closed days of it become blocks
 - `keeping`: leases are kept beside what takes long
 - `young`: where what is young lies, and when it goes

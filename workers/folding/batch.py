@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from telemetry import frames
-from telemetry.budget_spends import SPEND_RECORD, spends_of
+from telemetry.budget_layout import SPEND_RECORD, spends_of
 from telemetry.decisions import Decisions
 from telemetry.decoding import decode, size_of
 from telemetry.errors import MalformedEvent

@@ -28,7 +28,7 @@ DRAWS_END_MS = 24 * HOUR_MS
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class MemoryBudget:
     """What the store keeps."""
 
     young_hours: int
@@ -64,7 +64,7 @@ class Measured:
         return max(*last, self.young_bytes.get(now, 0)) * HOUR_MS / SPAN_MS
 
 
-def weigh(before: Budget, measured: Measured, *, configured_hours: int) -> Budget:
+def weigh(before: MemoryBudget, measured: Measured, *, configured_hours: int) -> MemoryBudget:
     """Return what the store keeps from now on.
 
     Args:
@@ -72,7 +72,7 @@ def weigh(before: Budget, measured: Measured, *, configured_hours: int) -> Budge
         configured_hours: never more than these.
     """
     if not measured.full_bytes:
-        found = Budget(configured_hours)
+        found = MemoryBudget(configured_hours)
     else:
         hours = min(before.young_hours, configured_hours)
         if measured.left_bytes(hours) > measured.full_bytes:
@@ -81,7 +81,7 @@ def weigh(before: Budget, measured: Measured, *, configured_hours: int) -> Budge
             hours = _more(measured, hours, configured_hours)
         keeps_draws = _keeps_draws(before, measured, hours)
         keeps_ids = keeps_draws or _keeps_ids(before, measured, hours)
-        found = Budget(hours, keeps_draws, keeps_ids=keeps_ids)
+        found = MemoryBudget(hours, keeps_draws, keeps_ids=keeps_ids)
     if found == replace(before, changed_at_ms=0):
         return before
     return replace(found, changed_at_ms=measured.at_ms)
@@ -107,7 +107,7 @@ def _more(measured: Measured, hours: int, configured_hours: int) -> int:
     return min(configured_hours, hours + int(min(longer, configured_hours)))
 
 
-def _keeps_draws(before: Budget, measured: Measured, hours: int) -> bool:
+def _keeps_draws(before: MemoryBudget, measured: Measured, hours: int) -> bool:
     """Return whether the store takes new draws: they stay out where nothing else can go."""
     if hours != before.young_hours:
         return before.keeps_draws  # what goes first is to be seen first
@@ -120,7 +120,7 @@ def _keeps_draws(before: Budget, measured: Measured, hours: int) -> bool:
     return before.keeps_draws or measured.used_bytes <= DOWN_TO * measured.full_bytes
 
 
-def _keeps_ids(before: Budget, measured: Measured, hours: int) -> bool:
+def _keeps_ids(before: MemoryBudget, measured: Measured, hours: int) -> bool:
     """Return whether the store takes new ids where it takes no draws: until those have ended."""
     if before.keeps_draws:
         return before.keeps_ids

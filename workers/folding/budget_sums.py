@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from telemetry.budget_layout import MAX_ACCOUNTS
 from telemetry.budget_rows import ACCOUNT_FIELD_BYTES, DAY_S, HOLDER_FIELD_BYTES
-from telemetry.budget_spends import MAX_ACCOUNTS
 from telemetry.ledger_rows import sums_at
 
 BudgetPlace = tuple[int, bytes]

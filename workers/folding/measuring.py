@@ -143,13 +143,15 @@ def _add_young(client: Client, n_shards: int, out: Shares) -> None:
 
 
 def _add_ledger(client: Client, n_shards: int, out: Shares) -> None:
-    """Count loose rows of the ledger, and of its blocks some that stand for the others."""
+    """Count loose rows of ledger and budgets, and of blocks some that stand for the others."""
     for shard in range(n_shards):
         server = server_of(client, keys.meta(shard))
         index = [keys.spent_spans(shard), keys.spent_blocks(shard)]
         spans, blocks = (list(map(parse_field, server.hkeys(name))) for name in index)
         some = random.sample(blocks, min(PICKED, len(blocks)))
         loose = [*index, *(keys.spent(shard, *place) for place in spans)]
+        days = server.smembers(keys.budget_days(shard))
+        loose += [keys.budget_rows(shard, int(day)) for day in days]
         packed = [keys.spent_block(shard, *place) for place in some]
         own, picked = _sizes(server, [loose, packed])
         share = len(blocks) / len(some) if some else 0.0

@@ -12,7 +12,7 @@ import structlog
 from telemetry import keys
 from telemetry.memory import HARD_FULL, MemoryKind, MemoryUse, ask_servers, nearest_limit, policy_of
 from telemetry.store import Client
-from workers.folding.budget import Budget, Measured, weigh
+from workers.folding.budget import Measured, MemoryBudget, weigh
 from workers.folding.measuring import shares
 
 log = structlog.get_logger()
@@ -93,8 +93,10 @@ class StoreMemory:
         self._said = now
 
 
-def _budget(before: MemoryUse | None, configured_hours: int) -> Budget:
+def _budget(before: MemoryUse | None, configured_hours: int) -> MemoryBudget:
     """Return what the store kept so far."""
     if before is None or not before.young_hours:
-        return Budget(configured_hours)
-    return Budget(before.young_hours, before.keeps_draws, before.changed_at_ms, before.keeps_ids)
+        return MemoryBudget(configured_hours)
+    return MemoryBudget(
+        before.young_hours, before.keeps_draws, before.changed_at_ms, before.keeps_ids
+    )
