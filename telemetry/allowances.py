@@ -16,7 +16,7 @@ Times are seconds by a clock that nobody sets and that counts sleep (`clock.stea
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from telemetry.budget_accounts import TakeAnswer, TakeAsked
 
@@ -69,7 +69,8 @@ class BudgetAllowance:
         self.spent = spent
         self.reserved = 0
         self.free = 0
-        self.extra = 0  # served since the account was last heard, beyond what it granted
+        self.extra = 0  # served beyond what the account granted, and that it does not know of
+        self._told_extra = 0  # of that, what the word under way says
         self.extra_in_all = 0
         self.overrun = 0  # spent beyond what was reserved, in all
         self.heard: TakeAnswer | None = None
@@ -148,7 +149,8 @@ class BudgetAllowance:
     def charge(self, actual: int) -> None:
         """Take over what a call came to that nothing was reserved for.
 
-        The account is told soon, and takes it even beyond its limit.
+        What is free here pays for it first; the account is told of the rest soon, and takes it even
+        beyond its limit.
 
         Raises:
             ValueError: it came to less than nothing.
@@ -156,8 +158,10 @@ class BudgetAllowance:
         if actual < 0:
             raise ValueError(f"a call that came to {actual}")
         if actual:
+            paid = min(actual, self.free)
+            self.free -= paid
             self.spent += actual
-            self.overrun += actual
+            self.overrun += actual - paid
             self._has_changed = self._is_told_soon = True
 
     def set_limit(self, limit: int, *, lease: int) -> None:
@@ -165,6 +169,9 @@ class BudgetAllowance:
         if limit < self.limit:
             self.free = 0
             self._is_over = self._is_told_soon = True
+        self._short_s = -math.inf  # what did not fit may fit now, and the other way round
+        if self.heard is not None:
+            self.heard = replace(self.heard, free=self.heard.free + limit - self.limit)
         self.limit, self.lease = limit, lease
 
     def _reserved(self, amount: int, *, is_extra: bool = False) -> BudgetReservation:
@@ -190,6 +197,11 @@ class BudgetAllowance:
         """Whether what the account has left is not to be had: it did not reply, or recovers."""
         return self._is_away or (self.heard is not None and self.heard.is_recovering)
 
+    def lacks(self, amount: int) -> bool:
+        """Return whether the account, as last heard, has less left than a call may come to."""
+        known = self.heard
+        return known is not None and not known.is_recovering and amount - self.free > known.free
+
     @property
     def is_at_rest(self) -> bool:
         """Whether it holds nothing, and the account knows all: another may go on from here."""
@@ -213,6 +225,7 @@ class BudgetAllowance:
         """
         self.spent += take
         self._seq = max(self._seq, seq)
+        self._is_away, self._retry_s = False, -math.inf
 
     def may_ask(self, amount: int, now_s: float) -> bool:
         """Return whether the account might grant what is missing for a call."""
@@ -257,7 +270,7 @@ class BudgetAllowance:
         leaves = self._n_still >= 2 and not self.reserved
         if leaves:
             self.free = 0
-        self._is_told_soon = False
+        self._is_told_soon, self._told_extra = False, self.extra
         more = 0 if leaves or self._is_low() else max(target - self.free, 0)
         self._seq += 1
         self._under_way = TakeAsked(
@@ -284,7 +297,7 @@ class BudgetAllowance:
             return None
         self.free = 0
         self._seq += 1
-        self._has_changed = False
+        self._has_changed, self._told_extra = False, self.extra
         mine = self.spent + self.reserved
         self._under_way = TakeAsked(self._seq, mine, 0, 0, self.limit, 0, sent_s=now_s)
         return self._under_way
@@ -299,14 +312,13 @@ class BudgetAllowance:
         if answer.is_old:  # a repetition of it was heard first, and may have been granted
             self.miss(asked, now_s)
             return None
-        self._under_way, self.heard = None, answer
+        self._under_way = None
+        self.heard = replace(answer, free=answer.free + self.limit - asked.limit)
         self._is_quiet = asked.lease_ms == 0
         self._is_away = False
         self._recovers_s = now_s + answer.again_s if answer.is_recovering else -math.inf
         is_short = answer.again_s > 0 and not answer.is_recovering
         self._short_s = now_s + answer.again_s if is_short else -math.inf
-        if not answer.is_recovering:
-            self.extra = 0
         self._ends_s = asked.sent_s + asked.lease_ms / 1000 * (1 - EARLY)
         if asked.limit <= self.limit:  # else it is more than the budget has by now
             self.free += answer.granted + asked.held
@@ -314,13 +326,21 @@ class BudgetAllowance:
         if self._is_over:
             self.free = 0
         self._lapse(now_s)
-        if not asked.amount:
-            return None
-        reservation = self.reserve(asked.amount, now_s)
-        if reservation is None and self.free and is_short and self._is_low():
+        reservation = self.reserve(asked.amount, now_s) if asked.amount else None
+        if asked.amount and reservation is None and self.free and is_short and self._is_low():
             # What is left at each holder may together be what one of them needs.
             self.free, self._is_told_soon = 0, True
+        if not answer.is_recovering:
+            self._pay_extra()
         return reservation
+
+    def _pay_extra(self) -> None:
+        """Take from what is free what was served while the word was under way."""
+        untold = self.extra - self._told_extra
+        paid = min(untold, self.free)
+        self.free -= paid
+        self.extra = untold - paid
+        self._is_told_soon = self._is_told_soon or untold > 0
 
     def miss(self, asked: TakeAsked, now_s: float) -> None:
         """Note that no reply came; what it granted, if anything, goes back with the next word."""

@@ -375,6 +375,54 @@ def test_without_a_store_a_soft_budget_serves_one_lease_more_and_tells_it(
     assert accounts.read(PERIOD).debited == one.has == 30 * served + one.own.free
 
 
+def test_what_was_served_while_a_word_was_late_is_paid_from_what_it_granted(
+    accounts: BudgetAccounts,
+) -> None:
+    one = Holder(accounts, "a", limit=100, is_hard=False)
+    asked = one.own.ask(0.0, 60)
+    assert asked is not None
+    answer = accounts.take(PERIOD, "a", asked)
+    extra = [one.own.overdraw(50, is_late=True) for _ in range(3)]
+    assert extra[0] is not None
+    assert extra[1] is not None
+    assert extra[2] is None  # beyond a lease
+
+    reservation = one.own.hear(asked, answer, 0.0)
+
+    assert reservation is not None
+    assert (one.own.reserved, one.own.free, one.own.extra) == (160, 0, 100)
+    assert one.own.due_s(0.0) == 0.0
+    assert one.say() is not None
+    assert (accounts.read(PERIOD).debited, one.own.extra) == (160, 0)
+
+
+def test_what_nothing_was_reserved_for_is_charged_and_told_soon(accounts: BudgetAccounts) -> None:
+    one = Holder(accounts, "a")
+    one.say()
+    one.own.charge(0)
+    assert one.own.due_s(0.0) > 0
+    one.own.charge(1100)
+
+    assert one.own.due_s(0.0) == 0.0
+    assert one.say() == TakeAnswer(0, -100, 1, 0.0, False)
+    assert accounts.read(PERIOD).debited == one.has == 1100
+    assert one.own.overrun == 1000
+    with pytest.raises(ValueError, match="-1"):
+        one.own.charge(-1)
+
+
+def test_a_later_allowance_goes_on_where_one_left_off(accounts: BudgetAccounts) -> None:
+    one = Holder(accounts, "a")
+    one.spend(30)
+    one.leave()
+    assert one.own.is_at_rest
+    later = Holder(accounts, "a", spent=one.own.spent, seq=one.own.seq)
+
+    assert later.spend(50)
+    assert accounts.read(PERIOD).debited == later.has
+    assert later.own.spent == 80
+
+
 def test_a_call_that_came_to_more_is_told_and_paid_from_what_is_free(
     accounts: BudgetAccounts,
 ) -> None:

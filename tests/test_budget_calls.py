@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import httpx
 import numpy as np
 import openai
 import pytest
-from conftest import SHARDS, Provider, Reply, Sidecar, answer, endpoint, serving
+from conftest import SHARDS, Provider, Reply, Sidecar, answer, chunks, endpoint, serving
 
 from telemetry import events, frames, keys
 from telemetry.budget_accounts import BudgetAccounts, BudgetPeriod
@@ -182,6 +182,34 @@ def test_whoever_leaves_has_its_call_settled(
         assert settled(sidecar) == spent[0][0][0]
 
 
+@pytest.mark.parametrize("how", ["whole", "cut", "left", "unread"])
+def test_however_a_stream_ends_nothing_stays_reserved(
+    under: Under, provider: Provider, address: Address, how: str
+) -> None:
+    pieces = chunks("hel", "lo", usage=True)
+    cut = {"chunks": pieces[:2], "cut": True}
+    slow = {"chunks": pieces, "chunk_delay_s": 0.3}
+    coded = {"body": b"?", "headers": {"content-encoding": "odd"}}
+    whole = {"chunks": pieces}
+    kinds: dict[str, dict[str, Any]] = {"whole": whole, "cut": cut, "left": slow, "unread": coded}
+    provider.on("a", Reply(**kinds[how]))
+
+    with under(all={"tokens": 100_000, "hard": True}) as sidecar:
+        with (
+            suppress(httpx.HTTPError),
+            sidecar.http.stream("POST", PATH, json={**HELLO, "stream": True}) as answer,
+        ):
+            for n, _ in enumerate(answer.iter_raw()):
+                if how == "left" and n:
+                    break
+        (spent,) = (one for one in sent(sidecar, address, 2) if one)
+
+        assert settled(sidecar) == spent[0][0] > 0
+        assert spent[0][1]
+        assert how != "whole" or spent[0][0] == 15
+
+
+PATH = "/v1/chat/completions"
 HELLO = {"model": "auto", "max_tokens": 100, "messages": [{"role": "user", "content": "hello"}]}
 
 
@@ -404,6 +432,27 @@ def test_a_budget_that_is_used_up_has_calls_go_by_strategy_cheapest_and_says_so(
     assert row["on_spent"] == "cheapest"
 
 
+@pytest.mark.parametrize("how", ["hint", "model", "app"])
+def test_no_budget_that_is_used_up_loosens_what_a_strategy_constrains(
+    under: Under, provider: Provider, how: str
+) -> None:
+    dear = {"input_usd_per_mtok": 50, "output_usd_per_mtok": 90}
+    own = endpoint(provider, "b", zone="local", prices=dear)
+    app = {"mode": "route", "strategy": "private" if how == "app" else "quality"}
+    budget = {"calls": 1, "on_spent": "cheapest"}
+    said = {"headers": {"x-router-strategy": "private"}} if how == "hint" else {}
+    model = "auto:private" if how == "model" else "auto"
+
+    with under(endpoint(provider, "a"), own, apps={"default": app}, team=budget) as sidecar:
+        spend_all(sidecar)
+        found = sidecar.chat(model=model, **said)
+        for _ in range(3):
+            found = sidecar.chat(model=model, **said)
+
+    assert found.headers["x-router-strategy"] == "cheapest"
+    assert found.headers["x-router-endpoint"] == "b"
+
+
 @pytest.mark.parametrize("is_hard", [True, False])
 def test_a_budget_that_is_used_up_has_calls_stay_in_the_zone_local(
     under: Under, provider: Provider, is_hard: bool
@@ -423,6 +472,33 @@ def test_a_budget_that_is_used_up_has_calls_stay_in_the_zone_local(
     if not is_hard:
         assert shown["exclusions"] == {"a": "zone"}
         assert "zone local" in found.headers["x-router-warning"]
+
+
+ENDINGS = ("orders", "invoices", "sessions", "ledgers", "budgets", "parsers", "drafts", "locks")
+REVIEWS = [f"Please review this diff for races and missing tests in {word}.py" for word in ENDINGS]
+LETTERS = [f"Write a friendly birthday letter for my aunt who loves her {word}" for word in ENDINGS]
+
+
+def test_a_call_that_a_budget_refuses_opens_no_session(
+    provider: Provider, state_dir: Path, address: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.decision.sessions.LOOK_UP_S", 5.0)
+    value = {
+        "endpoints": [endpoint(provider, "a")],
+        "tasks": {"review": {"exemplars": REVIEWS}, "letter": {"exemplars": LETTERS}},
+        "apps": {"default": {"mode": "route", "strategy": "quality", "classify": "route"}},
+        "budgets": {"team": {"per": "day", "tokens": 1000, "hard": True}},
+    }
+    session = {"x-router-session-id": "s1"}
+
+    with serving(value, state_dir, address) as sidecar:
+        sidecar.until(lambda: sidecar.app.keeper.store_up)
+        refused = sidecar.chat(text=LETTERS[0], max_tokens=5000, headers=session)
+        first = sidecar.chat(text=REVIEWS[0], max_tokens=10, headers=session)
+
+    assert (refused.status_code, first.status_code) == (402, 200)
+    assert first.headers["x-router-task"] == "review"
+    assert first.headers["x-router-task-found-by"] == "classifier"
 
 
 def test_where_nobody_is_local_a_budget_that_is_used_up_refuses(under: Under) -> None:
@@ -520,3 +596,20 @@ def test_many_calls_at_once_never_come_to_more_than_a_hard_budget(
 
         assert (codes.count(200), codes.count(402)) == (20, 40)
         assert (settled(sidecar), len(provider.calls)) == (20, 20)
+
+
+def test_many_calls_of_unlike_bounds_never_come_to_more_money_than_there_is(
+    under: Under, provider: Provider
+) -> None:
+    provider.on("a", lambda _: Reply(body=answer(), delay_s=0.01))
+    limit = 1_000_000
+
+    with under(all={"usd": limit / 1e9, "hard": True}) as sidecar, ThreadPoolExecutor(16) as pool:
+        asked = [10 * (1 + i % 20) for i in range(120)]
+        codes = list(pool.map(lambda most: sidecar.chat(max_tokens=most).status_code, asked))
+
+        assert set(codes) == {200, 402}
+        assert settled(sidecar) == codes.count(200) * ONE_CALL_NANO <= limit
+        while sidecar.chat(max_tokens=10).status_code == 200:
+            pass  # what fits still goes
+        assert limit - settled(sidecar) < 300_000  # less than the least call may come to

@@ -7,12 +7,17 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Provider, endpoint, serving
 
 from router.budgets.allowances import Allowances, Grant
 from router.budgets.claims import BudgetClaim, find_claims
+from router.budgets.holdings import KEPT_S, Holdings
+from router.budgets.standings import told
 from router.config.budgets import BudgetEntry, BudgetSpan, OnSpent, compile_budgets
 from router.errors import BudgetAway, BudgetSpent
 from telemetry.budget_accounts import BudgetAccounts
@@ -143,7 +148,7 @@ async def test_who_is_not_refused_goes_unbacked_and_the_account_exceeds_its_limi
         assert allowances.is_spent(of)
         assert allowances.standing(of).free == -140
         with pytest.raises(BudgetSpent, match="240 of 100 tokens"):
-            await reserve(allowances, claim(100, is_hard=False), 1)
+            await reserve(allowances, claim(100), 1)
 
 
 async def test_a_call_that_is_cancelled_while_it_waits_leaves_nothing_reserved(
@@ -184,6 +189,18 @@ async def test_a_silent_store_is_waited_for_briefly_then_soft_goes_on_for_a_leas
             assert [type(one) for one in got].count(BudgetAway) >= 1
             assert soft_s < 0.1
             assert 0.2 < hard_s < 0.4
+
+
+async def test_a_soft_budget_that_is_spent_refuses_however_slow_the_store(
+    address: Address, store: PrivateServer
+) -> None:
+    of = claim(100, is_hard=False)
+    async with reserving(address) as allowances:
+        allowances.settle(await reserve(allowances, of, 100, may_refuse=False), [100])
+        await until(lambda: allowances.is_spent(of))
+        await asyncio.sleep(0.15)  # it may be asked again
+        with silent(store), pytest.raises(BudgetSpent):
+            await reserve(allowances, of, 10)
 
 
 async def test_without_a_store_what_is_held_is_spent_and_nobody_waits(address: Address) -> None:
@@ -236,3 +253,116 @@ async def test_what_is_not_used_goes_back_and_is_parked_and_taken_up_again(
         allowances.settle(await reserve(allowances, of, 970), [970])
         assert allowances.is_spent(of)
     assert accounts.read(of.account).takes == {HOLDER.hex(): 1000}
+
+
+async def test_what_was_forgotten_here_goes_on_from_what_the_account_has_on_record(
+    address: Address, accounts: BudgetAccounts
+) -> None:
+    of = claim(1000)
+    async with reserving(address) as allowances:
+        allowances.settle(await reserve(allowances, of, 100), [70])
+    async with reserving(address) as allowances:  # of the same process, which knows nothing of it
+        with pytest.raises(BudgetAway):
+            await reserve(allowances, of, 100)
+        await until(lambda: allowances.standing(of).spent == 70)
+        allowances.settle(await reserve(allowances, of, 930), [930])
+        assert allowances.is_spent(of)
+    assert accounts.read(of.account).takes == {HOLDER.hex(): 1000}
+
+
+async def test_a_look_tells_a_new_process_that_an_account_is_spent(
+    address: Address, accounts: BudgetAccounts
+) -> None:
+    of, fresh = claim(100), claim(100, name="fresh")
+    async with reserving(address) as allowances:
+        allowances.settle(await reserve(allowances, of, 100), [100])
+    async with reserving(address, b"i" * 16) as allowances:
+        assert not allowances.is_spent(of)
+        await allowances.look((of, fresh))
+
+        await until(lambda: allowances.is_spent(of))
+        assert not allowances.is_spent(fresh)
+        assert allowances.standing(fresh).free == 100
+        assert told(of, allowances.standing(of)) == {
+            "budget": "all",
+            "scope": {},
+            "per": "day",
+            "unit": "tokens",
+            "limit": 100,
+            "spent": 100,
+            "left": 0,
+            "resets_at": resets_at(of),
+        }
+    assert accounts.read(fresh.account).debited == 0
+
+
+def resets_at(of: BudgetClaim) -> str:
+    return datetime.fromtimestamp(of.ends_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+async def test_nobody_is_granted_less_than_nothing_or_another_number_of_amounts(
+    address: Address,
+) -> None:
+    of = claim()
+    async with reserving(address) as allowances:
+        with pytest.raises(ValueError, match="-1"):
+            await reserve(allowances, of, -1)
+        with pytest.raises(ValueError, match="2 claims"):
+            await allowances.reserve((of, of), [1])
+        grant = await reserve(allowances, of, 1)
+        with pytest.raises(ValueError, match="-2"):
+            allowances.settle(grant, [-2])
+        allowances.settle(grant, [1])
+        assert allowances.standing(of).spent == 1
+
+
+async def test_what_no_limit_allows_is_refused_without_a_word(address: Address) -> None:
+    of = claim(100)
+    async with reserving(address) as allowances:
+        with pytest.raises(BudgetSpent, match="0 of 100 tokens"):
+            await reserve(allowances, of, 2**60)
+        assert allowances.standing(of).n_words == 0
+
+
+async def test_parked_accounts_are_forgotten_when_they_ended_and_beyond_the_most() -> None:
+    held = Holdings(lambda: HOLDER, most=3)
+    claims = [claim(name=f"b{n}") for n in range(5)]
+    ended = claim(name="ended", at_s=steady() - 2 * 86_400)
+    held.park(held.account(ended), steady())
+    assert held.n_parked == 0
+    for n, of in enumerate(claims):
+        account = held.account(of)
+        account.allowance.charge(n)
+        held.park(account, steady())
+
+    assert held.n_parked == 3
+    assert [held.parked(of) is not None for of in claims] == [False, False, True, True, True]
+    assert held.account(claims[4]).allowance.spent == 4
+    assert held.n_parked == 2
+    held.park(held.account(claims[4]), claims[4].ends_s + KEPT_S)
+    assert held.n_parked == 0
+
+
+async def test_a_limit_that_changes_holds_from_the_next_call_on(address: Address) -> None:
+    async with reserving(address) as allowances:
+        allowances.settle(await reserve(allowances, claim(1000), 400), [400])
+        with pytest.raises(BudgetSpent):
+            await reserve(allowances, claim(500), 101)
+        allowances.settle(await reserve(allowances, claim(500), 100), [100])
+        with pytest.raises(BudgetSpent, match="500 of 500"):
+            await reserve(allowances, claim(500), 1)
+        allowances.settle(await reserve(allowances, claim(2000), 1500), [1500])
+
+
+def test_a_sidecar_reserves_under_the_id_of_its_journal_and_gives_back_at_its_end(
+    provider: Provider, state_dir: Path, address: Address, accounts: BudgetAccounts
+) -> None:
+    of = claim()
+    with serving({"endpoints": [endpoint(provider, "a")]}, state_dir, address) as sidecar:
+        allowances, loop = sidecar.app.allowances, sidecar.running.server.loop
+        reserved = asyncio.run_coroutine_threadsafe(reserve(allowances, of, 100), loop)
+        grant = reserved.result(10)
+        loop.call_soon_threadsafe(allowances.settle, grant, [40])
+        producer = sidecar.app.writer.producer.hex()
+
+    assert accounts.read(of.account).takes == {producer: 40}

@@ -24,7 +24,7 @@ from router.budgets.standings import BudgetStanding, told
 from router.budgets.take_line import STOP_S, TakeLine
 from router.config.budgets import OnSpent
 from router.errors import BudgetAway, BudgetSpent, DispatchError
-from telemetry.allowances import BudgetReservation
+from telemetry.allowances import LEASE_S, BudgetReservation
 from telemetry.budget_accounts import TakeAnswer
 from telemetry.clock import steady
 from telemetry.store import Address
@@ -53,6 +53,7 @@ class Allowances:
         holder: Callable[[], bytes],
         *,
         clock: Callable[[], float] = steady,
+        lease_s: float = LEASE_S,
     ) -> None:
         """Make it; `start` begins to talk to the store.
 
@@ -61,7 +62,7 @@ class Allowances:
             clock: epoch seconds by a clock that nobody sets.
         """
         self._line = TakeLine(address)
-        self._held = Holdings(holder)
+        self._held = Holdings(holder, lease_s=lease_s)
         self._clock = clock
         self._is_stopping = False
 
@@ -176,9 +177,9 @@ class Allowances:
         account = self._held.live.get(claim.account)
         if account is not None:
             return _standing(account)
-        spent, _, free = self._held.parked(claim) or (0, 0, None)
+        spent, n_words, free = self._held.parked(claim) or (0, 0, None)
         debited = claim.limit - free if free is not None else None
-        return BudgetStanding(spent=spent, debited=debited, free=free)
+        return BudgetStanding(spent=spent, debited=debited, free=free, n_words=n_words)
 
     # -- a call ------------------------------------------------------------------------------------
 
@@ -206,7 +207,8 @@ class Allowances:
         try:
             own = await self._ask_for(account, amount, patience_s)
         except TimeoutError:
-            is_late = True
+            # Else a store that always takes longer would have a spent budget served on and on.
+            is_late = budget.is_hard or not allowance.lacks(amount)
         is_unknown = is_late or (allowance.is_unknown and amount <= claim.limit)
         if own is None and is_unknown:
             own = allowance.overdraw(amount, is_late=is_late)
@@ -347,5 +349,6 @@ def _standing(account: HeldAccount) -> BudgetStanding:
         held=allowance.reserved + allowance.free,
         debited=allowance.limit - free if free is not None else None,
         free=free,
+        n_words=allowance.seq,
         is_unknown=allowance.is_unknown,
     )

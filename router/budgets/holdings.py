@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable
 
 from router.budgets.claims import BudgetClaim
-from telemetry.allowances import BudgetAllowance, BudgetReservation
+from telemetry.allowances import LEASE_S, BudgetAllowance, BudgetReservation
 from telemetry.budget_accounts import BudgetPeriod, TakeAsked
 
 MAX_HELD = 100_000
@@ -84,13 +84,16 @@ class HeldAccount:
 class Holdings:
     """All accounts of a process."""
 
-    def __init__(self, holder: Callable[[], bytes], *, most: int = MAX_HELD) -> None:
+    def __init__(
+        self, holder: Callable[[], bytes], *, lease_s: float = LEASE_S, most: int = MAX_HELD
+    ) -> None:
         """Begin without any.
 
         Args:
             holder: id of the process's producer, once it has one.
         """
         self._holder = holder
+        self._lease_s = lease_s
         self._most = most
         self.live: dict[BudgetPeriod, HeldAccount] = {}
         self._parked: dict[int, dict[bytes, bytes]] = {}  # by when the period ends
@@ -111,6 +114,7 @@ class Holdings:
                 self.holder,
                 limit=claim.limit,
                 lease=0,
+                lease_s=self._lease_s,
                 is_hard=claim.budget.is_hard,
                 spent=spent,
                 seq=seq,

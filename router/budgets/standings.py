@@ -18,6 +18,7 @@ class BudgetStanding(Struct, frozen=True):
     held: int = 0  # reserved or free in this process
     debited: int | None = None  # spent or held by all, as last heard; None: never heard here
     free: int | None = None  # for anybody, as last heard; below 0: the limit is exceeded
+    n_words: int = 0  # said to the account by this process
     is_unknown: bool = False  # the store is away, or waits for what it forgot
 
     @property

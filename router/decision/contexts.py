@@ -274,7 +274,7 @@ class Contexts:
         found = await self._of(
             context.beliefs,
             context.caller,
-            hints_under(context.hints, spent),
+            hints_under(context.hints, spent, context.policy),
             context.request,
             context.at,
             session=context.session,

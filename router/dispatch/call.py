@@ -53,7 +53,7 @@ from router.dispatch.spending import Spending
 from router.dispatch.stream import StreamedAnswer
 from router.endpoints.catalog import Endpoint
 from router.endpoints.retries import RetryBudget
-from router.errors import BudgetSpent, NoCandidates, Overloaded
+from router.errors import BudgetAway, BudgetSpent, NoCandidates, Overloaded
 from router.net.asgi import DisconnectGuard, Exchange, Header
 from telemetry.events import Result
 
@@ -95,14 +95,18 @@ class Calls:
             BudgetSpent, BudgetAway: nothing that may serve it fits into a budget of its.
             AllEndpointsFailed: no endpoint did.
         """
-        context = await self.instead.settled(context)
-        while True:
-            try:
-                return await self._serve(context, exchange)
-            except (BudgetSpent, NoCandidates) as refusal:
-                if exchange.started:
-                    raise
-                context = await self.instead.after(context, refusal)
+        try:
+            context = await self.instead.settled(context)
+            while True:
+                try:
+                    return await self._serve(context, exchange)
+                except (BudgetSpent, NoCandidates) as refusal:
+                    if exchange.started:
+                        raise
+                    context = await self.instead.after(context, refusal)
+        except (BudgetSpent, BudgetAway):  # what is refused opens no session
+            await self.decider.sessions.take_back(context.session, now=context.at.epoch_s)
+            raise
 
     async def _serve(self, context: CallContext, exchange: Exchange) -> None:
         decision = await self.decider.decide(context)

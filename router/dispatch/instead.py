@@ -28,6 +28,8 @@ class Instead:
         Raises:
             BudgetSpent: nothing can be settled by them.
         """
+        if not context.claims:
+            return context  # most often
         while spent := await self._spending.spent_of(_left(context)):
             context = await self._under(context, spent)
         return context

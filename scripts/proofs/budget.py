@@ -35,6 +35,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from scripts.proofs.budget_calls import measured, play_calls
 from scripts.proofs.budget_play import (
     LEAST,
     MOST,
@@ -42,6 +43,7 @@ from scripts.proofs.budget_play import (
     BudgetSignals,
     BudgetTally,
     booked,
+    holder_of,
     play_one,
 )
 from telemetry.budget_accounts import BudgetAccounts, BudgetPeriod
@@ -63,11 +65,17 @@ FORGOTTEN_S = 0.8
 """How much of what it wrote last the store forgets."""
 QUICK_PAUSE_S = 0.003
 """After each reservation, so that a short run lasts long enough to be disturbed."""
+MEASURED = 5_000
+"""Reservations at the store that are timed."""
 NANO = 10**9
 FORK = multiprocessing.get_context("fork")
 """This process has no threads, and sixteen that import everything anew take seconds."""
 DEAD, STOPPED, SLOW = 0, 1, range(2, 8)
 """Which process is killed, which stopped for longer than its lease, and which for a part of it."""
+
+AS_CALLS = range(0, PROCESSES, 2)
+"""Which processes reserve as the sidecar's calls do, some at once; the others do so one after the
+other, by the bare allowance."""
 
 
 @dataclass(slots=True)
@@ -98,7 +106,8 @@ class BudgetRun:
         name = f"holder-{place}{life}"
         of_place = self.directory / name, self.done[place], self.shared
         arguments = self.game, name, self.address, *of_place
-        process = FORK.Process(target=play_one, args=arguments)
+        play = play_calls if place in AS_CALLS else play_one
+        process = FORK.Process(target=play, args=arguments)
         process.start()
         self.processes[place:] = [process, *self.processes[place + 1 :]]
 
@@ -179,12 +188,13 @@ class BudgetRun:
         os.truncate(log, size)
 
     def _bury(self) -> None:
-        name = f"holder-{DEAD}"
+        name, accounts = f"holder-{DEAD}", BudgetAccounts
+        holder = holder_of(name).hex()
         with closing(connect(self.address)) as client:
             while True:
                 with suppress(*StoreErrors):
                     spent = booked(self.directory / name)
-                    if BudgetAccounts(client).bury(self.game.period, name, spent=spent) is not None:
+                    if accounts(client).bury(self.game.period, holder, spent=spent) is not None:
                         self.n_buried += 1
                         return
                 time.sleep(0.05)
@@ -215,6 +225,15 @@ class BudgetRun:
 
 def _number(path: Path) -> int:
     return int(path.name.split(".")[-3])
+
+
+def measure(reservations: int) -> dict[str, Any]:
+    """Return how long reservations take that are made at the store, in ms."""
+    with (
+        tempfile.TemporaryDirectory(prefix="pm-prove-", dir="/tmp") as temporary,
+        PrivateServer(Path(temporary)) as server,
+    ):
+        return measured(Address(f"unix://{server.socket_path}"), reservations)
 
 
 def _tally(path: Path) -> BudgetTally:
@@ -287,6 +306,7 @@ def main(argv: Sequence[str]) -> int:
         for disturbed in (False, True)
     ]
     figures = report(runs, reservations)
+    figures["at_the_store_ms"] = measure(min(reservations, MEASURED))
     wrong = faults(figures)
     for one in wrong:
         print(f"wrong: {one}", file=sys.stderr)
@@ -299,6 +319,7 @@ def _shown(figures: dict[str, Any]) -> str:
         f"{figures['reservations']} reservations of up to ${MOST / NANO:.0f} of ${LIMIT / NANO:.0f}"
         f", overspend ${figures['overspend_usd']:.9f}, stranded ${figures['stranded_usd']:.9f}"
     ]
+    lines.append(f"reservations at the store, in ms: {figures['at_the_store_ms']}")
     lines += [
         ", ".join(f"{name} {value}" for name, value in run.items()) for run in figures["runs"]
     ]

@@ -65,6 +65,11 @@ class BudgetTally:
     missed: int = 0  # without a reply
     unfit: int = 0  # not granted by it
 
+    def write(self, book: Path) -> None:
+        """Leave it beside the book."""
+        words = self.granted, self.refused, self.asked, self.missed, self.unfit
+        book.with_suffix(".tally").write_text(" ".join(map(str, words)))
+
 
 class BudgetPlayer:
     """One process, which does one thing after the other."""
@@ -76,7 +81,11 @@ class BudgetPlayer:
         self.client = connect(address)
         self.accounts = BudgetAccounts(self.client)
         self.allowance = BudgetAllowance(
-            name, limit=game.limit, lease=game.lease, lease_s=game.lease_s, is_hard=True
+            holder_of(name).hex(),
+            limit=game.limit,
+            lease=game.lease,
+            lease_s=game.lease_s,
+            is_hard=True,
         )
         self._book = os.open(book, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._under_way: deque[tuple[BudgetReservation, int]] = deque()
@@ -84,10 +93,9 @@ class BudgetPlayer:
     def play(self, done: c_longlong, in_full: c_bool) -> None:
         """Make all reservations but those that a process before this one made."""
         while done.value < self.game.reservations:
-            amount = round(math.exp(self.rng.uniform(math.log(LEAST), math.log(MOST))))
-            part = 1 if in_full.value else min(self.rng.expovariate(1 / self.game.billed), 1)
+            amount, actual = drawn_call(self.rng, self.game.billed, in_full.value)
             asked = self.tally.asked
-            was_granted = self._call(amount, round(amount * part))
+            was_granted = self._call(amount, actual)
             done.value += 1
             if self.game.pause_s:
                 time.sleep(self.game.pause_s)
@@ -154,6 +162,18 @@ class BudgetPlayer:
         return self.tally.missed == missed
 
 
+def drawn_call(rng: Random, billed: float, in_full: bool) -> tuple[int, int]:
+    """Return what a call reserves, and what it will come to."""
+    amount = round(math.exp(rng.uniform(math.log(LEAST), math.log(MOST))))
+    part = 1 if in_full else min(rng.expovariate(1 / billed), 1)
+    return amount, round(amount * part)
+
+
+def holder_of(name: str) -> bytes:
+    """Return the id by which a process is known to the account."""
+    return name.encode()
+
+
 def booked(book: Path) -> int:
     """Return what a process really spent."""
     data = book.read_bytes() if book.exists() else b""
@@ -174,6 +194,4 @@ def play_one(
     with closing(player.client):
         player.play(done, shared.in_full)
         player.finish()
-    tally = player.tally
-    words = tally.granted, tally.refused, tally.asked, tally.missed, tally.unfit
-    book.with_suffix(".tally").write_text(" ".join(map(str, words)))
+    player.tally.write(book)

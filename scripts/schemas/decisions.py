@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bandit.draws import Step
+from router.config.budgets import BudgetSpan, BudgetUnit, OnSpent
 from router.config.entries import Fallback, Mode
 from router.decision.shared_draws import DrawEnding
 from router.decision.ways import DecisionWay
@@ -77,6 +78,24 @@ def _routed() -> Schema:
             "left_out": TEXTS,
             "posterior_version": COUNT,
             "fallback": words(Fallback),
+            "budgets": many(_budget()),
+        }
+    )
+
+
+def _budget() -> Schema:
+    """Return the schema of how a budget of a call stands."""
+    return closed(
+        {
+            "budget": TEXT,
+            "scope": {"type": "object", "additionalProperties": TEXT},
+            "per": words(BudgetSpan),
+            "unit": words(BudgetUnit),
+            **dict.fromkeys(("limit", "spent", "left"), NUMBER),
+            "resets_at": {"type": "string", "format": "date-time"},
+            "hard": TRUTH,
+            "on_spent": words(OnSpent),
+            "used_up": TRUTH,
         }
     )
 
@@ -101,8 +120,9 @@ def _passed_on() -> Schema:
         "passthrough": {"const": True},
         "task": TEXT,
         "policy": POLICY,
+        "budgets": many(_budget()),
     }
-    return closed(fields, optional=["task", "policy"])
+    return closed(fields, optional=["task", "policy", "budgets"])
 
 
 def explanation() -> Schema:
