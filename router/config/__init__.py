@@ -13,7 +13,6 @@
 - `wishes`: limits and trades of strategies as they are written
 - `policies`: what each level of the policy may say, as it is written
 - `process`: how the process itself runs: address, limits, state directory, store
-- `budgets`: what calls may spend, as it is written and compiled
 - `strategies`: a strategy as it is written
 - `presets`: those that there are without a line
 - `extending`: what a strategy says with all that it starts from

@@ -207,7 +207,7 @@ class PacedWorld:
 def booked_usd(table: Recorded) -> NDArray[np.float64]:
     """Return (n_prompts, n_endpoints) tokens at list price, which need not be the recorded cost."""
     prices = np.array([list_prices(table, e) for e in range(len(table.endpoints))])
-    return (table.tokens_in * prices[:, 0] + table.tokens_out * prices[:, 1]) / 1e6
+    return np.asarray((table.tokens_in * prices[:, 0] + table.tokens_out * prices[:, 1]) / 1e6)
 
 
 def dearness(table: Recorded) -> NDArray[np.float64]:
