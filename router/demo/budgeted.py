@@ -89,15 +89,17 @@ def zone_file(ahead_s: int) -> bytes:
 def budget_figures(
     address: Address,
     configuration: Configuration,
-    budget: DemoBudget,
+    budget: DemoBudget | None,
     table: Recorded,
     ledger: ClientLedger,
 ) -> dict[str, Any]:
-    """Return what became of the budget.
+    """Return what became of the budget; nothing where there is none.
 
     Raises:
         redis.RedisError: the store is away.
     """
+    if budget is None:
+        return {}
     (own,) = configuration.budgets
     account = BudgetPeriod(own.digest, *period_of(own.span, own.timezone, budget.begins_s))
     with closing(connect(address)) as client:

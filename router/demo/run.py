@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 import yaml
@@ -55,12 +55,7 @@ def run_demo(settings: DemoSettings) -> DemoResult:
     Raises:
         BadTable: the table of outcomes cannot be used.
     """
-    table = synthetic()
-    if settings.outcomes is not None:
-        table = with_flat_tasks(load_table(settings.outcomes, settings.selection))
-    if settings.incumbent is not None and settings.incumbent not in table.endpoints:
-        known = ", ".join(table.endpoints[:12])
-        raise BadTable(f"--incumbent {settings.incumbent}: not among the endpoints, {known}")
+    table = _table_of(settings)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)  # everything that was started is stopped on the way out
     mode = "learning mode: strategy quality, no incumbent"
@@ -75,14 +70,14 @@ def run_demo(settings: DemoSettings) -> DemoResult:
         with open_store(state_dir, url=None) as address, stack(directory) as processes:
             simulator = processes.simulator(directory / "table.npz", time_scale=settings.time_scale)
             config = directory / "pointsman.yaml"
-            config.write_text(configuration_text(table, simulator, state_dir, settings.incumbent))
+            text = partial(configuration_text, table, simulator, state_dir, settings.incumbent)
+            config.write_text(text())
             zones = keep_zones_in(directory / "zones")
             processes.worker(state_dir, shards=SHARDS)
             router = processes.router(config)
             settings, budget = _budgeted(settings, zones)
             if budget is not None:  # the sidecar takes it over while it runs
-                text = configuration_text(table, simulator, state_dir, settings.incumbent, budget)
-                config.write_text(text)
+                config.write_text(text(budget))
             ports = (router, simulator)
             ledger, books = asyncio.run(drive(settings, table, ports, processes))
             answers = books.answers
@@ -92,12 +87,20 @@ def run_demo(settings: DemoSettings) -> DemoResult:
             counts = _settle(folded, processes, answers, ledger, derived)
             beliefs, *_ = gather.read_beliefs(configuration, address)
             spend = read_spend(address, configuration, books, table.endpoints)
-            kept: dict[str, Any] = {}
-            if budget is not None:
-                kept = budget_figures(address, configuration, budget, table, ledger)
+            kept = budget_figures(address, configuration, budget, table, ledger)
         rows = views.report_rows(beliefs, "quality")
     result = result_of(table, ledger, answers, counts, rows, spend, settings)
     return replace(result, figures={**result.figures, **kept})
+
+
+def _table_of(settings: DemoSettings) -> Recorded:
+    table = synthetic()
+    if settings.outcomes is not None:
+        table = with_flat_tasks(load_table(settings.outcomes, settings.selection))
+    if settings.incumbent is not None and settings.incumbent not in table.endpoints:
+        known = ", ".join(table.endpoints[:12])
+        raise BadTable(f"--incumbent {settings.incumbent}: not among the endpoints, {known}")
+    return table
 
 
 def _budgeted(settings: DemoSettings, zones: Path) -> tuple[DemoSettings, DemoBudget | None]:

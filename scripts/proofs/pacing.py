@@ -161,8 +161,7 @@ def many_runs(table: Recorded, seeds: range, n_calls: int) -> list[PacingRun]:
         return list(pool.map(one_run, [table] * size, seeds, [n_calls] * size))
 
 
-def main(argv: Sequence[str]) -> int:
-    """Return the exit code: 0 if budgets lasted on every table."""
+def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/prove pacing", description=__doc__)
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_RUNS} runs a table")
     parser.add_argument("--data", type=Path, help="where the recorded tables lie")
@@ -173,7 +172,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--http", type=int, default=0, help="runs of the demo, over HTTP")
     parser.add_argument("--calls-per-s", type=float, default=20.0, help="of these")
     parser.add_argument("--json", action="store_true")
-    options = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Return the exit code: 0 if budgets lasted on every table."""
+    options = _options(argv)
     n = QUICK_RUNS if options.quick else FULL_RUNS
     n = n if options.runs is None else options.runs
     try:
