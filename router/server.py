@@ -12,6 +12,7 @@ import httpx
 
 from router.beliefs.keeper import Keeper
 from router.budgets.allowances import Allowances
+from router.budgets.watch import BudgetWatch
 from router.config.compiled import Configuration
 from router.config.watch import WatchedFile
 from router.decision.context import Moment
@@ -45,6 +46,7 @@ from router.net.asgi import Exchange, Receive, Scope, Send
 from router.net.bodies import BodyBudget
 from router.net.pool import Adapted, Pool, Upstream
 from router.report import views
+from router.report.budgets import BudgetDesk
 from router.report.endpoints import endpoint_gauges
 from router.report.gauges import gauges
 from router.report.ledger_desk import LedgerDesk
@@ -147,6 +149,15 @@ class Sidecar:
             self.keeper, self.health, self.draws, self.thoughts, secrets.draws, self.sessions
         )
         decider = Decider(contexts)
+        self.watch = BudgetWatch(
+            address,
+            self.allowances,
+            contexts.prices,
+            n_shards=n_shards,
+            beliefs=lambda: self.keeper.current,
+            now_s=lambda: store_clock.now_ms() / 1000,
+            warned=metrics.budgets_warned,
+        )
         spending = Spending(self.allowances, self.writer, is_off=lambda: self.keeper.off)
         self.ledger = LedgerDesk(address, lambda: self.keeper.current.configuration, file)
         self.calls = Calls(
@@ -195,7 +206,10 @@ class Sidecar:
                     flush=self.decisions.flush,
                     recent=recent.of,
                 ),
-                ledger=self.ledger,
+                desks={
+                    "/v1/router/ledger": self.ledger.tell,
+                    "/v1/router/budgets": BudgetDesk(address, self.watch).tell,
+                },
                 metrics=metrics,
                 exposition=Exposition(
                     metrics,
@@ -259,6 +273,7 @@ class Sidecar:
         self.teller.start(self.keeper.current.configuration)
         self.keeper.start()
         self.allowances.start()
+        self.watch.start()
         self.draws.start()
         self.sessions.start()
         self.ids.start()
@@ -282,6 +297,7 @@ class Sidecar:
         self.health.renew_keys(self.keeper.current.configuration.catalog, time.monotonic())
 
     async def _stop(self) -> None:
+        await self.watch.stop()
         await self.draws.stop()
         await self.sessions.stop()
         await self.ids.stop()

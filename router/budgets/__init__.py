@@ -10,4 +10,11 @@ In reading order:
 - `holdings`: one allowance an account, as long as its period lasts
 - `take_line`: how their words reach the store
 - `allowances`: what calls reserve before they are sent, and settle when they ended
+- `call_mix`: which kinds of calls count in an account
+- `expected_calls`: how many are still to come in a period
+- `solving`: the price of money at which what is left lasts
+- `prices`: what money costs calls now
+- `kept_prices`, `pacing`: what the store keeps of it, and how accounts come along
+- `warnings`: half, four fifths or all of a budget is spent
+- `watch`: the task that looks at all of it, once a second
 """

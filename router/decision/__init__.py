@@ -28,6 +28,7 @@
 - `ended`: why a draw ended, by which numbers
 - `endings`: whether one does
 - `stand_ins`: who serves a unit while the endpoint that it drew is out
+- `paced`: how a call goes by the price of money of its budgets
 - `contexts`: from a request to what is settled: task, rules, route, unit
 - `preview`: what would be decided, as JSON
 - `decide`: from there to a decision

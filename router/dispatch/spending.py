@@ -35,7 +35,7 @@ from telemetry.budget_spends import BudgetSpend, spend_record
 from telemetry.writer import Writer
 
 
-class NoBound(Exception):
+class AmountUnknown(Exception):
     """What an attempt may come to at most is not known, and a hard budget asks for it."""
 
 
@@ -119,7 +119,7 @@ class CallSpending:
 
         Raises:
             BudgetSpent, BudgetAway: it does not fit.
-            NoBound: what it may come to is not known, and a hard budget holds.
+            AmountUnknown: what it may come to is not known, and a hard budget holds.
         """
         context = self._context
         if not context.claims:
@@ -155,9 +155,9 @@ class CallSpending:
         if unit is BudgetUnit.MONEY:
             most = most_nano_at(tokens, endpoint, at_s=context.at.epoch_s)
         if most and no_bound(context.translations.keeping(endpoint)) is not None:
-            raise NoBound(Exclusion.UNBOUNDED)
+            raise AmountUnknown(Exclusion.UNBOUNDED)
         if not math.isfinite(most):
-            raise NoBound(Exclusion.UNBOUNDED)
+            raise AmountUnknown(Exclusion.UNBOUNDED)
         return math.ceil(most)
 
 
