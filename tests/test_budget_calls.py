@@ -501,8 +501,12 @@ def test_a_call_that_a_budget_refuses_opens_no_session(
     assert first.headers["x-router-task-found-by"] == "classifier"
 
 
-def test_where_nobody_is_local_a_budget_that_is_used_up_refuses(under: Under) -> None:
-    with under(team={"calls": 1, "on_spent": "local"}) as sidecar:
+def test_where_nobody_local_may_serve_a_budget_that_is_used_up_refuses(
+    under: Under, provider: Provider
+) -> None:
+    places = endpoint(provider, "a"), endpoint(provider, "b", zone="local")
+    apps = {"default": {**PINNED["default"], "endpoints": {"deny": ["b"]}}}
+    with under(*places, apps=apps, team={"calls": 1, "on_spent": "local"}) as sidecar:
         spend_all(sidecar)
         refused = sidecar.chat()
         shown = sidecar.http.post("/v1/router/decide", json=HELLO)
