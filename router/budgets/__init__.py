@@ -10,4 +10,5 @@ In reading order:
 - `holdings`: one allowance an account, as long as its period lasts
 - `take_line`: how their words reach the store
 - `allowances`: what calls reserve before they are sent, and settle when they ended
+- `exploring`: the ceilings of exploring, and whether calls may explore yet
 """

@@ -38,8 +38,13 @@ def told(claim: BudgetClaim, standing: BudgetStanding) -> dict[str, Any]:
         "limit": _amount(claim, claim.limit),
         "spent": _amount(claim, spent),
         "left": _amount(claim, max(claim.limit - spent, 0)),
-        "resets_at": datetime.fromtimestamp(claim.ends_s, UTC).isoformat().replace("+00:00", "Z"),
+        "resets_at": resets_at(claim),
     }
+
+
+def resets_at(claim: BudgetClaim) -> str:
+    """Return when a claim's account begins anew."""
+    return datetime.fromtimestamp(claim.ends_s, UTC).isoformat().replace("+00:00", "Z")
 
 
 def _amount(claim: BudgetClaim, amount: int) -> float | int:
