@@ -175,7 +175,7 @@ class Allowances:
         account = self._held.live.get(claim.account)
         if free is None or account is None:
             return free is not None and free <= 0
-        return free <= account.unbacked and not account.allowance.free
+        return free <= account.unbacked + account.untold and not account.allowance.free
 
     def active(self) -> list[BudgetClaim]:
         """Return those with a limit that were reserved from lately, and have not ended."""
@@ -281,14 +281,16 @@ class Allowances:
         """Send the next word to an account of which none is under way."""
         asked = account.ask(now_s, amount)
         assert asked is not None
-        word = account.word = AccountWord(asked, is_awaited=amount > 0)
+        overrun = account.allowance.overrun
+        word = account.word = AccountWord(asked, overrun=overrun, is_awaited=amount > 0)
         self._carry(account, word)
         return word
 
     def _say_last(self, account: HeldAccount, now_s: float) -> AccountWord:
         asked = account.allowance.leave(now_s)
         assert asked is not None
-        word = account.word = AccountWord(asked, is_awaited=False)
+        overrun = account.allowance.overrun
+        word = account.word = AccountWord(asked, overrun=overrun, is_awaited=False)
         self._carry(account, word)
         return word
 
@@ -303,6 +305,7 @@ class Allowances:
             allowance.miss(word.asked, now_s)
         else:
             is_forgotten = answer.is_old and allowance.heard is None
+            account.told = account.told if answer.is_old else word.overrun
             own = allowance.hear(word.asked, answer, now_s)
             if is_forgotten:
                 self._recall(account)
@@ -362,6 +365,7 @@ def _standing(account: HeldAccount, limit: int) -> BudgetStanding:
     return BudgetStanding(
         spent=allowance.spent,
         held=allowance.reserved + allowance.free,
+        untold=account.untold,
         debited=debited,
         free=limit - debited if debited is not None else None,
         n_words=allowance.seq,

@@ -30,11 +30,16 @@ _KEY = struct.Struct("<QIQ")
 class AccountWord:
     """A word to an account that is under way, for a call that waits for it or for none."""
 
-    __slots__ = ("asked", "done", "is_awaited")
+    __slots__ = ("asked", "done", "is_awaited", "overrun")
 
-    def __init__(self, asked: TakeAsked, *, is_awaited: bool) -> None:
-        """Begin to wait."""
+    def __init__(self, asked: TakeAsked, *, overrun: int, is_awaited: bool) -> None:
+        """Begin to wait.
+
+        Args:
+            overrun: of which the account is told by it.
+        """
         self.asked = asked
+        self.overrun = overrun
         self.done: asyncio.Future[BudgetReservation | None] = (
             asyncio.get_running_loop().create_future()
         )
@@ -44,7 +49,17 @@ class AccountWord:
 class HeldAccount:
     """An account that this process lately reserved from."""
 
-    __slots__ = ("allowance", "claim", "due_s", "largest", "n_open", "timer", "unbacked", "word")
+    __slots__ = (
+        "allowance",
+        "claim",
+        "due_s",
+        "largest",
+        "n_open",
+        "timer",
+        "told",
+        "unbacked",
+        "word",
+    )
 
     def __init__(self, claim: BudgetClaim, allowance: BudgetAllowance) -> None:
         """Begin with nothing open."""
@@ -55,6 +70,7 @@ class HeldAccount:
         self.due_s = 0.0  # when the timer goes off, if there is one
         self.n_open = 0  # grants that are not settled
         self.largest = 0  # amount that a call asked for
+        self.told = 0  # of the overrun, in all
         self.unbacked = 0  # what open grants go for without a reservation
 
     def follow(self, claim: BudgetClaim) -> None:
@@ -74,6 +90,11 @@ class HeldAccount:
         wanted = max(2 * allowance.drawn, WORST_CASES * self.largest)
         allowance.lease = min(wanted, allowance.limit)
         return allowance.ask(now_s, amount)
+
+    @property
+    def untold(self) -> int:
+        """What was spent beyond what was granted, and the account does not know of."""
+        return self.allowance.overrun - self.told + self.allowance.extra
 
     def stop_timer(self) -> None:
         """Have the timer not go off."""
