@@ -229,7 +229,7 @@ class Contexts:
             eligible = within_budgets(
                 eligible, claims, request, translations, endpoints, at_s=at.epoch_s
             )
-        ceilings = self.ceilings.of(app, at.store_ms / 1000)
+        ceilings = None if hints.profile else self.ceilings.of(app, at.store_ms / 1000)
         return CallContext(
             caller=caller,
             request=request,
