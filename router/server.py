@@ -12,6 +12,7 @@ import httpx
 
 from router.beliefs.keeper import Keeper
 from router.budgets.allowances import Allowances
+from router.budgets.exploring import ExploringCeilings
 from router.budgets.watch import BudgetWatch
 from router.config.compiled import Configuration
 from router.config.watch import WatchedFile
@@ -146,7 +147,13 @@ class Sidecar:
             is_store_up=lambda: self.keeper.store_up,
         )
         contexts = Contexts(
-            self.keeper, self.health, self.draws, self.thoughts, secrets.draws, self.sessions
+            self.keeper,
+            self.health,
+            self.draws,
+            self.thoughts,
+            secrets.draws,
+            self.sessions,
+            ExploringCeilings(self.allowances),
         )
         decider = Decider(contexts)
         self.watch = BudgetWatch(

@@ -17,4 +17,5 @@ In reading order:
 - `kept_prices`, `pacing`: what the store keeps of it, and how accounts come along
 - `warnings`: half, four fifths or all of a budget is spent
 - `watch`: the task that looks at all of it, once a second
+- `exploring`: the ceilings of exploring, and whether calls may explore yet
 """

@@ -30,11 +30,16 @@ _KEY = struct.Struct("<QIQ")
 class AccountWord:
     """A word to an account that is under way, for a call that waits for it or for none."""
 
-    __slots__ = ("asked", "done", "is_awaited")
+    __slots__ = ("asked", "done", "is_awaited", "overrun")
 
-    def __init__(self, asked: TakeAsked, *, is_awaited: bool) -> None:
-        """Begin to wait."""
+    def __init__(self, asked: TakeAsked, *, overrun: int, is_awaited: bool) -> None:
+        """Begin to wait.
+
+        Args:
+            overrun: of which the account is told by it.
+        """
         self.asked = asked
+        self.overrun = overrun
         self.done: asyncio.Future[BudgetReservation | None] = (
             asyncio.get_running_loop().create_future()
         )
@@ -44,7 +49,17 @@ class AccountWord:
 class HeldAccount:
     """An account that this process lately reserved from."""
 
-    __slots__ = ("allowance", "claim", "due_s", "largest", "n_open", "timer", "word")
+    __slots__ = (
+        "allowance",
+        "claim",
+        "due_s",
+        "largest",
+        "n_open",
+        "timer",
+        "told",
+        "unbacked",
+        "word",
+    )
 
     def __init__(self, claim: BudgetClaim, allowance: BudgetAllowance) -> None:
         """Begin with nothing open."""
@@ -55,6 +70,8 @@ class HeldAccount:
         self.due_s = 0.0  # when the timer goes off, if there is one
         self.n_open = 0  # grants that are not settled
         self.largest = 0  # amount that a call asked for
+        self.told = 0  # of the overrun, in all
+        self.unbacked = 0  # what open grants go for without a reservation
 
     def follow(self, claim: BudgetClaim) -> None:
         """Go by what the claim of a configuration says, whichever came last."""
@@ -73,6 +90,11 @@ class HeldAccount:
         wanted = max(2 * allowance.drawn, WORST_CASES * self.largest)
         allowance.lease = min(wanted, allowance.limit)
         return allowance.ask(now_s, amount)
+
+    @property
+    def untold(self) -> int:
+        """What was spent beyond what was granted, and the account does not know of."""
+        return self.allowance.overrun - self.told + self.allowance.extra
 
     def stop_timer(self) -> None:
         """Have the timer not go off."""
@@ -131,19 +153,20 @@ class Holdings:
         self.live.pop(claim.account, None)
         if now_s < claim.ends_s + KEPT_S:
             heard = allowance.heard
-            kept = allowance.spent, allowance.seq, heard.free if heard else 0, heard is not None
+            debited = allowance.limit - heard.free if heard else 0
+            kept = allowance.spent, allowance.seq, debited, heard is not None
             place = self._parked.setdefault(claim.ends_s, {})
             self.n_parked += _key(claim) not in place
             place[_key(claim)] = _PARKED.pack(*kept)
         self._forget(now_s)
 
     def parked(self, claim: BudgetClaim) -> tuple[int, int, int | None] | None:
-        """Return what a parked one spent, the number of its last word, and what was free then."""
+        """Return what a parked one spent, the number of its last word, and what all had then."""
         data = self._parked.get(claim.ends_s, {}).get(_key(claim))
         if data is None:
             return None
-        spent, seq, free, is_heard = _PARKED.unpack(data)
-        return spent, seq, free if is_heard else None
+        spent, seq, debited, is_heard = _PARKED.unpack(data)
+        return spent, seq, debited if is_heard else None
 
     def _drop(self, claim: BudgetClaim) -> None:
         gone = self._parked.get(claim.ends_s, {}).pop(_key(claim), None)

@@ -11,6 +11,8 @@
 - `exclusions`: why an endpoint may not serve a call, a closed list
 - `rules`: what each level of the policy says, and how that merges
 - `wishes`: limits and trades of strategies as they are written
+- `budgets`: what calls may spend, as it is written and compiled
+- `exploring`: what exploring may come to in a day, likewise
 - `policies`: what each level of the policy may say, as it is written
 - `process`: how the process itself runs: address, limits, state directory, store
 - `strategies`: a strategy as it is written
@@ -18,7 +20,6 @@
 - `extending`: what a strategy says with all that it starts from
 - `levels`: names of tasks, and of what is below them
 - `starters`: tasks that come with the sidecar
-- `budgets`: whose calls may come to how much
 - `entries`: apps and tasks as they are written, and the whole file
 - `exemplars`: rules of tasks in their order, and what teaches the classifier
 - `named`: names of entries that others mention

@@ -11,6 +11,7 @@
 - `held`: a stream until it may be let go
 - `ending`: how one upstream call ended
 - `attempt`: one call to one endpoint
+- `beyond_choice`: what a call that explores costs beyond its choice
 - `spending`: what attempts reserve in budgets, and what they came to there
 - `retries`: the same endpoint again, the next one, or the end
 - `rival`: a second start beside a slow one

@@ -29,7 +29,7 @@ from router.dispatch.booking import (
     Booking,
 )
 from router.dispatch.chain import AttemptChain
-from router.dispatch.decision_flags import flags_of
+from router.dispatch.decision_flags import EXPLORED, flags_of
 from router.dispatch.diagnosis import Complaints
 from router.dispatch.ending import take_said
 from router.dispatch.fates import said_of_endpoint
@@ -154,7 +154,8 @@ class _Call:
         self.configuration = context.beliefs.configuration
         self.repeatable = request.repeatable
         self.flags = flags_of(decision)
-        self.spending = home.spending.of(context)
+        explores = bool(self.flags & EXPLORED)
+        self.spending = home.spending.of(context, explores=explores)
         self.asking = asking = Asking(decision, exchange, home.dispatcher, self.spending)
         self.permits, self.ask, self.beside_s = asking.permits, asking.ask, asking.beside_s
         self.chain = AttemptChain(decision, home.contexts)

@@ -28,6 +28,7 @@ from router.config.exclusions import Exclusion
 from router.decision.context import CallContext
 from router.decision.held_to import has_instead
 from router.dispatch.attempt import Attempt
+from router.dispatch.beyond_choice import BeyondChoice, is_of_choice
 from router.dispatch.ending import Ending
 from router.endpoints.catalog import Endpoint
 from router.errors import BudgetSpent
@@ -54,9 +55,9 @@ class Spending:
         self.is_off = is_off
         self._writer = writer
 
-    def of(self, context: CallContext) -> CallSpending:
-        """Return what keeps the budgets of one call."""
-        return CallSpending(self, context)
+    def of(self, context: CallContext, *, explores: bool = False) -> CallSpending:
+        """Return what keeps the budgets of one call, by whether it is one that explores."""
+        return CallSpending(self, context, explores=explores)
 
     async def spent_of(self, claims: Claims) -> Claims:
         """Return those that are used up, as far as is known, and that say what holds instead."""
@@ -91,6 +92,10 @@ class Spending:
             is_call: this is the attempt by which its call counts.
         """
         amounts = [amount_in(claim.budget.unit, ended, is_call) for claim in grant.claims]
+        self.book(grant, amounts, token, is_call=is_call)
+
+    def book(self, grant: Grant, amounts: Sequence[int], token: bytes, *, is_call: bool) -> None:
+        """Settle an attempt at what it came to in each account, and write it down."""
         self.allowances.settle(grant, amounts)
         spends = [
             BudgetSpend(claim.account, amount, is_call)
@@ -108,9 +113,14 @@ class Spending:
 class CallSpending:
     """The budgets of one call, over all its attempts."""
 
-    def __init__(self, home: Spending, context: CallContext) -> None:
+    def __init__(self, home: Spending, context: CallContext, *, explores: bool) -> None:
         self._home = home
         self._context = context
+        self._explores = explores
+        self._claims = context.claims
+        if context.ceilings is not None:
+            self._claims += context.ceilings.of_call(explores=explores)
+        self._beyond = BeyondChoice(context) if explores else None
         self._asked: AskedTokens | None = None
         self._is_counted = False  # in budgets that count calls
 
@@ -121,11 +131,10 @@ class CallSpending:
             BudgetSpent, BudgetAway: it does not fit.
             AmountUnknown: what it may come to is not known, and a hard budget holds.
         """
-        context = self._context
-        if not context.claims:
+        if not self._claims:
             return None  # most often
-        amounts = [self._amount(claim, endpoint) for claim in context.claims]
-        return await self._home.reserve(context.claims, amounts)
+        amounts = [self._amount(claim, endpoint) for claim in self._claims]
+        return await self._home.reserve(self._claims, amounts)
 
     def settle(self, attempt: Attempt, token: bytes) -> None:
         """Settle an attempt, if a budget holds; the first that was sent counts its call."""
@@ -133,18 +142,31 @@ class CallSpending:
             return  # most often
         is_call = attempt.was_sent and attempt.began_at > 0 and not self._is_counted
         self._is_counted |= is_call
-        self._home.settle(attempt.grant, attempt, token, is_call=is_call)
+        claims = attempt.grant.claims
+        amounts = [self._came_to(claim, attempt, is_call) for claim in claims]
+        self._home.book(attempt.grant, amounts, token, is_call=is_call)
+
+    def _came_to(self, claim: BudgetClaim, attempt: Attempt, is_call: bool) -> int:
+        amount = amount_in(claim.budget.unit, attempt, is_call)
+        if self._beyond is not None and is_of_choice(claim):
+            return self._beyond.settle(amount)
+        return amount
 
     def _amount(self, claim: BudgetClaim, endpoint: Endpoint) -> int:
         """Return what an attempt may come to in an account, in its unit."""
         unit, context = claim.budget.unit, self._context
         if unit is BudgetUnit.CALLS:
-            return int(not self._is_counted)
+            # Of those that do not explore nothing is reserved: they are only counted.
+            is_bound = self._explores or not claim.budget.only_steers
+            return int(is_bound and not self._is_counted)
         if claim.budget.is_hard and not self._home.is_off():
             return self._most(unit, endpoint)
         posterior, task = context.beliefs.place(context.category)
         usual = usual_nano if unit is BudgetUnit.MONEY else usual_tokens
-        return math.ceil(usual(posterior, task, endpoint))
+        amount = math.ceil(usual(posterior, task, endpoint))
+        if self._beyond is not None and is_of_choice(claim):
+            return self._beyond.of(amount)
+        return amount
 
     def _most(self, unit: BudgetUnit, endpoint: Endpoint) -> int:
         context = self._context
