@@ -16,7 +16,7 @@ units in place of calls.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -50,6 +50,10 @@ class SliceSums:
     def total(self) -> SliceSums:
         """Return all as one slice."""
         return SliceSums(*(np.array([getattr(self, name).sum()]) for name in self.__slots__))
+
+    def divided(self, by: Values) -> SliceSums:
+        """Return them with outcomes in parts of `by`, (n_slices,)."""
+        return replace(self, y=self.y / by, yn=self.yn / by, y2=self.y2 / by**2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,13 @@ class Uncertain:
         return {"value": self.value, "low": self.value - half, "high": self.value + half}
 
 
-def carry(own: SliceSums, onto: Values, *, of_rewards: bool = False) -> Uncertain | None:
+def carry(
+    own: SliceSums,
+    onto: Values,
+    *,
+    of_rewards: bool = False,
+    foretold: tuple[Values, Values] | None = None,
+) -> Uncertain | None:
     """Return what calls would have come to in all, had they had the draw of `own`.
 
     The error is that of the outcomes as they would have been, not of their mean. None where too
@@ -100,20 +110,25 @@ def carry(own: SliceSums, onto: Values, *, of_rewards: bool = False) -> Uncertai
     Args:
         onto: (n_slices,) how many calls of each slice had another one.
         of_rewards: of values in [0, 1], of which some never seen yet may be otherwise.
+        foretold: (n_slices,) what calls of `own`, and those of `onto`, are worked out to come to:
+            slices then differ by that, and the levels are of what calls came to beside it.
     """
     units, n, n_onto = float(own.units.sum()), float(own.n.sum()), float(onto.sum())
+    onto2 = onto
+    if foretold is not None:
+        own, onto, onto2 = own.divided(foretold[0]), onto * foretold[1], onto * foretold[1] ** 2
     if n_onto == 0:
         return Uncertain()
     if units < LEAST_UNITS:
         return None
-    noise, freedom = _noise(own)
+    noise, freedom = noise_of(own)
     if freedom < units / 2:  # slices with a unit or two tell no spread of their own
-        own, onto = own.total(), np.array([n_onto])
-        noise, freedom = _noise(own)
+        own, onto = own.total(), np.array([onto.sum()])
+        noise, freedom = noise_of(own)
     if of_rewards:
         noise = max(noise, 0.5 / n)
     value, variance = _levels(own, onto, noise)
-    return Uncertain.of(value, variance + n_onto * noise, freedom)
+    return Uncertain.of(value, variance + float(onto2.sum()) * noise, freedom)
 
 
 def _levels(own: SliceSums, onto: Values, noise: float) -> tuple[float, float]:
@@ -158,12 +173,13 @@ def _shares(n_slices: int) -> NDArray[np.float64]:
     return np.stack([nothing, *(size * kind for kind in kinds for size in SIZES)])
 
 
-def _noise(own: SliceSums) -> tuple[float, float]:
+def noise_of(own: SliceSums) -> tuple[float, float]:
     """Return the variance that a call adds, with its unit's, and its degrees of freedom."""
     at = own.n > 0
     mean = np.divide(own.y, own.n, where=at, out=np.zeros(len(own.n)))
     inside = float(np.maximum(own.y2 - 2 * mean * own.yn + mean**2 * own.n2, 0.0).sum())
-    units, freedom = float(own.units.sum()), float(own.units.sum() - at.sum())
+    units = float(own.units[at].sum())
+    freedom = units - float(at.sum())
     if freedom <= 0:
         return 0.0, 0.0
     return inside / float(own.n.sum()) * units / freedom, freedom

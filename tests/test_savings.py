@@ -24,6 +24,7 @@ def calls(n: int, **columns: Any) -> NDArray[np.void]:
     usual = {"app": 1, "task": 2, "strategy": 3, "release": 4, "endpoint": INC, "day": 100}
     usual |= {"by_incumbent": True, "propensity": 0.5, "predicted": 0.5, "reward": np.nan}
     usual |= {"cost_usd": 0.01, "attempts": 1, "is_priced": True, "unit": np.arange(n)}
+    usual |= {"tokens_in": 1000.0, "tokens_out": 100.0}
     for name, values in {**usual, **columns}.items():
         out[name] = values
     return out
