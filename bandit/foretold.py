@@ -210,7 +210,7 @@ def _change(
     others: Sequence[SliceTokens],
     pairs: Sequence[tuple[_Ratio, _Ratio]],
 ) -> Values:
-    """Return (n_slices,) by how much the others' calls differ in length from its own of all time."""
+    """Return (n_slices,) by how much the others' calls differ in length from all of its own."""
     nothing = np.zeros(len(own.calls))
     told, out = sum((other.told for other in others), nothing), nothing.copy()
     for k, name in enumerate(("tokens_in", "tokens_out")):
