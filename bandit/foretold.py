@@ -33,6 +33,8 @@ LEAST_OFF, MOST_OFF = 0.04, 0.34
 """Sd of what is worked out, where nothing of the endpoint's own corrects it: with calls as long as
 before, and with any others; with e times as long half way between. Set on recorded tables, with the
 shortest calls before and the longest after: .10 to .38 in the mean square."""
+MOST_SDS = 3.0
+"""So far from the middle slice chance takes what a slice tells of how two endpoints count."""
 CHANCE = 4.0
 """Squares of two sd: sizes of both sides' calls that differ by less differ by chance."""
 NO_MATTER = 1e-4
@@ -160,19 +162,26 @@ def _ratios(own: SliceTokens, other: SliceTokens) -> tuple[_Ratio, _Ratio]:
 def _ratio(own: SliceSums, other: SliceSums, spread: float) -> _Ratio:
     """Return a ratio of means over slices in which both were drawn; without any, about 1.
 
+    Slices that tell another one than most do, by more than chance, are left out: there the two
+    had different calls.
+
     Ref: Mantel and Haenszel (1959), JNCI 22, for the weights.
     """
-    both = (own.n > 0) & (other.n > 0)
-    n, m = own.n[both], other.n[both]
+    both = (own.y > 0) & (other.y > 0)
     if not both.any():
         return _Ratio(1.0, spread**2)
-    k = n * m / (n + m)
-    top, bottom = float(k @ (own.y[both] / n)), float(k @ (other.y[both] / m))
-    if top <= 0 or bottom <= 0:
-        return _Ratio(1.0, spread**2)
-    seen = float(k**2 @ (_cv2_of(own) / n + _cv2_of(other) / m)) / float(k.sum()) ** 2
+    n, m = own.n[both], other.n[both]
+    mean, beside, k = own.y[both] / n, other.y[both] / m, n * m / (n + m)
+    noise = _cv2_of(own) / n + _cv2_of(other) / m
+    log = np.log(mean / beside)
+    order = np.argsort(log)
+    half_way = np.searchsorted(np.cumsum(k[order]), k.sum() / 2)
+    usual = (log - log[order[half_way]]) ** 2 <= MOST_SDS**2 * noise + NO_MATTER
+    k = np.where(usual, k, 0.0)
+    seen = float(k**2 @ noise) / float(k.sum()) ** 2
     weight = spread**2 / (spread**2 + seen)
-    return _Ratio(float(np.exp(weight * np.log(top / bottom))), spread**2 * (1 - weight))
+    value = np.exp(weight * np.log(float(k @ mean) / float(k @ beside)))
+    return _Ratio(float(value), spread**2 * (1 - weight))
 
 
 def _cv2_of(sums: SliceSums) -> float:

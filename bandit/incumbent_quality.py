@@ -57,6 +57,8 @@ def incumbent_quality(rows: NDArray[np.void], days: range) -> Estimate | None:
     )
     found = ope.doubly_robust_of_arm(sums)
     if share > MOST_ALONE:
-        return replace(found, refused=f"the incumbent was drawn beside none of {share:.0%} of them")
+        return replace(
+            found, refused=f"the incumbent was never drawn beside {share:.0%} of the calls"
+        )
     half = float(np.hypot((found.high - found.low) / 2, Z95 * SD_ALONE * share))
     return replace(found, low=found.value - half, high=found.value + half)
