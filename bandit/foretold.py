@@ -29,10 +29,10 @@ OUT_BY_IN = 4.0
 """A token out by one in, where calls of the endpoint do not tell its prices apart."""
 FEW = 10.0
 """With so many draws a slice tells as much of its own level as what is worked out does."""
-LEAST_OFF, MOST_OFF = 0.04, 0.34
+LEAST_OFF, MOST_OFF, HALF_WAY = 0.03, 0.24, 0.5
 """Sd of what is worked out, where nothing of the endpoint's own corrects it: with calls as long as
-before, and with any others; with e times as long half way between. Set on recorded tables, with the
-shortest calls before and the longest after: .10 to .38 in the mean square."""
+before, and with any others; half way with 1.6 times as long, of which the log is `HALF_WAY`. Set on
+recorded tables, with the shortest calls before and the longest after. UNVALIDATED elsewhere."""
 MOST_SDS = 3.0
 """So far from the middle slice chance takes what a slice tells of how two endpoints count."""
 CHANCE = 4.0
@@ -67,7 +67,7 @@ class SliceTokens:
 
 
 @dataclass(frozen=True, slots=True)
-class Foretold:
+class WorkedOut:
     """What a call of each slice is worked out to cost, and how far that may be off."""
 
     own: Values  # (n_slices,) of the endpoint's own calls
@@ -84,7 +84,7 @@ class Foretold:
         return float((usd @ self.off) ** 2 + ((self.ratio_off @ usd) ** 2).sum())
 
 
-def foretell(own: SliceTokens, others: Sequence[SliceTokens], prices: Values) -> Foretold:
+def foretell(own: SliceTokens, others: Sequence[SliceTokens], prices: Values) -> WorkedOut:
     """Return what calls are worked out to cost an endpoint.
 
     Args:
@@ -117,11 +117,11 @@ def foretell(own: SliceTokens, others: Sequence[SliceTokens], prices: Values) ->
     usual_shares = shares @ own.calls / max(float(own.calls.sum()), 1.0)
     sd = np.array([_sd(other, prices, pair) for other, pair in zip(others, pairs, strict=True)])
     change = _change(own, others, pairs)
-    return Foretold(
+    return WorkedOut(
         own=usd_own**apart * level ** (1 - apart),
         onto=usd_onto**apart * level ** (1 - apart),
         is_known=(own.calls > 0) | (n_onto > 0),
-        off=unseen * (LEAST_OFF + (MOST_OFF - LEAST_OFF) * change / (1 + change)),
+        off=unseen * (LEAST_OFF + (MOST_OFF - LEAST_OFF) * change / (HALF_WAY + change)),
         ratio_off=sd.reshape(shape) * (shares - usual_shares[:, None]) * unseen,
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.carried import LEAST_UNITS, Uncertain, Values, carry
-from bandit.foretold import Foretold, TokenPrices, foretell
+from bandit.foretold import TokenPrices, WorkedOut, foretell
 from bandit.saving_sides import SavingSide, prices_of, slices_of
 
 
@@ -121,7 +121,7 @@ def _compare_money(
     own: SavingSide,
     others: SavingSide,
     value_usd: float | None,
-    foretold: Foretold,
+    foretold: WorkedOut,
 ) -> None:
     """Note money of the calls of which it can be known what the incumbent's had cost."""
     left = others.only(~foretold.is_known)
@@ -144,7 +144,7 @@ def _compare_money(
         out.counts["failed_valued"] = n
 
 
-def _cost(own: SavingSide, onto: Values, foretold: Foretold) -> Uncertain:
+def _cost(own: SavingSide, onto: Values, foretold: WorkedOut) -> Uncertain:
     """Return what calls of others had cost the incumbent."""
     levels = (foretold.own, foretold.onto)
     found = carry(own.of_measure("cost"), onto, foretold=levels) or Uncertain()
