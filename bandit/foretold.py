@@ -92,15 +92,14 @@ def foretell(own: SliceTokens, others: Sequence[SliceTokens], prices: Values) ->
         others: of those that others were drawn for, by who was.
         prices: (2, n_slices) of a token in and one out.
     """
-    pairs = [_ratios(own, other) for other in others]
-    shape = (len(others), len(own.calls))
+    pairs, shape = [_ratios(own, other) for other in others], (len(others), len(own.calls))
     usd = np.array(
         [_a_call(other, prices, pair) for other, pair in zip(others, pairs, strict=True)]
     ).reshape(shape)
     counts = np.where(usd > 0, np.array([other.calls for other in others]).reshape(shape), 0.0)
     usd_own = _a_call(own, prices, (ALIKE, ALIKE))
     n_own, n_onto = np.where(usd_own > 0, own.calls, 0.0), counts.sum(axis=0)
-    of_onto = (counts * usd).sum(axis=0)
+    of_onto, n_all = (counts * usd).sum(axis=0), max(float(own.calls.sum()), 1.0)
     level = _divided(n_own * usd_own + of_onto, n_own + n_onto)
     usual = float(level @ (n_own + n_onto)) / max(float((n_own + n_onto).sum()), 1.0)
     level = np.where(level > 0, level, usual or 1.0)  # of slices that tell no tokens
@@ -111,10 +110,10 @@ def foretell(own: SliceTokens, others: Sequence[SliceTokens], prices: Values) ->
     apart = _apart(
         usd_onto / usd_own, n_own, n_onto, max(_cv2_of(own.of_in()), _cv2_of(own.of_out()))
     )
-    elsewhere = 1 - own.calls / max(float(own.calls.sum()), 1.0)
+    elsewhere = 1 - own.calls / n_all
     unseen = np.maximum(FEW / (FEW + own.calls) * elsewhere, apart)
     shares = _divided(counts * usd, (n_own + n_onto) * level)
-    usual_shares = shares @ own.calls / max(float(own.calls.sum()), 1.0)
+    usual_shares = shares @ own.calls / n_all
     sd = np.array([_sd(other, prices, pair) for other, pair in zip(others, pairs, strict=True)])
     change = _change(own, others, pairs)
     return WorkedOut(

@@ -98,9 +98,7 @@ def part_of(
         out.usd[name] = whole.sum(name)
     why = _why_unknown(own)
     if why is None:
-        served = [each.tokens() for each in others.by_endpoint()]
-        foretold = foretell(own.tokens(), served, prices_of(own, prices or {}))
-        _compare_money(out, own, others, value_usd, foretold)
+        _compare_money(out, own, others, value_usd, prices or {})
     else:
         out.money_unknown[why] = out.counts["calls"]
     _compare_quality(out, own, others, why)
@@ -121,9 +119,11 @@ def _compare_money(
     own: SavingSide,
     others: SavingSide,
     value_usd: float | None,
-    foretold: WorkedOut,
+    prices: TokenPrices,
 ) -> None:
     """Note money of the calls of which it can be known what the incumbent's had cost."""
+    served = [each.tokens() for each in others.by_endpoint()]
+    foretold = foretell(own.tokens(), served, prices_of(own, prices))
     left = others.only(~foretold.is_known)
     others = others.only(foretold.is_known)
     onto, n = others.told("calls"), out.counts["calls"] - round(left.sum("calls"))

@@ -124,12 +124,10 @@ def _of_units(rows: NDArray[np.void], starts: NDArray[np.intp]) -> dict[str, NDA
     }
     for name in ("estimated_usd", "beside_usd"):
         out[name] = total(np.where(priced, rows[name], 0.0))
-    for name, column in MEASURES.items():
-        y = total(np.where(priced, rows[column], 0.0))
-        out |= {name: y, f"{name}_n": y * n, f"{name}2": y**2}
-    for name in TOKENS:
-        y = total(np.where(is_told, rows[name], 0.0))
-        out |= {name: y, f"{name}_n": y * told, f"{name}2": y**2}
+    measures = [(name, column, priced, n) for name, column in MEASURES.items()]
+    for name, column, of, count in (*measures, *((name, name, is_told, told) for name in TOKENS)):
+        y = total(np.where(of, rows[column], 0.0))
+        out |= {name: y, f"{name}_n": y * count, f"{name}2": y**2}
     reward = total(np.where(said & priced, rows["reward"], 0.0))
     out |= {"reward": reward, "reward_n": reward * labels, "reward2": reward**2}
     is_labelled = labels > 0

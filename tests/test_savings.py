@@ -348,12 +348,16 @@ def test_where_the_incumbent_was_never_drawn_its_quality_is_not_doubly_robust() 
     assert found is not None
     assert nearly is not None
     assert whole is not None
-    assert found.refused == "the incumbent was never drawn beside 33% of the calls"
+    assert found.refused == "the incumbent was hardly ever drawn beside 33% of the calls"
     assert found.value == pytest.approx(0.8)
     assert (nearly.refused, whole.refused) == (None, None)
     assert nearly.value == pytest.approx(0.8)
     assert nearly.high - nearly.low > whole.high - whole.low
     assert incumbent_quality(sums_of(calls(30)), DAYS) is None
+    left_over = calls(3, release=5, task=6, unit=20_000 + np.arange(3), reward=1.0, propensity=0.6)
+    stayed = incumbent_quality(sums_of(np.concatenate([drawn, never, left_over])), DAYS)
+    assert stayed is not None
+    assert stayed.refused == "the incumbent was hardly ever drawn beside 34% of the calls"
 
 
 def test_quality_is_the_doubly_robust_estimate_where_it_is_sound_else_says_why_not() -> None:
@@ -370,7 +374,7 @@ def test_quality_is_the_doubly_robust_estimate_where_it_is_sound_else_says_why_n
     assert sound["gained"]["value"] == pytest.approx(gained)
     assert sound["gained"]["low"] < 0.15 < sound["gained"]["high"], "half of the calls gained .3"
     assert unsound["method"] == LABELS_ALONE
-    assert unsound["why"] == "the incumbent was never drawn beside 33% of the calls"
+    assert unsound["why"] == "the incumbent was hardly ever drawn beside 33% of the calls"
     assert unsound["incumbent"]["value"] == pytest.approx(0.6, abs=0.05)
 
 

@@ -76,12 +76,7 @@ def savings_section(
         return out | {"reason": NOT_YET}
     if wish.app is not None:
         rows = rows.compress(rows["app"] == digest8("app", wish.app))
-    values = {
-        each.digest: each.objective.value_usd
-        for each in configuration.strategies.values()
-        if each.trade is None
-    }
-    found = savings(rows, days=days, values_usd=values, prices=token_prices(configuration.catalog))
+    found = _found(rows, days, configuration)
     until = _until(state, wish)
     nothing = NOTHING if until is None else f"{NOTHING}, up to {until}; {LATER}"
     apps = [_of_app(app, known) for app in found]
@@ -94,6 +89,15 @@ def savings_section(
     out |= {"at_ms": state.get("at_ms"), "since_ms": state.get("since_ms"), "apps": apps}
     whole = _whole(found, rows, days) if found else None
     return out | {"until": until, "reason": None if found else nothing, "all": whole}
+
+
+def _found(rows: NDArray[np.void], days: range, configuration: Configuration) -> list[AppSavings]:
+    values = {
+        each.digest: each.objective.value_usd
+        for each in configuration.strategies.values()
+        if each.trade is None
+    }
+    return savings(rows, days=days, values_usd=values, prices=token_prices(configuration.catalog))
 
 
 def token_prices(catalog: Catalog) -> TokenPrices:
