@@ -12,6 +12,7 @@ import httpx
 
 from router.beliefs.keeper import Keeper
 from router.budgets.allowances import Allowances
+from router.budgets.rate_allowances import RateAllowances
 from router.config.compiled import Configuration
 from router.config.watch import WatchedFile
 from router.decision.context import Moment
@@ -30,6 +31,7 @@ from router.dispatch.intents import Intents
 from router.dispatch.observer_line import ObserverLine
 from router.dispatch.passing import Passing
 from router.dispatch.passthrough import Passthrough
+from router.dispatch.rates import ProviderLimits
 from router.dispatch.recent import RecentNames
 from router.dispatch.spending import Spending
 from router.endpoints.health import Health
@@ -94,6 +96,9 @@ class Sidecar:
             clock=store_clock,
         )
         self.allowances = Allowances(address, lambda: self.writer.producer)
+        self.rate_allowances = RateAllowances(
+            address, lambda: self.writer.producer, clock=_steady(clock)
+        )
         self.draws = Draws(address, has_room=lambda: self.keeper.memory.has_room_for_draws)
         self.sessions = Sessions(address, has_room=lambda: self.keeper.memory.has_room_for_draws)
         self.ids = StoredIds(address, has_room=lambda: self.keeper.memory.has_room_for_ids)
@@ -147,7 +152,17 @@ class Sidecar:
             self.keeper, self.health, self.draws, self.thoughts, secrets.draws, self.sessions
         )
         decider = Decider(contexts)
-        spending = Spending(self.allowances, self.writer, is_off=lambda: self.keeper.off)
+        spending = Spending(
+            self.allowances,
+            self.writer,
+            ProviderLimits(
+                self.rate_allowances,
+                self.health.learnt,
+                contexts.sizes,
+                is_off=lambda: self.keeper.off,
+            ),
+            is_off=lambda: self.keeper.off,
+        )
         self.ledger = LedgerDesk(address, lambda: self.keeper.current.configuration, file)
         self.calls = Calls(
             decider,
@@ -259,6 +274,7 @@ class Sidecar:
         self.teller.start(self.keeper.current.configuration)
         self.keeper.start()
         self.allowances.start()
+        self.rate_allowances.start()
         self.draws.start()
         self.sessions.start()
         self.ids.start()
@@ -290,6 +306,7 @@ class Sidecar:
             await self.observer.stop()
         await self._upstream.aclose()
         await self.allowances.stop()  # by now every attempt has ended
+        await self.rate_allowances.stop()
         self.upkeep.stop()
         self.ledger.stop()
         self.keeper.stop()

@@ -50,6 +50,7 @@ In reading order:
 - `leases`: who may fold a shard
 - `scripts`: the few steps that the store must take atomically
 - `budget_accounts`, `allowances`: money that is granted before it is spent: store and holder
+- `rate_accounts`: the same of what providers take a minute
 - `budget_spends`, `budget_rows`: what calls came to in them, as records and as rows
 - `thawing`: those by which what is old is put back
 - `streams`: entries of several streams at once

@@ -384,6 +384,16 @@ def account_of(name: bytes) -> tuple[int, int] | None:
     return found if budget(*found).encode() == name else None
 
 
+def rate(digest: int, minute_s: int) -> str:
+    """Hash with a time to live: account of a provider's limit in a minute, as `budget`."""
+    return f"{{{_prefix}:rate:{digest:016x}}}:{minute_s}"
+
+
+def rate_live(digest: int, minute_s: int) -> str:
+    """Sorted set with a time to live: as `budget_live`."""
+    return f"{rate(digest, minute_s)}:live"
+
+
 def budget_live(digest: int, period_start_s: int) -> str:
     """Sorted set with a time to live: holders of that account -> when their leases end, in ms."""
     return f"{budget(digest, period_start_s)}:live"

@@ -21,7 +21,7 @@ from conftest import SHARDS, Provider, Reply, Sidecar, answer, chunks, endpoint,
 
 from telemetry import events, frames, keys
 from telemetry.budget_accounts import BudgetAccounts, BudgetPeriod
-from telemetry.budget_spends import SPEND_RECORD
+from telemetry.budget_layout import SPEND_RECORD
 from telemetry.embedded import PID_FILE, PrivateServer
 from telemetry.events import Kind
 from telemetry.store import Address, connect

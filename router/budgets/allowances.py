@@ -19,7 +19,7 @@ from functools import partial
 from msgspec import Struct
 
 from router.budgets.claims import BudgetClaim, Claims
-from router.budgets.holdings import AccountWord, HeldAccount, Holdings
+from router.budgets.holdings import AccountClaim, AccountWord, HeldAccount, Holdings
 from router.budgets.standings import BudgetStanding, told
 from router.budgets.take_line import STOP_S, TakeLine
 from router.config.budgets import OnSpent
@@ -158,7 +158,7 @@ class Allowances:
         if words:
             await asyncio.wait(words, timeout=SOFT_S)
 
-    def is_spent(self, claim: BudgetClaim) -> bool:
+    def is_spent(self, claim: AccountClaim) -> bool:
         """Return whether nothing is left of an account, by what is known here."""
         account = self._held.live.get(claim.account)
         if account is None:
@@ -170,9 +170,10 @@ class Allowances:
     def active(self) -> list[BudgetClaim]:
         """Return those that were reserved from lately, of periods that have not ended."""
         now_s = self._clock()
-        return [a.claim for a in self._held.live.values() if now_s < a.claim.ends_s]
+        claims = [account.claim for account in self._held.live.values()]
+        return [c for c in claims if isinstance(c, BudgetClaim) and now_s < c.ends_s]
 
-    def standing(self, claim: BudgetClaim) -> BudgetStanding:
+    def standing(self, claim: AccountClaim) -> BudgetStanding:
         """Return how an account stands, by what is known here."""
         account = self._held.live.get(claim.account)
         if account is not None:
@@ -198,7 +199,7 @@ class Allowances:
     ) -> DispatchError | None:
         """Fill in the reservation of one account; return why it refuses, if it does."""
         account = grant.accounts[n]
-        claim, allowance = account.claim, account.allowance
+        claim, allowance = grant.claims[n], account.allowance
         budget = claim.budget
         if not budget.is_hard and budget.on_spent is not OnSpent.REFUSE:
             may_refuse = False
@@ -315,7 +316,7 @@ class Allowances:
         due_s = allowance.due_s(now_s)
         if due_s == math.inf:
             if account.n_open == 0 and allowance.is_at_rest:
-                self._held.park(account, now_s)
+                self._rest(account, now_s)
             return
         due_s = max(due_s, now_s + SOON_S)
         if account.timer is not None:
@@ -324,6 +325,10 @@ class Allowances:
             account.timer.cancel()
         account.due_s = due_s
         account.timer = asyncio.get_running_loop().call_later(due_s - now_s, self._due, account)
+
+    def _rest(self, account: HeldAccount, now_s: float) -> None:
+        """Let go of an account that holds nothing, and has nothing to say."""
+        self._held.park(account, now_s)
 
     def _due(self, account: HeldAccount) -> None:
         account.timer = None

@@ -11,6 +11,7 @@
 - `held`: a stream until it may be let go
 - `ending`: how one upstream call ended
 - `attempt`: one call to one endpoint
+- `rates`: what attempts take of the limits of providers
 - `spending`: what attempts reserve in budgets, and what they came to there
 - `asking`: how a call is put to an endpoint, and put again without what need not be sent
 - `answer_headers`: what the headers of an answer say of its decision
