@@ -92,6 +92,11 @@ class CallCosts:
         return self.usd * self._factor(cost.Z95)
 
     @cached_property
+    def q99_usd(self) -> NDArray[np.float64]:
+        """(n_categories, n_arms) USD that 99 calls of 100 stay below."""
+        return self.usd * self._factor(cost.Z99)
+
+    @cached_property
     def q95_tokens(self) -> NDArray[np.float64]:
         """(n_categories, n_arms) tokens in and out that nineteen calls of twenty stay below."""
         tokens_in, tokens_out = self._tokens

@@ -12,7 +12,7 @@ TOKENS_DEFAULT = (500.0, 200.0)
 MACHINE_PRIOR_S = 1.0
 MACHINE_PRIOR_N = 3.0
 """A call is taken to have a machine of its own for a second, worth three calls: UNVALIDATED."""
-Z90, Z95 = 1.2816, 1.6449
+Z90, Z95, Z99 = 1.2816, 1.6449, 2.3263
 MAX_LN_VARIANCE = 1.0
 """Of a call's ln(tokens): two odd calls make no endpoint's cost a guess."""
 TOKENS_DEFAULT_N = 0.001

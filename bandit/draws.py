@@ -311,7 +311,7 @@ def draw(law: Law, table: Table, uniforms: Uniforms) -> Draw:
     Args:
         law: the table's own law, or that with other masses.
     """
-    masses = _masses(law, table)
+    masses = masses_of(law, table)
     group, step = _pick_group(law, table, uniforms, masses)
     arm, host_share = table.host(group, uniforms.host, explores=law.explores_hosts)
     return Draw(arm, group, _propensity(law, table, group, masses) * host_share, step)
@@ -322,7 +322,7 @@ def propensities(law: Law, table: Table) -> NDArray[np.float64]:
 
     p(g) = h·1[inc] + (1−h)·{ε·1[safe]/|safe| + (1−ε)·[s·1[cur] + (1−s)·count/D]}
     """
-    masses = _masses(law, table)
+    masses = masses_of(law, table)
     return np.array([_propensity(law, table, g, masses) for g in range(len(table.eligible))])
 
 
@@ -357,7 +357,8 @@ def _pick_group(law: Law, table: Table, uniforms: Uniforms, masses: Masses) -> t
     return int(table.winners[int(uniforms.row * N_DRAWS)]), Step.SAMPLE
 
 
-def _masses(law: Law, table: Table) -> Masses:
+def masses_of(law: Law, table: Table) -> Masses:
+    """Return h, ε and s as they count for a table."""
     inc_in = law.incumbent is not None and bool(table.eligible[law.incumbent])
     cur_in = law.current is not None and bool(table.eligible[law.current])
     stay = 0.0

@@ -9,16 +9,21 @@ Agrawal and Devanur (2016), arXiv:1402.5758, for the dual view. What is spent is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bandit.utility import Objective, Order
 
 ITERATIONS = 22
 """Halvings of ln λ's range: to 5e-6, closer than two arms' slopes ever matter."""
 SPAN = 1e5
 """λ is sought within this factor of 1 ÷ mean cost, so that it is free of scale."""
 FREE = 0.0
+STEP = 0.01
+"""Of ln λ between prices that are gone by for long: what is worked out for one price serves again
+when it returns, and a hundredth of a price moves nobody's place by more than its cost is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,50 @@ def solve(
     cheap = spend(at_high, scores, use, traffic)
     p_low = (target - cheap) / max(dear - cheap, 1e-15)
     return Price(at_low, at_high, float(np.clip(p_low, 0.0, 1.0)))
+
+
+def on_grid(
+    price: Price,
+    scores: NDArray[np.float64],
+    use: NDArray[np.float64],
+    traffic: NDArray[np.float64],
+    *,
+    target: float,
+) -> Price:
+    """Return the prices of a grid beside a solved one, mixed so that the next call uses `target`.
+
+    Args:
+        scores, use, traffic: as of `solve`, which found the price.
+    """
+    if price.high == FREE:
+        return price
+    low = float(np.exp(STEP * np.floor(np.log(price.low) / STEP)))
+    high = float(np.exp(STEP * np.ceil(np.log(price.high) / STEP)))
+    dear, cheap = (spend(at, scores, use, traffic) for at in (low, high))
+    if dear <= target:
+        return Price(low, high, 1.0)
+    return Price(low, high, float(np.clip((target - cheap) / max(dear - cheap, 1e-15), 0.0, 1.0)))
+
+
+def with_price(objective: Objective, price: float) -> Objective:
+    """Return an objective under which money costs more: 1 ÷ value + price successes a USD.
+
+    What waiting is worth in successes stays as it was. An order is the user's own, and stays.
+
+    Raises:
+        ValueError: the value of a success differs between categories; take one category's first.
+    """
+    if price <= 0 or objective.order is not Order.UTILITY:
+        return objective
+    if objective.values_usd is not None:
+        raise ValueError("a price for an objective of several values; take that of one category")
+    own = objective.value_usd
+    if own is None:  # then waiting is worth nothing either
+        return replace(objective, value_usd=1 / price, latency_usd_per_s=0.0)
+    value = 1 / (1 / own + price)
+    return replace(
+        objective, value_usd=value, latency_usd_per_s=objective.latency_usd_per_s * value / own
+    )
 
 
 def affordable(

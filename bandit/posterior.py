@@ -276,6 +276,11 @@ class Posterior:
         return self._calls.bound_usd
 
     @property
+    def dearest_usd(self) -> NDArray[np.float64]:
+        """(n_categories, n_arms) USD that 99 calls of 100 stay below, each by itself."""
+        return self._calls.q99_usd
+
+    @property
     def cost_q95_usd(self) -> NDArray[np.float64]:
         """(n_categories, n_arms) USD that nineteen calls of twenty stay below, each by itself."""
         return self._calls.q95_usd

@@ -24,6 +24,8 @@ FASTEST_LEVEL = 0.9
 """`fastest` leaves out endpoints whose answered share is below .95 with 90 % certainty."""
 EQUAL_COST = 1.01
 """Hosts within 1 % of the least cost count as equally dear."""
+MAX_REMEMBERED = 256
+"""Objectives of which a bank or posterior remembers scores; a bound, as prices of money move."""
 LEAST_QUALITY = 0.01
 """Cost per success divides by quality; below this an endpoint is as good as useless."""
 
@@ -120,6 +122,8 @@ def arm_scores(bank: Bank, objective: Objective) -> NDArray[np.float64]:
     """
     found = bank.memory.get(objective)
     if found is None:
+        if len(bank.memory) >= MAX_REMEMBERED:
+            bank.memory.clear()
         found = bank.memory[objective] = _scores(bank, objective).astype(np.float32)
     return found
 
@@ -159,6 +163,8 @@ def best_first(bank: Bank, values: NDArray[np.float64], name: object) -> list[in
     """Return groups in falling order of `values`, sorted once for each bank and name."""
     found = bank.rankings.get(name)
     if found is None:
+        if len(bank.rankings) >= MAX_REMEMBERED:
+            bank.rankings.clear()
         found = bank.rankings[name] = np.argsort(-values, kind="stable").tolist()
     return found
 
@@ -171,6 +177,8 @@ def mean_utility(posterior: Posterior, objective: Objective) -> NDArray[np.float
     """
     found = posterior.memory.get(objective)
     if found is None:
+        if len(posterior.memory) >= MAX_REMEMBERED:
+            posterior.memory.clear()
         found = posterior.memory[objective] = _mean_utility(posterior, objective)
     return found
 

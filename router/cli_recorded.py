@@ -32,6 +32,13 @@ def demo(
     no_feedback: Annotated[
         bool, typer.Option("--no-feedback", help="The client says nothing of any answer.")
     ] = False,
+    budget_usd_per_1k: Annotated[
+        float | None, typer.Option(min=1e-6, help="USD that 1,000 calls may cost.")
+    ] = None,
+    calls_per_s: Annotated[
+        float | None,
+        typer.Option(min=0.1, max=10_000, help="So many come; else at will."),
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Run the whole stack against simulated endpoints that replay recorded outcomes."""
@@ -55,6 +62,8 @@ def demo(
             incumbent=incumbent,
             tool_calls=tool_calls,
             feedback=not no_feedback,
+            budget_usd_per_1k=budget_usd_per_1k,
+            calls_per_s=calls_per_s,
         ),
         as_json=json_,
     )

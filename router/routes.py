@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -52,7 +52,6 @@ from router.policy.route import no_such_model, require_meant, require_spoken
 from router.policy.standing import usual_strategy
 from router.report import views
 from router.report.endpoints import endpoint_rows
-from router.report.ledger_desk import LedgerDesk
 from router.report.models import find_model, model_list
 from telemetry.crashes import place_of
 from telemetry.metrics import Exposition, Metrics
@@ -84,7 +83,7 @@ class Services:
     forget: ForgetDesk
     events: EventDesk
     explain: ExplainDesk
-    ledger: LedgerDesk
+    desks: Mapping[str, Handler]  # by path, whoever else answers a GET of the owner's
     metrics: Metrics
     exposition: Exposition
     admission: Admission  # of calls
@@ -112,7 +111,7 @@ class Routes:
             ("GET", DECISIONS_PATH): self._decision,
             ("GET", "/v1/router/posteriors"): self._posteriors,
             ("GET", "/v1/router/endpoints"): self._endpoints,
-            ("GET", "/v1/router/ledger"): services.ledger.tell,
+            **{("GET", path): tells for path, tells in services.desks.items()},
             ("GET", "/livez"): self._livez,
             ("GET", "/readyz"): self._readyz,
             ("GET", "/metrics"): self._metrics,

@@ -13,6 +13,7 @@ import httpx
 from router.beliefs.keeper import Keeper
 from router.budgets.allowances import Allowances
 from router.budgets.rate_allowances import RateAllowances
+from router.budgets.watch import BudgetWatch
 from router.config.compiled import Configuration
 from router.config.watch import WatchedFile
 from router.decision.context import Moment
@@ -47,6 +48,7 @@ from router.net.asgi import Exchange, Receive, Scope, Send
 from router.net.bodies import BodyBudget
 from router.net.pool import Adapted, Pool, Upstream
 from router.report import views
+from router.report.budgets import BudgetDesk
 from router.report.endpoints import endpoint_gauges
 from router.report.gauges import gauges
 from router.report.ledger_desk import LedgerDesk
@@ -163,6 +165,15 @@ class Sidecar:
             ),
             is_off=lambda: self.keeper.off,
         )
+        self.watch = BudgetWatch(
+            address,
+            self.allowances,
+            contexts.prices,
+            n_shards=n_shards,
+            beliefs=lambda: self.keeper.current,
+            now_s=lambda: store_clock.now_ms() / 1000,
+            warned=metrics.budgets_warned,
+        )
         self.ledger = LedgerDesk(address, lambda: self.keeper.current.configuration, file)
         self.calls = Calls(
             decider,
@@ -210,7 +221,10 @@ class Sidecar:
                     flush=self.decisions.flush,
                     recent=recent.of,
                 ),
-                ledger=self.ledger,
+                desks={
+                    "/v1/router/ledger": self.ledger.tell,
+                    "/v1/router/budgets": BudgetDesk(address, self.watch).tell,
+                },
                 metrics=metrics,
                 exposition=Exposition(
                     metrics,
@@ -275,6 +289,7 @@ class Sidecar:
         self.keeper.start()
         self.allowances.start()
         self.rate_allowances.start()
+        self.watch.start()
         self.draws.start()
         self.sessions.start()
         self.ids.start()
@@ -298,6 +313,7 @@ class Sidecar:
         self.health.renew_keys(self.keeper.current.configuration.catalog, time.monotonic())
 
     async def _stop(self) -> None:
+        await self.watch.stop()
         await self.draws.stop()
         await self.sessions.stop()
         await self.ids.stop()

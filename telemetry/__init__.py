@@ -48,6 +48,7 @@ In reading order:
 - `tag_names`: what tags in it are called, within a bound
 - `saving_state`: sums of what routing saved, as they lie in the store
 - `leases`: who may fold a shard
+- `filling`: many fields or members as few arguments of a script
 - `scripts`: the few steps that the store must take atomically
 - `budget_accounts`, `allowances`: money that is granted before it is spent: store and holder
 - `rate_accounts`: the same of what providers take a minute

@@ -46,6 +46,8 @@ EXPLAINED = (
 )
 SPENT_TOP = "pm:spent:top"  # hash, pruned after days: table:day -> names with rows of their own
 TAG_NAMES = "pm:spent:tags"  # hash, permanent, bounded: digest of a tag, in hex -> key=value
+BUDGET_WARNED = "pm:budget:warned"  # hash, pruned after 40 days: account:start:percent -> warning
+BUDGET_PRICES = "pm:budget:prices"  # hash, pruned of accounts that ended: digest -> price and pace
 ENDED = "pm:ended"  # hash, pruned after 40 days: producer -> where its journal ended, and when
 WORKERS = "pm:workers"  # sorted set with a time to live: worker -> when its word runs out, in ms
 
@@ -384,14 +386,10 @@ def account_of(name: bytes) -> tuple[int, int] | None:
     return found if budget(*found).encode() == name else None
 
 
-def rate(digest: int, minute_s: int) -> str:
-    """Hash with a time to live: account of a provider's limit in a minute, as `budget`."""
-    return f"{{{_prefix}:rate:{digest:016x}}}:{minute_s}"
-
-
-def rate_live(digest: int, minute_s: int) -> str:
-    """Sorted set with a time to live: as `budget_live`."""
-    return f"{rate(digest, minute_s)}:live"
+def rate(digest: int, minute_s: int) -> tuple[str, str]:
+    """Hash and sorted set with a time to live: a provider's limit in a minute, as `budget` has."""
+    account = f"{{{_prefix}:rate:{digest:016x}}}:{minute_s}"
+    return account, f"{account}:live"
 
 
 def budget_live(digest: int, period_start_s: int) -> str:

@@ -67,6 +67,8 @@ class Metrics:
     """By what became of it."""
     dropped: Counter[str] = field(default_factory=Counter)
     """Records that go no further, by reason."""
+    budgets_warned: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Warnings said here, by budget and percent that is spent."""
     ingested: Counter[str] = field(default_factory=Counter)
     """Events accepted, and requests refused by code."""
     upstream_s: dict[str, Histogram] = field(default_factory=dict)
@@ -143,6 +145,8 @@ class Exposition(Collector):
         )
         ended = {(k,): n for k, n in m.draws_ended.items()}
         yield _counter("router_draws_ended", "Stored draws that ended.", ["kind"], ended)
+        what = "Warnings that so many percent of a budget are spent."
+        yield _counter("router_budget_warnings", what, ["budget", "percent"], m.budgets_warned)
         said = {(k,): n for k, n in m.feedback.items()}
         yield _counter("router_feedback", "Feedback received.", ["result"], said)
         dropped = {(why,): m.dropped[why] for why in Dropped}

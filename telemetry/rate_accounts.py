@@ -20,8 +20,7 @@ class RatePeriod(BudgetPeriod):
     @property
     def keys(self) -> tuple[str, str]:
         """The two keys of its account; they lie in one slot."""
-        of = self.digest, self.start_s
-        return keys.rate(*of), keys.rate_live(*of)
+        return keys.rate(self.digest, self.start_s)
 
     @property
     def keep_ms(self) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import redis
 
 from telemetry import keys
+from telemetry.filling import LUA_FILL
 from telemetry.store import Client
 from telemetry.topology import spans_slots
 from telemetry.young import LUA_ROWS
@@ -20,31 +21,19 @@ from telemetry.young import LUA_ROWS
 Argument = bytes | str | int | float
 
 # ARGV from `i` on: commands as name, index into KEYS, number of further arguments, the arguments.
-# Five names are the script's own: ROWS puts rows into a span's hashes and DROP takes hashes away
-# (`telemetry/young.py`). THAW writes fields that begin with a time, none of which goes back. CHILL
-# deletes fields of a hash that still have the value beside them.
+# Seven names are the script's own: ROWS puts rows into a span's hashes and DROP takes hashes away
+# (`telemetry/young.py`); FILL and SCORE write many fields or members (`telemetry/filling.py`). THAW
+# writes fields that begin with a time, none of which goes back. CHILL deletes fields of a hash that
+# still have the value beside them.
 _RUN = (
     LUA_ROWS
+    + LUA_FILL
     + """
-local function fill(key, width, names, sizes, rows)
-  local pairs_of_it, n, at = {}, 0, 1
-  for j = 1, #sizes do
-    local size = string.byte(sizes, j)
-    pairs_of_it[n + 1] = string.sub(names, (j - 1) * width + 1, j * width)
-    pairs_of_it[n + 2] = string.sub(rows, at, at + size - 1)
-    n, at = n + 2, at + size
-    if n == 1000 or j == #sizes then
-      redis.call('HSET', key, unpack(pairs_of_it, 1, n))
-      n = 0
-    end
-  end
-end
-
 local function run(i)
   while i <= #ARGV do
     local key, n = KEYS[tonumber(ARGV[i + 1])], tonumber(ARGV[i + 2])
     if ARGV[i] == 'ROWS' then
-      put_rows(key, i + 3, i + 2 + n)
+      put_rows(key, i + 3)
     elseif ARGV[i] == 'DROP' then
       drop_rows(i + 3, i + 2 + n)
     elseif ARGV[i] == 'THAW' then
@@ -64,6 +53,8 @@ local function run(i)
       end
     elseif ARGV[i] == 'FILL' then
       fill(key, tonumber(ARGV[i + 3]), ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
+    elseif ARGV[i] == 'SCORE' then
+      score(key, ARGV[i + 3], tonumber(ARGV[i + 4]), ARGV[i + 5])
     else
       redis.call(ARGV[i], key, unpack(ARGV, i + 3, i + 2 + n))
     end
@@ -200,8 +191,8 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
 
-ROWS, DROP, THAW, CHILL, FILL = "ROWS", "DROP", "THAW", "CHILL", "FILL"
-"""Commands of the commit's own script, for what is young, and for the ledger."""
+ROWS, DROP, THAW, CHILL = "ROWS", "DROP", "THAW", "CHILL"
+"""Commands of the commit's own script, for what is young."""
 MAX_ARGUMENTS = 1000
 """Arguments of one command inside a commit: `unpack` fails near 8,000."""
 
@@ -222,12 +213,12 @@ class Commit:
         self._commands: list[Argument] = []
 
     def add(self, name: str, key: str, *arguments: Argument) -> None:
-        """Add a command on `key`; at most `MAX_ARGUMENTS` arguments, but of ROWS any number.
+        """Add a command on `key`; at most `MAX_ARGUMENTS` arguments.
 
         Raises:
             ValueError: more arguments than a script can pass on.
         """
-        if len(arguments) > MAX_ARGUMENTS and name != ROWS:
+        if len(arguments) > MAX_ARGUMENTS:
             raise ValueError(f"{name} with {len(arguments)} arguments; split it")
         place = self._keys.setdefault(key, len(self._keys) + 1)
         self._commands += [name, place, len(arguments), *arguments]

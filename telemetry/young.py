@@ -166,6 +166,22 @@ def grouped(names: NDArray[np.uint8], parts: int) -> tuple[NDArray[np.intp], lis
     return order, out
 
 
+_HEAD = np.dtype([("part", ">u2"), ("is_first", "u1"), ("n_names", ">u2")])
+
+
+def heads(groups: Sequence[Group], known: bytearray) -> bytes:
+    """Return groups as a script reads them; note in `known` that their parts are there.
+
+    Args:
+        known: 1 where a part was written before, so that it has an end.
+    """
+    parts, begins, ends = np.array(groups, dtype=np.int64).reshape(-1, 3).T
+    out, flags = np.zeros(len(groups), dtype=_HEAD), np.frombuffer(known, dtype=np.uint8)
+    out["part"], out["is_first"], out["n_names"] = parts, 1 - flags[parts], ends - begins
+    flags[parts] = 1
+    return out.tobytes()
+
+
 # Where a field lies, and all values under one.
 LUA_PARTS = """
 local function split(text)
@@ -189,11 +205,11 @@ local function values_of(where, field)
 end
 """
 
-# Fields of ARGV from `first` to `last`: name of the hashes up to the part, how rows are put, field
-# of sizes, when the hashes end, bytes of a field, bytes of a field with its value, then groups:
-# part, whether the hash has no end yet, fields and values back to back (a tenth of what as many
-# arguments cost). Several values of one field follow one another, lie under it and under it with a
-# byte more (1 to 100), so that each stays short, and are 101 at most: the oldest go.
+# Fields of ARGV from `first` on: name of the hashes up to the part, how rows are put, field of
+# sizes, when the hashes end, bytes of a field, bytes of a field with its value, groups as `heads`
+# has them, fields and values back to back (a tenth of what as many arguments cost). Several values
+# of one field follow one another, lie under it and under it with a byte more (1 to 100), so that
+# each stays short, and are 101 at most: the oldest go.
 LUA_ROWS = (
     LUA_PARTS
     + """
@@ -238,22 +254,25 @@ local function put_behind(where, row)
   end
   return added
 end
-local function put_rows(sizes, first, last)
+local function put_rows(sizes, first)
   local base, is_behind, added = ARGV[first], ARGV[first + 1] == 'behind', 0
   local name, step, sub = tonumber(ARGV[first + 4]), tonumber(ARGV[first + 5]), string.sub
-  for i = first + 6, last, 3 do
-    local where, row, n, packed = base .. ARGV[i], {}, 0, ARGV[i + 2]
-    for at = 1, #packed, step do
-      row[n + 1] = sub(packed, at, at + name - 1)
-      row[n + 2] = sub(packed, at + name, at + step - 1)
+  local heads, packed, at = ARGV[first + 6], ARGV[first + 7], 1
+  for i = 1, #heads, 5 do
+    local high, low, is_first, many, few = string.byte(heads, i, i + 4)
+    local where, row, n = base .. (high * 256 + low), {}, 0
+    for k = at, at + (many * 256 + few - 1) * step, step do
+      row[n + 1] = sub(packed, k, k + name - 1)
+      row[n + 2] = sub(packed, k + name, k + step - 1)
       n = n + 2
     end
+    at = at + n / 2 * step
     if is_behind then
       added = added + put_behind(where, row)
     else
-      added = added + redis.call('HSET', where, unpack(row))
+      added = added + redis.call('HSET', where, unpack(row, 1, n))
     end
-    if ARGV[i + 1] == '1' then
+    if is_first == 1 then
       redis.call('EXPIREAT', where, ARGV[first + 3])
     end
   end

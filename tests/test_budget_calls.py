@@ -432,6 +432,27 @@ def test_a_budget_that_is_used_up_has_calls_go_by_strategy_cheapest_and_says_so(
     assert row["on_spent"] == "cheapest"
 
 
+@pytest.mark.parametrize("how", ["hint", "model", "app"])
+def test_no_budget_that_is_used_up_loosens_what_a_strategy_constrains(
+    under: Under, provider: Provider, how: str
+) -> None:
+    dear = {"input_usd_per_mtok": 50, "output_usd_per_mtok": 90}
+    own = endpoint(provider, "b", zone="local", prices=dear)
+    app = {"mode": "route", "strategy": "private" if how == "app" else "quality"}
+    budget = {"calls": 1, "on_spent": "cheapest"}
+    said = {"headers": {"x-router-strategy": "private"}} if how == "hint" else {}
+    model = "auto:private" if how == "model" else "auto"
+
+    with under(endpoint(provider, "a"), own, apps={"default": app}, team=budget) as sidecar:
+        spend_all(sidecar)
+        found = sidecar.chat(model=model, **said)
+        for _ in range(3):
+            found = sidecar.chat(model=model, **said)
+
+    assert found.headers["x-router-strategy"] == "cheapest"
+    assert found.headers["x-router-endpoint"] == "b"
+
+
 @pytest.mark.parametrize("is_hard", [True, False])
 def test_a_budget_that_is_used_up_has_calls_stay_in_the_zone_local(
     under: Under, provider: Provider, is_hard: bool
@@ -575,3 +596,20 @@ def test_many_calls_at_once_never_come_to_more_than_a_hard_budget(
 
         assert (codes.count(200), codes.count(402)) == (20, 40)
         assert (settled(sidecar), len(provider.calls)) == (20, 20)
+
+
+def test_many_calls_of_unlike_bounds_never_come_to_more_money_than_there_is(
+    under: Under, provider: Provider
+) -> None:
+    provider.on("a", lambda _: Reply(body=answer(), delay_s=0.01))
+    limit = 1_000_000
+
+    with under(all={"usd": limit / 1e9, "hard": True}) as sidecar, ThreadPoolExecutor(16) as pool:
+        asked = [10 * (1 + i % 20) for i in range(120)]
+        codes = list(pool.map(lambda most: sidecar.chat(max_tokens=most).status_code, asked))
+
+        assert set(codes) == {200, 402}
+        assert settled(sidecar) == codes.count(200) * ONE_CALL_NANO <= limit
+        while sidecar.chat(max_tokens=10).status_code == 200:
+            pass  # what fits still goes
+        assert limit - settled(sidecar) < 300_000  # less than the least call may come to

@@ -13,4 +13,11 @@ In reading order:
 - `rate_claims`: the limits of providers that a call counts in
 - `rate_allowances`: what calls take of them, without any waiting
 - `leaves`: leave to make an attempt, by both
+- `call_mix`: which kinds of calls count in an account
+- `expected_calls`: how many are still to come in a period
+- `solving`: the price of money at which what is left lasts
+- `prices`: what money costs calls now
+- `kept_prices`, `pacing`: what the store keeps of it, and how accounts come along
+- `warnings`: half, four fifths or all of a budget is spent
+- `watch`: the task that looks at all of it, once a second
 """

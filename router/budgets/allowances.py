@@ -24,7 +24,7 @@ from router.budgets.standings import BudgetStanding, told
 from router.budgets.take_line import STOP_S, TakeLine
 from router.config.budgets import OnSpent
 from router.errors import BudgetAway, BudgetSpent, DispatchError
-from telemetry.allowances import LEASE_S, BudgetReservation
+from telemetry.allowances import LEASE_S, RETRY_PART, BudgetReservation
 from telemetry.budget_accounts import TakeAnswer
 from telemetry.clock import steady
 from telemetry.store import Address
@@ -61,7 +61,7 @@ class Allowances:
             holder: id of the process's producer; asked for once there is a claim.
             clock: epoch seconds by a clock that nobody sets.
         """
-        self._line = TakeLine(address)
+        self._line = TakeLine(address, retry_s=lease_s * RETRY_PART)
         self._held = Holdings(holder, lease_s=lease_s)
         self._clock = clock
         self._is_stopping = False

@@ -25,9 +25,6 @@ log = structlog.get_logger()
 MAX_AT_ONCE = 500
 """Words in one round trip: a few milliseconds of the store's time."""
 STORE_TIMEOUT_S = 0.5
-AWAY_S = 0.5
-"""A store that is away is tried so often: what it forgot is restated well before it grants again,
-which takes it a lease."""
 STOP_S = 2.0
 """How long the end waits for the last words to arrive."""
 _SHA = hashlib.sha1(TAKE.encode()).hexdigest()  # noqa: S324 - how servers name scripts
@@ -44,9 +41,15 @@ class _Waiting(Struct, frozen=True):
 class TakeLine:
     """One process's line to the accounts."""
 
-    def __init__(self, address: Address) -> None:
-        """Make it; `start` begins to talk."""
+    def __init__(self, address: Address, *, retry_s: float) -> None:
+        """Make it; `start` begins to talk.
+
+        Args:
+            retry_s: how often a store that is away is tried: what it forgot has to be restated well
+                before it grants again, which takes it a lease.
+        """
         self._address = address
+        self._retry_s = retry_s
         self._queue: list[_Waiting] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -130,7 +133,7 @@ class TakeLine:
         try:
             await client.ping()
         except StoreErrors:
-            self._retry_at = time.monotonic() + AWAY_S
+            self._retry_at = time.monotonic() + self._retry_s
         else:
             self._answers = True
 
@@ -156,7 +159,7 @@ class TakeLine:
 
     def _go_away(self) -> None:
         """Answer whatever else waits, and from here on everything, until the store is back."""
-        self._answers, self._retry_at = False, time.monotonic() + AWAY_S
+        self._answers, self._retry_at = False, time.monotonic() + self._retry_s
         queue, self._queue = self._queue, []
         for one in queue:
             one.hear(None)

@@ -16,7 +16,6 @@
 - `strategies`: a strategy as it is written
 - `presets`: those that there are without a line
 - `extending`: what a strategy says with all that it starts from
-- `budgets`: what calls may spend, as it is written and compiled
 - `levels`: names of tasks, and of what is below them
 - `starters`: tasks that come with the sidecar
 - `budgets`: whose calls may come to how much

@@ -16,10 +16,10 @@
 - `within_budgets`: who may serve where hard budgets hold
 - `held_to`: what a call goes by once a budget of its is used up
 - `planner`: the plan, without any I/O
-- `context`: what is settled before a draw
-- `ruling`: what holds for a call, routed or passed on
 - `prompt_tags`: by what records say what a first prompt looks like
 - `guessing`: what a call's first prompt looks like
+- `context`: what is settled before a draw
+- `ruling`: what holds for a call, routed or passed on
 - `first_calls`: which calls open a session, where their words may give it a task
 - `held`: what a call goes by that was drawn or said before it
 - `continuing`: which task a conversation without a session id goes by
@@ -28,6 +28,7 @@
 - `ended`: why a draw ended, by which numbers
 - `endings`: whether one does
 - `stand_ins`: who serves a unit while the endpoint that it drew is out
+- `paced`: how a call goes by the price of money of its budgets
 - `contexts`: from a request to what is settled: task, rules, route, unit
 - `preview`: what would be decided, as JSON
 - `decide`: from there to a decision

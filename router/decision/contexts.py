@@ -12,6 +12,7 @@ from msgspec import structs
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.keeper import Keeper
 from router.budgets.claims import Claims, find_claims
+from router.budgets.prices import MoneyPrices
 from router.config.compiled import App, Configuration
 from router.config.entries import UnitKind
 from router.decision.context import (
@@ -31,6 +32,7 @@ from router.decision.held import note_said
 from router.decision.held_to import hints_under
 from router.decision.limiting import CallSize, within_limits
 from router.decision.nonces import Nonces
+from router.decision.paced import with_price
 from router.decision.ruling import Guess, ruled
 from router.decision.said import NO_SESSION, CallSession, FirstCall
 from router.decision.sessions import Sessions
@@ -75,6 +77,7 @@ class Contexts:
         self.secret = secret
         self.sizes = TokenSizes()
         self.nonces = Nonces()
+        self.prices = MoneyPrices()
         self._first_call_s: float | None = None  # epoch seconds
 
     async def of(
@@ -226,7 +229,7 @@ class Contexts:
             eligible = within_budgets(
                 eligible, claims, request, translations, endpoints, at_s=at.epoch_s
             )
-        return CallContext(
+        context = CallContext(
             caller=caller,
             request=request,
             hints=hints,
@@ -257,6 +260,7 @@ class Contexts:
             maker=maker,
             look=look,
         )
+        return with_price(context, self.prices, self.secret.at()) if context.claims else context
 
     async def under(self, context: CallContext, spent: Claims) -> CallContext | None:
         """Return what is settled of a call anew, by what these budgets say instead of it.
@@ -270,7 +274,7 @@ class Contexts:
         found = await self._of(
             context.beliefs,
             context.caller,
-            hints_under(context.hints, spent),
+            hints_under(context.hints, spent, context.policy),
             context.request,
             context.at,
             session=context.session,

@@ -27,6 +27,7 @@ from router.decision.held import (
     note_conversation,
     note_said,
 )
+from router.decision.paced import note_call
 from router.decision.planner import Plan
 from router.decision.preview import Foreseen, told_of
 from router.decision.progress import SessionProgress
@@ -101,6 +102,7 @@ class Decider:
     async def _decide(self, context: CallContext) -> Decision:
         task = context.task.of_session
         note_said(self.sessions, context.session, context.at, task=task)
+        note_call(context, self.contexts.prices)
         if context.route.law is None:
             return Decision(context, self._plan(context), self._nonces.take())
         if context.review_key is not None and context.choices is None:

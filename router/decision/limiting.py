@@ -162,6 +162,13 @@ def drawn_within(
     return beliefs.within(category, eligibility.limits, mask)
 
 
+def without(mask: NDArray[np.bool_], barred: frozenset[int]) -> NDArray[np.bool_]:
+    """Return whom budgets suffice for, of these; everybody where they do for nobody."""
+    left = mask.copy()
+    left[list(barred)] = False
+    return left if left.any() else mask
+
+
 def told_of(limits: Limits) -> dict[str, Any]:
     """Return limits as they are shown, by the names of the configuration; {} where none is set."""
     values: dict[str, dict[str, Any]] = {

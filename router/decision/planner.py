@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from bandit.draws import LEARNING, Draw, Law, Step, Table, Uniforms, draw, propensities
 from bandit.limits import Limit
+from bandit.pacing import with_price
 from bandit.utility import Objective
 from router.beliefs.beliefs import Beliefs
 from router.config.entries import Fallback
 from router.config.exclusions import BINDING, OF_RULES, Exclusion
-from router.decision.limiting import drawn_within, told_of
+from router.decision.limiting import drawn_within, told_of, without
 from router.endpoints.catalog import Catalog, Endpoint
 from router.errors import NoCandidates, Overloaded
 from router.policy.constraints import Eligibility
@@ -150,6 +151,7 @@ def plan(
     if not (explore or law.is_learning):
         law = replace(law, challengers=())  # nor where the choice may not serve
     mask, relaxed = drawn_within(eligibility, beliefs, category, inside.mask)
+    mask = without(mask, route.barred) if route.barred else mask
     table = beliefs.table(category, objective_of(route, beliefs, category), law, mask)
     if not explore:
         law = without_exploring(law, table)
@@ -162,10 +164,12 @@ def plan(
 def objective_of(route: Route, beliefs: Beliefs, category: int) -> Objective:
     """Return what a route's strategy maximises; a trade compares with the incumbent's cost.
 
-    Where there is none, as in learning mode, with that of the first that is listed.
+    Where there is none, as in learning mode, with that of the first that is listed. The price that
+    keeps budgets makes cost count more.
     """
     compared = route.first or route.listed[0]
-    return beliefs.objective(route.strategy, category, compared.index)
+    objective = beliefs.objective(route.strategy, category, compared.index)
+    return with_price(objective, route.price) if route.price else objective
 
 
 def limits_of(plan: Plan) -> dict[str, Any]:
@@ -183,6 +187,7 @@ def limits_of(plan: Plan) -> dict[str, Any]:
         "relaxed": list(plan.relaxed),
         "outside_limits": outside,
         "value_usd": plan.objective.value_usd,
+        "price_of_money": plan.route.price,
     }
 
 

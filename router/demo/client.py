@@ -39,6 +39,9 @@ class DemoSettings:
     incumbent: str | None = None
     tool_calls: bool = False  # answers call a tool, validly in proportion to their quality
     feedback: bool = True
+    budget_usd_per_1k: float | None = None  # of an hour that ends as the calls do
+    calls_per_s: float | None = None  # None: as many as come to be made
+    begins_s: float = 0.0  # epoch seconds from which on they come, at `calls_per_s`
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,11 @@ async def drive(
 
 
 async def _work(client: _Client, waiting: Iterator[Session]) -> None:
+    settings = client.settings
     for session in waiting:
+        if settings.calls_per_s is not None:
+            due_s = settings.begins_s + session.first_call / settings.calls_per_s
+            await asyncio.sleep(max(due_s - time.time(), 0.0))
         await client.converse(session)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.report import ReportRow
+from router.demo.budgeted import budget_line
 from router.demo.client import ClientLedger, DemoSettings
 from router.demo.simulator import fraction
 from router.demo.spent import DemoSpend
@@ -224,3 +225,5 @@ def print_result(result: DemoResult) -> None:
         console.print("The outcomes are synthetic: an invented table that ships with the program.")
     console.print(result.sentence, style="bold")
     console.print(result.spend.line())
+    if "budget_usd" in figures:
+        console.print(budget_line(figures))

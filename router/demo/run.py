@@ -24,6 +24,13 @@ from scipy.optimize import nnls
 from bandit.families import Q, S, U
 from router.config.compiled import Configuration, load
 from router.config.levels import BETWEEN
+from router.demo.budgeted import (
+    DEFAULT_CALLS_PER_S,
+    DemoBudget,
+    budget_figures,
+    keep_zones_in,
+    plan_budget,
+)
 from router.demo.client import ClientLedger, DemoSettings, drive, say
 from router.demo.figures import DemoResult, LoopCounts, result_of
 from router.demo.simulator import save
@@ -48,12 +55,7 @@ def run_demo(settings: DemoSettings) -> DemoResult:
     Raises:
         BadTable: the table of outcomes cannot be used.
     """
-    table = synthetic()
-    if settings.outcomes is not None:
-        table = with_flat_tasks(load_table(settings.outcomes, settings.selection))
-    if settings.incumbent is not None and settings.incumbent not in table.endpoints:
-        known = ", ".join(table.endpoints[:12])
-        raise BadTable(f"--incumbent {settings.incumbent}: not among the endpoints, {known}")
+    table = _table_of(settings)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)  # everything that was started is stopped on the way out
     mode = "learning mode: strategy quality, no incumbent"
@@ -68,9 +70,14 @@ def run_demo(settings: DemoSettings) -> DemoResult:
         with open_store(state_dir, url=None) as address, stack(directory) as processes:
             simulator = processes.simulator(directory / "table.npz", time_scale=settings.time_scale)
             config = directory / "pointsman.yaml"
-            config.write_text(configuration_text(table, simulator, state_dir, settings.incumbent))
+            text = partial(configuration_text, table, simulator, state_dir, settings.incumbent)
+            config.write_text(text())
+            zones = keep_zones_in(directory / "zones")
             processes.worker(state_dir, shards=SHARDS)
             router = processes.router(config)
+            settings, budget = _budgeted(settings, zones)
+            if budget is not None:  # the sidecar takes it over while it runs
+                config.write_text(text(budget))
             ports = (router, simulator)
             ledger, books = asyncio.run(drive(settings, table, ports, processes))
             answers = books.answers
@@ -80,8 +87,35 @@ def run_demo(settings: DemoSettings) -> DemoResult:
             counts = _settle(folded, processes, answers, ledger, derived)
             beliefs, *_ = gather.read_beliefs(configuration, address)
             spend = read_spend(address, configuration, books, table.endpoints)
+            kept = budget_figures(address, configuration, budget, table, ledger)
         rows = views.report_rows(beliefs, "quality")
-    return result_of(table, ledger, answers, counts, rows, spend, settings)
+    result = result_of(table, ledger, answers, counts, rows, spend, settings)
+    return replace(result, figures={**result.figures, **kept})
+
+
+def _table_of(settings: DemoSettings) -> Recorded:
+    table = synthetic()
+    if settings.outcomes is not None:
+        table = with_flat_tasks(load_table(settings.outcomes, settings.selection))
+    if settings.incumbent is not None and settings.incumbent not in table.endpoints:
+        known = ", ".join(table.endpoints[:12])
+        raise BadTable(f"--incumbent {settings.incumbent}: not among the endpoints, {known}")
+    return table
+
+
+def _budgeted(settings: DemoSettings, zones: Path) -> tuple[DemoSettings, DemoBudget | None]:
+    """Return when calls come under a budget, and that; unchanged where there is none."""
+    if settings.budget_usd_per_1k is None:
+        return settings, None
+    calls_per_s = settings.calls_per_s or DEFAULT_CALLS_PER_S
+    usd = settings.budget_usd_per_1k * settings.requests / 1000
+    try:
+        budget = plan_budget(
+            usd, requests=settings.requests, calls_per_s=calls_per_s, directory=zones
+        )
+    except ValueError as error:
+        raise BadTable(f"--budget-usd-per-1k: {error}; make fewer, or more a second") from None
+    return replace(settings, calls_per_s=calls_per_s, begins_s=budget.begins_s), budget
 
 
 def with_flat_tasks(table: Recorded) -> Recorded:
@@ -91,7 +125,11 @@ def with_flat_tasks(table: Recorded) -> Recorded:
 
 
 def configuration_text(
-    table: Recorded, port: int, state_dir: Path, incumbent: str | None = None
+    table: Recorded,
+    port: int,
+    state_dir: Path,
+    incumbent: str | None = None,
+    budget: DemoBudget | None = None,
 ) -> str:
     """Return the configuration of the demo's sidecar."""
     prices = [list_prices(table, e) for e in range(len(table.endpoints))]
@@ -116,6 +154,7 @@ def configuration_text(
             }
         },
         "apps": {"default": {"mode": "route", "strategy": "quality"}},
+        **({"budgets": budget.entry()} if budget is not None else {}),
     }
     return yaml.safe_dump(value, sort_keys=False)
 

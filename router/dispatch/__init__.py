@@ -13,13 +13,13 @@
 - `attempt`: one call to one endpoint
 - `rates`: what attempts take of the limits of providers
 - `spending`: what attempts reserve in budgets, and what they came to there
-- `asking`: how a call is put to an endpoint, and put again without what need not be sent
-- `answer_headers`: what the headers of an answer say of its decision
-- `fit`: what endpoints do not take
 - `retries`: the same endpoint again, the next one, or the end
 - `rival`: a second start beside a slow one
+- `answer_headers`: what the headers of an answer say of its decision
+- `fit`: what endpoints do not take
 - `heartbeat`: signs of life while a stream is held
 - `race`: the attempts of one call
+- `asking`: how a call is put to an endpoint, and put again without what need not be sent
 - `instead`: what calls go by whose budgets are used up
 - `episodes`: which calls an episode is named by
 - `recent`: what a name was lately known to mean

@@ -26,7 +26,7 @@ from router.dispatch.headers import forward_headers, forward_query, headers_in
 from router.dispatch.held import Hold
 from router.dispatch.intents import Recipient, is_recorded
 from router.dispatch.race import Permit
-from router.dispatch.spending import CallSpending, Unknown
+from router.dispatch.spending import AmountUnknown, CallSpending
 from router.dispatch.time_limits import TimeLimitTable, beside_s, client_s, deadline_s
 from router.endpoints.catalog import Endpoint
 from router.errors import (
@@ -81,7 +81,7 @@ class Asking:
             except (BudgetSpent, BudgetAway, RateShareSpent) as refusal:
                 self._refused.append(refusal)
                 return None
-            except Unknown as unknown:
+            except AmountUnknown as unknown:
                 why = str(unknown)
         self._forbidden[endpoint.id] = why
         return None

@@ -38,7 +38,7 @@ from telemetry.budget_spends import BudgetSpend, spend_record
 from telemetry.writer import Writer
 
 
-class Unknown(Exception):
+class AmountUnknown(Exception):
     """What an attempt may come to at most is not known, and a hard budget asks for it."""
 
 
@@ -148,7 +148,7 @@ class CallSpending:
 
         Raises:
             BudgetSpent, BudgetAway, RateShareSpent: it does not fit.
-            Unknown: what it may come to is not known, and a hard budget holds.
+            AmountUnknown: what it may come to is not known, and a hard budget holds.
         """
         context = self._context
         amounts = [self._amount(claim, endpoint) for claim in context.claims]
@@ -187,9 +187,9 @@ class CallSpending:
         if unit is BudgetUnit.MONEY:
             most = most_nano_at(tokens, endpoint, at_s=context.at.epoch_s)
         if most and no_bound(context.translations.keeping(endpoint)) is not None:
-            raise Unknown(Exclusion.UNBOUNDED)
+            raise AmountUnknown(Exclusion.UNBOUNDED)
         if not math.isfinite(most):
-            raise Unknown(Exclusion.UNBOUNDED)
+            raise AmountUnknown(Exclusion.UNBOUNDED)
         return math.ceil(most)
 
 

@@ -131,7 +131,8 @@ def next_key(decision: Decision) -> tuple[object, ...]:
     reason = context.eligibility.reasons[drawn.index]
     mask, law = context.eligibility.mask.tobytes(), context.route.law
     fallback = context.route.fallback
-    return (context.category, context.strategy.name, law, mask, drawn.index, reason, fallback)
+    of_draw = (context.category, context.strategy.name, context.route.price, law)
+    return (*of_draw, mask, drawn.index, reason, fallback)
 
 
 def of_next(decision: Decision) -> list[str]:
@@ -259,7 +260,8 @@ def drawing_key(decision: Decision) -> tuple[object, ...]:
     names, mask = context.standing.permitted, drawing.mask.tobytes()
     eligibility, first = decision.plan.eligibility, context.route.first
     asked = (eligibility.limits, eligibility.mask.tobytes()) if eligibility.limits.asked else ()
-    return (context.category, context.strategy.name, drawing.law, names, mask, asked, first)
+    kind = (context.category, context.strategy.name, context.route.price, drawing.law)
+    return (*kind, names, mask, asked, first)
 
 
 def of_answer(endpoint: Endpoint) -> dict[str, str]:

@@ -146,6 +146,8 @@ def limit_lines(draw: dict[str, Any]) -> Iterator[str]:
         yield f"nobody kept the limit on {', '.join(relaxed)}, so it gave way"
     if value := draw.get("value_usd"):
         yield f"a success was worth {value:.3g} USD"
+    if price := draw.get("price_of_money"):
+        yield f"budgets made money dearer by {price:.3g} successes a USD"
 
 
 def time_of(at_ms: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from router.config.rules import NOTHING, PolicyRules
+from router.config.rules import NOTHING, PolicyRules, strictest
 from router.dialects.misspelt import HEADERS, OURS, require_known_headers
 from router.dialects.request import Declared
 from router.endpoints.data_classes import DataClass, DataClasses
@@ -62,20 +62,20 @@ class Hints(Struct, frozen=True):
     dry_run: bool
     profile: bool  # it is one of a profile, not of the app's own traffic
     tags: Any = None  # as the header has them, else as the body has
-    zones: frozenset[str] | None = None  # no caller says them: a budget that is used up does
+    held: PolicyRules = NOTHING  # no caller says it: it goes by a budget that is used up
 
     def rules(self) -> PolicyRules:
         """Return what of them only tightens."""
-        said = (self.data_class, self.max_cost_usd, self.max_latency_ms, self.zones)
-        if self.explore and said == (None, None, None, None):
-            return NOTHING  # most often
-        return PolicyRules(
+        said = (self.data_class, self.max_cost_usd, self.max_latency_ms)
+        if self.explore and said == (None, None, None):
+            return self.held  # nothing, most often
+        own = PolicyRules(
             data_class=self.data_class,
-            zones=self.zones,
             cost_usd=self.max_cost_usd,
             latency_ms=self.max_latency_ms,
             no_exploring=not self.explore,
         )
+        return own if self.held == NOTHING else strictest((own, self.held))
 
 
 USUAL = DataClasses()

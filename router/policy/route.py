@@ -42,6 +42,8 @@ class Route(Struct, frozen=True):
     listed: tuple[Endpoint, ...]  # whom the `model` field may mean, as listed
     goes_on: bool = False  # from what lies at `first`
     preferred: frozenset[int] | None = None  # arms that are drawn, where any of them may serve
+    price: float = 0.0  # of money, in successes a USD, beside what the strategy says it is worth
+    barred: frozenset[int] = frozenset()  # arms that are not drawn: a budget is too near its end
 
     @property
     def is_guarded(self) -> bool:

@@ -87,6 +87,9 @@
 - `first_day`: that it takes three commands and a minute to the first call
 - `profile`: that a profile which is killed at any moment pays for nothing twice
 - `budget_play`: a process that reserves money of a budget, and books what it really spends
+- `budget_calls`: one that reserves as calls of a sidecar do
 - `budget`: that a hard budget is never overspent, and nothing of it is left lying about
+- `pacing_world`: a sidecar on a clock of its own, under a budget
+- `pacing`: that a budget which binds lasts, and buys what it can
 - `__main__`: `scripts/prove NAME`
 """

@@ -16,6 +16,7 @@ from scripts.proofs import (
     first_day,
     old,
     overload,
+    pacing,
     pipeline,
     policy,
     profile,
@@ -45,6 +46,7 @@ PROOFS: dict[str, Callable[[Sequence[str]], int]] = {
     "profile": profile.main,
     "budget": budget.main,
     "savings": savings.main,
+    "pacing": pacing.main,
 }
 
 

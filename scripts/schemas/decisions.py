@@ -70,6 +70,7 @@ def _routed() -> Schema:
             "relaxed": many(words(limits)),
             "outside_limits": TEXTS,
             "value_usd": maybe(NUMBER),
+            "price_of_money": NUMBER,
             "then": TEXTS,
             "exclusions": exclusions(),
             "policy": POLICY,

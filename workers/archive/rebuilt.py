@@ -36,12 +36,11 @@ from workers.folding.budget_rows import add_spends
 from workers.folding.effects import effects
 from workers.folding.forgetting import forget, forgotten_in, parts_of
 from workers.folding.hearing import pieces
-from workers.folding.history import History
+from workers.folding.history import History, lies_by_span
 from workers.folding.labels import narrowed, widened
 from workers.folding.raters import Seat
 from workers.folding.spending import MOST_NAMES, Loose, apply, book, spent_in
 from workers.folding.trimming import stale_rows
-from workers.folding.young import lies_by_span
 
 AT_ONCE = 48
 """Entries folded in one go: 12,000 records; more leave the processor's cache."""

@@ -17,12 +17,15 @@
 - `budget_rows`: and to the accounts of budgets
 - `packing`: closed days of it become blocks
 - `keeping`: leases are kept beside what takes long
+- `question`: what the store is asked of decisions
+- `written`: under which names something was written, from memory
 - `young`: where what is young lies, and when it goes
 - `asking`: what a batch must know before it can be folded
 - `writing`: what a commit writes beside the rows
 - `trimming`: what goes of a shard
 - `shard`: one shard's rows and mark, and the commit that moves both
 - `measuring`, `budget`, `memory`: what takes the store's memory, and what goes where it is short
+- `lanes`: shards beside each other, where much waits
 - `settling`: up to when all that was decided is folded
 - `resolution`: what a reference was found to mean
 - `held`: what was said by reference, until it is settled what that means

@@ -10,8 +10,9 @@ from telemetry.scripts import Argument, in_parts
 from workers.folding.batch import Batch, Decision
 from workers.folding.effects import Effects
 from workers.folding.ledger import LedgerBooking
+from workers.folding.question import Question
 from workers.folding.raters import Seat
-from workers.folding.young import Changes, Question
+from workers.folding.young import Changes
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from telemetry.young import HOUR_MS, SPAN_MS
 
+DAY_MS = 24 * HOUR_MS
 Position = tuple[int, int]
 """Of an entry: its time in milliseconds, and its number within it."""
 BEGIN: Position = (0, 0)
@@ -89,3 +90,19 @@ class History:
             end[0] - hours * HOUR_MS for (_, hours), end in zip(self.items[:n], ends, strict=False)
         )
         return max(self.floor_ms, *each, 0)
+
+
+def lies_by_span(span: int, history: History) -> bool:
+    """Return whether decisions of a span lie by span, and not by day as up to schema 4."""
+    return history.since_ms is not None and span * SPAN_MS >= history.since_ms
+
+
+def may_lie_by_day(span: int, history: History) -> bool:
+    """Return whether something of a span's decisions may lie by day.
+
+    Also of those made up to the end of the next day, as a clock may have been ahead by that.
+    """
+    since_ms = history.since_ms
+    if since_ms is None:
+        return True
+    return since_ms > 0 and span * SPAN_MS // DAY_MS <= since_ms // DAY_MS + 1

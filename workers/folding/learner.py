@@ -19,23 +19,21 @@ from telemetry.pacer import Pacer
 from telemetry.passed import forget_silent
 from telemetry.secret import StoreSecret
 from telemetry.store import Address, Client, StoreErrors, connect, prepare
-from telemetry.streams import read_streams
 from telemetry.topology import spans_slots
 from telemetry.trouble import trouble_of
 from telemetry.writer import Counters, adopt
 from workers.folding.held import References, take_up
 from workers.folding.history import EVERYTHING_HOURS
+from workers.folding.lanes import fold_abreast, fold_round
 from workers.folding.lease import Lease
 from workers.folding.memory import StoreMemory
 from workers.folding.roster import Roster
-from workers.folding.shard import NotOwner, Shard, fold_together
+from workers.folding.shard import NotOwner, Shard
 from workers.folding.spending import MOST_NAMES
 from workers.folding.trimming import most_unarchived
 
 log = structlog.get_logger()
 
-READ_ENTRIES = 16
-"""Entries a shard and round: up to 4,096 records, so that a commit stays far below the lease."""
 BLOCK_MS = 300
 """Half of the lease's renewal time."""
 FRESH_S = 0.1
@@ -92,6 +90,7 @@ class Learner:
     _due: dict[str, float] = field(default_factory=dict)
     _incarnation: str = ""
     _up: bool = True
+    _is_behind: bool = False  # rounds are full
     _pacer: Pacer = field(default_factory=lambda: Pacer(FRESH_S))
     _looks: Pacer = field(default_factory=lambda: Pacer(FRESH_S))  # where no command waits
     _joins: Joins = field(default_factory=Joins)
@@ -198,20 +197,15 @@ class Learner:
         if not self._held:
             self.stop.wait(AWAY_S)
             return 0, False
-        block_ms = 0 if self.stop.is_set() else BLOCK_MS
-        marks = {number: shard.mark for number, (shard, _) in self._held.items()}
-        found = read_streams(client, marks, count=READ_ENTRIES, block_ms=block_ms)
-        if not found:
-            return 0, False
-        held = [self._held[number] for number in found]
-        work = [(s, e, lease.token) for (s, lease), e in zip(held, found.values(), strict=True)]
-        n_folded = 0
-        for number, n in zip(found, fold_together(client, work), strict=True):
-            if n is None:
-                self._lose(number)
-            else:
-                n_folded += n
-        return n_folded, max(map(len, found.values())) >= READ_ENTRIES
+        if self._is_behind:
+            found = fold_abreast(client, self._held)
+        else:
+            block_ms = 0 if self.stop.is_set() else BLOCK_MS
+            found = fold_round(client, self._held, block_ms=block_ms)
+        for number in found.lost:
+            self._lose(number)
+        self._is_behind = found.is_full
+        return found.n_records, found.is_full
 
     def _keep_house(self, client: Client, n_folded: int) -> None:
         if self._is_due("time", ASK_TIME_EVERY_S):

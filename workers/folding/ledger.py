@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from telemetry import keys
+from telemetry.filling import FILL, filled
 from telemetry.ledger_blocks import BlockEntry, block_field, parse_field
 from telemetry.ledger_rows import KEYS, SINCE_FIELD, LedgerTable
-from telemetry.scripts import FILL, Argument, Commit
+from telemetry.scripts import Argument, Commit
 from telemetry.store import Client
 from workers.folding.batch import START, Batch
 from workers.folding.spending import MOST_NAMES, BookedRows, Place, Spent, Stored, book, spent_in
@@ -110,9 +111,9 @@ class LedgerBook:
         booking.booked = booked
         spans: list[Argument] = []
         for place, rows in booked.rows.items():
-            width, sizes = KEYS[place[0]].itemsize, bytes(map(len, rows.values()))
-            values = b"".join(rows), sizes, b"".join(rows.values())
-            commit.add(FILL, keys.spent(self.shard, *place), width, *values)
+            width, values = KEYS[place[0]].itemsize, rows.values()
+            lying = filled(width, b"".join(rows), list(map(len, values)), b"".join(values))
+            commit.add(FILL, keys.spent(self.shard, *place), *lying)
             spans += (block_field(*place), mark)
         for place, names in booked.gone.items():
             commit.add_all("HDEL", keys.spent(self.shard, *place), names)

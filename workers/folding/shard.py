@@ -8,7 +8,7 @@ from the mark.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -22,6 +22,7 @@ from bandit.cells import KEY
 from bandit.families import N_COLUMNS
 from telemetry import keys
 from telemetry.events import Kind
+from telemetry.filling import FILL, SCORE, filled, scored
 from telemetry.rater_rows import rows_of
 from telemetry.scripts import CHILL, Argument, Commit, Ready, ask, run_all
 from telemetry.secret import raters_key
@@ -337,12 +338,13 @@ class Shard:
     def _add(self, commit: Commit, terms: cells.Terms) -> dict[bytes, bytes]:
         """Add terms to the rows; return the new rows, which count once the commit did."""
         after = cells.add(terms, self._stored)
-        names = pieces(after.keys)
-        changed = dict(zip(names, pieces(after.values.astype("<i8")), strict=True))
-        commit.add_all("HSET", keys.rows(self.number), _paired(names, list(changed.values())))
-        versions = _paired([self.version + 1] * len(names), names)
-        commit.add_all("ZADD", keys.touched(self.number), versions)
-        return changed
+        if not len(after.keys):
+            return {}
+        names, values = after.keys.tobytes(), after.values.astype("<i8")
+        rows = filled(KEY.itemsize, names, [len(NO_ROW)] * len(values), values.tobytes())
+        commit.add(FILL, keys.rows(self.number), *rows)
+        commit.add(SCORE, keys.touched(self.number), *scored(self.version + 1, KEY.itemsize, names))
+        return dict(zip(pieces(after.keys), pieces(values), strict=True))
 
     def _stored(self, names: NDArray[np.void]) -> NDArray[np.int64]:
         """Return the rows of these keys, 0 where there is none."""
@@ -377,12 +379,6 @@ def fold_together(client: Client, work: list[tuple[Shard, Entries, int]]) -> lis
         shard.end(folding, version) if version >= 0 else None
         for (shard, _, _), folding, version in zip(work, foldings, versions, strict=True)
     ]
-
-
-def _paired(names: Sequence[bytes | int], values: Sequence[bytes]) -> list[Argument]:
-    out: list[Argument] = [b""] * (2 * len(names))
-    out[::2], out[1::2] = names, values
-    return out
 
 
 def _ask_all(client: Client, questions: list[list[tuple[Argument, ...]]]) -> list[list[Any]]:

@@ -93,26 +93,41 @@ def write_labels(
     """
     shard = young.shard
     history, by_day = folding.changes.history, dict[tuple[int, bytes], bytes]()
-    by_span: dict[int, tuple[list[bytes], list[bytes]]] = {}
     put_back: list[bytes | str | int | float] = []
     first = (history.since_ms or 0) // SPAN_MS
-    for (span, nonce), row in rows.items():
-        if folding.thawed and (span, nonce) in folding.thawed:
-            put_back += [nonce, thawed_row(row, at_ms(folding.changes.mark))]
-            if not young.may_be_read(span, folding.changes):
-                continue
-        if span >= first:
-            if (own := by_span.get(span)) is None:
-                own = by_span[span] = ([], [])
-            own[0].append(nonce)
-            own[1].append(row)
-        else:
-            by_day[span * SPAN_MS // DAY_MS, nonce] = widened(row)
+    by_span = _by_span(rows)
+    for span in [span for span in by_span if folding.thawed or span < first]:
+        left: tuple[list[bytes], list[bytes]] = ([], [])
+        for nonce, row in zip(*by_span.pop(span), strict=True):
+            if folding.thawed and (span, nonce) in folding.thawed:
+                put_back += [nonce, thawed_row(row, at_ms(folding.changes.mark))]
+                if not young.may_be_read(span, folding.changes):
+                    continue
+            if span >= first:
+                left[0].append(nonce)
+                left[1].append(row)
+            else:
+                by_day[span * SPAN_MS // DAY_MS, nonce] = widened(row)
+        if left[0]:
+            by_span[span] = left
     write_days(commit, shard, keys.labels_of_day, by_day)
     commit.add_all(THAW, keys.thawed(shard), put_back)
     rated = folding.batch.rated_spans() if folding.seats else set()
     known = folding.lying
     young.put_labels(commit, folding.changes, by_span, known=known, rated=rated)
+
+
+def _by_span(rows: dict[Decision, bytes]) -> dict[int, tuple[list[bytes], list[bytes]]]:
+    """Return nonces and rows by the span of their decisions; mostly there is one."""
+    spans = {span for span, _ in rows}
+    if len(spans) == 1:
+        return {spans.pop(): ([nonce for _, nonce in rows], list(rows.values()))}
+    out: dict[int, tuple[list[bytes], list[bytes]]] = {span: ([], []) for span in sorted(spans)}
+    for (span, nonce), row in rows.items():
+        own = out[span]
+        own[0].append(nonce)
+        own[1].append(row)
+    return out
 
 
 def keep_cold(commit: Commit, shard: int, batch: Batch, cold: NDArray[np.void]) -> None:

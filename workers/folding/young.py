@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, compress, repeat
+from itertools import compress, repeat
 from typing import Any
 
 import numpy as np
@@ -31,9 +31,9 @@ from telemetry.young import (
 )
 from workers.folding.batch import DAY_MS, Decision, Named, position
 from workers.folding.hearing import pieces
-from workers.folding.history import History
-from workers.folding.labels import narrowed
-from workers.folding.thawed import THAWED_AT_BYTES
+from workers.folding.history import History, lies_by_span, may_lie_by_day
+from workers.folding.question import Question
+from workers.folding.written import WrittenNames
 
 LOOKED_BACK = 2
 """Spans whose size tells how a new one begins: the one before it may be young and half empty."""
@@ -41,26 +41,6 @@ MOST_LOOKED_BACK = 24
 SORTS = (LABELS, REFERENCES)
 MAX_DROPPED = 8
 """Spans in a round of pruning, so that nobody waits for a commit of thousands of hashes."""
-
-
-@dataclass(slots=True)
-class Question:
-    """A command that reads what was said of some decisions."""
-
-    command: tuple[Argument, ...]
-    decisions: list[Decision]
-    is_wide: bool = False  # rows as they were stored up to schema 4
-    is_thawed: bool = False
-    parts: int = 0  # of the generation that is asked; 0: it is none
-
-    def rows(self, reply: list[Any]) -> Iterable[tuple[Decision, bytes]]:
-        """Return the rows in a reply, as they are stored now."""
-        rows = chain.from_iterable(reply) if self.parts else reply
-        for decision, row in zip(self.decisions, rows, strict=True):
-            if row is not None:
-                if self.is_thawed:
-                    row = row[THAWED_AT_BYTES:]
-                yield decision, narrowed(row) if self.is_wide else row
 
 
 @dataclass(slots=True)
@@ -85,6 +65,7 @@ class YoungRows:
     history: History = field(default_factory=History)
     is_unreadable: bool = False  # what names decisions, as the table of their kinds is gone
     _ending: dict[tuple[str, int, int], bytearray] = field(default_factory=dict)
+    _written: WrittenNames = field(default_factory=WrittenNames)
 
     @classmethod
     def parse(cls, shard: int, replies: Sequence[Any], history: History) -> YoungRows:
@@ -111,21 +92,19 @@ class YoungRows:
         self, decisions: Sequence[Decision], thawed: set[Decision], history: History
     ) -> list[Question]:
         """Return the commands that read what was said; what an earlier one finds counts."""
-        put_back = [decision for decision in decisions if decision in thawed]
-        lying = [decision for decision in decisions if decision not in thawed]
-        out = []
-        if put_back:
+        out, lying = [], decisions
+        if thawed and (put_back := [decision for decision in decisions if decision in thawed]):
+            lying = [decision for decision in decisions if decision not in thawed]
             nonces = [nonce for _, nonce in put_back]
             command: tuple[Argument, ...] = ("HMGET", keys.thawed(self.shard), *nonces)
             out.append(Question(command, put_back, is_thawed=True))
-        by_span: dict[int, list[Decision]] = {}
+        by_span: dict[int, list[Decision]] = {span: [] for span, _ in lying}
         for decision in lying:
-            by_span.setdefault(decision[0], []).append(decision)
+            by_span[decision[0]].append(decision)
         by_day: dict[int, list[Decision]] = {}
         for span, those in by_span.items():
             if lies_by_span(span, history):
-                for parts in reversed(self.spans.get(span, YoungSpan()).labels):
-                    out.append(self._question(span, parts, those))
+                out += self._by_span(span, those)
             if may_lie_by_day(span, history):
                 by_day.setdefault(span * SPAN_MS // DAY_MS, []).extend(those)
         for day, those in by_day.items():
@@ -136,9 +115,21 @@ class YoungRows:
                 out.append(Question(("HMGET", name, *nonces), part, is_wide=True))
         return out
 
-    def _question(self, span: int, parts: int, decisions: list[Decision]) -> Question:
-        """Return how to read what was said of a span's decisions in one generation."""
+    def _by_span(self, span: int, decisions: list[Decision]) -> list[Question]:
+        """Return how to read what was said of a span's decisions, where anything may have been."""
+        if not (generations := self.spans.get(span, YoungSpan()).labels):
+            return []
         names = young.columns_of([nonce for _, nonce in decisions], NAME_BYTES)
+        may_be = self._written.may_hold(LABELS, span, names)
+        if not may_be.any():
+            return []
+        own, names = list(compress(decisions, may_be)), names[may_be]
+        return [self._question(span, parts, own, names) for parts in reversed(generations)]
+
+    def _question(
+        self, span: int, parts: int, decisions: list[Decision], names: NDArray[np.uint8]
+    ) -> Question:
+        """Return how to read what was said of a span's decisions in one generation."""
         order, groups = young.grouped(names, parts)
         packed = names[order].tobytes()
         asked: list[Argument] = [keys.labels(self.shard, span, f"{parts}."), NAME_BYTES]
@@ -183,9 +174,10 @@ class YoungRows:
         for span, (nonces, values) in rows.items():
             lie_in = [known.get((span, nonce), 0) for nonce in nonces] if known else repeat(0)
             alike = list(zip(lie_in, map(len, values), strict=False))  # in one command
-            for parts, size in sorted(set(alike)):
+            sorts = sorted(set(alike))
+            for parts, size in sorts:
                 own, its_rows = nonces, values
-                if len(set(alike)) > 1:
+                if len(sorts) > 1:
                     mine = [one == (parts, size) for one in alike]
                     own, its_rows = list(compress(nonces, mine)), list(compress(values, mine))
                 names = young.columns_of(own, NAME_BYTES)
@@ -206,14 +198,24 @@ class YoungRows:
         """Note which decisions an answer id or a caller's reference means."""
         if not len(named.places):
             return
-        own = self._with_own_kinds(commit, changes, named.decisions)
+        decisions = self._with_own_kinds(commit, changes, named.decisions)
         digests = named.digests.view(np.uint8).reshape(len(named.digests), -1)[:, -DIGEST_BYTES:]
-        for has_user, packed in own.columns():
-            of_these = (own.users[named.places] > 0) == has_user
+        for has_user, packed in decisions.columns():
+            of_these = (decisions.users[named.places] > 0) == has_user
             for span in np.unique(named.spans[of_these]).tolist():
                 mine = np.flatnonzero(of_these & (named.spans == span))
-                values = packed[named.places[mine]]
-                self._put(commit, changes, REFERENCES, span, digests[mine], values)
+                is_new = self._written.are_new(REFERENCES, span, digests[mine])
+                for how, own in ((young.PUT_OVER, mine[is_new]), (young.PUT_BEHIND, mine[~is_new])):
+                    if len(own):
+                        self._put(
+                            commit,
+                            changes,
+                            REFERENCES,
+                            span,
+                            digests[own],
+                            packed[named.places[own]],
+                            how=how,
+                        )
 
     def write_books(self, commit: Commit, changes: Changes) -> None:
         """Write down which hashes there are, once all rows are in the commit."""
@@ -287,6 +289,7 @@ class YoungRows:
         for number in spans:
             del self.spans[number]
         gone = set(spans)
+        self._written.forget(gone)
         self._ending = {key: own for key, own in self._ending.items() if key[1] not in gone}
         self.sizes = {n: s for n, s in self.sizes.items() if int(n.split(":")[1]) not in gone}
 
@@ -300,6 +303,7 @@ class YoungRows:
         values: NDArray[np.uint8],
         *,
         parts: int = 0,
+        how: str = young.PUT_OVER,
     ) -> None:
         """Write rows into one span's hashes.
 
@@ -311,19 +315,16 @@ class YoungRows:
         generations = self._generations(sort, number, span, 0 if parts else len(values))
         changes.spans[number] = replace(span.grown(sort, generations), mark=changes.mark)
         parts = parts or generations[-1]
-        named, how = (
-            (keys.labels, young.PUT_OVER) if sort == LABELS else (keys.references, young.PUT_BEHIND)
-        )
-        ends = self._ending.setdefault((sort, number, parts), bytearray(parts))
+        if not span.of(sort):
+            self._written.begin(sort, number)
+        self._written.add(sort, number, names)
         order, groups = young.grouped(names, parts)
         rows = np.concatenate([names, values], axis=1)[order]
-        packed, n = rows.tobytes(), rows.shape[1]
-        size, ends_s = young.size_field(sort, number, parts), young.expires_at_s(number)
-        arguments: list[Argument] = [named(self.shard, number, f"{parts}."), how, size, ends_s]
-        arguments += (names.shape[1], n)
-        for part, begin, end in groups:
-            arguments += (part, 1 - ends[part], packed[begin * n : end * n])
-            ends[part] = 1
+        ends = self._ending.setdefault((sort, number, parts), bytearray(parts))
+        named = keys.labels if sort == LABELS else keys.references
+        arguments: list[Argument] = [named(self.shard, number, f"{parts}."), how]
+        arguments += (young.size_field(sort, number, parts), young.expires_at_s(number))
+        arguments += (names.shape[1], rows.shape[1], young.heads(groups, ends), rows.tobytes())
         commit.add(ROWS, keys.sizes(self.shard), *arguments)
 
     def _generations(self, sort: str, number: int, span: YoungSpan, n_new: int) -> Generations:
@@ -366,22 +367,6 @@ class YoungRows:
         rows = decisions.rows.copy()
         rows["kind"] = np.array(numbers, dtype=np.uint32)[decisions.rows["kind"]]
         return Decisions(rows, decisions.kinds, decisions.users)
-
-
-def lies_by_span(span: int, history: History) -> bool:
-    """Return whether decisions of a span lie by span, and not by day as up to schema 4."""
-    return history.since_ms is not None and span * SPAN_MS >= history.since_ms
-
-
-def may_lie_by_day(span: int, history: History) -> bool:
-    """Return whether something of a span's decisions may lie by day.
-
-    Also of those made up to the end of the next day, as a clock may have been ahead by that.
-    """
-    since_ms = history.since_ms
-    if since_ms is None:
-        return True
-    return since_ms > 0 and span * SPAN_MS // DAY_MS <= since_ms // DAY_MS + 1
 
 
 def ends_ms(number: int, span: YoungSpan) -> int:

@@ -1,0 +1,255 @@
+"""The task that follows budgets: what is spent of each, whom to warn, and what money costs.
+
+Once a second, and only where accounts are in use. What is waited for, and what takes processor
+time, happens in a thread; what calls read is changed in the loop alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Protocol
+
+import structlog
+
+from router.beliefs.beliefs import Beliefs
+from router.budgets.call_mix import CallKind
+from router.budgets.claims import BudgetClaim
+from router.budgets.expected_calls import calls_to_come
+from router.budgets.pacing import AccountPaces
+from router.budgets.prices import MoneyPrices
+from router.budgets.solving import SolvedPrice, solve_price
+from router.budgets.standings import BudgetStanding
+from router.budgets.warnings import (
+    BudgetWarning,
+    WarningBook,
+    announce,
+    passed_marks,
+    warning_of,
+)
+from router.config.budgets import NANO, BudgetUnit
+from telemetry.budget_accounts import BudgetPeriod
+from telemetry.budget_rows import NOTHING_FOLDED, FoldedSpend, read_folded
+from telemetry.store import Address, Client, StoreErrors, connect
+
+log = structlog.get_logger()
+
+LOOK_EVERY_S = 1.0
+LINGER_S = 10.0
+"""After a period's end its accounts are looked at for so long: what was spent last is folded."""
+AT_ONCE = 2000
+"""Accounts looked at in one second; of more, some each time."""
+MAX_PACED = 64
+"""Accounts of which a price is worked out; those that are spent the fastest."""
+TIMEOUT_S = 2.0
+
+
+class ActiveAccounts(Protocol):
+    """Where calls reserve."""
+
+    def active(self) -> list[BudgetClaim]:
+        """Return the accounts that were reserved from lately, and have not ended."""
+
+    def standing(self, claim: BudgetClaim) -> BudgetStanding:
+        """Return how an account stands, by what is known here."""
+
+
+@dataclass(slots=True)
+class WatchedAccount:
+    """An account in use, as it was last looked at."""
+
+    claim: BudgetClaim
+    folded: FoldedSpend = NOTHING_FOLDED
+    solved_for: tuple[object, ...] = ()
+    said: set[int] = field(default_factory=set)  # marks for which there is a warning
+
+
+@dataclass(frozen=True, slots=True)
+class _PaceAsked:
+    """What an account's price is worked out from."""
+
+    watched: WatchedAccount
+    mix: Sequence[tuple[float, CallKind]]
+    spent_here: int
+
+
+class BudgetWatch:
+    """Follows the budgets of one process."""
+
+    def __init__(
+        self,
+        address: Address,
+        accounts: ActiveAccounts,
+        prices: MoneyPrices,
+        *,
+        n_shards: int,
+        beliefs: Callable[[], Beliefs],
+        now_s: Callable[[], float],
+        warned: Counter[tuple[str, str]],
+    ) -> None:
+        """Follow none yet.
+
+        Args:
+            prices: where calls look what money costs.
+            now_s: returns epoch seconds by the store's clock.
+            warned: by budget and percent, how many warnings were said here.
+        """
+        self.watched: dict[BudgetPeriod, WatchedAccount] = {}
+        self.paces = AccountPaces()
+        self._address, self._accounts, self.prices = address, accounts, prices
+        self._n_shards, self._beliefs, self.now_s = n_shards, beliefs, now_s
+        self._warned = warned
+        self._book = WarningBook()
+        self._client: Client | None = None
+        self._turn = 0
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """End that; what is known of the pace is kept."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        with suppress(*StoreErrors):
+            await asyncio.to_thread(self._keep)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            try:
+                await self.look()
+            except StoreErrors:
+                continue  # the writer says so
+            except Exception as error:  # whatever it is, the next look may go well
+                log.error("budgets could not be looked at", error=type(error).__name__)
+
+    async def look(self) -> None:
+        """Look once.
+
+        Raises:
+            redis.RedisError, OSError: the store is away.
+        """
+        now_s = self.now_s()
+        chosen = self._choose(now_s)
+        if not chosen:
+            return
+        asked = self._asked(chosen)
+        said, solved = await asyncio.to_thread(self._look, chosen, asked, now_s)
+        for warning, watched in said:
+            self._warned[warning.budget, str(warning.percent)] += 1
+            announce(warning, watched.claim)
+        alive = {of: one for of, one in self.prices.solved.items() if of in self.watched}
+        self.prices.solved = MappingProxyType({**alive, **solved})
+        self.prices.kept = MappingProxyType(self.paces.prices(now_s))
+
+    def _choose(self, now_s: float) -> list[WatchedAccount]:
+        """Return the accounts to look at now; those that ended a while ago are dropped."""
+        for claim in self._accounts.active():
+            known = self.watched.get(claim.account)
+            if known is None:
+                self.watched[claim.account] = WatchedAccount(claim)
+            else:
+                known.claim = claim  # its limit may be another by now
+        for account in [a for a, w in self.watched.items() if now_s > w.claim.ends_s + LINGER_S]:
+            del self.watched[account]
+            self.prices.drop(account)
+        every = list(self.watched.values())
+        if len(every) <= AT_ONCE:
+            return every
+        begin = self._turn % len(every)
+        self._turn = begin + AT_ONCE
+        return (every + every)[begin : begin + AT_ONCE]
+
+    def _asked(self, chosen: Sequence[WatchedAccount]) -> list[_PaceAsked]:
+        money = [one for one in chosen if one.claim.budget.unit is BudgetUnit.MONEY]
+        if len(money) > MAX_PACED:
+            money = heapq.nlargest(MAX_PACED, money, key=self._pressure)
+        return [
+            _PaceAsked(one, mix, self._accounts.standing(one.claim).spent)
+            for one in money
+            if (mix := self.prices.mix_of(one.claim.account))
+        ]
+
+    def _pressure(self, watched: WatchedAccount) -> float:
+        """Return which part of its limit an account would come to at its own speed."""
+        claim, spent = watched.claim, watched.folded.amount
+        passed = (self.now_s() - claim.account.start_s) / claim.account.length_s
+        return spent / max(passed, 0.01) / max(claim.limit, 1)
+
+    # -- in a thread ---------------------------------------------------------------------------
+
+    def _look(
+        self, chosen: Sequence[WatchedAccount], asked: Sequence[_PaceAsked], now_s: float
+    ) -> tuple[list[tuple[BudgetWarning, WatchedAccount]], dict[BudgetPeriod, SolvedPrice]]:
+        """Read what is folded; return whom to warn, and prices that were solved anew."""
+        if self._client is None:
+            self._client = connect(self._address, timeout_s=TIMEOUT_S)
+        self.paces.load(self._client, now_s=now_s)
+        accounts = [one.claim.account for one in chosen]
+        folded = read_folded(self._client, self._n_shards, accounts)
+        for one, spend in zip(chosen, folded, strict=True):
+            one.folded = spend
+        said = self._warn(self._client, chosen, now_s)
+        beliefs, solved = self._beliefs(), {}
+        for each in asked:
+            found = self._solve(each, beliefs, now_s)
+            if found is not None:
+                solved[each.watched.claim.account] = found
+        self.paces.keep(self._client, now_s=now_s)
+        return said, solved
+
+    def _warn(
+        self, client: Client, chosen: Sequence[WatchedAccount], now_s: float
+    ) -> list[tuple[BudgetWarning, WatchedAccount]]:
+        due: dict[str, tuple[BudgetWarning, WatchedAccount]] = {}
+        for one in chosen:
+            spent = one.folded.amount
+            for mark in passed_marks(spent, one.claim.limit):
+                if mark not in one.said:
+                    warning = warning_of(one.claim, mark, spent, at_s=now_s)
+                    due[warning.field] = warning, one
+        fresh = self._book.say_first(client, [warning for warning, _ in due.values()])
+        for warning, one in due.values():
+            one.said.add(warning.percent)
+        return [due[warning.field] for warning in fresh]
+
+    def _solve(self, asked: _PaceAsked, beliefs: Beliefs, now_s: float) -> SolvedPrice | None:
+        watched = asked.watched
+        claim, folded = watched.claim, watched.folded
+        record = self.paces.noted(claim.account, folded.n_calls, now_s)
+        state = (id(beliefs), folded, asked.spent_here, claim.limit)
+        if record is None or state == watched.solved_for or now_s >= claim.ends_s:
+            return None
+        calls = calls_to_come(record.now, record.last, record.since, at_s=now_s)
+        if calls is None:
+            return None
+        solved = solve_price(
+            asked.mix,
+            beliefs,
+            left_usd=(claim.limit - max(folded.amount, asked.spent_here)) / NANO,
+            calls=calls,
+            other_prices=lambda claims: self._other_price(claims, claim.account),
+        )
+        if solved is not None:
+            watched.solved_for = state
+            self.paces.take(claim.account.digest, solved.price, now_s)
+        return solved
+
+    def _other_price(self, claims: Sequence[BudgetClaim], account: BudgetPeriod) -> float:
+        return self.prices.expected(tuple(one for one in claims if one.account != account))
+
+    def _keep(self) -> None:
+        if self._client is not None:
+            try:
+                self.paces.keep(self._client, now_s=self.now_s(), at_once=True)
+            finally:
+                self._client.close()
