@@ -161,6 +161,7 @@ class Sidecar:
                 self.rate_allowances,
                 self.health.learnt,
                 contexts.sizes,
+                metrics.shares_spent,
                 is_off=lambda: self.keeper.off,
             ),
             is_off=lambda: self.keeper.off,
@@ -321,8 +322,8 @@ class Sidecar:
         if self.observer is not None:
             await self.observer.stop()
         await self._upstream.aclose()
-        await self.allowances.stop()  # by now every attempt has ended
-        await self.rate_allowances.stop()
+        # By now every attempt has ended.
+        await asyncio.gather(self.allowances.stop(), self.rate_allowances.stop())
         self.upkeep.stop()
         self.ledger.stop()
         self.keeper.stop()

@@ -435,6 +435,8 @@ def test_a_share_that_is_spent_is_a_429_that_clients_wait_on(
         assert refused.headers["x-should-retry"] == "true"
         assert 30 < int(refused.headers["retry-after"]) <= 55
         assert len(provider.calls) == 1
+        metrics = sidecar.http.get("/metrics").text
+        assert 'router_shares_spent_total{app="batch",limit_of="p"}' in metrics
         with (
             openai.OpenAI(
                 base_url=f"{sidecar.url}/v1", api_key=KEYS["batch"], max_retries=0
@@ -520,6 +522,9 @@ def test_limits_are_learnt_from_answers_where_there_are_shares(
         sidecar.until(is_refused_for_the_minute)
         # The first was sent before anything was known of limits.
         assert sum(served) == 3
+        (row,) = sidecar.http.get("/v1/router/endpoints").json()["endpoints"]
+        told = {"of": "a", "unit": "requests", "limit": 20, "learnt": True, "shares": {"batch": 2}}
+        assert row["per_minute"] == [told]
         assert call(sidecar, "chat").status_code == 200
 
 

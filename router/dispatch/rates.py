@@ -7,6 +7,7 @@ decides, as it would of whoever asks it directly.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -36,6 +37,7 @@ class ProviderLimits:
         allowances: RateAllowances,
         learnt: LearntLimits,
         sizes: TokenSizes,
+        shares_spent: Counter[tuple[str, str]],
         *,
         is_off: Callable[[], bool],
     ) -> None:
@@ -44,11 +46,13 @@ class ProviderLimits:
         Args:
             learnt: what endpoints say that they take.
             sizes: what prompts were counted as.
+            shares_spent: counts refusals, by app and whose limit.
             is_off: whether nothing is refused, and nobody passed over.
         """
         self._allowances = allowances
         self._learnt = learnt
         self._sizes = sizes
+        self._shares_spent = shares_spent
         self._is_off = is_off
 
     def take(self, endpoint: Endpoint, context: CallContext) -> RateGrant | None:
@@ -115,6 +119,7 @@ class ProviderLimits:
             claims, [amounts[claim.of.unit] for claim in claims], may_refuse=not self._is_off()
         )
         if isinstance(found, RateClaim):
+            self._shares_spent[app, found.of.owner] += 1
             # Else its share is held elsewhere, or asked for just now.
             is_spent = self._allowances.is_spent(found)
             raise refusal_of(found, now_s=now_s, is_spent=is_spent)
