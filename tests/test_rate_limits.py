@@ -433,7 +433,7 @@ def test_a_share_that_is_spent_is_a_429_that_clients_wait_on(
         assert (told["app"], told["limit_of"], told["unit"]) == ("batch", "p", "requests")
         assert (told["limit"], told["share"], told["per"]) == (10, 1, "minute")
         assert refused.headers["x-should-retry"] == "true"
-        assert 30 < int(refused.headers["retry-after"]) <= 55
+        assert 1 < int(refused.headers["retry-after"]) <= 55
         assert len(provider.calls) == 1
         metrics = sidecar.http.get("/metrics").text
         assert 'router_shares_spent_total{app="batch",limit_of="p"}' in metrics
@@ -462,7 +462,7 @@ def test_an_endpoint_that_takes_no_more_this_minute_is_passed_over_while_another
             return served[-1] == "b"
 
         sidecar.until(is_passed_over)
-        assert served.count("a") <= 3
+        assert served == ["a", "a", "b"]
         pinned = call(sidecar, "chat", model="a")  # nobody else may: its provider decides
 
         assert (pinned.status_code, pinned.headers["x-router-endpoint"]) == (200, "a")

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from router.budgets.allowances import Allowances
-from router.budgets.holdings import AccountWord, HeldAccount
+from router.budgets.holdings import AccountClaim, AccountWord, HeldAccount
 from router.budgets.rate_claims import RateClaim
 from router.endpoints.rate_limits import MINUTE_S
 from telemetry.allowances import BudgetReservation
@@ -64,6 +64,14 @@ class RateAllowances(Allowances):
     def now_s(self) -> float:
         """Epoch seconds, by which minutes begin."""
         return self._clock()
+
+    def is_spent(self, claim: AccountClaim) -> bool:
+        """Return whether nothing is left of an account, by what is known here."""
+        account = self._held.live.get(claim.account)
+        if account is None:
+            return False
+        own = account.allowance.spent + account.allowance.reserved
+        return own >= claim.limit or super().is_spent(claim)
 
     def take(
         self, claims: Sequence[RateClaim], amounts: Sequence[int], *, may_refuse: bool = True
